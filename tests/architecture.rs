@@ -27,39 +27,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &["domain"]),
     ("store", &["domain"]),
     ("upstream", &["domain", "clock"]),
-    (
-        "relay",
-        &[
-            "domain",
-            "clock",
-            "config",
-            "store",
-            "upstream",
-            "telemetry",
-        ],
-    ),
-    (
-        "admin",
-        &["domain", "clock", "config", "store", "telemetry"],
-    ),
-    (
-        "http",
-        &["domain", "clock", "config", "relay", "admin", "telemetry"],
-    ),
-    (
-        "cli",
-        &[
-            "domain",
-            "clock",
-            "config",
-            "telemetry",
-            "store",
-            "upstream",
-            "relay",
-            "admin",
-            "http",
-        ],
-    ),
+    ("relay", &["domain", "clock", "config", "store", "upstream", "telemetry"]),
+    ("admin", &["domain", "clock", "config", "store", "telemetry"]),
+    ("http", &["domain", "clock", "config", "relay", "admin", "telemetry"]),
+    ("cli", &["domain", "clock", "config", "telemetry", "store", "upstream", "relay", "admin", "http"]),
 ];
 
 #[test]
@@ -101,21 +72,12 @@ fn time_and_chance_are_asked_in_one_place_each() {
 fn nothing_names_a_place_on_somebodys_machine() {
     let files = project_files(project());
     assert!(files.len() > 10, "found only {} files", files.len());
-    assert_kept(
-        files
-            .iter()
-            .flat_map(|(file, text)| rules::foreign_places(file, text)),
-    );
+    assert_kept(files.iter().flat_map(|(file, text)| rules::foreign_places(file, text)));
 }
 
 fn assert_kept(breaches: impl IntoIterator<Item = Breach>) {
     let told: Vec<String> = breaches.into_iter().map(|b| b.to_string()).collect();
-    assert!(
-        told.is_empty(),
-        "{} breaches\n{}",
-        told.len(),
-        told.join("\n")
-    );
+    assert!(told.is_empty(), "{} breaches\n{}", told.len(), told.join("\n"));
 }
 
 // --- reading the project ----------------------------------------------------------------------
@@ -128,11 +90,7 @@ fn all_sources() -> Vec<Source> {
     let files = project_files(&project().join("src"));
     let rust = files.iter().filter(|(file, _)| file.ends_with(".rs"));
     let sources: Vec<Source> = rust.map(|(file, text)| Source::parse(file, text)).collect();
-    assert!(
-        sources.len() > ROOMS.len(),
-        "found only {} sources",
-        sources.len()
-    );
+    assert!(sources.len() > ROOMS.len(), "found only {} sources", sources.len());
     sources
 }
 
@@ -144,11 +102,7 @@ fn project_files(folder: &Path) -> Vec<(String, String)> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("the project can be listed") {
             let path = entry.expect("the project can be listed").path();
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() {
                 let fetched = ["target", "node_modules", "__pycache__"].contains(&name.as_str());
                 if !fetched && (!name.starts_with('.') || name == ".ci") {
@@ -157,9 +111,7 @@ fn project_files(folder: &Path) -> Vec<(String, String)> {
             } else if name != ".git"
                 && let Ok(text) = fs::read_to_string(&path)
             {
-                let inside = path
-                    .strip_prefix(project())
-                    .expect("listed below the project");
+                let inside = path.strip_prefix(project()).expect("listed below the project");
                 out.push((inside.to_string_lossy().replace('\\', "/"), text));
             }
         }

@@ -11,12 +11,8 @@ use crate::ROOMS;
 use crate::source::{CodePath, Source};
 
 /// Crates that belong to one kind of work, and the rooms that do it.
-const GUESTS: &[(&str, &[&str])] = &[
-    ("axum", &["http", "cli"]),
-    ("reqwest", &["upstream"]),
-    ("clap", &["cli"]),
-    ("prometheus", &["telemetry"]),
-];
+const GUESTS: &[(&str, &[&str])] =
+    &[("axum", &["http", "cli"]), ("reqwest", &["upstream"]), ("clap", &["cli"]), ("prometheus", &["telemetry"])];
 
 /// What the deciding room may not name, test code included.
 const UNKNOWN_TO_DOMAIN: &[&[&str]] = &[
@@ -40,32 +36,19 @@ const UNKNOWN_TO_DOMAIN: &[&[&str]] = &[
 ];
 
 /// What only its test code may name: a test needs some instant to count from.
-const ONLY_IN_DOMAIN_TESTS: &[&[&str]] = &[
-    &["Instant", "now"],
-    &["SystemTime"],
-    &["fastrand"],
-    &["getrandom"],
-    &["uuid"],
-];
+const ONLY_IN_DOMAIN_TESTS: &[&[&str]] =
+    &[&["Instant", "now"], &["SystemTime"], &["fastrand"], &["getrandom"], &["uuid"]];
 
 /// No float touches money.
-const MONEY: &[&str] = &[
-    "src/domain/money.rs",
-    "src/domain/pricing.rs",
-    "src/domain/budget.rs",
-];
+const MONEY: &[&str] = &["src/domain/money.rs", "src/domain/pricing.rs", "src/domain/budget.rs"];
 
 /// Who may lift the ban of clippy.toml on asking the system for time and chance, besides one file
 /// of chance. `lib.rs` lifts it for unit tests.
 const ASKS_THE_SYSTEM: &[&str] = &["src/clock.rs", "src/lib.rs"];
 
 /// Places that exist on one machine only, and the registry hosts a lock file must not pin.
-const NOT_OURS: &[&str] = &[
-    concat!("/wo", "rk/"),
-    concat!("/ro", "ot/"),
-    concat!("/tm", "p/"),
-    concat!("\"resol", "ved\":"),
-];
+const NOT_OURS: &[&str] =
+    &[concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tm", "p/"), concat!("\"resol", "ved\":")];
 
 /// One line that breaks one rule.
 pub struct Breach {
@@ -77,12 +60,7 @@ pub struct Breach {
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            line,
-            rule,
-            advice,
-        } = self;
+        let Self { file, line, rule, advice } = self;
         write!(f, "{file}:{line}: {rule}\n    {advice}")
     }
 }
@@ -99,10 +77,7 @@ pub fn imports(source: &Source) -> Vec<Breach> {
             advice: "put the file into the room whose work it does; a new room is a row in ROOMS and an ADR",
         }];
     };
-    let named = source
-        .paths
-        .iter()
-        .filter(|path| path.segments[0] == "crate");
+    let named = source.paths.iter().filter(|path| path.segments[0] == "crate");
     named
         .filter_map(|path| {
             let target = path.segments.get(1)?;
@@ -130,9 +105,7 @@ pub fn table_of_rooms(rooms: &[(&str, &[&str])]) -> Vec<Breach> {
         (_, "cli") => Some("`cli` wires the parts and is known to none"),
         _ => None,
     };
-    let pairs = rooms
-        .iter()
-        .flat_map(|(room, doors)| doors.iter().map(move |door| (*room, *door)));
+    let pairs = rooms.iter().flat_map(|(room, doors)| doors.iter().map(move |door| (*room, *door)));
     pairs
         .filter_map(|(room, door)| {
             law(room, door).map(|why| Breach {
@@ -162,9 +135,7 @@ pub fn domain_is_pure(source: &Source) -> Vec<Breach> {
     source
         .paths
         .iter()
-        .filter(|path| {
-            named(path, UNKNOWN_TO_DOMAIN) || (!path.in_test && named(path, ONLY_IN_DOMAIN_TESTS))
-        })
+        .filter(|path| named(path, UNKNOWN_TO_DOMAIN) || (!path.in_test && named(path, ONLY_IN_DOMAIN_TESTS)))
         .map(|path| {
             breach(
                 source,
@@ -203,9 +174,7 @@ pub fn guests(source: &Source) -> Vec<Breach> {
         .paths
         .iter()
         .filter(|path| {
-            GUESTS
-                .iter()
-                .any(|(guest, rooms)| path.segments[0] == *guest && !rooms.contains(&room))
+            GUESTS.iter().any(|(guest, rooms)| path.segments[0] == *guest && !rooms.contains(&room))
                 && path.segments.len() > 1
         })
         .map(|path| {
@@ -225,9 +194,7 @@ pub fn one_clock_one_dice(sources: &[Source]) -> Vec<Breach> {
         .filter(|source| !ASKS_THE_SYSTEM.contains(&source.file.as_str()))
         .filter_map(|source| {
             let mut paths = source.paths.iter();
-            paths
-                .find(|path| contains(path, &["disallowed_methods"]))
-                .map(|path| (source, path))
+            paths.find(|path| contains(path, &["disallowed_methods"])).map(|path| (source, path))
         })
         .collect();
     let one_place_of_chance = 1;
@@ -240,10 +207,7 @@ pub fn one_clock_one_dice(sources: &[Source]) -> Vec<Breach> {
             breach(
                 source,
                 path,
-                format!(
-                    "{} files besides clock.rs lift the ban on time and chance",
-                    lifting.len()
-                ),
+                format!("{} files besides clock.rs lift the ban on time and chance", lifting.len()),
                 "keep one place of chance; everywhere else take `now` or a `Draw` as an argument",
             )
         })
@@ -273,12 +237,7 @@ pub fn foreign_places(file: &str, text: &str) -> Vec<Breach> {
 }
 
 fn breach(source: &Source, path: &CodePath, rule: String, advice: &'static str) -> Breach {
-    Breach {
-        file: source.file.clone(),
-        line: path.line,
-        rule,
-        advice,
-    }
+    Breach { file: source.file.clone(), line: path.line, rule, advice }
 }
 
 /// Whether the segments of `words` stand next to each other in the path; a single word or a crate
@@ -298,10 +257,7 @@ mod tests {
 
     /// The lines `rule` complains about when `text` stands in `file`.
     fn lines(rule: impl Fn(&Source) -> Vec<Breach>, file: &str, text: &str) -> Vec<usize> {
-        rule(&Source::parse(file, text))
-            .iter()
-            .map(|breach| breach.line)
-            .collect()
+        rule(&Source::parse(file, text)).iter().map(|breach| breach.line).collect()
     }
 
     #[test]
@@ -311,47 +267,19 @@ mod tests {
         };
         check("src/domain/call.rs", "use crate::domain::id;\n", &[]);
         check("src/domain/call.rs", "\nuse crate::clock::Clock;\n", &[2]);
-        check(
-            "src/store/mod.rs",
-            "use crate::{domain::id, upstream::Answer};",
-            &[1],
-        );
-        check(
-            "src/store/mod.rs",
-            "use crate::{\n  domain::{id::{A, B as C}, money},\n  config,\n};",
-            &[3],
-        );
-        check(
-            "src/store/mod.rs",
-            "pub(crate) fn f() -> crate::domain::Id { todo() }",
-            &[],
-        );
-        check(
-            "src/store/mod.rs",
-            "fn f() { let x = crate::relay::serve(1); }",
-            &[1],
-        );
-        check(
-            "src/store/mod.rs",
-            "use crate::*;\nuse crate as root;\nuse crate::{self as root};",
-            &[1, 2, 3],
-        );
+        check("src/store/mod.rs", "use crate::{domain::id, upstream::Answer};", &[1]);
+        check("src/store/mod.rs", "use crate::{\n  domain::{id::{A, B as C}, money},\n  config,\n};", &[3]);
+        check("src/store/mod.rs", "pub(crate) fn f() -> crate::domain::Id { todo() }", &[]);
+        check("src/store/mod.rs", "fn f() { let x = crate::relay::serve(1); }", &[1]);
+        check("src/store/mod.rs", "use crate::*;\nuse crate as root;\nuse crate::{self as root};", &[1, 2, 3]);
         check("src/store/mod.rs", "use super::config::X;", &[1]);
-        check(
-            "src/store/redis.rs",
-            "use super::Keys;\nuse super::super::config::X;",
-            &[2],
-        );
+        check("src/store/redis.rs", "use super::Keys;\nuse super::super::config::X;", &[2]);
         check(
             "src/store/redis.rs",
             "mod tests {\n use super::super::Keys;\n use super::super::super::relay::X;\n}",
             &[3],
         );
-        check(
-            "src/store/mod.rs",
-            "#[cfg(test)]\nmod tests {\n  use crate::http::router;\n}",
-            &[3],
-        );
+        check("src/store/mod.rs", "#[cfg(test)]\nmod tests {\n  use crate::http::router;\n}", &[3]);
         check(
             "src/store/mod.rs",
             "//! [`crate::relay`] calls us.\n/* crate::http::x */ const S: &str = \"crate::cli::x\";",
@@ -375,11 +303,7 @@ mod tests {
     fn the_table_cannot_be_widened_unseen() {
         let check = |room: &'static str, door: &'static str, expected: usize| {
             let widened: &[(&str, &[&str])] = &[(room, &[door])];
-            assert_eq!(
-                table_of_rooms(widened).len(),
-                expected,
-                "{room} uses {door}"
-            );
+            assert_eq!(table_of_rooms(widened).len(), expected, "{room} uses {door}");
         };
         check("domain", "clock", 1);
         check("http", "store", 1);
@@ -391,11 +315,7 @@ mod tests {
     #[test]
     fn the_deciding_room_is_judged_word_by_word() {
         let check = |text: &str, expected: &[usize]| {
-            assert_eq!(
-                lines(domain_is_pure, "src/domain/x.rs", text),
-                expected,
-                "{text}"
-            );
+            assert_eq!(lines(domain_is_pure, "src/domain/x.rs", text), expected, "{text}");
         };
         check("use std::time::Instant;\nfn f(now: Instant) {}", &[]);
         check("use std::time::{Duration, SystemTime};", &[1]);
@@ -404,14 +324,8 @@ mod tests {
         check("use std::{collections::BTreeMap,\n fs};", &[2]);
         check("fn f() { Instant::now() }", &[1]);
         check("fn f() { std::time::Instant::now() }", &[1]);
-        check(
-            "fn f() { tracing::info!(\"x\") }\nfn g() { fastrand::u64(..) }",
-            &[1, 2],
-        );
-        check(
-            "#[cfg(test)]\nmod tests {\n fn f() { Instant::now() }\n}\nfn g() { Instant::now() }",
-            &[5],
-        );
+        check("fn f() { tracing::info!(\"x\") }\nfn g() { fastrand::u64(..) }", &[1, 2]);
+        check("#[cfg(test)]\nmod tests {\n fn f() { Instant::now() }\n}\nfn g() { Instant::now() }", &[5]);
         check("#[cfg(test)]\nmod tests {\n use tokio::time;\n}", &[3]);
         check("//! No serde, no tokio.\n", &[]);
         assert!(lines(domain_is_pure, "src/relay/x.rs", "async fn f() {}").is_empty());
@@ -419,42 +333,16 @@ mod tests {
 
     #[test]
     fn the_smaller_rules_are_judged_too() {
-        let check =
-            |rule: fn(&Source) -> Vec<Breach>, file: &str, text: &str, expected: &[usize]| {
-                assert_eq!(lines(rule, file, text), expected, "{file}: {text}");
-            };
-        check(
-            money_is_whole,
-            "src/domain/money.rs",
-            "fn f(x: f64) {}",
-            &[1],
-        );
-        check(
-            money_is_whole,
-            "src/domain/breaker/mod.rs",
-            "fn f(x: f64) {}",
-            &[],
-        );
-        check(
-            guests,
-            "src/relay/mod.rs",
-            "use axum::Router;\nfn f(c: reqwest::Client) {}",
-            &[1, 2],
-        );
-        check(
-            guests,
-            "src/upstream/client.rs",
-            "use reqwest::Client;",
-            &[],
-        );
+        let check = |rule: fn(&Source) -> Vec<Breach>, file: &str, text: &str, expected: &[usize]| {
+            assert_eq!(lines(rule, file, text), expected, "{file}: {text}");
+        };
+        check(money_is_whole, "src/domain/money.rs", "fn f(x: f64) {}", &[1]);
+        check(money_is_whole, "src/domain/breaker/mod.rs", "fn f(x: f64) {}", &[]);
+        check(guests, "src/relay/mod.rs", "use axum::Router;\nfn f(c: reqwest::Client) {}", &[1, 2]);
+        check(guests, "src/upstream/client.rs", "use reqwest::Client;", &[]);
         let header = |source: &Source| header(source).into_iter().collect();
         check(header, "src/relay/mod.rs", "//! The corridor.", &[]);
-        check(
-            header,
-            "src/relay/mod.rs",
-            "use x::y;\n//! The corridor.",
-            &[1],
-        );
+        check(header, "src/relay/mod.rs", "use x::y;\n//! The corridor.", &[1]);
         check(header, "src/relay/mod.rs", "", &[1]);
     }
 

@@ -71,11 +71,7 @@ fn blank_comments_and_literals(text: &str) -> String {
             0 => (0, first.len_utf8()),
             length => (length, 0),
         };
-        out.extend(
-            rest[..gone]
-                .chars()
-                .map(|c| if c == '\n' { '\n' } else { ' ' }),
-        );
+        out.extend(rest[..gone].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
         out.push_str(&rest[gone..gone + kept]);
         rest = &rest[gone + kept..];
     }
@@ -102,9 +98,7 @@ fn length_of_comment_or_literal(rest: &str, before: Option<char>) -> usize {
             let hashes = hashed.len() - quoted.len();
             let end = format!("\"{}", "#".repeat(hashes));
             let head = rest.len() - quoted.len() + 1;
-            return rest[head..]
-                .find(&end)
-                .map_or(rest.len(), |at| head + at + end.len());
+            return rest[head..].find(&end).map_or(rest.len(), |at| head + at + end.len());
         }
     }
     if rest.starts_with('\'') {
@@ -150,11 +144,7 @@ fn length_of_string(rest: &str) -> usize {
 fn length_of_char(rest: &str) -> usize {
     let mut chars = rest.char_indices().skip(1);
     match chars.next() {
-        Some((_, '\\')) => rest
-            .char_indices()
-            .skip(3)
-            .find(|&(_, c)| c == '\'')
-            .map_or(rest.len(), |(at, _)| at + 1),
+        Some((_, '\\')) => rest.char_indices().skip(3).find(|&(_, c)| c == '\'').map_or(rest.len(), |(at, _)| at + 1),
         Some(_) => match chars.next() {
             Some((at, '\'')) => at + 1,
             _ => 0,
@@ -278,12 +268,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Reads one branch of a path or `use` tree at `at`, adds its leaves, returns the place after it.
-fn read_tree(
-    words: &[Word],
-    mut at: usize,
-    stem: &[String],
-    leaves: &mut Vec<(usize, Vec<String>)>,
-) -> usize {
+fn read_tree(words: &[Word], mut at: usize, stem: &[String], leaves: &mut Vec<(usize, Vec<String>)>) -> usize {
     let mut path = stem.to_vec();
     let mut line = words[at].line;
     while let Some(word) = words.get(at) {
@@ -306,12 +291,7 @@ fn read_tree(
 }
 
 /// Reads the branches after a `{` that follows `::`, to the matching `}`.
-fn read_branches(
-    words: &[Word],
-    mut at: usize,
-    stem: &[String],
-    leaves: &mut Vec<(usize, Vec<String>)>,
-) -> usize {
+fn read_branches(words: &[Word], mut at: usize, stem: &[String], leaves: &mut Vec<(usize, Vec<String>)>) -> usize {
     while let Some(word) = words.get(at) {
         match word.text {
             "}" => return at + 1,
