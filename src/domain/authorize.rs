@@ -1,0 +1,198 @@
+//! Who may ask for what.
+//!
+//! It exists so that permission is decided in one pure step: [`authorize`] takes a key's record, the
+//! call and the table and answers with an [`AuthorizedRequest`] or a [`Refusal`]. Holding an
+//! `AuthorizedRequest` is the proof; no later room asks again. It never looks a key up and never
+//! compares secrets.
+
+use crate::domain::call::Call;
+use crate::domain::glob::Glob;
+use crate::domain::id::{KeyId, ModelId, RegionId, TierId};
+use crate::domain::refusal::Refusal;
+use crate::domain::routing::table::{RESERVED_PREFIX, RoutingTable, Target};
+use std::sync::Arc;
+
+/// What a key may do.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// `standard`, `pro`, or as configured.
+    pub name: Arc<str>,
+    /// By [`TierId`]: whether its models, and the step down to it, are allowed.
+    pub tiers: Vec<bool>,
+    /// Models allowed by name beyond the tiers.
+    pub models: Vec<Glob>,
+    /// Whether `Pro/` names are allowed.
+    pub reserved: bool,
+    /// By [`RegionId`]: where its requests may go; `None` is everywhere.
+    pub residency: Option<Vec<bool>>,
+    /// Each key's own ceilings.
+    pub limits: Limits,
+}
+
+impl Policy {
+    /// Whether requests may step into `tier`.
+    pub fn allows_tier(&self, tier: TierId) -> bool {
+        self.tiers.get(tier.index()).copied().unwrap_or(false)
+    }
+
+    /// Whether `model` may be asked for by name: a tier that holds it is allowed, or a glob fits.
+    pub fn allows_model(&self, table: &RoutingTable, model: ModelId) -> bool {
+        self.tier_of(table, model).is_some() || self.models.iter().any(|glob| glob.matches(&table.model(model).name))
+    }
+
+    /// The first tier, in file order, that holds `model` and is allowed.
+    pub fn tier_of(&self, table: &RoutingTable, model: ModelId) -> Option<TierId> {
+        (0..table.tiers.len() as u32)
+            .map(TierId)
+            .find(|&id| self.allows_tier(id) && table.tier(id).models.iter().any(|(held, _)| *held == model))
+    }
+
+    /// Whether a request may touch `region`.
+    pub fn allows_region(&self, region: RegionId) -> bool {
+        self.residency.as_ref().is_none_or(|regions| regions.get(region.index()).copied().unwrap_or(false))
+    }
+
+    /// Whether `target` may be asked for.
+    pub fn allows(&self, table: &RoutingTable, target: Target) -> bool {
+        match target {
+            Target::Model(model) => self.allows_model(table, model),
+            Target::Tier(tier) => self.allows_tier(tier),
+            Target::Alias(alias) => {
+                table.aliases[alias].split.iter().any(|(part, share)| *share > 0 && self.allows(table, *part))
+            }
+        }
+    }
+
+    /// Every name this policy may use: models, aliases, tiers in file order, then `Pro/` names.
+    pub fn usable_names(&self, table: &RoutingTable) -> Vec<(Arc<str>, Asked)> {
+        let models = table.models.iter().enumerate().map(|(i, m)| (&m.name, Target::Model(ModelId(i as u32))));
+        let aliases = table.aliases.iter().enumerate().map(|(i, a)| (&a.name, Target::Alias(i)));
+        let tiers = table.tiers.iter().enumerate().map(|(i, t)| (&t.name, Target::Tier(TierId(i as u32))));
+        let plain = models
+            .chain(aliases)
+            .chain(tiers)
+            .filter(|(name, target)| table.names.get(*name) == Some(target) && self.allows(table, *target))
+            .map(|(name, target)| (name.clone(), Asked::Plain(target)));
+        let reserved = (0..table.models.len() as u32)
+            .map(ModelId)
+            .filter(|&id| self.reserved && !table.model(id).dedicated.is_empty() && self.allows_model(table, id));
+        let reserved =
+            reserved.map(|id| (format!("{RESERVED_PREFIX}{}", table.model(id).name).into(), Asked::Reserved(id)));
+        plain.chain(reserved).collect()
+    }
+}
+
+/// Ceilings of one key; `None` is no ceiling.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Limits {
+    /// Requests in any sliding minute.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens in any sliding minute, as taken at admission.
+    pub tokens_per_minute: Option<u64>,
+    /// Requests at once.
+    pub max_concurrent: Option<u32>,
+}
+
+/// What we know of a key. Its secret is not here.
+#[derive(Clone, Debug)]
+pub struct KeyRecord {
+    /// The same for the same name as long as the process lives.
+    pub id: KeyId,
+    /// For people; unique.
+    pub name: Arc<str>,
+    /// Who shares a budget and a report with it.
+    pub team: Option<Arc<str>>,
+    /// What it may do.
+    pub policy: Arc<Policy>,
+    /// The policy's ceilings, tightened by the key's own.
+    pub limits: Limits,
+    /// From this Unix second on it no longer works.
+    pub expires: Option<i64>,
+}
+
+/// What a client asked for, resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// `Pro/NAME`: the model's dedicated deployments.
+    Reserved(ModelId),
+    /// A model, alias or tier.
+    Plain(Target),
+}
+
+/// Proof that a key may make this call.
+#[derive(Clone, Debug)]
+pub struct AuthorizedRequest {
+    key: Arc<KeyRecord>,
+    asked: Asked,
+}
+
+impl AuthorizedRequest {
+    /// Whose request it is.
+    pub fn key(&self) -> &Arc<KeyRecord> {
+        &self.key
+    }
+
+    /// What was asked for.
+    pub fn asked(&self) -> Asked {
+        self.asked
+    }
+}
+
+/// Whether `key` works at `now_unix` (Unix seconds).
+pub fn is_valid(key: &KeyRecord, now_unix: i64) -> bool {
+    key.expires.is_none_or(|end| now_unix < end)
+}
+
+/// Decides whether `key` may make `call`.
+///
+/// # Errors
+/// [`Refusal::ModelNotFound`] with the nearest usable names, or [`Refusal::ModelNotAllowed`].
+pub fn authorize(table: &RoutingTable, key: &Arc<KeyRecord>, call: &Call) -> Result<AuthorizedRequest, Refusal> {
+    let name = &*call.facts().model;
+    let asked = resolve(table, name).ok_or_else(|| not_found(table, &key.policy, name))?;
+    let allowed = match asked {
+        Asked::Plain(target) => key.policy.allows(table, target),
+        Asked::Reserved(model) => key.policy.reserved && key.policy.allows_model(table, model),
+    };
+    if !allowed {
+        return Err(Refusal::ModelNotAllowed { model: name.into() });
+    }
+    Ok(AuthorizedRequest { key: key.clone(), asked })
+}
+
+/// What `name` stands for, whoever asks.
+pub fn resolve(table: &RoutingTable, name: &str) -> Option<Asked> {
+    if let Some(plain) = name.strip_prefix(RESERVED_PREFIX)
+        && let Some(Target::Model(model)) = table.names.get(plain)
+        && !table.model(*model).dedicated.is_empty()
+    {
+        return Some(Asked::Reserved(*model));
+    }
+    table.names.get(name).copied().map(Asked::Plain)
+}
+
+/// How many near names an error offers.
+const NEAREST: usize = 3;
+/// Names less alike than this (0 to 1) are no help.
+const ALIKE: f64 = 0.5;
+
+fn not_found(table: &RoutingTable, policy: &Policy, asked: &str) -> Refusal {
+    let lower = asked.to_lowercase();
+    let mut near: Vec<(f64, Arc<str>)> = policy
+        .usable_names(table)
+        .into_iter()
+        .map(|(name, _)| (likeness(&lower, &name.to_lowercase()), name))
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    near.truncate(NEAREST);
+    Refusal::ModelNotFound { model: asked.into(), nearest: near.into_iter().map(|(_, name)| name).collect() }
+}
+
+/// How alike two lower-case names are; the part after the last slash counts as well as the whole,
+/// for people leave the owner out.
+fn likeness(asked: &str, name: &str) -> f64 {
+    let short = |s: &str| s.rsplit('/').next().unwrap_or(s).to_owned();
+    let whole = strsim::normalized_damerau_levenshtein(asked, name);
+    whole.max(strsim::normalized_damerau_levenshtein(&short(asked), &short(name)))
+}

@@ -1,0 +1,225 @@
+//! What the breaker remembers: the run of bad ends, and the ends of the last window.
+//!
+//! It exists so that one key with poisonous requests cannot close a deployment for the others: when
+//! two or more keys used a deployment within the window, any one key's requests and failures weigh
+//! at most as much as all the others' together. An end that cannot be a key's doing (no connection
+//! stood, nothing was sent) counts in full.
+
+use crate::domain::id::KeyId;
+use std::time::{Duration, Instant};
+
+/// The window is kept in this many slices.
+const SLICES: u32 = 10;
+/// Keys told apart in one slice; the rest count as one.
+const KEYS: usize = 64;
+/// The key of all keys past [`KEYS`].
+const OTHERS: KeyId = KeyId(0);
+
+/// Bad ends since the last good one, by key.
+#[derive(Clone, Default, Debug)]
+pub struct Run {
+    keyless: u32,
+    by_key: Vec<(KeyId, u32)>,
+}
+
+impl Run {
+    /// One more bad end.
+    pub fn bad(&mut self, key: Option<KeyId>) {
+        let held = key.and_then(|key| self.by_key.iter().position(|(held, _)| *held == key));
+        match (key, held) {
+            (_, Some(index)) => self.by_key[index].1 = self.by_key[index].1.saturating_add(1),
+            (Some(key), None) if self.by_key.len() < KEYS => self.by_key.push((key, 1)),
+            _ => self.keyless = self.keyless.saturating_add(1),
+        }
+    }
+
+    /// A good end.
+    pub fn clear(&mut self) {
+        self.keyless = 0;
+        self.by_key.clear();
+    }
+
+    /// Whether the run is `failures` long, when `keys` keys used the deployment of late.
+    pub fn reaches(&self, failures: u32, keys: usize) -> bool {
+        let (failures, keyless) = (u64::from(failures), u64::from(self.keyless));
+        let counts = self.by_key.iter().map(|(_, count)| u64::from(*count));
+        if keys < 2 {
+            return keyless + counts.sum::<u64>() >= failures;
+        }
+        // In halves, so that half of an odd threshold stays exact.
+        2 * keyless + counts.map(|count| (2 * count).min(failures)).sum::<u64>() >= 2 * failures
+    }
+}
+
+/// What the window amounts to, each key weighed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tally {
+    /// Ends.
+    pub requests: u64,
+    /// Bad ends among them.
+    pub failures: u64,
+    /// How many keys there were.
+    pub keys: usize,
+}
+
+impl Tally {
+    /// Good ends.
+    pub fn good(&self) -> u64 {
+        self.requests.saturating_sub(self.failures)
+    }
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct Count {
+    good: u64,
+    bad: u64,
+}
+
+#[derive(Clone, Default, Debug)]
+struct Slice {
+    /// Which slice of time this is, counted from the window's start.
+    turn: u64,
+    keyless: u64,
+    by_key: Vec<(KeyId, Count)>,
+}
+
+/// The ends of the last window.
+#[derive(Clone, Debug)]
+pub struct Window {
+    slice: Duration,
+    start: Option<Instant>,
+    slices: [Slice; SLICES as usize],
+}
+
+impl Window {
+    /// An empty window of this length.
+    pub fn new(length: Duration) -> Self {
+        let slice = (length / SLICES).max(Duration::from_millis(1));
+        Self { slice, start: None, slices: Default::default() }
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.start = None;
+        self.slices = Default::default();
+    }
+
+    /// A good end of `key`.
+    pub fn good(&mut self, key: KeyId, now: Instant) {
+        self.count(key, now).good += 1;
+    }
+
+    /// A bad end of `key`, or of nobody in particular.
+    pub fn bad(&mut self, key: Option<KeyId>, now: Instant) {
+        match key {
+            Some(key) => self.count(key, now).bad += 1,
+            None => self.current(now).keyless += 1,
+        }
+    }
+
+    /// What the last window amounts to.
+    pub fn tally(&self, now: Instant) -> Tally {
+        let turn = self.turn(now);
+        let live = self.slices.iter().filter(|slice| slice.turn + u64::from(SLICES) > turn);
+        let mut keyless = 0;
+        let mut keys: Vec<(KeyId, Count)> = Vec::new();
+        for slice in live {
+            keyless += slice.keyless;
+            for (key, count) in &slice.by_key {
+                let held = entry(&mut keys, *key, usize::MAX);
+                held.good += count.good;
+                held.bad += count.bad;
+            }
+        }
+        weigh(&keys, keyless)
+    }
+
+    fn count(&mut self, key: KeyId, now: Instant) -> &mut Count {
+        entry(&mut self.current(now).by_key, key, KEYS)
+    }
+
+    fn current(&mut self, now: Instant) -> &mut Slice {
+        self.start.get_or_insert(now);
+        let turn = self.turn(now);
+        let slice = &mut self.slices[(turn % u64::from(SLICES)) as usize];
+        if slice.turn != turn {
+            *slice = Slice { turn, ..Slice::default() };
+        }
+        slice
+    }
+
+    fn turn(&self, now: Instant) -> u64 {
+        let age = self.start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
+        // From SLICES on, so that an unused slice (turn 0) is never live.
+        (age.as_nanos() / self.slice.as_nanos()) as u64 + u64::from(SLICES)
+    }
+}
+
+fn entry(counts: &mut Vec<(KeyId, Count)>, key: KeyId, most: usize) -> &mut Count {
+    let found = counts.iter().position(|(held, _)| *held == key);
+    let index = found.unwrap_or_else(|| {
+        let key = if counts.len() < most { key } else { OTHERS };
+        counts.iter().position(|(held, _)| *held == key).unwrap_or_else(|| {
+            counts.push((key, Count::default()));
+            counts.len() - 1
+        })
+    });
+    &mut counts[index].1
+}
+
+/// Each key's requests and failures count at most as much as all the others' together.
+fn weigh(keys: &[(KeyId, Count)], keyless: u64) -> Tally {
+    let requests: u64 = keys.iter().map(|(_, c)| c.good + c.bad).sum::<u64>() + keyless;
+    let failures: u64 = keys.iter().map(|(_, c)| c.bad).sum::<u64>() + keyless;
+    if keys.len() < 2 {
+        return Tally { requests, failures, keys: keys.len() };
+    }
+    let most_requests = keys.iter().map(|(_, c)| c.good + c.bad).max().unwrap_or(0);
+    let most_failures = keys.iter().map(|(_, c)| c.bad).max().unwrap_or(0);
+    let half = |all: u64, most: u64| (all - most) + most.min(all - most);
+    Tally { requests: half(requests, most_requests), failures: half(failures, most_failures), keys: keys.len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: KeyId = KeyId(1);
+    const B: KeyId = KeyId(2);
+
+    #[test]
+    fn a_run_of_one_key_counts_half_when_others_use_the_deployment() {
+        let check = |ends: &[Option<KeyId>], keys, expected| {
+            let mut run = Run::default();
+            ends.iter().for_each(|key| run.bad(*key));
+            assert_eq!(run.reaches(5, keys), expected, "{ends:?} among {keys}");
+        };
+        check(&[Some(A); 4], 1, false);
+        check(&[Some(A); 5], 1, true);
+        check(&[Some(A); 50], 2, false);
+        check(&[Some(A), Some(A), Some(A), Some(B), Some(B)], 2, false);
+        check(&[Some(A), Some(A), Some(A), Some(B), Some(B), Some(B)], 2, true);
+        check(&[None; 5], 2, true);
+        check(&[None; 4], 2, false);
+    }
+
+    #[test]
+    fn a_tally_weighs_each_key_and_forgets_what_is_old() {
+        let start = Instant::now();
+        let mut window = Window::new(Duration::from_secs(30));
+        for _ in 0..90 {
+            window.bad(Some(A), start);
+        }
+        assert_eq!(window.tally(start), Tally { requests: 90, failures: 90, keys: 1 });
+        for _ in 0..10 {
+            window.good(B, start);
+        }
+        assert_eq!(window.tally(start), Tally { requests: 20, failures: 0, keys: 2 });
+        for _ in 0..10 {
+            window.bad(Some(B), start);
+        }
+        assert_eq!(window.tally(start), Tally { requests: 40, failures: 20, keys: 2 });
+        assert_eq!(window.tally(start + Duration::from_secs(29)).requests, 40);
+        assert_eq!(window.tally(start + Duration::from_secs(31)), Tally::default());
+    }
+}

@@ -1,0 +1,229 @@
+//! A request understood: the few fields we must know, beside the bytes as they came.
+//!
+//! It exists so that a provider receives what the client wrote. The body is never re-serialised:
+//! where we must change something (the model's name, asking for usage on a stream) the change is a
+//! [`Splice`], and every byte outside it stays. Reading JSON happens at the front door; this room
+//! only holds the result.
+
+use bytes::Bytes;
+use std::ops::Range;
+
+/// What the client asks us to do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Endpoint {
+    /// `POST /v1/chat/completions`
+    Chat,
+    /// `POST /v1/completions`
+    Completions,
+    /// `POST /v1/embeddings`
+    Embeddings,
+}
+
+impl Endpoint {
+    /// Every endpoint, in the order of their paths in the documentation.
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Completions, Self::Embeddings];
+
+    /// Its name in configuration, metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
+    /// Where it lies below a provider's base URL.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+        }
+    }
+
+    /// Whether another model's answer would still be true: vectors of another model lie in another space.
+    pub fn may_change_model(self) -> bool {
+        !matches!(self, Self::Embeddings)
+    }
+}
+
+/// A set of [`Endpoint`]s.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EndpointSet(u8);
+
+impl EndpointSet {
+    /// The set of `endpoints`.
+    pub fn of(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
+        Self(endpoints.into_iter().fold(0, |bits, endpoint| bits | 1 << endpoint as u8))
+    }
+
+    /// Whether `endpoint` is in it.
+    pub fn contains(self, endpoint: Endpoint) -> bool {
+        self.0 & 1 << endpoint as u8 != 0
+    }
+}
+
+/// Something a request needs that not every model can do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Feature {
+    /// Tool or function calling.
+    Tools,
+    /// Images among the input.
+    Vision,
+    /// An answer held to a JSON schema.
+    JsonSchema,
+}
+
+impl Feature {
+    /// Every feature.
+    pub const ALL: [Self; 3] = [Self::Tools, Self::Vision, Self::JsonSchema];
+
+    /// Its name in configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Vision => "vision",
+            Self::JsonSchema => "json_schema",
+        }
+    }
+}
+
+/// A set of [`Feature`]s.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct FeatureSet(u8);
+
+impl FeatureSet {
+    /// The set of `features`.
+    pub fn of(features: impl IntoIterator<Item = Feature>) -> Self {
+        Self(features.into_iter().fold(0, |bits, feature| bits | 1 << feature as u8))
+    }
+
+    /// Every feature.
+    pub fn all() -> Self {
+        Self::of(Feature::ALL)
+    }
+
+    /// This set and `feature`.
+    #[must_use]
+    pub fn with(self, feature: Feature) -> Self {
+        Self(self.0 | 1 << feature as u8)
+    }
+
+    /// Whether `feature` is in it.
+    pub fn contains(self, feature: Feature) -> bool {
+        self.0 & 1 << feature as u8 != 0
+    }
+
+    /// Whether every feature of `needed` is in it.
+    pub fn covers(self, needed: Self) -> bool {
+        needed.0 & !self.0 == 0
+    }
+}
+
+/// Replace the bytes at `at` by `with`; an empty range inserts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Splice {
+    /// Byte offsets in the body.
+    pub at: Range<usize>,
+    /// What stands there afterwards.
+    pub with: Bytes,
+}
+
+/// The fields of a body that routing, limits and the meter must know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// The model's name, unescaped.
+    pub model: Box<str>,
+    /// Where the model's name stands in the body, its quotes included.
+    pub model_span: Range<usize>,
+    /// Whether the client wants a stream.
+    pub stream: bool,
+    /// How to ask the provider for usage on this stream; `None` when the client asked itself, or
+    /// when the answer is not a stream.
+    pub ask_usage: Option<Splice>,
+    /// The client's ceiling on output tokens, per choice.
+    pub max_output: Option<u64>,
+    /// How many choices the client wants: `n`, 1 where it is absent.
+    pub choices: u32,
+    /// How many answers the body asks for at once: prompts or inputs of a list, 1 otherwise.
+    pub inputs: u32,
+    /// The client's own user, for stickiness.
+    pub user: Option<Box<str>>,
+    /// What the request needs of a model.
+    pub features: FeatureSet,
+}
+
+/// A request whose body has been read and understood.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Call {
+    endpoint: Endpoint,
+    body: Bytes,
+    facts: Facts,
+}
+
+impl Call {
+    /// A call on `endpoint`.
+    ///
+    /// # Panics
+    /// When a span of `facts` lies outside `body`: the reader of the body is wrong, not the client.
+    pub fn new(endpoint: Endpoint, body: Bytes, facts: Facts) -> Self {
+        let inside = |span: &Range<usize>| span.start <= span.end && span.end <= body.len();
+        assert!(inside(&facts.model_span), "the model's span lies in the body");
+        assert!(facts.ask_usage.as_ref().is_none_or(|splice| inside(&splice.at)), "the usage splice lies in the body");
+        Self { endpoint, body, facts }
+    }
+
+    /// What the client asks us to do.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// The body as it came.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// What we know of the body.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// How many choice indexes the answer must finish: `n` for each prompt.
+    pub fn expected_choices(&self) -> u32 {
+        self.facts.choices.saturating_mul(self.facts.inputs)
+    }
+
+    /// Input tokens as we guess them before any provider has counted: four bytes to a token, rounded up.
+    pub fn estimated_input_tokens(&self) -> u64 {
+        (self.body.len() as u64).div_ceil(4)
+    }
+}
+
+/// A body that cannot be understood: the request is refused before anything is tried.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BodyProblem {
+    /// Not one JSON object in UTF-8, or nested too deep. The text says what and where.
+    NotJson(String),
+    /// A field we read has the wrong type, an impossible value, is missing or given twice.
+    BadField {
+        /// The field's name.
+        param: &'static str,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// Larger than `max_body` bytes, as sent or decoded.
+    TooLarge {
+        /// The ceiling, in bytes.
+        limit: u64,
+    },
+    /// The client sent its body too slowly.
+    TooSlow,
+    /// The client broke off before its body was whole.
+    BrokenOff,
+    /// A `Content-Encoding` we do not read.
+    UnknownEncoding(String),
+    /// A body that is not what its `Content-Encoding` says.
+    BadEncoding(String),
+    /// Bodies held by all requests in flight would exceed `max_in_flight_bytes`.
+    TooMuchInFlight,
+}

@@ -1,0 +1,146 @@
+//! The ways one attempt goes wrong, and what each means.
+//!
+//! It exists so that "what does a 529 mean" has one answer: [`Failure::verdict`] is what the breaker
+//! hears, [`Failure::next`] is what the request does, both straight from the same table. It never
+//! sees a socket; whoever classifies an attempt's end makes one of these values.
+
+use crate::domain::receipt::Reason;
+use std::time::Duration;
+
+/// How one attempt ended badly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// No connection: refused, reset or TLS failed before anything was sent.
+    Unreachable,
+    /// The connection did not stand within `connect_timeout`.
+    ConnectTimeout,
+    /// The connection broke before any byte of the answer came.
+    Reset,
+    /// As [`Reset`](Self::Reset), but on a connection that may have gone stale in the pool: young
+    /// attempt, last attempt there good.
+    Stale,
+    /// No first token in time.
+    FirstTokenTimeout,
+    /// The whole answer did not come in time.
+    WholeTimeout,
+    /// Between two frames, before the commit point, too long a silence.
+    IdleTimeout,
+    /// The request's own time is over: `total`, or a deadline the client set.
+    Deadline,
+    /// A status that speaks of the provider's trouble: 408, 500, 502, 503, 504, 529 or another 5xx.
+    Status(u16),
+    /// An answer that is not what it says: no JSON, no HTTP, the wrong type, a redirect.
+    Garbage,
+    /// The answer ended before it was complete.
+    Truncated,
+    /// An error inside a 200.
+    ErrorInside,
+    /// 429, or 503 with a Retry-After.
+    Throttled {
+        /// How long the provider asks us to stay away.
+        after: Option<Duration>,
+    },
+    /// 401 or 403 to our credential.
+    CredentialRefused,
+    /// 404 on a path we route: our configuration is wrong, not the client.
+    NotFound,
+    /// 400, 413, 415, 422 or a content filter: the provider refuses the request itself.
+    Rejected,
+    /// The request is longer than the model's context.
+    ContextTooLong,
+}
+
+/// What a deployment's breaker hears of an attempt's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It works.
+    Good,
+    /// It does not.
+    Bad,
+    /// It could not even be reached: bad, and no key's doing, for nothing was sent.
+    Down,
+    /// This says nothing about it.
+    Neutral,
+    /// It rests, for this long where its provider said so.
+    Throttled(Option<Duration>),
+    /// It is not where the configuration says.
+    NotFound,
+    /// Our credential was refused: the credential rests, not the deployment.
+    CredentialRefused,
+}
+
+/// What the request does after a failed attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Another deployment.
+    Other,
+    /// The same deployment once more, without counting against it.
+    Same,
+    /// The provider's answer goes to the client as it came, unless an earlier model was tried.
+    Reject,
+    /// One more attempt, at a model with a larger context.
+    LargerContext,
+    /// Nothing.
+    Stop,
+}
+
+impl Failure {
+    /// What the breaker hears.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::Unreachable | Self::ConnectTimeout => Verdict::Down,
+            Self::Reset
+            | Self::FirstTokenTimeout
+            | Self::WholeTimeout
+            | Self::IdleTimeout
+            | Self::Status(_)
+            | Self::Garbage
+            | Self::Truncated
+            | Self::ErrorInside => Verdict::Bad,
+            Self::Stale | Self::Deadline => Verdict::Neutral,
+            Self::Throttled { after } => Verdict::Throttled(after),
+            Self::CredentialRefused => Verdict::CredentialRefused,
+            Self::NotFound => Verdict::NotFound,
+            Self::Rejected | Self::ContextTooLong => Verdict::Good,
+        }
+    }
+
+    /// What the request does next.
+    pub fn next(self) -> Next {
+        match self {
+            Self::Stale => Next::Same,
+            Self::Deadline => Next::Stop,
+            Self::Rejected => Next::Reject,
+            Self::ContextTooLong => Next::LargerContext,
+            _ => Next::Other,
+        }
+    }
+
+    /// Whether the same deployment, tried again, could answer: not while our configuration is wrong
+    /// or the provider told us to stay away.
+    pub fn may_pass(self) -> bool {
+        matches!(self.verdict(), Verdict::Bad | Verdict::Down | Verdict::Neutral)
+    }
+
+    /// The closed label of this failure.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Unreachable => Reason::Unreachable,
+            Self::ConnectTimeout => Reason::ConnectTimeout,
+            Self::Reset | Self::Stale => Reason::Reset,
+            Self::FirstTokenTimeout => Reason::FirstTokenTimeout,
+            Self::WholeTimeout => Reason::WholeTimeout,
+            Self::IdleTimeout => Reason::IdleTimeout,
+            Self::Deadline => Reason::Deadline,
+            Self::Status(_) => Reason::UpstreamStatus,
+            Self::Garbage => Reason::Garbage,
+            Self::Truncated => Reason::Truncated,
+            Self::ErrorInside => Reason::ErrorInside,
+            Self::Throttled { .. } => Reason::Throttled,
+            Self::CredentialRefused => Reason::CredentialRefused,
+            Self::NotFound => Reason::UpstreamNotFound,
+            Self::Rejected => Reason::Rejected,
+            Self::ContextTooLong => Reason::ContextTooLong,
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A ceiling over any sliding minute.
+//!
+//! It exists because a fixed window lets twice the limit through around its edge and a token bucket
+//! lets a burst through on top of the rate; a sliding window never lets more than `limit` through
+//! in any 60 seconds, wherever they begin. Up to 256 units it remembers exact instants; above, it
+//! rounds instants *up* to 256ths of the window, so that it is never above the limit and at least
+//! 99.5 % of it stays usable.
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//! use tierway::domain::limit::SlidingWindow;
+//!
+//! let start = Instant::now();
+//! let mut limit = SlidingWindow::new(2);
+//! assert!(limit.take(1, start).is_ok());
+//! assert!(limit.take(1, start + Duration::from_secs(10)).is_ok());
+//! // The first unit returns a minute after it was taken.
+//! let refused = limit.take(1, start + Duration::from_secs(15)).unwrap_err();
+//! assert_eq!(refused.retry_after, Some(Duration::from_secs(45)));
+//! ```
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// The length of every rate limit's window.
+pub const WINDOW: Duration = Duration::from_secs(60);
+/// Exact instants up to this limit, and as many slots above it.
+const SLOTS: u32 = 256;
+
+/// A rate limit's memory.
+#[derive(Clone, Debug)]
+pub struct SlidingWindow {
+    limit: u64,
+    used: u64,
+    /// The instant slots are counted from: the first take.
+    origin: Option<Instant>,
+    /// What was taken and the instant it counts as taken at, oldest first; it returns [`WINDOW`] later.
+    taken: VecDeque<(Instant, u64)>,
+}
+
+/// Units taken, to be corrected by [`SlidingWindow::settle`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Taken {
+    at: Instant,
+    amount: u64,
+}
+
+/// Units refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// When the same units would be given; `None`: never, they are more than the limit.
+    pub retry_after: Option<Duration>,
+}
+
+/// What is left, for the client to see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// The limit.
+    pub limit: u64,
+    /// Units that could be taken now.
+    pub remaining: u64,
+    /// When the next unit returns; zero when nothing is taken.
+    pub reset: Duration,
+}
+
+impl SlidingWindow {
+    /// Nothing taken of `limit` units a minute.
+    pub fn new(limit: u64) -> Self {
+        Self { limit, used: 0, origin: None, taken: VecDeque::new() }
+    }
+
+    /// Another limit from now on; what is taken stays taken.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Takes `amount` units, or says when they could be had.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was taken then.
+    pub fn take(&mut self, amount: u64, now: Instant) -> Result<Taken, Refused> {
+        self.forget(now);
+        if self.used.saturating_add(amount) > self.limit {
+            return Err(Refused { retry_after: self.wait_for(amount, now) });
+        }
+        let at = self.stamp(now);
+        self.add(at, amount);
+        Ok(Taken { at, amount })
+    }
+
+    /// Corrects what was taken to what was used: too much goes back where it came from, too little
+    /// becomes debt, taken now whatever the limit says.
+    pub fn settle(&mut self, taken: Taken, used: u64, now: Instant) {
+        self.forget(now);
+        if used > taken.amount {
+            let at = self.stamp(now);
+            self.add(at, used - taken.amount);
+        } else if let Some((_, held)) = self.taken.iter_mut().find(|(at, _)| *at == taken.at) {
+            let back = (taken.amount - used).min(*held);
+            *held -= back;
+            self.used -= back;
+        }
+    }
+
+    /// What is left at `now`.
+    pub fn left(&mut self, now: Instant) -> Left {
+        self.forget(now);
+        let next = self.taken.iter().find(|(_, amount)| *amount > 0);
+        let reset = next.map_or(Duration::ZERO, |(at, _)| (*at + WINDOW).saturating_duration_since(now));
+        Left { limit: self.limit, remaining: self.limit.saturating_sub(self.used), reset }
+    }
+
+    /// Whether it remembers nothing at `now`, and so can be dropped.
+    pub fn is_idle(&mut self, now: Instant) -> bool {
+        self.forget(now);
+        self.used == 0
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while let Some((at, amount)) = self.taken.front().copied() {
+            if now < at + WINDOW {
+                break;
+            }
+            self.taken.pop_front();
+            self.used -= amount;
+        }
+    }
+
+    fn add(&mut self, at: Instant, amount: u64) {
+        self.used = self.used.saturating_add(amount);
+        match self.taken.back_mut() {
+            // A clock read a moment earlier on another thread joins the latest entry: later is safe.
+            Some((last, held)) if *last >= at => *held = held.saturating_add(amount),
+            _ => self.taken.push_back((at, amount)),
+        }
+    }
+
+    /// The instant that units taken at `now` count as taken at.
+    fn stamp(&mut self, now: Instant) -> Instant {
+        let latest = self.taken.back().map_or(now, |(at, _)| *at);
+        if self.limit <= u64::from(SLOTS) {
+            return now.max(latest);
+        }
+        let origin = *self.origin.get_or_insert(now);
+        let slot = (WINDOW / SLOTS).as_nanos();
+        let slots = now.saturating_duration_since(origin).as_nanos().div_ceil(slot);
+        (origin + Duration::from_nanos((slots * slot) as u64)).max(latest)
+    }
+
+    fn wait_for(&self, amount: u64, now: Instant) -> Option<Duration> {
+        if amount > self.limit {
+            return None;
+        }
+        let mut used = self.used;
+        for (at, held) in &self.taken {
+            used -= held;
+            if used + amount <= self.limit {
+                return Some((*at + WINDOW).saturating_duration_since(now));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The law: in no sliding minute more than the limit, however the takes fall.
+        #[test]
+        fn never_above_the_limit_in_any_window(
+            limit in prop_oneof![1..300_u64, 1_000..100_000_u64],
+            steps in prop::collection::vec((0..5_000_u64, 1..200_u64), 1..400),
+        ) {
+            let start = Instant::now();
+            let mut window = SlidingWindow::new(limit);
+            let mut now = start;
+            let mut granted: Vec<(Instant, u64)> = Vec::new();
+            for (pause, share) in steps {
+                now += Duration::from_millis(pause);
+                let amount = (limit * share / 200).max(1);
+                if window.take(amount, now).is_ok() {
+                    granted.push((now, amount));
+                }
+            }
+            for (from, _) in &granted {
+                let inside = granted.iter().filter(|(at, _)| at >= from && *at < *from + WINDOW);
+                prop_assert!(inside.map(|(_, amount)| amount).sum::<u64>() <= limit);
+            }
+        }
+
+        /// Whoever waits as told is let in; whoever comes a slot earlier is not, when alone.
+        #[test]
+        fn the_wait_told_is_the_wait_needed(limit in 1..2_000_u64, pause in 0..60_000_u64) {
+            let start = Instant::now();
+            let mut window = SlidingWindow::new(limit);
+            window.take(limit, start).expect("an empty window gives its limit");
+            let now = start + Duration::from_millis(pause);
+            if let Err(refused) = window.clone().take(1, now) {
+                let wait = refused.retry_after.expect("one unit fits the limit");
+                prop_assert!(window.take(1, now + wait).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn nearly_all_of_the_limit_is_usable() {
+        for limit in [50_u64, 256, 257, 200_000] {
+            let start = Instant::now();
+            let mut window = SlidingWindow::new(limit);
+            let ten_minutes = Duration::from_secs(600);
+            let step = WINDOW / (4 * limit as u32).min(20_000);
+            let (mut now, mut granted) = (start, 0_u64);
+            let amount = (limit / 5_000).max(1);
+            while now < start + ten_minutes {
+                granted += u64::from(window.take(amount, now).is_ok()) * amount;
+                now += step;
+            }
+            assert!(granted as f64 >= 0.995 * (limit * 10) as f64, "{granted} of {}", limit * 10);
+        }
+    }
+
+    #[test]
+    fn too_much_comes_back_and_too_little_becomes_debt() {
+        let now = Instant::now();
+        let mut window = SlidingWindow::new(1_000);
+        let taken = window.take(600, now).expect("it fits");
+        window.settle(taken, 100, now);
+        assert_eq!(window.left(now).remaining, 900);
+        let taken = window.take(900, now).expect("what came back can be taken");
+        window.settle(taken, 2_000, now + Duration::from_secs(1));
+        assert_eq!(window.left(now).remaining, 0);
+        // The debt of 1,100 is taken a second later and is more than the limit by itself.
+        let later = now + Duration::from_secs(60);
+        assert!(window.take(1, later).is_err());
+        assert!(window.take(1, later + Duration::from_secs(2)).is_ok());
+    }
+
+    #[test]
+    fn more_than_the_limit_is_never_given() {
+        let refused = SlidingWindow::new(10).take(11, Instant::now()).expect_err("it cannot fit");
+        assert_eq!(refused.retry_after, None);
+    }
+}

@@ -1,0 +1,130 @@
+//! The ways we say no before trying anything.
+//!
+//! It exists so that every refusal is a value that walks out by the same door as an answer: it
+//! leaves a receipt and is told to the client from one table. A refusal never names a deployment
+//! and never holds a secret.
+
+use crate::domain::call::BodyProblem;
+use crate::domain::receipt::Reason;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a request was refused.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Refusal {
+    /// The body cannot be understood.
+    Body(BodyProblem),
+    /// A header of ours has an impossible value.
+    BadHeader {
+        /// The header's name.
+        name: &'static str,
+    },
+    /// No key, or one that is unknown, disabled or expired: the client is not told which.
+    InvalidKey,
+    /// No such path below `/v1`.
+    UnknownUrl {
+        /// As the client wrote it.
+        path: Box<str>,
+    },
+    /// The path exists, the method does not.
+    MethodNotAllowed {
+        /// What would be right, for the `Allow` header.
+        allow: &'static str,
+    },
+    /// No model, alias or tier of this name.
+    ModelNotFound {
+        /// As the client wrote it.
+        model: Box<str>,
+        /// Near names that this key may use, the nearest first.
+        nearest: Vec<Arc<str>>,
+    },
+    /// The policy forbids the model or tier.
+    ModelNotAllowed {
+        /// As the client wrote it.
+        model: Box<str>,
+    },
+    /// The residency leaves no deployment.
+    ResidencyUnavailable {
+        /// As the client wrote it.
+        model: Box<str>,
+    },
+    /// No model here serves this endpoint or feature.
+    NotServed {
+        /// As the client wrote it.
+        model: Box<str>,
+        /// `the embeddings endpoint`, `tools`: what is missing.
+        what: &'static str,
+    },
+    /// Over one of the key's limits.
+    OverLimit(OverLimit),
+    /// Full: every deployment that could serve carries all it may.
+    SlowDown {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// Every breaker on the way is open or every deployment rests.
+    NoDeployment {
+        /// Until the soonest reopens.
+        retry_after: Duration,
+    },
+}
+
+/// Which of a key's ceilings was reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OverLimit {
+    /// Which one.
+    pub limit: LimitKind,
+    /// The ceiling.
+    pub ceiling: u64,
+    /// When the same request would be let in; `None`: never, it is larger than the limit itself.
+    pub retry_after: Option<Duration>,
+}
+
+/// The kinds of limits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LimitKind {
+    /// Requests in a sliding minute.
+    Requests,
+    /// Tokens in a sliding minute.
+    Tokens,
+    /// Requests at once.
+    Concurrency,
+}
+
+impl LimitKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::Concurrency];
+
+    /// Its label in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Requests => "requests_per_minute",
+            Self::Tokens => "tokens_per_minute",
+            Self::Concurrency => "max_concurrent",
+        }
+    }
+}
+
+impl Refusal {
+    /// The closed label of this refusal.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Body(BodyProblem::NotJson(_) | BodyProblem::BadEncoding(_)) => Reason::InvalidJson,
+            Self::Body(BodyProblem::BadField { .. }) | Self::BadHeader { .. } => Reason::InvalidValue,
+            Self::Body(BodyProblem::TooLarge { .. }) => Reason::RequestTooLarge,
+            Self::Body(BodyProblem::TooSlow) => Reason::RequestTimeout,
+            Self::Body(BodyProblem::BrokenOff) => Reason::ClientGone,
+            Self::Body(BodyProblem::UnknownEncoding(_)) => Reason::UnsupportedContentEncoding,
+            Self::Body(BodyProblem::TooMuchInFlight) | Self::SlowDown { .. } => Reason::SlowDown,
+            Self::InvalidKey => Reason::InvalidApiKey,
+            Self::UnknownUrl { .. } => Reason::UnknownUrl,
+            Self::MethodNotAllowed { .. } => Reason::MethodNotAllowed,
+            Self::ModelNotFound { .. } => Reason::ModelNotFound,
+            Self::ModelNotAllowed { .. } => Reason::ModelNotAllowed,
+            Self::ResidencyUnavailable { .. } => Reason::ResidencyUnavailable,
+            Self::NotServed { .. } => Reason::NotServed,
+            Self::OverLimit(_) => Reason::RateLimitExceeded,
+            Self::NoDeployment { .. } => Reason::NoDeploymentAvailable,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! How quick and how busy one deployment is.
+//!
+//! It exists so that the choice among deployments follows what requests feel, the time to the first
+//! token, and notices a deployment that has fallen silent before its breaker can: an attempt waiting
+//! far longer than usual counts against it at once. Streams and whole answers are measured apart,
+//! for the first token of a whole answer is its last.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// The average forgets with this time constant.
+const DECAY: Duration = Duration::from_secs(10);
+/// How many first-token times the 99th percentile is taken from.
+const SAMPLES: usize = 128;
+/// What a deployment is taken for before anything is known of it.
+const UNKNOWN: Duration = Duration::from_millis(300);
+/// No attempt is called silent before this, however quick its deployment usually is.
+const SILENT_FLOOR: Duration = Duration::from_millis(500);
+
+/// Whether an answer comes as a stream or whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// Frame by frame.
+    Stream,
+    /// At once.
+    Whole,
+}
+
+impl Form {
+    /// The form of an answer to a call with `stream` set so.
+    pub fn of(stream: bool) -> Self {
+        if stream { Self::Stream } else { Self::Whole }
+    }
+}
+
+/// A waiting attempt, to be ended by [`Gauge::answered`] or [`Gauge::gave_up`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Waiting(u64);
+
+/// One deployment's measurements.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge {
+    next: u64,
+    in_flight: u32,
+    last_good: Option<bool>,
+    stream: Side,
+    whole: Side,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Side {
+    waiting: BTreeMap<u64, Instant>,
+    /// Peak EWMA in seconds and when it was last fed.
+    average: Option<(f64, Instant)>,
+    samples: Vec<Duration>,
+    seen: usize,
+    p99: Option<Duration>,
+}
+
+impl Gauge {
+    /// An attempt is sent.
+    pub fn sent(&mut self, form: Form, now: Instant) -> Waiting {
+        self.next += 1;
+        self.in_flight += 1;
+        let waiting = Waiting(self.next);
+        self.side_mut(form).waiting.insert(waiting.0, now);
+        waiting
+    }
+
+    /// Its first good token is in hand.
+    pub fn answered(&mut self, form: Form, waiting: Waiting, now: Instant) {
+        let side = self.side_mut(form);
+        if let Some(sent) = side.waiting.remove(&waiting.0) {
+            side.feed(now.saturating_duration_since(sent), now);
+        }
+    }
+
+    /// It no longer waits, and no token came.
+    pub fn gave_up(&mut self, form: Form, waiting: Waiting) {
+        self.side_mut(form).waiting.remove(&waiting.0);
+    }
+
+    /// Its connection is free again.
+    pub fn done(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// It finished well or badly.
+    pub fn finished(&mut self, good: bool) {
+        self.last_good = Some(good);
+    }
+
+    /// Attempts sent and not yet at their end.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// How the last finished attempt ended; `None` before any finished.
+    pub fn last_good(&self) -> Option<bool> {
+        self.last_good
+    }
+
+    /// The average first-token time, once known.
+    pub fn average(&self, form: Form) -> Option<Duration> {
+        self.side(form).average.map(|(seconds, _)| Duration::from_secs_f64(seconds))
+    }
+
+    /// What the choice compares: average first-token seconds × (attempts in flight + 1).
+    pub fn load(&self, form: Form) -> f64 {
+        let average = self.side(form).average.map_or(UNKNOWN.as_secs_f64(), |(seconds, _)| seconds);
+        average.max(1e-6) * f64::from(self.in_flight + 1)
+    }
+
+    /// Whether some attempt has been silent for so long that it counts as failed in the choice.
+    pub fn is_silent(&self, silent_after: Duration, now: Instant) -> bool {
+        [&self.stream, &self.whole].into_iter().any(|side| {
+            let oldest = side.waiting.first_key_value();
+            oldest.is_some_and(|(_, sent)| now.saturating_duration_since(*sent) > side.patience(silent_after))
+        })
+    }
+
+    fn side(&self, form: Form) -> &Side {
+        match form {
+            Form::Stream => &self.stream,
+            Form::Whole => &self.whole,
+        }
+    }
+
+    fn side_mut(&mut self, form: Form) -> &mut Side {
+        match form {
+            Form::Stream => &mut self.stream,
+            Form::Whole => &mut self.whole,
+        }
+    }
+}
+
+impl Side {
+    /// Feeds the average (a peak is taken at once, a dip slowly) and the percentile.
+    fn feed(&mut self, took: Duration, now: Instant) {
+        let seconds = took.as_secs_f64();
+        let average = match self.average {
+            Some((average, at)) if seconds < average => {
+                let keep = (-now.saturating_duration_since(at).as_secs_f64() / DECAY.as_secs_f64()).exp();
+                average * keep + seconds * (1.0 - keep)
+            }
+            _ => seconds,
+        };
+        self.average = Some((average, now));
+        if self.samples.len() < SAMPLES {
+            self.samples.push(took);
+        } else {
+            self.samples[self.seen % SAMPLES] = took;
+        }
+        self.seen += 1;
+        // Sorting 128 numbers is a microsecond: done for each of the first few, then for every 16th.
+        if self.seen < 16 || self.seen.is_multiple_of(16) {
+            self.p99 = Some(p99(&self.samples));
+        }
+    }
+
+    /// How long an attempt may be silent: four times the 99th percentile, at least half a second, at
+    /// most `silent_after`; but never less than the 99th percentile itself, or a model that thinks
+    /// for three seconds would always be called silent.
+    fn patience(&self, silent_after: Duration) -> Duration {
+        let Some(p99) = self.p99 else { return silent_after };
+        (p99 * 4).max(SILENT_FLOOR).min(silent_after).max(p99)
+    }
+}
+
+fn p99(samples: &[Duration]) -> Duration {
+    let mut sorted = samples.to_vec();
+    let index = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
+    *sorted.select_nth_unstable(index).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn fed(took: Duration, times: u32) -> (Gauge, Instant) {
+        let mut now = Instant::now();
+        let mut gauge = Gauge::default();
+        for _ in 0..times {
+            let waiting = gauge.sent(Form::Stream, now);
+            now += took;
+            gauge.answered(Form::Stream, waiting, now);
+            gauge.done();
+        }
+        (gauge, now)
+    }
+
+    #[test]
+    fn silence_is_measured_against_what_is_usual() {
+        let check = |usual: Option<Duration>, age: Duration, expected: bool| {
+            let (mut gauge, now) = usual.map_or((Gauge::default(), Instant::now()), |took| fed(took, 50));
+            gauge.sent(Form::Stream, now);
+            assert_eq!(gauge.is_silent(SECOND, now + age), expected, "{usual:?} after {age:?}");
+        };
+        let ms = Duration::from_millis;
+        check(None, ms(1_000), false);
+        check(None, ms(1_001), true);
+        check(Some(ms(10)), ms(500), false);
+        check(Some(ms(10)), ms(501), true);
+        check(Some(ms(200)), ms(800), false);
+        check(Some(ms(200)), ms(801), true);
+        check(Some(ms(400)), ms(1_001), true);
+        check(Some(ms(3_000)), ms(3_000), false);
+        check(Some(ms(3_000)), ms(3_001), true);
+    }
+
+    #[test]
+    fn streams_and_whole_answers_are_kept_apart() {
+        let (gauge, _) = fed(Duration::from_millis(10), 5);
+        assert!(gauge.average(Form::Stream).is_some());
+        assert_eq!(gauge.average(Form::Whole), None);
+    }
+
+    #[test]
+    fn a_peak_is_taken_at_once_and_forgotten_slowly() {
+        let (mut gauge, now) = fed(Duration::from_millis(10), 5);
+        let waiting = gauge.sent(Form::Stream, now);
+        gauge.answered(Form::Stream, waiting, now + SECOND);
+        assert_eq!(gauge.average(Form::Stream), Some(SECOND));
+        let waiting = gauge.sent(Form::Stream, now + SECOND);
+        gauge.answered(Form::Stream, waiting, now + SECOND + Duration::from_millis(10));
+        assert!(gauge.average(Form::Stream).expect("fed") > Duration::from_millis(900));
+    }
+
+    #[test]
+    fn load_grows_with_what_is_in_flight() {
+        let (mut gauge, now) = fed(SECOND, 1);
+        assert!((gauge.load(Form::Stream) - 1.0).abs() < 1e-9);
+        gauge.sent(Form::Stream, now);
+        assert!((gauge.load(Form::Stream) - 2.0).abs() < 1e-9);
+    }
+}

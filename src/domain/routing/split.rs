@@ -1,0 +1,106 @@
+//! Weighted choices: shares of an alias, power of two choices.
+//!
+//! It exists so that every weighted choice of the house is drawn in one place, from dice handed in.
+//! Sticky choices are rendezvous hashes: one client keeps its share when others are added, removed
+//! or reweighted, but for the few whom the change itself moves.
+
+use crate::domain::chance::Draw;
+
+/// One share of a split.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Share<'a> {
+    /// A stable name, for sticky choices.
+    pub name: &'a str,
+    /// Its weight; 0 is never chosen.
+    pub weight: u32,
+}
+
+/// The share drawn by weight, as an index; `None` when every weight is 0.
+pub fn draw(shares: &[Share<'_>], draw: Draw) -> Option<usize> {
+    draw.weighted(shares.iter().map(|share| u64::from(share.weight)))
+}
+
+/// The share that `client` always draws, by weighted rendezvous; `None` when every weight is 0.
+pub fn sticky(shares: &[Share<'_>], client: u64) -> Option<usize> {
+    let score = |share: &Share<'_>| {
+        let unit = Draw(client).salted(hash(share.name.as_bytes())).unit().max(f64::MIN_POSITIVE);
+        -f64::from(share.weight) / unit.ln()
+    };
+    let weighted = shares.iter().enumerate().filter(|(_, share)| share.weight > 0);
+    weighted.max_by(|a, b| score(a.1).total_cmp(&score(b.1))).map(|(index, _)| index)
+}
+
+/// The better of two different candidates drawn at random, by the lower `load`; `None` of none.
+pub fn power_of_two<T: Copy>(candidates: &[T], draw: Draw, load: impl Fn(T) -> f64) -> Option<T> {
+    let count = candidates.len() as u64;
+    if count < 2 {
+        return candidates.first().copied();
+    }
+    let first = draw.salted(1).below(count);
+    let second = (first + 1 + draw.salted(2).below(count - 1)) % count;
+    let (a, b) = (candidates[first as usize], candidates[second as usize]);
+    Some(if load(b) < load(a) { b } else { a })
+}
+
+/// FNV-1a, for names and users as clients of a sticky split.
+pub fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPLIT: [Share<'static>; 3] = [
+        Share { name: "default", weight: 80 },
+        Share { name: "fallback", weight: 15 },
+        Share { name: "premium", weight: 5 },
+    ];
+
+    fn shares_of(choose: impl Fn(u64) -> Option<usize>) -> [f64; 3] {
+        let mut hits = [0_u32; 3];
+        (0..50_000).for_each(|n| hits[choose(n).expect("a share")] += 1);
+        hits.map(|hit| f64::from(hit) / 50_000.0)
+    }
+
+    #[test]
+    fn both_kinds_of_choice_keep_the_shares() {
+        let drawn = shares_of(|n| draw(&SPLIT, Draw(1).salted(n)));
+        let stuck = shares_of(|n| sticky(&SPLIT, n));
+        for found in [drawn, stuck] {
+            for (share, expected) in found.iter().zip([0.80, 0.15, 0.05]) {
+                assert!((share - expected).abs() < 0.01, "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn removing_a_share_moves_only_its_own_clients() {
+        for client in 0..5_000 {
+            let before = sticky(&SPLIT, client).expect("a share");
+            if before != 2 {
+                assert_eq!(sticky(&SPLIT[..2], client), Some(before));
+            }
+        }
+    }
+
+    #[test]
+    fn two_choices_prefer_the_lighter_and_differ() {
+        let loads = [5.0, 1.0, 9.0];
+        let mut hits = [0_u32; 3];
+        for n in 0..9_000 {
+            let index = power_of_two(&[0_usize, 1, 2], Draw(3).salted(n), |i| loads[i]);
+            hits[index.expect("a candidate")] += 1;
+        }
+        assert_eq!(hits[2], 0, "the heaviest of three loses every pair");
+        assert!(hits[1] > hits[0]);
+        assert_eq!(power_of_two(&[] as &[usize], Draw(0), |_| 0.0), None);
+    }
+
+    #[test]
+    fn nothing_is_chosen_from_nothing() {
+        let none = [Share { name: "a", weight: 0 }];
+        assert_eq!(draw(&none, Draw(1)), None);
+        assert_eq!(sticky(&none, 1), None);
+    }
+}

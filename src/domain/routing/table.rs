@@ -1,0 +1,208 @@
+//! What can be routed to: models, deployments, tiers, aliases.
+//!
+//! It exists so that a request is planned from resolved numbers, never from strings: every name was
+//! looked up once, when the configuration was compiled. A table never changes; a reload makes another.
+
+use crate::domain::breaker::BreakerSettings;
+use crate::domain::call::{EndpointSet, FeatureSet};
+use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
+use crate::domain::pricing::Price;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The prefix that asks for reserved capacity: `Pro/NAME`.
+pub const RESERVED_PREFIX: &str = "Pro/";
+
+/// Everything a request can be routed to.
+#[derive(Clone, Debug)]
+pub struct RoutingTable {
+    /// In file order.
+    pub models: Vec<Model>,
+    /// In file order, grouped by model.
+    pub deployments: Vec<Deployment>,
+    /// In file order: the first tier that holds a model is that model's tier.
+    pub tiers: Vec<Tier>,
+    /// In file order.
+    pub aliases: Vec<Alias>,
+    /// Region names, in order of first use. A provider without a region is a region of its own, named after it.
+    pub regions: Vec<Arc<str>>,
+    /// What a client may write as `model`, `Pro/` names aside.
+    pub names: HashMap<Arc<str>, Target>,
+    /// How to choose and for how long to wait.
+    pub settings: RoutingSettings,
+}
+
+impl RoutingTable {
+    /// The model numbered `id`.
+    pub fn model(&self, id: ModelId) -> &Model {
+        &self.models[id.index()]
+    }
+
+    /// The deployment numbered `id`.
+    pub fn deployment(&self, id: DeploymentId) -> &Deployment {
+        &self.deployments[id.index()]
+    }
+
+    /// The tier numbered `id`.
+    pub fn tier(&self, id: TierId) -> &Tier {
+        &self.tiers[id.index()]
+    }
+
+    /// The name of the region numbered `id`.
+    pub fn region(&self, id: RegionId) -> &Arc<str> {
+        &self.regions[id.index()]
+    }
+
+    /// Every deployment's number.
+    pub fn deployment_ids(&self) -> impl Iterator<Item = DeploymentId> + use<> {
+        (0..self.deployments.len() as u32).map(DeploymentId)
+    }
+}
+
+/// What a name stands for. A model hides an alias of the same name, an alias hides a tier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// One model.
+    Model(ModelId),
+    /// The alias at this index.
+    Alias(usize),
+    /// One tier.
+    Tier(TierId),
+}
+
+/// A model as clients name it.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The name clients ask for.
+    pub name: Arc<str>,
+    /// What it costs where a deployment says nothing else; `None` when no price is known.
+    pub price: Option<Price>,
+    /// The longest input and output together, in tokens.
+    pub context: Option<u64>,
+    /// The longest output, in tokens.
+    pub max_output: Option<u64>,
+    /// What an answer usually takes, in output tokens: for token limits where the client gives no ceiling.
+    pub typical_output: u64,
+    /// The endpoints it serves.
+    pub endpoints: EndpointSet,
+    /// The features it has.
+    pub features: FeatureSet,
+    /// Shared deployments, in file order.
+    pub shared: Vec<DeploymentId>,
+    /// Dedicated deployments, in file order: reached only as `Pro/NAME`.
+    pub dedicated: Vec<DeploymentId>,
+    /// How long a stream may take from the request sent to its first token.
+    pub first_token: Duration,
+    /// How long a whole answer may take from the request sent to its last byte.
+    pub whole: Duration,
+}
+
+/// Whether a deployment is everybody's or reserved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Capacity {
+    /// Serves plain model names.
+    Shared,
+    /// Serves `Pro/` names only.
+    Dedicated,
+}
+
+/// One model at one provider.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// Its stable name: `PROVIDER/MODEL`, `PROVIDER/Pro/MODEL`, or as configured.
+    pub name: Arc<str>,
+    /// The model it serves.
+    pub model: ModelId,
+    /// The provider it runs at.
+    pub provider: ProviderId,
+    /// The model's name at the provider.
+    pub upstream_model: Arc<str>,
+    /// Where it runs.
+    pub region: RegionId,
+    /// Everybody's or reserved.
+    pub capacity: Capacity,
+    /// Its share among the model's deployments.
+    pub weight: u32,
+    /// How many requests it may carry at once; full is passed over.
+    pub max_concurrent: Option<u32>,
+    /// Its own price, where it differs from the model's.
+    pub price: Option<Price>,
+    /// Dedicated only: when it is down, `Pro/` requests may use the model's shared deployments.
+    pub spill: bool,
+}
+
+/// A named list of models with a step-down chain.
+#[derive(Clone, Debug)]
+pub struct Tier {
+    /// `default`, `fallback`, `premium`, or as configured.
+    pub name: Arc<str>,
+    /// In the order they are tried, with weights where the first is drawn.
+    pub models: Vec<(ModelId, u32)>,
+    /// Whether the first model is drawn by weight (some model was given one).
+    pub drawn: bool,
+    /// The whole list of tiers to step down through, in order.
+    pub then: Vec<TierId>,
+}
+
+/// A model name of our own that splits over tiers or models.
+#[derive(Clone, Debug)]
+pub struct Alias {
+    /// What clients ask for.
+    pub name: Arc<str>,
+    /// Tiers or models and their shares.
+    pub split: Vec<(Target, u32)>,
+    /// Whether one client always draws the same share.
+    pub sticky: Sticky,
+}
+
+/// What an alias's draw is bound to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sticky {
+    /// Every request draws anew.
+    None,
+    /// One key, one share.
+    Key,
+    /// One value of the body's `user`, one share; requests without one draw anew.
+    User,
+}
+
+/// How one deployment is chosen among a model's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Balance {
+    /// By weight.
+    Weighted,
+    /// Power of two choices on expected first-token time × load.
+    Latency,
+    /// The cheapest first.
+    Cost,
+    /// In file order.
+    Ordered,
+}
+
+/// `[routing]`, compiled.
+#[derive(Clone, Debug)]
+pub struct RoutingSettings {
+    /// How one deployment is chosen among a model's.
+    pub balance: Balance,
+    /// The gateway's own region, preferred where a choice is free.
+    pub home: Option<RegionId>,
+    /// Attempts per request over the whole chain.
+    pub max_attempts: u32,
+    /// Extra attempts allowed, in hundredths of a percent of the last 10 s of traffic.
+    pub retry_budget_bp: u32,
+    /// How long a connection may take to stand.
+    pub connect_timeout: Duration,
+    /// Streams: how long between two data frames.
+    pub idle: Duration,
+    /// From the request being read to its last byte, over all attempts.
+    pub total: Duration,
+    /// How long to wait for a throttled deployment when nothing else can serve.
+    pub retry_after_wait_max: Duration,
+    /// Whether a 500 is tried once more at the same deployment before another is.
+    pub same_region_retry_on_500: bool,
+    /// An attempt silent for this long counts against its deployment in the choice.
+    pub silent_after: Duration,
+    /// When deployments trip and for how long.
+    pub breaker: BreakerSettings,
+}
