@@ -212,11 +212,7 @@ impl SseReader {
 
     /// Reads the field in the line that ends at `end`; whether the line is blank.
     fn note_line(&mut self, end: usize) -> bool {
-        let so_far: &[u8] = if self.carry.is_empty() {
-            &self.chunk
-        } else {
-            &self.carry
-        };
+        let so_far: &[u8] = if self.carry.is_empty() { &self.chunk } else { &self.carry };
         if std::mem::take(&mut self.first_line) && so_far[..end].starts_with(BYTE_ORDER_MARK) {
             self.line_start = BYTE_ORDER_MARK.len();
         }
@@ -233,11 +229,7 @@ impl SseReader {
 
     /// Cuts off the first `len` bytes as a frame and begins the next one.
     fn take_frame(&mut self, len: usize, terminated: bool) -> Frame {
-        let raw = if self.carry.is_empty() {
-            self.chunk.split_to(len)
-        } else {
-            self.carry.split().freeze()
-        };
+        let raw = if self.carry.is_empty() { self.chunk.split_to(len) } else { self.carry.split().freeze() };
         self.line_start = 0;
         self.scanned = 0;
         std::mem::take(&mut self.fields).into_frame(raw, terminated)
@@ -255,9 +247,7 @@ impl SseReader {
     }
 
     fn too_large(&self) -> SseError {
-        SseError::FrameTooLarge {
-            max_frame_bytes: self.max_frame_bytes,
-        }
+        SseError::FrameTooLarge { max_frame_bytes: self.max_frame_bytes }
     }
 }
 
@@ -306,13 +296,7 @@ impl Fields {
             Some(_) => FrameKind::Data,
         };
         let event = self.event.filter(|name| !name.is_empty());
-        Frame {
-            data,
-            event: event.map(|name| raw.slice(name)),
-            kind,
-            terminated,
-            raw,
-        }
+        Frame { data, event: event.map(|name| raw.slice(name)), kind, terminated, raw }
     }
 }
 
@@ -346,19 +330,10 @@ mod tests {
         ("line feeds", b"data: a\n\ndata: b\n\n"),
         ("carriage returns", b"data: a\r\rdata: b\r\r"),
         ("both", b"data: a\r\n\r\ndata: b\r\n\r\n"),
-        (
-            "mixed",
-            b"data: a\r\n\ndata: b\n\r\ndata: c\r\n\rdata: d\n\r",
-        ),
-        (
-            "line feed, carriage return is blank",
-            b"data: a\n\rdata: b\n\n",
-        ),
+        ("mixed", b"data: a\r\n\ndata: b\n\r\ndata: c\r\n\rdata: d\n\r"),
+        ("line feed, carriage return is blank", b"data: a\n\rdata: b\n\n"),
         ("byte order mark", b"\xEF\xBB\xBFdata: a\n\ndata: b\n\n"),
-        (
-            "byte order mark alone in its line",
-            b"\xEF\xBB\xBF\n\ndata: a\n\n",
-        ),
+        ("byte order mark alone in its line", b"\xEF\xBB\xBF\n\ndata: a\n\n"),
         ("byte order mark too late", b"\n\xEF\xBB\xBFdata: a\n\n"),
         ("half a byte order mark", b"\xEF\xBBdata: a\n\n"),
         ("comments", b": ping\n\n:\n\n:\ndata: a\n: mid\n\n"),
@@ -366,34 +341,16 @@ mod tests {
         ("empty data", b"data:\n\ndata: \n\ndata\n\n"),
         ("space kept after the first", b"data:  a \n\n"),
         ("other fields", b"id: 7\nretry: 10\n\nid: 8\ndata: a\n\n"),
-        (
-            "not fields",
-            b" data: a\ndatabase: b\nDATA: c\ndata : d\n\n",
-        ),
-        (
-            "event names",
-            b"event: ping\ndata: {}\n\nevent: a\nevent:b\n\nevent: \ndata: x\n\n",
-        ),
+        ("not fields", b" data: a\ndatabase: b\nDATA: c\ndata : d\n\n"),
+        ("event names", b"event: ping\ndata: {}\n\nevent: a\nevent:b\n\nevent: \ndata: x\n\n"),
         ("blank lines", b"\n\r\n\r\n\n\ndata: a\n\n\n\n"),
-        (
-            "wide characters",
-            "data: h\u{e9}\u{20ac}\u{1f600}\r\n\r\n".as_bytes(),
-        ),
+        ("wide characters", "data: h\u{e9}\u{20ac}\u{1f600}\r\n\r\n".as_bytes()),
         ("no blank line", b"data: a\n\ndata: b\n"),
         ("no line end", b"data: a\n\ndata: b\ndata: c"),
-        (
-            "no blank line after a carriage return",
-            b"data: a\r\n\r\ndata: b\r",
-        ),
+        ("no blank line after a carriage return", b"data: a\r\n\r\ndata: b\r"),
         ("unfinished comment", b"data: a\n\n:"),
-        (
-            "done",
-            b"data: [DONE]\n\ndata:[DONE]\r\n\r\ndata:  [DONE] \t\n\ndata: [DONE]",
-        ),
-        (
-            "not done",
-            b"data: [DONE\n\ndata: [done]\n\ndata: [DONE]!\n\n: [DONE]\n\n",
-        ),
+        ("done", b"data: [DONE]\n\ndata:[DONE]\r\n\r\ndata:  [DONE] \t\n\ndata: [DONE]"),
+        ("not done", b"data: [DONE\n\ndata: [done]\n\ndata: [DONE]!\n\n: [DONE]\n\n"),
         (
             "usage in the last frame and before it",
             b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}],\"usage\":null}\n\n\
@@ -490,22 +447,13 @@ mod tests {
         let data = values("data");
         let data = (!data.is_empty()).then(|| Bytes::from(data.join(&b'\n')));
         let text = data.as_ref().map(|data| String::from_utf8_lossy(data));
-        let kind = match text
-            .as_deref()
-            .map(|text| text.trim_matches([' ', '\t', '\n', '\x0c']))
-        {
+        let kind = match text.as_deref().map(|text| text.trim_matches([' ', '\t', '\n', '\x0c'])) {
             None => FrameKind::Comment,
             Some("[DONE]") => FrameKind::Done,
             Some(_) => FrameKind::Data,
         };
         let event = values("event").pop().filter(|name| !name.is_empty());
-        Frame {
-            raw: raw.into(),
-            data,
-            event: event.map(Bytes::from),
-            kind,
-            terminated,
-        }
+        Frame { raw: raw.into(), data, event: event.map(Bytes::from), kind, terminated }
     }
 
     /// One line per frame: enough to read a vector's meaning off a table.
@@ -514,17 +462,8 @@ mod tests {
             Some(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
             None => "-".into(),
         };
-        let open = if frame.terminated {
-            ""
-        } else {
-            " unterminated"
-        };
-        format!(
-            "{:?} {} {}{open}",
-            frame.kind,
-            text(&frame.event),
-            text(&frame.data)
-        )
+        let open = if frame.terminated { "" } else { " unterminated" };
+        format!("{:?} {} {}{open}", frame.kind, text(&frame.event), text(&frame.data))
     }
 
     fn check(input: &[u8], expected: &[&str]) {
@@ -537,19 +476,13 @@ mod tests {
     fn frames_are_read_by_the_rules() {
         check(b"data: a\r\rdata: b\n\n", &["Data - \"a\"", "Data - \"b\""]);
         check(b"\xEF\xBB\xBFdata: a\r\n\r\n", &["Data - \"a\""]);
-        check(
-            b"data: a\n\n\xEF\xBB\xBFdata: b\n\n",
-            &["Data - \"a\"", "Comment - -"],
-        );
+        check(b"data: a\n\n\xEF\xBB\xBFdata: b\n\n", &["Data - \"a\"", "Comment - -"]);
         check(b"data: a\ndata:b\ndata\n\n", &["Data - \"a\\nb\\n\""]);
         check(b"data:  a \n\n", &["Data - \" a \""]);
         check(b"data\n\n:data\n\n", &["Data - \"\"", "Comment - -"]);
         check(b"event: x\nid: 1\ndata: {}\n\n", &["Data \"x\" \"{}\""]);
         check(b"event: x\nevent:\n\n\n", &["Comment - -", "Comment - -"]);
-        check(
-            b"data: [DONE]\n\ndata:[DONE] \r\n\r\n",
-            &["Done - \"[DONE]\"", "Done - \"[DONE] \""],
-        );
+        check(b"data: [DONE]\n\ndata:[DONE] \r\n\r\n", &["Done - \"[DONE]\"", "Done - \"[DONE] \""]);
         check(b"data: [DONE]", &["Done - \"[DONE]\" unterminated"]);
         check(b"data: a\n", &["Data - \"a\" unterminated"]);
         check(b":", &["Comment - - unterminated"]);
@@ -607,9 +540,7 @@ mod tests {
         for chunk in [&b"data"[..], b"", b": a\n", b"\ndata: b\n\n"] {
             reader.push(Bytes::from_static(chunk));
         }
-        let frames: Vec<String> = std::iter::from_fn(|| reader.finish())
-            .map(|f| summary(&f))
-            .collect();
+        let frames: Vec<String> = std::iter::from_fn(|| reader.finish()).map(|f| summary(&f)).collect();
         assert_eq!(frames, ["Data - \"a\"", "Data - \"b\""]);
     }
 
@@ -637,12 +568,7 @@ mod tests {
                 Err(refused) => break refused,
             }
         };
-        assert_eq!(
-            refused,
-            SseError::FrameTooLarge {
-                max_frame_bytes: ROOM
-            }
-        );
+        assert_eq!(refused, SseError::FrameTooLarge { max_frame_bytes: ROOM });
         assert!(pushed <= ROOM + 1000);
     }
 
