@@ -8,6 +8,7 @@
 //! The state diagram is [`Breaker::report`].
 
 pub mod backoff;
+pub mod credential;
 pub mod window;
 
 use crate::domain::chance::Draw;

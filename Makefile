@@ -1,0 +1,69 @@
+# Everything a contributor types. `make` alone lists the targets; .ci/run calls `make test`.
+#
+# Needed beforehand: cargo, python3, node with npm. What else is missing, `setup` installs: into the
+# project (.tools, tests/sdk/.venv, tests/sdk/node_modules) where it can, by apt where it must.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# The steps share two cores and one target directory: one after the other is both faster and readable.
+.NOTPARALLEL:
+
+CARGO_DENY_VERSION := 0.20.2
+
+export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
+# Absolute, because the SDK tests run from their own directory.
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
+
+.PHONY: help run test setup check rust sdk
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: ## build the release binary and serve the built-in demo: no account, no network
+	cargo build --release --locked
+	cargo run --release --locked --quiet -- serve
+
+test: check rust sdk ## install what the tests need, then run every one of them
+
+check: setup ## formatting, lints, documentation, licences
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo deny --locked check licenses bans sources
+
+rust: ## the Rust tests
+	cargo test --locked
+
+sdk: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed ## the official OpenAI clients, Python and Node, against the binary
+	cargo build --locked
+	cd tests/sdk && .venv/bin/python -m pytest
+	cd tests/sdk && .venv/bin/python gateway.py node --test --test-reporter=spec sdk.test.mjs
+
+# --- what the tests need -------------------------------------------------------------------
+
+setup: ## install what the tests need and is missing
+	@if ! command -v cc >/dev/null; then $(call apt_install,build-essential); fi
+	@if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then $(call apt_install,python3-venv); fi
+	@if ! cargo fmt --version >/dev/null 2>&1; then rustup component add rustfmt; fi
+	@if ! cargo clippy --version >/dev/null 2>&1; then rustup component add clippy; fi
+	@# A debug build: sooner compiled, and it checks us in seconds all the same.
+	@if ! cargo deny --version >/dev/null 2>&1; then \
+		cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --debug --root .tools; fi
+
+tests/sdk/.venv/installed: tests/sdk/requirements.txt
+	python3 -m venv --clear tests/sdk/.venv
+	tests/sdk/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+tests/sdk/node_modules/installed: tests/sdk/package-lock.json
+	cd tests/sdk && npm ci --no-audit --no-fund
+	touch $@
+
+# Root installs directly, anyone else through sudo.
+define apt_install
+	as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	$$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1)
+endef

@@ -1,0 +1,370 @@
+//! The house rules, each a function from a source to the breaches in it.
+//!
+//! Must never read the project itself: a rule judges what it is handed, so that the snippets at the
+//! bottom can show it failing.
+//!
+//! Start reading in [`imports`]; the table it judges by is `ROOMS` in `tests/architecture.rs`.
+
+use std::fmt;
+
+use crate::ROOMS;
+use crate::source::{CodePath, Source};
+
+/// Crates that belong to one kind of work, and the rooms that do it.
+const GUESTS: &[(&str, &[&str])] =
+    &[("axum", &["http", "cli"]), ("reqwest", &["upstream"]), ("clap", &["cli"]), ("prometheus", &["telemetry"])];
+
+/// What the deciding room may not name, test code included.
+const UNKNOWN_TO_DOMAIN: &[&[&str]] = &[
+    &["async"],
+    &["await"],
+    &["tokio"],
+    &["futures_core"],
+    &["serde"],
+    &["serde_json"],
+    &["toml"],
+    &["tracing"],
+    &["std", "env"],
+    &["std", "fs"],
+    &["std", "io"],
+    &["std", "net"],
+    &["std", "process"],
+    &["std", "thread"],
+    &["println"],
+    &["eprintln"],
+    &["dbg"],
+];
+
+/// What only its test code may name: a test needs some instant to count from.
+const ONLY_IN_DOMAIN_TESTS: &[&[&str]] =
+    &[&["Instant", "now"], &["SystemTime"], &["fastrand"], &["getrandom"], &["uuid"]];
+
+/// No float touches money.
+const MONEY: &[&str] = &["src/domain/money.rs", "src/domain/pricing.rs", "src/domain/budget.rs"];
+
+/// Who may lift the ban of clippy.toml on asking the system for time and chance, besides one file
+/// of chance. `lib.rs` lifts it for unit tests.
+const ASKS_THE_SYSTEM: &[&str] = &["src/clock.rs", "src/lib.rs"];
+
+/// Places that exist on one machine only, and the registry hosts a lock file must not pin.
+const NOT_OURS: &[&str] =
+    &[concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tm", "p/"), concat!("\"resol", "ved\":")];
+
+/// One line that breaks one rule.
+pub struct Breach {
+    file: String,
+    line: usize,
+    rule: String,
+    advice: &'static str,
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, rule, advice } = self;
+        write!(f, "{file}:{line}: {rule}\n    {advice}")
+    }
+}
+
+pub fn imports(source: &Source) -> Vec<Breach> {
+    let Some(room) = source.room() else {
+        return Vec::new();
+    };
+    let Some((_, doors)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+        return vec![Breach {
+            file: source.file.clone(),
+            line: 1,
+            rule: format!("`{room}` is not a room of the house"),
+            advice: "put the file into the room whose work it does; a new room is a row in ROOMS and an ADR",
+        }];
+    };
+    let named = source.paths.iter().filter(|path| path.segments[0] == "crate");
+    named
+        .filter_map(|path| {
+            let target = path.segments.get(1)?;
+            (target != room && !doors.contains(&target.as_str())).then(|| {
+                breach(
+                    source,
+                    path,
+                    format!("`{room}` may not use `crate::{target}`"),
+                    "hand the value in from the caller, move the type to `domain`, or use one of the doors in ROOMS",
+                )
+            })
+        })
+        .collect()
+}
+
+/// The laws the table itself must obey, whatever rows are added.
+pub fn table_of_rooms(rooms: &[(&str, &[&str])]) -> Vec<Breach> {
+    const WORKSHOPS: [&str; 4] = ["config", "telemetry", "store", "upstream"];
+    let law = |room: &str, door: &str| match (room, door) {
+        ("domain" | "clock", _) => Some("nobody stands below it"),
+        ("http", "store" | "upstream") => Some("the front door reaches them through the corridor"),
+        (room, door) if WORKSHOPS.contains(&room) && WORKSHOPS.contains(&door) => {
+            Some("workshops never see each other")
+        }
+        (_, "cli") => Some("`cli` wires the parts and is known to none"),
+        _ => None,
+    };
+    let pairs = rooms.iter().flat_map(|(room, doors)| doors.iter().map(move |door| (*room, *door)));
+    pairs
+        .filter_map(|(room, door)| {
+            law(room, door).map(|why| Breach {
+                file: "tests/architecture.rs".to_owned(),
+                line: 1,
+                rule: format!("ROOMS lets `{room}` use `{door}`: {why}"),
+                advice: "take the door out of the table again",
+            })
+        })
+        .collect()
+}
+
+pub fn header(source: &Source) -> Option<Breach> {
+    (!source.first_line.starts_with("//! ")).then(|| Breach {
+        file: source.file.clone(),
+        line: 1,
+        rule: "the first line is not a `//!` sentence".to_owned(),
+        advice: "say what the module is for, what it must never do, where to start reading",
+    })
+}
+
+pub fn domain_is_pure(source: &Source) -> Vec<Breach> {
+    if source.room() != Some("domain") {
+        return Vec::new();
+    }
+    let named = |path: &CodePath, words: &[&[&str]]| words.iter().any(|word| contains(path, word));
+    source
+        .paths
+        .iter()
+        .filter(|path| named(path, UNKNOWN_TO_DOMAIN) || (!path.in_test && named(path, ONLY_IN_DOMAIN_TESTS)))
+        .map(|path| {
+            breach(
+                source,
+                path,
+                format!("`domain` names `{}`", path.segments.join("::")),
+                "decide on values: take `now: Instant`, a `Draw`, or plain data, and let the caller do the rest",
+            )
+        })
+        .collect()
+}
+
+pub fn money_is_whole(source: &Source) -> Vec<Breach> {
+    if !MONEY.contains(&source.file.as_str()) {
+        return Vec::new();
+    }
+    source
+        .paths
+        .iter()
+        .filter(|path| contains(path, &["f64"]) || contains(path, &["f32"]))
+        .map(|path| {
+            breach(
+                source,
+                path,
+                "a float in a file about money".to_owned(),
+                "count in whole nano-dollars (`NanoUsd`), prices in whole pico-dollars per token",
+            )
+        })
+        .collect()
+}
+
+pub fn guests(source: &Source) -> Vec<Breach> {
+    let Some(room) = source.room() else {
+        return Vec::new();
+    };
+    source
+        .paths
+        .iter()
+        .filter(|path| {
+            GUESTS.iter().any(|(guest, rooms)| path.segments[0] == *guest && !rooms.contains(&room))
+                && path.segments.len() > 1
+        })
+        .map(|path| {
+            breach(
+                source,
+                path,
+                format!("`{room}` uses the crate `{}`", path.segments[0]),
+                "speak in our own types here; GUESTS in this test says which room knows that crate",
+            )
+        })
+        .collect()
+}
+
+pub fn one_clock_one_dice(sources: &[Source]) -> Vec<Breach> {
+    let lifting: Vec<(&Source, &CodePath)> = sources
+        .iter()
+        .filter(|source| !ASKS_THE_SYSTEM.contains(&source.file.as_str()))
+        .filter_map(|source| {
+            let mut paths = source.paths.iter();
+            paths.find(|path| contains(path, &["disallowed_methods"])).map(|path| (source, path))
+        })
+        .collect();
+    let one_place_of_chance = 1;
+    if lifting.len() <= one_place_of_chance {
+        return Vec::new();
+    }
+    let places = lifting.iter();
+    places
+        .map(|(source, path)| {
+            breach(
+                source,
+                path,
+                format!("{} files besides clock.rs lift the ban on time and chance", lifting.len()),
+                "keep one place of chance; everywhere else take `now` or a `Draw` as an argument",
+            )
+        })
+        .collect()
+}
+
+/// Absolute paths count where a word could begin, so `network/tmp/x` is none.
+pub fn foreign_places(file: &str, text: &str) -> Vec<Breach> {
+    let begins = |line: &str, at: usize| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || "._-~}".contains(c))
+    };
+    let mut out = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        for place in NOT_OURS {
+            if line.match_indices(place).any(|(at, _)| begins(line, at)) {
+                out.push(Breach {
+                    file: file.to_owned(),
+                    line: index + 1,
+                    rule: format!("names `{place}`"),
+                    advice: "use a path relative to the project, a temporary directory asked of the system, or npm's omit-lockfile-registry-resolved",
+                });
+            }
+        }
+    }
+    out
+}
+
+fn breach(source: &Source, path: &CodePath, rule: String, advice: &'static str) -> Breach {
+    Breach { file: source.file.clone(), line: path.line, rule, advice }
+}
+
+/// Whether the segments of `words` stand next to each other in the path; a single word or a crate
+/// of `std` only counts at the beginning, so that a method called `http` is nobody's crate.
+fn contains(path: &CodePath, words: &[&str]) -> bool {
+    let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
+    match words {
+        ["Instant", "now"] => segments.windows(words.len()).any(|window| window == words),
+        ["SystemTime" | "disallowed_methods"] => segments.contains(&words[0]),
+        _ => segments.starts_with(words),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines `rule` complains about when `text` stands in `file`.
+    fn lines(rule: impl Fn(&Source) -> Vec<Breach>, file: &str, text: &str) -> Vec<usize> {
+        rule(&Source::parse(file, text)).iter().map(|breach| breach.line).collect()
+    }
+
+    #[test]
+    fn imports_are_judged_however_they_are_written() {
+        let check = |file: &str, text: &str, expected: &[usize]| {
+            assert_eq!(lines(imports, file, text), expected, "{file}: {text}");
+        };
+        check("src/domain/call.rs", "use crate::domain::id;\n", &[]);
+        check("src/domain/call.rs", "\nuse crate::clock::Clock;\n", &[2]);
+        check("src/store/mod.rs", "use crate::{domain::id, upstream::Answer};", &[1]);
+        check("src/store/mod.rs", "use crate::{\n  domain::{id::{A, B as C}, money},\n  config,\n};", &[3]);
+        check("src/store/mod.rs", "pub(crate) fn f() -> crate::domain::Id { todo() }", &[]);
+        check("src/store/mod.rs", "fn f() { let x = crate::relay::serve(1); }", &[1]);
+        check("src/store/mod.rs", "use crate::*;\nuse crate as root;\nuse crate::{self as root};", &[1, 2, 3]);
+        check("src/store/mod.rs", "use super::config::X;", &[1]);
+        check("src/store/redis.rs", "use super::Keys;\nuse super::super::config::X;", &[2]);
+        check(
+            "src/store/redis.rs",
+            "mod tests {\n use super::super::Keys;\n use super::super::super::relay::X;\n}",
+            &[3],
+        );
+        check("src/store/mod.rs", "#[cfg(test)]\nmod tests {\n  use crate::http::router;\n}", &[3]);
+        check(
+            "src/store/mod.rs",
+            "//! [`crate::relay`] calls us.\n/* crate::http::x */ const S: &str = \"crate::cli::x\";",
+            &[],
+        );
+        check(
+            "src/store/mod.rs",
+            "const R: &str = r#\"\"crate::cli\"#; const Q: char = '\"'; use crate::cli::x;",
+            &[1],
+        );
+        check(
+            "src/http/mod.rs",
+            "use crate::store::Keys;\nuse crate::upstream::Client;\nuse crate::relay::Relay;",
+            &[1, 2],
+        );
+        check("src/helpers.rs", "", &[1]);
+        check("src/lib.rs", "use crate::cli::x;", &[]);
+    }
+
+    #[test]
+    fn the_table_cannot_be_widened_unseen() {
+        let check = |room: &'static str, door: &'static str, expected: usize| {
+            let widened: &[(&str, &[&str])] = &[(room, &[door])];
+            assert_eq!(table_of_rooms(widened).len(), expected, "{room} uses {door}");
+        };
+        check("domain", "clock", 1);
+        check("http", "store", 1);
+        check("upstream", "config", 1);
+        check("relay", "cli", 1);
+        check("relay", "store", 0);
+    }
+
+    #[test]
+    fn the_deciding_room_is_judged_word_by_word() {
+        let check = |text: &str, expected: &[usize]| {
+            assert_eq!(lines(domain_is_pure, "src/domain/x.rs", text), expected, "{text}");
+        };
+        check("use std::time::Instant;\nfn f(now: Instant) {}", &[]);
+        check("use std::time::{Duration, SystemTime};", &[1]);
+        check("async fn f() {}\nfn g() { h.await }", &[1, 2]);
+        check("#[derive(serde::Serialize)]\nstruct S;", &[1]);
+        check("use std::{collections::BTreeMap,\n fs};", &[2]);
+        check("fn f() { Instant::now() }", &[1]);
+        check("fn f() { std::time::Instant::now() }", &[1]);
+        check("fn f() { tracing::info!(\"x\") }\nfn g() { fastrand::u64(..) }", &[1, 2]);
+        check("#[cfg(test)]\nmod tests {\n fn f() { Instant::now() }\n}\nfn g() { Instant::now() }", &[5]);
+        check("#[cfg(test)]\nmod tests {\n use tokio::time;\n}", &[3]);
+        check("//! No serde, no tokio.\n", &[]);
+        assert!(lines(domain_is_pure, "src/relay/x.rs", "async fn f() {}").is_empty());
+    }
+
+    #[test]
+    fn the_smaller_rules_are_judged_too() {
+        let check = |rule: fn(&Source) -> Vec<Breach>, file: &str, text: &str, expected: &[usize]| {
+            assert_eq!(lines(rule, file, text), expected, "{file}: {text}");
+        };
+        check(money_is_whole, "src/domain/money.rs", "fn f(x: f64) {}", &[1]);
+        check(money_is_whole, "src/domain/breaker/mod.rs", "fn f(x: f64) {}", &[]);
+        check(guests, "src/relay/mod.rs", "use axum::Router;\nfn f(c: reqwest::Client) {}", &[1, 2]);
+        check(guests, "src/upstream/client.rs", "use reqwest::Client;", &[]);
+        let header = |source: &Source| header(source).into_iter().collect();
+        check(header, "src/relay/mod.rs", "//! The corridor.", &[]);
+        check(header, "src/relay/mod.rs", "use x::y;\n//! The corridor.", &[1]);
+        check(header, "src/relay/mod.rs", "", &[1]);
+    }
+
+    #[test]
+    fn a_second_place_of_chance_is_found() {
+        let lifting = |file: &str| Source::parse(file, "#![allow(clippy::disallowed_methods)]");
+        let check = |files: &[&str], expected: usize| {
+            let sources: Vec<Source> = files.iter().map(|file| lifting(file)).collect();
+            assert_eq!(one_clock_one_dice(&sources).len(), expected, "{files:?}");
+        };
+        check(&["src/clock.rs", "src/lib.rs", "src/relay/dice.rs"], 0);
+        check(&["src/clock.rs", "src/relay/dice.rs", "src/http/mod.rs"], 2);
+    }
+
+    #[test]
+    fn foreign_places_are_found_where_they_begin() {
+        let check = |text: &str, expected: usize| {
+            assert_eq!(foreign_places("README.md", text).len(), expected, "{text}");
+        };
+        check(concat!("see /wo", "rk/shared"), 1);
+        check(concat!("`/ro", "ot/x`\n(/tm", "p/y)"), 2);
+        check(concat!("https://example.com/tm", "p/y and ./tm", "p/z"), 0);
+        check(concat!("\"resol", "ved\": \"https://…\""), 1);
+    }
+}

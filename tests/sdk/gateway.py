@@ -1,0 +1,167 @@
+"""The real binary in front of two scripted providers.
+
+As a fixture: `with Stage() as stage`. As a command: `gateway.py COMMAND …` runs a command while the
+stage stands and tells it, by environment variables, where it is; that is how the Node tests run.
+"""
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from provider import CHAT_MODELS, EMBEDDER, HEALTHY, REGIONS, SPARE, Journal, Provider
+
+PROJECT = Path(__file__).resolve().parents[2]
+READY = "listening on "
+START_WITHIN_S = 30
+STOP_WITHIN_S = 10
+
+# Small, so that a test can pass it.
+MAX_BODY_KIB = 64
+
+SETTINGS = f"""
+[server]
+max_body = "{MAX_BODY_KIB}KiB"
+drain = "1s"
+
+[routing]
+balance = "ordered"
+max_attempts = 2
+idle = "1s"
+
+[tiers.default]
+models = ["{HEALTHY}"]
+then = ["fallback"]
+
+[tiers.fallback]
+models = ["{SPARE}"]
+
+[aliases.auto]
+split = {{ default = 80, fallback = 20 }}
+
+[policies.standard]
+tiers = ["default", "fallback"]
+models = ["scene/*", "acme/embed-*"]
+
+[policies.trickle]
+tiers = ["default"]
+requests_per_minute = 1
+
+[[keys]]
+name = "sdk"
+policy = "standard"
+secret = "env:SDK_KEY"
+
+[[keys]]
+name = "sdk-trickle"
+policy = "trickle"
+secret = "env:SDK_TRICKLE_KEY"
+"""
+
+# Settings of single models.
+PER_MODEL = {
+    EMBEDDER: 'endpoints = ["embeddings"]\n',
+    "scene/us-silent": 'first_token = "500ms"\nwhole = "500ms"\n',
+}
+
+
+def configuration(providers: dict[str, Provider]) -> str:
+    """The `tierway.toml` of the stage."""
+    parts = [SETTINGS]
+    for name, provider in providers.items():
+        parts.append(
+            f'[providers.{name}]\nprotocol = "openai"\nbase_url = "{provider.url}/v1"\n'
+            f'credential = "env:PROVIDER_KEY"\nregion = "{REGIONS[name]}"\n'
+        )
+    deployments = ", ".join(f'{{ provider = "{name}" }}' for name in providers)
+    for model in [*CHAT_MODELS, EMBEDDER]:
+        parts.append(f'[models."{model}"]\n{PER_MODEL.get(model, "")}deployments = [{deployments}]\n')
+    return "\n".join(parts)
+
+
+class Stage:
+    """Providers, gateway and keys; everything on ports of the system's choice."""
+
+    def __init__(self):
+        self.key = f"sk-sdk-{secrets.token_hex(32)}"
+        self.trickle_key = f"sk-trickle-{secrets.token_hex(32)}"
+        self.provider_key = f"sk-provider-{secrets.token_hex(32)}"
+        self.journal = Journal()
+        self.providers: dict[str, Provider] = {}
+
+    def __enter__(self) -> "Stage":
+        self.providers = {name: Provider(name, self.journal) for name in REGIONS}
+        self.folder = tempfile.TemporaryDirectory(prefix="tierway-sdk-")
+        try:
+            self.url = self._start_gateway()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.gateway.terminate()
+        try:
+            self.gateway.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.gateway.kill()
+            self.gateway.wait()
+        self.gateway.stdout.close()
+        for provider in self.providers.values():
+            provider.close()
+        self.folder.cleanup()
+
+    def _start_gateway(self) -> str:
+        folder = Path(self.folder.name)
+        config = folder / "tierway.toml"
+        config.write_text(configuration(self.providers), encoding="utf-8")
+        log = folder / "stderr"
+        with log.open("wb") as stderr:
+            self.gateway = subprocess.Popen(
+                [os.environ.get("TIERWAY_BIN", PROJECT / "target/debug/tierway"), "serve", "--config", config],
+                cwd=folder,
+                env={
+                    "PATH": os.environ.get("PATH", ""),
+                    "TIERWAY__SERVER__LISTEN": "127.0.0.1:0",
+                    "PROVIDER_KEY": self.provider_key,
+                    "SDK_KEY": self.key,
+                    "SDK_TRICKLE_KEY": self.trickle_key,
+                },
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+        # A gateway that neither speaks nor ends is ended, so that reading its stdout ends too.
+        impatience = threading.Timer(START_WITHIN_S, self.gateway.kill)
+        impatience.start()
+        try:
+            for line in self.gateway.stdout:
+                if line.startswith(READY):
+                    return line.removeprefix(READY).strip()
+        finally:
+            impatience.cancel()
+        raise RuntimeError(f"the gateway did not start\n{log.read_text(errors='replace')[-4000:]}")
+
+    def environment(self) -> dict[str, str]:
+        """What a command needs to find the stage."""
+        return {
+            "SDK_BASE_URL": f"{self.url}/v1",
+            "SDK_KEY": self.key,
+            "SDK_TRICKLE_KEY": self.trickle_key,
+            "SDK_JOURNAL_URL": f"{self.providers['us'].url}/journal",
+        }
+
+
+def main(command: list[str]) -> int:
+    if not command:
+        print("usage: gateway.py COMMAND [ARGUMENT …]", file=sys.stderr)
+        return 2
+    with Stage() as stage:
+        return subprocess.run(command, env={**os.environ, **stage.environment()}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
