@@ -1,0 +1,106 @@
+//! Noticing that the configuration changed, and compiling it anew.
+//!
+//! A [`Watcher`] looks at the content, not at file times: a mounted ConfigMap is swapped by renaming
+//! a directory, which neither inotify nor a time stamp shows reliably. It is told when to look and
+//! never waits itself. A configuration with problems changes nothing; settings that need a restart
+//! keep their old values.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::env::Surroundings;
+use super::problem::Problems;
+use super::source::Source;
+use super::{ExtraKey, Snapshot, load};
+
+/// Looks after one configuration file.
+pub struct Watcher<S> {
+    path: PathBuf,
+    surroundings: S,
+    extra_keys: Vec<ExtraKey>,
+    current: Arc<Snapshot>,
+    /// The content last looked at, good or bad; `None` when it could not be read.
+    seen: Option<[u8; 32]>,
+}
+
+/// A new configuration that stands.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What applies from now on.
+    pub snapshot: Arc<Snapshot>,
+    /// Settings that were changed in the file and keep their old values until a restart.
+    pub needs_restart: Vec<&'static str>,
+}
+
+impl<S: Surroundings> Watcher<S> {
+    /// Watches the file that `current` was loaded from.
+    pub fn new(source: &Source, surroundings: S, extra_keys: Vec<ExtraKey>, current: Arc<Snapshot>) -> Option<Self> {
+        Some(Self {
+            path: source.path()?.to_owned(),
+            seen: Some(digest(source.text())),
+            surroundings,
+            extra_keys,
+            current,
+        })
+    }
+
+    /// Looks whether the content changed since it was last looked at: what it is now, or what is
+    /// wrong with it, said once for each content.
+    pub fn check(&mut self) -> Option<Result<Change, Problems>> {
+        let source = match Source::file(&self.path, &self.surroundings) {
+            Ok(source) => source,
+            Err(problems) => return self.seen.take().map(|_| Err(problems)),
+        };
+        let digest = digest(source.text());
+        if self.seen == Some(digest) {
+            return None;
+        }
+        self.seen = Some(digest);
+        Some(self.apply(&source))
+    }
+
+    /// Loads whatever is there, changed or not: what SIGHUP asks for, since a secret that the file
+    /// points to may have changed.
+    pub fn reload(&mut self) -> Result<Change, Problems> {
+        let source = Source::file(&self.path, &self.surroundings)?;
+        self.seen = Some(digest(source.text()));
+        self.apply(&source)
+    }
+
+    /// The file that is watched.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn apply(&mut self, source: &Source) -> Result<Change, Problems> {
+        let mut snapshot = load(source, &self.surroundings, &self.extra_keys)?;
+        let needs_restart = keep_what_needs_a_restart(&self.current, &mut snapshot);
+        let snapshot = Arc::new(snapshot);
+        self.current = snapshot.clone();
+        Ok(Change { snapshot, needs_restart })
+    }
+}
+
+/// Puts back what cannot change while we run, and says what that was.
+fn keep_what_needs_a_restart(old: &Snapshot, new: &mut Snapshot) -> Vec<&'static str> {
+    let mut kept = Vec::new();
+    if new.server.listen != old.server.listen {
+        new.server.listen = old.server.listen;
+        kept.push("server.listen");
+    }
+    if new.server.admin_listen != old.server.admin_listen {
+        new.server.admin_listen = old.server.admin_listen;
+        kept.push("server.admin_listen");
+    }
+    if new.store != old.store {
+        new.store = old.store.clone();
+        kept.push("store");
+    }
+    kept
+}
+
+fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
