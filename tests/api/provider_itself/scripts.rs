@@ -6,7 +6,6 @@ use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::Instant,
 };
 
 use super::{CHAT, STREAM, WHOLE, asked};
@@ -78,11 +77,9 @@ async fn a_pause_takes_its_time() {
     let mut client = asked(&provider, STREAM).await;
     client.head().await;
     client.frame().await.unwrap();
-    let role_frame = Instant::now();
     client.frame().await.unwrap();
     let arrived = provider.journal().only().request.arrived;
     assert!(arrived.elapsed() >= pause);
-    assert!(role_frame.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
@@ -138,7 +135,11 @@ async fn check_cut(
     let journal = provider.at_rest().await;
     let exchange = journal.only();
     let whole = script.frames_for(&exchange.request).concat();
-    assert_eq!(Bytes::from(received), whole[..bytes], "{ending:?} at {bytes}");
+    assert_eq!(
+        Bytes::from(received),
+        whole[..bytes],
+        "{ending:?} at {bytes}"
+    );
     let expected = match ending {
         Ending::Clean => (Some(BodyEnd::Clean), How::Complete),
         Ending::Fin => (Some(BodyEnd::Fin), How::Cut(Ending::Fin)),
@@ -189,7 +190,11 @@ async fn an_answer_can_be_cut_at_every_byte_of_the_wire() {
             let mut received = Vec::new();
             let end = soon("the end", stream.read_to_end(&mut received)).await;
             let wire = script.wire_for(&provider.journal().only().request);
-            assert_eq!(Bytes::from(received), wire[..bytes], "{ending:?} at {bytes}");
+            assert_eq!(
+                Bytes::from(received),
+                wire[..bytes],
+                "{ending:?} at {bytes}"
+            );
             assert_eq!(end.is_ok(), ending == Ending::Fin, "{ending:?} at {bytes}");
         }
     }

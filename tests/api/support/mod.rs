@@ -4,17 +4,17 @@
 //! Nothing here knows the gateway, and nothing here waits by sleeping: a test waits for the journal,
 //! for a [`Gate`] or for bytes, each with one generous limit after which it fails by name.
 //!
-//! Start reading in [`provider`], then [`script`]; `provider_itself.rs` proves all of it.
+//! Start reading in [`provider`], then [`script`]; `provider_itself/` proves all of it.
 
 mod answers;
 mod black_hole;
-mod client;
+pub mod client;
 mod connection;
 mod fault;
-mod gate;
+pub mod gate;
 mod h2_client;
 mod http1;
-mod journal;
+pub mod journal;
 mod openai;
 mod provider;
 mod script;
@@ -22,11 +22,11 @@ mod wire;
 
 pub use answers::{Chat, ToolCall, chat, chat_stream, chat_whole, completion, embeddings};
 pub use black_hole::BlackHole;
-pub use client::{BodyEnd, Client, Frame, Piece, Response, split_frames};
+pub use client::{BodyEnd, Client, Piece, split_frames};
 pub use fault::{Fault, RETRY_AFTER_SECONDS};
-pub use gate::{Gate, Wait};
+pub use gate::Gate;
 pub use h2_client::{H2Client, H2End, H2Piece};
-pub use journal::{Exchange, How, Journal, Request};
+pub use journal::How;
 pub use openai::Usage;
 pub use provider::ScriptedProvider;
 pub use script::{Ending, Script};
