@@ -44,7 +44,7 @@ impl Live {
     /// # Errors
     /// When a provider cannot be set up: a base URL that is none, a credential that is no header.
     pub fn new(
-        snapshot: Snapshot,
+        snapshot: Arc<Snapshot>,
         board: &Board,
         previous: Option<&Self>,
         newcomers_at: Option<Instant>,
@@ -60,7 +60,7 @@ impl Live {
             lineup: board.line_up(&snapshot.table, &providers, newcomers_at),
             upstreams: Arc::new(upstreams),
             upstream_models: names.collect(),
-            snapshot: Arc::new(snapshot),
+            snapshot,
         })
     }
 

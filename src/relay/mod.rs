@@ -186,7 +186,7 @@ impl Relay {
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
-    pub fn new(snapshot: Snapshot, parts: Parts) -> Result<Self, LiveError> {
+    pub fn new(snapshot: Arc<Snapshot>, parts: Parts) -> Result<Self, LiveError> {
         let Parts { clock, dice, ledger, counters, telemetry } = parts;
         let dice = Arc::new(dice);
         let board = Board::new(&snapshot.table.settings, telemetry.clone(), dice.clone());
@@ -201,7 +201,7 @@ impl Relay {
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up; everything stays as it was then.
-    pub fn reload(&self, snapshot: Snapshot) -> Result<(), LiveError> {
+    pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), LiveError> {
         let now = self.desk.clock.now();
         let previous = self.live.load_full();
         let live = Live::new(snapshot, &self.board, Some(&previous), Some(now), self.desk.clock)?;

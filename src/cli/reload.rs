@@ -1,0 +1,59 @@
+//! Applies a changed configuration file to a running gateway: each second, and at once on SIGHUP.
+//!
+//! A bad file changes nothing and is reported in the log and in `tierway_config_reloads_total`.
+
+use crate::clock::Clock;
+use crate::config::{Change, Problems, Process, Watcher};
+use crate::relay::Relay;
+use crate::telemetry::Telemetry;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How often the file's content is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Watches for ever.
+pub(super) async fn watch(mut watcher: Watcher<Process>, relay: Arc<Relay>, telemetry: Arc<Telemetry>, clock: Clock) {
+    let mut hangups = signal(SignalKind::hangup()).ok();
+    loop {
+        let asked = tokio::select! {
+            () = clock.sleep(LOOK_EVERY) => false,
+            () = hangup(&mut hangups) => true,
+        };
+        // A mounted file system may block; it must not block a worker.
+        let looked = tokio::task::spawn_blocking(move || {
+            let found = if asked { Some(watcher.reload()) } else { watcher.check() };
+            (watcher, found)
+        });
+        let Ok((back, found)) = looked.await else { return };
+        watcher = back;
+        if let Some(found) = found {
+            apply(found, &relay, &telemetry);
+        }
+    }
+}
+
+async fn hangup(hangups: &mut Option<Signal>) {
+    match hangups {
+        Some(signal) if signal.recv().await.is_some() => {}
+        _ => std::future::pending().await,
+    }
+}
+
+fn apply(found: Result<Change, Problems>, relay: &Relay, telemetry: &Telemetry) {
+    let applied = match found {
+        Err(problems) => Err(problems.render(false)),
+        Ok(change) => {
+            for setting in &change.needs_restart {
+                tracing::warn!(setting, "this setting keeps its old value until a restart");
+            }
+            relay.reload(change.snapshot).map_err(|error| error.to_string())
+        }
+    };
+    telemetry.metrics.config_reload(applied.is_ok());
+    match applied {
+        Ok(()) => tracing::info!("the configuration was reloaded"),
+        Err(problems) => tracing::error!(%problems, "the configuration was not reloaded; the old one stays"),
+    }
+}
