@@ -4,11 +4,11 @@
 //! [`Snapshot`], or every [`Problem`] at once, each with its place and a hint. Afterwards nothing asks
 //! whether a setting was given. [`Watcher`] does it again whenever the file changes.
 //!
-//! It must never log or show a secret: see [`Secret`], and the [`Desk`](reader::Desk) that keeps
+//! It must never log or show a secret: see [`Secret`], and the `Desk` of `reader`, which keeps
 //! literals out of everything shown.
 //!
-//! Start reading at [`load`]: the text is read into its mirror ([`parse`], [`raw`]) and the mirror is
-//! compiled ([`compile`]).
+//! Start reading at [`load`]: the text is read into its mirror (`parse/`, `raw.rs`) and the mirror
+//! is compiled (`compile/`).
 
 mod compile;
 mod effective;

@@ -34,6 +34,8 @@ pub struct Problem {
     pub setting: String,
     /// Where it was written.
     pub place: Place,
+    /// Line and column in the file, counted from 1; `None` where it is not in the file.
+    pub position: Option<(usize, usize)>,
     /// What is wrong, in one line; never the value itself.
     pub message: String,
     /// What to do about it.
@@ -65,6 +67,7 @@ impl Problems {
         let problem = Problem {
             setting: String::new(),
             place: Place::Nowhere,
+            position: None,
             message: format!("cannot read the configuration: {error}"),
             hint: "check the path and who may read it".to_owned(),
         };
@@ -84,14 +87,6 @@ impl Problems {
     /// The file they are in.
     pub fn file(&self) -> &str {
         &self.file
-    }
-
-    /// Line and column of a problem, counted from 1, `None` where it is not in the file.
-    pub fn position(&self, problem: &Problem) -> Option<(usize, usize)> {
-        match &problem.place {
-            Place::File(span) => Some(position(&self.text.text, self.text.map(span).start)),
-            Place::Variable { .. } | Place::Nowhere => None,
-        }
     }
 
     /// All of them as text for people, coloured or plain.

@@ -212,7 +212,7 @@ impl Setting for Secret {
         // It travels in a header, or came in one.
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Wrong::hinting(
-                "the secret it points to is empty or holds blanks or other characters than ASCII",
+                "the secret is empty, or holds blanks or characters other than ASCII",
                 "check for line ends and quotes around the secret",
             ));
         }
@@ -253,9 +253,13 @@ pub(super) struct BaseUrl(pub(super) String);
 
 impl Setting for BaseUrl {
     const EXPECTED: &'static str = "a URL such as \"https://api.example.com/v1\"";
+    const SENSITIVE: bool = true;
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = cell.text()?;
+        if text.contains(['@', '?', '#']) {
+            cell.hide();
+        }
         let url: http::Uri = text.parse().map_err(|_| Wrong::new("is not a URL"))?;
         let Some(authority) = url.authority() else {
             return Err(Wrong::new("has no host"));
@@ -304,6 +308,8 @@ impl fmt::Debug for StoreUrl {
 
 impl Setting for StoreUrl {
     const EXPECTED: &'static str = "\"memory:\", \"sqlite:PATH\", \"postgres://…\", or for `shared` \"redis://…\"";
+
+    const SENSITIVE: bool = true;
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = cell.text()?;
@@ -509,6 +515,7 @@ impl Sha256 {
 
 impl Setting for Sha256 {
     const EXPECTED: &'static str = "\"sha256:\" and 64 hex digits";
+    const SENSITIVE: bool = true;
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = cell.text()?;

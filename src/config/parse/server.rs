@@ -48,7 +48,7 @@ fn admin_token(table: &mut Table<'_>) -> Option<Written<Secret>> {
         return written;
     }
     let text = table.desk().variable(ADMIN_TOKEN_VARIABLE)?;
-    Some(table.from_variable("admin_token", ADMIN_TOKEN_VARIABLE, Secret::new(text)))
+    Some(table.taken_from("admin_token", ADMIN_TOKEN_VARIABLE, Secret::new(text)))
 }
 
 fn tls(table: &mut Table<'_>) {

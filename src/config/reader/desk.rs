@@ -6,13 +6,13 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use super::super::env::{OVERRIDABLE, Override, Surroundings, override_name, overrides};
+use super::super::env::{OVERRIDABLE, OVERRIDE_PREFIX, Override, Surroundings, override_name, overrides};
 use super::super::problem::{Place, Problem, position};
 use super::super::secret::MASK;
 use super::{Written, Wrong};
 
 /// How alike two names must be for one to be suggested in place of the other.
-const LIKENESS: f64 = 0.8;
+const LIKENESS: f64 = 0.6;
 
 /// Where an effective value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,9 +110,14 @@ impl<'d> Desk<'d> {
 
     /// Notes a problem.
     pub(crate) fn complain(&self, setting: &str, place: Place, wrong: Wrong) {
+        let at = match &place {
+            Place::File(span) => Some(position(self.text, span.start)),
+            Place::Variable { .. } | Place::Nowhere => None,
+        };
         self.notes.borrow_mut().problems.push(Problem {
             setting: setting.to_owned(),
             place,
+            position: at,
             message: wrong.message,
             hint: wrong.hint.unwrap_or_default(),
         });
@@ -189,7 +194,8 @@ impl<'d> Desk<'d> {
         self.notes.borrow_mut().problems.retain(|problem| {
             index += 1;
             match &problem.place {
-                Place::File(span) => index <= kept || !broken.contains(&line(span)),
+                // What the parser made up to go on has no bytes of its own.
+                Place::File(span) => index <= kept || (!span.is_empty() && !broken.contains(&line(span))),
                 _ => true,
             }
         });
@@ -245,9 +251,10 @@ impl<'d> Desk<'d> {
     fn complain_about_unused_overrides(&self) {
         let notes = &mut *self.notes.borrow_mut();
         for unused in notes.overrides.iter().filter(|o| !o.used) {
-            let alike = nearest(&unused.name, notes.override_names.iter().map(String::as_str));
+            let names = notes.override_names.iter().map(|name| tail(name));
+            let alike = nearest(tail(&unused.name), names);
             let hint = match alike {
-                Some(name) => format!("did you mean `{name}`?"),
+                Some(tail) => format!("did you mean `{OVERRIDE_PREFIX}{tail}`?"),
                 None => {
                     let tables = OVERRIDABLE.join("], [");
                     format!("only settings of [{tables}] can be overridden")
@@ -256,11 +263,17 @@ impl<'d> Desk<'d> {
             notes.problems.push(Problem {
                 setting: unused.name.clone(),
                 place: Place::Variable { name: unused.name.clone(), shown: MASK.to_owned() },
+                position: None,
                 message: "no setting is overridden by this variable".to_owned(),
                 hint,
             });
         }
     }
+}
+
+/// The name of an override without what all of them begin with, which makes no two of them alike.
+fn tail(name: &str) -> &str {
+    name.strip_prefix(OVERRIDE_PREFIX).unwrap_or(name)
 }
 
 /// Whether a string points elsewhere rather than being the value.
@@ -279,7 +292,7 @@ fn non_empty(text: String, what: &str) -> Result<String, Wrong> {
 /// The most alike of `names`, if any is alike enough to be what was meant.
 pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     names
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness >= LIKENESS)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)

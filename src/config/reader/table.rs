@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::super::env::override_name;
 use super::super::problem::Place;
@@ -21,7 +22,14 @@ pub(crate) struct Table<'d> {
     entries: Option<&'d DeTable<'d>>,
     /// How variables that override settings of this table begin, if any may.
     variables: Option<String>,
-    known: Vec<&'static str>,
+    known: Vec<Known>,
+}
+
+/// A name that was asked for.
+struct Known {
+    name: &'static str,
+    /// Whether what is written there, or in a name meant to be this one, may be shown.
+    plain: bool,
 }
 
 /// What became of one setting.
@@ -97,7 +105,7 @@ impl<'d> Table<'d> {
     /// An array of one type; `None` where it is absent. A single value stands for an array of one.
     pub(crate) fn list<T: Setting>(&mut self, name: &'static str) -> Option<Vec<Written<T>>> {
         let cells = self.cells(name)?;
-        let place = cells.first().map_or(Place::Nowhere, |cell| cell.place.clone());
+        let place = self.entry(name).map_or(Place::Nowhere, |(_, value)| Place::File(value.span()));
         let read: Vec<Written<T>> = cells.iter().filter_map(Cell::read).collect();
         let shown = cells.iter().zip(&read).map(|(cell, item)| cell.show(&item.value));
         self.record(name, Shown::List(shown.collect()), &place);
@@ -110,13 +118,12 @@ impl<'d> Table<'d> {
         let DeValue::Array(items) = cell.value else {
             return Some(vec![cell]);
         };
-        let at = |(index, item): (usize, &'d toml::Spanned<DeValue<'d>>)| Cell {
+        let at = |(index, item): (usize, &'d Spanned<DeValue<'d>>)| Cell {
             desk: self.desk,
             path: format!("{}[{index}]", cell.path),
             header: format!("[[{}]]", strip_indices(&cell.path)),
             place: Place::File(item.span()),
             value: item.get_ref(),
-            variables: None,
         };
         Some(items.iter().enumerate().map(at).collect())
     }
@@ -163,7 +170,7 @@ impl<'d> Table<'d> {
         if overridden || self.entry(name).is_some() {
             return Some(self.table(name, read));
         }
-        self.known.push(name);
+        self.know(name, false);
         None
     }
 
@@ -186,7 +193,6 @@ impl<'d> Table<'d> {
                 path,
                 place: Place::File(key.span()),
                 value: value.get_ref(),
-                variables: None,
             };
             found.extend(cell.table(|table| read(name, table)));
         }
@@ -252,7 +258,7 @@ impl<'d> Table<'d> {
     }
 
     /// Takes a secret that lives in a variable of its own when nobody wrote the setting.
-    pub(crate) fn from_variable<T>(&self, name: &str, variable: &str, value: T) -> Written<T> {
+    pub(crate) fn taken_from<T>(&self, name: &str, variable: &str, value: T) -> Written<T> {
         let place = Place::Variable { name: variable.to_owned(), shown: MASK.to_owned() };
         self.record(name, Shown::Masked, &place);
         let path = self.path_of(name);
@@ -276,11 +282,10 @@ impl<'d> Table<'d> {
     }
 
     fn find<T: Setting>(&mut self, name: &'static str) -> Found<T> {
+        self.know(name, !T::SENSITIVE);
         if let Some(prefix) = &self.variables
             && let Some((variable, value)) = self.desk.take_override(prefix, name)
         {
-            // The overridden setting of the file is known all the same.
-            self.known.push(name);
             return self.read_override(name, variable, &value);
         }
         let Some(cell) = self.cell(name) else {
@@ -297,10 +302,10 @@ impl<'d> Table<'d> {
 
     /// A variable is text: first it is read as a string, then as the TOML it may be.
     fn read_override<T: Setting>(&self, name: &str, variable: String, text: &str) -> Found<T> {
-        let place = Place::Variable { name: variable, shown: if T::SECRET { MASK } else { text }.to_owned() };
+        let place = Place::Variable { name: variable, shown: if T::SENSITIVE { MASK } else { text }.to_owned() };
         let string = DeValue::String(text.into());
-        let toml = DeValue::parse(text).ok().map(toml::Spanned::into_inner);
-        let mut first_wrong = None;
+        let toml = DeValue::parse(text).ok().map(Spanned::into_inner);
+        let mut said: Option<Wrong> = None;
         for value in std::iter::once(&string).chain(&toml) {
             let cell = Cell {
                 desk: self.desk,
@@ -308,7 +313,6 @@ impl<'d> Table<'d> {
                 header: self.header.clone(),
                 place: place.clone(),
                 value,
-                variables: None,
             };
             match T::read(&cell) {
                 Ok(value) => {
@@ -316,38 +320,34 @@ impl<'d> Table<'d> {
                     let path = cell.path;
                     return Found::Read(Written { value, path, place });
                 }
-                Err(wrong) => first_wrong = first_wrong.or(Some(wrong)),
+                // A wrong value says more than a wrong type.
+                Err(wrong) => said = said.filter(|said| !said.is_mismatch || wrong.is_mismatch).or(Some(wrong)),
             }
         }
-        if let Some(wrong) = first_wrong {
+        if let Some(wrong) = said {
             let wrong = wrong.or_expecting(T::EXPECTED);
             self.desk.complain(&self.path_of(name), place, wrong);
         }
         Found::Unreadable
     }
 
+    fn know(&mut self, name: &'static str, plain: bool) {
+        if !self.known.iter().any(|known| known.name == name) {
+            self.known.push(Known { name, plain });
+        }
+    }
+
     fn cell(&mut self, name: &'static str) -> Option<Cell<'d>> {
-        self.known.push(name);
+        self.know(name, false);
         let (_, value) = self.entry(name)?;
         Some(self.cell_of(name, value.span(), value.get_ref()))
     }
 
     fn cell_of(&self, name: &str, span: Range<usize>, value: &'d DeValue<'d>) -> Cell<'d> {
-        Cell {
-            desk: self.desk,
-            path: self.path_of(name),
-            header: self.header.clone(),
-            place: Place::File(span),
-            value,
-            variables: None,
-        }
+        Cell { desk: self.desk, path: self.path_of(name), header: self.header.clone(), place: Place::File(span), value }
     }
 
-    #[expect(clippy::type_complexity, reason = "the pair is the crate's own entry")]
-    fn entry(
-        &self,
-        name: &str,
-    ) -> Option<(&'d toml::Spanned<std::borrow::Cow<'d, str>>, &'d toml::Spanned<DeValue<'d>>)> {
+    fn entry(&self, name: &str) -> Option<(&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)> {
         let entries = self.entries?;
         entries.iter().find(|(key, _)| key.get_ref() == name)
     }
@@ -364,13 +364,18 @@ impl<'d> Table<'d> {
     fn finish(self) {
         for (key, value) in self.entries.into_iter().flatten() {
             let name: &str = key.get_ref();
-            if self.known.contains(&name) {
+            if self.known.iter().any(|known| known.name == name) {
                 continue;
             }
-            self.desk.hide_strings(value.get_ref(), value.span());
-            let hint = match nearest(name, self.known.iter().copied()) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("known here: {}", self.known.join(", ")),
+            let names: Vec<&str> = self.known.iter().map(|known| known.name).collect();
+            let meant = nearest(name, names.iter().copied());
+            let meant = meant.and_then(|meant| self.known.iter().find(|known| known.name == meant));
+            if !(meant.is_some_and(|meant| meant.plain) && value.get_ref().is_str()) {
+                self.desk.hide_strings(value.get_ref(), value.span());
+            }
+            let hint = match meant {
+                Some(meant) => format!("did you mean `{}`?", meant.name),
+                None => format!("known here: {}", names.join(", ")),
             };
             let wrong = Wrong::hinting("no such setting", hint);
             let place = Place::File(key.span());
@@ -386,7 +391,6 @@ pub(crate) struct Cell<'d> {
     header: String,
     place: Place,
     value: &'d DeValue<'d>,
-    variables: Option<String>,
 }
 
 impl<'d> Cell<'d> {
@@ -406,6 +410,9 @@ impl<'d> Cell<'d> {
         match T::read(self) {
             Ok(value) => Some(Written { value, path: self.path.clone(), place: self.place.clone() }),
             Err(wrong) => {
+                if !self.value.is_str() {
+                    self.desk.hide_strings(self.value, self.span());
+                }
                 let wrong = wrong.or_expecting(T::EXPECTED);
                 self.desk.complain(&self.path, self.place.clone(), wrong);
                 None
@@ -421,7 +428,7 @@ impl<'d> Cell<'d> {
             header: self.header.clone(),
             place: self.place.clone(),
             entries: Some(self.entries()?),
-            variables: self.variables.clone(),
+            variables: None,
             known: Vec::new(),
         };
         let result = read(&mut table);
@@ -480,6 +487,7 @@ impl<'d> Cell<'d> {
         if let DeValue::Table(entries) = self.value {
             return Some(entries);
         }
+        self.desk.hide_strings(self.value, self.span());
         let wrong = Wrong::type_of("a table", self.value);
         let wrong = wrong.or_expecting("`{ name = value }`, or a section of its own");
         self.desk.complain(&self.path, self.place.clone(), wrong);
