@@ -18,7 +18,6 @@ mod problem;
 mod raw;
 mod reader;
 mod reload;
-mod secret;
 mod settings;
 mod source;
 mod value;
@@ -33,7 +32,7 @@ pub use env::{OVERRIDE_PREFIX, Process, Surroundings};
 pub use problem::{Place, Problem, Problems};
 pub use reader::{Entry, Origin, Shown, Unenforced};
 pub use reload::{Change, Watcher};
-pub use secret::{MASK, Secret};
+pub use crate::domain::secret::{MASK, Secret};
 pub use settings::{
     FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
     StoreSettings, TelemetrySettings, WireSettings,

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
-use super::secret::MASK;
+use crate::domain::secret::MASK;
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

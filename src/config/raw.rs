@@ -9,7 +9,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::reader::{Written, words};
-use super::secret::Secret;
+use crate::domain::secret::Secret;
 use super::settings::{FinishReason, MalformedFrame, Protocol};
 use super::value::{BaseUrl, Expiry, LogFilter, Name, Percent, Sha256, Size, StoreUrl, Wait};
 use crate::domain::call::{Endpoint, Feature};

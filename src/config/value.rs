@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::reader::{Cell, Setting, Shown, Wrong};
-use super::secret::{MASK, Secret};
+use crate::domain::secret::{MASK, Secret};
 use crate::domain::glob::Glob;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 

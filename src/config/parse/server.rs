@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::raw::{Server, Store, Telemetry};
 use super::super::reader::{Table, Written};
-use super::super::secret::Secret;
+use crate::domain::secret::Secret;
 use super::super::value::{BaseUrl, Document, LogFilter, Size, StoreUrl};
 
 /// Loopback: nobody else reaches a gateway that was not told whom to trust.

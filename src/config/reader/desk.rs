@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::super::env::{OVERRIDABLE, OVERRIDE_PREFIX, Override, Surroundings, override_name, overrides};
 use super::super::problem::{Place, Problem, position};
-use super::super::secret::MASK;
+use crate::domain::secret::MASK;
 use super::{Written, Wrong};
 
 /// How alike two names must be for one to be suggested in place of the other.

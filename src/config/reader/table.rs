@@ -7,7 +7,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::super::env::override_name;
 use super::super::problem::Place;
-use super::super::secret::MASK;
+use crate::domain::secret::MASK;
 use super::desk::{is_reference, nearest};
 use super::{Desk, Setting, Shown, Written, Wrong};
 
