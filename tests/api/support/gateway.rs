@@ -67,7 +67,7 @@ impl TestGateway {
         let snapshot = compile(config);
         let access = Shared::default();
         let log = AccessLog::to_writer(Box::new(access.clone()));
-        let telemetry = Arc::new(Telemetry::new(log, Build::of("0.0.0-test")));
+        let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
         let token = Some(Secret::new(ADMIN_TOKEN));
         let gateway = Gateway::build(snapshot, token, telemetry.clone(), Dice::seeded(seed), Clock)
             .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
