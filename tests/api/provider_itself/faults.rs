@@ -4,7 +4,7 @@ use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::JoinSet,
     time::timeout,
 };
@@ -165,7 +165,7 @@ async fn faults_take_turns_and_one_shot_scripts_wait_for_the_healing() {
 }
 
 #[tokio::test]
-async fn a_closed_port_ends_every_connection_and_stays_ours() {
+async fn a_closed_port_ends_every_connection() {
     let provider = ScriptedProvider::start("eu").await;
     let gate = Gate::new();
     let mut idle = asked(&provider, WHOLE).await;
@@ -179,12 +179,15 @@ async fn a_closed_port_ends_every_connection_and_stays_ours() {
     assert_eq!(idle.closed().await, BodyEnd::Fin);
     assert_eq!(busy.frame().await, Err(BodyEnd::Fin));
     assert_eq!(provider.journal().exchanges[1].how(), Some(How::PortFault));
-    // Nobody who asks the system for a port is given this one.
-    for _ in 0..200 {
-        let other = ScriptedProvider::start("other").await;
-        assert_ne!(other.addr(), provider.addr());
-    }
     check_fault(&provider, Fault::PortClosed, WHOLE).await;
+}
+
+#[tokio::test]
+async fn a_closed_port_stays_ours() {
+    let provider = ScriptedProvider::start("eu").await;
+    provider.break_with(Fault::PortClosed).await;
+    let taken = TcpSocket::new_v4().unwrap().bind(provider.addr());
+    assert_eq!(taken.unwrap_err().kind(), ErrorKind::AddrInUse);
 }
 
 #[tokio::test]
@@ -224,7 +227,7 @@ async fn a_black_hole_swallows_connects() {
     let black_hole = BlackHole::start().await;
     let addr = black_hole.addr();
     assert_eq!(black_hole.base_url(), format!("http://{addr}/v1"));
-    for _ in 0..5 {
+    for _ in 0..2 {
         assert!(hangs(addr).await);
     }
     drop(black_hole);

@@ -8,10 +8,9 @@ use crate::support::{BodyEnd, Client, Ending, Gate, How, Script, ScriptedProvide
 #[tokio::test]
 async fn a_request_is_kept_byte_for_byte() {
     let provider = ScriptedProvider::start("eu").await;
-    let head = "POST /v1/chat/completions?a=%20b HTTP/1.1\r\nHost: x\r\nX-Odd:  two  words \r\nx-odd2:\r\nContent-Length: 39\r\n\r\n";
-    let body = "{ \"model\":\"m\",\t\"big\":12345678901234567890}\n".trim_end();
-    assert_eq!(body.len(), 42);
-    let head = head.replace("39", "42");
+    let head = "POST /v1/chat/completions?a=%20b HTTP/1.1\r\n\
+                Host: x\r\nX-Odd:  two  words \r\nx-odd2:\r\nContent-Length: 42\r\n\r\n";
+    let body = "{ \"model\":\"m\",\t\"big\":12345678901234567890}";
 
     let before = Instant::now();
     let mut client = Client::connect(provider.addr()).await;
@@ -47,8 +46,7 @@ async fn a_request_is_kept_byte_for_byte() {
 async fn however_it_is_cut_into_packets_it_is_one_request() {
     let provider = ScriptedProvider::start("eu").await;
     let chunked = "POST /v1/x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n\
-                   3\r\n{\"m\r\nB;x=y\r\nodel\":\"m\"} \r\n0\r\ntrailer: t\r\n\r\n";
-    let chunked = chunked.replace(";x=y", "");
+                   3\r\n{\"m\r\nB\r\nodel\":\"m\"} \r\n0\r\ntrailer: t\r\n\r\n";
     let mut client = Client::connect(provider.addr()).await;
     for byte in chunked.bytes() {
         client.send([byte]).await;
@@ -90,8 +88,8 @@ async fn what_is_not_http_is_refused_and_not_kept() {
         "PRI * HTTP/2.0\r\n\r\n",
         "GET / HTTP/1.1\r\nno colon\r\n\r\n",
         "POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
-        "POST / HTTP/1.1\r\ncontent-length: +\r\n\r\n",
-        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n",
+        "POST / HTTP/1.1\r\ncontent-length: +1\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n+1\r\n",
         "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\nab\r\n",
     ] {
         let provider = ScriptedProvider::start("eu").await;
