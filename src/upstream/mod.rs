@@ -1,1 +1,3 @@
 //! The `upstream` room.
+
+pub mod sse;
