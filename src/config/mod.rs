@@ -18,7 +18,6 @@ mod problem;
 mod raw;
 mod reader;
 mod reload;
-mod secret;
 mod settings;
 mod source;
 mod value;
@@ -30,15 +29,29 @@ use sha2::{Digest, Sha256};
 
 pub use effective::Effective;
 pub use env::{OVERRIDE_PREFIX, Process, Surroundings};
-pub use problem::{Place, Problem, Problems};
+pub use problem::{MASK, Place, Problem, Problems};
 pub use reader::{Entry, Origin, Shown, Unenforced};
 pub use reload::{Change, Watcher};
-pub use secret::{MASK, Secret};
 pub use settings::{
-    FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
-    StoreSettings, TelemetrySettings, WireSettings,
+    FinishReason, MalformedFrame, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings, StoreSettings,
+    TelemetrySettings, WireSettings,
 };
 pub use source::{Source, find};
+
+/// Cannot be formatted for people:
+///
+/// ```compile_fail,E0277
+/// let secret = tierway::config::Secret::new("hush");
+/// println!("{secret}");
+/// ```
+///
+/// nor written out:
+///
+/// ```compile_fail,E0277
+/// let secret = tierway::config::Secret::new("hush");
+/// let written = serde_json::to_string(&secret);
+/// ```
+pub use crate::domain::secret::Secret;
 
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::id::ProviderId;

@@ -12,9 +12,9 @@ mod tiers;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::raw::{Provider, Raw};
+use super::raw::{Provider, Raw, Sim};
 use super::reader::{Desk, Written, nearest};
-use super::settings::{NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings};
+use super::settings::{Protocol, ProviderSettings, Reach, ServerSettings};
 use super::settings::{SimSettings, StoreSettings, TelemetrySettings, WireSettings};
 use super::{ExtraKey, KeyHash};
 use crate::domain::authorize::{KeyRecord, Policy};
@@ -165,24 +165,27 @@ fn server_settings(raw: &Raw) -> ServerSettings {
 
 /// `None` only where something is missing that was complained about.
 fn provider_settings(provider: Provider) -> Option<ProviderSettings> {
-    let reach = match provider.protocol?.value {
-        Protocol::Sim => {
-            let sim = provider.sim?;
-            Reach::Sim(SimSettings {
-                first_token: sim.first_token.value,
-                tokens_per_second: sim.tokens_per_second.value.get(),
-                error_rate_bp: sim.error_rate.value.basis_points,
-            })
-        }
-        protocol => {
-            let network = provider.network?;
-            Reach::Network(NetworkSettings {
-                protocol,
-                base_url: network.base_url?.value.0,
-                credentials: network.credentials.into_iter().map(|secret| secret.value).collect(),
-                http2: network.http2.value,
-            })
-        }
-    };
-    Some(ProviderSettings { name: provider.name.value.into(), reach, finish_reason: provider.finish_reason.value })
+    let name = provider.name.value.into();
+    let finish_reason = provider.finish_reason.value;
+    let protocol = provider.protocol?.value;
+    if protocol == Protocol::Sim {
+        let reach = Reach::Sim(sim_settings(&provider.sim?));
+        return Some(ProviderSettings { name, reach, credentials: Vec::new(), http2: false, finish_reason });
+    }
+    let network = provider.network?;
+    Some(ProviderSettings {
+        name,
+        reach: Reach::Network { protocol, base_url: network.base_url?.value.0 },
+        credentials: network.credentials.into_iter().map(|secret| secret.value).collect(),
+        http2: network.http2.value,
+        finish_reason,
+    })
+}
+
+fn sim_settings(sim: &Sim) -> SimSettings {
+    SimSettings {
+        first_token: sim.first_token.value,
+        tokens_per_second: sim.tokens_per_second.value.get(),
+        error_rate_bp: sim.error_rate.value.basis_points,
+    }
 }
