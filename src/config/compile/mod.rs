@@ -40,7 +40,8 @@ pub(super) fn compile(desk: &Desk<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Com
     for provider in &raw.providers {
         regions.number(provider_region(provider));
     }
-    let home = raw.routing.region.as_ref().map(|region| regions.number(&region.value.0));
+    // Where nobody serves there is nothing to prefer.
+    let home = raw.routing.region.as_ref().and_then(|region| regions.find(&region.value.0));
     let (models, deployments) = models::models(desk, &raw, &regions);
     let tiers = tiers::tiers(desk, &raw, &models);
     let aliases = tiers::aliases(desk, &raw);
