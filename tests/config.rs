@@ -454,11 +454,11 @@ fn what_is_pointed_to_is_read_and_never_shown() {
                 [models.m]\ndeployments = [{ provider = \"p\" }]\n";
     let snapshot = loaded(text, &world);
     assert_eq!(&*snapshot.table.regions[0], "canary-region");
-    let Reach::Network { base_url, .. } = &snapshot.providers[0].reach else {
+    let Reach::Network(network) = &snapshot.providers[0].reach else {
         panic!("not simulated");
     };
-    assert_eq!(base_url, "https://x.example/v1");
-    assert_eq!(snapshot.providers[0].credentials[0].expose(), "canary-credential");
+    assert_eq!(network.base_url, "https://x.example/v1");
+    assert_eq!(network.credentials[0].expose(), "canary-credential");
     let shown = format!("{}{}", snapshot.effective.to_toml(), snapshot.effective.to_json());
     assert!(!shown.contains("canary") && shown.contains(MASK), "{shown}");
     // Region names are no secrets of the domain; credentials are.

@@ -35,9 +35,12 @@ pub(super) async fn watch(mut watcher: Watcher<Process>, relay: Arc<Relay>, tele
 }
 
 async fn hangup(hangups: &mut Option<Signal>) {
-    match hangups {
-        Some(signal) if signal.recv().await.is_some() => {}
-        _ => std::future::pending().await,
+    let heard = match hangups {
+        Some(signal) => signal.recv().await,
+        None => None,
+    };
+    if heard.is_none() {
+        std::future::pending().await
     }
 }
 

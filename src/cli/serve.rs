@@ -28,6 +28,9 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Which program this is; a build script of a release may say from which commit.
+const BUILD: Build = Build { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
+
 /// Why `serve` ends before it serves.
 enum Refused {
     /// Exit 78, with every problem said.
@@ -67,7 +70,7 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     for unenforced in &snapshot.unenforced {
         tracing::warn!(setting = %unenforced.setting, why = %unenforced.why, "not yet enforced");
     }
-    let telemetry = Arc::new(Telemetry::new(logs.access(), Build::of(VERSION)));
+    let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
     let clock = Clock;
     let gateway = Gateway::build(
         snapshot.clone(),

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::problem::MASK;
 use super::reader::{Entry, Origin, Shown};
+use crate::domain::secret::MASK;
 
 /// Where the trailing comments begin, unless a line is longer.
 const COMMENT_COLUMN: usize = 48;

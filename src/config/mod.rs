@@ -29,29 +29,16 @@ use sha2::{Digest, Sha256};
 
 pub use effective::Effective;
 pub use env::{OVERRIDE_PREFIX, Process, Surroundings};
-pub use problem::{MASK, Place, Problem, Problems};
+pub use problem::{Place, Problem, Problems};
 pub use reader::{Entry, Origin, Shown, Unenforced};
 pub use reload::{Change, Watcher};
 pub use settings::{
-    FinishReason, MalformedFrame, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings, StoreSettings,
-    TelemetrySettings, WireSettings,
+    FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
+    StoreSettings, TelemetrySettings, WireSettings,
 };
 pub use source::{Source, find};
 
-/// Cannot be formatted for people:
-///
-/// ```compile_fail,E0277
-/// let secret = tierway::config::Secret::new("hush");
-/// println!("{secret}");
-/// ```
-///
-/// nor written out:
-///
-/// ```compile_fail,E0277
-/// let secret = tierway::config::Secret::new("hush");
-/// let written = serde_json::to_string(&secret);
-/// ```
-pub use crate::domain::secret::Secret;
+pub use crate::domain::secret::{MASK, Secret};
 
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::id::ProviderId;

@@ -9,8 +9,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
-/// What is shown instead of any secret, whatever its length.
-pub const MASK: &str = "********";
+use crate::domain::secret::MASK;
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

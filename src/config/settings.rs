@@ -70,26 +70,30 @@ pub struct ProviderSettings {
     pub name: Arc<str>,
     /// How it is reached.
     pub reach: Reach,
-    /// What we present, used in turn; none for a provider that asks for none.
-    pub credentials: Vec<Secret>,
-    /// Whether HTTP/2 is spoken.
-    pub http2: bool,
     /// Whether an end without a `finish_reason` is a truncation.
     pub finish_reason: FinishReason,
 }
 
 /// How a provider is reached.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Reach {
     /// Over the network.
-    Network {
-        /// The dialect it speaks; never [`Protocol::Sim`].
-        protocol: Protocol,
-        /// Scheme, host and path, without a slash at the end.
-        base_url: String,
-    },
+    Network(NetworkSettings),
     /// Not at all: answers are made here.
     Sim(SimSettings),
+}
+
+/// How to speak to a provider, and where.
+#[derive(Clone, Debug)]
+pub struct NetworkSettings {
+    /// The dialect it speaks; never [`Protocol::Sim`].
+    pub protocol: Protocol,
+    /// Scheme, host and path, without a slash at the end.
+    pub base_url: String,
+    /// What we present, used in turn; none for a provider that asks for none.
+    pub credentials: Vec<Secret>,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
 }
 
 /// How a simulated provider behaves.

@@ -42,6 +42,7 @@ use dispatch::{Answered, Errand};
 use http::{HeaderMap, StatusCode};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use ticket::Ticket;
 
@@ -165,6 +166,8 @@ pub struct Relay {
     desk: Arc<Desk>,
     board: Board,
     live: ArcSwap<Live>,
+    /// Requests that entered; as many receipts must leave.
+    entered: AtomicU64,
 }
 
 /// What a corridor is built from.
@@ -193,7 +196,7 @@ impl Relay {
         let live = Live::new(snapshot, &board, None, None, clock)?;
         telemetry.metrics.deployments(&live.lineup.states(clock.now()));
         let desk = Arc::new(Desk { clock, dice, ledger, counters, telemetry });
-        Ok(Self { desk, board, live: ArcSwap::from_pointee(live) })
+        Ok(Self { desk, board, live: ArcSwap::from_pointee(live), entered: AtomicU64::new(0) })
     }
 
     /// Serves `snapshot` from now on. Requests in flight keep what they arrived with; breakers, limits
@@ -220,6 +223,11 @@ impl Relay {
         self.live.load().lineup.in_flight()
     }
 
+    /// Requests that entered the corridor so far; as many receipts leave it.
+    pub fn entered(&self) -> u64 {
+        self.entered.load(Ordering::Relaxed)
+    }
+
     /// What a key may use, in file order. Leaves no receipt.
     ///
     /// # Errors
@@ -237,6 +245,7 @@ impl Relay {
     /// # Errors
     /// [`Turned`], to be told to the client.
     pub async fn serve(&self, raw: RawRequest) -> Result<Reply, Turned> {
+        self.entered.fetch_add(1, Ordering::Relaxed);
         let mut ticket = Ticket::open(self.desk.clone(), raw.id, raw.received);
         let live = raw.live.clone();
         match self.walk(&live, raw, &mut ticket).await {

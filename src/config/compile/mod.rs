@@ -12,9 +12,9 @@ mod tiers;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::raw::{Provider, Raw, Sim};
+use super::raw::{Network, Provider, Raw, Sim};
 use super::reader::{Desk, Written, nearest};
-use super::settings::{Protocol, ProviderSettings, Reach, ServerSettings};
+use super::settings::{NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings};
 use super::settings::{SimSettings, StoreSettings, TelemetrySettings, WireSettings};
 use super::{ExtraKey, KeyHash};
 use crate::domain::authorize::{KeyRecord, Policy};
@@ -166,20 +166,19 @@ fn server_settings(raw: &Raw) -> ServerSettings {
 
 /// `None` only where something is missing that was complained about.
 fn provider_settings(provider: Provider) -> Option<ProviderSettings> {
-    let name = provider.name.value.into();
-    let finish_reason = provider.finish_reason.value;
-    let protocol = provider.protocol?.value;
-    if protocol == Protocol::Sim {
-        let reach = Reach::Sim(sim_settings(&provider.sim?));
-        return Some(ProviderSettings { name, reach, credentials: Vec::new(), http2: false, finish_reason });
-    }
-    let network = provider.network?;
-    Some(ProviderSettings {
-        name,
-        reach: Reach::Network { protocol, base_url: network.base_url?.value.0 },
+    let reach = match provider.protocol?.value {
+        Protocol::Sim => Reach::Sim(sim_settings(&provider.sim?)),
+        protocol => Reach::Network(network_settings(protocol, provider.network?)?),
+    };
+    Some(ProviderSettings { name: provider.name.value.into(), reach, finish_reason: provider.finish_reason.value })
+}
+
+fn network_settings(protocol: Protocol, network: Network) -> Option<NetworkSettings> {
+    Some(NetworkSettings {
+        protocol,
+        base_url: network.base_url?.value.0,
         credentials: network.credentials.into_iter().map(|secret| secret.value).collect(),
         http2: network.http2.value,
-        finish_reason,
     })
 }
 

@@ -7,8 +7,9 @@ use std::path::Path;
 use toml::de::DeValue;
 
 use super::super::env::{OVERRIDABLE, OVERRIDE_PREFIX, Override, Surroundings, override_name, overrides};
-use super::super::problem::{Lines, MASK, Place, Problem};
+use super::super::problem::{Lines, Place, Problem};
 use super::{Written, Wrong, path};
+use crate::domain::secret::MASK;
 
 /// How alike two names must be for one to be suggested in place of the other.
 const LIKENESS: f64 = 0.6;

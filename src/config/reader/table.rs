@@ -6,11 +6,12 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::super::env::override_name;
-use super::super::problem::{MASK, Place};
+use super::super::problem::Place;
 use super::cell::Cell;
 use super::desk::nearest;
 use super::path::Path;
 use super::{Desk, Setting, Shown, Written, Wrong};
+use crate::domain::secret::MASK;
 
 /// One table of the document, or an absent one whose settings all have their defaults.
 ///

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::config::problem::MASK;
 use crate::config::reader::{Cell, Setting, Shown, Wrong};
+use crate::domain::secret::MASK;
 
 impl Setting for SocketAddr {
     const EXPECTED: &'static str = "an address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"";
