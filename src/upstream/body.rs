@@ -61,6 +61,14 @@ impl AnswerBody {
         }
     }
 
+    /// Its length in bytes, where it is known before the end: a whole answer not yet handed out.
+    pub fn exact_len(&self) -> Option<u64> {
+        match &self.0 {
+            Kind::Whole { bytes, .. } => bytes.as_ref().map(|bytes| bytes.len() as u64),
+            Kind::Live(_) => None,
+        }
+    }
+
     /// Whether everything was handed out and nothing is missing.
     pub fn is_complete(&self) -> bool {
         match &self.0 {
