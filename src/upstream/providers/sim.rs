@@ -33,8 +33,11 @@ const DIMENSIONS: u64 = 16;
 /// How much of a body's end decides the answer: a conversation differs at its end.
 const SEED_BYTES: usize = 4096;
 const ERROR_SALT: u64 = 0x51;
+/// How every answer begins, so that nobody takes it for a model's.
+const OPENING: [&str; 8] = ["This", " answer", " is", " simulated", ":", " the", " river", " says"];
+/// What it goes on with, a token each.
 const WORDS: [&str; 16] = [
-    "one", " river", " carries", " the", " light", " of", " many", " stones", " and", " slowly", " turns", " toward",
+    " one", " river", " carries", " the", " light", " of", " many", " stones", " and", " slowly", " turns", " toward",
     " open", " water", " without", " hurry",
 ];
 
@@ -202,6 +205,9 @@ impl Answer {
     }
 
     fn token(&self, choice: usize, position: u64) -> &'static str {
+        if let Some(opening) = usize::try_from(position).ok().and_then(|at| OPENING.get(at)) {
+            return opening;
+        }
         let draw = self.seed.salted(((choice as u64) << 32) + position);
         WORDS[draw.below(WORDS.len() as u64) as usize]
     }
