@@ -55,10 +55,7 @@ fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) {
                 metrics_token: change.snapshot.telemetry.metrics_token.clone(),
                 admin_token: change.snapshot.server.admin_token.clone().or_else(|| made.cloned()),
             };
-            app.relay
-                .reload(change.snapshot)
-                .map(|()| app.ops.store(Arc::new(ops)))
-                .map_err(|error| error.to_string())
+            app.relay.reload(change.snapshot).map(|()| app.ops.store(Arc::new(ops))).map_err(|error| error.to_string())
         }
     };
     app.telemetry.metrics.config_reload(applied.is_ok());
