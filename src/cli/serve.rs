@@ -23,7 +23,6 @@ use crate::store::{Counters, Ledger};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::Logs;
 use crate::telemetry::metrics::Build;
-use anyhow::Context;
 use arc_swap::ArcSwap;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -237,11 +236,6 @@ fn not_enforced(source: &Source, snapshot: &Snapshot) -> String {
 
 fn bind(address: SocketAddr) -> Result<TcpListener, Refused> {
     server::bind(address).map_err(|error| Refused::Address(format!("error: {error}")))
-}
-
-fn random_seed() -> anyhow::Result<u64> {
-    #[allow(clippy::disallowed_methods)] // the seed of the one place of chance
-    getrandom::u64().context("the system gives no random bytes")
 }
 
 async fn until_asked_to_stop() {
