@@ -75,8 +75,13 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     }
     let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
     let clock = Clock;
-    let gateway =
-        Gateway::build(snapshot.clone(), loaded.admin_token.clone(), telemetry, Dice::seeded(random_seed()?), clock)?;
+    let gateway = Gateway::build(
+        snapshot.clone(),
+        loaded.admin_token.clone(),
+        telemetry,
+        Dice::seeded(u64::from_le_bytes(*secrets::random_bytes()?)),
+        clock,
+    )?;
     let public = bind(snapshot.server.listen)?;
     let ops = snapshot.server.admin_listen.map(bind).transpose()?;
     let address = public.local_addr()?;
