@@ -1,1 +1,98 @@
-//! The `store` room.
+//! What is kept: the ledger of receipts, and the counters behind every key's limits.
+//!
+//! A store keeps and never decides: which limits a key has, what a refusal says and what a request
+//! cost arrive as values. It is called once or twice per request, never per frame, and never makes
+//! one wait for a disk.
+//!
+//! Start reading in [`Counters::admit`]; [`memory`] is the back end of a single process, and
+//! `tests/store_contract.rs` what every back end promises.
+
+pub mod memory;
+
+use crate::domain::authorize::Limits;
+use crate::domain::id::KeyId;
+use crate::domain::limit::{Left, Taken};
+use crate::domain::receipt::Receipt;
+use crate::domain::refusal::OverLimit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A future of a trait that can be an object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The append-only book of receipts.
+pub trait Ledger: Send + Sync {
+    /// Takes one receipt. It never blocks: writing is the back end's own affair.
+    fn append(&self, receipt: &Arc<Receipt>);
+}
+
+/// What every key has taken of its limits.
+pub trait Counters: Send + Sync {
+    /// Takes one request, its tokens and a slot, or nothing at all.
+    ///
+    /// The checks come in this order, and the first that fails is the one named: concurrency, which
+    /// frees itself soonest; requests; tokens. The limits are those of `ask`: what was taken under
+    /// others before a reload stays taken.
+    ///
+    /// # Errors
+    /// [`Denied`]: over one of the limits.
+    fn admit<'a>(&'a self, ask: &'a Ask, now: Instant) -> BoxFuture<'a, Result<Admission, Denied>>;
+
+    /// Ends an admission: frees its slot and corrects its tokens to those used (`None`: as taken).
+    /// More than was taken becomes debt, which later requests wait for.
+    fn settle(&self, admission: Admission, tokens_used: Option<u64>, now: Instant);
+
+    /// Slots held, over all keys.
+    fn in_flight(&self) -> u64;
+}
+
+/// What a request wants of its key's limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// Whose request it is.
+    pub key: KeyId,
+    /// The key's limits as the request's snapshot has them.
+    pub limits: Limits,
+    /// Tokens it may use, estimated. A request takes at least one, so that debt holds it back.
+    pub tokens: u64,
+}
+
+/// What is left of a key's rates; `None` where there is no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RatesLeft {
+    /// Of the requests a minute.
+    pub requests: Option<Left>,
+    /// Of the tokens a minute.
+    pub tokens: Option<Left>,
+}
+
+/// A request refused, and what its client is told all the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Denied {
+    /// Which limit, and when to come back.
+    pub over: OverLimit,
+    /// What is left of the rates: the refused request took nothing.
+    pub left: RatesLeft,
+}
+
+/// Proof that a request was let in; it holds a slot until [`Counters::settle`] takes it back.
+#[must_use = "an admission that is not settled holds its slot for ever"]
+#[derive(Debug)]
+pub struct Admission {
+    key: KeyId,
+    tokens: Option<Taken>,
+    left: RatesLeft,
+}
+
+impl Admission {
+    /// Requests left right after this one was let in; `None` without such a limit.
+    pub fn requests(&self) -> Option<Left> {
+        self.left.requests
+    }
+
+    /// Tokens left right after this request was let in; `None` without such a limit.
+    pub fn tokens(&self) -> Option<Left> {
+        self.left.tokens
+    }
+}
