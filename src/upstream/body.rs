@@ -6,8 +6,8 @@
 //!
 //! Start reading in [`AnswerBody::poll_frames`].
 
+use super::order::{Limit, Patience};
 use super::stream::Stream;
-use super::{Limit, Patience};
 use crate::clock::Clock;
 use crate::domain::failure::Failure;
 use crate::domain::usage::Usage;

@@ -5,12 +5,18 @@
 
 use super::providers::Source;
 use super::*;
-use crate::domain::call::{Endpoint, Facts, FeatureSet};
+use crate::domain::call::{Call, Endpoint, Facts, FeatureSet};
+use crate::domain::chance::Draw;
+use crate::domain::failure::Failure;
+use crate::domain::id::ProviderId;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -163,6 +169,12 @@ impl Scripted {
     pub(super) async fn request(&mut self) -> String {
         let request = tokio::time::timeout(Duration::from_secs(10), self.requests.recv()).await;
         String::from_utf8(request.expect("a request comes").expect("the listener lives")).expect("tests send text")
+    }
+
+    /// Waits until the other side closes a held connection.
+    pub(super) async fn hangs_up(&mut self) {
+        let gone = tokio::time::timeout(Duration::from_secs(10), self.hung_up.recv()).await;
+        assert_eq!(gone, Ok(Some(())), "the connection is closed");
     }
 }
 
