@@ -1,1 +1,149 @@
-//! The `config` room.
+//! What was typed becomes what is meant, once.
+//!
+//! A file, the environment around it and a few generated keys go in; out comes one immutable
+//! [`Snapshot`], or every [`Problem`] at once, each with its place and a hint. Afterwards nothing asks
+//! whether a setting was given. [`Watcher`] does it again whenever the file changes.
+//!
+//! It must never log or show a secret: see [`Secret`], and the `Desk` of `reader`, which keeps
+//! literals out of everything shown.
+//!
+//! Start reading at [`load`]: the text is read into its mirror (`parse/`, `raw.rs`) and the mirror
+//! is compiled (`compile/`).
+
+mod compile;
+mod effective;
+mod env;
+mod parse;
+mod problem;
+mod raw;
+mod reader;
+mod reload;
+mod settings;
+mod source;
+mod value;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+pub use effective::Effective;
+pub use env::{OVERRIDE_PREFIX, Process, Surroundings};
+pub use problem::{Place, Problem, Problems};
+pub use reader::{Entry, Origin, Shown, Unenforced};
+pub use reload::{Change, Watcher};
+pub use settings::{
+    FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
+    StoreSettings, TelemetrySettings, WireSettings,
+};
+pub use source::{Source, find};
+
+pub use crate::domain::secret::{MASK, Secret};
+
+use crate::domain::authorize::{KeyRecord, Policy};
+use crate::domain::id::ProviderId;
+use crate::domain::routing::table::RoutingTable;
+
+/// The SHA-256 of a key's secret: all that is kept of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct KeyHash(pub [u8; 32]);
+
+impl KeyHash {
+    /// The hash of a secret as a client presents it.
+    pub fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret.as_bytes()).into())
+    }
+}
+
+/// A key that no file speaks of, such as the one generated for the demo. It may do everything.
+#[derive(Clone, Debug)]
+pub struct ExtraKey {
+    /// For people and metrics.
+    pub name: String,
+    /// What its secret hashes to.
+    pub hash: KeyHash,
+}
+
+/// One immutable compiled configuration. A request keeps the one it arrived with.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// How the front door stands.
+    pub server: ServerSettings,
+    /// What keeps keys and receipts.
+    pub store: StoreSettings,
+    /// What is told to whom.
+    pub telemetry: TelemetrySettings,
+    /// How bytes are carried.
+    pub wire: WireSettings,
+    /// Where requests can go.
+    pub table: RoutingTable,
+    /// By [`ProviderId`].
+    pub providers: Vec<ProviderSettings>,
+    /// In file order.
+    pub policies: Vec<Arc<Policy>>,
+    /// The file's keys and the generated ones, by the hash of their secrets.
+    pub keys: HashMap<KeyHash, Arc<KeyRecord>>,
+    /// Every setting, its value and where that came from.
+    pub effective: Effective,
+    /// Settings that are understood and whose feature is not built.
+    pub unenforced: Vec<Unenforced>,
+}
+
+impl Snapshot {
+    /// The provider numbered `id`.
+    pub fn provider(&self, id: ProviderId) -> &ProviderSettings {
+        &self.providers[id.index()]
+    }
+
+    /// The policy called `name`, for keys that live in the store.
+    pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
+        self.policies.iter().find(|policy| *policy.name == *name)
+    }
+
+    /// The key whose secret has this hash.
+    pub fn key(&self, hash: &KeyHash) -> Option<&Arc<KeyRecord>> {
+        self.keys.get(hash)
+    }
+}
+
+/// Compiles a configuration, or says everything that is wrong with it.
+///
+/// # Errors
+///
+/// Every [`Problem`] of the text, of the environment that overrides it and of what it points to.
+pub fn load(source: &Source, surroundings: &dyn Surroundings, extra_keys: &[ExtraKey]) -> Result<Snapshot, Problems> {
+    let desk = reader::Desk::new(source.text(), surroundings);
+    let raw = parse::parse(&desk, source.text());
+    if !source.is_demo() {
+        require_admin_token(&desk, &raw.server);
+    }
+    let compiled = compile::compile(&desk, raw, extra_keys);
+    let findings = desk.finish();
+    if !findings.problems.is_empty() {
+        let (file, text) = (&source.name(), source.text());
+        return Err(Problems::new(file, text, findings.hidden, findings.problems));
+    }
+    Ok(Snapshot {
+        server: compiled.server,
+        store: compiled.store,
+        telemetry: compiled.telemetry,
+        wire: compiled.wire,
+        table: compiled.table,
+        providers: compiled.providers,
+        policies: compiled.policies,
+        keys: compiled.keys,
+        effective: Effective::new(source.name(), findings.entries),
+        unenforced: findings.unenforced,
+    })
+}
+
+/// Off loopback a generated token would be printed into logs that others read.
+fn require_admin_token(desk: &reader::Desk<'_>, server: &raw::Server) {
+    let reachable = server.admin_listen.as_ref().unwrap_or(&server.listen);
+    if reachable.value.ip().is_loopback() || server.admin_token.is_some() {
+        return;
+    }
+    let message = "operators can be reached here, and there is no admin token".to_owned();
+    let hint = "set `admin_token` in [server], or keep to a loopback address".to_owned();
+    desk.complain_of(reachable, message, hint);
+}

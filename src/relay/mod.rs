@@ -1,1 +1,323 @@
-//! The `relay` room.
+//! The corridor: one request, from read to settled.
+//!
+//! It sequences what the other rooms can do and decides nothing: who may ask, where to go next and
+//! what a failure means are asked of `domain`. It knows neither axum nor OpenAI's JSON. Every way
+//! out, an answer, a refusal, a failure, a client that left, passes the same ticket and leaves one
+//! receipt.
+//!
+//! Start reading at [`Relay::serve`].
+
+mod admit;
+pub mod board;
+mod deliver;
+pub mod dice;
+mod dispatch;
+pub mod error;
+mod live;
+mod settle;
+mod ticket;
+
+pub use crate::upstream::Rejection;
+pub use deliver::ReplyBody;
+pub use error::{Broken, ServeError};
+pub use live::{Front, Listed, Live, LiveError};
+
+use crate::clock::Clock;
+use crate::config::Snapshot;
+use crate::domain::authorize::authorize;
+use crate::domain::call::{BodyProblem, Call, Endpoint};
+use crate::domain::id::RequestId;
+use crate::domain::limit::Left;
+use crate::domain::money::NanoUsd;
+use crate::domain::receipt::{Outcome, Served};
+use crate::domain::refusal::Refusal;
+use crate::domain::routing::plan::RoutePlan;
+use crate::domain::secret::Secret;
+use crate::store::{Counters, Ledger};
+use crate::telemetry::Telemetry;
+use arc_swap::ArcSwap;
+use board::Board;
+use dice::Dice;
+use dispatch::{Answered, Errand};
+use http::{HeaderMap, StatusCode};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use ticket::Ticket;
+
+/// A future that can be handed through a doorway.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A request as the front door hands it over: nothing is known of it yet.
+pub struct RawRequest {
+    /// Its own name.
+    pub id: RequestId,
+    /// When its head had been read.
+    pub received: Instant,
+    /// What it keeps for its whole life.
+    pub live: Arc<Live>,
+    /// The key as the client presented it.
+    pub key: Option<Secret>,
+    /// What is wanted.
+    pub wanted: Wanted,
+    /// Our own request headers.
+    pub knobs: Result<Knobs, Refusal>,
+    /// The client's headers that may travel on.
+    pub headers: HeaderMap,
+}
+
+/// What a path and a method ask for.
+pub enum Wanted {
+    /// A routed call. Reading it waits until the key is known, so that nobody without one can make us
+    /// read a body.
+    Call {
+        /// Which one.
+        endpoint: Endpoint,
+        /// Reads and understands the body.
+        read: BoxFuture<'static, Result<Call, BodyProblem>>,
+    },
+    /// Nothing we serve.
+    UnknownUrl {
+        /// As the client wrote it.
+        path: Box<str>,
+    },
+    /// A path we serve, by another method.
+    WrongMethod {
+        /// The methods that would be right.
+        allow: &'static str,
+    },
+}
+
+/// What a client may set by header.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Knobs {
+    /// No other model than the one asked for.
+    pub no_fallback: bool,
+    /// Less time than `total`.
+    pub deadline: Option<Duration>,
+}
+
+/// An answer whose first good frame is in hand.
+pub struct Reply {
+    /// As the provider gave it.
+    pub status: StatusCode,
+    /// The provider's headers that may travel on.
+    pub headers: HeaderMap,
+    /// What our own headers say.
+    pub facts: Facts,
+    /// Whether the body is a stream of events.
+    pub stream: bool,
+    /// The answer itself.
+    pub body: ReplyBody,
+}
+
+/// A request that gets an error instead of an answer.
+pub struct Turned {
+    /// Why.
+    pub error: ServeError,
+    /// What our own headers say.
+    pub facts: Facts,
+    ticket: Ticket,
+}
+
+impl Turned {
+    /// Ends the request: the client is told `status`.
+    pub fn told(self, status: StatusCode) {
+        let outcome = match &self.error {
+            ServeError::Refused(Refusal::Body(BodyProblem::BrokenOff)) => Outcome::Abandoned,
+            ServeError::Refused(_) => Outcome::Refused,
+            _ => Outcome::Failed,
+        };
+        self.ticket.settle(outcome, self.error.reason(), status.as_u16());
+    }
+}
+
+/// What a response's own headers say.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The request's name.
+    pub id: RequestId,
+    /// What served it, or was tried last.
+    pub served: Option<Served>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Time spent in the gateway.
+    pub overhead: Duration,
+    /// What it cost, where known by now: whole answers.
+    pub cost: Option<NanoUsd>,
+    /// Of the key's requests a minute.
+    pub requests: Option<Left>,
+    /// Of the key's tokens a minute.
+    pub tokens: Option<Left>,
+}
+
+/// What all requests share.
+pub(crate) struct Desk {
+    clock: Clock,
+    dice: Arc<Dice>,
+    ledger: Arc<dyn Ledger>,
+    counters: Arc<dyn Counters>,
+    telemetry: Arc<Telemetry>,
+}
+
+/// The corridor itself.
+pub struct Relay {
+    desk: Arc<Desk>,
+    board: Board,
+    live: ArcSwap<Live>,
+    /// Requests that entered; as many receipts must leave.
+    entered: AtomicU64,
+}
+
+/// What a corridor is built from.
+pub struct Parts {
+    /// The one source of time.
+    pub clock: Clock,
+    /// The one place of chance.
+    pub dice: Dice,
+    /// Where receipts go.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where limits are counted.
+    pub counters: Arc<dyn Counters>,
+    /// Where everything is seen.
+    pub telemetry: Arc<Telemetry>,
+}
+
+impl Relay {
+    /// A corridor serving `snapshot`.
+    ///
+    /// # Errors
+    /// When a provider of `snapshot` cannot be set up.
+    pub fn new(snapshot: Arc<Snapshot>, parts: Parts) -> Result<Self, LiveError> {
+        let Parts { clock, dice, ledger, counters, telemetry } = parts;
+        let dice = Arc::new(dice);
+        let board = Board::new(&snapshot.table.settings, telemetry.clone(), dice.clone());
+        let live = Live::new(snapshot, &board, None, None, clock)?;
+        telemetry.metrics.deployments(&live.lineup.states(clock.now()));
+        let desk = Arc::new(Desk { clock, dice, ledger, counters, telemetry });
+        Ok(Self { desk, board, live: ArcSwap::from_pointee(live), entered: AtomicU64::new(0) })
+    }
+
+    /// Serves `snapshot` from now on. Requests in flight keep what they arrived with; breakers, limits
+    /// and connections stay.
+    ///
+    /// # Errors
+    /// When a provider of `snapshot` cannot be set up; everything stays as it was then.
+    pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), LiveError> {
+        let now = self.desk.clock.now();
+        let previous = self.live.load_full();
+        let live = Live::new(snapshot, &self.board, Some(&previous), Some(now), self.desk.clock)?;
+        self.desk.telemetry.metrics.deployments(&live.lineup.states(now));
+        self.live.store(Arc::new(live));
+        Ok(())
+    }
+
+    /// What requests arriving now are served with.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Attempts in flight at providers.
+    pub fn attempts_in_flight(&self) -> u32 {
+        self.live.load().lineup.in_flight()
+    }
+
+    /// Requests that entered the corridor so far; as many receipts leave it.
+    pub fn entered(&self) -> u64 {
+        self.entered.load(Ordering::Relaxed)
+    }
+
+    /// What a key may use, in file order. Leaves no receipt.
+    ///
+    /// # Errors
+    /// [`Refusal::InvalidKey`].
+    pub fn names(&self, key: Option<&Secret>) -> Result<Vec<Listed>, Refusal> {
+        let live = self.live.load();
+        let key = admit::known(&self.desk, &live, key)?;
+        let names = key.policy.usable_names(&live.snapshot.table).into_iter();
+        Ok(names.map(|(name, asked)| live.listed(name, asked, |region| key.policy.allows_region(region))).collect())
+    }
+
+    /// Walks one request from read to answered. Dropping the future, or the reply's body, at any point
+    /// cancels what runs at a provider and settles the request as abandoned.
+    ///
+    /// # Errors
+    /// [`Turned`], to be told to the client.
+    pub async fn serve(&self, raw: RawRequest) -> Result<Reply, Turned> {
+        self.entered.fetch_add(1, Ordering::Relaxed);
+        let mut ticket = Ticket::open(self.desk.clone(), raw.id, raw.received);
+        let live = raw.live.clone();
+        match self.walk(&live, raw, &mut ticket).await {
+            Ok(answered) => Ok(reply(&live, answered, ticket)),
+            Err(error) => {
+                if let ServeError::Refused(refusal) = &error {
+                    ticket.refused(refusal);
+                }
+                ticket.stop_overhead(self.desk.clock.now());
+                let facts = facts(&ticket, None);
+                Err(Turned { error, facts, ticket })
+            }
+        }
+    }
+
+    async fn walk(&self, live: &Live, raw: RawRequest, ticket: &mut Ticket) -> Result<Answered, ServeError> {
+        let desk = &*self.desk;
+        let table = &live.snapshot.table;
+        let key = admit::known(desk, live, raw.key.as_ref())?;
+        ticket.entry.key = Some(key.clone());
+        let call = understand(desk, raw.wanted, ticket).await?;
+        let knobs = raw.knobs?;
+        let authorized = authorize(table, &key, &call)?;
+        let deadline = raw.received + knobs.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
+        let mut plan = RoutePlan::draft(table, &authorized, &call, knobs.no_fallback, deadline, desk.dice.draw())?;
+        admit::admit(desk, ticket, live, &authorized, &call, &plan).await?;
+        let errand = Errand { desk, live, call: &call, headers: &raw.headers, deadline };
+        errand.run(&mut plan, ticket).await
+    }
+}
+
+/// Reads the body, once the key is known. Time spent on it is the client's.
+async fn understand(desk: &Desk, wanted: Wanted, ticket: &mut Ticket) -> Result<Call, Refusal> {
+    let (endpoint, read) = match wanted {
+        Wanted::Call { endpoint, read } => (endpoint, read),
+        Wanted::UnknownUrl { path } => return Err(Refusal::UnknownUrl { path }),
+        Wanted::WrongMethod { allow } => return Err(Refusal::MethodNotAllowed { allow }),
+    };
+    ticket.entry.endpoint = Some(endpoint);
+    let begun = desk.clock.now();
+    let call = read.await;
+    ticket.entry.waited += desk.clock.now().saturating_duration_since(begun);
+    let call = call.map_err(Refusal::Body)?;
+    ticket.entry.asked_model = Some(call.facts().model.clone());
+    ticket.entry.stream = call.facts().stream;
+    ticket.entry.estimated_input = call.estimated_input_tokens();
+    Ok(call)
+}
+
+fn reply(live: &Live, answered: Answered, mut ticket: Ticket) -> Reply {
+    ticket.entry.price = live.price(answered.deployment);
+    let stream = ticket.entry.stream;
+    let usage = if stream { None } else { answered.answer.body.usage() };
+    let cost = ticket.entry.price.zip(usage).map(|(price, usage)| price.cost(usage));
+    Reply {
+        status: answered.answer.status,
+        headers: answered.answer.headers.clone(),
+        facts: facts(&ticket, cost),
+        stream,
+        body: ReplyBody::new(answered, ticket),
+    }
+}
+
+fn facts(ticket: &Ticket, cost: Option<NanoUsd>) -> Facts {
+    let entry = &ticket.entry;
+    Facts {
+        id: entry.id,
+        served: entry.served.clone(),
+        attempts: entry.attempts.len() as u32,
+        overhead: entry.overhead.unwrap_or_default(),
+        cost,
+        requests: entry.requests_left,
+        tokens: entry.tokens_left,
+    }
+}

@@ -1,0 +1,191 @@
+//! From the mirror of the file to what is meant: names become numbers, once.
+//!
+//! A name that leads nowhere is complained about and left out; the desk decides in the end whether
+//! there is a snapshot. Nothing here reads text or fills in a default.
+//!
+//! Start reading at [`compile`]; the order there is the order in which names become known.
+
+mod access;
+mod models;
+mod tiers;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::raw::{Network, Provider, Raw, Sim};
+use super::reader::{Desk, Written, nearest};
+use super::settings::{NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings};
+use super::settings::{SimSettings, StoreSettings, TelemetrySettings, WireSettings};
+use super::{ExtraKey, KeyHash};
+use crate::domain::authorize::{KeyRecord, Policy};
+use crate::domain::breaker::BreakerSettings;
+use crate::domain::id::RegionId;
+use crate::domain::routing::table::{RoutingSettings, RoutingTable};
+
+/// Everything a snapshot holds except what the desk found out on the way.
+pub(super) struct Compiled {
+    pub(super) server: ServerSettings,
+    pub(super) store: StoreSettings,
+    pub(super) telemetry: TelemetrySettings,
+    pub(super) wire: WireSettings,
+    pub(super) table: RoutingTable,
+    pub(super) providers: Vec<ProviderSettings>,
+    pub(super) policies: Vec<Arc<Policy>>,
+    pub(super) keys: HashMap<KeyHash, Arc<KeyRecord>>,
+}
+
+/// Looks every name up. What could not be found is on the desk afterwards.
+pub(super) fn compile(desk: &Desk<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Compiled {
+    let mut regions = Regions::default();
+    for provider in &raw.providers {
+        regions.number(provider_region(provider));
+    }
+    // Where nobody serves there is nothing to prefer.
+    let home = raw.routing.region.as_ref().and_then(|region| regions.find(&region.value.0));
+    let (models, deployments) = models::models(desk, &raw, &regions);
+    let tiers = tiers::tiers(desk, &raw, &models);
+    let aliases = tiers::aliases(desk, &raw);
+    let names = tiers::names(desk, &raw);
+    let table = RoutingTable {
+        models,
+        deployments,
+        tiers,
+        aliases,
+        regions: regions.names,
+        names,
+        settings: routing_settings(&raw, home),
+    };
+    let policies = access::policies(desk, &raw, &table);
+    let keys = access::keys(desk, &raw, &table, &policies, extra_keys);
+    access::require_ceilings(desk, &raw, &table, &policies);
+    Compiled {
+        table,
+        policies,
+        keys,
+        wire: WireSettings {
+            connect_timeout: raw.routing.connect_timeout.value.0,
+            malformed_frame: raw.routing.malformed_frame.value,
+        },
+        server: server_settings(&raw),
+        store: StoreSettings { url: raw.store.url.value.0, shared: raw.store.shared.map(|url| url.value.0) },
+        telemetry: TelemetrySettings {
+            log: raw.telemetry.log.value.0,
+            metrics_token: raw.telemetry.metrics_token.map(|token| token.value),
+        },
+        providers: raw.providers.into_iter().filter_map(provider_settings).collect(),
+    }
+}
+
+/// Region names and their numbers, in order of first use.
+#[derive(Default)]
+struct Regions {
+    names: Vec<Arc<str>>,
+}
+
+impl Regions {
+    fn number(&mut self, name: &str) -> RegionId {
+        self.find(name).unwrap_or_else(|| {
+            self.names.push(name.into());
+            number(self.names.len() - 1, RegionId)
+        })
+    }
+
+    fn find(&self, name: &str) -> Option<RegionId> {
+        let at = self.names.iter().position(|known| **known == *name)?;
+        Some(number(at, RegionId))
+    }
+}
+
+/// A provider without a region is a region of its own.
+fn provider_region(provider: &Provider) -> &str {
+    match &provider.region {
+        Some(region) => &region.value.0,
+        None => &provider.name.value,
+    }
+}
+
+/// An index as the number of a table row.
+fn number<T>(index: usize, kind: impl FnOnce(u32) -> T) -> T {
+    kind(u32::try_from(index).expect("a configuration file has fewer than 2³² tables"))
+}
+
+/// Complains about a name that leads nowhere.
+fn complain_unknown<'n>(
+    desk: &Desk<'_>,
+    written: &Written<impl Sized>,
+    name: &str,
+    kind: &str,
+    known: impl Iterator<Item = &'n str>,
+) {
+    let known: Vec<&str> = known.collect();
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None if known.is_empty() => format!("no {kind} is configured"),
+        None => format!("known: {}", known.join(", ")),
+    };
+    desk.complain_of(written, format!("there is no {kind} of this name"), hint);
+}
+
+fn routing_settings(raw: &Raw, home: Option<RegionId>) -> RoutingSettings {
+    let routing = &raw.routing;
+    let breaker = &routing.breaker;
+    RoutingSettings {
+        balance: routing.balance.value,
+        home,
+        max_attempts: routing.max_attempts.value.get(),
+        retry_budget_bp: routing.retry_budget.value.basis_points,
+        connect_timeout: routing.connect_timeout.value.0,
+        idle: routing.idle.value.0,
+        total: routing.total.value.0,
+        retry_after_wait_max: routing.retry_after_wait_max.value,
+        same_region_retry_on_500: routing.same_region_retry_on_500.value == 1,
+        silent_after: routing.silent_after.value.0,
+        breaker: BreakerSettings {
+            failures: breaker.failures.value.get(),
+            ratio_bp: breaker.ratio.value.basis_points,
+            window: breaker.window.value.0,
+            min_requests: breaker.min_requests.value.get(),
+            open: breaker.open.value.0,
+            open_max: breaker.open_max.value.0,
+        },
+    }
+}
+
+fn server_settings(raw: &Raw) -> ServerSettings {
+    let server = &raw.server;
+    ServerSettings {
+        listen: server.listen.value,
+        admin_listen: server.admin_listen.as_ref().map(|address| address.value),
+        admin_token: server.admin_token.as_ref().map(|token| token.value.clone()),
+        max_body_bytes: server.max_body.value.0,
+        max_in_flight_bytes: server.max_in_flight_bytes.value.0,
+        lb_grace: server.lb_grace.value,
+        drain: server.drain.value,
+    }
+}
+
+/// `None` only where something is missing that was complained about.
+fn provider_settings(provider: Provider) -> Option<ProviderSettings> {
+    let reach = match provider.protocol?.value {
+        Protocol::Sim => Reach::Sim(sim_settings(&provider.sim?)),
+        protocol => Reach::Network(network_settings(protocol, provider.network?)?),
+    };
+    Some(ProviderSettings { name: provider.name.value.into(), reach, finish_reason: provider.finish_reason.value })
+}
+
+fn network_settings(protocol: Protocol, network: Network) -> Option<NetworkSettings> {
+    Some(NetworkSettings {
+        protocol,
+        base_url: network.base_url?.value.0,
+        credentials: network.credentials.into_iter().map(|secret| secret.value).collect(),
+        http2: network.http2.value,
+    })
+}
+
+fn sim_settings(sim: &Sim) -> SimSettings {
+    SimSettings {
+        first_token: sim.first_token.value,
+        tokens_per_second: sim.tokens_per_second.value.get(),
+        error_rate_bp: sim.error_rate.value.basis_points,
+    }
+}

@@ -1,0 +1,129 @@
+//! Models and the deployments that serve them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::super::raw::{self, Raw};
+use super::super::reader::Desk;
+use super::{Regions, complain_unknown, number, provider_region};
+use crate::domain::call::{EndpointSet, FeatureSet};
+use crate::domain::id::{DeploymentId, ModelId, ProviderId};
+use crate::domain::pricing::Price;
+use crate::domain::routing::table::{Capacity, Deployment, Model, RESERVED_PREFIX};
+
+/// Every model in file order, and every deployment grouped by model.
+pub(super) fn models(desk: &Desk<'_>, raw: &Raw, regions: &Regions) -> (Vec<Model>, Vec<Deployment>) {
+    let mut deployments = Vec::new();
+    let mut names = HashMap::new();
+    let compiled = raw.models.iter().enumerate().map(|(index, model)| {
+        let from = deployments.len();
+        for written in &model.deployments {
+            let id = number(index, ModelId);
+            let Some(deployment) = deployment(desk, raw, regions, model, id, written) else {
+                continue;
+            };
+            complain_if_alike(desk, &mut names, written, &deployment);
+            deployments.push(deployment);
+        }
+        compiled_model(desk, raw, model, &deployments, from)
+    });
+    let compiled = compiled.collect();
+    (compiled, deployments)
+}
+
+fn compiled_model(desk: &Desk<'_>, raw: &Raw, model: &raw::Model, deployments: &[Deployment], from: usize) -> Model {
+    if let (Some(context), Some(max_output)) = (&model.context, &model.max_output)
+        && max_output.value > context.value
+    {
+        let message = "is more than `context`, which holds input and output together".to_owned();
+        desk.complain_of(max_output, message, "write a smaller number".to_owned());
+    }
+    let with = |capacity| {
+        let own = deployments.iter().enumerate().skip(from);
+        own.filter(move |(_, deployment)| deployment.capacity == capacity)
+            .map(|(index, _)| number(index, DeploymentId))
+            .collect()
+    };
+    let routing = &raw.routing;
+    Model {
+        name: model.name.value.as_str().into(),
+        price: model.price.as_ref().and_then(price),
+        context: model.context.as_ref().map(|tokens| tokens.value.get()),
+        max_output: model.max_output.as_ref().map(|tokens| tokens.value.get()),
+        typical_output: model.typical_output.value.get(),
+        endpoints: EndpointSet::of(model.endpoints.iter().copied()),
+        features: match &model.features {
+            Some(features) => FeatureSet::of(features.iter().copied()),
+            None => FeatureSet::all(),
+        },
+        shared: with(Capacity::Shared),
+        dedicated: with(Capacity::Dedicated),
+        first_token: model.first_token.as_ref().unwrap_or(&routing.first_token).value.0,
+        whole: model.whole.as_ref().unwrap_or(&routing.whole).value.0,
+    }
+}
+
+fn deployment(
+    desk: &Desk<'_>,
+    raw: &Raw,
+    regions: &Regions,
+    model: &raw::Model,
+    id: ModelId,
+    written: &raw::Deployment,
+) -> Option<Deployment> {
+    let provider = written.provider.as_ref()?;
+    let known = raw.providers.iter().position(|known| known.name.value == provider.value.0);
+    let Some(index) = known else {
+        let names = raw.providers.iter().map(|known| known.name.value.as_str());
+        complain_unknown(desk, provider, &provider.value.0, "provider", names);
+        return None;
+    };
+    let model_name = model.name.value.as_str();
+    let name: Arc<str> = match (&written.name, written.capacity.value) {
+        (Some(name), _) => name.value.0.as_str().into(),
+        (None, Capacity::Shared) => format!("{}/{model_name}", provider.value.0).into(),
+        (None, Capacity::Dedicated) => format!("{}/{RESERVED_PREFIX}{model_name}", provider.value.0).into(),
+    };
+    let upstream_model = written.upstream_model.as_ref().map(|name| name.value.0.as_str());
+    Some(Deployment {
+        name,
+        model: id,
+        provider: number(index, ProviderId),
+        upstream_model: upstream_model.unwrap_or(model_name).into(),
+        region: regions.find(provider_region(&raw.providers[index]))?,
+        capacity: written.capacity.value,
+        weight: written.weight.value.get(),
+        max_concurrent: written.max_concurrent.as_ref().map(|limit| limit.value.get()),
+        price: written.price.as_ref().and_then(price),
+        spill: written.spill.value,
+    })
+}
+
+/// Breakers and gauges are kept by name: two alike would share them.
+fn complain_if_alike(
+    desk: &Desk<'_>,
+    names: &mut HashMap<Arc<str>, String>,
+    written: &raw::Deployment,
+    deployment: &Deployment,
+) {
+    let place = written.name.as_ref().or(written.provider.as_ref());
+    let Some(place) = place else { return };
+    if let Some(first) = names.get(&deployment.name) {
+        let message = format!("a second deployment called `{}`", deployment.name);
+        desk.complain_of(place, message, format!("the first is {first}: give one a `name`"));
+        return;
+    }
+    let table = place.path.rsplit_once('.').map_or(place.path.as_str(), |(table, _)| table);
+    names.insert(deployment.name.clone(), table.to_owned());
+}
+
+/// `None` only where a part of the price is missing and was complained about.
+fn price(price: &raw::Price) -> Option<Price> {
+    let input = price.input.as_ref()?.value;
+    Some(Price {
+        input,
+        cached_input: price.cached_input.as_ref().map_or(input, |cached| cached.value),
+        output: price.output.as_ref()?.value,
+        request: price.request.value,
+    })
+}

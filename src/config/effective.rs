@@ -1,0 +1,109 @@
+//! The effective configuration, as `config show` prints it.
+//!
+//! It holds no secret: what is a secret, or was pointed to, arrived here as a mask.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::reader::{Entry, Origin, Shown};
+use crate::domain::secret::MASK;
+
+/// Where the trailing comments begin, unless a line is longer.
+const COMMENT_COLUMN: usize = 48;
+
+/// Every setting with its value and where that came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Effective {
+    source: String,
+    entries: Vec<Entry>,
+}
+
+impl Effective {
+    pub(super) fn new(source: String, entries: Vec<Entry>) -> Self {
+        Self { source, entries }
+    }
+
+    /// Each setting, in the order of the schema and, within it, of the file.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// As TOML, each value's origin in a trailing comment.
+    pub fn to_toml(&self) -> String {
+        let mut out = format!("# {}\n", self.source);
+        for (header, entries) in self.by_table() {
+            let _ = writeln!(out, "\n{header}");
+            for entry in entries {
+                let line = format!("{} = {}", key(&entry.name), toml(&entry.value));
+                let _ = writeln!(out, "{line:<COMMENT_COLUMN$} # {}", self.origin(&entry.origin));
+            }
+        }
+        out
+    }
+
+    /// As a JSON array of `{ setting, value, origin }`.
+    pub fn to_json(&self) -> Value {
+        let one = |entry: &Entry| {
+            json!({
+                "setting": format!("{}.{}", entry.table, key(&entry.name)),
+                "value": json(&entry.value),
+                "origin": self.origin(&entry.origin),
+            })
+        };
+        self.entries.iter().map(one).collect()
+    }
+
+    /// Entries grouped by table, tables in order of first appearance.
+    fn by_table(&self) -> Vec<(&str, Vec<&Entry>)> {
+        let mut tables: Vec<(&str, &str, Vec<&Entry>)> = Vec::new();
+        let mut places = std::collections::HashMap::new();
+        for entry in &self.entries {
+            let at = *places.entry(entry.table.as_str()).or_insert_with(|| {
+                tables.push((&entry.table, &entry.header, Vec::new()));
+                tables.len() - 1
+            });
+            tables[at].2.push(entry);
+        }
+        tables.into_iter().map(|(_, header, entries)| (header, entries)).collect()
+    }
+
+    fn origin(&self, origin: &Origin) -> String {
+        match origin {
+            Origin::Default => "default".to_owned(),
+            Origin::File(line) => format!("file, line {line}"),
+            Origin::Env(name) => format!("env {name}"),
+        }
+    }
+}
+
+fn key(name: &str) -> String {
+    let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if name.bytes().all(bare) {
+        return name.to_owned();
+    }
+    format!("{name:?}")
+}
+
+fn toml(value: &Shown) -> String {
+    match value {
+        Shown::Text(text) => format!("{text:?}"),
+        Shown::Number(number) => number.to_string(),
+        Shown::Flag(flag) => flag.to_string(),
+        Shown::List(items) => {
+            let items: Vec<String> = items.iter().map(toml).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Shown::Masked => format!("{MASK:?}"),
+    }
+}
+
+fn json(value: &Shown) -> Value {
+    match value {
+        Shown::Text(text) => json!(text),
+        Shown::Number(number) => json!(number),
+        Shown::Flag(flag) => json!(flag),
+        Shown::List(items) => items.iter().map(json).collect(),
+        Shown::Masked => json!(MASK),
+    }
+}

@@ -1,0 +1,155 @@
+//! `[policies.NAME]`, `[teams.NAME]`, `[[keys]]` and `[drill]`.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256 as Hasher};
+
+use super::super::raw::{Key, Limits, Policy, Team, UnknownPrice, Window};
+use super::super::reader::{Table, Written, Wrong};
+use super::super::value::{HedgeAfter, Name, Percent, Sha256, Wait};
+use super::check_name;
+use crate::domain::money::NanoUsd;
+use crate::domain::secret::Secret;
+
+/// Reserved capacity is for those who are told so.
+const RESERVED: bool = false;
+/// Everybody is equal unless somebody is more so.
+const PRIORITY: NonZeroU32 = NonZeroU32::MIN;
+/// A request that does not fit its budget is refused, not shortened.
+const CLAMP: bool = false;
+/// What has no price cannot be kept within a budget.
+const UNKNOWN_PRICE: UnknownPrice = UnknownPrice::Deny;
+/// A budget without a window is spent once.
+const WINDOW: Window = Window::None;
+/// Windows end at midnight in one zone for everybody.
+const ZONE: &str = "UTC";
+/// A hedge earlier than this would hedge the healthy.
+const HEDGE_AT_LEAST: Wait = Wait(Duration::from_millis(300));
+/// Two requests in a hundred may be sent twice.
+const HEDGE_EXTRA: Percent = Percent::whole(2);
+/// Faults on purpose only where somebody asked for them.
+const DRILL: bool = false;
+
+pub(super) fn policy(name: Written<String>, table: &mut Table<'_>) -> Policy {
+    check_name(table.desk(), &name);
+    let tiers = table.list("tiers");
+    let models = table.list("models");
+    if tiers.is_none() && models.is_none() {
+        table.complain_missing("tiers", "[\"*\"], or the names of the tiers it may use");
+    }
+    let limits = limits(table);
+    if table.or("priority", PRIORITY).value != PRIORITY {
+        table.unenforced("priority", "all policies would be equal when the gateway is full");
+    }
+    if table.or("clamp", CLAMP).value {
+        table.unenforced("clamp", "answers would not be shortened to fit a budget");
+    }
+    if table.or("unknown_price", UNKNOWN_PRICE).value != UNKNOWN_PRICE {
+        table.unenforced("unknown_price", "no budget would be asked about models without a price");
+    }
+    if table.optional_table("hedge", hedge).is_some() {
+        table.unenforced("hedge", "no second attempt would be started");
+    }
+    if table.optional_table("sla", sla).is_some() {
+        table.unenforced("sla", "no credit would be given");
+    }
+    let total = table.optional_table("total", self::limits);
+    if total.is_some() {
+        table.unenforced("total", "nothing would be shared by the policy's keys");
+    }
+    Policy {
+        has_budget: limits.has_budget || total.is_some_and(|total| total.has_budget),
+        name,
+        tiers: tiers.unwrap_or_default(),
+        models: models.unwrap_or_default(),
+        regions: table.list("regions"),
+        reserved: table.or("reserved", RESERVED),
+        limits,
+    }
+}
+
+fn limits(table: &mut Table<'_>) -> Limits {
+    Limits {
+        requests_per_minute: table.optional::<NonZeroU64>("requests_per_minute"),
+        tokens_per_minute: table.optional::<NonZeroU64>("tokens_per_minute"),
+        max_concurrent: table.optional::<NonZeroU32>("max_concurrent"),
+        has_budget: budget(table),
+    }
+}
+
+/// Whether there is a budget.
+fn budget(table: &mut Table<'_>) -> bool {
+    let written = table.optional_table("budget", |budget| {
+        budget.required::<NanoUsd>("limit");
+        budget.or("window", WINDOW);
+        budget.or("zone", ZONE.to_owned());
+    });
+    if written.is_some() {
+        table.unenforced("budget", "nothing would stop at this budget");
+    }
+    written.is_some()
+}
+
+fn hedge(table: &mut Table<'_>) {
+    table.required::<HedgeAfter>("after");
+    table.or("at_least", HEDGE_AT_LEAST);
+    table.or("extra", HEDGE_EXTRA);
+}
+
+fn sla(table: &mut Table<'_>) {
+    table.required::<Percent>("uptime");
+    table.optional::<Wait>("first_token");
+    for credit in table.cells("credits").unwrap_or_default() {
+        credit.table(|credit| {
+            credit.required::<Percent>("below");
+            credit.required::<Percent>("credit");
+        });
+    }
+}
+
+pub(super) fn team(name: Written<String>, table: &mut Table<'_>) -> Team {
+    check_name(table.desk(), &name);
+    let has_budget = budget(table);
+    Team { name, has_budget }
+}
+
+pub(super) fn keys(file: &mut Table<'_>) -> Vec<Key> {
+    let cells = file.cells("keys").unwrap_or_default();
+    cells.iter().filter_map(|cell| cell.table(key)).collect()
+}
+
+fn key(table: &mut Table<'_>) -> Key {
+    let name = table.required::<Name>("name");
+    let secret = table.optional::<Secret>("secret");
+    let hash = table.optional::<Sha256>("hash");
+    match (table.has("secret"), table.has("hash")) {
+        (true, true) => {
+            let hint = "keep one of the two: they may not be the same key";
+            table.complain("hash", Wrong::hinting("a key with both `secret` and `hash`", hint));
+        }
+        (false, false) => {
+            table.complain_missing("secret", "\"env:NAME\", or `hash = \"sha256:…\"`");
+        }
+        _ => {}
+    }
+    Key {
+        name,
+        team: table.optional("team"),
+        policy: table.required("policy"),
+        hash: hash.or_else(|| secret.map(hashed)),
+        expires: table.optional("expires"),
+        limits: limits(table),
+    }
+}
+
+/// Only the hash of a key's secret is kept.
+fn hashed(secret: Written<Secret>) -> Written<Sha256> {
+    Written { value: Sha256(Hasher::digest(secret.value.expose()).into()), path: secret.path, place: secret.place }
+}
+
+pub(super) fn drill(table: &mut Table<'_>) {
+    if table.or("enabled", DRILL).value {
+        table.unenforced("enabled", "there would be no fault API");
+    }
+}

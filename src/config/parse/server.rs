@@ -1,0 +1,78 @@
+//! `[server]`, `[store]` and `[telemetry]`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::super::raw::{Server, Store, Telemetry};
+use super::super::reader::{Table, Written};
+use super::super::value::{BaseUrl, Document, LogFilter, Size, StoreUrl};
+use crate::domain::secret::Secret;
+
+/// Loopback: nobody else reaches a gateway that was not told whom to trust.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// Where the admin token is looked for when the file says nothing.
+const ADMIN_TOKEN_VARIABLE: &str = "TIERWAY_ADMIN_TOKEN";
+/// Room for a long conversation with a few images.
+const MAX_BODY: Size = Size(32 << 20);
+/// Thirty-two of the largest bodies; a small machine survives it.
+const MAX_IN_FLIGHT: Size = Size(1 << 30);
+/// Most load balancers need no grace, and tests should not wait.
+const LB_GRACE: Duration = Duration::ZERO;
+/// The grace period of Kubernetes.
+const DRAIN: Duration = Duration::from_secs(30);
+/// Keeps nothing, and so needs no disk and no permission.
+const STORE_URL: &str = "memory:";
+/// One line per request and every change of state, no more.
+const LOG: &str = "info";
+
+pub(super) fn server(table: &mut Table<'_>) -> Server {
+    let server = Server {
+        listen: table.or("listen", LISTEN),
+        admin_listen: table.optional("admin_listen"),
+        admin_token: admin_token(table),
+        max_body: table.or("max_body", MAX_BODY),
+        max_in_flight_bytes: table.or("max_in_flight_bytes", MAX_IN_FLIGHT),
+        lb_grace: table.or("lb_grace", LB_GRACE),
+        drain: table.or("drain", DRAIN),
+    };
+    if table.optional_table("tls", tls).is_some() {
+        table.unenforced("tls", "clients would be served without TLS");
+    }
+    server
+}
+
+/// An absent token is looked for in the environment; a written one must be found.
+fn admin_token(table: &mut Table<'_>) -> Option<Written<Secret>> {
+    let written = table.optional("admin_token");
+    if written.is_some() || table.has("admin_token") {
+        return written;
+    }
+    let text = table.desk().variable(ADMIN_TOKEN_VARIABLE)?;
+    Some(table.taken_from("admin_token", ADMIN_TOKEN_VARIABLE, Secret::new(text)))
+}
+
+fn tls(table: &mut Table<'_>) {
+    table.required::<Document>("cert");
+    table.required::<Document>("key");
+}
+
+pub(super) fn store(table: &mut Table<'_>) -> Store {
+    let url = table.or("url", StoreUrl(STORE_URL.to_owned()));
+    if url.value.0 != STORE_URL {
+        table.unenforced("url", "keys and receipts would be kept in memory only");
+    }
+    let shared = table.optional("shared");
+    if shared.is_some() {
+        table.unenforced("shared", "each replica would keep limits of its own");
+    }
+    Store { url, shared }
+}
+
+pub(super) fn telemetry(table: &mut Table<'_>) -> Telemetry {
+    let telemetry =
+        Telemetry { log: table.or("log", LogFilter(LOG.to_owned())), metrics_token: table.optional("metrics_token") };
+    if table.optional::<BaseUrl>("otlp").is_some() {
+        table.unenforced("otlp", "no traces would be sent");
+    }
+    telemetry
+}

@@ -1,0 +1,40 @@
+//! Reading a spanned document setting by setting.
+//!
+//! A [`Table`] is asked for its settings by name and type; what cannot be read becomes a problem on
+//! the [`Desk`] and reading goes on, so that every problem is found at once. Because each setting
+//! passes here exactly once, this is also where the effective value and its origin are noted, where
+//! environment overrides apply, and where secrets are kept out of everything that is shown.
+//!
+//! It must never know what any particular setting means. Start reading at [`Table`].
+
+mod cell;
+mod desk;
+mod path;
+mod setting;
+mod table;
+
+pub(super) use cell::Cell;
+pub(super) use desk::{Desk, nearest};
+pub use desk::{Entry, Origin, Shown, Unenforced};
+pub(super) use setting::{Setting, Word, Wrong, read_word, words};
+pub(super) use table::Table;
+
+use super::problem::Place;
+
+/// A value and where it was written.
+#[derive(Clone, Debug)]
+pub struct Written<T> {
+    /// What was written, or its default.
+    pub value: T,
+    /// The path of the setting, such as `tiers.default.then[0]`.
+    pub path: String,
+    /// Where it was written.
+    pub place: Place,
+}
+
+impl<T> Written<T> {
+    /// Whether somebody wrote it, rather than it being a default.
+    pub fn is_explicit(&self) -> bool {
+        self.place != Place::Nowhere
+    }
+}

@@ -1,0 +1,206 @@
+//! What a type must know to be a setting, and the plain types that do.
+
+use std::num::{NonZeroU32, NonZeroU64};
+
+use toml::de::DeValue;
+
+use super::{Cell, Shown};
+
+/// A type that a setting may have.
+pub(crate) trait Setting: Sized {
+    /// What to write, completing "write …".
+    const EXPECTED: &'static str;
+
+    /// Whether a literal may never be shown.
+    const SECRET: bool = false;
+
+    /// Whether a secret may have been written here by mistake.
+    const SENSITIVE: bool = Self::SECRET;
+
+    /// Reads a value.
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong>;
+
+    /// The value as `config show` prints it.
+    fn show(&self) -> Shown;
+}
+
+/// Why a value could not be read; never holds the value.
+#[derive(Debug)]
+pub(crate) struct Wrong {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    /// Whether it is of another type than wanted, rather than a wrong value of that type.
+    pub(super) is_mismatch: bool,
+}
+
+impl Wrong {
+    /// Something whose hint is what its type expects.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { message, hint: None, is_mismatch: false }
+    }
+
+    /// Something with a hint of its own.
+    pub(crate) fn hinting(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()), is_mismatch: false }
+    }
+
+    /// A value of another type than wanted.
+    pub(crate) fn type_of(wanted: &str, found: &DeValue<'_>) -> Self {
+        let article = match found {
+            DeValue::Integer(_) | DeValue::Array(_) => "an",
+            _ => "a",
+        };
+        let message = format!("expected {wanted}, found {article} {}", found.type_str());
+        Self { is_mismatch: true, ..Self::new(message) }
+    }
+
+    pub(super) fn or_expecting(mut self, expected: &str) -> Self {
+        self.hint.get_or_insert_with(|| format!("write {expected}"));
+        self
+    }
+}
+
+impl Setting for String {
+    const EXPECTED: &'static str = "a string in double quotes";
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        let text = cell.text()?;
+        if text.is_empty() {
+            return Err(Wrong::new("is empty"));
+        }
+        Ok(text)
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.clone())
+    }
+}
+
+impl Setting for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        match cell.value() {
+            DeValue::Boolean(flag) => Ok(*flag),
+            other => Err(Wrong::type_of("true or false", other)),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Flag(*self)
+    }
+}
+
+impl Setting for u64 {
+    const EXPECTED: &'static str = "a whole number, without quotes";
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        let DeValue::Integer(number) = cell.value() else {
+            return Err(Wrong::type_of("a whole number", cell.value()));
+        };
+        u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| {
+            if number.as_str().starts_with('-') {
+                return Wrong::new("is below zero");
+            }
+            Wrong::new("is too large")
+        })
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Number(*self)
+    }
+}
+
+impl Setting for u32 {
+    const EXPECTED: &'static str = u64::EXPECTED;
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        u32::try_from(u64::read(cell)?).map_err(|_| Wrong::new("is too large"))
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Number(u64::from(*self))
+    }
+}
+
+impl Setting for NonZeroU64 {
+    const EXPECTED: &'static str = "a whole number from 1 on, without quotes";
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        NonZeroU64::new(u64::read(cell)?).ok_or_else(zero)
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Number(self.get())
+    }
+}
+
+impl Setting for NonZeroU32 {
+    const EXPECTED: &'static str = NonZeroU64::EXPECTED;
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        NonZeroU32::new(u32::read(cell)?).ok_or_else(zero)
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Number(u64::from(self.get()))
+    }
+}
+
+fn zero() -> Wrong {
+    Wrong::hinting("is 0, which would allow nothing", "write a number from 1 on, or remove the setting")
+}
+
+/// A setting that is one of a few words.
+pub(crate) trait Word: Copy + PartialEq + 'static {
+    /// The words, each with its meaning.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// How it is written.
+    fn word(self) -> &'static str {
+        let named = Self::WORDS.iter().find(|(_, meaning)| *meaning == self);
+        named.map_or("", |(word, _)| word)
+    }
+}
+
+/// Reads one of the words of `T`.
+pub(crate) fn read_word<T: Word>(cell: &Cell<'_>) -> Result<T, Wrong> {
+    let text = cell.text()?;
+    if let Some((_, meaning)) = T::WORDS.iter().find(|(word, _)| *word == text) {
+        return Ok(*meaning);
+    }
+    let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
+    let near = super::desk::nearest(&text, words.iter().copied());
+    let hint = match near {
+        Some(word) => format!("did you mean \"{word}\"?"),
+        None => format!("write one of: {}", words.join(", ")),
+    };
+    Err(Wrong::hinting("is not one of the words allowed here", hint))
+}
+
+/// Declares how the variants of an enum are written in the file.
+macro_rules! words {
+    ($type:ty { $first:literal => $variant_one:ident $(, $word:literal => $variant:ident)* $(,)? }) => {
+        impl $crate::config::reader::Word for $type {
+            const WORDS: &'static [(&'static str, Self)] =
+                &[($first, <$type>::$variant_one) $(, ($word, <$type>::$variant))*];
+        }
+
+        impl $crate::config::reader::Setting for $type {
+            const EXPECTED: &'static str = concat!("one of: ", $first $(, ", ", $word)*);
+
+            fn read(
+                cell: &$crate::config::reader::Cell<'_>,
+            ) -> Result<Self, $crate::config::reader::Wrong> {
+                $crate::config::reader::read_word(cell)
+            }
+
+            fn show(&self) -> $crate::config::reader::Shown {
+                let word = $crate::config::reader::Word::word(*self);
+                $crate::config::reader::Shown::Text(word.to_owned())
+            }
+        }
+    };
+}
+pub(crate) use words;

@@ -1,0 +1,375 @@
+//! Tables, asked for their settings by name and type.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::super::env::override_name;
+use super::super::problem::Place;
+use super::cell::Cell;
+use super::desk::nearest;
+use super::path::Path;
+use super::{Desk, Setting, Shown, Written, Wrong};
+use crate::domain::secret::MASK;
+
+/// One table of the document, or an absent one whose settings all have their defaults.
+///
+/// Every name asked for is remembered; what remains when the reading function returns is unknown.
+pub(crate) struct Table<'d> {
+    desk: &'d Desk<'d>,
+    path: Path,
+    place: Place,
+    entries: Option<&'d DeTable<'d>>,
+    /// How variables that override settings of this table begin, if any may.
+    variables: Option<String>,
+    known: Vec<Known>,
+}
+
+/// A name that was asked for.
+struct Known {
+    name: &'static str,
+    /// Whether what is written there, or in a name meant to be this one, may be shown.
+    plain: bool,
+}
+
+/// What became of one setting.
+enum Found<T> {
+    Absent,
+    /// There, and already complained about.
+    Unreadable,
+    Read(Written<T>),
+}
+
+impl<'d> Table<'d> {
+    /// Reads a whole document.
+    pub(crate) fn document<R>(
+        desk: &'d Desk<'d>,
+        entries: &'d DeTable<'d>,
+        read: impl FnOnce(&mut Table<'d>) -> R,
+    ) -> R {
+        Table::read(desk, Path::default(), Place::Nowhere, entries, read)
+    }
+
+    /// Reads a table with `read`, then complains about what that did not ask for.
+    pub(super) fn read<R>(
+        desk: &'d Desk<'d>,
+        path: Path,
+        place: Place,
+        entries: &'d DeTable<'d>,
+        read: impl FnOnce(&mut Table<'d>) -> R,
+    ) -> R {
+        let mut table = Table { desk, path, place, entries: Some(entries), variables: None, known: Vec::new() };
+        let result = read(&mut table);
+        table.finish();
+        result
+    }
+
+    pub(crate) fn desk(&self) -> &'d Desk<'d> {
+        self.desk
+    }
+
+    /// The path of this table or of a setting in it.
+    pub(crate) fn path_of(&self, name: &str) -> String {
+        self.path.child(name).to_string()
+    }
+
+    /// A setting that may be absent.
+    pub(crate) fn optional<T: Setting>(&mut self, name: &'static str) -> Option<Written<T>> {
+        match self.find(name) {
+            Found::Read(written) => Some(written),
+            Found::Absent | Found::Unreadable => None,
+        }
+    }
+
+    /// A setting with a default.
+    pub(crate) fn or<T: Setting>(&mut self, name: &'static str, default: T) -> Written<T> {
+        match self.find(name) {
+            Found::Read(written) => written,
+            Found::Unreadable => self.nowhere(name, default),
+            Found::Absent => {
+                self.record(name, default.show(), &Place::Nowhere);
+                self.nowhere(name, default)
+            }
+        }
+    }
+
+    /// A setting that must be there; `None` only when that has been complained about.
+    pub(crate) fn required<T: Setting>(&mut self, name: &'static str) -> Option<Written<T>> {
+        match self.find(name) {
+            Found::Read(written) => Some(written),
+            Found::Unreadable => None,
+            Found::Absent => {
+                self.complain_missing(name, T::EXPECTED);
+                None
+            }
+        }
+    }
+
+    /// An array of one type; `None` where it is absent. A single value stands for an array of one.
+    pub(crate) fn list<T: Setting>(&mut self, name: &'static str) -> Option<Vec<Written<T>>> {
+        let cells = self.cells(name)?;
+        let place = self.entry(name).map_or(Place::Nowhere, |(_, value)| Place::File(value.span()));
+        let read: Vec<Written<T>> = cells.iter().filter_map(Cell::read).collect();
+        let shown = cells.iter().zip(&read).map(|(cell, item)| cell.show(&item.value));
+        self.record(name, Shown::List(shown.collect()), &place);
+        Some(read)
+    }
+
+    /// The values of an array, whatever they are; `None` where it is absent.
+    pub(crate) fn cells(&mut self, name: &'static str) -> Option<Vec<Cell<'d>>> {
+        let cell = self.cell(name)?;
+        let DeValue::Array(items) = cell.value else {
+            return Some(vec![cell]);
+        };
+        let at = |(index, item): (usize, &'d Spanned<DeValue<'d>>)| Cell {
+            desk: self.desk,
+            path: cell.path.element(index),
+            place: Place::File(item.span()),
+            value: item.get_ref(),
+        };
+        Some(items.iter().enumerate().map(at).collect())
+    }
+
+    /// A table that is read even where it is absent, so that its defaults apply.
+    pub(crate) fn table<R>(&mut self, name: &'static str, read: impl FnOnce(&mut Table<'d>) -> R) -> R {
+        let (place, entries) = match self.cell(name) {
+            Some(cell) => (cell.place.clone(), cell.entries()),
+            None => (Place::Nowhere, None),
+        };
+        let mut table = Table {
+            desk: self.desk,
+            path: self.path.child(name),
+            place,
+            entries,
+            variables: self.variables.as_ref().map(|prefix| override_name(prefix, name)),
+            known: Vec::new(),
+        };
+        let result = read(&mut table);
+        table.finish();
+        result
+    }
+
+    /// A table whose settings the environment may override.
+    pub(crate) fn overridable<R>(&mut self, name: &'static str, read: impl FnOnce(&mut Table<'d>) -> R) -> R {
+        // The prefix ends in the two underscores that `override_name` puts back.
+        let root = super::super::env::OVERRIDE_PREFIX.trim_end_matches('_');
+        self.variables = Some(root.to_owned());
+        let result = self.table(name, read);
+        self.variables = None;
+        result
+    }
+
+    /// A table that means something only where it is there.
+    pub(crate) fn optional_table<R>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Table<'d>) -> R,
+    ) -> Option<R> {
+        let prefix = self.variables.as_ref().map(|prefix| override_name(prefix, name));
+        let overridden = prefix.is_some_and(|prefix| self.desk.overrides_below(&prefix));
+        if overridden || self.entry(name).is_some() {
+            return Some(self.table(name, read));
+        }
+        self.know(name, false);
+        None
+    }
+
+    /// Tables by name, in file order: `[providers.x]`, `[providers.y]`.
+    pub(crate) fn named<R>(
+        &mut self,
+        name: &'static str,
+        mut read: impl FnMut(Written<String>, &mut Table<'d>) -> R,
+    ) -> Vec<R> {
+        let Some(entries) = self.cell(name).and_then(|cell| cell.entries()) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (key, value) in entries {
+            let path = self.path.child(name).child(key.get_ref());
+            let place = Place::File(key.span());
+            let written = Written { value: key.get_ref().to_string(), path: path.to_string(), place: place.clone() };
+            let cell = Cell { desk: self.desk, path, place, value: value.get_ref() };
+            found.extend(cell.table(|table| read(written, table)));
+        }
+        found
+    }
+
+    /// Every entry of a table whose names are free: `{ default = 80, premium = 5 }`.
+    pub(crate) fn free<T: Setting>(&mut self) -> Vec<(Written<String>, Written<T>)> {
+        let Some(entries) = self.entries else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (key, value) in entries {
+            let name = Written {
+                value: key.get_ref().to_string(),
+                path: self.path_of(key.get_ref()),
+                place: Place::File(key.span()),
+            };
+            let cell = self.cell_of(key.get_ref(), value.span(), value.get_ref());
+            if let Some(read) = cell.read::<T>() {
+                self.record(key.get_ref(), cell.show(&read.value), &cell.place);
+                found.push((name, read));
+            }
+        }
+        // All names are known here; nothing is left over for `finish` to complain about.
+        self.entries = None;
+        found
+    }
+
+    /// Whether somebody wrote the setting, readable or not.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let overridden = |prefix: &String| self.desk.is_overridden(prefix, name);
+        self.entry(name).is_some() || self.variables.as_ref().is_some_and(overridden)
+    }
+
+    /// Complains about a setting that is known and does not belong where it stands.
+    pub(crate) fn refuse(&mut self, name: &'static str, message: &str, hint: &str) {
+        let Some(cell) = self.cell(name) else { return };
+        self.desk.hide_strings(cell.value, cell.span());
+        self.complain(name, Wrong::hinting(message, hint));
+    }
+
+    /// Whether it holds nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_none_or(|entries| entries.is_empty())
+    }
+
+    /// Whether the setting is there and is an empty array.
+    pub(crate) fn is_empty_list(&self, name: &str) -> bool {
+        let list = self.entry(name).and_then(|(_, value)| value.get_ref().as_array());
+        list.is_some_and(|items| items.is_empty())
+    }
+
+    /// Notes that the feature behind a setting of this table is not built.
+    pub(crate) fn unenforced(&self, name: &str, why: &str) {
+        self.desk.unenforced(&self.path_of(name), why);
+    }
+
+    /// Notes the default of a list.
+    pub(crate) fn record_default<T: Setting>(&self, name: &str, items: &[T]) {
+        let shown = items.iter().map(Setting::show).collect();
+        self.record(name, Shown::List(shown), &Place::Nowhere);
+    }
+
+    /// Takes a secret that lives in a variable of its own when nobody wrote the setting.
+    pub(crate) fn taken_from<T>(&self, name: &str, variable: &str, value: T) -> Written<T> {
+        let place = Place::Variable { name: variable.to_owned(), shown: MASK.to_owned() };
+        self.record(name, Shown::Masked, &place);
+        let path = self.path_of(name);
+        Written { value, path, place }
+    }
+
+    /// Complains about this table or, where it is there, the setting `name` in it.
+    pub(crate) fn complain(&self, name: &str, wrong: Wrong) {
+        let (path, place) = match self.entry(name) {
+            Some((_, value)) => (self.path_of(name), Place::File(value.span())),
+            None => (self.path.to_string(), self.place.clone()),
+        };
+        self.desk.complain(&path, place, wrong);
+    }
+
+    /// Complains that a setting is missing.
+    pub(crate) fn complain_missing(&self, name: &str, expected: &str) {
+        let message = format!("`{name}` is missing");
+        let wrong = Wrong::hinting(message, format!("add `{name} = …`: {expected}"));
+        self.desk.complain(&self.path.to_string(), self.place.clone(), wrong);
+    }
+
+    fn find<T: Setting>(&mut self, name: &'static str) -> Found<T> {
+        self.know(name, !T::SENSITIVE);
+        if let Some(prefix) = &self.variables
+            && let Some((variable, value)) = self.desk.take_override(prefix, name)
+        {
+            return self.read_override(name, variable, &value);
+        }
+        let Some(cell) = self.cell(name) else {
+            return Found::Absent;
+        };
+        match cell.read() {
+            Some(written) => {
+                self.record(name, cell.show(&written.value), &cell.place);
+                Found::Read(written)
+            }
+            None => Found::Unreadable,
+        }
+    }
+
+    /// A variable is text: first it is read as a string, then as the TOML it may be.
+    fn read_override<T: Setting>(&self, name: &str, variable: String, text: &str) -> Found<T> {
+        let place = Place::Variable { name: variable, shown: if T::SENSITIVE { MASK } else { text }.to_owned() };
+        let string = DeValue::String(text.into());
+        let toml = DeValue::parse(text).ok().map(Spanned::into_inner);
+        let mut said: Option<Wrong> = None;
+        for value in std::iter::once(&string).chain(&toml) {
+            let cell = Cell { desk: self.desk, path: self.path.child(name), place: place.clone(), value };
+            match T::read(&cell) {
+                Ok(value) => {
+                    self.record(name, cell.show(&value), &place);
+                    let path = cell.path.to_string();
+                    return Found::Read(Written { value, path, place });
+                }
+                // A wrong value says more than a wrong type.
+                Err(wrong) => said = said.filter(|said| !said.is_mismatch || wrong.is_mismatch).or(Some(wrong)),
+            }
+        }
+        if let Some(wrong) = said {
+            let wrong = wrong.or_expecting(T::EXPECTED);
+            self.desk.complain(&self.path_of(name), place, wrong);
+        }
+        Found::Unreadable
+    }
+
+    fn know(&mut self, name: &'static str, plain: bool) {
+        if !self.known.iter().any(|known| known.name == name) {
+            self.known.push(Known { name, plain });
+        }
+    }
+
+    fn cell(&mut self, name: &'static str) -> Option<Cell<'d>> {
+        self.know(name, false);
+        let (_, value) = self.entry(name)?;
+        Some(self.cell_of(name, value.span(), value.get_ref()))
+    }
+
+    fn cell_of(&self, name: &str, span: Range<usize>, value: &'d DeValue<'d>) -> Cell<'d> {
+        Cell { desk: self.desk, path: self.path.child(name), place: Place::File(span), value }
+    }
+
+    fn entry(&self, name: &str) -> Option<(&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)> {
+        let entries = self.entries?;
+        entries.iter().find(|(key, _)| key.get_ref() == name)
+    }
+
+    fn nowhere<T>(&self, name: &str, value: T) -> Written<T> {
+        Written { value, path: self.path_of(name), place: Place::Nowhere }
+    }
+
+    fn record(&self, name: &str, value: Shown, place: &Place) {
+        self.desk.record(&self.path, name, value, place);
+    }
+
+    /// Complains about every name that nobody asked for.
+    fn finish(self) {
+        for (key, value) in self.entries.into_iter().flatten() {
+            let name: &str = key.get_ref();
+            if self.known.iter().any(|known| known.name == name) {
+                continue;
+            }
+            let names: Vec<&str> = self.known.iter().map(|known| known.name).collect();
+            let meant = nearest(name, names.iter().copied());
+            let meant = meant.and_then(|meant| self.known.iter().find(|known| known.name == meant));
+            if !(meant.is_some_and(|meant| meant.plain) && value.get_ref().is_str()) {
+                self.desk.hide_strings(value.get_ref(), value.span());
+            }
+            let hint = match meant {
+                Some(meant) => format!("did you mean `{}`?", meant.name),
+                None => format!("known here: {}", names.join(", ")),
+            };
+            let wrong = Wrong::hinting("no such setting", hint);
+            let place = Place::File(key.span());
+            self.desk.complain(&self.path_of(name), place, wrong);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What is meant: the settings of each room that the domain knows nothing of.
+//!
+//! Values here are final: defaults are in place, names are looked up, units are gone. Nothing here
+//! asks whether something was set. Routing and policies are in the domain's own types; see
+//! [`Snapshot`](super::Snapshot).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::secret::Secret;
+
+/// `[server]`: how the front door stands.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Where clients are served.
+    pub listen: SocketAddr,
+    /// Where everything but `/v1` is served, if that has an address of its own.
+    pub admin_listen: Option<SocketAddr>,
+    /// What operators present; `None`: one is to be generated and printed once.
+    pub admin_token: Option<Secret>,
+    /// The longest request body, in bytes.
+    pub max_body_bytes: u64,
+    /// The longest sum of request bodies held at once, in bytes.
+    pub max_in_flight_bytes: u64,
+    /// How long to keep accepting after SIGTERM while `/readyz` already says 503.
+    pub lb_grace: Duration,
+    /// How long open streams may finish after SIGTERM.
+    pub drain: Duration,
+}
+
+/// `[store]`: what keeps keys and receipts.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// `memory:`, `sqlite:PATH` or `postgres://…`; may hold a password.
+    pub url: String,
+    /// Redis for limits shared by replicas; may hold a password.
+    pub shared: Option<String>,
+}
+
+impl std::fmt::Debug for StoreSettings {
+    /// Says nothing: both URLs may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreSettings").finish_non_exhaustive()
+    }
+}
+
+/// `[telemetry]`: what is told to whom.
+#[derive(Clone, Debug)]
+pub struct TelemetrySettings {
+    /// Which log lines are written: a level or filter directives.
+    pub log: String,
+    /// What `/metrics` asks for; `None`: it is open.
+    pub metrics_token: Option<Secret>,
+}
+
+/// The part of `[routing]` that is about bytes on the wire rather than choices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WireSettings {
+    /// How long a connection may take to stand.
+    pub connect_timeout: Duration,
+    /// What a frame that is not JSON means.
+    pub malformed_frame: MalformedFrame,
+}
+
+/// `[providers.NAME]`
+#[derive(Clone, Debug)]
+pub struct ProviderSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How it is reached.
+    pub reach: Reach,
+    /// Whether an end without a `finish_reason` is a truncation.
+    pub finish_reason: FinishReason,
+}
+
+/// How a provider is reached.
+#[derive(Clone, Debug)]
+pub enum Reach {
+    /// Over the network.
+    Network(NetworkSettings),
+    /// Not at all: answers are made here.
+    Sim(SimSettings),
+}
+
+/// How to speak to a provider, and where.
+#[derive(Clone, Debug)]
+pub struct NetworkSettings {
+    /// The dialect it speaks; never [`Protocol::Sim`].
+    pub protocol: Protocol,
+    /// Scheme, host and path, without a slash at the end.
+    pub base_url: String,
+    /// What we present, used in turn; none for a provider that asks for none.
+    pub credentials: Vec<Secret>,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+}
+
+/// How a simulated provider behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SimSettings {
+    /// From the request to the first token.
+    pub first_token: Duration,
+    /// How fast tokens follow.
+    pub tokens_per_second: u32,
+    /// The share of requests answered with an error, in hundredths of a percent.
+    pub error_rate_bp: u32,
+}
+
+/// A provider's dialect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// OpenAI's API, and everything that speaks it.
+    OpenAi,
+    /// Azure OpenAI.
+    Azure,
+    /// Anthropic's Messages API.
+    Anthropic,
+    /// Google's Gemini API.
+    Gemini,
+    /// Amazon Bedrock.
+    Bedrock,
+    /// Simulated: no network.
+    Sim,
+}
+
+/// Whether a provider ends every choice with a `finish_reason`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FinishReason {
+    /// It does: an end without one is a truncation.
+    Required,
+    /// It is known to omit it: `[DONE]` is enough.
+    Optional,
+}
+
+/// What a frame that is not JSON means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MalformedFrame {
+    /// The attempt failed.
+    Fail,
+    /// It is handed on as it came.
+    Pass,
+}

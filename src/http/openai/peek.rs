@@ -1,0 +1,587 @@
+//! Reads the few members of a request body that routing, limits and the meter must know, and where
+//! they stand, without building the body's JSON as a tree: what comes out is a [`Call`].
+//!
+//! It never changes the body and never judges what it does not need: a member that is not read here
+//! is the provider's to accept or refuse. A member that is read and given twice, in any escaping, is
+//! refused, at the top and inside the objects read: which one wins would be the provider's choice.
+//!
+//! Start reading in [`peek`].
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use memchr::memmem;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::member::{Member, is_space, members};
+use super::scan::scan;
+use crate::domain::call::{BodyProblem, Call, Endpoint, Facts, Feature, FeatureSet, Splice};
+
+/// The longest model name taken as one: finding the nearest names to an unknown one costs time by
+/// its length.
+const MAX_MODEL_BYTES: usize = 256;
+
+/// The most choices a request may ask for, as at OpenAI: each is followed to its end on its own.
+const MAX_CHOICES: u64 = 128;
+
+/// The types of content parts that carry an image, as they stand in JSON.
+const IMAGE_TYPES: [&str; 2] = ["image_url", "input_image"];
+
+/// Understands `body` as a request to `endpoint`.
+///
+/// # Errors
+/// [`BodyProblem::NotJson`] for anything but one JSON object in UTF-8, nested at most 128 levels;
+/// [`BodyProblem::BadField`] for a member that is read and has the wrong type, an impossible value,
+/// is given twice, or is `model` and missing.
+pub fn peek(endpoint: Endpoint, body: Bytes) -> Result<Call, BodyProblem> {
+    let facts = read_facts(endpoint, &body)?;
+    Ok(Call::new(endpoint, body, facts))
+}
+
+fn read_facts(endpoint: Endpoint, body: &[u8]) -> Result<Facts, BodyProblem> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| BodyProblem::NotJson(format!("The body is not UTF-8 at byte {}.", error.valid_up_to())))?;
+    scan(body)?;
+    let Some(opening_brace) = text.find(|c| !is_space(c)).filter(|&at| body[at] == b'{') else {
+        return Err(BodyProblem::NotJson("The body is not a JSON object.".to_owned()));
+    };
+    let place = Place { body: text, opening_brace };
+    match endpoint {
+        Endpoint::Chat => chat(place),
+        Endpoint::Completions => completions(place),
+        Endpoint::Embeddings => embeddings(place),
+    }
+}
+
+fn chat(place: Place<'_>) -> Result<Facts, BodyProblem> {
+    let [model, user, stream, stream_options, n, max_tokens, max_completion_tokens, tools, functions, format, messages] =
+        members(
+            place.body,
+            [
+                "model",
+                "user",
+                "stream",
+                "stream_options",
+                "n",
+                "max_tokens",
+                "max_completion_tokens",
+                "tools",
+                "functions",
+                "response_format",
+                "messages",
+            ],
+        )?;
+    let stream = stream.boolean()?;
+    Ok(Facts {
+        stream,
+        ask_usage: ask_usage(place, stream, &stream_options)?,
+        // A provider may know only one of the two; the hold covers whichever it obeys.
+        max_output: max_tokens.whole_number()?.max(max_completion_tokens.whole_number()?),
+        choices: choices(&n)?,
+        features: features(&tools, &functions, &format, &messages)?,
+        ..basics(place, &model, &user)?
+    })
+}
+
+fn completions(place: Place<'_>) -> Result<Facts, BodyProblem> {
+    let [model, user, stream, stream_options, n, max_tokens, prompt] =
+        members(place.body, ["model", "user", "stream", "stream_options", "n", "max_tokens", "prompt"])?;
+    let stream = stream.boolean()?;
+    Ok(Facts {
+        stream,
+        ask_usage: ask_usage(place, stream, &stream_options)?,
+        max_output: max_tokens.whole_number()?,
+        choices: choices(&n)?,
+        inputs: inputs(&prompt)?,
+        ..basics(place, &model, &user)?
+    })
+}
+
+fn embeddings(place: Place<'_>) -> Result<Facts, BodyProblem> {
+    let [model, user, input] = members(place.body, ["model", "user", "input"])?;
+    Ok(Facts { inputs: inputs(&input)?, ..basics(place, &model, &user)? })
+}
+
+/// What every endpoint's body says, the rest as it is for a body that says no more.
+fn basics(place: Place<'_>, model: &Member<'_>, user: &Member<'_>) -> Result<Facts, BodyProblem> {
+    let (Some(raw), Some(name)) = (model.given(), model.string()?) else {
+        return Err(model.bad("is required"));
+    };
+    if name.is_empty() || name.len() > MAX_MODEL_BYTES {
+        return Err(model.bad(&format!("must be 1 to {MAX_MODEL_BYTES} bytes long")));
+    }
+    Ok(Facts {
+        model: name,
+        model_span: place.span(raw),
+        stream: false,
+        ask_usage: None,
+        max_output: None,
+        choices: 1,
+        inputs: 1,
+        user: user.string()?.filter(|user| !user.is_empty()),
+        features: FeatureSet::default(),
+    })
+}
+
+/// How to make the provider report usage at the end of a stream, unless the client asked already.
+fn ask_usage(place: Place<'_>, stream: bool, options: &Member<'_>) -> Result<Option<Splice>, BodyProblem> {
+    let insert = |at: usize, with: &'static str| Splice { at: at..at, with: Bytes::from_static(with.as_bytes()) };
+    let replace = |raw, with: &'static str| Splice { at: place.span(raw), with: Bytes::from_static(with.as_bytes()) };
+    let splice = match (options.raw, options.object()?) {
+        // The object around it holds `model`, so the comma is right.
+        (None, _) => insert(place.opening_brace + 1, r#""stream_options":{"include_usage":true},"#),
+        (Some(null), None) => replace(null, r#"{"include_usage":true}"#),
+        (Some(_), Some(object)) => {
+            let [include_usage] = members(object.get(), ["stream_options.include_usage"])?;
+            let asked = include_usage.boolean()?;
+            let inside = place.span(object).start + 1;
+            match include_usage.raw {
+                _ if asked => return Ok(None),
+                Some(other) => replace(other, "true"),
+                None if is_empty_object(object) => insert(inside, r#""include_usage":true"#),
+                None => insert(inside, r#""include_usage":true,"#),
+            }
+        }
+    };
+    Ok(stream.then_some(splice))
+}
+
+fn choices(n: &Member<'_>) -> Result<u32, BodyProblem> {
+    match n.whole_number()? {
+        None => Ok(1),
+        Some(n @ 1..=MAX_CHOICES) => Ok(n as u32),
+        Some(_) => Err(n.bad(&format!("must be from 1 to {MAX_CHOICES}"))),
+    }
+}
+
+/// How many prompts or inputs: a text is one, a list of token numbers is one, any other list has
+/// one per element.
+fn inputs(member: &Member<'_>) -> Result<u32, BodyProblem> {
+    let Some(raw) = member.given() else { return Ok(1) };
+    let len = match raw.get().as_bytes()[0] {
+        b'"' => return Ok(1),
+        b'[' => member.list_len()?.unwrap_or(0),
+        _ => return Err(member.bad("must be a string or a list")),
+    };
+    let first = raw.get()[1..].trim_start_matches(is_space);
+    let of_tokens = first.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    Ok(if of_tokens { 1 } else { u32::try_from(len).unwrap_or(u32::MAX).max(1) })
+}
+
+fn features(
+    tools: &Member<'_>,
+    functions: &Member<'_>,
+    format: &Member<'_>,
+    messages: &Member<'_>,
+) -> Result<FeatureSet, BodyProblem> {
+    let needed = [
+        (Feature::Tools, tools.list_len()?.max(functions.list_len()?) > Some(0)),
+        (Feature::JsonSchema, asks_for_json_schema(format)?),
+        (Feature::Vision, shows_images(messages)?),
+    ];
+    Ok(FeatureSet::of(needed.into_iter().filter_map(|(feature, needed)| needed.then_some(feature))))
+}
+
+fn asks_for_json_schema(format: &Member<'_>) -> Result<bool, BodyProblem> {
+    let Some(object) = format.object()? else { return Ok(false) };
+    let [kind] = members(object.get(), ["response_format.type"])?;
+    Ok(kind.string()?.as_deref() == Some("json_schema"))
+}
+
+/// Whether a content part is an image. The types are looked for as plain text first, so that only
+/// messages that may hold one are read; a type spelled with escapes is not seen, and a list that is
+/// not one of messages shows nothing: the provider will refuse either as it sees fit.
+fn shows_images(messages: &Member<'_>) -> Result<bool, BodyProblem> {
+    let Some(list) = messages.list()? else { return Ok(false) };
+    let mentioned = |name: &&str| memmem::find(list.get().as_bytes(), name.as_bytes()).is_some();
+    if !IMAGE_TYPES.iter().any(mentioned) {
+        return Ok(false);
+    }
+    let messages: Vec<Message> = serde_json::from_str(list.get()).unwrap_or_default();
+    Ok(messages.iter().any(|message| message.content.0))
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    content: Content,
+}
+
+/// A message's content: whether a part of it is an image.
+#[derive(Default)]
+struct Content(bool);
+
+#[derive(Deserialize)]
+struct Part<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Cow<'a, str>,
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        // A text, a null: no parts.
+        let parts: Vec<Part<'_>> = serde_json::from_str(raw.get()).unwrap_or_default();
+        Ok(Self(parts.iter().any(|part| IMAGE_TYPES.contains(&&*part.kind))))
+    }
+}
+
+/// The body as text, and where its outermost object begins.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    body: &'a str,
+    opening_brace: usize,
+}
+
+impl Place<'_> {
+    /// Where `raw`, read from this body, stands in it.
+    fn span(self, raw: &RawValue) -> Range<usize> {
+        let start = raw.get().as_ptr() as usize - self.body.as_ptr() as usize;
+        start..start + raw.get().len()
+    }
+}
+
+fn is_empty_object(object: &RawValue) -> bool {
+    object.get()[1..].trim_start_matches(is_space).starts_with('}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn facts(endpoint: Endpoint, body: &str) -> Result<Facts, BodyProblem> {
+        peek(endpoint, Bytes::copy_from_slice(body.as_bytes())).map(|call| call.facts().clone())
+    }
+
+    /// What a body says beyond the model, as one line.
+    fn check(endpoint: Endpoint, members: &str, expected: &str) {
+        let found = facts(endpoint, &format!("{{\"model\":\"m\",{members}}}"));
+        let facts = found.unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
+        let mut said = Vec::new();
+        said.extend(facts.stream.then(|| "stream".to_owned()));
+        said.extend(facts.ask_usage.is_some().then(|| "ask".to_owned()));
+        said.extend(facts.max_output.map(|tokens| format!("max={tokens}")));
+        said.extend((facts.choices != 1).then(|| format!("choices={}", facts.choices)));
+        said.extend((facts.inputs != 1).then(|| format!("inputs={}", facts.inputs)));
+        said.extend(facts.user.map(|user| format!("user={user}")));
+        said.extend(Feature::ALL.iter().filter(|f| facts.features.contains(**f)).map(|f| f.name().to_owned()));
+        assert_eq!(said.join(" "), expected, "{members}");
+    }
+
+    #[test]
+    fn chat_bodies_are_understood() {
+        let check = |members, expected| check(Endpoint::Chat, members, expected);
+        check(r#""stream":false"#, "");
+        check(r#""stream":null,"n":null,"user":null,"tools":null,"messages":null"#, "");
+        check(r#""stream":true"#, "stream ask");
+        check(r#""stream":true,"stream_options":{"include_usage":true}"#, "stream");
+        check(r#""stream":true,"stream_options":{"include_usage":false}"#, "stream ask");
+        check(r#""stream_options":{"include_usage":false}"#, "");
+        check(r#""max_tokens":5"#, "max=5");
+        check(r#""max_completion_tokens":7"#, "max=7");
+        check(r#""max_tokens":5,"max_completion_tokens":7"#, "max=7");
+        check(r#""max_tokens":9,"max_completion_tokens":7"#, "max=9");
+        check(r#""max_tokens":0"#, "max=0");
+        check(r#""n":2,"user":"\u00e9""#, "choices=2 user=\u{e9}");
+        check(r#""n":128,"user":"""#, "choices=128");
+        check(r#""prompt":7,"input":7"#, "");
+        check(r#""seed":1e999,"stop":{"a":[-0.0,1E5]}"#, "");
+    }
+
+    #[test]
+    fn features_are_seen() {
+        let check = |members, expected| check(Endpoint::Chat, members, expected);
+        check(r#""tools":[{"type":"function"}]"#, "tools");
+        check(r#""functions":[{}]"#, "tools");
+        check(r#""tools":[],"functions":[ ]"#, "");
+        check(r#""response_format":{"type":"json_schema","json_schema":{}}"#, "json_schema");
+        check(r#""response_format":{"type":"json_object"}"#, "");
+        check(r#""response_format":{"schema":"json_schema"}"#, "");
+        check(r#""messages":[{"content":[{"type":"text"},{"type":"image_url","image_url":{}}]}]"#, "vision");
+        check(r#""messages":[{"content":"a"},{"role":"user","content":[{"type":"input_image"}]}]"#, "vision");
+        check(r#""messages":[{"content":null},{},{"content":[{"type":"image_url"}]}]"#, "vision");
+        check(r#""messages":[{"content":"what is an image_url?"}]"#, "");
+        check(r#""messages":[{"content":"[{\"type\":\"image_url\"}]"}]"#, "");
+        check(r#""messages":[{"content":[{"type":"text","text":"image_url"}]}]"#, "");
+        check(r#""messages":[{"tool_calls":[{"type":"image_url"}]}]"#, "");
+        check(r#""messages":["image_url"]"#, "");
+        check(r#""image_url":[{"type":"image_url"}]"#, "");
+    }
+
+    #[test]
+    fn other_bodies_are_understood() {
+        let prompts = |members, expected| check(Endpoint::Completions, members, expected);
+        prompts(r#""prompt":"a","stream":true,"max_tokens":3,"n":2"#, "stream ask max=3 choices=2");
+        prompts(r#""prompt":["a","b","c"]"#, "inputs=3");
+        prompts(r#""prompt":[ 1, 2]"#, "");
+        prompts(r#""prompt":[[1,2],[3]]"#, "inputs=2");
+        prompts(r#""prompt":[],"tools":1,"max_completion_tokens":"x""#, "");
+        let inputs = |members, expected| check(Endpoint::Embeddings, members, expected);
+        inputs(r#""input":"a""#, "");
+        inputs(r#""input":["a","b"],"user":"u""#, "inputs=2 user=u");
+        inputs(r#""input":[-1]"#, "");
+        inputs(r#""input":[{"text":"a"},{"image":"b"}],"stream":1"#, "inputs=2");
+    }
+
+    #[test]
+    fn the_model_is_found_unescaped_and_in_its_place() {
+        let body = r#" {"a":"model", "model" : "gpt\u002d4\/é" }"#;
+        let facts = facts(Endpoint::Chat, body).expect("a good body");
+        assert_eq!(&*facts.model, "gpt-4/é");
+        assert_eq!(&body[facts.model_span], r#""gpt\u002d4\/é""#);
+    }
+
+    fn refuse(endpoint: Endpoint, body: &str, param: &str, message: &str) {
+        match facts(endpoint, body) {
+            Err(BodyProblem::BadField { param: found, message: text }) => assert_eq!((found, &*text), (param, message)),
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn bad_members_are_refused() {
+        let chat = |members: &str, param: &str, what: &str| {
+            let body = format!("{{\"model\":\"m\",{members}}}");
+            refuse(Endpoint::Chat, &body, param, &format!("'{param}' {what}."));
+        };
+        chat(r#""stream":"true""#, "stream", "must be true or false");
+        chat(r#""stream":1"#, "stream", "must be true or false");
+        chat(r#""stream_options":[true]"#, "stream_options", "must be an object");
+        let include_usage = "stream_options.include_usage";
+        chat(r#""stream_options":{"include_usage":1}"#, include_usage, "must be true or false");
+        chat(r#""stream_options":{"include_usage":true,"include_usage":false}"#, include_usage, "is given twice");
+        for bad in ["-1", "1.0", "1e2", "\"5\"", "[]", "100000000000000000000", "1e999"] {
+            for param in ["max_tokens", "max_completion_tokens", "n"] {
+                chat(&format!("\"{param}\":{bad}"), param, "must be a whole number, zero or more");
+            }
+        }
+        chat(r#""n":0"#, "n", "must be from 1 to 128");
+        chat(r#""n":129"#, "n", "must be from 1 to 128");
+        chat(r#""user":7"#, "user", "must be a string");
+        chat(r#""tools":{}"#, "tools", "must be a list");
+        chat(r#""functions":"f""#, "functions", "must be a list");
+        chat(r#""response_format":"json""#, "response_format", "must be an object");
+        chat(r#""response_format":{"type":1}"#, "response_format.type", "must be a string");
+        chat(r#""messages":"hello""#, "messages", "must be a list");
+        refuse(Endpoint::Completions, r#"{"model":"m","prompt":1}"#, "prompt", "'prompt' must be a string or a list.");
+        refuse(Endpoint::Embeddings, r#"{"model":"m","input":{}}"#, "input", "'input' must be a string or a list.");
+    }
+
+    #[test]
+    fn a_bad_model_is_refused() {
+        let chat = |body: &str, what: &str| refuse(Endpoint::Chat, body, "model", &format!("'model' {what}."));
+        chat("{}", "is required");
+        chat(r#"{"model":null}"#, "is required");
+        chat(r#"{"model":7}"#, "must be a string");
+        chat(r#"{"model":["m"]}"#, "must be a string");
+        chat(r#"{"model":""}"#, "must be 1 to 256 bytes long");
+        chat(&format!("{{\"model\":\"{}\"}}", "m".repeat(257)), "must be 1 to 256 bytes long");
+    }
+
+    #[test]
+    fn members_that_are_read_are_refused_twice() {
+        for member in ["model", "stream", "stream_options", "n", "max_tokens", "tools", "messages", "user"] {
+            for again in [member.to_owned(), format!("\\u{:04x}{}", member.as_bytes()[0], &member[1..])] {
+                let body = format!("{{\"model\":\"m\",\"{member}\":null,\"x\":1,\"{again}\":null}}");
+                refuse(Endpoint::Chat, &body, member, &format!("'{member}' is given twice."));
+            }
+        }
+        refuse(Endpoint::Chat, r#"{"model":"a","mod\u0065l":"b"}"#, "model", "'model' is given twice.");
+        check(Endpoint::Chat, r#""metadata":1,"metadata":2,"x":{"model":1,"model":2}"#, "");
+    }
+
+    fn refuse_text(body: &[u8], expected: &str) {
+        match peek(Endpoint::Chat, Bytes::copy_from_slice(body)) {
+            Err(BodyProblem::NotJson(text)) => assert!(text.contains(expected), "{}: {text}", body.escape_ascii()),
+            other => panic!("{}: {other:?}", body.escape_ascii()),
+        }
+    }
+
+    #[test]
+    fn bodies_that_are_no_json_object_are_refused() {
+        for body in ["", " ", "[]", "null", "1", "\"model\"", "model", "\u{feff}{\"model\":\"m\"}", "\u{a0}{}"] {
+            refuse_text(body.as_bytes(), "not a JSON object");
+        }
+        let no_json = [
+            "{",
+            "{\"model\"",
+            "{\"model\":\"m\"",
+            "{\"model\":\"m\",}",
+            "{\"model\":'m'}",
+            "{model:\"m\"}",
+            "{\"model\":\"m\"}}",
+            "{\"model\":\"m\"}{}",
+            "{\"model\":\"m\"} x",
+            "{\"model\":\"m\",\"a\":NaN}",
+            "{\"model\":\"m\",\"a\":01}",
+            "{\"model\":\"m\",\"a\":\"\n\"}",
+            "{\"model\":\"m\",\"a\":\"\\x\"}",
+            "{\"model\":\"m\",\"a\":[1,]}",
+            "{\"model\":\"m\" /*c*/}",
+            "{\"model\":\"m\",\"a\":\"\\u12\"}",
+            "{1:2}",
+        ];
+        for body in no_json {
+            refuse_text(body.as_bytes(), "not JSON");
+        }
+        refuse_text(b"{\"model\":\"\xff\"}", "not UTF-8 at byte 10");
+        refuse_text(b"{\"model\":\"m\",\"a\":\"\xed\xa0\xbd\"}", "not UTF-8 at byte 18");
+        refuse_text(br#"{"model":"\ud800"}"#, "half a surrogate pair");
+        refuse_text(br#"{"model":"m","a":["\udc00"]}"#, "half a surrogate pair");
+    }
+
+    #[test]
+    fn deep_bodies_are_refused_wherever_they_are_deep() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        for member in ["x", "messages", "tools", "prompt"] {
+            check(
+                Endpoint::Chat,
+                &format!("\"{member}\":{}", nested(127)),
+                if member == "tools" { "tools" } else { "" },
+            );
+            refuse_text(format!("{{\"model\":\"m\",\"{member}\":{}}}", nested(128)).as_bytes(), "128 levels");
+        }
+        refuse_text(format!("{{\"x\":{}", "[".repeat(10_000_000)).as_bytes(), "128 levels");
+    }
+
+    /// The body as a provider gets it, its model renamed.
+    fn edited(body: &str, facts: &Facts, model: &str) -> String {
+        let rename = Splice { at: facts.model_span.clone(), with: model.to_owned().into() };
+        let mut splices: Vec<Splice> = facts.ask_usage.iter().cloned().chain([rename]).collect();
+        splices.sort_by_key(|splice| splice.at.start);
+        let mut text = String::new();
+        let mut copied = 0;
+        for splice in splices {
+            text += &body[copied..splice.at.start];
+            text += std::str::from_utf8(&splice.with).expect("we write UTF-8");
+            copied = splice.at.end;
+        }
+        text + &body[copied..]
+    }
+
+    #[test]
+    fn usage_is_asked_for_in_place() {
+        let check = |rest: &str, expected: &str| {
+            let body = format!("{{ \"stream\":true, \"model\":\"a\"{rest} }}");
+            let facts = facts(Endpoint::Chat, &body).expect("a good body");
+            assert_eq!(edited(&body, &facts, "\"b\""), expected, "{body}");
+        };
+        let start = r#"{ "stream":true, "model":"b""#;
+        check("", r#"{"stream_options":{"include_usage":true}, "stream":true, "model":"b" }"#);
+        for (given, expected) in [
+            ("null", r#"{"include_usage":true}"#),
+            ("{}", r#"{"include_usage":true}"#),
+            ("{ \n}", "{\"include_usage\":true \n}"),
+            (r#"{ "x": 1}"#, r#"{"include_usage":true, "x": 1}"#),
+            (r#"{"include_usage" : false , "x":1}"#, r#"{"include_usage" : true , "x":1}"#),
+            (r#"{"include_usage":null}"#, r#"{"include_usage":true}"#),
+            (r#"{"include_usage": true}"#, r#"{"include_usage": true}"#),
+        ] {
+            check(&format!(", \"stream_options\" : {given}"), &format!("{start}, \"stream_options\" : {expected} }}"));
+        }
+    }
+
+    fn space() -> impl Strategy<Value = String> {
+        prop_oneof![4 => Just(String::new()), 1 => "[ \t\r\n]{1,3}"]
+    }
+
+    /// JSON text of any shape, with what a re-serialiser would spoil.
+    fn value() -> impl Strategy<Value = String> {
+        let scalar = prop_oneof![
+            prop::sample::select(vec![
+                "null",
+                "true",
+                "false",
+                "-0",
+                "1.0",
+                "1e+2",
+                "123456789012345678901234567890",
+                "0.1000000000000000055",
+                r#""""#,
+                r#""\u00e9\/\"\\""#,
+                r#""\ud83d\ude00""#,
+                r#""model""#,
+                r#""},{\"stream\":false""#,
+                "\"é\u{1f600}\"",
+            ])
+            .prop_map(str::to_owned),
+            any::<f64>().prop_filter("JSON has no other numbers", |x| x.is_finite()).prop_map(|x| format!("{x:e}")),
+            any::<String>().prop_map(|text| json!(text).to_string()),
+        ];
+        scalar.prop_recursive(3, 12, 4, |inner| {
+            let element = (space(), inner, space()).prop_map(|(before, value, after)| before + &value + &after).boxed();
+            let elements = prop::collection::vec(element.clone(), 0..4);
+            let members = prop::collection::vec(("[a-z]{0,6}|model|include_usage", space(), element), 0..4);
+            let member = |(name, space, value): (String, String, String)| format!("{space}\"{name}\"{space}:{value}");
+            prop_oneof![
+                elements.prop_map(|elements| format!("[{}]", elements.join(","))),
+                members.prop_map(move |members| {
+                    format!("{{{}}}", members.into_iter().map(member).collect::<Vec<_>>().join(","))
+                }),
+            ]
+        })
+    }
+
+    /// A chat body and the text of its model: known and unknown members in any order.
+    fn body() -> impl Strategy<Value = (String, String)> {
+        let model = prop::sample::select(vec![r#""m""#, r#""a\/b""#, r#""\u006d\ud83d\ude00é""#]);
+        let stream = prop::sample::select(vec!["true", "false", "null"]);
+        let options = prop::option::of(prop::sample::select(vec![
+            "null",
+            "{}",
+            "{ }",
+            r#"{"include_usage":false}"#,
+            r#"{ "x":{} , "include\u005fusage" :true}"#,
+            r#"{"x":[1]}"#,
+        ]));
+        let others = prop::collection::vec(("x[a-z]{0,5}", value()), 0..6);
+        let members = (model, stream, options, others).prop_flat_map(|(model, stream, options, others)| {
+            let mut members =
+                vec![("mod\\u0065l".to_owned(), model.to_owned()), ("stream".to_owned(), stream.to_owned())];
+            members.extend(options.map(|options| ("stream_options".to_owned(), options.to_owned())));
+            members.extend(others);
+            (Just(members).prop_shuffle(), Just(model.to_owned()))
+        });
+        (members, prop::collection::vec(space(), 5)).prop_map(|((members, model), spaces)| {
+            let [before, name, colon, value, after] = &spaces[..] else { unreachable!("five were asked for") };
+            let members = members.iter().map(|(n, v)| format!("{name}\"{n}\"{colon}:{value}{v}{after}"));
+            (format!("{before}{{{}}}{after}", members.collect::<Vec<_>>().join(",")), model)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_spans_point_at_the_values((body, model) in body()) {
+            let facts = facts(Endpoint::Chat, &body).expect("a good body");
+            prop_assert_eq!(&body[facts.model_span.clone()], &model);
+            prop_assert_eq!(json!(facts.model), serde_json::from_str::<Value>(&model).expect("JSON"));
+        }
+
+        #[test]
+        fn the_edits_change_nothing_else((body, _) in body()) {
+            let facts = facts(Endpoint::Chat, &body).expect("a good body");
+            let edited = edited(&body, &facts, "\"elsewhere\"");
+            let mut wanted: Value = serde_json::from_str(&body).expect("JSON");
+            wanted["model"] = json!("elsewhere");
+            if facts.stream {
+                wanted["stream_options"]["include_usage"] = json!(true);
+            }
+            prop_assert_eq!(serde_json::from_str::<Value>(&edited).expect("still JSON"), wanted);
+            let again = super::tests::facts(Endpoint::Chat, &edited).expect("still a good body");
+            prop_assert_eq!(again.ask_usage, None);
+        }
+
+        #[test]
+        fn no_body_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..80), garbage in "[{}\\[\\]\":,a-e\\\\0-9 ]{0,60}") {
+            for endpoint in Endpoint::ALL {
+                let _ = peek(endpoint, body.clone().into());
+                let _ = peek(endpoint, format!("{{\"model\":\"m\",\"n\":{garbage}}}").into());
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Be known, be admitted: the key is found, its limits are taken.
+//!
+//! Finding compares in constant time and answers the same for a key that is missing, unknown or
+//! expired. Whether the key may make the call is decided in `domain/authorize.rs`, not here.
+
+use super::live::Live;
+use super::ticket::Ticket;
+use super::{Desk, ServeError};
+use crate::config::KeyHash;
+use crate::domain::authorize::{AuthorizedRequest, KeyRecord, is_valid};
+use crate::domain::call::Call;
+use crate::domain::refusal::Refusal;
+use crate::domain::routing::plan::RoutePlan;
+use crate::domain::secret::Secret;
+use crate::store::Ask;
+use std::sync::Arc;
+
+/// The record of the key a client presented.
+pub(super) fn known(desk: &Desk, live: &Live, presented: Option<&Secret>) -> Result<Arc<KeyRecord>, Refusal> {
+    // Hashing also when nothing was presented keeps one timing for all refusals. The table is
+    // searched by hash: a caller who can choose hashes byte by byte has broken SHA-256 first.
+    let hash = KeyHash::of(presented.map_or("", |secret| secret.expose()));
+    let found = live.snapshot.key(&hash).filter(|key| is_valid(key, desk.clock.unix_ms() / 1000));
+    presented.and(found).cloned().ok_or(Refusal::InvalidKey)
+}
+
+/// Takes the request, its tokens and a slot from the key's limits; the ticket gives them back.
+pub(super) async fn admit(
+    desk: &Desk,
+    ticket: &mut Ticket,
+    live: &Live,
+    authorized: &AuthorizedRequest,
+    call: &Call,
+    plan: &RoutePlan,
+) -> Result<(), ServeError> {
+    let key = authorized.key();
+    let ask = Ask { key: key.id, limits: key.limits, tokens: tokens(live, call, plan) };
+    match desk.counters.admit(&ask, desk.clock.now()).await {
+        Ok(admission) => {
+            ticket.entry.requests_left = admission.requests();
+            ticket.entry.tokens_left = admission.tokens();
+            ticket.entry.admission = Some(admission);
+            Ok(())
+        }
+        Err(denied) => {
+            ticket.entry.requests_left = denied.left.requests;
+            ticket.entry.tokens_left = denied.left.tokens;
+            Err(Refusal::OverLimit(denied.over).into())
+        }
+    }
+}
+
+/// What the request may take, in tokens: its input as guessed, and for each choice the client's
+/// ceiling or else what the first model usually takes.
+fn tokens(live: &Live, call: &Call, plan: &RoutePlan) -> u64 {
+    let typical = plan.legs().first().map_or(0, |leg| live.snapshot.table.model(leg.model).typical_output);
+    let output = match call.endpoint() {
+        crate::domain::call::Endpoint::Embeddings => 0,
+        _ => call.facts().max_output.unwrap_or(typical),
+    };
+    call.estimated_input_tokens().saturating_add(output.saturating_mul(u64::from(call.expected_choices())))
+}

@@ -1,0 +1,399 @@
+//! The deployments' health and load, as all requests share them.
+//!
+//! One small lock for each deployment and credential holds what the domain decides over: breaker,
+//! gauge, rests. Slots are found by stable names, so a reload keeps them; a [`Lineup`] is the slots
+//! of one snapshot in the order of its table. No lock is ever held across an await, and no decision
+//! is made here: this room only keeps state, takes turns and counts.
+//!
+//! Start at [`Permit`]: what an attempt holds, and how its end is reported exactly once.
+
+use super::dice::Dice;
+use crate::domain::breaker::credential::CredentialHealth;
+use crate::domain::breaker::{Breaker, Leave, Standing, StateName, Transition};
+use crate::domain::chance::Draw;
+use crate::domain::failure::{Failure, Verdict};
+use crate::domain::id::{DeploymentId, KeyId};
+use crate::domain::retry::RetryBudget;
+use crate::domain::routing::gauge::{Form, Gauge, Waiting};
+use crate::domain::routing::plan::{self, Glance};
+use crate::domain::routing::table::{RoutingSettings, RoutingTable};
+use crate::telemetry::Telemetry;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Every slot the process has, by stable name.
+pub struct Board {
+    /// Taken at reloads only.
+    slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
+    /// Taken at reloads only; by provider name and position.
+    credentials: Mutex<HashMap<(Arc<str>, usize), SharedHealth>>,
+    /// Shared by all lineups: one gateway, one retry budget.
+    retries: Arc<Mutex<RetryBudget>>,
+    telemetry: Arc<Telemetry>,
+    dice: Arc<Dice>,
+}
+
+type SharedHealth = Arc<Mutex<CredentialHealth>>;
+
+/// One deployment's shared state.
+struct Slot {
+    name: Arc<str>,
+    state: Mutex<SlotState>,
+}
+
+struct SlotState {
+    breaker: Breaker,
+    gauge: Gauge,
+}
+
+/// The slots of one snapshot, by [`DeploymentId`].
+pub struct Lineup {
+    slots: Vec<LinedUp>,
+    silent_after: Duration,
+    retries: Arc<Mutex<RetryBudget>>,
+    telemetry: Arc<Telemetry>,
+    dice: Arc<Dice>,
+}
+
+struct LinedUp {
+    slot: Arc<Slot>,
+    max_concurrent: Option<u32>,
+    credentials: Arc<Credentials>,
+}
+
+/// A provider's credentials, used in turn.
+struct Credentials {
+    turn: AtomicUsize,
+    health: Vec<SharedHealth>,
+}
+
+impl Board {
+    /// An empty board.
+    pub fn new(settings: &RoutingSettings, telemetry: Arc<Telemetry>, dice: Arc<Dice>) -> Self {
+        Self {
+            slots: Mutex::default(),
+            credentials: Mutex::default(),
+            retries: Arc::new(Mutex::new(RetryBudget::new(settings.retry_budget_bp))),
+            telemetry,
+            dice,
+        }
+    }
+
+    /// The lineup of `table`: slots known by name keep their state, new ones join. `providers` holds
+    /// each provider's name and number of credentials. `newcomers_at` is `None` at the start, when
+    /// nobody is new because everybody is.
+    pub fn line_up(
+        &self,
+        table: &RoutingTable,
+        providers: &[(Arc<str>, usize)],
+        newcomers_at: Option<Instant>,
+    ) -> Lineup {
+        lock(&self.retries).set_share(table.settings.retry_budget_bp);
+        let credentials: Vec<_> =
+            providers.iter().map(|(name, count)| Arc::new(self.credentials_of(name, *count))).collect();
+        let mut slots = lock(&self.slots);
+        let lined_up = table.deployments.iter().map(|deployment| {
+            let slot = slots.entry(deployment.name.clone()).or_insert_with(|| {
+                let settings = table.settings.breaker;
+                let breaker = newcomers_at.map_or_else(|| Breaker::new(settings), |at| Breaker::newcomer(settings, at));
+                let state = Mutex::new(SlotState { breaker, gauge: Gauge::default() });
+                Arc::new(Slot { name: deployment.name.clone(), state })
+            });
+            lock(&slot.state).breaker.resettle(table.settings.breaker);
+            LinedUp {
+                slot: slot.clone(),
+                max_concurrent: deployment.max_concurrent,
+                credentials: credentials[deployment.provider.index()].clone(),
+            }
+        });
+        let lined_up: Vec<_> = lined_up.collect();
+        slots.retain(|name, _| table.deployments.iter().any(|deployment| deployment.name == *name));
+        Lineup {
+            slots: lined_up,
+            silent_after: table.settings.silent_after,
+            retries: self.retries.clone(),
+            telemetry: self.telemetry.clone(),
+            dice: self.dice.clone(),
+        }
+    }
+
+    fn credentials_of(&self, provider: &Arc<str>, count: usize) -> Credentials {
+        let mut known = lock(&self.credentials);
+        let health = (0..count).map(|index| known.entry((provider.clone(), index)).or_default().clone());
+        Credentials { turn: AtomicUsize::new(0), health: health.collect() }
+    }
+}
+
+impl Lineup {
+    /// The lineup as a plan of one key's request sees it.
+    pub fn seen_by(&self, key: KeyId) -> View<'_> {
+        View { lineup: self, key }
+    }
+
+    /// Counts a request towards the retry budget.
+    pub fn request(&self, now: Instant) {
+        lock(&self.retries).request(now);
+    }
+
+    /// Every deployment's name and state.
+    pub fn states(&self, now: Instant) -> Vec<(Arc<str>, StateName)> {
+        let state = |lined: &LinedUp| (lined.slot.name.clone(), lock(&lined.slot.state).breaker.name(now));
+        self.slots.iter().map(state).collect()
+    }
+
+    /// Attempts in flight over all deployments.
+    pub fn in_flight(&self) -> u32 {
+        self.slots.iter().map(|lined| lock(&lined.slot.state).gauge.in_flight()).sum()
+    }
+}
+
+/// A lineup through one key's eyes.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    lineup: &'a Lineup,
+    key: KeyId,
+}
+
+impl plan::Board for View<'_> {
+    type Permit = Permit;
+
+    fn glance(&self, deployment: DeploymentId, form: Form, now: Instant) -> Glance {
+        let lined = &self.lineup.slots[deployment.index()];
+        let credentials = lined.credentials.standing(now);
+        let state = lock(&lined.slot.state);
+        Glance {
+            standing: stricter(state.breaker.standing(now), credentials),
+            full: lined.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most),
+            silent: state.gauge.is_silent(self.lineup.silent_after, now),
+            load: state.gauge.load(form),
+            average: state.gauge.average(form),
+            last_good: state.gauge.last_good(),
+        }
+    }
+
+    fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<Permit> {
+        let lined = &self.lineup.slots[deployment.index()];
+        let credential = lined.credentials.take(now)?;
+        let mut state = lock(&lined.slot.state);
+        let full = lined.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most);
+        let leave = if full { None } else { state.breaker.admit(now) };
+        let Some(leave) = leave else {
+            drop(state);
+            credential.undecided(now);
+            return None;
+        };
+        let last_was_good = state.gauge.last_good() == Some(true);
+        let waiting = state.gauge.sent(form, now);
+        drop(state);
+        Some(Permit {
+            slot: lined.slot.clone(),
+            telemetry: self.lineup.telemetry.clone(),
+            dice: self.lineup.dice.clone(),
+            key: self.key,
+            form,
+            sent: now,
+            last_was_good,
+            credential,
+            leave,
+            waiting: Some(waiting),
+            reported: false,
+        })
+    }
+
+    fn has_retry(&self, now: Instant) -> bool {
+        lock(&self.lineup.retries).has_left(now)
+    }
+
+    fn spend_retry(&self, now: Instant) -> bool {
+        lock(&self.lineup.retries).spend(now)
+    }
+}
+
+/// Leave for one attempt, and its place in flight until the last byte of its answer.
+///
+/// Its end is reported exactly once: [`failed`](Self::failed), [`ended`](Self::ended),
+/// [`broke`](Self::broke), or, when it is dropped, as saying nothing about the deployment.
+#[must_use]
+pub struct Permit {
+    slot: Arc<Slot>,
+    telemetry: Arc<Telemetry>,
+    dice: Arc<Dice>,
+    key: KeyId,
+    form: Form,
+    sent: Instant,
+    last_was_good: bool,
+    credential: CredentialLeave,
+    leave: Leave,
+    /// Until its first token, or its end.
+    waiting: Option<Waiting>,
+    reported: bool,
+}
+
+impl Permit {
+    /// Which of the provider's credentials to present.
+    pub fn credential(&self) -> usize {
+        self.credential.index
+    }
+
+    /// When it was taken.
+    pub fn sent(&self) -> Instant {
+        self.sent
+    }
+
+    /// Whether the last attempt there that had finished by then was good.
+    pub fn last_was_good(&self) -> bool {
+        self.last_was_good
+    }
+
+    /// The commit point: its first good token is in hand.
+    pub fn answered(&mut self, now: Instant) {
+        let mut state = lock(&self.slot.state);
+        if let Some(waiting) = self.waiting.take() {
+            state.gauge.answered(self.form, waiting, now);
+        }
+        // From here on it is an attempt like any other: a later probe is not its business.
+        let closed = match std::mem::replace(&mut self.leave, Leave::Flow) {
+            Leave::Probe => state.breaker.probe_answered(now),
+            Leave::Flow => None,
+        };
+        drop(state);
+        self.credential.accepted();
+        self.tell(closed);
+    }
+
+    /// It failed before its commit point.
+    pub fn failed(mut self, failure: Failure, now: Instant) {
+        let verdict = failure.verdict();
+        match verdict {
+            Verdict::CredentialRefused => self.credential.refused(now, self.dice.draw()),
+            Verdict::Down | Verdict::Neutral => self.credential.undecided(now),
+            _ => self.credential.accepted(),
+        }
+        let finished = match verdict {
+            Verdict::Neutral => None,
+            other => Some(other == Verdict::Good),
+        };
+        self.report(verdict, finished, now);
+    }
+
+    /// Its answer is complete.
+    pub fn ended(mut self, now: Instant) {
+        self.report(Verdict::Good, Some(true), now);
+    }
+
+    /// Its answer broke after the commit point.
+    pub fn broke(mut self, failure: Failure, now: Instant) {
+        let verdict = failure.verdict();
+        let finished = (verdict != Verdict::Neutral).then_some(false);
+        self.report(verdict, finished, now);
+    }
+
+    fn report(&mut self, verdict: Verdict, finished: Option<bool>, now: Instant) {
+        self.reported = true;
+        let mut state = lock(&self.slot.state);
+        if let Some(waiting) = self.waiting.take() {
+            state.gauge.gave_up(self.form, waiting);
+        }
+        state.gauge.done();
+        if let Some(good) = finished {
+            state.gauge.finished(good);
+        }
+        let transition = state.breaker.report(self.leave, self.key, verdict, now, self.dice.draw());
+        drop(state);
+        self.tell(transition);
+    }
+
+    fn tell(&self, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            let cause = transition.cause.map_or("recovered", |cause| cause.label());
+            tracing::warn!(deployment = %self.slot.name, to = transition.to.label(), cause, "breaker moved");
+            self.telemetry.metrics.transition(&self.slot.name, transition);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.reported {
+            let sent = self.sent;
+            self.credential.undecided(sent);
+            self.report(Verdict::Neutral, None, sent);
+        }
+    }
+}
+
+/// One credential, taken for one attempt.
+struct CredentialLeave {
+    index: usize,
+    health: Option<SharedHealth>,
+    trial: bool,
+}
+
+impl CredentialLeave {
+    fn accepted(&mut self) {
+        if let (true, Some(health)) = (self.trial, &self.health) {
+            lock(health).accepted();
+        }
+        self.trial = false;
+    }
+
+    fn refused(&mut self, now: Instant, draw: Draw) {
+        if let Some(health) = &self.health
+            && lock(health).refused(self.trial, now, draw)
+        {
+            tracing::error!(credential = self.index, "a provider refused our credential; it rests");
+        }
+        self.trial = false;
+    }
+
+    fn undecided(&self, now: Instant) {
+        if let (true, Some(health)) = (self.trial, &self.health) {
+            lock(health).undecided(now);
+        }
+    }
+}
+
+impl Credentials {
+    /// The best standing among them; a provider that asks for none always flows.
+    fn standing(&self, now: Instant) -> Standing {
+        let standings = self.health.iter().map(|health| lock(health).standing(now));
+        standings.reduce(milder).unwrap_or(Standing::Flowing { share: 1.0 })
+    }
+
+    /// The next in turn that does not rest.
+    fn take(&self, now: Instant) -> Option<CredentialLeave> {
+        let count = self.health.len();
+        if count == 0 {
+            return Some(CredentialLeave { index: 0, health: None, trial: false });
+        }
+        let start = self.turn.fetch_add(1, Ordering::Relaxed);
+        (0..count).map(|step| start.wrapping_add(step) % count).find_map(|index| {
+            let health = &self.health[index];
+            let trial = lock(health).take(now)?;
+            Some(CredentialLeave { index, health: Some(health.clone()), trial })
+        })
+    }
+}
+
+fn rank(standing: Standing) -> (u8, Option<Instant>) {
+    match standing {
+        Standing::Flowing { .. } => (0, None),
+        Standing::ProbeDue => (1, None),
+        Standing::Blocked { until } => (2, Some(until)),
+    }
+}
+
+fn milder(a: Standing, b: Standing) -> Standing {
+    if rank(b) < rank(a) { b } else { a }
+}
+
+fn stricter(a: Standing, b: Standing) -> Standing {
+    if rank(b) > rank(a) { b } else { a }
+}
+
+/// A lock whose holder panicked still guards sound values: every change is made in one go.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,142 @@
+//! Be delivered, end: hands the answer's frames on and settles when they end.
+//!
+//! The body fires exactly once: at its end, at an error, or when it is dropped because the client
+//! left. It never looks into a frame; usage was read as the frames passed.
+
+use super::board::Permit;
+use super::dispatch::Answered;
+use super::error::Broken;
+use super::ticket::{CLIENT_GONE, Ticket};
+use crate::domain::failure::Failure;
+use crate::domain::receipt::{Outcome, Reason};
+use crate::domain::usage::Usage;
+use crate::upstream::AnswerBody;
+use bytes::Bytes;
+use std::task::{Context, Poll, ready};
+
+/// An answer on its way to the client. Dropping it before its end means that the client left.
+pub struct ReplyBody {
+    delivery: Option<Delivery>,
+    exact_len: Option<u64>,
+}
+
+struct Delivery {
+    body: AnswerBody,
+    permit: Permit,
+    ticket: Ticket,
+    status: u16,
+}
+
+/// How a delivery ends.
+enum Ending {
+    Complete,
+    Broken(Failure),
+    ShutDown,
+    ClientLeft,
+}
+
+impl ReplyBody {
+    pub(super) fn new(answered: Answered, ticket: Ticket) -> Self {
+        let Answered { answer, permit, .. } = answered;
+        let exact_len = answer.body.exact_len();
+        let status = answer.status.as_u16();
+        Self { delivery: Some(Delivery { body: answer.body, permit, ticket, status }), exact_len }
+    }
+
+    /// The next frames, in one piece; `None` at the end; an error when the answer broke.
+    pub fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        let Some(delivery) = &mut self.delivery else { return Poll::Ready(None) };
+        let frames = ready!(delivery.body.poll_frames(cx));
+        // The last reader of a body of known length need not ask again: it ends with its last byte.
+        let over = self.exact_len.is_some() && delivery.body.is_complete();
+        match frames {
+            Some(Ok(frames)) => {
+                if over {
+                    self.end(Ending::Complete);
+                }
+                Poll::Ready(Some(Ok(frames)))
+            }
+            None => {
+                self.end(Ending::Complete);
+                Poll::Ready(None)
+            }
+            Some(Err(failure)) => {
+                self.end(Ending::Broken(failure));
+                Poll::Ready(Some(Err(broken_by(failure))))
+            }
+        }
+    }
+
+    /// Ends it from our side, because the gateway is being stopped.
+    pub fn cut(&mut self) -> Broken {
+        self.end(Ending::ShutDown);
+        Broken::ShuttingDown
+    }
+
+    /// Its length in bytes, where it is known before the end: whole answers.
+    pub fn exact_len(&self) -> Option<u64> {
+        self.exact_len
+    }
+
+    fn end(&mut self, ending: Ending) {
+        if let Some(delivery) = self.delivery.take() {
+            delivery.end(ending);
+        }
+    }
+}
+
+impl Drop for ReplyBody {
+    fn drop(&mut self) {
+        self.end(Ending::ClientLeft);
+    }
+}
+
+impl Delivery {
+    fn end(self, ending: Ending) {
+        let Self { body, permit, mut ticket, status } = self;
+        meter(&mut ticket, &body);
+        let now = ticket.now();
+        match ending {
+            Ending::Complete => {
+                permit.ended(now);
+                ticket.settle(Outcome::Served, Reason::Served, status);
+            }
+            // A client that hangs up on `[DONE]` has had everything.
+            Ending::ClientLeft if body.is_complete() => {
+                permit.ended(now);
+                ticket.settle(Outcome::Served, Reason::Served, status);
+            }
+            Ending::ClientLeft => {
+                drop(permit);
+                ticket.settle(Outcome::Abandoned, Reason::ClientGone, CLIENT_GONE);
+            }
+            Ending::ShutDown => {
+                drop(permit);
+                ticket.settle(Outcome::Broken, Reason::Shutdown, status);
+            }
+            Ending::Broken(failure) => {
+                tracing::warn!(request_id = %ticket.entry.id, reason = failure.reason().label(), "a stream broke after its commit point");
+                permit.broke(failure, now);
+                ticket.settle(Outcome::Broken, failure.reason(), status);
+            }
+        }
+    }
+}
+
+/// The provider's usage; where it sent none, the frames that passed are counted as a token each.
+pub(super) fn meter(ticket: &mut Ticket, body: &AnswerBody) {
+    let estimate = || Usage { input: ticket.entry.estimated_input, output: body.output_frames(), ..Usage::default() };
+    let (usage, estimated) = match body.usage() {
+        Some(usage) => (usage, false),
+        None => (estimate(), true),
+    };
+    ticket.entry.usage = Some(usage);
+    ticket.entry.estimated = estimated;
+}
+
+fn broken_by(failure: Failure) -> Broken {
+    match failure {
+        Failure::Deadline => Broken::OutOfTime,
+        _ => Broken::Interrupted,
+    }
+}

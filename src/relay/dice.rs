@@ -1,0 +1,26 @@
+//! The one place of chance.
+//!
+//! Every decision that needs dice is handed a [`Draw`] from here. One counter, one finaliser: draws
+//! cost an atomic addition, and the same seed gives the same sequence.
+
+use crate::domain::chance::Draw;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A sequence of draws.
+#[derive(Debug)]
+pub struct Dice {
+    seed: Draw,
+    next: AtomicU64,
+}
+
+impl Dice {
+    /// The sequence of `seed`.
+    pub fn seeded(seed: u64) -> Self {
+        Self { seed: Draw(seed), next: AtomicU64::new(0) }
+    }
+
+    /// The next draw.
+    pub fn draw(&self) -> Draw {
+        self.seed.salted(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}

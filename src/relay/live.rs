@@ -1,0 +1,188 @@
+//! One snapshot with its moving parts resolved: the slots on the board, the upstreams, the names
+//! ready to splice.
+//!
+//! A request keeps the `Live` it arrived with for its whole life; a reload makes another and swaps
+//! it in. Whatever does not change from request to request is made here, once.
+
+use super::board::{Board, Lineup};
+use crate::clock::Clock;
+use crate::config::{self, FinishReason, MalformedFrame, ProviderSettings, Reach, Snapshot, WireSettings};
+use crate::domain::authorize::Asked;
+use crate::domain::id::{DeploymentId, ModelId, RegionId};
+use crate::domain::pricing::Price;
+use crate::domain::routing::table::Target;
+use crate::domain::secret::Secret;
+use crate::upstream::{self, OpenAiSetup, Protocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
+use http::HeaderValue;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A snapshot, ready to serve.
+pub struct Live {
+    /// What was configured.
+    pub snapshot: Arc<Snapshot>,
+    pub(super) lineup: Lineup,
+    pub(super) upstreams: Arc<Upstreams>,
+    /// By [`DeploymentId`].
+    pub(super) upstream_models: Vec<UpstreamModel>,
+}
+
+/// What the front door must know before a request is understood. Sizes in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Front {
+    /// The largest body, as sent and as decoded.
+    pub max_body: u64,
+    /// All bodies held at once.
+    pub max_in_flight_bytes: u64,
+}
+
+impl Live {
+    /// Resolves `snapshot`. `previous` lends what it can: warm connections. `newcomers_at` is `None` at
+    /// the start.
+    ///
+    /// # Errors
+    /// When a provider cannot be set up: a base URL that is none, a credential that is no header.
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        board: &Board,
+        previous: Option<&Self>,
+        newcomers_at: Option<Instant>,
+        clock: Clock,
+    ) -> Result<Self, LiveError> {
+        let setups = snapshot.providers.iter().map(|provider| setup(provider, &snapshot.wire));
+        let setups = setups.collect::<Result<Vec<_>, _>>()?;
+        let upstreams = Upstreams::build(setups, previous.map(|live| &*live.upstreams), clock)?;
+        let providers: Vec<_> =
+            snapshot.providers.iter().map(|provider| (provider.name.clone(), credentials(provider).len())).collect();
+        let names = snapshot.table.deployments.iter().map(|deployment| UpstreamModel::new(&deployment.upstream_model));
+        Ok(Self {
+            lineup: board.line_up(&snapshot.table, &providers, newcomers_at),
+            upstreams: Arc::new(upstreams),
+            upstream_models: names.collect(),
+            snapshot,
+        })
+    }
+
+    /// What the front door must know.
+    pub fn front(&self) -> Front {
+        let server = &self.snapshot.server;
+        Front { max_body: server.max_body_bytes, max_in_flight_bytes: server.max_in_flight_bytes }
+    }
+
+    /// The price of an answer from `deployment`.
+    pub(super) fn price(&self, deployment: DeploymentId) -> Option<Price> {
+        let deployment = self.snapshot.table.deployment(deployment);
+        deployment.price.or(self.snapshot.table.model(deployment.model).price)
+    }
+
+    /// A name a key may use, as `GET /v1/models` lists it.
+    pub(super) fn listed(&self, name: Arc<str>, asked: Asked, allows_region: impl Fn(RegionId) -> bool) -> Listed {
+        let table = &self.snapshot.table;
+        let model = match asked {
+            Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(table.model(model)),
+            Asked::Plain(Target::Alias(_) | Target::Tier(_)) => None,
+        };
+        let mut deployments = Vec::new();
+        self.deployments_of(asked, &mut deployments);
+        let regions: BTreeSet<_> = deployments
+            .into_iter()
+            .map(|id| table.deployment(id).region)
+            .filter(|region| allows_region(*region))
+            .map(|region| table.region(region).clone())
+            .collect();
+        Listed {
+            name,
+            price: model.and_then(|model| model.price),
+            context: model.and_then(|model| model.context),
+            regions: regions.into_iter().collect(),
+        }
+    }
+
+    fn deployments_of(&self, asked: Asked, into: &mut Vec<DeploymentId>) {
+        let table = &self.snapshot.table;
+        let shared = |model: ModelId| table.model(model).shared.iter().copied();
+        match asked {
+            Asked::Reserved(model) => into.extend(&table.model(model).dedicated),
+            Asked::Plain(Target::Model(model)) => into.extend(shared(model)),
+            Asked::Plain(Target::Tier(tier)) => {
+                into.extend(table.tier(tier).models.iter().flat_map(|(model, _)| shared(*model)));
+            }
+            Asked::Plain(Target::Alias(alias)) => {
+                for (part, _) in &table.aliases[alias].split {
+                    self.deployments_of(Asked::Plain(*part), into);
+                }
+            }
+        }
+    }
+}
+
+/// A name a key may use.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What to write as `model`.
+    pub name: Arc<str>,
+    /// What it costs; `None` for aliases and tiers, and where no price is known.
+    pub price: Option<Price>,
+    /// The longest input and output together, in tokens, where known.
+    pub context: Option<u64>,
+    /// Where this key's requests for it may run, sorted.
+    pub regions: Vec<Arc<str>>,
+}
+
+/// A snapshot that cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// A provider that cannot be sent to.
+    #[error(transparent)]
+    Upstream(#[from] upstream::BuildError),
+    /// A credential that cannot stand in a header.
+    #[error("providers.{provider}.credential: holds characters that cannot stand in a header")]
+    Credential {
+        /// The provider's name.
+        provider: Arc<str>,
+    },
+    /// A protocol that is not built yet.
+    #[error("providers.{provider}.protocol: not built yet")]
+    Protocol {
+        /// The provider's name.
+        provider: Arc<str>,
+    },
+}
+
+fn setup(provider: &ProviderSettings, wire: &WireSettings) -> Result<ProviderSetup, LiveError> {
+    let name = provider.name.clone();
+    let protocol = match &provider.reach {
+        Reach::Sim(sim) => Protocol::Sim(SimSetup {
+            first_token: sim.first_token,
+            tokens_per_second: sim.tokens_per_second,
+            error_rate_bp: sim.error_rate_bp,
+        }),
+        Reach::Network(network) if network.protocol == config::Protocol::OpenAi => {
+            let credentials = network.credentials.iter().map(bearer).collect::<Option<Vec<_>>>();
+            Protocol::OpenAi(OpenAiSetup {
+                base_url: network.base_url.clone(),
+                credentials: credentials.ok_or_else(|| LiveError::Credential { provider: name.clone() })?,
+                http2: network.http2,
+                finish_reason_optional: provider.finish_reason == FinishReason::Optional,
+                skip_malformed_frames: wire.malformed_frame == MalformedFrame::Pass,
+            })
+        }
+        Reach::Network(_) => return Err(LiveError::Protocol { provider: name }),
+    };
+    Ok(ProviderSetup { name, protocol, connect_timeout: wire.connect_timeout })
+}
+
+/// What we present to a provider; a simulated one asks for nothing.
+fn credentials(provider: &ProviderSettings) -> &[Secret] {
+    match &provider.reach {
+        Reach::Network(network) => &network.credentials,
+        Reach::Sim(_) => &[],
+    }
+}
+
+fn bearer(credential: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

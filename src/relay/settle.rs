@@ -1,0 +1,57 @@
+//! The end of every request: the receipt is priced and written, limits are corrected, slots freed.
+//!
+//! Ledger, metrics and the access log read the one [`Receipt`] made here, so they cannot disagree.
+//! Only a [`Ticket`](super::ticket::Ticket) calls this, once.
+
+use super::Desk;
+use super::ticket::Entry;
+use crate::domain::money::NanoUsd;
+use crate::domain::receipt::{Outcome, Reason, Receipt};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How a request ended.
+pub(super) struct End {
+    pub(super) outcome: Outcome,
+    pub(super) reason: Reason,
+    /// What the client read as HTTP status.
+    pub(super) status: u16,
+}
+
+/// Settles `entry` at `now`.
+pub(super) fn settle(desk: &Desk, entry: &mut Entry, end: End, now: Instant) {
+    if let Some(admission) = entry.admission.take() {
+        // Nothing was sent to any model: the tokens go back. Sent and unknown: they stay as taken.
+        let used = if entry.attempts.is_empty() { Some(0) } else { entry.usage.map(|usage| usage.total()) };
+        desk.counters.settle(admission, used, now);
+    }
+    let duration = now.saturating_duration_since(entry.received);
+    let cost = match (entry.price, entry.usage) {
+        (Some(price), Some(usage)) => price.cost(usage),
+        _ => NanoUsd::ZERO,
+    };
+    let receipt = Arc::new(Receipt {
+        id: entry.id,
+        received_unix_ms: desk.clock.unix_ms() - i64::try_from(duration.as_millis()).unwrap_or(0),
+        endpoint: entry.endpoint,
+        key: entry.key.as_ref().map(|key| key.name.clone()),
+        team: entry.key.as_ref().and_then(|key| key.team.clone()),
+        policy: entry.key.as_ref().map(|key| key.policy.name.clone()),
+        asked_model: entry.asked_model.take(),
+        stream: entry.stream,
+        served: entry.served.take(),
+        attempts: std::mem::take(&mut entry.attempts),
+        outcome: end.outcome,
+        reason: end.reason,
+        limit: entry.limit,
+        status: end.status,
+        usage: entry.usage,
+        estimated: entry.estimated,
+        cost,
+        first_token: entry.first_token,
+        duration,
+        overhead: entry.overhead.unwrap_or_default(),
+    });
+    desk.ledger.append(&receipt);
+    desk.telemetry.record(&receipt);
+}

@@ -1,0 +1,148 @@
+//! What one request holds and what is known of it so far.
+//!
+//! A ticket is opened when a request has been read and settled exactly once: by an answer's end, by
+//! an error told to the client, or, when it is dropped on the way, as abandoned. So a client that
+//! vanishes leaks nothing and every request leaves one receipt.
+
+use super::Desk;
+use super::settle;
+use crate::domain::authorize::KeyRecord;
+use crate::domain::call::Endpoint;
+use crate::domain::failure::Failure;
+use crate::domain::id::RequestId;
+use crate::domain::limit::Left;
+use crate::domain::pricing::Price;
+use crate::domain::receipt::{AttemptRecord, Outcome, Reason, Served};
+use crate::domain::refusal::{LimitKind, Refusal};
+use crate::domain::usage::Usage;
+use crate::store::Admission;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a receipt says as status when the client had gone before it could read one.
+pub(super) const CLIENT_GONE: u16 = 499;
+
+/// One request's holdings; settles in its drop if nothing settled it before.
+pub(super) struct Ticket {
+    desk: Arc<Desk>,
+    pub(super) entry: Entry,
+    settled: bool,
+}
+
+/// What is known of a request so far.
+pub(super) struct Entry {
+    pub(super) id: RequestId,
+    pub(super) received: Instant,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) key: Option<Arc<KeyRecord>>,
+    pub(super) asked_model: Option<Box<str>>,
+    pub(super) stream: bool,
+    /// Input tokens as guessed, for when the provider counts none.
+    pub(super) estimated_input: u64,
+    pub(super) served: Option<Served>,
+    pub(super) attempts: Vec<AttemptRecord>,
+    pub(super) price: Option<Price>,
+    pub(super) usage: Option<Usage>,
+    pub(super) estimated: bool,
+    pub(super) limit: Option<LimitKind>,
+    pub(super) first_token: Option<Duration>,
+    /// Time spent waiting for the client, a provider or a pause, up to the answer's first byte.
+    pub(super) waited: Duration,
+    /// Time spent in the gateway up to the answer's first byte, once there is one.
+    pub(super) overhead: Option<Duration>,
+    pub(super) admission: Option<Admission>,
+    pub(super) requests_left: Option<Left>,
+    pub(super) tokens_left: Option<Left>,
+}
+
+impl Ticket {
+    /// Opens the ticket of request `id`, received at `received`.
+    pub(super) fn open(desk: Arc<Desk>, id: RequestId, received: Instant) -> Self {
+        let entry = Entry {
+            id,
+            received,
+            endpoint: None,
+            key: None,
+            asked_model: None,
+            stream: false,
+            estimated_input: 0,
+            served: None,
+            attempts: Vec::with_capacity(1),
+            price: None,
+            usage: None,
+            estimated: false,
+            limit: None,
+            first_token: None,
+            waited: Duration::ZERO,
+            overhead: None,
+            admission: None,
+            requests_left: None,
+            tokens_left: None,
+        };
+        Self { desk, entry, settled: false }
+    }
+
+    /// The time, as the corridor's clock has it.
+    pub(super) fn now(&self) -> Instant {
+        self.desk.clock.now()
+    }
+
+    /// Notes an attempt that failed.
+    pub(super) fn attempt_failed(&mut self, place: &Served, failure: Failure, took: Duration) {
+        self.note_attempt(place, failure.reason(), took);
+        self.entry.served = Some(place.clone());
+    }
+
+    /// Notes the attempt that answered, at its commit point.
+    pub(super) fn attempt_answered(&mut self, place: Served, took: Duration, now: Instant) {
+        self.note_attempt(&place, Reason::Served, took);
+        self.entry.served = Some(place);
+        self.entry.first_token = Some(now.saturating_duration_since(self.entry.received));
+        self.stop_overhead(now);
+    }
+
+    /// Notes a refusal's limit.
+    pub(super) fn refused(&mut self, refusal: &Refusal) {
+        if let Refusal::OverLimit(over) = refusal {
+            self.entry.limit = Some(over.limit);
+        }
+    }
+
+    /// Fixes the overhead: from here on time belongs to the answer. Returns it.
+    pub(super) fn stop_overhead(&mut self, now: Instant) -> Duration {
+        let spent = now.saturating_duration_since(self.entry.received).saturating_sub(self.entry.waited);
+        *self.entry.overhead.get_or_insert(spent)
+    }
+
+    /// Ends the request: everything held goes back, the receipt is written.
+    pub(super) fn settle(mut self, outcome: Outcome, reason: Reason, status: u16) {
+        self.settle_once(outcome, reason, status);
+    }
+
+    fn note_attempt(&mut self, place: &Served, reason: Reason, took: Duration) {
+        self.entry.attempts.push(AttemptRecord {
+            deployment: place.deployment.clone(),
+            tier: place.tier.clone(),
+            reason,
+            duration: took,
+        });
+    }
+
+    fn settle_once(&mut self, outcome: Outcome, reason: Reason, status: u16) {
+        if !std::mem::replace(&mut self.settled, true) {
+            let now = self.desk.clock.now();
+            self.stop_overhead(now);
+            settle::settle(&self.desk, &mut self.entry, settle::End { outcome, reason, status }, now);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.settle_once(Outcome::Failed, Reason::Internal, 500);
+        } else {
+            self.settle_once(Outcome::Abandoned, Reason::ClientGone, CLIENT_GONE);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Every way a provider fails before its first token, by name.
+//!
+//! A fault is either a script, played instead of any other, or something that happens at the port.
+
+use super::{
+    openai::{as_openai, error},
+    script::{Ending, Script},
+};
+
+/// What [`Fault::Status429RetryAfter`] and [`Fault::Status503RetryAfter`] ask for.
+pub const RETRY_AFTER_SECONDS: u64 = 2;
+
+/// A way to be broken, for whole answers and streams alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Connections are refused; those there were are closed.
+    PortClosed,
+    /// Connections are never made; those there were fall silent, whatever is sent on them.
+    PacketsDropped,
+    /// RST once the request was read.
+    Reset,
+    /// 500.
+    Status500,
+    /// 503 without a time.
+    Status503,
+    /// 503 with `Retry-After`.
+    Status503RetryAfter,
+    /// 529, "overloaded".
+    Status529,
+    /// 429 without a time.
+    Status429,
+    /// 429 with `Retry-After`.
+    Status429RetryAfter,
+    /// 401 to the gateway's credential.
+    Status401,
+    /// 404: no such model.
+    Status404,
+    /// A 200 that claims JSON, or an event stream of it, and holds HTML.
+    GarbageBody,
+    /// Bytes that are not HTTP.
+    GarbageWire,
+    /// A 200 whose object, or first frame, is an error.
+    ErrorInside200,
+    /// The request is read and nothing comes.
+    SilentBeforeHeaders,
+    /// Status and headers of a 200 come, then nothing.
+    SilentAfterHeaders,
+    /// FIN after the role frame, or in the middle of a whole answer.
+    FinBeforeFirstToken,
+    /// RST after the role frame, or in the middle of a whole answer.
+    ResetBeforeFirstToken,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Fault; 18] = [
+        Fault::PortClosed,
+        Fault::PacketsDropped,
+        Fault::Reset,
+        Fault::Status500,
+        Fault::Status503,
+        Fault::Status503RetryAfter,
+        Fault::Status529,
+        Fault::Status429,
+        Fault::Status429RetryAfter,
+        Fault::Status401,
+        Fault::Status404,
+        Fault::GarbageBody,
+        Fault::GarbageWire,
+        Fault::ErrorInside200,
+        Fault::SilentBeforeHeaders,
+        Fault::SilentAfterHeaders,
+        Fault::FinBeforeFirstToken,
+        Fault::ResetBeforeFirstToken,
+    ];
+
+    /// What a request meets; `None` for what happens at the port, where no request is read.
+    pub fn script(self) -> Option<Script> {
+        let again = RETRY_AFTER_SECONDS.to_string();
+        Some(match self {
+            Fault::PortClosed | Fault::PacketsDropped => return None,
+            Fault::Reset => Script::wire("").end(Ending::Rst),
+            Fault::Status500 => refusal(500, "server_error", None),
+            Fault::Status503 => refusal(503, "server_error", None),
+            Fault::Status503RetryAfter => refusal(503, "server_error", None).header("retry-after", &again),
+            Fault::Status529 => refusal(529, "overloaded_error", None),
+            Fault::Status429 => refusal(429, "requests", Some("rate_limit_exceeded")),
+            Fault::Status429RetryAfter => {
+                refusal(429, "requests", Some("rate_limit_exceeded")).header("retry-after", &again)
+            }
+            Fault::Status401 => refusal(401, "invalid_request_error", Some("invalid_api_key")),
+            Fault::Status404 => refusal(404, "invalid_request_error", Some("model_not_found")),
+            Fault::GarbageBody => ok("<html><body>Please log in</body></html>"),
+            Fault::GarbageWire => Script::wire("SSH-2.0-OpenSSH_9.9\r\n").end(Ending::Fin),
+            Fault::ErrorInside200 => ok(&error("The engine is overloaded", "server_error", None).to_string()),
+            Fault::SilentBeforeHeaders => Script::wire("").end(Ending::Stall),
+            Fault::SilentAfterHeaders => ok("{}").cut_after_frame(0, Ending::Stall),
+            Fault::FinBeforeFirstToken => before_first_token(Ending::Fin),
+            Fault::ResetBeforeFirstToken => before_first_token(Ending::Rst),
+        })
+    }
+}
+
+/// A refusal with OpenAI's error object.
+fn refusal(status: u16, kind: &str, code: Option<&str>) -> Script {
+    let body = error("Refused by the script", kind, code);
+    as_openai(Script::status(status)).json(&body)
+}
+
+/// A 200 with this where the answer should be, in the form that was asked for.
+fn ok(content: &str) -> Script {
+    let streamed = as_openai(Script::sse()).frame(content);
+    let whole = as_openai(Script::status(200)).header("content-type", "application/json").body(content.to_owned());
+    Script::by(move |request| match request.streams() {
+        true => streamed.clone(),
+        false => whole.clone(),
+    })
+}
+
+fn before_first_token(ending: Ending) -> Script {
+    Script::by(move |request| match request.streams() {
+        true => super::chat_stream("Hello", 1).cut_after_frame(1, ending),
+        false => super::chat_whole("Hello").cut_at_body_byte(40, ending),
+    })
+}

@@ -1,0 +1,45 @@
+//! What the API tests stand on: a provider that plays scripts on the wire and keeps a journal, and
+//! clients that tell a clean end from an aborted one.
+//!
+//! Nothing here knows the gateway, and nothing here waits by sleeping: a test waits for the journal,
+//! for a [`Gate`] or for bytes, each with one generous limit after which it fails by name.
+//!
+//! Start reading in [`provider`], then [`script`]; `provider_itself/` proves all of it.
+
+mod answers;
+mod black_hole;
+pub mod client;
+mod connection;
+mod fault;
+pub mod gate;
+mod h2_client;
+mod http1;
+pub mod journal;
+mod openai;
+mod provider;
+mod script;
+mod wire;
+
+pub use answers::{Chat, ToolCall, chat, chat_stream, chat_whole, completion, embeddings};
+pub use black_hole::BlackHole;
+pub use client::{BodyEnd, Client, Piece, split_frames};
+pub use fault::{Fault, RETRY_AFTER_SECONDS};
+pub use gate::Gate;
+pub use h2_client::{H2Client, H2End, H2Piece};
+pub use journal::How;
+pub use openai::Usage;
+pub use provider::ScriptedProvider;
+pub use script::{Ending, Script};
+
+use std::time::Duration;
+
+/// How long a test waits for what must happen: never reached unless something is wrong.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for `future`, or fails the test saying what never happened.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {PATIENCE:?} in vain for {what}"),
+    }
+}

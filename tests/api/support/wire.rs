@@ -1,0 +1,170 @@
+//! One answer as it will go over the wire: a head, parts, an ending, and where it is cut.
+//!
+//! Everything between two waits is written at once, so that an aborted transport meets the last bytes
+//! in the same turn of the reader, which is the harder case. Each part is one HTTP chunk.
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+
+use super::{gate::Wait, script::Ending};
+
+/// An answer to one request; a script makes a fresh one each time.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) head: Option<Head>,
+    pub(super) before_head: Vec<Wait>,
+    pub(super) parts: Vec<Part>,
+    pub(super) ending: Ending,
+    /// What `Content-Length` promises when that is not what is sent.
+    pub(super) promised: Option<usize>,
+    pub(super) wire_cut: Option<usize>,
+}
+
+/// Status and headers, framing aside.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) chunked: bool,
+}
+
+/// A piece of the body, or a wait within it.
+#[derive(Clone, Debug)]
+pub(super) enum Part {
+    Frame(Bytes),
+    Wait(Wait),
+}
+
+/// What the provider does next.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    Write(Bytes),
+    Wait(Wait),
+}
+
+impl Answer {
+    pub(super) fn new(head: Option<Head>) -> Self {
+        Self { head, before_head: Vec::new(), parts: Vec::new(), ending: Ending::Clean, promised: None, wire_cut: None }
+    }
+
+    /// The pieces of the body in order.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &Bytes> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Frame(frame) => Some(frame),
+            Part::Wait(_) => None,
+        })
+    }
+
+    /// Where in `parts` the answer goes on after its first `count` frames.
+    pub(super) fn after_frame(&self, count: usize) -> usize {
+        let is_frame = |(_, part): &(usize, &Part)| matches!(part, Part::Frame(_));
+        let mut frames = self.parts.iter().enumerate().filter(is_frame);
+        match count {
+            0 => 0,
+            _ => frames.nth(count - 1).map_or(self.parts.len(), |(at, _)| at + 1),
+        }
+    }
+
+    /// Keeps the first `bytes` of the body and the waits up to there. A clean end promises no more
+    /// than it sends; any other leaves the promise of the whole unkept.
+    pub(super) fn cut_body(&mut self, bytes: usize, ending: Ending) {
+        if ending != Ending::Clean && self.promised.is_none() {
+            self.promised = Some(self.frames().map(Bytes::len).sum());
+        }
+        let mut left = bytes;
+        let mut cut = false;
+        self.parts.retain_mut(|part| {
+            if let (Part::Frame(frame), false) = (part, cut) {
+                cut = frame.len() > left;
+                frame.truncate(left);
+                left -= frame.len();
+                return !frame.is_empty();
+            }
+            !cut
+        });
+        self.ending = ending;
+    }
+
+    /// The answer as writes and waits.
+    pub(super) fn acts(&self) -> Vec<Act> {
+        let mut tape = Tape::new(self.wire_cut);
+        self.before_head.iter().for_each(|wait| tape.wait(wait));
+        let chunked = self.head.as_ref().is_some_and(|head| head.chunked);
+        if let Some(head) = &self.head {
+            tape.write(self.head_on_the_wire(head).as_bytes());
+        }
+        for part in &self.parts {
+            match part {
+                Part::Wait(wait) => tape.wait(wait),
+                Part::Frame(frame) if chunked => {
+                    tape.write(format!("{:x}\r\n", frame.len()).as_bytes());
+                    tape.write(frame);
+                    tape.write(b"\r\n");
+                }
+                Part::Frame(frame) => tape.write(frame),
+            }
+        }
+        // A cut of the wire, unlike one of the body, leaves the answer whole and sends its beginning.
+        if chunked && (self.ending == Ending::Clean || self.wire_cut.is_some()) {
+            tape.write(b"0\r\n\r\n");
+        }
+        tape.acts()
+    }
+
+    fn head_on_the_wire(&self, head: &Head) -> String {
+        let reason =
+            StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Unnamed");
+        let mut text = format!("HTTP/1.1 {} {reason}\r\n", head.status);
+        for (name, value) in &head.headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        match head.chunked {
+            true => text.push_str("transfer-encoding: chunked\r\n\r\n"),
+            false => {
+                let sent = self.frames().map(Bytes::len).sum();
+                let promised = self.promised.unwrap_or(sent);
+                text.push_str(&format!("content-length: {promised}\r\n\r\n"));
+            }
+        }
+        text
+    }
+}
+
+/// Joins writes, and stops taking anything once a write had to be cut short.
+struct Tape {
+    acts: Vec<Act>,
+    joined: BytesMut,
+    room: usize,
+    cut: bool,
+}
+
+impl Tape {
+    fn new(limit: Option<usize>) -> Self {
+        Self { acts: Vec::new(), joined: BytesMut::new(), room: limit.unwrap_or(usize::MAX), cut: false }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let taken = bytes.len().min(self.room);
+        self.cut |= taken < bytes.len();
+        self.room -= taken;
+        self.joined.extend_from_slice(&bytes[..taken]);
+    }
+
+    fn wait(&mut self, wait: &Wait) {
+        if !self.cut {
+            self.flush();
+            self.acts.push(Act::Wait(wait.clone()));
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.joined.is_empty() {
+            self.acts.push(Act::Write(self.joined.split().freeze()));
+        }
+    }
+
+    fn acts(mut self) -> Vec<Act> {
+        self.flush();
+        self.acts
+    }
+}

@@ -1,0 +1,530 @@
+//! Configuration from the outside: what loads, what is refused and how that is said.
+//!
+//! Every kind of problem has a snapshot of what the operator reads. The surroundings are made up, so
+//! that nothing depends on the machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tierway::config::{ExtraKey, KeyHash, MASK, Reach, Shown, Snapshot, Source, Surroundings, find, load};
+use tierway::domain::chance::Draw;
+use tierway::domain::routing::table::Capacity;
+
+const DESIGN_EXAMPLE: &str = include_str!("config/design_example.toml");
+const SHIPPED_EXAMPLE: &str = include_str!("../config/tierway.example.toml");
+
+/// A provider and a model: the least that loads.
+const LEAST: &str = "\
+[providers.p]
+protocol = \"sim\"
+region = \"us-east\"
+
+[models.m]
+deployments = [{ provider = \"p\" }]
+
+";
+
+/// A world with the variables and files it is given.
+#[derive(Default)]
+struct World {
+    variables: BTreeMap<&'static str, &'static str>,
+    files: BTreeMap<&'static str, &'static str>,
+}
+
+impl World {
+    fn with_variables(variables: &[(&'static str, &'static str)]) -> Self {
+        Self { variables: variables.iter().copied().collect(), files: BTreeMap::new() }
+    }
+
+    /// What the examples ask for.
+    fn of_the_examples() -> Self {
+        Self::with_variables(&[
+            ("TIERWAY_ADMIN_TOKEN", "canary-admin-token"),
+            ("GLOBAL_API_KEY", "canary-provider-credential"),
+            ("GROWTH_APP_KEY", "canary-client-key"),
+        ])
+    }
+}
+
+impl Surroundings for World {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).map(|&value| value.to_owned())
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        let owned = |(name, value): (&&str, &&str)| ((*name).to_owned(), (*value).to_owned());
+        self.variables.iter().map(owned).collect()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let text = path.to_str().and_then(|path| self.files.get(path));
+        text.map(|&text| text.to_owned()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+fn source(text: &str) -> Source {
+    Source::File { path: PathBuf::from("tierway.toml"), text: text.to_owned() }
+}
+
+fn loaded(text: &str, world: &World) -> Snapshot {
+    load(&source(text), world, &[]).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// What the operator reads about `text`, appended to the least that loads.
+fn complaint(text: &str, world: &World) -> String {
+    let text = format!("{LEAST}{text}");
+    match load(&source(&text), world, &[]) {
+        Ok(_) => panic!("loads, and should not:\n{text}"),
+        Err(problems) => problems.render(false),
+    }
+}
+
+macro_rules! refused {
+    ($($name:ident: $text:expr;)+) => {
+        mod refused {
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    insta::assert_snapshot!(stringify!($name), complaint($text, &World::default()));
+                }
+            )+
+        }
+    };
+}
+
+refused! {
+    // the file as such
+    not_toml: "[server]\nlisten = 127.0.0.1\n";
+    not_toml_beside_other_problems: "[server]\nlisten = = 1\ndrian = \"30s\"\n";
+    not_toml_on_a_line_with_a_secret: "[server]\nadmin_token = \"sk-canary\n";
+    one_setting_twice: "[server]\ndrain = \"1s\"\ndrain = \"2s\"\n";
+    unknown_setting: "[server]\nlisen = \"127.0.0.1:80\"\n";
+    unknown_setting_like_no_other: "[telemetry]\nflavour = \"mint\"\n";
+    unknown_table: "[provider.q]\nprotocol = \"sim\"\n";
+    unknown_setting_that_may_be_a_secret: "[providers.q]\nprotocol = \"sim\"\ncredentail = \"sk-canary\"\n";
+    a_value_instead_of_a_table: "[routing]\nbreaker = 3\n";
+    // types
+    a_number_instead_of_a_string: "[providers.q]\nprotocol = 3\n";
+    a_string_instead_of_a_number: "[routing]\nmax_attempts = \"3\"\n";
+    a_string_instead_of_a_flag: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example\"\nhttp2 = \"yes\"\n";
+    a_negative_number: "[routing]\nmax_attempts = -1\n";
+    a_number_too_large: "[routing]\nmax_attempts = 4294967296\n";
+    a_duration_without_unit: "[routing]\nidle = \"20\"\n";
+    a_duration_as_a_number: "[routing]\nidle = 20\n";
+    a_duration_of_zero: "[routing]\nidle = \"0s\"\n";
+    a_size_with_a_wrong_unit: "[server]\nmax_body = \"32MB\"\n";
+    money_as_a_float: "[models.x]\nprice = { input = 0.07, output = \"0.25\" }\ndeployments = [{ provider = \"p\" }]\n";
+    money_with_too_many_decimals: "[models.x]\nprice = { input = \"0.0000007\", output = \"0.25\" }\ndeployments = [{ provider = \"p\" }]\n";
+    a_percentage_above_a_hundred: "[routing]\nretry_budget = \"120%\"\n";
+    a_word_that_is_none_of_those: "[routing]\nbalance = \"latencey\"\n";
+    an_address_without_port: "[server]\nlisten = \"127.0.0.1\"\n";
+    a_log_level_that_is_none: "[telemetry]\nlog = \"inof\"\n";
+    a_store_we_do_not_know: "[store]\nurl = \"mysql://tierway:canary@db/tierway\"\n";
+    a_name_with_a_blank: "[tiers.\"my tier\"]\nmodels = [\"m\"]\n";
+    // providers
+    a_provider_without_protocol: "[providers.q]\nregion = \"eu\"\n";
+    a_provider_without_url: "[providers.q]\nprotocol = \"openai\"\n";
+    a_provider_with_a_password_in_its_url: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://me:canary@x.example/v1\"\n";
+    a_provider_that_is_no_url: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"x.example/v1\"\n";
+    a_credential_written_out: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\ncredential = \"sk-canary\"\n";
+    a_credential_that_is_not_set: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\ncredential = [\"env:NOT_SET\", \"file:/not/there\"]\n";
+    a_credential_with_a_relative_path: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\ncredential = \"file:key\"\n";
+    a_simulated_provider_with_a_url: "[providers.q]\nprotocol = \"sim\"\nbase_url = \"https://x.example/v1\"\n";
+    a_provider_with_settings_of_a_simulated_one: "[providers.q]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1\"\nfirst_token = \"1s\"\nerror_rate = \"1%\"\n";
+    // models
+    a_model_nobody_serves: "[models.x]\ndeployments = []\n";
+    a_model_without_deployments: "[models.x]\ncontext = 1\n";
+    a_model_with_half_a_price: "[models.x]\nprice = { input = \"1\" }\ndeployments = [{ provider = \"p\" }]\n";
+    a_model_with_a_reserved_name: "[models.\"Pro/x\"]\ndeployments = [{ provider = \"p\" }]\n";
+    a_model_that_says_more_than_it_holds: "[models.x]\ncontext = 1000\nmax_output = 2000\ndeployments = [{ provider = \"p\" }]\n";
+    an_endpoint_we_do_not_know: "[models.x]\nendpoints = [\"chat\", \"images\"]\ndeployments = [{ provider = \"p\" }]\n";
+    a_deployment_at_an_unknown_provider: "[models.x]\ndeployments = [{ provider = \"pp\" }]\n";
+    a_deployment_without_provider: "[models.x]\ndeployments = [{ weight = 1 }]\n";
+    a_deployment_of_weight_zero: "[models.x]\ndeployments = [{ provider = \"p\", weight = 0 }]\n";
+    two_deployments_with_one_name: "[models.x]\ndeployments = [{ provider = \"p\" }, { provider = \"p\" }]\n";
+    a_shared_deployment_that_spills: "[models.x]\ndeployments = [{ provider = \"p\", spill = true }]\n";
+    // tiers and aliases
+    a_tier_with_an_unknown_model: "[tiers.a]\nmodels = [\"mm\"]\n";
+    a_tier_with_a_model_twice: "[tiers.a]\nmodels = [\"m\", { name = \"m\", weight = 2 }]\n";
+    a_tier_without_models: "[tiers.a]\nmodels = []\n";
+    a_tier_with_a_reserved_name: "[tiers.a]\nmodels = [\"Pro/m\"]\n";
+    a_tier_with_dedicated_capacity_only: "[models.x]\ndeployments = [{ provider = \"p\", capacity = \"dedicated\" }]\n[tiers.a]\nmodels = [\"x\"]\n";
+    a_tier_that_steps_to_an_unknown_one: "[tiers.a]\nmodels = [\"m\"]\nthen = [\"b\"]\n";
+    a_tier_that_steps_to_itself: "[tiers.a]\nmodels = [\"m\"]\nthen = [\"a\"]\n";
+    a_tier_that_steps_to_another_twice: "[tiers.a]\nmodels = [\"m\"]\nthen = [\"b\", \"b\"]\n[tiers.b]\nmodels = [\"m\"]\n";
+    a_tier_hidden_by_a_model: "[tiers.m]\nmodels = [\"m\"]\n";
+    an_alias_hidden_by_a_model: "[tiers.a]\nmodels = [\"m\"]\n[aliases.m]\nsplit = { a = 1 }\n";
+    an_alias_over_nothing: "[aliases.auto]\nsplit = {}\n";
+    an_alias_without_split: "[aliases.auto]\nsticky = \"key\"\n";
+    an_alias_over_an_unknown_name: "[tiers.default]\nmodels = [\"m\"]\n[aliases.auto]\nsplit = { defualt = 1 }\n";
+    an_alias_over_an_alias: "[aliases.a]\nsplit = { m = 1 }\n[aliases.b]\nsplit = { a = 1 }\n";
+    an_alias_with_a_share_of_zero: "[aliases.auto]\nsplit = { m = 0 }\n";
+    // routing
+    a_breaker_that_opens_longer_than_it_may: "[routing]\nbreaker = { open = \"30s\" }\n";
+    more_than_one_retry_on_500: "[routing]\nsame_region_retry_on_500 = 2\n";
+    // policies and keys
+    a_policy_that_allows_nothing: "[policies.a]\nreserved = true\n";
+    a_policy_with_an_unknown_tier: "[tiers.default]\nmodels = [\"m\"]\n[policies.a]\ntiers = [\"defaults\"]\n";
+    a_policy_with_a_pattern_that_fits_no_model: "[policies.a]\nmodels = [\"gpt-*\"]\n";
+    a_policy_with_a_pattern_that_fits_no_region: "[policies.a]\nmodels = [\"*\"]\nregions = [\"eu-*\"]\n";
+    a_limit_of_zero: "[policies.a]\nmodels = [\"*\"]\nrequests_per_minute = 0\n";
+    a_budget_on_a_model_without_ceilings: "[policies.a]\nmodels = [\"m\"]\nbudget = { limit = \"5.00\" }\n";
+    a_budget_without_limit: "[teams.t]\nbudget = { window = \"day\" }\n";
+    a_key_with_an_unknown_policy: "[policies.standard]\nmodels = [\"*\"]\n[[keys]]\nname = \"k\"\npolicy = \"standart\"\nhash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n";
+    a_key_without_secret: "[policies.a]\nmodels = [\"*\"]\n[[keys]]\nname = \"k\"\npolicy = \"a\"\n";
+    a_key_with_secret_and_hash: "[policies.a]\nmodels = [\"*\"]\n[[keys]]\nname = \"k\"\npolicy = \"a\"\nsecret = \"env:K\"\nhash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n";
+    a_key_with_its_secret_written_out: "[policies.a]\nmodels = [\"*\"]\n[[keys]]\nname = \"k\"\npolicy = \"a\"\nsecret = \"sk-canary\"\n";
+    a_key_with_a_bad_hash: "[policies.a]\nmodels = [\"*\"]\n[[keys]]\nname = \"k\"\npolicy = \"a\"\nhash = \"sk-canary\"\n";
+    a_key_with_a_bad_date: "[policies.a]\nmodels = [\"*\"]\n[[keys]]\nname = \"k\"\npolicy = \"a\"\nexpires = \"2027-02-29\"\nhash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n";
+    a_key_that_loosens_its_policy: "[policies.a]\nmodels = [\"*\"]\nmax_concurrent = 4\n[[keys]]\nname = \"k\"\npolicy = \"a\"\nmax_concurrent = 5\nhash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n";
+    two_keys_with_one_name: "[policies.a]\nmodels = [\"*\"]\n[[keys]]\nname = \"k\"\npolicy = \"a\"\nhash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n[[keys]]\nname = \"k\"\npolicy = \"a\"\nhash = \"sha256:1111111111111111111111111111111111111111111111111111111111111111\"\n";
+    two_keys_with_one_secret: "[policies.a]\nmodels = [\"*\"]\n[[keys]]\nname = \"k\"\npolicy = \"a\"\nhash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n[[keys]]\nname = \"l\"\npolicy = \"a\"\nhash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n";
+    // the server
+    no_admin_token_off_loopback: "[server]\nlisten = \"0.0.0.0:8080\"\n";
+}
+
+#[test]
+fn refused_for_everything_at_once() {
+    let text = "[server]\nlisten = \"nowhere\"\ndrian = \"30s\"\n\n[tiers.a]\nmodels = [\"x\"]\nthen = [\"a\"]\n\n[policies.p]\ntiers = [\"b\"]\nregions = [\"mars-*\"]\nmax_concurrent = 0\n";
+    insta::assert_snapshot!(complaint(text, &World::default()));
+}
+
+#[test]
+fn refused_for_an_empty_file() {
+    let problems = load(&source(""), &World::default(), &[]).expect_err("nothing is configured");
+    insta::assert_snapshot!(problems.render(false));
+}
+
+#[test]
+fn refused_for_the_environment() {
+    let world = World::with_variables(&[
+        ("TIERWAY__SERVER__LISTEN", "0.0.0.0"),
+        ("TIERWAY__SERVER__DRIAN", "canary"),
+        ("TIERWAY__PROVIDERS__P__REGION", "canary"),
+        ("TIERWAY__ROUTING__BREAKER__FAILURES", "0"),
+        ("TIERWAY__TELEMETRY__METRICS_TOKEN", "canary with blanks"),
+    ]);
+    let complaint = complaint("", &world);
+    assert!(!complaint.contains("canary"), "{complaint}");
+    insta::assert_snapshot!(complaint);
+}
+
+#[test]
+fn refused_for_an_empty_variable() {
+    let world = World::with_variables(&[("EMPTY", "")]);
+    insta::assert_snapshot!(complaint("[server]\nadmin_token = \"env:EMPTY\"\n", &world));
+}
+
+/// A literal in the place of a secret, or in a place nobody knows, is never shown.
+#[test]
+fn no_complaint_shows_a_secret() {
+    let check = |text: &str| {
+        let complaint = complaint(text, &World::default());
+        assert!(!complaint.contains("canary"), "{text}\n{complaint}");
+    };
+    check("[server]\nadmin_token = \"canary\"\n");
+    check("[server]\nadmin_token = [\"canary\"]\n");
+    check("[server]\nadmin_token = { env = \"canary\" }\n");
+    check("[server]\nadmin_tokn = \"canary\"\n");
+    check("[server]\nadmin_token = canary\n");
+    check("[server]\nadmin_token = \"\"\"canary\n");
+    check("[server]\nadmin_token = 'canary\n");
+    check("[providers.q]\ncredential = [\"canary\", \"canary\"]\n");
+    check("[providers]\nq = { protocol = \"openai\", credential = \"canary\", tokn = [\"canary\"] }\n");
+    check("[providers]\nq = { protocol = \"nope\", credential = \"canary\" }\n");
+    check("[providers]\nq = { protocol \"openai\", credential = \"canary\" }\n");
+    check("[providers.q]\nbase_url = \"https://me:canary@x.example\"\n");
+    check("[store]\nurl = \"postgres://me:canary@db/x\"\nshraed = \"redis://:canary@x\"\n");
+    check("store = { url = \"postgres://me:canary@db/x\", shared = 3 }\n");
+    check("[[keys]]\nhash = \"canary\"\nsecret = \"canary\"\n");
+    check("[[tiers]]\nsecret = \"canary\"\n");
+    check("[providers.q]\nprotocol = { credential = \"canary\" }\n");
+    check("[policies]\nq = [{ tokn = \"canary\" }]\n");
+    check("[providers.q]\nbase_url = \"https://x.example/v1?key=canary\"\n");
+    check("[providers.q]\nbase_url = \"https://me:can ary canary@x.example\"\n");
+    check("[secrets]\nx = { y = \"canary\" }\n");
+}
+
+/// Whatever one slip of the hand does to the example, it loads or is refused in words, never shows
+/// the secret somebody wrote into it, and never ends the process.
+#[test]
+fn no_slip_of_the_hand_shows_a_secret() {
+    const SECRET: &str = "canary-literal";
+    let text = DESIGN_EXAMPLE.replace("env:GLOBAL_API_KEY", SECRET).replace("env:GROWTH_APP_KEY", SECRET);
+    let world = World::of_the_examples();
+    let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+    for seed in 0..500 {
+        let draw = Draw(seed);
+        let at = places[draw.salted(0).below(places.len() as u64) as usize];
+        let slip =
+            ["", "\"", "'", "[", "]", "{", "}", "=", "#", "\n", "x", ",", "é"][draw.salted(1).below(13) as usize];
+        let (before, after) = text.split_at(at);
+        let mut rest = after.chars();
+        // Half of the slips replace a character, half put one in between.
+        let after = if draw.salted(2).below(2) == 0 { rest.next().map_or("", |_| rest.as_str()) } else { after };
+        let broken = format!("{before}{slip}{after}");
+        match load(&source(&broken), &world, &[]) {
+            Ok(snapshot) => assert!(!snapshot.effective.to_toml().contains(SECRET), "seed {seed}: {broken}"),
+            Err(problems) => {
+                let said = problems.render(false);
+                assert!(!said.contains(SECRET), "seed {seed}, {slip:?} at {at}:\n{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_problem_says_what_to_do() {
+    let text = format!("{LEAST}[server]\nlisten = \"nowhere\"\ndrian = 3\n[tiers.a]\nmodels = [\"x\"]\n");
+    let problems = load(&source(&text), &World::default(), &[]).expect_err("three things are wrong");
+    assert_eq!(problems.count(), 3);
+    let mut places = Vec::new();
+    for problem in problems.iter() {
+        assert!(!problem.hint.is_empty(), "{problem:?}");
+        places.push((problem.setting.as_str(), problem.position));
+    }
+    let expected =
+        [("server.listen", Some((9, 10))), ("server.drian", Some((10, 1))), ("tiers.a.models[0]", Some((12, 11)))];
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn a_colour_terminal_gets_colours() {
+    let problems = load(&source(""), &World::default(), &[]).expect_err("nothing is configured");
+    assert!(problems.render(true).contains("\u{1b}["));
+    assert!(!problems.render(false).contains("\u{1b}["));
+}
+
+/// Every setting by its path, as it may be shown.
+fn meaning(snapshot: &Snapshot) -> BTreeMap<String, Shown> {
+    let one = |entry: &tierway::config::Entry| (format!("{}.{}", entry.table, entry.name), entry.value.clone());
+    snapshot.effective.entries().iter().map(one).collect()
+}
+
+#[test]
+fn the_shipped_example_means_what_the_design_says() {
+    let world = World::of_the_examples();
+    let (design, shipped) = (loaded(DESIGN_EXAMPLE, &world), loaded(SHIPPED_EXAMPLE, &world));
+    assert_eq!(meaning(&design), meaning(&shipped));
+    let keys = |snapshot: &Snapshot| snapshot.keys.keys().copied().collect::<BTreeSet<_>>();
+    assert_eq!(keys(&design), keys(&shipped));
+    assert_eq!(design.unenforced, shipped.unenforced);
+}
+
+/// What the documentation promises is what the schema knows, and the other way round.
+#[test]
+fn the_shipped_example_speaks_of_every_setting() {
+    let world = World::of_the_examples();
+    let optional = [
+        "admin_listen",
+        "tls",
+        "cert",
+        "key",
+        "shared",
+        "otlp",
+        "metrics_token",
+        "cached_input",
+        "features",
+        "name",
+        "hash",
+        "expires",
+        "region",
+        "total",
+        "error_rate",
+        "tokens_per_second",
+        "enabled",
+        "zone",
+        "models",
+    ];
+    let snapshot = loaded(SHIPPED_EXAMPLE, &world);
+    // The names below [aliases.x.split] are the operator's own.
+    let own = |table: &str| table.ends_with(".split");
+    let known = snapshot.effective.entries().iter().filter(|entry| !own(&entry.table));
+    let names: BTreeSet<&str> = known.map(|entry| entry.name.as_str()).chain(optional).collect();
+    for name in names {
+        let mentioned = SHIPPED_EXAMPLE.match_indices(name).any(|(at, _)| {
+            let rest = SHIPPED_EXAMPLE[at + name.len()..].trim_start_matches(' ');
+            rest.starts_with('=') || rest.starts_with(']')
+        });
+        assert!(mentioned, "config/tierway.example.toml does not speak of `{name}`");
+    }
+}
+
+#[test]
+fn what_is_not_built_is_listed() {
+    let snapshot = loaded(DESIGN_EXAMPLE, &World::of_the_examples());
+    let settings: Vec<&str> = snapshot.unenforced.iter().map(|u| u.setting.as_str()).collect();
+    let expected = [
+        "store.url",
+        "policies.standard.budget",
+        "policies.pro.priority",
+        "policies.pro.hedge",
+        "policies.pro.sla",
+        "teams.growth.budget",
+    ];
+    assert_eq!(settings, expected);
+    for unenforced in &snapshot.unenforced {
+        assert!(!unenforced.why.is_empty(), "{unenforced:?}");
+    }
+}
+
+#[test]
+fn each_unbuilt_feature_is_found_by_its_setting() {
+    let check = |text: &str, expected: &str| {
+        let snapshot = loaded(&format!("{LEAST}{text}"), &World::default());
+        let settings: Vec<&str> = snapshot.unenforced.iter().map(|u| u.setting.as_str()).collect();
+        assert_eq!(settings, [expected], "{text}");
+    };
+    check("[store]\nshared = \"redis://127.0.0.1\"", "store.shared");
+    check("[telemetry]\notlp = \"http://127.0.0.1:4318\"", "telemetry.otlp");
+    check("[routing]\nstream = \"splice\"", "routing.stream");
+    check("[drill]\nenabled = true", "drill.enabled");
+    check("[policies.a]\nmodels = [\"*\"]\nclamp = true", "policies.a.clamp");
+    check("[policies.a]\nmodels = [\"*\"]\nunknown_price = \"allow\"", "policies.a.unknown_price");
+    check("[policies.a]\nmodels = [\"*\"]\ntotal = { max_concurrent = 9 }", "policies.a.total");
+    check(
+        "[models.x]\ndeployments = [{ provider = \"p\", capacity = \"dedicated\", lend = true }]",
+        "models.x.deployments[0].lend",
+    );
+    for protocol in ["azure", "anthropic", "gemini", "bedrock"] {
+        check(
+            &format!("[providers.q]\nprotocol = \"{protocol}\"\nbase_url = \"https://x.example\""),
+            "providers.q.protocol",
+        );
+    }
+}
+
+#[test]
+fn the_least_that_loads_has_every_default() {
+    let snapshot = loaded(LEAST, &World::default());
+    assert_eq!(snapshot.server.listen.to_string(), "127.0.0.1:8080");
+    assert!(snapshot.server.admin_token.is_none());
+    assert_eq!(snapshot.store.url, "memory:");
+    assert!(snapshot.unenforced.is_empty());
+    insta::assert_snapshot!(snapshot.effective.to_toml());
+}
+
+#[test]
+fn the_demo_serves_everything_the_story_needs() {
+    let key = ExtraKey { name: "demo".to_owned(), hash: KeyHash::of("tw_demo_x") };
+    let snapshot = load(&Source::Demo, &World::default(), &[key]).unwrap_or_else(|p| panic!("{p}"));
+    assert!(snapshot.unenforced.is_empty(), "{:?}", snapshot.unenforced);
+    assert!(snapshot.providers.iter().all(|provider| matches!(provider.reach, Reach::Sim(_))));
+    let table = &snapshot.table;
+    let regions: Vec<&str> = table.regions.iter().map(|region| &**region).collect();
+    assert_eq!(regions, ["us-east", "eu-central", "ap-south"]);
+    let dedicated = table.deployments.iter().find(|d| d.capacity == Capacity::Dedicated);
+    let name = dedicated.map(|deployment| &*deployment.name);
+    assert_eq!(name, Some("sim-eu/Pro/deepseek-ai/DeepSeek-V3.2"));
+    let shares: Vec<u32> = table.aliases[0].split.iter().map(|(_, share)| *share).collect();
+    assert_eq!(shares, [80, 15, 5]);
+    let record = snapshot.key(&KeyHash::of("tw_demo_x")).expect("the key was handed in");
+    assert!(record.policy.reserved);
+    assert!(table.names.values().all(|target| record.policy.allows(table, *target)));
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let world = World::with_variables(&[
+        ("TIERWAY__SERVER__LISTEN", "0.0.0.0:9000"),
+        ("TIERWAY__SERVER__ADMIN_TOKEN", "canary-token"),
+        ("TIERWAY__ROUTING__MAX_ATTEMPTS", "5"),
+        ("TIERWAY__ROUTING__BREAKER__WINDOW", "1m"),
+    ]);
+    let text = format!("{LEAST}[server]\nlisten = \"127.0.0.1:1\"\n");
+    let snapshot = loaded(&text, &world);
+    assert_eq!(snapshot.server.listen.to_string(), "0.0.0.0:9000");
+    assert_eq!(snapshot.table.settings.max_attempts, 5);
+    assert_eq!(snapshot.table.settings.breaker.window.as_secs(), 60);
+    let token = snapshot.server.admin_token.as_ref().map(|token| token.expose());
+    assert_eq!(token, Some("canary-token"));
+    let shown = snapshot.effective.to_toml();
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(shown.contains("# env TIERWAY__SERVER__LISTEN"), "{shown}");
+}
+
+#[test]
+fn what_is_pointed_to_is_read_and_never_shown() {
+    let mut world = World::with_variables(&[("REGION", "canary-region")]);
+    world.files.insert("/run/credential", "canary-credential\n");
+    let text = "[providers.p]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1/\"\n\
+                credential = \"file:/run/credential\"\nregion = \"env:REGION\"\n\
+                [models.m]\ndeployments = [{ provider = \"p\" }]\n";
+    let snapshot = loaded(text, &world);
+    assert_eq!(&*snapshot.table.regions[0], "canary-region");
+    let Reach::Network(network) = &snapshot.providers[0].reach else {
+        panic!("not simulated");
+    };
+    assert_eq!(network.base_url, "https://x.example/v1");
+    assert_eq!(network.credentials[0].expose(), "canary-credential");
+    let shown = format!("{}{}", snapshot.effective.to_toml(), snapshot.effective.to_json());
+    assert!(!shown.contains("canary") && shown.contains(MASK), "{shown}");
+    // Region names are no secrets of the domain; credentials are.
+    assert!(!format!("{snapshot:?}").contains("canary-credential"));
+}
+
+#[test]
+fn the_effective_configuration_reads_as_a_file() {
+    let world = World::of_the_examples();
+    let snapshot = loaded(DESIGN_EXAMPLE, &world);
+    let shown = snapshot.effective.to_toml();
+    assert!(!shown.contains("canary"), "{shown}");
+    insta::assert_snapshot!(shown);
+    // It is TOML with the same tables: only the masked secrets keep it from loading.
+    let problems = load(&source(&shown), &world, &[]).expect_err("the secrets are masked");
+    for problem in problems.iter() {
+        assert_eq!(problem.message, "a secret may not be written out in the file");
+    }
+}
+
+#[test]
+fn the_gateways_own_region_is_preferred_where_somebody_serves() {
+    let check = |region: &str, expected: Option<&str>| {
+        let snapshot = loaded(&format!("{LEAST}[routing]\nregion = \"{region}\"\n"), &World::default());
+        let home = snapshot.table.settings.home.map(|id| &**snapshot.table.region(id));
+        assert_eq!(home, expected, "{region}");
+        assert_eq!(snapshot.table.regions.len(), 1);
+    };
+    check("us-east", Some("us-east"));
+    check("ap-south", None);
+}
+
+#[test]
+fn keys_carry_their_policy_tightened() {
+    let text = format!(
+        "{LEAST}[policies.a]\nmodels = [\"m*\"]\nrequests_per_minute = 50\nmax_concurrent = 4\n\
+         [[keys]]\nname = \"k\"\nteam = \"t\"\npolicy = \"a\"\nexpires = 2027-01-31\n\
+         requests_per_minute = 5\ntokens_per_minute = 7\nsecret = \"env:K\"\n"
+    );
+    let snapshot = loaded(&text, &World::with_variables(&[("K", "tw_a_secret")]));
+    let key = snapshot.key(&KeyHash::of("tw_a_secret")).expect("the key is configured");
+    assert_eq!((&*key.name, key.team.as_deref()), ("k", Some("t")));
+    assert_eq!(key.limits.requests_per_minute, Some(5));
+    assert_eq!(key.limits.tokens_per_minute, Some(7));
+    assert_eq!(key.limits.max_concurrent, Some(4));
+    assert_eq!(key.expires, Some(1_801_440_000));
+    assert!(snapshot.policy("a").is_some_and(|policy| policy.limits.tokens_per_minute.is_none()));
+}
+
+#[test]
+fn the_file_is_found_in_order() {
+    let mut world = World::default();
+    let check = |named: Option<&str>, world: &World, expected: &str| {
+        let found = find(named.map(Path::new), world).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(found.name(), expected);
+    };
+    check(None, &world, "built-in demo");
+    world.files.insert("/etc/tierway/tierway.toml", "");
+    check(None, &world, "/etc/tierway/tierway.toml");
+    world.files.insert("./tierway.toml", "");
+    check(None, &world, "./tierway.toml");
+    world.files.insert("/by-variable.toml", "");
+    world.variables.insert("TIERWAY_CONFIG", "/by-variable.toml");
+    check(None, &world, "/by-variable.toml");
+    world.files.insert("/named.toml", "");
+    check(Some("/named.toml"), &world, "/named.toml");
+    let problems = find(Some(Path::new("/missing.toml")), &world).expect_err("there is no such file");
+    insta::assert_snapshot!("no_such_file", problems.render(false));
+}
