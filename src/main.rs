@@ -1,3 +1,10 @@
 //! The `tierway` binary: hands everything to [`tierway::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tierway::cli::main()
+}

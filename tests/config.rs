@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use tierway::config::{ExtraKey, KeyHash, MASK, Reach, Shown, Snapshot, Source, Surroundings, find, load};
+use tierway::domain::chance::Draw;
 use tierway::domain::routing::table::Capacity;
 
 const DESIGN_EXAMPLE: &str = include_str!("config/design_example.toml");
@@ -103,7 +104,7 @@ refused! {
     unknown_setting_like_no_other: "[telemetry]\nflavour = \"mint\"\n";
     unknown_table: "[provider.q]\nprotocol = \"sim\"\n";
     unknown_setting_that_may_be_a_secret: "[providers.q]\nprotocol = \"sim\"\ncredentail = \"sk-canary\"\n";
-    a_value_instead_of_a_table: "routing = 3\n\n[server]\n";
+    a_value_instead_of_a_table: "[routing]\nbreaker = 3\n";
     // types
     a_number_instead_of_a_string: "[providers.q]\nprotocol = 3\n";
     a_string_instead_of_a_number: "[routing]\nmax_attempts = \"3\"\n";
@@ -238,7 +239,40 @@ fn no_complaint_shows_a_secret() {
     check("[store]\nurl = \"postgres://me:canary@db/x\"\nshraed = \"redis://:canary@x\"\n");
     check("store = { url = \"postgres://me:canary@db/x\", shared = 3 }\n");
     check("[[keys]]\nhash = \"canary\"\nsecret = \"canary\"\n");
+    check("[[tiers]]\nsecret = \"canary\"\n");
+    check("[providers.q]\nprotocol = { credential = \"canary\" }\n");
+    check("[policies]\nq = [{ tokn = \"canary\" }]\n");
+    check("[providers.q]\nbase_url = \"https://x.example/v1?key=canary\"\n");
+    check("[providers.q]\nbase_url = \"https://me:can ary canary@x.example\"\n");
     check("[secrets]\nx = { y = \"canary\" }\n");
+}
+
+/// Whatever one slip of the hand does to the example, it loads or is refused in words, never shows
+/// the secret somebody wrote into it, and never ends the process.
+#[test]
+fn no_slip_of_the_hand_shows_a_secret() {
+    const SECRET: &str = "canary-literal";
+    let text = DESIGN_EXAMPLE.replace("env:GLOBAL_API_KEY", SECRET).replace("env:GROWTH_APP_KEY", SECRET);
+    let world = World::of_the_examples();
+    let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+    for seed in 0..500 {
+        let draw = Draw(seed);
+        let at = places[draw.salted(0).below(places.len() as u64) as usize];
+        let slip =
+            ["", "\"", "'", "[", "]", "{", "}", "=", "#", "\n", "x", ",", "é"][draw.salted(1).below(13) as usize];
+        let (before, after) = text.split_at(at);
+        let mut rest = after.chars();
+        // Half of the slips replace a character, half put one in between.
+        let after = if draw.salted(2).below(2) == 0 { rest.next().map_or("", |_| rest.as_str()) } else { after };
+        let broken = format!("{before}{slip}{after}");
+        match load(&source(&broken), &world, &[]) {
+            Ok(snapshot) => assert!(!snapshot.effective.to_toml().contains(SECRET), "seed {seed}: {broken}"),
+            Err(problems) => {
+                let said = problems.render(false);
+                assert!(!said.contains(SECRET), "seed {seed}, {slip:?} at {at}:\n{said}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -249,7 +283,7 @@ fn every_problem_says_what_to_do() {
     let mut places = Vec::new();
     for problem in problems.iter() {
         assert!(!problem.hint.is_empty(), "{problem:?}");
-        places.push((problem.setting.as_str(), problems.position(problem)));
+        places.push((problem.setting.as_str(), problem.position));
     }
     let expected =
         [("server.listen", Some((9, 10))), ("server.drian", Some((10, 1))), ("tiers.a.models[0]", Some((12, 11)))];
@@ -443,6 +477,18 @@ fn the_effective_configuration_reads_as_a_file() {
     for problem in problems.iter() {
         assert_eq!(problem.message, "a secret may not be written out in the file");
     }
+}
+
+#[test]
+fn the_gateways_own_region_is_preferred_where_somebody_serves() {
+    let check = |region: &str, expected: Option<&str>| {
+        let snapshot = loaded(&format!("{LEAST}[routing]\nregion = \"{region}\"\n"), &World::default());
+        let home = snapshot.table.settings.home.map(|id| &**snapshot.table.region(id));
+        assert_eq!(home, expected, "{region}");
+        assert_eq!(snapshot.table.regions.len(), 1);
+    };
+    check("us-east", Some("us-east"));
+    check("ap-south", None);
 }
 
 #[test]

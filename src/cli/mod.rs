@@ -1,1 +1,99 @@
-//! The `cli` room.
+//! The commands: they build every part once and wire them, and decide nothing.
+//!
+//! Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 69 cannot bind, 78 wrong
+//! configuration. What a command answers goes to stdout; what it has to say goes to stderr.
+//!
+//! Start reading at [`serve`].
+
+pub mod check;
+pub mod config_show;
+mod greeting;
+mod healthcheck;
+mod reload;
+mod secrets;
+pub mod serve;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// `EX_UNAVAILABLE` of sysexits: the address cannot be had.
+const EXIT_UNAVAILABLE: u8 = 69;
+
+/// An OpenAI-compatible model gateway: tiers, measured failover, honest streams, keys with policies.
+#[derive(Parser, Debug)]
+#[command(name = "tierway", version = VERSION, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// The version, as `tierway version` and the build metric tell it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Serve requests; without a configuration, a demo with simulated providers
+    Serve(Serve),
+    /// Print every problem of a configuration and exit with 78, or 0 when there is none
+    Check(Named),
+    /// Look at the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Ask a running gateway whether it lives; for container health checks
+    Healthcheck(healthcheck::Healthcheck),
+    /// Print the version
+    Version,
+}
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Print the effective configuration, secrets masked, with the origin of each value
+    Show {
+        #[command(flatten)]
+        named: Named,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug, Default)]
+struct Named {
+    /// The configuration file [default: ./tierway.toml, /etc/tierway/tierway.toml, the demo]
+    #[arg(long, short, value_name = "FILE", env = "TIERWAY_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// What `serve` takes.
+#[derive(Args, Debug, Default)]
+pub struct Serve {
+    #[command(flatten)]
+    named: Named,
+    /// Serve although the configuration asks for things that are not built yet
+    #[arg(long)]
+    allow_unenforced: bool,
+}
+
+/// Runs the command line and says with what to exit.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command.unwrap_or(Command::Serve(Serve::default()));
+    let done = match command {
+        Command::Serve(args) => serve::serve(&args),
+        Command::Check(named) => check::check(named.config.as_deref()).map_err(Into::into),
+        Command::Config { command: ConfigCommand::Show { named, json } } => {
+            config_show::config_show(named.config.as_deref(), json).map_err(Into::into)
+        }
+        Command::Healthcheck(args) => healthcheck::healthcheck(&args),
+        Command::Version => {
+            println!("tierway {VERSION}");
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::reader::{Entry, Origin, Shown};
-use super::secret::MASK;
+use crate::domain::secret::MASK;
 
 /// Where the trailing comments begin, unless a line is longer.
 const COMMENT_COLUMN: usize = 48;

@@ -4,11 +4,11 @@
 //! [`Snapshot`], or every [`Problem`] at once, each with its place and a hint. Afterwards nothing asks
 //! whether a setting was given. [`Watcher`] does it again whenever the file changes.
 //!
-//! It must never log or show a secret: see [`Secret`], and the [`Desk`](reader::Desk) that keeps
+//! It must never log or show a secret: see [`Secret`], and the `Desk` of `reader`, which keeps
 //! literals out of everything shown.
 //!
-//! Start reading at [`load`]: the text is read into its mirror ([`parse`], [`raw`]) and the mirror is
-//! compiled ([`compile`]).
+//! Start reading at [`load`]: the text is read into its mirror (`parse/`, `raw.rs`) and the mirror
+//! is compiled (`compile/`).
 
 mod compile;
 mod effective;
@@ -18,7 +18,6 @@ mod problem;
 mod raw;
 mod reader;
 mod reload;
-mod secret;
 mod settings;
 mod source;
 mod value;
@@ -33,12 +32,13 @@ pub use env::{OVERRIDE_PREFIX, Process, Surroundings};
 pub use problem::{Place, Problem, Problems};
 pub use reader::{Entry, Origin, Shown, Unenforced};
 pub use reload::{Change, Watcher};
-pub use secret::{MASK, Secret};
 pub use settings::{
     FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
     StoreSettings, TelemetrySettings, WireSettings,
 };
 pub use source::{Source, find};
+
+pub use crate::domain::secret::{MASK, Secret};
 
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::id::ProviderId;

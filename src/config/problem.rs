@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
-use super::secret::MASK;
+use crate::domain::secret::MASK;
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Problem {
     pub setting: String,
     /// Where it was written.
     pub place: Place,
+    /// Line and column in the file, counted from 1; `None` where it is not in the file.
+    pub position: Option<(usize, usize)>,
     /// What is wrong, in one line; never the value itself.
     pub message: String,
     /// What to do about it.
@@ -65,6 +67,7 @@ impl Problems {
         let problem = Problem {
             setting: String::new(),
             place: Place::Nowhere,
+            position: None,
             message: format!("cannot read the configuration: {error}"),
             hint: "check the path and who may read it".to_owned(),
         };
@@ -84,14 +87,6 @@ impl Problems {
     /// The file they are in.
     pub fn file(&self) -> &str {
         &self.file
-    }
-
-    /// Line and column of a problem, counted from 1, `None` where it is not in the file.
-    pub fn position(&self, problem: &Problem) -> Option<(usize, usize)> {
-        match &problem.place {
-            Place::File(span) => Some(position(&self.text.text, self.text.map(span).start)),
-            Place::Variable { .. } | Place::Nowhere => None,
-        }
     }
 
     /// All of them as text for people, coloured or plain.
@@ -194,12 +189,30 @@ impl Shown {
     }
 }
 
-/// Line and column of a byte, counted from 1; the column counts characters.
-pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = &text[..text.floor_char_boundary(at)];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    (line, before[line_start..].chars().count() + 1)
+/// Where the lines of a text begin, so that many bytes can be placed quickly.
+pub(super) struct Lines<'t> {
+    text: &'t str,
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    pub(super) fn of(text: &'t str) -> Self {
+        let after_newline = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self { text, starts: std::iter::once(0).chain(after_newline).collect() }
+    }
+
+    /// The line of a byte, counted from 1.
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.starts.partition_point(|start| *start <= at)
+    }
+
+    /// Line and column of a byte, counted from 1; the column counts characters.
+    pub(super) fn position(&self, at: usize) -> (usize, usize) {
+        let line = self.line(at);
+        let start = self.starts[line - 1];
+        let before = &self.text[start..self.text.floor_char_boundary(at)];
+        (line, before.chars().count() + 1)
+    }
 }
 
 #[cfg(test)]
@@ -224,7 +237,7 @@ mod tests {
 
     #[test]
     fn positions_count_from_one_in_characters() {
-        let check = |at, expected| assert_eq!(position("é = 1\nb = 2", at), expected, "{at}");
+        let check = |at, expected| assert_eq!(Lines::of("é = 1\nb = 2").position(at), expected, "{at}");
         check(0, (1, 1));
         check(3, (1, 3));
         check(7, (2, 1));

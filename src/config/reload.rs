@@ -104,3 +104,110 @@ fn keep_what_needs_a_restart(old: &Snapshot, new: &mut Snapshot) -> Vec<&'static
 fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::io;
+    use std::rc::Rc;
+
+    const GOOD: &str = "providers.p.protocol = \"sim\"\nmodels.m.deployments = [{ provider = \"p\" }]\n";
+
+    /// One file whose content the test changes.
+    #[derive(Clone, Default)]
+    struct Disk(Rc<RefCell<Option<String>>>);
+
+    impl Disk {
+        fn write(&self, text: &str) {
+            *self.0.borrow_mut() = Some(format!("{GOOD}{text}"));
+        }
+    }
+
+    impl Surroundings for Disk {
+        fn variable(&self, _: &str) -> Option<String> {
+            None
+        }
+
+        fn variables(&self) -> Vec<(String, String)> {
+            Vec::new()
+        }
+
+        fn read(&self, _: &Path) -> io::Result<String> {
+            self.0.borrow().clone().ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+    }
+
+    fn watched(text: &str) -> (Disk, Watcher<Disk>) {
+        let disk = Disk::default();
+        disk.write(text);
+        let source = Source::file(Path::new("/tierway.toml"), &disk).expect("it was written");
+        let snapshot = load(&source, &disk, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        let watcher = Watcher::new(&source, disk.clone(), Vec::new(), Arc::new(snapshot));
+        (disk, watcher.expect("it is a file"))
+    }
+
+    fn changed(found: Option<Result<Change, Problems>>) -> Change {
+        match found {
+            Some(Ok(change)) => change,
+            Some(Err(problems)) => panic!("{problems}"),
+            None => panic!("no change was seen"),
+        }
+    }
+
+    #[test]
+    fn a_change_is_seen_once() {
+        let (disk, mut watcher) = watched("");
+        assert!(watcher.check().is_none());
+        disk.write("[routing]\nmax_attempts = 2\n");
+        let change = changed(watcher.check());
+        assert_eq!(change.snapshot.table.settings.max_attempts, 2);
+        assert!(change.needs_restart.is_empty());
+        assert!(watcher.check().is_none());
+    }
+
+    #[test]
+    fn a_bad_file_is_reported_once_and_a_good_one_heals() {
+        let (disk, mut watcher) = watched("");
+        disk.write("[routing]\nmax_attempts = 0\n");
+        assert!(matches!(watcher.check(), Some(Err(_))));
+        assert!(watcher.check().is_none());
+        disk.write("[routing]\nmax_attempts = 1\n");
+        assert_eq!(changed(watcher.check()).snapshot.table.settings.max_attempts, 1);
+    }
+
+    #[test]
+    fn a_file_that_vanishes_is_reported_once_and_read_when_it_is_back() {
+        let (disk, mut watcher) = watched("");
+        *disk.0.borrow_mut() = None;
+        assert!(matches!(watcher.check(), Some(Err(_))));
+        assert!(watcher.check().is_none());
+        disk.write("");
+        changed(watcher.check());
+    }
+
+    #[test]
+    fn what_needs_a_restart_keeps_its_value_and_the_rest_applies() {
+        let (disk, mut watcher) = watched("");
+        disk.write("[server]\nlisten = \"127.0.0.1:1\"\ndrain = \"7s\"\n[store]\nurl = \"sqlite:x\"\n");
+        let change = changed(watcher.check());
+        assert_eq!(change.needs_restart, ["server.listen", "store"]);
+        assert_eq!(change.snapshot.server.listen.port(), 8080);
+        assert_eq!(change.snapshot.store.url, "memory:");
+        assert_eq!(change.snapshot.server.drain.as_secs(), 7);
+    }
+
+    #[test]
+    fn a_signal_reloads_an_unchanged_file() {
+        let (_disk, mut watcher) = watched("");
+        assert!(watcher.reload().is_ok());
+        assert!(watcher.check().is_none());
+    }
+
+    #[test]
+    fn the_demo_is_not_watched() {
+        let disk = Disk::default();
+        let demo = load(&Source::Demo, &disk, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(Watcher::new(&Source::Demo, disk, Vec::new(), Arc::new(demo)).is_none());
+    }
+}

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::secret::Secret;
+use crate::domain::secret::Secret;
 
 /// `[server]`: how the front door stands.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@
 
 use super::board::{Board, Lineup};
 use crate::clock::Clock;
-use crate::config::{FinishReason, MalformedFrame, ProviderSettings, Reach, Snapshot, WireSettings};
+use crate::config::{self, FinishReason, MalformedFrame, ProviderSettings, Reach, Snapshot, WireSettings};
 use crate::domain::authorize::Asked;
 use crate::domain::id::{DeploymentId, ModelId, RegionId};
 use crate::domain::pricing::Price;
@@ -44,7 +44,7 @@ impl Live {
     /// # Errors
     /// When a provider cannot be set up: a base URL that is none, a credential that is no header.
     pub fn new(
-        snapshot: Snapshot,
+        snapshot: Arc<Snapshot>,
         board: &Board,
         previous: Option<&Self>,
         newcomers_at: Option<Instant>,
@@ -54,13 +54,13 @@ impl Live {
         let setups = setups.collect::<Result<Vec<_>, _>>()?;
         let upstreams = Upstreams::build(setups, previous.map(|live| &*live.upstreams), clock)?;
         let providers: Vec<_> =
-            snapshot.providers.iter().map(|provider| (provider.name.clone(), provider.credentials.len())).collect();
+            snapshot.providers.iter().map(|provider| (provider.name.clone(), credentials(provider).len())).collect();
         let names = snapshot.table.deployments.iter().map(|deployment| UpstreamModel::new(&deployment.upstream_model));
         Ok(Self {
             lineup: board.line_up(&snapshot.table, &providers, newcomers_at),
             upstreams: Arc::new(upstreams),
             upstream_models: names.collect(),
-            snapshot: Arc::new(snapshot),
+            snapshot,
         })
     }
 
@@ -158,19 +158,27 @@ fn setup(provider: &ProviderSettings, wire: &WireSettings) -> Result<ProviderSet
             tokens_per_second: sim.tokens_per_second,
             error_rate_bp: sim.error_rate_bp,
         }),
-        Reach::Network { protocol: crate::config::Protocol::OpenAi, base_url } => {
-            let credentials = provider.credentials.iter().map(bearer).collect::<Option<Vec<_>>>();
+        Reach::Network(network) if network.protocol == config::Protocol::OpenAi => {
+            let credentials = network.credentials.iter().map(bearer).collect::<Option<Vec<_>>>();
             Protocol::OpenAi(OpenAiSetup {
-                base_url: base_url.clone(),
+                base_url: network.base_url.clone(),
                 credentials: credentials.ok_or_else(|| LiveError::Credential { provider: name.clone() })?,
-                http2: provider.http2,
+                http2: network.http2,
                 finish_reason_optional: provider.finish_reason == FinishReason::Optional,
                 skip_malformed_frames: wire.malformed_frame == MalformedFrame::Pass,
             })
         }
-        Reach::Network { .. } => return Err(LiveError::Protocol { provider: name }),
+        Reach::Network(_) => return Err(LiveError::Protocol { provider: name }),
     };
     Ok(ProviderSetup { name, protocol, connect_timeout: wire.connect_timeout })
+}
+
+/// What we present to a provider; a simulated one asks for nothing.
+fn credentials(provider: &ProviderSettings) -> &[Secret] {
+    match &provider.reach {
+        Reach::Network(network) => &network.credentials,
+        Reach::Sim(_) => &[],
+    }
 }
 
 fn bearer(credential: &Secret) -> Option<HeaderValue> {

@@ -42,6 +42,7 @@ use dispatch::{Answered, Errand};
 use http::{HeaderMap, StatusCode};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use ticket::Ticket;
 
@@ -165,6 +166,8 @@ pub struct Relay {
     desk: Arc<Desk>,
     board: Board,
     live: ArcSwap<Live>,
+    /// Requests that entered; as many receipts must leave.
+    entered: AtomicU64,
 }
 
 /// What a corridor is built from.
@@ -186,14 +189,14 @@ impl Relay {
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
-    pub fn new(snapshot: Snapshot, parts: Parts) -> Result<Self, LiveError> {
+    pub fn new(snapshot: Arc<Snapshot>, parts: Parts) -> Result<Self, LiveError> {
         let Parts { clock, dice, ledger, counters, telemetry } = parts;
         let dice = Arc::new(dice);
         let board = Board::new(&snapshot.table.settings, telemetry.clone(), dice.clone());
         let live = Live::new(snapshot, &board, None, None, clock)?;
         telemetry.metrics.deployments(&live.lineup.states(clock.now()));
         let desk = Arc::new(Desk { clock, dice, ledger, counters, telemetry });
-        Ok(Self { desk, board, live: ArcSwap::from_pointee(live) })
+        Ok(Self { desk, board, live: ArcSwap::from_pointee(live), entered: AtomicU64::new(0) })
     }
 
     /// Serves `snapshot` from now on. Requests in flight keep what they arrived with; breakers, limits
@@ -201,7 +204,7 @@ impl Relay {
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up; everything stays as it was then.
-    pub fn reload(&self, snapshot: Snapshot) -> Result<(), LiveError> {
+    pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), LiveError> {
         let now = self.desk.clock.now();
         let previous = self.live.load_full();
         let live = Live::new(snapshot, &self.board, Some(&previous), Some(now), self.desk.clock)?;
@@ -218,6 +221,11 @@ impl Relay {
     /// Attempts in flight at providers.
     pub fn attempts_in_flight(&self) -> u32 {
         self.live.load().lineup.in_flight()
+    }
+
+    /// Requests that entered the corridor so far; as many receipts leave it.
+    pub fn entered(&self) -> u64 {
+        self.entered.load(Ordering::Relaxed)
     }
 
     /// What a key may use, in file order. Leaves no receipt.
@@ -237,6 +245,7 @@ impl Relay {
     /// # Errors
     /// [`Turned`], to be told to the client.
     pub async fn serve(&self, raw: RawRequest) -> Result<Reply, Turned> {
+        self.entered.fetch_add(1, Ordering::Relaxed);
         let mut ticket = Ticket::open(self.desk.clone(), raw.id, raw.received);
         let live = raw.live.clone();
         match self.walk(&live, raw, &mut ticket).await {
@@ -261,8 +270,7 @@ impl Relay {
         let knobs = raw.knobs?;
         let authorized = authorize(table, &key, &call)?;
         let deadline = raw.received + knobs.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
-        let mut plan =
-            RoutePlan::draft(table, &authorized, &call, knobs.no_fallback, deadline, desk.dice.draw())?;
+        let mut plan = RoutePlan::draft(table, &authorized, &call, knobs.no_fallback, deadline, desk.dice.draw())?;
         admit::admit(desk, ticket, live, &authorized, &call, &plan).await?;
         let errand = Errand { desk, live, call: &call, headers: &raw.headers, deadline };
         errand.run(&mut plan, ticket).await

@@ -310,7 +310,7 @@ mod tests {
         let counters = MemoryCounters::new();
         let limits = Limits { requests_per_minute: Some(1), ..Limits::default() };
         let start = Instant::now();
-        let mut take = |now: Duration| {
+        let take = |now: Duration| {
             let taken = counters.take(&ask(1, limits), start + now);
             taken
                 .map(|admission| counters.settle(admission, None, start + now))

@@ -12,6 +12,8 @@ mod providers;
 mod routing;
 mod server;
 
+use std::ops::Range;
+
 use toml::de::DeTable;
 
 use super::problem::Place;
@@ -23,9 +25,9 @@ use super::value::Name;
 const SECRET_NAMES: [&str; 7] = ["admin_token", "credential", "hash", "metrics_token", "secret", "shared", "url"];
 
 /// Tables without which there is nobody to ask and nothing to ask for.
-const REQUIRED: [(&str, &str); 2] = [
-    ("providers", "{ … }, as [providers.NAME] with its `protocol`"),
-    ("models", "{ … }, as [models.\"NAME\"] with its `deployments`"),
+const REQUIRED: [(&str, &str, &str); 2] = [
+    ("providers", "no provider is configured", "add a section [providers.NAME] with its `protocol`"),
+    ("models", "no model is configured", "add a section [models.\"NAME\"] with its `deployments`"),
 ];
 
 /// Reads the text. What is wrong is on the desk afterwards.
@@ -37,22 +39,21 @@ pub(super) fn parse(desk: &Desk<'_>, text: &str) -> Raw {
     if errors.is_empty() {
         return sections(desk, document.get_ref());
     }
-    hide_secrets_by_line(desk, text);
-    let raw = sections(desk, document.get_ref());
     let spans: Vec<_> = errors.iter().filter_map(toml::de::Error::span).collect();
+    hide_secrets_by_line(desk, text, &spans);
+    let raw = sections(desk, document.get_ref());
     desk.drop_echoes(&spans, errors.len());
     raw
 }
 
 fn sections(desk: &Desk<'_>, document: &DeTable<'_>) -> Raw {
     Table::document(desk, document, |file| {
-        file.table("drill", keys::drill);
-        for (name, example) in REQUIRED {
+        for (name, message, hint) in REQUIRED {
             if !file.has(name) {
-                file.complain_missing(name, example);
+                file.complain(name, Wrong::hinting(message, hint));
             }
         }
-        Raw {
+        let raw = Raw {
             server: file.overridable("server", server::server),
             store: file.overridable("store", server::store),
             telemetry: file.overridable("telemetry", server::telemetry),
@@ -64,7 +65,9 @@ fn sections(desk: &Desk<'_>, document: &DeTable<'_>) -> Raw {
             policies: file.named("policies", keys::policy),
             teams: file.named("teams", keys::team),
             keys: keys::keys(file),
-        }
+        };
+        file.table("drill", keys::drill);
+        raw
     })
 }
 
@@ -79,15 +82,16 @@ fn complain_about_syntax(desk: &Desk<'_>, error: &toml::de::Error) {
     desk.complain("", place, Wrong::hinting(message, hint));
 }
 
-/// Hides what follows `=` on every line that names a secret, for no value can be trusted to end
-/// where it seems to.
-fn hide_secrets_by_line(desk: &Desk<'_>, text: &str) {
+/// Hides what follows the name of a secret on every line, and what follows a quote on the broken
+/// ones: where a value ends, and whose it is, cannot be known there.
+fn hide_secrets_by_line(desk: &Desk<'_>, text: &str, broken: &[Range<usize>]) {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let content = line.trim_end_matches(['\r', '\n']);
-        let named = SECRET_NAMES.iter().filter_map(|name| content.find(name)).min();
-        let equals = named.and_then(|at| content[at..].find('=').map(|equals| at + equals + 1));
-        if let Some(from) = equals {
+        let named = SECRET_NAMES.iter().filter_map(|name| content.find(name).map(|at| at + name.len()));
+        let is_broken = broken.iter().any(|span| span.start <= start + line.len() && start <= span.end);
+        let quoted = content.find(['"', '\'']).filter(|_| is_broken);
+        if let Some(from) = named.chain(quoted).min() {
             desk.hide(start + from..start + content.len());
         }
         start += line.len();

@@ -53,6 +53,7 @@ const BREAKER_OPEN_MAX: Wait = Wait(Duration::from_secs(20));
 
 pub(super) fn tier(name: Written<String>, table: &mut Table<'_>) -> Tier {
     check_name(table.desk(), &name);
+    let then = table.list("then").unwrap_or_default();
     let models = match table.cells("models") {
         Some(cells) => cells.iter().filter_map(tier_model).collect(),
         None => {
@@ -64,7 +65,6 @@ pub(super) fn tier(name: Written<String>, table: &mut Table<'_>) -> Tier {
         let hint = "name at least one model: models = [\"NAME\"]";
         table.complain("models", Wrong::hinting("a tier without models serves nothing", hint));
     }
-    let then = table.list("then").unwrap_or_default();
     Tier { name, models, then }
 }
 
@@ -83,6 +83,7 @@ pub(super) fn alias(name: Written<String>, table: &mut Table<'_>) -> Alias {
         let message = format!("`{RESERVED_PREFIX}` begins the names of reserved capacity");
         table.desk().complain_of(&name, message, "name the alias without it".to_owned());
     }
+    let sticky = table.or("sticky", STICKY);
     let split = table.optional_table("split", |split| {
         if split.is_empty() {
             let hint = "give tiers or models their shares: { default = 80, premium = 20 }";
@@ -93,7 +94,7 @@ pub(super) fn alias(name: Written<String>, table: &mut Table<'_>) -> Alias {
     if split.is_none() {
         table.complain_missing("split", "{ default = 80, premium = 20 }");
     }
-    Alias { name, split: split.unwrap_or_default(), sticky: table.or("sticky", STICKY) }
+    Alias { name, split: split.unwrap_or_default(), sticky }
 }
 
 pub(super) fn routing(table: &mut Table<'_>) -> Routing {

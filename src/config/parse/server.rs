@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::raw::{Server, Store, Telemetry};
 use super::super::reader::{Table, Written};
-use super::super::secret::Secret;
 use super::super::value::{BaseUrl, Document, LogFilter, Size, StoreUrl};
+use crate::domain::secret::Secret;
 
 /// Loopback: nobody else reaches a gateway that was not told whom to trust.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -48,7 +48,7 @@ fn admin_token(table: &mut Table<'_>) -> Option<Written<Secret>> {
         return written;
     }
     let text = table.desk().variable(ADMIN_TOKEN_VARIABLE)?;
-    Some(table.from_variable("admin_token", ADMIN_TOKEN_VARIABLE, Secret::new(text)))
+    Some(table.taken_from("admin_token", ADMIN_TOKEN_VARIABLE, Secret::new(text)))
 }
 
 fn tls(table: &mut Table<'_>) {

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use super::super::env::{OVERRIDABLE, Override, Surroundings, override_name, overrides};
-use super::super::problem::{Place, Problem, position};
-use super::super::secret::MASK;
-use super::{Written, Wrong};
+use super::super::env::{OVERRIDABLE, OVERRIDE_PREFIX, Override, Surroundings, override_name, overrides};
+use super::super::problem::{Lines, Place, Problem};
+use super::{Written, Wrong, path};
+use crate::domain::secret::MASK;
 
 /// How alike two names must be for one to be suggested in place of the other.
-const LIKENESS: f64 = 0.8;
+const LIKENESS: f64 = 0.6;
 
 /// Where an effective value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ struct Notes {
 
 /// What one reading has been given and what it has found.
 pub(crate) struct Desk<'d> {
-    text: &'d str,
+    lines: Lines<'d>,
     surroundings: &'d dyn Surroundings,
     notes: RefCell<Notes>,
 }
@@ -93,7 +93,7 @@ pub(crate) struct Findings {
 impl<'d> Desk<'d> {
     pub(crate) fn new(text: &'d str, surroundings: &'d dyn Surroundings) -> Self {
         let notes = Notes { overrides: overrides(surroundings), ..Notes::default() };
-        Self { text, surroundings, notes: RefCell::new(notes) }
+        Self { lines: Lines::of(text), surroundings, notes: RefCell::new(notes) }
     }
 
     /// Ends the reading: what no setting took of the environment is a problem too.
@@ -110,9 +110,14 @@ impl<'d> Desk<'d> {
 
     /// Notes a problem.
     pub(crate) fn complain(&self, setting: &str, place: Place, wrong: Wrong) {
+        let at = match &place {
+            Place::File(span) => Some(self.lines.position(span.start)),
+            Place::Variable { .. } | Place::Nowhere => None,
+        };
         self.notes.borrow_mut().problems.push(Problem {
             setting: setting.to_owned(),
             place,
+            position: at,
             message: wrong.message,
             hint: wrong.hint.unwrap_or_default(),
         });
@@ -130,15 +135,15 @@ impl<'d> Desk<'d> {
     }
 
     /// Notes an effective value.
-    pub(super) fn record(&self, header: &str, table: &str, name: &str, value: Shown, from: &Place) {
+    pub(super) fn record(&self, table: &path::Path, name: &str, value: Shown, from: &Place) {
         let origin = match from {
             Place::Nowhere => Origin::Default,
-            Place::File(span) => Origin::File(position(self.text, span.start).0),
+            Place::File(span) => Origin::File(self.lines.line(span.start)),
             Place::Variable { name, .. } => Origin::Env(name.clone()),
         };
         self.notes.borrow_mut().entries.push(Entry {
-            header: header.to_owned(),
-            table: table.to_owned(),
+            header: table.header(),
+            table: table.to_string(),
             name: name.to_owned(),
             value,
             origin,
@@ -183,13 +188,14 @@ impl<'d> Desk<'d> {
 
     /// Drops what was complained about on the lines of `spans`: echoes of what is wrong there already.
     pub(crate) fn drop_echoes(&self, spans: &[Range<usize>], kept: usize) {
-        let line = |span: &Range<usize>| position(self.text, span.start).0;
+        let line = |span: &Range<usize>| self.lines.line(span.start);
         let broken: Vec<usize> = spans.iter().map(line).collect();
         let mut index = 0;
         self.notes.borrow_mut().problems.retain(|problem| {
             index += 1;
             match &problem.place {
-                Place::File(span) => index <= kept || !broken.contains(&line(span)),
+                // What the parser made up to go on has no bytes of its own.
+                Place::File(span) => index <= kept || (!span.is_empty() && !broken.contains(&line(span))),
                 _ => true,
             }
         });
@@ -245,9 +251,10 @@ impl<'d> Desk<'d> {
     fn complain_about_unused_overrides(&self) {
         let notes = &mut *self.notes.borrow_mut();
         for unused in notes.overrides.iter().filter(|o| !o.used) {
-            let alike = nearest(&unused.name, notes.override_names.iter().map(String::as_str));
+            let names = notes.override_names.iter().map(|name| tail(name));
+            let alike = nearest(tail(&unused.name), names);
             let hint = match alike {
-                Some(name) => format!("did you mean `{name}`?"),
+                Some(tail) => format!("did you mean `{OVERRIDE_PREFIX}{tail}`?"),
                 None => {
                     let tables = OVERRIDABLE.join("], [");
                     format!("only settings of [{tables}] can be overridden")
@@ -256,11 +263,17 @@ impl<'d> Desk<'d> {
             notes.problems.push(Problem {
                 setting: unused.name.clone(),
                 place: Place::Variable { name: unused.name.clone(), shown: MASK.to_owned() },
+                position: None,
                 message: "no setting is overridden by this variable".to_owned(),
                 hint,
             });
         }
     }
+}
+
+/// The name of an override without what all of them begin with, which makes no two of them alike.
+fn tail(name: &str) -> &str {
+    name.strip_prefix(OVERRIDE_PREFIX).unwrap_or(name)
 }
 
 /// Whether a string points elsewhere rather than being the value.
@@ -279,7 +292,7 @@ fn non_empty(text: String, what: &str) -> Result<String, Wrong> {
 /// The most alike of `names`, if any is alike enough to be what was meant.
 pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     names
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness >= LIKENESS)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)

@@ -14,6 +14,9 @@ pub(crate) trait Setting: Sized {
     /// Whether a literal may never be shown.
     const SECRET: bool = false;
 
+    /// Whether a secret may have been written here by mistake.
+    const SENSITIVE: bool = Self::SECRET;
+
     /// Reads a value.
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong>;
 
@@ -26,18 +29,20 @@ pub(crate) trait Setting: Sized {
 pub(crate) struct Wrong {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+    /// Whether it is of another type than wanted, rather than a wrong value of that type.
+    pub(super) is_mismatch: bool,
 }
 
 impl Wrong {
     /// Something whose hint is what its type expects.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { message, hint: None }
+        Self { message, hint: None, is_mismatch: false }
     }
 
     /// Something with a hint of its own.
     pub(crate) fn hinting(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: Some(hint.into()) }
+        Self { message: message.into(), hint: Some(hint.into()), is_mismatch: false }
     }
 
     /// A value of another type than wanted.
@@ -46,7 +51,8 @@ impl Wrong {
             DeValue::Integer(_) | DeValue::Array(_) => "an",
             _ => "a",
         };
-        Self::new(format!("expected {wanted}, found {article} {}", found.type_str()))
+        let message = format!("expected {wanted}, found {article} {}", found.type_str());
+        Self { is_mismatch: true, ..Self::new(message) }
     }
 
     pub(super) fn or_expecting(mut self, expected: &str) -> Self {
@@ -143,7 +149,7 @@ impl Setting for NonZeroU32 {
 }
 
 fn zero() -> Wrong {
-    Wrong::hinting("is 0, which would allow nothing", "write a number from 1 on, or remove the setting for its default")
+    Wrong::hinting("is 0, which would allow nothing", "write a number from 1 on, or remove the setting")
 }
 
 /// A setting that is one of a few words.

@@ -1,0 +1,32 @@
+//! `tierway config show`: what is in effect, and where each value came from.
+//!
+//! It must never print a secret: the effective configuration holds none.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::check::EXIT_CONFIGURATION;
+use crate::config::{Process, find, load};
+
+/// Prints the effective configuration as TOML with each value's origin, or as JSON.
+///
+/// # Errors
+///
+/// Only that it could not be written.
+pub fn config_show(named: Option<&Path>, as_json: bool) -> io::Result<ExitCode> {
+    let loaded = find(named, &Process).and_then(|source| load(&source, &Process, &[]));
+    let snapshot = match loaded {
+        Ok(snapshot) => snapshot,
+        Err(problems) => {
+            write!(anstream::stderr(), "{}", problems.render(true))?;
+            return Ok(ExitCode::from(EXIT_CONFIGURATION));
+        }
+    };
+    let text = if as_json { format!("{:#}\n", snapshot.effective.to_json()) } else { snapshot.effective.to_toml() };
+    match write!(anstream::stdout(), "{text}") {
+        // Whoever reads may have seen enough: `config show | head`.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

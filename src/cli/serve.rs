@@ -1,0 +1,255 @@
+//! `tierway serve`: builds every part once, wires them, and waits for the end.
+//!
+//! It decides nothing about requests. Who may start how is here: no file is the demo, with a key and
+//! an admin token made for this run; a file serves its own keys; a file without keys gets a demo key
+//! on loopback and is refused elsewhere.
+//!
+//! Start reading at [`serve`]; [`Gateway`] is the same gateway for tests.
+
+use super::check::EXIT_CONFIGURATION;
+use super::greeting::{Generated, greeting};
+use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets};
+use crate::clock::Clock;
+use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find, load};
+use crate::domain::secret::Secret;
+use crate::http::lifecycle::Lifecycle;
+use crate::http::ops::OpsAccess;
+use crate::http::server::{self, Door};
+use crate::http::{App, ops_router, public_router};
+use crate::relay::dice::Dice;
+use crate::relay::{LiveError, Parts, Relay};
+use crate::store::memory::{MemoryCounters, MemoryLedger};
+use crate::store::{Counters, Ledger};
+use crate::telemetry::Telemetry;
+use crate::telemetry::log::Logs;
+use crate::telemetry::metrics::Build;
+use arc_swap::ArcSwap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Which program this is; a build script of a release may say from which commit.
+const BUILD: Build = Build { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
+
+/// Why `serve` ends before it serves.
+enum Refused {
+    /// Exit 78, with every problem said.
+    Configuration(String),
+    /// Exit 69.
+    Address(String),
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Serves until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// When the process cannot have what it needs of the system.
+pub fn serve(args: &Serve) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let said = match runtime.block_on(run(args)) {
+        Ok(()) => return Ok(ExitCode::SUCCESS),
+        Err(Refused::Other(error)) => return Err(error),
+        Err(Refused::Configuration(text)) => (text, EXIT_CONFIGURATION),
+        Err(Refused::Address(text)) => (text, EXIT_UNAVAILABLE),
+    };
+    // The stream strips colours where there is no terminal or NO_COLOR is set.
+    writeln!(anstream::stderr(), "{}", said.0.trim_end())?;
+    Ok(ExitCode::from(said.1))
+}
+
+async fn run(args: &Serve) -> Result<(), Refused> {
+    let loaded = Loaded::find(args)?;
+    let snapshot = loaded.snapshot.clone();
+    let logs = Logs::start(&snapshot.telemetry.log)?;
+    for unenforced in &snapshot.unenforced {
+        tracing::warn!(setting = %unenforced.setting, why = %unenforced.why, "not yet enforced");
+    }
+    let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
+    let clock = Clock;
+    let gateway = Gateway::build(
+        snapshot.clone(),
+        loaded.admin_token.clone(),
+        telemetry,
+        Dice::seeded(u64::from_le_bytes(*secrets::random_bytes()?)),
+        clock,
+    )?;
+    let public = bind(snapshot.server.listen)?;
+    let ops = snapshot.server.admin_listen.map(bind).transpose()?;
+    let address = public.local_addr()?;
+    println!("listening on http://{address}");
+    std::io::stdout().flush()?;
+    eprint!("{}", greeting(address, &loaded.generated, &loaded.example_model()));
+    if let Some(watcher) = Watcher::new(&loaded.source, Process, loaded.extra_keys, snapshot) {
+        let admin_token = loaded.admin_token;
+        tokio::spawn(reload::watch(watcher, gateway.app.clone(), admin_token));
+    }
+    tokio::spawn(shut_down_when_asked(gateway.app.clone()));
+    gateway.serve(public, ops).await;
+    Ok(())
+}
+
+/// Every part, wired; it serves whatever listeners it is given.
+pub struct Gateway {
+    /// The corridor.
+    pub relay: Arc<Relay>,
+    /// The book of receipts.
+    pub ledger: Arc<MemoryLedger>,
+    /// What the keys have taken of their limits.
+    pub counters: Arc<MemoryCounters>,
+    /// How it is stopped.
+    pub lifecycle: Lifecycle,
+    app: Arc<App>,
+}
+
+impl Gateway {
+    /// Builds every part for `snapshot`. `admin_token` opens what is for operators.
+    ///
+    /// # Errors
+    /// When a provider of `snapshot` cannot be set up.
+    pub fn build(
+        snapshot: Arc<Snapshot>,
+        admin_token: Option<Secret>,
+        telemetry: Arc<Telemetry>,
+        dice: Dice,
+        clock: Clock,
+    ) -> Result<Self, LiveError> {
+        let ledger = Arc::new(MemoryLedger::default());
+        let counters = Arc::new(MemoryCounters::default());
+        let lifecycle = Lifecycle::new(clock);
+        let ops = OpsAccess { metrics_token: snapshot.telemetry.metrics_token.clone(), admin_token };
+        let parts = Parts {
+            clock,
+            dice,
+            ledger: ledger.clone() as Arc<dyn Ledger>,
+            counters: counters.clone() as Arc<dyn Counters>,
+            telemetry: telemetry.clone(),
+        };
+        let relay = Arc::new(Relay::new(snapshot, parts)?);
+        let app = App {
+            relay: relay.clone(),
+            telemetry,
+            lifecycle: lifecycle.clone(),
+            ops: ArcSwap::from_pointee(ops),
+            held: Arc::default(),
+            clock,
+        };
+        Ok(Self { relay, ledger, counters, lifecycle, app: Arc::new(app) })
+    }
+
+    /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served there only.
+    pub async fn serve(self, public: TcpListener, ops: Option<TcpListener>) {
+        let Self { app, lifecycle, .. } = self;
+        let clock = app.clock;
+        let router = public_router(app.clone(), ops.is_none());
+        let clients = server::serve(public, router, lifecycle.clone(), clock, Door::Public);
+        let operators = async {
+            if let Some(listener) = ops {
+                server::serve(listener, ops_router(app), lifecycle, clock, Door::Ops).await;
+            }
+        };
+        tokio::join!(clients, operators);
+    }
+}
+
+/// Leaves in good order when asked to, and at once when asked again.
+async fn shut_down_when_asked(app: Arc<App>) {
+    until_asked_to_stop().await;
+    let (lb_grace, drain) = {
+        let live = app.relay.live();
+        (live.snapshot.server.lb_grace, live.snapshot.server.drain)
+    };
+    tokio::select! {
+        () = app.lifecycle.shut_down(lb_grace, drain) => {}
+        () = until_asked_to_stop() => std::process::exit(1),
+    }
+}
+
+/// A configuration that may be served.
+struct Loaded {
+    source: Source,
+    snapshot: Arc<Snapshot>,
+    extra_keys: Vec<ExtraKey>,
+    generated: Generated,
+    admin_token: Option<Secret>,
+}
+
+impl Loaded {
+    fn find(args: &Serve) -> Result<Self, Refused> {
+        let source = find(args.named.config.as_deref(), &Process).map_err(refuse)?;
+        let demo = source.is_demo();
+        let mut key = if demo { Some(secrets::new_key("demo")?) } else { None };
+        let mut extra_keys = extra_keys(key.as_ref());
+        let mut snapshot = load(&source, &Process, &extra_keys).map_err(refuse)?;
+        if snapshot.keys.is_empty() {
+            if !snapshot.server.listen.ip().is_loopback() {
+                return Err(Refused::Configuration(format!(
+                    "error: {}: no key is configured, and {} is not loopback\n  help: add a [[keys]] table",
+                    source.name(),
+                    snapshot.server.listen
+                )));
+            }
+            key = Some(secrets::new_key("demo")?);
+            extra_keys = self::extra_keys(key.as_ref());
+            snapshot = load(&source, &Process, &extra_keys).map_err(refuse)?;
+        }
+        if !snapshot.unenforced.is_empty() && !args.allow_unenforced {
+            return Err(Refused::Configuration(not_enforced(&source, &snapshot)));
+        }
+        let made = if snapshot.server.admin_token.is_none() { Some(secrets::new_admin_token()?) } else { None };
+        Ok(Self {
+            source,
+            admin_token: made.clone().or_else(|| snapshot.server.admin_token.clone()),
+            snapshot: Arc::new(snapshot),
+            extra_keys,
+            generated: Generated { key, admin_token: made },
+        })
+    }
+
+    /// What the examples ask for: the first alias, or else the first model.
+    fn example_model(&self) -> String {
+        let table = &self.snapshot.table;
+        let alias = table.aliases.first().map(|alias| &alias.name);
+        alias.or(table.models.first().map(|model| &model.name)).map_or_else(String::new, ToString::to_string)
+    }
+}
+
+fn extra_keys(key: Option<&Secret>) -> Vec<ExtraKey> {
+    key.iter().map(|key| ExtraKey { name: "demo".to_owned(), hash: KeyHash::of(key.expose()) }).collect()
+}
+
+fn refuse(problems: crate::config::Problems) -> Refused {
+    Refused::Configuration(problems.render(true))
+}
+
+fn not_enforced(source: &Source, snapshot: &Snapshot) -> String {
+    let mut text = format!("error: {} asks for what is not yet enforced\n", source.name());
+    for unenforced in &snapshot.unenforced {
+        text.push_str(&format!("  {}: {}\n", unenforced.setting, unenforced.why));
+    }
+    text.push_str("  help: remove these settings, or start with --allow-unenforced to serve without them");
+    text
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, Refused> {
+    server::bind(address).map_err(|error| Refused::Address(format!("error: {error}")))
+}
+
+async fn until_asked_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

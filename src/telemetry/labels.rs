@@ -1,0 +1,129 @@
+//! What a metric's label may say.
+//!
+//! A label is a configured name or a word of a closed enum. There is no way from a `String` or a
+//! `Box<str>` to a [`Label`], so what a client wrote cannot become one: the number of series stays
+//! bounded by the configuration.
+
+use crate::domain::breaker::{Cause, StateName};
+use crate::domain::receipt::Reason;
+use crate::domain::refusal::LimitKind;
+use crate::domain::usage::Usage;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// The value of a label.
+#[derive(Clone, Debug)]
+pub(super) enum Label {
+    /// A name from the configuration.
+    Name(Arc<str>),
+    /// A word of ours.
+    Word(&'static str),
+}
+
+impl Label {
+    /// Stands where there is no name, for instance the tier of a refused request.
+    pub(super) const NONE: Self = Self::Word("none");
+
+    /// The text.
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::Word(word) => word,
+        }
+    }
+}
+
+impl PartialEq for Label {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Label {}
+
+impl Hash for Label {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl From<&Arc<str>> for Label {
+    fn from(name: &Arc<str>) -> Self {
+        Self::Name(name.clone())
+    }
+}
+
+impl From<Option<&Arc<str>>> for Label {
+    fn from(name: Option<&Arc<str>>) -> Self {
+        name.map_or(Self::NONE, Self::from)
+    }
+}
+
+impl From<Reason> for Label {
+    fn from(reason: Reason) -> Self {
+        Self::Word(reason.label())
+    }
+}
+
+impl From<LimitKind> for Label {
+    fn from(limit: LimitKind) -> Self {
+        Self::Word(limit.label())
+    }
+}
+
+impl From<StateName> for Label {
+    fn from(state: StateName) -> Self {
+        Self::Word(state.label())
+    }
+}
+
+impl From<Option<Cause>> for Label {
+    /// A breaker needs a cause to open; without one it has recovered.
+    fn from(cause: Option<Cause>) -> Self {
+        Self::Word(cause.map_or("recovered", Cause::label))
+    }
+}
+
+/// The `kind` of tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum TokenKind {
+    /// All input.
+    Input,
+    /// The part of the input that a provider had cached.
+    CachedInput,
+    /// All output.
+    Output,
+    /// The part of the output spent on reasoning.
+    Reasoning,
+}
+
+impl TokenKind {
+    /// Every kind.
+    pub(super) const ALL: [Self; 4] = [Self::Input, Self::CachedInput, Self::Output, Self::Reasoning];
+
+    /// How many of them were used.
+    pub(super) fn of(self, usage: Usage) -> u64 {
+        match self {
+            Self::Input => usage.input,
+            Self::CachedInput => usage.cached_input,
+            Self::Output => usage.output,
+            Self::Reasoning => usage.reasoning,
+        }
+    }
+}
+
+impl From<TokenKind> for Label {
+    fn from(kind: TokenKind) -> Self {
+        Self::Word(match kind {
+            TokenKind::Input => "input",
+            TokenKind::CachedInput => "cached_input",
+            TokenKind::Output => "output",
+            TokenKind::Reasoning => "reasoning",
+        })
+    }
+}
+
+/// The `result` of a reload.
+pub(super) fn reload(ok: bool) -> Label {
+    Label::Word(if ok { "ok" } else { "failed" })
+}

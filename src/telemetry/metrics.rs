@@ -1,0 +1,450 @@
+//! Every metric, declared once.
+//!
+//! They are fed from receipts and from a few events that leave none. Nothing here may decide
+//! anything, and no label may hold what a client wrote ([`Label`] cannot).
+//!
+//! The table is [`Metrics::new`]; what a receipt counts for is [`Metrics::record`].
+
+use super::family::Family;
+use super::labels::{self, Label, TokenKind};
+use crate::domain::breaker::{StateName, Transition};
+use crate::domain::receipt::Receipt;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Counter, Metric, MetricFamily, MetricType};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, Result, TextEncoder};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// 1 ms to a minute: from a cached prefix on a near machine to what no one waits for.
+const FIRST_TOKEN: &[f64] =
+    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0];
+/// 10 ms to 655 s by doubling: an embedding as well as a long answer with reasoning.
+const DURATION: &[f64] =
+    &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 655.36];
+/// 25 µs to 250 ms: what we add ourselves, of which the first is good and the last an accident.
+const OVERHEAD: &[f64] =
+    &[0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25];
+
+/// Which program this is.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    /// The version of the package.
+    pub version: &'static str,
+    /// The commit it was built from, where that was known.
+    pub revision: Option<&'static str>,
+}
+
+/// All metrics of one gateway.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<IntCounter, 4>,
+    request_duration: Histogram,
+    first_token: Histogram,
+    upstream_duration: Family<Histogram, 1>,
+    overhead: Histogram,
+    tokens: [(TokenKind, IntCounter); 4],
+    cost: IntCounter,
+    attempts: Family<IntCounter, 2>,
+    fallbacks: Family<IntCounter, 3>,
+    breaker_state: Family<IntGauge, 2>,
+    breaker_transitions: Family<IntCounter, 3>,
+    in_flight: IntGauge,
+    limit_refusals: Family<IntCounter, 2>,
+    config_reloads: Family<IntCounter, 1>,
+}
+
+impl Metrics {
+    /// Nothing counted yet. `lines_dropped` tells how many log lines were thrown away so far.
+    pub fn new(build: Build, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self::declare(build, lines_dropped).expect("the names below are valid and distinct")
+    }
+
+    /// The table: name, what it says, labels or buckets.
+    fn declare(build: Build, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
+        let table = Table(Registry::new());
+        let requests = table.counters(
+            ("tierway_requests_total", "Requests ended, by what served them or was tried last, and why they ended."),
+            ["tier", "model", "deployment", "reason"],
+        )?;
+        let request_duration = table.histogram(
+            ("tierway_request_duration_seconds", "From a request being received to its end, whatever the end."),
+            DURATION,
+        )?;
+        let first_token = table.histogram(
+            ("tierway_first_token_seconds", "From a request being received to its first token in hand."),
+            FIRST_TOKEN,
+        )?;
+        let upstream_duration = table.histograms(
+            (
+                "tierway_upstream_duration_seconds",
+                "From an attempt being sent to its failure, or to the first token of the one that answered.",
+            ),
+            ["deployment"],
+            |opts| Histogram::with_opts(HistogramOpts::from(opts).buckets(DURATION.into())),
+        )?;
+        let overhead = table.histogram(
+            ("tierway_overhead_seconds", "Time spent in the gateway itself up to the first byte of the answer."),
+            OVERHEAD,
+        )?;
+        let tokens = table.counters(
+            ("tierway_tokens_total", "Tokens; cached_input is part of input, reasoning of output."),
+            ["kind"],
+        )?;
+        let cost =
+            table.counter(("tierway_cost_nanousd_total", "Cost of all requests in billionths of a US dollar."))?;
+        let attempts = table.counters(
+            ("tierway_attempts_total", "Attempts at deployments, by how they ended."),
+            ["deployment", "reason"],
+        )?;
+        let fallbacks = table.counters(
+            (
+                "tierway_fallbacks_total",
+                "Steps of a request from one deployment to the next, by why the first was left.",
+            ),
+            ["from", "to", "reason"],
+        )?;
+        let breaker_state = table.gauges(
+            ("tierway_breaker_state", "1 for the state a deployment's breaker is in, 0 for the others."),
+            ["deployment", "state"],
+        )?;
+        let breaker_transitions = table.counters(
+            ("tierway_breaker_transitions_total", "Changes of a deployment's breaker, by the state entered."),
+            ["deployment", "to", "reason"],
+        )?;
+        let in_flight = table.gauge(("tierway_in_flight", "Requests being served now."))?;
+        let limit_refusals = table.counters(
+            ("tierway_limit_refusals_total", "Requests refused by a limit of their key."),
+            ["policy", "limit"],
+        )?;
+        let config_reloads =
+            table.counters(("tierway_config_reloads_total", "Reloads of the configuration."), ["result"])?;
+        let build_info =
+            table.gauges(("tierway_build_info", "1, for the program running."), ["version", "revision"])?;
+        table.watched(
+            ("tierway_log_lines_dropped_total", "Lines of logs and access log thrown away because nobody read them."),
+            lines_dropped,
+        )?;
+        #[cfg(target_os = "linux")]
+        table.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+
+        build_info.with([Label::Word(build.version), Label::Word(build.revision.unwrap_or("unknown"))]).set(1);
+        // Shown from the start, so that the first failure is a step and not a new series.
+        for ok in [true, false] {
+            config_reloads.with([labels::reload(ok)]);
+        }
+        let tokens = TokenKind::ALL.map(|kind| (kind, tokens.with([kind.into()])));
+        Ok(Self {
+            registry: table.0,
+            requests,
+            request_duration,
+            first_token,
+            upstream_duration,
+            overhead,
+            tokens,
+            cost,
+            attempts,
+            fallbacks,
+            breaker_state,
+            breaker_transitions,
+            in_flight,
+            limit_refusals,
+            config_reloads,
+        })
+    }
+
+    /// Counts one request's end.
+    pub fn record(&self, receipt: &Receipt) {
+        self.requests.with(request_labels(receipt)).inc();
+        self.request_duration.observe(receipt.duration.as_secs_f64());
+        self.overhead.observe(receipt.overhead.as_secs_f64());
+        if let Some(first_token) = receipt.first_token {
+            self.first_token.observe(first_token.as_secs_f64());
+        }
+        if let Some(usage) = receipt.usage {
+            for (kind, tokens) in &self.tokens {
+                tokens.inc_by(kind.of(usage));
+            }
+        }
+        // A correction downwards cannot be counted: counters only rise.
+        self.cost.inc_by(receipt.cost.0.try_into().unwrap_or(0));
+        if let Some(limit) = receipt.limit {
+            self.limit_refusals.with([receipt.policy.as_ref().into(), limit.into()]).inc();
+        }
+        self.record_attempts(receipt);
+    }
+
+    fn record_attempts(&self, receipt: &Receipt) {
+        for attempt in &receipt.attempts {
+            self.attempts.with([Label::from(&attempt.deployment), attempt.reason.into()]).inc();
+            self.upstream_duration.with([Label::from(&attempt.deployment)]).observe(attempt.duration.as_secs_f64());
+        }
+        for pair in receipt.attempts.windows(2) {
+            // Another attempt at the same deployment is a retry, not a fallback.
+            if pair[0].deployment != pair[1].deployment {
+                let (from, to) = (&pair[0].deployment, &pair[1].deployment);
+                self.fallbacks.with([from.into(), to.into(), pair[0].reason.into()]).inc();
+            }
+        }
+    }
+
+    /// Counts a change of a breaker and shows its new state, if [`Metrics::deployments`] named it: a
+    /// late change of a deployment that is gone must not bring its state back.
+    pub fn transition(&self, deployment: &str, transition: Transition) {
+        let name: Arc<str> = deployment.into();
+        self.breaker_transitions.with([Label::from(&name), transition.to.into(), transition.cause.into()]).inc();
+        if self.breaker_state.known(&[Label::from(&name), transition.to.into()]).is_some() {
+            self.show(&name, transition.to);
+        }
+    }
+
+    /// Names all deployments and the state their breakers are in: at the start, after each reload,
+    /// and whenever states are wanted exactly (half-open comes with time, not with a transition).
+    /// Series of deployments that are not named are dropped; requests still on their way to one may
+    /// bring a counter of it back until the next call.
+    pub fn deployments(&self, names: &[(Arc<str>, StateName)]) {
+        let named: HashSet<&str> = names.iter().map(|(name, _)| &**name).chain([Label::NONE.as_str()]).collect();
+        let stays = |label: &Label| named.contains(label.as_str());
+        self.requests.retain(|[_, _, deployment, _]| stays(deployment));
+        self.upstream_duration.retain(|[deployment]| stays(deployment));
+        self.attempts.retain(|[deployment, _]| stays(deployment));
+        self.fallbacks.retain(|[from, to, _]| stays(from) && stays(to));
+        self.breaker_state.retain(|[deployment, _]| stays(deployment));
+        self.breaker_transitions.retain(|[deployment, _, _]| stays(deployment));
+        for (name, state) in names {
+            self.show(name, *state);
+        }
+    }
+
+    fn show(&self, deployment: &Arc<str>, state: StateName) {
+        for each in StateName::ALL {
+            self.breaker_state.with([Label::from(deployment), each.into()]).set(i64::from(each == state));
+        }
+    }
+
+    /// Counts a request in flight until the value is dropped.
+    pub fn request_started(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// Counts a reload of the configuration.
+    pub fn config_reload(&self, ok: bool) {
+        self.config_reloads.with([labels::reload(ok)]).inc();
+    }
+
+    /// Everything in Prometheus' text format, sorted by name and labels.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let encoded = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
+        encoded.expect("writing to a string cannot fail, and empty families are not gathered");
+        text
+    }
+}
+
+/// A request being served, counted in `tierway_in_flight` until it is dropped.
+#[must_use = "dropped at once, the request would not be counted"]
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Never what the client asked for: only what the configuration calls the one that served.
+fn request_labels(receipt: &Receipt) -> [Label; 4] {
+    let served = receipt.served.as_ref();
+    [
+        served.and_then(|served| served.tier.as_ref()).into(),
+        served.map(|served| &served.model).into(),
+        served.map(|served| &served.deployment).into(),
+        receipt.reason.into(),
+    ]
+}
+
+/// A metric's name and what it says.
+type Row<'a> = (&'a str, &'a str);
+
+/// Where the table is written down.
+struct Table(Registry);
+
+impl Table {
+    fn counter(&self, (name, help): Row) -> Result<IntCounter> {
+        self.enter(IntCounter::new(name, help)?)
+    }
+
+    fn gauge(&self, (name, help): Row) -> Result<IntGauge> {
+        self.enter(IntGauge::new(name, help)?)
+    }
+
+    fn histogram(&self, (name, help): Row, buckets: &[f64]) -> Result<Histogram> {
+        self.enter(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.into()))?)
+    }
+
+    fn counters<const N: usize>(&self, row: Row, labels: [&'static str; N]) -> Result<Family<IntCounter, N>> {
+        self.enter(Family::new(row, MetricType::COUNTER, labels, IntCounter::with_opts)?)
+    }
+
+    fn gauges<const N: usize>(&self, row: Row, labels: [&'static str; N]) -> Result<Family<IntGauge, N>> {
+        self.enter(Family::new(row, MetricType::GAUGE, labels, IntGauge::with_opts)?)
+    }
+
+    fn histograms<const N: usize>(
+        &self,
+        row: Row,
+        labels: [&'static str; N],
+        make: fn(Opts) -> Result<Histogram>,
+    ) -> Result<Family<Histogram, N>> {
+        self.enter(Family::new(row, MetricType::HISTOGRAM, labels, make)?)
+    }
+
+    fn watched(&self, (name, help): Row, read: impl Fn() -> u64 + Send + Sync + 'static) -> Result<()> {
+        self.0.register(Box::new(Watched { counter: IntCounter::new(name, help)?, read }))
+    }
+
+    fn enter<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C> {
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+}
+
+/// A counter somebody else keeps, read when it is asked for.
+struct Watched<F> {
+    counter: IntCounter,
+    read: F,
+}
+
+impl<F: Fn() -> u64 + Send + Sync> Collector for Watched<F> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counter.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = self.counter.collect();
+        let mut count = Counter::default();
+        count.set_value((self.read)() as f64);
+        let mut metric = Metric::default();
+        metric.set_counter(count);
+        families[0].set_metric(vec![metric]);
+        families
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::breaker::Cause;
+    use crate::telemetry::samples;
+    use std::collections::BTreeMap;
+
+    fn metrics() -> Metrics {
+        Metrics::new(Build { version: "1.2.3", revision: None }, || 7)
+    }
+
+    /// What is ours, without the buckets of histograms and the comments.
+    fn samples_of(metrics: &Metrics) -> String {
+        let ours = |line: &&str| line.starts_with("tierway_") && !line.contains("_bucket{");
+        metrics.render().lines().filter(ours).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Metric name → its type.
+    fn types(rendered: &str) -> BTreeMap<&str, &str> {
+        let types = rendered.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        types.filter_map(|line| line.split_once(' ')).collect()
+    }
+
+    /// A set of metrics in which every family has something to show.
+    fn everything() -> Metrics {
+        let metrics = metrics();
+        metrics.deployments(&[("eu-1".into(), StateName::Closed), ("us-1".into(), StateName::Resting)]);
+        metrics.transition("eu-1", Transition { to: StateName::Open, cause: Some(Cause::Consecutive) });
+        for receipt in samples::receipts() {
+            metrics.record(&receipt);
+        }
+        metrics.config_reload(true);
+        metrics
+    }
+
+    #[test]
+    fn receipts_and_events_are_counted() {
+        let metrics = everything();
+        let _in_flight = metrics.request_started();
+        drop(metrics.request_started());
+        let rendered = metrics.render();
+        let ours = rendered.lines().filter(|line| !line.contains("process_"));
+        insta::assert_snapshot!(ours.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn no_name_a_client_makes_up_becomes_a_series() {
+        let metrics = everything();
+        let series = |metrics: &Metrics| samples_of(metrics).lines().count();
+        let before = series(&metrics);
+        for i in 0..10_000 {
+            for mut receipt in samples::receipts() {
+                receipt.asked_model = Some(format!("evil-{i}\"}} 1\ntierway_requests_total 5").into());
+                metrics.record(&receipt);
+            }
+        }
+        assert_eq!(series(&metrics), before);
+        assert!(!metrics.render().contains("evil"));
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let rendered = everything().render();
+        for (name, kind) in types(&rendered) {
+            if name.starts_with("process_") {
+                continue;
+            }
+            let unit = name.rsplit('_').next().unwrap_or_default();
+            let right = match kind {
+                "counter" => unit == "total",
+                "histogram" => unit == "seconds",
+                "gauge" => ["tierway_breaker_state", "tierway_in_flight", "tierway_build_info"].contains(&name),
+                _ => false,
+            };
+            assert!(right && name.starts_with("tierway_"), "{name} is a {kind}");
+            assert!(rendered.contains(&format!("# HELP {name} ")), "{name} says nothing");
+        }
+    }
+
+    #[test]
+    fn buckets_reach_as_far_as_they_should() {
+        let rendered = everything().render();
+        let check = |name: &str, first: &str, last: &str, count: usize| {
+            let prefix = format!("{name}_bucket{{");
+            let bounds: Vec<&str> = rendered
+                .lines()
+                .filter(|line| line.starts_with(&prefix) && !line.contains("us-1"))
+                .filter_map(|line| line.split_once("le=\"")?.1.split_once('"').map(|(bound, _)| bound))
+                .collect();
+            assert_eq!((bounds.first(), bounds.last()), (Some(&first), Some(&"+Inf")), "{name}");
+            assert_eq!(bounds[bounds.len() - 2], last, "{name}");
+            assert_eq!(bounds.len(), count + 1, "{name}");
+        };
+        check("tierway_first_token_seconds", "0.001", "60", 16);
+        check("tierway_request_duration_seconds", "0.01", "655.36", 17);
+        check("tierway_upstream_duration_seconds", "0.01", "655.36", 17);
+        check("tierway_overhead_seconds", "0.000025", "0.25", 13);
+    }
+
+    #[test]
+    fn a_deployment_that_is_gone_leaves_no_series() {
+        let metrics = everything();
+        assert!(samples_of(&metrics).contains("eu-1"));
+        metrics.deployments(&[("us-1".into(), StateName::Closed)]);
+        metrics.transition("gone", Transition { to: StateName::Closed, cause: None });
+        let left = samples_of(&metrics);
+        assert!(!left.contains("eu-1"), "{left}");
+        assert!(left.contains(r#"tierway_breaker_state{deployment="us-1",state="closed"} 1"#), "{left}");
+        assert!(left.contains(r#"tierway_breaker_state{deployment="us-1",state="resting"} 0"#), "{left}");
+        assert!(!left.contains(r#"tierway_breaker_state{deployment="gone""#), "{left}");
+        // Requests that reached no deployment are nobody's series to take along.
+        assert!(left.contains(r#"deployment="none""#), "{left}");
+    }
+}

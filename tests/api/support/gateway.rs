@@ -1,0 +1,229 @@
+//! The gateway under test: the real one, on a port of its own, in a runtime of its own.
+//!
+//! Its drop asserts what holds for every API test: each request that entered the corridor left
+//! exactly one receipt, and nothing stays held: no slot, no attempt, no permit.
+
+use super::client::{Client, Response};
+use super::h2_client::H2Client;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tierway::cli::serve::Gateway;
+use tierway::clock::Clock;
+use tierway::config::{Snapshot, Source, Surroundings, load};
+use tierway::domain::receipt::Receipt;
+use tierway::domain::secret::Secret;
+use tierway::http::lifecycle::Lifecycle;
+use tierway::relay::Relay;
+use tierway::relay::dice::Dice;
+use tierway::store::Counters;
+use tierway::store::memory::{MemoryCounters, MemoryLedger};
+use tierway::telemetry::Telemetry;
+use tierway::telemetry::access::AccessLog;
+use tierway::telemetry::metrics::Build;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// The key that configurations of tests give as `env:TEST_KEY`.
+pub const KEY: &str = "tw_test_canary_client_key";
+/// A second key, `env:OTHER_KEY`.
+pub const OTHER_KEY: &str = "tw_test_canary_other_key";
+/// The credential, `env:CREDENTIAL`.
+pub const CREDENTIAL: &str = "sk-canary-provider-credential";
+/// The admin token.
+pub const ADMIN_TOKEN: &str = "twa_canary_admin_token";
+/// How long what is held may take to come back after a test's last request.
+const SETTLES_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running gateway.
+pub struct TestGateway {
+    /// Where it serves.
+    pub addr: SocketAddr,
+    /// The corridor.
+    pub relay: Arc<Relay>,
+    /// Its receipts.
+    pub ledger: Arc<MemoryLedger>,
+    /// How it is stopped.
+    pub lifecycle: Lifecycle,
+    /// What was counted.
+    pub telemetry: Arc<Telemetry>,
+    counters: Arc<MemoryCounters>,
+    access: Shared,
+    runtime: Option<Runtime>,
+}
+
+impl TestGateway {
+    /// Serves `config`, a TOML text that may name `env:TEST_KEY`, `env:OTHER_KEY` and `env:CREDENTIAL`.
+    pub async fn start(config: &str) -> Self {
+        Self::start_seeded(config, 1).await
+    }
+
+    /// The same with other dice.
+    pub async fn start_seeded(config: &str, seed: u64) -> Self {
+        let snapshot = compile(config);
+        let access = Shared::default();
+        let log = AccessLog::to_writer(Box::new(access.clone()));
+        let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
+        let token = Some(Secret::new(ADMIN_TOKEN));
+        let gateway = Gateway::build(snapshot, token, telemetry.clone(), Dice::seeded(seed), Clock)
+            .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let addr = listener.local_addr().expect("a bound listener has an address");
+        let listener = listener.into_std().expect("a fresh listener converts");
+        let (relay, ledger, counters, lifecycle) =
+            (gateway.relay.clone(), gateway.ledger.clone(), gateway.counters.clone(), gateway.lifecycle.clone());
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("the system gives threads");
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
+            gateway.serve(listener, None).await;
+        });
+        Self { addr, relay, ledger, lifecycle, telemetry, counters, access, runtime: Some(runtime) }
+    }
+
+    /// Serves another configuration from now on.
+    pub fn reload(&self, config: &str) {
+        self.relay.reload(compile(config)).unwrap_or_else(|error| panic!("the configuration is not taken: {error}"));
+    }
+
+    /// A fresh HTTP/1.1 connection.
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.addr).await
+    }
+
+    /// A fresh HTTP/2 connection.
+    pub async fn connect_h2(&self) -> H2Client {
+        H2Client::connect(self.addr).await
+    }
+
+    /// One chat request with the test's key, on a connection of its own, answered to its end.
+    pub async fn chat(&self, body: &str) -> Response {
+        self.post("/v1/chat/completions", &[], body).await
+    }
+
+    /// One request with the test's key and more headers, on a connection of its own.
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+        let mut client = self.connect().await;
+        let mut all = vec![("authorization", BEARER)];
+        all.extend_from_slice(headers);
+        client.post(path, &all, body).await;
+        client.response().await
+    }
+
+    /// One `GET`, with the test's key.
+    pub async fn get(&self, path: &str) -> Response {
+        let mut client = self.connect().await;
+        client.get(path, &[("authorization", BEARER)]).await;
+        client.response().await
+    }
+
+    /// The value of one series in `/metrics`, written as it stands there without its value; 0 without it.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.telemetry.metrics.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().expect("a metric's value is a number"))
+    }
+
+    /// Waits until `count` receipts are written, and returns them.
+    pub async fn receipts(&self, count: u64) -> Vec<Arc<Receipt>> {
+        let patience = Instant::now() + SETTLES_WITHIN;
+        while self.ledger.count() < count {
+            assert!(Instant::now() < patience, "{} receipts of {count}", self.ledger.count());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.ledger.recent()
+    }
+
+    /// Everything the access log has written so far.
+    pub fn access_log(&self) -> String {
+        self.access.text()
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.ledger.count() == self.relay.entered()
+            && self.counters.in_flight() == 0
+            && self.relay.attempts_in_flight() == 0
+    }
+}
+
+/// The `Authorization` value of [`KEY`].
+pub const BEARER: &str = "Bearer tw_test_canary_client_key";
+
+impl Drop for TestGateway {
+    fn drop(&mut self) {
+        let patience = Instant::now() + SETTLES_WITHIN;
+        while !self.is_at_rest() && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let (entered, receipts) = (self.relay.entered(), self.ledger.count());
+        let (slots, attempts) = (self.counters.in_flight(), self.relay.attempts_in_flight());
+        let ids: HashSet<_> = self.ledger.recent().iter().map(|receipt| receipt.id).collect();
+        let distinct = ids.len() == self.ledger.recent().len();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        if !std::thread::panicking() {
+            assert_eq!(receipts, entered, "every request leaves exactly one receipt");
+            assert!(distinct, "no request leaves two receipts");
+            assert_eq!(slots, 0, "no slot of a key stays held");
+            assert_eq!(attempts, 0, "no attempt stays in flight");
+        }
+    }
+}
+
+/// `config`, compiled in a fixed environment.
+pub fn compile(config: &str) -> Arc<Snapshot> {
+    let source = Source::File { path: "tierway.toml".into(), text: config.to_owned() };
+    Arc::new(load(&source, &Fixed::default(), &[]).unwrap_or_else(|problems| panic!("{}", problems.render(false))))
+}
+
+/// The environment of every test.
+pub struct Fixed(HashMap<&'static str, &'static str>);
+
+impl Default for Fixed {
+    fn default() -> Self {
+        Self(HashMap::from([("TEST_KEY", KEY), ("OTHER_KEY", OTHER_KEY), ("CREDENTIAL", CREDENTIAL)]))
+    }
+}
+
+impl Surroundings for Fixed {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|value| (*value).to_owned())
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn read(&self, _: &Path) -> io::Result<String> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+/// A writer whose text can be read back.
+#[derive(Clone, Default)]
+pub struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Shared {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no writer panics")).into_owned()
+    }
+}
+
+impl io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no writer panics").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,287 @@
+//! What every back end of the counters promises, run against each of them.
+//!
+//! Time is handed in, so a day of traffic takes a second. A new back end is one more line at the
+//! end of this file.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
+use std::time::{Duration, Instant};
+use tierway::domain::authorize::Limits;
+use tierway::domain::id::KeyId;
+use tierway::domain::limit::WINDOW;
+use tierway::domain::refusal::{LimitKind, OverLimit};
+use tierway::store::{Admission, Ask, Counters, Denied};
+
+const THREADS: usize = 32;
+/// Over all threads.
+const DECISIONS: usize = 1_000_000;
+/// Rounds that share an instant: half a second apart they make a little over ten minutes.
+const ROUNDS: usize = 1_250;
+const STEP: Duration = Duration::from_millis(500);
+const ROUNDS_PER_WINDOW: usize = 120;
+
+const NO_LIMITS: Limits = Limits { requests_per_minute: None, tokens_per_minute: None, max_concurrent: None };
+
+fn admit(counters: &dyn Counters, ask: Ask, now: Instant) -> Result<Admission, Denied> {
+    // Back ends over a network need a runtime; each thread of a test brings its own.
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(counters.admit(&ask, now)))
+}
+
+fn requests(limit: u64) -> Limits {
+    Limits { requests_per_minute: Some(limit), ..NO_LIMITS }
+}
+
+fn tokens(limit: u64) -> Limits {
+    Limits { tokens_per_minute: Some(limit), ..NO_LIMITS }
+}
+
+fn ask(key: &str, limits: Limits, tokens: u64) -> Ask {
+    Ask { key: KeyId::of_name(key), limits, tokens }
+}
+
+/// Admits and settles at once.
+fn pass(counters: &dyn Counters, ask: Ask, now: Instant) -> Result<(), OverLimit> {
+    let admission = admit(counters, ask, now).map_err(|denied| denied.over)?;
+    counters.settle(admission, None, now);
+    Ok(())
+}
+
+/// 32 threads want far more than the limits, in rounds that share an instant. Whatever they take,
+/// in no sliding minute is it above a limit, and at least 99.5 % of the tighter one is taken.
+fn never_above_in_any_minute(counters: &dyn Counters, limits: Limits, most_tokens: u64) {
+    let start = Instant::now();
+    let taken: Vec<[AtomicU64; 2]> = (0..ROUNDS).map(|_| Default::default()).collect();
+    let barrier = Barrier::new(THREADS);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (taken, barrier) = (&taken, &barrier);
+            scope.spawn(move || {
+                let mut dice = fastrand::Rng::with_seed(thread as u64);
+                for (round, taken) in taken.iter().enumerate() {
+                    barrier.wait();
+                    let now = start + STEP * round as u32;
+                    for _ in 0..DECISIONS / ROUNDS / THREADS {
+                        let tokens = dice.u64(1..=most_tokens);
+                        if pass(counters, ask("hot", limits, tokens), now).is_ok() {
+                            taken[0].fetch_add(1, Ordering::Relaxed);
+                            taken[1].fetch_add(tokens, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let mut fullest = 0.0_f64;
+    for (kind, limit) in [limits.requests_per_minute, limits.tokens_per_minute].into_iter().enumerate() {
+        let Some(limit) = limit else { continue };
+        let taken: Vec<u64> = taken.iter().map(|round| round[kind].load(Ordering::Relaxed)).collect();
+        for minute in taken.windows(ROUNDS_PER_WINDOW) {
+            assert!(minute.iter().sum::<u64>() <= limit, "more than {limit} in a minute");
+        }
+        let ten_minutes = &taken[..10 * ROUNDS_PER_WINDOW];
+        fullest = fullest.max(ten_minutes.iter().sum::<u64>() as f64 / (10 * limit) as f64);
+    }
+    assert!(fullest >= 0.995, "only {fullest} of the limit was usable");
+    assert_eq!(counters.in_flight(), 0);
+}
+
+/// However many threads try, no more than the limit run at once, and all slots come back.
+fn concurrency_is_never_above(counters: &dyn Counters) {
+    const MOST: u64 = 7;
+    let (running, highest, admitted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (now, limits) = (Instant::now(), Limits { max_concurrent: Some(MOST as u32), ..NO_LIMITS });
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..2_000 {
+                    let Ok(admission) = admit(counters, ask("busy", limits, 1), now) else { continue };
+                    admitted.fetch_add(1, Ordering::Relaxed);
+                    highest.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::yield_now();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    counters.settle(admission, None, now);
+                }
+            });
+        }
+    });
+    let highest = highest.into_inner();
+    assert!((1..=MOST).contains(&highest), "{highest} ran at once");
+    assert!(admitted.into_inner() >= MOST);
+    assert_eq!(counters.in_flight(), 0);
+}
+
+/// A request refused by one limit takes nothing of the others.
+fn refused_takes_nothing(counters: &dyn Counters) {
+    let now = Instant::now();
+    let limits = Limits { requests_per_minute: Some(3), tokens_per_minute: Some(100), max_concurrent: Some(1) };
+    let large = ask("key", limits, 101);
+    let told = |denied: Denied| {
+        (denied.over.limit, denied.left.requests.map(|l| l.remaining), denied.left.tokens.map(|l| l.remaining))
+    };
+    for _ in 0..1_000 {
+        let denied = admit(counters, large, now).expect_err("more tokens than the limit");
+        assert_eq!(told(denied), (LimitKind::Tokens, Some(3), Some(100)));
+    }
+    let running = admit(counters, ask("key", limits, 60), now).expect("everything is left");
+    let denied = admit(counters, ask("key", limits, 1), now).expect_err("one is running");
+    assert_eq!(told(denied), (LimitKind::Concurrency, Some(2), Some(40)));
+    assert_eq!(counters.in_flight(), 1);
+    counters.settle(running, None, now);
+    for _ in 0..2 {
+        pass(counters, ask("key", limits, 20), now).expect("refusals took nothing");
+    }
+    let denied = admit(counters, ask("key", limits, 1), now).expect_err("all is taken");
+    assert_eq!(told(denied), (LimitKind::Requests, Some(0), Some(0)));
+    assert_eq!(counters.in_flight(), 0);
+}
+
+/// A refusal names the limit, its ceiling and the exact wait; whoever waits so long is let in.
+fn the_wait_told_is_the_wait_needed(counters: &dyn Counters) {
+    let start = Instant::now();
+    let check = |name: &str, limits: Limits, tokens: u64, limit: LimitKind, ceiling: u64| {
+        let ask = ask(name, limits, tokens);
+        while pass(counters, ask, start).is_ok() {}
+        let now = start + Duration::from_millis(12_345);
+        let over = pass(counters, ask, now).expect_err("the limit is used up");
+        assert_eq!((over.limit, over.ceiling), (limit, ceiling), "{name}");
+        let wait = over.retry_after.expect("the request fits the limit");
+        assert_eq!(wait, WINDOW - Duration::from_millis(12_345), "{name}");
+        assert!(pass(counters, ask, now + wait - Duration::from_nanos(1)).is_err(), "{name}");
+        pass(counters, ask, now + wait).expect("it was told so");
+    };
+    check("few requests", requests(10), 1, LimitKind::Requests, 10);
+    check("many requests", requests(1_000), 1, LimitKind::Requests, 1_000);
+    check("few tokens", tokens(200), 50, LimitKind::Tokens, 200);
+    check("many tokens", tokens(100_000), 30_000, LimitKind::Tokens, 100_000);
+
+    let never =
+        |limits: Limits, tokens: u64| pass(counters, ask("never", limits, tokens), start).expect_err("too much");
+    assert_eq!(never(tokens(10), 11), OverLimit { limit: LimitKind::Tokens, ceiling: 10, retry_after: None });
+    let slot = admit(counters, ask("slot", Limits { max_concurrent: Some(1), ..NO_LIMITS }, 1), start);
+    let slot = slot.expect("nothing runs");
+    let over = pass(counters, ask("slot", Limits { max_concurrent: Some(1), ..NO_LIMITS }, 1), start);
+    assert_eq!(over.expect_err("one runs").retry_after, Some(Duration::from_secs(1)));
+    counters.settle(slot, None, start);
+}
+
+/// One key at its limit takes nothing of another's, nor of one without limits.
+fn another_key_is_untouched(counters: &dyn Counters) {
+    let now = Instant::now();
+    while pass(counters, ask("greedy", requests(50), 1), now).is_ok() {}
+    let calm = admit(counters, ask("calm", requests(50), 1), now).expect("its own limit is unused");
+    assert_eq!(calm.requests().map(|left| left.remaining), Some(49));
+    counters.settle(calm, None, now);
+    for _ in 0..10_000 {
+        let free = admit(counters, ask("free", NO_LIMITS, 1 << 40), now).expect("it has no limits");
+        assert_eq!((free.requests(), free.tokens()), (None, None));
+        counters.settle(free, Some(1 << 40), now);
+    }
+}
+
+/// Tokens not used come back; tokens used beyond the estimate are a debt that must pass first.
+fn estimates_are_corrected(counters: &dyn Counters) {
+    let start = Instant::now();
+    let at = |seconds: u64| start + Duration::from_secs(seconds);
+    let first = admit(counters, ask("key", tokens(1_000), 800), at(0)).expect("nothing is taken");
+    assert_eq!(first.tokens().map(|left| left.remaining), Some(200));
+    counters.settle(first, Some(100), at(1));
+    let second = admit(counters, ask("key", tokens(1_000), 900), at(1)).expect("700 came back");
+    assert_eq!(second.tokens().map(|left| left.remaining), Some(0));
+    counters.settle(second, Some(2_400), at(2));
+    // The debt of 1,500 was made at 2 s and is more than a whole window.
+    assert!(pass(counters, ask("key", tokens(1_000), 1), at(61)).is_err());
+    assert!(pass(counters, ask("key", tokens(1_000), 1), at(63)).is_ok());
+    let kept = admit(counters, ask("unknown", tokens(1_000), 800), at(0)).expect("nothing is taken");
+    counters.settle(kept, None, at(1));
+    assert!(pass(counters, ask("unknown", tokens(1_000), 201), at(1)).is_err());
+}
+
+/// After a reload the new limits hold at once and what was taken stays taken.
+fn a_reload_changes_limits(counters: &dyn Counters) {
+    let now = Instant::now();
+    let left = |limits: Limits| match admit(counters, ask("key", limits, 1), now) {
+        Ok(admission) => {
+            let left = admission.requests().map(|left| (left.limit, left.remaining));
+            counters.settle(admission, None, now);
+            Ok(left)
+        }
+        Err(denied) => Err(denied.left.requests.map(|left| (left.limit, left.remaining))),
+    };
+    assert_eq!(left(requests(10)), Ok(Some((10, 9))));
+    assert_eq!(left(requests(3)), Ok(Some((3, 1))));
+    assert_eq!(left(requests(1)), Err(Some((1, 0))));
+    assert_eq!(left(requests(1_000)), Ok(Some((1_000, 997))));
+    assert_eq!(left(NO_LIMITS), Ok(None));
+    assert_eq!(left(requests(3)), Err(Some((3, 0))));
+
+    // Slots taken without a limit count once there is one.
+    let running = admit(counters, ask("slots", NO_LIMITS, 1), now).expect("it has no limits");
+    let limits = Limits { max_concurrent: Some(1), ..NO_LIMITS };
+    assert!(admit(counters, ask("slots", limits, 1), now).is_err());
+    counters.settle(running, None, now);
+    assert!(pass(counters, ask("slots", limits, 1), now).is_ok());
+}
+
+/// Each settlement frees one slot, no more.
+fn settling_frees_one_slot(counters: &dyn Counters) {
+    let (now, limits) = (Instant::now(), Limits { max_concurrent: Some(3), ..NO_LIMITS });
+    let held = Mutex::new(Vec::new());
+    for _ in 0..3 {
+        held.lock()
+            .expect("no thread panicked")
+            .push(admit(counters, ask("key", limits, 1), now).expect("a slot is free"));
+    }
+    for round in 0..100 {
+        assert!(admit(counters, ask("key", limits, 1), now).is_err(), "round {round}: all slots are held");
+        let admission = held.lock().expect("no thread panicked").remove(0);
+        counters.settle(admission, Some(round), now);
+        assert_eq!(counters.in_flight(), 2);
+        held.lock()
+            .expect("no thread panicked")
+            .push(admit(counters, ask("key", limits, 1), now).expect("one was freed"));
+    }
+    for admission in held.into_inner().expect("no thread panicked") {
+        counters.settle(admission, None, now);
+    }
+    assert_eq!(counters.in_flight(), 0);
+}
+
+/// The suite, against the back end that `$new` makes.
+macro_rules! contract {
+    ($back_end:ident, $new:expr) => {
+        mod $back_end {
+            use super::*;
+
+            #[test]
+            fn never_above_few_requests_a_minute() {
+                super::never_above_in_any_minute(&$new, requests(200), 1);
+            }
+
+            #[test]
+            fn never_above_many_requests_a_minute() {
+                super::never_above_in_any_minute(&$new, requests(5_000), 1);
+            }
+
+            #[test]
+            fn never_above_tokens_and_requests_a_minute() {
+                let limits = Limits { requests_per_minute: Some(3_000), tokens_per_minute: Some(400_000), ..NO_LIMITS };
+                super::never_above_in_any_minute(&$new, limits, 1_000);
+            }
+
+            contract!(@each $new => concurrency_is_never_above refused_takes_nothing the_wait_told_is_the_wait_needed
+                another_key_is_untouched estimates_are_corrected a_reload_changes_limits settling_frees_one_slot);
+        }
+    };
+    (@each $new:expr => $($promise:ident)*) => {
+        $(#[test]
+        fn $promise() {
+            super::$promise(&$new);
+        })*
+    };
+}
+
+contract!(memory, tierway::store::memory::MemoryCounters::new());
