@@ -10,9 +10,7 @@ use tokio::{
 };
 
 use super::{CHAT, STREAM, WHOLE, asked};
-use crate::support::{
-    BlackHole, BodyEnd, Fault, Gate, How, RETRY_AFTER_SECONDS, ScriptedProvider, chat_stream, soon,
-};
+use crate::support::{BlackHole, BodyEnd, Fault, Gate, How, RETRY_AFTER_SECONDS, ScriptedProvider, chat_stream, soon};
 
 /// Longer than any connect on the loopback interface, shorter than the kernel's next SYN.
 const NO_CONNECT: Duration = Duration::from_millis(300);
@@ -43,8 +41,7 @@ async fn meet(provider: &ScriptedProvider, request: &str, (_, word, then): Expec
         connected => connected.unwrap(),
     };
     let length = request.len();
-    let head =
-        format!("POST {CHAT} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    let head = format!("POST {CHAT} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all((head + request).as_bytes()).await.unwrap();
     let mut received = Vec::new();
     loop {
@@ -135,10 +132,7 @@ async fn check_fault(provider: &ScriptedProvider, fault: Fault, request: &str) {
     // Nothing that names a time unless it should, and never a token.
     let timed = [Fault::Status429RetryAfter, Fault::Status503RetryAfter];
     assert_eq!(bytes.contains("retry-after"), timed.contains(&fault));
-    assert!(
-        !bytes.contains("Hello") && !bytes.contains("stop"),
-        "{bytes}"
-    );
+    assert!(!bytes.contains("Hello") && !bytes.contains("stop"), "{bytes}");
 }
 
 #[tokio::test]

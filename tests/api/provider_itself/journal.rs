@@ -14,9 +14,7 @@ async fn a_request_is_kept_byte_for_byte() {
 
     let before = Instant::now();
     let mut client = Client::connect(provider.addr()).await;
-    client
-        .send([head.as_bytes(), body.as_bytes()].concat())
-        .await;
+    client.send([head.as_bytes(), body.as_bytes()].concat()).await;
     assert_eq!(client.response().await.status, 200);
 
     let journal = provider.at_rest().await;
@@ -26,11 +24,7 @@ async fn a_request_is_kept_byte_for_byte() {
     assert_eq!(request.body, body);
     assert_eq!(request.method, "POST");
     assert_eq!(request.path, "/v1/chat/completions?a=%20b");
-    let names: Vec<_> = request
-        .headers
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["Host", "X-Odd", "x-odd2", "Content-Length"]);
     assert_eq!(request.header("x-odd"), Some("two  words"));
     assert_eq!(request.header("x-odd2"), Some(""));
@@ -58,13 +52,9 @@ async fn however_it_is_cut_into_packets_it_is_one_request() {
 #[tokio::test]
 async fn requests_sent_at_once_are_answered_in_order_on_one_connection() {
     let provider = ScriptedProvider::start("eu").await;
-    provider.answers(Script::by(|request| {
-        Script::status(200).body(request.path.clone())
-    }));
+    provider.answers(Script::by(|request| Script::status(200).body(request.path.clone())));
     let mut client = Client::connect(provider.addr()).await;
-    client
-        .send("GET /a HTTP/1.1\r\nhost: x\r\n\r\nGET /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .await;
+    client.send("GET /a HTTP/1.1\r\nhost: x\r\n\r\nGET /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert_eq!(client.response().await.text(), "/a");
     assert_eq!(client.response().await.text(), "/b");
     assert_eq!(client.closed().await, BodyEnd::Fin);
@@ -74,10 +64,8 @@ async fn requests_sent_at_once_are_answered_in_order_on_one_connection() {
     assert_eq!(other.response().await.text(), "/c");
 
     let journal = provider.journal();
-    let seen: Vec<_> = journal
-        .requests()
-        .map(|request| (request.path.as_str(), request.number, request.connection))
-        .collect();
+    let seen: Vec<_> =
+        journal.requests().map(|request| (request.path.as_str(), request.number, request.connection)).collect();
     assert_eq!(seen, [("/a", 1, 1), ("/b", 2, 1), ("/c", 3, 2)]);
     assert_eq!(journal.connections, 2);
 }

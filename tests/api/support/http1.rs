@@ -31,19 +31,13 @@ pub(super) fn take_head(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed
             Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
         })
         .collect::<Result<_, _>>()?;
-    Ok(Some(Head {
-        raw,
-        first_line,
-        headers,
-    }))
+    Ok(Some(Head { raw, first_line, headers }))
 }
 
 /// The one header of this name; two of them are a mistake no test should overlook.
 pub(super) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    let mut values = headers
-        .iter()
-        .filter(|(given, _)| given.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.as_str());
+    let mut values =
+        headers.iter().filter(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
     let value = values.next();
     assert_eq!(values.next(), None, "the header `{name}` came twice");
     value
