@@ -42,13 +42,19 @@ pub fn legs(
         Asked::Plain(Target::Tier(tier)) => drafter.by_tier(tier, draw),
         Asked::Plain(Target::Alias(alias)) => drafter.by_alias(&table.aliases[alias], authorized.key().id.0, draw),
     };
-    let Some(first) = legs.first().map(|leg| leg.model) else {
-        return Err(drafter.why_nothing(authorized));
-    };
     if no_fallback || !call.endpoint().may_change_model() {
-        legs.retain(|leg| leg.model == first);
+        // The model asked for by name, even where it is filtered out: nothing else may take its place.
+        let only = named(authorized.asked()).or(legs.first().map(|leg| leg.model));
+        legs.retain(|leg| Some(leg.model) == only);
     }
-    Ok(legs)
+    if legs.is_empty() { Err(drafter.why_nothing(authorized)) } else { Ok(legs) }
+}
+
+fn named(asked: Asked) -> Option<ModelId> {
+    match asked {
+        Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(model),
+        Asked::Plain(Target::Tier(_) | Target::Alias(_)) => None,
+    }
 }
 
 #[derive(Clone, Copy)]
