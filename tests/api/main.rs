@@ -1,4 +1,15 @@
 //! The API tests: one binary, real sockets, a provider that does exactly what its script says.
 
+// Tests measure real time.
+#![allow(clippy::disallowed_methods)]
+
+mod bytes;
+mod cancel;
+mod canary;
+mod config;
+mod door;
+mod drain;
+mod errors;
 mod provider_itself;
+mod streams;
 mod support;
