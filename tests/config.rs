@@ -480,6 +480,18 @@ fn the_effective_configuration_reads_as_a_file() {
 }
 
 #[test]
+fn the_gateways_own_region_is_preferred_where_somebody_serves() {
+    let check = |region: &str, expected: Option<&str>| {
+        let snapshot = loaded(&format!("{LEAST}[routing]\nregion = \"{region}\"\n"), &World::default());
+        let home = snapshot.table.settings.home.map(|id| &**snapshot.table.region(id));
+        assert_eq!(home, expected, "{region}");
+        assert_eq!(snapshot.table.regions.len(), 1);
+    };
+    check("us-east", Some("us-east"));
+    check("ap-south", None);
+}
+
+#[test]
 fn keys_carry_their_policy_tightened() {
     let text = format!(
         "{LEAST}[policies.a]\nmodels = [\"m*\"]\nrequests_per_minute = 50\nmax_concurrent = 4\n\

@@ -39,27 +39,27 @@ pub fn greeting(address: SocketAddr, generated: &Generated, model: &str) -> Stri
 fn snippets(url: &str, key: &Secret, model: &str) -> String {
     format!(
         r#"
-Paste this into another terminal:
+# Paste this into another terminal:
 
-  export OPENAI_BASE_URL={url}/v1
-  export OPENAI_API_KEY={key}
+export OPENAI_BASE_URL={url}/v1
+export OPENAI_API_KEY={key}
 
-  curl $OPENAI_BASE_URL/chat/completions \
-    -H "Authorization: Bearer $OPENAI_API_KEY" \
-    -H "Content-Type: application/json" \
-    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hi"}}]}}'
+curl $OPENAI_BASE_URL/chat/completions \
+  -H "Authorization: Bearer $OPENAI_API_KEY" \
+  -H "Content-Type: application/json" \
+  -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hi"}}]}}'
 
-or, after `pip install openai`:
+# Or, after `pip install openai`:
 
-  python3 - <<'END'
-  from openai import OpenAI
-  for part in OpenAI().chat.completions.create(
-      model="{model}", stream=True,
-      messages=[{{"role": "user", "content": "Hi"}}],
-  ):
-      print(part.choices[0].delta.content or "", end="", flush=True)
-  print()
-  END
+python3 - <<'END'
+from openai import OpenAI
+for part in OpenAI().chat.completions.create(
+    model="{model}", stream=True,
+    messages=[{{"role": "user", "content": "Hi"}}],
+):
+    print(part.choices[0].delta.content or "", end="", flush=True)
+print()
+END
 "#,
         key = key.expose()
     )

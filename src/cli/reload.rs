@@ -2,10 +2,10 @@
 //!
 //! A bad file changes nothing and is reported in the log and in `tierway_config_reloads_total`.
 
-use crate::clock::Clock;
 use crate::config::{Change, Problems, Process, Watcher};
-use crate::relay::Relay;
-use crate::telemetry::Telemetry;
+use crate::domain::secret::Secret;
+use crate::http::App;
+use crate::http::ops::OpsAccess;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,12 +13,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// How often the file's content is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Watches for ever.
-pub(super) async fn watch(mut watcher: Watcher<Process>, relay: Arc<Relay>, telemetry: Arc<Telemetry>, clock: Clock) {
+/// Watches for ever. `made` is the admin token made at start, for when the file names none.
+pub(super) async fn watch(mut watcher: Watcher<Process>, app: Arc<App>, made: Option<Secret>) {
     let mut hangups = signal(SignalKind::hangup()).ok();
     loop {
         let asked = tokio::select! {
-            () = clock.sleep(LOOK_EVERY) => false,
+            () = app.clock.sleep(LOOK_EVERY) => false,
             () = hangup(&mut hangups) => true,
         };
         // A mounted file system may block; it must not block a worker.
@@ -29,7 +29,7 @@ pub(super) async fn watch(mut watcher: Watcher<Process>, relay: Arc<Relay>, tele
         let Ok((back, found)) = looked.await else { return };
         watcher = back;
         if let Some(found) = found {
-            apply(found, &relay, &telemetry);
+            apply(found, &app, made.as_ref());
         }
     }
 }
@@ -44,17 +44,21 @@ async fn hangup(hangups: &mut Option<Signal>) {
     }
 }
 
-fn apply(found: Result<Change, Problems>, relay: &Relay, telemetry: &Telemetry) {
+fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) {
     let applied = match found {
         Err(problems) => Err(problems.render(false)),
         Ok(change) => {
             for setting in &change.needs_restart {
                 tracing::warn!(setting, "this setting keeps its old value until a restart");
             }
-            relay.reload(change.snapshot).map_err(|error| error.to_string())
+            let ops = OpsAccess {
+                metrics_token: change.snapshot.telemetry.metrics_token.clone(),
+                admin_token: change.snapshot.server.admin_token.clone().or_else(|| made.cloned()),
+            };
+            app.relay.reload(change.snapshot).map(|()| app.ops.store(Arc::new(ops))).map_err(|error| error.to_string())
         }
     };
-    telemetry.metrics.config_reload(applied.is_ok());
+    app.telemetry.metrics.config_reload(applied.is_ok());
     match applied {
         Ok(()) => tracing::info!("the configuration was reloaded"),
         Err(problems) => tracing::error!(%problems, "the configuration was not reloaded; the old one stays"),

@@ -1,4 +1,4 @@
-//! Keys and tokens made by us.
+//! Keys and tokens made by us, and the one place that asks the system for chance.
 //!
 //! A key is `tw_<policy>_<secret><checksum>`: 256 random bits in base 62 and six characters that
 //! let a leaked string be recognised, and a mistyped one be told apart, without asking anyone.
@@ -33,10 +33,16 @@ pub fn new_admin_token() -> Result<Secret, getrandom::Error> {
 }
 
 fn random_digits() -> Result<Zeroizing<String>, getrandom::Error> {
-    let mut bytes = Zeroizing::new([0_u8; 32]);
-    #[allow(clippy::disallowed_methods)] // secrets need the system's chance, not a seeded one
-    getrandom::fill(bytes.as_mut_slice())?;
+    let bytes: Zeroizing<[u8; 32]> = random_bytes()?;
     Ok(Zeroizing::new(base62(bytes.iter().copied(), SECRET_DIGITS)))
+}
+
+/// Bytes nobody can guess: for secrets, and for the seed of the dice.
+pub(super) fn random_bytes<const N: usize>() -> Result<Zeroizing<[u8; N]>, getrandom::Error> {
+    let mut bytes = Zeroizing::new([0_u8; N]);
+    #[allow(clippy::disallowed_methods)] // the one place that may
+    getrandom::fill(bytes.as_mut_slice())?;
+    Ok(bytes)
 }
 
 /// The lowest `digits` base 62 digits of the number whose big-endian bytes these are.

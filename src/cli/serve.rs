@@ -12,7 +12,10 @@ use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets};
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find, load};
 use crate::domain::secret::Secret;
-use crate::http::{App, Lifecycle, OpsAccess, ops_router, public_router, server};
+use crate::http::lifecycle::Lifecycle;
+use crate::http::ops::OpsAccess;
+use crate::http::server::{self, Door};
+use crate::http::{App, ops_router, public_router};
 use crate::relay::dice::Dice;
 use crate::relay::{LiveError, Parts, Relay};
 use crate::store::memory::{MemoryCounters, MemoryLedger};
@@ -20,7 +23,7 @@ use crate::store::{Counters, Ledger};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::Logs;
 use crate::telemetry::metrics::Build;
-use anyhow::Context;
+use arc_swap::ArcSwap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -75,30 +78,21 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     let gateway = Gateway::build(
         snapshot.clone(),
         loaded.admin_token.clone(),
-        telemetry.clone(),
-        Dice::seeded(random_seed()?),
+        telemetry,
+        Dice::seeded(u64::from_le_bytes(*secrets::random_bytes()?)),
         clock,
     )?;
-    let public = bind(snapshot.server.listen).await?;
-    let ops = match snapshot.server.admin_listen {
-        Some(address) => Some(bind(address).await?),
-        None => None,
-    };
+    let public = bind(snapshot.server.listen)?;
+    let ops = snapshot.server.admin_listen.map(bind).transpose()?;
     let address = public.local_addr()?;
     println!("listening on http://{address}");
     std::io::stdout().flush()?;
     eprint!("{}", greeting(address, &loaded.generated, &loaded.example_model()));
     if let Some(watcher) = Watcher::new(&loaded.source, Process, loaded.extra_keys, snapshot) {
-        tokio::spawn(reload::watch(watcher, gateway.relay.clone(), telemetry, clock));
+        let admin_token = loaded.admin_token;
+        tokio::spawn(reload::watch(watcher, gateway.app.clone(), admin_token));
     }
-    let lifecycle = gateway.lifecycle.clone();
-    tokio::spawn(async move {
-        until_asked_to_stop().await;
-        lifecycle.drain();
-        // Asked twice, it goes at once.
-        until_asked_to_stop().await;
-        std::process::exit(1);
-    });
+    tokio::spawn(shut_down_when_asked(gateway.app.clone()));
     gateway.serve(public, ops).await;
     Ok(())
 }
@@ -113,7 +107,7 @@ pub struct Gateway {
     pub counters: Arc<MemoryCounters>,
     /// How it is stopped.
     pub lifecycle: Lifecycle,
-    app: App,
+    app: Arc<App>,
 }
 
 impl Gateway {
@@ -130,8 +124,8 @@ impl Gateway {
     ) -> Result<Self, LiveError> {
         let ledger = Arc::new(MemoryLedger::default());
         let counters = Arc::new(MemoryCounters::default());
-        let lifecycle = Lifecycle::new(&snapshot.server);
-        let access = OpsAccess::new(admin_token, snapshot.telemetry.metrics_token.clone());
+        let lifecycle = Lifecycle::new(clock);
+        let ops = OpsAccess { metrics_token: snapshot.telemetry.metrics_token.clone(), admin_token };
         let parts = Parts {
             clock,
             dice,
@@ -140,20 +134,42 @@ impl Gateway {
             telemetry: telemetry.clone(),
         };
         let relay = Arc::new(Relay::new(snapshot, parts)?);
-        let app = App::new(relay.clone(), telemetry, lifecycle.clone(), access, clock);
-        Ok(Self { relay, ledger, counters, lifecycle, app })
+        let app = App {
+            relay: relay.clone(),
+            telemetry,
+            lifecycle: lifecycle.clone(),
+            ops: ArcSwap::from_pointee(ops),
+            held: Arc::default(),
+            clock,
+        };
+        Ok(Self { relay, ledger, counters, lifecycle, app: Arc::new(app) })
     }
 
-    /// Serves until its lifecycle has drained. With `ops`, everything but `/v1` is served there only.
+    /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served there only.
     pub async fn serve(self, public: TcpListener, ops: Option<TcpListener>) {
+        let Self { app, lifecycle, .. } = self;
+        let clock = app.clock;
+        let router = public_router(app.clone(), ops.is_none());
+        let clients = server::serve(public, router, lifecycle.clone(), clock, Door::Public);
         let operators = async {
             if let Some(listener) = ops {
-                server::serve(listener, ops_router(self.app.clone()), self.lifecycle.clone()).await;
+                server::serve(listener, ops_router(app), lifecycle, clock, Door::Ops).await;
             }
         };
-        let with_ops = self.app.clone();
-        let clients = server::serve(public, public_router(with_ops, true), self.lifecycle.clone());
         tokio::join!(clients, operators);
+    }
+}
+
+/// Leaves in good order when asked to, and at once when asked again.
+async fn shut_down_when_asked(app: Arc<App>) {
+    until_asked_to_stop().await;
+    let (lb_grace, drain) = {
+        let live = app.relay.live();
+        (live.snapshot.server.lb_grace, live.snapshot.server.drain)
+    };
+    tokio::select! {
+        () = app.lifecycle.shut_down(lb_grace, drain) => {}
+        () = until_asked_to_stop() => std::process::exit(1),
     }
 }
 
@@ -223,13 +239,8 @@ fn not_enforced(source: &Source, snapshot: &Snapshot) -> String {
     text
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, Refused> {
-    server::bind(address).await.map_err(|error| Refused::Address(format!("error: {error}")))
-}
-
-fn random_seed() -> anyhow::Result<u64> {
-    #[allow(clippy::disallowed_methods)] // the seed of the one place of chance
-    getrandom::u64().context("the system gives no random bytes")
+fn bind(address: SocketAddr) -> Result<TcpListener, Refused> {
+    server::bind(address).map_err(|error| Refused::Address(format!("error: {error}")))
 }
 
 async fn until_asked_to_stop() {

@@ -32,12 +32,13 @@ pub use env::{OVERRIDE_PREFIX, Process, Surroundings};
 pub use problem::{Place, Problem, Problems};
 pub use reader::{Entry, Origin, Shown, Unenforced};
 pub use reload::{Change, Watcher};
-pub use crate::domain::secret::{MASK, Secret};
 pub use settings::{
     FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
     StoreSettings, TelemetrySettings, WireSettings,
 };
 pub use source::{Source, find};
+
+pub use crate::domain::secret::{MASK, Secret};
 
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::id::ProviderId;

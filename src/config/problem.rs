@@ -189,12 +189,30 @@ impl Shown {
     }
 }
 
-/// Line and column of a byte, counted from 1; the column counts characters.
-pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = &text[..text.floor_char_boundary(at)];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    (line, before[line_start..].chars().count() + 1)
+/// Where the lines of a text begin, so that many bytes can be placed quickly.
+pub(super) struct Lines<'t> {
+    text: &'t str,
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    pub(super) fn of(text: &'t str) -> Self {
+        let after_newline = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self { text, starts: std::iter::once(0).chain(after_newline).collect() }
+    }
+
+    /// The line of a byte, counted from 1.
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.starts.partition_point(|start| *start <= at)
+    }
+
+    /// Line and column of a byte, counted from 1; the column counts characters.
+    pub(super) fn position(&self, at: usize) -> (usize, usize) {
+        let line = self.line(at);
+        let start = self.starts[line - 1];
+        let before = &self.text[start..self.text.floor_char_boundary(at)];
+        (line, before.chars().count() + 1)
+    }
 }
 
 #[cfg(test)]
@@ -219,7 +237,7 @@ mod tests {
 
     #[test]
     fn positions_count_from_one_in_characters() {
-        let check = |at, expected| assert_eq!(position("é = 1\nb = 2", at), expected, "{at}");
+        let check = |at, expected| assert_eq!(Lines::of("é = 1\nb = 2").position(at), expected, "{at}");
         check(0, (1, 1));
         check(3, (1, 3));
         check(7, (2, 1));

@@ -9,13 +9,13 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::reader::{Written, words};
-use crate::domain::secret::Secret;
 use super::settings::{FinishReason, MalformedFrame, Protocol};
 use super::value::{BaseUrl, Expiry, LogFilter, Name, Percent, Sha256, Size, StoreUrl, Wait};
 use crate::domain::call::{Endpoint, Feature};
 use crate::domain::glob::Glob;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 use crate::domain::routing::table::{Balance, Capacity, Sticky};
+use crate::domain::secret::Secret;
 
 /// The whole file.
 pub(super) struct Raw {

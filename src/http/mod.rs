@@ -1,3 +1,110 @@
-//! The `http` room.
+//! The front door: every route on one page.
+//!
+//! It turns HTTP into a [`RawRequest`](crate::relay::RawRequest) and the corridor's answer into HTTP.
+//! It never imports a store or an upstream, and it decides nothing about who may ask or where a
+//! request goes; the only thing it refuses by itself is what no corridor would want to know of.
+//!
+//! Start reading at [`public_router`], then [`server`] for connections and [`error`] for THE table.
 
+pub mod egress;
+pub mod ending;
+pub mod error;
+pub mod ingress;
+pub mod layers;
+pub mod lifecycle;
 pub mod openai;
+pub mod ops;
+pub mod server;
+pub mod upload;
+pub mod wire;
+
+use crate::clock::Clock;
+use crate::domain::call::Endpoint;
+use crate::domain::refusal::Refusal;
+use crate::relay::Relay;
+use crate::telemetry::Telemetry;
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+use error::Row;
+use lifecycle::Lifecycle;
+use openai::{chat, models};
+use ops::OpsAccess;
+use std::sync::Arc;
+use upload::Held;
+
+/// Everything a handler may reach. Built once, in `cli`.
+pub struct App {
+    /// The corridor.
+    pub relay: Arc<Relay>,
+    /// Where everything is seen.
+    pub telemetry: Arc<Telemetry>,
+    /// Whether we are open.
+    pub lifecycle: Lifecycle,
+    /// What operators must present; a reload stores another.
+    pub ops: ArcSwap<OpsAccess>,
+    /// The request bodies held at the moment.
+    pub held: Arc<Held>,
+    /// The one source of time.
+    pub clock: Clock,
+}
+
+/// What a path and a method ask of the corridor.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked {
+    /// A routed call.
+    Endpoint(Endpoint),
+    /// Nothing we serve.
+    UnknownUrl,
+    /// Something we serve by other methods.
+    WrongMethod {
+        /// Those.
+        allow: &'static str,
+    },
+}
+
+/// What clients reach; `with_ops` where operators have no address of their own.
+pub fn public_router(app: Arc<App>, with_ops: bool) -> Router {
+    let clock = app.clock;
+    let v1 = Router::new()
+        .route("/v1/chat/completions", routed(Endpoint::Chat))
+        .route("/v1/completions", routed(Endpoint::Completions))
+        .route("/v1/embeddings", routed(Endpoint::Embeddings))
+        .route("/v1/models", or_wrong_method(get(models::list), "GET, HEAD"))
+        .route("/v1/models/{*id}", or_wrong_method(get(models::retrieve), "GET, HEAD"));
+    let router = if with_ops { v1.merge(ops::routes()) } else { v1 };
+    layers::wrap(router.fallback(elsewhere).with_state(app), clock)
+}
+
+/// What operators reach at an address of their own: everything but `/v1`.
+pub fn ops_router(app: Arc<App>) -> Router {
+    let clock = app.clock;
+    layers::wrap(ops::routes().fallback(nowhere).with_state(app), clock)
+}
+
+fn routed(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
+    let asked = Asked::Endpoint(endpoint);
+    or_wrong_method(post(move |State(app), request: Request| chat::walk(app, asked, request)), "POST")
+}
+
+/// A wrong method below `/v1` is refused in the corridor: nobody without a key learns what exists.
+fn or_wrong_method(route: MethodRouter<Arc<App>>, allow: &'static str) -> MethodRouter<Arc<App>> {
+    let asked = Asked::WrongMethod { allow };
+    route.fallback(move |State(app), request: Request| chat::walk(app, asked, request))
+}
+
+/// Whatever no route takes: below `/v1` the corridor refuses it, after asking for a key.
+async fn elsewhere(State(app): State<Arc<App>>, request: Request) -> Response {
+    let path = request.uri().path();
+    if path == "/v1" || path.starts_with("/v1/") {
+        chat::walk(app, Asked::UnknownUrl, request).await
+    } else {
+        nowhere(request).await
+    }
+}
+
+async fn nowhere(request: Request) -> Response {
+    Row::refused(&Refusal::UnknownUrl { path: request.uri().path().into() }).response()
+}

@@ -10,6 +10,7 @@
 use super::dice::Dice;
 use crate::domain::breaker::credential::CredentialHealth;
 use crate::domain::breaker::{Breaker, Leave, Standing, StateName, Transition};
+use crate::domain::chance::Draw;
 use crate::domain::failure::{Failure, Verdict};
 use crate::domain::id::{DeploymentId, KeyId};
 use crate::domain::retry::RetryBudget;
@@ -27,12 +28,14 @@ pub struct Board {
     /// Taken at reloads only.
     slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
     /// Taken at reloads only; by provider name and position.
-    credentials: Mutex<HashMap<(Arc<str>, usize), Arc<Mutex<CredentialHealth>>>>,
+    credentials: Mutex<HashMap<(Arc<str>, usize), SharedHealth>>,
     /// Shared by all lineups: one gateway, one retry budget.
     retries: Arc<Mutex<RetryBudget>>,
     telemetry: Arc<Telemetry>,
     dice: Arc<Dice>,
 }
+
+type SharedHealth = Arc<Mutex<CredentialHealth>>;
 
 /// One deployment's shared state.
 struct Slot {
@@ -63,7 +66,7 @@ struct LinedUp {
 /// A provider's credentials, used in turn.
 struct Credentials {
     turn: AtomicUsize,
-    health: Vec<Arc<Mutex<CredentialHealth>>>,
+    health: Vec<SharedHealth>,
 }
 
 impl Board {
@@ -94,8 +97,7 @@ impl Board {
         let lined_up = table.deployments.iter().map(|deployment| {
             let slot = slots.entry(deployment.name.clone()).or_insert_with(|| {
                 let settings = table.settings.breaker;
-                let breaker = newcomers_at
-                    .map_or_else(|| Breaker::new(settings), |at| Breaker::newcomer(settings, at));
+                let breaker = newcomers_at.map_or_else(|| Breaker::new(settings), |at| Breaker::newcomer(settings, at));
                 let state = Mutex::new(SlotState { breaker, gauge: Gauge::default() });
                 Arc::new(Slot { name: deployment.name.clone(), state })
             });
@@ -325,7 +327,7 @@ impl Drop for Permit {
 /// One credential, taken for one attempt.
 struct CredentialLeave {
     index: usize,
-    health: Option<Arc<Mutex<CredentialHealth>>>,
+    health: Option<SharedHealth>,
     trial: bool,
 }
 
@@ -337,7 +339,7 @@ impl CredentialLeave {
         self.trial = false;
     }
 
-    fn refused(&mut self, now: Instant, draw: crate::domain::chance::Draw) {
+    fn refused(&mut self, now: Instant, draw: Draw) {
         if let Some(health) = &self.health
             && lock(health).refused(self.trial, now, draw)
         {

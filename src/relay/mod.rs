@@ -270,8 +270,7 @@ impl Relay {
         let knobs = raw.knobs?;
         let authorized = authorize(table, &key, &call)?;
         let deadline = raw.received + knobs.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
-        let mut plan =
-            RoutePlan::draft(table, &authorized, &call, knobs.no_fallback, deadline, desk.dice.draw())?;
+        let mut plan = RoutePlan::draft(table, &authorized, &call, knobs.no_fallback, deadline, desk.dice.draw())?;
         admit::admit(desk, ticket, live, &authorized, &call, &plan).await?;
         let errand = Errand { desk, live, call: &call, headers: &raw.headers, deadline };
         errand.run(&mut plan, ticket).await

@@ -16,6 +16,7 @@ mod samples;
 
 use crate::domain::receipt::Receipt;
 use access::AccessLog;
+pub use metrics::InFlight;
 use metrics::{Build, Metrics};
 
 /// Everything that listens.

@@ -12,7 +12,7 @@ mod tiers;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::raw::{Provider, Raw};
+use super::raw::{Network, Provider, Raw, Sim};
 use super::reader::{Desk, Written, nearest};
 use super::settings::{NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings};
 use super::settings::{SimSettings, StoreSettings, TelemetrySettings, WireSettings};
@@ -40,7 +40,8 @@ pub(super) fn compile(desk: &Desk<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Com
     for provider in &raw.providers {
         regions.number(provider_region(provider));
     }
-    let home = raw.routing.region.as_ref().map(|region| regions.number(&region.value.0));
+    // Where nobody serves there is nothing to prefer.
+    let home = raw.routing.region.as_ref().and_then(|region| regions.find(&region.value.0));
     let (models, deployments) = models::models(desk, &raw, &regions);
     let tiers = tiers::tiers(desk, &raw, &models);
     let aliases = tiers::aliases(desk, &raw);
@@ -166,23 +167,25 @@ fn server_settings(raw: &Raw) -> ServerSettings {
 /// `None` only where something is missing that was complained about.
 fn provider_settings(provider: Provider) -> Option<ProviderSettings> {
     let reach = match provider.protocol?.value {
-        Protocol::Sim => {
-            let sim = provider.sim?;
-            Reach::Sim(SimSettings {
-                first_token: sim.first_token.value,
-                tokens_per_second: sim.tokens_per_second.value.get(),
-                error_rate_bp: sim.error_rate.value.basis_points,
-            })
-        }
-        protocol => {
-            let network = provider.network?;
-            Reach::Network(NetworkSettings {
-                protocol,
-                base_url: network.base_url?.value.0,
-                credentials: network.credentials.into_iter().map(|secret| secret.value).collect(),
-                http2: network.http2.value,
-            })
-        }
+        Protocol::Sim => Reach::Sim(sim_settings(&provider.sim?)),
+        protocol => Reach::Network(network_settings(protocol, provider.network?)?),
     };
     Some(ProviderSettings { name: provider.name.value.into(), reach, finish_reason: provider.finish_reason.value })
+}
+
+fn network_settings(protocol: Protocol, network: Network) -> Option<NetworkSettings> {
+    Some(NetworkSettings {
+        protocol,
+        base_url: network.base_url?.value.0,
+        credentials: network.credentials.into_iter().map(|secret| secret.value).collect(),
+        http2: network.http2.value,
+    })
+}
+
+fn sim_settings(sim: &Sim) -> SimSettings {
+    SimSettings {
+        first_token: sim.first_token.value,
+        tokens_per_second: sim.tokens_per_second.value.get(),
+        error_rate_bp: sim.error_rate.value.basis_points,
+    }
 }

@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256 as Hasher};
 
 use super::super::raw::{Key, Limits, Policy, Team, UnknownPrice, Window};
 use super::super::reader::{Table, Written, Wrong};
-use crate::domain::secret::Secret;
 use super::super::value::{HedgeAfter, Name, Percent, Sha256, Wait};
 use super::check_name;
 use crate::domain::money::NanoUsd;
+use crate::domain::secret::Secret;
 
 /// Reserved capacity is for those who are told so.
 const RESERVED: bool = false;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::raw::{Server, Store, Telemetry};
 use super::super::reader::{Table, Written};
-use crate::domain::secret::Secret;
 use super::super::value::{BaseUrl, Document, LogFilter, Size, StoreUrl};
+use crate::domain::secret::Secret;
 
 /// Loopback: nobody else reaches a gateway that was not told whom to trust.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);

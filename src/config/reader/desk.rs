@@ -7,9 +7,9 @@ use std::path::Path;
 use toml::de::DeValue;
 
 use super::super::env::{OVERRIDABLE, OVERRIDE_PREFIX, Override, Surroundings, override_name, overrides};
-use super::super::problem::{Place, Problem, position};
+use super::super::problem::{Lines, Place, Problem};
+use super::{Written, Wrong, path};
 use crate::domain::secret::MASK;
-use super::{Written, Wrong};
 
 /// How alike two names must be for one to be suggested in place of the other.
 const LIKENESS: f64 = 0.6;
@@ -77,7 +77,7 @@ struct Notes {
 
 /// What one reading has been given and what it has found.
 pub(crate) struct Desk<'d> {
-    text: &'d str,
+    lines: Lines<'d>,
     surroundings: &'d dyn Surroundings,
     notes: RefCell<Notes>,
 }
@@ -93,7 +93,7 @@ pub(crate) struct Findings {
 impl<'d> Desk<'d> {
     pub(crate) fn new(text: &'d str, surroundings: &'d dyn Surroundings) -> Self {
         let notes = Notes { overrides: overrides(surroundings), ..Notes::default() };
-        Self { text, surroundings, notes: RefCell::new(notes) }
+        Self { lines: Lines::of(text), surroundings, notes: RefCell::new(notes) }
     }
 
     /// Ends the reading: what no setting took of the environment is a problem too.
@@ -111,7 +111,7 @@ impl<'d> Desk<'d> {
     /// Notes a problem.
     pub(crate) fn complain(&self, setting: &str, place: Place, wrong: Wrong) {
         let at = match &place {
-            Place::File(span) => Some(position(self.text, span.start)),
+            Place::File(span) => Some(self.lines.position(span.start)),
             Place::Variable { .. } | Place::Nowhere => None,
         };
         self.notes.borrow_mut().problems.push(Problem {
@@ -135,15 +135,15 @@ impl<'d> Desk<'d> {
     }
 
     /// Notes an effective value.
-    pub(super) fn record(&self, header: &str, table: &str, name: &str, value: Shown, from: &Place) {
+    pub(super) fn record(&self, table: &path::Path, name: &str, value: Shown, from: &Place) {
         let origin = match from {
             Place::Nowhere => Origin::Default,
-            Place::File(span) => Origin::File(position(self.text, span.start).0),
+            Place::File(span) => Origin::File(self.lines.line(span.start)),
             Place::Variable { name, .. } => Origin::Env(name.clone()),
         };
         self.notes.borrow_mut().entries.push(Entry {
-            header: header.to_owned(),
-            table: table.to_owned(),
+            header: table.header(),
+            table: table.to_string(),
             name: name.to_owned(),
             value,
             origin,
@@ -188,7 +188,7 @@ impl<'d> Desk<'d> {
 
     /// Drops what was complained about on the lines of `spans`: echoes of what is wrong there already.
     pub(crate) fn drop_echoes(&self, spans: &[Range<usize>], kept: usize) {
-        let line = |span: &Range<usize>| position(self.text, span.start).0;
+        let line = |span: &Range<usize>| self.lines.line(span.start);
         let broken: Vec<usize> = spans.iter().map(line).collect();
         let mut index = 0;
         self.notes.borrow_mut().problems.retain(|problem| {

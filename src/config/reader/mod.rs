@@ -7,14 +7,17 @@
 //!
 //! It must never know what any particular setting means. Start reading at [`Table`].
 
+mod cell;
 mod desk;
+mod path;
 mod setting;
 mod table;
 
+pub(super) use cell::Cell;
 pub(super) use desk::{Desk, nearest};
 pub use desk::{Entry, Origin, Shown, Unenforced};
 pub(super) use setting::{Setting, Word, Wrong, read_word, words};
-pub(super) use table::{Cell, Table};
+pub(super) use table::Table;
 
 use super::problem::Place;
 

@@ -1,4 +1,4 @@
-//! Tables and the values in them, each knowing its path and its place.
+//! Tables, asked for their settings by name and type.
 
 use std::ops::Range;
 
@@ -7,17 +7,18 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::super::env::override_name;
 use super::super::problem::Place;
-use crate::domain::secret::MASK;
-use super::desk::{is_reference, nearest};
+use super::cell::Cell;
+use super::desk::nearest;
+use super::path::Path;
 use super::{Desk, Setting, Shown, Written, Wrong};
+use crate::domain::secret::MASK;
 
 /// One table of the document, or an absent one whose settings all have their defaults.
 ///
 /// Every name asked for is remembered; what remains when the reading function returns is unknown.
 pub(crate) struct Table<'d> {
     desk: &'d Desk<'d>,
-    path: String,
-    header: String,
+    path: Path,
     place: Place,
     entries: Option<&'d DeTable<'d>>,
     /// How variables that override settings of this table begin, if any may.
@@ -47,15 +48,18 @@ impl<'d> Table<'d> {
         entries: &'d DeTable<'d>,
         read: impl FnOnce(&mut Table<'d>) -> R,
     ) -> R {
-        let mut table = Table {
-            desk,
-            path: String::new(),
-            header: String::new(),
-            place: Place::Nowhere,
-            entries: Some(entries),
-            variables: None,
-            known: Vec::new(),
-        };
+        Table::read(desk, Path::default(), Place::Nowhere, entries, read)
+    }
+
+    /// Reads a table with `read`, then complains about what that did not ask for.
+    pub(super) fn read<R>(
+        desk: &'d Desk<'d>,
+        path: Path,
+        place: Place,
+        entries: &'d DeTable<'d>,
+        read: impl FnOnce(&mut Table<'d>) -> R,
+    ) -> R {
+        let mut table = Table { desk, path, place, entries: Some(entries), variables: None, known: Vec::new() };
         let result = read(&mut table);
         table.finish();
         result
@@ -67,7 +71,7 @@ impl<'d> Table<'d> {
 
     /// The path of this table or of a setting in it.
     pub(crate) fn path_of(&self, name: &str) -> String {
-        join(&self.path, name)
+        self.path.child(name).to_string()
     }
 
     /// A setting that may be absent.
@@ -120,8 +124,7 @@ impl<'d> Table<'d> {
         };
         let at = |(index, item): (usize, &'d Spanned<DeValue<'d>>)| Cell {
             desk: self.desk,
-            path: format!("{}[{index}]", cell.path),
-            header: format!("[[{}]]", strip_indices(&cell.path)),
+            path: cell.path.element(index),
             place: Place::File(item.span()),
             value: item.get_ref(),
         };
@@ -134,11 +137,9 @@ impl<'d> Table<'d> {
             Some(cell) => (cell.place.clone(), cell.entries()),
             None => (Place::Nowhere, None),
         };
-        let path = self.path_of(name);
         let mut table = Table {
             desk: self.desk,
-            header: format!("[{}]", strip_indices(&path)),
-            path,
+            path: self.path.child(name),
             place,
             entries,
             variables: self.variables.as_ref().map(|prefix| override_name(prefix, name)),
@@ -185,16 +186,11 @@ impl<'d> Table<'d> {
         };
         let mut found = Vec::new();
         for (key, value) in entries {
-            let path = join(&self.path_of(name), key.get_ref());
-            let name = Written { value: key.get_ref().to_string(), path: path.clone(), place: Place::File(key.span()) };
-            let cell = Cell {
-                desk: self.desk,
-                header: format!("[{path}]"),
-                path,
-                place: Place::File(key.span()),
-                value: value.get_ref(),
-            };
-            found.extend(cell.table(|table| read(name, table)));
+            let path = self.path.child(name).child(key.get_ref());
+            let place = Place::File(key.span());
+            let written = Written { value: key.get_ref().to_string(), path: path.to_string(), place: place.clone() };
+            let cell = Cell { desk: self.desk, path, place, value: value.get_ref() };
+            found.extend(cell.table(|table| read(written, table)));
         }
         found
     }
@@ -269,7 +265,7 @@ impl<'d> Table<'d> {
     pub(crate) fn complain(&self, name: &str, wrong: Wrong) {
         let (path, place) = match self.entry(name) {
             Some((_, value)) => (self.path_of(name), Place::File(value.span())),
-            None => (self.path.clone(), self.place.clone()),
+            None => (self.path.to_string(), self.place.clone()),
         };
         self.desk.complain(&path, place, wrong);
     }
@@ -278,7 +274,7 @@ impl<'d> Table<'d> {
     pub(crate) fn complain_missing(&self, name: &str, expected: &str) {
         let message = format!("`{name}` is missing");
         let wrong = Wrong::hinting(message, format!("add `{name} = …`: {expected}"));
-        self.desk.complain(&self.path, self.place.clone(), wrong);
+        self.desk.complain(&self.path.to_string(), self.place.clone(), wrong);
     }
 
     fn find<T: Setting>(&mut self, name: &'static str) -> Found<T> {
@@ -307,17 +303,11 @@ impl<'d> Table<'d> {
         let toml = DeValue::parse(text).ok().map(Spanned::into_inner);
         let mut said: Option<Wrong> = None;
         for value in std::iter::once(&string).chain(&toml) {
-            let cell = Cell {
-                desk: self.desk,
-                path: self.path_of(name),
-                header: self.header.clone(),
-                place: place.clone(),
-                value,
-            };
+            let cell = Cell { desk: self.desk, path: self.path.child(name), place: place.clone(), value };
             match T::read(&cell) {
                 Ok(value) => {
                     self.record(name, cell.show(&value), &place);
-                    let path = cell.path;
+                    let path = cell.path.to_string();
                     return Found::Read(Written { value, path, place });
                 }
                 // A wrong value says more than a wrong type.
@@ -344,7 +334,7 @@ impl<'d> Table<'d> {
     }
 
     fn cell_of(&self, name: &str, span: Range<usize>, value: &'d DeValue<'d>) -> Cell<'d> {
-        Cell { desk: self.desk, path: self.path_of(name), header: self.header.clone(), place: Place::File(span), value }
+        Cell { desk: self.desk, path: self.path.child(name), place: Place::File(span), value }
     }
 
     fn entry(&self, name: &str) -> Option<(&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)> {
@@ -357,7 +347,7 @@ impl<'d> Table<'d> {
     }
 
     fn record(&self, name: &str, value: Shown, place: &Place) {
-        self.desk.record(&self.header, &self.path, name, value, place);
+        self.desk.record(&self.path, name, value, place);
     }
 
     /// Complains about every name that nobody asked for.
@@ -382,143 +372,4 @@ impl<'d> Table<'d> {
             self.desk.complain(&self.path_of(name), place, wrong);
         }
     }
-}
-
-/// One value of the document.
-pub(crate) struct Cell<'d> {
-    desk: &'d Desk<'d>,
-    path: String,
-    header: String,
-    place: Place,
-    value: &'d DeValue<'d>,
-}
-
-impl<'d> Cell<'d> {
-    /// The value as TOML has it.
-    pub(crate) fn value(&self) -> &'d DeValue<'d> {
-        self.value
-    }
-
-    /// Reads it, or complains.
-    pub(crate) fn read<T: Setting>(&self) -> Option<Written<T>> {
-        if T::SECRET
-            && !self.points_elsewhere()
-            && let Place::File(span) = &self.place
-        {
-            self.desk.hide(span.clone());
-        }
-        match T::read(self) {
-            Ok(value) => Some(Written { value, path: self.path.clone(), place: self.place.clone() }),
-            Err(wrong) => {
-                if !self.value.is_str() {
-                    self.desk.hide_strings(self.value, self.span());
-                }
-                let wrong = wrong.or_expecting(T::EXPECTED);
-                self.desk.complain(&self.path, self.place.clone(), wrong);
-                None
-            }
-        }
-    }
-
-    /// Reads it as a table, or complains.
-    pub(crate) fn table<R>(&self, read: impl FnOnce(&mut Table<'d>) -> R) -> Option<R> {
-        let mut table = Table {
-            desk: self.desk,
-            path: self.path.clone(),
-            header: self.header.clone(),
-            place: self.place.clone(),
-            entries: Some(self.entries()?),
-            variables: None,
-            known: Vec::new(),
-        };
-        let result = read(&mut table);
-        table.finish();
-        Some(result)
-    }
-
-    /// Notes this value as if it had been written as the only setting `name` of a table.
-    pub(crate) fn record_as(&self, name: &str, value: Shown) {
-        let place = &self.place;
-        self.desk.record(&self.header, &self.path, name, value, place);
-    }
-
-    /// The string it is, or that it points to.
-    pub(crate) fn text(&self) -> Result<String, Wrong> {
-        match self.value {
-            DeValue::String(text) => self.desk.resolve(text),
-            other => Err(Wrong::type_of("a string", other)),
-        }
-    }
-
-    /// Whether the value is to be found elsewhere.
-    pub(crate) fn points_elsewhere(&self) -> bool {
-        self.value.as_str().is_some_and(is_reference)
-    }
-
-    /// Whether it came from the environment, where a secret may be written out.
-    pub(crate) fn is_override(&self) -> bool {
-        matches!(self.place, Place::Variable { .. })
-    }
-
-    /// Keeps the value out of everything that is shown.
-    pub(crate) fn hide(&self) {
-        if let Place::File(span) = &self.place {
-            self.desk.hide(span.clone());
-        }
-    }
-
-    /// Its bytes in the file; none where it came from the environment.
-    fn span(&self) -> Range<usize> {
-        match &self.place {
-            Place::File(span) => span.clone(),
-            Place::Variable { .. } | Place::Nowhere => 0..0,
-        }
-    }
-
-    /// How `config show` shows what was read: what was pointed to is never shown.
-    pub(crate) fn show<T: Setting>(&self, value: &T) -> Shown {
-        if self.points_elsewhere() {
-            return Shown::Masked;
-        }
-        value.show()
-    }
-
-    fn entries(&self) -> Option<&'d DeTable<'d>> {
-        if let DeValue::Table(entries) = self.value {
-            return Some(entries);
-        }
-        self.desk.hide_strings(self.value, self.span());
-        let wrong = Wrong::type_of("a table", self.value);
-        let wrong = wrong.or_expecting("`{ name = value }`, or a section of its own");
-        self.desk.complain(&self.path, self.place.clone(), wrong);
-        None
-    }
-}
-
-/// A dotted path, each part quoted where TOML would want it.
-fn join(path: &str, name: &str) -> String {
-    let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-    let name = if !name.is_empty() && name.bytes().all(bare) { name.to_owned() } else { format!("{name:?}") };
-    if path.is_empty() {
-        return name;
-    }
-    format!("{path}.{name}")
-}
-
-/// The path as a TOML header writes it: without the positions in arrays.
-fn strip_indices(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(open) = rest.find('[') {
-        let (before, from) = rest.split_at(open);
-        out.push_str(before);
-        let close = from.find(']').map_or(from.len(), |close| close + 1);
-        let is_index = from[1..close.max(2) - 1].bytes().all(|b| b.is_ascii_digit());
-        if !is_index {
-            out.push_str(&from[..close]);
-        }
-        rest = &from[close..];
-    }
-    out.push_str(rest);
-    out
 }

@@ -1,9 +1,12 @@
-//! OpenAI's JSON, as far as the front door must know it.
+//! OpenAI's API: its routed calls, its list of models, and its JSON as far as the front door must
+//! know it.
 //!
 //! It reads what routing and limits need and leaves every byte of a body where it is.
 //!
-//! Start reading in [`peek::peek`].
+//! Start reading in [`chat`], then [`peek::peek`].
 
+pub mod chat;
 mod member;
+pub mod models;
 pub mod peek;
 mod scan;

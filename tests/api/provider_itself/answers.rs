@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 
 use super::{STREAM, WHOLE, asked};
 use crate::support::{
-    Chat, Script, ScriptedProvider, ToolCall, Usage, chat, chat_stream, chat_whole, completion,
-    embeddings,
+    Chat, Script, ScriptedProvider, ToolCall, Usage, chat, chat_stream, chat_whole, completion, embeddings,
 };
 
 /// What `script` says to `request`: the whole object, or the data of each frame.
@@ -15,27 +14,20 @@ async fn said(script: Script, request: &str) -> Vec<String> {
     let response = asked(&provider, request).await.response().await;
     match response.header("content-type") {
         Some("application/json") => vec![response.text().to_owned()],
-        _ => response
-            .frames()
-            .iter()
-            .filter_map(|frame| frame.data())
-            .collect(),
+        _ => response.frames().iter().filter_map(|frame| frame.data()).collect(),
     }
 }
 
 async fn said_json(script: Script, request: &str) -> Vec<Value> {
     let said = said(script, request).await;
     let json = said.iter().filter(|data| *data != "[DONE]");
-    json.map(|data| serde_json::from_str(data).unwrap())
-        .collect()
+    json.map(|data| serde_json::from_str(data).unwrap()).collect()
 }
 
 /// The value at `pointer` in each frame.
 fn each(frames: &[Value], pointer: &str) -> Vec<Value> {
     let values = frames.iter().map(|frame| frame.pointer(pointer));
-    values
-        .map(|value| value.cloned().unwrap_or_default())
-        .collect()
+    values.map(|value| value.cloned().unwrap_or_default()).collect()
 }
 
 #[tokio::test]
@@ -63,11 +55,7 @@ async fn usage_comes_in_a_frame_of_its_own_when_it_is_asked_for() {
     let said = said(chat_stream("Hello", 1), asking).await;
     let (frames, last) = said.split_at(said.len() - 2);
     assert_eq!(frames.len(), 3);
-    assert!(
-        frames
-            .iter()
-            .all(|frame| frame.ends_with(r#"],"usage":null}"#))
-    );
+    assert!(frames.iter().all(|frame| frame.ends_with(r#"],"usage":null}"#)));
     let usage: Value = serde_json::from_str(&last[0]).unwrap();
     assert_eq!(usage["choices"], json!([]));
     assert_eq!(usage["usage"]["prompt_tokens"], 20);
@@ -77,17 +65,8 @@ async fn usage_comes_in_a_frame_of_its_own_when_it_is_asked_for() {
 
 #[tokio::test]
 async fn a_whole_answer_carries_its_usage() {
-    let usage = Usage {
-        prompt: 100,
-        cached: 60,
-        completion: 30,
-        reasoning: 5,
-    };
-    let script = chat(Chat {
-        text: "Hi".to_owned(),
-        usage,
-        ..Chat::default()
-    });
+    let usage = Usage { prompt: 100, cached: 60, completion: 30, reasoning: 5 };
+    let script = chat(Chat { text: "Hi".to_owned(), usage, ..Chat::default() });
     let said = said(script, WHOLE).await;
     assert!(said[0].starts_with(
         r#"{"id":"chatcmpl-eu-0000001","object":"chat.completion","created":1700000000,"model":"small","system_fingerprint":"fp_scripted","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"logprobs":null,"finish_reason":"stop"}],"usage":{"#
@@ -121,37 +100,22 @@ async fn tools_are_called_in_pieces_or_whole() {
     let script = chat(Chat {
         frames: 2,
         tool_calls: vec![
-            ToolCall {
-                name: "weather",
-                arguments: r#"{"in":"Rome"}"#,
-            },
-            ToolCall {
-                name: "time",
-                arguments: "{}",
-            },
+            ToolCall { name: "weather", arguments: r#"{"in":"Rome"}"# },
+            ToolCall { name: "time", arguments: "{}" },
         ],
         ..Chat::default()
     });
     let frames = said_json(script.clone(), STREAM).await;
     let first = "/choices/0/delta/tool_calls/0";
-    assert_eq!(
-        frames[0].pointer("/choices/0/delta/content"),
-        Some(&Value::Null)
-    );
-    assert_eq!(
-        each(&frames[1..7], &format!("{first}/index")),
-        [0, 0, 0, 1, 1, 1]
-    );
+    assert_eq!(frames[0].pointer("/choices/0/delta/content"), Some(&Value::Null));
+    assert_eq!(each(&frames[1..7], &format!("{first}/index")), [0, 0, 0, 1, 1, 1]);
     assert_eq!(
         frames[1].pointer(first).unwrap(),
         &json!({"index": 0, "id": "call_0", "type": "function", "function": {"name": "weather", "arguments": ""}})
     );
     let arguments = each(&frames[2..4], &format!("{first}/function/arguments"));
     assert_eq!(arguments, [r#"{"in":"#, r#""Rome"}"#]);
-    assert_eq!(
-        frames[7].pointer("/choices/0/finish_reason").unwrap(),
-        "tool_calls"
-    );
+    assert_eq!(frames[7].pointer("/choices/0/finish_reason").unwrap(), "tool_calls");
     assert_eq!(frames.len(), 8);
 
     let whole = said_json(script, WHOLE).await;
@@ -163,24 +127,10 @@ async fn tools_are_called_in_pieces_or_whole() {
 
 #[tokio::test]
 async fn reasoning_comes_before_the_text() {
-    let script = chat(Chat {
-        reasoning: "Hm".to_owned(),
-        frames: 2,
-        ..Chat::default()
-    });
+    let script = chat(Chat { reasoning: "Hm".to_owned(), frames: 2, ..Chat::default() });
     let frames = said_json(script.clone(), STREAM).await;
     let reasoning = each(&frames, "/choices/0/delta/reasoning_content");
-    assert_eq!(
-        reasoning,
-        [
-            Value::Null,
-            json!("H"),
-            json!("m"),
-            Value::Null,
-            Value::Null,
-            Value::Null
-        ]
-    );
+    assert_eq!(reasoning, [Value::Null, json!("H"), json!("m"), Value::Null, Value::Null, Value::Null]);
     let whole = said_json(script, WHOLE).await;
     assert_eq!(whole[0]["choices"][0]["message"]["reasoning_content"], "Hm");
 }
@@ -210,11 +160,7 @@ async fn there_is_one_embedding_per_input() {
 async fn answers_come_with_headers_that_must_not_be_passed_on() {
     let provider = ScriptedProvider::start("eu").await;
     let response = asked(&provider, WHOLE).await.response().await;
-    for name in [
-        "set-cookie",
-        "openai-organization",
-        "x-ratelimit-remaining-requests",
-    ] {
+    for name in ["set-cookie", "openai-organization", "x-ratelimit-remaining-requests"] {
         assert!(response.header(name).is_some(), "{name}");
     }
 }

@@ -60,14 +60,11 @@ async fn a_client_tells_how_a_body_ended() {
     let open = "HTTP/1.1 200 OK\r\n\r\nHello";
     check(open, false, (200, "Hello", Clean)).await;
     check(open, true, (200, "Hello", Rst)).await;
-    let chunked =
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nHel\r\n2\r\nlo\r\n0\r\n\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nHel\r\n2\r\nlo\r\n0\r\n\r\n";
     check(chunked, false, (200, "Hello", Clean)).await;
-    let trailers =
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nA\r\n0123456789\r\n0\r\na: b\r\n\r\n";
+    let trailers = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nA\r\n0123456789\r\n0\r\na: b\r\n\r\n";
     check(trailers, false, (200, "0123456789", Clean)).await;
-    let no_last_chunk =
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nHel\r\n2\r\nlo\r\n";
+    let no_last_chunk = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nHel\r\n2\r\nlo\r\n";
     check(no_last_chunk, false, (200, "Hello", Fin)).await;
     check(no_last_chunk, true, (200, "Hello", Rst)).await;
     let half_an_end = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nHel\r\n0\r\n";
@@ -104,11 +101,7 @@ fn bytes_are_split_into_frames() {
         let (frames, left) = split_frames(stream.as_bytes());
         let seen: Vec<_> = frames.iter().map(|frame| frame.data()).collect();
         let expected: Vec<_> = data.iter().map(|data| data.map(str::to_owned)).collect();
-        assert_eq!(
-            (seen, left),
-            (expected, Bytes::copy_from_slice(rest.as_bytes())),
-            "{stream:?}"
-        );
+        assert_eq!((seen, left), (expected, Bytes::copy_from_slice(rest.as_bytes())), "{stream:?}");
         let raw: Vec<_> = frames.iter().map(|frame| &frame.raw[..]).collect();
         assert_eq!(raw.concat(), stream.as_bytes()[..stream.len() - rest.len()]);
     };
@@ -147,12 +140,8 @@ async fn serve_h2(stream: TcpStream, then: Then, read: Arc<Notify>) {
             return std::future::pending().await;
         }
         let answer = Response::builder().status(201).header("x-a", "b");
-        let mut sending = respond
-            .send_response(answer.body(()).unwrap(), false)
-            .unwrap();
-        sending
-            .send_data(Bytes::from("Hello"), then == Then::Ends)
-            .unwrap();
+        let mut sending = respond.send_response(answer.body(()).unwrap(), false).unwrap();
+        sending.send_data(Bytes::from("Hello"), then == Then::Ends).unwrap();
         read.notified().await;
         match then {
             Then::Leaves => {}
@@ -180,10 +169,7 @@ async fn an_http2_client_tells_how_a_stream_ended() {
         let (addr, _server) = server(move |stream| serve_h2(stream, then, told)).await;
         let mut client = H2Client::connect(addr).await;
         let mut answer = client.post(CHAT, &[("x-odd", "1")], STREAM).await.unwrap();
-        assert_eq!(
-            (answer.status, &answer.headers["x-a"]),
-            (201, &HeaderValue::from_static("b"))
-        );
+        assert_eq!((answer.status, &answer.headers["x-a"]), (201, &HeaderValue::from_static("b")));
         assert_eq!(answer.piece().await, H2Piece::Data(Bytes::from("Hello")));
         read.notify_one();
         assert_eq!(answer.rest().await, (Bytes::new(), expected));

@@ -8,16 +8,13 @@ use crate::support::{BodyEnd, Client, Ending, Gate, How, Script, ScriptedProvide
 #[tokio::test]
 async fn a_request_is_kept_byte_for_byte() {
     let provider = ScriptedProvider::start("eu").await;
-    let head = "POST /v1/chat/completions?a=%20b HTTP/1.1\r\nHost: x\r\nX-Odd:  two  words \r\nx-odd2:\r\nContent-Length: 39\r\n\r\n";
-    let body = "{ \"model\":\"m\",\t\"big\":12345678901234567890}\n".trim_end();
-    assert_eq!(body.len(), 42);
-    let head = head.replace("39", "42");
+    let head = "POST /v1/chat/completions?a=%20b HTTP/1.1\r\n\
+                Host: x\r\nX-Odd:  two  words \r\nx-odd2:\r\nContent-Length: 42\r\n\r\n";
+    let body = "{ \"model\":\"m\",\t\"big\":12345678901234567890}";
 
     let before = Instant::now();
     let mut client = Client::connect(provider.addr()).await;
-    client
-        .send([head.as_bytes(), body.as_bytes()].concat())
-        .await;
+    client.send([head.as_bytes(), body.as_bytes()].concat()).await;
     assert_eq!(client.response().await.status, 200);
 
     let journal = provider.at_rest().await;
@@ -27,11 +24,7 @@ async fn a_request_is_kept_byte_for_byte() {
     assert_eq!(request.body, body);
     assert_eq!(request.method, "POST");
     assert_eq!(request.path, "/v1/chat/completions?a=%20b");
-    let names: Vec<_> = request
-        .headers
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["Host", "X-Odd", "x-odd2", "Content-Length"]);
     assert_eq!(request.header("x-odd"), Some("two  words"));
     assert_eq!(request.header("x-odd2"), Some(""));
@@ -47,8 +40,7 @@ async fn a_request_is_kept_byte_for_byte() {
 async fn however_it_is_cut_into_packets_it_is_one_request() {
     let provider = ScriptedProvider::start("eu").await;
     let chunked = "POST /v1/x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n\
-                   3\r\n{\"m\r\nB;x=y\r\nodel\":\"m\"} \r\n0\r\ntrailer: t\r\n\r\n";
-    let chunked = chunked.replace(";x=y", "");
+                   3\r\n{\"m\r\nB\r\nodel\":\"m\"} \r\n0\r\ntrailer: t\r\n\r\n";
     let mut client = Client::connect(provider.addr()).await;
     for byte in chunked.bytes() {
         client.send([byte]).await;
@@ -60,13 +52,9 @@ async fn however_it_is_cut_into_packets_it_is_one_request() {
 #[tokio::test]
 async fn requests_sent_at_once_are_answered_in_order_on_one_connection() {
     let provider = ScriptedProvider::start("eu").await;
-    provider.answers(Script::by(|request| {
-        Script::status(200).body(request.path.clone())
-    }));
+    provider.answers(Script::by(|request| Script::status(200).body(request.path.clone())));
     let mut client = Client::connect(provider.addr()).await;
-    client
-        .send("GET /a HTTP/1.1\r\nhost: x\r\n\r\nGET /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .await;
+    client.send("GET /a HTTP/1.1\r\nhost: x\r\n\r\nGET /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert_eq!(client.response().await.text(), "/a");
     assert_eq!(client.response().await.text(), "/b");
     assert_eq!(client.closed().await, BodyEnd::Fin);
@@ -76,10 +64,8 @@ async fn requests_sent_at_once_are_answered_in_order_on_one_connection() {
     assert_eq!(other.response().await.text(), "/c");
 
     let journal = provider.journal();
-    let seen: Vec<_> = journal
-        .requests()
-        .map(|request| (request.path.as_str(), request.number, request.connection))
-        .collect();
+    let seen: Vec<_> =
+        journal.requests().map(|request| (request.path.as_str(), request.number, request.connection)).collect();
     assert_eq!(seen, [("/a", 1, 1), ("/b", 2, 1), ("/c", 3, 2)]);
     assert_eq!(journal.connections, 2);
 }
@@ -90,8 +76,8 @@ async fn what_is_not_http_is_refused_and_not_kept() {
         "PRI * HTTP/2.0\r\n\r\n",
         "GET / HTTP/1.1\r\nno colon\r\n\r\n",
         "POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
-        "POST / HTTP/1.1\r\ncontent-length: +\r\n\r\n",
-        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n",
+        "POST / HTTP/1.1\r\ncontent-length: +1\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n+1\r\n",
         "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\nab\r\n",
     ] {
         let provider = ScriptedProvider::start("eu").await;

@@ -10,8 +10,7 @@ use tokio::{
 
 use super::{CHAT, STREAM, WHOLE, asked};
 use crate::support::{
-    BodyEnd, Client, Ending, Gate, How, Piece, Script, ScriptedProvider, chat_stream, chat_whole,
-    soon, split_frames,
+    BodyEnd, Client, Ending, Gate, How, Piece, Script, ScriptedProvider, chat_stream, chat_whole, soon, split_frames,
 };
 
 #[tokio::test]
@@ -28,30 +27,17 @@ async fn one_shot_scripts_come_first_and_in_order() {
     for headers in [&[][..], &[], &[], &[("X-Busy", "1")]] {
         client.post(CHAT, headers, WHOLE).await;
         let response = client.response().await;
-        statuses.push((
-            response.status,
-            response.header("retry-after").map(str::to_owned),
-        ));
+        statuses.push((response.status, response.header("retry-after").map(str::to_owned)));
     }
     let seven = Some("7".to_owned());
-    assert_eq!(
-        statuses,
-        [(401, None), (429, None), (204, None), (503, seven)]
-    );
+    assert_eq!(statuses, [(401, None), (429, None), (204, None), (503, seven)]);
 }
 
 #[tokio::test]
 async fn a_gate_holds_the_script_until_the_test_opens_it() {
     let (first, second) = (Gate::new(), Gate::new());
     let provider = ScriptedProvider::start("eu").await;
-    provider.answers(
-        Script::sse()
-            .wait_before_headers(&first)
-            .frame("1")
-            .frame("2")
-            .wait(&second)
-            .done(),
-    );
+    provider.answers(Script::sse().wait_before_headers(&first).frame("1").frame("2").wait(&second).done());
     let mut client = asked(&provider, STREAM).await;
     first.reached(1).await;
     first.open();
@@ -116,13 +102,7 @@ async fn body_length(provider: &ScriptedProvider, script: &Script, request: &str
 }
 
 /// Exactly so many bytes arrive, then the end that was asked for, and the journal knows it.
-async fn check_cut(
-    provider: &ScriptedProvider,
-    script: &Script,
-    request: &str,
-    bytes: usize,
-    ending: Ending,
-) {
+async fn check_cut(provider: &ScriptedProvider, script: &Script, request: &str, bytes: usize, ending: Ending) {
     provider.clear();
     provider.answers(script.clone().cut_at_body_byte(bytes, ending));
     let mut client = asked(provider, request).await;
@@ -135,22 +115,14 @@ async fn check_cut(
     let journal = provider.at_rest().await;
     let exchange = journal.only();
     let whole = script.frames_for(&exchange.request).concat();
-    assert_eq!(
-        Bytes::from(received),
-        whole[..bytes],
-        "{ending:?} at {bytes}"
-    );
+    assert_eq!(Bytes::from(received), whole[..bytes], "{ending:?} at {bytes}");
     let expected = match ending {
         Ending::Clean => (Some(BodyEnd::Clean), How::Complete),
         Ending::Fin => (Some(BodyEnd::Fin), How::Cut(Ending::Fin)),
         Ending::Rst => (Some(BodyEnd::Rst), How::Cut(Ending::Rst)),
         Ending::Stall => (None, How::ClientClosed),
     };
-    assert_eq!(
-        (end, exchange.how().unwrap()),
-        expected,
-        "{ending:?} at {bytes}"
-    );
+    assert_eq!((end, exchange.how().unwrap()), expected, "{ending:?} at {bytes}");
 }
 
 async fn read_exactly(client: &mut Client, bytes: usize) -> Vec<u8> {
@@ -190,11 +162,7 @@ async fn an_answer_can_be_cut_at_every_byte_of_the_wire() {
             let mut received = Vec::new();
             let end = soon("the end", stream.read_to_end(&mut received)).await;
             let wire = script.wire_for(&provider.journal().only().request);
-            assert_eq!(
-                Bytes::from(received),
-                wire[..bytes],
-                "{ending:?} at {bytes}"
-            );
+            assert_eq!(Bytes::from(received), wire[..bytes], "{ending:?} at {bytes}");
             assert_eq!(end.is_ok(), ending == Ending::Fin, "{ending:?} at {bytes}");
         }
     }
@@ -203,9 +171,12 @@ async fn an_answer_can_be_cut_at_every_byte_of_the_wire() {
 #[tokio::test]
 async fn what_was_written_before_a_reset_arrives_however_late_it_is_read() {
     let frames = 200;
+    // An open gate parts two writes and costs no time.
+    let gate = Gate::new();
+    gate.open();
     let mut script = Script::sse();
     for number in 0..frames {
-        script = script.frame(&number.to_string()).wait(Duration::ZERO);
+        script = script.frame(&number.to_string()).wait(&gate);
     }
     let provider = ScriptedProvider::start("eu").await;
     provider.answers(script.end(Ending::Rst));
@@ -229,9 +200,7 @@ async fn cuts_and_waits_compose() {
     provider.answers_once(script);
     // A wait after the cut is never reached; one at the cut is.
     let never = Gate::new();
-    let script = chat_stream("Hello", 5)
-        .wait_after_frame(2, &gate)
-        .wait_after_frame(3, &never);
+    let script = chat_stream("Hello", 5).wait_after_frame(2, &gate).wait_after_frame(3, &never);
     provider.answers_once(script.clone().cut_after_frame(2, Ending::Rst));
     let first_frames = 2;
     for passed in 1..=2 {
@@ -251,8 +220,5 @@ async fn cuts_and_waits_compose() {
     provider.answers_once(chat_stream("Hello", 5).cut_at_body_byte(20, Ending::Clean));
     let response = asked(&provider, STREAM).await.response().await;
     let (frames, rest) = split_frames(&response.body);
-    assert_eq!(
-        (frames.len(), rest.len(), response.end),
-        (0, 20, BodyEnd::Clean)
-    );
+    assert_eq!((frames.len(), rest.len(), response.end), (0, 20, BodyEnd::Clean));
 }

@@ -57,10 +57,7 @@ pub fn chat(chat: Chat) -> Script {
 
 /// A whole chat answer, whatever was asked.
 pub fn chat_whole(text: &str) -> Script {
-    let chat = Chat {
-        text: text.to_owned(),
-        ..Chat::default()
-    };
+    let chat = Chat { text: text.to_owned(), ..Chat::default() };
     Script::by(move |request| chat.whole(request))
 }
 
@@ -68,11 +65,7 @@ pub fn chat_whole(text: &str) -> Script {
 /// the finish reason, a usage frame if asked for, and `[DONE]`. With `n` > 1, each but the last two
 /// once per choice.
 pub fn chat_stream(text: &str, frames: usize) -> Script {
-    let chat = Chat {
-        text: text.to_owned(),
-        frames,
-        ..Chat::default()
-    };
+    let chat = Chat { text: text.to_owned(), frames, ..Chat::default() };
     Script::by(move |request| chat.streamed(request))
 }
 
@@ -80,21 +73,14 @@ pub fn chat_stream(text: &str, frames: usize) -> Script {
 pub fn completion(text: &str, frames: usize) -> Script {
     let text = text.to_owned();
     Script::by(move |request| {
-        let choice = |text: &str, finish_reason| TextChoice {
-            text: text.to_owned(),
-            index: 0,
-            logprobs: (),
-            finish_reason,
-        };
+        let choice =
+            |text: &str, finish_reason| TextChoice { text: text.to_owned(), index: 0, logprobs: (), finish_reason };
         let object = ("cmpl", "text_completion");
         if !request.streams() {
             let choices = vec![choice(&text, Some("stop"))];
             return whole(request, object, choices, Usage::default());
         }
-        let mut choices: Vec<_> = split(&text, frames)
-            .iter()
-            .map(|piece| choice(piece, None))
-            .collect();
+        let mut choices: Vec<_> = split(&text, frames).iter().map(|piece| choice(piece, None)).collect();
         choices.push(choice("", Some("stop")));
         streamed(request, object, choices, Usage::default())
     })
@@ -107,9 +93,7 @@ pub fn embeddings(dimensions: usize) -> Script {
         let inputs = body["input"].as_array().map_or(1, Vec::len);
         let data = (0..inputs).map(|index| {
             let first = index * dimensions;
-            let vector: Vec<_> = (first..first + dimensions)
-                .map(|at| at as f64 / 8.0)
-                .collect();
+            let vector: Vec<_> = (first..first + dimensions).map(|at| at as f64 / 8.0).collect();
             json!({"object": "embedding", "index": index, "embedding": vector})
         });
         as_openai(Script::status(200)).json(&json!({
@@ -138,12 +122,7 @@ impl Chat {
             finish_reason: Some(self.finish_reason()),
         };
         let choices = (0..choices(request)).map(choice).collect();
-        whole(
-            request,
-            ("chatcmpl", "chat.completion"),
-            choices,
-            self.usage,
-        )
+        whole(request, ("chatcmpl", "chat.completion"), choices, self.usage)
     }
 
     fn streamed(&self, request: &Request) -> Script {
@@ -167,18 +146,12 @@ impl Chat {
     /// What a stream says, frame by frame, the finish reason aside.
     fn deltas(&self) -> Vec<Message> {
         let calls = !self.tool_calls.is_empty();
-        let mut deltas = vec![Message {
-            role: Some("assistant"),
-            content: Some((!calls).then(String::new)),
-            ..Message::default()
-        }];
+        let mut deltas =
+            vec![Message { role: Some("assistant"), content: Some((!calls).then(String::new)), ..Message::default() }];
         deltas.extend(
             split(&self.reasoning, self.frames)
                 .into_iter()
-                .map(|piece| Message {
-                    reasoning_content: Some(piece),
-                    ..Message::default()
-                }),
+                .map(|piece| Message { reasoning_content: Some(piece), ..Message::default() }),
         );
         if calls {
             deltas.extend(self.call_deltas());
@@ -186,34 +159,21 @@ impl Chat {
             deltas.extend(
                 split(&self.text, self.frames)
                     .into_iter()
-                    .map(|piece| Message {
-                        content: Some(Some(piece)),
-                        ..Message::default()
-                    }),
+                    .map(|piece| Message { content: Some(Some(piece)), ..Message::default() }),
             );
         }
         deltas
     }
 
     fn call_deltas(&self) -> Vec<Message> {
-        let delta = |call| Message {
-            tool_calls: Some(vec![call]),
-            ..Message::default()
-        };
+        let delta = |call| Message { tool_calls: Some(vec![call]), ..Message::default() };
         let mut deltas = Vec::new();
         for (index, mut call) in self.whole_calls().into_iter().enumerate() {
             let arguments = std::mem::take(&mut call.function.arguments);
             call.index = Some(index);
             deltas.push(delta(call));
             deltas.extend(split(&arguments, self.frames).into_iter().map(|arguments| {
-                delta(Call {
-                    index: Some(index),
-                    function: Function {
-                        name: None,
-                        arguments,
-                    },
-                    ..Call::default()
-                })
+                delta(Call { index: Some(index), function: Function { name: None, arguments }, ..Call::default() })
             }));
         }
         deltas
@@ -226,10 +186,7 @@ impl Chat {
                 index: None,
                 id: Some(format!("call_{at}")),
                 kind: Some("function"),
-                function: Function {
-                    name: Some(call.name),
-                    arguments: call.arguments.to_owned(),
-                },
+                function: Function { name: Some(call.name), arguments: call.arguments.to_owned() },
             })
             .collect()
     }

@@ -49,11 +49,7 @@ impl BlackHole {
                 break;
             }
         }
-        Self {
-            addr,
-            _listener: listener,
-            _filling: filling,
-        }
+        Self { addr, _listener: listener, _filling: filling }
     }
 
     /// Where nothing answers.
@@ -71,12 +67,8 @@ impl BlackHole {
 /// is given the port.
 pub(super) fn bound(addr: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a machine that runs tests has sockets");
-    socket
-        .set_reuseaddr(true)
-        .expect("a fresh socket takes options");
-    socket
-        .bind(addr)
-        .unwrap_or_else(|error| panic!("cannot bind {addr}: {error}"));
+    socket.set_reuseaddr(true).expect("a fresh socket takes options");
+    socket.bind(addr).unwrap_or_else(|error| panic!("cannot bind {addr}: {error}"));
     socket
 }
 

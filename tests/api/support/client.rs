@@ -86,15 +86,8 @@ impl Client {
     pub async fn connect(addr: SocketAddr) -> Self {
         let connected = soon("a connection", TcpStream::connect(addr)).await;
         let stream = connected.unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}"));
-        stream
-            .set_nodelay(true)
-            .expect("a fresh socket takes options");
-        Self {
-            stream,
-            read: BytesMut::new(),
-            body: Body::Length(0),
-            unframed: BytesMut::new(),
-        }
+        stream.set_nodelay(true).expect("a fresh socket takes options");
+        Self { stream, read: BytesMut::new(), body: Body::Length(0), unframed: BytesMut::new() }
     }
 
     /// Sends these bytes as they are.
@@ -112,10 +105,7 @@ impl Client {
     pub async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &str) {
         let length = body.len();
         let head = request_head("POST", path, headers);
-        self.send(format!(
-            "{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        ))
-        .await;
+        self.send(format!("{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")).await;
     }
 
     /// Reads status and headers; interim answers (1xx) are skipped. Fails the test when the
@@ -182,12 +172,7 @@ impl Client {
                 Piece::Data(data) => body.extend_from_slice(&data),
                 Piece::End(end) => {
                     let body = body.freeze();
-                    return Response {
-                        status,
-                        headers,
-                        body,
-                        end,
-                    };
+                    return Response { status, headers, body, end };
                 }
             }
         }
@@ -292,7 +277,5 @@ fn request_head(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
 
 fn status(head: &Head) -> u16 {
     let number = head.first_line.split(' ').nth(1);
-    number
-        .and_then(|number| number.parse().ok())
-        .unwrap_or_else(|| panic!("not a status line: {}", head.first_line))
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("not a status line: {}", head.first_line))
 }

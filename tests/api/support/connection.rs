@@ -47,15 +47,8 @@ pub(super) struct Incoming {
 impl Connection {
     pub(super) fn new(stream: TcpStream, link: watch::Receiver<Link>) -> Self {
         // Without it a small write would wait for the acknowledgement of the one before.
-        stream
-            .set_nodelay(true)
-            .expect("a fresh socket takes options");
-        Self {
-            stream,
-            read: BytesMut::new(),
-            mid_request: false,
-            link,
-        }
+        stream.set_nodelay(true).expect("a fresh socket takes options");
+        Self { stream, read: BytesMut::new(), mid_request: false, link }
     }
 
     /// The next request; `None` when there will be none.
@@ -87,9 +80,7 @@ impl Connection {
             how = write(writer, answer) => how,
         };
         if how == How::Cut(Ending::Rst) {
-            self.stream
-                .set_zero_linger()
-                .expect("an open socket takes options");
+            self.stream.set_zero_linger().expect("an open socket takes options");
         }
         how
     }

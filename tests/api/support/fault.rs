@@ -82,9 +82,7 @@ impl Fault {
             Fault::Reset => Script::wire("").end(Ending::Rst),
             Fault::Status500 => refusal(500, "server_error", None),
             Fault::Status503 => refusal(503, "server_error", None),
-            Fault::Status503RetryAfter => {
-                refusal(503, "server_error", None).header("retry-after", &again)
-            }
+            Fault::Status503RetryAfter => refusal(503, "server_error", None).header("retry-after", &again),
             Fault::Status529 => refusal(529, "overloaded_error", None),
             Fault::Status429 => refusal(429, "requests", Some("rate_limit_exceeded")),
             Fault::Status429RetryAfter => {
@@ -94,9 +92,7 @@ impl Fault {
             Fault::Status404 => refusal(404, "invalid_request_error", Some("model_not_found")),
             Fault::GarbageBody => ok("<html><body>Please log in</body></html>"),
             Fault::GarbageWire => Script::wire("SSH-2.0-OpenSSH_9.9\r\n").end(Ending::Fin),
-            Fault::ErrorInside200 => {
-                ok(&error("The engine is overloaded", "server_error", None).to_string())
-            }
+            Fault::ErrorInside200 => ok(&error("The engine is overloaded", "server_error", None).to_string()),
             Fault::SilentBeforeHeaders => Script::wire("").end(Ending::Stall),
             Fault::SilentAfterHeaders => ok("{}").cut_after_frame(0, Ending::Stall),
             Fault::FinBeforeFirstToken => before_first_token(Ending::Fin),
@@ -114,9 +110,7 @@ fn refusal(status: u16, kind: &str, code: Option<&str>) -> Script {
 /// A 200 with this where the answer should be, in the form that was asked for.
 fn ok(content: &str) -> Script {
     let streamed = as_openai(Script::sse()).frame(content);
-    let whole = as_openai(Script::status(200))
-        .header("content-type", "application/json")
-        .body(content.to_owned());
+    let whole = as_openai(Script::status(200)).header("content-type", "application/json").body(content.to_owned());
     Script::by(move |request| match request.streams() {
         true => streamed.clone(),
         false => whole.clone(),

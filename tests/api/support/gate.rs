@@ -19,10 +19,7 @@ pub struct Gate {
 impl Gate {
     /// A closed gate.
     pub fn new() -> Self {
-        Self {
-            opened: Arc::new(watch::Sender::new(false)),
-            arrivals: Arc::new(watch::Sender::new(0)),
-        }
+        Self { opened: Arc::new(watch::Sender::new(false)), arrivals: Arc::new(watch::Sender::new(0)) }
     }
 
     /// Lets everyone through, those who wait and those who come later.
@@ -34,18 +31,13 @@ impl Gate {
     pub async fn reached(&self, count: usize) {
         let mut arrivals = self.arrivals.subscribe();
         let arrived = arrivals.wait_for(|arrived| *arrived >= count);
-        soon("the provider to come to the gate", arrived)
-            .await
-            .expect("this gate holds the sender");
+        soon("the provider to come to the gate", arrived).await.expect("this gate holds the sender");
     }
 
     async fn pass(&self) {
         self.arrivals.send_modify(|arrived| *arrived += 1);
         let mut opened = self.opened.subscribe();
-        opened
-            .wait_for(|opened| *opened)
-            .await
-            .expect("this gate holds the sender");
+        opened.wait_for(|opened| *opened).await.expect("this gate holds the sender");
     }
 }
 

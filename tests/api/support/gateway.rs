@@ -17,7 +17,7 @@ use tierway::clock::Clock;
 use tierway::config::{Snapshot, Source, Surroundings, load};
 use tierway::domain::receipt::Receipt;
 use tierway::domain::secret::Secret;
-use tierway::http::Lifecycle;
+use tierway::http::lifecycle::Lifecycle;
 use tierway::relay::Relay;
 use tierway::relay::dice::Dice;
 use tierway::store::Counters;

@@ -42,36 +42,25 @@ impl H2Client {
     pub async fn connect(addr: SocketAddr) -> Self {
         let stream = soon("a connection", TcpStream::connect(addr)).await;
         let stream = stream.unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}"));
-        let (streams, connection) = soon("an HTTP/2 connection", h2::client::handshake(stream))
-            .await
-            .expect("the server speaks HTTP/2");
+        let (streams, connection) =
+            soon("an HTTP/2 connection", h2::client::handshake(stream)).await.expect("the server speaks HTTP/2");
         let mut driver = JoinSet::new();
         driver.spawn(async move {
             // How the connection ends shows in its streams.
             let _ = connection.await;
         });
-        Self {
-            streams,
-            _driver: driver,
-        }
+        Self { streams, _driver: driver }
     }
 
     /// Sends a POST with a JSON body and reads the head of the answer, or how the stream ended
     /// without one.
-    pub async fn post(
-        &mut self,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &str,
-    ) -> Result<H2Answer, H2End> {
+    pub async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &str) -> Result<H2Answer, H2End> {
         let mut request = Request::post(format!("http://tests{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request
-            .header("content-type", "application/json")
-            .body(())
-            .expect("headers of a test are well-formed");
+        let request =
+            request.header("content-type", "application/json").body(()).expect("headers of a test are well-formed");
         let mut streams = self.streams.clone().ready().await.map_err(end)?;
         let (answer, mut sending) = streams.send_request(request, false).map_err(end)?;
         let body = Bytes::copy_from_slice(body.as_bytes());
@@ -94,11 +83,7 @@ pub struct H2Answer {
 impl H2Answer {
     fn new(answer: Response<RecvStream>) -> Self {
         let (head, body) = answer.into_parts();
-        Self {
-            status: head.status.as_u16(),
-            headers: head.headers,
-            body,
-        }
+        Self { status: head.status.as_u16(), headers: head.headers, body }
     }
 
     /// Reads the next DATA frame, or how the stream ended.

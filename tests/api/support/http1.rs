@@ -31,19 +31,13 @@ pub(super) fn take_head(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed
             Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
         })
         .collect::<Result<_, _>>()?;
-    Ok(Some(Head {
-        raw,
-        first_line,
-        headers,
-    }))
+    Ok(Some(Head { raw, first_line, headers }))
 }
 
 /// The one header of this name; two of them are a mistake no test should overlook.
 pub(super) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    let mut values = headers
-        .iter()
-        .filter(|(given, _)| given.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.as_str());
+    let mut values =
+        headers.iter().filter(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
     let value = values.next();
     assert_eq!(values.next(), None, "the header `{name}` came twice");
     value
@@ -88,9 +82,9 @@ impl Body {
             (Some(_), Some(_)) => Err(Malformed("both a length and a transfer encoding")),
             (None, Some("chunked")) => Ok(Some(Body::ChunkSize)),
             (None, Some(_)) => Err(Malformed("unknown transfer encoding")),
-            (Some(length), None) => match length.parse() {
-                Ok(length) => Ok(Some(Body::Length(length))),
-                Err(_) => Err(Malformed("not a length")),
+            (Some(length), None) => match number(length.as_bytes(), 10) {
+                Some(length) => Ok(Some(Body::Length(length))),
+                None => Err(Malformed("not a length")),
             },
             (None, None) => Ok(None),
         }
@@ -131,16 +125,20 @@ impl Body {
             Body::ChunkEnd => Err(Malformed("a chunk longer than its size")),
             Body::Trailers if line.is_empty() => Ok(None),
             Body::Trailers => Ok(Some(Body::Trailers)),
-            _ => {
-                let size = std::str::from_utf8(line).ok();
-                match size.and_then(|size| usize::from_str_radix(size, 16).ok()) {
-                    Some(0) => Ok(Some(Body::Trailers)),
-                    Some(size) => Ok(Some(Body::ChunkData(size))),
-                    None => Err(Malformed("not a chunk size")),
-                }
-            }
+            _ => match number(line, 16) {
+                Some(0) => Ok(Some(Body::Trailers)),
+                Some(size) => Ok(Some(Body::ChunkData(size))),
+                None => Err(Malformed("not a chunk size")),
+            },
         }
     }
+}
+
+/// Digits only: the standard parsers would also take a sign.
+fn number(digits: &[u8], radix: u32) -> Option<usize> {
+    let text = std::str::from_utf8(digits).ok()?;
+    let all_digits = text.chars().all(|digit| digit.is_digit(radix));
+    all_digits.then(|| usize::from_str_radix(text, radix).ok())?
 }
 
 fn data_or_more(taken: Bytes) -> Part {

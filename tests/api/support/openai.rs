@@ -20,12 +20,7 @@ pub struct Usage {
 
 impl Default for Usage {
     fn default() -> Self {
-        Self {
-            prompt: 20,
-            cached: 0,
-            completion: 10,
-            reasoning: 0,
-        }
+        Self { prompt: 20, cached: 0, completion: 10, reasoning: 0 }
     }
 }
 
@@ -110,25 +105,13 @@ struct Envelope<Choice> {
 pub(super) type Kind = (&'static str, &'static str);
 
 /// One object with all choices.
-pub(super) fn whole<Choice: Serialize>(
-    request: &Request,
-    kind: Kind,
-    choices: Vec<Choice>,
-    usage: Usage,
-) -> Script {
+pub(super) fn whole<Choice: Serialize>(request: &Request, kind: Kind, choices: Vec<Choice>, usage: Usage) -> Script {
     let body = envelope(request, kind, choices, Some(Some(usage)));
-    as_openai(Script::status(200))
-        .header("content-type", "application/json")
-        .body(body)
+    as_openai(Script::status(200)).header("content-type", "application/json").body(body)
 }
 
 /// One frame per choice, the usage if asked for, and the end.
-pub(super) fn streamed<Choice: Serialize>(
-    request: &Request,
-    kind: Kind,
-    frames: Vec<Choice>,
-    usage: Usage,
-) -> Script {
+pub(super) fn streamed<Choice: Serialize>(request: &Request, kind: Kind, frames: Vec<Choice>, usage: Usage) -> Script {
     let asked = request.json()["stream_options"]["include_usage"] == true;
     let no_usage_yet = asked.then_some(None);
     let mut script = as_openai(Script::sse());

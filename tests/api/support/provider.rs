@@ -47,9 +47,7 @@ impl ScriptedProvider {
     /// A provider on a port of the system's choice that answers every chat with "Hello".
     pub async fn start(name: &str) -> Self {
         let reserved = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let addr = reserved
-            .local_addr()
-            .expect("a bound socket has an address");
+        let addr = reserved.local_addr().expect("a bound socket has an address");
         let provider = Self {
             addr,
             book: Arc::new(Book::new(name)),
@@ -132,8 +130,7 @@ impl ScriptedProvider {
     /// Waits until so many requests were read in all.
     pub async fn attempted(&self, count: usize) -> Journal {
         let what = format!("attempt {count} at {}", self.book.name);
-        self.wait_until(&what, |journal| journal.exchanges.len() >= count)
-            .await
+        self.wait_until(&what, |journal| journal.exchanges.len() >= count).await
     }
 
     /// Waits until no exchange is under way.
@@ -180,10 +177,7 @@ impl ScriptedProvider {
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {
             loop {
-                let (stream, _) = listener
-                    .accept()
-                    .await
-                    .expect("a test has descriptors left");
+                let (stream, _) = listener.accept().await.expect("a test has descriptors left");
                 let connection = Connection::new(stream, link.clone());
                 let serving = serve(connection, Arc::clone(&book), book.connected());
                 let mut connections = lock(&connections);
@@ -262,16 +256,10 @@ impl Book {
         let mut pages = self.open();
         pages.requests += 1;
         let request = read(incoming, &self.name, pages.requests, connection);
-        pages.journal.exchanges.push(Exchange {
-            request: request.clone(),
-            end: None,
-        });
+        pages.journal.exchanges.push(Exchange { request: request.clone(), end: None });
         let script = match &pages.broken {
             Some(broken) => broken.clone(),
-            None => pages
-                .once
-                .pop_front()
-                .unwrap_or_else(|| pages.always.clone()),
+            None => pages.once.pop_front().unwrap_or_else(|| pages.always.clone()),
         };
         drop(pages);
         self.changed.notify_waiters();
@@ -286,9 +274,7 @@ impl Book {
 
 /// A panic elsewhere fails its own test; the journal stays readable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 async fn serve(mut connection: Connection, book: Arc<Book>, number: u64) {

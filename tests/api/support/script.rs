@@ -57,9 +57,7 @@ impl Script {
 
     /// A script chosen by the request.
     pub fn by(choose: impl Fn(&Request) -> Script + Send + Sync + 'static) -> Self {
-        Self {
-            make: Arc::new(move |request| choose(request).answer(request)),
-        }
+        Self { make: Arc::new(move |request| choose(request).answer(request)) }
     }
 
     /// Adds a header.
@@ -80,8 +78,7 @@ impl Script {
 
     /// Adds a JSON body and says so.
     pub fn json(self, body: &Value) -> Self {
-        self.header("content-type", "application/json")
-            .body(body.to_string())
+        self.header("content-type", "application/json").body(body.to_string())
     }
 
     /// Adds a frame `data: …`.
@@ -164,17 +161,11 @@ impl Script {
     }
 
     fn head(status: u16, chunked: bool) -> Self {
-        Self::of(Answer::new(Some(Head {
-            status,
-            headers: Vec::new(),
-            chunked,
-        })))
+        Self::of(Answer::new(Some(Head { status, headers: Vec::new(), chunked })))
     }
 
     fn of(answer: Answer) -> Self {
-        Self {
-            make: Arc::new(move |_| answer.clone()),
-        }
+        Self { make: Arc::new(move |_| answer.clone()) }
     }
 
     fn map(self, change: impl Fn(&mut Answer) + Send + Sync + 'static) -> Self {

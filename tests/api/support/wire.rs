@@ -44,14 +44,7 @@ pub(super) enum Act {
 
 impl Answer {
     pub(super) fn new(head: Option<Head>) -> Self {
-        Self {
-            head,
-            before_head: Vec::new(),
-            parts: Vec::new(),
-            ending: Ending::Clean,
-            promised: None,
-            wire_cut: None,
-        }
+        Self { head, before_head: Vec::new(), parts: Vec::new(), ending: Ending::Clean, promised: None, wire_cut: None }
     }
 
     /// The pieces of the body in order.
@@ -68,9 +61,7 @@ impl Answer {
         let mut frames = self.parts.iter().enumerate().filter(is_frame);
         match count {
             0 => 0,
-            _ => frames
-                .nth(count - 1)
-                .map_or(self.parts.len(), |(at, _)| at + 1),
+            _ => frames.nth(count - 1).map_or(self.parts.len(), |(at, _)| at + 1),
         }
     }
 
@@ -121,10 +112,8 @@ impl Answer {
     }
 
     fn head_on_the_wire(&self, head: &Head) -> String {
-        let reason = StatusCode::from_u16(head.status)
-            .ok()
-            .and_then(|status| status.canonical_reason())
-            .unwrap_or("Unnamed");
+        let reason =
+            StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Unnamed");
         let mut text = format!("HTTP/1.1 {} {reason}\r\n", head.status);
         for (name, value) in &head.headers {
             text.push_str(&format!("{name}: {value}\r\n"));
@@ -151,12 +140,7 @@ struct Tape {
 
 impl Tape {
     fn new(limit: Option<usize>) -> Self {
-        Self {
-            acts: Vec::new(),
-            joined: BytesMut::new(),
-            room: limit.unwrap_or(usize::MAX),
-            cut: false,
-        }
+        Self { acts: Vec::new(), joined: BytesMut::new(), room: limit.unwrap_or(usize::MAX), cut: false }
     }
 
     fn write(&mut self, bytes: &[u8]) {

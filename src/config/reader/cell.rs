@@ -1,0 +1,109 @@
+//! Values, each knowing its path and its place.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use super::super::problem::Place;
+use super::desk::is_reference;
+use super::path::Path;
+use super::{Desk, Setting, Shown, Table, Written, Wrong};
+
+/// One value of the document.
+pub(crate) struct Cell<'d> {
+    pub(super) desk: &'d Desk<'d>,
+    pub(super) path: Path,
+    pub(super) place: Place,
+    pub(super) value: &'d DeValue<'d>,
+}
+
+impl<'d> Cell<'d> {
+    /// The value as TOML has it.
+    pub(crate) fn value(&self) -> &'d DeValue<'d> {
+        self.value
+    }
+
+    /// Reads it, or complains.
+    pub(crate) fn read<T: Setting>(&self) -> Option<Written<T>> {
+        if T::SECRET
+            && !self.points_elsewhere()
+            && let Place::File(span) = &self.place
+        {
+            self.desk.hide(span.clone());
+        }
+        match T::read(self) {
+            Ok(value) => Some(Written { value, path: self.path.to_string(), place: self.place.clone() }),
+            Err(wrong) => {
+                if !self.value.is_str() {
+                    self.desk.hide_strings(self.value, self.span());
+                }
+                let wrong = wrong.or_expecting(T::EXPECTED);
+                self.desk.complain(&self.path.to_string(), self.place.clone(), wrong);
+                None
+            }
+        }
+    }
+
+    /// Reads it as a table, or complains.
+    pub(crate) fn table<R>(&self, read: impl FnOnce(&mut Table<'d>) -> R) -> Option<R> {
+        let entries = self.entries()?;
+        Some(Table::read(self.desk, self.path.clone(), self.place.clone(), entries, read))
+    }
+
+    /// Notes this value as if it had been written as the only setting `name` of a table.
+    pub(crate) fn record_as(&self, name: &str, value: Shown) {
+        self.desk.record(&self.path, name, value, &self.place);
+    }
+
+    /// The string it is, or that it points to.
+    pub(crate) fn text(&self) -> Result<String, Wrong> {
+        match self.value {
+            DeValue::String(text) => self.desk.resolve(text),
+            other => Err(Wrong::type_of("a string", other)),
+        }
+    }
+
+    /// Whether the value is to be found elsewhere.
+    pub(crate) fn points_elsewhere(&self) -> bool {
+        self.value.as_str().is_some_and(is_reference)
+    }
+
+    /// Whether it came from the environment, where a secret may be written out.
+    pub(crate) fn is_override(&self) -> bool {
+        matches!(self.place, Place::Variable { .. })
+    }
+
+    /// Keeps the value out of everything that is shown.
+    pub(crate) fn hide(&self) {
+        if let Place::File(span) = &self.place {
+            self.desk.hide(span.clone());
+        }
+    }
+
+    /// Its bytes in the file; none where it came from the environment.
+    pub(super) fn span(&self) -> Range<usize> {
+        match &self.place {
+            Place::File(span) => span.clone(),
+            Place::Variable { .. } | Place::Nowhere => 0..0,
+        }
+    }
+
+    /// How `config show` shows what was read: what was pointed to is never shown.
+    pub(crate) fn show<T: Setting>(&self, value: &T) -> Shown {
+        if self.points_elsewhere() {
+            return Shown::Masked;
+        }
+        value.show()
+    }
+
+    pub(super) fn entries(&self) -> Option<&'d DeTable<'d>> {
+        if let DeValue::Table(entries) = self.value {
+            return Some(entries);
+        }
+        self.desk.hide_strings(self.value, self.span());
+        let wrong = Wrong::type_of("a table", self.value);
+        let wrong = wrong.or_expecting("`{ name = value }`, or a section of its own");
+        self.desk.complain(&self.path.to_string(), self.place.clone(), wrong);
+        None
+    }
+}

@@ -1,0 +1,114 @@
+//! Where things are: socket addresses, providers and stores.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::config::reader::{Cell, Setting, Shown, Wrong};
+use crate::domain::secret::MASK;
+
+impl Setting for SocketAddr {
+    const EXPECTED: &'static str = "an address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"";
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        let text = cell.text()?;
+        text.parse().map_err(|_| Wrong::new("is not an IP address with a port"))
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.to_string())
+    }
+}
+
+/// Where a provider's API begins: scheme, host and path, without a slash at the end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::config) struct BaseUrl(pub(in crate::config) String);
+
+impl Setting for BaseUrl {
+    const EXPECTED: &'static str = "a URL such as \"https://api.example.com/v1\"";
+    const SENSITIVE: bool = true;
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        let text = cell.text()?;
+        if text.contains(['@', '?', '#']) {
+            cell.hide();
+        }
+        let url: http::Uri = text.parse().map_err(|_| Wrong::new("is not a URL"))?;
+        let Some(authority) = url.authority() else {
+            return Err(Wrong::new("has no host"));
+        };
+        if authority.as_str().contains('@') {
+            cell.hide();
+            return Err(Wrong::hinting("a URL may not hold a user or a password", "use `credential = \"env:NAME\"`"));
+        }
+        if !matches!(url.scheme_str(), Some("http" | "https")) || authority.host().is_empty() {
+            return Err(Wrong::new("is not an http or https URL"));
+        }
+        if url.query().is_some() || text.contains('#') {
+            return Err(Wrong::new("may not hold a query or a fragment"));
+        }
+        Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.0.clone())
+    }
+}
+
+/// The URL of a store, which may hold a password.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::config) struct StoreUrl(pub(in crate::config) String);
+
+impl StoreUrl {
+    const SCHEMES: [&str; 6] = ["memory:", "sqlite:", "postgres://", "postgresql://", "redis://", "rediss://"];
+
+    /// The URL without what stands before an `@`.
+    pub(in crate::config) fn masked(&self) -> String {
+        match (self.0.find("://"), self.0.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme < at => {
+                format!("{}{MASK}{}", &self.0[..scheme + 3], &self.0[at..])
+            }
+            _ => self.0.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked())
+    }
+}
+
+impl Setting for StoreUrl {
+    const EXPECTED: &'static str = "\"memory:\", \"sqlite:PATH\", \"postgres://…\", or for `shared` \"redis://…\"";
+
+    const SENSITIVE: bool = true;
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        let text = cell.text()?;
+        if text.contains('@') {
+            cell.hide();
+        }
+        if !Self::SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+            return Err(Wrong::new("is not the URL of a store we know"));
+        }
+        Ok(Self(text))
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.masked())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_store_url_is_never_shown() {
+        let check = |url: &str, expected: &str| assert_eq!(StoreUrl(url.to_owned()).masked(), expected);
+        check("postgres://me:hush@db/x", "postgres://********@db/x");
+        check("redis://:hush@db", "redis://********@db");
+        check("sqlite:a@b.db", "sqlite:a@b.db");
+        check("memory:", "memory:");
+    }
+}

@@ -1,0 +1,87 @@
+//! When a key ends.
+
+use toml::de::DeValue;
+
+use crate::config::reader::{Cell, Setting, Shown, Wrong};
+
+/// The last day on which something works, or the instant it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) struct Expiry {
+    written: toml::value::Datetime,
+    /// From this Unix second on it no longer works.
+    pub(in crate::config) ends_unix: i64,
+}
+
+impl Expiry {
+    fn of(written: toml::value::Datetime) -> Option<Self> {
+        let date = written.date?;
+        let midnight = days_from_civil(&date)? * 86_400;
+        let ends_unix = match (written.time, written.offset) {
+            (None, None) => midnight + 86_400,
+            (Some(time), Some(offset)) => {
+                let minutes = match offset {
+                    toml::value::Offset::Z => 0,
+                    toml::value::Offset::Custom { minutes } => i64::from(minutes),
+                };
+                let second = i64::from(time.second.unwrap_or(0));
+                let of_day = i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + second;
+                midnight + of_day - minutes * 60
+            }
+            _ => return None,
+        };
+        Some(Self { written, ends_unix })
+    }
+}
+
+/// Days from 1970-01-01 to a date of the Gregorian calendar; `None` for a day that does not exist.
+fn days_from_civil(date: &toml::value::Date) -> Option<i64> {
+    let (year, month, day) = (i64::from(date.year), i64::from(date.month), i64::from(date.day));
+    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let index = usize::try_from(month - 1).ok()?;
+    if day < 1 || day > *lengths.get(index)? {
+        return None;
+    }
+    let before: i64 = lengths[..index].iter().sum();
+    let years = year - 1;
+    let leap_days = years.div_euclid(4) - years.div_euclid(100) + years.div_euclid(400);
+    // 719,162 days lie between 0001-01-01 and 1970-01-01.
+    Some(years * 365 + leap_days + before + day - 1 - 719_162)
+}
+
+impl Setting for Expiry {
+    const EXPECTED: &'static str = "a date such as \"2027-01-31\" or a time such as \"2027-01-31T12:00:00Z\"";
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        let written = match cell.value() {
+            DeValue::Datetime(written) => Some(*written),
+            _ => cell.text()?.parse().ok(),
+        };
+        written.and_then(Self::of).ok_or_else(|| Wrong::new("is not a date, or a time with its offset"))
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.written.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_works_to_the_end_of_its_last_day() {
+        let check = |text: &str, expected: Option<i64>| {
+            let found = text.parse().ok().and_then(Expiry::of);
+            assert_eq!(found.map(|e| e.ends_unix), expected, "{text}");
+        };
+        check("1969-12-31", Some(0));
+        check("1970-01-01", Some(86_400));
+        check("2027-01-31", Some(1_801_440_000));
+        check("2000-02-29T00:00:00Z", Some(951_782_400));
+        check("2027-01-31T12:00:00+02:00", Some(1_801_389_600));
+        check("2027-02-29", None);
+        check("2027-01-31T12:00:00", None);
+        check("12:00:00", None);
+    }
+}

@@ -1,0 +1,16 @@
+//! The small languages inside strings: durations, sizes, percentages, money, addresses, names.
+//!
+//! Each is a type of its own with one reader, so that no unit is ever guessed and no float is ever
+//! money. The messages here never hold the value: it is underlined where it was written.
+
+mod address;
+mod amount;
+mod expiry;
+mod name;
+mod secret;
+
+pub(super) use address::{BaseUrl, StoreUrl};
+pub(super) use amount::{HedgeAfter, Percent, Size, Wait};
+pub(super) use expiry::Expiry;
+pub(super) use name::{LogFilter, Name};
+pub(super) use secret::{Document, Sha256};

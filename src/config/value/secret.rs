@@ -1,0 +1,116 @@
+//! Secrets, and what is kept of them.
+
+use crate::config::reader::{Cell, Setting, Shown, Wrong};
+use crate::domain::secret::Secret;
+
+impl Setting for Secret {
+    const EXPECTED: &'static str = "\"env:NAME\" or \"file:/path\"";
+    const SECRET: bool = true;
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        let text = cell.text()?;
+        if !cell.points_elsewhere() && !cell.is_override() {
+            return Err(Wrong::hinting(
+                "a secret may not be written out in the file",
+                "put it where the gateway starts and write \"env:NAME\" or \"file:/path\"",
+            ));
+        }
+        // It travels in a header, or came in one.
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Wrong::hinting(
+                "the secret is empty, or holds blanks or characters other than ASCII",
+                "check for line ends and quotes around the secret",
+            ));
+        }
+        Ok(Self::new(text))
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Masked
+    }
+}
+
+/// The text of a file that is named, such as a certificate; may have many lines.
+///
+/// Nothing is kept of it: what it would be used for is not built.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct Document;
+
+impl Setting for Document {
+    const EXPECTED: &'static str = "\"file:/path\"";
+    const SECRET: bool = true;
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        cell.text()?;
+        if !cell.points_elsewhere() {
+            return Err(Wrong::new("the text of a file may not be written out here"));
+        }
+        Ok(Self)
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Masked
+    }
+}
+
+/// `sha256:` and 64 hex digits: what is kept of a key's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) struct Sha256(pub(in crate::config) [u8; 32]);
+
+impl Sha256 {
+    const PREFIX: &str = "sha256:";
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix(Self::PREFIX)?.as_bytes();
+        let mut hash = [0_u8; 32];
+        if digits.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            let high = char::from(pair[0]).to_digit(16)?;
+            let low = char::from(pair[1]).to_digit(16)?;
+            *byte = u8::try_from(high * 16 + low).ok()?;
+        }
+        Some(Self(hash))
+    }
+}
+
+impl Setting for Sha256 {
+    const EXPECTED: &'static str = "\"sha256:\" and 64 hex digits";
+    const SENSITIVE: bool = true;
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        let text = cell.text()?;
+        Self::parse(&text).ok_or_else(|| {
+            // It may be the secret itself, in the wrong place.
+            cell.hide();
+            Wrong::hinting(
+                "is not a SHA-256 hash",
+                format!("write {}, as `printf %s \"$KEY\" | sha256sum` prints them", Self::EXPECTED),
+            )
+        })
+    }
+
+    fn show(&self) -> Shown {
+        let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        Shown::Text(format!("{}{digits}", Self::PREFIX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_64_hex_digits() {
+        let zeros = "0".repeat(62);
+        let check = |text: String, expected: Option<u8>| {
+            assert_eq!(Sha256::parse(&text).map(|h| h.0[31]), expected, "{text}");
+        };
+        check(format!("sha256:{zeros}fF"), Some(255));
+        check(format!("sha256:{zeros}f"), None);
+        check(format!("sha256:{zeros}fg"), None);
+        check(format!("sha256:{zeros}é"), None);
+        check(format!("md5:{zeros}ff"), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! From what the corridor gave to what the client reads: status, our headers, the body's stream.
+//!
+//! Provider headers arrive here already allow-listed; nothing is taken from the request. What an
+//! error says is [`error`](super::error)'s affair, how a stream ends [`ending`](super::ending)'s.
+//!
+//! Start reading at [`answer`].
+
+use super::App;
+use super::ending::AnswerBody;
+use super::error::{Row, passed_on};
+use super::lifecycle::Phase;
+use super::wire::Wire;
+use crate::domain::id::RequestId;
+use crate::domain::limit::Left;
+use crate::relay::{Facts, Reply, Turned};
+use crate::telemetry::InFlight;
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, HeaderName};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A request's own name, on every response.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const MODEL: HeaderName = HeaderName::from_static("x-tierway-model");
+const DEPLOYMENT: HeaderName = HeaderName::from_static("x-tierway-deployment");
+const TIER: HeaderName = HeaderName::from_static("x-tierway-tier");
+const REGION: HeaderName = HeaderName::from_static("x-tierway-region");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-tierway-attempts");
+const OVERHEAD: HeaderName = HeaderName::from_static("x-tierway-overhead-us");
+const COST: HeaderName = HeaderName::from_static("x-tierway-cost-usd");
+/// nginx holds a stream back in its buffers unless told otherwise.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+const TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
+/// What an answer goes out through.
+pub struct Outlet<'a> {
+    /// Whose lifecycle ends streams.
+    pub app: &'a App,
+    /// The connection, where it is watched.
+    pub wire: Option<Arc<Wire>>,
+    /// The request counts as in flight until its body has ended.
+    pub in_flight: InFlight,
+}
+
+/// The response to a request the corridor is done with.
+pub fn answer(result: Result<Reply, Turned>, outlet: Outlet<'_>) -> Response {
+    match result {
+        Ok(reply) => served(reply, outlet),
+        Err(turned) => turned_away(turned),
+    }
+}
+
+fn served(reply: Reply, outlet: Outlet<'_>) -> Response {
+    let Reply { status, headers, facts, stream, body } = reply;
+    let Outlet { app, wire, in_flight } = outlet;
+    let body = if stream {
+        let stop = Box::pin(app.lifecycle.reached(Phase::Cutting));
+        AnswerBody::stream(body, in_flight, wire, stop, app.clock)
+    } else {
+        AnswerBody::whole(body, in_flight)
+    };
+    let mut response = Response::new(Body::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    if stream {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
+    }
+    write(&facts, response.headers_mut());
+    response
+}
+
+fn turned_away(turned: Turned) -> Response {
+    let mut response = match Row::of(&turned.error) {
+        Ok(row) => {
+            log(turned.facts.id, &row);
+            row.response()
+        }
+        Err(rejection) => passed_on(rejection),
+    };
+    write(&turned.facts, response.headers_mut());
+    turned.told(response.status());
+    response
+}
+
+/// One line, at the boundary that answers; the access log has the rest.
+fn log(id: RequestId, row: &Row) {
+    match row.status {
+        StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(request = %id, code = row.code, "{}", row.log),
+        status if status.is_server_error() => tracing::warn!(request = %id, code = row.code, "{}", row.log),
+        _ => tracing::debug!(request = %id, code = row.code, "{}", row.log),
+    }
+}
+
+fn write(facts: &Facts, headers: &mut HeaderMap) {
+    let mut text = |name: &HeaderName, value: &str| {
+        // A configured name may hold what no header can; such a header is left out.
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            headers.insert(name.clone(), value);
+        }
+    };
+    text(&REQUEST_ID, &facts.id.to_string());
+    if let Some(served) = &facts.served {
+        text(&MODEL, &served.model);
+        text(&DEPLOYMENT, &served.deployment);
+        if let Some(tier) = &served.tier {
+            text(&TIER, tier);
+        }
+        text(&REGION, &served.region);
+    }
+    if let Some(cost) = facts.cost {
+        text(&COST, &cost.to_string());
+    }
+    headers.insert(ATTEMPTS, HeaderValue::from(facts.attempts));
+    headers.insert(OVERHEAD, HeaderValue::from(facts.overhead.as_micros() as u64));
+    for (names, left) in [(REQUESTS, facts.requests), (TOKENS, facts.tokens)] {
+        if let Some(left) = left {
+            rate(names, left, headers);
+        }
+    }
+}
+
+fn rate([limit, remaining, reset]: [HeaderName; 3], left: Left, headers: &mut HeaderMap) {
+    headers.insert(limit, HeaderValue::from(left.limit));
+    headers.insert(remaining, HeaderValue::from(left.remaining));
+    if let Ok(value) = HeaderValue::try_from(spell(left.reset)) {
+        headers.insert(reset, value);
+    }
+}
+
+/// A duration as OpenAI spells it: `250ms`, `1s`, `6m0s`; rounded up, so that it is never too early.
+fn spell(duration: Duration) -> String {
+    let ms = duration.as_nanos().div_ceil(1_000_000);
+    match (ms, ms.div_ceil(1000)) {
+        (0, _) => "0s".to_owned(),
+        (1..=999, _) => format!("{ms}ms"),
+        (_, seconds @ 0..=59) => format!("{seconds}s"),
+        (_, seconds) => format!("{}m{}s", seconds / 60, seconds % 60),
+    }
+}

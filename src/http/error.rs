@@ -1,0 +1,359 @@
+//! THE table: what a client is told for every way a request can end without an answer.
+//!
+//! One row for each: status, type, code, message, and whether trying again helps. A message never
+//! holds a deployment's name, a secret or a provider's words; the one exception, a provider's
+//! refusal of the request itself, passes as it came and is no row. Nothing else here builds an error.
+//!
+//! Start reading at [`Row::of`].
+
+use crate::domain::call::BodyProblem;
+use crate::domain::failure::Failure;
+use crate::domain::refusal::{LimitKind, OverLimit, Refusal};
+use crate::relay::{Broken, Rejection, ServeError};
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The official clients obey it, whatever the status.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// [`RETRY_AFTER`] in milliseconds, which the official clients prefer.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// How long a client waits whose body found no room: bodies in flight leave within about a second.
+const ROOM_AGAIN: Duration = Duration::from_secs(1);
+/// How much of a client's own words is repeated to it.
+const MAX_ECHO: usize = 256;
+
+const INVALID: &str = "invalid_request_error";
+const RATE: &str = "rate_limit_error";
+const SERVER: &str = "server_error";
+
+/// One error, as the client reads it.
+#[derive(Debug)]
+pub struct Row {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// `error.type`
+    pub kind: &'static str,
+    /// `error.code`
+    pub code: &'static str,
+    /// `error.param`: the field or header at fault.
+    pub param: Option<&'static str>,
+    /// `error.message`: what happened and what to do, for the client.
+    pub message: Cow<'static, str>,
+    /// The same for the log.
+    pub log: Cow<'static, str>,
+    /// Whether trying again helps.
+    pub retry: Retry,
+    /// The methods that would be right, with a 405.
+    pub allow: Option<&'static str>,
+}
+
+/// Whether trying the same request again helps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retry {
+    /// It may, at once.
+    Helps,
+    /// It does, after this long.
+    After(Duration),
+    /// It does not: the client is told so.
+    Pointless,
+}
+
+impl Row {
+    /// What the client is told for `error`; `Err` holds a provider's refusal, which passes as it came.
+    pub fn of(error: &ServeError) -> Result<Self, &Rejection> {
+        match error {
+            ServeError::Refused(refusal) => Ok(Self::refused(refusal)),
+            ServeError::Rejected(rejection) => Err(rejection),
+            ServeError::Failed(failure) => Ok(Self::failed(*failure)),
+            ServeError::Internal => Ok(Self::internal()),
+        }
+    }
+
+    /// The rows of what we refuse before trying.
+    pub fn refused(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Body(problem) => Self::body(problem),
+            Refusal::BadHeader { name } => {
+                Self::invalid("invalid_value", format!("The header '{name}' has an impossible value.")).at(name)
+            }
+            Refusal::InvalidKey => Self::invalid(
+                "invalid_api_key",
+                "No valid API key was given. Send a key of this gateway as 'Authorization: Bearer KEY'.",
+            )
+            .status(StatusCode::UNAUTHORIZED),
+            Refusal::UnknownUrl { path } => {
+                Self::invalid("unknown_url", format!("There is no path '{}' here.", echo(path)))
+                    .status(StatusCode::NOT_FOUND)
+            }
+            Refusal::MethodNotAllowed { allow } => {
+                let message = format!("This path does not take that method. Use {allow}.");
+                Self { allow: Some(allow), ..Self::invalid("method_not_allowed", message) }
+                    .status(StatusCode::METHOD_NOT_ALLOWED)
+            }
+            Refusal::ModelNotFound { model, nearest } => {
+                Self::invalid("model_not_found", model_not_found(model, nearest))
+                    .status(StatusCode::NOT_FOUND)
+                    .at("model")
+            }
+            Refusal::ModelNotAllowed { model } => {
+                let message = format!("This key may not use the model '{}'. Use another model or key.", echo(model));
+                Self::invalid("model_not_allowed", message).status(StatusCode::FORBIDDEN).at("model")
+            }
+            Refusal::ResidencyUnavailable { model } => {
+                let message =
+                    format!("No region this key may use serves the model '{}'. Use another model.", echo(model));
+                Self::invalid("residency_unavailable", message).status(StatusCode::FORBIDDEN).at("model")
+            }
+            Refusal::NotServed { model, what } => {
+                let message = format!("The model '{}' does not serve {what}. Use one that does.", echo(model));
+                Self::invalid("invalid_value", message).at("model")
+            }
+            Refusal::OverLimit(over) => Self::over_limit(*over),
+            Refusal::SlowDown { retry_after } => {
+                Self::slow_down("Every model that could serve this is at its limit.", *retry_after)
+            }
+            Refusal::NoDeployment { retry_after } => Self::server(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_deployment_available",
+                "No provider of this model is available at the moment. Try again when 'retry-after' has passed.",
+            )
+            .retry(Retry::After(*retry_after)),
+        }
+    }
+
+    /// The rows of a body that was not understood.
+    fn body(problem: &BodyProblem) -> Self {
+        match problem {
+            BodyProblem::NotJson(what) | BodyProblem::BadEncoding(what) => Self::invalid("invalid_json", what.clone()),
+            BodyProblem::BadField { param, message } => Self::invalid("invalid_value", message.clone()).at(param),
+            BodyProblem::TooLarge { limit } => Self::invalid(
+                "request_too_large",
+                format!("The request body, as sent or decoded, is larger than {limit} bytes. Send less."),
+            )
+            .status(StatusCode::PAYLOAD_TOO_LARGE),
+            BodyProblem::TooSlow => Self {
+                kind: "timeout",
+                retry: Retry::Helps,
+                ..Self::invalid("request_timeout", "The request body came too slowly. Send it again, faster.")
+                    .status(StatusCode::REQUEST_TIMEOUT)
+            },
+            // Whoever broke off is rarely there to read this: only a badly framed body ends here.
+            BodyProblem::BrokenOff => {
+                Self::invalid("invalid_json", "The request body broke off before its end. Send it whole.")
+            }
+            BodyProblem::UnknownEncoding(encoding) => Self::invalid(
+                "unsupported_content_encoding",
+                format!(
+                    "The content encoding '{}' is not read here. Use one of zstd, gzip, br, deflate.",
+                    echo(encoding)
+                ),
+            )
+            .status(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            BodyProblem::TooMuchInFlight => {
+                Self::slow_down("The gateway holds as many request bodies as it can.", ROOM_AGAIN)
+            }
+        }
+    }
+
+    fn over_limit(over: OverLimit) -> Self {
+        let OverLimit { limit, ceiling, retry_after } = over;
+        let what = match limit {
+            LimitKind::Requests => format!("{ceiling} requests a minute"),
+            LimitKind::Tokens => format!("{ceiling} tokens a minute"),
+            LimitKind::Concurrency => format!("{ceiling} requests at once"),
+        };
+        let advice = match retry_after {
+            Some(_) => "Try again when 'retry-after' has passed.",
+            None => "This one request is larger than the limit: send a smaller one.",
+        };
+        Self {
+            kind: RATE,
+            retry: retry_after.map_or(Retry::Pointless, Retry::After),
+            ..Self::invalid("rate_limit_exceeded", format!("This key's limit is {what}. {advice}"))
+                .status(StatusCode::TOO_MANY_REQUESTS)
+        }
+    }
+
+    fn slow_down(why: &str, retry_after: Duration) -> Self {
+        Self {
+            kind: RATE,
+            retry: Retry::After(retry_after),
+            ..Self::invalid("slow_down", format!("{why} Try again when 'retry-after' has passed."))
+                .status(StatusCode::TOO_MANY_REQUESTS)
+        }
+    }
+
+    /// The rows of attempts that were made in vain. Our attempts are spent: the client's own retries
+    /// would only multiply them.
+    pub fn failed(failure: Failure) -> Self {
+        let row = match failure {
+            Failure::FirstTokenTimeout | Failure::WholeTimeout | Failure::Deadline => Self::server(
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_timeout",
+                "No provider of this model answered in time. Ask for less, or allow more time.",
+            ),
+            Failure::Truncated => Self::server(
+                StatusCode::BAD_GATEWAY,
+                "upstream_truncated",
+                "Every answer to this request ended before it was complete. Try again later or use another model.",
+            ),
+            Failure::ContextTooLong => Self::invalid(
+                "invalid_value",
+                "The request is longer than the context of every model that may serve it. Shorten it.",
+            ),
+            Failure::Unreachable
+            | Failure::ConnectTimeout
+            | Failure::Reset
+            | Failure::Stale
+            | Failure::IdleTimeout
+            | Failure::Status(_)
+            | Failure::Garbage
+            | Failure::ErrorInside
+            | Failure::Throttled { .. }
+            | Failure::CredentialRefused
+            | Failure::NotFound
+            | Failure::Rejected => Self::server(
+                StatusCode::BAD_GATEWAY,
+                "upstream_error",
+                "Every provider tried failed to answer this request. Try again later or use another model.",
+            ),
+        };
+        let log = format!("every attempt failed; the first model's: {}", failure.reason().label());
+        Self { log: log.into(), ..row }.retry(Retry::Pointless)
+    }
+
+    /// The row of a bug of ours.
+    pub fn internal() -> Self {
+        Self {
+            log: "a bug of ours ended the request".into(),
+            ..Self::server(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal_error",
+                "The gateway failed to handle this request. Try again; its operator finds the cause under 'x-request-id'.",
+            )
+        }
+        .retry(Retry::Helps)
+    }
+
+    /// What a stream that broke after its commit point ends with. The status is already sent.
+    pub fn broken(broken: Broken) -> Self {
+        let (code, message) = match broken {
+            Broken::Interrupted => {
+                ("upstream_stream_interrupted", "The provider broke off: this answer is incomplete. Ask again.")
+            }
+            Broken::OutOfTime => {
+                ("upstream_timeout", "The time allowed for this request is over: this answer is incomplete.")
+            }
+            Broken::ShuttingDown => {
+                ("upstream_stream_interrupted", "The gateway is restarting: this answer is incomplete. Ask again.")
+            }
+        };
+        Self::server(StatusCode::OK, code, message)
+    }
+
+    /// `{"error":{…}}`, all four keys.
+    pub fn json(&self) -> Vec<u8> {
+        let Self { kind, code, param, message, .. } = self;
+        let error = Told { message, kind, param: *param, code };
+        serde_json::to_vec(&Envelope { error }).expect("texts always serialise")
+    }
+
+    /// Status, body and the headers that belong to an error.
+    pub fn response(&self) -> Response {
+        let mut response = (self.status, Body::from(self.json())).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        self.retry.tell(headers);
+        response
+    }
+
+    fn invalid(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, code, message.into())
+    }
+
+    fn server(status: StatusCode, code: &'static str, message: &'static str) -> Self {
+        Self::new(status, SERVER, code, message.into())
+    }
+
+    fn new(status: StatusCode, kind: &'static str, code: &'static str, message: Cow<'static, str>) -> Self {
+        let retry = Retry::Pointless;
+        Self { status, kind, code, param: None, log: message.clone(), message, retry, allow: None }
+    }
+
+    fn status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    fn at(self, param: &'static str) -> Self {
+        Self { param: Some(param), ..self }
+    }
+
+    fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+}
+
+impl Retry {
+    /// Writes the headers the official clients obey.
+    pub fn tell(self, headers: &mut HeaderMap) {
+        match self {
+            Self::Helps => {}
+            Self::After(wait) => {
+                let ms = wait.as_nanos().div_ceil(1_000_000).max(1) as u64;
+                headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
+                headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
+            }
+            Self::Pointless => {
+                headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+        }
+    }
+}
+
+/// A provider's refusal of the request itself: status, type and body as they came.
+pub fn passed_on(rejection: &Rejection) -> Response {
+    let mut response = (rejection.status, Body::from(rejection.body.clone())).into_response();
+    response.headers_mut().remove(CONTENT_TYPE);
+    if let Some(content_type) = &rejection.content_type {
+        response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+    }
+    Retry::Pointless.tell(response.headers_mut());
+    response
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: Told<'a>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    param: Option<&'a str>,
+    code: &'a str,
+}
+
+fn model_not_found(model: &str, nearest: &[Arc<str>]) -> String {
+    let names: Vec<String> = nearest.iter().map(|name| format!("'{name}'")).collect();
+    let advice = match names.as_slice() {
+        [] => "GET /v1/models lists what this key may use.".to_owned(),
+        names => format!("Did you mean {}?", names.join(" or ")),
+    };
+    format!("There is no model '{}' for this key. {advice}", echo(model))
+}
+
+/// A client's own words, cut where they are too long to repeat.
+fn echo(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_ECHO)]
+}

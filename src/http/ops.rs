@@ -1,0 +1,82 @@
+//! What operators' machines ask: alive, ready, metrics.
+//!
+//! Health answers without a key and says nothing of who is served. Metrics are open until a token is
+//! set. None of this leaves a receipt.
+//!
+//! Start reading at [`routes`].
+
+use super::App;
+use super::error::Row;
+use super::ingress;
+use crate::domain::refusal::Refusal;
+use crate::domain::secret::Secret;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// What operators must present.
+#[derive(Default, Debug)]
+pub struct OpsAccess {
+    /// For `/metrics`; `None`: it is open.
+    pub metrics_token: Option<Secret>,
+    /// For everything of an operator's.
+    pub admin_token: Option<Secret>,
+}
+
+impl OpsAccess {
+    /// Whether `presented` may read metrics.
+    fn may_read_metrics(&self, presented: Option<&Secret>) -> bool {
+        let Some(metrics_token) = &self.metrics_token else { return true };
+        let Some(presented) = presented else { return false };
+        let admin_token = self.admin_token.as_ref();
+        same(presented, metrics_token) | admin_token.is_some_and(|token| same(presented, token))
+    }
+}
+
+/// In a time that tells neither content nor length.
+fn same(a: &Secret, b: &Secret) -> bool {
+    Sha256::digest(a.expose()).ct_eq(&Sha256::digest(b.expose())).into()
+}
+
+/// Health, readiness and metrics.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/healthz", read_only(get(alive)))
+        .route("/livez", read_only(get(alive)))
+        .route("/readyz", read_only(get(ready)))
+        .route("/metrics", read_only(get(metrics)))
+}
+
+/// GET and HEAD, anything else refused in our own words.
+fn read_only(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    route.fallback(async || Row::refused(&Refusal::MethodNotAllowed { allow: "GET, HEAD" }).response())
+}
+
+async fn alive() -> Response {
+    status(StatusCode::OK, "alive")
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.lifecycle.is_ready() {
+        true => status(StatusCode::OK, "ready"),
+        false => status(StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
+    if !app.ops.load().may_read_metrics(ingress::key(request.headers()).as_ref()) {
+        return Row::refused(&Refusal::InvalidKey).response();
+    }
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.telemetry.metrics.render()).into_response()
+}
+
+fn status(status: StatusCode, text: &'static str) -> Response {
+    let body = format!("{{\"status\":\"{text}\"}}\n");
+    (status, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response()
+}

@@ -1,0 +1,309 @@
+//! A request's body on its way in: read when somebody asks, decoded, bounded in size, time and sum.
+//!
+//! It never reads before it is polled, so nobody without a key makes us read anything. Whatever is
+//! left unread when we have answered is discarded for a moment, so that the client reads the answer
+//! and not a reset.
+//!
+//! Start reading at [`Upload::gather`].
+
+use crate::clock::Clock;
+use crate::domain::call::BodyProblem;
+use crate::relay::Front;
+use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use axum::body::{Body, HttpBody};
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, EXPECT};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::time::Sleep;
+
+/// How long a client may send nothing, and how long it has before its rate counts.
+const IDLE: Duration = Duration::from_secs(10);
+/// Bytes a second that a client must reach on average.
+const MIN_RATE: u64 = 1024;
+/// How long what nobody wants is read on, so that the client sees our answer.
+const DISCARD: Duration = Duration::from_secs(2);
+/// The largest room made for a body on its own word alone.
+const TRUSTED_LENGTH: u64 = 1024 * 1024;
+/// The largest zstd window, as RFC 9659 sets it for HTTP: 8 MiB.
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// The bytes of all request bodies held at the moment.
+#[derive(Default)]
+pub struct Held(AtomicU64);
+
+impl Held {
+    /// How many.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A body not yet read.
+pub struct Upload {
+    /// `None` once it has ended or is discarded.
+    body: Option<Body>,
+    encoding: Result<Encoding, BodyProblem>,
+    front: Front,
+    held: Arc<Held>,
+    /// The client waits for our word before it sends: unless we read, nothing is under way.
+    awaits_continue: bool,
+    pace: Pace,
+    /// What was read and not yet taken.
+    ready: Bytes,
+    /// Why reading stopped; the decoders between us and the reader know only `io::Error`.
+    problem: Option<BodyProblem>,
+}
+
+impl Upload {
+    /// The body of a request with `headers`, to be held within `front`'s bounds.
+    pub fn new(body: Body, headers: &HeaderMap, front: Front, held: Arc<Held>, clock: Clock) -> Self {
+        let awaits_continue = headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        Self {
+            body: Some(body),
+            encoding: Encoding::of(headers),
+            front,
+            held,
+            awaits_continue,
+            pace: Pace { clock, begun: None, last: None, received: 0, timer: None },
+            ready: Bytes::new(),
+            problem: None,
+        }
+    }
+
+    /// Reads all of it. The bytes count as held until the last clone of them is gone.
+    ///
+    /// # Errors
+    /// Every [`BodyProblem`] that is not about JSON.
+    pub async fn gather(mut self) -> Result<Bytes, BodyProblem> {
+        let limit = self.front.max_body;
+        let declared = self.body.as_ref().map_or(0, |body| body.size_hint().lower());
+        if declared > limit {
+            return Err(BodyProblem::TooLarge { limit });
+        }
+        let encoding = self.encoding.clone()?;
+        let mut claim = Claim { held: self.held.clone(), bytes: 0, ceiling: self.front.max_in_flight_bytes };
+        let mut reader = encoding.decode(&mut self).await;
+        let mut bytes = Vec::with_capacity(declared.clamp(1, TRUSTED_LENGTH) as usize);
+        let problem = loop {
+            match reader.read_buf(&mut bytes).await {
+                Ok(0) => return Ok(Bytes::from_owner(Kept { bytes, _claim: claim })),
+                Ok(_) if bytes.len() as u64 > limit => break BodyProblem::TooLarge { limit },
+                Ok(more) => {
+                    if !claim.grow(more as u64) {
+                        break BodyProblem::TooMuchInFlight;
+                    }
+                }
+                Err(error) => break BodyProblem::BadEncoding(format!("The body is not valid {encoding}: {error}.")),
+            }
+            // Inflating a small body to a large one must not keep others waiting.
+            tokio::task::consume_budget().await;
+        };
+        drop(reader);
+        Err(self.problem.take().unwrap_or(problem))
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyProblem>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
+        self.awaits_continue = false;
+        loop {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(None) => {
+                    self.body = None;
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(BodyProblem::BrokenOff)),
+                Poll::Ready(Some(Ok(frame))) => {
+                    // Trailers are not ours to read.
+                    let Ok(data) = frame.into_data() else { continue };
+                    if data.is_empty() {
+                        continue;
+                    }
+                    self.ready = data;
+                    if self.pace.note(self.ready.len()) > self.front.max_body {
+                        return Poll::Ready(Err(BodyProblem::TooLarge { limit: self.front.max_body }));
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => return self.pace.poll_lost(cx).map(|()| Err(BodyProblem::TooSlow)),
+            }
+        }
+    }
+}
+
+impl AsyncBufRead for Upload {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        if this.ready.is_empty()
+            && let Err(problem) = ready!(this.poll_more(cx))
+        {
+            this.problem = Some(problem);
+            return Poll::Ready(Err(io::ErrorKind::Other.into()));
+        }
+        Poll::Ready(Ok(&this.ready))
+    }
+
+    fn consume(mut self: Pin<&mut Self>, amount: usize) {
+        self.ready.advance(amount);
+    }
+}
+
+impl AsyncRead for Upload {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let ready = ready!(self.as_mut().poll_fill_buf(cx))?;
+        let amount = ready.len().min(buf.remaining());
+        buf.put_slice(&ready[..amount]);
+        self.consume(amount);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take() else { return };
+        if body.is_end_stream() || self.awaits_continue {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(DISCARD, discard(body)));
+        }
+    }
+}
+
+async fn discard(mut body: Body) {
+    while let Some(Ok(_)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+}
+
+/// How fast a body comes.
+struct Pace {
+    clock: Clock,
+    /// When it was first waited for.
+    begun: Option<Instant>,
+    /// When the last byte came.
+    last: Option<Instant>,
+    received: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    /// Notes `amount` bytes; returns their sum.
+    fn note(&mut self, amount: usize) -> u64 {
+        self.last = Some(self.clock.now());
+        self.received += amount as u64;
+        self.received
+    }
+
+    /// Ready when the client is too slow to be waited for.
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let begun = *self.begun.get_or_insert_with(|| self.clock.now());
+        let end = patience(begun, self.last.unwrap_or(begun), self.received).into();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+        if timer.deadline() != end {
+            timer.as_mut().reset(end);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// Until when a body is waited for that began to be read at `begun`, whose last byte came at `last`.
+fn patience(begun: Instant, last: Instant, received: u64) -> Instant {
+    let by_rate = Duration::from_millis(received.saturating_mul(1000) / MIN_RATE);
+    (last + IDLE).min(begun + by_rate.max(IDLE))
+}
+
+/// How a body is encoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Encoding {
+    Identity,
+    Zstd,
+    Gzip,
+    Brotli,
+    Deflate,
+}
+
+impl Encoding {
+    fn of(headers: &HeaderMap) -> Result<Self, BodyProblem> {
+        let mut values = headers.get_all(CONTENT_ENCODING).iter();
+        let (first, more) = (values.next(), values.next());
+        let Some(value) = first else { return Ok(Self::Identity) };
+        let name = String::from_utf8_lossy(value.as_bytes()).trim().to_ascii_lowercase();
+        match name.as_str() {
+            _ if more.is_some() => Err(BodyProblem::UnknownEncoding(format!("{name}, …"))),
+            "identity" | "" => Ok(Self::Identity),
+            "zstd" => Ok(Self::Zstd),
+            "gzip" | "x-gzip" => Ok(Self::Gzip),
+            "br" => Ok(Self::Brotli),
+            "deflate" => Ok(Self::Deflate),
+            _ => Err(BodyProblem::UnknownEncoding(name)),
+        }
+    }
+
+    async fn decode(self, upload: &mut Upload) -> Box<dyn AsyncRead + Send + Unpin + '_> {
+        match self {
+            Self::Identity => Box::new(upload),
+            Self::Zstd => Box::new(ZstdDecoder::with_params(upload, &[DParameter::window_log_max(ZSTD_WINDOW_LOG)])),
+            Self::Gzip => Box::new(GzipDecoder::new(upload)),
+            Self::Brotli => Box::new(BrotliDecoder::new(upload)),
+            // RFC 9110 means zlib; some clients send bare deflate, as everybody knows.
+            Self::Deflate if is_zlib(upload.fill_buf().await.unwrap_or_default()) => Box::new(ZlibDecoder::new(upload)),
+            Self::Deflate => Box::new(DeflateDecoder::new(upload)),
+        }
+    }
+}
+
+impl std::fmt::Display for Encoding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Identity => "identity",
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+            Self::Brotli => "br",
+            Self::Deflate => "deflate",
+        })
+    }
+}
+
+/// Whether data begins like zlib: method 8 in its first byte's low half. Bare deflate that begins so
+/// would be a stored block with padding set, which no encoder writes.
+fn is_zlib(start: &[u8]) -> bool {
+    start.first().is_some_and(|byte| byte & 0x0f == 8)
+}
+
+/// A share of [`Held`], given back on drop.
+struct Claim {
+    held: Arc<Held>,
+    bytes: u64,
+    ceiling: u64,
+}
+
+impl Claim {
+    fn grow(&mut self, more: u64) -> bool {
+        self.bytes += more;
+        self.held.0.fetch_add(more, Ordering::Relaxed) + more <= self.ceiling
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.held.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A body and its claim, dropped together.
+struct Kept {
+    bytes: Vec<u8>,
+    _claim: Claim,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}

@@ -1,0 +1,134 @@
+//! Every host that speaks OpenAI's protocol; where hosts differ, the difference is a value of
+//! [`OpenAiSetup`], not code.
+//!
+//! It sends the client's bytes with the model's name in place and nothing of the client's identity:
+//! of headers only those handed in, and the ones written here.
+
+use super::{Reply, Source, Tolerance, unanswered};
+use crate::domain::call::Endpoint;
+use crate::upstream::client::{Link, Pool, Tls};
+use crate::upstream::splice::Pieces;
+use crate::upstream::{BuildError, Missed, OpenAiSetup, Order, ProviderSetup};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use reqwest::{Request, Url};
+use std::time::Instant;
+
+/// One host.
+pub(super) struct Host {
+    pool: Pool,
+    /// By position in [`Endpoint::ALL`].
+    urls: [Url; Endpoint::ALL.len()],
+    credentials: Vec<HeaderValue>,
+    tolerance: Tolerance,
+}
+
+impl Host {
+    /// Parses every URL once.
+    pub(super) fn build(provider: &ProviderSetup, setup: &OpenAiSetup, tls: &Tls) -> Result<Self, BuildError> {
+        let base = base_url(&setup.base_url)
+            .map_err(|problem| BuildError::BaseUrl { provider: provider.name.clone(), problem })?;
+        let link =
+            Link { tls: base.scheme() == "https", http2: setup.http2, connect_timeout: provider.connect_timeout };
+        let pool = Pool::build(link, tls.clone()).map_err(|error| BuildError::Client {
+            provider: provider.name.clone(),
+            problem: error.without_url().to_string(),
+        })?;
+        let sensitive = |value: &HeaderValue| {
+            let mut value = value.clone();
+            value.set_sensitive(true);
+            value
+        };
+        Ok(Self {
+            pool,
+            urls: Endpoint::ALL.map(|endpoint| url_of(&base, endpoint)),
+            credentials: setup.credentials.iter().map(sensitive).collect(),
+            tolerance: Tolerance {
+                finish_reason_optional: setup.finish_reason_optional,
+                skip_malformed_frames: setup.skip_malformed_frames,
+            },
+        })
+    }
+
+    /// Sends `order` and waits for the head of the reply.
+    pub(super) async fn open(&self, order: &Order<'_>, now: Instant) -> Result<Reply, Missed> {
+        let mut request = Request::new(Method::POST, self.urls[order.call.endpoint() as usize].clone());
+        *request.headers_mut() = self.headers(order);
+        *request.body_mut() = Some(Pieces::for_model(order.call, order.model.json()).into());
+        let client = self.pool.client(now, order.draw);
+        let response = client.execute(request).await.map_err(|error| unanswered(&error))?;
+        let (head, body) = http::Response::<reqwest::Body>::from(response).into_parts();
+        Ok(Reply {
+            status: head.status,
+            headers: head.headers,
+            source: Source::Network(body),
+            tolerance: self.tolerance,
+        })
+    }
+
+    fn headers(&self, order: &Order<'_>) -> HeaderMap {
+        let accept = if order.call.facts().stream { "text/event-stream" } else { "application/json" };
+        let mut headers = order.headers.clone();
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static(accept));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match self.credentials.get(order.credential) {
+            Some(credential) => headers.insert(AUTHORIZATION, credential.clone()),
+            None => headers.remove(AUTHORIZATION),
+        };
+        headers
+    }
+}
+
+/// `text` as a URL to append paths to; the error ends a sentence and does not repeat the URL, which
+/// may hold a secret.
+fn base_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("must begin with http:// or https://, not {}:", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user or password: they would not be sent".into());
+    }
+    url.as_str().parse::<Uri>().map_err(|error| format!("cannot be requested: {error}"))?;
+    Ok(url)
+}
+
+fn url_of(base: &Url, endpoint: Endpoint) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), endpoint.path()));
+    url.set_fragment(None);
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_lies_below_the_base_url() {
+        let check = |base: &str, expected: &str| {
+            let base = base_url(base).expect("the case is a URL");
+            assert_eq!(url_of(&base, Endpoint::Chat).as_str(), expected);
+        };
+        check("https://a.example/v1", "https://a.example/v1/chat/completions");
+        check("https://a.example/v1/", "https://a.example/v1/chat/completions");
+        check("http://127.0.0.1:8000", "http://127.0.0.1:8000/chat/completions");
+        check("https://a.example/x?api-version=1", "https://a.example/x/chat/completions?api-version=1");
+    }
+
+    #[test]
+    fn every_endpoint_finds_its_own_url() {
+        for (position, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+            assert_eq!(endpoint as usize, position);
+        }
+    }
+
+    #[test]
+    fn what_is_no_base_url_is_said_without_repeating_it() {
+        for text in ["secret", "ftp://secret.example", "https://u:secret@a.example/v1", "https://"] {
+            let problem = base_url(text).expect_err(text);
+            assert!(!problem.contains("secret"), "{problem}");
+        }
+    }
+}

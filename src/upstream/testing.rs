@@ -1,0 +1,165 @@
+//! What this room's tests share: calls made from JSON texts, and a provider on a real socket that
+//! answers with exactly the bytes a test wrote down.
+//!
+//! It never knows what the code under test should make of those bytes.
+
+use crate::domain::call::{Call, Endpoint, Facts, FeatureSet};
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+/// The facts of a body whose `"model":` stands without white space.
+pub(super) fn facts(body: &str) -> Facts {
+    let start = body.find(r#""model":"#).expect("the body names a model") + 8;
+    let end = start + 1 + body[start + 1..].find('"').expect("the model is a string") + 1;
+    Facts {
+        model: body[start + 1..end - 1].into(),
+        model_span: start..end,
+        stream: body.contains(r#""stream":true"#),
+        ask_usage: None,
+        max_output: None,
+        choices: 1,
+        inputs: 1,
+        user: None,
+        features: FeatureSet::default(),
+    }
+}
+
+/// A chat call.
+pub(super) fn call(body: &'static str) -> Call {
+    Call::new(Endpoint::Chat, Bytes::from_static(body.as_bytes()), facts(body))
+}
+
+/// One thing a scripted provider does on a connection.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    /// Read one request, head and body.
+    Read,
+    /// Write these bytes.
+    Write(Vec<u8>),
+    /// Close by FIN.
+    Close,
+    /// Close by RST.
+    Reset,
+    /// Keep the connection open and silent until the other side closes it.
+    Hold,
+}
+
+/// A provider that plays one script on every connection.
+pub(super) struct Scripted {
+    /// Where it listens.
+    pub(super) at: SocketAddr,
+    /// Whole requests as they were read.
+    pub(super) requests: mpsc::UnboundedReceiver<Vec<u8>>,
+    /// One message for each connection that the other side closed while held.
+    pub(super) hung_up: mpsc::UnboundedReceiver<()>,
+    /// One message for each connection accepted.
+    pub(super) accepted: mpsc::UnboundedReceiver<()>,
+}
+
+impl Scripted {
+    /// Starts listening on a port the system chose.
+    pub(super) async fn start(script: Vec<Act>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let at = listener.local_addr().expect("a bound listener has an address");
+        let (request_seen, requests) = mpsc::unbounded_channel();
+        let (gone, hung_up) = mpsc::unbounded_channel();
+        let (came, accepted) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let _ = came.send(());
+                tokio::spawn(play(socket, script.clone(), request_seen.clone(), gone.clone()));
+            }
+        });
+        Self { at, requests, hung_up, accepted }
+    }
+
+    /// Its base URL.
+    pub(super) fn base_url(&self) -> String {
+        format!("http://{}/v1", self.at)
+    }
+
+    /// The next request it read, as text.
+    pub(super) async fn request(&mut self) -> String {
+        let request = tokio::time::timeout(Duration::from_secs(10), self.requests.recv()).await;
+        String::from_utf8(request.expect("a request comes").expect("the listener lives")).expect("tests send text")
+    }
+}
+
+async fn play(
+    mut socket: TcpStream,
+    script: Vec<Act>,
+    requests: mpsc::UnboundedSender<Vec<u8>>,
+    gone: mpsc::UnboundedSender<()>,
+) {
+    for act in script {
+        match act {
+            Act::Read => match read_request(&mut socket).await {
+                Some(request) => drop(requests.send(request)),
+                None => return,
+            },
+            Act::Write(bytes) => {
+                if socket.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            Act::Close => return,
+            Act::Reset => {
+                // With data unread or linger zero the kernel sends RST instead of FIN.
+                let _ = socket.set_zero_linger();
+                return;
+            }
+            Act::Hold => {
+                let mut rest = [0; 1024];
+                while socket.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+                let _ = gone.send(());
+                return;
+            }
+        }
+    }
+}
+
+/// Reads one request with a `content-length`; `None` when the connection ends before it is whole.
+async fn read_request(socket: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut request = Vec::new();
+    loop {
+        if let Some(head) = memchr::memmem::find(&request, b"\r\n\r\n") {
+            let text = String::from_utf8_lossy(&request[..head]).to_ascii_lowercase();
+            let length =
+                text.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
+            if request.len() >= head + 4 + length.unwrap_or(0) {
+                return Some(request);
+            }
+        }
+        let mut buffer = vec![0; 64 * 1024];
+        let read = socket.read(&mut buffer).await.ok().filter(|&read| read > 0)?;
+        request.extend_from_slice(&buffer[..read]);
+    }
+}
+
+/// A 200 with a `content-length`.
+pub(super) fn whole(content_type: &str, body: &str) -> Vec<u8> {
+    respond("200 OK", &format!("content-type: {content_type}\r\n"), body)
+}
+
+/// Any answer with a `content-length`; `headers` end with CRLF each.
+pub(super) fn respond(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// The head of a chunked event stream.
+pub(super) const STREAM_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n";
+/// The end of a chunked body.
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// `bytes` as one chunk of a chunked body.
+pub(super) fn chunk(bytes: &[u8]) -> Vec<u8> {
+    let mut out = format!("{:x}\r\n", bytes.len()).into_bytes();
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+    out
+}
