@@ -5,6 +5,7 @@
 
 use super::client::{Client, Response};
 use super::h2_client::H2Client;
+use super::provider::ScriptedProvider;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::io;
@@ -131,6 +132,24 @@ impl TestGateway {
         line.map_or(0.0, |value| value.parse().expect("a metric's value is a number"))
     }
 
+    /// How many attempts at `deployment` have ended.
+    pub fn attempts_at(&self, deployment: &str) -> u64 {
+        self.sum(&format!("tierway_attempts_total{{deployment=\"{deployment}\","))
+    }
+
+    /// How often the breaker of `deployment` entered a state for a reason, `reason="probe",to="open"`.
+    pub fn transitions(&self, deployment: &str, labels: &str) -> f64 {
+        self.metric(&format!("tierway_breaker_transitions_total{{deployment=\"{deployment}\",{labels}}}"))
+    }
+
+    /// The sum of all series in `/metrics` that begin so.
+    pub fn sum(&self, beginning: &str) -> u64 {
+        let text = self.telemetry.metrics.render();
+        let series = text.lines().filter(|line| line.starts_with(beginning));
+        let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum::<f64>() as u64
+    }
+
     /// Waits until `count` receipts are written, and returns them.
     pub async fn receipts(&self, count: u64) -> Vec<Arc<Receipt>> {
         let patience = Instant::now() + SETTLES_WITHIN;
@@ -176,6 +195,27 @@ impl Drop for TestGateway {
             assert_eq!(attempts, 0, "no attempt stays in flight");
         }
     }
+}
+
+/// A policy that allows everything, and [`KEY`] in it.
+pub const OPEN_DOOR: &str = r#"
+[policies.everything]
+tiers    = ["*"]
+models   = ["*"]
+reserved = true
+
+[[keys]]
+name   = "test"
+policy = "everything"
+secret = "env:TEST_KEY"
+"#;
+
+/// The table `[providers.NAME]` of `provider`.
+pub fn reached(name: &str, provider: &ScriptedProvider, region: &str) -> String {
+    let url = provider.base_url();
+    format!(
+        "[providers.{name}]\nprotocol = \"openai\"\nbase_url = \"{url}\"\ncredential = \"env:CREDENTIAL\"\nregion = \"{region}\"\n"
+    )
 }
 
 /// `config`, compiled in a fixed environment.
