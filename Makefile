@@ -28,10 +28,10 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 
 test: check rust sdk ## install what the tests need, then run every one of them
 
-check: setup ## formatting, lints, documentation, licences
+check: setup ## formatting, lints, documentation (private items too: this is a program), licences
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	cargo deny --locked check licenses bans sources
 
 rust: ## the Rust tests

@@ -23,11 +23,10 @@ pub fn config_show(named: Option<&Path>, as_json: bool) -> io::Result<ExitCode> 
             return Ok(ExitCode::from(EXIT_CONFIGURATION));
         }
     };
-    let mut out = anstream::stdout();
-    if as_json {
-        writeln!(out, "{:#}", snapshot.effective.to_json())?;
-    } else {
-        write!(out, "{}", snapshot.effective.to_toml())?;
+    let text = if as_json { format!("{:#}\n", snapshot.effective.to_json()) } else { snapshot.effective.to_toml() };
+    match write!(anstream::stdout(), "{text}") {
+        // Whoever reads may have seen enough: `config show | head`.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(ExitCode::SUCCESS),
     }
-    Ok(ExitCode::SUCCESS)
 }

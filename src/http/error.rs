@@ -357,3 +357,121 @@ fn model_not_found(model: &str, nearest: &[Arc<str>]) -> String {
 fn echo(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_ECHO)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    /// Every row: status, headers, body.
+    async fn check(name: &str, response: Response) {
+        let (parts, body) = response.into_parts();
+        let mut headers: Vec<_> = parts.headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+        headers.sort();
+        let body = body.collect().await.expect("a body in memory").to_bytes();
+        let body = String::from_utf8_lossy(&body);
+        insta::assert_snapshot!(name, format!("{}\n{}\n\n{body}", parts.status, headers.join("\n")));
+    }
+
+    async fn refused(name: &str, refusal: Refusal) {
+        check(name, Row::refused(&refusal).response()).await;
+    }
+
+    fn over(limit: LimitKind, retry_after: Option<Duration>) -> Refusal {
+        Refusal::OverLimit(OverLimit { limit, ceiling: 50, retry_after })
+    }
+
+    #[tokio::test]
+    async fn rows_of_bodies() {
+        let body = |problem| Refusal::Body(problem);
+        refused("not_json", body(BodyProblem::NotJson("The body is not a JSON object.".into()))).await;
+        let message = "'model' is given twice.".into();
+        refused("bad_field", body(BodyProblem::BadField { param: "model", message })).await;
+        refused("too_large", body(BodyProblem::TooLarge { limit: 33_554_432 })).await;
+        refused("too_slow", body(BodyProblem::TooSlow)).await;
+        refused("broken_off", body(BodyProblem::BrokenOff)).await;
+        refused("unknown_encoding", body(BodyProblem::UnknownEncoding("lzma".into()))).await;
+        refused("bad_encoding", body(BodyProblem::BadEncoding("The body is not valid gzip.".into()))).await;
+        refused("too_much_in_flight", body(BodyProblem::TooMuchInFlight)).await;
+        refused("bad_header", Refusal::BadHeader { name: "x-tierway-deadline-ms" }).await;
+    }
+
+    #[tokio::test]
+    async fn rows_of_refusals() {
+        refused("invalid_key", Refusal::InvalidKey).await;
+        refused("unknown_url", Refusal::UnknownUrl { path: "/v1/\"x\"".into() }).await;
+        refused("method_not_allowed", Refusal::MethodNotAllowed { allow: "GET, HEAD" }).await;
+        let nearest = vec!["gpt-4o".into(), "gpt-4.1".into()];
+        refused("model_not_found", Refusal::ModelNotFound { model: "gpt4o".into(), nearest }).await;
+        refused("model_not_found_nor_near", Refusal::ModelNotFound { model: "zzz".into(), nearest: vec![] }).await;
+        refused("model_not_allowed", Refusal::ModelNotAllowed { model: "gpt-4o".into() }).await;
+        refused("residency_unavailable", Refusal::ResidencyUnavailable { model: "gpt-4o".into() }).await;
+        refused("not_served", Refusal::NotServed { model: "gpt-4o".into(), what: "the embeddings endpoint" }).await;
+        let soon = Duration::from_micros(1_250_400);
+        refused("over_requests", over(LimitKind::Requests, Some(soon))).await;
+        refused("over_tokens", over(LimitKind::Tokens, Some(Duration::ZERO))).await;
+        refused("over_tokens_for_ever", over(LimitKind::Tokens, None)).await;
+        refused("over_concurrency", over(LimitKind::Concurrency, Some(soon))).await;
+        refused("slow_down", Refusal::SlowDown { retry_after: Duration::from_millis(870) }).await;
+        refused("no_deployment", Refusal::NoDeployment { retry_after: Duration::from_secs(4) }).await;
+    }
+
+    fn slug(failure: Failure) -> String {
+        let debug = format!("{failure:?}");
+        debug.split([' ', '(']).next().expect("a name").to_lowercase()
+    }
+
+    #[tokio::test]
+    async fn rows_of_failures() {
+        let failures = [
+            Failure::Unreachable,
+            Failure::ConnectTimeout,
+            Failure::Reset,
+            Failure::Stale,
+            Failure::FirstTokenTimeout,
+            Failure::WholeTimeout,
+            Failure::IdleTimeout,
+            Failure::Deadline,
+            Failure::Status(503),
+            Failure::Garbage,
+            Failure::Truncated,
+            Failure::ErrorInside,
+            Failure::Throttled { after: Some(Duration::from_secs(9)) },
+            Failure::CredentialRefused,
+            Failure::NotFound,
+            Failure::Rejected,
+            Failure::ContextTooLong,
+        ];
+        for failure in failures {
+            let name = format!("failed_{}", slug(failure));
+            check(&name, Row::failed(failure).response()).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_of_a_providers_refusal_and_of_our_bugs() {
+        let rejection = Rejection {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            content_type: Some(HeaderValue::from_static("text/plain")),
+            body: "as it came".into(),
+        };
+        check("rejected", passed_on(&rejection)).await;
+        assert!(Row::of(&ServeError::Rejected(rejection)).is_err());
+        check("internal", Row::of(&ServeError::Internal).expect("a row").response()).await;
+    }
+
+    #[test]
+    fn rows_of_broken_streams() {
+        for broken in [Broken::Interrupted, Broken::OutOfTime, Broken::ShuttingDown] {
+            let json = String::from_utf8(Row::broken(broken).json()).expect("UTF-8");
+            insta::assert_snapshot!(format!("broken_{broken:?}"), json);
+        }
+    }
+
+    #[test]
+    fn a_clients_own_words_are_repeated_in_part() {
+        let model: String = "é".repeat(1000);
+        let row = Row::refused(&Refusal::ModelNotAllowed { model: model.into() });
+        assert!(row.message.len() < 400, "{}", row.message.len());
+    }
+}

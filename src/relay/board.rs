@@ -253,11 +253,7 @@ impl Permit {
         if let Some(waiting) = self.waiting.take() {
             state.gauge.answered(self.form, waiting, now);
         }
-        // From here on it is an attempt like any other: a later probe is not its business.
-        let closed = match std::mem::replace(&mut self.leave, Leave::Flow) {
-            Leave::Probe => state.breaker.probe_answered(now),
-            Leave::Flow => None,
-        };
+        let closed = state.breaker.answered(&mut self.leave, now);
         drop(state);
         self.credential.accepted();
         self.tell(closed);

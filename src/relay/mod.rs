@@ -138,7 +138,7 @@ impl Turned {
 pub struct Facts {
     /// The request's name.
     pub id: RequestId,
-    /// What served it, or was tried last.
+    /// What served it.
     pub served: Option<Served>,
     /// Attempts made.
     pub attempts: u32,
@@ -255,7 +255,9 @@ impl Relay {
                     ticket.refused(refusal);
                 }
                 ticket.stop_overhead(self.desk.clock.now());
-                let facts = facts(&ticket, None);
+                let mut facts = facts(&ticket, None);
+                // Nothing served it, unless the answer is a provider's own refusal.
+                facts.served = facts.served.filter(|_| matches!(error, ServeError::Rejected(_)));
                 Err(Turned { error, facts, ticket })
             }
         }

@@ -65,7 +65,11 @@ impl TestGateway {
 
     /// The same with other dice.
     pub async fn start_seeded(config: &str, seed: u64) -> Self {
-        let snapshot = compile(config);
+        Self::serving(compile(config), seed).await
+    }
+
+    /// Serves what was compiled elsewhere.
+    pub async fn serving(snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let access = Shared::default();
         let log = AccessLog::to_writer(Box::new(access.clone()));
         let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
