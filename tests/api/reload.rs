@@ -38,7 +38,8 @@ impl Disk {
         };
         let credential = secret("credential", "sk-canary-provider-credential");
         let (key, limited) = (secret("key", KEY), secret("limited", LIMITED_KEY));
-        let providers = (reached("steady", steady, "east") + &reached("dead", dead, "west")).replace("env:CREDENTIAL", &credential);
+        let providers =
+            (reached("steady", steady, "east") + &reached("dead", dead, "west")).replace("env:CREDENTIAL", &credential);
         let base = format!(
             r#"{providers}
             [models]
@@ -113,13 +114,13 @@ async fn a_thousand_reloads_are_felt_by_nobody() {
     let tripped = async { while Ask::chat("broken").at(&gateway).await.status != 503 {} };
     soon("the breaker to trip", tripped).await;
     let attempts_at_dead = dead.attempts();
-    let limited = || Ask::chat("small").by(LIMITED_KEY).at(&gateway);
+    let limited = async || Ask::chat("small").by(LIMITED_KEY).at(&gateway).await;
     for _ in 0..10 {
         assert_eq!(limited().await.status, 200);
     }
 
     // Meanwhile: load, until the last reload is done.
-    let (relay, telemetry) = (gateway.relay.clone(), gateway.telemetry.clone());
+    let app = gateway.app.clone();
     let done = Arc::new(AtomicUsize::new(0));
     let counted = done.clone();
     let begun = Instant::now();
@@ -129,7 +130,7 @@ async fn a_thousand_reloads_are_felt_by_nobody() {
             disk.write(&if bad { disk.bad(number) } else { disk.good(number) });
             let found = watcher.check().expect("the content has changed");
             assert_eq!(found.is_err(), bad, "file {number}");
-            apply(found, &relay, &telemetry);
+            apply(found, &app, None);
             counted.fetch_add(1, Ordering::Relaxed);
         }
     });
@@ -180,7 +181,7 @@ async fn a_bad_file_is_reported_with_its_place_and_changes_nothing() {
         assert!(said.contains(expected), "{expected} is not in:\n{said}");
     }
     assert!(!said.contains(KEY), "a secret was shown:\n{said}");
-    apply(Err(problems), &gateway.relay, &gateway.telemetry);
+    apply(Err(problems), &gateway.app, None);
     assert_eq!(Ask::chat("small").at(&gateway).await.said().as_deref(), Ok("Hello"));
     assert_eq!(Ask::chat("default").at(&gateway).await.refusal(), (404, "model_not_found".into()));
     assert_eq!(gateway.metric(r#"tierway_config_reloads_total{result="failed"}"#), 1.0);
@@ -212,7 +213,7 @@ async fn a_request_keeps_the_configuration_it_arrived_with() {
     );
     std::fs::write(&key, "tw_test_another_key_altogether").expect("a temporary folder takes files");
     disk.write(&other);
-    apply(watcher.check().expect("the content has changed"), &gateway.relay, &gateway.telemetry);
+    apply(watcher.check().expect("the content has changed"), &gateway.app, None);
     assert_eq!(Ask::chat("small").at(&gateway).await.refusal(), (401, "invalid_api_key".into()));
 
     before_token.open();
@@ -232,7 +233,7 @@ async fn a_request_in_flight_still_falls_back_where_its_own_configuration_says()
         "pair = { deployments = [{ provider = \"dead\", weight = 1000000 }, { provider = \"steady\" }] }\n[policies]",
     ) + "balance = \"ordered\"\n";
     disk.write(&both);
-    apply(watcher.check().expect("the content has changed"), &gateway.relay, &gateway.telemetry);
+    apply(watcher.check().expect("the content has changed"), &gateway.app, None);
 
     let gate = Gate::new();
     dead.answers(chat_stream("Hello", 1).wait_before_headers(&gate).cut_after_frame(1, Ending::Rst));
@@ -240,7 +241,7 @@ async fn a_request_in_flight_still_falls_back_where_its_own_configuration_says()
     Ask::stream("pair").send(&mut client).await;
     gate.reached(1).await;
     disk.write(&disk.good(1));
-    apply(watcher.check().expect("the content has changed"), &gateway.relay, &gateway.telemetry);
+    apply(watcher.check().expect("the content has changed"), &gateway.app, None);
     assert_eq!(Ask::chat("pair").at(&gateway).await.status, 404);
     gate.open();
     let answer = client.response().await;
