@@ -84,11 +84,12 @@ enum Stage {
 /// Waits until the error event has left.
 struct LastWord {
     wire: Arc<Wire>,
-    /// On HTTP/2 an empty line follows the event. A stream takes one buffer at a time there
-    /// (`server::MAX_SEND_BUFFER`), so that being asked for more after this line says that all of the
-    /// event is in the connection's own buffer, out of a reset's reach.
-    blank_due: bool,
-    /// The flushes there had been when everything was handed out; one more, and it is all gone.
+    /// On HTTP/2 two empty lines follow the event. A stream takes one buffer at a time there
+    /// (`server::MAX_SEND_BUFFER`), so that being asked for more after the first line says that all of
+    /// the event is in the connection's own buffer, out of a reset's reach. That buffer is flushed by
+    /// another task, perhaps already: the second line makes sure that a flush is still to come.
+    blanks_due: u8,
+    /// The flushes there had been when the event was out of reach; one more, and it is all gone.
     since: Option<u64>,
     patience: Pin<Box<Sleep>>,
 }
@@ -167,16 +168,21 @@ impl<S: Source> AnswerBody<S> {
             return Err(Aborted);
         };
         let patience = Box::pin(tokio::time::sleep(LAST_WORD_PATIENCE));
-        self.stage = Stage::Leaving(LastWord { blank_due: wire.is_http2(), wire, since: None, patience });
+        let blanks_due = if wire.is_http2() { 2 } else { 0 };
+        self.stage = Stage::Leaving(LastWord { blanks_due, wire, since: None, patience });
         Ok(error_event(broken))
     }
 
     fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
         let Stage::Leaving(word) = &mut self.stage else { return Poll::Ready(None) };
-        if std::mem::take(&mut word.blank_due) {
+        if word.blanks_due > 1 {
+            word.blanks_due -= 1;
             return Poll::Ready(Some(Ok(BLANK)));
         }
         let since = *word.since.get_or_insert_with(|| word.wire.flushes());
+        if std::mem::take(&mut word.blanks_due) == 1 {
+            return Poll::Ready(Some(Ok(BLANK)));
+        }
         if word.wire.poll_flushed(since, cx).is_pending() {
             ready!(word.patience.as_mut().poll(cx));
         }
