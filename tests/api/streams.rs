@@ -190,9 +190,11 @@ async fn check_cut(
     provider.answers(script.cut_at_body_byte(bytes, ending));
     let begun = Instant::now();
     let told = line.ask(&stream_request(), || gate.open()).await;
-    println!("took {:?} {ending:?} {gated}", begun.elapsed());
+    let took = begun.elapsed();
     let case = format!("{ending:?} at byte {bytes}, gated: {gated}");
     assert_broken(&told, &sample.seen(bytes, ending), "upstream_stream_interrupted", &case);
+    // The abort follows the event at once, not when the wait for it is given up.
+    assert!(took < Duration::from_secs(4), "{case}: {took:?}");
 }
 
 async fn cut_everywhere(protocol: Protocol) {
@@ -508,12 +510,12 @@ async fn a_slow_start_is_no_stall() {
 async fn a_stall_within_the_limit_is_recovered_from_any_number_of_times() {
     let mut script = chat_stream("Hello!", 6);
     for frame in 2..7 {
-        script = script.wait_after_frame(frame, Duration::from_millis(250));
+        script = script.wait_after_frame(frame, Duration::from_millis(350));
     }
-    let (gateway, _provider) = before(script, |config| config.routing("idle = \"1s\"")).await;
+    let (gateway, _provider) = before(script, |config| config.routing("idle = \"1500ms\"")).await;
     let begun = Instant::now();
     let response = gateway.chat(&stream_request()).await;
-    assert!(begun.elapsed() > Duration::from_secs(1), "in sum the stream was silent for longer than the limit");
+    assert!(begun.elapsed() > Duration::from_millis(1500), "in sum the stream was silent for longer than the limit");
     assert_eq!(response.end, BodyEnd::Clean, "{response:?}");
     assert!(response.body.ends_with(b"data: [DONE]\n\n"));
 }
