@@ -114,7 +114,10 @@ fn each_mutant_is_caught_by_its_law_and_by_no_other() {
         let laws: BTreeSet<Law> = found.iter().map(|violation| violation.law).collect();
         let first = found.iter().find(|violation| violation.law != law);
         println!("{mutant:?}: {} days", found.len());
-        if laws != BTreeSet::from([law]) { println!("!!!! {mutant:?} {laws:?}: {}", first.map_or(String::new(), Violation::to_string)); continue; }
+        if laws != BTreeSet::from([law]) {
+            println!("!!!! {mutant:?} {laws:?}: {}", first.map_or(String::new(), Violation::to_string));
+            continue;
+        }
         assert_eq!(laws, BTreeSet::from([law]), "{mutant:?}: {}", first.map_or(String::new(), Violation::to_string));
     }
 }

@@ -364,7 +364,8 @@ impl<'w> Day<'w> {
 
     fn fail(&mut self, request: usize, number: u32) {
         let now = self.instant();
-        let Some(&mut Running { sent, fate: Fate::Fails { after, failure }, .. }) = self.running(request, number) else {
+        let Some(&mut Running { sent, fate: Fate::Fails { after, failure }, .. }) = self.running(request, number)
+        else {
             return;
         };
         let flight = self.flights[request].as_mut().expect("it runs");
@@ -384,7 +385,8 @@ impl<'w> Day<'w> {
 
     fn commit(&mut self, request: usize, number: u32) {
         let now = self.instant();
-        let Some(Running { pass, sent, fate: Fate::Answers { first, end, .. }, .. }) = self.running(request, number) else {
+        let Some(Running { pass, sent, fate: Fate::Answers { first, end, .. }, .. }) = self.running(request, number)
+        else {
             return;
         };
         if let Pass::Real(permit) = pass {

@@ -283,7 +283,9 @@ impl<'w> Referee<'w> {
 
     /// The plan is told that `place` stands like this.
     pub fn glance(&mut self, place: usize, standing: Standing) {
-        let (Standing::Flowing { share }, Some((since, slept))) = (standing, self.places[place].returned) else { return };
+        let (Standing::Flowing { share }, Some((since, slept))) = (standing, self.places[place].returned) else {
+            return;
+        };
         let age = self.now - since;
         let whole = (slept * 2).max(Duration::from_secs(2));
         let kept = (age >= Duration::from_secs(1) || share <= 0.1) && (age < whole || share >= 1.0);
@@ -348,7 +350,8 @@ impl<'w> Referee<'w> {
         let region_kept = client.regions.contains(&crate::world::REGIONS[*region]);
         let policy_kept = client.models.contains(&&**model);
         let capacity_kept = if reserved.is_some() { *dedicated || spills } else { !*dedicated };
-        let named = reserved.or_else(|| world.tables[0].1.models.iter().any(|m| &*m.name == wish.model).then_some(wish.model));
+        let named =
+            reserved.or_else(|| world.tables[0].1.models.iter().any(|m| &*m.name == wish.model).then_some(wish.model));
         let bound = reserved.is_some() || wish.no_fallback;
         let model_kept = !bound || named.is_none_or(|named| named == *model);
         for (law, kept) in [

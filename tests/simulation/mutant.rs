@@ -62,10 +62,14 @@ impl Mutant {
     /// How the mutant sees a deployment that truly stands like `glance`.
     pub fn bend_glance(self, glance: Glance, state: impl Fn() -> StateName) -> Glance {
         let standing = match (self, glance.standing) {
-            (Self::AdmitsWhileOpen, Standing::Blocked { .. }) if matches!(state(), StateName::Open | StateName::Resting) => {
+            (Self::AdmitsWhileOpen, Standing::Blocked { .. })
+                if matches!(state(), StateName::Open | StateName::Resting) =>
+            {
                 Standing::Flowing { share: 1.0 }
             }
-            (Self::AdmitsASecondProbe, Standing::Blocked { .. }) if state() == StateName::HalfOpen => Standing::ProbeDue,
+            (Self::AdmitsASecondProbe, Standing::Blocked { .. }) if state() == StateName::HalfOpen => {
+                Standing::ProbeDue
+            }
             (Self::ReturnsAtOnce, Standing::Flowing { .. }) => Standing::Flowing { share: 1.0 },
             (_, standing) => standing,
         };

@@ -328,7 +328,9 @@ impl RoutePlan {
     }
 
     fn region_failed(&self, region: RegionId) -> bool {
-        self.tried.iter().any(|t| t.region == region && t.failure.is_some_and(|f| matches!(f.next(), Next::Other | Next::Same)))
+        self.tried
+            .iter()
+            .any(|t| t.region == region && t.failure.is_some_and(|f| matches!(f.next(), Next::Other | Next::Same)))
     }
 
     fn last_failure_of(&self, deployment: DeploymentId) -> Option<Failure> {
