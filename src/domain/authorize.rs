@@ -71,7 +71,7 @@ impl Policy {
         let plain = models
             .chain(aliases)
             .chain(tiers)
-            .filter(|(name, target)| table.names.get(*name) == Some(target) && self.allows(table, *target))
+            .filter(|(name, target)| resolve(table, name) == Some(Asked::Plain(*target)) && self.allows(table, *target))
             .map(|(name, target)| (name.clone(), Asked::Plain(target)));
         let reserved = (0..table.models.len() as u32)
             .map(ModelId)
@@ -160,7 +160,8 @@ pub fn authorize(table: &RoutingTable, key: &Arc<KeyRecord>, call: &Call) -> Res
     Ok(AuthorizedRequest { key: key.clone(), asked })
 }
 
-/// What `name` stands for, whoever asks.
+/// What `name` stands for, whoever asks. A model stands behind its plain name only with shared
+/// deployments, and behind its `Pro/` name only with dedicated ones.
 pub fn resolve(table: &RoutingTable, name: &str) -> Option<Asked> {
     if let Some(plain) = name.strip_prefix(RESERVED_PREFIX)
         && let Some(Target::Model(model)) = table.names.get(plain)
@@ -168,7 +169,9 @@ pub fn resolve(table: &RoutingTable, name: &str) -> Option<Asked> {
     {
         return Some(Asked::Reserved(*model));
     }
-    table.names.get(name).copied().map(Asked::Plain)
+    let target = table.names.get(name).copied();
+    let reachable = |target: &Target| !matches!(target, Target::Model(id) if table.model(*id).shared.is_empty());
+    target.filter(reachable).map(Asked::Plain)
 }
 
 /// How many near names an error offers.
@@ -195,4 +198,126 @@ fn likeness(asked: &str, name: &str) -> f64 {
     let short = |s: &str| s.rsplit('/').next().unwrap_or(s).to_owned();
     let whole = strsim::normalized_damerau_levenshtein(asked, name);
     whole.max(strsim::normalized_damerau_levenshtein(&short(asked), &short(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::routing::fixture::{chat, key, model_id, policy, table, with_alias};
+    use crate::domain::routing::table::Sticky;
+
+    /// `flash` and `kimi` in tiers of their own, `solo` in none, `vip` dedicated only.
+    fn house() -> RoutingTable {
+        let models: &[(&str, &[&str])] =
+            &[("deepseek/flash", &["us", "eu"]), ("kimi", &["us", "eu!"]), ("solo", &["us"]), ("vip", &["eu!"])];
+        let tiers: &[(&str, &[&str], &[&str])] =
+            &[("default", &["deepseek/flash"], &["premium"]), ("premium", &["kimi", "vip"], &[])];
+        let table = table(models, tiers);
+        with_alias(table, "auto", &[("default", 80), ("premium", 20)], Sticky::None)
+    }
+
+    fn standard(table: &RoutingTable) -> Policy {
+        policy(table, &["default"])
+    }
+
+    fn pro(table: &RoutingTable) -> Policy {
+        Policy { reserved: true, ..policy(table, &["*"]) }
+    }
+
+    fn asked(table: &RoutingTable, policy: Policy, name: &str) -> Result<Asked, Refusal> {
+        authorize(table, &key(policy), &chat(name)).map(|authorized| authorized.asked())
+    }
+
+    #[test]
+    fn a_reserved_name_comes_before_all_others_and_a_stronger_kind_hides_a_weaker_one() {
+        let mut table = house();
+        let (kimi, solo) = (model_id(&table, "kimi"), model_id(&table, "solo"));
+        table.names.insert("Pro/kimi".into(), Target::Model(solo));
+        table.names.insert("Pro/solo".into(), Target::Model(solo));
+        table.aliases[0].name = "kimi".into();
+        let check = |name: &str, expected| assert_eq!(resolve(&table, name), expected, "{name}");
+        check("Pro/kimi", Some(Asked::Reserved(kimi)));
+        check("Pro/solo", Some(Asked::Plain(Target::Model(solo))));
+        check("kimi", Some(Asked::Plain(Target::Model(kimi))));
+        check("premium", Some(Asked::Plain(Target::Tier(TierId(1)))));
+        check("vip", None);
+        let names = pro(&table).usable_names(&table);
+        assert_eq!(names.iter().filter(|(name, _)| &**name == "kimi").count(), 1, "the alias is hidden");
+    }
+
+    #[test]
+    fn what_the_policy_does_not_name_is_forbidden() {
+        let table = house();
+        let with_solo = Policy { models: vec![Glob::new("so*")], ..standard(&table) };
+        let poor_pro = Policy { reserved: true, ..standard(&table) };
+        let check = |policy: &Policy, name: &str, allowed: bool| {
+            let found = asked(&table, policy.clone(), name);
+            let refusal = Refusal::ModelNotAllowed { model: name.into() };
+            assert_eq!(found.is_ok(), allowed, "{name}: {found:?}");
+            assert!(allowed || found == Err(refusal), "{name}");
+        };
+        check(&standard(&table), "deepseek/flash", true);
+        check(&standard(&table), "default", true);
+        check(&standard(&table), "auto", true);
+        check(&standard(&table), "kimi", false);
+        check(&standard(&table), "premium", false);
+        check(&standard(&table), "solo", false);
+        check(&standard(&table), "Pro/kimi", false);
+        check(&with_solo, "solo", true);
+        check(&with_solo, "kimi", false);
+        check(&poor_pro, "Pro/kimi", false);
+        check(&pro(&table), "Pro/kimi", true);
+        check(&pro(&table), "solo", false);
+        check(&policy(&table, &[]), "auto", false);
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_nearest_usable_ones() {
+        let table = house();
+        let check = |policy: Policy, name: &str, expected: &[&str]| match asked(&table, policy, name) {
+            Err(Refusal::ModelNotFound { model, nearest }) => {
+                assert_eq!(&*model, name);
+                assert_eq!(nearest.iter().map(|name| &**name).collect::<Vec<_>>(), expected, "{name}");
+            }
+            other => panic!("{name}: {other:?}"),
+        };
+        check(standard(&table), "flash", &["deepseek/flash"]);
+        check(standard(&table), "DeepSeek/Flush", &["deepseek/flash"]);
+        check(standard(&table), "defualt", &["default"]);
+        check(standard(&table), "kimii", &[]);
+        check(pro(&table), "kimii", &["kimi", "Pro/kimi"]);
+        check(pro(&table), "Pro/solo", &["Pro/kimi", "Pro/vip"]);
+        check(pro(&table), "vip", &["Pro/vip"]);
+        check(standard(&table), "quite another", &[]);
+    }
+
+    #[test]
+    fn the_list_of_names_hides_what_would_be_refused() {
+        let table = house();
+        let every = Policy { models: vec![Glob::new("*")], ..pro(&table) };
+        let check = |policy: Policy, expected: &[&str]| {
+            let names = policy.usable_names(&table);
+            assert_eq!(names.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), expected);
+            for (name, listed) in &names {
+                assert_eq!(asked(&table, policy.clone(), name), Ok(*listed), "{name} is listed");
+            }
+        };
+        check(standard(&table), &["deepseek/flash", "auto", "default"]);
+        check(pro(&table), &["deepseek/flash", "kimi", "auto", "default", "premium", "Pro/kimi", "Pro/vip"]);
+        let all = ["deepseek/flash", "kimi", "solo", "auto", "default", "premium", "Pro/kimi", "Pro/vip"];
+        check(every, &all);
+        check(policy(&table, &[]), &[]);
+    }
+
+    #[test]
+    fn a_key_works_until_the_second_it_expires() {
+        let check = |expires, now, expected| {
+            let mut record = (*key(standard(&house()))).clone();
+            record.expires = expires;
+            assert_eq!(is_valid(&record, now), expected, "{expires:?} at {now}");
+        };
+        check(None, i64::MAX, true);
+        check(Some(100), 99, true);
+        check(Some(100), 100, false);
+    }
 }

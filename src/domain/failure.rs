@@ -116,6 +116,17 @@ impl Failure {
         }
     }
 
+    /// Whether the next attempt is told that the last one there was good; `None`: this end is not
+    /// remembered. A stale connection is no fault, but is remembered as one until an attempt ends well:
+    /// the next reset is then none of a stale connection's, or a dead deployment would stay unnoticed.
+    pub fn remembered(self) -> Option<bool> {
+        match self {
+            Self::Stale => Some(false),
+            other if other.verdict() == Verdict::Neutral => None,
+            other => Some(other.verdict() == Verdict::Good),
+        }
+    }
+
     /// Whether the same deployment, tried again, could answer: not while our configuration is wrong
     /// or the provider told us to stay away.
     pub fn may_pass(self) -> bool {
@@ -142,5 +153,46 @@ impl Failure {
             Self::Rejected => Reason::Rejected,
             Self::ContextTooLong => Reason::ContextTooLong,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_means_what_the_table_says() {
+        let check = |failures: &[Failure], verdict, next| {
+            for failure in failures {
+                assert_eq!((failure.verdict(), failure.next()), (verdict, next), "{failure:?}");
+            }
+        };
+        use Failure::*;
+        check(&[Unreachable, ConnectTimeout], Verdict::Down, Next::Other);
+        check(&[Stale], Verdict::Neutral, Next::Same);
+        check(&[Reset, FirstTokenTimeout, IdleTimeout, WholeTimeout], Verdict::Bad, Next::Other);
+        check(&[Deadline], Verdict::Neutral, Next::Stop);
+        check(&[408, 500, 502, 503, 504, 529].map(Status), Verdict::Bad, Next::Other);
+        check(&[Garbage, Truncated, ErrorInside], Verdict::Bad, Next::Other);
+        check(&[Throttled { after: None }], Verdict::Throttled(None), Next::Other);
+        let after = Some(Duration::from_secs(7));
+        check(&[Throttled { after }], Verdict::Throttled(after), Next::Other);
+        check(&[CredentialRefused], Verdict::CredentialRefused, Next::Other);
+        check(&[NotFound], Verdict::NotFound, Next::Other);
+        check(&[Rejected], Verdict::Good, Next::Reject);
+        check(&[ContextTooLong], Verdict::Good, Next::LargerContext);
+    }
+
+    #[test]
+    fn only_what_may_pass_is_worth_another_try_at_the_same_place() {
+        let check = |failure: Failure, expected| assert_eq!(failure.may_pass(), expected, "{failure:?}");
+        check(Failure::Unreachable, true);
+        check(Failure::Status(503), true);
+        check(Failure::Stale, true);
+        check(Failure::Throttled { after: None }, false);
+        check(Failure::CredentialRefused, false);
+        check(Failure::NotFound, false);
+        check(Failure::Rejected, false);
+        check(Failure::ContextTooLong, false);
     }
 }

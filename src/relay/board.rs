@@ -253,11 +253,7 @@ impl Permit {
         if let Some(waiting) = self.waiting.take() {
             state.gauge.answered(self.form, waiting, now);
         }
-        // From here on it is an attempt like any other: a later probe is not its business.
-        let closed = match std::mem::replace(&mut self.leave, Leave::Flow) {
-            Leave::Probe => state.breaker.probe_answered(now),
-            Leave::Flow => None,
-        };
+        let closed = state.breaker.answered(&mut self.leave, now);
         drop(state);
         self.credential.accepted();
         self.tell(closed);
@@ -271,11 +267,7 @@ impl Permit {
             Verdict::Down | Verdict::Neutral => self.credential.undecided(now),
             _ => self.credential.accepted(),
         }
-        let finished = match verdict {
-            Verdict::Neutral => None,
-            other => Some(other == Verdict::Good),
-        };
-        self.report(verdict, finished, now);
+        self.report(verdict, failure.remembered(), now);
     }
 
     /// Its answer is complete.
@@ -286,8 +278,7 @@ impl Permit {
     /// Its answer broke after the commit point.
     pub fn broke(mut self, failure: Failure, now: Instant) {
         let verdict = failure.verdict();
-        let finished = (verdict != Verdict::Neutral).then_some(false);
-        self.report(verdict, finished, now);
+        self.report(verdict, failure.remembered().map(|_| false), now);
     }
 
     fn report(&mut self, verdict: Verdict, finished: Option<bool>, now: Instant) {

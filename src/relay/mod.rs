@@ -138,7 +138,7 @@ impl Turned {
 pub struct Facts {
     /// The request's name.
     pub id: RequestId,
-    /// What served it, or was tried last.
+    /// What served it.
     pub served: Option<Served>,
     /// Attempts made.
     pub attempts: u32,
@@ -218,6 +218,11 @@ impl Relay {
         self.live.load_full()
     }
 
+    /// Tells the metrics how every deployment stands: half-open comes with time, not with an event.
+    pub fn tell_states(&self) {
+        self.desk.telemetry.metrics.deployments(&self.live.load().lineup.states(self.desk.clock.now()));
+    }
+
     /// Attempts in flight at providers.
     pub fn attempts_in_flight(&self) -> u32 {
         self.live.load().lineup.in_flight()
@@ -255,7 +260,9 @@ impl Relay {
                     ticket.refused(refusal);
                 }
                 ticket.stop_overhead(self.desk.clock.now());
-                let facts = facts(&ticket, None);
+                let mut facts = facts(&ticket, None);
+                // Nothing served it, unless the answer is a provider's own refusal.
+                facts.served = facts.served.filter(|_| matches!(error, ServeError::Rejected(_)));
                 Err(Turned { error, facts, ticket })
             }
         }

@@ -24,6 +24,8 @@ const MAX_HELD: usize = 64 * 1024;
 const MAX_WHOLE: usize = 64 * 1024 * 1024;
 /// The largest rejection passed on to a client, and the largest error looked into.
 const MAX_ERROR: usize = 1024 * 1024;
+/// Longer ones are no ids.
+const MAX_REQUEST_ID: usize = 128;
 /// Headers of the provider that the client may see.
 const PASSED_BACK: [HeaderName; 3] =
     [CONTENT_TYPE, HeaderName::from_static("openai-processing-ms"), HeaderName::from_static("openai-version")];
@@ -56,7 +58,7 @@ fn passed_back(headers: &HeaderMap) -> HeaderMap {
 /// What a reply without success means; the provider's words are read only where they matter.
 async fn refused(reply: Reply, now_unix_ms: i64) -> Missed {
     let Reply { status, headers, mut source, .. } = reply;
-    let detail = format!("HTTP {}", status.as_u16());
+    let detail = format!("HTTP {}{}", status.as_u16(), request_id(&headers));
     let failure = classify::status(status, &headers, now_unix_ms);
     if failure != Failure::Rejected {
         return Missed::new(failure, detail);
@@ -69,6 +71,12 @@ async fn refused(reply: Reply, now_unix_ms: i64) -> Missed {
         },
         Err(missed) => missed,
     }
+}
+
+/// The provider's name for the request, which its support will ask for.
+fn request_id(headers: &HeaderMap) -> String {
+    let id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(|id| id.len() <= MAX_REQUEST_ID);
+    id.map_or_else(String::new, |id| format!(", x-request-id {id}"))
 }
 
 async fn whole(mut reply: Reply) -> Result<AnswerBody, Missed> {
@@ -165,6 +173,172 @@ async fn collect(source: &mut Source, limit: usize) -> Result<Bytes, Missed> {
                 all.extend_from_slice(&chunk);
             }
             (false, false) => all.extend_from_slice(&chunk),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::call::Call;
+    use crate::domain::usage::Usage;
+    use crate::upstream::Patience;
+    use crate::upstream::testing::{
+        Act, LAST_CHUNK, STREAM_HEAD, Scripted, call, chunk, drain, patience, respond, send, upstreams, whole,
+    };
+    use std::time::Duration;
+
+    const WHOLE: &str = r#"{"model":"m"}"#;
+    const STREAM: &str = r#"{"model":"m","stream":true}"#;
+    const ROLE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+    const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+    const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    const ERROR: &str = "data: {\"error\":{\"message\":\"overloaded\"}}\n\n";
+    const JSON: &str = "application/json";
+
+    /// What comes of `body`, sent to a provider that reads it and then does `acts`.
+    async fn tried(call: &Call, acts: Vec<Act>, patience: Patience) -> Result<Answer, Missed> {
+        let script = [vec![Act::Read], acts].concat();
+        let provider = Scripted::start(script).await;
+        send(&upstreams(provider.base_url()), call, patience).await
+    }
+
+    async fn check(body: &'static str, acts: Vec<Act>, expected: Failure) {
+        let shown = format!("{acts:?}");
+        let quick = Duration::from_millis(100);
+        let patience = match expected {
+            Failure::FirstTokenTimeout => Patience { first_token: quick, ..patience() },
+            Failure::WholeTimeout => Patience { whole: quick, ..patience() },
+            _ => patience(),
+        };
+        match tried(&call(body), acts, patience).await {
+            Ok(_) => panic!("{shown} counts as an answer"),
+            Err(missed) => assert_eq!(missed.failure, expected, "{shown}: {}", missed.detail),
+        }
+    }
+
+    /// Head and frames of a stream, without its end.
+    fn streamed(frames: &[&str]) -> Act {
+        let chunks = frames.iter().flat_map(|frame| chunk(frame.as_bytes()));
+        Act::Write(STREAM_HEAD.iter().copied().chain(chunks).collect())
+    }
+
+    #[tokio::test]
+    async fn a_whole_answer_passes_as_it_came() {
+        let text = r#"{ "id":"x","big":12345678901234567890.10,"usage":{"prompt_tokens":2,"completion_tokens":3}}"#;
+        let headers = "content-type: application/json\r\nopenai-version: 2020-10-01\r\nset-cookie: a=b\r\nx-ratelimit-limit-requests: 9\r\n";
+        let written = Act::Write(respond("201 Created", headers, text));
+        let mut answer =
+            tried(&call(WHOLE), vec![written], patience()).await.unwrap_or_else(|missed| panic!("{missed:?}"));
+        assert_eq!(answer.status, 201);
+        let names: Vec<&str> = answer.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["content-type", "openai-version"]);
+        assert_eq!(answer.body.usage(), Some(Usage { input: 2, output: 3, ..Usage::default() }));
+        assert_eq!(drain(&mut answer.body).await, (text.to_owned(), None));
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_in_many_reads_is_put_together() {
+        let text = format!(r#"{{"data":"{}"}}"#, "x".repeat(3 << 20));
+        let acts = vec![Act::Write(whole(JSON, &text))];
+        let answer = tried(&call(WHOLE), acts, patience()).await;
+        let mut answer = answer.unwrap_or_else(|missed| panic!("{missed:?}"));
+        assert!(drain(&mut answer.body).await == (text, None));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_whole_answer() {
+        let write = |bytes: Vec<u8>| vec![Act::Write(bytes), Act::Close];
+        check(WHOLE, write(whole(JSON, r#"{"error":{"message":"x"}}"#)), Failure::ErrorInside).await;
+        check(WHOLE, write(whole("text/html", "<html></html>")), Failure::Garbage).await;
+        check(WHOLE, write(whole(JSON, "[]")), Failure::Garbage).await;
+        check(WHOLE, write(whole(JSON, r#"{"id":"x""#)), Failure::Truncated).await;
+        check(WHOLE, write(whole(JSON, "")), Failure::Truncated).await;
+        let promised = b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"id\":".to_vec();
+        check(WHOLE, write(promised.clone()), Failure::Truncated).await;
+        check(WHOLE, vec![Act::Write(promised.clone()), Act::Hold], Failure::WholeTimeout).await;
+        let huge = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{".to_vec();
+        check(WHOLE, vec![Act::Write(huge), Act::Hold], Failure::Garbage).await;
+        let gzip = respond("200 OK", "content-encoding: gzip\r\n", "{}");
+        check(WHOLE, write(gzip), Failure::Garbage).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_at_all() {
+        for body in [WHOLE, STREAM] {
+            check(body, vec![Act::Close], Failure::Reset).await;
+            check(body, vec![Act::Reset], Failure::Reset).await;
+            check(body, vec![Act::Write(b"HTTP/1.1 200 OK\r\nconten".to_vec()), Act::Close], Failure::Reset).await;
+            check(body, vec![Act::Write(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec()), Act::Hold], Failure::Garbage).await;
+            check(body, vec![Act::Write(respond("302 Found", "location: /\r\n", ""))], Failure::Garbage).await;
+            check(body, vec![Act::Write(respond("529 Busy", "", ""))], Failure::Status(529)).await;
+            check(body, vec![Act::Write(respond("401 No", "", ""))], Failure::CredentialRefused).await;
+            let limited = respond("429 Slow", "retry-after-ms: 20\r\n", "{}");
+            let after = Some(Duration::from_millis(20));
+            check(body, vec![Act::Write(limited)], Failure::Throttled { after }).await;
+        }
+        check(STREAM, vec![Act::Hold], Failure::FirstTokenTimeout).await;
+    }
+
+    #[tokio::test]
+    async fn a_rejection_is_kept_for_the_client() {
+        let text = r#"{"error":{"message":"bad","code":"invalid_value"}}"#;
+        for body in [WHOLE, STREAM] {
+            let acts =
+                vec![Act::Write(respond("422 No", "content-type: application/json\r\nx-request-id: r1\r\n", text))];
+            let missed = tried(&call(body), acts, patience()).await.err().expect("a 422 is no answer");
+            assert_eq!(missed.failure, Failure::Rejected);
+            let rejection = missed.rejection.expect("the provider said why");
+            assert_eq!((rejection.status.as_u16(), &rejection.body[..]), (422, text.as_bytes()));
+            assert_eq!(rejection.content_type, Some(HeaderValue::from_static(JSON)));
+            assert_eq!(&*missed.detail, "HTTP 422, x-request-id r1");
+        }
+        let long = r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#;
+        check(WHOLE, vec![Act::Write(respond("400 No", "", long))], Failure::ContextTooLong).await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_answered_by_its_first_good_frame() {
+        let acts = vec![streamed(&[": c\n\n", ROLE, GOOD]), Act::Hold];
+        let answer = tried(&call(STREAM), acts, patience()).await;
+        let mut body = answer.unwrap_or_else(|missed| panic!("{missed:?}")).body;
+        let first = poll_fn(|cx| body.poll_frames(cx)).await;
+        assert!(first.is_some_and(|first| first.is_ok_and(|first| first == [": c\n\n", ROLE, GOOD].concat())));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_stream() {
+        let json = whole(JSON, r#"{"choices":[]}"#);
+        check(STREAM, vec![Act::Write(json)], Failure::Garbage).await;
+        let error = whole(JSON, r#"{"error":{"message":"x"}}"#);
+        check(STREAM, vec![Act::Write(error)], Failure::ErrorInside).await;
+        check(STREAM, vec![streamed(&[ERROR])], Failure::ErrorInside).await;
+        check(STREAM, vec![streamed(&[ROLE, ERROR]), Act::Hold], Failure::ErrorInside).await;
+        check(STREAM, vec![streamed(&["data: {oops\n\n"]), Act::Hold], Failure::Garbage).await;
+        check(STREAM, vec![streamed(&[ROLE, "data: [DONE]\n\n"]), Act::Hold], Failure::Truncated).await;
+        check(STREAM, vec![streamed(&[ROLE]), Act::Close], Failure::Truncated).await;
+        check(STREAM, vec![streamed(&[ROLE]), Act::Reset], Failure::Truncated).await;
+        check(STREAM, vec![streamed(&[ROLE]), Act::Write(LAST_CHUNK.to_vec())], Failure::Truncated).await;
+        check(STREAM, vec![streamed(&[ROLE]), Act::Write(b"zz\r\n".to_vec()), Act::Hold], Failure::Garbage).await;
+        check(STREAM, vec![streamed(&[ROLE]), Act::Hold], Failure::FirstTokenTimeout).await;
+        let much = ROLE.repeat(MAX_HELD / ROLE.len() + 1);
+        check(STREAM, vec![streamed(&[&much]), Act::Hold], Failure::Garbage).await;
+    }
+
+    #[tokio::test]
+    async fn what_breaks_after_the_first_good_frame_is_said() {
+        let error_chunk = Act::Write(chunk(ERROR.as_bytes()));
+        for (acts, out, failure) in [
+            (vec![streamed(&[GOOD, STOP]), Act::Write(LAST_CHUNK.to_vec())], "{GOOD}{STOP}data: [DONE]\n\n", None),
+            (vec![streamed(&[GOOD]), Act::Write(LAST_CHUNK.to_vec())], "{GOOD}", Some(Failure::Truncated)),
+            (vec![streamed(&[GOOD]), error_chunk], "{GOOD}", Some(Failure::ErrorInside)),
+            (vec![streamed(&[GOOD, STOP]), Act::Close], "{GOOD}{STOP}", Some(Failure::Reset)),
+        ] {
+            let answer = tried(&call(STREAM), acts, patience()).await;
+            let mut body = answer.unwrap_or_else(|missed| panic!("{missed:?}")).body;
+            let expected = out.replace("{GOOD}", GOOD).replace("{STOP}", STOP);
+            assert_eq!(drain(&mut body).await, (expected, failure));
+            assert_eq!(body.is_complete(), failure.is_none());
         }
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! Start reading in [`AnswerBody::poll_frames`].
 
+use super::order::{Limit, Patience};
 use super::stream::Stream;
-use super::{Limit, Patience};
 use crate::clock::Clock;
 use crate::domain::failure::Failure;
 use crate::domain::usage::Usage;
@@ -168,5 +168,149 @@ impl Wait {
             sleep.as_mut().reset(at);
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::providers::{Reply, Tolerance};
+    use crate::upstream::testing::{call, drain, feed};
+    use http::{HeaderMap, StatusCode};
+    use std::future::poll_fn;
+    use std::io;
+    use tokio::sync::mpsc::UnboundedSender;
+    use tokio::time::{advance, timeout};
+
+    const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+    const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    const DONE: &str = "data: [DONE]\n\n";
+
+    struct Provider(Option<UnboundedSender<io::Result<Bytes>>>);
+
+    impl Provider {
+        fn says(&self, frames: &[&str]) {
+            let sender = self.0.as_ref().expect("it has not ended yet");
+            sender.send(Ok(frames.concat().into())).expect("somebody listens");
+        }
+
+        /// Whether its work was cancelled.
+        fn is_cancelled(&self) -> bool {
+            self.0.as_ref().is_some_and(UnboundedSender::is_closed)
+        }
+    }
+
+    /// A provider and a body past its commit point, with so many seconds of patience.
+    fn committed(idle: u64, deadline: u64) -> (Provider, AnswerBody) {
+        let (sender, source) = feed();
+        let (status, headers, tolerance) = (StatusCode::OK, HeaderMap::new(), Tolerance::default());
+        let call = call(r#"{"model":"m","stream":true}"#);
+        let stream = Stream::new(Reply { status, headers, source, tolerance }, &call);
+        let seconds = Duration::from_secs;
+        let patience = Patience {
+            first_token: seconds(1),
+            whole: seconds(1),
+            idle: seconds(idle),
+            deadline: Clock.now() + seconds(deadline),
+        };
+        let body = AnswerBody::stream(stream, Bytes::from_static(b"first;"), patience, Clock);
+        (Provider(Some(sender)), body)
+    }
+
+    async fn next(body: &mut AnswerBody) -> Option<Result<Bytes, Failure>> {
+        poll_fn(|cx| body.poll_frames(cx)).await
+    }
+
+    fn seconds_since(start: Instant) -> u64 {
+        Clock.now().duration_since(start).as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_it_and_cancels_the_provider() {
+        let (provider, mut body) = committed(30, 600);
+        let start = Clock.now();
+        provider.says(&[GOOD]);
+        assert_eq!(drain(&mut body).await, (format!("first;{GOOD}"), Some(Failure::IdleTimeout)));
+        assert_eq!(seconds_since(start), 30);
+        assert!(provider.is_cancelled() && !body.is_complete());
+        assert!(next(&mut body).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_payloads_end_a_silence() {
+        let (provider, mut body) = committed(30, 600);
+        let start = Clock.now();
+        let talk = async {
+            for said in [GOOD, ": c\n\n", ": c\n\n"] {
+                tokio::time::sleep(Duration::from_secs(14)).await;
+                provider.says(&[said]);
+            }
+        };
+        let ((out, failure), ()) = tokio::join!(drain(&mut body), talk);
+        assert_eq!((out.matches("data").count(), failure), (1, Some(Failure::IdleTimeout)));
+        // 30 s after the payload at 14 s, whatever the comments say.
+        assert_eq!(seconds_since(start), 44);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_does_not_count_against_the_provider() {
+        let (provider, mut body) = committed(30, 600);
+        assert!(next(&mut body).await.is_some_and(|first| first.is_ok()));
+        provider.says(&[GOOD]);
+        assert_eq!(next(&mut body).await, Some(Ok(GOOD.into())));
+        advance(Duration::from_secs(120)).await;
+        assert!(timeout(Duration::from_secs(29), next(&mut body)).await.is_err(), "the silence begins when we wait");
+        provider.says(&[GOOD]);
+        assert_eq!(next(&mut body).await, Some(Ok(GOOD.into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_beats_silence_and_talk() {
+        let (provider, mut body) = committed(30, 30);
+        assert_eq!(drain(&mut body).await.1, Some(Failure::Deadline));
+        assert!(provider.is_cancelled());
+
+        let (provider, mut body) = committed(30, 50);
+        let start = Clock.now();
+        let talk = async {
+            while !provider.is_cancelled() {
+                provider.says(&[GOOD]);
+                tokio::time::sleep(Duration::from_secs(7)).await;
+            }
+        };
+        let ((_, failure), ()) = tokio::join!(drain(&mut body), talk);
+        assert_eq!((failure, seconds_since(start) / 10), (Some(Failure::Deadline), 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_stays_open_after_done_is_not_waited_for() {
+        let (provider, mut body) = committed(30, 600);
+        provider.says(&[GOOD, STOP, DONE]);
+        let start = Clock.now();
+        assert_eq!(drain(&mut body).await, (["first;", GOOD, STOP, DONE].concat(), None));
+        assert_eq!(seconds_since(start), 0);
+        assert!(provider.is_cancelled() && body.is_complete());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_connection_is_no_end() {
+        let (mut provider, mut body) = committed(30, 600);
+        provider.says(&[GOOD, STOP]);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        let sender = provider.0.take().expect("it has not ended yet");
+        sender.send(Err(reset)).expect("somebody listens");
+        assert_eq!(drain(&mut body).await, (["first;", GOOD, STOP].concat(), Some(Failure::Reset)));
+        assert!(!body.is_complete());
+        assert_eq!(body.output_frames(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_whole_answer_is_complete_once_it_was_taken() {
+        let usage = Usage { input: 1, ..Usage::default() };
+        let mut body = AnswerBody::whole(Bytes::from_static(b"{}"), Some(usage));
+        assert!(!body.is_complete());
+        assert_eq!(drain(&mut body).await, ("{}".into(), None));
+        assert!(body.is_complete());
+        assert_eq!(body.usage(), Some(usage));
     }
 }

@@ -35,6 +35,11 @@ impl Tls {
         if added == 0 {
             roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
         }
+        Self::trusting(roots)
+    }
+
+    fn trusting(roots: RootCertStore) -> Result<Self, BuildError> {
+        // Given here, so that nothing depends on which provider the process has installed.
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -138,11 +143,95 @@ fn protocol(builder: ClientBuilder, link: Link, tls: &Tls) -> ClientBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::testing::{Act, Scripted, whole};
+    use rustls::pki_types::PrivateKeyDer;
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
 
     #[test]
     fn a_client_lives_five_minutes_give_or_take_a_fifth() {
         assert_eq!(age(Draw(0)), Duration::from_secs(240));
         assert!(age(Draw(u64::MAX)) <= Duration::from_secs(360));
         assert!(age(Draw(u64::MAX)) > Duration::from_secs(359));
+    }
+
+    fn plain(http2: bool) -> Link {
+        Link { tls: false, http2, connect_timeout: Duration::from_secs(10) }
+    }
+
+    #[tokio::test]
+    async fn an_old_client_hands_over_to_one_that_connects_anew() {
+        let one = [Act::Read, Act::Write(whole("text/plain", "ok"))];
+        let provider = Scripted::start(std::iter::repeat_n(one, 3).flatten().collect()).await;
+        let pool = Pool::build(plain(false), Tls::load().expect("TLS is there")).expect("it can be built");
+        let start = crate::clock::Clock.now();
+        for (second, connections) in [(0, 1), (239, 1), (241, 2), (480, 2), (482, 3)] {
+            let client = pool.client(start + Duration::from_secs(second), Draw(0));
+            let response = client.post(provider.base_url()).body("x").send().await.expect("the provider answers");
+            assert_eq!(response.bytes().await.expect("the answer is whole"), "ok");
+            assert_eq!(provider.accepted.len(), connections, "after {second} s");
+        }
+    }
+
+    #[tokio::test]
+    async fn http2_is_spoken_by_prior_knowledge() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let at = listener.local_addr().expect("a bound listener has an address");
+        tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.expect("somebody connects");
+            let mut connection = h2::server::handshake(socket).await.expect("it speaks HTTP/2");
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                respond.send_response(http::Response::new(()), true).expect("the stream is open");
+            }
+        });
+        let pool = Pool::build(plain(true), Tls::load().expect("TLS is there")).expect("it can be built");
+        let client = pool.client(crate::clock::Clock.now(), Draw(0));
+        let response = client.get(format!("http://{at}/")).send().await.expect("the provider answers");
+        assert_eq!(response.version(), http::Version::HTTP_2);
+    }
+
+    /// A host with a certificate of its own that speaks one protocol over TLS, and those who trust it.
+    fn tls_host(alpn: &'static [u8]) -> (SocketAddr, Tls) {
+        let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("rcgen can sign");
+        let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).expect("rcgen writes keys");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![issued.cert.der().clone()], key))
+            .expect("the certificate fits its key");
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let at = listener.local_addr().expect("a bound listener has an address");
+        std::thread::spawn(move || {
+            for mut socket in listener.incoming().flatten() {
+                let mut session = rustls::ServerConnection::new(Arc::new(config.clone())).expect("the config is sound");
+                let mut stream = rustls::Stream::new(&mut session, &mut socket);
+                let asked = stream.read(&mut [0; 4096]);
+                if asked.is_ok_and(|read| read > 0) {
+                    let _ = stream.write_all(&whole("text/plain", "secret handshake"));
+                }
+            }
+        });
+        let mut roots = RootCertStore::empty();
+        roots.add(issued.cert.der().clone()).expect("rcgen writes certificates");
+        (at, Tls::trusting(roots).expect("TLS is there"))
+    }
+
+    #[tokio::test]
+    async fn tls_is_spoken_with_those_we_trust_alone() {
+        let (at, trusting) = tls_host(b"http/1.1");
+        let url = format!("https://localhost:{}/", at.port());
+        // A host that may speak HTTP/2 and does not want to is spoken to as it likes.
+        for http2 in [false, true] {
+            let link = Link { tls: true, ..plain(http2) };
+            let pool = Pool::build(link, trusting.clone()).expect("it can be built");
+            let response = pool.client(crate::clock::Clock.now(), Draw(0)).get(&url).send().await;
+            let text = response.expect("the certificate is trusted").text().await;
+            assert_eq!(text.expect("the answer is whole"), "secret handshake");
+
+            let pool = Pool::build(link, Tls::load().expect("TLS is there")).expect("it can be built");
+            let error = pool.client(crate::clock::Clock.now(), Draw(0)).get(&url).send().await;
+            assert!(error.expect_err("nobody signed that").is_connect());
+        }
     }
 }

@@ -11,8 +11,11 @@ mod answer;
 mod body;
 mod classify;
 mod client;
+mod loose;
 mod meter;
+mod order;
 mod providers;
+mod setup;
 mod splice;
 pub mod sse;
 mod stream;
@@ -20,19 +23,13 @@ mod stream;
 mod testing;
 
 pub use body::AnswerBody;
+pub use order::{Answer, Missed, Order, Patience, Rejection, UpstreamModel};
+pub use setup::{BuildError, OpenAiSetup, Protocol, ProviderSetup, SimSetup};
 
 use crate::clock::Clock;
-use crate::domain::call::Call;
-use crate::domain::chance::Draw;
-use crate::domain::failure::Failure;
-use crate::domain::id::ProviderId;
-use bytes::Bytes;
 use client::Tls;
-use http::{HeaderMap, HeaderValue, StatusCode};
 use providers::Provider;
-use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Everything that can be sent to, compiled once per snapshot.
 pub struct Upstreams {
@@ -83,206 +80,158 @@ impl Upstreams {
     }
 }
 
-/// One provider as configured.
-#[derive(Clone, PartialEq, Debug)]
-pub struct ProviderSetup {
-    /// Its configured name.
-    pub name: Arc<str>,
-    /// How to speak to it.
-    pub protocol: Protocol,
-    /// How long a connection, TLS included, may take to stand.
-    pub connect_timeout: Duration,
-}
+#[cfg(test)]
+mod tests {
+    use super::testing::{Act, STREAM_HEAD, Scripted, call, chunk, drain, patience, send, setup, upstreams, whole};
+    use super::*;
+    use crate::domain::chance::Draw;
+    use crate::domain::failure::Failure;
+    use crate::domain::id::ProviderId;
+    use http::{HeaderMap, HeaderValue};
+    use std::future::poll_fn;
+    use std::time::Duration;
 
-/// The wire protocols we speak.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Protocol {
-    /// OpenAI's, as spoken by most hosts.
-    OpenAi(OpenAiSetup),
-    /// No network: a simulated provider.
-    Sim(SimSetup),
-}
+    const BODY: &str = r#"{"model":"client/name", "n":1.50}"#;
+    const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
 
-/// A host that speaks OpenAI's protocol, and where it differs.
-#[derive(Clone, PartialEq)]
-pub struct OpenAiSetup {
-    /// Up to and including its `/v1`; a query string is kept on every request.
-    pub base_url: String,
-    /// Whole `Authorization` values; none is sent when empty.
-    pub credentials: Vec<HeaderValue>,
-    /// HTTP/2: by prior knowledge over `http://`, where the host agrees over `https://`.
-    pub http2: bool,
-    /// The host is known to leave `finish_reason` out; `[DONE]` alone then completes a stream.
-    pub finish_reason_optional: bool,
-    /// The host is known to send frames that are not JSON: they are passed on instead of failing the stream.
-    pub skip_malformed_frames: bool,
-}
-
-impl fmt::Debug for OpenAiSetup {
-    /// Without the credentials, and without the URL, which may hold one.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenAiSetup")
-            .field("credentials", &self.credentials.len())
-            .field("http2", &self.http2)
-            .field("finish_reason_optional", &self.finish_reason_optional)
-            .field("skip_malformed_frames", &self.skip_malformed_frames)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How a simulated provider behaves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SimSetup {
-    /// From the request to the first token.
-    pub first_token: Duration,
-    /// Tokens per second and choice after the first; 0 is all at once.
-    pub tokens_per_second: u32,
-    /// How many of 10,000 requests fail with a 500.
-    pub error_rate_bp: u32,
-}
-
-/// The name a provider knows a model by.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UpstreamModel {
-    name: Arc<str>,
-    json: Bytes,
-}
-
-impl UpstreamModel {
-    /// The model its provider calls `name`.
-    pub fn new(name: &str) -> Self {
-        Self { name: name.into(), json: serde_json::Value::from(name).to_string().into() }
+    fn answers(times: usize) -> Vec<Act> {
+        let one = [Act::Read, Act::Write(whole("application/json", "{}"))];
+        std::iter::repeat_n(one, times).flatten().collect()
     }
 
-    /// As configured.
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
+    async fn succeed(upstreams: &Upstreams) {
+        let answer = send(upstreams, &call(BODY), patience()).await;
+        let mut answer = answer.unwrap_or_else(|missed| panic!("{missed:?}"));
+        assert_eq!(drain(&mut answer.body).await, ("{}".into(), None));
     }
 
-    /// As a JSON string, quotes included.
-    fn json(&self) -> &Bytes {
-        &self.json
-    }
-}
-
-/// One attempt to make.
-#[derive(Clone, Copy)]
-pub struct Order<'a> {
-    /// Where to.
-    pub provider: ProviderId,
-    /// Which of the provider's credentials to use.
-    pub credential: usize,
-    /// What the provider calls the model.
-    pub model: &'a UpstreamModel,
-    /// The request.
-    pub call: &'a Call,
-    /// The client's headers that may travel on; the allow-list is the front door's.
-    pub headers: &'a HeaderMap,
-    /// How long to wait for what.
-    pub patience: Patience,
-    /// Dice for this attempt.
-    pub draw: Draw,
-}
-
-/// How long an attempt may take.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Patience {
-    /// From sending to the first good frame of a stream.
-    pub first_token: Duration,
-    /// From sending to the last byte of a whole answer.
-    pub whole: Duration,
-    /// Between two data frames of a stream after the commit point.
-    pub idle: Duration,
-    /// When the request's own time is over, whatever it is doing.
-    pub deadline: Instant,
-}
-
-impl Patience {
-    /// What ends the wait for the commit point of an attempt sent at `now`.
-    fn until_commit(&self, now: Instant, stream: bool) -> Limit {
-        let (span, failure) = match stream {
-            true => (self.first_token, Failure::FirstTokenTimeout),
-            false => (self.whole, Failure::WholeTimeout),
+    #[tokio::test]
+    async fn a_provider_receives_what_it_should_and_nothing_else() {
+        let mut provider = Scripted::start(answers(1)).await;
+        let headers = HeaderMap::from_iter([
+            (http::header::AUTHORIZATION, HeaderValue::from_static("Bearer of-the-client")),
+            (http::HeaderName::from_static("traceparent"), HeaderValue::from_static("00-1")),
+        ]);
+        let order = Order {
+            provider: ProviderId(0),
+            credential: 0,
+            model: &UpstreamModel::new("up/\"name\""),
+            call: &call(BODY),
+            headers: &headers,
+            patience: patience(),
+            draw: Draw(0),
         };
-        Limit::earlier(now, span, failure, self.deadline)
+        upstreams(provider.base_url()).send(order).await.map(drop).unwrap_or_else(|missed| panic!("{missed:?}"));
+        let request = provider.request().await;
+        let (head, body) = request.split_once("\r\n\r\n").expect("a request has a head");
+        assert_eq!(body, r#"{"model":"up/\"name\"", "n":1.50}"#);
+        let mut lines: Vec<&str> = head.lines().collect();
+        assert_eq!(lines.remove(0), "POST /v1/chat/completions HTTP/1.1");
+        lines.sort_unstable();
+        let (length, host) = (format!("content-length: {}", body.len()), format!("host: {}", provider.at));
+        let expected = [
+            "accept-encoding: identity",
+            "accept: application/json",
+            "authorization: Bearer secret",
+            &length,
+            "content-type: application/json",
+            &host,
+            "traceparent: 00-1",
+        ];
+        assert_eq!(lines, expected);
     }
-}
 
-/// A moment, and what it means when it comes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Limit {
-    at: Instant,
-    failure: Failure,
-}
+    #[tokio::test]
+    async fn without_credentials_none_is_sent() {
+        let mut provider = Scripted::start(answers(1)).await;
+        let mut setup = setup(provider.base_url());
+        let Protocol::OpenAi(host) = &mut setup.protocol else { unreachable!("the setup is OpenAI's") };
+        host.credentials.clear();
+        succeed(&Upstreams::build(vec![setup], None, Clock).expect("it can be built")).await;
+        assert!(!provider.request().await.contains("authorization"));
+    }
 
-impl Limit {
-    /// `span` after `from`, or the deadline where that is not later: it says nothing about the provider.
-    fn earlier(from: Instant, span: Duration, failure: Failure, deadline: Instant) -> Self {
-        match from.checked_add(span) {
-            Some(at) if at < deadline => Self { at, failure },
-            _ => Self { at: deadline, failure: Failure::Deadline },
+    #[tokio::test]
+    async fn an_unchanged_provider_keeps_its_connections() {
+        let mut provider = Scripted::start(answers(3)).await;
+        let first = upstreams(provider.base_url());
+        succeed(&first).await;
+        succeed(&first).await;
+        let other = ProviderSetup { name: "other".into(), ..setup("http://127.0.0.1:1".into()) };
+        let second = Upstreams::build(vec![setup(provider.base_url()), other], Some(&first), Clock);
+        succeed(&second.expect("it can be built")).await;
+        assert!(provider.accepted.try_recv().is_ok());
+        assert!(provider.accepted.try_recv().is_err(), "one connection served all three");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_reached_says_so() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let gone = format!("http://{}/v1?key=s3cret", free.expect("loopback has a free port"));
+        let missed = send(&upstreams(gone), &call(BODY), patience()).await.err().expect("nobody is there");
+        assert_eq!(missed.failure, Failure::Unreachable);
+        assert!(!missed.detail.contains("s3cret"), "{}", missed.detail);
+        assert!(missed.detail.contains("refused"), "{}", missed.detail);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_stand_in_time_is_given_up() {
+        // It accepts and stays silent: TLS never stands.
+        let mut hole = Scripted::start(vec![Act::Hold]).await;
+        let quick = Duration::from_millis(100);
+        let setup = ProviderSetup { connect_timeout: quick, ..setup(format!("https://{}", hole.at)) };
+        let upstreams = Upstreams::build(vec![setup], None, Clock).expect("it can be built");
+        let missed = send(&upstreams, &call(BODY), patience()).await.err().expect("it is a black hole");
+        assert_eq!(missed.failure, Failure::ConnectTimeout, "{}", missed.detail);
+        hole.hangs_up().await;
+    }
+
+    #[tokio::test]
+    async fn the_deadline_beats_the_timeout() {
+        let mut hole = Scripted::start(vec![Act::Read, Act::Hold]).await;
+        let upstreams = upstreams(hole.base_url());
+        let quick = Duration::from_millis(100);
+        for (whole, deadline, expected) in [
+            (quick, 2 * quick, Failure::WholeTimeout),
+            (2 * quick, quick, Failure::Deadline),
+            (quick, Duration::ZERO, Failure::Deadline),
+        ] {
+            let patience = Patience { whole, deadline: Clock.now() + deadline, ..patience() };
+            let missed = send(&upstreams, &call(BODY), patience).await.err().expect("it is a black hole");
+            assert_eq!(missed.failure, expected);
         }
+        hole.hangs_up().await;
     }
-}
 
-/// A provider's answer. Holding one means the commit point was reached.
-pub struct Answer {
-    /// A 2xx.
-    pub status: StatusCode,
-    /// `content-type`, `openai-processing-ms` and `openai-version`, where the provider sent them.
-    pub headers: HeaderMap,
-    /// The rest, to be polled to its end.
-    pub body: AnswerBody,
-}
-
-/// An attempt that failed before the commit point.
-#[derive(Debug)]
-pub struct Missed {
-    /// What went wrong.
-    pub failure: Failure,
-    /// With [`Failure::Rejected`] and [`Failure::ContextTooLong`]: the provider's own words, for the client.
-    pub rejection: Option<Rejection>,
-    /// One line for the log: no bodies, no secrets.
-    pub detail: Box<str>,
-}
-
-impl Missed {
-    fn new(failure: Failure, detail: impl Into<Box<str>>) -> Self {
-        Self { failure, rejection: None, detail: detail.into() }
+    #[tokio::test]
+    async fn dropping_a_send_cancels_it() {
+        let mut hole = Scripted::start(vec![Act::Read, Act::Hold]).await;
+        let upstreams = upstreams(hole.base_url());
+        let call = call(BODY);
+        let sending = send(&upstreams, &call, patience());
+        tokio::select! {
+            _ = sending => panic!("a black hole answered"),
+            _ = hole.requests.recv() => {}
+        }
+        hole.hangs_up().await;
     }
-}
 
-/// A provider's refusal of the request itself, given to the client as it came.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rejection {
-    /// A 4xx.
-    pub status: StatusCode,
-    /// Of `body`.
-    pub content_type: Option<HeaderValue>,
-    /// As it came, at most 1 MiB.
-    pub body: Bytes,
-}
+    #[tokio::test]
+    async fn dropping_a_body_cancels_it() {
+        let first = [STREAM_HEAD, &chunk(GOOD.as_bytes())].concat();
+        let mut provider = Scripted::start(vec![Act::Read, Act::Write(first), Act::Hold]).await;
+        let upstreams = upstreams(provider.base_url());
+        let answer = send(&upstreams, &call(r#"{"model":"m","stream":true}"#), patience()).await;
+        let mut answer = answer.unwrap_or_else(|missed| panic!("{missed:?}"));
+        assert!(poll_fn(|cx| answer.body.poll_frames(cx)).await.is_some_and(|first| first.is_ok()));
+        assert!(provider.hung_up.try_recv().is_err());
+        drop(answer);
+        provider.hangs_up().await;
+    }
 
-/// Why a configuration cannot be sent to.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The URL is none, is not HTTP or has no host.
-    #[error("provider `{provider}`: base_url {problem}")]
-    BaseUrl {
-        /// Whose.
-        provider: Arc<str>,
-        /// What is wrong with it, as the end of a sentence.
-        problem: String,
-    },
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(String),
-    /// The HTTP client cannot be set up.
-    #[error("provider `{provider}`: the HTTP client cannot be set up: {problem}")]
-    Client {
-        /// Whose.
-        provider: Arc<str>,
-        /// What the client library says.
-        problem: String,
-    },
+    #[test]
+    fn what_cannot_be_built_names_its_provider() {
+        let error = Upstreams::build(vec![setup("nowhere".into())], None, Clock).err().expect("it is no URL");
+        assert!(error.to_string().starts_with("provider `p`: base_url"), "{error}");
+    }
 }

@@ -309,3 +309,189 @@ impl Out {
         Batch { bytes, alive: self.alive, good: self.good }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::call::{Endpoint, Facts, Splice};
+    use crate::upstream::testing::{facts, fed};
+    use http::{HeaderMap, StatusCode};
+    use std::task::Waker;
+
+    const BODY: &str = r#"{"model":"m","stream":true}"#;
+    /// A stream as OpenAI sends it to who asked for usage.
+    const SAMPLE: &str = concat!(
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"usage\":null}\n\n",
+        ": ping\n\n",
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}],\"usage\":null}\n\n",
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":null}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n",
+        "data: [DONE]\n\n",
+    );
+    const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+    const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    const DONE: &str = "data: [DONE]\n\n";
+
+    struct Case {
+        facts: Facts,
+        tolerance: Tolerance,
+    }
+
+    impl Case {
+        fn plain() -> Self {
+            Self { facts: facts(BODY), tolerance: Tolerance::default() }
+        }
+
+        /// The client did not ask for usage; we did.
+        fn hiding() -> Self {
+            let ask_usage = Some(Splice { at: 1..1, with: Bytes::new() });
+            Self { facts: Facts { ask_usage, ..facts(BODY) }, tolerance: Tolerance::default() }
+        }
+
+        fn stream(&self, reads: &[&[u8]]) -> Stream {
+            let (headers, tolerance) = (HeaderMap::new(), self.tolerance);
+            let source = fed(reads.iter().map(|read| Bytes::copy_from_slice(read)));
+            let call = Call::new(Endpoint::Chat, Bytes::from_static(BODY.as_bytes()), self.facts.clone());
+            Stream::new(Reply { status: StatusCode::OK, headers, source, tolerance }, &call)
+        }
+
+        /// What goes out of these reads, and how it ends.
+        fn run(&self, reads: &[&[u8]]) -> (String, Option<Failure>) {
+            let mut stream = self.stream(reads);
+            let (batches, failure) = batches(&mut stream);
+            assert_eq!(stream.is_complete(), failure.is_none());
+            let bytes: Vec<u8> = batches.iter().flat_map(|batch| &batch.bytes).copied().collect();
+            (String::from_utf8(bytes).expect("tests send text"), failure)
+        }
+    }
+
+    fn batches(stream: &mut Stream) -> (Vec<Batch>, Option<Failure>) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut all = Vec::new();
+        loop {
+            match stream.poll_batch(&mut cx) {
+                Poll::Ready(Some(Ok(batch))) => all.push(batch),
+                Poll::Ready(Some(Err(broken))) => return (all, Some(broken.failure())),
+                Poll::Ready(None) => return (all, None),
+                Poll::Pending => panic!("the source never waits"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_cut_anywhere_is_never_presented_as_complete() {
+        let finished = SAMPLE.find("\"stop\"").expect("the sample finishes");
+        let finished = finished + SAMPLE[finished..].find("\n").expect("its frame ends");
+        for case in [Case::plain(), Case::hiding()] {
+            for cut in 0..SAMPLE.len() {
+                let (out, failure) = case.run(&[&SAMPLE.as_bytes()[..cut]]);
+                if cut < finished {
+                    assert_eq!(failure, Some(Failure::Truncated), "cut at {cut}");
+                }
+                assert_eq!(out.contains("[DONE]"), failure.is_none(), "cut at {cut}: {out}");
+                assert!(!out.contains("[DONE]") || out.ends_with(DONE), "cut at {cut}: {out}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_stream_passes_byte_for_byte_however_it_is_read() {
+        for cut in 0..SAMPLE.len() {
+            let (head, tail) = SAMPLE.as_bytes().split_at(cut);
+            assert_eq!(Case::plain().run(&[head, tail]), (SAMPLE.to_owned(), None), "cut at {cut}");
+        }
+        let bytes: Vec<&[u8]> = SAMPLE.as_bytes().chunks(1).collect();
+        assert_eq!(Case::plain().run(&bytes), (SAMPLE.to_owned(), None));
+    }
+
+    #[test]
+    fn usage_we_asked_for_is_read_and_hidden_however_it_is_read() {
+        let without = SAMPLE.replace(",\"usage\":null", "");
+        let frame = without.find("data: {\"choices\":[],").expect("the sample has a usage frame");
+        let expected = format!("{}{DONE}", &without[..frame]);
+        for cut in 0..SAMPLE.len() {
+            let (head, tail) = SAMPLE.as_bytes().split_at(cut);
+            let mut stream = Case::hiding().stream(&[head, tail]);
+            let (batches, failure) = batches(&mut stream);
+            let out: Vec<u8> = batches.iter().flat_map(|batch| &batch.bytes).copied().collect();
+            assert_eq!((String::from_utf8_lossy(&out), failure), (expected.as_str().into(), None), "cut at {cut}");
+            assert_eq!(stream.meter().usage().map(|usage| (usage.input, usage.output)), Some((3, 1)));
+        }
+    }
+
+    #[test]
+    fn hiding_takes_the_usage_and_not_a_byte_more() {
+        let check = |frame: &str, expected: &str| {
+            let (out, failure) = Case::hiding().run(&[frame.as_bytes(), STOP.as_bytes()]);
+            assert_eq!((out, failure), (format!("{expected}{STOP}{DONE}"), None));
+        };
+        check("data: {\"usage\":null,\"choices\":[]}\n\n", "data: {\"choices\":[]}\n\n");
+        check("data:{\"a\": 1.0 , \"usage\" : null }\r\n\r\n", "data:{\"a\": 1.0  }\r\n\r\n");
+        check("data: {\"usage\":{\"prompt_tokens\":1},\"x\":[2]}\n\n", "data: {\"x\":[2]}\n\n");
+        check("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n", "");
+        check("data: {\"choices\":[{\"usage\":null}]}\n\n", "data: {\"choices\":[{\"usage\":null}]}\n\n");
+        check(": c\nid: 1\ndata: {\"a\":1,\"usage\":null}\nretry: 2\n\n", ": c\nid: 1\ndata: {\"a\":1}\nretry: 2\n\n");
+        check("event: e\ndata: {\"a\":1,\ndata: \"usage\":null}\n\n", "event: e\ndata: {\"a\":1}\n\n");
+    }
+
+    #[test]
+    fn what_one_read_brings_goes_out_as_one_slice_of_it() {
+        let read = Bytes::from([GOOD, ": c\n\n", GOOD, "data: {\"ch"].concat());
+        let source = fed([read.clone(), Bytes::from("oices\":[]}\n\n")]);
+        let mut stream = Stream { source: Some(source), ..Case::plain().stream(&[]) };
+        let (batches, _) = batches(&mut stream);
+        assert_eq!(batches[0].bytes.as_ptr(), read.as_ptr());
+        assert_eq!(batches[0].bytes.len(), 2 * GOOD.len() + 5);
+        assert_eq!((batches[0].good, batches[0].alive), (true, true));
+        assert_eq!(batches[1].bytes, "data: {\"choices\":[]}\n\n");
+    }
+
+    #[test]
+    fn the_end_is_judged_by_what_finished() {
+        let check = |case: &Case, stream: &[&str], out: &str, failure: Option<Failure>| {
+            assert_eq!(case.run(&[stream.concat().as_bytes()]), (out.to_owned(), failure), "{stream:?}");
+        };
+        let plain = Case::plain();
+        let truncated = Some(Failure::Truncated);
+        let whole = [GOOD, STOP, DONE].concat();
+        check(&plain, &[GOOD, STOP, DONE], &whole, None);
+        check(&plain, &[GOOD, STOP], &whole, None);
+        check(&plain, &[GOOD, STOP, ": c"], &whole, None);
+        check(&plain, &[GOOD, STOP, "data: [DONE]"], &whole, None);
+        check(&plain, &[GOOD, STOP, DONE, "whatever", GOOD], &whole, None);
+        check(&plain, &[GOOD, STOP.trim_end()], &whole, None);
+        check(&plain, &[GOOD, STOP, "data: [DO"], &[GOOD, STOP].concat(), truncated);
+        check(&plain, &[GOOD, DONE], GOOD, truncated);
+        check(&plain, &[GOOD], GOOD, truncated);
+        check(&plain, &[], "", truncated);
+        let optional = Tolerance { finish_reason_optional: true, ..Tolerance::default() };
+        let lenient = Case { tolerance: optional, ..Case::plain() };
+        check(&lenient, &[GOOD, DONE], &[GOOD, DONE].concat(), None);
+        check(&lenient, &[GOOD], GOOD, truncated);
+        let two = Case { facts: Facts { choices: 2, ..facts(BODY) }, ..Case::plain() };
+        check(&two, &[GOOD, STOP, DONE], &[GOOD, STOP].concat(), truncated);
+        let second = STOP.replace("\"index\":0", "\"index\":1");
+        check(&two, &[&second, GOOD, STOP, DONE], &[&second, GOOD, STOP, DONE].concat(), None);
+    }
+
+    #[test]
+    fn what_is_no_frame_of_an_answer_ends_it() {
+        let check = |tolerance: Tolerance, frame: &str, expected: Option<Failure>| {
+            let case = Case { tolerance, ..Case::plain() };
+            let (out, failure) = case.run(&[[GOOD, frame, STOP].concat().as_bytes()]);
+            let passed = if expected.is_none() { [GOOD, frame, STOP, DONE].concat() } else { GOOD.to_owned() };
+            assert_eq!((out, failure), (passed, expected), "{frame}");
+        };
+        let strict = Tolerance::default();
+        check(strict, "data: {\"error\":{\"message\":\"x\"}}\n\n", Some(Failure::ErrorInside));
+        check(strict, "event: error\ndata: x\n\n", Some(Failure::ErrorInside));
+        check(strict, "data: ping\n\n", Some(Failure::Garbage));
+        check(strict, "data: [1]\n\n", Some(Failure::Garbage));
+        check(strict, "data:\n\n", None);
+        check(strict, "event: ping\n\n", None);
+        check(strict, &format!("data: \"{}\"\n\n", "x".repeat(MAX_FRAME)), Some(Failure::Garbage));
+        let forgiving = Tolerance { skip_malformed_frames: true, ..strict };
+        check(forgiving, "data: ping\n\n", None);
+        check(forgiving, "data: {\"error\":1}\n\n", Some(Failure::ErrorInside));
+    }
+}

@@ -3,9 +3,19 @@
 //!
 //! It never knows what the code under test should make of those bytes.
 
+use super::providers::Source;
+use super::*;
 use crate::domain::call::{Call, Endpoint, Facts, FeatureSet};
+use crate::domain::chance::Draw;
+use crate::domain::failure::Failure;
+use crate::domain::id::ProviderId;
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +41,79 @@ pub(super) fn facts(body: &str) -> Facts {
 /// A chat call.
 pub(super) fn call(body: &'static str) -> Call {
     Call::new(Endpoint::Chat, Bytes::from_static(body.as_bytes()), facts(body))
+}
+
+/// A source that has `reads` at hand, and then ends.
+pub(super) fn fed(reads: impl IntoIterator<Item = Bytes>) -> Source {
+    let (sender, source) = feed();
+    reads.into_iter().for_each(|read| sender.send(Ok(read)).expect("the source is alive"));
+    source
+}
+
+/// A source fed from outside; it ends when the sender is dropped.
+pub(super) fn feed() -> (mpsc::UnboundedSender<io::Result<Bytes>>, Source) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (sender, Source::Network(reqwest::Body::wrap(Fed(receiver))))
+}
+
+struct Fed(mpsc::UnboundedReceiver<io::Result<Bytes>>);
+
+impl http_body::Body for Fed {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<http_body::Frame<Bytes>>>> {
+        self.0.poll_recv(cx).map(|read| read.map(|read| read.map(http_body::Frame::data)))
+    }
+}
+
+/// One OpenAI-compatible provider at `base_url`, with the credential `Bearer secret`.
+pub(super) fn setup(base_url: String) -> ProviderSetup {
+    let host = OpenAiSetup {
+        base_url,
+        credentials: vec![HeaderValue::from_static("Bearer secret")],
+        http2: false,
+        finish_reason_optional: false,
+        skip_malformed_frames: false,
+    };
+    ProviderSetup { name: "p".into(), protocol: Protocol::OpenAi(host), connect_timeout: Duration::from_secs(10) }
+}
+
+/// That provider alone.
+pub(super) fn upstreams(base_url: String) -> Upstreams {
+    Upstreams::build(vec![setup(base_url)], None, Clock).expect("the provider can be built")
+}
+
+/// More patience than any test needs.
+pub(super) fn patience() -> Patience {
+    let long = Duration::from_secs(60);
+    Patience { first_token: long, whole: long, idle: long, deadline: Clock.now() + 2 * long }
+}
+
+/// Sends `call` as model `m` to the first provider.
+pub(super) async fn send(upstreams: &Upstreams, call: &Call, patience: Patience) -> Result<Answer, Missed> {
+    let order = Order {
+        provider: ProviderId(0),
+        credential: 0,
+        model: &UpstreamModel::new("m"),
+        call,
+        headers: &HeaderMap::new(),
+        patience,
+        draw: Draw(0),
+    };
+    upstreams.send(order).await
+}
+
+/// Reads `body` to its end: what came, and how it ended.
+pub(super) async fn drain(body: &mut AnswerBody) -> (String, Option<Failure>) {
+    let mut all = Vec::new();
+    loop {
+        match poll_fn(|cx| body.poll_frames(cx)).await {
+            Some(Ok(bytes)) => all.extend_from_slice(&bytes),
+            Some(Err(failure)) => return (String::from_utf8(all).expect("tests send text"), Some(failure)),
+            None => return (String::from_utf8(all).expect("tests send text"), None),
+        }
+    }
 }
 
 /// One thing a scripted provider does on a connection.
@@ -86,6 +169,12 @@ impl Scripted {
     pub(super) async fn request(&mut self) -> String {
         let request = tokio::time::timeout(Duration::from_secs(10), self.requests.recv()).await;
         String::from_utf8(request.expect("a request comes").expect("the listener lives")).expect("tests send text")
+    }
+
+    /// Waits until the other side closes a held connection.
+    pub(super) async fn hangs_up(&mut self) {
+        let gone = tokio::time::timeout(Duration::from_secs(10), self.hung_up.recv()).await;
+        assert_eq!(gone, Ok(Some(())), "the connection is closed");
     }
 }
 

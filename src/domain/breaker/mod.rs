@@ -115,11 +115,17 @@ pub enum Standing {
 
 /// Leave to make one attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Leave {
-    /// Traffic flows.
-    Flow,
-    /// This attempt is the probe.
-    Probe,
+pub struct Leave {
+    probe: bool,
+    /// How often the breaker had opened when this was given: an opening since makes its end old news.
+    era: u32,
+}
+
+impl Leave {
+    /// Whether this attempt is the probe.
+    pub fn is_probe(self) -> bool {
+        self.probe
+    }
 }
 
 /// A change of state, for metrics and logs.
@@ -164,6 +170,8 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Breaker {
     settings: BreakerSettings,
     state: State,
+    /// How often it has opened.
+    era: u32,
     run: Run,
     window: Window,
     trips: Backoff,
@@ -176,6 +184,7 @@ impl Breaker {
     pub fn new(settings: BreakerSettings) -> Self {
         Self {
             state: State::Closed { recovered: None },
+            era: 0,
             run: Run::default(),
             window: Window::new(settings.window),
             trips: Backoff::doubling(settings.open, settings.open_max),
@@ -226,19 +235,24 @@ impl Breaker {
     /// holds it must [`report`](Self::report) or give it back with [`Verdict::Neutral`].
     pub fn admit(&mut self, now: Instant) -> Option<Leave> {
         match self.standing(now) {
-            Standing::Flowing { .. } => Some(Leave::Flow),
+            Standing::Flowing { .. } => Some(Leave { probe: false, era: self.era }),
             Standing::Blocked { .. } => None,
             Standing::ProbeDue => {
                 if let State::Open { slept, cause, .. } | State::HalfOpen { slept, cause, .. } = self.state {
                     self.state = State::HalfOpen { probing: true, slept, cause };
                 }
-                Some(Leave::Probe)
+                Some(Leave { probe: true, era: self.era })
             }
         }
     }
 
-    /// The probe's first good token is in hand: closes. Its end is reported like any other.
-    pub fn probe_answered(&mut self, now: Instant) -> Option<Transition> {
+    /// The first good token under `leave` is in hand. The probe's closes; from here on it is an attempt
+    /// like any other, and its end is reported like any other.
+    pub fn answered(&mut self, leave: &mut Leave, now: Instant) -> Option<Transition> {
+        if std::mem::take(&mut leave.probe) { self.close(now) } else { None }
+    }
+
+    fn close(&mut self, now: Instant) -> Option<Transition> {
         let State::HalfOpen { slept, .. } = self.state else { return None };
         self.state = State::Closed { recovered: Some((now, slept)) };
         self.run.clear();
@@ -256,22 +270,29 @@ impl Breaker {
         now: Instant,
         draw: Draw,
     ) -> Option<Transition> {
-        match (self.state, leave) {
-            (State::Closed { .. }, _) => self.report_closed(key, verdict, now, draw),
-            (State::HalfOpen { slept, cause, .. }, Leave::Probe) => {
+        match self.state {
+            State::Closed { .. } if leave.era == self.era => self.report_closed(key, verdict, now, draw),
+            State::HalfOpen { slept, cause, .. } if leave.probe => {
                 self.state = State::HalfOpen { probing: false, slept, cause };
                 self.report_probe(verdict, now, draw)
             }
-            // Sent before the trip, ended after it: old news, but a throttling provider's wish still holds.
-            (State::Open { until, slept, cause }, _) => {
-                if let Verdict::Throttled(Some(after)) = verdict {
-                    let until = until.max(now + self.throttles.floor(after));
-                    self.state = State::Open { until, slept, cause };
-                }
-                None
-            }
-            (State::HalfOpen { .. }, Leave::Flow) => None,
+            _ => self.report_late(verdict, now, draw),
         }
+    }
+
+    /// Sent before the breaker last opened, ended afterwards: old news, or the attempts that hung in an
+    /// outage would trip it again once it is over. Only a throttling provider's wish still holds.
+    fn report_late(&mut self, verdict: Verdict, now: Instant, draw: Draw) -> Option<Transition> {
+        let Verdict::Throttled(Some(after)) = verdict else { return None };
+        let wish = now + self.throttles.floor(after);
+        match self.state {
+            State::Closed { .. } => return Some(self.rest(Some(after), now, draw)),
+            State::Open { until, slept, cause } => self.state = State::Open { until: until.max(wish), slept, cause },
+            State::HalfOpen { probing: false, slept, cause } => self.state = State::Open { until: wish, slept, cause },
+            // The probe on its way will bring newer news.
+            State::HalfOpen { probing: true, .. } => {}
+        }
+        None
     }
 
     fn report_closed(&mut self, key: KeyId, verdict: Verdict, now: Instant, draw: Draw) -> Option<Transition> {
@@ -313,7 +334,7 @@ impl Breaker {
         match verdict {
             // The client left, or our credential rests: the slot is free for another probe.
             Verdict::Neutral | Verdict::CredentialRefused => None,
-            Verdict::Good => self.probe_answered(now),
+            Verdict::Good => self.close(now),
             Verdict::Bad | Verdict::Down => Some(self.trip(Cause::Probe, now, draw)),
             Verdict::Throttled(after) => Some(self.rest(after, now, draw)),
             Verdict::NotFound => Some(self.absent(now, draw)),
@@ -340,6 +361,7 @@ impl Breaker {
 
     fn open(&mut self, cause: Cause, sleep: Duration, now: Instant) -> Transition {
         self.state = State::Open { until: now + sleep, slept: sleep, cause };
+        self.era = self.era.wrapping_add(1);
         self.run.clear();
         Transition { to: open_name(cause), cause: Some(cause) }
     }
@@ -361,5 +383,371 @@ fn share((since, slept): (Instant, Duration), now: Instant) -> f64 {
     } else {
         let way = (age - FIRST_SECOND).as_secs_f64() / (whole - FIRST_SECOND).as_secs_f64();
         FIRST_SHARE + (1.0 - FIRST_SHARE) * way
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::routing::fixture::BREAKER;
+
+    const A: KeyId = KeyId(1);
+    const B: KeyId = KeyId(2);
+    /// No jitter: pauses are exactly as written.
+    const MIDDLE: Draw = Draw(1 << 63);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    /// A breaker and the time, which only its tests move.
+    struct Bench {
+        breaker: Breaker,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { breaker: Breaker::new(BREAKER), now: Instant::now() }
+        }
+
+        fn take(&mut self) -> Leave {
+            self.breaker.admit(self.now).expect("traffic flows or a probe is due")
+        }
+
+        fn end(&mut self, leave: Leave, key: KeyId, verdict: Verdict) -> Option<Transition> {
+            self.breaker.report(leave, key, verdict, self.now, MIDDLE)
+        }
+
+        /// One attempt from its leave to its end; why it opened, if it did.
+        fn attempt(&mut self, key: KeyId, verdict: Verdict) -> Option<Cause> {
+            let leave = self.take();
+            self.end(leave, key, verdict)?.cause
+        }
+
+        /// As [`attempt`](Self::attempt), many times; the cause and the number of the attempt that tripped.
+        fn attempts(&mut self, ends: &[(KeyId, Verdict)]) -> Option<(Cause, usize)> {
+            ends.iter().enumerate().find_map(|(at, (key, end))| Some((self.attempt(*key, *end)?, at + 1)))
+        }
+
+        fn later(&mut self, by: Duration) -> &mut Self {
+            self.now += by;
+            self
+        }
+
+        fn standing(&self) -> Standing {
+            self.breaker.standing(self.now)
+        }
+
+        fn name(&self) -> StateName {
+            self.breaker.name(self.now)
+        }
+
+        /// For how long it is closed to traffic from now on.
+        fn blocked_for(&self) -> Option<Duration> {
+            match self.standing() {
+                Standing::Blocked { until } => Some(until - self.now),
+                Standing::Flowing { .. } | Standing::ProbeDue => None,
+            }
+        }
+
+        fn share(&self) -> f64 {
+            match self.standing() {
+                Standing::Flowing { share } => share,
+                other => panic!("no traffic flows: {other:?}"),
+            }
+        }
+
+        fn tripped() -> Self {
+            let mut bench = Self::new();
+            assert_eq!(bench.attempts(&[(A, Verdict::Bad); 5]), Some((Cause::Consecutive, 5)));
+            bench
+        }
+
+        /// Waits until the probe is due and sends it.
+        fn probe(&mut self, verdict: Verdict) -> Option<Transition> {
+            let wait = self.blocked_for().expect("open");
+            self.later(wait);
+            assert_eq!(self.standing(), Standing::ProbeDue);
+            let leave = self.take();
+            assert!(leave.is_probe());
+            self.end(leave, A, verdict)
+        }
+    }
+
+    /// `ends` written as one thinks them: `a` and `b` are bad ends of two keys, `A` and `B` good ones,
+    /// `d` is no connection, `n` says nothing, `c` is a refused credential.
+    fn ends(written: &str) -> Vec<(KeyId, Verdict)> {
+        let end = |letter| match letter {
+            'a' => (A, Verdict::Bad),
+            'b' => (B, Verdict::Bad),
+            'A' => (A, Verdict::Good),
+            'B' => (B, Verdict::Good),
+            'd' => (A, Verdict::Down),
+            'n' => (A, Verdict::Neutral),
+            'c' => (A, Verdict::CredentialRefused),
+            other => panic!("what is {other}?"),
+        };
+        written.chars().map(end).collect()
+    }
+
+    #[test]
+    fn it_trips_for_the_reason_that_holds_and_at_no_other_end() {
+        let check = |written: &str, expected: Option<(Cause, usize)>| {
+            assert_eq!(Bench::new().attempts(&ends(written)), expected, "{written}");
+        };
+        let consecutive = |at| Some((Cause::Consecutive, at));
+        let ratio = |at| Some((Cause::Ratio, at));
+        check("aaaa", None);
+        check("aaaaa", consecutive(5));
+        check("aaaaAaaaa", None);
+        check("aaaaBaaaa", None);
+        check("aannncca", None);
+        check("aannnccaaa", consecutive(10));
+        check("aaddd", consecutive(5));
+        // Below 50 % of at least 20: not at 19 ends, not at exactly a half.
+        check("aaaaAaaaaAaaaaAaaaa", None);
+        check("aaaaAaaaaAaaaaAaaaaa", consecutive(20));
+        check("aaaaAaaaaAaaaaAaaaaAa", ratio(21));
+        check("aaaAaaaAaaaAaaaAaaaA", None);
+        check("aaaAaaaAaaaAaaaAaaaAa", ratio(21));
+        check("aAaAaAaAaAaAaAaAaAaA", None);
+        check("AaAaAaAaAaAaAaAaAaAa", None);
+        check("AaAaAaAaAaAaAaAaAaAaa", ratio(21));
+        check("AAaaAAaaAAaaAAaaAaaa", ratio(20));
+        // Of two keys, none counts for more than half; no connection is nobody's doing.
+        check("Baaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", None);
+        check("Baaaaabb", None);
+        check("Baaaaabbb", consecutive(9));
+        check("Baaaaadd", None);
+        check("Baaaaaddd", consecutive(9));
+        check("Bddddd", consecutive(6));
+        check("BBBBBBBBBBaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", None);
+        check("ababaA", None);
+        check("ababab", consecutive(6));
+        check("bBaaaaBaaaaBaaaaBaaaaBaaaaBaaaaBaaaaBaaaaBaaaaBaaaaB", None);
+        check("aabbAaabbBaabbAaabbB", None);
+        check("aabbAaabbBaabbAaabbBa", ratio(21));
+    }
+
+    #[test]
+    fn the_share_is_taken_over_the_window_only() {
+        let check = |gap: Duration, expected| {
+            let mut bench = Bench::new();
+            assert_eq!(bench.attempts(&ends("aaaAaaaAaaaAaaaA")), None);
+            bench.later(gap);
+            assert_eq!(bench.attempts(&ends("aaaAa")), expected, "{gap:?} later");
+        };
+        check(ms(26_000), Some((Cause::Ratio, 5)));
+        check(ms(31_000), None);
+    }
+
+    #[test]
+    fn it_stays_open_twice_as_long_each_time_within_a_fifth_of_jitter() {
+        for seed in 0..200 {
+            let mut bench = Bench::new();
+            let draw = Draw(seed).salted(1);
+            for _ in 0..5 {
+                let leave = bench.take();
+                bench.breaker.report(leave, A, Verdict::Bad, bench.now, draw);
+            }
+            for (round, plain) in [1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0].into_iter().enumerate() {
+                let open = bench.blocked_for().expect("open");
+                let (least, most) = (plain * 0.8, f64::min(plain * 1.2, 20.0));
+                assert!((least..=most).contains(&open.as_secs_f64()), "seed {seed}, round {round}: {open:?}");
+                bench.later(open - Duration::from_nanos(1));
+                assert_eq!(bench.breaker.admit(bench.now), None, "not an instant too soon");
+                bench.later(Duration::from_nanos(1));
+                let leave = bench.take();
+                let transition = bench.breaker.report(leave, A, Verdict::Bad, bench.now, draw.salted(round as u64));
+                assert_eq!(transition, Some(Transition { to: StateName::Open, cause: Some(Cause::Probe) }));
+            }
+        }
+    }
+
+    #[test]
+    fn a_throttled_deployment_rests_as_long_as_it_was_told() {
+        let check = |after: Option<Duration>, expected: Duration| {
+            let mut bench = Bench::new();
+            assert_eq!(bench.attempt(A, Verdict::Throttled(after)), Some(Cause::Throttled));
+            assert_eq!(bench.blocked_for(), Some(expected), "{after:?}");
+            assert_eq!(bench.name(), StateName::Resting);
+        };
+        check(Some(ms(1)), ms(1));
+        check(Some(7 * SECOND), 7 * SECOND);
+        check(Some(300 * SECOND), 300 * SECOND);
+        check(Some(86_400 * SECOND), 300 * SECOND);
+        check(None, SECOND);
+    }
+
+    #[test]
+    fn rests_without_a_time_double() {
+        let check = |verdict: Verdict, cause, seconds: &[u32]| {
+            let mut bench = Bench::new();
+            assert_eq!(bench.attempt(A, verdict), Some(cause));
+            for (round, expected) in seconds.iter().enumerate() {
+                assert_eq!(bench.blocked_for(), Some(*expected * SECOND), "{verdict:?}, round {round}");
+                let transition = bench.probe(verdict);
+                assert_eq!(transition, Some(Transition { to: StateName::Resting, cause: Some(cause) }));
+            }
+            bench.probe(Verdict::Good);
+            bench.attempt(A, Verdict::Good);
+            bench.attempt(A, verdict);
+            assert_eq!(bench.blocked_for(), Some(seconds[0] * SECOND), "a good end starts {verdict:?} anew");
+        };
+        check(Verdict::Throttled(None), Cause::Throttled, &[1, 2, 4, 8, 16, 32, 60, 60]);
+        check(Verdict::NotFound, Cause::NotFound, &[60, 120, 240]);
+    }
+
+    #[test]
+    fn being_throttled_counts_in_the_ratio_and_never_in_the_run() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.attempts(&ends("aaaa")), None);
+        // Two in flight at once: the first lets it rest, for no time at all.
+        bench.attempt(A, Verdict::Throttled(Some(Duration::ZERO)));
+        assert!(!bench.breaker.run.reaches(1, 1), "the run is over");
+        assert_eq!(bench.breaker.window.tally(bench.now).failures, 5);
+    }
+
+    #[test]
+    fn half_open_admits_one_probe_and_a_lost_one_frees_the_slot() {
+        let mut bench = Bench::tripped();
+        bench.later(SECOND);
+        assert_eq!((bench.standing(), bench.name()), (Standing::ProbeDue, StateName::HalfOpen));
+        for verdict in [Verdict::Neutral, Verdict::CredentialRefused] {
+            let probe = bench.take();
+            assert!(probe.is_probe());
+            assert_eq!(bench.breaker.admit(bench.now), None, "one probe");
+            bench.later(3600 * SECOND);
+            assert_eq!(bench.breaker.admit(bench.now), None, "however long it takes");
+            assert!(bench.blocked_for().is_some_and(|patience| patience > Duration::ZERO));
+            assert_eq!(bench.end(probe, A, verdict), None);
+            assert_eq!(bench.standing(), Standing::ProbeDue);
+        }
+    }
+
+    #[test]
+    fn the_probes_first_token_closes_and_forgets_what_was() {
+        let mut bench = Bench::tripped();
+        bench.later(SECOND);
+        let mut probe = bench.take();
+        let closed = bench.breaker.answered(&mut probe, bench.now);
+        assert_eq!(closed, Some(Transition { to: StateName::Closed, cause: None }));
+        assert_eq!(bench.breaker.window.tally(bench.now), window::Tally::default());
+        assert!(!probe.is_probe());
+        assert_eq!(bench.breaker.answered(&mut probe, bench.now), None, "it closes once");
+        // Its end counts like any other: with four more it is a run of five.
+        assert_eq!(bench.end(probe, A, Verdict::Bad), None);
+        assert_eq!(bench.attempts(&ends("aaaa")), Some((Cause::Consecutive, 4)));
+        assert_eq!(bench.blocked_for(), Some(2 * SECOND), "so soon after, the pause goes on doubling");
+    }
+
+    #[test]
+    fn a_deployment_comes_back_slowly() {
+        let check = |trips: u32, slept: Duration| {
+            let mut bench = Bench::tripped();
+            (1..trips).for_each(|_| assert!(bench.probe(Verdict::Bad).is_some()));
+            assert_eq!(bench.blocked_for(), Some(slept));
+            bench.probe(Verdict::Good);
+            assert!(bench.share() <= 0.1);
+            assert!(bench.later(ms(999)).share() <= 0.1, "the whole first second");
+            let mut last = bench.share();
+            let whole = 2 * slept - ms(999);
+            for _ in 0..100 {
+                let share = bench.later(whole / 100).share();
+                assert!(share >= last, "it only grows");
+                last = share;
+            }
+            assert_eq!(bench.later(ms(1)).share(), 1.0, "whole by twice the {slept:?} it was open");
+        };
+        check(1, SECOND);
+        check(2, 2 * SECOND);
+        check(4, 8 * SECOND);
+        assert_eq!(Bench::new().share(), 1.0, "who never tripped has it all");
+    }
+
+    #[test]
+    fn a_newcomer_starts_slowly_too() {
+        let now = Instant::now();
+        let check = |age, expected| {
+            let standing = Breaker::newcomer(BREAKER, now).standing(now + age);
+            assert_eq!(standing, Standing::Flowing { share: expected }, "after {age:?}");
+        };
+        check(Duration::ZERO, 0.1);
+        check(ms(999), 0.1);
+        check(2 * SECOND, 1.0);
+    }
+
+    #[test]
+    fn what_was_sent_before_the_trip_changes_nothing_after_it() {
+        for verdict in [Verdict::Good, Verdict::Bad, Verdict::Down, Verdict::NotFound, Verdict::Throttled(None)] {
+            let mut bench = Bench::new();
+            let late: Vec<Leave> = (0..20).map(|_| bench.take()).collect();
+            bench.attempts(&ends("aaaaa"));
+            let open = bench.standing();
+            assert_eq!(bench.end(late[0], B, verdict), None);
+            assert_eq!(bench.standing(), open, "{verdict:?} while open");
+            bench.later(SECOND);
+            let probe = bench.take();
+            assert_eq!(bench.end(late[1], B, verdict), None);
+            assert_eq!(bench.breaker.admit(bench.now), None, "{verdict:?} while probing");
+            bench.end(probe, A, Verdict::Good);
+            late[2..].iter().for_each(|leave| assert_eq!(bench.end(*leave, B, verdict), None));
+            assert_eq!(bench.breaker.window.tally(bench.now).requests, 0, "{verdict:?} when closed again");
+        }
+    }
+
+    #[test]
+    fn a_throttling_providers_longer_wish_holds_whenever_it_comes() {
+        let check = |later: Duration, wish: Duration, expected: Duration| {
+            let mut bench = Bench::new();
+            let late = bench.take();
+            bench.attempts(&ends("aaaaa"));
+            bench.later(later).end(late, B, Verdict::Throttled(Some(wish)));
+            assert_eq!(bench.blocked_for(), Some(expected), "{wish:?} after {later:?}");
+        };
+        check(Duration::ZERO, ms(100), SECOND);
+        check(Duration::ZERO, 9 * SECOND, 9 * SECOND);
+        check(Duration::ZERO, 900 * SECOND, 300 * SECOND);
+        check(5 * SECOND, 9 * SECOND, 9 * SECOND);
+
+        let mut lost_probe = Bench::new();
+        let late = lost_probe.take();
+        lost_probe.attempts(&ends("aaaaa"));
+        lost_probe.probe(Verdict::Neutral);
+        lost_probe.end(late, B, Verdict::Throttled(Some(9 * SECOND)));
+        assert_eq!(lost_probe.blocked_for(), Some(9 * SECOND), "before the next probe");
+
+        let mut recovered = Bench::new();
+        let late = recovered.take();
+        recovered.attempts(&ends("aaaaa"));
+        recovered.probe(Verdict::Good);
+        recovered.end(late, B, Verdict::Throttled(Some(9 * SECOND)));
+        assert_eq!(recovered.blocked_for(), Some(9 * SECOND), "after it closed");
+    }
+
+    #[test]
+    fn new_settings_keep_the_state() {
+        let mut bench = Bench::tripped();
+        let before = bench.standing();
+        bench.breaker.resettle(BreakerSettings { open: 5 * SECOND, failures: 2, ..BREAKER });
+        assert_eq!(bench.standing(), before);
+        bench.probe(Verdict::Bad);
+        assert_eq!(bench.blocked_for(), Some(10 * SECOND), "the second pause by the new bounds");
+        bench.probe(Verdict::Good);
+        assert_eq!(bench.attempts(&ends("aa")), Some((Cause::Consecutive, 2)));
+    }
+
+    #[test]
+    fn an_old_fall_is_forgotten_once_it_went_well_for_longest_pause() {
+        let check = |well: Duration, expected| {
+            let mut bench = Bench::tripped();
+            bench.probe(Verdict::Good);
+            bench.later(well).attempts(&ends("aaaaa"));
+            assert_eq!(bench.blocked_for(), Some(expected), "after {well:?}");
+        };
+        check(20 * SECOND, 2 * SECOND);
+        check(21 * SECOND, SECOND);
     }
 }

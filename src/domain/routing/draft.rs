@@ -42,13 +42,15 @@ pub fn legs(
         Asked::Plain(Target::Tier(tier)) => drafter.by_tier(tier, draw),
         Asked::Plain(Target::Alias(alias)) => drafter.by_alias(&table.aliases[alias], authorized.key().id.0, draw),
     };
-    let Some(first) = legs.first().map(|leg| leg.model) else {
-        return Err(drafter.why_nothing(authorized));
-    };
     if no_fallback || !call.endpoint().may_change_model() {
-        legs.retain(|leg| leg.model == first);
+        // Who names a model means that one, also where the plan without it would begin with another.
+        let only = match authorized.asked() {
+            Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(model),
+            Asked::Plain(Target::Alias(_) | Target::Tier(_)) => legs.first().map(|leg| leg.model),
+        };
+        legs.retain(|leg| Some(leg.model) == only);
     }
-    Ok(legs)
+    if legs.is_empty() { Err(drafter.why_nothing(authorized)) } else { Ok(legs) }
 }
 
 #[derive(Clone, Copy)]
@@ -185,7 +187,11 @@ impl<'a> Drafter<'a> {
         let model: Box<str> = self.call.facts().model.clone();
         let anywhere = Self { within_residency: false, ..self };
         let asked = authorized.asked();
-        if anywhere.models_of(asked).iter().any(|id| anywhere.missing(*id).is_none()) {
+        let deployments = |id: ModelId| match asked {
+            Asked::Reserved(_) => &self.table.model(id).dedicated,
+            Asked::Plain(_) => &self.table.model(id).shared,
+        };
+        if self.models_of(asked).into_iter().any(|id| anywhere.leg(None, id, deployments(id)).is_some()) {
             return Refusal::ResidencyUnavailable { model };
         }
         let what = self.models_of(asked).into_iter().find_map(|id| self.missing(id));
@@ -219,5 +225,245 @@ fn feature_words(feature: Feature) -> &'static str {
         Feature::Tools => "tools",
         Feature::Vision => "images",
         Feature::JsonSchema => "JSON schemas",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::authorize::{KeyRecord, authorize};
+    use crate::domain::call::{EndpointSet, Facts, FeatureSet};
+    use crate::domain::glob::Glob;
+    use crate::domain::id::KeyId;
+    use crate::domain::routing::fixture::{
+        authorized, chat, facts, key, model_id, policy, residency, table, with_alias,
+    };
+    use bytes::Bytes;
+
+    /// Three tiers over four models in two regions; `kimi` also has dedicated capacity.
+    fn house() -> RoutingTable {
+        let models: &[(&str, &[&str])] = &[
+            ("flash", &["us", "eu"]),
+            ("qwen", &["us", "eu"]),
+            ("kimi", &["us", "eu", "us!", "eu!"]),
+            ("v3", &["us"]),
+            ("solo", &["eu"]),
+        ];
+        let tiers: &[(&str, &[&str], &[&str])] = &[
+            ("default", &["flash"], &["fallback"]),
+            ("fallback", &["qwen"], &["default"]),
+            ("premium", &["kimi", "v3"], &["fallback", "default"]),
+        ];
+        let split: &[(&str, u32)] = &[("default", 80), ("fallback", 15), ("premium", 5)];
+        with_alias(table(models, tiers), "auto", split, Sticky::None)
+    }
+
+    fn pro(table: &RoutingTable) -> Policy {
+        Policy { reserved: true, ..policy(table, &["*"]) }
+    }
+
+    fn within(table: &RoutingTable, regions: &[&str]) -> Policy {
+        Policy { residency: residency(table, regions), ..pro(table) }
+    }
+
+    /// The legs as `tier:model(provider provider)`, `-` where no tier leads there.
+    fn written(table: &RoutingTable, policy: Policy, call: &Call, draw: Draw) -> Result<String, Refusal> {
+        let legs = legs(table, &authorized(table, policy, call), call, false, draw)?;
+        Ok(show(table, &legs))
+    }
+
+    fn show(table: &RoutingTable, legs: &[Leg]) -> String {
+        let provider = |id: &DeploymentId| {
+            let name = &table.deployment(*id).name;
+            let dedicated = if name.contains("/Pro/") { "!" } else { "" };
+            format!("{}{dedicated}", name.split('/').next().unwrap_or_default())
+        };
+        let leg = |leg: &Leg| {
+            let tier = leg.tier.map_or("-", |tier| &table.tier(tier).name);
+            let places: Vec<_> = leg.deployments.iter().map(provider).collect();
+            format!("{tier}:{}({})", table.model(leg.model).name, places.join(" "))
+        };
+        legs.iter().map(leg).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_name_leads_through_its_tier_and_then_its_chain_as_written() {
+        let table = house();
+        let check = |policy: Policy, name: &str, expected: &str| {
+            assert_eq!(written(&table, policy, &chat(name), Draw(0)), Ok(expected.to_owned()), "{name}");
+        };
+        check(pro(&table), "flash", "default:flash(us eu) fallback:qwen(us eu)");
+        check(pro(&table), "qwen", "fallback:qwen(us eu) default:flash(us eu)");
+        check(pro(&table), "v3", "premium:v3(us) premium:kimi(us eu) fallback:qwen(us eu) default:flash(us eu)");
+        check(pro(&table), "premium", "premium:kimi(us eu) premium:v3(us) fallback:qwen(us eu) default:flash(us eu)");
+        // Tiers that the policy forbids are left out; what only a pattern allows has no chain.
+        check(policy(&table, &["default"]), "flash", "default:flash(us eu)");
+        let patterns = Policy { models: vec![Glob::new("*")], ..policy(&table, &["default"]) };
+        check(patterns.clone(), "solo", "-:solo(eu)");
+        check(patterns, "kimi", "-:kimi(us eu)");
+    }
+
+    #[test]
+    fn reserved_capacity_and_shared_never_mix_unless_it_spills() {
+        let mut table = house();
+        let check = |table: &RoutingTable, policy: Policy, name: &str, expected: &str| {
+            assert_eq!(written(table, policy, &chat(name), Draw(0)), Ok(expected.to_owned()), "{name}");
+        };
+        check(&table, pro(&table), "Pro/kimi", "premium:kimi(us! eu!)");
+        check(&table, within(&table, &["eu"]), "Pro/kimi", "premium:kimi(eu!)");
+        table.deployments.iter_mut().for_each(|deployment| deployment.spill = deployment.name.contains("Pro/"));
+        check(&table, pro(&table), "Pro/kimi", "premium:kimi(us! eu!) premium:kimi(us eu)");
+        check(&table, within(&table, &["eu"]), "Pro/kimi", "premium:kimi(eu!) premium:kimi(eu)");
+    }
+
+    #[test]
+    fn residency_comes_before_every_choice() {
+        let table = house();
+        let check = |regions: &[&str], name: &str, expected: Result<&str, Refusal>| {
+            let found = written(&table, within(&table, regions), &chat(name), Draw(0));
+            assert_eq!(found, expected.map(str::to_owned), "{name} within {regions:?}");
+        };
+        let unavailable = |name: &str| Err(Refusal::ResidencyUnavailable { model: name.into() });
+        check(&["eu"], "flash", Ok("default:flash(eu) fallback:qwen(eu)"));
+        check(&["eu"], "v3", Ok("premium:kimi(eu) fallback:qwen(eu) default:flash(eu)"));
+        check(&["us"], "Pro/kimi", Ok("premium:kimi(us!)"));
+        check(&[], "flash", unavailable("flash"));
+        check(&[], "Pro/kimi", unavailable("Pro/kimi"));
+        check(&[], "auto", unavailable("auto"));
+        // Every draw of an alias leads somewhere while any of its shares does.
+        for seed in 0..500 {
+            let legs = written(&table, within(&table, &["eu"]), &chat("auto"), Draw(seed).salted(3));
+            assert!(legs.is_ok_and(|legs| !legs.contains("us")), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn an_alias_keeps_its_shares_among_what_the_key_may_use() {
+        let check = |allowed: &[&str], expected: &[(&str, f64)]| {
+            let table = house();
+            let call = chat("auto");
+            let authorized = authorized(&table, policy(&table, allowed), &call);
+            let mut hits = [0_u32; 3];
+            for seed in 0..10_000 {
+                let legs = legs(&table, &authorized, &call, false, Draw(seed).salted(11)).expect("a plan");
+                hits[legs[0].tier.expect("a tier").index()] += 1;
+            }
+            for (tier, (name, share)) in expected.iter().enumerate() {
+                let found = f64::from(hits[tier]) / 100.0;
+                assert!((found - share).abs() <= 1.5, "{name}: {found} % instead of {share} % with {allowed:?}");
+            }
+        };
+        check(&["*"], &[("default", 80.0), ("fallback", 15.0), ("premium", 5.0)]);
+        check(&["default", "fallback"], &[("default", 84.2), ("fallback", 15.8), ("premium", 0.0)]);
+        check(&["premium"], &[("default", 0.0), ("fallback", 0.0), ("premium", 100.0)]);
+    }
+
+    #[test]
+    fn a_sticky_alias_binds_a_key_or_a_user_to_one_share() {
+        let first = |sticky: Sticky, id: u64, user: Option<&str>, seed: u64| {
+            let mut table = house();
+            table.aliases[0].sticky = sticky;
+            let call = Call::new(Endpoint::Chat, Bytes::new(), Facts { user: user.map(Into::into), ..facts("auto") });
+            let record = KeyRecord { id: KeyId(id), ..(*key(pro(&table))).clone() };
+            let authorized = authorize(&table, &record.into(), &call).expect("allowed");
+            legs(&table, &authorized, &call, false, Draw(seed).salted(5)).expect("a plan")[0].tier
+        };
+        // How many different shares 200 draws reach when the key, the user, or only the dice change.
+        let check = |sticky, user: Option<&str>, expected_one: bool| {
+            let mut reached: Vec<_> = (0..200).map(|seed| first(sticky, 7, user, seed)).collect();
+            reached.sort();
+            reached.dedup();
+            assert_eq!(reached.len() == 1, expected_one, "{sticky:?} with {user:?}: {reached:?}");
+        };
+        check(Sticky::None, Some("ann"), false);
+        check(Sticky::Key, None, true);
+        check(Sticky::Key, Some("ann"), true);
+        check(Sticky::User, Some("ann"), true);
+        check(Sticky::User, None, false);
+        let spread = |by: &dyn Fn(u64) -> Option<TierId>| {
+            let mut reached: Vec<_> = (0..200).map(by).collect();
+            reached.sort();
+            reached.dedup();
+            reached.len()
+        };
+        assert_eq!(spread(&|n| first(Sticky::Key, n.wrapping_mul(0x9e37_79b9_7f4a_7c15), None, 1)), 3);
+        assert_eq!(spread(&|n| first(Sticky::User, 7, Some(&format!("user {n}")), 1)), 3);
+    }
+
+    #[test]
+    fn weights_draw_where_a_tier_begins_and_a_chain_is_walked_as_written() {
+        let models: &[(&str, &[&str])] = &[("a", &["us"]), ("b", &["us"]), ("c", &["us"]), ("d", &["us"])];
+        let tiers: &[(&str, &[&str], &[&str])] =
+            &[("one", &["a:1", "b:3"], &["two"]), ("two", &["c:1", "d:9"], &["one"])];
+        let table = table(models, tiers);
+        let mut begun_with_b = 0_u32;
+        for seed in 0..10_000 {
+            let found = written(&table, policy(&table, &["*"]), &chat("one"), Draw(seed).salted(2)).expect("a plan");
+            match &*found {
+                "one:b(us) one:a(us) two:c(us) two:d(us)" => begun_with_b += 1,
+                "one:a(us) one:b(us) two:c(us) two:d(us)" => {}
+                other => panic!("seed {seed}: {other}"),
+            }
+        }
+        assert!((begun_with_b as f64 / 100.0 - 75.0).abs() <= 1.5, "{begun_with_b}");
+        let named = written(&table, policy(&table, &["*"]), &chat("a"), Draw(u64::MAX));
+        assert_eq!(named, Ok("one:a(us) one:b(us) two:c(us) two:d(us)".to_owned()), "a named model is not drawn");
+    }
+
+    #[test]
+    fn another_model_is_never_tried_where_it_may_not_answer() {
+        let check =
+            |endpoint: Endpoint, no_fallback: bool, regions: &[&str], name: &str, expected: Result<&str, Refusal>| {
+                let mut table = house();
+                let all = EndpointSet::of(Endpoint::ALL);
+                table.models.iter_mut().for_each(|model| model.endpoints = all);
+                let call = Call::new(endpoint, Bytes::new(), facts(name));
+                let authorized = authorized(&table, within(&table, regions), &call);
+                let found = legs(&table, &authorized, &call, no_fallback, Draw(0)).map(|legs| show(&table, &legs));
+                assert_eq!(found, expected.map(str::to_owned), "{endpoint:?} {name} {no_fallback}");
+            };
+        let everywhere = ["us", "eu"];
+        let unavailable = Err(Refusal::ResidencyUnavailable { model: "v3".into() });
+        check(Endpoint::Chat, false, &everywhere, "flash", Ok("default:flash(us eu) fallback:qwen(us eu)"));
+        check(Endpoint::Chat, true, &everywhere, "flash", Ok("default:flash(us eu)"));
+        check(Endpoint::Chat, true, &everywhere, "premium", Ok("premium:kimi(us eu)"));
+        check(Endpoint::Completions, false, &everywhere, "flash", Ok("default:flash(us eu) fallback:qwen(us eu)"));
+        check(Endpoint::Embeddings, false, &everywhere, "flash", Ok("default:flash(us eu)"));
+        // Nor where the named model itself has nothing to offer.
+        check(Endpoint::Chat, true, &["eu"], "v3", unavailable.clone());
+        check(Endpoint::Embeddings, false, &["eu"], "v3", unavailable);
+        check(Endpoint::Embeddings, false, &["eu"], "premium", Ok("premium:kimi(eu)"));
+    }
+
+    #[test]
+    fn what_a_model_cannot_do_filters_the_plan() {
+        let mut table = house();
+        let kimi = model_id(&table, "kimi");
+        let flash = model_id(&table, "flash");
+        table.models.iter_mut().for_each(|model| model.features = FeatureSet::default());
+        table.models[kimi.index()].features = FeatureSet::of([Feature::Tools]);
+        table.models[flash.index()].features = FeatureSet::of([Feature::Tools, Feature::Vision]);
+        let check = |endpoint, features: &[Feature], name: &str, expected: Result<&str, &'static str>| {
+            let features = FeatureSet::of(features.iter().copied());
+            let facts = Facts { features, ..facts(name) };
+            let found = written(&table, pro(&table), &Call::new(endpoint, Bytes::new(), facts), Draw(0));
+            let refused = |what| Refusal::NotServed { model: name.into(), what };
+            assert_eq!(found, expected.map(str::to_owned).map_err(refused), "{name} with {features:?}");
+        };
+        let (tools, vision, schema) = (Feature::Tools, Feature::Vision, Feature::JsonSchema);
+        check(Endpoint::Chat, &[tools], "premium", Ok("premium:kimi(us eu) default:flash(us eu)"));
+        check(Endpoint::Chat, &[tools, vision], "premium", Ok("default:flash(us eu)"));
+        check(Endpoint::Chat, &[tools], "qwen", Ok("default:flash(us eu)"));
+        check(Endpoint::Chat, &[schema], "qwen", Err("JSON schemas"));
+        check(Endpoint::Chat, &[vision], "Pro/kimi", Err("images"));
+        check(Endpoint::Embeddings, &[], "flash", Err("embeddings"));
+        check(Endpoint::Completions, &[], "auto", Err("completions"));
+    }
+
+    #[test]
+    fn a_tier_without_shared_capacity_is_not_blamed_on_residency() {
+        let table = table(&[("vip", &["us!"])], &[("top", &["vip"], &[])]);
+        let found = written(&table, pro(&table), &chat("top"), Draw(0));
+        assert!(matches!(found, Err(Refusal::NotServed { .. })), "{found:?}");
     }
 }

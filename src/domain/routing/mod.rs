@@ -5,6 +5,8 @@
 //! corridor and by a simulator alike. It never sends anything.
 
 pub mod draft;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod gauge;
 pub mod plan;
 pub mod split;

@@ -7,7 +7,7 @@
 //!
 //! The order of preference, first to last: a deployment in a region that has not failed in this
 //! request, in chain order; any untried deployment, in chain order; the same one again, after a
-//! pause; one that rests, if waiting is allowed.
+//! pause; one that throttled this request, after its rest, if waiting is allowed.
 
 use crate::domain::authorize::AuthorizedRequest;
 use crate::domain::breaker::Standing;
@@ -109,10 +109,13 @@ pub struct RoutePlan {
     form: Form,
     deadline: Instant,
     tried: Vec<Tried>,
-    /// The same deployment is to be tried once more, at once.
+    /// The same deployment is to be tried once more before any other, where an attempt can be spared
+    /// for it: at once after a stale connection, else after a pause.
     again: Option<(usize, DeploymentId)>,
     /// A pause for the same deployment has been taken; the next step may retry.
     paused: bool,
+    /// No throttled deployment is waited for longer than until then; set by the first such wait.
+    patience: Option<Instant>,
     /// Only models with more context than this may be tried, once.
     larger_than: Option<u64>,
     over: Option<GiveUp>,
@@ -156,6 +159,7 @@ impl RoutePlan {
             tried: Vec::with_capacity(1),
             again: None,
             paused: false,
+            patience: None,
             larger_than: None,
             over: None,
         })
@@ -181,6 +185,9 @@ impl RoutePlan {
         }
         if self.attempts() >= table.settings.max_attempts {
             return Step::GiveUp(self.exhausted());
+        }
+        if let Some(pause) = self.pause_before_again(table, board, now, draw) {
+            return Step::Wait(pause);
         }
         // A choice can be lost to another request between glance and take; each loss removes a
         // candidate, so this ends.
@@ -239,16 +246,16 @@ impl RoutePlan {
         now: Instant,
         draw: Draw,
     ) -> Option<Candidate> {
-        let budget = self.tried.is_empty() || board.has_retry(now);
         let usable = |leg: usize, deployment: DeploymentId| {
-            let candidate = Candidate { leg, deployment, glance: board.glance(deployment, self.form, now) };
-            let fits = !lost.contains(&deployment) && self.is_usable(&candidate, now);
-            (fits && (budget || !self.needs_budget(&candidate))).then_some(candidate)
+            (!lost.contains(&deployment)).then(|| self.usable(board, leg, deployment, now))?
         };
-        if let Some((leg, deployment)) = self.again {
-            return usable(leg, deployment);
+        if let Some(same) = self.once_more(table, board, now)
+            && (self.paused || self.may_hurry())
+            && !lost.contains(&same.deployment)
+        {
+            return Some(same);
         }
-        let untried = |id| !self.tried.iter().any(|t| t.deployment == id);
+        let untried = |id| !self.has_tried(id);
         let fresh = |id| untried(id) && !self.region_failed(table.deployment(id).region);
         let pick = |allowed: &dyn Fn(DeploymentId) -> bool, probes: bool| {
             self.first_leg(table, draw, |leg, id| {
@@ -262,6 +269,7 @@ impl RoutePlan {
         // A request that has failed once already is not made a probe while something healthy is left.
         pick(&fresh, false)
             .or_else(|| pick(&fresh, true))
+            .or_else(|| pick(&untried, false))
             .or_else(|| pick(&untried, true))
             .or_else(|| pick(&|id| self.paused && self.may_try_again(table, id), true))
     }
@@ -282,30 +290,67 @@ impl RoutePlan {
         })
     }
 
-    fn is_usable(&self, candidate: &Candidate, now: Instant) -> bool {
-        let Glance { standing, full, average, .. } = candidate.glance;
-        let blocked = matches!(standing, Standing::Blocked { .. });
+    /// `deployment` as a way on, if it may be used now.
+    fn usable<B: Board>(&self, board: &B, leg: usize, deployment: DeploymentId, now: Instant) -> Option<Candidate> {
+        let glance = board.glance(deployment, self.form, now);
+        let candidate = Candidate { leg, deployment, glance };
+        let blocked = matches!(glance.standing, Standing::Blocked { .. });
         // An extra attempt that could not answer in the time left would only be load.
-        let in_time = self.tried.is_empty() || average.is_none_or(|average| now + average < self.deadline);
-        !blocked && !full && in_time
+        let in_time = self.tried.is_empty() || glance.average.is_none_or(|average| now + average < self.deadline);
+        let usable = !blocked && !glance.full && in_time && (!self.needs_budget(&candidate) || board.has_retry(now));
+        usable.then_some(candidate)
+    }
+
+    /// The deployment to be tried once more before any other, unless the attempts left are all needed
+    /// for regions that were not tried: one that lives must be reached.
+    fn once_more<B: Board>(&self, table: &RoutingTable, board: &B, now: Instant) -> Option<Candidate> {
+        let (leg, deployment) = self.again?;
+        let region = |id: DeploymentId| table.deployment(id).region;
+        let untried = |id: DeploymentId| !self.tried.iter().any(|t| t.region == region(id));
+        let reachable =
+            self.deployments().filter(|(leg, id)| untried(*id) && self.usable(board, *leg, *id, now).is_some());
+        let mut regions: Vec<RegionId> = reachable.map(|(_, id)| region(id)).collect();
+        regions.sort_unstable();
+        regions.dedup();
+        let spare = (regions.len() as u32) < table.settings.max_attempts.saturating_sub(self.attempts());
+        spare.then(|| self.usable(board, leg, deployment, now))?
     }
 
     /// A first attempt is free, and so is a fallback to a deployment that looks well; every other spends.
     fn needs_budget(&self, candidate: &Candidate) -> bool {
-        let Some(last) = self.tried.last() else { return false };
-        let fallback = last.deployment != candidate.deployment;
-        !(fallback && candidate.glance.last_good != Some(false))
+        let is_first = self.tried.is_empty();
+        let is_retry = self.has_tried(candidate.deployment);
+        !is_first && (is_retry || candidate.glance.last_good == Some(false))
+    }
+
+    fn has_tried(&self, deployment: DeploymentId) -> bool {
+        self.tried.iter().any(|t| t.deployment == deployment)
     }
 
     fn region_failed(&self, region: RegionId) -> bool {
-        self.tried.iter().any(|t| t.region == region && t.failure.is_some_and(|f| f.next() == Next::Other))
+        self.tried
+            .iter()
+            .any(|t| t.region == region && t.failure.is_some_and(|f| matches!(f.next(), Next::Other | Next::Same)))
+    }
+
+    fn last_failure_of(&self, deployment: DeploymentId) -> Option<Failure> {
+        self.tried.iter().rev().find(|t| t.deployment == deployment)?.failure
     }
 
     /// Whether the same deployment could answer now, after a pause or, where waiting is allowed, a rest.
     fn may_try_again(&self, table: &RoutingTable, deployment: DeploymentId) -> bool {
-        let last = self.tried.iter().rev().find(|t| t.deployment == deployment);
         let waits = table.settings.retry_after_wait_max > Duration::ZERO;
-        last.and_then(|t| t.failure).is_some_and(|f| f.may_pass() || (waits && matches!(f, Failure::Throttled { .. })))
+        self.last_failure_of(deployment).is_some_and(|failure| match failure {
+            Failure::Throttled { .. } => waits,
+            // With another credential; while none is welcome there, the deployment is blocked.
+            Failure::CredentialRefused => true,
+            other => other.may_pass(),
+        })
+    }
+
+    /// A stale connection says nothing about its deployment: there is nothing to wait for.
+    fn may_hurry(&self) -> bool {
+        self.tried.last().is_some_and(|t| t.failure == Some(Failure::Stale))
     }
 
     fn on_first_model(&self, leg: usize) -> bool {
@@ -331,39 +376,83 @@ impl RoutePlan {
         now: Instant,
         draw: Draw,
     ) -> Step<B::Permit> {
-        let again = self.legs.iter().flat_map(|leg| &leg.deployments).any(|id| {
-            self.may_try_again(table, *id)
-                && !matches!(board.glance(*id, self.form, now).standing, Standing::Blocked { .. })
-        });
-        if again && !self.paused && self.larger_than.is_none() && board.has_retry(now) {
-            let pause = backoff(self.attempts(), draw);
-            if now + pause < self.deadline {
-                self.paused = true;
-                return Step::Wait(pause);
-            }
+        let pause = self.pause_for_same(table, board, now, draw).or_else(|| self.pause_for_rest(table, board, now));
+        match pause {
+            Some(pause) => Step::Wait(pause),
+            None if self.tried.is_empty() => Step::GiveUp(self.nothing_tried(board, now)),
+            None => Step::GiveUp(self.exhausted()),
         }
-        let glances = self.legs.iter().flat_map(|leg| &leg.deployments).map(|id| board.glance(*id, self.form, now));
-        let (mut soonest, mut full) = (None::<Instant>, false);
-        for glance in glances {
+    }
+
+    /// The pause before the deployment that failed just now is tried again ahead of all others.
+    fn pause_before_again<B: Board>(
+        &mut self,
+        table: &RoutingTable,
+        board: &B,
+        now: Instant,
+        draw: Draw,
+    ) -> Option<Duration> {
+        let due = !self.paused && !self.may_hurry();
+        due.then(|| self.once_more(table, board, now))??;
+        self.back_off(now, draw)
+    }
+
+    /// The pause before some deployment is tried again, when no other is left.
+    fn pause_for_same<B: Board>(
+        &mut self,
+        table: &RoutingTable,
+        board: &B,
+        now: Instant,
+        draw: Draw,
+    ) -> Option<Duration> {
+        let again = !self.paused
+            && self.larger_than.is_none()
+            && self
+                .deployments()
+                .any(|(leg, id)| self.may_try_again(table, id) && self.usable(board, leg, id, now).is_some());
+        again.then(|| self.back_off(now, draw))?
+    }
+
+    fn back_off(&mut self, now: Instant, draw: Draw) -> Option<Duration> {
+        let pause = backoff(self.attempts(), draw);
+        self.paused = now + pause < self.deadline;
+        self.paused.then_some(pause)
+    }
+
+    /// How long until the soonest of those that throttled this request may be asked again, if that
+    /// is worth waiting for. However often it is waited, no longer than the longest wait in all.
+    fn pause_for_rest<B: Board>(&mut self, table: &RoutingTable, board: &B, now: Instant) -> Option<Duration> {
+        if !board.has_retry(now) {
+            return None;
+        }
+        let throttled = |id: &DeploymentId| matches!(self.last_failure_of(*id), Some(Failure::Throttled { .. }));
+        let resting = self.deployments().map(|(_, id)| id).filter(throttled);
+        let until = resting.filter_map(|id| match board.glance(id, self.form, now).standing {
+            Standing::Blocked { until } => Some(until),
+            Standing::Flowing { .. } | Standing::ProbeDue => None,
+        });
+        let until = until.min()?;
+        let patience = *self.patience.get_or_insert(now + table.settings.retry_after_wait_max);
+        self.paused = now < until && until <= patience && until < self.deadline;
+        self.paused.then(|| until - now)
+    }
+
+    /// Why no deployment could even be tried.
+    fn nothing_tried<B: Board>(&self, board: &B, now: Instant) -> GiveUp {
+        let mut soonest = None::<Instant>;
+        for (_, deployment) in self.deployments() {
+            let glance = board.glance(deployment, self.form, now);
             match glance.standing {
                 Standing::Blocked { until } => soonest = Some(soonest.map_or(until, |s| s.min(until))),
-                Standing::Flowing { .. } | Standing::ProbeDue => full |= glance.full,
+                Standing::Flowing { .. } | Standing::ProbeDue if glance.full => return GiveUp::Full,
+                Standing::Flowing { .. } | Standing::ProbeDue => {}
             }
         }
-        if let Some(until) = soonest
-            && !full
-            && until.saturating_duration_since(now) <= table.settings.retry_after_wait_max
-            && until < self.deadline
-            && until > now
-        {
-            self.paused = true;
-            return Step::Wait(until - now);
-        }
-        Step::GiveUp(match (self.tried.is_empty(), full, soonest) {
-            (false, ..) => self.exhausted(),
-            (true, true, _) => GiveUp::Full,
-            (true, false, until) => GiveUp::Unavailable { until: until.unwrap_or(now) },
-        })
+        GiveUp::Unavailable { until: soonest.unwrap_or(now) }
+    }
+
+    fn deployments(&self) -> impl Iterator<Item = (usize, DeploymentId)> + '_ {
+        self.legs.iter().enumerate().flat_map(|(leg, held)| held.deployments.iter().map(move |id| (leg, *id)))
     }
 
     /// The first model's failure: what the client asked for is what it is told about.
@@ -427,4 +516,540 @@ fn cost_of(table: &RoutingTable, deployment: DeploymentId) -> u64 {
 fn backoff(attempts: u32, draw: Draw) -> Duration {
     let most = BACKOFF_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(BACKOFF_MOST);
     most.mul_f64(draw.salted(7).unit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::money::{NanoUsd, PicoUsdPerToken};
+    use crate::domain::pricing::Price;
+    use crate::domain::routing::fixture::{authorized, chat, model_id, policy, table};
+    use crate::domain::routing::table::RoutingSettings;
+    use std::cell::{Cell, RefCell};
+    use std::collections::BTreeMap;
+
+    const DOWN: Failure = Failure::Unreachable;
+    const BUSY: Failure = Failure::Status(503);
+    const ERROR: Failure = Failure::Status(500);
+    const THROTTLED: Failure = Failure::Throttled { after: Some(Duration::from_secs(3)) };
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    /// A board whose every deployment stands as a test says.
+    struct FakeBoard {
+        glances: RefCell<Vec<Glance>>,
+        /// What another request takes between glance and take.
+        snatched: RefCell<Vec<DeploymentId>>,
+        retries: Cell<u32>,
+    }
+
+    impl Board for FakeBoard {
+        type Permit = DeploymentId;
+
+        fn glance(&self, deployment: DeploymentId, _: Form, now: Instant) -> Glance {
+            let glance = self.glances.borrow()[deployment.index()];
+            match glance.standing {
+                Standing::Blocked { until } if until <= now => Glance { standing: Standing::ProbeDue, ..glance },
+                _ => glance,
+            }
+        }
+
+        fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<DeploymentId> {
+            let glance = self.glance(deployment, form, now);
+            assert!(!matches!(glance.standing, Standing::Blocked { .. }) && !glance.full, "a blocked one is not taken");
+            (!self.snatched.borrow().contains(&deployment)).then_some(deployment)
+        }
+
+        fn has_retry(&self, _: Instant) -> bool {
+            self.retries.get() > 0
+        }
+
+        fn spend_retry(&self, now: Instant) -> bool {
+            let had = self.has_retry(now);
+            self.retries.set(self.retries.get().saturating_sub(1));
+            had
+        }
+    }
+
+    /// One request on its way, and everything a test may change about it.
+    struct Bench {
+        table: RoutingTable,
+        board: FakeBoard,
+        model: &'static str,
+        now: Instant,
+        deadline: Instant,
+        /// How long each attempt takes to fail.
+        took: Duration,
+        last_was_good: bool,
+        draw: Draw,
+        pauses: Vec<Duration>,
+    }
+
+    impl Bench {
+        /// `a` in us and eu, then `b` in us and asia by the chain.
+        fn new() -> Self {
+            let models: &[(&str, &[&str])] = &[("a", &["us", "eu"]), ("b", &["us", "asia"])];
+            Self::of(table(models, &[("one", &["a"], &["two"]), ("two", &["b"], &[])]))
+        }
+
+        fn of(table: RoutingTable) -> Self {
+            let well = Glance {
+                standing: Standing::Flowing { share: 1.0 },
+                full: false,
+                silent: false,
+                load: 1.0,
+                average: None,
+                last_good: Some(true),
+            };
+            let now = Instant::now();
+            Self {
+                board: FakeBoard {
+                    glances: RefCell::new(vec![well; table.deployments.len()]),
+                    snatched: RefCell::default(),
+                    retries: Cell::new(100),
+                },
+                model: "a",
+                deadline: now + table.settings.total,
+                table,
+                now,
+                took: ms(5),
+                last_was_good: false,
+                draw: Draw(1 << 63),
+                pauses: Vec::new(),
+            }
+        }
+
+        fn settings(mut self, change: impl Fn(&mut RoutingSettings)) -> Self {
+            change(&mut self.table.settings);
+            self
+        }
+
+        fn id(&self, name: &str) -> DeploymentId {
+            let found = self.table.deployment_ids().find(|id| *self.table.deployment(*id).name == *name);
+            found.expect("the test's table holds it")
+        }
+
+        fn glance(self, name: &str, change: impl Fn(&mut Glance)) -> Self {
+            change(&mut self.board.glances.borrow_mut()[self.id(name).index()]);
+            self
+        }
+
+        fn standing(self, name: &str, standing: Standing) -> Self {
+            self.glance(name, |glance| glance.standing = standing)
+        }
+
+        /// Open or resting for that long.
+        fn blocked(self, name: &str, wait: Duration) -> Self {
+            let until = self.now + wait;
+            self.standing(name, Standing::Blocked { until })
+        }
+
+        fn plan(&self) -> RoutePlan {
+            let call = chat(self.model);
+            let authorized = authorized(&self.table, policy(&self.table, &["*"]), &call);
+            RoutePlan::draft(&self.table, &authorized, &call, false, self.deadline, self.draw).expect("a plan")
+        }
+
+        /// Where the attempts of one request go when they fail in these ways and the next one answers,
+        /// and how it ends.
+        fn walk(&mut self, failures: &[Failure]) -> String {
+            let mut plan = self.plan();
+            let mut failures = failures.iter();
+            let mut trace: Vec<String> = Vec::new();
+            loop {
+                match plan.next(&self.table, &self.board, self.now, self.draw) {
+                    Step::Try(attempt) => {
+                        assert_eq!((attempt.number, attempt.permit), (plan.attempts(), attempt.deployment));
+                        trace.push(self.table.deployment(attempt.deployment).name.to_string());
+                        let Some(failure) = failures.next() else { break };
+                        self.now += self.took;
+                        let failure = plan.record(&self.table, *failure, self.took, self.last_was_good);
+                        self.hear(attempt.deployment, failure);
+                    }
+                    Step::Wait(pause) => {
+                        trace.push("wait".into());
+                        self.now += pause;
+                        self.pauses.push(pause);
+                    }
+                    Step::GiveUp(reason) => {
+                        trace.push(self.words(reason));
+                        let again = plan.next(&self.table, &self.board, self.now, self.draw);
+                        assert!(matches!(again, Step::GiveUp(_)), "who gave up stays so: {again:?}");
+                        break;
+                    }
+                }
+            }
+            assert_eq!(failures.len(), 0, "the test's failures were all met: {trace:?}");
+            trace.join(" ")
+        }
+
+        /// As the real board does: a bad end shows, and who throttles rests.
+        fn hear(&self, deployment: DeploymentId, failure: Failure) {
+            let glance = &mut self.board.glances.borrow_mut()[deployment.index()];
+            glance.last_good = Some(matches!(failure, Failure::Rejected | Failure::ContextTooLong));
+            if let Failure::Throttled { after: Some(after) } = failure {
+                glance.standing = Standing::Blocked { until: self.now + after };
+            }
+        }
+
+        fn words(&self, reason: GiveUp) -> String {
+            match reason {
+                GiveUp::Unavailable { until } => format!("unavailable for {:?}", until - self.now),
+                GiveUp::Full => "full".into(),
+                GiveUp::Rejected => "rejected".into(),
+                GiveUp::Exhausted(failure) => format!("failed by {failure:?}"),
+                GiveUp::OutOfTime => "out of time".into(),
+            }
+        }
+
+        /// How often each deployment is the first choice, in hundredths, over 10,000 requests.
+        fn firsts(&mut self) -> BTreeMap<String, u32> {
+            let mut hits = BTreeMap::new();
+            for seed in 0..10_000 {
+                self.draw = Draw(seed).salted(4);
+                *hits.entry(self.walk(&[])).or_insert(0) += 1;
+            }
+            hits.into_iter().map(|(name, hits)| (name, (f64::from(hits) / 100.0).round() as u32)).collect()
+        }
+    }
+
+    fn check(mut bench: Bench, failures: &[Failure], expected: &str) {
+        assert_eq!(bench.walk(failures), expected, "after {failures:?}");
+    }
+
+    fn five_attempts(bench: Bench) -> Bench {
+        bench.settings(|settings| settings.max_attempts = 5)
+    }
+
+    #[test]
+    fn a_region_that_failed_is_passed_over_while_another_is_untried() {
+        let bench = || five_attempts(Bench::new());
+        check(bench(), &[], "us/a");
+        check(bench(), &[BUSY], "us/a eu/a");
+        check(bench(), &[BUSY, BUSY], "us/a eu/a asia/b");
+        check(bench(), &[BUSY, BUSY, BUSY], "us/a eu/a asia/b us/b");
+        check(bench().blocked("asia/b", ms(900)), &[BUSY, BUSY], "us/a eu/a us/b");
+        check(bench().blocked("eu/a", ms(900)), &[BUSY], "us/a asia/b");
+        check(bench().glance("eu/a", |glance| glance.full = true), &[BUSY], "us/a asia/b");
+        // Two providers in one region fall together; in two regions they do not.
+        let twins = table(&[("a", &["x@us", "y@us", "z@eu"])], &[("one", &["a"], &[])]);
+        check(Bench::of(twins), &[BUSY, BUSY], "x/a z/a y/a");
+    }
+
+    #[test]
+    fn attempts_end_with_the_limit_and_the_first_models_failure() {
+        check(Bench::new(), &[BUSY, DOWN, ERROR], "us/a eu/a asia/b failed by Unreachable");
+        let once = || Bench::new().settings(|settings| settings.max_attempts = 1);
+        check(once(), &[BUSY], "us/a failed by Status(503)");
+        check(once(), &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
+        let last_of_a = "us/a eu/a asia/b us/b wait us/a failed by Status(500)";
+        check(five_attempts(Bench::new()), &[DOWN, BUSY, BUSY, BUSY, ERROR], last_of_a);
+    }
+
+    #[test]
+    fn with_an_empty_budget_only_a_fallback_that_looks_well_follows() {
+        let broke = |retries: u32| {
+            let bench = Bench::new();
+            bench.board.retries.set(retries);
+            bench
+        };
+        let check = |mut bench: Bench, failures: &[Failure], expected: &str, left: u32| {
+            assert_eq!(bench.walk(failures), expected);
+            assert_eq!(bench.board.retries.get(), left, "{expected}");
+        };
+        let bad = |glance: &mut Glance| glance.last_good = Some(false);
+        check(broke(0), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
+        check(broke(5), &[BUSY, BUSY], "us/a eu/a asia/b", 5);
+        check(broke(0).glance("eu/a", |glance| glance.last_good = None), &[BUSY], "us/a eu/a", 0);
+        check(broke(0).glance("eu/a", bad), &[BUSY], "us/a asia/b", 0);
+        check(broke(1).glance("eu/a", bad), &[BUSY], "us/a eu/a", 0);
+        let all_bad = |bench: Bench| bench.glance("eu/a", bad).glance("asia/b", bad).glance("us/b", bad);
+        check(all_bad(broke(0)), &[BUSY], "us/a failed by Status(503)", 0);
+        check(all_bad(broke(1)), &[BUSY, BUSY], "us/a eu/a failed by Status(503)", 0);
+        check(all_bad(broke(2)), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
+        // The first attempt is free, wherever it goes.
+        check(all_bad(broke(0)).glance("us/a", bad), &[], "us/a", 0);
+        // The same deployment again always spends, and does not wait for what it cannot have.
+        let alone = |retries: u32| {
+            let bench = alone();
+            bench.board.retries.set(retries);
+            bench
+        };
+        check(alone(0), &[BUSY], "us/a failed by Status(503)", 0);
+        check(alone(1), &[BUSY, BUSY], "us/a wait us/a failed by Status(503)", 0);
+    }
+
+    fn alone() -> Bench {
+        Bench::of(table(&[("a", &["us"])], &[("one", &["a"], &[])]))
+    }
+
+    #[test]
+    fn the_same_deployment_is_tried_again_only_after_a_jittered_pause() {
+        let mut longest = [Duration::ZERO; 5];
+        for seed in 0..500 {
+            let mut bench = alone().settings(|settings| settings.max_attempts = 6);
+            bench.draw = Draw(seed).salted(9);
+            assert_eq!(
+                bench.walk(&[BUSY; 6]),
+                "us/a wait us/a wait us/a wait us/a wait us/a wait us/a failed by Status(503)"
+            );
+            for (most, pause) in longest.iter_mut().zip(&bench.pauses) {
+                *most = (*most).max(*pause);
+            }
+        }
+        for (most, bound) in longest.iter().zip([25, 50, 100, 200, 250]) {
+            assert!(*most <= ms(bound) && *most > ms(bound * 9 / 10), "{most:?} of {bound} ms");
+        }
+        // What will not pass is not tried again.
+        for failure in [THROTTLED, Failure::NotFound] {
+            let mut bench = alone();
+            bench.walk(&[failure]);
+            assert!(bench.pauses.is_empty(), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn no_extra_attempt_starts_that_could_not_answer_in_time() {
+        let slow = |average: u64, left: u64| {
+            let mut bench = Bench::new().glance("eu/a", |glance| glance.average = Some(ms(average)));
+            bench.deadline = bench.now + bench.took + ms(left);
+            bench
+        };
+        check(slow(400, 401), &[BUSY], "us/a eu/a");
+        check(slow(400, 399), &[BUSY], "us/a asia/b");
+        // A first attempt always may.
+        let mut first = Bench::new().glance("us/a", |glance| glance.average = Some(ms(5_000)));
+        first.deadline = first.now + ms(100);
+        check(first, &[], "us/a");
+        let mut late = Bench::new();
+        late.deadline = late.now;
+        check(late, &[], "out of time");
+        let mut during = Bench::new();
+        during.deadline = during.now + during.took;
+        check(during, &[BUSY], "us/a out of time");
+        let mut no_time_to_pause = alone();
+        no_time_to_pause.deadline = no_time_to_pause.now + no_time_to_pause.took + Duration::from_micros(1);
+        check(no_time_to_pause, &[BUSY], "us/a failed by Status(503)");
+        check(Bench::new(), &[Failure::Deadline], "us/a out of time");
+    }
+
+    #[test]
+    fn a_stale_connection_is_replaced_once_at_the_same_place() {
+        let bench = |last_was_good, took| Bench { last_was_good, took, ..five_attempts(Bench::new()) };
+        check(bench(true, ms(5)), &[Failure::Reset], "us/a us/a");
+        check(bench(true, ms(5)), &[Failure::Reset, Failure::Reset], "us/a us/a eu/a");
+        check(bench(true, ms(100)), &[Failure::Reset], "us/a eu/a");
+        check(bench(false, ms(5)), &[Failure::Reset], "us/a eu/a");
+        check(bench(true, ms(5)), &[DOWN], "us/a eu/a");
+        // Where the same place is out of reach by now, another will do.
+        let mut tripped = bench(true, ms(5));
+        let mut plan = tripped.plan();
+        assert!(matches!(plan.next(&tripped.table, &tripped.board, tripped.now, tripped.draw), Step::Try(_)));
+        assert_eq!(plan.record(&tripped.table, Failure::Reset, ms(5), true), Failure::Stale);
+        tripped = tripped.blocked("us/a", ms(900));
+        let step = plan.next(&tripped.table, &tripped.board, tripped.now, tripped.draw);
+        assert!(matches!(step, Step::Try(Attempt { deployment, .. }) if deployment == tripped.id("eu/a")), "{step:?}");
+        // Three regions and three attempts: none can be spared for the same place.
+        let scarce = |max_attempts| bench(true, ms(5)).settings(|settings| settings.max_attempts = max_attempts);
+        check(scarce(3), &[Failure::Reset, BUSY], "us/a eu/a asia/b");
+        check(scarce(4), &[Failure::Reset, BUSY], "us/a us/a eu/a");
+        check(scarce(3).blocked("asia/b", ms(900)), &[Failure::Reset, BUSY], "us/a us/a eu/a");
+        // It is no free attempt.
+        let empty = bench(true, ms(5)).glance("eu/a", |glance| glance.last_good = Some(false));
+        empty.board.retries.set(0);
+        check(empty, &[Failure::Reset], "us/a asia/b");
+    }
+
+    #[test]
+    fn a_500_is_tried_once_more_in_its_region_where_that_is_wanted() {
+        let wanted = || five_attempts(Bench::new()).settings(|settings| settings.same_region_retry_on_500 = true);
+        check(Bench::new(), &[ERROR], "us/a eu/a");
+        check(wanted(), &[ERROR], "us/a wait us/a");
+        check(wanted(), &[ERROR, ERROR], "us/a wait us/a eu/a");
+        check(wanted(), &[BUSY], "us/a eu/a");
+        let mut tripped = wanted();
+        tripped.took = ms(50);
+        let until = tripped.now + Duration::from_secs(60);
+        let mut plan = tripped.plan();
+        assert!(matches!(plan.next(&tripped.table, &tripped.board, tripped.now, tripped.draw), Step::Try(_)));
+        plan.record(&tripped.table, ERROR, ms(50), true);
+        tripped = tripped.standing("us/a", Standing::Blocked { until });
+        let step = plan.next(&tripped.table, &tripped.board, tripped.now, tripped.draw);
+        assert!(matches!(step, Step::Try(Attempt { deployment, .. }) if deployment == tripped.id("eu/a")), "{step:?}");
+    }
+
+    #[test]
+    fn a_rejected_request_stops_at_the_first_model_and_goes_on_at_a_later_one() {
+        let rejected = Failure::Rejected;
+        check(Bench::new(), &[rejected], "us/a rejected");
+        check(Bench::new(), &[BUSY, rejected], "us/a eu/a rejected");
+        let bench = || five_attempts(Bench::new()).blocked("eu/a", ms(60_000));
+        check(bench(), &[BUSY, rejected], "us/a asia/b us/b");
+        check(bench(), &[BUSY, rejected, rejected], "us/a asia/b us/b wait us/a");
+        check(bench(), &[DOWN, rejected, rejected, BUSY], "us/a asia/b us/b wait us/a wait us/a");
+        let three = Bench::new().blocked("eu/a", ms(60_000));
+        check(three, &[DOWN, rejected, rejected], "us/a asia/b us/b failed by Unreachable");
+    }
+
+    #[test]
+    fn too_long_a_context_is_tried_once_at_a_larger_model() {
+        let bench = |contexts: [Option<u64>; 3]| {
+            let models: &[(&str, &[&str])] = &[("a", &["us", "eu"]), ("b", &["us"]), ("c", &["eu"])];
+            let mut table = table(models, &[("one", &["a", "b", "c"], &[])]);
+            for (name, context) in ["a", "b", "c"].into_iter().zip(contexts) {
+                let id = model_id(&table, name);
+                table.models[id.index()].context = context;
+            }
+            Bench::of(table)
+        };
+        let long = Failure::ContextTooLong;
+        check(bench([Some(8), Some(8), Some(32)]), &[long], "us/a eu/c");
+        check(bench([Some(8), Some(32), Some(32)]), &[long], "us/a us/b");
+        check(bench([Some(8), Some(32), Some(64)]), &[long, long], "us/a us/b rejected");
+        check(bench([Some(8), None, Some(4)]), &[long], "us/a rejected");
+        check(bench([None, Some(32), Some(32)]), &[long], "us/a rejected");
+        check(bench([Some(8), None, Some(32)]), &[long, BUSY], "us/a eu/c rejected");
+    }
+
+    #[test]
+    fn a_throttled_deployment_is_waited_for_only_where_allowed_and_nothing_else_serves() {
+        let waits = |most: u64| {
+            let bench = alone().settings(|settings| settings.retry_after_wait_max = Duration::from_secs(most));
+            five_attempts(bench)
+        };
+        check(waits(0), &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
+        check(waits(2), &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
+        let mut bench = waits(3);
+        assert_eq!(bench.walk(&[THROTTLED]), "us/a wait us/a");
+        assert_eq!(bench.pauses, [Duration::from_secs(3)]);
+        // No longer in all than once.
+        check(waits(5), &[THROTTLED, THROTTLED], "us/a wait us/a failed by Throttled { after: Some(3s) }");
+        check(waits(7), &[THROTTLED, THROTTLED], "us/a wait us/a wait us/a");
+        let mut soon_over = waits(3);
+        soon_over.deadline = soon_over.now + Duration::from_secs(2);
+        check(soon_over, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
+        let broke = waits(3);
+        broke.board.retries.set(0);
+        check(broke, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
+        // Whatever else can serve goes first, and a breaker is not waited for.
+        let patient = |bench: Bench| bench.settings(|settings| settings.retry_after_wait_max = Duration::from_secs(9));
+        check(patient(Bench::new()), &[THROTTLED], "us/a eu/a");
+        check(patient(alone()).blocked("us/a", ms(500)), &[], "unavailable for 500ms");
+    }
+
+    #[test]
+    fn a_refused_credential_leads_elsewhere_and_back_only_with_another_credential() {
+        let refused = Failure::CredentialRefused;
+        check(Bench::new(), &[refused], "us/a eu/a");
+        check(alone(), &[refused], "us/a wait us/a");
+        let mut bench = alone();
+        let mut plan = bench.plan();
+        assert!(matches!(plan.next(&bench.table, &bench.board, bench.now, bench.draw), Step::Try(_)));
+        plan.record(&bench.table, refused, ms(5), true);
+        bench = bench.blocked("us/a", Duration::from_secs(30));
+        let step = plan.next(&bench.table, &bench.board, bench.now, bench.draw);
+        assert!(matches!(step, Step::GiveUp(GiveUp::Exhausted(Failure::CredentialRefused))), "{step:?}");
+    }
+
+    #[test]
+    fn where_nothing_can_be_tried_it_says_until_when_or_that_all_are_full() {
+        let full = |glance: &mut Glance| glance.full = true;
+        let open = |bench: Bench| bench.blocked("eu/a", ms(800)).blocked("us/b", ms(300)).blocked("asia/b", ms(900));
+        check(open(Bench::new()).blocked("us/a", ms(700)), &[], "unavailable for 300ms");
+        check(open(Bench::new()).glance("us/a", full), &[], "full");
+        check(alone().glance("us/a", full), &[], "full");
+    }
+
+    #[test]
+    fn a_choice_lost_to_another_request_leads_to_the_next() {
+        let bench = Bench::new();
+        bench.board.snatched.replace(vec![bench.id("us/a"), bench.id("eu/a")]);
+        check(bench, &[], "us/b");
+        let bench = Bench::new();
+        bench.board.snatched.replace(bench.table.deployment_ids().collect());
+        check(bench, &[], "unavailable for 0ns");
+    }
+
+    #[test]
+    fn a_due_probe_goes_first_with_a_first_attempt_and_last_with_an_extra_one() {
+        let due = Standing::ProbeDue;
+        check(Bench::new().standing("eu/a", due), &[], "eu/a");
+        check(Bench::new().standing("us/b", due), &[], "us/a");
+        check(Bench::new().standing("eu/a", due).glance("eu/a", |glance| glance.silent = true), &[], "us/a");
+        // With an extra attempt only where nothing healthy is left in a region that has not failed.
+        check(Bench::new().standing("us/a", due).standing("eu/a", due), &[BUSY, BUSY], "us/a asia/b eu/a");
+        let models: &[(&str, &[&str])] = &[("a", &["v@us", "w@us", "x@us", "y@us"])];
+        let one_region = || Bench::of(table(models, &[("one", &["a"], &[])])).standing("w/a", due);
+        let flowing = Standing::Flowing { share: 1.0 };
+        check(one_region().standing("v/a", due).standing("w/a", flowing).standing("x/a", due), &[BUSY], "v/a w/a");
+        check(one_region(), &[BUSY, BUSY], "w/a v/a x/a");
+    }
+
+    #[test]
+    fn what_is_silent_or_eased_in_is_chosen_less() {
+        let pair = |balance: Balance| {
+            let pair = table(&[("a", &["us", "eu"])], &[("one", &["a"], &[])]);
+            Bench::of(pair).settings(|settings| settings.balance = balance)
+        };
+        let silent = |glance: &mut Glance| glance.silent = true;
+        let shares = |mut bench: Bench, expected: &[(&str, u32)]| {
+            let found = bench.firsts();
+            for (name, share) in expected {
+                let hits = found.get(*name).copied().unwrap_or(0);
+                assert!(hits.abs_diff(*share) <= 2, "{name}: {hits} instead of {share} of 100");
+            }
+        };
+        for balance in [Balance::Ordered, Balance::Weighted, Balance::Latency, Balance::Cost] {
+            shares(pair(balance).glance("us/a", silent), &[("us/a", 0), ("eu/a", 100)]);
+        }
+        check(pair(Balance::Ordered).glance("us/a", silent).glance("eu/a", silent), &[], "us/a");
+        let tenth = Standing::Flowing { share: 0.1 };
+        shares(pair(Balance::Ordered).standing("us/a", tenth), &[("us/a", 10), ("eu/a", 90)]);
+        shares(pair(Balance::Weighted).standing("us/a", tenth), &[("us/a", 5), ("eu/a", 95)]);
+        shares(pair(Balance::Latency).standing("us/a", tenth), &[("us/a", 5), ("eu/a", 95)]);
+        check(alone().standing("us/a", tenth), &[], "us/a");
+    }
+
+    #[test]
+    fn deployments_are_chosen_as_the_balance_says() {
+        let three = |balance: Balance| {
+            let three = table(&[("a", &["us", "eu", "asia"])], &[("one", &["a"], &[])]);
+            let mut bench = Bench::of(three).settings(|settings| settings.balance = balance);
+            for (deployment, (weight, price)) in bench.table.deployments.iter_mut().zip([(1, 30), (2, 10), (1, 20)]) {
+                deployment.weight = weight;
+                let pico = PicoUsdPerToken(price);
+                let request = NanoUsd::ZERO;
+                deployment.price = Some(Price { input: pico, cached_input: pico, output: pico, request });
+            }
+            for (name, load) in [("us/a", 1.0), ("eu/a", 3.0), ("asia/a", 2.0)] {
+                bench = bench.glance(name, |glance| glance.load = load);
+            }
+            bench
+        };
+        let check = |mut bench: Bench, expected: &[(&str, u32)]| {
+            let found = bench.firsts();
+            assert_eq!(found.values().sum::<u32>(), 100, "{found:?}");
+            for (name, share) in expected {
+                let hits = found.get(*name).copied().unwrap_or(0);
+                assert!(hits.abs_diff(*share) <= 2, "{name}: {found:?}");
+            }
+        };
+        check(three(Balance::Ordered), &[("us/a", 100)]);
+        check(three(Balance::Weighted), &[("us/a", 25), ("eu/a", 50), ("asia/a", 25)]);
+        // The better of two: the lightest wins both its pairs, the heaviest none.
+        check(three(Balance::Latency), &[("us/a", 67), ("eu/a", 0), ("asia/a", 33)]);
+        check(three(Balance::Cost), &[("eu/a", 100)]);
+        let at_home = |balance| {
+            let mut bench = three(balance);
+            let region = bench.table.deployment(bench.id("asia/a")).region;
+            bench.table.settings.home = Some(region);
+            bench
+        };
+        for balance in [Balance::Ordered, Balance::Weighted, Balance::Latency, Balance::Cost] {
+            check(at_home(balance), &[("asia/a", 100)]);
+        }
+        check(at_home(Balance::Ordered).glance("asia/a", |glance| glance.full = true), &[("us/a", 100)]);
+    }
 }

@@ -26,7 +26,7 @@ pub(super) struct Provider {
 }
 
 enum Wire {
-    OpenAi(Host),
+    OpenAi(Box<Host>),
     Sim(Sim),
 }
 
@@ -34,7 +34,7 @@ impl Provider {
     /// Compiles `setup`.
     pub(super) fn build(setup: ProviderSetup, tls: &Tls) -> Result<Self, BuildError> {
         let wire = match &setup.protocol {
-            Protocol::OpenAi(host) => Wire::OpenAi(Host::build(&setup, host, tls)?),
+            Protocol::OpenAi(host) => Wire::OpenAi(Box::new(Host::build(&setup, host, tls)?)),
             Protocol::Sim(sim) => Wire::Sim(Sim::new(*sim)),
         };
         Ok(Self { setup, wire })

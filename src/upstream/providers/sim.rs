@@ -6,40 +6,22 @@
 //!
 //! Start reading in [`Sim::open`].
 
+mod answer;
+
 use super::{Reply, Source, Tolerance};
-use crate::domain::call::{Call, Endpoint};
-use crate::domain::chance::Draw;
 use crate::upstream::{Order, SimSetup};
-use bytes::{BufMut, Bytes, BytesMut};
+use answer::Answer;
+use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde::Serialize;
-use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
-/// A date no answer of a real provider bears: 2023-11-14.
-const CREATED: u64 = 1_700_000_000;
 /// The most choices or inputs it answers; as OpenAI does for embeddings.
 const MAX_CHOICES: u32 = 2048;
-/// An answer's natural length in tokens: from this on, and this many more at most.
-const SHORTEST: u64 = 16;
-const SPREAD: u64 = 48;
-/// The dimensions of its embeddings.
-const DIMENSIONS: u64 = 16;
-/// How much of a body's end decides the answer: a conversation differs at its end.
-const SEED_BYTES: usize = 4096;
 const ERROR_SALT: u64 = 0x51;
-/// How every answer begins, so that nobody takes it for a model's.
-const OPENING: [&str; 8] = ["This", " answer", " is", " simulated", ":", " the", " river", " says"];
-/// What it goes on with, a token each.
-const WORDS: [&str; 16] = [
-    " one", " river", " carries", " the", " light", " of", " many", " stones", " and", " slowly", " turns", " toward",
-    " open", " water", " without", " hurry",
-];
 
 /// A simulated provider.
 pub(super) struct Sim {
@@ -163,214 +145,154 @@ impl Script {
     }
 }
 
-/// An answer, as far as it is decided by the request.
-struct Answer {
-    endpoint: Endpoint,
-    model: Arc<str>,
-    seed: Draw,
-    /// The tokens of each choice, and whether the ceiling cut them; empty for embeddings.
-    lengths: Vec<(u64, bool)>,
-    inputs: u32,
-    input_tokens: u64,
-    id: String,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::call::{Call, Endpoint, Facts, Splice};
+    use crate::domain::chance::Draw;
+    use crate::domain::failure::Failure;
+    use crate::domain::id::ProviderId;
+    use crate::upstream::testing::{drain, facts, patience};
+    use crate::upstream::{Missed, Protocol, ProviderSetup, UpstreamModel, Upstreams};
+    use serde_json::Value;
 
-impl Answer {
-    fn new(call: &Call, model: Arc<str>) -> Self {
-        let seed = seed_of(call.body());
-        let ceiling = call.facts().max_output.unwrap_or(u64::MAX);
-        let length = |choice: u32| {
-            let natural = SHORTEST + seed.salted(u64::from(choice)).below(SPREAD);
-            (natural.min(ceiling), ceiling < natural)
+    const QUICK: SimSetup =
+        SimSetup { first_token: Duration::from_millis(200), tokens_per_second: 100, error_rate_bp: 0 };
+    const WHOLE: &str = r#"{"model":"m","prompt":"a"}"#;
+    const STREAM: &str = r#"{"model":"m","stream":true}"#;
+
+    fn call(endpoint: Endpoint, body: &'static str, change: impl FnOnce(&mut Facts)) -> Call {
+        let mut facts = facts(body);
+        change(&mut facts);
+        Call::new(endpoint, Bytes::from_static(body.as_bytes()), facts)
+    }
+
+    /// The whole answer to `call` and the time it took.
+    async fn ask(setup: SimSetup, call: &Call, draw: Draw) -> Result<(String, Duration), Missed> {
+        let setup = ProviderSetup { name: "s".into(), protocol: Protocol::Sim(setup), connect_timeout: Duration::ZERO };
+        let upstreams = Upstreams::build(vec![setup], None, Clock).expect("a simulation can be built");
+        let start = Clock.now();
+        let order = Order {
+            provider: ProviderId(0),
+            credential: 0,
+            model: &UpstreamModel::new("up"),
+            call,
+            headers: &HeaderMap::new(),
+            patience: patience(),
+            draw,
         };
-        let endpoint = call.endpoint();
-        let (choices, prefix) = match endpoint {
-            Endpoint::Chat => (call.expected_choices(), "chatcmpl"),
-            Endpoint::Completions => (call.expected_choices(), "cmpl"),
-            Endpoint::Embeddings => (0, "embd"),
-        };
-        Self {
-            endpoint,
-            model,
-            seed,
-            lengths: (0..choices).map(length).collect(),
-            inputs: call.facts().inputs,
-            input_tokens: call.estimated_input_tokens(),
-            id: format!("{prefix}-sim-{:016x}", seed.0),
+        let mut answer = upstreams.send(order).await?;
+        let (text, failure) = drain(&mut answer.body).await;
+        assert_eq!(failure, None, "{text}");
+        Ok((text, Clock.now() - start))
+    }
+
+    async fn answer(call: &Call) -> Value {
+        let (text, _) = ask(QUICK, call, Draw(0)).await.unwrap_or_else(|missed| panic!("{missed:?}"));
+        serde_json::from_str(&text).expect("the answer is JSON")
+    }
+
+    /// The frames of a stream, `[DONE]` aside.
+    fn frames(text: &str) -> Vec<Value> {
+        let text = text.strip_suffix("data: [DONE]\n\n").expect("the stream is complete");
+        let payload = |frame: &str| serde_json::from_str(frame.strip_prefix("data: ").expect("it is a frame"));
+        text.split_terminator("\n\n").map(|frame| payload(frame).expect("its payload is JSON")).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_says_what_the_whole_answer_says() {
+        let whole = answer(&call(Endpoint::Chat, STREAM, |facts| facts.stream = false)).await;
+        let (text, took) = ask(QUICK, &call(Endpoint::Chat, STREAM, |_| {}), Draw(0)).await.expect("it answers");
+        let frames = frames(&text);
+        let said: String = frames.iter().filter_map(|frame| frame["choices"][0]["delta"]["content"].as_str()).collect();
+        assert_eq!(Some(&*said), whole["choices"][0]["message"]["content"].as_str());
+        assert_eq!(frames.last().map(|frame| &frame["usage"]), Some(&whole["usage"]));
+        assert_eq!(whole["model"], "up");
+        // The first token, each of the others, the end.
+        let tokens = whole["usage"]["completion_tokens"].as_u64().expect("it counts");
+        assert_eq!(took.as_millis() as u64, 200 + (tokens + 1) * 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_request_gets_the_same_answer_and_another_does_not() {
+        let of = async |body| answer(&call(Endpoint::Completions, body, |_| {})).await;
+        assert_eq!(of(WHOLE).await, of(WHOLE).await);
+        assert_ne!(of(WHOLE).await["choices"], of(r#"{"model":"m","prompt":"b"}"#).await["choices"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_choice_and_input_is_answered() {
+        let many = |facts: &mut Facts| (facts.choices, facts.inputs) = (2, 3);
+        for (endpoint, list, expected) in [(Endpoint::Completions, "choices", 6), (Endpoint::Embeddings, "data", 3)] {
+            let given = answer(&call(endpoint, WHOLE, many)).await;
+            assert_eq!(given[list].as_array().map(Vec::len), Some(expected), "{given}");
         }
+        let (text, _) = ask(QUICK, &call(Endpoint::Completions, STREAM, many), Draw(0)).await.expect("it answers");
+        assert_eq!(text.matches("\"finish_reason\":\"stop\"").count(), 6);
     }
 
-    fn longest(&self) -> u64 {
-        self.lengths.iter().map(|(length, _)| *length).max().unwrap_or(0)
+    #[tokio::test(start_paused = true)]
+    async fn the_ceiling_is_kept_and_said() {
+        let given = answer(&call(Endpoint::Chat, WHOLE, |facts| facts.max_output = Some(3))).await;
+        assert_eq!(
+            (&given["choices"][0]["finish_reason"], &given["usage"]["completion_tokens"]),
+            (&"length".into(), &3.into())
+        );
+        let none = call(Endpoint::Chat, STREAM, |facts| facts.max_output = Some(0));
+        let (text, _) = ask(QUICK, &none, Draw(0)).await.expect("it answers");
+        assert_eq!(frames(&text).len(), 3, "a role, an end, a usage: {text}");
     }
 
-    fn token(&self, choice: usize, position: u64) -> &'static str {
-        if let Some(opening) = usize::try_from(position).ok().and_then(|at| OPENING.get(at)) {
-            return opening;
-        }
-        let draw = self.seed.salted(((choice as u64) << 32) + position);
-        WORDS[draw.below(WORDS.len() as u64) as usize]
+    #[tokio::test(start_paused = true)]
+    async fn usage_the_client_did_not_ask_for_is_hidden() {
+        let ask_usage = Some(Splice { at: 1..1, with: Bytes::new() });
+        let (text, _) = ask(QUICK, &call(Endpoint::Chat, STREAM, |facts| facts.ask_usage = ask_usage), Draw(0))
+            .await
+            .expect("it answers");
+        assert!(!text.contains("usage"), "{text}");
     }
 
-    fn usage(&self) -> Usage {
-        let output = self.lengths.iter().map(|(length, _)| *length).sum();
-        Usage { prompt_tokens: self.input_tokens, completion_tokens: output, total_tokens: self.input_tokens + output }
+    #[tokio::test(start_paused = true)]
+    async fn failures_come_as_often_as_asked_for() {
+        let call = call(Endpoint::Chat, WHOLE, |_| {});
+        let sim = Sim::new(SimSetup { error_rate_bp: 2_500, ..QUICK });
+        let failed = (0..4_000).filter(|seed| {
+            let order = Order {
+                provider: ProviderId(0),
+                credential: 0,
+                model: &UpstreamModel::new("up"),
+                call: &call,
+                headers: &HeaderMap::new(),
+                patience: patience(),
+                draw: Draw(1).salted(*seed),
+            };
+            sim.open(&order, Clock.now()).status == 500
+        });
+        let failed = failed.count();
+        assert!((900..1_100).contains(&failed), "{failed} of 4,000");
+        let always = SimSetup { error_rate_bp: 10_000, ..QUICK };
+        let missed = ask(always, &call, Draw(0)).await.expect_err("it always fails");
+        assert_eq!(missed.failure, Failure::Status(500));
     }
 
-    /// Frames of one step: in the first, chat says its role; a choice past its last token finishes;
-    /// after the last of them come usage and `[DONE]`.
-    fn write_step(&self, step: u64, out: &mut BytesMut) {
-        if step == 0 && self.endpoint == Endpoint::Chat {
-            for choice in 0..self.lengths.len() {
-                self.write_frame(Some(self.piece(choice, Some("assistant"), Some(""), None)), out);
-            }
-        }
-        for (choice, (length, cut)) in self.lengths.iter().enumerate() {
-            if step < *length {
-                self.write_frame(Some(self.piece(choice, None, Some(self.token(choice, step)), None)), out);
-            } else if step == *length {
-                let reason = if *cut { "length" } else { "stop" };
-                self.write_frame(Some(self.piece(choice, None, None, Some(reason))), out);
-            }
-        }
-        if step > self.longest() {
-            self.write_frame(None, out);
-            out.extend_from_slice(b"data: [DONE]\n\n");
-        }
+    #[tokio::test(start_paused = true)]
+    async fn more_choices_than_it_answers_are_rejected() {
+        let call = call(Endpoint::Completions, WHOLE, |facts| facts.inputs = MAX_CHOICES + 1);
+        let missed = ask(QUICK, &call, Draw(0)).await.expect_err("it refuses");
+        assert_eq!(missed.failure, Failure::Rejected);
+        assert!(missed.rejection.is_some());
     }
 
-    fn piece<'a>(
-        &self,
-        index: usize,
-        role: Option<&'static str>,
-        content: Option<&'a str>,
-        finish_reason: Option<&'static str>,
-    ) -> Choice<'a> {
-        let chat = self.endpoint == Endpoint::Chat;
-        Choice {
-            index,
-            message: None,
-            delta: chat.then_some(Said { role, content: content.map(Into::into) }),
-            text: (!chat).then(|| content.unwrap_or_default().into()),
-            logprobs: None,
-            finish_reason,
-        }
+    #[tokio::test(start_paused = true)]
+    async fn without_a_rate_everything_comes_in_one_piece() {
+        let setup = SimSetup { first_token: Duration::ZERO, tokens_per_second: 0, error_rate_bp: 0 };
+        let sim = Sim::new(setup);
+        let call = call(Endpoint::Chat, STREAM, |_| {});
+        let mut body =
+            SimBody::new(Script::Steps { answer: Answer::new(&call, "m".into()), next: 0 }, sim.setup, Clock.now());
+        let first = std::future::poll_fn(|cx| body.poll_chunk(cx)).await;
+        assert!(first.is_some_and(|first| first.ends_with(b"data: [DONE]\n\n")));
+        assert_eq!(std::future::poll_fn(|cx| body.poll_chunk(cx)).await, None);
     }
-
-    /// A frame with `choice`, or the one with usage.
-    fn write_frame(&self, choice: Option<Choice<'_>>, out: &mut BytesMut) {
-        let usage = choice.is_none().then(|| self.usage());
-        let object = match self.endpoint {
-            Endpoint::Chat => "chat.completion.chunk",
-            Endpoint::Completions | Endpoint::Embeddings => "text_completion",
-        };
-        out.extend_from_slice(b"data: ");
-        write_json(&self.completion(object, choice.into_iter().collect(), usage), out);
-        out.extend_from_slice(b"\n\n");
-    }
-
-    fn write_whole(&self, out: &mut BytesMut) {
-        let object = match self.endpoint {
-            Endpoint::Chat => "chat.completion",
-            Endpoint::Completions => "text_completion",
-            Endpoint::Embeddings => return write_json(&self.embeddings(), out),
-        };
-        let choices = (0..self.lengths.len()).map(|index| self.whole_choice(index)).collect();
-        write_json(&self.completion(object, choices, Some(self.usage())), out);
-    }
-
-    fn whole_choice(&self, index: usize) -> Choice<'static> {
-        let (length, cut) = self.lengths[index];
-        let said: String = (0..length).map(|position| self.token(index, position)).collect();
-        let (message, text) = match self.endpoint {
-            Endpoint::Chat => (Some(Said { role: Some("assistant"), content: Some(said.into()) }), None),
-            Endpoint::Completions | Endpoint::Embeddings => (None, Some(said.into())),
-        };
-        let finish_reason = Some(if cut { "length" } else { "stop" });
-        Choice { index, message, delta: None, text, logprobs: None, finish_reason }
-    }
-
-    fn completion<'a>(
-        &'a self,
-        object: &'static str,
-        choices: Vec<Choice<'a>>,
-        usage: Option<Usage>,
-    ) -> Completion<'a> {
-        Completion { id: &self.id, object, created: CREATED, model: &self.model, choices, usage }
-    }
-
-    fn embeddings(&self) -> Embeddings<'_> {
-        let vector = |index: u32| {
-            let seed = self.seed.salted(u64::from(index));
-            (0..DIMENSIONS).map(|dimension| 2.0 * seed.salted(dimension).unit() - 1.0).collect()
-        };
-        let data = (0..self.inputs).map(|index| Embedding { object: "embedding", index, embedding: vector(index) });
-        Embeddings { object: "list", data: data.collect(), model: &self.model, usage: self.usage() }
-    }
-}
-
-/// FNV-1a over the body's end and its length.
-fn seed_of(body: &[u8]) -> Draw {
-    let end = &body[body.len().saturating_sub(SEED_BYTES)..];
-    let hash = end.iter().fold(0xcbf2_9ce4_8422_2325_u64 ^ body.len() as u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    Draw(hash)
-}
-
-fn write_json(value: &impl Serialize, out: &mut BytesMut) {
-    serde_json::to_writer(out.writer(), value).expect("plain structs with string keys, written to memory");
-}
-
-#[derive(Serialize)]
-struct Completion<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: Vec<Choice<'a>>,
-    usage: Option<Usage>,
-}
-
-#[derive(Serialize)]
-struct Choice<'a> {
-    index: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<Said<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delta: Option<Said<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<Cow<'a, str>>,
-    logprobs: Option<()>,
-    finish_reason: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct Said<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<Cow<'a, str>>,
-}
-
-#[derive(Serialize)]
-struct Usage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    total_tokens: u64,
-}
-
-#[derive(Serialize)]
-struct Embeddings<'a> {
-    object: &'static str,
-    data: Vec<Embedding>,
-    model: &'a str,
-    usage: Usage,
-}
-
-#[derive(Serialize)]
-struct Embedding {
-    object: &'static str,
-    index: u32,
-    embedding: Vec<f64>,
 }

@@ -5,6 +5,7 @@
 
 use super::client::{Client, Response};
 use super::h2_client::H2Client;
+use super::provider::ScriptedProvider;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::io;
@@ -17,6 +18,7 @@ use tierway::clock::Clock;
 use tierway::config::{Snapshot, Source, Surroundings, load};
 use tierway::domain::receipt::Receipt;
 use tierway::domain::secret::Secret;
+use tierway::http::App;
 use tierway::http::lifecycle::Lifecycle;
 use tierway::relay::Relay;
 use tierway::relay::dice::Dice;
@@ -51,6 +53,8 @@ pub struct TestGateway {
     pub lifecycle: Lifecycle,
     /// What was counted.
     pub telemetry: Arc<Telemetry>,
+    /// What its doors share.
+    pub app: Arc<App>,
     counters: Arc<MemoryCounters>,
     access: Shared,
     runtime: Option<Runtime>,
@@ -64,7 +68,11 @@ impl TestGateway {
 
     /// The same with other dice.
     pub async fn start_seeded(config: &str, seed: u64) -> Self {
-        let snapshot = compile(config);
+        Self::serving(compile(config), seed).await
+    }
+
+    /// Serves what was compiled elsewhere.
+    pub async fn serving(snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let access = Shared::default();
         let log = AccessLog::to_writer(Box::new(access.clone()));
         let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
@@ -74,8 +82,8 @@ impl TestGateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let addr = listener.local_addr().expect("a bound listener has an address");
         let listener = listener.into_std().expect("a fresh listener converts");
-        let (relay, ledger, counters, lifecycle) =
-            (gateway.relay.clone(), gateway.ledger.clone(), gateway.counters.clone(), gateway.lifecycle.clone());
+        let (relay, ledger, counters) = (gateway.relay.clone(), gateway.ledger.clone(), gateway.counters.clone());
+        let (lifecycle, app) = (gateway.lifecycle.clone(), gateway.app.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -85,7 +93,7 @@ impl TestGateway {
             let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
             gateway.serve(listener, None).await;
         });
-        Self { addr, relay, ledger, lifecycle, telemetry, counters, access, runtime: Some(runtime) }
+        Self { addr, relay, ledger, lifecycle, telemetry, app, counters, access, runtime: Some(runtime) }
     }
 
     /// Serves another configuration from now on.
@@ -129,6 +137,24 @@ impl TestGateway {
         let text = self.telemetry.metrics.render();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().expect("a metric's value is a number"))
+    }
+
+    /// How many attempts at `deployment` have ended.
+    pub fn attempts_at(&self, deployment: &str) -> u64 {
+        self.sum(&format!("tierway_attempts_total{{deployment=\"{deployment}\","))
+    }
+
+    /// How often the breaker of `deployment` entered a state for a reason, `reason="probe",to="open"`.
+    pub fn transitions(&self, deployment: &str, labels: &str) -> f64 {
+        self.metric(&format!("tierway_breaker_transitions_total{{deployment=\"{deployment}\",{labels}}}"))
+    }
+
+    /// The sum of all series in `/metrics` that begin so.
+    pub fn sum(&self, beginning: &str) -> u64 {
+        let text = self.telemetry.metrics.render();
+        let series = text.lines().filter(|line| line.starts_with(beginning));
+        let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum::<f64>() as u64
     }
 
     /// Waits until `count` receipts are written, and returns them.
@@ -176,6 +202,27 @@ impl Drop for TestGateway {
             assert_eq!(attempts, 0, "no attempt stays in flight");
         }
     }
+}
+
+/// A policy that allows everything, and [`KEY`] in it.
+pub const OPEN_DOOR: &str = r#"
+[policies.everything]
+tiers    = ["*"]
+models   = ["*"]
+reserved = true
+
+[[keys]]
+name   = "test"
+policy = "everything"
+secret = "env:TEST_KEY"
+"#;
+
+/// The table `[providers.NAME]` of `provider`.
+pub fn reached(name: &str, provider: &ScriptedProvider, region: &str) -> String {
+    let url = provider.base_url();
+    format!(
+        "[providers.{name}]\nprotocol = \"openai\"\nbase_url = \"{url}\"\ncredential = \"env:CREDENTIAL\"\nregion = \"{region}\"\n"
+    )
 }
 
 /// `config`, compiled in a fixed environment.

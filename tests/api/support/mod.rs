@@ -1,8 +1,9 @@
 //! What the API tests stand on: a provider that plays scripts on the wire and keeps a journal, and
 //! clients that tell a clean end from an aborted one.
 //!
-//! Nothing here knows the gateway, and nothing here waits by sleeping: a test waits for the journal,
-//! for a [`Gate`] or for bytes, each with one generous limit after which it fails by name.
+//! Nothing here waits by sleeping: a test waits for the journal, for a [`Gate`] or for bytes, each
+//! with one generous limit after which it fails by name. Only [`gateway`] and [`crowd`] know the
+//! gateway; the rest would test any other.
 //!
 //! Start reading in [`provider`], then [`script`]; `provider_itself/` proves all of it.
 
@@ -10,21 +11,26 @@ mod answers;
 mod black_hole;
 pub mod client;
 mod connection;
+mod crowd;
 mod fault;
 pub mod gate;
+pub mod gateway;
 mod h2_client;
 mod http1;
 pub mod journal;
 mod openai;
 mod provider;
 mod script;
+mod told;
 mod wire;
 
 pub use answers::{Chat, ToolCall, chat, chat_stream, chat_whole, completion, embeddings};
 pub use black_hole::BlackHole;
 pub use client::{BodyEnd, Client, Piece, split_frames};
+pub use crowd::{Ask, Crowd};
 pub use fault::{Fault, RETRY_AFTER_SECONDS};
 pub use gate::Gate;
+pub use gateway::TestGateway;
 pub use h2_client::{H2Client, H2End, H2Piece};
 pub use journal::How;
 pub use openai::Usage;

@@ -1,0 +1,138 @@
+//! What goes into an attempt and what comes out of it.
+//!
+//! Values only; how long an attempt may take is the one rule here. Start reading in [`Order`].
+
+use super::body::AnswerBody;
+use crate::domain::call::Call;
+use crate::domain::chance::Draw;
+use crate::domain::failure::Failure;
+use crate::domain::id::ProviderId;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The name a provider knows a model by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UpstreamModel {
+    name: Arc<str>,
+    json: Bytes,
+}
+
+impl UpstreamModel {
+    /// The model its provider calls `name`.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), json: serde_json::Value::from(name).to_string().into() }
+    }
+
+    /// As configured.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// As a JSON string, quotes included.
+    pub(super) fn json(&self) -> &Bytes {
+        &self.json
+    }
+}
+
+/// One attempt to make.
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
+    /// Where to.
+    pub provider: ProviderId,
+    /// Which of the provider's credentials to use.
+    pub credential: usize,
+    /// What the provider calls the model.
+    pub model: &'a UpstreamModel,
+    /// The request.
+    pub call: &'a Call,
+    /// The client's headers that may travel on; the allow-list is the front door's.
+    pub headers: &'a HeaderMap,
+    /// How long to wait for what.
+    pub patience: Patience,
+    /// Dice for this attempt.
+    pub draw: Draw,
+}
+
+/// How long an attempt may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// From sending to the first good frame of a stream.
+    pub first_token: Duration,
+    /// From sending to the last byte of a whole answer.
+    pub whole: Duration,
+    /// Between two data frames of a stream after the commit point.
+    pub idle: Duration,
+    /// When the request's own time is over, whatever it is doing.
+    pub deadline: Instant,
+}
+
+impl Patience {
+    /// What ends the wait for the commit point of an attempt sent at `now`.
+    pub(super) fn until_commit(&self, now: Instant, stream: bool) -> Limit {
+        let (span, failure) = match stream {
+            true => (self.first_token, Failure::FirstTokenTimeout),
+            false => (self.whole, Failure::WholeTimeout),
+        };
+        Limit::earlier(now, span, failure, self.deadline)
+    }
+}
+
+/// A moment, and what it means when it comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Limit {
+    /// When.
+    pub(super) at: Instant,
+    /// What.
+    pub(super) failure: Failure,
+}
+
+impl Limit {
+    /// `span` after `from`, or the deadline where that is not later: it says nothing about the provider.
+    pub(super) fn earlier(from: Instant, span: Duration, failure: Failure, deadline: Instant) -> Self {
+        match from.checked_add(span) {
+            Some(at) if at < deadline => Self { at, failure },
+            _ => Self { at: deadline, failure: Failure::Deadline },
+        }
+    }
+}
+
+/// A provider's answer. Holding one means the commit point was reached.
+pub struct Answer {
+    /// A 2xx.
+    pub status: StatusCode,
+    /// `content-type`, `openai-processing-ms` and `openai-version`, where the provider sent them.
+    pub headers: HeaderMap,
+    /// The rest, to be polled to its end.
+    pub body: AnswerBody,
+}
+
+/// An attempt that failed before the commit point.
+#[derive(Debug)]
+pub struct Missed {
+    /// What went wrong.
+    pub failure: Failure,
+    /// With [`Failure::Rejected`] and [`Failure::ContextTooLong`]: the provider's own words, for the client.
+    pub rejection: Option<Rejection>,
+    /// One line for the log: no bodies, no secrets.
+    pub detail: Box<str>,
+}
+
+impl Missed {
+    /// Without a rejection.
+    pub(super) fn new(failure: Failure, detail: impl Into<Box<str>>) -> Self {
+        Self { failure, rejection: None, detail: detail.into() }
+    }
+}
+
+/// A provider's refusal of the request itself, given to the client as it came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rejection {
+    /// A 4xx.
+    pub status: StatusCode,
+    /// Of `body`.
+    pub content_type: Option<HeaderValue>,
+    /// As it came, at most 1 MiB.
+    pub body: Bytes,
+}

@@ -1,0 +1,91 @@
+//! Providers as configured, and what makes a configuration impossible to send to.
+//!
+//! Plain values without behaviour, handed in by whoever read the configuration. They never show a
+//! credential when printed.
+
+use http::HeaderValue;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One provider as configured.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ProviderSetup {
+    /// Its configured name.
+    pub name: Arc<str>,
+    /// How to speak to it.
+    pub protocol: Protocol,
+    /// How long a connection, TLS included, may take to stand.
+    pub connect_timeout: Duration,
+}
+
+/// The wire protocols we speak.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Protocol {
+    /// OpenAI's, as spoken by most hosts.
+    OpenAi(OpenAiSetup),
+    /// No network: a simulated provider.
+    Sim(SimSetup),
+}
+
+/// A host that speaks OpenAI's protocol, and where it differs.
+#[derive(Clone, PartialEq)]
+pub struct OpenAiSetup {
+    /// Up to and including its `/v1`; a query string is kept on every request.
+    pub base_url: String,
+    /// Whole `Authorization` values; none is sent when empty.
+    pub credentials: Vec<HeaderValue>,
+    /// HTTP/2: by prior knowledge over `http://`, where the host agrees over `https://`.
+    pub http2: bool,
+    /// The host is known to leave `finish_reason` out; `[DONE]` alone then completes a stream.
+    pub finish_reason_optional: bool,
+    /// The host is known to send frames that are not JSON: they are passed on instead of failing the stream.
+    pub skip_malformed_frames: bool,
+}
+
+impl fmt::Debug for OpenAiSetup {
+    /// Without the credentials, and without the URL, which may hold one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenAiSetup")
+            .field("credentials", &self.credentials.len())
+            .field("http2", &self.http2)
+            .field("finish_reason_optional", &self.finish_reason_optional)
+            .field("skip_malformed_frames", &self.skip_malformed_frames)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a simulated provider behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SimSetup {
+    /// From the request to the first token.
+    pub first_token: Duration,
+    /// Tokens per second and choice after the first; 0 is all at once.
+    pub tokens_per_second: u32,
+    /// How many of 10,000 requests fail with a 500.
+    pub error_rate_bp: u32,
+}
+
+/// Why a configuration cannot be sent to.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The URL is none, is not HTTP or has no host.
+    #[error("provider `{provider}`: base_url {problem}")]
+    BaseUrl {
+        /// Whose.
+        provider: Arc<str>,
+        /// What is wrong with it, as the end of a sentence.
+        problem: String,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    /// The HTTP client cannot be set up.
+    #[error("provider `{provider}`: the HTTP client cannot be set up: {problem}")]
+    Client {
+        /// Whose.
+        provider: Arc<str>,
+        /// What the client library says.
+        problem: String,
+    },
+}

@@ -1,0 +1,336 @@
+//! One region is broken, in every way there is: clients see nothing of it, and once its breaker has
+//! tripped the region sees no more than one attempt for each time it stays open.
+//!
+//! Start reading at [`Rehearsal::run`].
+
+use crate::support::gateway::{OPEN_DOOR, reached};
+use crate::support::{
+    Ask, Client, Crowd, Ending, Fault, Gate, RETRY_AFTER_SECONDS, ScriptedProvider, TestGateway, chat_stream, soon,
+};
+use std::time::{Duration, Instant};
+
+/// Requests for each fault and form.
+const REQUESTS: usize = 200;
+/// Connections that ask at the same time.
+const CONNECTIONS: usize = 16;
+/// Requests between two looks at what the region saw.
+const ROUND: usize = 2 * CONNECTIONS;
+/// How long the breaker stays open at first.
+const OPEN: Duration = Duration::from_millis(100);
+/// Bad ends in a row that trip it.
+const FAILURES: u64 = 5;
+/// Probes to wait for after the trip: two times open lie between three of them.
+const PROBES: u64 = 3;
+/// A breaker stays open for as long as it says, or up to a fifth less.
+const JITTER: f64 = 0.8;
+/// Nothing here takes as long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is configured beside providers and models: times that make an outage short.
+const ROUTING: &str = r#"
+connect_timeout = "300ms"
+first_token     = "1s"
+whole           = "1s"
+breaker = { failures = 5, open = "100ms", open_max = "10s" }
+"#;
+
+/// Whole answers or streams, and how the deployment is chosen.
+#[derive(Clone, Copy)]
+struct Rehearsal {
+    stream: bool,
+    regions: usize,
+    balance: &'static str,
+}
+
+/// Two regions, the broken one preferred.
+const WHOLE: Rehearsal = Rehearsal { stream: false, regions: 2, balance: "ordered" };
+/// Three regions, the quickest preferred.
+const STREAMS: Rehearsal = Rehearsal { stream: true, regions: 3, balance: "latency" };
+
+/// Every third fault, so that the tests of one form take about the same time.
+fn third(of: usize) -> impl Iterator<Item = Fault> {
+    Fault::ALL.into_iter().skip(of).step_by(3)
+}
+
+#[tokio::test]
+async fn no_whole_answer_fails_with_a_broken_region_1_of_3() {
+    WHOLE.run(third(0)).await;
+}
+
+#[tokio::test]
+async fn no_whole_answer_fails_with_a_broken_region_2_of_3() {
+    WHOLE.run(third(1)).await;
+}
+
+#[tokio::test]
+async fn no_whole_answer_fails_with_a_broken_region_3_of_3() {
+    WHOLE.run(third(2)).await;
+}
+
+#[tokio::test]
+async fn no_stream_fails_with_a_broken_region_1_of_3() {
+    STREAMS.run(third(0)).await;
+}
+
+#[tokio::test]
+async fn no_stream_fails_with_a_broken_region_2_of_3() {
+    STREAMS.run(third(1)).await;
+}
+
+#[tokio::test]
+async fn no_stream_fails_with_a_broken_region_3_of_3() {
+    STREAMS.run(third(2)).await;
+}
+
+impl Rehearsal {
+    async fn run(self, faults: impl Iterator<Item = Fault>) {
+        for fault in faults {
+            self.break_one_region(fault).await;
+        }
+    }
+
+    async fn break_one_region(self, fault: Fault) {
+        let begun = Instant::now();
+        let (gateway, providers) = self.start().await;
+        let broken = &providers[0];
+        let mut crowd = Crowd::of(CONNECTIONS, &gateway);
+        // Connections stand and every region has answered well, as before any outage.
+        let mut failures = self.failures(&mut crowd, ROUND).await;
+        broken.break_with(fault).await;
+
+        let (outage, before) = (Instant::now(), gateway.attempts_at("r0/small"));
+        let mut asked = 0;
+        while !is_away(&gateway, fault) {
+            failures += self.failures(&mut crowd, ROUND).await;
+            asked += ROUND;
+            assert!(begun.elapsed() < PATIENCE, "{fault:?}: the region is never left alone");
+        }
+        let until_away = gateway.attempts_at("r0/small") - before;
+        let most_until_away = 2 * (FAILURES - 1 + CONNECTIONS as u64) + most_probes(fault, outage.elapsed());
+        broken.clear();
+
+        let (away, so_far) = (Instant::now(), gateway.attempts_at("r0/small"));
+        let probes = || gateway.attempts_at("r0/small") - so_far;
+        while asked < REQUESTS || (rest(fault).is_none() && probes() < PROBES) {
+            failures += self.failures(&mut crowd, ROUND).await;
+            asked += ROUND;
+            assert!(begun.elapsed() < PATIENCE, "{fault:?}: {} probes of {PROBES}", probes());
+        }
+        let (elapsed, probes) = (away.elapsed(), probes());
+        println!(
+            "{fault:?}, {}: {failures} failures of {asked}, {until_away} attempts at the broken region until left alone, \
+             then {probes} in {elapsed:.1?}; {:.1?} in all",
+            if self.stream { "streams" } else { "whole answers" },
+            begun.elapsed()
+        );
+        assert_eq!(failures, 0, "{fault:?}: clients saw the outage");
+        // One less than it takes are in before the one that trips, while every connection has one under
+        // way; each may have found its pooled connection dead first.
+        assert!(until_away <= most_until_away, "{fault:?}: {until_away} attempts until the region was left alone");
+        assert!(
+            probes <= most_probes(fault, elapsed),
+            "{fault:?}: {probes} attempts in {elapsed:?} at an open breaker"
+        );
+        assert_gaps(fault, broken);
+    }
+
+    async fn start(self) -> (TestGateway, Vec<ScriptedProvider>) {
+        let mut providers = Vec::new();
+        let mut config = String::new();
+        for number in 0..self.regions {
+            let provider = ScriptedProvider::start(&format!("r{number}")).await;
+            config += &reached(&format!("r{number}"), &provider, &format!("region-{number}"));
+            providers.push(provider);
+        }
+        let deployments = (0..self.regions).map(|number| format!("{{ provider = \"r{number}\" }}"));
+        let deployments = deployments.collect::<Vec<_>>().join(", ");
+        config += &format!("[models.small]\ndeployments = [{deployments}]\n{OPEN_DOOR}");
+        config += &format!("[routing]\nbalance = \"{}\"\n{ROUTING}", self.balance);
+        (TestGateway::start(&config).await, providers)
+    }
+
+    /// Asks so many requests and counts those whose answer was not complete.
+    async fn failures(self, crowd: &mut Crowd, requests: usize) -> usize {
+        let stream = self.stream;
+        let ask = move |_| if stream { Ask::stream("small") } else { Ask::chat("small") };
+        let answers = crowd.ask(requests, ask).await;
+        let failed = answers.iter().filter(|answer| answer.said().as_deref() != Ok("Hello"));
+        failed.inspect(|answer| println!("failed: {answer:?}")).count()
+    }
+}
+
+/// Whether the broken region is left alone: its breaker tripped, it rests, or our credential does.
+fn is_away(gateway: &TestGateway, fault: Fault) -> bool {
+    match fault {
+        Fault::Status401 => {
+            gateway.sum(r#"tierway_attempts_total{deployment="r0/small",reason="credential_refused"}"#) > 0
+        }
+        _ => gateway.sum(r#"tierway_breaker_transitions_total{deployment="r0/small""#) > 0,
+    }
+}
+
+/// How long the fault makes the region rest at least; `None` where its breaker trips.
+fn rest(fault: Fault) -> Option<Duration> {
+    let seconds = match fault {
+        Fault::Status429RetryAfter | Fault::Status503RetryAfter => RETRY_AFTER_SECONDS as f64,
+        Fault::Status429 => 1.0 * JITTER,
+        Fault::Status401 => 30.0 * JITTER,
+        Fault::Status404 => 60.0 * JITTER,
+        _ => return None,
+    };
+    Some(Duration::from_secs_f64(seconds))
+}
+
+/// The shortest time between one attempt at an open breaker and the next, the `number`th from the trip.
+fn interval(fault: Fault, number: u32) -> Duration {
+    rest(fault).unwrap_or(OPEN.mul_f64(JITTER) * 2_u32.pow(number))
+}
+
+/// The most attempts that may be made within `elapsed`, counted from any moment at which it is open.
+fn most_probes(fault: Fault, elapsed: Duration) -> u64 {
+    let (mut probes, mut until) = (1, interval(fault, 1));
+    while until <= elapsed {
+        probes += 1;
+        until += interval(fault, probes);
+    }
+    u64::from(probes)
+}
+
+/// What the broken region itself saw since it was left alone: every attempt a backoff after the last.
+fn assert_gaps(fault: Fault, broken: &ScriptedProvider) {
+    let arrivals: Vec<_> = broken.journal().requests().map(|request| request.arrived).collect();
+    for (number, pair) in arrivals.windows(2).enumerate() {
+        let (gap, least) = (pair[1] - pair[0], interval(fault, number as u32 + 1));
+        assert!(gap >= least, "{fault:?}: attempts {number} and the next {gap:?} apart, at least {least:?} were due");
+    }
+}
+
+/// One model in two regions, the first preferred, with these settings of `[routing]`.
+async fn two_regions(routing: &str) -> (TestGateway, ScriptedProvider, ScriptedProvider) {
+    let (first, second) = (ScriptedProvider::start("first").await, ScriptedProvider::start("second").await);
+    let config = format!(
+        "{}{}[models.small]\ndeployments = [{{ provider = \"first\" }}, {{ provider = \"second\" }}]\n{OPEN_DOOR}
+         [routing]\nbalance = \"ordered\"\n{routing}",
+        reached("first", &first, "east"),
+        reached("second", &second, "west"),
+    );
+    (TestGateway::start(&config).await, first, second)
+}
+
+#[tokio::test]
+async fn an_error_inside_a_200_is_seen_by_nobody() {
+    for ask in [Ask::chat("small"), Ask::stream("small")] {
+        let (gateway, first, _second) = two_regions("").await;
+        first.break_with(Fault::ErrorInside200).await;
+        let answer = ask.at(&gateway).await;
+        assert_eq!(answer.said().as_deref(), Ok("Hello"));
+        assert_eq!((answer.deployment(), answer.attempts()), ("second/small", 2));
+        assert_eq!(answer.header("x-tierway-region"), Some("west"));
+    }
+}
+
+#[tokio::test]
+async fn a_500_is_tried_again_in_the_same_region_once_if_asked_for() {
+    let (gateway, first, second) = two_regions("same_region_retry_on_500 = 1").await;
+    first.answers_once(Fault::Status500.script().expect("a script"));
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!(answer.said().as_deref(), Ok("Hello"));
+    assert_eq!((answer.deployment(), answer.attempts()), ("first/small", 2));
+    assert_eq!((first.attempts(), second.attempts()), (2, 0));
+
+    // Once: what fails twice goes elsewhere; and only for a 500.
+    first.break_with(Fault::Status500).await;
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!((answer.deployment(), answer.attempts()), ("second/small", 3));
+    first.break_with(Fault::Status503).await;
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!((answer.deployment(), answer.attempts()), ("second/small", 2));
+}
+
+#[tokio::test]
+async fn a_500_goes_to_another_region_at_once_by_default() {
+    let (gateway, first, second) = two_regions("").await;
+    first.answers_once(Fault::Status500.script().expect("a script"));
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!((answer.deployment(), answer.attempts()), ("second/small", 2));
+    assert_eq!((first.attempts(), second.attempts()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_connection_closed_while_idle_costs_no_client_its_answer() {
+    let (gateway, first, second) = two_regions("").await;
+    assert_eq!(Ask::chat("small").at(&gateway).await.attempts(), 1);
+    first.answers_once(Fault::Reset.script().expect("a script"));
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!(answer.said().as_deref(), Ok("Hello"));
+    assert_eq!((answer.deployment(), answer.attempts()), ("first/small", 2), "a stale connection is not a fault");
+    assert_eq!(second.attempts(), 0);
+}
+
+#[tokio::test]
+async fn a_deadline_of_the_client_ends_the_request_wherever_it_is() {
+    let (gateway, first, second) = two_regions("").await;
+    for fault in [Fault::SilentBeforeHeaders, Fault::SilentAfterHeaders] {
+        first.break_with(fault).await;
+        second.break_with(fault).await;
+        for ask in [Ask::chat("small"), Ask::stream("small")] {
+            let begun = Instant::now();
+            let answer = ask.header("x-tierway-deadline-ms", "200").at(&gateway).await;
+            let took = begun.elapsed();
+            assert_eq!(answer.refusal(), (504, "upstream_timeout".into()));
+            answer.told_not_to_retry();
+            assert!(took >= Duration::from_millis(200), "it had {took:?} of 200 ms");
+            assert!(took < Duration::from_secs(5), "it took {took:?} instead of 200 ms");
+        }
+    }
+    first.heal().await;
+    let answer = Ask::chat("small").header("x-tierway-deadline-ms", "10000").at(&gateway).await;
+    assert_eq!(answer.said().as_deref(), Ok("Hello"), "a deadline that is kept changes nothing");
+    assert_eq!(answer.deployment(), "first/small", "the client's impatience is not the region's fault");
+    for impossible in ["0", "-1", "soon", "1.5", ""] {
+        let answer = Ask::chat("small").header("x-tierway-deadline-ms", impossible).at(&gateway).await;
+        assert_eq!(answer.refusal(), (400, "invalid_value".into()), "{impossible:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_after_the_first_token_ends_the_stream_as_a_timeout() {
+    let (gateway, first, second) = two_regions("").await;
+    first.answers(chat_stream("Hello", 5).cut_after_frame(3, Ending::Stall));
+    let answer = Ask::stream("small").header("x-tierway-deadline-ms", "300").at(&gateway).await;
+    assert_eq!(answer.status, 200);
+    let frames = answer.frames();
+    let last = frames.last().expect("a stream of some frames");
+    assert_eq!(last.json()["error"]["code"], "upstream_timeout");
+    assert!(answer.said().is_err(), "a truncated answer is never presented as complete");
+    assert_eq!(second.attempts(), 0, "no attempt follows the commit point");
+}
+
+#[tokio::test]
+async fn a_silent_region_is_avoided_before_its_breaker_trips() {
+    let (gateway, first, second) = two_regions("silent_after = \"500ms\"").await;
+    let gate = Gate::new();
+    first.answers(chat_stream("Hello", 1).wait_before_headers(&gate));
+    let mut waiting = gateway.connect().await;
+    Ask::stream("small").send(&mut waiting).await;
+    gate.reached(1).await;
+    let served_elsewhere = async {
+        loop {
+            // One probing client at a time, which gives up soon when it meets the silence too.
+            let answer = Ask::stream("small").header("x-tierway-deadline-ms", "100").at(&gateway).await;
+            if answer.status == 200 {
+                return answer;
+            }
+        }
+    };
+    let answer = soon("requests to avoid the silent region", served_elsewhere).await;
+    assert_eq!((answer.deployment(), answer.attempts()), ("second/small", 1));
+    assert_eq!(gateway.sum("tierway_breaker_transitions_total"), 0, "no breaker has moved");
+    assert!(second.attempts() >= 1);
+    gate.open();
+    assert_eq!(finished(&mut waiting).await, "Hello", "the one that waited is served all the same");
+}
+
+async fn finished(client: &mut Client) -> String {
+    client.response().await.said().expect("a complete answer")
+}

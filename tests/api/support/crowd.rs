@@ -1,0 +1,127 @@
+//! A crowd of clients: so many connections that stay open, each asking one request after the other.
+//!
+//! It never retries: whatever a request was answered with is what the test is given. A connection is
+//! replaced only when its answer did not end cleanly or said that it was the last.
+
+use super::client::{BodyEnd, Client, Response};
+use super::gateway::{KEY, TestGateway};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::task::JoinSet;
+
+/// One request to be asked.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    path: &'static str,
+    key: &'static str,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Ask {
+    /// This body, with the test's key.
+    pub fn new(path: &'static str, body: impl Into<String>) -> Self {
+        Self { path, key: KEY, headers: Vec::new(), body: body.into() }
+    }
+
+    /// A short chat with `model`, to be answered whole.
+    pub fn chat(model: &str) -> Self {
+        Self::new(
+            "/v1/chat/completions",
+            format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}]}}"#),
+        )
+    }
+
+    /// A short chat with `model`, to be answered as a stream.
+    pub fn stream(model: &str) -> Self {
+        Self::chat(model).with(r#""stream":true"#)
+    }
+
+    /// Adds a member to the body.
+    pub fn with(mut self, member: &str) -> Self {
+        assert_eq!(self.body.pop(), Some('}'), "a body is an object");
+        self.body += &format!(",{member}}}");
+        self
+    }
+
+    /// Asks with another key.
+    pub fn by(self, key: &'static str) -> Self {
+        Self { key, ..self }
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The bytes of the body.
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// Sends it, without reading the answer.
+    pub async fn send(&self, client: &mut Client) {
+        let key = format!("Bearer {}", self.key);
+        let mut headers = vec![("authorization", key.as_str())];
+        headers.extend(self.headers.iter().map(|(name, value)| (*name, value.as_str())));
+        client.post(self.path, &headers, &self.body).await;
+    }
+
+    /// Asks it on a connection of its own.
+    pub async fn at(&self, gateway: &TestGateway) -> Response {
+        let mut client = gateway.connect().await;
+        self.send(&mut client).await;
+        client.response().await
+    }
+}
+
+/// Clients that ask at the same time.
+pub struct Crowd {
+    addr: SocketAddr,
+    clients: Vec<Option<Client>>,
+}
+
+impl Crowd {
+    /// So many connections to `gateway`, opened when they are first used.
+    pub fn of(connections: usize, gateway: &TestGateway) -> Self {
+        Self { addr: gateway.addr, clients: std::iter::repeat_with(|| None).take(connections).collect() }
+    }
+
+    /// Asks `make(0)` to `make(count - 1)`, each connection the next as soon as it is free; the answers
+    /// come back in that order.
+    pub async fn ask(&mut self, count: usize, make: impl Fn(usize) -> Ask + Send + Sync + 'static) -> Vec<Response> {
+        let (make, next, addr) = (Arc::new(make), Arc::new(AtomicUsize::new(0)), self.addr);
+        let mut asking = JoinSet::new();
+        for mut kept in self.clients.drain(..) {
+            let (make, next) = (make.clone(), next.clone());
+            asking.spawn(async move {
+                let mut answers = Vec::new();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return (kept, answers);
+                    }
+                    let mut client = match kept.take() {
+                        Some(client) => client,
+                        None => Client::connect(addr).await,
+                    };
+                    make(number).send(&mut client).await;
+                    let answer = client.response().await;
+                    let last = answer.end != BodyEnd::Clean || answer.header("connection") == Some("close");
+                    kept = (!last).then_some(client);
+                    answers.push((number, answer));
+                }
+            });
+        }
+        let mut answers = Vec::with_capacity(count);
+        while let Some(asked) = asking.join_next().await {
+            let (client, part) = asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            self.clients.push(client);
+            answers.extend(part);
+        }
+        answers.sort_by_key(|(number, _)| *number);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+}

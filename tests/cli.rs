@@ -1,0 +1,306 @@
+//! The binary as a person starts it: what it prints, with what it exits, what it does on signals.
+//!
+//! Every test starts its own process on a port the system chose and ends it by pid.
+
+#![allow(clippy::disallowed_methods)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const CONFIG: &str = r#"
+[providers.sim]
+protocol = "sim"
+first_token = "0ms"
+
+[models."acme/small"]
+deployments = [{ provider = "sim" }]
+
+[policies.standard]
+models = ["*"]
+
+[[keys]]
+name   = "app"
+policy = "standard"
+secret = "env:APP_KEY"
+"#;
+
+const APP_KEY: &str = "tw_standard_for_tests_only";
+/// How long a process may take to do what it was told.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A directory with nothing but the given `tierway.toml`, so that no other file is found.
+struct Place(TempDir);
+
+impl Place {
+    fn empty() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    fn with(config: &str) -> Self {
+        let place = Self::empty();
+        place.write(config);
+        place
+    }
+
+    fn write(&self, config: &str) {
+        std::fs::write(self.config(), config).expect("the directory can be written");
+    }
+
+    fn config(&self) -> PathBuf {
+        self.0.path().join("tierway.toml")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tierway"));
+        command.args(args).current_dir(self.0.path()).env_clear().env("APP_KEY", APP_KEY);
+        command.env("TIERWAY__SERVER__LISTEN", "127.0.0.1:0").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs to its end.
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the binary starts")
+    }
+
+    fn serve(&self, args: &[&str]) -> Running {
+        Running::start(self.command(args))
+    }
+}
+
+/// A serving gateway.
+struct Running {
+    child: Child,
+    addr: SocketAddr,
+    _stdout: BufReader<ChildStdout>,
+    stderr: std::thread::JoinHandle<String>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut errors = child.stderr.take().expect("stderr is piped");
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            errors.read_to_string(&mut text).expect("stderr is text");
+            text
+        });
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("stdout is text");
+        let Some(addr) = line.trim().strip_prefix("listening on http://") else {
+            let _ = child.wait();
+            panic!("it did not serve: {line:?}; {}", stderr.join().unwrap_or_default());
+        };
+        let addr = addr.parse().expect("an address is printed");
+        Self { child, addr, _stdout: stdout, stderr }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().expect("kill runs").success());
+    }
+
+    /// Ends it by SIGTERM: its exit code, and what it said on stderr.
+    fn stop(mut self) -> (Option<i32>, String) {
+        self.signal("-TERM");
+        let status = self.child.wait().expect("it was started here");
+        (status.code(), self.stderr.join().expect("the reader does not panic"))
+    }
+
+    /// Status and body of one request.
+    fn ask(&self, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.addr).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers in text");
+        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
+        (status, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+    }
+
+    fn chat(&self, key: &str, model: &str) -> (u16, String) {
+        let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}]}}"#);
+        self.ask(&format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n"))
+    }
+
+    fn eventually(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !wanted(self) {
+            assert!(Instant::now() < until, "waited in vain for {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Checks how a run ended and what it said on stderr.
+#[track_caller]
+fn check(output: &Output, code: i32, said: &[&str]) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    for wanted in said {
+        assert!(stderr.contains(wanted), "{wanted:?} is not in: {stderr}");
+    }
+}
+
+#[test]
+fn without_a_file_the_demo_answers_with_the_key_it_prints() {
+    let demo = Place::empty().serve(&[]);
+    // The greeting ends on stderr only when the process does: take the key from a second run's text.
+    assert_eq!(demo.get("/readyz").0, 200);
+    assert_eq!(demo.chat("wrong", "auto").0, 401);
+    let (code, said) = demo.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("admin token  twa_") && said.contains("key          tw_demo_"), "{said}");
+    assert!(said.lines().take_while(|line| !line.starts_with('{')).all(|line| line.len() < 80), "{said}");
+}
+
+#[test]
+fn the_printed_curl_snippet_works_as_pasted() {
+    let place = Place::empty();
+    let mut child =
+        place.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
+    let mut pasted = String::new();
+    for line in lines.by_ref().map(|line| line.expect("stderr is text")) {
+        if line.starts_with("# Or,") {
+            break;
+        }
+        if line.starts_with("export ") || line.starts_with("curl ") || line.starts_with("  -") {
+            pasted.push_str(&line);
+            pasted.push('\n');
+        }
+    }
+    let drained = std::thread::spawn(move || lines.count());
+    let output = Command::new("sh").arg("-c").arg(pasted.replace("curl ", "curl -sS ")).output().expect("sh runs");
+    let _ = Command::new("kill").arg(child.id().to_string()).status();
+    child.wait().expect("it was started here");
+    drained.join().expect("the reader does not panic");
+    let answer = text(&output.stdout);
+    assert!(answer.contains(r#""finish_reason":"stop""#), "{answer} {}", text(&output.stderr));
+}
+
+#[test]
+fn a_file_serves_its_own_keys() {
+    let gateway = Place::with(CONFIG).serve(&["serve", "--config", "tierway.toml"]);
+    let (status, body) = gateway.chat(APP_KEY, "acme/small");
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(gateway.chat("tw_other", "acme/small").0, 401);
+    let (code, said) = gateway.stop();
+    assert_eq!(code, Some(0));
+    assert!(!said.contains(APP_KEY), "a configured key is never printed");
+}
+
+#[test]
+fn problems_are_all_printed_and_exit_with_78() {
+    let place =
+        Place::with("[serverr]\n[models.m]\ndeployments = [{ provider = \"gone\" }]\n[routing]\nidle = \"soon\"\n");
+    for args in [&["check"][..], &["serve"], &["config", "show"]] {
+        check(&place.run(args), 78, &["serverr", "gone", "soon", "tierway.toml:"]);
+    }
+}
+
+#[test]
+fn what_is_not_built_is_refused_unless_allowed() {
+    let place = Place::with(&format!("{CONFIG}\n[store]\nurl = \"sqlite:tierway.db\"\n"));
+    check(&place.run(&["serve"]), 78, &["not yet enforced", "store.url", "--allow-unenforced"]);
+    let gateway = place.serve(&["serve", "--allow-unenforced"]);
+    assert_eq!(gateway.chat(APP_KEY, "acme/small").0, 200);
+    let (_, said) = gateway.stop();
+    assert!(said.contains("not yet enforced"), "{said}");
+}
+
+#[test]
+fn a_port_in_use_exits_with_69_and_says_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let place = Place::with(CONFIG);
+    let output = place.command(&["serve"]).env("TIERWAY__SERVER__LISTEN", &address).output().expect("it starts");
+    check(&output, 69, &[&address, "in use"]);
+}
+
+#[test]
+fn without_keys_it_serves_loopback_only() {
+    let (keyless, _) = CONFIG.split_once("[[keys]]").expect("the configuration has a key");
+    let place = Place::with(keyless);
+    let mut open = place.command(&["serve"]);
+    open.env("TIERWAY__SERVER__LISTEN", "0.0.0.0:0").env("TIERWAY__SERVER__ADMIN_TOKEN", "twa_for_tests");
+    check(&open.output().expect("it starts"), 78, &["no key is configured", "[[keys]]"]);
+    let (_, said) = place.serve(&["serve"]).stop();
+    assert!(said.contains("key          tw_demo_"), "{said}");
+}
+
+#[test]
+fn a_changed_file_and_a_hangup_reload_and_a_bad_file_changes_nothing() {
+    let place = Place::with(CONFIG);
+    let gateway = place.serve(&["serve"]);
+    let reloads = |result: &str| format!("tierway_config_reloads_total{{result=\"{result}\"}} ");
+    let count = |gateway: &Running, result: &str| {
+        let (_, metrics) = gateway.get("/metrics");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&reloads(result)).map(str::to_owned));
+        line.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0)
+    };
+    assert_eq!(gateway.chat(APP_KEY, "acme/large").0, 404);
+    place.write(&CONFIG.replace("acme/small", "acme/large"));
+    gateway.eventually("the new model", |gateway| gateway.chat(APP_KEY, "acme/large").0 == 200);
+    place.write("[nonsense");
+    gateway.eventually("the bad file to be reported", |gateway| count(gateway, "failed") == 1);
+    assert_eq!(gateway.chat(APP_KEY, "acme/large").0, 200, "the old configuration stays");
+    place.write(CONFIG);
+    gateway.signal("-HUP");
+    gateway.eventually("the old model back", |gateway| gateway.chat(APP_KEY, "acme/small").0 == 200);
+    let (code, said) = gateway.stop();
+    assert_eq!(code, Some(0));
+    assert!(said.contains("the configuration was not reloaded"), "{said}");
+}
+
+#[test]
+fn a_gateway_tells_its_own_health() {
+    let place = Place::with(CONFIG);
+    let gateway = place.serve(&["serve"]);
+    let address = gateway.addr.to_string();
+    let healthy = place.run(&["healthcheck", "--listen", &address]);
+    assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy.stdout));
+    gateway.stop();
+    let gone = place.run(&["healthcheck", "--listen", &address]);
+    check(&gone, 1, &[&address]);
+}
+
+#[test]
+fn the_version_and_wrong_usage() {
+    let place = Place::empty();
+    let version = place.run(&["version"]);
+    assert_eq!(text(&version.stdout), format!("tierway {}\n", env!("CARGO_PKG_VERSION")));
+    check(&place.run(&["serv"]), 2, &["serve"]);
+}
+
+#[test]
+fn every_example_in_the_tree_checks() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README is text");
+    let (_, rest) = readme.split_once("```toml\n").expect("the README shows a configuration");
+    let (example, _) = rest.split_once("```").expect("the example ends");
+    let place = Place::with(example);
+    let output = place
+        .command(&["check", "--config", "tierway.toml"])
+        .env("PROVIDER_KEY", "sk-for-tests")
+        .env("MY_APP_KEY", "tw_for_tests")
+        .output()
+        .expect("the binary starts");
+    check(&output, 0, &[]);
+}
