@@ -470,7 +470,7 @@ impl<'w> Referee<'w> {
         case.last_failure = failure;
         match failure {
             Some(Failure::ContextTooLong) => case.wants_larger = true,
-            None | Some(Failure::Rejected | Failure::Stale | Failure::Deadline) => {}
+            None | Some(Failure::Rejected | Failure::Deadline) => {}
             Some(_) => case.failed_regions.push(self.places[sent.place].region),
         }
     }
