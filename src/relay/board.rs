@@ -267,9 +267,12 @@ impl Permit {
             Verdict::Down | Verdict::Neutral => self.credential.undecided(now),
             _ => self.credential.accepted(),
         }
-        let finished = match verdict {
-            Verdict::Neutral => None,
-            other => Some(other == Verdict::Good),
+        let finished = match (failure, verdict) {
+            // One connection found dead is nobody's fault; if the next one is dead too, it was more than
+            // that, whether the same request finds it or another.
+            (Failure::Stale, _) => Some(false),
+            (_, Verdict::Neutral) => None,
+            (_, other) => Some(other == Verdict::Good),
         };
         self.report(verdict, finished, now);
     }

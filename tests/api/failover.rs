@@ -246,6 +246,18 @@ async fn connections_found_dead_everywhere_leave_an_attempt_for_the_last_region(
     }
 }
 
+#[tokio::test]
+async fn a_region_that_breaks_every_connection_trips_although_one_dead_connection_is_no_fault() {
+    let (gateway, providers) = Rehearsal { balance: "ordered", ..STREAMS }.start().await;
+    assert_eq!(Ask::chat("small").at(&gateway).await.deployment(), "r0/small");
+    providers[0].break_with(Fault::Reset).await;
+    // As many attempts as regions: none can be spared for a second try in the same one.
+    for _ in 0..20 {
+        assert_eq!(Ask::chat("small").at(&gateway).await.said().as_deref(), Ok("Hello"));
+    }
+    assert_eq!(gateway.transitions("r0/small", r#"reason="consecutive",to="open""#), 1.0);
+}
+
 /// One model in two regions, the first preferred, with these settings of `[routing]`.
 async fn two_regions(routing: &str) -> (TestGateway, ScriptedProvider, ScriptedProvider) {
     let (first, second) = (ScriptedProvider::start("first").await, ScriptedProvider::start("second").await);
