@@ -73,7 +73,8 @@ impl Written {
         let Self { lead, before, model_key, after, tail, .. } = self;
         let model = format!("{model_key}{model}");
         let stream = self.stream.then(|| r#""stream": true"#.to_owned());
-        let members: Vec<_> = before.iter().cloned().chain([model]).chain(stream).chain(after.iter().cloned()).collect();
+        let members: Vec<_> =
+            before.iter().cloned().chain([model]).chain(stream).chain(after.iter().cloned()).collect();
         format!("{lead}{{{first}{}{tail}}}", members.join(","))
     }
 
@@ -127,7 +128,8 @@ fn value() -> impl Strategy<Value = String> {
             format!("[{}]", items.join(","))
         });
         let object = prop::collection::vec((space(), "[a-z]{0,3}", space(), inner), 0..3).prop_map(|members| {
-            let members = members.into_iter().map(|(left, key, right, value)| format!("{left}\"{key}\"{right}:{value}"));
+            let members =
+                members.into_iter().map(|(left, key, right, value)| format!("{left}\"{key}\"{right}:{value}"));
             format!("{{{}}}", members.collect::<Vec<_>>().join(","))
         });
         prop_oneof![list, object]
@@ -218,11 +220,7 @@ async fn usage_is_asked_for_without_touching_the_other_options() {
     };
     check(r#", "stream_options": null"#, r#", "stream_options": {"include_usage":true}"#).await;
     check(r#", "stream_options":{ }"#, r#", "stream_options":{"include_usage":true }"#).await;
-    check(
-        r#", "stream_options": { "x" : 1e5 }"#,
-        r#", "stream_options": {"include_usage":true, "x" : 1e5 }"#,
-    )
-    .await;
+    check(r#", "stream_options": { "x" : 1e5 }"#, r#", "stream_options": {"include_usage":true, "x" : 1e5 }"#).await;
     check(
         r#", "stream_options":{"include_usage" : false , "x":-0}"#,
         r#", "stream_options":{"include_usage" : true , "x":-0}"#,
@@ -398,8 +396,10 @@ async fn only_listed_headers_come_down() {
     let whole = Script::status(200).header("openai-processing-ms", "12").header("openai-version", "2020-10-01");
     let whole = whole.header("content-type", "application/json").body(r#"{"choices":[]}"#);
     check(whole, "", 200, &served | &set(&["openai-processing-ms", "openai-version"])).await;
-    let stream = Script::sse().frame(r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}"#).done();
-    let of_streams = &(&served - &set(&["content-length"])) | &set(&["transfer-encoding", "cache-control", "x-accel-buffering"]);
+    let stream =
+        Script::sse().frame(r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}"#).done();
+    let of_streams =
+        &(&served - &set(&["content-length"])) | &set(&["transfer-encoding", "cache-control", "x-accel-buffering"]);
     check(stream, r#""stream":true,"#, 200, of_streams).await;
     let refused = Script::status(400).header("content-type", "application/json").body(r#"{"error":{"message":"no"}}"#);
     check(refused, "", 400, &served | &set(&["x-should-retry"])).await;
@@ -465,7 +465,9 @@ async fn nothing_ambiguous_is_forwarded() {
     }
     // Both given: the chunks count and the length is not passed on.
     let mut client = Client::connect(gateway.addr).await;
-    client.send(format!("{head}transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")).await;
+    client
+        .send(format!("{head}transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"))
+        .await;
     let response = client.response().await;
     match response.status {
         200 => {

@@ -48,10 +48,7 @@ async fn readiness_is_withdrawn_at_once_and_service_goes_on_for_the_grace_time()
     let grace = Duration::from_millis(800);
     let begun = Instant::now();
     let stopping = stop(&gateway, grace, Duration::from_secs(5));
-    soon("readiness to be withdrawn", async {
-        while gateway.get("/readyz").await.status != 503 {}
-    })
-    .await;
+    soon("readiness to be withdrawn", async { while gateway.get("/readyz").await.status != 503 {} }).await;
     assert!(begun.elapsed() < grace, "it says so while it still serves");
     assert_eq!(gateway.get("/livez").await.status, 200);
     assert_eq!(gateway.chat(&chat_request("")).await.status, 200);

@@ -110,7 +110,8 @@ async fn of_many_requests_exactly_as_many_as_a_minute_holds_are_served() {
 #[tokio::test]
 async fn a_limit_is_each_keys_own() {
     let (gateway, _provider) = limited("requests_per_minute = 3\ntokens_per_minute = 1000\nmax_concurrent = 3").await;
-    let (served, refused) = sorted(Rush::of(CONNECTIONS, &gateway, &Ask::chat("small").with(r#""max_tokens":1"#)).answers().await);
+    let (served, refused) =
+        sorted(Rush::of(CONNECTIONS, &gateway, &Ask::chat("small").with(r#""max_tokens":1"#)).answers().await);
     assert_eq!((served.len(), refused.len()), (3, CONNECTIONS - 3));
     let answer = Ask::chat("small").with(r#""max_tokens":1"#).by(OTHER_KEY).at(&gateway).await;
     assert_eq!(answer.said().as_deref(), Ok("Hello"));

@@ -4,8 +4,8 @@
 #![allow(clippy::disallowed_methods)]
 
 mod bytes;
-mod cancel;
 mod canary;
+mod cancel;
 mod config;
 mod door;
 mod drain;

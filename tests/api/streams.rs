@@ -486,7 +486,13 @@ async fn frames_pass_byte_for_byte() {
     check(&[&format!("data: {hello}\r\n\n"), &format!("data:{stop}\n\r\n"), done]).await;
     // Held before the first token, and passed after it: comments, ids, retry times, unknown events and fields.
     check(&[": hi\n\n", "retry: 5\n\n", &format!("id: 7\ndata: {hello}\n\n"), ":\n\n", &end, done]).await;
-    check(&[&format!("event: ping\ndata: {{}}\n\ndata: {hello}\n\n"), "event: odd\ndata: {\"a\":1E+2}\n\n", &end, done]).await;
+    check(&[
+        &format!("event: ping\ndata: {{}}\n\ndata: {hello}\n\n"),
+        "event: odd\ndata: {\"a\":1E+2}\n\n",
+        &end,
+        done,
+    ])
+    .await;
     check(&[&format!("data: {hello}\nfoo: bar\n\n"), &end, done]).await;
     // A byte order mark, empty lines, a frame in two `data` lines, spaces.
     check(&[&format!("\u{feff}data: {hello}\n\n"), "\n\n", &end, done]).await;
