@@ -1,8 +1,8 @@
 //! Providers that ask to be left alone: throttled deployments and refused credentials rest for exactly
 //! as long as they should, and nobody is at fault.
 
-use crate::support::gateway::{OPEN_DOOR, reached};
-use crate::support::{Ask, Crowd, Fault, Script, ScriptedProvider, TestGateway, soon};
+use crate::support::gateway::{CREDENTIAL, OPEN_DOOR, reached};
+use crate::support::{Ask, Crowd, Fault, Script, ScriptedProvider, TestGateway, chat, soon};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -155,8 +155,8 @@ async fn a_refused_credential_rests_alone() {
         + OPEN_DOOR;
     let gateway = TestGateway::start(&config).await;
     let refused = Fault::Status401.script().expect("a script");
-    let welcome = crate::support::chat(Default::default());
-    let revoked = format!("Bearer {}", crate::support::gateway::CREDENTIAL);
+    let welcome = chat(Default::default());
+    let revoked = format!("Bearer {}", CREDENTIAL);
     provider.answers(Script::by(move |request| match request.header("authorization") == Some(&revoked) {
         true => refused.clone(),
         false => welcome.clone(),
