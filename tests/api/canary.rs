@@ -138,7 +138,8 @@ fn every_spelling_is_recognised() {
 fn blabbing(status: u16) -> Script {
     Script::by(move |request: &Request| {
         let said = request.header("authorization").unwrap_or("nothing");
-        let body = format!(r#"{{"error":{{"message":"Incorrect API key provided: {said}","type":"x","code":"{said}"}}}}"#);
+        let body =
+            format!(r#"{{"error":{{"message":"Incorrect API key provided: {said}","type":"x","code":"{said}"}}}}"#);
         Script::status(status)
             .header("content-type", "application/json")
             .header("www-authenticate", said)
@@ -254,7 +255,8 @@ async fn no_secret_is_found_where_it_must_not_be() {
     heard.add("the logs", text);
     configurations(&config, &mut heard);
     // The client never sees ours; the provider never sees the client's.
-    let secrets = [("a key", KEY), ("another key", OTHER_KEY), ("our credential", CREDENTIAL), ("the admin token", ADMIN_TOKEN)];
+    let secrets =
+        [("a key", KEY), ("another key", OTHER_KEY), ("our credential", CREDENTIAL), ("the admin token", ADMIN_TOKEN)];
     for (name, secret) in secrets {
         heard.assert_free_of(name, secret);
     }

@@ -329,7 +329,9 @@ async fn a_wrong_method_is_told_the_right_ones() {
 #[tokio::test]
 async fn an_unknown_path_is_told_so() {
     let (gateway, provider) = gateway().await;
-    for path in ["/v1/nothing", "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1//chat/completions", "/v1/%63hat"] {
+    for path in
+        ["/v1/nothing", "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1//chat/completions", "/v1/%63hat"]
+    {
         for method in ["GET", "POST"] {
             let head = format!("{method} {path} HTTP/1.1\r\nauthorization: {BEARER}\r\ncontent-length: 0\r\n");
             assert_error(&raw(&gateway, &head, b"").await, 404, "unknown_url", None);
@@ -345,7 +347,10 @@ async fn an_unknown_path_is_told_so() {
 /// All a server sends before it closes, to a request that asks it to.
 async fn whole_connection(gateway: &TestGateway, request: &str) -> String {
     let mut stream = TcpStream::connect(gateway.addr).await.expect("the gateway accepts");
-    stream.write_all(format!("{request}host: tests\r\nconnection: close\r\n\r\n").as_bytes()).await.expect("it is read");
+    stream
+        .write_all(format!("{request}host: tests\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .expect("it is read");
     String::from_utf8(soon("the connection to close", read(stream)).await).expect("text")
 }
 
@@ -420,7 +425,9 @@ secret = "env:OTHER_KEY"
         assert_eq!(model["pricing"]["input"], "0.07");
     }
     // What a key may not use does not exist for it.
-    for path in ["/v1/models/org/model", "/v1/models/org%2Fmodel", "/v1/models/default", "/v1/models/%ff", "/v1/models/eu"] {
+    for path in
+        ["/v1/models/org/model", "/v1/models/org%2Fmodel", "/v1/models/default", "/v1/models/%ff", "/v1/models/eu"]
+    {
         assert_error(&get(path, OTHER_KEY).await, 404, "model_not_found", Some("model"));
     }
     assert_error(&get("/v1/models/org/other", "nobody").await, 401, "invalid_api_key", None);

@@ -64,7 +64,10 @@ secret = "env:OTHER_KEY"
 #[tokio::test]
 async fn refusals_of_what_was_asked() {
     let provider = ScriptedProvider::start("eu").await;
-    let config = Config::of(&provider).more(NARROW).text().replace("tiers = [\"*\"]\n\n[[keys]]", "tiers = [\"default\"]\n\n[[keys]]");
+    let config = Config::of(&provider)
+        .more(NARROW)
+        .text()
+        .replace("tiers = [\"*\"]\n\n[[keys]]", "tiers = [\"default\"]\n\n[[keys]]");
     let gateway = TestGateway::start(&config).await;
     let check = async |path: &str, body: &str, expected: &str| {
         assert_eq!(line(&gateway.post(path, &[], body).await), expected, "{body}");
@@ -114,7 +117,10 @@ async fn refusals_of_the_body_as_such() {
 async fn over_a_limit() {
     let (gateway, _provider) = start(|config| config.policy("requests_per_minute = 1")).await;
     assert_eq!(gateway.chat(&chat_request("")).await.status, 200);
-    assert_eq!(line(&gateway.chat(&chat_request("")).await), "429 rate_limit_error rate_limit_exceeded -, retry-after: 60");
+    assert_eq!(
+        line(&gateway.chat(&chat_request("")).await),
+        "429 rate_limit_error rate_limit_exceeded -, retry-after: 60"
+    );
 
     let (gateway, provider) = start(|config| config.policy("max_concurrent = 1")).await;
     let refused = while_another_runs(&gateway, &provider, &chat_request("")).await;
