@@ -9,7 +9,7 @@ pub mod check;
 pub mod config_show;
 mod greeting;
 mod healthcheck;
-mod reload;
+pub mod reload;
 mod secrets;
 pub mod serve;
 

@@ -10,6 +10,7 @@ use super::error::Row;
 use super::ingress;
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
+use crate::telemetry::metrics;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -50,7 +51,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/healthz", read_only(get(alive)))
         .route("/livez", read_only(get(alive)))
         .route("/readyz", read_only(get(ready)))
-        .route("/metrics", read_only(get(metrics)))
+        .route("/metrics", read_only(get(read_metrics)))
 }
 
 /// GET and HEAD, anything else refused in our own words.
@@ -69,14 +70,38 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     }
 }
 
-async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn read_metrics(State(app): State<Arc<App>>, request: Request) -> Response {
     if !app.ops.load().may_read_metrics(ingress::key(request.headers()).as_ref()) {
         return Row::refused(&Refusal::InvalidKey).response();
     }
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.telemetry.metrics.render()).into_response()
+    app.relay.tell_states();
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.telemetry.metrics.render()).into_response()
 }
 
 fn status(status: StatusCode, text: &'static str) -> Response {
     let body = format!("{{\"status\":\"{text}\"}}\n");
     (status, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_open_until_they_have_a_token() {
+        let secret = |text: &str| Some(Secret::new(text));
+        let check = |metrics: Option<&str>, admin: Option<&str>, presented: Option<&str>, expected: bool| {
+            let access = OpsAccess { metrics_token: metrics.and_then(secret), admin_token: admin.and_then(secret) };
+            let presented = presented.and_then(secret);
+            let case = format!("{metrics:?} {admin:?} {presented:?}");
+            assert_eq!(access.may_read_metrics(presented.as_ref()), expected, "{case}");
+        };
+        check(None, None, None, true);
+        check(None, Some("admin"), None, true);
+        check(Some("m"), Some("admin"), None, false);
+        check(Some("m"), Some("admin"), Some("m"), true);
+        check(Some("m"), Some("admin"), Some("admin"), true);
+        check(Some("m"), Some("admin"), Some("mm"), false);
+        check(Some("m"), None, Some(""), false);
+    }
 }

@@ -145,7 +145,9 @@ async fn while_waiting_before_another_attempt() {
         // A second attempt would be answered at once: only leaving prevents it.
         let asking = Asking::open(&gateway, leaving).await;
         let refused = async {
-            provider.wait_until("the first attempt to end", |journal| journal.exchanges.iter().any(|e| e.end.is_some())).await;
+            provider
+                .wait_until("the first attempt to end", |journal| journal.exchanges.iter().any(|e| e.end.is_some()))
+                .await;
             // The refusal is with the gateway: from now on it waits.
             wait_until_idle(&gateway).await;
         };
@@ -188,7 +190,9 @@ async fn between_two_attempts_at_a_failing_deployment() {
         provider.answers_once(Script::status(500));
         let asking = Asking::open(&gateway, Leaving::Fin).await;
         let failed = async {
-            provider.wait_until("the first attempt to end", |journal| journal.exchanges.iter().any(|e| e.end.is_some())).await;
+            provider
+                .wait_until("the first attempt to end", |journal| journal.exchanges.iter().any(|e| e.end.is_some()))
+                .await;
         };
         asking.until(&chat_request(r#""stream":true,"#), Leaving::Fin, failed).await;
         let receipt = gateway.receipts(turn).await.pop().expect("one for each turn");

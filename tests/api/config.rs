@@ -7,8 +7,6 @@ use crate::support::ScriptedProvider;
 
 /// The model every configuration here has.
 pub const MODEL: &str = "org/model";
-/// What [`MODEL`]'s shared deployment is called.
-pub const DEPLOYMENT: &str = "eu/org/model";
 
 /// Thousands of failures in a row are not enough.
 const PATIENT_BREAKER: &str = "breaker = { failures = 1000000, min_requests = 1000000 }";
@@ -19,6 +17,7 @@ pub struct Config {
     telemetry: String,
     provider: String,
     deployment: String,
+    other_deployments: String,
     model: String,
     routing: String,
     policy: String,
@@ -38,6 +37,7 @@ impl Config {
             telemetry: String::new(),
             provider: format!("base_url = \"{base_url}\"\n"),
             deployment: String::new(),
+            other_deployments: String::new(),
             model: String::new(),
             routing: format!("{PATIENT_BREAKER}\n"),
             policy: String::new(),
@@ -69,6 +69,12 @@ impl Config {
         self
     }
 
+    /// Adds another deployment of the model, as an inline table.
+    pub fn other_deployment(mut self, table: &str) -> Self {
+        self.other_deployments.push_str(&format!(", {table}"));
+        self
+    }
+
     /// Adds a line to the model.
     pub fn model(mut self, line: &str) -> Self {
         add(&mut self.model, line);
@@ -95,7 +101,7 @@ impl Config {
 
     /// As TOML.
     pub fn text(&self) -> String {
-        let Self { server, telemetry, provider, deployment, model, routing, policy, more } = self;
+        let Self { server, telemetry, provider, deployment, other_deployments, model, routing, policy, more } = self;
         format!(
             r#"[server]
 {server}
@@ -107,7 +113,7 @@ credential = "env:CREDENTIAL"
 region = "eu-central"
 {provider}
 [models."{MODEL}"]
-deployments = [{{ provider = "eu"{deployment} }}]
+deployments = [{{ provider = "eu"{deployment} }}{other_deployments}]
 {model}
 [tiers.default]
 models = ["{MODEL}"]

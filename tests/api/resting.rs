@@ -1,1 +1,188 @@
-//! to come
+//! Providers that ask to be left alone: throttled deployments and refused credentials rest for exactly
+//! as long as they should, and nobody is at fault.
+
+use crate::support::gateway::{CREDENTIAL, OPEN_DOOR, reached};
+use crate::support::{Ask, Crowd, Fault, Script, ScriptedProvider, TestGateway, chat, soon};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// One model at one provider, with these settings of `[routing]`.
+async fn one_region(routing: &str) -> (TestGateway, ScriptedProvider) {
+    let only = ScriptedProvider::start("only").await;
+    let config = format!(
+        "{}[models.small]\ndeployments = [{{ provider = \"only\" }}]\n{OPEN_DOOR}[routing]\n{routing}",
+        reached("only", &only, "east")
+    );
+    (TestGateway::start(&config).await, only)
+}
+
+/// Too many requests, with these headers.
+fn throttled(status: u16, headers: &[(&str, &str)]) -> Script {
+    let refused = Script::status(status).json(&json!({
+        "error": {"message": "Slow down", "type": "requests", "param": null, "code": "rate_limit_exceeded"},
+    }));
+    headers.iter().fold(refused, |script, (name, value)| script.header(name, value))
+}
+
+/// A provider throttles like this: it is left alone for about `rest`, and clients are told so.
+async fn check(status: u16, headers: &[(&str, &str)], rest: Duration) {
+    let (gateway, only) = one_region("").await;
+    only.answers_once(throttled(status, headers));
+    let begun = Instant::now();
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!(answer.refusal(), (502, "upstream_error".into()), "{status} {headers:?}");
+    assert_eq!(answer.attempts(), 1, "{status} {headers:?}: nobody else to ask");
+    assert_eq!(gateway.transitions("only/small", r#"reason="throttled",to="resting""#), 1.0);
+
+    let (least, most) = (rest.mul_f64(0.8), rest.mul_f64(1.2));
+    for answer in Crowd::of(8, &gateway).ask(24, |_| Ask::chat("small")).await {
+        let elapsed = begun.elapsed();
+        if answer.status == 200 {
+            assert!(elapsed >= least, "{status} {headers:?}: asked again after {elapsed:?}");
+            continue;
+        }
+        assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "{status} {headers:?}");
+        let wait = answer.told_to_wait();
+        assert!(wait <= most, "{status} {headers:?}: told to wait {wait:?} for a rest of {rest:?}");
+        assert!(wait + elapsed >= least, "{status} {headers:?}: told to wait {wait:?} for a rest of {rest:?}");
+    }
+    let arrivals: Vec<_> = only.journal().requests().map(|request| request.arrived).collect();
+    assert!(
+        arrivals.iter().skip(1).all(|arrived| *arrived - arrivals[0] >= least),
+        "{status} {headers:?}: not left alone"
+    );
+}
+
+#[tokio::test]
+async fn a_throttled_deployment_rests_as_long_as_it_was_told() {
+    check(429, &[("retry-after", "7")], Duration::from_secs(7)).await;
+    check(503, &[("retry-after", "7")], Duration::from_secs(7)).await;
+    check(429, &[("retry-after-ms", "6500")], Duration::from_millis(6500)).await;
+    check(
+        429,
+        &[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "6m0s")],
+        Duration::from_secs(300),
+    )
+    .await;
+    check(429, &[("retry-after", "86400")], Duration::from_secs(300)).await;
+    let date = httpdate_in(Duration::from_secs(40));
+    check(429, &[("retry-after", &date)], Duration::from_secs(40)).await;
+}
+
+#[tokio::test]
+async fn a_deployment_throttled_without_a_time_rests_for_a_second() {
+    check(429, &[], Duration::from_secs(1)).await;
+}
+
+/// The date this long from now, as HTTP writes it.
+fn httpdate_in(wait: Duration) -> String {
+    httpdate::fmt_http_date(std::time::SystemTime::now() + wait)
+}
+
+#[tokio::test]
+async fn a_rest_is_no_fault_and_others_serve_meanwhile() {
+    let (first, second) = (ScriptedProvider::start("first").await, ScriptedProvider::start("second").await);
+    let config = format!(
+        "{}{}[models.small]\ndeployments = [{{ provider = \"first\" }}, {{ provider = \"second\" }}]\n{OPEN_DOOR}
+         [routing]\nbalance = \"ordered\"\n",
+        reached("first", &first, "east"),
+        reached("second", &second, "west"),
+    );
+    let gateway = TestGateway::start(&config).await;
+    first.answers_once(throttled(429, &[("retry-after-ms", "1500")]));
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!((answer.said().as_deref(), answer.deployment(), answer.attempts()), (Ok("Hello"), "second/small", 2));
+    let back = async {
+        loop {
+            let answer = Ask::chat("small").at(&gateway).await;
+            assert_eq!((answer.said().as_deref(), answer.attempts()), (Ok("Hello"), 1));
+            if answer.deployment() == "first/small" {
+                return;
+            }
+        }
+    };
+    soon("the first to be asked again", back).await;
+    let arrivals: Vec<_> = first.journal().requests().map(|request| request.arrived).collect();
+    let rested = arrivals[1] - arrivals[0];
+    println!("asked to rest for 1.5 s, asked again after {rested:.2?}");
+    assert!(rested >= Duration::from_millis(1500), "asked again after {rested:?}");
+    assert_eq!(arrivals.len(), 2, "one probe, and it was good");
+    assert_eq!(gateway.transitions("first/small", r#"reason="recovered",to="closed""#), 1.0);
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_short_rest_where_that_is_allowed() {
+    let (gateway, only) = one_region("retry_after_wait_max = \"2s\"").await;
+    only.answers_once(throttled(429, &[("retry-after-ms", "600")]));
+    let begun = Instant::now();
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!((answer.said().as_deref(), answer.attempts()), (Ok("Hello"), 2));
+    let arrivals: Vec<_> = only.journal().requests().map(|request| request.arrived).collect();
+    let waited = arrivals[1] - arrivals[0];
+    assert!(waited >= Duration::from_millis(600), "the second attempt came after {waited:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(600));
+}
+
+#[tokio::test]
+async fn a_request_does_not_wait_for_a_long_rest() {
+    let (gateway, only) = one_region("retry_after_wait_max = \"2s\"").await;
+    only.answers_once(throttled(429, &[("retry-after", "30")]));
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!(answer.refusal(), (502, "upstream_error".into()));
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!(answer.refusal(), (503, "no_deployment_available".into()));
+    assert!(answer.told_to_wait() > Duration::from_secs(25));
+    assert_eq!(only.attempts(), 1);
+}
+
+#[tokio::test]
+async fn a_deadline_is_not_waited_past() {
+    let (gateway, only) = one_region("retry_after_wait_max = \"10s\"").await;
+    only.answers_once(throttled(429, &[("retry-after", "5")]));
+    let begun = Instant::now();
+    let answer = Ask::chat("small").header("x-tierway-deadline-ms", "1000").at(&gateway).await;
+    assert_eq!(answer.refusal(), (502, "upstream_error".into()));
+    assert!(begun.elapsed() < Duration::from_secs(1), "waiting could not have helped");
+    assert_eq!(only.attempts(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_credential_rests_alone() {
+    let provider = ScriptedProvider::start("p").await;
+    let config = reached("p", &provider, "east")
+        .replace("\"env:CREDENTIAL\"", "[\"env:CREDENTIAL\", \"env:OTHER_KEY\"]")
+        + "[models.small]\ndeployments = [{ provider = \"p\" }]\n"
+        + OPEN_DOOR;
+    let gateway = TestGateway::start(&config).await;
+    let refused = Fault::Status401.script().expect("a script");
+    let welcome = chat(Default::default());
+    let revoked = format!("Bearer {}", CREDENTIAL);
+    provider.answers(Script::by(move |request| match request.header("authorization") == Some(&revoked) {
+        true => refused.clone(),
+        false => welcome.clone(),
+    }));
+    let mut crowd = Crowd::of(4, &gateway);
+    let statuses: Vec<_> = crowd.ask(40, |_| Ask::chat("small")).await.iter().map(|answer| answer.status).collect();
+    assert!(statuses.iter().all(|status| [200, 502].contains(status)), "{statuses:?}");
+    let refusals = gateway.sum(r#"tierway_attempts_total{deployment="p/small",reason="credential_refused"}"#);
+    println!("{refusals} attempts met the revoked credential");
+    assert!((1..=4).contains(&refusals), "as many as were under way when it was found out, not {refusals}");
+    let answers = crowd.ask(40, |_| Ask::stream("small")).await;
+    assert!(answers.iter().all(|answer| answer.said().as_deref() == Ok("Hello")), "the other credential goes on");
+    assert_eq!(gateway.sum("tierway_breaker_transitions_total"), 0, "the deployment is well");
+}
+
+#[tokio::test]
+async fn our_own_mistakes_are_never_the_clients() {
+    for (fault, rest) in [(Fault::Status401, 30.0), (Fault::Status404, 60.0)] {
+        let (gateway, only) = one_region("").await;
+        only.break_with(fault).await;
+        let answer = Ask::chat("small").at(&gateway).await;
+        assert_eq!(answer.refusal(), (502, "upstream_error".into()), "{fault:?}");
+        let answer = Ask::chat("small").at(&gateway).await;
+        assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "{fault:?}");
+        let wait = answer.told_to_wait().as_secs_f64();
+        assert!((rest * 0.8 - 5.0..=rest * 1.2).contains(&wait), "{fault:?}: told to wait {wait} s");
+        assert_eq!(only.attempts(), 1, "{fault:?}");
+    }
+}

@@ -42,7 +42,9 @@ secret = "env:OTHER_KEY"
 
 /// `auto` as everybody has it, sticking to this.
 fn simulated(sticky: &str) -> String {
-    format!("{SIMULATED}[aliases.auto]\nsplit = {{ default = 80, fallback = 15, premium = 5 }}\nsticky = \"{sticky}\"\n")
+    format!(
+        "{SIMULATED}[aliases.auto]\nsplit = {{ default = 80, fallback = 15, premium = 5 }}\nsticky = \"{sticky}\"\n"
+    )
 }
 
 /// How many answers each tier gave; fails the test when one is incomplete.
@@ -277,8 +279,11 @@ async fn a_residency_is_never_left() {
 
 #[tokio::test]
 async fn a_model_serves_only_what_it_can() {
-    let [plain, seeing, vectors] =
-        [ScriptedProvider::start("plain").await, ScriptedProvider::start("seeing").await, ScriptedProvider::start("vectors").await];
+    let [plain, seeing, vectors] = [
+        ScriptedProvider::start("plain").await,
+        ScriptedProvider::start("seeing").await,
+        ScriptedProvider::start("vectors").await,
+    ];
     vectors.answers(embeddings(2));
     let providers =
         reached("plain", &plain, "a") + &reached("seeing", &seeing, "b") + &reached("vectors", &vectors, "c");
@@ -309,7 +314,9 @@ async fn a_model_serves_only_what_it_can() {
     let schema = r#""response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{}}}"#;
     let refused = [
         Ask::chat("default").with(schema),
-        Ask::chat("plain").with(r#""tools":[{"type":"function","function":{"name":"f"}}]"#).header("x-tierway-no-fallback", "true"),
+        Ask::chat("plain")
+            .with(r#""tools":[{"type":"function","function":{"name":"f"}}]"#)
+            .header("x-tierway-no-fallback", "true"),
         Ask::chat("vectors").header("x-tierway-no-fallback", "true"),
         Ask::new("/v1/embeddings", r#"{"model":"plain","input":"Hi"}"#),
         Ask::new("/v1/completions", r#"{"model":"default","prompt":"Hi"}"#),

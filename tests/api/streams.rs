@@ -190,9 +190,11 @@ async fn check_cut(
     provider.answers(script.cut_at_body_byte(bytes, ending));
     let begun = Instant::now();
     let told = line.ask(&stream_request(), || gate.open()).await;
-    println!("took {:?} {ending:?} {gated}", begun.elapsed());
+    let took = begun.elapsed();
     let case = format!("{ending:?} at byte {bytes}, gated: {gated}");
     assert_broken(&told, &sample.seen(bytes, ending), "upstream_stream_interrupted", &case);
+    // The abort follows the event at once, not when the wait for it is given up.
+    assert!(took < Duration::from_secs(4), "{case}: {took:?}");
 }
 
 async fn cut_everywhere(protocol: Protocol) {
@@ -484,7 +486,13 @@ async fn frames_pass_byte_for_byte() {
     check(&[&format!("data: {hello}\r\n\n"), &format!("data:{stop}\n\r\n"), done]).await;
     // Held before the first token, and passed after it: comments, ids, retry times, unknown events and fields.
     check(&[": hi\n\n", "retry: 5\n\n", &format!("id: 7\ndata: {hello}\n\n"), ":\n\n", &end, done]).await;
-    check(&[&format!("event: ping\ndata: {{}}\n\ndata: {hello}\n\n"), "event: odd\ndata: {\"a\":1E+2}\n\n", &end, done]).await;
+    check(&[
+        &format!("event: ping\ndata: {{}}\n\ndata: {hello}\n\n"),
+        "event: odd\ndata: {\"a\":1E+2}\n\n",
+        &end,
+        done,
+    ])
+    .await;
     check(&[&format!("data: {hello}\nfoo: bar\n\n"), &end, done]).await;
     // A byte order mark, empty lines, a frame in two `data` lines, spaces.
     check(&[&format!("\u{feff}data: {hello}\n\n"), "\n\n", &end, done]).await;
@@ -508,12 +516,12 @@ async fn a_slow_start_is_no_stall() {
 async fn a_stall_within_the_limit_is_recovered_from_any_number_of_times() {
     let mut script = chat_stream("Hello!", 6);
     for frame in 2..7 {
-        script = script.wait_after_frame(frame, Duration::from_millis(250));
+        script = script.wait_after_frame(frame, Duration::from_millis(350));
     }
-    let (gateway, _provider) = before(script, |config| config.routing("idle = \"1s\"")).await;
+    let (gateway, _provider) = before(script, |config| config.routing("idle = \"1500ms\"")).await;
     let begun = Instant::now();
     let response = gateway.chat(&stream_request()).await;
-    assert!(begun.elapsed() > Duration::from_secs(1), "in sum the stream was silent for longer than the limit");
+    assert!(begun.elapsed() > Duration::from_millis(1500), "in sum the stream was silent for longer than the limit");
     assert_eq!(response.end, BodyEnd::Clean, "{response:?}");
     assert!(response.body.ends_with(b"data: [DONE]\n\n"));
 }
@@ -544,12 +552,12 @@ async fn a_slow_client_never_times_the_provider_out() {
         script = script.frame(&choice(0, &content, None));
     }
     let script = script.frame(&choice(0, "", Some("stop"))).done();
-    let (gateway, provider) = before(script, |config| config.routing("idle = \"150ms\"")).await;
+    let (gateway, provider) = before(script, |config| config.routing("idle = \"600ms\"")).await;
     let mut client = gateway.connect().await;
     client.post(CHAT, &[("authorization", BEARER)], &stream_request()).await;
     assert_eq!(client.head().await.0, 200);
     // Four times as long as the provider may be silent.
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(Duration::from_millis(2_400)).await;
     assert_eq!(provider.journal().open(), 1, "the provider is held up by the client");
     let mut length = 0;
     loop {
