@@ -103,7 +103,7 @@ def context(project: Path) -> list[str]:
         files = listed.stdout.split("\0")
     else:  # not a clone but an unpacked archive
         files = [str(path.relative_to(project)) for path in project.rglob("*")]
-    return sorted(f for f in files if (project / f).is_file() and not ignored(f, patterns))
+    return sorted(f for f in files if f and not ignored(f, patterns) and (project / f).is_file())
 
 
 # --- building ------------------------------------------------------------------------------
