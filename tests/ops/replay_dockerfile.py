@@ -386,10 +386,10 @@ def check_build_info(port: str) -> None:
     demand(expected in metrics, f"/metrics does not say {expected}")
 
 
-def replay(folder: Path, binary: Path | None) -> Image:
+def replay(folder: Path, binary: Path | None, dockerfile: Path = PROJECT / "Dockerfile") -> Image:
     """Builds the image below `folder`, starts it, and returns it for a closer look."""
-    folder.chmod(0o755)  # the image's user must be able to reach its root
-    image = Replay(folder, binary).run(PROJECT / "Dockerfile")
+    folder.mkdir(exist_ok=True)
+    image = Replay(folder, binary).run(dockerfile)
     bring_libraries(image)
     start_and_ask(image, built_here=binary is None)
     return image

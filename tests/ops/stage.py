@@ -215,9 +215,6 @@ class Stage:
     def traffic_until(self, missing, within_s: float = 60) -> None:
         """Sends round after round until `missing()` names nothing; after `within_s`, fails with what it names."""
         deadline = time.monotonic() + within_s
-        while True:
-            self.gateway.traffic()
-            names = missing()
-            if not names:
-                return
+        while names := missing():
             assert time.monotonic() < deadline, f"after {within_s} s still nothing of: {names}"
+            self.gateway.traffic()
