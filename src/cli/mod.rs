@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod config_show;
+mod explain;
 mod greeting;
 mod healthcheck;
 mod reload;
@@ -14,11 +15,15 @@ mod secrets;
 pub mod serve;
 
 use clap::{Args, Parser, Subcommand};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// `EX_UNAVAILABLE` of sysexits: the address cannot be had.
 const EXIT_UNAVAILABLE: u8 = 69;
+
+/// What clap exits with too: the command line names something that is not there.
+const EXIT_USAGE: u8 = 2;
 
 /// An OpenAI-compatible model gateway: tiers, measured failover, honest streams, keys with policies.
 #[derive(Parser, Debug)]
@@ -37,6 +42,8 @@ enum Command {
     Serve(Serve),
     /// Print every problem of a configuration and exit with 78, or 0 when there is none
     Check(Named),
+    /// Say where a request would go and why nowhere else; exits with 1 if it would be refused
+    Explain(explain::Explain),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -83,6 +90,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Serve(args) => serve::serve(&args),
         Command::Check(named) => check::check(named.config.as_deref()).map_err(Into::into),
+        Command::Explain(args) => explain::explain(&args),
         Command::Config { command: ConfigCommand::Show { named, json } } => {
             config_show::config_show(named.config.as_deref(), json).map_err(Into::into)
         }
@@ -96,4 +104,13 @@ pub fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Writes an answer to stdout. Whoever reads may have seen enough: `config show | head`.
+fn print(text: &str) -> io::Result<()> {
+    // The stream strips colours where there is no terminal or NO_COLOR is set.
+    match write!(anstream::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -127,7 +127,10 @@ impl Rehearsal {
         // One less than it takes are in before the one that trips, while every connection has one under
         // way; each may have found its pooled connection dead first.
         assert!(until_away <= most_until_away, "{fault:?}: {until_away} attempts until the region was left alone");
-        assert!(probes <= most_probes(fault, elapsed), "{fault:?}: {probes} attempts in {elapsed:?} at an open breaker");
+        assert!(
+            probes <= most_probes(fault, elapsed),
+            "{fault:?}: {probes} attempts in {elapsed:?} at an open breaker"
+        );
         assert_gaps(fault, broken);
     }
 

@@ -162,9 +162,8 @@ async fn a_total_outage_is_told_as_it_is_and_hardly_multiplied() {
     answer.told_not_to_retry();
 
     let mut crowd = Crowd::of(16, &house.gateway);
-    let tripped = async {
-        while crowd.ask(16, |_| Ask::chat("premium")).await.iter().any(|answer| answer.status != 503) {}
-    };
+    let tripped =
+        async { while crowd.ask(16, |_| Ask::chat("premium")).await.iter().any(|answer| answer.status != 503) {} };
     soon("every breaker to trip", tripped).await;
 
     let before: usize = house.attempts().iter().sum();
@@ -250,7 +249,9 @@ async fn what_the_first_model_refuses_reaches_the_client_as_it_came() {
             house.premium.clear();
             let answer = ask.at(&house.gateway).await;
             let theirs = house.premium.journal().only().request.clone();
-            let [body] = &refusal(status, "temperature must be below 2").frames_for(&theirs)[..] else { panic!("one frame") };
+            let [body] = &refusal(status, "temperature must be below 2").frames_for(&theirs)[..] else {
+                panic!("one frame")
+            };
             assert_eq!((answer.status, &answer.body), (status, body));
             assert_eq!(answer.header("content-type"), Some("application/json"));
             assert_eq!(answer.attempts(), 1);
@@ -258,7 +259,11 @@ async fn what_the_first_model_refuses_reaches_the_client_as_it_came() {
             assert_ne!(answer.header("x-request-id"), Some("req_theirs"));
         }
         assert_eq!(house.attempts()[1..], [0, 0], "nobody else is asked the same wrong thing");
-        assert_eq!(house.gateway.sum("tierway_breaker_transitions_total"), 0, "the client's mistake is not the provider's");
+        assert_eq!(
+            house.gateway.sum("tierway_breaker_transitions_total"),
+            0,
+            "the client's mistake is not the provider's"
+        );
     }
 }
 

@@ -27,7 +27,10 @@ impl Ask {
 
     /// A short chat with `model`, to be answered whole.
     pub fn chat(model: &str) -> Self {
-        Self::new("/v1/chat/completions", format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}]}}"#))
+        Self::new(
+            "/v1/chat/completions",
+            format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}]}}"#),
+        )
     }
 
     /// A short chat with `model`, to be answered as a stream.

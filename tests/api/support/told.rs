@@ -10,7 +10,10 @@ impl Response {
             return Err(format!("{} ending {:?}: {}", self.status, self.end, self.text()));
         }
         if !self.header("content-type").is_some_and(|form| form.starts_with("text/event-stream")) {
-            return self.json()["choices"][0]["message"]["content"].as_str().map(str::to_owned).ok_or(self.text().to_owned());
+            return self.json()["choices"][0]["message"]["content"]
+                .as_str()
+                .map(str::to_owned)
+                .ok_or(self.text().to_owned());
         }
         let frames = self.frames();
         let deltas = frames.iter().map(|frame| frame.json()["choices"][0]["delta"]["content"].clone());
@@ -58,7 +61,11 @@ impl Response {
     pub fn told_to_wait(&self) -> Duration {
         let ms = self.number("retry-after-ms");
         assert!(ms > 0, "nobody is told to come back at once: {self:?}");
-        assert_eq!(self.number("retry-after"), ms.div_ceil(1000), "both forms say the same, in whole seconds rounded up");
+        assert_eq!(
+            self.number("retry-after"),
+            ms.div_ceil(1000),
+            "both forms say the same, in whole seconds rounded up"
+        );
         assert_eq!(self.header("x-should-retry"), None, "waiting helps: {self:?}");
         Duration::from_millis(ms)
     }
