@@ -6,6 +6,7 @@
 //! Start reading at [`serve`].
 
 pub mod check;
+mod completions;
 pub mod config_show;
 mod explain;
 mod greeting;
@@ -51,6 +52,10 @@ enum Command {
     },
     /// Ask a running gateway whether it lives; for container health checks
     Healthcheck(healthcheck::Healthcheck),
+    /// Print a script that completes the command line, for a shell to source
+    Completions(completions::Completions),
+    /// Write manual pages
+    Man(completions::Man),
     /// Print the version
     Version,
 }
@@ -95,6 +100,8 @@ pub fn main() -> ExitCode {
             config_show::config_show(named.config.as_deref(), json).map_err(Into::into)
         }
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
+        Command::Completions(args) => completions::completions(&args).map(|()| ExitCode::SUCCESS),
+        Command::Man(args) => completions::man(&args).map(|()| ExitCode::SUCCESS),
         Command::Version => {
             println!("tierway {VERSION}");
             Ok(ExitCode::SUCCESS)
