@@ -3,9 +3,12 @@
 //! Time is handed in, so a day of traffic takes a second. A new back end is one more line at the
 //! end of this file.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
+use tierway::clock::Clock;
 use tierway::domain::authorize::Limits;
 use tierway::domain::id::KeyId;
 use tierway::domain::limit::WINDOW;
@@ -60,7 +63,7 @@ fn use_up(counters: &dyn Counters, ask: Ask, now: Instant) {
 /// 32 threads want far more than the limits, in rounds that share an instant. Whatever they take,
 /// in no sliding minute is it above a limit, and at least 99.5 % of the tighter one is taken.
 fn never_above_in_any_minute(counters: &dyn Counters, limits: Limits, most_tokens: u64) {
-    let start = Instant::now();
+    let start = Clock.now();
     let taken: Vec<[AtomicU64; 2]> = (0..ROUNDS).map(|_| Default::default()).collect();
     let barrier = Barrier::new(THREADS);
     std::thread::scope(|scope| {
@@ -100,7 +103,7 @@ fn never_above_in_any_minute(counters: &dyn Counters, limits: Limits, most_token
 fn concurrency_is_never_above(counters: &dyn Counters) {
     const MOST: u64 = 7;
     let (running, highest, admitted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let (now, limits) = (Instant::now(), Limits { max_concurrent: Some(MOST as u32), ..NO_LIMITS });
+    let (now, limits) = (Clock.now(), Limits { max_concurrent: Some(MOST as u32), ..NO_LIMITS });
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -123,7 +126,7 @@ fn concurrency_is_never_above(counters: &dyn Counters) {
 
 /// A request refused by one limit takes nothing of the others.
 fn refused_takes_nothing(counters: &dyn Counters) {
-    let now = Instant::now();
+    let now = Clock.now();
     let limits = Limits { requests_per_minute: Some(3), tokens_per_minute: Some(100), max_concurrent: Some(1) };
     let large = ask("key", limits, 101);
     let told = |denied: Denied| {
@@ -148,7 +151,7 @@ fn refused_takes_nothing(counters: &dyn Counters) {
 
 /// A refusal names the limit, its ceiling and the exact wait; whoever waits so long is let in.
 fn the_wait_told_is_the_wait_needed(counters: &dyn Counters) {
-    let start = Instant::now();
+    let start = Clock.now();
     let check = |name: &str, limits: Limits, tokens: u64, limit: LimitKind, ceiling: u64| {
         let ask = ask(name, limits, tokens);
         use_up(counters, ask, start);
@@ -177,7 +180,7 @@ fn the_wait_told_is_the_wait_needed(counters: &dyn Counters) {
 
 /// One key at its limit takes nothing of another's, nor of one without limits.
 fn another_key_is_untouched(counters: &dyn Counters) {
-    let now = Instant::now();
+    let now = Clock.now();
     use_up(counters, ask("greedy", requests(50), 1), now);
     let calm = admit(counters, ask("calm", requests(50), 1), now).expect("its own limit is unused");
     assert_eq!(calm.requests().map(|left| left.remaining), Some(49));
@@ -191,7 +194,7 @@ fn another_key_is_untouched(counters: &dyn Counters) {
 
 /// Tokens not used come back; tokens used beyond the estimate are a debt that must pass first.
 fn estimates_are_corrected(counters: &dyn Counters) {
-    let start = Instant::now();
+    let start = Clock.now();
     let at = |seconds: u64| start + Duration::from_secs(seconds);
     let first = admit(counters, ask("key", tokens(1_000), 800), at(0)).expect("nothing is taken");
     assert_eq!(first.tokens().map(|left| left.remaining), Some(200));
@@ -209,7 +212,7 @@ fn estimates_are_corrected(counters: &dyn Counters) {
 
 /// After a reload the new limits hold at once and what was taken stays taken.
 fn a_reload_changes_limits(counters: &dyn Counters) {
-    let now = Instant::now();
+    let now = Clock.now();
     let left = |limits: Limits| match admit(counters, ask("key", limits, 1), now) {
         Ok(admission) => {
             let left = admission.requests().map(|left| (left.limit, left.remaining));
@@ -235,7 +238,7 @@ fn a_reload_changes_limits(counters: &dyn Counters) {
 
 /// Each settlement frees one slot, no more.
 fn settling_frees_one_slot(counters: &dyn Counters) {
-    let (now, limits) = (Instant::now(), Limits { max_concurrent: Some(3), ..NO_LIMITS });
+    let (now, limits) = (Clock.now(), Limits { max_concurrent: Some(3), ..NO_LIMITS });
     let held = Mutex::new(Vec::new());
     for _ in 0..3 {
         held.lock()

@@ -11,7 +11,7 @@ pub mod config_show;
 mod explain;
 mod greeting;
 mod healthcheck;
-mod reload;
+pub mod reload;
 mod secrets;
 pub mod serve;
 

@@ -44,7 +44,8 @@ async fn hangup(hangups: &mut Option<Signal>) {
     }
 }
 
-fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) {
+/// Serves what was found from now on, or reports what is wrong with it. `made` is the admin token made at start.
+pub fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) {
     let applied = match found {
         Err(problems) => Err(problems.render(false)),
         Ok(change) => {

@@ -107,7 +107,8 @@ pub struct Gateway {
     pub counters: Arc<MemoryCounters>,
     /// How it is stopped.
     pub lifecycle: Lifecycle,
-    app: Arc<App>,
+    /// What its doors share.
+    pub app: Arc<App>,
 }
 
 impl Gateway {

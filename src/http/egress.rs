@@ -149,3 +149,75 @@ fn spell(duration: Duration) -> String {
         (_, seconds) => format!("{}m{}s", seconds / 60, seconds % 60),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::money::NanoUsd;
+    use crate::domain::receipt::Served;
+
+    #[test]
+    fn durations_are_spelled_like_openai_spells_them() {
+        let check = |micros: u64, expected: &str| assert_eq!(spell(Duration::from_micros(micros)), expected);
+        check(0, "0s");
+        check(1, "1ms");
+        check(250_000, "250ms");
+        check(999_001, "1s");
+        check(1_000_000, "1s");
+        check(1_000_001, "2s");
+        check(59_000_000, "59s");
+        check(59_000_001, "1m0s");
+        check(360_000_000, "6m0s");
+    }
+
+    fn written(facts: &Facts) -> String {
+        let mut headers = HeaderMap::new();
+        write(facts, &mut headers);
+        let mut lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+        lines.sort();
+        lines.join("\n")
+    }
+
+    fn refused() -> Facts {
+        Facts {
+            id: RequestId(0x0190_0000_0000_7000_8000_0000_0000_0001),
+            served: None,
+            attempts: 0,
+            overhead: Duration::from_nanos(81_900),
+            cost: None,
+            requests: None,
+            tokens: None,
+        }
+    }
+
+    #[test]
+    fn an_answer_says_what_served_it() {
+        let served = Served {
+            model: "deepseek-ai/DeepSeek-V4-Flash".into(),
+            deployment: "global-us/deepseek-ai/DeepSeek-V4-Flash".into(),
+            tier: Some("default".into()),
+            region: "us-east".into(),
+        };
+        let left = |limit, remaining| Left { limit, remaining, reset: Duration::from_millis(1500) };
+        insta::assert_snapshot!(written(&Facts {
+            served: Some(served),
+            attempts: 2,
+            cost: Some(NanoUsd(21_300)),
+            requests: Some(left(50, 49)),
+            tokens: Some(left(200_000, 198_500)),
+            ..refused()
+        }));
+    }
+
+    #[test]
+    fn a_refusal_says_only_what_is_true_of_it() {
+        insta::assert_snapshot!(written(&refused()));
+    }
+
+    #[test]
+    fn a_name_that_no_header_can_hold_is_left_out() {
+        let served = Served { model: "a\nb".into(), deployment: "d".into(), tier: None, region: "é".into() };
+        let written = written(&Facts { served: Some(served), ..refused() });
+        assert!(!written.contains("x-tierway-model") && written.contains("x-tierway-region"), "{written}");
+    }
+}

@@ -3,7 +3,8 @@
 //! A truncated answer must never look complete: after the last good frame come one `error` event and
 //! an aborted transport, since some clients notice only the one and some only the other. The trap is
 //! that hyper drops what it was handed in the same turn as a body's error, and that an HTTP/2 reset
-//! throws away what is still queued. So the body waits until the event has left, and only then errs.
+//! throws away what its stream has queued. So the body waits until the event is out of their reach,
+//! and only then errs.
 //!
 //! Start reading at [`AnswerBody`].
 
@@ -81,16 +82,38 @@ enum Stage {
     Ended,
 }
 
-/// Waits until the error event has left.
-struct LastWord {
-    wire: Arc<Wire>,
-    /// On HTTP/2 an empty line follows the event. A stream takes one buffer at a time there
-    /// (`server::MAX_SEND_BUFFER`), so that being asked for more after this line says that all of the
-    /// event is in the connection's own buffer, out of a reset's reach.
-    blank_due: bool,
-    /// The flushes there had been when everything was handed out; one more, and it is all gone.
-    since: Option<u64>,
-    patience: Pin<Box<Sleep>>,
+/// Waits until the error event is out of an abort's reach.
+enum LastWord {
+    /// HTTP/1.1 and its body share a task: what was handed out before `since` was read is gone once
+    /// there is one flush more than that.
+    Flushed { wire: Arc<Wire>, since: Option<u64>, patience: Pin<Box<Sleep>> },
+    /// An HTTP/2 stream takes one buffer at a time (`server::MAX_SEND_BUFFER`): being asked for more
+    /// after an empty line says that all of the event before it has left the stream's queue for the
+    /// connection's, which a reset does not touch.
+    Queued { blank_due: bool },
+}
+
+impl LastWord {
+    fn on(wire: Arc<Wire>) -> Self {
+        if wire.is_http2() {
+            return Self::Queued { blank_due: true };
+        }
+        Self::Flushed { wire, since: None, patience: Box::pin(tokio::time::sleep(LAST_WORD_PATIENCE)) }
+    }
+
+    /// Something more to hand out; `None` when nothing can be lost any more.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        match self {
+            Self::Queued { blank_due } => Poll::Ready(std::mem::take(blank_due).then_some(BLANK)),
+            Self::Flushed { wire, since, patience } => {
+                let since = *since.get_or_insert_with(|| wire.flushes());
+                if wire.poll_flushed(since, cx).is_pending() {
+                    ready!(patience.as_mut().poll(cx));
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
 }
 
 struct Streaming {
@@ -123,7 +146,7 @@ impl<S: Source> AnswerBody<S> {
     fn poll_flowing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
         match self.source.poll_frames(cx) {
             Poll::Ready(Some(Ok(bytes))) => {
-                self.note(&bytes, cx);
+                self.note(&bytes);
                 Poll::Ready(Some(Ok(bytes)))
             }
             Poll::Ready(Some(Err(broken))) => Poll::Ready(Some(self.break_off(broken))),
@@ -143,7 +166,7 @@ impl<S: Source> AnswerBody<S> {
         }
     }
 
-    fn note(&mut self, bytes: &Bytes, cx: &mut Context<'_>) {
+    fn note(&mut self, bytes: &Bytes) {
         if let Some(streaming) = &mut self.streaming {
             streaming.heard = streaming.clock.now();
             streaming.between_frames = ends_frame(bytes);
@@ -151,9 +174,6 @@ impl<S: Source> AnswerBody<S> {
         if let Some(remaining) = &mut self.remaining {
             *remaining = remaining.saturating_sub(bytes.len() as u64);
             if *remaining == 0 {
-                // hyper does not ask again once `content-length` is reached; the source must still
-                // learn that its end was reached and not its client lost.
-                let _ = self.source.poll_frames(cx);
                 self.stage = Stage::Ended;
             }
         }
@@ -166,22 +186,17 @@ impl<S: Source> AnswerBody<S> {
             self.stage = Stage::Ended;
             return Err(Aborted);
         };
-        let patience = Box::pin(tokio::time::sleep(LAST_WORD_PATIENCE));
-        self.stage = Stage::Leaving(LastWord { blank_due: wire.is_http2(), wire, since: None, patience });
+        self.stage = Stage::Leaving(LastWord::on(wire));
         Ok(error_event(broken))
     }
 
     fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
         let Stage::Leaving(word) = &mut self.stage else { return Poll::Ready(None) };
-        if std::mem::take(&mut word.blank_due) {
-            return Poll::Ready(Some(Ok(BLANK)));
+        let rest = ready!(word.poll_rest(cx));
+        if rest.is_none() {
+            self.stage = Stage::Ended;
         }
-        let since = *word.since.get_or_insert_with(|| word.wire.flushes());
-        if word.wire.poll_flushed(since, cx).is_pending() {
-            ready!(word.patience.as_mut().poll(cx));
-        }
-        self.stage = Stage::Ended;
-        Poll::Ready(Some(Err(Aborted)))
+        Poll::Ready(Some(rest.ok_or(Aborted)))
     }
 }
 
@@ -235,4 +250,228 @@ fn error_event(broken: Broken) -> Bytes {
 
 fn ends_frame(bytes: &[u8]) -> bool {
     [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"].iter().any(|end| bytes.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::lifecycle::Lifecycle;
+    use crate::http::server::{Door, bind, serve};
+    use crate::telemetry::metrics::{Build, Metrics};
+    use axum::Router;
+    use axum::extract::Request;
+    use axum::routing::get;
+    use http_body_util::BodyExt;
+    use std::collections::VecDeque;
+    use std::net::SocketAddr;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    const FRAME: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word\"}}]}\n\n";
+
+    enum Step {
+        Frame(&'static str),
+        Break(Broken),
+        Silence,
+    }
+
+    /// A source that does what its script says, then ends.
+    struct Script {
+        steps: VecDeque<Step>,
+        exact_len: Option<u64>,
+    }
+
+    impl Source for Script {
+        fn poll_frames(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+            match self.steps.front() {
+                Some(Step::Silence) => return Poll::Pending,
+                Some(Step::Frame(_) | Step::Break(_)) | None => {}
+            }
+            Poll::Ready(self.steps.pop_front().map(|step| match step {
+                Step::Frame(text) => Ok(Bytes::from_static(text.as_bytes())),
+                Step::Break(broken) => Err(broken),
+                Step::Silence => unreachable!("returned above"),
+            }))
+        }
+
+        fn cut(&mut self) -> Broken {
+            Broken::ShuttingDown
+        }
+
+        fn exact_len(&self) -> Option<u64> {
+            self.exact_len
+        }
+    }
+
+    fn script(steps: impl IntoIterator<Item = Step>) -> Script {
+        Script { steps: steps.into_iter().collect(), exact_len: None }
+    }
+
+    fn in_flight() -> InFlight {
+        Metrics::new(Build { version: "0", revision: None }, || 0).request_started()
+    }
+
+    fn stream(source: Script, wire: Option<Arc<Wire>>, stop: Stop) -> AnswerBody<Script> {
+        AnswerBody::stream(source, in_flight(), wire, stop, Clock)
+    }
+
+    fn never() -> Stop {
+        Box::pin(std::future::pending())
+    }
+
+    async fn next(body: &mut AnswerBody<Script>) -> Option<Result<String, Aborted>> {
+        let frame = body.frame().await?;
+        Some(frame.map(|frame| String::from_utf8(frame.into_data().expect("data").to_vec()).expect("UTF-8")))
+    }
+
+    fn error_text(broken: Broken) -> String {
+        String::from_utf8(error_event(broken).to_vec()).expect("UTF-8")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_stream_says_every_fifteen_seconds_that_it_lives() {
+        let start = Clock.now();
+        let mut body = stream(script([Step::Frame(FRAME), Step::Silence]), None, never());
+        assert_eq!(next(&mut body).await.unwrap().unwrap(), FRAME);
+        for after in [15, 30, 45] {
+            assert_eq!(next(&mut body).await.unwrap().unwrap(), ": keep-alive\n\n");
+            assert_eq!((Clock.now() - start).as_secs(), after);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_heard_puts_the_comment_off() {
+        let start = Clock.now();
+        let mut body = stream(script([Step::Frame(FRAME), Step::Silence]), None, never());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        next(&mut body).await.unwrap().unwrap();
+        next(&mut body).await.unwrap().unwrap();
+        assert_eq!((Clock.now() - start).as_secs(), 25);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_comment_stands_inside_a_frame() {
+        let mut body = stream(script([Step::Frame("data: {\"cho"), Step::Silence]), None, never());
+        next(&mut body).await.unwrap().unwrap();
+        let comment = tokio::time::timeout(10 * KEEP_ALIVE, next(&mut body)).await;
+        assert!(comment.is_err(), "{comment:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_a_silent_stream_with_an_error() {
+        let wire = Arc::new(Wire::new(Clock));
+        let stop = Box::pin(Clock.sleep(Duration::from_secs(7)));
+        let mut body = stream(script([Step::Silence]), Some(wire), stop);
+        assert_eq!(next(&mut body).await.unwrap().unwrap(), error_text(Broken::ShuttingDown));
+        // Nobody flushes: the end is not put off for ever.
+        assert!(next(&mut body).await.unwrap().is_err());
+        assert!(next(&mut body).await.is_none());
+        assert!(body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_whole_answer_knows_its_length_and_its_end() {
+        let source = Script { exact_len: Some(5), ..script([Step::Frame("{\"a\""), Step::Frame("}")]) };
+        let mut body = AnswerBody::whole(source, in_flight());
+        assert_eq!(body.size_hint().exact(), Some(5));
+        next(&mut body).await.unwrap().unwrap();
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(1), false));
+        next(&mut body).await.unwrap().unwrap();
+        assert!(body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_whole_answer_that_breaks_is_aborted_without_an_event() {
+        let mut body = AnswerBody::whole(script([Step::Break(Broken::Interrupted)]), in_flight());
+        assert!(next(&mut body).await.unwrap().is_err());
+    }
+
+    /// A server whose `/breaks` breaks after a frame, `/ends` ends well and `/chats` says much.
+    async fn served() -> (SocketAddr, Lifecycle) {
+        let answer = |steps: fn() -> Vec<Step>| {
+            get(async move |request: Request| {
+                let wire = request.extensions().get::<Arc<Wire>>().cloned();
+                axum::body::Body::new(stream(script(steps()), wire, never()))
+            })
+        };
+        let chatty = || {
+            let words = std::iter::repeat_n((), 200).map(|()| Step::Frame(FRAME));
+            words.chain([Step::Break(Broken::OutOfTime)]).collect()
+        };
+        let router = Router::new()
+            .route("/breaks", answer(|| vec![Step::Frame(FRAME), Step::Break(Broken::Interrupted)]))
+            .route("/ends", answer(|| vec![Step::Frame(FRAME)]))
+            .route("/chats", answer(chatty));
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let lifecycle = Lifecycle::new(Clock);
+        tokio::spawn(serve(listener, router, lifecycle.clone(), Clock, Door::Public));
+        (address, lifecycle)
+    }
+
+    async fn http1(address: SocketAddr, path: &str) -> String {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: tierway\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut read = String::new();
+        socket.read_to_string(&mut read).await.expect("closed, not reset");
+        read
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn over_http1_the_error_always_arrives_and_the_end_never() {
+        let (address, _lifecycle) = served().await;
+        assert!(http1(address, "/ends").await.ends_with("0\r\n\r\n"));
+        for round in 0..500 {
+            let (path, broken) = [("/breaks", Broken::Interrupted), ("/chats", Broken::OutOfTime)][round % 2];
+            let read = http1(address, path).await;
+            let event = error_text(broken);
+            assert!(read.contains(&event), "round {round}: {read}");
+            assert!(!read.contains("\r\n0\r\n"), "round {round}: {read}");
+        }
+    }
+
+    /// What came on one HTTP/2 stream, and whether it was reset.
+    async fn http2(client: h2::client::SendRequest<Bytes>, path: &'static str) -> (String, bool) {
+        let mut client = client.ready().await.unwrap();
+        let request = http::Request::get(format!("http://tierway{path}")).body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let mut read = Vec::new();
+        let reset = loop {
+            match body.data().await {
+                None => break false,
+                Some(Err(error)) => break error.is_reset(),
+                Some(Ok(data)) => {
+                    body.flow_control().release_capacity(data.len()).unwrap();
+                    read.extend_from_slice(&data);
+                }
+            }
+        };
+        (String::from_utf8(read).unwrap(), reset)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn over_http2_the_error_always_arrives_and_the_stream_is_reset() {
+        let (address, _lifecycle) = served().await;
+        let socket = TcpStream::connect(address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        // A window smaller than the answers: what was said must wait for room.
+        let (client, connection) =
+            h2::client::Builder::new().initial_window_size(300).handshake::<_, Bytes>(socket).await.unwrap();
+        tokio::spawn(connection);
+        assert_eq!(http2(client.clone(), "/ends").await, (FRAME.to_owned(), false));
+        for round in 0..50 {
+            let mut streams = tokio::task::JoinSet::new();
+            for turn in 0..20 {
+                let (path, broken) = [("/breaks", Broken::Interrupted), ("/chats", Broken::OutOfTime)][turn % 2];
+                let client = client.clone();
+                streams.spawn(async move { (http2(client, path).await, error_text(broken)) });
+            }
+            for ((read, reset), event) in streams.join_all().await {
+                assert!(read.trim_end().ends_with(event.trim_end()), "round {round}: {read}");
+                assert!(reset, "round {round}");
+            }
+        }
+    }
 }

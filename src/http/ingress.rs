@@ -100,3 +100,98 @@ fn travelling(headers: &HeaderMap) -> HeaderMap {
     }
     travelling
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in list {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_key_comes_as_bearer_or_as_api_key() {
+        let check = |list: &[(&'static str, &'static str)], expected: Option<&str>| {
+            let key = key(&headers(list));
+            assert_eq!(key.as_ref().map(Secret::expose), expected, "{list:?}");
+        };
+        check(&[("authorization", "Bearer sk-1")], Some("sk-1"));
+        check(&[("authorization", "bearer  sk-1 ")], Some("sk-1"));
+        check(&[("api-key", "sk-2")], Some("sk-2"));
+        check(&[("authorization", "Bearer sk-1"), ("api-key", "sk-2")], Some("sk-1"));
+        check(&[("authorization", "Basic c2s6"), ("api-key", "sk-2")], Some("sk-2"));
+        check(&[("authorization", "sk-1")], None);
+        check(&[("authorization", "Bearer ")], None);
+        check(&[("api-key", " ")], None);
+        check(&[("x-api-key", "sk-3")], None);
+        check(&[], None);
+    }
+
+    #[test]
+    fn knobs_are_read_exactly_or_refused() {
+        let check = |list: &[(&'static str, &'static str)], expected: Result<(bool, Option<u64>), &'static str>| {
+            let read = knobs(&headers(list));
+            let read = read.map(|knobs| (knobs.no_fallback, knobs.deadline.map(|d| d.as_millis() as u64)));
+            assert_eq!(read, expected.map_err(|name| Refusal::BadHeader { name }), "{list:?}");
+        };
+        check(&[], Ok((false, None)));
+        check(&[(NO_FALLBACK, "true"), (DEADLINE, "1500")], Ok((true, Some(1500))));
+        check(&[(NO_FALLBACK, "1")], Ok((true, None)));
+        check(&[(NO_FALLBACK, "false")], Ok((false, None)));
+        check(&[(NO_FALLBACK, " 0 ")], Ok((false, None)));
+        for bad in ["", "yes", "TRUE", "2", "true,true"] {
+            check(&[(NO_FALLBACK, bad)], Err(NO_FALLBACK));
+        }
+        for bad in ["", "0", "-1", "+5", "1.5", "1s", "99999999999999999999"] {
+            check(&[(DEADLINE, bad)], Err(DEADLINE));
+        }
+        check(&[(DEADLINE, "5"), (DEADLINE, "6")], Err(DEADLINE));
+        check(&[(NO_FALLBACK, "true"), (NO_FALLBACK, "true")], Err(NO_FALLBACK));
+    }
+
+    #[test]
+    fn only_listed_headers_travel_on() {
+        let sent = headers(&[
+            ("host", "elsewhere"),
+            ("authorization", "Bearer sk-1"),
+            ("api-key", "sk-1"),
+            ("cookie", "a=b"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("openai-organization", "org"),
+            ("x-tierway-deadline-ms", "5"),
+            ("content-length", "2"),
+            ("accept-encoding", "gzip"),
+            ("accept", "text/event-stream"),
+            ("content-type", "application/json"),
+            ("traceparent", "00-a-b-01"),
+            ("tracestate", "v=1"),
+            ("tracestate", "w=2"),
+            ("idempotency-key", "k"),
+            ("openai-beta", "x=y"),
+            ("x-stainless-lang", "python"),
+            ("x-stainless-os", "Linux"),
+            ("connection", "keep-alive, X-Stainless-OS"),
+        ]);
+        let travelled = travelling(&sent);
+        let travelled: Vec<_> = travelled.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        let mut expected = vec![
+            "accept: text/event-stream",
+            "content-type: application/json",
+            "traceparent: 00-a-b-01",
+            "tracestate: v=1",
+            "tracestate: w=2",
+            "idempotency-key: k",
+            "openai-beta: x=y",
+            "x-stainless-lang: python",
+        ];
+        let mut travelled: Vec<&str> = travelled.iter().map(String::as_str).collect();
+        travelled.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(travelled, expected);
+    }
+}

@@ -67,3 +67,55 @@ fn new_id(clock: Clock) -> RequestId {
     let at = Timestamp::from_unix(NoContext, since_1970.as_secs(), since_1970.subsec_nanos());
     RequestId(Uuid::new_v7(at).as_u128())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::routing::get;
+    use http::StatusCode;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    async fn ask(path: &str) -> (StatusCode, Option<HeaderValue>, String) {
+        #[allow(clippy::unused_async)] // a handler is async
+        async fn panics() -> Response {
+            panic!("on purpose")
+        }
+        let router = Router::new().route("/panics", get(panics)).route("/works", get(async || "works"));
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = wrap(router, Clock).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (parts.status, parts.headers.get(REQUEST_ID).cloned(), String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn every_response_bears_a_name_of_its_own() {
+        let mut names = std::collections::BTreeSet::new();
+        for path in ["/works", "/works", "/panics", "/nowhere"] {
+            let (_, name, _) = ask(path).await;
+            let name = name.expect("a name").to_str().unwrap().to_owned();
+            assert!(name.starts_with("req_") && name.len() == 36, "{name}");
+            names.insert(name);
+        }
+        assert_eq!(names.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_one_requests_internal_error() {
+        let (status, _, body) = ask("/panics").await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(body.contains(r#""code":"internal_error""#) && !body.contains("on purpose"), "{body}");
+        assert_eq!(ask("/works").await.0, StatusCode::OK);
+    }
+
+    #[test]
+    fn names_are_uuids_of_version_seven_in_our_clocks_time() {
+        let before = Clock.unix_ms() as u128;
+        let id = new_id(Clock).0;
+        let after = Clock.unix_ms() as u128;
+        assert!((before..=after).contains(&(id >> 80)));
+        assert_eq!(id >> 76 & 0xf, 7);
+    }
+}

@@ -80,3 +80,26 @@ fn status(status: StatusCode, text: &'static str) -> Response {
     let body = format!("{{\"status\":\"{text}\"}}\n");
     (status, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_open_until_they_have_a_token() {
+        let secret = |text: &str| Some(Secret::new(text));
+        let check = |metrics: Option<&str>, admin: Option<&str>, presented: Option<&str>, expected: bool| {
+            let access = OpsAccess { metrics_token: metrics.and_then(secret), admin_token: admin.and_then(secret) };
+            let presented = presented.and_then(secret);
+            let case = format!("{metrics:?} {admin:?} {presented:?}");
+            assert_eq!(access.may_read_metrics(presented.as_ref()), expected, "{case}");
+        };
+        check(None, None, None, true);
+        check(None, Some("admin"), None, true);
+        check(Some("m"), Some("admin"), None, false);
+        check(Some("m"), Some("admin"), Some("m"), true);
+        check(Some("m"), Some("admin"), Some("admin"), true);
+        check(Some("m"), Some("admin"), Some("mm"), false);
+        check(Some("m"), None, Some(""), false);
+    }
+}

@@ -307,3 +307,169 @@ impl AsRef<[u8]> for Kept {
         &self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_compression::tokio::bufread::{BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
+    use http_body::Frame;
+    use http_body_util::Full;
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+
+    const FRONT: Front = Front { max_body: 100_000, max_in_flight_bytes: 150_000 };
+
+    fn encoded(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_ENCODING, value.parse().expect("a header value"))])
+    }
+
+    fn upload(body: Body, headers: &HeaderMap, held: &Arc<Held>) -> Upload {
+        Upload::new(body, headers, FRONT, held.clone(), Clock)
+    }
+
+    async fn gather(body: impl Into<Bytes>, headers: &HeaderMap) -> Result<Bytes, BodyProblem> {
+        // Its length is not told, so that reading must find out.
+        let body = Body::new(Drip { chunks: [body.into()].into(), every: Duration::ZERO, timer: None });
+        upload(body, headers, &Arc::default()).gather().await
+    }
+
+    /// A body that gives one chunk after the other, each `every` so often, then breaks off.
+    struct Drip {
+        chunks: VecDeque<Bytes>,
+        every: Duration,
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+
+    impl HttpBody for Drip {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let every = self.every;
+            if !every.is_zero() {
+                ready!(self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(every))).as_mut().poll(cx));
+                self.timer = None;
+            }
+            Poll::Ready(self.chunks.pop_front().map(|chunk| Ok(Frame::data(chunk))))
+        }
+    }
+
+    async fn compressed(encoding: &str, plain: &'static [u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut encoder: Box<dyn AsyncRead + Unpin> = match encoding {
+            "zstd" => Box::new(ZstdEncoder::new(plain)),
+            "gzip" | "x-gzip" => Box::new(GzipEncoder::new(plain)),
+            "br" => Box::new(BrotliEncoder::new(plain)),
+            "deflate" => Box::new(ZlibEncoder::new(plain)),
+            "bare deflate" => Box::new(DeflateEncoder::new(plain)),
+            _ => Box::new(plain),
+        };
+        encoder.read_to_end(&mut out).await.expect("compressing in memory");
+        out
+    }
+
+    #[tokio::test]
+    async fn every_encoding_is_read() {
+        for encoding in ["identity", "", "zstd", "gzip", "x-gzip", "GZip", "br", "deflate", "bare deflate"] {
+            let body = compressed(&encoding.to_lowercase(), b"{\"model\":\"m\"}").await;
+            let name = encoding.trim_start_matches("bare ");
+            assert_eq!(gather(body, &encoded(name)).await.as_deref(), Ok(&b"{\"model\":\"m\"}"[..]), "{encoding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_encoding_is_refused() {
+        for value in ["lzma", "gzip, br", "gzip,gzip", "aws-chunked"] {
+            assert_eq!(gather("{}", &encoded(value)).await, Err(BodyProblem::UnknownEncoding(value.into())));
+        }
+        let mut twice = encoded("gzip");
+        twice.append(CONTENT_ENCODING, "br".parse().unwrap());
+        assert!(matches!(gather("{}", &twice).await, Err(BodyProblem::UnknownEncoding(_))));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_what_its_encoding_says_is_refused() {
+        for encoding in ["zstd", "gzip", "br", "deflate"] {
+            let plain = gather("{\"model\":\"m\"}", &encoded(encoding)).await;
+            assert!(matches!(plain, Err(BodyProblem::BadEncoding(_))), "{encoding}: {plain:?}");
+            let mut cut = compressed(encoding, b"{\"model\":\"m\"}").await;
+            cut.truncate(cut.len() - 5);
+            let cut = gather(cut, &encoded(encoding)).await;
+            assert!(matches!(cut, Err(BodyProblem::BadEncoding(_))), "{encoding} cut: {cut:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_as_large_as_it_may_be_as_sent_and_as_decoded() {
+        static ZEROS: [u8; 100_001] = [0; 100_001];
+        let too_large = Err(BodyProblem::TooLarge { limit: 100_000 });
+        assert_eq!(gather(&ZEROS[..100_000], &HeaderMap::new()).await.map(|bytes| bytes.len()), Ok(100_000));
+        assert_eq!(gather(&ZEROS[..], &HeaderMap::new()).await, too_large);
+        for encoding in ["zstd", "gzip", "br", "deflate"] {
+            let fits = compressed(encoding, &ZEROS[..100_000]).await;
+            assert_eq!(gather(fits, &encoded(encoding)).await.map(|b| b.len()), Ok(100_000), "{encoding}");
+            let bomb = compressed(encoding, &ZEROS).await;
+            assert!(bomb.len() < 1000, "{encoding}: {}", bomb.len());
+            assert_eq!(gather(bomb, &encoded(encoding)).await, too_large, "{encoding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_length_told_in_advance_is_refused_before_a_byte_is_read() {
+        let body = Body::new(Full::new(Bytes::from(vec![b' '; 100_001])));
+        let result = upload(body, &HeaderMap::new(), &Arc::default()).gather().await;
+        assert_eq!(result, Err(BodyProblem::TooLarge { limit: 100_000 }));
+    }
+
+    #[tokio::test]
+    async fn bytes_count_as_held_until_the_last_of_them_is_gone() {
+        let held = Arc::default();
+        let read = |len: usize| upload(Body::from(vec![b' '; len]), &HeaderMap::new(), &held).gather();
+        let first = read(90_000).await.unwrap();
+        assert_eq!(read(60_001).await, Err(BodyProblem::TooMuchInFlight));
+        assert_eq!(held.bytes(), 90_000);
+        let slice = first.slice(..10);
+        drop(first);
+        assert_eq!(held.bytes(), 90_000);
+        let second = read(60_000).await.unwrap();
+        drop((slice, second));
+        assert_eq!(held.bytes(), 0);
+    }
+
+    /// `chunks` of `size` bytes, one each `every` seconds.
+    async fn dripped(chunks: usize, size: usize, every_s: u64) -> (Result<usize, BodyProblem>, u64) {
+        let start = Clock.now();
+        let chunks = std::iter::repeat_n(Bytes::from(vec![b' '; size]), chunks).collect();
+        let body = Body::new(Drip { chunks, every: Duration::from_secs(every_s), timer: None });
+        let result = upload(body, &HeaderMap::new(), &Arc::default()).gather().await;
+        (result.map(|bytes| bytes.len()), (Clock.now() - start).as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_may_be_slow_but_not_too_slow() {
+        assert_eq!(dripped(4, 20_000, 9).await, (Ok(80_000), 45));
+        // Nothing for ten seconds.
+        assert_eq!(dripped(2, 10_000, 11).await, (Err(BodyProblem::TooSlow), 10));
+        // A byte now and then: under 1 KiB a second once ten seconds have passed.
+        assert_eq!(dripped(60, 1, 1).await, (Err(BodyProblem::TooSlow), 10));
+        assert_eq!(dripped(60, 1000, 1).await, (Err(BodyProblem::TooSlow), 10));
+        assert_eq!(dripped(60, 1200, 1).await, (Ok(72_000), 61));
+    }
+
+    #[test]
+    fn patience_is_by_silence_and_by_rate() {
+        let begun = Clock.now();
+        let check = |last_s: u64, received: u64, expected_ms: u64| {
+            let end = patience(begun, begun + Duration::from_secs(last_s), received);
+            assert_eq!((end - begun).as_millis() as u64, expected_ms, "{last_s} s, {received} B");
+        };
+        check(0, 0, 10_000);
+        check(9, 0, 10_000);
+        check(9, 10 * 1024, 10_000);
+        check(9, 15 * 1024, 15_000);
+        check(9, u64::MAX, 19_000);
+    }
+}

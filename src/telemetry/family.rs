@@ -6,6 +6,7 @@
 //!
 //! Start reading in [`Family::with`].
 
+use super::book::Row;
 use super::labels::Label;
 use prometheus::core::{Collector, Desc, Metric};
 use prometheus::proto::{MetricFamily, MetricType};
@@ -21,7 +22,7 @@ struct Inner<M, const N: usize> {
     desc: Desc,
     kind: MetricType,
     labels: [&'static str; N],
-    make: fn(Opts) -> Result<M>,
+    make: Box<dyn Fn(Opts) -> Result<M> + Send + Sync>,
     children: RwLock<HashMap<[Label; N], M>>,
 }
 
@@ -31,14 +32,14 @@ impl<M: Metric, const N: usize> Family<M, N> {
     /// # Errors
     /// The name of the metric or of a label is not one Prometheus takes.
     pub(super) fn new(
-        (name, help): (&str, &str),
+        row: Row<N>,
         kind: MetricType,
-        labels: [&'static str; N],
-        make: fn(Opts) -> Result<M>,
+        make: impl Fn(Opts) -> Result<M> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let names = labels.map(str::to_owned).into();
-        let desc = Desc::new(name.into(), help.into(), names, HashMap::new())?;
-        Ok(Self(Arc::new(Inner { desc, kind, labels, make, children: RwLock::default() })))
+        let names = row.labels.map(str::to_owned).into();
+        let desc = Desc::new(row.name.into(), row.help.into(), names, HashMap::new())?;
+        let (labels, make, children) = (row.labels, Box::new(make), RwLock::default());
+        Ok(Self(Arc::new(Inner { desc, kind, labels, make, children })))
     }
 
     /// The child with these label values, in the order of the declaration, made if it is new.
@@ -87,13 +88,13 @@ impl<M: Metric, const N: usize> Collector for Family<M, N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::book::row;
     use prometheus::IntCounter;
 
     #[test]
     fn values_that_read_the_same_run_together_are_different_children() {
-        let family: Family<IntCounter, 2> =
-            Family::new(("hops_total", "Hops."), MetricType::COUNTER, ["from", "to"], IntCounter::with_opts)
-                .expect("the names are valid");
+        let hops = row("hops_total", "Hops.", ["from", "to"]);
+        let family = Family::new(hops, MetricType::COUNTER, IntCounter::with_opts).expect("the names are valid");
         let values = |from: &'static str, to: &'static str| [Label::Word(from), Label::Word(to)];
         family.with(values("eu", "us-1")).inc_by(1);
         family.with(values("euus", "-1")).inc_by(10);

@@ -3,29 +3,73 @@
 //! They are fed from receipts and from a few events that leave none. Nothing here may decide
 //! anything, and no label may hold what a client wrote ([`Label`] cannot).
 //!
-//! The table is [`Metrics::new`]; what a receipt counts for is [`Metrics::record`].
+//! The table comes first; what a receipt counts for is [`Metrics::record`].
 
+use super::book::{Book, Row, row};
 use super::family::Family;
 use super::labels::{self, Label, TokenKind};
 use crate::domain::breaker::{StateName, Transition};
 use crate::domain::receipt::Receipt;
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Metric, MetricFamily, MetricType};
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, Result, TextEncoder};
+use prometheus::{Histogram, IntCounter, IntGauge, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+// The table: every metric's name, what it says, its labels.
+const REQUESTS: Row<4> = row(
+    "tierway_requests_total",
+    "Requests ended, by what served them or was tried last, and why they ended.",
+    ["tier", "model", "deployment", "reason"],
+);
+const REQUEST_DURATION: Row<0> =
+    row("tierway_request_duration_seconds", "From a request being received to its end, whatever the end.", []);
+const FIRST_TOKEN: Row<0> =
+    row("tierway_first_token_seconds", "From a request being received to its first token in hand.", []);
+const UPSTREAM_DURATION: Row<1> = row(
+    "tierway_upstream_duration_seconds",
+    "From an attempt being sent to its failure, or to the first token of the one that answered.",
+    ["deployment"],
+);
+const OVERHEAD: Row<0> =
+    row("tierway_overhead_seconds", "Time spent in the gateway itself up to the first byte of the answer.", []);
+const TOKENS: Row<1> =
+    row("tierway_tokens_total", "Tokens; cached_input is part of input, reasoning of output.", ["kind"]);
+const COST: Row<0> = row("tierway_cost_nanousd_total", "Cost of all requests in billionths of a US dollar.", []);
+const ATTEMPTS: Row<2> =
+    row("tierway_attempts_total", "Attempts at deployments, by how they ended.", ["deployment", "reason"]);
+const FALLBACKS: Row<3> = row(
+    "tierway_fallbacks_total",
+    "Steps of a request from one deployment to the next, by why the first was left.",
+    ["from", "to", "reason"],
+);
+const BREAKER_STATE: Row<2> = row(
+    "tierway_breaker_state",
+    "1 for the state a deployment's breaker is in, 0 for the others.",
+    ["deployment", "state"],
+);
+const BREAKER_TRANSITIONS: Row<3> = row(
+    "tierway_breaker_transitions_total",
+    "Changes of a deployment's breaker, by the state entered.",
+    ["deployment", "to", "reason"],
+);
+const IN_FLIGHT: Row<0> = row("tierway_in_flight", "Requests being served now.", []);
+const LIMIT_REFUSALS: Row<2> =
+    row("tierway_limit_refusals_total", "Requests refused by a limit of their key.", ["policy", "limit"]);
+const CONFIG_RELOADS: Row<1> = row("tierway_config_reloads_total", "Reloads of the configuration.", ["result"]);
+const BUILD_INFO: Row<2> = row("tierway_build_info", "1, for the program running.", ["version", "revision"]);
+const LOG_LINES_DROPPED: Row<0> =
+    row("tierway_log_lines_dropped_total", "Lines of logs and access log thrown away because nobody read them.", []);
+
 /// 1 ms to a minute: from a cached prefix on a near machine to what no one waits for.
-const FIRST_TOKEN: &[f64] =
+const FIRST_TOKEN_BUCKETS: &[f64] =
     &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0];
 /// 10 ms to 655 s by doubling: an embedding as well as a long answer with reasoning.
-const DURATION: &[f64] =
+const DURATION_BUCKETS: &[f64] =
     &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 655.36];
 /// 25 µs to 250 ms: what we add ourselves, of which the first is good and the last an accident.
-const OVERHEAD: &[f64] =
+const OVERHEAD_BUCKETS: &[f64] =
     &[0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25];
 
 /// Which program this is.
@@ -39,7 +83,7 @@ pub struct Build {
 
 /// All metrics of one gateway.
 pub struct Metrics {
-    registry: Registry,
+    book: Book,
     requests: Family<IntCounter, 4>,
     request_duration: Histogram,
     first_token: Histogram,
@@ -62,97 +106,34 @@ impl Metrics {
         Self::declare(build, lines_dropped).expect("the names below are valid and distinct")
     }
 
-    /// The table: name, what it says, labels or buckets.
     fn declare(build: Build, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
-        let table = Table(Registry::new());
-        let requests = table.counters(
-            ("tierway_requests_total", "Requests ended, by what served them or was tried last, and why they ended."),
-            ["tier", "model", "deployment", "reason"],
-        )?;
-        let request_duration = table.histogram(
-            ("tierway_request_duration_seconds", "From a request being received to its end, whatever the end."),
-            DURATION,
-        )?;
-        let first_token = table.histogram(
-            ("tierway_first_token_seconds", "From a request being received to its first token in hand."),
-            FIRST_TOKEN,
-        )?;
-        let upstream_duration = table.histograms(
-            (
-                "tierway_upstream_duration_seconds",
-                "From an attempt being sent to its failure, or to the first token of the one that answered.",
-            ),
-            ["deployment"],
-            |opts| Histogram::with_opts(HistogramOpts::from(opts).buckets(DURATION.into())),
-        )?;
-        let overhead = table.histogram(
-            ("tierway_overhead_seconds", "Time spent in the gateway itself up to the first byte of the answer."),
-            OVERHEAD,
-        )?;
-        let tokens = table.counters(
-            ("tierway_tokens_total", "Tokens; cached_input is part of input, reasoning of output."),
-            ["kind"],
-        )?;
-        let cost =
-            table.counter(("tierway_cost_nanousd_total", "Cost of all requests in billionths of a US dollar."))?;
-        let attempts = table.counters(
-            ("tierway_attempts_total", "Attempts at deployments, by how they ended."),
-            ["deployment", "reason"],
-        )?;
-        let fallbacks = table.counters(
-            (
-                "tierway_fallbacks_total",
-                "Steps of a request from one deployment to the next, by why the first was left.",
-            ),
-            ["from", "to", "reason"],
-        )?;
-        let breaker_state = table.gauges(
-            ("tierway_breaker_state", "1 for the state a deployment's breaker is in, 0 for the others."),
-            ["deployment", "state"],
-        )?;
-        let breaker_transitions = table.counters(
-            ("tierway_breaker_transitions_total", "Changes of a deployment's breaker, by the state entered."),
-            ["deployment", "to", "reason"],
-        )?;
-        let in_flight = table.gauge(("tierway_in_flight", "Requests being served now."))?;
-        let limit_refusals = table.counters(
-            ("tierway_limit_refusals_total", "Requests refused by a limit of their key."),
-            ["policy", "limit"],
-        )?;
-        let config_reloads =
-            table.counters(("tierway_config_reloads_total", "Reloads of the configuration."), ["result"])?;
-        let build_info =
-            table.gauges(("tierway_build_info", "1, for the program running."), ["version", "revision"])?;
-        table.watched(
-            ("tierway_log_lines_dropped_total", "Lines of logs and access log thrown away because nobody read them."),
-            lines_dropped,
-        )?;
-        #[cfg(target_os = "linux")]
-        table.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-
-        build_info.with([Label::Word(build.version), Label::Word(build.revision.unwrap_or("unknown"))]).set(1);
+        let book = Book::new()?;
+        let tokens = book.counters(TOKENS)?;
+        let metrics = Self {
+            requests: book.counters(REQUESTS)?,
+            request_duration: book.histogram(REQUEST_DURATION, DURATION_BUCKETS)?,
+            first_token: book.histogram(FIRST_TOKEN, FIRST_TOKEN_BUCKETS)?,
+            upstream_duration: book.histograms(UPSTREAM_DURATION, DURATION_BUCKETS)?,
+            overhead: book.histogram(OVERHEAD, OVERHEAD_BUCKETS)?,
+            tokens: TokenKind::ALL.map(|kind| (kind, tokens.with([kind.into()]))),
+            cost: book.counter(COST)?,
+            attempts: book.counters(ATTEMPTS)?,
+            fallbacks: book.counters(FALLBACKS)?,
+            breaker_state: book.gauges(BREAKER_STATE)?,
+            breaker_transitions: book.counters(BREAKER_TRANSITIONS)?,
+            in_flight: book.gauge(IN_FLIGHT)?,
+            limit_refusals: book.counters(LIMIT_REFUSALS)?,
+            config_reloads: book.counters(CONFIG_RELOADS)?,
+            book,
+        };
+        let revision = Label::Word(build.revision.unwrap_or("unknown"));
+        metrics.book.gauges(BUILD_INFO)?.with([Label::Word(build.version), revision]).set(1);
+        metrics.book.watched(LOG_LINES_DROPPED, lines_dropped)?;
         // Shown from the start, so that the first failure is a step and not a new series.
         for ok in [true, false] {
-            config_reloads.with([labels::reload(ok)]);
+            metrics.config_reloads.with([labels::reload(ok)]);
         }
-        let tokens = TokenKind::ALL.map(|kind| (kind, tokens.with([kind.into()])));
-        Ok(Self {
-            registry: table.0,
-            requests,
-            request_duration,
-            first_token,
-            upstream_duration,
-            overhead,
-            tokens,
-            cost,
-            attempts,
-            fallbacks,
-            breaker_state,
-            breaker_transitions,
-            in_flight,
-            limit_refusals,
-            config_reloads,
-        })
+        Ok(metrics)
     }
 
     /// Counts one request's end.
@@ -237,10 +218,7 @@ impl Metrics {
 
     /// Everything in Prometheus' text format, sorted by name and labels.
     pub fn render(&self) -> String {
-        let mut text = String::new();
-        let encoded = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
-        encoded.expect("writing to a string cannot fail, and empty families are not gathered");
-        text
+        self.book.render()
     }
 }
 
@@ -264,74 +242,6 @@ fn request_labels(receipt: &Receipt) -> [Label; 4] {
         served.map(|served| &served.deployment).into(),
         receipt.reason.into(),
     ]
-}
-
-/// A metric's name and what it says.
-type Row<'a> = (&'a str, &'a str);
-
-/// Where the table is written down.
-struct Table(Registry);
-
-impl Table {
-    fn counter(&self, (name, help): Row) -> Result<IntCounter> {
-        self.enter(IntCounter::new(name, help)?)
-    }
-
-    fn gauge(&self, (name, help): Row) -> Result<IntGauge> {
-        self.enter(IntGauge::new(name, help)?)
-    }
-
-    fn histogram(&self, (name, help): Row, buckets: &[f64]) -> Result<Histogram> {
-        self.enter(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.into()))?)
-    }
-
-    fn counters<const N: usize>(&self, row: Row, labels: [&'static str; N]) -> Result<Family<IntCounter, N>> {
-        self.enter(Family::new(row, MetricType::COUNTER, labels, IntCounter::with_opts)?)
-    }
-
-    fn gauges<const N: usize>(&self, row: Row, labels: [&'static str; N]) -> Result<Family<IntGauge, N>> {
-        self.enter(Family::new(row, MetricType::GAUGE, labels, IntGauge::with_opts)?)
-    }
-
-    fn histograms<const N: usize>(
-        &self,
-        row: Row,
-        labels: [&'static str; N],
-        make: fn(Opts) -> Result<Histogram>,
-    ) -> Result<Family<Histogram, N>> {
-        self.enter(Family::new(row, MetricType::HISTOGRAM, labels, make)?)
-    }
-
-    fn watched(&self, (name, help): Row, read: impl Fn() -> u64 + Send + Sync + 'static) -> Result<()> {
-        self.0.register(Box::new(Watched { counter: IntCounter::new(name, help)?, read }))
-    }
-
-    fn enter<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C> {
-        self.0.register(Box::new(collector.clone()))?;
-        Ok(collector)
-    }
-}
-
-/// A counter somebody else keeps, read when it is asked for.
-struct Watched<F> {
-    counter: IntCounter,
-    read: F,
-}
-
-impl<F: Fn() -> u64 + Send + Sync> Collector for Watched<F> {
-    fn desc(&self) -> Vec<&Desc> {
-        self.counter.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut families = self.counter.collect();
-        let mut count = Counter::default();
-        count.set_value((self.read)() as f64);
-        let mut metric = Metric::default();
-        metric.set_counter(count);
-        families[0].set_metric(vec![metric]);
-        families
-    }
 }
 
 #[cfg(test)]

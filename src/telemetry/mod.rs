@@ -6,6 +6,7 @@
 //! Start reading in [`Telemetry::record`].
 
 pub mod access;
+mod book;
 mod family;
 mod labels;
 pub mod log;

@@ -1,1 +1,247 @@
-//! to come
+//! A key's ceilings, and a deployment's: exactly as many as allowed, everybody else told when to come
+//! back. That the window slides is proven in `domain/limit.rs`; here it is the front door that counts.
+
+use crate::support::client::Response;
+use crate::support::gateway::{KEY, OPEN_DOOR, OTHER_KEY, reached};
+use crate::support::{Ask, Chat, Crowd, Gate, ScriptedProvider, TestGateway, Usage, chat};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Clients that ask at the same time.
+const CONNECTIONS: usize = 32;
+/// The length of every rate limit's window.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A gateway whose policy has these limits, for two keys.
+async fn limited(limits: &str) -> (TestGateway, ScriptedProvider) {
+    let provider = ScriptedProvider::start("p").await;
+    let config = format!(
+        r#"{}
+        [models.small]
+        deployments = [{{ provider = "p" }}]
+        [policies.limited]
+        models = ["*"]
+        {limits}
+        [[keys]]
+        name   = "one"
+        policy = "limited"
+        secret = "env:TEST_KEY"
+        [[keys]]
+        name   = "other"
+        policy = "limited"
+        secret = "env:OTHER_KEY"
+        "#,
+        reached("p", &provider, "east")
+    );
+    (TestGateway::start(&config).await, provider)
+}
+
+/// Many clients at once, each on a connection of its own; their answers are awaited later.
+struct Rush(JoinSet<Response>);
+
+impl Rush {
+    fn of(clients: usize, gateway: &TestGateway, ask: &Ask) -> Self {
+        let (addr, mut rush) = (gateway.addr, JoinSet::new());
+        for _ in 0..clients {
+            let ask = ask.clone();
+            rush.spawn(async move {
+                let mut client = crate::support::Client::connect(addr).await;
+                ask.send(&mut client).await;
+                client.response().await
+            });
+        }
+        Self(rush)
+    }
+
+    async fn answers(self) -> Vec<Response> {
+        self.0.join_all().await
+    }
+}
+
+/// Splits answers into those that were served and those that were refused as over a limit.
+fn sorted(answers: Vec<Response>) -> (Vec<Response>, Vec<Response>) {
+    let (served, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.said().is_ok());
+    for answer in &refused {
+        assert_eq!(answer.refusal(), (429, "rate_limit_exceeded".into()));
+        assert_eq!(answer.json()["error"]["type"], "rate_limit_error");
+        assert_eq!(answer.attempts(), 0);
+    }
+    (served, refused)
+}
+
+/// `x-ratelimit-limit-…` and `x-ratelimit-remaining-…` of requests or tokens.
+fn left(answer: &Response, of: &str) -> (u64, u64) {
+    (answer.number(&format!("x-ratelimit-limit-{of}")), answer.number(&format!("x-ratelimit-remaining-{of}")))
+}
+
+/// `x-ratelimit-reset-…`, which is spelt in whole seconds up to a minute.
+fn reset(answer: &Response, of: &str) -> Duration {
+    let header = answer.header(&format!("x-ratelimit-reset-{of}")).unwrap_or_else(|| panic!("no reset: {answer:?}"));
+    match header {
+        "1m0s" => MINUTE,
+        seconds => Duration::from_secs(seconds.trim_end_matches('s').parse().unwrap_or_else(|_| panic!("{header}"))),
+    }
+}
+
+#[tokio::test]
+async fn of_many_requests_exactly_as_many_as_a_minute_holds_are_served() {
+    let (gateway, provider) = limited("requests_per_minute = 50").await;
+    let answers = Crowd::of(CONNECTIONS, &gateway).ask(400, |_| Ask::chat("small")).await;
+    let (served, refused) = sorted(answers);
+    assert_eq!((served.len(), refused.len(), provider.attempts()), (50, 350, 50));
+
+    let remaining: BTreeSet<_> = served.iter().map(|answer| left(answer, "requests")).collect();
+    assert_eq!(remaining, (0..50).map(|remaining| (50, remaining)).collect(), "each was told what was left after it");
+    for answer in served.iter().chain(&refused) {
+        assert!(reset(answer, "requests") <= MINUTE, "{answer:?}");
+        assert_eq!(answer.header("x-ratelimit-limit-tokens"), None, "there is no such limit");
+    }
+    for answer in &refused {
+        assert_eq!(left(answer, "requests"), (50, 0));
+        let wait = answer.told_to_wait();
+        assert!(wait <= MINUTE && wait > MINUTE / 2, "the first of the minute comes back after {wait:?}");
+        let reset = reset(answer, "requests");
+        assert!(reset >= wait && reset < wait + Duration::from_secs(1), "{reset:?} and {wait:?} speak of one moment");
+    }
+    assert_eq!(gateway.metric(r#"tierway_limit_refusals_total{limit="requests_per_minute",policy="limited"}"#), 350.0);
+}
+
+#[tokio::test]
+async fn a_limit_is_each_keys_own() {
+    let (gateway, _provider) = limited("requests_per_minute = 3\ntokens_per_minute = 1000\nmax_concurrent = 3").await;
+    let (served, refused) =
+        sorted(Rush::of(CONNECTIONS, &gateway, &Ask::chat("small").with(r#""max_tokens":1"#)).answers().await);
+    assert_eq!((served.len(), refused.len()), (3, CONNECTIONS - 3));
+    let answer = Ask::chat("small").with(r#""max_tokens":1"#).by(OTHER_KEY).at(&gateway).await;
+    assert_eq!(answer.said().as_deref(), Ok("Hello"));
+    assert_eq!(left(&answer, "requests"), (3, 2));
+    assert_eq!(left(&answer, "tokens").0, 1000);
+}
+
+/// A chat that takes exactly so many tokens at admission: a quarter of its bytes, and its ceiling.
+fn taking(tokens: u64, ask: Ask) -> Ask {
+    // White space keeps the length from depending on the number.
+    let with = |ceiling| ask.clone().with(&format!(r#""max_tokens":{ceiling:>6}"#));
+    let input = with(1).body().len().div_ceil(4) as u64;
+    with(tokens - input)
+}
+
+#[tokio::test]
+async fn tokens_are_taken_before_a_request_is_sent() {
+    let (gateway, provider) = limited("tokens_per_minute = 1000").await;
+    let gate = Gate::new();
+    provider.answers(chat(Chat::default()).wait_before_headers(&gate));
+    let rush = Rush::of(CONNECTIONS, &gateway, &taking(100, Ask::chat("small")));
+    // Ten take all there is; what they give back when they end comes too late for the others.
+    gate.reached(10).await;
+    gateway.receipts(CONNECTIONS as u64 - 10).await;
+    gate.open();
+    let (served, refused) = sorted(rush.answers().await);
+    assert_eq!((served.len(), refused.len(), provider.attempts()), (10, CONNECTIONS - 10, 10));
+    let remaining: BTreeSet<_> = served.iter().map(|answer| left(answer, "tokens")).collect();
+    assert_eq!(remaining, (0..10).map(|number| (1000, 100 * number)).collect());
+    for answer in &refused {
+        assert_eq!(left(answer, "tokens"), (1000, 0));
+        let wait = answer.told_to_wait();
+        assert!(wait <= MINUTE && wait > MINUTE / 2, "{wait:?}");
+    }
+    assert_eq!(gateway.metric(r#"tierway_limit_refusals_total{limit="tokens_per_minute",policy="limited"}"#), 22.0);
+}
+
+/// An answer that used so many tokens in all.
+fn using(tokens: u64) -> crate::support::Script {
+    chat(Chat { usage: Usage { prompt: 20, completion: tokens - 20, ..Usage::default() }, ..Chat::default() })
+}
+
+#[tokio::test]
+async fn what_was_taken_is_corrected_to_what_was_used() {
+    for stream in [false, true] {
+        let (gateway, provider) = limited("tokens_per_minute = 1000").await;
+        let ask = |tokens| taking(tokens, if stream { Ask::stream("small") } else { Ask::chat("small") });
+        // Of 500 taken 30 were used: 470 come back.
+        provider.answers(using(30));
+        let answer = ask(500).at(&gateway).await;
+        assert_eq!(left(&answer, "tokens"), (1000, 500));
+        gateway.receipts(1).await;
+        // Of 100 taken 900 were used: 800 become debt.
+        provider.answers(using(900));
+        let answer = ask(100).at(&gateway).await;
+        assert_eq!(left(&answer, "tokens"), (1000, 870));
+        gateway.receipts(2).await;
+        // 70 are left: 60 fit, 100 do not, and nothing was taken for them.
+        let (_, refused) = sorted(vec![ask(100).at(&gateway).await]);
+        assert_eq!(left(&refused[0], "tokens"), (1000, 70));
+        refused[0].told_to_wait();
+        provider.answers(using(60));
+        let answer = ask(60).at(&gateway).await;
+        assert_eq!(left(&answer, "tokens"), (1000, 10));
+    }
+}
+
+#[tokio::test]
+async fn a_request_larger_than_the_limit_is_told_not_to_come_back() {
+    let (gateway, provider) = limited("tokens_per_minute = 1000").await;
+    let answer = taking(1001, Ask::chat("small")).at(&gateway).await;
+    assert_eq!(answer.refusal(), (429, "rate_limit_exceeded".into()));
+    answer.told_not_to_retry();
+    assert_eq!(taking(1000, Ask::stream("small")).at(&gateway).await.status, 200);
+    assert_eq!(provider.attempts(), 1);
+}
+
+#[tokio::test]
+async fn as_many_at_once_as_allowed() {
+    let (gateway, provider) = limited("max_concurrent = 8").await;
+    let gate = Gate::new();
+    provider.answers(chat(Chat { frames: 3, ..Chat::default() }).wait_after_frame(2, &gate));
+    // Streams hold their place until their body ends.
+    let rush = Rush::of(CONNECTIONS, &gateway, &Ask::stream("small"));
+    gate.reached(8).await;
+    gateway.receipts(CONNECTIONS as u64 - 8).await;
+    provider.answers(chat(Chat::default()));
+    assert_eq!(Ask::chat("small").by(OTHER_KEY).at(&gateway).await.said().as_deref(), Ok("Hello"));
+    gate.open();
+    let (served, refused) = sorted(rush.answers().await);
+    assert_eq!((served.len(), refused.len()), (8, CONNECTIONS - 8));
+    refused.iter().for_each(|answer| assert!(answer.told_to_wait() <= Duration::from_secs(2)));
+    gateway.receipts(CONNECTIONS as u64 + 1).await;
+    assert_eq!(Ask::stream("small").by(KEY).at(&gateway).await.said().as_deref(), Ok("Hello"), "places come back");
+}
+
+/// One model with room for two requests at each of two providers.
+async fn small_rooms() -> (TestGateway, ScriptedProvider, ScriptedProvider) {
+    let (first, second) = (ScriptedProvider::start("first").await, ScriptedProvider::start("second").await);
+    let config = format!(
+        "{}{}[models.small]\ndeployments = [
+           {{ provider = \"first\", max_concurrent = 2 }}, {{ provider = \"second\", max_concurrent = 2 }},
+         ]\n{OPEN_DOOR}[routing]\nbalance = \"ordered\"\n",
+        reached("first", &first, "east"),
+        reached("second", &second, "west"),
+    );
+    (TestGateway::start(&config).await, first, second)
+}
+
+#[tokio::test]
+async fn a_full_deployment_is_passed_over_and_nothing_left_is_told() {
+    let (gateway, first, second) = small_rooms().await;
+    let gate = Gate::new();
+    for provider in [&first, &second] {
+        provider.answers(chat(Chat::default()).wait_before_headers(&gate));
+    }
+    let rush = Rush::of(4, &gateway, &Ask::chat("small"));
+    gate.reached(4).await;
+    assert_eq!((first.attempts(), second.attempts()), (2, 2));
+    for ask in [Ask::chat("small"), Ask::stream("small")] {
+        let answer = ask.at(&gateway).await;
+        assert_eq!(answer.refusal(), (429, "slow_down".into()));
+        assert_eq!(answer.attempts(), 0);
+        let wait = answer.told_to_wait();
+        assert!((700..=1300).contains(&wait.as_millis()), "a second, give or take 30 %, not {wait:?}");
+    }
+    gate.open();
+    for answer in rush.answers().await {
+        assert_eq!((answer.said().as_deref(), answer.attempts()), (Ok("Hello"), 1));
+    }
+    gateway.receipts(6).await;
+    assert_eq!(Ask::chat("small").at(&gateway).await.deployment(), "first/small", "room comes back");
+}

@@ -1,5 +1,15 @@
 //! The API tests: one binary, real sockets, a provider that does exactly what its script says.
 
+// Tests measure real time.
+#![allow(clippy::disallowed_methods)]
+
+mod bytes;
+mod canary;
+mod cancel;
+mod config;
+mod door;
+mod drain;
+mod errors;
 mod failover;
 mod limits;
 mod provider_itself;
@@ -7,4 +17,5 @@ mod reload;
 mod resting;
 mod routing;
 mod stepdown;
+mod streams;
 mod support;

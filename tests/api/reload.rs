@@ -1,1 +1,258 @@
-//! to come
+//! Reloads: a thousand of them, good and bad files in turn, while requests go on as if nothing were.
+//!
+//! The files are real and so is what looks at them; only the second between two looks is left out.
+
+use crate::support::gateway::reached;
+use crate::support::{Ask, Crowd, Ending, Fault, Gate, ScriptedProvider, TestGateway, chat_stream, soon};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tierway::cli::reload::apply;
+use tierway::config::{Process, Source, Watcher, load};
+
+/// Reloads, every second of them of a bad file.
+const RELOADS: usize = 1_000;
+/// Connections that ask meanwhile.
+const CONNECTIONS: usize = 8;
+/// Requests that are sent between one reload and the next, at least: without them nothing is proven.
+const BETWEEN: usize = 2;
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LIMITED_KEY: &str = "tw_test_canary_limited_key";
+const KEY: &str = crate::support::gateway::KEY;
+
+/// The configuration's file, and the secrets it points to.
+struct Disk {
+    folder: TempDir,
+    /// What all good files say.
+    base: String,
+}
+
+impl Disk {
+    fn new(steady: &ScriptedProvider, dead: &ScriptedProvider) -> Self {
+        let folder = TempDir::new().expect("the system gives temporary folders");
+        let secret = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("a temporary folder takes files");
+            format!("file:{}", path.display())
+        };
+        let credential = secret("credential", "sk-canary-provider-credential");
+        let (key, limited) = (secret("key", KEY), secret("limited", LIMITED_KEY));
+        let providers =
+            (reached("steady", steady, "east") + &reached("dead", dead, "west")).replace("env:CREDENTIAL", &credential);
+        let base = format!(
+            r#"{providers}
+            [models]
+            small  = {{ deployments = [{{ provider = "steady" }}] }}
+            broken = {{ deployments = [{{ provider = "dead" }}] }}
+            [policies]
+            free    = {{ models = ["*"] }}
+            limited = {{ models = ["*"], requests_per_minute = 10 }}
+            [[keys]]
+            name   = "free"
+            policy = "free"
+            secret = "{key}"
+            [[keys]]
+            name   = "limited"
+            policy = "limited"
+            secret = "{limited}"
+            [routing]
+            breaker = {{ failures = 5, open = "5m", open_max = "5m" }}
+            "#
+        );
+        Self { folder, base }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("tierway.toml")
+    }
+
+    /// A good file; each number's differs from the others.
+    fn good(&self, number: usize) -> String {
+        format!("{}total = \"{}s\"\n", self.base, 600 + number)
+    }
+
+    /// A bad file, in one of the ways there are.
+    fn bad(&self, number: usize) -> String {
+        let wrong = match number % 5 {
+            0 => "this is not TOML",
+            1 => "max_atempts = 3",
+            2 => "max_attempts = 0",
+            3 => "[tiers.default]\nmodels = [\"nobody\"]",
+            _ => "[aliases.auto]\nsplit = { nowhere = 1 }",
+        };
+        format!("{}{wrong} # {number}\n", self.base)
+    }
+
+    fn write(&self, text: &str) {
+        std::fs::write(self.path(), text).expect("a temporary folder takes files");
+    }
+
+    /// A gateway that serves the first good file, and who looks after that file.
+    async fn serve(&self) -> (TestGateway, Watcher<Process>) {
+        self.write(&self.good(0));
+        let source = Source::file(Path::new(&self.path()), &Process).unwrap_or_else(|problems| panic!("{problems}"));
+        let snapshot = Arc::new(load(&source, &Process, &[]).unwrap_or_else(|problems| panic!("{problems}")));
+        let watcher = Watcher::new(&source, Process, Vec::new(), snapshot.clone()).expect("a file can be watched");
+        (TestGateway::serving(snapshot, 1).await, watcher)
+    }
+}
+
+/// A chat with `steady`, whole and streamed in turn.
+fn load_of(number: usize) -> Ask {
+    if number.is_multiple_of(2) { Ask::chat("small") } else { Ask::stream("small") }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_reloads_are_felt_by_nobody() {
+    let (steady, dead) = (ScriptedProvider::start("steady").await, ScriptedProvider::start("dead").await);
+    let disk = Disk::new(&steady, &dead);
+    let (gateway, mut watcher) = disk.serve().await;
+
+    // Before: a breaker is open and a limit is used up.
+    dead.break_with(Fault::Status503).await;
+    let tripped = async { while Ask::chat("broken").at(&gateway).await.status != 503 {} };
+    soon("the breaker to trip", tripped).await;
+    let attempts_at_dead = dead.attempts();
+    let limited = async || Ask::chat("small").by(LIMITED_KEY).at(&gateway).await;
+    for _ in 0..10 {
+        assert_eq!(limited().await.status, 200);
+    }
+
+    // Meanwhile: load, until the last reload is done.
+    let app = gateway.app.clone();
+    let (asking, asked) = mpsc::channel();
+    let begun = Instant::now();
+    let reloading = tokio::task::spawn_blocking(move || {
+        for number in 1..=RELOADS {
+            for _ in 0..BETWEEN {
+                asked.recv_timeout(PATIENCE).expect("requests go on");
+            }
+            let bad = number.is_multiple_of(2);
+            disk.write(&if bad { disk.bad(number) } else { disk.good(number) });
+            let found = watcher.check().expect("the content has changed");
+            assert_eq!(found.is_err(), bad, "file {number}");
+            apply(found, &app, None);
+        }
+    });
+    let mut crowd = Crowd::of(CONNECTIONS, &gateway);
+    let (mut served, mut failed) = (0, 0);
+    while !reloading.is_finished() {
+        let asking = asking.clone();
+        let load = move |number| {
+            // Nobody listens any more once the last reload is done.
+            let _ = asking.send(());
+            load_of(number)
+        };
+        for answer in crowd.ask(100, load).await {
+            match answer.said().as_deref() {
+                Ok("Hello") => served += 1,
+                _ => failed += 1,
+            }
+        }
+    }
+    reloading.await.expect("every reload goes as it should");
+    let (took, rate) = (begun.elapsed(), served as f64 / begun.elapsed().as_secs_f64());
+    let connections = steady.journal().connections;
+    println!(
+        "{RELOADS} reloads in {took:.1?}: {served} requests served at {rate:.0}/s over {connections} provider connections, \
+         {failed} failed"
+    );
+    assert_eq!(failed, 0);
+    assert!(served >= BETWEEN * RELOADS, "{served} requests are too few to prove anything");
+    assert!(connections < 10 * CONNECTIONS, "{connections} connections: the pools did not survive");
+
+    // After: nothing is forgotten, and everything was reported.
+    let answer = Ask::chat("broken").at(&gateway).await;
+    assert_eq!(answer.refusal(), (503, "no_deployment_available".into()));
+    assert!(answer.told_to_wait() < Duration::from_secs(5 * 60), "the open time was not begun anew");
+    assert_eq!(dead.attempts(), attempts_at_dead, "an open breaker stays open");
+    assert_eq!(gateway.metric(r#"tierway_breaker_state{deployment="dead/broken",state="open"}"#), 1.0);
+    assert_eq!(limited().await.refusal(), (429, "rate_limit_exceeded".into()), "a used limit stays used");
+    assert_eq!(gateway.metric(r#"tierway_config_reloads_total{result="ok"}"#), (RELOADS / 2) as f64);
+    assert_eq!(gateway.metric(r#"tierway_config_reloads_total{result="failed"}"#), (RELOADS / 2) as f64);
+}
+
+#[tokio::test]
+async fn a_bad_file_is_reported_with_its_place_and_changes_nothing() {
+    let (steady, dead) = (ScriptedProvider::start("steady").await, ScriptedProvider::start("dead").await);
+    let disk = Disk::new(&steady, &dead);
+    let (gateway, mut watcher) = disk.serve().await;
+    disk.write(&(disk.base.clone() + "max_atempts = 3\n[tiers.default]\nmodels = [\"smal\"]\n"));
+    let problems = match watcher.check() {
+        Some(Err(problems)) => problems,
+        other => panic!("a bad file is a problem, not {other:?}"),
+    };
+    let said = problems.render(false);
+    for expected in ["tierway.toml", "max_atempts", "max_attempts", "smal", "small"] {
+        assert!(said.contains(expected), "{expected} is not in:\n{said}");
+    }
+    assert!(!said.contains(KEY), "a secret was shown:\n{said}");
+    apply(Err(problems), &gateway.app, None);
+    assert_eq!(Ask::chat("small").at(&gateway).await.said().as_deref(), Ok("Hello"));
+    assert_eq!(Ask::chat("default").at(&gateway).await.refusal(), (404, "model_not_found".into()));
+    assert_eq!(gateway.metric(r#"tierway_config_reloads_total{result="failed"}"#), 1.0);
+    assert!(watcher.check().is_none(), "each content is reported once");
+}
+
+#[tokio::test]
+async fn a_request_keeps_the_configuration_it_arrived_with() {
+    let (steady, dead) = (ScriptedProvider::start("steady").await, ScriptedProvider::start("dead").await);
+    let disk = Disk::new(&steady, &dead);
+    let (gateway, mut watcher) = disk.serve().await;
+    let (before_token, after_token) = (Gate::new(), Gate::new());
+    let mut clients = Vec::new();
+    for gate in [&before_token, &after_token] {
+        let held = if std::ptr::eq(gate, &before_token) { 0 } else { 3 };
+        steady.answers(chat_stream("Hello", 5).wait_after_frame(held, gate));
+        let mut client = gateway.connect().await;
+        Ask::stream("small").send(&mut client).await;
+        gate.reached(1).await;
+        clients.push(client);
+    }
+
+    // The model they asked for, its provider and their key are gone.
+    let key = disk.folder.path().join("key");
+    let other = format!(
+        "[providers.other]\nprotocol = \"sim\"\n[models.other]\ndeployments = [{{ provider = \"other\" }}]\n\
+         [policies.p]\nmodels = [\"*\"]\n[[keys]]\nname = \"new\"\npolicy = \"p\"\nsecret = \"file:{}\"\n",
+        key.display()
+    );
+    std::fs::write(&key, "tw_test_another_key_altogether").expect("a temporary folder takes files");
+    disk.write(&other);
+    apply(watcher.check().expect("the content has changed"), &gateway.app, None);
+    assert_eq!(Ask::chat("small").at(&gateway).await.refusal(), (401, "invalid_api_key".into()));
+
+    before_token.open();
+    after_token.open();
+    for mut client in clients {
+        assert_eq!(client.response().await.said().as_deref(), Ok("Hello"));
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_flight_still_falls_back_where_its_own_configuration_says() {
+    let (steady, dead) = (ScriptedProvider::start("steady").await, ScriptedProvider::start("dead").await);
+    let disk = Disk::new(&steady, &dead);
+    let (gateway, mut watcher) = disk.serve().await;
+    let both = disk.good(0).replace(
+        "[policies]",
+        "pair = { deployments = [{ provider = \"dead\", weight = 1000000 }, { provider = \"steady\" }] }\n[policies]",
+    ) + "balance = \"ordered\"\n";
+    disk.write(&both);
+    apply(watcher.check().expect("the content has changed"), &gateway.app, None);
+
+    let gate = Gate::new();
+    dead.answers(chat_stream("Hello", 1).wait_before_headers(&gate).cut_after_frame(1, Ending::Rst));
+    let mut client = gateway.connect().await;
+    Ask::stream("pair").send(&mut client).await;
+    gate.reached(1).await;
+    disk.write(&disk.good(1));
+    apply(watcher.check().expect("the content has changed"), &gateway.app, None);
+    assert_eq!(Ask::chat("pair").at(&gateway).await.status, 404);
+    gate.open();
+    let answer = client.response().await;
+    assert_eq!(answer.said().as_deref(), Ok("Hello"));
+    assert_eq!((answer.deployment(), answer.attempts()), ("steady/pair", 2));
+}

@@ -1,1 +1,330 @@
-//! to come
+//! Which model and which capacity serve a request: the shares of an alias, stickiness, reserved
+//! capacity, residency, and what a model can do.
+
+use crate::support::client::Response;
+use crate::support::gateway::{KEY, OPEN_DOOR, OTHER_KEY, reached};
+use crate::support::{Ask, Crowd, Fault, Script, ScriptedProvider, TestGateway, chat, embeddings, soon};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Three tiers without a network, and two keys: one may use all of them, one all but premium.
+const SIMULATED: &str = r#"
+[providers.sim]
+protocol          = "sim"
+first_token       = "0ms"
+tokens_per_second = 1000000
+
+[models]
+small  = { deployments = [{ provider = "sim" }] }
+middle = { deployments = [{ provider = "sim" }] }
+big    = { deployments = [{ provider = "sim" }] }
+
+[tiers]
+default  = { models = ["small"], then = ["fallback"] }
+fallback = { models = ["middle"], then = ["default"] }
+premium  = { models = ["big"], then = ["fallback", "default"] }
+
+[policies.pro]
+tiers = ["*"]
+
+[policies.standard]
+tiers = ["default", "fallback"]
+
+[[keys]]
+name   = "pro"
+policy = "pro"
+secret = "env:TEST_KEY"
+
+[[keys]]
+name   = "standard"
+policy = "standard"
+secret = "env:OTHER_KEY"
+"#;
+
+/// `auto` as everybody has it, sticking to this.
+fn simulated(sticky: &str) -> String {
+    format!(
+        "{SIMULATED}[aliases.auto]\nsplit = {{ default = 80, fallback = 15, premium = 5 }}\nsticky = \"{sticky}\"\n"
+    )
+}
+
+/// How many answers each tier gave; fails the test when one is incomplete.
+fn by_tier(answers: &[Response]) -> BTreeMap<String, usize> {
+    let mut tiers = BTreeMap::new();
+    for answer in answers {
+        answer.said().unwrap_or_else(|wrong| panic!("{wrong}"));
+        *tiers.entry(answer.tier().to_owned()).or_default() += 1;
+    }
+    tiers
+}
+
+/// 10,000 requests for `auto` by `key`: each tier's share, within a point and a half.
+async fn check_shares(key: &'static str, expected: &[(&str, f64)]) {
+    const REQUESTS: usize = 10_000;
+    const SEED: u64 = 20;
+    let gateway = TestGateway::start_seeded(&simulated("none"), SEED).await;
+    let ask = move |_| Ask::chat("auto").with(r#""max_tokens":1"#).by(key);
+    let served = by_tier(&Crowd::of(32, &gateway).ask(REQUESTS, ask).await);
+    println!("seed {SEED}: {served:?} of {REQUESTS}");
+    assert_eq!(served.len(), expected.len(), "{served:?}");
+    for (tier, share) in expected {
+        let percent = 100.0 * served[*tier] as f64 / REQUESTS as f64;
+        assert!((percent - share).abs() <= 1.5, "{tier} served {percent:.2} % instead of {share} %");
+    }
+}
+
+#[tokio::test]
+async fn auto_splits_as_configured() {
+    check_shares(KEY, &[("default", 80.0), ("fallback", 15.0), ("premium", 5.0)]).await;
+}
+
+#[tokio::test]
+async fn auto_splits_over_what_the_key_may_use() {
+    check_shares(OTHER_KEY, &[("default", 84.2), ("fallback", 15.8)]).await;
+}
+
+/// The tier that serves each of 100 users, some of them with a stream.
+async fn tiers_of_users(gateway: &TestGateway) -> Vec<String> {
+    let ask = |user: usize| {
+        let ask = if user.is_multiple_of(2) { Ask::chat("auto") } else { Ask::stream("auto") };
+        ask.with(&format!(r#""user":"user-{}""#, user % 100))
+    };
+    let answers = Crowd::of(8, gateway).ask(300, ask).await;
+    let tiers: Vec<_> = answers.iter().map(|answer| answer.tier().to_owned()).collect();
+    for again in tiers.chunks(100) {
+        assert_eq!(again, &tiers[..100], "a user's tier changed from one request to the next");
+    }
+    tiers[..100].to_vec()
+}
+
+#[tokio::test]
+async fn a_user_sticks_to_a_tier_across_a_reload() {
+    let gateway = TestGateway::start(&simulated("user")).await;
+    let before = tiers_of_users(&gateway).await;
+    let distinct: BTreeSet<_> = before.iter().collect();
+    assert!(distinct.len() >= 2, "all users were given {distinct:?}");
+    gateway.reload(&(simulated("user") + "[models.another]\ndeployments = [{ provider = \"sim\" }]\n"));
+    assert_eq!(tiers_of_users(&gateway).await, before);
+}
+
+#[tokio::test]
+async fn a_key_sticks_to_a_tier_across_a_reload() {
+    let gateway = TestGateway::start(&simulated("key")).await;
+    let mut tiers = Vec::new();
+    for reload in 0..2 {
+        for key in [KEY, OTHER_KEY] {
+            let answers = Crowd::of(8, &gateway).ask(50, move |_| Ask::chat("auto").by(key)).await;
+            let served = by_tier(&answers);
+            assert_eq!(served.len(), 1, "one key was served by {served:?}");
+            tiers.extend(served.into_keys());
+        }
+        if reload == 0 {
+            gateway.reload(&(simulated("key") + "[models.another]\ndeployments = [{ provider = \"sim\" }]\n"));
+        }
+    }
+    assert_eq!(tiers[..2], tiers[2..]);
+}
+
+/// One model with a dedicated and a shared deployment.
+struct Reserved {
+    gateway: TestGateway,
+    own: ScriptedProvider,
+    common: ScriptedProvider,
+}
+
+impl Reserved {
+    async fn start(spill: bool) -> Self {
+        let own = ScriptedProvider::start("own").await;
+        let common = ScriptedProvider::start("common").await;
+        let providers = reached("own", &own, "eu-central") + &reached("common", &common, "us-east");
+        let config = format!(
+            r#"{providers}
+            [models.m]
+            deployments = [
+              {{ provider = "common" }},
+              {{ provider = "own", capacity = "dedicated", spill = {spill} }},
+            ]
+            {OPEN_DOOR}
+            [routing]
+            breaker = {{ failures = 5, open = "100ms", open_max = "200ms" }}
+            "#
+        );
+        Self { gateway: TestGateway::start(&config).await, own, common }
+    }
+
+    /// 1,000 requests, some of them streams; statuses and how often.
+    async fn statuses(&self, model: &'static str) -> BTreeMap<u16, usize> {
+        let ask = move |number: usize| if number.is_multiple_of(3) { Ask::stream(model) } else { Ask::chat(model) };
+        let mut statuses = BTreeMap::new();
+        for answer in Crowd::of(16, &self.gateway).ask(1_000, ask).await {
+            *statuses.entry(answer.status).or_default() += 1;
+        }
+        statuses
+    }
+}
+
+/// Every fifth request fails, and later most of them: breakers trip and close again meanwhile.
+fn now_and_then() -> Script {
+    let [well, ill] = [chat(Default::default()), Fault::Status503.script().expect("a script")];
+    Script::by(move |request| {
+        let often = if request.number < 300 { request.number % 5 == 0 } else { request.number % 5 != 0 };
+        if often { ill.clone() } else { well.clone() }
+    })
+}
+
+#[tokio::test]
+async fn reserved_requests_never_land_on_shared_capacity() {
+    let house = Reserved::start(false).await;
+    house.own.answers(now_and_then());
+    let statuses = house.statuses("Pro/m").await;
+    println!("dedicated capacity failing now and then: {statuses:?}");
+    assert!(statuses.keys().all(|status| [200, 502, 503].contains(status)), "{statuses:?}");
+    assert!(statuses[&200] > 0 && statuses.len() > 1, "{statuses:?}: the faults were not felt");
+    assert_eq!(house.common.journal().connections, 0, "shared capacity was touched");
+}
+
+#[tokio::test]
+async fn shared_requests_never_land_on_dedicated_capacity() {
+    let house = Reserved::start(true).await;
+    house.common.answers(now_and_then());
+    let statuses = house.statuses("m").await;
+    println!("shared capacity failing now and then: {statuses:?}");
+    assert!(statuses[&200] > 0 && statuses.len() > 1, "{statuses:?}: the faults were not felt");
+    assert_eq!(house.own.journal().connections, 0, "dedicated capacity was touched");
+}
+
+#[tokio::test]
+async fn reserved_requests_spill_where_that_is_configured() {
+    let house = Reserved::start(true).await;
+    let answer = Ask::chat("Pro/m").at(&house.gateway).await;
+    assert_eq!(answer.deployment(), "own/Pro/m");
+    house.own.break_with(Fault::PortClosed).await;
+    let statuses = house.statuses("Pro/m").await;
+    assert_eq!(statuses, BTreeMap::from([(200, 1_000)]));
+    let answer = Ask::chat("Pro/m").at(&house.gateway).await;
+    assert_eq!(answer.deployment(), "common/m");
+}
+
+#[tokio::test]
+async fn without_spilling_reserved_capacity_that_is_down_is_a_503() {
+    let house = Reserved::start(false).await;
+    house.own.break_with(Fault::PortClosed).await;
+    let down = async {
+        loop {
+            let answer = Ask::chat("Pro/m").at(&house.gateway).await;
+            match answer.refusal() {
+                (502, _) => answer.told_not_to_retry(),
+                told => return (told, answer.told_to_wait()),
+            }
+        }
+    };
+    let (told, _) = soon("the breaker to trip", down).await;
+    assert_eq!(told, (503, "no_deployment_available".into()));
+    assert_eq!(house.common.journal().connections, 0);
+}
+
+#[tokio::test]
+async fn a_residency_is_never_left() {
+    let eu = ScriptedProvider::start("eu").await;
+    let us = ScriptedProvider::start("us").await;
+    let providers = reached("eu", &eu, "eu-central") + &reached("us", &us, "us-east");
+    let config = format!(
+        r#"{providers}
+        [models]
+        both     = {{ deployments = [{{ provider = "us" }}, {{ provider = "eu" }}] }}
+        american = {{ deployments = [{{ provider = "us" }}] }}
+        [tiers]
+        default = {{ models = ["both"], then = ["abroad"] }}
+        abroad  = {{ models = ["american"] }}
+        [policies.resident]
+        tiers   = ["*"]
+        regions = ["eu-*"]
+        [[keys]]
+        name   = "resident"
+        policy = "resident"
+        secret = "env:TEST_KEY"
+        [routing]
+        breaker = {{ failures = 5, open = "10s", open_max = "10s" }}
+        "#
+    );
+    let gateway = TestGateway::start(&config).await;
+    for name in ["both", "default"] {
+        let answer = Ask::chat(name).at(&gateway).await;
+        assert_eq!((answer.deployment(), answer.header("x-tierway-region")), ("eu/both", Some("eu-central")));
+    }
+    for name in ["american", "abroad"] {
+        let answer = Ask::chat(name).at(&gateway).await;
+        assert_eq!(answer.refusal(), (403, "residency_unavailable".into()));
+        answer.told_not_to_retry();
+    }
+
+    eu.break_with(Fault::Status503).await;
+    let mut statuses = Vec::new();
+    for number in 0..50 {
+        let ask = if number % 2 == 0 { Ask::chat("both") } else { Ask::stream("default") };
+        let answer = ask.at(&gateway).await;
+        match answer.refusal() {
+            (503, code) => {
+                assert_eq!(code, "no_deployment_available");
+                answer.told_to_wait();
+            }
+            (status, code) => assert_eq!((status, code.as_str()), (502, "upstream_error")),
+        }
+        statuses.push(answer.status);
+    }
+    let until_tripped = statuses.iter().take_while(|status| **status == 502).count();
+    assert!((1..=5).contains(&until_tripped), "{statuses:?}");
+    assert!(statuses[until_tripped..].iter().all(|status| *status == 503), "{statuses:?}");
+    assert_eq!(us.journal().connections, 0, "the residency was left");
+}
+
+#[tokio::test]
+async fn a_model_serves_only_what_it_can() {
+    let [plain, seeing, vectors] = [
+        ScriptedProvider::start("plain").await,
+        ScriptedProvider::start("seeing").await,
+        ScriptedProvider::start("vectors").await,
+    ];
+    vectors.answers(embeddings(2));
+    let providers =
+        reached("plain", &plain, "a") + &reached("seeing", &seeing, "b") + &reached("vectors", &vectors, "c");
+    let config = format!(
+        r#"{providers}
+        [models]
+        plain   = {{ deployments = [{{ provider = "plain" }}], features = [] }}
+        seeing  = {{ deployments = [{{ provider = "seeing" }}], features = ["vision", "tools"] }}
+        vectors = {{ deployments = [{{ provider = "vectors" }}], endpoints = ["embeddings"] }}
+        [tiers]
+        default = {{ models = ["plain", "vectors"], then = ["better"] }}
+        better  = {{ models = ["seeing"] }}
+        {OPEN_DOOR}"#
+    );
+    let gateway = TestGateway::start(&config).await;
+    let image = r#"{"model":"default","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:"}}]}]}"#;
+    let served = [
+        (Ask::chat("default"), "plain/plain"),
+        (Ask::new("/v1/chat/completions", image), "seeing/seeing"),
+        (Ask::chat("default").with(r#""tools":[{"type":"function","function":{"name":"f"}}]"#), "seeing/seeing"),
+        (Ask::new("/v1/embeddings", r#"{"model":"default","input":"Hi"}"#), "vectors/vectors"),
+    ];
+    for (ask, deployment) in served {
+        let answer = ask.at(&gateway).await;
+        assert_eq!((answer.status, answer.attempts()), (200, 1), "{}", answer.text());
+        assert_eq!(answer.deployment(), deployment, "{}", ask.body());
+    }
+    let schema = r#""response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{}}}"#;
+    let refused = [
+        Ask::chat("default").with(schema),
+        Ask::chat("plain")
+            .with(r#""tools":[{"type":"function","function":{"name":"f"}}]"#)
+            .header("x-tierway-no-fallback", "true"),
+        Ask::chat("vectors").header("x-tierway-no-fallback", "true"),
+        Ask::new("/v1/embeddings", r#"{"model":"plain","input":"Hi"}"#),
+        Ask::new("/v1/completions", r#"{"model":"default","prompt":"Hi"}"#),
+    ];
+    for ask in refused {
+        let answer = ask.at(&gateway).await;
+        assert_eq!(answer.refusal(), (400, "invalid_value".into()), "{}", ask.body());
+        assert_eq!(answer.json()["error"]["param"], "model");
+        answer.told_not_to_retry();
+    }
+}

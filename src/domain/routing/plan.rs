@@ -109,8 +109,8 @@ pub struct RoutePlan {
     form: Form,
     deadline: Instant,
     tried: Vec<Tried>,
-    /// The same deployment is to be tried once more before any other: at once after a stale
-    /// connection, else after a pause.
+    /// The same deployment is to be tried once more before any other, where an attempt can be spared
+    /// for it: at once after a stale connection, else after a pause.
     again: Option<(usize, DeploymentId)>,
     /// A pause for the same deployment has been taken; the next step may retry.
     paused: bool,
@@ -186,7 +186,7 @@ impl RoutePlan {
         if self.attempts() >= table.settings.max_attempts {
             return Step::GiveUp(self.exhausted());
         }
-        if let Some(pause) = self.pause_before_again(board, now, draw) {
+        if let Some(pause) = self.pause_before_again(table, board, now, draw) {
             return Step::Wait(pause);
         }
         // A choice can be lost to another request between glance and take; each loss removes a
@@ -249,9 +249,9 @@ impl RoutePlan {
         let usable = |leg: usize, deployment: DeploymentId| {
             (!lost.contains(&deployment)).then(|| self.usable(board, leg, deployment, now))?
         };
-        if let Some((leg, deployment)) = self.again
+        if let Some(same) = self.once_more(table, board, now)
             && (self.paused || self.may_hurry())
-            && let Some(same) = usable(leg, deployment)
+            && !lost.contains(&same.deployment)
         {
             return Some(same);
         }
@@ -301,6 +301,21 @@ impl RoutePlan {
         usable.then_some(candidate)
     }
 
+    /// The deployment to be tried once more before any other, unless the attempts left are all needed
+    /// for regions that were not tried: one that lives must be reached.
+    fn once_more<B: Board>(&self, table: &RoutingTable, board: &B, now: Instant) -> Option<Candidate> {
+        let (leg, deployment) = self.again?;
+        let region = |id: DeploymentId| table.deployment(id).region;
+        let untried = |id: DeploymentId| !self.tried.iter().any(|t| t.region == region(id));
+        let reachable =
+            self.deployments().filter(|(leg, id)| untried(*id) && self.usable(board, *leg, *id, now).is_some());
+        let mut regions: Vec<RegionId> = reachable.map(|(_, id)| region(id)).collect();
+        regions.sort_unstable();
+        regions.dedup();
+        let spare = (regions.len() as u32) < table.settings.max_attempts.saturating_sub(self.attempts());
+        spare.then(|| self.usable(board, leg, deployment, now))?
+    }
+
     /// A first attempt is free, and so is a fallback to a deployment that looks well; every other spends.
     fn needs_budget(&self, candidate: &Candidate) -> bool {
         let is_first = self.tried.is_empty();
@@ -313,7 +328,9 @@ impl RoutePlan {
     }
 
     fn region_failed(&self, region: RegionId) -> bool {
-        self.tried.iter().any(|t| t.region == region && t.failure.is_some_and(|f| f.next() == Next::Other))
+        self.tried
+            .iter()
+            .any(|t| t.region == region && t.failure.is_some_and(|f| matches!(f.next(), Next::Other | Next::Same)))
     }
 
     fn last_failure_of(&self, deployment: DeploymentId) -> Option<Failure> {
@@ -368,10 +385,15 @@ impl RoutePlan {
     }
 
     /// The pause before the deployment that failed just now is tried again ahead of all others.
-    fn pause_before_again<B: Board>(&mut self, board: &B, now: Instant, draw: Draw) -> Option<Duration> {
-        let (leg, deployment) = self.again?;
+    fn pause_before_again<B: Board>(
+        &mut self,
+        table: &RoutingTable,
+        board: &B,
+        now: Instant,
+        draw: Draw,
+    ) -> Option<Duration> {
         let due = !self.paused && !self.may_hurry();
-        due.then(|| self.usable(board, leg, deployment, now))??;
+        due.then(|| self.once_more(table, board, now))??;
         self.back_off(now, draw)
     }
 
@@ -815,7 +837,7 @@ mod tests {
 
     #[test]
     fn a_stale_connection_is_replaced_once_at_the_same_place() {
-        let bench = |last_was_good, took| Bench { last_was_good, took, ..Bench::new() };
+        let bench = |last_was_good, took| Bench { last_was_good, took, ..five_attempts(Bench::new()) };
         check(bench(true, ms(5)), &[Failure::Reset], "us/a us/a");
         check(bench(true, ms(5)), &[Failure::Reset, Failure::Reset], "us/a us/a eu/a");
         check(bench(true, ms(100)), &[Failure::Reset], "us/a eu/a");
@@ -829,10 +851,15 @@ mod tests {
         tripped = tripped.blocked("us/a", ms(900));
         let step = plan.next(&tripped.table, &tripped.board, tripped.now, tripped.draw);
         assert!(matches!(step, Step::Try(Attempt { deployment, .. }) if deployment == tripped.id("eu/a")), "{step:?}");
+        // Three regions and three attempts: none can be spared for the same place.
+        let scarce = |max_attempts| bench(true, ms(5)).settings(|settings| settings.max_attempts = max_attempts);
+        check(scarce(3), &[Failure::Reset, BUSY], "us/a eu/a asia/b");
+        check(scarce(4), &[Failure::Reset, BUSY], "us/a us/a eu/a");
+        check(scarce(3).blocked("asia/b", ms(900)), &[Failure::Reset, BUSY], "us/a us/a eu/a");
         // It is no free attempt.
         let empty = bench(true, ms(5)).glance("eu/a", |glance| glance.last_good = Some(false));
         empty.board.retries.set(0);
-        check(empty, &[Failure::Reset], "us/a us/b");
+        check(empty, &[Failure::Reset], "us/a asia/b");
     }
 
     #[test]

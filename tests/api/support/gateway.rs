@@ -18,6 +18,7 @@ use tierway::clock::Clock;
 use tierway::config::{Snapshot, Source, Surroundings, load};
 use tierway::domain::receipt::Receipt;
 use tierway::domain::secret::Secret;
+use tierway::http::App;
 use tierway::http::lifecycle::Lifecycle;
 use tierway::relay::Relay;
 use tierway::relay::dice::Dice;
@@ -52,6 +53,8 @@ pub struct TestGateway {
     pub lifecycle: Lifecycle,
     /// What was counted.
     pub telemetry: Arc<Telemetry>,
+    /// What its doors share.
+    pub app: Arc<App>,
     counters: Arc<MemoryCounters>,
     access: Shared,
     runtime: Option<Runtime>,
@@ -65,7 +68,11 @@ impl TestGateway {
 
     /// The same with other dice.
     pub async fn start_seeded(config: &str, seed: u64) -> Self {
-        let snapshot = compile(config);
+        Self::serving(compile(config), seed).await
+    }
+
+    /// Serves what was compiled elsewhere.
+    pub async fn serving(snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let access = Shared::default();
         let log = AccessLog::to_writer(Box::new(access.clone()));
         let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
@@ -75,8 +82,8 @@ impl TestGateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let addr = listener.local_addr().expect("a bound listener has an address");
         let listener = listener.into_std().expect("a fresh listener converts");
-        let (relay, ledger, counters, lifecycle) =
-            (gateway.relay.clone(), gateway.ledger.clone(), gateway.counters.clone(), gateway.lifecycle.clone());
+        let (relay, ledger, counters) = (gateway.relay.clone(), gateway.ledger.clone(), gateway.counters.clone());
+        let (lifecycle, app) = (gateway.lifecycle.clone(), gateway.app.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -86,7 +93,7 @@ impl TestGateway {
             let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
             gateway.serve(listener, None).await;
         });
-        Self { addr, relay, ledger, lifecycle, telemetry, counters, access, runtime: Some(runtime) }
+        Self { addr, relay, ledger, lifecycle, telemetry, app, counters, access, runtime: Some(runtime) }
     }
 
     /// Serves another configuration from now on.

@@ -42,6 +42,7 @@ impl H2Client {
     pub async fn connect(addr: SocketAddr) -> Self {
         let stream = soon("a connection", TcpStream::connect(addr)).await;
         let stream = stream.unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}"));
+        stream.set_nodelay(true).expect("a fresh socket takes options");
         let (streams, connection) =
             soon("an HTTP/2 connection", h2::client::handshake(stream)).await.expect("the server speaks HTTP/2");
         let mut driver = JoinSet::new();

@@ -1,0 +1,541 @@
+//! The laws of the house, and the referee who watches a simulated day for a breach.
+//!
+//! Must never ask the code under trial whether it was right: what the referee holds against a decision
+//! it has counted itself, from what attempts were made and how they ended. From the board it reads only
+//! how a deployment stood just before it was taken.
+//! Start reading in [`Law`], then [`Referee::attempt`].
+
+use crate::world::World;
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+use tierway::domain::breaker::{Standing, StateName};
+use tierway::domain::failure::Failure;
+
+/// What must hold at every step of every day.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Law {
+    /// Nothing is sent to an open breaker or a resting deployment before its instant.
+    OpenBreaker,
+    /// Half-open admits one probe.
+    OneProbe,
+    /// Attempts per request ≤ `max_attempts`.
+    AttemptLimit,
+    /// Extra attempts, exempt fallbacks aside, ≤ the retry budget.
+    RetryBudget,
+    /// Once a token was passed on, no other attempt is made.
+    AfterCommit,
+    /// No attempt past the request's time, and no extra one that could not answer within it.
+    Deadline,
+    /// A region that failed in this request is passed over while a healthy one is left.
+    FailedRegion,
+    /// A residency is never left.
+    Residency,
+    /// What the policy forbids is never tried.
+    Policy,
+    /// `Pro/` never lands on shared capacity, unless it spills, and nothing else on dedicated.
+    Reserved,
+    /// Who forbids another model gets none.
+    OnlyModel,
+    /// The recovered return slowly, and are whole in time.
+    SlowReturn,
+    /// In a total outage attempts ÷ requests ≤ 1.2.
+    Amplification,
+    /// Every request ends exactly once.
+    OneEnd,
+    /// Nothing is in flight when all have ended.
+    NothingLeft,
+    /// The same seed gives the same trace.
+    SameTrace,
+}
+
+/// A law broken.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Violation {
+    pub law: Law,
+    pub seed: u64,
+    /// Since the start of the day.
+    pub at: Duration,
+    pub told: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { law, seed, at, told } = self;
+        write!(f, "seed {seed} breaks {law:?} at {at:?}: {told}\n")?;
+        write!(f, "replay: TIERWAY_SIM_SEED={seed} cargo test --test simulation -- --nocapture one_seed")
+    }
+}
+
+/// How often the interesting things happened: a day in which nothing does proves nothing.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct Stats {
+    pub requests: u64,
+    pub attempts: u64,
+    pub extras: u64,
+    pub paid_extras: u64,
+    pub probes: u64,
+    pub lost_probes: u64,
+    pub openings: u64,
+    pub closings: u64,
+    pub commits: u64,
+    pub left: u64,
+    pub unavailable: u64,
+    pub failed_regions: u64,
+}
+
+impl Stats {
+    pub fn add(&mut self, other: &Self) {
+        for (sum, (_, count)) in self.fields_mut().into_iter().zip(other.fields()) {
+            *sum += count;
+        }
+    }
+
+    /// Whether the days had what the laws are about.
+    pub fn assert_eventful(&self) {
+        for (name, count) in self.fields() {
+            assert!(count >= 100, "{name} happened {count} times only");
+        }
+    }
+
+    fn fields(&self) -> [(&'static str, u64); 12] {
+        let Self { requests, attempts, extras, paid_extras, probes, lost_probes, .. } = *self;
+        let Self { openings, closings, commits, left, unavailable, failed_regions, .. } = *self;
+        [
+            ("requests", requests),
+            ("attempts", attempts),
+            ("extra attempts", extras),
+            ("paid extra attempts", paid_extras),
+            ("probes", probes),
+            ("lost probes", lost_probes),
+            ("openings", openings),
+            ("closings", closings),
+            ("commits", commits),
+            ("clients leaving", left),
+            ("nothing available", unavailable),
+            ("attempts in a failed region", failed_regions),
+        ]
+    }
+
+    fn fields_mut(&mut self) -> [&mut u64; 12] {
+        [
+            &mut self.requests,
+            &mut self.attempts,
+            &mut self.extras,
+            &mut self.paid_extras,
+            &mut self.probes,
+            &mut self.lost_probes,
+            &mut self.openings,
+            &mut self.closings,
+            &mut self.commits,
+            &mut self.left,
+            &mut self.unavailable,
+            &mut self.failed_regions,
+        ]
+    }
+}
+
+/// What the referee knows of a deployment; a deployment removed and added again is another.
+struct Place {
+    name: String,
+    region: usize,
+    dedicated: bool,
+    model: String,
+    provider: usize,
+    /// How often it has opened; ends of attempts sent before the last time are old news.
+    era: u32,
+    open: bool,
+    /// Connections refused in a row.
+    refused: u32,
+    /// Nothing may be sent before.
+    away_until: Duration,
+    /// The probe on its way.
+    probe: Option<AttemptId>,
+    slept: Duration,
+    /// When it last came back (or joined), and how long it had been away.
+    returned: Option<(Duration, Duration)>,
+    /// How the last finished attempt there ended.
+    last_good: Option<bool>,
+    /// Removed by a reload: only requests that set out before can still reach it.
+    gone: bool,
+}
+
+/// Request and number of the attempt.
+pub type AttemptId = (usize, u32);
+
+/// What the referee remembers of one request.
+#[derive(Default)]
+struct Case {
+    tried: Vec<usize>,
+    failed_regions: Vec<usize>,
+    last_failure: Option<Failure>,
+    wants_larger: bool,
+    committed: bool,
+    ended: bool,
+}
+
+/// One attempt as it is made.
+pub struct Made<'a> {
+    pub id: AttemptId,
+    pub place: usize,
+    /// How the deployment stood just before.
+    pub standing: Standing,
+    pub state: StateName,
+    pub average: Option<Duration>,
+    pub max_attempts: u32,
+    pub spills: bool,
+    pub deadline: Duration,
+    /// Places of the plan that flow, have room and would answer in time.
+    pub healthy: &'a [usize],
+}
+
+/// An attempt that was sent, for its end to be heard.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    pub id: AttemptId,
+    pub place: usize,
+    pub at: Duration,
+    era: u32,
+}
+
+pub struct Referee<'w> {
+    world: &'w World,
+    pub now: Duration,
+    places: Vec<Place>,
+    cases: Vec<Case>,
+    /// By provider: since the last refusal of its only credential, and until when it rests at least.
+    credentials: Vec<(Duration, Duration)>,
+    requests: VecDeque<Duration>,
+    paid: VecDeque<Duration>,
+    /// Requests and attempts within the outage, once tripped.
+    outage: (u64, u64),
+    pub stats: Stats,
+    pub violation: Option<Violation>,
+}
+
+/// A breaker stays open for at least this part of its time: jitter.
+const JITTER: f64 = 0.8;
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+const NOT_FOUND: Duration = Duration::from_secs(60);
+const CREDENTIAL: Duration = Duration::from_secs(30);
+
+impl<'w> Referee<'w> {
+    pub fn new(world: &'w World) -> Self {
+        Self {
+            world,
+            now: Duration::ZERO,
+            places: Vec::new(),
+            cases: world.wishes.iter().map(|_| Case::default()).collect(),
+            credentials: vec![(Duration::ZERO, Duration::ZERO); world.providers.len()],
+            requests: VecDeque::new(),
+            paid: VecDeque::new(),
+            outage: (0, 0),
+            stats: Stats::default(),
+            violation: None,
+        }
+    }
+
+    /// A deployment joins.
+    pub fn join(&mut self, name: &str, model: &str, region: usize, provider: usize, dedicated: bool) -> usize {
+        self.places.push(Place {
+            name: name.to_owned(),
+            region,
+            dedicated,
+            model: model.to_owned(),
+            provider,
+            era: 0,
+            open: false,
+            refused: 0,
+            away_until: Duration::ZERO,
+            probe: None,
+            slept: Duration::ZERO,
+            returned: (self.now > Duration::ZERO).then_some((self.now, Duration::ZERO)),
+            last_good: None,
+            gone: false,
+        });
+        self.places.len() - 1
+    }
+
+    /// A deployment is removed.
+    pub fn leave(&mut self, place: usize) {
+        self.places[place].gone = true;
+    }
+
+    pub fn breach(&mut self, law: Law, told: String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { law, seed: self.world.seed, at: self.now, told });
+        }
+    }
+
+    fn hold(&mut self, law: Law, kept: bool, told: impl FnOnce(&Self) -> String) {
+        if !kept {
+            let told = told(self);
+            self.breach(law, told);
+        }
+    }
+
+    /// A request sets out.
+    pub fn request(&mut self) {
+        self.stats.requests += 1;
+        self.requests.push_back(self.now);
+        self.outage.0 += u64::from(self.in_tripped_outage());
+    }
+
+    /// The plan is told that `place` stands like this.
+    pub fn glance(&mut self, place: usize, standing: Standing) {
+        let (Standing::Flowing { share }, Some((since, slept))) = (standing, self.places[place].returned) else {
+            return;
+        };
+        let age = self.now - since;
+        let whole = (slept * 2).max(Duration::from_secs(2));
+        let kept = (age >= Duration::from_secs(1) || share <= 0.1) && (age < whole || share >= 1.0);
+        self.hold(Law::SlowReturn, kept, |r| {
+            format!("{} has {share} of its share {age:?} after {slept:?} away", r.places[place].name)
+        });
+    }
+
+    /// An attempt is made.
+    pub fn attempt(&mut self, made: &Made<'_>) -> Sent {
+        let Made { id: (request, number), place, .. } = *made;
+        self.stats.attempts += 1;
+        self.outage.1 += u64::from(self.in_tripped_outage());
+        self.hold(Law::AfterCommit, !self.cases[request].committed, |_| format!("request {request} had its answer"));
+        self.hold(Law::AttemptLimit, number <= made.max_attempts, |_| format!("attempt {number} of request {request}"));
+        self.judge_standing(made);
+        self.judge_place(request, place, made.spills);
+        self.judge_time(made);
+        if number > 1 {
+            self.stats.extras += 1;
+            self.judge_region(made);
+            self.judge_budget(request, place);
+        }
+        self.cases[request].tried.push(place);
+        Sent { id: made.id, place, at: self.now, era: self.places[place].era }
+    }
+
+    fn judge_standing(&mut self, made: &Made<'_>) {
+        let place = made.place;
+        let half_open = made.state == StateName::HalfOpen;
+        match made.standing {
+            Standing::Flowing { .. } => {}
+            Standing::Blocked { .. } if half_open => {
+                self.breach(Law::OneProbe, format!("{} has its probe", self.places[place].name));
+            }
+            Standing::Blocked { .. } => {
+                self.breach(Law::OpenBreaker, format!("{} is {:?}", self.places[place].name, made.state));
+            }
+            Standing::ProbeDue if half_open => {
+                self.stats.probes += 1;
+                let probe = self.places[place].probe.replace(made.id);
+                self.hold(Law::OneProbe, probe.is_none(), |r| {
+                    format!("{} has {probe:?} on its way", r.places[place].name)
+                });
+            }
+            // Its credential's trial.
+            Standing::ProbeDue => {}
+        }
+        let Place { away_until, provider, .. } = self.places[place];
+        let until = away_until.max(self.credentials[provider].1);
+        self.hold(Law::OpenBreaker, self.now >= until, |r| {
+            format!("{} was to be left alone until {until:?}", r.places[place].name)
+        });
+    }
+
+    fn judge_place(&mut self, request: usize, place: usize, spills: bool) {
+        let (wish, world) = (&self.world.wishes[request], self.world);
+        let client = &world.clients[wish.key];
+        let Place { name, region, dedicated, model, .. } = &self.places[place];
+        let told = format!("request {request} of {} for {} at {name}", client.key.name, wish.model);
+        let reserved = wish.model.strip_prefix("Pro/");
+        let region_kept = client.regions.contains(&crate::world::REGIONS[*region]);
+        let policy_kept = client.models.contains(&&**model);
+        let capacity_kept = if reserved.is_some() { *dedicated || spills } else { !*dedicated };
+        let named =
+            reserved.or_else(|| world.tables[0].1.models.iter().any(|m| &*m.name == wish.model).then_some(wish.model));
+        let bound = reserved.is_some() || wish.no_fallback;
+        let model_kept = !bound || named.is_none_or(|named| named == *model);
+        for (law, kept) in [
+            (Law::Residency, region_kept),
+            (Law::Policy, policy_kept),
+            (Law::Reserved, capacity_kept),
+            (Law::OnlyModel, model_kept),
+        ] {
+            self.hold(law, kept, |_| told.clone());
+        }
+    }
+
+    fn judge_time(&mut self, made: &Made<'_>) {
+        let needed = if made.id.1 > 1 { made.average.unwrap_or_default() } else { Duration::ZERO };
+        let kept = self.now < made.deadline && self.now + needed <= made.deadline;
+        self.hold(Law::Deadline, kept, |r| format!("{needed:?} needed, until {:?} at {:?}", made.deadline, r.now));
+    }
+
+    fn judge_region(&mut self, made: &Made<'_>) {
+        let case = &self.cases[made.id.0];
+        let failed = |place: usize| case.failed_regions.contains(&self.places[place].region);
+        // Once more at the same place is its own affair, and so is the size of a context.
+        let same = case.tried.last() == Some(&made.place);
+        if same || case.wants_larger || !failed(made.place) {
+            return;
+        }
+        self.stats.failed_regions += 1;
+        let better = made.healthy.iter().find(|place| {
+            !failed(**place) && !case.tried.contains(place) && self.places[**place].last_good != Some(false)
+        });
+        let better = better.map(|place| self.places[*place].name.clone());
+        self.hold(Law::FailedRegion, better.is_none(), |r| {
+            format!("{} although {better:?} is left", r.places[made.place].name)
+        });
+    }
+
+    /// 20 % of the last ten seconds' requests, at least ten a second. The budget counts in whole seconds,
+    /// so the last nine seconds' extra attempts are surely among those it allowed.
+    fn judge_budget(&mut self, request: usize, place: usize) {
+        let fallback = !self.cases[request].tried.contains(&place);
+        if fallback && self.places[place].last_good != Some(false) {
+            return;
+        }
+        self.stats.paid_extras += 1;
+        self.paid.push_back(self.now);
+        forget(&mut self.paid, self.now, 9);
+        forget(&mut self.requests, self.now, 10);
+        let share = u64::from(self.world.tables[0].1.settings.retry_budget_bp);
+        let allowed = (self.requests.len() as u64 * share / 10_000).max(100);
+        let spent = self.paid.len() as u64;
+        self.hold(Law::RetryBudget, spent <= allowed, |_| format!("{spent} extra attempts of {allowed}"));
+    }
+
+    /// The attempt's first token is in hand.
+    pub fn answered(&mut self, sent: &Sent) {
+        self.stats.commits += 1;
+        self.cases[sent.id.0].committed = true;
+        if self.places[sent.place].probe == Some(sent.id) {
+            self.close(sent.place);
+        }
+    }
+
+    fn close(&mut self, place: usize) {
+        self.stats.closings += 1;
+        let now = self.now;
+        let place = &mut self.places[place];
+        place.probe = None;
+        place.open = false;
+        place.refused = 0;
+        place.away_until = Duration::ZERO;
+        place.returned = Some((now, place.slept));
+    }
+
+    /// The attempt is over; `failure` says how, where it did not go well. `state` is the breaker's state
+    /// now and `until` the end of its being closed to traffic.
+    pub fn finished(&mut self, sent: &Sent, failure: Option<Failure>, state: StateName, until: Option<Duration>) {
+        let was_probe = self.places[sent.place].probe == Some(sent.id);
+        let good = matches!(failure, None | Some(Failure::Rejected | Failure::ContextTooLong));
+        let says_nothing = matches!(failure, Some(Failure::Stale | Failure::Deadline));
+        let is_lost = was_probe && (says_nothing || failure == Some(Failure::CredentialRefused));
+        self.note_failure(sent, failure);
+        if was_probe && good {
+            self.close(sent.place);
+        }
+        self.keep_away(sent, failure, was_probe);
+        let now = self.now;
+        let place = &mut self.places[sent.place];
+        if was_probe {
+            place.probe = None;
+            self.stats.lost_probes += u64::from(is_lost);
+        }
+        if !says_nothing {
+            place.last_good = Some(good);
+        }
+        let opens = state != StateName::Closed && !is_lost && (!place.open || was_probe);
+        if opens {
+            self.stats.openings += 1;
+            place.open = true;
+            place.era += 1;
+            place.refused = 0;
+            place.slept = until.map_or(Duration::ZERO, |until| until.saturating_sub(now));
+        }
+    }
+
+    fn note_failure(&mut self, sent: &Sent, failure: Option<Failure>) {
+        let case = &mut self.cases[sent.id.0];
+        case.last_failure = failure;
+        match failure {
+            Some(Failure::ContextTooLong) => case.wants_larger = true,
+            None | Some(Failure::Rejected | Failure::Stale | Failure::Deadline) => {}
+            Some(_) => case.failed_regions.push(self.places[sent.place].region),
+        }
+    }
+
+    /// Until when, at least, the deployment must now be left alone.
+    fn keep_away(&mut self, sent: &Sent, failure: Option<Failure>, was_probe: bool) {
+        let settings = self.world.settings_at(self.now).breaker;
+        let least = settings.open.mul_f64(JITTER);
+        let (now, place) = (self.now, &mut self.places[sent.place]);
+        let current = sent.era == place.era && (was_probe || !place.open);
+        let mut away = |until: Duration| place.away_until = place.away_until.max(until);
+        match failure {
+            Some(Failure::Throttled { after: Some(after) }) if was_probe || place.probe.is_none() => {
+                away(now + after.min(RETRY_AFTER_MAX));
+            }
+            Some(Failure::Throttled { after: None }) if current => away(now + Duration::from_secs(1).mul_f64(JITTER)),
+            Some(Failure::NotFound) if current => away(now + NOT_FOUND.mul_f64(JITTER)),
+            Some(Failure::CredentialRefused) if self.world.providers[place.provider].1 == 1 => {
+                let (last, until) = &mut self.credentials[place.provider];
+                // A refusal of an attempt sent before another's refusal is old news.
+                if sent.at >= *last {
+                    *until = now + CREDENTIAL.mul_f64(JITTER);
+                }
+                *last = now;
+            }
+            Some(Failure::CredentialRefused | Failure::Stale | Failure::Deadline | Failure::Throttled { .. }) => {}
+            None | Some(Failure::Rejected | Failure::ContextTooLong) if current => place.refused = 0,
+            None | Some(Failure::Rejected | Failure::ContextTooLong | Failure::NotFound) => {}
+            Some(_) if was_probe => away(now + least),
+            Some(Failure::Unreachable | Failure::ConnectTimeout) if current && !place.gone => {
+                place.refused += 1;
+                if place.refused >= settings.failures {
+                    away(now + least);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The attempt is dropped: its client left.
+    pub fn dropped(&mut self, sent: &Sent) {
+        let place = &mut self.places[sent.place];
+        if place.probe == Some(sent.id) {
+            place.probe = None;
+            self.stats.lost_probes += 1;
+        }
+    }
+
+    /// A request leaves its receipt.
+    pub fn end(&mut self, request: usize) {
+        let already = std::mem::replace(&mut self.cases[request].ended, true);
+        self.hold(Law::OneEnd, !already, |_| format!("request {request} ended twice"));
+    }
+
+    /// The day is over.
+    pub fn close_the_day(&mut self, in_flight: u32) {
+        let open = self.cases.iter().position(|case| !case.ended);
+        self.hold(Law::OneEnd, open.is_none(), |_| format!("request {open:?} never ended"));
+        self.hold(Law::NothingLeft, in_flight == 0, |_| format!("{in_flight} attempts in flight"));
+        let (requests, attempts) = self.outage;
+        let kept = attempts * 10 <= requests * 12;
+        self.hold(Law::Amplification, kept, |_| format!("{attempts} attempts for {requests} requests"));
+    }
+
+    /// From a second after everything went down.
+    fn in_tripped_outage(&self) -> bool {
+        let tripped = |(from, to)| self.now >= from + Duration::from_secs(1) && self.now < to;
+        self.world.outage.is_some_and(tripped)
+    }
+}
+
+fn forget(times: &mut VecDeque<Duration>, now: Duration, seconds: u64) {
+    let first = now.saturating_sub(Duration::from_secs(seconds));
+    while times.front().is_some_and(|at| *at < first) {
+        times.pop_front();
+    }
+}

@@ -1,0 +1,132 @@
+//! Decisions gone wrong on purpose, each to be caught by one law.
+//!
+//! Must never be more than one step away from the real thing: a mutant wraps the real decision and
+//! bends one answer of it.
+//! Start reading in [`Mutant`].
+
+use crate::laws::Law;
+use crate::world::World;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tierway::domain::authorize::KeyRecord;
+use tierway::domain::breaker::{Standing, StateName};
+use tierway::domain::id::RegionId;
+use tierway::domain::routing::plan::Glance;
+use tierway::domain::routing::table::RoutingTable;
+
+/// What was broken on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mutant {
+    AdmitsWhileOpen,
+    AdmitsASecondProbe,
+    IgnoresTheAttemptLimit,
+    NeverCountsRetries,
+    RetriesAfterTheCommit,
+    IgnoresTheDeadline,
+    ForgetsFailedRegions,
+    IgnoresResidency,
+    IgnoresThePolicy,
+    MixesCapacity,
+    IgnoresNoFallback,
+    ReturnsAtOnce,
+    OpensForAMoment,
+    SettlesTwice,
+    NeverSettlesTheGone,
+    LeaksPermits,
+    ThrowsOtherDice,
+}
+
+impl Mutant {
+    /// Every mutant and the law that it breaks.
+    pub const ALL: [(Self, Law); 17] = [
+        (Self::AdmitsWhileOpen, Law::OpenBreaker),
+        (Self::AdmitsASecondProbe, Law::OneProbe),
+        (Self::IgnoresTheAttemptLimit, Law::AttemptLimit),
+        (Self::NeverCountsRetries, Law::RetryBudget),
+        (Self::RetriesAfterTheCommit, Law::AfterCommit),
+        (Self::IgnoresTheDeadline, Law::Deadline),
+        (Self::ForgetsFailedRegions, Law::FailedRegion),
+        (Self::IgnoresResidency, Law::Residency),
+        (Self::IgnoresThePolicy, Law::Policy),
+        (Self::MixesCapacity, Law::Reserved),
+        (Self::IgnoresNoFallback, Law::OnlyModel),
+        (Self::ReturnsAtOnce, Law::SlowReturn),
+        (Self::OpensForAMoment, Law::Amplification),
+        (Self::SettlesTwice, Law::OneEnd),
+        (Self::NeverSettlesTheGone, Law::OneEnd),
+        (Self::LeaksPermits, Law::NothingLeft),
+        (Self::ThrowsOtherDice, Law::SameTrace),
+    ];
+
+    /// How the mutant sees a deployment that truly stands like `glance`.
+    pub fn bend_glance(self, glance: Glance, state: impl Fn() -> StateName) -> Glance {
+        let standing = match (self, glance.standing) {
+            (Self::AdmitsWhileOpen, Standing::Blocked { .. })
+                if matches!(state(), StateName::Open | StateName::Resting) =>
+            {
+                Standing::Flowing { share: 1.0 }
+            }
+            (Self::AdmitsASecondProbe, Standing::Blocked { .. }) if state() == StateName::HalfOpen => {
+                Standing::ProbeDue
+            }
+            (Self::ReturnsAtOnce, Standing::Flowing { .. }) => Standing::Flowing { share: 1.0 },
+            (_, standing) => standing,
+        };
+        Glance { standing, ..glance }
+    }
+
+    /// Whether it makes attempts without leave.
+    pub fn forges_permits(self) -> bool {
+        matches!(self, Self::AdmitsWhileOpen | Self::AdmitsASecondProbe)
+    }
+
+    /// The table as the mutant's plan walks it.
+    pub fn bend_walked(self, table: &mut RoutingTable) {
+        match self {
+            Self::IgnoresTheAttemptLimit => table.settings.max_attempts += 3,
+            Self::ForgetsFailedRegions => table.deployments.iter_mut().for_each(|held| held.region = RegionId(0)),
+            _ => {}
+        }
+    }
+
+    /// The table as the mutant's plan is drafted from.
+    pub fn bend_drafted(self, table: &mut RoutingTable) {
+        if self == Self::MixesCapacity {
+            for model in &mut table.models {
+                let all: Vec<_> = model.shared.iter().chain(&model.dedicated).copied().collect();
+                model.shared.clone_from(&all);
+                if !model.dedicated.is_empty() {
+                    model.dedicated = all;
+                }
+            }
+        }
+    }
+
+    /// The day as the mutant lives it.
+    pub fn bend_world(self, world: &mut World) {
+        if self == Self::OpensForAMoment {
+            for (_, table) in &mut world.tables {
+                table.settings.breaker.open = Duration::from_millis(1);
+                table.settings.breaker.open_max = Duration::from_millis(1);
+            }
+        }
+    }
+
+    /// The key as the mutant knows it.
+    pub fn bend_key(self, key: &Arc<KeyRecord>) -> Arc<KeyRecord> {
+        let mut policy = (*key.policy).clone();
+        match self {
+            Self::IgnoresResidency => policy.residency = None,
+            Self::IgnoresThePolicy => policy.tiers.iter_mut().for_each(|allowed| *allowed = true),
+            _ => return key.clone(),
+        }
+        Arc::new(KeyRecord { policy: Arc::new(policy), ..(**key).clone() })
+    }
+
+    /// What the mutant's dice are seeded with.
+    pub fn bend_seed(self, seed: u64) -> u64 {
+        static TURN: AtomicU64 = AtomicU64::new(0);
+        if self == Self::ThrowsOtherDice { seed ^ TURN.fetch_add(1, Ordering::Relaxed) << 32 } else { seed }
+    }
+}

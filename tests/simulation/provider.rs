@@ -1,0 +1,132 @@
+//! Deployments that behave as a script says: well, slowly, badly, or not at all.
+//!
+//! Must never know a breaker or a plan: what an attempt meets depends on the time and the request only.
+//! Start reading in [`Script::fate`].
+
+use crate::world::{Burst, Rng, Wish};
+use std::time::Duration;
+use tierway::domain::failure::Failure;
+
+/// How a deployment is at some time.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Behaviour {
+    Healthy,
+    /// Twenty times slower to its first token.
+    Slow,
+    Refusing,
+    /// Packets vanish.
+    Unroutable,
+    /// Connects and stays silent.
+    BlackHole,
+    Failing(u16),
+    /// Fails every other time.
+    Sick,
+    Throttling(Option<Duration>),
+    /// Well and dead in turns of half a second.
+    Flapping,
+    /// Breaks its answers after the first token.
+    Cutting,
+    /// Closes connections before any byte.
+    Resetting,
+    Garbled,
+    Unauthorized,
+    Missing,
+}
+
+/// What becomes of one attempt, counted from it being sent.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Fate {
+    Fails { after: Duration, failure: Failure },
+    Answers { first: Duration, end: Duration, broken: Option<Failure> },
+}
+
+/// One deployment's behaviours and from when on each holds.
+#[derive(Clone, Debug)]
+pub struct Script(Vec<(Duration, Behaviour)>);
+
+impl Behaviour {
+    /// A script over a day: for each burst something new, and something else in its midst.
+    pub fn any_day(rng: &mut Rng, bursts: &[Burst]) -> Script {
+        let mut turns = vec![(Duration::ZERO, Self::any(rng))];
+        for burst in bursts {
+            turns.push((burst.at, Self::any(rng)));
+            turns.push((burst.at + burst.lasts.mul_f64(rng.draw().unit()), Self::any(rng)));
+        }
+        turns.sort_by_key(|(from, _)| *from);
+        Script(turns)
+    }
+
+    fn any(rng: &mut Rng) -> Self {
+        if rng.chance(45) {
+            return Self::Healthy;
+        }
+        let status = rng.pick(&[500, 500, 503, 529]);
+        let after = rng.pick(&[0, 300, 1_500, 8_000, 900_000]);
+        rng.pick(&[
+            Self::Slow,
+            Self::Refusing,
+            Self::Refusing,
+            Self::Unroutable,
+            Self::BlackHole,
+            Self::Failing(status),
+            Self::Failing(status),
+            Self::Sick,
+            Self::Throttling(None),
+            Self::Throttling(Some(Duration::from_millis(after))),
+            Self::Flapping,
+            Self::Cutting,
+            Self::Resetting,
+            Self::Garbled,
+            Self::Unauthorized,
+            Self::Missing,
+        ])
+    }
+}
+
+impl Script {
+    pub fn always(behaviour: Behaviour) -> Self {
+        Self(vec![(Duration::ZERO, behaviour)])
+    }
+
+    /// Healthy but for `behaviour` in between.
+    pub fn between(from: Duration, to: Duration, behaviour: Behaviour) -> Self {
+        Self(vec![(Duration::ZERO, Behaviour::Healthy), (from, behaviour), (to, Behaviour::Healthy)])
+    }
+
+    /// What `wish`, sent at `now` to a model of this `context`, meets.
+    pub fn fate(&self, now: Duration, wish: &Wish, context: u64, rng: &mut Rng) -> Fate {
+        let turn = self.0.iter().rev().find(|(from, _)| *from <= now);
+        let behaviour = turn.map_or(Behaviour::Healthy, |(_, behaviour)| *behaviour);
+        let ms = Duration::from_millis;
+        let quick = ms(20 + rng.below(100));
+        let fails = |after, failure| Fate::Fails { after, failure };
+        let answers = |first: Duration, rng: &mut Rng| match first + rng.spread(ms(20), ms(5_000)) {
+            _ if wish.poisonous => Fate::Fails { after: first, failure: Failure::Rejected },
+            _ if wish.size > context => Fate::Fails { after: first, failure: Failure::ContextTooLong },
+            end if wish.stream => Fate::Answers { first, end, broken: None },
+            end => Fate::Answers { first: end, end, broken: None },
+        };
+        let silence = if wish.stream { Failure::FirstTokenTimeout } else { Failure::WholeTimeout };
+        match behaviour {
+            Behaviour::Healthy => answers(quick, rng),
+            Behaviour::Slow => answers(quick * 20, rng),
+            Behaviour::Refusing => fails(ms(1), Failure::Unreachable),
+            Behaviour::Unroutable => fails(ms(750), Failure::ConnectTimeout),
+            Behaviour::BlackHole => fails(ms(if wish.stream { 10_000 } else { 120_000 }), silence),
+            Behaviour::Failing(status) => fails(quick, Failure::Status(status)),
+            Behaviour::Sick if rng.chance(50) => fails(quick, Failure::Status(502)),
+            Behaviour::Sick => answers(quick, rng),
+            Behaviour::Throttling(after) => fails(ms(5), Failure::Throttled { after }),
+            Behaviour::Flapping if now.as_millis() / 500 % 2 == 0 => fails(ms(1), Failure::Unreachable),
+            Behaviour::Flapping => answers(quick, rng),
+            Behaviour::Cutting => match answers(quick, rng) {
+                Fate::Answers { first, end, .. } => Fate::Answers { first, end, broken: Some(Failure::Truncated) },
+                refused => refused,
+            },
+            Behaviour::Resetting => fails(ms(2), Failure::Reset),
+            Behaviour::Garbled => fails(quick, Failure::Garbage),
+            Behaviour::Unauthorized => fails(ms(5), Failure::CredentialRefused),
+            Behaviour::Missing => fails(ms(5), Failure::NotFound),
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! A day made from a seed: what can be routed to, how each deployment behaves when, who asks for what.
+//!
+//! Must never look at what the gateway does with it: a world is complete before its first request.
+//! Start reading in [`World::of`].
+
+use crate::provider::{Behaviour, Script};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tierway::domain::authorize::{KeyRecord, Limits, Policy};
+use tierway::domain::breaker::BreakerSettings;
+use tierway::domain::call::{Endpoint, EndpointSet, FeatureSet};
+use tierway::domain::chance::Draw;
+use tierway::domain::id::{DeploymentId, KeyId, ModelId, ProviderId, RegionId, TierId};
+use tierway::domain::routing::table::{
+    Alias, Balance, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
+};
+
+/// Dice that give the same numbers for the same seed.
+pub struct Rng {
+    seed: Draw,
+    next: u64,
+}
+
+impl Rng {
+    pub fn seeded(seed: u64) -> Self {
+        Self { seed: Draw(seed).salted(0x71e4), next: 0 }
+    }
+
+    pub fn draw(&mut self) -> Draw {
+        self.next += 1;
+        self.seed.salted(self.next)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.draw().below(bound)
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn pick<T: Clone>(&mut self, among: &[T]) -> T {
+        among[self.below(among.len() as u64) as usize].clone()
+    }
+
+    /// Between `least` and `most`, each order of magnitude alike.
+    pub fn spread(&mut self, least: Duration, most: Duration) -> Duration {
+        let (least, most) = (least.as_secs_f64().ln(), most.as_secs_f64().ln());
+        Duration::from_secs_f64((least + (most - least) * self.draw().unit()).exp())
+    }
+}
+
+/// What kind of day it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Bursts of traffic over a day, every kind of trouble, reloads.
+    Day,
+    /// Everything fails at once, and no breaker ever trips: only the retry budget holds.
+    Storm,
+    /// Everything refuses connections for a while, under steady load.
+    Outage,
+}
+
+/// One request to come.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub at: Duration,
+    pub key: usize,
+    pub model: &'static str,
+    pub stream: bool,
+    pub no_fallback: bool,
+    /// From `at` on.
+    pub deadline: Duration,
+    /// The client is gone this long after `at`.
+    pub leaves: Option<Duration>,
+    /// Providers refuse it, whoever they are.
+    pub poisonous: bool,
+    /// In tokens.
+    pub size: u64,
+}
+
+/// A key and what, by hand and not by policy, its requests may touch.
+pub struct Client {
+    pub key: Arc<KeyRecord>,
+    pub models: &'static [&'static str],
+    pub regions: &'static [&'static str],
+}
+
+/// Everything about one day.
+pub struct World {
+    pub seed: u64,
+    pub kind: Kind,
+    /// Tables and from when on they hold; the first from the start.
+    pub tables: Vec<(Duration, RoutingTable)>,
+    pub providers: Vec<(Arc<str>, usize)>,
+    pub clients: Vec<Client>,
+    pub wishes: Vec<Wish>,
+    /// By the deployment's name, over all reloads.
+    pub scripts: HashMap<Arc<str>, Script>,
+    /// When everything is down.
+    pub outage: Option<(Duration, Duration)>,
+}
+
+/// Provider, region, and how many credentials we have there.
+const PROVIDERS: [(&str, &str, usize); 4] =
+    [("acme-us", "us-east", 1), ("acme-eu", "eu-central", 2), ("bolt-eu", "eu-west", 1), ("bolt-asia", "asia", 0)];
+pub const REGIONS: [&str; 4] = ["us-east", "eu-central", "eu-west", "asia"];
+const EUROPE: &[&str] = &["eu-central", "eu-west"];
+
+/// Model, context, and where: by provider, `!` dedicated.
+const MODELS: [(&str, u64, &[&str]); 4] = [
+    ("flash", 8_000, &["acme-us", "acme-eu", "bolt-eu"]),
+    ("qwen", 32_000, &["acme-us", "bolt-asia", "acme-eu"]),
+    ("kimi", 128_000, &["acme-us", "bolt-eu", "acme-eu!", "acme-us!"]),
+    ("tiny", 4_000, &["bolt-asia"]),
+];
+const EVERY: &[&str] = &["flash", "qwen", "kimi", "tiny"];
+
+impl World {
+    /// The day of `seed`.
+    pub fn of(seed: u64) -> Self {
+        match seed % 20 {
+            0 => Self::storm(seed),
+            1 => Self::outage(seed),
+            _ => Self::day(seed),
+        }
+    }
+
+    pub fn day(seed: u64) -> Self {
+        let mut rng = Rng::seeded(seed);
+        let table = table(settings(&mut rng), &mut rng);
+        let bursts = bursts(&mut rng);
+        let wishes = wishes(&mut rng, &bursts);
+        let mut world = Self::quiet(seed, Kind::Day, table, wishes);
+        world.scripts = world.script(|rng| Behaviour::any_day(rng, &bursts), &mut rng);
+        world.reloads(&bursts, &mut rng);
+        world
+    }
+
+    pub fn storm(seed: u64) -> Self {
+        let mut rng = Rng::seeded(seed);
+        let mut settings = settings(&mut rng);
+        settings.max_attempts = 3;
+        settings.same_region_retry_on_500 = false;
+        settings.breaker = BreakerSettings { failures: u32::MAX, ratio_bp: 0, ..BREAKER };
+        let table = table(settings, &mut rng);
+        let wishes = steady(&mut rng, 220, Duration::from_millis(25));
+        let mut world = Self::quiet(seed, Kind::Storm, table, wishes);
+        world.scripts = world.script(|_| Script::always(Behaviour::Failing(503)), &mut rng);
+        world
+    }
+
+    pub fn outage(seed: u64) -> Self {
+        let mut rng = Rng::seeded(seed);
+        let settings = RoutingSettings { max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
+        let table = table(settings, &mut rng);
+        let wishes = steady(&mut rng, 400, Duration::from_millis(50));
+        let (from, to) = (Duration::from_secs(3), Duration::from_secs(15));
+        let mut world = Self::quiet(seed, Kind::Outage, table, wishes);
+        world.scripts = world.script(|_| Script::between(from, to, Behaviour::Refusing), &mut rng);
+        world.outage = Some((from, to));
+        world
+    }
+
+    /// The settings that hold at `now`.
+    pub fn settings_at(&self, now: Duration) -> &RoutingSettings {
+        let held = self.tables.iter().rev().find(|(from, _)| *from <= now);
+        &held.unwrap_or(&self.tables[0]).1.settings
+    }
+
+    fn quiet(seed: u64, kind: Kind, table: RoutingTable, wishes: Vec<Wish>) -> Self {
+        Self {
+            seed,
+            kind,
+            clients: clients(&table),
+            tables: vec![(Duration::ZERO, table)],
+            providers: PROVIDERS.iter().map(|(name, _, credentials)| ((*name).into(), *credentials)).collect(),
+            wishes,
+            scripts: HashMap::new(),
+            outage: None,
+        }
+    }
+
+    fn script(&self, script: impl Fn(&mut Rng) -> Script, rng: &mut Rng) -> HashMap<Arc<str>, Script> {
+        let deployments = self.tables[0].1.deployments.iter();
+        deployments.map(|deployment| (deployment.name.clone(), script(rng))).collect()
+    }
+
+    /// Up to three reloads in the midst of traffic: a deployment goes or comes back, settings change.
+    fn reloads(&mut self, bursts: &[Burst], rng: &mut Rng) {
+        for _ in 0..rng.below(4) {
+            let burst = rng.pick(bursts);
+            let mut settings = settings(rng);
+            // The share of extra attempts stays, for it is counted over reloads.
+            settings.retry_budget_bp = self.tables[0].1.settings.retry_budget_bp;
+            let mut table = table(settings, rng);
+            if rng.chance(60) {
+                let gone = rng.below(table.deployments.len() as u64) as usize;
+                remove(&mut table, gone);
+            }
+            self.tables.push((burst.at + burst.lasts.mul_f64(rng.draw().unit()), table));
+        }
+        self.tables.sort_by_key(|(at, _)| *at);
+    }
+}
+
+/// A stretch of traffic.
+#[derive(Clone, Debug)]
+pub struct Burst {
+    pub at: Duration,
+    pub lasts: Duration,
+    requests: u64,
+}
+
+fn bursts(rng: &mut Rng) -> Vec<Burst> {
+    let mut at = Duration::ZERO;
+    let burst = |rng: &mut Rng, at: &mut Duration| {
+        let requests = 8 + rng.below(24);
+        let lasts = rng.spread(Duration::from_millis(200), Duration::from_secs(40));
+        let burst = Burst { at: *at, lasts, requests };
+        *at += lasts + rng.spread(Duration::from_millis(300), Duration::from_secs(4 * 3600));
+        burst
+    };
+    (0..6).map(|_| burst(rng, &mut at)).collect()
+}
+
+fn wishes(rng: &mut Rng, bursts: &[Burst]) -> Vec<Wish> {
+    let mut wishes = Vec::new();
+    for burst in bursts {
+        for _ in 0..burst.requests {
+            let at = burst.at + burst.lasts.mul_f64(rng.draw().unit());
+            wishes.push(wish(rng, at));
+        }
+    }
+    wishes.sort_by_key(|wish| wish.at);
+    wishes
+}
+
+fn steady(rng: &mut Rng, count: u32, gap: Duration) -> Vec<Wish> {
+    let plain = |rng: &mut Rng, at| Wish {
+        key: 0,
+        model: rng.pick(&["auto", "flash", "qwen"]),
+        no_fallback: false,
+        deadline: Duration::from_secs(60),
+        leaves: None,
+        poisonous: false,
+        size: 1_000,
+        ..wish(rng, at)
+    };
+    (0..count).map(|n| plain(rng, gap * n)).collect()
+}
+
+fn wish(rng: &mut Rng, at: Duration) -> Wish {
+    let names = ["auto", "auto", "default", "premium", "flash", "qwen", "kimi", "tiny", "Pro/kimi", "Pro/kimi", "gpt"];
+    Wish {
+        at,
+        key: rng.below(4) as usize,
+        model: rng.pick(&names),
+        stream: rng.chance(70),
+        no_fallback: rng.chance(8),
+        deadline: rng.spread(Duration::from_millis(200), Duration::from_secs(600)),
+        leaves: rng.chance(12).then(|| rng.spread(Duration::from_millis(1), Duration::from_secs(20))),
+        poisonous: rng.chance(4),
+        size: rng.pick(&[500, 1_000, 2_000, 6_000, 20_000]),
+    }
+}
+
+pub const BREAKER: BreakerSettings = BreakerSettings {
+    failures: 5,
+    ratio_bp: 5_000,
+    window: Duration::from_secs(30),
+    min_requests: 20,
+    open: Duration::from_secs(1),
+    open_max: Duration::from_secs(20),
+};
+
+fn settings(rng: &mut Rng) -> RoutingSettings {
+    let balances = [Balance::Latency, Balance::Weighted, Balance::Ordered, Balance::Cost];
+    RoutingSettings {
+        balance: rng.pick(&balances),
+        home: rng.chance(30).then_some(RegionId(1)),
+        max_attempts: 1 + rng.below(5) as u32,
+        retry_budget_bp: 2_000,
+        connect_timeout: Duration::from_millis(750),
+        idle: Duration::from_secs(20),
+        total: Duration::from_secs(600),
+        retry_after_wait_max: rng.pick(&[Duration::ZERO, Duration::from_secs(2)]),
+        same_region_retry_on_500: rng.chance(30),
+        silent_after: Duration::from_secs(1),
+        breaker: BreakerSettings { failures: rng.pick(&[3, 5, 5, 8]), ..BREAKER },
+    }
+}
+
+/// The table of this house; what may differ between two of them are settings, spilling and room.
+fn table(settings: RoutingSettings, rng: &mut Rng) -> RoutingTable {
+    let (spill, room) = (rng.chance(40), rng.pick(&[None, None, Some(2), Some(6)]));
+    let mut table = RoutingTable {
+        models: Vec::new(),
+        deployments: Vec::new(),
+        tiers: Vec::new(),
+        aliases: Vec::new(),
+        regions: REGIONS.map(Into::into).to_vec(),
+        names: HashMap::new(),
+        settings,
+    };
+    for (index, (name, context, places)) in MODELS.into_iter().enumerate() {
+        let id = ModelId(index as u32);
+        let first = table.deployments.len();
+        table.deployments.extend(places.iter().map(|place| deployment(id, name, place, spill, room)));
+        table.models.push(model(name, context, &table.deployments, first));
+        table.names.insert(name.into(), Target::Model(id));
+    }
+    let tiers: [(&str, &[u32], &[u32]); 3] =
+        [("default", &[0], &[1]), ("fallback", &[1, 3], &[0]), ("premium", &[2, 0], &[1, 0])];
+    for (index, (name, models, then)) in tiers.into_iter().enumerate() {
+        let models = models.iter().map(|id| (ModelId(*id), 1)).collect();
+        let then = then.iter().map(|id| TierId(*id)).collect();
+        table.tiers.push(Tier { name: name.into(), models, drawn: name == "fallback", then });
+        table.names.insert(name.into(), Target::Tier(TierId(index as u32)));
+    }
+    let split = [(0, 80), (1, 15), (2, 5)].map(|(tier, share)| (Target::Tier(TierId(tier)), share)).to_vec();
+    table.aliases.push(Alias { name: "auto".into(), split, sticky: rng.pick(&[Sticky::None, Sticky::Key]) });
+    table.names.insert("auto".into(), Target::Alias(0));
+    table
+}
+
+fn model(name: &str, context: u64, deployments: &[Deployment], first: usize) -> Model {
+    let of = |capacity| {
+        let ids = (first..deployments.len()).filter(|id| deployments[*id].capacity == capacity);
+        ids.map(|id| DeploymentId(id as u32)).collect()
+    };
+    Model {
+        name: name.into(),
+        price: None,
+        context: Some(context),
+        max_output: None,
+        typical_output: 1_024,
+        endpoints: EndpointSet::of([Endpoint::Chat]),
+        features: FeatureSet::all(),
+        shared: of(Capacity::Shared),
+        dedicated: of(Capacity::Dedicated),
+        first_token: Duration::from_secs(10),
+        whole: Duration::from_secs(120),
+    }
+}
+
+fn deployment(model: ModelId, name: &str, place: &str, spill: bool, room: Option<u32>) -> Deployment {
+    let dedicated = place.ends_with('!');
+    let at = place.trim_end_matches('!');
+    let provider = PROVIDERS.iter().position(|(name, ..)| *name == at).expect("the house knows its providers");
+    let region = REGIONS.iter().position(|region| *region == PROVIDERS[provider].1).expect("and their regions");
+    Deployment {
+        name: if dedicated { format!("{at}/Pro/{name}") } else { format!("{at}/{name}") }.into(),
+        model,
+        provider: ProviderId(provider as u32),
+        upstream_model: name.into(),
+        region: RegionId(region as u32),
+        capacity: if dedicated { Capacity::Dedicated } else { Capacity::Shared },
+        weight: 1,
+        max_concurrent: if dedicated { Some(3) } else { room },
+        price: None,
+        spill: dedicated && spill,
+    }
+}
+
+/// `table` without the deployment at `gone`; the numbers after it move.
+fn remove(table: &mut RoutingTable, gone: usize) {
+    table.deployments.remove(gone);
+    for model in &mut table.models {
+        for ids in [&mut model.shared, &mut model.dedicated] {
+            ids.retain(|id| id.index() != gone);
+            ids.iter_mut().filter(|id| id.index() > gone).for_each(|id| id.0 -= 1);
+        }
+    }
+}
+
+fn clients(table: &RoutingTable) -> Vec<Client> {
+    let client = |name: &str, tiers: &[&str], reserved, models, regions: &'static [&'static str]| {
+        let residency = table.regions.iter().map(|region| regions.contains(&&**region)).collect();
+        let policy = Policy {
+            name: name.into(),
+            tiers: table.tiers.iter().map(|tier| tiers.contains(&&*tier.name)).collect(),
+            models: Vec::new(),
+            reserved,
+            residency: (regions.len() < REGIONS.len()).then_some(residency),
+            limits: Limits::default(),
+        };
+        let key = KeyRecord {
+            id: KeyId::of_name(name),
+            name: name.into(),
+            team: None,
+            policy: Arc::new(policy),
+            limits: Limits::default(),
+            expires: None,
+        };
+        Client { key: Arc::new(key), models, regions }
+    };
+    let (few, all): (&[&str], &[&str]) = (&["default", "fallback"], &["default", "fallback", "premium"]);
+    vec![
+        client("ann", few, false, &["flash", "qwen", "tiny"], &REGIONS),
+        client("bob", few, false, &["flash", "qwen", "tiny"], &REGIONS),
+        client("pro", all, true, EVERY, EUROPE),
+        client("max", all, true, EVERY, &REGIONS),
+    ]
+}
