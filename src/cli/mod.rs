@@ -7,6 +7,7 @@
 
 pub mod check;
 mod completions;
+mod config_schema;
 pub mod config_show;
 mod explain;
 mod greeting;
@@ -62,6 +63,8 @@ enum Command {
 
 #[derive(Subcommand, Debug)]
 enum ConfigCommand {
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
     /// Print the effective configuration, secrets masked, with the origin of each value
     Show {
         #[command(flatten)]
@@ -98,6 +101,9 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Config { command: ConfigCommand::Show { named, json } } => {
             config_show::config_show(named.config.as_deref(), json).map_err(Into::into)
+        }
+        Command::Config { command: ConfigCommand::Schema } => {
+            config_schema::config_schema().map(|()| ExitCode::SUCCESS)
         }
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Completions(args) => completions::completions(&args).map(|()| ExitCode::SUCCESS),
