@@ -12,6 +12,7 @@ pub mod config_show;
 mod explain;
 mod greeting;
 mod healthcheck;
+mod init;
 pub mod reload;
 mod secrets;
 pub mod serve;
@@ -42,6 +43,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 enum Command {
     /// Serve requests; without a configuration, a demo with simulated providers
     Serve(Serve),
+    /// Write a first configuration from the provider keys in the environment
+    Init(init::Init),
     /// Print every problem of a configuration and exit with 78, or 0 when there is none
     Check(Named),
     /// Say where a request would go and why nowhere else; exits with 1 if it would be refused
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or(Command::Serve(Serve::default()));
     let done = match command {
         Command::Serve(args) => serve::serve(&args),
+        Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Check(named) => check::check(named.config.as_deref()).map_err(Into::into),
         Command::Explain(args) => explain::explain(&args),
         Command::Config { command: ConfigCommand::Show { named, json } } => {

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 mod command_line;
 mod explain;
+mod init;
 mod schema;
 mod validator;
 
