@@ -116,6 +116,17 @@ impl Failure {
         }
     }
 
+    /// Whether the next attempt is told that the last one there was good; `None`: this end is not
+    /// remembered. A stale connection is no fault, but is remembered as one until an attempt ends well:
+    /// the next reset is then none of a stale connection's, or a dead deployment would stay unnoticed.
+    pub fn remembered(self) -> Option<bool> {
+        match self {
+            Self::Stale => Some(false),
+            other if other.verdict() == Verdict::Neutral => None,
+            other => Some(other.verdict() == Verdict::Good),
+        }
+    }
+
     /// Whether the same deployment, tried again, could answer: not while our configuration is wrong
     /// or the provider told us to stay away.
     pub fn may_pass(self) -> bool {

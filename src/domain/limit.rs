@@ -95,10 +95,15 @@ impl SlidingWindow {
         if used > taken.amount {
             let at = self.stamp(now);
             self.add(at, used - taken.amount);
-        } else if let Some((_, held)) = self.taken.iter_mut().find(|(at, _)| *at == taken.at) {
+        } else if let Ok(index) = self.taken.binary_search_by_key(&taken.at, |(at, _)| *at) {
+            let held = &mut self.taken[index].1;
             let back = (taken.amount - used).min(*held);
             *held -= back;
             self.used -= back;
+            // Many requests that give all back would otherwise fill a minute with nothing.
+            if *held == 0 {
+                self.taken.remove(index);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::error::Row;
 use super::ingress;
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
+use crate::telemetry::metrics;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -50,7 +51,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/healthz", read_only(get(alive)))
         .route("/livez", read_only(get(alive)))
         .route("/readyz", read_only(get(ready)))
-        .route("/metrics", read_only(get(metrics)))
+        .route("/metrics", read_only(get(read_metrics)))
 }
 
 /// GET and HEAD, anything else refused in our own words.
@@ -69,11 +70,12 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     }
 }
 
-async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn read_metrics(State(app): State<Arc<App>>, request: Request) -> Response {
     if !app.ops.load().may_read_metrics(ingress::key(request.headers()).as_ref()) {
         return Row::refused(&Refusal::InvalidKey).response();
     }
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.telemetry.metrics.render()).into_response()
+    app.relay.tell_states();
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.telemetry.metrics.render()).into_response()
 }
 
 fn status(status: StatusCode, text: &'static str) -> Response {

@@ -67,6 +67,15 @@ pub enum Door {
     Ops,
 }
 
+impl Door {
+    fn closes_at(self) -> Phase {
+        match self {
+            Self::Public => Phase::Draining,
+            Self::Ops => Phase::Closed,
+        }
+    }
+}
+
 /// Why an address cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}. {}", advice(.source))]
@@ -102,12 +111,20 @@ fn advice(error: &io::Error) -> &'static str {
 /// Serves `router` on `listener` until `lifecycle` says otherwise, then until the last connection is
 /// gone or everything is closed.
 pub async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle, clock: Clock, door: Door) {
-    let mut connections = JoinSet::new();
     let places = Arc::new(Semaphore::new(most_connections(door)));
-    let mut last_call = pin!(lifecycle.reached(match door {
-        Door::Public => Phase::Draining,
-        Door::Ops => Phase::Closed,
-    }));
+    serve_within(places, listener, router, lifecycle, clock, door).await;
+}
+
+async fn serve_within(
+    places: Arc<Semaphore>,
+    listener: TcpListener,
+    router: Router,
+    lifecycle: Lifecycle,
+    clock: Clock,
+    door: Door,
+) {
+    let mut connections = JoinSet::new();
+    let mut last_call = pin!(lifecycle.reached(door.closes_at()));
     loop {
         tokio::select! {
             biased;
@@ -115,7 +132,7 @@ pub async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle, 
             Some(ended) = connections.join_next() => note(ended),
             (socket, place) = accept(&listener, &places, clock) => {
                 let present = (door == Door::Public).then(|| lifecycle.connection());
-                let connection = Connection { router: router.clone(), lifecycle: lifecycle.clone(), clock };
+                let connection = Connection { router: router.clone(), lifecycle: lifecycle.clone(), clock, door };
                 connections.spawn(async move {
                     connection.converse(socket).await;
                     drop((place, present));
@@ -181,6 +198,7 @@ struct Connection {
     router: Router,
     lifecycle: Lifecycle,
     clock: Clock,
+    door: Door,
 }
 
 impl Connection {
@@ -191,14 +209,14 @@ impl Connection {
         let io = TokioIo::new(Watched::new(socket, wire.clone()));
         let builder = speaker();
         let mut conversation = pin!(builder.serve_connection(io, service_fn(|request| self.hand_on(request, &wire))));
-        let mut draining = pin!(self.lifecycle.reached(Phase::Draining));
+        let mut closing = pin!(self.lifecycle.reached(self.door.closes_at()));
         let mut leaving = false;
         let mut look_again = self.clock.now();
         loop {
             tokio::select! {
                 // Errors are the client's: it left, or it does not speak HTTP.
                 _ = conversation.as_mut() => return,
-                () = draining.as_mut(), if !leaving => {
+                () = closing.as_mut(), if !leaving => {
                     leaving = true;
                     conversation.as_mut().graceful_shutdown();
                 }
@@ -278,5 +296,261 @@ impl http_body::Body for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::upload::{Held, Upload};
+    use crate::relay::Front;
+    use axum::extract::Request;
+    use axum::routing::{get, post};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
+
+    const HEAD: &[u8] = b"GET /works HTTP/1.1\r\nhost: tierway\r\n\r\n";
+
+    /// A served router, with what tests need to reach.
+    struct Served {
+        address: SocketAddr,
+        lifecycle: Lifecycle,
+        /// Tells when a request to `/hangs` has begun, and when it was dropped.
+        told: mpsc::UnboundedReceiver<&'static str>,
+        serving: tokio::task::JoinHandle<()>,
+    }
+
+    /// Says so when it is dropped.
+    struct Farewell(mpsc::UnboundedSender<&'static str>);
+
+    impl Drop for Farewell {
+        fn drop(&mut self) {
+            let _ = self.0.send("dropped");
+        }
+    }
+
+    fn served(door: Door, most: usize) -> Served {
+        let (tell, told) = mpsc::unbounded_channel();
+        let hangs = async move || -> &'static str {
+            let _farewell = Farewell(tell.clone());
+            let _ = tell.send("begun");
+            std::future::pending().await
+        };
+        let refuses = async |request: Request| {
+            let (parts, body) = request.into_parts();
+            let front = Front { max_body: 1, max_in_flight_bytes: 1 };
+            drop(Upload::new(body, &parts.headers, front, Arc::<Held>::default(), Clock));
+            http::StatusCode::PAYLOAD_TOO_LARGE
+        };
+        let router = Router::new()
+            .route("/works", get(async || "works"))
+            .route("/hangs", get(hangs))
+            .route("/refuses", post(refuses))
+            .route("/trickles", get(async || Body::new(Endless)));
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let lifecycle = Lifecycle::new(Clock);
+        let places = Arc::new(Semaphore::new(most));
+        let serving = tokio::spawn(serve_within(places, listener, router, lifecycle.clone(), Clock, door));
+        Served { address, lifecycle, told, serving }
+    }
+
+    /// A body that never says anything and never ends.
+    struct Endless;
+
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Poll::Pending
+        }
+    }
+
+    async fn connect(served: &Served) -> TcpStream {
+        TcpStream::connect(served.address).await.unwrap()
+    }
+
+    /// What comes until one answer of `/works` is whole.
+    async fn read_answer(socket: &mut TcpStream) -> String {
+        let mut read = Vec::new();
+        while !read.ends_with(b"works") {
+            assert_ne!(socket.read_buf(&mut read).await.unwrap(), 0, "{}", String::from_utf8_lossy(&read));
+        }
+        String::from_utf8(read).unwrap()
+    }
+
+    /// What comes until the server closes, and when it does.
+    async fn read_to_end(socket: &mut TcpStream) -> (String, u64) {
+        let start = Clock.now();
+        let mut read = String::new();
+        socket.read_to_string(&mut read).await.unwrap();
+        (read, (Clock.now() - start).as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_no_head_is_dropped_after_ten_seconds() {
+        let served = served(Door::Public, 10);
+        for said in [&b""[..], b"GET /works HT", b"PRI * HTTP/2.0\r\n"] {
+            let mut socket = connect(&served).await;
+            socket.write_all(said).await.unwrap();
+            assert_eq!(read_to_end(&mut socket).await, (String::new(), 10), "{said:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickling_head_is_dropped_all_the_same() {
+        let served = served(Door::Public, 10);
+        let (mut reading, mut writing) = connect(&served).await.into_split();
+        tokio::spawn(async move {
+            for byte in HEAD {
+                if writing.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+                Clock.sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let start = Clock.now();
+        let mut read = Vec::new();
+        // It may be told by a reset, since it goes on sending.
+        let _ = reading.read_to_end(&mut read).await;
+        assert_eq!((read, (Clock.now() - start).as_secs()), (Vec::new(), 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_may_idle_longer_than_a_load_balancer_keeps_it() {
+        let served = served(Door::Public, 10);
+        let mut socket = connect(&served).await;
+        for _ in 0..3 {
+            socket.write_all(HEAD).await.unwrap();
+            assert!(read_answer(&mut socket).await.starts_with("HTTP/1.1 200"));
+            Clock.sleep(Duration::from_secs(74)).await;
+        }
+        let (rest, after) = read_to_end(&mut socket).await;
+        assert_eq!((rest.as_str(), after), ("", 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_response_may_be_silent_for_hours() {
+        let served = served(Door::Public, 10);
+        let mut socket = connect(&served).await;
+        socket.write_all(b"GET /trickles HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(3 * 3600), read_to_end(&mut socket)).await;
+        assert!(ended.is_err(), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_takes_its_request_with_it() {
+        let mut served = served(Door::Public, 10);
+        for half in [false, true] {
+            let mut socket = connect(&served).await;
+            socket.write_all(b"GET /hangs HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
+            assert_eq!(served.told.recv().await, Some("begun"));
+            // Closing the sending side alone is leaving too.
+            socket.shutdown().await.unwrap();
+            let kept = half.then_some(socket);
+            assert_eq!(served.told.recv().await, Some("dropped"), "half: {half}");
+            drop(kept);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_reads_the_refusal_of_a_body_it_is_still_sending() {
+        let served = served(Door::Public, 10);
+        let megabytes = 8 * 1024 * 1024;
+        let mut socket = connect(&served).await;
+        let head = format!(
+            "POST /refuses HTTP/1.1\r\nhost: tierway\r\ncontent-length: {megabytes}\r\nconnection: close\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&vec![b' '; megabytes]).await.expect("the body is taken");
+        let (read, _) = read_to_end(&mut socket).await;
+        assert!(read.starts_with("HTTP/1.1 413"), "{read}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_first_is_told_at_once() {
+        let served = served(Door::Public, 10);
+        let mut socket = connect(&served).await;
+        let head = b"POST /refuses HTTP/1.1\r\nhost: t\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n";
+        socket.write_all(head).await.unwrap();
+        let (read, _) = read_to_end(&mut socket).await;
+        assert!(read.starts_with("HTTP/1.1 413"), "{read}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_too_many_waits_until_there_is_room() {
+        let served = served(Door::Public, 1);
+        let mut first = connect(&served).await;
+        first.write_all(HEAD).await.unwrap();
+        read_answer(&mut first).await;
+        let mut second = connect(&served).await;
+        second.write_all(HEAD).await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(50), second.readable()).await;
+        assert!(early.is_err(), "served beside the first");
+        drop(first);
+        read_answer(&mut second).await;
+    }
+
+    #[tokio::test]
+    async fn leaving_closes_idle_connections_and_refuses_new_ones() {
+        let served = served(Door::Public, 10);
+        let mut idle = connect(&served).await;
+        idle.write_all(HEAD).await.unwrap();
+        read_answer(&mut idle).await;
+        served.lifecycle.shut_down(Duration::ZERO, Duration::from_secs(600)).await;
+        assert_eq!(read_to_end(&mut idle).await.0, "");
+        served.serving.await.unwrap();
+        assert!(TcpStream::connect(served.address).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leaving_waits_for_open_requests_and_then_no_longer() {
+        let mut served = served(Door::Public, 10);
+        let mut socket = connect(&served).await;
+        socket.write_all(b"GET /hangs HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
+        assert_eq!(served.told.recv().await, Some("begun"));
+        let start = Clock.now();
+        served.lifecycle.shut_down(Duration::from_secs(5), Duration::from_secs(30)).await;
+        served.serving.await.unwrap();
+        assert_eq!(served.told.recv().await, Some("dropped"));
+        // Five to be seen leaving, thirty to finish, six for last words, one to say goodbye.
+        assert_eq!((Clock.now() - start).as_secs(), 42);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn operators_see_the_gateway_leave() {
+        let served = served(Door::Ops, 10);
+        let request = served.lifecycle.request();
+        let leaving = tokio::spawn({
+            let lifecycle = served.lifecycle.clone();
+            async move { lifecycle.shut_down(Duration::ZERO, Duration::from_secs(600)).await }
+        });
+        served.lifecycle.reached(Phase::Draining).await;
+        let mut socket = connect(&served).await;
+        socket.write_all(HEAD).await.unwrap();
+        assert!(read_answer(&mut socket).await.starts_with("HTTP/1.1 200"));
+        drop(request);
+        leaving.await.unwrap();
+        served.serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_named() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let said = bind(address).unwrap_err().to_string();
+        assert!(said.contains(&address.to_string()) && said.contains("Another process listens there"), "{said}");
+    }
+
+    #[test]
+    fn the_limit_on_open_files_is_read_from_the_systems_words() {
+        let check = |limits: &str, expected: Option<usize>| assert_eq!(open_files(limits), expected, "{limits}");
+        let linux = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                     Max processes             62987                62987                processes \n\
+                     Max open files            1024                 524288               files     \n";
+        check(linux, Some(1024));
+        check("Max open files            unlimited            unlimited            files", None);
+        check("", None);
     }
 }

@@ -267,11 +267,7 @@ impl Permit {
             Verdict::Down | Verdict::Neutral => self.credential.undecided(now),
             _ => self.credential.accepted(),
         }
-        let finished = match verdict {
-            Verdict::Neutral => None,
-            other => Some(other == Verdict::Good),
-        };
-        self.report(verdict, finished, now);
+        self.report(verdict, failure.remembered(), now);
     }
 
     /// Its answer is complete.
@@ -282,8 +278,7 @@ impl Permit {
     /// Its answer broke after the commit point.
     pub fn broke(mut self, failure: Failure, now: Instant) {
         let verdict = failure.verdict();
-        let finished = (verdict != Verdict::Neutral).then_some(false);
-        self.report(verdict, finished, now);
+        self.report(verdict, failure.remembered().map(|_| false), now);
     }
 
     fn report(&mut self, verdict: Verdict, finished: Option<bool>, now: Instant) {

@@ -218,6 +218,11 @@ impl Relay {
         self.live.load_full()
     }
 
+    /// Tells the metrics how every deployment stands: half-open comes with time, not with an event.
+    pub fn tell_states(&self) {
+        self.desk.telemetry.metrics.deployments(&self.live.load().lineup.states(self.desk.clock.now()));
+    }
+
     /// Attempts in flight at providers.
     pub fn attempts_in_flight(&self) -> u32 {
         self.live.load().lineup.in_flight()

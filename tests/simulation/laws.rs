@@ -5,7 +5,7 @@
 //! how a deployment stood just before it was taken.
 //! Start reading in [`Law`], then [`Referee::attempt`].
 
-use crate::world::World;
+use crate::world::{Kind, World};
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -41,6 +41,8 @@ pub enum Law {
     SlowReturn,
     /// In a total outage attempts ÷ requests ≤ 1.2.
     Amplification,
+    /// No request fails while a region lives.
+    Survival,
     /// Every request ends exactly once.
     OneEnd,
     /// Nothing is in flight when all have ended.
@@ -67,72 +69,70 @@ impl fmt::Display for Violation {
     }
 }
 
-/// How often the interesting things happened: a day in which nothing does proves nothing.
-#[derive(Clone, Copy, Default, PartialEq, Debug)]
-pub struct Stats {
-    pub requests: u64,
-    pub attempts: u64,
-    pub extras: u64,
-    pub paid_extras: u64,
-    pub probes: u64,
-    pub lost_probes: u64,
-    pub openings: u64,
-    pub closings: u64,
-    pub commits: u64,
-    pub left: u64,
-    pub unavailable: u64,
-    pub failed_regions: u64,
+/// The interesting things that happen: days without them prove nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sight {
+    Request,
+    Attempt,
+    Extra,
+    /// An extra attempt that the retry budget pays for.
+    PaidExtra,
+    /// An extra attempt in a region that failed before.
+    FailedRegion,
+    Commit,
+    Opening,
+    Probe,
+    LostProbe,
+    Closing,
+    ClientGone,
+    Unavailable,
+    Pause,
+    Newcomer,
 }
 
-impl Stats {
+/// How often each was seen.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct Sights([u64; Self::ALL.len()]);
+
+impl Sights {
+    pub const ALL: [Sight; 14] = [
+        Sight::Request,
+        Sight::Attempt,
+        Sight::Extra,
+        Sight::PaidExtra,
+        Sight::FailedRegion,
+        Sight::Commit,
+        Sight::Opening,
+        Sight::Probe,
+        Sight::LostProbe,
+        Sight::Closing,
+        Sight::ClientGone,
+        Sight::Unavailable,
+        Sight::Pause,
+        Sight::Newcomer,
+    ];
+
+    pub fn see(&mut self, sight: Sight) {
+        self.0[sight as usize] += 1;
+    }
+
+    pub fn of(&self, sight: Sight) -> u64 {
+        self.0[sight as usize]
+    }
+
     pub fn add(&mut self, other: &Self) {
-        for (sum, (_, count)) in self.fields_mut().into_iter().zip(other.fields()) {
-            *sum += count;
-        }
+        self.0.iter_mut().zip(other.0).for_each(|(sum, count)| *sum += count);
     }
+}
 
-    /// Whether the days had what the laws are about.
-    pub fn assert_eventful(&self) {
-        for (name, count) in self.fields() {
-            assert!(count >= 100, "{name} happened {count} times only");
-        }
-    }
-
-    fn fields(&self) -> [(&'static str, u64); 12] {
-        let Self { requests, attempts, extras, paid_extras, probes, lost_probes, .. } = *self;
-        let Self { openings, closings, commits, left, unavailable, failed_regions, .. } = *self;
-        [
-            ("requests", requests),
-            ("attempts", attempts),
-            ("extra attempts", extras),
-            ("paid extra attempts", paid_extras),
-            ("probes", probes),
-            ("lost probes", lost_probes),
-            ("openings", openings),
-            ("closings", closings),
-            ("commits", commits),
-            ("clients leaving", left),
-            ("nothing available", unavailable),
-            ("attempts in a failed region", failed_regions),
-        ]
-    }
-
-    fn fields_mut(&mut self) -> [&mut u64; 12] {
-        [
-            &mut self.requests,
-            &mut self.attempts,
-            &mut self.extras,
-            &mut self.paid_extras,
-            &mut self.probes,
-            &mut self.lost_probes,
-            &mut self.openings,
-            &mut self.closings,
-            &mut self.commits,
-            &mut self.left,
-            &mut self.unavailable,
-            &mut self.failed_regions,
-        ]
-    }
+/// How a request ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    Refused,
+    GaveUp,
+    Served,
+    Broken,
+    Abandoned,
 }
 
 /// What the referee knows of a deployment; a deployment removed and added again is another.
@@ -209,7 +209,9 @@ pub struct Referee<'w> {
     paid: VecDeque<Duration>,
     /// Requests and attempts within the outage, once tripped.
     outage: (u64, u64),
-    pub stats: Stats,
+    pub sights: Sights,
+    /// Deployments that came back: which, when, and after how long.
+    pub closings: Vec<(String, Duration, Duration)>,
     pub violation: Option<Violation>,
 }
 
@@ -230,13 +232,17 @@ impl<'w> Referee<'w> {
             requests: VecDeque::new(),
             paid: VecDeque::new(),
             outage: (0, 0),
-            stats: Stats::default(),
+            sights: Sights::default(),
+            closings: Vec::new(),
             violation: None,
         }
     }
 
     /// A deployment joins.
     pub fn join(&mut self, name: &str, model: &str, region: usize, provider: usize, dedicated: bool) -> usize {
+        if self.now > Duration::ZERO {
+            self.sights.see(Sight::Newcomer);
+        }
         self.places.push(Place {
             name: name.to_owned(),
             region,
@@ -276,7 +282,7 @@ impl<'w> Referee<'w> {
 
     /// A request sets out.
     pub fn request(&mut self) {
-        self.stats.requests += 1;
+        self.sights.see(Sight::Request);
         self.requests.push_back(self.now);
         self.outage.0 += u64::from(self.in_tripped_outage());
     }
@@ -297,7 +303,7 @@ impl<'w> Referee<'w> {
     /// An attempt is made.
     pub fn attempt(&mut self, made: &Made<'_>) -> Sent {
         let Made { id: (request, number), place, .. } = *made;
-        self.stats.attempts += 1;
+        self.sights.see(Sight::Attempt);
         self.outage.1 += u64::from(self.in_tripped_outage());
         self.hold(Law::AfterCommit, !self.cases[request].committed, |_| format!("request {request} had its answer"));
         self.hold(Law::AttemptLimit, number <= made.max_attempts, |_| format!("attempt {number} of request {request}"));
@@ -305,7 +311,7 @@ impl<'w> Referee<'w> {
         self.judge_place(request, place, made.spills);
         self.judge_time(made);
         if number > 1 {
-            self.stats.extras += 1;
+            self.sights.see(Sight::Extra);
             self.judge_region(made);
             self.judge_budget(request, place);
         }
@@ -325,7 +331,7 @@ impl<'w> Referee<'w> {
                 self.breach(Law::OpenBreaker, format!("{} is {:?}", self.places[place].name, made.state));
             }
             Standing::ProbeDue if half_open => {
-                self.stats.probes += 1;
+                self.sights.see(Sight::Probe);
                 let probe = self.places[place].probe.replace(made.id);
                 self.hold(Law::OneProbe, probe.is_none(), |r| {
                     format!("{} has {probe:?} on its way", r.places[place].name)
@@ -378,7 +384,7 @@ impl<'w> Referee<'w> {
         if same || case.wants_larger || !failed(made.place) {
             return;
         }
-        self.stats.failed_regions += 1;
+        self.sights.see(Sight::FailedRegion);
         let better = made.healthy.iter().find(|place| {
             !failed(**place) && !case.tried.contains(place) && self.places[**place].last_good != Some(false)
         });
@@ -395,7 +401,7 @@ impl<'w> Referee<'w> {
         if fallback && self.places[place].last_good != Some(false) {
             return;
         }
-        self.stats.paid_extras += 1;
+        self.sights.see(Sight::PaidExtra);
         self.paid.push_back(self.now);
         forget(&mut self.paid, self.now, 9);
         forget(&mut self.requests, self.now, 10);
@@ -407,7 +413,7 @@ impl<'w> Referee<'w> {
 
     /// The attempt's first token is in hand.
     pub fn answered(&mut self, sent: &Sent) {
-        self.stats.commits += 1;
+        self.sights.see(Sight::Commit);
         self.cases[sent.id.0].committed = true;
         if self.places[sent.place].probe == Some(sent.id) {
             self.close(sent.place);
@@ -415,7 +421,7 @@ impl<'w> Referee<'w> {
     }
 
     fn close(&mut self, place: usize) {
-        self.stats.closings += 1;
+        self.sights.see(Sight::Closing);
         let now = self.now;
         let place = &mut self.places[place];
         place.probe = None;
@@ -423,6 +429,7 @@ impl<'w> Referee<'w> {
         place.refused = 0;
         place.away_until = Duration::ZERO;
         place.returned = Some((now, place.slept));
+        self.closings.push((place.name.clone(), now, place.slept));
     }
 
     /// The attempt is over; `failure` says how, where it did not go well. `state` is the breaker's state
@@ -441,14 +448,16 @@ impl<'w> Referee<'w> {
         let place = &mut self.places[sent.place];
         if was_probe {
             place.probe = None;
-            self.stats.lost_probes += u64::from(is_lost);
+        }
+        if is_lost {
+            self.sights.see(Sight::LostProbe);
         }
         if !says_nothing {
             place.last_good = Some(good);
         }
         let opens = state != StateName::Closed && !is_lost && (!place.open || was_probe);
         if opens {
-            self.stats.openings += 1;
+            self.sights.see(Sight::Opening);
             place.open = true;
             place.era += 1;
             place.refused = 0;
@@ -461,7 +470,7 @@ impl<'w> Referee<'w> {
         case.last_failure = failure;
         match failure {
             Some(Failure::ContextTooLong) => case.wants_larger = true,
-            None | Some(Failure::Rejected | Failure::Stale | Failure::Deadline) => {}
+            None | Some(Failure::Rejected | Failure::Deadline) => {}
             Some(_) => case.failed_regions.push(self.places[sent.place].region),
         }
     }
@@ -506,12 +515,14 @@ impl<'w> Referee<'w> {
         let place = &mut self.places[sent.place];
         if place.probe == Some(sent.id) {
             place.probe = None;
-            self.stats.lost_probes += 1;
+            self.sights.see(Sight::LostProbe);
         }
     }
 
     /// A request leaves its receipt.
-    pub fn end(&mut self, request: usize) {
+    pub fn end(&mut self, request: usize, how: End) {
+        let lives = self.world.kind == Kind::Survival;
+        self.hold(Law::Survival, !lives || how == End::Served, |_| format!("request {request} {how:?}"));
         let already = std::mem::replace(&mut self.cases[request].ended, true);
         self.hold(Law::OneEnd, !already, |_| format!("request {request} ended twice"));
     }

@@ -21,6 +21,7 @@ pub enum Mutant {
     AdmitsWhileOpen,
     AdmitsASecondProbe,
     IgnoresTheAttemptLimit,
+    GivesUpEarly,
     NeverCountsRetries,
     RetriesAfterTheCommit,
     IgnoresTheDeadline,
@@ -39,10 +40,11 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant and the law that it breaks.
-    pub const ALL: [(Self, Law); 17] = [
+    pub const ALL: [(Self, Law); 18] = [
         (Self::AdmitsWhileOpen, Law::OpenBreaker),
         (Self::AdmitsASecondProbe, Law::OneProbe),
         (Self::IgnoresTheAttemptLimit, Law::AttemptLimit),
+        (Self::GivesUpEarly, Law::Survival),
         (Self::NeverCountsRetries, Law::RetryBudget),
         (Self::RetriesAfterTheCommit, Law::AfterCommit),
         (Self::IgnoresTheDeadline, Law::Deadline),
@@ -85,6 +87,7 @@ impl Mutant {
     pub fn bend_walked(self, table: &mut RoutingTable) {
         match self {
             Self::IgnoresTheAttemptLimit => table.settings.max_attempts += 3,
+            Self::GivesUpEarly => table.settings.max_attempts = 1,
             Self::ForgetsFailedRegions => table.deployments.iter_mut().for_each(|held| held.region = RegionId(0)),
             _ => {}
         }

@@ -327,10 +327,10 @@ impl RoutePlan {
         self.tried.iter().any(|t| t.deployment == deployment)
     }
 
+    /// Whether something that is no fault of the request went wrong there.
     fn region_failed(&self, region: RegionId) -> bool {
-        self.tried
-            .iter()
-            .any(|t| t.region == region && t.failure.is_some_and(|f| matches!(f.next(), Next::Other | Next::Same)))
+        let failures = self.tried.iter().filter(|t| t.region == region).filter_map(|t| t.failure);
+        failures.map(Failure::next).any(|next| matches!(next, Next::Other | Next::Same))
     }
 
     fn last_failure_of(&self, deployment: DeploymentId) -> Option<Failure> {
