@@ -573,6 +573,9 @@ mod tests {
         }
     }
 
+    /// What a failure does to the glance of its deployment.
+    type Aftermath = Box<dyn Fn(&mut Glance)>;
+
     /// One request on its way, and everything a test may change about it.
     struct Bench {
         table: RoutingTable,
@@ -585,7 +588,7 @@ mod tests {
         last_was_good: bool,
         draw: Draw,
         /// What else a failure does to its deployment.
-        once_failed: Option<Box<dyn Fn(&mut Glance)>>,
+        once_failed: Option<Aftermath>,
         pauses: Vec<Duration>,
     }
 
