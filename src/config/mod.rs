@@ -18,20 +18,25 @@ mod problem;
 mod raw;
 mod reader;
 mod reload;
+mod schema;
+mod sentences;
 mod settings;
 mod source;
 mod value;
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 pub use effective::Effective;
 pub use env::{OVERRIDE_PREFIX, Process, Surroundings};
 pub use problem::{Place, Problem, Problems};
 pub use reader::{Entry, Origin, Shown, Unenforced};
 pub use reload::{Change, Watcher};
+pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
     FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
     StoreSettings, TelemetrySettings, WireSettings,
@@ -45,8 +50,21 @@ use crate::domain::id::ProviderId;
 use crate::domain::routing::table::RoutingTable;
 
 /// The SHA-256 of a key's secret: all that is kept of it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, Eq, Debug)]
 pub struct KeyHash(pub [u8; 32]);
+
+impl PartialEq for KeyHash {
+    /// In constant time: how alike two hashes are shows nowhere.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Hash for KeyHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl KeyHash {
     /// The hash of a secret as a client presents it.

@@ -27,7 +27,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any};
 use error::Row;
 use lifecycle::Lifecycle;
 use openai::{chat, models};
@@ -72,8 +72,8 @@ pub fn public_router(app: Arc<App>, with_ops: bool) -> Router {
         .route("/v1/chat/completions", routed(Endpoint::Chat))
         .route("/v1/completions", routed(Endpoint::Completions))
         .route("/v1/embeddings", routed(Endpoint::Embeddings))
-        .route("/v1/models", or_wrong_method(get(models::list), "GET, HEAD"))
-        .route("/v1/models/{*id}", or_wrong_method(get(models::retrieve), "GET, HEAD"));
+        .route("/v1/models", wrong_method("GET, HEAD").get(models::list))
+        .route("/v1/models/{*id}", wrong_method("GET, HEAD").get(models::retrieve));
     let router = if with_ops { v1.merge(ops::routes()) } else { v1 };
     layers::wrap(router.fallback(elsewhere).with_state(app), clock)
 }
@@ -86,13 +86,14 @@ pub fn ops_router(app: Arc<App>) -> Router {
 
 fn routed(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
     let asked = Asked::Endpoint(endpoint);
-    or_wrong_method(post(move |State(app), request: Request| chat::walk(app, asked, request)), "POST")
+    wrong_method("POST").post(move |State(app), request: Request| chat::walk(app, asked, request))
 }
 
-/// A wrong method below `/v1` is refused in the corridor: nobody without a key learns what exists.
-fn or_wrong_method(route: MethodRouter<Arc<App>>, allow: &'static str) -> MethodRouter<Arc<App>> {
+/// Whatever method no handler is added for: refused in the corridor, so that nobody without a key
+/// learns what exists. `any`, unlike a fallback, adds no `Allow` of its own, which would tell.
+fn wrong_method(allow: &'static str) -> MethodRouter<Arc<App>> {
     let asked = Asked::WrongMethod { allow };
-    route.fallback(move |State(app), request: Request| chat::walk(app, asked, request))
+    any(move |State(app), request: Request| chat::walk(app, asked, request))
 }
 
 /// Whatever no route takes: below `/v1` the corridor refuses it, after asking for a key.

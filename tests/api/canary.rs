@@ -1,1 +1,297 @@
-//! Written soon.
+//! The canary scan: every secret of the tests is a unique marker, and after a bit of everything none
+//! of them is found where it must not be, in no spelling.
+//!
+//! Looked into: logs at TRACE, the access log, metrics, every byte sent to clients, what `config show`
+//! prints, what is said of a broken configuration; and the provider's journal for what is a client's.
+//!
+//! Start reading at [`no_secret_is_found_where_it_must_not_be`].
+
+use crate::config::{Config, chat_request};
+use crate::support::client::Response;
+use crate::support::gateway::{ADMIN_TOKEN, BEARER, CREDENTIAL, Fixed, KEY, OTHER_KEY, compile};
+use crate::support::journal::Request;
+use crate::support::{Ending, Fault, Script, ScriptedProvider, TestGateway, chat_stream, soon};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+use tierway::config::{Source, load};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// Everything logged while [`LISTENING`], by any test of this process: the logs are the process's.
+static LOGS: LazyLock<Pages> = LazyLock::new(Pages::start);
+static LISTENING: AtomicBool = AtomicBool::new(false);
+
+/// A log kept in memory.
+#[derive(Clone, Default)]
+struct Pages(Arc<Mutex<Vec<u8>>>);
+
+impl Pages {
+    fn start() -> Self {
+        let pages = Self::default();
+        let writer = pages.clone();
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        // Asked for each line, so that all others tests are spared.
+        let heard = dynamic_filter_fn(|_, _| LISTENING.load(Ordering::Relaxed));
+        tracing_subscriber::registry().with(lines.with_filter(heard)).init();
+        pages
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no writer panics")).into_owned()
+    }
+}
+
+impl Write for Pages {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no writer panics").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where something was said, and what.
+struct Heard(Vec<(String, String)>);
+
+impl Heard {
+    fn add(&mut self, place: impl Into<String>, text: impl Into<String>) {
+        self.0.push((place.into(), text.into()));
+    }
+
+    fn add_answer(&mut self, response: &Response) {
+        let body = String::from_utf8_lossy(&response.body);
+        self.add(format!("an answer with {}", response.status), format!("{:?}\n{body}", response.headers));
+    }
+
+    fn assert_free_of(&self, name: &str, secret: &str) {
+        for (place, text) in &self.0 {
+            for spelling in spellings(secret) {
+                let at = text.find(&spelling);
+                let around = at.map(|at| {
+                    let (from, to) = (at.saturating_sub(200), (at + 200).min(text.len()));
+                    String::from_utf8_lossy(&text.as_bytes()[from..to]).into_owned()
+                });
+                assert_eq!(around, None, "{name}, as {spelling}, in {place}");
+            }
+        }
+    }
+}
+
+/// `secret` in every spelling in which it could be seen.
+fn spellings(secret: &str) -> Vec<String> {
+    let bytes = secret.as_bytes();
+    let each = |format: fn(&u8) -> String, between: &str| bytes.iter().map(format).collect::<Vec<_>>().join(between);
+    let mut spellings = vec![
+        secret.to_owned(),
+        secret.chars().rev().collect(),
+        each(|byte| format!("{byte:02x}"), ""),
+        each(|byte| format!("{byte:02X}"), ""),
+        each(|byte| format!("%{byte:02x}"), ""),
+        each(|byte| format!("%{byte:02X}"), ""),
+        each(|byte| format!("\\x{byte:02x}"), ""),
+        each(|byte| byte.to_string(), ", "),
+        // What of it a URL, or a query, would escape.
+        secret.replace('-', "%2D").replace('_', "%5F"),
+    ];
+    // In base64 a text looks different at each of three places; the ends depend on what stands beside.
+    for lead in 0..3 {
+        let padded = [&vec![0; lead][..], bytes].concat();
+        let encoded = base64(&padded);
+        let whole = encoded.len() - 4;
+        spellings.push(encoded[4 * usize::from(lead > 0)..whole].to_owned());
+        spellings.push(encoded[4 * usize::from(lead > 0)..whole].replace('+', "-").replace('/', "_"));
+    }
+    spellings
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |chunk: &[u8]| {
+        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        [18, 12, 6, 0].map(|shift| char::from(DIGITS[(bits >> shift) as usize & 63]))
+    };
+    bytes.chunks(3).flat_map(group).collect()
+}
+
+#[test]
+fn every_spelling_is_recognised() {
+    assert_eq!(base64(b"Man"), "TWFu");
+    // As base64 programs print "key=swordfish!", "xkey=…" and "xxkey=…".
+    for text in ["a2V5PXN3b3JkZmlzaCE=", "eGtleT1zd29yZGZpc2gh", "eHhrZXk9c3dvcmRmaXNoIQ=="] {
+        assert!(spellings("swordfish").iter().any(|spelling| text.contains(spelling)), "{text}");
+    }
+    for text in ["73776F726466697368", "%73%77%6f%72%64%66%69%73%68", "[115, 119, 111, 114, 100, 102, 105, 115, 104]"] {
+        assert!(spellings("swordfish").iter().any(|spelling| text.contains(spelling)), "{text}");
+    }
+}
+
+/// Gives back, in its headers and body, the credential it was sent, with this status.
+fn blabbing(status: u16) -> Script {
+    Script::by(move |request: &Request| {
+        let said = request.header("authorization").unwrap_or("nothing");
+        let body =
+            format!(r#"{{"error":{{"message":"Incorrect API key provided: {said}","type":"x","code":"{said}"}}}}"#);
+        Script::status(status)
+            .header("content-type", "application/json")
+            .header("www-authenticate", said)
+            .header("x-your-key", said)
+            .header("set-cookie", said)
+            .header("location", &format!("http://127.0.0.1:9/?key={said}"))
+            .body(body)
+    })
+}
+
+/// The same inside a stream, before or after the first token.
+fn blabbing_stream(after_token: bool) -> Script {
+    Script::by(move |request: &Request| {
+        let said = request.header("authorization").unwrap_or("nothing").to_owned();
+        let token = r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}"#;
+        let script = if after_token { Script::sse().frame(token) } else { Script::sse() };
+        script.frame(&format!(r#"{{"error":{{"message":"{said}"}}}}"#)).done()
+    })
+}
+
+/// Each on a gateway of its own, for some of them put a credential or a deployment to rest.
+fn bad_days() -> Vec<(Script, &'static str)> {
+    let (whole, stream) = ("", r#""stream":true,"#);
+    let mut days: Vec<_> =
+        [500, 401, 403, 404, 429, 503, 302, 200].into_iter().map(|status| (blabbing(status), whole)).collect();
+    days.extend([
+        (blabbing(500), stream),
+        (blabbing_stream(false), stream),
+        (blabbing_stream(true), stream),
+        (chat_stream("Hello", 3).cut_after_frame(3, Ending::Rst), stream),
+        (Fault::GarbageWire.script().expect("it is played"), stream),
+    ]);
+    days
+}
+
+/// A bit of everything on one gateway: what is served, and what is refused.
+async fn a_good_day(gateway: &TestGateway, provider: &ScriptedProvider, heard: &mut Heard) {
+    for members in ["", r#""stream":true,"#] {
+        let response = gateway.chat(&chat_request(members)).await;
+        assert_eq!(response.status, 200);
+        heard.add_answer(&response);
+    }
+    for body in ["{", "{}", r#"{"model":"unknown"}"#] {
+        heard.add_answer(&gateway.chat(body).await);
+    }
+    for path in ["/v1/models", "/v1/nothing", CHAT, "/metrics"] {
+        heard.add_answer(&gateway.get(path).await);
+    }
+    for (path, name, value) in [
+        (CHAT, "authorization", format!("Bearer {KEY}x")),
+        (CHAT, "authorization", format!("Basic {KEY}")),
+        (CHAT, "api-key", OTHER_KEY.to_owned()),
+        ("/metrics", "authorization", format!("Bearer {ADMIN_TOKEN}")),
+        ("/metrics", "authorization", format!("Bearer {OTHER_KEY}")),
+        (CHAT, "x-tierway-deadline-ms", KEY.to_owned()),
+    ] {
+        let mut client = gateway.connect().await;
+        match path {
+            CHAT => client.post(path, &[(name, &value)], "{}").await,
+            _ => client.get(path, &[(name, &value)]).await,
+        }
+        heard.add_answer(&client.response().await);
+    }
+    over_http2(gateway, provider, heard).await;
+}
+
+/// What `gateway` says of itself, once everything is written.
+async fn listen_to(gateway: &TestGateway, heard: &mut Heard) {
+    let entered = gateway.relay.entered();
+    gateway.receipts(entered).await;
+    soon("the access log to be written", async {
+        while gateway.access_log().lines().count() < entered as usize {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    heard.add("the access log", gateway.access_log());
+    heard.add("the metrics", gateway.telemetry.metrics.render());
+}
+
+async fn over_http2(gateway: &TestGateway, provider: &ScriptedProvider, heard: &mut Heard) {
+    provider.answers(chat_stream("Hello", 3));
+    let mut client = gateway.connect_h2().await;
+    let given = [("authorization", BEARER), ("api-key", KEY), ("cookie", KEY)];
+    let mut answer = client.post(CHAT, &given, &chat_request(r#""stream":true,"#)).await.expect("an answer");
+    let (body, _) = answer.rest().await;
+    heard.add("an answer over HTTP/2", format!("{:?} {body:?}", answer.headers));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_is_found_where_it_must_not_be() {
+    let logs = &*LOGS;
+    LISTENING.store(true, Ordering::Relaxed);
+    let provider = ScriptedProvider::start("eu").await;
+    let config = Config::of(&provider).telemetry("metrics_token = \"env:OTHER_KEY\"").text();
+    let mut heard = Heard(Vec::new());
+    let gateway = TestGateway::start(&config).await;
+    a_good_day(&gateway, &provider, &mut heard).await;
+    gateway.reload(&config.replace("eu-central", "eu-west"));
+    heard.add_answer(&gateway.chat(&chat_request("")).await);
+    listen_to(&gateway, &mut heard).await;
+    for (script, members) in bad_days() {
+        let gateway = TestGateway::start(&config).await;
+        let before = provider.attempts();
+        provider.answers(script);
+        heard.add_answer(&gateway.chat(&chat_request(members)).await);
+        assert!(provider.attempts() > before, "the provider had its say");
+        listen_to(&gateway, &mut heard).await;
+    }
+    LISTENING.store(false, Ordering::Relaxed);
+    let text = logs.text();
+    assert!(text.contains("TRACE") && text.contains("an attempt failed"), "the logs were heard: {} bytes", text.len());
+    heard.add("the logs", text);
+    configurations(&config, &mut heard);
+    // The client never sees ours; the provider never sees the client's.
+    let secrets =
+        [("a key", KEY), ("another key", OTHER_KEY), ("our credential", CREDENTIAL), ("the admin token", ADMIN_TOKEN)];
+    for (name, secret) in secrets {
+        heard.assert_free_of(name, secret);
+    }
+    let mut sent = Heard(Vec::new());
+    for request in provider.journal().requests() {
+        sent.add("a request to the provider", String::from_utf8_lossy(&[&request.head[..], &request.body].concat()));
+    }
+    assert!(sent.0.iter().all(|(_, request)| request.contains(CREDENTIAL)), "the canaries fly");
+    for (name, secret) in secrets.into_iter().filter(|(_, secret)| *secret != CREDENTIAL) {
+        sent.assert_free_of(name, secret);
+    }
+}
+
+/// What is shown of a good configuration, and said of bad ones.
+fn configurations(config: &str, heard: &mut Heard) {
+    let snapshot = compile(config);
+    heard.add("config show", snapshot.effective.to_toml());
+    heard.add("config show, as JSON", snapshot.effective.to_json().to_string());
+    heard.add("a snapshot's Debug", format!("{snapshot:?}"));
+    let broken = [
+        config.replace("region = ", "regoin = "),
+        config.replace("\"env:TEST_KEY\"", &format!("\"{KEY}\"")),
+        config.replace("\"env:CREDENTIAL\"", &format!("\"{CREDENTIAL}\"")),
+        config.replace("\"env:CREDENTIAL\"", &format!("[\"env:NOT_SET\", \"{CREDENTIAL}\"]")),
+        config.replace("\"env:OTHER_KEY\"", &format!("\"{OTHER_KEY}\" oops")),
+        config.replace("base_url = \"http://", &format!("base_url = \"http://user:{CREDENTIAL}@")),
+        config.replace("[server]", &format!("[server]\nadmin_token = \"{ADMIN_TOKEN}\"\nlisten = \"env:TEST_KEY\"")),
+        config.replace("protocol = \"openai\"", "protocol = \"env:CREDENTIAL\""),
+    ];
+    for text in broken {
+        let source = Source::File { path: "tierway.toml".into(), text };
+        let problems = load(&source, &Fixed::default(), &[]).expect_err("a broken configuration");
+        for color in [false, true] {
+            heard.add("what is said of a broken configuration", problems.render(color));
+        }
+        heard.add("its Debug", format!("{problems:?}"));
+    }
+}

@@ -205,6 +205,59 @@ fn assert_gaps(fault: Fault, broken: &ScriptedProvider) {
     }
 }
 
+/// Two of three regions are broken and healed at random, in random ways; the third lives.
+#[tokio::test]
+async fn no_request_fails_while_one_region_lives() {
+    const SEED: u64 = 7;
+    const FLIPS: usize = 30;
+    let mut dice = fastrand::Rng::with_seed(SEED);
+    let (gateway, providers) = STREAMS.start().await;
+    let mut crowd = Crowd::of(CONNECTIONS, &gateway);
+    let (mut failures, mut asked, begun) = (0, 0, Instant::now());
+    for _ in 0..FLIPS {
+        let flipped = &providers[dice.usize(..2)];
+        match dice.usize(..Fault::ALL.len() + 6) {
+            fault if fault < Fault::ALL.len() => flipped.break_with(Fault::ALL[fault]).await,
+            _ => flipped.heal().await,
+        }
+        let rehearsal = if dice.bool() { STREAMS } else { WHOLE };
+        failures += rehearsal.failures(&mut crowd, 2 * ROUND).await;
+        asked += 2 * ROUND;
+    }
+    println!(
+        "seed {SEED}: {failures} failures of {asked} with two of three regions flapping, in {:.1?}",
+        begun.elapsed()
+    );
+    assert_eq!(failures, 0);
+}
+
+#[tokio::test]
+async fn connections_found_dead_everywhere_leave_an_attempt_for_the_last_region() {
+    for ask in [Ask::chat("small"), Ask::stream("small")] {
+        let (gateway, providers) = Rehearsal { balance: "ordered", ..STREAMS }.start().await;
+        // Every region but the last has answered well, and breaks each connection from now on.
+        for broken in &providers[..2] {
+            assert_eq!(ask.clone().at(&gateway).await.said().as_deref(), Ok("Hello"));
+            broken.break_with(Fault::Reset).await;
+        }
+        let answer = ask.at(&gateway).await;
+        assert_eq!(answer.said().as_deref(), Ok("Hello"));
+        assert_eq!((answer.deployment(), answer.attempts()), ("r2/small", 3));
+    }
+}
+
+#[tokio::test]
+async fn a_region_that_breaks_every_connection_trips_although_one_dead_connection_is_no_fault() {
+    let (gateway, providers) = Rehearsal { balance: "ordered", ..STREAMS }.start().await;
+    assert_eq!(Ask::chat("small").at(&gateway).await.deployment(), "r0/small");
+    providers[0].break_with(Fault::Reset).await;
+    // As many attempts as regions: none can be spared for a second try in the same one.
+    for _ in 0..20 {
+        assert_eq!(Ask::chat("small").at(&gateway).await.said().as_deref(), Ok("Hello"));
+    }
+    assert_eq!(gateway.transitions("r0/small", r#"reason="consecutive",to="open""#), 1.0);
+}
+
 /// One model in two regions, the first preferred, with these settings of `[routing]`.
 async fn two_regions(routing: &str) -> (TestGateway, ScriptedProvider, ScriptedProvider) {
     let (first, second) = (ScriptedProvider::start("first").await, ScriptedProvider::start("second").await);

@@ -3,7 +3,7 @@
 
 use crate::support::client::Response;
 use crate::support::gateway::{KEY, OPEN_DOOR, OTHER_KEY, reached};
-use crate::support::{Ask, Chat, Crowd, Gate, ScriptedProvider, TestGateway, Usage, chat};
+use crate::support::{Ask, Chat, Client, Crowd, Gate, Script, ScriptedProvider, TestGateway, Usage, chat};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -46,7 +46,7 @@ impl Rush {
         for _ in 0..clients {
             let ask = ask.clone();
             rush.spawn(async move {
-                let mut client = crate::support::Client::connect(addr).await;
+                let mut client = Client::connect(addr).await;
                 ask.send(&mut client).await;
                 client.response().await
             });
@@ -150,7 +150,7 @@ async fn tokens_are_taken_before_a_request_is_sent() {
 }
 
 /// An answer that used so many tokens in all.
-fn using(tokens: u64) -> crate::support::Script {
+fn using(tokens: u64) -> Script {
     chat(Chat { usage: Usage { prompt: 20, completion: tokens - 20, ..Usage::default() }, ..Chat::default() })
 }
 

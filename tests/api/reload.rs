@@ -2,7 +2,7 @@
 //!
 //! The files are real and so is what looks at them; only the second between two looks is left out.
 
-use crate::support::gateway::reached;
+use crate::support::gateway::{KEY, reached};
 use crate::support::{Ask, Crowd, Ending, Fault, Gate, ScriptedProvider, TestGateway, chat_stream, soon};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -20,7 +20,6 @@ const BETWEEN: usize = 2;
 /// How long that may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LIMITED_KEY: &str = "tw_test_canary_limited_key";
-const KEY: &str = crate::support::gateway::KEY;
 
 /// The configuration's file, and the secrets it points to.
 struct Disk {
@@ -203,9 +202,8 @@ async fn a_request_keeps_the_configuration_it_arrived_with() {
     let (gateway, mut watcher) = disk.serve().await;
     let (before_token, after_token) = (Gate::new(), Gate::new());
     let mut clients = Vec::new();
-    for gate in [&before_token, &after_token] {
-        let held = if std::ptr::eq(gate, &before_token) { 0 } else { 3 };
-        steady.answers(chat_stream("Hello", 5).wait_after_frame(held, gate));
+    for (gate, frames) in [(&before_token, 0), (&after_token, 3)] {
+        steady.answers(chat_stream("Hello", 5).wait_after_frame(frames, gate));
         let mut client = gateway.connect().await;
         Ask::stream("small").send(&mut client).await;
         gate.reached(1).await;

@@ -1,8 +1,8 @@
 //! Providers that ask to be left alone: throttled deployments and refused credentials rest for exactly
 //! as long as they should, and nobody is at fault.
 
-use crate::support::gateway::{OPEN_DOOR, reached};
-use crate::support::{Ask, Crowd, Fault, Script, ScriptedProvider, TestGateway, soon};
+use crate::support::gateway::{CREDENTIAL, OPEN_DOOR, reached};
+use crate::support::{Ask, Crowd, Fault, Script, ScriptedProvider, TestGateway, chat, soon};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -24,31 +24,33 @@ fn throttled(status: u16, headers: &[(&str, &str)]) -> Script {
     headers.iter().fold(refused, |script, (name, value)| script.header(name, value))
 }
 
-/// A provider throttles like this: it is left alone for about `rest`, and asked again just after it.
+/// A provider throttles like this: it is left alone for about `rest`, and clients are told so.
 async fn check(status: u16, headers: &[(&str, &str)], rest: Duration) {
     let (gateway, only) = one_region("").await;
     only.answers_once(throttled(status, headers));
+    let begun = Instant::now();
     let answer = Ask::chat("small").at(&gateway).await;
-    let told = Instant::now();
     assert_eq!(answer.refusal(), (502, "upstream_error".into()), "{status} {headers:?}");
     assert_eq!(answer.attempts(), 1, "{status} {headers:?}: nobody else to ask");
+    assert_eq!(gateway.transitions("only/small", r#"reason="throttled",to="resting""#), 1.0);
 
-    let mut crowd = Crowd::of(8, &gateway);
-    let answers = crowd.ask(24, |_| Ask::chat("small")).await;
-    let asked_for = told.elapsed();
-    assert!(asked_for < rest / 2, "the machine is too slow for this test: {asked_for:?}");
-    for answer in answers {
+    let (least, most) = (rest.mul_f64(0.8), rest.mul_f64(1.2));
+    for answer in Crowd::of(8, &gateway).ask(24, |_| Ask::chat("small")).await {
+        let elapsed = begun.elapsed();
+        if answer.status == 200 {
+            assert!(elapsed >= least, "{status} {headers:?}: asked again after {elapsed:?}");
+            continue;
+        }
         assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "{status} {headers:?}");
         let wait = answer.told_to_wait();
-        assert!(wait <= rest.mul_f64(1.2), "{status} {headers:?}: told to wait {wait:?} for a rest of {rest:?}");
-        assert!(
-            wait + asked_for + Duration::from_millis(100) >= rest.mul_f64(0.8),
-            "{status} {headers:?}: told {wait:?}"
-        );
+        assert!(wait <= most, "{status} {headers:?}: told to wait {wait:?} for a rest of {rest:?}");
+        assert!(wait + elapsed >= least, "{status} {headers:?}: told to wait {wait:?} for a rest of {rest:?}");
     }
-    assert_eq!(only.attempts(), 1, "{status} {headers:?}: it was not left alone");
-    assert_eq!(gateway.transitions("only/small", r#"reason="throttled",to="resting""#), 1.0);
-    assert_eq!(gateway.metric(r#"tierway_breaker_state{deployment="only/small",state="resting"}"#), 1.0);
+    let arrivals: Vec<_> = only.journal().requests().map(|request| request.arrived).collect();
+    assert!(
+        arrivals.iter().skip(1).all(|arrived| *arrived - arrivals[0] >= least),
+        "{status} {headers:?}: not left alone"
+    );
 }
 
 #[tokio::test]
@@ -89,21 +91,22 @@ async fn a_rest_is_no_fault_and_others_serve_meanwhile() {
     let gateway = TestGateway::start(&config).await;
     first.answers_once(throttled(429, &[("retry-after-ms", "1500")]));
     let answer = Ask::chat("small").at(&gateway).await;
-    let told = Instant::now();
     assert_eq!((answer.said().as_deref(), answer.deployment(), answer.attempts()), (Ok("Hello"), "second/small", 2));
     let back = async {
         loop {
             let answer = Ask::chat("small").at(&gateway).await;
             assert_eq!((answer.said().as_deref(), answer.attempts()), (Ok("Hello"), 1));
             if answer.deployment() == "first/small" {
-                return told.elapsed();
+                return;
             }
         }
     };
-    let rested = soon("the first to be asked again", back).await;
+    soon("the first to be asked again", back).await;
+    let arrivals: Vec<_> = first.journal().requests().map(|request| request.arrived).collect();
+    let rested = arrivals[1] - arrivals[0];
     println!("asked to rest for 1.5 s, asked again after {rested:.2?}");
-    assert!(rested >= Duration::from_millis(1490), "asked again after {rested:?}");
-    assert_eq!(first.attempts(), 2, "one probe, and it was good");
+    assert!(rested >= Duration::from_millis(1500), "asked again after {rested:?}");
+    assert_eq!(arrivals.len(), 2, "one probe, and it was good");
     assert_eq!(gateway.transitions("first/small", r#"reason="recovered",to="closed""#), 1.0);
 }
 
@@ -116,7 +119,7 @@ async fn a_request_waits_for_a_short_rest_where_that_is_allowed() {
     assert_eq!((answer.said().as_deref(), answer.attempts()), (Ok("Hello"), 2));
     let arrivals: Vec<_> = only.journal().requests().map(|request| request.arrived).collect();
     let waited = arrivals[1] - arrivals[0];
-    assert!(waited >= Duration::from_millis(590), "the second attempt came after {waited:?}");
+    assert!(waited >= Duration::from_millis(600), "the second attempt came after {waited:?}");
     assert!(begun.elapsed() >= Duration::from_millis(600));
 }
 
@@ -152,8 +155,8 @@ async fn a_refused_credential_rests_alone() {
         + OPEN_DOOR;
     let gateway = TestGateway::start(&config).await;
     let refused = Fault::Status401.script().expect("a script");
-    let welcome = crate::support::chat(Default::default());
-    let revoked = format!("Bearer {}", crate::support::gateway::CREDENTIAL);
+    let welcome = chat(Default::default());
+    let revoked = format!("Bearer {}", CREDENTIAL);
     provider.answers(Script::by(move |request| match request.header("authorization") == Some(&revoked) {
         true => refused.clone(),
         false => welcome.clone(),

@@ -552,12 +552,12 @@ async fn a_slow_client_never_times_the_provider_out() {
         script = script.frame(&choice(0, &content, None));
     }
     let script = script.frame(&choice(0, "", Some("stop"))).done();
-    let (gateway, provider) = before(script, |config| config.routing("idle = \"150ms\"")).await;
+    let (gateway, provider) = before(script, |config| config.routing("idle = \"600ms\"")).await;
     let mut client = gateway.connect().await;
     client.post(CHAT, &[("authorization", BEARER)], &stream_request()).await;
     assert_eq!(client.head().await.0, 200);
     // Four times as long as the provider may be silent.
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(Duration::from_millis(2_400)).await;
     assert_eq!(provider.journal().open(), 1, "the provider is held up by the client");
     let mut length = 0;
     loop {

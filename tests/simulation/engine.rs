@@ -4,7 +4,7 @@
 //! what it says to scripted deployments, and reports how that went. The referee looks on.
 //! Start reading in [`run`].
 
-use crate::laws::{Made, Referee, Sent, Stats, Violation};
+use crate::laws::{End, Made, Referee, Sent, Sight, Sights, Violation};
 use crate::mutant::Mutant;
 use crate::provider::Fate;
 use crate::world::{Rng, World};
@@ -32,9 +32,11 @@ pub struct Run {
     /// Equal for equal traces.
     pub trace: u64,
     pub violation: Option<Violation>,
-    pub stats: Stats,
-    /// By deployment name and whole second: how many attempts.
-    pub attempts: Vec<(Arc<str>, u64)>,
+    pub sights: Sights,
+    /// Where and when each attempt was made.
+    pub attempts: Vec<(Arc<str>, Duration)>,
+    /// Deployments that came back: which, when, and after how long.
+    pub closings: Vec<(String, Duration, Duration)>,
 }
 
 /// Lives the day of `world`, with one decision broken on purpose if `mutant` says so. Prints every step
@@ -50,11 +52,13 @@ pub fn run(world: &World, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>, al
         }
     }
     let in_flight = day.lives.iter().map(|live| live.lineup.in_flight()).sum();
+    let blocked = day.blocked_a_day_later();
     let mut referee = day.referee.into_inner();
     if referee.violation.is_none() {
-        referee.close_the_day(in_flight);
+        referee.close_the_day(in_flight, &blocked);
     }
-    Run { trace: day.trace.hash, violation: referee.violation, stats: referee.stats, attempts: day.trace.attempts }
+    let Referee { violation, sights, closings, .. } = referee;
+    Run { trace: day.trace.hash, violation, sights, attempts: day.trace.attempts, closings }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -107,7 +111,7 @@ enum Pass {
 struct Trace {
     hash: u64,
     aloud: bool,
-    attempts: Vec<(Arc<str>, u64)>,
+    attempts: Vec<(Arc<str>, Duration)>,
 }
 
 struct Day<'w> {
@@ -214,7 +218,7 @@ impl<'w> Day<'w> {
             let (who, stream) = (&world.clients[wish.key].key.name, wish.stream);
             format!("request {request} of {who} for {}, stream: {stream}", wish.model)
         });
-        let Some(plan) = self.draft(request, &live) else { return self.end(request, 0, "refused") };
+        let Some(plan) = self.draft(request, &live) else { return self.end(request, End::Refused) };
         let deadline = wish.at + wish.deadline.min(live.table.settings.total);
         live.lineup.request(self.instant());
         self.referee.borrow_mut().request();
@@ -276,6 +280,7 @@ impl<'w> Day<'w> {
                 self.flights[request] = Some(flight);
             }
             Step::Wait(pause) => {
+                self.referee.borrow_mut().sights.see(Sight::Pause);
                 self.trace.note(self.now, [3, request as u64, pause.as_nanos() as u64], || {
                     format!("request {request} waits {pause:?}")
                 });
@@ -283,9 +288,10 @@ impl<'w> Day<'w> {
                 self.flights[request] = Some(flight);
             }
             Step::GiveUp(reason) => {
-                let unavailable = matches!(reason, GiveUp::Unavailable { .. });
-                self.referee.borrow_mut().stats.unavailable += u64::from(unavailable);
-                self.end(request, 1 + u64::from(unavailable), "gives up");
+                if matches!(reason, GiveUp::Unavailable { .. }) {
+                    self.referee.borrow_mut().sights.see(Sight::Unavailable);
+                }
+                self.end(request, End::GaveUp);
             }
         }
     }
@@ -309,6 +315,7 @@ impl<'w> Day<'w> {
             state,
             average,
             max_attempts: live.table.settings.max_attempts,
+            room: live.table.deployment(deployment).max_concurrent,
             spills: model.dedicated.iter().any(|id| live.table.deployment(*id).spill),
             deadline: flight.deadline,
             healthy: &healthy,
@@ -354,6 +361,15 @@ impl<'w> Day<'w> {
             flows && !glance.full && in_time
         });
         well.map(|id| live.places[id.index()]).collect()
+    }
+
+    fn blocked_a_day_later(&self) -> Vec<Arc<str>> {
+        let later = self.instant() + Duration::from_secs(24 * 3600);
+        let Some(live) = self.lives.last() else { return Vec::new() };
+        let view = live.lineup.seen_by(self.world.clients[0].key.id);
+        let standing = |id: &DeploymentId| plan::Board::glance(&view, *id, Form::Stream, later).standing;
+        let blocked = |id: &DeploymentId| matches!(standing(id), Standing::Blocked { .. });
+        live.table.deployment_ids().filter(blocked).map(|id| live.table.deployment(id).name.clone()).collect()
     }
 
     /// The running attempt, if it is still the one that an event is about.
@@ -415,14 +431,14 @@ impl<'w> Day<'w> {
                 flight_of(&mut self.flights, request).plan.record(&live.walked, failure, Duration::MAX, false);
                 self.advance(request);
             }
-            (_, None) => self.end(request, 3, "is served"),
-            (_, Some(_)) => self.end(request, 4, "is broken"),
+            (_, None) => self.end(request, End::Served),
+            (_, Some(_)) => self.end(request, End::Broken),
         }
     }
 
     fn leave(&mut self, request: usize) {
         let Some(flight) = self.flights[request].take() else { return };
-        self.referee.borrow_mut().stats.left += 1;
+        self.referee.borrow_mut().sights.see(Sight::ClientGone);
         if let Some(Running { pass, sent, .. }) = flight.running {
             self.referee.borrow_mut().dropped(&sent);
             if self.mutant == Some(Mutant::LeaksPermits) {
@@ -430,7 +446,7 @@ impl<'w> Day<'w> {
             }
         }
         if self.mutant != Some(Mutant::NeverSettlesTheGone) {
-            self.end(request, 5, "is abandoned");
+            self.end(request, End::Abandoned);
         }
     }
 
@@ -450,12 +466,13 @@ impl<'w> Day<'w> {
     }
 
     /// The one way out of every request.
-    fn end(&mut self, request: usize, how: u64, told: &str) {
-        self.trace.note(self.now, [5, request as u64, how], || format!("request {request} {told}"));
+    fn end(&mut self, request: usize, how: End) {
+        self.trace.note(self.now, [5, request as u64, how as u64], || format!("request {request}: {how:?}"));
         self.flights[request] = None;
-        self.referee.borrow_mut().end(request);
+        let mut referee = self.referee.borrow_mut();
+        referee.end(request, how);
         if self.mutant == Some(Mutant::SettlesTwice) {
-            self.referee.borrow_mut().end(request);
+            referee.end(request, how);
         }
     }
 }
@@ -477,7 +494,7 @@ impl Trace {
     fn attempt(&mut self, now: Duration, request: usize, number: u32, place: usize, name: &Arc<str>) {
         let words = [7, (request as u64) << 8 | u64::from(number), place as u64];
         self.note(now, words, || format!("attempt {request}.{number} at {name}"));
-        self.attempts.push((name.clone(), now.as_secs()));
+        self.attempts.push((name.clone(), now));
     }
 }
 

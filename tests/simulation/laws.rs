@@ -5,9 +5,10 @@
 //! how a deployment stood just before it was taken.
 //! Start reading in [`Law`], then [`Referee::attempt`].
 
-use crate::world::World;
+use crate::world::{Kind, World};
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use tierway::domain::breaker::{Standing, StateName};
 use tierway::domain::failure::Failure;
@@ -35,15 +36,19 @@ pub enum Law {
     Policy,
     /// `Pro/` never lands on shared capacity, unless it spills, and nothing else on dedicated.
     Reserved,
+    /// A deployment carries no more than it may.
+    Capacity,
     /// Who forbids another model gets none.
     OnlyModel,
     /// The recovered return slowly, and are whole in time.
     SlowReturn,
     /// In a total outage attempts ÷ requests ≤ 1.2.
     Amplification,
+    /// No request fails while a region lives.
+    Survival,
     /// Every request ends exactly once.
     OneEnd,
-    /// Nothing is in flight when all have ended.
+    /// Nothing is in flight, no probe and no credential's trial held, when all have ended.
     NothingLeft,
     /// The same seed gives the same trace.
     SameTrace,
@@ -67,72 +72,70 @@ impl fmt::Display for Violation {
     }
 }
 
-/// How often the interesting things happened: a day in which nothing does proves nothing.
-#[derive(Clone, Copy, Default, PartialEq, Debug)]
-pub struct Stats {
-    pub requests: u64,
-    pub attempts: u64,
-    pub extras: u64,
-    pub paid_extras: u64,
-    pub probes: u64,
-    pub lost_probes: u64,
-    pub openings: u64,
-    pub closings: u64,
-    pub commits: u64,
-    pub left: u64,
-    pub unavailable: u64,
-    pub failed_regions: u64,
+/// The interesting things that happen: days without them prove nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sight {
+    Request,
+    Attempt,
+    Extra,
+    /// An extra attempt that the retry budget pays for.
+    PaidExtra,
+    /// An extra attempt in a region that failed before.
+    FailedRegion,
+    Commit,
+    Opening,
+    Probe,
+    LostProbe,
+    Closing,
+    ClientGone,
+    Unavailable,
+    Pause,
+    Newcomer,
 }
 
-impl Stats {
+/// How often each was seen.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct Sights([u64; Self::ALL.len()]);
+
+impl Sights {
+    pub const ALL: [Sight; 14] = [
+        Sight::Request,
+        Sight::Attempt,
+        Sight::Extra,
+        Sight::PaidExtra,
+        Sight::FailedRegion,
+        Sight::Commit,
+        Sight::Opening,
+        Sight::Probe,
+        Sight::LostProbe,
+        Sight::Closing,
+        Sight::ClientGone,
+        Sight::Unavailable,
+        Sight::Pause,
+        Sight::Newcomer,
+    ];
+
+    pub fn see(&mut self, sight: Sight) {
+        self.0[sight as usize] += 1;
+    }
+
+    pub fn of(&self, sight: Sight) -> u64 {
+        self.0[sight as usize]
+    }
+
     pub fn add(&mut self, other: &Self) {
-        for (sum, (_, count)) in self.fields_mut().into_iter().zip(other.fields()) {
-            *sum += count;
-        }
+        self.0.iter_mut().zip(other.0).for_each(|(sum, count)| *sum += count);
     }
+}
 
-    /// Whether the days had what the laws are about.
-    pub fn assert_eventful(&self) {
-        for (name, count) in self.fields() {
-            assert!(count >= 100, "{name} happened {count} times only");
-        }
-    }
-
-    fn fields(&self) -> [(&'static str, u64); 12] {
-        let Self { requests, attempts, extras, paid_extras, probes, lost_probes, .. } = *self;
-        let Self { openings, closings, commits, left, unavailable, failed_regions, .. } = *self;
-        [
-            ("requests", requests),
-            ("attempts", attempts),
-            ("extra attempts", extras),
-            ("paid extra attempts", paid_extras),
-            ("probes", probes),
-            ("lost probes", lost_probes),
-            ("openings", openings),
-            ("closings", closings),
-            ("commits", commits),
-            ("clients leaving", left),
-            ("nothing available", unavailable),
-            ("attempts in a failed region", failed_regions),
-        ]
-    }
-
-    fn fields_mut(&mut self) -> [&mut u64; 12] {
-        [
-            &mut self.requests,
-            &mut self.attempts,
-            &mut self.extras,
-            &mut self.paid_extras,
-            &mut self.probes,
-            &mut self.lost_probes,
-            &mut self.openings,
-            &mut self.closings,
-            &mut self.commits,
-            &mut self.left,
-            &mut self.unavailable,
-            &mut self.failed_regions,
-        ]
-    }
+/// How a request ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    Refused,
+    GaveUp,
+    Served,
+    Broken,
+    Abandoned,
 }
 
 /// What the referee knows of a deployment; a deployment removed and added again is another.
@@ -154,6 +157,7 @@ struct Place {
     slept: Duration,
     /// When it last came back (or joined), and how long it had been away.
     returned: Option<(Duration, Duration)>,
+    in_flight: u32,
     /// How the last finished attempt there ended.
     last_good: Option<bool>,
     /// Removed by a reload: only requests that set out before can still reach it.
@@ -168,7 +172,6 @@ pub type AttemptId = (usize, u32);
 struct Case {
     tried: Vec<usize>,
     failed_regions: Vec<usize>,
-    last_failure: Option<Failure>,
     wants_larger: bool,
     committed: bool,
     ended: bool,
@@ -183,6 +186,8 @@ pub struct Made<'a> {
     pub state: StateName,
     pub average: Option<Duration>,
     pub max_attempts: u32,
+    /// How many the deployment may carry at once.
+    pub room: Option<u32>,
     pub spills: bool,
     pub deadline: Duration,
     /// Places of the plan that flow, have room and would answer in time.
@@ -209,7 +214,9 @@ pub struct Referee<'w> {
     paid: VecDeque<Duration>,
     /// Requests and attempts within the outage, once tripped.
     outage: (u64, u64),
-    pub stats: Stats,
+    pub sights: Sights,
+    /// Deployments that came back: which, when, and after how long.
+    pub closings: Vec<(String, Duration, Duration)>,
     pub violation: Option<Violation>,
 }
 
@@ -230,13 +237,17 @@ impl<'w> Referee<'w> {
             requests: VecDeque::new(),
             paid: VecDeque::new(),
             outage: (0, 0),
-            stats: Stats::default(),
+            sights: Sights::default(),
+            closings: Vec::new(),
             violation: None,
         }
     }
 
     /// A deployment joins.
     pub fn join(&mut self, name: &str, model: &str, region: usize, provider: usize, dedicated: bool) -> usize {
+        if self.now > Duration::ZERO {
+            self.sights.see(Sight::Newcomer);
+        }
         self.places.push(Place {
             name: name.to_owned(),
             region,
@@ -250,6 +261,7 @@ impl<'w> Referee<'w> {
             probe: None,
             slept: Duration::ZERO,
             returned: (self.now > Duration::ZERO).then_some((self.now, Duration::ZERO)),
+            in_flight: 0,
             last_good: None,
             gone: false,
         });
@@ -276,7 +288,7 @@ impl<'w> Referee<'w> {
 
     /// A request sets out.
     pub fn request(&mut self) {
-        self.stats.requests += 1;
+        self.sights.see(Sight::Request);
         self.requests.push_back(self.now);
         self.outage.0 += u64::from(self.in_tripped_outage());
     }
@@ -297,15 +309,19 @@ impl<'w> Referee<'w> {
     /// An attempt is made.
     pub fn attempt(&mut self, made: &Made<'_>) -> Sent {
         let Made { id: (request, number), place, .. } = *made;
-        self.stats.attempts += 1;
+        self.sights.see(Sight::Attempt);
         self.outage.1 += u64::from(self.in_tripped_outage());
         self.hold(Law::AfterCommit, !self.cases[request].committed, |_| format!("request {request} had its answer"));
         self.hold(Law::AttemptLimit, number <= made.max_attempts, |_| format!("attempt {number} of request {request}"));
+        self.places[place].in_flight += 1;
+        let in_flight = self.places[place].in_flight;
+        let fits = made.room.is_none_or(|room| in_flight <= room);
+        self.hold(Law::Capacity, fits, |r| format!("{} carries {in_flight} of {:?}", r.places[place].name, made.room));
         self.judge_standing(made);
         self.judge_place(request, place, made.spills);
         self.judge_time(made);
         if number > 1 {
-            self.stats.extras += 1;
+            self.sights.see(Sight::Extra);
             self.judge_region(made);
             self.judge_budget(request, place);
         }
@@ -325,7 +341,7 @@ impl<'w> Referee<'w> {
                 self.breach(Law::OpenBreaker, format!("{} is {:?}", self.places[place].name, made.state));
             }
             Standing::ProbeDue if half_open => {
-                self.stats.probes += 1;
+                self.sights.see(Sight::Probe);
                 let probe = self.places[place].probe.replace(made.id);
                 self.hold(Law::OneProbe, probe.is_none(), |r| {
                     format!("{} has {probe:?} on its way", r.places[place].name)
@@ -378,7 +394,7 @@ impl<'w> Referee<'w> {
         if same || case.wants_larger || !failed(made.place) {
             return;
         }
-        self.stats.failed_regions += 1;
+        self.sights.see(Sight::FailedRegion);
         let better = made.healthy.iter().find(|place| {
             !failed(**place) && !case.tried.contains(place) && self.places[**place].last_good != Some(false)
         });
@@ -395,7 +411,7 @@ impl<'w> Referee<'w> {
         if fallback && self.places[place].last_good != Some(false) {
             return;
         }
-        self.stats.paid_extras += 1;
+        self.sights.see(Sight::PaidExtra);
         self.paid.push_back(self.now);
         forget(&mut self.paid, self.now, 9);
         forget(&mut self.requests, self.now, 10);
@@ -407,7 +423,7 @@ impl<'w> Referee<'w> {
 
     /// The attempt's first token is in hand.
     pub fn answered(&mut self, sent: &Sent) {
-        self.stats.commits += 1;
+        self.sights.see(Sight::Commit);
         self.cases[sent.id.0].committed = true;
         if self.places[sent.place].probe == Some(sent.id) {
             self.close(sent.place);
@@ -415,7 +431,7 @@ impl<'w> Referee<'w> {
     }
 
     fn close(&mut self, place: usize) {
-        self.stats.closings += 1;
+        self.sights.see(Sight::Closing);
         let now = self.now;
         let place = &mut self.places[place];
         place.probe = None;
@@ -423,6 +439,7 @@ impl<'w> Referee<'w> {
         place.refused = 0;
         place.away_until = Duration::ZERO;
         place.returned = Some((now, place.slept));
+        self.closings.push((place.name.clone(), now, place.slept));
     }
 
     /// The attempt is over; `failure` says how, where it did not go well. `state` is the breaker's state
@@ -439,16 +456,19 @@ impl<'w> Referee<'w> {
         self.keep_away(sent, failure, was_probe);
         let now = self.now;
         let place = &mut self.places[sent.place];
+        place.in_flight -= 1;
         if was_probe {
             place.probe = None;
-            self.stats.lost_probes += u64::from(is_lost);
+        }
+        if is_lost {
+            self.sights.see(Sight::LostProbe);
         }
         if !says_nothing {
             place.last_good = Some(good);
         }
         let opens = state != StateName::Closed && !is_lost && (!place.open || was_probe);
         if opens {
-            self.stats.openings += 1;
+            self.sights.see(Sight::Opening);
             place.open = true;
             place.era += 1;
             place.refused = 0;
@@ -458,10 +478,9 @@ impl<'w> Referee<'w> {
 
     fn note_failure(&mut self, sent: &Sent, failure: Option<Failure>) {
         let case = &mut self.cases[sent.id.0];
-        case.last_failure = failure;
         match failure {
             Some(Failure::ContextTooLong) => case.wants_larger = true,
-            None | Some(Failure::Rejected | Failure::Stale | Failure::Deadline) => {}
+            None | Some(Failure::Rejected | Failure::Deadline) => {}
             Some(_) => case.failed_regions.push(self.places[sent.place].region),
         }
     }
@@ -504,23 +523,27 @@ impl<'w> Referee<'w> {
     /// The attempt is dropped: its client left.
     pub fn dropped(&mut self, sent: &Sent) {
         let place = &mut self.places[sent.place];
+        place.in_flight -= 1;
         if place.probe == Some(sent.id) {
             place.probe = None;
-            self.stats.lost_probes += 1;
+            self.sights.see(Sight::LostProbe);
         }
     }
 
     /// A request leaves its receipt.
-    pub fn end(&mut self, request: usize) {
+    pub fn end(&mut self, request: usize, how: End) {
+        let lives = self.world.kind == Kind::Survival;
+        self.hold(Law::Survival, !lives || how == End::Served, |_| format!("request {request} {how:?}"));
         let already = std::mem::replace(&mut self.cases[request].ended, true);
         self.hold(Law::OneEnd, !already, |_| format!("request {request} ended twice"));
     }
 
-    /// The day is over.
-    pub fn close_the_day(&mut self, in_flight: u32) {
+    /// The day is over. `blocked` would still not be asked a day later.
+    pub fn close_the_day(&mut self, in_flight: u32, blocked: &[Arc<str>]) {
         let open = self.cases.iter().position(|case| !case.ended);
         self.hold(Law::OneEnd, open.is_none(), |_| format!("request {open:?} never ended"));
         self.hold(Law::NothingLeft, in_flight == 0, |_| format!("{in_flight} attempts in flight"));
+        self.hold(Law::NothingLeft, blocked.is_empty(), |_| format!("{blocked:?} are never asked again"));
         let (requests, attempts) = self.outage;
         let kept = attempts * 10 <= requests * 12;
         self.hold(Law::Amplification, kept, |_| format!("{attempts} attempts for {requests} requests"));

@@ -21,6 +21,7 @@ pub enum Mutant {
     AdmitsWhileOpen,
     AdmitsASecondProbe,
     IgnoresTheAttemptLimit,
+    GivesUpEarly,
     NeverCountsRetries,
     RetriesAfterTheCommit,
     IgnoresTheDeadline,
@@ -28,6 +29,7 @@ pub enum Mutant {
     IgnoresResidency,
     IgnoresThePolicy,
     MixesCapacity,
+    Overfills,
     IgnoresNoFallback,
     ReturnsAtOnce,
     OpensForAMoment,
@@ -39,10 +41,11 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant and the law that it breaks.
-    pub const ALL: [(Self, Law); 17] = [
+    pub const ALL: [(Self, Law); 19] = [
         (Self::AdmitsWhileOpen, Law::OpenBreaker),
         (Self::AdmitsASecondProbe, Law::OneProbe),
         (Self::IgnoresTheAttemptLimit, Law::AttemptLimit),
+        (Self::GivesUpEarly, Law::Survival),
         (Self::NeverCountsRetries, Law::RetryBudget),
         (Self::RetriesAfterTheCommit, Law::AfterCommit),
         (Self::IgnoresTheDeadline, Law::Deadline),
@@ -50,6 +53,7 @@ impl Mutant {
         (Self::IgnoresResidency, Law::Residency),
         (Self::IgnoresThePolicy, Law::Policy),
         (Self::MixesCapacity, Law::Reserved),
+        (Self::Overfills, Law::Capacity),
         (Self::IgnoresNoFallback, Law::OnlyModel),
         (Self::ReturnsAtOnce, Law::SlowReturn),
         (Self::OpensForAMoment, Law::Amplification),
@@ -73,18 +77,19 @@ impl Mutant {
             (Self::ReturnsAtOnce, Standing::Flowing { .. }) => Standing::Flowing { share: 1.0 },
             (_, standing) => standing,
         };
-        Glance { standing, ..glance }
+        Glance { standing, full: glance.full && self != Self::Overfills, ..glance }
     }
 
     /// Whether it makes attempts without leave.
     pub fn forges_permits(self) -> bool {
-        matches!(self, Self::AdmitsWhileOpen | Self::AdmitsASecondProbe)
+        matches!(self, Self::AdmitsWhileOpen | Self::AdmitsASecondProbe | Self::Overfills)
     }
 
     /// The table as the mutant's plan walks it.
     pub fn bend_walked(self, table: &mut RoutingTable) {
         match self {
             Self::IgnoresTheAttemptLimit => table.settings.max_attempts += 3,
+            Self::GivesUpEarly => table.settings.max_attempts = 1,
             Self::ForgetsFailedRegions => table.deployments.iter_mut().for_each(|held| held.region = RegionId(0)),
             _ => {}
         }

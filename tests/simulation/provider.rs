@@ -56,6 +56,17 @@ impl Behaviour {
         Script(turns)
     }
 
+    /// Something else every one to ten seconds, for as long as it `lasts`; answers once begun are whole.
+    pub fn flipping(rng: &mut Rng, lasts: Duration) -> Script {
+        let (mut turns, mut at) = (Vec::new(), Duration::ZERO);
+        while at <= lasts {
+            let behaviour = Self::any(rng);
+            turns.push((at, if behaviour == Self::Cutting { Self::Refusing } else { behaviour }));
+            at += Duration::from_millis(1_000 + rng.below(9_000));
+        }
+        Script(turns)
+    }
+
     fn any(rng: &mut Rng) -> Self {
         if rng.chance(45) {
             return Self::Healthy;

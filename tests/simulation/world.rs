@@ -58,8 +58,12 @@ pub enum Kind {
     Day,
     /// Everything fails at once, and no breaker ever trips: only the retry budget holds.
     Storm,
-    /// Everything refuses connections for a while, under steady load.
+    /// Everything is down for a while, under steady load.
     Outage,
+    /// One region lives, all others fail in turns.
+    Survival,
+    /// Made by a test for what it is about.
+    Rehearsal,
 }
 
 /// One request to come.
@@ -123,6 +127,7 @@ impl World {
         match seed % 20 {
             0 => Self::storm(seed),
             1 => Self::outage(seed),
+            2 => Self::survival(seed),
             _ => Self::day(seed),
         }
     }
@@ -133,7 +138,7 @@ impl World {
         let bursts = bursts(&mut rng);
         let wishes = wishes(&mut rng, &bursts);
         let mut world = Self::quiet(seed, Kind::Day, table, wishes);
-        world.scripts = world.script(|rng| Behaviour::any_day(rng, &bursts), &mut rng);
+        world.scripts = world.script(|rng, _| Behaviour::any_day(rng, &bursts), &mut rng);
         world.reloads(&bursts, &mut rng);
         world
     }
@@ -147,7 +152,7 @@ impl World {
         let table = table(settings, &mut rng);
         let wishes = steady(&mut rng, 220, Duration::from_millis(25));
         let mut world = Self::quiet(seed, Kind::Storm, table, wishes);
-        world.scripts = world.script(|_| Script::always(Behaviour::Failing(503)), &mut rng);
+        world.scripts = world.script(|_, _| Script::always(Behaviour::Failing(503)), &mut rng);
         world
     }
 
@@ -158,7 +163,8 @@ impl World {
         let wishes = steady(&mut rng, 400, Duration::from_millis(50));
         let (from, to) = (Duration::from_secs(3), Duration::from_secs(15));
         let mut world = Self::quiet(seed, Kind::Outage, table, wishes);
-        world.scripts = world.script(|_| Script::between(from, to, Behaviour::Refusing), &mut rng);
+        let down = rng.pick(&[Behaviour::Refusing, Behaviour::Unroutable, Behaviour::Failing(503)]);
+        world.scripts = world.script(|_, _| Script::between(from, to, down), &mut rng);
         world.outage = Some((from, to));
         world
     }
@@ -182,9 +188,51 @@ impl World {
         }
     }
 
-    fn script(&self, script: impl Fn(&mut Rng) -> Script, rng: &mut Rng) -> HashMap<Arc<str>, Script> {
+    /// One region lives, as many attempts as there are regions, faults flip every one to ten seconds.
+    pub fn survival(seed: u64) -> Self {
+        let mut rng = Rng::seeded(seed);
+        let regions = rng.pick(&[3, 4]);
+        let settings = RoutingSettings { max_attempts: regions, ..settings(&mut rng) };
+        let mut table = table(settings, &mut rng);
+        table.deployments.iter_mut().for_each(|deployment| deployment.max_concurrent = None);
+        // `flash` runs in three regions, its chain in a fourth.
+        let wish =
+            |wish| Wish { model: "flash", no_fallback: regions == 3, deadline: Duration::from_secs(600), ..wish };
+        let gap = rng.spread(Duration::from_millis(10), Duration::from_secs(2));
+        let wishes = steady(&mut rng, 150, gap).into_iter().map(wish).collect();
+        let mut world = Self::quiet(seed, Kind::Survival, table, wishes);
+        let lives = RegionId(rng.below(u64::from(regions)) as u32);
+        let lasts = gap * 150;
+        world.scripts = world.script(
+            |rng, deployment| match deployment.region == lives {
+                true => Script::always(Behaviour::Healthy),
+                false => Behaviour::flipping(rng, lasts),
+            },
+            &mut rng,
+        );
+        world
+    }
+
+    /// `flash` in two regions of equal share under `per_second` requests; the first behaves as `script` says.
+    pub fn rehearsal(seed: u64, balance: Balance, per_second: u32, seconds: u32, script: Script) -> Self {
+        let mut rng = Rng::seeded(seed);
+        let settings = RoutingSettings { balance, home: None, max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
+        let mut table = table(settings, &mut rng);
+        table.deployments.iter_mut().for_each(|deployment| deployment.max_concurrent = None);
+        table.models[0].shared.truncate(2);
+        let gap = Duration::from_secs(1) / per_second;
+        let wish = |wish| Wish { model: "flash", stream: true, ..wish };
+        let wishes = steady(&mut rng, per_second * seconds, gap).into_iter().map(wish).collect();
+        let mut world = Self::quiet(seed, Kind::Rehearsal, table, wishes);
+        let first = world.tables[0].1.deployments[0].name.clone();
+        world.scripts = world.script(|_, _| Script::always(Behaviour::Healthy), &mut rng);
+        world.scripts.insert(first, script);
+        world
+    }
+
+    fn script(&self, script: impl Fn(&mut Rng, &Deployment) -> Script, rng: &mut Rng) -> HashMap<Arc<str>, Script> {
         let deployments = self.tables[0].1.deployments.iter();
-        deployments.map(|deployment| (deployment.name.clone(), script(rng))).collect()
+        deployments.map(|deployment| (deployment.name.clone(), script(rng, deployment))).collect()
     }
 
     /// Up to three reloads in the midst of traffic: a deployment goes or comes back, settings change.
