@@ -346,7 +346,8 @@ mod tests {
             .route("/works", get(async || "works"))
             .route("/hangs", get(hangs))
             .route("/refuses", post(refuses))
-            .route("/trickles", get(async || Body::new(Endless)));
+            .route("/panics", get(async || Body::new(Endless { panics: true })))
+            .route("/trickles", get(async || Body::new(Endless { panics: false })));
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
@@ -355,14 +356,17 @@ mod tests {
         Served { address, lifecycle, told, serving }
     }
 
-    /// A body that never says anything and never ends.
-    struct Endless;
+    /// A body that never says anything and never ends, or panics.
+    struct Endless {
+        panics: bool,
+    }
 
     impl http_body::Body for Endless {
         type Data = Bytes;
         type Error = std::convert::Infallible;
 
         fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            assert!(!self.panics, "on purpose");
             Poll::Pending
         }
     }
@@ -428,6 +432,33 @@ mod tests {
         }
         let (rest, after) = read_to_end(&mut socket).await;
         assert_eq!((rest.as_str(), after), ("", 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_http2_connection_is_told_to_go() {
+        let served = served(Door::Public, 10);
+        let (client, connection) = h2::client::handshake(connect(&served).await).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut client = client.ready().await.unwrap();
+        let request = http::Request::get("http://tierway/works").body(()).unwrap();
+        let response = client.send_request(request, true).unwrap().0.await.unwrap();
+        assert_eq!(response.status(), http::StatusCode::OK);
+        drop(response);
+        let start = Clock.now();
+        connection.await.unwrap().expect("closed in good order");
+        assert_eq!((Clock.now() - start).as_secs(), 75);
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_body_is_no_end() {
+        let served = served(Door::Public, 10);
+        let mut socket = connect(&served).await;
+        socket.write_all(b"GET /panics HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
+        let (read, _) = read_to_end(&mut socket).await;
+        assert!(!read.ends_with("0\r\n\r\n"), "{read}");
+        let mut other = connect(&served).await;
+        other.write_all(HEAD).await.unwrap();
+        read_answer(&mut other).await;
     }
 
     #[tokio::test(start_paused = true)]
