@@ -67,7 +67,7 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { law, seed, at, told } = self;
-        write!(f, "seed {seed} breaks {law:?} at {at:?}: {told}\n")?;
+        writeln!(f, "seed {seed} breaks {law:?} at {at:?}: {told}")?;
         write!(f, "replay: TIERWAY_SIM_SEED={seed} cargo test --test simulation -- --nocapture one_seed")
     }
 }

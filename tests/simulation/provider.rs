@@ -128,7 +128,7 @@ impl Script {
             Behaviour::Sick if rng.chance(50) => fails(quick, Failure::Status(502)),
             Behaviour::Sick => answers(quick, rng),
             Behaviour::Throttling(after) => fails(ms(5), Failure::Throttled { after }),
-            Behaviour::Flapping if now.as_millis() / 500 % 2 == 0 => fails(ms(1), Failure::Unreachable),
+            Behaviour::Flapping if (now.as_millis() / 500).is_multiple_of(2) => fails(ms(1), Failure::Unreachable),
             Behaviour::Flapping => answers(quick, rng),
             Behaviour::Cutting => match answers(quick, rng) {
                 Fate::Answers { first, end, .. } => Fate::Answers { first, end, broken: Some(Failure::Truncated) },

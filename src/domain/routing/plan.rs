@@ -573,6 +573,8 @@ mod tests {
         }
     }
 
+    type Change = Box<dyn Fn(&mut Glance)>;
+
     /// One request on its way, and everything a test may change about it.
     struct Bench {
         table: RoutingTable,
@@ -585,7 +587,7 @@ mod tests {
         last_was_good: bool,
         draw: Draw,
         /// What else a failure does to its deployment.
-        once_failed: Option<Box<dyn Fn(&mut Glance)>>,
+        once_failed: Option<Change>,
         pauses: Vec<Duration>,
     }
 
