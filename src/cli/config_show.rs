@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::check::EXIT_CONFIGURATION;
+use super::print;
 use crate::config::{Process, find, load};
 
 /// Prints the effective configuration as TOML with each value's origin, or as JSON.
@@ -24,9 +25,6 @@ pub fn config_show(named: Option<&Path>, as_json: bool) -> io::Result<ExitCode> 
         }
     };
     let text = if as_json { format!("{:#}\n", snapshot.effective.to_json()) } else { snapshot.effective.to_toml() };
-    match write!(anstream::stdout(), "{text}") {
-        // Whoever reads may have seen enough: `config show | head`.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }

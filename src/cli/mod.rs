@@ -6,19 +6,27 @@
 //! Start reading at [`serve`].
 
 pub mod check;
+mod completions;
+mod config_schema;
 pub mod config_show;
+mod explain;
 mod greeting;
 mod healthcheck;
+mod init;
 pub mod reload;
 mod secrets;
 pub mod serve;
 
 use clap::{Args, Parser, Subcommand};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// `EX_UNAVAILABLE` of sysexits: the address cannot be had.
 const EXIT_UNAVAILABLE: u8 = 69;
+
+/// What clap exits with too: the command line names something that is not there.
+const EXIT_USAGE: u8 = 2;
 
 /// An OpenAI-compatible model gateway: tiers, measured failover, honest streams, keys with policies.
 #[derive(Parser, Debug)]
@@ -35,8 +43,12 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 enum Command {
     /// Serve requests; without a configuration, a demo with simulated providers
     Serve(Serve),
+    /// Write a first configuration from the provider keys in the environment
+    Init(init::Init),
     /// Print every problem of a configuration and exit with 78, or 0 when there is none
     Check(Named),
+    /// Say where a request would go and why nowhere else; exits with 1 if it would be refused
+    Explain(explain::Explain),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -44,12 +56,18 @@ enum Command {
     },
     /// Ask a running gateway whether it lives; for container health checks
     Healthcheck(healthcheck::Healthcheck),
+    /// Print a script that completes the command line, for a shell to source
+    Completions(completions::Completions),
+    /// Write manual pages
+    Man(completions::Man),
     /// Print the version
     Version,
 }
 
 #[derive(Subcommand, Debug)]
 enum ConfigCommand {
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
     /// Print the effective configuration, secrets masked, with the origin of each value
     Show {
         #[command(flatten)]
@@ -82,11 +100,18 @@ pub fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or(Command::Serve(Serve::default()));
     let done = match command {
         Command::Serve(args) => serve::serve(&args),
+        Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Check(named) => check::check(named.config.as_deref()).map_err(Into::into),
+        Command::Explain(args) => explain::explain(&args),
         Command::Config { command: ConfigCommand::Show { named, json } } => {
             config_show::config_show(named.config.as_deref(), json).map_err(Into::into)
         }
+        Command::Config { command: ConfigCommand::Schema } => {
+            config_schema::config_schema().map(|()| ExitCode::SUCCESS)
+        }
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
+        Command::Completions(args) => completions::completions(&args).map(|()| ExitCode::SUCCESS),
+        Command::Man(args) => completions::man(&args).map(|()| ExitCode::SUCCESS),
         Command::Version => {
             println!("tierway {VERSION}");
             Ok(ExitCode::SUCCESS)
@@ -96,4 +121,13 @@ pub fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Writes an answer to stdout. Whoever reads may have seen enough: `config show | head`.
+fn print(text: &str) -> io::Result<()> {
+    // The stream strips colours where there is no terminal or NO_COLOR is set.
+    match write!(anstream::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -85,7 +85,7 @@ fn key(name: &str) -> String {
     format!("{name:?}")
 }
 
-fn toml(value: &Shown) -> String {
+pub(super) fn toml(value: &Shown) -> String {
     match value {
         Shown::Text(text) => format!("{text:?}"),
         Shown::Number(number) => number.to_string(),
@@ -98,7 +98,7 @@ fn toml(value: &Shown) -> String {
     }
 }
 
-fn json(value: &Shown) -> Value {
+pub(super) fn json(value: &Shown) -> Value {
     match value {
         Shown::Text(text) => json!(text),
         Shown::Number(number) => json!(number),

@@ -18,6 +18,8 @@ mod problem;
 mod raw;
 mod reader;
 mod reload;
+mod schema;
+mod sentences;
 mod settings;
 mod source;
 mod value;
@@ -34,6 +36,7 @@ pub use env::{OVERRIDE_PREFIX, Process, Surroundings};
 pub use problem::{Place, Problem, Problems};
 pub use reader::{Entry, Origin, Shown, Unenforced};
 pub use reload::{Change, Watcher};
+pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
     FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
     StoreSettings, TelemetrySettings, WireSettings,

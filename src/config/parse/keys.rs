@@ -36,7 +36,7 @@ pub(super) fn policy(name: Written<String>, table: &mut Table<'_>) -> Policy {
     let tiers = table.list("tiers");
     let models = table.list("models");
     if tiers.is_none() && models.is_none() {
-        table.complain_missing("tiers", "[\"*\"], or the names of the tiers it may use");
+        table.complain_missing_either(["tiers", "models"], "[\"*\"], or the names of the tiers it may use");
     }
     let limits = limits(table);
     if table.or("priority", PRIORITY).value != PRIORITY {
@@ -129,7 +129,7 @@ fn key(table: &mut Table<'_>) -> Key {
             table.complain("hash", Wrong::hinting("a key with both `secret` and `hash`", hint));
         }
         (false, false) => {
-            table.complain_missing("secret", "\"env:NAME\", or `hash = \"sha256:…\"`");
+            table.complain_missing_either(["secret", "hash"], "\"env:NAME\", or `hash = \"sha256:…\"`");
         }
         _ => {}
     }

@@ -2,7 +2,8 @@
 //!
 //! Each section is a function that reads as the list of its settings, each with its type and its
 //! default, a named constant with its reason. A new setting is one line here, one field in
-//! [`raw`](super::raw) and one sentence in `config/tierway.example.toml`.
+//! [`raw`](super::raw), one row in [`sentences`](super::sentences) and one in
+//! `config/tierway.example.toml`; schema and documentation are made from these.
 //!
 //! It must never look a name up in another section: that is [`compile`](super::compile)'s.
 
@@ -18,7 +19,7 @@ use toml::de::DeTable;
 
 use super::problem::Place;
 use super::raw::Raw;
-use super::reader::{Desk, Table, Wrong};
+use super::reader::{Catalogue, Desk, Table, Wrong};
 use super::value::Name;
 
 /// Settings whose value may be a secret: their lines are not shown when the file is not TOML.
@@ -46,12 +47,17 @@ pub(super) fn parse(desk: &Desk<'_>, text: &str) -> Raw {
     raw
 }
 
+/// Every setting that [`parse`] would read.
+pub(super) fn describe() -> Catalogue {
+    let desk = Desk::describing();
+    sections(&desk, &DeTable::new());
+    desk.into_catalogue()
+}
+
 fn sections(desk: &Desk<'_>, document: &DeTable<'_>) -> Raw {
     Table::document(desk, document, |file| {
         for (name, message, hint) in REQUIRED {
-            if !file.has(name) {
-                file.complain(name, Wrong::hinting(message, hint));
-            }
+            file.require(name, message, hint);
         }
         let raw = Raw {
             server: file.overridable("server", server::server),

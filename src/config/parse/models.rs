@@ -64,8 +64,7 @@ fn price(table: &mut Table<'_>) -> Price {
 }
 
 fn deployments(table: &mut Table<'_>) -> Vec<Deployment> {
-    let Some(cells) = table.cells("deployments") else {
-        table.complain_missing("deployments", "[{ provider = \"NAME\" }]");
+    let Some(cells) = table.required_cells("deployments", "[{ provider = \"NAME\" }]") else {
         return Vec::new();
     };
     if cells.is_empty() {

@@ -54,13 +54,8 @@ const BREAKER_OPEN_MAX: Wait = Wait(Duration::from_secs(20));
 pub(super) fn tier(name: Written<String>, table: &mut Table<'_>) -> Tier {
     check_name(table.desk(), &name);
     let then = table.list("then").unwrap_or_default();
-    let models = match table.cells("models") {
-        Some(cells) => cells.iter().filter_map(tier_model).collect(),
-        None => {
-            table.complain_missing("models", "[\"NAME\"]");
-            Vec::new()
-        }
-    };
+    let models = table.required_cells("models", "[\"NAME\"]").unwrap_or_default();
+    let models = models.iter().filter_map(tier_model).collect();
     if table.is_empty_list("models") {
         let hint = "name at least one model: models = [\"NAME\"]";
         table.complain("models", Wrong::hinting("a tier without models serves nothing", hint));
@@ -69,7 +64,7 @@ pub(super) fn tier(name: Written<String>, table: &mut Table<'_>) -> Tier {
 }
 
 fn tier_model(cell: &Cell<'_>) -> Option<TierModel> {
-    if !cell.value().is_table() {
+    if cell.is_short_for_a_table::<Name>() {
         let name = cell.read::<Name>()?;
         cell.record_as("name", cell.show(&name.value));
         return Some(TierModel { name: Some(name), weight: None });
@@ -84,16 +79,13 @@ pub(super) fn alias(name: Written<String>, table: &mut Table<'_>) -> Alias {
         table.desk().complain_of(&name, message, "name the alias without it".to_owned());
     }
     let sticky = table.or("sticky", STICKY);
-    let split = table.optional_table("split", |split| {
+    let split = table.required_table("split", "{ default = 80, premium = 20 }", |split| {
         if split.is_empty() {
             let hint = "give tiers or models their shares: { default = 80, premium = 20 }";
             split.complain("", Wrong::hinting("an alias over nothing", hint));
         }
         split.free()
     });
-    if split.is_none() {
-        table.complain_missing("split", "{ default = 80, premium = 20 }");
-    }
     Alias { name, split: split.unwrap_or_default(), sticky }
 }
 

@@ -50,6 +50,12 @@ impl<'d> Cell<'d> {
         Some(Table::read(self.desk, self.path.clone(), self.place.clone(), entries, read))
     }
 
+    /// Whether a plain `T` stands here in place of a table.
+    pub(crate) fn is_short_for_a_table<T: Setting>(&self) -> bool {
+        self.desk.scribe.short_for_a_table::<T>(&self.path);
+        !self.value.is_table()
+    }
+
     /// Notes this value as if it had been written as the only setting `name` of a table.
     pub(crate) fn record_as(&self, name: &str, value: Shown) {
         self.desk.record(&self.path, name, value, &self.place);

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::path::Path;
 
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
 use super::super::env::{OVERRIDABLE, OVERRIDE_PREFIX, Override, Surroundings, override_name, overrides};
 use super::super::problem::{Lines, Place, Problem};
+use super::catalogue::{Catalogue, Nothing, Scribe};
 use super::{Written, Wrong, path};
 use crate::domain::secret::MASK;
 
@@ -80,6 +81,10 @@ pub(crate) struct Desk<'d> {
     lines: Lines<'d>,
     surroundings: &'d dyn Surroundings,
     notes: RefCell<Notes>,
+    /// Notes which settings there are, where that is asked.
+    pub(super) scribe: Scribe,
+    /// Stands in an array whose elements are to be described.
+    pub(super) blank: DeValue<'d>,
 }
 
 /// What is left of a desk when the reading is over.
@@ -93,7 +98,18 @@ pub(crate) struct Findings {
 impl<'d> Desk<'d> {
     pub(crate) fn new(text: &'d str, surroundings: &'d dyn Surroundings) -> Self {
         let notes = Notes { overrides: overrides(surroundings), ..Notes::default() };
-        Self { lines: Lines::of(text), surroundings, notes: RefCell::new(notes) }
+        let blank = DeValue::Table(DeTable::new());
+        Self { lines: Lines::of(text), surroundings, notes: RefCell::new(notes), scribe: Scribe::idle(), blank }
+    }
+
+    /// A desk for a reading that only describes what it would read.
+    pub(crate) fn describing() -> Self {
+        Self { scribe: Scribe::writing(), ..Self::new("", &Nothing) }
+    }
+
+    /// Ends a reading that described.
+    pub(crate) fn into_catalogue(self) -> Catalogue {
+        self.scribe.into_catalogue()
     }
 
     /// Ends the reading: what no setting took of the environment is a problem too.

@@ -3,16 +3,19 @@
 //! A [`Table`] is asked for its settings by name and type; what cannot be read becomes a problem on
 //! the [`Desk`] and reading goes on, so that every problem is found at once. Because each setting
 //! passes here exactly once, this is also where the effective value and its origin are noted, where
-//! environment overrides apply, and where secrets are kept out of everything that is shown.
+//! environment overrides apply, where secrets are kept out of everything that is shown, and where the
+//! [`Catalogue`] of all settings comes from.
 //!
 //! It must never know what any particular setting means. Start reading at [`Table`].
 
+mod catalogue;
 mod cell;
 mod desk;
 mod path;
 mod setting;
 mod table;
 
+pub(super) use catalogue::{ANY_NAME, Catalogue, Described, Kind, Shape, Type};
 pub(super) use cell::Cell;
 pub(super) use desk::{Desk, nearest};
 pub use desk::{Entry, Origin, Shown, Unenforced};

@@ -24,6 +24,11 @@ impl Path {
         Self { full: format!("{}[{index}]", self.full), bare: self.bare.clone(), is_element: true }
     }
 
+    /// Without positions in arrays: `models.x.deployments`.
+    pub(super) fn bare(&self) -> &str {
+        &self.bare
+    }
+
     /// How a file would begin the table here: `[server]`, `[[keys]]`.
     pub(super) fn header(&self) -> String {
         if self.is_element { format!("[[{}]]", self.bare) } else { format!("[{}]", self.bare) }

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use toml::de::DeValue;
 
-use super::{Cell, Shown};
+use super::{Cell, Shape, Shown};
 
 /// A type that a setting may have.
 pub(crate) trait Setting: Sized {
@@ -16,6 +16,11 @@ pub(crate) trait Setting: Sized {
 
     /// Whether a secret may have been written here by mistake.
     const SENSITIVE: bool = Self::SECRET;
+
+    /// What a literal looks like.
+    fn shape() -> Shape {
+        Shape::Text
+    }
 
     /// Reads a value.
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong>;
@@ -80,6 +85,10 @@ impl Setting for String {
 impl Setting for bool {
     const EXPECTED: &'static str = "true or false";
 
+    fn shape() -> Shape {
+        Shape::Flag
+    }
+
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         match cell.value() {
             DeValue::Boolean(flag) => Ok(*flag),
@@ -94,6 +103,10 @@ impl Setting for bool {
 
 impl Setting for u64 {
     const EXPECTED: &'static str = "a whole number, without quotes";
+
+    fn shape() -> Shape {
+        Shape::Whole { least: 0, most: u64::MAX }
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let DeValue::Integer(number) = cell.value() else {
@@ -115,6 +128,10 @@ impl Setting for u64 {
 impl Setting for u32 {
     const EXPECTED: &'static str = u64::EXPECTED;
 
+    fn shape() -> Shape {
+        Shape::Whole { least: 0, most: u64::from(u32::MAX) }
+    }
+
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         u32::try_from(u64::read(cell)?).map_err(|_| Wrong::new("is too large"))
     }
@@ -127,6 +144,10 @@ impl Setting for u32 {
 impl Setting for NonZeroU64 {
     const EXPECTED: &'static str = "a whole number from 1 on, without quotes";
 
+    fn shape() -> Shape {
+        Shape::Whole { least: 1, most: u64::MAX }
+    }
+
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         NonZeroU64::new(u64::read(cell)?).ok_or_else(zero)
     }
@@ -138,6 +159,10 @@ impl Setting for NonZeroU64 {
 
 impl Setting for NonZeroU32 {
     const EXPECTED: &'static str = NonZeroU64::EXPECTED;
+
+    fn shape() -> Shape {
+        Shape::Whole { least: 1, most: u64::from(u32::MAX) }
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         NonZeroU32::new(u32::read(cell)?).ok_or_else(zero)
@@ -189,6 +214,11 @@ macro_rules! words {
 
         impl $crate::config::reader::Setting for $type {
             const EXPECTED: &'static str = concat!("one of: ", $first $(, ", ", $word)*);
+
+            fn shape() -> $crate::config::reader::Shape {
+                let words = <$type as $crate::config::reader::Word>::WORDS;
+                $crate::config::reader::Shape::Words(words.iter().map(|(word, _)| *word).collect())
+            }
 
             fn read(
                 cell: &$crate::config::reader::Cell<'_>,

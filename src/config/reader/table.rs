@@ -7,6 +7,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::super::env::override_name;
 use super::super::problem::Place;
+use super::catalogue::{ANY_NAME, Described, Kind, Type};
 use super::cell::Cell;
 use super::desk::nearest;
 use super::path::Path;
@@ -76,6 +77,7 @@ impl<'d> Table<'d> {
 
     /// A setting that may be absent.
     pub(crate) fn optional<T: Setting>(&mut self, name: &'static str) -> Option<Written<T>> {
+        self.describe(name, Kind::Value(Type::of::<T>()), None);
         match self.find(name) {
             Found::Read(written) => Some(written),
             Found::Absent | Found::Unreadable => None,
@@ -84,6 +86,7 @@ impl<'d> Table<'d> {
 
     /// A setting with a default.
     pub(crate) fn or<T: Setting>(&mut self, name: &'static str, default: T) -> Written<T> {
+        self.describe(name, Kind::Value(Type::of::<T>()), Some(default.show()));
         match self.find(name) {
             Found::Read(written) => written,
             Found::Unreadable => self.nowhere(name, default),
@@ -96,6 +99,7 @@ impl<'d> Table<'d> {
 
     /// A setting that must be there; `None` only when that has been complained about.
     pub(crate) fn required<T: Setting>(&mut self, name: &'static str) -> Option<Written<T>> {
+        self.describe(name, Kind::Value(Type::of::<T>()), None);
         match self.find(name) {
             Found::Read(written) => Some(written),
             Found::Unreadable => None,
@@ -108,7 +112,8 @@ impl<'d> Table<'d> {
 
     /// An array of one type; `None` where it is absent. A single value stands for an array of one.
     pub(crate) fn list<T: Setting>(&mut self, name: &'static str) -> Option<Vec<Written<T>>> {
-        let cells = self.cells(name)?;
+        self.describe(name, Kind::List(Type::of::<T>()), None);
+        let cells = self.elements(name)?;
         let place = self.entry(name).map_or(Place::Nowhere, |(_, value)| Place::File(value.span()));
         let read: Vec<Written<T>> = cells.iter().filter_map(Cell::read).collect();
         let shown = cells.iter().zip(&read).map(|(cell, item)| cell.show(&item.value));
@@ -116,8 +121,27 @@ impl<'d> Table<'d> {
         Some(read)
     }
 
-    /// The values of an array, whatever they are; `None` where it is absent.
+    /// An array that must be there, of tables or what is short for one; `None` only when its absence
+    /// has been complained about.
+    pub(crate) fn required_cells(&mut self, name: &'static str, expected: &str) -> Option<Vec<Cell<'d>>> {
+        let cells = self.cells(name);
+        if cells.is_none() || self.desk.scribe.is_writing() {
+            self.complain_missing(name, expected);
+        }
+        cells
+    }
+
+    /// The elements of an array of tables; `None` where it is absent.
     pub(crate) fn cells(&mut self, name: &'static str) -> Option<Vec<Cell<'d>>> {
+        self.describe(name, Kind::Tables(None), None);
+        if self.desk.scribe.is_writing() {
+            let path = self.path.child(name).element(0);
+            return Some(vec![Cell { desk: self.desk, path, place: Place::Nowhere, value: &self.desk.blank }]);
+        }
+        self.elements(name)
+    }
+
+    fn elements(&mut self, name: &'static str) -> Option<Vec<Cell<'d>>> {
         let cell = self.cell(name)?;
         let DeValue::Array(items) = cell.value else {
             return Some(vec![cell]);
@@ -133,6 +157,7 @@ impl<'d> Table<'d> {
 
     /// A table that is read even where it is absent, so that its defaults apply.
     pub(crate) fn table<R>(&mut self, name: &'static str, read: impl FnOnce(&mut Table<'d>) -> R) -> R {
+        self.describe(name, Kind::Table, None);
         let (place, entries) = match self.cell(name) {
             Some(cell) => (cell.place.clone(), cell.entries()),
             None => (Place::Nowhere, None),
@@ -168,11 +193,25 @@ impl<'d> Table<'d> {
     ) -> Option<R> {
         let prefix = self.variables.as_ref().map(|prefix| override_name(prefix, name));
         let overridden = prefix.is_some_and(|prefix| self.desk.overrides_below(&prefix));
-        if overridden || self.entry(name).is_some() {
+        if overridden || self.entry(name).is_some() || self.desk.scribe.is_writing() {
             return Some(self.table(name, read));
         }
         self.know(name, false);
         None
+    }
+
+    /// A table that must be there; `None` only when its absence has been complained about.
+    pub(crate) fn required_table<R>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+        read: impl FnOnce(&mut Table<'d>) -> R,
+    ) -> Option<R> {
+        let read = self.optional_table(name, read);
+        if read.is_none() || self.desk.scribe.is_writing() {
+            self.complain_missing(name, expected);
+        }
+        read
     }
 
     /// Tables by name, in file order: `[providers.x]`, `[providers.y]`.
@@ -181,6 +220,11 @@ impl<'d> Table<'d> {
         name: &'static str,
         mut read: impl FnMut(Written<String>, &mut Table<'d>) -> R,
     ) -> Vec<R> {
+        if self.desk.scribe.is_writing() {
+            return vec![self.table(name, |tables| {
+                tables.table(ANY_NAME, |table| read(table.nowhere(ANY_NAME, ANY_NAME.to_owned()), table))
+            })];
+        }
         let Some(entries) = self.cell(name).and_then(|cell| cell.entries()) else {
             return Vec::new();
         };
@@ -197,6 +241,7 @@ impl<'d> Table<'d> {
 
     /// Every entry of a table whose names are free: `{ default = 80, premium = 5 }`.
     pub(crate) fn free<T: Setting>(&mut self) -> Vec<(Written<String>, Written<T>)> {
+        self.describe(ANY_NAME, Kind::Value(Type::of::<T>()), None);
         let Some(entries) = self.entries else {
             return Vec::new();
         };
@@ -249,8 +294,9 @@ impl<'d> Table<'d> {
 
     /// Notes the default of a list.
     pub(crate) fn record_default<T: Setting>(&self, name: &str, items: &[T]) {
-        let shown = items.iter().map(Setting::show).collect();
-        self.record(name, Shown::List(shown), &Place::Nowhere);
+        let shown = Shown::List(items.iter().map(Setting::show).collect());
+        self.desk.scribe.default(&self.path.child(name), &shown);
+        self.record(name, shown, &Place::Nowhere);
     }
 
     /// Takes a secret that lives in a variable of its own when nobody wrote the setting.
@@ -270,8 +316,27 @@ impl<'d> Table<'d> {
         self.desk.complain(&path, place, wrong);
     }
 
+    /// Complains where a setting that must be there is not.
+    pub(crate) fn require(&self, name: &str, message: &str, hint: &str) {
+        self.desk.scribe.required(&self.path.child(name));
+        if !self.has(name) {
+            self.complain(name, Wrong::hinting(message, hint));
+        }
+    }
+
+    /// Complains that neither of two settings is there.
+    pub(crate) fn complain_missing_either(&self, names: [&'static str; 2], expected: &str) {
+        self.desk.scribe.required_either(&self.path, names);
+        self.complain_missing_one(names[0], expected);
+    }
+
     /// Complains that a setting is missing.
     pub(crate) fn complain_missing(&self, name: &str, expected: &str) {
+        self.desk.scribe.required(&self.path.child(name));
+        self.complain_missing_one(name, expected);
+    }
+
+    fn complain_missing_one(&self, name: &str, expected: &str) {
         let message = format!("`{name}` is missing");
         let wrong = Wrong::hinting(message, format!("add `{name} = …`: {expected}"));
         self.desk.complain(&self.path.to_string(), self.place.clone(), wrong);
@@ -319,6 +384,19 @@ impl<'d> Table<'d> {
             self.desk.complain(&self.path_of(name), place, wrong);
         }
         Found::Unreadable
+    }
+
+    fn describe(&self, name: &str, kind: Kind, default: Option<Shown>) {
+        self.desk.scribe.setting(|| Described {
+            path: self.path.child(name).bare().to_owned(),
+            variable: self
+                .variables
+                .as_ref()
+                .filter(|_| matches!(kind, Kind::Value(_)))
+                .map(|prefix| override_name(prefix, name)),
+            kind,
+            default,
+        });
     }
 
     fn know(&mut self, name: &'static str, plain: bool) {

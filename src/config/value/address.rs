@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::config::reader::{Cell, Setting, Shown, Wrong};
+use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
 use crate::domain::secret::MASK;
 
 impl Setting for SocketAddr {
@@ -26,6 +26,10 @@ pub(in crate::config) struct BaseUrl(pub(in crate::config) String);
 impl Setting for BaseUrl {
     const EXPECTED: &'static str = "a URL such as \"https://api.example.com/v1\"";
     const SENSITIVE: bool = true;
+
+    fn shape() -> Shape {
+        Shape::Form("[Hh][Tt][Tt][Pp][Ss]?://[^@?#]+")
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = cell.text()?;
@@ -82,6 +86,10 @@ impl Setting for StoreUrl {
     const EXPECTED: &'static str = "\"memory:\", \"sqlite:PATH\", \"postgres://…\", or for `shared` \"redis://…\"";
 
     const SENSITIVE: bool = true;
+
+    fn shape() -> Shape {
+        Shape::Form("(memory:|sqlite:|postgres://|postgresql://|redis://|rediss://).*")
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = cell.text()?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::reader::{Cell, Setting, Shown, Wrong};
+use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 
 /// Units of duration, the largest first so that a value is shown in the largest that divides it.
@@ -54,6 +54,10 @@ fn quoted(cell: &Cell<'_>, what: &str) -> Result<String, Wrong> {
 impl Setting for Duration {
     const EXPECTED: &'static str = "a duration such as \"250ms\", \"10s\" or \"5m\"";
 
+    fn shape() -> Shape {
+        Shape::Form("[0-9]+(ms|s|m|h)")
+    }
+
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         scaled(&quoted(cell, "a duration")?, &DURATION_UNITS).map(Duration::from_millis)
     }
@@ -70,6 +74,10 @@ pub(in crate::config) struct Wait(pub(in crate::config) Duration);
 
 impl Setting for Wait {
     const EXPECTED: &'static str = Duration::EXPECTED;
+
+    fn shape() -> Shape {
+        Shape::Form("0*[1-9][0-9]*(ms|s|m|h)")
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let duration = Duration::read(cell)?;
@@ -90,6 +98,10 @@ pub(in crate::config) struct Size(pub(in crate::config) u64);
 
 impl Setting for Size {
     const EXPECTED: &'static str = "a size such as \"64KiB\", \"32MiB\" or \"1GiB\"";
+
+    fn shape() -> Shape {
+        Shape::Form("0*[1-9][0-9]*(B|KiB|MiB|GiB)")
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         match scaled(&quoted(cell, "a size")?, &SIZE_UNITS)? {
@@ -131,6 +143,10 @@ impl Percent {
 impl Setting for Percent {
     const EXPECTED: &'static str = "a percentage such as \"20%\" or \"99.9%\"";
 
+    fn shape() -> Shape {
+        Shape::Form("[0-9]{1,3}(\\.[0-9]{1,2})?%")
+    }
+
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = quoted(cell, "a percentage")?;
         Self::parse(&text).ok_or_else(|| Wrong::new("is not a percentage from 0% to 100% with at most two decimals"))
@@ -149,6 +165,10 @@ impl Setting for Percent {
 impl Setting for NanoUsd {
     const EXPECTED: &'static str = "an amount in USD as a string, such as \"500.00\"";
 
+    fn shape() -> Shape {
+        Shape::Form("[0-9]+(\\.[0-9]{1,9})?")
+    }
+
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = quoted(cell, "money")?;
         Self::parse_usd(&text)
@@ -162,6 +182,10 @@ impl Setting for NanoUsd {
 
 impl Setting for PicoUsdPerToken {
     const EXPECTED: &'static str = "USD per million tokens as a string, such as \"0.25\"";
+
+    fn shape() -> Shape {
+        Shape::Form("[0-9]+(\\.[0-9]{1,6})?")
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = quoted(cell, "a price")?;
@@ -180,6 +204,10 @@ pub(in crate::config) struct HedgeAfter(String);
 
 impl Setting for HedgeAfter {
     const EXPECTED: &'static str = "a percentile such as \"p95\", or a duration";
+
+    fn shape() -> Shape {
+        Shape::Form("p[1-9][0-9]?|0*[1-9][0-9]*(ms|s|m|h)")
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = cell.text()?;

@@ -1,6 +1,6 @@
 //! Names of the operator's choosing, patterns over them, and log filters.
 
-use crate::config::reader::{Cell, Setting, Shown, Wrong};
+use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
 use crate::domain::glob::Glob;
 
 /// Longest name we keep: names become labels and header values.
@@ -33,6 +33,10 @@ impl Name {
 impl Setting for Name {
     const EXPECTED: &'static str = "a name in double quotes";
 
+    fn shape() -> Shape {
+        Shape::Form("[!#-\\[\\]-~]{1,200}")
+    }
+
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = cell.text()?;
         match Self::fault(&text) {
@@ -48,6 +52,10 @@ impl Setting for Name {
 
 impl Setting for Glob {
     const EXPECTED: &'static str = "a name or a pattern such as \"eu-*\"";
+
+    fn shape() -> Shape {
+        Name::shape()
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let Name(text) = Name::read(cell)?;

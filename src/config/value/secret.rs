@@ -1,11 +1,15 @@
 //! Secrets, and what is kept of them.
 
-use crate::config::reader::{Cell, Setting, Shown, Wrong};
+use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
 use crate::domain::secret::Secret;
 
 impl Setting for Secret {
     const EXPECTED: &'static str = "\"env:NAME\" or \"file:/path\"";
     const SECRET: bool = true;
+
+    fn shape() -> Shape {
+        Shape::Elsewhere
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = cell.text()?;
@@ -39,6 +43,10 @@ pub(in crate::config) struct Document;
 impl Setting for Document {
     const EXPECTED: &'static str = "\"file:/path\"";
     const SECRET: bool = true;
+
+    fn shape() -> Shape {
+        Shape::Elsewhere
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         cell.text()?;
@@ -78,6 +86,10 @@ impl Sha256 {
 impl Setting for Sha256 {
     const EXPECTED: &'static str = "\"sha256:\" and 64 hex digits";
     const SENSITIVE: bool = true;
+
+    fn shape() -> Shape {
+        Shape::Form("sha256:[0-9a-fA-F]{64}")
+    }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
         let text = cell.text()?;

@@ -23,11 +23,31 @@ pub struct Leg {
     pub deployments: Vec<DeploymentId>,
 }
 
+/// Why a deployment is not in a plan. It is said where the drafting passes the deployment over, so
+/// that an explanation cannot disagree with the plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhyNot {
+    /// The policy forbids the tier, or the part of an alias, that would lead there.
+    Forbidden(Target),
+    /// The model lacks the endpoint or a feature: `embeddings`, `tools`.
+    NotServed(&'static str),
+    /// Its region is outside the policy's residency.
+    OutsideResidency,
+    /// It is dedicated, and the name asked for does not begin with `Pro/`.
+    Dedicated,
+    /// It is shared, the name asked for begins with `Pro/`, and no dedicated deployment spills.
+    Shared,
+    /// Another model may not answer: the client forbids it, or the endpoint does.
+    OtherModel,
+    /// Nothing that was asked for leads to its model.
+    Unreached,
+}
+
 /// The legs of one request, in the order they are stepped down.
 ///
 /// # Errors
 /// [`Refusal::ResidencyUnavailable`] when only the residency leaves nothing,
-/// [`Refusal::NotServed`] when no model serves the endpoint or a feature.
+/// [`Refusal::NotServed`] when no model serves the endpoint, a feature or a plain name.
 pub fn legs(
     table: &RoutingTable,
     authorized: &AuthorizedRequest,
@@ -35,45 +55,102 @@ pub fn legs(
     no_fallback: bool,
     draw: Draw,
 ) -> Result<Vec<Leg>, Refusal> {
-    let drafter = Drafter { table, policy: &authorized.key().policy, call, within_residency: true };
-    let mut legs = match authorized.asked() {
-        Asked::Reserved(model) => drafter.by_reserved(model),
-        Asked::Plain(Target::Model(model)) => drafter.by_model(model),
-        Asked::Plain(Target::Tier(tier)) => drafter.by_tier(tier, draw),
-        Asked::Plain(Target::Alias(alias)) => drafter.by_alias(&table.aliases[alias], authorized.key().id.0, draw),
-    };
-    if no_fallback || !call.endpoint().may_change_model() {
-        // Who names a model means that one, also where the plan without it would begin with another.
-        let only = match authorized.asked() {
-            Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(model),
-            Asked::Plain(Target::Alias(_) | Target::Tier(_)) => legs.first().map(|leg| leg.model),
-        };
-        legs.retain(|leg| Some(leg.model) == only);
-    }
-    if legs.is_empty() { Err(drafter.why_nothing(authorized)) } else { Ok(legs) }
+    let legs = Drafter::new(table, authorized, call, no_fallback, |_, _| {}).draft(draw);
+    if legs.is_empty() { Err(why_nothing(table, authorized, call, no_fallback)) } else { Ok(legs) }
 }
 
-#[derive(Clone, Copy)]
-struct Drafter<'a> {
+/// Why the drafting found nothing: it is asked again, for its reasons.
+pub(super) fn why_nothing(
+    table: &RoutingTable,
+    authorized: &AuthorizedRequest,
+    call: &Call,
+    no_fallback: bool,
+) -> Refusal {
+    // Who names a model is told about that model, not about what it would have stepped down to.
+    let named = match authorized.asked() {
+        Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(model),
+        Asked::Plain(Target::Alias(_) | Target::Tier(_)) => None,
+    };
+    let is_asked = |id: &DeploymentId| named.is_none_or(|model| table.deployment(*id).model == model);
+    let mut reasons = Vec::new();
+    let note = |passed: &[DeploymentId], why| reasons.extend(passed.iter().any(is_asked).then_some(why));
+    Drafter::new(table, authorized, call, no_fallback, note).draft(Draw(0));
+    let model = call.facts().model.clone();
+    if reasons.contains(&WhyNot::OutsideResidency) {
+        return Refusal::ResidencyUnavailable { model };
+    }
+    let lacking = reasons.iter().find_map(|why| match why {
+        WhyNot::NotServed(what) => Some(*what),
+        _ => None,
+    });
+    Refusal::NotServed { model, what: lacking.unwrap_or(PLAIN_NAMES) }
+}
+
+/// What a model with nothing but dedicated capacity does not serve.
+const PLAIN_NAMES: &str = "requests for its plain name, only for its 'Pro/' name";
+
+/// Walks one request over the table. Every deployment that it meets and passes over is noted.
+pub(super) struct Drafter<'a, N> {
     table: &'a RoutingTable,
     policy: &'a Policy,
+    asked: Asked,
+    key: u64,
     call: &'a Call,
-    within_residency: bool,
+    may_change_model: bool,
+    note: N,
 }
 
-impl<'a> Drafter<'a> {
+impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
+    pub(super) fn new(
+        table: &'a RoutingTable,
+        authorized: &'a AuthorizedRequest,
+        call: &'a Call,
+        no_fallback: bool,
+        note: N,
+    ) -> Self {
+        Self {
+            table,
+            policy: &authorized.key().policy,
+            asked: authorized.asked(),
+            key: authorized.key().id.0,
+            call,
+            may_change_model: !no_fallback && call.endpoint().may_change_model(),
+            note,
+        }
+    }
+
+    fn draft(&mut self, draw: Draw) -> Vec<Leg> {
+        match self.asked {
+            Asked::Reserved(model) => self.by_reserved(model),
+            Asked::Plain(Target::Alias(alias)) => self.by_alias(&self.table.aliases[alias], draw),
+            Asked::Plain(part) => self.by_part(part, Some(draw)),
+        }
+    }
+
     /// Dedicated deployments first; the shared ones only where spilling is configured.
-    fn by_reserved(self, model: ModelId) -> Vec<Leg> {
+    pub(super) fn by_reserved(&mut self, model: ModelId) -> Vec<Leg> {
         let held = self.table.model(model);
         let tier = self.policy.tier_of(self.table, model);
         let spills = held.dedicated.iter().any(|id| self.table.deployment(*id).spill);
         let dedicated = self.leg(tier, model, &held.dedicated);
         let shared = if spills { self.leg(tier, model, &held.shared) } else { None };
+        if !spills {
+            (self.note)(&held.shared, WhyNot::Shared);
+        }
         dedicated.into_iter().chain(shared).collect()
     }
 
+    /// By a model or a tier, which may be a share of an alias. Without a draw a tier is as written.
+    pub(super) fn by_part(&mut self, part: Target, draw: Option<Draw>) -> Vec<Leg> {
+        match part {
+            Target::Model(model) => self.by_model(model),
+            Target::Tier(tier) => self.by_tier(tier, draw),
+            Target::Alias(_) => Vec::new(),
+        }
+    }
+
     /// The model itself, the rest of its tier, then the tier's chain.
-    fn by_model(self, model: ModelId) -> Vec<Leg> {
+    fn by_model(&mut self, model: ModelId) -> Vec<Leg> {
         let Some(tier) = self.policy.tier_of(self.table, model) else {
             return self.shared_leg(None, model).into_iter().collect();
         };
@@ -85,85 +162,143 @@ impl<'a> Drafter<'a> {
     }
 
     /// The tier's models as written, or the first of them drawn, then its chain.
-    fn by_tier(self, tier: TierId, draw: Draw) -> Vec<Leg> {
+    fn by_tier(&mut self, tier: TierId, draw: Option<Draw>) -> Vec<Leg> {
         let mut legs = Vec::with_capacity(4);
-        self.push_tier(&mut legs, tier, Some(draw));
+        self.push_tier(&mut legs, tier, draw);
         self.push_chain(&mut legs, tier);
         legs
     }
 
     /// One share is drawn among those that lead anywhere; then its chain holds.
-    fn by_alias(self, alias: &Alias, key: u64, draw: Draw) -> Vec<Leg> {
-        let mut shares: Vec<(Target, u32)> =
-            alias.split.iter().copied().filter(|(part, _)| self.policy.allows(self.table, *part)).collect();
+    fn by_alias(&mut self, alias: &Alias, mut draw: Draw) -> Vec<Leg> {
+        let mut shares = self.shares(alias);
         while !shares.is_empty() {
-            let named: Vec<Share<'_>> =
-                shares.iter().map(|(part, weight)| Share { name: self.name(*part), weight: *weight }).collect();
-            let Some(index) = self.choose(alias, &named, key, draw) else { break };
-            let legs = match shares[index].0 {
-                Target::Model(model) => self.by_model(model),
-                Target::Tier(tier) => self.by_tier(tier, draw.salted(1)),
-                Target::Alias(_) => Vec::new(),
-            };
+            let Some(index) = self.choose(alias, &shares, draw) else { break };
+            let legs = self.by_part(shares[index].0, Some(draw.salted(1)));
             if !legs.is_empty() {
                 return legs;
             }
             shares.remove(index);
+            // The same dice again would favour whoever stood beside the share that led nowhere.
+            draw = draw.salted(2);
         }
         Vec::new()
     }
 
-    fn choose(self, alias: &Alias, shares: &[Share<'_>], key: u64, draw: Draw) -> Option<usize> {
-        match (alias.sticky, &self.call.facts().user) {
-            (Sticky::Key, _) => split::sticky(shares, key),
-            (Sticky::User, Some(user)) => split::sticky(shares, split::hash(user.as_bytes())),
-            (Sticky::None, _) | (Sticky::User, None) => split::draw(shares, draw),
-        }
-    }
-
-    fn push_tier(self, legs: &mut Vec<Leg>, tier: TierId, draw: Option<Draw>) {
-        let held = self.table.tier(tier);
-        if let (true, Some(draw)) = (held.drawn, draw) {
-            let usable = held.models.iter().filter(|(model, _)| self.shared_leg(Some(tier), *model).is_some());
-            let usable: Vec<_> = usable.collect();
-            if let Some(index) = draw.weighted(usable.iter().map(|(_, weight)| u64::from(*weight))) {
-                self.push(legs, tier, usable[index].0);
+    /// The shares of `alias` that the policy allows.
+    pub(super) fn shares(&mut self, alias: &Alias) -> Vec<(Target, u32)> {
+        let mut allowed = Vec::with_capacity(alias.split.len());
+        for &(part, share) in &alias.split {
+            if self.policy.allows(self.table, part) {
+                allowed.push((part, share));
+            } else {
+                self.note_part(part);
             }
         }
-        held.models.iter().for_each(|(model, _)| self.push(legs, tier, *model));
+        allowed
     }
 
-    fn push_chain(self, legs: &mut Vec<Leg>, tier: TierId) {
+    fn choose(&self, alias: &Alias, shares: &[(Target, u32)], draw: Draw) -> Option<usize> {
+        let shares: Vec<Share<'_>> = shares
+            .iter()
+            .map(|(part, weight)| Share { name: self.table.target_name(*part), weight: *weight })
+            .collect();
+        match self.client(alias) {
+            Some(client) => split::sticky(&shares, client),
+            None => split::draw(&shares, draw),
+        }
+    }
+
+    /// The one of `shares` that every request like this one draws, where the alias is sticky for it.
+    pub(super) fn bound(&self, alias: &Alias, shares: &[(Target, u32)]) -> Option<usize> {
+        self.client(alias).and_then(|_| self.choose(alias, shares, Draw(0)))
+    }
+
+    /// Who is bound to one share of `alias`, if anybody.
+    fn client(&self, alias: &Alias) -> Option<u64> {
+        match alias.sticky {
+            Sticky::None => None,
+            Sticky::Key => Some(self.key),
+            Sticky::User => self.call.facts().user.as_ref().map(|user| split::hash(user.as_bytes())),
+        }
+    }
+
+    fn push_tier(&mut self, legs: &mut Vec<Leg>, tier: TierId, draw: Option<Draw>) {
+        if let Some(draw) = draw {
+            let drawn = self.drawn(tier);
+            if let Some(index) = draw.weighted(drawn.iter().map(|(_, weight)| u64::from(*weight))) {
+                self.push(legs, tier, drawn[index].0);
+            }
+        }
+        self.table.tier(tier).models.iter().for_each(|(model, _)| self.push(legs, tier, *model));
+    }
+
+    /// The models of which one is drawn to be the first, by weight; none where a tier is as written.
+    pub(super) fn drawn(&mut self, tier: TierId) -> Vec<(ModelId, u32)> {
+        let held = self.table.tier(tier);
+        if !held.drawn {
+            return Vec::new();
+        }
+        held.models.iter().copied().filter(|(model, _)| self.shared_leg(Some(tier), *model).is_some()).collect()
+    }
+
+    fn push_chain(&mut self, legs: &mut Vec<Leg>, tier: TierId) {
         for &next in &self.table.tier(tier).then {
             if self.policy.allows_tier(next) {
                 // The draw decides only where a request starts; a chain is walked as written.
                 self.push_tier(legs, next, None);
+            } else {
+                self.note_part(Target::Tier(next));
             }
         }
     }
 
-    fn push(self, legs: &mut Vec<Leg>, tier: TierId, model: ModelId) {
-        if !legs.iter().any(|leg| leg.model == model) {
-            legs.extend(self.shared_leg(Some(tier), model));
+    fn push(&mut self, legs: &mut Vec<Leg>, tier: TierId, model: ModelId) {
+        if legs.iter().any(|leg| leg.model == model) {
+            return;
         }
+        if self.only_model(legs).is_some_and(|only| only != model) {
+            return (self.note)(&self.table.model(model).shared, WhyNot::OtherModel);
+        }
+        legs.extend(self.shared_leg(Some(tier), model));
     }
 
-    fn shared_leg(self, tier: Option<TierId>, model: ModelId) -> Option<Leg> {
-        self.leg(tier, model, &self.table.model(model).shared)
-    }
-
-    fn leg(self, tier: Option<TierId>, model: ModelId, deployments: &[DeploymentId]) -> Option<Leg> {
-        if self.missing(model).is_some() {
+    /// The model that must answer, where no other may.
+    fn only_model(&self, legs: &[Leg]) -> Option<ModelId> {
+        if self.may_change_model {
             return None;
         }
-        let inside =
-            |id: &DeploymentId| !self.within_residency || self.policy.allows_region(self.table.deployment(*id).region);
-        let deployments: Vec<_> = deployments.iter().copied().filter(inside).collect();
-        (!deployments.is_empty()).then_some(Leg { tier, model, deployments })
+        match self.asked {
+            // Who names a model means that one, also where the plan without it would begin with another.
+            Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(model),
+            Asked::Plain(Target::Alias(_) | Target::Tier(_)) => legs.first().map(|leg| leg.model),
+        }
+    }
+
+    fn shared_leg(&mut self, tier: Option<TierId>, model: ModelId) -> Option<Leg> {
+        let held = self.table.model(model);
+        (self.note)(&held.dedicated, WhyNot::Dedicated);
+        self.leg(tier, model, &held.shared)
+    }
+
+    fn leg(&mut self, tier: Option<TierId>, model: ModelId, deployments: &[DeploymentId]) -> Option<Leg> {
+        if let Some(what) = self.missing(model) {
+            (self.note)(deployments, WhyNot::NotServed(what));
+            return None;
+        }
+        let mut inside = Vec::with_capacity(deployments.len());
+        for &id in deployments {
+            if self.policy.allows_region(self.table.deployment(id).region) {
+                inside.push(id);
+            } else {
+                (self.note)(&[id], WhyNot::OutsideResidency);
+            }
+        }
+        (!inside.is_empty()).then_some(Leg { tier, model, deployments: inside })
     }
 
     /// What `model` lacks to serve this call.
-    fn missing(self, model: ModelId) -> Option<&'static str> {
+    fn missing(&self, model: ModelId) -> Option<&'static str> {
         let model = self.table.model(model);
         if !model.endpoints.contains(self.call.endpoint()) {
             return Some(endpoint_words(self.call.endpoint()));
@@ -175,39 +310,16 @@ impl<'a> Drafter<'a> {
             .map(feature_words)
     }
 
-    fn name(self, part: Target) -> &'a str {
+    /// Notes everything that a forbidden tier or model would have led to.
+    fn note_part(&mut self, part: Target) {
+        let forbidden = WhyNot::Forbidden(part);
         match part {
-            Target::Model(model) => &self.table.model(model).name,
-            Target::Tier(tier) => &self.table.tier(tier).name,
-            Target::Alias(alias) => &self.table.aliases[alias].name,
-        }
-    }
-
-    fn why_nothing(self, authorized: &AuthorizedRequest) -> Refusal {
-        let model: Box<str> = self.call.facts().model.clone();
-        let anywhere = Self { within_residency: false, ..self };
-        let asked = authorized.asked();
-        let deployments = |id: ModelId| match asked {
-            Asked::Reserved(_) => &self.table.model(id).dedicated,
-            Asked::Plain(_) => &self.table.model(id).shared,
-        };
-        if self.models_of(asked).into_iter().any(|id| anywhere.leg(None, id, deployments(id)).is_some()) {
-            return Refusal::ResidencyUnavailable { model };
-        }
-        let what = self.models_of(asked).into_iter().find_map(|id| self.missing(id));
-        Refusal::NotServed { model, what: what.unwrap_or(endpoint_words(self.call.endpoint())) }
-    }
-
-    /// The models that `asked` could begin with.
-    fn models_of(self, asked: Asked) -> Vec<ModelId> {
-        match asked {
-            Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => vec![model],
-            Asked::Plain(Target::Tier(tier)) => self.table.tier(tier).models.iter().map(|(model, _)| *model).collect(),
-            Asked::Plain(Target::Alias(alias)) => {
-                let split = self.table.aliases[alias].split.iter();
-                let allowed = split.filter(|(part, _)| self.policy.allows(self.table, *part));
-                allowed.flat_map(|(part, _)| self.models_of(Asked::Plain(*part))).collect()
+            Target::Model(model) => (self.note)(&self.table.model(model).shared, forbidden),
+            Target::Tier(tier) => {
+                let models = &self.table.tier(tier).models;
+                models.iter().for_each(|(model, _)| (self.note)(&self.table.model(*model).shared, forbidden));
             }
+            Target::Alias(_) => {}
         }
     }
 }
@@ -461,9 +573,33 @@ mod tests {
     }
 
     #[test]
+    fn who_names_a_model_is_told_what_that_model_lacks() {
+        let mut table = house();
+        let qwen = model_id(&table, "qwen");
+        table.models[qwen.index()].features = FeatureSet::default();
+        let facts = Facts { features: FeatureSet::of([Feature::Tools]), ..facts("qwen") };
+        let call = Call::new(Endpoint::Chat, Bytes::new(), facts);
+        // `flash`, one step down, has tools and is out of reach.
+        let found = written(&table, within(&table, &[]), &call, Draw(0));
+        assert_eq!(found, Err(Refusal::NotServed { model: "qwen".into(), what: "tools" }));
+    }
+
+    #[test]
+    fn a_share_that_leads_nowhere_is_spread_over_the_others() {
+        let split: &[(&str, u32)] = &[("solo", 80), ("default", 15), ("fallback", 5)];
+        let table = with_alias(house(), "mix", split, Sticky::None);
+        let call = chat("mix");
+        let within_us = Policy { models: vec![Glob::new("*")], ..within(&table, &["us"]) };
+        let authorized = authorized(&table, within_us, &call);
+        let first = |seed| legs(&table, &authorized, &call, false, Draw(seed).salted(4)).expect("a plan")[0].tier;
+        let fallback = (0..10_000).filter(|seed| first(*seed) == Some(TierId(1))).count();
+        assert!((fallback as f64 / 100.0 - 25.0).abs() <= 1.5, "{fallback}");
+    }
+
+    #[test]
     fn a_tier_without_shared_capacity_is_not_blamed_on_residency() {
         let table = table(&[("vip", &["us!"])], &[("top", &["vip"], &[])]);
         let found = written(&table, pro(&table), &chat("top"), Draw(0));
-        assert!(matches!(found, Err(Refusal::NotServed { .. })), "{found:?}");
+        assert_eq!(found, Err(Refusal::NotServed { model: "top".into(), what: PLAIN_NAMES }));
     }
 }

@@ -5,6 +5,7 @@
 //! corridor and by a simulator alike. It never sends anything.
 
 pub mod draft;
+pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod gauge;

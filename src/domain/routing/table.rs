@@ -54,6 +54,15 @@ impl RoutingTable {
         &self.regions[id.index()]
     }
 
+    /// The name by which clients ask for `target`.
+    pub fn target_name(&self, target: Target) -> &Arc<str> {
+        match target {
+            Target::Model(model) => &self.model(model).name,
+            Target::Tier(tier) => &self.tier(tier).name,
+            Target::Alias(alias) => &self.aliases[alias].name,
+        }
+    }
+
     /// Every deployment's number.
     pub fn deployment_ids(&self) -> impl Iterator<Item = DeploymentId> + use<> {
         (0..self.deployments.len() as u32).map(DeploymentId)

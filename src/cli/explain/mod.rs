@@ -1,0 +1,164 @@
+//! `tierway explain`: where a request would go, in what order, and why nowhere else.
+//!
+//! It reads the configuration and asks the domain; it must never route by itself, and never send.
+//! Health, load and limits are of the moment and not part of the answer.
+//!
+//! Start reading at [`explain`]; `story` has the words, `text` their layout.
+
+mod story;
+mod text;
+
+use super::{EXIT_USAGE, Named, print};
+use crate::cli::check::EXIT_CONFIGURATION;
+use crate::clock::Clock;
+use crate::config::{ExtraKey, KeyHash, Process, Snapshot, find, load};
+use crate::domain::authorize::{KeyRecord, authorize, is_valid};
+use crate::domain::call::{Call, Endpoint, Facts, Feature, FeatureSet};
+use crate::domain::id::KeyId;
+use crate::domain::refusal::Refusal;
+use crate::domain::routing::explain as domain;
+use bytes::Bytes;
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use story::{Asking, Story};
+
+/// What `explain` takes.
+#[derive(Args, Debug)]
+pub(super) struct Explain {
+    /// What a client would write as `model`: a model, an alias, a tier, or a `Pro/` name
+    #[arg(long, value_name = "NAME")]
+    model: String,
+    /// As this key of the configuration; without key and policy, as a key that may do everything
+    #[arg(long, value_name = "NAME", conflicts_with = "policy")]
+    key: Option<String>,
+    /// As some key under this policy
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// Which endpoint is asked
+    #[arg(long, default_value = Endpoint::Chat.name(), value_parser = endpoint_parser())]
+    endpoint: Endpoint,
+    /// Whether the answer is streamed
+    #[arg(long)]
+    stream: bool,
+    /// The `user` of the request, for aliases that are sticky by user
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// What the request needs of a model
+    #[arg(long, value_name = "FEATURES", value_delimiter = ',', value_parser = feature_parser())]
+    features: Vec<Feature>,
+    /// As with the header `x-tierway-no-fallback: true`
+    #[arg(long)]
+    no_fallback: bool,
+    #[command(flatten)]
+    named: Named,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn endpoint_parser() -> impl TypedValueParser<Value = Endpoint> {
+    let named = |name: String| Endpoint::ALL.into_iter().find(|endpoint| endpoint.name() == name);
+    PossibleValuesParser::new(Endpoint::ALL.map(Endpoint::name)).try_map(move |name| named(name).ok_or("no endpoint"))
+}
+
+fn feature_parser() -> impl TypedValueParser<Value = Feature> {
+    let named = |name: String| Feature::ALL.into_iter().find(|feature| feature.name() == name);
+    PossibleValuesParser::new(Feature::ALL.map(Feature::name)).try_map(move |name| named(name).ok_or("no feature"))
+}
+
+/// Prints the story of one request; exits with 1 when it would be refused.
+///
+/// # Errors
+/// Only that it could not be written.
+pub(super) fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
+    // A key without limits of any kind, for who names neither key nor policy. Nobody can present it.
+    let anybody = ExtraKey { name: "anybody".to_owned(), hash: KeyHash([0; 32]) };
+    let hash = anybody.hash;
+    let loaded = find(args.named.config.as_deref(), &Process).and_then(|source| load(&source, &Process, &[anybody]));
+    let snapshot = match loaded {
+        Ok(snapshot) => snapshot,
+        Err(problems) => {
+            write!(anstream::stderr(), "{}", problems.render(true))?;
+            return Ok(ExitCode::from(EXIT_CONFIGURATION));
+        }
+    };
+    let key = match who(args, &snapshot, &hash) {
+        Ok(key) => key,
+        Err(unknown) => {
+            writeln!(anstream::stderr(), "error: {unknown}")?;
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+    };
+    let story = tell(args, &snapshot, &key, Clock.unix_ms() / 1000);
+    let refused = story.refusal.is_some();
+    print(&if args.json { format!("{}\n", serde_json::to_string_pretty(&story)?) } else { text::of(&story) })?;
+    Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The key that asks.
+fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<KeyRecord>, String> {
+    let everybody = snapshot.key(anybody).expect("it was handed to the loading");
+    if let Some(name) = &args.key {
+        let keys = || snapshot.keys.values().filter(|key| !Arc::ptr_eq(key, everybody));
+        return keys().find(|key| *key.name == **name).cloned().ok_or_else(|| {
+            let known = keys().map(|key| &*key.name);
+            let hint = "for a key that is not in the file, name its policy";
+            format!("there is no key `{name}`; {}; {hint}", list("keys", known))
+        });
+    }
+    let Some(name) = &args.policy else { return Ok(everybody.clone()) };
+    let policy = snapshot.policy(name).ok_or_else(|| {
+        let known = snapshot.policies.iter().map(|policy| &*policy.name);
+        format!("there is no policy `{name}`; {}", list("policies", known))
+    })?;
+    let limits = policy.limits;
+    let id = KeyId::of_name("");
+    Ok(Arc::new(KeyRecord { id, name: "".into(), team: None, policy: policy.clone(), limits, expires: None }))
+}
+
+fn list<'n>(kind: &str, known: impl Iterator<Item = &'n str>) -> String {
+    let mut known: Vec<&str> = known.collect();
+    known.sort_unstable();
+    if known.is_empty() { format!("no {kind} are configured") } else { format!("the {kind} are: {}", known.join(", ")) }
+}
+
+/// What would become of the request at `now_unix` (Unix seconds).
+fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_unix: i64) -> Story {
+    let call = call(args);
+    let asking = Asking {
+        table: &snapshot.table,
+        key,
+        key_is_known: args.key.is_some(),
+        by_policy: args.policy.is_some(),
+        call: &call,
+        no_fallback: args.no_fallback,
+    };
+    if !is_valid(key, now_unix) {
+        return asking.refused(&Refusal::InvalidKey);
+    }
+    match authorize(&snapshot.table, key, &call) {
+        Ok(authorized) => {
+            let explanation = domain::explain(&snapshot.table, &authorized, &call, args.no_fallback);
+            asking.told(authorized.asked(), explanation)
+        }
+        Err(refusal) => asking.refused(&refusal),
+    }
+}
+
+fn call(args: &Explain) -> Call {
+    let facts = Facts {
+        model: args.model.as_str().into(),
+        model_span: 0..0,
+        stream: args.stream,
+        ask_usage: None,
+        max_output: None,
+        choices: 1,
+        inputs: 1,
+        user: args.user.as_deref().map(Into::into),
+        features: FeatureSet::of(args.features.iter().copied()),
+    };
+    Call::new(args.endpoint, Bytes::new(), facts)
+}

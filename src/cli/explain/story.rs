@@ -1,0 +1,299 @@
+//! What `explain` says, as values: printed as JSON as they are, and as text by `text`.
+
+use crate::domain::authorize::{Asked, KeyRecord};
+use crate::domain::call::{Call, Endpoint, Feature};
+use crate::domain::id::DeploymentId;
+use crate::domain::pricing::Price;
+use crate::domain::refusal::Refusal;
+use crate::domain::routing::draft::{Leg, WhyNot};
+use crate::domain::routing::explain::{Explanation, Way};
+use crate::domain::routing::table::{Balance, Capacity, RESERVED_PREFIX, RoutingTable, Sticky, Target};
+use crate::http::error::Row;
+use serde::Serialize;
+use std::time::Duration;
+
+/// One request and what would become of it.
+#[derive(Serialize, Debug)]
+pub(super) struct Story {
+    pub(super) model: String,
+    /// `model`, `alias`, `tier` or `reserved`; none for a name that is unknown or not allowed.
+    pub(super) kind: Option<&'static str>,
+    pub(super) key: Option<String>,
+    /// None for a key that may do everything.
+    pub(super) policy: Option<String>,
+    pub(super) endpoint: &'static str,
+    pub(super) features: Vec<&'static str>,
+    /// What the client is told instead of an answer.
+    pub(super) refusal: Option<Told>,
+    /// What the key may ask for, where it may not ask for this.
+    pub(super) usable: Vec<String>,
+    pub(super) ways: Vec<WayTold>,
+    /// Parts of the alias that are never drawn.
+    pub(super) never_drawn: Vec<NeverDrawn>,
+    pub(super) terms: Terms,
+    pub(super) passed_over: Vec<PassedOver>,
+}
+
+/// An error as the client reads it.
+#[derive(Serialize, Debug)]
+pub(super) struct Told {
+    pub(super) status: u16,
+    pub(super) code: &'static str,
+    pub(super) message: String,
+}
+
+#[derive(Serialize, Debug)]
+pub(super) struct WayTold {
+    /// `tier default`, `model m`: where it begins.
+    pub(super) begins: String,
+    /// How many in a hundred requests take it.
+    pub(super) percent: f64,
+    pub(super) legs: Vec<LegTold>,
+}
+
+#[derive(Serialize, Debug)]
+pub(super) struct LegTold {
+    pub(super) model: String,
+    pub(super) tier: Option<String>,
+    /// Where the first model is drawn: how many in a hundred requests begin with this one.
+    pub(super) first_percent: Option<f64>,
+    pub(super) deployments: Vec<DeploymentTold>,
+}
+
+#[derive(Serialize, Debug)]
+pub(super) struct DeploymentTold {
+    pub(super) name: String,
+    pub(super) region: String,
+    pub(super) capacity: &'static str,
+    pub(super) weight: u32,
+    pub(super) max_concurrent: Option<u32>,
+    /// USD per million tokens.
+    pub(super) price: Option<PriceTold>,
+}
+
+#[derive(Serialize, Debug)]
+pub(super) struct PriceTold {
+    pub(super) input: String,
+    pub(super) output: String,
+}
+
+#[derive(Serialize, Debug)]
+pub(super) struct NeverDrawn {
+    pub(super) part: String,
+    pub(super) why: &'static str,
+}
+
+#[derive(Serialize, Debug)]
+pub(super) struct PassedOver {
+    pub(super) deployment: String,
+    pub(super) reason: &'static str,
+    pub(super) why: String,
+}
+
+/// What holds for every attempt.
+#[derive(Serialize, Debug)]
+pub(super) struct Terms {
+    pub(super) balance: &'static str,
+    pub(super) home_region: Option<String>,
+    pub(super) max_attempts: u32,
+    pub(super) total_ms: u64,
+    /// Until the first token of a stream, or the whole answer, of the first model.
+    pub(super) patience_ms: Option<u64>,
+    pub(super) stream: bool,
+}
+
+/// Who asks for what.
+pub(super) struct Asking<'a> {
+    pub(super) table: &'a RoutingTable,
+    pub(super) key: &'a KeyRecord,
+    /// A key of the configuration was named.
+    pub(super) key_is_known: bool,
+    pub(super) by_policy: bool,
+    pub(super) call: &'a Call,
+    pub(super) no_fallback: bool,
+}
+
+impl Asking<'_> {
+    pub(super) fn refused(&self, refusal: &Refusal) -> Story {
+        let row = Row::refused(refusal);
+        let told = Told { status: row.status.as_u16(), code: row.code, message: row.message.into_owned() };
+        let usable = match refusal {
+            Refusal::ModelNotFound { .. } | Refusal::ModelNotAllowed { .. } => {
+                self.key.policy.usable_names(self.table).iter().map(|(name, _)| name.to_string()).collect()
+            }
+            _ => Vec::new(),
+        };
+        Story { refusal: Some(told), usable, ..self.opening() }
+    }
+
+    pub(super) fn told(&self, asked: Asked, explanation: Explanation) -> Story {
+        let passed_over = explanation.passed_over.iter().map(|(id, why)| self.passed_over(asked, *id, *why)).collect();
+        let kind = Some(match asked {
+            Asked::Reserved(_) => "reserved",
+            Asked::Plain(Target::Model(_)) => "model",
+            Asked::Plain(Target::Alias(_)) => "alias",
+            Asked::Plain(Target::Tier(_)) => "tier",
+        });
+        let story = match explanation.ways {
+            Err(refusal) => self.refused(&refusal),
+            Ok(ways) => {
+                let never_drawn = self.never_drawn(asked, &ways);
+                let bound = explanation.bound.filter(|_| self.is_bound(asked));
+                Story { ways: self.ways(&ways, bound), never_drawn, terms: self.terms(ways.first()), ..self.opening() }
+            }
+        };
+        Story { kind, passed_over, ..story }
+    }
+
+    fn opening(&self) -> Story {
+        let needed = self.call.facts().features;
+        Story {
+            model: self.call.facts().model.to_string(),
+            kind: None,
+            key: self.key_is_known.then(|| self.key.name.to_string()),
+            policy: (self.key_is_known || self.by_policy).then(|| self.key.policy.name.to_string()),
+            endpoint: self.call.endpoint().name(),
+            features: Feature::ALL.into_iter().filter(|f| needed.contains(*f)).map(Feature::name).collect(),
+            refusal: None,
+            usable: Vec::new(),
+            ways: Vec::new(),
+            never_drawn: Vec::new(),
+            terms: self.terms(None),
+            passed_over: Vec::new(),
+        }
+    }
+
+    /// A share that is bound to the key is known only where the key is.
+    fn is_bound(&self, asked: Asked) -> bool {
+        match asked {
+            Asked::Plain(Target::Alias(index)) => self.table.aliases[index].sticky != Sticky::Key || self.key_is_known,
+            Asked::Plain(_) | Asked::Reserved(_) => false,
+        }
+    }
+
+    fn ways(&self, ways: &[Way], bound: Option<usize>) -> Vec<WayTold> {
+        let total: u64 = ways.iter().map(|way| u64::from(way.weight)).sum();
+        let told = |(index, way): (usize, &Way)| WayTold {
+            begins: self.part(way.begins),
+            percent: match bound {
+                Some(bound) => f64::from(u8::from(bound == index)) * 100.0,
+                None => percent(way.weight, total),
+            },
+            legs: way.legs.iter().map(|leg| self.leg(leg, way)).collect(),
+        };
+        ways.iter().enumerate().map(told).filter(|way| way.percent > 0.0).collect()
+    }
+
+    fn leg(&self, leg: &Leg, way: &Way) -> LegTold {
+        let total: u64 = way.drawn.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let drawn = way.drawn.iter().find(|(model, _)| *model == leg.model);
+        LegTold {
+            model: self.table.model(leg.model).name.to_string(),
+            tier: leg.tier.map(|tier| self.table.tier(tier).name.to_string()),
+            first_percent: drawn.map(|(_, weight)| percent(*weight, total)),
+            deployments: leg.deployments.iter().map(|id| self.deployment(*id)).collect(),
+        }
+    }
+
+    fn deployment(&self, id: DeploymentId) -> DeploymentTold {
+        let deployment = self.table.deployment(id);
+        let price = deployment.price.or(self.table.model(deployment.model).price);
+        let told = |price: Price| PriceTold { input: price.input.usd_per_mtok(), output: price.output.usd_per_mtok() };
+        DeploymentTold {
+            name: deployment.name.to_string(),
+            region: self.table.region(deployment.region).to_string(),
+            capacity: match deployment.capacity {
+                Capacity::Shared => "shared",
+                Capacity::Dedicated => "dedicated",
+            },
+            weight: deployment.weight,
+            max_concurrent: deployment.max_concurrent,
+            price: price.map(told),
+        }
+    }
+
+    fn never_drawn(&self, asked: Asked, ways: &[Way]) -> Vec<NeverDrawn> {
+        let Asked::Plain(Target::Alias(index)) = asked else { return Vec::new() };
+        let parts = self.table.aliases[index].split.iter().map(|(part, _)| *part);
+        let idle = parts.filter(|part| !ways.iter().any(|way| way.begins == *part));
+        let told = |part| NeverDrawn {
+            part: self.part(part),
+            why: if self.key.policy.allows(self.table, part) {
+                "none of its deployments may serve this request"
+            } else {
+                "the policy does not allow it"
+            },
+        };
+        idle.map(told).collect()
+    }
+
+    fn terms(&self, way: Option<&Way>) -> Terms {
+        let settings = &self.table.settings;
+        let stream = self.call.facts().stream;
+        let first = way.and_then(|way| way.legs.first()).map(|leg| self.table.model(leg.model));
+        Terms {
+            balance: match settings.balance {
+                Balance::Weighted => "weighted",
+                Balance::Latency => "latency",
+                Balance::Cost => "cost",
+                Balance::Ordered => "ordered",
+            },
+            home_region: settings.home.map(|id| self.table.region(id).to_string()),
+            max_attempts: settings.max_attempts,
+            total_ms: millis(settings.total),
+            patience_ms: first.map(|model| millis(if stream { model.first_token } else { model.whole })),
+            stream,
+        }
+    }
+
+    fn part(&self, part: Target) -> String {
+        let kind = match part {
+            Target::Model(_) => "model",
+            Target::Alias(_) => "alias",
+            Target::Tier(_) => "tier",
+        };
+        format!("{kind} {}", self.table.target_name(part))
+    }
+
+    fn passed_over(&self, asked: Asked, id: DeploymentId, why: WhyNot) -> PassedOver {
+        let deployment = self.table.deployment(id);
+        let plain = matches!(asked, Asked::Plain(_));
+        let why = match why {
+            // Whatever leads to its model, a plain name does not lead to it.
+            WhyNot::Unreached if plain && deployment.capacity == Capacity::Dedicated => WhyNot::Dedicated,
+            why => why,
+        };
+        let (reason, words) = match why {
+            WhyNot::Forbidden(part) => ("forbidden", format!("the policy does not allow the {}", self.part(part))),
+            WhyNot::NotServed(what) => ("not_served", format!("its model does not serve {what}")),
+            WhyNot::OutsideResidency => {
+                let region = self.table.region(deployment.region);
+                ("outside_residency", format!("the policy never leaves its regions, and {region} is none of them"))
+            }
+            WhyNot::Dedicated => {
+                let model = &self.table.model(deployment.model).name;
+                ("dedicated", format!("dedicated: reached only as {RESERVED_PREFIX}{model}"))
+            }
+            WhyNot::Shared => ("shared", format!("shared: a {RESERVED_PREFIX} name keeps to dedicated capacity")),
+            WhyNot::OtherModel => ("other_model", self.why_no_other_model().to_owned()),
+            WhyNot::Unreached if plain => ("unreached", "nothing on the way leads to its model".to_owned()),
+            WhyNot::Unreached => ("unreached", format!("a {RESERVED_PREFIX} name never steps down to another model")),
+        };
+        PassedOver { deployment: deployment.name.to_string(), reason, why: words }
+    }
+
+    fn why_no_other_model(&self) -> &'static str {
+        match (self.call.endpoint(), self.no_fallback) {
+            (Endpoint::Embeddings, _) => "embeddings of another model would lie in another space",
+            (Endpoint::Chat | Endpoint::Completions, _) => "another model may not answer: no fallback",
+        }
+    }
+}
+
+fn percent(weight: u32, total: u64) -> f64 {
+    if total == 0 { 0.0 } else { f64::from(weight) * 100.0 / total as f64 }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

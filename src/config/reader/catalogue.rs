@@ -1,0 +1,167 @@
+//! Which settings there are, noted as the reading asks for them.
+//!
+//! The functions that read a file are the one list of its settings. Run over an empty document with a
+//! desk that describes, they tell name, type, default and place of each; schema and documentation are
+//! made from that, so that a setting that is read cannot be missing there.
+
+use std::cell::RefCell;
+use std::io;
+
+use super::super::env::Surroundings;
+use super::path::Path;
+use super::{Setting, Shown};
+
+/// Stands for a name of the operator's choosing: `providers.NAME`.
+pub(crate) const ANY_NAME: &str = "NAME";
+
+/// Every setting, in the order of the reading.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalogue {
+    pub(crate) settings: Vec<Described>,
+    /// The paths of settings that may not be absent.
+    pub(crate) required: Vec<String>,
+    /// Tables, by path, in which one of these settings must be there.
+    pub(crate) either: Vec<(String, [&'static str; 2])>,
+}
+
+impl Catalogue {
+    /// Whether the setting at `path` may not be absent.
+    pub(crate) fn requires(&self, path: &str) -> bool {
+        self.required.iter().any(|required| required == path)
+    }
+}
+
+/// One setting, or a table of settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Described {
+    /// Without positions and with [`ANY_NAME`]: `models.NAME.deployments.weight`.
+    pub(crate) path: String,
+    pub(crate) kind: Kind,
+    /// What holds where it is absent, if anything does.
+    pub(crate) default: Option<Shown>,
+    /// The environment variable that overrides it, if any may.
+    pub(crate) variable: Option<String>,
+}
+
+/// What may be written at a path.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Value(Type),
+    /// An array of one type, or one value of it.
+    List(Type),
+    /// A table; what is below its path is in it.
+    Table,
+    /// An array of tables; with a type, each may be a plain value instead.
+    Tables(Option<Type>),
+}
+
+/// A type as it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Type {
+    pub(crate) shape: Shape,
+    /// For people, completing "write …".
+    pub(crate) expected: &'static str,
+}
+
+impl Type {
+    pub(super) fn of<T: Setting>() -> Self {
+        Self { shape: T::shape(), expected: T::EXPECTED }
+    }
+}
+
+/// The form of a value, as far as an editor can check it. Any text may instead point elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Text,
+    /// Text that fits this regular expression from its beginning to its end.
+    Form(&'static str),
+    /// Only ever `env:NAME` or `file:/path`.
+    Elsewhere,
+    /// One of these.
+    Words(Vec<&'static str>),
+    Flag,
+    Whole {
+        least: u64,
+        most: u64,
+    },
+}
+
+/// Fills a catalogue while a reading that describes goes on; idle in every other.
+pub(super) struct Scribe(Option<RefCell<Catalogue>>);
+
+impl Scribe {
+    pub(super) fn idle() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn writing() -> Self {
+        Self(Some(RefCell::default()))
+    }
+
+    pub(super) fn into_catalogue(self) -> Catalogue {
+        self.0.map(RefCell::into_inner).unwrap_or_default()
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Notes a setting the first time it is asked for.
+    pub(super) fn setting(&self, setting: impl FnOnce() -> Described) {
+        self.write(|catalogue| {
+            let setting = setting();
+            if !catalogue.settings.iter().any(|known| known.path == setting.path) {
+                catalogue.settings.push(setting);
+            }
+        });
+    }
+
+    /// Notes that an element of the array of tables at `path` may be a plain `T`.
+    pub(super) fn short_for_a_table<T: Setting>(&self, path: &Path) {
+        self.amend(path, |setting| setting.kind = Kind::Tables(Some(Type::of::<T>())));
+    }
+
+    /// Notes the default of a setting that was noted without.
+    pub(super) fn default(&self, path: &Path, default: &Shown) {
+        self.amend(path, |setting| setting.default = Some(default.clone()));
+    }
+
+    /// Notes that a setting may not be absent.
+    pub(super) fn required(&self, path: &Path) {
+        self.write(|catalogue| catalogue.required.push(path.bare().to_owned()));
+    }
+
+    /// Notes that one of two settings of the table at `path` must be there.
+    pub(super) fn required_either(&self, path: &Path, names: [&'static str; 2]) {
+        self.write(|catalogue| catalogue.either.push((path.bare().to_owned(), names)));
+    }
+
+    fn amend(&self, path: &Path, change: impl FnOnce(&mut Described)) {
+        self.write(|catalogue| {
+            catalogue.settings.iter_mut().find(|known| known.path == path.bare()).map(change);
+        });
+    }
+
+    fn write(&self, line: impl FnOnce(&mut Catalogue)) {
+        if let Some(catalogue) = &self.0 {
+            line(&mut catalogue.borrow_mut());
+        }
+    }
+}
+
+/// A world with nothing in it: what is described does not depend on where.
+pub(super) struct Nothing;
+
+impl Surroundings for Nothing {
+    fn variable(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn read(&self, _path: &std::path::Path) -> io::Result<String> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}

@@ -1,0 +1,156 @@
+//! The settings, told to others: as a JSON Schema for editors, and row by row for documentation.
+//!
+//! Both are made from the catalogue that the reading itself fills; nothing here may know a setting.
+//!
+//! Start reading at [`schema`].
+
+use serde_json::{Map, Value, json};
+
+use super::effective::toml;
+use super::parse::describe;
+use super::reader::{ANY_NAME, Catalogue, Described, Kind, Shape, Type};
+use super::sentences::sentence;
+
+/// The dialect that the schema is written in.
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+/// Text that points elsewhere, which may stand for any text.
+const REFERENCE: &str = "env:.+|file:/.+";
+
+/// One setting, for documentation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SettingRow {
+    /// Without positions: `models.NAME.deployments.weight`.
+    pub path: String,
+    /// Whether it is a table of settings, or an array of such tables.
+    pub is_table: bool,
+    /// Whether it is an array of tables.
+    pub is_array: bool,
+    /// What to write: `a duration such as "250ms"`; empty for a table.
+    pub expected: String,
+    /// As TOML.
+    pub default: Option<String>,
+    /// Whether it may not be absent where its table is there.
+    pub is_required: bool,
+    /// The environment variable that overrides it.
+    pub variable: Option<String>,
+    /// What it is for.
+    pub sentence: &'static str,
+}
+
+/// Every setting and table, in the order of the reading.
+pub fn setting_rows() -> Vec<SettingRow> {
+    let catalogue = describe();
+    let row = |setting: &Described| SettingRow {
+        path: setting.path.clone(),
+        is_table: matches!(setting.kind, Kind::Table | Kind::Tables(_)),
+        is_array: matches!(setting.kind, Kind::Tables(_)),
+        expected: match &setting.kind {
+            Kind::Value(kind) => kind.expected.to_owned(),
+            Kind::List(kind) => format!("an array; each {}", kind.expected),
+            Kind::Tables(Some(short)) => format!("an array of tables, or of {} each", short.expected),
+            Kind::Table | Kind::Tables(None) => String::new(),
+        },
+        default: setting.default.as_ref().map(toml),
+        is_required: catalogue.requires(&setting.path),
+        variable: setting.variable.clone(),
+        sentence: sentence(&setting.path),
+    };
+    catalogue.settings.iter().map(row).collect()
+}
+
+/// The JSON Schema of the configuration.
+///
+/// What can only be known from the whole file, such as whether a name leads anywhere, is for
+/// `tierway check`. In one thing the schema asks for more: arrays of tables are written as arrays.
+pub fn schema() -> Value {
+    let catalogue = describe();
+    let mut schema = table(&catalogue, "");
+    let mut whole = Map::new();
+    whole.insert("$schema".to_owned(), json!(DIALECT));
+    whole.insert("title".to_owned(), json!("Configuration of Tierway"));
+    whole.append(&mut schema);
+    Value::Object(whole)
+}
+
+/// The schema of the table at `path`; the document itself is at the empty path.
+fn table(catalogue: &Catalogue, path: &str) -> Map<String, Value> {
+    let mut properties = Map::new();
+    let mut others = json!(false);
+    let mut required = Vec::new();
+    for setting in &catalogue.settings {
+        let Some(name) = child(path, &setting.path) else { continue };
+        if name == ANY_NAME {
+            others = described(catalogue, setting);
+            continue;
+        }
+        properties.insert(name.to_owned(), described(catalogue, setting));
+        if catalogue.requires(&setting.path) {
+            required.push(name);
+        }
+    }
+    let mut schema = Map::new();
+    schema.insert("type".to_owned(), json!("object"));
+    if !properties.is_empty() {
+        schema.insert("properties".to_owned(), Value::Object(properties));
+    }
+    schema.insert("additionalProperties".to_owned(), others);
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), json!(required));
+    }
+    for (_, names) in catalogue.either.iter().filter(|(table, _)| table == path) {
+        let any: Vec<Value> = names.iter().map(|name| json!({ "required": [name] })).collect();
+        schema.insert("anyOf".to_owned(), json!(any));
+    }
+    schema
+}
+
+/// The name of what lies at `path`, if that is directly in `table`.
+fn child<'p>(table: &str, path: &'p str) -> Option<&'p str> {
+    let name = if table.is_empty() { path } else { path.strip_prefix(table)?.strip_prefix('.')? };
+    (!name.contains('.')).then_some(name)
+}
+
+fn described(catalogue: &Catalogue, setting: &Described) -> Value {
+    let mut schema = match &setting.kind {
+        Kind::Value(kind) => value(kind),
+        Kind::List(kind) => {
+            let one = value(kind);
+            object(json!({ "anyOf": [{ "type": "array", "items": one }, one] }))
+        }
+        Kind::Table => table(catalogue, &setting.path),
+        Kind::Tables(short) => {
+            let one = Value::Object(table(catalogue, &setting.path));
+            let items = match short {
+                Some(short) => json!({ "anyOf": [value(short), one] }),
+                None => one,
+            };
+            object(json!({ "type": "array", "items": items }))
+        }
+    };
+    schema.insert("description".to_owned(), json!(sentence(&setting.path)));
+    if let Some(default) = &setting.default {
+        schema.insert("default".to_owned(), super::effective::json(default));
+    }
+    Value::Object(schema)
+}
+
+fn value(kind: &Type) -> Map<String, Value> {
+    object(match &kind.shape {
+        Shape::Text => json!({ "type": "string", "minLength": 1 }),
+        Shape::Form(form) => json!({ "type": "string", "pattern": format!("^({REFERENCE}|{form})$") }),
+        Shape::Elsewhere => json!({ "type": "string", "pattern": format!("^({REFERENCE})$") }),
+        Shape::Words(words) => {
+            json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": format!("^({REFERENCE})$") }] })
+        }
+        Shape::Flag => json!({ "type": "boolean" }),
+        Shape::Whole { least, most } if *most == u64::MAX => json!({ "type": "integer", "minimum": least }),
+        Shape::Whole { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+    })
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}

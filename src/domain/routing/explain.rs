@@ -1,0 +1,211 @@
+//! What would become of one request, and why every other deployment has no part in it.
+//!
+//! It exists so that an operator can ask before a client does. The legs and the reasons come from
+//! the same drafting that serves requests; nothing here decides anything. It knows nothing of health,
+//! load or limits: those are of the moment.
+
+use crate::domain::authorize::{Asked, AuthorizedRequest};
+use crate::domain::call::Call;
+use crate::domain::id::{DeploymentId, ModelId};
+use crate::domain::refusal::Refusal;
+use crate::domain::routing::draft::{Drafter, Leg, WhyNot, why_nothing};
+use crate::domain::routing::table::{RoutingTable, Target};
+
+/// The whole story of one request.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Explanation {
+    /// The ways it may take: several only for an alias. Or what the client is told instead.
+    pub ways: Result<Vec<Way>, Refusal>,
+    /// The way that every request like this one takes, where the alias is sticky for it.
+    pub bound: Option<usize>,
+    /// Every deployment that is on none of the ways, in file order.
+    pub passed_over: Vec<(DeploymentId, WhyNot)>,
+}
+
+/// One way a request may take.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Way {
+    /// Where it begins: what was asked for, or a part of the alias.
+    pub begins: Target,
+    /// How often it is drawn, beside the weights of the other ways.
+    pub weight: u32,
+    /// The models of which one is drawn by weight to be the first; none where the legs stand as they are.
+    pub drawn: Vec<(ModelId, u32)>,
+    /// In the order they are stepped down.
+    pub legs: Vec<Leg>,
+}
+
+/// Explains `call`.
+pub fn explain(table: &RoutingTable, authorized: &AuthorizedRequest, call: &Call, no_fallback: bool) -> Explanation {
+    let mut reasons: Vec<Option<WhyNot>> = vec![None; table.deployments.len()];
+    let note = |passed: &[DeploymentId], why| passed.iter().for_each(|id| _ = reasons[id.index()].get_or_insert(why));
+    let mut drafter = Drafter::new(table, authorized, call, no_fallback, note);
+    let alias = match authorized.asked() {
+        Asked::Plain(Target::Alias(index)) => Some(&table.aliases[index]),
+        Asked::Plain(_) | Asked::Reserved(_) => None,
+    };
+    let ways: Vec<Way> = match (authorized.asked(), alias) {
+        (Asked::Reserved(model), _) => {
+            let legs = drafter.by_reserved(model);
+            vec![Way { begins: Target::Model(model), weight: 1, drawn: Vec::new(), legs }]
+        }
+        (Asked::Plain(_), Some(alias)) => {
+            drafter.shares(alias).into_iter().map(|share| way(&mut drafter, share)).collect()
+        }
+        (Asked::Plain(part), None) => vec![way(&mut drafter, (part, 1))],
+    };
+    let ways: Vec<Way> = ways.into_iter().filter(|way| !way.legs.is_empty()).collect();
+    let shares: Vec<(Target, u32)> = ways.iter().map(|way| (way.begins, way.weight)).collect();
+    let bound = alias.and_then(|alias| drafter.bound(alias, &shares));
+    let used = |id: DeploymentId| ways.iter().flat_map(|way| &way.legs).any(|leg| leg.deployments.contains(&id));
+    let passed_over = table.deployment_ids().filter(|id| !used(*id));
+    let passed_over = passed_over.map(|id| (id, reasons[id.index()].unwrap_or(WhyNot::Unreached))).collect();
+    let ways = if ways.is_empty() { Err(why_nothing(table, authorized, call, no_fallback)) } else { Ok(ways) };
+    Explanation { ways, bound, passed_over }
+}
+
+fn way<N: FnMut(&[DeploymentId], WhyNot)>(drafter: &mut Drafter<'_, N>, (begins, weight): (Target, u32)) -> Way {
+    let drawn = match begins {
+        Target::Tier(tier) => drafter.drawn(tier),
+        Target::Model(_) | Target::Alias(_) => Vec::new(),
+    };
+    Way { begins, weight, drawn, legs: drafter.by_part(begins, None) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::authorize::Policy;
+    use crate::domain::call::{Endpoint, EndpointSet, Facts, FeatureSet};
+    use crate::domain::chance::Draw;
+    use crate::domain::glob::Glob;
+    use crate::domain::id::TierId;
+    use crate::domain::routing::draft::legs;
+    use crate::domain::routing::fixture::{authorized, chat, facts, model_id, policy, residency, table, with_alias};
+    use crate::domain::routing::table::Sticky;
+    use bytes::Bytes;
+
+    fn house() -> RoutingTable {
+        let models: &[(&str, &[&str])] =
+            &[("flash", &["us", "eu"]), ("qwen", &["us"]), ("kimi", &["us", "eu!"]), ("solo", &["eu"])];
+        let tiers: &[(&str, &[&str], &[&str])] = &[
+            ("default", &["flash"], &["fallback"]),
+            ("fallback", &["qwen"], &["default"]),
+            ("premium", &["kimi:3", "flash:1"], &["fallback"]),
+        ];
+        let split: &[(&str, u32)] = &[("default", 80), ("fallback", 15), ("premium", 5)];
+        with_alias(table(models, tiers), "auto", split, Sticky::None)
+    }
+
+    fn everything(table: &RoutingTable) -> Policy {
+        Policy { reserved: true, models: vec![Glob::new("*")], ..policy(table, &["*"]) }
+    }
+
+    /// `deployment: reason` for each that was passed over.
+    fn passed_over(table: &RoutingTable, policy: Policy, call: &Call, no_fallback: bool) -> Vec<String> {
+        let found = explain(table, &authorized(table, policy, call), call, no_fallback);
+        let one = |(id, why): &(DeploymentId, WhyNot)| format!("{}: {why:?}", table.deployment(*id).name);
+        found.passed_over.iter().map(one).collect()
+    }
+
+    #[test]
+    fn every_deployment_outside_the_plan_says_why() {
+        let table = house();
+        let check = |policy: Policy, call: &Call, no_fallback: bool, expected: &[&str]| {
+            assert_eq!(passed_over(&table, policy, call, no_fallback), expected, "{}", call.facts().model);
+        };
+        let all = everything(&table);
+        let kimi = "us/kimi: Unreached";
+        let reserved = "eu/Pro/kimi: Unreached";
+        let solo = "eu/solo: Unreached";
+        check(all.clone(), &chat("flash"), false, &[kimi, reserved, solo]);
+        check(all.clone(), &chat("flash"), true, &["us/qwen: OtherModel", kimi, reserved, solo]);
+        check(all.clone(), &chat("premium"), false, &["eu/Pro/kimi: Dedicated", solo]);
+        let others = ["us/flash: Unreached", "eu/flash: Unreached", "us/qwen: Unreached"];
+        check(all.clone(), &chat("Pro/kimi"), false, &[&others[..], &["us/kimi: Shared", solo]].concat());
+        let within_eu = Policy { residency: residency(&table, &["eu"]), ..all };
+        let outside = ["us/flash: OutsideResidency", "us/qwen: OutsideResidency"];
+        check(within_eu, &chat("flash"), false, &[&outside[..], &[kimi, reserved, solo]].concat());
+        let forbidden = "us/qwen: Forbidden(Tier(TierId(1)))";
+        check(policy(&table, &["default"]), &chat("flash"), false, &[forbidden, kimi, reserved, solo]);
+    }
+
+    #[test]
+    fn embeddings_and_what_a_model_lacks_are_told_apart() {
+        let mut table = house();
+        let flash = model_id(&table, "flash");
+        table.models[flash.index()].endpoints = EndpointSet::of([Endpoint::Chat, Endpoint::Embeddings]);
+        let call = Call::new(Endpoint::Embeddings, Bytes::new(), facts("premium"));
+        let found = passed_over(&table, everything(&table), &call, false);
+        let lacking = "NotServed(\"embeddings\")";
+        let expected = ["us/qwen: OtherModel".to_owned(), format!("us/kimi: {lacking}")];
+        assert_eq!(found[..2], expected);
+        let facts = Facts { features: FeatureSet::all(), ..facts("qwen") };
+        table.models.iter_mut().for_each(|model| model.features = FeatureSet::default());
+        let call = Call::new(Endpoint::Chat, Bytes::new(), facts);
+        let found = explain(&table, &authorized(&table, everything(&table), &call), &call, false);
+        assert_eq!(found.ways, Err(Refusal::NotServed { model: "qwen".into(), what: "tools" }));
+        assert_eq!(found.passed_over.len(), table.deployments.len());
+    }
+
+    #[test]
+    fn shares_are_those_that_lead_anywhere() {
+        let table = house();
+        let check = |policy: Policy, expected: &[(&str, u32)]| {
+            let call = chat("auto");
+            let found = explain(&table, &authorized(&table, policy, &call), &call, false);
+            let ways = found.ways.expect("a plan");
+            let found: Vec<(&str, u32)> =
+                ways.iter().map(|way| (&**table.target_name(way.begins), way.weight)).collect();
+            assert_eq!(found, expected);
+        };
+        check(everything(&table), &[("default", 80), ("fallback", 15), ("premium", 5)]);
+        check(policy(&table, &["default", "premium"]), &[("default", 80), ("premium", 5)]);
+        let eu = Policy { residency: residency(&table, &["eu"]), ..policy(&table, &["fallback", "premium"]) };
+        check(eu, &[("premium", 5)]);
+    }
+
+    /// Whether `found` is this way, but for a first model that was drawn.
+    fn is_told(way: &Way, found: &[Leg]) -> bool {
+        let (mut told, mut found) = (way.legs.clone(), found.to_vec());
+        if !way.drawn.is_empty() {
+            told.sort_by_key(|leg| leg.model);
+            found.sort_by_key(|leg| leg.model);
+        }
+        told == found
+    }
+
+    /// Whatever is drafted for real was told beforehand.
+    #[test]
+    fn no_request_takes_a_way_that_was_not_told() {
+        for sticky in [Sticky::None, Sticky::Key, Sticky::User] {
+            let mut table = house();
+            table.aliases[0].sticky = sticky;
+            for name in ["auto", "premium", "flash", "Pro/kimi", "solo"] {
+                let call = Call::new(Endpoint::Chat, Bytes::new(), Facts { user: Some("ann".into()), ..facts(name) });
+                let authorized = authorized(&table, everything(&table), &call);
+                let told = explain(&table, &authorized, &call, false);
+                let ways = told.ways.expect("a plan");
+                for seed in 0..300 {
+                    let found = legs(&table, &authorized, &call, false, Draw(seed)).expect("a plan");
+                    let way = ways.iter().position(|way| is_told(way, &found));
+                    assert!(way.is_some(), "{name} {sticky:?}, seed {seed}: {found:?}");
+                    if told.bound.is_some() {
+                        assert_eq!(way, told.bound, "{name} {sticky:?}, seed {seed}");
+                    }
+                }
+                assert_eq!(told.bound.is_some(), name == "auto" && sticky != Sticky::None, "{name} {sticky:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_drawn_tier_tells_its_weights() {
+        let table = house();
+        let call = chat("premium");
+        let found = explain(&table, &authorized(&table, everything(&table), &call), &call, false);
+        let way = &found.ways.expect("a plan")[0];
+        assert_eq!(way.begins, Target::Tier(TierId(2)));
+        assert_eq!(way.drawn, [(model_id(&table, "kimi"), 3), (model_id(&table, "flash"), 1)]);
+    }
+}
