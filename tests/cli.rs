@@ -221,6 +221,8 @@ fn what_is_not_built_is_refused_unless_allowed() {
     check(&place.run(&["serve"]), 78, &["not yet enforced", "store.url", "--allow-unenforced"]);
     let gateway = place.serve(&["serve", "--allow-unenforced"]);
     assert_eq!(gateway.chat(APP_KEY, "acme/small").0, 200);
+    let (status, body) = gateway.get("/readyz");
+    assert_eq!((status, body.as_str()), (200, "{\"not_yet_enforced\":[\"store.url\"],\"status\":\"ready\"}\n"));
     let (_, said) = gateway.stop();
     assert!(said.contains("not yet enforced"), "{said}");
 }

@@ -63,11 +63,18 @@ async fn alive() -> Response {
     status(StatusCode::OK, "alive")
 }
 
+/// Ready for requests; what the configuration asks for and is not built yet is named beside it.
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.lifecycle.is_ready() {
-        true => status(StatusCode::OK, "ready"),
-        false => status(StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
+    if !app.lifecycle.is_ready() {
+        return status(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
     }
+    let live = app.relay.live();
+    let unenforced: Vec<&str> = live.snapshot.unenforced.iter().map(|one| one.setting.as_ref()).collect();
+    if unenforced.is_empty() {
+        return status(StatusCode::OK, "ready");
+    }
+    let body = format!("{}\n", serde_json::json!({ "status": "ready", "not_yet_enforced": unenforced }));
+    (StatusCode::OK, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response()
 }
 
 async fn read_metrics(State(app): State<Arc<App>>, request: Request) -> Response {

@@ -573,8 +573,7 @@ mod tests {
         }
     }
 
-    /// What a failure does to the glance of its deployment.
-    type Aftermath = Box<dyn Fn(&mut Glance)>;
+    type Change = Box<dyn Fn(&mut Glance)>;
 
     /// One request on its way, and everything a test may change about it.
     struct Bench {
@@ -588,7 +587,7 @@ mod tests {
         last_was_good: bool,
         draw: Draw,
         /// What else a failure does to its deployment.
-        once_failed: Option<Aftermath>,
+        once_failed: Option<Change>,
         pauses: Vec<Duration>,
     }
 
