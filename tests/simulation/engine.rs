@@ -52,9 +52,10 @@ pub fn run(world: &World, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>, al
         }
     }
     let in_flight = day.lives.iter().map(|live| live.lineup.in_flight()).sum();
+    let blocked = day.blocked_a_day_later();
     let mut referee = day.referee.into_inner();
     if referee.violation.is_none() {
-        referee.close_the_day(in_flight);
+        referee.close_the_day(in_flight, &blocked);
     }
     let Referee { violation, sights, closings, .. } = referee;
     Run { trace: day.trace.hash, violation, sights, attempts: day.trace.attempts, closings }
@@ -314,6 +315,7 @@ impl<'w> Day<'w> {
             state,
             average,
             max_attempts: live.table.settings.max_attempts,
+            room: live.table.deployment(deployment).max_concurrent,
             spills: model.dedicated.iter().any(|id| live.table.deployment(*id).spill),
             deadline: flight.deadline,
             healthy: &healthy,
@@ -359,6 +361,15 @@ impl<'w> Day<'w> {
             flows && !glance.full && in_time
         });
         well.map(|id| live.places[id.index()]).collect()
+    }
+
+    fn blocked_a_day_later(&self) -> Vec<Arc<str>> {
+        let later = self.instant() + Duration::from_secs(24 * 3600);
+        let Some(live) = self.lives.last() else { return Vec::new() };
+        let view = live.lineup.seen_by(self.world.clients[0].key.id);
+        let standing = |id: &DeploymentId| plan::Board::glance(&view, *id, Form::Stream, later).standing;
+        let blocked = |id: &DeploymentId| matches!(standing(id), Standing::Blocked { .. });
+        live.table.deployment_ids().filter(blocked).map(|id| live.table.deployment(id).name.clone()).collect()
     }
 
     /// The running attempt, if it is still the one that an event is about.

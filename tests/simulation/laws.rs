@@ -8,6 +8,7 @@
 use crate::world::{Kind, World};
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use tierway::domain::breaker::{Standing, StateName};
 use tierway::domain::failure::Failure;
@@ -35,6 +36,8 @@ pub enum Law {
     Policy,
     /// `Pro/` never lands on shared capacity, unless it spills, and nothing else on dedicated.
     Reserved,
+    /// A deployment carries no more than it may.
+    Capacity,
     /// Who forbids another model gets none.
     OnlyModel,
     /// The recovered return slowly, and are whole in time.
@@ -45,7 +48,7 @@ pub enum Law {
     Survival,
     /// Every request ends exactly once.
     OneEnd,
-    /// Nothing is in flight when all have ended.
+    /// Nothing is in flight, no probe and no credential's trial held, when all have ended.
     NothingLeft,
     /// The same seed gives the same trace.
     SameTrace,
@@ -154,6 +157,7 @@ struct Place {
     slept: Duration,
     /// When it last came back (or joined), and how long it had been away.
     returned: Option<(Duration, Duration)>,
+    in_flight: u32,
     /// How the last finished attempt there ended.
     last_good: Option<bool>,
     /// Removed by a reload: only requests that set out before can still reach it.
@@ -168,7 +172,6 @@ pub type AttemptId = (usize, u32);
 struct Case {
     tried: Vec<usize>,
     failed_regions: Vec<usize>,
-    last_failure: Option<Failure>,
     wants_larger: bool,
     committed: bool,
     ended: bool,
@@ -183,6 +186,8 @@ pub struct Made<'a> {
     pub state: StateName,
     pub average: Option<Duration>,
     pub max_attempts: u32,
+    /// How many the deployment may carry at once.
+    pub room: Option<u32>,
     pub spills: bool,
     pub deadline: Duration,
     /// Places of the plan that flow, have room and would answer in time.
@@ -256,6 +261,7 @@ impl<'w> Referee<'w> {
             probe: None,
             slept: Duration::ZERO,
             returned: (self.now > Duration::ZERO).then_some((self.now, Duration::ZERO)),
+            in_flight: 0,
             last_good: None,
             gone: false,
         });
@@ -307,6 +313,10 @@ impl<'w> Referee<'w> {
         self.outage.1 += u64::from(self.in_tripped_outage());
         self.hold(Law::AfterCommit, !self.cases[request].committed, |_| format!("request {request} had its answer"));
         self.hold(Law::AttemptLimit, number <= made.max_attempts, |_| format!("attempt {number} of request {request}"));
+        self.places[place].in_flight += 1;
+        let in_flight = self.places[place].in_flight;
+        let fits = made.room.is_none_or(|room| in_flight <= room);
+        self.hold(Law::Capacity, fits, |r| format!("{} carries {in_flight} of {:?}", r.places[place].name, made.room));
         self.judge_standing(made);
         self.judge_place(request, place, made.spills);
         self.judge_time(made);
@@ -446,6 +456,7 @@ impl<'w> Referee<'w> {
         self.keep_away(sent, failure, was_probe);
         let now = self.now;
         let place = &mut self.places[sent.place];
+        place.in_flight -= 1;
         if was_probe {
             place.probe = None;
         }
@@ -467,7 +478,6 @@ impl<'w> Referee<'w> {
 
     fn note_failure(&mut self, sent: &Sent, failure: Option<Failure>) {
         let case = &mut self.cases[sent.id.0];
-        case.last_failure = failure;
         match failure {
             Some(Failure::ContextTooLong) => case.wants_larger = true,
             None | Some(Failure::Rejected | Failure::Deadline) => {}
@@ -513,6 +523,7 @@ impl<'w> Referee<'w> {
     /// The attempt is dropped: its client left.
     pub fn dropped(&mut self, sent: &Sent) {
         let place = &mut self.places[sent.place];
+        place.in_flight -= 1;
         if place.probe == Some(sent.id) {
             place.probe = None;
             self.sights.see(Sight::LostProbe);
@@ -527,11 +538,12 @@ impl<'w> Referee<'w> {
         self.hold(Law::OneEnd, !already, |_| format!("request {request} ended twice"));
     }
 
-    /// The day is over.
-    pub fn close_the_day(&mut self, in_flight: u32) {
+    /// The day is over. `blocked` would still not be asked a day later.
+    pub fn close_the_day(&mut self, in_flight: u32, blocked: &[Arc<str>]) {
         let open = self.cases.iter().position(|case| !case.ended);
         self.hold(Law::OneEnd, open.is_none(), |_| format!("request {open:?} never ended"));
         self.hold(Law::NothingLeft, in_flight == 0, |_| format!("{in_flight} attempts in flight"));
+        self.hold(Law::NothingLeft, blocked.is_empty(), |_| format!("{blocked:?} are never asked again"));
         let (requests, attempts) = self.outage;
         let kept = attempts * 10 <= requests * 12;
         self.hold(Law::Amplification, kept, |_| format!("{attempts} attempts for {requests} requests"));

@@ -29,6 +29,7 @@ pub enum Mutant {
     IgnoresResidency,
     IgnoresThePolicy,
     MixesCapacity,
+    Overfills,
     IgnoresNoFallback,
     ReturnsAtOnce,
     OpensForAMoment,
@@ -40,7 +41,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant and the law that it breaks.
-    pub const ALL: [(Self, Law); 18] = [
+    pub const ALL: [(Self, Law); 19] = [
         (Self::AdmitsWhileOpen, Law::OpenBreaker),
         (Self::AdmitsASecondProbe, Law::OneProbe),
         (Self::IgnoresTheAttemptLimit, Law::AttemptLimit),
@@ -52,6 +53,7 @@ impl Mutant {
         (Self::IgnoresResidency, Law::Residency),
         (Self::IgnoresThePolicy, Law::Policy),
         (Self::MixesCapacity, Law::Reserved),
+        (Self::Overfills, Law::Capacity),
         (Self::IgnoresNoFallback, Law::OnlyModel),
         (Self::ReturnsAtOnce, Law::SlowReturn),
         (Self::OpensForAMoment, Law::Amplification),
@@ -75,12 +77,12 @@ impl Mutant {
             (Self::ReturnsAtOnce, Standing::Flowing { .. }) => Standing::Flowing { share: 1.0 },
             (_, standing) => standing,
         };
-        Glance { standing, ..glance }
+        Glance { standing, full: glance.full && self != Self::Overfills, ..glance }
     }
 
     /// Whether it makes attempts without leave.
     pub fn forges_permits(self) -> bool {
-        matches!(self, Self::AdmitsWhileOpen | Self::AdmitsASecondProbe)
+        matches!(self, Self::AdmitsWhileOpen | Self::AdmitsASecondProbe | Self::Overfills)
     }
 
     /// The table as the mutant's plan walks it.

@@ -584,6 +584,8 @@ mod tests {
         took: Duration,
         last_was_good: bool,
         draw: Draw,
+        /// What else a failure does to its deployment.
+        once_failed: Option<Box<dyn Fn(&mut Glance)>>,
         pauses: Vec<Duration>,
     }
 
@@ -617,6 +619,7 @@ mod tests {
                 took: ms(5),
                 last_was_good: false,
                 draw: Draw(1 << 63),
+                once_failed: None,
                 pauses: Vec::new(),
             }
         }
@@ -644,6 +647,10 @@ mod tests {
         fn blocked(self, name: &str, wait: Duration) -> Self {
             let until = self.now + wait;
             self.standing(name, Standing::Blocked { until })
+        }
+
+        fn once_failed(self, change: impl Fn(&mut Glance) + 'static) -> Self {
+            Self { once_failed: Some(Box::new(change)), ..self }
         }
 
         fn plan(&self) -> RoutePlan {
@@ -691,6 +698,9 @@ mod tests {
             glance.last_good = Some(matches!(failure, Failure::Rejected | Failure::ContextTooLong));
             if let Failure::Throttled { after: Some(after) } = failure {
                 glance.standing = Standing::Blocked { until: self.now + after };
+            }
+            if let Some(change) = &self.once_failed {
+                change(glance);
             }
         }
 
@@ -777,6 +787,9 @@ mod tests {
             bench.board.retries.set(retries);
             bench
         };
+        // Even where it went well for others in the meantime.
+        let well = |glance: &mut Glance| glance.last_good = Some(true);
+        check(alone(0).once_failed(well), &[BUSY], "us/a failed by Status(503)", 0);
         check(alone(0), &[BUSY], "us/a failed by Status(503)", 0);
         check(alone(1), &[BUSY, BUSY], "us/a wait us/a failed by Status(503)", 0);
     }
@@ -844,13 +857,8 @@ mod tests {
         check(bench(false, ms(5)), &[Failure::Reset], "us/a eu/a");
         check(bench(true, ms(5)), &[DOWN], "us/a eu/a");
         // Where the same place is out of reach by now, another will do.
-        let mut tripped = bench(true, ms(5));
-        let mut plan = tripped.plan();
-        assert!(matches!(plan.next(&tripped.table, &tripped.board, tripped.now, tripped.draw), Step::Try(_)));
-        assert_eq!(plan.record(&tripped.table, Failure::Reset, ms(5), true), Failure::Stale);
-        tripped = tripped.blocked("us/a", ms(900));
-        let step = plan.next(&tripped.table, &tripped.board, tripped.now, tripped.draw);
-        assert!(matches!(step, Step::Try(Attempt { deployment, .. }) if deployment == tripped.id("eu/a")), "{step:?}");
+        let tripped = bench(true, ms(5)).once_failed(|glance| glance.full = true);
+        check(tripped, &[Failure::Reset], "us/a eu/a");
         // Three regions and three attempts: none can be spared for the same place.
         let scarce = |max_attempts| bench(true, ms(5)).settings(|settings| settings.max_attempts = max_attempts);
         check(scarce(3), &[Failure::Reset, BUSY], "us/a eu/a asia/b");
@@ -869,15 +877,8 @@ mod tests {
         check(wanted(), &[ERROR], "us/a wait us/a");
         check(wanted(), &[ERROR, ERROR], "us/a wait us/a eu/a");
         check(wanted(), &[BUSY], "us/a eu/a");
-        let mut tripped = wanted();
-        tripped.took = ms(50);
-        let until = tripped.now + Duration::from_secs(60);
-        let mut plan = tripped.plan();
-        assert!(matches!(plan.next(&tripped.table, &tripped.board, tripped.now, tripped.draw), Step::Try(_)));
-        plan.record(&tripped.table, ERROR, ms(50), true);
-        tripped = tripped.standing("us/a", Standing::Blocked { until });
-        let step = plan.next(&tripped.table, &tripped.board, tripped.now, tripped.draw);
-        assert!(matches!(step, Step::Try(Attempt { deployment, .. }) if deployment == tripped.id("eu/a")), "{step:?}");
+        let full = |glance: &mut Glance| glance.full = true;
+        check(wanted().once_failed(full), &[ERROR], "us/a eu/a");
     }
 
     #[test]
@@ -944,13 +945,9 @@ mod tests {
         let refused = Failure::CredentialRefused;
         check(Bench::new(), &[refused], "us/a eu/a");
         check(alone(), &[refused], "us/a wait us/a");
-        let mut bench = alone();
-        let mut plan = bench.plan();
-        assert!(matches!(plan.next(&bench.table, &bench.board, bench.now, bench.draw), Step::Try(_)));
-        plan.record(&bench.table, refused, ms(5), true);
-        bench = bench.blocked("us/a", Duration::from_secs(30));
-        let step = plan.next(&bench.table, &bench.board, bench.now, bench.draw);
-        assert!(matches!(step, Step::GiveUp(GiveUp::Exhausted(Failure::CredentialRefused))), "{step:?}");
+        let until = Instant::now() + Duration::from_secs(3600);
+        let resting = alone().once_failed(move |glance| glance.standing = Standing::Blocked { until });
+        check(resting, &[refused], "us/a failed by CredentialRefused");
     }
 
     #[test]

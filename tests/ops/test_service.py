@@ -1,0 +1,78 @@
+"""Compose and systemd: what can be said of them without an engine or an init to run them."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from stage import BINARY, PROJECT
+
+COMPOSE = yaml.safe_load((PROJECT / "compose.yaml").read_text())
+UNIT = PROJECT / "config/systemd/tierway.service"
+GRAFANA = PROJECT / "config/grafana/provisioning"
+# After lb_grace and drain: last words of cut streams, and goodbyes.
+AFTERWARDS_S = 7
+
+
+@pytest.fixture(scope="module")
+def leaving_s() -> int:
+    """How long the gateway may take to stop, by its defaults."""
+    command = [BINARY, "config", "show", "--json", "--config", PROJECT / "config/tierway.toml"]
+    shown = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    values = {each["setting"]: each["value"] for each in shown}
+    return sum(int(values[name].removesuffix("s")) for name in ("server.lb_grace", "server.drain")) + AFTERWARDS_S
+
+
+def test_every_port_of_compose_is_on_loopback():
+    ports = [port for service in COMPOSE["services"].values() for port in service["ports"]]
+    assert len(ports) == 3 and all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_compose_mounts_what_exists():
+    for name, service in COMPOSE["services"].items():
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            exists = (PROJECT / source).exists() if source.startswith("./") else source in COMPOSE["volumes"]
+            assert exists, f"{name}: {volume}"
+
+
+def test_the_parts_of_compose_find_one_another():
+    scraped = yaml.safe_load((PROJECT / "config/prometheus/prometheus.yml").read_text())["scrape_configs"][0]
+    assert scraped["static_configs"][0]["targets"] == ["tierway:8080"]
+    assert COMPOSE["services"]["tierway"]["ports"] == ["127.0.0.1:8080:8080"]
+    source = yaml.safe_load((GRAFANA / "datasources/prometheus.yaml").read_text())["datasources"][0]
+    assert source["url"] == "http://prometheus:9090" and source["isDefault"]
+    folder = yaml.safe_load((GRAFANA / "dashboards/tierway.yaml").read_text())["providers"][0]["options"]["path"]
+    grafana = COMPOSE["services"]["grafana"]
+    home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{folder}/tierway.json"
+    assert f"./config/grafana/tierway.json:{home}:ro" in grafana["volumes"]
+
+
+def test_nobody_is_killed_while_draining(leaving_s):
+    assert int(COMPOSE["services"]["tierway"]["stop_grace_period"].removesuffix("s")) > leaving_s
+    assert int(re.search(r"^TimeoutStopSec=(\d+)s$", UNIT.read_text(), re.M)[1]) > leaving_s
+
+
+def systemd_analyze(*arguments) -> subprocess.CompletedProcess:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze on this machine")
+    return subprocess.run(["systemd-analyze", "--no-pager", *arguments], capture_output=True, text=True)
+
+
+def test_systemd_understands_the_unit(tmp_path):
+    # The program is not installed where the unit will find it.
+    unit = tmp_path / "tierway.service"
+    unit.write_text(UNIT.read_text().replace("/usr/local/bin/tierway", str(BINARY)))
+    verified = systemd_analyze("verify", "--man=no", unit)
+    said = [line for line in verified.stderr.splitlines() if "tierway" in line]
+    assert verified.returncode == 0 and not said, verified.stderr
+
+
+def test_the_unit_is_hardened():
+    rated = systemd_analyze("security", "--offline=true", "--threshold=20", UNIT)
+    if "offline" in rated.stderr:
+        pytest.skip("this systemd-analyze cannot rate a file")
+    assert rated.returncode == 0, rated.stdout[-400:] + rated.stderr
