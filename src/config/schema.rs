@@ -33,8 +33,8 @@ pub struct SettingRow {
     pub is_required: bool,
     /// The environment variable that overrides it.
     pub variable: Option<String>,
-    /// What it is for.
-    pub sentence: &'static str,
+    /// What it is for, and what would not happen where its feature is not built.
+    pub sentence: String,
 }
 
 /// Every setting and table, in the order of the reading.
@@ -53,7 +53,7 @@ pub fn setting_rows() -> Vec<SettingRow> {
         default: setting.default.as_ref().map(toml),
         is_required: catalogue.requires(&setting.path),
         variable: setting.variable.clone(),
-        sentence: sentence(&setting.path),
+        sentence: described_as(setting),
     };
     catalogue.settings.iter().map(row).collect()
 }
@@ -127,11 +127,20 @@ fn described(catalogue: &Catalogue, setting: &Described) -> Value {
             object(json!({ "type": "array", "items": items }))
         }
     };
-    schema.insert("description".to_owned(), json!(sentence(&setting.path)));
+    schema.insert("description".to_owned(), json!(described_as(setting)));
     if let Some(default) = &setting.default {
         schema.insert("default".to_owned(), super::effective::json(default));
     }
     Value::Object(schema)
+}
+
+fn described_as(setting: &Described) -> String {
+    let sentence = sentence(&setting.path);
+    match (&setting.unbuilt, &setting.default) {
+        (None, _) => sentence.to_owned(),
+        (Some(why), None) => format!("{sentence} Not built yet: {why}."),
+        (Some(why), Some(_)) => format!("{sentence} Not built yet beyond its default: {why}."),
+    }
 }
 
 fn value(kind: &Type) -> Map<String, Value> {

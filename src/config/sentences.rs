@@ -29,7 +29,10 @@ const SENTENCES: &[(&str, &str)] = &[
     ("telemetry.otlp", "Where traces are sent."),
     ("providers", "Who serves, by name."),
     ("providers.NAME", "A wire protocol, a host, credentials and a region."),
-    ("providers.NAME.protocol", "The dialect: openai and everything that speaks it, or sim, which answers by itself."),
+    (
+        "providers.NAME.protocol",
+        "The dialect: openai and everything that speaks it, or sim, which answers by itself; not all are built yet.",
+    ),
     (
         "providers.NAME.region",
         "Where it runs: for residency, and so that a failing region is left. Absent: a region of its own.",

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 mod command_line;
+mod documents;
 mod explain;
 mod init;
 mod schema;

@@ -39,15 +39,9 @@ pub(super) fn policy(name: Written<String>, table: &mut Table<'_>) -> Policy {
         table.complain_missing_either(["tiers", "models"], "[\"*\"], or the names of the tiers it may use");
     }
     let limits = limits(table);
-    if table.or("priority", PRIORITY).value != PRIORITY {
-        table.unenforced("priority", "all policies would be equal when the gateway is full");
-    }
-    if table.or("clamp", CLAMP).value {
-        table.unenforced("clamp", "answers would not be shortened to fit a budget");
-    }
-    if table.or("unknown_price", UNKNOWN_PRICE).value != UNKNOWN_PRICE {
-        table.unenforced("unknown_price", "no budget would be asked about models without a price");
-    }
+    table.or_unbuilt("priority", PRIORITY, "all policies would be equal when the gateway is full");
+    table.or_unbuilt("clamp", CLAMP, "answers would not be shortened to fit a budget");
+    table.or_unbuilt("unknown_price", UNKNOWN_PRICE, "no budget would be asked about models without a price");
     if table.optional_table("hedge", hedge).is_some() {
         table.unenforced("hedge", "no second attempt would be started");
     }
@@ -149,7 +143,5 @@ fn hashed(secret: Written<Secret>) -> Written<Sha256> {
 }
 
 pub(super) fn drill(table: &mut Table<'_>) {
-    if table.or("enabled", DRILL).value {
-        table.unenforced("enabled", "there would be no fault API");
-    }
+    table.or_unbuilt("enabled", DRILL, "there would be no fault API");
 }

@@ -85,10 +85,7 @@ fn deployment(table: &mut Table<'_>) -> Deployment {
         price: table.optional_table("price", price),
         spill: table.or("spill", SPILL),
     };
-    let lend = table.or("lend", LEND);
-    if lend.value {
-        table.unenforced("lend", "reserved capacity would stay reserved");
-    }
+    let lend = table.or_unbuilt("lend", LEND, "reserved capacity would stay reserved");
     for asked in [&deployment.spill, &lend] {
         if asked.value && deployment.capacity.value == Capacity::Shared {
             let message = "only dedicated capacity has this setting".to_owned();

@@ -111,9 +111,7 @@ pub(super) fn routing(table: &mut Table<'_>) -> Routing {
         let written = &routing.same_region_retry_on_500;
         table.desk().complain(&written.path, written.place.clone(), wrong);
     }
-    if table.or("stream", STREAM).value != STREAM {
-        table.unenforced("stream", "streams would be strict");
-    }
+    table.or_unbuilt("stream", STREAM, "streams would be strict");
     routing
 }
 

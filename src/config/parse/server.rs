@@ -57,22 +57,16 @@ fn tls(table: &mut Table<'_>) {
 }
 
 pub(super) fn store(table: &mut Table<'_>) -> Store {
-    let url = table.or("url", StoreUrl(STORE_URL.to_owned()));
-    if url.value.0 != STORE_URL {
-        table.unenforced("url", "keys and receipts would be kept in memory only");
+    let memory = StoreUrl(STORE_URL.to_owned());
+    Store {
+        url: table.or_unbuilt("url", memory, "keys and receipts would be kept in memory only"),
+        shared: table.optional_unbuilt("shared", "each replica would keep limits of its own"),
     }
-    let shared = table.optional("shared");
-    if shared.is_some() {
-        table.unenforced("shared", "each replica would keep limits of its own");
-    }
-    Store { url, shared }
 }
 
 pub(super) fn telemetry(table: &mut Table<'_>) -> Telemetry {
     let telemetry =
         Telemetry { log: table.or("log", LogFilter(LOG.to_owned())), metrics_token: table.optional("metrics_token") };
-    if table.optional::<BaseUrl>("otlp").is_some() {
-        table.unenforced("otlp", "no traces would be sent");
-    }
+    table.optional_unbuilt::<BaseUrl>("otlp", "no traces would be sent");
     telemetry
 }

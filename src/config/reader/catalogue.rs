@@ -41,6 +41,8 @@ pub(crate) struct Described {
     pub(crate) default: Option<Shown>,
     /// The environment variable that overrides it, if any may.
     pub(crate) variable: Option<String>,
+    /// What would not happen, where its feature is not built.
+    pub(crate) unbuilt: Option<String>,
 }
 
 /// What may be written at a path.
@@ -124,6 +126,11 @@ impl Scribe {
     /// Notes the default of a setting that was noted without.
     pub(super) fn default(&self, path: &Path, default: &Shown) {
         self.amend(path, |setting| setting.default = Some(default.clone()));
+    }
+
+    /// Notes that the feature behind a setting is not built.
+    pub(super) fn unbuilt(&self, path: &Path, why: &str) {
+        self.amend(path, |setting| setting.unbuilt = Some(why.to_owned()));
     }
 
     /// Notes that a setting may not be absent.

@@ -97,6 +97,29 @@ impl<'d> Table<'d> {
         }
     }
 
+    /// A setting whose feature is not built: anything but its default is noted.
+    pub(crate) fn or_unbuilt<T: Setting + Clone + PartialEq>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        why: &str,
+    ) -> Written<T> {
+        let written = self.or(name, default.clone());
+        if written.value != default || self.desk.scribe.is_writing() {
+            self.unenforced(name, why);
+        }
+        written
+    }
+
+    /// A setting that may be absent and whose feature is not built.
+    pub(crate) fn optional_unbuilt<T: Setting>(&mut self, name: &'static str, why: &str) -> Option<Written<T>> {
+        let written = self.optional(name);
+        if written.is_some() || self.desk.scribe.is_writing() {
+            self.unenforced(name, why);
+        }
+        written
+    }
+
     /// A setting that must be there; `None` only when that has been complained about.
     pub(crate) fn required<T: Setting>(&mut self, name: &'static str) -> Option<Written<T>> {
         self.describe(name, Kind::Value(Type::of::<T>()), None);
@@ -289,6 +312,7 @@ impl<'d> Table<'d> {
 
     /// Notes that the feature behind a setting of this table is not built.
     pub(crate) fn unenforced(&self, name: &str, why: &str) {
+        self.desk.scribe.unbuilt(&self.path.child(name), why);
         self.desk.unenforced(&self.path_of(name), why);
     }
 
@@ -396,6 +420,7 @@ impl<'d> Table<'d> {
                 .map(|prefix| override_name(prefix, name)),
             kind,
             default,
+            unbuilt: None,
         });
     }
 
