@@ -263,12 +263,16 @@ fn a_changed_file_and_a_hangup_reload_and_a_bad_file_changes_nothing() {
     place.write("[nonsense");
     gateway.eventually("the bad file to be reported", |gateway| count(gateway, "failed") == 1);
     assert_eq!(gateway.chat(APP_KEY, "acme/large").0, 200, "the old configuration stays");
-    place.write(CONFIG);
+    place.write(&format!("{CONFIG}\n[telemetry]\nlog = \"debug\"\n"));
     gateway.signal("-HUP");
     gateway.eventually("the old model back", |gateway| gateway.chat(APP_KEY, "acme/small").0 == 200);
+    gateway.eventually("the third reload to be counted", |gateway| count(gateway, "ok") == 2);
+    // A refusal is told at this level.
+    (0..5).for_each(|_| assert_eq!(gateway.chat(APP_KEY, "acme/none").0, 404));
     let (code, said) = gateway.stop();
     assert_eq!(code, Some(0));
     assert!(said.contains("the configuration was not reloaded"), "{said}");
+    assert!(said.contains("\"level\":\"DEBUG\""), "the new log level applies");
 }
 
 #[test]

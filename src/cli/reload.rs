@@ -6,20 +6,26 @@ use crate::config::{Change, Problems, Process, Watcher};
 use crate::domain::secret::Secret;
 use crate::http::App;
 use crate::http::ops::OpsAccess;
+use crate::telemetry::log::Logs;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 /// How often the file's content is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Watches for ever. `made` is the admin token made at start, for when the file names none.
-pub(super) async fn watch(mut watcher: Watcher<Process>, app: Arc<App>, made: Option<Secret>) {
-    let mut hangups = signal(SignalKind::hangup()).ok();
+/// Watches for as long as the process lives. `made` is the admin token made at start, for when the file names none.
+pub(super) async fn watch(
+    mut watcher: Watcher<Process>,
+    mut hangups: Signal,
+    app: Arc<App>,
+    logs: Arc<Logs>,
+    made: Option<Secret>,
+) {
     loop {
         let asked = tokio::select! {
             () = app.clock.sleep(LOOK_EVERY) => false,
-            () = hangup(&mut hangups) => true,
+            _ = hangups.recv() => true,
         };
         // A mounted file system may block; it must not block a worker.
         let looked = tokio::task::spawn_blocking(move || {
@@ -30,17 +36,10 @@ pub(super) async fn watch(mut watcher: Watcher<Process>, app: Arc<App>, made: Op
         watcher = back;
         if let Some(found) = found {
             apply(found, &app, made.as_ref());
+            if let Err(error) = logs.set_level(&app.relay.live().snapshot.telemetry.log) {
+                tracing::error!(%error, "the log level stays as it was");
+            }
         }
-    }
-}
-
-async fn hangup(hangups: &mut Option<Signal>) {
-    let heard = match hangups {
-        Some(signal) => signal.recv().await,
-        None => None,
-    };
-    if heard.is_none() {
-        std::future::pending().await
     }
 }
 

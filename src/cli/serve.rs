@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Which program this is; a build script of a release may say from which commit.
 const BUILD: Build = Build { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
@@ -69,7 +69,7 @@ pub fn serve(args: &Serve) -> anyhow::Result<ExitCode> {
 async fn run(args: &Serve) -> Result<(), Refused> {
     let loaded = Loaded::find(args)?;
     let snapshot = loaded.snapshot.clone();
-    let logs = Logs::start(&snapshot.telemetry.log)?;
+    let logs = Arc::new(Logs::start(&snapshot.telemetry.log)?);
     for unenforced in &snapshot.unenforced {
         tracing::warn!(setting = %unenforced.setting, why = %unenforced.why, "not yet enforced");
     }
@@ -85,14 +85,15 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     let public = bind(snapshot.server.listen)?;
     let ops = snapshot.server.admin_listen.map(bind).transpose()?;
     let address = public.local_addr()?;
-    println!("listening on http://{address}");
-    std::io::stdout().flush()?;
     eprint!("{}", greeting(address, &loaded.generated, &loaded.example_model()));
     if let Some(watcher) = Watcher::new(&loaded.source, Process, loaded.extra_keys, snapshot) {
-        let admin_token = loaded.admin_token;
-        tokio::spawn(reload::watch(watcher, gateway.app.clone(), admin_token));
+        let hangups = signal(SignalKind::hangup())?;
+        tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logs.clone(), loaded.admin_token));
     }
-    tokio::spawn(shut_down_when_asked(gateway.app.clone()));
+    tokio::spawn(shut_down_when_asked(gateway.app.clone(), StopSignals::new()?));
+    // Last, because whoever reads this line may do anything from here on, also stop us.
+    println!("listening on http://{address}");
+    std::io::stdout().flush()?;
     gateway.serve(public, ops).await;
     Ok(())
 }
@@ -162,15 +163,15 @@ impl Gateway {
 }
 
 /// Leaves in good order when asked to, and at once when asked again.
-async fn shut_down_when_asked(app: Arc<App>) {
-    until_asked_to_stop().await;
+async fn shut_down_when_asked(app: Arc<App>, mut signals: StopSignals) {
+    signals.next().await;
     let (lb_grace, drain) = {
         let live = app.relay.live();
         (live.snapshot.server.lb_grace, live.snapshot.server.drain)
     };
     tokio::select! {
         () = app.lifecycle.shut_down(lb_grace, drain) => {}
-        () = until_asked_to_stop() => std::process::exit(1),
+        () = signals.next() => std::process::exit(1),
     }
 }
 
@@ -244,13 +245,21 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Refused> {
     server::bind(address).map_err(|error| Refused::Address(format!("error: {error}")))
 }
 
-async fn until_asked_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and Ctrl-C, caught from the moment this is made.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 /// Everything that can be sent to, compiled once per snapshot.
 pub struct Upstreams {
-    /// By [`ProviderId`].
+    /// By [`ProviderId`](crate::domain::id::ProviderId).
     providers: Vec<Arc<Provider>>,
     tls: Tls,
     clock: Clock,
