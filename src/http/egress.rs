@@ -97,9 +97,9 @@ fn turned_away(turned: Turned) -> Response {
 /// One line, at the boundary that answers; the access log has the rest.
 fn log(id: RequestId, row: &Row) {
     match row.status {
-        StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(request = %id, code = row.code, "{}", row.log),
-        status if status.is_server_error() => tracing::warn!(request = %id, code = row.code, "{}", row.log),
-        _ => tracing::debug!(request = %id, code = row.code, "{}", row.log),
+        StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(request_id = %id, code = row.code, "{}", row.log),
+        status if status.is_server_error() => tracing::warn!(request_id = %id, code = row.code, "{}", row.log),
+        _ => tracing::debug!(request_id = %id, code = row.code, "{}", row.log),
     }
 }
 

@@ -53,8 +53,13 @@ pub fn read(app: &App, asked: Asked, request: Request<Body>) -> RawRequest {
     }
 }
 
-/// The key a client presents: `Authorization: Bearer KEY`, else `api-key: KEY`.
+/// The key a client presents: `Authorization: Bearer KEY`, else `api-key: KEY`. A header given twice
+/// presents none: another hop may have looked at the other one.
 pub fn key(headers: &HeaderMap) -> Option<Secret> {
+    let twice = |name| headers.get_all(name).iter().nth(1).is_some();
+    if twice(AUTHORIZATION.as_str()) || twice(API_KEY) {
+        return None;
+    }
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -129,6 +134,8 @@ mod tests {
         check(&[("authorization", "Bearer ")], None);
         check(&[("api-key", " ")], None);
         check(&[("x-api-key", "sk-3")], None);
+        check(&[("authorization", "Bearer sk-1"), ("authorization", "Bearer sk-2")], None);
+        check(&[("authorization", "Bearer sk-1"), ("api-key", "sk-1"), ("api-key", "sk-2")], None);
         check(&[], None);
     }
 

@@ -41,8 +41,8 @@ async fn arrival(State(clock): State<Clock>, mut request: Request, next: Next) -
     let arrival = Arrival { id: new_id(clock), received: clock.now() };
     request.extensions_mut().insert(arrival);
     let mut response = next.run(request).await;
-    let name = HeaderValue::try_from(arrival.id.to_string()).expect("hex digits are a header value");
-    response.headers_mut().entry(REQUEST_ID).or_insert(name);
+    let name = || HeaderValue::try_from(arrival.id.to_string()).expect("hex digits are a header value");
+    response.headers_mut().entry(REQUEST_ID).or_insert_with(name);
     response
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 /// How long the last words of cut streams may take to leave.
 const LAST_WORDS: Duration = Duration::from_secs(6);
-/// How long connections without a request may take to close with good manners.
+/// How long connections without a request may take to close with good manners, at least.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Where the gateway stands; it only ever moves forward.
@@ -58,12 +58,15 @@ impl Lifecycle {
         self.enter(Phase::Leaving);
         clock.sleep(lb_grace).await;
         self.enter(Phase::Draining);
+        let end = clock.now() + drain;
         if !requests.none_within(drain, *clock).await {
             tracing::warn!(open = requests.count(), "requests still open after the drain time are ended");
             self.enter(Phase::Cutting);
             requests.none_within(LAST_WORDS, *clock).await;
         }
-        connections.none_within(GOODBYE, *clock).await;
+        // A body has ended when its last bytes are handed to its connection, not when they have left.
+        let left = end.saturating_duration_since(clock.now());
+        connections.none_within(left.max(GOODBYE), *clock).await;
         self.enter(Phase::Closed);
     }
 

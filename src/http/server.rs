@@ -311,6 +311,9 @@ mod tests {
 
     const HEAD: &[u8] = b"GET /works HTTP/1.1\r\nhost: tierway\r\n\r\n";
 
+    /// More than the system holds for a connection.
+    const LARGE: usize = 32 * 1024 * 1024;
+
     /// A served router, with what tests need to reach.
     struct Served {
         address: SocketAddr,
@@ -347,7 +350,8 @@ mod tests {
             .route("/hangs", get(hangs))
             .route("/refuses", post(refuses))
             .route("/panics", get(async || Body::new(Endless { panics: true })))
-            .route("/trickles", get(async || Body::new(Endless { panics: false })));
+            .route("/trickles", get(async || Body::new(Endless { panics: false })))
+            .route("/large", get(async || vec![b' '; LARGE]));
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
@@ -547,6 +551,21 @@ mod tests {
         assert_eq!(served.told.recv().await, Some("dropped"));
         // Five to be seen leaving, thirty to finish, six for last words, one to say goodbye.
         assert_eq!((Clock.now() - start).as_secs(), 42);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leaving_waits_until_an_answer_has_left() {
+        let served = served(Door::Public, 10);
+        let mut socket = connect(&served).await;
+        socket.write_all(b"GET /large HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
+        // The answer is on its way, and its body at an end: the rest waits for the client.
+        socket.readable().await.unwrap();
+        let lifecycle = served.lifecycle.clone();
+        let leaving = tokio::spawn(async move { lifecycle.shut_down(Duration::ZERO, Duration::from_secs(600)).await });
+        Clock.sleep(Duration::from_secs(10)).await;
+        let (read, _) = read_to_end(&mut socket).await;
+        assert!(read.len() > LARGE, "{} bytes", read.len());
+        leaving.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,13 +27,17 @@ use std::time::{Duration, Instant};
 pub struct Board {
     /// Taken at reloads only.
     slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
-    /// Taken at reloads only; by provider name and position.
-    credentials: Mutex<HashMap<(Arc<str>, usize), SharedHealth>>,
+    /// Taken at reloads only; by provider name and the credential itself: a new one starts welcome,
+    /// wherever it stands in the list.
+    credentials: Mutex<HashMap<(Arc<str>, Fingerprint), SharedHealth>>,
     /// Shared by all lineups: one gateway, one retry budget.
     retries: Arc<Mutex<RetryBudget>>,
     telemetry: Arc<Telemetry>,
     dice: Arc<Dice>,
 }
+
+/// A credential's SHA-256.
+pub type Fingerprint = [u8; 32];
 
 type SharedHealth = Arc<Mutex<CredentialHealth>>;
 
@@ -82,17 +86,16 @@ impl Board {
     }
 
     /// The lineup of `table`: slots known by name keep their state, new ones join. `providers` holds
-    /// each provider's name and number of credentials. `newcomers_at` is `None` at the start, when
+    /// each provider's name and its credentials' fingerprints. `newcomers_at` is `None` at the start, when
     /// nobody is new because everybody is.
     pub fn line_up(
         &self,
         table: &RoutingTable,
-        providers: &[(Arc<str>, usize)],
+        providers: &[(Arc<str>, Vec<Fingerprint>)],
         newcomers_at: Option<Instant>,
     ) -> Lineup {
         lock(&self.retries).set_share(table.settings.retry_budget_bp);
-        let credentials: Vec<_> =
-            providers.iter().map(|(name, count)| Arc::new(self.credentials_of(name, *count))).collect();
+        let credentials = self.credentials_of(providers);
         let mut slots = lock(&self.slots);
         let lined_up = table.deployments.iter().map(|deployment| {
             let slot = slots.entry(deployment.name.clone()).or_insert_with(|| {
@@ -119,10 +122,19 @@ impl Board {
         }
     }
 
-    fn credentials_of(&self, provider: &Arc<str>, count: usize) -> Credentials {
-        let mut known = lock(&self.credentials);
-        let health = (0..count).map(|index| known.entry((provider.clone(), index)).or_default().clone());
-        Credentials { turn: AtomicUsize::new(0), health: health.collect() }
+    /// By [`ProviderId`](crate::domain::id::ProviderId).
+    fn credentials_of(&self, providers: &[(Arc<str>, Vec<Fingerprint>)]) -> Vec<Arc<Credentials>> {
+        let mut all = lock(&self.credentials);
+        let mut known = std::mem::take(&mut *all);
+        let mut of = |(name, fingerprints): &(Arc<str>, Vec<Fingerprint>)| {
+            let health = fingerprints.iter().map(|fingerprint| {
+                let place = (name.clone(), *fingerprint);
+                let health = known.remove(&place).unwrap_or_default();
+                all.entry(place).or_insert(health).clone()
+            });
+            Arc::new(Credentials { turn: AtomicUsize::new(0), health: health.collect() })
+        };
+        providers.iter().map(&mut of).collect()
     }
 }
 

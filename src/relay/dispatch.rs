@@ -46,31 +46,27 @@ impl Errand<'_> {
         loop {
             match plan.next(table, &board, self.desk.clock.now(), self.desk.dice.draw()) {
                 Step::Try(attempt) => {
-                    let place = self.place(&attempt);
+                    ticket.attempt_sent(self.place(&attempt), attempt.permit.sent());
                     let (deployment, mut permit) = (attempt.deployment, attempt.permit);
-                    let result = self.send(deployment, &permit).await;
+                    let result = ticket.wait(self.send(deployment, &permit)).await;
                     let now = self.desk.clock.now();
-                    let took = now.saturating_duration_since(permit.sent());
-                    ticket.entry.waited += took;
                     match result {
                         Ok(answer) => {
                             permit.answered(now);
-                            ticket.attempt_answered(place, took, now);
+                            ticket.attempt_answered(now);
                             return Ok(Answered { answer, permit, deployment });
                         }
                         Err(missed) => {
-                            let failure = plan.record(table, missed.failure, took, permit.last_was_good());
-                            log_failure(ticket, &place, failure, &missed);
+                            let age = now.saturating_duration_since(permit.sent());
+                            let failure = plan.record(table, missed.failure, age, permit.last_was_good());
+                            log_failure(ticket, &table.deployment(deployment).name, failure, &missed);
                             permit.failed(failure, now);
-                            ticket.attempt_failed(&place, failure, took);
+                            ticket.attempt_failed(failure, now);
                             refused.keep(table.deployment(deployment).model, missed.rejection);
                         }
                     }
                 }
-                Step::Wait(pause) => {
-                    self.desk.clock.sleep(pause).await;
-                    ticket.entry.waited += pause;
-                }
+                Step::Wait(pause) => ticket.wait(self.desk.clock.sleep(pause)).await,
                 Step::GiveUp(reason) => return Err(self.give_up(reason, refused)),
             }
         }
@@ -146,10 +142,10 @@ impl FirstRejection {
     }
 }
 
-fn log_failure(ticket: &Ticket, place: &Served, failure: Failure, missed: &Missed) {
+fn log_failure(ticket: &Ticket, deployment: &str, failure: Failure, missed: &Missed) {
     tracing::info!(
         request_id = %ticket.entry.id,
-        deployment = %place.deployment,
+        deployment,
         reason = failure.reason().label(),
         detail = %missed.detail,
         "an attempt failed"

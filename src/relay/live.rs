@@ -6,7 +6,7 @@
 
 use super::board::{Board, Lineup};
 use crate::clock::Clock;
-use crate::config::{self, FinishReason, MalformedFrame, ProviderSettings, Reach, Snapshot, WireSettings};
+use crate::config::{self, FinishReason, KeyHash, MalformedFrame, ProviderSettings, Reach, Snapshot, WireSettings};
 use crate::domain::authorize::Asked;
 use crate::domain::id::{DeploymentId, ModelId, RegionId};
 use crate::domain::pricing::Price;
@@ -53,8 +53,11 @@ impl Live {
         let setups = snapshot.providers.iter().map(|provider| setup(provider, &snapshot.wire));
         let setups = setups.collect::<Result<Vec<_>, _>>()?;
         let upstreams = Upstreams::build(setups, previous.map(|live| &*live.upstreams), clock)?;
+        let fingerprints = |provider: &ProviderSettings| {
+            credentials(provider).iter().map(|secret| KeyHash::of(secret.expose()).0).collect()
+        };
         let providers: Vec<_> =
-            snapshot.providers.iter().map(|provider| (provider.name.clone(), credentials(provider).len())).collect();
+            snapshot.providers.iter().map(|provider| (provider.name.clone(), fingerprints(provider))).collect();
         let names = snapshot.table.deployments.iter().map(|deployment| UpstreamModel::new(&deployment.upstream_model));
         Ok(Self {
             lineup: board.line_up(&snapshot.table, &providers, newcomers_at),

@@ -273,7 +273,7 @@ impl Relay {
         let table = &live.snapshot.table;
         let key = admit::known(desk, live, raw.key.as_ref())?;
         ticket.entry.key = Some(key.clone());
-        let call = understand(desk, raw.wanted, ticket).await?;
+        let call = understand(raw.wanted, ticket).await?;
         let knobs = raw.knobs?;
         let authorized = authorize(table, &key, &call)?;
         let deadline = raw.received + knobs.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
@@ -285,31 +285,28 @@ impl Relay {
 }
 
 /// Reads the body, once the key is known. Time spent on it is the client's.
-async fn understand(desk: &Desk, wanted: Wanted, ticket: &mut Ticket) -> Result<Call, Refusal> {
+async fn understand(wanted: Wanted, ticket: &mut Ticket) -> Result<Call, Refusal> {
     let (endpoint, read) = match wanted {
         Wanted::Call { endpoint, read } => (endpoint, read),
         Wanted::UnknownUrl { path } => return Err(Refusal::UnknownUrl { path }),
         Wanted::WrongMethod { allow } => return Err(Refusal::MethodNotAllowed { allow }),
     };
     ticket.entry.endpoint = Some(endpoint);
-    let begun = desk.clock.now();
-    let call = read.await;
-    ticket.entry.waited += desk.clock.now().saturating_duration_since(begun);
-    let call = call.map_err(Refusal::Body)?;
+    let call = ticket.wait(read).await.map_err(Refusal::Body)?;
     ticket.entry.asked_model = Some(call.facts().model.clone());
     ticket.entry.stream = call.facts().stream;
     ticket.entry.estimated_input = call.estimated_input_tokens();
     Ok(call)
 }
 
-fn reply(live: &Live, answered: Answered, mut ticket: Ticket) -> Reply {
+fn reply(live: &Live, mut answered: Answered, mut ticket: Ticket) -> Reply {
     ticket.entry.price = live.price(answered.deployment);
     let stream = ticket.entry.stream;
     let usage = if stream { None } else { answered.answer.body.usage() };
     let cost = ticket.entry.price.zip(usage).map(|(price, usage)| price.cost(usage));
     Reply {
         status: answered.answer.status,
-        headers: answered.answer.headers.clone(),
+        headers: std::mem::take(&mut answered.answer.headers),
         facts: facts(&ticket, cost),
         stream,
         body: ReplyBody::new(answered, ticket),

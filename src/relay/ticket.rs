@@ -26,6 +26,10 @@ pub(super) const CLIENT_GONE: u16 = 499;
 pub(super) struct Ticket {
     desk: Arc<Desk>,
     pub(super) entry: Entry,
+    /// The attempt under way: its place, and when it was sent.
+    running: Option<(Served, Instant)>,
+    /// Since when somebody else is waited for.
+    waiting: Option<Instant>,
     settled: bool,
 }
 
@@ -79,7 +83,7 @@ impl Ticket {
             requests_left: None,
             tokens_left: None,
         };
-        Self { desk, entry, settled: false }
+        Self { desk, entry, running: None, waiting: None, settled: false }
     }
 
     /// The time, as the corridor's clock has it.
@@ -87,16 +91,27 @@ impl Ticket {
         self.desk.clock.now()
     }
 
-    /// Notes an attempt that failed.
-    pub(super) fn attempt_failed(&mut self, place: &Served, failure: Failure, took: Duration) {
-        self.note_attempt(place, failure.reason(), took);
-        self.entry.served = Some(place.clone());
+    /// Waits for `other`: the client, a provider, a pause. That time is not the gateway's own.
+    pub(super) async fn wait<T>(&mut self, other: impl Future<Output = T>) -> T {
+        self.waiting = Some(self.now());
+        let value = other.await;
+        self.waited(self.now());
+        value
     }
 
-    /// Notes the attempt that answered, at its commit point.
-    pub(super) fn attempt_answered(&mut self, place: Served, took: Duration, now: Instant) {
-        self.note_attempt(&place, Reason::Served, took);
-        self.entry.served = Some(place);
+    /// Notes an attempt that begins.
+    pub(super) fn attempt_sent(&mut self, place: Served, sent: Instant) {
+        self.running = Some((place, sent));
+    }
+
+    /// Notes that the attempt under way failed.
+    pub(super) fn attempt_failed(&mut self, failure: Failure, now: Instant) {
+        self.attempt_ended(failure.reason(), now);
+    }
+
+    /// Notes that the attempt under way answered: its commit point.
+    pub(super) fn attempt_answered(&mut self, now: Instant) {
+        self.attempt_ended(Reason::Served, now);
         self.entry.first_token = Some(now.saturating_duration_since(self.entry.received));
         self.stop_overhead(now);
     }
@@ -119,18 +134,30 @@ impl Ticket {
         self.settle_once(outcome, reason, status);
     }
 
-    fn note_attempt(&mut self, place: &Served, reason: Reason, took: Duration) {
-        self.entry.attempts.push(AttemptRecord {
-            deployment: place.deployment.clone(),
-            tier: place.tier.clone(),
-            reason,
-            duration: took,
-        });
+    fn attempt_ended(&mut self, reason: Reason, now: Instant) {
+        if let Some((place, sent)) = self.running.take() {
+            self.entry.attempts.push(AttemptRecord {
+                deployment: place.deployment.clone(),
+                tier: place.tier.clone(),
+                reason,
+                duration: now.saturating_duration_since(sent),
+            });
+            self.entry.served = Some(place);
+        }
+    }
+
+    fn waited(&mut self, now: Instant) {
+        if let Some(since) = self.waiting.take() {
+            self.entry.waited += now.saturating_duration_since(since);
+        }
     }
 
     fn settle_once(&mut self, outcome: Outcome, reason: Reason, status: u16) {
         if !std::mem::replace(&mut self.settled, true) {
             let now = self.desk.clock.now();
+            // Whoever left did so in the middle of something: it was sent, it was waited for.
+            self.attempt_ended(reason, now);
+            self.waited(now);
             self.stop_overhead(now);
             settle::settle(&self.desk, &mut self.entry, settle::End { outcome, reason, status }, now);
         }

@@ -119,6 +119,24 @@ async fn while_waiting_for_the_headers() {
     check("waiting for a whole answer's headers", script, &chat_request("")).await;
 }
 
+/// It was sent, and the time it took is the provider's: both stand in the receipt.
+#[tokio::test]
+async fn an_attempt_the_client_did_not_wait_for_stands_in_the_receipt() {
+    let provider = ScriptedProvider::start("eu").await;
+    let gateway = TestGateway::start(&Config::of(&provider).text()).await;
+    let gate = Gate::new();
+    provider.answers(chat_stream("Hello", 4).wait_before_headers(&gate));
+    let mut client = gateway.connect().await;
+    client.post(CHAT, &[("authorization", BEARER)], &chat_request("")).await;
+    gate.reached(1).await;
+    drop(client);
+    let receipt = gateway.receipts(1).await.remove(0);
+    let [attempt] = &receipt.attempts[..] else { panic!("{receipt:?}") };
+    assert_eq!(attempt.reason, Reason::ClientGone);
+    assert_eq!(receipt.served.as_ref().map(|served| &served.deployment), Some(&attempt.deployment));
+    assert!(receipt.overhead + attempt.duration <= receipt.duration, "{receipt:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_waiting_for_the_first_token() {
     let script = |gate: &Gate| chat_stream("Hello", 4).wait_after_frame(1, gate);

@@ -127,6 +127,23 @@ fn taking(tokens: u64, ask: Ask) -> Ask {
     with(tokens - input)
 }
 
+/// The provider is at work: leaving does not make it free.
+#[tokio::test]
+async fn tokens_stay_taken_when_the_client_leaves_an_attempt_under_way() {
+    let (gateway, provider) = limited("tokens_per_minute = 1000").await;
+    let gate = Gate::new();
+    provider.answers(chat(Chat::default()).wait_before_headers(&gate));
+    let mut client = gateway.connect().await;
+    taking(600, Ask::chat("small")).send(&mut client).await;
+    gate.reached(1).await;
+    drop(client);
+    gateway.receipts(1).await;
+    gate.open();
+    let answer = taking(600, Ask::chat("small")).at(&gateway).await;
+    assert_eq!(answer.refusal(), (429, "rate_limit_exceeded".into()));
+    assert_eq!(left(&answer, "tokens"), (1000, 400));
+}
+
 #[tokio::test]
 async fn tokens_are_taken_before_a_request_is_sent() {
     let (gateway, provider) = limited("tokens_per_minute = 1000").await;

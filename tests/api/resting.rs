@@ -173,6 +173,24 @@ async fn a_refused_credential_rests_alone() {
 }
 
 #[tokio::test]
+async fn another_credential_does_not_inherit_the_rest_of_the_refused_one() {
+    let provider = ScriptedProvider::start("p").await;
+    let model = "[models.small]\ndeployments = [{ provider = \"p\" }]\n";
+    let revoked = reached("p", &provider, "east") + model + OPEN_DOOR;
+    let gateway = TestGateway::start(&revoked).await;
+    provider.answers_once(Fault::Status401.script().expect("a script"));
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!(answer.refusal(), (502, "upstream_error".into()));
+
+    gateway.reload(&revoked);
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "the same one still rests");
+    gateway.reload(&revoked.replace("\"env:CREDENTIAL\"", "\"env:OTHER_KEY\""));
+    let answer = Ask::chat("small").at(&gateway).await;
+    assert_eq!(answer.said().as_deref(), Ok("Hello"));
+}
+
+#[tokio::test]
 async fn our_own_mistakes_are_never_the_clients() {
     for (fault, rest) in [(Fault::Status401, 30.0), (Fault::Status404, 60.0)] {
         let (gateway, only) = one_region("").await;

@@ -498,7 +498,7 @@ impl<'w> Referee<'w> {
             }
             Some(Failure::Throttled { after: None }) if current => away(now + Duration::from_secs(1).mul_f64(JITTER)),
             Some(Failure::NotFound) if current => away(now + NOT_FOUND.mul_f64(JITTER)),
-            Some(Failure::CredentialRefused) if self.world.providers[place.provider].1 == 1 => {
+            Some(Failure::CredentialRefused) if self.world.providers[place.provider].1.len() == 1 => {
                 let (last, until) = &mut self.credentials[place.provider];
                 // A refusal of an attempt sent before another's refusal is old news.
                 if sent.at >= *last {

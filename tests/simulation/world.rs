@@ -15,6 +15,7 @@ use tierway::domain::id::{DeploymentId, KeyId, ModelId, ProviderId, RegionId, Ti
 use tierway::domain::routing::table::{
     Alias, Balance, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };
+use tierway::relay::board::Fingerprint;
 
 /// Dice that give the same numbers for the same seed.
 pub struct Rng {
@@ -97,7 +98,8 @@ pub struct World {
     pub kind: Kind,
     /// Tables and from when on they hold; the first from the start.
     pub tables: Vec<(Duration, RoutingTable)>,
-    pub providers: Vec<(Arc<str>, usize)>,
+    /// By name, with our credentials' fingerprints.
+    pub providers: Vec<(Arc<str>, Vec<Fingerprint>)>,
     pub clients: Vec<Client>,
     pub wishes: Vec<Wish>,
     /// By the deployment's name, over all reloads.
@@ -107,7 +109,7 @@ pub struct World {
 }
 
 /// Provider, region, and how many credentials we have there.
-const PROVIDERS: [(&str, &str, usize); 4] =
+const PROVIDERS: [(&str, &str, u8); 4] =
     [("acme-us", "us-east", 1), ("acme-eu", "eu-central", 2), ("bolt-eu", "eu-west", 1), ("bolt-asia", "asia", 0)];
 pub const REGIONS: [&str; 4] = ["us-east", "eu-central", "eu-west", "asia"];
 const EUROPE: &[&str] = &["eu-central", "eu-west"];
@@ -181,7 +183,10 @@ impl World {
             kind,
             clients: clients(&table),
             tables: vec![(Duration::ZERO, table)],
-            providers: PROVIDERS.iter().map(|(name, _, credentials)| ((*name).into(), *credentials)).collect(),
+            providers: PROVIDERS
+                .iter()
+                .map(|(name, _, count)| ((*name).into(), (0..*count).map(|c| [c; 32]).collect()))
+                .collect(),
             wishes,
             scripts: HashMap::new(),
             outage: None,

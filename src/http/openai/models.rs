@@ -36,7 +36,7 @@ pub async fn retrieve(
         Err(refusal) => return Row::refused(&refusal).response(),
     };
     // An id that is not UTF-8 once decoded is no model's name.
-    let id = id.map_or_else(|_| uri.path().to_owned(), |Path(id)| id);
+    let id = id.map_or_else(|_| uri.path().trim_start_matches("/v1/models/").to_owned(), |Path(id)| id);
     match names.iter().find(|listed| *listed.name == id) {
         Some(listed) => json(&Model::of(listed)),
         None => Row::refused(&Refusal::ModelNotFound { model: id.into(), nearest: Vec::new() }).response(),
