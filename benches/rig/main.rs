@@ -1,0 +1,111 @@
+//! What the comparison with other gateways needs beside them: a provider that answers at once, the
+//! least anybody could write instead of a gateway, and loads that `wrk` cannot make.
+//!
+//! It must never be the slow one: provider and load speak HTTP by hand, and share a core while the
+//! gateway has its own. Nothing here is a test.
+//!
+//! Started by `benches/compare.py`; start reading there.
+
+// Clocks and sleeping threads are a load generator's trade.
+#![allow(clippy::disallowed_methods)]
+
+mod load;
+mod mock;
+mod open;
+mod pass;
+mod wire;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use std::net::SocketAddr;
+
+#[derive(Parser)]
+#[command(name = "rig")]
+struct Cli {
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Answer every request as a provider that thinks for no time
+    Mock { listen: SocketAddr },
+    /// Check a key, parse `model`, hand on: axum and reqwest
+    Pass { listen: SocketAddr, provider: String, key: String },
+    /// Whole answers at a fixed rate, timed from when each was due
+    Open {
+        #[command(flatten)]
+        at: Target,
+        #[arg(long)]
+        per_second: u32,
+        #[arg(long)]
+        seconds: f64,
+    },
+    /// Streams side by side, again and again, to their ends
+    Streams {
+        #[command(flatten)]
+        at: Target,
+        #[command(flatten)]
+        shape: load::Shape,
+    },
+    /// Streams that have had one frame and wait, until stdin ends
+    Hold {
+        #[command(flatten)]
+        at: Target,
+        #[arg(long)]
+        streams: usize,
+    },
+}
+
+/// Whom to ask, and as whom.
+#[derive(clap::Args, Clone)]
+struct Target {
+    address: SocketAddr,
+    #[arg(long)]
+    key: String,
+}
+
+impl Target {
+    /// A whole request, head and body. `more` is put before the messages.
+    fn request(&self, more: &str) -> Vec<u8> {
+        let body = format!(
+            r#"{{"model":"bench-model",{more}"messages":[{{"role":"user","content":"Say something short."}}]}}"#
+        );
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            self.address,
+            self.key,
+            body.len()
+        );
+        (head + &body).into_bytes()
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("--bench") {
+        println!("rig: run by `make bench`");
+        return Ok(());
+    }
+    let said = match Cli::parse().part {
+        Part::Mock { listen } => return on_one_thread(mock::serve(listen)),
+        Part::Pass { listen, provider, key } => return pass::serve(listen, provider, key),
+        Part::Open { at, per_second, seconds } => open::run(&at, per_second, seconds)?,
+        Part::Streams { at, shape } => on_one_thread(load::streams(at, shape))?,
+        Part::Hold { at, streams } => on_one_thread(load::hold(at, streams))?,
+    };
+    println!("{said}");
+    Ok(())
+}
+
+fn on_one_thread<T>(part: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?.block_on(part)
+}
+
+/// The `share` (0 … 1) quantile of `sorted`.
+fn quantile(sorted: &[u64], share: f64) -> anyhow::Result<u64> {
+    if sorted.is_empty() {
+        bail!("nothing was measured");
+    }
+    Ok(sorted[((sorted.len() - 1) as f64 * share).round() as usize])
+}
