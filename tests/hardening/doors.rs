@@ -68,7 +68,9 @@ fn spellings(path: &str) -> Vec<String> {
 fn paths(router: &axum::Router) -> Vec<String> {
     let pattern = regex::Regex::new(r#"RouteId\(\d+\): "([^"]*)""#).expect("the pattern is one");
     let printed = format!("{router:?}");
-    let mut paths: Vec<_> = pattern.captures_iter(&printed).map(|found| found[1].to_owned()).collect();
+    // What takes the rest has paths of its own, that no client can ask for.
+    let (routes, _) = printed.split_once("fallback_router").expect("a router has a fallback");
+    let mut paths: Vec<_> = pattern.captures_iter(routes).map(|found| found[1].to_owned()).collect();
     paths.sort();
     paths.dedup();
     paths
@@ -120,10 +122,7 @@ async fn no_door_opens_without_a_key() {
                 assert_eq!(told.len(), 1, "one answer whatever the host and whoever asks: {case}");
                 let open = door == Door::Open && spelling < 3 && matches!(method, "GET" | "HEAD");
                 let told = told.into_keys().next();
-                assert!(
-                    if open { told == Some(200) } else { matches!(told, Some(401 | 404 | 405)) },
-                    "{case}"
-                );
+                assert!(if open { told == Some(200) } else { matches!(told, Some(401 | 404 | 405)) }, "{case}");
                 let beyond = path.starts_with("/v1/") || path.starts_with("http://elsewhere/v1/");
                 assert_eq!(told == Some(401), beyond || is_metrics(door, spelling, method), "{case}");
             }

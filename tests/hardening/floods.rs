@@ -2,14 +2,16 @@
 //! closed or its memory bounded, and other connections are answered all along.
 
 use crate::config::{Config, chat_request};
+use crate::endless::Endless;
 use crate::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
     chat_head, field, frame, frames, remembered, setting,
 };
 use crate::machine::{Memory, others_are_answered};
 use crate::support::gateway::BEARER;
-use crate::support::{Chat, Script, ScriptedProvider, TestGateway, chat};
+use crate::support::{Chat, ScriptedProvider, TestGateway, chat, soon};
 use std::io;
+use std::time::Duration;
 
 /// What no bounded server reads of one flood.
 const ENDLESS: usize = 64 * 1024 * 1024;
@@ -152,15 +154,19 @@ async fn floods_of_what_must_be_answered_are_bounded() {
 /// A client that never takes what it asked for: what is held for it is bounded, and let go with it.
 #[tokio::test]
 async fn a_window_that_never_opens_costs_little() {
-    let bench = Bench::start().await;
-    let text = "x".repeat(4 * 1024 * 1024);
-    let frame_of_text = format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"{}"}}}}]}}"#, &text[..32_000]);
-    let long = (0..200).fold(Script::sse(), |script, _| script.frame(&frame_of_text));
-    bench.provider.answers(Script::by(move |request| match request.streams() {
-        true => long.clone(),
-        false => chat(Chat::default()),
-    }));
-    let body = chat_request(r#""stream":true,"#);
+    let honest = ScriptedProvider::start("eu").await;
+    let token = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n".repeat(1000);
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    let talker = Endless::start(head, token, Duration::ZERO).await;
+    let more = format!(
+        "[providers.talker]\nprotocol = \"openai\"\nbase_url = \"{}\"\ncredential = \"env:CREDENTIAL\"\nregion = \"eu\"\n\
+         [models.endless]\ndeployments = [{{ provider = \"talker\" }}]",
+        talker.base_url
+    );
+    let config = Config::of(&honest).policy("models = [\"*\"]").more(&more);
+    let gateway = TestGateway::start(&config.text()).await;
+    let bench = Bench { gateway, provider: honest, before: Memory::now() };
+    let body = r#"{"model":"endless","stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
     let ask = |stream| {
         [frame(HEADERS, END_HEADERS, stream, &chat_head(BEARER)), frame(DATA, END_STREAM, stream, body.as_bytes())]
             .concat()
@@ -168,15 +174,12 @@ async fn a_window_that_never_opens_costs_little() {
     let flood: Vec<u8> = streams(100).flat_map(ask).collect();
     let attack = async |raw: &mut Raw| {
         raw.send(&flood).await?;
-        bench.provider.wait_until("a hundred streams", |journal| {
-            journal.requests().filter(|request| request.streams()).count() == 100
-        })
-        .await;
+        let all_talk = async { while bench.gateway.relay.attempts_in_flight() < 100 || !talker.is_stuck().await {} };
+        soon("a hundred streams that nobody reads", all_talk).await;
         Ok(())
     };
     let no_window = setting(4, 0);
     let (said, _) = bench.flood("zero window", &no_window, attack).await;
     let data: usize = frames(&said).iter().filter(|(kind, ..)| *kind == DATA).map(|(.., payload)| payload.len()).sum();
     assert_eq!(data, 0, "nothing was asked for");
-    bench.provider.at_rest().await;
 }

@@ -12,6 +12,7 @@ mod bombs;
 #[path = "../api/config.rs"]
 mod config;
 mod doors;
+mod endless;
 mod floods;
 mod frames;
 mod hostile;
