@@ -2,8 +2,9 @@
 //!
 //! An HTTP/2 client may leave a stream's window shut. Nobody then asks the body for more, so no timer
 //! of its own ever runs, and the provider's connection and the key's slot stay held for as long as the
-//! client answers pings. The connection, which looks at the clock anyway, takes such a body away.
-//! Never asked for on HTTP/1.1: there the socket itself tells.
+//! client answers pings. The connection, which looks at the clock anyway, takes such a body away; on
+//! HTTP/1.1 it need not, for there the socket itself tells. A body that waits for its provider is
+//! never let go here.
 //!
 //! Start reading at [`Outgoing`].
 
