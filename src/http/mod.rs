@@ -14,6 +14,7 @@ pub mod layers;
 pub mod lifecycle;
 pub mod openai;
 pub mod ops;
+pub mod outgoing;
 pub mod server;
 pub mod upload;
 pub mod wire;

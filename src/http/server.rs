@@ -6,23 +6,21 @@
 //!
 //! Start reading at [`serve`].
 
-use super::lifecycle::{Lifecycle, Phase, Present};
-use super::wire::{Open, Patience, Watched, Wire};
+use super::lifecycle::{Lifecycle, Phase};
+use super::outgoing::Outgoing;
+use super::wire::{Patience, Watched, Wire};
 use crate::clock::Clock;
 use axum::Router;
 use axum::body::Body;
-use bytes::Bytes;
 use http::{Request, Response, Version};
-use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -220,15 +218,19 @@ impl Connection {
                     leaving = true;
                     conversation.as_mut().graceful_shutdown();
                 }
-                () = self.clock.sleep_until(look_again) => match wire.patience(self.clock.now()) {
-                    Patience::Until(at) => look_again = at,
-                    Patience::Spent if !leaving => {
-                        leaving = true;
-                        look_again = self.clock.now() + GOODBYE;
-                        conversation.as_mut().graceful_shutdown();
+                () = self.clock.sleep_until(look_again) => {
+                    let now = self.clock.now();
+                    drop(wire.let_go(now));
+                    match wire.patience(now) {
+                        Patience::Until(at) => look_again = at,
+                        Patience::Spent if !leaving => {
+                            leaving = true;
+                            look_again = now + GOODBYE;
+                            conversation.as_mut().graceful_shutdown();
+                        }
+                        Patience::Spent | Patience::Lost => return,
                     }
-                    Patience::Spent | Patience::Lost => return,
-                },
+                }
             }
         }
     }
@@ -238,14 +240,14 @@ impl Connection {
         &self,
         request: Request<Incoming>,
         wire: &Arc<Wire>,
-    ) -> impl Future<Output = Result<Response<Counted>, std::convert::Infallible>> + Send + 'static {
+    ) -> impl Future<Output = Result<Response<Outgoing>, std::convert::Infallible>> + Send + 'static {
         let guards = (wire.request(request.version() == Version::HTTP_2), self.lifecycle.request());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(wire.clone());
-        let router = self.router.clone();
+        let (router, wire, clock) = (self.router.clone(), wire.clone(), self.clock);
         async move {
             let response = router.oneshot(request).await?;
-            Ok(response.map(|body| Counted { body, _guards: guards }))
+            Ok(response.map(|body| Outgoing::new(body, guards, &wire, clock)))
         }
     }
 }
@@ -276,36 +278,18 @@ fn speaker() -> Builder<TokioExecutor> {
     builder
 }
 
-/// A response's body, by which its request is counted as open.
-struct Counted {
-    body: Body,
-    _guards: (Open, Present),
-}
-
-impl http_body::Body for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::upload::{Held, Upload};
+    use crate::http::wire;
     use crate::relay::Front;
     use axum::extract::Request;
     use axum::routing::{get, post};
+    use bytes::Bytes;
+    use http_body::Frame;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::mpsc;
 
@@ -334,11 +318,14 @@ mod tests {
 
     fn served(door: Door, most: usize) -> Served {
         let (tell, told) = mpsc::unbounded_channel();
+        let tell_floods = tell.clone();
         let hangs = async move || -> &'static str {
             let _farewell = Farewell(tell.clone());
             let _ = tell.send("begun");
             std::future::pending().await
         };
+        let tell = tell_floods;
+        let floods = async move || Body::new(Flood { _farewell: Farewell(tell.clone()) });
         let refuses = async |request: Request| {
             let (parts, body) = request.into_parts();
             let front = Front { max_body: 1, max_in_flight_bytes: 1 };
@@ -351,7 +338,8 @@ mod tests {
             .route("/refuses", post(refuses))
             .route("/panics", get(async || Body::new(Endless { panics: true })))
             .route("/trickles", get(async || Body::new(Endless { panics: false })))
-            .route("/large", get(async || vec![b' '; LARGE]));
+            .route("/large", get(async || vec![b' '; LARGE]))
+            .route("/floods", get(floods));
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
@@ -372,6 +360,20 @@ mod tests {
         fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
             assert!(!self.panics, "on purpose");
             Poll::Pending
+        }
+    }
+
+    /// A body that always has more to say.
+    struct Flood {
+        _farewell: Farewell,
+    }
+
+    impl http_body::Body for Flood {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"more")))))
         }
     }
 
@@ -602,5 +604,29 @@ mod tests {
         check(linux, Some(1024));
         check("Max open files            unlimited            unlimited            files", None);
         check("", None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_stream_whose_window_stays_shut_is_let_go() {
+        let mut served = served(Door::Public, 9);
+        let (streams, connection) = h2::client::Builder::new()
+            .initial_window_size(0)
+            .handshake::<_, Bytes>(connect(&served).await)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let mut streams = streams.ready().await.unwrap();
+        let ask = |path: &str| http::Request::get(format!("http://tierway{path}")).body(()).unwrap();
+        let (answer, _) = streams.send_request(ask("/floods"), true).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        let start = Clock.now();
+        let dropped = tokio::time::timeout(Duration::from_secs(600), served.told.recv()).await;
+        assert_eq!(dropped, Ok(Some("dropped")));
+        assert!(Clock.now() - start >= wire::UNTAKEN_TIMEOUT);
+        // The others on the connection have nothing to do with it; the stream itself ends as broken off.
+        let (answer, _) = streams.send_request(ask("/works"), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), http::StatusCode::OK);
+        body.flow_control().release_capacity(0).unwrap();
+        drop(body);
     }
 }

@@ -4,6 +4,7 @@
 //! [`Watched`] wraps the socket and notes what passes; [`Wire`] is what the connection's task and the
 //! bodies on it share. Nothing here reads or changes a byte.
 
+use super::outgoing::{Handle, LetGo};
 use crate::clock::Clock;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -20,6 +21,8 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a client may take nothing of what is ready for it: its answer is held, and a provider's
 /// connection with it.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for one stream among others on an HTTP/2 connection, whose pieces may leave byte by byte.
+pub const UNTAKEN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// One connection, as its task and the bodies on it share it.
 pub struct Wire {
@@ -38,6 +41,8 @@ struct State {
     http2: bool,
     /// Requests whose response has not ended.
     open: usize,
+    /// The bodies of an HTTP/2 connection that are on their way.
+    bodies: Vec<Handle>,
     phase: Phase,
 }
 
@@ -67,7 +72,8 @@ impl Wire {
     /// A connection accepted at `clock.now()`.
     pub fn new(clock: Clock) -> Self {
         let phase = Phase::Fresh(clock.now());
-        let state = State { flushes: 0, waiting: Vec::new(), stalled: None, http2: false, open: 0, phase };
+        let state =
+            State { flushes: 0, waiting: Vec::new(), stalled: None, http2: false, open: 0, bodies: Vec::new(), phase };
         Self { clock, state: Mutex::new(state) }
     }
 
@@ -99,6 +105,23 @@ impl Wire {
             state.waiting.push(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Watches over a body from now on.
+    pub fn watch(&self, body: Handle) {
+        let mut state = self.state();
+        // They come and go with their streams, of which there are few at once.
+        state.bodies.retain(Handle::is_alive);
+        state.bodies.push(body);
+    }
+
+    /// Takes away the bodies that nobody has asked for since [`UNTAKEN_TIMEOUT`] before `now`. They
+    /// count as open until they are dropped, which must not happen in here.
+    #[must_use]
+    pub fn let_go(&self, now: Instant) -> Vec<LetGo> {
+        // A body being polled may ask us something: we must not wait for it while others wait for us.
+        let bodies = self.state().bodies.clone();
+        bodies.iter().filter_map(|body| body.let_go(now)).collect()
     }
 
     /// How long this connection may stay as it is.

@@ -283,7 +283,6 @@ async fn only_listed_headers_go_up() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let given = [
-        ("authorization", BEARER),
         ("api-key", KEY),
         ("x-api-key", KEY),
         ("cookie", "session=of-the-client"),
