@@ -13,8 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
-const STREAM_HEAD: &str =
-    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
+const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
 
 /// Serves until it is ended.
 pub(crate) async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
@@ -59,14 +58,16 @@ async fn answer_stream(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result
     for number in 0..frames {
         sleep_until(begun + pace * number as u32).await;
         let finish = if number + 1 == frames { "\"stop\"" } else { "null" };
-        let choice =
-            format!(r#"{{"index":0,"delta":{{"content":" token {number:03}"}},"logprobs":null,"finish_reason":{finish}}}"#);
+        let choice = format!(
+            r#"{{"index":0,"delta":{{"content":" token {number:03}"}},"logprobs":null,"finish_reason":{finish}}}"#
+        );
         push_frame(&mut out, &chunk(&format!("[{choice}]"), ""));
         stream.write_all(&out).await?;
         out.clear();
     }
     if asks_usage {
-        let usage = format!(r#","usage":{{"prompt_tokens":12,"completion_tokens":{frames},"total_tokens":{}}}"#, frames + 12);
+        let usage =
+            format!(r#","usage":{{"prompt_tokens":12,"completion_tokens":{frames},"total_tokens":{}}}"#, frames + 12);
         push_frame(&mut out, &chunk("[]", &usage));
     }
     push_frame(&mut out, "[DONE]");
