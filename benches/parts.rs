@@ -1,8 +1,8 @@
 //! The parts of the request path by themselves: reading a body, drafting and walking a plan, reading
-//! a stream, and an attempt from order to last byte at a provider that needs no network.
+//! a stream, and an attempt from order to last byte.
 //!
-//! Only through public doors. The splice is measured where it happens, inside an attempt over
-//! loopback; the meter inside an attempt at the simulated provider. `benches/compare.py` says what
+//! Only through public doors: splice and meter are timed where they happen, inside an attempt over
+//! loopback. `benches/compare.py` says what
 //! the whole costs; this says which part has grown.
 
 use bytes::Bytes;
@@ -30,7 +30,7 @@ use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
 use tierway::upstream::sse::SseReader;
-use tierway::upstream::{OpenAiSetup, Order, Patience, Protocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
+use tierway::upstream::{OpenAiSetup, Order, Patience, Protocol, ProviderSetup, UpstreamModel, Upstreams};
 use tokio::runtime::Runtime;
 
 const KIB: usize = 1 << 10;
@@ -199,29 +199,31 @@ fn frame(number: usize) -> String {
 
 fn attempting(c: &mut Criterion) {
     let runtime = Runtime::new().expect("the system has threads");
-    let at_once = SimSetup { first_token: Duration::ZERO, tokens_per_second: 0, error_rate_bp: 0 };
-    let simulated = upstreams(Protocol::Sim(at_once));
-    let mut group = c.benchmark_group("attempt");
-    let stream = call(KIB, true);
-    group.bench_function("a simulated stream, read and metered", |b| {
-        b.to_async(&runtime).iter(|| attempt(&simulated, &stream));
-    });
+    let mut group = c.benchmark_group("attempt, over loopback");
     let provider = loopback_provider().expect("loopback has a free port");
-    let networked = upstreams(Protocol::OpenAi(OpenAiSetup {
+    let networked = upstreams(OpenAiSetup {
         base_url: format!("http://{provider}/v1"),
         credentials: vec![HeaderValue::from_static("Bearer sk-bench")],
         http2: false,
-        finish_reason_optional: false,
+        finish_reason_optional: true,
         skip_malformed_frames: false,
-    }));
-    for (name, size) in [("1 KiB spliced and sent over loopback", KIB), ("1 MiB spliced and sent over loopback", MIB)] {
+    });
+    let stream = call(KIB, true);
+    group.bench_function("a stream of 50 frames, metered", |b| {
+        b.to_async(&runtime).iter(|| attempt(&networked, &stream));
+    });
+    for (name, size) in [("1 KiB, spliced", KIB), ("1 MiB, spliced", MIB)] {
         let call = call(size, false);
         group.bench_function(name, |b| b.to_async(&runtime).iter(|| attempt(&networked, &call)));
     }
 }
 
-fn upstreams(protocol: Protocol) -> Upstreams {
-    let setup = ProviderSetup { name: "bench".into(), protocol, connect_timeout: Duration::from_secs(1) };
+fn upstreams(host: OpenAiSetup) -> Upstreams {
+    let setup = ProviderSetup {
+        name: "bench".into(),
+        protocol: Protocol::OpenAi(host),
+        connect_timeout: Duration::from_secs(1),
+    };
     Upstreams::build(vec![setup], None, Clock).expect("the provider can be set up")
 }
 
@@ -249,7 +251,7 @@ fn deadline(after: Duration) -> Instant {
     Clock.now() + after
 }
 
-/// Answers every request with the same 200, each connection by a thread.
+/// Answers every request with the same 200 or the same stream, each connection by a thread.
 fn loopback_provider() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let at = listener.local_addr()?;
@@ -263,6 +265,7 @@ fn loopback_provider() -> io::Result<SocketAddr> {
 fn answer_all(mut connection: TcpStream) -> io::Result<()> {
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
     connection.set_nodelay(true)?;
+    let stream = stream_answer();
     let (mut buffer, mut read) = (vec![0; 256 * KIB], Vec::new());
     loop {
         let count = connection.read(&mut buffer)?;
@@ -271,10 +274,16 @@ fn answer_all(mut connection: TcpStream) -> io::Result<()> {
         }
         read.extend_from_slice(&buffer[..count]);
         if request_len(&read).is_some_and(|length| length <= read.len()) {
+            let streams = memchr::memmem::find(&read, b"\"stream\":true").is_some();
             read.clear();
-            connection.write_all(ANSWER)?;
+            connection.write_all(if streams { stream.as_bytes() } else { ANSWER })?;
         }
     }
+}
+
+fn stream_answer() -> String {
+    let body = (0..FRAMES).map(frame).collect::<String>() + "data: [DONE]\n\n";
+    format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 /// How long the request at the start of `read` is, once its head is there.
