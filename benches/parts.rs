@@ -1,0 +1,295 @@
+//! The parts of the request path by themselves: reading a body, drafting and walking a plan, reading
+//! a stream, and an attempt from order to last byte.
+//!
+//! Only through public doors: splice and meter are timed where they happen, inside an attempt over
+//! loopback. `benches/compare.py` says what
+//! the whole costs; this says which part has grown.
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use http::{HeaderMap, HeaderValue};
+use std::future::poll_fn;
+use std::hint::black_box;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tierway::clock::Clock;
+use tierway::config::{ExtraKey, KeyHash, Snapshot, Source, Surroundings, load};
+use tierway::domain::authorize::authorize;
+use tierway::domain::call::{Call, Endpoint};
+use tierway::domain::chance::Draw;
+use tierway::domain::id::ProviderId;
+use tierway::domain::routing::plan::{RoutePlan, Step};
+use tierway::http::openai::peek::peek;
+use tierway::relay::board::Board;
+use tierway::relay::dice::Dice;
+use tierway::telemetry::Telemetry;
+use tierway::telemetry::access::AccessLog;
+use tierway::telemetry::metrics::Build;
+use tierway::upstream::sse::SseReader;
+use tierway::upstream::{OpenAiSetup, Order, Patience, Protocol, ProviderSetup, UpstreamModel, Upstreams};
+use tokio::runtime::Runtime;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const FRAMES: usize = 50;
+/// What a body is made of: prose with the escapes prose has.
+const TEXT: &str = r#"Why is the sky blue, and why is it red in the \"evening\"?\n"#;
+
+criterion_group!(parts, reading, planning, framing, attempting);
+criterion_main!(parts);
+
+// --- the client's body ------------------------------------------------------------------------
+
+fn reading(c: &mut Criterion) {
+    let mut group = c.benchmark_group("peek");
+    for (name, size) in [("1 KiB", KIB), ("1 MiB", MIB)] {
+        let body = body(size, false);
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(name, |b| b.iter(|| peek(Endpoint::Chat, black_box(body.clone()))));
+    }
+}
+
+/// A chat body of `size` bytes.
+fn body(size: usize, stream: bool) -> Bytes {
+    let around = |text: &str| {
+        format!(
+            r#"{{"model":"deepseek-ai/DeepSeek-V4-Flash","stream":{stream},"max_tokens":512,"messages":[{{"role":"user","content":"{text}"}}]}}"#
+        )
+    };
+    // Whole repetitions only: half an escape would be no JSON.
+    let filler = TEXT.repeat((size - around("").len()) / TEXT.len());
+    around(&filler).into()
+}
+
+fn call(size: usize, stream: bool) -> Call {
+    peek(Endpoint::Chat, body(size, stream)).expect("the body is a chat request")
+}
+
+// --- the plan ---------------------------------------------------------------------------------
+
+fn planning(c: &mut Criterion) {
+    let snapshot = snapshot();
+    let key = snapshot.keys.values().next().expect("one was handed in");
+    let call = call(KIB, true);
+    let authorized = authorize(&snapshot.table, key, &call).expect("the key may do everything");
+    let telemetry = Arc::new(Telemetry::new(AccessLog::off(), Build { version: "bench", revision: None }));
+    let board = Board::new(&snapshot.table.settings, telemetry, Arc::new(Dice::seeded(1)));
+    let providers: Vec<_> = snapshot.providers.iter().map(|provider| (provider.name.clone(), 1)).collect();
+    let lineup = board.line_up(&snapshot.table, &providers, None);
+    let view = lineup.seen_by(key.id);
+    let now = Clock.now();
+    let deadline = now + Duration::from_secs(60);
+    let draft = || RoutePlan::draft(&snapshot.table, &authorized, &call, false, deadline, Draw(7));
+
+    let mut group = c.benchmark_group("plan");
+    group.bench_function("authorize", |b| b.iter(|| authorize(&snapshot.table, key, black_box(&call))));
+    group.bench_function("draft", |b| b.iter(draft));
+    group.bench_function("draft and first step", |b| {
+        b.iter_batched(
+            draft,
+            |plan| match plan.expect("something may serve").next(&snapshot.table, &view, now, Draw(7)) {
+                Step::Try(attempt) => attempt,
+                Step::Wait(_) | Step::GiveUp(_) => panic!("everything is well"),
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+/// The example of the documentation: tiers, chains, an alias, regions.
+fn snapshot() -> Snapshot {
+    let source = Source::File { path: "bench.toml".into(), text: EXAMPLE.to_owned() };
+    let extra = ExtraKey { name: "bench".to_owned(), hash: KeyHash::of("bench") };
+    match load(&source, &Nothing, &[extra]) {
+        Ok(snapshot) => snapshot,
+        Err(problems) => panic!("{}", problems.render(false)),
+    }
+}
+
+const EXAMPLE: &str = r#"
+[providers.us]
+protocol = "openai"
+base_url = "http://127.0.0.1:1/v1"
+region = "us-east"
+
+[providers.eu]
+protocol = "openai"
+base_url = "http://127.0.0.1:2/v1"
+region = "eu-central"
+
+[models."deepseek-ai/DeepSeek-V4-Flash"]
+deployments = [{ provider = "us", weight = 3 }, { provider = "eu" }]
+
+[models."Qwen/Qwen3-32B"]
+deployments = [{ provider = "us" }, { provider = "eu" }]
+
+[models."moonshotai/Kimi-K2.5"]
+deployments = [{ provider = "us" }, { provider = "eu" }]
+
+[tiers.default]
+models = ["deepseek-ai/DeepSeek-V4-Flash"]
+then = ["fallback"]
+
+[tiers.fallback]
+models = ["Qwen/Qwen3-32B"]
+
+[tiers.premium]
+models = ["moonshotai/Kimi-K2.5"]
+then = ["fallback", "default"]
+
+[aliases.auto]
+split = { default = 80, fallback = 15, premium = 5 }
+"#;
+
+/// An environment without variables and files.
+struct Nothing;
+
+impl Surroundings for Nothing {
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn read(&self, _: &Path) -> io::Result<String> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+// --- the provider's stream --------------------------------------------------------------------
+
+fn framing(c: &mut Criterion) {
+    let frames: Vec<Bytes> = (0..FRAMES).map(|number| frame(number).into()).collect();
+    let joined: Bytes = frames.concat().into();
+    let mut group = c.benchmark_group("sse, 50 frames");
+    group.throughput(Throughput::Elements(FRAMES as u64));
+    group.bench_function("a chunk each", |b| b.iter(|| read_frames(&frames)));
+    group.bench_function("in one chunk", |b| b.iter(|| read_frames(std::slice::from_ref(&joined))));
+    let cut: Vec<Bytes> =
+        (0..joined.len()).step_by(100).map(|at| joined.slice(at..joined.len().min(at + 100))).collect();
+    group.bench_function("cut every 100 bytes", |b| b.iter(|| read_frames(&cut)));
+}
+
+fn read_frames(chunks: &[Bytes]) -> usize {
+    let mut reader = SseReader::new(MIB);
+    let mut bytes = 0;
+    for chunk in chunks {
+        reader.push(chunk.clone());
+        while let Ok(Some(frame)) = reader.next_frame() {
+            bytes += black_box(frame).raw.len();
+        }
+    }
+    bytes
+}
+
+fn frame(number: usize) -> String {
+    format!(
+        "data: {{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1760000000,\"model\":\"m\",\
+         \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" token {number:03}\"}},\"finish_reason\":null}}]}}\n\n"
+    )
+}
+
+// --- one attempt ------------------------------------------------------------------------------
+
+fn attempting(c: &mut Criterion) {
+    let runtime = Runtime::new().expect("the system has threads");
+    let mut group = c.benchmark_group("attempt, over loopback");
+    let provider = loopback_provider().expect("loopback has a free port");
+    let networked = upstreams(OpenAiSetup {
+        base_url: format!("http://{provider}/v1"),
+        credentials: vec![HeaderValue::from_static("Bearer sk-bench")],
+        http2: false,
+        finish_reason_optional: true,
+        skip_malformed_frames: false,
+    });
+    let stream = call(KIB, true);
+    group.bench_function("a stream of 50 frames, metered", |b| {
+        b.to_async(&runtime).iter(|| attempt(&networked, &stream));
+    });
+    for (name, size) in [("1 KiB, spliced", KIB), ("1 MiB, spliced", MIB)] {
+        let call = call(size, false);
+        group.bench_function(name, |b| b.to_async(&runtime).iter(|| attempt(&networked, &call)));
+    }
+}
+
+fn upstreams(host: OpenAiSetup) -> Upstreams {
+    let setup = ProviderSetup {
+        name: "bench".into(),
+        protocol: Protocol::OpenAi(host),
+        connect_timeout: Duration::from_secs(1),
+    };
+    Upstreams::build(vec![setup], None, Clock).expect("the provider can be set up")
+}
+
+async fn attempt(upstreams: &Upstreams, call: &Call) -> usize {
+    let long = Duration::from_secs(60);
+    let patience = Patience { first_token: long, whole: long, idle: long, deadline: deadline(long) };
+    let order = Order {
+        provider: ProviderId(0),
+        credential: 0,
+        model: &UpstreamModel::new("deepseek-v4-flash"),
+        call,
+        headers: &HeaderMap::new(),
+        patience,
+        draw: Draw(7),
+    };
+    let mut answer = upstreams.send(order).await.unwrap_or_else(|missed| panic!("{missed:?}"));
+    let mut bytes = 0;
+    while let Some(frames) = poll_fn(|cx| answer.body.poll_frames(cx)).await {
+        bytes += frames.unwrap_or_else(|failure| panic!("{failure:?}")).len();
+    }
+    bytes
+}
+
+fn deadline(after: Duration) -> Instant {
+    Clock.now() + after
+}
+
+/// Answers every request with the same 200 or the same stream, each connection by a thread.
+fn loopback_provider() -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let at = listener.local_addr()?;
+    thread::spawn(move || {
+        // A connection that breaks ends its thread; the bench shows it as a missed attempt.
+        listener.incoming().flatten().for_each(|connection| _ = thread::spawn(|| answer_all(connection)));
+    });
+    Ok(at)
+}
+
+fn answer_all(mut connection: TcpStream) -> io::Result<()> {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+    connection.set_nodelay(true)?;
+    let stream = stream_answer();
+    let (mut buffer, mut read) = (vec![0; 256 * KIB], Vec::new());
+    loop {
+        let count = connection.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        read.extend_from_slice(&buffer[..count]);
+        if request_len(&read).is_some_and(|length| length <= read.len()) {
+            let streams = memchr::memmem::find(&read, b"\"stream\":true").is_some();
+            read.clear();
+            connection.write_all(if streams { stream.as_bytes() } else { ANSWER })?;
+        }
+    }
+}
+
+fn stream_answer() -> String {
+    let body = (0..FRAMES).map(frame).collect::<String>() + "data: [DONE]\n\n";
+    format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// How long the request at the start of `read` is, once its head is there.
+fn request_len(read: &[u8]) -> Option<usize> {
+    let head = memchr::memmem::find(read, b"\r\n\r\n")? + 4;
+    let text = std::str::from_utf8(&read[..head]).ok()?;
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+    Some(head + length.parse::<usize>().ok()?)
+}
