@@ -78,7 +78,8 @@ fn planning(c: &mut Criterion) {
     let authorized = authorize(&snapshot.table, key, &call).expect("the key may do everything");
     let telemetry = Arc::new(Telemetry::new(AccessLog::off(), Build { version: "bench", revision: None }));
     let board = Board::new(&snapshot.table.settings, telemetry, Arc::new(Dice::seeded(1)));
-    let providers: Vec<_> = snapshot.providers.iter().map(|provider| (provider.name.clone(), 1)).collect();
+    let one = || vec![Default::default()];
+    let providers: Vec<_> = snapshot.providers.iter().map(|provider| (provider.name.clone(), one())).collect();
     let lineup = board.line_up(&snapshot.table, &providers, None);
     let view = lineup.seen_by(key.id);
     let now = Clock.now();

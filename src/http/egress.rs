@@ -30,6 +30,8 @@ const REGION: HeaderName = HeaderName::from_static("x-tierway-region");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-tierway-attempts");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-tierway-overhead-us");
 const COST: HeaderName = HeaderName::from_static("x-tierway-cost-usd");
+/// As many headers of ours as an answer may bear.
+const OURS: usize = 16;
 /// nginx holds a stream back in its buffers unless told otherwise.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const REQUESTS: [HeaderName; 3] = [
@@ -104,6 +106,7 @@ fn log(id: RequestId, row: &Row) {
 }
 
 fn write(facts: &Facts, headers: &mut HeaderMap) {
+    headers.reserve(OURS);
     let mut text = |name: &HeaderName, value: &str| {
         // A configured name may hold what no header can; such a header is left out.
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {

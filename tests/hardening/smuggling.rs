@@ -281,12 +281,12 @@ async fn headers_are_well_formed_or_refused() {
         "x-stainless-authorization: a\r\n",
         "accept-encoding: gzip\r\n",
         "content-type: text/plain\r\ncontent-type: text/html\r\n",
-        "authorization: Bearer tw_other\r\n",
         "api-key: tw_other\r\nx-api-key: tw_other\r\n",
     ] {
         bench.header(harmless, Served).await;
     }
     bench.header(&"x-many: a\r\n".repeat(200), RefusedLast(431)).await;
+    bench.header("authorization: Bearer tw_other\r\n", Refused(401)).await;
     bench.header("x-tierway-no-fallback: true\r\nx-tierway-no-fallback: false\r\n", Refused(400)).await;
 }
 
