@@ -276,8 +276,10 @@ impl Permit {
         let verdict = failure.verdict();
         match verdict {
             Verdict::CredentialRefused => self.credential.refused(now, self.dice.draw()),
-            Verdict::Down | Verdict::Neutral => self.credential.undecided(now),
-            _ => self.credential.accepted(),
+            // Whoever looked at the request had let the credential in.
+            Verdict::Good | Verdict::Throttled(_) | Verdict::NotFound => self.credential.accepted(),
+            // A provider in trouble may have failed before it looked.
+            Verdict::Bad | Verdict::Down | Verdict::Neutral => self.credential.undecided(now),
         }
         self.report(verdict, failure.remembered(), now);
     }
