@@ -90,7 +90,7 @@ def plot(figures, row):
     """Bars from nothing, the range of the rounds as a line across the end of each."""
     shown = {name: found for name in figures if (found := values(figures, name, row))}
     most = max(max(found) for found in shown.values()) or 1
-    left, width, step, top = 150, 400, 34, 40
+    left, width, step, top = 190, 400, 34, 40
     height = top + step * len(shown) + 8
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 90} {height}" '
