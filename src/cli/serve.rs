@@ -15,7 +15,7 @@ use crate::domain::secret::Secret;
 use crate::http::lifecycle::Lifecycle;
 use crate::http::ops::OpsAccess;
 use crate::http::server::{self, Door};
-use crate::http::{App, ops_router, public_router};
+use crate::http::{App, ops_entry, public_entry};
 use crate::relay::dice::Dice;
 use crate::relay::{LiveError, Parts, Relay};
 use crate::store::memory::{MemoryCounters, MemoryLedger};
@@ -128,9 +128,10 @@ impl Gateway {
         let counters = Arc::new(MemoryCounters::default());
         let lifecycle = Lifecycle::new(clock);
         let ops = OpsAccess { metrics_token: snapshot.telemetry.metrics_token.clone(), admin_token };
+        let dice = Arc::new(dice);
         let parts = Parts {
             clock,
-            dice,
+            dice: dice.clone(),
             ledger: ledger.clone() as Arc<dyn Ledger>,
             counters: counters.clone() as Arc<dyn Counters>,
             telemetry: telemetry.clone(),
@@ -143,6 +144,7 @@ impl Gateway {
             ops: ArcSwap::from_pointee(ops),
             held: Arc::default(),
             clock,
+            dice,
         };
         Ok(Self { relay, ledger, counters, lifecycle, app: Arc::new(app) })
     }
@@ -151,11 +153,11 @@ impl Gateway {
     pub async fn serve(self, public: TcpListener, ops: Option<TcpListener>) {
         let Self { app, lifecycle, .. } = self;
         let clock = app.clock;
-        let router = public_router(app.clone(), ops.is_none());
-        let clients = server::serve(public, router, lifecycle.clone(), clock, Door::Public);
+        let entry = public_entry(app.clone(), ops.is_none());
+        let clients = server::serve(public, entry, lifecycle.clone(), clock, Door::Public);
         let operators = async {
             if let Some(listener) = ops {
-                server::serve(listener, ops_router(app), lifecycle, clock, Door::Ops).await;
+                server::serve(listener, ops_entry(app), lifecycle, clock, Door::Ops).await;
             }
         };
         tokio::join!(clients, operators);

@@ -255,8 +255,10 @@ fn ends_frame(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::layers::Entry;
     use crate::http::lifecycle::Lifecycle;
     use crate::http::server::{Door, bind, serve};
+    use crate::relay::dice::Dice;
     use crate::telemetry::metrics::{Build, Metrics};
     use axum::Router;
     use axum::extract::Request;
@@ -405,7 +407,8 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
-        tokio::spawn(serve(listener, router, lifecycle.clone(), Clock, Door::Public));
+        let entry = Entry::new(router, Clock, Arc::new(Dice::seeded(1)));
+        tokio::spawn(serve(listener, entry, lifecycle.clone(), Clock, Door::Public));
         (address, lifecycle)
     }
 

@@ -6,11 +6,11 @@
 //!
 //! Start reading at [`serve`].
 
+use super::layers::Entry;
 use super::lifecycle::{Lifecycle, Phase};
 use super::outgoing::Outgoing;
 use super::wire::{Patience, Watched, Wire};
 use crate::clock::Clock;
-use axum::Router;
 use axum::body::Body;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
@@ -25,7 +25,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tower::ServiceExt;
 
 /// Connections the system may hold for us before we accept them.
 const BACKLOG: u32 = 1024;
@@ -106,17 +105,17 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Serves `router` on `listener` until `lifecycle` says otherwise, then until the last connection is
+/// Serves `entry` on `listener` until `lifecycle` says otherwise, then until the last connection is
 /// gone or everything is closed.
-pub async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle, clock: Clock, door: Door) {
+pub async fn serve(listener: TcpListener, entry: Entry, lifecycle: Lifecycle, clock: Clock, door: Door) {
     let places = Arc::new(Semaphore::new(most_connections(door)));
-    serve_within(places, listener, router, lifecycle, clock, door).await;
+    serve_within(places, listener, entry, lifecycle, clock, door).await;
 }
 
 async fn serve_within(
     places: Arc<Semaphore>,
     listener: TcpListener,
-    router: Router,
+    entry: Entry,
     lifecycle: Lifecycle,
     clock: Clock,
     door: Door,
@@ -130,7 +129,7 @@ async fn serve_within(
             Some(ended) = connections.join_next() => note(ended),
             (socket, place) = accept(&listener, &places, clock) => {
                 let present = (door == Door::Public).then(|| lifecycle.connection());
-                let connection = Connection { router: router.clone(), lifecycle: lifecycle.clone(), clock, door };
+                let connection = Connection { entry: entry.clone(), lifecycle: lifecycle.clone(), clock, door };
                 connections.spawn(async move {
                     connection.converse(socket).await;
                     drop((place, present));
@@ -193,7 +192,7 @@ fn open_files(limits: &str) -> Option<usize> {
 
 /// What one connection's task needs.
 struct Connection {
-    router: Router,
+    entry: Entry,
     lifecycle: Lifecycle,
     clock: Clock,
     door: Door,
@@ -244,9 +243,9 @@ impl Connection {
         let guards = (wire.request(request.version() == Version::HTTP_2), self.lifecycle.request());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(wire.clone());
-        let (router, wire, clock) = (self.router.clone(), wire.clone(), self.clock);
+        let (entry, wire, clock) = (self.entry.clone(), wire.clone(), self.clock);
         async move {
-            let response = router.oneshot(request).await?;
+            let response = entry.answer(request).await;
             Ok(response.map(|body| Outgoing::new(body, guards, &wire, clock)))
         }
     }
@@ -284,6 +283,7 @@ mod tests {
     use crate::http::upload::{Held, Upload};
     use crate::http::wire;
     use crate::relay::Front;
+    use crate::relay::dice::Dice;
     use axum::extract::Request;
     use axum::routing::{get, post};
     use bytes::Bytes;
@@ -332,7 +332,7 @@ mod tests {
             drop(Upload::new(body, &parts.headers, front, Arc::<Held>::default(), Clock));
             http::StatusCode::PAYLOAD_TOO_LARGE
         };
-        let router = Router::new()
+        let router = axum::Router::new()
             .route("/works", get(async || "works"))
             .route("/hangs", get(hangs))
             .route("/refuses", post(refuses))
@@ -340,11 +340,12 @@ mod tests {
             .route("/trickles", get(async || Body::new(Endless { panics: false })))
             .route("/large", get(async || vec![b' '; LARGE]))
             .route("/floods", get(floods));
+        let entry = Entry::new(router, Clock, Arc::new(Dice::seeded(1)));
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
         let places = Arc::new(Semaphore::new(most));
-        let serving = tokio::spawn(serve_within(places, listener, router, lifecycle.clone(), Clock, door));
+        let serving = tokio::spawn(serve_within(places, listener, entry, lifecycle.clone(), Clock, door));
         Served { address, lifecycle, told, serving }
     }
 
