@@ -2,7 +2,7 @@
 
 The real gateway runs under callgrind in a process of its own; this one is both its client and its
 provider, and goes in lock-step: it sends only when every thread of the gateway waits. Chance and time
-are fixed (benches/instructions/fixed.c), so that a count repeats exactly. What one thing costs is the
+are fixed (benches/instructions/fixed.c), so that a count repeats exactly (`ARGS=--twice` shows it). What one thing costs is the
 difference between many and twice as many, which leaves the start out; the kernel's work is not counted.
 
 It must never compare what is not comparable: another machine is told so and passed over.
@@ -17,13 +17,13 @@ import platform
 import re
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +63,14 @@ class Gateway:
         self.provider = socket.create_server(("127.0.0.1", 0))
         config = CONFIG.format(port=0, mock=self.provider.getsockname()[1], model=compare.MODEL)
         (folder / "gateway.toml").write_text(config)
-        callgrind = ["valgrind", "--tool=callgrind", "--separate-threads=yes", "--callgrind-out-file=counts"]
+        callgrind = ["valgrind", "--tool=callgrind", "--separate-threads=yes", "--callgrind-out-file=counts",
+                     "--dump-before=instructions::lap"]
         self.log = folder / "valgrind.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 # Addresses decide where a hash falls: they are not drawn anew each time.
                 ["setarch", "-R", *callgrind, str(binary), "gateway.toml"],
-                cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+                cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 # The environment lies on the stack: it is the same everywhere.
                 env={"PATH": os.environ["PATH"], **compare.SECRETS, "SCANT_KEY": SCANT_KEY},
             )
@@ -79,18 +80,20 @@ class Gateway:
         self.wait_until_quiet()
         self.client = prepared(socket.create_connection(("127.0.0.1", int(port))))
         # Every connection the gateway has opened, and the one that was asked last.
-        self.connections, self.upstream = [], None
-        self.wait_until_quiet()
+        self.connections, self.upstream, self.laps = [], None, 0
+        # What a new connection does after a millisecond, it does now and not while we count: the
+        # gateway's clock moves when it is asked, and it is asked at each of the kernel's wakings.
+        self.wait_until_quiet(for_seconds=0.1)
 
-    def wait_until_quiet(self):
-        """Until every thread waits, and has not moved between two looks."""
+    def wait_until_quiet(self, for_seconds=0.0002):
+        """Until every thread waits, and has not moved since the last look."""
         deadline = time.monotonic() + PATIENCE
         before = None
         while (now := self.look()) != before or any(state != "S" for state, *_ in now):
             before = now
             if time.monotonic() > deadline:
                 raise SystemExit(f"the gateway does not come to rest: {now}")
-            time.sleep(0.0002)
+            time.sleep(for_seconds)
 
     def look(self):
         """Of each thread: its state, and how often it gave up its processor."""
@@ -132,12 +135,19 @@ class Gateway:
             return read
         raise SystemExit(f"the gateway answered {read.decode(errors='replace')}")
 
+    def lap(self):
+        """The file with what the thread that serves has spent since the last lap."""
+        self.process.stdin.write(b".")
+        self.process.stdin.flush()
+        self.wait_until_quiet(for_seconds=0.1)
+        self.laps += 1
+        return self.folder / f"counts.{self.laps}-01"
+
     def stop(self):
-        """Ends it, which makes callgrind write what it counted."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=PATIENCE)
-        for each in [self.client, *self.connections, self.provider, self.process.stdout]:
+        for each in [self.client, *self.connections, self.provider, self.process.stdout, self.process.stdin]:
             each.close()
+        self.process.kill()
+        self.process.wait()
 
 
 def prepared(connection):
@@ -235,67 +245,71 @@ def refusals(key, status):
     return work
 
 
-def unknown(gateway, count):
-    refusals("sk-wrong", b"401")(gateway, count)
-
-
-def limited(gateway, count):
-    """Refusals of a key that has used up what it may."""
+def use_up(gateway):
+    """Takes the one request a minute that the scant key has."""
     gateway.client.sendall(request(SCANT_KEY))
     gateway.asked()
     gateway.answer(whole_answer())
     gateway.read_until(is_whole)
-    refusals(SCANT_KEY, b"429")(gateway, count)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What one of `things` costs, by running `less` and then `more`, which has that many more of them."""
+    """What one thing costs: by doing `less` and then `more`, which has `things` more of them."""
 
     name: str
     things: int
     less: tuple
     more: tuple
+    first: Callable = lambda gateway: None
+
+    def run(self, binary, folder):
+        """Does both with a fresh gateway that is warm; the files with their counts."""
+        folder.mkdir()
+        gateway = Gateway(binary, folder)
+        try:
+            self.first(gateway)
+            self.do(gateway, self.less)
+            gateway.lap()
+            self.do(gateway, self.less)
+            less = gateway.lap()
+            self.do(gateway, self.more)
+            return less, gateway.lap()
+        finally:
+            gateway.stop()
+
+    @staticmethod
+    def do(gateway, what):
+        work, times = what
+        work(gateway, times)
 
 
 MANY = 100
+UNKNOWN, LIMITED = refusals("sk-wrong", b"401"), refusals(SCANT_KEY, b"429")
 MEASURES = [
     Measure("whole request", MANY, (wholes, MANY), (wholes, 2 * MANY)),
     Measure("stream of 10 frames", MANY // 2, (streams(10), MANY // 2), (streams(10), MANY)),
-    Measure("streamed frame", MANY * 10, (streams(10), MANY), (streams(20), MANY)),
-    Measure("refusal, 401", MANY, (unknown, MANY), (unknown, 2 * MANY)),
-    Measure("refusal, 429", MANY, (limited, MANY), (limited, 2 * MANY)),
+    Measure("streamed frame", MANY // 2 * 10, (streams(10), MANY // 2), (streams(20), MANY // 2)),
+    Measure("refusal, 401", MANY, (UNKNOWN, MANY), (UNKNOWN, 2 * MANY)),
+    Measure("refusal, 429", MANY, (LIMITED, MANY), (LIMITED, 2 * MANY), use_up),
 ]
 
 
-def run(binary, folder, work, times):
-    """Does `work` with a fresh gateway; the file with the counts of the thread that serves."""
+def count(binary, folder, measures):
+    """What one of each measure's things costs; all cores are used, which no count notices."""
+
     folder.mkdir()
-    gateway = Gateway(binary, folder)
-    try:
-        work(gateway, times)
-    finally:
-        gateway.stop()
-    return folder / "counts-01"
+
+    def one(measure):
+        less, more = map(total, measure.run(binary, folder / measure.name))
+        return round((more - less) / measure.things)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip((measure.name for measure in measures), pool.map(one, measures)))
 
 
 def total(counts):
-    return int(re.search(r"^totals: (\d+)", counts.read_text(), re.M)[1])
-
-
-def count(binary, folder, measures):
-    """What one of each measure's things costs; both cores are used, which no count notices."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        runs = {
-            (measure.name, half): pool.submit(run, binary, folder / f"{number}-{half}", *getattr(measure, half))
-            for number, measure in enumerate(measures)
-            for half in ["less", "more"]
-        }
-        totals = {key: total(each.result()) for key, each in runs.items()}
-    return {
-        measure.name: round((totals[measure.name, "more"] - totals[measure.name, "less"]) / measure.things)
-        for measure in measures
-    }
+    return int(re.search(r"^(?:totals|summary): (\d+)", counts.read_text(), re.M)[1])
 
 
 # --- where they are spent ---------------------------------------------------------------------
@@ -303,7 +317,7 @@ def count(binary, folder, measures):
 
 def profile(binary, folder, measure):
     """Prints what one of the measure's things costs by function, and keeps callgrind's file."""
-    less, more = (run(binary, folder / half, *getattr(measure, half)) for half in ["less", "more"])
+    less, more = measure.run(binary, folder / "profile")
     for title, inclusive in [("with what they call", "yes"), ("by themselves", "no")]:
         before, after = annotated(less, inclusive), annotated(more, inclusive)
         each = {name: (spent - before.get(name, 0)) / measure.things for name, spent in after.items()}
@@ -407,6 +421,7 @@ def main():
     parser.add_argument("--update", action="store_true", help="make today's counts the baseline")
     parser.add_argument("--profile", nargs="?", const=names[0], choices=names, metavar="MEASURE",
                         help=f"print where one of them goes instead: {', '.join(names)}")
+    parser.add_argument("--twice", action="store_true", help="count everything twice, and fail where that differs")
     parser.add_argument("--binary", help="built already")
     args = parser.parse_args()
     if why := obstacle():
@@ -417,7 +432,12 @@ def main():
         if args.profile:
             profile(binary, Path(folder), MEASURES[names.index(args.profile)])
             return
-        counts = count(binary, Path(folder), MEASURES)
+        counts = count(binary, Path(folder) / "once", MEASURES)
+        if args.twice:
+            again = count(binary, Path(folder) / "again", MEASURES)
+            if again != counts:
+                raise SystemExit(f"counted twice, and not alike:\n{counts}\n{again}")
+            print("counted twice: every count is the same")
     if args.update:
         write(counts)
         print(BASELINE.read_text(), end="")
