@@ -338,9 +338,12 @@ def annotated(counts, inclusive):
     spent = {}
     for line in said.splitlines():
         if found := re.match(r"\s*([\d,]+) \([ \d.]+%\)\s+(?:[^:]*:)?(.*?)(?: \[[^\]]*\])?$", line):
-            # Functions of the same name in several files are the copies of one generic function.
-            spent[found[2]] = spent.get(found[2], 0) + int(found[1].replace(",", ""))
-    return spent
+            name, here = found[2], int(found[1].replace(",", ""))
+            # One function has a line for each file whose code was inlined into it: what it spends is
+            # their sum, what it calls is in the largest.
+            spent[name] = max(spent.get(name, 0), here) if inclusive == "yes" else spent.get(name, 0) + here
+    # What was open when the lap began has the whole of it for its own, and recursion counts twice.
+    return {name: here for name, here in spent.items() if here < total(counts)}
 
 
 # --- the whole run ----------------------------------------------------------------------------
