@@ -11,8 +11,8 @@ use allocation_counter::{AllocationInfo, measure};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 use tierway::cli::serve::Gateway;
@@ -132,10 +132,14 @@ fn counted(less: impl Fn(&mut Run), more: impl Fn(&mut Run)) -> (AllocationInfo,
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = listener.local_addr().expect("it is bound");
     let (lap, laps) = unbounded_channel();
-    let gateway = thread::spawn(move || serve(&config, listener, laps));
+    let rest = Arc::new(Rest::default());
+    let gateway = {
+        let rest = rest.clone();
+        thread::spawn(move || serve(&config, listener, laps, rest))
+    };
     let (ask, asked) = mpsc::channel();
     thread::spawn(move || take_requests(&provider, &ask));
-    let mut run = Run { client: connect(address), asked, upstream: None };
+    let mut run = Run { client: connect(address), asked, upstream: None, rest };
     let works: [&dyn Fn(&mut Run); 3] = [&less, &less, &more];
     for work in works {
         work(&mut run);
@@ -144,9 +148,40 @@ fn counted(less: impl Fn(&mut Run), more: impl Fn(&mut Run)) -> (AllocationInfo,
     gateway.join().expect("the gateway does not panic")
 }
 
+/// Whether the gateway's thread waits for something to happen.
+#[derive(Default)]
+struct Rest {
+    resting: Mutex<bool>,
+    begins: Condvar,
+}
+
+impl Rest {
+    fn set(&self, resting: bool) {
+        *self.resting.lock().expect("no thread panics with it") = resting;
+        self.begins.notify_all();
+    }
+
+    fn wait(&self) {
+        let resting = self.resting.lock().expect("no thread panics with it");
+        let waited = self.begins.wait_timeout_while(resting, PATIENCE, |resting| !*resting);
+        assert!(!waited.expect("no thread panics with it").1.timed_out(), "the gateway does not come to rest");
+    }
+}
+
 /// Serves for three laps; what was asked for in the second and in the third.
-fn serve(config: &str, listener: TcpListener, mut laps: UnboundedReceiver<()>) -> (AllocationInfo, AllocationInfo) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the system gives a poll");
+fn serve(
+    config: &str,
+    listener: TcpListener,
+    mut laps: UnboundedReceiver<()>,
+    rest: Arc<Rest>,
+) -> (AllocationInfo, AllocationInfo) {
+    let roused = rest.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(move || rest.set(true))
+        .on_thread_unpark(move || roused.set(false))
+        .build()
+        .expect("the system gives a poll");
     let source = Source::File { path: "allocations.toml".into(), text: config.to_owned() };
     let snapshot = load(&source, &Variables, &[]).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
     runtime.spawn(async move {
@@ -208,6 +243,7 @@ struct Run {
     client: TcpStream,
     asked: Receiver<TcpStream>,
     upstream: Option<TcpStream>,
+    rest: Arc<Rest>,
 }
 
 impl Run {
@@ -258,6 +294,8 @@ impl Run {
 
     fn be_asked(&mut self) {
         self.upstream = Some(self.asked.recv_timeout(PATIENCE).expect("the gateway asks its provider"));
+        // An answer that came before it was awaited would be read another way.
+        self.rest.wait();
     }
 
     fn answer(&mut self, text: &str) {
@@ -267,6 +305,7 @@ impl Run {
 
     fn read_until(&mut self, status: u16, whole: impl Fn(&[u8]) -> bool) {
         let read = read_until(&mut self.client, whole).expect("the gateway does not hang up");
+        self.rest.wait();
         let expected = format!("HTTP/1.1 {status} ");
         // What follows a stream's head has none.
         let good = !read.starts_with(b"HTTP/1.1") || read.starts_with(expected.as_bytes());
