@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
 
-.PHONY: help run test setup check rust sdk ops image-check bench
+.PHONY: help run test setup check instructions rust sdk ops image-check bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,11 +28,15 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 
 test: check rust sdk ops ## install what the tests need, then run every one of them
 
-check: setup ## formatting, lints, documentation (private items too: this is a program), licences
+check: setup ## formatting, lints, documentation (private items too: this is a program), licences, instruction counts
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	cargo deny --locked check licenses bans sources
+	python3 benches/instructions.py
+
+instructions: setup ## instructions per request, frame and refusal, against benches/instructions.toml; UPDATE=1 writes it
+	python3 benches/instructions.py $(if $(UPDATE),--update) $(ARGS)
 
 rust: ## the Rust tests
 	cargo test --locked
@@ -64,6 +68,7 @@ setup: ## install what the tests need and is missing
 	@if ! command -v prometheus >/dev/null; then \
 		$(apt_update) && mkdir -p .tools/bin && cd .tools && apt-get download -qq prometheus && \
 		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C bin --strip-components=3 ./usr/bin && rm prometheus_*.deb; fi
+	@if ! command -v valgrind >/dev/null; then $(call apt_install,valgrind); fi
 	@# A debug build: sooner compiled, and it checks us in seconds all the same.
 	@if ! cargo deny --version >/dev/null 2>&1; then \
 		cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --debug --root .tools; fi

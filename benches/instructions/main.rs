@@ -1,0 +1,82 @@
+//! The gateway whose instructions are counted: the real one with everything on, on a single thread.
+//!
+//! It must never do anything by itself once it serves: whatever is counted, a request caused. Each byte
+//! on stdin ends a lap, and its end is the end.
+//!
+//! Started by `benches/instructions.py`; start reading there.
+
+use anyhow::{Context, anyhow};
+use std::hint::black_box;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use tierway::cli::serve::Gateway;
+use tierway::clock::Clock;
+use tierway::config::{Process, Source, load};
+use tierway::relay::dice::Dice;
+use tierway::telemetry::Telemetry;
+use tierway::telemetry::access::AccessLog;
+use tierway::telemetry::metrics::Build;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::net::unix::pipe::Receiver;
+
+/// As in the binary that is shipped.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> anyhow::Result<()> {
+    let config = std::env::args().nth(1).context("no configuration")?;
+    if config == "--bench" {
+        println!("instructions: run by `make instructions`");
+        return Ok(());
+    }
+    // More threads would take turns as the scheduler likes.
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(Path::new(&config)))
+}
+
+async fn serve(config: &Path) -> anyhow::Result<()> {
+    let source = Source::file(config, &Process).map_err(|problems| anyhow!(problems.render(false)))?;
+    let snapshot = load(&source, &Process, &[]).map_err(|problems| anyhow!(problems.render(false)))?;
+    let listener = TcpListener::bind(snapshot.server.listen).await?;
+    let telemetry = Telemetry::new(AccessLog::to_writer(Box::new(Never)), Build { version: "counted", revision: None });
+    let gateway = Gateway::build(Arc::new(snapshot), None, Arc::new(telemetry), Dice::seeded(1), Clock)?;
+    println!("{}", listener.local_addr()?.port());
+    io::stdout().flush()?;
+    tokio::select! {
+        () = gateway.serve(listener, None) => Ok(()),
+        ended = laps() => ended,
+    }
+}
+
+/// Where the access log goes: its thread stays in the first write, so that the one we count never
+/// meets it at a lock. Lines are formatted and handed over all the same.
+struct Never;
+
+impl Write for Never {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        loop {
+            thread::park();
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn laps() -> anyhow::Result<()> {
+    let mut stdin = Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    while stdin.read(&mut [0]).await? > 0 {
+        lap();
+    }
+    Ok(())
+}
+
+/// Callgrind writes what it counted, and begins anew, whenever this is called.
+#[inline(never)]
+fn lap() {
+    black_box(());
+}
