@@ -256,7 +256,8 @@ fn ends_frame(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::http::lifecycle::Lifecycle;
-    use crate::http::server::{Door, bind, serve};
+    use crate::http::server::{Door, Service, bind, serve};
+    use crate::http::tls::Tls;
     use crate::telemetry::metrics::{Build, Metrics};
     use axum::Router;
     use axum::extract::Request;
@@ -387,7 +388,7 @@ mod tests {
     }
 
     /// A server whose `/breaks` breaks after a frame, `/ends` ends well and `/chats` says much.
-    async fn served() -> (SocketAddr, Lifecycle) {
+    async fn served(tls: Option<Tls>) -> (SocketAddr, Lifecycle) {
         let answer = |steps: fn() -> Vec<Step>| {
             get(async move |request: Request| {
                 let wire = request.extensions().get::<Arc<Wire>>().cloned();
@@ -405,7 +406,8 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
-        tokio::spawn(serve(listener, router, lifecycle.clone(), Clock, Door::Public));
+        let service = Service { router, lifecycle: lifecycle.clone(), clock: Clock, door: Door::Public, tls };
+        tokio::spawn(serve(listener, service));
         (address, lifecycle)
     }
 
@@ -420,7 +422,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn over_http1_the_error_always_arrives_and_the_end_never() {
-        let (address, _lifecycle) = served().await;
+        let (address, _lifecycle) = served(None).await;
         assert!(http1(address, "/ends").await.ends_with("0\r\n\r\n"));
         for round in 0..500 {
             let (path, broken) = [("/breaks", Broken::Interrupted), ("/chats", Broken::OutOfTime)][round % 2];
@@ -453,7 +455,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn over_http2_the_error_always_arrives_and_the_stream_is_reset() {
-        let (address, _lifecycle) = served().await;
+        let (address, _lifecycle) = served(None).await;
         let socket = TcpStream::connect(address).await.unwrap();
         socket.set_nodelay(true).unwrap();
         // A window smaller than the answers: what was said must wait for room.

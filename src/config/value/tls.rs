@@ -59,7 +59,8 @@ impl Setting for CertificateChain {
 impl PrivateKey {
     fn parse(pem: &str) -> Result<Self, Wrong> {
         if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || pem.contains("Proc-Type: 4,ENCRYPTED") {
-            let hint = "write it without its passphrase, readable by the gateway alone: `openssl pkey -in KEY -out PLAIN`";
+            let hint =
+                "write it without its passphrase, readable by the gateway alone: `openssl pkey -in KEY -out PLAIN`";
             return Err(Wrong::hinting("holds an encrypted private key", hint));
         }
         let wrong = |message| {
