@@ -258,6 +258,7 @@ mod tests {
     use crate::http::lifecycle::Lifecycle;
     use crate::http::server::{Door, Service, bind, serve};
     use crate::http::tls::Tls;
+    use crate::http::tls::testing::Ends;
     use crate::telemetry::metrics::{Build, Metrics};
     use axum::Router;
     use axum::extract::Request;
@@ -265,7 +266,7 @@ mod tests {
     use http_body_util::BodyExt;
     use std::collections::VecDeque;
     use std::net::SocketAddr;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
     use tokio::net::TcpStream;
 
     const FRAME: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word\"}}]}\n\n";
@@ -412,12 +413,18 @@ mod tests {
     }
 
     async fn http1(address: SocketAddr, path: &str) -> String {
-        let mut socket = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: tierway\r\nconnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut read = String::new();
-        socket.read_to_string(&mut read).await.expect("closed, not reset");
+        let (read, end) = http1_on(TcpStream::connect(address).await.unwrap(), path).await;
+        end.expect("closed, not reset");
         read
+    }
+
+    /// What came, and how it ended.
+    async fn http1_on(mut io: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> (String, std::io::Result<usize>) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: tierway\r\nconnection: close\r\n\r\n");
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut read = Vec::new();
+        let end = io.read_to_end(&mut read).await;
+        (String::from_utf8(read).unwrap(), end)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -430,6 +437,23 @@ mod tests {
             let event = error_text(broken);
             assert!(read.contains(&event), "round {round}: {read}");
             assert!(!read.contains("\r\n0\r\n"), "round {round}: {read}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn over_tls_a_broken_answer_is_not_closed_in_good_order() {
+        let ends = Ends::new();
+        let (address, _lifecycle) = served(Some(ends.tls.clone())).await;
+        let (read, end) = http1_on(ends.connect(address).await, "/ends").await;
+        assert!(read.ends_with("0\r\n\r\n") && end.is_ok(), "{end:?}: {read}");
+        for round in 0..200 {
+            let (path, broken) = [("/breaks", Broken::Interrupted), ("/chats", Broken::OutOfTime)][round % 2];
+            let (read, end) = http1_on(ends.connect(address).await, path).await;
+            assert!(read.contains(&error_text(broken)), "round {round}: {read}");
+            assert!(!read.contains("\r\n0\r\n"), "round {round}: {read}");
+            // No close_notify: whoever reads to the end knows that it was not one.
+            let kind = end.expect_err("a truncation").kind();
+            assert_eq!(kind, std::io::ErrorKind::UnexpectedEof, "round {round}");
         }
     }
 
@@ -458,12 +482,19 @@ mod tests {
         let (address, _lifecycle) = served(None).await;
         let socket = TcpStream::connect(address).await.unwrap();
         socket.set_nodelay(true).unwrap();
+        broken_streams_on(socket, 50).await;
+        let ends = Ends::new();
+        let (address, _lifecycle) = served(Some(ends.tls.clone())).await;
+        broken_streams_on(ends.connect(address).await, 20).await;
+    }
+
+    async fn broken_streams_on(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rounds: usize) {
         // A window smaller than the answers: what was said must wait for room.
         let (client, connection) =
-            h2::client::Builder::new().initial_window_size(300).handshake::<_, Bytes>(socket).await.unwrap();
+            h2::client::Builder::new().initial_window_size(300).handshake::<_, Bytes>(io).await.unwrap();
         tokio::spawn(connection);
         assert_eq!(http2(client.clone(), "/ends").await, (FRAME.to_owned(), false));
-        for round in 0..50 {
+        for round in 0..rounds {
             let mut streams = tokio::task::JoinSet::new();
             for turn in 0..20 {
                 let (path, broken) = [("/breaks", Broken::Interrupted), ("/chats", Broken::OutOfTime)][turn % 2];

@@ -304,6 +304,7 @@ fn speaker() -> Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::tls::testing::Ends;
     use crate::http::upload::{Held, Upload};
     use crate::http::wire;
     use crate::relay::Front;
@@ -555,6 +556,21 @@ mod tests {
         assert!(early.is_err(), "served beside the first");
         drop(first);
         read_answer(&mut second).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_takes_a_place_and_gives_it_back() {
+        let ends = Ends::new();
+        let served = served_with(Door::Public, 1, Some(ends.tls.clone()));
+        let _silent = connect(&served).await;
+        let start = Clock.now();
+        let mut second = ends.connect(served.address).await;
+        assert_eq!((Clock.now() - start).as_secs(), 10, "it waited until the silent one was let go");
+        second.write_all(HEAD).await.unwrap();
+        let mut read = Vec::new();
+        while !read.ends_with(b"works") {
+            assert_ne!(second.read_buf(&mut read).await.unwrap(), 0);
+        }
     }
 
     #[tokio::test]
