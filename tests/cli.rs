@@ -312,7 +312,7 @@ fn a_gateway_that_serves_tls_says_so_and_tells_its_own_health() {
     let gateway = place.serve(&["serve"]);
     let address = gateway.addr.to_string();
     let healthy = place.run(&["healthcheck", "--listen", &address]);
-    assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy.stdout));
+    check(&healthy, 0, &[]);
     let unhealthy = place.run(&["healthcheck", "--listen", &address, "--path", "/nowhere"]);
     assert_eq!(unhealthy.status.code(), Some(1), "{}", text(&unhealthy.stdout));
     let (status, said) = gateway.get("/healthz");

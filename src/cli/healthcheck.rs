@@ -70,7 +70,8 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 fn ask(mut stream: impl Read + Write, address: SocketAddr, path: &str) -> io::Result<String> {
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     stream.flush()?;
     let mut status = String::new();
     BufReader::new(stream).read_line(&mut status)?;

@@ -16,7 +16,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -28,8 +28,8 @@ const HANDSHAKE: u8 = 22;
 /// What a client is told that speaks plain HTTP here.
 const WRONG_SCHEME: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 56\r\n\
     connection: close\r\n\r\nThis port speaks HTTPS: begin its address with https://\n";
-/// As much of what such a client said is read as one packet holds: what is left unread may cost it the answer.
-const SCRAP: usize = 16 * 1024;
+/// How much of what such a client says is thrown away at a time.
+const SCRAP: usize = 1024;
 
 /// How connections to one address begin with TLS.
 #[derive(Clone)]
@@ -81,12 +81,14 @@ async fn first_byte(socket: &TcpStream) -> Option<u8> {
     (read > 0).then_some(first[0])
 }
 
-/// Says so in words, as far as the client listens.
+/// Says so in words. A socket closed with something left unread is reset, which may overtake them: so
+/// the rest is read until the client closes, or until its time is up.
 async fn refuse_plain_http(socket: &mut TcpStream) {
-    let _ = socket.try_read(&mut [0; SCRAP]);
-    if socket.write_all(WRONG_SCHEME).await.is_ok() {
-        let _ = socket.shutdown().await;
+    if socket.write_all(WRONG_SCHEME).await.is_err() || socket.shutdown().await.is_err() {
+        return;
     }
+    let mut scrap = [0; SCRAP];
+    while socket.read(&mut scrap).await.is_ok_and(|read| read > 0) {}
 }
 
 /// Shows the certificate of the configuration in force.
@@ -237,7 +239,6 @@ mod tests {
     use axum::routing::get;
     use std::net::SocketAddr;
     use std::time::Duration;
-    use tokio::io::AsyncReadExt;
     use tokio::sync::mpsc;
 
     struct Served {
@@ -334,7 +335,12 @@ mod tests {
     async fn plain_http_is_told_to_speak_https() {
         let served = served();
         let mut socket = TcpStream::connect(served.address).await.unwrap();
-        socket.write_all(GET).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        // In more than one piece, which must not cost it the answer.
+        let (first, rest) = GET.split_at(4);
+        socket.write_all(first).await.unwrap();
+        socket.readable().await.unwrap();
+        socket.write_all(rest).await.unwrap();
         let (read, _) = read_to_end(socket).await;
         let read = String::from_utf8(read).unwrap();
         let (head, body) = read.split_once("\r\n\r\n").expect("a whole answer");
