@@ -18,9 +18,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tierway::cli::reload::apply;
+use tierway::cli::serve::Gateway;
+use tierway::clock::Clock;
 use tierway::config::{Change, Problems, Snapshot, Source, Surroundings, Watcher, load};
 use tierway::domain::receipt::Outcome;
-use tokio::net::TcpStream;
+use tierway::relay::dice::Dice;
+use tierway::telemetry::Telemetry;
+use tierway::telemetry::access::AccessLog;
+use tierway::telemetry::metrics::Build;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
 /// How often a certificate is renewed under load.
@@ -189,8 +195,31 @@ async fn clients_are_answered_over_tls_as_over_plain_http() {
     // Whoever does not know the authority is not answered at all.
     let stranger = Authority::new().reqwest(BOTH);
     assert!(stage.ask(&stranger, "").send().await.unwrap_err().is_connect());
-    let failed = async { while stage.gateway.metric("tierway_tls_handshake_failures_total") == 0.0 {} };
+    let failed = async {
+        while stage.gateway.metric("tierway_tls_handshake_failures_total") == 0.0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
     soon("the failed handshake to be counted", failed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_of_the_operators_own_speaks_tls_too() {
+    let stage = Stage::new().await;
+    let access = AccessLog::to_writer(Box::new(io::sink()));
+    let telemetry = Arc::new(Telemetry::new(access, Build { version: "0.0.0-test", revision: None }));
+    let snapshot = stage.gateway.relay.live().snapshot.clone();
+    let gateway = Gateway::build(snapshot, None, telemetry, Dice::seeded(1), Clock).unwrap_or_else(|e| panic!("{e}"));
+    let (public, ops) =
+        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let (public_port, ops_port) = (public.local_addr().unwrap().port(), ops.local_addr().unwrap().port());
+    let serving = tokio::spawn(gateway.serve(public, Some(ops)));
+    let client = stage.authority.reqwest(BOTH);
+    for (port, expected) in [(ops_port, 200), (public_port, 404)] {
+        let answer = client.get(format!("https://localhost:{port}/metrics")).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), expected);
+    }
+    serving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
