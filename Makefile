@@ -62,6 +62,7 @@ bench: ## compare with nginx and a bare proxy on an idle machine, and write docs
 setup: ## install what the tests need and is missing
 	@if ! command -v cc >/dev/null; then $(call apt_install,build-essential); fi
 	@if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then $(call apt_install,python3-venv); fi
+	@if ! command -v openssl >/dev/null; then $(call apt_install,openssl); fi
 	@if ! cargo fmt --version >/dev/null 2>&1; then rustup component add rustfmt; fi
 	@if ! cargo clippy --version >/dev/null 2>&1; then rustup component add clippy; fi
 	@# Taken out of Debian's package, because installing it would start a service.

@@ -352,6 +352,36 @@ fn the_shipped_example_speaks_of_every_setting() {
     }
 }
 
+/// A world whose files only somebody else may read.
+struct Locked;
+
+impl Surroundings for Locked {
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn read(&self, _: &Path) -> io::Result<String> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_named_with_what_to_do() {
+    let text = format!("{LEAST}[server]\ntls = {{ cert = \"file:/etc/cert\", key = \"file:/etc/key\" }}\n");
+    let problems = load(&source(&text), &Locked, &[]).expect_err("nothing can be read");
+    let said: Vec<(&str, &str)> = problems.iter().map(|p| (p.setting.as_str(), p.message.as_str())).collect();
+    let expected = [
+        ("server.tls.cert", "cannot read `/etc/cert`: permission denied"),
+        ("server.tls.key", "cannot read `/etc/key`: permission denied"),
+    ];
+    assert_eq!(said, expected);
+    assert!(problems.iter().all(|problem| problem.hint.contains("the user that the gateway runs as")));
+}
+
 #[test]
 fn what_is_not_built_is_listed() {
     let snapshot = loaded(DESIGN_EXAMPLE, &World::of_the_examples());

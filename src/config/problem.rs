@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+use super::pointed::PointedTo;
 use crate::domain::secret::MASK;
 
 /// Where a setting was written.
@@ -48,6 +49,8 @@ pub struct Problems {
     file: String,
     text: Shown,
     list: Vec<Problem>,
+    /// What was read beside the file: a change of it may put things right.
+    pub(super) pointed_to: PointedTo,
 }
 
 impl Problems {
@@ -59,7 +62,12 @@ impl Problems {
             Place::File(span) => (1, span.start),
             Place::Variable { .. } => (2, 0),
         });
-        Self { file: file.to_owned(), text: Shown::new(text, hidden), list }
+        Self { file: file.to_owned(), text: Shown::new(text, hidden), list, pointed_to: PointedTo::default() }
+    }
+
+    /// The same, found while these files were read too.
+    pub(super) fn pointing_to(self, pointed_to: PointedTo) -> Self {
+        Self { pointed_to, ..self }
     }
 
     /// The one problem of a file that could not be read at all.

@@ -16,6 +16,7 @@ pub mod openai;
 pub mod ops;
 pub mod outgoing;
 pub mod server;
+pub mod tls;
 pub mod upload;
 pub mod wire;
 

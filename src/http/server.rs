@@ -9,6 +9,7 @@
 use super::layers::Entry;
 use super::lifecycle::{Lifecycle, Phase};
 use super::outgoing::Outgoing;
+use super::tls::{Socket, Tls};
 use super::wire::{Patience, Watched, Wire};
 use crate::clock::Clock;
 use axum::body::Body;
@@ -105,21 +106,31 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Serves `entry` on `listener` until `lifecycle` says otherwise, then until the last connection is
-/// gone or everything is closed.
-pub async fn serve(listener: TcpListener, entry: Entry, lifecycle: Lifecycle, clock: Clock, door: Door) {
-    let places = Arc::new(Semaphore::new(most_connections(door)));
-    serve_within(places, listener, entry, lifecycle, clock, door).await;
+/// How connections to one address are served.
+#[derive(Clone)]
+pub struct Service {
+    /// What answers.
+    pub entry: Entry,
+    /// Whether we are open.
+    pub lifecycle: Lifecycle,
+    /// The one source of time.
+    pub clock: Clock,
+    /// Who connects.
+    pub door: Door,
+    /// How they begin; `None`: with plain HTTP.
+    pub tls: Option<Tls>,
 }
 
-async fn serve_within(
-    places: Arc<Semaphore>,
-    listener: TcpListener,
-    entry: Entry,
-    lifecycle: Lifecycle,
-    clock: Clock,
-    door: Door,
-) {
+/// Serves on `listener` until the lifecycle says otherwise, then until the last connection is gone or
+/// everything is closed.
+pub async fn serve(listener: TcpListener, service: Service) {
+    let places = Arc::new(Semaphore::new(most_connections(service.door)));
+    serve_within(places, listener, service).await;
+}
+
+async fn serve_within(places: Arc<Semaphore>, listener: TcpListener, service: Service) {
+    let Service { lifecycle, clock, door, .. } = &service;
+    let (clock, door) = (*clock, *door);
     let mut connections = JoinSet::new();
     let mut last_call = pin!(lifecycle.reached(door.closes_at()));
     loop {
@@ -129,9 +140,9 @@ async fn serve_within(
             Some(ended) = connections.join_next() => note(ended),
             (socket, place) = accept(&listener, &places, clock) => {
                 let present = (door == Door::Public).then(|| lifecycle.connection());
-                let connection = Connection { entry: entry.clone(), lifecycle: lifecycle.clone(), clock, door };
+                let service = service.clone();
                 connections.spawn(async move {
-                    connection.converse(socket).await;
+                    service.converse(socket).await;
                     drop((place, present));
                 });
             }
@@ -190,19 +201,20 @@ fn open_files(limits: &str) -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// What one connection's task needs.
-struct Connection {
-    entry: Entry,
-    lifecycle: Lifecycle,
-    clock: Clock,
-    door: Door,
-}
-
-impl Connection {
+impl Service {
+    /// One connection, from its first byte to its last.
     async fn converse(&self, socket: TcpStream) {
         // Frames are small and each one counts. A socket that cannot do this is still served.
         let _ = socket.set_nodelay(true);
         let wire = Arc::new(Wire::new(self.clock));
+        let socket = match &self.tls {
+            None => Socket::Plain(socket),
+            // Boxed, so that a plain connection has no room for it.
+            Some(tls) => match Box::pin(self.greet(tls, socket, &wire)).await {
+                Some(socket) => socket,
+                None => return,
+            },
+        };
         let io = TokioIo::new(Watched::new(socket, wire.clone()));
         let builder = speaker();
         let mut conversation = pin!(builder.serve_connection(io, service_fn(|request| self.hand_on(request, &wire))));
@@ -231,6 +243,17 @@ impl Connection {
                     }
                 }
             }
+        }
+    }
+
+    /// The handshake and the first head together may take as long as a head alone. When we leave,
+    /// nobody who has not asked for anything yet is waited for.
+    async fn greet(&self, tls: &Tls, socket: TcpStream, wire: &Wire) -> Option<Socket> {
+        let Patience::Until(end) = wire.patience(self.clock.now()) else { return None };
+        tokio::select! {
+            greeted = tls.greet(socket) => greeted,
+            () = self.lifecycle.reached(self.door.closes_at()) => None,
+            () = self.clock.sleep_until(end) => None,
         }
     }
 
@@ -280,6 +303,7 @@ fn speaker() -> Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::tls::testing::Ends;
     use crate::http::upload::{Held, Upload};
     use crate::http::wire;
     use crate::relay::Front;
@@ -317,6 +341,10 @@ mod tests {
     }
 
     fn served(door: Door, most: usize) -> Served {
+        served_with(door, most, None)
+    }
+
+    fn served_with(door: Door, most: usize, tls: Option<Tls>) -> Served {
         let (tell, told) = mpsc::unbounded_channel();
         let tell_floods = tell.clone();
         let hangs = async move || -> &'static str {
@@ -345,7 +373,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
         let places = Arc::new(Semaphore::new(most));
-        let serving = tokio::spawn(serve_within(places, listener, entry, lifecycle.clone(), Clock, door));
+        let service = Service { entry, lifecycle: lifecycle.clone(), clock: Clock, door, tls };
+        let serving = tokio::spawn(serve_within(places, listener, service));
         Served { address, lifecycle, told, serving }
     }
 
@@ -528,6 +557,21 @@ mod tests {
         assert!(early.is_err(), "served beside the first");
         drop(first);
         read_answer(&mut second).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_takes_a_place_and_gives_it_back() {
+        let ends = Ends::new();
+        let served = served_with(Door::Public, 1, Some(ends.tls.clone()));
+        let _silent = connect(&served).await;
+        let start = Clock.now();
+        let mut second = ends.connect(served.address).await;
+        assert_eq!((Clock.now() - start).as_secs(), 10, "it waited until the silent one was let go");
+        second.write_all(HEAD).await.unwrap();
+        let mut read = Vec::new();
+        while !read.ends_with(b"works") {
+            assert_ne!(second.read_buf(&mut read).await.unwrap(), 0);
+        }
     }
 
     #[tokio::test]

@@ -58,6 +58,26 @@ const IN_FLIGHT: Row<0> = row("tierway_in_flight", "Requests being served now.",
 const LIMIT_REFUSALS: Row<2> =
     row("tierway_limit_refusals_total", "Requests refused by a limit of their key.", ["policy", "limit"]);
 const CONFIG_RELOADS: Row<1> = row("tierway_config_reloads_total", "Reloads of the configuration.", ["result"]);
+const CONFIG_LAST_RELOAD: Row<0> = row(
+    "tierway_config_last_reload_successful",
+    "1 when the configuration found last is in force, 0 when it was refused and an older one is.",
+    [],
+);
+const CONFIG_LAST_SUCCESS: Row<0> = row(
+    "tierway_config_last_reload_success_timestamp_seconds",
+    "When the configuration in force was taken, in Unix seconds.",
+    [],
+);
+const TLS_EXPIRES: Row<0> = row(
+    "tierway_tls_certificate_expires_timestamp_seconds",
+    "When the certificate shown to clients expires, in Unix seconds; 0 without TLS.",
+    [],
+);
+const TLS_FAILURES: Row<0> = row(
+    "tierway_tls_handshake_failures_total",
+    "TLS handshakes that failed: clients that do not trust the certificate, or speak another protocol.",
+    [],
+);
 const BUILD_INFO: Row<2> = row("tierway_build_info", "1, for the program running.", ["version", "revision"]);
 const LOG_LINES_DROPPED: Row<0> =
     row("tierway_log_lines_dropped_total", "Lines of logs and access log thrown away because nobody read them.", []);
@@ -98,6 +118,10 @@ pub struct Metrics {
     in_flight: IntGauge,
     limit_refusals: Family<IntCounter, 2>,
     config_reloads: Family<IntCounter, 1>,
+    config_last_reload: IntGauge,
+    config_last_success: IntGauge,
+    tls_expires: IntGauge,
+    tls_failures: IntCounter,
 }
 
 impl Metrics {
@@ -124,6 +148,10 @@ impl Metrics {
             in_flight: book.gauge(IN_FLIGHT)?,
             limit_refusals: book.counters(LIMIT_REFUSALS)?,
             config_reloads: book.counters(CONFIG_RELOADS)?,
+            config_last_reload: book.gauge(CONFIG_LAST_RELOAD)?,
+            config_last_success: book.gauge(CONFIG_LAST_SUCCESS)?,
+            tls_expires: book.gauge(TLS_EXPIRES)?,
+            tls_failures: book.counter(TLS_FAILURES)?,
             book,
         };
         let revision = Label::Word(build.revision.unwrap_or("unknown"));
@@ -211,9 +239,29 @@ impl Metrics {
         InFlight(self.in_flight.clone())
     }
 
-    /// Counts a reload of the configuration.
-    pub fn config_reload(&self, ok: bool) {
-        self.config_reloads.with([labels::reload(ok)]).inc();
+    /// Shows that a configuration is in force since this Unix second, and when the certificate it
+    /// serves expires.
+    pub fn config_in_force(&self, now_unix_s: i64, certificate_expires_unix_s: Option<i64>) {
+        self.config_last_reload.set(1);
+        self.config_last_success.set(now_unix_s);
+        self.tls_expires.set(certificate_expires_unix_s.unwrap_or(0));
+    }
+
+    /// Counts a reload that brought a configuration into force.
+    pub fn config_reloaded(&self, now_unix_s: i64, certificate_expires_unix_s: Option<i64>) {
+        self.config_reloads.with([labels::reload(true)]).inc();
+        self.config_in_force(now_unix_s, certificate_expires_unix_s);
+    }
+
+    /// Counts a reload that was refused: what was in force stays.
+    pub fn config_refused(&self) {
+        self.config_reloads.with([labels::reload(false)]).inc();
+        self.config_last_reload.set(0);
+    }
+
+    /// Counts a TLS handshake that came to nothing.
+    pub fn tls_handshake_failed(&self) {
+        self.tls_failures.inc();
     }
 
     /// Everything in Prometheus' text format, sorted by name and labels.
@@ -275,7 +323,9 @@ mod tests {
         for receipt in samples::receipts() {
             metrics.record(&receipt);
         }
-        metrics.config_reload(true);
+        metrics.config_reloaded(1_790_000_000, Some(1_800_000_000));
+        metrics.config_refused();
+        metrics.tls_handshake_failed();
         metrics
     }
 
@@ -315,7 +365,12 @@ mod tests {
             let right = match kind {
                 "counter" => unit == "total",
                 "histogram" => unit == "seconds",
-                "gauge" => ["tierway_breaker_state", "tierway_in_flight", "tierway_build_info"].contains(&name),
+                "gauge" if unit == "seconds" => name.ends_with("_timestamp_seconds"),
+                "gauge" => {
+                    let states = ["tierway_breaker_state", "tierway_config_last_reload_successful"];
+                    let others = ["tierway_in_flight", "tierway_build_info"];
+                    states.contains(&name) || others.contains(&name)
+                }
                 _ => false,
             };
             assert!(right && name.starts_with("tierway_"), "{name} is a {kind}");
