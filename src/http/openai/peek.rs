@@ -247,6 +247,9 @@ struct Place<'a> {
 }
 
 #[cfg(test)]
+mod agreement;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -527,7 +530,7 @@ mod tests {
     }
 
     /// A chat body and the text of its model: known and unknown members in any order.
-    fn body() -> impl Strategy<Value = (String, String)> {
+    pub(super) fn body() -> impl Strategy<Value = (String, String)> {
         let model = prop::sample::select(vec![r#""m""#, r#""a\/b""#, r#""\u006d\ud83d\ude00é""#]);
         let stream = prop::sample::select(vec!["true", "false", "null"]);
         let options = prop::option::of(prop::sample::select(vec![
