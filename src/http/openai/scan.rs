@@ -2,7 +2,7 @@
 //! object stand. What passes is the grammar of RFC 8259, nested at most [`MAX_DEPTH`] levels, and no
 //! string with half a surrogate pair, which is no character and which strict readers refuse.
 //!
-//! It never decodes, copies or judges a value, and never looks at a byte twice for longer than a word.
+//! It never decodes, copies or judges a value.
 //!
 //! Start reading in [`object`].
 
@@ -136,46 +136,37 @@ impl<'a> Scanner<'a> {
 
     fn string(&mut self) -> Result<(), Flaw> {
         self.byte(b'"')?;
+        let mut at = self.at;
         loop {
-            self.at = plain_end(self.text, self.at);
-            match self.next() {
-                Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
-                _ => return Err(self.flaw()),
+            at = plain_end(self.text, at);
+            match &self.text[at..] {
+                [b'"', ..] => break,
+                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => at += 2,
+                [b'\\', b'u', ..] => at = self.after_unicode(at)?,
+                _ => return Err(Flaw::Grammar(at)),
             }
         }
-        self.at += 1;
+        self.at = at + 1;
         Ok(())
     }
 
-    fn escape(&mut self) -> Result<(), Flaw> {
-        match self.text.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.at += 2;
-                Ok(())
-            }
-            _ => self.unicode_escape(),
+    /// Where the text goes on after a `\uXXXX` at `at`, or after the two that spell one character.
+    fn after_unicode(&self, at: usize) -> Result<usize, Flaw> {
+        let unit = self.code_unit(at).ok_or(Flaw::Grammar(at))?;
+        if LEADING.contains(&unit) && self.code_unit(at + 6).is_some_and(|next| TRAILING.contains(&next)) {
+            return Ok(at + 12);
         }
+        if LEADING.contains(&unit) || TRAILING.contains(&unit) {
+            return Err(Flaw::HalfSurrogate(at));
+        }
+        Ok(at + 6)
     }
 
-    /// A `\uXXXX`, or the two that spell one character.
-    fn unicode_escape(&mut self) -> Result<(), Flaw> {
-        let start = self.at;
-        let unit = self.code_unit().ok_or(self.flaw())?;
-        self.at += 6;
-        if LEADING.contains(&unit) && self.code_unit().is_some_and(|next| TRAILING.contains(&next)) {
-            self.at += 6;
-        } else if LEADING.contains(&unit) || TRAILING.contains(&unit) {
-            return Err(Flaw::HalfSurrogate(start));
-        }
-        Ok(())
-    }
-
-    /// The UTF-16 code unit that a `\uXXXX` standing here spells.
-    fn code_unit(&self) -> Option<u16> {
-        let hex = self.text.get(self.at..self.at + 6)?.strip_prefix(b"\\u")?;
-        let digit = |byte: &u8| char::from(*byte).to_digit(16);
-        hex.iter().try_fold(0, |unit, byte| Some(unit << 4 | digit(byte)? as u16))
+    /// The UTF-16 code unit that a `\uXXXX` at `at` spells.
+    fn code_unit(&self, at: usize) -> Option<u16> {
+        let hex = self.text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        hex.iter().try_fold(0, |unit, byte| Some(unit << 4 | digit(*byte)? as u16))
     }
 
     fn number(&mut self) -> Result<(), Flaw> {
@@ -248,6 +239,7 @@ impl<'a> Scanner<'a> {
 ///
 /// Most stretches are a few words long and end at a place that words tell exactly; long ones go by in
 /// blocks, which the compiler turns into vector instructions.
+#[inline]
 fn plain_end(text: &[u8], mut at: usize) -> usize {
     while let Some(block) = block_at(text, at) {
         for (index, word) in block.as_chunks().0.iter().enumerate() {
