@@ -162,17 +162,13 @@ fn choices(n: &Member<'_>) -> Result<u32, BodyProblem> {
 /// one per element.
 fn inputs(member: &Member<'_>) -> Result<u32, BodyProblem> {
     let Some(value) = member.given() else { return Ok(1) };
-    if value.text.starts_with('"') {
-        return Ok(1);
+    let of_tokens = || value.inside().starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    match value.text.as_bytes()[0] {
+        b'"' => Ok(1),
+        b'[' if of_tokens() => Ok(1),
+        b'[' => Ok(member.list_len()?.map_or(1, |len| u32::try_from(len).unwrap_or(u32::MAX).max(1))),
+        _ => Err(member.bad("must be a string or a list")),
     }
-    let Some(list) = value.text.starts_with('[').then_some(value) else {
-        return Err(member.bad("must be a string or a list"));
-    };
-    if list.inside().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-        return Ok(1);
-    }
-    let len = member.list_len()?.unwrap_or(0);
-    Ok(u32::try_from(len).unwrap_or(u32::MAX).max(1))
 }
 
 fn features(
@@ -207,6 +203,7 @@ fn shows_images(messages: &Member<'_>) -> Result<bool, BodyProblem> {
     let Some(list) = messages.list()? else { return Ok(false) };
     let text = list.text.as_bytes();
     let mentioned = |name: &&str| memmem::find(text, name.as_bytes()).is_some();
+    // Most messages mention neither: one search says so.
     if IMAGE.find(text).is_none() || !IMAGE_TYPES.iter().any(mentioned) {
         return Ok(false);
     }
