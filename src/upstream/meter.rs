@@ -212,7 +212,9 @@ impl<'de> Deserialize<'de> for Choices {
                     all.empty = false;
                     all.token |= choice.has_token();
                     if choice.finish_reason.0 {
-                        all.finished.insert(choice.index.0.map_or(position, |index| index as u32));
+                        // An index that no choice has must not pass for one that some choice has.
+                        let index = choice.index.0.map_or(position, |index| u32::try_from(index).unwrap_or(u32::MAX));
+                        all.finished.insert(index);
                     }
                     position += 1;
                 }
@@ -292,7 +294,7 @@ fn none_counted() -> Number {
 
 /// The counts of a `usage` object; `None` when one of those that cost money is missing or cannot be.
 fn usage_of(json: &str) -> Option<Usage> {
-    let raw: RawUsage = serde_json::from_str(json).ok()?;
+    let raw: RawUsage = object(json.as_bytes()).ok()?;
     let sane = |number: Number| number.0.filter(|count| *count <= ABSURD);
     let input = sane(raw.prompt_tokens)?;
     let mut output = sane(raw.completion_tokens)?;
@@ -389,6 +391,7 @@ mod tests {
         check(r#"{"prompt_tokens":5,"completion_tokens":99999999999}"#, None);
         check(r#"{"prompt_tokens":"5","completion_tokens":7}"#, None);
         check(r#"{"completion_tokens":7}"#, None);
+        check("[5,7,12]", None);
         check("null", None);
     }
 
@@ -407,7 +410,7 @@ mod tests {
 
     #[test]
     fn every_index_must_finish() {
-        let check = |indexes: &[u32], expected: u32, all: bool| {
+        let check = |indexes: &[u64], expected: u32, all: bool| {
             let mut meter = Meter::default();
             for index in indexes {
                 let frame = format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#);
@@ -420,7 +423,8 @@ mod tests {
         check(&[1], 1, false);
         check(&[0, 2], 3, false);
         check(&[2, 0, 1], 3, true);
-        let many: Vec<u32> = (0..130).collect();
+        check(&[1 << 32], 1, false);
+        let many: Vec<u64> = (0..130).collect();
         check(&many, 130, true);
         check(&many[..64], 64, true);
         check(&many[1..], 130, false);
