@@ -68,7 +68,11 @@ pub fn key(headers: &HeaderMap) -> Option<Secret> {
     bearer.or_else(plain).filter(|text| !text.is_empty()).map(Secret::new)
 }
 
-fn knobs(headers: &HeaderMap) -> Result<Knobs, Refusal> {
+/// The headers of ours by which a client tunes its request.
+///
+/// # Errors
+/// [`Refusal::BadHeader`] for one that is given twice or holds anything but what it may.
+pub fn knobs(headers: &HeaderMap) -> Result<Knobs, Refusal> {
     let no_fallback = knob(headers, NO_FALLBACK, |text| match text {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),
@@ -91,7 +95,7 @@ fn knob<T>(headers: &HeaderMap, name: &'static str, read: fn(&str) -> Option<T>)
 }
 
 /// The headers that travel on, without those that `Connection` keeps to this hop.
-fn travelling(headers: &HeaderMap) -> HeaderMap {
+pub fn travelling(headers: &HeaderMap) -> HeaderMap {
     // As bytes: a list that is not ASCII names headers all the same.
     let this_hop_only = |name: &HeaderName| {
         let mut named = headers.get_all(CONNECTION).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
