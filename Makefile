@@ -76,7 +76,7 @@ fuzz: ## look for inputs that break a property: SECONDS=60 for each TARGET="body
 fuzz-keep: ## add to the corpus what fuzzing found and nothing there does
 	host=$$(rustc --print host-tuple); \
 	for target in $(TARGET); do \
-		$(FUZZ_DIR)/$$host/release/$$target -merge=1 fuzz/corpus/$$target $(FUZZ_DIR)/found/$$target; \
+		$(FUZZ_DIR)/$$host/release/$$target -merge=1 -use_counters=0 fuzz/corpus/$$target $(FUZZ_DIR)/found/$$target; \
 	done
 
 # --- what the tests need -------------------------------------------------------------------

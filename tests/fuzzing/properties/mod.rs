@@ -16,8 +16,11 @@ mod meter;
 mod retry_after;
 pub mod sse;
 
+/// Panics where the bytes break it.
+pub type Property = fn(&[u8]);
+
 /// Every target: its name, which is also that of its corpus, and what must hold.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Property); 6] = [
     ("body", body::holds),
     ("config", config::holds),
     ("headers", headers::holds),
