@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
 
-.PHONY: help run test setup check instructions rust sdk ops image-check bench
+.PHONY: help run test setup check instructions rust sdk ops image-check bench fuzz fuzz-keep
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -56,6 +56,32 @@ image-check: ## build the image's stages with a release build, no container engi
 bench: ## compare with nginx and a bare proxy on an idle machine, and write docs/performance.md
 	@command -v wrk >/dev/null && PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { $(call apt_install,wrk nginx-light); }
 	python3 benches/compare.py $(ARGS)
+
+# What libFuzzer needs to see which way an input takes; stable Rust has it.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,\
+	level=4 inline-8bit-counters pc-table trace-compares)
+FUZZ_DIR := $(TARGET_DIR)/fuzz
+TARGET ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+SECONDS ?= 60
+
+fuzz: ## look for inputs that break a property: SECONDS=60 for each TARGET="body sse"
+	@if ! command -v c++ >/dev/null; then $(call apt_install,build-essential); fi
+	@# Named although it is this machine: the flags are then kept from build scripts, which would not link.
+	host=$$(rustc --print host-tuple); \
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --manifest-path fuzz/Cargo.toml --locked --release \
+		--target-dir $(FUZZ_DIR) --target $$host $(addprefix --bin ,$(TARGET)); \
+	for target in $(TARGET); do \
+		mkdir -p $(FUZZ_DIR)/found/$$target; \
+		$(FUZZ_DIR)/$$host/release/$$target $(FUZZ_DIR)/found/$$target fuzz/corpus/$$target \
+			-dict=fuzz/dictionaries/$$target -max_len=1024 -timeout=10 -max_total_time=$(SECONDS) \
+			-artifact_prefix=$(FUZZ_DIR)/$$target- -print_final_stats=1; \
+	done
+
+fuzz-keep: ## add to the corpus what fuzzing found and nothing there does
+	host=$$(rustc --print host-tuple); \
+	for target in $(TARGET); do \
+		$(FUZZ_DIR)/$$host/release/$$target -merge=1 -use_counters=0 fuzz/corpus/$$target $(FUZZ_DIR)/found/$$target; \
+	done
 
 # --- what the tests need -------------------------------------------------------------------
 
