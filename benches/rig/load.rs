@@ -2,6 +2,7 @@
 //!
 //! A stream that does not bring every frame asked for is an error, never a figure.
 
+use crate::wire::TOKEN;
 use crate::{Target, quantile, wire};
 use anyhow::{Context, bail};
 use memchr::memmem;
@@ -11,9 +12,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-
-/// Every frame that carries a token has this, and nothing else does.
-const TOKEN: &[u8] = b"\"delta\":{\"content\":";
 
 /// What the streams are like.
 #[derive(clap::Args, Clone, Copy)]
@@ -87,7 +85,7 @@ async fn read_stream(connection: &mut TcpStream, request: &[u8], frames: u64) ->
     let sent = Instant::now();
     connection.write_all(request).await?;
     let mut first_token = None;
-    while !read.ends_with(b"\r\n0\r\n\r\n") {
+    while !read.ends_with(wire::LAST_CHUNK) {
         read_more(connection, &mut read).await?;
         if first_token.is_none() && memmem::find(&read, TOKEN).is_some() {
             first_token = Some(sent.elapsed().as_micros() as u64);

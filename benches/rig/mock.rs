@@ -10,24 +10,65 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
 
+const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 64\r\n\r\n{\"error\":{\"message\":\"simulated outage\",\"type\":\"server_error\"}}\n\n";
+
+/// What a provider does while something is wrong with it. Refusing and falling silent need no help
+/// from it: its process is killed, or stopped.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
+pub(crate) enum Fault {
+    /// Answers every new request with a 500
+    Error,
+    /// Resets every connection, open ones and new ones
+    Reset,
+}
+
 /// Serves until it is ended.
-pub(crate) async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(listen).await?;
+pub(crate) async fn serve(listen: SocketAddr, fault: Fault, backlog: u32) -> anyhow::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    let listener = socket.listen(backlog)?;
     let whole = Arc::new(whole_answer());
+    let (switch, wrong) = watch::channel(false);
+    tokio::spawn(follow_signals(switch));
     loop {
-        let (stream, _) = listener.accept().await?;
+        let (mut stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        // Whoever hangs up has ended that connection, not the provider.
-        tokio::spawn(converse(stream, whole.clone()));
+        let (whole, wrong) = (whole.clone(), wrong.clone());
+        tokio::spawn(async move {
+            let mut to_reset = wrong.clone();
+            tokio::select! {
+                // Whoever hangs up has ended that connection, not the provider.
+                _ = converse(&mut stream, &whole, &wrong) => {}
+                Ok(_) = to_reset.wait_for(|wrong| *wrong), if fault == Fault::Reset => {
+                    // It fails only on a connection that is gone already.
+                    let _ = stream.set_zero_linger();
+                }
+            }
+        });
     }
 }
 
-async fn converse(mut stream: TcpStream, whole: Arc<Vec<u8>>) -> anyhow::Result<()> {
+/// Something is wrong from SIGUSR1 on, until SIGUSR2.
+async fn follow_signals(switch: watch::Sender<bool>) -> anyhow::Result<()> {
+    let (mut breaks, mut heals) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+    loop {
+        let wrong = tokio::select! {
+            _ = breaks.recv() => true,
+            _ = heals.recv() => false,
+        };
+        switch.send_replace(wrong);
+    }
+}
+
+async fn converse(stream: &mut TcpStream, whole: &[u8], wrong: &watch::Receiver<bool>) -> anyhow::Result<()> {
     let mut read = Vec::with_capacity(2048);
     loop {
         let length = loop {
@@ -40,10 +81,12 @@ async fn converse(mut stream: TcpStream, whole: Arc<Vec<u8>>) -> anyhow::Result<
                 return Ok(());
             }
         };
-        if memmem::find(&read[..length.min(4096)], b"\"stream\":true").is_some() {
-            answer_stream(&mut stream, &read[..length]).await?;
+        if *wrong.borrow() {
+            stream.write_all(ERROR.as_bytes()).await?;
+        } else if memmem::find(&read[..length.min(4096)], b"\"stream\":true").is_some() {
+            answer_stream(stream, &read[..length]).await?;
         } else {
-            stream.write_all(&whole).await?;
+            stream.write_all(whole).await?;
         }
         read.drain(..length);
     }
@@ -53,7 +96,7 @@ async fn answer_stream(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result
     let frames = wire::number(request, "frames");
     let pace = Duration::from_millis(wire::number(request, "pace_ms"));
     let asks_usage = memmem::find(request, b"\"include_usage\":true").is_some();
-    let begun = Instant::now();
+    let begun = Instant::now() + Duration::from_millis(wire::number(request, "first_ms"));
     let mut out = STREAM_HEAD.as_bytes().to_vec();
     for number in 0..frames {
         sleep_until(begun + pace * number as u32).await;
