@@ -204,7 +204,7 @@ def quantile(values, share):
 
 def seconds_of(seen, load):
     """One row for each second, by when the requests in it were due."""
-    rows = []
+    rows, usual = [], usual_ms(seen)
     for second in range(load.seconds):
         due = [request for request in seen.requests if second <= request["due_s"] < second + 1]
         first = [request["first_ms"] for request in due if request["first_ms"] is not None]
@@ -217,6 +217,7 @@ def seconds_of(seen, load):
             "cut": count(due, "cut"),
             "failed_then": count(ended_in(seen, second), "failed"),
             "cut_then": count(ended_in(seen, second), "cut"),
+            "slow": [(request["due_s"], request["first_ms"]) for request in due if is_slow(request, usual)],
             "p50_ms": quantile(first, 0.5),
             "p99_ms": quantile(first, 0.99),
             "share": {name: number / max(1, sum(by_region.values())) for name, number in by_region.items()},
@@ -233,12 +234,21 @@ def count(requests, outcome):
     return sum(request["outcome"] == outcome for request in requests)
 
 
+def usual_ms(seen):
+    """The median first token before the outage."""
+    return statistics.median(request["first_ms"] for request in seen.requests
+                             if request["due_s"] < KILL and request["first_ms"] is not None)
+
+
+def is_slow(request, usual):
+    return (request["first_ms"] is not None and request["first_ms"] > usual + SLOW_MS
+            and request["due_s"] + request["first_ms"] / 1000 > KILL)
+
+
 def facts_of(seen):
     """The few numbers of a run."""
-    usual = statistics.median(request["first_ms"] for request in seen.requests
-                              if request["due_s"] < KILL and request["first_ms"] is not None)
-    slow = [request for request in seen.requests if request["due_s"] + request["end_ms"] / 1000 > KILL
-            and request["first_ms"] is not None and request["first_ms"] > usual + SLOW_MS]
+    usual = usual_ms(seen)
+    slow = [request for request in seen.requests if is_slow(request, usual)]
     # Counted from its answer: a probe may have waited since before the return.
     answered = [at for request in seen.requests if request["region"] == LOST and request["first_ms"] is not None
                 and (at := request["due_s"] + request["first_ms"] / 1000) >= RETURN]

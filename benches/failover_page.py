@@ -125,24 +125,30 @@ def column(left, first, how, facts, rows, states, regions, load):
     out += first_token.grid({100: "100 ms", 1000: "1 s", 10_000: "10 s"}, first)
     for key, kind in [("p99_ms", "b"), ("p50_ms", "a")]:
         out.append(first_token.line([(row["second"] + 0.5, row[key]) for row in rows if row[key]], kind))
+    out.append(first_token.dots([(at, took) for row in rows for at, took in row["slow"]], "warn", 2))
+    out.append(text(left + COLUMN, 270, f"{facts['slow']} slowed by > 100 ms", "strong", "end"))
     out += first_token.x_axis(ticks, False)
     if first:
-        out += [text(left, 80 + 122, "cut or failed / s", "dim"), text(left + 4, 288, "first token", "dim"),
-                text(left + 80, 288, "p99", "dim"), text(left + 114, 288, "p50", "dim"),
-                f'<path class="b line" d="M{left + 66} 284h10"/>', f'<path class="a line" d="M{left + 100} 284h10"/>',
-                text(left - 6, 412, "breaker", "dim", "end"), text(left - 6, 76, "req/s", "dim", "end")]
+        out += [text(left - 6, 76, "req/s", "dim", "end"), text(left, 202, "cut or failed / s", "dim"),
+                text(left, 270, "first token", "dim"), text(left - 6, 412, "breaker", "dim", "end")]
     out += [breaker_block(strip, begin, end, state) for begin, end, state in spans(states, load.seconds)]
     out += strip.x_axis(ticks)
     for panel in (served, broken, first_token, strip):
         out += [panel.mark(KILL), panel.mark(RETURN)]
-    out += [text(served.x(KILL) + 3, 94, "lost", "strong"), text(served.x(RETURN) + 3, 94, "back", "strong")]
+    out += [text(served.x(KILL) + 4, 108, "lost", "strong"), text(served.x(RETURN) + 4, 108, "back", "strong")]
     if first:
         x = LEFT
         for kind, name in BREAKER.values():
             out += [f'<rect class="{kind}" x="{x}" y="441" width="10" height="10" rx="2"/>', text(x + 15, 450, name)]
             x += 15 + 6.2 * len(name) + 22
-        out.append(text(WIDTH - 14, 450, "seconds", "dim", "end"))
+        out += key_to_first_token(x + 10)
     return out
+
+
+def key_to_first_token(x):
+    return [f'<path class="a line" d="M{x} 446h14"/>', text(x + 19, 450, "p50"), f'<path class="b line" d="M{x + 52} 446h14"/>',
+            text(x + 71, 450, "p99"), f'<circle class="warn" cx="{x + 112}" cy="446" r="2.5"/>',
+            text(x + 119, 450, "a request that waited > 100 ms longer"), text(WIDTH - 14, 450, "seconds", "dim", "end")]
 
 
 def spans(states, end):

@@ -88,8 +88,8 @@ class Panel:
         path = "L".join(f"{self.x(x):.1f} {self.y(y):.1f}" for x, y in points)
         return f'<path class="{kind} line" {more} d="M{path}"/>'
 
-    def dots(self, points, kind):
-        return "".join(f'<circle class="{kind}" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="3"/>' for x, y in points)
+    def dots(self, points, kind, radius=3):
+        return "".join(f'<circle class="{kind}" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="{radius}"/>' for x, y in points)
 
     def steps(self, lows, highs, kind):
         """A band: for each whole x from its low to its high."""
