@@ -1,4 +1,5 @@
-//! The provider: 600 bytes of JSON at once, or a stream as the request's `frames` and `pace_ms` say.
+//! The provider: 600 bytes of JSON at once, or a stream as the request's
+//! `frames`, `first_ms`, `pace_ms` and `token_bytes` say.
 //!
 //! It must never hold a request back by itself: what it adds is added to every contender.
 //!
@@ -95,6 +96,7 @@ async fn converse(stream: &mut TcpStream, whole: &[u8], wrong: &watch::Receiver<
 async fn answer_stream(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result<()> {
     let frames = wire::number(request, "frames");
     let pace = Duration::from_millis(wire::number(request, "pace_ms"));
+    let filler = "x".repeat(wire::number(request, "token_bytes") as usize);
     let asks_usage = memmem::find(request, b"\"include_usage\":true").is_some();
     let begun = Instant::now() + Duration::from_millis(wire::number(request, "first_ms"));
     let mut out = STREAM_HEAD.as_bytes().to_vec();
@@ -102,7 +104,7 @@ async fn answer_stream(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result
         sleep_until(begun + pace * number as u32).await;
         let finish = if number + 1 == frames { "\"stop\"" } else { "null" };
         let choice = format!(
-            r#"{{"index":0,"delta":{{"content":" token {number:03}"}},"logprobs":null,"finish_reason":{finish}}}"#
+            r#"{{"index":0,"delta":{{"content":" token {number:03}{filler}"}},"logprobs":null,"finish_reason":{finish}}}"#
         );
         push_frame(&mut out, &chunk(&format!("[{choice}]"), ""));
         stream.write_all(&out).await?;
