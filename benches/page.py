@@ -219,7 +219,7 @@ A refusal costs Tierway {share:.2f} of a served request.
 
 Held at once, each after its first token, while {lengths.fast} s long 200 new streams a second are begun through the same
 process; *alone* is the same before. A stream needs two descriptors, and this system allows {crowd["files"]:,} to a
-process: half of them, less a few, is what was held.
+process: half of them, less a few, is what was held. Where a contender could not, it has a round less, or a dash.
 
 {crowd_table(crowd)}
 

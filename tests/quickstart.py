@@ -27,9 +27,9 @@ END = "--- step is done ---"
 PROMISED = [
     ("2. First answer", [r'"finish_reason":\s*"stop"']),
     ("3. A real provider", [r"tierway\.toml", r"gpt-4o-mini"]),
-    ("4. Lose a region", [r"(HTTP/1.1 200 OK[^H]*){4}"]),
+    ("4. Lose a region", [r"(HTTP/1.1 200 OK[^H]*us-east[^H]*){4}"]),
     ("4. Lose a region: it is lost", [r"(HTTP/1.1 200 OK[^H]*us-west[^H]*){8}"]),
-    ("4. Lose a region: why", [r"us-east", r"us-west", r'"attempts":2', r"(?m)^tierway_breaker_state.* 1$"]),
+    ("4. Lose a region: why", [r"us-east", r"us-west", r'"attempts":2', r'east/small",state="(open|half_open)"} 1']),
 ]
 
 
