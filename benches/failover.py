@@ -141,8 +141,9 @@ class Run:
 
 def run(args, how, load, folder):
     """Fifty-five seconds in the life of a gateway."""
-    regions = [Region(args, how, name, folder) for name in REGIONS]
+    regions = []
     try:
+        regions += (Region(args, how, name, folder) for name in REGIONS)
         config = folder / f"{how}.toml"
         port = free_port()
         config.write_text(CONFIG.format(

@@ -105,8 +105,15 @@ def plot(figures, row):
     return card(left + width + 80, top + step * len(shown) + 12, row.name, out)
 
 
-#: What grows, one panel each: the measure, what it is called, how many of it make one step of the scale.
-GROWTH = [("cpu_us", "CPU µs per whole request", 10), ("ready_ms", "ms from start to ready", 50), ("idle_mib", "MiB idle", 10)]
+#: What grows, one panel each: the measure and what it is called.
+GROWTH = [("cpu_us", "CPU µs per whole request"), ("ready_ms", "ms from start to ready"), ("idle_mib", "MiB idle")]
+#: Scales are marked in at most this many steps of 1, 2 or 5 times a power of ten.
+STEPS = 5
+
+
+def step_for(most):
+    """The smallest of those steps that needs no more than the number of them."""
+    return next(step for power in range(9) for step in (10**power, 2 * 10**power, 5 * 10**power) if step * STEPS >= most)
 
 
 def growth_plot(title, unit, lines):
@@ -114,11 +121,9 @@ def growth_plot(title, unit, lines):
     width, height, gap, left, top = 210, 120, 62, 46, 66
     sizes = list(next(iter(lines.values())))
     out = [said(14, 24, title, "title")]
-    for number, (measure, name, step) in enumerate(GROWTH):
+    for number, (measure, name) in enumerate(GROWTH):
         most = max(value[measure] for line in lines.values() for found in line.values() for value in found)
-        while most > 5 * step:
-            step *= 2 if str(step)[0] != "2" else 2.5
-            step = int(step)
+        step = step_for(most)
         top_value = step * (int(most // step) + 1)
         panel = Panel(left + number * (width + gap), top, width, height, (sizes[0], sizes[-1]), (0, top_value), x_log=True)
         out.append(said(panel.left, top - 12, name, "strong"))
@@ -138,10 +143,10 @@ def growth_plot(title, unit, lines):
 
 
 def growth_table(lines):
-    out = ["| | " + " | ".join(name for _, name, _ in GROWTH) + " |", "|---" * (len(GROWTH) + 1) + "|"]
+    out = ["| | " + " | ".join(name for _, name in GROWTH) + " |", "|---" * (len(GROWTH) + 1) + "|"]
     for shape, line in lines.items():
         for size, found in line.items():
-            cells = [spread([value[measure] for value in found]) for measure, _, _ in GROWTH]
+            cells = [spread([value[measure] for value in found]) for measure, _ in GROWTH]
             out.append(f"| {size:,} {shape} | " + " | ".join(cells) + " |")
     return "\n".join(out)
 
@@ -217,8 +222,8 @@ A refusal costs Tierway {share:.2f} of a served request.
 
 ## {crowd["streams"]:,} open streams
 
-Held at once, each after its first token, while {lengths.fast} s long 200 new streams a second are begun through the same
-process; *alone* is the same before. A stream needs two descriptors, and this system allows {crowd["files"]:,} to a
+Held at once, each after its first token; for {lengths.fast} s 200 new streams a second go through the same process,
+before (*alone*) and while they are held (*meanwhile*). A stream needs two descriptors, and this system allows {crowd["files"]:,} to a
 process: half of them, less a few, is what was held. Where a contender could not, it has a round less, or a dash.
 
 {crowd_table(crowd)}
