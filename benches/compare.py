@@ -146,18 +146,18 @@ secret = "env:BENCH_KEY"
 
 
 def contenders(args, folder, mock):
-    """Those that stand between; each gets a port of its own for all its lives."""
+    """Those that stand between a port of their own, for all their lives, and the provider at port `mock`."""
 
     def contender(name, binary, config, command):
         port = free_port()
         if config:
             (folder / f"{name}.conf").write_text(
-                config.format(folder=folder, port=port, mock=mock.port, key=KEY, model=MODEL)
+                config.format(folder=folder, port=port, mock=mock, key=KEY, model=MODEL)
             )
         command = [str(binary), *(part.format(port=port, config=folder / f"{name}.conf") for part in command)]
         return Contender(name, command, port, binary, folder, args.gateway_core)
 
-    provider = f"http://127.0.0.1:{mock.port}/v1/chat/completions"
+    provider = f"http://127.0.0.1:{mock}/v1/chat/completions"
     return [
         contender("nginx", tool("nginx"), NGINX, ["-c", "{config}"]),
         contender("bare axum + reqwest", args.rig, None, ["pass", "127.0.0.1:{port}", provider, KEY]),
@@ -237,17 +237,17 @@ def run(args, folder):
     lengths = QUICK if args.quick else FULL
     loads = Loads(args, folder, lengths)
     mock_port = free_port()
-    with Server([args.rig, "mock", f"127.0.0.1:{mock_port}"], mock_port, args.load_core, folder / "mock.log") as mock:
-        gateways = contenders(args, folder, mock)
-        figures = interleaved(gateways, loads, mock)
-        crowd = growth.crowd(gateways, loads, mock_port)
+    with Server([args.rig, "mock", f"127.0.0.1:{mock_port}"], mock_port, args.load_core, folder / "mock.log"):
+        gateways = contenders(args, folder, mock_port)
+        figures = interleaved(gateways, loads, mock_port)
+        crowd = growth.crowd(args, folder, loads, contenders)
         grown = growth.growth(args, folder, loads, mock_port)
     return {"figures": figures, "crowd": crowd, "growth": grown}, lengths
 
 
-def interleaved(gateways, loads, mock):
+def interleaved(gateways, loads, mock_port):
     """The figures: contender, then measure, to its values, one per round."""
-    lengths, mock_port = loads.lengths, mock.port
+    lengths = loads.lengths
     figures = {name: {} for name in ["direct", *(gateway.name for gateway in gateways)]}
 
     def note(name, values):

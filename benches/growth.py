@@ -46,21 +46,20 @@ region = "r{number}"
 # --- many streams -----------------------------------------------------------------------------
 
 
-def crowd(gateways, loads, direct):
+def crowd(args, folder, loads, contenders):
     """Of each contender, one line for each round: memory for each stream, first tokens before and meanwhile."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     streams = min(CROWD, (files - SPARE) // 2)
-    seen = {"streams": streams, "files": files, "direct": [], **{gateway.name: [] for gateway in gateways}}
+    seen = {"streams": streams, "files": files}
     for number in range(loads.lengths.crowd_rounds):
-        seen["direct"].append(first_tokens(loads, direct, "alone"))
-        for gateway in gateways:
-            try:
-                seen[gateway.name].append(of_a_crowd(gateway, loads, streams))
-            except SystemExit as failure:
-                # One round less of another contender is shown as such; of ours it ends the run.
-                if gateway.name == "Tierway":
-                    raise
-                say(f"{gateway.name}: {failure}")
+        for turn in range(len(contenders(args, folder, free_port()))):
+            # Each has a provider of its own: thousands of closed connections keep their ports for a minute.
+            port = free_port()
+            with Server([args.rig, "mock", f"127.0.0.1:{port}"], port, args.load_core, folder / "mock.log"):
+                gateway = contenders(args, folder, port)[turn]
+                if turn == 0:
+                    seen.setdefault("direct", []).append(first_tokens(loads, port, "alone"))
+                seen.setdefault(gateway.name, []).append(of_a_crowd(gateway, loads, streams))
         say(f"round {number + 1}: {streams:,} open streams")
     return seen
 

@@ -224,7 +224,7 @@ A refusal costs Tierway {share:.2f} of a served request.
 
 Held at once, each after its first token; for {lengths.fast} s 200 new streams a second go through the same process,
 before (*alone*) and while they are held (*meanwhile*). A stream needs two descriptors, and this system allows {crowd["files"]:,} to a
-process: half of them, less a few, is what was held. Where a contender could not, it has a round less, or a dash.
+process: half of them, less a few, is what was held.
 
 {crowd_table(crowd)}
 

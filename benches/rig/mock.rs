@@ -6,6 +6,7 @@
 //! Start reading in [`serve`].
 
 use crate::wire;
+use anyhow::bail;
 use memchr::memmem;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+/// From here on it is worth a look whether anybody still waits.
+const LONG: Duration = Duration::from_secs(1);
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
 
 const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 64\r\n\r\n{\"error\":{\"message\":\"simulated outage\",\"type\":\"server_error\"}}\n\n";
@@ -101,7 +104,7 @@ async fn answer_stream(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result
     let begun = Instant::now() + Duration::from_millis(wire::number(request, "first_ms"));
     let mut out = STREAM_HEAD.as_bytes().to_vec();
     for number in 0..frames {
-        sleep_until(begun + pace * number as u32).await;
+        wait_until(stream, begun + pace * number as u32).await?;
         let finish = if number + 1 == frames { "\"stop\"" } else { "null" };
         let choice = format!(
             r#"{{"index":0,"delta":{{"content":" token {number:03}{filler}"}},"logprobs":null,"finish_reason":{finish}}}"#
@@ -118,6 +121,18 @@ async fn answer_stream(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result
     push_frame(&mut out, "[DONE]");
     out.extend_from_slice(b"0\r\n\r\n");
     Ok(stream.write_all(&out).await?)
+}
+
+/// A stream that is held for an hour must not outlive its reader, or descriptors run out.
+async fn wait_until(stream: &TcpStream, due: Instant) -> anyhow::Result<()> {
+    if due.saturating_duration_since(Instant::now()) < LONG {
+        sleep_until(due).await;
+        return Ok(());
+    }
+    tokio::select! {
+        () = sleep_until(due) => Ok(()),
+        _ = stream.peek(&mut [0]) => bail!("the reader has left"),
+    }
 }
 
 fn chunk(choices: &str, more: &str) -> String {

@@ -74,6 +74,9 @@ pub(crate) fn run(at: &Target, plan: &Plan) -> anyhow::Result<Value> {
         }
         anyhow::Ok(())
     })?;
+    if let (true, Some(failure)) = (all.taken_us.is_empty(), all.failures.first()) {
+        bail!("every request failed: {failure}");
+    }
     all.taken_us.sort_unstable();
     Ok(json!({
         "requests": total,
