@@ -69,7 +69,7 @@ class Contender:
 
 NGINX = """
 daemon off; master_process on; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
-events {{ worker_connections 65536; }}
+events {{ worker_connections {connections}; }}
 http {{
   access_log off;
   client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
@@ -145,14 +145,14 @@ secret = "env:BENCH_KEY"
 """
 
 
-def contenders(args, folder, mock):
+def contenders(args, folder, mock, connections=16384):
     """Those that stand between a port of their own, for all their lives, and the provider at port `mock`."""
 
     def contender(name, binary, config, command):
         port = free_port()
         if config:
             (folder / f"{name}.conf").write_text(
-                config.format(folder=folder, port=port, mock=mock, key=KEY, model=MODEL)
+                config.format(folder=folder, port=port, mock=mock, key=KEY, model=MODEL, connections=connections)
             )
         command = [str(binary), *(part.format(port=port, config=folder / f"{name}.conf") for part in command)]
         return Contender(name, command, port, binary, folder, args.gateway_core)

@@ -56,7 +56,7 @@ def crowd(args, folder, loads, contenders):
             # Each has a provider of its own: thousands of closed connections keep their ports for a minute.
             port = free_port()
             with Server([args.rig, "mock", f"127.0.0.1:{port}"], port, args.load_core, folder / "mock.log"):
-                gateway = contenders(args, folder, port)[turn]
+                gateway = contenders(args, folder, port, connections=4 * streams)[turn]
                 if turn == 0:
                     seen.setdefault("direct", []).append(first_tokens(loads, port, "alone"))
                 seen.setdefault(gateway.name, []).append(of_a_crowd(gateway, loads, streams))

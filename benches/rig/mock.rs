@@ -129,9 +129,10 @@ async fn wait_until(stream: &TcpStream, due: Instant) -> anyhow::Result<()> {
         sleep_until(due).await;
         return Ok(());
     }
+    let mut byte = [0];
     tokio::select! {
         () = sleep_until(due) => Ok(()),
-        _ = stream.peek(&mut [0]) => bail!("the reader has left"),
+        _ = stream.peek(&mut byte) => bail!("the reader has left"),
     }
 }
 
