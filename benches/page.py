@@ -139,7 +139,7 @@ def growth_plot(title, unit, lines):
         for name, kind in zip(lines, ["a", "b"]):
             out += [f'<path class="{kind} line" d="M{x} {bottom + 30}h14"/>', said(x + 20, bottom + 34, name)]
             x += 40 + 6.2 * len(name)
-    return card(left + 3 * width + 2 * gap + 24, bottom + 46, title, out)
+    return card(left + 3 * width + 2 * gap + 36, bottom + 46, title, out)
 
 
 def growth_table(lines):

@@ -52,7 +52,7 @@ pub(crate) async fn slow(at: Target, manner: Manner, connections: u32) -> anyhow
         Manner::Idle => Vec::new(),
         Manner::Head => format!("POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nx-slow: ", at.address).into_bytes(),
         Manner::Body => head_of_a_long_body(&at),
-        Manner::Read => at.request(r#""stream":true,"frames":250,"pace_ms":0,"token_bytes":4000,"#),
+        Manner::Read => at.request(r#""stream":true,"frames":64,"pace_ms":0,"token_bytes":16000,"#),
     });
     for number in 1..=connections {
         tokio::spawn(keep(at.address, manner, request.clone(), counts.clone()));
