@@ -262,6 +262,7 @@ def facts_of(seen):
         "lied": count(seen.requests, "passed off as whole"),
         "usual_ms": usual,
         "slow": len(slow),
+        "slow_there": sum(request["region"] == LOST or int(request["attempts"] or 1) > 1 for request in slow),
         "slowest_ms": max((request["first_ms"] for request in slow), default=None),
         "last_slow_s": max(request["due_s"] for request in slow) - KILL if slow else None,
         "tripped_s": tripped[0] - KILL if tripped else None,

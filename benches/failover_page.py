@@ -39,6 +39,7 @@ FACTS = [
     ("first token before the outage, p50", lambda facts: in_ms(facts["usual_ms"])),
     ("first token during the outage, p99", lambda facts: in_ms(facts["outage_p99_ms"])),
     ("requests slowed by more than 100 ms", lambda facts: facts["slow"]),
+    ("of those, had tried the lost region; others waited for the machine", lambda facts: facts["slow_there"]),
     ("the slowest first token of those", lambda facts: in_ms(facts["slowest_ms"])),
     ("from the kill to the last request slowed by more than 100 ms",
      lambda facts: in_s(facts["last_slow_s"], "none was")),
