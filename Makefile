@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
 
-.PHONY: help run test setup check instructions rust sdk ops image-check bench fuzz fuzz-keep
+.PHONY: help run test setup check instructions rust sdk ops quickstart image-check bench failover slow fuzz fuzz-keep
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,7 +26,7 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: check rust sdk ops ## install what the tests need, then run every one of them
+test: check rust sdk ops quickstart ## install what the tests need, then run every one of them
 
 check: setup ## formatting, lints, documentation (private items too: this is a program), licences, instruction counts
 	cargo fmt --check
@@ -50,12 +50,24 @@ ops: setup tests/ops/.venv/installed ## image, alert rules, dashboard and servic
 	cargo build --locked
 	cd tests/ops && .venv/bin/python -m pytest
 
+quickstart: ## every command of docs/quickstart.md, timed, against the debug binary
+	@if ! command -v curl >/dev/null; then $(call apt_install,curl); fi
+	cargo build --locked
+	python3 tests/quickstart.py
+
 image-check: ## build the image's stages with a release build, no container engine, and start the result
 	python3 tests/ops/replay_dockerfile.py
 
-bench: ## compare with nginx and a bare proxy on an idle machine, and write docs/performance.md
+bench: ## compare with nginx and a bare proxy, hold 10,000 streams, grow; write docs/performance.md
 	@command -v wrk >/dev/null && PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { $(call apt_install,wrk nginx-light); }
 	python3 benches/compare.py $(ARGS)
+
+failover: ## lose one of three regions under load, five ways, and write docs/failover.md and its picture
+	python3 benches/failover.py $(ARGS)
+
+slow: ## thousands of slow clients beside honest ones, and write docs/slow-clients.md
+	@command -v slowhttptest >/dev/null && command -v ss >/dev/null || { $(call apt_install,slowhttptest iproute2); }
+	python3 benches/slow.py $(ARGS)
 
 # What libFuzzer needs to see which way an input takes; stable Rust has it.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,\
