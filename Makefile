@@ -80,7 +80,7 @@ fuzz: ## look for inputs that break a property: SECONDS=60 for each TARGET="body
 	@if ! command -v c++ >/dev/null; then $(call apt_install,build-essential); fi
 	@# Named although it is this machine: the flags are then kept from build scripts, which would not link.
 	host=$$(rustc --print host-tuple); \
-	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --manifest-path fuzz/Cargo.toml --locked --release \
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --manifest-path fuzz/Cargo.toml --release \
 		--target-dir $(FUZZ_DIR) --target $$host $(addprefix --bin ,$(TARGET)); \
 	for target in $(TARGET); do \
 		mkdir -p $(FUZZ_DIR)/found/$$target; \
