@@ -216,7 +216,7 @@ figures; the ratios travel better.
 
 {table(figures)}
 
-A refusal costs Tierway {share:.2f} of a served request.
+A refusal costs Tierway {share:.2f} of a served request. Why it costs what it costs: [where the time goes](where-time-goes.md).
 
 {plots}
 
