@@ -8,10 +8,10 @@
 
 use super::rfc3339::Rfc3339;
 use crate::domain::call::Endpoint;
+use crate::domain::readable::readable;
 use crate::domain::receipt::{AttemptRecord, Receipt};
 use crate::domain::refusal::LimitKind;
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
@@ -20,8 +20,6 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 /// Lines waiting to be written; more are dropped. Under a second of a very busy gateway, some
 /// megabytes at most: a reader slower than that is slower for good.
 const WAITING: usize = 16_384;
-/// A client may write a model's name as long as a body; nobody reads one this long.
-const ASKED_MODEL: usize = 256;
 
 /// Where the lines go.
 #[derive(Debug)]
@@ -171,24 +169,6 @@ impl<T: fmt::Display> Serialize for Shown<T> {
 /// Milliseconds, exact to the microsecond.
 fn ms(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1_000.0
-}
-
-/// What a client wrote, made safe to look at: shortened, and without the characters that a terminal
-/// obeys. JSON escapes the lower control characters only.
-fn readable(text: &str) -> Cow<'_, str> {
-    if text.len() <= ASKED_MODEL && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
-        return Cow::Borrowed(text);
-    }
-    let mut short: String = text.chars().take(ASKED_MODEL).map(|c| if is_obeyed(c) { '\u{fffd}' } else { c }).collect();
-    if text.chars().nth(ASKED_MODEL).is_some() {
-        short.push('…');
-    }
-    Cow::Owned(short)
-}
-
-/// Control characters, line and paragraph separators, and those that turn the direction of writing.
-fn is_obeyed(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
