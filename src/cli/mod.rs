@@ -1,7 +1,7 @@
 //! The commands: they build every part once and wire them, and decide nothing.
 //!
-//! Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 69 cannot bind, 78 wrong
-//! configuration. What a command answers goes to stdout; what it has to say goes to stderr.
+//! Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 69 cannot bind or reach the
+//! store, 78 wrong configuration. What a command answers goes to stdout; what it has to say goes to stderr.
 //!
 //! Start reading at [`serve`].
 
@@ -16,13 +16,14 @@ mod init;
 pub mod reload;
 mod secrets;
 pub mod serve;
+mod store;
 
 use clap::{Args, Parser, Subcommand};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// `EX_UNAVAILABLE` of sysexits: the address cannot be had.
+/// `EX_UNAVAILABLE` of sysexits: the address, or the store, cannot be had.
 const EXIT_UNAVAILABLE: u8 = 69;
 
 /// What clap exits with too: the command line names something that is not there.

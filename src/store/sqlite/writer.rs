@@ -203,9 +203,10 @@ impl Desk {
             if !batch.is_empty() && !self.commit(&batch) {
                 return;
             }
-            for work in batch.drain(..) {
-                if let Work::Operation(operation) = work {
-                    operation.committed();
+            for (at, work) in batch.drain(..).enumerate() {
+                match work {
+                    Work::Operation(operation) if !self.disk.left_out.contains(&at) => operation.committed(),
+                    _ => {}
                 }
             }
             self.shared.queue().in_hand = 0;
@@ -259,8 +260,7 @@ impl Desk {
             if last_try {
                 return false;
             }
-            let waited =
-                self.shared.changed.wait_timeout_while(self.shared.queue(), pause, |queue| !queue.closing);
+            let waited = self.shared.changed.wait_timeout_while(self.shared.queue(), pause, |queue| !queue.closing);
             drop(waited);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -288,6 +288,8 @@ impl Drop for Ending {
 pub(super) struct Disk {
     path: PathBuf,
     connection: Option<Connection>,
+    /// What of the last commit was at fault itself, by its place.
+    left_out: Vec<usize>,
     /// No other gateway writes to the file while this one does.
     _held: File,
 }
@@ -295,7 +297,7 @@ pub(super) struct Disk {
 impl Disk {
     /// The database at `path`, of which `held` is the lock.
     pub(super) fn open(path: &Path, held: File) -> rusqlite::Result<Self> {
-        Ok(Self { path: path.to_owned(), connection: Some(existing(path)?), _held: held })
+        Ok(Self { path: path.to_owned(), connection: Some(existing(path)?), left_out: Vec::new(), _held: held })
     }
 
     fn commit(&mut self, batch: &[Work]) -> rusqlite::Result<()> {
@@ -303,7 +305,8 @@ impl Disk {
             Some(connection) => connection,
             none => none.insert(existing(&self.path)?),
         };
-        let done = transact(connection, batch);
+        self.left_out.clear();
+        let done = transact(connection, batch, &mut self.left_out);
         // A full disk leaves a connection as it was; after anything else only a new one is sure to be sound.
         if done.as_ref().is_err_and(|error| error.sqlite_error_code() != Some(ErrorCode::DiskFull)) {
             self.connection = None;
@@ -312,15 +315,18 @@ impl Disk {
     }
 }
 
-fn transact(connection: &mut Connection, batch: &[Work]) -> rusqlite::Result<()> {
+fn transact(connection: &mut Connection, batch: &[Work], left_out: &mut Vec<usize>) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for work in batch {
+    for (at, work) in batch.iter().enumerate() {
         let written = match work {
             Work::Receipt(receipt) => line::insert(&transaction, receipt),
             Work::Operation(operation) => operation.write(&transaction),
         };
         match written {
-            Err(error) if is_its_own_fault(&error) => tracing::error!(%error, "an operation is left out of the store"),
+            Err(error) if is_its_own_fault(&error) => {
+                tracing::error!(%error, "an operation is left out of the store");
+                left_out.push(at);
+            }
             other => other?,
         }
     }
