@@ -9,14 +9,19 @@ pub mod check;
 mod completions;
 mod config_schema;
 pub mod config_show;
+mod cost;
 mod explain;
 mod greeting;
 mod healthcheck;
 mod init;
+mod migrate;
 pub mod reload;
 mod secrets;
 pub mod serve;
+mod span;
 mod store;
+mod table;
+mod usage;
 
 use clap::{Args, Parser, Subcommand};
 use std::io::{self, Write};
@@ -48,8 +53,14 @@ enum Command {
     Init(init::Init),
     /// Print every problem of a configuration and exit with 78, or 0 when there is none
     Check(Named),
-    /// Say where a request would go and why nowhere else; exits with 1 if it would be refused
+    /// Say where a request would go and why nowhere else, or what became of one
     Explain(explain::Explain),
+    /// Sum up the ledger: requests, tokens and cost, by key, team, model, day and more
+    Usage(usage::Usage),
+    /// Say what tokens cost, and what they would have cost with another split or price
+    Cost(cost::Cost),
+    /// Bring the database up to date without serving; `serve` does it by itself
+    Migrate(migrate::Migrate),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -104,6 +115,9 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Check(named) => check::check(named.config.as_deref()).map_err(Into::into),
         Command::Explain(args) => explain::explain(&args),
+        Command::Usage(args) => usage::usage(&args),
+        Command::Cost(args) => cost::cost(&args),
+        Command::Migrate(args) => migrate::migrate(&args),
         Command::Config { command: ConfigCommand::Show { named, json } } => {
             config_show::config_show(named.config.as_deref(), json).map_err(Into::into)
         }

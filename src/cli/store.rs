@@ -66,6 +66,9 @@ fn sqlite_path(url: &str) -> Result<PathBuf, &'static str> {
     }
 }
 
+/// What a command exits with that found nothing.
+const EXIT_FAILURE: u8 = 1;
+
 /// Why a command cannot go on: what is said, and with what it exits.
 #[derive(Debug)]
 pub(super) struct Stopped {
@@ -74,6 +77,11 @@ pub(super) struct Stopped {
 }
 
 impl Stopped {
+    /// What was asked for is not there.
+    pub(super) fn failed(why: impl Display) -> Self {
+        Self { said: format!("error: {why}"), code: EXIT_FAILURE }
+    }
+
     /// The database cannot be had.
     pub(super) fn store(why: impl Display) -> Self {
         Self { said: format!("error: {why}"), code: EXIT_UNAVAILABLE }
@@ -95,6 +103,16 @@ impl Stopped {
 }
 
 impl Stored {
+    /// The configuration file that was named.
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.named.config.as_deref()
+    }
+
+    /// Whether the database was named by itself.
+    pub(super) fn is_named(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// The database's path, named here or by the configuration.
     pub(super) fn path(&self) -> Result<PathBuf, Stopped> {
         if let Some(path) = &self.store {
@@ -116,8 +134,7 @@ impl Stored {
 
     /// The configuration.
     pub(super) fn snapshot(&self) -> Result<Snapshot, Stopped> {
-        let config: Option<&Path> = self.named.config.as_deref();
-        let loaded = find(config, &Process).and_then(|source| load(&source, &Process, &[]));
+        let loaded = find(self.config(), &Process).and_then(|source| load(&source, &Process, &[]));
         loaded.map_err(|problems| {
             let help = "  help: --store sqlite:PATH names the database without a configuration";
             Stopped { said: format!("{}\n{help}", problems.render(true).trim_end()), code: EXIT_CONFIGURATION }

@@ -154,7 +154,10 @@ impl Operation for Doing {
 
 /// Holds the writer inside a transaction until it is dropped, so that what is left meanwhile gathers.
 #[must_use]
-pub struct Held(Option<Sender<()>>);
+pub struct Held {
+    /// The writer waits for its end.
+    _let_go: Sender<()>,
+}
 
 impl Held {
     pub fn writer(writer: &Writer) -> Self {
@@ -166,6 +169,6 @@ impl Held {
             Ok(())
         }));
         is_inside.recv_timeout(PATIENCE).expect("the writer comes to it");
-        Self(Some(let_go))
+        Self { _let_go: let_go }
     }
 }

@@ -195,22 +195,24 @@ struct Desk {
 }
 
 impl Desk {
-    fn run(mut self) {
+    fn run(self) {
         // Also when an operation panics: whoever waits must not wait for ever.
         let _ending = Ending(self.shared.clone());
+        // Dropped before that: whoever is told of the end finds the file let go.
+        let mut desk = self;
         let mut batch = Vec::with_capacity(BATCH);
-        while self.take(&mut batch) {
-            if !batch.is_empty() && !self.commit(&batch) {
+        while desk.take(&mut batch) {
+            if !batch.is_empty() && !desk.commit(&batch) {
                 return;
             }
             for (at, work) in batch.drain(..).enumerate() {
                 match work {
-                    Work::Operation(operation) if !self.disk.left_out.contains(&at) => operation.committed(),
+                    Work::Operation(operation) if !desk.disk.left_out.contains(&at) => operation.committed(),
                     _ => {}
                 }
             }
-            self.shared.queue().in_hand = 0;
-            self.tidy();
+            desk.shared.queue().in_hand = 0;
+            desk.tidy();
         }
     }
 
