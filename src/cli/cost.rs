@@ -262,16 +262,16 @@ fn text(args: &Cost, lines: &[Line]) -> String {
     format!("{}{}", table(&head, &rows), assumed(args))
 }
 
-/// What the comparison takes for granted, in one line each.
+/// What a comparison takes for granted.
 fn assumed(args: &Cost) -> String {
-    let mut out = String::new();
-    if !args.split.is_empty() {
-        out.push_str("\nassumed: all tokens, shared by the split; a token costs what it cost in its tier on average\n");
+    let split = "with the split: all tokens, shared by it, each at what one cost in its tier on average\n";
+    let against = "at another price: the same tokens, as many in and out\n";
+    match (args.split.is_empty(), args.against.is_none()) {
+        (true, true) => String::new(),
+        (false, true) => format!("\n{split}"),
+        (true, false) => format!("\n{against}"),
+        (false, false) => format!("\n{split}{against}"),
     }
-    if args.against.is_some() {
-        out.push_str("\nassumed: the same tokens, as many in and out, at the other price; nothing else changes\n");
-    }
-    out
 }
 
 fn as_json(lines: &[Line]) -> Value {

@@ -87,7 +87,7 @@ fn what_was_committed_survives_kill_9() {
         slowest = slowest.max(started.elapsed());
         let witness = Witness::of(&place);
         let load = Load::on(gateway.addr);
-        std::thread::sleep(Duration::from_millis(20 + Draw(SEED + round).below(200)));
+        std::thread::sleep(Duration::from_millis(50 + Draw(SEED).salted(round).below(400)));
         // Its last look may be after the kill: nothing is committed any more by then.
         gateway.kill();
         let committed = witness.end();
@@ -123,8 +123,7 @@ fn a_stop_in_good_order_loses_nothing() {
     let load = Load::on(gateway.addr);
     std::thread::sleep(Duration::from_millis(100));
     let mut answered = load.end();
-    let output = gateway.stop();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    gateway.stop();
     answered.sort_unstable();
     assert_eq!(place.ids(), answered);
 }
@@ -154,7 +153,6 @@ fn a_disk_that_refuses_is_said_and_waited_for_while_requests_are_served() {
     }
     answered.sort_unstable();
     assert_eq!(place.ids(), answered, "none is lost, none is doubled");
-    let output = gateway.stop();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = gateway.stop();
     assert!(said.contains("the store cannot be written; it is tried again until it can"), "{said}");
 }

@@ -9,4 +9,5 @@ mod large;
 mod opening;
 mod process;
 mod receipts;
+mod reports;
 mod retention;

@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub const KEY: &str = "tw_test_ledger_key";
@@ -64,10 +65,11 @@ pub fn printed(folder: &Path, args: &[&str]) -> String {
 
 /// A serving gateway; killed when it is dropped.
 pub struct Running {
-    child: Child,
+    child: Killed,
     pub addr: SocketAddr,
-    stdout: BufReader<ChildStdout>,
-    stderr: ChildStderr,
+    _stdout: BufReader<ChildStdout>,
+    /// What it says, lines of the access log aside.
+    said: JoinHandle<String>,
 }
 
 impl Running {
@@ -86,41 +88,46 @@ impl Running {
     }
 
     fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let mut stderr = child.stderr.take().expect("stderr is piped");
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let said = std::thread::spawn(move || {
+            let lines = stderr.lines().map_while(Result::ok).filter(|line| !line.contains(r#""target":"access""#));
+            lines.collect::<Vec<_>>().join("\n")
+        });
         let mut line = String::new();
         stdout.read_line(&mut line).expect("stdout is text");
         let Some(addr) = line.trim().strip_prefix("listening on http://") else {
-            let mut said = String::new();
-            let _ = stderr.read_to_string(&mut said);
-            panic!("it did not serve: {said}");
+            panic!("it did not serve: {}", said.join().unwrap_or_default());
         };
         let addr = addr.parse().expect("an address is printed");
-        Self { child, addr, stdout, stderr }
+        let child = Killed(child);
+        Self { child, addr, _stdout: stdout, said }
     }
 
     /// Lifts the limit of [`Running::confined`].
     pub fn grow(&self) {
-        let pid = self.child.id().to_string();
+        let pid = self.child.0.id().to_string();
         let lifted = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status();
         assert!(lifted.expect("prlimit is there").success());
     }
 
     /// SIGKILL: nothing is written, nothing is said.
     pub fn kill(mut self) {
-        self.child.kill().expect("it was started here");
-        self.child.wait().expect("it was started here");
+        self.child.0.kill().expect("it was started here");
+        self.child.0.wait().expect("it was started here");
     }
 
-    /// SIGTERM, and what it said.
-    pub fn stop(mut self) -> Output {
-        let pid = self.child.id().to_string();
+    /// Ends it by SIGTERM, in good order, and returns what it said.
+    #[track_caller]
+    pub fn stop(mut self) -> String {
+        let pid = self.child.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there").success());
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        self.stdout.read_to_end(&mut stdout).expect("it is read");
-        self.stderr.read_to_end(&mut stderr).expect("it is read");
-        Output { status: self.child.wait().expect("it was started here"), stdout, stderr }
+        let status = self.child.0.wait().expect("it was started here");
+        let said = self.said.join().expect("it is text");
+        assert!(status.success(), "{status}: {said}");
+        said
     }
 
     /// Status and body of a path for operators.
@@ -141,10 +148,12 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+struct Killed(Child);
+
+impl Drop for Killed {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -156,7 +156,9 @@ impl UsageQuery {
         let values: Vec<&dyn ToSql> = values.iter().map(|value| &**value).collect();
         let sums = statement.query_map(&*values, |row| self.sum(row))?;
         let mut sums = sums.collect::<rusqlite::Result<Vec<_>>>()?;
-        sums.sort_by(|a, b| b.cost_nanousd.cmp(&a.cost_nanousd).then_with(|| a.by.cmp(&b.by)));
+        // Days are read in their order; everything else by what it cost.
+        let day = |sum: &Sum| (self.by.first() == Some(&Dimension::Day)).then(|| sum.by[0].clone());
+        sums.sort_by(|a, b| (day(a), b.cost_nanousd, &a.by).cmp(&(day(b), a.cost_nanousd, &b.by)));
         Ok(sums)
     }
 
