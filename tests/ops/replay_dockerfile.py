@@ -332,6 +332,8 @@ class Jail:
         else:
             command = [str(self.image.path(command[0])), *command[1:]]
             options["cwd"] = self.image.path(".")
+            # The volume is not where the image says.
+            environment["TIERWAY__STORE__URL"] = "sqlite:tierway.db"
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, text=True, **options)
 
     def _enter(self) -> None:
