@@ -371,6 +371,16 @@ def start_and_ask(image: Image, built_here: bool) -> None:
             gateway.kill()
             gateway.wait()
             gateway.stdout.close()
+    keeps_its_receipts(image)
+
+
+def keeps_its_receipts(image: Image) -> None:
+    """What a container writes to its volume; taken away again, because it is none of the image's."""
+    [volume] = map(image.path, image.volumes)
+    written = sorted(path.name for path in volume.iterdir())
+    demand(written == ["tierway.db", "tierway.db.lock"], f"a gateway that has stopped leaves {written} in its volume")
+    for name in written:
+        (volume / name).unlink()
 
 
 def health(jail: Jail, address: str) -> int:
