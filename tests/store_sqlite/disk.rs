@@ -1,9 +1,11 @@
 //! The writer, on disks good and bad.
 
-use crate::receipts::{Doing, Held, Place, append, until, until_written};
+use crate::receipts::{Doing, Held, Place, append, ids, still, until, until_written};
+use rusqlite::Connection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tierway::store::Ledger;
+use tierway::store::sqlite::SqliteLedger;
 
 /// Frames that end a commit in the write-ahead log: an independent count of the commits.
 fn commits(log: &[u8]) -> usize {
@@ -59,13 +61,16 @@ fn an_operation_at_fault_is_left_out_and_holds_up_nobody() {
     let held = Held::writer(ledger.writer());
     let before = append(&ledger, 0..3);
     let wrong = Doing::submit(ledger.writer(), |transaction| {
-        transaction.execute("INSERT INTO receipts (id) VALUES (x'00')", []).map(drop)
+        transaction.execute_batch("CREATE TABLE half (a INTEGER); INSERT INTO receipts (id) VALUES (x'00')")
     });
+    let bug = Doing::submit(ledger.writer(), |_| panic!("a bug, told here on purpose"));
     let after = append(&ledger, 3..6);
     drop(held);
     until_written(&ledger);
     assert_eq!(place.ids(), [before, after].concat());
-    assert!(wrong.recv().is_err(), "nobody is told that it was committed");
+    assert!(wrong.recv().is_err() && bug.recv().is_err(), "nobody is told that they were committed");
+    let half = place.look().query_row("SELECT 1 FROM sqlite_schema WHERE name = 'half'", [], |_| Ok(()));
+    assert!(half.is_err(), "nothing of it is left");
 }
 
 #[test]
@@ -115,23 +120,36 @@ fn a_file_out_of_reach_is_waited_for_and_never_made_anew() {
     let (mount, away) = (place.folder().join("mount"), place.folder().join("away"));
     std::fs::create_dir(&mount).expect("it is made");
     let database = mount.join("tierway.db");
-    let (ledger, _writing) =
-        tierway::store::sqlite::SqliteLedger::open(&database, None, crate::receipts::still()).expect("it is opened");
-    let held = Held::writer(ledger.writer());
-    let once = AtomicBool::new(true);
-    drop(Doing::submit(ledger.writer(), move |transaction| {
-        if once.swap(false, Ordering::Relaxed) { transaction.pragma_update(None, "query_only", true) } else { Ok(()) }
-    }));
-    let appended = append(&ledger, 0..10);
+    let (ledger, _writing) = SqliteLedger::open(&database, None, still()).expect("it is opened");
+    let first = append(&ledger, 0..10);
+    until_written(&ledger);
     std::fs::rename(&mount, &away).expect("it is moved");
     std::fs::create_dir(&mount).expect("it is made");
-    drop(held);
+    let second = append(&ledger, 10..20);
     until(&ledger, "the file to be missed", |status| !status.healthy);
     assert!(!database.exists(), "an empty directory is not given a new database");
     std::fs::remove_dir(&mount).expect("it is empty");
     std::fs::rename(&away, &mount).expect("it is moved back");
     until_written(&ledger);
-    assert_eq!(crate::receipts::ids(&rusqlite::Connection::open(database).expect("it is there")), appended);
+    assert_eq!(ids(&Connection::open(database).expect("it is there")), [first, second].concat());
+}
+
+#[test]
+fn a_file_that_is_removed_is_not_written_on_out_of_sight() {
+    let place = Place::new();
+    let (ledger, _writing) = place.open();
+    let backup = place.folder().join("backup.db");
+    let first = append(&ledger, 0..10);
+    until_written(&ledger);
+    place.look().execute("VACUUM INTO ?1", [backup.to_str().expect("it is text")]).expect("it is copied");
+    for file in ["tierway.db", "tierway.db-wal", "tierway.db-shm"] {
+        std::fs::remove_file(place.folder().join(file)).expect("it was there");
+    }
+    let second = append(&ledger, 10..20);
+    until(&ledger, "the file to be missed", |status| !status.healthy);
+    std::fs::rename(&backup, place.database()).expect("it is put back");
+    until_written(&ledger);
+    assert_eq!(place.ids(), [first, second].concat());
 }
 
 #[test]
