@@ -7,6 +7,7 @@
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
 use crate::domain::money::NanoUsd;
+use crate::domain::pricing::Price;
 use crate::domain::refusal::LimitKind;
 use crate::domain::usage::Usage;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub struct Receipt {
     pub usage: Option<Usage>,
     /// Whether `usage` was counted by us.
     pub estimated: bool,
+    /// What its tokens were charged at; `None` where nothing was sent, or no price is known.
+    pub price: Option<Price>,
     /// What it cost.
     pub cost: NanoUsd,
     /// From received to the first token in hand.
@@ -100,6 +103,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 5] = [Self::Served, Self::Refused, Self::Failed, Self::Broken, Self::Abandoned];
+
     /// Its name in logs.
     pub fn label(self) -> &'static str {
         match self {

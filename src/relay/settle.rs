@@ -47,6 +47,7 @@ pub(super) fn settle(desk: &Desk, entry: &mut Entry, end: End, now: Instant) {
         status: end.status,
         usage: entry.usage,
         estimated: entry.estimated,
+        price: entry.price,
         cost,
         first_token: entry.first_token,
         duration,

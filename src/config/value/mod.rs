@@ -12,7 +12,7 @@ mod tls;
 mod validity;
 
 pub(super) use address::{BaseUrl, StoreUrl};
-pub(super) use amount::{HedgeAfter, Percent, Size, Wait};
+pub(super) use amount::{Days, HedgeAfter, Percent, Size, Wait};
 pub(super) use expiry::Expiry;
 pub(super) use name::{LogFilter, Name};
 pub(super) use secret::Sha256;

@@ -1,0 +1,47 @@
+//! The ledger on SQLite: receipts on their way to a table.
+
+use super::disk::Disk;
+use super::retention::Retention;
+use super::writer::{Writer, Writing};
+use super::{OpenError, WallClock, migrate, open};
+use crate::domain::receipt::Receipt;
+use crate::store::{Ledger, LedgerStatus};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Receipts written by a thread of their own.
+pub struct SqliteLedger {
+    writer: Writer,
+}
+
+impl SqliteLedger {
+    /// Opens the database at `path`, brings it up to date, and writes to it until the [`Writing`] is
+    /// dropped. Receipts older than `keep` are deleted; `None` keeps them all.
+    ///
+    /// # Errors
+    /// When another gateway holds it, or it cannot be made, opened, migrated or written.
+    pub fn open(path: &Path, keep: Option<Duration>, unix_ms: WallClock) -> Result<(Self, Writing), OpenError> {
+        let held = open::lock(path)?;
+        migrate::migrate(path, unix_ms())?;
+        let disk = Disk::open(path, held).map_err(OpenError::sqlite(path))?;
+        let started = Writer::start(disk, keep.map(Retention::new), unix_ms);
+        let (writer, writing) = started.map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
+        Ok((Self { writer }, writing))
+    }
+
+    /// Where other operations on the same database are left.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+}
+
+impl Ledger for SqliteLedger {
+    fn append(&self, receipt: &Arc<Receipt>) {
+        self.writer.leave(receipt.clone());
+    }
+
+    fn status(&self) -> LedgerStatus {
+        self.writer.status()
+    }
+}
