@@ -194,7 +194,7 @@ struct Desk {
 
 impl Desk {
     fn run(self) {
-        // Also when an operation panics: whoever waits must not wait for ever.
+        // Also after a panic: whoever waits for the end must not wait for ever.
         let _ending = Ending(self.shared.clone());
         // Dropped before that: whoever is told of the end finds the file let go.
         let mut desk = self;
