@@ -8,7 +8,7 @@
 
 use super::check::EXIT_CONFIGURATION;
 use super::greeting::{Generated, greeting};
-use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets};
+use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets, store};
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find, load};
 use crate::domain::secret::Secret;
@@ -18,7 +18,7 @@ use crate::http::server::{self, Door};
 use crate::http::{App, ops_router, public_router};
 use crate::relay::dice::Dice;
 use crate::relay::{LiveError, Parts, Relay};
-use crate::store::memory::{MemoryCounters, MemoryLedger};
+use crate::store::memory::MemoryCounters;
 use crate::store::{Counters, Ledger};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::Logs;
@@ -38,9 +38,15 @@ const BUILD: Build = Build { version: VERSION, revision: option_env!("TIERWAY_RE
 enum Refused {
     /// Exit 78, with every problem said.
     Configuration(String),
-    /// Exit 69.
-    Address(String),
+    /// Exit 69: no address, or no store.
+    Unavailable(String),
     Other(anyhow::Error),
+}
+
+impl Refused {
+    fn unavailable(why: impl std::fmt::Display) -> Self {
+        Self::Unavailable(format!("error: {why}"))
+    }
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Refused {
@@ -59,7 +65,7 @@ pub fn serve(args: &Serve) -> anyhow::Result<ExitCode> {
         Ok(()) => return Ok(ExitCode::SUCCESS),
         Err(Refused::Other(error)) => return Err(error),
         Err(Refused::Configuration(text)) => (text, EXIT_CONFIGURATION),
-        Err(Refused::Address(text)) => (text, EXIT_UNAVAILABLE),
+        Err(Refused::Unavailable(text)) => (text, EXIT_UNAVAILABLE),
     };
     // The stream strips colours where there is no terminal or NO_COLOR is set.
     writeln!(anstream::stderr(), "{}", said.0.trim_end())?;
@@ -73,19 +79,24 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     for unenforced in &snapshot.unenforced {
         tracing::warn!(setting = %unenforced.setting, why = %unenforced.why, "not yet enforced");
     }
-    let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
     let clock = Clock;
+    // Ends after everything that settles, and before the logs.
+    let (ledger, _writing) = store::ledger(&snapshot.store, clock).map_err(Refused::unavailable)?;
+    let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
+    store::watch(&telemetry, &ledger);
     let gateway = Gateway::build(
         snapshot.clone(),
         loaded.admin_token.clone(),
         telemetry,
         Dice::seeded(u64::from_le_bytes(*secrets::random_bytes()?)),
         clock,
+        ledger,
     )?;
     let public = bind(snapshot.server.listen)?;
     let ops = snapshot.server.admin_listen.map(bind).transpose()?;
     let address = public.local_addr()?;
     eprint!("{}", greeting(address, &loaded.generated, &loaded.example_model()));
+    eprint!("{}", store::note(&snapshot.store));
     if let Some(watcher) = Watcher::new(&loaded.source, Process, loaded.extra_keys, snapshot) {
         let hangups = signal(SignalKind::hangup())?;
         tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logs.clone(), loaded.admin_token));
@@ -102,8 +113,6 @@ async fn run(args: &Serve) -> Result<(), Refused> {
 pub struct Gateway {
     /// The corridor.
     pub relay: Arc<Relay>,
-    /// The book of receipts.
-    pub ledger: Arc<MemoryLedger>,
     /// What the keys have taken of their limits.
     pub counters: Arc<MemoryCounters>,
     /// How it is stopped.
@@ -113,7 +122,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Builds every part for `snapshot`. `admin_token` opens what is for operators.
+    /// Builds every part for `snapshot`. `admin_token` opens what is for operators, `ledger` takes the
+    /// receipts.
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
@@ -123,15 +133,15 @@ impl Gateway {
         telemetry: Arc<Telemetry>,
         dice: Dice,
         clock: Clock,
+        ledger: Arc<dyn Ledger>,
     ) -> Result<Self, LiveError> {
-        let ledger = Arc::new(MemoryLedger::default());
         let counters = Arc::new(MemoryCounters::default());
         let lifecycle = Lifecycle::new(clock);
         let ops = OpsAccess { metrics_token: snapshot.telemetry.metrics_token.clone(), admin_token };
         let parts = Parts {
             clock,
             dice,
-            ledger: ledger.clone() as Arc<dyn Ledger>,
+            ledger,
             counters: counters.clone() as Arc<dyn Counters>,
             telemetry: telemetry.clone(),
         };
@@ -144,7 +154,7 @@ impl Gateway {
             held: Arc::default(),
             clock,
         };
-        Ok(Self { relay, ledger, counters, lifecycle, app: Arc::new(app) })
+        Ok(Self { relay, counters, lifecycle, app: Arc::new(app) })
     }
 
     /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served there only.
@@ -242,7 +252,7 @@ fn not_enforced(source: &Source, snapshot: &Snapshot) -> String {
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, Refused> {
-    server::bind(address).map_err(|error| Refused::Address(format!("error: {error}")))
+    server::bind(address).map_err(Refused::unavailable)
 }
 
 /// SIGTERM and Ctrl-C, caught from the moment this is made.

@@ -39,7 +39,7 @@ pub use reload::{Change, Watcher};
 pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
     FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
-    StoreSettings, TelemetrySettings, WireSettings,
+    StorePlace, StoreSettings, TelemetrySettings, WireSettings,
 };
 pub use source::{Source, find};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::reader::{Written, words};
 use super::settings::{FinishReason, MalformedFrame, Protocol};
-use super::value::{BaseUrl, Expiry, LogFilter, Name, Percent, Sha256, Size, StoreUrl, Wait};
+use super::value::{BaseUrl, Days, Expiry, LogFilter, Name, Percent, Sha256, Size, StoreUrl, Wait};
 use crate::domain::call::{Endpoint, Feature};
 use crate::domain::glob::Glob;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
@@ -46,6 +46,7 @@ pub(super) struct Server {
 /// `[store]`
 pub(super) struct Store {
     pub(super) url: Written<StoreUrl>,
+    pub(super) retention: Option<Written<Days>>,
     pub(super) shared: Option<Written<StoreUrl>>,
 }
 

@@ -108,6 +108,7 @@ fn digest(text: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::StorePlace;
     use std::cell::RefCell;
     use std::io;
     use std::rc::Rc;
@@ -193,7 +194,7 @@ mod tests {
         let change = changed(watcher.check());
         assert_eq!(change.needs_restart, ["server.listen", "store"]);
         assert_eq!(change.snapshot.server.listen.port(), 8080);
-        assert_eq!(change.snapshot.store.url, "memory:");
+        assert!(change.snapshot.store.place == StorePlace::Sqlite("tierway.db".into()));
         assert_eq!(change.snapshot.server.drain.as_secs(), 7);
     }
 

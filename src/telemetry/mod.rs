@@ -11,7 +11,7 @@ mod family;
 mod labels;
 pub mod log;
 pub mod metrics;
-mod rfc3339;
+pub mod rfc3339;
 #[cfg(test)]
 mod samples;
 

@@ -12,10 +12,10 @@ mod tiers;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::raw::{Network, Provider, Raw, Sim};
+use super::raw::{Network, Provider, Raw, Sim, Store};
 use super::reader::{Desk, Written, nearest};
 use super::settings::{NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings};
-use super::settings::{SimSettings, StoreSettings, TelemetrySettings, WireSettings};
+use super::settings::{SimSettings, StorePlace, StoreSettings, TelemetrySettings, WireSettings};
 use super::{ExtraKey, KeyHash};
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::breaker::BreakerSettings;
@@ -67,7 +67,7 @@ pub(super) fn compile(desk: &Desk<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Com
             malformed_frame: raw.routing.malformed_frame.value,
         },
         server: server_settings(&raw),
-        store: StoreSettings { url: raw.store.url.value.0, shared: raw.store.shared.map(|url| url.value.0) },
+        store: store_settings(raw.store),
         telemetry: TelemetrySettings {
             log: raw.telemetry.log.value.0,
             metrics_token: raw.telemetry.metrics_token.map(|token| token.value),
@@ -161,6 +161,15 @@ fn server_settings(raw: &Raw) -> ServerSettings {
         max_in_flight_bytes: server.max_in_flight_bytes.value.0,
         lb_grace: server.lb_grace.value,
         drain: server.drain.value,
+    }
+}
+
+fn store_settings(store: Store) -> StoreSettings {
+    StoreSettings {
+        // What names no place was complained about when it was read.
+        place: StorePlace::of_url(&store.url.value.0).unwrap_or(StorePlace::Memory),
+        retention: store.retention.map(|days| days.value.duration()),
+        shared: store.shared.map(|url| url.value.0),
     }
 }
 

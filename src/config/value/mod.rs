@@ -10,7 +10,7 @@ mod name;
 mod secret;
 
 pub(super) use address::{BaseUrl, StoreUrl};
-pub(super) use amount::{HedgeAfter, Percent, Size, Wait};
+pub(super) use amount::{Days, HedgeAfter, Percent, Size, Wait};
 pub(super) use expiry::Expiry;
 pub(super) use name::{LogFilter, Name};
 pub(super) use secret::{Document, Sha256};

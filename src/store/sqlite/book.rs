@@ -52,7 +52,7 @@ impl Book {
         found.map_err(|error| self.failed(error))
     }
 
-    /// The receipts of `query`, summed by its dimensions; the dearest first.
+    /// The receipts of `query`, summed by its dimensions: the dearest first, or day by day where days come first.
     ///
     /// # Errors
     /// When they cannot be read.

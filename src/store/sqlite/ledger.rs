@@ -1,7 +1,8 @@
 //! The ledger on SQLite: receipts on their way to a table.
 
+use super::disk::Disk;
 use super::retention::Retention;
-use super::writer::{Disk, Writer, Writing};
+use super::writer::{Writer, Writing};
 use super::{OpenError, WallClock, migrate, open};
 use crate::domain::receipt::Receipt;
 use crate::store::{Ledger, LedgerStatus};

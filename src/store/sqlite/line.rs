@@ -79,7 +79,9 @@ pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqli
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
     let text = |column: &str| row.get::<_, Option<Arc<str>>>(column);
     let served = match (text("model")?, text("deployment")?, text("region")?) {
-        (Some(model), Some(deployment), Some(region)) => Some(Served { model, deployment, tier: text("tier")?, region }),
+        (Some(model), Some(deployment), Some(region)) => {
+            Some(Served { model, deployment, tier: text("tier")?, region })
+        }
         _ => None,
     };
     let label = |column: &'static str| row.get::<_, Option<String>>(column);
@@ -136,7 +138,8 @@ fn known<T: Copy, const N: usize>(
 }
 
 fn usage(row: &Row<'_>) -> rusqlite::Result<Option<Usage>> {
-    let count = |column: &str| row.get::<_, Option<i64>>(column).map(|count| count.map(|count| count.max(0).unsigned_abs()));
+    let count =
+        |column: &str| row.get::<_, Option<i64>>(column).map(|count| count.map(|count| count.max(0).unsigned_abs()));
     let Some(input) = count("input_tokens")? else { return Ok(None) };
     Ok(Some(Usage {
         input,

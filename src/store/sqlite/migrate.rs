@@ -207,7 +207,8 @@ mod tests {
     #[test]
     fn one_that_fails_in_the_middle_leaves_the_form_before() {
         let mut connection = with(&[FIRST]);
-        let broken = Migration { name: "0002_two", sql: "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1)" };
+        let broken =
+            Migration { name: "0002_two", sql: "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1)" };
         apply(&mut connection, path(), &[FIRST, broken], 8).expect_err("there is no such table");
         assert_eq!(tables(&connection), ["migrations", "one"]);
         let healed = apply(&mut connection, path(), &[FIRST, SECOND], 9).expect("it is applied");

@@ -9,6 +9,7 @@
 
 mod attempts;
 mod book;
+mod disk;
 mod ledger;
 mod line;
 mod migrate;

@@ -133,7 +133,11 @@ pub(super) fn writable(path: &Path) -> Result<Connection, OpenError> {
     }
     let connection = existing(path).map_err(OpenError::sqlite(path))?;
     let mode: Result<String, _> = connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
-    if mode.map_err(OpenError::sqlite(path))? == "wal" { Ok(connection) } else { Err(OpenError::NoLog(path.to_owned())) }
+    if mode.map_err(OpenError::sqlite(path))? == "wal" {
+        Ok(connection)
+    } else {
+        Err(OpenError::NoLog(path.to_owned()))
+    }
 }
 
 /// Opens it for writing and never makes one: what was there may be out of reach for a while.

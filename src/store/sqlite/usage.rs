@@ -132,8 +132,7 @@ impl Sum {
 }
 
 /// The columns summed in halves, in the order of [`UsageQuery::sum`].
-const SUMMED: [&str; 5] =
-    ["input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost_nanousd"];
+const SUMMED: [&str; 5] = ["input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost_nanousd"];
 /// The lower half of a column has this many bits.
 const HALF: u32 = 31;
 
@@ -141,7 +140,7 @@ impl UsageQuery {
     pub(super) fn ask(&self, connection: &Connection) -> rusqlite::Result<Vec<Sum>> {
         let (conditions, values) = self.conditions();
         let by: Vec<_> = self.by.iter().map(|dimension| dimension.expression()).collect();
-        let halves = SUMMED.map(|column| format!("SUM({column} >> {HALF}), SUM({column} & {})", (1 << HALF) - 1));
+        let halves = SUMMED.map(|column| format!("SUM({column} >> {HALF}), SUM({column} & {})", (1_i64 << HALF) - 1));
         let mut columns: Vec<&str> = by.clone();
         columns.extend(["COUNT(*)", "SUM(outcome IN ('failed', 'broken'))", "COUNT(input_tokens)"]);
         columns.push("SUM(estimated AND input_tokens IS NOT NULL)");
@@ -157,7 +156,9 @@ impl UsageQuery {
         let values: Vec<&dyn ToSql> = values.iter().map(|value| &**value).collect();
         let sums = statement.query_map(&*values, |row| self.sum(row))?;
         let mut sums = sums.collect::<rusqlite::Result<Vec<_>>>()?;
-        sums.sort_by(|a, b| b.cost_nanousd.cmp(&a.cost_nanousd).then_with(|| a.by.cmp(&b.by)));
+        // Days are read in their order; everything else by what it cost.
+        let day = |sum: &Sum| (self.by.first() == Some(&Dimension::Day)).then(|| sum.by[0].clone());
+        sums.sort_by(|a, b| (day(a), b.cost_nanousd, &a.by).cmp(&(day(b), a.cost_nanousd, &b.by)));
         Ok(sums)
     }
 
@@ -187,7 +188,8 @@ impl UsageQuery {
     fn sum(&self, row: &Row<'_>) -> rusqlite::Result<Sum> {
         let after = self.by.len();
         let by = (0..after).map(|at| row.get(at)).collect::<rusqlite::Result<_>>()?;
-        let count = |at: usize| row.get::<_, Option<i64>>(after + at).map(|count| count.unwrap_or(0).max(0).unsigned_abs());
+        let count =
+            |at: usize| row.get::<_, Option<i64>>(after + at).map(|count| count.unwrap_or(0).max(0).unsigned_abs());
         let whole = |nth: usize| -> rusqlite::Result<i128> {
             let half = |at: usize| row.get::<_, Option<i64>>(after + 4 + 2 * nth + at).map(|half| half.unwrap_or(0));
             Ok((i128::from(half(0)?) << HALF) + i128::from(half(1)?))

@@ -8,15 +8,12 @@
 //! Start reading in [`Desk::run`], the thread; [`Operation`] is what it writes beside receipts.
 
 use super::WallClock;
-use super::line;
-use super::open::existing;
+use super::disk::Disk;
 use super::retention::Retention;
 use crate::domain::receipt::Receipt;
 use crate::store::LedgerStatus;
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::Transaction;
 use std::collections::VecDeque;
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,7 +39,7 @@ pub trait Operation: Send {
     ///
     /// # Errors
     /// What SQLite says. A fault of the disk has the whole transaction tried again; a row that breaks
-    /// a rule of the schema is this operation's own fault, and it alone is left out.
+    /// a rule of the schema is this operation's own fault, and it alone is left out, whole.
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()>;
 
     /// Told once, when what was written is durable; never, when it was left out.
@@ -57,7 +54,8 @@ pub struct Writer(Arc<Shared>);
 #[must_use = "dropped at once, nothing is written"]
 pub struct Writing(Arc<Shared>);
 
-enum Work {
+/// What waits to be written.
+pub(super) enum Work {
     Receipt(Arc<Receipt>),
     Operation(Box<dyn Operation>),
 }
@@ -195,21 +193,24 @@ struct Desk {
 }
 
 impl Desk {
-    fn run(mut self) {
-        // Also when an operation panics: whoever waits must not wait for ever.
+    fn run(self) {
+        // Also after a panic: whoever waits for the end must not wait for ever.
         let _ending = Ending(self.shared.clone());
+        // Dropped before that: whoever is told of the end finds the file let go.
+        let mut desk = self;
         let mut batch = Vec::with_capacity(BATCH);
-        while self.take(&mut batch) {
-            if !batch.is_empty() && !self.commit(&batch) {
+        while desk.take(&mut batch) {
+            if !batch.is_empty() && !desk.commit(&batch) {
                 return;
             }
-            for work in batch.drain(..) {
-                if let Work::Operation(operation) = work {
-                    operation.committed();
+            for (at, work) in batch.drain(..).enumerate() {
+                match work {
+                    Work::Operation(operation) if !desk.disk.left_out(at) => operation.committed(),
+                    _ => {}
                 }
             }
-            self.shared.queue().in_hand = 0;
-            self.tidy();
+            desk.shared.queue().in_hand = 0;
+            desk.tidy();
         }
     }
 
@@ -259,8 +260,7 @@ impl Desk {
             if last_try {
                 return false;
             }
-            let waited =
-                self.shared.changed.wait_timeout_while(self.shared.queue(), pause, |queue| !queue.closing);
+            let waited = self.shared.changed.wait_timeout_while(self.shared.queue(), pause, |queue| !queue.closing);
             drop(waited);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -269,7 +269,7 @@ impl Desk {
     /// Deletes a little of what is too old. A failure is not told: the next commit tells it.
     fn tidy(&mut self) {
         let now = (self.shared.unix_ms)();
-        if let (Some(retention), Some(connection)) = (&mut self.retention, &mut self.disk.connection) {
+        if let (Some(retention), Some(connection)) = (&mut self.retention, self.disk.connection()) {
             retention.tidy(connection, now);
         }
     }
@@ -282,54 +282,4 @@ impl Drop for Ending {
         self.0.queue().ended = true;
         self.0.changed.notify_all();
     }
-}
-
-/// The database, or where it should be.
-pub(super) struct Disk {
-    path: PathBuf,
-    connection: Option<Connection>,
-    /// No other gateway writes to the file while this one does.
-    _held: File,
-}
-
-impl Disk {
-    /// The database at `path`, of which `held` is the lock.
-    pub(super) fn open(path: &Path, held: File) -> rusqlite::Result<Self> {
-        Ok(Self { path: path.to_owned(), connection: Some(existing(path)?), _held: held })
-    }
-
-    fn commit(&mut self, batch: &[Work]) -> rusqlite::Result<()> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(existing(&self.path)?),
-        };
-        let done = transact(connection, batch);
-        // A full disk leaves a connection as it was; after anything else only a new one is sure to be sound.
-        if done.as_ref().is_err_and(|error| error.sqlite_error_code() != Some(ErrorCode::DiskFull)) {
-            self.connection = None;
-        }
-        done
-    }
-}
-
-fn transact(connection: &mut Connection, batch: &[Work]) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for work in batch {
-        let written = match work {
-            Work::Receipt(receipt) => line::insert(&transaction, receipt),
-            Work::Operation(operation) => operation.write(&transaction),
-        };
-        match written {
-            Err(error) if is_its_own_fault(&error) => tracing::error!(%error, "an operation is left out of the store"),
-            other => other?,
-        }
-    }
-    transaction.commit()
-}
-
-/// What no other try would change: the rest of the commit must not wait for it.
-fn is_its_own_fault(error: &rusqlite::Error) -> bool {
-    use ErrorCode::{ConstraintViolation, ParameterOutOfRange, TooBig, TypeMismatch};
-    let code = error.sqlite_error_code();
-    matches!(code, Some(ConstraintViolation | TooBig | TypeMismatch | ParameterOutOfRange))
 }

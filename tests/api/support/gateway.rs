@@ -77,12 +77,13 @@ impl TestGateway {
         let log = AccessLog::to_writer(Box::new(access.clone()));
         let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
         let token = Some(Secret::new(ADMIN_TOKEN));
-        let gateway = Gateway::build(snapshot, token, telemetry.clone(), Dice::seeded(seed), Clock)
+        let ledger = Arc::new(MemoryLedger::default());
+        let gateway = Gateway::build(snapshot, token, telemetry.clone(), Dice::seeded(seed), Clock, ledger.clone())
             .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let addr = listener.local_addr().expect("a bound listener has an address");
         let listener = listener.into_std().expect("a fresh listener converts");
-        let (relay, ledger, counters) = (gateway.relay.clone(), gateway.ledger.clone(), gateway.counters.clone());
+        let (relay, counters) = (gateway.relay.clone(), gateway.counters.clone());
         let (lifecycle, app) = (gateway.lifecycle.clone(), gateway.app.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
