@@ -91,7 +91,8 @@ impl Running {
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("stdout is text");
-        let Some(addr) = line.trim().strip_prefix("listening on http://") else {
+        let origin = line.trim().strip_prefix("listening on ").and_then(|origin| origin.split_once("://"));
+        let Some((_, addr)) = origin else {
             let _ = child.wait();
             panic!("it did not serve: {line:?}; {}", stderr.join().unwrap_or_default());
         };
@@ -308,6 +309,75 @@ fn a_gateway_tells_its_own_health() {
     gateway.stop();
     let gone = place.run(&["healthcheck", "--listen", &address]);
     check(&gone, 1, &[&address]);
+}
+
+/// [`CONFIG`] over TLS, with a certificate that ends on the first of January of `year`.
+fn place_with_tls(year: i32) -> Place {
+    let place = Place::empty();
+    let key = rcgen::KeyPair::generate().expect("rcgen makes keys");
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(1999, 1, 1);
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let cert = params.self_signed(&key).expect("rcgen can sign").pem();
+    let file = |name: &str, text: &str| {
+        let path = place.0.path().join(name);
+        std::fs::write(&path, text).expect("the directory can be written");
+        format!("file:{}", path.display())
+    };
+    let (cert, key) = (file("tls.crt", &cert), file("tls.key", &key.serialize_pem()));
+    place.write(&format!("[server]\ntls = {{ cert = \"{cert}\", key = \"{key}\" }}\n{CONFIG}"));
+    place
+}
+
+#[test]
+fn a_gateway_that_serves_tls_says_so_and_tells_its_own_health() {
+    let place = place_with_tls(2000);
+    let gateway = place.serve(&["serve"]);
+    let address = gateway.addr.to_string();
+    let healthy = place.run(&["healthcheck", "--listen", &address]);
+    check(&healthy, 0, &[]);
+    let unhealthy = place.run(&["healthcheck", "--listen", &address, "--path", "/nowhere"]);
+    assert_eq!(unhealthy.status.code(), Some(1), "{}", text(&unhealthy.stdout));
+    let (status, said) = gateway.get("/healthz");
+    assert_eq!((status, said.contains("https://")), (400, true), "{said}");
+    let (code, said) = gateway.stop();
+    assert_eq!(code, Some(0));
+    assert!(said.contains(&format!("Tierway is serving at https://{address}/v1")), "{said}");
+    assert!(said.contains("the certificate expired"), "{said}");
+}
+
+#[test]
+fn a_certificate_that_expired_is_a_warning_with_advice() {
+    check(&place_with_tls(9999).run(&["check"]), 0, &[]);
+    let output = place_with_tls(2000).run(&["check"]);
+    check(&output, 0, &["warning: server.tls.cert: the certificate expired ", " days ago", "renew it"]);
+    assert!(text(&output.stdout).contains("OK"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_said_with_its_place() {
+    let place = place_with_tls(9999);
+    let path = |name: &str| place.0.path().join(name);
+    let other = place_with_tls(9999);
+    std::fs::copy(other.0.path().join("tls.key"), path("tls.key")).expect("it is there");
+    check(&place.run(&["check"]), 78, &["server.tls.key: does not belong to the certificate", "tierway.toml:2:"]);
+    std::fs::write(path("tls.crt"), "no certificate").expect("it can be written");
+    check(&place.run(&["serve"]), 78, &["server.tls.cert: holds no certificate", "fullchain.pem"]);
+    std::fs::remove_file(path("tls.key")).expect("it is there");
+    check(&place.run(&["check"]), 78, &["server.tls.key: cannot read", "tls.key", "check the path"]);
+}
+
+#[test]
+fn a_hangup_ends_neither_the_demo_nor_a_gateway_with_a_file() {
+    for place in [Place::empty(), Place::with(CONFIG)] {
+        let gateway = place.serve(&["serve"]);
+        for hangups in 1..=2 {
+            gateway.signal("-HUP");
+            let counted = format!("tierway_config_reloads_total{{result=\"ok\"}} {hangups}\n");
+            gateway.eventually("the reload to be counted", |gateway| gateway.get("/metrics").1.contains(&counted));
+        }
+        assert_eq!(gateway.stop().0, Some(0));
+    }
 }
 
 #[test]

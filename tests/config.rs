@@ -231,6 +231,7 @@ fn no_complaint_shows_a_secret() {
     check("[server]\nadmin_token = canary\n");
     check("[server]\nadmin_token = \"\"\"canary\n");
     check("[server]\nadmin_token = 'canary\n");
+    check("[server]\nadmin_token = \"\"\"\ncanary\"\"\" x\n");
     check("[providers.q]\ncredential = [\"canary\", \"canary\"]\n");
     check("[providers]\nq = { protocol = \"openai\", credential = \"canary\", tokn = [\"canary\"] }\n");
     check("[providers]\nq = { protocol = \"nope\", credential = \"canary\" }\n");
@@ -350,6 +351,36 @@ fn the_shipped_example_speaks_of_every_setting() {
         });
         assert!(mentioned, "config/tierway.example.toml does not speak of `{name}`");
     }
+}
+
+/// A world whose files only somebody else may read.
+struct Locked;
+
+impl Surroundings for Locked {
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn read(&self, _: &Path) -> io::Result<String> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_named_with_what_to_do() {
+    let text = format!("{LEAST}[server]\ntls = {{ cert = \"file:/etc/cert\", key = \"file:/etc/key\" }}\n");
+    let problems = load(&source(&text), &Locked, &[]).expect_err("nothing can be read");
+    let said: Vec<(&str, &str)> = problems.iter().map(|p| (p.setting.as_str(), p.message.as_str())).collect();
+    let expected = [
+        ("server.tls.cert", "cannot read `/etc/cert`: permission denied"),
+        ("server.tls.key", "cannot read `/etc/key`: permission denied"),
+    ];
+    assert_eq!(said, expected);
+    assert!(problems.iter().all(|problem| problem.hint.contains("the user that the gateway runs as")));
 }
 
 #[test]

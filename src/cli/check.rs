@@ -1,11 +1,12 @@
 //! `tierway check`: says everything that is wrong with a configuration before it is started.
 //!
-//! It must never start or change anything. The verdict goes to stdout, problems to stderr.
+//! It must never start or change anything. The verdict goes to stdout, problems and warnings to stderr.
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::clock::Clock;
 use crate::config::{Process, Snapshot, Source, find, load};
 
 /// `EX_CONFIG` of sysexits: something is wrong with the configuration.
@@ -24,6 +25,7 @@ pub fn check(named: Option<&Path>) -> io::Result<ExitCode> {
     match checked {
         Ok((source, snapshot)) => {
             write_verdict(&mut anstream::stdout(), &source, &snapshot)?;
+            write_warnings(&mut anstream::stderr(), &snapshot, Clock.unix_ms() / 1000)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(problems) => {
@@ -53,6 +55,14 @@ fn write_verdict(out: &mut impl Write, source: &Source, snapshot: &Snapshot) -> 
     writeln!(out, "\nnot yet enforced (`serve` needs --allow-unenforced):")?;
     for unenforced in &snapshot.unenforced {
         writeln!(out, "  {}: {}", unenforced.setting, unenforced.why)?;
+    }
+    Ok(())
+}
+
+/// What is no mistake of the configuration and will be one of its operator's.
+fn write_warnings(out: &mut impl Write, snapshot: &Snapshot, now_unix_s: i64) -> io::Result<()> {
+    if let Some(warning) = snapshot.server.tls.as_ref().and_then(|tls| tls.warning(now_unix_s)) {
+        writeln!(out, "warning: server.tls.cert: {warning}")?;
     }
     Ok(())
 }

@@ -14,9 +14,9 @@ pub struct Generated {
     pub admin_token: Option<Secret>,
 }
 
-/// The text for a gateway at `address`; `model` is what the examples ask for.
-pub fn greeting(address: SocketAddr, generated: &Generated, model: &str) -> String {
-    let url = format!("http://{}", reachable(address));
+/// The text for a gateway at `address` that speaks `scheme`; `model` is what the examples ask for.
+pub fn greeting(scheme: &str, address: SocketAddr, generated: &Generated, model: &str) -> String {
+    let url = format!("{scheme}://{}", reachable(address));
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "\nTierway is serving at {url}/v1\n");
@@ -86,7 +86,7 @@ mod tests {
         let address: SocketAddr = "255.255.255.255:65535".parse().expect("an address");
         let key = secrets::new_key("demo").expect("the system has random bytes");
         let token = secrets::new_admin_token().expect("the system has random bytes");
-        let text = greeting(address, &Generated { key: Some(key), admin_token: Some(token) }, "auto");
+        let text = greeting("https", address, &Generated { key: Some(key), admin_token: Some(token) }, "auto");
         for line in text.lines() {
             assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
         }

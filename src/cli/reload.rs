@@ -1,6 +1,7 @@
-//! Applies a changed configuration file to a running gateway: each second, and at once on SIGHUP.
+//! Applies a changed configuration to a running gateway: each second, and at once on SIGHUP.
 //!
-//! A bad file changes nothing and is reported in the log and in `tierway_config_reloads_total`.
+//! A bad one changes nothing and is reported in the log, in `tierway_config_reloads_total` and in
+//! `tierway_config_last_reload_successful`.
 
 use crate::config::{Change, Problems, Process, Watcher};
 use crate::domain::secret::Secret;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
 
-/// How often the file's content is looked at.
+/// How often the files' content is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Watches for as long as the process lives. `made` is the admin token made at start, for when the file names none.
@@ -58,9 +59,35 @@ pub fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) 
             app.relay.reload(change.snapshot).map(|()| app.ops.store(Arc::new(ops))).map_err(|error| error.to_string())
         }
     };
-    app.telemetry.metrics.config_reload(applied.is_ok());
     match applied {
-        Ok(()) => tracing::info!("the configuration was reloaded"),
-        Err(problems) => tracing::error!(%problems, "the configuration was not reloaded; the old one stays"),
+        Ok(()) => {
+            let (now, expires) = (unix_s(app), look_at_certificate(app));
+            app.telemetry.metrics.config_reloaded(now, expires);
+            tracing::info!("the configuration was reloaded");
+        }
+        Err(problems) => {
+            app.telemetry.metrics.config_refused();
+            tracing::error!(%problems, "the configuration was not reloaded; the old one stays");
+        }
     }
+}
+
+/// Shows what a gateway starts with.
+pub(super) fn started(app: &App) {
+    let expires = look_at_certificate(app);
+    app.telemetry.metrics.config_in_force(unix_s(app), expires);
+}
+
+/// When the certificate in force expires; that it does so soon is said in the log.
+fn look_at_certificate(app: &App) -> Option<i64> {
+    let live = app.relay.live();
+    let tls = live.snapshot.server.tls.as_ref()?;
+    if let Some(warning) = tls.warning(unix_s(app)) {
+        tracing::warn!(setting = "server.tls.cert", "{warning}");
+    }
+    Some(tls.expires_unix_s)
+}
+
+fn unix_s(app: &App) -> i64 {
+    app.clock.unix_ms() / 1000
 }

@@ -14,8 +14,9 @@ use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find,
 use crate::domain::secret::Secret;
 use crate::http::lifecycle::Lifecycle;
 use crate::http::ops::OpsAccess;
-use crate::http::server::{self, Door};
-use crate::http::{App, ops_router, public_router};
+use crate::http::server::{self, Door, Service};
+use crate::http::tls::{InForce, Tls};
+use crate::http::{App, ops_entry, public_entry};
 use crate::relay::dice::Dice;
 use crate::relay::{LiveError, Parts, Relay};
 use crate::store::memory::MemoryCounters;
@@ -95,15 +96,15 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     let public = bind(snapshot.server.listen)?;
     let ops = snapshot.server.admin_listen.map(bind).transpose()?;
     let address = public.local_addr()?;
-    eprint!("{}", greeting(address, &loaded.generated, &loaded.example_model()));
+    let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
+    eprint!("{}", greeting(scheme, address, &loaded.generated, &loaded.example_model()));
     eprint!("{}", store::note(&snapshot.store));
-    if let Some(watcher) = Watcher::new(&loaded.source, Process, loaded.extra_keys, snapshot) {
-        let hangups = signal(SignalKind::hangup())?;
-        tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logs.clone(), loaded.admin_token));
-    }
+    let watcher = Watcher::new(&loaded.source, Process, loaded.extra_keys, snapshot.clone());
+    let hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logs.clone(), loaded.admin_token));
     tokio::spawn(shut_down_when_asked(gateway.app.clone(), StopSignals::new()?));
     // Last, because whoever reads this line may do anything from here on, also stop us.
-    println!("listening on http://{address}");
+    println!("listening on {scheme}://{address}");
     std::io::stdout().flush()?;
     gateway.serve(public, ops).await;
     Ok(())
@@ -119,6 +120,8 @@ pub struct Gateway {
     pub lifecycle: Lifecycle,
     /// What its doors share.
     pub app: Arc<App>,
+    /// How connections begin at either door.
+    tls: Option<Tls>,
 }
 
 impl Gateway {
@@ -138,9 +141,11 @@ impl Gateway {
         let counters = Arc::new(MemoryCounters::default());
         let lifecycle = Lifecycle::new(clock);
         let ops = OpsAccess { metrics_token: snapshot.telemetry.metrics_token.clone(), admin_token };
+        let dice = Arc::new(dice);
+        let serves_tls = snapshot.server.tls.is_some();
         let parts = Parts {
             clock,
-            dice,
+            dice: dice.clone(),
             ledger,
             counters: counters.clone() as Arc<dyn Counters>,
             telemetry: telemetry.clone(),
@@ -148,24 +153,27 @@ impl Gateway {
         let relay = Arc::new(Relay::new(snapshot, parts)?);
         let app = App {
             relay: relay.clone(),
-            telemetry,
+            telemetry: telemetry.clone(),
             lifecycle: lifecycle.clone(),
             ops: ArcSwap::from_pointee(ops),
             held: Arc::default(),
             clock,
+            dice,
         };
-        Ok(Self { relay, counters, lifecycle, app: Arc::new(app) })
+        reload::started(&app);
+        let tls = serves_tls.then(|| Tls::new(Arc::new(InForce(relay.clone())), telemetry));
+        Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls })
     }
 
     /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served there only.
     pub async fn serve(self, public: TcpListener, ops: Option<TcpListener>) {
-        let Self { app, lifecycle, .. } = self;
-        let clock = app.clock;
-        let router = public_router(app.clone(), ops.is_none());
-        let clients = server::serve(public, router, lifecycle.clone(), clock, Door::Public);
+        let Self { app, lifecycle, tls, .. } = self;
+        let service =
+            |door, entry| Service { entry, lifecycle: lifecycle.clone(), clock: app.clock, door, tls: tls.clone() };
+        let clients = server::serve(public, service(Door::Public, public_entry(app.clone(), ops.is_none())));
         let operators = async {
             if let Some(listener) = ops {
-                server::serve(listener, ops_router(app), lifecycle, clock, Door::Ops).await;
+                server::serve(listener, service(Door::Ops, ops_entry(app.clone()))).await;
             }
         };
         tokio::join!(clients, operators);

@@ -2,7 +2,8 @@
 //!
 //! A file, the environment around it and a few generated keys go in; out comes one immutable
 //! [`Snapshot`], or every [`Problem`] at once, each with its place and a hint. Afterwards nothing asks
-//! whether a setting was given. [`Watcher`] does it again whenever the file changes.
+//! whether a setting was given. [`Watcher`] does it again whenever the file, or one it points to,
+//! changes.
 //!
 //! It must never log or show a secret: see [`Secret`], and the `Desk` of `reader`, which keeps
 //! literals out of everything shown.
@@ -14,6 +15,7 @@ mod compile;
 mod effective;
 mod env;
 mod parse;
+mod pointed;
 mod problem;
 mod raw;
 mod reader;
@@ -39,7 +41,7 @@ pub use reload::{Change, Watcher};
 pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
     FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
-    StorePlace, StoreSettings, TelemetrySettings, WireSettings,
+    StorePlace, StoreSettings, TelemetrySettings, TlsSettings, WireSettings,
 };
 pub use source::{Source, find};
 
@@ -48,6 +50,7 @@ pub use crate::domain::secret::{MASK, Secret};
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::id::ProviderId;
 use crate::domain::routing::table::RoutingTable;
+use pointed::PointedTo;
 
 /// The SHA-256 of a key's secret: all that is kept of it.
 #[derive(Clone, Copy, Eq, Debug)]
@@ -105,6 +108,8 @@ pub struct Snapshot {
     pub effective: Effective,
     /// Settings that are understood and whose feature is not built.
     pub unenforced: Vec<Unenforced>,
+    /// What was read beside the file.
+    pointed_to: PointedTo,
 }
 
 impl Snapshot {
@@ -139,7 +144,8 @@ pub fn load(source: &Source, surroundings: &dyn Surroundings, extra_keys: &[Extr
     let findings = desk.finish();
     if !findings.problems.is_empty() {
         let (file, text) = (&source.name(), source.text());
-        return Err(Problems::new(file, text, findings.hidden, findings.problems));
+        let problems = Problems::new(file, text, findings.hidden, findings.problems);
+        return Err(problems.pointing_to(findings.pointed_to));
     }
     Ok(Snapshot {
         server: compiled.server,
@@ -152,6 +158,7 @@ pub fn load(source: &Source, surroundings: &dyn Surroundings, extra_keys: &[Extr
         keys: compiled.keys,
         effective: Effective::new(source.name(), findings.entries),
         unenforced: findings.unenforced,
+        pointed_to: findings.pointed_to,
     })
 }
 

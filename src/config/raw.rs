@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::reader::{Written, words};
 use super::settings::{FinishReason, MalformedFrame, Protocol};
-use super::value::{BaseUrl, Days, Expiry, LogFilter, Name, Percent, Sha256, Size, StoreUrl, Wait};
+use super::value::{BaseUrl, CertificateChain, Days, Expiry, LogFilter, Name, Percent, PrivateKey, Sha256};
+use super::value::{Size, StoreUrl, Wait};
 use crate::domain::call::{Endpoint, Feature};
 use crate::domain::glob::Glob;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
@@ -41,6 +42,13 @@ pub(super) struct Server {
     pub(super) max_in_flight_bytes: Written<Size>,
     pub(super) lb_grace: Written<Duration>,
     pub(super) drain: Written<Duration>,
+    pub(super) tls: Option<Tls>,
+}
+
+/// `[server.tls]`
+pub(super) struct Tls {
+    pub(super) cert: Option<Written<CertificateChain>>,
+    pub(super) key: Option<Written<PrivateKey>>,
 }
 
 /// `[store]`

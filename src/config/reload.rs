@@ -1,28 +1,32 @@
 //! Noticing that the configuration changed, and compiling it anew.
 //!
-//! A [`Watcher`] looks at the content, not at file times: a mounted ConfigMap is swapped by renaming
-//! a directory, which neither inotify nor a time stamp shows reliably. It is told when to look and
-//! never waits itself. A configuration with problems changes nothing; settings that need a restart
-//! keep their old values.
+//! A [`Watcher`] looks at the content, not at file times, of the configuration and of every file it
+//! points to: a mounted ConfigMap or Secret is swapped by renaming a directory, which neither inotify
+//! nor a time stamp shows reliably. It is told when to look and never waits itself. A configuration
+//! with problems changes nothing; settings that need a restart keep their old values.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use super::env::Surroundings;
+use super::pointed::{PointedTo, digest};
 use super::problem::Problems;
 use super::source::Source;
 use super::{ExtraKey, Snapshot, load};
 
-/// Looks after one configuration file.
+/// Looks after one configuration.
 pub struct Watcher<S> {
-    path: PathBuf,
+    /// `None` for the demo, which has no file but may be pointed to some by variables.
+    path: Option<PathBuf>,
     surroundings: S,
     extra_keys: Vec<ExtraKey>,
     current: Arc<Snapshot>,
     /// The content last looked at, good or bad; `None` when it could not be read.
     seen: Option<[u8; 32]>,
+    /// What the file that was last looked at points to.
+    pointed_to: PointedTo,
+    /// Problems that the next look may find gone.
+    doubtful: Option<Problems>,
 }
 
 /// A new configuration that stands.
@@ -35,47 +39,63 @@ pub struct Change {
 }
 
 impl<S: Surroundings> Watcher<S> {
-    /// Watches the file that `current` was loaded from.
-    pub fn new(source: &Source, surroundings: S, extra_keys: Vec<ExtraKey>, current: Arc<Snapshot>) -> Option<Self> {
-        Some(Self {
-            path: source.path()?.to_owned(),
+    /// Watches what `current` was loaded from.
+    pub fn new(source: &Source, surroundings: S, extra_keys: Vec<ExtraKey>, current: Arc<Snapshot>) -> Self {
+        Self {
+            path: source.path().map(Path::to_owned),
             seen: Some(digest(source.text())),
             surroundings,
             extra_keys,
+            pointed_to: current.pointed_to.clone(),
             current,
-        })
+            doubtful: None,
+        }
     }
 
-    /// Looks whether the content changed since it was last looked at: what it is now, or what is
+    /// Looks whether any content changed since it was last looked at: what it is now, or what is
     /// wrong with it, said once for each content.
     pub fn check(&mut self) -> Option<Result<Change, Problems>> {
-        let source = match Source::file(&self.path, &self.surroundings) {
+        let source = match self.source() {
             Ok(source) => source,
             Err(problems) => return self.seen.take().map(|_| Err(problems)),
         };
         let digest = digest(source.text());
-        if self.seen == Some(digest) {
-            return None;
+        let rewritten = self.seen != Some(digest);
+        if !rewritten && !self.pointed_to.have_changed(&self.surroundings) {
+            return self.doubtful.take().map(Err);
         }
         self.seen = Some(digest);
-        Some(self.apply(&source))
+        match self.apply(&source) {
+            // A certificate and its key are replaced one after the other, and between the two they
+            // do not fit: that is said only if it stays so.
+            Err(problems) if !rewritten => {
+                self.doubtful = Some(problems);
+                None
+            }
+            found => Some(found),
+        }
     }
 
-    /// Loads whatever is there, changed or not: what SIGHUP asks for, since a secret that the file
-    /// points to may have changed.
+    /// Loads whatever is there, changed or not: what SIGHUP asks for.
     pub fn reload(&mut self) -> Result<Change, Problems> {
-        let source = Source::file(&self.path, &self.surroundings)?;
+        let source = self.source()?;
         self.seen = Some(digest(source.text()));
         self.apply(&source)
     }
 
-    /// The file that is watched.
-    pub fn path(&self) -> &Path {
-        &self.path
+    fn source(&self) -> Result<Source, Problems> {
+        match &self.path {
+            Some(path) => Source::file(path, &self.surroundings),
+            None => Ok(Source::Demo),
+        }
     }
 
     fn apply(&mut self, source: &Source) -> Result<Change, Problems> {
-        let mut snapshot = load(source, &self.surroundings, &self.extra_keys)?;
+        self.doubtful = None;
+        let loaded = load(source, &self.surroundings, &self.extra_keys);
+        let pointed_to = loaded.as_ref().map_or_else(|problems| &problems.pointed_to, |new| &new.pointed_to);
+        self.pointed_to = pointed_to.clone();
+        let mut snapshot = loaded?;
         let needs_restart = keep_what_needs_a_restart(&self.current, &mut snapshot);
         let snapshot = Arc::new(snapshot);
         self.current = snapshot.clone();
@@ -98,11 +118,11 @@ fn keep_what_needs_a_restart(old: &Snapshot, new: &mut Snapshot) -> Vec<&'static
         new.store = old.store.clone();
         kept.push("store");
     }
+    if new.server.tls.is_some() != old.server.tls.is_some() {
+        new.server.tls = old.server.tls.clone();
+        kept.push("server.tls");
+    }
     kept
-}
-
-fn digest(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }
 
 #[cfg(test)]
@@ -110,18 +130,29 @@ mod tests {
     use super::*;
     use crate::config::StorePlace;
     use std::cell::RefCell;
+    use std::collections::HashMap;
     use std::io;
     use std::rc::Rc;
 
     const GOOD: &str = "providers.p.protocol = \"sim\"\nmodels.m.deployments = [{ provider = \"p\" }]\n";
 
-    /// One file whose content the test changes.
+    const CONFIGURATION: &str = "/tierway.toml";
+
+    /// Files whose content the test changes.
     #[derive(Clone, Default)]
-    struct Disk(Rc<RefCell<Option<String>>>);
+    struct Disk(Rc<RefCell<HashMap<PathBuf, String>>>);
 
     impl Disk {
         fn write(&self, text: &str) {
-            *self.0.borrow_mut() = Some(format!("{GOOD}{text}"));
+            self.put(CONFIGURATION, &format!("{GOOD}{text}"));
+        }
+
+        fn put(&self, path: &str, text: &str) {
+            self.0.borrow_mut().insert(path.into(), text.to_owned());
+        }
+
+        fn remove(&self, path: &str) {
+            self.0.borrow_mut().remove(Path::new(path));
         }
     }
 
@@ -134,18 +165,20 @@ mod tests {
             Vec::new()
         }
 
-        fn read(&self, _: &Path) -> io::Result<String> {
-            self.0.borrow().clone().ok_or_else(|| io::ErrorKind::NotFound.into())
+        fn read(&self, path: &Path) -> io::Result<String> {
+            self.0.borrow().get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
         }
     }
 
     fn watched(text: &str) -> (Disk, Watcher<Disk>) {
-        let disk = Disk::default();
+        watched_on(Disk::default(), text)
+    }
+
+    fn watched_on(disk: Disk, text: &str) -> (Disk, Watcher<Disk>) {
         disk.write(text);
-        let source = Source::file(Path::new("/tierway.toml"), &disk).expect("it was written");
+        let source = Source::file(Path::new(CONFIGURATION), &disk).expect("it was written");
         let snapshot = load(&source, &disk, &[]).unwrap_or_else(|problems| panic!("{problems}"));
-        let watcher = Watcher::new(&source, disk.clone(), Vec::new(), Arc::new(snapshot));
-        (disk, watcher.expect("it is a file"))
+        (disk.clone(), Watcher::new(&source, disk, Vec::new(), Arc::new(snapshot)))
     }
 
     fn changed(found: Option<Result<Change, Problems>>) -> Change {
@@ -180,7 +213,7 @@ mod tests {
     #[test]
     fn a_file_that_vanishes_is_reported_once_and_read_when_it_is_back() {
         let (disk, mut watcher) = watched("");
-        *disk.0.borrow_mut() = None;
+        disk.remove(CONFIGURATION);
         assert!(matches!(watcher.check(), Some(Err(_))));
         assert!(watcher.check().is_none());
         disk.write("");
@@ -205,10 +238,85 @@ mod tests {
         assert!(watcher.check().is_none());
     }
 
+    const TLS: &str = "[server]\ntls = { cert = \"file:/cert\", key = \"file:/key\" }\n";
+
+    /// A certificate for `name` and its key, as PEM.
+    fn issued(name: &str) -> (String, String) {
+        let issued = rcgen::generate_simple_self_signed([name.to_owned()]).expect("rcgen can sign");
+        (issued.cert.pem(), issued.signing_key.serialize_pem())
+    }
+
+    fn with_tls() -> (Disk, Watcher<Disk>) {
+        let disk = Disk::default();
+        let (cert, key) = issued("localhost");
+        disk.put("/cert", &cert);
+        disk.put("/key", &key);
+        watched_on(disk, TLS)
+    }
+
+    fn leaf(change: &Change) -> Vec<u8> {
+        let tls = change.snapshot.server.tls.as_ref().expect("TLS is served");
+        tls.certified.end_entity_cert().expect("a chain has a first").to_vec()
+    }
+
     #[test]
-    fn the_demo_is_not_watched() {
+    fn a_certificate_replaced_file_by_file_is_taken_once_it_is_whole() {
+        let (disk, mut watcher) = with_tls();
+        let before = leaf(&watcher.reload().expect("nothing changed"));
+        assert!(watcher.check().is_none());
+        let (cert, key) = issued("localhost");
+        disk.put("/cert", &cert);
+        assert!(watcher.check().is_none(), "half of a renewal is no news");
+        disk.put("/key", &key);
+        assert_ne!(leaf(&changed(watcher.check())), before);
+        assert!(watcher.check().is_none());
+    }
+
+    #[test]
+    fn a_pair_that_stays_mismatched_is_reported_once_and_healed_by_its_key() {
+        let (disk, mut watcher) = with_tls();
+        let (cert, key) = issued("localhost");
+        disk.put("/cert", &cert);
+        assert!(watcher.check().is_none());
+        let said = watcher.check().and_then(Result::err).expect("it is still wrong").render(false);
+        assert!(said.contains("server.tls.key: does not belong to the certificate"), "{said}");
+        assert!(watcher.check().is_none());
+        assert!(watcher.reload().is_err(), "who asks is told at once");
+        disk.put("/key", &key);
+        changed(watcher.check());
+    }
+
+    #[test]
+    fn a_file_pointed_to_that_vanishes_and_comes_back_is_seen() {
+        let (disk, mut watcher) = with_tls();
+        let key = disk.read(Path::new("/key")).expect("it was written");
+        disk.remove("/key");
+        assert!(watcher.check().is_none());
+        assert!(matches!(watcher.check(), Some(Err(_))));
+        disk.put("/key", &key);
+        changed(watcher.check());
+    }
+
+    #[test]
+    fn tls_is_switched_on_and_off_by_a_restart_only() {
+        let (disk, mut watcher) = with_tls();
+        disk.write("");
+        let change = changed(watcher.check());
+        assert_eq!(change.needs_restart, ["server.tls"]);
+        assert!(change.snapshot.server.tls.is_some());
+        let (disk, mut watcher) = watched_on(disk, "");
+        disk.write(TLS);
+        let change = changed(watcher.check());
+        assert_eq!(change.needs_restart, ["server.tls"]);
+        assert!(change.snapshot.server.tls.is_none());
+    }
+
+    #[test]
+    fn the_demo_can_be_asked_to_reload() {
         let disk = Disk::default();
         let demo = load(&Source::Demo, &disk, &[]).unwrap_or_else(|problems| panic!("{problems}"));
-        assert!(Watcher::new(&Source::Demo, disk, Vec::new(), Arc::new(demo)).is_none());
+        let mut watcher = Watcher::new(&Source::Demo, disk, Vec::new(), Arc::new(demo));
+        assert!(watcher.check().is_none());
+        assert!(watcher.reload().is_ok());
     }
 }

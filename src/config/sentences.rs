@@ -17,9 +17,9 @@ const SENTENCES: &[(&str, &str)] = &[
     ("server.max_in_flight_bytes", "The longest sum of all request bodies held at once; more are told to slow down."),
     ("server.lb_grace", "How long to keep accepting after SIGTERM, while /readyz already says 503."),
     ("server.drain", "How long open streams may finish after SIGTERM."),
-    ("server.tls", "Serves TLS. A change needs a restart."),
-    ("server.tls.cert", "The certificate chain, as PEM."),
-    ("server.tls.key", "The private key, as PEM."),
+    ("server.tls", "Serves HTTPS on every address. New files are taken while running; on or off needs a restart."),
+    ("server.tls.cert", "The certificate chain as PEM, the server's own certificate first."),
+    ("server.tls.key", "The private key of the first certificate, as PEM."),
     ("store", "What keeps keys and receipts. A change needs a restart."),
     (
         "store.url",

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::sign::CertifiedKey;
+
 use crate::domain::secret::Secret;
 
 /// `[server]`: how the front door stands.
@@ -28,6 +30,45 @@ pub struct ServerSettings {
     pub lb_grace: Duration,
     /// How long open streams may finish after SIGTERM.
     pub drain: Duration,
+    /// What both addresses speak TLS with; `None`: they speak plain HTTP.
+    pub tls: Option<TlsSettings>,
+}
+
+/// `[server.tls]`: a certificate and the key that belongs to it.
+#[derive(Clone)]
+pub struct TlsSettings {
+    /// The chain as it is sent to clients, and what signs for it.
+    pub certified: Arc<CertifiedKey>,
+    /// From this Unix second on no client trusts the certificate.
+    pub expires_unix_s: i64,
+}
+
+/// An automatic renewal that still works has renewed a certificate long before this.
+const EXPIRES_SOON_S: i64 = 14 * 86_400;
+
+impl TlsSettings {
+    /// What operators should know about the certificate, and do, at this Unix second.
+    pub fn warning(&self, now_unix_s: i64) -> Option<String> {
+        let left_s = self.expires_unix_s - now_unix_s;
+        let days = |seconds: i64| match seconds / 86_400 {
+            0 => "less than a day".to_owned(),
+            1 => "1 day".to_owned(),
+            days => format!("{days} days"),
+        };
+        let what = match left_s {
+            EXPIRES_SOON_S.. => return None,
+            1.. => format!("expires in {}", days(left_s)),
+            _ => format!("expired {} ago, and clients refuse it", days(-left_s)),
+        };
+        Some(format!("the certificate {what}: renew it and replace the files; a running gateway takes them by itself"))
+    }
+}
+
+impl std::fmt::Debug for TlsSettings {
+    /// Says nothing of the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsSettings").field("expires_unix_s", &self.expires_unix_s).finish_non_exhaustive()
+    }
 }
 
 /// `[store]`: what keeps keys and receipts.
@@ -189,5 +230,26 @@ mod tests {
         {
             check(none, None);
         }
+    }
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_warned_about() {
+        let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("rcgen can sign");
+        let key = rustls::pki_types::PrivateKeyDer::try_from(issued.signing_key.serialize_der()).expect("a key");
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).expect("a key we can use");
+        let certified = Arc::new(CertifiedKey::new(vec![issued.cert.der().clone()], key));
+        let day = 86_400;
+        let tls = TlsSettings { certified, expires_unix_s: 100 * day };
+        let check = |now: i64, expected: Option<&str>| {
+            let warning = tls.warning(now);
+            let said = warning.as_deref().map(|warning| warning.split(':').next().unwrap_or_default());
+            assert_eq!(said, expected, "at {now}");
+        };
+        check(86 * day, None);
+        check(86 * day + 1, Some("the certificate expires in 13 days"));
+        check(99 * day, Some("the certificate expires in 1 day"));
+        check(100 * day - 1, Some("the certificate expires in less than a day"));
+        check(100 * day, Some("the certificate expired less than a day ago, and clients refuse it"));
+        check(103 * day, Some("the certificate expired 3 days ago, and clients refuse it"));
     }
 }

@@ -5,6 +5,7 @@
 //! snapshots only names are stable; nothing here may outlive the snapshot it came from, except
 //! [`KeyId`] and [`RequestId`].
 
+use super::chance::Draw;
 use std::fmt;
 
 macro_rules! index {
@@ -62,14 +63,61 @@ impl KeyId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u128);
 
+impl RequestId {
+    /// A new name, given at `unix_ms`. Two draws of one sequence never give the same one.
+    pub fn new(unix_ms: i64, draw: Draw) -> Self {
+        // Version 7 in bits 76 to 79, variant 2 in bits 62 and 63, chance in what is left below the time.
+        let time = (unix_ms.max(0) as u128) << 80;
+        let high = u128::from(draw.0 >> 52) << 64;
+        let low = u128::from(draw.0 << 12 >> 2 | draw.salted(0).0 >> 54);
+        Self(time | 7 << 76 | high | 2 << 62 | low)
+    }
+
+    /// As it is written: ASCII.
+    pub fn text(self) -> [u8; 36] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = *b"req_00000000000000000000000000000000";
+        for (at, byte) in self.0.to_be_bytes().into_iter().enumerate() {
+            text[4 + 2 * at] = DIGITS[usize::from(byte >> 4)];
+            text[5 + 2 * at] = DIGITS[usize::from(byte & 15)];
+        }
+        text
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "req_{:032x}", self.0)
+        f.pad(std::str::from_utf8(&self.text()).expect("hex digits are ASCII"))
     }
 }
 
 impl fmt::Debug for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_uuids_of_version_seven() {
+        let check = |draw: u64| {
+            let id = RequestId::new(0x0123_4567_89ab, Draw(draw)).0;
+            assert_eq!(id >> 80, 0x0123_4567_89ab, "the time comes first");
+            assert_eq!((id >> 76 & 0xf, id >> 62 & 3), (7, 2), "version and variant");
+            // All of the draw is in it.
+            assert_eq!((id >> 64 & 0xfff) << 52 | id >> 10 & ((1 << 52) - 1), u128::from(draw));
+        };
+        [0, 1, u64::MAX, 0x0123_4567_89ab_cdef].into_iter().for_each(check);
+    }
+
+    #[test]
+    fn a_name_is_written_in_hex() {
+        let check = |id: u128, expected: &str| assert_eq!(RequestId(id).to_string(), expected);
+        check(0, "req_00000000000000000000000000000000");
+        check(u128::MAX, "req_ffffffffffffffffffffffffffffffff");
+        check(0x0123_4567_89ab_cdef, "req_00000000000000000123456789abcdef");
     }
 }

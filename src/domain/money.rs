@@ -29,14 +29,37 @@ impl NanoUsd {
 impl fmt::Display for NanoUsd {
     /// Dollars as a plain decimal without trailing zeros: `0.0000213`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let nanos = self.0.unsigned_abs();
-        let (whole, part) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-        if part == 0 {
-            return write!(f, "{sign}{whole}");
+        // 19 digits of 64 bits, a sign, a point.
+        let mut text = [b'0'; 21];
+        let mut start = text.len();
+        let mut put = |byte: u8| {
+            start -= 1;
+            text[start] = byte;
+        };
+        let mut left = self.0.unsigned_abs();
+        let mut trailing = true;
+        for _ in 0..9 {
+            let digit = (left % 10) as u8;
+            left /= 10;
+            trailing &= digit == 0;
+            if !trailing {
+                put(b'0' + digit);
+            }
         }
-        let digits = format!("{part:09}");
-        write!(f, "{sign}{whole}.{}", digits.trim_end_matches('0'))
+        if !trailing {
+            put(b'.');
+        }
+        loop {
+            put(b'0' + (left % 10) as u8);
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        if self.0 < 0 {
+            put(b'-');
+        }
+        f.pad(std::str::from_utf8(&text[start..]).expect("digits are ASCII"))
     }
 }
 

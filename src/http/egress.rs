@@ -107,23 +107,17 @@ fn log(id: RequestId, row: &Row) {
 
 fn write(facts: &Facts, headers: &mut HeaderMap) {
     headers.reserve(OURS);
-    let mut text = |name: &HeaderName, value: &str| {
-        // A configured name may hold what no header can; such a header is left out.
-        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-            headers.insert(name.clone(), value);
-        }
-    };
-    text(&REQUEST_ID, &facts.id.to_string());
+    headers.insert(REQUEST_ID, id_value(facts.id));
     if let Some(served) = &facts.served {
-        text(&MODEL, &served.model);
-        text(&DEPLOYMENT, &served.deployment);
+        name(&MODEL, &served.model, headers);
+        name(&DEPLOYMENT, &served.deployment, headers);
         if let Some(tier) = &served.tier {
-            text(&TIER, tier);
+            name(&TIER, tier, headers);
         }
-        text(&REGION, &served.region);
+        name(&REGION, &served.region, headers);
     }
     if let Some(cost) = facts.cost {
-        text(&COST, &cost.to_string());
+        headers.insert(COST, HeaderValue::try_from(cost.to_string()).expect("digits are a header value"));
     }
     headers.insert(ATTEMPTS, HeaderValue::from(facts.attempts));
     headers.insert(OVERHEAD, HeaderValue::from(facts.overhead.as_micros() as u64));
@@ -134,17 +128,27 @@ fn write(facts: &Facts, headers: &mut HeaderMap) {
     }
 }
 
+/// A request's name as a header.
+pub fn id_value(id: RequestId) -> HeaderValue {
+    HeaderValue::from_bytes(&id.text()).expect("hex digits are a header value")
+}
+
+/// A configured name may hold what no header can; such a header is left out.
+fn name(header: &HeaderName, name: &str, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::from_bytes(name.as_bytes()) {
+        headers.insert(header, value);
+    }
+}
+
 fn rate([limit, remaining, reset]: [HeaderName; 3], left: Left, headers: &mut HeaderMap) {
     headers.insert(limit, HeaderValue::from(left.limit));
     headers.insert(remaining, HeaderValue::from(left.remaining));
-    if let Ok(value) = HeaderValue::try_from(spell(left.reset)) {
-        headers.insert(reset, value);
-    }
+    headers.insert(reset, HeaderValue::try_from(spell(left.reset)).expect("digits are a header value"));
 }
 
 /// A duration as OpenAI spells it: `250ms`, `1s`, `6m0s`; rounded up, so that it is never too early.
 fn spell(duration: Duration) -> String {
-    let ms = duration.as_nanos().div_ceil(1_000_000);
+    let ms = duration.as_secs() * 1_000 + u64::from(duration.subsec_nanos().div_ceil(1_000_000));
     match (ms, ms.div_ceil(1000)) {
         (0, _) => "0s".to_owned(),
         (1..=999, _) => format!("{ms}ms"),

@@ -255,8 +255,12 @@ fn ends_frame(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::layers::Entry;
     use crate::http::lifecycle::Lifecycle;
-    use crate::http::server::{Door, bind, serve};
+    use crate::http::server::{Door, Service, bind, serve};
+    use crate::http::tls::Tls;
+    use crate::http::tls::testing::Ends;
+    use crate::relay::dice::Dice;
     use crate::telemetry::metrics::{Build, Metrics};
     use axum::Router;
     use axum::extract::Request;
@@ -264,7 +268,7 @@ mod tests {
     use http_body_util::BodyExt;
     use std::collections::VecDeque;
     use std::net::SocketAddr;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
     use tokio::net::TcpStream;
 
     const FRAME: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word\"}}]}\n\n";
@@ -387,7 +391,7 @@ mod tests {
     }
 
     /// A server whose `/breaks` breaks after a frame, `/ends` ends well and `/chats` says much.
-    async fn served() -> (SocketAddr, Lifecycle) {
+    async fn served(tls: Option<Tls>) -> (SocketAddr, Lifecycle) {
         let answer = |steps: fn() -> Vec<Step>| {
             get(async move |request: Request| {
                 let wire = request.extensions().get::<Arc<Wire>>().cloned();
@@ -405,22 +409,30 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
-        tokio::spawn(serve(listener, router, lifecycle.clone(), Clock, Door::Public));
+        let entry = Entry::new(router, Clock, Arc::new(Dice::seeded(1)));
+        let service = Service { entry, lifecycle: lifecycle.clone(), clock: Clock, door: Door::Public, tls };
+        tokio::spawn(serve(listener, service));
         (address, lifecycle)
     }
 
     async fn http1(address: SocketAddr, path: &str) -> String {
-        let mut socket = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: tierway\r\nconnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut read = String::new();
-        socket.read_to_string(&mut read).await.expect("closed, not reset");
+        let (read, end) = http1_on(TcpStream::connect(address).await.unwrap(), path).await;
+        end.expect("closed, not reset");
         read
+    }
+
+    /// What came, and how it ended.
+    async fn http1_on(mut io: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> (String, std::io::Result<usize>) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: tierway\r\nconnection: close\r\n\r\n");
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut read = Vec::new();
+        let end = io.read_to_end(&mut read).await;
+        (String::from_utf8(read).unwrap(), end)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn over_http1_the_error_always_arrives_and_the_end_never() {
-        let (address, _lifecycle) = served().await;
+        let (address, _lifecycle) = served(None).await;
         assert!(http1(address, "/ends").await.ends_with("0\r\n\r\n"));
         for round in 0..500 {
             let (path, broken) = [("/breaks", Broken::Interrupted), ("/chats", Broken::OutOfTime)][round % 2];
@@ -428,6 +440,23 @@ mod tests {
             let event = error_text(broken);
             assert!(read.contains(&event), "round {round}: {read}");
             assert!(!read.contains("\r\n0\r\n"), "round {round}: {read}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn over_tls_a_broken_answer_is_not_closed_in_good_order() {
+        let ends = Ends::new();
+        let (address, _lifecycle) = served(Some(ends.tls.clone())).await;
+        let (read, end) = http1_on(ends.connect(address).await, "/ends").await;
+        assert!(read.ends_with("0\r\n\r\n") && end.is_ok(), "{end:?}: {read}");
+        for round in 0..200 {
+            let (path, broken) = [("/breaks", Broken::Interrupted), ("/chats", Broken::OutOfTime)][round % 2];
+            let (read, end) = http1_on(ends.connect(address).await, path).await;
+            assert!(read.contains(&error_text(broken)), "round {round}: {read}");
+            assert!(!read.contains("\r\n0\r\n"), "round {round}: {read}");
+            // No close_notify: whoever reads to the end knows that it was not one.
+            let kind = end.expect_err("a truncation").kind();
+            assert_eq!(kind, std::io::ErrorKind::UnexpectedEof, "round {round}");
         }
     }
 
@@ -453,15 +482,22 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn over_http2_the_error_always_arrives_and_the_stream_is_reset() {
-        let (address, _lifecycle) = served().await;
+        let (address, _lifecycle) = served(None).await;
         let socket = TcpStream::connect(address).await.unwrap();
         socket.set_nodelay(true).unwrap();
+        broken_streams_on(socket, 50).await;
+        let ends = Ends::new();
+        let (address, _lifecycle) = served(Some(ends.tls.clone())).await;
+        broken_streams_on(ends.connect(address).await, 20).await;
+    }
+
+    async fn broken_streams_on(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rounds: usize) {
         // A window smaller than the answers: what was said must wait for room.
         let (client, connection) =
-            h2::client::Builder::new().initial_window_size(300).handshake::<_, Bytes>(socket).await.unwrap();
+            h2::client::Builder::new().initial_window_size(300).handshake::<_, Bytes>(io).await.unwrap();
         tokio::spawn(connection);
         assert_eq!(http2(client.clone(), "/ends").await, (FRAME.to_owned(), false));
-        for round in 0..50 {
+        for round in 0..rounds {
             let mut streams = tokio::task::JoinSet::new();
             for turn in 0..20 {
                 let (path, broken) = [("/breaks", Broken::Interrupted), ("/chats", Broken::OutOfTime)][turn % 2];

@@ -20,9 +20,9 @@ use http::{HeaderMap, HeaderName, Request};
 use std::time::Duration;
 
 /// Also a place for the key, as Azure's clients have it.
-const API_KEY: &str = "api-key";
-const NO_FALLBACK: &str = "x-tierway-no-fallback";
-const DEADLINE: &str = "x-tierway-deadline-ms";
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
+static NO_FALLBACK: HeaderName = HeaderName::from_static("x-tierway-no-fallback");
+static DEADLINE: HeaderName = HeaderName::from_static("x-tierway-deadline-ms");
 /// What travels on to the provider, beside names that begin with [`CLIENT_FACTS`].
 const TRAVELS: [&str; 6] = ["accept", "content-type", "traceparent", "tracestate", "idempotency-key", "openai-beta"];
 /// What the official clients tell of themselves.
@@ -57,7 +57,7 @@ pub fn read(app: &App, asked: Asked, request: Request<Body>) -> RawRequest {
 /// presents none: another hop may have looked at the other one.
 pub fn key(headers: &HeaderMap) -> Option<Secret> {
     let twice = |name| headers.get_all(name).iter().nth(1).is_some();
-    if twice(AUTHORIZATION.as_str()) || twice(API_KEY) {
+    if twice(AUTHORIZATION) || twice(API_KEY) {
         return None;
     }
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
@@ -68,13 +68,17 @@ pub fn key(headers: &HeaderMap) -> Option<Secret> {
     bearer.or_else(plain).filter(|text| !text.is_empty()).map(Secret::new)
 }
 
-fn knobs(headers: &HeaderMap) -> Result<Knobs, Refusal> {
-    let no_fallback = knob(headers, NO_FALLBACK, |text| match text {
+/// The headers of ours by which a client tunes its request.
+///
+/// # Errors
+/// [`Refusal::BadHeader`] for one that is given twice or holds anything but what it may.
+pub fn knobs(headers: &HeaderMap) -> Result<Knobs, Refusal> {
+    let no_fallback = knob(headers, &NO_FALLBACK, |text| match text {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),
         _ => None,
     })?;
-    let deadline = knob(headers, DEADLINE, |text| {
+    let deadline = knob(headers, &DEADLINE, |text| {
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse().ok().filter(|ms| digits && *ms > 0).map(Duration::from_millis)
     })?;
@@ -82,19 +86,20 @@ fn knobs(headers: &HeaderMap) -> Result<Knobs, Refusal> {
 }
 
 /// One header of ours, which may be given once.
-fn knob<T>(headers: &HeaderMap, name: &'static str, read: fn(&str) -> Option<T>) -> Result<Option<T>, Refusal> {
+fn knob<T>(headers: &HeaderMap, name: &'static HeaderName, read: fn(&str) -> Option<T>) -> Result<Option<T>, Refusal> {
     let mut values = headers.get_all(name).iter();
     let (first, more) = (values.next(), values.next());
     let Some(value) = first else { return Ok(None) };
     let read = value.to_str().ok().and_then(|text| read(text.trim())).filter(|_| more.is_none());
-    read.map(Some).ok_or(Refusal::BadHeader { name })
+    read.map(Some).ok_or(Refusal::BadHeader { name: name.as_str() })
 }
 
 /// The headers that travel on, without those that `Connection` keeps to this hop.
-fn travelling(headers: &HeaderMap) -> HeaderMap {
+pub fn travelling(headers: &HeaderMap) -> HeaderMap {
+    // As bytes: a list that is not ASCII names headers all the same.
     let this_hop_only = |name: &HeaderName| {
-        let mut named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        named.any(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(name.as_str())))
+        let mut named = headers.get_all(CONNECTION).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+        named.any(|item| item.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
     };
     let travels = |name: &HeaderName| {
         (TRAVELS.contains(&name.as_str()) || name.as_str().starts_with(CLIENT_FACTS)) && !this_hop_only(name)
@@ -147,18 +152,18 @@ mod tests {
             assert_eq!(read, expected.map_err(|name| Refusal::BadHeader { name }), "{list:?}");
         };
         check(&[], Ok((false, None)));
-        check(&[(NO_FALLBACK, "true"), (DEADLINE, "1500")], Ok((true, Some(1500))));
-        check(&[(NO_FALLBACK, "1")], Ok((true, None)));
-        check(&[(NO_FALLBACK, "false")], Ok((false, None)));
-        check(&[(NO_FALLBACK, " 0 ")], Ok((false, None)));
+        check(&[(NO_FALLBACK.as_str(), "true"), (DEADLINE.as_str(), "1500")], Ok((true, Some(1500))));
+        check(&[(NO_FALLBACK.as_str(), "1")], Ok((true, None)));
+        check(&[(NO_FALLBACK.as_str(), "false")], Ok((false, None)));
+        check(&[(NO_FALLBACK.as_str(), " 0 ")], Ok((false, None)));
         for bad in ["", "yes", "TRUE", "2", "true,true"] {
-            check(&[(NO_FALLBACK, bad)], Err(NO_FALLBACK));
+            check(&[(NO_FALLBACK.as_str(), bad)], Err(NO_FALLBACK.as_str()));
         }
         for bad in ["", "0", "-1", "+5", "1.5", "1s", "99999999999999999999"] {
-            check(&[(DEADLINE, bad)], Err(DEADLINE));
+            check(&[(DEADLINE.as_str(), bad)], Err(DEADLINE.as_str()));
         }
-        check(&[(DEADLINE, "5"), (DEADLINE, "6")], Err(DEADLINE));
-        check(&[(NO_FALLBACK, "true"), (NO_FALLBACK, "true")], Err(NO_FALLBACK));
+        check(&[(DEADLINE.as_str(), "5"), (DEADLINE.as_str(), "6")], Err(DEADLINE.as_str()));
+        check(&[(NO_FALLBACK.as_str(), "true"), (NO_FALLBACK.as_str(), "true")], Err(NO_FALLBACK.as_str()));
     }
 
     #[test]
@@ -200,5 +205,14 @@ mod tests {
         travelled.sort_unstable();
         expected.sort_unstable();
         assert_eq!(travelled, expected);
+    }
+
+    #[test]
+    fn what_connection_names_stays_whatever_else_it_holds() {
+        let mut sent = headers(&[("x-stainless-os", "Linux"), ("x-stainless-lang", "python")]);
+        let list = HeaderValue::from_bytes(b"X-Stainless-OS, \xff").expect("a header may hold it");
+        sent.insert(CONNECTION, list);
+        let travelled = travelling(&sent);
+        assert_eq!(travelled.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-stainless-lang"]);
     }
 }

@@ -1,25 +1,26 @@
-//! What every request passes on its way to its handler and back.
+//! What every request passes on its way to its handler and back: it is given a name and a moment,
+//! and a panic costs it alone.
 //!
-//! Two layers, in this order from the outside: [`arrival`], [`panic_net`]. Limits on connections,
-//! heads and time are the server's, limits on bodies the ingress's.
+//! Limits on connections, heads and time are the server's, limits on bodies the ingress's. It is a
+//! value around the router and not layers within it, which would box every request's future once more.
 //!
-//! Start reading at [`wrap`].
+//! Start reading at [`Entry::answer`].
 
-use super::egress::REQUEST_ID;
+use super::egress::{REQUEST_ID, id_value};
 use super::error::Row;
 use crate::clock::Clock;
 use crate::domain::id::RequestId;
+use crate::relay::dice::Dice;
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::extract::Request;
 use axum::response::Response;
-use http::HeaderValue;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
-use uuid::{NoContext, Timestamp, Uuid};
+use std::time::Instant;
+use tower::Service;
 
 /// A request's name and the moment its head had been read.
 #[derive(Clone, Copy, Debug)]
@@ -30,42 +31,44 @@ pub struct Arrival {
     pub received: Instant,
 }
 
-/// `router` behind every layer.
-pub fn wrap(router: Router, clock: Clock) -> Router {
-    router.layer(from_fn(panic_net)).layer(from_fn_with_state(clock, arrival))
+/// A router, and what comes before it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    router: Router,
+    clock: Clock,
+    dice: Arc<Dice>,
 }
 
-/// Outermost, so that whatever answers bears the request's name: gives every request one, and the
-/// moment everything later is measured from.
-async fn arrival(State(clock): State<Clock>, mut request: Request, next: Next) -> Response {
-    let arrival = Arrival { id: new_id(clock), received: clock.now() };
-    request.extensions_mut().insert(arrival);
-    let mut response = next.run(request).await;
-    let name = || HeaderValue::try_from(arrival.id.to_string()).expect("hex digits are a header value");
-    response.headers_mut().entry(REQUEST_ID).or_insert_with(name);
-    response
-}
-
-/// Around the handlers, so that a bug in one costs its own request and not the connection, with the
-/// other requests on it: a panic becomes a 500. What the request held is released by its guards.
-async fn panic_net(request: Request, next: Next) -> Response {
-    let mut handled = pin!(next.run(request));
-    let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| handled.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        // It is never polled again.
-        Err(panic) => Poll::Ready(Err(panic)),
-    });
-    match caught.await {
-        Ok(response) => response,
-        Err(_) => Row::internal().response(),
+impl Entry {
+    /// The way to `router`.
+    pub fn new(router: Router, clock: Clock, dice: Arc<Dice>) -> Self {
+        Self { router, clock, dice }
     }
-}
 
-/// A UUID of version 7, in the time of our one clock.
-fn new_id(clock: Clock) -> RequestId {
-    let since_1970 = Duration::from_millis(clock.unix_ms().max(0) as u64);
-    let at = Timestamp::from_unix(NoContext, since_1970.as_secs(), since_1970.subsec_nanos());
-    RequestId(Uuid::new_v7(at).as_u128())
+    /// The router's answer. Whatever answers, the response bears the request's name.
+    pub async fn answer(&self, mut request: Request) -> Response {
+        let id = RequestId::new(self.clock.unix_ms(), self.dice.draw());
+        request.extensions_mut().insert(Arrival { id, received: self.clock.now() });
+        let mut response = self.caught(request).await;
+        response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_value(id));
+        response
+    }
+
+    /// A bug in a handler costs its own request and not the connection, with the other requests on
+    /// it: a panic becomes a 500. What the request held is released by its guards.
+    async fn caught(&self, request: Request) -> Response {
+        let mut router = self.router.clone();
+        let mut handled = pin!(async move { router.call(request).await });
+        let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| handled.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            // It is never polled again.
+            Err(panic) => Poll::Ready(Err(panic)),
+        });
+        match caught.await {
+            Ok(Ok(response)) => response,
+            Err(_) => Row::internal().response(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -73,18 +76,17 @@ mod tests {
     use super::*;
     use axum::body::Body;
     use axum::routing::get;
-    use http::StatusCode;
+    use http::{HeaderValue, StatusCode};
     use http_body_util::BodyExt;
-    use tower::ServiceExt;
 
-    async fn ask(path: &str) -> (StatusCode, Option<HeaderValue>, String) {
+    async fn ask(path: &str, dice: &Arc<Dice>) -> (StatusCode, Option<HeaderValue>, String) {
         #[allow(clippy::unused_async)] // a handler is async
         async fn panics() -> Response {
             panic!("on purpose")
         }
         let router = Router::new().route("/panics", get(panics)).route("/works", get(async || "works"));
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = wrap(router, Clock).oneshot(request).await.unwrap();
+        let response = Entry::new(router, Clock, dice.clone()).answer(request).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (parts.status, parts.headers.get(REQUEST_ID).cloned(), String::from_utf8(body.to_vec()).unwrap())
@@ -92,9 +94,10 @@ mod tests {
 
     #[tokio::test]
     async fn every_response_bears_a_name_of_its_own() {
+        let dice = Arc::new(Dice::seeded(1));
         let mut names = std::collections::BTreeSet::new();
         for path in ["/works", "/works", "/panics", "/nowhere"] {
-            let (_, name, _) = ask(path).await;
+            let (_, name, _) = ask(path, &dice).await;
             let name = name.expect("a name").to_str().unwrap().to_owned();
             assert!(name.starts_with("req_") && name.len() == 36, "{name}");
             names.insert(name);
@@ -104,18 +107,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_one_requests_internal_error() {
-        let (status, _, body) = ask("/panics").await;
+        let dice = Arc::new(Dice::seeded(1));
+        let (status, _, body) = ask("/panics", &dice).await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(body.contains(r#""code":"internal_error""#) && !body.contains("on purpose"), "{body}");
-        assert_eq!(ask("/works").await.0, StatusCode::OK);
-    }
-
-    #[test]
-    fn names_are_uuids_of_version_seven_in_our_clocks_time() {
-        let before = Clock.unix_ms() as u128;
-        let id = new_id(Clock).0;
-        let after = Clock.unix_ms() as u128;
-        assert!((before..=after).contains(&(id >> 80)));
-        assert_eq!(id >> 76 & 0xf, 7);
+        assert_eq!(ask("/works", &dice).await.0, StatusCode::OK);
     }
 }

@@ -4,7 +4,7 @@
 //! It never imports a store or an upstream, and it decides nothing about who may ask or where a
 //! request goes; the only thing it refuses by itself is what no corridor would want to know of.
 //!
-//! Start reading at [`public_router`], then [`server`] for connections and [`error`] for THE table.
+//! Start reading at [`public_entry`], then [`server`] for connections and [`error`] for THE table.
 
 pub mod egress;
 pub mod ending;
@@ -16,6 +16,7 @@ pub mod openai;
 pub mod ops;
 pub mod outgoing;
 pub mod server;
+pub mod tls;
 pub mod upload;
 pub mod wire;
 
@@ -23,6 +24,7 @@ use crate::clock::Clock;
 use crate::domain::call::Endpoint;
 use crate::domain::refusal::Refusal;
 use crate::relay::Relay;
+use crate::relay::dice::Dice;
 use crate::telemetry::Telemetry;
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -30,6 +32,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any};
 use error::Row;
+use layers::Entry;
 use lifecycle::Lifecycle;
 use openai::{chat, models};
 use ops::OpsAccess;
@@ -50,6 +53,8 @@ pub struct App {
     pub held: Arc<Held>,
     /// The one source of time.
     pub clock: Clock,
+    /// The one place of chance: requests are named with it.
+    pub dice: Arc<Dice>,
 }
 
 /// What a path and a method ask of the corridor.
@@ -67,8 +72,8 @@ pub enum Asked {
 }
 
 /// What clients reach; `with_ops` where operators have no address of their own.
-pub fn public_router(app: Arc<App>, with_ops: bool) -> Router {
-    let clock = app.clock;
+pub fn public_entry(app: Arc<App>, with_ops: bool) -> Entry {
+    let (clock, dice) = (app.clock, app.dice.clone());
     let v1 = Router::new()
         .route("/v1/chat/completions", routed(Endpoint::Chat))
         .route("/v1/completions", routed(Endpoint::Completions))
@@ -76,13 +81,13 @@ pub fn public_router(app: Arc<App>, with_ops: bool) -> Router {
         .route("/v1/models", wrong_method("GET, HEAD").get(models::list))
         .route("/v1/models/{*id}", wrong_method("GET, HEAD").get(models::retrieve));
     let router = if with_ops { v1.merge(ops::routes()) } else { v1 };
-    layers::wrap(router.fallback(elsewhere).with_state(app), clock)
+    Entry::new(router.fallback(elsewhere).with_state(app), clock, dice)
 }
 
 /// What operators reach at an address of their own: everything but `/v1`.
-pub fn ops_router(app: Arc<App>) -> Router {
-    let clock = app.clock;
-    layers::wrap(ops::routes().fallback(nowhere).with_state(app), clock)
+pub fn ops_entry(app: Arc<App>) -> Entry {
+    let (clock, dice) = (app.clock, app.dice.clone());
+    Entry::new(ops::routes().fallback(nowhere).with_state(app), clock, dice)
 }
 
 fn routed(endpoint: Endpoint) -> MethodRouter<Arc<App>> {

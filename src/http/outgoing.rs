@@ -24,13 +24,20 @@ use std::time::Instant;
 pub type Guards = (Open, Present);
 
 /// A response's body, by which its request is counted as open.
-pub struct Outgoing {
-    /// Shared with the connection. Whoever locks it may lock the wire, never the other way round.
-    held: Arc<Mutex<Held>>,
-    clock: Clock,
+pub enum Outgoing {
+    /// On HTTP/1.1: the connection's alone.
+    Plain(Body, Guards),
+    /// On HTTP/2: the connection looks after it.
+    Watched {
+        /// Shared with the connection. Whoever locks it may lock the wire, never the other way round.
+        held: Arc<Mutex<Held>>,
+        /// The time.
+        clock: Clock,
+    },
 }
 
-struct Held {
+/// A body that the connection may take away.
+pub struct Held {
     /// `None` once it was let go.
     body: Option<(Body, Guards)>,
     /// Since when the client could have more of it and nobody asks; `None` while it is the body
@@ -48,15 +55,12 @@ pub struct LetGo(#[expect(dead_code, reason = "dropping it is the point")] (Body
 impl Outgoing {
     /// `body`, going out on `wire`.
     pub fn new(body: Body, guards: Guards, wire: &Wire, clock: Clock) -> Self {
-        let held = Arc::new(Mutex::new(Held { body: Some((body, guards)), untaken: Some(clock.now()) }));
-        if wire.is_http2() {
-            wire.watch(Handle(Arc::downgrade(&held)));
+        if !wire.is_http2() {
+            return Self::Plain(body, guards);
         }
-        Self { held, clock }
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        lock(&self.held)
+        let held = Arc::new(Mutex::new(Held { body: Some((body, guards)), untaken: Some(clock.now()) }));
+        wire.watch(Handle(Arc::downgrade(&held)));
+        Self::Watched { held, clock }
     }
 }
 
@@ -85,21 +89,33 @@ impl http_body::Body for Outgoing {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let mut held = self.held();
+        let (held, clock) = match self.get_mut() {
+            Self::Plain(body, _) => return Pin::new(body).poll_frame(cx),
+            Self::Watched { held, clock } => (held, clock),
+        };
+        let mut held = lock(held);
         let Some((body, _)) = &mut held.body else {
             return Poll::Ready(Some(Err(axum::Error::new(Aborted))));
         };
         let polled = Pin::new(body).poll_frame(cx);
-        held.untaken = polled.is_ready().then(|| self.clock.now());
+        held.untaken = polled.is_ready().then(|| clock.now());
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held().body.as_ref().is_some_and(|(body, _)| body.is_end_stream())
+        match self {
+            Self::Plain(body, _) => body.is_end_stream(),
+            Self::Watched { held, .. } => lock(held).body.as_ref().is_some_and(|(body, _)| body.is_end_stream()),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.held().body.as_ref().map_or_else(SizeHint::default, |(body, _)| body.size_hint())
+        match self {
+            Self::Plain(body, _) => body.size_hint(),
+            Self::Watched { held, .. } => {
+                lock(held).body.as_ref().map_or_else(SizeHint::default, |(body, _)| body.size_hint())
+            }
+        }
     }
 }
 

@@ -6,11 +6,12 @@
 //!
 //! Start reading at [`serve`].
 
+use super::layers::Entry;
 use super::lifecycle::{Lifecycle, Phase};
 use super::outgoing::Outgoing;
+use super::tls::{Socket, Tls};
 use super::wire::{Patience, Watched, Wire};
 use crate::clock::Clock;
-use axum::Router;
 use axum::body::Body;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
@@ -25,7 +26,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tower::ServiceExt;
 
 /// Connections the system may hold for us before we accept them.
 const BACKLOG: u32 = 1024;
@@ -106,21 +106,31 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Serves `router` on `listener` until `lifecycle` says otherwise, then until the last connection is
-/// gone or everything is closed.
-pub async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle, clock: Clock, door: Door) {
-    let places = Arc::new(Semaphore::new(most_connections(door)));
-    serve_within(places, listener, router, lifecycle, clock, door).await;
+/// How connections to one address are served.
+#[derive(Clone)]
+pub struct Service {
+    /// What answers.
+    pub entry: Entry,
+    /// Whether we are open.
+    pub lifecycle: Lifecycle,
+    /// The one source of time.
+    pub clock: Clock,
+    /// Who connects.
+    pub door: Door,
+    /// How they begin; `None`: with plain HTTP.
+    pub tls: Option<Tls>,
 }
 
-async fn serve_within(
-    places: Arc<Semaphore>,
-    listener: TcpListener,
-    router: Router,
-    lifecycle: Lifecycle,
-    clock: Clock,
-    door: Door,
-) {
+/// Serves on `listener` until the lifecycle says otherwise, then until the last connection is gone or
+/// everything is closed.
+pub async fn serve(listener: TcpListener, service: Service) {
+    let places = Arc::new(Semaphore::new(most_connections(service.door)));
+    serve_within(places, listener, service).await;
+}
+
+async fn serve_within(places: Arc<Semaphore>, listener: TcpListener, service: Service) {
+    let Service { lifecycle, clock, door, .. } = &service;
+    let (clock, door) = (*clock, *door);
     let mut connections = JoinSet::new();
     let mut last_call = pin!(lifecycle.reached(door.closes_at()));
     loop {
@@ -130,9 +140,9 @@ async fn serve_within(
             Some(ended) = connections.join_next() => note(ended),
             (socket, place) = accept(&listener, &places, clock) => {
                 let present = (door == Door::Public).then(|| lifecycle.connection());
-                let connection = Connection { router: router.clone(), lifecycle: lifecycle.clone(), clock, door };
+                let service = service.clone();
                 connections.spawn(async move {
-                    connection.converse(socket).await;
+                    service.converse(socket).await;
                     drop((place, present));
                 });
             }
@@ -191,19 +201,20 @@ fn open_files(limits: &str) -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// What one connection's task needs.
-struct Connection {
-    router: Router,
-    lifecycle: Lifecycle,
-    clock: Clock,
-    door: Door,
-}
-
-impl Connection {
+impl Service {
+    /// One connection, from its first byte to its last.
     async fn converse(&self, socket: TcpStream) {
         // Frames are small and each one counts. A socket that cannot do this is still served.
         let _ = socket.set_nodelay(true);
         let wire = Arc::new(Wire::new(self.clock));
+        let socket = match &self.tls {
+            None => Socket::Plain(socket),
+            // Boxed, so that a plain connection has no room for it.
+            Some(tls) => match Box::pin(self.greet(tls, socket, &wire)).await {
+                Some(socket) => socket,
+                None => return,
+            },
+        };
         let io = TokioIo::new(Watched::new(socket, wire.clone()));
         let builder = speaker();
         let mut conversation = pin!(builder.serve_connection(io, service_fn(|request| self.hand_on(request, &wire))));
@@ -235,6 +246,17 @@ impl Connection {
         }
     }
 
+    /// The handshake and the first head together may take as long as a head alone. When we leave,
+    /// nobody who has not asked for anything yet is waited for.
+    async fn greet(&self, tls: &Tls, socket: TcpStream, wire: &Wire) -> Option<Socket> {
+        let Patience::Until(end) = wire.patience(self.clock.now()) else { return None };
+        tokio::select! {
+            greeted = tls.greet(socket) => greeted,
+            () = self.lifecycle.reached(self.door.closes_at()) => None,
+            () = self.clock.sleep_until(end) => None,
+        }
+    }
+
     /// One request to the routes; it is open until its response's body has ended.
     fn hand_on(
         &self,
@@ -244,9 +266,9 @@ impl Connection {
         let guards = (wire.request(request.version() == Version::HTTP_2), self.lifecycle.request());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(wire.clone());
-        let (router, wire, clock) = (self.router.clone(), wire.clone(), self.clock);
+        let (entry, wire, clock) = (self.entry.clone(), wire.clone(), self.clock);
         async move {
-            let response = router.oneshot(request).await?;
+            let response = entry.answer(request).await;
             Ok(response.map(|body| Outgoing::new(body, guards, &wire, clock)))
         }
     }
@@ -281,9 +303,11 @@ fn speaker() -> Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::tls::testing::Ends;
     use crate::http::upload::{Held, Upload};
     use crate::http::wire;
     use crate::relay::Front;
+    use crate::relay::dice::Dice;
     use axum::extract::Request;
     use axum::routing::{get, post};
     use bytes::Bytes;
@@ -317,6 +341,10 @@ mod tests {
     }
 
     fn served(door: Door, most: usize) -> Served {
+        served_with(door, most, None)
+    }
+
+    fn served_with(door: Door, most: usize, tls: Option<Tls>) -> Served {
         let (tell, told) = mpsc::unbounded_channel();
         let tell_floods = tell.clone();
         let hangs = async move || -> &'static str {
@@ -332,7 +360,7 @@ mod tests {
             drop(Upload::new(body, &parts.headers, front, Arc::<Held>::default(), Clock));
             http::StatusCode::PAYLOAD_TOO_LARGE
         };
-        let router = Router::new()
+        let router = axum::Router::new()
             .route("/works", get(async || "works"))
             .route("/hangs", get(hangs))
             .route("/refuses", post(refuses))
@@ -340,11 +368,13 @@ mod tests {
             .route("/trickles", get(async || Body::new(Endless { panics: false })))
             .route("/large", get(async || vec![b' '; LARGE]))
             .route("/floods", get(floods));
+        let entry = Entry::new(router, Clock, Arc::new(Dice::seeded(1)));
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
         let places = Arc::new(Semaphore::new(most));
-        let serving = tokio::spawn(serve_within(places, listener, router, lifecycle.clone(), Clock, door));
+        let service = Service { entry, lifecycle: lifecycle.clone(), clock: Clock, door, tls };
+        let serving = tokio::spawn(serve_within(places, listener, service));
         Served { address, lifecycle, told, serving }
     }
 
@@ -527,6 +557,21 @@ mod tests {
         assert!(early.is_err(), "served beside the first");
         drop(first);
         read_answer(&mut second).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_takes_a_place_and_gives_it_back() {
+        let ends = Ends::new();
+        let served = served_with(Door::Public, 1, Some(ends.tls.clone()));
+        let _silent = connect(&served).await;
+        let start = Clock.now();
+        let mut second = ends.connect(served.address).await;
+        assert_eq!((Clock.now() - start).as_secs(), 10, "it waited until the silent one was let go");
+        second.write_all(HEAD).await.unwrap();
+        let mut read = Vec::new();
+        while !read.ends_with(b"works") {
+            assert_ne!(second.read_buf(&mut read).await.unwrap(), 0);
+        }
     }
 
     #[tokio::test]

@@ -175,7 +175,7 @@ pub struct Parts {
     /// The one source of time.
     pub clock: Clock,
     /// The one place of chance.
-    pub dice: Dice,
+    pub dice: Arc<Dice>,
     /// Where receipts go.
     pub ledger: Arc<dyn Ledger>,
     /// Where limits are counted.
@@ -191,7 +191,6 @@ impl Relay {
     /// When a provider of `snapshot` cannot be set up.
     pub fn new(snapshot: Arc<Snapshot>, parts: Parts) -> Result<Self, LiveError> {
         let Parts { clock, dice, ledger, counters, telemetry } = parts;
-        let dice = Arc::new(dice);
         let board = Board::new(&snapshot.table.settings, telemetry.clone(), dice.clone());
         let live = Live::new(snapshot, &board, None, None, clock)?;
         telemetry.metrics.deployments(&live.lineup.states(clock.now()));

@@ -8,6 +8,7 @@
 
 use super::book::Row;
 use super::labels::Label;
+use foldhash::fast::FixedState;
 use prometheus::core::{Collector, Desc, Metric};
 use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{Opts, Result};
@@ -23,7 +24,8 @@ struct Inner<M, const N: usize> {
     kind: MetricType,
     labels: [&'static str; N],
     make: Box<dyn Fn(Opts) -> Result<M> + Send + Sync>,
-    children: RwLock<HashMap<[Label; N], M>>,
+    /// Hashed quickly and always alike: no client chooses a label.
+    children: RwLock<HashMap<[Label; N], M, FixedState>>,
 }
 
 impl<M: Metric, const N: usize> Family<M, N> {

@@ -5,23 +5,20 @@
 //!
 //! Start reading in [`Logs::start`].
 
-use super::access::{self, AccessLog};
-use std::io::{self, BufWriter, IsTerminal};
-use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use super::access::AccessLog;
+use super::lines::{Lines, Writing};
+use std::io::{self, IsTerminal};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-/// How much is gathered before it is written, while more lines wait.
-const GATHERED: usize = 64 * 1024;
-
 /// Running logs. Keep it until the end: dropping it writes what still waits.
 #[must_use = "dropped at once, the logs end"]
 pub struct Logs {
     filter: Handle<EnvFilter, Registry>,
-    writer: NonBlocking,
-    _worker: WorkerGuard,
+    lines: Lines,
+    _writing: Writing,
 }
 
 /// Why there are no logs.
@@ -47,20 +44,21 @@ impl Logs {
     /// [`LogError`]; nothing was started then.
     pub fn start(level: &str) -> Result<Self, LogError> {
         let (filter, handle) = reload::Layer::new(parse(level)?);
-        let (writer, worker) = access::in_background(BufWriter::with_capacity(GATHERED, io::stderr()));
-        let lines = fmt::layer().with_writer(writer.clone());
-        let lines = if io::stderr().is_terminal() {
-            lines.compact().boxed()
+        let (lines, writing) = Lines::to(io::stderr());
+        let writer = lines.clone();
+        let layer = fmt::layer().with_writer(move || writer.clone());
+        let layer = if io::stderr().is_terminal() {
+            layer.compact().boxed()
         } else {
-            lines.json().flatten_event(true).with_span_list(false).boxed()
+            layer.json().flatten_event(true).with_span_list(false).boxed()
         };
-        tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|_| LogError::Twice)?;
-        Ok(Self { filter: handle, writer, _worker: worker })
+        tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|_| LogError::Twice)?;
+        Ok(Self { filter: handle, lines, _writing: writing })
     }
 
     /// An access log whose lines go where these do.
     pub fn access(&self) -> AccessLog {
-        AccessLog::beside(self.writer.clone())
+        AccessLog::beside(self.lines.clone())
     }
 
     /// Another level from now on, as after a reload.

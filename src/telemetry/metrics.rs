@@ -25,8 +25,8 @@ const REQUESTS: Row<4> = row(
 );
 const REQUEST_DURATION: Row<0> =
     row("tierway_request_duration_seconds", "From a request being received to its end, whatever the end.", []);
-const FIRST_TOKEN: Row<0> =
-    row("tierway_first_token_seconds", "From a request being received to its first token in hand.", []);
+const FIRST_TOKEN: Row<1> =
+    row("tierway_first_token_seconds", "From a request being received to its first token in hand.", ["tier"]);
 const UPSTREAM_DURATION: Row<1> = row(
     "tierway_upstream_duration_seconds",
     "From an attempt being sent to its failure, or to the first token of the one that answered.",
@@ -58,6 +58,26 @@ const IN_FLIGHT: Row<0> = row("tierway_in_flight", "Requests being served now.",
 const LIMIT_REFUSALS: Row<2> =
     row("tierway_limit_refusals_total", "Requests refused by a limit of their key.", ["policy", "limit"]);
 const CONFIG_RELOADS: Row<1> = row("tierway_config_reloads_total", "Reloads of the configuration.", ["result"]);
+const CONFIG_LAST_RELOAD: Row<0> = row(
+    "tierway_config_last_reload_successful",
+    "1 when the configuration found last is in force, 0 when it was refused and an older one is.",
+    [],
+);
+const CONFIG_LAST_SUCCESS: Row<0> = row(
+    "tierway_config_last_reload_success_timestamp_seconds",
+    "When the configuration in force was taken, in Unix seconds.",
+    [],
+);
+const TLS_EXPIRES: Row<0> = row(
+    "tierway_tls_certificate_expires_timestamp_seconds",
+    "When the certificate shown to clients expires, in Unix seconds; 0 without TLS.",
+    [],
+);
+const TLS_FAILURES: Row<0> = row(
+    "tierway_tls_handshake_failures_total",
+    "TLS handshakes that failed: clients that do not trust the certificate, or speak another protocol.",
+    [],
+);
 const BUILD_INFO: Row<2> = row("tierway_build_info", "1, for the program running.", ["version", "revision"]);
 const LOG_LINES_DROPPED: Row<0> =
     row("tierway_log_lines_dropped_total", "Lines of logs and access log thrown away because nobody read them.", []);
@@ -93,7 +113,7 @@ pub struct Metrics {
     book: Book,
     requests: Family<IntCounter, 4>,
     request_duration: Histogram,
-    first_token: Histogram,
+    first_token: Family<Histogram, 1>,
     upstream_duration: Family<Histogram, 1>,
     overhead: Histogram,
     tokens: [(TokenKind, IntCounter); 4],
@@ -105,6 +125,10 @@ pub struct Metrics {
     in_flight: IntGauge,
     limit_refusals: Family<IntCounter, 2>,
     config_reloads: Family<IntCounter, 1>,
+    config_last_reload: IntGauge,
+    config_last_success: IntGauge,
+    tls_expires: IntGauge,
+    tls_failures: IntCounter,
 }
 
 impl Metrics {
@@ -119,7 +143,7 @@ impl Metrics {
         let metrics = Self {
             requests: book.counters(REQUESTS)?,
             request_duration: book.histogram(REQUEST_DURATION, DURATION_BUCKETS)?,
-            first_token: book.histogram(FIRST_TOKEN, FIRST_TOKEN_BUCKETS)?,
+            first_token: book.histograms(FIRST_TOKEN, FIRST_TOKEN_BUCKETS)?,
             upstream_duration: book.histograms(UPSTREAM_DURATION, DURATION_BUCKETS)?,
             overhead: book.histogram(OVERHEAD, OVERHEAD_BUCKETS)?,
             tokens: TokenKind::ALL.map(|kind| (kind, tokens.with([kind.into()]))),
@@ -131,6 +155,10 @@ impl Metrics {
             in_flight: book.gauge(IN_FLIGHT)?,
             limit_refusals: book.counters(LIMIT_REFUSALS)?,
             config_reloads: book.counters(CONFIG_RELOADS)?,
+            config_last_reload: book.gauge(CONFIG_LAST_RELOAD)?,
+            config_last_success: book.gauge(CONFIG_LAST_SUCCESS)?,
+            tls_expires: book.gauge(TLS_EXPIRES)?,
+            tls_failures: book.counter(TLS_FAILURES)?,
             book,
         };
         let revision = Label::Word(build.revision.unwrap_or("unknown"));
@@ -165,7 +193,7 @@ impl Metrics {
         self.request_duration.observe(receipt.duration.as_secs_f64());
         self.overhead.observe(receipt.overhead.as_secs_f64());
         if let Some(first_token) = receipt.first_token {
-            self.first_token.observe(first_token.as_secs_f64());
+            self.first_token.with([tier_label(receipt)]).observe(first_token.as_secs_f64());
         }
         if let Some(usage) = receipt.usage {
             for (kind, tokens) in &self.tokens {
@@ -234,9 +262,29 @@ impl Metrics {
         InFlight(self.in_flight.clone())
     }
 
-    /// Counts a reload of the configuration.
-    pub fn config_reload(&self, ok: bool) {
-        self.config_reloads.with([labels::reload(ok)]).inc();
+    /// Shows that a configuration is in force since this Unix second, and when the certificate it
+    /// serves expires.
+    pub fn config_in_force(&self, now_unix_s: i64, certificate_expires_unix_s: Option<i64>) {
+        self.config_last_reload.set(1);
+        self.config_last_success.set(now_unix_s);
+        self.tls_expires.set(certificate_expires_unix_s.unwrap_or(0));
+    }
+
+    /// Counts a reload that brought a configuration into force.
+    pub fn config_reloaded(&self, now_unix_s: i64, certificate_expires_unix_s: Option<i64>) {
+        self.config_reloads.with([labels::reload(true)]).inc();
+        self.config_in_force(now_unix_s, certificate_expires_unix_s);
+    }
+
+    /// Counts a reload that was refused: what was in force stays.
+    pub fn config_refused(&self) {
+        self.config_reloads.with([labels::reload(false)]).inc();
+        self.config_last_reload.set(0);
+    }
+
+    /// Counts a TLS handshake that came to nothing.
+    pub fn tls_handshake_failed(&self) {
+        self.tls_failures.inc();
     }
 
     /// Everything in Prometheus' text format, sorted by name and labels.
@@ -256,11 +304,16 @@ impl Drop for InFlight {
     }
 }
 
+/// The tier that served it, or was tried last.
+fn tier_label(receipt: &Receipt) -> Label {
+    receipt.served.as_ref().and_then(|served| served.tier.as_ref()).into()
+}
+
 /// Never what the client asked for: only what the configuration calls the one that served.
 fn request_labels(receipt: &Receipt) -> [Label; 4] {
     let served = receipt.served.as_ref();
     [
-        served.and_then(|served| served.tier.as_ref()).into(),
+        tier_label(receipt),
         served.map(|served| &served.model).into(),
         served.map(|served| &served.deployment).into(),
         receipt.reason.into(),
@@ -299,7 +352,9 @@ mod tests {
         for receipt in samples::receipts() {
             metrics.record(&receipt);
         }
-        metrics.config_reload(true);
+        metrics.config_reloaded(1_790_000_000, Some(1_800_000_000));
+        metrics.config_refused();
+        metrics.tls_handshake_failed();
         metrics
     }
 
@@ -339,14 +394,13 @@ mod tests {
             let right = match kind {
                 "counter" => unit == "total",
                 "histogram" => unit == "seconds",
-                "gauge" => [
-                    "tierway_breaker_state",
-                    "tierway_in_flight",
-                    "tierway_build_info",
-                    "tierway_ledger_waiting",
-                    "tierway_ledger_healthy",
-                ]
-                .contains(&name),
+                "gauge" if unit == "seconds" => name.ends_with("_timestamp_seconds"),
+                "gauge" => {
+                    let states =
+                        ["tierway_breaker_state", "tierway_config_last_reload_successful", "tierway_ledger_healthy"];
+                    let others = ["tierway_in_flight", "tierway_build_info", "tierway_ledger_waiting"];
+                    states.contains(&name) || others.contains(&name)
+                }
                 _ => false,
             };
             assert!(right && name.starts_with("tierway_"), "{name} is a {kind}");

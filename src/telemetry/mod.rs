@@ -9,6 +9,7 @@ pub mod access;
 mod book;
 mod family;
 mod labels;
+mod lines;
 pub mod log;
 pub mod metrics;
 pub mod rfc3339;
@@ -30,8 +31,7 @@ pub struct Telemetry {
 impl Telemetry {
     /// Nothing seen yet.
     pub fn new(access: AccessLog, build: Build) -> Self {
-        let dropped = access.dropped();
-        Self { metrics: Metrics::new(build, move || dropped.lines()), access }
+        Self { metrics: Metrics::new(build, access.dropped()), access }
     }
 
     /// Counts one request's end and writes its line.

@@ -20,3 +20,4 @@ mod routing;
 mod stepdown;
 mod streams;
 mod support;
+mod tls;

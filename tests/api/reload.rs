@@ -93,7 +93,7 @@ impl Disk {
         self.write(&self.good(0));
         let source = Source::file(Path::new(&self.path()), &Process).unwrap_or_else(|problems| panic!("{problems}"));
         let snapshot = Arc::new(load(&source, &Process, &[]).unwrap_or_else(|problems| panic!("{problems}")));
-        let watcher = Watcher::new(&source, Process, Vec::new(), snapshot.clone()).expect("a file can be watched");
+        let watcher = Watcher::new(&source, Process, Vec::new(), snapshot.clone());
         (TestGateway::serving(snapshot, 1).await, watcher)
     }
 }

@@ -7,7 +7,8 @@ use crate::config::Config;
 use crate::support::gateway::{ADMIN_TOKEN, KEY};
 use crate::support::{Client, ScriptedProvider, TestGateway};
 use std::collections::BTreeMap;
-use tierway::http::{ops_router, public_router};
+use tierway::http::layers::Entry;
+use tierway::http::{ops_entry, public_entry};
 
 /// Who may open a door.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,9 +66,9 @@ fn spellings(path: &str) -> Vec<String> {
 }
 
 /// The paths that `router` knows, as it prints itself.
-fn paths(router: &axum::Router) -> Vec<String> {
+fn paths(entry: &Entry) -> Vec<String> {
     let pattern = regex::Regex::new(r#"RouteId\(\d+\): "([^"]*)""#).expect("the pattern is one");
-    let printed = format!("{router:?}");
+    let printed = format!("{entry:?}");
     // What takes the rest has paths of its own, that no client can ask for.
     let (routes, _) = printed.split_once("fallback_router").expect("a router has a fallback");
     let mut paths: Vec<_> = pattern.captures_iter(routes).map(|found| found[1].to_owned()).collect();
@@ -86,9 +87,9 @@ async fn gateway() -> (TestGateway, ScriptedProvider) {
 async fn every_route_has_a_row() {
     let (gateway, _provider) = gateway().await;
     let rows: Vec<String> = DOORS.iter().map(|(path, _)| (*path).to_owned()).collect();
-    assert_eq!(paths(&public_router(gateway.app.clone(), true)), rows);
+    assert_eq!(paths(&public_entry(gateway.app.clone(), true)), rows);
     let operators: Vec<String> = rows.into_iter().filter(|path| !path.starts_with("/v1")).collect();
-    assert_eq!(paths(&ops_router(gateway.app.clone())), operators);
+    assert_eq!(paths(&ops_entry(gateway.app.clone())), operators);
 }
 
 /// Asks without a body; the status.

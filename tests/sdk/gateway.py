@@ -85,7 +85,8 @@ def configuration(providers: dict[str, Provider]) -> str:
 class Stage:
     """Providers, gateway and keys; everything on ports of the system's choice."""
 
-    def __init__(self):
+    def __init__(self, tls: bool = False):
+        self.tls = tls
         self.key = f"sk-sdk-{secrets.token_hex(32)}"
         self.trickle_key = f"sk-trickle-{secrets.token_hex(32)}"
         self.provider_key = f"sk-provider-{secrets.token_hex(32)}"
@@ -95,6 +96,7 @@ class Stage:
     def __enter__(self) -> "Stage":
         self.providers = {name: Provider(name, self.journal) for name in REGIONS}
         self.folder = tempfile.TemporaryDirectory(prefix="tierway-sdk-")
+        self.certificate = Path(self.folder.name) / "tls.crt"
         try:
             self.url = self._start_gateway()
         except BaseException:
@@ -129,6 +131,7 @@ class Stage:
                     "PROVIDER_KEY": self.provider_key,
                     "SDK_KEY": self.key,
                     "SDK_TRICKLE_KEY": self.trickle_key,
+                    **(self._issue_certificate() if self.tls else {}),
                 },
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -144,6 +147,14 @@ class Stage:
         finally:
             impatience.cancel()
         raise RuntimeError(f"the gateway did not start\n{log.read_text(errors='replace')[-4000:]}")
+
+    def _issue_certificate(self) -> dict[str, str]:
+        """A certificate of its own for loopback, and the variables that have the gateway serve it."""
+        key = self.certificate.with_name("tls.key")
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=tierway"
+        alone = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", self.certificate]
+        subprocess.run([*command.split(), *alone], check=True, capture_output=True)
+        return {"TIERWAY__SERVER__TLS__CERT": f"file:{self.certificate}", "TIERWAY__SERVER__TLS__KEY": f"file:{key}"}
 
     def environment(self) -> dict[str, str]:
         """What a command needs to find the stage."""

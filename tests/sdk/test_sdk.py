@@ -5,6 +5,7 @@ Each test that breaks something uses a model of its own (`SCENES` in provider.py
 """
 
 import asyncio
+import ssl
 import time
 
 import pytest
@@ -16,15 +17,17 @@ from openai import (
     AsyncOpenAI,
     AuthenticationError,
     BadRequestError,
+    DefaultHttpxClient,
     InternalServerError,
     NotFoundError,
+    OpenAI,
     PermissionDeniedError,
     RateLimitError,
     UnprocessableEntityError,
 )
 from openai.types import Model
 
-from gateway import MAX_BODY_KIB
+from gateway import MAX_BODY_KIB, Stage
 from provider import (
     BAD_ENTITY,
     BAD_FIELD,
@@ -150,6 +153,25 @@ def test_models_are_those_this_key_may_use(client):
 def test_a_model_whose_id_holds_a_slash(client):
     assert client.models.retrieve(HEALTHY).id == HEALTHY  # as %2F
     assert client.get(f"/models/{HEALTHY}", cast_to=Model).id == HEALTHY  # as /
+
+
+def test_over_tls_as_over_plain_http():
+    with Stage(tls=True) as stage:
+        assert stage.url.startswith("https://")
+        trusting = ssl.create_default_context(cafile=stage.certificate)
+        with OpenAI(
+            base_url=f"{stage.url}/v1",
+            api_key=stage.key,
+            max_retries=0,
+            http_client=DefaultHttpxClient(verify=trusting, trust_env=False),
+        ) as client:
+            assert say(client).choices[0].message.content == CONTENT
+            assert joined(say(client, stream=True)) == CONTENT
+            with pytest.raises(APIError):
+                joined(say(client, model="scene/cut", stream=True))
+        with OpenAI(base_url=f"{stage.url}/v1", api_key=stage.key, max_retries=0) as stranger:
+            with pytest.raises(APIConnectionError):
+                say(stranger)
 
 
 # --- what goes wrong, as the exception an application catches --------------------------------

@@ -12,10 +12,13 @@ mod tiers;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::raw::{Network, Provider, Raw, Sim, Store};
+use rustls::InconsistentKeys;
+use rustls::sign::CertifiedKey;
+
+use super::raw::{Network, Provider, Raw, Server, Sim, Store, Tls};
 use super::reader::{Desk, Written, nearest};
 use super::settings::{NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings};
-use super::settings::{SimSettings, StorePlace, StoreSettings, TelemetrySettings, WireSettings};
+use super::settings::{SimSettings, StorePlace, StoreSettings, TelemetrySettings, TlsSettings, WireSettings};
 use super::{ExtraKey, KeyHash};
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::breaker::BreakerSettings;
@@ -66,7 +69,7 @@ pub(super) fn compile(desk: &Desk<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Com
             connect_timeout: raw.routing.connect_timeout.value.0,
             malformed_frame: raw.routing.malformed_frame.value,
         },
-        server: server_settings(&raw),
+        server: server_settings(desk, raw.server),
         store: store_settings(raw.store),
         telemetry: TelemetrySettings {
             log: raw.telemetry.log.value.0,
@@ -151,16 +154,34 @@ fn routing_settings(raw: &Raw, home: Option<RegionId>) -> RoutingSettings {
     }
 }
 
-fn server_settings(raw: &Raw) -> ServerSettings {
-    let server = &raw.server;
+fn server_settings(desk: &Desk<'_>, server: Server) -> ServerSettings {
     ServerSettings {
         listen: server.listen.value,
-        admin_listen: server.admin_listen.as_ref().map(|address| address.value),
-        admin_token: server.admin_token.as_ref().map(|token| token.value.clone()),
+        admin_listen: server.admin_listen.map(|address| address.value),
+        admin_token: server.admin_token.map(|token| token.value),
         max_body_bytes: server.max_body.value.0,
         max_in_flight_bytes: server.max_in_flight_bytes.value.0,
         lb_grace: server.lb_grace.value,
         drain: server.drain.value,
+        tls: server.tls.and_then(|tls| tls_settings(desk, tls)),
+    }
+}
+
+/// `None` only where something is missing, or does not fit, that was complained about.
+fn tls_settings(desk: &Desk<'_>, tls: Tls) -> Option<TlsSettings> {
+    let (cert, key) = (tls.cert?.value, tls.key?);
+    let certified = CertifiedKey::new(cert.certificates, key.value.0.clone());
+    match certified.keys_match() {
+        // A key that does not tell its public half cannot be compared.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+            Some(TlsSettings { certified: Arc::new(certified), expires_unix_s: cert.expires_unix_s })
+        }
+        Err(_) => {
+            let hint = "point `cert` and `key` to the two files of one issue; is the first certificate of `cert` the \
+                        server's own?";
+            desk.complain_of(&key, "does not belong to the certificate".to_owned(), hint.to_owned());
+            None
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::super::raw::{Server, Store, Telemetry};
+use super::super::raw::{Server, Store, Telemetry, Tls};
 use super::super::reader::{Table, Written};
 use super::super::settings::StorePlace;
-use super::super::value::{BaseUrl, Document, LogFilter, Size, StoreUrl};
+use super::super::value::{BaseUrl, LogFilter, Size, StoreUrl};
 use crate::domain::secret::Secret;
 
 /// Loopback: nobody else reaches a gateway that was not told whom to trust.
@@ -27,7 +27,7 @@ const STORE_URL: &str = "sqlite:tierway.db";
 const LOG: &str = "info";
 
 pub(super) fn server(table: &mut Table<'_>) -> Server {
-    let server = Server {
+    Server {
         listen: table.or("listen", LISTEN),
         admin_listen: table.optional("admin_listen"),
         admin_token: admin_token(table),
@@ -35,11 +35,8 @@ pub(super) fn server(table: &mut Table<'_>) -> Server {
         max_in_flight_bytes: table.or("max_in_flight_bytes", MAX_IN_FLIGHT),
         lb_grace: table.or("lb_grace", LB_GRACE),
         drain: table.or("drain", DRAIN),
-    };
-    if table.optional_table("tls", tls).is_some() {
-        table.unenforced("tls", "clients would be served without TLS");
+        tls: table.optional_table("tls", tls),
     }
-    server
 }
 
 /// An absent token is looked for in the environment; a written one must be found.
@@ -52,9 +49,8 @@ fn admin_token(table: &mut Table<'_>) -> Option<Written<Secret>> {
     Some(table.taken_from("admin_token", ADMIN_TOKEN_VARIABLE, Secret::new(text)))
 }
 
-fn tls(table: &mut Table<'_>) {
-    table.required::<Document>("cert");
-    table.required::<Document>("key");
+fn tls(table: &mut Table<'_>) -> Tls {
+    Tls { cert: table.required("cert"), key: table.required("key") }
 }
 
 pub(super) fn store(table: &mut Table<'_>) -> Store {

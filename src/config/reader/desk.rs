@@ -1,12 +1,14 @@
 //! The desk on which one reading collects everything it finds.
 
 use std::cell::RefCell;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
 use super::super::env::{OVERRIDABLE, OVERRIDE_PREFIX, Override, Surroundings, override_name, overrides};
+use super::super::pointed::PointedTo;
 use super::super::problem::{Lines, Place, Problem};
 use super::catalogue::{Catalogue, Nothing, Scribe};
 use super::{Written, Wrong, path};
@@ -74,6 +76,7 @@ struct Notes {
     overrides: Vec<Override>,
     /// The name of every variable that a setting would have taken.
     override_names: Vec<String>,
+    pointed_to: PointedTo,
 }
 
 /// What one reading has been given and what it has found.
@@ -93,6 +96,7 @@ pub(crate) struct Findings {
     pub(crate) hidden: Vec<Range<usize>>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) unenforced: Vec<Unenforced>,
+    pub(crate) pointed_to: PointedTo,
 }
 
 impl<'d> Desk<'d> {
@@ -121,6 +125,7 @@ impl<'d> Desk<'d> {
             hidden: notes.hidden,
             entries: notes.entries,
             unenforced: notes.unenforced,
+            pointed_to: notes.pointed_to,
         }
     }
 
@@ -257,9 +262,16 @@ impl<'d> Desk<'d> {
                 "write the whole path, such as \"file:/run/secrets/provider\"",
             ));
         }
-        let text = self.surroundings.read(Path::new(path)).map_err(|error| {
-            let message = format!("cannot read `{path}`: {error}");
-            Wrong::hinting(message, "check the path and who may read it")
+        let read = self.surroundings.read(Path::new(path));
+        self.notes.borrow_mut().pointed_to.note(Path::new(path), read.as_deref().ok());
+        let text = read.map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "let the user that the gateway runs as read the file, and enter every folder above it"
+                }
+                _ => "check the path and who may read it",
+            };
+            Wrong::hinting(format!("cannot read `{path}`: {error}"), hint)
         })?;
         non_empty(text.trim_end_matches(['\r', '\n']).to_owned(), &format!("the file `{path}`"))
     }

@@ -15,7 +15,7 @@ pub(in crate::config) struct Expiry {
 impl Expiry {
     fn of(written: toml::value::Datetime) -> Option<Self> {
         let date = written.date?;
-        let midnight = days_from_civil(&date)? * 86_400;
+        let midnight = unix_day(date.year.into(), date.month.into(), date.day.into())? * 86_400;
         let ends_unix = match (written.time, written.offset) {
             (None, None) => midnight + 86_400,
             (Some(time), Some(offset)) => {
@@ -34,8 +34,7 @@ impl Expiry {
 }
 
 /// Days from 1970-01-01 to a date of the Gregorian calendar; `None` for a day that does not exist.
-fn days_from_civil(date: &toml::value::Date) -> Option<i64> {
-    let (year, month, day) = (i64::from(date.year), i64::from(date.month), i64::from(date.day));
+pub(super) fn unix_day(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let index = usize::try_from(month - 1).ok()?;

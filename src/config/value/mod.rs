@@ -8,9 +8,12 @@ mod amount;
 mod expiry;
 mod name;
 mod secret;
+mod tls;
+mod validity;
 
 pub(super) use address::{BaseUrl, StoreUrl};
 pub(super) use amount::{Days, HedgeAfter, Percent, Size, Wait};
 pub(super) use expiry::Expiry;
 pub(super) use name::{LogFilter, Name};
-pub(super) use secret::{Document, Sha256};
+pub(super) use secret::Sha256;
+pub(super) use tls::{CertificateChain, PrivateKey};

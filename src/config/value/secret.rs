@@ -34,33 +34,6 @@ impl Setting for Secret {
     }
 }
 
-/// The text of a file that is named, such as a certificate; may have many lines.
-///
-/// Nothing is kept of it: what it would be used for is not built.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::config) struct Document;
-
-impl Setting for Document {
-    const EXPECTED: &'static str = "\"file:/path\"";
-    const SECRET: bool = true;
-
-    fn shape() -> Shape {
-        Shape::Elsewhere
-    }
-
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        cell.text()?;
-        if !cell.points_elsewhere() {
-            return Err(Wrong::new("the text of a file may not be written out here"));
-        }
-        Ok(Self)
-    }
-
-    fn show(&self) -> Shown {
-        Shown::Masked
-    }
-}
-
 /// `sha256:` and 64 hex digits: what is kept of a key's secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) struct Sha256(pub(in crate::config) [u8; 32]);

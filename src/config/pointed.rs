@@ -1,0 +1,40 @@
+//! The files a configuration points to, as they were when it was read.
+//!
+//! What is kept of each is a digest, since most of them hold secrets. A file that could not be read is
+//! remembered too: that it can be read later is a change.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::env::Surroundings;
+
+/// Every `file:/path` of one reading.
+#[derive(Clone, Default)]
+pub(super) struct PointedTo(BTreeMap<PathBuf, Option<[u8; 32]>>);
+
+impl PointedTo {
+    /// Notes what a file said, `None` where it could not be read.
+    pub(super) fn note(&mut self, path: &Path, text: Option<&str>) {
+        self.0.insert(path.to_owned(), text.map(digest));
+    }
+
+    /// Whether one of them says something else now.
+    pub(super) fn have_changed(&self, surroundings: &dyn Surroundings) -> bool {
+        self.0.iter().any(|(path, seen)| surroundings.read(path).ok().map(|text| digest(&text)) != *seen)
+    }
+}
+
+impl fmt::Debug for PointedTo {
+    /// Paths alone: a short secret could be found by its digest.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// What a text is recognised by.
+pub(super) fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}

@@ -1,0 +1,145 @@
+//! What TLS is served with: a certificate chain and its private key, both as PEM.
+//!
+//! A value of these types could be read; whether the two belong together is for the compiler of
+//! `[server.tls]` to say. No message here may hold a byte of either file.
+
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
+use rustls::sign::SigningKey;
+use zeroize::Zeroizing;
+
+use super::validity;
+use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
+
+/// A server's certificate and those that vouch for it, in that order; never empty.
+pub(in crate::config) struct CertificateChain {
+    pub(in crate::config) certificates: Vec<CertificateDer<'static>>,
+    /// From this Unix second on nobody trusts the first of them.
+    pub(in crate::config) expires_unix_s: i64,
+}
+
+/// The private key of a certificate, ready to sign.
+pub(in crate::config) struct PrivateKey(pub(in crate::config) Arc<dyn SigningKey>);
+
+impl CertificateChain {
+    fn parse(pem: &str) -> Result<Self, Wrong> {
+        const HINT: &str = "point to the whole chain as PEM, the server's own certificate first: `fullchain.pem` of \
+                            certbot, `tls.crt` of Kubernetes";
+        let wrong = |message| Wrong::hinting(message, HINT);
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+        let certificates = read.map_err(|_| wrong("is not PEM"))?;
+        let first = certificates.first().ok_or_else(|| wrong("holds no certificate"))?;
+        let readable = ParsedCertificate::try_from(first).ok().and_then(|_| validity::expires_unix_s(first));
+        let expires_unix_s = readable.ok_or_else(|| wrong("holds a certificate that cannot be read"))?;
+        Ok(Self { certificates, expires_unix_s })
+    }
+}
+
+impl Setting for CertificateChain {
+    const EXPECTED: &'static str = "\"file:/path\"";
+    const SECRET: bool = true;
+
+    fn shape() -> Shape {
+        Shape::Elsewhere
+    }
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        Self::parse(&pointed_to(cell)?)
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Masked
+    }
+}
+
+impl PrivateKey {
+    fn parse(pem: &str) -> Result<Self, Wrong> {
+        if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || pem.contains("Proc-Type: 4,ENCRYPTED") {
+            let hint =
+                "write it without its passphrase, readable by the gateway alone: `openssl pkey -in KEY -out PLAIN`";
+            return Err(Wrong::hinting("holds an encrypted private key", hint));
+        }
+        let wrong = |message| {
+            let hint = "point to one private key as PEM, RSA, ECDSA or Ed25519: `privkey.pem` of certbot, `tls.key` of \
+                        Kubernetes";
+            Wrong::hinting(message, hint)
+        };
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| wrong("holds no private key"))?;
+        let key = any_supported_type(&key).map_err(|_| wrong("holds a private key of a kind that cannot be used"))?;
+        Ok(Self(key))
+    }
+}
+
+impl Setting for PrivateKey {
+    const EXPECTED: &'static str = CertificateChain::EXPECTED;
+    const SECRET: bool = true;
+
+    fn shape() -> Shape {
+        Shape::Elsewhere
+    }
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        Self::parse(&pointed_to(cell)?)
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Masked
+    }
+}
+
+/// The text of a file, which may have many lines.
+fn pointed_to(cell: &Cell<'_>) -> Result<Zeroizing<String>, Wrong> {
+    if !cell.points_elsewhere() && cell.value().is_str() {
+        return Err(Wrong::new("the text of a file may not be written out here"));
+    }
+    cell.text().map(Zeroizing::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn issued() -> rcgen::CertifiedKey<rcgen::KeyPair> {
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("rcgen can sign")
+    }
+
+    fn refused<T>(read: Result<T, Wrong>) -> String {
+        read.err().map(|wrong| wrong.message).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_chain_is_read_in_its_order() {
+        let (one, two) = (issued(), issued());
+        let chain = CertificateChain::parse(&(one.cert.pem() + &two.cert.pem())).expect("it is a chain");
+        assert_eq!(chain.certificates, [one.cert.der().clone(), two.cert.der().clone()]);
+    }
+
+    #[test]
+    fn what_holds_no_certificate_is_refused() {
+        let key = issued().signing_key.serialize_pem();
+        let check = |pem: &str, expected: &str| assert_eq!(refused(CertificateChain::parse(pem)), expected, "{pem}");
+        check("hello", "holds no certificate");
+        check(&key, "holds no certificate");
+        check("-----BEGIN CERTIFICATE-----\nMIIB\n", "is not PEM");
+        check(
+            "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+            "holds a certificate that cannot be read",
+        );
+    }
+
+    #[test]
+    fn what_holds_no_usable_key_is_refused() {
+        let issued = issued();
+        assert!(PrivateKey::parse(&issued.signing_key.serialize_pem()).is_ok());
+        let check = |pem: &str, expected: &str| assert_eq!(refused(PrivateKey::parse(pem)), expected, "{pem}");
+        check("hello", "holds no private key");
+        check(&issued.cert.pem(), "holds no private key");
+        let pem = |label: &str| format!("-----BEGIN {label}-----\nMIIB\n-----END {label}-----\n");
+        check(&pem("PRIVATE KEY"), "holds a private key of a kind that cannot be used");
+        check(&pem("ENCRYPTED PRIVATE KEY"), "holds an encrypted private key");
+    }
+}

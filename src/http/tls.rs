@@ -1,0 +1,404 @@
+//! TLS for those who connect: the handshake, and a socket that is plain or not.
+//!
+//! Which certificate is shown is asked for each handshake, so that a renewed one is served from the
+//! next connection on. No time is kept here: whoever accepts a connection bounds the handshake as it
+//! bounds a head. A failed handshake is the client's affair and is counted, never logged as ours.
+//!
+//! Start reading in [`Tls::greet`].
+
+use crate::relay::Relay;
+use crate::telemetry::Telemetry;
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// What we speak, the better one first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// The first byte of a handshake (RFC 8446, 5.1). No HTTP begins with it.
+const HANDSHAKE: u8 = 22;
+/// What a client is told that speaks plain HTTP here.
+const WRONG_SCHEME: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 56\r\n\
+    connection: close\r\n\r\nThis port speaks HTTPS: begin its address with https://\n";
+/// How much of what such a client says is thrown away at a time.
+const SCRAP: usize = 1024;
+
+/// How connections to one address begin with TLS.
+#[derive(Clone)]
+pub struct Tls {
+    acceptor: TlsAcceptor,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Tls {
+    /// TLS 1.2 and 1.3, with whatever certificate `certificates` has at the time.
+    pub fn new(certificates: Arc<dyn ResolvesServerCert>, telemetry: Arc<Telemetry>) -> Self {
+        // Given here, so that nothing depends on which provider the process has installed.
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("this provider has cipher suites for both versions")
+            .with_no_client_auth()
+            .with_cert_resolver(certificates);
+        config.alpn_protocols = PROTOCOLS.map(Vec::from).into();
+        Self { acceptor: TlsAcceptor::from(Arc::new(config)), telemetry }
+    }
+
+    /// The handshake; `None` when it came to nothing.
+    pub async fn greet(&self, mut socket: TcpStream) -> Option<Socket> {
+        match first_byte(&socket).await {
+            Some(HANDSHAKE) => {}
+            // It went without a word, as load balancers do to see whether we live.
+            None => return None,
+            Some(_) => {
+                refuse_plain_http(&mut socket).await;
+                return None;
+            }
+        }
+        match self.acceptor.accept(socket).await {
+            Ok(stream) => Some(Socket::Tls(Box::new(stream))),
+            Err(error) => {
+                self.telemetry.metrics.tls_handshake_failed();
+                tracing::debug!(%error, "a TLS handshake failed");
+                None
+            }
+        }
+    }
+}
+
+/// Left in its place for the handshake.
+async fn first_byte(socket: &TcpStream) -> Option<u8> {
+    let mut first = [0];
+    let read = socket.peek(&mut first).await.unwrap_or(0);
+    (read > 0).then_some(first[0])
+}
+
+/// Says so in words. A socket closed with something left unread is reset, which may overtake them: so
+/// the rest is read until the client closes, or until its time is up.
+async fn refuse_plain_http(socket: &mut TcpStream) {
+    if socket.write_all(WRONG_SCHEME).await.is_err() || socket.shutdown().await.is_err() {
+        return;
+    }
+    let mut scrap = [0; SCRAP];
+    while socket.read(&mut scrap).await.is_ok_and(|read| read > 0) {}
+}
+
+/// Shows the certificate of the configuration in force.
+pub struct InForce(pub Arc<Relay>);
+
+impl ResolvesServerCert for InForce {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.live().snapshot.server.tls.as_ref().map(|tls| tls.certified.clone())
+    }
+}
+
+impl fmt::Debug for InForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InForce")
+    }
+}
+
+/// A connection's bytes. A plain one pays for TLS with a branch; TLS, with its buffers, lies elsewhere.
+pub enum Socket {
+    /// As they travel.
+    Plain(TcpStream),
+    /// Behind a handshake. Dropped without a shutdown it says no `close_notify`, so that a client
+    /// can tell an answer that broke off from one that ended.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(socket) => Pin::new(socket).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(socket) => Pin::new(socket).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_write_vectored(),
+            Self::Tls(socket) => socket.is_write_vectored(),
+        }
+    }
+
+    /// With TLS, ready only when the last sealed byte is with the system: whoever waits for a flush
+    /// before it aborts loses nothing.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A gateway's TLS and a client that trusts it, for the tests of this room.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use crate::telemetry::access::AccessLog;
+    use crate::telemetry::metrics::Build;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::sign::SingleCertAndKey;
+    use std::net::SocketAddr;
+    use tokio_rustls::{TlsConnector, client};
+
+    /// Both ends of TLS.
+    pub(crate) struct Ends {
+        pub(crate) tls: Tls,
+        pub(crate) telemetry: Arc<Telemetry>,
+        client: Arc<rustls::ClientConfig>,
+    }
+
+    impl Ends {
+        pub(crate) fn new() -> Self {
+            let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("rcgen can sign");
+            let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).expect("rcgen writes keys");
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let certified = CertifiedKey::from_der(vec![issued.cert.der().clone()], key, &provider);
+            let certificates = Arc::new(SingleCertAndKey::from(certified.expect("they belong together")));
+            let access = AccessLog::to_writer(Box::new(io::sink()));
+            let telemetry = Arc::new(Telemetry::new(access, Build { version: "0", revision: None }));
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(issued.cert.der().clone()).expect("rcgen writes certificates");
+            let client = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .expect("the provider knows both")
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            Self { tls: Tls::new(certificates, telemetry.clone()), telemetry, client: Arc::new(client) }
+        }
+
+        /// A client after its handshake.
+        pub(crate) async fn connect(&self, address: SocketAddr) -> client::TlsStream<TcpStream> {
+            let socket = TcpStream::connect(address).await.expect("it listens");
+            let name = ServerName::try_from("localhost").expect("a name");
+            TlsConnector::from(self.client.clone()).connect(name, socket).await.expect("it is trusted")
+        }
+
+        /// The first thing a client says.
+        pub(crate) fn client_hello(&self) -> Vec<u8> {
+            let name = ServerName::try_from("localhost").expect("a name");
+            let mut client = rustls::ClientConnection::new(self.client.clone(), name).expect("the config is sound");
+            let mut hello = Vec::new();
+            client.write_tls(&mut hello).expect("a Vec takes everything");
+            hello
+        }
+
+        pub(crate) fn failures(&self) -> u64 {
+            let rendered = self.telemetry.metrics.render();
+            let value = rendered.lines().find_map(|line| line.strip_prefix("tierway_tls_handshake_failures_total "));
+            value.expect("it is always shown").parse().expect("a count")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Ends;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::http::layers::Entry;
+    use crate::http::lifecycle::Lifecycle;
+    use crate::http::server::{Door, Service, bind, serve};
+    use crate::relay::dice::Dice;
+    use axum::Router;
+    use axum::routing::get;
+    use std::net::SocketAddr;
+    use std::time::Duration;
+    use tokio::sync::mpsc;
+
+    struct Served {
+        ends: Ends,
+        address: SocketAddr,
+        lifecycle: Lifecycle,
+        serving: tokio::task::JoinHandle<()>,
+        /// Tells when a request to `/hangs` has begun, and when it was dropped.
+        told: mpsc::UnboundedReceiver<&'static str>,
+    }
+
+    struct Farewell(mpsc::UnboundedSender<&'static str>);
+
+    impl Drop for Farewell {
+        fn drop(&mut self) {
+            let _ = self.0.send("dropped");
+        }
+    }
+
+    fn served() -> Served {
+        let (tell, told) = mpsc::unbounded_channel();
+        let hangs = async move || -> &'static str {
+            let _farewell = Farewell(tell.clone());
+            let _ = tell.send("begun");
+            std::future::pending().await
+        };
+        let router = Router::new().route("/works", get(async || "works")).route("/hangs", get(hangs));
+        let (ends, lifecycle) = (Ends::new(), Lifecycle::new(Clock));
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let tls = Some(ends.tls.clone());
+        let entry = Entry::new(router, Clock, Arc::new(Dice::seeded(1)));
+        let service = Service { entry, lifecycle: lifecycle.clone(), clock: Clock, door: Door::Public, tls };
+        let serving = tokio::spawn(serve(listener, service));
+        Served { ends, address, lifecycle, serving, told }
+    }
+
+    /// What comes until the server closes or resets, and after how many seconds.
+    async fn read_to_end(mut socket: impl AsyncRead + Unpin) -> (Vec<u8>, u64) {
+        let start = Clock.now();
+        let mut read = Vec::new();
+        let _ = socket.read_to_end(&mut read).await;
+        (read, (Clock.now() - start).as_secs())
+    }
+
+    const GET: &[u8] = b"GET /works HTTP/1.1\r\nhost: tierway\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn an_answer_ends_with_close_notify() {
+        let served = served();
+        let mut client = served.ends.connect(served.address).await;
+        client.write_all(GET).await.unwrap();
+        let mut read = String::new();
+        client.read_to_string(&mut read).await.expect("closed in good order");
+        assert!(read.starts_with("HTTP/1.1 200") && read.ends_with("works"), "{read}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_does_not_come_is_let_go_after_ten_seconds() {
+        let served = served();
+        let hello = served.ends.client_hello();
+        for said in [0, 1, 5, hello.len() - 1] {
+            let mut socket = TcpStream::connect(served.address).await.unwrap();
+            socket.write_all(&hello[..said]).await.unwrap();
+            assert_eq!(read_to_end(socket).await, (Vec::new(), 10), "{said} bytes");
+        }
+        assert_eq!(served.ends.failures(), 0, "slow is not failed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dribbling_handshake_is_let_go_all_the_same() {
+        let served = served();
+        let hello = served.ends.client_hello();
+        let (reading, mut writing) = TcpStream::connect(served.address).await.unwrap().into_split();
+        tokio::spawn(async move {
+            for byte in hello {
+                if writing.write_all(&[byte]).await.is_err() {
+                    return;
+                }
+                Clock.sleep(Duration::from_secs(1)).await;
+            }
+        });
+        assert_eq!(read_to_end(reading).await, (Vec::new(), 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_gives_no_more_time_for_the_head() {
+        let served = served();
+        let mut client = served.ends.connect(served.address).await;
+        client.write_all(b"GET /works HT").await.unwrap();
+        assert_eq!(read_to_end(client).await, (Vec::new(), 10));
+    }
+
+    #[tokio::test]
+    async fn plain_http_is_told_to_speak_https() {
+        let served = served();
+        let mut socket = TcpStream::connect(served.address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        // In more than one piece, which must not cost it the answer.
+        let (first, rest) = GET.split_at(4);
+        socket.write_all(first).await.unwrap();
+        socket.readable().await.unwrap();
+        socket.write_all(rest).await.unwrap();
+        let (read, _) = read_to_end(socket).await;
+        let read = String::from_utf8(read).unwrap();
+        let (head, body) = read.split_once("\r\n\r\n").expect("a whole answer");
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{read}");
+        assert!(body.contains("HTTPS"), "{body}");
+        assert_eq!(served.ends.failures(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_handshake_is_counted_and_closed() {
+        let served = served();
+        let mut socket = TcpStream::connect(served.address).await.unwrap();
+        socket.write_all(&[HANDSHAKE, 3, 1, 0, 4, 9, 9, 9, 9]).await.unwrap();
+        read_to_end(socket).await;
+        assert_eq!(served.ends.failures(), 1);
+        // One that comes to see whether we live, and goes.
+        drop(TcpStream::connect(served.address).await.unwrap());
+        let mut client = served.ends.connect(served.address).await;
+        client.write_all(GET).await.unwrap();
+        assert!(read_to_end(client).await.0.ends_with(b"works"));
+        assert_eq!(served.ends.failures(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_takes_its_request_with_it() {
+        let mut served = served();
+        for polite in [false, true] {
+            let mut client = served.ends.connect(served.address).await;
+            client.write_all(b"GET /hangs HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
+            assert_eq!(served.told.recv().await, Some("begun"));
+            let kept = if polite {
+                // It says that it will send no more, and stays: leaving too.
+                client.shutdown().await.unwrap();
+                Some(client)
+            } else {
+                // The socket closes without a word.
+                drop(client.into_inner().0);
+                None
+            };
+            assert_eq!(served.told.recv().await, Some("dropped"), "polite: {polite}");
+            drop(kept);
+        }
+    }
+
+    #[tokio::test]
+    async fn leaving_waits_for_no_handshake() {
+        let served = served();
+        let silent = TcpStream::connect(served.address).await.unwrap();
+        // Accepted before it, so being greeted by now.
+        let mut client = served.ends.connect(served.address).await;
+        client.write_all(GET).await.unwrap();
+        assert!(read_to_end(client).await.0.ends_with(b"works"));
+        served.lifecycle.shut_down(Duration::ZERO, Duration::from_secs(600)).await;
+        served.serving.await.unwrap();
+        assert_eq!(read_to_end(silent).await.0, b"");
+    }
+}

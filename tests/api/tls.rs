@@ -1,0 +1,418 @@
+//! TLS as clients and operators meet it: the gateway answers over it as over plain HTTP, and a
+//! certificate is renewed under load without anybody noticing.
+//!
+//! The files are real and so is what looks at them; only the second between two looks is left out.
+
+use crate::config::{Config, MODEL, chat_request};
+use crate::support::gateway::{Fixed, KEY};
+use crate::support::{Ending, Gate, ScriptedProvider, TestGateway, chat_stream, chat_whole, soon};
+use http::Version;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tierway::cli::reload::apply;
+use tierway::cli::serve::Gateway;
+use tierway::clock::Clock;
+use tierway::config::{Change, Problems, Snapshot, Source, Surroundings, Watcher, load};
+use tierway::domain::receipt::Outcome;
+use tierway::relay::dice::Dice;
+use tierway::store::memory::MemoryLedger;
+use tierway::telemetry::Telemetry;
+use tierway::telemetry::access::AccessLog;
+use tierway::telemetry::metrics::Build;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+
+/// How often a certificate is renewed under load.
+const RENEWALS: usize = 20;
+/// Requests that are answered between two renewals, at least, each on a connection of its own.
+const BETWEEN: usize = 20;
+/// Clients that ask meanwhile.
+const CLIENTS: usize = 4;
+
+/// Who signs the certificates of a test.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, as PEM.
+struct Issued {
+    cert: String,
+    key: String,
+    der: CertificateDer<'static>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn issue(&self) -> Issued {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let cert = params.signed_by(&key, &self.0).unwrap();
+        Issued { cert: cert.pem(), key: key.serialize_pem(), der: cert.der().clone() }
+    }
+
+    /// What trusts it, and speaks these protocols.
+    fn client(&self, protocols: &[&[u8]]) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        config
+    }
+
+    /// One that keeps no connections.
+    fn reqwest(&self, protocols: &[&[u8]]) -> reqwest::Client {
+        let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+        builder.tls_backend_preconfigured(self.client(protocols)).build().unwrap()
+    }
+}
+
+const HTTP1: &[&[u8]] = &[b"http/1.1"];
+const BOTH: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// The environment of every test, and the files there are.
+struct World;
+
+impl Surroundings for World {
+    fn variable(&self, name: &str) -> Option<String> {
+        Fixed::default().variable(name)
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        Fixed::default().variables()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        std::fs::read_to_string(path)
+    }
+}
+
+/// A gateway over TLS and the files it reads.
+struct Stage {
+    folder: TempDir,
+    provider: ScriptedProvider,
+    authority: Authority,
+    gateway: TestGateway,
+    watcher: Watcher<World>,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let (folder, provider, authority) =
+            (TempDir::new().unwrap(), ScriptedProvider::start("eu").await, Authority::new());
+        // As Kubernetes mounts a Secret: the files are links into a folder that is a link itself.
+        publish(folder.path(), &authority.issue(), 0);
+        for name in ["tls.crt", "tls.key"] {
+            std::os::unix::fs::symlink(Path::new("..data").join(name), folder.path().join(name)).unwrap();
+        }
+        let path = folder.path().join("tierway.toml");
+        std::fs::write(&path, configuration(folder.path(), &provider)).unwrap();
+        let source = Source::file(&path, &World).unwrap();
+        let snapshot = compiled(load(&source, &World, &[]));
+        let watcher = Watcher::new(&source, World, Vec::new(), snapshot.clone());
+        let gateway = TestGateway::serving(snapshot, 1).await;
+        Self { folder, provider, authority, gateway, watcher }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.gateway.addr.port())
+    }
+
+    fn ask(&self, client: &reqwest::Client, members: &str) -> reqwest::RequestBuilder {
+        let body = chat_request(members);
+        client.post(self.url("/v1/chat/completions")).header("authorization", format!("Bearer {KEY}")).body(body)
+    }
+
+    /// The certificate that a new connection is shown.
+    async fn shown(&self) -> CertificateDer<'static> {
+        let socket = TcpStream::connect(self.gateway.addr).await.unwrap();
+        let connector = TlsConnector::from(Arc::new(self.authority.client(HTTP1)));
+        let stream = connector.connect(ServerName::try_from("localhost").unwrap(), socket).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+    }
+
+    /// What the second look finds: the first one doubts what is wrong with a file pointed to.
+    fn look_twice(&mut self) -> Option<Result<Change, Problems>> {
+        self.watcher.check().or_else(|| self.watcher.check())
+    }
+}
+
+fn compiled(loaded: Result<Snapshot, Problems>) -> Arc<Snapshot> {
+    Arc::new(loaded.unwrap_or_else(|problems| panic!("{problems}")))
+}
+
+fn configuration(folder: &Path, provider: &ScriptedProvider) -> String {
+    let file = |name: &str| format!("file:{}", folder.join(name).display());
+    let tls = format!("tls = {{ cert = \"{}\", key = \"{}\" }}", file("tls.crt"), file("tls.key"));
+    Config::of(provider).server(&tls).text()
+}
+
+/// Swaps the link to the folder both files are in, as Kubernetes does.
+fn publish(folder: &Path, issued: &Issued, number: usize) {
+    let data = PathBuf::from(format!("..{number}"));
+    std::fs::create_dir(folder.join(&data)).unwrap();
+    std::fs::write(folder.join(&data).join("tls.crt"), &issued.cert).unwrap();
+    std::fs::write(folder.join(&data).join("tls.key"), &issued.key).unwrap();
+    std::os::unix::fs::symlink(&data, folder.join("..new")).unwrap();
+    std::fs::rename(folder.join("..new"), folder.join("..data")).unwrap();
+}
+
+/// Renames one new file after the other into place, as most other tools do.
+fn replace(folder: &Path, name: &str, text: &str) {
+    std::fs::write(folder.join("new"), text).unwrap();
+    std::fs::rename(folder.join("new"), folder.join(name)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_answered_over_tls_as_over_plain_http() {
+    let stage = Stage::new().await;
+    for (protocols, version) in [(HTTP1, Version::HTTP_11), (BOTH, Version::HTTP_2)] {
+        let client = stage.authority.reqwest(protocols);
+        stage.provider.answers(chat_whole("Hello"));
+        let whole = stage.ask(&client, "").send().await.unwrap();
+        assert_eq!((whole.status().as_u16(), whole.version()), (200, version));
+        assert!(whole.text().await.unwrap().contains("Hello"));
+
+        stage.provider.answers(chat_stream("Hello", 3));
+        let stream = stage.ask(&client, r#""stream":true,"#).send().await.unwrap();
+        assert_eq!((stream.status().as_u16(), stream.version()), (200, version));
+        assert!(stream.text().await.unwrap().ends_with("data: [DONE]\n\n"));
+
+        let health = client.get(stage.url("/healthz")).send().await.unwrap();
+        assert_eq!(health.status().as_u16(), 200);
+    }
+    // Whoever does not know the authority is not answered at all.
+    let stranger = Authority::new().reqwest(BOTH);
+    assert!(stage.ask(&stranger, "").send().await.unwrap_err().is_connect());
+    let failed = async {
+        while stage.gateway.metric("tierway_tls_handshake_failures_total") == 0.0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon("the failed handshake to be counted", failed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_of_the_operators_own_speaks_tls_too() {
+    let stage = Stage::new().await;
+    let access = AccessLog::to_writer(Box::new(io::sink()));
+    let telemetry = Arc::new(Telemetry::new(access, Build { version: "0.0.0-test", revision: None }));
+    let snapshot = stage.gateway.relay.live().snapshot.clone();
+    let ledger = Arc::new(MemoryLedger::default());
+    let gateway = Gateway::build(snapshot, None, telemetry, Dice::seeded(1), Clock, ledger);
+    let gateway = gateway.unwrap_or_else(|error| panic!("{error}"));
+    let (public, ops) =
+        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let (public_port, ops_port) = (public.local_addr().unwrap().port(), ops.local_addr().unwrap().port());
+    let serving = tokio::spawn(gateway.serve(public, Some(ops)));
+    let client = stage.authority.reqwest(BOTH);
+    for (port, expected) in [(ops_port, 200), (public_port, 404)] {
+        let answer = client.get(format!("https://localhost:{port}/metrics")).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), expected);
+    }
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_renewed_under_load_and_nobody_notices() {
+    let mut stage = Stage::new().await;
+    stage.provider.answers(chat_whole("Hello"));
+    let (served, failed, over) =
+        (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let (served, failed, over) = (served.clone(), failed.clone(), over.clone());
+            let client = stage.authority.reqwest(if number.is_multiple_of(2) { HTTP1 } else { BOTH });
+            let request = stage.ask(&client, "");
+            tokio::spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    let answer = request.try_clone().expect("a body of bytes").send().await;
+                    let good = match answer {
+                        Ok(answer) => answer.text().await.is_ok_and(|text| text.contains("Hello")),
+                        Err(_) => false,
+                    };
+                    if good { &served } else { &failed }.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let begun = Instant::now();
+    for number in 1..=RENEWALS {
+        let enough = served.load(Ordering::Relaxed) + BETWEEN;
+        let traffic = async {
+            while served.load(Ordering::Relaxed) < enough {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        soon("requests to be served", traffic).await;
+        let issued = stage.authority.issue();
+        if number % 2 == 1 {
+            publish(stage.folder.path(), &issued, number);
+        } else {
+            replace(stage.folder.path(), "tls.crt", &issued.cert);
+            assert!(stage.watcher.check().is_none(), "half of a renewal is no news");
+            replace(stage.folder.path(), "tls.key", &issued.key);
+            // Links again, for the next one to swap what they point to.
+            publish(stage.folder.path(), &issued, number);
+            for name in ["tls.crt", "tls.key"] {
+                let link = stage.folder.path().join("link");
+                std::os::unix::fs::symlink(Path::new("..data").join(name), &link).unwrap();
+                std::fs::rename(link, stage.folder.path().join(name)).unwrap();
+            }
+        }
+        apply(stage.watcher.check().expect("the files have changed"), &stage.gateway.app, None);
+        assert_eq!(stage.shown().await, issued.der, "renewal {number}");
+    }
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    let (served, failed) = (served.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
+    println!("{RENEWALS} renewals in {:.1?}: {served} requests served, {failed} failed", begun.elapsed());
+    assert_eq!(failed, 0);
+    assert!(served >= RENEWALS * BETWEEN);
+    assert_eq!(stage.gateway.metric(r#"tierway_config_reloads_total{result="ok"}"#), RENEWALS as f64);
+}
+
+#[tokio::test]
+async fn a_pair_that_does_not_fit_keeps_the_old_one_and_is_reported() {
+    let mut stage = Stage::new().await;
+    let (before, folder) = (stage.shown().await, stage.folder.path().to_owned());
+    let expires = stage.gateway.metric("tierway_tls_certificate_expires_timestamp_seconds");
+    assert!(expires > 1e9, "{expires}");
+    assert_eq!(stage.gateway.metric("tierway_config_last_reload_successful"), 1.0);
+    let renewed = stage.authority.issue();
+    for (name, text) in [("tls.crt", renewed.cert.as_str()), ("tls.crt", "junk"), ("tls.key", "junk")] {
+        replace(&folder, name, text);
+        let found = stage.look_twice().expect("it is told");
+        assert!(found.is_err(), "{name}");
+        apply(found, &stage.gateway.app, None);
+        assert_eq!(stage.shown().await, before, "{name}");
+        assert_eq!(stage.gateway.metric("tierway_config_last_reload_successful"), 0.0);
+    }
+    replace(&folder, "tls.crt", &renewed.cert);
+    replace(&folder, "tls.key", &renewed.key);
+    apply(stage.watcher.check().expect("the files have changed"), &stage.gateway.app, None);
+    assert_eq!(stage.shown().await, renewed.der);
+    assert_eq!(stage.gateway.metric("tierway_config_last_reload_successful"), 1.0);
+    assert_eq!(stage.gateway.metric(r#"tierway_config_reloads_total{result="failed"}"#), 3.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_over_tls_may_finish_while_the_gateway_leaves() {
+    for protocols in [HTTP1, BOTH] {
+        let stage = Stage::new().await;
+        let gate = Gate::new();
+        stage.provider.answers(chat_stream("Hello", 2).wait_after_frame(2, &gate));
+        let client = stage.authority.reqwest(protocols);
+        let mut stream = stage.ask(&client, r#""stream":true,"#).send().await.unwrap();
+        let mut read = stream.chunk().await.unwrap().expect("a frame").to_vec();
+        let lifecycle = stage.gateway.lifecycle.clone();
+        let leaving = tokio::spawn(async move { lifecycle.shut_down(Duration::ZERO, Duration::from_secs(20)).await });
+        soon("connections to be refused", async {
+            while TcpStream::connect(stage.gateway.addr).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        gate.open();
+        while let Some(chunk) = stream.chunk().await.expect("it ends in good order") {
+            read.extend_from_slice(&chunk);
+        }
+        assert!(read.ends_with(b"data: [DONE]\n\n"), "{}", String::from_utf8_lossy(&read));
+        soon("the end", leaving).await.unwrap();
+        assert_eq!(stage.gateway.receipts(1).await[0].outcome, Outcome::Served);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_breaks_over_tls_ends_with_an_error_and_no_end() {
+    let stage = Stage::new().await;
+    for protocols in [HTTP1, BOTH] {
+        stage.provider.answers(chat_stream("Hello", 4).cut_after_frame(3, Ending::Rst));
+        let client = stage.authority.reqwest(protocols);
+        let mut stream = stage.ask(&client, r#""stream":true,"#).send().await.unwrap();
+        assert_eq!(stream.status().as_u16(), 200);
+        let mut read = Vec::new();
+        let end = loop {
+            match stream.chunk().await {
+                Ok(Some(chunk)) => read.extend_from_slice(&chunk),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        let read = String::from_utf8(read).unwrap();
+        assert!(read.contains("upstream_stream_interrupted"), "{read}");
+        assert!(end.is_err(), "a truncation must not look like an end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_over_tls_is_seen_by_the_provider() {
+    let stage = Stage::new().await;
+    for protocols in [HTTP1, BOTH] {
+        stage.provider.clear();
+        let gate = Gate::new();
+        stage.provider.answers(chat_stream("Hello", 4).wait_after_frame(3, &gate));
+        let client = stage.authority.reqwest(protocols);
+        let mut stream = stage.ask(&client, r#""stream":true,"#).send().await.unwrap();
+        stream.chunk().await.unwrap().expect("a frame");
+        gate.reached(1).await;
+        let left = tokio::time::Instant::now();
+        drop((stream, client));
+        let journal = stage.provider.at_rest().await;
+        let seen = journal.only().client_closed_at().expect("it was cancelled");
+        let after = seen.saturating_duration_since(left);
+        println!("seen by the provider after {after:?} (promised: 100 ms)");
+        assert!(after < Duration::from_secs(1), "{after:?}");
+    }
+    for receipt in stage.gateway.receipts(2).await {
+        assert_eq!(receipt.outcome, Outcome::Abandoned);
+    }
+}
+
+#[tokio::test]
+async fn the_private_key_is_found_nowhere() {
+    let stage = Stage::new().await;
+    let key = std::fs::read_to_string(stage.folder.path().join("tls.key")).unwrap();
+    let lines: Vec<&str> = key.lines().filter(|line| !line.starts_with("-----")).collect();
+    assert!(!lines.is_empty());
+    let der = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let numbers = der.secret_der().iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    let text = configuration(stage.folder.path(), &stage.provider);
+    let problems_of = |text: String| {
+        let loaded = load(&Source::File { path: "tierway.toml".into(), text }, &World, &[]);
+        loaded.expect_err("a bad configuration").to_string()
+    };
+    let live = stage.gateway.relay.live();
+    let said = [
+        live.snapshot.effective.to_toml(),
+        live.snapshot.effective.to_json().to_string(),
+        format!("{:?}", live.snapshot),
+        stage.gateway.telemetry.metrics.render(),
+        stage.gateway.access_log(),
+        // The key in the place of the certificate, and written out.
+        problems_of(text.replace("tls.crt", "tls.key")),
+        problems_of(text.replace("cert = ", &format!("cert = \"{}\", x = ", key.escape_default()))),
+        problems_of(text.replace("key = ", &format!("key = \"{}\", x = ", key.escape_default()))),
+    ];
+    for said in &said {
+        for line in &lines {
+            assert!(!said.contains(line), "the key is in:\n{said}");
+        }
+        assert!(!said.contains(&numbers), "the key is in:\n{said}");
+    }
+    assert!(said[0].contains(MODEL));
+}
