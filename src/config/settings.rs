@@ -218,6 +218,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_url_names_one_place_or_none() {
+        let check = |url: &str, expected: Option<StorePlace>| assert!(StorePlace::of_url(url) == expected, "{url}");
+        let sqlite = |path: &str| Some(StorePlace::Sqlite(path.into()));
+        check("memory:", Some(StorePlace::Memory));
+        check("sqlite:tierway.db", sqlite("tierway.db"));
+        check("sqlite:/var/lib/tierway/tierway.db", sqlite("/var/lib/tierway/tierway.db"));
+        check("sqlite:///var/lib/tierway/tierway.db", sqlite("/var/lib/tierway/tierway.db"));
+        check("postgres://me:hush@db/x", Some(StorePlace::Server("postgres://me:hush@db/x".into())));
+        for none in ["", "tierway.db", "memory", "memory:x", "sqlite:", "sqlite://", "sqlite::memory:", "mysql://db/x"]
+        {
+            check(none, None);
+        }
+    }
+
+    #[test]
     fn a_certificate_that_ends_soon_is_warned_about() {
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("rcgen can sign");
         let key = rustls::pki_types::PrivateKeyDer::try_from(issued.signing_key.serialize_der()).expect("a key");
