@@ -96,9 +96,6 @@ TIERWAY = """
 listen = "127.0.0.1:{port}"
 admin_token = "env:BENCH_ADMIN"
 
-[store]
-url = "memory:"
-
 [providers.one]
 protocol = "openai"
 base_url = "http://127.0.0.1:{mock}/v1"

@@ -252,19 +252,4 @@ mod tests {
         check(100 * day, Some("the certificate expired less than a day ago, and clients refuse it"));
         check(103 * day, Some("the certificate expired 3 days ago, and clients refuse it"));
     }
-
-    #[test]
-    fn a_url_names_one_place_or_none() {
-        let check = |url: &str, expected: Option<StorePlace>| assert!(StorePlace::of_url(url) == expected, "{url}");
-        let sqlite = |path: &str| Some(StorePlace::Sqlite(path.into()));
-        check("memory:", Some(StorePlace::Memory));
-        check("sqlite:tierway.db", sqlite("tierway.db"));
-        check("sqlite:/var/lib/tierway/tierway.db", sqlite("/var/lib/tierway/tierway.db"));
-        check("sqlite:///var/lib/tierway/tierway.db", sqlite("/var/lib/tierway/tierway.db"));
-        check("postgres://me:hush@db/x", Some(StorePlace::Server("postgres://me:hush@db/x".into())));
-        for none in ["", "tierway.db", "memory", "memory:x", "sqlite:", "sqlite://", "sqlite::memory:", "mysql://db/x"]
-        {
-            check(none, None);
-        }
-    }
 }
