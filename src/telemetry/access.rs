@@ -4,7 +4,7 @@
 //! The request's thread formats it and hands it over; another one writes, and when nobody reads
 //! what it writes, lines are dropped and counted rather than requests held up.
 //!
-//! The fields are those of [`Line`], their units end their names, and they are stable.
+//! The fields are those of [`put_line`], their units end their names, and they are stable.
 
 use super::lines::{Lines, Writing};
 use super::rfc3339::Rfc3339;
