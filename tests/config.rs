@@ -122,6 +122,8 @@ refused! {
     an_address_without_port: "[server]\nlisten = \"127.0.0.1\"\n";
     a_log_level_that_is_none: "[telemetry]\nlog = \"inof\"\n";
     a_store_we_do_not_know: "[store]\nurl = \"mysql://tierway:canary@db/tierway\"\n";
+    a_retention_that_keeps_nothing: "[store]\nretention = \"0d\"\n";
+    a_retention_in_hours: "[store]\nretention = \"48h\"\n";
     a_name_with_a_blank: "[tiers.\"my tier\"]\nmodels = [\"m\"]\n";
     // providers
     a_provider_without_protocol: "[providers.q]\nregion = \"eu\"\n";

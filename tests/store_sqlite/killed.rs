@@ -113,7 +113,7 @@ fn what_was_committed_survives_kill_9() {
         answered.len(),
         kept.len(),
     );
-    assert!(answered.len() > 100, "there was load");
+    assert!(answered.len() as u64 > KILLS, "there was load");
 }
 
 #[test]
@@ -136,7 +136,10 @@ fn a_disk_that_refuses_is_said_and_waited_for_while_requests_are_served() {
     let gateway = Running::confined(place.folder(), 256);
     assert_eq!(gateway.ask("/readyz").0, 200);
     let load = Load::on(gateway.addr);
-    gateway.until_ready_says(503);
+    // A first refusal may still be helped by a checkpoint; more than a commit's worth waits only when
+    // several tries have failed.
+    gateway.until_waiting(300);
+    assert_eq!(gateway.ask("/readyz").0, 503);
     assert!(gateway.ask("/readyz").1.contains("the ledger cannot be written"));
     assert!(gateway.ask("/metrics").1.contains("\ntierway_ledger_healthy 0\n"));
     let mut client = Client::connect(gateway.addr).expect("it listens");

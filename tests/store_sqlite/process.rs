@@ -137,6 +137,20 @@ impl Running {
         answer.map(|answer| (answer.status, answer.body)).expect("it answers")
     }
 
+    /// Waits until so many operations wait to be written.
+    #[track_caller]
+    pub fn until_waiting(&self, count: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        let waiting = || {
+            let metrics = self.ask("/metrics").1;
+            metrics.lines().find_map(|line| line.strip_prefix("tierway_ledger_waiting ")?.parse::<u64>().ok())
+        };
+        while waiting().expect("it is told") < count {
+            assert!(Instant::now() < deadline, "{count} operations never wait");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits until `/readyz` says `status`.
     #[track_caller]
     pub fn until_ready_says(&self, status: u16) {
