@@ -20,7 +20,8 @@ use crate::http::{App, ops_entry, public_entry};
 use crate::relay::dice::Dice;
 use crate::relay::{LiveError, Parts, Relay};
 use crate::store::memory::{MemoryCounters, MemoryLedger};
-use crate::store::{Counters, Ledger};
+use crate::store::memory_bank::MemoryBank;
+use crate::store::{Bank, Counters, Ledger};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::Logs;
 use crate::telemetry::metrics::Build;
@@ -107,6 +108,8 @@ pub struct Gateway {
     pub ledger: Arc<MemoryLedger>,
     /// What the keys have taken of their limits.
     pub counters: Arc<MemoryCounters>,
+    /// What is left of budgets.
+    pub bank: Arc<MemoryBank>,
     /// How it is stopped.
     pub lifecycle: Lifecycle,
     /// What its doors share.
@@ -129,6 +132,7 @@ impl Gateway {
     ) -> Result<Self, LiveError> {
         let ledger = Arc::new(MemoryLedger::default());
         let counters = Arc::new(MemoryCounters::default());
+        let bank = Arc::new(MemoryBank::default());
         let lifecycle = Lifecycle::new(clock);
         let ops = OpsAccess { metrics_token: snapshot.telemetry.metrics_token.clone(), admin_token };
         let dice = Arc::new(dice);
@@ -138,6 +142,7 @@ impl Gateway {
             dice: dice.clone(),
             ledger: ledger.clone() as Arc<dyn Ledger>,
             counters: counters.clone() as Arc<dyn Counters>,
+            bank: bank.clone() as Arc<dyn Bank>,
             telemetry: telemetry.clone(),
         };
         let relay = Arc::new(Relay::new(snapshot, parts)?);
@@ -152,7 +157,7 @@ impl Gateway {
         };
         reload::started(&app);
         let tls = serves_tls.then(|| Tls::new(Arc::new(InForce(relay.clone())), telemetry));
-        Ok(Self { relay, ledger, counters, lifecycle, app: Arc::new(app), tls })
+        Ok(Self { relay, ledger, counters, bank, lifecycle, app: Arc::new(app), tls })
     }
 
     /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served there only.

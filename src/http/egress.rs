@@ -29,6 +29,7 @@ const TIER: HeaderName = HeaderName::from_static("x-tierway-tier");
 const REGION: HeaderName = HeaderName::from_static("x-tierway-region");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-tierway-attempts");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-tierway-overhead-us");
+const CLAMPED: HeaderName = HeaderName::from_static("x-tierway-clamped");
 const COST: HeaderName = HeaderName::from_static("x-tierway-cost-usd");
 /// As many headers of ours as an answer may bear.
 const OURS: usize = 16;
@@ -118,6 +119,10 @@ fn write(facts: &Facts, headers: &mut HeaderMap) {
     }
     if let Some(cost) = facts.cost {
         headers.insert(COST, HeaderValue::try_from(cost.to_string()).expect("digits are a header value"));
+    }
+    if let Some(tokens) = facts.clamped {
+        let value = HeaderValue::try_from(format!("max_tokens={tokens}"));
+        headers.insert(CLAMPED, value.expect("digits are a header value"));
     }
     headers.insert(ATTEMPTS, HeaderValue::from(facts.attempts));
     headers.insert(OVERHEAD, HeaderValue::from(facts.overhead.as_micros() as u64));

@@ -345,6 +345,7 @@ mod tests {
             usage: None,
             estimated: false,
             cost: NanoUsd::ZERO,
+            charges: Vec::new(),
             first_token: None,
             duration: Duration::ZERO,
             overhead: Duration::ZERO,

@@ -12,7 +12,7 @@ mod labels;
 mod lines;
 pub mod log;
 pub mod metrics;
-mod rfc3339;
+pub mod rfc3339;
 #[cfg(test)]
 mod samples;
 

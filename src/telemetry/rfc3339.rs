@@ -5,7 +5,7 @@
 use std::fmt;
 
 /// Unix milliseconds, shown as `2026-11-22T14:57:03.123Z`.
-pub(super) struct Rfc3339(pub(super) i64);
+pub struct Rfc3339(pub i64);
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

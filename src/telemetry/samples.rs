@@ -33,6 +33,7 @@ pub(super) fn served() -> Receipt {
         usage: Some(Usage { input: 1_000, cached_input: 200, output: 50, reasoning: 10 }),
         estimated: false,
         cost: NanoUsd(21_300),
+        charges: Vec::new(),
         first_token: Some(Duration::from_millis(480)),
         duration: Duration::from_micros(2_345_678),
         overhead: Duration::from_micros(87),

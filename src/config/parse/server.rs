@@ -55,7 +55,7 @@ fn tls(table: &mut Table<'_>) -> Tls {
 pub(super) fn store(table: &mut Table<'_>) -> Store {
     let memory = StoreUrl(STORE_URL.to_owned());
     Store {
-        url: table.or_unbuilt("url", memory, "keys and receipts would be kept in memory only"),
+        url: table.or_unbuilt("url", memory, "keys, receipts and what budgets have spent would be kept in memory only, and budgets begin anew with the process"),
         shared: table.optional_unbuilt("shared", "each replica would keep limits of its own"),
     }
 }
