@@ -197,6 +197,7 @@ mod tests {
             attempts: 0,
             overhead: Duration::from_nanos(81_900),
             cost: None,
+            clamped: None,
             requests: None,
             tokens: None,
         }
@@ -215,6 +216,7 @@ mod tests {
             served: Some(served),
             attempts: 2,
             cost: Some(NanoUsd(21_300)),
+            clamped: Some(1024),
             requests: Some(left(50, 49)),
             tokens: Some(left(200_000, 198_500)),
             ..refused()

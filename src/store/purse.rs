@@ -113,6 +113,11 @@ impl Till {
         }
     }
 
+    /// Whose money it is.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     async fn take(&self, amount: NanoUsd, now_unix_ms: i64) -> Result<Arc<Drawer>, NoHold> {
         loop {
             let drawer = self.drawer_at(now_unix_ms);

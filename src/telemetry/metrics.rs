@@ -343,6 +343,8 @@ fn request_labels(receipt: &Receipt) -> [Label; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::budget::{Account, Scope};
+    use crate::domain::money::NanoUsd;
     use crate::domain::breaker::Cause;
     use crate::telemetry::samples;
     use std::collections::BTreeMap;
@@ -374,6 +376,10 @@ mod tests {
         metrics.config_reloaded(1_790_000_000, Some(1_800_000_000));
         metrics.config_refused();
         metrics.tls_handshake_failed();
+        metrics.beyond_hold();
+        let account = Account { scope: Scope::Team, name: "growth".into(), window: "month UTC".into() };
+        let (limit, spent, held) = (NanoUsd(2_000_000_000_000), NanoUsd(1_250_000_000), NanoUsd(3_000_000));
+        metrics.budgets(&[Standing { account: account.into(), limit, spent, held }]);
         metrics
     }
 
@@ -413,6 +419,7 @@ mod tests {
             let right = match kind {
                 "counter" => unit == "total",
                 "histogram" => unit == "seconds",
+                "gauge" if unit == "nanousd" => name.starts_with("tierway_budget_"),
                 "gauge" if unit == "seconds" => name.ends_with("_timestamp_seconds"),
                 "gauge" => {
                     let states = ["tierway_breaker_state", "tierway_config_last_reload_successful"];
@@ -457,6 +464,8 @@ mod tests {
         assert!(left.contains(r#"tierway_breaker_state{deployment="us-1",state="closed"} 1"#), "{left}");
         assert!(left.contains(r#"tierway_breaker_state{deployment="us-1",state="resting"} 0"#), "{left}");
         assert!(!left.contains(r#"tierway_breaker_state{deployment="gone""#), "{left}");
+        metrics.budgets(&[]);
+        assert!(!samples_of(&metrics).contains("growth"), "nor does a budget");
         // Requests that reached no deployment are nobody's series to take along.
         assert!(left.contains(r#"deployment="none""#), "{left}");
     }
