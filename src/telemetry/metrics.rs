@@ -343,9 +343,9 @@ fn request_labels(receipt: &Receipt) -> [Label; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::breaker::Cause;
     use crate::domain::budget::{Account, Scope};
     use crate::domain::money::NanoUsd;
-    use crate::domain::breaker::Cause;
     use crate::telemetry::samples;
     use std::collections::BTreeMap;
 
