@@ -30,11 +30,15 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Which program this is; a build script of a release may say from which commit.
 const BUILD: Build = Build { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
+
+/// A lease that nobody used for as long as this goes back, so that a crash would not lose it.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
 
 /// Why `serve` ends before it serves.
 enum Refused {
@@ -96,7 +100,10 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     // Last, because whoever reads this line may do anything from here on, also stop us.
     println!("listening on {scheme}://{address}");
     std::io::stdout().flush()?;
+    let relay = gateway.relay.clone();
+    tokio::spawn(tidy(relay.clone(), clock));
     gateway.serve(public, ops).await;
+    relay.close_purse();
     Ok(())
 }
 
@@ -172,6 +179,14 @@ impl Gateway {
             }
         };
         tokio::join!(clients, operators);
+    }
+}
+
+/// Gives back what is leased of budgets and idle, for as long as the process lives.
+async fn tidy(relay: Arc<Relay>, clock: Clock) {
+    loop {
+        clock.sleep(TIDY_EVERY).await;
+        relay.tidy_purse();
     }
 }
 

@@ -121,11 +121,13 @@ impl Window {
     /// The window that `unix_ms` lies in. Windows neither overlap nor leave a gap, also where the
     /// zone's clocks are put forward over midnight, back over it, or over a whole day.
     pub fn at(&self, unix_ms: i64) -> Span {
-        let (zone, first, next): (_, fn(Date) -> Date, fn(Date) -> Date) = match self {
-            Self::Day(zone) => (zone, |date| date, |date| date.saturating_add(1.day())),
-            Self::Month(zone) => (zone, Date::first_of_month, |date| date.saturating_add(1.month())),
+        let (zone, monthly) = match self {
+            Self::Day(zone) => (zone, false),
+            Self::Month(zone) => (zone, true),
             Self::Ever => return Span::EVER,
         };
+        let first = |date: Date| if monthly { date.first_of_month() } else { date };
+        let next = |date: Date| date.saturating_add(if monthly { 1.month() } else { 1.day() });
         let unix_ms = unix_ms.clamp(YEARS.0, YEARS.1);
         let instant = Timestamp::from_millisecond(unix_ms).expect("these years are within the calendar");
         let mut begins = first(instant.to_zoned(zone.0.clone()).date());

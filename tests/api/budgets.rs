@@ -182,7 +182,7 @@ async fn a_budget_holds_whatever_goes_wrong() {
         .replace("[routing]\n        balance = \"ordered\"", breaker);
     let gateway = TestGateway::start(&config).await;
     let asks = 600;
-    let make = |number: usize| if number % 2 == 0 { Ask::chat("small") } else { Ask::stream("small") };
+    let make = |number: usize| if number.is_multiple_of(2) { Ask::chat("small") } else { Ask::stream("small") };
     let answers = Crowd::of(24, &gateway).ask(asks, make).await;
     let receipts = gateway.receipts(asks as u64).await;
     let refusals = answers.iter().filter(|answer| answer.status == 429).count();
