@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
 
-.PHONY: help run test setup check instructions rust sdk ops image-check bench
+.PHONY: help run test setup check instructions rust sdk ops quickstart image-check bench failover slow fuzz fuzz-keep
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,7 +26,7 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: check rust sdk ops ## install what the tests need, then run every one of them
+test: check rust sdk ops quickstart ## install what the tests need, then run every one of them
 
 check: setup ## formatting, lints, documentation (private items too: this is a program), licences, instruction counts
 	cargo fmt --check
@@ -50,12 +50,50 @@ ops: setup tests/ops/.venv/installed ## image, alert rules, dashboard and servic
 	cargo build --locked
 	cd tests/ops && .venv/bin/python -m pytest
 
+quickstart: ## every command of docs/quickstart.md, timed, against the debug binary
+	@if ! command -v curl >/dev/null; then $(call apt_install,curl); fi
+	cargo build --locked
+	python3 tests/quickstart.py
+
 image-check: ## build the image's stages with a release build, no container engine, and start the result
 	python3 tests/ops/replay_dockerfile.py
 
-bench: ## compare with nginx and a bare proxy on an idle machine, and write docs/performance.md
+bench: ## compare with nginx and a bare proxy, hold 10,000 streams, grow; write docs/performance.md
 	@command -v wrk >/dev/null && PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { $(call apt_install,wrk nginx-light); }
 	python3 benches/compare.py $(ARGS)
+
+failover: ## lose one of three regions under load, five ways, and write docs/failover.md and its picture
+	python3 benches/failover.py $(ARGS)
+
+slow: ## thousands of slow clients beside honest ones, and write docs/slow-clients.md
+	@command -v slowhttptest >/dev/null && command -v ss >/dev/null || { $(call apt_install,slowhttptest iproute2); }
+	python3 benches/slow.py $(ARGS)
+
+# What libFuzzer needs to see which way an input takes; stable Rust has it.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,\
+	level=4 inline-8bit-counters pc-table trace-compares)
+FUZZ_DIR := $(TARGET_DIR)/fuzz
+TARGET ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+SECONDS ?= 60
+
+fuzz: ## look for inputs that break a property: SECONDS=60 for each TARGET="body sse"
+	@if ! command -v c++ >/dev/null; then $(call apt_install,build-essential); fi
+	@# Named although it is this machine: the flags are then kept from build scripts, which would not link.
+	host=$$(rustc --print host-tuple); \
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --manifest-path fuzz/Cargo.toml --release \
+		--target-dir $(FUZZ_DIR) --target $$host $(addprefix --bin ,$(TARGET)); \
+	for target in $(TARGET); do \
+		mkdir -p $(FUZZ_DIR)/found/$$target; \
+		$(FUZZ_DIR)/$$host/release/$$target $(FUZZ_DIR)/found/$$target fuzz/corpus/$$target \
+			-dict=fuzz/dictionaries/$$target -max_len=1024 -timeout=10 -max_total_time=$(SECONDS) \
+			-artifact_prefix=$(FUZZ_DIR)/$$target- -print_final_stats=1; \
+	done
+
+fuzz-keep: ## add to the corpus what fuzzing found and nothing there does
+	host=$$(rustc --print host-tuple); \
+	for target in $(TARGET); do \
+		$(FUZZ_DIR)/$$host/release/$$target -merge=1 -use_counters=0 fuzz/corpus/$$target $(FUZZ_DIR)/found/$$target; \
+	done
 
 # --- what the tests need -------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import compare
+import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINE = ROOT / "benches" / "instructions.toml"
@@ -60,7 +61,7 @@ class Gateway:
     def __init__(self, binary, folder):
         self.folder = folder
         self.provider = socket.create_server(("127.0.0.1", 0))
-        config = CONFIG.format(port=0, mock=self.provider.getsockname()[1], model=compare.MODEL)
+        config = CONFIG.format(port=0, mock=self.provider.getsockname()[1], model=processes.MODEL)
         (folder / "gateway.toml").write_text(config)
         callgrind = ["valgrind", "--tool=callgrind", "--separate-threads=yes", "--callgrind-out-file=counts",
                      "--dump-before=instructions::lap"]
@@ -71,7 +72,7 @@ class Gateway:
                 ["setarch", "-R", *callgrind, str(binary), "gateway.toml"],
                 cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 # The environment lies on the stack: it is the same everywhere.
-                env={"PATH": os.environ["PATH"], **compare.SECRETS, "SCANT_KEY": SCANT_KEY},
+                env={"PATH": os.environ["PATH"], **processes.SECRETS, "SCANT_KEY": SCANT_KEY},
             )
         port = self.process.stdout.readline()
         if not port:
@@ -168,7 +169,7 @@ def is_whole(message):
 
 
 def request(key, more=""):
-    body = f'{{"model":"{compare.MODEL}",{more}"messages":[{{"role":"user","content":"Say something short."}}]}}'
+    body = f'{{"model":"{processes.MODEL}",{more}"messages":[{{"role":"user","content":"Say something short."}}]}}'
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer {key}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -209,7 +210,7 @@ def token(finish="null"):
 
 def wholes(gateway, count):
     """Whole answers."""
-    asked, answered = request(compare.KEY), whole_answer()
+    asked, answered = request(processes.KEY), whole_answer()
     for _ in range(count):
         gateway.client.sendall(asked)
         gateway.asked()
@@ -220,7 +221,7 @@ def wholes(gateway, count):
 def streams(frames):
     def work(gateway, count):
         """Streams; the client has each frame before the next one is sent."""
-        asked = request(compare.KEY, '"stream":true,')
+        asked = request(processes.KEY, '"stream":true,')
         usage = ',"usage":{"prompt_tokens":12,"completion_tokens":64,"total_tokens":76}'
         for _ in range(count):
             gateway.client.sendall(asked)

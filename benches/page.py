@@ -5,7 +5,8 @@ It must never say more than was measured: machine, lengths and spread stand besi
 
 import statistics
 from dataclasses import dataclass
-from html import escape
+
+from plot import Panel, card, text as said
 
 ONE = "nginx"
 
@@ -90,42 +91,111 @@ def plot(figures, row):
     """Bars from nothing, the range of the rounds as a line across the end of each."""
     shown = {name: found for name in figures if (found := values(figures, name, row))}
     most = max(max(found) for found in shown.values()) or 1
-    left, width, step, top = 190, 400, 34, 40
-    height = top + step * len(shown) + 8
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 90} {height}" '
-        'font-family="system-ui, sans-serif" font-size="14" role="img">',
-        f"<title>{escape(row.name)}</title>",
-        f'<rect width="100%" height="100%" fill="#ffffff"/><text x="8" y="24" font-weight="600">{escape(row.name)}</text>',
-    ]
+    left, width, step, top = 170, 330, 30, 40
+    out = [said(14, 24, row.name, "title")]
     for number, (name, found) in enumerate(shown.items()):
         y = top + number * step
-        scale = lambda value: width * value / most  # noqa: E731
-        bar, low, high = (scale(value) for value in (statistics.median(found), min(found), max(found)))
-        fill = "#0b6e4f" if name == "Tierway" else "#b8c0c8"
+        bar, low, high = (width * value / most for value in (statistics.median(found), min(found), max(found)))
         out += [
-            f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{escape(name)}</text>',
-            f'<rect x="{left}" y="{y + 2}" width="{bar:.1f}" height="22" fill="{fill}"/>',
-            f'<path d="M{left + low:.1f} {y + 13}H{left + high:.1f}" stroke="#222222" stroke-width="2"/>',
-            f'<text x="{left + high + 8:.1f}" y="{y + 18}">{row.form.format(statistics.median(found))}</text>',
+            said(left - 8, y + 16, name, "strong" if name == "Tierway" else "", "end"),
+            f'<rect class="{"a" if name == "Tierway" else "b"}" x="{left}" y="{y + 2}" width="{bar:.1f}" height="20" rx="2"/>',
+            f'<path class="range" d="M{left + low:.1f} {y + 12}H{left + high:.1f}"/>',
+            said(left + max(bar, high) + 8, y + 16, row.form.format(statistics.median(found))),
         ]
-    return "\n".join([*out, "</svg>", ""])
+    return card(left + width + 80, top + step * len(shown) + 12, row.name, out)
 
 
-def write(folder, figures, lengths, about):
+#: What grows, one panel each: the measure and what it is called.
+GROWTH = [("cpu_us", "CPU µs per whole request"), ("ready_ms", "ms from start to ready"), ("idle_mib", "MiB idle")]
+#: Scales are marked in at most this many steps of 1, 2 or 5 times a power of ten.
+STEPS = 5
+
+
+def step_for(most):
+    """The smallest of those steps that needs no more than the number of them."""
+    return next(step for power in range(9) for step in (10**power, 2 * 10**power, 5 * 10**power) if step * STEPS >= most)
+
+
+def growth_plot(title, unit, lines):
+    """Three panels over the same sizes; `lines`: name to size to values."""
+    width, height, gap, left, top = 210, 120, 62, 46, 66
+    sizes = list(next(iter(lines.values())))
+    out = [said(14, 24, title, "title")]
+    for number, (measure, name) in enumerate(GROWTH):
+        most = max(value[measure] for line in lines.values() for found in line.values() for value in found)
+        step = step_for(most)
+        top_value = step * (int(most // step) + 1)
+        panel = Panel(left + number * (width + gap), top, width, height, (sizes[0], sizes[-1]), (0, top_value), x_log=True)
+        out.append(said(panel.left, top - 12, name, "strong"))
+        out += panel.grid({tick: f"{tick:,}" for tick in range(0, top_value + 1, step)})
+        out += panel.x_axis({size: f"{size:,}" for size in sizes})
+        for (_, line), kind in zip(lines.items(), ["a", "b"]):
+            points = [(size, statistics.median(value[measure] for value in found)) for size, found in line.items()]
+            out += [panel.line(points, kind), panel.dots(points, kind)]
+    bottom = top + height
+    out.append(said(left + 3 * width + 2 * gap, bottom + 34, unit, "dim", "end"))
+    if len(lines) > 1:
+        x = left
+        for name, kind in zip(lines, ["a", "b"]):
+            out += [f'<path class="{kind} line" d="M{x} {bottom + 30}h14"/>', said(x + 20, bottom + 34, name)]
+            x += 40 + 6.2 * len(name)
+    return card(left + 3 * width + 2 * gap + 36, bottom + 46, title, out)
+
+
+def growth_table(lines):
+    out = ["| | " + " | ".join(name for _, name in GROWTH) + " |", "|---" * (len(GROWTH) + 1) + "|"]
+    for shape, line in lines.items():
+        for size, found in line.items():
+            cells = [spread([value[measure] for value in found]) for measure, _ in GROWTH]
+            out.append(f"| {size:,} {shape} | " + " | ".join(cells) + " |")
+    return "\n".join(out)
+
+
+def spread(found, form="{:,.1f}"):
+    middle = form.format(statistics.median(found))
+    return middle if len(found) == 1 else f"{middle} ({form.format(min(found))}–{form.format(max(found))})"
+
+
+def crowd_table(crowd):
+    """Memory for each stream, and what new streams see."""
+    names = ["KiB per open stream", "first token alone: p50, µs", "p99", "meanwhile: p50, µs", "p99"]
+    keys = ["kib", "alone_p50_us", "alone_p99_us", "meanwhile_p50_us", "meanwhile_p99_us"]
+    out = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for name, lines in crowd.items():
+        if isinstance(lines, list):
+            found = [[line[key] for line in lines if key in line] for key in keys]
+            forms = ["{:,.1f}"] + ["{:,.0f}"] * 4
+            cells = [spread(values, form) if values else "–" for values, form in zip(found, forms)]
+            out.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(out)
+
+
+def write(folder, seen, lengths, about):
     """The page and its plots."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = {row.measure: row for row in ROWS}
     for measure in PLOTS:
-        (folder / f"{plot_name(measure)}.svg").write_text(plot(figures, rows[measure]))
-    (folder / "performance.md").write_text(text(figures, lengths, about))
+        (folder / f"{plot_name(measure)}.svg").write_text(plot(seen["figures"], rows[measure]))
+    keys, deployments = by_shape(seen["growth"])
+    (folder / "performance-keys.svg").write_text(growth_plot("From ten keys to a hundred thousand", "keys", keys))
+    (folder / "performance-deployments.svg").write_text(
+        growth_plot("From three deployments to a thousand", "deployments", deployments)
+    )
+    (folder / "performance.md").write_text(text(seen, lengths, about))
+
+
+def by_shape(growth):
+    keys = {"keys": growth["keys"]}
+    return keys, {shape: line for shape, line in growth.items() if shape not in keys}
 
 
 def plot_name(measure):
     return "performance-" + measure.replace("_", "-")
 
 
-def text(figures, lengths, about):
+def text(seen, lengths, about):
+    figures, crowd = seen["figures"], seen["crowd"]
+    keys, deployments = by_shape(seen["growth"])
     rows = {row.measure: row.name for row in ROWS}
     plots = "\n".join(f"![{rows[measure]}]({plot_name(measure)}.svg)" for measure in PLOTS)
     warning = (
@@ -146,9 +216,28 @@ figures; the ratios travel better.
 
 {table(figures)}
 
-A refusal costs Tierway {share:.2f} of a served request.
+A refusal costs Tierway {share:.2f} of a served request. Why it costs what it costs: [where the time goes](where-time-goes.md).
 
 {plots}
+
+## {crowd["streams"]:,} open streams
+
+Held at once, each after its first token; for {lengths.fast} s 200 new streams a second go through the same process,
+before (*alone*) and while they are held (*meanwhile*). A stream needs two descriptors, and this system allows {crowd["files"]:,} to a
+process: half of them, less a few, is what was held.
+
+{crowd_table(crowd)}
+
+## Growth
+
+The same request to configurations of another size: three providers, the last key or model of the file.
+
+![From ten keys to a hundred thousand](performance-keys.svg)
+![From three deployments to a thousand](performance-deployments.svg)
+
+{growth_table(keys)}
+
+{growth_table(deployments)}
 
 ## What was measured
 
@@ -172,6 +261,7 @@ One interleaved run of {about["minutes"]:.0f} minutes: each measure of each cont
 | open streams | {lengths.held:,} after their first frame, in a process that has just started | once |
 | 1 MiB bodies | 8 connections, as fast as they go (`wrk`) | {lengths.large} s |
 | refusals | 64 connections with a wrong key (`wrk`) | {lengths.refused} s |
+| growth | 64 connections, as fast as they go (`wrk`), {lengths.growth_rounds} rounds, a fresh process for each size | {lengths.growth} s |
 
 Processor time is the kernel's own account of the gateway's processes, in hundredths of a second;
 memory is resident memory. An answer that is not the one asked for ends the run.

@@ -38,6 +38,8 @@ const MIB: usize = 1 << 20;
 const FRAMES: usize = 50;
 /// What a body is made of: prose with the escapes prose has.
 const TEXT: &str = r#"Why is the sky blue, and why is it red in the \"evening\"?\n"#;
+/// Prose that needs no escape.
+const PLAIN: &str = "Why is the sky blue, and why is it red in the evening? Please say. ";
 
 criterion_group!(parts, reading, planning, framing, attempting);
 criterion_main!(parts);
@@ -46,22 +48,45 @@ criterion_main!(parts);
 
 fn reading(c: &mut Criterion) {
     let mut group = c.benchmark_group("peek");
-    for (name, size) in [("1 KiB", KIB), ("1 MiB", MIB)] {
-        let body = body(size, false);
-        group.throughput(Throughput::Bytes(size as u64));
+    let small = r#"{"model":"deepseek-ai/DeepSeek-V4-Flash","messages":[{"role":"user","content":"Hello!"}]}"#;
+    let bodies = [
+        ("90 bytes", Bytes::from_static(small.as_bytes())),
+        ("1 KiB", body(KIB, false)),
+        ("4 KiB, 20 messages", conversation(4 * KIB, 20)),
+        ("1 MiB, plain", body_of(PLAIN, MIB, false)),
+        ("1 MiB, with escapes", body(MIB, false)),
+    ];
+    for (name, body) in bodies {
+        group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function(name, |b| b.iter(|| peek(Endpoint::Chat, black_box(body.clone()))));
     }
 }
 
+/// A chat body of about `size` bytes in `turns` messages.
+fn conversation(size: usize, turns: usize) -> Bytes {
+    let message = |turn: usize| {
+        let role = ["user", "assistant"][turn % 2];
+        format!(r#"{{"role":"{role}","content":"{}"}}"#, TEXT.repeat(size / turns / TEXT.len()))
+    };
+    let messages = (0..turns).map(message).collect::<Vec<_>>().join(",");
+    format!(r#"{{"model":"deepseek-ai/DeepSeek-V4-Flash","stream":true,"temperature":0.7,"messages":[{messages}]}}"#)
+        .into()
+}
+
 /// A chat body of `size` bytes.
 fn body(size: usize, stream: bool) -> Bytes {
+    body_of(TEXT, size, stream)
+}
+
+/// A chat body of `size` bytes that says `text` again and again.
+fn body_of(text: &str, size: usize, stream: bool) -> Bytes {
     let around = |text: &str| {
         format!(
             r#"{{"model":"deepseek-ai/DeepSeek-V4-Flash","stream":{stream},"max_tokens":512,"messages":[{{"role":"user","content":"{text}"}}]}}"#
         )
     };
     // Whole repetitions only: half an escape would be no JSON.
-    let filler = TEXT.repeat((size - around("").len()) / TEXT.len());
+    let filler = text.repeat((size - around("").len()) / text.len());
     around(&filler).into()
 }
 

@@ -86,12 +86,12 @@ const USAGE: &str = r#"{"id":"c","object":"chat.completion.chunk","created":1760
 
 #[test]
 fn a_whole_request() {
-    check("whole request", 108, MANY, |run| run.wholes(MANY), |run| run.wholes(2 * MANY));
+    check("whole request", 107, MANY, |run| run.wholes(MANY), |run| run.wholes(2 * MANY));
 }
 
 #[test]
 fn a_stream() {
-    check("stream of 16 frames", 108, MANY, |run| run.streams(MANY, FRAMES), |run| run.streams(2 * MANY, FRAMES));
+    check("stream of 16 frames", 107, MANY, |run| run.streams(MANY, FRAMES), |run| run.streams(2 * MANY, FRAMES));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_refusal_of_a_key_at_its_limit() {
         }
         run.refusals(SCANT_KEY, 429, times);
     };
-    check("refusal, 429", 57, MANY, |run| at_limit(run, MANY), |run| at_limit(run, 2 * MANY));
+    check("refusal, 429", 56, MANY, |run| at_limit(run, MANY), |run| at_limit(run, 2 * MANY));
 }
 
 /// `more` does `things` more things than `less`: each asks for memory `expected` times.

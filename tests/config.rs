@@ -235,6 +235,7 @@ fn no_complaint_shows_a_secret() {
     check("[server]\nadmin_token = canary\n");
     check("[server]\nadmin_token = \"\"\"canary\n");
     check("[server]\nadmin_token = 'canary\n");
+    check("[server]\nadmin_token = \"\"\"\ncanary\"\"\" x\n");
     check("[providers.q]\ncredential = [\"canary\", \"canary\"]\n");
     check("[providers]\nq = { protocol = \"openai\", credential = \"canary\", tokn = [\"canary\"] }\n");
     check("[providers]\nq = { protocol = \"nope\", credential = \"canary\" }\n");

@@ -2,18 +2,20 @@
 //!
 //! A stream that does not bring every frame asked for is an error, never a figure.
 
+use crate::wire::TOKEN;
 use crate::{Target, quantile, wire};
 use anyhow::{Context, bail};
 use memchr::memmem;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-/// Every frame that carries a token has this, and nothing else does.
-const TOKEN: &[u8] = b"\"delta\":{\"content\":";
+/// Streams that are being opened at a time, so that none waits for the one before it.
+const AT_A_TIME: usize = 32;
 
 /// What the streams are like.
 #[derive(clap::Args, Clone, Copy)]
@@ -63,18 +65,28 @@ pub(crate) async fn streams(at: Target, shape: Shape) -> anyhow::Result<Value> {
     }))
 }
 
-/// Opens them, says so, and waits until stdin ends.
+/// Opens them, a few at a time, says so, and waits until stdin ends.
 pub(crate) async fn hold(at: Target, streams: usize) -> anyhow::Result<Value> {
-    let request = at.request(r#""stream":true,"frames":2,"pace_ms":3600000,"#);
+    let request: Arc<[u8]> = at.request(r#""stream":true,"frames":2,"pace_ms":3600000,"#).into();
+    let mut opening = JoinSet::new();
     let mut held = Vec::with_capacity(streams);
     for number in 0..streams {
-        let mut connection = connect(&at).await?;
-        connection.write_all(&request).await?;
-        let mut read = Vec::with_capacity(1024);
-        while memmem::find(&read, TOKEN).is_none() {
-            read_more(&mut connection, &mut read).await.with_context(|| format!("stream {number}"))?;
+        if opening.len() == AT_A_TIME {
+            held.extend(opening.join_next().await.transpose()?.transpose()?);
         }
-        held.push(connection);
+        let (at, request) = (at.clone(), request.clone());
+        opening.spawn(async move {
+            let mut connection = connect(&at).await?;
+            connection.write_all(&request).await?;
+            let mut read = Vec::with_capacity(1024);
+            while memmem::find(&read, TOKEN).is_none() {
+                read_more(&mut connection, &mut read).await.with_context(|| format!("stream {number}"))?;
+            }
+            anyhow::Ok(connection)
+        });
+    }
+    while let Some(opened) = opening.join_next().await {
+        held.push(opened??);
     }
     println!("{}", json!({ "open": held.len() }));
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
@@ -87,7 +99,7 @@ async fn read_stream(connection: &mut TcpStream, request: &[u8], frames: u64) ->
     let sent = Instant::now();
     connection.write_all(request).await?;
     let mut first_token = None;
-    while !read.ends_with(b"\r\n0\r\n\r\n") {
+    while !read.ends_with(wire::LAST_CHUNK) {
         read_more(connection, &mut read).await?;
         if first_token.is_none() && memmem::find(&read, TOKEN).is_some() {
             first_token = Some(sent.elapsed().as_micros() as u64);

@@ -4,7 +4,7 @@
 //! It must never be the slow one: provider and load speak HTTP by hand, and share a core while the
 //! gateway has its own. Nothing here is a test.
 //!
-//! Started by `benches/compare.py`; start reading there.
+//! Started by `benches/*.py`; start reading in `compare.py`.
 
 // Clocks and sleeping threads are a load generator's trade.
 #![allow(clippy::disallowed_methods)]
@@ -13,6 +13,8 @@ mod load;
 mod mock;
 mod open;
 mod pass;
+mod slow;
+mod timeline;
 mod wire;
 
 use anyhow::{Context, bail};
@@ -29,7 +31,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Part {
     /// Answer every request as a provider that thinks for no time
-    Mock { listen: SocketAddr },
+    Mock {
+        listen: SocketAddr,
+        /// What is wrong between SIGUSR1 and SIGUSR2
+        #[arg(long, default_value = "error")]
+        fault: mock::Fault,
+        /// Connections the system may hold before they are accepted
+        #[arg(long, default_value_t = 4096)]
+        backlog: u32,
+    },
     /// Check a key, parse `model`, hand on: axum and reqwest
     Pass { listen: SocketAddr, provider: String, key: String },
     /// Whole answers at a fixed rate, timed from when each was due
@@ -40,6 +50,12 @@ enum Part {
         per_second: u32,
         #[arg(long)]
         seconds: f64,
+        /// Each on a connection of its own
+        #[arg(long)]
+        fresh: bool,
+        /// Streams of one token, timed to it
+        #[arg(long)]
+        stream: bool,
     },
     /// Streams side by side, again and again, to their ends
     Streams {
@@ -54,6 +70,22 @@ enum Part {
         at: Target,
         #[arg(long)]
         streams: usize,
+    },
+    /// Streams at a fixed rate, a line for each
+    Timeline {
+        #[command(flatten)]
+        at: Target,
+        #[command(flatten)]
+        plan: timeline::Plan,
+    },
+    /// Connections that are slow on purpose, until stdin ends
+    Slow {
+        #[command(flatten)]
+        at: Target,
+        #[arg(long)]
+        manner: slow::Manner,
+        #[arg(long)]
+        connections: u32,
     },
 }
 
@@ -88,11 +120,15 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let said = match Cli::parse().part {
-        Part::Mock { listen } => return on_one_thread(mock::serve(listen)),
+        Part::Mock { listen, fault, backlog } => return on_one_thread(mock::serve(listen, fault, backlog)),
         Part::Pass { listen, provider, key } => return pass::serve(listen, provider, key),
-        Part::Open { at, per_second, seconds } => open::run(&at, per_second, seconds)?,
+        Part::Open { at, per_second, seconds, fresh, stream } => {
+            open::run(&at, &open::Plan { per_second, seconds, fresh, stream })?
+        }
         Part::Streams { at, shape } => on_one_thread(load::streams(at, shape))?,
         Part::Hold { at, streams } => on_one_thread(load::hold(at, streams))?,
+        Part::Timeline { at, plan } => on_one_thread(timeline::timeline(at, plan))?,
+        Part::Slow { at, manner, connections } => on_one_thread(slow::slow(at, manner, connections))?,
     };
     println!("{said}");
     Ok(())

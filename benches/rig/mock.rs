@@ -1,33 +1,78 @@
-//! The provider: 600 bytes of JSON at once, or a stream as the request's `frames` and `pace_ms` say.
+//! The provider: 600 bytes of JSON at once, or a stream as the request's
+//! `frames`, `first_ms`, `pace_ms` and `token_bytes` say.
 //!
 //! It must never hold a request back by itself: what it adds is added to every contender.
 //!
 //! Start reading in [`serve`].
 
 use crate::wire;
+use anyhow::bail;
 use memchr::memmem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+/// From here on it is worth a look whether anybody still waits.
+const LONG: Duration = Duration::from_secs(1);
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
 
+const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 64\r\n\r\n{\"error\":{\"message\":\"simulated outage\",\"type\":\"server_error\"}}\n\n";
+
+/// What a provider does while something is wrong with it. Refusing and falling silent need no help
+/// from it: its process is killed, or stopped.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
+pub(crate) enum Fault {
+    /// Answers every new request with a 500
+    Error,
+    /// Resets every connection, open ones and new ones
+    Reset,
+}
+
 /// Serves until it is ended.
-pub(crate) async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(listen).await?;
+pub(crate) async fn serve(listen: SocketAddr, fault: Fault, backlog: u32) -> anyhow::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    let listener = socket.listen(backlog)?;
     let whole = Arc::new(whole_answer());
+    let (switch, wrong) = watch::channel(false);
+    tokio::spawn(follow_signals(switch));
     loop {
-        let (stream, _) = listener.accept().await?;
+        let (mut stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        // Whoever hangs up has ended that connection, not the provider.
-        tokio::spawn(converse(stream, whole.clone()));
+        let (whole, wrong) = (whole.clone(), wrong.clone());
+        tokio::spawn(async move {
+            let mut to_reset = wrong.clone();
+            tokio::select! {
+                // Whoever hangs up has ended that connection, not the provider.
+                _ = converse(&mut stream, &whole, &wrong) => {}
+                Ok(_) = to_reset.wait_for(|wrong| *wrong), if fault == Fault::Reset => {
+                    // It fails only on a connection that is gone already.
+                    let _ = stream.set_zero_linger();
+                }
+            }
+        });
     }
 }
 
-async fn converse(mut stream: TcpStream, whole: Arc<Vec<u8>>) -> anyhow::Result<()> {
+/// Something is wrong from SIGUSR1 on, until SIGUSR2.
+async fn follow_signals(switch: watch::Sender<bool>) -> anyhow::Result<()> {
+    let (mut breaks, mut heals) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+    loop {
+        let wrong = tokio::select! {
+            _ = breaks.recv() => true,
+            _ = heals.recv() => false,
+        };
+        switch.send_replace(wrong);
+    }
+}
+
+async fn converse(stream: &mut TcpStream, whole: &[u8], wrong: &watch::Receiver<bool>) -> anyhow::Result<()> {
     let mut read = Vec::with_capacity(2048);
     loop {
         let length = loop {
@@ -40,10 +85,12 @@ async fn converse(mut stream: TcpStream, whole: Arc<Vec<u8>>) -> anyhow::Result<
                 return Ok(());
             }
         };
-        if memmem::find(&read[..length.min(4096)], b"\"stream\":true").is_some() {
-            answer_stream(&mut stream, &read[..length]).await?;
+        if *wrong.borrow() {
+            stream.write_all(ERROR.as_bytes()).await?;
+        } else if memmem::find(&read[..length.min(4096)], b"\"stream\":true").is_some() {
+            answer_stream(stream, &read[..length]).await?;
         } else {
-            stream.write_all(&whole).await?;
+            stream.write_all(whole).await?;
         }
         read.drain(..length);
     }
@@ -52,14 +99,15 @@ async fn converse(mut stream: TcpStream, whole: Arc<Vec<u8>>) -> anyhow::Result<
 async fn answer_stream(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result<()> {
     let frames = wire::number(request, "frames");
     let pace = Duration::from_millis(wire::number(request, "pace_ms"));
+    let filler = "x".repeat(wire::number(request, "token_bytes") as usize);
     let asks_usage = memmem::find(request, b"\"include_usage\":true").is_some();
-    let begun = Instant::now();
+    let begun = Instant::now() + Duration::from_millis(wire::number(request, "first_ms"));
     let mut out = STREAM_HEAD.as_bytes().to_vec();
     for number in 0..frames {
-        sleep_until(begun + pace * number as u32).await;
+        wait_until(stream, begun + pace * number as u32).await?;
         let finish = if number + 1 == frames { "\"stop\"" } else { "null" };
         let choice = format!(
-            r#"{{"index":0,"delta":{{"content":" token {number:03}"}},"logprobs":null,"finish_reason":{finish}}}"#
+            r#"{{"index":0,"delta":{{"content":" token {number:03}{filler}"}},"logprobs":null,"finish_reason":{finish}}}"#
         );
         push_frame(&mut out, &chunk(&format!("[{choice}]"), ""));
         stream.write_all(&out).await?;
@@ -73,6 +121,24 @@ async fn answer_stream(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result
     push_frame(&mut out, "[DONE]");
     out.extend_from_slice(b"0\r\n\r\n");
     Ok(stream.write_all(&out).await?)
+}
+
+/// A stream that is held for an hour must not outlive its reader, or descriptors run out.
+async fn wait_until(stream: &TcpStream, due: Instant) -> anyhow::Result<()> {
+    let left = due.saturating_duration_since(Instant::now());
+    // The runtime's timer takes a millisecond even for what is due already.
+    if left.is_zero() {
+        return Ok(());
+    }
+    if left < LONG {
+        sleep_until(due).await;
+        return Ok(());
+    }
+    let mut byte = [0];
+    tokio::select! {
+        () = sleep_until(due) => Ok(()),
+        _ = stream.peek(&mut byte) => bail!("the reader has left"),
+    }
 }
 
 fn chunk(choices: &str, more: &str) -> String {

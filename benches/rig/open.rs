@@ -16,44 +16,75 @@ use std::time::{Duration, Instant};
 /// Requests under way at most; more than any contender needs while it keeps up.
 const CONNECTIONS: usize = 64;
 
-/// Sends for `seconds` and says how long the answers took, in microseconds.
-pub(crate) fn run(at: &Target, per_second: u32, seconds: f64) -> anyhow::Result<Value> {
-    let total = (f64::from(per_second) * seconds) as u64;
-    let gap = Duration::from_secs(1) / per_second;
+/// What is asked, how often and for how long.
+pub(crate) struct Plan {
+    pub(crate) per_second: u32,
+    pub(crate) seconds: f64,
+    /// Each request on a connection of its own.
+    pub(crate) fresh: bool,
+    /// Streams of one token, timed to it; whole answers otherwise.
+    pub(crate) stream: bool,
+}
+
+/// What one sender saw: how long its answers took, and why it got none.
+#[derive(Default)]
+struct Seen {
+    taken_us: Vec<u64>,
+    failures: Vec<String>,
+}
+
+/// Sends as planned and says how long the answers took, in microseconds, and how many there were not.
+pub(crate) fn run(at: &Target, plan: &Plan) -> anyhow::Result<Value> {
+    let total = (f64::from(plan.per_second) * plan.seconds) as u64;
+    let gap = Duration::from_secs(1) / plan.per_second;
     let next = AtomicU64::new(0);
-    let connections =
-        (0..CONNECTIONS).map(|_| connect(at)).collect::<anyhow::Result<Vec<TcpStream>>>().context("cannot connect")?;
-    let request = at.request("");
+    let kept = |_| if plan.fresh { Ok(None) } else { connect(at).map(Some) };
+    let connections = (0..CONNECTIONS).map(kept).collect::<anyhow::Result<Vec<_>>>().context("cannot connect")?;
+    let request = at.request(if plan.stream { r#""stream":true,"frames":1,"pace_ms":0,"# } else { "" });
     let begin = Instant::now() + Duration::from_millis(50);
-    let mut taken = Vec::with_capacity(total as usize);
+    let mut all = Seen::default();
     thread::scope(|scope| {
         let (request, next) = (&request, &next);
-        let threads: Vec<_> = connections
-            .into_iter()
-            .map(|mut connection| {
-                scope.spawn(move || -> anyhow::Result<Vec<u64>> {
-                    let mut mine = Vec::new();
-                    let mut read = Vec::with_capacity(4096);
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number >= total {
-                            return Ok(mine);
-                        }
-                        let due = begin + gap * number as u32;
-                        thread::sleep(due.saturating_duration_since(Instant::now()));
-                        ask(&mut connection, request, &mut read)?;
-                        mine.push(due.elapsed().as_micros() as u64);
+        let send = |mut connection: Option<TcpStream>| {
+            let mut mine = Seen::default();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= total {
+                    return mine;
+                }
+                let due = begin + gap * number as u32;
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                match ask(&mut connection, at, request) {
+                    Ok(()) => mine.taken_us.push(due.elapsed().as_micros() as u64),
+                    Err(failure) => {
+                        mine.failures.push(format!("{failure:#}"));
+                        connection = None;
                     }
-                })
-            })
-            .collect();
+                }
+                if plan.fresh {
+                    connection = None;
+                }
+            }
+        };
+        let threads: Vec<_> = connections.into_iter().map(|connection| scope.spawn(move || send(connection))).collect();
         for thread in threads {
-            taken.extend(thread.join().map_err(|_| anyhow!("a sender panicked"))??);
+            let seen = thread.join().map_err(|_| anyhow!("a sender panicked"))?;
+            all.taken_us.extend(seen.taken_us);
+            all.failures.extend(seen.failures);
         }
         anyhow::Ok(())
     })?;
-    taken.sort_unstable();
-    Ok(json!({ "requests": taken.len(), "p50_us": quantile(&taken, 0.5)?, "p99_us": quantile(&taken, 0.99)? }))
+    if let (true, Some(failure)) = (all.taken_us.is_empty(), all.failures.first()) {
+        bail!("every request failed: {failure}");
+    }
+    all.taken_us.sort_unstable();
+    Ok(json!({
+        "requests": total,
+        "failed": all.failures.len(),
+        "failure": all.failures.first(),
+        "p50_us": quantile(&all.taken_us, 0.5)?,
+        "p99_us": quantile(&all.taken_us, 0.99)?,
+    }))
 }
 
 fn connect(at: &Target) -> anyhow::Result<TcpStream> {
@@ -63,22 +94,24 @@ fn connect(at: &Target) -> anyhow::Result<TcpStream> {
     Ok(connection)
 }
 
-fn ask(connection: &mut TcpStream, request: &[u8], read: &mut Vec<u8>) -> anyhow::Result<()> {
+/// One answer, on the connection that is there or on a new one that then stays.
+fn ask(connection: &mut Option<TcpStream>, at: &Target, request: &[u8]) -> anyhow::Result<()> {
+    let connection = match connection {
+        Some(connection) => connection,
+        none => none.insert(connect(at).context("cannot connect")?),
+    };
     connection.write_all(request)?;
-    read.clear();
+    let mut read = Vec::with_capacity(4096);
     let mut piece = [0; 4096];
-    loop {
+    while !is_whole(&read) {
         let count = connection.read(&mut piece)?;
         if count == 0 {
-            bail!("hung up on");
+            bail!("hung up on after {:?}", String::from_utf8_lossy(&read));
         }
         read.extend_from_slice(&piece[..count]);
-        if is_whole(read) {
-            break;
-        }
     }
     if !read.starts_with(b"HTTP/1.1 200") {
-        bail!("answered {}", String::from_utf8_lossy(read));
+        bail!("answered {}", String::from_utf8_lossy(&read));
     }
     Ok(())
 }

@@ -4,6 +4,11 @@
 
 use memchr::memmem;
 
+/// Every frame that carries a token has this, and nothing else does.
+pub(crate) const TOKEN: &[u8] = b"\"delta\":{\"content\":";
+/// How a chunked body ends.
+pub(crate) const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+
 /// Where the body begins, once the head in `bytes` is whole.
 pub(crate) fn body_start(bytes: &[u8]) -> Option<usize> {
     memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4)

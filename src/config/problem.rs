@@ -156,12 +156,14 @@ struct Shown {
 
 impl Shown {
     fn new(original: &str, mut hidden: Vec<Range<usize>>) -> Self {
-        hidden.sort_by_key(|range| (range.start, std::cmp::Reverse(range.end)));
-        let mut end = 0;
-        hidden.retain(|range| {
-            let apart = range.start >= end;
-            end = end.max(range.end);
-            apart
+        hidden.sort_by_key(|range| range.start);
+        // What overlaps is hidden as one: none of it may be shown.
+        hidden.dedup_by(|next, last| {
+            let overlap = next.start < last.end;
+            if overlap {
+                last.end = last.end.max(next.end);
+            }
+            overlap
         });
         let mut text = String::with_capacity(original.len());
         let mut at = 0;
@@ -241,6 +243,13 @@ mod tests {
         check(8..10, MASK);
         check(29..32, "\"x\"");
         check(0..original.len(), &shown.text);
+    }
+
+    #[test]
+    fn what_overlaps_is_hidden_to_its_end() {
+        let shown = Shown::new("0123456789abcdef", vec![6..8, 0..4, 2..12, 10..11]);
+        assert_eq!(shown.text, format!("{MASK}cdef"));
+        assert_eq!(&shown.text[shown.map(&(12..13))], "c");
     }
 
     #[test]

@@ -68,7 +68,11 @@ pub fn key(headers: &HeaderMap) -> Option<Secret> {
     bearer.or_else(plain).filter(|text| !text.is_empty()).map(Secret::new)
 }
 
-fn knobs(headers: &HeaderMap) -> Result<Knobs, Refusal> {
+/// The headers of ours by which a client tunes its request.
+///
+/// # Errors
+/// [`Refusal::BadHeader`] for one that is given twice or holds anything but what it may.
+pub fn knobs(headers: &HeaderMap) -> Result<Knobs, Refusal> {
     let no_fallback = knob(headers, &NO_FALLBACK, |text| match text {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),
@@ -91,10 +95,11 @@ fn knob<T>(headers: &HeaderMap, name: &'static HeaderName, read: fn(&str) -> Opt
 }
 
 /// The headers that travel on, without those that `Connection` keeps to this hop.
-fn travelling(headers: &HeaderMap) -> HeaderMap {
+pub fn travelling(headers: &HeaderMap) -> HeaderMap {
+    // As bytes: a list that is not ASCII names headers all the same.
     let this_hop_only = |name: &HeaderName| {
-        let mut named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        named.any(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(name.as_str())))
+        let mut named = headers.get_all(CONNECTION).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+        named.any(|item| item.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
     };
     let travels = |name: &HeaderName| {
         (TRAVELS.contains(&name.as_str()) || name.as_str().starts_with(CLIENT_FACTS)) && !this_hop_only(name)
@@ -200,5 +205,14 @@ mod tests {
         travelled.sort_unstable();
         expected.sort_unstable();
         assert_eq!(travelled, expected);
+    }
+
+    #[test]
+    fn what_connection_names_stays_whatever_else_it_holds() {
+        let mut sent = headers(&[("x-stainless-os", "Linux"), ("x-stainless-lang", "python")]);
+        let list = HeaderValue::from_bytes(b"X-Stainless-OS, \xff").expect("a header may hold it");
+        sent.insert(CONNECTION, list);
+        let travelled = travelling(&sent);
+        assert_eq!(travelled.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-stainless-lang"]);
     }
 }

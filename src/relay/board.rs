@@ -179,7 +179,7 @@ impl plan::Board for View<'_> {
             standing: stricter(state.breaker.standing(now), credentials),
             full: lined.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most),
             silent: state.gauge.is_silent(self.lineup.silent_after, now),
-            load: state.gauge.load(form),
+            load: state.gauge.load(form, now),
             average: state.gauge.average(form),
             last_good: state.gauge.last_good(),
         }
@@ -266,6 +266,10 @@ impl Permit {
             state.gauge.answered(self.form, waiting, now);
         }
         let closed = state.breaker.answered(&mut self.leave, now);
+        if closed.is_some() {
+            // How long this one was waited for is how long the outage was.
+            state.gauge.forget();
+        }
         drop(state);
         self.credential.accepted();
         self.tell(closed);

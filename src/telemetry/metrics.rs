@@ -26,8 +26,8 @@ const REQUESTS: Row<4> = row(
 );
 const REQUEST_DURATION: Row<0> =
     row("tierway_request_duration_seconds", "From a request being received to its end, whatever the end.", []);
-const FIRST_TOKEN: Row<0> =
-    row("tierway_first_token_seconds", "From a request being received to its first token in hand.", []);
+const FIRST_TOKEN: Row<1> =
+    row("tierway_first_token_seconds", "From a request being received to its first token in hand.", ["tier"]);
 const UPSTREAM_DURATION: Row<1> = row(
     "tierway_upstream_duration_seconds",
     "From an attempt being sent to its failure, or to the first token of the one that answered.",
@@ -124,7 +124,7 @@ pub struct Metrics {
     book: Book,
     requests: Family<IntCounter, 4>,
     request_duration: Histogram,
-    first_token: Histogram,
+    first_token: Family<Histogram, 1>,
     upstream_duration: Family<Histogram, 1>,
     overhead: Histogram,
     tokens: [(TokenKind, IntCounter); 4],
@@ -158,7 +158,7 @@ impl Metrics {
         let metrics = Self {
             requests: book.counters(REQUESTS)?,
             request_duration: book.histogram(REQUEST_DURATION, DURATION_BUCKETS)?,
-            first_token: book.histogram(FIRST_TOKEN, FIRST_TOKEN_BUCKETS)?,
+            first_token: book.histograms(FIRST_TOKEN, FIRST_TOKEN_BUCKETS)?,
             upstream_duration: book.histograms(UPSTREAM_DURATION, DURATION_BUCKETS)?,
             overhead: book.histogram(OVERHEAD, OVERHEAD_BUCKETS)?,
             tokens: TokenKind::ALL.map(|kind| (kind, tokens.with([kind.into()]))),
@@ -196,7 +196,7 @@ impl Metrics {
         self.request_duration.observe(receipt.duration.as_secs_f64());
         self.overhead.observe(receipt.overhead.as_secs_f64());
         if let Some(first_token) = receipt.first_token {
-            self.first_token.observe(first_token.as_secs_f64());
+            self.first_token.with([tier_label(receipt)]).observe(first_token.as_secs_f64());
         }
         if let Some(usage) = receipt.usage {
             for (kind, tokens) in &self.tokens {
@@ -329,11 +329,16 @@ impl Drop for InFlight {
     }
 }
 
+/// The tier that served it, or was tried last.
+fn tier_label(receipt: &Receipt) -> Label {
+    receipt.served.as_ref().and_then(|served| served.tier.as_ref()).into()
+}
+
 /// Never what the client asked for: only what the configuration calls the one that served.
 fn request_labels(receipt: &Receipt) -> [Label; 4] {
     let served = receipt.served.as_ref();
     [
-        served.and_then(|served| served.tier.as_ref()).into(),
+        tier_label(receipt),
         served.map(|served| &served.model).into(),
         served.map(|served| &served.deployment).into(),
         receipt.reason.into(),

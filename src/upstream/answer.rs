@@ -51,7 +51,8 @@ pub(super) async fn obtain(provider: &Provider, order: &Order<'_>, clock: Clock)
     Ok(Answer { status, headers, body })
 }
 
-fn passed_back(headers: &HeaderMap) -> HeaderMap {
+/// Of a provider's headers, those that the client may see.
+pub fn passed_back(headers: &HeaderMap) -> HeaderMap {
     PASSED_BACK.into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))).collect()
 }
 

@@ -15,7 +15,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a status other than 2xx means. [`Failure::Rejected`] asks for a look at the body with
 /// [`rejection`]. `now_unix_ms` is wall time, for a `Retry-After` given as a date.
-pub(super) fn status(status: StatusCode, headers: &HeaderMap, now_unix_ms: i64) -> Failure {
+pub fn status(status: StatusCode, headers: &HeaderMap, now_unix_ms: i64) -> Failure {
     match status.as_u16() {
         429 => Failure::Throttled { after: retry_after(headers, now_unix_ms).or_else(|| limits_reset(headers)) },
         503 => match retry_after(headers, now_unix_ms) {

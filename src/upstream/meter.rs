@@ -16,7 +16,7 @@ use std::fmt;
 
 /// What was seen of one stream so far.
 #[derive(Default, Debug)]
-pub(super) struct Meter {
+pub struct Meter {
     usage: Option<Usage>,
     finished: Finished,
     token_frames: u64,
@@ -24,15 +24,15 @@ pub(super) struct Meter {
 
 /// What one frame says.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(super) struct Seen<'a> {
+pub struct Seen<'a> {
     /// It carries a token or a finish reason.
-    pub(super) good: bool,
+    pub good: bool,
     /// It is an error.
-    pub(super) error: bool,
+    pub error: bool,
     /// The value of its `usage` member, a slice of the frame, `null` included.
-    pub(super) usage: Option<&'a str>,
+    pub usage: Option<&'a str>,
     /// It exists for its usage alone: no choices, and a usage that is not `null`.
-    pub(super) usage_only: bool,
+    pub usage_only: bool,
 }
 
 impl Meter {
@@ -40,7 +40,7 @@ impl Meter {
     ///
     /// # Errors
     /// It is not a JSON object in the shape of a completion.
-    pub(super) fn read<'a>(&mut self, payload: &'a [u8]) -> Result<Seen<'a>, serde_json::Error> {
+    pub fn read<'a>(&mut self, payload: &'a [u8]) -> Result<Seen<'a>, serde_json::Error> {
         let chunk: Chunk<'a> = object(payload)?;
         let error = chunk.error.0 || chunk.object.is_error;
         if error {
@@ -63,35 +63,35 @@ impl Meter {
     }
 
     /// The last usage seen.
-    pub(super) fn usage(&self) -> Option<Usage> {
+    pub fn usage(&self) -> Option<Usage> {
         self.usage
     }
 
     /// Frames that carried a token.
-    pub(super) fn token_frames(&self) -> u64 {
+    pub fn token_frames(&self) -> u64 {
         self.token_frames
     }
 
     /// Whether each of the choices 0 … `expected`−1 has its finish reason.
-    pub(super) fn all_finished(&self, expected: u32) -> bool {
+    pub fn all_finished(&self, expected: u32) -> bool {
         self.finished.all_below(expected)
     }
 }
 
 /// What a whole answer says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Whole {
+pub struct Whole {
     /// It is an error.
-    pub(super) error: bool,
+    pub error: bool,
     /// Its usage, where given.
-    pub(super) usage: Option<Usage>,
+    pub usage: Option<Usage>,
 }
 
 /// Reads a whole answer.
 ///
 /// # Errors
 /// It is not one JSON object.
-pub(super) fn read_whole(body: &[u8]) -> Result<Whole, serde_json::Error> {
+pub fn read_whole(body: &[u8]) -> Result<Whole, serde_json::Error> {
     let answer: WholeAnswer<'_> = object(body)?;
     let usage = answer.usage.and_then(|raw| usage_of(raw.get()));
     Ok(Whole { error: answer.error.0 || answer.object.is_error, usage })
@@ -212,7 +212,9 @@ impl<'de> Deserialize<'de> for Choices {
                     all.empty = false;
                     all.token |= choice.has_token();
                     if choice.finish_reason.0 {
-                        all.finished.insert(choice.index.0.map_or(position, |index| index as u32));
+                        // An index that no choice has must not pass for one that some choice has.
+                        let index = choice.index.0.map_or(position, |index| u32::try_from(index).unwrap_or(u32::MAX));
+                        all.finished.insert(index);
                     }
                     position += 1;
                 }
@@ -292,7 +294,7 @@ fn none_counted() -> Number {
 
 /// The counts of a `usage` object; `None` when one of those that cost money is missing or cannot be.
 fn usage_of(json: &str) -> Option<Usage> {
-    let raw: RawUsage = serde_json::from_str(json).ok()?;
+    let raw: RawUsage = object(json.as_bytes()).ok()?;
     let sane = |number: Number| number.0.filter(|count| *count <= ABSURD);
     let input = sane(raw.prompt_tokens)?;
     let mut output = sane(raw.completion_tokens)?;
@@ -389,6 +391,7 @@ mod tests {
         check(r#"{"prompt_tokens":5,"completion_tokens":99999999999}"#, None);
         check(r#"{"prompt_tokens":"5","completion_tokens":7}"#, None);
         check(r#"{"completion_tokens":7}"#, None);
+        check("[5,7,12]", None);
         check("null", None);
     }
 
@@ -407,7 +410,7 @@ mod tests {
 
     #[test]
     fn every_index_must_finish() {
-        let check = |indexes: &[u32], expected: u32, all: bool| {
+        let check = |indexes: &[u64], expected: u32, all: bool| {
             let mut meter = Meter::default();
             for index in indexes {
                 let frame = format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#);
@@ -420,7 +423,8 @@ mod tests {
         check(&[1], 1, false);
         check(&[0, 2], 3, false);
         check(&[2, 0, 1], 3, true);
-        let many: Vec<u32> = (0..130).collect();
+        check(&[1 << 32], 1, false);
+        let many: Vec<u64> = (0..130).collect();
         check(&many, 130, true);
         check(&many[..64], 64, true);
         check(&many[1..], 130, false);

@@ -7,16 +7,16 @@
 //!
 //! Start reading in [`Upstreams::send`], then [`answer`] for the commit rule.
 
-mod answer;
+pub mod answer;
 mod body;
-mod classify;
+pub mod classify;
 mod client;
 mod loose;
-mod meter;
+pub mod meter;
 mod order;
 mod providers;
 mod setup;
-mod splice;
+pub mod splice;
 pub mod sse;
 mod stream;
 #[cfg(test)]

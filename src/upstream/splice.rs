@@ -15,14 +15,14 @@ use std::task::{Context, Poll};
 
 /// A request body made of slices, with an exact length.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub struct Pieces {
     left: VecDeque<Bytes>,
 }
 
 impl Pieces {
     /// The body of `call` with `model` (a JSON string) in the model's place, asking for usage and with a
     /// lower ceiling on its output where the call says how.
-    pub(super) fn for_model(call: &Call, model: &Bytes) -> Self {
+    pub fn for_model(call: &Call, model: &Bytes) -> Self {
         let facts = call.facts();
         let rename = (call.body()[facts.model_span.clone()] != **model)
             .then(|| Splice { at: facts.model_span.clone(), with: model.clone() });
@@ -76,7 +76,7 @@ impl Body for Pieces {
 
 /// What to cut out of a JSON object so that the member whose value stands at `value` is gone: its
 /// key, its value and one comma. `json` must be valid.
-pub(super) fn member_span(json: &[u8], value: Range<usize>) -> Range<usize> {
+pub fn member_span(json: &[u8], value: Range<usize>) -> Range<usize> {
     // A key that reads `usage` holds no quote, however it is escaped: the next one back opens it.
     let colon = before_space(json, value.start) - 1;
     let closing = before_space(json, colon) - 1;

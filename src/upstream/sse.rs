@@ -318,50 +318,11 @@ impl Payload {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    // That any stream reads the same however it is cut is shown in `tests/fuzzing`.
 
     use super::*;
 
     const ROOM: usize = 1 << 16;
-
-    /// Every awkward stream, by what is awkward about it.
-    const VECTORS: &[(&str, &[u8])] = &[
-        ("nothing", b""),
-        ("line feeds", b"data: a\n\ndata: b\n\n"),
-        ("carriage returns", b"data: a\r\rdata: b\r\r"),
-        ("both", b"data: a\r\n\r\ndata: b\r\n\r\n"),
-        ("mixed", b"data: a\r\n\ndata: b\n\r\ndata: c\r\n\rdata: d\n\r"),
-        ("line feed, carriage return is blank", b"data: a\n\rdata: b\n\n"),
-        ("byte order mark", b"\xEF\xBB\xBFdata: a\n\ndata: b\n\n"),
-        ("byte order mark alone in its line", b"\xEF\xBB\xBF\n\ndata: a\n\n"),
-        ("byte order mark too late", b"\n\xEF\xBB\xBFdata: a\n\n"),
-        ("half a byte order mark", b"\xEF\xBBdata: a\n\n"),
-        ("comments", b": ping\n\n:\n\n:\ndata: a\n: mid\n\n"),
-        ("several data lines", b"data: a\ndata:b\ndata\ndata: \n\n"),
-        ("empty data", b"data:\n\ndata: \n\ndata\n\n"),
-        ("space kept after the first", b"data:  a \n\n"),
-        ("other fields", b"id: 7\nretry: 10\n\nid: 8\ndata: a\n\n"),
-        ("not fields", b" data: a\ndatabase: b\nDATA: c\ndata : d\n\n"),
-        ("event names", b"event: ping\ndata: {}\n\nevent: a\nevent:b\n\nevent: \ndata: x\n\n"),
-        ("blank lines", b"\n\r\n\r\n\n\ndata: a\n\n\n\n"),
-        ("wide characters", "data: h\u{e9}\u{20ac}\u{1f600}\r\n\r\n".as_bytes()),
-        ("no blank line", b"data: a\n\ndata: b\n"),
-        ("no line end", b"data: a\n\ndata: b\ndata: c"),
-        ("no blank line after a carriage return", b"data: a\r\n\r\ndata: b\r"),
-        ("unfinished comment", b"data: a\n\n:"),
-        ("done", b"data: [DONE]\n\ndata:[DONE]\r\n\r\ndata:  [DONE] \t\n\ndata: [DONE]"),
-        ("not done", b"data: [DONE\n\ndata: [done]\n\ndata: [DONE]!\n\n: [DONE]\n\n"),
-        (
-            "usage in the last frame and before it",
-            b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}],\"usage\":null}\n\n\
-              data: {\"choices\":[],\"usage\":{\"total_tokens\":3}}\n\ndata: [DONE]\n\n",
-        ),
-        (
-            "two choices",
-            b"data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"x\"}}]}\n\n\
-              data: {\"choices\":[{\"index\":0,\"finish_reason\":\"stop\"}]}\n\n",
-        ),
-    ];
 
     /// All frames of a stream that comes in the given chunks.
     fn read_all<'a>(
@@ -378,82 +339,6 @@ mod tests {
         }
         frames.extend(std::iter::from_fn(|| reader.finish()));
         Ok(frames)
-    }
-
-    /// Undoes what a cut between a closing carriage return and its line feed does.
-    fn join_cut_endings(frames: Vec<Frame>) -> Vec<Frame> {
-        let mut joined: Vec<Frame> = Vec::new();
-        for frame in frames {
-            match joined.last_mut() {
-                Some(last) if last.raw.ends_with(b"\r") && frame.raw == "\n" => {
-                    assert_eq!(frame.kind, FrameKind::Comment);
-                    last.raw = [&last.raw[..], b"\n"].concat().into();
-                }
-                _ => joined.push(frame),
-            }
-        }
-        joined
-    }
-
-    /// The same rules, slow and obvious: lines first, then groups of lines, then fields.
-    fn reference(input: &[u8]) -> Vec<Frame> {
-        let mut lines: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        let mut rest = input.to_vec();
-        while !rest.is_empty() {
-            let length = rest.iter().take_while(|b| !b"\r\n".contains(b)).count();
-            let ending = match &rest[length..] {
-                [b'\r', b'\n', ..] => 2,
-                [] => 0,
-                _ => 1,
-            };
-            let after = rest.split_off(length + ending);
-            let ending = rest.split_off(length);
-            lines.push((rest, ending));
-            rest = after;
-        }
-        let mut frames = Vec::new();
-        let mut group: Vec<Vec<u8>> = Vec::new();
-        let mut raw = Vec::new();
-        for (number, (text, ending)) in lines.into_iter().enumerate() {
-            raw.extend_from_slice(&text);
-            raw.extend_from_slice(&ending);
-            let text = match text.strip_prefix(BYTE_ORDER_MARK) {
-                Some(text) if number == 0 => text.to_vec(),
-                _ => text,
-            };
-            if text.is_empty() && !ending.is_empty() {
-                frames.push(reference_frame(std::mem::take(&mut raw), &group, true));
-                group.clear();
-            } else {
-                group.push(text);
-            }
-        }
-        if !raw.is_empty() {
-            frames.push(reference_frame(raw, &group, false));
-        }
-        frames
-    }
-
-    fn reference_frame(raw: Vec<u8>, lines: &[Vec<u8>], terminated: bool) -> Frame {
-        let values = |name: &str| -> Vec<Vec<u8>> {
-            let of_line = |line: &Vec<u8>| {
-                let mut parts = line.splitn(2, |byte| *byte == b':');
-                let named = parts.next() == Some(name.as_bytes());
-                let value = parts.next().unwrap_or(b"");
-                named.then(|| value.strip_prefix(b" ").unwrap_or(value).to_vec())
-            };
-            lines.iter().filter_map(of_line).collect()
-        };
-        let data = values("data");
-        let data = (!data.is_empty()).then(|| Bytes::from(data.join(&b'\n')));
-        let text = data.as_ref().map(|data| String::from_utf8_lossy(data));
-        let kind = match text.as_deref().map(|text| text.trim_matches([' ', '\t', '\n', '\x0c'])) {
-            None => FrameKind::Comment,
-            Some("[DONE]") => FrameKind::Done,
-            Some(_) => FrameKind::Data,
-        };
-        let event = values("event").pop().filter(|name| !name.is_empty());
-        Frame { raw: raw.into(), data, event: event.map(Bytes::from), kind, terminated }
     }
 
     /// One line per frame: enough to read a vector's meaning off a table.
@@ -486,21 +371,6 @@ mod tests {
         check(b"data: [DONE]", &["Done - \"[DONE]\" unterminated"]);
         check(b"data: a\n", &["Data - \"a\" unterminated"]);
         check(b":", &["Comment - - unterminated"]);
-    }
-
-    #[test]
-    fn every_vector_at_every_cut_reads_the_same() {
-        for (name, input) in VECTORS {
-            let whole = read_all(ROOM, [*input]).expect("no frame is too large here");
-            assert_eq!(whole, reference(input), "{name}, against the reference");
-            let bytewise = read_all(ROOM, input.chunks(1)).expect("no frame is too large here");
-            assert_eq!(join_cut_endings(bytewise), whole, "{name}, byte by byte");
-            for cut in 0..=input.len() {
-                let (first, second) = input.split_at(cut);
-                let halves = read_all(ROOM, [first, second]).expect("no frame is too large here");
-                assert_eq!(join_cut_endings(halves), whole, "{name}, cut at {cut}");
-            }
-        }
     }
 
     #[test]
@@ -570,54 +440,5 @@ mod tests {
         };
         assert_eq!(refused, SseError::FrameTooLarge { max_frame_bytes: ROOM });
         assert!(pushed <= ROOM + 1000);
-    }
-
-    /// Streams made of the pieces that matter, and now and then of any byte.
-    fn stream() -> impl Strategy<Value = Vec<u8>> {
-        let piece = prop_oneof![
-            8 => prop::sample::select(vec![
-                &b"\n"[..], b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"data:", b"data: ", b"event: ",
-                b"data", b"[DONE]", b":", b" ", b"id: 1", BYTE_ORDER_MARK, b"\xEF", b"{}",
-            ])
-            .prop_map(<[u8]>::to_vec),
-            1 => prop::collection::vec(any::<u8>(), 0..4),
-        ];
-        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
-    }
-
-    /// A stream and the chunks it comes in.
-    fn cut_stream() -> impl Strategy<Value = (Vec<u8>, Vec<Vec<u8>>)> {
-        (stream(), prop::collection::vec(1..9usize, 1..40)).prop_map(|(input, sizes)| {
-            let mut chunks = Vec::new();
-            let mut rest = &input[..];
-            for size in sizes {
-                let (chunk, after) = rest.split_at(size.min(rest.len()));
-                chunks.push(chunk.to_vec());
-                rest = after;
-            }
-            chunks.push(rest.to_vec());
-            (input, chunks)
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn frames_joined_are_the_input((input, chunks) in cut_stream()) {
-            let frames = read_all(ROOM, chunks.iter().map(Vec::as_slice)).expect("small");
-            let joined: Vec<u8> = frames.iter().flat_map(|frame| frame.raw.to_vec()).collect();
-            prop_assert_eq!(joined, input);
-        }
-
-        #[test]
-        fn any_stream_reads_as_the_reference_does((input, chunks) in cut_stream()) {
-            let frames = read_all(ROOM, chunks.iter().map(Vec::as_slice)).expect("small");
-            prop_assert_eq!(join_cut_endings(frames), reference(&input));
-        }
-
-        #[test]
-        fn the_limit_does_not_depend_on_the_cuts((input, chunks) in cut_stream(), limit in 1..40usize) {
-            let cut = read_all(limit, chunks.iter().map(Vec::as_slice)).map(join_cut_endings);
-            prop_assert_eq!(cut, read_all(limit, [&input[..]]));
-        }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const DECAY: Duration = Duration::from_secs(10);
 /// How many first-token times the 99th percentile is taken from.
 const SAMPLES: usize = 128;
-/// What a deployment is taken for before anything is known of it.
+/// What a deployment is taken for while the first attempt finds out.
 const UNKNOWN: Duration = Duration::from_millis(300);
 /// No attempt is called silent before this, however quick its deployment usually is.
 const SILENT_FLOOR: Duration = Duration::from_millis(500);
@@ -106,9 +106,23 @@ impl Gauge {
     }
 
     /// What the choice compares: average first-token seconds × (attempts in flight + 1).
-    pub fn load(&self, form: Form) -> f64 {
-        let average = self.side(form).average.map_or(UNKNOWN.as_secs_f64(), |(seconds, _)| seconds);
-        average.max(1e-6) * f64::from(self.in_flight + 1)
+    ///
+    /// The average fades while nothing new is learned, or one slow answer would keep a deployment from
+    /// ever being asked again. Where nothing is known, one attempt may find out.
+    pub fn load(&self, form: Form, now: Instant) -> f64 {
+        let seconds = match self.side(form).average {
+            Some((seconds, at)) => seconds * kept(now.saturating_duration_since(at)),
+            None if self.in_flight == 0 => 0.0,
+            None => UNKNOWN.as_secs_f64(),
+        };
+        seconds * f64::from(self.in_flight + 1)
+    }
+
+    /// What was measured no longer tells how quick it is: it has come back from an outage.
+    pub fn forget(&mut self) {
+        for side in [&mut self.stream, &mut self.whole] {
+            *side = Side { waiting: std::mem::take(&mut side.waiting), ..Side::default() };
+        }
     }
 
     /// Whether some attempt has been silent for so long that it counts as failed in the choice.
@@ -140,7 +154,7 @@ impl Side {
         let seconds = took.as_secs_f64();
         let average = match self.average {
             Some((average, at)) if seconds < average => {
-                let keep = (-now.saturating_duration_since(at).as_secs_f64() / DECAY.as_secs_f64()).exp();
+                let keep = kept(now.saturating_duration_since(at));
                 average * keep + seconds * (1.0 - keep)
             }
             _ => seconds,
@@ -165,6 +179,11 @@ impl Side {
         let Some(p99) = self.p99 else { return silent_after };
         (p99 * 4).max(SILENT_FLOOR).min(silent_after).max(p99)
     }
+}
+
+/// How much of an average still counts after `age`.
+fn kept(age: Duration) -> f64 {
+    (-age.as_secs_f64() / DECAY.as_secs_f64()).exp()
 }
 
 fn p99(samples: &[Duration]) -> Duration {
@@ -231,8 +250,37 @@ mod tests {
     #[test]
     fn load_grows_with_what_is_in_flight() {
         let (mut gauge, now) = fed(SECOND, 1);
-        assert!((gauge.load(Form::Stream) - 1.0).abs() < 1e-9);
+        assert!((gauge.load(Form::Stream, now) - 1.0).abs() < 1e-9);
         gauge.sent(Form::Stream, now);
-        assert!((gauge.load(Form::Stream) - 2.0).abs() < 1e-9);
+        assert!((gauge.load(Form::Stream, now) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_slow_answer_is_not_held_against_a_deployment_for_ever() {
+        let (slow, now) = fed(9 * SECOND, 1);
+        let (quick, _) = fed(Duration::from_millis(50), 1);
+        let quick = quick.load(Form::Stream, now);
+        assert!(slow.load(Form::Stream, now + 10 * SECOND) > quick);
+        assert!(slow.load(Form::Stream, now + 60 * SECOND) < 0.05);
+    }
+
+    #[test]
+    fn one_attempt_finds_out_how_quick_an_unknown_deployment_is() {
+        let (known, now) = fed(Duration::from_millis(10), 5);
+        let mut unknown = Gauge::default();
+        assert!(unknown.load(Form::Stream, now) < known.load(Form::Stream, now));
+        unknown.sent(Form::Stream, now);
+        assert!(unknown.load(Form::Stream, now) > known.load(Form::Stream, now));
+    }
+
+    #[test]
+    fn what_an_outage_measured_is_forgotten() {
+        let (mut gauge, now) = fed(9 * SECOND, 5);
+        let waiting = gauge.sent(Form::Stream, now);
+        gauge.forget();
+        assert_eq!(gauge.average(Form::Stream), None);
+        assert!(gauge.is_silent(SECOND, now + 2 * SECOND), "who waits still waits, and is judged anew");
+        gauge.answered(Form::Stream, waiting, now + SECOND);
+        assert_eq!(gauge.average(Form::Stream), Some(SECOND));
     }
 }

@@ -7,79 +7,111 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 
+use super::scan::{Flaw, MAX_DEPTH, list_len, object};
 use crate::domain::call::BodyProblem;
 
-/// Reads the members of the object `text` that `paths` name, each path ending in the member's name
-/// behind the dots that lead to it.
+/// Reads the members of `body`, one object, that `names` name.
 ///
 /// # Errors
-/// [`BodyProblem::NotJson`] when `text` is not one object and nothing else;
-/// [`BodyProblem::BadField`] for a member of `paths` given twice, in any escaping.
-pub fn members<'a, const N: usize>(text: &'a str, paths: [&'static str; N]) -> Result<[Member<'a>; N], BodyProblem> {
-    let mut json = serde_json::Deserializer::from_str(text);
-    let found = Paths(paths).deserialize(&mut json).and_then(|found| json.end().map(|()| found));
-    found.map_err(|error| BodyProblem::NotJson(format!("The body is not JSON: {error}.")))?
+/// [`BodyProblem::NotJson`] when `body` is not one object and nothing else, or is one that
+/// [`scan`](super::scan) does not pass; [`BodyProblem::BadField`] for a member of `names` given twice,
+/// in any escaping.
+pub fn members<'a, const N: usize>(body: &'a str, names: [&'static str; N]) -> Result<[Member<'a>; N], BodyProblem> {
+    read(body, 0, names, names)
+}
+
+/// Reads the member of `object`, a value of `body`, that `path` names behind its last dot.
+///
+/// # Errors
+/// As [`members`].
+pub fn member_of<'a>(body: &'a str, object: Value<'a>, path: &'static str) -> Result<Member<'a>, BodyProblem> {
+    let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
+    let [member] = read(&body[..object.span().end], object.start, [name], [path])?;
+    Ok(member)
+}
+
+/// A value as it stands in the body.
+#[derive(Clone, Copy)]
+pub struct Value<'a> {
+    /// Its text, never empty.
+    pub text: &'a str,
+    start: usize,
+}
+
+impl<'a> Value<'a> {
+    /// Where it stands in the body.
+    pub fn span(self) -> Range<usize> {
+        self.start..self.start + self.text.len()
+    }
+
+    /// Whether it is an object or a list without anything in it.
+    pub fn is_empty(self) -> bool {
+        self.inside().starts_with(['}', ']'])
+    }
+
+    /// What stands in it, an object or a list, from the first thing that is not white space.
+    pub fn inside(self) -> &'a str {
+        self.text[1..].trim_start_matches(is_space)
+    }
 }
 
 /// A member of an object, there or not: its path below the body, and its value if it is there.
 pub struct Member<'a> {
     path: &'static str,
-    /// The value as it stands in the text, `null` included.
-    pub raw: Option<&'a RawValue>,
+    /// The value, `null` included.
+    pub value: Option<Value<'a>>,
 }
 
 /// Reading the value: absent and `null` are the same, `None`; any other type than the one asked for is
 /// [`BodyProblem::BadField`].
 impl<'a> Member<'a> {
     /// It, whatever its type.
-    pub fn given(&self) -> Option<&'a RawValue> {
-        self.raw.filter(|raw| raw.get() != "null")
+    pub fn given(&self) -> Option<Value<'a>> {
+        self.value.filter(|value| value.text != "null")
     }
 
     /// It, a string, unescaped.
-    pub fn string(&self) -> Result<Option<Box<str>>, BodyProblem> {
-        self.read("must be a string")
+    pub fn string(&self) -> Result<Option<Cow<'a, str>>, BodyProblem> {
+        self.read(unquoted, "must be a string")
     }
 
     /// It, a truth value; `false` when absent.
     pub fn boolean(&self) -> Result<bool, BodyProblem> {
-        Ok(self.read("must be true or false")?.unwrap_or(false))
+        Ok(self.read(|text| text.parse().ok(), "must be true or false")?.unwrap_or(false))
     }
 
     /// It, a number without sign, fraction or exponent.
     pub fn whole_number(&self) -> Result<Option<u64>, BodyProblem> {
-        self.read("must be a whole number, zero or more")
+        self.read(|text| text.parse().ok(), "must be a whole number, zero or more")
     }
 
     /// It, an object.
-    pub fn object(&self) -> Result<Option<&'a RawValue>, BodyProblem> {
+    pub fn object(&self) -> Result<Option<Value<'a>>, BodyProblem> {
         self.beginning_with('{', "must be an object")
     }
 
     /// It, a list.
-    pub fn list(&self) -> Result<Option<&'a RawValue>, BodyProblem> {
+    pub fn list(&self) -> Result<Option<Value<'a>>, BodyProblem> {
         self.beginning_with('[', "must be a list")
     }
 
     /// How many elements it, a list, has.
     pub fn list_len(&self) -> Result<Option<usize>, BodyProblem> {
-        // Elements without size: nothing is stored but their number.
-        Ok(self.read::<Vec<IgnoredAny>>("must be a list")?.map(|list| list.len()))
+        self.read(|text| list_len(text).ok(), "must be a list")
     }
 
-    fn read<T: Deserialize<'a>>(&self, otherwise: &str) -> Result<Option<T>, BodyProblem> {
-        let read = |raw: &'a RawValue| serde_json::from_str(raw.get()).map_err(|_| self.bad(otherwise));
-        self.given().map(read).transpose()
+    fn read<T>(&self, read: impl FnOnce(&'a str) -> Option<T>, otherwise: &str) -> Result<Option<T>, BodyProblem> {
+        self.given().map(|value| read(value.text).ok_or_else(|| self.bad(otherwise))).transpose()
     }
 
-    fn beginning_with(&self, first: char, otherwise: &str) -> Result<Option<&'a RawValue>, BodyProblem> {
+    fn beginning_with(&self, first: char, otherwise: &str) -> Result<Option<Value<'a>>, BodyProblem> {
         match self.given() {
-            Some(raw) if !raw.get().starts_with(first) => Err(self.bad(otherwise)),
+            Some(value) if !value.text.starts_with(first) => Err(self.bad(otherwise)),
             given => Ok(given),
         }
     }
@@ -90,40 +122,69 @@ impl<'a> Member<'a> {
     }
 }
 
-struct Paths<const N: usize>([&'static str; N]);
-
-#[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de, const N: usize> DeserializeSeed<'de> for Paths<N> {
-    type Value = Result<[Member<'de>; N], BodyProblem>;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
+fn read<'a, const N: usize>(
+    body: &'a str,
+    start: usize,
+    names: [&str; N],
+    paths: [&'static str; N],
+) -> Result<[Member<'a>; N], BodyProblem> {
+    let mut members = paths.map(|path| Member { path, value: None });
+    let mut twice = None;
+    let passed = object(body, start, |name, value| {
+        let Some(name) = unquoted(&body[name]) else { return };
+        let Some(index) = names.iter().position(|wanted| *wanted == name) else { return };
+        let value = Value { start: value.start, text: &body[value] };
+        if members[index].value.replace(value).is_some() {
+            twice.get_or_insert_with(|| members[index].bad("is given twice"));
+        }
+    });
+    passed.map_err(|flaw| problem(body, flaw))?;
+    twice.map_or(Ok(members), Err)
 }
 
-impl<'de, const N: usize> Visitor<'de> for Paths<N> {
-    type Value = Result<[Member<'de>; N], BodyProblem>;
+/// What a string that stands in JSON as `quoted` says; `None` for what is no string.
+fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
+    let content = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    if content.contains('\\') { serde_json::from_str(quoted).ok().map(Cow::Owned) } else { Some(content.into()) }
+}
 
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = self.0.map(|path| Member { path, raw: None });
-        let mut twice = None;
-        while let Some(Key(key)) = map.next_key()? {
-            let Some(member) = members.iter_mut().find(|member| name(member.path) == key) else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            if member.raw.replace(map.next_value()?).is_some() {
-                twice.get_or_insert(member.bad("is given twice"));
+/// What to say of a `body` with `flaw`. A reader that explains itself reads it again: only a body to
+/// be refused pays for that.
+#[cold]
+fn problem(body: &str, flaw: Flaw) -> BodyProblem {
+    BodyProblem::NotJson(match flaw {
+        Flaw::TooDeep(at) => format!("The body nests deeper than {MAX_DEPTH} levels at byte {at}."),
+        Flaw::HalfSurrogate(at) => format!("A string holds half a surrogate pair at byte {at}."),
+        Flaw::Grammar(at) => match explain(body) {
+            Err(error) => format!("The body is not JSON: {error}."),
+            Ok(()) => {
+                debug_assert!(false, "the scanner refused JSON at byte {at}");
+                format!("The body is not JSON at byte {at}.")
             }
+        },
+    })
+}
+
+/// Why `body` is not one object and nothing else.
+fn explain(body: &str) -> serde_json::Result<()> {
+    struct Object;
+
+    impl<'de> Visitor<'de> for Object {
+        type Value = ();
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object")
         }
-        Ok(twice.map_or(Ok(members), Err))
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok(())
+        }
     }
+
+    let mut json = serde_json::Deserializer::from_str(body);
+    json.deserialize_map(Object)?;
+    json.end()
 }
 
 /// White space as JSON has it.
@@ -131,17 +192,13 @@ pub fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r')
 }
 
-fn name(path: &str) -> &str {
-    path.rsplit_once('.').map_or(path, |(_, name)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn check(text: &str, expected: Result<[Option<&str>; 2], BodyProblem>) {
-        let found = members(text, ["a", "outer.b"]);
-        let found = found.map(|members| members.map(|member| member.raw.map(RawValue::get)));
+        let found = read(text, 0, ["a", "b"], ["a", "outer.b"]);
+        let found = found.map(|members| members.map(|member| member.value.map(|value| value.text)));
         assert_eq!(found, expected, "{text}");
     }
 
@@ -150,6 +207,16 @@ mod tests {
         check("{}", Ok([None, None]));
         check(r#" { "b" : [1, {"a": 2}] , "c": {"a": 3}, "a" :null } "#, Ok([Some("null"), Some(r#"[1, {"a": 2}]"#)]));
         check(r#"{"\u0061": 1e999, "outer.b": 4}"#, Ok([Some("1e999"), None]));
+    }
+
+    #[test]
+    fn a_member_of_a_member_has_its_place_in_the_body() {
+        let body = r#" {"\u00e9": "é", "outer": { "inner" : 7 }, "inner": 8} "#;
+        let [outer] = members(body, ["outer"]).expect("an object");
+        let object = outer.object().expect("an object").expect("given");
+        let inner = member_of(body, object, "outer.inner").expect("an object").value.expect("given");
+        assert_eq!((inner.text, &body[inner.span()]), ("7", "7"));
+        assert_eq!(&body[object.span()], r#"{ "inner" : 7 }"#);
     }
 
     #[test]

@@ -1,0 +1,152 @@
+"""What grows with what: thousands of open streams, keys by the hundred thousand, deployments by the thousand.
+
+It must never compare two sizes from two builds or two minutes: every size has its turn in every round.
+
+Start reading in `crowd` and `growth`.
+"""
+
+import hashlib
+import resource
+import time
+
+from processes import KEY, MODEL, Server, free_port, say
+
+#: Streams held at once, where the limit on open files allows: each needs two.
+CROWD = 10_000
+#: Descriptors left for everything else.
+SPARE = 400
+#: New streams in a second while the others are held.
+RATE = 200
+
+KEYS = [10, 1_000, 10_000, 100_000]
+DEPLOYMENTS = [3, 30, 300, 1_000]
+
+HEAD = """
+[server]
+listen = "127.0.0.1:{port}"
+admin_token = "env:BENCH_ADMIN"
+
+[policies.bench]
+models = ["*"]
+requests_per_minute = 1000000000
+
+[telemetry]
+log = "info"
+"""
+
+PROVIDER = """
+[providers.p{number}]
+protocol = "openai"
+base_url = "http://127.0.0.1:{mock}/v1"
+credential = "env:BENCH_CREDENTIAL"
+region = "r{number}"
+"""
+
+
+# --- many streams -----------------------------------------------------------------------------
+
+
+def crowd(args, folder, loads, contenders):
+    """Of each contender, one line for each round: memory for each stream, first tokens before and meanwhile."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    streams = min(CROWD, (files - SPARE) // 2)
+    seen = {"streams": streams, "files": files}
+    for number in range(loads.lengths.crowd_rounds):
+        for turn in range(len(contenders(args, folder, free_port()))):
+            # Each has a provider of its own: thousands of closed connections keep their ports for a minute.
+            port = free_port()
+            with Server([args.rig, "mock", f"127.0.0.1:{port}"], port, args.load_core, folder / "mock.log"):
+                gateway = contenders(args, folder, port, connections=4 * streams)[turn]
+                if turn == 0:
+                    seen.setdefault("direct", []).append(first_tokens(loads, port, "alone"))
+                seen.setdefault(gateway.name, []).append(of_a_crowd(gateway, loads, streams))
+        say(f"round {number + 1}: {streams:,} open streams")
+    return seen
+
+
+def of_a_crowd(gateway, loads, streams):
+    with gateway.start() as server:
+        time.sleep(0.3)
+        line = first_tokens(loads, gateway.port, "alone")
+        idle = server.rss_kib()
+        with loads.holding(gateway.port, streams):
+            line["kib"] = (server.rss_kib() - idle) / streams
+            return line | first_tokens(loads, gateway.port, "meanwhile")
+
+
+def first_tokens(loads, port, when):
+    said = loads.open(port, RATE, loads.lengths.fast, "--stream")
+    return {f"{when}_p50_us": said["p50_us"], f"{when}_p99_us": said["p99_us"]}
+
+
+# --- large configurations ---------------------------------------------------------------------
+
+
+def growth(args, folder, loads, mock):
+    """Of each shape and size: processor time for a request, time to ready, memory; one value per round."""
+    seen = {shape: {size: [] for size in sizes} for shape, (sizes, _) in SHAPES.items()}
+    for number in range(loads.lengths.growth_rounds):
+        for shape, (sizes, write) in SHAPES.items():
+            for size in sizes:
+                config, key, model = write(size, mock)
+                seen[shape][size].append(of_one_size(args, folder, loads, config, key, model))
+            say(f"round {number + 1}: {shape}")
+    return seen
+
+
+def of_one_size(args, folder, loads, config, key, model):
+    port = free_port()
+    file = folder / "growth.toml"
+    file.write_text(config.replace("{port}", str(port)))
+    command = [args.tierway, "serve", "--config", file]
+    with Server(command, port, args.gateway_core, folder / "growth.log") as server:
+        idle = server.rss_kib() / 1024
+        loads.wrk(port, 1, 64, key=key, model=model)
+        before = server.cpu_seconds()
+        requests, _ = loads.wrk(port, loads.lengths.growth, 64, key=key, model=model)
+        cpu = (server.cpu_seconds() - before) * 1e6 / requests
+        return {"cpu_us": cpu, "ready_ms": server.ready_ms, "idle_mib": idle}
+
+
+def with_keys(size, mock):
+    """The last of many keys asks."""
+    secrets = [*(f"sk-{number:09}" for number in range(size - 1)), KEY]
+    keys = "".join(
+        f'[[keys]]\nname = "key-{number}"\npolicy = "bench"\nhash = "sha256:{hashlib.sha256(secret.encode()).hexdigest()}"\n'
+        for number, secret in enumerate(secrets)
+    )
+    return HEAD + providers(mock) + model(MODEL, ["p0", "p1", "p2"]) + keys, KEY, MODEL
+
+
+def with_models(size, mock):
+    """Three deployments for each model; the last model is asked for."""
+    names = [f"model-{number}" for number in range(size // 3)]
+    models = "".join(model(name, ["p0", "p1", "p2"]) for name in names)
+    return HEAD + providers(mock) + models + one_key(), KEY, names[-1]
+
+
+def with_one_model(size, mock):
+    """One model with all of them."""
+    return HEAD + providers(mock) + model(MODEL, [f"p{number % 3}" for number in range(size)]) + one_key(), KEY, MODEL
+
+
+SHAPES = {
+    "keys": (KEYS, with_keys),
+    "deployments, three for each model": (DEPLOYMENTS, with_models),
+    "deployments, all of one model": (DEPLOYMENTS, with_one_model),
+}
+
+
+def providers(mock):
+    return "".join(PROVIDER.format(number=number, mock=mock) for number in range(3))
+
+
+def model(name, served_by):
+    deployments = ", ".join(
+        f'{{ provider = "{provider}", name = "{name}-{number}" }}' for number, provider in enumerate(served_by)
+    )
+    return f'\n[models."{name}"]\nprice = {{ input = "0.07", output = "0.25" }}\ndeployments = [{deployments}]\n'
+
+
+def one_key():
+    return '\n[[keys]]\nname = "bench"\npolicy = "bench"\nsecret = "env:BENCH_KEY"\n'

@@ -1,0 +1,142 @@
+//! Clients that are slow on purpose: thousands of connections, each with as little progress as
+//! its manner allows. One that is let go comes back at once, until stdin ends.
+//!
+//! They must never be in each other's way: a connection costs us one task and one socket.
+//!
+//! Start reading in [`slow`].
+
+use crate::Target;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::sleep;
+
+/// Between two bytes of ours.
+const PACE: Duration = Duration::from_secs(1);
+/// Connections begun at once, and between two such lots: 2,500 a second, within the other side's backlog.
+const LOT: u32 = 50;
+const BETWEEN_LOTS: Duration = Duration::from_millis(20);
+/// As small as the system allows: what we do not read, the other side must keep.
+const RECEIVE_BUFFER: u32 = 1;
+/// Before one who was let go or could not connect comes back.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// In which way a client is slow.
+#[derive(clap::ValueEnum, Clone, Copy)]
+pub(crate) enum Manner {
+    /// Connects and says nothing
+    Idle,
+    /// A head that never ends, one byte a second
+    Head,
+    /// With a good key, a long body of which one byte comes a second
+    Body,
+    /// With a good key, a long stream that is asked for and never read
+    Read,
+}
+
+#[derive(Default)]
+struct Counts {
+    begun: AtomicU64,
+    open: AtomicU64,
+    let_go: AtomicU64,
+    unreachable: AtomicU64,
+}
+
+/// Keeps them up and, once all have begun, prints a line each second until stdin ends.
+pub(crate) async fn slow(at: Target, manner: Manner, connections: u32) -> anyhow::Result<Value> {
+    let counts = Arc::new(Counts::default());
+    let request: Arc<Vec<u8>> = Arc::new(match manner {
+        Manner::Idle => Vec::new(),
+        Manner::Head => format!("POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nx-slow: ", at.address).into_bytes(),
+        Manner::Body => head_of_a_long_body(&at),
+        Manner::Read => at.request(r#""stream":true,"frames":64,"pace_ms":0,"token_bytes":16000,"#),
+    });
+    for number in 1..=connections {
+        tokio::spawn(keep(at.address, manner, request.clone(), counts.clone()));
+        if number % LOT == 0 {
+            sleep(BETWEEN_LOTS).await;
+        }
+    }
+    tokio::spawn({
+        let counts = counts.clone();
+        async move {
+            loop {
+                println!("{}", told(&counts));
+                sleep(PACE).await;
+            }
+        }
+    });
+    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
+    Ok(told(&counts))
+}
+
+fn told(counts: &Counts) -> Value {
+    json!({
+        "begun": counts.begun.load(Relaxed),
+        "open": counts.open.load(Relaxed),
+        "let_go": counts.let_go.load(Relaxed),
+        "unreachable": counts.unreachable.load(Relaxed),
+    })
+}
+
+/// One client, for ever.
+async fn keep(address: std::net::SocketAddr, manner: Manner, request: Arc<Vec<u8>>, counts: Arc<Counts>) {
+    loop {
+        counts.begun.fetch_add(1, Relaxed);
+        let Ok(connection) = connect(address).await else {
+            counts.unreachable.fetch_add(1, Relaxed);
+            sleep(BREATH).await;
+            continue;
+        };
+        counts.open.fetch_add(1, Relaxed);
+        // However it ends, the other side let it go.
+        let _ = dawdle(connection, manner, &request).await;
+        counts.open.fetch_sub(1, Relaxed);
+        counts.let_go.fetch_add(1, Relaxed);
+        sleep(BREATH).await;
+    }
+}
+
+async fn connect(address: std::net::SocketAddr) -> anyhow::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    Ok(socket.connect(address).await?)
+}
+
+/// Until the other side has had enough.
+async fn dawdle(mut connection: TcpStream, manner: Manner, request: &[u8]) -> anyhow::Result<()> {
+    connection.write_all(request).await?;
+    match manner {
+        Manner::Idle => {
+            connection.read_u8().await?;
+        }
+        // A write fails once the other side is gone; what it says before that is not read.
+        Manner::Head | Manner::Body => loop {
+            sleep(PACE).await;
+            connection.write_all(b"x").await?;
+        },
+        Manner::Read => loop {
+            sleep(PACE).await;
+            if let Some(error) = connection.take_error()? {
+                return Err(error.into());
+            }
+            // Not readable in this sense until it is closed: nothing is ever taken out.
+            if connection.ready(tokio::io::Interest::READABLE).await?.is_read_closed() {
+                return Ok(());
+            }
+        },
+    }
+    Ok(())
+}
+
+fn head_of_a_long_body(at: &Target) -> Vec<u8> {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 1000000\r\n\r\n{{\"model\":\"",
+        at.address, at.key
+    )
+    .into_bytes()
+}
