@@ -34,8 +34,10 @@ USER 65532:65532
 WORKDIR /var/lib/tierway
 VOLUME /var/lib/tierway
 
-# Inside a container, loopback would be reached by nobody. It overrules `listen` in the file.
-ENV TIERWAY__SERVER__LISTEN=0.0.0.0:8080
+# Inside a container, loopback would be reached by nobody, and only the volume outlives it. Both
+# overrule the file.
+ENV TIERWAY__SERVER__LISTEN=0.0.0.0:8080 \
+    TIERWAY__STORE__URL=sqlite:/var/lib/tierway/tierway.db
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 CMD ["/tierway", "healthcheck"]
 # Drains; see "Stopping" in docs/operations.md for how long that takes.

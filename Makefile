@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
 
-.PHONY: help run test setup check instructions rust sdk ops quickstart image-check bench failover slow fuzz fuzz-keep
+.PHONY: help run test setup check instructions rust sdk ops quickstart image-check ledger bench failover slow fuzz fuzz-keep
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -57,6 +57,9 @@ quickstart: ## every command of docs/quickstart.md, timed, against the debug bin
 
 image-check: ## build the image's stages with a release build, no container engine, and start the result
 	python3 tests/ops/replay_dockerfile.py
+
+ledger: ## fill a database with a million receipts and print its size, how soon it serves, how quickly it is read
+	TIERWAY_LEDGER_ROWS=1000000 cargo test --release --locked --test store_sqlite large -- --nocapture
 
 bench: ## compare with nginx and a bare proxy, hold 10,000 streams, grow; write docs/performance.md
 	@command -v wrk >/dev/null && PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { $(call apt_install,wrk nginx-light); }

@@ -96,11 +96,13 @@ class Server:
     def __init__(self, command, port, cores, log, path="/healthz"):
         self.port = port
         self.path = path
+        # Tierway keeps its receipts, as it does by default, but beside the log.
+        store = {"TIERWAY__STORE__URL": f"sqlite:{Path(log).with_suffix('.db').absolute()}"}
         with open(log, "ab") as sink:
             begun = time.perf_counter()
             self.process = subprocess.Popen(
                 [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
-                preexec_fn=pinned(*([cores] if isinstance(cores, int) else cores)), env={**os.environ, **SECRETS},
+                preexec_fn=pinned(*([cores] if isinstance(cores, int) else cores)), env={**os.environ, **SECRETS, **store},
             )
         self.ready_ms = (self.wait_until_ready(log) - begun) * 1000
 

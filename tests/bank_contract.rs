@@ -12,6 +12,7 @@ use tierway::domain::money::NanoUsd;
 use tierway::domain::receipt::Receipt;
 use tierway::store::memory_bank::MemoryBank;
 use tierway::store::purse::{Hold, NoHold, Purse, Till};
+use tierway::store::sqlite::{SqliteLedger, Writing};
 use tierway::store::{Bank, BoxFuture, LeaseAsk, Leased, Unavailable};
 use tokio::runtime::Runtime;
 
@@ -519,12 +520,41 @@ async fn a_bank_that_fails_badly_leaves_nobody_waiting() {
     }
 }
 
+/// A bank in a file of its own.
+fn sqlite(place: &tempfile::TempDir) -> (Arc<dyn Bank>, Writing) {
+    let (ledger, writing) = SqliteLedger::open(&place.path().join("t.db"), None, Arc::new(|| 0)).expect("it opens");
+    (Arc::new(ledger), writing)
+}
+
+#[test]
+fn what_a_process_leaves_leased_counts_as_spent() {
+    let place = tempfile::tempdir().expect("a folder");
+    let (bank, writing) = sqlite(&place);
+    let counter = Counter::at(bank);
+    counter.check("a", day(1), 100, 60, (60, 60));
+    counter.spend("a", day(1), 10, 10);
+    drop((counter, writing));
+    let (bank, _writing) = sqlite(&place);
+    // 10 were spent; of 50 nobody knows.
+    Counter::at(bank.clone()).check("a", day(1), 100, 60, (40, 100));
+    bank.give_back(&account("a"), day(1), NanoUsd(40));
+    Counter::at(bank).check("a", day(1), 100, 60, (40, 100));
+}
+
 macro_rules! every_bank_promises {
     ($($promise:ident),* $(,)?) => {
         mod memory {
             $(#[test]
             fn $promise() {
                 super::$promise(std::sync::Arc::new(super::MemoryBank::default()));
+            })*
+        }
+        mod sqlite {
+            $(#[test]
+            fn $promise() {
+                let place = tempfile::tempdir().expect("a folder");
+                let (bank, _writing) = super::sqlite(&place);
+                super::$promise(bank);
             })*
         }
     };

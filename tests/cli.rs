@@ -218,7 +218,7 @@ fn problems_are_all_printed_and_exit_with_78() {
 
 #[test]
 fn what_is_not_built_is_refused_unless_allowed() {
-    let place = Place::with(&format!("{CONFIG}\n[store]\nurl = \"sqlite:tierway.db\"\n"));
+    let place = Place::with(&format!("{CONFIG}\n[store]\nurl = \"postgres://db/tierway\"\n"));
     check(&place.run(&["serve"]), 78, &["not yet enforced", "store.url", "--allow-unenforced"]);
     let gateway = place.serve(&["serve", "--allow-unenforced"]);
     assert_eq!(gateway.chat(APP_KEY, "acme/small").0, 200);
@@ -226,6 +226,29 @@ fn what_is_not_built_is_refused_unless_allowed() {
     assert_eq!((status, body.as_str()), (200, "{\"not_yet_enforced\":[\"store.url\"],\"status\":\"ready\"}\n"));
     let (_, said) = gateway.stop();
     assert!(said.contains("not yet enforced"), "{said}");
+}
+
+#[test]
+fn receipts_are_kept_beside_the_file_and_the_demo_keeps_none() {
+    let place = Place::with(CONFIG);
+    let gateway = place.serve(&["serve"]);
+    assert_eq!(gateway.chat(APP_KEY, "acme/small").0, 200);
+    let (_, said) = gateway.stop();
+    assert!(!said.contains("in memory only"), "{said}");
+    let usage = place.run(&["usage", "--csv"]);
+    assert!(String::from_utf8_lossy(&usage.stdout).contains("\napp,1,"), "{usage:?}");
+    let demo = Place::empty();
+    let (_, said) = demo.serve(&["serve"]).stop();
+    assert!(said.contains("Receipts are kept in memory only."), "{said}");
+    assert_eq!(std::fs::read_dir(demo.0.path()).expect("it is there").count(), 0);
+    let mut kept = demo.command(&["serve"]);
+    let (_, said) = Running::start({
+        kept.env("TIERWAY__STORE__URL", "sqlite:demo.db");
+        kept
+    })
+    .stop();
+    assert!(!said.contains("in memory only"), "{said}");
+    assert!(demo.0.path().join("demo.db").exists());
 }
 
 #[test]

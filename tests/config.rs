@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tierway::config::{ExtraKey, KeyHash, MASK, Reach, Shown, Snapshot, Source, Surroundings, find, load};
+use tierway::config::{ExtraKey, KeyHash, MASK, Reach, Shown, Snapshot, Source, StorePlace, Surroundings, find, load};
 use tierway::domain::chance::Draw;
 use tierway::domain::routing::table::Capacity;
 
@@ -391,7 +391,7 @@ fn a_file_that_may_not_be_read_is_named_with_what_to_do() {
 fn what_is_not_built_is_listed() {
     let snapshot = loaded(DESIGN_EXAMPLE, &World::of_the_examples());
     let settings: Vec<&str> = snapshot.unenforced.iter().map(|u| u.setting.as_str()).collect();
-    let expected = ["store.url", "policies.pro.priority", "policies.pro.hedge", "policies.pro.sla"];
+    let expected = ["policies.pro.priority", "policies.pro.hedge", "policies.pro.sla"];
     assert_eq!(settings, expected);
     for unenforced in &snapshot.unenforced {
         assert!(!unenforced.why.is_empty(), "{unenforced:?}");
@@ -428,7 +428,8 @@ fn the_least_that_loads_has_every_default() {
     let snapshot = loaded(LEAST, &World::default());
     assert_eq!(snapshot.server.listen.to_string(), "127.0.0.1:8080");
     assert!(snapshot.server.admin_token.is_none());
-    assert_eq!(snapshot.store.url, "memory:");
+    assert!(snapshot.store.place == StorePlace::Sqlite("tierway.db".into()));
+    assert!(snapshot.store.retention.is_none());
     assert!(snapshot.unenforced.is_empty());
     insta::assert_snapshot!(snapshot.effective.to_toml());
 }

@@ -1,4 +1,5 @@
-//! What every back end of the counters promises, run against each of them.
+//! What every back end of the counters promises, run against each of them; what every ledger promises
+//! is in `store_contract/ledgers.rs`.
 //!
 //! Time is handed in, so a day of traffic takes a second. A new back end is one more line at the
 //! end of this file.
@@ -295,3 +296,6 @@ macro_rules! contract {
 }
 
 contract!(memory, tierway::store::memory::MemoryCounters::new());
+
+#[path = "store_contract/ledgers.rs"]
+mod ledgers;

@@ -16,6 +16,8 @@ use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
 use tierway::config::{Process, Source, load};
 use tierway::relay::dice::Dice;
+use tierway::store::memory::MemoryLedger;
+use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -42,7 +44,16 @@ async fn serve(config: &Path) -> anyhow::Result<()> {
     let snapshot = load(&source, &Process, &[]).map_err(|problems| anyhow!(problems.render(false)))?;
     let listener = TcpListener::bind(snapshot.server.listen).await?;
     let telemetry = Telemetry::new(AccessLog::to_writer(Box::new(Never)), Build { version: "counted", revision: None });
-    let gateway = Gateway::build(Arc::new(snapshot), None, Arc::new(telemetry), Dice::seeded(1), Clock)?;
+    let ledger = Arc::new(MemoryLedger::default());
+    let gateway = Gateway::build(
+        Arc::new(snapshot),
+        None,
+        Arc::new(telemetry),
+        Dice::seeded(1),
+        Clock,
+        ledger,
+        Arc::new(MemoryBank::default()),
+    )?;
     println!("{}", listener.local_addr()?.port());
     io::stdout().flush()?;
     tokio::select! {

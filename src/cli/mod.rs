@@ -1,7 +1,7 @@
 //! The commands: they build every part once and wire them, and decide nothing.
 //!
-//! Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 69 cannot bind, 78 wrong
-//! configuration. What a command answers goes to stdout; what it has to say goes to stderr.
+//! Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 69 cannot bind or reach the
+//! store, 78 wrong configuration. What a command answers goes to stdout; what it has to say goes to stderr.
 //!
 //! Start reading at [`serve`].
 
@@ -9,20 +9,26 @@ pub mod check;
 mod completions;
 mod config_schema;
 pub mod config_show;
+mod cost;
 mod explain;
 mod greeting;
 mod healthcheck;
 mod init;
+mod migrate;
 pub mod reload;
 mod secrets;
 pub mod serve;
+mod span;
+mod store;
+mod table;
+mod usage;
 
 use clap::{Args, Parser, Subcommand};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// `EX_UNAVAILABLE` of sysexits: the address cannot be had.
+/// `EX_UNAVAILABLE` of sysexits: the address, or the store, cannot be had.
 const EXIT_UNAVAILABLE: u8 = 69;
 
 /// What clap exits with too: the command line names something that is not there.
@@ -47,8 +53,14 @@ enum Command {
     Init(init::Init),
     /// Print every problem of a configuration and exit with 78, or 0 when there is none
     Check(Named),
-    /// Say where a request would go and why nowhere else; exits with 1 if it would be refused
+    /// Say where a request would go and why nowhere else, or what became of one
     Explain(explain::Explain),
+    /// Sum up the ledger: requests, tokens and cost, by key, team, model, day and more
+    Usage(usage::Usage),
+    /// Say what tokens cost, and what they would have cost with another split or price
+    Cost(cost::Cost),
+    /// Bring the database up to date without serving; `serve` does it by itself
+    Migrate(migrate::Migrate),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -103,6 +115,9 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Check(named) => check::check(named.config.as_deref()).map_err(Into::into),
         Command::Explain(args) => explain::explain(&args),
+        Command::Usage(args) => usage::usage(&args),
+        Command::Cost(args) => cost::cost(&args),
+        Command::Migrate(args) => migrate::migrate(&args),
         Command::Config { command: ConfigCommand::Show { named, json } } => {
             config_show::config_show(named.config.as_deref(), json).map_err(Into::into)
         }

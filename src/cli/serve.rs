@@ -8,7 +8,7 @@
 
 use super::check::EXIT_CONFIGURATION;
 use super::greeting::{Generated, greeting};
-use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets};
+use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets, store};
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find, load};
 use crate::domain::secret::Secret;
@@ -19,8 +19,7 @@ use crate::http::tls::{InForce, Tls};
 use crate::http::{App, ops_entry, public_entry};
 use crate::relay::dice::Dice;
 use crate::relay::{LiveError, Parts, Relay};
-use crate::store::memory::{MemoryCounters, MemoryLedger};
-use crate::store::memory_bank::MemoryBank;
+use crate::store::memory::MemoryCounters;
 use crate::store::{Bank, Counters, Ledger};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::Logs;
@@ -44,9 +43,15 @@ const TIDY_EVERY: Duration = Duration::from_secs(10);
 enum Refused {
     /// Exit 78, with every problem said.
     Configuration(String),
-    /// Exit 69.
-    Address(String),
+    /// Exit 69: no address, or no store.
+    Unavailable(String),
     Other(anyhow::Error),
+}
+
+impl Refused {
+    fn unavailable(why: impl std::fmt::Display) -> Self {
+        Self::Unavailable(format!("error: {why}"))
+    }
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Refused {
@@ -65,7 +70,7 @@ pub fn serve(args: &Serve) -> anyhow::Result<ExitCode> {
         Ok(()) => return Ok(ExitCode::SUCCESS),
         Err(Refused::Other(error)) => return Err(error),
         Err(Refused::Configuration(text)) => (text, EXIT_CONFIGURATION),
-        Err(Refused::Address(text)) => (text, EXIT_UNAVAILABLE),
+        Err(Refused::Unavailable(text)) => (text, EXIT_UNAVAILABLE),
     };
     // The stream strips colours where there is no terminal or NO_COLOR is set.
     writeln!(anstream::stderr(), "{}", said.0.trim_end())?;
@@ -79,20 +84,27 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     for unenforced in &snapshot.unenforced {
         tracing::warn!(setting = %unenforced.setting, why = %unenforced.why, "not yet enforced");
     }
-    let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
     let clock = Clock;
+    // Ends after everything that settles, and before the logs.
+    let store::Kept { ledger, bank, writing: _writing } =
+        store::open(&snapshot.store, clock).map_err(Refused::unavailable)?;
+    let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
+    store::watch(&telemetry, &ledger);
     let gateway = Gateway::build(
         snapshot.clone(),
         loaded.admin_token.clone(),
         telemetry,
         Dice::seeded(u64::from_le_bytes(*secrets::random_bytes()?)),
         clock,
+        ledger,
+        bank,
     )?;
     let public = bind(snapshot.server.listen)?;
     let ops = snapshot.server.admin_listen.map(bind).transpose()?;
     let address = public.local_addr()?;
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
     eprint!("{}", greeting(scheme, address, &loaded.generated, &loaded.example_model()));
+    eprint!("{}", store::note(&snapshot.store));
     let watcher = Watcher::new(&loaded.source, Process, loaded.extra_keys, snapshot.clone());
     let hangups = signal(SignalKind::hangup())?;
     tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logs.clone(), loaded.admin_token));
@@ -111,12 +123,8 @@ async fn run(args: &Serve) -> Result<(), Refused> {
 pub struct Gateway {
     /// The corridor.
     pub relay: Arc<Relay>,
-    /// The book of receipts.
-    pub ledger: Arc<MemoryLedger>,
     /// What the keys have taken of their limits.
     pub counters: Arc<MemoryCounters>,
-    /// What is left of budgets.
-    pub bank: Arc<MemoryBank>,
     /// How it is stopped.
     pub lifecycle: Lifecycle,
     /// What its doors share.
@@ -126,7 +134,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Builds every part for `snapshot`. `admin_token` opens what is for operators.
+    /// Builds every part for `snapshot`. `admin_token` opens what is for operators, `ledger` takes the
+    /// receipts, `bank` keeps the budgets.
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
@@ -136,10 +145,10 @@ impl Gateway {
         telemetry: Arc<Telemetry>,
         dice: Dice,
         clock: Clock,
+        ledger: Arc<dyn Ledger>,
+        bank: Arc<dyn Bank>,
     ) -> Result<Self, LiveError> {
-        let ledger = Arc::new(MemoryLedger::default());
         let counters = Arc::new(MemoryCounters::default());
-        let bank = Arc::new(MemoryBank::default());
         let lifecycle = Lifecycle::new(clock);
         let ops = OpsAccess { metrics_token: snapshot.telemetry.metrics_token.clone(), admin_token };
         let dice = Arc::new(dice);
@@ -147,9 +156,9 @@ impl Gateway {
         let parts = Parts {
             clock,
             dice: dice.clone(),
-            ledger: ledger.clone() as Arc<dyn Ledger>,
+            ledger,
             counters: counters.clone() as Arc<dyn Counters>,
-            bank: bank.clone() as Arc<dyn Bank>,
+            bank,
             telemetry: telemetry.clone(),
         };
         let relay = Arc::new(Relay::new(snapshot, parts)?);
@@ -164,7 +173,7 @@ impl Gateway {
         };
         reload::started(&app);
         let tls = serves_tls.then(|| Tls::new(Arc::new(InForce(relay.clone())), telemetry));
-        Ok(Self { relay, ledger, counters, bank, lifecycle, app: Arc::new(app), tls })
+        Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls })
     }
 
     /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served there only.
@@ -270,7 +279,7 @@ fn not_enforced(source: &Source, snapshot: &Snapshot) -> String {
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, Refused> {
-    server::bind(address).map_err(|error| Refused::Address(format!("error: {error}")))
+    server::bind(address).map_err(Refused::unavailable)
 }
 
 /// SIGTERM and Ctrl-C, caught from the moment this is made.

@@ -41,7 +41,7 @@ pub use reload::{Change, Watcher};
 pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
     FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
-    StoreSettings, TelemetrySettings, TlsSettings, WireSettings,
+    StorePlace, StoreSettings, TelemetrySettings, TlsSettings, WireSettings,
 };
 pub use source::{Source, find};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::reader::{Written, words};
 use super::settings::{FinishReason, MalformedFrame, Protocol};
-use super::value::{BaseUrl, CertificateChain, Expiry, LogFilter, Name, Percent, PrivateKey, Sha256};
+use super::value::{BaseUrl, CertificateChain, Days, Expiry, LogFilter, Name, Percent, PrivateKey, Sha256};
 use super::value::{Size, StoreUrl, Wait};
 use crate::domain::budget::Zone;
 use crate::domain::call::{Endpoint, Feature};
@@ -55,6 +55,7 @@ pub(super) struct Tls {
 /// `[store]`
 pub(super) struct Store {
     pub(super) url: Written<StoreUrl>,
+    pub(super) retention: Option<Written<Days>>,
     pub(super) shared: Option<Written<StoreUrl>>,
 }
 

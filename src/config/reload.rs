@@ -128,6 +128,7 @@ fn keep_what_needs_a_restart(old: &Snapshot, new: &mut Snapshot) -> Vec<&'static
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::StorePlace;
     use std::cell::RefCell;
     use std::collections::HashMap;
     use std::io;
@@ -226,7 +227,7 @@ mod tests {
         let change = changed(watcher.check());
         assert_eq!(change.needs_restart, ["server.listen", "store"]);
         assert_eq!(change.snapshot.server.listen.port(), 8080);
-        assert_eq!(change.snapshot.store.url, "memory:");
+        assert!(change.snapshot.store.place == StorePlace::Sqlite("tierway.db".into()));
         assert_eq!(change.snapshot.server.drain.as_secs(), 7);
     }
 

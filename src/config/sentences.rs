@@ -21,7 +21,14 @@ const SENTENCES: &[(&str, &str)] = &[
     ("server.tls.cert", "The certificate chain as PEM, the server's own certificate first."),
     ("server.tls.key", "The private key of the first certificate, as PEM."),
     ("store", "What keeps keys and receipts. A change needs a restart."),
-    ("store.url", "\"memory:\" keeps nothing; \"sqlite:PATH\" and \"postgres://…\" outlive the process."),
+    (
+        "store.url",
+        "\"sqlite:PATH\" is one file, made where there is none, and held by one gateway; \"memory:\" keeps nothing. \"postgres://…\" is not enforced yet.",
+    ),
+    (
+        "store.retention",
+        "How long receipts are kept, such as \"400d\"; absent: for ever. What is too old is deleted a little at a time.",
+    ),
     ("store.shared", "Rate limits and concurrency shared by replicas."),
     ("telemetry", "What is told to whom."),
     ("telemetry.log", "A level, or directives such as \"info,tierway::relay=debug\"; one line a request at info."),

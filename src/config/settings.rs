@@ -5,6 +5,7 @@
 //! [`Snapshot`](super::Snapshot).
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,14 +74,43 @@ impl std::fmt::Debug for TlsSettings {
 /// `[store]`: what keeps keys and receipts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// `memory:`, `sqlite:PATH` or `postgres://…`; may hold a password.
-    pub url: String,
+    /// Where keys and receipts are kept.
+    pub place: StorePlace,
+    /// How long receipts are kept; `None`: for ever.
+    pub retention: Option<Duration>,
     /// Redis for limits shared by replicas; may hold a password.
     pub shared: Option<String>,
 }
 
+/// Where keys and receipts are kept.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StorePlace {
+    /// Nowhere: they are gone with the process.
+    Memory,
+    /// In one SQLite file, named as it was written.
+    Sqlite(PathBuf),
+    /// At a server we do not speak to yet; the URL may hold a password.
+    Server(String),
+}
+
+impl StorePlace {
+    /// The place a URL such as `sqlite:tierway.db` names; `None` where it names none we know.
+    pub fn of_url(url: &str) -> Option<Self> {
+        const SERVERS: [&str; 4] = ["postgres://", "postgresql://", "redis://", "rediss://"];
+        match url.split_once(':')? {
+            ("memory", "") => Some(Self::Memory),
+            // `sqlite:///var/lib/x.db` is how other programs write an absolute path.
+            ("sqlite", path) => match path.strip_prefix("//").unwrap_or(path) {
+                "" | ":memory:" => None,
+                path => Some(Self::Sqlite(path.into())),
+            },
+            _ => SERVERS.iter().any(|server| url.starts_with(server)).then(|| Self::Server(url.to_owned())),
+        }
+    }
+}
+
 impl std::fmt::Debug for StoreSettings {
-    /// Says nothing: both URLs may hold a password.
+    /// Says nothing: URLs may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoreSettings").finish_non_exhaustive()
     }
@@ -186,6 +216,21 @@ pub enum MalformedFrame {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_names_one_place_or_none() {
+        let check = |url: &str, expected: Option<StorePlace>| assert!(StorePlace::of_url(url) == expected, "{url}");
+        let sqlite = |path: &str| Some(StorePlace::Sqlite(path.into()));
+        check("memory:", Some(StorePlace::Memory));
+        check("sqlite:tierway.db", sqlite("tierway.db"));
+        check("sqlite:/var/lib/tierway/tierway.db", sqlite("/var/lib/tierway/tierway.db"));
+        check("sqlite:///var/lib/tierway/tierway.db", sqlite("/var/lib/tierway/tierway.db"));
+        check("postgres://me:hush@db/x", Some(StorePlace::Server("postgres://me:hush@db/x".into())));
+        for none in ["", "tierway.db", "memory", "memory:x", "sqlite:", "sqlite://", "sqlite::memory:", "mysql://db/x"]
+        {
+            check(none, None);
+        }
+    }
 
     #[test]
     fn a_certificate_that_ends_soon_is_warned_about() {

@@ -18,6 +18,7 @@ pub mod id;
 pub mod limit;
 pub mod money;
 pub mod pricing;
+pub mod readable;
 pub mod receipt;
 pub mod refusal;
 pub mod retry;

@@ -8,6 +8,7 @@ use crate::domain::budget::Charge;
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
 use crate::domain::money::NanoUsd;
+use crate::domain::pricing::Price;
 use crate::domain::refusal::LimitKind;
 use crate::domain::usage::Usage;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct Receipt {
     pub usage: Option<Usage>,
     /// Whether `usage`, or a part of `cost`, was counted by us.
     pub estimated: bool,
+    /// What the tokens of its answer were charged at; `None` where nothing answered, or no price is known.
+    pub price: Option<Price>,
     /// What it cost, over all attempts that may have to be paid for.
     pub cost: NanoUsd,
     /// What of that was charged to whose budget; empty for a key without one.
@@ -103,6 +106,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 5] = [Self::Served, Self::Refused, Self::Failed, Self::Broken, Self::Abandoned];
+
     /// Its name in logs.
     pub fn label(self) -> &'static str {
         match self {

@@ -68,6 +68,9 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     if !app.lifecycle.is_ready() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
     }
+    if !app.relay.ledger_is_healthy() {
+        return status(StatusCode::SERVICE_UNAVAILABLE, "the ledger cannot be written");
+    }
     let live = app.relay.live();
     let unenforced: Vec<&str> = live.snapshot.unenforced.iter().map(|one| one.setting.as_ref()).collect();
     if unenforced.is_empty() {

@@ -258,6 +258,11 @@ impl Relay {
         self.live.load().lineup.in_flight()
     }
 
+    /// Whether receipts can be written.
+    pub fn ledger_is_healthy(&self) -> bool {
+        self.desk.ledger.status().healthy
+    }
+
     /// Requests that entered the corridor so far; as many receipts leave it.
     pub fn entered(&self) -> u64 {
         self.entered.load(Ordering::Relaxed)

@@ -48,6 +48,7 @@ pub(super) fn settle(desk: &Desk, entry: &mut Entry, end: End, now: Instant) {
         status: end.status,
         usage: entry.usage,
         estimated: bill.estimated,
+        price: entry.price,
         cost: bill.cost,
         charges,
         first_token: entry.first_token,

@@ -6,7 +6,7 @@
 //!
 //! Start reading in [`KeyState::admit`].
 
-use super::{Admission, Ask, BoxFuture, Counters, Denied, Ledger, RatesLeft};
+use super::{Admission, Ask, BoxFuture, Counters, Denied, Ledger, LedgerStatus, RatesLeft};
 use crate::domain::id::KeyId;
 use crate::domain::limit::{Left, Refused, SlidingWindow, Taken};
 use crate::domain::receipt::Receipt;
@@ -71,6 +71,10 @@ impl Ledger for MemoryLedger {
         let oldest = if book.recent.len() > self.capacity { book.recent.pop_front() } else { None };
         drop(book);
         drop(oldest);
+    }
+
+    fn status(&self) -> LedgerStatus {
+        LedgerStatus { healthy: true, waiting: 0, dropped: 0 }
     }
 }
 
@@ -344,6 +348,7 @@ mod tests {
             status: 404,
             usage: None,
             estimated: false,
+            price: None,
             cost: NanoUsd::ZERO,
             charges: Vec::new(),
             first_token: None,

@@ -4,12 +4,14 @@
 //! cost arrive as values. It is called once or twice per request, never per frame, and never makes
 //! one wait for a disk.
 //!
-//! Start reading in [`Counters::admit`] and, for money, in [`purse`]; [`memory`] is the back end of a single process, and
-//! `tests/store_contract.rs` what every back end promises.
+//! Start reading in [`Counters::admit`], [`Ledger::append`] and, for money, [`purse`]; [`memory`] is the back
+//! end that keeps nothing, [`sqlite`] the one that does, and `tests/store_contract.rs` and
+//! `tests/bank_contract.rs` what every back end promises.
 
 pub mod memory;
 pub mod memory_bank;
 pub mod purse;
+pub mod sqlite;
 
 use crate::domain::authorize::Limits;
 use crate::domain::budget::{Account, Charge, Span};
@@ -29,6 +31,20 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Ledger: Send + Sync {
     /// Takes one receipt. It never blocks: writing is the back end's own affair.
     fn append(&self, receipt: &Arc<Receipt>);
+
+    /// How it stands.
+    fn status(&self) -> LedgerStatus;
+}
+
+/// Whether a ledger keeps what it is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LedgerStatus {
+    /// Whether what was last written could be.
+    pub healthy: bool,
+    /// Operations taken and not yet durable.
+    pub waiting: u64,
+    /// Receipts for which there was no room, since the start.
+    pub dropped: u64,
 }
 
 /// The durable side of every budget: it leases money to processes, which spend it without asking again.

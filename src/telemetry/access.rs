@@ -9,15 +9,13 @@
 use super::lines::{Lines, Writing};
 use super::rfc3339::Rfc3339;
 use crate::domain::call::Endpoint;
+use crate::domain::readable::readable;
 use crate::domain::receipt::{AttemptRecord, Receipt};
 use crate::domain::refusal::LimitKind;
-use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-/// A client may write a model's name as long as a body; nobody reads one this long.
-const ASKED_MODEL: usize = 256;
 /// Most lines have room in this many bytes.
 const USUAL_LINE: usize = 1024;
 
@@ -212,24 +210,6 @@ fn put_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');
-}
-
-/// What a client wrote, made safe to look at: shortened, and without the characters that a terminal
-/// obeys. JSON escapes the lower control characters only.
-fn readable(text: &str) -> Cow<'_, str> {
-    if text.len() <= ASKED_MODEL && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
-        return Cow::Borrowed(text);
-    }
-    let mut short: String = text.chars().take(ASKED_MODEL).map(|c| if is_obeyed(c) { '\u{fffd}' } else { c }).collect();
-    if text.chars().nth(ASKED_MODEL).is_some() {
-        short.push('…');
-    }
-    Cow::Owned(short)
-}
-
-/// Control characters, line and paragraph separators, and those that turn the direction of writing.
-fn is_obeyed(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use super::family::Family;
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Counter, Gauge, Metric, MetricFamily, MetricType};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, Result, TextEncoder};
 
 /// A metric's name, what it says, and its labels.
@@ -66,7 +66,22 @@ impl Book {
 
     /// A counter somebody else keeps, asked for when it is rendered.
     pub(super) fn watched(&self, row: Row<0>, read: impl Fn() -> u64 + Send + Sync + 'static) -> Result<()> {
-        self.0.register(Box::new(Watched { counter: IntCounter::new(row.name, row.help)?, read }))
+        let show = |metric: &mut Metric, value| {
+            let mut count = Counter::default();
+            count.set_value(value);
+            metric.set_counter(count);
+        };
+        self.0.register(Box::new(Watched { lender: IntCounter::new(row.name, row.help)?, read, show }))
+    }
+
+    /// A gauge somebody else keeps, asked for when it is rendered.
+    pub(super) fn watched_gauge(&self, row: Row<0>, read: impl Fn() -> u64 + Send + Sync + 'static) -> Result<()> {
+        let show = |metric: &mut Metric, value| {
+            let mut level = Gauge::default();
+            level.set_value(value);
+            metric.set_gauge(level);
+        };
+        self.0.register(Box::new(Watched { lender: IntGauge::new(row.name, row.help)?, read, show }))
     }
 
     /// Everything in Prometheus' text format, sorted by name and labels.
@@ -83,23 +98,22 @@ impl Book {
     }
 }
 
-struct Watched<F> {
-    /// Lends its name; its own count stays zero.
-    counter: IntCounter,
+struct Watched<C, F> {
+    /// Lends its name and kind; its own value stays zero.
+    lender: C,
     read: F,
+    show: fn(&mut Metric, f64),
 }
 
-impl<F: Fn() -> u64 + Send + Sync> Collector for Watched<F> {
+impl<C: Collector, F: Fn() -> u64 + Send + Sync> Collector for Watched<C, F> {
     fn desc(&self) -> Vec<&Desc> {
-        self.counter.desc()
+        self.lender.desc()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut count = Counter::default();
-        count.set_value((self.read)() as f64);
         let mut metric = Metric::default();
-        metric.set_counter(count);
-        let mut families = self.counter.collect();
+        (self.show)(&mut metric, (self.read)() as f64);
+        let mut families = self.lender.collect();
         families.iter_mut().for_each(|family| family.set_metric(vec![metric.clone()]));
         families
     }

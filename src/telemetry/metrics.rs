@@ -99,6 +99,13 @@ const BEYOND_HOLD: Row<0> = row(
 const BUILD_INFO: Row<2> = row("tierway_build_info", "1, for the program running.", ["version", "revision"]);
 const LOG_LINES_DROPPED: Row<0> =
     row("tierway_log_lines_dropped_total", "Lines of logs and access log thrown away because nobody read them.", []);
+const LEDGER_DROPPED: Row<0> = row(
+    "tierway_ledger_receipts_dropped_total",
+    "Receipts thrown away because the store could not be written for long.",
+    [],
+);
+const LEDGER_WAITING: Row<0> = row("tierway_ledger_waiting", "Operations on their way to the store.", []);
+const LEDGER_HEALTHY: Row<0> = row("tierway_ledger_healthy", "1 while the store can be written, else 0.", []);
 
 /// 1 ms to a minute: from a cached prefix on a near machine to what no one waits for.
 const FIRST_TOKEN_BUCKETS: &[f64] =
@@ -188,6 +195,22 @@ impl Metrics {
             metrics.config_reloads.with([labels::reload(ok)]);
         }
         Ok(metrics)
+    }
+
+    /// Shows how the ledger stands from now on: what waits, what was dropped, and whether it can be
+    /// written. Called once.
+    pub fn watch_ledger(
+        &self,
+        waiting: impl Fn() -> u64 + Send + Sync + 'static,
+        dropped: impl Fn() -> u64 + Send + Sync + 'static,
+        healthy: impl Fn() -> bool + Send + Sync + 'static,
+    ) {
+        let entered = [
+            self.book.watched_gauge(LEDGER_WAITING, waiting),
+            self.book.watched(LEDGER_DROPPED, dropped),
+            self.book.watched_gauge(LEDGER_HEALTHY, move || healthy().into()),
+        ];
+        entered.into_iter().collect::<Result<()>>().expect("the names are valid, and a gateway has one ledger");
     }
 
     /// Counts one request's end.
@@ -373,6 +396,7 @@ mod tests {
     /// A set of metrics in which every family has something to show.
     fn everything() -> Metrics {
         let metrics = metrics();
+        metrics.watch_ledger(|| 3, || 5, || true);
         metrics.deployments(&[("eu-1".into(), StateName::Closed), ("us-1".into(), StateName::Resting)]);
         metrics.transition("eu-1", Transition { to: StateName::Open, cause: Some(Cause::Consecutive) });
         for receipt in samples::receipts() {
@@ -427,8 +451,9 @@ mod tests {
                 "gauge" if unit == "nanousd" => name.starts_with("tierway_budget_"),
                 "gauge" if unit == "seconds" => name.ends_with("_timestamp_seconds"),
                 "gauge" => {
-                    let states = ["tierway_breaker_state", "tierway_config_last_reload_successful"];
-                    let others = ["tierway_in_flight", "tierway_build_info"];
+                    let states =
+                        ["tierway_breaker_state", "tierway_config_last_reload_successful", "tierway_ledger_healthy"];
+                    let others = ["tierway_in_flight", "tierway_build_info", "tierway_ledger_waiting"];
                     states.contains(&name) || others.contains(&name)
                 }
                 _ => false,

@@ -32,6 +32,7 @@ pub(super) fn served() -> Receipt {
         status: 200,
         usage: Some(Usage { input: 1_000, cached_input: 200, output: 50, reasoning: 10 }),
         estimated: false,
+        price: None,
         cost: NanoUsd(21_300),
         charges: Vec::new(),
         first_token: Some(Duration::from_millis(480)),

@@ -1,8 +1,8 @@
 //! The canary scan: every secret of the tests is a unique marker, and after a bit of everything none
 //! of them is found where it must not be, in no spelling.
 //!
-//! Looked into: logs at TRACE, the access log, metrics, every byte sent to clients, what `config show`
-//! prints, what is said of a broken configuration; and the provider's journal for what is a client's.
+//! Looked into: logs at TRACE, the access log, metrics, the database, every byte sent to clients, what
+//! `config show` prints, what is said of a broken configuration; and the provider's journal for what is a client's.
 //!
 //! Start reading at [`no_secret_is_found_where_it_must_not_be`].
 
@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 use tierway::config::{Source, load};
+use tierway::domain::receipt::Receipt;
+use tierway::store::Ledger;
+use tierway::store::sqlite::SqliteLedger;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
@@ -207,9 +210,9 @@ async fn a_good_day(gateway: &TestGateway, provider: &ScriptedProvider, heard: &
 }
 
 /// What `gateway` says of itself, once everything is written.
-async fn listen_to(gateway: &TestGateway, heard: &mut Heard) {
+async fn listen_to(gateway: &TestGateway, heard: &mut Heard) -> Vec<Arc<Receipt>> {
     let entered = gateway.relay.entered();
-    gateway.receipts(entered).await;
+    let receipts = gateway.receipts(entered).await;
     soon("the access log to be written", async {
         while gateway.access_log().lines().count() < entered as usize {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -218,6 +221,23 @@ async fn listen_to(gateway: &TestGateway, heard: &mut Heard) {
     .await;
     heard.add("the access log", gateway.access_log());
     heard.add("the metrics", gateway.telemetry.metrics.render());
+    receipts
+}
+
+/// Every byte of the files of a database with these receipts.
+fn database_of(receipts: &[Arc<Receipt>], heard: &mut Heard) {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let path = folder.path().join("tierway.db");
+    let (ledger, writing) = SqliteLedger::open(&path, None, Arc::new(|| 0)).expect("it is opened");
+    receipts.iter().for_each(|receipt| ledger.append(receipt));
+    drop(writing);
+    let mut bytes = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).expect("it is there") {
+        bytes.extend(std::fs::read(entry.expect("it is there").path()).expect("it is read"));
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    assert!(text.contains("invalid_api_key") && text.contains("deployment"), "the receipts are in it");
+    heard.add("the database", text);
 }
 
 async fn over_http2(gateway: &TestGateway, provider: &ScriptedProvider, heard: &mut Heard) {
@@ -240,15 +260,16 @@ async fn no_secret_is_found_where_it_must_not_be() {
     a_good_day(&gateway, &provider, &mut heard).await;
     gateway.reload(&config.replace("eu-central", "eu-west"));
     heard.add_answer(&gateway.chat(&chat_request("")).await);
-    listen_to(&gateway, &mut heard).await;
+    let mut receipts = listen_to(&gateway, &mut heard).await;
     for (script, members) in bad_days() {
         let gateway = TestGateway::start(&config).await;
         let before = provider.attempts();
         provider.answers(script);
         heard.add_answer(&gateway.chat(&chat_request(members)).await);
         assert!(provider.attempts() > before, "the provider had its say");
-        listen_to(&gateway, &mut heard).await;
+        receipts.extend(listen_to(&gateway, &mut heard).await);
     }
+    database_of(&receipts, &mut heard);
     LISTENING.store(false, Ordering::Relaxed);
     let text = logs.text();
     assert!(text.contains("TRACE") && text.contains("an attempt failed"), "the logs were heard: {} bytes", text.len());

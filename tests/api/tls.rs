@@ -23,6 +23,8 @@ use tierway::clock::Clock;
 use tierway::config::{Change, Problems, Snapshot, Source, Surroundings, Watcher, load};
 use tierway::domain::receipt::Outcome;
 use tierway::relay::dice::Dice;
+use tierway::store::memory::MemoryLedger;
+use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -209,7 +211,10 @@ async fn an_address_of_the_operators_own_speaks_tls_too() {
     let access = AccessLog::to_writer(Box::new(io::sink()));
     let telemetry = Arc::new(Telemetry::new(access, Build { version: "0.0.0-test", revision: None }));
     let snapshot = stage.gateway.relay.live().snapshot.clone();
-    let gateway = Gateway::build(snapshot, None, telemetry, Dice::seeded(1), Clock).unwrap_or_else(|e| panic!("{e}"));
+    let ledger = Arc::new(MemoryLedger::default());
+    let gateway =
+        Gateway::build(snapshot, None, telemetry, Dice::seeded(1), Clock, ledger, Arc::new(MemoryBank::default()));
+    let gateway = gateway.unwrap_or_else(|error| panic!("{error}"));
     let (public, ops) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let (public_port, ops_port) = (public.local_addr().unwrap().port(), ops.local_addr().unwrap().port());

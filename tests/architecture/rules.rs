@@ -11,8 +11,13 @@ use crate::ROOMS;
 use crate::source::{CodePath, Source};
 
 /// Crates that belong to one kind of work, and the rooms that do it.
-const GUESTS: &[(&str, &[&str])] =
-    &[("axum", &["http", "cli"]), ("reqwest", &["upstream"]), ("clap", &["cli"]), ("prometheus", &["telemetry"])];
+const GUESTS: &[(&str, &[&str])] = &[
+    ("axum", &["http", "cli"]),
+    ("reqwest", &["upstream"]),
+    ("clap", &["cli"]),
+    ("prometheus", &["telemetry"]),
+    ("rusqlite", &["store", "cli"]),
+];
 
 /// What the deciding room may not name, test code included.
 const UNKNOWN_TO_DOMAIN: &[&[&str]] = &[

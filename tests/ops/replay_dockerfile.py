@@ -332,6 +332,8 @@ class Jail:
         else:
             command = [str(self.image.path(command[0])), *command[1:]]
             options["cwd"] = self.image.path(".")
+            # The volume is not where the image says.
+            environment["TIERWAY__STORE__URL"] = "sqlite:tierway.db"
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, text=True, **options)
 
     def _enter(self) -> None:
@@ -369,6 +371,16 @@ def start_and_ask(image: Image, built_here: bool) -> None:
             gateway.kill()
             gateway.wait()
             gateway.stdout.close()
+    keeps_its_receipts(image)
+
+
+def keeps_its_receipts(image: Image) -> None:
+    """What a container writes to its volume; taken away again, because it is none of the image's."""
+    [volume] = map(image.path, image.volumes)
+    written = sorted(path.name for path in volume.iterdir())
+    demand(written == ["tierway.db", "tierway.db.lock"], f"a gateway that has stopped leaves {written} in its volume")
+    for name in written:
+        (volume / name).unlink()
 
 
 def health(jail: Jail, address: str) -> int:

@@ -32,6 +32,12 @@ def test_it_starts_where_it_says(image):
     assert address == "0.0.0.0" and image.ports == [port]
 
 
+def test_receipts_outlive_the_container(image):
+    [volume] = image.volumes
+    assert image.env["TIERWAY__STORE__URL"] == f"sqlite:{volume}/tierway.db"
+    assert image.workdir == volume
+
+
 def test_its_user_is_a_number_other_than_root_and_owns_the_volume_alone(image):
     uid, gid = map(int, image.user.split(":"))
     assert uid > 0 and gid > 0

@@ -1,20 +1,23 @@
-//! `tierway explain`: where a request would go, in what order, and why nowhere else.
+//! `tierway explain`: where a request would go, in what order, and why nowhere else; or what became
+//! of one that was answered.
 //!
 //! It reads the configuration and asks the domain; it must never route by itself, and never send.
 //! Health, load and limits are of the moment and not part of the answer.
 //!
 //! Start reading at [`explain`]; `story` has the words, `text` their layout.
 
+mod request;
 mod story;
 mod text;
 
-use super::{EXIT_USAGE, Named, print};
+use super::store::{Stopped, Stored};
+use super::{EXIT_USAGE, print};
 use crate::cli::check::EXIT_CONFIGURATION;
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, find, load};
 use crate::domain::authorize::{KeyRecord, authorize, is_valid};
 use crate::domain::call::{Bounds, Call, Endpoint, Facts, Feature, FeatureSet};
-use crate::domain::id::KeyId;
+use crate::domain::id::{KeyId, RequestId};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::explain as domain;
 use bytes::Bytes;
@@ -25,12 +28,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use story::{Asking, Story};
 
+/// What says how a request would be asked; one that has ended was asked already.
+const OF_A_FUTURE_REQUEST: [&str; 8] =
+    ["model", "key", "policy", "endpoint", "stream", "user", "features", "no_fallback"];
+
 /// What `explain` takes.
 #[derive(Args, Debug)]
 pub(super) struct Explain {
     /// What a client would write as `model`: a model, an alias, a tier, or a `Pro/` name
-    #[arg(long, value_name = "NAME")]
-    model: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "request")]
+    model: Option<String>,
+    /// A request that has ended, by its `x-request-id`: what became of it, from the ledger
+    #[arg(long, value_name = "ID", value_parser = request::id, conflicts_with_all = OF_A_FUTURE_REQUEST)]
+    request: Option<RequestId>,
     /// As this key of the configuration; without key and policy, as a key that may do everything
     #[arg(long, value_name = "NAME", conflicts_with = "policy")]
     key: Option<String>,
@@ -53,7 +63,7 @@ pub(super) struct Explain {
     #[arg(long)]
     no_fallback: bool,
     #[command(flatten)]
-    named: Named,
+    stored: Stored,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -74,10 +84,16 @@ fn feature_parser() -> impl TypedValueParser<Value = Feature> {
 /// # Errors
 /// Only that it could not be written.
 pub(super) fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
+    if let Some(id) = args.request {
+        return request::explain(id, &args.stored, args.json);
+    }
+    if args.stored.is_named() {
+        return Stopped::usage("--store is read with --request only").tell();
+    }
     // A key without limits of any kind, for who names neither key nor policy. Nobody can present it.
     let anybody = ExtraKey { name: "anybody".to_owned(), hash: KeyHash([0; 32]) };
     let hash = anybody.hash;
-    let loaded = find(args.named.config.as_deref(), &Process).and_then(|source| load(&source, &Process, &[anybody]));
+    let loaded = find(args.stored.config(), &Process).and_then(|source| load(&source, &Process, &[anybody]));
     let snapshot = match loaded {
         Ok(snapshot) => snapshot,
         Err(problems) => {
@@ -158,7 +174,7 @@ fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_unix: i64
 
 fn call(args: &Explain) -> Call {
     let facts = Facts {
-        model: args.model.as_str().into(),
+        model: args.model.as_deref().unwrap_or_default().into(),
         model_span: 0..0,
         stream: args.stream,
         ask_usage: None,

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use rustls::InconsistentKeys;
 use rustls::sign::CertifiedKey;
 
-use super::raw::{Network, Provider, Raw, Server, Sim, Tls};
+use super::raw::{Network, Provider, Raw, Server, Sim, Store, Tls};
 use super::reader::{Desk, Written, nearest};
 use super::settings::{NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings};
-use super::settings::{SimSettings, StoreSettings, TelemetrySettings, TlsSettings, WireSettings};
+use super::settings::{SimSettings, StorePlace, StoreSettings, TelemetrySettings, TlsSettings, WireSettings};
 use super::{ExtraKey, KeyHash};
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::breaker::BreakerSettings;
@@ -70,7 +70,7 @@ pub(super) fn compile(desk: &Desk<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Com
             malformed_frame: raw.routing.malformed_frame.value,
         },
         server: server_settings(desk, raw.server),
-        store: StoreSettings { url: raw.store.url.value.0, shared: raw.store.shared.map(|url| url.value.0) },
+        store: store_settings(raw.store),
         telemetry: TelemetrySettings {
             log: raw.telemetry.log.value.0,
             metrics_token: raw.telemetry.metrics_token.map(|token| token.value),
@@ -182,6 +182,15 @@ fn tls_settings(desk: &Desk<'_>, tls: Tls) -> Option<TlsSettings> {
             desk.complain_of(&key, "does not belong to the certificate".to_owned(), hint.to_owned());
             None
         }
+    }
+}
+
+fn store_settings(store: Store) -> StoreSettings {
+    StoreSettings {
+        // What names no place was complained about when it was read.
+        place: StorePlace::of_url(&store.url.value.0).unwrap_or(StorePlace::Memory),
+        retention: store.retention.map(|days| days.value.duration()),
+        shared: store.shared.map(|url| url.value.0),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::raw::{Server, Store, Telemetry, Tls};
 use super::super::reader::{Table, Written};
+use super::super::settings::StorePlace;
 use super::super::value::{BaseUrl, LogFilter, Size, StoreUrl};
 use crate::domain::secret::Secret;
 
@@ -20,8 +21,8 @@ const MAX_IN_FLIGHT: Size = Size(1 << 30);
 const LB_GRACE: Duration = Duration::ZERO;
 /// The grace period of Kubernetes.
 const DRAIN: Duration = Duration::from_secs(30);
-/// Keeps nothing, and so needs no disk and no permission.
-const STORE_URL: &str = "memory:";
+/// In the working directory, where somebody who tries it finds it.
+const STORE_URL: &str = "sqlite:tierway.db";
 /// One line per request and every change of state, no more.
 const LOG: &str = "info";
 
@@ -53,9 +54,13 @@ fn tls(table: &mut Table<'_>) -> Tls {
 }
 
 pub(super) fn store(table: &mut Table<'_>) -> Store {
-    let memory = StoreUrl(STORE_URL.to_owned());
+    let url = table.or("url", StoreUrl(STORE_URL.to_owned()));
+    if matches!(StorePlace::of_url(&url.value.0), Some(StorePlace::Server(_))) {
+        table.unenforced("url", "keys and receipts would be kept in memory only");
+    }
     Store {
-        url: table.or_unbuilt("url", memory, "keys, receipts and what budgets have spent would be kept in memory only, and budgets begin anew with the process"),
+        url,
+        retention: table.optional("retention"),
         shared: table.optional_unbuilt("shared", "each replica would keep limits of its own"),
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
+use crate::config::settings::StorePlace;
 use crate::domain::secret::MASK;
 
 impl Setting for SocketAddr {
@@ -63,8 +64,6 @@ impl Setting for BaseUrl {
 pub(in crate::config) struct StoreUrl(pub(in crate::config) String);
 
 impl StoreUrl {
-    const SCHEMES: [&str; 6] = ["memory:", "sqlite:", "postgres://", "postgresql://", "redis://", "rediss://"];
-
     /// The URL without what stands before an `@`.
     pub(in crate::config) fn masked(&self) -> String {
         match (self.0.find("://"), self.0.rfind('@')) {
@@ -88,7 +87,7 @@ impl Setting for StoreUrl {
     const SENSITIVE: bool = true;
 
     fn shape() -> Shape {
-        Shape::Form("(memory:|sqlite:|postgres://|postgresql://|redis://|rediss://).*")
+        Shape::Form("(memory:|sqlite:.+|(postgres|postgresql|redis|rediss)://.*)")
     }
 
     fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
@@ -96,7 +95,7 @@ impl Setting for StoreUrl {
         if text.contains('@') {
             cell.hide();
         }
-        if !Self::SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+        if StorePlace::of_url(&text).is_none() {
             return Err(Wrong::new("is not the URL of a store we know"));
         }
         Ok(Self(text))

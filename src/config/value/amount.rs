@@ -92,6 +92,40 @@ impl Setting for Wait {
     }
 }
 
+/// A whole number of days, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) struct Days(u32);
+
+impl Days {
+    /// As a duration; days of 24 hours.
+    pub(in crate::config) fn duration(self) -> Duration {
+        Duration::from_secs(u64::from(self.0) * 86_400)
+    }
+}
+
+impl Setting for Days {
+    const EXPECTED: &'static str = "a number of days such as \"400d\"";
+
+    fn shape() -> Shape {
+        Shape::Form("0*[1-9][0-9]{0,5}d")
+    }
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        let text = quoted(cell, "a number of days")?;
+        let days = text.strip_suffix('d').filter(|days| days.bytes().all(|byte| byte.is_ascii_digit()));
+        match days.and_then(|days| days.parse().ok()) {
+            Some(0) => Err(Wrong::new("is zero, which would keep nothing; that is `url = \"memory:\"`")),
+            Some(days) if days < 1_000_000 => Ok(Self(days)),
+            Some(_) => Err(Wrong::new("is too large")),
+            None => Err(Wrong::new("is not a whole number of days")),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(format!("{}d", self.0))
+    }
+}
+
 /// A number of bytes, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) struct Size(pub(in crate::config) u64);

@@ -13,7 +13,7 @@ mod validity;
 mod zone;
 
 pub(super) use address::{BaseUrl, StoreUrl};
-pub(super) use amount::{HedgeAfter, Percent, Size, Wait};
+pub(super) use amount::{Days, HedgeAfter, Percent, Size, Wait};
 pub(super) use expiry::Expiry;
 pub(super) use name::{LogFilter, Name};
 pub(super) use secret::Sha256;

@@ -24,6 +24,7 @@ use tierway::relay::Relay;
 use tierway::relay::dice::Dice;
 use tierway::store::Counters;
 use tierway::store::memory::{MemoryCounters, MemoryLedger};
+use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -77,12 +78,21 @@ impl TestGateway {
         let log = AccessLog::to_writer(Box::new(access.clone()));
         let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
         let token = Some(Secret::new(ADMIN_TOKEN));
-        let gateway = Gateway::build(snapshot, token, telemetry.clone(), Dice::seeded(seed), Clock)
-            .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
+        let ledger = Arc::new(MemoryLedger::default());
+        let gateway = Gateway::build(
+            snapshot,
+            token,
+            telemetry.clone(),
+            Dice::seeded(seed),
+            Clock,
+            ledger.clone(),
+            Arc::new(MemoryBank::default()),
+        )
+        .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let addr = listener.local_addr().expect("a bound listener has an address");
         let listener = listener.into_std().expect("a fresh listener converts");
-        let (relay, ledger, counters) = (gateway.relay.clone(), gateway.ledger.clone(), gateway.counters.clone());
+        let (relay, counters) = (gateway.relay.clone(), gateway.counters.clone());
         let (lifecycle, app) = (gateway.lifecycle.clone(), gateway.app.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -1,0 +1,230 @@
+//! `explain --request`: what became of one request, from the ledger.
+//!
+//! Start reading at [`explain`].
+
+use crate::cli::print;
+use crate::cli::store::{Stopped, Stored};
+use crate::cli::table::{Side, dollars, grouped, table};
+use crate::domain::call::Endpoint;
+use crate::domain::id::RequestId;
+use crate::domain::pricing::Price;
+use crate::domain::receipt::{AttemptRecord, Receipt};
+use crate::domain::refusal::LimitKind;
+use crate::telemetry::rfc3339::Rfc3339;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Reads `req_` and 32 hex digits, as the header `x-request-id` has it; without `req_` too.
+pub(super) fn id(text: &str) -> Result<RequestId, &'static str> {
+    let digits = text.strip_prefix("req_").unwrap_or(text);
+    let right = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = u128::from_str_radix(digits, 16).ok().filter(|_| right);
+    number.map(RequestId).ok_or("write req_ and 32 hex digits, as the header `x-request-id` has it")
+}
+
+/// Prints the story of request `id`.
+///
+/// # Errors
+/// Only that it could not be written.
+pub(super) fn explain(id: RequestId, stored: &Stored, as_json: bool) -> anyhow::Result<ExitCode> {
+    match find(id, stored) {
+        Ok(receipt) => {
+            print(&if as_json { format!("{:#}\n", value(&receipt)) } else { text(&receipt) })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(stopped) => stopped.tell(),
+    }
+}
+
+fn find(id: RequestId, stored: &Stored) -> Result<Receipt, Stopped> {
+    let book = stored.book()?;
+    let found = book.receipt(id).map_err(Stopped::store)?;
+    let Some(receipt) = found else {
+        let begins = book.begins_unix_ms().map_err(Stopped::store)?;
+        let kept = match begins {
+            Some(unix_ms) => format!("it begins at {}", Rfc3339(unix_ms)),
+            None => "it is empty".to_owned(),
+        };
+        return Err(Stopped::failed(format!(
+            "the ledger knows no request {id}; {kept}\n  help: a request is written when its answer has ended; look \
+             for one that is older than [store] retention, or that another replica served, in the access log"
+        )));
+    };
+    Ok(receipt)
+}
+
+fn text(receipt: &Receipt) -> String {
+    let mut out = format!("{}  {}\n\n", receipt.id, Rfc3339(receipt.received_unix_ms));
+    let mut say = |name: &str, what: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{name:<9}{what}");
+    };
+    say("whose", whose(receipt));
+    say("asked", asked(receipt));
+    say("ended", ended(receipt));
+    if let Some(served) = &receipt.served {
+        let tier = served.tier.as_ref().map_or("no tier".to_owned(), |tier| format!("tier {tier}"));
+        let last = if receipt.outcome.label() == "served" { "served" } else { "last" };
+        say(last, format!("{} at {} ({tier}, region {})", served.model, served.deployment, served.region));
+    }
+    say("clocks", clocks(receipt));
+    say("tokens", tokens(receipt));
+    if let Some(price) = receipt.price {
+        say("price", priced(price));
+    }
+    say("cost", dollars(receipt.cost.0.into()));
+    if !receipt.attempts.is_empty() {
+        let _ = write!(out, "\n{}", attempts(&receipt.attempts));
+    }
+    out
+}
+
+fn whose(receipt: &Receipt) -> String {
+    let Some(key) = &receipt.key else { return "nobody's: no valid key".to_owned() };
+    let team = receipt.team.as_ref().map_or(String::new(), |team| format!(", team {team}"));
+    let policy = receipt.policy.as_ref().map_or(String::new(), |policy| format!(", policy {policy}"));
+    format!("key {key}{team}{policy}")
+}
+
+fn asked(receipt: &Receipt) -> String {
+    let model = receipt.asked_model.as_deref().unwrap_or("no model that could be read");
+    let endpoint = receipt.endpoint.map_or("an unknown path", Endpoint::name);
+    format!("{model} ({endpoint}{})", if receipt.stream { ", streamed" } else { "" })
+}
+
+fn ended(receipt: &Receipt) -> String {
+    let limit = receipt.limit.map_or(String::new(), |limit| format!(" by {}", limit.label()));
+    let (outcome, reason) = (receipt.outcome.label(), receipt.reason.label());
+    let why = if outcome == reason { String::new() } else { format!(": {reason}{limit}") };
+    format!("{outcome}{why}, status {}", receipt.status)
+}
+
+fn clocks(receipt: &Receipt) -> String {
+    let first = receipt.first_token.map_or(String::new(), |first| format!("{} to the first token, ", ms(first)));
+    format!("{first}{} in all, {} µs of it in the gateway", ms(receipt.duration), receipt.overhead.as_micros())
+}
+
+fn tokens(receipt: &Receipt) -> String {
+    let Some(usage) = receipt.usage else { return "unknown".to_owned() };
+    let count = |count: u64| grouped(count.into());
+    let estimated = if receipt.estimated { "; counted by the gateway, because the provider did not say" } else { "" };
+    format!(
+        "{} in ({} cached), {} out ({} reasoning){estimated}",
+        count(usage.input),
+        count(usage.cached_input),
+        count(usage.output),
+        count(usage.reasoning)
+    )
+}
+
+fn priced(price: Price) -> String {
+    let request = if price.request.0 == 0 { String::new() } else { format!(", ${} a request", price.request) };
+    format!(
+        "${} in, ${} cached, ${} out per million tokens{request}",
+        price.input.usd_per_mtok(),
+        price.cached_input.usd_per_mtok(),
+        price.output.usd_per_mtok()
+    )
+}
+
+fn attempts(attempts: &[AttemptRecord]) -> String {
+    let head = [
+        ("attempt", Side::Right),
+        ("deployment", Side::Left),
+        ("tier", Side::Left),
+        ("ended", Side::Left),
+        ("after", Side::Right),
+    ];
+    let rows = attempts.iter().enumerate().map(|(at, attempt)| {
+        let tier = attempt.tier.as_deref().unwrap_or("-").to_owned();
+        vec![
+            (at + 1).to_string(),
+            attempt.deployment.to_string(),
+            tier,
+            attempt.reason.label().to_owned(),
+            ms(attempt.duration),
+        ]
+    });
+    table(&head, &rows.collect::<Vec<_>>())
+}
+
+/// Milliseconds, exact to the microsecond.
+fn ms(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    let part = format!("{:03}", micros % 1_000);
+    let part = part.trim_end_matches('0');
+    format!("{}{}{part} ms", grouped(micros / 1_000), if part.is_empty() { "" } else { "." })
+}
+
+/// With the access log's names; money is a string, in no reader a float.
+fn value(receipt: &Receipt) -> Value {
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let attempt = |attempt: &AttemptRecord| {
+        let (deployment, tier) = (&*attempt.deployment, attempt.tier.as_deref());
+        json!({ "deployment": deployment, "tier": tier, "reason": attempt.reason.label(), "duration_us": micros(attempt.duration) })
+    };
+    let price = receipt.price.map(|price| {
+        json!({
+            "input_usd_per_mtok": price.input.usd_per_mtok(),
+            "cached_input_usd_per_mtok": price.cached_input.usd_per_mtok(),
+            "output_usd_per_mtok": price.output.usd_per_mtok(),
+            "request_usd": price.request.to_string(),
+        })
+    });
+    let served = receipt.served.as_ref();
+    json!({
+        "request_id": receipt.id.to_string(),
+        "time": Rfc3339(receipt.received_unix_ms).to_string(),
+        "key": receipt.key.as_deref(),
+        "team": receipt.team.as_deref(),
+        "policy": receipt.policy.as_deref(),
+        "endpoint": receipt.endpoint.map(Endpoint::name),
+        "asked_model": receipt.asked_model.as_deref(),
+        "stream": receipt.stream,
+        "model": served.map(|served| &*served.model),
+        "deployment": served.map(|served| &*served.deployment),
+        "tier": served.and_then(|served| served.tier.as_deref()),
+        "region": served.map(|served| &*served.region),
+        "attempts": receipt.attempts.iter().map(attempt).collect::<Vec<_>>(),
+        "outcome": receipt.outcome.label(),
+        "reason": receipt.reason.label(),
+        "limit": receipt.limit.map(LimitKind::label),
+        "status": receipt.status,
+        "input_tokens": receipt.usage.map(|usage| usage.input),
+        "cached_input_tokens": receipt.usage.map(|usage| usage.cached_input),
+        "output_tokens": receipt.usage.map(|usage| usage.output),
+        "reasoning_tokens": receipt.usage.map(|usage| usage.reasoning),
+        "estimated": receipt.estimated,
+        "price": price,
+        "cost_usd": receipt.cost.to_string(),
+        "first_token_us": receipt.first_token.map(micros),
+        "duration_us": micros(receipt.duration),
+        "overhead_us": micros(receipt.overhead),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_named_as_its_header_names_it() {
+        let check = |text: &str, expected: Option<u128>| assert_eq!(id(text).ok().map(|id| id.0), expected, "{text}");
+        check("req_00000000000000000000000000000010", Some(16));
+        check("000000000000000000000000000000fF", Some(255));
+        for wrong in ["", "req_", "req_10", "req_+000000000000000000000000000000f", "chatcmpl-1"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn milliseconds_are_exact() {
+        let check = |micros, expected: &str| assert_eq!(ms(Duration::from_micros(micros)), expected);
+        check(0, "0 ms");
+        check(87, "0.087 ms");
+        check(480_000, "480 ms");
+        check(2_345_670, "2,345.67 ms");
+    }
+}

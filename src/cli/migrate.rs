@@ -1,0 +1,62 @@
+//! `tierway migrate`: brings the database up to date without serving, or says how it stands.
+
+use super::print;
+use super::store::{Stopped, Stored};
+use crate::clock::Clock;
+use crate::store::sqlite::{Standing, lock, migrate as forward, standing};
+use clap::Args;
+use serde_json::json;
+use std::process::ExitCode;
+
+/// What `migrate` takes.
+#[derive(Args, Debug)]
+pub(super) struct Migrate {
+    /// Only say which migrations the database has; exits with 1 if one is missing
+    #[arg(long)]
+    status: bool,
+    #[command(flatten)]
+    stored: Stored,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Migrates, or says how the database stands.
+///
+/// # Errors
+/// Only that it could not be said.
+pub(super) fn migrate(args: &Migrate) -> anyhow::Result<ExitCode> {
+    match if args.status { told(args) } else { done(args) } {
+        Ok((said, code)) => {
+            print(&said)?;
+            Ok(code)
+        }
+        Err(stopped) => stopped.tell(),
+    }
+}
+
+fn done(args: &Migrate) -> Result<(String, ExitCode), Stopped> {
+    let path = args.stored.path()?;
+    let _held = lock(&path).map_err(Stopped::store)?;
+    let applied = forward(&path, Clock.unix_ms()).map_err(Stopped::store)?.applied;
+    let said = match (args.json, applied.is_empty()) {
+        (true, _) => format!("{}\n", json!({ "applied": applied })),
+        (_, true) => "up to date\n".to_owned(),
+        (_, false) => applied.iter().map(|name| format!("applied {name}\n")).collect(),
+    };
+    Ok((said, ExitCode::SUCCESS))
+}
+
+fn told(args: &Migrate) -> Result<(String, ExitCode), Stopped> {
+    let standing = standing(&args.stored.path()?).map_err(Stopped::store)?;
+    let missing = standing.iter().any(|one| one.applied_unix_ms.is_none());
+    let value = |one: &Standing| json!({ "name": one.name, "applied_unix_ms": one.applied_unix_ms });
+    let line = |one: &Standing| {
+        format!("{}  {}\n", one.name, if one.applied_unix_ms.is_some() { "applied" } else { "missing" })
+    };
+    let said = match args.json {
+        true => format!("{}\n", json!({ "migrations": standing.iter().map(value).collect::<Vec<_>>() })),
+        false => standing.iter().map(line).collect(),
+    };
+    Ok((said, if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS }))
+}

@@ -1,0 +1,158 @@
+//! Where receipts and budgets are kept: what `serve` writes and the commands read.
+//!
+//! Start reading at [`open`] for the gateway, and at [`Stored`] for the commands.
+
+use super::check::EXIT_CONFIGURATION;
+use super::{EXIT_UNAVAILABLE, EXIT_USAGE, Named};
+use crate::clock::Clock;
+use crate::config::{Process, Snapshot, StorePlace, StoreSettings, find, load};
+use crate::store::memory::MemoryLedger;
+use crate::store::memory_bank::MemoryBank;
+use crate::store::sqlite::{Book, OpenError, SqliteLedger, WallClock, Writing};
+use crate::store::{Bank, Ledger};
+use crate::telemetry::Telemetry;
+use clap::Args;
+use std::fmt::Display;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// What a gateway keeps, and what ends the writing of it.
+pub(super) struct Kept {
+    /// Where receipts go.
+    pub(super) ledger: Arc<dyn Ledger>,
+    /// Where budgets are kept.
+    pub(super) bank: Arc<dyn Bank>,
+    /// Dropped last: it waits for what has gathered.
+    pub(super) writing: Option<Writing>,
+}
+
+/// The ledger and the bank of `settings`.
+///
+/// # Errors
+/// When the database cannot be had.
+pub(super) fn open(settings: &StoreSettings, clock: Clock) -> Result<Kept, OpenError> {
+    // Of a server there is no ledger yet: who allows what is not enforced is told so at the start.
+    let StorePlace::Sqlite(path) = &settings.place else {
+        let bank = Arc::new(MemoryBank::default());
+        return Ok(Kept { ledger: Arc::new(MemoryLedger::default()), bank, writing: None });
+    };
+    let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
+    let (ledger, writing) = SqliteLedger::open(path, settings.retention, unix_ms)?;
+    let ledger = Arc::new(ledger);
+    Ok(Kept { bank: ledger.clone(), ledger, writing: Some(writing) })
+}
+
+/// Shows in the metrics how `ledger` stands.
+pub(super) fn watch(telemetry: &Telemetry, ledger: &Arc<dyn Ledger>) {
+    let [waiting, dropped, healthy] = std::array::from_fn(|_| ledger.clone());
+    telemetry.metrics.watch_ledger(
+        move || waiting.status().waiting,
+        move || dropped.status().dropped,
+        move || healthy.status().healthy,
+    );
+}
+
+/// What somebody who tries it should know of where receipts go.
+pub(super) fn note(settings: &StoreSettings) -> &'static str {
+    match settings.place {
+        StorePlace::Sqlite(_) => "",
+        StorePlace::Memory | StorePlace::Server(_) => {
+            "Receipts are kept in memory only. TIERWAY__STORE__URL=sqlite:tierway.db\nkeeps them in a file.\n"
+        }
+    }
+}
+
+/// Which database a command reads.
+#[derive(Args, Debug)]
+pub(super) struct Stored {
+    #[command(flatten)]
+    named: Named,
+    /// The database, whatever the configuration says
+    #[arg(long, value_name = "sqlite:PATH", value_parser = sqlite_path)]
+    store: Option<PathBuf>,
+}
+
+fn sqlite_path(url: &str) -> Result<PathBuf, &'static str> {
+    match StorePlace::of_url(url) {
+        Some(StorePlace::Sqlite(path)) => Ok(path),
+        _ => Err("write sqlite:PATH"),
+    }
+}
+
+/// What a command exits with that found nothing.
+const EXIT_FAILURE: u8 = 1;
+
+/// Why a command cannot go on: what is said, and with what it exits.
+#[derive(Debug)]
+pub(super) struct Stopped {
+    said: String,
+    code: u8,
+}
+
+impl Stopped {
+    /// What was asked for is not there.
+    pub(super) fn failed(why: impl Display) -> Self {
+        Self { said: format!("error: {why}"), code: EXIT_FAILURE }
+    }
+
+    /// The database cannot be had.
+    pub(super) fn store(why: impl Display) -> Self {
+        Self { said: format!("error: {why}"), code: EXIT_UNAVAILABLE }
+    }
+
+    /// The command line names what is not there.
+    pub(super) fn usage(why: impl Display) -> Self {
+        Self { said: format!("error: {why}"), code: EXIT_USAGE }
+    }
+
+    /// Says it.
+    ///
+    /// # Errors
+    /// Only that it could not be written.
+    pub(super) fn tell(&self) -> anyhow::Result<ExitCode> {
+        writeln!(anstream::stderr(), "{}", self.said.trim_end())?;
+        Ok(ExitCode::from(self.code))
+    }
+}
+
+impl Stored {
+    /// The configuration file that was named.
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.named.config.as_deref()
+    }
+
+    /// Whether the database was named by itself.
+    pub(super) fn is_named(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// The database's path, named here or by the configuration.
+    pub(super) fn path(&self) -> Result<PathBuf, Stopped> {
+        if let Some(path) = &self.store {
+            return Ok(path.clone());
+        }
+        match self.snapshot()?.store.place {
+            StorePlace::Sqlite(path) => Ok(path),
+            StorePlace::Memory => Err(Stopped::usage(
+                "the store is `memory:`, which keeps nothing; name a database with --store sqlite:PATH",
+            )),
+            StorePlace::Server(_) => Err(Stopped::usage("only `sqlite:PATH` can be read yet; name one with --store")),
+        }
+    }
+
+    /// The ledger in it.
+    pub(super) fn book(&self) -> Result<Book, Stopped> {
+        Book::open(&self.path()?).map_err(Stopped::store)
+    }
+
+    /// The configuration.
+    pub(super) fn snapshot(&self) -> Result<Snapshot, Stopped> {
+        let loaded = find(self.config(), &Process).and_then(|source| load(&source, &Process, &[]));
+        loaded.map_err(|problems| {
+            let help = "  help: --store sqlite:PATH names the database without a configuration";
+            Stopped { said: format!("{}\n{help}", problems.render(true).trim_end()), code: EXIT_CONFIGURATION }
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! Numbers and tables for people: aligned columns, dollars, amounts that fit.
+//!
+//! Whole numbers only: what is shown rounded is exact in `--csv` and `--json`.
+
+use crate::domain::money::NanoUsd;
+
+/// What stands for a value that is not there.
+pub(super) const NONE: &str = "-";
+
+/// On which side of its column a cell stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Left,
+    Right,
+}
+
+/// `rows` below `head`, in columns two blanks apart.
+pub(super) fn table(head: &[(&str, Side)], rows: &[Vec<String>]) -> String {
+    let width = |at: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
+        cells.chain([head[at].0.chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let names = head.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let lines = std::iter::once(&names).chain(rows).map(|row: &Vec<String>| {
+        let cells = row.iter().zip(head).zip(&widths).map(|((cell, (_, side)), &width)| match side {
+            Side::Left => format!("{cell:<width$}"),
+            Side::Right => format!("{cell:>width$}"),
+        });
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    });
+    lines.collect()
+}
+
+/// Dollars: cents where there are any, more places where they are needed: `$1,250`, `$12.50`, `$0.0000213`.
+pub(super) fn dollars(nanousd: i128) -> String {
+    let sign = if nanousd < 0 { "-" } else { "" };
+    let (whole, part) = (nanousd.unsigned_abs() / 1_000_000_000, nanousd.unsigned_abs() % 1_000_000_000);
+    let digits = format!("{part:09}");
+    let places = digits.trim_end_matches('0').len();
+    let part = if places == 0 { String::new() } else { format!(".{}", &digits[..places.max(2)]) };
+    format!("{sign}${}{part}", grouped(whole))
+}
+
+/// Dollars with `places` after the point, half up.
+pub(super) fn dollars_to(nanousd: i128, places: u32) -> String {
+    let sign = if nanousd < 0 { "-" } else { "" };
+    let unit = 10_u128.pow(9_u32.saturating_sub(places));
+    let rounded = (nanousd.unsigned_abs() + unit / 2) / unit;
+    let scale = 10_u128.pow(places);
+    format!("{sign}${}.{:0width$}", grouped(rounded / scale), rounded % scale, width = places as usize)
+}
+
+/// The exact decimal of an amount that may be larger than one receipt's.
+pub(super) fn decimal(nanousd: i128) -> String {
+    match i64::try_from(nanousd) {
+        Ok(nanousd) => NanoUsd(nanousd).to_string(),
+        Err(_) => format!("{}.{:09}", nanousd / 1_000_000_000, (nanousd % 1_000_000_000).unsigned_abs()),
+    }
+}
+
+/// A whole number with commas.
+pub(super) fn grouped(number: u128) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let mut text = digits[..first].to_owned();
+    for at in (first..digits.len()).step_by(3) {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(&digits[at..at + 3]);
+    }
+    text
+}
+
+/// A count in at most five characters and a letter, rounded down: `999`, `12.3K`, `4.56M`.
+pub(super) fn short(number: u128) -> String {
+    const UNITS: [(u128, &str); 4] = [(1_000_000_000_000, "T"), (1_000_000_000, "G"), (1_000_000, "M"), (1_000, "K")];
+    let Some((unit, letter)) = UNITS.into_iter().find(|(unit, _)| number >= *unit) else { return number.to_string() };
+    let (whole, hundredths) = (number / unit, number % unit * 100 / unit);
+    match whole {
+        0..10 => format!("{whole}.{hundredths:02}{letter}"),
+        10..100 => format!("{whole}.{}{letter}", hundredths / 10),
+        _ => format!("{whole}{letter}"),
+    }
+}
+
+/// A share in tenths of a percent, rounded down; `-` of nothing.
+pub(super) fn percent(part: u128, whole: u128) -> String {
+    let Some(mille) = part.checked_mul(1_000).and_then(|part| part.checked_div(whole)) else { return NONE.to_owned() };
+    match (mille / 10, mille % 10) {
+        (percent, 0) => format!("{percent} %"),
+        (percent, tenth) => format!("{percent}.{tenth} %"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dollars_have_cents_where_there_are_any() {
+        let check = |nanousd: i128, expected: &str| assert_eq!(dollars(nanousd), expected);
+        check(1_250_000_000, "$1.25");
+        check(50_000_000_000, "$50");
+        check(12_500_000_000, "$12.50");
+        check(5_000_000_000_000, "$5,000");
+        check(21_300, "$0.0000213");
+        check(0, "$0");
+        check(-1_500_000_000, "-$1.50");
+        let check = |nanousd: i128, places, expected: &str| assert_eq!(dollars_to(nanousd, places), expected);
+        check(1_234_567_895_000_000, 2, "$1,234,567.90");
+        check(21_300, 6, "$0.000021");
+        check(21_500, 6, "$0.000022");
+        assert_eq!(decimal(i128::from(i64::MAX) + 1), "9223372036.854775808");
+        assert_eq!(decimal(21_300), "0.0000213");
+    }
+
+    #[test]
+    fn counts_fit() {
+        let check = |number: u128, expected: &str| assert_eq!(short(number), expected);
+        check(0, "0");
+        check(999, "999");
+        check(1_000, "1.00K");
+        check(12_345, "12.3K");
+        check(999_999, "999K");
+        check(4_567_000_000, "4.56G");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(123), "123");
+        assert_eq!(percent(975, 1_000), "97.5 %");
+        assert_eq!(percent(1, 0), "-");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let head = [("key", Side::Left), ("cost", Side::Right)];
+        let rows = [vec!["é".to_owned(), "$1".to_owned()], vec!["long".to_owned(), "$1,000".to_owned()]];
+        assert_eq!(table(&head, &rows), "key     cost\né         $1\nlong  $1,000\n");
+    }
+}

@@ -1,0 +1,216 @@
+//! `tierway usage`: who used what, and what it cost, from the ledger.
+//!
+//! It only reads, beside a running gateway. Tables are rounded to be read; CSV and JSON are exact.
+//!
+//! Start reading at [`usage`].
+
+use super::print;
+use super::span::Span;
+use super::store::{Stopped, Stored};
+use super::table::{NONE, Side, decimal, dollars_to, percent, short, table};
+use crate::clock::Clock;
+use crate::store::sqlite::{Condition, Dimension, Sum, UsageQuery};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde_json::{Map, Value, json};
+use std::process::ExitCode;
+
+/// From this total on nobody reads less than cents.
+const CENTS_FROM_NANOUSD: i128 = 100_000_000_000;
+/// The columns after the dimensions, in CSV and JSON.
+const COLUMNS: [&str; 9] = [
+    "requests",
+    "failed",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "metered",
+    "estimated",
+    "cost_usd",
+];
+
+/// What `usage` takes.
+#[derive(Args, Debug)]
+pub(super) struct Usage {
+    /// What to sum by; several are separated by commas
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "key", value_parser = dimension_parser())]
+    by: Vec<Dimension>,
+    #[command(flatten)]
+    span: Span,
+    /// Only these, such as key=growth-app; `-` is none. May be repeated, and then all must hold
+    #[arg(long = "where", value_name = "WHAT=VALUE", value_parser = condition)]
+    only: Vec<Condition>,
+    #[command(flatten)]
+    stored: Stored,
+    /// Print CSV
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn dimension_parser() -> impl TypedValueParser<Value = Dimension> {
+    PossibleValuesParser::new(Dimension::ALL.map(Dimension::name)).try_map(|name| dimension(&name).ok_or("no such"))
+}
+
+fn dimension(name: &str) -> Option<Dimension> {
+    Dimension::ALL.into_iter().find(|dimension| dimension.name() == name)
+}
+
+fn condition(text: &str) -> Result<Condition, String> {
+    let names = || Dimension::ALL.map(Dimension::name).join(", ");
+    let (name, value) = text.split_once('=').ok_or("write WHAT=VALUE, such as key=growth-app")?;
+    let dimension = dimension(name).ok_or_else(|| format!("there is no `{name}`; there are {}", names()))?;
+    Ok(Condition { dimension, value: (value != NONE).then(|| value.to_owned()) })
+}
+
+/// Prints the sums.
+///
+/// # Errors
+/// Only that they could not be written.
+pub(super) fn usage(args: &Usage) -> anyhow::Result<ExitCode> {
+    let sums = match sums(args) {
+        Ok(sums) => sums,
+        Err(stopped) => return stopped.tell(),
+    };
+    let total = total(&sums);
+    print(&match (args.csv, args.json) {
+        (true, _) => csv(&args.by, &sums),
+        (_, true) => format!("{:#}\n", as_json(&args.by, &sums, &total)),
+        _ => text(&args.by, &sums, &total),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sums(args: &Usage) -> Result<Vec<Sum>, Stopped> {
+    let now = Clock.unix_ms();
+    let query = UsageQuery {
+        by: args.by.clone(),
+        since_unix_ms: args.span.since(now),
+        until_unix_ms: args.span.until(now),
+        only: args.only.clone(),
+    };
+    args.stored.book()?.usage(&query).map_err(Stopped::store)
+}
+
+/// All of `sums` together.
+pub(super) fn total(sums: &[Sum]) -> Sum {
+    let mut total = Sum::default();
+    sums.iter().for_each(|sum| total.add(sum));
+    total
+}
+
+fn text(by: &[Dimension], sums: &[Sum], total: &Sum) -> String {
+    if sums.is_empty() {
+        return "no requests\n".to_owned();
+    }
+    let mut head: Vec<(&str, Side)> = by.iter().map(|dimension| (dimension.name(), Side::Left)).collect();
+    let numbers = ["requests", "failed", "input", "cached", "output", "reasoning", "estimated", "cost"];
+    head.extend(numbers.map(|name| (name, Side::Right)));
+    let places = if total.cost_nanousd >= CENTS_FROM_NANOUSD { 2 } else { 6 };
+    let row = |names: Vec<String>, sum: &Sum| {
+        let mut row = names;
+        row.extend([u128::from(sum.requests), u128::from(sum.failed)].map(short));
+        row.extend([sum.input, sum.cached_input, sum.output, sum.reasoning].map(short));
+        row.push(percent(sum.estimated.into(), sum.metered.into()));
+        row.push(dollars_to(sum.cost_nanousd, places));
+        row
+    };
+    let named = |sum: &Sum| sum.by.iter().map(|name| name.as_deref().unwrap_or(NONE).to_owned()).collect();
+    let mut rows: Vec<_> = sums.iter().map(|sum| row(named(sum), sum)).collect();
+    let mut names = vec![String::new(); by.len()];
+    if let Some(first) = names.first_mut() {
+        "total".clone_into(first);
+    }
+    rows.push(row(names, total));
+    table(&head, &rows)
+}
+
+fn csv(by: &[Dimension], sums: &[Sum]) -> String {
+    let names = by.iter().map(|dimension| dimension.name()).chain(COLUMNS);
+    let mut out = format!("{}\n", names.collect::<Vec<_>>().join(","));
+    for sum in sums {
+        let names = sum.by.iter().map(|name| quoted(name.as_deref().unwrap_or_default()));
+        out.push_str(&names.chain(exact(sum)).collect::<Vec<_>>().join(","));
+        out.push('\n');
+    }
+    out
+}
+
+/// In the order of [`COLUMNS`].
+fn exact(sum: &Sum) -> [String; 9] {
+    [
+        sum.requests.to_string(),
+        sum.failed.to_string(),
+        sum.input.to_string(),
+        sum.cached_input.to_string(),
+        sum.output.to_string(),
+        sum.reasoning.to_string(),
+        sum.metered.to_string(),
+        sum.estimated.to_string(),
+        decimal(sum.cost_nanousd),
+    ]
+}
+
+/// As RFC 4180 has it.
+fn quoted(name: &str) -> String {
+    if name.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.to_owned() }
+}
+
+fn as_json(by: &[Dimension], sums: &[Sum], total: &Sum) -> Value {
+    let row = |sum: &Sum| {
+        let mut row: Map<String, Value> =
+            by.iter().zip(&sum.by).map(|(dimension, name)| (dimension.name().to_owned(), json!(name))).collect();
+        for (column, value) in COLUMNS.into_iter().zip(exact(sum)) {
+            // Counts are numbers where a reader keeps them exact; money is a string everywhere.
+            let count = value.parse::<u64>().ok().filter(|_| column != "cost_usd");
+            row.insert(column.to_owned(), count.map_or(Value::String(value), Value::from));
+        }
+        Value::Object(row)
+    };
+    json!({ "rows": sums.iter().map(row).collect::<Vec<_>>(), "total": row(total) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_names_what_can_be_summed_by() {
+        let condition = |text| condition(text).map(|condition| (condition.dimension, condition.value));
+        assert_eq!(condition("key=a=b"), Ok((Dimension::Key, Some("a=b".to_owned()))));
+        assert_eq!(condition("team=-"), Ok((Dimension::Team, None)));
+        assert!(condition("key").is_err());
+        assert!(condition("id=1").is_err());
+    }
+
+    #[test]
+    fn a_name_stays_in_its_field() {
+        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(quoted("growth-app"), "growth-app");
+    }
+
+    #[test]
+    fn the_widest_usual_row_fits_a_hundred_columns() {
+        let most = |cost_nanousd| Sum {
+            by: vec![Some("a-key-of-some-length".to_owned())],
+            requests: 999_999_999,
+            failed: 99_999_999,
+            metered: 3,
+            estimated: 1,
+            input: 999_999_999_999,
+            cached_input: 999_999_999_999,
+            output: 999_999_999_999,
+            reasoning: 999_999_999_999,
+            cost_nanousd,
+        };
+        for cost in [9_999_999_990_000_000, 99_999_999_999] {
+            let sums = [most(cost)];
+            for line in text(&[Dimension::Key], &sums, &total(&sums)).lines() {
+                assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+            }
+        }
+    }
+}

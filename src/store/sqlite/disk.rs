@@ -1,0 +1,122 @@
+//! The database as the writer's thread has it: one commit at a time, and a new connection where one
+//! has failed.
+//!
+//! It never makes a file: one that is gone is waited for, because what was in it may come back.
+//!
+//! Start reading in [`Disk::commit`].
+
+use super::open::existing;
+use super::writer::{Operation, Work};
+use super::{bank, line};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// The database, or where it should be.
+pub(super) struct Disk {
+    path: PathBuf,
+    connection: Option<Connection>,
+    /// Which file that is, by device and number.
+    file: Option<(u64, u64)>,
+    /// What of the last commit was at fault itself, by its place.
+    left_out: Vec<usize>,
+    /// No other gateway writes to the file while this one does.
+    _held: File,
+}
+
+impl Disk {
+    /// The database at `path`, of which `held` is the lock.
+    pub(super) fn open(path: &Path, held: File) -> rusqlite::Result<Self> {
+        let connection = Some(existing(path)?);
+        Ok(Self { path: path.to_owned(), connection, file: number(path), left_out: Vec::new(), _held: held })
+    }
+
+    /// Whether the operation at this place of the last commit was at fault itself.
+    pub(super) fn left_out(&self, at: usize) -> bool {
+        self.left_out.contains(&at)
+    }
+
+    /// The connection, where there is one.
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        self.connection.as_mut()
+    }
+
+    /// Commits `batch`, or nothing of it.
+    pub(super) fn commit(&mut self, batch: &[Work]) -> rusqlite::Result<()> {
+        // A file that was removed or replaced would be written on, out of everybody's sight.
+        if self.file != number(&self.path) {
+            self.connection = None;
+        }
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => {
+                let connection = none.insert(existing(&self.path)?);
+                self.file = number(&self.path);
+                connection
+            }
+        };
+        self.left_out.clear();
+        let done = transact(connection, batch, &mut self.left_out);
+        // A full disk leaves a connection as it was; after anything else only a new one is sure to be sound.
+        if done.as_ref().is_err_and(|error| error.sqlite_error_code() != Some(ErrorCode::DiskFull)) {
+            self.connection = None;
+        }
+        done
+    }
+}
+
+fn number(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|file| (file.dev(), file.ino()))
+}
+
+fn transact(connection: &mut Connection, batch: &[Work], left_out: &mut Vec<usize>) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for (at, work) in batch.iter().enumerate() {
+        let written = match work {
+            // A receipt that is there already was charged then.
+            Work::Receipt(receipt) => match line::insert(&transaction, receipt) {
+                Ok(true) => bank::charge(&transaction, &receipt.charges),
+                other => other.map(drop),
+            },
+            Work::Operation(operation) => whole(&**operation, &transaction),
+        };
+        match written {
+            Err(error) if is_its_own_fault(&error) => {
+                tracing::error!(%error, "an operation is left out of the store");
+                left_out.push(at);
+            }
+            other => other?,
+        }
+    }
+    transaction.commit()
+}
+
+/// All of `operation`, or nothing of it.
+fn whole(operation: &dyn Operation, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch("SAVEPOINT operation")?;
+    // A bug in one operation must not end the writing of all others.
+    let written = catch_unwind(AssertUnwindSafe(|| operation.write(transaction))).unwrap_or_else(|_| Err(panicked()));
+    match written {
+        Err(error) if is_its_own_fault(&error) => {
+            transaction.execute_batch("ROLLBACK TO operation; RELEASE operation")?;
+            Err(error)
+        }
+        // The whole transaction ends with it.
+        Err(error) => Err(error),
+        Ok(()) => transaction.execute_batch("RELEASE operation"),
+    }
+}
+
+fn panicked() -> rusqlite::Error {
+    let fault = ffi::Error::new(ffi::SQLITE_CONSTRAINT);
+    rusqlite::Error::SqliteFailure(fault, Some("the operation panicked".to_owned()))
+}
+
+/// What no other try would change: the rest of the commit must not wait for it.
+fn is_its_own_fault(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{ConstraintViolation, ParameterOutOfRange, TooBig, TypeMismatch};
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ConstraintViolation | TooBig | TypeMismatch | ParameterOutOfRange))
+}

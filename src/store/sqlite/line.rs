@@ -1,0 +1,170 @@
+//! A receipt as a row, and a row as a receipt.
+//!
+//! Numbers stay integers on both ways. Labels are written as the access log writes them; one that
+//! this program does not know makes the row unreadable rather than something else.
+
+use super::attempts;
+use crate::domain::call::Endpoint;
+use crate::domain::id::RequestId;
+use crate::domain::money::{NanoUsd, PicoUsdPerToken};
+use crate::domain::pricing::Price;
+use crate::domain::readable::readable;
+use crate::domain::receipt::{Outcome, Reason, Receipt, Served};
+use crate::domain::refusal::LimitKind;
+use crate::domain::usage::Usage;
+use rusqlite::types::Type;
+use rusqlite::{Row, Transaction, named_params};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How far the clock inside an id may be from `received_unix_ms`: a clock set back between the two, or
+/// a request that ran for long. What is sought by time is sought this much wider by id.
+pub(super) const CLOCKS_DIFFER_MS: i64 = 86_400_000;
+
+const INSERT: &str = "INSERT INTO receipts VALUES (
+    :id, :received_unix_ms, :endpoint, :key, :team, :policy, :asked_model, :stream, :model, :deployment, :tier,
+    :region, :attempts, :outcome, :reason, :limited_by, :status, :input_tokens, :cached_input_tokens, :output_tokens,
+    :reasoning_tokens, :estimated, :input_pico, :cached_input_pico, :output_pico, :request_nanousd, :cost_nanousd,
+    :first_token_us, :duration_us, :overhead_us
+) ON CONFLICT (id) DO NOTHING";
+
+/// The least id a request could have been given at `unix_ms`.
+pub(super) fn id_at(unix_ms: i64) -> [u8; 16] {
+    const MOST: i64 = (1 << 48) - 1;
+    (u128::from(unix_ms.clamp(0, MOST).unsigned_abs()) << 80).to_be_bytes()
+}
+
+/// Writes `receipt`, unless its id is there already; whether it was not.
+pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqlite::Result<bool> {
+    let served = receipt.served.as_ref();
+    let (usage, price) = (receipt.usage, receipt.price);
+    let tokens = |count: fn(Usage) -> u64| usage.map(|usage| whole(count(usage)));
+    let pico = |price: Option<PicoUsdPerToken>| price.map(|price| whole(price.0));
+    let inserted = transaction.prepare_cached(INSERT)?.execute(named_params! {
+        ":id": receipt.id.0.to_be_bytes(),
+        ":received_unix_ms": receipt.received_unix_ms,
+        ":endpoint": receipt.endpoint.map(Endpoint::name),
+        ":key": receipt.key.as_deref(),
+        ":team": receipt.team.as_deref(),
+        ":policy": receipt.policy.as_deref(),
+        ":asked_model": receipt.asked_model.as_deref().map(readable),
+        ":stream": receipt.stream,
+        ":model": served.map(|served| &*served.model),
+        ":deployment": served.map(|served| &*served.deployment),
+        ":tier": served.and_then(|served| served.tier.as_deref()),
+        ":region": served.map(|served| &*served.region),
+        ":attempts": attempts::written(&receipt.attempts, served),
+        ":outcome": receipt.outcome.label(),
+        ":reason": receipt.reason.label(),
+        ":limited_by": receipt.limit.map(LimitKind::label),
+        ":status": receipt.status,
+        ":input_tokens": tokens(|usage| usage.input),
+        ":cached_input_tokens": tokens(|usage| usage.cached_input),
+        ":output_tokens": tokens(|usage| usage.output),
+        ":reasoning_tokens": tokens(|usage| usage.reasoning),
+        ":estimated": receipt.estimated,
+        ":input_pico": pico(price.map(|price| price.input)),
+        ":cached_input_pico": pico(price.map(|price| price.cached_input)),
+        ":output_pico": pico(price.map(|price| price.output)),
+        ":request_nanousd": price.map(|price| price.request.0),
+        ":cost_nanousd": receipt.cost.0,
+        ":first_token_us": receipt.first_token.map(micros),
+        ":duration_us": micros(receipt.duration),
+        ":overhead_us": micros(receipt.overhead),
+    })?;
+    Ok(inserted == 1)
+}
+
+/// The receipt in `row`, a whole row of the table.
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
+    let text = |column: &str| row.get::<_, Option<Arc<str>>>(column);
+    let served = match (text("model")?, text("deployment")?, text("region")?) {
+        (Some(model), Some(deployment), Some(region)) => {
+            Some(Served { model, deployment, tier: text("tier")?, region })
+        }
+        _ => None,
+    };
+    let label = |column: &'static str| row.get::<_, Option<String>>(column);
+    Ok(Receipt {
+        id: RequestId(u128::from_be_bytes(row.get("id")?)),
+        received_unix_ms: row.get("received_unix_ms")?,
+        endpoint: known(label("endpoint")?, Endpoint::ALL, Endpoint::name)?,
+        key: text("key")?,
+        team: text("team")?,
+        policy: text("policy")?,
+        asked_model: row.get("asked_model")?,
+        stream: row.get("stream")?,
+        attempts: attempts::read(&row.get::<_, String>("attempts")?, served.as_ref())?,
+        served,
+        outcome: known(label("outcome")?, Outcome::ALL, Outcome::label)?.ok_or_else(|| unknown("no outcome"))?,
+        reason: reason(&row.get::<_, String>("reason")?)?,
+        limit: known(label("limited_by")?, LimitKind::ALL, LimitKind::label)?,
+        status: row.get("status")?,
+        usage: usage(row)?,
+        estimated: row.get("estimated")?,
+        price: price(row)?,
+        cost: NanoUsd(row.get("cost_nanousd")?),
+
+        charges: Vec::new(),
+        first_token: row.get::<_, Option<i64>>("first_token_us")?.map(duration),
+        duration: duration(row.get("duration_us")?),
+        overhead: duration(row.get("overhead_us")?),
+    })
+}
+
+/// The reason of this label.
+pub(super) fn reason(label: &str) -> rusqlite::Result<Reason> {
+    Reason::ALL.iter().copied().find(|reason| reason.label() == label).ok_or_else(|| unknown(label))
+}
+
+/// What this program cannot read, because a later one wrote it or somebody else did.
+pub(super) fn unknown(what: &str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("unknown: {what}").into())
+}
+
+pub(super) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn duration(micros: i64) -> Duration {
+    Duration::from_micros(micros.max(0).unsigned_abs())
+}
+
+fn known<T: Copy, const N: usize>(
+    label: Option<String>,
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> rusqlite::Result<Option<T>> {
+    let Some(label) = label else { return Ok(None) };
+    all.into_iter().find(|one| name(*one) == label).map(Some).ok_or_else(|| unknown(&label))
+}
+
+fn usage(row: &Row<'_>) -> rusqlite::Result<Option<Usage>> {
+    let count =
+        |column: &str| row.get::<_, Option<i64>>(column).map(|count| count.map(|count| count.max(0).unsigned_abs()));
+    let Some(input) = count("input_tokens")? else { return Ok(None) };
+    Ok(Some(Usage {
+        input,
+        cached_input: count("cached_input_tokens")?.unwrap_or(0),
+        output: count("output_tokens")?.unwrap_or(0),
+        reasoning: count("reasoning_tokens")?.unwrap_or(0),
+    }))
+}
+
+fn price(row: &Row<'_>) -> rusqlite::Result<Option<Price>> {
+    let pico = |column: &str| {
+        row.get::<_, Option<i64>>(column).map(|pico| PicoUsdPerToken(pico.unwrap_or(0).max(0).unsigned_abs()))
+    };
+    let Some(request) = row.get::<_, Option<i64>>("request_nanousd")? else { return Ok(None) };
+    Ok(Some(Price {
+        input: pico("input_pico")?,
+        cached_input: pico("cached_input_pico")?,
+        output: pico("output_pico")?,
+        request: NanoUsd(request),
+    }))
+}
+
+/// SQLite's integers have a sign; what does not fit is the most that does.
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

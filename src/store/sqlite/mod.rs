@@ -1,0 +1,32 @@
+//! The back end of a process that remembers: one SQLite file.
+//!
+//! One thread writes, many operations to a commit; whoever reads opens the file beside it. A row
+//! that was committed is durable, and nothing a request waits for ever waits for the disk. It must
+//! never decide anything, nor share its file with another gateway.
+//!
+//! Start reading in [`SqliteLedger::open`]; [`Operation`] is how anything else joins the writer, and
+//! [`Book`] how the ledger is read.
+
+mod attempts;
+mod bank;
+mod book;
+mod disk;
+mod ledger;
+mod line;
+mod migrate;
+mod open;
+mod retention;
+mod usage;
+mod writer;
+
+pub use book::{Book, BookError};
+pub use ledger::SqliteLedger;
+pub use migrate::{Migrated, Migration, Standing, migrate, standing};
+pub use open::{OpenError, lock};
+pub use usage::{Condition, Dimension, Sum, UsageQuery};
+pub use writer::{Operation, Writer, Writing};
+
+use std::sync::Arc;
+
+/// Tells the time in Unix milliseconds: handed in, because only the clock asks the system for it.
+pub type WallClock = Arc<dyn Fn() -> i64 + Send + Sync>;

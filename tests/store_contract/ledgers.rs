@@ -1,0 +1,190 @@
+//! What every ledger promises, run against each of them.
+//!
+//! A new back end is one more [`Shelf`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tierway::domain::call::Endpoint;
+use tierway::domain::id::RequestId;
+use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
+use tierway::domain::pricing::Price;
+use tierway::domain::receipt::{AttemptRecord, Outcome, Reason, Receipt, Served};
+use tierway::domain::refusal::LimitKind;
+use tierway::domain::usage::Usage;
+use tierway::store::Ledger;
+use tierway::store::memory::MemoryLedger;
+use tierway::store::sqlite::{Book, SqliteLedger, Writing};
+
+/// A ledger, and how to read it back.
+trait Shelf {
+    fn ledger(&self) -> &(dyn Ledger + 'static);
+
+    /// The receipts kept, in the ledger's order.
+    fn kept(&self) -> Vec<Receipt>;
+}
+
+impl Shelf for MemoryLedger {
+    fn ledger(&self) -> &(dyn Ledger + 'static) {
+        self
+    }
+
+    fn kept(&self) -> Vec<Receipt> {
+        self.recent().iter().map(|receipt| Receipt::clone(receipt)).collect()
+    }
+}
+
+struct InSqlite {
+    ledger: SqliteLedger,
+    _writing: Writing,
+    folder: tempfile::TempDir,
+}
+
+impl InSqlite {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let opened = SqliteLedger::open(&folder.path().join("tierway.db"), None, Arc::new(|| 0));
+        let (ledger, _writing) = opened.unwrap_or_else(|error| panic!("{error}"));
+        Self { ledger, _writing, folder }
+    }
+}
+
+impl Shelf for InSqlite {
+    fn ledger(&self) -> &(dyn Ledger + 'static) {
+        &self.ledger
+    }
+
+    fn kept(&self) -> Vec<Receipt> {
+        let path = self.folder.path().join("tierway.db");
+        let look = rusqlite::Connection::open(&path).expect("the database is there");
+        let mut statement = look.prepare("SELECT id FROM receipts").expect("the table is there");
+        let ids = statement.query_map([], |row| row.get(0).map(u128::from_be_bytes)).expect("it is read");
+        let book = Book::open(&path).unwrap_or_else(|error| panic!("{error}"));
+        let read = |id: rusqlite::Result<u128>| book.receipt(RequestId(id.expect("sixteen bytes")));
+        ids.map(|id| read(id).expect("it is read").expect("it was just there")).collect()
+    }
+}
+
+fn settled(shelf: &dyn Shelf) -> Vec<Receipt> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while shelf.ledger().status().waiting > 0 {
+        assert!(Instant::now() < deadline, "{:?}", shelf.ledger().status());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    shelf.kept()
+}
+
+/// A receipt whose every field depends on `number`, absent ones included.
+fn receipt(number: u64) -> Receipt {
+    let some = |kind: &str| Arc::<str>::from(format!("{kind}-{}", number % 3));
+    let every = |nth: u64| number.is_multiple_of(nth);
+    let place = |nth: u64| Served {
+        model: some("org/model"),
+        deployment: format!("region-{nth}/org/model").into(),
+        tier: (nth < 2).then(|| some("tier")),
+        region: format!("region-{nth}").into(),
+    };
+    let attempt = |nth: u64, reason| AttemptRecord {
+        deployment: place(nth).deployment,
+        tier: place(nth).tier,
+        reason,
+        duration: Duration::from_micros(number * 7 + nth),
+    };
+    let at = |nth: u64, all: usize| usize::try_from(nth).expect("a small number") % all;
+    let reason = Reason::ALL[at(number, Reason::ALL.len())];
+    let pico = |price: u64| PicoUsdPerToken(price + number);
+    let price =
+        Price { input: pico(70_000), cached_input: pico(1), output: pico(250_000), request: NanoUsd(number as i64) };
+    Receipt {
+        id: RequestId((u128::from(number + 1) << 80) | 7),
+        received_unix_ms: 1_795_305_600_000 + number as i64,
+        endpoint: (!every(5)).then(|| Endpoint::ALL[at(number, Endpoint::ALL.len())]),
+        key: (!every(7)).then(|| some("key")),
+        team: (!every(2)).then(|| some("team")),
+        policy: (!every(7)).then(|| some("policy")),
+        asked_model: (!every(3)).then(|| format!("modèle-{number}'; DROP TABLE receipts; --").into()),
+        stream: every(2),
+        served: (!every(4)).then(|| place(number % 3)),
+        attempts: (0..number % 4).map(|nth| attempt(nth, Reason::ALL[at(number + nth, Reason::ALL.len())])).collect(),
+        outcome: Outcome::ALL[at(number, Outcome::ALL.len())],
+        reason,
+        limit: every(6).then(|| LimitKind::ALL[at(number, LimitKind::ALL.len())]),
+        status: 200 + (number % 300) as u16,
+        usage: (!every(8)).then(|| Usage {
+            input: number * 1_000,
+            cached_input: number,
+            output: i64::MAX as u64,
+            reasoning: number % 2,
+        }),
+        estimated: every(9),
+        price: (!every(4)).then_some(price),
+        cost: NanoUsd(number as i64 * 21_300),
+        charges: Vec::new(),
+        first_token: every(2).then(|| Duration::from_micros(number * 3)),
+        duration: Duration::from_micros(number * 1_000_003),
+        overhead: Duration::from_micros(number),
+    }
+}
+
+fn every_field_is_read_back(shelf: &dyn Shelf) {
+    let written: Vec<_> = (0..1_000).map(receipt).collect();
+    for receipt in &written {
+        shelf.ledger().append(&Arc::new(receipt.clone()));
+    }
+    let kept = settled(shelf);
+    assert_eq!(kept.len(), written.len());
+    for (kept, written) in kept.iter().zip(&written) {
+        assert_eq!(format!("{kept:?}"), format!("{written:?}"));
+    }
+}
+
+fn each_is_kept_once_and_in_its_threads_order(shelf: &dyn Shelf) {
+    const THREADS: u64 = 8;
+    const EACH: u64 = 500;
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let ledger = shelf.ledger();
+            scope.spawn(move || {
+                for nth in 0..EACH {
+                    ledger.append(&Arc::new(receipt(thread * EACH + nth)));
+                }
+            });
+        }
+    });
+    let kept = settled(shelf);
+    let mut last: HashMap<u64, u128> = HashMap::new();
+    for receipt in &kept {
+        let thread = ((receipt.id.0 >> 80) as u64 - 1) / EACH;
+        let before = last.insert(thread, receipt.id.0);
+        assert!(before < Some(receipt.id.0), "{:?} of thread {thread} comes after {before:?}", receipt.id);
+    }
+    assert_eq!(kept.len() as u64, THREADS * EACH);
+}
+
+fn a_ledger_that_can_be_written_says_so(shelf: &dyn Shelf) {
+    shelf.ledger().append(&Arc::new(receipt(1)));
+    settled(shelf);
+    let status = shelf.ledger().status();
+    assert!(status.healthy);
+    assert_eq!((status.waiting, status.dropped), (0, 0));
+}
+
+macro_rules! ledger {
+    ($back_end:ident, $new:expr) => {
+        mod $back_end {
+            use super::*;
+
+            ledger!(@each $new => every_field_is_read_back each_is_kept_once_and_in_its_threads_order
+                a_ledger_that_can_be_written_says_so);
+        }
+    };
+    (@each $new:expr => $($promise:ident)*) => {
+        $(#[test]
+        fn $promise() {
+            super::$promise(&$new);
+        })*
+    };
+}
+
+ledger!(memory, MemoryLedger::default());
+ledger!(sqlite, InSqlite::new());

@@ -1,0 +1,234 @@
+//! The real binary, with a database of its own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub const KEY: &str = "tw_test_ledger_key";
+/// How long a test waits for what must happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One provider that answers at once, one key; receipts in `tierway.db` beside the file.
+const CONFIG: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+drain  = "1s"
+
+[telemetry]
+log = "error"
+
+[providers.sim]
+protocol          = "sim"
+first_token       = "0ms"
+tokens_per_second = 1000000
+
+[models.m]
+price       = { input = "0.10", output = "0.25" }
+deployments = [{ provider = "sim" }]
+
+[tiers.default]
+models = ["m"]
+
+[policies.all]
+tiers = ["*"]
+
+[[keys]]
+name   = "app"
+team   = "growth"
+policy = "all"
+secret = "env:APP_KEY"
+"#;
+
+/// A command of the binary, with `folder` as its place and `config` in it.
+pub fn tierway(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tierway"));
+    in_place(&mut command, folder);
+    command.args(args);
+    command
+}
+
+fn in_place(command: &mut Command, folder: &Path) {
+    std::fs::write(folder.join("tierway.toml"), CONFIG).expect("the folder can be written");
+    command.current_dir(folder).env_clear().env("APP_KEY", KEY).stdin(Stdio::null());
+}
+
+/// What a command prints, when it ends well.
+#[track_caller]
+pub fn printed(folder: &Path, args: &[&str]) -> String {
+    let output = tierway(folder, args).output().expect("the binary starts");
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("it is text")
+}
+
+/// A serving gateway; killed when it is dropped.
+pub struct Running {
+    child: Killed,
+    pub addr: SocketAddr,
+    _stdout: BufReader<ChildStdout>,
+    /// What it says, lines of the access log aside.
+    said: JoinHandle<String>,
+}
+
+impl Running {
+    pub fn serve(folder: &Path) -> Self {
+        Self::start(tierway(folder, &["serve"]))
+    }
+
+    /// Under another configuration.
+    pub fn configured(folder: &Path, config: &str) -> Self {
+        let command = tierway(folder, &["serve"]);
+        std::fs::write(folder.join("tierway.toml"), config).expect("the folder can be written");
+        Self::start(command)
+    }
+
+    /// With files that cannot grow beyond so many KiB, until [`Running::grow`].
+    pub fn confined(folder: &Path, kib: u64) -> Self {
+        let mut command = Command::new("bash");
+        // Writing more is refused instead of ending the process, as the signal would.
+        let script = format!("trap '' XFSZ; ulimit -S -f {kib}; exec {} serve", env!("CARGO_BIN_EXE_tierway"));
+        in_place(&mut command, folder);
+        command.args(["-c", &script]);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the binary starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let said = std::thread::spawn(move || {
+            let lines = stderr.lines().map_while(Result::ok).filter(|line| !line.contains(r#""target":"access""#));
+            lines.collect::<Vec<_>>().join("\n")
+        });
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("stdout is text");
+        let Some(addr) = line.trim().strip_prefix("listening on http://") else {
+            panic!("it did not serve: {}", said.join().unwrap_or_default());
+        };
+        let addr = addr.parse().expect("an address is printed");
+        let child = Killed(child);
+        Self { child, addr, _stdout: stdout, said }
+    }
+
+    /// Lifts the limit of [`Running::confined`].
+    pub fn grow(&self) {
+        let pid = self.child.0.id().to_string();
+        let lifted = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status();
+        assert!(lifted.expect("prlimit is there").success());
+    }
+
+    /// SIGKILL: nothing is written, nothing is said.
+    pub fn kill(mut self) {
+        self.child.0.kill().expect("it was started here");
+        self.child.0.wait().expect("it was started here");
+    }
+
+    /// Ends it by SIGTERM, in good order, and returns what it said.
+    #[track_caller]
+    pub fn stop(mut self) -> String {
+        let pid = self.child.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there").success());
+        let status = self.child.0.wait().expect("it was started here");
+        let said = self.said.join().expect("it is text");
+        assert!(status.success(), "{status}: {said}");
+        said
+    }
+
+    /// Status and body of a path for operators.
+    pub fn ask(&self, path: &str) -> (u16, String) {
+        let mut client = Client::connect(self.addr).expect("it listens");
+        let answer = client.send(&format!("GET {path} HTTP/1.1\r\nhost: t\r\n\r\n"));
+        answer.map(|answer| (answer.status, answer.body)).expect("it answers")
+    }
+
+    /// Waits until `/readyz` says `status`.
+    #[track_caller]
+    pub fn until_ready_says(&self, status: u16) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.ask("/readyz").0 != status {
+            assert!(Instant::now() < deadline, "/readyz never says {status}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A connection that is used again.
+pub struct Client(BufReader<TcpStream>);
+
+pub struct Answer {
+    pub status: u16,
+    pub id: Option<u128>,
+    pub body: String,
+}
+
+impl Client {
+    pub fn connect(addr: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// A chat request; `None` when the gateway is gone.
+    pub fn chat(&mut self, model: &str) -> Option<Answer> {
+        let body = format!(r#"{{"model":"{model}","max_tokens":2,"messages":[{{"role":"user","content":"Hi"}}]}}"#);
+        self.send(&format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {KEY}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    fn send(&mut self, request: &str) -> Option<Answer> {
+        self.0.get_mut().write_all(request.as_bytes()).ok()?;
+        let (mut status, mut id, mut length, mut chunked) = (0, None, 0, false);
+        loop {
+            let mut line = String::new();
+            if self.0.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            let line = line.trim_end().to_ascii_lowercase();
+            match line.split_once(": ") {
+                None if line.is_empty() => break,
+                None => status = line.split(' ').nth(1)?.parse().ok()?,
+                Some(("content-length", value)) => length = value.parse().ok()?,
+                Some(("transfer-encoding", _)) => chunked = true,
+                Some(("x-request-id", value)) => id = u128::from_str_radix(value.strip_prefix("req_")?, 16).ok(),
+                Some(_) => {}
+            }
+        }
+        let body = if chunked { self.chunks()? } else { self.bytes(length)? };
+        Some(Answer { status, id, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+
+    fn bytes(&mut self, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    fn chunks(&mut self) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).ok()?;
+            let length = usize::from_str_radix(line.trim_end(), 16).ok()?;
+            let chunk = self.bytes(length + 2)?;
+            if length == 0 {
+                return Some(body);
+            }
+            body.extend_from_slice(&chunk[..length]);
+        }
+    }
+}

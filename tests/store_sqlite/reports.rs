@@ -1,0 +1,219 @@
+//! What `usage`, `explain --request`, `cost` and `migrate` print.
+
+use crate::process::{Client, Running, printed, tierway};
+use crate::receipts::{Place, receipt, until_written};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
+use tierway::domain::pricing::Price;
+use tierway::domain::receipt::{AttemptRecord, Outcome, Reason, Receipt, Served};
+use tierway::domain::refusal::LimitKind;
+use tierway::domain::usage::Usage;
+use tierway::store::Ledger;
+
+const DAY_MS: i64 = 86_400_000;
+
+fn served_by(tier: &str, model: &str, usage: Usage, cost: i64) -> impl Fn(u64) -> Receipt {
+    let served = Served {
+        model: model.into(),
+        deployment: format!("eu/{model}").into(),
+        tier: Some(tier.into()),
+        region: "eu-central".into(),
+    };
+    move |number| Receipt { served: Some(served.clone()), usage: Some(usage), cost: NanoUsd(cost), ..receipt(number) }
+}
+
+/// A few days of two teams: served, estimated, failed, refused.
+fn filled() -> Place {
+    let place = Place::new();
+    let (ledger, _writing) = place.open();
+    let cheap = served_by(
+        "default",
+        "org/small",
+        Usage { input: 3_000_000, cached_input: 1_000_000, output: 500_000, reasoning: 0 },
+        335_000_000,
+    );
+    let dear = served_by(
+        "premium",
+        "org/large",
+        Usage { input: 100_000, cached_input: 0, output: 40_000, reasoning: 9_000 },
+        4_200_000_000,
+    );
+    let days_ago = |receipt: Receipt, days: i64| {
+        let received_unix_ms = receipt.received_unix_ms - days * DAY_MS;
+        let id = (u128::from(received_unix_ms.unsigned_abs()) << 80) | (receipt.id.0 & 0xffff);
+        Receipt { received_unix_ms, id: tierway::domain::id::RequestId(id), ..receipt }
+    };
+    let receipts = [
+        days_ago(cheap(1), 2),
+        days_ago(cheap(2), 1),
+        cheap(3),
+        Receipt { estimated: true, ..cheap(4) },
+        Receipt { key: Some("search, \"beta\"".into()), team: None, ..dear(5) },
+        Receipt { outcome: Outcome::Broken, reason: Reason::Truncated, estimated: true, ..dear(6) },
+        told(7),
+        refused(8),
+    ];
+    receipts.into_iter().for_each(|receipt| ledger.append(&Arc::new(receipt)));
+    until_written(&ledger);
+    drop(ledger);
+    place
+}
+
+/// One with a story: two attempts failed, the third answered.
+fn told(number: u64) -> Receipt {
+    let plain = receipt(number);
+    let attempt = |deployment: &str, reason, ms| AttemptRecord {
+        deployment: deployment.into(),
+        tier: Some("default".into()),
+        reason,
+        duration: Duration::from_millis(ms),
+    };
+    let pico = PicoUsdPerToken;
+    Receipt {
+        attempts: vec![
+            attempt("us/org/model-1", Reason::Throttled, 12),
+            attempt("us/org/model-1", Reason::FirstTokenTimeout, 10_000),
+            attempt("eu/org/model-1", Reason::Served, 480),
+        ],
+        price: Some(Price {
+            input: pico(70_000),
+            cached_input: pico(7_000),
+            output: pico(250_000),
+            request: NanoUsd::ZERO,
+        }),
+        cost: NanoUsd(69_900),
+        ..plain
+    }
+}
+
+fn refused(number: u64) -> Receipt {
+    Receipt {
+        served: None,
+        attempts: Vec::new(),
+        outcome: Outcome::Refused,
+        reason: Reason::RateLimitExceeded,
+        limit: Some(LimitKind::Requests),
+        status: 429,
+        usage: None,
+        cost: NanoUsd::ZERO,
+        first_token: None,
+        duration: Duration::from_micros(214),
+        ..receipt(number)
+    }
+}
+
+/// A command, and what it said: stdout, or its exit code and stderr.
+fn said(folder: &Path, args: &[&str]) -> String {
+    let output = tierway(folder, args).output().expect("the binary starts");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let told = match output.status.code() {
+        Some(0) => format!("{stdout}{stderr}"),
+        code => format!("exit {code:?}\n{stdout}{stderr}"),
+    };
+    let shown = args.iter().map(|arg| if arg.contains(' ') { format!("'{arg}'") } else { (*arg).to_owned() });
+    let told = told.replace(&folder.display().to_string(), "FOLDER");
+    format!("$ tierway {}\n{told}", shown.collect::<Vec<_>>().join(" "))
+}
+
+fn all_said(folder: &Path, commands: &[&[&str]]) -> String {
+    commands.iter().map(|args| said(folder, args)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn usage_sums_by_whatever_is_asked() {
+    let place = filled();
+    let told = all_said(
+        place.folder(),
+        &[
+            &["usage"],
+            &["usage", "--by", "day,tier"],
+            &["usage", "--by", "reason", "--where", "team=growth"],
+            &["usage", "--by", "model", "--since", "2026-11-22", "--csv"],
+            &["usage", "--by", "key,team", "--where", "team=-", "--csv"],
+            &["usage", "--by", "tier", "--until", "2026-11-21", "--json"],
+            &["usage", "--where", "key=nobody"],
+        ],
+    );
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn a_request_is_explained() {
+    let place = filled();
+    let (id, unknown, refused_id) =
+        (told(7).id.to_string(), "req_00000000000000000000000000000001", refused(8).id.to_string());
+    let told = all_said(
+        place.folder(),
+        &[
+            &["explain", "--request", &id],
+            &["explain", "--request", &refused_id],
+            &["explain", "--request", &id, "--json"],
+            &["explain", "--request", unknown],
+            &["explain", "--request", "chatcmpl-1"],
+            &["explain", "--request", &id, "--model", "m"],
+        ],
+    );
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn cost_is_told_of_a_volume_and_of_the_ledger() {
+    let place = filled();
+    let told = all_said(
+        place.folder(),
+        &[
+            &["cost", "--tokens", "5M,50M,500M,5B", "--price", "0.25", "--against", "10.00"],
+            &["cost", "--tokens", "5M", "--price", "0.25", "--json"],
+            &["cost"],
+            &["cost", "--split", "default=80,premium=20", "--against", "10.00"],
+            &["cost", "--against", "m"],
+            &["cost", "--against", "m", "--json"],
+            &["cost", "--split", "default=80,fallback=20"],
+            &["cost", "--since", "2030-01-01"],
+            &["cost", "--tokens", "5M"],
+        ],
+    );
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn without_a_database_each_command_says_what_to_do() {
+    let place = Place::new();
+    let told = all_said(
+        place.folder(),
+        &[
+            &["usage"],
+            &["migrate", "--status"],
+            &["migrate"],
+            &["migrate"],
+            &["migrate", "--status"],
+            &["usage"],
+            &["usage", "--store", "sqlite:elsewhere/tierway.db"],
+            &["usage", "--store", "memory:"],
+            &["migrate", "--store", "sqlite:elsewhere/tierway.db"],
+            &["explain", "--model", "m", "--store", "sqlite:tierway.db"],
+        ],
+    );
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn a_running_gateway_is_read_beside_and_not_migrated_under() {
+    let place = Place::new();
+    let gateway = Running::serve(place.folder());
+    let answer = Client::connect(gateway.addr).expect("it listens").chat("m").expect("it answers");
+    let id = format!("req_{:032x}", answer.id.expect("it has a name"));
+    let deadline = std::time::Instant::now() + crate::process::PATIENCE;
+    while place.ids().is_empty() {
+        assert!(std::time::Instant::now() < deadline, "it is never written");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let explained = printed(place.folder(), &["explain", "--request", &id]);
+    assert!(explained.contains("key app, team growth, policy all"), "{explained}");
+    assert!(explained.contains("$0.1 in, $0.1 cached, $0.25 out per million tokens"), "{explained}");
+    let refused = said(place.folder(), &["migrate"]);
+    assert!(refused.starts_with("$ tierway migrate\nexit Some(69)\nerror: another tierway holds"), "{refused}");
+    gateway.stop();
+}
