@@ -19,6 +19,7 @@ use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
 use tierway::config::{Source, Surroundings, load};
 use tierway::relay::dice::Dice;
+use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
 use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
@@ -196,8 +197,7 @@ fn serve(
             telemetry,
             Dice::seeded(1),
             Clock,
-            ledger,
-            Arc::new(MemoryBank::default()),
+            Books { ledger, bank: Arc::new(MemoryBank::default()) },
         )
         .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         listener.set_nonblocking(true).expect("a listener can be asked without waiting");

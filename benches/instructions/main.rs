@@ -16,6 +16,7 @@ use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
 use tierway::config::{Process, Source, load};
 use tierway::relay::dice::Dice;
+use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
 use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
@@ -51,8 +52,7 @@ async fn serve(config: &Path) -> anyhow::Result<()> {
         Arc::new(telemetry),
         Dice::seeded(1),
         Clock,
-        ledger,
-        Arc::new(MemoryBank::default()),
+        Books { ledger, bank: Arc::new(MemoryBank::default()) },
     )?;
     println!("{}", listener.local_addr()?.port());
     io::stdout().flush()?;

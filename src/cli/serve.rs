@@ -20,7 +20,7 @@ use crate::http::{App, ops_entry, public_entry};
 use crate::relay::dice::Dice;
 use crate::relay::{LiveError, Parts, Relay};
 use crate::store::memory::MemoryCounters;
-use crate::store::{Bank, Counters, Ledger};
+use crate::store::{Books, Counters};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::Logs;
 use crate::telemetry::metrics::Build;
@@ -86,18 +86,16 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     }
     let clock = Clock;
     // Ends after everything that settles, and before the logs.
-    let store::Kept { ledger, bank, writing: _writing } =
-        store::open(&snapshot.store, clock).map_err(Refused::unavailable)?;
+    let (books, _writing) = store::open(&snapshot.store, clock).map_err(Refused::unavailable)?;
     let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
-    store::watch(&telemetry, &ledger);
+    store::watch(&telemetry, &books.ledger);
     let gateway = Gateway::build(
         snapshot.clone(),
         loaded.admin_token.clone(),
         telemetry,
         Dice::seeded(u64::from_le_bytes(*secrets::random_bytes()?)),
         clock,
-        ledger,
-        bank,
+        books,
     )?;
     let public = bind(snapshot.server.listen)?;
     let ops = snapshot.server.admin_listen.map(bind).transpose()?;
@@ -134,8 +132,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Builds every part for `snapshot`. `admin_token` opens what is for operators, `ledger` takes the
-    /// receipts, `bank` keeps the budgets.
+    /// Builds every part for `snapshot`. `admin_token` opens what is for operators, `books` take
+    /// the receipts and keep the budgets.
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
@@ -145,8 +143,7 @@ impl Gateway {
         telemetry: Arc<Telemetry>,
         dice: Dice,
         clock: Clock,
-        ledger: Arc<dyn Ledger>,
-        bank: Arc<dyn Bank>,
+        books: Books,
     ) -> Result<Self, LiveError> {
         let counters = Arc::new(MemoryCounters::default());
         let lifecycle = Lifecycle::new(clock);
@@ -156,9 +153,9 @@ impl Gateway {
         let parts = Parts {
             clock,
             dice: dice.clone(),
-            ledger,
+            ledger: books.ledger,
             counters: counters.clone() as Arc<dyn Counters>,
-            bank,
+            bank: books.bank,
             telemetry: telemetry.clone(),
         };
         let relay = Arc::new(Relay::new(snapshot, parts)?);

@@ -9,7 +9,7 @@ use crate::config::{Process, Snapshot, StorePlace, StoreSettings, find, load};
 use crate::store::memory::MemoryLedger;
 use crate::store::memory_bank::MemoryBank;
 use crate::store::sqlite::{Book, OpenError, SqliteLedger, WallClock, Writing};
-use crate::store::{Bank, Ledger};
+use crate::store::{Books, Ledger};
 use crate::telemetry::Telemetry;
 use clap::Args;
 use std::fmt::Display;
@@ -18,30 +18,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// What a gateway keeps, and what ends the writing of it.
-pub(super) struct Kept {
-    /// Where receipts go.
-    pub(super) ledger: Arc<dyn Ledger>,
-    /// Where budgets are kept.
-    pub(super) bank: Arc<dyn Bank>,
-    /// Dropped last: it waits for what has gathered.
-    pub(super) writing: Option<Writing>,
-}
-
-/// The ledger and the bank of `settings`.
+/// The books of `settings`, and what ends the writing of them: dropped last, it waits for what has gathered.
 ///
 /// # Errors
 /// When the database cannot be had.
-pub(super) fn open(settings: &StoreSettings, clock: Clock) -> Result<Kept, OpenError> {
+pub(super) fn open(settings: &StoreSettings, clock: Clock) -> Result<(Books, Option<Writing>), OpenError> {
     // Of a server there is no ledger yet: who allows what is not enforced is told so at the start.
     let StorePlace::Sqlite(path) = &settings.place else {
         let bank = Arc::new(MemoryBank::default());
-        return Ok(Kept { ledger: Arc::new(MemoryLedger::default()), bank, writing: None });
+        return Ok((Books { ledger: Arc::new(MemoryLedger::default()), bank }, None));
     };
     let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
     let (ledger, writing) = SqliteLedger::open(path, settings.retention, unix_ms)?;
     let ledger = Arc::new(ledger);
-    Ok(Kept { bank: ledger.clone(), ledger, writing: Some(writing) })
+    Ok((Books { bank: ledger.clone(), ledger }, Some(writing)))
 }
 
 /// Shows in the metrics how `ledger` stands.
@@ -59,7 +49,7 @@ pub(super) fn note(settings: &StoreSettings) -> &'static str {
     match settings.place {
         StorePlace::Sqlite(_) => "",
         StorePlace::Memory | StorePlace::Server(_) => {
-            "Receipts are kept in memory only. TIERWAY__STORE__URL=sqlite:tierway.db\nkeeps them in a file.\n"
+            "Receipts and budgets are kept in memory only. TIERWAY__STORE__URL=sqlite:tierway.db\nkeeps them in a file.\n"
         }
     }
 }

@@ -70,6 +70,15 @@ pub trait Bank: Send + Sync {
     fn write_off(&self, charges: &[Charge]);
 }
 
+/// What a gateway writes into.
+#[derive(Clone)]
+pub struct Books {
+    /// Where receipts go.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where budgets are kept.
+    pub bank: Arc<dyn Bank>,
+}
+
 /// What a process wants of an account.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LeaseAsk {

@@ -22,6 +22,7 @@ use tierway::http::App;
 use tierway::http::lifecycle::Lifecycle;
 use tierway::relay::Relay;
 use tierway::relay::dice::Dice;
+use tierway::store::Books;
 use tierway::store::Counters;
 use tierway::store::memory::{MemoryCounters, MemoryLedger};
 use tierway::store::memory_bank::MemoryBank;
@@ -85,8 +86,7 @@ impl TestGateway {
             telemetry.clone(),
             Dice::seeded(seed),
             Clock,
-            ledger.clone(),
-            Arc::new(MemoryBank::default()),
+            Books { ledger: ledger.clone(), bank: Arc::new(MemoryBank::default()) },
         )
         .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
