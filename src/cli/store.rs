@@ -49,7 +49,7 @@ pub(super) fn note(settings: &StoreSettings) -> &'static str {
     match settings.place {
         StorePlace::Sqlite(_) => "",
         StorePlace::Memory | StorePlace::Server(_) => {
-            "Receipts and budgets are kept in memory only. TIERWAY__STORE__URL=sqlite:tierway.db\nkeeps them in a file.\n"
+            "Receipts are kept in memory only, and so is what budgets have spent.\nTIERWAY__STORE__URL=sqlite:tierway.db keeps them in a file.\n"
         }
     }
 }
