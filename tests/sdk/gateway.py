@@ -52,7 +52,7 @@ requests_per_minute = 1
 
 [policies.pauper]
 models = ["paid/model"]
-budget = { limit = "0.000001", window = "day" }
+budget = {{ limit = "0.000001", window = "day" }}
 
 [[keys]]
 name = "sdk-pauper"
