@@ -195,3 +195,28 @@ fn no_kill_makes_a_budget_overspent() {
     assert_eq!(leased, 0, "a stop in good order gives everything back");
     assert!(charged <= billed && answered > 0 && refused > 0);
 }
+
+/// Files of the process cannot grow, so that no lease can be written.
+#[test]
+fn money_fails_closed_on_a_disk_that_refuses_and_opens_by_itself() {
+    let (place, provider) = (Place::new(), Provider::start());
+    drop(place.open());
+    let gateway = Running::confined_and_configured(place.folder(), 256, &config(&provider));
+    let mut client = Client::connect(gateway.addr).expect("it listens");
+    let mut statuses = Vec::new();
+    while statuses.last() != Some(&503) {
+        let answer = client.chat("m").expect("it answers");
+        assert!(answer.status == 200 || answer.body.contains("ledger_unavailable"), "{}", answer.body);
+        statuses.push(answer.status);
+    }
+    let sent = provider.billed();
+    assert_eq!(client.chat("m").expect("it answers").status, 503);
+    assert_eq!(provider.billed(), sent, "nothing was sent");
+    gateway.grow();
+    gateway.until_ready_says(200);
+    assert_eq!(client.chat("m").expect("it answers").status, 200);
+    gateway.stop();
+    let look = place.look();
+    assert_eq!(number(&look, LEASED), 0);
+    assert_eq!((number(&look, SPENT), number(&look, CHARGED)), (provider.billed(), provider.billed()));
+}
