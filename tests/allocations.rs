@@ -19,7 +19,9 @@ use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
 use tierway::config::{Source, Surroundings, load};
 use tierway::relay::dice::Dice;
+use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
+use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -189,8 +191,15 @@ fn serve(
         let log = AccessLog::to_writer(Box::new(io::sink()));
         let telemetry = Arc::new(Telemetry::new(log, Build { version: "counted", revision: None }));
         let ledger = Arc::new(MemoryLedger::default());
-        let gateway = Gateway::build(Arc::new(snapshot), None, telemetry, Dice::seeded(1), Clock, ledger)
-            .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
+        let gateway = Gateway::build(
+            Arc::new(snapshot),
+            None,
+            telemetry,
+            Dice::seeded(1),
+            Clock,
+            Books { ledger, bank: Arc::new(MemoryBank::default()) },
+        )
+        .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         listener.set_nonblocking(true).expect("a listener can be asked without waiting");
         let listener = tokio::net::TcpListener::from_std(listener).expect("it is non-blocking");
         gateway.serve(listener, None).await;

@@ -239,7 +239,7 @@ fn receipts_are_kept_beside_the_file_and_the_demo_keeps_none() {
     assert!(String::from_utf8_lossy(&usage.stdout).contains("\napp,1,"), "{usage:?}");
     let demo = Place::empty();
     let (_, said) = demo.serve(&["serve"]).stop();
-    assert!(said.contains("Receipts are kept in memory only."), "{said}");
+    assert!(said.contains("Receipts are kept in memory only"), "{said}");
     assert_eq!(std::fs::read_dir(demo.0.path()).expect("it is there").count(), 0);
     let mut kept = demo.command(&["serve"]);
     let (_, said) = Running::start({

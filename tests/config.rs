@@ -173,6 +173,10 @@ refused! {
     a_policy_with_a_pattern_that_fits_no_region: "[policies.a]\nmodels = [\"*\"]\nregions = [\"eu-*\"]\n";
     a_limit_of_zero: "[policies.a]\nmodels = [\"*\"]\nrequests_per_minute = 0\n";
     a_budget_on_a_model_without_ceilings: "[policies.a]\nmodels = [\"m\"]\nbudget = { limit = \"5.00\" }\n";
+    a_budget_on_a_model_without_a_price: "[models.x]\ncontext = 9\nmax_output = 9\ndeployments = [{ provider = \"p\" }]\n[policies.a]\nmodels = [\"x\"]\nbudget = { limit = \"5.00\" }\n";
+    a_budget_shared_on_a_model_without_ceilings: "[policies.a]\nmodels = [\"m\"]\ntotal = { budget = { limit = \"5.00\" } }\n";
+    a_budget_in_no_zone: "[teams.t]\nbudget = { limit = \"5.00\", window = \"day\", zone = \"Mars/Olympus\" }\n";
+    a_key_with_more_than_its_policys_budget: "[models.x]\nprice = { input = \"1\", output = \"1\" }\ncontext = 9\nmax_output = 9\ndeployments = [{ provider = \"p\" }]\n[policies.a]\nmodels = [\"x\"]\nbudget = { limit = \"5.00\" }\n[[keys]]\nname = \"k\"\npolicy = \"a\"\nbudget = { limit = \"6.00\" }\nhash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n";
     a_budget_without_limit: "[teams.t]\nbudget = { window = \"day\" }\n";
     a_key_with_an_unknown_policy: "[policies.standard]\nmodels = [\"*\"]\n[[keys]]\nname = \"k\"\npolicy = \"standart\"\nhash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n";
     a_key_without_secret: "[policies.a]\nmodels = [\"*\"]\n[[keys]]\nname = \"k\"\npolicy = \"a\"\n";
@@ -389,13 +393,7 @@ fn a_file_that_may_not_be_read_is_named_with_what_to_do() {
 fn what_is_not_built_is_listed() {
     let snapshot = loaded(DESIGN_EXAMPLE, &World::of_the_examples());
     let settings: Vec<&str> = snapshot.unenforced.iter().map(|u| u.setting.as_str()).collect();
-    let expected = [
-        "policies.standard.budget",
-        "policies.pro.priority",
-        "policies.pro.hedge",
-        "policies.pro.sla",
-        "teams.growth.budget",
-    ];
+    let expected = ["policies.pro.priority", "policies.pro.hedge", "policies.pro.sla"];
     assert_eq!(settings, expected);
     for unenforced in &snapshot.unenforced {
         assert!(!unenforced.why.is_empty(), "{unenforced:?}");
@@ -413,9 +411,8 @@ fn each_unbuilt_feature_is_found_by_its_setting() {
     check("[telemetry]\notlp = \"http://127.0.0.1:4318\"", "telemetry.otlp");
     check("[routing]\nstream = \"splice\"", "routing.stream");
     check("[drill]\nenabled = true", "drill.enabled");
-    check("[policies.a]\nmodels = [\"*\"]\nclamp = true", "policies.a.clamp");
-    check("[policies.a]\nmodels = [\"*\"]\nunknown_price = \"allow\"", "policies.a.unknown_price");
-    check("[policies.a]\nmodels = [\"*\"]\ntotal = { max_concurrent = 9 }", "policies.a.total");
+    check("[policies.a]\nmodels = [\"*\"]\ntotal = { max_concurrent = 9 }", "policies.a.total.max_concurrent");
+    check("[policies.a]\nmodels = [\"*\"]\ntotal = { tokens_per_minute = 9 }", "policies.a.total.tokens_per_minute");
     check(
         "[models.x]\ndeployments = [{ provider = \"p\", capacity = \"dedicated\", lend = true }]",
         "models.x.deployments[0].lend",

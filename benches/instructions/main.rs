@@ -16,7 +16,9 @@ use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
 use tierway::config::{Process, Source, load};
 use tierway::relay::dice::Dice;
+use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
+use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -44,7 +46,14 @@ async fn serve(config: &Path) -> anyhow::Result<()> {
     let listener = TcpListener::bind(snapshot.server.listen).await?;
     let telemetry = Telemetry::new(AccessLog::to_writer(Box::new(Never)), Build { version: "counted", revision: None });
     let ledger = Arc::new(MemoryLedger::default());
-    let gateway = Gateway::build(Arc::new(snapshot), None, Arc::new(telemetry), Dice::seeded(1), Clock, ledger)?;
+    let gateway = Gateway::build(
+        Arc::new(snapshot),
+        None,
+        Arc::new(telemetry),
+        Dice::seeded(1),
+        Clock,
+        Books { ledger, bank: Arc::new(MemoryBank::default()) },
+    )?;
     println!("{}", listener.local_addr()?.port());
     io::stdout().flush()?;
     tokio::select! {

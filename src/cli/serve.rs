@@ -20,7 +20,7 @@ use crate::http::{App, ops_entry, public_entry};
 use crate::relay::dice::Dice;
 use crate::relay::{LiveError, Parts, Relay};
 use crate::store::memory::MemoryCounters;
-use crate::store::{Counters, Ledger};
+use crate::store::{Books, Counters};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::Logs;
 use crate::telemetry::metrics::Build;
@@ -29,11 +29,15 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Which program this is; a build script of a release may say from which commit.
 const BUILD: Build = Build { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
+
+/// A lease that nobody used for as long as this goes back, so that a crash would not lose it.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
 
 /// Why `serve` ends before it serves.
 enum Refused {
@@ -82,16 +86,16 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     }
     let clock = Clock;
     // Ends after everything that settles, and before the logs.
-    let (ledger, _writing) = store::ledger(&snapshot.store, clock).map_err(Refused::unavailable)?;
+    let (books, _writing) = store::open(&snapshot.store, clock).map_err(Refused::unavailable)?;
     let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
-    store::watch(&telemetry, &ledger);
+    store::watch(&telemetry, &books.ledger);
     let gateway = Gateway::build(
         snapshot.clone(),
         loaded.admin_token.clone(),
         telemetry,
         Dice::seeded(u64::from_le_bytes(*secrets::random_bytes()?)),
         clock,
-        ledger,
+        books,
     )?;
     let public = bind(snapshot.server.listen)?;
     let ops = snapshot.server.admin_listen.map(bind).transpose()?;
@@ -106,7 +110,10 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     // Last, because whoever reads this line may do anything from here on, also stop us.
     println!("listening on {scheme}://{address}");
     std::io::stdout().flush()?;
+    let relay = gateway.relay.clone();
+    tokio::spawn(tidy(relay.clone(), clock));
     gateway.serve(public, ops).await;
+    relay.close_purse();
     Ok(())
 }
 
@@ -125,8 +132,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Builds every part for `snapshot`. `admin_token` opens what is for operators, `ledger` takes the
-    /// receipts.
+    /// Builds every part for `snapshot`. `admin_token` opens what is for operators, `books` take
+    /// the receipts and keep the budgets.
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
@@ -136,7 +143,7 @@ impl Gateway {
         telemetry: Arc<Telemetry>,
         dice: Dice,
         clock: Clock,
-        ledger: Arc<dyn Ledger>,
+        books: Books,
     ) -> Result<Self, LiveError> {
         let counters = Arc::new(MemoryCounters::default());
         let lifecycle = Lifecycle::new(clock);
@@ -146,8 +153,9 @@ impl Gateway {
         let parts = Parts {
             clock,
             dice: dice.clone(),
-            ledger,
+            ledger: books.ledger,
             counters: counters.clone() as Arc<dyn Counters>,
+            bank: books.bank,
             telemetry: telemetry.clone(),
         };
         let relay = Arc::new(Relay::new(snapshot, parts)?);
@@ -177,6 +185,14 @@ impl Gateway {
             }
         };
         tokio::join!(clients, operators);
+    }
+}
+
+/// Gives back what is leased of budgets and idle, for as long as the process lives.
+async fn tidy(relay: Arc<Relay>, clock: Clock) {
+    loop {
+        clock.sleep(TIDY_EVERY).await;
+        relay.tidy_purse();
     }
 }
 

@@ -1,14 +1,15 @@
-//! Where receipts are kept: the ledger that `serve` writes and the commands read.
+//! Where receipts and budgets are kept: what `serve` writes and the commands read.
 //!
-//! Start reading at [`ledger`] for the gateway, and at [`Stored`] for the commands.
+//! Start reading at [`open`] for the gateway, and at [`Stored`] for the commands.
 
 use super::check::EXIT_CONFIGURATION;
 use super::{EXIT_UNAVAILABLE, EXIT_USAGE, Named};
 use crate::clock::Clock;
 use crate::config::{Process, Snapshot, StorePlace, StoreSettings, find, load};
-use crate::store::Ledger;
 use crate::store::memory::MemoryLedger;
+use crate::store::memory_bank::MemoryBank;
 use crate::store::sqlite::{Book, OpenError, SqliteLedger, WallClock, Writing};
+use crate::store::{Books, Ledger};
 use crate::telemetry::Telemetry;
 use clap::Args;
 use std::fmt::Display;
@@ -17,16 +18,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// The ledger of `settings`, and what ends its writing.
+/// The books of `settings`, and what ends the writing of them: dropped last, it waits for what has gathered.
 ///
 /// # Errors
 /// When the database cannot be had.
-pub(super) fn ledger(settings: &StoreSettings, clock: Clock) -> Result<(Arc<dyn Ledger>, Option<Writing>), OpenError> {
+pub(super) fn open(settings: &StoreSettings, clock: Clock) -> Result<(Books, Option<Writing>), OpenError> {
     // Of a server there is no ledger yet: who allows what is not enforced is told so at the start.
-    let StorePlace::Sqlite(path) = &settings.place else { return Ok((Arc::new(MemoryLedger::default()), None)) };
+    let StorePlace::Sqlite(path) = &settings.place else {
+        let bank = Arc::new(MemoryBank::default());
+        return Ok((Books { ledger: Arc::new(MemoryLedger::default()), bank }, None));
+    };
     let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
     let (ledger, writing) = SqliteLedger::open(path, settings.retention, unix_ms)?;
-    Ok((Arc::new(ledger), Some(writing)))
+    let ledger = Arc::new(ledger);
+    Ok((Books { bank: ledger.clone(), ledger }, Some(writing)))
 }
 
 /// Shows in the metrics how `ledger` stands.
@@ -44,7 +49,7 @@ pub(super) fn note(settings: &StoreSettings) -> &'static str {
     match settings.place {
         StorePlace::Sqlite(_) => "",
         StorePlace::Memory | StorePlace::Server(_) => {
-            "Receipts are kept in memory only. TIERWAY__STORE__URL=sqlite:tierway.db\nkeeps them in a file.\n"
+            "Receipts are kept in memory only, and so is what budgets have spent.\nTIERWAY__STORE__URL=sqlite:tierway.db keeps them in a file.\n"
         }
     }
 }

@@ -12,6 +12,7 @@ use super::reader::{Written, words};
 use super::settings::{FinishReason, MalformedFrame, Protocol};
 use super::value::{BaseUrl, CertificateChain, Days, Expiry, LogFilter, Name, Percent, PrivateKey, Sha256};
 use super::value::{Size, StoreUrl, Wait};
+use crate::domain::budget::Zone;
 use crate::domain::call::{Endpoint, Feature};
 use crate::domain::glob::Glob;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
@@ -181,8 +182,10 @@ pub(super) struct Policy {
     pub(super) regions: Option<Vec<Written<Glob>>>,
     pub(super) reserved: Written<bool>,
     pub(super) limits: Limits,
-    /// Whether a budget of any kind is written in it.
-    pub(super) has_budget: bool,
+    pub(super) clamp: Written<bool>,
+    pub(super) unknown_price: Written<UnknownPrice>,
+    /// What its keys share: only a budget yet.
+    pub(super) total: Option<Budget>,
 }
 
 /// What a policy allows each of its keys, and a key may tighten.
@@ -190,13 +193,20 @@ pub(super) struct Limits {
     pub(super) requests_per_minute: Option<Written<NonZeroU64>>,
     pub(super) tokens_per_minute: Option<Written<NonZeroU64>>,
     pub(super) max_concurrent: Option<Written<NonZeroU32>>,
-    pub(super) has_budget: bool,
+    pub(super) budget: Option<Budget>,
+}
+
+/// `budget = { … }`
+pub(super) struct Budget {
+    pub(super) limit: Option<Written<NanoUsd>>,
+    pub(super) window: Written<Window>,
+    pub(super) zone: Written<Zone>,
 }
 
 /// `[teams.NAME]`
 pub(super) struct Team {
     pub(super) name: Written<String>,
-    pub(super) has_budget: bool,
+    pub(super) budget: Option<Budget>,
 }
 
 /// `[[keys]]`

@@ -5,6 +5,7 @@
 //! `AuthorizedRequest` is the proof; no later room asks again. It never looks a key up and never
 //! compares secrets.
 
+use crate::domain::budget::Budget;
 use crate::domain::call::Call;
 use crate::domain::glob::Glob;
 use crate::domain::id::{KeyId, ModelId, RegionId, TierId};
@@ -27,6 +28,8 @@ pub struct Policy {
     pub residency: Option<Vec<bool>>,
     /// Each key's own ceilings.
     pub limits: Limits,
+    /// Whether an answer is shortened to what is left of a budget rather than refused.
+    pub clamp: bool,
 }
 
 impl Policy {
@@ -106,6 +109,8 @@ pub struct KeyRecord {
     pub policy: Arc<Policy>,
     /// The policy's ceilings, tightened by the key's own.
     pub limits: Limits,
+    /// Every budget its requests are paid from: its own, its team's, its policy's.
+    pub budgets: Arc<[Budget]>,
     /// From this Unix second on it no longer works.
     pub expires: Option<i64>,
 }

@@ -151,6 +151,24 @@ pub struct Facts {
     pub user: Option<Box<str>>,
     /// What the request needs of a model.
     pub features: FeatureSet,
+    /// What else bounds its cost.
+    pub bounds: Bounds,
+}
+
+/// What bounds the cost of an answer beside the ceiling on its output.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Bounds {
+    /// How many choices are written, and paid for, to give the client the best of them: `best_of`, 0 where absent.
+    pub candidates: u32,
+    /// Whether some of the input is not in the body: images, files, what the provider remembers. The body's
+    /// bytes say nothing about its tokens.
+    pub input_elsewhere: bool,
+    /// Where the values of `max_tokens` and `max_completion_tokens` stand, as far as they are given, `null` too.
+    pub ceilings_at: [Option<Range<usize>>; 2],
+    /// Where a ceiling may be inserted: right after the brace that opens the body.
+    pub insert_at: Option<usize>,
+    /// How to write a lower ceiling than the client's own; empty where that one stands.
+    pub lower_ceiling: [Option<Splice>; 2],
 }
 
 /// A request whose body has been read and understood.
@@ -195,8 +213,40 @@ impl Call {
 
     /// Input tokens as we guess them before any provider has counted: four bytes to a token, rounded up.
     pub fn estimated_input_tokens(&self) -> u64 {
-        (self.body.len() as u64).div_ceil(4)
+        tokens_of(self.body.len())
     }
+
+    /// How many answers are written and paid for at most.
+    pub fn paid_answers(&self) -> u64 {
+        u64::from(self.facts.choices.max(self.facts.bounds.candidates)) * u64::from(self.facts.inputs)
+    }
+
+    /// This call with an output ceiling of `tokens` per choice in place of the client's, which is not lower.
+    #[must_use]
+    pub fn with_ceiling(&self, tokens: u64) -> Self {
+        let mut call = self.clone();
+        let Facts { max_output, bounds, .. } = &mut call.facts;
+        *max_output = Some(tokens);
+        let digits = Bytes::from(tokens.to_string());
+        let is_lower = |at: &Range<usize>| {
+            let text = std::str::from_utf8(&self.body[at.clone()]).ok();
+            text.and_then(|text| text.parse().ok()).is_some_and(|given: u64| given <= tokens)
+        };
+        let given = bounds.ceilings_at.clone();
+        bounds.lower_ceiling =
+            given.map(|at| at.filter(|at| !is_lower(at)).map(|at| Splice { at, with: digits.clone() }));
+        if let ([None, None], Some(at)) = (&bounds.ceilings_at, bounds.insert_at) {
+            // The object around it holds `model`, so the comma is right.
+            let with = Bytes::from(format!("\"max_tokens\":{tokens},"));
+            bounds.lower_ceiling[0] = Some(Splice { at: at..at, with });
+        }
+        call
+    }
+}
+
+/// Tokens in `bytes` of text as we guess them: four bytes to a token, rounded up.
+pub fn tokens_of(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(4)
 }
 
 /// A body that cannot be understood: the request is refused before anything is tried.

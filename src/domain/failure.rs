@@ -105,6 +105,30 @@ impl Failure {
         }
     }
 
+    /// Whether the provider may have worked, and ask to be paid, for an attempt that ended so: it took the
+    /// request and did not say that it failed.
+    pub fn may_cost(self) -> bool {
+        match self {
+            Self::Reset
+            | Self::FirstTokenTimeout
+            | Self::WholeTimeout
+            | Self::IdleTimeout
+            | Self::Deadline
+            | Self::Garbage
+            | Self::Truncated
+            | Self::ErrorInside => true,
+            Self::Unreachable
+            | Self::ConnectTimeout
+            | Self::Stale
+            | Self::Status(_)
+            | Self::Throttled { .. }
+            | Self::CredentialRefused
+            | Self::NotFound
+            | Self::Rejected
+            | Self::ContextTooLong => false,
+        }
+    }
+
     /// What the request does next.
     pub fn next(self) -> Next {
         match self {

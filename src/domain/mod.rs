@@ -8,10 +8,12 @@
 
 pub mod authorize;
 pub mod breaker;
+pub mod budget;
 pub mod call;
 pub mod chance;
 pub mod failure;
 pub mod glob;
+pub mod hold;
 pub mod id;
 pub mod limit;
 pub mod money;

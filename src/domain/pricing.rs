@@ -25,8 +25,9 @@ impl Price {
         let cached = usage.cached_input.min(usage.input);
         let fresh = usage.input - cached;
         let tokens = [(fresh, self.input), (cached, self.cached_input), (usage.output, self.output)];
-        let pico: u128 = tokens.iter().map(|(count, price)| u128::from(*count) * u128::from(price.0)).sum();
-        let nano = pico.div_ceil(1000) + u128::from(self.request.0.unsigned_abs());
+        let parts = tokens.iter().map(|(count, price)| u128::from(*count) * u128::from(price.0));
+        let pico = parts.fold(0, u128::saturating_add);
+        let nano = pico.div_ceil(1000).saturating_add(u128::from(self.request.0.unsigned_abs()));
         NanoUsd(i64::try_from(nano).unwrap_or(i64::MAX))
     }
 }

@@ -4,6 +4,7 @@
 //! holds configured names and numbers only: no secret, no prompt, no answer. What the client wrote
 //! as a model's name stands in it, because that is what a person looks for, and never as a label.
 
+use crate::domain::budget::Charge;
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
 use crate::domain::money::NanoUsd;
@@ -46,12 +47,14 @@ pub struct Receipt {
     pub status: u16,
     /// Tokens, where known.
     pub usage: Option<Usage>,
-    /// Whether `usage` was counted by us.
+    /// Whether `usage`, or a part of `cost`, was counted by us.
     pub estimated: bool,
-    /// What its tokens were charged at; `None` where nothing was sent, or no price is known.
+    /// What the tokens of its answer were charged at; `None` where nothing answered, or no price is known.
     pub price: Option<Price>,
-    /// What it cost.
+    /// What it cost, over all attempts that may have to be paid for.
     pub cost: NanoUsd,
+    /// What of that was charged to whose budget; empty for a key without one.
+    pub charges: Vec<Charge>,
     /// From received to the first token in hand.
     pub first_token: Option<Duration>,
     /// From received to the end.
@@ -176,6 +179,10 @@ reasons! {
     NotServed => "not_served",
     /// Over one of the key's limits.
     RateLimitExceeded => "rate_limit_exceeded",
+    /// A budget had no room for it.
+    InsufficientQuota => "insufficient_quota",
+    /// Money could not be kept account of.
+    LedgerUnavailable => "ledger_unavailable",
     /// Full.
     SlowDown => "slow_down",
     /// All breakers open or resting.

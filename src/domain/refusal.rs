@@ -4,6 +4,7 @@
 //! leaves a receipt and is told to the client from one table. A refusal never names a deployment
 //! and never holds a secret.
 
+use crate::domain::budget::OverBudget;
 use crate::domain::call::BodyProblem;
 use crate::domain::receipt::Reason;
 use std::sync::Arc;
@@ -57,6 +58,10 @@ pub enum Refusal {
     },
     /// Over one of the key's limits.
     OverLimit(OverLimit),
+    /// A budget has no room for what the request may cost.
+    OverBudget(Box<OverBudget>),
+    /// Money cannot be kept account of at the moment, and this request would cost some.
+    LedgerUnavailable,
     /// Full: every deployment that could serve carries all it may.
     SlowDown {
         /// When to come back.
@@ -124,6 +129,8 @@ impl Refusal {
             Self::ResidencyUnavailable { .. } => Reason::ResidencyUnavailable,
             Self::NotServed { .. } => Reason::NotServed,
             Self::OverLimit(_) => Reason::RateLimitExceeded,
+            Self::OverBudget(_) => Reason::InsufficientQuota,
+            Self::LedgerUnavailable => Reason::LedgerUnavailable,
             Self::NoDeployment { .. } => Reason::NoDeploymentAvailable,
         }
     }

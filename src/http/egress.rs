@@ -29,6 +29,7 @@ const TIER: HeaderName = HeaderName::from_static("x-tierway-tier");
 const REGION: HeaderName = HeaderName::from_static("x-tierway-region");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-tierway-attempts");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-tierway-overhead-us");
+const CLAMPED: HeaderName = HeaderName::from_static("x-tierway-clamped");
 const COST: HeaderName = HeaderName::from_static("x-tierway-cost-usd");
 /// As many headers of ours as an answer may bear.
 const OURS: usize = 16;
@@ -119,6 +120,10 @@ fn write(facts: &Facts, headers: &mut HeaderMap) {
     if let Some(cost) = facts.cost {
         headers.insert(COST, HeaderValue::try_from(cost.to_string()).expect("digits are a header value"));
     }
+    if let Some(tokens) = facts.clamped {
+        let value = HeaderValue::try_from(format!("max_tokens={tokens}"));
+        headers.insert(CLAMPED, value.expect("digits are a header value"));
+    }
     headers.insert(ATTEMPTS, HeaderValue::from(facts.attempts));
     headers.insert(OVERHEAD, HeaderValue::from(facts.overhead.as_micros() as u64));
     for (names, left) in [(REQUESTS, facts.requests), (TOKENS, facts.tokens)] {
@@ -192,6 +197,7 @@ mod tests {
             attempts: 0,
             overhead: Duration::from_nanos(81_900),
             cost: None,
+            clamped: None,
             requests: None,
             tokens: None,
         }
@@ -210,6 +216,7 @@ mod tests {
             served: Some(served),
             attempts: 2,
             cost: Some(NanoUsd(21_300)),
+            clamped: Some(1024),
             requests: Some(left(50, 49)),
             tokens: Some(left(200_000, 198_500)),
             ..refused()

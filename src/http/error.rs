@@ -6,10 +6,13 @@
 //!
 //! Start reading at [`Row::of`].
 
+use crate::domain::budget::{OverBudget, Scope};
 use crate::domain::call::BodyProblem;
 use crate::domain::failure::Failure;
+use crate::domain::money::NanoUsd;
 use crate::domain::refusal::{LimitKind, OverLimit, Refusal};
 use crate::relay::{Broken, Rejection, ServeError};
+use crate::telemetry::rfc3339::Rfc3339;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -25,6 +28,8 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// How long a client waits whose body found no room: bodies in flight leave within about a second.
 const ROOM_AGAIN: Duration = Duration::from_secs(1);
+/// How long a client waits where the ledger cannot be written: by then a full disk may be seen to.
+const LEDGER_AGAIN: Duration = Duration::from_secs(5);
 /// How much of a client's own words is repeated to it.
 const MAX_ECHO: usize = 256;
 
@@ -115,6 +120,13 @@ impl Row {
                 Self::invalid("invalid_value", message).at("model")
             }
             Refusal::OverLimit(over) => Self::over_limit(*over),
+            Refusal::OverBudget(over) => Self::over_budget(over),
+            Refusal::LedgerUnavailable => Self::server(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ledger_unavailable",
+                "Money cannot be kept account of at the moment. Try again when 'retry-after' has passed.",
+            )
+            .retry(Retry::After(LEDGER_AGAIN)),
             Refusal::SlowDown { retry_after } => {
                 Self::slow_down("Every model that could serve this is at its limit.", *retry_after)
             }
@@ -178,6 +190,26 @@ impl Row {
             ..Self::invalid("rate_limit_exceeded", format!("This key's limit is {what}. {advice}"))
                 .status(StatusCode::TOO_MANY_REQUESTS)
         }
+    }
+
+    fn over_budget(over: &OverBudget) -> Self {
+        let OverBudget { account, limit, left, wanted, ends_unix_ms } = over;
+        let whose = match account.scope {
+            Scope::Key => "this key".to_owned(),
+            Scope::Team => format!("the team '{}'", account.name),
+            Scope::Policy => format!("the policy '{}'", account.name),
+        };
+        let left = NanoUsd(left.0.max(0));
+        let again = match ends_unix_ms {
+            Some(end) => format!("It is whole again at {}.", Rfc3339(*end)),
+            None => "It is not renewed by itself.".to_owned(),
+        };
+        let message = format!(
+            "The budget of {whose} has {left} USD left of {limit}, and this request may cost {wanted}. {again} \
+             A shorter request, or a lower 'max_tokens', costs less."
+        );
+        let kind = "insufficient_quota";
+        Self { kind, ..Self::invalid("insufficient_quota", message).status(StatusCode::TOO_MANY_REQUESTS) }
     }
 
     fn slow_down(why: &str, retry_after: Duration) -> Self {
@@ -361,6 +393,7 @@ fn echo(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::budget::Account;
     use http_body_util::BodyExt;
 
     /// Every row: status, headers, body.
@@ -412,6 +445,13 @@ mod tests {
         refused("over_tokens", over(LimitKind::Tokens, Some(Duration::ZERO))).await;
         refused("over_tokens_for_ever", over(LimitKind::Tokens, None)).await;
         refused("over_concurrency", over(LimitKind::Concurrency, Some(soon))).await;
+        let (limit, left, wanted) = (NanoUsd(500_000_000_000), NanoUsd(1_250_000), NanoUsd(3_000_000));
+        for (scope, end) in [(Scope::Key, None), (Scope::Team, Some(1_795_359_423_000)), (Scope::Policy, Some(0))] {
+            let account = Arc::new(Account { scope, name: "growth".into(), window: "month UTC".into() });
+            let over = OverBudget { account, limit, left, wanted, ends_unix_ms: end };
+            refused(&format!("over_budget_of_{}", scope.label()), Refusal::OverBudget(Box::new(over))).await;
+        }
+        refused("ledger_unavailable", Refusal::LedgerUnavailable).await;
         refused("slow_down", Refusal::SlowDown { retry_after: Duration::from_millis(870) }).await;
         refused("no_deployment", Refusal::NoDeployment { retry_after: Duration::from_secs(4) }).await;
     }

@@ -7,6 +7,7 @@ use super::board::Permit;
 use super::dispatch::Answered;
 use super::error::Broken;
 use super::ticket::{CLIENT_GONE, Ticket};
+use crate::domain::call::Endpoint;
 use crate::domain::failure::Failure;
 use crate::domain::receipt::{Outcome, Reason};
 use crate::domain::usage::Usage;
@@ -123,9 +124,11 @@ impl Delivery {
     }
 }
 
-/// The provider's usage; where it sent none, the frames that passed are counted as a token each.
+/// The provider's usage. Where it sent none, the frames of a stream are counted as a token each, and the
+/// bytes of a whole answer as any text's.
 pub(super) fn meter(ticket: &mut Ticket, body: &AnswerBody) {
-    let estimate = || Usage { input: ticket.entry.estimated_input, output: body.output_frames(), ..Usage::default() };
+    let written = || if ticket.entry.endpoint == Some(Endpoint::Embeddings) { 0 } else { body.guessed_output() };
+    let estimate = || Usage { input: ticket.entry.estimated_input, output: written(), ..Usage::default() };
     let (usage, estimated) = match body.usage() {
         Some(usage) => (usage, false),
         None => (estimate(), true),

@@ -7,14 +7,16 @@
 use super::board::{Board, Lineup};
 use crate::clock::Clock;
 use crate::config::{self, FinishReason, KeyHash, MalformedFrame, ProviderSettings, Reach, Snapshot, WireSettings};
-use crate::domain::authorize::Asked;
-use crate::domain::id::{DeploymentId, ModelId, RegionId};
+use crate::domain::authorize::{Asked, KeyRecord};
+use crate::domain::budget::Account;
+use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId};
 use crate::domain::pricing::Price;
 use crate::domain::routing::table::Target;
 use crate::domain::secret::Secret;
+use crate::store::purse::{Purse, Till};
 use crate::upstream::{self, OpenAiSetup, Protocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
 use http::HeaderValue;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +28,8 @@ pub struct Live {
     pub(super) upstreams: Arc<Upstreams>,
     /// By [`DeploymentId`].
     pub(super) upstream_models: Vec<UpstreamModel>,
+    /// Of the keys that have a budget, in the order of their budgets.
+    tills: HashMap<KeyId, Arc<[Arc<Till>]>>,
 }
 
 /// What the front door must know before a request is understood. Sizes in bytes.
@@ -46,6 +50,7 @@ impl Live {
     pub fn new(
         snapshot: Arc<Snapshot>,
         board: &Board,
+        purse: &Purse,
         previous: Option<&Self>,
         newcomers_at: Option<Instant>,
         clock: Clock,
@@ -59,7 +64,14 @@ impl Live {
         let providers: Vec<_> =
             snapshot.providers.iter().map(|provider| (provider.name.clone(), fingerprints(provider))).collect();
         let names = snapshot.table.deployments.iter().map(|deployment| UpstreamModel::new(&deployment.upstream_model));
+        // Last, because it cannot fail: from here on the new limits hold.
+        let now_unix_ms = clock.unix_ms();
+        let with_budget = snapshot.keys.values().filter(|key| !key.budgets.is_empty());
+        let tills = with_budget
+            .map(|key| (key.id, key.budgets.iter().map(|budget| purse.till(budget, now_unix_ms)).collect()))
+            .collect();
         Ok(Self {
+            tills,
             lineup: board.line_up(&snapshot.table, &providers, newcomers_at),
             upstreams: Arc::new(upstreams),
             upstream_models: names.collect(),
@@ -71,6 +83,19 @@ impl Live {
     pub fn front(&self) -> Front {
         let server = &self.snapshot.server;
         Front { max_body: server.max_body_bytes, max_in_flight_bytes: server.max_in_flight_bytes }
+    }
+
+    /// The tills that pay for the requests of `key`.
+    pub(super) fn tills(&self, key: &KeyRecord) -> &[Arc<Till>] {
+        if key.budgets.is_empty() {
+            return &[];
+        }
+        self.tills.get(&key.id).map_or(&[], |tills| tills)
+    }
+
+    /// Whether a key pays from `account`.
+    pub(super) fn has_budget(&self, account: &Account) -> bool {
+        self.snapshot.keys.values().any(|key| key.budgets.iter().any(|budget| *budget.account == *account))
     }
 
     /// The price of an answer from `deployment`.

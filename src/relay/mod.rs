@@ -14,6 +14,7 @@ pub mod dice;
 mod dispatch;
 pub mod error;
 mod live;
+mod money;
 mod settle;
 mod ticket;
 
@@ -25,6 +26,7 @@ pub use live::{Front, Listed, Live, LiveError};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::authorize::authorize;
+use crate::domain::budget::Standing;
 use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::id::RequestId;
 use crate::domain::limit::Left;
@@ -33,7 +35,8 @@ use crate::domain::receipt::{Outcome, Served};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::secret::Secret;
-use crate::store::{Counters, Ledger};
+use crate::store::purse::Purse;
+use crate::store::{Bank, Counters, Ledger};
 use crate::telemetry::Telemetry;
 use arc_swap::ArcSwap;
 use board::Board;
@@ -146,6 +149,8 @@ pub struct Facts {
     pub overhead: Duration,
     /// What it cost, where known by now: whole answers.
     pub cost: Option<NanoUsd>,
+    /// The output ceiling written into the request, so that it fits its budget.
+    pub clamped: Option<u64>,
     /// Of the key's requests a minute.
     pub requests: Option<Left>,
     /// Of the key's tokens a minute.
@@ -158,6 +163,8 @@ pub(crate) struct Desk {
     dice: Arc<Dice>,
     ledger: Arc<dyn Ledger>,
     counters: Arc<dyn Counters>,
+    bank: Arc<dyn Bank>,
+    purse: Purse,
     telemetry: Arc<Telemetry>,
 }
 
@@ -180,6 +187,8 @@ pub struct Parts {
     pub ledger: Arc<dyn Ledger>,
     /// Where limits are counted.
     pub counters: Arc<dyn Counters>,
+    /// Where budgets are kept.
+    pub bank: Arc<dyn Bank>,
     /// Where everything is seen.
     pub telemetry: Arc<Telemetry>,
 }
@@ -190,11 +199,12 @@ impl Relay {
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
     pub fn new(snapshot: Arc<Snapshot>, parts: Parts) -> Result<Self, LiveError> {
-        let Parts { clock, dice, ledger, counters, telemetry } = parts;
+        let Parts { clock, dice, ledger, counters, bank, telemetry } = parts;
+        let purse = Purse::new(bank.clone());
         let board = Board::new(&snapshot.table.settings, telemetry.clone(), dice.clone());
-        let live = Live::new(snapshot, &board, None, None, clock)?;
+        let live = Live::new(snapshot, &board, &purse, None, None, clock)?;
         telemetry.metrics.deployments(&live.lineup.states(clock.now()));
-        let desk = Arc::new(Desk { clock, dice, ledger, counters, telemetry });
+        let desk = Arc::new(Desk { clock, dice, ledger, counters, bank, purse, telemetry });
         Ok(Self { desk, board, live: ArcSwap::from_pointee(live), entered: AtomicU64::new(0) })
     }
 
@@ -206,7 +216,7 @@ impl Relay {
     pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), LiveError> {
         let now = self.desk.clock.now();
         let previous = self.live.load_full();
-        let live = Live::new(snapshot, &self.board, Some(&previous), Some(now), self.desk.clock)?;
+        let live = Live::new(snapshot, &self.board, &self.desk.purse, Some(&previous), Some(now), self.desk.clock)?;
         self.desk.telemetry.metrics.deployments(&live.lineup.states(now));
         self.live.store(Arc::new(live));
         Ok(())
@@ -217,9 +227,30 @@ impl Relay {
         self.live.load_full()
     }
 
-    /// Tells the metrics how every deployment stands: half-open comes with time, not with an event.
+    /// Tells the metrics how every deployment and every budget stands: half-open and a window's end come with
+    /// time, not with an event.
     pub fn tell_states(&self) {
-        self.desk.telemetry.metrics.deployments(&self.live.load().lineup.states(self.desk.clock.now()));
+        let live = self.live.load();
+        self.desk.telemetry.metrics.deployments(&live.lineup.states(self.desk.clock.now()));
+        self.desk.telemetry.metrics.budgets(&self.budgets());
+    }
+
+    /// How every budget stands that is configured now.
+    pub fn budgets(&self) -> Vec<Standing> {
+        let live = self.live.load();
+        let mut all = self.desk.purse.standings(self.desk.clock.unix_ms());
+        all.retain(|standing| live.has_budget(&standing.account));
+        all
+    }
+
+    /// Gives back what is leased of budgets and idle. Called now and then.
+    pub fn tidy_purse(&self) {
+        self.desk.purse.tidy(self.desk.clock.unix_ms());
+    }
+
+    /// Gives back what is leased of budgets and not held, at the end.
+    pub fn close_purse(&self) {
+        self.desk.purse.close();
     }
 
     /// Attempts in flight at providers.
@@ -283,6 +314,11 @@ impl Relay {
         let deadline = raw.received + knobs.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
         let mut plan = RoutePlan::draft(table, &authorized, &call, knobs.no_fallback, deadline, desk.dice.draw())?;
         admit::admit(desk, ticket, live, &authorized, &call, &plan).await?;
+        let call = if key.budgets.is_empty() {
+            call
+        } else {
+            money::hold_first(desk, live, &key, call, &plan, &mut ticket.entry.purchase).await?
+        };
         let errand = Errand { desk, live, call: &call, headers: &raw.headers, deadline };
         errand.run(&mut plan, ticket).await
     }
@@ -306,8 +342,12 @@ async fn understand(wanted: Wanted, ticket: &mut Ticket) -> Result<Call, Refusal
 fn reply(live: &Live, mut answered: Answered, mut ticket: Ticket) -> Reply {
     ticket.entry.price = live.price(answered.deployment);
     let stream = ticket.entry.stream;
-    let usage = if stream { None } else { answered.answer.body.usage() };
-    let cost = ticket.entry.price.zip(usage).map(|(price, usage)| price.cost(usage));
+    if !stream {
+        deliver::meter(&mut ticket, &answered.answer.body);
+    }
+    let entry = &ticket.entry;
+    let known = !stream && entry.price.is_some();
+    let cost = known.then(|| entry.purchase.bill(entry.price, entry.usage, entry.estimated).cost);
     Reply {
         status: answered.answer.status,
         headers: std::mem::take(&mut answered.answer.headers),
@@ -325,6 +365,7 @@ fn facts(ticket: &Ticket, cost: Option<NanoUsd>) -> Facts {
         attempts: entry.attempts.len() as u32,
         overhead: entry.overhead.unwrap_or_default(),
         cost,
+        clamped: entry.purchase.clamped,
         requests: entry.requests_left,
         tokens: entry.tokens_left,
     }

@@ -4,6 +4,7 @@
 //! Only a [`Ticket`](super::ticket::Ticket) calls this, once.
 
 use super::Desk;
+use super::money::Bill;
 use super::ticket::Entry;
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::{Outcome, Reason, Receipt};
@@ -26,10 +27,10 @@ pub(super) fn settle(desk: &Desk, entry: &mut Entry, end: End, now: Instant) {
         desk.counters.settle(admission, used, now);
     }
     let duration = now.saturating_duration_since(entry.received);
-    let cost = match (entry.price, entry.usage) {
-        (Some(price), Some(usage)) => price.cost(usage),
-        _ => NanoUsd::ZERO,
-    };
+    let (bill, charges) = entry.purchase.end(entry.price, entry.usage, entry.estimated);
+    if bill.beyond > NanoUsd::ZERO {
+        alarm(desk, entry, bill);
+    }
     let receipt = Arc::new(Receipt {
         id: entry.id,
         received_unix_ms: desk.clock.unix_ms() - i64::try_from(duration.as_millis()).unwrap_or(0),
@@ -46,13 +47,30 @@ pub(super) fn settle(desk: &Desk, entry: &mut Entry, end: End, now: Instant) {
         limit: entry.limit,
         status: end.status,
         usage: entry.usage,
-        estimated: entry.estimated,
+        estimated: bill.estimated,
         price: entry.price,
-        cost,
+        cost: bill.cost,
+        charges,
         first_token: entry.first_token,
         duration,
         overhead: entry.overhead.unwrap_or_default(),
     });
     desk.ledger.append(&receipt);
+    if !receipt.charges.is_empty() {
+        desk.bank.settle(&receipt);
+    }
     desk.telemetry.record(&receipt);
+}
+
+/// A provider that serves more than it was asked for is the one way for a budget to be overspent.
+fn alarm(desk: &Desk, entry: &Entry, bill: Bill) {
+    let deployment = entry.served.as_ref().map_or("", |served| &served.deployment);
+    tracing::error!(
+        request_id = %entry.id,
+        deployment,
+        cost_usd = %bill.cost,
+        beyond_usd = %bill.beyond,
+        "a provider served more than it was asked for: its budgets are charged in full"
+    );
+    desk.telemetry.metrics.beyond_hold();
 }

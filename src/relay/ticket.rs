@@ -5,6 +5,7 @@
 //! vanishes leaks nothing and every request leaves one receipt.
 
 use super::Desk;
+use super::money::Purchase;
 use super::settle;
 use crate::domain::authorize::KeyRecord;
 use crate::domain::call::Endpoint;
@@ -57,6 +58,7 @@ pub(super) struct Entry {
     pub(super) admission: Option<Admission>,
     pub(super) requests_left: Option<Left>,
     pub(super) tokens_left: Option<Left>,
+    pub(super) purchase: Purchase,
 }
 
 impl Ticket {
@@ -82,6 +84,7 @@ impl Ticket {
             admission: None,
             requests_left: None,
             tokens_left: None,
+            purchase: Purchase::default(),
         };
         Self { desk, entry, running: None, waiting: None, settled: false }
     }
@@ -106,6 +109,7 @@ impl Ticket {
 
     /// Notes that the attempt under way failed.
     pub(super) fn attempt_failed(&mut self, failure: Failure, now: Instant) {
+        self.entry.purchase.attempt_failed(failure);
         self.attempt_ended(failure.reason(), now);
     }
 

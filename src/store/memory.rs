@@ -350,6 +350,7 @@ mod tests {
             estimated: false,
             price: None,
             cost: NanoUsd::ZERO,
+            charges: Vec::new(),
             first_token: None,
             duration: Duration::ZERO,
             overhead: Duration::ZERO,

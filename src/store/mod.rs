@@ -1,18 +1,23 @@
-//! What is kept: the ledger of receipts, and the counters behind every key's limits.
+//! What is kept: the ledger of receipts, the bank behind every budget, and the counters behind every key's limits.
 //!
 //! A store keeps and never decides: which limits a key has, what a refusal says and what a request
 //! cost arrive as values. It is called once or twice per request, never per frame, and never makes
 //! one wait for a disk.
 //!
-//! Start reading in [`Counters::admit`] and [`Ledger::append`]; [`memory`] is the back end that keeps
-//! nothing, [`sqlite`] the one that does, and `tests/store_contract.rs` what every back end promises.
+//! Start reading in [`Counters::admit`], [`Ledger::append`] and, for money, [`purse`]; [`memory`] is the back
+//! end that keeps nothing, [`sqlite`] the one that does, and `tests/store_contract.rs` and
+//! `tests/bank_contract.rs` what every back end promises.
 
 pub mod memory;
+pub mod memory_bank;
+pub mod purse;
 pub mod sqlite;
 
 use crate::domain::authorize::Limits;
+use crate::domain::budget::{Account, Charge, Span};
 use crate::domain::id::KeyId;
 use crate::domain::limit::{Left, Taken};
+use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use crate::domain::refusal::OverLimit;
 use std::pin::Pin;
@@ -41,6 +46,68 @@ pub struct LedgerStatus {
     /// Receipts for which there was no room, since the start.
     pub dropped: u64,
 }
+
+/// The durable side of every budget: it leases money to processes, which spend it without asking again.
+///
+/// For each window of an account it keeps what is spent and what is leased, and their sum never passes the
+/// limit by leasing. A lease is granted durably before it is used; what a crash leaves of it is spent.
+pub trait Bank: Send + Sync {
+    /// Leases what [`grant`](crate::domain::budget::grant) says. Once asked it is carried to its end: whoever
+    /// asks takes care that nobody drops the future.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: nothing was leased.
+    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>>;
+
+    /// Takes back what was leased and is neither spent nor held. It never blocks.
+    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd);
+
+    /// Turns what `receipt` charges from leased into spent; called once, after the ledger took the receipt.
+    /// A back end that is both does it there, in one transaction, and nothing here. It never blocks.
+    fn settle(&self, receipt: &Arc<Receipt>);
+
+    /// The same for charges of which there is no receipt: a hold that was dropped. It never blocks.
+    fn write_off(&self, charges: &[Charge]);
+}
+
+/// What a gateway writes into.
+#[derive(Clone)]
+pub struct Books {
+    /// Where receipts go.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where budgets are kept.
+    pub bank: Arc<dyn Bank>,
+}
+
+/// What a process wants of an account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeaseAsk {
+    /// Whose money.
+    pub account: Arc<Account>,
+    /// Of which window.
+    pub span: Span,
+    /// The window's limit, as configured now.
+    pub limit: NanoUsd,
+    /// For requests that wait.
+    pub need: NanoUsd,
+    /// For those that may come.
+    pub ahead: NanoUsd,
+}
+
+/// What a process got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leased {
+    /// The window it is of: the one asked for, or a later one of which the account has already leased.
+    pub span: Span,
+    /// How much; less than the need where there is no more.
+    pub amount: NanoUsd,
+    /// What is now spent and leased of the window, by everybody.
+    pub taken: NanoUsd,
+}
+
+/// The bank cannot be asked now: money fails closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unavailable;
 
 /// What every key has taken of its limits.
 pub trait Counters: Send + Sync {

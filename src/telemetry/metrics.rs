@@ -9,6 +9,7 @@ use super::book::{Book, Row, row};
 use super::family::Family;
 use super::labels::{self, Label, TokenKind};
 use crate::domain::breaker::{StateName, Transition};
+use crate::domain::budget::Standing;
 use crate::domain::receipt::Receipt;
 use prometheus::{Histogram, IntCounter, IntGauge, Result};
 use std::collections::HashSet;
@@ -78,6 +79,23 @@ const TLS_FAILURES: Row<0> = row(
     "TLS handshakes that failed: clients that do not trust the certificate, or speak another protocol.",
     [],
 );
+const BUDGET_LIMIT: Row<3> =
+    row("tierway_budget_limit_nanousd", "What a budget allows in each window.", ["scope", "name", "window"]);
+const BUDGET_SPENT: Row<3> = row(
+    "tierway_budget_spent_nanousd",
+    "What is spent of a budget in the window running; what other processes have leased counts as spent.",
+    ["scope", "name", "window"],
+);
+const BUDGET_HELD: Row<3> = row(
+    "tierway_budget_held_nanousd",
+    "What requests under way hold of a budget: the most that they can cost.",
+    ["scope", "name", "window"],
+);
+const BEYOND_HOLD: Row<0> = row(
+    "tierway_answers_beyond_hold_total",
+    "Answers that cost more than the request could by what was asked: their budgets may be overspent.",
+    [],
+);
 const BUILD_INFO: Row<2> = row("tierway_build_info", "1, for the program running.", ["version", "revision"]);
 const LOG_LINES_DROPPED: Row<0> =
     row("tierway_log_lines_dropped_total", "Lines of logs and access log thrown away because nobody read them.", []);
@@ -129,6 +147,10 @@ pub struct Metrics {
     config_last_success: IntGauge,
     tls_expires: IntGauge,
     tls_failures: IntCounter,
+    budget_limit: Family<IntGauge, 3>,
+    budget_spent: Family<IntGauge, 3>,
+    budget_held: Family<IntGauge, 3>,
+    beyond_hold: IntCounter,
 }
 
 impl Metrics {
@@ -159,6 +181,10 @@ impl Metrics {
             config_last_success: book.gauge(CONFIG_LAST_SUCCESS)?,
             tls_expires: book.gauge(TLS_EXPIRES)?,
             tls_failures: book.counter(TLS_FAILURES)?,
+            budget_limit: book.gauges(BUDGET_LIMIT)?,
+            budget_spent: book.gauges(BUDGET_SPENT)?,
+            budget_held: book.gauges(BUDGET_HELD)?,
+            beyond_hold: book.counter(BEYOND_HOLD)?,
             book,
         };
         let revision = Label::Word(build.revision.unwrap_or("unknown"));
@@ -219,6 +245,28 @@ impl Metrics {
                 let (from, to) = (&pair[0].deployment, &pair[1].deployment);
                 self.fallbacks.with([from.into(), to.into(), pair[0].reason.into()]).inc();
             }
+        }
+    }
+
+    /// Counts an answer that cost more than was held for it.
+    pub fn beyond_hold(&self) {
+        self.beyond_hold.inc();
+    }
+
+    /// Names all budgets and how they stand; series of others are dropped.
+    pub fn budgets(&self, standings: &[Standing]) {
+        let labels = |state: &Standing| {
+            let account = &state.account;
+            [Label::Word(account.scope.label()), Label::from(&account.name), Label::from(&account.window)]
+        };
+        let named: HashSet<_> = standings.iter().map(labels).collect();
+        for family in [&self.budget_limit, &self.budget_spent, &self.budget_held] {
+            family.retain(|values| named.contains(values));
+        }
+        for state in standings {
+            self.budget_limit.with(labels(state)).set(state.limit.0);
+            self.budget_spent.with(labels(state)).set(state.spent.0);
+            self.budget_held.with(labels(state)).set(state.held.0);
         }
     }
 
@@ -324,6 +372,8 @@ fn request_labels(receipt: &Receipt) -> [Label; 4] {
 mod tests {
     use super::*;
     use crate::domain::breaker::Cause;
+    use crate::domain::budget::{Account, Scope};
+    use crate::domain::money::NanoUsd;
     use crate::telemetry::samples;
     use std::collections::BTreeMap;
 
@@ -355,6 +405,10 @@ mod tests {
         metrics.config_reloaded(1_790_000_000, Some(1_800_000_000));
         metrics.config_refused();
         metrics.tls_handshake_failed();
+        metrics.beyond_hold();
+        let account = Account { scope: Scope::Team, name: "growth".into(), window: "month UTC".into() };
+        let (limit, spent, held) = (NanoUsd(2_000_000_000_000), NanoUsd(1_250_000_000), NanoUsd(3_000_000));
+        metrics.budgets(&[Standing { account: account.into(), limit, spent, held }]);
         metrics
     }
 
@@ -394,6 +448,7 @@ mod tests {
             let right = match kind {
                 "counter" => unit == "total",
                 "histogram" => unit == "seconds",
+                "gauge" if unit == "nanousd" => name.starts_with("tierway_budget_"),
                 "gauge" if unit == "seconds" => name.ends_with("_timestamp_seconds"),
                 "gauge" => {
                     let states =
@@ -439,6 +494,8 @@ mod tests {
         assert!(left.contains(r#"tierway_breaker_state{deployment="us-1",state="closed"} 1"#), "{left}");
         assert!(left.contains(r#"tierway_breaker_state{deployment="us-1",state="resting"} 0"#), "{left}");
         assert!(!left.contains(r#"tierway_breaker_state{deployment="gone""#), "{left}");
+        metrics.budgets(&[]);
+        assert!(!samples_of(&metrics).contains("growth"), "nor does a budget");
         // Requests that reached no deployment are nobody's series to take along.
         assert!(left.contains(r#"deployment="none""#), "{left}");
     }

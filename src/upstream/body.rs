@@ -9,6 +9,7 @@
 use super::order::{Limit, Patience};
 use super::stream::Stream;
 use crate::clock::Clock;
+use crate::domain::call::tokens_of;
 use crate::domain::failure::Failure;
 use crate::domain::usage::Usage;
 use bytes::Bytes;
@@ -24,14 +25,14 @@ const LINGER: Duration = Duration::from_millis(50);
 pub struct AnswerBody(Kind);
 
 enum Kind {
-    Whole { bytes: Option<Bytes>, usage: Option<Usage> },
+    Whole { bytes: Option<Bytes>, len: usize, usage: Option<Usage> },
     Live(Box<Live>),
 }
 
 impl AnswerBody {
     /// A whole answer.
     pub(super) fn whole(bytes: Bytes, usage: Option<Usage>) -> Self {
-        Self(Kind::Whole { bytes: Some(bytes), usage })
+        Self(Kind::Whole { len: bytes.len(), bytes: Some(bytes), usage })
     }
 
     /// The rest of `stream`, after `first`.
@@ -77,10 +78,11 @@ impl AnswerBody {
         }
     }
 
-    /// Frames that carried a token so far, for guessing usage; 0 for a whole answer.
-    pub fn output_frames(&self) -> u64 {
+    /// Output tokens as we guess them where the provider does not say: a frame is a token; a whole answer has as
+    /// many as a text of its length.
+    pub fn guessed_output(&self) -> u64 {
         match &self.0 {
-            Kind::Whole { .. } => 0,
+            Kind::Whole { len, .. } => tokens_of(*len),
             Kind::Live(live) => live.stream.meter().token_frames(),
         }
     }
@@ -301,7 +303,7 @@ mod tests {
         sender.send(Err(reset)).expect("somebody listens");
         assert_eq!(drain(&mut body).await, (["first;", GOOD, STOP].concat(), Some(Failure::Reset)));
         assert!(!body.is_complete());
-        assert_eq!(body.output_frames(), 1);
+        assert_eq!(body.guessed_output(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -312,5 +314,6 @@ mod tests {
         assert_eq!(drain(&mut body).await, ("{}".into(), None));
         assert!(body.is_complete());
         assert_eq!(body.usage(), Some(usage));
+        assert_eq!(body.guessed_output(), 1);
     }
 }

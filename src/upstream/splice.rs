@@ -20,13 +20,14 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// The body of `call` with `model` (a JSON string) in the model's place, asking for usage where
-    /// the call says how.
+    /// The body of `call` with `model` (a JSON string) in the model's place, asking for usage and with a
+    /// lower ceiling on its output where the call says how.
     pub fn for_model(call: &Call, model: &Bytes) -> Self {
         let facts = call.facts();
         let rename = (call.body()[facts.model_span.clone()] != **model)
             .then(|| Splice { at: facts.model_span.clone(), with: model.clone() });
-        let mut edits = [rename.as_ref(), facts.ask_usage.as_ref()];
+        let [first, second] = &facts.bounds.lower_ceiling;
+        let mut edits = [rename.as_ref(), facts.ask_usage.as_ref(), first.as_ref(), second.as_ref()];
         edits.sort_by_key(|edit| edit.map(|splice| splice.at.start));
         Self::of(call.body(), edits.into_iter().flatten())
     }
@@ -104,7 +105,7 @@ fn after_space(json: &[u8], start: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::call::{Endpoint, Facts, FeatureSet};
+    use crate::domain::call::{Bounds, Endpoint, Facts, FeatureSet};
     use crate::upstream::testing::{call, facts};
 
     fn joined(pieces: &Pieces) -> Vec<u8> {
@@ -152,6 +153,7 @@ mod tests {
             inputs: 1,
             user: None,
             features: FeatureSet::default(),
+            bounds: Bounds::default(),
         };
         let call = Call::new(Endpoint::Embeddings, body.clone(), facts);
         let made = Pieces::for_model(&call, &Bytes::from_static(b"\"long-name\""));

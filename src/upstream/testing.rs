@@ -5,7 +5,7 @@
 
 use super::providers::Source;
 use super::*;
-use crate::domain::call::{Call, Endpoint, Facts, FeatureSet};
+use crate::domain::call::{Bounds, Call, Endpoint, Facts, FeatureSet};
 use crate::domain::chance::Draw;
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
@@ -35,6 +35,7 @@ pub(super) fn facts(body: &str) -> Facts {
         inputs: 1,
         user: None,
         features: FeatureSet::default(),
+        bounds: Bounds::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)]
 
+mod budgets;
 mod bytes;
 mod canary;
 mod cancel;

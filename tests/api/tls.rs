@@ -23,7 +23,9 @@ use tierway::clock::Clock;
 use tierway::config::{Change, Problems, Snapshot, Source, Surroundings, Watcher, load};
 use tierway::domain::receipt::Outcome;
 use tierway::relay::dice::Dice;
+use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
+use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -211,7 +213,14 @@ async fn an_address_of_the_operators_own_speaks_tls_too() {
     let telemetry = Arc::new(Telemetry::new(access, Build { version: "0.0.0-test", revision: None }));
     let snapshot = stage.gateway.relay.live().snapshot.clone();
     let ledger = Arc::new(MemoryLedger::default());
-    let gateway = Gateway::build(snapshot, None, telemetry, Dice::seeded(1), Clock, ledger);
+    let gateway = Gateway::build(
+        snapshot,
+        None,
+        telemetry,
+        Dice::seeded(1),
+        Clock,
+        Books { ledger, bank: Arc::new(MemoryBank::default()) },
+    );
     let gateway = gateway.unwrap_or_else(|error| panic!("{error}"));
     let (public, ops) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());

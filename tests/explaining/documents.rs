@@ -114,13 +114,14 @@ fn every_error_code_has_a_section() {
     assert_eq!(sections.len(), codes.len(), "a code has two sections");
 }
 
-/// The words of the pages for metrics, headers and settings are those of the code.
+/// The words of the pages for metrics, settings and members of a body are those of the code.
 #[test]
 fn what_the_pages_name_is_there() {
     let settings: BTreeSet<String> =
         setting_rows().iter().map(|row| row.path.rsplit('.').next().unwrap_or_default().to_owned()).collect();
     let metrics = read("src/telemetry/metrics.rs");
     let reasons = read("src/domain/receipt.rs");
+    let members = read("src/http/openai/peek.rs");
     for page in ["docs/troubleshooting.md", "docs/concepts.md"] {
         for word in quoted(&read(page)) {
             let snake = word.contains('_') && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
@@ -129,6 +130,7 @@ fn what_the_pages_name_is_there() {
             }
             let known = settings.contains(&word)
                 || metrics.contains(&format!("\"{word}\""))
+                || members.contains(&format!("\"{word}\""))
                 || reasons.contains(&format!("\"{word}\""))
                 || read("docs/troubleshooting.md").contains(&format!("### `{word}`"));
             assert!(known, "{page} names `{word}`");

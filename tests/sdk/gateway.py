@@ -50,6 +50,15 @@ models = ["scene/*", "acme/embed-*"]
 tiers = ["default"]
 requests_per_minute = 1
 
+[policies.pauper]
+models = ["paid/model"]
+budget = {{ limit = "0.000001", window = "day" }}
+
+[[keys]]
+name = "sdk-pauper"
+policy = "pauper"
+secret = "env:SDK_PAUPER_KEY"
+
 [[keys]]
 name = "sdk"
 policy = "standard"
@@ -79,6 +88,8 @@ def configuration(providers: dict[str, Provider]) -> str:
     deployments = ", ".join(f'{{ provider = "{name}" }}' for name in providers)
     for model in [*CHAT_MODELS, EMBEDDER]:
         parts.append(f'[models."{model}"]\n{PER_MODEL.get(model, "")}deployments = [{deployments}]\n')
+    bounds = 'price = { input = "1", output = "2" }\ncontext = 4096\nmax_output = 100\n'
+    parts.append(f'[models."paid/model"]\n{bounds}deployments = [{deployments}]\n')
     return "\n".join(parts)
 
 
@@ -89,6 +100,7 @@ class Stage:
         self.tls = tls
         self.key = f"sk-sdk-{secrets.token_hex(32)}"
         self.trickle_key = f"sk-trickle-{secrets.token_hex(32)}"
+        self.pauper_key = f"sk-pauper-{secrets.token_hex(32)}"
         self.provider_key = f"sk-provider-{secrets.token_hex(32)}"
         self.journal = Journal()
         self.providers: dict[str, Provider] = {}
@@ -131,6 +143,7 @@ class Stage:
                     "PROVIDER_KEY": self.provider_key,
                     "SDK_KEY": self.key,
                     "SDK_TRICKLE_KEY": self.trickle_key,
+                    "SDK_PAUPER_KEY": self.pauper_key,
                     **(self._issue_certificate() if self.tls else {}),
                 },
                 stdout=subprocess.PIPE,

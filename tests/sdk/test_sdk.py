@@ -249,6 +249,16 @@ def test_a_body_too_large(client):
     refused(APIStatusError, call, 413, "request_too_large")
 
 
+def test_a_spent_budget_is_not_asked_again(stage, connect):
+    asked = []
+    with DefaultHttpxClient(event_hooks={"request": [asked.append]}) as transport:
+        pauper = connect(stage.pauper_key, max_retries=2, http_client=transport)
+        error = refused(RateLimitError, lambda: say(pauper, "paid/model"), 429, "insufficient_quota")
+    assert error.type == "insufficient_quota"
+    assert "0.000001 USD left of 0.000001" in error.message
+    assert len(asked) == 1
+
+
 def test_a_rate_limit_says_when(stage, connect):
     trickle = connect(stage.trickle_key)
     say(trickle)

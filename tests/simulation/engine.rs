@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tierway::clock::Clock;
 use tierway::domain::authorize::authorize;
 use tierway::domain::breaker::{Standing, StateName};
-use tierway::domain::call::{Call, Endpoint, Facts, FeatureSet};
+use tierway::domain::call::{Bounds, Call, Endpoint, Facts, FeatureSet};
 use tierway::domain::failure::Failure;
 use tierway::domain::id::DeploymentId;
 use tierway::domain::routing::gauge::Form;
@@ -255,6 +255,7 @@ impl<'w> Day<'w> {
             inputs: 1,
             user: None,
             features: FeatureSet::default(),
+            bounds: Bounds::default(),
         };
         let call = Call::new(Endpoint::Chat, Bytes::new(), facts);
         let authorized = authorize(&table, &key, &call).ok()?;

@@ -438,6 +438,7 @@ fn clients(table: &RoutingTable) -> Vec<Client> {
             reserved,
             residency: (regions.len() < REGIONS.len()).then_some(residency),
             limits: Limits::default(),
+            clamp: false,
         };
         let key = KeyRecord {
             id: KeyId::of_name(name),
@@ -445,6 +446,7 @@ fn clients(table: &RoutingTable) -> Vec<Client> {
             team: None,
             policy: Arc::new(policy),
             limits: Limits::default(),
+            budgets: Arc::default(),
             expires: None,
         };
         Client { key: Arc::new(key), models, regions }

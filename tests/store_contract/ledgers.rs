@@ -119,6 +119,7 @@ fn receipt(number: u64) -> Receipt {
         estimated: every(9),
         price: (!every(4)).then_some(price),
         cost: NanoUsd(number as i64 * 21_300),
+        charges: Vec::new(),
         first_token: every(2).then(|| Duration::from_micros(number * 3)),
         duration: Duration::from_micros(number * 1_000_003),
         overhead: Duration::from_micros(number),

@@ -6,6 +6,7 @@
 // Tests watch real processes, and have the system's clock for their patience.
 #![allow(clippy::disallowed_methods)]
 
+mod budgets;
 mod disk;
 mod killed;
 mod large;

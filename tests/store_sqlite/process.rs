@@ -77,12 +77,25 @@ impl Running {
         Self::start(tierway(folder, &["serve"]))
     }
 
+    /// Under another configuration.
+    pub fn configured(folder: &Path, config: &str) -> Self {
+        let command = tierway(folder, &["serve"]);
+        std::fs::write(folder.join("tierway.toml"), config).expect("the folder can be written");
+        Self::start(command)
+    }
+
     /// With files that cannot grow beyond so many KiB, until [`Running::grow`].
     pub fn confined(folder: &Path, kib: u64) -> Self {
+        Self::confined_and_configured(folder, kib, CONFIG)
+    }
+
+    /// The same under another configuration.
+    pub fn confined_and_configured(folder: &Path, kib: u64, config: &str) -> Self {
         let mut command = Command::new("bash");
         // Writing more is refused instead of ending the process, as the signal would.
         let script = format!("trap '' XFSZ; ulimit -S -f {kib}; exec {} serve", env!("CARGO_BIN_EXE_tierway"));
         in_place(&mut command, folder);
+        std::fs::write(folder.join("tierway.toml"), config).expect("the folder can be written");
         command.args(["-c", &script]);
         Self::start(command)
     }

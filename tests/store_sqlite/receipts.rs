@@ -96,6 +96,7 @@ pub fn receipt(number: u64) -> Receipt {
         estimated: false,
         price: None,
         cost: NanoUsd(21_300),
+        charges: Vec::new(),
         first_token: Some(Duration::from_millis(480)),
         duration: Duration::from_micros(2_345_678),
         overhead: Duration::from_micros(87),

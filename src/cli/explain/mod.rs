@@ -16,7 +16,7 @@ use crate::cli::check::EXIT_CONFIGURATION;
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, find, load};
 use crate::domain::authorize::{KeyRecord, authorize, is_valid};
-use crate::domain::call::{Call, Endpoint, Facts, Feature, FeatureSet};
+use crate::domain::call::{Bounds, Call, Endpoint, Facts, Feature, FeatureSet};
 use crate::domain::id::{KeyId, RequestId};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::explain as domain;
@@ -132,7 +132,15 @@ fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<Key
     })?;
     let limits = policy.limits;
     let id = KeyId::of_name("");
-    Ok(Arc::new(KeyRecord { id, name: "".into(), team: None, policy: policy.clone(), limits, expires: None }))
+    Ok(Arc::new(KeyRecord {
+        id,
+        name: "".into(),
+        team: None,
+        policy: policy.clone(),
+        limits,
+        budgets: Arc::default(),
+        expires: None,
+    }))
 }
 
 fn list<'n>(kind: &str, known: impl Iterator<Item = &'n str>) -> String {
@@ -175,6 +183,7 @@ fn call(args: &Explain) -> Call {
         inputs: 1,
         user: args.user.as_deref().map(Into::into),
         features: FeatureSet::of(args.features.iter().copied()),
+        bounds: Bounds::default(),
     };
     Call::new(args.endpoint, Bytes::new(), facts)
 }

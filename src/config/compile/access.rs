@@ -8,6 +8,7 @@ use super::super::reader::{Desk, Written};
 use super::super::{ExtraKey, KeyHash};
 use super::complain_unknown;
 use crate::domain::authorize::{KeyRecord, Limits, Policy};
+use crate::domain::budget::{Budget, Scope, Window};
 use crate::domain::glob::Glob;
 use crate::domain::id::{KeyId, ModelId};
 use crate::domain::routing::table::RoutingTable;
@@ -27,6 +28,7 @@ pub(super) fn policies(desk: &Desk<'_>, raw: &Raw, table: &RoutingTable) -> Vec<
             reserved: policy.reserved.value,
             residency: policy.regions.as_ref().map(|globs| residency(desk, table, globs)),
             limits: limits(&policy.limits),
+            clamp: policy.clamp.value,
         })
     };
     raw.policies.iter().map(policy).collect()
@@ -87,7 +89,7 @@ pub(super) fn keys(
     complain_about_names_alike(desk, &raw.keys);
     let mut keys: HashMap<KeyHash, Arc<KeyRecord>> = HashMap::new();
     for key in &raw.keys {
-        let Some((hash, record)) = key_record(desk, key, policies) else {
+        let Some((hash, record)) = key_record(desk, raw, key, policies) else {
             continue;
         };
         if let Some(first) = keys.get(&hash) {
@@ -108,6 +110,7 @@ pub(super) fn keys(
             team: None,
             policy: policy.clone(),
             limits: policy.limits,
+            budgets: Arc::default(),
             expires: None,
         };
         keys.entry(extra.hash).or_insert_with(|| Arc::new(record));
@@ -130,7 +133,7 @@ fn complain_about_names_alike(desk: &Desk<'_>, keys: &[raw::Key]) {
     }
 }
 
-fn key_record(desk: &Desk<'_>, key: &raw::Key, policies: &[Arc<Policy>]) -> Option<(KeyHash, KeyRecord)> {
+fn key_record(desk: &Desk<'_>, raw: &Raw, key: &raw::Key, policies: &[Arc<Policy>]) -> Option<(KeyHash, KeyRecord)> {
     let named = key.policy.as_ref()?;
     let Some(policy) = policies.iter().find(|policy| *policy.name == *named.value.0) else {
         let names = policies.iter().map(|policy| &*policy.name);
@@ -144,6 +147,7 @@ fn key_record(desk: &Desk<'_>, key: &raw::Key, policies: &[Arc<Policy>]) -> Opti
         team: key.team.as_ref().map(|team| team.value.0.as_str().into()),
         policy: policy.clone(),
         limits: tightened(desk, policy.limits, &key.limits),
+        budgets: budgets(desk, raw, key, name, policy),
         expires: key.expires.as_ref().map(|expiry| expiry.value.ends_unix),
     };
     Some((KeyHash(key.hash.as_ref()?.value.0), record))
@@ -190,34 +194,70 @@ fn everything(table: &RoutingTable) -> Policy {
         reserved: true,
         residency: None,
         limits: Limits::default(),
+        clamp: false,
     }
 }
 
-/// Complains about models without `context` and `max_output` where a budget applies: without them
-/// nobody knows what a request may cost at most.
+/// Complains about models without `context`, `max_output` and a price where a budget applies: without
+/// them nobody knows what a request may cost at most.
 pub(super) fn require_ceilings(desk: &Desk<'_>, raw: &Raw, table: &RoutingTable, policies: &[Arc<Policy>]) {
-    let budgeted: Vec<&Arc<Policy>> = policies.iter().filter(|policy| is_budgeted(raw, &policy.name)).collect();
+    let budgeted = || raw.policies.iter().zip(policies).filter(|(written, _)| is_budgeted(raw, written));
     for (index, model) in raw.models.iter().enumerate() {
-        if model.context.is_some() && model.max_output.is_some() {
-            continue;
-        }
         let id = super::number(index, ModelId);
-        if let Some(policy) = budgeted.iter().find(|policy| policy.allows_model(table, id)) {
+        let reached = || budgeted().filter(|(_, policy)| policy.allows_model(table, id));
+        let complain = |policy: &Policy, hint: &str| {
             let message = format!("a budget of policy `{}` applies to this model", policy.name);
-            let hint = "give it `context` and `max_output`: they bound what a request may cost";
             desk.complain_of(&model.name, message, hint.to_owned());
+        };
+        if model.context.is_none() || model.max_output.is_none() {
+            if let Some((_, policy)) = reached().next() {
+                complain(policy, "give it `context` and `max_output`: they bound what a request may cost");
+            }
+        } else if model.price.is_none() && model.deployments.iter().any(|deployment| deployment.price.is_none()) {
+            let denied = |(written, _): &(&raw::Policy, _)| written.unknown_price.value == raw::UnknownPrice::Deny;
+            if let Some((_, policy)) = reached().find(denied) {
+                complain(policy, "give it a `price`, or the policy `unknown_price = \"allow\"`: it then costs nothing");
+            }
         }
     }
 }
 
 /// Whether the policy, one of its keys, or the team of one of its keys has a budget.
-fn is_budgeted(raw: &Raw, policy: &str) -> bool {
-    let own = raw.policies.iter().any(|p| p.name.value == policy && p.has_budget);
-    let team_has = |name: &str| raw.teams.iter().any(|t| t.name.value == name && t.has_budget);
+fn is_budgeted(raw: &Raw, policy: &raw::Policy) -> bool {
+    let team_has = |name: &str| raw.teams.iter().any(|team| team.name.value == name && team.budget.is_some());
     let key_has = |key: &raw::Key| {
         let team = key.team.as_ref().is_some_and(|team| team_has(&team.value.0));
-        team || key.limits.has_budget
+        team || key.limits.budget.is_some()
     };
-    let of_policy = |key: &&raw::Key| key.policy.as_ref().is_some_and(|named| named.value.0 == policy);
-    own || raw.keys.iter().filter(of_policy).any(key_has)
+    let of_policy = |key: &&raw::Key| key.policy.as_ref().is_some_and(|named| named.value.0 == policy.name.value);
+    policy.limits.budget.is_some() || policy.total.is_some() || raw.keys.iter().filter(of_policy).any(key_has)
+}
+
+/// Every budget that a key's requests are paid from: its own, its policy's for each key, its team's, and
+/// the one that its policy's keys share.
+fn budgets(desk: &Desk<'_>, raw: &Raw, key: &raw::Key, name: &str, policy: &Policy) -> Arc<[Budget]> {
+    let written = raw.policies.iter().find(|written| *written.name.value == *policy.name);
+    let each = written.and_then(|policy| budget(Scope::Key, name, policy.limits.budget.as_ref()?));
+    let own = key.limits.budget.as_ref().and_then(|written| budget(Scope::Key, name, written));
+    // In one window there is one account, and a key may only tighten it.
+    let tightens = each.as_ref().zip(own.as_ref()).is_some_and(|(each, own)| each.account == own.account);
+    if tightens {
+        let [ceiling, tighter] = [&each, &own].map(|one| one.as_ref().map(|budget| budget.limit));
+        lower(desk, ceiling, tighter, key.limits.budget.as_ref().map_or(&None, |budget| &budget.limit));
+    }
+    let team = key.team.as_ref().and_then(|named| raw.teams.iter().find(|team| team.name.value == named.value.0));
+    let team = team.and_then(|team| budget(Scope::Team, &team.name.value, team.budget.as_ref()?));
+    let total = written.and_then(|policy| budget(Scope::Policy, &policy.name.value, policy.total.as_ref()?));
+    own.into_iter().chain(each.filter(|_| !tightens)).chain(team).chain(total).collect()
+}
+
+/// `None` only where the limit is missing and was complained about.
+fn budget(scope: Scope, name: &str, written: &raw::Budget) -> Option<Budget> {
+    let zone = written.zone.value.clone();
+    let window = match written.window.value {
+        raw::Window::Day => Window::Day(zone),
+        raw::Window::Month => Window::Month(zone),
+        raw::Window::None => Window::Ever,
+    };
+    Some(Budget::new(scope, name.into(), written.limit.as_ref()?.value, window))
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256 as Hasher};
 
-use super::super::raw::{Key, Limits, Policy, Team, UnknownPrice, Window};
+use super::super::raw::{Budget, Key, Limits, Policy, Team, UnknownPrice, Window};
 use super::super::reader::{Table, Written, Wrong};
 use super::super::value::{HedgeAfter, Name, Percent, Sha256, Wait};
 use super::check_name;
-use crate::domain::money::NanoUsd;
+use crate::domain::budget::Zone;
 use crate::domain::secret::Secret;
 
 /// Reserved capacity is for those who are told so.
@@ -40,20 +40,16 @@ pub(super) fn policy(name: Written<String>, table: &mut Table<'_>) -> Policy {
     }
     let limits = limits(table);
     table.or_unbuilt("priority", PRIORITY, "all policies would be equal when the gateway is full");
-    table.or_unbuilt("clamp", CLAMP, "answers would not be shortened to fit a budget");
-    table.or_unbuilt("unknown_price", UNKNOWN_PRICE, "no budget would be asked about models without a price");
     if table.optional_table("hedge", hedge).is_some() {
         table.unenforced("hedge", "no second attempt would be started");
     }
     if table.optional_table("sla", sla).is_some() {
         table.unenforced("sla", "no credit would be given");
     }
-    let total = table.optional_table("total", self::limits);
-    if total.is_some() {
-        table.unenforced("total", "nothing would be shared by the policy's keys");
-    }
     Policy {
-        has_budget: limits.has_budget || total.is_some_and(|total| total.has_budget),
+        clamp: table.or("clamp", CLAMP),
+        unknown_price: table.or("unknown_price", UNKNOWN_PRICE),
+        total: table.optional_table("total", total).flatten(),
         name,
         tiers: tiers.unwrap_or_default(),
         models: models.unwrap_or_default(),
@@ -68,21 +64,25 @@ fn limits(table: &mut Table<'_>) -> Limits {
         requests_per_minute: table.optional::<NonZeroU64>("requests_per_minute"),
         tokens_per_minute: table.optional::<NonZeroU64>("tokens_per_minute"),
         max_concurrent: table.optional::<NonZeroU32>("max_concurrent"),
-        has_budget: budget(table),
+        budget: budget(table),
     }
 }
 
-/// Whether there is a budget.
-fn budget(table: &mut Table<'_>) -> bool {
-    let written = table.optional_table("budget", |budget| {
-        budget.required::<NanoUsd>("limit");
-        budget.or("window", WINDOW);
-        budget.or("zone", ZONE.to_owned());
-    });
-    if written.is_some() {
-        table.unenforced("budget", "nothing would stop at this budget");
-    }
-    written.is_some()
+/// What all keys of a policy share.
+fn total(table: &mut Table<'_>) -> Option<Budget> {
+    let why = "only a budget is shared by the policy's keys yet";
+    table.optional_unbuilt::<NonZeroU64>("requests_per_minute", why);
+    table.optional_unbuilt::<NonZeroU64>("tokens_per_minute", why);
+    table.optional_unbuilt::<NonZeroU32>("max_concurrent", why);
+    budget(table)
+}
+
+fn budget(table: &mut Table<'_>) -> Option<Budget> {
+    table.optional_table("budget", |budget| Budget {
+        limit: budget.required("limit"),
+        window: budget.or("window", WINDOW),
+        zone: budget.or("zone", Zone::named(ZONE).expect("UTC is built in")),
+    })
 }
 
 fn hedge(table: &mut Table<'_>) {
@@ -104,8 +104,7 @@ fn sla(table: &mut Table<'_>) {
 
 pub(super) fn team(name: Written<String>, table: &mut Table<'_>) -> Team {
     check_name(table.desk(), &name);
-    let has_budget = budget(table);
-    Team { name, has_budget }
+    Team { name, budget: budget(table) }
 }
 
 pub(super) fn keys(file: &mut Table<'_>) -> Vec<Key> {

@@ -56,7 +56,7 @@ fn tls(table: &mut Table<'_>) -> Tls {
 pub(super) fn store(table: &mut Table<'_>) -> Store {
     let url = table.or("url", StoreUrl(STORE_URL.to_owned()));
     if matches!(StorePlace::of_url(&url.value.0), Some(StorePlace::Server(_))) {
-        table.unenforced("url", "keys and receipts would be kept in memory only");
+        table.unenforced("url", "receipts and what budgets have spent would be kept in memory only");
     }
     Store {
         url,

@@ -10,6 +10,7 @@ mod name;
 mod secret;
 mod tls;
 mod validity;
+mod zone;
 
 pub(super) use address::{BaseUrl, StoreUrl};
 pub(super) use amount::{Days, HedgeAfter, Percent, Size, Wait};

@@ -5,7 +5,7 @@
 
 use crate::domain::authorize::{AuthorizedRequest, KeyRecord, Limits, Policy, authorize};
 use crate::domain::breaker::BreakerSettings;
-use crate::domain::call::{Call, Endpoint, EndpointSet, Facts, FeatureSet};
+use crate::domain::call::{Bounds, Call, Endpoint, EndpointSet, Facts, FeatureSet};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, ProviderId, RegionId, TierId};
 use crate::domain::routing::table::{
     Alias, Balance, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
@@ -71,6 +71,7 @@ pub(crate) fn policy(table: &RoutingTable, tiers: &[&str]) -> Policy {
         reserved: false,
         residency: None,
         limits: Limits::default(),
+        clamp: false,
     }
 }
 
@@ -87,6 +88,7 @@ pub(crate) fn key(policy: Policy) -> Arc<KeyRecord> {
         team: None,
         policy: Arc::new(policy),
         limits: Limits::default(),
+        budgets: Arc::default(),
         expires: None,
     })
 }
@@ -103,6 +105,7 @@ pub(crate) fn facts(model: &str) -> Facts {
         inputs: 1,
         user: None,
         features: FeatureSet::default(),
+        bounds: Bounds::default(),
     }
 }
 

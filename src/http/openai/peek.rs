@@ -12,12 +12,13 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use memchr::memmem::{self, Finder};
+use memchr::memchr;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::member::{Member, is_space, member_of, members};
-use crate::domain::call::{BodyProblem, Call, Endpoint, Facts, Feature, FeatureSet, Splice};
+use crate::domain::call::{BodyProblem, Bounds, Call, Endpoint, Facts, Feature, FeatureSet, Splice};
 
 /// The longest model name taken as one: finding the nearest names to an unknown one costs time by
 /// its length.
@@ -29,8 +30,13 @@ const MAX_CHOICES: u64 = 128;
 /// The types of content parts that carry an image, as they stand in JSON.
 const IMAGE_TYPES: [&str; 2] = ["image_url", "input_image"];
 
-/// Finds what every one of [`IMAGE_TYPES`] holds.
-static IMAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("image"));
+/// The types of content parts whose tokens are fewer than their bytes in the body.
+const INLINE_TYPES: [&str; 4] = ["text", "input_text", "refusal", "input_audio"];
+
+/// What content parts of any other type hold somewhere: their type, an id or an address, or, to hide it, an
+/// escaped letter.
+static SUSPECT: LazyLock<[Finder<'static>; 5]> =
+    LazyLock::new(|| ["image", "file", "video", "_url", "\\u00"].map(Finder::new));
 
 /// Understands `body` as a request to `endpoint`.
 ///
@@ -76,20 +82,22 @@ fn chat(place: Place<'_>) -> Result<Facts, BodyProblem> {
             ],
         )?;
     let stream = stream.boolean()?;
+    let shown = shown(&messages)?;
     Ok(Facts {
         stream,
         ask_usage: ask_usage(place, stream, &stream_options)?,
         // A provider may know only one of the two; the hold covers whichever it obeys.
         max_output: max_tokens.whole_number()?.max(max_completion_tokens.whole_number()?),
         choices: choices(&n)?,
-        features: features(place, &tools, &functions, &format, &messages)?,
+        features: features(place, &tools, &functions, &format, shown.images)?,
+        bounds: bounds(place, [Some(&max_tokens), Some(&max_completion_tokens)], shown.elsewhere),
         ..basics(&model, &user)?
     })
 }
 
 fn completions(place: Place<'_>) -> Result<Facts, BodyProblem> {
-    let [model, user, stream, stream_options, n, max_tokens, prompt] =
-        members(place.text, ["model", "user", "stream", "stream_options", "n", "max_tokens", "prompt"])?;
+    let [model, user, stream, stream_options, n, best_of, max_tokens, prompt] =
+        members(place.text, ["model", "user", "stream", "stream_options", "n", "best_of", "max_tokens", "prompt"])?;
     let stream = stream.boolean()?;
     Ok(Facts {
         stream,
@@ -97,13 +105,20 @@ fn completions(place: Place<'_>) -> Result<Facts, BodyProblem> {
         max_output: max_tokens.whole_number()?,
         choices: choices(&n)?,
         inputs: inputs(&prompt)?,
+        bounds: Bounds {
+            candidates: best_of.whole_number()?.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
+            ..bounds(place, [Some(&max_tokens), None], false)
+        },
         ..basics(&model, &user)?
     })
 }
 
 fn embeddings(place: Place<'_>) -> Result<Facts, BodyProblem> {
     let [model, user, input] = members(place.text, ["model", "user", "input"])?;
-    Ok(Facts { inputs: inputs(&input)?, ..basics(&model, &user)? })
+    // Inputs that are objects may be images by reference.
+    let input_elsewhere = input.value.is_some_and(|value| memchr(b'{', value.text.as_bytes()).is_some());
+    let bounds = Bounds { input_elsewhere, ..Bounds::default() };
+    Ok(Facts { inputs: inputs(&input)?, bounds, ..basics(&model, &user)? })
 }
 
 /// What every endpoint's body says, the rest as it is for a body that says no more.
@@ -124,7 +139,19 @@ fn basics(model: &Member<'_>, user: &Member<'_>) -> Result<Facts, BodyProblem> {
         inputs: 1,
         user: user.string()?.filter(|user| !user.is_empty()).map(Box::from),
         features: FeatureSet::default(),
+        bounds: Bounds::default(),
     })
+}
+
+/// What bounds the cost of an answer, where the ceiling on its output is among `ceilings`.
+fn bounds(place: Place<'_>, ceilings: [Option<&Member<'_>>; 2], input_elsewhere: bool) -> Bounds {
+    Bounds {
+        candidates: 0,
+        input_elsewhere,
+        ceilings_at: ceilings.map(|member| Some(member?.value?.span())),
+        insert_at: Some(place.opening_brace + 1),
+        lower_ceiling: [None, None],
+    }
 }
 
 /// How to make the provider report usage at the end of a stream, unless the client asked already.
@@ -176,12 +203,12 @@ fn features(
     tools: &Member<'_>,
     functions: &Member<'_>,
     format: &Member<'_>,
-    messages: &Member<'_>,
+    images: bool,
 ) -> Result<FeatureSet, BodyProblem> {
     let needed = [
         (Feature::Tools, lists_some(tools)? | lists_some(functions)?),
         (Feature::JsonSchema, asks_for_json_schema(place, format)?),
-        (Feature::Vision, shows_images(messages)?),
+        (Feature::Vision, images),
     ];
     Ok(FeatureSet::of(needed.into_iter().filter_map(|(feature, needed)| needed.then_some(feature))))
 }
@@ -196,30 +223,42 @@ fn asks_for_json_schema(place: Place<'_>, format: &Member<'_>) -> Result<bool, B
     Ok(kind.string()?.as_deref() == Some("json_schema"))
 }
 
-/// Whether a content part is an image. The types are looked for as plain text first, so that only
-/// messages that may hold one are read; a type spelled with escapes is not seen, and a list that is
-/// not one of messages shows nothing: the provider will refuse either as it sees fit.
-fn shows_images(messages: &Member<'_>) -> Result<bool, BodyProblem> {
-    let Some(list) = messages.list()? else { return Ok(false) };
+/// What messages hold beside text.
+#[derive(Clone, Copy, Default)]
+struct Beside {
+    /// A content part is an image.
+    images: bool,
+    /// A content part's tokens are not its bytes: an image, a file, a kind we do not know.
+    elsewhere: bool,
+}
+
+/// What content parts show. Words are looked for as plain text first, so that only messages that may hold
+/// more than text are read, those with an escaped letter among them; a list that is not one of messages
+/// shows no images: the provider will refuse it as it sees fit.
+fn shown(messages: &Member<'_>) -> Result<Beside, BodyProblem> {
+    let Some(list) = messages.list()? else { return Ok(Beside::default()) };
     let text = list.text.as_bytes();
-    let mentioned = |name: &&str| memmem::find(text, name.as_bytes()).is_some();
-    // Most messages mention neither: one search says so.
-    if IMAGE.find(text).is_none() || !IMAGE_TYPES.iter().any(mentioned) {
-        return Ok(false);
+    // Where no list stands in the list, every content is a text: one search says so, mostly.
+    if memchr(b'[', &text[1..]).is_none() || !SUSPECT.iter().any(|word| word.find(text).is_some()) {
+        return Ok(Beside::default());
     }
-    let messages: Vec<Message> = serde_json::from_str(list.text).unwrap_or_default();
-    Ok(messages.iter().any(|message| message.content.0))
+    let Ok(messages) = serde_json::from_str::<Vec<Message>>(list.text) else { return Ok(Beside::UNKNOWN) };
+    let parts = messages.iter().map(|message| message.content);
+    Ok(parts.fold(Beside::default(), |all, one| Beside {
+        images: all.images | one.images,
+        elsewhere: all.elsewhere | one.elsewhere,
+    }))
+}
+
+impl Beside {
+    const UNKNOWN: Self = Self { images: false, elsewhere: true };
 }
 
 #[derive(Deserialize)]
 struct Message {
     #[serde(default)]
-    content: Content,
+    content: Beside,
 }
-
-/// A message's content: whether a part of it is an image.
-#[derive(Default)]
-struct Content(bool);
 
 #[derive(Deserialize)]
 struct Part<'a> {
@@ -227,12 +266,17 @@ struct Part<'a> {
     kind: Cow<'a, str>,
 }
 
-impl<'de> Deserialize<'de> for Content {
+impl<'de> Deserialize<'de> for Beside {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        // A text, a null: no parts.
-        let parts: Vec<Part<'_>> = serde_json::from_str(raw.get()).unwrap_or_default();
-        Ok(Self(parts.iter().any(|part| IMAGE_TYPES.contains(&&*part.kind))))
+        if !raw.get().starts_with('[') {
+            return Ok(Self::default());
+        }
+        let Ok(parts) = serde_json::from_str::<Vec<Part<'_>>>(raw.get()) else { return Ok(Self::UNKNOWN) };
+        Ok(Self {
+            images: parts.iter().any(|part| IMAGE_TYPES.contains(&&*part.kind)),
+            elsewhere: parts.iter().any(|part| !INLINE_TYPES.contains(&&*part.kind)),
+        })
     }
 }
 

@@ -5,9 +5,9 @@
 //!
 //! Start reading in [`Disk::commit`].
 
-use super::line;
 use super::open::existing;
 use super::writer::{Operation, Work};
+use super::{bank, line};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -75,7 +75,11 @@ fn transact(connection: &mut Connection, batch: &[Work], left_out: &mut Vec<usiz
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (at, work) in batch.iter().enumerate() {
         let written = match work {
-            Work::Receipt(receipt) => line::insert(&transaction, receipt),
+            // A receipt that is there already was charged then.
+            Work::Receipt(receipt) => match line::insert(&transaction, receipt) {
+                Ok(true) => bank::charge(&transaction, &receipt.charges),
+                other => other.map(drop),
+            },
             Work::Operation(operation) => whole(&**operation, &transaction),
         };
         match written {

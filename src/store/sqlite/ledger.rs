@@ -1,11 +1,13 @@
-//! The ledger on SQLite: receipts on their way to a table.
+//! The ledger and the bank on SQLite: receipts on their way to a table, and the money that they charge.
 
 use super::disk::Disk;
 use super::retention::Retention;
 use super::writer::{Writer, Writing};
-use super::{OpenError, WallClock, migrate, open};
+use super::{OpenError, WallClock, bank, migrate, open};
+use crate::domain::budget::{Account, Charge, Span};
+use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
-use crate::store::{Ledger, LedgerStatus};
+use crate::store::{Bank, BoxFuture, LeaseAsk, Leased, Ledger, LedgerStatus, Unavailable};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,12 @@ impl SqliteLedger {
     pub fn open(path: &Path, keep: Option<Duration>, unix_ms: WallClock) -> Result<(Self, Writing), OpenError> {
         let held = open::lock(path)?;
         migrate::migrate(path, unix_ms())?;
+        let mut connection = open::existing(path).map_err(OpenError::sqlite(path))?;
+        let left_open = bank::close_leases(&mut connection, unix_ms()).map_err(OpenError::sqlite(path))?;
+        if left_open > 0 {
+            tracing::warn!(leases = left_open, "the last process ended without settling; its leases count as spent");
+        }
+        drop(connection);
         let disk = Disk::open(path, held).map_err(OpenError::sqlite(path))?;
         let started = Writer::start(disk, keep.map(Retention::new), unix_ms);
         let (writer, writing) = started.map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
@@ -43,5 +51,22 @@ impl Ledger for SqliteLedger {
 
     fn status(&self) -> LedgerStatus {
         self.writer.status()
+    }
+}
+
+impl Bank for SqliteLedger {
+    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
+        Box::pin(bank::lease(self.writer.clone(), ask))
+    }
+
+    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
+        bank::leave(&self.writer, vec![bank::given_back(account, span, amount)]);
+    }
+
+    /// It was settled with the receipt, in one transaction.
+    fn settle(&self, _: &Arc<Receipt>) {}
+
+    fn write_off(&self, charges: &[Charge]) {
+        bank::leave(&self.writer, charges.to_vec());
     }
 }

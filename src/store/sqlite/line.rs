@@ -34,13 +34,13 @@ pub(super) fn id_at(unix_ms: i64) -> [u8; 16] {
     (u128::from(unix_ms.clamp(0, MOST).unsigned_abs()) << 80).to_be_bytes()
 }
 
-/// Writes `receipt`, unless its id is there already.
-pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqlite::Result<()> {
+/// Writes `receipt`, unless its id is there already; whether it was not.
+pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqlite::Result<bool> {
     let served = receipt.served.as_ref();
     let (usage, price) = (receipt.usage, receipt.price);
     let tokens = |count: fn(Usage) -> u64| usage.map(|usage| whole(count(usage)));
     let pico = |price: Option<PicoUsdPerToken>| price.map(|price| whole(price.0));
-    transaction.prepare_cached(INSERT)?.execute(named_params! {
+    let inserted = transaction.prepare_cached(INSERT)?.execute(named_params! {
         ":id": receipt.id.0.to_be_bytes(),
         ":received_unix_ms": receipt.received_unix_ms,
         ":endpoint": receipt.endpoint.map(Endpoint::name),
@@ -72,7 +72,7 @@ pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqli
         ":duration_us": micros(receipt.duration),
         ":overhead_us": micros(receipt.overhead),
     })?;
-    Ok(())
+    Ok(inserted == 1)
 }
 
 /// The receipt in `row`, a whole row of the table.
@@ -104,6 +104,8 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
         estimated: row.get("estimated")?,
         price: price(row)?,
         cost: NanoUsd(row.get("cost_nanousd")?),
+
+        charges: Vec::new(),
         first_token: row.get::<_, Option<i64>>("first_token_us")?.map(duration),
         duration: duration(row.get("duration_us")?),
         overhead: duration(row.get("overhead_us")?),

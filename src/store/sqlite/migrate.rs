@@ -22,7 +22,10 @@ pub struct Migration {
 }
 
 /// All of them, in order.
-const MIGRATIONS: &[Migration] = &[Migration { name: "0001_ledger", sql: include_str!("migrations/0001_ledger.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { name: "0001_ledger", sql: include_str!("migrations/0001_ledger.sql") },
+    Migration { name: "0002_budgets", sql: include_str!("migrations/0002_budgets.sql") },
+];
 
 /// Where they are recorded.
 const RECORD: &str = "CREATE TABLE IF NOT EXISTS migrations (

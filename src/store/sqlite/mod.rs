@@ -8,6 +8,7 @@
 //! [`Book`] how the ledger is read.
 
 mod attempts;
+mod bank;
 mod book;
 mod disk;
 mod ledger;

@@ -22,8 +22,10 @@ use tierway::http::App;
 use tierway::http::lifecycle::Lifecycle;
 use tierway::relay::Relay;
 use tierway::relay::dice::Dice;
+use tierway::store::Books;
 use tierway::store::Counters;
 use tierway::store::memory::{MemoryCounters, MemoryLedger};
+use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -78,8 +80,15 @@ impl TestGateway {
         let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
         let token = Some(Secret::new(ADMIN_TOKEN));
         let ledger = Arc::new(MemoryLedger::default());
-        let gateway = Gateway::build(snapshot, token, telemetry.clone(), Dice::seeded(seed), Clock, ledger.clone())
-            .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
+        let gateway = Gateway::build(
+            snapshot,
+            token,
+            telemetry.clone(),
+            Dice::seeded(seed),
+            Clock,
+            Books { ledger: ledger.clone(), bank: Arc::new(MemoryBank::default()) },
+        )
+        .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let addr = listener.local_addr().expect("a bound listener has an address");
         let listener = listener.into_std().expect("a fresh listener converts");

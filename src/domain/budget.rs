@@ -1,0 +1,330 @@
+//! Budgets: how much money may be spent in which window of time, and whose it is.
+//!
+//! It exists so that a limit of money is arithmetic that can be proved: an account, a window with a
+//! start and an end, and what may still be leased of it. A window is never reset; when it ends
+//! another begins, so nothing is lost and nothing opens twice. It never asks for the time and knows
+//! its zones by heart: the instant comes in Unix milliseconds, the zones are built in.
+
+use crate::domain::money::NanoUsd;
+use jiff::civil::Date;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::{Timestamp, ToSpan};
+use std::fmt;
+use std::sync::Arc;
+
+/// The most that is leased ahead of need: one dollar.
+const LEASE_MAX: i64 = 1_000_000_000;
+/// And never more than this part of the limit, so that several processes can share a small one.
+const LEASE_PART: i64 = 100;
+/// And never more than this part of what is left, so that the last money is not hoarded.
+const LEFT_PART: i64 = 4;
+
+/// Money that may be spent in each window of an account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// Whose it is.
+    pub account: Arc<Account>,
+    /// How much, in each window.
+    pub limit: NanoUsd,
+    /// When it is whole again.
+    pub window: Window,
+}
+
+impl Budget {
+    /// The budget of `name`.
+    pub fn new(scope: Scope, name: Arc<str>, limit: NanoUsd, window: Window) -> Self {
+        let account = Arc::new(Account { scope, name, window: window.to_string().into() });
+        Self { account, limit, window }
+    }
+}
+
+/// Whom money is counted for. It outlives every configuration: the same names are the same account.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Account {
+    /// What `name` names.
+    pub scope: Scope,
+    /// As configured.
+    pub name: Arc<str>,
+    /// The window as text, such as `month Europe/Paris`: a day's money is not a month's.
+    pub window: Arc<str>,
+}
+
+/// What has a budget.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Scope {
+    /// One key.
+    Key,
+    /// All keys of a team.
+    Team,
+    /// All keys of a policy.
+    Policy,
+}
+
+impl Scope {
+    /// Its label in metrics, messages and tables.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Team => "team",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// A time zone by its name, from the tables built in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Zone(TimeZone);
+
+impl Zone {
+    /// The zone called `name`, such as `Europe/Paris`; `None` where there is none.
+    pub fn named(name: &str) -> Option<Self> {
+        TimeZoneDatabase::bundled().get(name).ok().map(Self)
+    }
+
+    /// As it is called.
+    pub fn name(&self) -> &str {
+        self.0.iana_name().unwrap_or("UTC")
+    }
+}
+
+/// When a budget is whole again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Window {
+    /// At midnight.
+    Day(Zone),
+    /// At midnight before the first of the month.
+    Month(Zone),
+    /// Never.
+    Ever,
+}
+
+/// One window of an account: from `start_ms` on, before `end_ms`, in Unix milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Span {
+    /// Its first millisecond.
+    pub start_ms: i64,
+    /// The first millisecond that is not in it.
+    pub end_ms: i64,
+}
+
+impl Span {
+    /// Of a budget that is spent once.
+    pub const EVER: Self = Self { start_ms: i64::MIN, end_ms: i64::MAX };
+
+    /// When it ends, for people; `None`: it does not.
+    pub fn ends(self) -> Option<i64> {
+        (self != Self::EVER).then_some(self.end_ms)
+    }
+}
+
+impl Window {
+    /// The window that `unix_ms` lies in. Windows neither overlap nor leave a gap, also where the
+    /// zone's clocks are put forward over midnight, back over it, or over a whole day.
+    pub fn at(&self, unix_ms: i64) -> Span {
+        let (zone, monthly) = match self {
+            Self::Day(zone) => (zone, false),
+            Self::Month(zone) => (zone, true),
+            Self::Ever => return Span::EVER,
+        };
+        let first = |date: Date| if monthly { date.first_of_month() } else { date };
+        let next = |date: Date| date.saturating_add(if monthly { 1.month() } else { 1.day() });
+        let unix_ms = unix_ms.clamp(YEARS.0, YEARS.1);
+        let instant = Timestamp::from_millisecond(unix_ms).expect("these years are within the calendar");
+        let mut begins = first(instant.to_zoned(zone.0.clone()).date());
+        let mut span = Span { start_ms: midnight(begins, zone), end_ms: midnight(next(begins), zone) };
+        // Clocks put back over midnight show the old date again after the new one has begun.
+        while span.end_ms <= unix_ms {
+            begins = next(begins);
+            span = Span { start_ms: span.end_ms, end_ms: midnight(next(begins), zone) };
+        }
+        span
+    }
+}
+
+/// Earlier and later instants, in Unix milliseconds, are no dates a clock shows: years 1 and 9000.
+const YEARS: (i64, i64) = (-62_135_596_800_000, 221_845_392_000_000);
+
+/// When `date` begins in `zone`: at the first midnight, or where there is none, when clocks are put forward.
+fn midnight(date: Date, zone: &Zone) -> i64 {
+    let begins = date.to_zoned(zone.0.clone()).expect("the years are within the calendar");
+    begins.timestamp().as_millisecond()
+}
+
+impl fmt::Display for Window {
+    /// `day UTC`, `month Europe/Paris`, `none`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Day(zone) => write!(f, "day {}", zone.name()),
+            Self::Month(zone) => write!(f, "month {}", zone.name()),
+            Self::Ever => f.write_str("none"),
+        }
+    }
+}
+
+/// What one request took from one account, as its receipt says it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Charge {
+    /// Whose money.
+    pub account: Arc<Account>,
+    /// Of which window: that in which the hold was made.
+    pub span: Span,
+    /// How much was spent.
+    pub spent: NanoUsd,
+    /// How much of that had been leased: less than `spent` only where a provider served more than it was
+    /// asked for.
+    pub leased: NanoUsd,
+}
+
+/// A budget that has no room for a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OverBudget {
+    /// Whose it is.
+    pub account: Arc<Account>,
+    /// How much may be spent in its window.
+    pub limit: NanoUsd,
+    /// How much is neither spent nor held; negative where more was spent than the limit is now.
+    pub left: NanoUsd,
+    /// What the request would have held.
+    pub wanted: NanoUsd,
+    /// When the window ends, in Unix milliseconds; `None`: never.
+    pub ends_unix_ms: Option<i64>,
+}
+
+/// How an account stands, as this process sees it: what others have leased counts as spent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Whose it is.
+    pub account: Arc<Account>,
+    /// Of its window.
+    pub limit: NanoUsd,
+    /// Gone.
+    pub spent: NanoUsd,
+    /// Held by requests under way.
+    pub held: NanoUsd,
+}
+
+/// How much is leased ahead of need under `limit`.
+pub fn lease_ahead(limit: NanoUsd) -> NanoUsd {
+    NanoUsd((limit.0 / LEASE_PART).clamp(0, LEASE_MAX))
+}
+
+/// What a bank grants of a window of which `taken` is spent or leased: `need` and a part of `ahead`, or else
+/// all that is left. Never negative, and never more than is left.
+pub fn grant(limit: NanoUsd, taken: NanoUsd, need: NanoUsd, ahead: NanoUsd) -> NanoUsd {
+    let left = limit.0.saturating_sub(taken.0).max(0);
+    let spare = left.saturating_sub(need.0.max(0));
+    NanoUsd(if spare <= 0 { left } else { need.0.max(0) + ahead.0.clamp(0, spare / LEFT_PART) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HOUR: i64 = 3_600_000;
+    const DAY: i64 = 24 * HOUR;
+
+    fn zone(name: &str) -> Zone {
+        Zone::named(name).unwrap_or_else(|| panic!("{name} is built in"))
+    }
+
+    fn ms(text: &str) -> i64 {
+        text.parse::<Timestamp>().unwrap_or_else(|error| panic!("{text}: {error}")).as_millisecond()
+    }
+
+    fn check(window: &Window, at: &str, start: &str, end: &str) {
+        let found = window.at(ms(at));
+        assert_eq!(found, Span { start_ms: ms(start), end_ms: ms(end) }, "{window} at {at}");
+    }
+
+    #[test]
+    fn days_are_as_long_as_the_zone_says() {
+        let utc = Window::Day(zone("UTC"));
+        check(&utc, "2026-12-31T23:59:59.999Z", "2026-12-31T00:00:00Z", "2027-01-01T00:00:00Z");
+        check(&utc, "2027-01-01T00:00:00Z", "2027-01-01T00:00:00Z", "2027-01-02T00:00:00Z");
+        let paris = Window::Day(zone("Europe/Paris"));
+        check(&paris, "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z");
+        check(&paris, "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z");
+        check(&paris, "2026-12-31T23:00:00Z", "2026-12-31T23:00:00Z", "2027-01-01T23:00:00Z");
+        // São Paulo put its clocks forward at midnight, so that day began at one; and back to eleven.
+        let sao_paulo = Window::Day(zone("America/Sao_Paulo"));
+        check(&sao_paulo, "2018-11-04T12:00:00Z", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z");
+        check(&sao_paulo, "2018-11-04T02:59:59Z", "2018-11-03T03:00:00Z", "2018-11-04T03:00:00Z");
+        check(&sao_paulo, "2018-02-18T02:30:00Z", "2018-02-17T02:00:00Z", "2018-02-18T03:00:00Z");
+        check(&sao_paulo, "2018-02-18T03:00:00Z", "2018-02-18T03:00:00Z", "2018-02-19T03:00:00Z");
+        // St John's put them back at one minute past midnight: the old day is shown twice, and counted once.
+        let st_johns = Window::Day(zone("America/St_Johns"));
+        check(&st_johns, "2010-11-07T02:30:30Z", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z");
+        check(&st_johns, "2010-11-07T03:00:00Z", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z");
+        // Apia left a whole day out.
+        let apia = Window::Day(zone("Pacific/Apia"));
+        check(&apia, "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z");
+        check(&apia, "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z");
+    }
+
+    #[test]
+    fn months_end_at_midnight_of_the_zone() {
+        let utc = Window::Month(zone("UTC"));
+        check(&utc, "2028-02-29T23:59:59Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z");
+        check(&utc, "2026-12-15T00:00:00Z", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z");
+        let paris = Window::Month(zone("Europe/Paris"));
+        check(&paris, "2026-03-31T21:59:59Z", "2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z");
+        check(&paris, "2026-03-31T22:00:00Z", "2026-03-31T22:00:00Z", "2026-04-30T22:00:00Z");
+        check(&paris, "2026-12-31T22:59:59Z", "2026-11-30T23:00:00Z", "2026-12-31T23:00:00Z");
+        let sao_paulo = Window::Month(zone("America/Sao_Paulo"));
+        check(&sao_paulo, "2018-11-15T00:00:00Z", "2018-11-01T03:00:00Z", "2018-12-01T02:00:00Z");
+        assert_eq!(Window::Ever.at(0), Span::EVER);
+    }
+
+    #[test]
+    fn zones_are_known_without_the_system() {
+        assert!(Zone::named("Mars/Olympus").is_none());
+        assert_eq!(Window::Month(zone("europe/paris")).to_string(), "month Europe/Paris");
+        assert_eq!(Window::Day(zone("UTC")).to_string(), "day UTC");
+    }
+
+    #[test]
+    fn what_is_leased_shrinks_near_the_limit() {
+        let check = |limit, taken, need, ahead, expected| {
+            assert_eq!(grant(NanoUsd(limit), NanoUsd(taken), NanoUsd(need), NanoUsd(ahead)), NanoUsd(expected));
+        };
+        check(1000, 0, 10, 100, 110);
+        check(1000, 900, 10, 100, 32);
+        check(1000, 990, 10, 100, 10);
+        check(1000, 995, 10, 100, 5);
+        check(1000, 1000, 10, 100, 0);
+        check(1000, 2000, 10, 100, 0);
+        assert_eq!(lease_ahead(NanoUsd(50_000_000_000)), NanoUsd(500_000_000));
+        assert_eq!(lease_ahead(NanoUsd(i64::MAX)), NanoUsd(LEASE_MAX));
+        assert_eq!(lease_ahead(NanoUsd(99)), NanoUsd(0));
+    }
+
+    proptest! {
+        #[test]
+        fn windows_meet_without_gap_or_overlap(
+            unix_ms in ms("1990-01-01T00:00:00Z")..ms("2037-01-01T00:00:00Z"),
+            name in proptest::sample::select(vec![
+                "UTC", "Europe/Paris", "America/Sao_Paulo", "America/St_Johns", "Pacific/Apia", "Asia/Kathmandu",
+                "Australia/Lord_Howe", "America/Havana", "Asia/Beirut", "Africa/Cairo",
+            ]),
+        ) {
+            for window in [Window::Day(zone(name)), Window::Month(zone(name))] {
+                for unix_ms in [unix_ms - DAY, unix_ms, unix_ms + DAY] {
+                    let span = window.at(unix_ms);
+                    prop_assert!((span.start_ms..span.end_ms).contains(&unix_ms), "{window} at {unix_ms}: {span:?}");
+                    prop_assert_eq!(window.at(span.start_ms), span);
+                    prop_assert_eq!(window.at(span.end_ms - 1), span);
+                    prop_assert_eq!(window.at(span.end_ms).start_ms, span.end_ms);
+                }
+            }
+        }
+
+        #[test]
+        fn a_grant_never_passes_the_limit(limit in 0..i64::MAX, taken: i64, need in 0..i64::MAX, ahead in 0..i64::MAX) {
+            let granted = i128::from(grant(NanoUsd(limit), NanoUsd(taken), NanoUsd(need), NanoUsd(ahead)).0);
+            let left = (i128::from(limit) - i128::from(taken)).max(0);
+            prop_assert!(granted >= 0 && granted <= left);
+            prop_assert!(granted >= left.min(i128::from(need)).min(i128::from(i64::MAX)));
+        }
+    }
+}

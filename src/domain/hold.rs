@@ -1,0 +1,215 @@
+//! What a request may cost at most: the size of its hold.
+//!
+//! It exists so that no answer can cost more than was held for it: everything the request may send and
+//! receive is bounded from above, at the dearest deployment it may reach, in whole numbers, rounded up
+//! once. Where something cannot be bounded the hold is larger than any limit, so that nothing is sent.
+
+use crate::domain::call::{Call, Endpoint};
+use crate::domain::id::DeploymentId;
+use crate::domain::money::{NanoUsd, PicoUsdPerToken};
+use crate::domain::pricing::Price;
+use crate::domain::routing::draft::Leg;
+use crate::domain::routing::table::{Model, RoutingTable};
+use crate::domain::usage::Usage;
+
+/// Tokens that a model's own template may add to what the client wrote: roles, a default system prompt.
+const TEMPLATE_TOKENS: u64 = 256;
+
+/// The most that one call may cost, deployment by deployment.
+#[derive(Clone, Copy)]
+pub struct Worst<'a> {
+    table: &'a RoutingTable,
+    call: &'a Call,
+}
+
+impl<'a> Worst<'a> {
+    /// Of `call`, at deployments of `table`.
+    pub fn of(table: &'a RoutingTable, call: &'a Call) -> Self {
+        Self { table, call }
+    }
+
+    /// What `legs` may cost, whichever deployment answers: the dearest.
+    pub fn dearest(self, legs: &[Leg]) -> NanoUsd {
+        deployments(legs).map(|id| self.at(id)).max().unwrap_or(NanoUsd::ZERO)
+    }
+
+    /// What `deployment` may cost. Nothing where no price is known: such a model is reached from a budget only
+    /// where the policy says that it may be.
+    pub fn at(self, deployment: DeploymentId) -> NanoUsd {
+        let (model, price) = self.priced(deployment);
+        price.map_or(NanoUsd::ZERO, |price| dear(price).cost(self.usage(model, self.output(model))))
+    }
+
+    /// Input tokens of this call at most, as `deployment` counts them: a token is a byte or more, and a model
+    /// reads no more than its context.
+    pub fn input(self, deployment: DeploymentId) -> u64 {
+        self.input_of(self.priced(deployment).0)
+    }
+
+    /// The highest ceiling on the output of each choice, not above the call's own, with which `legs` cost no
+    /// more than `left`; `None` where not even one token does.
+    pub fn output_within(self, legs: &[Leg], left: NanoUsd) -> Option<u64> {
+        let within = deployments(legs).map(|id| self.output_within_at(id, left)).min()?;
+        within.filter(|tokens| *tokens > 0)
+    }
+
+    fn output_within_at(self, deployment: DeploymentId, left: NanoUsd) -> Option<u64> {
+        let (model, price) = self.priced(deployment);
+        let ceiling = self.output(model);
+        let Some(price) = price.map(dear) else { return Some(ceiling) };
+        let fixed = price.cost(self.usage(model, 0));
+        // Whole nano-dollars left for output; the rounding of the fixed part is never given out twice.
+        let spare = u128::try_from(left.0.checked_sub(fixed.0)?).ok()? * 1000;
+        let each = u128::from(price.output.0) * u128::from(self.call.paid_answers());
+        let fits = spare.checked_div(each).map_or(u64::MAX, |tokens| u64::try_from(tokens).unwrap_or(u64::MAX));
+        Some(ceiling.min(fits))
+    }
+
+    fn priced(self, deployment: DeploymentId) -> (&'a Model, Option<Price>) {
+        let deployment = self.table.deployment(deployment);
+        let model = self.table.model(deployment.model);
+        (model, deployment.price.or(model.price))
+    }
+
+    fn usage(self, model: &Model, output: u64) -> Usage {
+        let output = output.saturating_mul(self.call.paid_answers());
+        Usage { input: self.input_of(model), output, ..Usage::default() }
+    }
+
+    fn input_of(self, model: &Model) -> u64 {
+        let context = model.context.unwrap_or(u64::MAX).saturating_mul(u64::from(self.call.facts().inputs));
+        if self.call.facts().bounds.input_elsewhere {
+            return context;
+        }
+        context.min((self.call.body().len() as u64).saturating_add(TEMPLATE_TOKENS))
+    }
+
+    /// Output tokens of each choice at most.
+    fn output(self, model: &Model) -> u64 {
+        if self.call.endpoint() == Endpoint::Embeddings {
+            return 0;
+        }
+        let own = model.max_output.or(model.context).unwrap_or(u64::MAX);
+        self.call.facts().max_output.map_or(own, |asked| asked.min(own))
+    }
+}
+
+fn deployments(legs: &[Leg]) -> impl Iterator<Item = DeploymentId> {
+    legs.iter().flat_map(|leg| leg.deployments.iter().copied())
+}
+
+/// What was not asked before it is sent may be cached or not: the dearer of the two counts.
+fn dear(price: Price) -> Price {
+    Price { input: PicoUsdPerToken(price.input.0.max(price.cached_input.0)), ..price }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::call::{Bounds, Facts};
+    use crate::domain::routing::fixture::{facts, table};
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    /// One model at two deployments, the second with a price of its own.
+    fn house(context: u64, max_output: u64, prices: [(u64, u64, u64, i64); 2]) -> (RoutingTable, Vec<Leg>) {
+        let mut table = table(&[("flash", &["us", "eu"])], &[("default", &["flash"], &[])]);
+        let [first, second] = prices.map(|(input, cached, output, request)| Price {
+            input: PicoUsdPerToken(input),
+            cached_input: PicoUsdPerToken(cached),
+            output: PicoUsdPerToken(output),
+            request: NanoUsd(request),
+        });
+        let model = &mut table.models[0];
+        (model.context, model.max_output, model.price) = (Some(context), Some(max_output), Some(first));
+        table.deployments[1].price = Some(second);
+        let deployments = table.deployment_ids().collect();
+        let legs = vec![Leg { tier: None, model: table.deployments[0].model, deployments }];
+        (table, legs)
+    }
+
+    fn call(bytes: usize, change: impl FnOnce(&mut Facts)) -> Call {
+        let mut facts = facts("flash");
+        change(&mut facts);
+        Call::new(Endpoint::Chat, Bytes::from(vec![b' '; bytes]), facts)
+    }
+
+    #[test]
+    fn a_hold_is_the_dearest_deployment_at_its_worst() {
+        let (table, legs) = house(10_000, 1_000, [(70_000, 10_000, 250_000, 0), (100_000, 10_000, 200_000, 5)]);
+        let check = |bytes, change: &dyn Fn(&mut Facts), expected: [i64; 3]| {
+            let call = call(bytes, change);
+            let worst = Worst::of(&table, &call);
+            let [us, eu] = [0, 1].map(|id| worst.at(DeploymentId(id)).0);
+            assert_eq!([us, eu, worst.dearest(&legs).0], expected, "{call:?}");
+        };
+        // 1,000 bytes and the template: 1,256 tokens in, 1,000 out.
+        check(1_000, &|_| {}, [87_920 + 250_000, 125_600 + 200_000 + 5, 337_920]);
+        check(1_000, &|f| f.max_output = Some(10), [90_420, 127_605, 127_605]);
+        check(1_000, &|f| f.max_output = Some(9_999), [337_920, 325_605, 337_920]);
+        check(1_000, &|f| (f.max_output, f.choices) = (Some(10), 3), [95_420, 131_605, 131_605]);
+        check(1_000, &|f| (f.max_output, f.bounds.candidates) = (Some(10), 3), [95_420, 131_605, 131_605]);
+        // More bytes than the context holds, or input that is not in the body: the whole context.
+        check(50_000, &|f| f.max_output = Some(0), [700_000, 1_000_005, 1_000_005]);
+        check(10, &|f| (f.max_output, f.bounds.input_elsewhere) = (Some(0), true), [700_000, 1_000_005, 1_000_005]);
+        check(50_000, &|f| (f.max_output, f.inputs) = (Some(0), 2), [1_400_000, 2_000_005, 2_000_005]);
+    }
+
+    #[test]
+    fn what_cannot_be_bounded_fits_no_budget() {
+        let (mut table, legs) = house(1, 1, [(1, 1, 1, 0), (1, 1, 1, 0)]);
+        (table.models[0].context, table.models[0].max_output) = (None, None);
+        let worst = Worst::of(&table, &call(10, |_| {})).dearest(&legs);
+        assert!(worst.0 > i64::MAX / 1_000_000, "{worst}");
+        (table.models[0].price, table.deployments[1].price) = (None, None);
+        assert_eq!(Worst::of(&table, &call(10, |_| {})).dearest(&legs), NanoUsd::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn holds_are_exact_and_cover_whatever_is_billed(
+            (context, max_output) in (1..2_000_000_u64, 0..2_000_000_u64),
+            prices in prop::array::uniform2((0..1u64 << 40, 0..1u64 << 40, 0..1u64 << 40, 0..1_000_000_i64)),
+            (bytes, asked) in (0..5_000_usize, prop::option::of(0..2_000_000_u64)),
+            (choices, candidates, inputs, elsewhere) in (1..129_u32, 0..200_u32, 1..50_u32, any::<bool>()),
+            (shares, left) in ([0..=1000_u64, 0..=1000_u64, 0..=1000_u64], 0..i64::MAX),
+        ) {
+            let (table, legs) = house(context, max_output, prices);
+            let call = call(bytes, |facts| {
+                (facts.max_output, facts.choices, facts.inputs) = (asked, choices, inputs);
+                facts.bounds = Bounds { candidates, input_elsewhere: elsewhere, ..Bounds::default() };
+            });
+            let worst = Worst::of(&table, &call);
+            let whole = i128::from(context) * i128::from(inputs);
+            let input = if elsewhere { whole } else { whole.min(bytes as i128 + i128::from(TEMPLATE_TOKENS)) };
+            let output = i128::from(asked.unwrap_or(max_output).min(max_output));
+            let output = output * i128::from(choices.max(candidates)) * i128::from(inputs);
+            let reference = |(in_, cached, out, request): (u64, u64, u64, i64)| {
+                let pico = input * i128::from(in_.max(cached)) + output * i128::from(out);
+                (pico + 999).div_euclid(1000) + i128::from(request)
+            };
+            let expected = prices.map(reference);
+            let held = worst.dearest(&legs);
+            prop_assert_eq!(i128::from(held.0), expected[0].max(expected[1]).min(i128::from(i64::MAX)));
+            // Whatever part of the bounds a provider bills, the hold covers it.
+            let part = |of: i128, share: u64| u64::try_from(of * i128::from(share) / 1000).unwrap_or(u64::MAX);
+            let input = part(input, shares[0]);
+            let usage = Usage {
+                input,
+                cached_input: part(input.into(), shares[1]),
+                output: part(output, shares[2]),
+                reasoning: 0,
+            };
+            for id in table.deployment_ids() {
+                let price = table.deployment(id).price.or(table.models[0].price).expect("both have one");
+                prop_assert!(price.cost(usage) <= worst.at(id));
+            }
+            // A ceiling that is said to fit does, and one more token does not.
+            if let Some(tokens) = worst.output_within(&legs, NanoUsd(left)) {
+                let lower = call.with_ceiling(tokens);
+                prop_assert!(Worst::of(&table, &lower).dearest(&legs).0 <= left);
+                prop_assert!(tokens <= asked.unwrap_or(max_output).min(max_output));
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! A request's money: what is held for it before anything is sent, and what it is charged in the end.
+//!
+//! Every attempt runs under a hold that covers the worst it can cost. What was answered is settled as it
+//! was counted; what was sent and never answered, as what its attempt could cost at most. A key without a
+//! budget passes here without a trace.
+//!
+//! Start reading in [`hold_first`]; the end is [`Purchase::end`].
+
+use super::live::Live;
+use super::{Desk, ServeError};
+use crate::domain::authorize::KeyRecord;
+use crate::domain::budget::{Charge, OverBudget};
+use crate::domain::call::{Call, Endpoint};
+use crate::domain::failure::Failure;
+use crate::domain::hold::Worst;
+use crate::domain::id::DeploymentId;
+use crate::domain::money::NanoUsd;
+use crate::domain::pricing::Price;
+use crate::domain::refusal::Refusal;
+use crate::domain::routing::plan::RoutePlan;
+use crate::domain::usage::Usage;
+use crate::store::purse::{Hold, NoHold};
+
+/// How often an answer is shortened anew because others were quicker.
+const CLAMPS: usize = 4;
+/// What was sent was not free, however little is known of it.
+const LEAST: NanoUsd = NanoUsd(1);
+
+/// What a request holds and was charged so far.
+#[derive(Default)]
+pub(super) struct Purchase {
+    hold: Option<Hold>,
+    charges: Vec<Charge>,
+    /// What attempts that were sent and not answered cost, as estimated.
+    unanswered: NanoUsd,
+    /// The attempt under way, where a budget pays for it.
+    attempt: Option<Bounds>,
+    /// The lower output ceiling that was written into the request.
+    pub(super) clamped: Option<u64>,
+}
+
+/// What an attempt can cost and read at most.
+#[derive(Clone, Copy)]
+struct Bounds {
+    worst: NanoUsd,
+    input: u64,
+}
+
+/// What an answer cost, and how that is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Bill {
+    pub(super) cost: NanoUsd,
+    /// Whether a part of it was estimated.
+    pub(super) estimated: bool,
+    /// By how much it is more than what was held.
+    pub(super) beyond: NanoUsd,
+}
+
+/// Holds what `call` may cost at most before anything is sent. Gives the call back, with a lower output
+/// ceiling where its policy says so and the budget leaves room for no more.
+pub(super) async fn hold_first(
+    desk: &Desk,
+    live: &Live,
+    key: &KeyRecord,
+    mut call: Call,
+    plan: &RoutePlan,
+    purchase: &mut Purchase,
+) -> Result<Call, ServeError> {
+    let tills = live.tills(key);
+    let mut clamps = if key.policy.clamp && call.endpoint() != Endpoint::Embeddings { CLAMPS } else { 0 };
+    loop {
+        let worst = Worst::of(&live.snapshot.table, &call).dearest(plan.legs());
+        let over = match desk.purse.hold(tills, worst, desk.clock.unix_ms()).await {
+            Ok(hold) => {
+                purchase.hold = Some(hold);
+                return Ok(call);
+            }
+            Err(NoHold::Unavailable) => return Err(Refusal::LedgerUnavailable.into()),
+            Err(NoHold::Over(over)) => over,
+        };
+        let room = Worst::of(&live.snapshot.table, &call).output_within(plan.legs(), over.left);
+        let Some(tokens) = room.filter(|_| clamps > 0) else { return Err(refused(over)) };
+        clamps -= 1;
+        call = call.with_ceiling(tokens);
+        purchase.clamped = Some(tokens);
+    }
+}
+
+fn refused(over: OverBudget) -> ServeError {
+    Refusal::OverBudget(Box::new(over)).into()
+}
+
+impl Purchase {
+    /// Makes sure that the next attempt, at `deployment`, runs under a hold, and notes that it is sent.
+    ///
+    /// A hold whose attempt will not be charged for serves the next one; after one that will be, another is
+    /// taken, and where that does not fit the request ends with the budget's refusal: it is what the client
+    /// can do something about.
+    pub(super) async fn before_attempt(
+        &mut self,
+        desk: &Desk,
+        live: &Live,
+        key: Option<&KeyRecord>,
+        call: &Call,
+        deployment: DeploymentId,
+    ) -> Result<(), ServeError> {
+        let tills = key.map_or(&[][..], |key| live.tills(key));
+        if tills.is_empty() {
+            return Ok(());
+        }
+        let worst = Worst::of(&live.snapshot.table, call);
+        let bounds = Bounds { worst: worst.at(deployment), input: worst.input(deployment) };
+        if self.hold.is_none() {
+            let held = desk.purse.hold(tills, bounds.worst, desk.clock.unix_ms()).await;
+            self.hold = Some(held.map_err(|no| match no {
+                NoHold::Over(over) => refused(over),
+                NoHold::Unavailable => Refusal::LedgerUnavailable.into(),
+            })?);
+        }
+        if let Some(hold) = &mut self.hold {
+            hold.sent();
+        }
+        self.attempt = Some(bounds);
+        Ok(())
+    }
+
+    /// Notes that the attempt under way failed.
+    pub(super) fn attempt_failed(&mut self, failure: Failure) {
+        let Some(bounds) = self.attempt.take() else { return };
+        if failure.may_cost() {
+            self.charge_unanswered(bounds.worst);
+        } else if let Some(hold) = &mut self.hold {
+            hold.unsent();
+        }
+    }
+
+    /// What the answer costs, and what was charged before it: the number for header, receipt and budgets.
+    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, counted_by_us: bool) -> Bill {
+        let (Some(price), Some(usage)) = (price, usage) else {
+            return Bill { cost: self.unanswered, estimated: self.unanswered > NanoUsd::ZERO, beyond: NanoUsd::ZERO };
+        };
+        let (cost, beyond) = match (self.attempt, &self.hold) {
+            (Some(bounds), Some(_)) if counted_by_us => {
+                // Never below what the provider read: a token is a byte or more.
+                let at_most = Usage { input: bounds.input.max(usage.input), ..usage };
+                (price.cost(at_most).max(LEAST).min(bounds.worst), NanoUsd::ZERO)
+            }
+            (_, Some(hold)) => {
+                let cost = price.cost(usage);
+                (cost, NanoUsd(cost.0.saturating_sub(hold.amount().0).max(0)))
+            }
+            (_, None) => (price.cost(usage), NanoUsd::ZERO),
+        };
+        Bill {
+            cost: NanoUsd(cost.0.saturating_add(self.unanswered.0)),
+            estimated: counted_by_us || self.unanswered > NanoUsd::ZERO,
+            beyond,
+        }
+    }
+
+    /// Settles or releases what is held, once.
+    pub(super) fn end(
+        &mut self,
+        price: Option<Price>,
+        usage: Option<Usage>,
+        counted_by_us: bool,
+    ) -> (Bill, Vec<Charge>) {
+        if usage.is_none()
+            && let Some(bounds) = self.attempt.take()
+            && self.hold.as_ref().is_some_and(Hold::is_sent)
+        {
+            self.charge_unanswered(bounds.worst);
+        }
+        let bill = self.bill(price, usage, counted_by_us);
+        if let Some(hold) = self.hold.take() {
+            match usage {
+                Some(_) => self.charges.extend(hold.settle(NanoUsd(bill.cost.0 - self.unanswered.0))),
+                None => hold.release(),
+            }
+        }
+        (bill, std::mem::take(&mut self.charges))
+    }
+
+    fn charge_unanswered(&mut self, worst: NanoUsd) {
+        if let Some(hold) = self.hold.take() {
+            self.unanswered = NanoUsd(self.unanswered.0.saturating_add(worst.0));
+            self.charges.extend(hold.settle(worst));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The bank on SQLite: leases are durable before they are used, charges move with their receipt.
+//!
+//! Everything is an operation of the one writer, so that balances are read and written in order. While the
+//! disk fails nothing is leased; what a process left leased when it ended counts as spent from the next start.
+
+use super::writer::{Operation, Writer};
+use crate::domain::budget::{Account, Charge, Span, grant};
+use crate::domain::money::NanoUsd;
+use crate::store::{LeaseAsk, Leased, Unavailable};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a lease is waited for: much longer than a commit, much shorter than a client's patience.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const LATEST: &str = "SELECT start_ms, end_ms, spent_nanousd, leased_nanousd FROM budgets
+    WHERE scope = ?1 AND name = ?2 AND window = ?3 ORDER BY start_ms DESC LIMIT 1";
+const MOVE: &str = "INSERT INTO budgets VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT DO UPDATE SET spent_nanousd = spent_nanousd + ?6, leased_nanousd = leased_nanousd + ?7";
+const LEFT_OPEN: &str = "INSERT INTO unaccounted
+    SELECT ?1, scope, name, window, start_ms, leased_nanousd FROM budgets WHERE leased_nanousd > 0";
+const COUNT_AS_SPENT: &str = "UPDATE budgets SET spent_nanousd = spent_nanousd + max(leased_nanousd, 0),
+    leased_nanousd = 0 WHERE leased_nanousd <> 0";
+
+/// Counts what is leased as spent: whoever leased it has ended. Returns how many leases that were.
+pub(super) fn close_leases(connection: &mut Connection, now_unix_ms: i64) -> rusqlite::Result<usize> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let left_open = transaction.execute(LEFT_OPEN, [now_unix_ms])?;
+    transaction.execute(COUNT_AS_SPENT, [])?;
+    transaction.commit()?;
+    Ok(left_open)
+}
+
+/// Turns `charges` from leased into spent.
+pub(super) fn charge(transaction: &Transaction<'_>, charges: &[Charge]) -> rusqlite::Result<()> {
+    charges
+        .iter()
+        .try_for_each(|charge| add(transaction, &charge.account, charge.span, charge.spent, NanoUsd(-charge.leased.0)))
+}
+
+fn add(
+    transaction: &Transaction<'_>,
+    account: &Account,
+    span: Span,
+    spent: NanoUsd,
+    leased: NanoUsd,
+) -> rusqlite::Result<()> {
+    let Account { scope, name, window } = account;
+    let row = params![scope.label(), &**name, &**window, span.start_ms, span.end_ms, spent.0, leased.0];
+    transaction.prepare_cached(MOVE)?.execute(row).map(drop)
+}
+
+/// Leases, once it is durable.
+pub(super) async fn lease(writer: Writer, ask: LeaseAsk) -> Result<Leased, Unavailable> {
+    if !writer.status().healthy {
+        return Err(Unavailable);
+    }
+    let (told, answer) = oneshot::channel();
+    let wish = Wish { writer: writer.clone(), ask, granted: Mutex::new(None), told };
+    writer.submit(Box::new(wish)).map_err(|_| Unavailable)?;
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(leased)) => Ok(leased),
+        _ => Err(Unavailable),
+    }
+}
+
+/// Leaves charges of which there is no receipt, or what was leased and is not used. Where there is no room
+/// it stays leased, and counts as spent from the next start.
+pub(super) fn leave(writer: &Writer, charges: Vec<Charge>) {
+    if writer.submit(Box::new(Charges(charges))).is_err() {
+        tracing::error!("money could not be given back to its budget: it counts as spent");
+    }
+}
+
+/// What gives `amount` of a lease back.
+pub(super) fn given_back(account: &Arc<Account>, span: Span, amount: NanoUsd) -> Charge {
+    Charge { account: account.clone(), span, spent: NanoUsd::ZERO, leased: amount }
+}
+
+/// A lease on its way.
+struct Wish {
+    writer: Writer,
+    ask: LeaseAsk,
+    /// As the transaction that is not committed yet has it.
+    granted: Mutex<Option<Leased>>,
+    told: oneshot::Sender<Leased>,
+}
+
+impl Operation for Wish {
+    fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let LeaseAsk { account, span, limit, need, ahead } = &self.ask;
+        let key = params![account.scope.label(), &*account.name, &*account.window];
+        let row = |row: &rusqlite::Row<'_>| {
+            let span = Span { start_ms: row.get(0)?, end_ms: row.get(1)? };
+            Ok((span, row.get::<_, i64>(2)?.saturating_add(row.get(3)?)))
+        };
+        let latest = transaction.prepare_cached(LATEST)?.query_row(key, row).optional()?;
+        // A clock that jumped back never reopens a window.
+        let (span, taken) = latest.filter(|(latest, _)| latest.start_ms >= span.start_ms).unwrap_or((*span, 0));
+        let amount = grant(*limit, NanoUsd(taken), *need, *ahead);
+        add(transaction, account, span, NanoUsd::ZERO, amount)?;
+        let leased = Leased { span, amount, taken: NanoUsd(taken.saturating_add(amount.0)) };
+        *self.granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(leased);
+        Ok(())
+    }
+
+    fn committed(self: Box<Self>) {
+        let Self { writer, ask, granted, told } = *self;
+        let Some(leased) = granted.into_inner().unwrap_or_else(PoisonError::into_inner) else { return };
+        // Whoever asked has given up: nobody would ever spend it.
+        if told.send(leased).is_err() {
+            leave(&writer, vec![given_back(&ask.account, leased.span, leased.amount)]);
+        }
+    }
+}
+
+struct Charges(Vec<Charge>);
+
+impl Operation for Charges {
+    fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        charge(transaction, &self.0)
+    }
+
+    fn committed(self: Box<Self>) {}
+}

@@ -1,0 +1,569 @@
+//! What every bank promises, run against each of them, and the purse that spends from it under a storm.
+//!
+//! An oracle counts beside the purse what is held and spent; it knows nothing of leases. Banks that are
+//! wrong on purpose must make it fail. A new bank is one more line at the end of this file.
+
+#![allow(clippy::disallowed_methods)]
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use tierway::domain::budget::{Account, Budget, Charge, Scope, Span, Window, Zone};
+use tierway::domain::money::NanoUsd;
+use tierway::domain::receipt::Receipt;
+use tierway::store::memory_bank::MemoryBank;
+use tierway::store::purse::{Hold, NoHold, Purse, Till};
+use tierway::store::sqlite::{SqliteLedger, Writing};
+use tierway::store::{Bank, BoxFuture, LeaseAsk, Leased, Unavailable};
+use tokio::runtime::Runtime;
+
+const THREADS: usize = 32;
+/// Holds per thread.
+const HOLDS: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
+/// Holds that one thread keeps open at once.
+const OPEN: usize = 8;
+/// Of each hold, at most.
+const LARGEST: i64 = 1_000_000;
+const DAY_MS: i64 = 86_400_000;
+
+fn account(name: &str) -> Arc<Account> {
+    Arc::new(Account { scope: Scope::Key, name: name.into(), window: "day UTC".into() })
+}
+
+fn day(number: i64) -> Span {
+    Span { start_ms: number * DAY_MS, end_ms: (number + 1) * DAY_MS }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("the system gives threads")
+}
+
+struct Counter {
+    bank: Arc<dyn Bank>,
+    runtime: Runtime,
+}
+
+impl Counter {
+    fn at(bank: Arc<dyn Bank>) -> Self {
+        Self { bank, runtime: runtime() }
+    }
+
+    fn lease(&self, name: &str, span: Span, limit: i64, need: i64, ahead: i64) -> Leased {
+        let [limit, need, ahead] = [limit, need, ahead].map(NanoUsd);
+        let ask = LeaseAsk { account: account(name), span, limit, need, ahead };
+        self.runtime.block_on(self.bank.lease(ask)).expect("the bank is there")
+    }
+
+    /// Leases without looking ahead: what was got of the window asked for, and what is taken of it now.
+    fn check(&self, name: &str, span: Span, limit: i64, need: i64, expected: (i64, i64)) {
+        let leased = self.lease(name, span, limit, need, 0);
+        assert_eq!((leased.span, leased.amount.0, leased.taken.0), (span, expected.0, expected.1), "{name} {need}");
+    }
+
+    fn spend(&self, name: &str, span: Span, spent: i64, leased: i64) {
+        let charge = Charge { account: account(name), span, spent: NanoUsd(spent), leased: NanoUsd(leased) };
+        self.bank.write_off(&[charge]);
+    }
+}
+
+fn what_is_spent_or_leased_cannot_be_leased_again(bank: Arc<dyn Bank>) {
+    let counter = Counter::at(bank);
+    let today = day(1);
+    counter.check("a", today, 100, 60, (60, 60));
+    counter.check("a", today, 100, 60, (40, 100));
+    counter.check("a", today, 100, 1, (0, 100));
+    counter.bank.give_back(&account("a"), today, NanoUsd(30));
+    counter.check("a", today, 100, 20, (20, 90));
+    counter.spend("a", today, 50, 50);
+    counter.check("a", today, 100, 20, (10, 100));
+    // More was spent than had been leased: nothing is left, however much comes back.
+    counter.spend("a", today, 60, 30);
+    counter.bank.give_back(&account("a"), today, NanoUsd(20));
+    counter.check("a", today, 100, 20, (0, 110));
+    counter.check("b", today, 100, 20, (20, 20));
+}
+
+fn a_changed_limit_counts_from_the_next_lease(bank: Arc<dyn Bank>) {
+    let counter = Counter::at(bank);
+    counter.check("a", day(1), 100, 80, (80, 80));
+    counter.check("a", day(1), 50, 10, (0, 80));
+    counter.check("a", day(1), 200, 1000, (120, 200));
+}
+
+fn need_comes_before_what_is_ahead(bank: Arc<dyn Bank>) {
+    let counter = Counter::at(bank);
+    assert_eq!(counter.lease("a", day(1), 1000, 10, 100).amount.0, 110);
+    assert_eq!(counter.lease("a", day(1), 1000, 0, 10_000).amount.0, 222);
+    assert_eq!(counter.lease("a", day(1), 1000, 668, 10_000).amount.0, 668);
+    assert_eq!(counter.lease("a", day(1), 1000, 1, 1).amount.0, 0);
+}
+
+fn a_window_that_ended_is_not_opened_again(bank: Arc<dyn Bank>) {
+    let counter = Counter::at(bank);
+    counter.check("a", day(1), 100, 60, (60, 60));
+    counter.check("a", day(2), 100, 70, (70, 70));
+    // The clock jumped back.
+    let leased = counter.lease("a", day(1), 100, 20, 0);
+    assert_eq!((leased.span, leased.amount.0, leased.taken.0), (day(2), 20, 90));
+    // A hold of yesterday's is settled yesterday.
+    counter.spend("a", day(1), 60, 60);
+    counter.bank.give_back(&account("a"), day(1), NanoUsd(0));
+    counter.check("a", day(2), 100, 20, (10, 100));
+    counter.check("a", day(3), 100, 100, (100, 100));
+}
+
+fn many_ask_at_once_and_the_limit_holds(bank: Arc<dyn Bank>) {
+    let counter = Counter::at(bank);
+    let (out, limit) = (AtomicI64::new(0), 1_000_000);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (counter, out) = (&counter, &out);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(thread as u64);
+                for _ in 0..200 {
+                    let amount = counter.lease("a", day(1), limit, rng.i64(1..50_000), rng.i64(0..50_000)).amount.0;
+                    let now_out = out.fetch_add(amount, Ordering::SeqCst) + amount;
+                    assert!(now_out <= limit, "{now_out}");
+                    // Some is spent for good, the rest comes back.
+                    let spent = if rng.u8(..) < 8 { amount.min(1_000) } else { 0 };
+                    out.fetch_sub(amount - spent, Ordering::SeqCst);
+                    counter.spend("a", day(1), spent, spent);
+                    counter.bank.give_back(&account("a"), day(1), NanoUsd(amount - spent));
+                }
+            });
+        }
+    });
+    let left = limit - out.into_inner();
+    counter.check("a", day(1), limit, limit, (left, limit));
+}
+
+/// Fails now and then, before anything is leased.
+struct Flaky {
+    bank: Arc<dyn Bank>,
+    asked: AtomicU64,
+}
+
+/// A bank or purse that is wrong in one way, which the oracle must notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mutant {
+    /// What is given back, or spent, is given back twice.
+    SettlesTwice,
+    /// A lease brings more than was booked.
+    LeasesMore,
+    /// What is spent counts as free.
+    ForgetsWhatIsSpent,
+}
+
+struct Wrong {
+    bank: Arc<dyn Bank>,
+    mutant: Mutant,
+}
+
+impl Bank for Flaky {
+    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) % 7 == 3 {
+            return Box::pin(std::future::ready(Err(Unavailable)));
+        }
+        let lease = self.bank.lease(ask);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            lease.await
+        })
+    }
+
+    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
+        self.bank.give_back(account, span, amount);
+    }
+
+    fn settle(&self, receipt: &Arc<Receipt>) {
+        self.bank.settle(receipt);
+    }
+
+    fn write_off(&self, charges: &[Charge]) {
+        self.bank.write_off(charges);
+    }
+}
+
+impl Bank for Wrong {
+    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
+        let more = i64::from(self.mutant == Mutant::LeasesMore);
+        let lease = self.bank.lease(ask);
+        Box::pin(async move {
+            let leased = lease.await?;
+            Ok(Leased { amount: NanoUsd(leased.amount.0 + more * leased.amount.0 / 4), ..leased })
+        })
+    }
+
+    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
+        self.bank.give_back(account, span, amount);
+        if self.mutant == Mutant::SettlesTwice {
+            self.bank.give_back(account, span, amount);
+        }
+    }
+
+    fn settle(&self, receipt: &Arc<Receipt>) {
+        self.write_off(&receipt.charges);
+    }
+
+    fn write_off(&self, charges: &[Charge]) {
+        match self.mutant {
+            Mutant::ForgetsWhatIsSpent => {
+                for charge in charges {
+                    self.bank.give_back(&charge.account, charge.span, charge.leased);
+                }
+            }
+            _ => self.bank.write_off(charges),
+        }
+        if self.mutant == Mutant::SettlesTwice {
+            for charge in charges {
+                self.bank.give_back(&charge.account, charge.span, charge.leased);
+            }
+        }
+    }
+}
+
+/// What is held and spent of one account, counted beside the purse.
+struct Oracle {
+    limit: i64,
+    out: AtomicI64,
+    highest: AtomicI64,
+}
+
+impl Oracle {
+    fn took(&self, amount: i64) {
+        let out = self.out.fetch_add(amount, Ordering::SeqCst) + amount;
+        self.highest.fetch_max(out, Ordering::SeqCst);
+    }
+
+    fn came_back(&self, amount: i64) {
+        self.out.fetch_sub(amount, Ordering::SeqCst);
+    }
+}
+
+/// One budget over which all threads fall: a team's, or each one's own with a team's behind it.
+struct Storm {
+    bank: Arc<dyn Bank>,
+    purse: Purse,
+    tills: Vec<(Arc<Till>, Arc<Oracle>)>,
+    charged: Mutex<i64>,
+    granted: AtomicU64,
+    unavailable: AtomicU64,
+}
+
+impl Storm {
+    fn over(bank: Arc<dyn Bank>) -> Self {
+        let purse = Purse::new(bank.clone());
+        // Half of what all threads would hold at once: refusals are as common as holds.
+        let shared = (THREADS * OPEN) as i64 * LARGEST / 4;
+        let open = |scope, name: String, limit| {
+            let budget = Budget::new(scope, name.into(), NanoUsd(limit), Window::Ever);
+            let oracle = Oracle { limit, out: AtomicI64::new(0), highest: AtomicI64::new(0) };
+            (purse.till(&budget, 0), Arc::new(oracle))
+        };
+        let own = (0..2).map(|key| open(Scope::Key, format!("key-{key}"), shared * 3 / 4));
+        let tills = own.chain([open(Scope::Team, "team".to_owned(), shared)]).collect();
+        let (granted, unavailable) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { tills, bank, purse, charged: Mutex::new(0), granted, unavailable }
+    }
+
+    /// The highest that was ever out of an account beyond its limit.
+    fn beyond(&self) -> i64 {
+        let beyond = self.tills.iter().map(|(_, oracle)| oracle.highest.load(Ordering::SeqCst) - oracle.limit);
+        beyond.max().unwrap_or(0)
+    }
+
+    fn rage(&self, runtime: &Runtime) {
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                scope.spawn(move || self.one_thread(thread, runtime));
+            }
+        });
+    }
+
+    fn one_thread(&self, thread: usize, runtime: &Runtime) {
+        let _entered = runtime.enter();
+        let mut rng = fastrand::Rng::with_seed(thread as u64 + 1);
+        let mine = [&self.tills[thread % 2], &self.tills[2]];
+        let tills: Vec<Arc<Till>> = mine.iter().map(|(till, _)| till.clone()).collect();
+        let oracles = mine.map(|(_, oracle)| &**oracle);
+        let mut open: Vec<Hold> = Vec::new();
+        for _ in 0..HOLDS {
+            let amount = rng.i64(1..=LARGEST);
+            match runtime.block_on(self.purse.hold(&tills, NanoUsd(amount), 0)) {
+                Ok(hold) => {
+                    oracles.iter().for_each(|oracle| oracle.took(amount));
+                    self.granted.fetch_add(1, Ordering::Relaxed);
+                    open.push(hold);
+                }
+                Err(NoHold::Over(over)) => assert!(over.left.0 < amount || over.wanted.0 == amount),
+                Err(NoHold::Unavailable) => drop(self.unavailable.fetch_add(1, Ordering::Relaxed)),
+            }
+            if open.len() >= OPEN || rng.u8(..) < 32 {
+                let at = rng.usize(..open.len().max(1));
+                if at < open.len() {
+                    self.end(open.swap_remove(at), oracles, &mut rng);
+                }
+            }
+        }
+        for hold in open {
+            self.end(hold, oracles, &mut rng);
+        }
+    }
+
+    fn end(&self, mut hold: Hold, oracles: [&Oracle; 2], rng: &mut fastrand::Rng) {
+        let amount = hold.amount().0;
+        let actual = match rng.u8(..) {
+            0..8 => rng.i64(0..=amount / 64),
+            8 => amount / 64,
+            _ => 0,
+        };
+        let back = |amount| oracles.iter().for_each(|oracle| oracle.came_back(amount));
+        match rng.u8(..4) {
+            // Sent and forgotten: it costs all it holds. Rarely, for it lasts.
+            0 if rng.u16(..) < 64 => {
+                *self.charged.lock().expect("no thread panics") += amount;
+                hold.sent();
+                drop(hold);
+            }
+            1 => {
+                back(amount);
+                hold.release();
+            }
+            2 => {
+                back(amount);
+                drop(hold);
+            }
+            _ => {
+                back(amount - actual);
+                *self.charged.lock().expect("no thread panics") += actual;
+                hold.sent();
+                let charges = hold.settle(NanoUsd(actual));
+                self.bank.write_off(&charges);
+            }
+        }
+    }
+
+    /// Spends what is left in small pieces; how much of the tightest limit was spent in the end.
+    fn use_up(&self, runtime: &Runtime) -> (i64, i64) {
+        let _entered = runtime.enter();
+        let (team, oracle) = &self.tills[2];
+        let piece = oracle.limit / 1000;
+        loop {
+            match runtime.block_on(self.purse.hold(std::slice::from_ref(team), NanoUsd(piece), 0)) {
+                Ok(hold) => {
+                    oracle.took(piece);
+                    *self.charged.lock().expect("no thread panics") += piece;
+                    self.bank.write_off(&hold.settle(NanoUsd(piece)));
+                }
+                Err(NoHold::Over(_)) => return (oracle.out.load(Ordering::SeqCst), oracle.limit),
+                Err(NoHold::Unavailable) => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_storm_never_passes_the_limit_and_leaves_nothing_held() {
+    let memory = Arc::new(MemoryBank::default());
+    let flaky = Arc::new(Flaky { bank: memory.clone(), asked: AtomicU64::new(0) });
+    let (storm, runtime) = (Storm::over(flaky), runtime());
+    storm.rage(&runtime);
+    assert!(storm.beyond() <= 0, "{} nano-dollars over the limit", storm.beyond());
+    assert!(storm.purse.standings(0).iter().all(|standing| standing.held == NanoUsd::ZERO));
+    let (spent, limit) = storm.use_up(&runtime);
+    assert!(spent <= limit && spent >= limit / 100 * 99, "{spent} of {limit} could be spent");
+    storm.purse.close();
+    assert_eq!(memory.leased(), NanoUsd::ZERO);
+    let team = Account { scope: Scope::Team, name: "team".into(), window: "none".into() };
+    let (booked, _) = memory.balance(&Arc::new(team), Span::EVER);
+    assert_eq!((booked.0, booked.0), (spent, *storm.charged.lock().expect("no thread panics")));
+    let (granted, unavailable) = (storm.granted.into_inner(), storm.unavailable.into_inner());
+    println!("{granted} holds of {}, {unavailable} while the bank failed", THREADS * HOLDS);
+    assert!(granted as usize > THREADS * HOLDS / 100 && unavailable > 0);
+}
+
+#[test]
+fn the_oracle_notices_every_mutant() {
+    for mutant in [Mutant::SettlesTwice, Mutant::LeasesMore, Mutant::ForgetsWhatIsSpent] {
+        let bank = Arc::new(Wrong { bank: Arc::new(MemoryBank::default()), mutant });
+        let (storm, runtime) = (Storm::over(bank), runtime());
+        storm.one_thread(0, &runtime);
+        let _entered = runtime.enter();
+        // Then the team asks for all of it at once.
+        let (team, oracle) = &storm.tills[2];
+        let mut all = Vec::new();
+        while let Ok(hold) = runtime.block_on(storm.purse.hold(std::slice::from_ref(team), NanoUsd(LARGEST), 0)) {
+            oracle.took(LARGEST);
+            all.push(hold);
+            if storm.beyond() > 0 {
+                break;
+            }
+        }
+        assert!(storm.beyond() > 0, "{mutant:?} was not noticed");
+    }
+}
+
+fn daily(limit: i64) -> Budget {
+    let utc = Zone::named("UTC").expect("UTC is built in");
+    Budget::new(Scope::Key, "k".into(), NanoUsd(limit), Window::Day(utc))
+}
+
+async fn taken(purse: &Purse, till: &Arc<Till>, amount: i64, now: i64) -> Option<Hold> {
+    purse.hold(std::slice::from_ref(till), NanoUsd(amount), now).await.ok()
+}
+
+#[tokio::test]
+async fn a_hold_belongs_to_the_window_it_was_made_in() {
+    let bank = Arc::new(MemoryBank::default());
+    let purse = Purse::new(bank.clone());
+    let till = purse.till(&daily(100), 0);
+    let evening = taken(&purse, &till, 70, DAY_MS - 1).await.expect("it fits");
+    let morning = taken(&purse, &till, 90, DAY_MS).await.expect("the new window is whole");
+    // The clock jumps back: the new window goes on, the old one is not opened again.
+    assert!(taken(&purse, &till, 20, 0).await.is_none());
+    bank.write_off(&evening.settle(NanoUsd(60)));
+    let [account, _] = [till.account(), till.account()];
+    assert_eq!(bank.balance(account, day(0)), (NanoUsd(60), NanoUsd(0)));
+    assert!(taken(&purse, &till, 20, DAY_MS + 1).await.is_none(), "yesterday's money is not today's");
+    morning.release();
+    assert!(taken(&purse, &till, 100, DAY_MS + 1).await.is_some());
+    // A day passes with nobody asking; what is free of it goes back by itself.
+    purse.tidy(2 * DAY_MS);
+    assert_eq!(bank.leased(), NanoUsd(0));
+}
+
+#[tokio::test]
+async fn a_process_that_begins_again_behind_the_clock_finds_the_later_window() {
+    let bank = Arc::new(MemoryBank::default());
+    let first = Purse::new(bank.clone());
+    let hold = taken(&first, &first.till(&daily(100), DAY_MS), 80, DAY_MS).await.expect("it fits");
+    bank.write_off(&hold.settle(NanoUsd(80)));
+    first.close();
+    let second = Purse::new(bank);
+    let till = second.till(&daily(100), 0);
+    assert!(taken(&second, &till, 30, 0).await.is_none());
+    assert!(taken(&second, &till, 20, 0).await.is_some());
+}
+
+#[tokio::test]
+async fn a_lower_limit_applies_to_the_window_running() {
+    let bank = Arc::new(MemoryBank::default());
+    let purse = Purse::new(bank.clone());
+    let till = purse.till(&daily(1_000), 0);
+    let running = taken(&purse, &till, 300, 0).await.expect("it fits");
+    bank.write_off(&taken(&purse, &till, 100, 0).await.expect("it fits").settle(NanoUsd(100)));
+    purse.till(&daily(350), 0);
+    assert!(taken(&purse, &till, 1, 0).await.is_none(), "400 are spent and held");
+    // 250 come back, of which 50 are over the new limit.
+    bank.write_off(&running.settle(NanoUsd(50)));
+    assert!(taken(&purse, &till, 201, 0).await.is_none());
+    assert!(taken(&purse, &till, 200, 0).await.is_some());
+    purse.till(&daily(1_000), 0);
+    assert!(taken(&purse, &till, 850, 0).await.is_some(), "what was spent stays spent, the rest is whole");
+}
+
+#[tokio::test]
+async fn more_than_was_held_is_charged_in_full_and_nothing_fits_then() {
+    let bank = Arc::new(MemoryBank::default());
+    let purse = Purse::new(bank.clone());
+    let till = purse.till(&daily(100), 0);
+    let [one, other] =
+        [taken(&purse, &till, 40, 0).await, taken(&purse, &till, 40, 0).await].map(|hold| hold.expect("it fits"));
+    let charges = one.settle(NanoUsd(130));
+    assert_eq!(charges[0].spent, NanoUsd(130));
+    bank.write_off(&charges);
+    assert_eq!(bank.balance(till.account(), day(0)).0, NanoUsd(130));
+    other.release();
+    assert!(taken(&purse, &till, 1, 0).await.is_none());
+    assert_eq!(purse.standings(0)[0].spent, NanoUsd(130));
+    assert!(taken(&purse, &till, 100, DAY_MS).await.is_some(), "until the window ends");
+}
+
+#[tokio::test]
+async fn all_budgets_take_a_hold_or_none_does() {
+    let bank = Arc::new(MemoryBank::default());
+    let purse = Purse::new(bank.clone());
+    let tills = [("a", 100), ("b", 50)]
+        .map(|(name, limit)| purse.till(&Budget::new(Scope::Team, name.into(), NanoUsd(limit), Window::Ever), 0));
+    let refused = purse.hold(&tills, NanoUsd(60), 0).await.err();
+    let Some(NoHold::Over(over)) = refused else { panic!("{refused:?}") };
+    assert_eq!((&*over.account.name, over.left, over.wanted, over.ends_unix_ms), ("b", NanoUsd(50), NanoUsd(60), None));
+    assert!(purse.standings(0).iter().all(|one| one.held == NanoUsd(0) && one.spent == NanoUsd(0)));
+    let hold = purse.hold(&tills, NanoUsd(50), 0).await.expect("it fits in both");
+    assert!(taken(&purse, &tills[0], 51, 0).await.is_none());
+    drop(hold);
+    assert!(taken(&purse, &tills[0], 100, 0).await.is_some());
+}
+
+/// A bank that panics in the middle of a lease.
+struct Panics;
+
+impl Bank for Panics {
+    fn lease(&self, _: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
+        Box::pin(async { panic!("on purpose") })
+    }
+    fn give_back(&self, _: &Arc<Account>, _: Span, _: NanoUsd) {}
+    fn settle(&self, _: &Arc<Receipt>) {}
+    fn write_off(&self, _: &[Charge]) {}
+}
+
+#[tokio::test]
+async fn a_bank_that_fails_badly_leaves_nobody_waiting() {
+    let purse = Purse::new(Arc::new(Panics));
+    let till = purse.till(&daily(100), 0);
+    for _ in 0..2 {
+        let refused = purse.hold(std::slice::from_ref(&till), NanoUsd(1), 0).await.err();
+        assert_eq!(refused, Some(NoHold::Unavailable));
+    }
+}
+
+/// A bank in a file of its own.
+fn sqlite(place: &tempfile::TempDir) -> (Arc<dyn Bank>, Writing) {
+    let (ledger, writing) = SqliteLedger::open(&place.path().join("t.db"), None, Arc::new(|| 0)).expect("it opens");
+    (Arc::new(ledger), writing)
+}
+
+#[test]
+fn what_a_process_leaves_leased_counts_as_spent() {
+    let place = tempfile::tempdir().expect("a folder");
+    let (bank, writing) = sqlite(&place);
+    let counter = Counter::at(bank);
+    counter.check("a", day(1), 100, 60, (60, 60));
+    counter.spend("a", day(1), 10, 10);
+    drop((counter, writing));
+    let (bank, _writing) = sqlite(&place);
+    // 10 were spent; of 50 nobody knows.
+    Counter::at(bank.clone()).check("a", day(1), 100, 60, (40, 100));
+    bank.give_back(&account("a"), day(1), NanoUsd(40));
+    Counter::at(bank).check("a", day(1), 100, 60, (40, 100));
+}
+
+macro_rules! every_bank_promises {
+    ($($promise:ident),* $(,)?) => {
+        mod memory {
+            $(#[test]
+            fn $promise() {
+                super::$promise(std::sync::Arc::new(super::MemoryBank::default()));
+            })*
+        }
+        mod sqlite {
+            $(#[test]
+            fn $promise() {
+                let place = tempfile::tempdir().expect("a folder");
+                let (bank, _writing) = super::sqlite(&place);
+                super::$promise(bank);
+            })*
+        }
+    };
+}
+
+every_bank_promises!(
+    what_is_spent_or_leased_cannot_be_leased_again,
+    a_changed_limit_counts_from_the_next_lease,
+    need_comes_before_what_is_ahead,
+    a_window_that_ended_is_not_opened_again,
+    many_ask_at_once_and_the_limit_holds,
+);
