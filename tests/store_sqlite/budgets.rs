@@ -201,7 +201,9 @@ fn no_kill_makes_a_budget_overspent() {
 fn money_fails_closed_on_a_disk_that_refuses_and_opens_by_itself() {
     let (place, provider) = (Place::new(), Provider::start());
     drop(place.open());
-    let gateway = Running::confined_and_configured(place.folder(), 256, &config(&provider));
+    // Room for more requests than fill the disk.
+    let config = config(&provider).replace("0.04", "0.4");
+    let gateway = Running::confined_and_configured(place.folder(), 256, &config);
     let mut client = Client::connect(gateway.addr).expect("it listens");
     let mut statuses = Vec::new();
     while statuses.last() != Some(&503) {
