@@ -51,6 +51,7 @@ reserved = true
 [policies.trickle]
 tiers               = ["default"]
 requests_per_minute = 1
+budget              = {{ limit = "5.00", window = "day" }}
 
 [[keys]]
 name   = "ops"
