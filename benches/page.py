@@ -251,7 +251,7 @@ One interleaved run of {about["minutes"]:.0f} minutes: each measure of each cont
   log.
 - **bare axum + reqwest**: `benches/rig/pass.rs`. Looks the key up, parses `model`, hands on.
 - **Tierway**: everything on. A key with a rate, a token and a concurrency limit, two deployments balanced
-  by latency, breakers, a receipt and a line of the access log for every request, metrics.
+  by latency, breakers, a receipt on the disk (SQLite) and a line of the access log for every request, metrics.
 
 | measure | load | of each, each round |
 |---|---|---|
