@@ -16,7 +16,7 @@ use crate::domain::secret::Secret;
 use crate::store::purse::{Purse, Till};
 use crate::upstream::{self, OpenAiSetup, Protocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
 use http::HeaderValue;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -93,9 +93,9 @@ impl Live {
         self.tills.get(&key.id).map_or(&[], |tills| tills)
     }
 
-    /// Whether a key pays from `account`.
-    pub(super) fn has_budget(&self, account: &Account) -> bool {
-        self.snapshot.keys.values().any(|key| key.budgets.iter().any(|budget| *budget.account == *account))
+    /// What keys pay from.
+    pub(super) fn accounts(&self) -> HashSet<&Account> {
+        self.tills.values().flat_map(|tills| tills.iter()).map(|till| &**till.account()).collect()
     }
 
     /// The price of an answer from `deployment`.

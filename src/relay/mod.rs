@@ -239,7 +239,8 @@ impl Relay {
     pub fn budgets(&self) -> Vec<Standing> {
         let live = self.live.load();
         let mut all = self.desk.purse.standings(self.desk.clock.unix_ms());
-        all.retain(|standing| live.has_budget(&standing.account));
+        let accounts = live.accounts();
+        all.retain(|standing| accounts.contains(&*standing.account));
         all
     }
 
