@@ -11,7 +11,7 @@ use super::greeting::{Generated, greeting};
 use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets, store};
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find, load};
-use crate::domain::secret::Secret;
+use crate::domain::secret::{Secret, new_admin_token, new_key};
 use crate::http::lifecycle::Lifecycle;
 use crate::http::ops::OpsAccess;
 use crate::http::server::{self, Door, Service};
@@ -222,7 +222,7 @@ impl Loaded {
     fn find(args: &Serve) -> Result<Self, Refused> {
         let source = find(args.named.config.as_deref(), &Process).map_err(refuse)?;
         let demo = source.is_demo();
-        let mut key = if demo { Some(secrets::new_key("demo")?) } else { None };
+        let mut key = if demo { Some(new_key("demo", &*secrets::random_bytes()?)) } else { None };
         let mut extra_keys = extra_keys(key.as_ref());
         let mut snapshot = load(&source, &Process, &extra_keys).map_err(refuse)?;
         if snapshot.keys.is_empty() {
@@ -233,14 +233,14 @@ impl Loaded {
                     snapshot.server.listen
                 )));
             }
-            key = Some(secrets::new_key("demo")?);
+            key = Some(new_key("demo", &*secrets::random_bytes()?));
             extra_keys = self::extra_keys(key.as_ref());
             snapshot = load(&source, &Process, &extra_keys).map_err(refuse)?;
         }
         if !snapshot.unenforced.is_empty() && !args.allow_unenforced {
             return Err(Refused::Configuration(not_enforced(&source, &snapshot)));
         }
-        let made = if snapshot.server.admin_token.is_none() { Some(secrets::new_admin_token()?) } else { None };
+        let made = if snapshot.server.admin_token.is_none() { Some(new_admin_token(&*secrets::random_bytes()?)) } else { None };
         Ok(Self {
             source,
             admin_token: made.clone().or_else(|| snapshot.server.admin_token.clone()),

@@ -8,7 +8,8 @@ use crate::clock::Clock;
 use crate::config::{Process, Snapshot, StorePlace, StoreSettings, find, load};
 use crate::store::memory::MemoryLedger;
 use crate::store::memory_bank::MemoryBank;
-use crate::store::sqlite::{Book, OpenError, SqliteLedger, WallClock, Writing};
+use crate::store::memory_register::MemoryRegister;
+use crate::store::sqlite::{Book, OpenError, SqliteLedger, SqliteRegister, WallClock, Writing};
 use crate::store::{Books, Ledger};
 use crate::telemetry::Telemetry;
 use clap::Args;
@@ -26,12 +27,14 @@ pub(super) fn open(settings: &StoreSettings, clock: Clock) -> Result<(Books, Opt
     // Of a server there is no ledger yet: who allows what is not enforced is told so at the start.
     let StorePlace::Sqlite(path) = &settings.place else {
         let bank = Arc::new(MemoryBank::default());
-        return Ok((Books { ledger: Arc::new(MemoryLedger::default()), bank }, None));
+        let register = Arc::new(MemoryRegister::new(bank.clone()));
+        return Ok((Books { ledger: Arc::new(MemoryLedger::default()), bank, register }, None));
     };
     let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
     let (ledger, writing) = SqliteLedger::open(path, settings.retention, unix_ms)?;
+    let register = Arc::new(SqliteRegister::of_gateway(path, ledger.writer()));
     let ledger = Arc::new(ledger);
-    Ok((Books { bank: ledger.clone(), ledger }, Some(writing)))
+    Ok((Books { bank: ledger.clone(), ledger, register }, Some(writing)))
 }
 
 /// Shows in the metrics how `ledger` stands.

@@ -26,12 +26,8 @@ mod settings;
 mod source;
 mod value;
 
-use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 pub use effective::Effective;
 pub use env::{OVERRIDE_PREFIX, Process, Surroundings};
@@ -45,36 +41,13 @@ pub use settings::{
 };
 pub use source::{Source, find};
 
-pub use crate::domain::secret::{MASK, Secret};
+pub use crate::domain::secret::{KeyHash, MASK, Secret};
 
 use crate::domain::authorize::{KeyRecord, Policy};
+use crate::domain::budget::Allowance;
 use crate::domain::id::ProviderId;
 use crate::domain::routing::table::RoutingTable;
 use pointed::PointedTo;
-
-/// The SHA-256 of a key's secret: all that is kept of it.
-#[derive(Clone, Copy, Eq, Debug)]
-pub struct KeyHash(pub [u8; 32]);
-
-impl PartialEq for KeyHash {
-    /// In constant time: how alike two hashes are shows nowhere.
-    fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
-    }
-}
-
-impl Hash for KeyHash {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
-    }
-}
-
-impl KeyHash {
-    /// The hash of a secret as a client presents it.
-    pub fn of(secret: &str) -> Self {
-        Self(Sha256::digest(secret.as_bytes()).into())
-    }
-}
 
 /// A key that no file speaks of, such as the one generated for the demo. It may do everything.
 #[derive(Clone, Debug)]
@@ -102,6 +75,8 @@ pub struct Snapshot {
     pub providers: Vec<ProviderSettings>,
     /// In file order.
     pub policies: Vec<Arc<Policy>>,
+    /// The file's teams, and what the keys of each may spend together.
+    pub teams: BTreeMap<Arc<str>, Option<Allowance>>,
     /// The file's keys and the generated ones, by the hash of their secrets.
     pub keys: HashMap<KeyHash, Arc<KeyRecord>>,
     /// Every setting, its value and where that came from.
@@ -155,6 +130,7 @@ pub fn load(source: &Source, surroundings: &dyn Surroundings, extra_keys: &[Extr
         table: compiled.table,
         providers: compiled.providers,
         policies: compiled.policies,
+        teams: compiled.teams,
         keys: compiled.keys,
         effective: Effective::new(source.name(), findings.entries),
         unenforced: findings.unenforced,

@@ -12,7 +12,7 @@ use super::reader::{Written, words};
 use super::settings::{FinishReason, MalformedFrame, Protocol};
 use super::value::{BaseUrl, CertificateChain, Days, Expiry, LogFilter, Name, Percent, PrivateKey, Sha256};
 use super::value::{Size, StoreUrl, Wait};
-use crate::domain::budget::Zone;
+use crate::domain::budget::{CreditUse, Zone};
 use crate::domain::call::{Endpoint, Feature};
 use crate::domain::glob::Glob;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
@@ -184,6 +184,7 @@ pub(super) struct Policy {
     pub(super) limits: Limits,
     pub(super) clamp: Written<bool>,
     pub(super) unknown_price: Written<UnknownPrice>,
+    pub(super) credit: Written<CreditUse>,
     /// What its keys share: only a budget yet.
     pub(super) total: Option<Budget>,
 }
@@ -245,6 +246,7 @@ pub(super) enum UnknownPrice {
 words!(Window { "day" => Day, "month" => Month, "none" => None });
 words!(Stream { "strict" => Strict, "buffered" => Buffered, "splice" => Splice });
 words!(UnknownPrice { "deny" => Deny, "allow" => Allow });
+words!(CreditUse { "first" => First, "only" => Only });
 words!(Balance { "weighted" => Weighted, "latency" => Latency, "cost" => Cost, "ordered" => Ordered });
 words!(Capacity { "shared" => Shared, "dedicated" => Dedicated });
 words!(Sticky { "none" => None, "key" => Key, "user" => User });

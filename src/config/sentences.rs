@@ -126,6 +126,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "policies.NAME.unknown_price",
         "Whether models without a price may be used where a budget applies; they then cost nothing.",
     ),
+    (
+        "policies.NAME.credit",
+        "Whether credit is spent first and budgets pay for the rest, or nothing is served that credit does not cover.",
+    ),
     ("policies.NAME.hedge", "A second attempt while the first is still silent; the first good frame wins."),
     ("policies.NAME.hedge.after", "When it starts: a percentile of the usual first token, or a time."),
     ("policies.NAME.hedge.at_least", "Never earlier than this."),

@@ -5,11 +5,12 @@
 //! `AuthorizedRequest` is the proof; no later room asks again. It never looks a key up and never
 //! compares secrets.
 
-use crate::domain::budget::Budget;
+use crate::domain::budget::{Allowance, Budget, CreditUse, Scope};
 use crate::domain::call::Call;
 use crate::domain::glob::Glob;
-use crate::domain::id::{KeyId, ModelId, RegionId, TierId};
+use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId, TierId};
 use crate::domain::refusal::Refusal;
+use crate::domain::register::Own;
 use crate::domain::routing::table::{RESERVED_PREFIX, RoutingTable, Target};
 use std::sync::Arc;
 
@@ -30,6 +31,21 @@ pub struct Policy {
     pub limits: Limits,
     /// Whether an answer is shortened to what is left of a budget rather than refused.
     pub clamp: bool,
+    /// What its keys may spend.
+    pub money: PolicyMoney,
+}
+
+/// What the keys of a policy may spend.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct PolicyMoney {
+    /// Each of them for itself.
+    pub each: Option<Allowance>,
+    /// All of them together.
+    pub total: Option<Allowance>,
+    /// How credit comes in.
+    pub credit: CreditUse,
+    /// Whether what has no price is served although a budget or credit applies; it then costs nothing.
+    pub unpriced: bool,
 }
 
 impl Policy {
@@ -113,6 +129,94 @@ pub struct KeyRecord {
     pub budgets: Arc<[Budget]>,
     /// From this Unix second on it no longer works.
     pub expires: Option<i64>,
+}
+
+/// A key's ceiling that is above the one of its policy: a key may only tighten.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TooLoose {
+    /// Which one, as configured.
+    pub field: &'static str,
+    /// The policy's, as text.
+    pub ceiling: String,
+}
+
+impl KeyRecord {
+    /// The key called `name`, with what is its `own`; `team` with the budget its keys share.
+    pub fn of(
+        name: Arc<str>,
+        policy: &Arc<Policy>,
+        team: Option<(Arc<str>, Option<Allowance>)>,
+        own: &Own,
+        expires: Option<i64>,
+    ) -> Self {
+        let tighter = |policy: Option<u64>, own: Option<u64>| policy.into_iter().chain(own).min();
+        let concurrent = policy.limits.max_concurrent.into_iter().chain(own.limits.max_concurrent).min();
+        Self {
+            id: KeyId::of_name(&name),
+            limits: Limits {
+                requests_per_minute: tighter(policy.limits.requests_per_minute, own.limits.requests_per_minute),
+                tokens_per_minute: tighter(policy.limits.tokens_per_minute, own.limits.tokens_per_minute),
+                max_concurrent: concurrent,
+            },
+            budgets: budgets(&name, policy, team.as_ref(), own),
+            team: team.map(|(team, _)| team),
+            name,
+            policy: policy.clone(),
+            expires,
+        }
+    }
+}
+
+/// Every budget that a key's requests are paid from: its own, its policy's for each key, its team's, and the
+/// one that its policy's keys share.
+fn budgets(name: &Arc<str>, policy: &Policy, team: Option<&(Arc<str>, Option<Allowance>)>, own: &Own) -> Arc<[Budget]> {
+    let of_key = |allowance: &Allowance| allowance.of(Scope::Key, name.clone());
+    let (mut each, mut own) = (policy.money.each.as_ref().map(of_key), own.budget.as_ref().map(of_key));
+    // In one window there is one account, and the tighter limit holds.
+    if let (Some(ceiling), Some(tighter)) = (&each, &mut own)
+        && ceiling.account == tighter.account
+    {
+        tighter.limit = tighter.limit.min(ceiling.limit);
+        each = None;
+    }
+    let team = team.and_then(|(name, allowance)| Some(allowance.as_ref()?.of(Scope::Team, name.clone())));
+    let total = policy.money.total.as_ref().map(|total| total.of(Scope::Policy, policy.name.clone()));
+    own.into_iter().chain(each).chain(team).chain(total).collect()
+}
+
+/// The first ceiling of `own` that is above the policy's.
+pub fn too_loose(policy: &Policy, own: &Own) -> Option<TooLoose> {
+    fn above<N: Ord + ToString>(field: &'static str, ceiling: Option<N>, own: Option<N>) -> Option<TooLoose> {
+        let (ceiling, own) = (ceiling?, own?);
+        (own > ceiling).then(|| TooLoose { field, ceiling: ceiling.to_string() })
+    }
+    let (limits, own_limits) = (policy.limits, own.limits);
+    let budget = policy.money.each.as_ref().zip(own.budget.as_ref()).filter(|(each, own)| each.window == own.window);
+    above("requests_per_minute", limits.requests_per_minute, own_limits.requests_per_minute)
+        .or_else(|| above("tokens_per_minute", limits.tokens_per_minute, own_limits.tokens_per_minute))
+        .or_else(|| above("max_concurrent", limits.max_concurrent, own_limits.max_concurrent))
+        .or_else(|| above("budget", budget.map(|(each, _)| each.limit), budget.map(|(_, own)| own.limit)))
+}
+
+/// Why a model of `policy` cannot be kept within a budget or credit, where there is one such: its name and
+/// what it lacks.
+pub fn unbounded(table: &RoutingTable, policy: &Policy) -> Option<(Arc<str>, &'static str)> {
+    let reached = (0..table.models.len() as u32).map(ModelId).filter(|&id| policy.allows_model(table, id));
+    reached.into_iter().find_map(|id| {
+        let model = table.model(id);
+        let unpriced = |id: &DeploymentId| table.deployment(*id).price.is_none();
+        let lacks = if model.context.is_none() || model.max_output.is_none() {
+            "context and max_output"
+        } else if !policy.money.unpriced
+            && model.price.is_none()
+            && model.shared.iter().chain(&model.dedicated).any(unpriced)
+        {
+            "a price"
+        } else {
+            return None;
+        };
+        Some((model.name.clone(), lacks))
+    })
 }
 
 /// What a client asked for, resolved.

@@ -10,6 +10,7 @@ use jiff::civil::Date;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// The most that is leased ahead of need: one dollar.
@@ -36,6 +37,33 @@ impl Budget {
         let account = Arc::new(Account { scope, name, window: window.to_string().into() });
         Self { account, limit, window }
     }
+}
+
+/// So much in each window, not yet anybody's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Allowance {
+    /// How much, in each window.
+    pub limit: NanoUsd,
+    /// When it is whole again.
+    pub window: Window,
+}
+
+impl Allowance {
+    /// As the budget of `name`.
+    pub fn of(&self, scope: Scope, name: Arc<str>) -> Budget {
+        Budget::new(scope, name, self.limit, self.window.clone())
+    }
+}
+
+/// How credit and budgets go together.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum CreditUse {
+    /// Credit is spent first: the key's, then its team's. What it does not cover is held from the budgets, and
+    /// only that counts against them.
+    #[default]
+    First,
+    /// Nothing is served that credit does not cover; budgets, where there are any, are ceilings as well.
+    Only,
 }
 
 /// Whom money is counted for. It outlives every configuration: the same names are the same account.
@@ -69,6 +97,11 @@ impl Scope {
             Self::Policy => "policy",
         }
     }
+
+    /// What has this label.
+    pub fn of_label(label: &str) -> Option<Self> {
+        [Self::Key, Self::Team, Self::Policy].into_iter().find(|scope| scope.label() == label)
+    }
 }
 
 /// A time zone by its name, from the tables built in.
@@ -96,6 +129,8 @@ pub enum Window {
     Month(Zone),
     /// Never.
     Ever,
+    /// Never: it is prepaid, and the bank knows how much was granted.
+    Credit,
 }
 
 /// One window of an account: from `start_ms` on, before `end_ms`, in Unix milliseconds.
@@ -124,7 +159,7 @@ impl Window {
         let (zone, monthly) = match self {
             Self::Day(zone) => (zone, false),
             Self::Month(zone) => (zone, true),
-            Self::Ever => return Span::EVER,
+            Self::Ever | Self::Credit => return Span::EVER,
         };
         let first = |date: Date| if monthly { date.first_of_month() } else { date };
         let next = |date: Date| date.saturating_add(if monthly { 1.month() } else { 1.day() });
@@ -157,9 +192,34 @@ impl fmt::Display for Window {
             Self::Day(zone) => write!(f, "day {}", zone.name()),
             Self::Month(zone) => write!(f, "month {}", zone.name()),
             Self::Ever => f.write_str("none"),
+            Self::Credit => f.write_str(CREDIT),
         }
     }
 }
+
+/// The window of credit, in text.
+pub const CREDIT: &str = "credit";
+
+impl FromStr for Window {
+    type Err = UnknownWindow;
+
+    /// The inverse of [`Display`](fmt::Display); a day or month without a zone is one in UTC.
+    fn from_str(text: &str) -> Result<Self, UnknownWindow> {
+        let (length, zone) = text.split_once(' ').unwrap_or((text, "UTC"));
+        let zone = || Zone::named(zone).ok_or(UnknownWindow);
+        match length {
+            "day" => zone().map(Self::Day),
+            "month" => zone().map(Self::Month),
+            "none" if text == length => Ok(Self::Ever),
+            CREDIT if text == length => Ok(Self::Credit),
+            _ => Err(UnknownWindow),
+        }
+    }
+}
+
+/// A text that names no window, or a zone that is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownWindow;
 
 /// What one request took from one account, as its receipt says it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -281,6 +341,13 @@ mod tests {
         assert!(Zone::named("Mars/Olympus").is_none());
         assert_eq!(Window::Month(zone("europe/paris")).to_string(), "month Europe/Paris");
         assert_eq!(Window::Day(zone("UTC")).to_string(), "day UTC");
+        for text in ["day UTC", "month Europe/Paris", "none", "credit"] {
+            assert_eq!(text.parse::<Window>().map(|window| window.to_string()), Ok(text.to_owned()));
+        }
+        assert_eq!("day".parse(), Ok(Window::Day(zone("UTC"))));
+        for text in ["", "week", "none UTC", "day Mars/Olympus", "credit UTC", "month  UTC"] {
+            assert_eq!(text.parse::<Window>(), Err(UnknownWindow), "{text}");
+        }
     }
 
     #[test]

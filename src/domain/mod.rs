@@ -21,6 +21,7 @@ pub mod pricing;
 pub mod readable;
 pub mod receipt;
 pub mod refusal;
+pub mod register;
 pub mod retry;
 pub mod routing;
 pub mod secret;

@@ -1,10 +1,15 @@
-//! A secret that cannot be printed.
+//! A secret that cannot be printed, the hash that is kept of it, and secrets of our own making.
 //!
 //! It exists so that a credential cannot reach a log, an error or a configuration dump by accident.
 //! It must never gain `Display`, `Debug` or `Serialize` that shows what it holds: whoever needs the
 //! text says so by calling [`Secret::expose`], which is easy to search for.
 
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// What is shown instead of any secret, whatever its length.
 pub const MASK: &str = "********";
@@ -35,10 +40,95 @@ impl Secret {
     }
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
     }
+}
+
+/// The SHA-256 of a key's secret: all that is kept of it.
+#[derive(Clone, Copy, Eq, Debug)]
+pub struct KeyHash(pub [u8; 32]);
+
+impl PartialEq for KeyHash {
+    /// In constant time: how alike two hashes are shows nowhere.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Hash for KeyHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl KeyHash {
+    /// The hash of a secret as a client presents it.
+    pub fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret.as_bytes()).into())
+    }
+
+    /// The hash written as 64 hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16);
+            *byte = (digit(0)? << 4 | digit(1)?) as u8;
+        }
+        Some(Self(hash))
+    }
+
+    /// By what people call a secret without knowing it: the first twelve hex digits of its hash.
+    pub fn id(&self) -> String {
+        self.0.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Enough of a hash to tell the secrets of one house apart.
+const ID_BYTES: usize = 6;
+
+/// Base 62 digits of 256 bits.
+const SECRET_DIGITS: usize = 43;
+/// Base 62 digits of the checksum, 35 bits of a SHA-256.
+const CHECKSUM_DIGITS: usize = 6;
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// A new key for `policy`, of 256 random bits: `tw_<policy>_<secret><checksum>`. The checksum lets a leaked
+/// string be recognised, and a mistyped one be told apart, without asking anyone.
+pub fn new_key(policy: &str, chance: &[u8; 32]) -> Secret {
+    let body = Zeroizing::new(format!("tw_{policy}_{}", digits(chance).as_str()));
+    let checksum = Sha256::digest(body.as_bytes());
+    let checksum = base62(checksum.iter().take(8).copied(), CHECKSUM_DIGITS);
+    Secret::new(format!("{}{checksum}", body.as_str()))
+}
+
+/// A new admin token, of 256 random bits.
+pub fn new_admin_token(chance: &[u8; 32]) -> Secret {
+    Secret::new(format!("twa_{}", digits(chance).as_str()))
+}
+
+fn digits(chance: &[u8; 32]) -> Zeroizing<String> {
+    Zeroizing::new(base62(chance.iter().copied(), SECRET_DIGITS))
+}
+
+/// The lowest `digits` base 62 digits of the number whose big-endian bytes these are.
+fn base62(bytes: impl Iterator<Item = u8>, digits: usize) -> String {
+    let mut number: Zeroizing<Vec<u8>> = Zeroizing::new(bytes.collect());
+    let digit = |number: &mut [u8]| {
+        let mut rest = 0_u32;
+        for byte in number.iter_mut() {
+            let value = rest << 8 | u32::from(*byte);
+            *byte = (value / 62) as u8;
+            rest = value % 62;
+        }
+        char::from(ALPHABET[rest as usize])
+    };
+    (0..digits).map(|_| digit(&mut number)).collect()
 }
 
 #[cfg(test)]
@@ -52,5 +142,32 @@ mod tests {
             assert_eq!(format!("{secret:?}"), MASK);
             assert_eq!(secret.expose(), text);
         }
+    }
+
+    #[test]
+    fn keys_name_their_policy_and_never_repeat() {
+        let (one, two) = (new_key("demo", &[1; 32]), new_key("demo", &[2; 32]));
+        assert!(one.expose().starts_with("tw_demo_"));
+        assert_eq!(one.expose().len(), "tw_demo_".len() + SECRET_DIGITS + CHECKSUM_DIGITS);
+        assert_ne!(one.expose(), two.expose());
+    }
+
+    #[test]
+    fn base_62_counts_from_the_lowest_digit() {
+        assert_eq!(base62([0].into_iter(), 2), "00");
+        assert_eq!(base62([61].into_iter(), 2), "z0");
+        assert_eq!(base62([62].into_iter(), 2), "01");
+        assert_eq!(base62([1, 0].into_iter(), 2), "84");
+    }
+
+    #[test]
+    fn a_hash_is_read_from_its_digits_or_not_at_all() {
+        let hash = KeyHash::of("x");
+        let hex: String = hash.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(KeyHash::from_hex(&hex), Some(hash));
+        assert_eq!(KeyHash::from_hex(&hex.to_uppercase()), Some(hash));
+        assert_eq!(KeyHash::from_hex(&hex[1..]), None);
+        assert_eq!(KeyHash::from_hex(&hex.replace(|c: char| c.is_ascii_digit(), "g")), None);
+        assert_eq!(hash.id(), hex[..12]);
     }
 }

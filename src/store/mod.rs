@@ -1,15 +1,19 @@
-//! What is kept: the ledger of receipts, the bank behind every budget, and the counters behind every key's limits.
+//! What is kept: the ledger of receipts, the bank behind every budget, the register of keys, teams and credit,
+//! and the counters behind every key's limits.
 //!
 //! A store keeps and never decides: which limits a key has, what a refusal says and what a request
 //! cost arrive as values. It is called once or twice per request, never per frame, and never makes
 //! one wait for a disk.
 //!
-//! Start reading in [`Counters::admit`], [`Ledger::append`] and, for money, [`purse`]; [`memory`] is the back
+//! Start reading in [`Counters::admit`], [`Ledger::append`], for money in [`purse`] and for keys in [`keyring`];
+//! [`memory`] is the back
 //! end that keeps nothing, [`sqlite`] the one that does, and `tests/store_contract.rs` and
 //! `tests/bank_contract.rs` what every back end promises.
 
+pub mod keyring;
 pub mod memory;
 pub mod memory_bank;
+pub mod memory_register;
 pub mod purse;
 pub mod sqlite;
 
@@ -20,6 +24,8 @@ use crate::domain::limit::{Left, Taken};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use crate::domain::refusal::OverLimit;
+use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
+use crate::domain::secret::KeyHash;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -77,6 +83,92 @@ pub struct Books {
     pub ledger: Arc<dyn Ledger>,
     /// Where budgets are kept.
     pub bank: Arc<dyn Bank>,
+    /// Where keys, teams and credit are kept.
+    pub register: Arc<dyn Register>,
+}
+
+/// Keys, teams and credit that are changed while the gateway runs: durable, and the same for every process.
+///
+/// Every change is given a version, higher than all before it, so that whoever reads knows what is new.
+pub trait Register: Send + Sync {
+    /// What was changed after `version`, keys in the order of their names; everything for 0.
+    fn since(&self, version: i64) -> BoxFuture<'static, Result<Contents, Unavailable>>;
+
+    /// Writes all of `changes`, or nothing, and says which version each was given. Once asked it is carried
+    /// to its end, whoever drops the future.
+    fn write(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Vec<i64>, NotWritten>>;
+
+    /// Takes note of when secrets were last used, in Unix milliseconds. It never blocks, and is no change.
+    fn used(&self, uses: Vec<(KeyHash, i64)>);
+
+    /// How all credit stands, by holder.
+    fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>>;
+
+    /// Up to `most` grants after the one numbered `after`, in their order; of `holder` only where one is named.
+    fn grants(
+        &self,
+        holder: Option<Holder>,
+        after: i64,
+        most: usize,
+    ) -> BoxFuture<'static, Result<Vec<Grant>, Unavailable>>;
+}
+
+/// A part of what is registered.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Contents {
+    /// The version of the last change to anything.
+    pub version: i64,
+    /// In the order of their names.
+    pub keys: Vec<StoredKey>,
+    /// In the order of their names.
+    pub teams: Vec<StoredTeam>,
+    /// What was granted to whom, in all.
+    pub credit: Vec<(Holder, NanoUsd)>,
+}
+
+/// One change to what is registered. The version of what is written, and a grant's number, are the register's
+/// to give.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A key as it is to be from now on.
+    Key {
+        /// All of it.
+        key: StoredKey,
+        /// The version it must have now; 0: it must not exist.
+        expected: i64,
+    },
+    /// A team as it is to be from now on.
+    Team {
+        /// All of it.
+        team: StoredTeam,
+        /// The version it must have now; 0: it must not exist.
+        expected: i64,
+    },
+    /// A further grant.
+    Grant(Grant),
+}
+
+/// Nothing was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotWritten {
+    /// Something is not as the change expects it.
+    Conflict {
+        /// Which of the changes, from 0.
+        at: usize,
+        /// How.
+        why: Conflict,
+    },
+    /// The register cannot be written now.
+    Unavailable,
+}
+
+/// How a change does not fit what is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conflict {
+    /// It has another version.
+    Changed,
+    /// Another key has this secret.
+    SecretTaken,
 }
 
 /// What a process wants of an account.

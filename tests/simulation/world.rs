@@ -7,7 +7,7 @@ use crate::provider::{Behaviour, Script};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tierway::domain::authorize::{KeyRecord, Limits, Policy};
+use tierway::domain::authorize::{KeyRecord, Limits, Policy, PolicyMoney};
 use tierway::domain::breaker::BreakerSettings;
 use tierway::domain::call::{Endpoint, EndpointSet, FeatureSet};
 use tierway::domain::chance::Draw;
@@ -439,6 +439,7 @@ fn clients(table: &RoutingTable) -> Vec<Client> {
             residency: (regions.len() < REGIONS.len()).then_some(residency),
             limits: Limits::default(),
             clamp: false,
+            money: PolicyMoney::default(),
         };
         let key = KeyRecord {
             id: KeyId::of_name(name),

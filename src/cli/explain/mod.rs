@@ -17,7 +17,8 @@ use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, find, load};
 use crate::domain::authorize::{KeyRecord, authorize, is_valid};
 use crate::domain::call::{Bounds, Call, Endpoint, Facts, Feature, FeatureSet};
-use crate::domain::id::{KeyId, RequestId};
+use crate::domain::id::RequestId;
+use crate::domain::register::Own;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::explain as domain;
 use bytes::Bytes;
@@ -130,17 +131,7 @@ fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<Key
         let known = snapshot.policies.iter().map(|policy| &*policy.name);
         format!("there is no policy `{name}`; {}", list("policies", known))
     })?;
-    let limits = policy.limits;
-    let id = KeyId::of_name("");
-    Ok(Arc::new(KeyRecord {
-        id,
-        name: "".into(),
-        team: None,
-        policy: policy.clone(),
-        limits,
-        budgets: Arc::default(),
-        expires: None,
-    }))
+    Ok(Arc::new(KeyRecord::of("".into(), policy, None, &Own::default(), None)))
 }
 
 fn list<'n>(kind: &str, known: impl Iterator<Item = &'n str>) -> String {

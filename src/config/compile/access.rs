@@ -1,16 +1,17 @@
 //! Policies, and the keys that have them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::super::raw::{self, Raw};
 use super::super::reader::{Desk, Written};
 use super::super::{ExtraKey, KeyHash};
 use super::complain_unknown;
-use crate::domain::authorize::{KeyRecord, Limits, Policy};
-use crate::domain::budget::{Budget, Scope, Window};
+use crate::domain::authorize::{KeyRecord, Limits, Policy, PolicyMoney};
+use crate::domain::budget::{Allowance, Window};
 use crate::domain::glob::Glob;
-use crate::domain::id::{KeyId, ModelId};
+use crate::domain::id::ModelId;
+use crate::domain::register::Own;
 use crate::domain::routing::table::RoutingTable;
 
 /// In a policy's `tiers`: all of them.
@@ -29,6 +30,12 @@ pub(super) fn policies(desk: &Desk<'_>, raw: &Raw, table: &RoutingTable) -> Vec<
             residency: policy.regions.as_ref().map(|globs| residency(desk, table, globs)),
             limits: limits(&policy.limits),
             clamp: policy.clamp.value,
+            money: PolicyMoney {
+                each: policy.limits.budget.as_ref().and_then(allowance),
+                total: policy.total.as_ref().and_then(allowance),
+                credit: policy.credit.value,
+                unpriced: policy.unknown_price.value == raw::UnknownPrice::Allow,
+            },
         })
     };
     raw.policies.iter().map(policy).collect()
@@ -104,15 +111,7 @@ pub(super) fn keys(
     }
     let policy = Arc::new(everything(table));
     for extra in extra_keys {
-        let record = KeyRecord {
-            id: KeyId::of_name(&extra.name),
-            name: extra.name.as_str().into(),
-            team: None,
-            policy: policy.clone(),
-            limits: policy.limits,
-            budgets: Arc::default(),
-            expires: None,
-        };
+        let record = KeyRecord::of(extra.name.as_str().into(), &policy, None, &Own::default(), None);
         keys.entry(extra.hash).or_insert_with(|| Arc::new(record));
     }
     keys
@@ -140,17 +139,20 @@ fn key_record(desk: &Desk<'_>, raw: &Raw, key: &raw::Key, policies: &[Arc<Policy
         complain_unknown(desk, named, &named.value.0, "policy", names);
         return None;
     };
-    let name = &key.name.as_ref()?.value.0;
-    let record = KeyRecord {
-        id: KeyId::of_name(name),
-        name: name.as_str().into(),
-        team: key.team.as_ref().map(|team| team.value.0.as_str().into()),
-        policy: policy.clone(),
-        limits: tightened(desk, policy.limits, &key.limits),
-        budgets: budgets(desk, raw, key, name, policy),
-        expires: key.expires.as_ref().map(|expiry| expiry.value.ends_unix),
-    };
-    Some((KeyHash(key.hash.as_ref()?.value.0), record))
+    let name = key.name.as_ref()?.value.0.as_str();
+    let own = own(desk, policy, &key.limits);
+    let team = key.team.as_ref().map(|named| (named.value.0.as_str().into(), team_budget(raw, &named.value.0)));
+    let expires = key.expires.as_ref().map(|expiry| expiry.value.ends_unix);
+    Some((KeyHash(key.hash.as_ref()?.value.0), KeyRecord::of(name.into(), policy, team, &own, expires)))
+}
+
+fn team_budget(raw: &Raw, name: &str) -> Option<Allowance> {
+    raw.teams.iter().find(|team| team.name.value == name)?.budget.as_ref().and_then(allowance)
+}
+
+/// Every team and what its keys may spend together.
+pub(super) fn teams(raw: &Raw) -> BTreeMap<Arc<str>, Option<Allowance>> {
+    raw.teams.iter().map(|team| (team.name.value.as_str().into(), team.budget.as_ref().and_then(allowance))).collect()
 }
 
 fn limits(raw: &raw::Limits) -> Limits {
@@ -161,14 +163,19 @@ fn limits(raw: &raw::Limits) -> Limits {
     }
 }
 
-/// The policy's ceilings, each replaced by the key's own, which may only be lower.
-fn tightened(desk: &Desk<'_>, policy: Limits, key: &raw::Limits) -> Limits {
-    let own = limits(key);
-    Limits {
-        requests_per_minute: lower(desk, policy.requests_per_minute, own.requests_per_minute, &key.requests_per_minute),
-        tokens_per_minute: lower(desk, policy.tokens_per_minute, own.tokens_per_minute, &key.tokens_per_minute),
-        max_concurrent: lower(desk, policy.max_concurrent, own.max_concurrent, &key.max_concurrent),
+/// What a key has of its own, which may only be lower than its policy's.
+fn own(desk: &Desk<'_>, policy: &Policy, key: &raw::Limits) -> Own {
+    let own = Own { limits: limits(key), budget: key.budget.as_ref().and_then(allowance) };
+    let (ceilings, limits) = (policy.limits, own.limits);
+    lower(desk, ceilings.requests_per_minute, limits.requests_per_minute, &key.requests_per_minute);
+    lower(desk, ceilings.tokens_per_minute, limits.tokens_per_minute, &key.tokens_per_minute);
+    lower(desk, ceilings.max_concurrent, limits.max_concurrent, &key.max_concurrent);
+    if let (Some(each), Some(budget), Some(written)) = (&policy.money.each, &own.budget, &key.budget)
+        && each.window == budget.window
+    {
+        lower(desk, Some(each.limit), Some(budget.limit), &written.limit);
     }
+    own
 }
 
 fn lower<N: Copy + Ord + std::fmt::Display>(
@@ -176,14 +183,13 @@ fn lower<N: Copy + Ord + std::fmt::Display>(
     policy: Option<N>,
     own: Option<N>,
     written: &Option<Written<impl Sized>>,
-) -> Option<N> {
+) {
     if let (Some(ceiling), Some(own), Some(written)) = (policy, own, written)
         && own > ceiling
     {
         let message = format!("is above the policy's {ceiling}: a key may only tighten it");
         desk.complain_of(written, message, "lower it, or give the key another policy".to_owned());
     }
-    own.or(policy)
 }
 
 fn everything(table: &RoutingTable) -> Policy {
@@ -195,6 +201,7 @@ fn everything(table: &RoutingTable) -> Policy {
         residency: None,
         limits: Limits::default(),
         clamp: false,
+        money: PolicyMoney::default(),
     }
 }
 
@@ -233,31 +240,13 @@ fn is_budgeted(raw: &Raw, policy: &raw::Policy) -> bool {
     policy.limits.budget.is_some() || policy.total.is_some() || raw.keys.iter().filter(of_policy).any(key_has)
 }
 
-/// Every budget that a key's requests are paid from: its own, its policy's for each key, its team's, and
-/// the one that its policy's keys share.
-fn budgets(desk: &Desk<'_>, raw: &Raw, key: &raw::Key, name: &str, policy: &Policy) -> Arc<[Budget]> {
-    let written = raw.policies.iter().find(|written| *written.name.value == *policy.name);
-    let each = written.and_then(|policy| budget(Scope::Key, name, policy.limits.budget.as_ref()?));
-    let own = key.limits.budget.as_ref().and_then(|written| budget(Scope::Key, name, written));
-    // In one window there is one account, and a key may only tighten it.
-    let tightens = each.as_ref().zip(own.as_ref()).is_some_and(|(each, own)| each.account == own.account);
-    if tightens {
-        let [ceiling, tighter] = [&each, &own].map(|one| one.as_ref().map(|budget| budget.limit));
-        lower(desk, ceiling, tighter, key.limits.budget.as_ref().map_or(&None, |budget| &budget.limit));
-    }
-    let team = key.team.as_ref().and_then(|named| raw.teams.iter().find(|team| team.name.value == named.value.0));
-    let team = team.and_then(|team| budget(Scope::Team, &team.name.value, team.budget.as_ref()?));
-    let total = written.and_then(|policy| budget(Scope::Policy, &policy.name.value, policy.total.as_ref()?));
-    own.into_iter().chain(each.filter(|_| !tightens)).chain(team).chain(total).collect()
-}
-
 /// `None` only where the limit is missing and was complained about.
-fn budget(scope: Scope, name: &str, written: &raw::Budget) -> Option<Budget> {
+fn allowance(written: &raw::Budget) -> Option<Allowance> {
     let zone = written.zone.value.clone();
     let window = match written.window.value {
         raw::Window::Day => Window::Day(zone),
         raw::Window::Month => Window::Month(zone),
         raw::Window::None => Window::Ever,
     };
-    Some(Budget::new(scope, name.into(), written.limit.as_ref()?.value, window))
+    Some(Allowance { limit: written.limit.as_ref()?.value, window })
 }

@@ -9,7 +9,7 @@ mod access;
 mod models;
 mod tiers;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rustls::InconsistentKeys;
@@ -22,6 +22,7 @@ use super::settings::{SimSettings, StorePlace, StoreSettings, TelemetrySettings,
 use super::{ExtraKey, KeyHash};
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::breaker::BreakerSettings;
+use crate::domain::budget::Allowance;
 use crate::domain::id::RegionId;
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 
@@ -34,6 +35,7 @@ pub(super) struct Compiled {
     pub(super) table: RoutingTable,
     pub(super) providers: Vec<ProviderSettings>,
     pub(super) policies: Vec<Arc<Policy>>,
+    pub(super) teams: BTreeMap<Arc<str>, Option<Allowance>>,
     pub(super) keys: HashMap<KeyHash, Arc<KeyRecord>>,
 }
 
@@ -62,6 +64,7 @@ pub(super) fn compile(desk: &Desk<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Com
     let keys = access::keys(desk, &raw, &table, &policies, extra_keys);
     access::require_ceilings(desk, &raw, &table, &policies);
     Compiled {
+        teams: access::teams(&raw),
         table,
         policies,
         keys,

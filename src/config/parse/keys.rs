@@ -9,7 +9,7 @@ use super::super::raw::{Budget, Key, Limits, Policy, Team, UnknownPrice, Window}
 use super::super::reader::{Table, Written, Wrong};
 use super::super::value::{HedgeAfter, Name, Percent, Sha256, Wait};
 use super::check_name;
-use crate::domain::budget::Zone;
+use crate::domain::budget::{CreditUse, Zone};
 use crate::domain::secret::Secret;
 
 /// Reserved capacity is for those who are told so.
@@ -20,6 +20,8 @@ const PRIORITY: NonZeroU32 = NonZeroU32::MIN;
 const CLAMP: bool = false;
 /// What has no price cannot be kept within a budget.
 const UNKNOWN_PRICE: UnknownPrice = UnknownPrice::Deny;
+/// Whoever was given credit wants it spent before anything else.
+const CREDIT: CreditUse = CreditUse::First;
 /// A budget without a window is spent once.
 const WINDOW: Window = Window::None;
 /// Windows end at midnight in one zone for everybody.
@@ -49,6 +51,7 @@ pub(super) fn policy(name: Written<String>, table: &mut Table<'_>) -> Policy {
     Policy {
         clamp: table.or("clamp", CLAMP),
         unknown_price: table.or("unknown_price", UNKNOWN_PRICE),
+        credit: table.or("credit", CREDIT),
         total: table.optional_table("total", total).flatten(),
         name,
         tiers: tiers.unwrap_or_default(),

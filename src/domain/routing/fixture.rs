@@ -3,7 +3,7 @@
 //! It exists so that a test shows only what it is about. A deployment is written
 //! `PROVIDER[@REGION][!][+]`: `!` is dedicated, `+` spills. A tier's model is written `NAME[:WEIGHT]`.
 
-use crate::domain::authorize::{AuthorizedRequest, KeyRecord, Limits, Policy, authorize};
+use crate::domain::authorize::{AuthorizedRequest, KeyRecord, Limits, Policy, PolicyMoney, authorize};
 use crate::domain::breaker::BreakerSettings;
 use crate::domain::call::{Bounds, Call, Endpoint, EndpointSet, Facts, FeatureSet};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, ProviderId, RegionId, TierId};
@@ -72,6 +72,7 @@ pub(crate) fn policy(table: &RoutingTable, tiers: &[&str]) -> Policy {
         residency: None,
         limits: Limits::default(),
         clamp: false,
+        money: PolicyMoney::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! disk fails nothing is leased; what a process left leased when it ended counts as spent from the next start.
 
 use super::writer::{Operation, Writer};
-use crate::domain::budget::{Account, Charge, Span, grant};
+use crate::domain::budget::{Account, CREDIT, Charge, Span, grant};
 use crate::domain::money::NanoUsd;
 use crate::store::{LeaseAsk, Leased, Unavailable};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -19,6 +19,7 @@ const LATEST: &str = "SELECT start_ms, end_ms, spent_nanousd, leased_nanousd FRO
     WHERE scope = ?1 AND name = ?2 AND window = ?3 ORDER BY start_ms DESC LIMIT 1";
 const MOVE: &str = "INSERT INTO budgets VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
     ON CONFLICT DO UPDATE SET spent_nanousd = spent_nanousd + ?6, leased_nanousd = leased_nanousd + ?7";
+const GRANTED: &str = "SELECT coalesce(sum(amount_nanousd), 0) FROM grants WHERE scope = ?1 AND name = ?2";
 const LEFT_OPEN: &str = "INSERT INTO unaccounted
     SELECT ?1, scope, name, window, start_ms, leased_nanousd FROM budgets WHERE leased_nanousd > 0";
 const COUNT_AS_SPENT: &str = "UPDATE budgets SET spent_nanousd = spent_nanousd + max(leased_nanousd, 0),
@@ -99,7 +100,7 @@ impl Operation for Wish {
         let latest = transaction.prepare_cached(LATEST)?.query_row(key, row).optional()?;
         // A clock that jumped back never reopens a window.
         let (span, taken) = latest.filter(|(latest, _)| latest.start_ms >= span.start_ms).unwrap_or((*span, 0));
-        let amount = grant(*limit, NanoUsd(taken), *need, *ahead);
+        let amount = grant(ceiling(transaction, account, *limit)?, NanoUsd(taken), *need, *ahead);
         add(transaction, account, span, NanoUsd::ZERO, amount)?;
         let leased = Leased { span, amount, taken: NanoUsd(taken.saturating_add(amount.0)) };
         *self.granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(leased);
@@ -114,6 +115,15 @@ impl Operation for Wish {
             leave(&writer, vec![given_back(&ask.account, leased.span, leased.amount)]);
         }
     }
+}
+
+/// The limit of `account` now: of a budget as configured, of credit as granted, also by another process.
+fn ceiling(transaction: &Transaction<'_>, account: &Account, configured: NanoUsd) -> rusqlite::Result<NanoUsd> {
+    if &*account.window != CREDIT {
+        return Ok(configured);
+    }
+    let mut granted = transaction.prepare_cached(GRANTED)?;
+    granted.query_row(params![account.scope.label(), &*account.name], |row| row.get(0)).map(NanoUsd)
 }
 
 struct Charges(Vec<Charge>);

@@ -25,6 +25,7 @@ pub struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { name: "0001_ledger", sql: include_str!("migrations/0001_ledger.sql") },
     Migration { name: "0002_budgets", sql: include_str!("migrations/0002_budgets.sql") },
+    Migration { name: "0004_register", sql: include_str!("migrations/0004_register.sql") },
 ];
 
 /// Where they are recorded.

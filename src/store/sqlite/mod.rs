@@ -15,6 +15,7 @@ mod ledger;
 mod line;
 mod migrate;
 mod open;
+mod register;
 mod retention;
 mod usage;
 mod writer;
@@ -23,6 +24,7 @@ pub use book::{Book, BookError};
 pub use ledger::SqliteLedger;
 pub use migrate::{Migrated, Migration, Standing, migrate, standing};
 pub use open::{OpenError, lock};
+pub use register::SqliteRegister;
 pub use usage::{Condition, Dimension, Sum, UsageQuery};
 pub use writer::{Operation, Writer, Writing};
 

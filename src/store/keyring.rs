@@ -1,0 +1,258 @@
+//! The process's own copy of what is registered: every stored key is found in memory.
+//!
+//! A key is looked up by the hash of its secret for each request that the file knows no key of; the
+//! register behind it is asked when something is changed, here or by another process, and never on the
+//! path of a request. It decides nothing: what may be changed is `admin`'s to say.
+//!
+//! Start reading in [`Keyring::find`], then [`Keyring::write`].
+
+use super::{Change, Contents, NotWritten, Register, Unavailable};
+use crate::domain::money::NanoUsd;
+use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
+use crate::domain::secret::KeyHash;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// A use is noted once in this long: reports need no more, and a busy key then writes nothing.
+const NOTE_EVERY_MS: i64 = 1_000;
+
+/// Keys, teams and credit as last read.
+pub struct Keyring {
+    register: Arc<dyn Register>,
+    known: RwLock<Known>,
+    /// Whoever reads the register into `known` holds it, so that nothing older follows something newer.
+    reading: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    version: i64,
+    keys: BTreeMap<Arc<str>, Arc<Entry>>,
+    by_hash: HashMap<KeyHash, (Arc<Entry>, usize)>,
+    teams: BTreeMap<Arc<str>, Arc<StoredTeam>>,
+    credit: HashMap<Holder, NanoUsd>,
+}
+
+/// A key, and when each of its secrets was last used.
+struct Entry {
+    key: Arc<StoredKey>,
+    uses: Box<[Use]>,
+}
+
+struct Use {
+    last_unix_ms: AtomicI64,
+    /// Whether the register has yet to be told.
+    untold: AtomicBool,
+}
+
+/// Never used, as far as is known.
+const NEVER: i64 = i64::MIN;
+
+impl Keyring {
+    /// What `register` holds.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: it cannot be read.
+    pub async fn open(register: Arc<dyn Register>) -> Result<Self, Unavailable> {
+        let ring = Self { register, known: RwLock::default(), reading: tokio::sync::Mutex::default() };
+        ring.refresh().await?;
+        Ok(ring)
+    }
+
+    /// The key with a secret of this hash that works at `now_unix_ms`; its use is noted. As long as nothing of
+    /// the key changes the very same `Arc` is given.
+    pub fn find(&self, hash: &KeyHash, now_unix_ms: i64) -> Option<Arc<StoredKey>> {
+        let known = self.known();
+        let (entry, at) = known.by_hash.get(hash)?;
+        let secret = entry.key.secrets.get(*at)?;
+        if entry.key.disabled || !secret.works(now_unix_ms) {
+            return None;
+        }
+        entry.uses.get(*at)?.note(now_unix_ms);
+        Some(entry.key.clone())
+    }
+
+    /// Whose secret has this hash, whether or not it works.
+    pub fn holder_of(&self, hash: &KeyHash) -> Option<Arc<str>> {
+        self.known().by_hash.get(hash).map(|(entry, _)| entry.key.name.clone())
+    }
+
+    /// The key called `name`, with the last uses known here.
+    pub fn key(&self, name: &str) -> Option<StoredKey> {
+        self.known().keys.get(name).map(|entry| entry.with_uses())
+    }
+
+    /// Up to `most` keys in the order of their names, after the one called `after`.
+    pub fn keys(&self, after: Option<&str>, most: usize) -> Vec<StoredKey> {
+        page(&self.known().keys, after).take(most).map(|(_, entry)| entry.with_uses()).collect()
+    }
+
+    /// The team called `name`.
+    pub fn team(&self, name: &str) -> Option<Arc<StoredTeam>> {
+        self.known().teams.get(name).cloned()
+    }
+
+    /// Up to `most` teams in the order of their names, after the one called `after`.
+    pub fn teams(&self, after: Option<&str>, most: usize) -> Vec<Arc<StoredTeam>> {
+        page(&self.known().teams, after).take(most).map(|(_, team)| team.clone()).collect()
+    }
+
+    /// The names of all policies that keys have.
+    pub fn policies(&self) -> BTreeSet<Arc<str>> {
+        self.known().keys.values().map(|entry| entry.key.policy.clone()).collect()
+    }
+
+    /// Everybody who was ever granted credit, and how much in all.
+    pub fn credit(&self) -> Vec<(Holder, NanoUsd)> {
+        self.known().credit.iter().map(|(holder, granted)| (holder.clone(), *granted)).collect()
+    }
+
+    /// Grows with every change.
+    pub fn version(&self) -> i64 {
+        self.known().version
+    }
+
+    /// Writes all of `changes`, or nothing; when it returns they are durable, and known here. The version
+    /// that each was given comes back in their order.
+    ///
+    /// # Errors
+    /// [`NotWritten`]: nothing was.
+    pub async fn write(&self, changes: Vec<Change>) -> Result<Vec<i64>, NotWritten> {
+        let versions = self.register.write(changes).await?;
+        // Where it cannot be read now it is read a moment later, by whoever refreshes this now and then.
+        let _ = self.refresh().await;
+        Ok(versions)
+    }
+
+    /// Reads what was changed since it was last read, also by others; whether there was anything.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: it cannot be read now.
+    pub async fn refresh(&self) -> Result<bool, Unavailable> {
+        let _reading = self.reading.lock().await;
+        let seen = self.version();
+        let contents = self.register.since(seen).await?;
+        let news = contents.version != seen;
+        if news {
+            self.known_mut().take_in(contents);
+        }
+        Ok(news)
+    }
+
+    /// Tells the register which secrets were used since it was last told.
+    pub fn tell_uses(&self) {
+        let known = self.known();
+        let untold = known.keys.values().flat_map(|entry| entry.untold()).collect::<Vec<_>>();
+        drop(known);
+        if !untold.is_empty() {
+            self.register.used(untold);
+        }
+    }
+
+    /// How all credit stands, by holder.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: it cannot be read now.
+    pub async fn balances(&self) -> Result<Vec<Balance>, Unavailable> {
+        self.register.balances().await
+    }
+
+    /// Up to `most` grants after the one numbered `after`, in their order; of `holder` only where one is named.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: they cannot be read now.
+    pub async fn grants(&self, holder: Option<Holder>, after: i64, most: usize) -> Result<Vec<Grant>, Unavailable> {
+        self.register.grants(holder, after, most).await
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn page<'m, T>(all: &'m BTreeMap<Arc<str>, T>, after: Option<&str>) -> impl Iterator<Item = (&'m Arc<str>, &'m T)> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    all.range::<str, _>((from, Bound::Unbounded))
+}
+
+impl Known {
+    fn take_in(&mut self, contents: Contents) {
+        let Contents { version, keys, teams, credit } = contents;
+        self.version = version;
+        self.by_hash.reserve(keys.len());
+        if self.keys.is_empty() {
+            // The names come in order, and a tree is made of them at once.
+            let entries = keys.into_iter().map(|key| self.enter(key)).collect::<Vec<_>>();
+            self.keys = entries.into_iter().map(|entry| (entry.key.name.clone(), entry)).collect();
+        } else {
+            for key in keys {
+                let entry = self.enter(key);
+                self.keys.insert(entry.key.name.clone(), entry);
+            }
+        }
+        self.teams.extend(teams.into_iter().map(|team| (team.name.clone(), Arc::new(team))));
+        self.credit.extend(credit);
+    }
+
+    /// Makes the secrets of `key` findable, and those it no longer has not.
+    fn enter(&mut self, key: StoredKey) -> Arc<Entry> {
+        let before = self.keys.get(&key.name).cloned();
+        let entry = Arc::new(Entry::new(key, before.as_deref()));
+        for secret in before.iter().flat_map(|entry| &entry.key.secrets) {
+            self.by_hash.remove(&secret.hash);
+        }
+        let secrets = entry.key.secrets.iter().enumerate();
+        self.by_hash.extend(secrets.map(|(at, secret)| (secret.hash, (entry.clone(), at))));
+        entry
+    }
+}
+
+impl Entry {
+    fn new(key: StoredKey, before: Option<&Self>) -> Self {
+        let noted = |hash: &KeyHash| {
+            let before = before?;
+            let at = before.key.secrets.iter().position(|secret| secret.hash == *hash)?;
+            before.uses.get(at)
+        };
+        let uses = key.secrets.iter().map(|secret| {
+            let (last, untold) = noted(&secret.hash).map_or((NEVER, false), Use::read);
+            let stored = secret.last_used_unix_ms.unwrap_or(NEVER);
+            Use { last_unix_ms: AtomicI64::new(last.max(stored)), untold: AtomicBool::new(untold) }
+        });
+        Self { uses: uses.collect(), key: Arc::new(key) }
+    }
+
+    fn with_uses(&self) -> StoredKey {
+        let mut key = (*self.key).clone();
+        for (secret, used) in key.secrets.iter_mut().zip(&self.uses) {
+            secret.last_used_unix_ms = Some(used.read().0).filter(|last| *last != NEVER);
+        }
+        key
+    }
+
+    fn untold(&self) -> impl Iterator<Item = (KeyHash, i64)> {
+        let uses = self.key.secrets.iter().zip(&self.uses);
+        uses.filter(|(_, used)| used.untold.swap(false, Ordering::Relaxed))
+            .map(|(secret, used)| (secret.hash, used.last_unix_ms.load(Ordering::Relaxed)))
+    }
+}
+
+impl Use {
+    fn note(&self, now_unix_ms: i64) {
+        let last = self.last_unix_ms.load(Ordering::Relaxed);
+        if now_unix_ms.saturating_sub(last) >= NOTE_EVERY_MS {
+            self.last_unix_ms.store(now_unix_ms, Ordering::Relaxed);
+            self.untold.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self) -> (i64, bool) {
+        (self.last_unix_ms.load(Ordering::Relaxed), self.untold.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,133 @@
+//! The register of a process that remembers nothing: keys, teams and credit in memory, gone with it.
+//!
+//! It is the reference for every other register: `tests/store_contract.rs` says what all promise.
+
+use super::{BoxFuture, Change, Conflict, Contents, NotWritten, Register, Unavailable};
+use crate::domain::money::NanoUsd;
+use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
+use crate::domain::secret::KeyHash;
+use crate::store::memory_bank::MemoryBank;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Everything registered.
+pub struct MemoryRegister {
+    /// Where credit is spent.
+    bank: Arc<MemoryBank>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    version: i64,
+    keys: BTreeMap<Arc<str>, StoredKey>,
+    teams: BTreeMap<Arc<str>, StoredTeam>,
+    grants: Vec<Grant>,
+}
+
+impl MemoryRegister {
+    /// An empty one, whose credit is spent at `bank`.
+    pub fn new(bank: Arc<MemoryBank>) -> Self {
+        Self { bank, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn write(&mut self, change: Change) -> Result<i64, Conflict> {
+        self.version += 1;
+        let version = self.version;
+        match change {
+            Change::Key { key, expected } => {
+                if self.keys.get(&key.name).map_or(0, |known| known.version) != expected {
+                    return Err(Conflict::Changed);
+                }
+                let others = self.keys.values().filter(|other| other.name != key.name);
+                let taken: HashSet<KeyHash> = others.flat_map(|other| &other.secrets).map(|s| s.hash).collect();
+                if key.secrets.iter().any(|secret| taken.contains(&secret.hash)) {
+                    return Err(Conflict::SecretTaken);
+                }
+                self.keys.insert(key.name.clone(), StoredKey { version, ..key });
+            }
+            Change::Team { team, expected } => {
+                if self.teams.get(&team.name).map_or(0, |known| known.version) != expected {
+                    return Err(Conflict::Changed);
+                }
+                self.teams.insert(team.name.clone(), StoredTeam { version, ..team });
+            }
+            Change::Grant(grant) => self.grants.push(Grant { id: version, ..grant }),
+        }
+        Ok(version)
+    }
+
+    fn granted(&self, since: i64) -> Vec<(Holder, NanoUsd)> {
+        let mut totals = BTreeMap::<Holder, i64>::new();
+        for grant in &self.grants {
+            *totals.entry(grant.holder.clone()).or_default() += grant.amount.0;
+        }
+        let news = |holder: &Holder| self.grants.iter().any(|grant| grant.id > since && grant.holder == *holder);
+        totals.into_iter().filter(|(holder, _)| news(holder)).map(|(holder, total)| (holder, NanoUsd(total))).collect()
+    }
+}
+
+impl Register for MemoryRegister {
+    fn since(&self, version: i64) -> BoxFuture<'static, Result<Contents, Unavailable>> {
+        let state = self.state();
+        let contents = Contents {
+            version: state.version,
+            keys: state.keys.values().filter(|key| key.version > version).cloned().collect(),
+            teams: state.teams.values().filter(|team| team.version > version).cloned().collect(),
+            credit: state.granted(version),
+        };
+        Box::pin(std::future::ready(Ok(contents)))
+    }
+
+    fn write(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Vec<i64>, NotWritten>> {
+        let mut state = self.state();
+        let mut next = state.clone();
+        let written = changes.into_iter().enumerate().map(|(at, change)| {
+            let written = next.write(change);
+            written.map_err(|why| NotWritten::Conflict { at, why })
+        });
+        let written = written.collect::<Result<Vec<_>, _>>();
+        if written.is_ok() {
+            *state = next;
+        }
+        Box::pin(std::future::ready(written))
+    }
+
+    fn used(&self, uses: Vec<(KeyHash, i64)>) {
+        let mut state = self.state();
+        for (hash, unix_ms) in uses {
+            let mut secrets = state.keys.values_mut().flat_map(|key| &mut key.secrets);
+            if let Some(secret) = secrets.find(|secret| secret.hash == hash) {
+                secret.last_used_unix_ms = secret.last_used_unix_ms.max(Some(unix_ms));
+            }
+        }
+    }
+
+    fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>> {
+        let balance = |(holder, granted): (Holder, NanoUsd)| {
+            let (spent, leased) = self.bank.balance(&Arc::new(holder.account()), crate::domain::budget::Span::EVER);
+            Balance { holder, granted, spent, leased }
+        };
+        let balances = self.state().granted(0).into_iter().map(balance).collect();
+        Box::pin(std::future::ready(Ok(balances)))
+    }
+
+    fn grants(
+        &self,
+        holder: Option<Holder>,
+        after: i64,
+        most: usize,
+    ) -> BoxFuture<'static, Result<Vec<Grant>, Unavailable>> {
+        let state = self.state();
+        let of_holder = |grant: &&Grant| holder.as_ref().is_none_or(|holder| grant.holder == *holder);
+        let grants = state.grants.iter().filter(|grant| grant.id > after).filter(of_holder).take(most);
+        let grants = grants.cloned().collect();
+        Box::pin(std::future::ready(Ok(grants)))
+    }
+}

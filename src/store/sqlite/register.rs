@@ -1,0 +1,423 @@
+//! The register on SQLite: keys, teams and credit.
+//!
+//! The gateway writes through its one writer; a command beside it through a connection of its own, and the
+//! gateway finds out by the version. Both run the same few statements in one transaction, which first looks
+//! whether everything is as the change expects it.
+//!
+//! Start reading in [`apply`], then [`read_since`].
+
+use super::writer::{Operation, Writer};
+use super::{OpenError, migrate, open};
+use crate::domain::authorize::Limits;
+use crate::domain::budget::{Allowance, CREDIT, Scope};
+use crate::domain::money::NanoUsd;
+use crate::domain::register::{Balance, Grant, Holder, Own, StoredKey, StoredSecret, StoredTeam};
+use crate::domain::secret::KeyHash;
+use crate::store::{BoxFuture, Change, Conflict, Contents, NotWritten, Register, Unavailable};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a change waits to be durable: an operator's patience, much longer than a commit.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const KEYS: &str = "SELECT * FROM keys WHERE version > ?1 ORDER BY name";
+const SECRETS: &str = "SELECT secrets.* FROM secrets JOIN keys ON keys.name = secrets.key
+    WHERE keys.version > ?1 ORDER BY secrets.key, secrets.created_unix_ms, secrets.hash";
+const TEAMS: &str = "SELECT * FROM teams WHERE version > ?1 ORDER BY name";
+const CREDITS: &str = "SELECT scope, name, sum(amount_nanousd) FROM grants
+    WHERE (scope, name) IN (SELECT scope, name FROM grants WHERE id > ?1) GROUP BY scope, name ORDER BY scope, name";
+const BALANCES: &str = "SELECT grants.scope, grants.name, sum(amount_nanousd),
+        coalesce(max(spent_nanousd), 0), coalesce(max(leased_nanousd), 0)
+    FROM grants LEFT JOIN budgets ON budgets.scope = grants.scope AND budgets.name = grants.name AND window = ?1
+    GROUP BY grants.scope, grants.name ORDER BY grants.scope, grants.name";
+const GRANTS: &str = "SELECT id, scope, name, amount_nanousd, reason, granted_by, granted_unix_ms FROM grants
+    WHERE id > ?1 AND (?2 IS NULL OR (scope = ?2 AND name = ?3)) ORDER BY id LIMIT ?4";
+const PUT_KEY: &str = "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    ON CONFLICT DO UPDATE SET policy = ?2, team = ?3, requests_per_minute = ?4, tokens_per_minute = ?5,
+        max_concurrent = ?6, budget_nanousd = ?7, budget_window = ?8, expires_unix = ?9, disabled = ?10, version = ?12";
+const PUT_SECRET: &str = "INSERT INTO secrets VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT DO UPDATE SET ends_unix_ms = ?4 WHERE key = ?2";
+const NOTE_USE: &str = "UPDATE secrets SET last_used_unix_ms = max(coalesce(last_used_unix_ms, ?2), ?2) WHERE hash = ?1";
+const PUT_TEAM: &str = "INSERT INTO teams VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT DO UPDATE SET budget_nanousd = ?2, budget_window = ?3, version = ?5";
+const PUT_GRANT: &str = "INSERT INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+/// Keys, teams and credit in the database at a path.
+pub struct SqliteRegister {
+    reader: Arc<Reader>,
+    /// `None`: beside a gateway, or without one.
+    writer: Option<Writer>,
+}
+
+struct Reader {
+    path: PathBuf,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl SqliteRegister {
+    /// Of the gateway that writes the database at `path` by `writer`.
+    pub fn of_gateway(path: &Path, writer: &Writer) -> Self {
+        Self { reader: Arc::new(Reader::new(path)), writer: Some(writer.clone()) }
+    }
+
+    /// Of a command, whether or not a gateway runs. The database is made, or brought up to date, where no
+    /// gateway holds it.
+    ///
+    /// # Errors
+    /// When it cannot be made or opened, or is in another form than this program's while a gateway holds it.
+    pub fn beside(path: &Path, now_unix_ms: i64) -> Result<Self, OpenError> {
+        match open::lock(path) {
+            Ok(_held) => drop(migrate::migrate(path, now_unix_ms)?),
+            Err(OpenError::Held(_)) => migrate::is_current(&open::readable(path)?, path)?,
+            Err(other) => return Err(other),
+        }
+        Ok(Self { reader: Arc::new(Reader::new(path)), writer: None })
+    }
+
+    /// Asks `question` of a connection that only reads.
+    fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, Unavailable>> {
+        let reader = self.reader.clone();
+        Box::pin(async move {
+            let answer = tokio::task::spawn_blocking(move || reader.ask(question)).await;
+            answer.unwrap_or(Err(Unavailable))
+        })
+    }
+}
+
+impl Register for SqliteRegister {
+    fn since(&self, version: i64) -> BoxFuture<'static, Result<Contents, Unavailable>> {
+        self.read(move |connection| read_since(connection, version))
+    }
+
+    fn write(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Vec<i64>, NotWritten>> {
+        match &self.writer {
+            Some(writer) => Box::pin(by_writer(writer.clone(), changes)),
+            None => {
+                let path = self.reader.path.clone();
+                Box::pin(async move {
+                    let written = tokio::task::spawn_blocking(move || alone(&path, &changes)).await;
+                    written.unwrap_or(Err(NotWritten::Unavailable))
+                })
+            }
+        }
+    }
+
+    fn used(&self, uses: Vec<(KeyHash, i64)>) {
+        if let Some(writer) = &self.writer
+            && writer.submit(Box::new(Uses(uses))).is_err()
+        {
+            tracing::warn!("when keys were last used could not be noted");
+        }
+    }
+
+    fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(BALANCES)?;
+            let balance = |row: &Row<'_>| {
+                let [granted, spent, leased] = [row.get(2)?, row.get(3)?, row.get(4)?].map(NanoUsd);
+                Ok(Balance { holder: holder(row, 0)?, granted, spent, leased })
+            };
+            statement.query_map([CREDIT], balance)?.collect()
+        })
+    }
+
+    fn grants(
+        &self,
+        holder: Option<Holder>,
+        after: i64,
+        most: usize,
+    ) -> BoxFuture<'static, Result<Vec<Grant>, Unavailable>> {
+        self.read(move |connection| {
+            let (scope, name) = holder.map(|holder| (holder.scope.label(), holder.name)).unzip();
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let mut statement = connection.prepare_cached(GRANTS)?;
+            statement.query_map(params![after, scope, name.as_deref(), most], grant)?.collect()
+        })
+    }
+}
+
+impl Reader {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), connection: Mutex::new(None) }
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Unavailable> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = match connection.take() {
+            Some(open) => open,
+            None => open::readable(&self.path).map_err(unavailable)?,
+        };
+        let answer = question(&open).map_err(unavailable)?;
+        // Kept only where it answered: after a fault a new one is tried.
+        *connection = Some(open);
+        Ok(answer)
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Unavailable {
+    tracing::error!(%error, "keys, teams and credit cannot be read");
+    Unavailable
+}
+
+/// What was changed after `version`, as of one moment.
+fn read_since(connection: &Connection, version: i64) -> rusqlite::Result<Contents> {
+    let transaction = connection.unchecked_transaction()?;
+    let now = transaction.query_row("SELECT version FROM register", [], |row| row.get(0))?;
+    if now == version {
+        return Ok(Contents { version, ..Contents::default() });
+    }
+    let mut keys: Vec<StoredKey> = all(&transaction, KEYS, version, key)?;
+    let mut secrets = all(&transaction, SECRETS, version, secret)?.into_iter().peekable();
+    for key in &mut keys {
+        while let Some((_, secret)) = secrets.next_if(|(name, _)| **name == *key.name) {
+            key.secrets.push(secret);
+        }
+    }
+    let teams = all(&transaction, TEAMS, version, team)?;
+    let credit = all(&transaction, CREDITS, version, |row| Ok((holder(row, 0)?, NanoUsd(row.get(2)?))))?;
+    Ok(Contents { version: now, keys, teams, credit })
+}
+
+fn all<T>(
+    connection: &Connection,
+    question: &str,
+    version: i64,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare_cached(question)?.query_map([version], read)?.collect()
+}
+
+fn key(row: &Row<'_>) -> rusqlite::Result<StoredKey> {
+    let limits = Limits {
+        requests_per_minute: unsigned(row, 3)?,
+        tokens_per_minute: unsigned(row, 4)?,
+        max_concurrent: row.get(5)?,
+    };
+    Ok(StoredKey {
+        name: row.get(0)?,
+        policy: row.get(1)?,
+        team: row.get(2)?,
+        own: Own { limits, budget: allowance(row, 6)? },
+        expires: row.get(8)?,
+        disabled: row.get(9)?,
+        created_unix_ms: row.get(10)?,
+        version: row.get(11)?,
+        secrets: Vec::with_capacity(1),
+    })
+}
+
+fn secret(row: &Row<'_>) -> rusqlite::Result<(Box<str>, StoredSecret)> {
+    let secret = StoredSecret {
+        hash: KeyHash(row.get(0)?),
+        created_unix_ms: row.get(2)?,
+        ends_unix_ms: row.get(3)?,
+        last_used_unix_ms: row.get(4)?,
+    };
+    Ok((row.get(1)?, secret))
+}
+
+fn team(row: &Row<'_>) -> rusqlite::Result<StoredTeam> {
+    Ok(StoredTeam {
+        name: row.get(0)?,
+        budget: allowance(row, 1)?,
+        created_unix_ms: row.get(3)?,
+        version: row.get(4)?,
+    })
+}
+
+fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
+    Ok(Grant {
+        id: row.get(0)?,
+        holder: holder(row, 1)?,
+        amount: NanoUsd(row.get(3)?),
+        reason: row.get(4)?,
+        by: row.get(5)?,
+        granted_unix_ms: row.get(6)?,
+    })
+}
+
+fn holder(row: &Row<'_>, at: usize) -> rusqlite::Result<Holder> {
+    let label = row.get_ref(at)?.as_str()?;
+    let scope = Scope::of_label(label).ok_or_else(|| strange(at, label))?;
+    Ok(Holder { scope, name: row.get(at + 1)? })
+}
+
+/// An amount and a window, in two columns from `at` on.
+fn allowance(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Allowance>> {
+    let Some(limit) = row.get(at)? else { return Ok(None) };
+    let text = row.get_ref(at + 1)?.as_str()?;
+    let window = text.parse().map_err(|_| strange(at + 1, text))?;
+    Ok(Some(Allowance { limit: NanoUsd(limit), window }))
+}
+
+fn unsigned(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<u64>> {
+    Ok(row.get::<_, Option<i64>>(at)?.map(i64::cast_unsigned))
+}
+
+fn strange(at: usize, text: &str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(at, Type::Text, format!("`{text}` is nothing this program wrote").into())
+}
+
+/// Writes all of `changes`, unless one of them does not fit what is there. The versions they were given.
+fn apply(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<Result<Vec<i64>, NotWritten>> {
+    for (at, change) in changes.iter().enumerate() {
+        if let Some(why) = conflict(transaction, change)? {
+            return Ok(Err(NotWritten::Conflict { at, why }));
+        }
+    }
+    let raise = "UPDATE register SET version = version + ?1 RETURNING version";
+    let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
+    let last: i64 = transaction.query_row(raise, [count], |row| row.get(0))?;
+    let versions = (last - count + 1..=last).collect::<Vec<_>>();
+    for (change, version) in changes.iter().zip(&versions) {
+        put(transaction, change, *version)?;
+    }
+    Ok(Ok(versions))
+}
+
+fn conflict(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<Option<Conflict>> {
+    let (name, expected, table, secrets) = match change {
+        Change::Key { key, expected } => (&key.name, *expected, "keys", &key.secrets[..]),
+        Change::Team { team, expected } => (&team.name, *expected, "teams", &[][..]),
+        Change::Grant(_) => return Ok(None),
+    };
+    let mut versions = transaction.prepare_cached(&format!("SELECT version FROM {table} WHERE name = ?1"))?;
+    let found: Option<i64> = versions.query_row([name], |row| row.get(0)).optional()?;
+    if found.unwrap_or(0) != expected {
+        return Ok(Some(Conflict::Changed));
+    }
+    let mut elsewhere = transaction.prepare_cached("SELECT 1 FROM secrets WHERE hash = ?1 AND key <> ?2")?;
+    for secret in secrets {
+        if elsewhere.exists(params![secret.hash.0, name])? {
+            return Ok(Some(Conflict::SecretTaken));
+        }
+    }
+    Ok(None)
+}
+
+fn put(transaction: &Transaction<'_>, change: &Change, version: i64) -> rusqlite::Result<()> {
+    match change {
+        Change::Key { key, .. } => put_key(transaction, key, version),
+        Change::Team { team, .. } => {
+            let (limit, window) = columns(team.budget.as_ref());
+            let row = params![team.name, limit, window, team.created_unix_ms, version];
+            transaction.prepare_cached(PUT_TEAM)?.execute(row).map(drop)
+        }
+        Change::Grant(grant) => {
+            let Holder { scope, name } = &grant.holder;
+            let row = params![
+                version,
+                scope.label(),
+                name,
+                grant.amount.0,
+                grant.reason,
+                grant.by,
+                grant.granted_unix_ms
+            ];
+            transaction.prepare_cached(PUT_GRANT)?.execute(row).map(drop)
+        }
+    }
+}
+
+fn put_key(transaction: &Transaction<'_>, key: &StoredKey, version: i64) -> rusqlite::Result<()> {
+    let (limit, window) = columns(key.own.budget.as_ref());
+    let limits = &key.own.limits;
+    transaction.prepare_cached(PUT_KEY)?.execute(params![
+        key.name,
+        key.policy,
+        key.team,
+        limits.requests_per_minute.map(u64::cast_signed),
+        limits.tokens_per_minute.map(u64::cast_signed),
+        limits.max_concurrent,
+        limit,
+        window,
+        key.expires,
+        key.disabled,
+        key.created_unix_ms,
+        version
+    ])?;
+    for secret in &key.secrets {
+        let StoredSecret { hash, created_unix_ms, ends_unix_ms, last_used_unix_ms } = secret;
+        let row = params![hash.0, key.name, created_unix_ms, ends_unix_ms, last_used_unix_ms];
+        transaction.prepare_cached(PUT_SECRET)?.execute(row)?;
+    }
+    let mut kept = transaction.prepare_cached("SELECT hash FROM secrets WHERE key = ?1")?;
+    let kept: Vec<[u8; 32]> = kept.query_map([&key.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for hash in kept.into_iter().filter(|hash| key.secrets.iter().all(|secret| secret.hash.0 != *hash)) {
+        transaction.prepare_cached("DELETE FROM secrets WHERE hash = ?1")?.execute([hash])?;
+    }
+    Ok(())
+}
+
+fn columns(budget: Option<&Allowance>) -> (Option<i64>, Option<String>) {
+    budget.map(|budget| (budget.limit.0, budget.window.to_string())).unzip()
+}
+
+/// Writes by a connection of its own, beside whoever else writes.
+fn alone(path: &Path, changes: &[Change]) -> Result<Vec<i64>, NotWritten> {
+    let write = || {
+        let mut connection = open::existing(path)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let written = apply(&transaction, changes)?;
+        if written.is_ok() {
+            transaction.commit()?;
+        }
+        Ok(written)
+    };
+    write().unwrap_or_else(|error: rusqlite::Error| {
+        tracing::error!(%error, "keys, teams and credit cannot be written");
+        Err(NotWritten::Unavailable)
+    })
+}
+
+async fn by_writer(writer: Writer, changes: Vec<Change>) -> Result<Vec<i64>, NotWritten> {
+    if !writer.status().healthy {
+        return Err(NotWritten::Unavailable);
+    }
+    let (told, answer) = oneshot::channel();
+    let changing = Changing { changes, written: Mutex::new(Err(NotWritten::Unavailable)), told };
+    writer.submit(Box::new(changing)).map_err(|_| NotWritten::Unavailable)?;
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(written)) => written,
+        _ => Err(NotWritten::Unavailable),
+    }
+}
+
+/// Changes on their way.
+struct Changing {
+    changes: Vec<Change>,
+    /// As the transaction that is not committed yet has it.
+    written: Mutex<Result<Vec<i64>, NotWritten>>,
+    told: oneshot::Sender<Result<Vec<i64>, NotWritten>>,
+}
+
+impl Operation for Changing {
+    fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let written = apply(transaction, &self.changes)?;
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = written;
+        Ok(())
+    }
+
+    fn committed(self: Box<Self>) {
+        // Whoever asked may have left; what was written is read by the next look.
+        let _ = self.told.send(self.written.into_inner().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+struct Uses(Vec<(KeyHash, i64)>);
+
+impl Operation for Uses {
+    fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let mut note = transaction.prepare_cached(NOTE_USE)?;
+        self.0.iter().try_for_each(|(hash, unix_ms)| note.execute(params![hash.0, unix_ms]).map(drop))
+    }
+
+    fn committed(self: Box<Self>) {}
+}
