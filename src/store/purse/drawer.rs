@@ -1,0 +1,250 @@
+//! One window of an account in this process: its coins, and how the bank is asked for more of them.
+//!
+//! The bank is asked in rounds, by one task at a time, for all who wait and for those who may come. It must
+//! never lose a lease that is on its way, whoever leaves meanwhile, and never leave anybody waiting.
+//!
+//! Start reading in [`Drawer::ask`], then [`Drawer::round`].
+
+use super::coins::Coins;
+use super::lock;
+use crate::domain::budget::{Account, Charge, OverBudget, Span, Standing, lease_ahead};
+use crate::domain::money::NanoUsd;
+use crate::store::{Bank, LeaseAsk};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+/// One window of an account.
+pub struct Drawer {
+    account: Arc<Account>,
+    span: Span,
+    bank: Arc<dyn Bank>,
+    coins: Coins,
+    used: AtomicBool,
+    asking: AtomicBool,
+    wishes: Mutex<Wishes>,
+    rounds: watch::Sender<Round>,
+}
+
+/// What the bank is to be asked for next.
+#[derive(Default)]
+struct Wishes {
+    need: i64,
+    ahead: bool,
+    /// Rounds begun so far.
+    begun: u64,
+}
+
+/// What the bank said, and when.
+#[derive(Clone, Copy)]
+struct Round {
+    number: u64,
+    told: Told,
+}
+
+/// What came of asking the bank.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Told {
+    /// All that was asked for.
+    Enough,
+    /// All there is.
+    Short,
+    /// A later window is running than this one.
+    Later(Span),
+    /// The bank could not be asked.
+    Unavailable,
+}
+
+impl Drawer {
+    /// A drawer with nothing in it.
+    pub fn new(account: Arc<Account>, span: Span, limit: NanoUsd, bank: Arc<dyn Bank>) -> Self {
+        Self {
+            account,
+            span,
+            bank,
+            coins: Coins::new(limit.0),
+            used: AtomicBool::new(true),
+            asking: AtomicBool::new(false),
+            wishes: Mutex::default(),
+            rounds: watch::Sender::new(Round { number: 0, told: Told::Enough }),
+        }
+    }
+
+    /// The window whose money it is.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// The bank it leases from.
+    pub fn bank(&self) -> &Arc<dyn Bank> {
+        &self.bank
+    }
+
+    /// How much may be spent in the window.
+    pub fn limit(&self) -> NanoUsd {
+        NanoUsd(self.coins.limit())
+    }
+
+    /// Whether the window has ended.
+    pub fn is_closed(&self) -> bool {
+        self.coins.is_closed()
+    }
+
+    /// Takes `amount` if it is free.
+    pub fn take(&self, amount: NanoUsd) -> bool {
+        let taken = self.coins.take(amount.0);
+        if taken && !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Ends a hold of `held` that cost `actual`.
+    pub fn settle(&self, held: NanoUsd, actual: NanoUsd) -> Charge {
+        let settled = self.coins.settle(held.0, actual.0);
+        self.give_back(settled.back);
+        Charge { account: self.account.clone(), span: self.span, spent: actual, leased: NanoUsd(settled.leased) }
+    }
+
+    /// Ends a hold of `held` that cost nothing.
+    pub fn release(&self, held: NanoUsd) {
+        self.give_back(self.coins.release(held.0));
+    }
+
+    /// From now on this much may be spent in the window.
+    pub fn set_limit(&self, limit: NanoUsd) {
+        self.give_back(self.coins.set_limit(limit.0));
+    }
+
+    /// Gives back what nobody has used since this was last called.
+    pub fn tidy(&self) {
+        if !self.used.swap(false, Ordering::Relaxed) {
+            self.drain();
+        }
+    }
+
+    /// Gives back all that is free.
+    pub fn drain(&self) {
+        self.give_back(self.coins.drain());
+    }
+
+    /// The window has ended: what is free goes back, and later what comes back.
+    pub fn close(&self) {
+        self.give_back(self.coins.close());
+    }
+
+    fn give_back(&self, amount: i64) {
+        if amount > 0 {
+            self.bank.give_back(&self.account, self.span, NanoUsd(amount));
+        }
+    }
+
+    /// Leases again before it is needed, once under half of a lease is left and the bank may have more.
+    pub fn look_ahead(self: &Arc<Self>) {
+        let least = lease_ahead(self.limit()).0 / 2;
+        if self.coins.is_low(least) && !self.asking.load(Ordering::SeqCst) {
+            lock(&self.wishes).ahead = true;
+            self.begin();
+        }
+    }
+
+    /// Has the bank asked for `need` more, and waits until it has been.
+    pub async fn ask(self: &Arc<Self>, need: NanoUsd) -> Told {
+        let (mut rounds, mine) = {
+            let mut wishes = lock(&self.wishes);
+            wishes.need = wishes.need.saturating_add(need.0);
+            (self.rounds.subscribe(), wishes.begun + 1)
+        };
+        self.begin();
+        let round = rounds.wait_for(|round| round.number >= mine).await;
+        round.map_or(Told::Unavailable, |round| round.told)
+    }
+
+    /// Asks in a task of its own: a client that leaves must not take a lease with it that is on its way.
+    fn begin(self: &Arc<Self>) {
+        if !self.asking.swap(true, Ordering::SeqCst) {
+            tokio::spawn(Asking(self.clone()).run());
+        }
+    }
+
+    /// One round: asks the bank for what is wished. `None`: nothing is.
+    async fn round(&self) -> Option<Round> {
+        let (number, need) = {
+            let mut wishes = lock(&self.wishes);
+            if wishes.need == 0 && !wishes.ahead {
+                return None;
+            }
+            wishes.begun += 1;
+            wishes.ahead = false;
+            (wishes.begun, std::mem::take(&mut wishes.need))
+        };
+        let limit = self.limit();
+        let ask = LeaseAsk {
+            account: self.account.clone(),
+            span: self.span,
+            limit,
+            need: NanoUsd(need),
+            ahead: lease_ahead(limit),
+        };
+        let told = match self.bank.lease(ask).await {
+            Err(_) => Told::Unavailable,
+            Ok(leased) if leased.span != self.span => {
+                self.bank.give_back(&self.account, leased.span, leased.amount);
+                Told::Later(leased.span)
+            }
+            Ok(leased) => {
+                self.give_back(self.coins.lease(leased.amount.0, leased.taken.0));
+                if leased.amount.0 < need { Told::Short } else { Told::Enough }
+            }
+        };
+        Some(Round { number, told })
+    }
+
+    /// Why `wanted` is refused.
+    pub fn over(&self, wanted: NanoUsd) -> OverBudget {
+        OverBudget {
+            account: self.account.clone(),
+            limit: self.limit(),
+            left: NanoUsd(self.coins.left()),
+            wanted,
+            ends_unix_ms: self.span.ends(),
+        }
+    }
+
+    /// How the window stands, as this process sees it.
+    pub fn standing(&self) -> Standing {
+        let (limit, held) = (self.limit(), self.coins.held());
+        let spent = limit.0.saturating_sub(self.coins.left()).saturating_sub(held).max(0);
+        Standing { account: self.account.clone(), limit, spent: NanoUsd(spent), held: NanoUsd(held) }
+    }
+}
+
+/// The one task that asks the bank for a drawer. Whatever ends it, whoever waits is told.
+struct Asking(Arc<Drawer>);
+
+impl Asking {
+    async fn run(self) {
+        let drawer = &self.0;
+        loop {
+            while let Some(round) = drawer.round().await {
+                drawer.rounds.send_replace(round);
+            }
+            drawer.asking.store(false, Ordering::SeqCst);
+            // Whoever wished after the last look found somebody asking.
+            let wished = { lock(&drawer.wishes).need > 0 };
+            if !wished || drawer.asking.swap(true, Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let begun = lock(&self.0.wishes).begun;
+            self.0.rounds.send_replace(Round { number: begun, told: Told::Unavailable });
+            self.0.asking.store(false, Ordering::SeqCst);
+        }
+    }
+}
