@@ -21,7 +21,6 @@ use tierway::config::{Source, Surroundings, load};
 use tierway::relay::dice::Dice;
 use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
-use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -197,7 +196,7 @@ fn serve(
             telemetry,
             Dice::seeded(1),
             Clock,
-            Books { ledger, bank: Arc::new(MemoryBank::default()) },
+            Books { ledger, ..Books::memory().await },
         )
         .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         listener.set_nonblocking(true).expect("a listener can be asked without waiting");

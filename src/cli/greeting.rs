@@ -79,7 +79,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-        use crate::domain::secret::{new_admin_token, new_key};
+    use crate::domain::secret::{new_admin_token, new_key};
 
     #[test]
     fn every_line_fits_eighty_columns_with_the_longest_address() {

@@ -9,6 +9,7 @@
 use super::check::EXIT_CONFIGURATION;
 use super::greeting::{Generated, greeting};
 use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets, store};
+use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find, load};
 use crate::domain::secret::{Secret, new_admin_token, new_key};
@@ -86,7 +87,7 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     }
     let clock = Clock;
     // Ends after everything that settles, and before the logs.
-    let (books, _writing) = store::open(&snapshot.store, clock).map_err(Refused::unavailable)?;
+    let (books, _writing) = store::open(&snapshot.store, clock).await.map_err(Refused::unavailable)?;
     let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
     store::watch(&telemetry, &books.ledger);
     let gateway = Gateway::build(
@@ -161,6 +162,7 @@ impl Gateway {
         let relay = Arc::new(Relay::new(snapshot, parts)?);
         let app = App {
             relay: relay.clone(),
+            admin: Admin::new(books.keyring, clock, Arc::new(|| secrets::random_bytes().ok())),
             telemetry: telemetry.clone(),
             lifecycle: lifecycle.clone(),
             ops: ArcSwap::from_pointee(ops),
@@ -240,7 +242,11 @@ impl Loaded {
         if !snapshot.unenforced.is_empty() && !args.allow_unenforced {
             return Err(Refused::Configuration(not_enforced(&source, &snapshot)));
         }
-        let made = if snapshot.server.admin_token.is_none() { Some(new_admin_token(&*secrets::random_bytes()?)) } else { None };
+        let made = if snapshot.server.admin_token.is_none() {
+            Some(new_admin_token(&*secrets::random_bytes()?))
+        } else {
+            None
+        };
         Ok(Self {
             source,
             admin_token: made.clone().or_else(|| snapshot.server.admin_token.clone()),

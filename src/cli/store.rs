@@ -6,11 +6,9 @@ use super::check::EXIT_CONFIGURATION;
 use super::{EXIT_UNAVAILABLE, EXIT_USAGE, Named};
 use crate::clock::Clock;
 use crate::config::{Process, Snapshot, StorePlace, StoreSettings, find, load};
-use crate::store::memory::MemoryLedger;
-use crate::store::memory_bank::MemoryBank;
-use crate::store::memory_register::MemoryRegister;
+use crate::store::keyring::Keyring;
 use crate::store::sqlite::{Book, OpenError, SqliteLedger, SqliteRegister, WallClock, Writing};
-use crate::store::{Books, Ledger};
+use crate::store::{Books, Ledger, Unavailable};
 use crate::telemetry::Telemetry;
 use clap::Args;
 use std::fmt::Display;
@@ -23,18 +21,33 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When the database cannot be had.
-pub(super) fn open(settings: &StoreSettings, clock: Clock) -> Result<(Books, Option<Writing>), OpenError> {
+pub(super) async fn open(settings: &StoreSettings, clock: Clock) -> Result<(Books, Option<Writing>), StoreUnavailable> {
     // Of a server there is no ledger yet: who allows what is not enforced is told so at the start.
     let StorePlace::Sqlite(path) = &settings.place else {
-        let bank = Arc::new(MemoryBank::default());
-        let register = Arc::new(MemoryRegister::new(bank.clone()));
-        return Ok((Books { ledger: Arc::new(MemoryLedger::default()), bank, register }, None));
+        return Ok((Books::memory().await, None));
     };
     let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
     let (ledger, writing) = SqliteLedger::open(path, settings.retention, unix_ms)?;
-    let register = Arc::new(SqliteRegister::of_gateway(path, ledger.writer()));
+    let keyring = Keyring::open(Arc::new(SqliteRegister::of_gateway(path, ledger.writer()))).await?;
     let ledger = Arc::new(ledger);
-    Ok((Books { bank: ledger.clone(), ledger, register }, Some(writing)))
+    Ok((Books { bank: ledger.clone(), ledger, keyring: Arc::new(keyring) }, Some(writing)))
+}
+
+/// Why what is kept cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreUnavailable {
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It was opened, and what is registered in it could not be read.
+    #[error("keys, teams and credit cannot be read from the store")]
+    Read,
+}
+
+impl From<Unavailable> for StoreUnavailable {
+    fn from(_: Unavailable) -> Self {
+        Self::Read
+    }
 }
 
 /// Shows in the metrics how `ledger` stands.

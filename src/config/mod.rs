@@ -46,6 +46,7 @@ pub use crate::domain::secret::{KeyHash, MASK, Secret};
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::budget::Allowance;
 use crate::domain::id::ProviderId;
+use crate::domain::register::{StoredKey, StoredTeam};
 use crate::domain::routing::table::RoutingTable;
 use pointed::PointedTo;
 
@@ -96,6 +97,18 @@ impl Snapshot {
     /// The policy called `name`, for keys that live in the store.
     pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
         self.policies.iter().find(|policy| *policy.name == *name)
+    }
+
+    /// What requests with the stored `key` are measured by; `team` is its team, where that is stored too.
+    /// `None` where there is no such policy.
+    pub fn record_of(&self, key: &StoredKey, team: Option<&StoredTeam>) -> Option<KeyRecord> {
+        let policy = self.policy(&key.policy)?;
+        let budget = |name: &Arc<str>| {
+            let in_file = self.teams.get(name).cloned().flatten();
+            in_file.or_else(|| team.and_then(|team| team.budget.clone()))
+        };
+        let team = key.team.as_ref().map(|name| (name.clone(), budget(name)));
+        Some(KeyRecord::of(key.name.clone(), policy, team, &key.own, key.expires))
     }
 
     /// The key whose secret has this hash.

@@ -49,6 +49,20 @@ pub struct PolicyMoney {
 }
 
 impl Policy {
+    /// One that allows nothing: of keys whose own is gone.
+    pub fn nobody(name: Arc<str>) -> Self {
+        Self {
+            name,
+            tiers: Vec::new(),
+            models: Vec::new(),
+            reserved: false,
+            residency: None,
+            limits: Limits::default(),
+            clamp: false,
+            money: PolicyMoney::default(),
+        }
+    }
+
     /// Whether requests may step into `tier`.
     pub fn allows_tier(&self, tier: TierId) -> bool {
         self.tiers.get(tier.index()).copied().unwrap_or(false)

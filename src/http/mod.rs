@@ -20,6 +20,7 @@ pub mod tls;
 pub mod upload;
 pub mod wire;
 
+use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::domain::call::Endpoint;
 use crate::domain::refusal::Refusal;
@@ -43,6 +44,8 @@ use upload::Held;
 pub struct App {
     /// The corridor.
     pub relay: Arc<Relay>,
+    /// What operators do.
+    pub admin: Admin,
     /// Where everything is seen.
     pub telemetry: Arc<Telemetry>,
     /// Whether we are open.

@@ -26,6 +26,10 @@ use crate::domain::receipt::Receipt;
 use crate::domain::refusal::OverLimit;
 use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
+use keyring::Keyring;
+use memory::MemoryLedger;
+use memory_bank::MemoryBank;
+use memory_register::MemoryRegister;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -83,8 +87,18 @@ pub struct Books {
     pub ledger: Arc<dyn Ledger>,
     /// Where budgets are kept.
     pub bank: Arc<dyn Bank>,
-    /// Where keys, teams and credit are kept.
-    pub register: Arc<dyn Register>,
+    /// Keys, teams and credit.
+    pub keyring: Arc<Keyring>,
+}
+
+impl Books {
+    /// Those of a process that remembers nothing.
+    pub async fn memory() -> Self {
+        let bank = Arc::new(MemoryBank::default());
+        let register = Arc::new(MemoryRegister::new(bank.clone()));
+        let keyring = Keyring::open(register).await.expect("memory can always be read");
+        Self { ledger: Arc::new(MemoryLedger::default()), bank, keyring: Arc::new(keyring) }
+    }
 }
 
 /// Keys, teams and credit that are changed while the gateway runs: durable, and the same for every process.

@@ -41,7 +41,8 @@ const PUT_KEY: &str = "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 
         max_concurrent = ?6, budget_nanousd = ?7, budget_window = ?8, expires_unix = ?9, disabled = ?10, version = ?12";
 const PUT_SECRET: &str = "INSERT INTO secrets VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT DO UPDATE SET ends_unix_ms = ?4 WHERE key = ?2";
-const NOTE_USE: &str = "UPDATE secrets SET last_used_unix_ms = max(coalesce(last_used_unix_ms, ?2), ?2) WHERE hash = ?1";
+const NOTE_USE: &str =
+    "UPDATE secrets SET last_used_unix_ms = max(coalesce(last_used_unix_ms, ?2), ?2) WHERE hash = ?1";
 const PUT_TEAM: &str = "INSERT INTO teams VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT DO UPDATE SET budget_nanousd = ?2, budget_window = ?3, version = ?5";
 const PUT_GRANT: &str = "INSERT INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -224,12 +225,7 @@ fn secret(row: &Row<'_>) -> rusqlite::Result<(Box<str>, StoredSecret)> {
 }
 
 fn team(row: &Row<'_>) -> rusqlite::Result<StoredTeam> {
-    Ok(StoredTeam {
-        name: row.get(0)?,
-        budget: allowance(row, 1)?,
-        created_unix_ms: row.get(3)?,
-        version: row.get(4)?,
-    })
+    Ok(StoredTeam { name: row.get(0)?, budget: allowance(row, 1)?, created_unix_ms: row.get(3)?, version: row.get(4)? })
 }
 
 fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
@@ -312,15 +308,8 @@ fn put(transaction: &Transaction<'_>, change: &Change, version: i64) -> rusqlite
         }
         Change::Grant(grant) => {
             let Holder { scope, name } = &grant.holder;
-            let row = params![
-                version,
-                scope.label(),
-                name,
-                grant.amount.0,
-                grant.reason,
-                grant.by,
-                grant.granted_unix_ms
-            ];
+            let row =
+                params![version, scope.label(), name, grant.amount.0, grant.reason, grant.by, grant.granted_unix_ms];
             transaction.prepare_cached(PUT_GRANT)?.execute(row).map(drop)
         }
     }

@@ -25,7 +25,6 @@ use tierway::relay::dice::Dice;
 use tierway::store::Books;
 use tierway::store::Counters;
 use tierway::store::memory::{MemoryCounters, MemoryLedger};
-use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -86,7 +85,7 @@ impl TestGateway {
             telemetry.clone(),
             Dice::seeded(seed),
             Clock,
-            Books { ledger: ledger.clone(), bank: Arc::new(MemoryBank::default()) },
+            Books { ledger: ledger.clone(), ..Books::memory().await },
         )
         .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");

@@ -1,0 +1,78 @@
+//! Credit: prepaid money, granted and never changed; a further grant corrects it.
+
+use super::{Admin, AdminError, Page, not_written};
+use crate::config::Snapshot;
+use crate::domain::budget::Scope;
+use crate::domain::money::NanoUsd;
+use crate::domain::register::{Balance, Grant, Holder};
+use crate::store::Change;
+use std::sync::Arc;
+
+/// What is to be granted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewGrant {
+    /// To whom: a key or a team that exists.
+    pub holder: Holder,
+    /// How much; below zero it is taken back.
+    pub amount: NanoUsd,
+    /// Why, for people.
+    pub reason: String,
+    /// Who says so, for people.
+    pub by: String,
+}
+
+/// The longest reason kept.
+const REASON_MAX_BYTES: usize = 500;
+/// Grants of one holder stay far from the end of the numbers.
+const AMOUNT_MAX: i64 = 1_000_000_000_000_000_000;
+
+impl Admin {
+    /// Grants credit.
+    ///
+    /// # Errors
+    /// [`AdminError`]: nothing was granted.
+    pub async fn grant(&self, snapshot: &Snapshot, new: NewGrant) -> Result<Grant, AdminError> {
+        let NewGrant { holder, amount, reason, by } = new;
+        match holder.scope {
+            Scope::Key => drop(self.key(snapshot, &holder.name)?),
+            Scope::Team => self.check_team_holds(snapshot, &holder.name)?,
+            Scope::Policy => return Err(AdminError::invalid("holder", "only a key or a team can hold credit")),
+        }
+        if amount == NanoUsd::ZERO || amount.0.unsigned_abs() > AMOUNT_MAX.unsigned_abs() {
+            return Err(AdminError::invalid("amount", "up to a billion dollars, and not nothing"));
+        }
+        if reason.len() > REASON_MAX_BYTES || reason.chars().any(char::is_control) {
+            return Err(AdminError::invalid("reason", "one line of up to 500 bytes"));
+        }
+        let granted_unix_ms = self.now_unix_ms();
+        let grant = Grant { id: 0, holder, amount, reason: reason.into(), by: by.into(), granted_unix_ms };
+        let written = self.keyring.write(vec![Change::Grant(grant.clone())]).await.map_err(not_written)?;
+        Ok(Grant { id: written.first().copied().unwrap_or_default(), ..grant })
+    }
+
+    /// How everybody's credit stands, by holder.
+    ///
+    /// # Errors
+    /// [`AdminError::Unavailable`].
+    pub async fn balances(&self) -> Result<Vec<Balance>, AdminError> {
+        Ok(self.keyring.balances().await?)
+    }
+
+    /// Up to `most` grants, oldest first, after the one numbered `after`; of `holder` only where one is named.
+    ///
+    /// # Errors
+    /// [`AdminError::Unavailable`].
+    pub async fn grants(&self, holder: Option<Holder>, after: i64, most: usize) -> Result<Page<Grant>, AdminError> {
+        let grants = self.keyring.grants(holder, after, most.saturating_add(1)).await?;
+        Ok(Page::of(grants, most, |grant| grant.id.to_string()))
+    }
+
+    /// A team is one that was made, or that some key is of.
+    fn check_team_holds(&self, snapshot: &Snapshot, name: &str) -> Result<(), AdminError> {
+        let of_team = |team: &Option<Arc<str>>| team.as_deref() == Some(name);
+        if snapshot.keys.values().any(|key| of_team(&key.team)) {
+            return Ok(());
+        }
+        self.team(snapshot, name).map(drop)
+    }
+}

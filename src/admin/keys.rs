@@ -1,0 +1,352 @@
+//! Keys: made, shown, changed, rotated, taken away.
+
+use super::{Admin, AdminError, Kind, Page, Source, check_name, not_written};
+use crate::config::Snapshot;
+use crate::domain::authorize::{KeyRecord, Limits, Policy, is_valid, too_loose, unbounded};
+use crate::domain::budget::Allowance;
+use crate::domain::register::{KeyState, Own, StoredKey, StoredSecret};
+use crate::domain::secret::{KeyHash, Secret, new_key};
+use crate::store::keyring::Keyring;
+use crate::store::{Change, NotWritten};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a key is to be.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct NewKey {
+    /// Unique for ever.
+    pub name: String,
+    /// One of the configuration's.
+    pub policy: String,
+    /// Any name; a team with a budget is one of the configuration's or a stored one.
+    pub team: Option<String>,
+    /// What tightens the policy.
+    pub own: Own,
+    /// From this Unix second on it no longer works.
+    pub expires: Option<i64>,
+    /// The hash of a secret that exists; `None`: one is made.
+    pub hash: Option<KeyHash>,
+}
+
+/// What is to be different; `None` leaves it as it is.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct KeyEdit {
+    /// Another policy.
+    pub policy: Option<String>,
+    /// Another team, or none.
+    pub team: Option<Option<String>>,
+    /// Another ceiling of requests a minute, or none of its own.
+    pub requests_per_minute: Option<Option<u64>>,
+    /// Another ceiling of tokens a minute, or none of its own.
+    pub tokens_per_minute: Option<Option<u64>>,
+    /// Another ceiling of requests at once, or none of its own.
+    pub max_concurrent: Option<Option<u32>>,
+    /// Another budget, or none of its own.
+    pub budget: Option<Option<Allowance>>,
+    /// Another end, in Unix seconds, or none.
+    pub expires: Option<Option<i64>>,
+    /// Whether it is refused.
+    pub disabled: Option<bool>,
+}
+
+/// A key, and the secret that was made for it: shown now and never again.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// As it is now.
+    pub key: KeyView,
+    /// `None` where an existing one was imported.
+    pub secret: Option<Secret>,
+}
+
+/// A key as it stands, wherever it is kept.
+#[derive(Clone, Debug)]
+pub struct KeyView {
+    /// Where it is kept.
+    pub source: Source,
+    /// What requests with it are measured by: the policy's ceilings and its own together.
+    pub record: Arc<KeyRecord>,
+    /// Whether it works.
+    pub state: KeyState,
+    /// All that is stored of it; `None` of a key in the configuration.
+    pub stored: Option<StoredKey>,
+}
+
+impl KeyView {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+}
+
+impl Admin {
+    /// Makes a key, with a secret of 256 random bits or, imported, with the secret whose hash is given.
+    ///
+    /// # Errors
+    /// [`AdminError`]: nothing was made.
+    pub async fn create_key(&self, snapshot: &Snapshot, new: NewKey) -> Result<Issued, AdminError> {
+        let secret = if new.hash.is_none() { Some(self.new_secret(&new.policy)?) } else { None };
+        let hash = new.hash.or(secret.as_ref().map(|secret| KeyHash::of(secret.expose())));
+        let key = self.stored(snapshot, new, hash)?;
+        let name = key.name.clone();
+        self.put(vec![Change::Key { key, expected: 0 }]).await.map_err(|error| match error {
+            AdminError::Stale => exists(&name, Source::Store),
+            other => other,
+        })?;
+        Ok(Issued { key: self.key(snapshot, &name)?, secret })
+    }
+
+    /// Makes all of `new`, each with the secret whose hash it brings, or none. How many that were.
+    ///
+    /// # Errors
+    /// The first that cannot be made, by its place from 0, and why.
+    pub async fn import_keys(&self, snapshot: &Snapshot, new: Vec<NewKey>) -> Result<usize, (usize, AdminError)> {
+        let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
+        let mut changes = Vec::with_capacity(new.len());
+        for (at, new) in new.into_iter().enumerate() {
+            let wrong = |error| (at, error);
+            let hash = new.hash.ok_or_else(|| wrong(AdminError::invalid("hash", "is missing")))?;
+            let key = self.stored(snapshot, new, Some(hash)).map_err(wrong)?;
+            if !names.insert(key.name.clone()) {
+                return Err(wrong(exists(&key.name, Source::Store)));
+            }
+            if !hashes.insert(hash) {
+                return Err(wrong(AdminError::SecretTaken { name: "an earlier one".to_owned() }));
+            }
+            changes.push(Change::Key { key, expected: 0 });
+        }
+        let count = changes.len();
+        self.keyring.write(changes).await.map_err(|error| match error {
+            NotWritten::Conflict { at, .. } => (at, not_written(error)),
+            NotWritten::Unavailable => (0, AdminError::Unavailable),
+        })?;
+        Ok(count)
+    }
+
+    /// Changes what `edit` names. With `expected`, only where that is the key's version.
+    ///
+    /// # Errors
+    /// [`AdminError`]: nothing was changed.
+    pub async fn edit_key(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        expected: Option<i64>,
+        edit: &KeyEdit,
+    ) -> Result<KeyView, AdminError> {
+        self.change_key(snapshot, name, expected, |key| {
+            let key = edit.applied_to(key);
+            let policy = policy(snapshot, &key.policy)?;
+            check(snapshot, policy, &key.own)?;
+            check_team(key.team.as_deref())?;
+            Ok(key)
+        })
+        .await
+    }
+
+    /// Gives the key a further secret. Those it has work for `overlap` longer; none: they end at once.
+    ///
+    /// # Errors
+    /// [`AdminError`]: nothing was changed.
+    pub async fn rotate_key(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        expected: Option<i64>,
+        overlap: Duration,
+    ) -> Result<Issued, AdminError> {
+        let overlap_ms = i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX);
+        let mut secret = None;
+        let key = self
+            .change_key(snapshot, name, expected, |key| {
+                let made = self.new_secret(&key.policy)?;
+                let new = StoredSecret::new(KeyHash::of(made.expose()), self.now_unix_ms());
+                secret = Some(made);
+                Ok(key.rotated(new, overlap_ms))
+            })
+            .await?;
+        Ok(Issued { key, secret })
+    }
+
+    /// The key called `name`.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`].
+    pub fn key(&self, snapshot: &Snapshot, name: &str) -> Result<KeyView, AdminError> {
+        if let Some(key) = self.keyring.key(name) {
+            return Ok(self.view(snapshot, key));
+        }
+        let found = snapshot.keys.values().find(|key| *key.name == *name);
+        found.map(|key| self.view_of_file(key)).ok_or_else(|| not_found(name))
+    }
+
+    /// Up to `most` keys by name, after the one called `after`.
+    pub fn keys(&self, snapshot: &Snapshot, after: Option<&str>, most: usize) -> Page<KeyView> {
+        let follows = |key: &&Arc<KeyRecord>| after.is_none_or(|after| *key.name > *after);
+        let mut keys: Vec<_> = snapshot.keys.values().filter(follows).map(|key| self.view_of_file(key)).collect();
+        let stored = self.keyring.keys(after, most.saturating_add(1));
+        keys.extend(stored.into_iter().map(|key| self.view(snapshot, key)));
+        keys.sort_by(|a, b| a.name().cmp(b.name()));
+        Page::of(keys, most, |key| key.name().to_owned())
+    }
+
+    /// Changes a stored key by `change`: again, on its newest state, where it was changed meanwhile and
+    /// nobody said which state is meant.
+    async fn change_key(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        expected: Option<i64>,
+        mut change: impl FnMut(&StoredKey) -> Result<StoredKey, AdminError>,
+    ) -> Result<KeyView, AdminError> {
+        loop {
+            let Some(key) = self.keyring.key(name) else {
+                let in_file = snapshot.keys.values().any(|key| *key.name == *name);
+                let in_file = in_file.then(|| AdminError::InFile { kind: Kind::Key, name: name.to_owned() });
+                return Err(in_file.unwrap_or_else(|| not_found(name)));
+            };
+            if expected.is_some_and(|expected| expected != key.version) {
+                return Err(AdminError::Stale);
+            }
+            let expects = key.version;
+            match self.put(vec![Change::Key { key: change(&key)?, expected: expects }]).await {
+                Ok(()) => return self.key(snapshot, name),
+                Err(AdminError::Stale) if expected.is_none() => drop(self.keyring.refresh().await?),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn put(&self, changes: Vec<Change>) -> Result<(), AdminError> {
+        self.keyring.write(changes).await.map(drop).map_err(not_written)
+    }
+
+    /// What is stored of `new`, if it may be.
+    fn stored(&self, snapshot: &Snapshot, new: NewKey, hash: Option<KeyHash>) -> Result<StoredKey, AdminError> {
+        check_name(&new.name)?;
+        check_team(new.team.as_deref())?;
+        let policy = policy(snapshot, &new.policy)?;
+        check(snapshot, policy, &new.own)?;
+        if snapshot.keys.values().any(|key| *key.name == *new.name) {
+            return Err(exists(&new.name, Source::File));
+        }
+        if self.keyring.key(&new.name).is_some() {
+            return Err(exists(&new.name, Source::Store));
+        }
+        let in_file = hash.and_then(|hash| snapshot.key(&hash)).map(|key| key.name.clone());
+        if let Some(name) = in_file.or_else(|| self.keyring.holder_of(&hash?)) {
+            return Err(AdminError::SecretTaken { name: name.to_string() });
+        }
+        let now = self.now_unix_ms();
+        Ok(StoredKey {
+            name: new.name.into(),
+            policy: policy.name.clone(),
+            team: new.team.map(Into::into),
+            own: new.own,
+            expires: new.expires,
+            disabled: false,
+            created_unix_ms: now,
+            version: 0,
+            secrets: hash.map(|hash| StoredSecret::new(hash, now)).into_iter().collect(),
+        })
+    }
+
+    fn new_secret(&self, policy: &str) -> Result<Secret, AdminError> {
+        (self.entropy)().map(|chance| new_key(policy, &chance)).ok_or(AdminError::NoEntropy)
+    }
+
+    fn view(&self, snapshot: &Snapshot, key: StoredKey) -> KeyView {
+        let record = record(snapshot, &self.keyring, &key);
+        let nobody = || Arc::new(Policy::nobody(key.policy.clone()));
+        let record = record.unwrap_or_else(|| KeyRecord::of(key.name.clone(), &nobody(), None, &key.own, key.expires));
+        KeyView {
+            source: Source::Store,
+            state: key.state(self.now_unix_ms()),
+            record: Arc::new(record),
+            stored: Some(key),
+        }
+    }
+
+    fn view_of_file(&self, key: &Arc<KeyRecord>) -> KeyView {
+        let expired = !is_valid(key, self.now_unix_ms().div_euclid(1000));
+        let state = if expired { KeyState::Expired } else { KeyState::Active };
+        KeyView { source: Source::File, record: key.clone(), state, stored: None }
+    }
+}
+
+impl KeyEdit {
+    fn applied_to(&self, key: &StoredKey) -> StoredKey {
+        let own = &key.own;
+        let limits = Limits {
+            requests_per_minute: self.requests_per_minute.unwrap_or(own.limits.requests_per_minute),
+            tokens_per_minute: self.tokens_per_minute.unwrap_or(own.limits.tokens_per_minute),
+            max_concurrent: self.max_concurrent.unwrap_or(own.limits.max_concurrent),
+        };
+        let team = self.team.as_ref().map(|team| team.as_deref().map(Into::into));
+        StoredKey {
+            policy: self.policy.as_deref().map_or_else(|| key.policy.clone(), Into::into),
+            team: team.unwrap_or_else(|| key.team.clone()),
+            own: Own { limits, budget: self.budget.clone().unwrap_or_else(|| own.budget.clone()) },
+            expires: self.expires.unwrap_or(key.expires),
+            disabled: self.disabled.unwrap_or(key.disabled),
+            ..key.clone()
+        }
+    }
+}
+
+fn record(snapshot: &Snapshot, keyring: &Keyring, key: &StoredKey) -> Option<KeyRecord> {
+    let team = key.team.as_ref().and_then(|team| keyring.team(team));
+    snapshot.record_of(key, team.as_deref())
+}
+
+fn policy<'s>(snapshot: &'s Snapshot, name: &str) -> Result<&'s Arc<Policy>, AdminError> {
+    snapshot.policy(name).ok_or_else(|| {
+        let known: Vec<&str> = snapshot.policies.iter().map(|policy| &*policy.name).collect();
+        AdminError::invalid("policy", format!("there is no policy '{name}'; the policies are: {}", known.join(", ")))
+    })
+}
+
+/// Refuses what a key may not have under `policy`.
+fn check(snapshot: &Snapshot, policy: &Policy, own: &Own) -> Result<(), AdminError> {
+    let zero = |field, limit: Option<u64>| match limit {
+        Some(0) => Err(AdminError::invalid(field, "is a whole number above 0; disable the key to refuse everything")),
+        _ => Ok(()),
+    };
+    zero("requests_per_minute", own.limits.requests_per_minute)?;
+    zero("tokens_per_minute", own.limits.tokens_per_minute)?;
+    zero("max_concurrent", own.limits.max_concurrent.map(u64::from))?;
+    if let Some(loose) = too_loose(policy, own) {
+        let message = format!("is above the policy's {}: a key may only tighten it", loose.ceiling);
+        return Err(AdminError::invalid(loose.field, message));
+    }
+    check_bounded(snapshot, policy, own.budget.as_ref())
+}
+
+/// Refuses a budget over models nobody can bound the cost of.
+pub(super) fn check_bounded(
+    snapshot: &Snapshot,
+    policy: &Policy,
+    budget: Option<&Allowance>,
+) -> Result<(), AdminError> {
+    let Some((model, lacks)) = budget.and_then(|_| unbounded(&snapshot.table, policy)) else { return Ok(()) };
+    let message = format!(
+        "the policy '{}' reaches the model '{model}', which has no {lacks} in the configuration: what a request costs \
+         cannot be bounded",
+        policy.name
+    );
+    Err(AdminError::invalid("budget", message))
+}
+
+fn check_team(team: Option<&str>) -> Result<(), AdminError> {
+    team.map_or(Ok(()), |team| {
+        check_name(team).map_err(|_| AdminError::invalid("team", "1 to 200 letters, digits and - _ . / :"))
+    })
+}
+
+fn exists(name: &str, kept: Source) -> AdminError {
+    AdminError::Exists { kind: Kind::Key, name: name.to_owned(), kept }
+}
+
+fn not_found(name: &str) -> AdminError {
+    AdminError::NotFound { kind: Kind::Key, name: name.to_owned() }
+}

@@ -1,0 +1,118 @@
+//! Teams: what keys spend together.
+
+use super::{Admin, AdminError, Kind, Page, Source, check_name, not_written};
+use crate::config::Snapshot;
+use crate::domain::budget::Allowance;
+use crate::domain::register::StoredTeam;
+use crate::store::Change;
+use std::sync::Arc;
+
+/// What is to be different of a team.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TeamEdit {
+    /// Another budget, or none; `None` leaves it as it is.
+    pub budget: Option<Option<Allowance>>,
+}
+
+/// A team as it stands, wherever it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TeamView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it is kept.
+    pub source: Source,
+    /// What its keys may spend together.
+    pub budget: Option<Allowance>,
+    /// All that is stored of it; `None` of a team in the configuration.
+    pub stored: Option<Arc<StoredTeam>>,
+}
+
+impl Admin {
+    /// Makes a team.
+    ///
+    /// # Errors
+    /// [`AdminError`]: nothing was made.
+    pub async fn create_team(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        budget: Option<Allowance>,
+    ) -> Result<TeamView, AdminError> {
+        check_name(name)?;
+        if let Ok(known) = self.team(snapshot, name) {
+            return Err(AdminError::Exists { kind: Kind::Team, name: name.to_owned(), kept: known.source });
+        }
+        let created_unix_ms = self.now_unix_ms();
+        let team = StoredTeam { name: name.into(), budget, created_unix_ms, version: 0 };
+        self.put_team(snapshot, team, 0).await.map_err(|error| match error {
+            AdminError::Stale => AdminError::Exists { kind: Kind::Team, name: name.to_owned(), kept: Source::Store },
+            other => other,
+        })?;
+        self.team(snapshot, name)
+    }
+
+    /// Changes what `edit` names. With `expected`, only where that is the team's version.
+    ///
+    /// # Errors
+    /// [`AdminError`]: nothing was changed.
+    pub async fn edit_team(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        expected: Option<i64>,
+        edit: &TeamEdit,
+    ) -> Result<TeamView, AdminError> {
+        loop {
+            let Some(team) = self.team(snapshot, name)?.stored else {
+                return Err(AdminError::InFile { kind: Kind::Team, name: name.to_owned() });
+            };
+            if expected.is_some_and(|expected| expected != team.version) {
+                return Err(AdminError::Stale);
+            }
+            let expects = team.version;
+            let budget = edit.budget.clone().unwrap_or_else(|| team.budget.clone());
+            match self.put_team(snapshot, StoredTeam { budget, ..(*team).clone() }, expects).await {
+                Ok(()) => return self.team(snapshot, name),
+                Err(AdminError::Stale) if expected.is_none() => drop(self.keyring.refresh().await?),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The team called `name`.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`].
+    pub fn team(&self, snapshot: &Snapshot, name: &str) -> Result<TeamView, AdminError> {
+        if let Some(team) = self.keyring.team(name) {
+            return Ok(stored(team));
+        }
+        let found = snapshot.teams.get_key_value(name).map(|(name, budget)| in_file(name, budget));
+        found.ok_or_else(|| AdminError::NotFound { kind: Kind::Team, name: name.to_owned() })
+    }
+
+    /// Up to `most` teams by name, after the one called `after`.
+    pub fn teams(&self, snapshot: &Snapshot, after: Option<&str>, most: usize) -> Page<TeamView> {
+        let follows = |name: &&Arc<str>| after.is_none_or(|after| ***name > *after);
+        let files = snapshot.teams.iter().filter(|(name, _)| follows(name));
+        let mut teams: Vec<_> = files.map(|(name, budget)| in_file(name, budget)).collect();
+        teams.extend(self.keyring.teams(after, most.saturating_add(1)).into_iter().map(stored));
+        teams.sort_by(|a, b| a.name.cmp(&b.name));
+        Page::of(teams, most, |team| team.name.to_string())
+    }
+
+    async fn put_team(&self, snapshot: &Snapshot, team: StoredTeam, expected: i64) -> Result<(), AdminError> {
+        for policy in &snapshot.policies {
+            super::keys::check_bounded(snapshot, policy, team.budget.as_ref())?;
+        }
+        self.keyring.write(vec![Change::Team { team, expected }]).await.map(drop).map_err(not_written)
+    }
+}
+
+fn stored(team: Arc<StoredTeam>) -> TeamView {
+    TeamView { name: team.name.clone(), source: Source::Store, budget: team.budget.clone(), stored: Some(team) }
+}
+
+fn in_file(name: &Arc<str>, budget: &Option<Allowance>) -> TeamView {
+    TeamView { name: name.clone(), source: Source::File, budget: budget.clone(), stored: None }
+}
