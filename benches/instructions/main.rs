@@ -18,7 +18,6 @@ use tierway::config::{Process, Source, load};
 use tierway::relay::dice::Dice;
 use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
-use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -52,7 +51,7 @@ async fn serve(config: &Path) -> anyhow::Result<()> {
         Arc::new(telemetry),
         Dice::seeded(1),
         Clock,
-        Books { ledger, bank: Arc::new(MemoryBank::default()) },
+        Books { ledger, ..Books::memory().await },
     )?;
     println!("{}", listener.local_addr()?.port());
     io::stdout().flush()?;

@@ -25,7 +25,6 @@ use tierway::domain::receipt::Outcome;
 use tierway::relay::dice::Dice;
 use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
-use tierway::store::memory_bank::MemoryBank;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -219,7 +218,7 @@ async fn an_address_of_the_operators_own_speaks_tls_too() {
         telemetry,
         Dice::seeded(1),
         Clock,
-        Books { ledger, bank: Arc::new(MemoryBank::default()) },
+        Books { ledger, ..Books::memory().await },
     );
     let gateway = gateway.unwrap_or_else(|error| panic!("{error}"));
     let (public, ops) =
