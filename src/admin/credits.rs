@@ -58,6 +58,19 @@ impl Admin {
         Ok(self.keyring.balances().await?)
     }
 
+    /// Up to `most` of them, after the one of `after`.
+    ///
+    /// # Errors
+    /// [`AdminError::Unavailable`].
+    pub async fn balances_after(&self, after: Option<&Holder>, most: usize) -> Result<Page<Balance>, AdminError> {
+        let mut balances = self.balances().await?;
+        balances.sort_by(|a, b| a.holder.cmp(&b.holder));
+        balances.retain(|balance| after.is_none_or(|after| balance.holder > *after));
+        balances.truncate(most.saturating_add(1));
+        let place = |balance: &Balance| format!("{}/{}", balance.holder.scope.label(), balance.holder.name);
+        Ok(Page::of(balances, most, place))
+    }
+
     /// Up to `most` grants, oldest first, after the one numbered `after`; of `holder` only where one is named.
     ///
     /// # Errors

@@ -18,10 +18,7 @@ use std::time::Duration;
 
 /// Reads `req_` and 32 hex digits, as the header `x-request-id` has it; without `req_` too.
 pub(super) fn id(text: &str) -> Result<RequestId, &'static str> {
-    let digits = text.strip_prefix("req_").unwrap_or(text);
-    let right = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = u128::from_str_radix(digits, 16).ok().filter(|_| right);
-    number.map(RequestId).ok_or("write req_ and 32 hex digits, as the header `x-request-id` has it")
+    RequestId::parse(text).ok_or("write req_ and 32 hex digits, as the header `x-request-id` has it")
 }
 
 /// Prints the story of request `id`.
