@@ -21,8 +21,8 @@ pub struct NewGrant {
     pub by: String,
 }
 
-/// The longest reason kept.
-const REASON_MAX_BYTES: usize = 500;
+/// The longest reason kept, in characters.
+const REASON_MAX: usize = 500;
 /// Grants of one holder stay far from the end of the numbers.
 const AMOUNT_MAX: i64 = 1_000_000_000_000_000_000;
 
@@ -41,8 +41,8 @@ impl Admin {
         if amount == NanoUsd::ZERO || amount.0.unsigned_abs() > AMOUNT_MAX.unsigned_abs() {
             return Err(AdminError::invalid("amount", "up to a billion dollars, and not nothing"));
         }
-        if reason.len() > REASON_MAX_BYTES || reason.chars().any(char::is_control) {
-            return Err(AdminError::invalid("reason", "one line of up to 500 bytes"));
+        if reason.chars().count() > REASON_MAX || reason.chars().any(char::is_control) {
+            return Err(AdminError::invalid("reason", "one line of up to 500 characters"));
         }
         let granted_unix_ms = self.now_unix_ms();
         let grant = Grant { id: 0, holder, amount, reason: reason.into(), by: by.into(), granted_unix_ms };

@@ -204,13 +204,7 @@ impl Admin {
     }
 
     /// The same, of those that fit `filter`.
-    pub fn keys_of(
-        &self,
-        snapshot: &Snapshot,
-        filter: &KeyFilter,
-        after: Option<&str>,
-        most: usize,
-    ) -> Page<KeyView> {
+    pub fn keys_of(&self, snapshot: &Snapshot, filter: &KeyFilter, after: Option<&str>, most: usize) -> Page<KeyView> {
         let wanted = |key: &KeyRecord| {
             filter.fits(&key.policy.name, key.team.as_deref()) && after.is_none_or(|after| *key.name > *after)
         };

@@ -123,7 +123,9 @@ mod tests {
         let check = |text: &str, expected: Option<When>| assert_eq!(When::parse(text).ok(), expected, "{text}");
         check("2026-11-22T00:00:00Z", Some(When::At(1_795_305_600_000)));
         check("2026-11-22T01:00:00.250+01:00", Some(When::At(1_795_305_600_250)));
-        for wrong in ["2026-11-22T00:00:00", "2026-11-22 00:00:00Z", "2026-11-22T00:00:00Z[UTC]", "1969-12-31T23:00:00Z"] {
+        for wrong in
+            ["2026-11-22T00:00:00", "2026-11-22 00:00:00Z", "2026-11-22T00:00:00Z[UTC]", "1969-12-31T23:00:00Z"]
+        {
             check(wrong, None);
         }
     }

@@ -52,7 +52,8 @@ pub(super) struct Usage {
 }
 
 fn dimension_parser() -> impl TypedValueParser<Value = Dimension> {
-    PossibleValuesParser::new(Dimension::ALL.map(Dimension::name)).try_map(|name| Dimension::of_name(&name).ok_or("no such"))
+    PossibleValuesParser::new(Dimension::ALL.map(Dimension::name))
+        .try_map(|name| Dimension::of_name(&name).ok_or("no such"))
 }
 
 fn condition(text: &str) -> Result<Condition, String> {

@@ -153,7 +153,11 @@ mod tests {
         let check = |admin: Option<&str>, viewer: Option<&str>, presented: Option<&str>, expected: Option<Role>| {
             let (admin_token, viewer_token) = (admin.and_then(secret), viewer.and_then(secret));
             let access = OpsAccess { metrics_token: secret("m"), admin_token, viewer_token };
-            assert_eq!(access.role(presented.and_then(secret).as_ref()), expected, "{admin:?} {viewer:?} {presented:?}");
+            assert_eq!(
+                access.role(presented.and_then(secret).as_ref()),
+                expected,
+                "{admin:?} {viewer:?} {presented:?}"
+            );
         };
         check(Some("a"), Some("v"), Some("a"), Some(Role::Operator));
         check(Some("a"), Some("v"), Some("v"), Some(Role::Viewer));
