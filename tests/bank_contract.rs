@@ -11,7 +11,7 @@ use tierway::domain::budget::{Account, Budget, Charge, Scope, Span, Window, Zone
 use tierway::domain::money::NanoUsd;
 use tierway::domain::receipt::Receipt;
 use tierway::store::memory_bank::MemoryBank;
-use tierway::store::purse::{Hold, NoHold, Purse, Till};
+use tierway::store::purse::{Hold, NoHold, Payers, Purse, Till};
 use tierway::store::sqlite::{SqliteLedger, Writing};
 use tierway::store::{Bank, BoxFuture, LeaseAsk, Leased, Unavailable};
 use tokio::runtime::Runtime;
@@ -292,7 +292,7 @@ impl Storm {
         let mut open: Vec<Hold> = Vec::new();
         for _ in 0..HOLDS {
             let amount = rng.i64(1..=LARGEST);
-            match runtime.block_on(self.purse.hold(&tills, NanoUsd(amount), 0)) {
+            match runtime.block_on(self.purse.hold(&Payers::budgets(tills.clone()), NanoUsd(amount), 0)) {
                 Ok(hold) => {
                     oracles.iter().for_each(|oracle| oracle.took(amount));
                     self.granted.fetch_add(1, Ordering::Relaxed);
@@ -352,7 +352,7 @@ impl Storm {
         let (team, oracle) = &self.tills[2];
         let piece = oracle.limit / 1000;
         loop {
-            match runtime.block_on(self.purse.hold(std::slice::from_ref(team), NanoUsd(piece), 0)) {
+            match runtime.block_on(self.purse.hold(&Payers::budgets([team.clone()]), NanoUsd(piece), 0)) {
                 Ok(hold) => {
                     oracle.took(piece);
                     *self.charged.lock().expect("no thread panics") += piece;
@@ -395,7 +395,7 @@ fn the_oracle_notices_every_mutant() {
         // Then the team asks for all of it at once.
         let (team, oracle) = &storm.tills[2];
         let mut all = Vec::new();
-        while let Ok(hold) = runtime.block_on(storm.purse.hold(std::slice::from_ref(team), NanoUsd(LARGEST), 0)) {
+        while let Ok(hold) = runtime.block_on(storm.purse.hold(&Payers::budgets([team.clone()]), NanoUsd(LARGEST), 0)) {
             oracle.took(LARGEST);
             all.push(hold);
             if storm.beyond() > 0 {
@@ -412,7 +412,7 @@ fn daily(limit: i64) -> Budget {
 }
 
 async fn taken(purse: &Purse, till: &Arc<Till>, amount: i64, now: i64) -> Option<Hold> {
-    purse.hold(std::slice::from_ref(till), NanoUsd(amount), now).await.ok()
+    purse.hold(&Payers::budgets([till.clone()]), NanoUsd(amount), now).await.ok()
 }
 
 #[tokio::test]
@@ -488,11 +488,11 @@ async fn all_budgets_take_a_hold_or_none_does() {
     let purse = Purse::new(bank.clone());
     let tills = [("a", 100), ("b", 50)]
         .map(|(name, limit)| purse.till(&Budget::new(Scope::Team, name.into(), NanoUsd(limit), Window::Ever), 0));
-    let refused = purse.hold(&tills, NanoUsd(60), 0).await.err();
+    let refused = purse.hold(&Payers::budgets(tills.clone()), NanoUsd(60), 0).await.err();
     let Some(NoHold::Over(over)) = refused else { panic!("{refused:?}") };
     assert_eq!((&*over.account.name, over.left, over.wanted, over.ends_unix_ms), ("b", NanoUsd(50), NanoUsd(60), None));
     assert!(purse.standings(0).iter().all(|one| one.held == NanoUsd(0) && one.spent == NanoUsd(0)));
-    let hold = purse.hold(&tills, NanoUsd(50), 0).await.expect("it fits in both");
+    let hold = purse.hold(&Payers::budgets(tills.clone()), NanoUsd(50), 0).await.expect("it fits in both");
     assert!(taken(&purse, &tills[0], 51, 0).await.is_none());
     drop(hold);
     assert!(taken(&purse, &tills[0], 100, 0).await.is_some());
@@ -515,7 +515,7 @@ async fn a_bank_that_fails_badly_leaves_nobody_waiting() {
     let purse = Purse::new(Arc::new(Panics));
     let till = purse.till(&daily(100), 0);
     for _ in 0..2 {
-        let refused = purse.hold(std::slice::from_ref(&till), NanoUsd(1), 0).await.err();
+        let refused = purse.hold(&Payers::budgets([till.clone()]), NanoUsd(1), 0).await.err();
         assert_eq!(refused, Some(NoHold::Unavailable));
     }
 }

@@ -52,6 +52,14 @@ impl Coins {
         taken
     }
 
+    /// Takes as much of `amount` as is free, to hold it.
+    #[must_use]
+    pub fn take_part(&self, amount: i64) -> i64 {
+        let part = self.take_up_to(amount);
+        self.held.fetch_add(part, Ordering::SeqCst);
+        part
+    }
+
     /// Ends a hold of `held` that cost `actual`.
     pub fn settle(&self, held: i64, actual: i64) -> Settled {
         let within = actual.min(held);
@@ -120,6 +128,11 @@ impl Coins {
     pub fn left(&self) -> i64 {
         let bank = self.limit().saturating_sub(self.taken.load(Ordering::SeqCst));
         bank.saturating_add(self.free.load(Ordering::SeqCst))
+    }
+
+    /// Whether the bank may have more than what is leased.
+    pub fn has_more(&self) -> bool {
+        self.taken.load(Ordering::SeqCst) < self.limit()
     }
 
     /// Whether less than `least` is free and the bank may have more.
