@@ -26,7 +26,7 @@ pub use live::{Front, Listed, Live, LiveError};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::authorize::authorize;
-use crate::domain::budget::Standing;
+use crate::domain::budget::{CREDIT, Standing};
 use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::id::RequestId;
 use crate::domain::limit::Left;
@@ -264,12 +264,12 @@ impl Relay {
         self.desk.telemetry.metrics.budgets(&self.budgets());
     }
 
-    /// How every budget stands that is configured now.
+    /// How every budget stands that is configured now, and all credit.
     pub fn budgets(&self) -> Vec<Standing> {
         let live = self.live.load();
         let mut all = self.desk.purse.standings(self.desk.clock.unix_ms());
         let accounts = live.accounts();
-        all.retain(|standing| accounts.contains(&standing.account));
+        all.retain(|standing| &*standing.account.window == CREDIT || accounts.contains(&standing.account));
         all
     }
 
