@@ -194,7 +194,7 @@ impl Drawer {
             wishes.ahead = false;
             (wishes.begun, std::mem::take(&mut wishes.need))
         };
-        let limit = self.limit();
+        let (limit, overrun) = (self.limit(), self.coins.overrun());
         let ask = LeaseAsk {
             account: self.account.clone(),
             span: self.span,
@@ -209,7 +209,7 @@ impl Drawer {
                 Told::Later(leased.span)
             }
             Ok(leased) => {
-                self.give_back(self.coins.lease(leased.amount.0, leased.taken.0));
+                self.give_back(self.coins.lease(leased.amount.0, leased.taken.0, overrun));
                 if leased.amount.0 < need { Told::Short } else { Told::Enough }
             }
         };
