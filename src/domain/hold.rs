@@ -20,12 +20,14 @@ const TEMPLATE_TOKENS: u64 = 256;
 pub struct Worst<'a> {
     table: &'a RoutingTable,
     call: &'a Call,
+    priced_at_ms: i64,
 }
 
 impl<'a> Worst<'a> {
-    /// Of `call`, at deployments of `table`.
-    pub fn of(table: &'a RoutingTable, call: &'a Call) -> Self {
-        Self { table, call }
+    /// Of `call`, at deployments of `table`, by the prices of the Unix millisecond `priced_at_ms`: those that
+    /// it will be charged at, however long it takes.
+    pub fn of(table: &'a RoutingTable, call: &'a Call, priced_at_ms: i64) -> Self {
+        Self { table, call, priced_at_ms }
     }
 
     /// What `legs` may cost, whichever deployment answers: the dearest.
@@ -66,9 +68,8 @@ impl<'a> Worst<'a> {
     }
 
     fn priced(self, deployment: DeploymentId) -> (&'a Model, Option<Price>) {
-        let deployment = self.table.deployment(deployment);
-        let model = self.table.model(deployment.model);
-        (model, deployment.price.or(model.price))
+        let model = self.table.model(self.table.deployment(deployment).model);
+        (model, self.table.price(deployment, self.priced_at_ms).map(|version| version.price))
     }
 
     fn usage(self, model: &Model, output: u64) -> Usage {
@@ -107,6 +108,7 @@ fn dear(price: Price) -> Price {
 mod tests {
     use super::*;
     use crate::domain::call::{Bounds, Facts};
+    use crate::domain::pricing::Prices;
     use crate::domain::routing::fixture::{facts, table};
     use bytes::Bytes;
     use proptest::prelude::*;
@@ -121,8 +123,8 @@ mod tests {
             request: NanoUsd(request),
         });
         let model = &mut table.models[0];
-        (model.context, model.max_output, model.price) = (Some(context), Some(max_output), Some(first));
-        table.deployments[1].price = Some(second);
+        (model.context, model.max_output, model.price) = (Some(context), Some(max_output), Some(first.into()));
+        table.deployments[1].price = Some(second.into());
         let deployments = table.deployment_ids().collect();
         let legs = vec![Leg { tier: None, model: table.deployments[0].model, deployments }];
         (table, legs)
@@ -139,7 +141,7 @@ mod tests {
         let (table, legs) = house(10_000, 1_000, [(70_000, 10_000, 250_000, 0), (100_000, 10_000, 200_000, 5)]);
         let check = |bytes, change: &dyn Fn(&mut Facts), expected: [i64; 3]| {
             let call = call(bytes, change);
-            let worst = Worst::of(&table, &call);
+            let worst = Worst::of(&table, &call, 0);
             let [us, eu] = [0, 1].map(|id| worst.at(DeploymentId(id)).0);
             assert_eq!([us, eu, worst.dearest(&legs).0], expected, "{call:?}");
         };
@@ -159,10 +161,23 @@ mod tests {
     fn what_cannot_be_bounded_fits_no_budget() {
         let (mut table, legs) = house(1, 1, [(1, 1, 1, 0), (1, 1, 1, 0)]);
         (table.models[0].context, table.models[0].max_output) = (None, None);
-        let worst = Worst::of(&table, &call(10, |_| {})).dearest(&legs);
+        let worst = Worst::of(&table, &call(10, |_| {}), 0).dearest(&legs);
         assert!(worst.0 > i64::MAX / 1_000_000, "{worst}");
         (table.models[0].price, table.deployments[1].price) = (None, None);
-        assert_eq!(Worst::of(&table, &call(10, |_| {})).dearest(&legs), NanoUsd::ZERO);
+        assert_eq!(Worst::of(&table, &call(10, |_| {}), 0).dearest(&legs), NanoUsd::ZERO);
+    }
+
+    #[test]
+    fn a_hold_is_of_the_prices_it_is_told_of() {
+        let (mut table, legs) = house(10_000, 1_000, [(1_000, 1_000, 1_000, 0), (1, 1, 1, 0)]);
+        let own = table.models[0].price.take().expect("it has one").at(0).clone();
+        let dearer = Price { output: PicoUsdPerToken(9_000), ..own.price };
+        table.models[0].price = Prices::new(own, vec![(1_000, dearer.into())]);
+        let call = call(744, |facts| facts.max_output = Some(100));
+        for (priced_at_ms, expected) in [(999, 1_100), (1_000, 1_900)] {
+            let worst = Worst::of(&table, &call, priced_at_ms);
+            assert_eq!((worst.dearest(&legs).0, worst.at(DeploymentId(0)).0), (expected, expected), "{priced_at_ms}");
+        }
     }
 
     proptest! {
@@ -179,7 +194,7 @@ mod tests {
                 (facts.max_output, facts.choices, facts.inputs) = (asked, choices, inputs);
                 facts.bounds = Bounds { candidates, input_elsewhere: elsewhere, ..Bounds::default() };
             });
-            let worst = Worst::of(&table, &call);
+            let worst = Worst::of(&table, &call, 0);
             let whole = i128::from(context) * i128::from(inputs);
             let input = if elsewhere { whole } else { whole.min(bytes as i128 + i128::from(TEMPLATE_TOKENS)) };
             let output = i128::from(asked.unwrap_or(max_output).min(max_output));
@@ -201,13 +216,13 @@ mod tests {
                 reasoning: 0,
             };
             for id in table.deployment_ids() {
-                let price = table.deployment(id).price.or(table.models[0].price).expect("both have one");
-                prop_assert!(price.cost(usage) <= worst.at(id));
+                let version = table.price(id, 0).expect("both have one");
+                prop_assert!(version.price.cost(usage) <= worst.at(id));
             }
             // A ceiling that is said to fit does, and one more token does not.
             if let Some(tokens) = worst.output_within(&legs, NanoUsd(left)) {
                 let lower = call.with_ceiling(tokens);
-                prop_assert!(Worst::of(&table, &lower).dearest(&legs).0 <= left);
+                prop_assert!(Worst::of(&table, &lower, 0).dearest(&legs).0 <= left);
                 prop_assert!(tokens <= asked.unwrap_or(max_output).min(max_output));
             }
         }

@@ -38,7 +38,7 @@ enum Ending {
 
 impl ReplyBody {
     pub(super) fn new(answered: Answered, ticket: Ticket) -> Self {
-        let Answered { answer, permit, .. } = answered;
+        let Answered { answer, permit } = answered;
         let exact_len = answer.body.exact_len();
         let status = answer.status.as_u16();
         Self { delivery: Some(Delivery { body: answer.body, permit, ticket, status }), exact_len }

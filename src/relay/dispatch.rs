@@ -10,6 +10,7 @@ use super::{Desk, ServeError};
 use crate::domain::call::Call;
 use crate::domain::chance::Draw;
 use crate::domain::failure::Failure;
+use crate::domain::hold::Worst;
 use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::receipt::Served;
 use crate::domain::refusal::Refusal;
@@ -22,7 +23,6 @@ use std::time::{Duration, Instant};
 pub(super) struct Answered {
     pub(super) answer: Answer,
     pub(super) permit: Permit,
-    pub(super) deployment: DeploymentId,
 }
 
 /// What stays the same over all attempts of one request.
@@ -47,9 +47,9 @@ impl Errand<'_> {
             match plan.next(table, &board, self.desk.clock.now(), self.desk.dice.draw()) {
                 Step::Try(attempt) => {
                     let Entry { key, purchase, .. } = &mut ticket.entry;
-                    purchase
-                        .before_attempt(self.desk, self.live, key.as_deref(), self.call, attempt.deployment)
-                        .await?;
+                    let worst = Worst::of(table, self.call, plan.priced_at_ms());
+                    let tills = key.as_deref().map_or(&[][..], |key| self.live.tills(key));
+                    purchase.before_attempt(self.desk, tills, worst, attempt.deployment).await?;
                     ticket.attempt_sent(self.place(&attempt), attempt.permit.sent());
                     let (deployment, mut permit) = (attempt.deployment, attempt.permit);
                     let result = ticket.wait(self.send(deployment, &permit)).await;
@@ -58,7 +58,8 @@ impl Errand<'_> {
                         Ok(answer) => {
                             permit.answered(now);
                             ticket.attempt_answered(now);
-                            return Ok(Answered { answer, permit, deployment });
+                            ticket.entry.price = table.price(deployment, plan.priced_at_ms()).cloned();
+                            return Ok(Answered { answer, permit });
                         }
                         Err(missed) => {
                             let age = now.saturating_duration_since(permit.sent());

@@ -33,7 +33,7 @@ use crate::domain::limit::Left;
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::{Outcome, Served};
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::plan::RoutePlan;
+use crate::domain::routing::plan::{RoutePlan, Terms};
 use crate::domain::secret::Secret;
 use crate::store::purse::Purse;
 use crate::store::{Bank, Counters, Ledger};
@@ -276,8 +276,10 @@ impl Relay {
     pub fn names(&self, key: Option<&Secret>) -> Result<Vec<Listed>, Refusal> {
         let live = self.live.load();
         let key = admit::known(&self.desk, &live, key)?;
+        let now_ms = self.desk.clock.unix_ms();
         let names = key.policy.usable_names(&live.snapshot.table).into_iter();
-        Ok(names.map(|(name, asked)| live.listed(name, asked, |region| key.policy.allows_region(region))).collect())
+        let listed = |(name, asked)| live.listed(name, asked, now_ms, |region| key.policy.allows_region(region));
+        Ok(names.map(listed).collect())
     }
 
     /// Walks one request from read to answered. Dropping the future, or the reply's body, at any point
@@ -290,7 +292,7 @@ impl Relay {
         let mut ticket = Ticket::open(self.desk.clone(), raw.id, raw.received);
         let live = raw.live.clone();
         match self.walk(&live, raw, &mut ticket).await {
-            Ok(answered) => Ok(reply(&live, answered, ticket)),
+            Ok(answered) => Ok(reply(answered, ticket)),
             Err(error) => {
                 if let ServeError::Refused(refusal) = &error {
                     ticket.refused(refusal);
@@ -313,7 +315,8 @@ impl Relay {
         let knobs = raw.knobs?;
         let authorized = authorize(table, &key, &call)?;
         let deadline = raw.received + knobs.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
-        let mut plan = RoutePlan::draft(table, &authorized, &call, knobs.no_fallback, deadline, desk.dice.draw())?;
+        let terms = Terms { no_fallback: knobs.no_fallback, deadline, priced_at_ms: desk.clock.unix_ms() };
+        let mut plan = RoutePlan::draft(table, &authorized, &call, terms, desk.dice.draw())?;
         admit::admit(desk, ticket, live, &authorized, &call, &plan).await?;
         let call = if key.budgets.is_empty() {
             call
@@ -340,15 +343,14 @@ async fn understand(wanted: Wanted, ticket: &mut Ticket) -> Result<Call, Refusal
     Ok(call)
 }
 
-fn reply(live: &Live, mut answered: Answered, mut ticket: Ticket) -> Reply {
-    ticket.entry.price = live.price(answered.deployment);
+fn reply(mut answered: Answered, mut ticket: Ticket) -> Reply {
     let stream = ticket.entry.stream;
     if !stream {
         deliver::meter(&mut ticket, &answered.answer.body);
     }
     let entry = &ticket.entry;
     let known = !stream && entry.price.is_some();
-    let cost = known.then(|| entry.purchase.bill(entry.price, entry.usage, entry.estimated).cost);
+    let cost = known.then(|| entry.purchase.bill(entry.price(), entry.usage, entry.estimated).cost);
     Reply {
         status: answered.answer.status,
         headers: std::mem::take(&mut answered.answer.headers),

@@ -19,7 +19,8 @@ use crate::domain::pricing::Price;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::usage::Usage;
-use crate::store::purse::{Hold, NoHold};
+use crate::store::purse::{Hold, NoHold, Till};
+use std::sync::Arc;
 
 /// How often an answer is shortened anew because others were quicker.
 const CLAMPS: usize = 4;
@@ -69,7 +70,7 @@ pub(super) async fn hold_first(
     let tills = live.tills(key);
     let mut clamps = if key.policy.clamp && call.endpoint() != Endpoint::Embeddings { CLAMPS } else { 0 };
     loop {
-        let worst = Worst::of(&live.snapshot.table, &call).dearest(plan.legs());
+        let worst = Worst::of(&live.snapshot.table, &call, plan.priced_at_ms()).dearest(plan.legs());
         let over = match desk.purse.hold(tills, worst, desk.clock.unix_ms()).await {
             Ok(hold) => {
                 purchase.hold = Some(hold);
@@ -78,7 +79,7 @@ pub(super) async fn hold_first(
             Err(NoHold::Unavailable) => return Err(Refusal::LedgerUnavailable.into()),
             Err(NoHold::Over(over)) => over,
         };
-        let room = Worst::of(&live.snapshot.table, &call).output_within(plan.legs(), over.left);
+        let room = Worst::of(&live.snapshot.table, &call, plan.priced_at_ms()).output_within(plan.legs(), over.left);
         let Some(tokens) = room.filter(|_| clamps > 0) else { return Err(refused(over)) };
         clamps -= 1;
         call = call.with_ceiling(tokens);
@@ -99,16 +100,13 @@ impl Purchase {
     pub(super) async fn before_attempt(
         &mut self,
         desk: &Desk,
-        live: &Live,
-        key: Option<&KeyRecord>,
-        call: &Call,
+        tills: &[Arc<Till>],
+        worst: Worst<'_>,
         deployment: DeploymentId,
     ) -> Result<(), ServeError> {
-        let tills = key.map_or(&[][..], |key| live.tills(key));
         if tills.is_empty() {
             return Ok(());
         }
-        let worst = Worst::of(&live.snapshot.table, call);
         let bounds = Bounds { worst: worst.at(deployment), input: worst.input(deployment) };
         if self.hold.is_none() {
             let held = desk.purse.hold(tills, bounds.worst, desk.clock.unix_ms()).await;

@@ -27,7 +27,7 @@ pub(super) fn settle(desk: &Desk, entry: &mut Entry, end: End, now: Instant) {
         desk.counters.settle(admission, used, now);
     }
     let duration = now.saturating_duration_since(entry.received);
-    let (bill, charges) = entry.purchase.end(entry.price, entry.usage, entry.estimated);
+    let (bill, charges) = entry.purchase.end(entry.price(), entry.usage, entry.estimated);
     if bill.beyond > NanoUsd::ZERO {
         alarm(desk, entry, bill);
     }
@@ -48,7 +48,8 @@ pub(super) fn settle(desk: &Desk, entry: &mut Entry, end: End, now: Instant) {
         status: end.status,
         usage: entry.usage,
         estimated: bill.estimated,
-        price: entry.price,
+        price: entry.price(),
+        price_version: entry.price.take().map(|version| version.version),
         cost: bill.cost,
         charges,
         first_token: entry.first_token,

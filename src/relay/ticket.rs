@@ -12,7 +12,7 @@ use crate::domain::call::Endpoint;
 use crate::domain::failure::Failure;
 use crate::domain::id::RequestId;
 use crate::domain::limit::Left;
-use crate::domain::pricing::Price;
+use crate::domain::pricing::{Price, PriceVersion};
 use crate::domain::receipt::{AttemptRecord, Outcome, Reason, Served};
 use crate::domain::refusal::{LimitKind, Refusal};
 use crate::domain::usage::Usage;
@@ -46,7 +46,8 @@ pub(super) struct Entry {
     pub(super) estimated_input: u64,
     pub(super) served: Option<Served>,
     pub(super) attempts: Vec<AttemptRecord>,
-    pub(super) price: Option<Price>,
+    /// What the answer is charged at.
+    pub(super) price: Option<PriceVersion>,
     pub(super) usage: Option<Usage>,
     pub(super) estimated: bool,
     pub(super) limit: Option<LimitKind>,
@@ -59,6 +60,13 @@ pub(super) struct Entry {
     pub(super) requests_left: Option<Left>,
     pub(super) tokens_left: Option<Left>,
     pub(super) purchase: Purchase,
+}
+
+impl Entry {
+    /// What a token of the answer costs.
+    pub(super) fn price(&self) -> Option<Price> {
+        self.price.as_ref().map(|version| version.price)
+    }
 }
 
 impl Ticket {
