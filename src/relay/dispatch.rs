@@ -6,6 +6,7 @@
 use super::board::Permit;
 use super::live::Live;
 use super::ticket::{Entry, Ticket};
+use super::yardstick::Yardstick;
 use super::{Desk, ServeError};
 use crate::domain::call::Call;
 use crate::domain::chance::Draw;
@@ -17,12 +18,15 @@ use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::{Attempt, GiveUp, RoutePlan, Step};
 use crate::upstream::{Answer, Missed, Order, Patience, Rejection};
 use http::HeaderMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// An answer whose first good frame is in hand, and the leave it runs under.
 pub(super) struct Answered {
     pub(super) answer: Answer,
     pub(super) permit: Permit,
+    /// Its model's.
+    pub(super) yardstick: Arc<Yardstick>,
 }
 
 /// What stays the same over all attempts of one request.
@@ -59,7 +63,8 @@ impl Errand<'_> {
                             permit.answered(now);
                             ticket.attempt_answered(now);
                             ticket.entry.price = table.price(deployment, plan.priced_at_ms()).cloned();
-                            return Ok(Answered { answer, permit });
+                            let yardstick = self.live.lineup.yardstick(table.deployment(deployment).model).clone();
+                            return Ok(Answered { answer, permit, yardstick });
                         }
                         Err(missed) => {
                             let age = now.saturating_duration_since(permit.sent());

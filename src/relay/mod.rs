@@ -17,6 +17,7 @@ mod live;
 mod money;
 mod settle;
 mod ticket;
+mod yardstick;
 
 pub use crate::upstream::Rejection;
 pub use deliver::ReplyBody;
@@ -346,11 +347,11 @@ async fn understand(wanted: Wanted, ticket: &mut Ticket) -> Result<Call, Refusal
 fn reply(mut answered: Answered, mut ticket: Ticket) -> Reply {
     let stream = ticket.entry.stream;
     if !stream {
-        deliver::meter(&mut ticket, &answered.answer.body);
+        deliver::meter(&mut ticket, &answered.answer.body, &answered.yardstick);
     }
     let entry = &ticket.entry;
     let known = !stream && entry.price.is_some();
-    let cost = known.then(|| entry.purchase.bill(entry.price(), entry.usage, entry.estimated).cost);
+    let cost = known.then(|| entry.purchase.bill(entry.price(), entry.usage, entry.basis).cost);
     Reply {
         status: answered.answer.status,
         headers: std::mem::take(&mut answered.answer.headers),

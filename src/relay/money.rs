@@ -11,6 +11,7 @@ use super::{Desk, ServeError};
 use crate::domain::authorize::KeyRecord;
 use crate::domain::budget::{Charge, OverBudget};
 use crate::domain::call::{Call, Endpoint};
+use crate::domain::estimate::Basis;
 use crate::domain::failure::Failure;
 use crate::domain::hold::Worst;
 use crate::domain::id::DeploymentId;
@@ -133,14 +134,15 @@ impl Purchase {
     }
 
     /// What the answer costs, and what was charged before it: the number for header, receipt and budgets.
-    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, counted_by_us: bool) -> Bill {
+    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, basis: Basis) -> Bill {
         let (Some(price), Some(usage)) = (price, usage) else {
             return Bill { cost: self.unanswered, estimated: self.unanswered > NanoUsd::ZERO, beyond: NanoUsd::ZERO };
         };
         let (cost, beyond) = match (self.attempt, &self.hold) {
-            (Some(bounds), Some(_)) if counted_by_us => {
-                // Never below what the provider read: a token is a byte or more.
-                let at_most = Usage { input: bounds.input.max(usage.input), ..usage };
+            (Some(bounds), Some(_)) if basis.is_estimate() => {
+                // Never below what the provider read, where it did not say: a token is a byte or more.
+                let read = if basis == Basis::Estimated { bounds.input } else { 0 };
+                let at_most = Usage { input: usage.input.max(read), ..usage };
                 (price.cost(at_most).max(LEAST).min(bounds.worst), NanoUsd::ZERO)
             }
             (_, Some(hold)) => {
@@ -151,25 +153,20 @@ impl Purchase {
         };
         Bill {
             cost: NanoUsd(cost.0.saturating_add(self.unanswered.0)),
-            estimated: counted_by_us || self.unanswered > NanoUsd::ZERO,
+            estimated: basis.is_estimate() || self.unanswered > NanoUsd::ZERO,
             beyond,
         }
     }
 
     /// Settles or releases what is held, once.
-    pub(super) fn end(
-        &mut self,
-        price: Option<Price>,
-        usage: Option<Usage>,
-        counted_by_us: bool,
-    ) -> (Bill, Vec<Charge>) {
+    pub(super) fn end(&mut self, price: Option<Price>, usage: Option<Usage>, basis: Basis) -> (Bill, Vec<Charge>) {
         if usage.is_none()
             && let Some(bounds) = self.attempt.take()
             && self.hold.as_ref().is_some_and(Hold::is_sent)
         {
             self.charge_unanswered(bounds.worst);
         }
-        let bill = self.bill(price, usage, counted_by_us);
+        let bill = self.bill(price, usage, basis);
         if let Some(hold) = self.hold.take() {
             match usage {
                 Some(_) => self.charges.extend(hold.settle(NanoUsd(bill.cost.0 - self.unanswered.0))),

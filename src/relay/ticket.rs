@@ -9,6 +9,7 @@ use super::money::Purchase;
 use super::settle;
 use crate::domain::authorize::KeyRecord;
 use crate::domain::call::Endpoint;
+use crate::domain::estimate::Basis;
 use crate::domain::failure::Failure;
 use crate::domain::id::RequestId;
 use crate::domain::limit::Left;
@@ -49,7 +50,10 @@ pub(super) struct Entry {
     /// What the answer is charged at.
     pub(super) price: Option<PriceVersion>,
     pub(super) usage: Option<Usage>,
-    pub(super) estimated: bool,
+    /// How `usage` is known.
+    pub(super) basis: Basis,
+    /// The provider counted what cannot be.
+    pub(super) impossible_usage: bool,
     pub(super) limit: Option<LimitKind>,
     pub(super) first_token: Option<Duration>,
     /// Time spent waiting for the client, a provider or a pause, up to the answer's first byte.
@@ -84,7 +88,8 @@ impl Ticket {
             attempts: Vec::with_capacity(1),
             price: None,
             usage: None,
-            estimated: false,
+            basis: Basis::default(),
+            impossible_usage: false,
             limit: None,
             first_token: None,
             waited: Duration::ZERO,

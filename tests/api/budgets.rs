@@ -276,7 +276,8 @@ async fn an_answer_without_usage_is_never_free() {
     let body = json!({"choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]});
     provider.answers(Script::status(200).json(&body));
     let answer = ask.at(&gateway).await;
-    let cost = (ask.body().len() as i64 + TEMPLATE) * INPUT + (body.to_string().len() as i64 + 3) / 4 * OUTPUT;
+    // Nothing is known of this model yet: a token is a byte of what it says.
+    let cost = (ask.body().len() as i64 + TEMPLATE) * INPUT + 5 * OUTPUT;
     assert_eq!(answer.header("x-tierway-cost-usd"), Some(NanoUsd(cost).to_string().as_str()));
     let receipt = gateway.receipts(1).await[0].clone();
     assert_eq!((receipt.cost.0, receipt.estimated), (cost, true));

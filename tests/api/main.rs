@@ -22,3 +22,4 @@ mod stepdown;
 mod streams;
 mod support;
 mod tls;
+mod usage;
