@@ -24,3 +24,4 @@ mod stored_keys;
 mod streams;
 mod support;
 mod tls;
+mod usage;
