@@ -48,13 +48,10 @@ pub(super) async fn watch(
 pub fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) {
     let applied = match found {
         Err(problems) => Err(problems.render(false)),
-        Ok(change) => {
-            for setting in &change.needs_restart {
-                tracing::warn!(setting, "this setting keeps its old value until a restart");
-            }
-            let ops = access(&change.snapshot, made);
-            app.relay.reload(change.snapshot).map(|()| app.ops.store(Arc::new(ops))).map_err(|error| error.to_string())
-        }
+        Ok(change) => match app.admin.clashes(&change.snapshot).as_slice() {
+            [] => take_up(change, app, made),
+            clashes => Err(clashes.join("\n")),
+        },
     };
     match applied {
         Ok(()) => {
@@ -67,6 +64,14 @@ pub fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) 
             tracing::error!(%problems, "the configuration was not reloaded; the old one stays");
         }
     }
+}
+
+fn take_up(change: Change, app: &App, made: Option<&Secret>) -> Result<(), String> {
+    for setting in &change.needs_restart {
+        tracing::warn!(setting, "this setting keeps its old value until a restart");
+    }
+    let ops = access(&change.snapshot, made);
+    app.relay.reload(change.snapshot).map(|()| app.ops.store(Arc::new(ops))).map_err(|error| error.to_string())
 }
 
 /// What operators present under `snapshot`; `made` is their token where it names none.

@@ -33,6 +33,16 @@ struct Known {
     by_hash: HashMap<KeyHash, (Arc<Entry>, usize)>,
     teams: BTreeMap<Arc<str>, Arc<StoredTeam>>,
     credit: HashMap<Holder, NanoUsd>,
+    versions: Versions,
+}
+
+/// When teams and credit were last changed: two that are equal know the same of both.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Versions {
+    /// Of teams.
+    pub teams: i64,
+    /// Of credit.
+    pub credit: i64,
 }
 
 /// A key, and when each of its secrets was last used.
@@ -111,14 +121,26 @@ impl Keyring {
         self.known().keys.values().map(|entry| entry.key.policy.clone()).collect()
     }
 
+    /// The names of the policies that keys of `team` have.
+    pub fn policies_of_team(&self, team: &str) -> BTreeSet<Arc<str>> {
+        let known = self.known();
+        let of_team = known.keys.values().filter(|entry| entry.key.team.as_deref() == Some(team));
+        of_team.map(|entry| entry.key.policy.clone()).collect()
+    }
+
     /// Everybody who was ever granted credit, and how much in all.
     pub fn credit(&self) -> Vec<(Holder, NanoUsd)> {
         self.known().credit.iter().map(|(holder, granted)| (holder.clone(), *granted)).collect()
     }
 
-    /// Grows with every change.
-    pub fn version(&self) -> i64 {
-        self.known().version
+    /// How new what is known of teams and credit is.
+    pub fn versions(&self) -> Versions {
+        self.known().versions
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.known().keys.is_empty()
     }
 
     /// Writes all of `changes`, or nothing; when it returns they are durable, and known here. The version
@@ -139,7 +161,7 @@ impl Keyring {
     /// [`Unavailable`]: it cannot be read now.
     pub async fn refresh(&self) -> Result<bool, Unavailable> {
         let _reading = self.reading.lock().await;
-        let seen = self.version();
+        let seen = self.known().version;
         let contents = self.register.since(seen).await?;
         let news = contents.version != seen;
         if news {
@@ -202,6 +224,12 @@ impl Known {
                 let entry = self.enter(key);
                 self.keys.insert(entry.key.name.clone(), entry);
             }
+        }
+        if !teams.is_empty() {
+            self.versions.teams = version;
+        }
+        if !credit.is_empty() {
+            self.versions.credit = version;
         }
         self.teams.extend(teams.into_iter().map(|team| (team.name.clone(), Arc::new(team))));
         self.credit.extend(credit);

@@ -54,6 +54,8 @@ pub enum Dimension {
     Tier,
     /// The deployment's region.
     Region,
+    /// The name of the price it was charged at.
+    Price,
     /// The day it was received, in UTC.
     Day,
     /// Why it ended as it did.
@@ -62,7 +64,7 @@ pub enum Dimension {
 
 impl Dimension {
     /// Every dimension.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Key,
         Self::Team,
         Self::Policy,
@@ -70,6 +72,7 @@ impl Dimension {
         Self::Deployment,
         Self::Tier,
         Self::Region,
+        Self::Price,
         Self::Day,
         Self::Reason,
     ];
@@ -84,6 +87,7 @@ impl Dimension {
             Self::Deployment => "deployment",
             Self::Tier => "tier",
             Self::Region => "region",
+            Self::Price => "price",
             Self::Day => "day",
             Self::Reason => "reason",
         }

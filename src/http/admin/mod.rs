@@ -209,13 +209,10 @@ async fn carry_out(
             role = role.label(),
             "an operator changed something"
         );
-        after_write(&app);
+        app.relay.take_up();
     }
     Ok(answer)
 }
-
-/// Makes known to the corridor what was written: budgets of stored teams, and credit.
-fn after_write(_app: &App) {}
 
 fn found(path: Option<&'static str>, method: &Method, asked: &str) -> Result<&'static Operation, Declined> {
     let Some(path) = path else { return Err(Declined::UnknownUrl(asked.to_owned())) };

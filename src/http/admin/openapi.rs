@@ -289,7 +289,7 @@ fn request() -> Value {
         "outcome": one_of(&Outcome::ALL.map(Outcome::label)), "reason": one_of(&reasons),
         "limit": or_null(one_of(&LimitKind::ALL.map(LimitKind::label))), "status": count(),
         "input_tokens": tokens(), "cached_input_tokens": tokens(), "output_tokens": tokens(),
-        "reasoning_tokens": tokens(), "estimated": flag(), "price": or_null(shape(price)), "cost_usd": money(),
+        "reasoning_tokens": tokens(), "estimated": flag(), "price_version": or_null(text()), "price": or_null(shape(price)), "cost_usd": money(),
         "first_token_us": tokens(), "duration_us": count(), "overhead_us": count(),
     })
 }

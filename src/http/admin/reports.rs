@@ -25,7 +25,7 @@ const fn sought(name: &'static str) -> Field<Option<String>> {
 }
 
 /// By [`Dimension::ALL`].
-static OF: [Field<Option<String>>; 9] = [
+static OF: [Field<Option<String>>; 10] = [
     sought("key"),
     sought("team"),
     sought("policy"),
@@ -33,13 +33,28 @@ static OF: [Field<Option<String>>; 9] = [
     sought("deployment"),
     sought("tier"),
     sought("region"),
+    sought("price"),
     sought("day"),
     sought("reason"),
 ];
-pub(super) static SUMMED_BY: [&dyn Described; 12] =
-    [&BY, &SINCE, &UNTIL, &OF[0], &OF[1], &OF[2], &OF[3], &OF[4], &OF[5], &OF[6], &OF[7], &OF[8]];
-pub(super) static LISTED_BY: [&dyn Described; 13] =
-    [&PAGE_LIMIT, &AFTER, &SINCE, &UNTIL, &OF[0], &OF[1], &OF[2], &OF[3], &OF[4], &OF[5], &OF[6], &OF[7], &OF[8]];
+pub(super) static SUMMED_BY: [&dyn Described; 13] =
+    [&BY, &SINCE, &UNTIL, &OF[0], &OF[1], &OF[2], &OF[3], &OF[4], &OF[5], &OF[6], &OF[7], &OF[8], &OF[9]];
+pub(super) static LISTED_BY: [&dyn Described; 14] = [
+    &PAGE_LIMIT,
+    &AFTER,
+    &SINCE,
+    &UNTIL,
+    &OF[0],
+    &OF[1],
+    &OF[2],
+    &OF[3],
+    &OF[4],
+    &OF[5],
+    &OF[6],
+    &OF[7],
+    &OF[8],
+    &OF[9],
+];
 
 pub(super) async fn usage(asking: Asking) -> Result<Answer, Declined> {
     let Asking { app, query, .. } = asking;

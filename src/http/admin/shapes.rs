@@ -181,6 +181,7 @@ pub fn receipt(receipt: &Receipt) -> Value {
         "output_tokens": receipt.usage.map(|usage| usage.output),
         "reasoning_tokens": receipt.usage.map(|usage| usage.reasoning),
         "estimated": receipt.estimated,
+        "price_version": receipt.price_version.as_deref(),
         "price": price,
         "cost_usd": receipt.cost.to_string(),
         "first_token_us": receipt.first_token.map(micros),

@@ -14,6 +14,7 @@ use rusqlite::{Connection, Row};
 impl Dimension {
     fn expression(self) -> &'static str {
         match self {
+            Self::Price => "price_version",
             Self::Day => "strftime('%Y-%m-%d', received_unix_ms / 1000, 'unixepoch')",
             column => column.name(),
         }
