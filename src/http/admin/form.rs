@@ -132,7 +132,9 @@ impl Form {
             if !fields.iter().any(|field| field.name() == name) {
                 let names: Vec<_> = fields.iter().map(|field| field.name()).collect();
                 let known = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
-                return Err(Wrong::field(name, format!("is not known here; known are: {known}")));
+                // Empty stands for the value itself.
+                let shown = if name.is_empty() { "\"\"" } else { name };
+                return Err(Wrong::field(shown, format!("is not known here; known are: {known}")));
             }
             if values[..at].iter().any(|(before, _)| before == name) {
                 return Err(Wrong::field(name, "is given twice"));
@@ -308,7 +310,7 @@ mod tests {
         check(r#"{"one":null}"#, Err("one is null"));
         check(r#"{"one":"a","\u006fne":"a"}"#, Err("one is given twice"));
         check(r#"{"one":"a","three":1}"#, Err("three is not known here; known are: one, two"));
-        check(r#"{"one":"a","":1}"#, Err(" is not known here; known are: one, two"));
+        check(r#"{"one":"a","":1}"#, Err("\"\" is not known here; known are: one, two"));
         for wrong in ["1", "-1", "1.5", "true", "[]", "{}"] {
             check(&format!(r#"{{"one":{wrong}}}"#), Err("one is not a string"));
         }

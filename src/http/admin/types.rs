@@ -307,6 +307,7 @@ fn short(node: &Node, most: usize) -> Result<String, Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn credit_is_given_or_taken_back_in_decimals() {
