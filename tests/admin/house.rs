@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::document::Document;
 use crate::support::client::{Client, Response};
 use crate::support::gateway::{ADMIN_TOKEN, KEY, TestGateway, VIEWER_TOKEN, compile};
-use crate::support::{ScriptedProvider, chat, soon};
+use crate::support::{Chat, ScriptedProvider, Usage, chat, soon};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use tierway::clock::Clock;
@@ -68,7 +68,8 @@ impl House {
         writing: Option<Writing>,
     ) -> Self {
         let provider = ScriptedProvider::start("eu").await;
-        provider.answers(chat("hello"));
+        provider
+            .answers(chat(Chat { usage: Usage { prompt: 30, completion: 10, ..Usage::default() }, ..Chat::default() }));
         let gateway = TestGateway::keeping(compile(&config(&provider)), 1, memory, books).await;
         let answer = send(&gateway, "GET", "/admin/v1/openapi.json", &bearer(ADMIN_TOKEN), None).await;
         let document = Document::of(answer.json());
