@@ -22,8 +22,10 @@ use tierway::store::{Books, Ledger, LedgerStatus};
 /// A running gateway, its provider and its database.
 pub struct House {
     pub gateway: TestGateway,
-    pub provider: ScriptedProvider,
+    _provider: ScriptedProvider,
     pub document: Document,
+    /// What it serves, as TOML.
+    pub config: String,
     /// Secrets that were handed out, and what they hash to.
     secrets: Mutex<Vec<String>>,
     _writing: Option<Writing>,
@@ -70,11 +72,12 @@ impl House {
         let provider = ScriptedProvider::start("eu").await;
         provider
             .answers(chat(Chat { usage: Usage { prompt: 30, completion: 10, ..Usage::default() }, ..Chat::default() }));
-        let gateway = TestGateway::keeping(compile(&config(&provider)), 1, memory, books).await;
+        let config = config(&provider);
+        let gateway = TestGateway::keeping(compile(&config), 1, memory, books).await;
         let answer = send(&gateway, "GET", "/admin/v1/openapi.json", &bearer(ADMIN_TOKEN), None).await;
         let document = Document::of(answer.json());
         let secrets = Mutex::new(vec![KEY.to_owned(), hash(KEY), ADMIN_TOKEN.to_owned(), VIEWER_TOKEN.to_owned()]);
-        Self { gateway, provider, document, secrets, _writing: writing, _folder: folder }
+        Self { gateway, _provider: provider, document, config, secrets, _writing: writing, _folder: folder }
     }
 
     /// What is answered to this; `headers` are lines.

@@ -40,8 +40,8 @@ fn name<'a>(operation: &Described, request: &'a str) -> &'a str {
 async fn the_document_and_the_router_have_the_same_operations() {
     let house = House::start().await;
     let described: BTreeSet<String> = house.document.operations().into_iter().map(|one| one.path).collect();
+    let pattern = regex::Regex::new(r#"RouteId\(\d+\): "(/admin[^"]*)""#).expect("the pattern is one");
     for entry in [public_entry(house.gateway.app.clone(), true), ops_entry(house.gateway.app.clone())] {
-        let pattern = regex::Regex::new(r#"RouteId\(\d+\): "(/admin[^"]*)""#).expect("the pattern is one");
         let printed = format!("{entry:?}");
         let routed: BTreeSet<String> = pattern.captures_iter(&printed).map(|found| found[1].to_owned()).collect();
         assert_eq!(routed, described);

@@ -1,19 +1,18 @@
 //! What operators are refused, row by row; nothing is changed then.
 
 use crate::house::{House, bearer};
-use crate::support::gateway::{ADMIN_TOKEN, VIEWER_TOKEN};
+use crate::support::gateway::{ADMIN_TOKEN, VIEWER_TOKEN, compile};
 use serde_json::{Value, json};
+use tierway::cli::reload::apply;
+use tierway::config::Change;
+use tierway::domain::secret::Secret;
 
 #[tokio::test]
 async fn every_refusal_has_its_row() {
     let house = House::start().await;
     house.done(201, "POST", "/admin/v1/keys", Some(json!({ "name": "k", "policy": "standard" }))).await;
     let before = house.state().await;
-    let check = async |method: &str, path: &str, body: Option<Value>, expected: (u16, &str, Option<&str>)| {
-        let (status, code, param) = expected;
-        let refused = house.refused(status, method, &format!("/admin/v1/{path}"), body).await;
-        assert_eq!(refused, (code.to_owned(), param.map(str::to_owned)), "{method} {path}");
-    };
+    let check = async |method: &str, path: &str, body, expected| refused(&house, method, path, body, expected).await;
     check("GET", "nothing", None, (404, "unknown_url", None)).await;
     check("GET", "keys/", None, (404, "unknown_url", None)).await;
     check("DELETE", "keys/k", None, (405, "method_not_allowed", None)).await;
@@ -46,39 +45,48 @@ async fn every_refusal_has_its_row() {
     check("PATCH", "keys/k", Some(json!({ "max_concurrent": 51 })), (400, "invalid_value", Some("max_concurrent")))
         .await;
     check("POST", "keys/k/rotate", Some(json!({ "overlap": "1w" })), (400, "invalid_value", Some("overlap"))).await;
-    let grant = |body: Value| Some(body);
-    check("POST", "credits/grants", grant(json!({ "amount": "1" })), (400, "invalid_value", Some("key"))).await;
-    check(
-        "POST",
-        "credits/grants",
-        grant(json!({ "amount": "1", "key": "nobody" })),
-        (400, "invalid_value", Some("key")),
-    )
-    .await;
-    check(
-        "POST",
-        "credits/grants",
-        grant(json!({ "amount": "1", "team": "nobody" })),
-        (400, "invalid_value", Some("team")),
-    )
-    .await;
-    check(
-        "POST",
-        "credits/grants",
-        grant(json!({ "amount": "1", "team": "sales", "key": "k" })),
-        (400, "invalid_value", Some("team")),
-    )
-    .await;
-    check(
-        "POST",
-        "credits/grants",
-        grant(json!({ "amount": "0.00", "key": "k" })),
-        (400, "invalid_value", Some("amount")),
-    )
-    .await;
     check("GET", "keys?limit=1001", None, (400, "invalid_value", Some("limit"))).await;
     check("GET", "keys/k?limit=1", None, (400, "invalid_value", Some("limit"))).await;
     assert_eq!(house.state().await, before);
+}
+
+#[tokio::test]
+async fn credit_is_one_holders_who_is_there() {
+    let house = House::start().await;
+    let before = house.state().await;
+    let check = async |body: Value, param: &str| {
+        refused(&house, "POST", "credits/grants", Some(body), (400, "invalid_value", Some(param))).await;
+    };
+    check(json!({ "amount": "1" }), "key").await;
+    check(json!({ "amount": "1", "key": "nobody" }), "key").await;
+    check(json!({ "amount": "1", "team": "nobody" }), "team").await;
+    check(json!({ "amount": "1", "team": "sales", "key": "app" }), "team").await;
+    check(json!({ "amount": "0.00", "key": "app" }), "amount").await;
+    assert_eq!(house.state().await, before);
+}
+
+/// A token changed by a reload is the token from then on.
+#[tokio::test]
+async fn a_reload_takes_up_another_viewer_token() {
+    let house = House::start().await;
+    let look = async || house.ask("GET", "/admin/v1/keys", &bearer(VIEWER_TOKEN), None).await.status;
+    assert_eq!(look().await, 200);
+    for (token, expected) in [("env:OTHER_KEY", 401), ("env:VIEWER_TOKEN", 200)] {
+        let config = house.config.replace("env:VIEWER_TOKEN", token);
+        let change = Change { snapshot: compile(&config), needs_restart: Vec::new() };
+        apply(Ok(change), &house.gateway.app, Some(&Secret::new(ADMIN_TOKEN)));
+        assert_eq!(look().await, expected, "{token}");
+    }
+    assert_eq!(house.operate("GET", "/admin/v1/keys", None).await.status, 200, "the admin token made at start stays");
+}
+
+/// The status, code and field of a refusal.
+type Told<'a> = (u16, &'a str, Option<&'a str>);
+
+async fn refused(house: &House, method: &str, path: &str, body: Option<Value>, expected: Told<'_>) {
+    let (status, code, param) = expected;
+    let refused = house.refused(status, method, &format!("/admin/v1/{path}"), body).await;
+    assert_eq!(refused, (code.to_owned(), param.map(str::to_owned)), "{method} {path}");
 }
 
 #[tokio::test]

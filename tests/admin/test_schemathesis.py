@@ -14,19 +14,19 @@ from conftest import bearer
 
 SEED = os.environ.get("SCHEMATHESIS_SEED", "20261122")
 #: Cases for an operation in each phase; raise it to look for longer.
-EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "25")
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "15")
 #: A name that fits the document may still name no policy, team or request that is there.
 LEFT_OUT = "positive_data_acceptance"
 
 
-@pytest.mark.parametrize("token", ["ADMIN_TOKEN", "VIEWER_TOKEN"])
-def test_every_answer_is_as_documented(gateway, token):
+@pytest.mark.parametrize("token, examples", [("ADMIN_TOKEN", EXAMPLES), ("VIEWER_TOKEN", "3")])
+def test_every_answer_is_as_documented(gateway, token, examples):
     run = subprocess.run(
         [
             Path(sys.executable).with_name("schemathesis"), "run", f"{gateway.url}/admin/v1/openapi.json",
-            "-H", f"authorization: {bearer(token)['authorization']}",
+            "-H", f"Authorization: {bearer(token)['authorization']}",
             "--checks", "all", "--exclude-checks", LEFT_OUT,
-            "--max-examples", EXAMPLES, "--seed", SEED, "--no-color",
+            "--max-examples", examples, "--seed", SEED, "--no-color",
         ],
         cwd=gateway.folder, capture_output=True, text=True, timeout=300,
     )
