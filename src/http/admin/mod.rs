@@ -37,6 +37,7 @@ use form::{Form, Node, Wrong};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use table::{OPERATIONS, Operation, Verb};
 
@@ -144,6 +145,11 @@ impl Answer {
         Self { version, ..self }
     }
 
+    /// Whose key, team or credit it is about.
+    fn subject(&self) -> Option<&str> {
+        ["name", "key", "team"].iter().find_map(|field| self.body[field].as_str())
+    }
+
     fn response(self) -> Response {
         let mut response = (self.status, format!("{}\n", self.body)).into_response();
         let headers = response.headers_mut();
@@ -181,8 +187,7 @@ async fn carry_out(
     request: Request,
 ) -> Result<Answer, Declined> {
     let (parts, body) = request.into_parts();
-    let live = app.relay.live();
-    let front = Front { max_body: BODY_MAX, ..live.front() };
+    let front = Front { max_body: BODY_MAX, ..app.relay.live().front() };
     // What of it is not read is discarded where this is dropped, so that an early answer is read.
     let upload = Upload::new(body, &parts.headers, front, app.held.clone(), app.clock);
     let presented = ingress::key(&parts.headers);
@@ -197,21 +202,31 @@ async fn carry_out(
         Some(takes) => read(&parts.headers, upload, takes).await?,
         None => Form::default(),
     };
-    let subject = name.clone();
-    let asking = Asking { app: app.clone(), snapshot: live.snapshot.clone(), name, query, body, if_match };
-    let answer = (operation.run)(asking).await?;
-    if operation.changes() {
-        let request_id = parts.extensions.get::<Arrival>().map(|arrival| tracing::field::display(arrival.id));
-        tracing::info!(
-            request_id,
-            operation = operation.id,
-            subject,
-            role = role.label(),
-            "an operator changed something"
-        );
-        app.relay.take_up();
+    let asking = Asking { app: app.clone(), snapshot: app.relay.live().snapshot.clone(), name, query, body, if_match };
+    if !operation.changes() {
+        return (operation.run)(asking).await;
     }
-    Ok(answer)
+    let request_id = parts.extensions.get::<Arrival>().map(|arrival| arrival.id);
+    to_its_end(async move {
+        let answer = (operation.run)(asking).await?;
+        let (request_id, role) = (request_id.map(tracing::field::display), role.label());
+        let subject = answer.subject();
+        tracing::info!(request_id, operation = operation.id, subject, role, "an operator changed something");
+        app.relay.take_up();
+        Ok(answer)
+    })
+    .await
+}
+
+/// Whoever asked may leave: what is written is then in force and in the log all the same.
+async fn to_its_end(
+    change: impl Future<Output = Result<Answer, Declined>> + Send + 'static,
+) -> Result<Answer, Declined> {
+    tokio::spawn(change).await.unwrap_or_else(|failed| match failed.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        // The process is ending.
+        Err(_) => Err(AdminError::Unavailable.into()),
+    })
 }
 
 fn found(path: Option<&'static str>, method: &Method, asked: &str) -> Result<&'static Operation, Declined> {
