@@ -212,14 +212,8 @@ async fn an_address_of_the_operators_own_speaks_tls_too() {
     let telemetry = Arc::new(Telemetry::new(access, Build { version: "0.0.0-test", revision: None }));
     let snapshot = stage.gateway.relay.live().snapshot.clone();
     let ledger = Arc::new(MemoryLedger::default());
-    let gateway = Gateway::build(
-        snapshot,
-        None,
-        telemetry,
-        Dice::seeded(1),
-        Clock,
-        Books { ledger, ..Books::memory().await },
-    );
+    let gateway =
+        Gateway::build(snapshot, None, telemetry, Dice::seeded(1), Clock, Books { ledger, ..Books::memory().await });
     let gateway = gateway.unwrap_or_else(|error| panic!("{error}"));
     let (public, ops) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
