@@ -56,6 +56,8 @@ pub(super) struct GrantArgs {
 
 fn who(text: &str) -> Result<String, &'static str> {
     let line = !text.chars().any(char::is_control) && text.len() <= 200;
+    // A variable may be set to nothing.
+    let text = if text.is_empty() { "cli" } else { text };
     if line { Ok(text.to_owned()) } else { Err("write one line of up to 200 bytes") }
 }
 
@@ -145,7 +147,7 @@ fn unpaid(desk: &Desk, holder: &Holder) -> Option<String> {
     }?;
     Some(format!(
         "note: the key {} has no budget, and its policy {} takes credit = \"first\": once the credit is spent its \
-         requests go on, and nobody pays for them. credit = \"only\" in the policy ends them there; a budget bounds them.",
+         requests go on, paid by nobody. credit = \"only\" in the policy would refuse them then; a budget bounds them.",
         key.name(),
         key.record.policy.name
     ))

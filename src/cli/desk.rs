@@ -15,7 +15,7 @@ use crate::domain::secret::Secret;
 use crate::store::keyring::Keyring;
 use crate::store::sqlite::SqliteRegister;
 use anyhow::Context;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
@@ -101,9 +101,14 @@ pub(super) fn hand_over(name: &str, answer: &str) -> anyhow::Result<ExitCode> {
 pub(super) fn what_next(snapshot: &Snapshot) -> String {
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
     let address = super::greeting::reachable(snapshot.server.listen);
+    let key = if std::io::stdout().is_terminal() {
+        "...       # the line above"
+    } else {
+        "\"$KEY\"    # after KEY=$(tierway keys ...)"
+    };
     format!(
         "This secret is shown now and never again: the store keeps its SHA-256. Next:\n\n  \
-         export OPENAI_BASE_URL={scheme}://{address}/v1\n  export OPENAI_API_KEY=     # the line above\n"
+         export OPENAI_BASE_URL={scheme}://{address}/v1\n  export OPENAI_API_KEY={key}\n"
     )
 }
 

@@ -29,7 +29,7 @@ const PAGE: usize = 1_000;
 const CREATE_EXAMPLES: &str = "Examples:
   KEY=$(tierway keys create growth-app --policy standard --team growth)
   tierway keys create trial --policy standard --budget 5.00 --expires 30d --json
-  tierway keys create batch --policy pro --tokens-per-minute 200000 --budget 50.00/month/Europe/Paris";
+  tierway keys create batch --policy pro --budget 50.00/month/Europe/Paris";
 
 const ROTATE_EXAMPLES: &str = "Examples:
   KEY=$(tierway keys rotate growth-app)            # the old one works for another 24 hours
@@ -46,6 +46,7 @@ pub(super) enum Keys {
     /// Show all of a key but its secrets, of which only the hash is kept
     Show(Show),
     /// Change what a key may do; what is not named stays as it is
+    #[command(override_usage = "tierway keys edit [OPTIONS] <NAME>")]
     Edit(change::Edit),
     /// Give a key a new secret and print it; the old ones work for a while longer
     #[command(after_help = ROTATE_EXAMPLES)]

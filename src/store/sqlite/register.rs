@@ -71,10 +71,15 @@ impl SqliteRegister {
     /// # Errors
     /// When it cannot be made or opened, or is in another form than this program's while a gateway holds it.
     pub fn beside(path: &Path, now_unix_ms: i64) -> Result<Self, OpenError> {
-        match open::lock(path) {
-            Ok(_held) => drop(migrate::migrate(path, now_unix_ms)?),
-            Err(OpenError::Held(_)) => migrate::is_current(&open::readable(path)?, path)?,
-            Err(other) => return Err(other),
+        let current = || migrate::is_current(&open::readable(path)?, path);
+        match current() {
+            // Held for this alone: a gateway that starts beside a command must find the database free.
+            Err(OpenError::Missing(_) | OpenError::Older { .. }) => match open::lock(path) {
+                Ok(_held) => drop(migrate::migrate(path, now_unix_ms)?),
+                Err(OpenError::Held(_)) => current()?,
+                Err(other) => return Err(other),
+            },
+            other => other?,
         }
         Ok(Self { reader: Arc::new(Reader::new(path)), writer: None })
     }
