@@ -1,16 +1,20 @@
 //! A day of traffic in a second, by seed: the deciding room and the board, over scripted deployments.
 //!
 //! Each seed makes a day: tables, reloads, clients, deployments that are slow, throttled, dead, silent,
-//! flapping or cutting their answers. It is lived twice on a clock that jumps from event to event, and a
-//! referee holds every step against the laws of the house. Each law is shown to catch something: a
-//! mutant that breaks just that one.
+//! flapping or cutting their answers; keys with budgets, a bank that fails, a process that is killed, and a
+//! calendar that jumps. It is lived twice on a clock that goes from event to event, and a referee holds every
+//! step against the laws of the house. Each law is shown to catch something: a mutant that breaks just that one.
 //!
 //! `TIERWAY_SIM_SEEDS=n` lives more days, `TIERWAY_SIM_SEED=n` lives one and prints its every step.
 
+#[path = "simulation/books.rs"]
+mod books;
 #[path = "simulation/engine.rs"]
 mod engine;
 #[path = "simulation/laws.rs"]
 mod laws;
+#[path = "simulation/money.rs"]
+mod money;
 #[path = "simulation/mutant.rs"]
 mod mutant;
 #[path = "simulation/provider.rs"]

@@ -40,6 +40,11 @@ impl Admin {
         Self { keyring, clock, entropy }
     }
 
+    /// Why `snapshot` cannot be served together with what is stored; empty: it can.
+    pub fn clashes(&self, snapshot: &Snapshot) -> Vec<String> {
+        clashes(&self.keyring, snapshot)
+    }
+
     fn now_unix_ms(&self) -> i64 {
         self.clock.unix_ms()
     }

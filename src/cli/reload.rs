@@ -48,16 +48,10 @@ pub(super) async fn watch(
 pub fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) {
     let applied = match found {
         Err(problems) => Err(problems.render(false)),
-        Ok(change) => {
-            for setting in &change.needs_restart {
-                tracing::warn!(setting, "this setting keeps its old value until a restart");
-            }
-            let ops = OpsAccess {
-                metrics_token: change.snapshot.telemetry.metrics_token.clone(),
-                admin_token: change.snapshot.server.admin_token.clone().or_else(|| made.cloned()),
-            };
-            app.relay.reload(change.snapshot).map(|()| app.ops.store(Arc::new(ops))).map_err(|error| error.to_string())
-        }
+        Ok(change) => match app.admin.clashes(&change.snapshot).as_slice() {
+            [] => take_up(change, app, made),
+            clashes => Err(clashes.join("\n")),
+        },
     };
     match applied {
         Ok(()) => {
@@ -70,6 +64,17 @@ pub fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) 
             tracing::error!(%problems, "the configuration was not reloaded; the old one stays");
         }
     }
+}
+
+fn take_up(change: Change, app: &App, made: Option<&Secret>) -> Result<(), String> {
+    for setting in &change.needs_restart {
+        tracing::warn!(setting, "this setting keeps its old value until a restart");
+    }
+    let ops = OpsAccess {
+        metrics_token: change.snapshot.telemetry.metrics_token.clone(),
+        admin_token: change.snapshot.server.admin_token.clone().or_else(|| made.cloned()),
+    };
+    app.relay.reload(change.snapshot).map(|()| app.ops.store(Arc::new(ops))).map_err(|error| error.to_string())
 }
 
 /// Shows what a gateway starts with.

@@ -9,7 +9,7 @@
 use super::check::EXIT_CONFIGURATION;
 use super::greeting::{Generated, greeting};
 use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets, store};
-use crate::admin::Admin;
+use crate::admin::{Admin, clashes};
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find, load};
 use crate::domain::secret::{Secret, new_admin_token, new_key};
@@ -20,6 +20,7 @@ use crate::http::tls::{InForce, Tls};
 use crate::http::{App, ops_entry, public_entry};
 use crate::relay::dice::Dice;
 use crate::relay::{LiveError, Parts, Relay};
+use crate::store::keyring::Keyring;
 use crate::store::memory::MemoryCounters;
 use crate::store::{Books, Counters};
 use crate::telemetry::Telemetry;
@@ -39,6 +40,9 @@ const BUILD: Build = Build { version: VERSION, revision: option_env!("TIERWAY_RE
 
 /// A lease that nobody used for as long as this goes back, so that a crash would not lose it.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
+
+/// How soon a key that was taken away by a command is refused.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why `serve` ends before it serves.
 enum Refused {
@@ -79,15 +83,17 @@ pub fn serve(args: &Serve) -> anyhow::Result<ExitCode> {
 }
 
 async fn run(args: &Serve) -> Result<(), Refused> {
-    let loaded = Loaded::find(args)?;
+    let found = Found::find(args)?;
+    let logs = Arc::new(Logs::start(&found.snapshot.telemetry.log)?);
+    let clock = Clock;
+    // Ends after everything that settles, and before the logs.
+    let (books, _writing) = store::open(&found.snapshot.store, clock).await.map_err(Refused::unavailable)?;
+    let keyring = books.keyring.clone();
+    let loaded = Loaded::of(found, &keyring)?;
     let snapshot = loaded.snapshot.clone();
-    let logs = Arc::new(Logs::start(&snapshot.telemetry.log)?);
     for unenforced in &snapshot.unenforced {
         tracing::warn!(setting = %unenforced.setting, why = %unenforced.why, "not yet enforced");
     }
-    let clock = Clock;
-    // Ends after everything that settles, and before the logs.
-    let (books, _writing) = store::open(&snapshot.store, clock).await.map_err(Refused::unavailable)?;
     let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
     store::watch(&telemetry, &books.ledger);
     let gateway = Gateway::build(
@@ -112,9 +118,11 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     println!("listening on {scheme}://{address}");
     std::io::stdout().flush()?;
     let relay = gateway.relay.clone();
-    tokio::spawn(tidy(relay.clone(), clock));
+    tokio::spawn(tidy(relay.clone(), keyring.clone(), clock));
+    tokio::spawn(take_up(relay.clone(), keyring.clone(), clock));
     gateway.serve(public, ops).await;
     relay.close_purse();
+    keyring.tell_uses();
     Ok(())
 }
 
@@ -157,6 +165,7 @@ impl Gateway {
             ledger: books.ledger,
             counters: counters.clone() as Arc<dyn Counters>,
             bank: books.bank,
+            keyring: books.keyring.clone(),
             telemetry: telemetry.clone(),
         };
         let relay = Arc::new(Relay::new(snapshot, parts)?);
@@ -190,11 +199,23 @@ impl Gateway {
     }
 }
 
-/// Gives back what is leased of budgets and idle, for as long as the process lives.
-async fn tidy(relay: Arc<Relay>, clock: Clock) {
+/// Gives back what is leased of budgets and idle, and tells when keys were used, for as long as the process lives.
+async fn tidy(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     loop {
         clock.sleep(TIDY_EVERY).await;
         relay.tidy_purse();
+        keyring.tell_uses();
+    }
+}
+
+/// Takes up what commands beside the gateway register, for as long as the process lives.
+async fn take_up(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
+    loop {
+        clock.sleep(LOOK_EVERY).await;
+        // A store that cannot be read says so itself; it is looked at again.
+        if keyring.refresh().await.unwrap_or(false) {
+            relay.take_up();
+        }
     }
 }
 
@@ -220,17 +241,40 @@ struct Loaded {
     admin_token: Option<Secret>,
 }
 
-impl Loaded {
+/// A configuration by itself: which keys there are beside it is not known yet.
+struct Found {
+    source: Source,
+    snapshot: Snapshot,
+}
+
+impl Found {
     fn find(args: &Serve) -> Result<Self, Refused> {
         let source = find(args.named.config.as_deref(), &Process).map_err(refuse)?;
-        let demo = source.is_demo();
-        let mut key = if demo { Some(new_key("demo", &*secrets::random_bytes()?)) } else { None };
-        let mut extra_keys = extra_keys(key.as_ref());
-        let mut snapshot = load(&source, &Process, &extra_keys).map_err(refuse)?;
-        if snapshot.keys.is_empty() {
-            if !snapshot.server.listen.ip().is_loopback() {
+        let snapshot = load(&source, &Process, &[]).map_err(refuse)?;
+        if !snapshot.unenforced.is_empty() && !args.allow_unenforced {
+            return Err(Refused::Configuration(not_enforced(&source, &snapshot)));
+        }
+        Ok(Self { source, snapshot })
+    }
+}
+
+impl Loaded {
+    fn of(found: Found, keyring: &Keyring) -> Result<Self, Refused> {
+        let Found { source, mut snapshot } = found;
+        let clashes = clashes(keyring, &snapshot);
+        if !clashes.is_empty() {
+            return Err(Refused::Configuration(format!(
+                "error: {} and the store cannot be served together\n  {}",
+                source.name(),
+                clashes.join("\n  ")
+            )));
+        }
+        let (mut key, mut extra_keys) = (None, Vec::new());
+        if snapshot.keys.is_empty() && keyring.is_empty() {
+            if !source.is_demo() && !snapshot.server.listen.ip().is_loopback() {
                 return Err(Refused::Configuration(format!(
-                    "error: {}: no key is configured, and {} is not loopback\n  help: add a [[keys]] table",
+                    "error: {}: no key is configured, and {} is not loopback\n  help: add a [[keys]] table, or make \
+                     one with `tierway keys create NAME --policy POLICY`",
                     source.name(),
                     snapshot.server.listen
                 )));
@@ -238,9 +282,6 @@ impl Loaded {
             key = Some(new_key("demo", &*secrets::random_bytes()?));
             extra_keys = self::extra_keys(key.as_ref());
             snapshot = load(&source, &Process, &extra_keys).map_err(refuse)?;
-        }
-        if !snapshot.unenforced.is_empty() && !args.allow_unenforced {
-            return Err(Refused::Configuration(not_enforced(&source, &snapshot)));
         }
         let made = if snapshot.server.admin_token.is_none() {
             Some(new_admin_token(&*secrets::random_bytes()?))

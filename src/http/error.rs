@@ -6,7 +6,7 @@
 //!
 //! Start reading at [`Row::of`].
 
-use crate::domain::budget::{OverBudget, Scope};
+use crate::domain::budget::{CREDIT, OverBudget, Scope};
 use crate::domain::call::BodyProblem;
 use crate::domain::failure::Failure;
 use crate::domain::money::NanoUsd;
@@ -200,12 +200,13 @@ impl Row {
             Scope::Policy => format!("the policy '{}'", account.name),
         };
         let left = NanoUsd(left.0.max(0));
-        let again = match ends_unix_ms {
-            Some(end) => format!("It is whole again at {}.", Rfc3339(*end)),
-            None => "It is not renewed by itself.".to_owned(),
+        let (what, again) = if &*account.window == CREDIT {
+            ("credit", "It is not renewed by itself: ask its operator for more.".to_owned())
+        } else {
+            ("budget", whole_again(*ends_unix_ms))
         };
         let message = format!(
-            "The budget of {whose} has {left} USD left of {limit}, and this request may cost {wanted}. {again} \
+            "The {what} of {whose} has {left} USD left of {limit}, and this request may cost {wanted}. {again} \
              A shorter request, or a lower 'max_tokens', costs less."
         );
         let kind = "insufficient_quota";
@@ -385,6 +386,13 @@ fn model_not_found(model: &str, nearest: &[Arc<str>]) -> String {
     format!("There is no model '{}' for this key. {advice}", echo(model))
 }
 
+fn whole_again(ends_unix_ms: Option<i64>) -> String {
+    ends_unix_ms.map_or_else(
+        || "It is not renewed by itself.".to_owned(),
+        |end| format!("It is whole again at {}.", Rfc3339(end)),
+    )
+}
+
 /// A client's own words, cut where they are too long to repeat.
 fn echo(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_ECHO)]
@@ -451,6 +459,9 @@ mod tests {
             let over = OverBudget { account, limit, left, wanted, ends_unix_ms: end };
             refused(&format!("over_budget_of_{}", scope.label()), Refusal::OverBudget(Box::new(over))).await;
         }
+        let account = Arc::new(Account { scope: Scope::Key, name: "app".into(), window: CREDIT.into() });
+        let over = OverBudget { account, limit, left, wanted, ends_unix_ms: None };
+        refused("over_credit", Refusal::OverBudget(Box::new(over))).await;
         refused("ledger_unavailable", Refusal::LedgerUnavailable).await;
         refused("slow_down", Refusal::SlowDown { retry_after: Duration::from_millis(870) }).await;
         refused("no_deployment", Refusal::NoDeployment { retry_after: Duration::from_secs(4) }).await;

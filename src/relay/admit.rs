@@ -3,7 +3,7 @@
 //! Finding compares in constant time and answers the same for a key that is missing, unknown or
 //! expired. Whether the key may make the call is decided in `domain/authorize.rs`, not here.
 
-use super::live::Live;
+use super::live::{Known, Live};
 use super::ticket::Ticket;
 use super::{Desk, ServeError};
 use crate::config::KeyHash;
@@ -13,15 +13,20 @@ use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::secret::Secret;
 use crate::store::Ask;
+use crate::store::purse::Payers;
 use std::sync::Arc;
 
-/// The record of the key a client presented.
-pub(super) fn known(desk: &Desk, live: &Live, presented: Option<&Secret>) -> Result<Arc<KeyRecord>, Refusal> {
+/// The record of the key a client presented, and who pays for its requests.
+pub(super) fn known(desk: &Desk, live: &Live, presented: Option<&Secret>) -> Result<(Arc<KeyRecord>, Payers), Refusal> {
     // Hashing also when nothing was presented keeps one timing for all refusals. The table is
     // searched by hash: a caller who can choose hashes byte by byte has broken SHA-256 first.
     let hash = KeyHash::of(presented.map_or("", |secret| secret.expose()));
-    let found = live.snapshot.key(&hash).filter(|key| is_valid(key, desk.clock.unix_ms() / 1000));
-    presented.and(found).cloned().ok_or(Refusal::InvalidKey)
+    let now_unix_ms = desk.clock.unix_ms();
+    let found = live.known(&hash, &desk.keyring, &desk.purse, now_unix_ms);
+    let valid = found.filter(|known| is_valid(&known.record, now_unix_ms / 1000));
+    let Known { record, budgets } = presented.and(valid).ok_or(Refusal::InvalidKey)?;
+    let payers = desk.purse.payers(&record.name, record.team.as_ref(), record.policy.money.credit, budgets);
+    Ok((record, payers))
 }
 
 /// Takes the request, its tokens and a slot from the key's limits; the ticket gives them back.

@@ -5,7 +5,7 @@
 
 use super::board::Permit;
 use super::live::Live;
-use super::ticket::{Entry, Ticket};
+use super::ticket::Ticket;
 use super::{Desk, ServeError};
 use crate::domain::call::Call;
 use crate::domain::chance::Draw;
@@ -46,10 +46,8 @@ impl Errand<'_> {
         loop {
             match plan.next(table, &board, self.desk.clock.now(), self.desk.dice.draw()) {
                 Step::Try(attempt) => {
-                    let Entry { key, purchase, .. } = &mut ticket.entry;
-                    purchase
-                        .before_attempt(self.desk, self.live, key.as_deref(), self.call, attempt.deployment)
-                        .await?;
+                    let purchase = &mut ticket.entry.purchase;
+                    purchase.before_attempt(self.desk, self.live, self.call, attempt.deployment).await?;
                     ticket.attempt_sent(self.place(&attempt), attempt.permit.sent());
                     let (deployment, mut permit) = (attempt.deployment, attempt.permit);
                     let result = ticket.wait(self.send(deployment, &permit)).await;

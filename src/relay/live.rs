@@ -8,16 +8,18 @@ use super::board::{Board, Lineup};
 use crate::clock::Clock;
 use crate::config::{self, FinishReason, KeyHash, MalformedFrame, ProviderSettings, Reach, Snapshot, WireSettings};
 use crate::domain::authorize::{Asked, KeyRecord};
-use crate::domain::budget::Account;
+use crate::domain::budget::{Account, Scope};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId};
 use crate::domain::pricing::Price;
+use crate::domain::register::StoredKey;
 use crate::domain::routing::table::Target;
 use crate::domain::secret::Secret;
+use crate::store::keyring::{Keyring, Versions};
 use crate::store::purse::{Purse, Till};
 use crate::upstream::{self, OpenAiSetup, Protocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
 use http::HeaderValue;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 /// A snapshot, ready to serve.
@@ -28,8 +30,27 @@ pub struct Live {
     pub(super) upstreams: Arc<Upstreams>,
     /// By [`DeploymentId`].
     pub(super) upstream_models: Vec<UpstreamModel>,
-    /// Of the keys that have a budget, in the order of their budgets.
+    /// Of the file's keys that have a budget, in the order of their budgets.
     tills: HashMap<KeyId, Arc<[Arc<Till>]>>,
+    /// Of nobody.
+    no_tills: Arc<[Arc<Till>]>,
+    /// Stored keys that were used, by the hash of what opened them.
+    adopted: RwLock<HashMap<KeyHash, Adopted>>,
+    /// What of the register this was made with.
+    pub(super) registered: Versions,
+}
+
+/// A key that may ask, with what its requests are held from beside credit.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) record: Arc<KeyRecord>,
+    pub(super) budgets: Arc<[Arc<Till>]>,
+}
+
+/// A stored key as this snapshot has it.
+struct Adopted {
+    stored: Arc<StoredKey>,
+    known: Known,
 }
 
 /// What the front door must know before a request is understood. Sizes in bytes.
@@ -42,8 +63,8 @@ pub struct Front {
 }
 
 impl Live {
-    /// Resolves `snapshot`. `previous` lends what it can: warm connections. `newcomers_at` is `None` at
-    /// the start.
+    /// Resolves `snapshot`. The one before lends what it can, warm connections, and is replaced at a moment;
+    /// `None` at the start.
     ///
     /// # Errors
     /// When a provider cannot be set up: a base URL that is none, a credential that is no header.
@@ -51,13 +72,13 @@ impl Live {
         snapshot: Arc<Snapshot>,
         board: &Board,
         purse: &Purse,
-        previous: Option<&Self>,
-        newcomers_at: Option<Instant>,
+        keyring: &Keyring,
+        previous: Option<(&Self, Instant)>,
         clock: Clock,
     ) -> Result<Self, LiveError> {
         let setups = snapshot.providers.iter().map(|provider| setup(provider, &snapshot.wire));
         let setups = setups.collect::<Result<Vec<_>, _>>()?;
-        let upstreams = Upstreams::build(setups, previous.map(|live| &*live.upstreams), clock)?;
+        let upstreams = Upstreams::build(setups, previous.map(|(live, _)| &*live.upstreams), clock)?;
         let fingerprints = |provider: &ProviderSettings| {
             credentials(provider).iter().map(|secret| KeyHash::of(secret.expose()).0).collect()
         };
@@ -66,13 +87,21 @@ impl Live {
         let names = snapshot.table.deployments.iter().map(|deployment| UpstreamModel::new(&deployment.upstream_model));
         // Last, because it cannot fail: from here on the new limits hold.
         let now_unix_ms = clock.unix_ms();
-        let with_budget = snapshot.keys.values().filter(|key| !key.budgets.is_empty());
-        let tills = with_budget
-            .map(|key| (key.id, key.budgets.iter().map(|budget| purse.till(budget, now_unix_ms)).collect()))
-            .collect();
+        // Read before the teams: what changes between the two is taken up once more.
+        let registered = keyring.versions();
+        let of_key = |key: &Arc<KeyRecord>| {
+            let team = key.team.as_ref().filter(|team| !snapshot.teams.contains_key(*team));
+            let shared = team.and_then(|team| Some(keyring.team(team)?.budget.as_ref()?.of(Scope::Team, team.clone())));
+            let budgets = key.budgets.iter().chain(&shared).map(|budget| purse.till(budget, now_unix_ms));
+            (key.id, budgets.collect::<Arc<[_]>>())
+        };
+        let tills = snapshot.keys.values().map(of_key).filter(|(_, tills)| !tills.is_empty()).collect();
         Ok(Self {
             tills,
-            lineup: board.line_up(&snapshot.table, &providers, newcomers_at),
+            no_tills: Arc::default(),
+            adopted: RwLock::default(),
+            registered,
+            lineup: board.line_up(&snapshot.table, &providers, previous.map(|(_, now)| now)),
             upstreams: Arc::new(upstreams),
             upstream_models: names.collect(),
             snapshot,
@@ -85,17 +114,44 @@ impl Live {
         Front { max_body: server.max_body_bytes, max_in_flight_bytes: server.max_in_flight_bytes }
     }
 
-    /// The tills that pay for the requests of `key`.
-    pub(super) fn tills(&self, key: &KeyRecord) -> &[Arc<Till>] {
-        if key.budgets.is_empty() {
-            return &[];
+    /// The key that a secret of this hash opens, the file's or a stored one.
+    pub(super) fn known(&self, hash: &KeyHash, keyring: &Keyring, purse: &Purse, now_unix_ms: i64) -> Option<Known> {
+        if let Some(record) = self.snapshot.key(hash) {
+            let budgets = self.tills.get(&record.id).unwrap_or(&self.no_tills).clone();
+            return Some(Known { record: record.clone(), budgets });
         }
-        self.tills.get(&key.id).map_or(&[], |tills| tills)
+        let stored = keyring.find(hash, now_unix_ms)?;
+        let adopted = self.adopted.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(adopted) = adopted.get(hash).filter(|adopted| Arc::ptr_eq(&adopted.stored, &stored)) {
+            return Some(adopted.known.clone());
+        }
+        drop(adopted);
+        self.adopt(hash, stored, keyring, purse, now_unix_ms)
+    }
+
+    /// Makes of a stored key what it is under this snapshot, once for each of its states.
+    fn adopt(
+        &self,
+        hash: &KeyHash,
+        stored: Arc<StoredKey>,
+        keyring: &Keyring,
+        purse: &Purse,
+        now_unix_ms: i64,
+    ) -> Option<Known> {
+        let team = stored.team.as_ref().and_then(|team| keyring.team(team));
+        let record = Arc::new(self.snapshot.record_of(&stored, team.as_deref())?);
+        let budgets = record.budgets.iter().map(|budget| purse.till(budget, now_unix_ms)).collect();
+        let known = Known { record, budgets };
+        let mut adopted = self.adopted.write().unwrap_or_else(PoisonError::into_inner);
+        adopted.insert(*hash, Adopted { stored, known: known.clone() });
+        Some(known)
     }
 
     /// What keys pay from.
-    pub(super) fn accounts(&self) -> HashSet<&Account> {
-        self.tills.values().flat_map(|tills| tills.iter()).map(|till| &**till.account()).collect()
+    pub(super) fn accounts(&self) -> HashSet<Arc<Account>> {
+        let adopted = self.adopted.read().unwrap_or_else(PoisonError::into_inner);
+        let stored = adopted.values().map(|adopted| &adopted.known.budgets);
+        self.tills.values().chain(stored).flat_map(|tills| tills.iter()).map(|till| till.account().clone()).collect()
     }
 
     /// The price of an answer from `deployment`.

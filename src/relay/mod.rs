@@ -26,7 +26,7 @@ pub use live::{Front, Listed, Live, LiveError};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::authorize::authorize;
-use crate::domain::budget::Standing;
+use crate::domain::budget::{CREDIT, Standing};
 use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::id::RequestId;
 use crate::domain::limit::Left;
@@ -35,6 +35,7 @@ use crate::domain::receipt::{Outcome, Served};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::secret::Secret;
+use crate::store::keyring::Keyring;
 use crate::store::purse::Purse;
 use crate::store::{Bank, Counters, Ledger};
 use crate::telemetry::Telemetry;
@@ -43,9 +44,10 @@ use board::Board;
 use dice::Dice;
 use dispatch::{Answered, Errand};
 use http::{HeaderMap, StatusCode};
+use money::Purchase;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use ticket::Ticket;
 
@@ -165,6 +167,7 @@ pub(crate) struct Desk {
     counters: Arc<dyn Counters>,
     bank: Arc<dyn Bank>,
     purse: Purse,
+    keyring: Arc<Keyring>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -173,6 +176,8 @@ pub struct Relay {
     desk: Arc<Desk>,
     board: Board,
     live: ArcSwap<Live>,
+    /// Whoever puts another in force holds it, so that none is lost.
+    changing: Mutex<()>,
     /// Requests that entered; as many receipts must leave.
     entered: AtomicU64,
 }
@@ -189,6 +194,8 @@ pub struct Parts {
     pub counters: Arc<dyn Counters>,
     /// Where budgets are kept.
     pub bank: Arc<dyn Bank>,
+    /// Keys, teams and credit that are not the file's.
+    pub keyring: Arc<Keyring>,
     /// Where everything is seen.
     pub telemetry: Arc<Telemetry>,
 }
@@ -199,13 +206,15 @@ impl Relay {
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
     pub fn new(snapshot: Arc<Snapshot>, parts: Parts) -> Result<Self, LiveError> {
-        let Parts { clock, dice, ledger, counters, bank, telemetry } = parts;
+        let Parts { clock, dice, ledger, counters, bank, keyring, telemetry } = parts;
         let purse = Purse::new(bank.clone());
+        purse.set_credit(&keyring.credit(), clock.unix_ms());
         let board = Board::new(&snapshot.table.settings, telemetry.clone(), dice.clone());
-        let live = Live::new(snapshot, &board, &purse, None, None, clock)?;
+        let live = Live::new(snapshot, &board, &purse, &keyring, None, clock)?;
         telemetry.metrics.deployments(&live.lineup.states(clock.now()));
-        let desk = Arc::new(Desk { clock, dice, ledger, counters, bank, purse, telemetry });
-        Ok(Self { desk, board, live: ArcSwap::from_pointee(live), entered: AtomicU64::new(0) })
+        let desk = Arc::new(Desk { clock, dice, ledger, counters, bank, purse, keyring, telemetry });
+        let live = ArcSwap::from_pointee(live);
+        Ok(Self { desk, board, live, changing: Mutex::default(), entered: AtomicU64::new(0) })
     }
 
     /// Serves `snapshot` from now on. Requests in flight keep what they arrived with; breakers, limits
@@ -214,9 +223,29 @@ impl Relay {
     /// # Errors
     /// When a provider of `snapshot` cannot be set up; everything stays as it was then.
     pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), LiveError> {
-        let now = self.desk.clock.now();
-        let previous = self.live.load_full();
-        let live = Live::new(snapshot, &self.board, &self.desk.purse, Some(&previous), Some(now), self.desk.clock)?;
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put_in_force(snapshot, &self.live.load_full())
+    }
+
+    /// Takes up what was changed of stored teams and credit; keys are found as they are at any time.
+    pub fn take_up(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (desk, live) = (&*self.desk, self.live.load_full());
+        let versions = desk.keyring.versions();
+        if live.registered.credit != versions.credit {
+            desk.purse.set_credit(&desk.keyring.credit(), desk.clock.unix_ms());
+        }
+        if live.registered != versions
+            && let Err(error) = self.put_in_force(live.snapshot.clone(), &live)
+        {
+            tracing::error!(%error, "stored teams and credit are not taken up");
+        }
+    }
+
+    fn put_in_force(&self, snapshot: Arc<Snapshot>, previous: &Live) -> Result<(), LiveError> {
+        let desk = &*self.desk;
+        let now = desk.clock.now();
+        let live = Live::new(snapshot, &self.board, &desk.purse, &desk.keyring, Some((previous, now)), desk.clock)?;
         self.desk.telemetry.metrics.deployments(&live.lineup.states(now));
         self.live.store(Arc::new(live));
         Ok(())
@@ -235,12 +264,12 @@ impl Relay {
         self.desk.telemetry.metrics.budgets(&self.budgets());
     }
 
-    /// How every budget stands that is configured now.
+    /// How every budget stands that is configured now, and all credit.
     pub fn budgets(&self) -> Vec<Standing> {
         let live = self.live.load();
         let mut all = self.desk.purse.standings(self.desk.clock.unix_ms());
         let accounts = live.accounts();
-        all.retain(|standing| accounts.contains(&*standing.account));
+        all.retain(|standing| &*standing.account.window == CREDIT || accounts.contains(&standing.account));
         all
     }
 
@@ -275,7 +304,7 @@ impl Relay {
     /// [`Refusal::InvalidKey`].
     pub fn names(&self, key: Option<&Secret>) -> Result<Vec<Listed>, Refusal> {
         let live = self.live.load();
-        let key = admit::known(&self.desk, &live, key)?;
+        let (key, _) = admit::known(&self.desk, &live, key)?;
         let names = key.policy.usable_names(&live.snapshot.table).into_iter();
         Ok(names.map(|(name, asked)| live.listed(name, asked, |region| key.policy.allows_region(region))).collect())
     }
@@ -307,7 +336,8 @@ impl Relay {
     async fn walk(&self, live: &Live, raw: RawRequest, ticket: &mut Ticket) -> Result<Answered, ServeError> {
         let desk = &*self.desk;
         let table = &live.snapshot.table;
-        let key = admit::known(desk, live, raw.key.as_ref())?;
+        let (key, payers) = admit::known(desk, live, raw.key.as_ref())?;
+        ticket.entry.purchase = Purchase::by(payers);
         ticket.entry.key = Some(key.clone());
         let call = understand(raw.wanted, ticket).await?;
         let knobs = raw.knobs?;
@@ -315,10 +345,10 @@ impl Relay {
         let deadline = raw.received + knobs.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
         let mut plan = RoutePlan::draft(table, &authorized, &call, knobs.no_fallback, deadline, desk.dice.draw())?;
         admit::admit(desk, ticket, live, &authorized, &call, &plan).await?;
-        let call = if key.budgets.is_empty() {
-            call
-        } else {
+        let call = if ticket.entry.purchase.is_paid() {
             money::hold_first(desk, live, &key, call, &plan, &mut ticket.entry.purchase).await?
+        } else {
+            call
         };
         let errand = Errand { desk, live, call: &call, headers: &raw.headers, deadline };
         errand.run(&mut plan, ticket).await

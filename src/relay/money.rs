@@ -19,7 +19,7 @@ use crate::domain::pricing::Price;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::usage::Usage;
-use crate::store::purse::{Hold, NoHold};
+use crate::store::purse::{Hold, NoHold, Payers};
 
 /// How often an answer is shortened anew because others were quicker.
 const CLAMPS: usize = 4;
@@ -29,6 +29,7 @@ const LEAST: NanoUsd = NanoUsd(1);
 /// What a request holds and was charged so far.
 #[derive(Default)]
 pub(super) struct Purchase {
+    payers: Payers,
     hold: Option<Hold>,
     charges: Vec<Charge>,
     /// What attempts that were sent and not answered cost, as estimated.
@@ -66,11 +67,10 @@ pub(super) async fn hold_first(
     plan: &RoutePlan,
     purchase: &mut Purchase,
 ) -> Result<Call, ServeError> {
-    let tills = live.tills(key);
     let mut clamps = if key.policy.clamp && call.endpoint() != Endpoint::Embeddings { CLAMPS } else { 0 };
     loop {
         let worst = Worst::of(&live.snapshot.table, &call).dearest(plan.legs());
-        let over = match desk.purse.hold(tills, worst, desk.clock.unix_ms()).await {
+        let over = match desk.purse.hold(&purchase.payers, worst, desk.clock.unix_ms()).await {
             Ok(hold) => {
                 purchase.hold = Some(hold);
                 return Ok(call);
@@ -91,6 +91,16 @@ fn refused(over: OverBudget) -> ServeError {
 }
 
 impl Purchase {
+    /// Nothing is held yet; `payers` will pay.
+    pub(super) fn by(payers: Payers) -> Self {
+        Self { payers, ..Self::default() }
+    }
+
+    /// Whether anybody pays, so that money must be held.
+    pub(super) fn is_paid(&self) -> bool {
+        !self.payers.is_empty()
+    }
+
     /// Makes sure that the next attempt, at `deployment`, runs under a hold, and notes that it is sent.
     ///
     /// A hold whose attempt will not be charged for serves the next one; after one that will be, another is
@@ -100,18 +110,16 @@ impl Purchase {
         &mut self,
         desk: &Desk,
         live: &Live,
-        key: Option<&KeyRecord>,
         call: &Call,
         deployment: DeploymentId,
     ) -> Result<(), ServeError> {
-        let tills = key.map_or(&[][..], |key| live.tills(key));
-        if tills.is_empty() {
+        if self.payers.is_empty() {
             return Ok(());
         }
         let worst = Worst::of(&live.snapshot.table, call);
         let bounds = Bounds { worst: worst.at(deployment), input: worst.input(deployment) };
         if self.hold.is_none() {
-            let held = desk.purse.hold(tills, bounds.worst, desk.clock.unix_ms()).await;
+            let held = desk.purse.hold(&self.payers, bounds.worst, desk.clock.unix_ms()).await;
             self.hold = Some(held.map_err(|no| match no {
                 NoHold::Over(over) => refused(over),
                 NoHold::Unavailable => Refusal::LedgerUnavailable.into(),

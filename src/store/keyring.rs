@@ -33,6 +33,16 @@ struct Known {
     by_hash: HashMap<KeyHash, (Arc<Entry>, usize)>,
     teams: BTreeMap<Arc<str>, Arc<StoredTeam>>,
     credit: HashMap<Holder, NanoUsd>,
+    versions: Versions,
+}
+
+/// When teams and credit were last changed: two that are equal know the same of both.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Versions {
+    /// Of teams.
+    pub teams: i64,
+    /// Of credit.
+    pub credit: i64,
 }
 
 /// A key, and when each of its secrets was last used.
@@ -109,9 +119,14 @@ impl Keyring {
         self.known().credit.iter().map(|(holder, granted)| (holder.clone(), *granted)).collect()
     }
 
-    /// Grows with every change.
-    pub fn version(&self) -> i64 {
-        self.known().version
+    /// How new what is known of teams and credit is.
+    pub fn versions(&self) -> Versions {
+        self.known().versions
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.known().keys.is_empty()
     }
 
     /// Writes all of `changes`, or nothing; when it returns they are durable, and known here. The version
@@ -132,7 +147,7 @@ impl Keyring {
     /// [`Unavailable`]: it cannot be read now.
     pub async fn refresh(&self) -> Result<bool, Unavailable> {
         let _reading = self.reading.lock().await;
-        let seen = self.version();
+        let seen = self.known().version;
         let contents = self.register.since(seen).await?;
         let news = contents.version != seen;
         if news {
@@ -195,6 +210,12 @@ impl Known {
                 let entry = self.enter(key);
                 self.keys.insert(entry.key.name.clone(), entry);
             }
+        }
+        if !teams.is_empty() {
+            self.versions.teams = version;
+        }
+        if !credit.is_empty() {
+            self.versions.credit = version;
         }
         self.teams.extend(teams.into_iter().map(|team| (team.name.clone(), Arc::new(team))));
         self.credit.extend(credit);

@@ -16,15 +16,15 @@ use tierway::domain::receipt::{Outcome, Reason, Receipt};
 use tokio::task::JoinSet;
 
 /// Nano-dollars for a token in and a token out, as [`house`] prices them.
-const INPUT: i64 = 1_000;
-const OUTPUT: i64 = 2_000;
+pub(crate) const INPUT: i64 = 1_000;
+pub(crate) const OUTPUT: i64 = 2_000;
 /// Output tokens of an answer, at most.
-const CEILING: i64 = 100;
+pub(crate) const CEILING: i64 = 100;
 /// What a template may add to a body, in tokens.
 const TEMPLATE: i64 = 256;
 
 /// One model at each of `providers`, in their order, and two keys of one team under `policy`.
-fn house(providers: &[(&str, &ScriptedProvider)], policy: &str, more: &str) -> String {
+pub(crate) fn house(providers: &[(&str, &ScriptedProvider)], policy: &str, more: &str) -> String {
     let reach: String = providers.iter().map(|(name, provider)| reached(name, provider, name)).collect();
     let deployments: Vec<String> = providers.iter().map(|(name, _)| format!("{{ provider = \"{name}\" }}")).collect();
     format!(
@@ -57,12 +57,12 @@ fn house(providers: &[(&str, &ScriptedProvider)], policy: &str, more: &str) -> S
 }
 
 /// `budget = …` of so many nano-dollars.
-fn budget(limit: i64) -> String {
+pub(crate) fn budget(limit: i64) -> String {
     format!("budget = {{ limit = \"{}\", window = \"month\" }}", NanoUsd(limit))
 }
 
 /// What `ask` may cost at most.
-fn worst(ask: &Ask) -> i64 {
+pub(crate) fn worst(ask: &Ask) -> i64 {
     worst_with(ask, CEILING)
 }
 
@@ -70,16 +70,16 @@ fn worst_with(ask: &Ask, ceiling: i64) -> i64 {
     (ask.body().len() as i64 + TEMPLATE) * INPUT + ceiling * OUTPUT
 }
 
-fn using(prompt: u64, completion: u64) -> Chat {
+pub(crate) fn using(prompt: u64, completion: u64) -> Chat {
     Chat { usage: Usage { prompt, completion, ..Usage::default() }, ..Chat::default() }
 }
 
-fn price(prompt: i64, completion: i64) -> i64 {
+pub(crate) const fn price(prompt: i64, completion: i64) -> i64 {
     prompt * INPUT + completion * OUTPUT
 }
 
 /// What all receipts together cost, and what their budgets were charged; both must be the same.
-fn booked(receipts: &[Arc<Receipt>]) -> i64 {
+pub(crate) fn booked(receipts: &[Arc<Receipt>]) -> i64 {
     for receipt in receipts {
         for charge in &receipt.charges {
             assert!(charge.spent <= receipt.cost && charge.leased <= charge.spent, "{receipt:?}");
@@ -89,7 +89,7 @@ fn booked(receipts: &[Arc<Receipt>]) -> i64 {
 }
 
 /// Waits for so many receipts, and for what they held to be back: what is spent of the budget of `name`.
-async fn spent(gateway: &TestGateway, name: &str, receipts: u64) -> i64 {
+pub(crate) async fn spent(gateway: &TestGateway, name: &str, receipts: u64) -> i64 {
     gateway.receipts(receipts).await;
     let budgets = gateway.relay.budgets();
     let standing = budgets.iter().find(|standing| &*standing.account.name == name);
@@ -98,7 +98,7 @@ async fn spent(gateway: &TestGateway, name: &str, receipts: u64) -> i64 {
     standing.spent.0
 }
 
-fn refused(answer: &Response) -> String {
+pub(crate) fn refused(answer: &Response) -> String {
     assert_eq!(answer.refusal(), (429, "insufficient_quota".into()));
     assert_eq!(answer.json()["error"]["type"], "insufficient_quota");
     answer.told_not_to_retry();

@@ -4,7 +4,9 @@
 //! what it says to scripted deployments, and reports how that went. The referee looks on.
 //! Start reading in [`run`].
 
+use crate::books::Breach;
 use crate::laws::{End, Made, Referee, Sent, Sight, Sights, Violation};
+use crate::money::{self, Answer, Cash};
 use crate::mutant::Mutant;
 use crate::provider::Fate;
 use crate::world::{Rng, World};
@@ -20,6 +22,7 @@ use tierway::domain::breaker::{Standing, StateName};
 use tierway::domain::call::{Bounds, Call, Endpoint, Facts, FeatureSet};
 use tierway::domain::failure::Failure;
 use tierway::domain::id::DeploymentId;
+use tierway::domain::money::NanoUsd;
 use tierway::domain::routing::gauge::Form;
 use tierway::domain::routing::plan::{self, Attempt, GiveUp, Glance, RoutePlan, Step};
 use tierway::domain::routing::table::RoutingTable;
@@ -56,6 +59,8 @@ pub fn run(world: &World, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>, al
     let mut referee = day.referee.into_inner();
     if referee.violation.is_none() {
         referee.close_the_day(in_flight, &blocked);
+        let closed = day.cash.map_or(Ok(()), Cash::close);
+        closed.unwrap_or_else(|(law, told)| referee.breach(law, told));
     }
     let Referee { violation, sights, closings, .. } = referee;
     Run { trace: day.trace.hash, violation, sights, attempts: day.trace.attempts, closings }
@@ -73,6 +78,8 @@ enum Event {
     Finish(usize, u32),
     /// The client is gone.
     Leave(usize),
+    /// The process is killed.
+    Crash,
 }
 
 /// One table and its lineup, as requests that arrive under it keep them.
@@ -83,6 +90,12 @@ struct Live {
     lineup: Lineup,
     /// By deployment: the referee's number of it.
     places: Vec<usize>,
+}
+
+impl Live {
+    fn model(&self, deployment: DeploymentId) -> &str {
+        &self.table.model(self.table.deployment(deployment).model).name
+    }
 }
 
 /// A request on its way.
@@ -100,6 +113,16 @@ struct Running {
     fate: Fate,
     /// The answer, or its failure, as the deadline leaves it.
     broken: Option<Failure>,
+    worth: Worth,
+}
+
+/// What an attempt can cost, and what its answer has.
+#[derive(Clone, Copy)]
+struct Worth {
+    worst: NanoUsd,
+    /// Its provider's output, in tokens, and whether it says how much that was.
+    output: u64,
+    is_told: bool,
 }
 
 /// Leave to make an attempt: real, or a mutant's forgery.
@@ -127,6 +150,8 @@ struct Day<'w> {
     dice: Dice,
     /// What providers do by chance.
     luck: Rng,
+    /// On days with budgets.
+    cash: Option<Cash<'w>>,
     referee: RefCell<Referee<'w>>,
     trace: Trace,
 }
@@ -147,6 +172,7 @@ impl<'w> Day<'w> {
             flights: world.wishes.iter().map(|_| None).collect(),
             dice: Dice::seeded(!seed),
             luck: Rng::seeded(seed),
+            cash: Cash::of(world, mutant),
             referee: RefCell::new(Referee::new(world)),
             trace: Trace { hash: 0xcbf2_9ce4_8422_2325, aloud, attempts: Vec::new() },
         };
@@ -155,6 +181,9 @@ impl<'w> Day<'w> {
         }
         for (index, wish) in world.wishes.iter().enumerate() {
             day.later(wish.at, Event::Arrive(index));
+        }
+        for at in &world.money.crashes {
+            day.later(*at, Event::Crash);
         }
         day
     }
@@ -177,11 +206,15 @@ impl<'w> Day<'w> {
             Event::Commit(request, number) => self.commit(request, number),
             Event::Finish(request, number) => self.finish(request, number),
             Event::Leave(request) => self.leave(request),
+            Event::Crash => self.crash(),
         }
     }
 
     /// Breakers survive by name; what the new table does not name is gone.
     fn reload(&mut self, index: usize) {
+        if let Some(cash) = &mut self.cash {
+            cash.reload(index, self.now);
+        }
         let table = self.world.tables[index].1.clone();
         let newcomers = (index > 0).then(|| self.instant());
         let lineup = self.board.line_up(&table, &self.world.providers, newcomers);
@@ -219,6 +252,9 @@ impl<'w> Day<'w> {
             format!("request {request} of {who} for {}, stream: {stream}", wish.model)
         });
         let Some(plan) = self.draft(request, &live) else { return self.end(request, End::Refused) };
+        if !self.hold_first(request, &plan, &live) {
+            return self.end(request, End::Refused);
+        }
         let deadline = wish.at + wish.deadline.min(live.table.settings.total);
         live.lineup.request(self.instant());
         self.referee.borrow_mut().request();
@@ -277,7 +313,11 @@ impl<'w> Day<'w> {
         match flight.plan.next(&live.walked, &board, self.instant(), draw) {
             Step::Try(attempt) => {
                 let (standing, average, state) = board.taken.get().expect("what is tried was taken");
-                self.send(request, &mut flight, attempt, (standing, average, state));
+                let Some(worth) = self.hold_again(request, &live, attempt.deployment) else {
+                    drop(attempt);
+                    return self.end(request, End::Refused);
+                };
+                self.send(request, &mut flight, attempt, worth, (standing, average, state));
                 self.flights[request] = Some(flight);
             }
             Step::Wait(pause) => {
@@ -302,6 +342,7 @@ impl<'w> Day<'w> {
         request: usize,
         flight: &mut Flight,
         attempt: Attempt<Pass>,
+        worth: Worth,
         (standing, average, state): (Standing, Option<Duration>, StateName),
     ) {
         let Attempt { number, deployment, permit: pass, .. } = attempt;
@@ -327,11 +368,11 @@ impl<'w> Day<'w> {
         let wish = &self.world.wishes[request];
         let context = model.context.unwrap_or(u64::MAX);
         let fate = self.world.scripts[name].fate(self.now, wish, context, &mut self.luck);
-        flight.running = Some(self.schedule(sent, pass, fate, flight.deadline));
+        flight.running = Some(self.schedule(sent, pass, worth, fate, flight.deadline));
     }
 
     /// When what of the attempt will be seen, the deadline considered.
-    fn schedule(&mut self, sent: Sent, pass: Pass, fate: Fate, deadline: Duration) -> Running {
+    fn schedule(&mut self, sent: Sent, pass: Pass, worth: Worth, fate: Fate, deadline: Duration) -> Running {
         let (request, number) = sent.id;
         let in_time = |after: Duration| self.now + after < deadline;
         let late = Fate::Fails { after: deadline.saturating_sub(self.now), failure: Failure::Deadline };
@@ -347,7 +388,7 @@ impl<'w> Day<'w> {
             Fate::Fails { after, .. } => self.later(self.now + after, Event::Fail(request, number)),
             Fate::Answers { first, .. } => self.later(self.now + first, Event::Commit(request, number)),
         }
-        Running { pass, sent, fate, broken }
+        Running { pass, sent, fate, broken, worth }
     }
 
     /// Where the plan's request would be well served now.
@@ -397,6 +438,7 @@ impl<'w> Day<'w> {
             permit.failed(failure, now);
         }
         self.finished(&live, &sent, Some(failure));
+        self.pay_failed(request, running.worth, failure);
         self.advance(request);
     }
 
@@ -427,6 +469,7 @@ impl<'w> Day<'w> {
             (Pass::Forged, _) => {}
         }
         self.finished(&live, &sent, broken);
+        self.pay(request, &live, &sent, running.worth, 1.0);
         match (self.mutant, broken) {
             (Some(Mutant::RetriesAfterTheCommit), Some(failure)) => {
                 flight_of(&mut self.flights, request).plan.record(&live.walked, failure, Duration::MAX, false);
@@ -440,8 +483,9 @@ impl<'w> Day<'w> {
     fn leave(&mut self, request: usize) {
         let Some(flight) = self.flights[request].take() else { return };
         self.referee.borrow_mut().sights.see(Sight::ClientGone);
-        if let Some(Running { pass, sent, .. }) = flight.running {
+        if let Some(Running { pass, sent, fate, worth, .. }) = flight.running {
             self.referee.borrow_mut().dropped(&sent);
+            self.pay_unfinished(request, &flight.live, &sent, fate, worth);
             if self.mutant == Some(Mutant::LeaksPermits) {
                 std::mem::forget(pass);
             }
@@ -449,6 +493,120 @@ impl<'w> Day<'w> {
         if self.mutant != Some(Mutant::NeverSettlesTheGone) {
             self.end(request, End::Abandoned);
         }
+    }
+
+    /// The process is killed: all that is under way is gone, and nobody settles it.
+    fn crash(&mut self) {
+        let mut referee = self.referee.borrow_mut();
+        referee.sights.see(Sight::Crash);
+        self.trace.note(self.now, [8, 0, 0], || "the process is killed".to_owned());
+        let mut gone = Vec::new();
+        for (request, flight) in self.flights.iter_mut().enumerate() {
+            let Some(flight) = flight.take() else { continue };
+            gone.push(request);
+            if let (Some(Running { sent, worth, .. }), Some(cash)) = (&flight.running, &mut self.cash) {
+                referee.dropped(sent);
+                cash.served(request, worth.worst);
+            }
+        }
+        drop(referee);
+        let kept = self.cash.as_mut().map(|cash| cash.crash(self.now));
+        self.judge(kept.unwrap_or(Ok(())));
+        gone.into_iter().for_each(|request| self.end(request, End::Abandoned));
+    }
+
+    /// Holds the dearest that the plan can come to.
+    fn hold_first(&mut self, request: usize, plan: &RoutePlan, live: &Live) -> bool {
+        let size = self.world.wishes[request].size;
+        let ids = plan.legs().iter().flat_map(|leg| &leg.deployments);
+        let dearest = ids.map(|id| money::worst(live.model(*id), size)).max();
+        if request.is_multiple_of(16)
+            && let Some(cash) = &mut self.cash
+        {
+            cash.tidy(self.now);
+        }
+        self.hold(request, dearest.unwrap_or(NanoUsd::ZERO))
+    }
+
+    /// Before an attempt at `deployment`: what it can cost is held, again if it must be.
+    fn hold_again(&mut self, request: usize, live: &Live, deployment: DeploymentId) -> Option<Worth> {
+        let worst = money::worst(live.model(deployment), self.world.wishes[request].size);
+        let Some(cash) = &mut self.cash else { return Some(Worth { worst, output: 0, is_told: true }) };
+        let (output, is_told) = cash.writes();
+        let forgets = self.mutant == Some(Mutant::SendsWithoutAHold) && cash.held(request).is_none();
+        if cash.held(request).is_none_or(|held| held < worst) && !forgets {
+            cash.release(request);
+            self.referee.borrow_mut().sights.see(Sight::FurtherHold);
+            if !self.hold(request, worst) {
+                return None;
+            }
+        }
+        self.cash.as_mut()?.sent(request, true);
+        Some(Worth { worst, output, is_told })
+    }
+
+    fn hold(&mut self, request: usize, amount: NanoUsd) -> bool {
+        let Some(cash) = &mut self.cash else { return true };
+        let answer = cash.hold(request, amount, self.now).unwrap_or_else(|(law, told)| {
+            self.referee.borrow_mut().breach(law, told);
+            Answer::Held
+        });
+        self.referee.borrow_mut().sights.see(match answer {
+            Answer::Held => Sight::Hold,
+            Answer::Over => Sight::OverBudget,
+            Answer::Unavailable => Sight::BankGone,
+        });
+        self.trace.note(self.now, [9, request as u64, amount.0 as u64 ^ answer as u64], || {
+            format!("request {request} asks to hold {amount}: {answer:?}")
+        });
+        answer == Answer::Held
+    }
+
+    /// An attempt failed. Where its provider may ask to be paid for it, it is charged as the worst.
+    fn pay_failed(&mut self, request: usize, worth: Worth, failure: Failure) {
+        let Some(cash) = &mut self.cash else { return };
+        if failure.may_cost() {
+            cash.served(request, worth.worst);
+            let kept = cash.settle(request, worth.worst, self.now);
+            self.judge(kept);
+        } else {
+            cash.sent(request, false);
+        }
+    }
+
+    /// An attempt ended before its answer did, for its client left.
+    fn pay_unfinished(&mut self, request: usize, live: &Live, sent: &Sent, fate: Fate, worth: Worth) {
+        if let Some(cash) = &mut self.cash {
+            cash.forget(request);
+        }
+        match fate {
+            Fate::Answers { first, end, .. } if self.now >= sent.at + first => {
+                let seen = (self.now - sent.at - first).as_secs_f64() / (end - first).as_secs_f64().max(1e-9);
+                self.pay(request, live, sent, Worth { is_told: false, ..worth }, seen.min(1.0));
+            }
+            _ => self.pay_failed(request, worth, Failure::Deadline),
+        }
+    }
+
+    /// An answer of which `seen` arrived is paid: as it was counted, or as it can have been at most.
+    fn pay(&mut self, request: usize, live: &Live, sent: &Sent, worth: Worth, seen: f64) {
+        let Some(cash) = &mut self.cash else { return };
+        let place = live.places.iter().position(|place| *place == sent.place).expect("it was chosen from there");
+        let (model, size) = (live.model(DeploymentId(place as u32)), self.world.wishes[request].size);
+        let output = (worth.output as f64 * seen) as u64;
+        let served = money::cost(model, size, output);
+        let actual = match self.mutant {
+            _ if worth.is_told => served,
+            Some(Mutant::TakesSilenceForFree) => NanoUsd::ZERO,
+            _ => money::cost(model, money::input_bound(size), output).min(worth.worst),
+        };
+        cash.served(request, served);
+        let kept = cash.settle(request, actual, self.now);
+        self.judge(kept);
+    }
+
+    fn judge(&mut self, kept: Result<(), Breach>) {
+        kept.unwrap_or_else(|(law, told)| self.referee.borrow_mut().breach(law, told));
     }
 
     fn finished(&mut self, live: &Live, sent: &Sent, failure: Option<Failure>) {
@@ -470,6 +628,9 @@ impl<'w> Day<'w> {
     fn end(&mut self, request: usize, how: End) {
         self.trace.note(self.now, [5, request as u64, how as u64], || format!("request {request}: {how:?}"));
         self.flights[request] = None;
+        if let Some(cash) = &mut self.cash {
+            cash.release(request);
+        }
         let mut referee = self.referee.borrow_mut();
         referee.end(request, how);
         if self.mutant == Some(Mutant::SettlesTwice) {

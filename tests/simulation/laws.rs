@@ -50,6 +50,14 @@ pub enum Law {
     OneEnd,
     /// Nothing is in flight, no probe and no credential's trial held, when all have ended.
     NothingLeft,
+    /// What is spent and held of a budget is within its limit, in every window.
+    Budget,
+    /// A hold belongs to the window it was made in, and a window that ended is not opened again.
+    Window,
+    /// What providers served is spent, whatever happened to the request or to the process.
+    Paid,
+    /// Nothing is held, and nothing leased, when all have ended.
+    NothingHeld,
     /// The same seed gives the same trace.
     SameTrace,
 }
@@ -91,6 +99,13 @@ pub enum Sight {
     Unavailable,
     Pause,
     Newcomer,
+    Hold,
+    /// A hold for a further attempt.
+    FurtherHold,
+    OverBudget,
+    /// A hold that would have needed a lease when the bank could not be asked.
+    BankGone,
+    Crash,
 }
 
 /// How often each was seen.
@@ -98,7 +113,7 @@ pub enum Sight {
 pub struct Sights([u64; Self::ALL.len()]);
 
 impl Sights {
-    pub const ALL: [Sight; 14] = [
+    pub const ALL: [Sight; 19] = [
         Sight::Request,
         Sight::Attempt,
         Sight::Extra,
@@ -113,6 +128,11 @@ impl Sights {
         Sight::Unavailable,
         Sight::Pause,
         Sight::Newcomer,
+        Sight::Hold,
+        Sight::FurtherHold,
+        Sight::OverBudget,
+        Sight::BankGone,
+        Sight::Crash,
     ];
 
     pub fn see(&mut self, sight: Sight) {

@@ -36,12 +36,17 @@ pub enum Mutant {
     SettlesTwice,
     NeverSettlesTheGone,
     LeaksPermits,
+    LeasesBeyondTheLimit,
+    BooksInTheWindowRunning,
+    SendsWithoutAHold,
+    TakesSilenceForFree,
+    LeaksHolds,
     ThrowsOtherDice,
 }
 
 impl Mutant {
     /// Every mutant and the law that it breaks.
-    pub const ALL: [(Self, Law); 19] = [
+    pub const ALL: [(Self, Law); 24] = [
         (Self::AdmitsWhileOpen, Law::OpenBreaker),
         (Self::AdmitsASecondProbe, Law::OneProbe),
         (Self::IgnoresTheAttemptLimit, Law::AttemptLimit),
@@ -60,6 +65,11 @@ impl Mutant {
         (Self::SettlesTwice, Law::OneEnd),
         (Self::NeverSettlesTheGone, Law::OneEnd),
         (Self::LeaksPermits, Law::NothingLeft),
+        (Self::LeasesBeyondTheLimit, Law::Budget),
+        (Self::BooksInTheWindowRunning, Law::Window),
+        (Self::SendsWithoutAHold, Law::Paid),
+        (Self::TakesSilenceForFree, Law::Paid),
+        (Self::LeaksHolds, Law::NothingHeld),
         (Self::ThrowsOtherDice, Law::SameTrace),
     ];
 

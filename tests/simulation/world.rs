@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tierway::domain::authorize::{KeyRecord, Limits, Policy, PolicyMoney};
 use tierway::domain::breaker::BreakerSettings;
+use tierway::domain::budget::{Budget, Scope, Window, Zone};
 use tierway::domain::call::{Endpoint, EndpointSet, FeatureSet};
 use tierway::domain::chance::Draw;
 use tierway::domain::id::{DeploymentId, KeyId, ModelId, ProviderId, RegionId, TierId};
+use tierway::domain::money::NanoUsd;
 use tierway::domain::routing::table::{
     Alias, Balance, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };
@@ -106,6 +108,81 @@ pub struct World {
     pub scripts: HashMap<Arc<str>, Script>,
     /// When everything is down.
     pub outage: Option<(Duration, Duration)>,
+    pub money: Money,
+}
+
+/// What may be spent, and what becomes of the clock and the process that count it.
+#[derive(Default)]
+pub struct Money {
+    /// By client: of the first table.
+    pub budgets: Vec<Vec<Budget>>,
+    /// By table: all limits, in a hundred.
+    percent: Vec<i64>,
+    /// What the clock shows when the day begins.
+    start_unix_ms: i64,
+    /// From when on it shows how many milliseconds more.
+    jumps: Vec<(Duration, i64)>,
+    /// When the process is killed.
+    pub crashes: Vec<Duration>,
+    /// How often the bank cannot be asked, in a hundred.
+    pub bank_fails: u64,
+}
+
+impl Money {
+    /// What the clock shows at `now`, in Unix milliseconds.
+    pub fn clock(&self, now: Duration) -> i64 {
+        let jump = self.jumps.iter().rev().find(|(from, _)| *from <= now);
+        self.start_unix_ms + now.as_millis() as i64 + jump.map_or(0, |(_, by)| *by)
+    }
+
+    /// The limit of `budget` under the table at `index`.
+    pub fn limit(&self, budget: &Budget, index: usize) -> NanoUsd {
+        NanoUsd(budget.limit.0 / 100 * self.percent[index])
+    }
+
+    /// Money for a day of these bursts, in the midst of one of which a year ends.
+    fn of_day(seed: u64, bursts: &[Burst], tables: usize) -> Self {
+        let rng = &mut Rng::seeded(seed ^ 0x6d6f_6e65);
+        let moment = |rng: &mut Rng| {
+            let burst = rng.pick(bursts);
+            burst.at + burst.lasts.mul_f64(rng.draw().unit())
+        };
+        let new_year = moment(rng).as_millis() as i64;
+        let jump = |rng: &mut Rng| (moment(rng), rng.pick(&[-1, 1]) * rng.pick(&[900, 40_000, 7_000_000, 90_000_000]));
+        let mut jumps: Vec<_> = (0..rng.below(4)).map(|_| jump(rng)).collect();
+        jumps.sort_by_key(|(from, _)| *from);
+        Self {
+            budgets: budgets(rng),
+            percent: (0..tables).map(|table| if table == 0 { 100 } else { rng.pick(&[100, 50, 150]) }).collect(),
+            start_unix_ms: NEW_YEAR_MS - new_year,
+            jumps,
+            crashes: (0..rng.below(3)).map(|_| moment(rng)).collect(),
+            bank_fails: rng.pick(&[0, 0, 5, 30]),
+        }
+    }
+}
+
+/// The first millisecond of 2027 in UTC.
+const NEW_YEAR_MS: i64 = 1_798_761_600_000;
+
+/// Two keys share a team, the other two a policy; one key has nothing of its own.
+fn budgets(rng: &mut Rng) -> Vec<Vec<Budget>> {
+    let mut budget = |scope, name: &str, dollars: &[i64], windows: &[&str]| {
+        let zone = Zone::named(rng.pick(&["UTC", "Europe/Paris", "Asia/Kathmandu"])).expect("it is built in");
+        let window = match rng.pick(windows) {
+            "day" => Window::Day(zone),
+            "month" => Window::Month(zone),
+            _ => Window::Ever,
+        };
+        Budget::new(scope, name.into(), NanoUsd(rng.pick(dollars) * 1_000_000), window)
+    };
+    let key = [10, 40, 200, 2_000];
+    let ann = budget(Scope::Key, "ann", &key, &["day"]);
+    let bob = budget(Scope::Key, "bob", &key, &["day", "month"]);
+    let pro = budget(Scope::Key, "pro", &key, &["ever", "month"]);
+    let team = budget(Scope::Team, "few", &[40, 200, 4_000], &["day", "month"]);
+    let policy = budget(Scope::Policy, "all", &[100, 1_000, 10_000], &["day", "ever"]);
+    vec![vec![ann, team.clone()], vec![bob, team], vec![pro, policy.clone()], vec![policy]]
 }
 
 /// Provider, region, and how many credentials we have there.
@@ -142,6 +219,7 @@ impl World {
         let mut world = Self::quiet(seed, Kind::Day, table, wishes);
         world.scripts = world.script(|rng, _| Behaviour::any_day(rng, &bursts), &mut rng);
         world.reloads(&bursts, &mut rng);
+        world.money = Money::of_day(seed, &bursts, world.tables.len());
         world
     }
 
@@ -190,6 +268,7 @@ impl World {
             wishes,
             scripts: HashMap::new(),
             outage: None,
+            money: Money::default(),
         }
     }
 

@@ -16,6 +16,8 @@ pub struct Coins {
     held: AtomicI64,
     /// Spent and leased together, by everybody, as the bank last said.
     taken: AtomicI64,
+    /// What was spent beyond all that was leased, since the start.
+    overrun: AtomicI64,
     /// The window has ended: what comes back goes to the bank.
     closed: AtomicBool,
 }
@@ -37,6 +39,7 @@ impl Coins {
             free: AtomicI64::new(0),
             held: AtomicI64::new(0),
             taken: AtomicI64::new(0),
+            overrun: AtomicI64::new(0),
             closed: AtomicBool::new(false),
         }
     }
@@ -52,18 +55,26 @@ impl Coins {
         taken
     }
 
+    /// Takes as much of `amount` as is free, to hold it.
+    #[must_use]
+    pub fn take_part(&self, amount: i64) -> i64 {
+        let part = self.take_up_to(amount);
+        self.held.fetch_add(part, Ordering::SeqCst);
+        part
+    }
+
     /// Ends a hold of `held` that cost `actual`.
     pub fn settle(&self, held: i64, actual: i64) -> Settled {
         let within = actual.min(held);
         let excess = actual - within;
         // A provider served more than it was asked for: what is free pays for it first.
         let covered = self.take_up_to(excess);
-        self.taken.fetch_add(excess - covered, Ordering::SeqCst);
-        self.held.fetch_sub(held, Ordering::SeqCst);
-        let mut back = self.put(held - within);
         if excess > covered {
-            back += self.give_back(self.excess());
+            self.overrun.fetch_add(excess - covered, Ordering::SeqCst);
+            self.taken.fetch_add(excess - covered, Ordering::SeqCst);
         }
+        self.held.fetch_sub(held, Ordering::SeqCst);
+        let back = self.put(held - within);
         Settled { leased: within + covered, back }
     }
 
@@ -74,10 +85,21 @@ impl Coins {
         self.put(held)
     }
 
+    /// What was spent beyond all that was leased, since the start: to be read before the bank is asked, which
+    /// has been told of it by then.
+    pub fn overrun(&self) -> i64 {
+        self.overrun.load(Ordering::SeqCst)
+    }
+
     /// The bank has leased `amount`, and says that `taken` is spent and leased now; what goes back to it.
+    /// It may not know what was overrun since it was asked, when that was `overrun`.
     #[must_use]
-    pub fn lease(&self, amount: i64, taken: i64) -> i64 {
-        self.taken.store(taken, Ordering::SeqCst);
+    pub fn lease(&self, amount: i64, taken: i64, overrun: i64) -> i64 {
+        // A swap, for the model lets a mere store come between the halves of an addition.
+        self.taken.swap(taken, Ordering::SeqCst);
+        // Counted twice until the next lease if it comes just now; never forgotten.
+        let since = self.overrun.fetch_add(0, Ordering::SeqCst) - overrun;
+        self.taken.fetch_add(since, Ordering::SeqCst);
         self.put(amount)
     }
 
@@ -122,19 +144,29 @@ impl Coins {
         bank.saturating_add(self.free.load(Ordering::SeqCst))
     }
 
+    /// Whether the bank may have more than what is leased.
+    pub fn has_more(&self) -> bool {
+        self.taken.load(Ordering::SeqCst) < self.limit()
+    }
+
     /// Whether less than `least` is free and the bank may have more.
     pub fn is_low(&self, least: i64) -> bool {
         self.free.load(Ordering::Relaxed) < least && self.taken.load(Ordering::Relaxed) < self.limit()
     }
 
-    /// Money that was leased comes back from a hold or from the bank. Under a limit that was lowered since,
-    /// and after the window's end, it goes on to the bank.
+    /// Money that was leased comes back from a hold or from the bank. Under a limit that was lowered or passed
+    /// since, and after the window's end, it goes on to the bank.
     fn put(&self, amount: i64) -> i64 {
-        let back = if self.is_closed() { amount } else { amount.min(self.excess()) };
+        let back = amount.min(self.surplus());
         self.unlease(back);
         self.free.fetch_add(amount - back, Ordering::SeqCst);
-        // It may have ended between the two looks.
-        if self.is_closed() { back + self.drain() } else { back }
+        // Between the two looks the window may have ended, the limit been lowered, or an answer cost too much.
+        back + self.give_back(self.surplus())
+    }
+
+    /// How much of what is free must go back: all of it once the window has ended.
+    fn surplus(&self) -> i64 {
+        if self.is_closed() { i64::MAX } else { self.excess() }
     }
 
     /// By how much more is spent and leased than the limit allows.

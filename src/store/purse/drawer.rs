@@ -70,6 +70,11 @@ impl Drawer {
         }
     }
 
+    /// Whose money it is.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// The window whose money it is.
     pub fn span(&self) -> Span {
         self.span
@@ -97,6 +102,17 @@ impl Drawer {
             self.used.store(true, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// Takes as much of `amount` as is free.
+    pub fn take_part(&self, amount: NanoUsd) -> NanoUsd {
+        self.used.store(true, Ordering::Relaxed);
+        NanoUsd(self.coins.take_part(amount.0))
+    }
+
+    /// Whether the bank may have more than what is leased.
+    pub fn has_more(&self) -> bool {
+        self.coins.has_more()
     }
 
     /// Ends a hold of `held` that cost `actual`.
@@ -178,7 +194,7 @@ impl Drawer {
             wishes.ahead = false;
             (wishes.begun, std::mem::take(&mut wishes.need))
         };
-        let limit = self.limit();
+        let (limit, overrun) = (self.limit(), self.coins.overrun());
         let ask = LeaseAsk {
             account: self.account.clone(),
             span: self.span,
@@ -193,7 +209,7 @@ impl Drawer {
                 Told::Later(leased.span)
             }
             Ok(leased) => {
-                self.give_back(self.coins.lease(leased.amount.0, leased.taken.0));
+                self.give_back(self.coins.lease(leased.amount.0, leased.taken.0, overrun));
                 if leased.amount.0 < need { Told::Short } else { Told::Enough }
             }
         };

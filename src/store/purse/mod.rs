@@ -18,8 +18,9 @@ mod sync {
 }
 
 use super::Bank;
-use crate::domain::budget::{Account, Budget, Charge, OverBudget, Span, Standing, Window};
+use crate::domain::budget::{Account, Budget, Charge, CreditUse, OverBudget, Scope, Span, Standing, Window};
 use crate::domain::money::NanoUsd;
+use crate::domain::register::Holder;
 use arc_swap::ArcSwap;
 use drawer::{Drawer, Told};
 use std::collections::HashMap;
@@ -29,6 +30,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 pub struct Purse {
     bank: Arc<dyn Bank>,
     tills: RwLock<HashMap<Arc<Account>, Arc<Till>>>,
+    credit: ArcSwap<Credit>,
+}
+
+/// The tills of everybody who was ever granted credit.
+#[derive(Clone, Default)]
+struct Credit {
+    keys: HashMap<Arc<str>, Arc<Till>>,
+    teams: HashMap<Arc<str>, Arc<Till>>,
+}
+
+/// Who pays for a request.
+#[derive(Clone, Default)]
+pub struct Payers {
+    /// The key's credit, then its team's.
+    credit: [Option<Arc<Till>>; 2],
+    /// The key, where nothing but credit pays.
+    only: Option<Arc<str>>,
+    /// Ceilings, each on all that credit does not pay; on everything where only credit pays.
+    budgets: Arc<[Arc<Till>]>,
+}
+
+impl Payers {
+    /// Budgets alone.
+    pub fn budgets(budgets: impl Into<Arc<[Arc<Till>]>>) -> Self {
+        Self { budgets: budgets.into(), ..Self::default() }
+    }
+
+    /// Whether nobody has to.
+    pub fn is_empty(&self) -> bool {
+        self.budgets.is_empty() && self.only.is_none() && self.credit.iter().all(Option::is_none)
+    }
 }
 
 /// Why there is no hold.
@@ -43,7 +75,7 @@ pub enum NoHold {
 impl Purse {
     /// An empty purse that leases from `bank`.
     pub fn new(bank: Arc<dyn Bank>) -> Self {
-        Self { bank, tills: RwLock::default() }
+        Self { bank, tills: RwLock::default(), credit: ArcSwap::default() }
     }
 
     /// The till of `budget`'s account. From now on its limit is this budget's, in the window running too.
@@ -55,16 +87,72 @@ impl Purse {
         till
     }
 
-    /// Takes `amount` from each of `tills`, or from none.
+    /// From now on credit is what was granted to each holder in all. Whoever is not named keeps theirs.
+    pub fn set_credit(&self, granted: &[(Holder, NanoUsd)], now_unix_ms: i64) {
+        let till = |holder: &Holder, limit| {
+            let account = Arc::new(holder.account());
+            self.till(&Budget { account, limit, window: Window::Credit }, now_unix_ms)
+        };
+        let mut credit = Credit::clone(&self.credit.load());
+        for (holder, granted) in granted {
+            let till = till(holder, *granted);
+            match holder.scope {
+                Scope::Key => credit.keys.insert(holder.name.clone(), till),
+                Scope::Team => credit.teams.insert(holder.name.clone(), till),
+                // Nobody holds any for a policy.
+                Scope::Policy => None,
+            };
+        }
+        self.credit.store(Arc::new(credit));
+    }
+
+    /// Who pays for requests of a key: credit as `credit` says, and `budgets`.
+    pub fn payers(
+        &self,
+        key: &Arc<str>,
+        team: Option<&Arc<str>>,
+        credit: CreditUse,
+        budgets: Arc<[Arc<Till>]>,
+    ) -> Payers {
+        let known = self.credit.load();
+        let of_key = known.keys.get(key).cloned();
+        let of_team = team.and_then(|team| known.teams.get(team)).cloned();
+        let only = (credit == CreditUse::Only).then(|| key.clone());
+        Payers { credit: [of_key, of_team], only, budgets }
+    }
+
+    /// Holds `amount`: from credit as far as it reaches, and the rest in each budget; where credit alone pays,
+    /// all of it from credit and all of it in each budget. Or nothing at all.
     ///
     /// # Errors
     /// [`NoHold`]: the first till it does not fit in, or whose bank cannot be asked.
-    pub async fn hold(&self, tills: &[Arc<Till>], amount: NanoUsd, now_unix_ms: i64) -> Result<Hold, NoHold> {
+    pub async fn hold(&self, payers: &Payers, amount: NanoUsd, now_unix_ms: i64) -> Result<Hold, NoHold> {
         let amount = NanoUsd(amount.0.max(0));
-        let mut hold = Hold { parts: Vec::with_capacity(tills.len()), amount, sent: false };
-        for till in tills {
-            // A refusal drops what was taken so far, which goes back.
-            hold.parts.push(till.take(amount, now_unix_ms).await?);
+        let only = payers.only.is_some();
+        // A refusal drops what was taken so far, which goes back.
+        let mut hold = Hold::nothing_of(amount, only);
+        let mut rest = amount;
+        for till in payers.credit.iter().flatten() {
+            if rest == NanoUsd::ZERO {
+                break;
+            }
+            let (drawer, part) = till.take_part(rest, now_unix_ms).await?;
+            rest.0 -= part.0;
+            hold.credit.push((drawer, part));
+        }
+        if let Some(key) = payers.only.as_ref().filter(|_| rest > NanoUsd::ZERO) {
+            return Err(NoHold::Over(hold.over_credit(key)));
+        }
+        hold.in_budgets = if only { amount } else { rest };
+        if hold.in_budgets > NanoUsd::ZERO || hold.credit.is_empty() {
+            hold.budgets.reserve_exact(payers.budgets.len());
+            for till in payers.budgets.iter() {
+                match till.take(hold.in_budgets, now_unix_ms).await {
+                    Ok(drawer) => hold.budgets.push(drawer),
+                    Err(NoHold::Over(over)) => return Err(NoHold::Over(hold.beside_credit(over))),
+                    Err(unavailable) => return Err(unavailable),
+                }
+            }
         }
         Ok(hold)
     }
@@ -145,6 +233,20 @@ impl Till {
         }
     }
 
+    /// Takes as much of `amount` as there is.
+    async fn take_part(&self, amount: NanoUsd, now_unix_ms: i64) -> Result<(Arc<Drawer>, NanoUsd), NoHold> {
+        let drawer = self.drawer_at(now_unix_ms);
+        if drawer.take(amount) {
+            drawer.look_ahead();
+            return Ok((drawer, amount));
+        }
+        if drawer.has_more() && drawer.ask(amount).await == Told::Unavailable {
+            return Err(NoHold::Unavailable);
+        }
+        let part = drawer.take_part(amount);
+        Ok((drawer, part))
+    }
+
     /// The drawer of the window that is running. A clock that jumps back finds the window it left.
     fn drawer_at(&self, now_unix_ms: i64) -> Arc<Drawer> {
         let drawer = self.drawer.load_full();
@@ -172,17 +274,28 @@ impl Till {
     }
 }
 
-/// Money held for one attempt, in every budget it is paid from. Dropped, it costs all that it holds if
-/// something was sent, and nothing otherwise.
+/// Money held for one attempt, wherever it is paid from. Dropped, it costs all that it holds if something was
+/// sent, and nothing otherwise.
 #[must_use = "a hold that is dropped after sending costs what it holds"]
 pub struct Hold {
-    parts: Vec<Arc<Drawer>>,
     amount: NanoUsd,
+    /// What is held of each credit, in the order in which it is spent.
+    credit: Vec<(Arc<Drawer>, NanoUsd)>,
+    budgets: Vec<Arc<Drawer>>,
+    /// What is held in each budget.
+    in_budgets: NanoUsd,
+    /// Whether only credit pays.
+    only: bool,
     sent: bool,
 }
 
 impl Hold {
-    /// How much is held in each budget.
+    fn nothing_of(amount: NanoUsd, only: bool) -> Self {
+        let (credit, budgets) = (Vec::new(), Vec::new());
+        Self { amount, credit, budgets, in_budgets: NanoUsd::ZERO, only, sent: false }
+    }
+
+    /// How much is held in all.
     pub fn amount(&self) -> NanoUsd {
         self.amount
     }
@@ -214,21 +327,63 @@ impl Hold {
     }
 
     fn end(&mut self, actual: NanoUsd) -> Vec<Charge> {
-        let held = self.amount;
-        let charges = std::mem::take(&mut self.parts).into_iter().map(|drawer| drawer.settle(held, actual));
-        charges.filter(|charge| charge.spent > NanoUsd::ZERO).collect()
+        let credit = std::mem::take(&mut self.credit);
+        let mut charges = Vec::with_capacity(credit.len() + self.budgets.len());
+        let (mut rest, last) = (actual, credit.len().saturating_sub(1));
+        for (at, (drawer, held)) in credit.into_iter().enumerate() {
+            // What a provider served beyond the hold is the last one's, where nobody else pays.
+            let spent = if self.only && at == last { rest } else { rest.min(held) };
+            rest.0 -= spent.0;
+            charges.push(drawer.settle(held, spent));
+        }
+        let spent = if self.only { actual } else { rest };
+        let budgets = std::mem::take(&mut self.budgets).into_iter();
+        charges.extend(budgets.map(|drawer| drawer.settle(self.in_budgets, spent)));
+        charges.retain(|charge| charge.spent > NanoUsd::ZERO);
+        charges
+    }
+
+    /// A refusal of a key that only credit pays for; all that is left is in hand.
+    fn over_credit(&self, key: &Arc<str>) -> OverBudget {
+        let nobody = || Arc::new(Holder { scope: Scope::Key, name: key.clone() }.account());
+        let first = self.credit.first().map(|(drawer, _)| drawer);
+        OverBudget {
+            account: first.map_or_else(nobody, |drawer| drawer.account().clone()),
+            limit: NanoUsd(self.credit.iter().map(|(drawer, _)| drawer.limit().0).sum()),
+            left: self.of_credit(),
+            wanted: self.amount,
+            ends_unix_ms: None,
+        }
+    }
+
+    /// A budget's refusal of what credit left over: what may be spent is what both have.
+    fn beside_credit(&self, over: OverBudget) -> OverBudget {
+        let credit = if self.only { NanoUsd::ZERO } else { self.of_credit() };
+        OverBudget { left: NanoUsd(over.left.0.saturating_add(credit.0)), wanted: self.amount, ..over }
+    }
+
+    fn of_credit(&self) -> NanoUsd {
+        NanoUsd(self.credit.iter().map(|(_, part)| part.0).sum())
+    }
+
+    fn bank(&self) -> Option<Arc<dyn Bank>> {
+        let credit = self.credit.iter().map(|(drawer, _)| drawer);
+        credit.chain(&self.budgets).next().map(|drawer| drawer.bank().clone())
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let Some(bank) = self.parts.first().map(|drawer| drawer.bank().clone()) else { return };
+        let Some(bank) = self.bank() else { return };
         if self.sent {
             let charges = self.end(self.amount);
             bank.write_off(&charges);
         } else {
-            for drawer in std::mem::take(&mut self.parts) {
-                drawer.release(self.amount);
+            for (drawer, part) in std::mem::take(&mut self.credit) {
+                drawer.release(part);
+            }
+            for drawer in std::mem::take(&mut self.budgets) {
+                drawer.release(self.in_budgets);
             }
         }
     }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 #[derive(Clone, Debug)]
 pub struct Ask {
     path: &'static str,
-    key: &'static str,
+    key: String,
     headers: Vec<(&'static str, String)>,
     body: String,
 }
@@ -22,7 +22,7 @@ pub struct Ask {
 impl Ask {
     /// This body, with the test's key.
     pub fn new(path: &'static str, body: impl Into<String>) -> Self {
-        Self { path, key: KEY, headers: Vec::new(), body: body.into() }
+        Self { path, key: KEY.to_owned(), headers: Vec::new(), body: body.into() }
     }
 
     /// A short chat with `model`, to be answered whole.
@@ -46,8 +46,8 @@ impl Ask {
     }
 
     /// Asks with another key.
-    pub fn by(self, key: &'static str) -> Self {
-        Self { key, ..self }
+    pub fn by(self, key: impl Into<String>) -> Self {
+        Self { key: key.into(), ..self }
     }
 
     /// Adds a header.

@@ -1,0 +1,151 @@
+//! Credit over real sockets: in which order it is spent, and that none is spent twice.
+//!
+//! The house, its prices and its oracle are those of `budgets.rs`.
+
+use crate::budgets::{INPUT, budget, house, price, refused, using, worst};
+use crate::support::gateway::{KEY, OTHER_KEY};
+use crate::support::{Ask, Crowd, ScriptedProvider, TestGateway, chat};
+use tierway::admin::NewGrant;
+use tierway::domain::budget::Scope;
+use tierway::domain::money::NanoUsd;
+use tierway::domain::register::Holder;
+
+/// What an answer of the provider costs here.
+const ANSWER: i64 = price(30, 10);
+
+async fn grant(gateway: &TestGateway, scope: Scope, name: &str, amount: i64) {
+    let holder = Holder { scope, name: name.into() };
+    let new = NewGrant { holder, amount: NanoUsd(amount), reason: String::new(), by: "test".to_owned() };
+    let live = gateway.relay.live();
+    gateway.app.admin.grant(&live.snapshot, new).await.unwrap_or_else(|error| panic!("{error}"));
+    gateway.relay.take_up();
+}
+
+/// What is spent of an account in the window that `window` begins with, once so many receipts are there.
+async fn spent(gateway: &TestGateway, name: &str, window: &str, receipts: u64) -> i64 {
+    gateway.receipts(receipts).await;
+    let standings = gateway.relay.budgets();
+    let of_name = standings.iter().find(|one| &*one.account.name == name && one.account.window.starts_with(window));
+    let standing = of_name.unwrap_or_else(|| panic!("no {window} of {name}: {standings:?}"));
+    assert_eq!(standing.held, NanoUsd::ZERO, "nothing stays held");
+    standing.spent.0
+}
+
+async fn started(provider: &ScriptedProvider, policy: &str, more: &str) -> TestGateway {
+    provider.answers(chat(using(30, 10)));
+    TestGateway::start(&house(&[("p", provider)], policy, more)).await
+}
+
+#[tokio::test]
+async fn the_keys_credit_is_spent_first_then_its_teams_then_the_budget() {
+    let provider = ScriptedProvider::start("p").await;
+    let ask = Ask::chat("small");
+    let gateway = started(&provider, &budget(worst(&ask)), "").await;
+    grant(&gateway, Scope::Key, "one", worst(&ask)).await;
+    grant(&gateway, Scope::Team, "growth", worst(&ask)).await;
+    // The hold fits the key's credit; of what is left after it, a part of the next hold is the team's.
+    assert_eq!(ask.at(&gateway).await.status, 200);
+    assert_eq!(spent(&gateway, "one", "credit", 1).await, ANSWER);
+    assert_eq!(ask.at(&gateway).await.status, 200);
+    assert_eq!(spent(&gateway, "one", "credit", 2).await, 2 * ANSWER, "the first in the order pays first");
+    assert_eq!(spent(&gateway, "growth", "credit", 2).await, 0);
+    assert_eq!(spent(&gateway, "one", "month", 2).await, 0, "what credit pays counts against no budget");
+    let receipts = gateway.receipts(2).await;
+    for receipt in &receipts {
+        let charged: Vec<_> = receipt.charges.iter().map(|charge| (&*charge.account.window, charge.spent.0)).collect();
+        assert_eq!(charged, [("credit", ANSWER)]);
+    }
+}
+
+#[tokio::test]
+async fn one_answer_may_be_paid_by_all_three_to_the_nano_dollar() {
+    let provider = ScriptedProvider::start("p").await;
+    let ask = Ask::chat("small");
+    let gateway = started(&provider, &budget(worst(&ask)), "").await;
+    grant(&gateway, Scope::Key, "one", 7).await;
+    grant(&gateway, Scope::Team, "growth", 11).await;
+    assert_eq!(ask.at(&gateway).await.status, 200);
+    assert_eq!(spent(&gateway, "one", "credit", 1).await, 7);
+    assert_eq!(spent(&gateway, "growth", "credit", 1).await, 11);
+    assert_eq!(spent(&gateway, "one", "month", 1).await, ANSWER - 18);
+    assert_eq!(gateway.receipts(1).await[0].charges.iter().map(|charge| charge.spent.0).sum::<i64>(), ANSWER);
+    // Spent is spent: from now on the budget pays alone.
+    assert_eq!(ask.at(&gateway).await.status, 429, "the budget has no room for the worst any more");
+}
+
+#[tokio::test]
+async fn where_only_credit_pays_nothing_is_served_without() {
+    let provider = ScriptedProvider::start("p").await;
+    let ask = Ask::chat("small");
+    let gateway = started(&provider, "credit = \"only\"", "").await;
+    let said = refused(&ask.at(&gateway).await);
+    assert!(said.starts_with("The credit of this key has 0 USD left of 0, "), "{said}");
+    grant(&gateway, Scope::Key, "one", worst(&ask) - 1).await;
+    let said = refused(&ask.at(&gateway).await);
+    assert!(said.starts_with("The credit of this key has "), "{said}");
+    assert_eq!(provider.attempts(), 0);
+    // A nano-dollar of the team's makes it whole.
+    grant(&gateway, Scope::Team, "growth", 1).await;
+    assert_eq!(ask.at(&gateway).await.status, 200);
+    assert_eq!(spent(&gateway, "one", "credit", 3).await, ANSWER);
+    // The other key has only that nano-dollar.
+    refused(&ask.clone().by(OTHER_KEY).at(&gateway).await);
+    // What is taken back is gone at once.
+    grant(&gateway, Scope::Key, "one", ANSWER - worst(&ask) + 1).await;
+    refused(&ask.at(&gateway).await);
+    assert_eq!(provider.attempts(), 1);
+}
+
+#[tokio::test]
+async fn budgets_are_ceilings_where_only_credit_pays() {
+    let provider = ScriptedProvider::start("p").await;
+    let ask = Ask::chat("small");
+    let policy = format!("credit = \"only\"\n{}", budget(worst(&ask) + ANSWER - 1));
+    let gateway = started(&provider, &policy, "").await;
+    grant(&gateway, Scope::Key, "one", 100 * worst(&ask)).await;
+    assert_eq!(ask.at(&gateway).await.status, 200);
+    gateway.receipts(1).await;
+    let said = refused(&ask.at(&gateway).await);
+    assert!(said.starts_with("The budget of this key has "), "{said}");
+    assert_eq!(spent(&gateway, "one", "credit", 2).await, ANSWER);
+    assert_eq!(spent(&gateway, "one", "month", 2).await, ANSWER);
+}
+
+#[tokio::test]
+async fn credit_lets_a_clamped_answer_be_longer() {
+    let provider = ScriptedProvider::start("p").await;
+    let ask = Ask::chat("small");
+    let policy = format!("clamp = true\n{}", budget(worst(&ask) - 100 * 2_000));
+    let gateway = started(&provider, &policy, "").await;
+    refused(&ask.at(&gateway).await);
+    grant(&gateway, Scope::Key, "one", 40 * 2_000).await;
+    let answer = ask.at(&gateway).await;
+    assert_eq!(answer.header("x-tierway-clamped"), Some("max_tokens=40"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credit_is_never_overspent_by_many_at_once() {
+    let provider = ScriptedProvider::start("p").await;
+    let ask = Ask::chat("small");
+    let gateway = started(&provider, "credit = \"only\"", "").await;
+    let (of_key, of_team) = (20 * worst(&ask), 10 * worst(&ask) + 5);
+    grant(&gateway, Scope::Key, "one", of_key).await;
+    grant(&gateway, Scope::Team, "growth", of_team).await;
+    let asks = 1_000;
+    let asked = ask.clone();
+    let make = move |number: usize| asked.clone().by(if number.is_multiple_of(3) { OTHER_KEY } else { KEY });
+    let answers = Crowd::of(16, &gateway).ask(asks, make).await;
+    let served = answers.iter().filter(|answer| answer.status == 200).count();
+    let receipts = gateway.receipts(asks as u64).await;
+    let [of_one, of_growth] = [("one", "credit"), ("growth", "credit")];
+    let key = spent(&gateway, of_one.0, of_one.1, asks as u64).await;
+    let team = spent(&gateway, of_growth.0, of_growth.1, asks as u64).await;
+    let cost: i64 = receipts.iter().map(|receipt| receipt.cost.0).sum();
+    println!("{served} served: {key} of {of_key} and {team} of {of_team} nano-dollars");
+    assert!(key <= of_key && team <= of_team);
+    assert_eq!((key + team, provider.attempts()), (cost, served));
+    assert_eq!(cost, served as i64 * ANSWER);
+    // What is left is less than one request may cost: nothing was hoarded.
+    assert!(of_team - team < worst(&ask), "{} left", of_team - team);
+    assert!(ANSWER > INPUT);
+}

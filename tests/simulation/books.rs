@@ -1,0 +1,123 @@
+//! The referee's books: what is held, spent and served of every window, counted beside the purse.
+//!
+//! Must never ask the purse: what was granted and settled it is told, the limits it knows from the world, and
+//! what is booked as spent at last it compares with the bank's own count.
+//! Start reading in [`Books::held`].
+
+use crate::laws::Law;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tierway::domain::budget::{Account, Budget, Charge, Span};
+use tierway::domain::money::NanoUsd;
+
+/// A law that money broke, and how.
+pub type Breach = (Law, String);
+
+type Key = (Arc<Account>, Span);
+
+#[derive(Default)]
+pub struct Books {
+    /// The window that money is taken from: the latest that was ever seen.
+    running: BTreeMap<Arc<Account>, Span>,
+    rows: BTreeMap<Key, Row>,
+    /// By request: how much it holds.
+    holds: HashMap<usize, i64>,
+    /// By request: where what it is served is paid from.
+    payers: HashMap<usize, Vec<Key>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Row {
+    held: i64,
+    spent: i64,
+    served: i64,
+}
+
+impl Books {
+    /// The clock shows `clock`, and the bank knows a window as late as `latest`.
+    pub fn window(&mut self, budget: &Budget, clock: i64, latest: Option<Span>) {
+        let account = &budget.account;
+        let known = self.running.get(account).copied();
+        // Where a window begins is asked of the calendar only when the one running has ended.
+        let now = known.filter(|known| clock < known.end_ms).unwrap_or_else(|| budget.window.at(clock));
+        let now = now.max(known.unwrap_or(now)).max(latest.unwrap_or(now));
+        self.running.insert(account.clone(), now);
+    }
+
+    /// `request` holds `amount` of each of `budgets`: nowhere may more be spent and held than the limit.
+    pub fn held(&mut self, request: usize, budgets: &[Budget], amount: NanoUsd) -> Result<(), Breach> {
+        let keys = budgets.iter().map(|budget| (budget.account.clone(), self.running[&budget.account]));
+        let keys: Vec<Key> = keys.collect();
+        self.holds.insert(request, amount.0);
+        self.payers.insert(request, keys.clone());
+        for (key, budget) in keys.into_iter().zip(budgets) {
+            let row = self.rows.entry(key).or_default();
+            row.held += amount.0;
+            let (out, limit, name) = (row.held + row.spent, budget.limit.0, &budget.account.name);
+            if out > limit {
+                return Err((Law::Budget, format!("{out} of {limit} are spent and held of {name}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The hold of `request` cost `actual`.
+    pub fn settled(&mut self, request: usize, actual: NanoUsd, charges: &[Charge]) -> Result<(), Breach> {
+        self.end(request, actual.0);
+        let payers = &self.payers[&request];
+        let strange = charges.iter().find(|charge| !payers.contains(&(charge.account.clone(), charge.span)));
+        let told =
+            |charge: &Charge| format!("request {request} was held in {payers:?} and is charged in {:?}", charge.span);
+        strange.map_or(Ok(()), |charge| Err((Law::Window, told(charge))))
+    }
+
+    /// The hold of `request` cost nothing.
+    pub fn released(&mut self, request: usize) {
+        self.end(request, 0);
+    }
+
+    fn end(&mut self, request: usize, actual: i64) {
+        let Some(held) = self.holds.remove(&request) else { return };
+        for key in &self.payers[&request] {
+            let row = self.rows.entry(key.clone()).or_default();
+            row.held -= held;
+            row.spent += actual;
+        }
+    }
+
+    /// A provider counted `amount` for `request`.
+    pub fn served(&mut self, request: usize, amount: NanoUsd) {
+        for key in self.payers.get(&request).into_iter().flatten() {
+            self.rows.entry(key.clone()).or_default().served += amount.0;
+        }
+    }
+
+    /// The process was killed: what was held is spent, and so is all else that it had leased.
+    pub fn crashed(&mut self, spent: impl Fn(&Arc<Account>, Span) -> NanoUsd) -> Result<(), Breach> {
+        self.holds.clear();
+        self.running.clear();
+        for ((account, span), row) in &mut self.rows {
+            let (least, booked) = (row.spent + row.held, spent(account, *span).0);
+            if booked < least {
+                return Err((Law::Paid, format!("{booked} of {least} are booked of {} after a crash", account.name)));
+            }
+            *row = Row { held: 0, spent: booked, ..*row };
+        }
+        Ok(())
+    }
+
+    /// The day is over, and `leased` is still leased.
+    pub fn close(&self, leased: NanoUsd, spent: impl Fn(&Arc<Account>, Span) -> NanoUsd) -> Result<(), Breach> {
+        for ((account, span), row) in &self.rows {
+            let booked = spent(account, *span).0;
+            if row.held != 0 {
+                return Err((Law::NothingHeld, format!("{} is held of {}", row.held, account.name)));
+            }
+            if booked < row.served {
+                return Err((Law::Paid, format!("{booked} of {} that were served of {}", row.served, account.name)));
+            }
+        }
+        let told = || format!("{} is leased after the end", leased.0);
+        if leased == NanoUsd::ZERO { Ok(()) } else { Err((Law::NothingHeld, told())) }
+    }
+}

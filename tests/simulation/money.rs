@@ -1,0 +1,313 @@
+//! The day's money: the real purse over a bank that fails now and then, and crashes with all it has leased.
+//!
+//! Must never judge: what is held, settled and served it tells the referee's books, which count for themselves.
+//! The rules of who pays what are those of `relay/money.rs`. The purse's futures are driven by a runtime with
+//! one thread and no clock, so that a day stays as repeatable as it was.
+//! Start reading in [`Cash::hold`].
+
+use crate::books::{Books, Breach};
+use crate::mutant::Mutant;
+use crate::world::{Money, Rng, World};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tierway::domain::budget::{Account, Budget, Charge, Span};
+use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
+use tierway::domain::pricing::Price;
+use tierway::domain::receipt::Receipt;
+use tierway::domain::usage::Usage;
+use tierway::store::memory_bank::MemoryBank;
+use tierway::store::purse::{Hold, NoHold, Purse, Till};
+use tierway::store::{Bank, BoxFuture, LeaseAsk, Leased, Unavailable};
+use tokio::runtime::Runtime;
+
+/// No answer is longer, in tokens.
+const CEILING: u64 = 1_000;
+
+/// What `input` and `output` tokens of `model` cost.
+pub fn cost(model: &str, input: u64, output: u64) -> NanoUsd {
+    let times = match model {
+        "tiny" => 1,
+        "flash" => 2,
+        "qwen" => 5,
+        _ => 11,
+    };
+    let [input_price, output_price] = [125_333, 500_777].map(|pico| PicoUsdPerToken(pico * times));
+    let price = Price { input: input_price, cached_input: input_price, output: output_price, request: NanoUsd::ZERO };
+    price.cost(Usage { input, output, ..Usage::default() })
+}
+
+/// More than a provider counts in a request of `size` tokens.
+pub fn input_bound(size: u64) -> u64 {
+    size + size / 4
+}
+
+/// The most that a request of `size` tokens costs at `model`.
+pub fn worst(model: &str, size: u64) -> NanoUsd {
+    cost(model, input_bound(size), CEILING)
+}
+
+/// What came of asking for a hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Held,
+    Over,
+    Unavailable,
+}
+
+/// One process's money, and the bank that outlives it.
+pub struct Cash<'w> {
+    world: &'w World,
+    mutant: Option<Mutant>,
+    runtime: Runtime,
+    bank: Arc<Teller>,
+    purse: Purse,
+    /// What is configured now: by client, its budgets and their tills.
+    budgets: Vec<Vec<Budget>>,
+    tills: Vec<Vec<Arc<Till>>>,
+    holds: Vec<Option<Hold>>,
+    books: Books,
+    /// What providers count by chance.
+    luck: Rng,
+}
+
+impl<'w> Cash<'w> {
+    /// Money for the day of `world`, unless none of its keys has a budget.
+    pub fn of(world: &'w World, mutant: Option<Mutant>) -> Option<Self> {
+        let bank = Arc::new(Teller::new(&world.money, world.seed, mutant));
+        (!world.money.budgets.is_empty()).then(|| Self {
+            world,
+            mutant,
+            runtime: runtime(),
+            purse: Purse::new(bank.clone()),
+            bank,
+            budgets: Vec::new(),
+            tills: Vec::new(),
+            holds: world.wishes.iter().map(|_| None).collect(),
+            books: Books::default(),
+            luck: Rng::seeded(world.seed ^ 0x6c75_636b),
+        })
+    }
+
+    /// From now on the limits of the table at `index` hold.
+    pub fn reload(&mut self, index: usize, now: Duration) {
+        let budgets = self.world.money.budgets.iter();
+        let scaled = |budget: &Budget| Budget { limit: self.world.money.limit(budget, index), ..budget.clone() };
+        self.budgets = budgets.map(|of_client| of_client.iter().map(scaled).collect()).collect();
+        self.open_tills(now);
+    }
+
+    fn open_tills(&mut self, now: Duration) {
+        let clock = self.world.money.clock(now);
+        let open = |budget: &Budget| self.purse.till(budget, clock);
+        self.tills = self.budgets.iter().map(|of_client| of_client.iter().map(open).collect()).collect();
+        self.look(clock);
+    }
+
+    /// Whoever looks at how the accounts stand opens the windows that are running.
+    fn look(&mut self, clock: i64) {
+        self.purse.standings(clock);
+        for budget in self.budgets.iter().flatten() {
+            self.books.window(budget, clock, self.bank.latest(&budget.account));
+        }
+    }
+
+    /// Takes `amount` for `request` from every budget of its client's.
+    pub fn hold(&mut self, request: usize, amount: NanoUsd, now: Duration) -> Result<Answer, Breach> {
+        let (client, clock) = (self.world.wishes[request].key, self.world.money.clock(now));
+        self.look(clock);
+        let held = self.runtime.block_on(self.purse.hold(&self.tills[client], amount, clock));
+        self.look(clock);
+        match held {
+            Ok(hold) => {
+                self.holds[request] = Some(hold);
+                self.books.held(request, &self.budgets[client], amount)?;
+                Ok(Answer::Held)
+            }
+            Err(NoHold::Over(_)) => Ok(Answer::Over),
+            Err(NoHold::Unavailable) => Ok(Answer::Unavailable),
+        }
+    }
+
+    /// How much `request` holds.
+    pub fn held(&self, request: usize) -> Option<NanoUsd> {
+        self.holds[request].as_ref().map(Hold::amount)
+    }
+
+    /// An attempt is sent under the hold of `request`, or will not be charged for after all.
+    pub fn sent(&mut self, request: usize, is_sent: bool) {
+        match &mut self.holds[request] {
+            Some(hold) if is_sent => hold.sent(),
+            Some(hold) => hold.unsent(),
+            None => {}
+        }
+    }
+
+    /// How many tokens a provider writes in answer to something, and whether it says so.
+    pub fn writes(&mut self) -> (u64, bool) {
+        (self.luck.below(CEILING + 1), self.luck.chance(85))
+    }
+
+    /// A provider has counted `amount` for `request`.
+    pub fn served(&mut self, request: usize, amount: NanoUsd) {
+        self.books.served(request, amount);
+    }
+
+    /// Ends the hold of `request`, which cost `actual`.
+    pub fn settle(&mut self, request: usize, actual: NanoUsd, now: Duration) -> Result<(), Breach> {
+        let Some(hold) = self.holds[request].take() else { return Ok(()) };
+        let mut charges = hold.settle(actual);
+        if self.mutant == Some(Mutant::BooksInTheWindowRunning) {
+            let windows = self.budgets[self.world.wishes[request].key].iter().map(|budget| &budget.window);
+            let clock = self.world.money.clock(now);
+            charges.iter_mut().zip(windows).for_each(|(charge, window)| charge.span = window.at(clock));
+        }
+        self.bank.write_off(&charges);
+        self.books.settled(request, actual, &charges)
+    }
+
+    /// Ends the hold of `request`, if there is one, which cost nothing.
+    pub fn release(&mut self, request: usize) {
+        if let Some(hold) = self.holds[request].take() {
+            hold.release();
+            self.books.released(request);
+        }
+    }
+
+    /// The client of `request` is gone.
+    pub fn forget(&mut self, request: usize) {
+        if self.mutant == Some(Mutant::LeaksHolds) {
+            std::mem::forget(self.holds[request].take());
+        }
+    }
+
+    /// Gives back what nobody used.
+    pub fn tidy(&mut self, now: Duration) {
+        let clock = self.world.money.clock(now);
+        self.look(clock);
+        self.purse.tidy(clock);
+    }
+
+    /// The process is killed and begins again: what it held and had leased is gone.
+    pub fn crash(&mut self, now: Duration) -> Result<(), Breach> {
+        self.holds.iter_mut().for_each(|hold| std::mem::forget(hold.take()));
+        self.runtime = runtime();
+        self.bank.book_leases_as_spent();
+        self.purse = Purse::new(self.bank.clone());
+        let kept = self.books.crashed(|account, span| self.bank.spent(account, span));
+        self.open_tills(now);
+        kept
+    }
+
+    /// The process ends as it should.
+    pub fn close(self) -> Result<(), Breach> {
+        // Whoever asks the bank ahead of time gets to the end of it.
+        self.runtime.block_on(async {
+            for _ in 0..64 {
+                tokio::task::yield_now().await;
+            }
+        });
+        self.purse.close();
+        self.books.close(self.bank.inner.leased(), |account, span| self.bank.spent(account, span))
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("it needs nothing of the system")
+}
+
+/// The memory bank behind a counter that fails now and then, and knows what a crash leaves.
+struct Teller {
+    inner: MemoryBank,
+    mutant: Option<Mutant>,
+    /// In a hundred.
+    fails: u64,
+    told: Mutex<Told>,
+}
+
+/// What the bank has been asked and told.
+struct Told {
+    luck: Rng,
+    rows: BTreeMap<(Arc<Account>, Span), Row>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Row {
+    spent: i64,
+    leased: i64,
+}
+
+impl Teller {
+    fn new(money: &Money, seed: u64, mutant: Option<Mutant>) -> Self {
+        let told = Told { luck: Rng::seeded(seed ^ 0x6261_6e6b), rows: BTreeMap::new() };
+        Self { inner: MemoryBank::default(), mutant, fails: money.bank_fails, told: Mutex::new(told) }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().expect("no thread panics with it")
+    }
+
+    /// The latest window of which anything was asked for.
+    fn latest(&self, account: &Arc<Account>) -> Option<Span> {
+        self.told().rows.keys().rev().find(|(of, _)| of == account).map(|(_, span)| *span)
+    }
+
+    fn spent(&self, account: &Arc<Account>, span: Span) -> NanoUsd {
+        NanoUsd(self.told().rows.get(&(account.clone(), span)).map_or(0, |row| row.spent))
+    }
+
+    fn book_leases_as_spent(&self) {
+        let rows: Vec<_> = self.told().rows.iter().map(|(key, row)| (key.clone(), row.leased)).collect();
+        let left = rows.into_iter().filter(|(_, leased)| *leased > 0);
+        let charge =
+            |((account, span), leased)| Charge { account, span, spent: NanoUsd(leased), leased: NanoUsd(leased) };
+        let charges: Vec<Charge> = left.map(charge).collect();
+        self.write_off(&charges);
+    }
+
+    fn book(&self, account: &Arc<Account>, span: Span, leased: i64, spent: i64) {
+        let mut told = self.told();
+        let row = told.rows.entry((account.clone(), span)).or_default();
+        row.leased += leased;
+        row.spent += spent;
+    }
+}
+
+impl Bank for Teller {
+    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
+        if self.told().luck.chance(self.fails) {
+            return Box::pin(std::future::ready(Err(Unavailable)));
+        }
+        // Granted before it is heard of: a crash in between leaves a lease that nobody knows.
+        let (account, limit) = (ask.account.clone(), ask.limit);
+        let forgets = self.mutant == Some(Mutant::LeasesBeyondTheLimit);
+        let ask = if forgets { LeaseAsk { limit: NanoUsd(limit.0 * 2), ..ask } } else { ask };
+        let Poll::Ready(Ok(leased)) = self.inner.lease(ask).as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        else {
+            unreachable!("the memory bank answers at once");
+        };
+        self.book(&account, leased.span, leased.amount.0, 0);
+        let taken = if forgets { leased.taken.min(limit) } else { leased.taken };
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            Ok(Leased { taken, ..leased })
+        })
+    }
+
+    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
+        self.book(account, span, -amount.0, 0);
+        self.inner.give_back(account, span, amount);
+    }
+
+    fn settle(&self, receipt: &Arc<Receipt>) {
+        self.write_off(&receipt.charges);
+    }
+
+    fn write_off(&self, charges: &[Charge]) {
+        for charge in charges {
+            self.book(&charge.account, charge.span, -charge.leased.0, charge.spent.0);
+        }
+        self.inner.write_off(charges);
+    }
+}
