@@ -266,20 +266,23 @@ fn strange(at: usize, text: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, Type::Text, format!("`{text}` is nothing this program wrote").into())
 }
 
-/// Writes all of `changes`, unless one of them does not fit what is there. The versions they were given.
+/// Writes all of `changes` one after the other, unless one of them does not fit what is then there. The versions
+/// they were given.
 fn apply(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<Result<Vec<i64>, NotWritten>> {
-    for (at, change) in changes.iter().enumerate() {
-        if let Some(why) = conflict(transaction, change)? {
-            return Ok(Err(NotWritten::Conflict { at, why }));
-        }
-    }
+    // What others have written in this transaction stays whatever becomes of these.
+    transaction.execute_batch("SAVEPOINT changes")?;
     let raise = "UPDATE register SET version = version + ?1 RETURNING version";
     let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
     let last: i64 = transaction.query_row(raise, [count], |row| row.get(0))?;
     let versions = (last - count + 1..=last).collect::<Vec<_>>();
-    for (change, version) in changes.iter().zip(&versions) {
+    for (at, (change, version)) in changes.iter().zip(&versions).enumerate() {
+        if let Some(why) = conflict(transaction, change)? {
+            transaction.execute_batch("ROLLBACK TO changes; RELEASE changes")?;
+            return Ok(Err(NotWritten::Conflict { at, why }));
+        }
         put(transaction, change, *version)?;
     }
+    transaction.execute_batch("RELEASE changes")?;
     Ok(Ok(versions))
 }
 
