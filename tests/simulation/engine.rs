@@ -533,15 +533,19 @@ impl<'w> Day<'w> {
         let worst = money::worst(live.model(deployment), self.world.wishes[request].size);
         let Some(cash) = &mut self.cash else { return Some(Worth { worst, output: 0, is_told: true }) };
         let (output, is_told) = cash.writes();
-        let forgets = self.mutant == Some(Mutant::SendsWithoutAHold) && cash.held(request).is_none();
-        if cash.held(request).is_none_or(|held| held < worst) && !forgets {
+        let suffices = match (self.mutant, cash.held(request)) {
+            (Some(Mutant::SendsWithoutAHold), None) | (Some(Mutant::SendsUnderTooSmallAHold), Some(_)) => true,
+            (_, held) => held.is_some_and(|held| held >= worst),
+        };
+        if !suffices {
             cash.release(request);
             self.referee.borrow_mut().sights.see(Sight::FurtherHold);
             if !self.hold(request, worst) {
                 return None;
             }
         }
-        self.cash.as_mut()?.sent(request, true);
+        let kept = self.cash.as_mut()?.sent(request, worst);
+        self.judge(kept);
         Some(Worth { worst, output, is_told })
     }
 
@@ -570,7 +574,7 @@ impl<'w> Day<'w> {
             let kept = cash.settle(request, worth.worst, self.now);
             self.judge(kept);
         } else {
-            cash.sent(request, false);
+            cash.unsent(request);
         }
     }
 
