@@ -484,6 +484,19 @@ async fn more_than_was_held_is_charged_in_full_and_nothing_fits_then() {
 }
 
 #[tokio::test]
+async fn a_cost_beyond_all_counting_ends_the_window_too() {
+    let bank = Arc::new(MemoryBank::default());
+    let purse = Purse::new(bank.clone());
+    let till = purse.till(&daily(100), 0);
+    let [one, other] =
+        [taken(&purse, &till, 40, 0).await, taken(&purse, &till, 40, 0).await].map(|hold| hold.expect("it fits"));
+    let charges = one.settle(NanoUsd(i64::MAX));
+    other.release();
+    bank.write_off(&charges);
+    assert!(taken(&purse, &till, 1, 0).await.is_none());
+}
+
+#[tokio::test]
 async fn all_budgets_take_a_hold_or_none_does() {
     let bank = Arc::new(MemoryBank::default());
     let purse = Purse::new(bank.clone());
