@@ -280,8 +280,8 @@ impl Relay {
     }
 
     /// Gives back what is leased of budgets and not held, at the end.
-    pub fn close_purse(&self) {
-        self.desk.purse.close();
+    pub async fn close_purse(&self) {
+        self.desk.purse.close().await;
     }
 
     /// Attempts in flight at providers.

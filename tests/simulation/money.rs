@@ -209,13 +209,7 @@ impl<'w> Cash<'w> {
 
     /// The process ends as it should.
     pub fn close(self) -> Result<(), Breach> {
-        // Whoever asks the bank ahead of time gets to the end of it.
-        self.runtime.block_on(async {
-            for _ in 0..64 {
-                tokio::task::yield_now().await;
-            }
-        });
-        self.purse.close();
+        self.runtime.block_on(self.purse.close());
         self.books.close(self.bank.inner.leased(), |account, span| self.bank.spent(account, span))
     }
 }
