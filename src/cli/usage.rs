@@ -155,7 +155,7 @@ fn exact(sum: &Sum) -> [String; 9] {
 }
 
 /// As RFC 4180 has it.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     if name.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.to_owned() }
 }
 
