@@ -31,7 +31,7 @@ pub struct Tally {
     pub is_impossible: bool,
     /// Frames that carried a token; none of a whole answer.
     pub frames: u64,
-    /// Bytes of text: content, reasoning, arguments of calls.
+    /// Bytes of text: content, reasoning, arguments of calls. None of a whole answer that was counted.
     pub text_bytes: u64,
 }
 
