@@ -1,5 +1,5 @@
 //! What every back end of the counters promises, run against each of them; what every ledger promises
-//! is in `store_contract/ledgers.rs`.
+//! is in `store_contract/ledgers.rs`, and what every register promises in `store_contract/registers.rs`.
 //!
 //! Time is handed in, so a day of traffic takes a second. A new back end is one more line at the
 //! end of this file.
@@ -299,3 +299,5 @@ contract!(memory, tierway::store::memory::MemoryCounters::new());
 
 #[path = "store_contract/ledgers.rs"]
 mod ledgers;
+#[path = "store_contract/registers.rs"]
+mod registers;

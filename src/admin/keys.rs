@@ -119,9 +119,29 @@ impl Admin {
     /// # Errors
     /// The first that cannot be made, by its place from 0, and why.
     pub async fn import_keys(&self, snapshot: &Snapshot, new: Vec<NewKey>) -> Result<usize, (usize, AdminError)> {
+        let keys: Vec<StoredKey> = self.imported(snapshot, new.into_iter()).collect::<Result<_, _>>()?;
+        let count = keys.len();
+        let changes = keys.into_iter().map(|key| Change::Key { key, expected: 0 }).collect();
+        self.keyring.write(changes).await.map_err(|error| match error {
+            NotWritten::Conflict { at, .. } => (at, not_written(error)),
+            NotWritten::Unavailable => (0, AdminError::Unavailable),
+        })?;
+        Ok(count)
+    }
+
+    /// All that keeps [`import_keys`](Self::import_keys) from making `new`, by its place from 0.
+    pub fn check_import(&self, snapshot: &Snapshot, new: &[NewKey]) -> Vec<(usize, AdminError)> {
+        self.imported(snapshot, new.iter().cloned()).filter_map(Result::err).collect()
+    }
+
+    /// What is stored of each of `new`, if it may be beside those before it.
+    fn imported<'s>(
+        &'s self,
+        snapshot: &'s Snapshot,
+        new: impl Iterator<Item = NewKey> + 's,
+    ) -> impl Iterator<Item = Result<StoredKey, (usize, AdminError)>> + 's {
         let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
-        let mut changes = Vec::with_capacity(new.len());
-        for (at, new) in new.into_iter().enumerate() {
+        new.enumerate().map(move |(at, new)| {
             let wrong = |error| (at, error);
             let hash = new.hash.ok_or_else(|| wrong(AdminError::invalid("hash", "is missing")))?;
             let key = self.stored(snapshot, new, Some(hash)).map_err(wrong)?;
@@ -131,14 +151,8 @@ impl Admin {
             if !hashes.insert(hash) {
                 return Err(wrong(AdminError::SecretTaken { name: "an earlier one".to_owned() }));
             }
-            changes.push(Change::Key { key, expected: 0 });
-        }
-        let count = changes.len();
-        self.keyring.write(changes).await.map_err(|error| match error {
-            NotWritten::Conflict { at, .. } => (at, not_written(error)),
-            NotWritten::Unavailable => (0, AdminError::Unavailable),
-        })?;
-        Ok(count)
+            Ok(key)
+        })
     }
 
     /// Changes what `edit` names. With `expected`, only where that is the key's version.

@@ -15,7 +15,7 @@ mod when;
 pub use credits::NewGrant;
 pub use keys::{Issued, KeyEdit, KeyFilter, KeyView, NewKey};
 pub use teams::{TeamEdit, TeamView};
-pub use when::{When, expiry};
+pub use when::{When, expiry, length};
 
 pub use crate::store::reports::{Condition, Dimension, ReceiptsQuery, Sum, UsageQuery};
 

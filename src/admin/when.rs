@@ -38,17 +38,22 @@ impl When {
         if let Some(unix_ms) = instant(text) {
             return Ok(Self::At(unix_ms));
         }
-        let unit = match text.chars().last() {
-            Some('d') => DAY_MS,
-            Some('h') => 3_600_000,
-            Some('m') => 60_000,
-            _ => return Err(WRONG),
-        };
-        let number = &text[..text.len() - 1];
-        let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        let number = number.parse::<i64>().ok().filter(|_| digits);
-        number.and_then(|number| number.checked_mul(unit)).map(Self::Ago).ok_or(WRONG)
+        length(text).filter(|_| !text.ends_with('s')).map(Self::Ago).ok_or(WRONG)
     }
+}
+
+/// The milliseconds of a length such as `30d`, `12h`, `15m` or `90s`; `None` where it is none.
+pub fn length(text: &str) -> Option<i64> {
+    let unit = match text.chars().last()? {
+        'd' => DAY_MS,
+        'h' => 3_600_000,
+        'm' => 60_000,
+        's' => 1_000,
+        _ => return None,
+    };
+    let number = &text[..text.len() - 1];
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    number.parse::<i64>().ok().filter(|_| digits)?.checked_mul(unit)
 }
 
 /// The Unix second from which something no longer works whose last day, or the instant of whose end, is `text`;

@@ -5,15 +5,19 @@
 //!
 //! Start reading at [`serve`].
 
+mod budgets;
 pub mod check;
 mod completions;
 mod config_schema;
 pub mod config_show;
 mod cost;
+mod credits;
+mod desk;
 mod explain;
 mod greeting;
 mod healthcheck;
 mod init;
+mod keys;
 mod migrate;
 pub mod reload;
 mod secrets;
@@ -21,6 +25,8 @@ pub mod serve;
 mod span;
 mod store;
 mod table;
+mod teams;
+mod typed;
 mod usage;
 
 use clap::{Args, Parser, Subcommand};
@@ -55,10 +61,27 @@ enum Command {
     Check(Named),
     /// Say where a request would go and why nowhere else, or what became of one
     Explain(explain::Explain),
+    /// Make, list, rotate and take away keys, beside a running gateway or without one
+    Keys {
+        #[command(subcommand)]
+        command: keys::Keys,
+    },
+    /// Make and change teams, whose keys share a budget
+    Teams {
+        #[command(subcommand)]
+        command: teams::Teams,
+    },
+    /// Grant prepaid credit to keys and teams, and show what is left
+    Credits {
+        #[command(subcommand)]
+        command: credits::Credits,
+    },
     /// Sum up the ledger: requests, tokens and cost, by key, team, model, day and more
     Usage(usage::Usage),
     /// Say what tokens cost, and what they would have cost with another split or price
     Cost(cost::Cost),
+    /// Show every budget: its window, its limit, what is spent of it and what is leased
+    Budgets(budgets::Budgets),
     /// Bring the database up to date without serving; `serve` does it by itself
     Migrate(migrate::Migrate),
     /// Look at the configuration
@@ -115,8 +138,12 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Check(named) => check::check(named.config.as_deref()).map_err(Into::into),
         Command::Explain(args) => explain::explain(&args),
+        Command::Keys { command } => keys::keys(&command),
+        Command::Teams { command } => teams::teams(&command),
+        Command::Credits { command } => credits::credits(&command),
         Command::Usage(args) => usage::usage(&args),
         Command::Cost(args) => cost::cost(&args),
+        Command::Budgets(args) => budgets::budgets(&args),
         Command::Migrate(args) => migrate::migrate(&args),
         Command::Config { command: ConfigCommand::Show { named, json } } => {
             config_show::config_show(named.config.as_deref(), json).map_err(Into::into)

@@ -115,6 +115,18 @@ impl Stopped {
         Self { said: format!("error: {why}"), code: EXIT_USAGE }
     }
 
+    /// The same of one line of a file.
+    pub(super) fn at_line(line: usize, stopped: Self) -> Self {
+        let why = stopped.said.strip_prefix("error: ").unwrap_or(&stopped.said);
+        Self { said: format!("error: nothing was imported\n  line {line}: {why}"), code: stopped.code }
+    }
+
+    /// What is said.
+    #[cfg(test)]
+    pub(super) fn said(&self) -> &str {
+        &self.said
+    }
+
     /// Says it.
     ///
     /// # Errors
@@ -138,15 +150,22 @@ impl Stored {
 
     /// The database's path, named here or by the configuration.
     pub(super) fn path(&self) -> Result<PathBuf, Stopped> {
-        if let Some(path) = &self.store {
-            return Ok(path.clone());
+        match &self.store {
+            Some(path) => Ok(path.clone()),
+            None => self.path_of(&self.snapshot()?),
         }
-        match self.snapshot()?.store.place {
-            StorePlace::Sqlite(path) => Ok(path),
-            StorePlace::Memory => Err(Stopped::usage(
+    }
+
+    /// The database's path, named here or by `snapshot`.
+    pub(super) fn path_of(&self, snapshot: &Snapshot) -> Result<PathBuf, Stopped> {
+        match (&self.store, &snapshot.store.place) {
+            (Some(path), _) | (None, StorePlace::Sqlite(path)) => Ok(path.clone()),
+            (None, StorePlace::Memory) => Err(Stopped::usage(
                 "the store is `memory:`, which keeps nothing; name a database with --store sqlite:PATH",
             )),
-            StorePlace::Server(_) => Err(Stopped::usage("only `sqlite:PATH` can be read yet; name one with --store")),
+            (None, StorePlace::Server(_)) => {
+                Err(Stopped::usage("only `sqlite:PATH` can be read yet; name one with --store"))
+            }
         }
     }
 
@@ -155,12 +174,21 @@ impl Stored {
         Book::open(&self.path()?).map_err(Stopped::store)
     }
 
-    /// The configuration.
+    /// The configuration, of which nothing is needed but the database's path.
     pub(super) fn snapshot(&self) -> Result<Snapshot, Stopped> {
+        self.load("  help: --store sqlite:PATH names the database without a configuration")
+    }
+
+    /// The configuration, which is needed whatever names the database.
+    pub(super) fn configuration(&self) -> Result<Snapshot, Stopped> {
+        self.load("  help: run this where the gateway runs, with its configuration and its environment")
+    }
+
+    fn load(&self, help: &str) -> Result<Snapshot, Stopped> {
         let loaded = find(self.config(), &Process).and_then(|source| load(&source, &Process, &[]));
-        loaded.map_err(|problems| {
-            let help = "  help: --store sqlite:PATH names the database without a configuration";
-            Stopped { said: format!("{}\n{help}", problems.render(true).trim_end()), code: EXIT_CONFIGURATION }
+        loaded.map_err(|problems| Stopped {
+            said: format!("{}\n{help}", problems.render(true).trim_end()),
+            code: EXIT_CONFIGURATION,
         })
     }
 }

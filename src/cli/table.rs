@@ -94,6 +94,11 @@ pub(super) fn percent(part: u128, whole: u128) -> String {
     }
 }
 
+/// A field of CSV, as RFC 4180 has it.
+pub(super) fn quoted(name: &str) -> String {
+    if name.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +141,11 @@ mod tests {
         let head = [("key", Side::Left), ("cost", Side::Right)];
         let rows = [vec!["é".to_owned(), "$1".to_owned()], vec!["long".to_owned(), "$1,000".to_owned()]];
         assert_eq!(table(&head, &rows), "key     cost\né         $1\nlong  $1,000\n");
+    }
+
+    #[test]
+    fn a_name_stays_in_its_field() {
+        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(quoted("growth-app"), "growth-app");
     }
 }

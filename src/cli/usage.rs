@@ -7,7 +7,7 @@
 use super::print;
 use super::span::Span;
 use super::store::{Stopped, Stored};
-use super::table::{NONE, Side, decimal, dollars_to, percent, short, table};
+use super::table::{NONE, Side, decimal, dollars_to, percent, quoted, short, table};
 use crate::clock::Clock;
 use crate::store::sqlite::{Condition, Dimension, Sum, UsageQuery};
 use clap::Args;
@@ -151,11 +151,6 @@ fn exact(sum: &Sum) -> [String; 9] {
     ]
 }
 
-/// As RFC 4180 has it.
-fn quoted(name: &str) -> String {
-    if name.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.to_owned() }
-}
-
 fn as_json(by: &[Dimension], sums: &[Sum], total: &Sum) -> Value {
     let row = |sum: &Sum| {
         let mut row: Map<String, Value> =
@@ -181,12 +176,6 @@ mod tests {
         assert_eq!(condition("team=-"), Ok((Dimension::Team, None)));
         assert!(condition("key").is_err());
         assert!(condition("id=1").is_err());
-    }
-
-    #[test]
-    fn a_name_stays_in_its_field() {
-        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
-        assert_eq!(quoted("growth-app"), "growth-app");
     }
 
     #[test]

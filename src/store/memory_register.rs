@@ -7,7 +7,7 @@ use crate::domain::money::NanoUsd;
 use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
 use crate::store::memory_bank::MemoryBank;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Everything registered.
@@ -21,6 +21,8 @@ pub struct MemoryRegister {
 struct State {
     version: i64,
     keys: BTreeMap<Arc<str>, StoredKey>,
+    /// The names of keys by the hashes of their secrets.
+    by_hash: HashMap<KeyHash, Arc<str>>,
     teams: BTreeMap<Arc<str>, StoredTeam>,
     grants: Vec<Grant>,
 }
@@ -45,12 +47,11 @@ impl State {
                 if self.keys.get(&key.name).map_or(0, |known| known.version) != expected {
                     return Err(Conflict::Changed);
                 }
-                let others = self.keys.values().filter(|other| other.name != key.name);
-                let taken: HashSet<KeyHash> = others.flat_map(|other| &other.secrets).map(|s| s.hash).collect();
-                if key.secrets.iter().any(|secret| taken.contains(&secret.hash)) {
+                let of_another = |hash| self.by_hash.get(hash).is_some_and(|holder| *holder != key.name);
+                if key.secrets.iter().any(|secret| of_another(&secret.hash)) {
                     return Err(Conflict::SecretTaken);
                 }
-                self.keys.insert(key.name.clone(), StoredKey { version, ..key });
+                self.put(StoredKey { version, ..key });
             }
             Change::Team { team, expected } => {
                 if self.teams.get(&team.name).map_or(0, |known| known.version) != expected {
@@ -61,6 +62,19 @@ impl State {
             Change::Grant(grant) => self.grants.push(Grant { id: version, ..grant }),
         }
         Ok(version)
+    }
+
+    /// Uses that were noted stay noted, whatever whoever changes the key knew of them.
+    fn put(&mut self, mut key: StoredKey) {
+        let before = self.keys.remove(&key.name).map(|known| known.secrets).unwrap_or_default();
+        for known in &before {
+            self.by_hash.remove(&known.hash);
+            if let Some(secret) = key.secrets.iter_mut().find(|secret| secret.hash == known.hash) {
+                secret.last_used_unix_ms = secret.last_used_unix_ms.max(known.last_used_unix_ms);
+            }
+        }
+        self.by_hash.extend(key.secrets.iter().map(|secret| (secret.hash, key.name.clone())));
+        self.keys.insert(key.name.clone(), key);
     }
 
     fn granted(&self, since: i64) -> Vec<(Holder, NanoUsd)> {
@@ -101,9 +115,10 @@ impl Register for MemoryRegister {
 
     fn used(&self, uses: Vec<(KeyHash, i64)>) {
         let mut state = self.state();
+        let State { keys, by_hash, .. } = &mut *state;
         for (hash, unix_ms) in uses {
-            let mut secrets = state.keys.values_mut().flat_map(|key| &mut key.secrets);
-            if let Some(secret) = secrets.find(|secret| secret.hash == hash) {
+            let Some(key) = by_hash.get(&hash).and_then(|name| keys.get_mut(name)) else { continue };
+            for secret in key.secrets.iter_mut().filter(|secret| secret.hash == hash) {
                 secret.last_used_unix_ms = secret.last_used_unix_ms.max(Some(unix_ms));
             }
         }

@@ -3,7 +3,7 @@
 //! Each type reads its text and describes it in one place. Money is a decimal string, never a number.
 
 use super::form::{Described, Field, Form, Need, Node, Type, Wrong};
-use crate::admin::{Dimension, When, expiry};
+use crate::admin::{Dimension, When, expiry, length};
 use crate::domain::budget::{Allowance, Scope, Window, Zone};
 use crate::domain::id::RequestId;
 use crate::domain::money::NanoUsd;
@@ -84,16 +84,9 @@ pub static OVERLAP: Type<Duration> = Type {
 };
 
 fn overlap(text: &str) -> Option<Duration> {
-    let unit = match text.bytes().last()? {
-        b's' => 1,
-        b'm' => 60,
-        b'h' => 3_600,
-        b'd' => 86_400,
-        _ => return None,
-    };
-    let digits = &text[..text.len() - 1];
-    let right = digits.len() <= 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse::<u64>().ok().filter(|_| right).map(|count| Duration::from_secs(count * unit))
+    // Six digits and a unit.
+    let ms = length(text).filter(|_| text.len() <= 7)?;
+    u64::try_from(ms).ok().map(Duration::from_millis)
 }
 
 /// The hash of a secret that exists.

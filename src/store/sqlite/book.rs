@@ -2,6 +2,7 @@
 //!
 //! The file is opened read-only: a report never migrates, locks out or delays a gateway.
 
+use super::balances::{self, Balance, Unaccounted};
 use super::{OpenError, line, migrate, open};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
@@ -74,6 +75,22 @@ impl Book {
     /// When they cannot be read.
     pub fn receipts(&self, query: &ReceiptsQuery) -> Result<Vec<Receipt>, BookError> {
         query.ask(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// Every window of every budget, by scope, window and name.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn balances(&self) -> Result<Vec<Balance>, BookError> {
+        balances::balances(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// What processes had leased when they ended, and nobody can account for.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn unaccounted(&self) -> Result<Vec<Unaccounted>, BookError> {
+        balances::unaccounted(&self.connection).map_err(|error| self.failed(error))
     }
 
     /// When the oldest request kept was received, in Unix milliseconds; `None` of an empty ledger.

@@ -71,10 +71,15 @@ impl SqliteRegister {
     /// # Errors
     /// When it cannot be made or opened, or is in another form than this program's while a gateway holds it.
     pub fn beside(path: &Path, now_unix_ms: i64) -> Result<Self, OpenError> {
-        match open::lock(path) {
-            Ok(_held) => drop(migrate::migrate(path, now_unix_ms)?),
-            Err(OpenError::Held(_)) => migrate::is_current(&open::readable(path)?, path)?,
-            Err(other) => return Err(other),
+        let current = || migrate::is_current(&open::readable(path)?, path);
+        match current() {
+            // Held for this alone: a gateway that starts beside a command must find the database free.
+            Err(OpenError::Missing(_) | OpenError::Older { .. }) => match open::lock(path) {
+                Ok(_held) => drop(migrate::migrate(path, now_unix_ms)?),
+                Err(OpenError::Held(_)) => current()?,
+                Err(other) => return Err(other),
+            },
+            other => other?,
         }
         Ok(Self { reader: Arc::new(Reader::new(path)), writer: None })
     }
@@ -261,20 +266,23 @@ fn strange(at: usize, text: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, Type::Text, format!("`{text}` is nothing this program wrote").into())
 }
 
-/// Writes all of `changes`, unless one of them does not fit what is there. The versions they were given.
+/// Writes all of `changes` one after the other, unless one of them does not fit what is then there. The versions
+/// they were given.
 fn apply(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<Result<Vec<i64>, NotWritten>> {
-    for (at, change) in changes.iter().enumerate() {
-        if let Some(why) = conflict(transaction, change)? {
-            return Ok(Err(NotWritten::Conflict { at, why }));
-        }
-    }
+    // What others have written in this transaction stays whatever becomes of these.
+    transaction.execute_batch("SAVEPOINT changes")?;
     let raise = "UPDATE register SET version = version + ?1 RETURNING version";
     let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
     let last: i64 = transaction.query_row(raise, [count], |row| row.get(0))?;
     let versions = (last - count + 1..=last).collect::<Vec<_>>();
-    for (change, version) in changes.iter().zip(&versions) {
+    for (at, (change, version)) in changes.iter().zip(&versions).enumerate() {
+        if let Some(why) = conflict(transaction, change)? {
+            transaction.execute_batch("ROLLBACK TO changes; RELEASE changes")?;
+            return Ok(Err(NotWritten::Conflict { at, why }));
+        }
         put(transaction, change, *version)?;
     }
+    transaction.execute_batch("RELEASE changes")?;
     Ok(Ok(versions))
 }
 

@@ -1,0 +1,302 @@
+//! `tierway credits`: prepaid money, granted to keys and teams, and how it stands.
+//!
+//! Nothing granted is ever changed: a further grant, which may be below zero, corrects it.
+//!
+//! Start reading at [`credits`].
+
+use super::desk::{Desk, KNOWN_SOON, note, told};
+use super::store::{Stopped, Stored};
+use super::table::{NONE, Side, dollars, quoted, table};
+use super::typed::{amount, instant, minute};
+use crate::admin::{KeyView, NewGrant};
+use crate::domain::budget::{CreditUse, Scope};
+use crate::domain::money::NanoUsd;
+use crate::domain::register::{Balance, Grant, Holder};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// Grants, and keys, read at once.
+const PAGE: usize = 1_000;
+
+const EXAMPLES: &str = "Examples:
+  tierway credits grant --team growth 250.00 --reason \"invoice 2026-117\"
+  tierway credits grant --key growth-app -5.00 --reason \"granted twice\"";
+
+/// What `credits` takes.
+#[derive(Subcommand, Debug)]
+pub(super) enum Credits {
+    /// Grant credit to a key or a team; an amount below zero takes it back
+    #[command(after_help = EXAMPLES)]
+    Grant(GrantArgs),
+    /// Show how credit stands: granted, spent, leased by a running gateway, left
+    List(List),
+}
+
+/// What `credits grant` takes.
+#[derive(Args, Debug)]
+pub(super) struct GrantArgs {
+    #[command(flatten)]
+    holder: One,
+    /// Dollars as a decimal, such as 25.00 or -5.00
+    #[arg(value_name = "AMOUNT", allow_hyphen_values = true, value_parser = amount)]
+    amount: NanoUsd,
+    /// Why, for people
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    /// Who says so, for people
+    #[arg(long, value_name = "WHO", env = "USER", hide_env_values = true, default_value = "cli", value_parser = who)]
+    by: String,
+    /// Print the grant as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    stored: Stored,
+}
+
+fn who(text: &str) -> Result<String, &'static str> {
+    let line = !text.chars().any(char::is_control) && text.len() <= 200;
+    // A variable may be set to nothing.
+    let text = if text.is_empty() { "cli" } else { text };
+    if line { Ok(text.to_owned()) } else { Err("write one line of up to 200 bytes") }
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct One {
+    /// To this key
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// To this team: its keys spend it together
+    #[arg(long, value_name = "NAME")]
+    team: Option<String>,
+}
+
+/// What `credits list` takes.
+#[derive(Args, Debug)]
+pub(super) struct List {
+    #[command(flatten)]
+    only: AtMostOne,
+    /// List the grants, oldest first
+    #[arg(long)]
+    grants: bool,
+    /// Print CSV
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    stored: Stored,
+}
+
+#[derive(Args, Debug)]
+#[group(required = false, multiple = false)]
+struct AtMostOne {
+    /// Of this key only
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// Of this team only
+    #[arg(long, value_name = "NAME")]
+    team: Option<String>,
+}
+
+fn holder(key: Option<&str>, team: Option<&str>) -> Option<Holder> {
+    let of = |scope: Scope| move |name: &str| Holder { scope, name: name.into() };
+    key.map(of(Scope::Key)).or_else(|| team.map(of(Scope::Team)))
+}
+
+/// Does what `command` says.
+///
+/// # Errors
+/// That the answer could not be written.
+pub(super) fn credits(command: &Credits) -> anyhow::Result<ExitCode> {
+    told(match command {
+        Credits::Grant(args) => grant(args),
+        Credits::List(args) => list(args),
+    })
+}
+
+fn grant(args: &GrantArgs) -> Result<String, Stopped> {
+    let desk = Desk::open(&args.stored)?;
+    let holder = holder(args.holder.key.as_deref(), args.holder.team.as_deref());
+    let holder = holder.ok_or_else(|| Stopped::usage("name a --key or a --team"))?;
+    let new =
+        NewGrant { holder: holder.clone(), amount: args.amount, reason: args.reason.clone(), by: args.by.clone() };
+    let grant = desk.wait(desk.admin.grant(&desk.snapshot, new))?;
+    let balance = desk.wait(desk.admin.balances())?.into_iter().find(|balance| balance.holder == holder);
+    if let Some(advice) = unpaid(&desk, &holder) {
+        note(&advice);
+    }
+    if args.json {
+        return Ok(format!("{:#}\n", grant_json(&grant)));
+    }
+    let whose = format!("the {} {}", holder.scope.label(), holder.name);
+    let done = if grant.amount < NanoUsd::ZERO { "took from" } else { "granted to" };
+    let left = balance.map_or_else(|| NONE.to_owned(), |balance| said(balance.left()));
+    let amount = NanoUsd(grant.amount.0.saturating_abs());
+    Ok(format!("{done} {whose}: {}; left: {left}; {KNOWN_SOON}\n", said(amount)))
+}
+
+/// What whoever grants should know: that requests go on, unpaid, once the credit is spent.
+fn unpaid(desk: &Desk, holder: &Holder) -> Option<String> {
+    let goes_on = |key: &KeyView| key.record.budgets.is_empty() && key.record.policy.money.credit == CreditUse::First;
+    let key = match holder.scope {
+        Scope::Key => desk.admin.key(&desk.snapshot, &holder.name).ok().filter(goes_on),
+        _ => first_of_team(desk, &holder.name, goes_on),
+    }?;
+    Some(format!(
+        "note: the key {} has no budget, and its policy {} takes credit = \"first\": once the credit is spent its \
+         requests go on, paid by nobody. credit = \"only\" in the policy would refuse them then; a budget bounds them.",
+        key.name(),
+        key.record.policy.name
+    ))
+}
+
+fn first_of_team(desk: &Desk, team: &str, wanted: impl Fn(&KeyView) -> bool) -> Option<KeyView> {
+    let mut after = None;
+    loop {
+        let page = desk.admin.keys(&desk.snapshot, after.as_deref(), PAGE);
+        let mut of_team = page.items.into_iter().filter(|key| key.record.team.as_deref() == Some(team));
+        if let Some(key) = of_team.find(&wanted) {
+            return Some(key);
+        }
+        after = Some(page.next?);
+    }
+}
+
+fn list(args: &List) -> Result<String, Stopped> {
+    let desk = Desk::open(&args.stored)?;
+    let only = holder(args.only.key.as_deref(), args.only.team.as_deref());
+    if args.grants {
+        let grants = grants(&desk, only.as_ref())?;
+        return Ok(match (args.csv, args.json) {
+            (true, _) => grants_csv(&grants),
+            (_, true) => format!("{:#}\n", json!({ "grants": grants.iter().map(grant_json).collect::<Vec<_>>() })),
+            _ => grants_table(&grants),
+        });
+    }
+    let mut balances = desk.wait(desk.admin.balances())?;
+    balances.retain(|balance| only.as_ref().is_none_or(|only| *only == balance.holder));
+    Ok(match (args.csv, args.json) {
+        (true, _) => balances_csv(&balances),
+        (_, true) => format!("{:#}\n", json!({ "credits": balances.iter().map(balance_json).collect::<Vec<_>>() })),
+        _ => balances_table(&balances),
+    })
+}
+
+fn grants(desk: &Desk, only: Option<&Holder>) -> Result<Vec<Grant>, Stopped> {
+    let mut grants = Vec::<Grant>::new();
+    loop {
+        let after = grants.last().map_or(0, |grant| grant.id);
+        let page = desk.wait(desk.admin.grants(only.cloned(), after, PAGE))?;
+        grants.extend(page.items);
+        if page.next.is_none() {
+            return Ok(grants);
+        }
+    }
+}
+
+fn said(amount: NanoUsd) -> String {
+    dollars(amount.0.into())
+}
+
+fn balances_table(balances: &[Balance]) -> String {
+    if balances.is_empty() {
+        return "no credit\n".to_owned();
+    }
+    let head = [
+        ("of", Side::Left),
+        ("name", Side::Left),
+        ("granted", Side::Right),
+        ("spent", Side::Right),
+        ("leased", Side::Right),
+        ("left", Side::Right),
+    ];
+    let row = |balance: &Balance| {
+        let mut row = vec![balance.holder.scope.label().to_owned(), balance.holder.name.to_string()];
+        row.extend(columns(balance).map(said));
+        row
+    };
+    table(&head, &balances.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Granted, spent, leased, left.
+fn columns(balance: &Balance) -> [NanoUsd; 4] {
+    [balance.granted, balance.spent, balance.leased, balance.left()]
+}
+
+fn balances_csv(balances: &[Balance]) -> String {
+    let row = |balance: &Balance| {
+        let amounts = columns(balance).map(|amount| amount.to_string()).join(",");
+        format!("{},{},{amounts}\n", balance.holder.scope.label(), quoted(&balance.holder.name))
+    };
+    let head = "scope,name,granted_usd,spent_usd,leased_usd,left_usd\n".to_owned();
+    std::iter::once(head).chain(balances.iter().map(row)).collect()
+}
+
+fn balance_json(balance: &Balance) -> Value {
+    let [granted, spent, leased, left] = columns(balance).map(|amount| amount.to_string());
+    json!({
+        "scope": balance.holder.scope.label(),
+        "name": &*balance.holder.name,
+        "granted_usd": granted,
+        "spent_usd": spent,
+        "leased_usd": leased,
+        "left_usd": left,
+    })
+}
+
+fn grants_table(grants: &[Grant]) -> String {
+    if grants.is_empty() {
+        return "no grants\n".to_owned();
+    }
+    let head = [
+        ("id", Side::Right),
+        ("when", Side::Left),
+        ("to", Side::Left),
+        ("amount", Side::Right),
+        ("by", Side::Left),
+        ("reason", Side::Left),
+    ];
+    let row = |grant: &Grant| {
+        vec![
+            grant.id.to_string(),
+            minute(grant.granted_unix_ms),
+            format!("{} {}", grant.holder.scope.label(), grant.holder.name),
+            said(grant.amount),
+            grant.by.to_string(),
+            grant.reason.to_string(),
+        ]
+    };
+    table(&head, &grants.iter().map(row).collect::<Vec<_>>())
+}
+
+fn grants_csv(grants: &[Grant]) -> String {
+    let row = |grant: &Grant| {
+        format!(
+            "{},{},{},{},{},{},{}\n",
+            grant.id,
+            instant(grant.granted_unix_ms),
+            grant.holder.scope.label(),
+            quoted(&grant.holder.name),
+            grant.amount,
+            quoted(&grant.by),
+            quoted(&grant.reason)
+        )
+    };
+    let head = "id,granted,scope,name,amount_usd,by,reason\n".to_owned();
+    std::iter::once(head).chain(grants.iter().map(row)).collect()
+}
+
+fn grant_json(grant: &Grant) -> Value {
+    json!({
+        "id": grant.id,
+        "granted": instant(grant.granted_unix_ms),
+        "scope": grant.holder.scope.label(),
+        "name": &*grant.holder.name,
+        "amount_usd": grant.amount.to_string(),
+        "by": &*grant.by,
+        "reason": &*grant.reason,
+    })
+}

@@ -1,0 +1,156 @@
+//! `tierway keys edit`, `disable`, `enable`, `expire`: changes to a key that leave its secrets alone.
+//!
+//! Start reading at [`edit`].
+
+use super::show;
+use crate::admin::{KeyEdit, KeyView};
+use crate::cli::desk::{Desk, KNOWN_SOON, note};
+use crate::cli::store::{Stopped, Stored};
+use crate::cli::typed::{self, End, budget, either};
+use crate::clock::Clock;
+use crate::domain::budget::Allowance;
+use clap::Args;
+
+/// Which key is changed, and how that is told.
+#[derive(Args, Debug)]
+struct Change {
+    /// The key
+    name: String,
+    /// Only if this is its version, as `keys show` has it
+    #[arg(long, value_name = "N")]
+    if_version: Option<i64>,
+    /// Print the key as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    stored: Stored,
+}
+
+/// What `keys edit` takes.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Edit {
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    wanted: Wanted,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+struct Wanted {
+    /// Another of the configuration's policies
+    #[arg(long)]
+    policy: Option<String>,
+    /// Another team
+    #[arg(long, conflicts_with = "no_team")]
+    team: Option<String>,
+    /// No team
+    #[arg(long)]
+    no_team: bool,
+    /// Tighter than its policy's
+    #[arg(long, value_name = "N", conflicts_with = "no_requests_per_minute",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    requests_per_minute: Option<u64>,
+    /// Its policy's alone
+    #[arg(long)]
+    no_requests_per_minute: bool,
+    /// Tighter than its policy's
+    #[arg(long, value_name = "N", conflicts_with = "no_tokens_per_minute",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    tokens_per_minute: Option<u64>,
+    /// Its policy's alone
+    #[arg(long)]
+    no_tokens_per_minute: bool,
+    /// Requests at once, fewer than its policy's
+    #[arg(long, value_name = "N", conflicts_with = "no_max_concurrent",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    max_concurrent: Option<u32>,
+    /// Its policy's alone
+    #[arg(long)]
+    no_max_concurrent: bool,
+    /// What it may spend: 50.00/month, 5.00/day/Europe/Paris, or 50.00 once
+    #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", conflicts_with = "no_budget", value_parser = budget)]
+    budget: Option<Allowance>,
+    /// Its policy's alone
+    #[arg(long)]
+    no_budget: bool,
+}
+
+impl Wanted {
+    fn edit(&self) -> KeyEdit {
+        KeyEdit {
+            policy: self.policy.clone(),
+            team: either(self.team.clone(), self.no_team),
+            requests_per_minute: either(self.requests_per_minute, self.no_requests_per_minute),
+            tokens_per_minute: either(self.tokens_per_minute, self.no_tokens_per_minute),
+            max_concurrent: either(self.max_concurrent, self.no_max_concurrent),
+            budget: either(self.budget.clone(), self.no_budget),
+            ..KeyEdit::default()
+        }
+    }
+}
+
+/// What `keys disable` and `keys enable` take.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Switch {
+    #[command(flatten)]
+    change: Change,
+}
+
+/// What `keys expire` takes.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Expire {
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    end: Ends,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Ends {
+    /// Its last day (2027-01-31, in UTC), or an instant (2027-01-31T12:00:00Z)
+    #[arg(long, value_name = "DATE", value_parser = End::parse_at)]
+    at: Option<i64>,
+    /// How much longer it works: 30d, 12h, 15m
+    #[arg(long, value_name = "LENGTH", value_parser = typed::length)]
+    r#in: Option<i64>,
+    /// It works until somebody takes it away
+    #[arg(long)]
+    never: bool,
+}
+
+/// Changes what a key may do.
+pub(super) fn edit(args: &Edit) -> Result<String, Stopped> {
+    changed(&args.change, &args.wanted.edit(), |key| format!("changed the key {}", key.name()))
+}
+
+/// Disables or enables a key.
+pub(super) fn switch(args: &Switch, disabled: bool) -> Result<String, Stopped> {
+    let edit = KeyEdit { disabled: Some(disabled), ..KeyEdit::default() };
+    let done = if disabled { "disabled" } else { "enabled" };
+    changed(&args.change, &edit, |key| format!("{done} the key {}", key.name()))
+}
+
+/// Says when a key ends.
+pub(super) fn expire(args: &Expire) -> Result<String, Stopped> {
+    let Ends { at, r#in, never } = &args.end;
+    let end = at.or(r#in.map(|ms| End::In(ms).unix(Clock.unix_ms())));
+    let edit = KeyEdit { expires: either(end, *never), ..KeyEdit::default() };
+    changed(&args.change, &edit, |key| match key.record.expires {
+        Some(end) => format!("the key {} expires: {}", key.name(), typed::end(end)),
+        None => format!("the key {} does not expire", key.name()),
+    })
+}
+
+fn changed(args: &Change, edit: &KeyEdit, said: impl FnOnce(&KeyView) -> String) -> Result<String, Stopped> {
+    let desk = Desk::open(&args.stored)?;
+    let key = desk.wait(desk.admin.edit_key(&desk.snapshot, &args.name, args.if_version, edit))?;
+    if let Some(Some(team)) = &edit.team {
+        note(&format!("in the team {team}{}", super::unknown_team(&desk, team)));
+    }
+    if args.json {
+        return Ok(format!("{:#}\n", show::as_json(&key)));
+    }
+    Ok(format!("{} ({}); {KNOWN_SOON}\n", said(&key), key.state.label()))
+}

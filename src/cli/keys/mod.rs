@@ -1,0 +1,261 @@
+//! `tierway keys`: keys made, shown, changed, rotated and taken away, whether or not a gateway runs.
+//!
+//! The secret of a new key is all that is on stdout, once; everything else that is said goes to stderr. What
+//! may be done is `admin`'s to say.
+//!
+//! Start reading at [`keys`].
+
+mod change;
+mod import;
+mod rows;
+mod show;
+
+use super::desk::{Desk, exposed, hand_over, note, told, what_next};
+use super::store::{Stopped, Stored};
+use super::typed::{self, End, budget};
+use crate::admin::{Issued, KeyView, NewKey, Page};
+use crate::clock::Clock;
+use crate::domain::authorize::Limits;
+use crate::domain::budget::Allowance;
+use crate::domain::register::Own;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Keys read at once, of a list that may be long.
+const PAGE: usize = 1_000;
+
+const CREATE_EXAMPLES: &str = "Examples:
+  KEY=$(tierway keys create growth-app --policy standard --team growth)
+  tierway keys create trial --policy standard --budget 5.00 --expires 30d --json
+  tierway keys create batch --policy pro --budget 50.00/month/Europe/Paris";
+
+const ROTATE_EXAMPLES: &str = "Examples:
+  KEY=$(tierway keys rotate growth-app)            # the old one works for another 24 hours
+  KEY=$(tierway keys rotate growth-app --overlap 0s)   # it leaked: the old one ends now";
+
+/// What `keys` takes.
+#[derive(Subcommand, Debug)]
+pub(super) enum Keys {
+    /// Make a key and print its secret, which is shown only now
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create(Create),
+    /// List keys, those of the configuration too
+    List(List),
+    /// Show all of a key but its secrets, of which only the hash is kept
+    Show(Show),
+    /// Change what a key may do; what is not named stays as it is
+    #[command(override_usage = "tierway keys edit [OPTIONS] <NAME>")]
+    Edit(change::Edit),
+    /// Give a key a new secret and print it; the old ones work for a while longer
+    #[command(after_help = ROTATE_EXAMPLES)]
+    Rotate(Rotate),
+    /// Refuse a key until it is enabled again
+    Disable(change::Switch),
+    /// Let a disabled key work again
+    Enable(change::Switch),
+    /// Say when a key ends
+    Expire(change::Expire),
+    /// Make many keys of secrets that exist, from CSV or JSON Lines: all, or none
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::Import),
+}
+
+/// What `keys create` takes.
+#[derive(Args, Debug)]
+pub(super) struct Create {
+    /// What it is called, for ever: reports and budgets stand under its name
+    name: String,
+    /// One of the configuration's policies
+    #[arg(long)]
+    policy: String,
+    /// Whom it shares a budget and reports with
+    #[arg(long)]
+    team: Option<String>,
+    /// Tighter than its policy's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    requests_per_minute: Option<u64>,
+    /// Tighter than its policy's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    tokens_per_minute: Option<u64>,
+    /// Requests at once, fewer than its policy's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_concurrent: Option<u32>,
+    /// What it may spend: 50.00/month, 5.00/day/Europe/Paris, or 50.00 once
+    #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", value_parser = budget)]
+    budget: Option<Allowance>,
+    /// Its last day (2027-01-31, in UTC), an instant, or how long it lasts (30d, 12h)
+    #[arg(long, value_name = "WHEN", value_parser = End::parse)]
+    expires: Option<End>,
+    /// Print one JSON object, with the secret in it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    stored: Stored,
+}
+
+/// What `keys list` takes.
+#[derive(Args, Debug)]
+pub(super) struct List {
+    /// No more than so many [default: all]
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Those whose names follow this one
+    #[arg(long, value_name = "NAME")]
+    after: Option<String>,
+    /// Print CSV
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    stored: Stored,
+}
+
+/// What `keys show` takes.
+#[derive(Args, Debug)]
+pub(super) struct Show {
+    /// The key
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    stored: Stored,
+}
+
+/// What `keys rotate` takes.
+#[derive(Args, Debug)]
+pub(super) struct Rotate {
+    /// The key
+    name: String,
+    /// How much longer the old secret works; 0s: not at all
+    #[arg(long, value_name = "LENGTH", default_value = "24h", value_parser = typed::length)]
+    overlap: i64,
+    /// Only if this is its version, as `keys show` has it
+    #[arg(long, value_name = "N")]
+    if_version: Option<i64>,
+    /// Print one JSON object, with the secret in it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    stored: Stored,
+}
+
+/// Does what `command` says.
+///
+/// # Errors
+/// That the answer could not be written.
+pub(super) fn keys(command: &Keys) -> anyhow::Result<ExitCode> {
+    match command {
+        Keys::Create(args) => issued(create(args), args.json),
+        Keys::Rotate(args) => issued(rotate(args), args.json),
+        Keys::List(args) => told(list(args)),
+        Keys::Show(args) => told(show(args)),
+        Keys::Edit(args) => told(change::edit(args)),
+        Keys::Disable(args) => told(change::switch(args, true)),
+        Keys::Enable(args) => told(change::switch(args, false)),
+        Keys::Expire(args) => told(change::expire(args)),
+        Keys::Import(args) => told(import::import(args)),
+    }
+}
+
+/// A key with its new secret, and what there is to say of it.
+type WithSecret = (Issued, String);
+
+fn create(args: &Create) -> Result<WithSecret, Stopped> {
+    let desk = Desk::open(&args.stored)?;
+    let limits = Limits {
+        requests_per_minute: args.requests_per_minute,
+        tokens_per_minute: args.tokens_per_minute,
+        max_concurrent: args.max_concurrent,
+    };
+    let new = NewKey {
+        name: args.name.clone(),
+        policy: args.policy.clone(),
+        team: args.team.clone(),
+        own: Own { limits, budget: args.budget.clone() },
+        expires: args.expires.map(|end| end.unix(Clock.unix_ms())),
+        hash: None,
+    };
+    let issued = desk.wait(desk.admin.create_key(&desk.snapshot, new))?;
+    let mut said = format!("created the key {} with the policy {}", args.name, args.policy);
+    if let Some(team) = &args.team {
+        said.push_str(&format!(", in the team {team}{}", unknown_team(&desk, team)));
+    }
+    said.push_str(&format!("\n{}", what_next(&desk.snapshot)));
+    Ok((issued, said))
+}
+
+/// A team need not be made before its keys, and may be a slip of the pen.
+fn unknown_team(desk: &Desk, team: &str) -> String {
+    match desk.admin.team(&desk.snapshot, team) {
+        Ok(_) => String::new(),
+        Err(_) => format!("; no team of that name has a budget, which `tierway teams create {team}` would give it"),
+    }
+}
+
+fn rotate(args: &Rotate) -> Result<WithSecret, Stopped> {
+    let desk = Desk::open(&args.stored)?;
+    let overlap = Duration::from_millis(args.overlap.unsigned_abs());
+    let issued = desk.wait(desk.admin.rotate_key(&desk.snapshot, &args.name, args.if_version, overlap))?;
+    let old = issued.key.stored.iter().flat_map(|key| key.secrets.iter().rev().skip(1));
+    let until = old.filter_map(|secret| secret.ends_unix_ms).max().filter(|_| args.overlap > 0);
+    let old = match until {
+        Some(end) => format!("the old secret works until {} UTC", typed::minute(end)),
+        None => "the old secret no longer works".to_owned(),
+    };
+    Ok((issued, format!("rotated the key {}; {old}\n{}", args.name, what_next(&desk.snapshot))))
+}
+
+/// Prints the secret alone, or all in one object, and the rest to stderr.
+fn issued(done: Result<WithSecret, Stopped>, as_json: bool) -> anyhow::Result<ExitCode> {
+    let (issued, said) = match done {
+        Ok(done) => done,
+        Err(stopped) => return stopped.tell(),
+    };
+    let secret = exposed(issued.secret.as_ref());
+    let answer = if as_json {
+        let mut value = show::as_json(&issued.key);
+        value["secret"] = json!(secret);
+        format!("{value:#}")
+    } else {
+        secret.to_owned()
+    };
+    let code = hand_over(issued.key.name(), &answer)?;
+    note(&said);
+    Ok(code)
+}
+
+fn list(args: &List) -> Result<String, Stopped> {
+    let desk = Desk::open(&args.stored)?;
+    let Page { items, next } = listed(&desk, args.after.clone(), args.limit.unwrap_or(usize::MAX));
+    Ok(match (args.csv, args.json) {
+        (true, _) => show::csv(&items),
+        (_, true) => {
+            format!("{:#}\n", json!({ "keys": items.iter().map(show::as_json).collect::<Vec<_>>(), "next": next }))
+        }
+        _ => show::list(&items),
+    })
+}
+
+/// Up to `most` keys after the one called `after`, page by page.
+fn listed(desk: &Desk, mut after: Option<String>, most: usize) -> Page<KeyView> {
+    let mut items = Vec::new();
+    loop {
+        let page = desk.admin.keys(&desk.snapshot, after.as_deref(), PAGE.min(most - items.len()));
+        items.extend(page.items);
+        if page.next.is_none() || items.len() >= most {
+            return Page { items, next: page.next };
+        }
+        after = page.next;
+    }
+}
+
+fn show(args: &Show) -> Result<String, Stopped> {
+    let desk = Desk::open(&args.stored)?;
+    let key = desk.admin.key(&desk.snapshot, &args.name).map_err(super::desk::refused)?;
+    Ok(if args.json { format!("{:#}\n", show::as_json(&key)) } else { show::one(&key, Clock.unix_ms()) })
+}

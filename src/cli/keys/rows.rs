@@ -1,0 +1,193 @@
+//! Rows of a file of keys: CSV as RFC 4180 has it, or JSON Lines.
+//!
+//! It knows lines and columns and nothing of keys. What it complains of it names by its place, never by its
+//! content, which may be a secret.
+//!
+//! Start reading at [`rows`].
+
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+/// What a row may say.
+pub(super) const COLUMNS: [&str; 10] = [
+    "name",
+    "policy",
+    "team",
+    "secret",
+    "hash",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "max_concurrent",
+    "budget",
+    "expires",
+];
+
+/// What a row says, in the order of [`COLUMNS`].
+pub(super) type Cells = [Option<Zeroizing<String>>; COLUMNS.len()];
+
+/// One row, or why it cannot be read, and its line from 1.
+pub(super) struct Row {
+    pub(super) line: usize,
+    pub(super) cells: Result<Cells, String>,
+}
+
+/// The rows of `text`, whichever its form is.
+///
+/// # Errors
+/// A line, and why nothing after it can be read.
+pub(super) fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let rows = if text.trim_start().starts_with('{') { json_lines(text) } else { csv(text)? };
+    if rows.is_empty() {
+        return Err((1, format!("there are no rows; the columns are: {}", COLUMNS.join(", "))));
+    }
+    Ok(rows)
+}
+
+fn json_lines(text: &str) -> Vec<Row> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines.map(|(at, line)| Row { line: at + 1, cells: of_json(line) }).collect()
+}
+
+fn of_json(line: &str) -> Result<Cells, String> {
+    let object = serde_json::from_str::<Map<String, Value>>(line).map_err(|_| "is no JSON object".to_owned())?;
+    let mut cells = Cells::default();
+    for (at, (name, value)) in object.into_iter().enumerate() {
+        let Some(column) = COLUMNS.iter().position(|column| *column == name) else {
+            return Err(format!("member {} is none of {}", at + 1, COLUMNS.join(", ")));
+        };
+        cells[column] = match value {
+            Value::Null => None,
+            Value::String(text) => Some(Zeroizing::new(text)),
+            Value::Number(number) => Some(Zeroizing::new(number.to_string())),
+            _ => return Err(format!("{name}: write a text or a number")),
+        };
+    }
+    Ok(cells)
+}
+
+fn csv(text: &str) -> Result<Vec<Row>, (usize, String)> {
+    let mut records = Records { rest: text, line: 1 };
+    let Some((line, header)) = records.next().transpose()? else { return Ok(Vec::new()) };
+    let mut columns = Vec::with_capacity(header.len());
+    for (at, name) in header.iter().enumerate() {
+        let Some(column) = COLUMNS.iter().position(|column| *column == name.trim()) else {
+            return Err((line, format!("column {} is none of {}", at + 1, COLUMNS.join(", "))));
+        };
+        if columns.contains(&column) {
+            return Err((line, format!("two columns are called {}", COLUMNS[column])));
+        }
+        columns.push(column);
+    }
+    let row = |(line, fields): (usize, Vec<Zeroizing<String>>)| Row { line, cells: of_fields(&columns, fields) };
+    records.map(|record| record.map(row)).collect()
+}
+
+fn of_fields(columns: &[usize], fields: Vec<Zeroizing<String>>) -> Result<Cells, String> {
+    if fields.len() != columns.len() {
+        return Err(format!("has {} cells, and the header {}", fields.len(), columns.len()));
+    }
+    let mut cells = Cells::default();
+    for (column, field) in columns.iter().zip(fields) {
+        cells[*column] = Some(field);
+    }
+    Ok(cells)
+}
+
+/// The records of CSV that are not empty, each with the line it begins on.
+struct Records<'t> {
+    rest: &'t str,
+    line: usize,
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<(usize, Vec<Zeroizing<String>>), (usize, String)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some(rest) = self.rest.strip_prefix("\r\n").or_else(|| self.rest.strip_prefix('\n')) {
+            (self.rest, self.line) = (rest, self.line + 1);
+        }
+        if self.rest.is_empty() {
+            return None;
+        }
+        let begins = self.line;
+        let mut fields = Vec::new();
+        loop {
+            match self.field() {
+                Ok(field) => fields.push(field),
+                Err(why) => {
+                    self.rest = "";
+                    return Some(Err((begins, why.to_owned())));
+                }
+            }
+            if let Some(rest) = self.rest.strip_prefix(',') {
+                self.rest = rest;
+                continue;
+            }
+            return Some(Ok((begins, fields)));
+        }
+    }
+}
+
+impl Records<'_> {
+    /// The next field; behind it stands a comma, an end of line or nothing.
+    fn field(&mut self) -> Result<Zeroizing<String>, &'static str> {
+        let Some(mut quoted) = self.rest.strip_prefix('"') else {
+            let end = self.rest.find([',', '\n']).unwrap_or(self.rest.len());
+            let (field, rest) = self.rest.split_at(end);
+            let ends_line = rest.is_empty() || rest.starts_with('\n');
+            self.rest = rest;
+            return Ok(Zeroizing::new(field.strip_suffix('\r').filter(|_| ends_line).unwrap_or(field).to_owned()));
+        };
+        let mut field = Zeroizing::new(String::new());
+        loop {
+            let (text, rest) = quoted.split_once('"').ok_or("a quote is not closed")?;
+            self.line += text.matches('\n').count();
+            field.push_str(text);
+            match rest.strip_prefix('"') {
+                Some(rest) => {
+                    field.push('"');
+                    quoted = rest;
+                }
+                None => {
+                    let rest = rest.strip_prefix('\r').filter(|rest| rest.starts_with('\n')).unwrap_or(rest);
+                    if !rest.is_empty() && !rest.starts_with([',', '\n']) {
+                        return Err("behind a closed quote stands more than a comma");
+                    }
+                    self.rest = rest;
+                    return Ok(field);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_split_as_rfc_4180_has_it() {
+        let read = |text: &str| {
+            let records = Records { rest: text, line: 1 }.collect::<Result<Vec<_>, _>>();
+            records.map(|records| {
+                let said = |(line, fields): &(usize, Vec<Zeroizing<String>>)| {
+                    let fields: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
+                    format!("{line}:{}", fields.join("|"))
+                };
+                records.iter().map(said).collect::<Vec<_>>()
+            })
+        };
+        let check = |text: &str, expected: &[&str]| {
+            assert_eq!(read(text), Ok(expected.iter().map(|s| (*s).to_owned()).collect()), "{text}")
+        };
+        check("", &[]);
+        check("a,b\r\n\r\nc,\n", &["1:a|b", "3:c|"]);
+        check("a,b", &["1:a|b"]);
+        check(",\n", &["1:|"]);
+        check("\"a,\"\"b\"\"\",\"c\nd\"\ne", &["1:a,\"b\"|c\nd", "3:e"]);
+        check("\"a\"\r\nb\r\n", &["1:a", "2:b"]);
+        assert_eq!(read("a\n\"b"), Err((2, "a quote is not closed".to_owned())));
+        assert_eq!(read("\"a\"b\n"), Err((1, "behind a closed quote stands more than a comma".to_owned())));
+    }
+}

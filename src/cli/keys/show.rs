@@ -1,0 +1,195 @@
+//! Keys as tables, text, CSV and JSON: never a secret, only what its hash is called.
+//!
+//! Start reading at [`list`] and [`one`].
+
+use crate::admin::KeyView;
+use crate::cli::table::{NONE, Side, quoted, table};
+use crate::cli::typed::{budget_said, budget_text, end, instant, minute};
+use crate::domain::authorize::Limits;
+use crate::domain::budget::{Allowance, Scope};
+use crate::domain::register::{StoredKey, StoredSecret};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// The columns of CSV.
+const COLUMNS: [&str; 12] = [
+    "name",
+    "source",
+    "policy",
+    "team",
+    "state",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "max_concurrent",
+    "budget",
+    "created",
+    "expires",
+    "last_used",
+];
+
+/// Keys as a table.
+pub(super) fn list(keys: &[KeyView]) -> String {
+    if keys.is_empty() {
+        return "no keys\n".to_owned();
+    }
+    let head = ["name", "source", "policy", "team", "state", "expires", "last used"].map(|name| (name, Side::Left));
+    let row = |key: &KeyView| {
+        vec![
+            key.name().to_owned(),
+            key.source.label().to_owned(),
+            key.record.policy.name.to_string(),
+            key.record.team.as_deref().unwrap_or(NONE).to_owned(),
+            key.state.label().to_owned(),
+            key.record.expires.map_or_else(|| NONE.to_owned(), end),
+            or_none(last_used(key).map(minute)),
+        ]
+    };
+    table(&head, &keys.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Keys as CSV: what requests are measured by, and the budget that is the key's alone.
+pub(super) fn csv(keys: &[KeyView]) -> String {
+    let mut out = format!("{}\n", COLUMNS.join(","));
+    for key in keys {
+        let record = &key.record;
+        let budget = record.budgets.iter().find(|budget| budget.account.scope == Scope::Key);
+        let budget = budget.map(|own| Allowance { limit: own.limit, window: own.window.clone() });
+        let created = key.stored.as_ref().map(|stored| stored.created_unix_ms);
+        let row = [
+            quoted(key.name()),
+            key.source.label().to_owned(),
+            quoted(&record.policy.name),
+            quoted(record.team.as_deref().unwrap_or_default()),
+            key.state.label().to_owned(),
+            text(record.limits.requests_per_minute),
+            text(record.limits.tokens_per_minute),
+            text(record.limits.max_concurrent),
+            text(budget.as_ref().map(budget_text)),
+            text(created.map(instant)),
+            text(record.expires.map(|unix| instant(unix.saturating_mul(1000)))),
+            text(last_used(key).map(instant)),
+        ];
+        out.push_str(&row.join(","));
+        out.push('\n');
+    }
+    out
+}
+
+/// A key as JSON. What is its own and tightens its policy stands below `own`; times are RFC 3339.
+pub(super) fn as_json(key: &KeyView) -> Value {
+    let record = &key.record;
+    let budgets = record.budgets.iter().map(|budget| {
+        json!({
+            "scope": budget.account.scope.label(),
+            "name": &*budget.account.name,
+            "limit_usd": budget.limit.to_string(),
+            "window": budget.window.to_string(),
+        })
+    });
+    let mut value = json!({
+        "name": key.name(),
+        "source": key.source.label(),
+        "policy": &*record.policy.name,
+        "team": record.team.as_deref(),
+        "state": key.state.label(),
+        "expires": record.expires.map(|unix| instant(unix.saturating_mul(1000))),
+        "last_used": last_used(key).map(instant),
+        "limits": limits(&record.limits),
+        "budgets": budgets.collect::<Vec<_>>(),
+    });
+    if let Some(stored) = &key.stored {
+        let mut own = limits(&stored.own.limits);
+        own["budget"] = json!(stored.own.budget.as_ref().map(budget_text));
+        value["own"] = own;
+        value["created"] = json!(instant(stored.created_unix_ms));
+        value["version"] = json!(stored.version);
+        value["secrets"] = stored.secrets.iter().map(secret_json).collect();
+    }
+    value
+}
+
+fn limits(limits: &Limits) -> Value {
+    json!({
+        "requests_per_minute": limits.requests_per_minute,
+        "tokens_per_minute": limits.tokens_per_minute,
+        "max_concurrent": limits.max_concurrent,
+    })
+}
+
+fn secret_json(secret: &StoredSecret) -> Value {
+    json!({
+        "id": secret.hash.id(),
+        "created": instant(secret.created_unix_ms),
+        "ends": secret.ends_unix_ms.map(instant),
+        "last_used": secret.last_used_unix_ms.map(instant),
+    })
+}
+
+/// All of one key, for people.
+pub(super) fn one(key: &KeyView, now_unix_ms: i64) -> String {
+    let record = &key.record;
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<12}  {value}");
+    };
+    line("name", key.name());
+    line("source", key.source.label());
+    line("policy", &record.policy.name);
+    line("team", record.team.as_deref().unwrap_or(NONE));
+    line("state", key.state.label());
+    line("expires", &record.expires.map_or_else(|| "never".to_owned(), end));
+    line("limits", &limits_said(&record.limits));
+    if let Some(own) = key.stored.as_ref().map(|stored| &stored.own.limits).filter(|own| **own != Limits::default()) {
+        line("of its own", &limits_said(own));
+    }
+    for budget in record.budgets.iter() {
+        let whose = format!("{} {}", budget.account.scope.label(), budget.account.name);
+        line("budget", &format!("{}, of the {whose}", budget_said(budget.limit, &budget.window)));
+    }
+    match &key.stored {
+        None => text.push_str("\nIts secret is the configuration's.\n"),
+        Some(stored) => {
+            line("created", &format!("{} UTC", minute(stored.created_unix_ms)));
+            line("version", &stored.version.to_string());
+            text.push_str(&secrets(stored, now_unix_ms));
+        }
+    }
+    text
+}
+
+fn secrets(key: &StoredKey, now_unix_ms: i64) -> String {
+    let head = ["secret", "created", "ends", "last used"].map(|name| (name, Side::Left));
+    let row = |secret: &StoredSecret| {
+        let ends = match secret.ends_unix_ms {
+            Some(end) if !secret.works(now_unix_ms) => format!("ended {}", minute(end)),
+            ends => or_none(ends.map(minute)),
+        };
+        vec![secret.hash.id(), minute(secret.created_unix_ms), ends, or_none(secret.last_used_unix_ms.map(minute))]
+    };
+    let rows: Vec<_> = key.secrets.iter().map(row).collect();
+    format!("\n{}\nWhich one do you hold?  printf %s \"$KEY\" | sha256sum | cut -c1-12\n", table(&head, &rows))
+}
+
+fn limits_said(limits: &Limits) -> String {
+    let parts = [
+        limits.requests_per_minute.map(|limit| format!("{limit} requests a minute")),
+        limits.tokens_per_minute.map(|limit| format!("{limit} tokens a minute")),
+        limits.max_concurrent.map(|limit| format!("{limit} at once")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { NONE.to_owned() } else { parts.join(", ") }
+}
+
+/// When any secret of the key last opened a request.
+fn last_used(key: &KeyView) -> Option<i64> {
+    key.stored.as_ref()?.secrets.iter().filter_map(|secret| secret.last_used_unix_ms).max()
+}
+
+fn or_none(text: Option<String>) -> String {
+    text.unwrap_or_else(|| NONE.to_owned())
+}
+
+fn text(value: Option<impl ToString>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}

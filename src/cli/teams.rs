@@ -1,0 +1,170 @@
+//! `tierway teams`: what keys spend together, made and changed whether or not a gateway runs.
+//!
+//! Start reading at [`teams`].
+
+use super::desk::{Desk, KNOWN_SOON, refused, told};
+use super::store::{Stopped, Stored};
+use super::table::{NONE, Side, table};
+use super::typed::{budget, budget_said, budget_text, either, instant};
+use crate::admin::{TeamEdit, TeamView};
+use crate::domain::budget::Allowance;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "Examples:
+  tierway teams create growth --budget 2000.00/month
+  tierway keys create growth-app --policy standard --team growth";
+
+/// What `teams` takes.
+#[derive(Subcommand, Debug)]
+pub(super) enum Teams {
+    /// Make a team
+    #[command(after_help = EXAMPLES)]
+    Create(Create),
+    /// List teams, those of the configuration too
+    List(List),
+    /// Show a team
+    Show(Show),
+    /// Change a team's budget
+    Edit(Edit),
+}
+
+/// What `teams create` takes.
+#[derive(Args, Debug)]
+pub(super) struct Create {
+    /// What it is called, for ever: reports and budgets stand under its name
+    name: String,
+    /// What its keys may spend together: 2000.00/month, 50.00/day/Europe/Paris, or 50.00 once
+    #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", value_parser = budget)]
+    budget: Option<Allowance>,
+    /// Print the team as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    stored: Stored,
+}
+
+/// What `teams list` takes.
+#[derive(Args, Debug)]
+pub(super) struct List {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    stored: Stored,
+}
+
+/// What `teams show` takes.
+#[derive(Args, Debug)]
+pub(super) struct Show {
+    /// The team
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    stored: Stored,
+}
+
+/// What `teams edit` takes.
+#[derive(Args, Debug)]
+pub(super) struct Edit {
+    /// The team
+    name: String,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Only if this is its version, as `teams show` has it
+    #[arg(long, value_name = "N")]
+    if_version: Option<i64>,
+    /// Print the team as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    stored: Stored,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Wanted {
+    /// What its keys may spend together: 2000.00/month, 50.00/day/Europe/Paris, or 50.00 once
+    #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", value_parser = budget)]
+    budget: Option<Allowance>,
+    /// No budget: its keys' own, and their policies', are all there is
+    #[arg(long)]
+    no_budget: bool,
+}
+
+/// Does what `command` says.
+///
+/// # Errors
+/// That the answer could not be written.
+pub(super) fn teams(command: &Teams) -> anyhow::Result<ExitCode> {
+    told(match command {
+        Teams::Create(args) => create(args),
+        Teams::List(args) => list(args),
+        Teams::Show(args) => show(args),
+        Teams::Edit(args) => edit(args),
+    })
+}
+
+fn create(args: &Create) -> Result<String, Stopped> {
+    let desk = Desk::open(&args.stored)?;
+    let team = desk.wait(desk.admin.create_team(&desk.snapshot, &args.name, args.budget.clone()))?;
+    Ok(changed(&team, "created", args.json))
+}
+
+fn edit(args: &Edit) -> Result<String, Stopped> {
+    let desk = Desk::open(&args.stored)?;
+    let edit = TeamEdit { budget: either(args.wanted.budget.clone(), args.wanted.no_budget) };
+    let team = desk.wait(desk.admin.edit_team(&desk.snapshot, &args.name, args.if_version, &edit))?;
+    Ok(changed(&team, "changed", args.json))
+}
+
+fn changed(team: &TeamView, done: &str, json: bool) -> String {
+    if json {
+        return format!("{:#}\n", as_json(team));
+    }
+    format!("{done} the team {}, budget: {}; {KNOWN_SOON}\n", team.name, budget_of(team))
+}
+
+fn list(args: &List) -> Result<String, Stopped> {
+    let desk = Desk::open(&args.stored)?;
+    let teams = desk.admin.teams(&desk.snapshot, None, usize::MAX).items;
+    if args.json {
+        return Ok(format!("{:#}\n", json!({ "teams": teams.iter().map(as_json).collect::<Vec<_>>() })));
+    }
+    if teams.is_empty() {
+        return Ok("no teams\n".to_owned());
+    }
+    let head = ["name", "source", "budget"].map(|name| (name, Side::Left));
+    let row = |team: &TeamView| vec![team.name.to_string(), team.source.label().to_owned(), budget_of(team)];
+    Ok(table(&head, &teams.iter().map(row).collect::<Vec<_>>()))
+}
+
+fn show(args: &Show) -> Result<String, Stopped> {
+    let desk = Desk::open(&args.stored)?;
+    let team = desk.admin.team(&desk.snapshot, &args.name).map_err(refused)?;
+    if args.json {
+        return Ok(format!("{:#}\n", as_json(&team)));
+    }
+    let mut text = format!("name     {}\nsource   {}\nbudget   {}\n", team.name, team.source.label(), budget_of(&team));
+    if let Some(stored) = &team.stored {
+        text.push_str(&format!("created  {}\nversion  {}\n", instant(stored.created_unix_ms), stored.version));
+    }
+    Ok(text)
+}
+
+fn budget_of(team: &TeamView) -> String {
+    team.budget.as_ref().map_or_else(|| NONE.to_owned(), |budget| budget_said(budget.limit, &budget.window))
+}
+
+fn as_json(team: &TeamView) -> Value {
+    json!({
+        "name": &*team.name,
+        "source": team.source.label(),
+        "budget": team.budget.as_ref().map(budget_text),
+        "created": team.stored.as_ref().map(|stored| instant(stored.created_unix_ms)),
+        "version": team.stored.as_ref().map(|stored| stored.version),
+    })
+}

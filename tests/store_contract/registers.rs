@@ -1,0 +1,472 @@
+//! What every register promises, run against each of them: keys, teams and credit.
+//!
+//! A new back end is one more [`Cabinet`]. What only a file can promise, a writer beside another and a writer
+//! that is killed, stands at the end.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tierway::domain::authorize::Limits;
+use tierway::domain::budget::{Allowance, Charge, Scope, Span, Window, Zone};
+use tierway::domain::money::NanoUsd;
+use tierway::domain::register::{Grant, Holder, Own, StoredKey, StoredSecret, StoredTeam};
+use tierway::domain::secret::KeyHash;
+use tierway::store::memory_bank::MemoryBank;
+use tierway::store::memory_register::MemoryRegister;
+use tierway::store::sqlite::{SqliteLedger, SqliteRegister, Writing};
+use tierway::store::{Bank, BoxFuture, Change, Conflict, Contents, LeaseAsk, NotWritten, Register};
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// When everything here happens.
+const NOW: i64 = 1_795_305_600_000;
+
+/// A register, and the bank at which its credit is spent.
+trait Cabinet {
+    fn register(&self) -> &(dyn Register + 'static);
+
+    fn bank(&self) -> &(dyn Bank + 'static);
+
+    /// Whether it is told of uses.
+    fn hears_of_uses(&self) -> bool {
+        true
+    }
+}
+
+struct InMemory(Arc<MemoryBank>, MemoryRegister);
+
+impl InMemory {
+    fn new() -> Self {
+        let bank = Arc::new(MemoryBank::default());
+        Self(bank.clone(), MemoryRegister::new(bank))
+    }
+}
+
+impl Cabinet for InMemory {
+    fn register(&self) -> &(dyn Register + 'static) {
+        &self.1
+    }
+
+    fn bank(&self) -> &(dyn Bank + 'static) {
+        &*self.0
+    }
+}
+
+/// A gateway's register, or one beside a gateway.
+struct InSqlite {
+    register: SqliteRegister,
+    beside: bool,
+    ledger: SqliteLedger,
+    _writing: Writing,
+    folder: tempfile::TempDir,
+}
+
+impl InSqlite {
+    fn of_gateway() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("tierway.db");
+        let opened = SqliteLedger::open(&path, None, Arc::new(|| NOW));
+        let (ledger, _writing) = opened.unwrap_or_else(|error| panic!("{error}"));
+        let register = SqliteRegister::of_gateway(&path, ledger.writer());
+        Self { register, beside: false, ledger, _writing, folder }
+    }
+
+    fn beside() -> Self {
+        let gateway = Self::of_gateway();
+        Self { register: gateway.another(), beside: true, ..gateway }
+    }
+
+    /// A further one on the same database.
+    fn another(&self) -> SqliteRegister {
+        let path = self.folder.path().join("tierway.db");
+        SqliteRegister::beside(&path, NOW).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Cabinet for InSqlite {
+    fn register(&self) -> &(dyn Register + 'static) {
+        &self.register
+    }
+
+    fn bank(&self) -> &(dyn Bank + 'static) {
+        &self.ledger
+    }
+
+    fn hears_of_uses(&self) -> bool {
+        !self.beside
+    }
+}
+
+fn wait<T>(future: BoxFuture<'static, T>) -> T {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+fn write(register: &dyn Register, changes: Vec<Change>) -> Result<Vec<i64>, NotWritten> {
+    wait(register.write(changes))
+}
+
+fn since(register: &dyn Register, version: i64) -> Contents {
+    wait(register.since(version)).expect("it can be read")
+}
+
+fn names(contents: &Contents) -> (Vec<&str>, Vec<&str>, Vec<&str>) {
+    let keys = contents.keys.iter().map(|key| &*key.name).collect();
+    let teams = contents.teams.iter().map(|team| &*team.name).collect();
+    (keys, teams, contents.credit.iter().map(|(holder, _)| &*holder.name).collect())
+}
+
+fn key(name: &str, secrets: &[&str]) -> StoredKey {
+    StoredKey {
+        name: name.into(),
+        policy: "standard".into(),
+        team: None,
+        own: Own::default(),
+        expires: None,
+        disabled: false,
+        created_unix_ms: NOW,
+        version: 0,
+        secrets: secrets.iter().map(|secret| StoredSecret::new(KeyHash::of(secret), NOW)).collect(),
+    }
+}
+
+fn team(name: &str) -> StoredTeam {
+    StoredTeam { name: name.into(), budget: None, created_unix_ms: NOW, version: 0 }
+}
+
+fn new_key(name: &str) -> Change {
+    Change::Key { key: key(name, &[name]), expected: 0 }
+}
+
+fn new_team(name: &str) -> Change {
+    Change::Team { team: team(name), expected: 0 }
+}
+
+fn holder(scope: Scope, name: &str) -> Holder {
+    Holder { scope, name: name.into() }
+}
+
+fn grant(scope: Scope, name: &str, amount: i64) -> Change {
+    Change::Grant(Grant {
+        id: 0,
+        holder: holder(scope, name),
+        amount: NanoUsd(amount),
+        reason: "because".into(),
+        by: "test".into(),
+        granted_unix_ms: NOW,
+    })
+}
+
+fn conflict(at: usize, why: Conflict) -> Result<Vec<i64>, NotWritten> {
+    Err(NotWritten::Conflict { at, why })
+}
+
+fn everything_is_read_back_as_it_was_written(cabinet: &dyn Cabinet) {
+    let paris = Window::Month(Zone::named("Europe/Paris").expect("it is built in"));
+    let limits =
+        Limits { requests_per_minute: Some(u64::MAX), tokens_per_minute: Some(1), max_concurrent: Some(u32::MAX) };
+    let ended = StoredSecret { ends_unix_ms: Some(NOW + 5), ..StoredSecret::new(KeyHash::of("first"), NOW) };
+    let full = StoredKey {
+        team: Some("équipe'; DROP TABLE keys; --".into()),
+        own: Own { limits, budget: Some(Allowance { limit: NanoUsd(i64::MAX), window: paris.clone() }) },
+        expires: Some(i64::MIN),
+        disabled: true,
+        secrets: vec![ended, StoredSecret::new(KeyHash::of("second"), NOW + 1)],
+        ..key("full", &[])
+    };
+    let with_budget =
+        StoredTeam { budget: Some(Allowance { limit: NanoUsd(7), window: Window::Ever }), ..team("spenders") };
+    let changes = vec![
+        Change::Key { key: full.clone(), expected: 0 },
+        Change::Key { key: key("bare", &[]), expected: 0 },
+        Change::Team { team: with_budget.clone(), expected: 0 },
+        new_team("without"),
+    ];
+    let versions = write(cabinet.register(), changes).expect("nothing is there yet");
+    let contents = since(cabinet.register(), 0);
+    assert_eq!(
+        contents.keys,
+        [StoredKey { version: versions[1], ..key("bare", &[]) }, StoredKey { version: versions[0], ..full }]
+    );
+    let expected =
+        [StoredTeam { version: versions[2], ..with_budget }, StoredTeam { version: versions[3], ..team("without") }];
+    assert_eq!(contents.teams, expected);
+}
+
+fn versions_grow_and_tell_exactly_what_changed(cabinet: &dyn Cabinet) {
+    let register = cabinet.register();
+    assert_eq!(since(register, 0), Contents::default());
+    let first = write(register, vec![new_key("b"), new_key("a"), new_team("t")]).expect("they are new");
+    assert!(first.is_sorted_by(|one, next| 0 < *one && one < next), "{first:?}");
+    let all = since(register, 0);
+    assert_eq!(names(&all), (vec!["a", "b"], vec!["t"], vec![]));
+    assert_eq!(all.version, first[2]);
+    assert_eq!(since(register, all.version), Contents { version: all.version, ..Contents::default() });
+    assert_eq!(names(&since(register, first[0])), (vec!["a"], vec!["t"], vec![]));
+
+    let edited = StoredKey { disabled: true, ..key("b", &["b"]) };
+    let second = write(register, vec![Change::Key { key: edited, expected: first[0] }]).expect("it is as expected");
+    assert!(second[0] > all.version);
+    let news = since(register, all.version);
+    assert_eq!((names(&news), news.version), ((vec!["b"], vec![], vec![]), second[0]));
+    assert!(news.keys[0].disabled && news.keys[0].version == second[0]);
+    let granted = write(register, vec![grant(Scope::Team, "t", 5)]).expect("it is granted");
+    let news = since(register, second[0]);
+    assert_eq!((names(&news), news.version), ((vec![], vec![], vec!["t"]), granted[0]));
+}
+
+fn all_is_written_or_nothing(cabinet: &dyn Cabinet) {
+    let register = cabinet.register();
+    let versions = write(register, vec![new_key("there"), new_team("there")]).expect("they are new");
+    let before = since(register, 0);
+    let check = |last: Change, why: Conflict| {
+        let changes = vec![new_key("new"), new_team("new"), grant(Scope::Key, "new", 1), last];
+        assert_eq!(write(register, changes), conflict(3, why));
+        assert_eq!(since(register, 0), before);
+    };
+    check(new_key("there"), Conflict::Changed);
+    check(new_team("there"), Conflict::Changed);
+    check(Change::Key { key: key("gone", &[]), expected: 1 }, Conflict::Changed);
+    check(Change::Key { key: key("there", &[]), expected: versions[0] + 1 }, Conflict::Changed);
+    check(Change::Team { team: team("there"), expected: versions[1] - 1 }, Conflict::Changed);
+    check(Change::Key { key: key("thief", &["there"]), expected: 0 }, Conflict::SecretTaken);
+    // And of several that do not fit, the first is named.
+    let many = vec![new_team("new"), new_key("there"), new_team("there")];
+    assert_eq!(write(register, many), conflict(1, Conflict::Changed));
+    assert_eq!(wait(register.grants(None, 0, 10)), Ok(Vec::new()));
+}
+
+fn a_secret_opens_one_key(cabinet: &dyn Cabinet) {
+    let register = cabinet.register();
+    let versions =
+        write(register, vec![new_key("a"), Change::Key { key: key("b", &["b", "b2"]), expected: 0 }]).expect("new");
+    let rotated = |secrets: &[&str], expected| write(register, vec![Change::Key { key: key("a", secrets), expected }]);
+    assert_eq!(rotated(&["a", "b2"], versions[0]), conflict(0, Conflict::SecretTaken));
+    let version = rotated(&["a", "a2"], versions[0]).expect("a2 is nobody's")[0];
+    // One that a key no longer has may be had again, by anybody.
+    let version = rotated(&["a2"], version).expect("it gives one back")[0];
+    let of_a = |contents: &Contents| contents.keys[0].secrets.iter().map(|secret| secret.hash).collect::<Vec<_>>();
+    assert_eq!(of_a(&since(register, 0)), [KeyHash::of("a2")]);
+    write(register, vec![Change::Key { key: key("c", &["a"]), expected: 0 }]).expect("it is nobody's now");
+    assert_eq!(rotated(&["a2", "a"], version), conflict(0, Conflict::SecretTaken));
+}
+
+/// Two of one batch are judged like two after each other.
+fn a_batch_does_not_fit_itself(cabinet: &dyn Cabinet) {
+    let register = cabinet.register();
+    let twice = vec![new_key("a"), Change::Key { key: key("b", &["a"]), expected: 0 }];
+    assert_eq!(write(register, twice), conflict(1, Conflict::SecretTaken));
+    assert_eq!(write(register, vec![new_key("a"), new_key("a")]), conflict(1, Conflict::Changed));
+    assert_eq!(since(register, 0), Contents::default());
+}
+
+fn uses_keep_the_newest_and_are_no_change(cabinet: &dyn Cabinet) {
+    let register = cabinet.register();
+    let version = write(register, vec![Change::Key { key: key("a", &["one", "two"]), expected: 0 }]).expect("new")[0];
+    let [one, two] = ["one", "two"].map(KeyHash::of);
+    register.used(vec![(one, NOW + 5), (KeyHash::of("nobody"), NOW)]);
+    register.used(vec![(one, NOW + 9), (two, NOW + 1)]);
+    register.used(vec![(one, NOW + 7)]);
+    if !cabinet.hears_of_uses() {
+        return;
+    }
+    let uses = || {
+        let contents = since(register, 0);
+        assert_eq!(contents.version, version);
+        let secrets = &contents.keys[0].secrets;
+        [one, two].map(|hash| secrets.iter().find(|secret| secret.hash == hash).expect("both").last_used_unix_ms)
+    };
+    until("the uses are noted", || uses() == [Some(NOW + 9), Some(NOW + 1)]);
+    // A change of the key by somebody who knew of no use forgets none.
+    write(register, vec![Change::Key { key: key("a", &["one", "two"]), expected: version }]).expect("as expected");
+    assert_eq!(since(register, version).keys[0].secrets.iter().filter_map(|s| s.last_used_unix_ms).count(), 2);
+}
+
+fn grants_sum_up_and_are_listed_in_order(cabinet: &dyn Cabinet) {
+    let register = cabinet.register();
+    let amounts = [(Scope::Key, "a", 50), (Scope::Team, "a", 7), (Scope::Key, "a", -20), (Scope::Key, "b", 3)];
+    let changes = amounts.iter().map(|(scope, name, amount)| grant(*scope, name, *amount)).collect();
+    let ids = write(register, changes).expect("grants fit always");
+    let all = wait(register.grants(None, 0, 10)).expect("they are read");
+    assert_eq!(all.iter().map(|grant| grant.id).collect::<Vec<_>>(), ids);
+    assert_eq!(all.iter().map(|grant| grant.amount.0).collect::<Vec<_>>(), [50, 7, -20, 3]);
+    assert_eq!((&*all[0].reason, &*all[0].by, all[0].granted_unix_ms), ("because", "test", NOW));
+    let of_a = |after, most| wait(register.grants(Some(holder(Scope::Key, "a")), after, most)).expect("they are read");
+    assert_eq!(of_a(0, 10), [all[0].clone(), all[2].clone()]);
+    assert_eq!(of_a(0, 1), [all[0].clone()]);
+    assert_eq!(of_a(all[0].id, 1), [all[2].clone()]);
+    let credit = since(register, 0).credit;
+    let expected = [(Scope::Key, "a", 30), (Scope::Key, "b", 3), (Scope::Team, "a", 7)];
+    assert_eq!(credit, expected.map(|(scope, name, amount)| (holder(scope, name), NanoUsd(amount))));
+}
+
+fn balances_follow_the_bank(cabinet: &dyn Cabinet) {
+    let register = cabinet.register();
+    assert_eq!(wait(register.balances()), Ok(Vec::new()));
+    write(register, vec![grant(Scope::Key, "a", 100), grant(Scope::Team, "t", 1)]).expect("it is granted");
+    let account = Arc::new(holder(Scope::Key, "a").account());
+    let [limit, need] = [100, 60].map(NanoUsd);
+    let ask = LeaseAsk { account: account.clone(), span: Span::EVER, limit, need, ahead: NanoUsd::ZERO };
+    assert_eq!(wait(cabinet.bank().lease(ask)).expect("the bank is there").amount, need);
+    let stands = |spent: i64, leased: i64| {
+        let balances = wait(register.balances()).expect("they are read");
+        let of_a = &balances[0];
+        (of_a.spent.0, of_a.leased.0) == (spent, leased) && of_a.left().0 == 100 - spent - leased && balances.len() == 2
+    };
+    until("the lease shows", || stands(0, 60));
+    cabinet.bank().write_off(&[Charge { account, span: Span::EVER, spent: NanoUsd(25), leased: NanoUsd(60) }]);
+    until("the charge shows", || stands(25, 0));
+}
+
+#[track_caller]
+fn until(what: &str, mut wanted: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !wanted() {
+        assert!(Instant::now() < deadline, "{what}: in vain");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+const THREADS: usize = 8;
+const EACH: usize = 100;
+
+/// Every thread takes turns at one key, makes keys of its own and grants to one team.
+fn concurrent_changes_are_all_there(registers: &[&(dyn Register + 'static)]) {
+    write(registers[0], vec![new_key("shared")]).expect("it is new");
+    let mut versions: Vec<i64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(move || changes_of(registers[thread % registers.len()], thread)))
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("every change is made")).collect()
+    });
+    versions.sort_unstable();
+    versions.dedup();
+    assert_eq!(versions.len(), THREADS * EACH * 3, "no version is given twice");
+    let contents = since(registers[0], 0);
+    assert_eq!(contents.keys.len(), THREADS * EACH + 1);
+    assert_eq!(Some(&contents.version), versions.last());
+    let shared = contents.keys.iter().find(|key| &*key.name == "shared").expect("it is there");
+    assert_eq!(shared.own.limits.requests_per_minute, Some((THREADS * EACH) as u64), "none is lost");
+    assert_eq!(contents.credit, [(holder(Scope::Team, "t"), NanoUsd((THREADS * EACH) as i64))]);
+    for register in registers {
+        assert_eq!(since(*register, 0), contents);
+    }
+}
+
+/// Counts the shared key up, on whichever state it then has. The versions that were given.
+fn changes_of(register: &dyn Register, thread: usize) -> Vec<i64> {
+    let (mut seen, mut shared, mut versions) = (0, None, Vec::new());
+    for nth in 0..EACH {
+        loop {
+            // A state that did not come with what is new must be the newest all the same.
+            let news = since(register, seen);
+            seen = news.version;
+            shared = news.keys.into_iter().find(|key| &*key.name == "shared").or(shared);
+            let mut next = shared.clone().expect("it is there");
+            let expected = next.version;
+            next.own.limits.requests_per_minute = Some(next.own.limits.requests_per_minute.unwrap_or(0) + 1);
+            let own = new_key(&format!("{thread}-{nth}"));
+            match write(register, vec![Change::Key { key: next, expected }, own, grant(Scope::Team, "t", 1)]) {
+                Ok(given) => break versions.extend(given),
+                Err(NotWritten::Conflict { at: 0, why: Conflict::Changed }) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    }
+    versions
+}
+
+macro_rules! register {
+    ($back_end:ident, $new:expr) => {
+        mod $back_end {
+            use super::*;
+
+            #[test]
+            fn concurrent_changes_are_all_there() {
+                super::concurrent_changes_are_all_there(&[$new.register()]);
+            }
+
+            register!(@each $new => everything_is_read_back_as_it_was_written
+                versions_grow_and_tell_exactly_what_changed all_is_written_or_nothing a_secret_opens_one_key
+                a_batch_does_not_fit_itself uses_keep_the_newest_and_are_no_change
+                grants_sum_up_and_are_listed_in_order balances_follow_the_bank);
+        }
+    };
+    (@each $new:expr => $($promise:ident)*) => {
+        $(#[test]
+        fn $promise() {
+            super::$promise(&$new);
+        })*
+    };
+}
+
+register!(memory, InMemory::new());
+register!(sqlite, InSqlite::of_gateway());
+register!(sqlite_beside_a_gateway, InSqlite::beside());
+
+#[test]
+fn those_beside_a_gateway_and_its_own_lose_nothing_of_each_other() {
+    let gateway = InSqlite::of_gateway();
+    let (one, other) = (gateway.another(), gateway.another());
+    concurrent_changes_are_all_there(&[&gateway.register, &one, &other]);
+}
+
+#[test]
+fn what_is_written_beside_is_seen_by_the_gateway_and_the_other_way_round() {
+    let gateway = InSqlite::of_gateway();
+    let beside = gateway.another();
+    let first = write(&beside, vec![new_key("a")]).expect("it is new")[0];
+    assert_eq!(names(&since(&gateway.register, 0)).0, ["a"]);
+    let second = write(&gateway.register, vec![new_key("b")]).expect("it is new")[0];
+    assert!(second > first);
+    assert_eq!(names(&since(&beside, first)).0, ["b"]);
+    assert_eq!(write(&beside, vec![new_key("b")]), conflict(0, Conflict::Changed));
+}
+
+/// A process that imports is killed again and again: at every look there is all of an import, or nothing of it.
+#[test]
+fn a_writer_that_is_killed_leaves_all_of_a_change_or_nothing() {
+    const KEYS: usize = 2_000;
+    const KILLS: u64 = 12;
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = |name: &str| folder.path().join(name);
+    let config = "[providers.sim]\nprotocol = \"sim\"\n[models.m]\ndeployments = [{ provider = \"sim\" }]\n\
+                  [policies.standard]\nmodels = [\"*\"]\n";
+    std::fs::write(file("tierway.toml"), config).expect("the folder can be written");
+    let register = SqliteRegister::beside(&file("tierway.db"), NOW).unwrap_or_else(|error| panic!("{error}"));
+    let (mut whole, mut nothing) = (0, 0);
+    for round in 0..KILLS {
+        let keys = (0..KEYS).map(|nth| {
+            format!("{{\"name\":\"{round}-{nth}\",\"policy\":\"standard\",\"secret\":\"{round}-{nth}\"}}\n")
+        });
+        std::fs::write(file("keys.jsonl"), keys.collect::<String>()).expect("the folder can be written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tierway"));
+        command.args(["keys", "import", "keys.jsonl"]).current_dir(folder.path()).env_clear();
+        let started = Instant::now();
+        let mut import = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
+        // Killed later each time, from before it has begun until after it has ended.
+        while started.elapsed() < Duration::from_millis(40 * round * round / KILLS)
+            && import.try_wait().expect("it was started here").is_none()
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = import.kill();
+        import.wait().expect("it was started here");
+        let contents = since(&register, 0);
+        let prefix = format!("{round}-");
+        match contents.keys.iter().filter(|key| key.name.starts_with(&prefix)).count() {
+            0 => nothing += 1,
+            KEYS => whole += 1,
+            part => panic!("{part} of {KEYS} keys after kill {round}"),
+        }
+        assert!(contents.keys.iter().all(|key| key.secrets.len() == 1 && key.version <= contents.version));
+    }
+    println!("{KILLS} kills: {whole} imports of {KEYS} keys were whole, {nothing} left nothing");
+    assert!(nothing > 0, "the first is killed before it can have written");
+    let look = rusqlite::Connection::open(file("tierway.db")).expect("the database is there");
+    let sound: String = look.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("it is read");
+    assert_eq!(sound, "ok");
+}
