@@ -46,6 +46,8 @@ async fn the_document_and_the_router_have_the_same_operations() {
         let routed: BTreeSet<String> = pattern.captures_iter(&printed).map(|found| found[1].to_owned()).collect();
         assert_eq!(routed, described);
     }
+    let clients_only = format!("{:?}", public_entry(house.gateway.app.clone(), false));
+    assert!(!clients_only.contains("/admin"), "operators have an address of their own there");
     for path in described {
         let here = house.document.operations().into_iter().filter(|one| one.path == path);
         let mut methods: BTreeSet<String> = here.map(|one| one.method).collect();

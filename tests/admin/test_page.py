@@ -32,6 +32,7 @@ def test_the_page_does_what_it_says(gateway):
     shell = {
         "PATH": os.environ["PATH"], "TIERWAY": gateway.url, "TIERWAY_ADMIN_TOKEN": SECRETS["ADMIN_TOKEN"],
     }
+    secrets = set()
     for block, promised in zip(blocks, PROMISED):
         # What the page sets at its beginning is set here.
         block = re.sub(r"^export TIERWAY.*$", "", block, flags=re.MULTILINE)
@@ -40,3 +41,10 @@ def test_the_page_does_what_it_says(gateway):
         )
         assert run.returncode == 0, f"{block}\n{run.stdout}\n{run.stderr}"
         assert re.search(promised, run.stdout), f"{block}\n{run.stdout}"
+        secrets.update(re.findall(r"tw_standard_\w+", run.stdout))
+    log = gateway.log()
+    for operation in ["create_key", "change_key", "rotate_key"]:
+        assert f'"operation":"{operation}","subject":"growth-app","role":"operator"' in log
+    assert len(secrets) == 2
+    for kept in [log.encode(), *(file.read_bytes() for file in gateway.folder.glob("tierway.db*"))]:
+        assert not any(secret.encode() in kept for secret in [*secrets, *SECRETS.values()])
