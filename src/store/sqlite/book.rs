@@ -4,9 +4,10 @@
 
 use super::balances::{self, Balance, Unaccounted};
 use super::usage::{Sum, UsageQuery};
-use super::{OpenError, line, migrate, open};
+use super::{OpenError, line, migrate, open, register};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
+use crate::store::Contents;
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,14 @@ impl Book {
     /// When it cannot be read.
     pub fn unaccounted(&self) -> Result<Vec<Unaccounted>, BookError> {
         balances::unaccounted(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// All keys, teams and credit.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn registered(&self) -> Result<Contents, BookError> {
+        register::read_since(&self.connection, 0).map_err(|error| self.failed(error))
     }
 
     /// When the oldest request kept was received, in Unix milliseconds; `None` of an empty ledger.
