@@ -88,9 +88,11 @@ fn linked<'a>(run: &'a Run, found: &mut Findings) -> HashMap<u64, &'a Line> {
     let mut lines: HashMap<u64, &Line> = HashMap::new();
     for line in &run.books.lines {
         let tag = ids.get(&line.id).copied().or_else(|| {
-            let named = unread.get(line.name.as_deref()?)?;
-            let fits = |seen: &&&Seen| !lines.contains_key(&seen.ask.tag) && could_be(run, seen, line);
-            named.iter().find(fits).map(|seen| seen.ask.tag)
+            let named = unread.get(line.name.as_deref()?)?.iter();
+            let own = named.filter(|seen| line.key.as_deref() == Some(KEYS[seen.ask.key].name));
+            let open = own.filter(|seen| !lines.contains_key(&seen.ask.tag));
+            let near = open.filter_map(|seen| Some((apart_ms(run, seen, line)?, seen.ask.tag)));
+            near.min().map(|(_, tag)| tag)
         });
         let free = tag.is_some_and(|tag| lines.insert(tag, line).is_none());
         found.must("one_line_each", free, || format!("a line of no request: {line:?}"));
@@ -101,9 +103,11 @@ fn linked<'a>(run: &'a Run, found: &mut Findings) -> HashMap<u64, &'a Line> {
 /// How long a request may have waited to be read after its client had left.
 const UNREAD_MS: i64 = 5_000;
 
-fn could_be(run: &Run, seen: &Seen, line: &Line) -> bool {
-    let mut shifts = run.timeline.shifts(seen.start_ms, seen.end_ms + UNREAD_MS);
-    shifts.any(|shift| (seen.start_ms - 1..=seen.end_ms + UNREAD_MS).contains(&(line.given_ms() - shift)))
+/// By how much the time in an id misses that of a request; `None`: by too much.
+fn apart_ms(run: &Run, seen: &Seen, line: &Line) -> Option<i64> {
+    let shifts = run.timeline.shifts(seen.start_ms, seen.end_ms + UNREAD_MS);
+    let given = shifts.map(|shift| line.given_ms() - shift).filter(|given| *given >= seen.start_ms - 1);
+    given.map(|given| (given - seen.end_ms).max(0)).min().filter(|apart| *apart < UNREAD_MS)
 }
 
 /// Attempts that ended so are not billed and must not be charged for.
@@ -195,6 +199,7 @@ impl Findings {
     fn accounts(&mut self, run: &Run, cases: &[Case<'_>]) {
         let mut certain: BTreeMap<Drawer, i64> = BTreeMap::new();
         let mut billed = [0; ACCOUNTS.len()];
+        let mut unlined = [0; ACCOUNTS.len()];
         let mut charged = [0; ACCOUNTS.len()];
         for case in cases {
             let cost = case.billed(run);
@@ -202,7 +207,7 @@ impl Findings {
             let mut astride = false;
             for &account in KEYS[case.seen.ask.key].accounts {
                 billed[account] += cost;
-                charged[account] += case.line.map_or(0, |line| line.cost);
+                unlined[account] += if case.line.is_none() { cost } else { 0 };
                 let until = case.served.last().map_or(case.seen.end_ms, |last| last.at_ms);
                 match run.timeline.window(account, case.seen.start_ms, until) {
                     Some(start) => *certain.entry((account, start)).or_default() += cost,
@@ -211,19 +216,25 @@ impl Findings {
             }
             self.astride += u64::from(astride && cost > 0);
         }
+        for line in &run.books.lines {
+            let key = KEYS.iter().find(|key| line.key.as_deref() == Some(key.name));
+            key.iter().flat_map(|key| key.accounts).for_each(|account| charged[*account] += line.cost);
+        }
         for account in 0..ACCOUNTS.len() {
             self.account(run, account, billed[account], charged[account]);
+            // Each line covers its own request, so that the others must be covered by what is unaccounted.
+            let unaccounted = sum(&run.books.unaccounted, account);
+            self.must("covered", unlined[account] <= unaccounted, || {
+                format!("{}: {} billed of no line, {unaccounted} unaccounted", name(account), unlined[account])
+            });
         }
         self.windows(run, &certain);
     }
 
     /// One account over all of its windows.
     fn account(&mut self, run: &Run, account: usize, billed: i64, charged: i64) {
-        let sum = |of: &BTreeMap<Drawer, i64>| -> i64 {
-            of.iter().filter(|(drawer, _)| drawer.0 == account).map(|(_, amount)| amount).sum()
-        };
-        let (spent, leased) = (sum(&run.books.spent), sum(&run.books.leased));
-        let unaccounted = sum(&run.books.unaccounted);
+        let (spent, leased) = (sum(&run.books.spent, account), sum(&run.books.leased, account));
+        let unaccounted = sum(&run.books.unaccounted, account);
         let name = name(account);
         self.must("books_balance", spent == charged + unaccounted, || {
             format!("{name}: {spent} spent, {charged} on lines and {unaccounted} unaccounted")
@@ -282,6 +293,11 @@ impl Findings {
         let odd: Vec<_> = run.seen.iter().filter(odd).collect();
         self.must("serves", odd.is_empty(), || format!("{} ended as nothing should: {:?}", odd.len(), odd[0]));
     }
+}
+
+/// What an account has in all of its windows.
+fn sum(of: &BTreeMap<Drawer, i64>, account: usize) -> i64 {
+    of.iter().filter(|(drawer, _)| drawer.0 == account).map(|(_, amount)| amount).sum()
 }
 
 /// An account by its name.

@@ -51,7 +51,8 @@ pub enum SeenEnd {
 /// What all clients share.
 pub struct Load {
     seed: u64,
-    requests: u64,
+    /// How many are asked in all; more, where they are needed to the end of what happens.
+    requests: AtomicU64,
     next: AtomicU64,
     target: Mutex<Option<(SocketAddr, u64)>>,
     /// A gateway has come, or a request has ended.
@@ -67,7 +68,7 @@ impl Load {
     pub fn start(seed: u64, requests: u64) -> Arc<Self> {
         let load = Arc::new(Self {
             seed,
-            requests,
+            requests: AtomicU64::new(requests),
             next: AtomicU64::new(0),
             target: Mutex::new(None),
             changed: Condvar::new(),
@@ -92,7 +93,7 @@ impl Load {
     /// Waits until so many requests have begun.
     pub fn until_begun(&self, count: u64) {
         let mut target = self.target.lock().expect("no thread panicked");
-        while self.next.load(Ordering::SeqCst) < count.min(self.requests) {
+        while self.next.load(Ordering::SeqCst) < count.min(self.requests.load(Ordering::SeqCst)) {
             let waited = self.changed.wait_timeout(target, 6 * PATIENCE).expect("no thread panicked");
             assert!(!waited.1.timed_out(), "the load stands still");
             target = waited.0;
@@ -104,7 +105,7 @@ impl Load {
         self.traffic.write().expect("no thread panicked")
     }
 
-    /// One more request, of which `meanwhile` is called when its first bytes are here.
+    /// One more request, during which `meanwhile` is called once it is being answered.
     pub fn one(&self, ask: Ask, meanwhile: impl FnOnce()) -> SeenEnd {
         let (addr, generation) = self.target().expect("a gateway serves");
         let mut meanwhile = Some(meanwhile);
@@ -117,6 +118,16 @@ impl Load {
         let end = seen.end.clone();
         self.note(seen);
         end
+    }
+
+    /// Waits until so many more have begun than by now.
+    pub fn until_more(&self, count: u64) {
+        self.until_begun(self.next.load(Ordering::SeqCst) + count);
+    }
+
+    /// No request begins from now on.
+    pub fn enough(&self) {
+        self.requests.store(0, Ordering::SeqCst);
     }
 
     /// What every client saw, once all have walked to the end.
@@ -136,7 +147,7 @@ impl Load {
         let mut kept = None;
         for turn in 0.. {
             let tag = self.next.fetch_add(1, Ordering::SeqCst);
-            if tag >= self.requests {
+            if tag >= self.requests.load(Ordering::SeqCst) {
                 return self.changed.notify_all();
             }
             let seen = loop {
@@ -237,9 +248,11 @@ fn leave(reader: &mut BufReader<TcpStream>, bytes: usize, seen: &mut Seen) -> Op
 /// Reads all of it; `true`: the connection can be used again.
 fn read(reader: &mut BufReader<TcpStream>, seen: &mut Seen, begun: &mut dyn FnMut()) -> Option<bool> {
     let head = read_head(reader)?;
-    begun();
     seen.id = head.id;
     let status: u16 = head.start.split(' ').nth(1)?.parse().ok()?;
+    if status == 200 {
+        begun();
+    }
     let body = if head.chunked { chunks(reader) } else { head.length.and_then(|length| exactly(reader, length)) };
     seen.end = match (status, &body) {
         (200, None) => SeenEnd::Broken,

@@ -121,7 +121,7 @@ impl<'a> Stage<'a> {
             provider: Some(Provider::start(folder, seed)),
             gateway: None,
             generation: 0,
-            load: Load::start(seed, requests),
+            load: Load::start(seed, if scenario == Scenario::Faulty { SLOW } else { requests }),
             timeline: Timeline::default(),
             versions: 0,
             instants: 0,
@@ -130,7 +130,9 @@ impl<'a> Stage<'a> {
             streams_finished: 0,
             turned_away: 0,
         };
-        stage.timeline.shifted(0, i64::MIN);
+        if !stage.machine.obeys() {
+            stage.timeline.shifted(0, i64::MIN);
+        }
         stage.set_clock();
         stage.edit();
         stage.open();
@@ -159,7 +161,9 @@ impl<'a> Stage<'a> {
 
     /// Writes the next configuration.
     fn edit(&mut self) {
-        let version = Version::of(self.seed, self.requests, self.versions);
+        // Enough money that it is the disk that says no.
+        let plenty = if self.scenario == Scenario::Faulty { 20 } else { 1 };
+        let version = Version::of(self.seed, self.requests * plenty, self.versions);
         self.versions += 1;
         let addr = self.provider.as_ref().expect("it serves").addr;
         let (new, file) = (self.folder.join("new.toml"), self.folder.join("tierway.toml"));
@@ -248,32 +252,47 @@ impl<'a> Stage<'a> {
             (EIO, SYNCS),
         ];
         for (step, (error, calls)) in (1..).zip(FAULTS) {
-            self.load.until_begun(self.requests * step / (FAULTS.len() as u64 + 1));
+            self.load.until_more(self.requests / FAULTS.len() as u64);
             if !self.machine.obeys() {
                 continue;
             }
             let load = self.load.clone();
-            let ask = self.slow(step);
-            let end = load.one(ask, || {
+            let fail = || {
                 self.machine.fail(error, calls);
                 let before = load.count(0, |_| true);
                 until("money is refused", || load.count(before, is_unavailable) > 0);
-            });
+            };
+            // A key whose budget has run dry is of no use here.
+            let asked = self.slow(step).map(|ask| load.one(ask, fail));
+            let end = { asked }.find(|end| !matches!(end, SeenEnd::Refused(429, _))).expect("some key may ask");
             assert_eq!(end, SeenEnd::Served, "a stream that runs goes on to its end");
             self.streams_finished += 1;
             self.machine.fail(0, 0);
             self.gateway().until_ready();
+            if std::env::var("DEBUG_LEASES").is_ok() {
+                let rest = load.rest();
+                until("nothing is held", || self.gateway().held() == 0);
+                self.gateway().until_written();
+                println!(
+                    "fault {error} {calls}: {:?} {:?}",
+                    Books::balances(self.folder).leased,
+                    Books::balances(self.folder).spent
+                );
+                drop(rest);
+            }
             let before = load.count(0, |_| true);
             until("money is taken again", || load.count(before, |seen| seen.end == SeenEnd::Served) > 0);
         }
+        self.load.enough();
         self.turned_away = self.load.count(0, is_unavailable) as u64;
     }
 
-    /// A slow stream that is paid from a budget.
-    fn slow(&self, from: u64) -> Ask {
-        let asks = (SLOW + from * 1_000..).map(|tag| Ask::of(self.seed, tag));
+    /// Slow streams that are paid from a budget.
+    fn slow(&self, from: u64) -> impl Iterator<Item = Ask> {
+        let first = SLOW + from * 1_000;
+        let asks = (first..first + 1_000).map(|tag| Ask::of(self.seed, tag));
         let fits = |ask: &Ask| ask.stream && ask.leaves_after.is_none() && !KEYS[ask.key].accounts.is_empty();
-        asks.filter(fits).find(|ask| ask.max_tokens > 20).expect("there is one")
+        asks.filter(move |ask| fits(ask) && ask.max_tokens > 20)
     }
 
     fn end(mut self) -> Run {

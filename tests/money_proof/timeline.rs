@@ -51,7 +51,9 @@ impl Timeline {
     }
 
     pub fn shifted(&mut self, shift_ms: i64, now_ms: i64) {
-        self.shifts.push((now_ms, shift_ms));
+        // The first is that of the first gateway, from its beginning.
+        let from_ms = if self.shifts.is_empty() { i64::MIN } else { now_ms };
+        self.shifts.push((from_ms, shift_ms));
     }
 
     /// Nothing is under way, and the books stand so.

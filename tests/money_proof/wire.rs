@@ -12,8 +12,6 @@ pub struct Head {
     pub chunked: bool,
     /// `x-request-id`.
     pub id: Option<u128>,
-    /// Bytes it took.
-    pub bytes: usize,
 }
 
 /// Reads a head; `None` when the connection is over.
@@ -21,7 +19,7 @@ pub fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Head> {
     let mut head = Head::default();
     loop {
         let mut line = String::new();
-        head.bytes += reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
         let line = line.trim_end();
         if line.is_empty() {
             return Some(head);
@@ -29,7 +27,6 @@ pub fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Head> {
         let lower = line.to_ascii_lowercase();
         match lower.split_once(": ") {
             None => head.start = line.to_owned(),
-            _ if head.start.is_empty() => head.start = line.to_owned(),
             Some(("content-length", value)) => head.length = value.parse().ok(),
             Some(("transfer-encoding", _)) => head.chunked = true,
             Some(("x-request-id", value)) => head.id = u128::from_str_radix(value.strip_prefix("req_")?, 16).ok(),
