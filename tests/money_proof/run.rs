@@ -269,17 +269,6 @@ impl<'a> Stage<'a> {
             self.streams_finished += 1;
             self.machine.fail(0, 0);
             self.gateway().until_ready();
-            if std::env::var("DEBUG_LEASES").is_ok() {
-                let rest = load.rest();
-                until("nothing is held", || self.gateway().held() == 0);
-                self.gateway().until_written();
-                println!(
-                    "fault {error} {calls}: {:?} {:?}",
-                    Books::balances(self.folder).leased,
-                    Books::balances(self.folder).spent
-                );
-                drop(rest);
-            }
             let before = load.count(0, |_| true);
             until("money is taken again", || load.count(before, |seen| seen.end == SeenEnd::Served) > 0);
         }
