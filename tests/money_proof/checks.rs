@@ -145,7 +145,8 @@ impl Findings {
     fn line(&mut self, run: &Run, case: &Case<'_>) {
         let Some(line) = case.line else {
             let told = case.seen.id.is_some() || !case.served.is_empty();
-            let lost = told && case.seen.generation == run.last_generation;
+            let killed = matches!(run.scenario, Scenario::Killed(_)) && case.seen.generation < run.last_generation;
+            let lost = told && !killed;
             return self.must("one_line_each", !lost, || format!("no line: {}", case.tell()));
         };
         let key = KEYS[case.seen.ask.key].name;
@@ -279,6 +280,13 @@ impl Findings {
         self.must("opens_clean", *slowest <= PATIENCE, || format!("served after {slowest:?}"));
         let ids: HashSet<u128> = run.books.lines.iter().map(|line| line.id).collect();
         self.must("one_line_each", ids.len() == run.books.lines.len(), || "an id is there twice".to_owned());
+        for books in &run.stopped {
+            let leased: i64 = books.leased.values().sum();
+            self.must("nothing_left", leased == 0, || format!("{leased} leased after a stop in good order"));
+        }
+        let crashed = matches!(run.scenario, Scenario::Killed(_));
+        let unaccounted = run.books.unaccounted_lines;
+        self.must("nothing_left", crashed || unaccounted == 0, || format!("{unaccounted} unaccounted without a crash"));
         let faulty = run.scenario == Scenario::Faulty;
         let unavailable = |seen: &&Seen| matches!(&seen.end, SeenEnd::Refused(503, _));
         let refused = run.seen.iter().filter(unavailable).count();

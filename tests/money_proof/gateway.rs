@@ -98,9 +98,8 @@ impl Gateway {
         self.child.wait().expect("it was started here");
     }
 
-    /// SIGTERM, and its end in good order.
-    pub fn stop(mut self) {
-        self.signal("-TERM");
+    /// Waits for its end in good order, after SIGTERM.
+    pub fn until_ended(mut self) {
         let status = self.child.wait().expect("it was started here");
         assert!(status.success(), "{status}");
     }
@@ -145,7 +144,7 @@ impl Gateway {
         answer
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill is there").success());
     }

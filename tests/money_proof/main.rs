@@ -77,10 +77,12 @@ fn number(variable: &str) -> Option<u64> {
 fn prove(requests: u64, kills: u64, seed: u64) -> ExitCode {
     let started = Instant::now();
     let mut sound = true;
+    println!("{requests} requests, {kills} kills, seed {seed}");
     let runs = requests.div_ceil(RUN_REQUESTS).max(1);
     for number in 0..runs {
         let seed = if number == 0 { seed } else { Draw(seed).salted(number).0 >> 16 };
-        let (each, kills) = (requests / runs, kills / runs);
+        let share = |of: u64| of * (number + 1) / runs - of * number / runs;
+        let (each, kills) = (share(requests), share(kills));
         let parts =
             [(Scenario::Killed(kills), each * 6 / 10), (Scenario::Calm, each * 3 / 10), (Scenario::Faulty, each / 10)];
         for (scenario, requests) in parts {

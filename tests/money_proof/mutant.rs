@@ -34,6 +34,18 @@ pub const MUTANTS: &[Mutant] = &[
                 AND window = NEW.window AND start_ms = NEW.start_ms; END",
     },
     Mutant {
+        name: "charged_to_an_older_window",
+        caught_by: "covered",
+        killed: false,
+        trigger: "AFTER UPDATE ON budgets WHEN NEW.spent_nanousd > OLD.spent_nanousd AND EXISTS (SELECT 1 FROM budgets
+            WHERE scope = NEW.scope AND name = NEW.name AND window = NEW.window AND start_ms < NEW.start_ms) BEGIN
+            UPDATE budgets SET spent_nanousd = spent_nanousd + NEW.spent_nanousd - OLD.spent_nanousd
+                WHERE (scope, name, window, start_ms) = (SELECT scope, name, window, min(start_ms) FROM budgets
+                    WHERE scope = NEW.scope AND name = NEW.name AND window = NEW.window);
+            UPDATE budgets SET spent_nanousd = OLD.spent_nanousd WHERE scope = NEW.scope AND name = NEW.name
+                AND window = NEW.window AND start_ms = NEW.start_ms; END",
+    },
+    Mutant {
         name: "receipt_twice",
         caught_by: "one_line_each",
         killed: false,

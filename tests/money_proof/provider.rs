@@ -4,7 +4,7 @@
 //! the price's affair. It is never killed; when its standard input ends it waits for what is under way and
 //! leaves. Start reading in [`serve`]; the other side is [`Provider`].
 
-use crate::script::{Act, Ask, End, Tokens, Told};
+use crate::script::{Act, Ask, End, SLOW, Tokens, Told};
 use crate::wire::{Head, read_head};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -144,7 +144,10 @@ fn answer(house: &House, reader: &mut BufReader<TcpStream>, start: &str, body: &
     };
     let ask = Ask::of(house.seed, tag);
     let most = asked["max_tokens"].as_u64().expect("a ceiling");
-    let tokens = Tokens::of(house.seed, tag, number, body.len(), most);
+    let mut tokens = Tokens::of(house.seed, tag, number, body.len(), most);
+    if tag >= SLOW {
+        tokens.output = most;
+    }
     let book = |tokens: Tokens| {
         let Tokens { input, cached, output } = tokens;
         let line = format!("{tag} {deployment} {at_ms} {input} {cached} {output}\n");

@@ -38,6 +38,8 @@ pub struct Run {
     pub books: Books,
     /// Books at moments when the gateway had just been killed.
     pub killed: Vec<(i64, Books)>,
+    /// The same after it had been stopped in good order, under load.
+    pub stopped: Vec<Books>,
     /// From each start to the first 200 on `/readyz`.
     pub openings: Vec<Duration>,
     /// Seen during faults: streams that went on to their end, and requests turned away.
@@ -105,6 +107,7 @@ struct Stage<'a> {
     versions: u64,
     instants: usize,
     killed: Vec<(i64, Books)>,
+    stopped: Vec<Books>,
     openings: Vec<Duration>,
     streams_finished: u64,
     turned_away: u64,
@@ -126,6 +129,7 @@ impl<'a> Stage<'a> {
             versions: 0,
             instants: 0,
             killed: Vec::new(),
+            stopped: Vec::new(),
             openings: Vec::new(),
             streams_finished: 0,
             turned_away: 0,
@@ -203,6 +207,7 @@ impl<'a> Stage<'a> {
         for step in 1..STEPS {
             self.load.until_begun(self.requests * step / STEPS);
             match step % 4 {
+                0 if step % 12 == 0 => self.restart(),
                 0 => self.at_rest(Self::set_clock),
                 1 => {
                     self.edit();
@@ -215,6 +220,18 @@ impl<'a> Stage<'a> {
                 }),
             }
         }
+    }
+
+    /// Stops it in good order while requests are under way, and starts it again.
+    fn restart(&mut self) {
+        let gateway = self.gateway.take().expect("one serves");
+        gateway.signal("-TERM");
+        self.load.aim(None);
+        gateway.until_ended();
+        self.stopped.push(Books::balances(self.folder));
+        self.generation += 1;
+        self.open();
+        self.load.aim(Some((self.gateway().addr, self.generation)));
     }
 
     fn killed(&mut self, kills: u64) {
@@ -288,7 +305,8 @@ impl<'a> Stage<'a> {
         let seen = self.load.end();
         let gateway = self.gateway.take().expect("one serves");
         until("nothing is held", || gateway.held() == 0);
-        gateway.stop();
+        gateway.signal("-TERM");
+        gateway.until_ended();
         let served = self.provider.take().expect("it serves").end(self.folder);
         Run {
             scenario: self.scenario,
@@ -298,6 +316,7 @@ impl<'a> Stage<'a> {
             seen,
             served,
             killed: self.killed,
+            stopped: self.stopped,
             openings: self.openings,
             streams_finished: self.streams_finished,
             turned_away: self.turned_away,

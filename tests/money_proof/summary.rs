@@ -33,8 +33,9 @@ pub fn print(run: &Run, found: &Findings, took: Duration) {
     println!("  unaccounted       {} lines, {unaccounted} nano-dollars", run.books.unaccounted_lines);
     let slowest = run.openings.iter().max().copied().unwrap_or_default();
     println!(
-        "  kills             {}; {} starts, ready after {slowest:?} at most",
+        "  kills             {}; {} stops under load; {} starts, ready after {slowest:?} at most",
         run.killed.len(),
+        run.stopped.len(),
         run.openings.len()
     );
     println!("  edits             {} of prices and limits, while it ran", run.timeline.edits());
