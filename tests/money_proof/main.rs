@@ -60,8 +60,12 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             };
             let caught = catch(mutant, requests.unwrap_or(MUTANT_REQUESTS), seed);
-            println!("{name}: caught by {}", caught.join(", "));
-            // A mutant is a fault, and the proof must fail for it.
+            if caught.is_empty() {
+                println!("mutant {name}: not found");
+                return ExitCode::SUCCESS;
+            }
+            // It is a fault, and the proof must fail for it.
+            println!("mutant {name}: caught by {}", caught.join(", "));
             ExitCode::FAILURE
         }
         None => prove(requests.unwrap_or(REQUESTS), number("TIERWAY_PROOF_KILLS").unwrap_or(KILLS), seed),
