@@ -10,6 +10,7 @@ use crate::load::{Seen, SeenEnd};
 use crate::provider::Served;
 use crate::run::{Run, Scenario};
 use crate::script::{CEILING, SLOW, Tokens};
+use crate::timeline::Windows;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
@@ -145,7 +146,7 @@ impl Findings {
     fn line(&mut self, run: &Run, case: &Case<'_>) {
         let Some(line) = case.line else {
             let told = case.seen.id.is_some() || !case.served.is_empty();
-            let killed = matches!(run.scenario, Scenario::Killed(_)) && case.seen.generation < run.last_generation;
+            let killed = !run.killed.is_empty() && case.seen.generation < run.last_generation;
             let lost = told && !killed;
             return self.must("one_line_each", !lost, || format!("no line: {}", case.tell()));
         };
@@ -198,24 +199,28 @@ impl Findings {
     }
 
     fn accounts(&mut self, run: &Run, cases: &[Case<'_>]) {
+        let windows = Windows::of(&run.timeline);
         let mut certain: BTreeMap<Drawer, i64> = BTreeMap::new();
         let mut billed = [0; ACCOUNTS.len()];
         let mut unlined = [0; ACCOUNTS.len()];
         let mut charged = [0; ACCOUNTS.len()];
         for case in cases {
-            let cost = case.billed(run);
+            let cost = if case.served.is_empty() { 0 } else { case.billed(run) };
+            if cost == 0 {
+                continue;
+            }
             self.billed += cost;
             let mut astride = false;
             for &account in KEYS[case.seen.ask.key].accounts {
                 billed[account] += cost;
                 unlined[account] += if case.line.is_none() { cost } else { 0 };
                 let until = case.served.last().map_or(case.seen.end_ms, |last| last.at_ms);
-                match run.timeline.window(account, case.seen.start_ms, until) {
+                match windows.taken_from(account, case.seen.start_ms, until) {
                     Some(start) => *certain.entry((account, start)).or_default() += cost,
                     None => astride = true,
                 }
             }
-            self.astride += u64::from(astride && cost > 0);
+            self.astride += u64::from(astride);
         }
         for line in &run.books.lines {
             let key = KEYS.iter().find(|key| line.key.as_deref() == Some(key.name));
@@ -284,7 +289,7 @@ impl Findings {
             let leased: i64 = books.leased.values().sum();
             self.must("nothing_left", leased == 0, || format!("{leased} leased after a stop in good order"));
         }
-        let crashed = matches!(run.scenario, Scenario::Killed(_));
+        let crashed = !run.killed.is_empty();
         let unaccounted = run.books.unaccounted_lines;
         self.must("nothing_left", crashed || unaccounted == 0, || format!("{unaccounted} unaccounted without a crash"));
         let faulty = run.scenario == Scenario::Faulty;

@@ -24,7 +24,7 @@ pub enum Scenario {
     Calm,
     /// The same, and it is killed so often.
     Killed(u64),
-    /// Its disk fails, three ways.
+    /// Its disk fails, in every way, and is well again; once it is killed meanwhile.
     Faulty,
 }
 
@@ -203,9 +203,9 @@ impl<'a> Stage<'a> {
     }
 
     fn calm(&mut self) {
-        const STEPS: u64 = 26;
-        for step in 1..STEPS {
-            self.load.until_begun(self.requests * step / STEPS);
+        let steps = (self.requests / 500).clamp(26, 400);
+        for step in 1..steps {
+            self.load.until_begun(self.requests * step / steps);
             match step % 4 {
                 0 if step % 12 == 0 => self.restart(),
                 0 => self.at_rest(Self::set_clock),
@@ -244,10 +244,7 @@ impl<'a> Stage<'a> {
             }
             // The moment of the kill, which is all this pause is for.
             std::thread::sleep(Duration::from_micros(draw.salted(0).below(20_000)));
-            self.load.aim(None);
-            self.gateway.take().expect("one serves").kill();
-            self.killed.push((now_ms(), Books::balances(self.folder)));
-            self.generation += 1;
+            self.kill();
             if draw.salted(2).below(4) == 0 {
                 self.set_clock();
             }
@@ -259,6 +256,13 @@ impl<'a> Stage<'a> {
         }
     }
 
+    fn kill(&mut self) {
+        self.load.aim(None);
+        self.gateway.take().expect("one serves").kill();
+        self.killed.push((now_ms(), Books::balances(self.folder)));
+        self.generation += 1;
+    }
+
     fn faulty(&mut self) {
         const FAULTS: [(i64, i64); 6] = [
             (ENOSPC, WRITES),
@@ -268,11 +272,9 @@ impl<'a> Stage<'a> {
             (EIO, SYNCS | OPENS),
             (EIO, SYNCS),
         ];
-        for (step, (error, calls)) in (1..).zip(FAULTS) {
-            self.load.until_more(self.requests / FAULTS.len() as u64);
-            if !self.machine.obeys() {
-                continue;
-            }
+        let steps = if self.machine.obeys() { (self.requests / 200).clamp(FAULTS.len() as u64, 60) } else { 0 };
+        for (step, (error, calls)) in (0..steps).zip(FAULTS.into_iter().cycle()) {
+            self.load.until_more(self.requests / steps);
             let load = self.load.clone();
             let fail = || {
                 self.machine.fail(error, calls);
@@ -289,8 +291,23 @@ impl<'a> Stage<'a> {
             let before = load.count(0, |_| true);
             until("money is taken again", || load.count(before, |seen| seen.end == SeenEnd::Served) > 0);
         }
+        if self.machine.obeys() {
+            self.killed_with_a_bad_disk();
+        }
+        self.load.until_more(self.requests / 10);
         self.load.enough();
         self.turned_away = self.load.count(0, is_unavailable) as u64;
+    }
+
+    /// Killed while nothing it writes is made durable, and started on a good disk.
+    fn killed_with_a_bad_disk(&mut self) {
+        let before = self.load.count(0, |_| true);
+        self.machine.fail(EIO, SYNCS);
+        until("money is refused", || self.load.count(before, is_unavailable) > 0);
+        self.kill();
+        self.machine.fail(0, 0);
+        self.open();
+        self.load.aim(Some((self.gateway().addr, self.generation)));
     }
 
     /// Slow streams that are paid from a budget.

@@ -69,49 +69,81 @@ impl Timeline {
 
     /// The shifts of the gateway's clock between two instants.
     pub fn shifts(&self, from_ms: i64, until_ms: i64) -> impl Iterator<Item = i64> {
-        let ends = self.shifts.iter().skip(1).map(|next| next.0).chain([i64::MAX]);
-        let within = move |((from, _), end): &(&(i64, i64), i64)| *from <= until_ms && *end >= from_ms;
-        self.shifts.iter().zip(ends).filter(within).map(|((_, shift), _)| *shift)
+        let within = move |(from, end, _): &(i64, i64, i64)| *from <= until_ms && *end >= from_ms;
+        self.epochs().filter(within).map(|(_, _, shift)| shift)
     }
 
     /// The most that may be spent of a window in the end.
     pub fn bound(&self, drawer: Drawer) -> i64 {
-        self.bound_at(drawer, i64::MAX)
+        let bounds = self.rests.iter().map(|rest| self.bound_since(rest, drawer, i64::MAX));
+        bounds.fold(self.highest(drawer, i64::MIN, i64::MAX), i64::min)
     }
 
     /// The most that may be spent or leased of a window by `at_ms`.
     pub fn bound_at(&self, drawer: Drawer, at_ms: i64) -> i64 {
-        let highest = |since| self.met(since, at_ms).map(|version| version.limits[drawer.0]).max().unwrap_or(0);
-        let rests = self.rests.iter().filter(|rest| rest.at_ms <= at_ms);
-        let bounds = rests.map(|rest| rest.books.spent.get(&drawer).map_or(0, |spent| *spent).max(highest(rest.at_ms)));
-        bounds.fold(highest(i64::MIN), i64::min)
+        let last = self.rests.iter().rfind(|rest| rest.at_ms <= at_ms);
+        let since = last.map_or(i64::MAX, |rest| self.bound_since(rest, drawer, at_ms));
+        since.min(self.highest(drawer, i64::MIN, at_ms))
     }
 
-    /// The window from which the holds of a request were taken, where that is certain.
-    pub fn window(&self, account: usize, from_ms: i64, until_ms: i64) -> Option<i64> {
+    fn bound_since(&self, rest: &Rest, drawer: Drawer, at_ms: i64) -> i64 {
+        let spent = rest.books.spent.get(&drawer).copied().unwrap_or(0);
+        spent.max(self.highest(drawer, rest.at_ms, at_ms))
+    }
+
+    /// The highest limit between two instants.
+    fn highest(&self, drawer: Drawer, from_ms: i64, until_ms: i64) -> i64 {
+        self.met(from_ms, until_ms).map(|version| version.limits[drawer.0]).max().unwrap_or(0)
+    }
+
+    /// Each shift with its first and its last instant.
+    fn epochs(&self) -> impl Iterator<Item = (i64, i64, i64)> {
+        let ends = self.shifts.iter().skip(1).map(|next| next.0).chain([i64::MAX]);
+        self.shifts.iter().zip(ends).map(|((from, shift), end)| (*from, end, *shift))
+    }
+}
+
+/// From which windows the money of requests was taken.
+pub struct Windows<'a> {
+    timeline: &'a Timeline,
+    /// The latest window of each account that the gateway's clock had shown before each shift.
+    before: Vec<Vec<i64>>,
+}
+
+impl<'a> Windows<'a> {
+    pub fn of(timeline: &'a Timeline) -> Self {
+        let before = ACCOUNTS.iter().map(|account| {
+            let window = account.window();
+            let mut latest = i64::MIN;
+            let shown = timeline.epochs().map(|(_, end, shift)| {
+                let before = latest;
+                latest = latest.max(window.at(end.saturating_add(shift)).start_ms);
+                before
+            });
+            shown.collect()
+        });
+        Self { timeline, before: before.collect() }
+    }
+
+    /// The window of an account that the holds of a request were taken from, where that is certain.
+    pub fn taken_from(&self, account: usize, from_ms: i64, until_ms: i64) -> Option<i64> {
         let window = ACCOUNTS[account].window();
-        let mut spans =
-            self.shifts(from_ms, until_ms).flat_map(|shift| [from_ms, until_ms].map(|at| window.at(at + shift)));
+        let mut spans = self
+            .timeline
+            .shifts(from_ms, until_ms)
+            .flat_map(|shift| [from_ms, until_ms].map(|at| window.at(at + shift)));
         let now: Span = spans.next()?;
-        let latest = self.latest_before(account, from_ms);
         if spans.any(|span| span != now) {
             return None;
         }
+        let epoch = self.timeline.epochs().position(|(_, end, _)| end >= from_ms)?;
+        let latest = self.before[account][epoch];
         if now.start_ms >= latest {
             return Some(now.start_ms);
         }
         // The clock was set back: what was opened stays open, if it was opened at all.
-        let rest = self.rests.iter().rfind(|rest| rest.at_ms <= from_ms)?;
+        let rest = self.timeline.rests.iter().rfind(|rest| rest.at_ms <= from_ms)?;
         let opened = rest.books.spent.keys().filter(|drawer| drawer.0 == account).map(|drawer| drawer.1).max();
         (opened == Some(latest)).then_some(latest)
-    }
-
-    /// The latest window that the gateway's clock has shown.
-    fn latest_before(&self, account: usize, at_ms: i64) -> i64 {
-        let window = ACCOUNTS[account].window();
-        let ends = self.shifts.iter().skip(1).map(|next| next.0).chain([i64::MAX]);
-        let before = self.shifts.iter().zip(ends).take_while(|((from, _), _)| *from <= at_ms);
-        let shown = before.map(|((_, shift), end)| window.at(end.min(at_ms) + shift).start_ms);
-        shown.max().unwrap_or(i64::MIN)
     }
 }
