@@ -61,7 +61,8 @@ image-check: ## build the image's stages with a release build, no container engi
 ledger: ## fill a database with a million receipts and print its size, how soon it serves, how quickly it is read
 	TIERWAY_LEDGER_ROWS=1000000 cargo test --release --locked --test store_sqlite large -- --nocapture
 
-prove-money: setup ## prove that no budget is overspent: N=1000000 requests, KILLS=500, SEED=7; MUTANT=name must fail
+prove-money: ## prove that no budget is overspent: N=1000000 requests, KILLS=500, SEED=7; MUTANT=name must fail
+	@if ! command -v cc >/dev/null; then $(call apt_install,build-essential); fi
 	TIERWAY_PROOF_REQUESTS=$(N) TIERWAY_PROOF_KILLS=$(KILLS) TIERWAY_PROOF_SEED=$(SEED) TIERWAY_PROOF_MUTANT=$(MUTANT) \
 		cargo test --release --locked --test money_proof -- --nocapture
 

@@ -118,7 +118,12 @@ fn catch(mutant: &Mutant, requests: u64, seed: u64) -> Vec<&'static str> {
 
 /// Plays, checks and reports; the names of the checks that failed.
 fn play(scenario: Scenario, requests: u64, seed: u64, mutant: Option<&Mutant>) -> Vec<&'static str> {
-    let folder = tempfile::tempdir().expect("a temporary directory");
+    let mut folder = tempfile::tempdir().expect("a temporary directory");
+    // What a failed run left is looked at; what a mutant left is not.
+    folder.disable_cleanup(mutant.is_none());
+    if mutant.is_none() {
+        println!("{scenario:?}, seed {seed}, in {}", folder.path().display());
+    }
     let started = Instant::now();
     let run = Run::play(folder.path(), scenario, requests, seed, mutant);
     let found = checks::check(&run);
@@ -127,9 +132,7 @@ fn play(scenario: Scenario, requests: u64, seed: u64, mutant: Option<&Mutant>) -
     names.dedup();
     if mutant.is_none() {
         summary::print(&run, &found, started.elapsed());
-        if !names.is_empty() {
-            println!("  what it left: {}", folder.keep().display());
-        }
+        folder.disable_cleanup(!names.is_empty());
     }
     names
 }

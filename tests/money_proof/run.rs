@@ -31,7 +31,6 @@ pub enum Scenario {
 /// What a run left behind.
 pub struct Run {
     pub scenario: Scenario,
-    pub seed: u64,
     pub timeline: Timeline,
     pub seen: Vec<Seen>,
     pub served: Vec<Served>,
@@ -327,7 +326,6 @@ impl<'a> Stage<'a> {
         let served = self.provider.take().expect("it serves").end(self.folder);
         Run {
             scenario: self.scenario,
-            seed: self.seed,
             books: Books::read(self.folder),
             timeline: self.timeline,
             seen,

@@ -12,7 +12,7 @@ const SHOWN: usize = 3;
 
 /// Prints what `run` was and what was found in it.
 pub fn print(run: &Run, found: &Findings, took: Duration) {
-    println!("{:?}, seed {}, {:.1} s", run.scenario, run.seed, took.as_secs_f64());
+    println!("  took              {:.1} s", took.as_secs_f64());
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
     for seen in &run.seen {
         let kind = if seen.ask.stream { "streamed" } else { "whole" };
