@@ -12,7 +12,6 @@ use crate::run::{Run, Scenario};
 use crate::script::{CEILING, SLOW, Tokens};
 use crate::timeline::Windows;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Write as _;
 
 /// One thing that does not hold.
 #[derive(Debug)]
@@ -316,7 +315,5 @@ fn sum(of: &BTreeMap<Drawer, i64>, account: usize) -> i64 {
 /// An account by its name.
 pub fn name(account: usize) -> String {
     let Account { scope, name, .. } = &ACCOUNTS[account];
-    let mut text = String::new();
-    let _ = write!(text, "{scope} {name} ({})", ACCOUNTS[account].window());
-    text
+    format!("{scope} {name} ({})", ACCOUNTS[account].window())
 }
