@@ -164,8 +164,8 @@ impl<'a> Stage<'a> {
 
     /// Writes the next configuration.
     fn edit(&mut self) {
-        // Enough money that it is the disk that says no.
-        let plenty = if self.scenario == Scenario::Faulty { 20 } else { 1 };
+        // Enough money, and more each time, that it is the disk that says no.
+        let plenty = if self.scenario == Scenario::Faulty { 20 + 5 * self.versions } else { 1 };
         let version = Version::of(self.seed, self.requests * plenty, self.versions);
         self.versions += 1;
         let addr = self.provider.as_ref().expect("it serves").addr;
@@ -274,6 +274,8 @@ impl<'a> Stage<'a> {
         let steps = if self.machine.obeys() { (self.requests / 200).clamp(FAULTS.len() as u64, 60) } else { 0 };
         for (step, (error, calls)) in (0..steps).zip(FAULTS.into_iter().cycle()) {
             self.load.until_more(self.requests / steps);
+            self.edit();
+            self.reload();
             let load = self.load.clone();
             let fail = || {
                 self.machine.fail(error, calls);
