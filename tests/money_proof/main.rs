@@ -27,7 +27,7 @@ use mutant::{MUTANTS, Mutant};
 use run::{Run, Scenario};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tierway::domain::chance::Draw;
 
 /// What `cargo test` asks for.
@@ -81,6 +81,7 @@ fn number(variable: &str) -> Option<u64> {
 fn prove(requests: u64, kills: u64, seed: u64) -> ExitCode {
     let started = Instant::now();
     let mut sound = true;
+    let (mut asked, mut killed, mut slowest) = (0, 0, Duration::ZERO);
     println!("{requests} requests, {kills} kills, seed {seed}");
     let runs = requests.div_ceil(RUN_REQUESTS).max(1);
     for number in 0..runs {
@@ -90,7 +91,11 @@ fn prove(requests: u64, kills: u64, seed: u64) -> ExitCode {
         let parts =
             [(Scenario::Killed(kills), each * 6 / 10), (Scenario::Calm, each * 3 / 10), (Scenario::Faulty, each / 10)];
         for (scenario, requests) in parts {
-            sound &= play(scenario, requests, seed, None).is_empty();
+            let played = play(scenario, requests, seed, None);
+            sound &= played.caught.is_empty();
+            asked += played.asked;
+            killed += played.killed;
+            slowest = slowest.max(played.slowest);
         }
     }
     for mutant in MUTANTS {
@@ -103,7 +108,8 @@ fn prove(requests: u64, kills: u64, seed: u64) -> ExitCode {
         sound &= as_meant;
     }
     println!(
-        "{} runs, {requests} requests, {kills} kills, {} mutants, seed {seed}: {} after {:.1} s",
+        "{} runs, {asked} requests, {killed} kills, ready again after {slowest:?} at most, {} mutants, seed {seed}: {} \
+         after {:.1} s",
         3 * runs,
         MUTANTS.len(),
         if sound { "0 nano-dollars over any limit" } else { "BROKEN" },
@@ -113,11 +119,20 @@ fn prove(requests: u64, kills: u64, seed: u64) -> ExitCode {
 }
 
 fn catch(mutant: &Mutant, requests: u64, seed: u64) -> Vec<&'static str> {
-    play(mutant.scenario(), requests, seed, Some(mutant))
+    play(mutant.scenario(), requests, seed, Some(mutant)).caught
 }
 
-/// Plays, checks and reports; the names of the checks that failed.
-fn play(scenario: Scenario, requests: u64, seed: u64, mutant: Option<&Mutant>) -> Vec<&'static str> {
+/// What came of a run.
+struct Played {
+    /// The checks that failed.
+    caught: Vec<&'static str>,
+    asked: usize,
+    killed: usize,
+    slowest: Duration,
+}
+
+/// Plays, checks and reports.
+fn play(scenario: Scenario, requests: u64, seed: u64, mutant: Option<&Mutant>) -> Played {
     let mut folder = tempfile::tempdir().expect("a temporary directory");
     // What a failed run left is looked at; what a mutant left is not.
     folder.disable_cleanup(mutant.is_none());
@@ -127,14 +142,15 @@ fn play(scenario: Scenario, requests: u64, seed: u64, mutant: Option<&Mutant>) -
     let started = Instant::now();
     let run = Run::play(folder.path(), scenario, requests, seed, mutant);
     let found = checks::check(&run);
-    let mut names: Vec<_> = found.breaches.iter().map(|breach| breach.check).collect();
-    names.sort_unstable();
-    names.dedup();
+    let mut caught: Vec<_> = found.breaches.iter().map(|breach| breach.check).collect();
+    caught.sort_unstable();
+    caught.dedup();
     if mutant.is_none() {
         summary::print(&run, &found, started.elapsed());
-        folder.disable_cleanup(!names.is_empty());
+        folder.disable_cleanup(!caught.is_empty());
     }
-    names
+    let slowest = run.openings.iter().max().copied().unwrap_or_default();
+    Played { caught, asked: run.seen.len(), killed: run.killed.len(), slowest }
 }
 
 /// The time that driver and provider share, in Unix milliseconds.
