@@ -228,7 +228,7 @@ mod tests {
         };
         check("a,pro,hush\n", "line 1: column 1 is none of name, policy");
         check("name,policy,secret,secret\n", "line 1: two columns are called secret");
-        check("{\"name\":\"a\",\"hush\":\"b\"}\n", "line 1: member 2 is none of name, policy");
+        check("{\"name\":\"a\",\"hush\":\"b\"}\n", "line 1: has a member that is none of name, policy");
         check("\n{\"name\":\"a\"}\n{\"hush\n", "line 3: is no JSON object");
         check("{\"name\":[\"hush\"]}\n", "line 1: name: write a text or a number");
         check("name,policy,secret\n\"a,pro,hush\n", "line 2: a quote is not closed");
