@@ -33,7 +33,8 @@ fn no_secret_of_a_stored_key_is_found_anywhere() {
     said(&["keys", "import", "keys.csv"]);
     let mut secrets = vec![place.created("made")];
     let config = CONFIG.replace("log = \"warn\"", "log = \"trace\"");
-    let gateway = Running::overheard(place.folder(), &config);
+    place.write("tierway.toml", &config);
+    let gateway = Running::hearing(place.command(&["serve"]), |_| true);
     said(&["keys", "import", "keys.jsonl"]);
     said(&["keys", "import", "hashes.csv"]);
     // Refused, and said so without repeating anything.

@@ -100,18 +100,12 @@ impl Running {
         Self::start(command)
     }
 
-    /// The same, and everything it says is kept.
-    pub fn overheard(folder: &Path, config: &str) -> Self {
-        let command = tierway(folder, &["serve"]);
-        std::fs::write(folder.join("tierway.toml"), config).expect("the folder can be written");
-        Self::hearing(command, |_| true)
-    }
-
     fn start(command: Command) -> Self {
         Self::hearing(command, |line| !line.contains(r#""target":"access""#))
     }
 
-    fn hearing(mut command: Command, wanted: fn(&String) -> bool) -> Self {
+    /// Keeps the lines it says that are `wanted`.
+    pub fn hearing(mut command: Command, wanted: fn(&String) -> bool) -> Self {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
