@@ -22,7 +22,7 @@ use tierway::domain::authorize::authorize;
 use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::chance::Draw;
 use tierway::domain::id::ProviderId;
-use tierway::domain::routing::plan::{RoutePlan, Step};
+use tierway::domain::routing::plan::{RoutePlan, Step, Terms};
 use tierway::http::openai::peek::peek;
 use tierway::relay::board::Board;
 use tierway::relay::dice::Dice;
@@ -109,7 +109,8 @@ fn planning(c: &mut Criterion) {
     let view = lineup.seen_by(key.id);
     let now = Clock.now();
     let deadline = now + Duration::from_secs(60);
-    let draft = || RoutePlan::draft(&snapshot.table, &authorized, &call, false, deadline, Draw(7));
+    let terms = Terms { no_fallback: false, deadline, priced_at_ms: 0 };
+    let draft = || RoutePlan::draft(&snapshot.table, &authorized, &call, terms, Draw(7));
 
     let mut group = c.benchmark_group("plan");
     group.bench_function("authorize", |b| b.iter(|| authorize(&snapshot.table, key, black_box(&call))));

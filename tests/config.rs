@@ -139,6 +139,15 @@ refused! {
     a_model_nobody_serves: "[models.x]\ndeployments = []\n";
     a_model_without_deployments: "[models.x]\ncontext = 1\n";
     a_model_with_half_a_price: "[models.x]\nprice = { input = \"1\" }\ndeployments = [{ provider = \"p\" }]\n";
+    a_first_price_with_a_date: "[models.x]\nprice = { from = \"2027-01-01\", input = \"1\", output = \"2\" }\ndeployments = [{ provider = \"p\" }]\n";
+    a_second_price_without_a_date: "[models.x]\nprice = [{ input = \"1\", output = \"2\" }, { input = \"2\", output = \"3\" }]\ndeployments = [{ provider = \"p\" }]\n";
+    a_price_from_no_day: "[models.x]\nprice = [{ input = \"1\", output = \"2\" }, { from = \"2027-02-29\", input = \"2\", output = \"3\" }, { from = 2027-03-01T00:00:00Z, input = \"2\", output = \"3\" }]\ndeployments = [{ provider = \"p\" }]\n";
+    prices_out_of_order: "[models.x]\nprice = [{ input = \"1\", output = \"2\" }, { from = \"2027-06-01\", input = \"2\", output = \"3\" }, { from = \"2027-01-01\", input = \"2\", output = \"3\" }]\ndeployments = [{ provider = \"p\" }]\n";
+    two_prices_from_one_day: "[models.x]\nprice = [{ input = \"1\", output = \"2\" }, { from = 2027-01-01, input = \"2\", output = \"3\" }, { from = \"2027-01-01\", input = \"3\", output = \"4\" }]\ndeployments = [{ provider = \"p\" }]\n";
+    two_prices_of_one_name: "[models.x]\nprice = [{ input = \"1\", output = \"2\", version = \"spring\" }, { from = \"2027-01-01\", input = \"2\", output = \"3\", version = \"spring\" }]\ndeployments = [{ provider = \"p\" }]\n";
+    a_list_without_a_price: "[models.x]\nprice = []\ndeployments = [{ provider = \"p\" }]\n";
+    a_price_as_text: "[models.x]\nprice = [\"0.25\"]\ndeployments = [{ provider = \"p\" }]\n";
+    a_price_of_a_deployment_without_a_date: "[models.x]\ndeployments = [{ provider = \"p\", price = [{ input = \"1\", output = \"2\" }, { input = \"2\", output = \"3\" }] }]\n";
     a_model_with_a_reserved_name: "[models.\"Pro/x\"]\ndeployments = [{ provider = \"p\" }]\n";
     a_model_that_says_more_than_it_holds: "[models.x]\ncontext = 1000\nmax_output = 2000\ndeployments = [{ provider = \"p\" }]\n";
     an_endpoint_we_do_not_know: "[models.x]\nendpoints = [\"chat\", \"images\"]\ndeployments = [{ provider = \"p\" }]\n";

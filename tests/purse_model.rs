@@ -202,6 +202,12 @@ impl Desk {
         }
     }
 
+    fn take_part(&self, amount: i64) -> i64 {
+        let part = self.coins.take_part(amount);
+        self.book(|books| books.held += part);
+        part
+    }
+
     fn take(&self, amount: i64) -> bool {
         let taken = self.coins.take(amount);
         if taken {
@@ -273,6 +279,16 @@ const MODELS: &[Model] = &[
         name: "three take the last money",
         before: |_| {},
         threads: &[|desk| take_and_keep(desk, 6), |desk| take_and_keep(desk, 6), |desk| take_and_keep(desk, 4)],
+    },
+    Model {
+        name: "three share the last money in parts",
+        before: |desk| desk.hold(3),
+        threads: &[|desk| part_and_settle(desk, 6, 2), |desk| part_and_settle(desk, 4, 4), |desk| desk.release(3)],
+    },
+    Model {
+        name: "the window ends while one takes a part",
+        before: |desk| desk.hold(7),
+        threads: &[|desk| desk.close(), |desk| part_and_settle(desk, 5, 5)],
     },
     Model {
         name: "one takes what another gives back",
@@ -350,6 +366,12 @@ fn take_and_settle(desk: &Desk, amount: i64, actual: i64) {
     if desk.take(amount) {
         desk.settle(amount, actual);
     }
+}
+
+/// Takes as much of `amount` as there is, and spends up to `actual` of it.
+fn part_and_settle(desk: &Desk, amount: i64, actual: i64) {
+    let part = desk.take_part(amount);
+    desk.settle(part, actual.min(part));
 }
 
 /// Tries `model` in every order; how many there were, or what went wrong.

@@ -1,12 +1,12 @@
 //! Credit: prepaid money, granted and never changed; a further grant corrects it.
 
+use super::keys::check_bounded;
 use super::{Admin, AdminError, Page, not_written};
 use crate::config::Snapshot;
 use crate::domain::budget::Scope;
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{Balance, Grant, Holder};
 use crate::store::Change;
-use std::sync::Arc;
 
 /// What is to be granted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,7 +34,7 @@ impl Admin {
     pub async fn grant(&self, snapshot: &Snapshot, new: NewGrant) -> Result<Grant, AdminError> {
         let NewGrant { holder, amount, reason, by } = new;
         match holder.scope {
-            Scope::Key => drop(self.key(snapshot, &holder.name)?),
+            Scope::Key => check_bounded(snapshot, &self.key(snapshot, &holder.name)?.record.policy, "key")?,
             Scope::Team => self.check_team_holds(snapshot, &holder.name)?,
             Scope::Policy => return Err(AdminError::invalid("holder", "only a key or a team can hold credit")),
         }
@@ -69,10 +69,10 @@ impl Admin {
 
     /// A team is one that was made, or that some key is of.
     fn check_team_holds(&self, snapshot: &Snapshot, name: &str) -> Result<(), AdminError> {
-        let of_team = |team: &Option<Arc<str>>| team.as_deref() == Some(name);
-        if snapshot.keys.values().any(|key| of_team(&key.team)) {
-            return Ok(());
+        let policies = self.policies_of_team(snapshot, name);
+        if policies.is_empty() {
+            return self.team(snapshot, name).map(drop);
         }
-        self.team(snapshot, name).map(drop)
+        policies.into_iter().try_for_each(|policy| check_bounded(snapshot, policy, "team"))
     }
 }

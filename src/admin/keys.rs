@@ -150,9 +150,7 @@ impl Admin {
     ) -> Result<KeyView, AdminError> {
         self.change_key(snapshot, name, expected, |key| {
             let key = edit.applied_to(key);
-            let policy = policy(snapshot, &key.policy)?;
-            check(snapshot, policy, &key.own)?;
-            check_team(key.team.as_deref())?;
+            self.check(snapshot, policy(snapshot, &key.policy)?, &key.own, key.team.as_deref())?;
             Ok(key)
         })
         .await
@@ -238,9 +236,8 @@ impl Admin {
     /// What is stored of `new`, if it may be.
     fn stored(&self, snapshot: &Snapshot, new: NewKey, hash: Option<KeyHash>) -> Result<StoredKey, AdminError> {
         check_name(&new.name)?;
-        check_team(new.team.as_deref())?;
         let policy = policy(snapshot, &new.policy)?;
-        check(snapshot, policy, &new.own)?;
+        self.check(snapshot, policy, &new.own, new.team.as_deref())?;
         if snapshot.keys.values().any(|key| *key.name == *new.name) {
             return Err(exists(&new.name, Source::File));
         }
@@ -263,6 +260,20 @@ impl Admin {
             version: 0,
             secrets: hash.map(|hash| StoredSecret::new(hash, now)).into_iter().collect(),
         })
+    }
+
+    /// Refuses what a key may not have under `policy`.
+    fn check(&self, snapshot: &Snapshot, policy: &Policy, own: &Own, team: Option<&str>) -> Result<(), AdminError> {
+        check_team(team)?;
+        check_ceilings(policy, own)?;
+        if own.budget.is_some() {
+            check_bounded(snapshot, policy, "budget")?;
+        }
+        let team = team.and_then(|team| self.team(snapshot, team).ok());
+        if team.is_some_and(|team| team.budget.is_some()) {
+            check_bounded(snapshot, policy, "team")?;
+        }
+        Ok(())
     }
 
     fn new_secret(&self, policy: &str) -> Result<Secret, AdminError> {
@@ -320,8 +331,8 @@ fn policy<'s>(snapshot: &'s Snapshot, name: &str) -> Result<&'s Arc<Policy>, Adm
     })
 }
 
-/// Refuses what a key may not have under `policy`.
-fn check(snapshot: &Snapshot, policy: &Policy, own: &Own) -> Result<(), AdminError> {
+/// Refuses ceilings a key may not have under `policy`.
+fn check_ceilings(policy: &Policy, own: &Own) -> Result<(), AdminError> {
     let zero = |field, limit: Option<u64>| match limit {
         Some(0) => Err(AdminError::invalid(field, "is a whole number above 0; disable the key to refuse everything")),
         _ => Ok(()),
@@ -333,22 +344,18 @@ fn check(snapshot: &Snapshot, policy: &Policy, own: &Own) -> Result<(), AdminErr
         let message = format!("is above the policy's {}: a key may only tighten it", loose.ceiling);
         return Err(AdminError::invalid(loose.field, message));
     }
-    check_bounded(snapshot, policy, own.budget.as_ref())
+    Ok(())
 }
 
-/// Refuses a budget over models nobody can bound the cost of.
-pub(super) fn check_bounded(
-    snapshot: &Snapshot,
-    policy: &Policy,
-    budget: Option<&Allowance>,
-) -> Result<(), AdminError> {
-    let Some((model, lacks)) = budget.and_then(|_| unbounded(&snapshot.table, policy)) else { return Ok(()) };
+/// Refuses `field`, which limits money, over models nobody can bound the cost of.
+pub(super) fn check_bounded(snapshot: &Snapshot, policy: &Policy, field: &'static str) -> Result<(), AdminError> {
+    let Some((model, lacks)) = unbounded(&snapshot.table, policy) else { return Ok(()) };
     let message = format!(
         "the policy '{}' reaches the model '{model}', which has no {lacks} in the configuration: what a request costs \
          cannot be bounded",
         policy.name
     );
-    Err(AdminError::invalid("budget", message))
+    Err(AdminError::invalid(field, message))
 }
 
 fn check_team(team: Option<&str>) -> Result<(), AdminError> {

@@ -1,7 +1,9 @@
 //! Teams: what keys spend together.
 
+use super::keys::check_bounded;
 use super::{Admin, AdminError, Kind, Page, Source, check_name, not_written};
 use crate::config::Snapshot;
+use crate::domain::authorize::Policy;
 use crate::domain::budget::Allowance;
 use crate::domain::register::StoredTeam;
 use crate::store::Change;
@@ -101,9 +103,19 @@ impl Admin {
         Page::of(teams, most, |team| team.name.to_string())
     }
 
+    /// The policies of all keys of the team called `name`.
+    pub(super) fn policies_of_team<'s>(&self, snapshot: &'s Snapshot, name: &str) -> Vec<&'s Arc<Policy>> {
+        let in_file = snapshot.keys.values().filter(|key| key.team.as_deref() == Some(name));
+        let mut names = self.keyring.policies_of_team(name);
+        names.extend(in_file.map(|key| key.policy.name.clone()));
+        names.iter().filter_map(|name| snapshot.policy(name)).collect()
+    }
+
     async fn put_team(&self, snapshot: &Snapshot, team: StoredTeam, expected: i64) -> Result<(), AdminError> {
-        for policy in &snapshot.policies {
-            super::keys::check_bounded(snapshot, policy, team.budget.as_ref())?;
+        if team.budget.is_some() {
+            for policy in self.policies_of_team(snapshot, &team.name) {
+                check_bounded(snapshot, policy, "budget")?;
+            }
         }
         self.keyring.write(vec![Change::Team { team, expected }]).await.map(drop).map_err(not_written)
     }

@@ -186,7 +186,9 @@ fn other_price(args: &Cost, text: &str) -> Result<Price, Stopped> {
     let model = snapshot.table.models.iter().find(|model| *model.name == *text);
     let model =
         model.ok_or_else(|| Stopped::usage(format!("--against {text}: neither a price nor a configured model")))?;
-    model.price.ok_or_else(|| Stopped::usage(format!("--against {text}: the configuration has no price for it")))
+    let prices = model.price.as_ref();
+    let version = prices.map(|prices| prices.at(Clock.unix_ms()).price);
+    version.ok_or_else(|| Stopped::usage(format!("--against {text}: the configuration has no price for it")))
 }
 
 /// The tokens of `sum` at `price`.

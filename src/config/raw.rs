@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::reader::{Written, words};
 use super::settings::{FinishReason, MalformedFrame, Protocol};
-use super::value::{BaseUrl, CertificateChain, Days, Expiry, LogFilter, Name, Percent, PrivateKey, Sha256};
+use super::value::{BaseUrl, CertificateChain, Day, Days, Expiry, LogFilter, Name, Percent, PrivateKey, Sha256};
 use super::value::{Size, StoreUrl, Wait};
 use crate::domain::budget::{CreditUse, Zone};
 use crate::domain::call::{Endpoint, Feature};
@@ -94,7 +94,8 @@ pub(super) struct Sim {
 /// `[models.NAME]`
 pub(super) struct Model {
     pub(super) name: Written<String>,
-    pub(super) price: Option<Price>,
+    /// In the order of their dates; where one is wrong, less.
+    pub(super) price: Option<Vec<Price>>,
     pub(super) context: Option<Written<NonZeroU64>>,
     pub(super) max_output: Option<Written<NonZeroU64>>,
     pub(super) typical_output: Written<NonZeroU64>,
@@ -106,8 +107,11 @@ pub(super) struct Model {
     pub(super) deployments: Vec<Deployment>,
 }
 
-/// `price = { … }`
+/// `price = { … }`, or each of `price = [{ … }, …]`
 pub(super) struct Price {
+    /// Of the first: `None`.
+    pub(super) from: Option<Written<Day>>,
+    pub(super) version: Option<Written<Name>>,
     pub(super) input: Option<Written<PicoUsdPerToken>>,
     pub(super) cached_input: Option<Written<PicoUsdPerToken>>,
     pub(super) output: Option<Written<PicoUsdPerToken>>,
@@ -122,7 +126,7 @@ pub(super) struct Deployment {
     pub(super) name: Option<Written<Name>>,
     pub(super) capacity: Written<Capacity>,
     pub(super) max_concurrent: Option<Written<NonZeroU32>>,
-    pub(super) price: Option<Price>,
+    pub(super) price: Option<Vec<Price>>,
     pub(super) spill: Written<bool>,
 }
 

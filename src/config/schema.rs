@@ -42,12 +42,13 @@ pub fn setting_rows() -> Vec<SettingRow> {
     let catalogue = describe();
     let row = |setting: &Described| SettingRow {
         path: setting.path.clone(),
-        is_table: matches!(setting.kind, Kind::Table | Kind::Tables(_)),
+        is_table: matches!(setting.kind, Kind::Table | Kind::OneOrMore | Kind::Tables(_)),
         is_array: matches!(setting.kind, Kind::Tables(_)),
         expected: match &setting.kind {
             Kind::Value(kind) => kind.expected.to_owned(),
             Kind::List(kind) => format!("an array; each {}", kind.expected),
             Kind::Tables(Some(short)) => format!("an array of tables, or of {} each", short.expected),
+            Kind::OneOrMore => "a table, or an array of tables".to_owned(),
             Kind::Table | Kind::Tables(None) => String::new(),
         },
         default: setting.default.as_ref().map(toml),
@@ -118,6 +119,10 @@ fn described(catalogue: &Catalogue, setting: &Described) -> Value {
             object(json!({ "anyOf": [{ "type": "array", "items": one }, one] }))
         }
         Kind::Table => table(catalogue, &setting.path),
+        Kind::OneOrMore => {
+            let one = Value::Object(table(catalogue, &setting.path));
+            object(json!({ "anyOf": [one, { "type": "array", "items": one }] }))
+        }
         Kind::Tables(short) => {
             let one = Value::Object(table(catalogue, &setting.path));
             let items = match short {

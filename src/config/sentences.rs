@@ -57,7 +57,15 @@ const SENTENCES: &[(&str, &str)] = &[
     ("models", "What clients ask for, by name."),
     ("models.NAME", "A model and who serves it."),
     ("models.NAME.endpoints", "What it serves."),
-    ("*.price", "What it costs, in USD; a deployment's own price takes the place of the model's."),
+    (
+        "*.price",
+        "What it costs, in USD, or what it costs from which day on; a deployment's own takes the place of the model's.",
+    ),
+    (
+        "*.price.from",
+        "The day it begins, at midnight UTC: each has one but the first, which holds until the next begins.",
+    ),
+    ("*.price.version", "What receipts call it. Absent: what it costs, such as \"0.07/0.25\" for input and output."),
     ("*.price.input", "For a million input tokens."),
     ("*.price.cached_input", "For a million cached input tokens. Absent: as input."),
     ("*.price.output", "For a million output tokens."),

@@ -20,12 +20,21 @@ const TEMPLATE_TOKENS: u64 = 256;
 pub struct Worst<'a> {
     table: &'a RoutingTable,
     call: &'a Call,
+    priced_at_ms: i64,
+    /// What is held where no price is known.
+    unpriced: NanoUsd,
 }
 
 impl<'a> Worst<'a> {
-    /// Of `call`, at deployments of `table`.
-    pub fn of(table: &'a RoutingTable, call: &'a Call) -> Self {
-        Self { table, call }
+    /// Of `call`, at deployments of `table`, by the prices of the Unix millisecond `priced_at_ms`: those that
+    /// it will be charged at, however long it takes.
+    pub fn of(table: &'a RoutingTable, call: &'a Call, priced_at_ms: i64) -> Self {
+        Self { table, call, priced_at_ms, unpriced: NanoUsd::ZERO }
+    }
+
+    /// Whether what has no price may be served, and then costs nothing; else it costs more than anybody has.
+    pub fn serving_unpriced(self, may: bool) -> Self {
+        Self { unpriced: if may { NanoUsd::ZERO } else { NanoUsd(i64::MAX) }, ..self }
     }
 
     /// What `legs` may cost, whichever deployment answers: the dearest.
@@ -33,11 +42,10 @@ impl<'a> Worst<'a> {
         deployments(legs).map(|id| self.at(id)).max().unwrap_or(NanoUsd::ZERO)
     }
 
-    /// What `deployment` may cost. Nothing where no price is known: such a model is reached from a budget only
-    /// where the policy says that it may be.
+    /// What `deployment` may cost.
     pub fn at(self, deployment: DeploymentId) -> NanoUsd {
         let (model, price) = self.priced(deployment);
-        price.map_or(NanoUsd::ZERO, |price| dear(price).cost(self.usage(model, self.output(model))))
+        price.map_or(self.unpriced, |price| dear(price).cost(self.usage(model, self.output(model))))
     }
 
     /// Input tokens of this call at most, as `deployment` counts them: a token is a byte or more, and a model
@@ -56,7 +64,7 @@ impl<'a> Worst<'a> {
     fn output_within_at(self, deployment: DeploymentId, left: NanoUsd) -> Option<u64> {
         let (model, price) = self.priced(deployment);
         let ceiling = self.output(model);
-        let Some(price) = price.map(dear) else { return Some(ceiling) };
+        let Some(price) = price.map(dear) else { return (self.unpriced <= left).then_some(ceiling) };
         let fixed = price.cost(self.usage(model, 0));
         // Whole nano-dollars left for output; the rounding of the fixed part is never given out twice.
         let spare = u128::try_from(left.0.checked_sub(fixed.0)?).ok()? * 1000;
@@ -66,9 +74,8 @@ impl<'a> Worst<'a> {
     }
 
     fn priced(self, deployment: DeploymentId) -> (&'a Model, Option<Price>) {
-        let deployment = self.table.deployment(deployment);
-        let model = self.table.model(deployment.model);
-        (model, deployment.price.or(model.price))
+        let model = self.table.model(self.table.deployment(deployment).model);
+        (model, self.table.price(deployment, self.priced_at_ms).map(|version| version.price))
     }
 
     fn usage(self, model: &Model, output: u64) -> Usage {
@@ -107,6 +114,7 @@ fn dear(price: Price) -> Price {
 mod tests {
     use super::*;
     use crate::domain::call::{Bounds, Facts};
+    use crate::domain::pricing::Prices;
     use crate::domain::routing::fixture::{facts, table};
     use bytes::Bytes;
     use proptest::prelude::*;
@@ -121,8 +129,8 @@ mod tests {
             request: NanoUsd(request),
         });
         let model = &mut table.models[0];
-        (model.context, model.max_output, model.price) = (Some(context), Some(max_output), Some(first));
-        table.deployments[1].price = Some(second);
+        (model.context, model.max_output, model.price) = (Some(context), Some(max_output), Some(first.into()));
+        table.deployments[1].price = Some(second.into());
         let deployments = table.deployment_ids().collect();
         let legs = vec![Leg { tier: None, model: table.deployments[0].model, deployments }];
         (table, legs)
@@ -139,7 +147,7 @@ mod tests {
         let (table, legs) = house(10_000, 1_000, [(70_000, 10_000, 250_000, 0), (100_000, 10_000, 200_000, 5)]);
         let check = |bytes, change: &dyn Fn(&mut Facts), expected: [i64; 3]| {
             let call = call(bytes, change);
-            let worst = Worst::of(&table, &call);
+            let worst = Worst::of(&table, &call, 0);
             let [us, eu] = [0, 1].map(|id| worst.at(DeploymentId(id)).0);
             assert_eq!([us, eu, worst.dearest(&legs).0], expected, "{call:?}");
         };
@@ -159,10 +167,27 @@ mod tests {
     fn what_cannot_be_bounded_fits_no_budget() {
         let (mut table, legs) = house(1, 1, [(1, 1, 1, 0), (1, 1, 1, 0)]);
         (table.models[0].context, table.models[0].max_output) = (None, None);
-        let worst = Worst::of(&table, &call(10, |_| {})).dearest(&legs);
+        let worst = Worst::of(&table, &call(10, |_| {}), 0).dearest(&legs);
         assert!(worst.0 > i64::MAX / 1_000_000, "{worst}");
         (table.models[0].price, table.deployments[1].price) = (None, None);
-        assert_eq!(Worst::of(&table, &call(10, |_| {})).dearest(&legs), NanoUsd::ZERO);
+        let call = call(10, |_| {});
+        let worst = Worst::of(&table, &call, 0);
+        assert_eq!(worst.dearest(&legs), NanoUsd::ZERO);
+        assert_eq!(worst.serving_unpriced(false).dearest(&legs), NanoUsd(i64::MAX));
+        assert_eq!(worst.serving_unpriced(false).output_within(&legs, NanoUsd(1_000_000)), None);
+    }
+
+    #[test]
+    fn a_hold_is_of_the_prices_it_is_told_of() {
+        let (mut table, legs) = house(10_000, 1_000, [(1_000, 1_000, 1_000, 0), (1, 1, 1, 0)]);
+        let own = table.models[0].price.take().expect("it has one").at(0).clone();
+        let dearer = Price { output: PicoUsdPerToken(9_000), ..own.price };
+        table.models[0].price = Prices::new(own, vec![(1_000, dearer.into())]);
+        let call = call(744, |facts| facts.max_output = Some(100));
+        for (priced_at_ms, expected) in [(999, 1_100), (1_000, 1_900)] {
+            let worst = Worst::of(&table, &call, priced_at_ms);
+            assert_eq!((worst.dearest(&legs).0, worst.at(DeploymentId(0)).0), (expected, expected), "{priced_at_ms}");
+        }
     }
 
     proptest! {
@@ -179,7 +204,7 @@ mod tests {
                 (facts.max_output, facts.choices, facts.inputs) = (asked, choices, inputs);
                 facts.bounds = Bounds { candidates, input_elsewhere: elsewhere, ..Bounds::default() };
             });
-            let worst = Worst::of(&table, &call);
+            let worst = Worst::of(&table, &call, 0);
             let whole = i128::from(context) * i128::from(inputs);
             let input = if elsewhere { whole } else { whole.min(bytes as i128 + i128::from(TEMPLATE_TOKENS)) };
             let output = i128::from(asked.unwrap_or(max_output).min(max_output));
@@ -201,13 +226,13 @@ mod tests {
                 reasoning: 0,
             };
             for id in table.deployment_ids() {
-                let price = table.deployment(id).price.or(table.models[0].price).expect("both have one");
-                prop_assert!(price.cost(usage) <= worst.at(id));
+                let version = table.price(id, 0).expect("both have one");
+                prop_assert!(version.price.cost(usage) <= worst.at(id));
             }
             // A ceiling that is said to fit does, and one more token does not.
             if let Some(tokens) = worst.output_within(&legs, NanoUsd(left)) {
                 let lower = call.with_ceiling(tokens);
-                prop_assert!(Worst::of(&table, &lower).dearest(&legs).0 <= left);
+                prop_assert!(Worst::of(&table, &lower, 0).dearest(&legs).0 <= left);
                 prop_assert!(tokens <= asked.unwrap_or(max_output).min(max_output));
             }
         }

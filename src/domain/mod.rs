@@ -11,6 +11,7 @@ pub mod breaker;
 pub mod budget;
 pub mod call;
 pub mod chance;
+pub mod estimate;
 pub mod failure;
 pub mod glob;
 pub mod hold;

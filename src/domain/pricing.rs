@@ -1,10 +1,12 @@
-//! Usage × price → money.
+//! Usage × price → money, and which price is in force.
 //!
 //! It exists so that there is exactly one rounding per request, and that it goes up. Everything is
-//! summed in pico-dollars (128 bits) and rounded once to [`NanoUsd`]. It must never see a float.
+//! summed in pico-dollars (128 bits) and rounded once to [`NanoUsd`]. It must never see a float, nor ask
+//! for the time: whoever holds money for a request says of when its prices are, once for all of it.
 
 use super::money::{NanoUsd, PicoUsdPerToken};
 use super::usage::Usage;
+use std::sync::Arc;
 
 /// What a model or deployment costs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +31,71 @@ impl Price {
         let pico = parts.fold(0, u128::saturating_add);
         let nano = pico.div_ceil(1000).saturating_add(u128::from(self.request.0.unsigned_abs()));
         NanoUsd(i64::try_from(nano).unwrap_or(i64::MAX))
+    }
+
+    /// The price itself as a name: `INPUT/OUTPUT` in USD per million tokens, with `:CACHED` and `+REQUEST`
+    /// where they say more. Prices of one name are alike, and alike prices have one name.
+    pub fn as_version(&self) -> String {
+        let Self { input, cached_input, output, request } = self;
+        let cached = if cached_input == input { String::new() } else { format!(":{}", cached_input.usd_per_mtok()) };
+        let request = if request.0 == 0 { String::new() } else { format!("+{request}") };
+        format!("{}{cached}/{}{request}", input.usd_per_mtok(), output.usd_per_mtok())
+    }
+}
+
+/// A price and the name it goes by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PriceVersion {
+    /// What it costs.
+    pub price: Price,
+    /// As configured, or else the price itself: [`Price::as_version`].
+    pub version: Arc<str>,
+}
+
+impl PriceVersion {
+    /// `price` under the name `version`, or under its own.
+    pub fn new(price: Price, version: Option<&str>) -> Self {
+        Self { price, version: version.map_or_else(|| price.as_version().into(), Into::into) }
+    }
+}
+
+impl From<Price> for PriceVersion {
+    fn from(price: Price) -> Self {
+        Self::new(price, None)
+    }
+}
+
+/// The prices of a model or deployment, one after another. At every instant exactly one is in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prices {
+    first: PriceVersion,
+    /// Each with the Unix millisecond it begins at, in that order.
+    later: Box<[(i64, PriceVersion)]>,
+}
+
+impl Prices {
+    /// `first` from the beginning, then each of `later` from its Unix millisecond on. `None` where those do
+    /// not follow one another.
+    pub fn new(first: PriceVersion, later: Vec<(i64, PriceVersion)>) -> Option<Self> {
+        later.is_sorted_by(|(a, _), (b, _)| a < b).then(|| Self { first, later: later.into() })
+    }
+
+    /// The one in force at `unix_ms`.
+    pub fn at(&self, unix_ms: i64) -> &PriceVersion {
+        let begun = self.later.partition_point(|(from_unix_ms, _)| *from_unix_ms <= unix_ms);
+        begun.checked_sub(1).map_or(&self.first, |last| &self.later[last].1)
+    }
+
+    /// The next after `unix_ms`, and the Unix millisecond it begins at.
+    pub fn after(&self, unix_ms: i64) -> Option<(i64, &PriceVersion)> {
+        let next = self.later.iter().find(|(from_unix_ms, _)| *from_unix_ms > unix_ms);
+        next.map(|(from_unix_ms, version)| (*from_unix_ms, version))
+    }
+}
+
+impl From<Price> for Prices {
+    fn from(price: Price) -> Self {
+        Self { first: price.into(), later: Box::default() }
     }
 }
 
@@ -73,5 +140,32 @@ mod tests {
             assert_eq!(price("0", "0", "0.25").cost(usage).to_string(), cheap);
             assert_eq!(price("0", "0", "10.00").cost(usage).to_string(), dear);
         }
+    }
+
+    #[test]
+    fn a_price_names_itself() {
+        let check = |price: Price, expected: &str| assert_eq!(price.as_version(), expected);
+        check(price("0.07", "0.07", "0.25"), "0.07/0.25");
+        check(price("0.070000", "0.02", "1"), "0.07:0.02/1");
+        check(Price { request: NanoUsd(1_000_000), ..price("0", "0", "10") }, "0/10+0.001");
+        assert_eq!(&*PriceVersion::new(price("1", "1", "1"), Some("2026-11")).version, "2026-11");
+    }
+
+    #[test]
+    fn at_every_instant_one_price_is_in_force() {
+        let version = |input| PriceVersion::from(price(input, input, "1"));
+        let prices = Prices::new(version("1"), vec![(1_000, version("2")), (2_000, version("3"))]).expect("in order");
+        let check = |unix_ms, now: &str, then: Option<(i64, &str)>| {
+            assert_eq!(&*prices.at(unix_ms).version, now, "at {unix_ms}");
+            assert_eq!(prices.after(unix_ms).map(|(from, next)| (from, &*next.version)), then, "after {unix_ms}");
+        };
+        check(i64::MIN, "1/1", Some((1_000, "2/1")));
+        check(999, "1/1", Some((1_000, "2/1")));
+        check(1_000, "2/1", Some((2_000, "3/1")));
+        check(1_999, "2/1", Some((2_000, "3/1")));
+        check(2_000, "3/1", None);
+        check(i64::MAX, "3/1", None);
+        assert!(Prices::new(version("1"), vec![(2, version("2")), (1, version("3"))]).is_none());
+        assert!(Prices::new(version("1"), vec![(2, version("2")), (2, version("3"))]).is_none());
     }
 }

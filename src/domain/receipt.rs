@@ -51,6 +51,8 @@ pub struct Receipt {
     pub estimated: bool,
     /// What the tokens of its answer were charged at; `None` where nothing answered, or no price is known.
     pub price: Option<Price>,
+    /// The name of that price; `None` on receipts older than names.
+    pub price_version: Option<Arc<str>>,
     /// What it cost, over all attempts that may have to be paid for.
     pub cost: NanoUsd,
     /// What of that was charged to whose budget; empty for a key without one.

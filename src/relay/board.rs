@@ -8,11 +8,12 @@
 //! Start at [`Permit`]: what an attempt holds, and how its end is reported exactly once.
 
 use super::dice::Dice;
+use super::yardstick::{Yardstick, Yardsticks};
 use crate::domain::breaker::credential::CredentialHealth;
 use crate::domain::breaker::{Breaker, Leave, Standing, StateName, Transition};
 use crate::domain::chance::Draw;
 use crate::domain::failure::{Failure, Verdict};
-use crate::domain::id::{DeploymentId, KeyId};
+use crate::domain::id::{DeploymentId, KeyId, ModelId};
 use crate::domain::retry::RetryBudget;
 use crate::domain::routing::gauge::{Form, Gauge, Waiting};
 use crate::domain::routing::plan::{self, Glance};
@@ -32,6 +33,7 @@ pub struct Board {
     credentials: Mutex<HashMap<(Arc<str>, Fingerprint), SharedHealth>>,
     /// Shared by all lineups: one gateway, one retry budget.
     retries: Arc<Mutex<RetryBudget>>,
+    yardsticks: Yardsticks,
     telemetry: Arc<Telemetry>,
     dice: Arc<Dice>,
 }
@@ -55,6 +57,8 @@ struct SlotState {
 /// The slots of one snapshot, by [`DeploymentId`].
 pub struct Lineup {
     slots: Vec<LinedUp>,
+    /// By [`ModelId`].
+    yardsticks: Vec<Arc<Yardstick>>,
     silent_after: Duration,
     retries: Arc<Mutex<RetryBudget>>,
     telemetry: Arc<Telemetry>,
@@ -80,6 +84,7 @@ impl Board {
             slots: Mutex::default(),
             credentials: Mutex::default(),
             retries: Arc::new(Mutex::new(RetryBudget::new(settings.retry_budget_bp))),
+            yardsticks: Yardsticks::default(),
             telemetry,
             dice,
         }
@@ -115,6 +120,7 @@ impl Board {
         slots.retain(|name, _| table.deployments.iter().any(|deployment| deployment.name == *name));
         Lineup {
             slots: lined_up,
+            yardsticks: self.yardsticks.of(table.models.iter().map(|model| &model.name)),
             silent_after: table.settings.silent_after,
             retries: self.retries.clone(),
             telemetry: self.telemetry.clone(),
@@ -142,6 +148,11 @@ impl Lineup {
     /// The lineup as a plan of one key's request sees it.
     pub fn seen_by(&self, key: KeyId) -> View<'_> {
         View { lineup: self, key }
+    }
+
+    /// By what the answers of `model` are measured where nobody counted them.
+    pub(super) fn yardstick(&self, model: ModelId) -> &Arc<Yardstick> {
+        &self.yardsticks[model.index()]
     }
 
     /// Counts a request towards the retry budget.

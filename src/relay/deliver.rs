@@ -7,12 +7,14 @@ use super::board::Permit;
 use super::dispatch::Answered;
 use super::error::Broken;
 use super::ticket::{CLIENT_GONE, Ticket};
+use super::yardstick::Yardstick;
 use crate::domain::call::Endpoint;
+use crate::domain::estimate::Basis;
 use crate::domain::failure::Failure;
 use crate::domain::receipt::{Outcome, Reason};
-use crate::domain::usage::Usage;
 use crate::upstream::AnswerBody;
 use bytes::Bytes;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 /// An answer on its way to the client. Dropping it before its end means that the client left.
@@ -26,6 +28,7 @@ struct Delivery {
     permit: Permit,
     ticket: Ticket,
     status: u16,
+    yardstick: Arc<Yardstick>,
 }
 
 /// How a delivery ends.
@@ -38,10 +41,10 @@ enum Ending {
 
 impl ReplyBody {
     pub(super) fn new(answered: Answered, ticket: Ticket) -> Self {
-        let Answered { answer, permit, .. } = answered;
+        let Answered { answer, permit, yardstick } = answered;
         let exact_len = answer.body.exact_len();
         let status = answer.status.as_u16();
-        Self { delivery: Some(Delivery { body: answer.body, permit, ticket, status }), exact_len }
+        Self { delivery: Some(Delivery { body: answer.body, permit, ticket, status, yardstick }), exact_len }
     }
 
     /// The next frames, in one piece; `None` at the end; an error when the answer broke.
@@ -94,8 +97,9 @@ impl Drop for ReplyBody {
 
 impl Delivery {
     fn end(self, ending: Ending) {
-        let Self { body, permit, mut ticket, status } = self;
-        meter(&mut ticket, &body);
+        let Self { body, permit, mut ticket, status, yardstick } = self;
+        meter(&mut ticket, &body, &yardstick);
+        learn(&ticket, &body, &yardstick);
         let now = ticket.now();
         match ending {
             Ending::Complete => {
@@ -124,17 +128,23 @@ impl Delivery {
     }
 }
 
-/// The provider's usage. Where it sent none, the frames of a stream are counted as a token each, and the
-/// bytes of a whole answer as any text's.
-pub(super) fn meter(ticket: &mut Ticket, body: &AnswerBody) {
-    let written = || if ticket.entry.endpoint == Some(Endpoint::Embeddings) { 0 } else { body.guessed_output() };
-    let estimate = || Usage { input: ticket.entry.estimated_input, output: written(), ..Usage::default() };
-    let (usage, estimated) = match body.usage() {
-        Some(usage) => (usage, false),
-        None => (estimate(), true),
+/// What the answer used, as far as is known by now.
+pub(super) fn meter(ticket: &mut Ticket, body: &AnswerBody, yardstick: &Yardstick) {
+    let entry = &mut ticket.entry;
+    let tally = body.tally();
+    let (usage, basis) = match entry.endpoint {
+        Some(Endpoint::Embeddings) => tally.without_output(entry.estimated_input),
+        _ => tally.tokens(entry.estimated_input, yardstick.measure()),
     };
-    ticket.entry.usage = Some(usage);
-    ticket.entry.estimated = estimated;
+    (entry.usage, entry.basis) = (Some(usage), basis);
+    entry.impossible_usage = tally.is_impossible;
+}
+
+/// What was counted tells how to measure what will not be.
+fn learn(ticket: &Ticket, body: &AnswerBody, yardstick: &Yardstick) {
+    if let (Basis::Counted, Some(usage)) = (ticket.entry.basis, ticket.entry.usage) {
+        yardstick.learn(body.tally().text_bytes, usage.output);
+    }
 }
 
 fn broken_by(failure: Failure) -> Broken {

@@ -6,23 +6,27 @@
 use super::board::Permit;
 use super::live::Live;
 use super::ticket::Ticket;
+use super::yardstick::Yardstick;
 use super::{Desk, ServeError};
 use crate::domain::call::Call;
 use crate::domain::chance::Draw;
 use crate::domain::failure::Failure;
+use crate::domain::hold::Worst;
 use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::receipt::Served;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::{Attempt, GiveUp, RoutePlan, Step};
 use crate::upstream::{Answer, Missed, Order, Patience, Rejection};
 use http::HeaderMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// An answer whose first good frame is in hand, and the leave it runs under.
 pub(super) struct Answered {
     pub(super) answer: Answer,
     pub(super) permit: Permit,
-    pub(super) deployment: DeploymentId,
+    /// Its model's.
+    pub(super) yardstick: Arc<Yardstick>,
 }
 
 /// What stays the same over all attempts of one request.
@@ -46,8 +50,8 @@ impl Errand<'_> {
         loop {
             match plan.next(table, &board, self.desk.clock.now(), self.desk.dice.draw()) {
                 Step::Try(attempt) => {
-                    let purchase = &mut ticket.entry.purchase;
-                    purchase.before_attempt(self.desk, self.live, self.call, attempt.deployment).await?;
+                    let worst = Worst::of(table, self.call, plan.priced_at_ms());
+                    ticket.entry.purchase.before_attempt(self.desk, worst, attempt.deployment).await?;
                     ticket.attempt_sent(self.place(&attempt), attempt.permit.sent());
                     let (deployment, mut permit) = (attempt.deployment, attempt.permit);
                     let result = ticket.wait(self.send(deployment, &permit)).await;
@@ -56,7 +60,9 @@ impl Errand<'_> {
                         Ok(answer) => {
                             permit.answered(now);
                             ticket.attempt_answered(now);
-                            return Ok(Answered { answer, permit, deployment });
+                            ticket.entry.price = table.price(deployment, plan.priced_at_ms()).cloned();
+                            let yardstick = self.live.lineup.yardstick(table.deployment(deployment).model).clone();
+                            return Ok(Answered { answer, permit, yardstick });
                         }
                         Err(missed) => {
                             let age = now.saturating_duration_since(permit.sent());

@@ -154,14 +154,14 @@ impl Live {
         self.tills.values().chain(stored).flat_map(|tills| tills.iter()).map(|till| till.account().clone()).collect()
     }
 
-    /// The price of an answer from `deployment`.
-    pub(super) fn price(&self, deployment: DeploymentId) -> Option<Price> {
-        let deployment = self.snapshot.table.deployment(deployment);
-        deployment.price.or(self.snapshot.table.model(deployment.model).price)
-    }
-
-    /// A name a key may use, as `GET /v1/models` lists it.
-    pub(super) fn listed(&self, name: Arc<str>, asked: Asked, allows_region: impl Fn(RegionId) -> bool) -> Listed {
+    /// A name a key may use, as `GET /v1/models` lists it, with the price in force at `now_ms` (Unix milliseconds).
+    pub(super) fn listed(
+        &self,
+        name: Arc<str>,
+        asked: Asked,
+        now_ms: i64,
+        allows_region: impl Fn(RegionId) -> bool,
+    ) -> Listed {
         let table = &self.snapshot.table;
         let model = match asked {
             Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(table.model(model)),
@@ -177,7 +177,7 @@ impl Live {
             .collect();
         Listed {
             name,
-            price: model.and_then(|model| model.price),
+            price: model.and_then(|model| model.price.as_ref()).map(|prices| prices.at(now_ms).price),
             context: model.and_then(|model| model.context),
             regions: regions.into_iter().collect(),
         }

@@ -17,6 +17,7 @@ mod live;
 mod money;
 mod settle;
 mod ticket;
+mod yardstick;
 
 pub use crate::upstream::Rejection;
 pub use deliver::ReplyBody;
@@ -33,7 +34,7 @@ use crate::domain::limit::Left;
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::{Outcome, Served};
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::plan::RoutePlan;
+use crate::domain::routing::plan::{RoutePlan, Terms};
 use crate::domain::secret::Secret;
 use crate::store::keyring::Keyring;
 use crate::store::purse::Purse;
@@ -305,8 +306,10 @@ impl Relay {
     pub fn names(&self, key: Option<&Secret>) -> Result<Vec<Listed>, Refusal> {
         let live = self.live.load();
         let (key, _) = admit::known(&self.desk, &live, key)?;
+        let now_ms = self.desk.clock.unix_ms();
         let names = key.policy.usable_names(&live.snapshot.table).into_iter();
-        Ok(names.map(|(name, asked)| live.listed(name, asked, |region| key.policy.allows_region(region))).collect())
+        let listed = |(name, asked)| live.listed(name, asked, now_ms, |region| key.policy.allows_region(region));
+        Ok(names.map(listed).collect())
     }
 
     /// Walks one request from read to answered. Dropping the future, or the reply's body, at any point
@@ -319,7 +322,7 @@ impl Relay {
         let mut ticket = Ticket::open(self.desk.clone(), raw.id, raw.received);
         let live = raw.live.clone();
         match self.walk(&live, raw, &mut ticket).await {
-            Ok(answered) => Ok(reply(&live, answered, ticket)),
+            Ok(answered) => Ok(reply(answered, ticket)),
             Err(error) => {
                 if let ServeError::Refused(refusal) = &error {
                     ticket.refused(refusal);
@@ -337,13 +340,14 @@ impl Relay {
         let desk = &*self.desk;
         let table = &live.snapshot.table;
         let (key, payers) = admit::known(desk, live, raw.key.as_ref())?;
-        ticket.entry.purchase = Purchase::by(payers);
+        ticket.entry.purchase = Purchase::by(payers, key.policy.money.unpriced);
         ticket.entry.key = Some(key.clone());
         let call = understand(raw.wanted, ticket).await?;
         let knobs = raw.knobs?;
         let authorized = authorize(table, &key, &call)?;
         let deadline = raw.received + knobs.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
-        let mut plan = RoutePlan::draft(table, &authorized, &call, knobs.no_fallback, deadline, desk.dice.draw())?;
+        let terms = Terms { no_fallback: knobs.no_fallback, deadline, priced_at_ms: desk.clock.unix_ms() };
+        let mut plan = RoutePlan::draft(table, &authorized, &call, terms, desk.dice.draw())?;
         admit::admit(desk, ticket, live, &authorized, &call, &plan).await?;
         let call = if ticket.entry.purchase.is_paid() {
             money::hold_first(desk, live, &key, call, &plan, &mut ticket.entry.purchase).await?
@@ -370,15 +374,14 @@ async fn understand(wanted: Wanted, ticket: &mut Ticket) -> Result<Call, Refusal
     Ok(call)
 }
 
-fn reply(live: &Live, mut answered: Answered, mut ticket: Ticket) -> Reply {
-    ticket.entry.price = live.price(answered.deployment);
+fn reply(mut answered: Answered, mut ticket: Ticket) -> Reply {
     let stream = ticket.entry.stream;
     if !stream {
-        deliver::meter(&mut ticket, &answered.answer.body);
+        deliver::meter(&mut ticket, &answered.answer.body, &answered.yardstick);
     }
     let entry = &ticket.entry;
     let known = !stream && entry.price.is_some();
-    let cost = known.then(|| entry.purchase.bill(entry.price, entry.usage, entry.estimated).cost);
+    let cost = known.then(|| entry.purchase.bill(entry.price(), entry.usage, entry.basis).cost);
     Reply {
         status: answered.answer.status,
         headers: std::mem::take(&mut answered.answer.headers),

@@ -11,6 +11,7 @@ use super::{Desk, ServeError};
 use crate::domain::authorize::KeyRecord;
 use crate::domain::budget::{Charge, OverBudget};
 use crate::domain::call::{Call, Endpoint};
+use crate::domain::estimate::Basis;
 use crate::domain::failure::Failure;
 use crate::domain::hold::Worst;
 use crate::domain::id::DeploymentId;
@@ -30,6 +31,7 @@ const LEAST: NanoUsd = NanoUsd(1);
 #[derive(Default)]
 pub(super) struct Purchase {
     payers: Payers,
+    unpriced: bool,
     hold: Option<Hold>,
     charges: Vec<Charge>,
     /// What attempts that were sent and not answered cost, as estimated.
@@ -69,7 +71,8 @@ pub(super) async fn hold_first(
 ) -> Result<Call, ServeError> {
     let mut clamps = if key.policy.clamp && call.endpoint() != Endpoint::Embeddings { CLAMPS } else { 0 };
     loop {
-        let worst = Worst::of(&live.snapshot.table, &call).dearest(plan.legs());
+        let bounds = Worst::of(&live.snapshot.table, &call, plan.priced_at_ms()).serving_unpriced(purchase.unpriced);
+        let worst = bounds.dearest(plan.legs());
         let over = match desk.purse.hold(&purchase.payers, worst, desk.clock.unix_ms()).await {
             Ok(hold) => {
                 purchase.hold = Some(hold);
@@ -78,7 +81,7 @@ pub(super) async fn hold_first(
             Err(NoHold::Unavailable) => return Err(Refusal::LedgerUnavailable.into()),
             Err(NoHold::Over(over)) => over,
         };
-        let room = Worst::of(&live.snapshot.table, &call).output_within(plan.legs(), over.left);
+        let room = bounds.output_within(plan.legs(), over.left);
         let Some(tokens) = room.filter(|_| clamps > 0) else { return Err(refused(over)) };
         clamps -= 1;
         call = call.with_ceiling(tokens);
@@ -91,9 +94,9 @@ fn refused(over: OverBudget) -> ServeError {
 }
 
 impl Purchase {
-    /// Nothing is held yet; `payers` will pay.
-    pub(super) fn by(payers: Payers) -> Self {
-        Self { payers, ..Self::default() }
+    /// Nothing is held yet; `payers` will pay. `unpriced`: whether what has no price is served all the same.
+    pub(super) fn by(payers: Payers, unpriced: bool) -> Self {
+        Self { payers, unpriced, ..Self::default() }
     }
 
     /// Whether anybody pays, so that money must be held.
@@ -109,14 +112,13 @@ impl Purchase {
     pub(super) async fn before_attempt(
         &mut self,
         desk: &Desk,
-        live: &Live,
-        call: &Call,
+        worst: Worst<'_>,
         deployment: DeploymentId,
     ) -> Result<(), ServeError> {
         if self.payers.is_empty() {
             return Ok(());
         }
-        let worst = Worst::of(&live.snapshot.table, call);
+        let worst = worst.serving_unpriced(self.unpriced);
         let bounds = Bounds { worst: worst.at(deployment), input: worst.input(deployment) };
         if self.hold.is_none() {
             let held = desk.purse.hold(&self.payers, bounds.worst, desk.clock.unix_ms()).await;
@@ -143,14 +145,15 @@ impl Purchase {
     }
 
     /// What the answer costs, and what was charged before it: the number for header, receipt and budgets.
-    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, counted_by_us: bool) -> Bill {
+    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, basis: Basis) -> Bill {
         let (Some(price), Some(usage)) = (price, usage) else {
             return Bill { cost: self.unanswered, estimated: self.unanswered > NanoUsd::ZERO, beyond: NanoUsd::ZERO };
         };
         let (cost, beyond) = match (self.attempt, &self.hold) {
-            (Some(bounds), Some(_)) if counted_by_us => {
-                // Never below what the provider read: a token is a byte or more.
-                let at_most = Usage { input: bounds.input.max(usage.input), ..usage };
+            (Some(bounds), Some(_)) if basis.is_estimate() => {
+                // Never below what the provider read, where it did not say: a token is a byte or more.
+                let read = if basis == Basis::Estimated { bounds.input } else { 0 };
+                let at_most = Usage { input: usage.input.max(read), ..usage };
                 (price.cost(at_most).max(LEAST).min(bounds.worst), NanoUsd::ZERO)
             }
             (_, Some(hold)) => {
@@ -161,25 +164,20 @@ impl Purchase {
         };
         Bill {
             cost: NanoUsd(cost.0.saturating_add(self.unanswered.0)),
-            estimated: counted_by_us || self.unanswered > NanoUsd::ZERO,
+            estimated: basis.is_estimate() || self.unanswered > NanoUsd::ZERO,
             beyond,
         }
     }
 
     /// Settles or releases what is held, once.
-    pub(super) fn end(
-        &mut self,
-        price: Option<Price>,
-        usage: Option<Usage>,
-        counted_by_us: bool,
-    ) -> (Bill, Vec<Charge>) {
+    pub(super) fn end(&mut self, price: Option<Price>, usage: Option<Usage>, basis: Basis) -> (Bill, Vec<Charge>) {
         if usage.is_none()
             && let Some(bounds) = self.attempt.take()
             && self.hold.as_ref().is_some_and(Hold::is_sent)
         {
             self.charge_unanswered(bounds.worst);
         }
-        let bill = self.bill(price, usage, counted_by_us);
+        let bill = self.bill(price, usage, basis);
         if let Some(hold) = self.hold.take() {
             match usage {
                 Some(_) => self.charges.extend(hold.settle(NanoUsd(bill.cost.0 - self.unanswered.0))),

@@ -27,9 +27,12 @@ pub(super) fn settle(desk: &Desk, entry: &mut Entry, end: End, now: Instant) {
         desk.counters.settle(admission, used, now);
     }
     let duration = now.saturating_duration_since(entry.received);
-    let (bill, charges) = entry.purchase.end(entry.price, entry.usage, entry.estimated);
+    let (bill, charges) = entry.purchase.end(entry.price(), entry.usage, entry.basis);
     if bill.beyond > NanoUsd::ZERO {
         alarm(desk, entry, bill);
+    }
+    if entry.impossible_usage {
+        alarm_of_usage(desk, entry);
     }
     let receipt = Arc::new(Receipt {
         id: entry.id,
@@ -48,7 +51,8 @@ pub(super) fn settle(desk: &Desk, entry: &mut Entry, end: End, now: Instant) {
         status: end.status,
         usage: entry.usage,
         estimated: bill.estimated,
-        price: entry.price,
+        price: entry.price(),
+        price_version: entry.price.take().map(|version| version.version),
         cost: bill.cost,
         charges,
         first_token: entry.first_token,
@@ -73,4 +77,15 @@ fn alarm(desk: &Desk, entry: &Entry, bill: Bill) {
         "a provider served more than it was asked for: its budgets are charged in full"
     );
     desk.telemetry.metrics.beyond_hold();
+}
+
+/// What cannot be a count is none: the answer is estimated, so that no provider's slip empties a budget.
+fn alarm_of_usage(desk: &Desk, entry: &Entry) {
+    let deployment = entry.served.as_ref().map_or("", |served| &served.deployment);
+    tracing::error!(
+        request_id = %entry.id,
+        deployment,
+        "a provider counted tokens as no answer has them: the answer is charged as estimated"
+    );
+    desk.telemetry.metrics.impossible_usage();
 }

@@ -9,10 +9,11 @@ use super::money::Purchase;
 use super::settle;
 use crate::domain::authorize::KeyRecord;
 use crate::domain::call::Endpoint;
+use crate::domain::estimate::Basis;
 use crate::domain::failure::Failure;
 use crate::domain::id::RequestId;
 use crate::domain::limit::Left;
-use crate::domain::pricing::Price;
+use crate::domain::pricing::{Price, PriceVersion};
 use crate::domain::receipt::{AttemptRecord, Outcome, Reason, Served};
 use crate::domain::refusal::{LimitKind, Refusal};
 use crate::domain::usage::Usage;
@@ -46,9 +47,13 @@ pub(super) struct Entry {
     pub(super) estimated_input: u64,
     pub(super) served: Option<Served>,
     pub(super) attempts: Vec<AttemptRecord>,
-    pub(super) price: Option<Price>,
+    /// What the answer is charged at.
+    pub(super) price: Option<PriceVersion>,
     pub(super) usage: Option<Usage>,
-    pub(super) estimated: bool,
+    /// How `usage` is known.
+    pub(super) basis: Basis,
+    /// The provider counted what cannot be.
+    pub(super) impossible_usage: bool,
     pub(super) limit: Option<LimitKind>,
     pub(super) first_token: Option<Duration>,
     /// Time spent waiting for the client, a provider or a pause, up to the answer's first byte.
@@ -59,6 +64,13 @@ pub(super) struct Entry {
     pub(super) requests_left: Option<Left>,
     pub(super) tokens_left: Option<Left>,
     pub(super) purchase: Purchase,
+}
+
+impl Entry {
+    /// What a token of the answer costs.
+    pub(super) fn price(&self) -> Option<Price> {
+        self.price.as_ref().map(|version| version.price)
+    }
 }
 
 impl Ticket {
@@ -76,7 +88,8 @@ impl Ticket {
             attempts: Vec::with_capacity(1),
             price: None,
             usage: None,
-            estimated: false,
+            basis: Basis::default(),
+            impossible_usage: false,
             limit: None,
             first_token: None,
             waited: Duration::ZERO,

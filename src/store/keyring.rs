@@ -114,6 +114,13 @@ impl Keyring {
         self.known().keys.values().map(|entry| entry.key.policy.clone()).collect()
     }
 
+    /// The names of the policies that keys of `team` have.
+    pub fn policies_of_team(&self, team: &str) -> BTreeSet<Arc<str>> {
+        let known = self.known();
+        let of_team = known.keys.values().filter(|entry| entry.key.team.as_deref() == Some(team));
+        of_team.map(|entry| entry.key.policy.clone()).collect()
+    }
+
     /// Everybody who was ever granted credit, and how much in all.
     pub fn credit(&self) -> Vec<(Holder, NanoUsd)> {
         self.known().credit.iter().map(|(holder, granted)| (holder.clone(), *granted)).collect()

@@ -349,6 +349,7 @@ mod tests {
             usage: None,
             estimated: false,
             price: None,
+            price_version: None,
             cost: NanoUsd::ZERO,
             charges: Vec::new(),
             first_token: None,

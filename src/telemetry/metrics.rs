@@ -96,6 +96,11 @@ const BEYOND_HOLD: Row<0> = row(
     "Answers that cost more than the request could by what was asked: their budgets may be overspent.",
     [],
 );
+const IMPOSSIBLE_USAGE: Row<0> = row(
+    "tierway_answers_with_impossible_usage_total",
+    "Answers whose provider counted tokens as no answer has them: less than none, parts, words, or far too many.",
+    [],
+);
 const BUILD_INFO: Row<2> = row("tierway_build_info", "1, for the program running.", ["version", "revision"]);
 const LOG_LINES_DROPPED: Row<0> =
     row("tierway_log_lines_dropped_total", "Lines of logs and access log thrown away because nobody read them.", []);
@@ -151,6 +156,7 @@ pub struct Metrics {
     budget_spent: Family<IntGauge, 3>,
     budget_held: Family<IntGauge, 3>,
     beyond_hold: IntCounter,
+    impossible_usage: IntCounter,
 }
 
 impl Metrics {
@@ -185,6 +191,7 @@ impl Metrics {
             budget_spent: book.gauges(BUDGET_SPENT)?,
             budget_held: book.gauges(BUDGET_HELD)?,
             beyond_hold: book.counter(BEYOND_HOLD)?,
+            impossible_usage: book.counter(IMPOSSIBLE_USAGE)?,
             book,
         };
         let revision = Label::Word(build.revision.unwrap_or("unknown"));
@@ -251,6 +258,11 @@ impl Metrics {
     /// Counts an answer that cost more than was held for it.
     pub fn beyond_hold(&self) {
         self.beyond_hold.inc();
+    }
+
+    /// Counts an answer whose usage cannot be.
+    pub fn impossible_usage(&self) {
+        self.impossible_usage.inc();
     }
 
     /// Names all budgets and how they stand; series of others are dropped.
@@ -406,6 +418,7 @@ mod tests {
         metrics.config_refused();
         metrics.tls_handshake_failed();
         metrics.beyond_hold();
+        metrics.impossible_usage();
         let account = Account { scope: Scope::Team, name: "growth".into(), window: "month UTC".into() };
         let (limit, spent, held) = (NanoUsd(2_000_000_000_000), NanoUsd(1_250_000_000), NanoUsd(3_000_000));
         metrics.budgets(&[Standing { account: account.into(), limit, spent, held }]);

@@ -84,7 +84,7 @@ async fn whole(mut reply: Reply) -> Result<AnswerBody, Missed> {
     let body = collect(&mut reply.source, MAX_WHOLE).await?;
     match meter::read_whole(&body) {
         Ok(whole) if whole.error => Err(Missed::new(Failure::ErrorInside, "an error inside a 2xx")),
-        Ok(whole) => Ok(AnswerBody::whole(body, whole.usage)),
+        Ok(whole) => Ok(AnswerBody::whole(body, whole.tally)),
         Err(error) if error.is_eof() => Err(Missed::new(Failure::Truncated, "the JSON ends early")),
         Err(error) => Err(Missed::new(Failure::Garbage, format!("no JSON object: {:?} error", error.classify()))),
     }
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(answer.status, 201);
         let names: Vec<&str> = answer.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "openai-version"]);
-        assert_eq!(answer.body.usage(), Some(Usage { input: 2, output: 3, ..Usage::default() }));
+        assert_eq!(answer.body.tally().counted, Some(Usage { input: 2, output: 3, ..Usage::default() }));
         assert_eq!(drain(&mut answer.body).await, (text.to_owned(), None));
     }
 

@@ -9,9 +9,8 @@
 use super::order::{Limit, Patience};
 use super::stream::Stream;
 use crate::clock::Clock;
-use crate::domain::call::tokens_of;
+use crate::domain::estimate::Tally;
 use crate::domain::failure::Failure;
-use crate::domain::usage::Usage;
 use bytes::Bytes;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -25,14 +24,14 @@ const LINGER: Duration = Duration::from_millis(50);
 pub struct AnswerBody(Kind);
 
 enum Kind {
-    Whole { bytes: Option<Bytes>, len: usize, usage: Option<Usage> },
+    Whole { bytes: Option<Bytes>, tally: Tally },
     Live(Box<Live>),
 }
 
 impl AnswerBody {
     /// A whole answer.
-    pub(super) fn whole(bytes: Bytes, usage: Option<Usage>) -> Self {
-        Self(Kind::Whole { len: bytes.len(), bytes: Some(bytes), usage })
+    pub(super) fn whole(bytes: Bytes, tally: Tally) -> Self {
+        Self(Kind::Whole { bytes: Some(bytes), tally })
     }
 
     /// The rest of `stream`, after `first`.
@@ -54,11 +53,11 @@ impl AnswerBody {
         }
     }
 
-    /// Tokens as the provider counted them, once it said.
-    pub fn usage(&self) -> Option<Usage> {
+    /// What is known of its tokens by now.
+    pub fn tally(&self) -> Tally {
         match &self.0 {
-            Kind::Whole { usage, .. } => *usage,
-            Kind::Live(live) => live.stream.meter().usage(),
+            Kind::Whole { tally, .. } => *tally,
+            Kind::Live(live) => live.stream.tally(),
         }
     }
 
@@ -75,15 +74,6 @@ impl AnswerBody {
         match &self.0 {
             Kind::Whole { bytes, .. } => bytes.is_none(),
             Kind::Live(live) => live.first.is_none() && live.stream.is_complete(),
-        }
-    }
-
-    /// Output tokens as we guess them where the provider does not say: a frame is a token; a whole answer has as
-    /// many as a text of its length.
-    pub fn guessed_output(&self) -> u64 {
-        match &self.0 {
-            Kind::Whole { len, .. } => tokens_of(*len),
-            Kind::Live(live) => live.stream.meter().token_frames(),
         }
     }
 }
@@ -303,17 +293,16 @@ mod tests {
         sender.send(Err(reset)).expect("somebody listens");
         assert_eq!(drain(&mut body).await, (["first;", GOOD, STOP].concat(), Some(Failure::Reset)));
         assert!(!body.is_complete());
-        assert_eq!(body.guessed_output(), 1);
+        assert_eq!((body.tally().counted, body.tally().frames), (None, 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_whole_answer_is_complete_once_it_was_taken() {
-        let usage = Usage { input: 1, ..Usage::default() };
-        let mut body = AnswerBody::whole(Bytes::from_static(b"{}"), Some(usage));
+        let tally = Tally { text_bytes: 7, ..Tally::default() };
+        let mut body = AnswerBody::whole(Bytes::from_static(b"{}"), tally);
         assert!(!body.is_complete());
         assert_eq!(drain(&mut body).await, ("{}".into(), None));
         assert!(body.is_complete());
-        assert_eq!(body.usage(), Some(usage));
-        assert_eq!(body.guessed_output(), 1);
+        assert_eq!(body.tally(), tally);
     }
 }

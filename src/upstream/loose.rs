@@ -3,13 +3,31 @@
 //!
 //! Nothing here keeps a value; each type remembers the one thing that was asked about it.
 
+use super::text::text_bytes;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use std::fmt;
 
 /// Whether a value is there and says something: not `null`, not empty.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Present(pub(super) bool);
+
+/// Whether a value is there and says something, and how many bytes it is, if it is text.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Told {
+    /// It does.
+    pub(super) present: bool,
+    pub(super) bytes: u64,
+}
+
+/// A value in which there may be text at any depth, such as calls of tools.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Deep(pub(super) Told);
+
+/// An object; anything else is as good as one without members.
+#[derive(Default, Debug)]
+pub(super) struct IfObject<T>(pub(super) T);
 
 /// Whether a value is the text `error`.
 #[derive(Clone, Copy, Default, Debug)]
@@ -91,6 +109,34 @@ impl<'de> Deserialize<'de> for Present {
             Kind::Number(_) => Self(true),
             Kind::Other(some) => Self(some),
         }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Told {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Any(|kind| match kind {
+            Kind::Nothing => Self::default(),
+            Kind::Text(text) => Self { present: !text.is_empty(), bytes: text.len() as u64 },
+            Kind::Number(_) => Self { present: true, bytes: 0 },
+            Kind::Other(some) => Self { present: some, bytes: 0 },
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Deep {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(from)?.get();
+        let inside = raw.strip_prefix(['[', '{', '"']).map_or("", |rest| &rest[..rest.len() - 1]);
+        let is_scalar = !raw.starts_with(['[', '{', '"']) && raw != "null" && raw != "false";
+        let present = is_scalar || (raw.starts_with('"') && !inside.is_empty()) || !inside.trim_ascii().is_empty();
+        Ok(Self(Told { present, bytes: text_bytes(raw.as_bytes()) }))
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for IfObject<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(from)?.get();
+        Ok(Self(if raw.starts_with('{') { serde_json::from_str(raw).unwrap_or_default() } else { T::default() }))
     }
 }
 

@@ -6,7 +6,9 @@
 //!
 //! Start reading in [`Meter::read`].
 
-use super::loose::{Number, Object, Present};
+use super::loose::{Deep, IfObject, Number, Object, Present, Told};
+use super::text::text_bytes;
+use crate::domain::estimate::Tally;
 use crate::domain::usage::Usage;
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
@@ -17,9 +19,12 @@ use std::fmt;
 /// What was seen of one stream so far.
 #[derive(Default, Debug)]
 pub struct Meter {
-    usage: Option<Usage>,
+    counted: Counted,
+    /// How many frames had carried a token when it was counted.
+    counted_at: u64,
     finished: Finished,
     token_frames: u64,
+    text_bytes: u64,
 }
 
 /// What one frame says.
@@ -48,12 +53,13 @@ impl Meter {
         }
         let usage = chunk.usage.map(RawValue::get);
         let counted = usage.is_some_and(|text| text != "null");
-        if let Some(usage) = usage.filter(|_| counted).and_then(usage_of) {
-            self.usage = Some(usage);
-        }
         let choices = chunk.choices.unwrap_or_default();
         self.finished.add(&choices.finished);
         self.token_frames += u64::from(choices.token);
+        self.text_bytes += choices.text_bytes;
+        if let Some(usage) = usage.filter(|_| counted) {
+            self.count(Counted::of(usage));
+        }
         Ok(Seen {
             good: choices.token || choices.finished.count() > 0,
             error: false,
@@ -62,9 +68,31 @@ impl Meter {
         })
     }
 
+    /// The last usage that can be is the whole of it, also where there was one before: providers that count more
+    /// than once begin at the beginning each time.
+    fn count(&mut self, said: Counted) {
+        if said.usage.is_some() {
+            (self.counted, self.counted_at) = (said, self.token_frames);
+        } else {
+            self.counted.is_impossible |= said.is_impossible && self.counted.usage.is_none();
+        }
+    }
+
     /// The last usage seen.
     pub fn usage(&self) -> Option<Usage> {
-        self.usage
+        self.counted.usage
+    }
+
+    /// What is known of the tokens of an answer with so many choices. A count is final when no token came after
+    /// it and the answer was complete, or each of its choices had finished.
+    pub fn tally(&self, expected_choices: u32, is_complete: bool) -> Tally {
+        let over = is_complete || self.all_finished(expected_choices);
+        let over = over && self.counted_at == self.token_frames;
+        Tally {
+            is_final: over && self.counted.has_output,
+            frames: self.token_frames,
+            ..self.counted.tally(self.text_bytes)
+        }
     }
 
     /// Frames that carried a token.
@@ -83,8 +111,8 @@ impl Meter {
 pub struct Whole {
     /// It is an error.
     pub error: bool,
-    /// Its usage, where given.
-    pub usage: Option<Usage>,
+    /// What is known of its tokens.
+    pub tally: Tally,
 }
 
 /// Reads a whole answer.
@@ -93,8 +121,12 @@ pub struct Whole {
 /// It is not one JSON object.
 pub fn read_whole(body: &[u8]) -> Result<Whole, serde_json::Error> {
     let answer: WholeAnswer<'_> = object(body)?;
-    let usage = answer.usage.and_then(|raw| usage_of(raw.get()));
-    Ok(Whole { error: answer.error.0 || answer.object.is_error, usage })
+    let counted = answer.usage.map_or(Counted::default(), |raw| Counted::of(raw.get()));
+    // Where the shape is unknown, all of it may be text.
+    let text = answer.choices.map_or(0, |raw| text_bytes(raw.get().as_bytes()));
+    let text = if text == 0 && counted.usage.is_none() { body.len() as u64 } else { text };
+    let tally = Tally { is_final: counted.has_output, ..counted.tally(text) };
+    Ok(Whole { error: answer.error.0 || answer.object.is_error, tally })
 }
 
 /// Reads a JSON object; serde would take an array for a struct as well.
@@ -125,6 +157,8 @@ struct WholeAnswer<'a> {
     error: Present,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    choices: Option<&'a RawValue>,
 }
 
 /// `Option` alone would take `null` for absent; here it must be seen, to be hidden.
@@ -139,7 +173,7 @@ struct Choice {
     #[serde(default)]
     delta: Option<Delta>,
     #[serde(default)]
-    text: Present,
+    text: Told,
     #[serde(default)]
     finish_reason: Present,
 }
@@ -148,40 +182,37 @@ struct Choice {
 #[derive(Deserialize)]
 struct Delta {
     #[serde(default)]
-    content: Present,
+    content: Told,
     #[serde(default)]
-    reasoning: Present,
+    reasoning: Told,
     #[serde(default)]
-    reasoning_content: Present,
+    reasoning_content: Told,
     #[serde(default)]
-    refusal: Present,
+    refusal: Told,
     #[serde(default)]
-    tool_calls: Present,
+    tool_calls: Deep,
     #[serde(default)]
-    function_call: Present,
+    function_call: Deep,
     #[serde(default)]
     audio: Present,
 }
 
 impl Choice {
-    fn has_token(&self) -> bool {
-        self.text.0 || self.delta.as_ref().is_some_and(Delta::has_token)
+    /// Whether it carries a token, and the bytes of its text.
+    fn told(&self) -> Told {
+        let delta = self.delta.as_ref().map_or(Told::default(), Delta::told);
+        Told { present: self.text.present || delta.present, bytes: self.text.bytes + delta.bytes }
     }
 }
 
 impl Delta {
-    fn has_token(&self) -> bool {
-        [
-            &self.content,
-            &self.reasoning,
-            &self.reasoning_content,
-            &self.refusal,
-            &self.tool_calls,
-            &self.function_call,
-            &self.audio,
-        ]
-        .into_iter()
-        .any(|part| part.0)
+    fn told(&self) -> Told {
+        let Self { content, reasoning, reasoning_content, refusal, tool_calls, function_call, audio } = self;
+        let parts = [content, reasoning, reasoning_content, refusal, &tool_calls.0, &function_call.0];
+        Told {
+            present: audio.0 || parts.iter().any(|part| part.present),
+            bytes: parts.iter().map(|part| part.bytes).sum(),
+        }
     }
 }
 
@@ -191,6 +222,7 @@ struct Choices {
     given: bool,
     empty: bool,
     token: bool,
+    text_bytes: u64,
     finished: Finished,
 }
 
@@ -210,7 +242,9 @@ impl<'de> Deserialize<'de> for Choices {
                 let mut position = 0;
                 while let Some(choice) = list.next_element::<Choice>()? {
                     all.empty = false;
-                    all.token |= choice.has_token();
+                    let told = choice.told();
+                    all.token |= told.present;
+                    all.text_bytes += told.bytes;
                     if choice.finish_reason.0 {
                         // An index that no choice has must not pass for one that some choice has.
                         let index = choice.index.0.map_or(position, |index| u32::try_from(index).unwrap_or(u32::MAX));
@@ -262,50 +296,67 @@ const ABSURD: u64 = 1_000_000_000;
 
 #[derive(Deserialize)]
 struct RawUsage {
-    prompt_tokens: Number,
-    #[serde(default = "none_counted")]
-    completion_tokens: Number,
-    #[serde(default = "none_counted")]
+    #[serde(default)]
+    prompt_tokens: Option<Number>,
+    #[serde(default)]
+    completion_tokens: Option<Number>,
+    #[serde(default)]
     total_tokens: Number,
     #[serde(default)]
-    prompt_tokens_details: Option<PromptDetails>,
+    prompt_tokens_details: IfObject<PromptDetails>,
     #[serde(default)]
-    completion_tokens_details: Option<CompletionDetails>,
+    completion_tokens_details: IfObject<CompletionDetails>,
     /// DeepSeek's name for cached input.
     #[serde(default)]
     prompt_cache_hit_tokens: Number,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct PromptDetails {
     #[serde(default)]
     cached_tokens: Number,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct CompletionDetails {
     #[serde(default)]
     reasoning_tokens: Number,
 }
 
-fn none_counted() -> Number {
-    Number(Some(0))
+/// What a provider said of its tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Counted {
+    /// `None` where a count that costs money is missing or cannot be.
+    usage: Option<Usage>,
+    /// It says how much was output.
+    has_output: bool,
+    /// It says what cannot be.
+    is_impossible: bool,
 }
 
-/// The counts of a `usage` object; `None` when one of those that cost money is missing or cannot be.
-fn usage_of(json: &str) -> Option<Usage> {
-    let raw: RawUsage = object(json.as_bytes()).ok()?;
-    let sane = |number: Number| number.0.filter(|count| *count <= ABSURD);
-    let input = sane(raw.prompt_tokens)?;
-    let mut output = sane(raw.completion_tokens)?;
-    let cached = raw.prompt_tokens_details.and_then(|details| sane(details.cached_tokens));
-    let cached = cached.or(sane(raw.prompt_cache_hit_tokens)).unwrap_or(0);
-    let reasoning = raw.completion_tokens_details.and_then(|details| sane(details.reasoning_tokens)).unwrap_or(0);
-    // Some hosts count reasoning beside the output instead of within it; only their total shows it.
-    if reasoning > 0 && sane(raw.total_tokens) == Some(input + output + reasoning) {
-        output += reasoning;
+impl Counted {
+    /// The counts of a `usage` object.
+    fn of(json: &str) -> Self {
+        let impossible = Self { is_impossible: true, ..Self::default() };
+        let Ok(raw) = object::<RawUsage>(json.as_bytes()) else { return impossible };
+        let sane = |number: Number| number.0.filter(|count| *count <= ABSURD);
+        let Some(input) = raw.prompt_tokens else { return Self::default() };
+        let has_output = raw.completion_tokens.is_some();
+        let output = raw.completion_tokens.unwrap_or(Number(Some(0)));
+        let (Some(input), Some(mut output)) = (sane(input), sane(output)) else { return impossible };
+        let cached = sane(raw.prompt_tokens_details.0.cached_tokens).or(sane(raw.prompt_cache_hit_tokens)).unwrap_or(0);
+        let reasoning = sane(raw.completion_tokens_details.0.reasoning_tokens).unwrap_or(0);
+        // Some hosts count reasoning beside the output instead of within it; only their total shows it.
+        if reasoning > 0 && sane(raw.total_tokens) == Some(input + output + reasoning) {
+            output += reasoning;
+        }
+        let usage = Usage { input, cached_input: cached.min(input), output, reasoning: reasoning.min(output) };
+        Self { usage: Some(usage), has_output, is_impossible: false }
     }
-    Some(Usage { input, cached_input: cached.min(input), output, reasoning: reasoning.min(output) })
+
+    fn tally(self, text_bytes: u64) -> Tally {
+        Tally { counted: self.usage, is_impossible: self.is_impossible, text_bytes, ..Tally::default() }
+    }
 }
 
 #[cfg(test)]
@@ -367,8 +418,10 @@ mod tests {
     #[test]
     fn usage_is_read_as_domain_tokens() {
         let check = |json: &str, expected: Option<[u64; 4]>| {
-            let usage = usage_of(json).map(|u| [u.input, u.cached_input, u.output, u.reasoning]);
+            let counted = Counted::of(json);
+            let usage = counted.usage.map(|u| [u.input, u.cached_input, u.output, u.reasoning]);
             assert_eq!(usage, expected, "{json}");
+            assert!(usage.is_none() || !counted.is_impossible, "{json}");
         };
         check(r#"{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}"#, Some([5, 0, 7, 0]));
         check(r#"{"prompt_tokens":5,"total_tokens":5}"#, Some([5, 0, 0, 0]));
@@ -386,6 +439,13 @@ mod tests {
             Some([5, 0, 37, 30]),
         );
         check(r#"{"prompt_tokens":5.0,"completion_tokens":null}"#, Some([5, 0, 0, 0]));
+        // Details of another shape say nothing, and the counts around them still count.
+        for odd in
+            [r#""none""#, "[1]", "7", "true", r#"{"cached_tokens":"4"}"#, r#"{"cached_tokens":1,"cached_tokens":2}"#]
+        {
+            let usage = r#"{"prompt_tokens":5,"prompt_tokens_details":ODD,"completion_tokens":7,"completion_tokens_details":ODD}"#;
+            check(&usage.replace("ODD", odd), Some([5, 0, 7, 0]));
+        }
         check(r#"{"prompt_tokens":-5,"completion_tokens":7}"#, None);
         check(r#"{"prompt_tokens":5,"completion_tokens":7.5}"#, None);
         check(r#"{"prompt_tokens":5,"completion_tokens":99999999999}"#, None);
@@ -393,6 +453,82 @@ mod tests {
         check(r#"{"completion_tokens":7}"#, None);
         check("[5,7,12]", None);
         check("null", None);
+    }
+
+    #[test]
+    fn what_cannot_be_a_count_is_told_from_no_count() {
+        let check = |json: &str, impossible: bool| {
+            let counted = Counted::of(json);
+            assert_eq!((counted.usage, counted.is_impossible), (None, impossible), "{json}");
+        };
+        check("{}", false);
+        check(r#"{"prompt_tokens":null,"completion_tokens":7}"#, false);
+        check(r#"{"prompt_tokens":-5,"completion_tokens":7}"#, true);
+        check(r#"{"prompt_tokens":5,"completion_tokens":-7}"#, true);
+        check(r#"{"prompt_tokens":5,"completion_tokens":7.5}"#, true);
+        check(r#"{"prompt_tokens":5,"completion_tokens":1000000001}"#, true);
+        check(r#"{"prompt_tokens":5,"completion_tokens":9223372036854775808}"#, true);
+        check(r#"{"prompt_tokens":5,"completion_tokens":1e30}"#, true);
+        check(r#"{"prompt_tokens":"5","completion_tokens":7}"#, true);
+        check("[5,7,12]", true);
+        check("12", true);
+    }
+
+    #[test]
+    fn a_count_is_final_when_nothing_came_after_it() {
+        let token = r#"{"choices":[{"index":0,"delta":{"content":"abc"}}]}"#;
+        let stop = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+        let usage = r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
+        let running =
+            r#"{"choices":[{"index":0,"delta":{"content":"abc"}}],"usage":{"prompt_tokens":5,"completion_tokens":1}}"#;
+        let input_only = r#"{"choices":[],"usage":{"prompt_tokens":5}}"#;
+        let check = |frames: &[&str], is_complete: bool, output: Option<u64>, is_final: bool| {
+            let mut meter = Meter::default();
+            for frame in frames {
+                meter.read(frame.as_bytes()).unwrap_or_else(|error| panic!("{frame}: {error}"));
+            }
+            let tally = meter.tally(1, is_complete);
+            let said = (tally.counted.map(|usage| usage.output), tally.is_final, tally.is_impossible);
+            assert_eq!(said, (output, is_final, false), "{frames:?}");
+            assert_eq!(tally.text_bytes, 3 * tally.frames, "{frames:?}");
+        };
+        check(&[token, stop, usage], true, Some(2), true);
+        // Its client left, or it broke, before `[DONE]`.
+        check(&[token, stop, usage], false, Some(2), true);
+        check(&[token, usage, stop], false, Some(2), true);
+        check(&[token, stop], true, None, false);
+        // With every frame, each time from the beginning: the last is the whole, twice is not the sum.
+        check(&[running, running, stop, usage, usage], true, Some(2), true);
+        check(&[running, running], false, Some(1), false);
+        check(&[running, token, stop], true, Some(1), false);
+        check(&[usage, token, stop], true, Some(2), false);
+        check(&[token, stop, input_only], true, Some(0), false);
+        check(&[token, stop, usage, r#"{"choices":[],"usage":{}}"#], true, Some(2), true);
+    }
+
+    #[test]
+    fn the_text_of_an_answer_is_measured() {
+        let check = |frame: &str, text_bytes: u64| {
+            let mut meter = Meter::default();
+            let seen = meter.read(frame.as_bytes()).unwrap_or_else(|error| panic!("{frame}: {error}"));
+            assert!(seen.good, "{frame}");
+            assert_eq!(meter.tally(1, false).text_bytes, text_bytes, "{frame}");
+        };
+        let delta = |delta: &str| format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
+        check(&delta(r#"{"content":"h\u00e9\n"}"#), 4);
+        check(&delta(r#"{"reasoning_content":"ab","content":"c"}"#), 3);
+        check(&delta(r#"{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{}"}}]}"#), 2);
+        check(r#"{"choices":[{"index":0,"text":"x"},{"index":1,"text":"yz"}]}"#, 3);
+        let whole = |body: &str, text_bytes: u64| {
+            let tally = read_whole(body.as_bytes()).map(|whole| whole.tally.text_bytes);
+            assert_eq!(tally.ok(), Some(text_bytes), "{body}");
+        };
+        whole(r#"{"choices":[{"message":{"role":"assistant","content":"Hello"}}]}"#, 5);
+        whole(r#"{"choices":[{"text":"Hello"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#, 5);
+        // Half a surrogate pair, where a ceiling cut an answer short.
+        whole(r#"{"choices":[{"message":{"content":"\ud83d"}}]}"#, 3);
+        whole(r#"{"output":"Hello"}"#, 18);
+        whole(r#"{"choices":{"content":"abc"}}"#, 3);
     }
 
     #[test]

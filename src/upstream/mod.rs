@@ -21,6 +21,7 @@ pub mod sse;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod text;
 
 pub use body::AnswerBody;
 pub use order::{Answer, Missed, Order, Patience, Rejection, UpstreamModel};

@@ -12,6 +12,7 @@ use super::providers::{Reply, Source, Tolerance};
 use super::splice::member_span;
 use super::sse::{Frame, FrameKind, SseReader};
 use crate::domain::call::Call;
+use crate::domain::estimate::Tally;
 use crate::domain::failure::Failure;
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
@@ -88,9 +89,9 @@ impl Stream {
         }
     }
 
-    /// What was metered so far.
-    pub(super) fn meter(&self) -> &Meter {
-        &self.meter
+    /// What is known of its tokens so far.
+    pub(super) fn tally(&self) -> Tally {
+        self.meter.tally(self.expected_choices, self.complete)
     }
 
     /// Whether the answer is whole: the last bytes of it were handed out.
@@ -415,7 +416,7 @@ mod tests {
             let (batches, failure) = batches(&mut stream);
             let out: Vec<u8> = batches.iter().flat_map(|batch| &batch.bytes).copied().collect();
             assert_eq!((String::from_utf8_lossy(&out), failure), (expected.as_str().into(), None), "cut at {cut}");
-            assert_eq!(stream.meter().usage().map(|usage| (usage.input, usage.output)), Some((3, 1)));
+            assert_eq!(stream.tally().counted.map(|usage| (usage.input, usage.output)), Some((3, 1)));
         }
     }
 

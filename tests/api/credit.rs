@@ -2,7 +2,7 @@
 //!
 //! The house, its prices and its oracle are those of `budgets.rs`.
 
-use crate::budgets::{INPUT, budget, house, price, refused, using, worst};
+use crate::budgets::{budget, house, price, refused, using, worst};
 use crate::support::gateway::{KEY, OTHER_KEY};
 use crate::support::{Ask, Crowd, ScriptedProvider, TestGateway, chat};
 use tierway::admin::NewGrant;
@@ -147,5 +147,4 @@ async fn credit_is_never_overspent_by_many_at_once() {
     assert_eq!(cost, served as i64 * ANSWER);
     // What is left is less than one request may cost: nothing was hoarded.
     assert!(of_team - team < worst(&ask), "{} left", of_team - team);
-    assert!(ANSWER > INPUT);
 }

@@ -25,3 +25,4 @@ mod stored_keys;
 mod streams;
 mod support;
 mod tls;
+mod usage;

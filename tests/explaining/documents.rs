@@ -86,7 +86,7 @@ fn settings_row(row: &SettingRow) -> String {
         None => String::new(),
     };
     let write = match (row.is_table, row.is_array, row.expected.as_str()) {
-        (true, false, _) => "a table".to_owned(),
+        (true, false, "") => "a table".to_owned(),
         (true, true, "") => "an array of tables".to_owned(),
         (_, _, expected) => expected.to_owned(),
     };

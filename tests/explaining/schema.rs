@@ -82,6 +82,14 @@ fn schema_and_loading_agree() {
     check("[models.x]\ncontext = 9", false);
     check("[models.x]\nprice = { input = 0.07, output = \"1\" }\ndeployments = [{ provider = \"p\" }]", false);
     check("[models.x]\nprice = { input = \"0.07\" }\ndeployments = [{ provider = \"p\" }]", false);
+    let two = |from: &str| {
+        let (first, then) = ("{ input = \"1\", output = \"2\" }", "input = \"1\", output = \"2\", version = \"b\"");
+        format!("[models.x]\nprice = [{first}, {{ from = {from}, {then} }}]\ndeployments = [{{ provider = \"p\" }}]")
+    };
+    check(&two("\"2027-01-01\""), true);
+    check(&two("2027-01-01"), true);
+    check(&two("\"January\""), false);
+    check("[models.x]\nprice = \"1\"\ndeployments = [{ provider = \"p\" }]", false);
     check("[models.x]\nendpoints = \"chat\"\ndeployments = [{ provider = \"p\" }]", true);
     check("[models.x]\nendpoints = [\"images\"]\ndeployments = [{ provider = \"p\" }]", false);
     check("[tiers.t]\nmodels = [\"m\"]", true);

@@ -24,7 +24,7 @@ use tierway::domain::failure::Failure;
 use tierway::domain::id::DeploymentId;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::routing::gauge::Form;
-use tierway::domain::routing::plan::{self, Attempt, GiveUp, Glance, RoutePlan, Step};
+use tierway::domain::routing::plan::{self, Attempt, GiveUp, Glance, RoutePlan, Step, Terms};
 use tierway::domain::routing::table::RoutingTable;
 use tierway::relay::board::{Board, Lineup, Permit, View};
 use tierway::relay::dice::Dice;
@@ -295,7 +295,8 @@ impl<'w> Day<'w> {
         };
         let call = Call::new(Endpoint::Chat, Bytes::new(), facts);
         let authorized = authorize(&table, &key, &call).ok()?;
-        RoutePlan::draft(&table, &authorized, &call, no_fallback, deadline, self.dice.draw()).ok()
+        RoutePlan::draft(&table, &authorized, &call, Terms { no_fallback, deadline, priced_at_ms: 0 }, self.dice.draw())
+            .ok()
     }
 
     /// Asks the plan what to do next, and does it.

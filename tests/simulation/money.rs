@@ -18,7 +18,7 @@ use tierway::domain::pricing::Price;
 use tierway::domain::receipt::Receipt;
 use tierway::domain::usage::Usage;
 use tierway::store::memory_bank::MemoryBank;
-use tierway::store::purse::{Hold, NoHold, Purse, Till};
+use tierway::store::purse::{Hold, NoHold, Payers, Purse, Till};
 use tierway::store::{Bank, BoxFuture, LeaseAsk, Leased, Unavailable};
 use tokio::runtime::Runtime;
 
@@ -117,7 +117,7 @@ impl<'w> Cash<'w> {
     pub fn hold(&mut self, request: usize, amount: NanoUsd, now: Duration) -> Result<Answer, Breach> {
         let (client, clock) = (self.world.wishes[request].key, self.world.money.clock(now));
         self.look(clock);
-        let held = self.runtime.block_on(self.purse.hold(&self.tills[client], amount, clock));
+        let held = self.runtime.block_on(self.purse.hold(&Payers::budgets(self.tills[client].clone()), amount, clock));
         self.look(clock);
         match held {
             Ok(hold) => {

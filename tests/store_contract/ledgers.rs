@@ -118,6 +118,7 @@ fn receipt(number: u64) -> Receipt {
         }),
         estimated: every(9),
         price: (!every(4)).then_some(price),
+        price_version: (!every(8)).then(|| some("version")),
         cost: NanoUsd(number as i64 * 21_300),
         charges: Vec::new(),
         first_token: every(2).then(|| Duration::from_micros(number * 3)),

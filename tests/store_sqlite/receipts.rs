@@ -95,6 +95,7 @@ pub fn receipt(number: u64) -> Receipt {
         usage: Some(Usage { input: 1_000, cached_input: 200, output: 50, reasoning: 10 }),
         estimated: false,
         price: None,
+        price_version: None,
         cost: NanoUsd(21_300),
         charges: Vec::new(),
         first_token: Some(Duration::from_millis(480)),

@@ -83,6 +83,7 @@ fn told(number: u64) -> Receipt {
             output: pico(250_000),
             request: NanoUsd::ZERO,
         }),
+        price_version: Some("2026-11".into()),
         cost: NanoUsd(69_900),
         ..plain
     }
@@ -130,6 +131,7 @@ fn usage_sums_by_whatever_is_asked() {
             &["usage"],
             &["usage", "--by", "day,tier"],
             &["usage", "--by", "reason", "--where", "team=growth"],
+            &["usage", "--by", "model,price", "--json", "--since", "2026-11-22"],
             &["usage", "--by", "model", "--since", "2026-11-22", "--csv"],
             &["usage", "--by", "key,team", "--where", "team=-", "--csv"],
             &["usage", "--by", "tier", "--until", "2026-11-21", "--json"],

@@ -109,7 +109,7 @@ pub(super) fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
-    let story = tell(args, &snapshot, &key, Clock.unix_ms() / 1000);
+    let story = tell(args, &snapshot, &key, Clock.unix_ms());
     let refused = story.refusal.is_some();
     print(&if args.json { format!("{}\n", serde_json::to_string_pretty(&story)?) } else { text::of(&story) })?;
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -140,8 +140,8 @@ fn list<'n>(kind: &str, known: impl Iterator<Item = &'n str>) -> String {
     if known.is_empty() { format!("no {kind} are configured") } else { format!("the {kind} are: {}", known.join(", ")) }
 }
 
-/// What would become of the request at `now_unix` (Unix seconds).
-fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_unix: i64) -> Story {
+/// What would become of the request at `now_ms` (Unix milliseconds).
+fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) -> Story {
     let call = call(args);
     let asking = Asking {
         table: &snapshot.table,
@@ -150,8 +150,9 @@ fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_unix: i64
         by_policy: args.policy.is_some(),
         call: &call,
         no_fallback: args.no_fallback,
+        now_ms,
     };
-    if !is_valid(key, now_unix) {
+    if !is_valid(key, now_ms / 1000) {
         return asking.refused(&Refusal::InvalidKey);
     }
     match authorize(&snapshot.table, key, &call) {

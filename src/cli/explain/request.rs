@@ -72,7 +72,7 @@ fn text(receipt: &Receipt) -> String {
     say("clocks", clocks(receipt));
     say("tokens", tokens(receipt));
     if let Some(price) = receipt.price {
-        say("price", priced(price));
+        say("price", priced(price, receipt.price_version.as_deref()));
     }
     say("cost", dollars(receipt.cost.0.into()));
     if !receipt.attempts.is_empty() {
@@ -119,10 +119,11 @@ fn tokens(receipt: &Receipt) -> String {
     )
 }
 
-fn priced(price: Price) -> String {
+fn priced(price: Price, version: Option<&str>) -> String {
+    let version = version.map_or(String::new(), |version| format!(" (version {version})"));
     let request = if price.request.0 == 0 { String::new() } else { format!(", ${} a request", price.request) };
     format!(
-        "${} in, ${} cached, ${} out per million tokens{request}",
+        "${} in, ${} cached, ${} out per million tokens{request}{version}",
         price.input.usd_per_mtok(),
         price.cached_input.usd_per_mtok(),
         price.output.usd_per_mtok()
@@ -197,6 +198,7 @@ fn value(receipt: &Receipt) -> Value {
         "output_tokens": receipt.usage.map(|usage| usage.output),
         "reasoning_tokens": receipt.usage.map(|usage| usage.reasoning),
         "estimated": receipt.estimated,
+        "price_version": receipt.price_version.as_deref(),
         "price": price,
         "cost_usd": receipt.cost.to_string(),
         "first_token_us": receipt.first_token.map(micros),

@@ -3,7 +3,7 @@
 use crate::domain::authorize::{Asked, KeyRecord};
 use crate::domain::call::{Call, Endpoint, Feature};
 use crate::domain::id::DeploymentId;
-use crate::domain::pricing::Price;
+use crate::domain::pricing::PriceVersion;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::draft::{Leg, WhyNot};
 use crate::domain::routing::explain::{Explanation, Way};
@@ -73,6 +73,7 @@ pub(super) struct DeploymentTold {
 
 #[derive(Serialize, Debug)]
 pub(super) struct PriceTold {
+    pub(super) version: String,
     pub(super) input: String,
     pub(super) output: String,
 }
@@ -111,6 +112,8 @@ pub(super) struct Asking<'a> {
     pub(super) by_policy: bool,
     pub(super) call: &'a Call,
     pub(super) no_fallback: bool,
+    /// Whose prices are told, in Unix milliseconds.
+    pub(super) now_ms: i64,
 }
 
 impl Asking<'_> {
@@ -197,8 +200,11 @@ impl Asking<'_> {
 
     fn deployment(&self, id: DeploymentId) -> DeploymentTold {
         let deployment = self.table.deployment(id);
-        let price = deployment.price.or(self.table.model(deployment.model).price);
-        let told = |price: Price| PriceTold { input: price.input.usd_per_mtok(), output: price.output.usd_per_mtok() };
+        let told = |PriceVersion { price, version }: &PriceVersion| PriceTold {
+            version: version.to_string(),
+            input: price.input.usd_per_mtok(),
+            output: price.output.usd_per_mtok(),
+        };
         DeploymentTold {
             name: deployment.name.to_string(),
             region: self.table.region(deployment.region).to_string(),
@@ -208,7 +214,7 @@ impl Asking<'_> {
             },
             weight: deployment.weight,
             max_concurrent: deployment.max_concurrent,
-            price: price.map(told),
+            price: self.table.price(id, self.now_ms).map(told),
         }
     }
 

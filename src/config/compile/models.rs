@@ -8,7 +8,7 @@ use super::super::reader::Desk;
 use super::{Regions, complain_unknown, number, provider_region};
 use crate::domain::call::{EndpointSet, FeatureSet};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId};
-use crate::domain::pricing::Price;
+use crate::domain::pricing::{Price, PriceVersion, Prices};
 use crate::domain::routing::table::{Capacity, Deployment, Model, RESERVED_PREFIX};
 
 /// Every model in file order, and every deployment grouped by model.
@@ -47,7 +47,7 @@ fn compiled_model(desk: &Desk<'_>, raw: &Raw, model: &raw::Model, deployments: &
     let routing = &raw.routing;
     Model {
         name: model.name.value.as_str().into(),
-        price: model.price.as_ref().and_then(price),
+        price: model.price.as_deref().and_then(prices),
         context: model.context.as_ref().map(|tokens| tokens.value.get()),
         max_output: model.max_output.as_ref().map(|tokens| tokens.value.get()),
         typical_output: model.typical_output.value.get(),
@@ -94,7 +94,7 @@ fn deployment(
         capacity: written.capacity.value,
         weight: written.weight.value.get(),
         max_concurrent: written.max_concurrent.as_ref().map(|limit| limit.value.get()),
-        price: written.price.as_ref().and_then(price),
+        price: written.price.as_deref().and_then(prices),
         spill: written.spill.value,
     })
 }
@@ -117,13 +117,20 @@ fn complain_if_alike(
     names.insert(deployment.name.clone(), table.to_owned());
 }
 
-/// `None` only where a part of the price is missing and was complained about.
-fn price(price: &raw::Price) -> Option<Price> {
-    let input = price.input.as_ref()?.value;
-    Some(Price {
+/// `None` only where something of them is missing or out of order, which was complained about.
+fn prices(written: &[raw::Price]) -> Option<Prices> {
+    let (first, later) = written.split_first()?;
+    let dated = |written: &raw::Price| Some((written.from.as_ref()?.value.begins_unix_ms(), price(written)?));
+    Prices::new(price(first)?, later.iter().map(dated).collect::<Option<_>>()?)
+}
+
+fn price(written: &raw::Price) -> Option<PriceVersion> {
+    let input = written.input.as_ref()?.value;
+    let price = Price {
         input,
-        cached_input: price.cached_input.as_ref().map_or(input, |cached| cached.value),
-        output: price.output.as_ref()?.value,
-        request: price.request.value,
-    })
+        cached_input: written.cached_input.as_ref().map_or(input, |cached| cached.value),
+        output: written.output.as_ref()?.value,
+        request: written.request.value,
+    };
+    Some(PriceVersion::new(price, written.version.as_ref().map(|version| version.value.0.as_str())))
 }

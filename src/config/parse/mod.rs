@@ -9,6 +9,7 @@
 
 mod keys;
 mod models;
+mod prices;
 mod providers;
 mod routing;
 mod server;

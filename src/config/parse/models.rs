@@ -2,11 +2,11 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-use super::super::raw::{Deployment, Model, Price};
+use super::super::raw::{Deployment, Model};
 use super::super::reader::{Table, Written, Wrong};
 use super::check_name;
+use super::prices::prices;
 use crate::domain::call::Endpoint;
-use crate::domain::money::NanoUsd;
 use crate::domain::routing::table::{Capacity, RESERVED_PREFIX};
 
 /// What a chat answer usually takes; corrected as usage is observed.
@@ -38,7 +38,7 @@ pub(super) fn model(name: Written<String>, table: &mut Table<'_>) -> Model {
     }
     Model {
         name,
-        price: table.optional_table("price", price),
+        price: prices(table),
         context: table.optional("context"),
         max_output: table.optional("max_output"),
         typical_output: table.or("typical_output", TYPICAL_OUTPUT),
@@ -52,15 +52,6 @@ pub(super) fn model(name: Written<String>, table: &mut Table<'_>) -> Model {
 
 fn values<T>(written: Vec<Written<T>>) -> Vec<T> {
     written.into_iter().map(|item| item.value).collect()
-}
-
-fn price(table: &mut Table<'_>) -> Price {
-    Price {
-        input: table.required("input"),
-        cached_input: table.optional("cached_input"),
-        output: table.required("output"),
-        request: table.or("request", NanoUsd::ZERO),
-    }
 }
 
 fn deployments(table: &mut Table<'_>) -> Vec<Deployment> {
@@ -82,7 +73,7 @@ fn deployment(table: &mut Table<'_>) -> Deployment {
         name: table.optional("name"),
         capacity: table.or("capacity", CAPACITY),
         max_concurrent: table.optional("max_concurrent"),
-        price: table.optional_table("price", price),
+        price: prices(table),
         spill: table.or("spill", SPILL),
     };
     let lend = table.or_unbuilt("lend", LEND, "reserved capacity would stay reserved");

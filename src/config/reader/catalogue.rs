@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     List(Type),
     /// A table; what is below its path is in it.
     Table,
+    /// A table, or an array of such tables.
+    OneOrMore,
     /// An array of tables; with a type, each may be a plain value instead.
     Tables(Option<Type>),
 }

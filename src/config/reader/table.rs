@@ -164,6 +164,16 @@ impl<'d> Table<'d> {
         self.elements(name)
     }
 
+    /// A table, or an array of such tables; `None` where it is absent.
+    pub(crate) fn one_or_more(&mut self, name: &'static str) -> Option<Vec<Cell<'d>>> {
+        self.describe(name, Kind::OneOrMore, None);
+        if self.desk.scribe.is_writing() {
+            let path = self.path.child(name);
+            return Some(vec![Cell { desk: self.desk, path, place: Place::Nowhere, value: &self.desk.blank }]);
+        }
+        self.elements(name)
+    }
+
     fn elements(&mut self, name: &'static str) -> Option<Vec<Cell<'d>>> {
         let cell = self.cell(name)?;
         let DeValue::Array(items) = cell.value else {

@@ -5,6 +5,7 @@
 
 mod address;
 mod amount;
+mod day;
 mod expiry;
 mod name;
 mod secret;
@@ -14,6 +15,7 @@ mod zone;
 
 pub(super) use address::{BaseUrl, StoreUrl};
 pub(super) use amount::{Days, HedgeAfter, Percent, Size, Wait};
+pub(super) use day::Day;
 pub(super) use expiry::Expiry;
 pub(super) use name::{LogFilter, Name};
 pub(super) use secret::Sha256;

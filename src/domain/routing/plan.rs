@@ -15,6 +15,7 @@ use crate::domain::call::Call;
 use crate::domain::chance::Draw;
 use crate::domain::failure::{Failure, Next};
 use crate::domain::id::{DeploymentId, RegionId, TierId};
+use crate::domain::pricing::PriceVersion;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::draft::{self, Leg};
 use crate::domain::routing::gauge::Form;
@@ -102,12 +103,25 @@ const BACKOFF_MOST: Duration = Duration::from_millis(250);
 /// A stale pooled connection shows within this time of the attempt being sent.
 const STALE_WITHIN: Duration = Duration::from_millis(100);
 
+/// What is settled for a request before its plan is drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// No other model than the one asked for.
+    pub no_fallback: bool,
+    /// When it is over.
+    pub deadline: Instant,
+    /// Of when its prices are, in Unix milliseconds. What is held for it and what it is charged go by these
+    /// alone, also where another price begins while it is under way: a hold covers its bill.
+    pub priced_at_ms: i64,
+}
+
 /// The way of one request.
 #[derive(Debug)]
 pub struct RoutePlan {
     legs: Vec<Leg>,
     form: Form,
     deadline: Instant,
+    priced_at_ms: i64,
     tried: Vec<Tried>,
     /// The same deployment is to be tried once more before any other, where an attempt can be spared
     /// for it: at once after a stale connection, else after a pause.
@@ -147,15 +161,16 @@ impl RoutePlan {
         table: &RoutingTable,
         authorized: &AuthorizedRequest,
         call: &Call,
-        no_fallback: bool,
-        deadline: Instant,
+        terms: Terms,
         draw: Draw,
     ) -> Result<Self, Refusal> {
+        let Terms { no_fallback, deadline, priced_at_ms } = terms;
         let legs = draft::legs(table, authorized, call, no_fallback, draw)?;
         Ok(Self {
             legs,
             form: Form::of(call.facts().stream),
             deadline,
+            priced_at_ms,
             tried: Vec::with_capacity(1),
             again: None,
             paused: false,
@@ -168,6 +183,11 @@ impl RoutePlan {
     /// The legs, in the order they are stepped down.
     pub fn legs(&self) -> &[Leg] {
         &self.legs
+    }
+
+    /// Of when its prices are, as its [`Terms`] have it.
+    pub fn priced_at_ms(&self) -> i64 {
+        self.priced_at_ms
     }
 
     /// Attempts made so far.
@@ -286,7 +306,7 @@ impl RoutePlan {
                 return None;
             }
             let offered: Vec<Candidate> = leg.deployments.iter().filter_map(|id| offer(index, *id)).collect();
-            best(table, &offered, draw.salted(index as u64))
+            best(table, &offered, self.priced_at_ms, draw.salted(index as u64))
         })
     }
 
@@ -470,7 +490,7 @@ impl RoutePlan {
 
 /// The best of one leg's candidates. A probe that is due goes first, or recovery would wait for luck;
 /// then those that are neither silent nor still being eased in; then, better than nothing, those.
-fn best(table: &RoutingTable, offered: &[Candidate], draw: Draw) -> Option<Candidate> {
+fn best(table: &RoutingTable, offered: &[Candidate], priced_at_ms: i64, draw: Draw) -> Option<Candidate> {
     if let Some(probe) = offered.iter().find(|c| c.glance.standing == Standing::ProbeDue && !c.glance.silent) {
         return Some(*probe);
     }
@@ -489,10 +509,10 @@ fn best(table: &RoutingTable, offered: &[Candidate], draw: Draw) -> Option<Candi
     if pool.iter().any(|c| at_home(&c)) {
         pool.retain(|c| at_home(&c));
     }
-    balance(table, &pool, draw)
+    balance(table, &pool, priced_at_ms, draw)
 }
 
-fn balance(table: &RoutingTable, pool: &[Candidate], draw: Draw) -> Option<Candidate> {
+fn balance(table: &RoutingTable, pool: &[Candidate], priced_at_ms: i64, draw: Draw) -> Option<Candidate> {
     let weight = |c: &Candidate| u64::from(table.deployment(c.deployment).weight);
     match table.settings.balance {
         Balance::Ordered => pool.first().copied(),
@@ -501,15 +521,14 @@ fn balance(table: &RoutingTable, pool: &[Candidate], draw: Draw) -> Option<Candi
             index.map_or(pool.first(), |index| pool.get(index)).copied()
         }
         Balance::Latency => split::power_of_two(pool, draw, |c| c.glance.load),
-        Balance::Cost => pool.iter().copied().min_by_key(|c| cost_of(table, c.deployment)),
+        Balance::Cost => pool.iter().copied().min_by_key(|c| cost_of(table, c.deployment, priced_at_ms)),
     }
 }
 
 /// What `cost` compares: the price of as many input as output tokens; unknown prices come last.
-fn cost_of(table: &RoutingTable, deployment: DeploymentId) -> u64 {
-    let deployment = table.deployment(deployment);
-    let price = deployment.price.or(table.model(deployment.model).price);
-    price.map_or(u64::MAX, |price| price.input.0.saturating_add(price.output.0))
+fn cost_of(table: &RoutingTable, deployment: DeploymentId, priced_at_ms: i64) -> u64 {
+    let version = table.price(deployment, priced_at_ms);
+    version.map_or(u64::MAX, |PriceVersion { price, .. }| price.input.0.saturating_add(price.output.0))
 }
 
 /// Full jitter: anything up to 25 ms doubled for each attempt made, at most 250 ms.
@@ -658,7 +677,8 @@ mod tests {
         fn plan(&self) -> RoutePlan {
             let call = chat(self.model);
             let authorized = authorized(&self.table, policy(&self.table, &["*"]), &call);
-            RoutePlan::draft(&self.table, &authorized, &call, false, self.deadline, self.draw).expect("a plan")
+            let terms = Terms { no_fallback: false, deadline: self.deadline, priced_at_ms: 0 };
+            RoutePlan::draft(&self.table, &authorized, &call, terms, self.draw).expect("a plan")
         }
 
         /// Where the attempts of one request go when they fail in these ways and the next one answers,
@@ -1020,7 +1040,7 @@ mod tests {
                 deployment.weight = weight;
                 let pico = PicoUsdPerToken(price);
                 let request = NanoUsd::ZERO;
-                deployment.price = Some(Price { input: pico, cached_input: pico, output: pico, request });
+                deployment.price = Some(Price { input: pico, cached_input: pico, output: pico, request }.into());
             }
             for (name, load) in [("us/a", 1.0), ("eu/a", 3.0), ("asia/a", 2.0)] {
                 bench = bench.glance(name, |glance| glance.load = load);

@@ -6,7 +6,7 @@
 use crate::domain::breaker::BreakerSettings;
 use crate::domain::call::{EndpointSet, FeatureSet};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
-use crate::domain::pricing::Price;
+use crate::domain::pricing::{PriceVersion, Prices};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,14 @@ impl RoutingTable {
     /// The deployment numbered `id`.
     pub fn deployment(&self, id: DeploymentId) -> &Deployment {
         &self.deployments[id.index()]
+    }
+
+    /// What an answer of the deployment numbered `id` costs to a request whose prices are those of `unix_ms`:
+    /// by its own price, else by its model's.
+    pub fn price(&self, id: DeploymentId, unix_ms: i64) -> Option<&PriceVersion> {
+        let deployment = self.deployment(id);
+        let prices = deployment.price.as_ref().or(self.model(deployment.model).price.as_ref());
+        prices.map(|prices| prices.at(unix_ms))
     }
 
     /// The tier numbered `id`.
@@ -86,7 +94,7 @@ pub struct Model {
     /// The name clients ask for.
     pub name: Arc<str>,
     /// What it costs where a deployment says nothing else; `None` when no price is known.
-    pub price: Option<Price>,
+    pub price: Option<Prices>,
     /// The longest input and output together, in tokens.
     pub context: Option<u64>,
     /// The longest output, in tokens.
@@ -136,7 +144,7 @@ pub struct Deployment {
     /// How many requests it may carry at once; full is passed over.
     pub max_concurrent: Option<u32>,
     /// Its own price, where it differs from the model's.
-    pub price: Option<Price>,
+    pub price: Option<Prices>,
     /// Dedicated only: when it is down, `Pro/` requests may use the model's shared deployments.
     pub spill: bool,
 }

@@ -151,7 +151,7 @@ impl Coins {
 
     /// Whether less than `least` is free and the bank may have more.
     pub fn is_low(&self, least: i64) -> bool {
-        self.free.load(Ordering::Relaxed) < least && self.taken.load(Ordering::Relaxed) < self.limit()
+        self.free.load(Ordering::Relaxed) < least && self.has_more()
     }
 
     /// Money that was leased comes back from a hold or from the bank. Under a limit that was lowered or passed

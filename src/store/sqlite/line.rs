@@ -25,7 +25,7 @@ const INSERT: &str = "INSERT INTO receipts VALUES (
     :id, :received_unix_ms, :endpoint, :key, :team, :policy, :asked_model, :stream, :model, :deployment, :tier,
     :region, :attempts, :outcome, :reason, :limited_by, :status, :input_tokens, :cached_input_tokens, :output_tokens,
     :reasoning_tokens, :estimated, :input_pico, :cached_input_pico, :output_pico, :request_nanousd, :cost_nanousd,
-    :first_token_us, :duration_us, :overhead_us
+    :first_token_us, :duration_us, :overhead_us, :price_version
 ) ON CONFLICT (id) DO NOTHING";
 
 /// The least id a request could have been given at `unix_ms`.
@@ -71,6 +71,7 @@ pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqli
         ":first_token_us": receipt.first_token.map(micros),
         ":duration_us": micros(receipt.duration),
         ":overhead_us": micros(receipt.overhead),
+        ":price_version": receipt.price_version.as_deref(),
     })?;
     Ok(inserted == 1)
 }
@@ -103,6 +104,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
         usage: usage(row)?,
         estimated: row.get("estimated")?,
         price: price(row)?,
+        price_version: text("price_version")?,
         cost: NanoUsd(row.get("cost_nanousd")?),
 
         charges: Vec::new(),

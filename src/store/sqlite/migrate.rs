@@ -25,6 +25,7 @@ pub struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { name: "0001_ledger", sql: include_str!("migrations/0001_ledger.sql") },
     Migration { name: "0002_budgets", sql: include_str!("migrations/0002_budgets.sql") },
+    Migration { name: "0003_price_versions", sql: include_str!("migrations/0003_price_versions.sql") },
     Migration { name: "0004_register", sql: include_str!("migrations/0004_register.sql") },
 ];
 
@@ -206,6 +207,19 @@ mod tests {
         foreign.execute_batch("CREATE TABLE theirs (a INTEGER)").expect("it is SQL");
         let said = apply(&mut foreign, path(), &[FIRST], 8).expect_err("it is refused").to_string();
         assert!(said.contains("another program"), "{said}");
+    }
+
+    #[test]
+    fn a_receipt_older_than_the_names_of_prices_is_read() {
+        let mut connection = with(&MIGRATIONS[..2]);
+        let row = "INSERT INTO receipts (id, received_unix_ms, stream, attempts, outcome, reason, status, estimated,
+            input_pico, output_pico, request_nanousd, cost_nanousd, duration_us, overhead_us)
+            VALUES (zeroblob(16), 1, 0, '[]', 'served', 'served', 200, 0, 70000, 250000, 0, 9, 1, 1)";
+        connection.execute(row, []).expect("it is a row of that form");
+        apply(&mut connection, path(), MIGRATIONS, 8).expect("it is applied");
+        let receipt = connection.query_row("SELECT * FROM receipts", [], super::super::line::read);
+        let receipt = receipt.expect("it is a receipt");
+        assert_eq!((receipt.price.map(|price| price.input.0), receipt.price_version), (Some(70_000), None));
     }
 
     #[test]

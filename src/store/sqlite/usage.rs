@@ -26,6 +26,8 @@ pub enum Dimension {
     Tier,
     /// The deployment's region.
     Region,
+    /// The name of the price it was charged at.
+    Price,
     /// The day it was received, in UTC.
     Day,
     /// Why it ended as it did.
@@ -34,7 +36,7 @@ pub enum Dimension {
 
 impl Dimension {
     /// Every dimension.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Key,
         Self::Team,
         Self::Policy,
@@ -42,6 +44,7 @@ impl Dimension {
         Self::Deployment,
         Self::Tier,
         Self::Region,
+        Self::Price,
         Self::Day,
         Self::Reason,
     ];
@@ -56,6 +59,7 @@ impl Dimension {
             Self::Deployment => "deployment",
             Self::Tier => "tier",
             Self::Region => "region",
+            Self::Price => "price",
             Self::Day => "day",
             Self::Reason => "reason",
         }
@@ -63,6 +67,7 @@ impl Dimension {
 
     fn expression(self) -> &'static str {
         match self {
+            Self::Price => "price_version",
             Self::Day => "strftime('%Y-%m-%d', received_unix_ms / 1000, 'unixepoch')",
             column => column.name(),
         }

@@ -57,12 +57,12 @@ pub fn holds(data: &[u8]) {
 
 fn whole(body: &[u8]) {
     let read = read_whole(body);
-    if let Ok(Some(usage)) = read.as_ref().map(|whole| whole.usage) {
+    if let Ok(Some(usage)) = read.as_ref().map(|whole| whole.tally.counted) {
         sane(&usage);
     }
     if let Some(plain) = Plain::of(body) {
         let read = read.expect("it is an object");
-        assert_eq!((read.error, read.usage), (is_error(&plain.0), usage_of(&plain.0["usage"])));
+        assert_eq!((read.error, read.tally.counted), (is_error(&plain.0), usage_of(&plain.0["usage"])));
     }
 }
 
@@ -109,7 +109,9 @@ impl Plain {
         let plain = !members.repeats()
             && choices.iter().all(|raw| choice(raw.get()))
             && once(members.given("usage").filter(|raw| raw.starts_with('{')))
-            && usage.is_none_or(|usage| details.iter().all(|name| once(usage.given(name))));
+            && usage.is_none_or(|usage| {
+                details.iter().all(|name| once(usage.given(name).filter(|raw| raw.starts_with('{'))))
+            });
         plain.then_some(Self(value))
     }
 }
@@ -185,11 +187,10 @@ fn tokens(value: &Value) -> Option<u64> {
 }
 
 fn usage_of(usage: &Value) -> Option<Usage> {
-    let details = |name: &str| usage[name].is_null() || usage[name].is_object();
-    if !usage.is_object() || !details("prompt_tokens_details") || !details("completion_tokens_details") {
+    if !usage.is_object() || usage["prompt_tokens"].is_null() {
         return None;
     }
-    let input = usage.get("prompt_tokens").and_then(tokens)?;
+    let input = tokens(&usage["prompt_tokens"])?;
     let mut output = tokens(&usage["completion_tokens"])?;
     let within =
         |details: &str, part: &str| usage[details].is_object().then(|| optional(&usage[details][part])).flatten();

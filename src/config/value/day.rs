@@ -1,0 +1,73 @@
+//! Days.
+
+use toml::de::DeValue;
+
+use super::expiry::unix_day;
+use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
+
+const DAY_MS: i64 = 86_400_000;
+
+/// A day of UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::config) struct Day {
+    /// Days since 1970-01-01.
+    number: i64,
+    written: toml::value::Date,
+}
+
+impl Day {
+    fn of(written: toml::value::Datetime) -> Option<Self> {
+        let toml::value::Datetime { date: Some(date), time: None, offset: None } = written else { return None };
+        let number = unix_day(date.year.into(), date.month.into(), date.day.into())?;
+        Some(Self { number, written: date })
+    }
+
+    /// Its first instant, in Unix milliseconds.
+    pub(in crate::config) fn begins_unix_ms(self) -> i64 {
+        self.number * DAY_MS
+    }
+
+    /// As it was written: `2027-01-01`.
+    pub(in crate::config) fn date(self) -> String {
+        self.written.to_string()
+    }
+}
+
+impl Setting for Day {
+    const EXPECTED: &'static str = "a date such as \"2027-01-01\"";
+
+    fn shape() -> Shape {
+        Shape::Form("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+    }
+
+    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
+        let written = match cell.value() {
+            DeValue::Datetime(written) => Some(*written),
+            _ => cell.text()?.parse().ok(),
+        };
+        written.and_then(Self::of).ok_or_else(|| Wrong::new("is not a date"))
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.date())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_begins_at_midnight_utc() {
+        let check = |text: &str, expected: Option<i64>| {
+            let found = text.parse().ok().and_then(Day::of);
+            assert_eq!(found.map(Day::begins_unix_ms), expected, "{text}");
+        };
+        check("1970-01-01", Some(0));
+        check("2027-01-01", Some(1_798_761_600_000));
+        check("2028-02-29", Some(1_835_395_200_000));
+        check("2027-02-29", None);
+        check("2027-01-01T00:00:00Z", None);
+        check("00:00:00", None);
+    }
+}

@@ -1,0 +1,85 @@
+//! How many bytes of text each model makes of a token, as all requests share it.
+//!
+//! One atomic for each model, read when an answer came without usage and moved when one came with it. Kept
+//! by name, so that a reload forgets nothing of a model that stays. What is learned is `domain::estimate`'s.
+
+use crate::domain::estimate::BytesPerToken;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One model's.
+#[derive(Debug)]
+pub(super) struct Yardstick(AtomicU32);
+
+impl Yardstick {
+    /// As it is now.
+    pub(super) fn measure(&self) -> BytesPerToken {
+        BytesPerToken(self.0.load(Ordering::Relaxed))
+    }
+
+    /// An answer with so much text was counted as `output` tokens.
+    pub(super) fn learn(&self, text_bytes: u64, output: u64) {
+        let learned = |measure| {
+            let next = BytesPerToken(measure).learn(text_bytes, output).0;
+            (next != measure).then_some(next)
+        };
+        // Unchanged is the usual end, and no failure.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, learned);
+    }
+}
+
+/// Every model's, by name.
+#[derive(Default)]
+pub(super) struct Yardsticks(Mutex<HashMap<Arc<str>, Arc<Yardstick>>>);
+
+impl Yardsticks {
+    /// Those of models with these `names`, in their order; others are forgotten.
+    pub(super) fn of<'n>(&self, names: impl Iterator<Item = &'n Arc<str>>) -> Vec<Arc<Yardstick>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = std::mem::take(&mut *all);
+        let new = || Arc::new(Yardstick(AtomicU32::new(BytesPerToken::default().0)));
+        let kept = names.map(|name| {
+            let kept = known.remove(name).unwrap_or_else(new);
+            all.insert(name.clone(), kept.clone());
+            kept
+        });
+        kept.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_stays_is_known_by_its_name() {
+        let yardsticks = Yardsticks::default();
+        let of = |names: &[&str]| {
+            let names: Vec<Arc<str>> = names.iter().map(|name| (*name).into()).collect();
+            yardsticks.of(names.iter())
+        };
+        let first = of(&["a", "b"]);
+        first[1].learn(4_000, 1_000);
+        let learned = first[1].measure();
+        assert!(learned.0 > first[0].measure().0);
+        assert_eq!(
+            of(&["b", "c", "a"]).iter().map(|one| one.measure()).collect::<Vec<_>>(),
+            [learned, BytesPerToken::default(), BytesPerToken::default()]
+        );
+        of(&["a"]);
+        assert_eq!(of(&["b"])[0].measure(), BytesPerToken::default());
+    }
+
+    #[test]
+    fn many_at_once_learn_what_one_after_another_would() {
+        let yardstick = Yardstick(AtomicU32::new(BytesPerToken::default().0));
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| (0..50).for_each(|_| yardstick.learn(4_000, 1_000)));
+            }
+        });
+        let alone = (0..200).fold(BytesPerToken::default(), |measure, _| measure.learn(4_000, 1_000));
+        assert_eq!(yardstick.measure(), alone);
+    }
+}
