@@ -233,7 +233,10 @@ impl Known {
         let before = self.keys.get(&key.name).cloned();
         let entry = Arc::new(Entry::new(key, before.as_deref()));
         for secret in before.iter().flat_map(|entry| &entry.key.secrets) {
-            self.by_hash.remove(&secret.hash);
+            // Another key may have it by now, and may have come first.
+            if self.by_hash.get(&secret.hash).is_some_and(|(holder, _)| holder.key.name == entry.key.name) {
+                self.by_hash.remove(&secret.hash);
+            }
         }
         let secrets = entry.key.secrets.iter().enumerate();
         self.by_hash.extend(secrets.map(|(at, secret)| (secret.hash, (entry.clone(), at))));
@@ -356,6 +359,22 @@ mod tests {
         assert_eq!(ring.holder_of(&KeyHash::of("one")), None, "one that it no longer has is nobody's");
         let stale = ring.write(vec![Change::Key { key: key(Vec::new()), expected }]).await;
         assert!(stale.is_err() && opens(&ring, "two", NOW), "what is not written is not known");
+    }
+
+    /// What is new comes in the order of names, whichever was changed first.
+    #[tokio::test]
+    async fn a_secret_that_changed_hands_opens_its_new_key() {
+        for (first, second) in [("a", "b"), ("b", "a")] {
+            let register = register();
+            let ring = Keyring::open(register.clone()).await.expect("memory is read");
+            let named = |name: &str, secrets| StoredKey { name: name.into(), ..key(secrets) };
+            let change = |key, expected| vec![Change::Key { key, expected }];
+            let version = ring.write(change(named(first, vec![secret("one")]), 0)).await.expect("it is new")[0];
+            register.write(change(named(first, Vec::new()), version)).await.expect("as expected");
+            register.write(change(named(second, vec![secret("one")]), 0)).await.expect("it is nobody's");
+            assert_eq!(ring.refresh().await, Ok(true));
+            assert_eq!(ring.find(&KeyHash::of("one"), NOW).map(|key| key.name.clone()).as_deref(), Some(second));
+        }
     }
 
     #[tokio::test]

@@ -34,9 +34,9 @@ fn one_object_holds_everything_of_a_new_key() {
     let budget = ["--budget", "50.00/month/Europe/Paris", "--requests-per-minute", "7"];
     let made = place.json(&[&["keys", "create", "growth", "--policy", "standard"][..], &budget].concat());
     assert!(made["secret"].as_str().expect("its secret").starts_with("tw_standard_"));
-    assert_eq!(made["own"]["budget"], "50/month/Europe/Paris");
-    assert_eq!(made["limits"]["requests_per_minute"], 7);
-    assert_eq!(made["budgets"][0]["limit_usd"], "50");
+    assert_eq!(made["budget"], serde_json::json!({ "limit": "50", "window": "month", "zone": "Europe/Paris" }));
+    assert_eq!(made["effective"]["requests_per_minute"], 7);
+    assert_eq!(made["effective"]["budgets"][0]["of"], "key");
     assert_eq!((&made["state"], &made["source"]), (&"active".into(), &"store".into()));
     let mut shown = place.json(&["keys", "show", "growth"]);
     shown["secret"] = made["secret"].clone();
@@ -123,9 +123,9 @@ fn lists_have_every_page_and_what_the_file_has() {
     assert_eq!(names(&["keys", "list", "--csv", "--limit", "2"]), ["app", "key-0000"]);
     assert_eq!(names(&["keys", "list", "--csv", "--limit", "0"]), [""; 0]);
     let page = place.json(&["keys", "list", "--limit", "1001", "--after", "app"]);
-    assert_eq!((page["keys"].as_array().map(Vec::len), &page["next"]), (Some(1_001), &"key-1000".into()));
+    assert_eq!((page["data"].as_array().map(Vec::len), &page["next"]), (Some(1_001), &"key-1000".into()));
     let last = place.json(&["keys", "list", "--after", "key-2498"]);
-    assert_eq!((last["keys"].as_array().map(Vec::len), last["next"].is_null()), (Some(1), true));
+    assert_eq!((last["data"].as_array().map(Vec::len), last["next"].is_null()), (Some(1), true));
     assert_eq!(place.printed(&["keys", "list"]).lines().count(), 2_502);
 }
 
@@ -135,13 +135,13 @@ fn an_edit_changes_what_it_names_and_nothing_else() {
     let create = ["keys", "create", "growth", "--policy", "standard", "--team", "t", "--budget", "5/day"];
     place.printed(&[&create[..], &["--max-concurrent", "3"]].concat());
     let edited = place.json(&["keys", "edit", "growth", "--tokens-per-minute", "9", "--no-max-concurrent"]);
-    assert_eq!((&edited["team"], &edited["own"]["budget"]), (&"t".into(), &"5/day/UTC".into()));
-    assert_eq!(edited["own"]["tokens_per_minute"], 9);
-    assert!(edited["own"]["max_concurrent"].is_null());
+    assert_eq!((&edited["team"], &edited["budget"]["zone"]), (&"t".into(), &"UTC".into()));
+    assert_eq!(edited["tokens_per_minute"], 9);
+    assert!(edited["max_concurrent"].is_null());
     let version = edited["version"].to_string();
     let edited = place.json(&["keys", "edit", "growth", "--no-team", "--no-budget", "--if-version", &version]);
-    assert!(edited["team"].is_null() && edited["own"]["budget"].is_null());
-    assert_eq!(edited["own"]["tokens_per_minute"], 9);
+    assert!(edited["team"].is_null() && edited["budget"].is_null());
+    assert_eq!(edited["tokens_per_minute"], 9);
     place.refused(&["keys", "edit", "growth", "--team", "t", "--if-version", &version], 1);
     let said = place.printed(&["keys", "disable", "growth"]);
     assert_eq!(said, "disabled the key growth (disabled); a running gateway knows within a second\n");
@@ -188,16 +188,13 @@ fn credit_is_granted_taken_back_and_listed() {
     let (_, note) = grant(&["--key", "growth", "0.000000001"]);
     assert_eq!(note, "", "nothing goes on without credit there");
     let listed = place.json(&["credits", "list"]);
-    assert_eq!(listed["credits"][0]["granted_usd"], "10.000000001");
-    assert_eq!(listed["credits"].as_array().map(Vec::len), Some(2));
+    assert_eq!(listed["data"][0]["granted"], "10.000000001");
+    assert_eq!(listed["data"].as_array().map(Vec::len), Some(2));
     let csv = place.printed(&["credits", "list", "--csv", "--team", "filed"]);
     assert_eq!(csv, "scope,name,granted_usd,spent_usd,leased_usd,left_usd\nteam,filed,1,0,0,1\n");
     let grants = place.json(&["credits", "list", "--grants", "--key", "growth"]);
-    let grants = grants["grants"].as_array().expect("a list");
-    assert_eq!(
-        grants.iter().map(|grant| grant["amount_usd"].clone()).collect::<Vec<_>>(),
-        ["12.5", "-2.5", "0.000000001"]
-    );
+    let grants = grants["data"].as_array().expect("a list");
+    assert_eq!(grants.iter().map(|grant| grant["amount"].clone()).collect::<Vec<_>>(), ["12.5", "-2.5", "0.000000001"]);
     assert_eq!((&grants[0]["by"], &grants[1]["by"]), (&"ops".into(), &"cli".into()));
     assert!(place.printed(&["credits", "list", "--grants", "--csv"]).contains("\"an invoice, \"\"117\"\"\"\n"));
     assert!(place.printed(&["credits", "list"]).contains("of    name"));
@@ -210,7 +207,7 @@ fn teams_are_made_shown_and_changed() {
     assert_eq!(made, "created the team growth, budget: $2,000 a month UTC; a running gateway knows within a second\n");
     place.refused(&["teams", "create", "growth"], 1);
     let listed = place.json(&["teams", "list"]);
-    let names: Vec<_> = listed["teams"].as_array().expect("a list").iter().map(|team| team["name"].clone()).collect();
+    let names: Vec<_> = listed["data"].as_array().expect("a list").iter().map(|team| team["name"].clone()).collect();
     assert_eq!(names, ["filed", "growth"]);
     let edited = place.json(&["teams", "edit", "growth", "--no-budget", "--if-version", "1"]);
     assert!(edited["budget"].is_null());

@@ -5,12 +5,12 @@
 //!
 //! Start reading at [`import`].
 
-use super::super::desk::{Desk, KNOWN_SOON, note};
+use super::super::desk::{Desk, KNOWN_SOON, note, refused};
 use super::super::store::{Stopped, Stored};
 use super::super::table::grouped;
 use super::super::typed::{End, budget};
 use super::rows::{COLUMNS, Cells, Row, rows};
-use crate::admin::NewKey;
+use crate::admin::{AdminError, NewKey};
 use crate::clock::Clock;
 use crate::domain::authorize::Limits;
 use crate::domain::register::Own;
@@ -64,7 +64,11 @@ pub(super) fn import(args: &Import) -> Result<String, Stopped> {
     }
     note(&format!("read {count} keys in {:.1?}; writing them", Clock.now() - started));
     let written = desk.wait_for(desk.admin.import_keys(&desk.snapshot, new));
-    written.map_err(|(at, error)| Stopped::at_line(line(&lines, at), super::super::desk::refused(error)))?;
+    written.map_err(|(at, error)| match error {
+        AdminError::Unavailable => refused(error),
+        // Somebody made one of them meanwhile.
+        error => only(line(&lines, at), &error),
+    })?;
     note(&format!("done in {:.1?}; {KNOWN_SOON}", Clock.now() - started));
     Ok(format!("imported {count} keys\n"))
 }
