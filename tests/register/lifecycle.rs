@@ -1,6 +1,7 @@
 //! A key's life beside a running gateway: what a command writes holds there within a second.
 
-use crate::place::{Place, asked, until};
+use crate::place::{Place, asked, text, until};
+use std::process::Stdio;
 use std::time::Duration;
 
 /// What is promised is a second; what is asserted is ten times that.
@@ -99,4 +100,21 @@ fn stored_keys_alone_are_enough() {
     assert_eq!(asked(&gateway, &secret), 200);
     let said = gateway.stop();
     assert!(!said.contains("tw_demo_"), "{said}");
+}
+
+/// Commands of a script that runs several at once, before there is a database.
+#[test]
+fn commands_that_all_find_no_database_make_one_together() {
+    let place = Place::new();
+    let create = |nth: usize| {
+        let name = format!("key-{nth}");
+        let mut command = place.command(&["keys", "create", &name, "--policy", "standard"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
+    };
+    let commands: Vec<_> = (0..8).map(create).collect();
+    for command in commands {
+        let output = command.wait_with_output().expect("it was started here");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    assert_eq!(place.printed(&["keys", "list", "--csv"]).lines().count(), 2 + 8);
 }
