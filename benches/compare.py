@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import growth
+import money
 import page
 from loads import Loads
 from processes import KEY, MODEL, Server, add_arguments, build, free_port, machine, need, say, tool
@@ -116,6 +117,8 @@ deployments = [{{ provider = "one" }}, {{ provider = "two" }}]
 
 [models.other]
 price = {{ input = "0.10", output = "0.28" }}
+context = 131072
+max_output = 8192
 deployments = [{{ provider = "one" }}, {{ provider = "two" }}]
 
 [tiers.default]
@@ -242,7 +245,8 @@ def run(args, folder):
         figures = interleaved(gateways, loads, mock_port)
         crowd = growth.crowd(args, folder, loads, contenders)
         grown = growth.growth(args, folder, loads, mock_port)
-    return {"figures": figures, "crowd": crowd, "growth": grown}, lengths
+        account = money.money(args, folder, loads, mock_port, TIERWAY)
+    return {"figures": figures, "crowd": crowd, "growth": grown, "money": account}, lengths
 
 
 def interleaved(gateways, loads, mock_port):

@@ -6,6 +6,7 @@ It must never say more than was measured: machine, lengths and spread stand besi
 import statistics
 from dataclasses import dataclass
 
+import money
 from plot import Panel, card, text as said
 
 ONE = "nginx"
@@ -227,6 +228,14 @@ before (*alone*) and while they are held (*meanwhile*). A stream needs two descr
 process: half of them, less a few, is what was held.
 
 {crowd_table(crowd)}
+
+## Money
+
+The same gateway in five states, whole answers: what a receipt on the disk, budgets held before each request,
+and a stored key whose credit pays add to a request. **The ratio is to the first.** `python3 benches/money.py`
+prints this table alone.
+
+{money.table(seen["money"])}
 
 ## Growth
 

@@ -93,11 +93,11 @@ def machine():
 class Server:
     """A process that listens, and the processor time and memory of it and its children."""
 
-    def __init__(self, command, port, cores, log, path="/healthz"):
+    def __init__(self, command, port, cores, log, path="/healthz", store=None):
         self.port = port
         self.path = path
         # Tierway keeps its receipts, as it does by default, but beside the log.
-        store = {"TIERWAY__STORE__URL": f"sqlite:{Path(log).with_suffix('.db').absolute()}"}
+        store = {"TIERWAY__STORE__URL": store or f"sqlite:{Path(log).with_suffix('.db').absolute()}"}
         with open(log, "ab") as sink:
             begun = time.perf_counter()
             self.process = subprocess.Popen(

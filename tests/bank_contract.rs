@@ -375,7 +375,7 @@ fn a_storm_never_passes_the_limit_and_leaves_nothing_held() {
     assert!(storm.purse.standings(0).iter().all(|standing| standing.held == NanoUsd::ZERO));
     let (spent, limit) = storm.use_up(&runtime);
     assert!(spent <= limit && spent >= limit / 1_000 * 995, "{spent} of {limit} could be spent");
-    storm.purse.close();
+    runtime.block_on(storm.purse.close());
     assert_eq!(memory.leased(), NanoUsd::ZERO);
     let team = Account { scope: Scope::Team, name: "team".into(), window: "none".into() };
     let (booked, _) = memory.balance(&Arc::new(team), Span::EVER);
@@ -442,7 +442,7 @@ async fn a_process_that_begins_again_behind_the_clock_finds_the_later_window() {
     let first = Purse::new(bank.clone());
     let hold = taken(&first, &first.till(&daily(100), DAY_MS), 80, DAY_MS).await.expect("it fits");
     bank.write_off(&hold.settle(NanoUsd(80)));
-    first.close();
+    first.close().await;
     let second = Purse::new(bank);
     let till = second.till(&daily(100), 0);
     assert!(taken(&second, &till, 30, 0).await.is_none());
@@ -481,6 +481,19 @@ async fn more_than_was_held_is_charged_in_full_and_nothing_fits_then() {
     assert!(taken(&purse, &till, 1, 0).await.is_none());
     assert_eq!(purse.standings(0)[0].spent, NanoUsd(130));
     assert!(taken(&purse, &till, 100, DAY_MS).await.is_some(), "until the window ends");
+}
+
+#[tokio::test]
+async fn a_cost_beyond_all_counting_ends_the_window_too() {
+    let bank = Arc::new(MemoryBank::default());
+    let purse = Purse::new(bank.clone());
+    let till = purse.till(&daily(100), 0);
+    let [one, other] =
+        [taken(&purse, &till, 40, 0).await, taken(&purse, &till, 40, 0).await].map(|hold| hold.expect("it fits"));
+    let charges = one.settle(NanoUsd(i64::MAX));
+    other.release();
+    bank.write_off(&charges);
+    assert!(taken(&purse, &till, 1, 0).await.is_none());
 }
 
 #[tokio::test]

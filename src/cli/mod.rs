@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`serve`].
 
+mod budgets;
 pub mod check;
 mod completions;
 mod config_schema;
@@ -80,6 +81,8 @@ enum Command {
     Usage(usage::Usage),
     /// Say what tokens cost, and what they would have cost with another split or price
     Cost(cost::Cost),
+    /// Show every budget: its window, its limit, what is spent of it and what is leased
+    Budgets(budgets::Budgets),
     /// Bring the database up to date without serving; `serve` does it by itself
     Migrate(migrate::Migrate),
     /// Look at the configuration
@@ -141,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Credits { command } => credits::credits(&command),
         Command::Usage(args) => usage::usage(&args),
         Command::Cost(args) => cost::cost(&args),
+        Command::Budgets(args) => budgets::budgets(&args),
         Command::Migrate(args) => migrate::migrate(&args),
         Command::Config { command: ConfigCommand::Show { named, json } } => {
             config_show::config_show(named.config.as_deref(), json).map_err(Into::into)

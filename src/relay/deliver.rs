@@ -140,10 +140,16 @@ pub(super) fn meter(ticket: &mut Ticket, body: &AnswerBody, yardstick: &Yardstic
     entry.impossible_usage = tally.is_impossible;
 }
 
-/// What was counted tells how to measure what will not be.
-fn learn(ticket: &Ticket, body: &AnswerBody, yardstick: &Yardstick) {
+/// What was counted tells how to measure what will not be: every stream at its end, and a whole answer now and
+/// then, while it is in hand.
+pub(super) fn learn(ticket: &Ticket, body: &AnswerBody, yardstick: &Yardstick) {
     if let (Basis::Counted, Some(usage)) = (ticket.entry.basis, ticket.entry.usage) {
-        yardstick.learn(body.tally().text_bytes, usage.output);
+        let text_bytes = match body.exact_len() {
+            Some(_) if yardstick.is_curious() => body.whole_text_bytes().unwrap_or(0),
+            Some(_) => 0,
+            None => body.tally().text_bytes,
+        };
+        yardstick.learn(text_bytes, usage.output);
     }
 }
 

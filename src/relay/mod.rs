@@ -280,8 +280,8 @@ impl Relay {
     }
 
     /// Gives back what is leased of budgets and not held, at the end.
-    pub fn close_purse(&self) {
-        self.desk.purse.close();
+    pub async fn close_purse(&self) {
+        self.desk.purse.close().await;
     }
 
     /// Attempts in flight at providers.
@@ -378,6 +378,7 @@ fn reply(mut answered: Answered, mut ticket: Ticket) -> Reply {
     let stream = ticket.entry.stream;
     if !stream {
         deliver::meter(&mut ticket, &answered.answer.body, &answered.yardstick);
+        deliver::learn(&ticket, &answered.answer.body, &answered.yardstick);
     }
     let entry = &ticket.entry;
     let known = !stream && entry.price.is_some();

@@ -120,6 +120,10 @@ impl Purchase {
         }
         let worst = worst.serving_unpriced(self.unpriced);
         let bounds = Bounds { worst: worst.at(deployment), input: worst.input(deployment) };
+        // One left over from a cheaper place covers no dearer one.
+        if let Some(hold) = self.hold.take_if(|hold| hold.amount() < bounds.worst) {
+            hold.release();
+        }
         if self.hold.is_none() {
             let held = desk.purse.hold(&self.payers, bounds.worst, desk.clock.unix_ms()).await;
             self.hold = Some(held.map_err(|no| match no {

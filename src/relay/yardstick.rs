@@ -8,14 +8,31 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// A whole answer is read once more to learn from it: one of so many is. Streams are measured as they pass.
+const ONE_OF: u32 = 16;
+
 /// One model's.
 #[derive(Debug)]
-pub(super) struct Yardstick(AtomicU32);
+pub(super) struct Yardstick {
+    measure: AtomicU32,
+    whole_answers: AtomicU32,
+}
+
+impl Default for Yardstick {
+    fn default() -> Self {
+        Self { measure: AtomicU32::new(BytesPerToken::default().0), whole_answers: AtomicU32::new(0) }
+    }
+}
 
 impl Yardstick {
     /// As it is now.
     pub(super) fn measure(&self) -> BytesPerToken {
-        BytesPerToken(self.0.load(Ordering::Relaxed))
+        BytesPerToken(self.measure.load(Ordering::Relaxed))
+    }
+
+    /// Whether the next whole answer is to be learned from.
+    pub(super) fn is_curious(&self) -> bool {
+        self.whole_answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(ONE_OF)
     }
 
     /// An answer with so much text was counted as `output` tokens.
@@ -25,7 +42,7 @@ impl Yardstick {
             (next != measure).then_some(next)
         };
         // Unchanged is the usual end, and no failure.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, learned);
+        let _ = self.measure.fetch_update(Ordering::Relaxed, Ordering::Relaxed, learned);
     }
 }
 
@@ -38,9 +55,8 @@ impl Yardsticks {
     pub(super) fn of<'n>(&self, names: impl Iterator<Item = &'n Arc<str>>) -> Vec<Arc<Yardstick>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = std::mem::take(&mut *all);
-        let new = || Arc::new(Yardstick(AtomicU32::new(BytesPerToken::default().0)));
         let kept = names.map(|name| {
-            let kept = known.remove(name).unwrap_or_else(new);
+            let kept = known.remove(name).unwrap_or_default();
             all.insert(name.clone(), kept.clone());
             kept
         });
@@ -73,7 +89,7 @@ mod tests {
 
     #[test]
     fn many_at_once_learn_what_one_after_another_would() {
-        let yardstick = Yardstick(AtomicU32::new(BytesPerToken::default().0));
+        let yardstick = Yardstick::default();
         std::thread::scope(|threads| {
             for _ in 0..4 {
                 threads.spawn(|| (0..50).for_each(|_| yardstick.learn(4_000, 1_000)));

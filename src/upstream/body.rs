@@ -8,6 +8,7 @@
 
 use super::order::{Limit, Patience};
 use super::stream::Stream;
+use super::text::text_bytes;
 use crate::clock::Clock;
 use crate::domain::estimate::Tally;
 use crate::domain::failure::Failure;
@@ -58,6 +59,14 @@ impl AnswerBody {
         match &self.0 {
             Kind::Whole { tally, .. } => *tally,
             Kind::Live(live) => live.stream.tally(),
+        }
+    }
+
+    /// Bytes of text in a whole answer that was not handed out yet: it is read for that once more.
+    pub fn whole_text_bytes(&self) -> Option<u64> {
+        match &self.0 {
+            Kind::Whole { bytes, .. } => bytes.as_ref().map(|bytes| text_bytes(bytes)),
+            Kind::Live(_) => None,
         }
     }
 

@@ -122,8 +122,8 @@ pub struct Whole {
 pub fn read_whole(body: &[u8]) -> Result<Whole, serde_json::Error> {
     let answer: WholeAnswer<'_> = object(body)?;
     let counted = answer.usage.map_or(Counted::default(), |raw| Counted::of(raw.get()));
-    // Where the shape is unknown, all of it may be text.
-    let text = answer.choices.map_or(0, |raw| text_bytes(raw.get().as_bytes()));
+    // Nobody asks for the text of what was counted; where its shape is unknown, all of it may be text.
+    let text = if counted.has_output { 0 } else { text_bytes(body) };
     let text = if text == 0 && counted.usage.is_none() { body.len() as u64 } else { text };
     let tally = Tally { is_final: counted.has_output, ..counted.tally(text) };
     Ok(Whole { error: answer.error.0 || answer.object.is_error, tally })
@@ -157,8 +157,6 @@ struct WholeAnswer<'a> {
     error: Present,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    choices: Option<&'a RawValue>,
 }
 
 /// `Option` alone would take `null` for absent; here it must be seen, to be hidden.
@@ -524,7 +522,8 @@ mod tests {
             assert_eq!(tally.ok(), Some(text_bytes), "{body}");
         };
         whole(r#"{"choices":[{"message":{"role":"assistant","content":"Hello"}}]}"#, 5);
-        whole(r#"{"choices":[{"text":"Hello"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#, 5);
+        whole(r#"{"choices":[{"text":"Hello"}],"usage":{"prompt_tokens":1}}"#, 5);
+        whole(r#"{"choices":[{"text":"Hello"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#, 0);
         // Half a surrogate pair, where a ceiling cut an answer short.
         whole(r#"{"choices":[{"message":{"content":"\ud83d"}}]}"#, 3);
         whole(r#"{"output":"Hello"}"#, 18);

@@ -223,6 +223,28 @@ async fn an_attempt_that_was_sent_and_not_answered_is_charged_and_the_next_holds
 }
 
 #[tokio::test]
+async fn a_hold_taken_for_a_cheap_attempt_covers_no_dearer_one() {
+    let [unread, cheap, dear] =
+        [ScriptedProvider::start("a").await, ScriptedProvider::start("b").await, ScriptedProvider::start("c").await];
+    unread.answers(Script::status(200).header("content-type", "text/html").body("<html>"));
+    cheap.answers(Script::status(503));
+    dear.answers(chat(using(30, 10)));
+    let ask = Ask::chat("small");
+    // The dear one costs ten times as much. After the first attempt was charged there is a nano-dollar too little.
+    let limit = 11 * worst(&ask) - 1;
+    let config = house(&[("a", &unread), ("b", &cheap), ("c", &dear)], &budget(limit), "")
+        .replace("{ provider = \"c\" }", "{ provider = \"c\", price = { input = \"10\", output = \"20\" } }");
+    let gateway = TestGateway::start(&config).await;
+    refused(&ask.at(&gateway).await);
+    assert_eq!([&unread, &cheap, &dear].map(ScriptedProvider::attempts), [1, 1, 0]);
+    assert_eq!(spent(&gateway, "one", 1).await, worst(&ask));
+    // With it, it is served.
+    gateway.reload(&config.replace(&budget(limit), &budget(limit + 1 + worst(&ask))));
+    assert_eq!(ask.at(&gateway).await.status, 200);
+    assert_eq!(spent(&gateway, "one", 2).await, 2 * worst(&ask) + 10 * price(30, 10));
+}
+
+#[tokio::test]
 async fn an_error_costs_nothing_and_its_hold_serves_the_next_attempt() {
     let (first, second) = (ScriptedProvider::start("a").await, ScriptedProvider::start("b").await);
     first.answers(Script::status(503));

@@ -173,7 +173,7 @@ async fn an_estimate_is_measured_by_what_the_models_answers_were_counted_at() {
         receipt.usage.expect("it is estimated").output
     };
     assert_eq!(estimate(&mut bench).await, 400, "a byte to a token, while nothing is known");
-    for number in 0..60 {
+    for number in 0..120 {
         let ask = if number % 2 == 0 { Ask::chat("small") } else { Ask::stream("small") };
         bench.receipt(&ask, counted(&text, 7, 100)).await;
     }
@@ -183,6 +183,6 @@ async fn an_estimate_is_measured_by_what_the_models_answers_were_counted_at() {
     bench.gateway.reload(&house(&bench.provider));
     assert_eq!(estimate(&mut bench).await, learned);
     // Denser text is believed at once.
-    bench.receipt(&Ask::chat("small"), counted(&text, 7, 200)).await;
+    bench.receipt(&Ask::stream("small"), counted(&text, 7, 200)).await;
     assert_eq!(estimate(&mut bench).await, 200);
 }

@@ -17,6 +17,11 @@ features = ["tools"]
 deployments = [{ provider = "us" }, { provider = "eu", capacity = "dedicated", max_concurrent = 4 }]
 [models.vectors]
 endpoints = ["embeddings"]
+price = [
+  { input = "0.03", output = "0" },
+  { from = "2020-01-01", input = "0.02", output = "0", version = "new" },
+  { from = "2999-01-01", input = "0.01", output = "0" },
+]
 deployments = [{ provider = "eu" }]
 
 [tiers.default]
@@ -88,6 +93,7 @@ fn json_tells_the_same() {
     let json: serde_json::Value = serde_json::from_str(&story(0, "--model auto --policy small --json")).expect("JSON");
     assert_eq!(json["ways"][0]["percent"], 100.0);
     assert_eq!(json["ways"][0]["legs"][0]["deployments"][0]["price"]["output"], "0.25");
+    assert_eq!(json["ways"][0]["legs"][0]["deployments"][0]["price"]["version"], "0.07/0.25");
     assert_eq!(json["never_drawn"][0]["part"], "tier drawn");
     let reasons = json["passed_over"].as_array().expect("an array");
     assert!(reasons.iter().any(|passed| passed["reason"] == "dedicated"), "{reasons:?}");

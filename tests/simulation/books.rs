@@ -34,14 +34,17 @@ struct Row {
 }
 
 impl Books {
+    /// Whether a window has ended, or none is known to run.
+    pub fn has_ended(&self, clock: i64) -> bool {
+        self.running.is_empty() || self.running.values().any(|span| span.end_ms <= clock)
+    }
+
     /// The clock shows `clock`, and the bank knows a window as late as `latest`.
     pub fn window(&mut self, budget: &Budget, clock: i64, latest: Option<Span>) {
-        let account = &budget.account;
-        let known = self.running.get(account).copied();
-        // Where a window begins is asked of the calendar only when the one running has ended.
-        let now = known.filter(|known| clock < known.end_ms).unwrap_or_else(|| budget.window.at(clock));
-        let now = now.max(known.unwrap_or(now)).max(latest.unwrap_or(now));
-        self.running.insert(account.clone(), now);
+        let now = budget.window.at(clock);
+        let now = latest.map_or(now, |latest| latest.max(now));
+        let running = self.running.entry(budget.account.clone()).or_insert(now);
+        *running = now.max(*running);
     }
 
     /// `request` holds `amount` of each of `budgets`: nowhere may more be spent and held than the limit.
@@ -59,6 +62,13 @@ impl Books {
             }
         }
         Ok(())
+    }
+
+    /// An attempt of `request` is sent that costs `worst` at most.
+    pub fn sent(&self, request: usize, worst: NanoUsd) -> Result<(), Breach> {
+        let held = self.holds.get(&request).copied().unwrap_or_default();
+        let told = || format!("request {request} is sent under {held} and can cost {}", worst.0);
+        if held >= worst.0 { Ok(()) } else { Err((Law::HeldFirst, told())) }
     }
 
     /// The hold of `request` cost `actual`.

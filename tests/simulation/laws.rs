@@ -54,6 +54,8 @@ pub enum Law {
     Budget,
     /// A hold belongs to the window it was made in, and a window that ended is not opened again.
     Window,
+    /// Nothing is sent but under a hold of the most that it can cost.
+    HeldFirst,
     /// What providers served is spent, whatever happened to the request or to the process.
     Paid,
     /// Nothing is held, and nothing leased, when all have ended.

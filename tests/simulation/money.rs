@@ -105,11 +105,13 @@ impl<'w> Cash<'w> {
         self.look(clock);
     }
 
-    /// Whoever looks at how the accounts stand opens the windows that are running.
+    /// Whoever looks at how the accounts stand opens the windows that are running, where one has ended.
     fn look(&mut self, clock: i64) {
-        self.purse.standings(clock);
-        for budget in self.budgets.iter().flatten() {
-            self.books.window(budget, clock, self.bank.latest(&budget.account));
+        if self.books.has_ended(clock) {
+            self.purse.standings(clock);
+            for budget in self.budgets.iter().flatten() {
+                self.books.window(budget, clock, self.bank.latest(&budget.account));
+            }
         }
     }
 
@@ -118,7 +120,6 @@ impl<'w> Cash<'w> {
         let (client, clock) = (self.world.wishes[request].key, self.world.money.clock(now));
         self.look(clock);
         let held = self.runtime.block_on(self.purse.hold(&Payers::budgets(self.tills[client].clone()), amount, clock));
-        self.look(clock);
         match held {
             Ok(hold) => {
                 self.holds[request] = Some(hold);
@@ -135,12 +136,18 @@ impl<'w> Cash<'w> {
         self.holds[request].as_ref().map(Hold::amount)
     }
 
-    /// An attempt is sent under the hold of `request`, or will not be charged for after all.
-    pub fn sent(&mut self, request: usize, is_sent: bool) {
-        match &mut self.holds[request] {
-            Some(hold) if is_sent => hold.sent(),
-            Some(hold) => hold.unsent(),
-            None => {}
+    /// An attempt that costs `worst` at most is sent under the hold of `request`.
+    pub fn sent(&mut self, request: usize, worst: NanoUsd) -> Result<(), Breach> {
+        if let Some(hold) = &mut self.holds[request] {
+            hold.sent();
+        }
+        self.books.sent(request, worst)
+    }
+
+    /// That attempt will not be charged for.
+    pub fn unsent(&mut self, request: usize) {
+        if let Some(hold) = &mut self.holds[request] {
+            hold.unsent();
         }
     }
 
@@ -202,13 +209,7 @@ impl<'w> Cash<'w> {
 
     /// The process ends as it should.
     pub fn close(self) -> Result<(), Breach> {
-        // Whoever asks the bank ahead of time gets to the end of it.
-        self.runtime.block_on(async {
-            for _ in 0..64 {
-                tokio::task::yield_now().await;
-            }
-        });
-        self.purse.close();
+        self.runtime.block_on(self.purse.close());
         self.books.close(self.bank.inner.leased(), |account, span| self.bank.spent(account, span))
     }
 }

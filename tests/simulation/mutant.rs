@@ -39,6 +39,7 @@ pub enum Mutant {
     LeasesBeyondTheLimit,
     BooksInTheWindowRunning,
     SendsWithoutAHold,
+    SendsUnderTooSmallAHold,
     TakesSilenceForFree,
     LeaksHolds,
     ThrowsOtherDice,
@@ -46,7 +47,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant and the law that it breaks.
-    pub const ALL: [(Self, Law); 24] = [
+    pub const ALL: [(Self, Law); 25] = [
         (Self::AdmitsWhileOpen, Law::OpenBreaker),
         (Self::AdmitsASecondProbe, Law::OneProbe),
         (Self::IgnoresTheAttemptLimit, Law::AttemptLimit),
@@ -67,7 +68,8 @@ impl Mutant {
         (Self::LeaksPermits, Law::NothingLeft),
         (Self::LeasesBeyondTheLimit, Law::Budget),
         (Self::BooksInTheWindowRunning, Law::Window),
-        (Self::SendsWithoutAHold, Law::Paid),
+        (Self::SendsWithoutAHold, Law::HeldFirst),
+        (Self::SendsUnderTooSmallAHold, Law::HeldFirst),
         (Self::TakesSilenceForFree, Law::Paid),
         (Self::LeaksHolds, Law::NothingHeld),
         (Self::ThrowsOtherDice, Law::SameTrace),

@@ -12,7 +12,7 @@ pub const KEY: &str = "tw_test_ledger_key";
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One provider that answers at once, one key; receipts in `tierway.db` beside the file.
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 [server]
 listen = "127.0.0.1:0"
 drain  = "1s"

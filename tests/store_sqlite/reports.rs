@@ -180,6 +180,47 @@ fn cost_is_told_of_a_volume_and_of_the_ledger() {
     insta::assert_snapshot!(told);
 }
 
+/// Two months of a key, a team without windows, a policy that has spent nothing, and what two kills left.
+const BUDGETS: &str = "
+    INSERT INTO budgets VALUES
+        ('key', 'app', 'month UTC', 1790812800000, 1793491200000, 100000000000, 0),
+        ('key', 'app', 'month UTC', 1793491200000, 32503680000000, 12500000000, 1250000000),
+        ('key', 'left', 'month UTC', 1793491200000, 32503680000000, 21300, 0),
+        ('team', 'growth', 'none', -9223372036854775808, 9223372036854775807, 2200000000000, 0);
+    INSERT INTO unaccounted VALUES
+        (1795359423007, 'key', 'app', 'month UTC', 1793491200000, 1250000000),
+        (1795359483007, 'key', 'app', 'month UTC', 1793491200000, 250000000),
+        (1795359483007, 'team', 'growth', 'none', -9223372036854775808, 1000000000);
+";
+
+#[test]
+fn budgets_are_shown_as_they_stand() {
+    let place = Place::new();
+    drop(place.open());
+    let empty = all_said(place.folder(), &[&["budgets"], &["budgets", "--unaccounted"]]);
+    place.look().execute_batch(BUDGETS).expect("it is SQL");
+    let config = crate::process::CONFIG
+        .replace("tiers = [\"*\"]", "tiers = [\"*\"]\ntotal = { budget = { limit = \"9000\" } }")
+        .replace("deployments =", "context = 4096\nmax_output = 100\ndeployments =")
+        .replace("secret = ", "budget = { limit = \"500.00\", window = \"month\" }\nsecret = ");
+    let config = format!("{config}\n[teams.growth]\nbudget = {{ limit = \"2000\" }}\n");
+    std::fs::write(place.folder().join("budgets.toml"), config).expect("the folder can be written");
+    let told = all_said(
+        place.folder(),
+        &[
+            &["budgets", "--config", "budgets.toml"],
+            &["budgets", "--config", "budgets.toml", "--past", "--csv"],
+            &["budgets", "--config", "budgets.toml", "--json"],
+            &["budgets", "--store", "sqlite:tierway.db"],
+            &["budgets", "--unaccounted"],
+            &["budgets", "--unaccounted", "--csv"],
+            &["budgets", "--unaccounted", "--json"],
+            &["budgets", "--unaccounted", "--past"],
+        ],
+    );
+    insta::assert_snapshot!(format!("{empty}\n{told}"));
+}
+
 #[test]
 fn without_a_database_each_command_says_what_to_do() {
     let place = Place::new();

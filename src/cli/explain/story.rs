@@ -3,12 +3,13 @@
 use crate::domain::authorize::{Asked, KeyRecord};
 use crate::domain::call::{Call, Endpoint, Feature};
 use crate::domain::id::DeploymentId;
-use crate::domain::pricing::PriceVersion;
+use crate::domain::pricing::{PriceVersion, Prices};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::draft::{Leg, WhyNot};
 use crate::domain::routing::explain::{Explanation, Way};
 use crate::domain::routing::table::{Balance, Capacity, RESERVED_PREFIX, RoutingTable, Sticky, Target};
 use crate::http::error::Row;
+use crate::telemetry::rfc3339::Rfc3339;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -73,6 +74,17 @@ pub(super) struct DeploymentTold {
 
 #[derive(Serialize, Debug)]
 pub(super) struct PriceTold {
+    pub(super) version: String,
+    pub(super) input: String,
+    pub(super) output: String,
+    /// The price that follows it.
+    pub(super) then: Option<NextPriceTold>,
+}
+
+#[derive(Serialize, Debug)]
+pub(super) struct NextPriceTold {
+    /// Its first day, in UTC.
+    pub(super) from: String,
     pub(super) version: String,
     pub(super) input: String,
     pub(super) output: String,
@@ -200,11 +212,6 @@ impl Asking<'_> {
 
     fn deployment(&self, id: DeploymentId) -> DeploymentTold {
         let deployment = self.table.deployment(id);
-        let told = |PriceVersion { price, version }: &PriceVersion| PriceTold {
-            version: version.to_string(),
-            input: price.input.usd_per_mtok(),
-            output: price.output.usd_per_mtok(),
-        };
         DeploymentTold {
             name: deployment.name.to_string(),
             region: self.table.region(deployment.region).to_string(),
@@ -214,7 +221,7 @@ impl Asking<'_> {
             },
             weight: deployment.weight,
             max_concurrent: deployment.max_concurrent,
-            price: self.table.price(id, self.now_ms).map(told),
+            price: self.table.prices(id).map(|prices| priced(prices, self.now_ms)),
         }
     }
 
@@ -293,6 +300,22 @@ impl Asking<'_> {
             (Endpoint::Embeddings, _) => "embeddings of another model would lie in another space",
             (Endpoint::Chat | Endpoint::Completions, _) => "another model may not answer: no fallback",
         }
+    }
+}
+
+fn priced(prices: &Prices, now_ms: i64) -> PriceTold {
+    let PriceVersion { price, version } = prices.at(now_ms);
+    let next = |(from_unix_ms, PriceVersion { price, version }): (i64, &PriceVersion)| NextPriceTold {
+        from: Rfc3339(from_unix_ms).to_string()[.."2027-01-01".len()].to_owned(),
+        version: version.to_string(),
+        input: price.input.usd_per_mtok(),
+        output: price.output.usd_per_mtok(),
+    };
+    PriceTold {
+        version: version.to_string(),
+        input: price.input.usd_per_mtok(),
+        output: price.output.usd_per_mtok(),
+        then: prices.after(now_ms).map(next),
     }
 }
 

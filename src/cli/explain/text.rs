@@ -119,7 +119,12 @@ impl Widths {
 
     fn row(&self, deployment: &DeploymentTold) -> String {
         let price = match &deployment.price {
-            Some(price) => format!("${} in, ${} out per million tokens", price.input, price.output),
+            Some(price) => {
+                let then = price.then.as_ref().map_or(String::new(), |then| {
+                    format!(", from {} on ${} in, ${} out", then.from, then.input, then.output)
+                });
+                format!("${} in, ${} out per million tokens{then}", price.input, price.output)
+            }
             None => "no price".to_owned(),
         };
         let most = deployment.max_concurrent.map_or(String::new(), |most| format!(", at most {most} at once"));

@@ -47,9 +47,13 @@ impl RoutingTable {
     /// What an answer of the deployment numbered `id` costs to a request whose prices are those of `unix_ms`:
     /// by its own price, else by its model's.
     pub fn price(&self, id: DeploymentId, unix_ms: i64) -> Option<&PriceVersion> {
+        self.prices(id).map(|prices| prices.at(unix_ms))
+    }
+
+    /// All that an answer of the deployment numbered `id` costs by and by.
+    pub fn prices(&self, id: DeploymentId) -> Option<&Prices> {
         let deployment = self.deployment(id);
-        let prices = deployment.price.as_ref().or(self.model(deployment.model).price.as_ref());
-        prices.map(|prices| prices.at(unix_ms))
+        deployment.price.as_ref().or(self.model(deployment.model).price.as_ref())
     }
 
     /// The tier numbered `id`.

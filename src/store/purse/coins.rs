@@ -70,8 +70,8 @@ impl Coins {
         // A provider served more than it was asked for: what is free pays for it first.
         let covered = self.take_up_to(excess);
         if excess > covered {
-            self.overrun.fetch_add(excess - covered, Ordering::SeqCst);
-            self.taken.fetch_add(excess - covered, Ordering::SeqCst);
+            grow(&self.overrun, excess - covered);
+            grow(&self.taken, excess - covered);
         }
         self.held.fetch_sub(held, Ordering::SeqCst);
         let back = self.put(held - within);
@@ -99,7 +99,7 @@ impl Coins {
         self.taken.swap(taken, Ordering::SeqCst);
         // Counted twice until the next lease if it comes just now; never forgotten.
         let since = self.overrun.fetch_add(0, Ordering::SeqCst) - overrun;
-        self.taken.fetch_add(since, Ordering::SeqCst);
+        grow(&self.taken, since);
         self.put(amount)
     }
 
@@ -195,4 +195,10 @@ impl Coins {
         let taken = self.free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |free| Some(free - part(free)));
         taken.map_or(0, part)
     }
+}
+
+/// Adds, and stays at the most there is: what providers count has no bound.
+fn grow(amount: &AtomicI64, more: i64) {
+    let grown = |amount: i64| Some(amount.saturating_add(more));
+    let _ = amount.fetch_update(Ordering::SeqCst, Ordering::SeqCst, grown);
 }

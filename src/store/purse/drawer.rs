@@ -139,6 +139,16 @@ impl Drawer {
         }
     }
 
+    /// Waits until nothing is on its way from the bank.
+    pub async fn at_rest(&self) {
+        let mut rounds = self.rounds.subscribe();
+        while self.asking.load(Ordering::SeqCst) {
+            if rounds.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Gives back all that is free.
     pub fn drain(&self) {
         self.give_back(self.coins.drain());
@@ -246,6 +256,7 @@ impl Asking {
                 drawer.rounds.send_replace(round);
             }
             drawer.asking.store(false, Ordering::SeqCst);
+            drawer.rounds.send_modify(|_| {});
             // Whoever wished after the last look found somebody asking.
             let wished = { lock(&drawer.wishes).need > 0 };
             if !wished || drawer.asking.swap(true, Ordering::SeqCst) {

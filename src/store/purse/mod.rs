@@ -164,10 +164,12 @@ impl Purse {
         }
     }
 
-    /// Gives everything back that is not held, at the end of the process.
-    pub fn close(&self) {
+    /// Gives everything back that is not held, also what is on its way, at the end of the process.
+    pub async fn close(&self) {
         for till in self.all() {
-            till.drawer.load().drain();
+            let drawer = till.drawer.load_full();
+            drawer.at_rest().await;
+            drawer.drain();
         }
     }
 

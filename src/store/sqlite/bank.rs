@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LATEST: &str = "SELECT start_ms, end_ms, spent_nanousd, leased_nanousd FROM budgets
     WHERE scope = ?1 AND name = ?2 AND window = ?3 ORDER BY start_ms DESC LIMIT 1";
 const MOVE: &str = "INSERT INTO budgets VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-    ON CONFLICT DO UPDATE SET spent_nanousd = spent_nanousd + ?6, leased_nanousd = leased_nanousd + ?7";
+    ON CONFLICT DO UPDATE SET spent_nanousd = spent_nanousd
+        + min(?6, 9223372036854775807 - spent_nanousd), leased_nanousd = leased_nanousd + ?7";
 const GRANTED: &str = "SELECT coalesce(sum(amount_nanousd), 0) FROM grants WHERE scope = ?1 AND name = ?2";
 const LEFT_OPEN: &str = "INSERT INTO unaccounted
     SELECT ?1, scope, name, window, start_ms, leased_nanousd FROM budgets WHERE leased_nanousd > 0";

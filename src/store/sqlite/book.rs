@@ -2,6 +2,7 @@
 //!
 //! The file is opened read-only: a report never migrates, locks out or delays a gateway.
 
+use super::balances::{self, Balance, Unaccounted};
 use super::usage::{Sum, UsageQuery};
 use super::{OpenError, line, migrate, open};
 use crate::domain::id::RequestId;
@@ -58,6 +59,22 @@ impl Book {
     /// When they cannot be read.
     pub fn usage(&self, query: &UsageQuery) -> Result<Vec<Sum>, BookError> {
         query.ask(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// Every window of every budget, by scope, window and name.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn balances(&self) -> Result<Vec<Balance>, BookError> {
+        balances::balances(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// What processes had leased when they ended, and nobody can account for.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn unaccounted(&self) -> Result<Vec<Unaccounted>, BookError> {
+        balances::unaccounted(&self.connection).map_err(|error| self.failed(error))
     }
 
     /// When the oldest request kept was received, in Unix milliseconds; `None` of an empty ledger.

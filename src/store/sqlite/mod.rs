@@ -8,6 +8,7 @@
 //! [`Book`] how the ledger is read.
 
 mod attempts;
+mod balances;
 mod bank;
 mod book;
 mod disk;
@@ -20,6 +21,7 @@ mod retention;
 mod usage;
 mod writer;
 
+pub use balances::{Account, Balance, Unaccounted};
 pub use book::{Book, BookError};
 pub use ledger::SqliteLedger;
 pub use migrate::{Migrated, Migration, Standing, migrate, standing};
