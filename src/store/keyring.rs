@@ -57,6 +57,9 @@ struct Use {
     untold: AtomicBool,
 }
 
+/// Keys for which whoever looks one up waits at most.
+const TAKEN_IN_AT_ONCE: usize = 500;
+
 /// Never used, as far as is known.
 const NEVER: i64 = i64::MIN;
 
@@ -158,9 +161,20 @@ impl Keyring {
         let contents = self.register.since(seen).await?;
         let news = contents.version != seen;
         if news {
-            self.known_mut().take_in(contents);
+            self.take_in(contents);
         }
         Ok(news)
+    }
+
+    /// Many keys are taken in a few at a time, so that requests find theirs in between.
+    fn take_in(&self, mut contents: Contents) {
+        if !self.is_empty() {
+            let mut keys = std::mem::take(&mut contents.keys).into_iter();
+            while keys.len() > 0 {
+                self.known_mut().enter_all(keys.by_ref().take(TAKEN_IN_AT_ONCE));
+            }
+        }
+        self.known_mut().take_in(contents);
     }
 
     /// Tells the register which secrets were used since it was last told.
@@ -213,10 +227,7 @@ impl Known {
             let entries = keys.into_iter().map(|key| self.enter(key)).collect::<Vec<_>>();
             self.keys = entries.into_iter().map(|entry| (entry.key.name.clone(), entry)).collect();
         } else {
-            for key in keys {
-                let entry = self.enter(key);
-                self.keys.insert(entry.key.name.clone(), entry);
-            }
+            self.enter_all(keys.into_iter());
         }
         if !teams.is_empty() {
             self.versions.teams = version;
@@ -226,6 +237,13 @@ impl Known {
         }
         self.teams.extend(teams.into_iter().map(|team| (team.name.clone(), Arc::new(team))));
         self.credit.extend(credit);
+    }
+
+    fn enter_all(&mut self, keys: impl Iterator<Item = StoredKey>) {
+        for key in keys {
+            let entry = self.enter(key);
+            self.keys.insert(entry.key.name.clone(), entry);
+        }
     }
 
     /// Makes the secrets of `key` findable, and those it no longer has not.
@@ -419,6 +437,18 @@ mod tests {
         let ring = with(StoredKey { disabled: true, ..key(vec![secret("one")]) }).await;
         assert!(!opens(&ring, "one", NOW));
         assert_eq!(ring.key("app").expect("it is there").secrets[0].last_used_unix_ms, None);
+    }
+
+    #[tokio::test]
+    async fn more_than_is_taken_in_at_once_is_all_there() {
+        let ring = with(key(vec![secret("app")])).await;
+        let names: Vec<String> = (0..3 * TAKEN_IN_AT_ONCE + 1).map(|nth| format!("key-{nth:05}")).collect();
+        let named = |name: &String| StoredKey { name: name.as_str().into(), ..key(vec![secret(name)]) };
+        ring.write(names.iter().map(|name| Change::Key { key: named(name), expected: 0 }).collect())
+            .await
+            .expect("new");
+        assert!(names.iter().all(|name| opens(&ring, name, NOW)) && opens(&ring, "app", NOW));
+        assert_eq!(ring.keys(Some("app"), usize::MAX).len(), names.len());
     }
 
     #[tokio::test]
