@@ -58,8 +58,9 @@ quickstart: ## every command of docs/quickstart.md, timed, against the debug bin
 image-check: ## build the image's stages with a release build, no container engine, and start the result
 	python3 tests/ops/replay_dockerfile.py
 
-ledger: ## fill a database with a million receipts and print its size, how soon it serves, how quickly it is read
-	TIERWAY_LEDGER_ROWS=1000000 cargo test --release --locked --test store_sqlite large -- --nocapture
+ledger: ## fill a database with a million receipts and 100,000 keys; print its size, how soon it serves, how quickly it is read
+	TIERWAY_LEDGER_ROWS=1000000 TIERWAY_STORED_KEYS=100000 \
+		cargo test --release --locked --test store_sqlite --test register -- --nocapture large hundred_thousand
 
 prove-money: ## prove that no budget is overspent: N=1000000 requests, KILLS=500, SEED=7; MUTANT=name must fail
 	@if ! command -v cc >/dev/null; then $(call apt_install,build-essential); fi
