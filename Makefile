@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
 
-.PHONY: help run test setup check instructions rust sdk ops quickstart image-check ledger bench failover slow fuzz fuzz-keep prove-money
+.PHONY: help run test setup check instructions rust sdk ops admin quickstart image-check ledger bench failover slow fuzz fuzz-keep prove-money
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,7 +26,7 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: check rust sdk ops quickstart ## install what the tests need, then run every one of them
+test: check rust sdk ops admin quickstart ## install what the tests need, then run every one of them
 
 check: setup ## formatting, lints, documentation (private items too: this is a program), licences, instruction counts
 	cargo fmt --check
@@ -49,6 +49,11 @@ sdk: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed ## the off
 ops: setup tests/ops/.venv/installed ## image, alert rules, dashboard and service files, against the debug binary
 	cargo build --locked
 	cd tests/ops && .venv/bin/python -m pytest
+
+admin: setup tests/admin/.venv/installed ## the admin API by its own document, and every command of docs/admin-api.md
+	@if ! command -v curl >/dev/null; then $(call apt_install,curl); fi
+	cargo build --locked
+	cd tests/admin && .venv/bin/python -m pytest
 
 quickstart: ## every command of docs/quickstart.md, timed, against the debug binary
 	@if ! command -v curl >/dev/null; then $(call apt_install,curl); fi
