@@ -5,15 +5,15 @@
 //! Start reading at [`credits`].
 
 use super::desk::{Desk, KNOWN_SOON, note, told};
+use super::shapes;
 use super::store::{Stopped, Stored};
 use super::table::{NONE, Side, dollars, quoted, table};
 use super::typed::{amount, instant, minute};
-use crate::admin::{KeyView, NewGrant};
+use crate::admin::{KeyView, NewGrant, Page};
 use crate::domain::budget::{CreditUse, Scope};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{Balance, Grant, Holder};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
 use std::process::ExitCode;
 
 /// Grants, and keys, read at once.
@@ -129,7 +129,7 @@ fn grant(args: &GrantArgs) -> Result<String, Stopped> {
         note(&advice);
     }
     if args.json {
-        return Ok(format!("{:#}\n", grant_json(&grant)));
+        return Ok(format!("{:#}\n", shapes::grant(&grant)));
     }
     let whose = format!("the {} {}", holder.scope.label(), holder.name);
     let done = if grant.amount < NanoUsd::ZERO { "took from" } else { "granted to" };
@@ -172,7 +172,7 @@ fn list(args: &List) -> Result<String, Stopped> {
         let grants = grants(&desk, only.as_ref())?;
         return Ok(match (args.csv, args.json) {
             (true, _) => grants_csv(&grants),
-            (_, true) => format!("{:#}\n", json!({ "grants": grants.iter().map(grant_json).collect::<Vec<_>>() })),
+            (_, true) => format!("{:#}\n", shapes::list(&whole(grants), shapes::grant)),
             _ => grants_table(&grants),
         });
     }
@@ -180,9 +180,14 @@ fn list(args: &List) -> Result<String, Stopped> {
     balances.retain(|balance| only.as_ref().is_none_or(|only| *only == balance.holder));
     Ok(match (args.csv, args.json) {
         (true, _) => balances_csv(&balances),
-        (_, true) => format!("{:#}\n", json!({ "credits": balances.iter().map(balance_json).collect::<Vec<_>>() })),
+        (_, true) => format!("{:#}\n", shapes::list(&whole(balances), shapes::balance)),
         _ => balances_table(&balances),
     })
+}
+
+/// A list that is all there is.
+fn whole<T>(items: Vec<T>) -> Page<T> {
+    Page { items, next: None }
 }
 
 fn grants(desk: &Desk, only: Option<&Holder>) -> Result<Vec<Grant>, Stopped> {
@@ -235,18 +240,6 @@ fn balances_csv(balances: &[Balance]) -> String {
     std::iter::once(head).chain(balances.iter().map(row)).collect()
 }
 
-fn balance_json(balance: &Balance) -> Value {
-    let [granted, spent, leased, left] = columns(balance).map(|amount| amount.to_string());
-    json!({
-        "scope": balance.holder.scope.label(),
-        "name": &*balance.holder.name,
-        "granted_usd": granted,
-        "spent_usd": spent,
-        "leased_usd": leased,
-        "left_usd": left,
-    })
-}
-
 fn grants_table(grants: &[Grant]) -> String {
     if grants.is_empty() {
         return "no grants\n".to_owned();
@@ -287,16 +280,4 @@ fn grants_csv(grants: &[Grant]) -> String {
     };
     let head = "id,granted,scope,name,amount_usd,by,reason\n".to_owned();
     std::iter::once(head).chain(grants.iter().map(row)).collect()
-}
-
-fn grant_json(grant: &Grant) -> Value {
-    json!({
-        "id": grant.id,
-        "granted": instant(grant.granted_unix_ms),
-        "scope": grant.holder.scope.label(),
-        "name": &*grant.holder.name,
-        "amount_usd": grant.amount.to_string(),
-        "by": &*grant.by,
-        "reason": &*grant.reason,
-    })
 }

@@ -13,15 +13,21 @@ use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::secret::Secret;
 use crate::store::keyring::Keyring;
-use crate::store::sqlite::SqliteRegister;
+use crate::store::sqlite::{OpenError, SqliteRegister};
 use anyhow::Context;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// How long a running gateway takes, at most, to know what was written beside it.
 pub(super) const KNOWN_SOON: &str = "a running gateway knows within a second";
+
+/// How long a database may look unfinished.
+const MADE_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What an operator's command works with.
 pub(super) struct Desk {
@@ -38,7 +44,7 @@ impl Desk {
         let snapshot = stored.configuration()?;
         let path = stored.path_of(&snapshot)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Stopped::failed)?;
-        let register = SqliteRegister::beside(&path, Clock.unix_ms()).map_err(Stopped::store)?;
+        let register = runtime.block_on(register(&path, Clock)).map_err(Stopped::store)?;
         let keyring = runtime.block_on(Keyring::open(Arc::new(register)));
         let keyring = keyring.map_err(|_| Stopped::store(format!("{} cannot be read", path.display())))?;
         let entropy = Arc::new(|| random_bytes().ok());
@@ -53,6 +59,19 @@ impl Desk {
     /// The same for what fails in its own way.
     pub(super) fn wait_for<T>(&self, action: impl Future<Output = T>) -> T {
         self.runtime.block_on(action)
+    }
+}
+
+/// The register at `path`. Another command may be making the database right now, which is soon done.
+async fn register(path: &Path, clock: Clock) -> Result<SqliteRegister, OpenError> {
+    let deadline = clock.now() + MADE_WITHIN;
+    loop {
+        match SqliteRegister::beside(path, clock.unix_ms()) {
+            Err(OpenError::Missing(_) | OpenError::Older { .. } | OpenError::Foreign(_)) if clock.now() < deadline => {
+                clock.sleep(LOOK_EVERY).await;
+            }
+            opened => return opened,
+        }
     }
 }
 

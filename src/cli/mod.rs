@@ -22,6 +22,7 @@ mod migrate;
 pub mod reload;
 mod secrets;
 pub mod serve;
+mod shapes;
 mod span;
 mod store;
 mod table;

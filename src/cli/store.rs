@@ -115,12 +115,6 @@ impl Stopped {
         Self { said: format!("error: {why}"), code: EXIT_USAGE }
     }
 
-    /// The same of one line of a file.
-    pub(super) fn at_line(line: usize, stopped: Self) -> Self {
-        let why = stopped.said.strip_prefix("error: ").unwrap_or(&stopped.said);
-        Self { said: format!("error: nothing was imported\n  line {line}: {why}"), code: stopped.code }
-    }
-
     /// What is said.
     #[cfg(test)]
     pub(super) fn said(&self) -> &str {

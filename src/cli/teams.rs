@@ -3,13 +3,13 @@
 //! Start reading at [`teams`].
 
 use super::desk::{Desk, KNOWN_SOON, refused, told};
+use super::shapes;
 use super::store::{Stopped, Stored};
 use super::table::{NONE, Side, table};
-use super::typed::{budget, budget_said, budget_text, either, instant};
+use super::typed::{budget, budget_said, either, instant};
 use crate::admin::{TeamEdit, TeamView};
 use crate::domain::budget::Allowance;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "Examples:
@@ -123,17 +123,18 @@ fn edit(args: &Edit) -> Result<String, Stopped> {
 
 fn changed(team: &TeamView, done: &str, json: bool) -> String {
     if json {
-        return format!("{:#}\n", as_json(team));
+        return format!("{:#}\n", shapes::team(team));
     }
     format!("{done} the team {}, budget: {}; {KNOWN_SOON}\n", team.name, budget_of(team))
 }
 
 fn list(args: &List) -> Result<String, Stopped> {
     let desk = Desk::open(&args.stored)?;
-    let teams = desk.admin.teams(&desk.snapshot, None, usize::MAX).items;
+    let page = desk.admin.teams(&desk.snapshot, None, usize::MAX);
     if args.json {
-        return Ok(format!("{:#}\n", json!({ "teams": teams.iter().map(as_json).collect::<Vec<_>>() })));
+        return Ok(format!("{:#}\n", shapes::list(&page, shapes::team)));
     }
+    let teams = page.items;
     if teams.is_empty() {
         return Ok("no teams\n".to_owned());
     }
@@ -146,7 +147,7 @@ fn show(args: &Show) -> Result<String, Stopped> {
     let desk = Desk::open(&args.stored)?;
     let team = desk.admin.team(&desk.snapshot, &args.name).map_err(refused)?;
     if args.json {
-        return Ok(format!("{:#}\n", as_json(&team)));
+        return Ok(format!("{:#}\n", shapes::team(&team)));
     }
     let mut text = format!("name     {}\nsource   {}\nbudget   {}\n", team.name, team.source.label(), budget_of(&team));
     if let Some(stored) = &team.stored {
@@ -157,14 +158,4 @@ fn show(args: &Show) -> Result<String, Stopped> {
 
 fn budget_of(team: &TeamView) -> String {
     team.budget.as_ref().map_or_else(|| NONE.to_owned(), |budget| budget_said(budget.limit, &budget.window))
-}
-
-fn as_json(team: &TeamView) -> Value {
-    json!({
-        "name": &*team.name,
-        "source": team.source.label(),
-        "budget": team.budget.as_ref().map(budget_text),
-        "created": team.stored.as_ref().map(|stored| instant(stored.created_unix_ms)),
-        "version": team.stored.as_ref().map(|stored| stored.version),
-    })
 }

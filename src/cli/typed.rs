@@ -98,7 +98,8 @@ pub(super) fn minute(unix_ms: i64) -> String {
 
 /// An instant as programs read it.
 pub(super) fn instant(unix_ms: i64) -> String {
-    Timestamp::from_millisecond(unix_ms).map_or_else(|_| unix_ms.to_string(), |instant| instant.to_string())
+    Timestamp::from_millisecond(unix_ms)
+        .map_or_else(|_| unix_ms.to_string(), |instant| instant.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
 /// When a key ends, for people: its last day where it ends with one.
@@ -160,6 +161,6 @@ mod tests {
         }
         assert_eq!(end(1_801_440_000), "end of 2027-01-31");
         assert_eq!(end(1_801_389_600), "2027-01-31 10:00");
-        assert_eq!(instant(1_801_389_600_000), "2027-01-31T10:00:00Z");
+        assert_eq!(instant(1_801_389_600_000), "2027-01-31T10:00:00.000Z");
     }
 }

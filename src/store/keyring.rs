@@ -57,6 +57,9 @@ struct Use {
     untold: AtomicBool,
 }
 
+/// Keys for which whoever looks one up waits at most.
+const TAKEN_IN_AT_ONCE: usize = 500;
+
 /// Never used, as far as is known.
 const NEVER: i64 = i64::MIN;
 
@@ -165,9 +168,20 @@ impl Keyring {
         let contents = self.register.since(seen).await?;
         let news = contents.version != seen;
         if news {
-            self.known_mut().take_in(contents);
+            self.take_in(contents);
         }
         Ok(news)
+    }
+
+    /// Many keys are taken in a few at a time, so that requests find theirs in between.
+    fn take_in(&self, mut contents: Contents) {
+        if !self.is_empty() {
+            let mut keys = std::mem::take(&mut contents.keys).into_iter();
+            while keys.len() > 0 {
+                self.known_mut().enter_all(keys.by_ref().take(TAKEN_IN_AT_ONCE));
+            }
+        }
+        self.known_mut().take_in(contents);
     }
 
     /// Tells the register which secrets were used since it was last told.
@@ -220,10 +234,7 @@ impl Known {
             let entries = keys.into_iter().map(|key| self.enter(key)).collect::<Vec<_>>();
             self.keys = entries.into_iter().map(|entry| (entry.key.name.clone(), entry)).collect();
         } else {
-            for key in keys {
-                let entry = self.enter(key);
-                self.keys.insert(entry.key.name.clone(), entry);
-            }
+            self.enter_all(keys.into_iter());
         }
         if !teams.is_empty() {
             self.versions.teams = version;
@@ -235,12 +246,22 @@ impl Known {
         self.credit.extend(credit);
     }
 
+    fn enter_all(&mut self, keys: impl Iterator<Item = StoredKey>) {
+        for key in keys {
+            let entry = self.enter(key);
+            self.keys.insert(entry.key.name.clone(), entry);
+        }
+    }
+
     /// Makes the secrets of `key` findable, and those it no longer has not.
     fn enter(&mut self, key: StoredKey) -> Arc<Entry> {
         let before = self.keys.get(&key.name).cloned();
         let entry = Arc::new(Entry::new(key, before.as_deref()));
         for secret in before.iter().flat_map(|entry| &entry.key.secrets) {
-            self.by_hash.remove(&secret.hash);
+            // Another key may have it by now, and may have come first.
+            if self.by_hash.get(&secret.hash).is_some_and(|(holder, _)| holder.key.name == entry.key.name) {
+                self.by_hash.remove(&secret.hash);
+            }
         }
         let secrets = entry.key.secrets.iter().enumerate();
         self.by_hash.extend(secrets.map(|(at, secret)| (secret.hash, (entry.clone(), at))));
@@ -289,5 +310,163 @@ impl Use {
 
     fn read(&self) -> (i64, bool) {
         (self.last_unix_ms.load(Ordering::Relaxed), self.untold.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::register::{Own, StoredSecret};
+    use crate::store::memory_bank::MemoryBank;
+    use crate::store::memory_register::MemoryRegister;
+
+    const NOW: i64 = 1_795_305_600_000;
+
+    fn register() -> Arc<MemoryRegister> {
+        Arc::new(MemoryRegister::new(Arc::new(MemoryBank::default())))
+    }
+
+    fn key(secrets: Vec<StoredSecret>) -> StoredKey {
+        StoredKey {
+            name: "app".into(),
+            policy: "pro".into(),
+            team: None,
+            own: Own::default(),
+            expires: None,
+            disabled: false,
+            created_unix_ms: NOW,
+            version: 0,
+            secrets,
+        }
+    }
+
+    fn secret(text: &str) -> StoredSecret {
+        StoredSecret::new(KeyHash::of(text), NOW)
+    }
+
+    async fn with(key: StoredKey) -> Keyring {
+        let ring = Keyring::open(register()).await.expect("memory is read");
+        ring.write(vec![Change::Key { key, expected: 0 }]).await.expect("it is new");
+        ring
+    }
+
+    fn opens(ring: &Keyring, text: &str, now: i64) -> bool {
+        ring.find(&KeyHash::of(text), now).is_some()
+    }
+
+    #[tokio::test]
+    async fn a_key_is_found_by_each_secret_that_works() {
+        let ending = StoredSecret { ends_unix_ms: Some(NOW + 10), ..secret("old") };
+        let ring = with(key(vec![ending, secret("new")])).await;
+        let check = |text: &str, now, expected| assert_eq!(opens(&ring, text, now), expected, "{text} at {now}");
+        check("old", NOW + 9, true);
+        check("old", NOW + 10, false);
+        check("new", NOW + 10, true);
+        check("never given", NOW, false);
+        check("", NOW, false);
+        assert_eq!(ring.holder_of(&KeyHash::of("old")).as_deref(), Some("app"), "also when it has ended");
+        assert_eq!(ring.holder_of(&KeyHash::of("never given")), None);
+    }
+
+    #[tokio::test]
+    async fn a_change_is_known_when_it_is_written() {
+        let ring = with(key(vec![secret("one")])).await;
+        let before = ring.find(&KeyHash::of("one"), NOW).expect("it works");
+        assert!(Arc::ptr_eq(&before, &ring.find(&KeyHash::of("one"), NOW).expect("it works")), "the very same");
+        let disabled = StoredKey { disabled: true, ..(*before).clone() };
+        let expected = before.version;
+        let version = ring.write(vec![Change::Key { key: disabled, expected }]).await.expect("as expected")[0];
+        assert!(!opens(&ring, "one", NOW));
+        let rotated = key(vec![secret("two")]);
+        let expected = version;
+        ring.write(vec![Change::Key { key: rotated, expected }]).await.expect("as expected");
+        assert!(!opens(&ring, "one", NOW) && opens(&ring, "two", NOW));
+        assert_eq!(ring.holder_of(&KeyHash::of("one")), None, "one that it no longer has is nobody's");
+        let stale = ring.write(vec![Change::Key { key: key(Vec::new()), expected }]).await;
+        assert!(stale.is_err() && opens(&ring, "two", NOW), "what is not written is not known");
+    }
+
+    /// What is new comes in the order of names, whichever was changed first.
+    #[tokio::test]
+    async fn a_secret_that_changed_hands_opens_its_new_key() {
+        for (first, second) in [("a", "b"), ("b", "a")] {
+            let register = register();
+            let ring = Keyring::open(register.clone()).await.expect("memory is read");
+            let named = |name: &str, secrets| StoredKey { name: name.into(), ..key(secrets) };
+            let change = |key, expected| vec![Change::Key { key, expected }];
+            let version = ring.write(change(named(first, vec![secret("one")]), 0)).await.expect("it is new")[0];
+            register.write(change(named(first, Vec::new()), version)).await.expect("as expected");
+            register.write(change(named(second, vec![secret("one")]), 0)).await.expect("it is nobody's");
+            assert_eq!(ring.refresh().await, Ok(true));
+            assert_eq!(ring.find(&KeyHash::of("one"), NOW).map(|key| key.name.clone()).as_deref(), Some(second));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_another_wrote_is_known_after_a_refresh() {
+        let register = register();
+        let [ring, other] = [Keyring::open(register.clone()).await, Keyring::open(register.clone()).await];
+        let (ring, other) = (ring.expect("memory is read"), other.expect("memory is read"));
+        assert_eq!(ring.refresh().await, Ok(false));
+        other.write(vec![Change::Key { key: key(vec![secret("one")]), expected: 0 }]).await.expect("it is new");
+        assert!(!opens(&ring, "one", NOW));
+        assert_eq!((ring.refresh().await, ring.refresh().await), (Ok(true), Ok(false)));
+        assert!(opens(&ring, "one", NOW) && !ring.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_last_use_of_each_secret_is_told_and_survives_a_change() {
+        let register = register();
+        let ring = Keyring::open(register.clone()).await.expect("memory is read");
+        let two = key(vec![secret("one"), secret("two")]);
+        let version = ring.write(vec![Change::Key { key: two.clone(), expected: 0 }]).await.expect("it is new")[0];
+        assert!(
+            opens(&ring, "one", NOW) && opens(&ring, "one", NOW + NOTE_EVERY_MS - 1) && opens(&ring, "two", NOW + 7)
+        );
+        let used = |key: Option<StoredKey>| {
+            key.expect("it is there").secrets.iter().map(|s| s.last_used_unix_ms).collect::<Vec<_>>()
+        };
+        let (first, second) = (vec![Some(NOW), Some(NOW + 7)], vec![Some(NOW + NOTE_EVERY_MS), Some(NOW + 7)]);
+        assert_eq!(used(ring.key("app")), first, "a second use within a second is not noted");
+        let stored = async || used(register.since(0).await.expect("memory is read").keys.pop());
+        assert_eq!(stored().await, [None, None]);
+        ring.tell_uses();
+        assert_eq!(stored().await, first);
+        ring.write(vec![Change::Key { key: two, expected: version }]).await.expect("as expected");
+        assert!(opens(&ring, "one", NOW + NOTE_EVERY_MS));
+        assert_eq!(used(ring.key("app")), second);
+        ring.tell_uses();
+        assert_eq!(stored().await, second);
+    }
+
+    #[tokio::test]
+    async fn a_disabled_key_notes_no_use() {
+        let ring = with(StoredKey { disabled: true, ..key(vec![secret("one")]) }).await;
+        assert!(!opens(&ring, "one", NOW));
+        assert_eq!(ring.key("app").expect("it is there").secrets[0].last_used_unix_ms, None);
+    }
+
+    #[tokio::test]
+    async fn more_than_is_taken_in_at_once_is_all_there() {
+        let ring = with(key(vec![secret("app")])).await;
+        let names: Vec<String> = (0..3 * TAKEN_IN_AT_ONCE + 1).map(|nth| format!("key-{nth:05}")).collect();
+        let named = |name: &String| StoredKey { name: name.as_str().into(), ..key(vec![secret(name)]) };
+        ring.write(names.iter().map(|name| Change::Key { key: named(name), expected: 0 }).collect())
+            .await
+            .expect("new");
+        assert!(names.iter().all(|name| opens(&ring, name, NOW)) && opens(&ring, "app", NOW));
+        assert_eq!(ring.keys(Some("app"), usize::MAX).len(), names.len());
+    }
+
+    #[tokio::test]
+    async fn pages_follow_each_other() {
+        let ring = Keyring::open(register()).await.expect("memory is read");
+        let named = |name: &str| Change::Key { key: StoredKey { name: name.into(), ..key(Vec::new()) }, expected: 0 };
+        ring.write(["c", "a", "b"].map(named).into()).await.expect("they are new");
+        let names = |after, most| ring.keys(after, most).iter().map(|key| key.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(None, 2), ["a", "b"]);
+        assert_eq!(names(Some("b"), 2), ["c"]);
+        assert_eq!(names(Some("aa"), 1), ["b"]);
+        assert_eq!(names(Some("c"), 1), [""; 0]);
     }
 }

@@ -19,6 +19,7 @@ mod provider_itself;
 mod reload;
 mod resting;
 mod routing;
+mod spellings;
 mod stepdown;
 mod stored_keys;
 mod streams;

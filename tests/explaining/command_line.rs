@@ -3,7 +3,8 @@
 use super::{Place, text};
 use std::process::Command;
 
-const COMMANDS: [&str; 8] = ["serve", "check", "explain", "budgets", "config", "healthcheck", "completions", "man"];
+const COMMANDS: [&str; 11] =
+    ["serve", "check", "explain", "keys", "teams", "credits", "budgets", "config", "healthcheck", "completions", "man"];
 
 #[test]
 fn every_shell_gets_a_script_that_knows_the_commands() {

@@ -100,13 +100,18 @@ impl Running {
         Self::start(command)
     }
 
-    fn start(mut command: Command) -> Self {
+    fn start(command: Command) -> Self {
+        Self::hearing(command, |line| !line.contains(r#""target":"access""#))
+    }
+
+    /// Keeps the lines it says that are `wanted`.
+    pub fn hearing(mut command: Command, wanted: fn(&String) -> bool) -> Self {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let said = std::thread::spawn(move || {
-            let lines = stderr.lines().map_while(Result::ok).filter(|line| !line.contains(r#""target":"access""#));
+            let lines = stderr.lines().map_while(Result::ok).filter(wanted);
             lines.collect::<Vec<_>>().join("\n")
         });
         let mut line = String::new();
@@ -203,9 +208,14 @@ impl Client {
 
     /// A chat request; `None` when the gateway is gone.
     pub fn chat(&mut self, model: &str) -> Option<Answer> {
+        self.chat_by(KEY, model)
+    }
+
+    /// The same with another key.
+    pub fn chat_by(&mut self, key: &str, model: &str) -> Option<Answer> {
         let body = format!(r#"{{"model":"{model}","max_tokens":2,"messages":[{{"role":"user","content":"Hi"}}]}}"#);
         self.send(&format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {KEY}\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {key}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         ))
     }

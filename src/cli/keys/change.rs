@@ -2,9 +2,9 @@
 //!
 //! Start reading at [`edit`].
 
-use super::show;
 use crate::admin::{KeyEdit, KeyView};
 use crate::cli::desk::{Desk, KNOWN_SOON, note};
+use crate::cli::shapes;
 use crate::cli::store::{Stopped, Stored};
 use crate::cli::typed::{self, End, budget, either};
 use crate::clock::Clock;
@@ -150,7 +150,7 @@ fn changed(args: &Change, edit: &KeyEdit, said: impl FnOnce(&KeyView) -> String)
         note(&format!("in the team {team}{}", super::unknown_team(&desk, team)));
     }
     if args.json {
-        return Ok(format!("{:#}\n", show::as_json(&key)));
+        return Ok(format!("{:#}\n", shapes::key(&key)));
     }
     Ok(format!("{} ({}); {KNOWN_SOON}\n", said(&key), key.state.label()))
 }

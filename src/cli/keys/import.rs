@@ -5,12 +5,12 @@
 //!
 //! Start reading at [`import`].
 
-use super::super::desk::{Desk, KNOWN_SOON, note};
+use super::super::desk::{Desk, KNOWN_SOON, note, refused};
 use super::super::store::{Stopped, Stored};
 use super::super::table::grouped;
 use super::super::typed::{End, budget};
 use super::rows::{COLUMNS, Cells, Row, rows};
-use crate::admin::NewKey;
+use crate::admin::{AdminError, NewKey};
 use crate::clock::Clock;
 use crate::domain::authorize::Limits;
 use crate::domain::register::Own;
@@ -64,7 +64,11 @@ pub(super) fn import(args: &Import) -> Result<String, Stopped> {
     }
     note(&format!("read {count} keys in {:.1?}; writing them", Clock.now() - started));
     let written = desk.wait_for(desk.admin.import_keys(&desk.snapshot, new));
-    written.map_err(|(at, error)| Stopped::at_line(line(&lines, at), super::super::desk::refused(error)))?;
+    written.map_err(|(at, error)| match error {
+        AdminError::Unavailable => refused(error),
+        // Somebody made one of them meanwhile.
+        error => only(line(&lines, at), &error),
+    })?;
     note(&format!("done in {:.1?}; {KNOWN_SOON}", Clock.now() - started));
     Ok(format!("imported {count} keys\n"))
 }
@@ -228,7 +232,7 @@ mod tests {
         };
         check("a,pro,hush\n", "line 1: column 1 is none of name, policy");
         check("name,policy,secret,secret\n", "line 1: two columns are called secret");
-        check("{\"name\":\"a\",\"hush\":\"b\"}\n", "line 1: member 2 is none of name, policy");
+        check("{\"name\":\"a\",\"hush\":\"b\"}\n", "line 1: has a member that is none of name, policy");
         check("\n{\"name\":\"a\"}\n{\"hush\n", "line 3: is no JSON object");
         check("{\"name\":[\"hush\"]}\n", "line 1: name: write a text or a number");
         check("name,policy,secret\n\"a,pro,hush\n", "line 2: a quote is not closed");

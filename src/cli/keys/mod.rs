@@ -11,6 +11,7 @@ mod rows;
 mod show;
 
 use super::desk::{Desk, exposed, hand_over, note, told, what_next};
+use super::shapes;
 use super::store::{Stopped, Stored};
 use super::typed::{self, End, budget};
 use crate::admin::{Issued, KeyView, NewKey, Page};
@@ -218,7 +219,7 @@ fn issued(done: Result<WithSecret, Stopped>, as_json: bool) -> anyhow::Result<Ex
     };
     let secret = exposed(issued.secret.as_ref());
     let answer = if as_json {
-        let mut value = show::as_json(&issued.key);
+        let mut value = shapes::key(&issued.key);
         value["secret"] = json!(secret);
         format!("{value:#}")
     } else {
@@ -231,13 +232,11 @@ fn issued(done: Result<WithSecret, Stopped>, as_json: bool) -> anyhow::Result<Ex
 
 fn list(args: &List) -> Result<String, Stopped> {
     let desk = Desk::open(&args.stored)?;
-    let Page { items, next } = listed(&desk, args.after.clone(), args.limit.unwrap_or(usize::MAX));
+    let page = listed(&desk, args.after.clone(), args.limit.unwrap_or(usize::MAX));
     Ok(match (args.csv, args.json) {
-        (true, _) => show::csv(&items),
-        (_, true) => {
-            format!("{:#}\n", json!({ "keys": items.iter().map(show::as_json).collect::<Vec<_>>(), "next": next }))
-        }
-        _ => show::list(&items),
+        (true, _) => show::csv(&page.items),
+        (_, true) => format!("{:#}\n", shapes::list(&page, shapes::key)),
+        _ => show::list(&page.items),
     })
 }
 
@@ -257,5 +256,5 @@ fn listed(desk: &Desk, mut after: Option<String>, most: usize) -> Page<KeyView> 
 fn show(args: &Show) -> Result<String, Stopped> {
     let desk = Desk::open(&args.stored)?;
     let key = desk.admin.key(&desk.snapshot, &args.name).map_err(super::desk::refused)?;
-    Ok(if args.json { format!("{:#}\n", show::as_json(&key)) } else { show::one(&key, Clock.unix_ms()) })
+    Ok(if args.json { format!("{:#}\n", shapes::key(&key)) } else { show::one(&key, Clock.unix_ms()) })
 }

@@ -52,9 +52,9 @@ fn json_lines(text: &str) -> Vec<Row> {
 fn of_json(line: &str) -> Result<Cells, String> {
     let object = serde_json::from_str::<Map<String, Value>>(line).map_err(|_| "is no JSON object".to_owned())?;
     let mut cells = Cells::default();
-    for (at, (name, value)) in object.into_iter().enumerate() {
+    for (name, value) in object {
         let Some(column) = COLUMNS.iter().position(|column| *column == name) else {
-            return Err(format!("member {} is none of {}", at + 1, COLUMNS.join(", ")));
+            return Err(format!("has a member that is none of {}", COLUMNS.join(", ")));
         };
         cells[column] = match value {
             Value::Null => None,

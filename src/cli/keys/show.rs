@@ -1,4 +1,4 @@
-//! Keys as tables, text, CSV and JSON: never a secret, only what its hash is called.
+//! Keys as tables, text and CSV: never a secret, only what its hash is called.
 //!
 //! Start reading at [`list`] and [`one`].
 
@@ -8,7 +8,6 @@ use crate::cli::typed::{budget_said, budget_text, end, instant, minute};
 use crate::domain::authorize::Limits;
 use crate::domain::budget::{Allowance, Scope};
 use crate::domain::register::{StoredKey, StoredSecret};
-use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// The columns of CSV.
@@ -73,56 +72,6 @@ pub(super) fn csv(keys: &[KeyView]) -> String {
         out.push('\n');
     }
     out
-}
-
-/// A key as JSON. What is its own and tightens its policy stands below `own`; times are RFC 3339.
-pub(super) fn as_json(key: &KeyView) -> Value {
-    let record = &key.record;
-    let budgets = record.budgets.iter().map(|budget| {
-        json!({
-            "scope": budget.account.scope.label(),
-            "name": &*budget.account.name,
-            "limit_usd": budget.limit.to_string(),
-            "window": budget.window.to_string(),
-        })
-    });
-    let mut value = json!({
-        "name": key.name(),
-        "source": key.source.label(),
-        "policy": &*record.policy.name,
-        "team": record.team.as_deref(),
-        "state": key.state.label(),
-        "expires": record.expires.map(|unix| instant(unix.saturating_mul(1000))),
-        "last_used": last_used(key).map(instant),
-        "limits": limits(&record.limits),
-        "budgets": budgets.collect::<Vec<_>>(),
-    });
-    if let Some(stored) = &key.stored {
-        let mut own = limits(&stored.own.limits);
-        own["budget"] = json!(stored.own.budget.as_ref().map(budget_text));
-        value["own"] = own;
-        value["created"] = json!(instant(stored.created_unix_ms));
-        value["version"] = json!(stored.version);
-        value["secrets"] = stored.secrets.iter().map(secret_json).collect();
-    }
-    value
-}
-
-fn limits(limits: &Limits) -> Value {
-    json!({
-        "requests_per_minute": limits.requests_per_minute,
-        "tokens_per_minute": limits.tokens_per_minute,
-        "max_concurrent": limits.max_concurrent,
-    })
-}
-
-fn secret_json(secret: &StoredSecret) -> Value {
-    json!({
-        "id": secret.hash.id(),
-        "created": instant(secret.created_unix_ms),
-        "ends": secret.ends_unix_ms.map(instant),
-        "last_used": secret.last_used_unix_ms.map(instant),
-    })
 }
 
 /// All of one key, for people.

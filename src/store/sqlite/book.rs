@@ -3,9 +3,10 @@
 //! The file is opened read-only: a report never migrates, locks out or delays a gateway.
 
 use super::balances::{self, Balance, Unaccounted};
-use super::{OpenError, line, migrate, open};
+use super::{OpenError, line, migrate, open, register};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
+use crate::store::Contents;
 use crate::store::reports::{ReceiptsQuery, Sum, UsageQuery};
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
@@ -91,6 +92,14 @@ impl Book {
     /// When it cannot be read.
     pub fn unaccounted(&self) -> Result<Vec<Unaccounted>, BookError> {
         balances::unaccounted(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// All keys, teams and credit.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn registered(&self) -> Result<Contents, BookError> {
+        register::read_since(&self.connection, 0).map_err(|error| self.failed(error))
     }
 
     /// When the oldest request kept was received, in Unix milliseconds; `None` of an empty ledger.
