@@ -11,12 +11,10 @@ mod form;
 mod keys;
 mod openapi;
 mod reports;
-mod shapes;
+pub mod shapes;
 mod table;
 mod teams;
 mod types;
-
-pub use shapes::receipt;
 
 use super::App;
 use super::error::Row;
