@@ -127,9 +127,6 @@ impl Act {
             92..96 => Told::Negative,
             _ => Told::Absurd,
         };
-        // A count that is not the last one is taken for it where the last never comes: see `Told::Always`.
-        let unfinished = ask.leaves_after.is_some() && matches!(told, Told::Always | Told::Twice);
-        let told = if unfinished { Told::Once } else { told };
         let held = ask.is_held(seed);
         match draw.salted(0).below(100) {
             0..3 => Self::Error(500),
@@ -137,9 +134,7 @@ impl Act {
             9..11 => Self::Garbage,
             11..13 => Self::Gone,
             _ if held => Self::Answer { told, end: End::Held { percent } },
-            13..20 if told != Told::Always => {
-                Self::Answer { told, end: End::Broken { rst: percent.is_multiple_of(2), percent } }
-            }
+            13..20 => Self::Answer { told, end: End::Broken { rst: percent.is_multiple_of(2), percent } },
             _ => Self::Answer { told, end: End::Whole },
         }
     }
