@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
 
-.PHONY: help run test setup check instructions rust sdk ops quickstart image-check ledger bench failover slow fuzz fuzz-keep
+.PHONY: help run test setup check instructions rust sdk ops admin quickstart image-check ledger bench failover slow fuzz fuzz-keep prove-money
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,7 +26,7 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: check rust sdk ops quickstart ## install what the tests need, then run every one of them
+test: check rust sdk ops admin quickstart ## install what the tests need, then run every one of them
 
 check: setup ## formatting, lints, documentation (private items too: this is a program), licences, instruction counts
 	cargo fmt --check
@@ -50,6 +50,11 @@ ops: setup tests/ops/.venv/installed ## image, alert rules, dashboard and servic
 	cargo build --locked
 	cd tests/ops && .venv/bin/python -m pytest
 
+admin: setup tests/admin/.venv/installed ## the admin API by its own document, and every command of docs/admin-api.md
+	@if ! command -v curl >/dev/null; then $(call apt_install,curl); fi
+	cargo build --locked
+	cd tests/admin && .venv/bin/python -m pytest
+
 quickstart: ## every command of docs/quickstart.md, timed, against the debug binary
 	@if ! command -v curl >/dev/null; then $(call apt_install,curl); fi
 	cargo build --locked
@@ -61,6 +66,11 @@ image-check: ## build the image's stages with a release build, no container engi
 ledger: ## fill a database with a million receipts and 100,000 keys; print its size, how soon it serves, how quickly it is read
 	TIERWAY_LEDGER_ROWS=1000000 TIERWAY_STORED_KEYS=100000 \
 		cargo test --release --locked --test store_sqlite --test register -- --nocapture large hundred_thousand
+
+prove-money: ## prove that no budget is overspent: N=1000000 requests, KILLS=500, SEED=7; MUTANT=name must fail
+	@if ! command -v cc >/dev/null; then $(call apt_install,build-essential); fi
+	TIERWAY_PROOF_REQUESTS=$(N) TIERWAY_PROOF_KILLS=$(KILLS) TIERWAY_PROOF_SEED=$(SEED) TIERWAY_PROOF_MUTANT=$(MUTANT) \
+		cargo test --release --locked --test money_proof -- --nocapture
 
 bench: ## compare with nginx and a bare proxy, hold 10,000 streams, grow; write docs/performance.md
 	@command -v wrk >/dev/null && PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { $(call apt_install,wrk nginx-light); }

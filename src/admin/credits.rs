@@ -21,8 +21,8 @@ pub struct NewGrant {
     pub by: String,
 }
 
-/// The longest reason kept.
-const REASON_MAX_BYTES: usize = 500;
+/// The longest reason kept, in characters.
+const REASON_MAX: usize = 500;
 /// Grants of one holder stay far from the end of the numbers.
 const AMOUNT_MAX: i64 = 1_000_000_000_000_000_000;
 
@@ -41,8 +41,8 @@ impl Admin {
         if amount == NanoUsd::ZERO || amount.0.unsigned_abs() > AMOUNT_MAX.unsigned_abs() {
             return Err(AdminError::invalid("amount", "up to a billion dollars, and not nothing"));
         }
-        if reason.len() > REASON_MAX_BYTES || reason.chars().any(char::is_control) {
-            return Err(AdminError::invalid("reason", "one line of up to 500 bytes"));
+        if reason.chars().count() > REASON_MAX || reason.chars().any(char::is_control) {
+            return Err(AdminError::invalid("reason", "one line of up to 500 characters"));
         }
         let granted_unix_ms = self.now_unix_ms();
         let grant = Grant { id: 0, holder, amount, reason: reason.into(), by: by.into(), granted_unix_ms };
@@ -56,6 +56,19 @@ impl Admin {
     /// [`AdminError::Unavailable`].
     pub async fn balances(&self) -> Result<Vec<Balance>, AdminError> {
         Ok(self.keyring.balances().await?)
+    }
+
+    /// Up to `most` of them, after the one of `after`.
+    ///
+    /// # Errors
+    /// [`AdminError::Unavailable`].
+    pub async fn balances_after(&self, after: Option<&Holder>, most: usize) -> Result<Page<Balance>, AdminError> {
+        let mut balances = self.balances().await?;
+        balances.sort_by(|a, b| a.holder.cmp(&b.holder));
+        balances.retain(|balance| after.is_none_or(|after| balance.holder > *after));
+        balances.truncate(most.saturating_add(1));
+        let place = |balance: &Balance| format!("{}/{}", balance.holder.scope.label(), balance.holder.name);
+        Ok(Page::of(balances, most, place))
     }
 
     /// Up to `most` grants, oldest first, after the one numbered `after`; of `holder` only where one is named.

@@ -70,6 +70,24 @@ pub struct KeyView {
     pub state: KeyState,
     /// All that is stored of it; `None` of a key in the configuration.
     pub stored: Option<StoredKey>,
+    /// What its secret in the configuration hashes to; `None` of a stored key, whose secrets are with it.
+    pub in_file: Option<KeyHash>,
+}
+
+/// Which keys are looked for: of all that is named here.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct KeyFilter {
+    /// Of this policy.
+    pub policy: Option<String>,
+    /// Of this team.
+    pub team: Option<String>,
+}
+
+impl KeyFilter {
+    fn fits(&self, policy: &str, team: Option<&str>) -> bool {
+        self.policy.as_deref().is_none_or(|wanted| wanted == policy)
+            && self.team.as_deref().is_none_or(|wanted| Some(wanted) == team)
+    }
 }
 
 impl KeyView {
@@ -188,15 +206,24 @@ impl Admin {
         if let Some(key) = self.keyring.key(name) {
             return Ok(self.view(snapshot, key));
         }
-        let found = snapshot.keys.values().find(|key| *key.name == *name);
-        found.map(|key| self.view_of_file(key)).ok_or_else(|| not_found(name))
+        let found = snapshot.keys.iter().find(|(_, key)| *key.name == *name);
+        found.map(|found| self.view_of_file(found)).ok_or_else(|| not_found(name))
     }
 
     /// Up to `most` keys by name, after the one called `after`.
     pub fn keys(&self, snapshot: &Snapshot, after: Option<&str>, most: usize) -> Page<KeyView> {
-        let follows = |key: &&Arc<KeyRecord>| after.is_none_or(|after| *key.name > *after);
-        let mut keys: Vec<_> = snapshot.keys.values().filter(follows).map(|key| self.view_of_file(key)).collect();
-        let stored = self.keyring.keys(after, most.saturating_add(1));
+        self.keys_of(snapshot, &KeyFilter::default(), after, most)
+    }
+
+    /// The same, of those that fit `filter`.
+    pub fn keys_of(&self, snapshot: &Snapshot, filter: &KeyFilter, after: Option<&str>, most: usize) -> Page<KeyView> {
+        let wanted = |key: &KeyRecord| {
+            filter.fits(&key.policy.name, key.team.as_deref()) && after.is_none_or(|after| *key.name > *after)
+        };
+        let in_file = snapshot.keys.iter().filter(|(_, key)| wanted(key));
+        let mut keys: Vec<_> = in_file.map(|found| self.view_of_file(found)).collect();
+        let fits = |key: &StoredKey| filter.fits(&key.policy, key.team.as_deref());
+        let stored = self.keyring.keys_where(after, most.saturating_add(1), fits);
         keys.extend(stored.into_iter().map(|key| self.view(snapshot, key)));
         keys.sort_by(|a, b| a.name().cmp(b.name()));
         Page::of(keys, most, |key| key.name().to_owned())
@@ -289,13 +316,14 @@ impl Admin {
             state: key.state(self.now_unix_ms()),
             record: Arc::new(record),
             stored: Some(key),
+            in_file: None,
         }
     }
 
-    fn view_of_file(&self, key: &Arc<KeyRecord>) -> KeyView {
+    fn view_of_file(&self, (hash, key): (&KeyHash, &Arc<KeyRecord>)) -> KeyView {
         let expired = !is_valid(key, self.now_unix_ms().div_euclid(1000));
         let state = if expired { KeyState::Expired } else { KeyState::Active };
-        KeyView { source: Source::File, record: key.clone(), state, stored: None }
+        KeyView { source: Source::File, record: key.clone(), state, stored: None, in_file: Some(*hash) }
     }
 }
 

@@ -9,15 +9,21 @@
 mod credits;
 mod keys;
 mod teams;
+mod usage;
+mod when;
 
 pub use credits::NewGrant;
-pub use keys::{Issued, KeyEdit, KeyView, NewKey};
+pub use keys::{Issued, KeyEdit, KeyFilter, KeyView, NewKey};
 pub use teams::{TeamEdit, TeamView};
+pub use when::{When, expiry, length};
+
+pub use crate::store::reports::{Condition, Dimension, ReceiptsQuery, Sum, UsageQuery};
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::secret::MASK;
 use crate::store::keyring::Keyring;
+use crate::store::reports::Reports;
 use crate::store::{Conflict, NotWritten, Unavailable};
 use std::fmt;
 use std::sync::Arc;
@@ -32,12 +38,19 @@ pub struct Admin {
     keyring: Arc<Keyring>,
     clock: Clock,
     entropy: Entropy,
+    reports: Option<Arc<dyn Reports>>,
 }
 
 impl Admin {
     /// One that writes through `keyring`.
     pub fn new(keyring: Arc<Keyring>, clock: Clock, entropy: Entropy) -> Self {
-        Self { keyring, clock, entropy }
+        Self { keyring, clock, entropy, reports: None }
+    }
+
+    /// The same, which looks at the ledger through `reports`; `None`: it keeps nothing.
+    #[must_use]
+    pub fn reading(self, reports: Option<Arc<dyn Reports>>) -> Self {
+        Self { reports, ..self }
     }
 
     /// Why `snapshot` cannot be served together with what is stored; empty: it can.
@@ -94,6 +107,8 @@ pub enum Kind {
     Key,
     /// A team.
     Team,
+    /// A request in the ledger.
+    Request,
 }
 
 impl fmt::Display for Kind {
@@ -101,6 +116,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Key => "key",
             Self::Team => "team",
+            Self::Request => "request",
         })
     }
 }
@@ -151,6 +167,9 @@ pub enum AdminError {
         /// What is wrong with it, and what to do.
         message: String,
     },
+    /// Nothing keeps what requests cost.
+    #[error("this gateway keeps no ledger; a [store] url such as \"sqlite:tierway.db\" keeps one")]
+    NoLedger,
     /// The store cannot be read or written now.
     #[error("the store cannot be used at the moment; nothing was changed, try again")]
     Unavailable,

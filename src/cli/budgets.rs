@@ -11,13 +11,15 @@ use super::store::{Stopped, Stored};
 use super::table::{NONE, Side, decimal, dollars, percent, quoted, table};
 use crate::clock::Clock;
 use crate::config::Snapshot;
-use crate::domain::budget::{self, Budget, Span};
+use crate::domain::budget::{self, Budget, Scope, Span};
+use crate::store::Contents;
 use crate::store::sqlite::{Account, Balance, Unaccounted};
 use crate::telemetry::rfc3339::Rfc3339;
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// What `budgets` takes.
 #[derive(Args, Debug)]
@@ -61,12 +63,13 @@ fn standings(args: &Budgets) -> Result<Report, Stopped> {
     let now = Clock.unix_ms();
     // Named by itself, a database is read without the configuration's secrets being there.
     let may_miss = args.stored.is_named() && args.stored.config().is_none();
+    let book = args.stored.book()?;
     let configured = match args.stored.snapshot() {
-        Ok(snapshot) => configured(&snapshot),
+        Ok(snapshot) => configured(&snapshot, &book.registered().map_err(Stopped::store)?),
         Err(_) if may_miss => BTreeMap::new(),
         Err(stopped) => return Err(stopped),
     };
-    let mut balances = args.stored.book()?.balances().map_err(Stopped::store)?;
+    let mut balances = book.balances().map_err(Stopped::store)?;
     balances.retain(|balance| args.past || now < balance.end_ms);
     for (account, budget) in &configured {
         let is_running = |balance: &Balance| balance.account == *account && now < balance.end_ms;
@@ -88,15 +91,22 @@ fn left_open(args: &Budgets) -> Result<Report, Stopped> {
     Ok(Report { kind: &UNACCOUNTED, lines: left.iter().map(Line::of_unaccounted).collect() })
 }
 
-/// Every budget of the configuration, by the labels it has in the file.
-fn configured(snapshot: &Snapshot) -> BTreeMap<Account, Budget> {
+/// Every budget of the configuration and of stored keys and teams, and all credit, by the labels each has in
+/// the file.
+fn configured(snapshot: &Snapshot, stored: &Contents) -> BTreeMap<Account, Budget> {
     let labels = |account: &budget::Account| Account {
         scope: account.scope.label().to_owned(),
         window: account.window.to_string(),
         name: account.name.to_string(),
     };
-    let budgets = snapshot.keys.values().flat_map(|key| key.budgets.iter());
-    budgets.map(|budget| (labels(&budget.account), budget.clone())).collect()
+    let team = |name: &Arc<str>| stored.teams.iter().find(|team| team.name == *name);
+    let records = stored.keys.iter().filter_map(|key| snapshot.record_of(key, key.team.as_ref().and_then(team)));
+    let in_file = snapshot.keys.values().flat_map(|key| key.budgets.iter().cloned());
+    let teams = stored.teams.iter().filter_map(|team| Some(team.budget.as_ref()?.of(Scope::Team, team.name.clone())));
+    let credit = stored.credit.iter().map(|(holder, granted)| holder.credit(*granted));
+    let of_records = records.flat_map(|record| record.budgets.to_vec());
+    let budgets = in_file.chain(of_records).chain(teams).chain(credit);
+    budgets.map(|budget| (labels(&budget.account), budget)).collect()
 }
 
 /// What the columns of a report are: names in CSV and JSON, and above a table.

@@ -3,7 +3,7 @@
 //! A bad one changes nothing and is reported in the log, in `tierway_config_reloads_total` and in
 //! `tierway_config_last_reload_successful`.
 
-use crate::config::{Change, Problems, Process, Watcher};
+use crate::config::{Change, Problems, Process, Snapshot, Watcher};
 use crate::domain::secret::Secret;
 use crate::http::App;
 use crate::http::ops::OpsAccess;
@@ -70,11 +70,17 @@ fn take_up(change: Change, app: &App, made: Option<&Secret>) -> Result<(), Strin
     for setting in &change.needs_restart {
         tracing::warn!(setting, "this setting keeps its old value until a restart");
     }
-    let ops = OpsAccess {
-        metrics_token: change.snapshot.telemetry.metrics_token.clone(),
-        admin_token: change.snapshot.server.admin_token.clone().or_else(|| made.cloned()),
-    };
+    let ops = access(&change.snapshot, made);
     app.relay.reload(change.snapshot).map(|()| app.ops.store(Arc::new(ops))).map_err(|error| error.to_string())
+}
+
+/// What operators present under `snapshot`; `made` is their token where it names none.
+pub(super) fn access(snapshot: &Snapshot, made: Option<&Secret>) -> OpsAccess {
+    OpsAccess {
+        metrics_token: snapshot.telemetry.metrics_token.clone(),
+        admin_token: snapshot.server.admin_token.clone().or_else(|| made.cloned()),
+        viewer_token: snapshot.server.viewer_token.clone(),
+    }
 }
 
 /// Shows what a gateway starts with.

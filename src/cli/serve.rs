@@ -14,7 +14,6 @@ use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find, load};
 use crate::domain::secret::{Secret, new_admin_token, new_key};
 use crate::http::lifecycle::Lifecycle;
-use crate::http::ops::OpsAccess;
 use crate::http::server::{self, Door, Service};
 use crate::http::tls::{InForce, Tls};
 use crate::http::{App, ops_entry, public_entry};
@@ -156,7 +155,7 @@ impl Gateway {
     ) -> Result<Self, LiveError> {
         let counters = Arc::new(MemoryCounters::default());
         let lifecycle = Lifecycle::new(clock);
-        let ops = OpsAccess { metrics_token: snapshot.telemetry.metrics_token.clone(), admin_token };
+        let ops = reload::access(&snapshot, admin_token.as_ref());
         let dice = Arc::new(dice);
         let serves_tls = snapshot.server.tls.is_some();
         let parts = Parts {
@@ -171,7 +170,7 @@ impl Gateway {
         let relay = Arc::new(Relay::new(snapshot, parts)?);
         let app = App {
             relay: relay.clone(),
-            admin: Admin::new(books.keyring, clock, Arc::new(|| secrets::random_bytes().ok())),
+            admin: Admin::new(books.keyring, clock, Arc::new(|| secrets::random_bytes().ok())).reading(books.reports),
             telemetry: telemetry.clone(),
             lifecycle: lifecycle.clone(),
             ops: ArcSwap::from_pointee(ops),

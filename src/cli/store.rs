@@ -7,7 +7,8 @@ use super::{EXIT_UNAVAILABLE, EXIT_USAGE, Named};
 use crate::clock::Clock;
 use crate::config::{Process, Snapshot, StorePlace, StoreSettings, find, load};
 use crate::store::keyring::Keyring;
-use crate::store::sqlite::{Book, OpenError, SqliteLedger, SqliteRegister, WallClock, Writing};
+use crate::store::reports::Reports;
+use crate::store::sqlite::{Book, OpenError, SqliteLedger, SqliteRegister, SqliteReports, WallClock, Writing};
 use crate::store::{Books, Ledger, Unavailable};
 use crate::telemetry::Telemetry;
 use clap::Args;
@@ -30,7 +31,8 @@ pub(super) async fn open(settings: &StoreSettings, clock: Clock) -> Result<(Book
     let (ledger, writing) = SqliteLedger::open(path, settings.retention, unix_ms)?;
     let keyring = Keyring::open(Arc::new(SqliteRegister::of_gateway(path, ledger.writer()))).await?;
     let ledger = Arc::new(ledger);
-    Ok((Books { bank: ledger.clone(), ledger, keyring: Arc::new(keyring) }, Some(writing)))
+    let reports = Some(Arc::new(SqliteReports::of(path)) as Arc<dyn Reports>);
+    Ok((Books { bank: ledger.clone(), ledger, keyring: Arc::new(keyring), reports }, Some(writing)))
 }
 
 /// Why what is kept cannot be had.

@@ -4,13 +4,11 @@
 //!
 //! Start reading at [`budget`] and [`End`].
 
-use super::span;
 use super::table::dollars;
+use crate::admin::{self, expiry};
 use crate::domain::budget::{Allowance, Window};
 use crate::domain::money::NanoUsd;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::Timestamp;
 
 /// Reads a budget such as `50.00/month` or `50.00/day/Europe/Paris`; without a window it is spent once.
 pub(super) fn budget(text: &str) -> Result<Allowance, &'static str> {
@@ -66,13 +64,13 @@ impl End {
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         const WRONG: &str =
             "write a last day such as 2027-01-31, an instant such as 2027-01-31T12:00:00Z, or how long: 30d, 12h, 15m";
-        let length = span::length(text).map(Self::In);
-        length.or_else(|| at(text).map(Self::At)).ok_or(WRONG)
+        let length = admin::length(text).map(Self::In);
+        length.or_else(|| expiry(text).map(Self::At)).ok_or(WRONG)
     }
 
     /// As [`End::parse`], and only at a moment of the calendar.
     pub(super) fn parse_at(text: &str) -> Result<i64, &'static str> {
-        at(text).ok_or("write a last day such as 2027-01-31, or an instant such as 2027-01-31T12:00:00Z")
+        expiry(text).ok_or("write a last day such as 2027-01-31, or an instant such as 2027-01-31T12:00:00Z")
     }
 
     /// In Unix seconds; the end of a while is rounded up, so that it is never shorter than was said.
@@ -89,17 +87,7 @@ impl End {
 
 /// Reads how long, in milliseconds.
 pub(super) fn length(text: &str) -> Result<i64, &'static str> {
-    span::length(text).ok_or("write a length such as 24h, 30d, 15m or 0s")
-}
-
-/// The Unix second after a last day, as in the configuration, or that of an instant with its offset.
-fn at(text: &str) -> Option<i64> {
-    if let Ok(instant) = text.parse::<Timestamp>() {
-        return Some(instant.as_second());
-    }
-    let day = Some(text).filter(|text| text.len() == "2027-01-31".len())?.parse::<Date>().ok()?;
-    let after = day.checked_add(1.day()).ok()?;
-    Some(after.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
+    admin::length(text).ok_or("write a length such as 24h, 30d, 15m or 0s")
 }
 
 /// An instant to the minute, for people.

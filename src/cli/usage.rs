@@ -52,17 +52,14 @@ pub(super) struct Usage {
 }
 
 fn dimension_parser() -> impl TypedValueParser<Value = Dimension> {
-    PossibleValuesParser::new(Dimension::ALL.map(Dimension::name)).try_map(|name| dimension(&name).ok_or("no such"))
-}
-
-fn dimension(name: &str) -> Option<Dimension> {
-    Dimension::ALL.into_iter().find(|dimension| dimension.name() == name)
+    PossibleValuesParser::new(Dimension::ALL.map(Dimension::name))
+        .try_map(|name| Dimension::of_name(&name).ok_or("no such"))
 }
 
 fn condition(text: &str) -> Result<Condition, String> {
     let names = || Dimension::ALL.map(Dimension::name).join(", ");
     let (name, value) = text.split_once('=').ok_or("write WHAT=VALUE, such as key=growth-app")?;
-    let dimension = dimension(name).ok_or_else(|| format!("there is no `{name}`; there are {}", names()))?;
+    let dimension = Dimension::of_name(name).ok_or_else(|| format!("there is no `{name}`; there are {}", names()))?;
     Ok(Condition { dimension, value: (value != NONE).then(|| value.to_owned()) })
 }
 

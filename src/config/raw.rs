@@ -39,6 +39,7 @@ pub(super) struct Server {
     pub(super) listen: Written<SocketAddr>,
     pub(super) admin_listen: Option<Written<SocketAddr>>,
     pub(super) admin_token: Option<Written<Secret>>,
+    pub(super) viewer_token: Option<Written<Secret>>,
     pub(super) max_body: Written<Size>,
     pub(super) max_in_flight_bytes: Written<Size>,
     pub(super) lb_grace: Written<Duration>,

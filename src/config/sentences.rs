@@ -13,6 +13,7 @@ const SENTENCES: &[(&str, &str)] = &[
         "What operators present. Absent: $TIERWAY_ADMIN_TOKEN, else one is made at start and printed once. \
          Required where operators can be reached from other machines.",
     ),
+    ("server.viewer_token", "What those present who may look at everything of an operator's and change nothing."),
     ("server.max_body", "The longest request body, as sent and as decoded."),
     ("server.max_in_flight_bytes", "The longest sum of all request bodies held at once; more are told to slow down."),
     ("server.lb_grace", "How long to keep accepting after SIGTERM, while /readyz already says 503."),

@@ -22,6 +22,8 @@ pub struct ServerSettings {
     pub admin_listen: Option<SocketAddr>,
     /// What operators present; `None`: one is to be generated and printed once.
     pub admin_token: Option<Secret>,
+    /// What those present who only look; `None`: nobody only looks.
+    pub viewer_token: Option<Secret>,
     /// The longest request body, in bytes.
     pub max_body_bytes: u64,
     /// The longest sum of request bodies held at once, in bytes.

@@ -41,9 +41,7 @@ pub enum Basis {
     /// By the provider's last word.
     #[default]
     Counted,
-    /// The input by the provider, the output by us: the answer broke, or its count left the output out.
-    InputCounted,
-    /// By us.
+    /// By us, or in part: nobody counted, the answer broke, or its count left the output out.
     Estimated,
 }
 
@@ -60,7 +58,7 @@ impl Tally {
         let seen = || measure.tokens(self.text_bytes).max(self.frames).max(1);
         match self.counted {
             Some(usage) if self.is_final => (usage, Basis::Counted),
-            Some(usage) => (Usage { output: usage.output.max(seen()), ..usage }, Basis::InputCounted),
+            Some(usage) => (Usage { output: usage.output.max(seen()), ..usage }, Basis::Estimated),
             None => (Usage { input, output: seen(), ..Usage::default() }, Basis::Estimated),
         }
     }
@@ -126,8 +124,8 @@ mod tests {
         check(Tally { is_final: true, ..counted(1) }, (usage(5, 1), Basis::Counted));
         check(Tally { is_final: true, ..counted(0) }, (usage(5, 0), Basis::Counted));
         // A count that came before the end is a floor.
-        check(counted(2), (usage(5, 6), Basis::InputCounted));
-        check(counted(8), (usage(5, 8), Basis::InputCounted));
+        check(counted(2), (usage(5, 6), Basis::Estimated));
+        check(counted(8), (usage(5, 8), Basis::Estimated));
         check(seen, (usage(GUESS, 6), Basis::Estimated));
         check(Tally { frames: 7, ..seen }, (usage(GUESS, 7), Basis::Estimated));
         check(Tally { is_impossible: true, ..seen }, (usage(GUESS, 6), Basis::Estimated));

@@ -73,6 +73,13 @@ impl RequestId {
         Self(time | 7 << 76 | high | 2 << 62 | low)
     }
 
+    /// The name that `text` is: `req_` and 32 hex digits, or the digits alone.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("req_").unwrap_or(text);
+        let right = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u128::from_str_radix(digits, 16).ok().filter(|_| right).map(Self)
+    }
+
     /// As it is written: ASCII.
     pub fn text(self) -> [u8; 36] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";

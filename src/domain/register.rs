@@ -8,7 +8,7 @@
 //! Start reading at [`StoredKey`].
 
 use crate::domain::authorize::Limits;
-use crate::domain::budget::{Account, Allowance, Scope, Window};
+use crate::domain::budget::{Account, Allowance, Budget, CREDIT, Scope, Window};
 use crate::domain::money::NanoUsd;
 use crate::domain::secret::KeyHash;
 use std::sync::Arc;
@@ -177,7 +177,12 @@ pub struct Holder {
 impl Holder {
     /// Under which its credit is counted.
     pub fn account(&self) -> Account {
-        Account { scope: self.scope, name: self.name.clone(), window: Window::Credit.to_string().into() }
+        Account { scope: self.scope, name: self.name.clone(), window: CREDIT.into() }
+    }
+
+    /// Its credit, when so much was granted in all.
+    pub fn credit(&self, granted: NanoUsd) -> Budget {
+        Budget { account: Arc::new(self.account()), limit: granted, window: Window::Credit }
     }
 }
 

@@ -6,6 +6,8 @@
 //!
 //! Start reading at [`Row::of`].
 
+use super::admin::Declined;
+use crate::admin::AdminError;
 use crate::domain::budget::{CREDIT, OverBudget, Scope};
 use crate::domain::call::BodyProblem;
 use crate::domain::failure::Failure;
@@ -47,7 +49,7 @@ pub struct Row {
     /// `error.code`
     pub code: &'static str,
     /// `error.param`: the field or header at fault.
-    pub param: Option<&'static str>,
+    pub param: Option<Cow<'static, str>>,
     /// `error.message`: what happened and what to do, for the client.
     pub message: Cow<'static, str>,
     /// The same for the log.
@@ -55,7 +57,7 @@ pub struct Row {
     /// Whether trying again helps.
     pub retry: Retry,
     /// The methods that would be right, with a 405.
-    pub allow: Option<&'static str>,
+    pub allow: Option<Cow<'static, str>>,
 }
 
 /// Whether trying the same request again helps.
@@ -85,22 +87,15 @@ impl Row {
         match refusal {
             Refusal::Body(problem) => Self::body(problem),
             Refusal::BadHeader { name } => {
-                Self::invalid("invalid_value", format!("The header '{name}' has an impossible value.")).at(name)
+                Self::invalid("invalid_value", format!("The header '{name}' has an impossible value.")).at(*name)
             }
             Refusal::InvalidKey => Self::invalid(
                 "invalid_api_key",
                 "No valid API key was given. Send a key of this gateway as 'Authorization: Bearer KEY'.",
             )
             .status(StatusCode::UNAUTHORIZED),
-            Refusal::UnknownUrl { path } => {
-                Self::invalid("unknown_url", format!("There is no path '{}' here.", echo(path)))
-                    .status(StatusCode::NOT_FOUND)
-            }
-            Refusal::MethodNotAllowed { allow } => {
-                let message = format!("This path does not take that method. Use {allow}.");
-                Self { allow: Some(allow), ..Self::invalid("method_not_allowed", message) }
-                    .status(StatusCode::METHOD_NOT_ALLOWED)
-            }
+            Refusal::UnknownUrl { path } => Self::unknown_url(path),
+            Refusal::MethodNotAllowed { allow } => Self::wrong_method((*allow).into()),
             Refusal::ModelNotFound { model, nearest } => {
                 Self::invalid("model_not_found", model_not_found(model, nearest))
                     .status(StatusCode::NOT_FOUND)
@@ -139,11 +134,72 @@ impl Row {
         }
     }
 
+    /// The rows of what an operator asks for and does not get.
+    pub fn declined(declined: &Declined) -> Self {
+        match declined {
+            Declined::NoToken => Self::invalid(
+                "invalid_token",
+                "No valid token of an operator was given. Send the gateway's admin token as 'Authorization: Bearer TOKEN'.",
+            )
+            .status(StatusCode::UNAUTHORIZED),
+            Declined::OnlyLooks => {
+                Self::invalid("forbidden", "This token may look and not change anything. Use the admin token.")
+                    .status(StatusCode::FORBIDDEN)
+            }
+            Declined::UnknownUrl(path) => Self::unknown_url(path),
+            Declined::WrongMethod(allow) => Self::wrong_method(allow.clone().into()),
+            Declined::NotJson => Self::invalid(
+                "unsupported_media_type",
+                "The body is not said to be JSON. Send 'Content-Type: application/json'.",
+            )
+            .status(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Declined::Body(problem) => Self::body(problem),
+            Declined::Invalid { param, message } => Self::invalid("invalid_value", message.clone()).at(echo(param).to_owned()),
+            Declined::Changed => Self::invalid(
+                "precondition_failed",
+                "It is not in the state that 'if-match' names: it was changed meanwhile. Read it again.",
+            )
+            .status(StatusCode::PRECONDITION_FAILED)
+            .at("if-match"),
+            Declined::Rules(error) => Self::against_the_rules(error),
+        }
+    }
+
+    fn against_the_rules(error: &AdminError) -> Self {
+        let message = sentence(&error.to_string());
+        let conflict = |message| Self::invalid("conflict", message).status(StatusCode::CONFLICT);
+        match error {
+            AdminError::NotFound { .. } => Self::invalid("not_found", message).status(StatusCode::NOT_FOUND),
+            AdminError::NoLedger => Self::invalid("no_ledger", message).status(StatusCode::NOT_FOUND),
+            AdminError::Exists { .. } => conflict(message).at("name"),
+            AdminError::SecretTaken { .. } => conflict(message).at("hash"),
+            AdminError::InFile { .. } | AdminError::Stale => conflict(message),
+            AdminError::Invalid { field, .. } => Self::invalid("invalid_value", message).at(*field),
+            AdminError::Unavailable => Self::server(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store_unavailable",
+                "The store cannot be used at the moment. Nothing was changed. Try again when 'retry-after' has passed.",
+            )
+            .retry(Retry::After(LEDGER_AGAIN)),
+            AdminError::NoEntropy => Self { log: message.into(), ..Self::internal() },
+        }
+    }
+
+    fn unknown_url(path: &str) -> Self {
+        Self::invalid("unknown_url", format!("There is no path '{}' here.", echo(path))).status(StatusCode::NOT_FOUND)
+    }
+
+    fn wrong_method(allow: Cow<'static, str>) -> Self {
+        let message = format!("This path does not take that method. Use {allow}.");
+        Self { allow: Some(allow), ..Self::invalid("method_not_allowed", message) }
+            .status(StatusCode::METHOD_NOT_ALLOWED)
+    }
+
     /// The rows of a body that was not understood.
     fn body(problem: &BodyProblem) -> Self {
         match problem {
             BodyProblem::NotJson(what) | BodyProblem::BadEncoding(what) => Self::invalid("invalid_json", what.clone()),
-            BodyProblem::BadField { param, message } => Self::invalid("invalid_value", message.clone()).at(param),
+            BodyProblem::BadField { param, message } => Self::invalid("invalid_value", message.clone()).at(*param),
             BodyProblem::TooLarge { limit } => Self::invalid(
                 "request_too_large",
                 format!("The request body, as sent or decoded, is larger than {limit} bytes. Send less."),
@@ -293,7 +349,7 @@ impl Row {
     /// `{"error":{…}}`, all four keys.
     pub fn json(&self) -> Vec<u8> {
         let Self { kind, code, param, message, .. } = self;
-        let error = Told { message, kind, param: *param, code };
+        let error = Told { message, kind, param: param.as_deref(), code };
         serde_json::to_vec(&Envelope { error }).expect("texts always serialise")
     }
 
@@ -302,8 +358,8 @@ impl Row {
         let mut response = (self.status, Body::from(self.json())).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some(Ok(allow)) = self.allow.as_deref().map(HeaderValue::try_from) {
+            headers.insert(ALLOW, allow);
         }
         self.retry.tell(headers);
         response
@@ -326,8 +382,8 @@ impl Row {
         Self { status, ..self }
     }
 
-    fn at(self, param: &'static str) -> Self {
-        Self { param: Some(param), ..self }
+    fn at(self, param: impl Into<Cow<'static, str>>) -> Self {
+        Self { param: Some(param.into()), ..self }
     }
 
     fn retry(self, retry: Retry) -> Self {
@@ -386,6 +442,12 @@ fn model_not_found(model: &str, nearest: &[Arc<str>]) -> String {
     format!("There is no model '{}' for this key. {advice}", echo(model))
 }
 
+/// What a rule says, with a beginning and an end.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| format!("{}{}.", first.to_uppercase(), chars.as_str())).unwrap_or_default()
+}
+
 fn whole_again(ends_unix_ms: Option<i64>) -> String {
     ends_unix_ms.map_or_else(
         || "It is not renewed by itself.".to_owned(),
@@ -401,6 +463,7 @@ fn echo(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::{Kind, Source};
     use crate::domain::budget::Account;
     use http_body_util::BodyExt;
 
@@ -465,6 +528,43 @@ mod tests {
         refused("ledger_unavailable", Refusal::LedgerUnavailable).await;
         refused("slow_down", Refusal::SlowDown { retry_after: Duration::from_millis(870) }).await;
         refused("no_deployment", Refusal::NoDeployment { retry_after: Duration::from_secs(4) }).await;
+    }
+
+    #[tokio::test]
+    async fn rows_of_operators() {
+        let exists = |kept| AdminError::Exists { kind: Kind::Key, name: "app".into(), kept };
+        let rows = [
+            ("no_token", Declined::NoToken),
+            ("only_looks", Declined::OnlyLooks),
+            ("unknown_admin_url", Declined::UnknownUrl("/admin/v2".into())),
+            ("wrong_admin_method", Declined::WrongMethod("GET, HEAD, PATCH".into())),
+            ("not_said_to_be_json", Declined::NotJson),
+            (
+                "bad_admin_body",
+                Declined::Body(BodyProblem::NotJson("The body is not an object. Send a JSON object.".into())),
+            ),
+            (
+                "bad_admin_field",
+                Declined::Invalid { param: "budget.limit".into(), message: "'budget.limit' is missing.".into() },
+            ),
+            ("changed", Declined::Changed),
+            ("no_such_key", AdminError::NotFound { kind: Kind::Key, name: "app".into() }.into()),
+            ("no_ledger", AdminError::NoLedger.into()),
+            ("exists_in_store", exists(Source::Store).into()),
+            ("exists_in_file", exists(Source::File).into()),
+            ("in_file", AdminError::InFile { kind: Kind::Team, name: "growth".into() }.into()),
+            ("secret_taken", AdminError::SecretTaken { name: "app".into() }.into()),
+            ("stale", AdminError::Stale.into()),
+            (
+                "against_the_rules",
+                AdminError::Invalid { field: "policy", message: "there is no policy 'x'".into() }.into(),
+            ),
+            ("store_unavailable", AdminError::Unavailable.into()),
+            ("no_entropy", AdminError::NoEntropy.into()),
+        ];
+        for (name, declined) in rows {
+            check(&format!("declined_{name}"), Row::declined(&declined).response()).await;
+        }
     }
 
     fn slug(failure: Failure) -> String {

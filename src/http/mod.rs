@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`public_entry`], then [`server`] for connections and [`error`] for THE table.
 
+pub mod admin;
 pub mod egress;
 pub mod ending;
 pub mod error;
@@ -83,14 +84,19 @@ pub fn public_entry(app: Arc<App>, with_ops: bool) -> Entry {
         .route("/v1/embeddings", routed(Endpoint::Embeddings))
         .route("/v1/models", wrong_method("GET, HEAD").get(models::list))
         .route("/v1/models/{*id}", wrong_method("GET, HEAD").get(models::retrieve));
-    let router = if with_ops { v1.merge(ops::routes()) } else { v1 };
-    Entry::new(router.fallback(elsewhere).with_state(app), clock, dice)
+    let router = if with_ops {
+        v1.merge(ops::routes()).merge(admin::routes()).fallback(elsewhere)
+    } else {
+        v1.fallback(without_operators)
+    };
+    Entry::new(router.with_state(app), clock, dice)
 }
 
 /// What operators reach at an address of their own: everything but `/v1`.
 pub fn ops_entry(app: Arc<App>) -> Entry {
     let (clock, dice) = (app.clock, app.dice.clone());
-    Entry::new(ops::routes().fallback(nowhere).with_state(app), clock, dice)
+    let router = ops::routes().merge(admin::routes()).fallback(without_clients);
+    Entry::new(router.with_state(app), clock, dice)
 }
 
 fn routed(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
@@ -105,16 +111,30 @@ fn wrong_method(allow: &'static str) -> MethodRouter<Arc<App>> {
     any(move |State(app), request: Request| chat::walk(app, asked, request))
 }
 
-/// Whatever no route takes: below `/v1` the corridor refuses it, after asking for a key.
+/// Whatever no route takes, where clients and operators come.
 async fn elsewhere(State(app): State<Arc<App>>, request: Request) -> Response {
+    if admin::is_below(request.uri().path()) {
+        without_clients(State(app), request).await
+    } else {
+        without_operators(State(app), request).await
+    }
+}
+
+/// Whatever no route takes, where clients come: below `/v1` the corridor refuses it, after asking for a key.
+async fn without_operators(State(app): State<Arc<App>>, request: Request) -> Response {
     let path = request.uri().path();
     if path == "/v1" || path.starts_with("/v1/") {
         chat::walk(app, Asked::UnknownUrl, request).await
     } else {
-        nowhere(request).await
+        nowhere(&request)
     }
 }
 
-async fn nowhere(request: Request) -> Response {
+/// Whatever no route takes, where operators come: below `/admin` after asking for a token.
+async fn without_clients(State(app): State<Arc<App>>, request: Request) -> Response {
+    if admin::is_below(request.uri().path()) { admin::unknown(app, request).await } else { nowhere(&request) }
+}
+
+fn nowhere(request: &Request) -> Response {
     Row::refused(&Refusal::UnknownUrl { path: request.uri().path().into() }).response()
 }

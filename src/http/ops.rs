@@ -28,15 +28,45 @@ pub struct OpsAccess {
     pub metrics_token: Option<Secret>,
     /// For everything of an operator's.
     pub admin_token: Option<Secret>,
+    /// For looking at it.
+    pub viewer_token: Option<Secret>,
+}
+
+/// What whoever presents an operators' token may do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Role {
+    /// Look at everything.
+    Viewer,
+    /// And change it.
+    Operator,
+}
+
+impl Role {
+    /// Its word in documents and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+        }
+    }
 }
 
 impl OpsAccess {
     /// Whether `presented` may read metrics.
     fn may_read_metrics(&self, presented: Option<&Secret>) -> bool {
         let Some(metrics_token) = &self.metrics_token else { return true };
-        let Some(presented) = presented else { return false };
-        let admin_token = self.admin_token.as_ref();
-        same(presented, metrics_token) | admin_token.is_some_and(|token| same(presented, token))
+        presented.is_some_and(|presented| same(presented, metrics_token)) | self.role(presented).is_some()
+    }
+
+    /// What `presented` allows; `None`: nothing.
+    pub fn role(&self, presented: Option<&Secret>) -> Option<Role> {
+        let is = |token: &Option<Secret>| presented.zip(token.as_ref()).is_some_and(|(a, b)| same(a, b));
+        // Both are compared, whichever it is.
+        match (is(&self.admin_token), is(&self.viewer_token)) {
+            (true, _) => Some(Role::Operator),
+            (false, true) => Some(Role::Viewer),
+            (false, false) => None,
+        }
     }
 }
 
@@ -101,7 +131,8 @@ mod tests {
     fn metrics_are_open_until_they_have_a_token() {
         let secret = |text: &str| Some(Secret::new(text));
         let check = |metrics: Option<&str>, admin: Option<&str>, presented: Option<&str>, expected: bool| {
-            let access = OpsAccess { metrics_token: metrics.and_then(secret), admin_token: admin.and_then(secret) };
+            let (metrics_token, admin_token) = (metrics.and_then(secret), admin.and_then(secret));
+            let access = OpsAccess { metrics_token, admin_token, viewer_token: secret("v") };
             let presented = presented.and_then(secret);
             let case = format!("{metrics:?} {admin:?} {presented:?}");
             assert_eq!(access.may_read_metrics(presented.as_ref()), expected, "{case}");
@@ -112,6 +143,29 @@ mod tests {
         check(Some("m"), Some("admin"), Some("m"), true);
         check(Some("m"), Some("admin"), Some("admin"), true);
         check(Some("m"), Some("admin"), Some("mm"), false);
+        check(Some("m"), Some("admin"), Some("v"), true);
         check(Some("m"), None, Some(""), false);
+    }
+
+    #[test]
+    fn a_token_is_a_role() {
+        let secret = |text: &str| Some(Secret::new(text));
+        let check = |admin: Option<&str>, viewer: Option<&str>, presented: Option<&str>, expected: Option<Role>| {
+            let (admin_token, viewer_token) = (admin.and_then(secret), viewer.and_then(secret));
+            let access = OpsAccess { metrics_token: secret("m"), admin_token, viewer_token };
+            assert_eq!(
+                access.role(presented.and_then(secret).as_ref()),
+                expected,
+                "{admin:?} {viewer:?} {presented:?}"
+            );
+        };
+        check(Some("a"), Some("v"), Some("a"), Some(Role::Operator));
+        check(Some("a"), Some("v"), Some("v"), Some(Role::Viewer));
+        check(Some("a"), Some("a"), Some("a"), Some(Role::Operator));
+        check(Some("a"), None, Some("v"), None);
+        check(Some("a"), Some("v"), Some("m"), None);
+        check(Some("a"), Some("v"), None, None);
+        check(None, None, Some(""), None);
+        check(None, None, None, None);
     }
 }

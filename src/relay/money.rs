@@ -155,9 +155,9 @@ impl Purchase {
         };
         let (cost, beyond) = match (self.attempt, &self.hold) {
             (Some(bounds), Some(_)) if basis.is_estimate() => {
-                // Never below what the provider read, where it did not say: a token is a byte or more.
-                let read = if basis == Basis::Estimated { bounds.input } else { 0 };
-                let at_most = Usage { input: usage.input.max(read), ..usage };
+                // All the input it can have been, also where a count that came too early says less: a token is a
+                // byte or more, and that slack is all that stands against output that nobody saw.
+                let at_most = Usage { input: usage.input.max(bounds.input), ..usage };
                 (price.cost(at_most).max(LEAST).min(bounds.worst), NanoUsd::ZERO)
             }
             (_, Some(hold)) => {

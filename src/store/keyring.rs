@@ -99,7 +99,14 @@ impl Keyring {
 
     /// Up to `most` keys in the order of their names, after the one called `after`.
     pub fn keys(&self, after: Option<&str>, most: usize) -> Vec<StoredKey> {
-        page(&self.known().keys, after).take(most).map(|(_, entry)| entry.with_uses()).collect()
+        self.keys_where(after, most, |_| true)
+    }
+
+    /// The same, of those that are `wanted`.
+    pub fn keys_where(&self, after: Option<&str>, most: usize, wanted: impl Fn(&StoredKey) -> bool) -> Vec<StoredKey> {
+        let known = self.known();
+        let found = page(&known.keys, after).filter(|(_, entry)| wanted(&entry.key));
+        found.take(most).map(|(_, entry)| entry.with_uses()).collect()
     }
 
     /// The team called `name`.

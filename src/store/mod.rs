@@ -15,6 +15,7 @@ pub mod memory;
 pub mod memory_bank;
 pub mod memory_register;
 pub mod purse;
+pub mod reports;
 pub mod sqlite;
 
 use crate::domain::authorize::Limits;
@@ -30,6 +31,7 @@ use keyring::Keyring;
 use memory::MemoryLedger;
 use memory_bank::MemoryBank;
 use memory_register::MemoryRegister;
+use reports::Reports;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -89,6 +91,8 @@ pub struct Books {
     pub bank: Arc<dyn Bank>,
     /// Keys, teams and credit.
     pub keyring: Arc<Keyring>,
+    /// How the ledger is read; `None`: it keeps nothing.
+    pub reports: Option<Arc<dyn Reports>>,
 }
 
 impl Books {
@@ -97,7 +101,7 @@ impl Books {
         let bank = Arc::new(MemoryBank::default());
         let register = Arc::new(MemoryRegister::new(bank.clone()));
         let keyring = Keyring::open(register).await.expect("memory can always be read");
-        Self { ledger: Arc::new(MemoryLedger::default()), bank, keyring: Arc::new(keyring) }
+        Self { ledger: Arc::new(MemoryLedger::default()), bank, keyring: Arc::new(keyring), reports: None }
     }
 }
 

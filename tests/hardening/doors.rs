@@ -4,7 +4,7 @@
 //! Start reading at [`no_door_opens_without_a_key`]; a new route needs a row in [`DOORS`].
 
 use crate::config::Config;
-use crate::support::gateway::{ADMIN_TOKEN, KEY};
+use crate::support::gateway::{ADMIN_TOKEN, KEY, OTHER_KEY};
 use crate::support::{Client, ScriptedProvider, TestGateway};
 use std::collections::BTreeMap;
 use tierway::http::layers::Entry;
@@ -19,10 +19,23 @@ enum Door {
     Key,
     /// Operators, here where the metrics have a token.
     Token,
+    /// Operators: what lies below `/admin`, known or not.
+    Admin,
 }
 
 /// Every route there is.
-const DOORS: [(&str, Door); 9] = [
+const DOORS: [(&str, Door); 20] = [
+    ("/admin/v1/credits", Door::Admin),
+    ("/admin/v1/credits/grants", Door::Admin),
+    ("/admin/v1/keys", Door::Admin),
+    ("/admin/v1/keys/{name}", Door::Admin),
+    ("/admin/v1/keys/{name}/rotate", Door::Admin),
+    ("/admin/v1/ledger", Door::Admin),
+    ("/admin/v1/ledger/{request_id}", Door::Admin),
+    ("/admin/v1/openapi.json", Door::Admin),
+    ("/admin/v1/teams", Door::Admin),
+    ("/admin/v1/teams/{name}", Door::Admin),
+    ("/admin/v1/usage", Door::Admin),
     ("/healthz", Door::Open),
     ("/livez", Door::Open),
     ("/metrics", Door::Token),
@@ -42,6 +55,11 @@ const NO_KEYS: [&str; 4] = [
     "authorization: Basic dHc6dHc=\r\n",
     "cookie: key=tw_test_canary_client_key\r\nx-api-key: tw_test_canary_client_key\r\n",
 ];
+
+/// The path of a route, with something in its place.
+fn filled(route: &str) -> String {
+    route.replace("{*id}", "org%2Fmodel").replace("{name}", "app").replace("{request_id}", "req_1")
+}
 
 /// The spellings of a path, the plain one first.
 fn spellings(path: &str) -> Vec<String> {
@@ -108,7 +126,7 @@ async fn no_door_opens_without_a_key() {
     let mut client = gateway.connect().await;
     let mut knocks = 0;
     for (route, door) in DOORS {
-        let route = route.replace("{*id}", "org%2Fmodel");
+        let route = filled(route);
         for (spelling, path) in spellings(&route).iter().enumerate() {
             for method in METHODS {
                 let mut told = BTreeMap::new();
@@ -124,7 +142,8 @@ async fn no_door_opens_without_a_key() {
                 let open = door == Door::Open && spelling < 3 && matches!(method, "GET" | "HEAD");
                 let told = told.into_keys().next();
                 assert!(if open { told == Some(200) } else { matches!(told, Some(401 | 404 | 405)) }, "{case}");
-                let beyond = path.starts_with("/v1/") || path.starts_with("http://elsewhere/v1/");
+                let plain = path.strip_prefix("http://elsewhere").unwrap_or(path);
+                let beyond = plain.starts_with("/v1/") || plain.starts_with("/admin/");
                 assert_eq!(told == Some(401), beyond || is_metrics(door, spelling, method), "{case}");
             }
         }
@@ -143,11 +162,13 @@ async fn a_key_opens_only_the_doors_it_is_for() {
     let (gateway, provider) = gateway().await;
     let mut client = gateway.connect().await;
     for (route, door) in DOORS {
-        let path = route.replace("{*id}", "org%2Fmodel");
-        for (secret, opens) in [(ADMIN_TOKEN, Door::Token), (KEY, Door::Key)] {
+        let path = filled(route);
+        for (secret, opens) in
+            [(ADMIN_TOKEN, &[Door::Token, Door::Admin][..]), (KEY, &[Door::Key]), (OTHER_KEY, &[Door::Token])]
+        {
             let bearer = format!("authorization: Bearer {secret}\r\n");
             let status = ask(&mut client, "GET", &path, "tests", &bearer).await;
-            assert_eq!(status == 401, door != Door::Open && door != opens, "{path} with {secret}: {status}");
+            assert_eq!(status == 401, door != Door::Open && !opens.contains(&door), "{path} with {secret}: {status}");
         }
     }
     assert_eq!(provider.attempts(), 0);

@@ -21,6 +21,8 @@ use crate::domain::id::RequestId;
 use crate::domain::refusal::Refusal;
 use crate::domain::register::Own;
 use crate::domain::routing::explain as domain;
+use crate::store::Contents;
+use crate::store::sqlite::Book;
 use bytes::Bytes;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -120,9 +122,10 @@ fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<Key
     let everybody = snapshot.key(anybody).expect("it was handed to the loading");
     if let Some(name) = &args.key {
         let keys = || snapshot.keys.values().filter(|key| !Arc::ptr_eq(key, everybody));
-        return keys().find(|key| *key.name == **name).cloned().ok_or_else(|| {
+        let in_file = keys().find(|key| *key.name == **name).cloned();
+        return in_file.or_else(|| stored(args, snapshot, name)).ok_or_else(|| {
             let known = keys().map(|key| &*key.name);
-            let hint = "for a key that is not in the file, name its policy";
+            let hint = "`tierway keys list` shows those in the store; for any other, name its policy";
             format!("there is no key `{name}`; {}; {hint}", list("keys", known))
         });
     }
@@ -132,6 +135,15 @@ fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<Key
         format!("there is no policy `{name}`; {}", list("policies", known))
     })?;
     Ok(Arc::new(KeyRecord::of("".into(), policy, None, &Own::default(), None)))
+}
+
+/// The key called `name` in the store, where there is one to be read.
+fn stored(args: &Explain, snapshot: &Snapshot, name: &str) -> Option<Arc<KeyRecord>> {
+    let path = args.stored.path_of(snapshot).ok()?;
+    let Contents { keys, teams, .. } = Book::open(&path).ok()?.registered().ok()?;
+    let key = keys.into_iter().find(|key| *key.name == *name)?;
+    let team = teams.iter().find(|team| Some(&team.name) == key.team.as_ref());
+    snapshot.record_of(&key, team).map(Arc::new)
 }
 
 fn list<'n>(kind: &str, known: impl Iterator<Item = &'n str>) -> String {

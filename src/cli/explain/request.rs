@@ -9,19 +9,15 @@ use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
 use crate::domain::pricing::Price;
 use crate::domain::receipt::{AttemptRecord, Receipt};
-use crate::domain::refusal::LimitKind;
+use crate::http::admin;
 use crate::telemetry::rfc3339::Rfc3339;
-use serde_json::{Value, json};
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// Reads `req_` and 32 hex digits, as the header `x-request-id` has it; without `req_` too.
 pub(super) fn id(text: &str) -> Result<RequestId, &'static str> {
-    let digits = text.strip_prefix("req_").unwrap_or(text);
-    let right = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = u128::from_str_radix(digits, 16).ok().filter(|_| right);
-    number.map(RequestId).ok_or("write req_ and 32 hex digits, as the header `x-request-id` has it")
+    RequestId::parse(text).ok_or("write req_ and 32 hex digits, as the header `x-request-id` has it")
 }
 
 /// Prints the story of request `id`.
@@ -31,7 +27,7 @@ pub(super) fn id(text: &str) -> Result<RequestId, &'static str> {
 pub(super) fn explain(id: RequestId, stored: &Stored, as_json: bool) -> anyhow::Result<ExitCode> {
     match find(id, stored) {
         Ok(receipt) => {
-            print(&if as_json { format!("{:#}\n", value(&receipt)) } else { text(&receipt) })?;
+            print(&if as_json { format!("{:#}\n", admin::receipt(&receipt)) } else { text(&receipt) })?;
             Ok(ExitCode::SUCCESS)
         }
         Err(stopped) => stopped.tell(),
@@ -157,54 +153,6 @@ fn ms(duration: Duration) -> String {
     let part = format!("{:03}", micros % 1_000);
     let part = part.trim_end_matches('0');
     format!("{}{}{part} ms", grouped(micros / 1_000), if part.is_empty() { "" } else { "." })
-}
-
-/// With the access log's names; money is a string, in no reader a float.
-fn value(receipt: &Receipt) -> Value {
-    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    let attempt = |attempt: &AttemptRecord| {
-        let (deployment, tier) = (&*attempt.deployment, attempt.tier.as_deref());
-        json!({ "deployment": deployment, "tier": tier, "reason": attempt.reason.label(), "duration_us": micros(attempt.duration) })
-    };
-    let price = receipt.price.map(|price| {
-        json!({
-            "input_usd_per_mtok": price.input.usd_per_mtok(),
-            "cached_input_usd_per_mtok": price.cached_input.usd_per_mtok(),
-            "output_usd_per_mtok": price.output.usd_per_mtok(),
-            "request_usd": price.request.to_string(),
-        })
-    });
-    let served = receipt.served.as_ref();
-    json!({
-        "request_id": receipt.id.to_string(),
-        "time": Rfc3339(receipt.received_unix_ms).to_string(),
-        "key": receipt.key.as_deref(),
-        "team": receipt.team.as_deref(),
-        "policy": receipt.policy.as_deref(),
-        "endpoint": receipt.endpoint.map(Endpoint::name),
-        "asked_model": receipt.asked_model.as_deref(),
-        "stream": receipt.stream,
-        "model": served.map(|served| &*served.model),
-        "deployment": served.map(|served| &*served.deployment),
-        "tier": served.and_then(|served| served.tier.as_deref()),
-        "region": served.map(|served| &*served.region),
-        "attempts": receipt.attempts.iter().map(attempt).collect::<Vec<_>>(),
-        "outcome": receipt.outcome.label(),
-        "reason": receipt.reason.label(),
-        "limit": receipt.limit.map(LimitKind::label),
-        "status": receipt.status,
-        "input_tokens": receipt.usage.map(|usage| usage.input),
-        "cached_input_tokens": receipt.usage.map(|usage| usage.cached_input),
-        "output_tokens": receipt.usage.map(|usage| usage.output),
-        "reasoning_tokens": receipt.usage.map(|usage| usage.reasoning),
-        "estimated": receipt.estimated,
-        "price_version": receipt.price_version.as_deref(),
-        "price": price,
-        "cost_usd": receipt.cost.to_string(),
-        "first_token_us": receipt.first_token.map(micros),
-        "duration_us": micros(receipt.duration),
-        "overhead_us": micros(receipt.overhead),
-    })
 }
 
 #[cfg(test)]

@@ -162,6 +162,7 @@ fn server_settings(desk: &Desk<'_>, server: Server) -> ServerSettings {
         listen: server.listen.value,
         admin_listen: server.admin_listen.map(|address| address.value),
         admin_token: server.admin_token.map(|token| token.value),
+        viewer_token: server.viewer_token.map(|token| token.value),
         max_body_bytes: server.max_body.value.0,
         max_in_flight_bytes: server.max_in_flight_bytes.value.0,
         lb_grace: server.lb_grace.value,

@@ -24,7 +24,8 @@ use super::reader::{Catalogue, Desk, Table, Wrong};
 use super::value::Name;
 
 /// Settings whose value may be a secret: their lines are not shown when the file is not TOML.
-const SECRET_NAMES: [&str; 7] = ["admin_token", "credential", "hash", "metrics_token", "secret", "shared", "url"];
+const SECRET_NAMES: [&str; 8] =
+    ["admin_token", "credential", "hash", "metrics_token", "secret", "shared", "url", "viewer_token"];
 
 /// Tables without which there is nobody to ask and nothing to ask for.
 const REQUIRED: [(&str, &str, &str); 2] = [

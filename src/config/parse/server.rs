@@ -31,6 +31,7 @@ pub(super) fn server(table: &mut Table<'_>) -> Server {
         listen: table.or("listen", LISTEN),
         admin_listen: table.optional("admin_listen"),
         admin_token: admin_token(table),
+        viewer_token: table.optional("viewer_token"),
         max_body: table.or("max_body", MAX_BODY),
         max_in_flight_bytes: table.or("max_in_flight_bytes", MAX_IN_FLIGHT),
         lb_grace: table.or("lb_grace", LB_GRACE),

@@ -89,13 +89,9 @@ impl Purse {
 
     /// From now on credit is what was granted to each holder in all. Whoever is not named keeps theirs.
     pub fn set_credit(&self, granted: &[(Holder, NanoUsd)], now_unix_ms: i64) {
-        let till = |holder: &Holder, limit| {
-            let account = Arc::new(holder.account());
-            self.till(&Budget { account, limit, window: Window::Credit }, now_unix_ms)
-        };
         let mut credit = Credit::clone(&self.credit.load());
         for (holder, granted) in granted {
-            let till = till(holder, *granted);
+            let till = self.till(&holder.credit(*granted), now_unix_ms);
             match holder.scope {
                 Scope::Key => credit.keys.insert(holder.name.clone(), till),
                 Scope::Team => credit.teams.insert(holder.name.clone(), till),

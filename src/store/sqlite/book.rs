@@ -3,10 +3,11 @@
 //! The file is opened read-only: a report never migrates, locks out or delays a gateway.
 
 use super::balances::{self, Balance, Unaccounted};
-use super::usage::{Sum, UsageQuery};
-use super::{OpenError, line, migrate, open};
+use super::{OpenError, line, migrate, open, register};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
+use crate::store::Contents;
+use crate::store::reports::{ReceiptsQuery, Sum, UsageQuery};
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
 
@@ -58,6 +59,22 @@ impl Book {
     /// # Errors
     /// When they cannot be read.
     pub fn usage(&self, query: &UsageQuery) -> Result<Vec<Sum>, BookError> {
+        self.usage_up_to(query, usize::MAX)
+    }
+
+    /// The same, and no more than `most` sums, whichever those are.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn usage_up_to(&self, query: &UsageQuery, most: usize) -> Result<Vec<Sum>, BookError> {
+        query.ask(&self.connection, most).map_err(|error| self.failed(error))
+    }
+
+    /// The receipts of `query`, the newest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn receipts(&self, query: &ReceiptsQuery) -> Result<Vec<Receipt>, BookError> {
         query.ask(&self.connection).map_err(|error| self.failed(error))
     }
 
@@ -75,6 +92,14 @@ impl Book {
     /// When it cannot be read.
     pub fn unaccounted(&self) -> Result<Vec<Unaccounted>, BookError> {
         balances::unaccounted(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// All keys, teams and credit.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn registered(&self) -> Result<Contents, BookError> {
+        register::read_since(&self.connection, 0).map_err(|error| self.failed(error))
     }
 
     /// When the oldest request kept was received, in Unix milliseconds; `None` of an empty ledger.

@@ -1,7 +1,9 @@
 //! The database as the writer's thread has it: one commit at a time, and a new connection where one
 //! has failed.
 //!
-//! It never makes a file: one that is gone is waited for, because what was in it may come back.
+//! It never makes a file: one that is gone is waited for, because what was in it may come back. And it never
+//! takes a failure for more than it says: a commit whose sync failed may be found in the file later, so each
+//! has a number there (`user_version`), and one that is found is not made again.
 //!
 //! Start reading in [`Disk::commit`].
 
@@ -14,6 +16,9 @@ use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+/// Where the number of the last commit stands.
+const NUMBER: &str = "user_version";
+
 /// The database, or where it should be.
 pub(super) struct Disk {
     path: PathBuf,
@@ -22,6 +27,8 @@ pub(super) struct Disk {
     file: Option<(u64, u64)>,
     /// What of the last commit was at fault itself, by its place.
     left_out: Vec<usize>,
+    /// The number of the commit that was tried last and is not known to be there.
+    doubtful: Option<i32>,
     /// No other gateway writes to the file while this one does.
     _held: File,
 }
@@ -30,7 +37,14 @@ impl Disk {
     /// The database at `path`, of which `held` is the lock.
     pub(super) fn open(path: &Path, held: File) -> rusqlite::Result<Self> {
         let connection = Some(existing(path)?);
-        Ok(Self { path: path.to_owned(), connection, file: number(path), left_out: Vec::new(), _held: held })
+        Ok(Self {
+            path: path.to_owned(),
+            connection,
+            file: number(path),
+            left_out: Vec::new(),
+            doubtful: None,
+            _held: held,
+        })
     }
 
     /// Whether the operation at this place of the last commit was at fault itself.
@@ -43,7 +57,7 @@ impl Disk {
         self.connection.as_mut()
     }
 
-    /// Commits `batch`, or nothing of it.
+    /// Commits `batch`, or nothing of it. After a failure the same batch comes again.
     pub(super) fn commit(&mut self, batch: &[Work]) -> rusqlite::Result<()> {
         // A file that was removed or replaced would be written on, out of everybody's sight.
         if self.file != number(&self.path) {
@@ -57,8 +71,7 @@ impl Disk {
                 connection
             }
         };
-        self.left_out.clear();
-        let done = transact(connection, batch, &mut self.left_out);
+        let done = transact(connection, batch, &mut self.left_out, &mut self.doubtful);
         // A full disk leaves a connection as it was; after anything else only a new one is sure to be sound.
         if done.as_ref().is_err_and(|error| error.sqlite_error_code() != Some(ErrorCode::DiskFull)) {
             self.connection = None;
@@ -71,8 +84,25 @@ fn number(path: &Path) -> Option<(u64, u64)> {
     path.metadata().ok().map(|file| (file.dev(), file.ino()))
 }
 
-fn transact(connection: &mut Connection, batch: &[Work], left_out: &mut Vec<usize>) -> rusqlite::Result<()> {
+fn transact(
+    connection: &mut Connection,
+    batch: &[Work],
+    left_out: &mut Vec<usize>,
+    doubtful: &mut Option<i32>,
+) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let last: i32 = transaction.pragma_query_value(None, NUMBER, |row| row.get(0))?;
+    if *doubtful == Some(last) {
+        transaction.rollback()?;
+        // It is in the log, whose sync failed: in the database itself it is written anew.
+        connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))?;
+        *doubtful = None;
+        return Ok(());
+    }
+    left_out.clear();
+    let number = last.wrapping_add(1);
+    transaction.pragma_update(None, NUMBER, number)?;
+    *doubtful = Some(number);
     for (at, work) in batch.iter().enumerate() {
         let written = match work {
             // A receipt that is there already was charged then.
@@ -90,7 +120,9 @@ fn transact(connection: &mut Connection, batch: &[Work], left_out: &mut Vec<usiz
             other => other?,
         }
     }
-    transaction.commit()
+    transaction.commit()?;
+    *doubtful = None;
+    Ok(())
 }
 
 /// All of `operation`, or nothing of it.

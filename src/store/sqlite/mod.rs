@@ -16,6 +16,7 @@ mod ledger;
 mod line;
 mod migrate;
 mod open;
+mod reader;
 mod register;
 mod retention;
 mod usage;
@@ -26,9 +27,11 @@ pub use book::{Book, BookError};
 pub use ledger::SqliteLedger;
 pub use migrate::{Migrated, Migration, Standing, migrate, standing};
 pub use open::{OpenError, lock};
+pub use reader::SqliteReports;
 pub use register::SqliteRegister;
-pub use usage::{Condition, Dimension, Sum, UsageQuery};
 pub use writer::{Operation, Writer, Writing};
+
+pub use super::reports::{Condition, Dimension, Sum, UsageQuery};
 
 use std::sync::Arc;
 

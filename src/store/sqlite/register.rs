@@ -178,7 +178,7 @@ fn unavailable(error: impl std::fmt::Display) -> Unavailable {
 }
 
 /// What was changed after `version`, as of one moment.
-fn read_since(connection: &Connection, version: i64) -> rusqlite::Result<Contents> {
+pub(super) fn read_since(connection: &Connection, version: i64) -> rusqlite::Result<Contents> {
     let transaction = connection.unchecked_transaction()?;
     let now = transaction.query_row("SELECT version FROM register", [], |row| row.get(0))?;
     if now == version {

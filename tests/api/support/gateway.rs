@@ -39,6 +39,10 @@ pub const OTHER_KEY: &str = "tw_test_canary_other_key";
 pub const CREDENTIAL: &str = "sk-canary-provider-credential";
 /// The admin token.
 pub const ADMIN_TOKEN: &str = "twa_canary_admin_token";
+/// What those present who only look: `env:VIEWER_TOKEN`.
+pub const VIEWER_TOKEN: &str = "twv_canary_viewer_token";
+/// What monitoring presents: `env:METRICS_TOKEN`.
+pub const METRICS_TOKEN: &str = "twm_canary_metrics_token";
 /// How long what is held may take to come back after a test's last request.
 const SETTLES_WITHIN: Duration = Duration::from_secs(10);
 
@@ -74,20 +78,18 @@ impl TestGateway {
 
     /// Serves what was compiled elsewhere.
     pub async fn serving(snapshot: Arc<Snapshot>, seed: u64) -> Self {
+        let ledger = Arc::new(MemoryLedger::default());
+        Self::keeping(snapshot, seed, ledger.clone(), Books { ledger, ..Books::memory().await }).await
+    }
+
+    /// The same with books of its own, whose ledger also writes to `ledger`.
+    pub async fn keeping(snapshot: Arc<Snapshot>, seed: u64, ledger: Arc<MemoryLedger>, books: Books) -> Self {
         let access = Shared::default();
         let log = AccessLog::to_writer(Box::new(access.clone()));
         let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
         let token = Some(Secret::new(ADMIN_TOKEN));
-        let ledger = Arc::new(MemoryLedger::default());
-        let gateway = Gateway::build(
-            snapshot,
-            token,
-            telemetry.clone(),
-            Dice::seeded(seed),
-            Clock,
-            Books { ledger: ledger.clone(), ..Books::memory().await },
-        )
-        .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
+        let gateway = Gateway::build(snapshot, token, telemetry.clone(), Dice::seeded(seed), Clock, books)
+            .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let addr = listener.local_addr().expect("a bound listener has an address");
         let listener = listener.into_std().expect("a fresh listener converts");
@@ -245,7 +247,13 @@ pub struct Fixed(HashMap<&'static str, &'static str>);
 
 impl Default for Fixed {
     fn default() -> Self {
-        Self(HashMap::from([("TEST_KEY", KEY), ("OTHER_KEY", OTHER_KEY), ("CREDENTIAL", CREDENTIAL)]))
+        Self(HashMap::from([
+            ("TEST_KEY", KEY),
+            ("OTHER_KEY", OTHER_KEY),
+            ("CREDENTIAL", CREDENTIAL),
+            ("VIEWER_TOKEN", VIEWER_TOKEN),
+            ("METRICS_TOKEN", METRICS_TOKEN),
+        ]))
     }
 }
 

@@ -18,7 +18,7 @@ const POINTED_TO: &str = "canary-pointed-to";
 /// What is written out where a secret belongs.
 const WRITTEN_OUT: &str = "canary-written-out";
 /// Settings, in any table, that are secrets or may hold one by mistake.
-const SECRETS: [&str; 5] = ["admin_token", "metrics_token", "credential", "secret", "hash"];
+const SECRETS: [&str; 6] = ["admin_token", "viewer_token", "metrics_token", "credential", "secret", "hash"];
 /// Overrides that are secrets.
 const SECRET_OVERRIDES: [&str; 2] = ["TIERWAY__SERVER__ADMIN_TOKEN", "TIERWAY__TELEMETRY__METRICS_TOKEN"];
 

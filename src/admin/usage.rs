@@ -1,0 +1,47 @@
+//! Looking at what was spent: sums over the ledger, and its receipts.
+
+use super::{Admin, AdminError, Kind, Page};
+use crate::domain::id::RequestId;
+use crate::domain::receipt::Receipt;
+use crate::store::reports::{ReceiptsQuery, Reports, Sum, UsageQuery};
+
+/// More rows than these are no report that anybody reads.
+const ROWS_MAX: usize = 10_000;
+
+impl Admin {
+    /// The receipts of `query`, summed: the dearest first, or day by day where days come first.
+    ///
+    /// # Errors
+    /// [`AdminError`], also for a report that is too long.
+    pub async fn usage(&self, query: UsageQuery) -> Result<Vec<Sum>, AdminError> {
+        let sums = self.reports()?.usage(query, ROWS_MAX + 1).await?;
+        if sums.len() > ROWS_MAX {
+            let message = format!("this has more than {ROWS_MAX} rows; sum by less, or ask for a shorter time");
+            return Err(AdminError::invalid("by", message));
+        }
+        Ok(sums)
+    }
+
+    /// A part of the receipts of `query`, the newest first.
+    ///
+    /// # Errors
+    /// [`AdminError::NoLedger`] or [`AdminError::Unavailable`].
+    pub async fn receipts(&self, query: ReceiptsQuery) -> Result<Page<Receipt>, AdminError> {
+        let most = query.most;
+        let receipts = self.reports()?.receipts(ReceiptsQuery { most: most.saturating_add(1), ..query }).await?;
+        Ok(Page::of(receipts, most, |receipt| receipt.id.to_string()))
+    }
+
+    /// What became of request `id`. It is in the ledger a moment after its answer has ended.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`], [`AdminError::NoLedger`] or [`AdminError::Unavailable`].
+    pub async fn receipt(&self, id: RequestId) -> Result<Receipt, AdminError> {
+        let found = self.reports()?.receipt(id).await?;
+        found.ok_or_else(|| AdminError::NotFound { kind: Kind::Request, name: id.to_string() })
+    }
+
+    fn reports(&self) -> Result<&dyn Reports, AdminError> {
+        self.reports.as_deref().ok_or(AdminError::NoLedger)
+    }
+}

@@ -1,0 +1,149 @@
+//! Moments as people write them: `30d`, `2026-11-01`, `2026-11-01T12:00:00Z`.
+//!
+//! Days are days of UTC, as the ledger's own are. What time it is now is handed in.
+//!
+//! Start reading at [`When::parse`] and [`expiry`].
+
+use jiff::Timestamp;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// A moment: so many milliseconds ago, or in Unix milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// Milliseconds before now.
+    Ago(i64),
+    /// Unix milliseconds.
+    At(i64),
+}
+
+impl When {
+    /// In Unix milliseconds.
+    pub fn unix_ms(self, now_unix_ms: i64) -> i64 {
+        match self {
+            Self::Ago(ms) => now_unix_ms.saturating_sub(ms),
+            Self::At(unix_ms) => unix_ms,
+        }
+    }
+
+    /// How long ago (`30d`, `12h`, `15m`), the beginning of a day (`2026-11-01`), or a time with its offset.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const WRONG: &str = "write how long ago, such as 30d, 12h or 15m, or a date such as 2026-11-01";
+        if let Some(day) = day_of(text) {
+            return Ok(Self::At(day * DAY_MS));
+        }
+        if let Some(unix_ms) = instant(text) {
+            return Ok(Self::At(unix_ms));
+        }
+        length(text).filter(|_| !text.ends_with('s')).map(Self::Ago).ok_or(WRONG)
+    }
+}
+
+/// The milliseconds of a length such as `30d`, `12h`, `15m` or `90s`; `None` where it is none.
+pub fn length(text: &str) -> Option<i64> {
+    let unit = match text.chars().last()? {
+        'd' => DAY_MS,
+        'h' => 3_600_000,
+        'm' => 60_000,
+        's' => 1_000,
+        _ => return None,
+    };
+    let number = &text[..text.len() - 1];
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    number.parse::<i64>().ok().filter(|_| digits)?.checked_mul(unit)
+}
+
+/// The Unix second from which something no longer works whose last day, or the instant of whose end, is `text`;
+/// `None` where it is neither.
+pub fn expiry(text: &str) -> Option<i64> {
+    let day = day_of(text).map(|day| (day + 1) * DAY_MS);
+    day.or_else(|| instant(text)).map(|unix_ms| unix_ms.div_euclid(1000))
+}
+
+/// The Unix millisecond of `2026-11-01T12:00:00Z` or another time with its offset, from 1970 to 9999.
+fn instant(text: &str) -> Option<i64> {
+    let plain = |byte: u8| byte.is_ascii_digit() || b"-:.TZ+".contains(&byte);
+    if !text.bytes().all(plain) || text.as_bytes().get(10) != Some(&b'T') {
+        return None;
+    }
+    day_of(&text[..10])?;
+    text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond).filter(|unix_ms| *unix_ms >= 0)
+}
+
+/// The day of `YYYY-MM-DD`, counted from 1970-01-01; `None` where it is no date.
+fn day_of(text: &str) -> Option<i64> {
+    let fields: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = fields[..] else { return None };
+    if (year.len(), month.len(), day.len()) != (4, 2, 2) || !fields.concat().bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let (year, month, day): (i64, i64, i64) = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let index = usize::try_from(month.checked_sub(1)?).ok()?;
+    if year < 1970 || !(1..=*days.get(index)?).contains(&day) {
+        return None;
+    }
+    let before = year - 1;
+    let leaps = before / 4 - before / 100 + before / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
+    Some((year - 1970) * 365 + leaps + days[..index].iter().sum::<i64>() + day - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_how_long_ago_or_a_date() {
+        let check = |text: &str, expected: Option<When>| assert_eq!(When::parse(text).ok(), expected, "{text}");
+        check("30d", Some(When::Ago(30 * DAY_MS)));
+        check("12h", Some(When::Ago(43_200_000)));
+        check("15m", Some(When::Ago(900_000)));
+        check("1970-01-01", Some(When::At(0)));
+        check("2000-02-29", Some(When::At(951_782_400_000)));
+        check("2026-11-22", Some(When::At(1_795_305_600_000)));
+        for wrong in [
+            "",
+            "d",
+            "30",
+            "-1d",
+            "+1d",
+            "1.5h",
+            "é",
+            "1é",
+            "2026-11-31",
+            "2025-02-29",
+            "2026-1-1",
+            "9999999999999999999d",
+        ] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn a_time_has_an_offset() {
+        let check = |text: &str, expected: Option<When>| assert_eq!(When::parse(text).ok(), expected, "{text}");
+        check("2026-11-22T00:00:00Z", Some(When::At(1_795_305_600_000)));
+        check("2026-11-22T01:00:00.250+01:00", Some(When::At(1_795_305_600_250)));
+        for wrong in
+            ["2026-11-22T00:00:00", "2026-11-22 00:00:00Z", "2026-11-22T00:00:00Z[UTC]", "1969-12-31T23:00:00Z"]
+        {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn what_expires_works_to_the_end_of_its_last_day() {
+        let check = |text: &str, expected: Option<i64>| assert_eq!(expiry(text), expected, "{text}");
+        check("1970-01-01", Some(86_400));
+        check("2027-01-31", Some(1_801_440_000));
+        check("2000-02-29T00:00:00Z", Some(951_782_400));
+        check("2027-01-31T12:00:00+02:00", Some(1_801_389_600));
+        for wrong in ["2027-02-29", "2027-01-31T12:00:00", "12:00:00", "30d", ""] {
+            check(wrong, None);
+        }
+    }
+}

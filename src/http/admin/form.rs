@@ -1,0 +1,335 @@
+//! What an operator sends, read field by field: from a JSON body or from the query.
+//!
+//! Every field says once what it is: the reader and the document of the API are made from the same words. Whatever
+//! is not described is refused, and whatever is wrong is named; nothing is guessed, and nothing is taken twice.
+//!
+//! Start reading at [`Field`], then [`Form`].
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use std::fmt;
+
+/// One field of a body or a query.
+pub struct Field<T: 'static> {
+    /// As it is written.
+    pub name: &'static str,
+    /// What may be written.
+    pub is: &'static Type<T>,
+    /// Whether it must be.
+    pub need: Need,
+    /// What it is for, in a sentence.
+    pub about: &'static str,
+}
+
+/// What a value must be like.
+pub struct Type<T> {
+    /// Reads it.
+    pub read: fn(&Node) -> Result<T, Wrong>,
+    /// Describes it, as JSON Schema.
+    pub schema: fn() -> Value,
+}
+
+/// Whether a field must be given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// It must.
+    Required,
+    /// It may be left out.
+    Optional,
+    /// It may be left out, and null says that there is to be none.
+    Nullable,
+}
+
+/// A field as the document tells of it.
+pub trait Described: Sync {
+    /// As it is written.
+    fn name(&self) -> &'static str;
+    /// Whether it must be given.
+    fn need(&self) -> Need;
+    /// What it is for.
+    fn about(&self) -> &'static str;
+    /// What may be written, null aside.
+    fn schema(&self) -> Value;
+}
+
+impl<T> Described for Field<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn need(&self) -> Need {
+        self.need
+    }
+
+    fn about(&self) -> &'static str {
+        self.about
+    }
+
+    fn schema(&self) -> Value {
+        (self.is.schema)()
+    }
+}
+
+/// What is wrong with which field.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wrong {
+    /// The field, its parents before it and a dot between; empty: the value itself.
+    pub at: String,
+    /// What is wrong, as the end of a sentence that begins with the field.
+    pub what: String,
+}
+
+impl Wrong {
+    /// This is wrong with the value itself.
+    pub fn value(what: impl Into<String>) -> Self {
+        Self { at: String::new(), what: what.into() }
+    }
+
+    /// This is wrong with the field called `name`.
+    pub fn field(name: &str, what: impl Into<String>) -> Self {
+        Self { at: name.to_owned(), what: what.into() }
+    }
+
+    fn within(self, name: &str) -> Self {
+        let at = if self.at.is_empty() { name.to_owned() } else { format!("{name}.{}", self.at) };
+        Self { at, ..self }
+    }
+}
+
+/// Fields as they were sent, all of them known and none of them twice.
+#[derive(Default, Debug)]
+pub struct Form {
+    values: Vec<(String, Node)>,
+}
+
+impl Form {
+    /// The members of an object, of which `fields` are known.
+    ///
+    /// # Errors
+    /// What is wrong with the first field that is.
+    pub fn of(node: &Node, fields: &[&dyn Described]) -> Result<Self, Wrong> {
+        let Node::Object(values) = node else { return Err(Wrong::value("is not an object")) };
+        Self::known(values.clone(), fields)
+    }
+
+    /// The same of a query, `a=b&c=d` with percent signs.
+    ///
+    /// # Errors
+    /// What is wrong with the first field that is.
+    pub fn of_query(query: &str, fields: &[&dyn Described]) -> Result<Self, Wrong> {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let values = pairs.map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decoded(name).ok_or_else(|| Wrong::field(name, "is not UTF-8"))?;
+            let value = decoded(value).ok_or_else(|| Wrong::field(&name, "is not UTF-8"))?;
+            Ok((name, Node::Text(value)))
+        });
+        Self::known(values.collect::<Result<_, _>>()?, fields)
+    }
+
+    fn known(values: Vec<(String, Node)>, fields: &[&dyn Described]) -> Result<Self, Wrong> {
+        for (at, (name, _)) in values.iter().enumerate() {
+            if !fields.iter().any(|field| field.name() == name) {
+                let names: Vec<_> = fields.iter().map(|field| field.name()).collect();
+                let known = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
+                // Empty stands for the value itself.
+                let shown = if name.is_empty() { "\"\"" } else { name };
+                return Err(Wrong::field(shown, format!("is not known here; known are: {known}")));
+            }
+            if values[..at].iter().any(|(before, _)| before == name) {
+                return Err(Wrong::field(name, "is given twice"));
+            }
+        }
+        Ok(Self { values })
+    }
+
+    /// The value of a field that must be given.
+    ///
+    /// # Errors
+    /// It is missing or wrong.
+    pub fn required<T>(&self, field: &Field<T>) -> Result<T, Wrong> {
+        self.optional(field)?.ok_or_else(|| Wrong::field(field.name, "is missing"))
+    }
+
+    /// The value of a field that may be left out.
+    ///
+    /// # Errors
+    /// It is wrong.
+    pub fn optional<T>(&self, field: &Field<T>) -> Result<Option<T>, Wrong> {
+        Ok(self.change(field)?.flatten())
+    }
+
+    /// The value of a field that may be left out, `Some(None)` where it is null: then there is to be none.
+    ///
+    /// # Errors
+    /// It is wrong.
+    pub fn change<T>(&self, field: &Field<T>) -> Result<Option<Option<T>>, Wrong> {
+        match self.values.iter().find(|(name, _)| name == field.name) {
+            None => Ok(None),
+            Some((_, Node::Null)) if field.need == Need::Nullable => Ok(Some(None)),
+            Some((_, Node::Null)) => Err(Wrong::field(field.name, "is null")),
+            Some((_, node)) => (field.is.read)(node).map(|value| Some(Some(value))).map_err(|w| w.within(field.name)),
+        }
+    }
+}
+
+/// A JSON value in which nothing given twice is lost.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Node {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Flag(bool),
+    /// A number without sign, point or exponent.
+    Whole(u64),
+    /// Any other number.
+    OtherNumber,
+    /// A string.
+    Text(String),
+    /// An array.
+    List,
+    /// An object, in its own order.
+    Object(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// The text it is.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn text(&self) -> Result<&str, Wrong> {
+        match self {
+            Self::Text(text) => Ok(text),
+            _ => Err(Wrong::value("is not a string")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyNode;
+
+        impl<'de> Visitor<'de> for AnyNode {
+            type Value = Node;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Node, E> {
+                Ok(Node::Null)
+            }
+
+            fn visit_bool<E>(self, flag: bool) -> Result<Node, E> {
+                Ok(Node::Flag(flag))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
+                Ok(Node::Whole(number))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
+                Ok(Node::OtherNumber)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
+                Ok(Node::OtherNumber)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+                Ok(Node::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+                while items.next_element::<Node>()?.is_some() {}
+                Ok(Node::List)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node, A::Error> {
+                let mut values = Vec::new();
+                while let Some(member) = members.next_entry()? {
+                    values.push(member);
+                }
+                Ok(Node::Object(values))
+            }
+        }
+
+        deserializer.deserialize_any(AnyNode)
+    }
+}
+
+/// A part of a query as it is meant; `None` where that is not UTF-8.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digit = |at: usize| after.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+        rest = match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high << 4 | low) as u8);
+                &after[2..]
+            }
+            (b'+', ..) => {
+                bytes.push(b' ');
+                after
+            }
+            (byte, ..) => {
+                bytes.push(*byte);
+                after
+            }
+        };
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    static WORD: Type<String> = Type { read: |node| node.text().map(str::to_owned), schema: || json!({}) };
+    static ONE: Field<String> = Field { name: "one", is: &WORD, need: Need::Required, about: "" };
+    static TWO: Field<String> = Field { name: "two", is: &WORD, need: Need::Nullable, about: "" };
+
+    fn read(form: Result<Form, Wrong>) -> Result<(String, Option<Option<String>>), String> {
+        let read = |form: Form| Ok((form.required(&ONE)?, form.change(&TWO)?));
+        form.and_then(read).map_err(|wrong| format!("{} {}", wrong.at, wrong.what))
+    }
+
+    #[test]
+    fn a_body_is_read_field_by_field() {
+        let check = |body: &str, expected: Result<(&str, Option<Option<&str>>), &str>| {
+            let node: Node = serde_json::from_str(body).unwrap();
+            let expected = expected.map(|(one, two)| (one.to_owned(), two.map(|two| two.map(str::to_owned))));
+            assert_eq!(read(Form::of(&node, &[&ONE, &TWO])), expected.map_err(str::to_owned), "{body}");
+        };
+        check(r#"{"one":"a"}"#, Ok(("a", None)));
+        check(r#"{"two":null,"one":""}"#, Ok(("", Some(None))));
+        check(r#"{"one":"a","two":"b"}"#, Ok(("a", Some(Some("b")))));
+        check(r#"{"two":"b"}"#, Err("one is missing"));
+        check(r#"{"one":null}"#, Err("one is null"));
+        check(r#"{"one":"a","\u006fne":"a"}"#, Err("one is given twice"));
+        check(r#"{"one":"a","three":1}"#, Err("three is not known here; known are: one, two"));
+        check(r#"{"one":"a","":1}"#, Err("\"\" is not known here; known are: one, two"));
+        for wrong in ["1", "-1", "1.5", "true", "[]", "{}"] {
+            check(&format!(r#"{{"one":{wrong}}}"#), Err("one is not a string"));
+        }
+        check("[]", Err(" is not an object"));
+    }
+
+    #[test]
+    fn a_query_is_read_like_a_body() {
+        let check = |query: &str, expected: Result<(&str, Option<Option<&str>>), &str>| {
+            let expected = expected.map(|(one, two)| (one.to_owned(), two.map(|two| two.map(str::to_owned))));
+            assert_eq!(read(Form::of_query(query, &[&ONE, &TWO])), expected.map_err(str::to_owned), "{query}");
+        };
+        check("one=a&two=b", Ok(("a", Some(Some("b")))));
+        check("&one=a%2Fb+c%&", Ok(("a/b c%", None)));
+        check("%6fne=%C3%A9", Ok(("é", None)));
+        check("one", Ok(("", None)));
+        check("one=%ff", Err("one is not UTF-8"));
+        check("one=a&one=b", Err("one is given twice"));
+        check("", Err("one is missing"));
+        check("One=a", Err("One is not known here; known are: one, two"));
+    }
+}

@@ -1,0 +1,305 @@
+//! The admin API: what operators do, over HTTP.
+//!
+//! Every path below `/admin` asks for a token first, the unknown ones too, and says nothing without one. A
+//! handler reads its fields, calls [`Admin`](crate::admin::Admin), which holds the rules, and shows what it
+//! gave; it must never show a secret twice.
+//!
+//! Start reading in [`table`], then [`answer`].
+
+mod credits;
+mod form;
+mod keys;
+mod openapi;
+mod reports;
+mod shapes;
+mod table;
+mod teams;
+mod types;
+
+pub use shapes::receipt;
+
+use super::App;
+use super::error::Row;
+use super::ingress;
+use super::layers::Arrival;
+use super::ops::Role;
+use super::upload::Upload;
+use crate::admin::AdminError;
+use crate::config::Snapshot;
+use crate::domain::call::BodyProblem;
+use crate::relay::Front;
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use form::{Form, Node, Wrong};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::Value;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use table::{OPERATIONS, Operation, Verb};
+
+/// The longest body: a key with everything there is takes a hundredth of it.
+const BODY_MAX: u64 = 64 * 1024;
+
+/// Every path of the table.
+pub fn routes() -> Router<Arc<App>> {
+    let mut paths: Vec<&'static str> = OPERATIONS.iter().map(|operation| operation.path).collect();
+    paths.dedup();
+    paths.into_iter().fold(Router::new(), |router, path| {
+        let answer = move |State(app): State<Arc<App>>, name: Result<Path<String>, PathRejection>, request: Request| {
+            let name = name.map_or_else(|_| String::new(), |Path(name)| name);
+            answer(app, Some(path), name, request)
+        };
+        router.route(path, any(answer))
+    })
+}
+
+/// Whether `path` is an operator's, known or not.
+pub fn is_below(path: &str) -> bool {
+    path == "/admin" || path.starts_with("/admin/")
+}
+
+/// What no route takes, below `/admin`.
+pub async fn unknown(app: Arc<App>, request: Request) -> Response {
+    answer(app, None, String::new(), request).await
+}
+
+/// Why an operator does not get what was asked for.
+#[derive(Debug)]
+pub enum Declined {
+    /// No token, or none of an operator's.
+    NoToken,
+    /// Who may only look asks for a change.
+    OnlyLooks,
+    /// There is no such path.
+    UnknownUrl(String),
+    /// The path takes these methods.
+    WrongMethod(String),
+    /// The body is not said to be JSON.
+    NotJson,
+    /// The body was not understood.
+    Body(BodyProblem),
+    /// A field or header is not as it must be.
+    Invalid {
+        /// Which.
+        param: String,
+        /// A sentence.
+        message: String,
+    },
+    /// It is not in the state that `If-Match` names.
+    Changed,
+    /// The rules of the house.
+    Rules(AdminError),
+}
+
+impl From<Wrong> for Declined {
+    fn from(wrong: Wrong) -> Self {
+        if wrong.at.is_empty() {
+            return Self::Body(BodyProblem::NotJson(format!("The body {}. Send a JSON object.", wrong.what)));
+        }
+        Self::Invalid { message: format!("'{}' {}.", wrong.at, wrong.what), param: wrong.at }
+    }
+}
+
+impl From<AdminError> for Declined {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::Stale => Self::Changed,
+            other => Self::Rules(other),
+        }
+    }
+}
+
+/// What one operation is asked with.
+struct Asking {
+    app: Arc<App>,
+    /// In force for all of it.
+    snapshot: Arc<Snapshot>,
+    /// The name in the path; empty where the path has none.
+    name: String,
+    query: Form,
+    body: Form,
+    if_match: IfMatch,
+}
+
+/// What it answers.
+struct Answer {
+    status: StatusCode,
+    body: Value,
+    version: Option<i64>,
+}
+
+impl Answer {
+    fn ok(body: Value) -> Self {
+        Self { status: StatusCode::OK, body, version: None }
+    }
+
+    fn created(self) -> Self {
+        Self { status: StatusCode::CREATED, ..self }
+    }
+
+    fn of_version(self, version: Option<i64>) -> Self {
+        Self { version, ..self }
+    }
+
+    /// Whose key, team or credit it is about.
+    fn subject(&self) -> Option<&str> {
+        ["name", "key", "team"].iter().find_map(|field| self.body[field].as_str())
+    }
+
+    fn response(self) -> Response {
+        let mut response = (self.status, format!("{}\n", self.body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(version) = self.version {
+            headers.insert(ETAG, HeaderValue::try_from(format!("\"{version}\"")).expect("digits are a header value"));
+        }
+        response
+    }
+}
+
+/// The one way in: token, path, method, right, fields; then the operation.
+async fn answer(app: Arc<App>, path: Option<&'static str>, name: String, request: Request) -> Response {
+    let arrival = request.extensions().get::<Arrival>().copied();
+    let mut response = match carry_out(app, path, name, request).await {
+        Ok(answer) => answer.response(),
+        Err(declined) => {
+            let row = Row::declined(&declined);
+            if row.status.is_server_error() {
+                let request_id = arrival.map(|arrival| tracing::field::display(arrival.id));
+                tracing::warn!(request_id, code = row.code, "{}", row.log);
+            }
+            row.response()
+        }
+    };
+    // It may hold a secret, and is true for this moment only.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn carry_out(
+    app: Arc<App>,
+    path: Option<&'static str>,
+    name: String,
+    request: Request,
+) -> Result<Answer, Declined> {
+    let (parts, body) = request.into_parts();
+    let front = Front { max_body: BODY_MAX, ..app.relay.live().front() };
+    // What of it is not read is discarded where this is dropped, so that an early answer is read.
+    let upload = Upload::new(body, &parts.headers, front, app.held.clone(), app.clock);
+    let presented = ingress::key(&parts.headers);
+    let role = app.ops.load().role(presented.as_ref()).ok_or(Declined::NoToken)?;
+    let operation = found(path, &parts.method, parts.uri.path())?;
+    if operation.changes() && role < Role::Operator {
+        return Err(Declined::OnlyLooks);
+    }
+    let query = Form::of_query(parts.uri.query().unwrap_or_default(), operation.query)?;
+    let if_match = if operation.conditional { IfMatch::of(&parts.headers)? } else { IfMatch::Anything };
+    let body = match operation.body {
+        Some(takes) => read(&parts.headers, upload, takes).await?,
+        None => Form::default(),
+    };
+    let asking = Asking { app: app.clone(), snapshot: app.relay.live().snapshot.clone(), name, query, body, if_match };
+    if !operation.changes() {
+        return (operation.run)(asking).await;
+    }
+    let request_id = parts.extensions.get::<Arrival>().map(|arrival| arrival.id);
+    to_its_end(async move {
+        let answer = (operation.run)(asking).await?;
+        let (request_id, role) = (request_id.map(tracing::field::display), role.label());
+        let subject = answer.subject();
+        tracing::info!(request_id, operation = operation.id, subject, role, "an operator changed something");
+        app.relay.take_up();
+        Ok(answer)
+    })
+    .await
+}
+
+/// Whoever asked may leave: what is written is then in force and in the log all the same.
+async fn to_its_end(
+    change: impl Future<Output = Result<Answer, Declined>> + Send + 'static,
+) -> Result<Answer, Declined> {
+    tokio::spawn(change).await.unwrap_or_else(|failed| match failed.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        // The process is ending.
+        Err(_) => Err(AdminError::Unavailable.into()),
+    })
+}
+
+fn found(path: Option<&'static str>, method: &Method, asked: &str) -> Result<&'static Operation, Declined> {
+    let Some(path) = path else { return Err(Declined::UnknownUrl(asked.to_owned())) };
+    let here = || OPERATIONS.iter().filter(|operation| operation.path == path);
+    here().find(|operation| Some(operation.verb) == Verb::of(method)).ok_or_else(|| {
+        let allowed: Vec<_> = here().map(|operation| operation.verb.allowed()).collect();
+        Declined::WrongMethod(allowed.join(", "))
+    })
+}
+
+/// The fields of a body. One that may be left out is empty then, whatever its type is said to be.
+async fn read(headers: &HeaderMap, upload: Upload, takes: table::Takes) -> Result<Form, Declined> {
+    let said = headers.get(CONTENT_TYPE);
+    let is_json = said.is_some_and(|said| {
+        let essence = said.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    });
+    if !is_json && (said.is_some() || !takes.may_be_left_out) {
+        return Err(Declined::NotJson);
+    }
+    let bytes = upload.gather().await.map_err(Declined::Body)?;
+    if bytes.is_empty() && takes.may_be_left_out {
+        return Ok(Form::default());
+    }
+    if !is_json {
+        return Err(Declined::NotJson);
+    }
+    let node = serde_json::from_slice::<Node>(&bytes).map_err(|error| {
+        Declined::Body(BodyProblem::NotJson(format!("The body is not JSON: {error}. Send a JSON object.")))
+    })?;
+    Ok(Form::of(&node, takes.fields)?)
+}
+
+/// The states in which a change is wanted.
+enum IfMatch {
+    Anything,
+    /// Versions as they were given out.
+    Only(Vec<String>),
+}
+
+impl IfMatch {
+    fn of(headers: &HeaderMap) -> Result<Self, Declined> {
+        let mut tags = Vec::new();
+        for value in headers.get_all(IF_MATCH) {
+            let tag = |tag: &str| {
+                let opaque = tag.strip_prefix("W/").unwrap_or(tag);
+                let inner = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                inner.is_some_and(|inner| !inner.contains('"')).then(|| tag.to_owned())
+            };
+            let text = value.to_str().unwrap_or_default().trim();
+            let list: Option<Vec<String>> =
+                if text == "*" { Some(vec![]) } else { text.split(',').map(|t| tag(t.trim())).collect() };
+            let Some(list) = list else {
+                let message = "'if-match' must be '*', or an 'etag' as it was given, quotes included.".to_owned();
+                return Err(Declined::Invalid { param: "if-match".to_owned(), message });
+            };
+            if list.is_empty() {
+                return Ok(Self::Anything);
+            }
+            tags.extend(list);
+        }
+        Ok(if tags.is_empty() { Self::Anything } else { Self::Only(tags) })
+    }
+
+    /// The version that a change must find, which now is `current`; `None`: whichever it finds.
+    fn expected(&self, current: Option<i64>) -> Result<Option<i64>, Declined> {
+        match self {
+            Self::Anything => Ok(None),
+            Self::Only(tags) => {
+                let wanted = |version: &i64| tags.iter().any(|tag| *tag == format!("\"{version}\""));
+                current.filter(wanted).map(Some).ok_or(Declined::Changed)
+            }
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What may be written in the fields of the admin API: names, counts, money, moments.
+//!
+//! Each type reads its text and describes it in one place. Money is a decimal string, never a number.
+
+use super::form::{Described, Field, Form, Need, Node, Type, Wrong};
+use crate::admin::{Dimension, When, expiry, length};
+use crate::domain::budget::{Allowance, Scope, Window, Zone};
+use crate::domain::id::RequestId;
+use crate::domain::money::NanoUsd;
+use crate::domain::register::Holder;
+use crate::domain::secret::KeyHash;
+use serde_json::json;
+use std::time::Duration;
+
+/// The most that every reader of JSON keeps exact.
+const COUNT_MAX: u64 = (1 << 53) - 1;
+/// The most that a page holds.
+const PAGE_MAX: u64 = 1000;
+/// The longest cursor: a kind and a name.
+const CURSOR_MAX: usize = 300;
+/// Digits before the point: below a billion dollars.
+const DOLLAR_DIGITS: usize = 9;
+
+/// The name of a key, team or policy.
+pub static NAME: Type<String> = Type {
+    read: |node| {
+        let name = node.text()?;
+        let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        if name.is_empty() || name.len() > 200 || !name.bytes().all(plain) {
+            return Err(Wrong::value("must be 1 to 200 letters, digits and - _ . / :, without blanks or quotes"));
+        }
+        Ok(name.to_owned())
+    },
+    schema: || json!({ "type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!#-\\[\\]-~]+$", "examples": ["standard"] }),
+};
+
+/// A whole number from 1.
+pub static COUNT: Type<u64> = Type {
+    read: |node| match node {
+        Node::Whole(number @ 1..=COUNT_MAX) => Ok(*number),
+        _ => Err(Wrong::value(format!("must be a whole number from 1 to {COUNT_MAX}"))),
+    },
+    schema: || json!({ "type": "integer", "minimum": 1, "maximum": COUNT_MAX, "examples": [50] }),
+};
+
+/// A whole number from 1 that 32 bits hold.
+pub static SMALL_COUNT: Type<u32> = Type {
+    read: |node| {
+        let number = if let Node::Whole(number) = node { u32::try_from(*number).ok() } else { None };
+        let wrong = || Wrong::value(format!("must be a whole number from 1 to {}", u32::MAX));
+        number.filter(|number| *number > 0).ok_or_else(wrong)
+    },
+    schema: || json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX, "examples": [16] }),
+};
+
+/// Yes or no.
+pub static FLAG: Type<bool> = Type {
+    read: |node| match node {
+        Node::Flag(flag) => Ok(*flag),
+        _ => Err(Wrong::value("must be true or false")),
+    },
+    schema: || json!({ "type": "boolean", "examples": [false] }),
+};
+
+/// When a key ends.
+pub static EXPIRY: Type<i64> = Type {
+    read: |node| {
+        let wrong = "must be a last day such as \"2027-01-31\", or a time such as \"2027-01-31T12:00:00Z\"";
+        expiry(node.text()?).ok_or_else(|| Wrong::value(wrong))
+    },
+    schema: || {
+        let pattern =
+            "^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2}))?$";
+        json!({ "type": "string", "pattern": pattern, "examples": ["2027-01-31", "2027-01-31T12:00:00Z"] })
+    },
+};
+
+/// How long both secrets of a key work.
+pub static OVERLAP: Type<Duration> = Type {
+    read: |node| {
+        overlap(node.text()?).ok_or_else(|| Wrong::value("must be a duration such as \"24h\", \"7d\" or \"0s\""))
+    },
+    schema: || json!({ "type": "string", "pattern": "^[0-9]{1,6}[smhd]$", "examples": ["24h"] }),
+};
+
+fn overlap(text: &str) -> Option<Duration> {
+    // Six digits and a unit.
+    let ms = length(text).filter(|_| text.len() <= 7)?;
+    u64::try_from(ms).ok().map(Duration::from_millis)
+}
+
+/// The hash of a secret that exists.
+pub static HASH: Type<KeyHash> = Type {
+    read: |node| {
+        let hash = node.text()?.strip_prefix("sha256:").and_then(KeyHash::from_hex);
+        hash.ok_or_else(|| Wrong::value("must be \"sha256:\" and 64 hex digits"))
+    },
+    schema: || {
+        let example = format!("sha256:{}", "9f86d081884c7d65".repeat(4));
+        json!({ "type": "string", "pattern": "^sha256:[0-9a-fA-F]{64}$", "examples": [example] })
+    },
+};
+
+/// One line for people.
+pub static LINE: Type<String> = Type {
+    read: |node| {
+        let line = node.text()?;
+        if line.chars().count() > 500 || line.chars().any(char::is_control) {
+            return Err(Wrong::value("must be one line of up to 500 characters"));
+        }
+        Ok(line.to_owned())
+    },
+    schema: || {
+        let pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+        json!({ "type": "string", "maxLength": 500, "pattern": pattern, "examples": ["invoice 2026-11"] })
+    },
+};
+
+/// Dollars to give, or with a sign to take back.
+pub static AMOUNT: Type<NanoUsd> = Type {
+    read: |node| {
+        let text = node.text()?;
+        let amount = match text.strip_prefix('-') {
+            Some(positive) => dollars(positive).map(|NanoUsd(nano)| NanoUsd(-nano)),
+            None => dollars(text),
+        };
+        let wrong =
+            "must be USD as a decimal string such as \"10.00\", below a billion and not zero; \"-10.00\" takes back";
+        amount.filter(|amount| *amount != NanoUsd::ZERO).ok_or_else(|| Wrong::value(wrong))
+    },
+    schema: || {
+        let (pattern, zero) = ("^-?[0-9]{1,9}(\\.[0-9]{1,9})?$", "^-?0+(\\.0+)?$");
+        json!({ "type": "string", "pattern": pattern, "not": { "pattern": zero }, "examples": ["10.00", "-2.50"] })
+    },
+};
+
+fn dollars(text: &str) -> Option<NanoUsd> {
+    let whole = text.split('.').next().unwrap_or_default();
+    NanoUsd::parse_usd(text).filter(|_| whole.len() <= DOLLAR_DIGITS)
+}
+
+static DOLLARS: Type<NanoUsd> = Type {
+    read: |node| {
+        dollars(node.text()?).ok_or_else(|| Wrong::value("must be USD as a decimal string such as \"500.00\""))
+    },
+    schema: || json!({ "type": "string", "pattern": "^[0-9]{1,9}(\\.[0-9]{1,9})?$", "examples": ["500.00"] }),
+};
+
+static WINDOW: Type<&'static str> = Type {
+    read: |node| {
+        let text = node.text()?;
+        let known = ["day", "month", "none"].into_iter().find(|window| *window == text);
+        known.ok_or_else(|| Wrong::value("must be \"day\", \"month\" or \"none\""))
+    },
+    schema: || json!({ "type": "string", "enum": ["day", "month", "none"], "examples": ["month"] }),
+};
+
+static ZONE: Type<Zone> = Type {
+    read: |node| {
+        let wrong = || Wrong::value("is no time zone; write a name such as \"Europe/Paris\"");
+        Zone::named(node.text()?).ok_or_else(wrong)
+    },
+    schema: || json!({ "type": "string", "pattern": "^[A-Za-z0-9_+/-]{1,64}$", "examples": ["Europe/Paris"] }),
+};
+
+static LIMIT_USD: Field<NanoUsd> =
+    Field { name: "limit", is: &DOLLARS, need: Need::Required, about: "USD in each window." };
+static BUDGET_WINDOW: Field<&'static str> =
+    Field { name: "window", is: &WINDOW, need: Need::Required, about: "When it is whole again; none: never." };
+static BUDGET_ZONE: Field<Zone> = Field {
+    name: "zone",
+    is: &ZONE,
+    need: Need::Nullable,
+    about: "In which time zone days and months end; UTC unless given. A budget without window has none.",
+};
+/// The fields of a budget.
+pub static BUDGET_FIELDS: [&dyn Described; 3] = [&LIMIT_USD, &BUDGET_WINDOW, &BUDGET_ZONE];
+
+/// So much in each window.
+pub static BUDGET: Type<Allowance> = Type {
+    read: |node| {
+        let form = Form::of(node, &BUDGET_FIELDS)?;
+        let (limit, window, zone) =
+            (form.required(&LIMIT_USD)?, form.required(&BUDGET_WINDOW)?, form.optional(&BUDGET_ZONE)?);
+        let utc = || Zone::named("UTC").ok_or_else(|| Wrong::field("zone", "is unknown"));
+        let window = match (window, zone) {
+            ("none", None) => Window::Ever,
+            ("none", Some(_)) => return Err(Wrong::field("zone", "has no meaning without a window")),
+            ("day", zone) => Window::Day(zone.map_or_else(utc, Ok)?),
+            (_, zone) => Window::Month(zone.map_or_else(utc, Ok)?),
+        };
+        Ok(Allowance { limit, window })
+    },
+    schema: || {
+        let mut schema = super::openapi::object(&BUDGET_FIELDS);
+        schema["examples"] = json!([{ "limit": "500.00", "window": "month", "zone": "Europe/Paris" }]);
+        schema
+    },
+};
+
+// --- in queries -------------------------------------------------------------------------------
+
+/// How many to a page.
+pub static LIMIT: Type<usize> = Type {
+    read: |node| {
+        let text = node.text()?;
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|number| digits && (1..=PAGE_MAX).contains(number));
+        let number = number.and_then(|number| usize::try_from(number).ok());
+        number.ok_or_else(|| Wrong::value(format!("must be a whole number from 1 to {PAGE_MAX}")))
+    },
+    schema: || json!({ "type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 100, "examples": [100] }),
+};
+
+/// The name after which a page begins.
+pub static AFTER_NAME: Type<String> = Type {
+    read: |node| short(node, CURSOR_MAX),
+    schema: || json!({ "type": "string", "maxLength": CURSOR_MAX, "examples": ["growth-app"] }),
+};
+
+/// The number after which a page begins.
+pub static AFTER_NUMBER: Type<i64> = Type {
+    read: |node| {
+        let text = node.text()?;
+        let right = text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|_| right).ok_or_else(|| Wrong::value("is no `next` of this list"))
+    },
+    schema: || json!({ "type": "string", "pattern": "^[0-9]{1,18}$", "examples": ["100"] }),
+};
+
+/// The holder of credit after which a page begins.
+pub static AFTER_HOLDER: Type<Holder> = Type {
+    read: |node| {
+        let holder = short(node, CURSOR_MAX)?;
+        let holder = holder
+            .split_once('/')
+            .and_then(|(scope, name)| Some(Holder { scope: Scope::of_label(scope)?, name: name.into() }));
+        holder.ok_or_else(|| Wrong::value("is no `next` of this list"))
+    },
+    schema: || json!({ "type": "string", "pattern": "^(key|team)/[!-~]{1,200}$", "examples": ["key/growth-app"] }),
+};
+
+/// The request after which a page begins.
+pub static AFTER_REQUEST: Type<RequestId> = Type {
+    read: |node| RequestId::parse(node.text()?).ok_or_else(|| Wrong::value("is no `next` of this list")),
+    schema: || {
+        let example = format!("req_{}", "0".repeat(32));
+        json!({ "type": "string", "pattern": REQUEST_ID, "examples": [example] })
+    },
+};
+
+/// How a request is named.
+pub const REQUEST_ID: &str = "^(req_)?[0-9a-fA-F]{32}$";
+
+/// From or until when.
+pub static MOMENT: Type<When> = Type {
+    read: |node| {
+        let wrong = "must be how long ago, such as 30d, 12h or 15m, a date, or a time such as 2026-11-01T12:00:00Z";
+        When::parse(node.text()?).map_err(|_| Wrong::value(wrong))
+    },
+    schema: || json!({ "type": "string", "minLength": 2, "maxLength": 40, "examples": ["30d", "2026-11-01"] }),
+};
+
+/// A value to look for in the ledger; `-` is none.
+pub static SOUGHT: Type<Option<String>> = Type {
+    read: |node| short(node, CURSOR_MAX).map(|text| (text != "-").then_some(text)),
+    schema: || json!({ "type": "string", "maxLength": CURSOR_MAX, "examples": ["growth-app", "-"] }),
+};
+
+/// What to sum by.
+pub static DIMENSIONS: Type<Vec<Dimension>> = Type {
+    read: |node| {
+        let mut by = Vec::new();
+        for name in node.text()?.split(',') {
+            let names = || Dimension::ALL.map(Dimension::name).join(", ");
+            let unknown = || Wrong::value(format!("must be some of {}, with commas between", names()));
+            let dimension = Dimension::of_name(name).ok_or_else(unknown)?;
+            if by.contains(&dimension) {
+                return Err(Wrong::value(format!("names '{name}' twice")));
+            }
+            by.push(dimension);
+        }
+        Ok(by)
+    },
+    schema: || {
+        let names = Dimension::ALL.map(Dimension::name);
+        let items = json!({ "type": "string", "enum": names });
+        json!({ "type": "array", "items": items, "minItems": 1, "uniqueItems": true, "default": ["key"], "examples": [["key", "day"]] })
+    },
+};
+
+fn short(node: &Node, most: usize) -> Result<String, Wrong> {
+    let text = node.text()?;
+    if text.chars().count() > most {
+        return Err(Wrong::value(format!("must be at most {most} characters")));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn credit_is_given_or_taken_back_in_decimals() {
+        let check = |text: &str, expected: Option<i64>| {
+            let read = (AMOUNT.read)(&Node::Text(text.to_owned()));
+            assert_eq!(read.ok().map(|amount| amount.0), expected, "{text}");
+        };
+        check("10.00", Some(10_000_000_000));
+        check("-0.000000001", Some(-1));
+        check("999999999.999999999", Some(999_999_999_999_999_999));
+        for wrong in ["", "-", "0", "-0.00", "--1", "+1", "1e3", "1000000000", "0000000001", "0.0000000001", " 1"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn an_overlap_has_a_unit() {
+        let check =
+            |text: &str, expected: Option<u64>| assert_eq!(overlap(text).map(|d| d.as_secs()), expected, "{text}");
+        check("0s", Some(0));
+        check("24h", Some(86_400));
+        check("7d", Some(604_800));
+        for wrong in ["", "h", "24", "-1h", "1.5h", "1h30m", "1000000s", "é"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn a_budget_without_window_has_no_zone() {
+        let check = |budget: Value, expected: Result<&str, &str>| {
+            let node = serde_json::from_value(budget.clone()).expect("a node");
+            let read = (BUDGET.read)(&node).map(|budget| budget.window.to_string()).map_err(|wrong| wrong.at);
+            assert_eq!(read, expected.map(str::to_owned).map_err(str::to_owned), "{budget}");
+        };
+        check(json!({ "limit": "5", "window": "day" }), Ok("day UTC"));
+        check(json!({ "limit": "5", "window": "month", "zone": "Europe/Paris" }), Ok("month Europe/Paris"));
+        check(json!({ "limit": "5", "window": "none", "zone": null }), Ok("none"));
+        check(json!({ "limit": "5", "window": "none", "zone": "UTC" }), Err("zone"));
+        check(json!({ "limit": 5, "window": "none" }), Err("limit"));
+        check(json!({ "limit": "5", "window": "week" }), Err("window"));
+        check(json!({ "limit": "5", "window": "day", "zone": "Mars/Olympus" }), Err("zone"));
+        check(json!({ "window": "day" }), Err("limit"));
+        check(json!({ "limit": "5", "window": "day", "per": 1 }), Err("per"));
+    }
+}

@@ -1,0 +1,218 @@
+//! A gateway with a database, and operators who ask it.
+//!
+//! Every answer is held against the document: its status is one of those listed, its body has the members
+//! described and no others, nothing may be kept by a cache, and no answer to a GET holds a secret or a hash.
+
+use crate::config::Config;
+use crate::document::Document;
+use crate::support::client::{Client, Response};
+use crate::support::gateway::{ADMIN_TOKEN, KEY, TestGateway, VIEWER_TOKEN, compile};
+use crate::support::{Chat, ScriptedProvider, Usage, chat, soon};
+use serde_json::Value;
+use std::sync::{Arc, Mutex};
+use tierway::clock::Clock;
+use tierway::domain::receipt::Receipt;
+use tierway::domain::secret::KeyHash;
+use tierway::store::keyring::Keyring;
+use tierway::store::memory::MemoryLedger;
+use tierway::store::reports::Reports;
+use tierway::store::sqlite::{SqliteLedger, SqliteRegister, SqliteReports, Writing};
+use tierway::store::{Books, Ledger, LedgerStatus};
+
+/// A running gateway, its provider and its database.
+pub struct House {
+    pub gateway: TestGateway,
+    _provider: ScriptedProvider,
+    pub document: Document,
+    /// What it serves, as TOML.
+    pub config: String,
+    /// Secrets that were handed out, and what they hash to.
+    secrets: Mutex<Vec<String>>,
+    _writing: Option<Writing>,
+    _folder: tempfile::TempDir,
+}
+
+/// How an operator shows who it is.
+pub fn bearer(token: &str) -> String {
+    format!("authorization: Bearer {token}\r\n")
+}
+
+impl House {
+    /// With a database.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("tierway.db");
+        let (sqlite, writing) = SqliteLedger::open(&path, None, Arc::new(|| Clock.unix_ms())).expect("it opens");
+        let register = Arc::new(SqliteRegister::of_gateway(&path, sqlite.writer()));
+        let keyring = Arc::new(Keyring::open(register).await.expect("it is read"));
+        let sqlite = Arc::new(sqlite);
+        let memory = Arc::new(MemoryLedger::default());
+        let books = Books {
+            ledger: Arc::new(Both(memory.clone(), sqlite.clone())),
+            bank: sqlite,
+            keyring,
+            reports: Some(Arc::new(SqliteReports::of(&path)) as Arc<dyn Reports>),
+        };
+        Self::with(memory, books, folder, Some(writing)).await
+    }
+
+    /// Without one.
+    pub async fn forgetful() -> Self {
+        let ledger = Arc::new(MemoryLedger::default());
+        let books = Books { ledger: ledger.clone(), ..Books::memory().await };
+        Self::with(ledger, books, tempfile::tempdir().expect("a temporary directory"), None).await
+    }
+
+    async fn with(
+        memory: Arc<MemoryLedger>,
+        books: Books,
+        folder: tempfile::TempDir,
+        writing: Option<Writing>,
+    ) -> Self {
+        let provider = ScriptedProvider::start("eu").await;
+        provider
+            .answers(chat(Chat { usage: Usage { prompt: 30, completion: 10, ..Usage::default() }, ..Chat::default() }));
+        let config = config(&provider);
+        let gateway = TestGateway::keeping(compile(&config), 1, memory, books).await;
+        let answer = send(&gateway, "GET", "/admin/v1/openapi.json", &bearer(ADMIN_TOKEN), None).await;
+        let document = Document::of(answer.json());
+        let secrets = Mutex::new(vec![KEY.to_owned(), hash(KEY), ADMIN_TOKEN.to_owned(), VIEWER_TOKEN.to_owned()]);
+        Self { gateway, _provider: provider, document, config, secrets, _writing: writing, _folder: folder }
+    }
+
+    /// What is answered to this; `headers` are lines.
+    pub async fn ask(&self, method: &str, path: &str, headers: &str, body: Option<&str>) -> Response {
+        let answer = send(&self.gateway, method, path, headers, body).await;
+        let case = format!("{method} {path} {headers:?} {body:?}: {answer:?}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{case}");
+        assert!(answer.header("x-request-id").is_some(), "{case}");
+        assert!(answer.status < 500, "{case}");
+        if method != "HEAD" {
+            self.document.holds(method, path, &answer).unwrap_or_else(|fault| panic!("{fault}\n{case}"));
+        }
+        let mut secrets = self.secrets.lock().expect("nobody panics with it");
+        if let Some(secret) = (method != "HEAD" && answer.status < 300)
+            .then(|| answer.json())
+            .and_then(|body| body["secret"].as_str().map(str::to_owned))
+        {
+            assert!(method == "POST", "{case}");
+            secrets.extend([hash(&secret), secret]);
+        } else {
+            let told = secrets.iter().find(|secret| answer.text().contains(secret.as_str()));
+            assert_eq!(told, None, "{case}");
+        }
+        answer
+    }
+
+    /// What is answered to the operator.
+    pub async fn operate(&self, method: &str, path: &str, body: Option<Value>) -> Response {
+        self.ask(method, path, &bearer(ADMIN_TOKEN), body.map(|body| body.to_string()).as_deref()).await
+    }
+
+    /// The same, which must end with `status`.
+    pub async fn done(&self, status: u16, method: &str, path: &str, body: Option<Value>) -> Value {
+        let answer = self.operate(method, path, body.clone()).await;
+        assert_eq!(answer.status, status, "{method} {path} {body:?}: {answer:?}");
+        answer.json()
+    }
+
+    /// The same, which must be refused: its code and its field.
+    pub async fn refused(
+        &self,
+        status: u16,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (String, Option<String>) {
+        let error = self.done(status, method, path, body).await["error"].take();
+        (error["code"].as_str().expect("a code").to_owned(), error["param"].as_str().map(str::to_owned))
+    }
+
+    /// Everything that can be looked at and changed.
+    pub async fn state(&self) -> Vec<Value> {
+        let mut state = Vec::new();
+        for path in ["keys?limit=1000", "teams?limit=1000", "credits?limit=1000", "credits/grants?limit=1000"] {
+            state.push(self.done(200, "GET", &format!("/admin/v1/{path}"), None).await);
+        }
+        state
+    }
+
+    /// A chat with `secret`: its status, and its name.
+    pub async fn chat(&self, secret: &str) -> (u16, String) {
+        let headers = format!("authorization: Bearer {secret}\r\n");
+        let body = format!(
+            r#"{{"model":"{}","messages":[{{"role":"user","content":"hi"}}],"max_tokens":10}}"#,
+            crate::config::MODEL
+        );
+        let answer = send(&self.gateway, "POST", "/v1/chat/completions", &headers, Some(&body)).await;
+        (answer.status, answer.header("x-request-id").expect("it has a name").to_owned())
+    }
+
+    /// Waits until the ledger has the request called `id`.
+    pub async fn booked(&self, id: &str) {
+        soon("the receipt in the ledger", async {
+            while self.operate("GET", &format!("/admin/v1/ledger/{id}"), None).await.status != 200 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// One request on a connection of its own.
+pub async fn send(gateway: &TestGateway, method: &str, path: &str, headers: &str, body: Option<&str>) -> Response {
+    let mut client = Client::connect(gateway.addr).await;
+    let body = body.map_or_else(String::new, |body| {
+        let said = if headers.contains("content-type:") { "" } else { "content-type: application/json\r\n" };
+        format!("{said}content-length: {}\r\n\r\n{body}", body.len())
+    });
+    let end = if body.is_empty() { "\r\n" } else { "" };
+    client.send(format!("{method} {path} HTTP/1.1\r\nhost: tests\r\n{headers}{body}{end}")).await;
+    if method == "HEAD" {
+        let (status, headers) = client.head().await;
+        let body = Default::default();
+        return Response { status, headers, body, end: crate::support::BodyEnd::Clean };
+    }
+    client.response().await
+}
+
+fn hash(secret: &str) -> String {
+    KeyHash::of(secret).0.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A policy with ceilings, a team and a key in the file.
+fn config(provider: &ScriptedProvider) -> String {
+    Config::of(provider)
+        .server("viewer_token = \"env:VIEWER_TOKEN\"")
+        .telemetry("metrics_token = \"env:METRICS_TOKEN\"")
+        .model("price = { input = \"1.00\", output = \"2.00\" }\ncontext = 1000\nmax_output = 100")
+        .more(
+            r#"
+[policies.standard]
+tiers = ["default"]
+requests_per_minute = 100
+max_concurrent = 50
+budget = { limit = "500.00", window = "month" }
+[policies.prepaid]
+tiers = ["default"]
+credit = "only"
+[teams.sales]
+budget = { limit = "10.00", window = "day", zone = "Europe/Paris" }
+"#,
+        )
+        .text()
+}
+
+/// Receipts go to the test, and to the database.
+struct Both(Arc<MemoryLedger>, Arc<SqliteLedger>);
+
+impl Ledger for Both {
+    fn append(&self, receipt: &Arc<Receipt>) {
+        self.1.append(receipt);
+        self.0.append(receipt);
+    }
+
+    fn status(&self) -> LedgerStatus {
+        self.1.status()
+    }
+}

@@ -1,0 +1,228 @@
+//! The house the proof is made in: keys, accounts, models, and what they cost and may spend over time.
+//!
+//! A [`Version`] is what one configuration file says; the versions of a run follow from its seed. It knows
+//! no process. Start reading in [`Version::of`], then [`Version::file`].
+
+use crate::script::{CEILING, Tokens};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use tierway::domain::budget::{Window, Zone};
+use tierway::domain::chance::Draw;
+use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
+use tierway::domain::pricing::Price;
+use tierway::domain::usage::Usage;
+
+/// Clients at once, and names each of them asks by in turn: by them a receipt is known whose client had
+/// left before it could read an id.
+pub const CLIENTS: usize = 12;
+pub const NAMES: usize = 16;
+
+/// A key and the accounts it pays from, by their places in [`ACCOUNTS`].
+pub struct Key {
+    pub name: &'static str,
+    pub secret: &'static str,
+    team: Option<&'static str>,
+    policy: &'static str,
+    pub accounts: &'static [usize],
+}
+
+pub const KEYS: [Key; 7] = [
+    key("one", "ONE", Some("red"), "daily", &[0, 2]),
+    key("two", "TWO", Some("red"), "daily", &[1, 2]),
+    key("three", "THREE", Some("blue"), "once", &[3, 5]),
+    key("four", "FOUR", Some("blue"), "once", &[4, 5]),
+    key("five", "FIVE", None, "pooled", &[6]),
+    key("six", "SIX", None, "pooled", &[6]),
+    // Without a budget: its lines must be exact all the same.
+    key("seven", "SEVEN", None, "free", &[]),
+];
+
+const fn key(
+    name: &'static str,
+    secret: &'static str,
+    team: Option<&'static str>,
+    policy: &'static str,
+    accounts: &'static [usize],
+) -> Key {
+    Key { name, secret, team, policy, accounts }
+}
+
+/// Whose money it is, as the table `budgets` has it, and how much of what the run may cost it has.
+pub struct Account {
+    pub scope: &'static str,
+    pub name: &'static str,
+    kind: &'static str,
+    zone: &'static str,
+    /// Limit, in parts of a thousand of what its keys would spend in the whole run.
+    share: u64,
+}
+
+pub const ACCOUNTS: [Account; 7] = [
+    Account { scope: "key", name: "one", kind: "day", zone: "America/St_Johns", share: 90 },
+    Account { scope: "key", name: "two", kind: "day", zone: "America/St_Johns", share: 160 },
+    Account { scope: "team", name: "red", kind: "month", zone: "Europe/Paris", share: 250 },
+    Account { scope: "key", name: "three", kind: "none", zone: "UTC", share: 500 },
+    Account { scope: "key", name: "four", kind: "none", zone: "UTC", share: 800 },
+    Account { scope: "team", name: "blue", kind: "day", zone: "Europe/Paris", share: 150 },
+    Account { scope: "policy", name: "pooled", kind: "day", zone: "America/New_York", share: 120 },
+];
+
+impl Account {
+    pub fn window(&self) -> Window {
+        let zone = Zone::named(self.zone).expect("it is built in");
+        match self.kind {
+            "day" => Window::Day(zone),
+            "month" => Window::Month(zone),
+            _ => Window::Ever,
+        }
+    }
+
+    pub fn keys(place: usize) -> impl Iterator<Item = usize> {
+        (0..KEYS.len()).filter(move |key| KEYS[*key].accounts.contains(&place))
+    }
+
+    fn budget(&self, limit: i64) -> String {
+        let zone = if self.kind == "none" { String::new() } else { format!(", zone = \"{}\"", self.zone) };
+        format!("budget = {{ limit = \"{}\", window = \"{}\"{zone} }}", NanoUsd(limit), self.kind)
+    }
+}
+
+/// Deployments by name; the second has a price of its own.
+pub const DEPLOYMENTS: [&str; 4] = ["a/small", "b/small", "a/large", "b/large"];
+
+/// The deployment behind a request line and the model it asks for.
+pub fn deployment(start: &str, model: &str) -> usize {
+    let name = format!("{}/{model}", if start.starts_with("POST /a/") { "a" } else { "b" });
+    DEPLOYMENTS.iter().position(|known| *known == name).expect("the gateway asks for what is configured")
+}
+
+/// What one configuration file says.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// Pico-dollars for an input, a cached input and an output token, of each deployment.
+    pub prices: [[u64; 3]; 4],
+    /// Nano-dollars, of each account.
+    pub limits: [i64; ACCOUNTS.len()],
+}
+
+/// What a request costs on average, roughly, in nano-dollars.
+const TYPICAL: u64 = 500_000;
+
+impl Version {
+    /// The `number`th version of a run of so many requests.
+    pub fn of(seed: u64, requests: u64, number: u64) -> Self {
+        let draw = Draw(seed).salted(1 << 50).salted(number);
+        // Odd pico-dollars, so that roundings show.
+        let price =
+            |base: u64, salt| base * (70 + draw.salted(salt).below(60)) / 100 + draw.salted(salt + 1).below(999);
+        let model = |base: u64, salt| [price(base, salt), price(base / 10, salt + 2), price(base * 2, salt + 4)];
+        let large = model(3_000_000, 20);
+        let limit = |place: usize| {
+            let spends = Account::keys(place).count() as u64 * requests / KEYS.len() as u64 * TYPICAL;
+            let moved = 70 + draw.salted(40 + place as u64).below(60);
+            i64::try_from(spends * ACCOUNTS[place].share / 1000 * moved / 100).expect("a run is not that dear")
+        };
+        Self { prices: [model(1_000_000, 0), model(1_400_000, 10), large, large], limits: std::array::from_fn(limit) }
+    }
+
+    /// What `tokens` cost at `deployment`.
+    pub fn cost(&self, deployment: usize, tokens: Tokens) -> i64 {
+        cost(self.prices[deployment], tokens)
+    }
+
+    /// What a request of `body` bytes may cost at `deployment` at most.
+    pub fn worst(&self, deployment: usize, body: usize, output: u64) -> i64 {
+        let [input, cached, out] = self.prices[deployment];
+        cost([input.max(cached), 0, out], Tokens { input: body as u64 + TEMPLATE, cached: 0, output })
+    }
+
+    /// The configuration file.
+    pub fn file(&self, provider: SocketAddr) -> String {
+        let [small, at_b, large, _] = self.prices.map(|[input, cached, output]| {
+            let [input, cached, output] = [input, cached, output].map(per_million);
+            format!("{{ input = \"{input}\", cached_input = \"{cached}\", output = \"{output}\" }}")
+        });
+        let [one, two, red, three, four, blue, pooled] =
+            std::array::from_fn(|place| ACCOUNTS[place].budget(self.limits[place]));
+        let mut text = format!(
+            r#"
+[server]
+listen = "127.0.0.1:0"
+drain  = "5s"
+[store]
+url = "sqlite:tierway.db"
+[telemetry]
+log = "warn"
+[routing]
+balance      = "ordered"
+retry_budget = "100%"
+breaker      = {{ failures = 1000000, ratio = "0.01%", min_requests = 1000000, open = "10ms", open_max = "10ms" }}
+[providers.a]
+protocol = "openai"
+base_url = "http://{provider}/a/v1"
+region   = "here"
+[providers.b]
+protocol = "openai"
+base_url = "http://{provider}/b/v1"
+region   = "there"
+[models.small]
+price       = {small}
+context     = 8192
+max_output  = {CEILING}
+deployments = [{{ provider = "a" }}, {{ provider = "b", price = {at_b} }}]
+[models.large]
+price       = {large}
+context     = 8192
+max_output  = {CEILING}
+deployments = [{{ provider = "a" }}, {{ provider = "b" }}]
+[policies.daily]
+models = ["*"]
+[policies.once]
+models = ["*"]
+clamp  = true
+[policies.pooled]
+models = ["*"]
+total  = {{ {pooled} }}
+[policies.free]
+models = ["*"]
+[teams.red]
+{red}
+[teams.blue]
+{blue}
+"#
+        );
+        let own = [Some(one), Some(two), Some(three), Some(four), None, None, None];
+        for (key, own) in KEYS.iter().zip(own) {
+            let Key { name, secret, policy, .. } = key;
+            let _ = write!(text, "[[keys]]\nname = \"{name}\"\npolicy = \"{policy}\"\nsecret = \"env:{secret}\"\n");
+            key.team.inspect(|team| text.push_str(&format!("team = \"{team}\"\n")));
+            own.inspect(|own| text.push_str(&format!("{own}\n")));
+        }
+        for name in (0..CLIENTS * NAMES).flat_map(|place| [false, true].map(|large| alias(place, large))) {
+            let model = if name.starts_with("large") { "large" } else { "small" };
+            let _ = writeln!(text, "[aliases.{name}]\nsplit = {{ {model} = 100 }}");
+        }
+        text
+    }
+}
+
+/// What a template may add to a body, in tokens.
+const TEMPLATE: u64 = 256;
+
+/// What `tokens` cost at prices in pico-dollars a token.
+pub fn cost([input, cached_input, output]: [u64; 3], tokens: Tokens) -> i64 {
+    let [input, cached_input, output] = [input, cached_input, output].map(PicoUsdPerToken);
+    let price = Price { input, cached_input, output, request: NanoUsd::ZERO };
+    let usage = Usage { input: tokens.input, cached_input: tokens.cached, output: tokens.output, reasoning: 0 };
+    price.cost(usage).0
+}
+
+/// The `place`th name for one of the two models.
+pub fn alias(place: usize, large: bool) -> String {
+    format!("{}-{place}", if large { "large" } else { "small" })
+}
+
+/// Pico-dollars a token as dollars a million tokens, in decimals.
+fn per_million(pico: u64) -> String {
+    format!("{}.{:06}", pico / 1_000_000, pico % 1_000_000)
+}

@@ -1,0 +1,129 @@
+//! Faults put into the books on purpose, each to be found by the check that is meant for it.
+//!
+//! A mutant is a trigger in the database: nothing of the gateway is changed, its statements are.
+
+use crate::run::Scenario;
+use rusqlite::Connection;
+use std::path::Path;
+use std::time::Duration;
+
+/// A fault by its name.
+pub struct Mutant {
+    pub name: &'static str,
+    /// The check that must find it.
+    pub caught_by: &'static str,
+    pub killed: bool,
+    trigger: &'static str,
+}
+
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "settle_forgets",
+        caught_by: "books_balance",
+        killed: false,
+        trigger: "AFTER UPDATE ON budgets WHEN NEW.spent_nanousd > OLD.spent_nanousd BEGIN
+            UPDATE budgets SET spent_nanousd = spent_nanousd - 1 WHERE scope = NEW.scope AND name = NEW.name
+                AND window = NEW.window AND start_ms = NEW.start_ms; END",
+    },
+    Mutant {
+        name: "lease_released_instead_of_spent",
+        caught_by: "within_limit",
+        killed: false,
+        trigger: "AFTER UPDATE ON budgets WHEN NEW.spent_nanousd > OLD.spent_nanousd BEGIN
+            UPDATE budgets SET spent_nanousd = OLD.spent_nanousd WHERE scope = NEW.scope AND name = NEW.name
+                AND window = NEW.window AND start_ms = NEW.start_ms; END",
+    },
+    Mutant {
+        name: "charged_to_an_older_window",
+        caught_by: "covered",
+        killed: false,
+        trigger: "AFTER UPDATE ON budgets WHEN NEW.spent_nanousd > OLD.spent_nanousd AND EXISTS (SELECT 1 FROM budgets
+            WHERE scope = NEW.scope AND name = NEW.name AND window = NEW.window AND start_ms < NEW.start_ms) BEGIN
+            UPDATE budgets SET spent_nanousd = spent_nanousd + NEW.spent_nanousd - OLD.spent_nanousd
+                WHERE (scope, name, window, start_ms) = (SELECT scope, name, window, min(start_ms) FROM budgets
+                    WHERE scope = NEW.scope AND name = NEW.name AND window = NEW.window);
+            UPDATE budgets SET spent_nanousd = OLD.spent_nanousd WHERE scope = NEW.scope AND name = NEW.name
+                AND window = NEW.window AND start_ms = NEW.start_ms; END",
+    },
+    Mutant {
+        name: "receipt_twice",
+        caught_by: "one_line_each",
+        killed: false,
+        // The columns are filled in: later versions may have more.
+        trigger: "AFTER INSERT ON receipts WHEN NEW.cost_nanousd > 0 BEGIN
+            INSERT INTO receipts SELECT substr(id, 1, 8) || randomblob(8), {columns} FROM receipts WHERE id = NEW.id;
+            END",
+    },
+    Mutant {
+        name: "receipt_lost",
+        caught_by: "one_line_each",
+        killed: false,
+        trigger: "AFTER INSERT ON receipts WHEN NEW.id > x'' AND abs(random()) % 50 = 0 BEGIN
+            DELETE FROM receipts WHERE id = NEW.id; END",
+    },
+    Mutant {
+        name: "cost_off_by_one",
+        caught_by: "lines_exact",
+        killed: false,
+        trigger: "AFTER INSERT ON receipts WHEN NEW.cost_nanousd > 0 AND NOT NEW.estimated BEGIN
+            UPDATE receipts SET cost_nanousd = cost_nanousd + 1 WHERE id = NEW.id; END",
+    },
+    Mutant {
+        name: "estimate_forgets_the_input",
+        caught_by: "estimated_between",
+        killed: false,
+        trigger: "AFTER INSERT ON receipts WHEN NEW.estimated BEGIN
+            UPDATE receipts SET cost_nanousd = coalesce(output_tokens, 0) * 2000 WHERE id = NEW.id; END",
+    },
+    Mutant {
+        name: "price_of_another_day",
+        caught_by: "price_in_force",
+        killed: false,
+        trigger: "AFTER INSERT ON receipts WHEN NEW.input_pico IS NOT NULL BEGIN
+            UPDATE receipts SET input_pico = input_pico + 1 WHERE id = NEW.id; END",
+    },
+    Mutant {
+        name: "crash_forgets",
+        caught_by: "books_balance",
+        killed: true,
+        trigger: "BEFORE INSERT ON unaccounted BEGIN SELECT RAISE(IGNORE); END",
+    },
+    Mutant {
+        name: "crash_gives_back",
+        caught_by: "covered",
+        killed: true,
+        trigger: "AFTER INSERT ON unaccounted BEGIN
+            UPDATE budgets SET leased_nanousd = 0 WHERE leased_nanousd > 0;
+            DELETE FROM unaccounted; END",
+    },
+    Mutant {
+        name: "lease_stays_open",
+        caught_by: "nothing_left",
+        killed: false,
+        trigger: "AFTER UPDATE ON budgets WHEN NEW.leased_nanousd < OLD.leased_nanousd BEGIN
+            UPDATE budgets SET leased_nanousd = leased_nanousd + 1 WHERE scope = NEW.scope AND name = NEW.name
+                AND window = NEW.window AND start_ms = NEW.start_ms; END",
+    },
+];
+
+impl Mutant {
+    pub fn named(name: &str) -> Option<&'static Self> {
+        MUTANTS.iter().find(|mutant| mutant.name == name)
+    }
+
+    /// What happens to the gateway while it is looked for.
+    pub fn scenario(&self) -> Scenario {
+        if self.killed { Scenario::Killed(8) } else { Scenario::Calm }
+    }
+
+    /// Puts it into the database in `folder`, beside the gateway.
+    pub fn plant(&self, folder: &Path) {
+        let database = Connection::open(folder.join("tierway.db")).expect("the database is there");
+        database.busy_timeout(Duration::from_secs(5)).expect("it is set");
+        let mut columns = database.prepare("SELECT name FROM pragma_table_info('receipts') WHERE name <> 'id'");
+        let columns = columns.as_mut().expect("the table is there").query_map([], |row| row.get::<_, String>(0));
+        let columns: Vec<String> = columns.expect("it is read").map(|name| name.expect("a name")).collect();
+        let trigger = self.trigger.replace("{columns}", &columns.join(", "));
+        database.execute_batch(&format!("CREATE TRIGGER {} {trigger}", self.name)).expect("it is SQL");
+    }
+}

@@ -1,0 +1,303 @@
+//! The oracle: a provider in a process of its own, and its journal of what it served.
+//!
+//! It follows the script and writes down what each attempt is to be billed for, in tokens: what they cost is
+//! the price's affair. It is never killed; when its standard input ends it waits for what is under way and
+//! leaves. Start reading in [`serve`]; the other side is [`Provider`].
+
+use crate::script::{Act, Ask, End, SLOW, Tokens, Told};
+use crate::wire::{Head, read_head};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// The variables that make this binary the provider.
+pub const JOURNAL: &str = "TIERWAY_PROOF_JOURNAL";
+pub const SEED: &str = "TIERWAY_PROOF_PROVIDER_SEED";
+/// How long a held answer waits for the gateway to leave; only a gateway at fault does not.
+const HELD: Duration = Duration::from_secs(20);
+const SLOW_FRAME: Duration = Duration::from_millis(10);
+/// A connection that resets as soon as it is used passes for a stale one, on which nothing was done; one that
+/// worked takes longer.
+const AT_WORK: Duration = Duration::from_millis(120);
+
+/// One attempt as the journal has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    pub tag: u64,
+    /// By its place in [`DEPLOYMENTS`](crate::house::DEPLOYMENTS).
+    pub deployment: usize,
+    /// When the request had been read.
+    pub at_ms: i64,
+    /// What is billed.
+    pub tokens: Tokens,
+}
+
+/// The provider's process.
+pub struct Provider {
+    child: Child,
+    pub addr: SocketAddr,
+    _stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Provider {
+    pub fn start(folder: &Path, seed: u64) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this binary has a path"))
+            .env(JOURNAL, folder.join("journal"))
+            .env(SEED, seed.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this binary starts again");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("it says where it listens");
+        Self { child, addr: line.trim().parse().expect("an address"), _stdout: stdout }
+    }
+
+    /// Lets it finish what is under way, and reads its journal.
+    pub fn end(mut self, folder: &Path) -> Vec<Served> {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().expect("it was started here").success(), "the provider failed");
+        let journal = std::fs::read_to_string(folder.join("journal")).expect("it wrote one");
+        journal.lines().map(read_line).collect()
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_line(line: &str) -> Served {
+    let numbers: Vec<i64> = line.split(' ').map(|number| number.parse().expect("a number")).collect();
+    let [tag, deployment, at_ms, input, cached, output] = numbers[..] else { panic!("no line: {line}") };
+    let [tag, input, cached, output] = [tag, input, cached, output].map(i64::unsigned_abs);
+    Served { tag, deployment: deployment as usize, at_ms, tokens: Tokens { input, cached, output } }
+}
+
+/// What all connections of the provider share.
+struct House {
+    seed: u64,
+    journal: Mutex<File>,
+    /// How often each request has come.
+    seen: Mutex<HashMap<u64, u64>>,
+    under_way: Mutex<u64>,
+    idle: Condvar,
+}
+
+/// Serves until standard input ends, as the process of its own.
+pub fn serve(journal: &Path, seed: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _entered = runtime.enter();
+    let journal = Mutex::new(File::create(journal).expect("the folder can be written"));
+    let (seen, under_way, idle) = (Mutex::default(), Mutex::new(0), Condvar::new());
+    let house = Arc::new(House { seed, journal, seen, under_way, idle });
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    println!("{}", listener.local_addr().expect("it is bound"));
+    let (shared, handle) = (house.clone(), runtime.handle().clone());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (house, handle) = (shared.clone(), handle.clone());
+            std::thread::spawn(move || {
+                let _entered = handle.enter();
+                let _ = stream.set_nodelay(true);
+                let mut reader = BufReader::new(stream);
+                while exchange(&house, &mut reader).is_some() {}
+            });
+        }
+    });
+    let _ = std::io::stdin().read(&mut [0]);
+    let busy = house.under_way.lock().expect("no thread panicked");
+    let ended = house.idle.wait_timeout_while(busy, 2 * HELD, |busy| *busy > 0).expect("no thread panicked");
+    assert!(!ended.1.timed_out(), "an exchange never ends");
+}
+
+/// One exchange; `None` when the connection is over.
+fn exchange(house: &House, reader: &mut BufReader<TcpStream>) -> Option<()> {
+    let Head { start, length, .. } = read_head(reader)?;
+    let mut body = vec![0; length?];
+    *house.under_way.lock().expect("no thread panicked") += 1;
+    let done = reader.read_exact(&mut body).ok().and_then(|()| answer(house, reader, &start, &body));
+    *house.under_way.lock().expect("no thread panicked") -= 1;
+    house.idle.notify_all();
+    done
+}
+
+fn answer(house: &House, reader: &mut BufReader<TcpStream>, start: &str, body: &[u8]) -> Option<()> {
+    let at_ms = crate::now_ms();
+    let asked: serde_json::Value = serde_json::from_slice(body).expect("the gateway sends JSON");
+    let tag = asked["user"].as_str().and_then(|user| user.strip_prefix("tag-")?.parse().ok()).expect("a tag");
+    let deployment = crate::house::deployment(start, asked["model"].as_str().expect("a model"));
+    let number = {
+        let mut seen = house.seen.lock().expect("no thread panicked");
+        let number = seen.entry(tag).or_default();
+        *number += 1;
+        *number
+    };
+    let ask = Ask::of(house.seed, tag);
+    let most = asked["max_tokens"].as_u64().expect("a ceiling");
+    let mut tokens = Tokens::of(house.seed, tag, number, body.len(), most);
+    if tag >= SLOW {
+        tokens.output = most;
+    }
+    let book = |tokens: Tokens| {
+        let Tokens { input, cached, output } = tokens;
+        let line = format!("{tag} {deployment} {at_ms} {input} {cached} {output}\n");
+        house.journal.lock().expect("no thread panicked").write_all(line.as_bytes()).expect("the disk has room");
+    };
+    let stream = asked["stream"].as_bool() == Some(true);
+    match Act::of(house.seed, &ask, number) {
+        Act::Error(status) => {
+            let body = r#"{"error":{"message":"busy","type":"server_error"}}"#;
+            write(reader, &whole(&format!("{status} No"), "application/json", body))
+        }
+        Act::Garbage => {
+            book(tokens);
+            write(reader, &whole("200 OK", "text/html", "<html>"))
+        }
+        Act::Gone => reset(reader),
+        Act::Answer { told, end } if stream => {
+            let mut streamed = Streamed { reader, tokens, written: 0 };
+            let done = streamed.run(told, end);
+            let output = streamed.written;
+            book(Tokens { output, ..tokens });
+            done
+        }
+        Act::Answer { told, end } => {
+            book(tokens);
+            let text = whole("200 OK", "application/json", &completion(told, tokens));
+            match end {
+                End::Whole | End::Slow => write(reader, &text),
+                End::Broken { rst, percent } => {
+                    // After its head: one that ends sooner passes for a connection that was stale.
+                    let head = text.find("\r\n\r\n").expect("it has a head") + 4;
+                    write(reader, &text[..head + (text.len() - head) * percent as usize / 100])?;
+                    if rst {
+                        std::thread::sleep(AT_WORK);
+                        return reset(reader);
+                    }
+                    None
+                }
+                End::Held { .. } => until_left(reader),
+            }
+        }
+    }
+}
+
+/// A stream on its way.
+struct Streamed<'a> {
+    reader: &'a mut BufReader<TcpStream>,
+    tokens: Tokens,
+    /// Frames with a token that were written.
+    written: u64,
+}
+
+impl Streamed<'_> {
+    fn run(&mut self, told: Told, end: End) -> Option<()> {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        write(self.reader, head)?;
+        self.frame(r#"{"choices":[{"index":0,"delta":{"role":"assistant"},"finish_reason":null}]}"#)?;
+        let stops_at = match end {
+            End::Broken { percent, .. } | End::Held { percent } => self.tokens.output * percent / 100,
+            End::Whole | End::Slow => self.tokens.output,
+        };
+        for _ in 0..stops_at {
+            if end == End::Slow {
+                std::thread::sleep(SLOW_FRAME);
+            }
+            let so_far = Tokens { output: self.written + 1, ..self.tokens };
+            let usage =
+                if told == Told::Always { format!(r#","usage":{}"#, count(told, so_far)) } else { String::new() };
+            let token = r#"{"choices":[{"index":0,"delta":{"content":"tok "},"finish_reason":null}]"#;
+            self.frame(&format!("{token}{usage}}}"))?;
+            self.written += 1;
+        }
+        match end {
+            End::Broken { rst: true, .. } => {
+                std::thread::sleep(AT_WORK);
+                return reset(self.reader);
+            }
+            End::Broken { .. } => return None,
+            End::Held { .. } => return until_left(self.reader),
+            End::Whole | End::Slow => {}
+        }
+        self.frame(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#)?;
+        let Tokens { input, output, .. } = self.tokens;
+        if told == Told::Twice {
+            self.usage(told, Tokens { input: input / 2, cached: 0, output: output / 2 })?;
+        }
+        if !matches!(told, Told::Missing | Told::Late) {
+            self.usage(told, self.tokens)?;
+        }
+        self.frame("[DONE]")?;
+        if told == Told::Late {
+            self.usage(told, self.tokens)?;
+        }
+        write(self.reader, "0\r\n\r\n")
+    }
+
+    fn usage(&mut self, told: Told, tokens: Tokens) -> Option<()> {
+        self.frame(&format!(r#"{{"choices":[],"usage":{}}}"#, count(told, tokens)))
+    }
+
+    fn frame(&mut self, data: &str) -> Option<()> {
+        let frame = format!("data: {data}\n\n");
+        write(self.reader, &format!("{:x}\r\n{frame}\r\n", frame.len()))
+    }
+}
+
+/// A `usage` object.
+fn count(told: Told, tokens: Tokens) -> String {
+    let Tokens { input, cached, output } = tokens;
+    let said = match told {
+        Told::Negative => format!("-{output}"),
+        Told::Absurd => format!("{output}000000000000"),
+        _ => output.to_string(),
+    };
+    format!(
+        r#"{{"prompt_tokens":{input},"completion_tokens":{said},"total_tokens":{},"prompt_tokens_details":{{"cached_tokens":{cached}}}}}"#,
+        input + output
+    )
+}
+
+fn completion(told: Told, tokens: Tokens) -> String {
+    let mut text = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":""#.to_owned();
+    (0..tokens.output).for_each(|_| text.push_str("tok "));
+    text.push_str(r#""},"finish_reason":"stop"}]"#);
+    if told != Told::Missing {
+        let _ = write!(text, r#","usage":{}"#, count(told, tokens));
+    }
+    text.push('}');
+    text
+}
+
+fn whole(status: &str, kind: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn write(reader: &mut BufReader<TcpStream>, text: &str) -> Option<()> {
+    reader.get_mut().write_all(text.as_bytes()).ok()
+}
+
+/// Ends the connection by RST.
+fn reset(reader: &mut BufReader<TcpStream>) -> Option<()> {
+    let stream = reader.get_ref().try_clone().ok()?;
+    stream.set_nonblocking(true).ok()?;
+    tokio::net::TcpStream::from_std(stream).ok()?.set_zero_linger().ok()?;
+    None
+}
+
+/// Waits until the gateway has closed the connection.
+fn until_left(reader: &mut BufReader<TcpStream>) -> Option<()> {
+    reader.get_ref().set_read_timeout(Some(HELD)).ok()?;
+    while reader.read(&mut [0; 64]).ok()? > 0 {}
+    None
+}

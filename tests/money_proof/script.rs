@@ -1,0 +1,160 @@
+//! What a run does, from its seed: every request and every answer, by number.
+//!
+//! Client and provider live in two processes and read the same script: the request's number travels in its
+//! body. It must never ask for chance or time. Start reading in [`Ask::of`], then [`Act::of`].
+
+use tierway::domain::chance::Draw;
+
+/// Largest ceiling of output that is asked for, and that the models have.
+pub const CEILING: u64 = 60;
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Its number.
+    pub tag: u64,
+    /// Whose, by its place in [`KEYS`](crate::house::KEYS).
+    pub key: usize,
+    /// Whether the dearer of the two models is asked.
+    pub large: bool,
+    pub stream: bool,
+    pub max_tokens: u64,
+    /// Letters in the message.
+    pub letters: usize,
+    /// The client leaves after so many bytes of the answer, or when nothing comes for a while.
+    pub leaves_after: Option<usize>,
+}
+
+impl Ask {
+    /// The `tag`th request of the run of `seed`.
+    pub fn of(seed: u64, tag: u64) -> Self {
+        let draw = Draw(seed).salted(tag);
+        let below = |salt, bound| draw.salted(salt).below(bound);
+        let leaves = match below(5, 100) {
+            0..4 => Some(0),
+            4..12 => Some(below(6, 2_500) as usize),
+            _ => None,
+        };
+        Self {
+            tag,
+            key: below(0, crate::house::KEYS.len() as u64) as usize,
+            large: below(1, 4) == 0,
+            stream: below(2, 2) == 0,
+            max_tokens: 1 + below(3, CEILING),
+            letters: 100 + below(4, 900) as usize,
+            leaves_after: leaves,
+        }
+    }
+
+    /// Whether the provider stops in the middle and waits for the gateway to leave.
+    fn is_held(&self, seed: u64) -> bool {
+        self.leaves_after.is_some() && Draw(seed).salted(self.tag).salted(7).below(3) == 0
+    }
+
+    /// The body, asking for `model`.
+    pub fn body(&self, model: &str) -> String {
+        let (tag, text, stream, most) = (self.tag, "x".repeat(self.letters), self.stream, self.max_tokens);
+        format!(
+            r#"{{"model":"{model}","user":"tag-{tag}","stream":{stream},"max_tokens":{most},"messages":[{{"role":"user","content":"{text}"}}]}}"#
+        )
+    }
+}
+
+/// How the provider tells what it counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Told {
+    Once,
+    /// First another count, then the right one.
+    Twice,
+    /// With every frame, as far as it is by then.
+    Always,
+    /// After `[DONE]`: too late.
+    Late,
+    Missing,
+    Negative,
+    Absurd,
+}
+
+/// How an answer ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    Whole,
+    /// By RST, or FIN, after so many parts in a hundred.
+    Broken {
+        rst: bool,
+        percent: u64,
+    },
+    /// It waits in the middle until the gateway leaves.
+    Held {
+        percent: u64,
+    },
+    /// Whole, with a pause before each frame.
+    Slow,
+}
+
+/// What the provider does with one attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Act {
+    /// An error before anything was done, which is not billed.
+    Error(u16),
+    /// A 200 that is no answer, billed like one.
+    Garbage,
+    /// The request is read, nothing is done and the connection is gone.
+    Gone,
+    Answer {
+        told: Told,
+        end: End,
+    },
+}
+
+/// Tags from here on are not of the mix: a stream that lasts half a second.
+pub const SLOW: u64 = 1 << 40;
+
+impl Act {
+    /// What happens to attempt `number`, counted from 1, of `ask`.
+    pub fn of(seed: u64, ask: &Ask, number: u64) -> Self {
+        if ask.tag >= SLOW {
+            return Self::Answer { told: Told::Once, end: End::Slow };
+        }
+        let draw = Draw(seed).salted(ask.tag).salted(100 + number);
+        let percent = 5 + draw.salted(2).below(95);
+        let told = match draw.salted(1).below(100) {
+            0..58 => Told::Once,
+            58..66 => Told::Twice,
+            66..76 => Told::Always,
+            76..82 => Told::Late,
+            82..92 => Told::Missing,
+            92..96 => Told::Negative,
+            _ => Told::Absurd,
+        };
+        let held = ask.is_held(seed);
+        match draw.salted(0).below(100) {
+            0..3 => Self::Error(500),
+            3..9 => Self::Error(503),
+            9..11 => Self::Garbage,
+            11..13 => Self::Gone,
+            _ if held => Self::Answer { told, end: End::Held { percent } },
+            13..20 => Self::Answer { told, end: End::Broken { rst: percent.is_multiple_of(2), percent } },
+            _ => Self::Answer { told, end: End::Whole },
+        }
+    }
+}
+
+/// Tokens of one attempt as its provider counts them.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tokens {
+    pub input: u64,
+    pub cached: u64,
+    pub output: u64,
+}
+
+impl Tokens {
+    /// What an answer to `body_bytes` with at most `most` tokens would have, whole.
+    pub fn of(seed: u64, tag: u64, number: u64, body_bytes: usize, most: u64) -> Self {
+        let draw = Draw(seed).salted(tag).salted(200 + number);
+        let bytes = body_bytes as u64;
+        let input = bytes / 4 + draw.salted(0).below(bytes / 4);
+        let cached = if draw.salted(1).below(3) == 0 { draw.salted(2).below(input) } else { 0 };
+        Self { input, cached, output: 1 + draw.salted(3).below(most.max(1)) }
+    }
+}
