@@ -16,6 +16,7 @@ use crate::domain::secret::KeyHash;
 use crate::store::{BoxFuture, Change, Conflict, Contents, NotWritten, Register, Unavailable};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,9 +25,13 @@ use tokio::sync::oneshot;
 /// How long a change waits to be durable: an operator's patience, much longer than a commit.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-const KEYS: &str = "SELECT * FROM keys WHERE version > ?1 ORDER BY name";
-const SECRETS: &str = "SELECT secrets.* FROM secrets JOIN keys ON keys.name = secrets.key
-    WHERE keys.version > ?1 ORDER BY secrets.key, secrets.created_unix_ms, secrets.hash";
+/// At the start everything is read as it lies; what is new later, by its version.
+const ALL_KEYS: &str = "SELECT * FROM keys WHERE +version > ?1 ORDER BY name";
+const ALL_SECRETS: &str = "SELECT * FROM secrets WHERE ?1 = 0";
+const KEYS: &str = "SELECT * FROM keys INDEXED BY keys_by_version WHERE version > ?1 ORDER BY name";
+const SECRETS: &str =
+    "SELECT secrets.* FROM keys INDEXED BY keys_by_version CROSS JOIN secrets INDEXED BY secrets_by_key
+    ON secrets.key = keys.name WHERE keys.version > ?1";
 const TEAMS: &str = "SELECT * FROM teams WHERE version > ?1 ORDER BY name";
 const CREDITS: &str = "SELECT scope, name, sum(amount_nanousd) FROM grants
     WHERE (scope, name) IN (SELECT scope, name FROM grants WHERE id > ?1) GROUP BY scope, name ORDER BY scope, name";
@@ -179,13 +184,10 @@ pub(super) fn read_since(connection: &Connection, version: i64) -> rusqlite::Res
     if now == version {
         return Ok(Contents { version, ..Contents::default() });
     }
-    let mut keys: Vec<StoredKey> = all(&transaction, KEYS, version, key)?;
-    let mut secrets = all(&transaction, SECRETS, version, secret)?.into_iter().peekable();
-    for key in &mut keys {
-        while let Some((_, secret)) = secrets.next_if(|(name, _)| **name == *key.name) {
-            key.secrets.push(secret);
-        }
-    }
+    let (keys, secrets) = if version == 0 { (ALL_KEYS, ALL_SECRETS) } else { (KEYS, SECRETS) };
+    let mut names = Names::default();
+    let mut keys = all(&transaction, keys, version, |row| key(row, &mut names))?;
+    read_secrets(&transaction, secrets, version, &mut keys)?;
     let teams = all(&transaction, TEAMS, version, team)?;
     let credit = all(&transaction, CREDITS, version, |row| Ok((holder(row, 0)?, NanoUsd(row.get(2)?))))?;
     Ok(Contents { version: now, keys, teams, credit })
@@ -200,7 +202,39 @@ fn all<T>(
     connection.prepare_cached(question)?.query_map([version], read)?.collect()
 }
 
-fn key(row: &Row<'_>) -> rusqlite::Result<StoredKey> {
+/// Puts every secret that `question` finds to its key, oldest first.
+fn read_secrets(connection: &Connection, question: &str, version: i64, keys: &mut [StoredKey]) -> rusqlite::Result<()> {
+    let places: HashMap<Arc<str>, usize> = keys.iter().enumerate().map(|(at, key)| (key.name.clone(), at)).collect();
+    let mut statement = connection.prepare_cached(question)?;
+    let mut rows = statement.query([version])?;
+    while let Some(row) = rows.next()? {
+        let place = places.get(row.get_ref(1)?.as_str()?).and_then(|&at| keys.get_mut(at));
+        if let Some(key) = place {
+            key.secrets.push(secret(row)?);
+        }
+    }
+    for key in keys.iter_mut().filter(|key| key.secrets.len() > 1) {
+        key.secrets.sort_unstable_by_key(|secret| (secret.created_unix_ms, secret.hash.0));
+    }
+    Ok(())
+}
+
+/// Names that many keys share are kept once.
+#[derive(Default)]
+struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    fn of(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return known.clone();
+        }
+        let name = Arc::<str>::from(text);
+        self.0.insert(name.clone());
+        name
+    }
+}
+
+fn key(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<StoredKey> {
     let limits = Limits {
         requests_per_minute: unsigned(row, 3)?,
         tokens_per_minute: unsigned(row, 4)?,
@@ -208,8 +242,8 @@ fn key(row: &Row<'_>) -> rusqlite::Result<StoredKey> {
     };
     Ok(StoredKey {
         name: row.get(0)?,
-        policy: row.get(1)?,
-        team: row.get(2)?,
+        policy: names.of(row.get_ref(1)?.as_str()?),
+        team: row.get_ref(2)?.as_str_or_null()?.map(|team| names.of(team)),
         own: Own { limits, budget: allowance(row, 6)? },
         expires: row.get(8)?,
         disabled: row.get(9)?,
@@ -219,14 +253,13 @@ fn key(row: &Row<'_>) -> rusqlite::Result<StoredKey> {
     })
 }
 
-fn secret(row: &Row<'_>) -> rusqlite::Result<(Box<str>, StoredSecret)> {
-    let secret = StoredSecret {
+fn secret(row: &Row<'_>) -> rusqlite::Result<StoredSecret> {
+    Ok(StoredSecret {
         hash: KeyHash(row.get(0)?),
         created_unix_ms: row.get(2)?,
         ends_unix_ms: row.get(3)?,
         last_used_unix_ms: row.get(4)?,
-    };
-    Ok((row.get(1)?, secret))
+    })
 }
 
 fn team(row: &Row<'_>) -> rusqlite::Result<StoredTeam> {
