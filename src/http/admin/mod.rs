@@ -11,7 +11,7 @@ mod form;
 mod keys;
 mod openapi;
 mod reports;
-mod shapes;
+pub mod shapes;
 mod table;
 mod teams;
 mod types;

@@ -16,13 +16,13 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// A part of a list.
-pub(super) fn list<T>(page: &Page<T>, shape: fn(&T) -> Value) -> Value {
+pub fn list<T>(page: &Page<T>, shape: fn(&T) -> Value) -> Value {
     let data: Vec<Value> = page.items.iter().map(shape).collect();
     json!({ "object": "list", "data": data, "has_more": page.next.is_some(), "next": page.next })
 }
 
 /// A key: what it has of its own, and what holds together with its policy.
-pub(super) fn key(key: &KeyView) -> Value {
+pub fn key(key: &KeyView) -> Value {
     let (record, stored) = (&key.record, key.stored.as_ref());
     let own = stored.map(|stored| stored.own.clone()).unwrap_or_default();
     let in_file = key.in_file.map(|hash| json!({ "id": hash.id(), "created": null, "ends": null, "last_used": null }));
@@ -61,7 +61,7 @@ fn secret(secret: &StoredSecret) -> Value {
 }
 
 /// A team.
-pub(super) fn team(team: &TeamView) -> Value {
+pub fn team(team: &TeamView) -> Value {
     json!({
         "object": "team",
         "name": &*team.name,
@@ -72,7 +72,7 @@ pub(super) fn team(team: &TeamView) -> Value {
 }
 
 /// How somebody's credit stands.
-pub(super) fn balance(balance: &Balance) -> Value {
+pub fn balance(balance: &Balance) -> Value {
     let [key, team] = holder(&balance.holder);
     json!({
         "object": "balance",
@@ -86,7 +86,7 @@ pub(super) fn balance(balance: &Balance) -> Value {
 }
 
 /// Credit given or taken back.
-pub(super) fn grant(grant: &Grant) -> Value {
+pub fn grant(grant: &Grant) -> Value {
     let [key, team] = holder(&grant.holder);
     json!({
         "object": "grant",
