@@ -97,7 +97,12 @@ pub(super) fn one(key: &KeyView, now_unix_ms: i64) -> String {
         line("budget", &format!("{}, of the {whose}", budget_said(budget.limit, &budget.window)));
     }
     match &key.stored {
-        None => text.push_str("\nIts secret is the configuration's.\n"),
+        None => {
+            if let Some(hash) = key.in_file {
+                line("secret", &hash.id());
+            }
+            text.push_str("\nIts secret is the configuration's.\n");
+        }
         Some(stored) => {
             line("created", &format!("{} UTC", minute(stored.created_unix_ms)));
             line("version", &stored.version.to_string());
