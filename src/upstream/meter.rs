@@ -83,11 +83,10 @@ impl Meter {
         self.counted.usage
     }
 
-    /// What is known of the tokens of an answer with so many choices. A count is final when no token came after
-    /// it and the answer was complete, or each of its choices had finished.
-    pub fn tally(&self, expected_choices: u32, is_complete: bool) -> Tally {
-        let over = is_complete || self.all_finished(expected_choices);
-        let over = over && self.counted_at == self.token_frames;
+    /// What is known of the tokens of an answer. A count is final when no token came after it and the answer was
+    /// complete: until then another count may follow, also after the finish.
+    pub fn tally(&self, is_complete: bool) -> Tally {
+        let over = is_complete && self.counted_at == self.token_frames;
         Tally {
             is_final: over && self.counted.has_output,
             frames: self.token_frames,
@@ -485,15 +484,16 @@ mod tests {
             for frame in frames {
                 meter.read(frame.as_bytes()).unwrap_or_else(|error| panic!("{frame}: {error}"));
             }
-            let tally = meter.tally(1, is_complete);
+            let tally = meter.tally(is_complete);
             let said = (tally.counted.map(|usage| usage.output), tally.is_final, tally.is_impossible);
             assert_eq!(said, (output, is_final, false), "{frames:?}");
             assert_eq!(tally.text_bytes, 3 * tally.frames, "{frames:?}");
         };
         check(&[token, stop, usage], true, Some(2), true);
-        // Its client left, or it broke, before `[DONE]`.
-        check(&[token, stop, usage], false, Some(2), true);
-        check(&[token, usage, stop], false, Some(2), true);
+        check(&[token, usage, stop], true, Some(2), true);
+        // Its client left, or it broke, before `[DONE]`: the provider may have had another count to give.
+        check(&[token, stop, usage], false, Some(2), false);
+        check(&[token, usage, stop], false, Some(2), false);
         check(&[token, stop], true, None, false);
         // With every frame, each time from the beginning: the last is the whole, twice is not the sum.
         check(&[running, running, stop, usage, usage], true, Some(2), true);
@@ -510,7 +510,7 @@ mod tests {
             let mut meter = Meter::default();
             let seen = meter.read(frame.as_bytes()).unwrap_or_else(|error| panic!("{frame}: {error}"));
             assert!(seen.good, "{frame}");
-            assert_eq!(meter.tally(1, false).text_bytes, text_bytes, "{frame}");
+            assert_eq!(meter.tally(false).text_bytes, text_bytes, "{frame}");
         };
         let delta = |delta: &str| format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
         check(&delta(r#"{"content":"h\u00e9\n"}"#), 4);

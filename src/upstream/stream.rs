@@ -91,7 +91,7 @@ impl Stream {
 
     /// What is known of its tokens so far.
     pub(super) fn tally(&self) -> Tally {
-        self.meter.tally(self.expected_choices, self.complete)
+        self.meter.tally(self.complete)
     }
 
     /// Whether the answer is whole: the last bytes of it were handed out.
