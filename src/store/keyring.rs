@@ -121,7 +121,16 @@ impl Keyring {
 
     /// The names of all policies that keys have.
     pub fn policies(&self) -> BTreeSet<Arc<str>> {
-        self.known().keys.values().map(|entry| entry.key.policy.clone()).collect()
+        let (known, mut names) = (self.known(), BTreeSet::new());
+        let mut last: Option<&Arc<str>> = None;
+        for policy in known.keys.values().map(|entry| &entry.key.policy) {
+            // Many keys share few names, and mostly the very same text.
+            if !last.is_some_and(|last| Arc::ptr_eq(last, policy)) {
+                names.insert(policy.clone());
+            }
+            last = Some(policy);
+        }
+        names
     }
 
     /// The names of the policies that keys of `team` have.

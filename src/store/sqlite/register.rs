@@ -16,7 +16,7 @@ use crate::domain::secret::KeyHash;
 use crate::store::{BoxFuture, Change, Conflict, Contents, NotWritten, Register, Unavailable};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,11 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// At the start everything is read as it lies; what is new later, by its version.
 const ALL_KEYS: &str = "SELECT * FROM keys WHERE +version > ?1 ORDER BY name";
-const ALL_SECRETS: &str = "SELECT * FROM secrets WHERE ?1 = 0";
+const ALL_SECRETS: &str = "SELECT * FROM secrets WHERE ?1 = 0 ORDER BY key, created_unix_ms, hash";
 const KEYS: &str = "SELECT * FROM keys INDEXED BY keys_by_version WHERE version > ?1 ORDER BY name";
 const SECRETS: &str =
-    "SELECT secrets.* FROM keys INDEXED BY keys_by_version CROSS JOIN secrets INDEXED BY secrets_by_key
-    ON secrets.key = keys.name WHERE keys.version > ?1";
+    "SELECT secrets.* FROM keys INDEXED BY keys_by_version CROSS JOIN secrets ON secrets.key = keys.name
+    WHERE keys.version > ?1 ORDER BY secrets.key, secrets.created_unix_ms, secrets.hash";
 const TEAMS: &str = "SELECT * FROM teams WHERE version > ?1 ORDER BY name";
 const CREDITS: &str = "SELECT scope, name, sum(amount_nanousd) FROM grants
     WHERE (scope, name) IN (SELECT scope, name FROM grants WHERE id > ?1) GROUP BY scope, name ORDER BY scope, name";
@@ -45,7 +45,7 @@ const PUT_KEY: &str = "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 
     ON CONFLICT DO UPDATE SET policy = ?2, team = ?3, requests_per_minute = ?4, tokens_per_minute = ?5,
         max_concurrent = ?6, budget_nanousd = ?7, budget_window = ?8, expires_unix = ?9, disabled = ?10, version = ?12";
 const PUT_SECRET: &str = "INSERT INTO secrets VALUES (?1, ?2, ?3, ?4, ?5)
-    ON CONFLICT DO UPDATE SET ends_unix_ms = ?4 WHERE key = ?2";
+    ON CONFLICT (hash) DO UPDATE SET ends_unix_ms = ?4 WHERE key = ?2";
 const NOTE_USE: &str =
     "UPDATE secrets SET last_used_unix_ms = max(coalesce(last_used_unix_ms, ?2), ?2) WHERE hash = ?1";
 const PUT_TEAM: &str = "INSERT INTO teams VALUES (?1, ?2, ?3, ?4, ?5)
@@ -202,19 +202,17 @@ fn all<T>(
     connection.prepare_cached(question)?.query_map([version], read)?.collect()
 }
 
-/// Puts every secret that `question` finds to its key, oldest first.
+/// Puts every secret that `question` finds to its key, oldest first. Both come in the order of the keys' names.
 fn read_secrets(connection: &Connection, question: &str, version: i64, keys: &mut [StoredKey]) -> rusqlite::Result<()> {
-    let places: HashMap<Arc<str>, usize> = keys.iter().enumerate().map(|(at, key)| (key.name.clone(), at)).collect();
     let mut statement = connection.prepare_cached(question)?;
     let mut rows = statement.query([version])?;
+    let mut keys = keys.iter_mut().peekable();
     while let Some(row) = rows.next()? {
-        let place = places.get(row.get_ref(1)?.as_str()?).and_then(|&at| keys.get_mut(at));
-        if let Some(key) = place {
+        let name = row.get_ref(1)?.as_str()?;
+        while keys.next_if(|key| *key.name < *name).is_some() {}
+        if let Some(key) = keys.peek_mut().filter(|key| *key.name == *name) {
             key.secrets.push(secret(row)?);
         }
-    }
-    for key in keys.iter_mut().filter(|key| key.secrets.len() > 1) {
-        key.secrets.sort_unstable_by_key(|secret| (secret.created_unix_ms, secret.hash.0));
     }
     Ok(())
 }

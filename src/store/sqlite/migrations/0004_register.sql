@@ -19,15 +19,15 @@ CREATE TABLE keys (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX keys_by_version ON keys (version);
 
--- What is kept of a secret is its SHA-256.
+-- What is kept of a secret is its SHA-256. They lie in the order of the keys, so that a start reads both as they lie.
 CREATE TABLE secrets (
-    hash              BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
+    hash              BLOB    NOT NULL UNIQUE CHECK (length(hash) = 32),
     key               TEXT    NOT NULL REFERENCES keys (name),
     created_unix_ms   INTEGER NOT NULL,
     ends_unix_ms      INTEGER,
-    last_used_unix_ms INTEGER
+    last_used_unix_ms INTEGER,
+    PRIMARY KEY (key, created_unix_ms, hash)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX secrets_by_key ON secrets (key, created_unix_ms);
 
 CREATE TABLE teams (
     name            TEXT    NOT NULL PRIMARY KEY,
