@@ -513,10 +513,13 @@ mod tests {
             assert_eq!(meter.tally(false).text_bytes, text_bytes, "{frame}");
         };
         let delta = |delta: &str| format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
-        check(&delta(r#"{"content":"h\u00e9\n"}"#), 4);
+        // As written: three bytes for each `\u`.
+        check(&delta(r#"{"content":"h\u00e9\n"}"#), 5);
         check(&delta(r#"{"reasoning_content":"ab","content":"c"}"#), 3);
         check(&delta(r#"{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{}"}}]}"#), 2);
         check(r#"{"choices":[{"index":0,"text":"x"},{"index":1,"text":"yz"}]}"#, 3);
+        // Half a surrogate pair, of a provider that cuts between the two.
+        check(&delta(r#"{"content":"\ud83d"}"#), 3);
         let whole = |body: &str, text_bytes: u64| {
             let tally = read_whole(body.as_bytes()).map(|whole| whole.tally.text_bytes);
             assert_eq!(tally.ok(), Some(text_bytes), "{body}");

@@ -498,6 +498,9 @@ async fn frames_pass_byte_for_byte() {
     check(&[&format!("\u{feff}data: {hello}\n\n"), "\n\n", &end, done]).await;
     let (left, right) = hello.split_at(hello.find("\"choices\"").expect("a member"));
     check(&[&format!("data: {left}\ndata: {right}\n\n"), &format!("data:   {stop} \n\n"), done]).await;
+    // Half a surrogate pair in each of two frames.
+    let [first, second] = ["\\ud83d", "\\ude00"].map(|half| hello.replace("Hello", half));
+    check(&[&format!("data: {first}\n\n"), &format!("data: {second}\n\n"), &end, done]).await;
     // Cut anywhere on the wire.
     let (start, rest) = end.split_at(9);
     check(&[&format!("data: {hello}\n"), "\n", start, rest, "da", "ta: [DONE]\n", "\n"]).await;
