@@ -3,7 +3,7 @@
 //!
 //! Nothing here keeps a value; each type remembers the one thing that was asked about it.
 
-use super::text::{string_bytes, text_bytes};
+use super::text::text_bytes;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -45,8 +45,8 @@ enum Kind<'a> {
     Nothing,
     Text(&'a str),
     Number(Option<u64>),
-    /// A truth value, a list or an object.
-    Other,
+    /// A truth value, a list or an object; whether it holds anything.
+    Other(bool),
 }
 
 /// Takes any value and tells `T` what it is.
@@ -63,8 +63,8 @@ impl<'de, T> Visitor<'de> for Any<T> {
         Ok(self.0(Kind::Nothing))
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<T, E> {
-        Ok(self.0(Kind::Other))
+    fn visit_bool<E>(self, value: bool) -> Result<T, E> {
+        Ok(self.0(Kind::Other(value)))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<T, E> {
@@ -85,45 +85,51 @@ impl<'de, T> Visitor<'de> for Any<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<T, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(self.0(Kind::Other))
+        let mut some = false;
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            some = true;
+        }
+        Ok(self.0(Kind::Other(some)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(self.0(Kind::Other))
+        let mut some = false;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            some = true;
+        }
+        Ok(self.0(Kind::Other(some)))
     }
 }
 
 impl<'de> Deserialize<'de> for Present {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Ok(Self(says_something(<&RawValue>::deserialize(from)?.get())))
+        from.deserialize_any(Any(|kind| match kind {
+            Kind::Nothing => Self(false),
+            Kind::Text(text) => Self(!text.is_empty()),
+            Kind::Number(_) => Self(true),
+            Kind::Other(some) => Self(some),
+        }))
     }
 }
 
-/// Text is measured as it is written: half a surrogate pair, of a provider that cuts between the two, is no
-/// string for Rust, and a token all the same.
 impl<'de> Deserialize<'de> for Told {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(from)?.get();
-        let bytes = raw.strip_prefix('"').map_or(0, |text| string_bytes(text.as_bytes()));
-        Ok(Self { present: says_something(raw), bytes })
-    }
-}
-
-/// Whether a value is not `null`, not `false` and not empty.
-fn says_something(raw: &str) -> bool {
-    match raw.as_bytes() {
-        [b'"', ..] => raw.len() > 2,
-        [b'[' | b'{', inside @ .., _] => !inside.trim_ascii().is_empty(),
-        _ => raw != "null" && raw != "false",
+        from.deserialize_any(Any(|kind| match kind {
+            Kind::Nothing => Self::default(),
+            Kind::Text(text) => Self { present: !text.is_empty(), bytes: text.len() as u64 },
+            Kind::Number(_) => Self { present: true, bytes: 0 },
+            Kind::Other(some) => Self { present: some, bytes: 0 },
+        }))
     }
 }
 
 impl<'de> Deserialize<'de> for Deep {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(from)?.get();
-        Ok(Self(Told { present: says_something(raw), bytes: text_bytes(raw.as_bytes()) }))
+        let inside = raw.strip_prefix(['[', '{', '"']).map_or("", |rest| &rest[..rest.len() - 1]);
+        let is_scalar = !raw.starts_with(['[', '{', '"']) && raw != "null" && raw != "false";
+        let present = is_scalar || (raw.starts_with('"') && !inside.is_empty()) || !inside.trim_ascii().is_empty();
+        Ok(Self(Told { present, bytes: text_bytes(raw.as_bytes()) }))
     }
 }
 
@@ -145,7 +151,7 @@ impl<'de> Deserialize<'de> for Number {
         from.deserialize_any(Any(|kind| match kind {
             Kind::Number(count) => Self(count),
             Kind::Nothing => Self(Some(0)),
-            Kind::Text(_) | Kind::Other => Self(None),
+            Kind::Text(_) | Kind::Other(_) => Self(None),
         }))
     }
 }

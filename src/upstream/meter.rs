@@ -46,10 +46,23 @@ impl Meter {
     /// # Errors
     /// It is not a JSON object in the shape of a completion.
     pub fn read<'a>(&mut self, payload: &'a [u8]) -> Result<Seen<'a>, serde_json::Error> {
-        let chunk: Chunk<'a> = object(payload)?;
+        match object(payload) {
+            Ok(chunk) => Ok(self.take_in(chunk)),
+            Err(error) => {
+                let mended = without_surrogates(payload).ok_or(error)?;
+                let seen = self.take_in(object(&mended)?);
+                // Each replacement is as long as what it replaces: it stands at the same place here.
+                let usage = seen.usage.map(|usage| usage.as_ptr().addr() - mended.as_ptr().addr()..).zip(seen.usage);
+                let usage = usage.and_then(|(from, usage)| payload.get(from)?.get(..usage.len()));
+                Ok(Seen { usage: usage.and_then(|usage| std::str::from_utf8(usage).ok()), ..seen })
+            }
+        }
+    }
+
+    fn take_in<'a>(&mut self, chunk: Chunk<'a>) -> Seen<'a> {
         let error = chunk.error.0 || chunk.object.is_error;
         if error {
-            return Ok(Seen { error, ..Seen::default() });
+            return Seen { error, ..Seen::default() };
         }
         let usage = chunk.usage.map(RawValue::get);
         let counted = usage.is_some_and(|text| text != "null");
@@ -60,12 +73,12 @@ impl Meter {
         if let Some(usage) = usage.filter(|_| counted) {
             self.count(Counted::of(usage));
         }
-        Ok(Seen {
+        Seen {
             good: choices.token || choices.finished.count() > 0,
             error: false,
             usage,
             usage_only: counted && choices.given && choices.empty,
-        })
+        }
     }
 
     /// The last usage that can be is the whole of it, also where there was one before: providers that count more
@@ -103,6 +116,26 @@ impl Meter {
     pub fn all_finished(&self, expected: u32) -> bool {
         self.finished.all_below(expected)
     }
+}
+
+/// `json` with another character for each half of a surrogate pair, where there is any: a provider that cuts
+/// between the two sends what is no string for Rust, and a token all the same.
+fn without_surrogates(json: &[u8]) -> Option<Vec<u8>> {
+    let (mut mended, mut at, mut any) = (json.to_vec(), 0, false);
+    while let Some(next) = mended.get(at..).and_then(|left| memchr::memchr(b'\\', left)) {
+        at += next;
+        match mended.get_mut(at + 1..at + 6) {
+            Some([b'u', digits @ ..]) => {
+                if matches!(digits, [b'd' | b'D', b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F', ..]) {
+                    digits.copy_from_slice(b"fffd");
+                    any = true;
+                }
+                at += 6;
+            }
+            _ => at += 2,
+        }
+    }
+    any.then_some(mended)
 }
 
 /// What a whole answer says.
@@ -513,13 +546,17 @@ mod tests {
             assert_eq!(meter.tally(false).text_bytes, text_bytes, "{frame}");
         };
         let delta = |delta: &str| format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
-        // As written: three bytes for each `\u`.
-        check(&delta(r#"{"content":"h\u00e9\n"}"#), 5);
+        check(&delta(r#"{"content":"h\u00e9\n"}"#), 4);
         check(&delta(r#"{"reasoning_content":"ab","content":"c"}"#), 3);
         check(&delta(r#"{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{}"}}]}"#), 2);
         check(r#"{"choices":[{"index":0,"text":"x"},{"index":1,"text":"yz"}]}"#, 3);
         // Half a surrogate pair, of a provider that cuts between the two.
         check(&delta(r#"{"content":"\ud83d"}"#), 3);
+        check(&delta(r#"{"content":"\\uDE00\ude00"}"#), 9);
+        let frame = r#"{"choices":[{"index":0,"delta":{"content":"\ud83d"}}],"usage":{"prompt_tokens":5}}"#;
+        let seen = Meter::default().read(frame.as_bytes()).map(|seen| seen.usage.map(|usage| usage.as_ptr()));
+        let there = frame.find(r#"{"prompt"#).map(|at| frame[at..].as_ptr());
+        assert_eq!(seen.ok(), Some(there), "it lies in the frame itself");
         let whole = |body: &str, text_bytes: u64| {
             let tally = read_whole(body.as_bytes()).map(|whole| whole.tally.text_bytes);
             assert_eq!(tally.ok(), Some(text_bytes), "{body}");

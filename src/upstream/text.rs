@@ -27,11 +27,6 @@ pub(super) fn text_bytes(json: &[u8]) -> u64 {
     total
 }
 
-/// Bytes of the string that begins here, after its quote, as they are once unescaped.
-pub(super) fn string_bytes(json: &[u8]) -> u64 {
-    string(json).map_or(0, |(_, bytes, _)| bytes)
-}
-
 /// The string that begins here, as written; its bytes once unescaped; and what follows its closing quote.
 fn string(json: &[u8]) -> Option<(&[u8], u64, &[u8])> {
     let (mut at, mut less) = (0, 0);
