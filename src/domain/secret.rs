@@ -59,9 +59,7 @@ impl PartialEq for KeyHash {
 
 impl Hash for KeyHash {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // As good as all of them: nobody can choose them.
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        self.0.hash(state);
     }
 }
 
