@@ -52,7 +52,7 @@ impl Errand<'_> {
                 Step::Try(attempt) => {
                     let worst = Worst::of(table, self.call, plan.priced_at_ms());
                     ticket.entry.purchase.before_attempt(self.desk, worst, attempt.deployment).await?;
-                    ticket.attempt_sent(self.place(&attempt), attempt.permit.sent());
+                    ticket.attempt_sent(self.place(&attempt));
                     let (deployment, mut permit) = (attempt.deployment, attempt.permit);
                     let result = ticket.wait(self.send(deployment, &permit)).await;
                     let now = self.desk.clock.now();

@@ -109,15 +109,18 @@ impl Ticket {
 
     /// Waits for `other`: the client, a provider, a pause. That time is not the gateway's own.
     pub(super) async fn wait<T>(&mut self, other: impl Future<Output = T>) -> T {
-        self.waiting = Some(self.now());
+        let now = self.now();
+        self.waiting.get_or_insert(now);
         let value = other.await;
         self.waited(self.now());
         value
     }
 
-    /// Notes an attempt that begins.
-    pub(super) fn attempt_sent(&mut self, place: Served, sent: Instant) {
-        self.running = Some((place, sent));
+    /// Notes an attempt that begins. From now on it is the provider that is waited for.
+    pub(super) fn attempt_sent(&mut self, place: Served) {
+        let now = self.now();
+        self.running = Some((place, now));
+        self.waiting = Some(now);
     }
 
     /// Notes that the attempt under way failed.
