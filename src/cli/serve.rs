@@ -121,7 +121,7 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     tokio::spawn(take_up(relay.clone(), keyring.clone(), clock));
     gateway.serve(public, ops).await;
     relay.close_purse().await;
-    keyring.tell_uses();
+    keyring.close();
     Ok(())
 }
 

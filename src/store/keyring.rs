@@ -203,6 +203,12 @@ impl Keyring {
         }
     }
 
+    /// The end: tells which secrets were used, and reads the register no more.
+    pub fn close(&self) {
+        self.tell_uses();
+        self.register.close();
+    }
+
     /// How all credit stands, by holder.
     ///
     /// # Errors

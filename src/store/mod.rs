@@ -119,6 +119,9 @@ pub trait Register: Send + Sync {
     /// Takes note of when secrets were last used, in Unix milliseconds. It never blocks, and is no change.
     fn used(&self, uses: Vec<(KeyHash, i64)>);
 
+    /// Lets go of what it reads by: the last to hold a file tidies it. Nothing is read afterwards.
+    fn close(&self) {}
+
     /// How all credit stands, by holder.
     fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>>;
 

@@ -18,6 +18,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -62,6 +63,7 @@ pub struct SqliteRegister {
 struct Reader {
     path: PathBuf,
     connection: Mutex<Option<Connection>>,
+    closed: AtomicBool,
 }
 
 impl SqliteRegister {
@@ -128,6 +130,12 @@ impl Register for SqliteRegister {
         }
     }
 
+    fn close(&self) {
+        let mut connection = self.reader.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        self.reader.closed.store(true, Ordering::SeqCst);
+        *connection = None;
+    }
+
     fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(BALANCES)?;
@@ -156,11 +164,14 @@ impl Register for SqliteRegister {
 
 impl Reader {
     fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), connection: Mutex::new(None) }
+        Self { path: path.to_owned(), connection: Mutex::new(None), closed: AtomicBool::new(false) }
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Unavailable> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Unavailable);
+        }
         let open = match connection.take() {
             Some(open) => open,
             None => open::readable(&self.path).map_err(unavailable)?,
