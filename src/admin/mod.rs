@@ -21,6 +21,7 @@ pub use crate::store::reports::{Condition, Dimension, ReceiptsQuery, Sum, UsageQ
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
+use crate::domain::id::is_name;
 use crate::domain::secret::MASK;
 use crate::store::keyring::Keyring;
 use crate::store::reports::Reports;
@@ -199,16 +200,12 @@ fn not_written(error: NotWritten) -> AdminError {
     }
 }
 
-/// The most that a name may be long: it becomes a label.
-const NAME_MAX_BYTES: usize = 200;
-
 /// Refuses a name that could not stand in the configuration.
 fn check_name(name: &str) -> Result<(), AdminError> {
-    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-    if name.is_empty() || name.len() > NAME_MAX_BYTES || !name.bytes().all(plain) {
-        return Err(AdminError::invalid("name", "1 to 200 letters, digits and - _ . / :, without blanks or quotes"));
+    if is_name(name) {
+        return Ok(());
     }
-    Ok(())
+    Err(AdminError::invalid("name", "1 to 200 letters, digits and - _ . / :, without blanks or quotes"))
 }
 
 /// Why what is stored and `snapshot` cannot be served together: a name or a secret that both have, and keys

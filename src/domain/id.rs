@@ -8,6 +8,16 @@
 use super::chance::Draw;
 use std::fmt;
 
+/// The longest name that is kept: names become labels and header values.
+pub const NAME_MAX_BYTES: usize = 200;
+
+/// Whether `text` may name something of an operator's choosing: printable ASCII without blanks, quotes and
+/// backslashes.
+pub fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    (1..=NAME_MAX_BYTES).contains(&text.len()) && text.bytes().all(plain)
+}
+
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -34,8 +34,8 @@ pub struct Live {
     tills: HashMap<KeyId, Arc<[Arc<Till>]>>,
     /// Of nobody.
     no_tills: Arc<[Arc<Till>]>,
-    /// Stored keys that were used, by the hash of what opened them.
-    adopted: RwLock<HashMap<KeyHash, Adopted>>,
+    /// Stored keys that were used: one entry for each, however often its secrets change.
+    adopted: RwLock<HashMap<KeyId, Adopted>>,
     /// What of the register this was made with.
     pub(super) registered: Versions,
 }
@@ -121,29 +121,23 @@ impl Live {
             return Some(Known { record: record.clone(), budgets });
         }
         let stored = keyring.find(hash, now_unix_ms)?;
+        let id = KeyId::of_name(&stored.name);
         let adopted = self.adopted.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(adopted) = adopted.get(hash).filter(|adopted| Arc::ptr_eq(&adopted.stored, &stored)) {
+        if let Some(adopted) = adopted.get(&id).filter(|adopted| Arc::ptr_eq(&adopted.stored, &stored)) {
             return Some(adopted.known.clone());
         }
         drop(adopted);
-        self.adopt(hash, stored, keyring, purse, now_unix_ms)
+        self.adopt(stored, keyring, purse, now_unix_ms)
     }
 
     /// Makes of a stored key what it is under this snapshot, once for each of its states.
-    fn adopt(
-        &self,
-        hash: &KeyHash,
-        stored: Arc<StoredKey>,
-        keyring: &Keyring,
-        purse: &Purse,
-        now_unix_ms: i64,
-    ) -> Option<Known> {
+    fn adopt(&self, stored: Arc<StoredKey>, keyring: &Keyring, purse: &Purse, now_unix_ms: i64) -> Option<Known> {
         let team = stored.team.as_ref().and_then(|team| keyring.team(team));
         let record = Arc::new(self.snapshot.record_of(&stored, team.as_deref())?);
         let budgets = record.budgets.iter().map(|budget| purse.till(budget, now_unix_ms)).collect();
         let known = Known { record, budgets };
         let mut adopted = self.adopted.write().unwrap_or_else(PoisonError::into_inner);
-        adopted.insert(*hash, Adopted { stored, known: known.clone() });
+        adopted.insert(known.record.id, Adopted { stored, known: known.clone() });
         Some(known)
     }
 

@@ -2,9 +2,7 @@
 
 use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
 use crate::domain::glob::Glob;
-
-/// Longest name we keep: names become labels and header values.
-const NAME_MAX_BYTES: usize = 200;
+use crate::domain::id::{NAME_MAX_BYTES, is_name};
 
 /// A name of the operator's choosing: printable ASCII without blanks, since it becomes a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +18,7 @@ impl Name {
             let message = format!("a name may not be longer than {NAME_MAX_BYTES} bytes");
             return Some(Wrong::hinting(message, Self::HINT));
         }
-        let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
-        if !text.bytes().all(plain) {
+        if !is_name(text) {
             return Some(Wrong::hinting("a name is ASCII without blanks, quotes and backslashes", Self::HINT));
         }
         None

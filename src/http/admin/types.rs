@@ -5,7 +5,7 @@
 use super::form::{Described, Field, Form, Need, Node, Type, Wrong};
 use crate::admin::{Dimension, When, expiry, length};
 use crate::domain::budget::{Allowance, Scope, Window, Zone};
-use crate::domain::id::RequestId;
+use crate::domain::id::{NAME_MAX_BYTES, RequestId, is_name};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::Holder;
 use crate::domain::secret::KeyHash;
@@ -25,13 +25,12 @@ const DOLLAR_DIGITS: usize = 9;
 pub static NAME: Type<String> = Type {
     read: |node| {
         let name = node.text()?;
-        let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-        if name.is_empty() || name.len() > 200 || !name.bytes().all(plain) {
-            return Err(Wrong::value("must be 1 to 200 letters, digits and - _ . / :, without blanks or quotes"));
+        if is_name(name) {
+            return Ok(name.to_owned());
         }
-        Ok(name.to_owned())
+        Err(Wrong::value("must be 1 to 200 letters, digits and - _ . / :, without blanks or quotes"))
     },
-    schema: || json!({ "type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!#-\\[\\]-~]+$", "examples": ["standard"] }),
+    schema: || json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX_BYTES, "pattern": "^[!#-\\[\\]-~]+$", "examples": ["standard"] }),
 };
 
 /// A whole number from 1.

@@ -18,7 +18,6 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -62,8 +61,16 @@ pub struct SqliteRegister {
 
 struct Reader {
     path: PathBuf,
-    connection: Mutex<Option<Connection>>,
-    closed: AtomicBool,
+    connection: Mutex<Kept>,
+}
+
+/// The connection that is read by, between two questions.
+enum Kept {
+    /// There is none yet, or the last one failed.
+    None,
+    Open(Connection),
+    /// There will be none any more.
+    Closed,
 }
 
 impl SqliteRegister {
@@ -131,9 +138,7 @@ impl Register for SqliteRegister {
     }
 
     fn close(&self) {
-        let mut connection = self.reader.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        self.reader.closed.store(true, Ordering::SeqCst);
-        *connection = None;
+        *self.reader.connection.lock().unwrap_or_else(PoisonError::into_inner) = Kept::Closed;
     }
 
     fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>> {
@@ -164,21 +169,22 @@ impl Register for SqliteRegister {
 
 impl Reader {
     fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), connection: Mutex::new(None), closed: AtomicBool::new(false) }
+        Self { path: path.to_owned(), connection: Mutex::new(Kept::None) }
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Unavailable> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(Unavailable);
-        }
-        let open = match connection.take() {
-            Some(open) => open,
-            None => open::readable(&self.path).map_err(unavailable)?,
+        let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = match std::mem::replace(&mut *kept, Kept::None) {
+            Kept::Open(open) => open,
+            Kept::None => open::readable(&self.path).map_err(unavailable)?,
+            Kept::Closed => {
+                *kept = Kept::Closed;
+                return Err(Unavailable);
+            }
         };
         let answer = question(&open).map_err(unavailable)?;
         // Kept only where it answered: after a fault a new one is tried.
-        *connection = Some(open);
+        *kept = Kept::Open(open);
         Ok(answer)
     }
 }
