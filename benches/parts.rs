@@ -17,20 +17,20 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use tierway::clock::Clock;
-use tierway::config::{ExtraKey, KeyHash, Snapshot, Source, Surroundings, load};
+use tierway::config::{Environment, ExtraKey, KeyHash, Snapshot, Source, load};
 use tierway::domain::authorize::authorize;
 use tierway::domain::call::{Call, Endpoint};
-use tierway::domain::chance::Draw;
 use tierway::domain::id::ProviderId;
-use tierway::domain::routing::plan::{RoutePlan, Step, Terms};
+use tierway::domain::random::RandomValue;
+use tierway::domain::routing::plan::{PlanTerms, RoutePlan, Step};
 use tierway::http::openai::peek::peek;
-use tierway::relay::board::Board;
-use tierway::relay::dice::Dice;
+use tierway::random::Rng;
+use tierway::relay::health::HealthRegistry;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
 use tierway::upstream::sse::SseReader;
-use tierway::upstream::{OpenAiSetup, Order, Patience, Protocol, ProviderSetup, UpstreamModel, Upstreams};
+use tierway::upstream::{OpenAiSetup, Timeouts, Protocol, ProviderSetup, UpstreamModel, UpstreamRequest, Upstreams};
 use tokio::runtime::Runtime;
 
 const KIB: usize = 1 << 10;
@@ -102,23 +102,23 @@ fn planning(c: &mut Criterion) {
     let call = call(KIB, true);
     let authorized = authorize(&snapshot.table, key, &call).expect("the key may do everything");
     let telemetry = Arc::new(Telemetry::new(AccessLog::off(), Build { version: "bench", revision: None }));
-    let board = Board::new(&snapshot.table.settings, telemetry, Arc::new(Dice::seeded(1)));
+    let health = HealthRegistry::new(&snapshot.table.settings, telemetry, Arc::new(Rng::seeded(1)));
     let one = || vec![Default::default()];
     let providers: Vec<_> = snapshot.providers.iter().map(|provider| (provider.name.clone(), one())).collect();
-    let lineup = board.line_up(&snapshot.table, &providers, None);
-    let view = lineup.seen_by(key.id);
+    let deployments = health.deployment_set(&snapshot.table, &providers, None);
+    let view = deployments.seen_by(key.id);
     let now = Clock.now();
     let deadline = now + Duration::from_secs(60);
-    let terms = Terms { no_fallback: false, deadline, priced_at_ms: 0 };
-    let draft = || RoutePlan::draft(&snapshot.table, &authorized, &call, terms, Draw(7));
+    let terms = PlanTerms { no_fallback: false, deadline, priced_at_ms: 0 };
+    let build = || RoutePlan::build(&snapshot.table, &authorized, &call, terms, RandomValue(7));
 
     let mut group = c.benchmark_group("plan");
     group.bench_function("authorize", |b| b.iter(|| authorize(&snapshot.table, key, black_box(&call))));
-    group.bench_function("draft", |b| b.iter(draft));
+    group.bench_function("draft", |b| b.iter(build));
     group.bench_function("draft and first step", |b| {
         b.iter_batched(
-            draft,
-            |plan| match plan.expect("something may serve").next(&snapshot.table, &view, now, Draw(7)) {
+            build,
+            |plan| match plan.expect("something may serve").next(&snapshot.table, &view, now, RandomValue(7)) {
                 Step::Try(attempt) => attempt,
                 Step::Wait(_) | Step::GiveUp(_) => panic!("everything is well"),
             },
@@ -175,7 +175,7 @@ split = { default = 80, fallback = 15, premium = 5 }
 /// An environment without variables and files.
 struct Nothing;
 
-impl Surroundings for Nothing {
+impl Environment for Nothing {
     fn variable(&self, _: &str) -> Option<String> {
         None
     }
@@ -256,15 +256,15 @@ fn upstreams(host: OpenAiSetup) -> Upstreams {
 
 async fn attempt(upstreams: &Upstreams, call: &Call) -> usize {
     let long = Duration::from_secs(60);
-    let patience = Patience { first_token: long, whole: long, idle: long, deadline: deadline(long) };
-    let order = Order {
+    let timeouts = Timeouts { first_token: long, whole: long, idle: long, deadline: deadline(long) };
+    let order = UpstreamRequest {
         provider: ProviderId(0),
         credential: 0,
         model: &UpstreamModel::new("deepseek-v4-flash"),
         call,
         headers: &HeaderMap::new(),
-        patience,
-        draw: Draw(7),
+        timeouts,
+        draw: RandomValue(7),
     };
     let mut answer = upstreams.send(order).await.unwrap_or_else(|missed| panic!("{missed:?}"));
     let mut bytes = 0;

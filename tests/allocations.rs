@@ -17,8 +17,8 @@ use std::thread;
 use std::time::Duration;
 use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
-use tierway::config::{Source, Surroundings, load};
-use tierway::relay::dice::Dice;
+use tierway::config::{Environment, Source, load};
+use tierway::random::Rng;
 use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
@@ -194,7 +194,7 @@ fn serve(
             Arc::new(snapshot),
             None,
             telemetry,
-            Dice::seeded(1),
+            Rng::seeded(1),
             Clock,
             Books { ledger, ..Books::memory().await },
         )
@@ -211,7 +211,7 @@ fn serve(
 /// An environment with the secrets, and without files.
 struct Variables;
 
-impl Surroundings for Variables {
+impl Environment for Variables {
     fn variable(&self, name: &str) -> Option<String> {
         let value = match name {
             "KEY" => KEY,

@@ -23,14 +23,15 @@ use source::Source;
 const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("clock", &[]),
+    ("random", &["domain"]),
     ("config", &["domain"]),
     ("telemetry", &["domain"]),
     ("store", &["domain"]),
     ("upstream", &["domain", "clock"]),
-    ("relay", &["domain", "clock", "config", "store", "upstream", "telemetry"]),
+    ("relay", &["domain", "clock", "random", "config", "store", "upstream", "telemetry"]),
     ("admin", &["domain", "clock", "config", "store", "telemetry"]),
-    ("http", &["domain", "clock", "config", "relay", "admin", "telemetry"]),
-    ("cli", &["domain", "clock", "config", "telemetry", "store", "upstream", "relay", "admin", "http"]),
+    ("http", &["domain", "clock", "random", "config", "relay", "admin", "telemetry"]),
+    ("cli", &["domain", "clock", "random", "config", "telemetry", "store", "upstream", "relay", "admin", "http"]),
 ];
 
 #[test]
@@ -65,7 +66,7 @@ fn each_guest_stays_in_its_room() {
 
 #[test]
 fn time_and_chance_are_asked_in_one_place_each() {
-    assert_kept(rules::one_clock_one_dice(&all_sources()));
+    assert_kept(rules::one_clock_one_rng(&all_sources()));
 }
 
 #[test]
@@ -76,8 +77,8 @@ fn nothing_names_a_place_on_somebodys_machine() {
 }
 
 fn assert_kept(breaches: impl IntoIterator<Item = Breach>) {
-    let told: Vec<String> = breaches.into_iter().map(|b| b.to_string()).collect();
-    assert!(told.is_empty(), "{} breaches\n{}", told.len(), told.join("\n"));
+    let reported: Vec<String> = breaches.into_iter().map(|b| b.to_string()).collect();
+    assert!(reported.is_empty(), "{} breaches\n{}", reported.len(), reported.join("\n"));
 }
 
 // --- reading the project ----------------------------------------------------------------------

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tierway::config::{ExtraKey, KeyHash, MASK, Reach, Shown, Snapshot, Source, StorePlace, Surroundings, find, load};
-use tierway::domain::chance::Draw;
+use tierway::config::{Environment, ExtraKey, KeyHash, MASK, Reach, Shown, Snapshot, Source, StorePlace, find, load};
+use tierway::domain::random::RandomValue;
 use tierway::domain::routing::table::Capacity;
 
 const DESIGN_EXAMPLE: &str = include_str!("config/design_example.toml");
@@ -47,7 +47,7 @@ impl World {
     }
 }
 
-impl Surroundings for World {
+impl Environment for World {
     fn variable(&self, name: &str) -> Option<String> {
         self.variables.get(name).map(|&value| value.to_owned())
     }
@@ -272,7 +272,7 @@ fn no_slip_of_the_hand_shows_a_secret() {
     let world = World::of_the_examples();
     let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     for seed in 0..500 {
-        let draw = Draw(seed);
+        let draw = RandomValue(seed);
         let at = places[draw.salted(0).below(places.len() as u64) as usize];
         let slip =
             ["", "\"", "'", "[", "]", "{", "}", "=", "#", "\n", "x", ",", "é"][draw.salted(1).below(13) as usize];
@@ -315,7 +315,8 @@ fn a_colour_terminal_gets_colours() {
 
 /// Every setting by its path, as it may be shown.
 fn meaning(snapshot: &Snapshot) -> BTreeMap<String, Shown> {
-    let one = |entry: &tierway::config::Entry| (format!("{}.{}", entry.table, entry.name), entry.value.clone());
+    let one =
+        |entry: &tierway::config::EffectiveSetting| (format!("{}.{}", entry.table, entry.name), entry.value.clone());
     snapshot.effective.entries().iter().map(one).collect()
 }
 
@@ -371,7 +372,7 @@ fn the_shipped_example_speaks_of_every_setting() {
 /// A world whose files only somebody else may read.
 struct Locked;
 
-impl Surroundings for Locked {
+impl Environment for Locked {
     fn variable(&self, _: &str) -> Option<String> {
         None
     }
@@ -446,7 +447,7 @@ fn the_least_that_loads_has_every_default() {
 }
 
 #[test]
-fn the_demo_serves_everything_the_story_needs() {
+fn the_demo_serves_everything_the_explanation_needs() {
     let key = ExtraKey { name: "demo".to_owned(), hash: KeyHash::of("tw_demo_x") };
     let snapshot = load(&Source::Demo, &World::default(), &[key]).unwrap_or_else(|p| panic!("{p}"));
     assert!(snapshot.unenforced.is_empty(), "{:?}", snapshot.unenforced);

@@ -58,8 +58,8 @@ fn live(seed: u64, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>) -> (Optio
     let once = engine::run(&world, telemetry, mutant, false);
     let again = engine::run(&world, telemetry, mutant, false);
     let differs = (once.trace, once.sights) != (again.trace, again.sights);
-    let told = || format!("{:x} is not {:x}", once.trace, again.trace);
-    let differs = differs.then(|| Violation { law: Law::SameTrace, seed, at: Duration::ZERO, told: told() });
+    let reported = || format!("{:x} is not {:x}", once.trace, again.trace);
+    let differs = differs.then(|| Violation { law: Law::SameTrace, seed, at: Duration::ZERO, reported: reported() });
     (once.violation.or(differs), once.sights)
 }
 
@@ -93,8 +93,8 @@ fn live_all(seeds: u64) -> (Vec<Violation>, Sights) {
 fn every_law_holds_on_every_day() {
     let seeds = setting("TIERWAY_SIM_SEEDS").unwrap_or(SEEDS);
     let (violations, sights) = live_all(seeds);
-    let told: Vec<String> = violations.iter().take(5).map(Violation::to_string).collect();
-    assert!(told.is_empty(), "{} of {seeds} days break a law\n{}", violations.len(), told.join("\n"));
+    let reported: Vec<String> = violations.iter().take(5).map(Violation::to_string).collect();
+    assert!(reported.is_empty(), "{} of {seeds} days break a law\n{}", violations.len(), reported.join("\n"));
     println!("{seeds} days");
     for sight in Sights::ALL {
         println!("{:>10} × {sight:?}", sights.of(sight));

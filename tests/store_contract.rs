@@ -71,12 +71,12 @@ fn never_above_in_any_minute(counters: &dyn Counters, limits: Limits, most_token
         for thread in 0..THREADS {
             let (taken, barrier) = (&taken, &barrier);
             scope.spawn(move || {
-                let mut dice = fastrand::Rng::with_seed(thread as u64);
+                let mut rng = fastrand::Rng::with_seed(thread as u64);
                 for (round, taken) in taken.iter().enumerate() {
                     barrier.wait();
                     let now = start + STEP * round as u32;
                     for _ in 0..DECISIONS / ROUNDS / THREADS {
-                        let tokens = dice.u64(1..=most_tokens);
+                        let tokens = rng.u64(1..=most_tokens);
                         if pass(counters, ask("hot", limits, tokens), now).is_ok() {
                             taken[0].fetch_add(1, Ordering::Relaxed);
                             taken[1].fetch_add(tokens, Ordering::Relaxed);
@@ -130,28 +130,28 @@ fn refused_takes_nothing(counters: &dyn Counters) {
     let now = Clock.now();
     let limits = Limits { requests_per_minute: Some(3), tokens_per_minute: Some(100), max_concurrent: Some(1) };
     let large = ask("key", limits, 101);
-    let told = |denied: Denied| {
+    let reported = |denied: Denied| {
         (denied.over.limit, denied.left.requests.map(|l| l.remaining), denied.left.tokens.map(|l| l.remaining))
     };
     for _ in 0..1_000 {
         let denied = admit(counters, large, now).expect_err("more tokens than the limit");
-        assert_eq!(told(denied), (LimitKind::Tokens, Some(3), Some(100)));
+        assert_eq!(reported(denied), (LimitKind::Tokens, Some(3), Some(100)));
     }
     let running = admit(counters, ask("key", limits, 60), now).expect("everything is left");
     let denied = admit(counters, ask("key", limits, 1), now).expect_err("one is running");
-    assert_eq!(told(denied), (LimitKind::Concurrency, Some(2), Some(40)));
+    assert_eq!(reported(denied), (LimitKind::Concurrency, Some(2), Some(40)));
     assert_eq!(counters.in_flight(), 1);
     counters.settle(running, None, now);
     for _ in 0..2 {
         pass(counters, ask("key", limits, 20), now).expect("refusals took nothing");
     }
     let denied = admit(counters, ask("key", limits, 1), now).expect_err("all is taken");
-    assert_eq!(told(denied), (LimitKind::Requests, Some(0), Some(0)));
+    assert_eq!(reported(denied), (LimitKind::Requests, Some(0), Some(0)));
     assert_eq!(counters.in_flight(), 0);
 }
 
 /// A refusal names the limit, its ceiling and the exact wait; whoever waits so long is let in.
-fn the_wait_told_is_the_wait_needed(counters: &dyn Counters) {
+fn the_wait_reported_is_the_wait_needed(counters: &dyn Counters) {
     let start = Clock.now();
     let check = |name: &str, limits: Limits, tokens: u64, limit: LimitKind, ceiling: u64| {
         let ask = ask(name, limits, tokens);
@@ -283,7 +283,7 @@ macro_rules! contract {
                 super::never_above_in_any_minute(&$new, limits, 1_000);
             }
 
-            contract!(@each $new => concurrency_is_never_above refused_takes_nothing the_wait_told_is_the_wait_needed
+            contract!(@each $new => concurrency_is_never_above refused_takes_nothing the_wait_reported_is_the_wait_needed
                 another_key_is_untouched estimates_are_corrected a_reload_changes_limits settling_frees_one_slot);
         }
     };

@@ -15,7 +15,7 @@ use std::thread;
 use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
 use tierway::config::{Process, Source, load};
-use tierway::relay::dice::Dice;
+use tierway::random::Rng;
 use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
@@ -49,7 +49,7 @@ async fn serve(config: &Path) -> anyhow::Result<()> {
         Arc::new(snapshot),
         None,
         Arc::new(telemetry),
-        Dice::seeded(1),
+        Rng::seeded(1),
         Clock,
         Books { ledger, ..Books::memory().await },
     )?;

@@ -50,7 +50,7 @@ pub(crate) async fn serve(listen: SocketAddr, fault: Fault, backlog: u32) -> any
             let mut to_reset = wrong.clone();
             tokio::select! {
                 // Whoever hangs up has ended that connection, not the provider.
-                _ = converse(&mut stream, &whole, &wrong) => {}
+                _ = serve_connection(&mut stream, &whole, &wrong) => {}
                 Ok(_) = to_reset.wait_for(|wrong| *wrong), if fault == Fault::Reset => {
                     // It fails only on a connection that is gone already.
                     let _ = stream.set_zero_linger();
@@ -72,7 +72,7 @@ async fn follow_signals(switch: watch::Sender<bool>) -> anyhow::Result<()> {
     }
 }
 
-async fn converse(stream: &mut TcpStream, whole: &[u8], wrong: &watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn serve_connection(stream: &mut TcpStream, whole: &[u8], wrong: &watch::Receiver<bool>) -> anyhow::Result<()> {
     let mut read = Vec::with_capacity(2048);
     loop {
         let length = loop {

@@ -35,7 +35,7 @@ pub(crate) fn serve(listen: SocketAddr, provider: String, key: String) -> anyhow
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| anyhow!("TLS was set up twice"))?;
     let pass = Pass { client: reqwest::Client::builder().build()?, url: provider, keys: HashSet::from([key]) };
     let router = Router::new()
-        .route("/v1/chat/completions", post(hand_on))
+        .route("/v1/chat/completions", post(handle))
         .layer(DefaultBodyLimit::max(32 << 20))
         .with_state(Arc::new(pass));
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
@@ -47,7 +47,7 @@ pub(crate) fn serve(listen: SocketAddr, provider: String, key: String) -> anyhow
     })
 }
 
-async fn hand_on(State(pass): State<Arc<Pass>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn handle(State(pass): State<Arc<Pass>>, headers: HeaderMap, body: Bytes) -> Response {
     let key = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if !key.is_some_and(|key| pass.keys.contains(key)) {
         return refuse(StatusCode::UNAUTHORIZED);

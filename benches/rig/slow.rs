@@ -64,16 +64,16 @@ pub(crate) async fn slow(at: Target, manner: Manner, connections: u32) -> anyhow
         let counts = counts.clone();
         async move {
             loop {
-                println!("{}", told(&counts));
+                println!("{}", reported(&counts));
                 sleep(PACE).await;
             }
         }
     });
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
-    Ok(told(&counts))
+    Ok(reported(&counts))
 }
 
-fn told(counts: &Counts) -> Value {
+fn reported(counts: &Counts) -> Value {
     json!({
         "begun": counts.begun.load(Relaxed),
         "open": counts.open.load(Relaxed),

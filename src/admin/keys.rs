@@ -3,8 +3,8 @@
 use super::{Admin, AdminError, Kind, Page, Source, check_name, not_written};
 use crate::config::Snapshot;
 use crate::domain::authorize::{KeyRecord, Limits, Policy, is_valid, too_loose, unbounded};
-use crate::domain::budget::Allowance;
-use crate::domain::register::{KeyState, Own, StoredKey, StoredSecret};
+use crate::domain::budget::BudgetSpec;
+use crate::domain::register::{KeyOverrides, KeyState, StoredKey, StoredSecret};
 use crate::domain::secret::{KeyHash, Secret, new_key};
 use crate::store::keyring::Keyring;
 use crate::store::{Change, NotWritten};
@@ -22,7 +22,7 @@ pub struct NewKey {
     /// Any name; a team with a budget is one of the configuration's or a stored one.
     pub team: Option<String>,
     /// What tightens the policy.
-    pub own: Own,
+    pub own: KeyOverrides,
     /// From this Unix second on it no longer works.
     pub expires: Option<i64>,
     /// The hash of a secret that exists; `None`: one is made.
@@ -43,7 +43,7 @@ pub struct KeyEdit {
     /// Another ceiling of requests at once, or none of its own.
     pub max_concurrent: Option<Option<u32>>,
     /// Another budget, or none of its own.
-    pub budget: Option<Option<Allowance>>,
+    pub budget: Option<Option<BudgetSpec>>,
     /// Another end, in Unix seconds, or none.
     pub expires: Option<Option<i64>>,
     /// Whether it is refused.
@@ -290,7 +290,13 @@ impl Admin {
     }
 
     /// Refuses what a key may not have under `policy`.
-    fn check(&self, snapshot: &Snapshot, policy: &Policy, own: &Own, team: Option<&str>) -> Result<(), AdminError> {
+    fn check(
+        &self,
+        snapshot: &Snapshot,
+        policy: &Policy,
+        own: &KeyOverrides,
+        team: Option<&str>,
+    ) -> Result<(), AdminError> {
         check_team(team)?;
         check_ceilings(policy, own)?;
         if own.budget.is_some() {
@@ -304,7 +310,7 @@ impl Admin {
     }
 
     fn new_secret(&self, policy: &str) -> Result<Secret, AdminError> {
-        (self.entropy)().map(|chance| new_key(policy, &chance)).ok_or(AdminError::NoEntropy)
+        (self.entropy)().map(|random| new_key(policy, &random)).ok_or(AdminError::NoEntropy)
     }
 
     fn view(&self, snapshot: &Snapshot, key: StoredKey) -> KeyView {
@@ -339,7 +345,7 @@ impl KeyEdit {
         StoredKey {
             policy: self.policy.as_deref().map_or_else(|| key.policy.clone(), Into::into),
             team: team.unwrap_or_else(|| key.team.clone()),
-            own: Own { limits, budget: self.budget.clone().unwrap_or_else(|| own.budget.clone()) },
+            own: KeyOverrides { limits, budget: self.budget.clone().unwrap_or_else(|| own.budget.clone()) },
             expires: self.expires.unwrap_or(key.expires),
             disabled: self.disabled.unwrap_or(key.disabled),
             ..key.clone()
@@ -360,7 +366,7 @@ fn policy<'s>(snapshot: &'s Snapshot, name: &str) -> Result<&'s Arc<Policy>, Adm
 }
 
 /// Refuses ceilings a key may not have under `policy`.
-fn check_ceilings(policy: &Policy, own: &Own) -> Result<(), AdminError> {
+fn check_ceilings(policy: &Policy, own: &KeyOverrides) -> Result<(), AdminError> {
     let zero = |field, limit: Option<u64>| match limit {
         Some(0) => Err(AdminError::invalid(field, "is a whole number above 0; disable the key to refuse everything")),
         _ => Ok(()),

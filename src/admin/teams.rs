@@ -4,7 +4,7 @@ use super::keys::check_bounded;
 use super::{Admin, AdminError, Kind, Page, Source, check_name, not_written};
 use crate::config::Snapshot;
 use crate::domain::authorize::Policy;
-use crate::domain::budget::Allowance;
+use crate::domain::budget::BudgetSpec;
 use crate::domain::register::StoredTeam;
 use crate::store::Change;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct TeamEdit {
     /// Another budget, or none; `None` leaves it as it is.
-    pub budget: Option<Option<Allowance>>,
+    pub budget: Option<Option<BudgetSpec>>,
 }
 
 /// A team as it stands, wherever it is kept.
@@ -24,7 +24,7 @@ pub struct TeamView {
     /// Where it is kept.
     pub source: Source,
     /// What its keys may spend together.
-    pub budget: Option<Allowance>,
+    pub budget: Option<BudgetSpec>,
     /// All that is stored of it; `None` of a team in the configuration.
     pub stored: Option<Arc<StoredTeam>>,
 }
@@ -38,7 +38,7 @@ impl Admin {
         &self,
         snapshot: &Snapshot,
         name: &str,
-        budget: Option<Allowance>,
+        budget: Option<BudgetSpec>,
     ) -> Result<TeamView, AdminError> {
         check_name(name)?;
         if let Ok(known) = self.team(snapshot, name) {
@@ -125,6 +125,6 @@ fn stored(team: Arc<StoredTeam>) -> TeamView {
     TeamView { name: team.name.clone(), source: Source::Store, budget: team.budget.clone(), stored: Some(team) }
 }
 
-fn in_file(name: &Arc<str>, budget: &Option<Allowance>) -> TeamView {
+fn in_file(name: &Arc<str>, budget: &Option<BudgetSpec>) -> TeamView {
     TeamView { name: name.clone(), source: Source::File, budget: budget.clone(), stored: None }
 }

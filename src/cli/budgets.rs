@@ -45,7 +45,7 @@ pub(super) struct Budgets {
 /// # Errors
 /// Only that it could not be written.
 pub(super) fn budgets(args: &Budgets) -> anyhow::Result<ExitCode> {
-    let report = if args.unaccounted { left_open(args) } else { standings(args) };
+    let report = if args.unaccounted { left_open(args) } else { statuses(args) };
     match report {
         Ok(report) => {
             print(&match (args.csv, args.json) {
@@ -59,7 +59,7 @@ pub(super) fn budgets(args: &Budgets) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn standings(args: &Budgets) -> Result<Report, Stopped> {
+fn statuses(args: &Budgets) -> Result<Report, Stopped> {
     let now = Clock.unix_ms();
     // Named by itself, a database is read without the configuration's secrets being there.
     let may_miss = args.stored.is_named() && args.stored.config().is_none();
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_told_to_the_minute() {
+    fn a_moment_is_reported_to_the_minute() {
         let check = |unix_ms: Option<i64>, expected: &str| assert_eq!(minute(unix_ms), expected);
         check(Some(1_795_305_600_000), "2026-11-22");
         check(Some(1_795_305_600_000 - 3_600_000), "2026-11-21 23:00Z");

@@ -6,9 +6,9 @@
 //! Start reading at [`cost`].
 
 use super::print;
-use super::span::Span;
 use super::store::{Stopped, Stored};
 use super::table::{NONE, Side, decimal, dollars, dollars_to, short, table};
+use super::time_range::Span;
 use super::usage::total;
 use crate::clock::Clock;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
@@ -34,7 +34,7 @@ pub(super) struct Cost {
     #[arg(long, value_name = "TIER=SHARE", value_delimiter = ',', value_parser = share, conflicts_with = "tokens")]
     split: Vec<Share>,
     #[command(flatten)]
-    span: Span,
+    time_range: Span,
     #[command(flatten)]
     stored: Stored,
     /// Print JSON
@@ -85,13 +85,13 @@ fn share(text: &str) -> Result<Share, &'static str> {
 /// # Errors
 /// Only that it could not be written.
 pub(super) fn cost(args: &Cost) -> anyhow::Result<ExitCode> {
-    let told = match args.price {
+    let view = match args.price {
         Some(price) => of_volume(args, price),
         None => of_ledger(args),
     };
-    match told {
-        Ok(told) => {
-            print(&told)?;
+    match view {
+        Ok(view) => {
+            print(&view)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(stopped) => stopped.tell(),
@@ -154,8 +154,8 @@ fn of_ledger(args: &Cost) -> Result<String, Stopped> {
     let now = Clock.unix_ms();
     let query = UsageQuery {
         by: vec![Dimension::Tier],
-        since_unix_ms: args.span.since(now),
-        until_unix_ms: args.span.until(now),
+        since_unix_ms: args.time_range.since(now),
+        until_unix_ms: args.time_range.until(now),
         only: Vec::new(),
     };
     let sums = args.stored.book()?.usage(&query).map_err(Stopped::store)?;
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_told_in_tenths_of_a_percent() {
+    fn what_is_saved_is_reported_in_tenths_of_a_percent() {
         assert_eq!(saved(25, 1_000), "97.5 %");
         assert_eq!(saved(1_500, 1_000), "-50.0 %");
         assert_eq!(saved(1, 0), NONE);

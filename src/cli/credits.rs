@@ -4,11 +4,11 @@
 //!
 //! Start reading at [`credits`].
 
-use super::desk::{Desk, KNOWN_SOON, note, told};
-use super::shapes;
+use super::context::{CliContext, KNOWN_SOON, note, view};
 use super::store::{Stopped, Stored};
 use super::table::{NONE, Side, dollars, quoted, table};
-use super::typed::{amount, instant, minute};
+use super::value_parsers::{amount, instant, minute};
+use super::views;
 use crate::admin::{KeyView, NewGrant, Page};
 use crate::domain::budget::{CreditUse, Scope};
 use crate::domain::money::NanoUsd;
@@ -111,25 +111,25 @@ fn holder(key: Option<&str>, team: Option<&str>) -> Option<Holder> {
 /// # Errors
 /// That the answer could not be written.
 pub(super) fn credits(command: &Credits) -> anyhow::Result<ExitCode> {
-    told(match command {
+    view(match command {
         Credits::Grant(args) => grant(args),
         Credits::List(args) => list(args),
     })
 }
 
 fn grant(args: &GrantArgs) -> Result<String, Stopped> {
-    let desk = Desk::open(&args.stored)?;
+    let context = CliContext::open(&args.stored)?;
     let holder = holder(args.holder.key.as_deref(), args.holder.team.as_deref());
     let holder = holder.ok_or_else(|| Stopped::usage("name a --key or a --team"))?;
     let new =
         NewGrant { holder: holder.clone(), amount: args.amount, reason: args.reason.clone(), by: args.by.clone() };
-    let grant = desk.wait(desk.admin.grant(&desk.snapshot, new))?;
-    let balance = desk.wait(desk.admin.balances())?.into_iter().find(|balance| balance.holder == holder);
-    if let Some(advice) = unpaid(&desk, &holder) {
+    let grant = context.wait(context.admin.grant(&context.snapshot, new))?;
+    let balance = context.wait(context.admin.balances())?.into_iter().find(|balance| balance.holder == holder);
+    if let Some(advice) = unpaid(&context, &holder) {
         note(&advice);
     }
     if args.json {
-        return Ok(format!("{:#}\n", shapes::grant(&grant)));
+        return Ok(format!("{:#}\n", views::grant(&grant)));
     }
     let whose = format!("the {} {}", holder.scope.label(), holder.name);
     let done = if grant.amount < NanoUsd::ZERO { "took from" } else { "granted to" };
@@ -139,11 +139,11 @@ fn grant(args: &GrantArgs) -> Result<String, Stopped> {
 }
 
 /// What whoever grants should know: that requests go on, unpaid, once the credit is spent.
-fn unpaid(desk: &Desk, holder: &Holder) -> Option<String> {
+fn unpaid(context: &CliContext, holder: &Holder) -> Option<String> {
     let goes_on = |key: &KeyView| key.record.budgets.is_empty() && key.record.policy.money.credit == CreditUse::First;
     let key = match holder.scope {
-        Scope::Key => desk.admin.key(&desk.snapshot, &holder.name).ok().filter(goes_on),
-        _ => first_of_team(desk, &holder.name, goes_on),
+        Scope::Key => context.admin.key(&context.snapshot, &holder.name).ok().filter(goes_on),
+        _ => first_of_team(context, &holder.name, goes_on),
     }?;
     Some(format!(
         "note: the key {} has no budget, and its policy {} takes credit = \"first\": once the credit is spent its \
@@ -153,10 +153,10 @@ fn unpaid(desk: &Desk, holder: &Holder) -> Option<String> {
     ))
 }
 
-fn first_of_team(desk: &Desk, team: &str, wanted: impl Fn(&KeyView) -> bool) -> Option<KeyView> {
+fn first_of_team(context: &CliContext, team: &str, wanted: impl Fn(&KeyView) -> bool) -> Option<KeyView> {
     let mut after = None;
     loop {
-        let page = desk.admin.keys(&desk.snapshot, after.as_deref(), PAGE);
+        let page = context.admin.keys(&context.snapshot, after.as_deref(), PAGE);
         let mut of_team = page.items.into_iter().filter(|key| key.record.team.as_deref() == Some(team));
         if let Some(key) = of_team.find(&wanted) {
             return Some(key);
@@ -166,21 +166,21 @@ fn first_of_team(desk: &Desk, team: &str, wanted: impl Fn(&KeyView) -> bool) -> 
 }
 
 fn list(args: &List) -> Result<String, Stopped> {
-    let desk = Desk::open(&args.stored)?;
+    let context = CliContext::open(&args.stored)?;
     let only = holder(args.only.key.as_deref(), args.only.team.as_deref());
     if args.grants {
-        let grants = grants(&desk, only.as_ref())?;
+        let grants = grants(&context, only.as_ref())?;
         return Ok(match (args.csv, args.json) {
             (true, _) => grants_csv(&grants),
-            (_, true) => format!("{:#}\n", shapes::list(&whole(grants), shapes::grant)),
+            (_, true) => format!("{:#}\n", views::list(&whole(grants), views::grant)),
             _ => grants_table(&grants),
         });
     }
-    let mut balances = desk.wait(desk.admin.balances())?;
+    let mut balances = context.wait(context.admin.balances())?;
     balances.retain(|balance| only.as_ref().is_none_or(|only| *only == balance.holder));
     Ok(match (args.csv, args.json) {
         (true, _) => balances_csv(&balances),
-        (_, true) => format!("{:#}\n", shapes::list(&whole(balances), shapes::balance)),
+        (_, true) => format!("{:#}\n", views::list(&whole(balances), views::balance)),
         _ => balances_table(&balances),
     })
 }
@@ -190,11 +190,11 @@ fn whole<T>(items: Vec<T>) -> Page<T> {
     Page { items, next: None }
 }
 
-fn grants(desk: &Desk, only: Option<&Holder>) -> Result<Vec<Grant>, Stopped> {
+fn grants(context: &CliContext, only: Option<&Holder>) -> Result<Vec<Grant>, Stopped> {
     let mut grants = Vec::<Grant>::new();
     loop {
         let after = grants.last().map_or(0, |grant| grant.id);
-        let page = desk.wait(desk.admin.grants(only.cloned(), after, PAGE))?;
+        let page = context.wait(context.admin.grants(only.cloned(), after, PAGE))?;
         grants.extend(page.items);
         if page.next.is_none() {
             return Ok(grants);

@@ -4,7 +4,7 @@
 //! unless told to.
 
 use super::print;
-use crate::config::{Process, Surroundings};
+use crate::config::{Environment, Process};
 use anyhow::Context;
 use clap::Args;
 use std::fmt::Write as _;
@@ -125,7 +125,7 @@ pub(super) fn init(args: &Init) -> anyhow::Result<()> {
 }
 
 /// An empty variable is as good as none.
-fn is_set(variable: &str, surroundings: &dyn Surroundings) -> bool {
+fn is_set(variable: &str, surroundings: &dyn Environment) -> bool {
     surroundings.variable(variable).is_some_and(|value| !value.trim().is_empty())
 }
 

@@ -3,7 +3,7 @@
 use super::print;
 use super::store::{Stopped, Stored};
 use crate::clock::Clock;
-use crate::store::sqlite::{Standing, lock, migrate as forward, standing};
+use crate::store::sqlite::{MigrationStatus, lock, migrate as forward, status};
 use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ pub(super) struct Migrate {
 /// # Errors
 /// Only that it could not be said.
 pub(super) fn migrate(args: &Migrate) -> anyhow::Result<ExitCode> {
-    match if args.status { told(args) } else { done(args) } {
+    match if args.status { view(args) } else { done(args) } {
         Ok((said, code)) => {
             print(&said)?;
             Ok(code)
@@ -47,16 +47,16 @@ fn done(args: &Migrate) -> Result<(String, ExitCode), Stopped> {
     Ok((said, ExitCode::SUCCESS))
 }
 
-fn told(args: &Migrate) -> Result<(String, ExitCode), Stopped> {
-    let standing = standing(&args.stored.path()?).map_err(Stopped::store)?;
-    let missing = standing.iter().any(|one| one.applied_unix_ms.is_none());
-    let value = |one: &Standing| json!({ "name": one.name, "applied_unix_ms": one.applied_unix_ms });
-    let line = |one: &Standing| {
+fn view(args: &Migrate) -> Result<(String, ExitCode), Stopped> {
+    let status = status(&args.stored.path()?).map_err(Stopped::store)?;
+    let missing = status.iter().any(|one| one.applied_unix_ms.is_none());
+    let value = |one: &MigrationStatus| json!({ "name": one.name, "applied_unix_ms": one.applied_unix_ms });
+    let line = |one: &MigrationStatus| {
         format!("{}  {}\n", one.name, if one.applied_unix_ms.is_some() { "applied" } else { "missing" })
     };
     let said = match args.json {
-        true => format!("{}\n", json!({ "migrations": standing.iter().map(value).collect::<Vec<_>>() })),
-        false => standing.iter().map(line).collect(),
+        true => format!("{}\n", json!({ "migrations": status.iter().map(value).collect::<Vec<_>>() })),
+        false => status.iter().map(line).collect(),
     };
     Ok((said, if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS }))
 }

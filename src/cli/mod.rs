@@ -5,16 +5,16 @@
 //!
 //! Start reading at [`serve`].
 
+mod banner;
 mod budgets;
 pub mod check;
 mod completions;
 mod config_schema;
 pub mod config_show;
+mod context;
 mod cost;
 mod credits;
-mod desk;
 mod explain;
-mod greeting;
 mod healthcheck;
 mod init;
 mod keys;
@@ -22,13 +22,13 @@ mod migrate;
 pub mod reload;
 mod secrets;
 pub mod serve;
-mod shapes;
-mod span;
 mod store;
 mod table;
 mod teams;
-mod typed;
+mod time_range;
 mod usage;
+mod value_parsers;
+mod views;
 
 use clap::{Args, Parser, Subcommand};
 use std::io::{self, Write};

@@ -37,7 +37,7 @@ pub(super) async fn watch(
         watcher = back;
         if let Some(found) = found {
             apply(found, &app, made.as_ref());
-            if let Err(error) = logs.set_level(&app.relay.live().snapshot.telemetry.log) {
+            if let Err(error) = logs.set_level(&app.relay.active_config().snapshot.telemetry.log) {
                 tracing::error!(%error, "the log level stays as it was");
             }
         }
@@ -49,7 +49,7 @@ pub fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) 
     let applied = match found {
         Err(problems) => Err(problems.render(false)),
         Ok(change) => match app.admin.clashes(&change.snapshot).as_slice() {
-            [] => take_up(change, app, made),
+            [] => apply_store_changes(change, app, made),
             clashes => Err(clashes.join("\n")),
         },
     };
@@ -66,7 +66,7 @@ pub fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) 
     }
 }
 
-fn take_up(change: Change, app: &App, made: Option<&Secret>) -> Result<(), String> {
+fn apply_store_changes(change: Change, app: &App, made: Option<&Secret>) -> Result<(), String> {
     for setting in &change.needs_restart {
         tracing::warn!(setting, "this setting keeps its old value until a restart");
     }
@@ -91,8 +91,8 @@ pub(super) fn started(app: &App) {
 
 /// When the certificate in force expires; that it does so soon is said in the log.
 fn look_at_certificate(app: &App) -> Option<i64> {
-    let live = app.relay.live();
-    let tls = live.snapshot.server.tls.as_ref()?;
+    let active = app.relay.active_config();
+    let tls = active.snapshot.server.tls.as_ref()?;
     if let Some(warning) = tls.warning(unix_s(app)) {
         tracing::warn!(setting = "server.tls.cert", "{warning}");
     }

@@ -6,8 +6,8 @@
 //!
 //! Start reading at [`serve`]; [`Gateway`] is the same gateway for tests.
 
+use super::banner::{Generated, banner};
 use super::check::EXIT_CONFIGURATION;
-use super::greeting::{Generated, greeting};
 use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets, store};
 use crate::admin::{Admin, clashes};
 use crate::clock::Clock;
@@ -17,8 +17,8 @@ use crate::http::lifecycle::Lifecycle;
 use crate::http::server::{self, Door, Service};
 use crate::http::tls::{InForce, Tls};
 use crate::http::{App, ops_entry, public_entry};
-use crate::relay::dice::Dice;
-use crate::relay::{LiveError, Parts, Relay};
+use crate::random::Rng;
+use crate::relay::{ActivateError, Parts, Relay};
 use crate::store::keyring::Keyring;
 use crate::store::memory::MemoryCounters;
 use crate::store::{Books, Counters};
@@ -99,7 +99,7 @@ async fn run(args: &Serve) -> Result<(), Refused> {
         snapshot.clone(),
         loaded.admin_token.clone(),
         telemetry,
-        Dice::seeded(u64::from_le_bytes(*secrets::random_bytes()?)),
+        Rng::seeded(u64::from_le_bytes(*secrets::random_bytes()?)),
         clock,
         books,
     )?;
@@ -107,7 +107,7 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     let ops = snapshot.server.admin_listen.map(bind).transpose()?;
     let address = public.local_addr()?;
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
-    eprint!("{}", greeting(scheme, address, &loaded.generated, &loaded.example_model()));
+    eprint!("{}", banner(scheme, address, &loaded.generated, &loaded.example_model()));
     eprint!("{}", store::note(&snapshot.store));
     let watcher = Watcher::new(&loaded.source, Process, loaded.extra_keys, snapshot.clone());
     let hangups = signal(SignalKind::hangup())?;
@@ -118,9 +118,9 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     std::io::stdout().flush()?;
     let relay = gateway.relay.clone();
     tokio::spawn(tidy(relay.clone(), keyring.clone(), clock));
-    tokio::spawn(take_up(relay.clone(), keyring.clone(), clock));
+    tokio::spawn(apply_store_changes(relay.clone(), keyring.clone(), clock));
     gateway.serve(public, ops).await;
-    relay.close_purse().await;
+    relay.close_budget_pool().await;
     keyring.close();
     Ok(())
 }
@@ -149,21 +149,21 @@ impl Gateway {
         snapshot: Arc<Snapshot>,
         admin_token: Option<Secret>,
         telemetry: Arc<Telemetry>,
-        dice: Dice,
+        rng: Rng,
         clock: Clock,
         books: Books,
-    ) -> Result<Self, LiveError> {
+    ) -> Result<Self, ActivateError> {
         let counters = Arc::new(MemoryCounters::default());
         let lifecycle = Lifecycle::new(clock);
         let ops = reload::access(&snapshot, admin_token.as_ref());
-        let dice = Arc::new(dice);
+        let rng = Arc::new(rng);
         let serves_tls = snapshot.server.tls.is_some();
         let parts = Parts {
             clock,
-            dice: dice.clone(),
+            rng: rng.clone(),
             ledger: books.ledger,
             counters: counters.clone() as Arc<dyn Counters>,
-            bank: books.bank,
+            lease_store: books.lease_store,
             keyring: books.keyring.clone(),
             telemetry: telemetry.clone(),
         };
@@ -176,7 +176,7 @@ impl Gateway {
             ops: ArcSwap::from_pointee(ops),
             held: Arc::default(),
             clock,
-            dice,
+            rng,
         };
         reload::started(&app);
         let tls = serves_tls.then(|| Tls::new(Arc::new(InForce(relay.clone())), telemetry));
@@ -202,18 +202,18 @@ impl Gateway {
 async fn tidy(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     loop {
         clock.sleep(TIDY_EVERY).await;
-        relay.tidy_purse();
+        relay.tidy_budget_pool();
         keyring.tell_uses();
     }
 }
 
 /// Takes up what commands beside the gateway register, for as long as the process lives.
-async fn take_up(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
+async fn apply_store_changes(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     loop {
         clock.sleep(LOOK_EVERY).await;
         // A store that cannot be read says so itself; it is looked at again.
         if keyring.refresh().await.unwrap_or(false) {
-            relay.take_up();
+            relay.apply_store_changes();
         }
     }
 }
@@ -222,8 +222,8 @@ async fn take_up(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
 async fn shut_down_when_asked(app: Arc<App>, mut signals: StopSignals) {
     signals.next().await;
     let (lb_grace, drain) = {
-        let live = app.relay.live();
-        (live.snapshot.server.lb_grace, live.snapshot.server.drain)
+        let active = app.relay.active_config();
+        (active.snapshot.server.lb_grace, active.snapshot.server.drain)
     };
     tokio::select! {
         () = app.lifecycle.shut_down(lb_grace, drain) => {}

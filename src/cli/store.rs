@@ -32,7 +32,7 @@ pub(super) async fn open(settings: &StoreSettings, clock: Clock) -> Result<(Book
     let keyring = Keyring::open(Arc::new(SqliteRegister::of_gateway(path, ledger.writer()))).await?;
     let ledger = Arc::new(ledger);
     let reports = Some(Arc::new(SqliteReports::of(path)) as Arc<dyn Reports>);
-    Ok((Books { bank: ledger.clone(), ledger, keyring: Arc::new(keyring), reports }, Some(writing)))
+    Ok((Books { lease_store: ledger.clone(), ledger, keyring: Arc::new(keyring), reports }, Some(writing)))
 }
 
 /// Why what is kept cannot be had.

@@ -2,13 +2,13 @@
 //!
 //! Start reading at [`teams`].
 
-use super::desk::{Desk, KNOWN_SOON, refused, told};
-use super::shapes;
+use super::context::{CliContext, KNOWN_SOON, refused, view};
 use super::store::{Stopped, Stored};
 use super::table::{NONE, Side, table};
-use super::typed::{budget, budget_said, either, instant};
+use super::value_parsers::{budget, budget_said, either, instant};
+use super::views;
 use crate::admin::{TeamEdit, TeamView};
-use crate::domain::budget::Allowance;
+use crate::domain::budget::BudgetSpec;
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
@@ -37,7 +37,7 @@ pub(super) struct Create {
     name: String,
     /// What its keys may spend together: 2000.00/month, 50.00/day/Europe/Paris, or 50.00 once
     #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", value_parser = budget)]
-    budget: Option<Allowance>,
+    budget: Option<BudgetSpec>,
     /// Print the team as JSON
     #[arg(long)]
     json: bool,
@@ -89,7 +89,7 @@ pub(super) struct Edit {
 struct Wanted {
     /// What its keys may spend together: 2000.00/month, 50.00/day/Europe/Paris, or 50.00 once
     #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", value_parser = budget)]
-    budget: Option<Allowance>,
+    budget: Option<BudgetSpec>,
     /// No budget: its keys' own, and their policies', are all there is
     #[arg(long)]
     no_budget: bool,
@@ -100,7 +100,7 @@ struct Wanted {
 /// # Errors
 /// That the answer could not be written.
 pub(super) fn teams(command: &Teams) -> anyhow::Result<ExitCode> {
-    told(match command {
+    view(match command {
         Teams::Create(args) => create(args),
         Teams::List(args) => list(args),
         Teams::Show(args) => show(args),
@@ -109,30 +109,30 @@ pub(super) fn teams(command: &Teams) -> anyhow::Result<ExitCode> {
 }
 
 fn create(args: &Create) -> Result<String, Stopped> {
-    let desk = Desk::open(&args.stored)?;
-    let team = desk.wait(desk.admin.create_team(&desk.snapshot, &args.name, args.budget.clone()))?;
+    let context = CliContext::open(&args.stored)?;
+    let team = context.wait(context.admin.create_team(&context.snapshot, &args.name, args.budget.clone()))?;
     Ok(changed(&team, "created", args.json))
 }
 
 fn edit(args: &Edit) -> Result<String, Stopped> {
-    let desk = Desk::open(&args.stored)?;
+    let context = CliContext::open(&args.stored)?;
     let edit = TeamEdit { budget: either(args.wanted.budget.clone(), args.wanted.no_budget) };
-    let team = desk.wait(desk.admin.edit_team(&desk.snapshot, &args.name, args.if_version, &edit))?;
+    let team = context.wait(context.admin.edit_team(&context.snapshot, &args.name, args.if_version, &edit))?;
     Ok(changed(&team, "changed", args.json))
 }
 
 fn changed(team: &TeamView, done: &str, json: bool) -> String {
     if json {
-        return format!("{:#}\n", shapes::team(team));
+        return format!("{:#}\n", views::team(team));
     }
     format!("{done} the team {}, budget: {}; {KNOWN_SOON}\n", team.name, budget_of(team))
 }
 
 fn list(args: &List) -> Result<String, Stopped> {
-    let desk = Desk::open(&args.stored)?;
-    let page = desk.admin.teams(&desk.snapshot, None, usize::MAX);
+    let context = CliContext::open(&args.stored)?;
+    let page = context.admin.teams(&context.snapshot, None, usize::MAX);
     if args.json {
-        return Ok(format!("{:#}\n", shapes::list(&page, shapes::team)));
+        return Ok(format!("{:#}\n", views::list(&page, views::team)));
     }
     let teams = page.items;
     if teams.is_empty() {
@@ -144,10 +144,10 @@ fn list(args: &List) -> Result<String, Stopped> {
 }
 
 fn show(args: &Show) -> Result<String, Stopped> {
-    let desk = Desk::open(&args.stored)?;
-    let team = desk.admin.team(&desk.snapshot, &args.name).map_err(refused)?;
+    let context = CliContext::open(&args.stored)?;
+    let team = context.admin.team(&context.snapshot, &args.name).map_err(refused)?;
     if args.json {
-        return Ok(format!("{:#}\n", shapes::team(&team)));
+        return Ok(format!("{:#}\n", views::team(&team)));
     }
     let mut text = format!("name     {}\nsource   {}\nbudget   {}\n", team.name, team.source.label(), budget_of(&team));
     if let Some(stored) = &team.stored {

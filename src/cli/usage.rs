@@ -5,9 +5,9 @@
 //! Start reading at [`usage`].
 
 use super::print;
-use super::span::Span;
 use super::store::{Stopped, Stored};
 use super::table::{NONE, Side, decimal, dollars_to, percent, quoted, short, table};
+use super::time_range::Span;
 use crate::clock::Clock;
 use crate::store::sqlite::{Condition, Dimension, Sum, UsageQuery};
 use clap::Args;
@@ -37,7 +37,7 @@ pub(super) struct Usage {
     #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "key", value_parser = dimension_parser())]
     by: Vec<Dimension>,
     #[command(flatten)]
-    span: Span,
+    time_range: Span,
     /// Only these, such as key=growth-app; `-` is none. May be repeated, and then all must hold
     #[arg(long = "where", value_name = "WHAT=VALUE", value_parser = condition)]
     only: Vec<Condition>,
@@ -85,8 +85,8 @@ fn sums(args: &Usage) -> Result<Vec<Sum>, Stopped> {
     let now = Clock.unix_ms();
     let query = UsageQuery {
         by: args.by.clone(),
-        since_unix_ms: args.span.since(now),
-        until_unix_ms: args.span.until(now),
+        since_unix_ms: args.time_range.since(now),
+        until_unix_ms: args.time_range.until(now),
         only: args.only.clone(),
     };
     args.stored.book()?.usage(&query).map_err(Stopped::store)

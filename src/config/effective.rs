@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::reader::{Entry, Origin, Shown};
+use super::reader::{EffectiveSetting, Origin, Shown};
 use crate::domain::secret::MASK;
 
 /// Where the trailing comments begin, unless a line is longer.
@@ -16,16 +16,16 @@ const COMMENT_COLUMN: usize = 48;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effective {
     source: String,
-    entries: Vec<Entry>,
+    entries: Vec<EffectiveSetting>,
 }
 
 impl Effective {
-    pub(super) fn new(source: String, entries: Vec<Entry>) -> Self {
+    pub(super) fn new(source: String, entries: Vec<EffectiveSetting>) -> Self {
         Self { source, entries }
     }
 
     /// Each setting, in the order of the schema and, within it, of the file.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[EffectiveSetting] {
         &self.entries
     }
 
@@ -44,7 +44,7 @@ impl Effective {
 
     /// As a JSON array of `{ setting, value, origin }`.
     pub fn to_json(&self) -> Value {
-        let one = |entry: &Entry| {
+        let one = |entry: &EffectiveSetting| {
             json!({
                 "setting": format!("{}.{}", entry.table, key(&entry.name)),
                 "value": json(&entry.value),
@@ -55,8 +55,8 @@ impl Effective {
     }
 
     /// Entries grouped by table, tables in order of first appearance.
-    fn by_table(&self) -> Vec<(&str, Vec<&Entry>)> {
-        let mut tables: Vec<(&str, &str, Vec<&Entry>)> = Vec::new();
+    fn by_table(&self) -> Vec<(&str, Vec<&EffectiveSetting>)> {
+        let mut tables: Vec<(&str, &str, Vec<&EffectiveSetting>)> = Vec::new();
         let mut places = std::collections::HashMap::new();
         for entry in &self.entries {
             let at = *places.entry(entry.table.as_str()).or_insert_with(|| {

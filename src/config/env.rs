@@ -1,6 +1,6 @@
 //! What lies around the file: environment variables and the files it points to.
 //!
-//! Everything that loading needs from the world comes through [`Surroundings`], handed in, so that
+//! Everything that loading needs from the world comes through [`Environment`], handed in, so that
 //! tests are deterministic. Nothing else in this room asks the process for its environment or opens
 //! a file. Start reading at [`Override`].
 
@@ -14,7 +14,7 @@ pub const OVERRIDE_PREFIX: &str = "TIERWAY__";
 pub const OVERRIDABLE: [&str; 4] = ["server", "store", "telemetry", "routing"];
 
 /// The world as configuration sees it.
-pub trait Surroundings {
+pub trait Environment {
     /// The variable called `name`, `None` where it is not set or not Unicode.
     fn variable(&self, name: &str) -> Option<String>;
 
@@ -33,7 +33,7 @@ pub trait Surroundings {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process;
 
-impl Surroundings for Process {
+impl Environment for Process {
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
@@ -60,7 +60,7 @@ pub(super) struct Override {
 }
 
 /// Every override among the variables, ordered by name so that problems are too.
-pub(super) fn overrides(surroundings: &dyn Surroundings) -> Vec<Override> {
+pub(super) fn overrides(surroundings: &dyn Environment) -> Vec<Override> {
     let mut found: Vec<Override> = surroundings
         .variables()
         .into_iter()

@@ -5,7 +5,7 @@
 //! whether a setting was given. [`Watcher`] does it again whenever the file, or one it points to,
 //! changes.
 //!
-//! It must never log or show a secret: see [`Secret`], and the `Desk` of `reader`, which keeps
+//! It must never log or show a secret: see [`Secret`], and the `Diagnostics` of `reader`, which keeps
 //! literals out of everything shown.
 //!
 //! Start reading at [`load`]: the text is read into its mirror (`parse/`, `raw.rs`) and the mirror
@@ -30,9 +30,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use effective::Effective;
-pub use env::{OVERRIDE_PREFIX, Process, Surroundings};
+pub use env::{Environment, OVERRIDE_PREFIX, Process};
 pub use problem::{Place, Problem, Problems};
-pub use reader::{Entry, Origin, Shown, Unenforced};
+pub use reader::{EffectiveSetting, Origin, Shown, Unenforced};
 pub use reload::{Change, Watcher};
 pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
@@ -44,7 +44,7 @@ pub use source::{Source, find};
 pub use crate::domain::secret::{KeyHash, MASK, Secret};
 
 use crate::domain::authorize::{KeyRecord, Policy};
-use crate::domain::budget::Allowance;
+use crate::domain::budget::BudgetSpec;
 use crate::domain::id::ProviderId;
 use crate::domain::register::{StoredKey, StoredTeam};
 use crate::domain::routing::table::RoutingTable;
@@ -77,7 +77,7 @@ pub struct Snapshot {
     /// In file order.
     pub policies: Vec<Arc<Policy>>,
     /// The file's teams, and what the keys of each may spend together.
-    pub teams: BTreeMap<Arc<str>, Option<Allowance>>,
+    pub teams: BTreeMap<Arc<str>, Option<BudgetSpec>>,
     /// The file's keys and the generated ones, by the hash of their secrets.
     pub keys: HashMap<KeyHash, Arc<KeyRecord>>,
     /// Every setting, its value and where that came from.
@@ -122,14 +122,14 @@ impl Snapshot {
 /// # Errors
 ///
 /// Every [`Problem`] of the text, of the environment that overrides it and of what it points to.
-pub fn load(source: &Source, surroundings: &dyn Surroundings, extra_keys: &[ExtraKey]) -> Result<Snapshot, Problems> {
-    let desk = reader::Desk::new(source.text(), surroundings);
-    let raw = parse::parse(&desk, source.text());
+pub fn load(source: &Source, surroundings: &dyn Environment, extra_keys: &[ExtraKey]) -> Result<Snapshot, Problems> {
+    let diagnostics = reader::Diagnostics::new(source.text(), surroundings);
+    let raw = parse::parse(&diagnostics, source.text());
     if !source.is_demo() {
-        require_admin_token(&desk, &raw.server);
+        require_admin_token(&diagnostics, &raw.server);
     }
-    let compiled = compile::compile(&desk, raw, extra_keys);
-    let findings = desk.finish();
+    let compiled = compile::compile(&diagnostics, raw, extra_keys);
+    let findings = diagnostics.finish();
     if !findings.problems.is_empty() {
         let (file, text) = (&source.name(), source.text());
         let problems = Problems::new(file, text, findings.hidden, findings.problems);
@@ -152,12 +152,12 @@ pub fn load(source: &Source, surroundings: &dyn Surroundings, extra_keys: &[Extr
 }
 
 /// Off loopback a generated token would be printed into logs that others read.
-fn require_admin_token(desk: &reader::Desk<'_>, server: &raw::Server) {
+fn require_admin_token(diagnostics: &reader::Diagnostics<'_>, server: &raw::Server) {
     let reachable = server.admin_listen.as_ref().unwrap_or(&server.listen);
     if reachable.value.ip().is_loopback() || server.admin_token.is_some() {
         return;
     }
     let message = "operators can be reached here, and there is no admin token".to_owned();
     let hint = "set `admin_token` in [server], or keep to a loopback address".to_owned();
-    desk.complain_of(reachable, message, hint);
+    diagnostics.report_at(reachable, message, hint);
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::env::Surroundings;
+use super::env::Environment;
 
 /// Every `file:/path` of one reading.
 #[derive(Clone, Default)]
@@ -22,7 +22,7 @@ impl PointedTo {
     }
 
     /// Whether one of them says something else now.
-    pub(super) fn have_changed(&self, surroundings: &dyn Surroundings) -> bool {
+    pub(super) fn have_changed(&self, surroundings: &dyn Environment) -> bool {
         self.0.iter().any(|(path, seen)| surroundings.read(path).ok().map(|text| digest(&text)) != *seen)
     }
 }

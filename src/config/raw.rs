@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use super::reader::{Written, words};
+use super::reader::{Located, words};
 use super::settings::{FinishReason, MalformedFrame, Protocol};
 use super::value::{BaseUrl, CertificateChain, Day, Days, Expiry, LogFilter, Name, Percent, PrivateKey, Sha256};
 use super::value::{Size, StoreUrl, Wait};
@@ -36,42 +36,42 @@ pub(super) struct Raw {
 
 /// `[server]`
 pub(super) struct Server {
-    pub(super) listen: Written<SocketAddr>,
-    pub(super) admin_listen: Option<Written<SocketAddr>>,
-    pub(super) admin_token: Option<Written<Secret>>,
-    pub(super) viewer_token: Option<Written<Secret>>,
-    pub(super) max_body: Written<Size>,
-    pub(super) max_in_flight_bytes: Written<Size>,
-    pub(super) lb_grace: Written<Duration>,
-    pub(super) drain: Written<Duration>,
+    pub(super) listen: Located<SocketAddr>,
+    pub(super) admin_listen: Option<Located<SocketAddr>>,
+    pub(super) admin_token: Option<Located<Secret>>,
+    pub(super) viewer_token: Option<Located<Secret>>,
+    pub(super) max_body: Located<Size>,
+    pub(super) max_in_flight_bytes: Located<Size>,
+    pub(super) lb_grace: Located<Duration>,
+    pub(super) drain: Located<Duration>,
     pub(super) tls: Option<Tls>,
 }
 
 /// `[server.tls]`
 pub(super) struct Tls {
-    pub(super) cert: Option<Written<CertificateChain>>,
-    pub(super) key: Option<Written<PrivateKey>>,
+    pub(super) cert: Option<Located<CertificateChain>>,
+    pub(super) key: Option<Located<PrivateKey>>,
 }
 
 /// `[store]`
 pub(super) struct Store {
-    pub(super) url: Written<StoreUrl>,
-    pub(super) retention: Option<Written<Days>>,
-    pub(super) shared: Option<Written<StoreUrl>>,
+    pub(super) url: Located<StoreUrl>,
+    pub(super) retention: Option<Located<Days>>,
+    pub(super) shared: Option<Located<StoreUrl>>,
 }
 
 /// `[telemetry]`
 pub(super) struct Telemetry {
-    pub(super) log: Written<LogFilter>,
-    pub(super) metrics_token: Option<Written<Secret>>,
+    pub(super) log: Located<LogFilter>,
+    pub(super) metrics_token: Option<Located<Secret>>,
 }
 
 /// `[providers.NAME]`
 pub(super) struct Provider {
-    pub(super) name: Written<String>,
-    pub(super) protocol: Option<Written<Protocol>>,
-    pub(super) region: Option<Written<Name>>,
-    pub(super) finish_reason: Written<FinishReason>,
+    pub(super) name: Located<String>,
+    pub(super) protocol: Option<Located<Protocol>>,
+    pub(super) region: Option<Located<Name>>,
+    pub(super) finish_reason: Located<FinishReason>,
     /// `None` where it is simulated.
     pub(super) network: Option<Network>,
     /// `None` where it is not.
@@ -80,148 +80,148 @@ pub(super) struct Provider {
 
 /// The settings of a provider that is reached over the network.
 pub(super) struct Network {
-    pub(super) base_url: Option<Written<BaseUrl>>,
-    pub(super) credentials: Vec<Written<Secret>>,
-    pub(super) http2: Written<bool>,
+    pub(super) base_url: Option<Located<BaseUrl>>,
+    pub(super) credentials: Vec<Located<Secret>>,
+    pub(super) http2: Located<bool>,
 }
 
 /// The settings of a `sim` provider.
 pub(super) struct Sim {
-    pub(super) first_token: Written<Duration>,
-    pub(super) tokens_per_second: Written<NonZeroU32>,
-    pub(super) error_rate: Written<Percent>,
+    pub(super) first_token: Located<Duration>,
+    pub(super) tokens_per_second: Located<NonZeroU32>,
+    pub(super) error_rate: Located<Percent>,
 }
 
 /// `[models.NAME]`
 pub(super) struct Model {
-    pub(super) name: Written<String>,
+    pub(super) name: Located<String>,
     /// In the order of their dates; where one is wrong, less.
     pub(super) price: Option<Vec<Price>>,
-    pub(super) context: Option<Written<NonZeroU64>>,
-    pub(super) max_output: Option<Written<NonZeroU64>>,
-    pub(super) typical_output: Written<NonZeroU64>,
+    pub(super) context: Option<Located<NonZeroU64>>,
+    pub(super) max_output: Option<Located<NonZeroU64>>,
+    pub(super) typical_output: Located<NonZeroU64>,
     pub(super) endpoints: Vec<Endpoint>,
     /// `None`: all.
     pub(super) features: Option<Vec<Feature>>,
-    pub(super) first_token: Option<Written<Wait>>,
-    pub(super) whole: Option<Written<Wait>>,
+    pub(super) first_token: Option<Located<Wait>>,
+    pub(super) whole: Option<Located<Wait>>,
     pub(super) deployments: Vec<Deployment>,
 }
 
 /// `price = { … }`, or each of `price = [{ … }, …]`
 pub(super) struct Price {
     /// Of the first: `None`.
-    pub(super) from: Option<Written<Day>>,
-    pub(super) version: Option<Written<Name>>,
-    pub(super) input: Option<Written<PicoUsdPerToken>>,
-    pub(super) cached_input: Option<Written<PicoUsdPerToken>>,
-    pub(super) output: Option<Written<PicoUsdPerToken>>,
-    pub(super) request: Written<NanoUsd>,
+    pub(super) from: Option<Located<Day>>,
+    pub(super) version: Option<Located<Name>>,
+    pub(super) input: Option<Located<PicoUsdPerToken>>,
+    pub(super) cached_input: Option<Located<PicoUsdPerToken>>,
+    pub(super) output: Option<Located<PicoUsdPerToken>>,
+    pub(super) request: Located<NanoUsd>,
 }
 
 /// `[[models.NAME.deployments]]`
 pub(super) struct Deployment {
-    pub(super) provider: Option<Written<Name>>,
-    pub(super) weight: Written<NonZeroU32>,
-    pub(super) upstream_model: Option<Written<Name>>,
-    pub(super) name: Option<Written<Name>>,
-    pub(super) capacity: Written<Capacity>,
-    pub(super) max_concurrent: Option<Written<NonZeroU32>>,
+    pub(super) provider: Option<Located<Name>>,
+    pub(super) weight: Located<NonZeroU32>,
+    pub(super) upstream_model: Option<Located<Name>>,
+    pub(super) name: Option<Located<Name>>,
+    pub(super) capacity: Located<Capacity>,
+    pub(super) max_concurrent: Option<Located<NonZeroU32>>,
     pub(super) price: Option<Vec<Price>>,
-    pub(super) spill: Written<bool>,
+    pub(super) spill: Located<bool>,
 }
 
 /// `[tiers.NAME]`
 pub(super) struct Tier {
-    pub(super) name: Written<String>,
+    pub(super) name: Located<String>,
     pub(super) models: Vec<TierModel>,
-    pub(super) then: Vec<Written<Name>>,
+    pub(super) then: Vec<Located<Name>>,
 }
 
 /// `"NAME"` or `{ name = "NAME", weight = 2 }`
 pub(super) struct TierModel {
-    pub(super) name: Option<Written<Name>>,
-    pub(super) weight: Option<Written<NonZeroU32>>,
+    pub(super) name: Option<Located<Name>>,
+    pub(super) weight: Option<Located<NonZeroU32>>,
 }
 
 /// `[aliases.NAME]`
 pub(super) struct Alias {
-    pub(super) name: Written<String>,
-    pub(super) split: Vec<(Written<String>, Written<NonZeroU32>)>,
-    pub(super) sticky: Written<Sticky>,
+    pub(super) name: Located<String>,
+    pub(super) split: Vec<(Located<String>, Located<NonZeroU32>)>,
+    pub(super) sticky: Located<Sticky>,
 }
 
 /// `[routing]`
 pub(super) struct Routing {
-    pub(super) region: Option<Written<Name>>,
-    pub(super) balance: Written<Balance>,
-    pub(super) max_attempts: Written<NonZeroU32>,
-    pub(super) retry_budget: Written<Percent>,
-    pub(super) connect_timeout: Written<Wait>,
-    pub(super) first_token: Written<Wait>,
-    pub(super) idle: Written<Wait>,
-    pub(super) whole: Written<Wait>,
-    pub(super) total: Written<Wait>,
-    pub(super) silent_after: Written<Wait>,
-    pub(super) retry_after_wait_max: Written<Duration>,
-    pub(super) same_region_retry_on_500: Written<u32>,
-    pub(super) malformed_frame: Written<MalformedFrame>,
+    pub(super) region: Option<Located<Name>>,
+    pub(super) balance: Located<Balance>,
+    pub(super) max_attempts: Located<NonZeroU32>,
+    pub(super) retry_budget: Located<Percent>,
+    pub(super) connect_timeout: Located<Wait>,
+    pub(super) first_token: Located<Wait>,
+    pub(super) idle: Located<Wait>,
+    pub(super) whole: Located<Wait>,
+    pub(super) total: Located<Wait>,
+    pub(super) silent_after: Located<Wait>,
+    pub(super) retry_after_wait_max: Located<Duration>,
+    pub(super) same_region_retry_on_500: Located<u32>,
+    pub(super) malformed_frame: Located<MalformedFrame>,
     pub(super) breaker: Breaker,
 }
 
 /// `breaker = { … }`
 pub(super) struct Breaker {
-    pub(super) failures: Written<NonZeroU32>,
-    pub(super) ratio: Written<Percent>,
-    pub(super) window: Written<Wait>,
-    pub(super) min_requests: Written<NonZeroU32>,
-    pub(super) open: Written<Wait>,
-    pub(super) open_max: Written<Wait>,
+    pub(super) failures: Located<NonZeroU32>,
+    pub(super) ratio: Located<Percent>,
+    pub(super) window: Located<Wait>,
+    pub(super) min_requests: Located<NonZeroU32>,
+    pub(super) open: Located<Wait>,
+    pub(super) open_max: Located<Wait>,
 }
 
 /// `[policies.NAME]`
 pub(super) struct Policy {
-    pub(super) name: Written<String>,
-    pub(super) tiers: Vec<Written<Name>>,
-    pub(super) models: Vec<Written<Glob>>,
-    pub(super) regions: Option<Vec<Written<Glob>>>,
-    pub(super) reserved: Written<bool>,
+    pub(super) name: Located<String>,
+    pub(super) tiers: Vec<Located<Name>>,
+    pub(super) models: Vec<Located<Glob>>,
+    pub(super) regions: Option<Vec<Located<Glob>>>,
+    pub(super) reserved: Located<bool>,
     pub(super) limits: Limits,
-    pub(super) clamp: Written<bool>,
-    pub(super) unknown_price: Written<UnknownPrice>,
-    pub(super) credit: Written<CreditUse>,
+    pub(super) clamp: Located<bool>,
+    pub(super) unknown_price: Located<UnknownPrice>,
+    pub(super) credit: Located<CreditUse>,
     /// What its keys share: only a budget yet.
     pub(super) total: Option<Budget>,
 }
 
 /// What a policy allows each of its keys, and a key may tighten.
 pub(super) struct Limits {
-    pub(super) requests_per_minute: Option<Written<NonZeroU64>>,
-    pub(super) tokens_per_minute: Option<Written<NonZeroU64>>,
-    pub(super) max_concurrent: Option<Written<NonZeroU32>>,
+    pub(super) requests_per_minute: Option<Located<NonZeroU64>>,
+    pub(super) tokens_per_minute: Option<Located<NonZeroU64>>,
+    pub(super) max_concurrent: Option<Located<NonZeroU32>>,
     pub(super) budget: Option<Budget>,
 }
 
 /// `budget = { … }`
 pub(super) struct Budget {
-    pub(super) limit: Option<Written<NanoUsd>>,
-    pub(super) window: Written<Window>,
-    pub(super) zone: Written<Zone>,
+    pub(super) limit: Option<Located<NanoUsd>>,
+    pub(super) window: Located<Window>,
+    pub(super) zone: Located<Zone>,
 }
 
 /// `[teams.NAME]`
 pub(super) struct Team {
-    pub(super) name: Written<String>,
+    pub(super) name: Located<String>,
     pub(super) budget: Option<Budget>,
 }
 
 /// `[[keys]]`
 pub(super) struct Key {
-    pub(super) name: Option<Written<Name>>,
-    pub(super) team: Option<Written<Name>>,
-    pub(super) policy: Option<Written<Name>>,
-    pub(super) hash: Option<Written<Sha256>>,
-    pub(super) expires: Option<Written<Expiry>>,
+    pub(super) name: Option<Located<Name>>,
+    pub(super) team: Option<Located<Name>>,
+    pub(super) policy: Option<Located<Name>>,
+    pub(super) hash: Option<Located<Sha256>>,
+    pub(super) expires: Option<Located<Expiry>>,
     pub(super) limits: Limits,
 }
 

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::env::Surroundings;
+use super::env::Environment;
 use super::pointed::{PointedTo, digest};
 use super::problem::Problems;
 use super::source::Source;
@@ -38,7 +38,7 @@ pub struct Change {
     pub needs_restart: Vec<&'static str>,
 }
 
-impl<S: Surroundings> Watcher<S> {
+impl<S: Environment> Watcher<S> {
     /// Watches what `current` was loaded from.
     pub fn new(source: &Source, surroundings: S, extra_keys: Vec<ExtraKey>, current: Arc<Snapshot>) -> Self {
         Self {
@@ -156,7 +156,7 @@ mod tests {
         }
     }
 
-    impl Surroundings for Disk {
+    impl Environment for Disk {
         fn variable(&self, _: &str) -> Option<String> {
             None
         }

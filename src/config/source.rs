@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::env::Surroundings;
+use super::env::Environment;
 use super::problem::Problems;
 
 /// The variable that names the file where the command line does not.
@@ -32,7 +32,7 @@ impl Source {
     /// # Errors
     ///
     /// The one problem that it cannot be read.
-    pub fn file(path: &Path, surroundings: &dyn Surroundings) -> Result<Self, Problems> {
+    pub fn file(path: &Path, surroundings: &dyn Environment) -> Result<Self, Problems> {
         match surroundings.read(path) {
             Ok(text) => Ok(Self::File { path: path.to_owned(), text }),
             Err(error) => Err(Problems::unreadable(&path.display().to_string(), &error)),
@@ -75,7 +75,7 @@ impl Source {
 /// # Errors
 ///
 /// The one problem that the file cannot be read; a usual place where there is none is no problem.
-pub fn find(named: Option<&Path>, surroundings: &dyn Surroundings) -> Result<Source, Problems> {
+pub fn find(named: Option<&Path>, surroundings: &dyn Environment) -> Result<Source, Problems> {
     let variable = || surroundings.variable(PATH_VARIABLE).filter(|path| !path.is_empty());
     if let Some(path) = named.map(Path::to_owned).or_else(|| variable().map(PathBuf::from)) {
         return Source::file(&path, surroundings);

@@ -5,12 +5,12 @@
 //! `AuthorizedRequest` is the proof; no later room asks again. It never looks a key up and never
 //! compares secrets.
 
-use crate::domain::budget::{Allowance, Budget, CreditUse, Scope};
+use crate::domain::budget::{Budget, BudgetSpec, CreditUse, Scope};
 use crate::domain::call::Call;
 use crate::domain::glob::Glob;
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId, TierId};
 use crate::domain::refusal::Refusal;
-use crate::domain::register::Own;
+use crate::domain::register::KeyOverrides;
 use crate::domain::routing::table::{RESERVED_PREFIX, RoutingTable, Target};
 use std::sync::Arc;
 
@@ -39,9 +39,9 @@ pub struct Policy {
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct PolicyMoney {
     /// Each of them for itself.
-    pub each: Option<Allowance>,
+    pub each: Option<BudgetSpec>,
     /// All of them together.
-    pub total: Option<Allowance>,
+    pub total: Option<BudgetSpec>,
     /// How credit comes in.
     pub credit: CreditUse,
     /// Whether what has no price is served although a budget or credit applies; it then costs nothing.
@@ -159,8 +159,8 @@ impl KeyRecord {
     pub fn of(
         name: Arc<str>,
         policy: &Arc<Policy>,
-        team: Option<(Arc<str>, Option<Allowance>)>,
-        own: &Own,
+        team: Option<(Arc<str>, Option<BudgetSpec>)>,
+        own: &KeyOverrides,
         expires: Option<i64>,
     ) -> Self {
         let tighter = |policy: Option<u64>, own: Option<u64>| policy.into_iter().chain(own).min();
@@ -183,8 +183,13 @@ impl KeyRecord {
 
 /// Every budget that a key's requests are paid from: its own, its policy's for each key, its team's, and the
 /// one that its policy's keys share.
-fn budgets(name: &Arc<str>, policy: &Policy, team: Option<&(Arc<str>, Option<Allowance>)>, own: &Own) -> Arc<[Budget]> {
-    let of_key = |allowance: &Allowance| allowance.of(Scope::Key, name.clone());
+fn budgets(
+    name: &Arc<str>,
+    policy: &Policy,
+    team: Option<&(Arc<str>, Option<BudgetSpec>)>,
+    own: &KeyOverrides,
+) -> Arc<[Budget]> {
+    let of_key = |allowance: &BudgetSpec| allowance.of(Scope::Key, name.clone());
     let (mut each, mut own) = (policy.money.each.as_ref().map(of_key), own.budget.as_ref().map(of_key));
     // In one window there is one account, and the tighter limit holds.
     if let (Some(ceiling), Some(tighter)) = (&each, &mut own)
@@ -199,7 +204,7 @@ fn budgets(name: &Arc<str>, policy: &Policy, team: Option<&(Arc<str>, Option<All
 }
 
 /// The first ceiling of `own` that is above the policy's.
-pub fn too_loose(policy: &Policy, own: &Own) -> Option<TooLoose> {
+pub fn too_loose(policy: &Policy, own: &KeyOverrides) -> Option<TooLoose> {
     fn above<N: Ord + ToString>(field: &'static str, ceiling: Option<N>, own: Option<N>) -> Option<TooLoose> {
         let (ceiling, own) = (ceiling?, own?);
         (own > ceiling).then(|| TooLoose { field, ceiling: ceiling.to_string() })
@@ -271,7 +276,7 @@ pub fn is_valid(key: &KeyRecord, now_unix: i64) -> bool {
 /// # Errors
 /// [`Refusal::ModelNotFound`] with the nearest usable names, or [`Refusal::ModelNotAllowed`].
 pub fn authorize(table: &RoutingTable, key: &Arc<KeyRecord>, call: &Call) -> Result<AuthorizedRequest, Refusal> {
-    let name = &*call.facts().model;
+    let name = &*call.metadata().model;
     let asked = resolve(table, name).ok_or_else(|| not_found(table, &key.policy, name))?;
     let allowed = match asked {
         Asked::Plain(target) => key.policy.allows(table, target),

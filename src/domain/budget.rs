@@ -41,14 +41,14 @@ impl Budget {
 
 /// So much in each window, not yet anybody's.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Allowance {
+pub struct BudgetSpec {
     /// How much, in each window.
     pub limit: NanoUsd,
     /// When it is whole again.
     pub window: Window,
 }
 
-impl Allowance {
+impl BudgetSpec {
     /// As the budget of `name`.
     pub fn of(&self, scope: Scope, name: Arc<str>) -> Budget {
         Budget::new(scope, name, self.limit, self.window.clone())
@@ -252,7 +252,7 @@ pub struct OverBudget {
 
 /// How an account stands, as this process sees it: what others have leased counts as spent.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Standing {
+pub struct AccountStatus {
     /// Whose it is.
     pub account: Arc<Account>,
     /// Of its window.

@@ -131,7 +131,7 @@ pub struct Splice {
 
 /// The fields of a body that routing, limits and the meter must know.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Facts {
+pub struct RequestMetadata {
     /// The model's name, unescaped.
     pub model: Box<str>,
     /// Where the model's name stands in the body, its quotes included.
@@ -176,19 +176,22 @@ pub struct Bounds {
 pub struct Call {
     endpoint: Endpoint,
     body: Bytes,
-    facts: Facts,
+    metadata: RequestMetadata,
 }
 
 impl Call {
     /// A call on `endpoint`.
     ///
     /// # Panics
-    /// When a span of `facts` lies outside `body`: the reader of the body is wrong, not the client.
-    pub fn new(endpoint: Endpoint, body: Bytes, facts: Facts) -> Self {
+    /// When a span of `metadata` lies outside `body`: the reader of the body is wrong, not the client.
+    pub fn new(endpoint: Endpoint, body: Bytes, metadata: RequestMetadata) -> Self {
         let inside = |span: &Range<usize>| span.start <= span.end && span.end <= body.len();
-        assert!(inside(&facts.model_span), "the model's span lies in the body");
-        assert!(facts.ask_usage.as_ref().is_none_or(|splice| inside(&splice.at)), "the usage splice lies in the body");
-        Self { endpoint, body, facts }
+        assert!(inside(&metadata.model_span), "the model's span lies in the body");
+        assert!(
+            metadata.ask_usage.as_ref().is_none_or(|splice| inside(&splice.at)),
+            "the usage splice lies in the body"
+        );
+        Self { endpoint, body, metadata }
     }
 
     /// What the client asks us to do.
@@ -202,13 +205,13 @@ impl Call {
     }
 
     /// What we know of the body.
-    pub fn facts(&self) -> &Facts {
-        &self.facts
+    pub fn metadata(&self) -> &RequestMetadata {
+        &self.metadata
     }
 
     /// How many choice indexes the answer must finish: `n` for each prompt.
     pub fn expected_choices(&self) -> u32 {
-        self.facts.choices.saturating_mul(self.facts.inputs)
+        self.metadata.choices.saturating_mul(self.metadata.inputs)
     }
 
     /// Input tokens as we guess them before any provider has counted: four bytes to a token, rounded up.
@@ -218,14 +221,14 @@ impl Call {
 
     /// How many answers are written and paid for at most.
     pub fn paid_answers(&self) -> u64 {
-        u64::from(self.facts.choices.max(self.facts.bounds.candidates)) * u64::from(self.facts.inputs)
+        u64::from(self.metadata.choices.max(self.metadata.bounds.candidates)) * u64::from(self.metadata.inputs)
     }
 
     /// This call with an output ceiling of `tokens` per choice in place of the client's, which is not lower.
     #[must_use]
     pub fn with_ceiling(&self, tokens: u64) -> Self {
         let mut call = self.clone();
-        let Facts { max_output, bounds, .. } = &mut call.facts;
+        let RequestMetadata { max_output, bounds, .. } = &mut call.metadata;
         *max_output = Some(tokens);
         let digits = Bytes::from(tokens.to_string());
         let is_lower = |at: &Range<usize>| {

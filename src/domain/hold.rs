@@ -8,7 +8,7 @@ use crate::domain::call::{Call, Endpoint};
 use crate::domain::id::DeploymentId;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 use crate::domain::pricing::Price;
-use crate::domain::routing::draft::Leg;
+use crate::domain::routing::builder::CandidateModel;
 use crate::domain::routing::table::{Model, RoutingTable};
 use crate::domain::usage::Usage;
 
@@ -17,7 +17,7 @@ const TEMPLATE_TOKENS: u64 = 256;
 
 /// The most that one call may cost, deployment by deployment.
 #[derive(Clone, Copy)]
-pub struct Worst<'a> {
+pub struct CostBound<'a> {
     table: &'a RoutingTable,
     call: &'a Call,
     priced_at_ms: i64,
@@ -25,7 +25,7 @@ pub struct Worst<'a> {
     unpriced: NanoUsd,
 }
 
-impl<'a> Worst<'a> {
+impl<'a> CostBound<'a> {
     /// Of `call`, at deployments of `table`, by the prices of the Unix millisecond `priced_at_ms`: those that
     /// it will be charged at, however long it takes.
     pub fn of(table: &'a RoutingTable, call: &'a Call, priced_at_ms: i64) -> Self {
@@ -37,9 +37,9 @@ impl<'a> Worst<'a> {
         Self { unpriced: if may { NanoUsd::ZERO } else { NanoUsd(i64::MAX) }, ..self }
     }
 
-    /// What `legs` may cost, whichever deployment answers: the dearest.
-    pub fn dearest(self, legs: &[Leg]) -> NanoUsd {
-        deployments(legs).map(|id| self.at(id)).max().unwrap_or(NanoUsd::ZERO)
+    /// What `candidate_models` may cost, whichever deployment answers: the dearest.
+    pub fn dearest(self, candidate_models: &[CandidateModel]) -> NanoUsd {
+        deployments(candidate_models).map(|id| self.at(id)).max().unwrap_or(NanoUsd::ZERO)
     }
 
     /// What `deployment` may cost.
@@ -54,10 +54,10 @@ impl<'a> Worst<'a> {
         self.input_of(self.priced(deployment).0)
     }
 
-    /// The highest ceiling on the output of each choice, not above the call's own, with which `legs` cost no
+    /// The highest ceiling on the output of each choice, not above the call's own, with which `candidate_models` cost no
     /// more than `left`; `None` where not even one token does.
-    pub fn output_within(self, legs: &[Leg], left: NanoUsd) -> Option<u64> {
-        let within = deployments(legs).map(|id| self.output_within_at(id, left)).min()?;
+    pub fn output_within(self, candidate_models: &[CandidateModel], left: NanoUsd) -> Option<u64> {
+        let within = deployments(candidate_models).map(|id| self.output_within_at(id, left)).min()?;
         within.filter(|tokens| *tokens > 0)
     }
 
@@ -84,8 +84,8 @@ impl<'a> Worst<'a> {
     }
 
     fn input_of(self, model: &Model) -> u64 {
-        let context = model.context.unwrap_or(u64::MAX).saturating_mul(u64::from(self.call.facts().inputs));
-        if self.call.facts().bounds.input_elsewhere {
+        let context = model.context.unwrap_or(u64::MAX).saturating_mul(u64::from(self.call.metadata().inputs));
+        if self.call.metadata().bounds.input_elsewhere {
             return context;
         }
         context.min((self.call.body().len() as u64).saturating_add(TEMPLATE_TOKENS))
@@ -97,12 +97,12 @@ impl<'a> Worst<'a> {
             return 0;
         }
         let own = model.max_output.or(model.context).unwrap_or(u64::MAX);
-        self.call.facts().max_output.map_or(own, |asked| asked.min(own))
+        self.call.metadata().max_output.map_or(own, |asked| asked.min(own))
     }
 }
 
-fn deployments(legs: &[Leg]) -> impl Iterator<Item = DeploymentId> {
-    legs.iter().flat_map(|leg| leg.deployments.iter().copied())
+fn deployments(candidate_models: &[CandidateModel]) -> impl Iterator<Item = DeploymentId> {
+    candidate_models.iter().flat_map(|candidate| candidate.deployments.iter().copied())
 }
 
 /// What was not asked before it is sent may be cached or not: the dearer of the two counts.
@@ -113,14 +113,14 @@ fn dear(price: Price) -> Price {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::call::{Bounds, Facts};
+    use crate::domain::call::{Bounds, RequestMetadata};
     use crate::domain::pricing::Prices;
-    use crate::domain::routing::fixture::{facts, table};
+    use crate::domain::routing::fixture::{metadata, table};
     use bytes::Bytes;
     use proptest::prelude::*;
 
     /// One model at two deployments, the second with a price of its own.
-    fn house(context: u64, max_output: u64, prices: [(u64, u64, u64, i64); 2]) -> (RoutingTable, Vec<Leg>) {
+    fn house(context: u64, max_output: u64, prices: [(u64, u64, u64, i64); 2]) -> (RoutingTable, Vec<CandidateModel>) {
         let mut table = table(&[("flash", &["us", "eu"])], &[("default", &["flash"], &[])]);
         let [first, second] = prices.map(|(input, cached, output, request)| Price {
             input: PicoUsdPerToken(input),
@@ -132,24 +132,25 @@ mod tests {
         (model.context, model.max_output, model.price) = (Some(context), Some(max_output), Some(first.into()));
         table.deployments[1].price = Some(second.into());
         let deployments = table.deployment_ids().collect();
-        let legs = vec![Leg { tier: None, model: table.deployments[0].model, deployments }];
-        (table, legs)
+        let candidate_models = vec![CandidateModel { tier: None, model: table.deployments[0].model, deployments }];
+        (table, candidate_models)
     }
 
-    fn call(bytes: usize, change: impl FnOnce(&mut Facts)) -> Call {
-        let mut facts = facts("flash");
-        change(&mut facts);
-        Call::new(Endpoint::Chat, Bytes::from(vec![b' '; bytes]), facts)
+    fn call(bytes: usize, change: impl FnOnce(&mut RequestMetadata)) -> Call {
+        let mut metadata = metadata("flash");
+        change(&mut metadata);
+        Call::new(Endpoint::Chat, Bytes::from(vec![b' '; bytes]), metadata)
     }
 
     #[test]
     fn a_hold_is_the_dearest_deployment_at_its_worst() {
-        let (table, legs) = house(10_000, 1_000, [(70_000, 10_000, 250_000, 0), (100_000, 10_000, 200_000, 5)]);
-        let check = |bytes, change: &dyn Fn(&mut Facts), expected: [i64; 3]| {
+        let (table, candidate_models) =
+            house(10_000, 1_000, [(70_000, 10_000, 250_000, 0), (100_000, 10_000, 200_000, 5)]);
+        let check = |bytes, change: &dyn Fn(&mut RequestMetadata), expected: [i64; 3]| {
             let call = call(bytes, change);
-            let worst = Worst::of(&table, &call, 0);
+            let worst = CostBound::of(&table, &call, 0);
             let [us, eu] = [0, 1].map(|id| worst.at(DeploymentId(id)).0);
-            assert_eq!([us, eu, worst.dearest(&legs).0], expected, "{call:?}");
+            assert_eq!([us, eu, worst.dearest(&candidate_models).0], expected, "{call:?}");
         };
         // 1,000 bytes and the template: 1,256 tokens in, 1,000 out.
         check(1_000, &|_| {}, [87_920 + 250_000, 125_600 + 200_000 + 5, 337_920]);
@@ -165,28 +166,32 @@ mod tests {
 
     #[test]
     fn what_cannot_be_bounded_fits_no_budget() {
-        let (mut table, legs) = house(1, 1, [(1, 1, 1, 0), (1, 1, 1, 0)]);
+        let (mut table, candidate_models) = house(1, 1, [(1, 1, 1, 0), (1, 1, 1, 0)]);
         (table.models[0].context, table.models[0].max_output) = (None, None);
-        let worst = Worst::of(&table, &call(10, |_| {}), 0).dearest(&legs);
+        let worst = CostBound::of(&table, &call(10, |_| {}), 0).dearest(&candidate_models);
         assert!(worst.0 > i64::MAX / 1_000_000, "{worst}");
         (table.models[0].price, table.deployments[1].price) = (None, None);
         let call = call(10, |_| {});
-        let worst = Worst::of(&table, &call, 0);
-        assert_eq!(worst.dearest(&legs), NanoUsd::ZERO);
-        assert_eq!(worst.serving_unpriced(false).dearest(&legs), NanoUsd(i64::MAX));
-        assert_eq!(worst.serving_unpriced(false).output_within(&legs, NanoUsd(1_000_000)), None);
+        let worst = CostBound::of(&table, &call, 0);
+        assert_eq!(worst.dearest(&candidate_models), NanoUsd::ZERO);
+        assert_eq!(worst.serving_unpriced(false).dearest(&candidate_models), NanoUsd(i64::MAX));
+        assert_eq!(worst.serving_unpriced(false).output_within(&candidate_models, NanoUsd(1_000_000)), None);
     }
 
     #[test]
-    fn a_hold_is_of_the_prices_it_is_told_of() {
-        let (mut table, legs) = house(10_000, 1_000, [(1_000, 1_000, 1_000, 0), (1, 1, 1, 0)]);
+    fn a_hold_is_of_the_prices_it_is_reported_of() {
+        let (mut table, candidate_models) = house(10_000, 1_000, [(1_000, 1_000, 1_000, 0), (1, 1, 1, 0)]);
         let own = table.models[0].price.take().expect("it has one").at(0).clone();
         let dearer = Price { output: PicoUsdPerToken(9_000), ..own.price };
         table.models[0].price = Prices::new(own, vec![(1_000, dearer.into())]);
-        let call = call(744, |facts| facts.max_output = Some(100));
+        let call = call(744, |metadata| metadata.max_output = Some(100));
         for (priced_at_ms, expected) in [(999, 1_100), (1_000, 1_900)] {
-            let worst = Worst::of(&table, &call, priced_at_ms);
-            assert_eq!((worst.dearest(&legs).0, worst.at(DeploymentId(0)).0), (expected, expected), "{priced_at_ms}");
+            let worst = CostBound::of(&table, &call, priced_at_ms);
+            assert_eq!(
+                (worst.dearest(&candidate_models).0, worst.at(DeploymentId(0)).0),
+                (expected, expected),
+                "{priced_at_ms}"
+            );
         }
     }
 
@@ -199,12 +204,12 @@ mod tests {
             (choices, candidates, inputs, elsewhere) in (1..129_u32, 0..200_u32, 1..50_u32, any::<bool>()),
             (shares, left) in ([0..=1000_u64, 0..=1000_u64, 0..=1000_u64], 0..i64::MAX),
         ) {
-            let (table, legs) = house(context, max_output, prices);
-            let call = call(bytes, |facts| {
-                (facts.max_output, facts.choices, facts.inputs) = (asked, choices, inputs);
-                facts.bounds = Bounds { candidates, input_elsewhere: elsewhere, ..Bounds::default() };
+            let (table, candidate_models) = house(context, max_output, prices);
+            let call = call(bytes, |metadata| {
+                (metadata.max_output, metadata.choices, metadata.inputs) = (asked, choices, inputs);
+                metadata.bounds = Bounds { candidates, input_elsewhere: elsewhere, ..Bounds::default() };
             });
-            let worst = Worst::of(&table, &call, 0);
+            let worst = CostBound::of(&table, &call, 0);
             let whole = i128::from(context) * i128::from(inputs);
             let input = if elsewhere { whole } else { whole.min(bytes as i128 + i128::from(TEMPLATE_TOKENS)) };
             let output = i128::from(asked.unwrap_or(max_output).min(max_output));
@@ -214,7 +219,7 @@ mod tests {
                 (pico + 999).div_euclid(1000) + i128::from(request)
             };
             let expected = prices.map(reference);
-            let held = worst.dearest(&legs);
+            let held = worst.dearest(&candidate_models);
             prop_assert_eq!(i128::from(held.0), expected[0].max(expected[1]).min(i128::from(i64::MAX)));
             // Whatever part of the bounds a provider bills, the hold covers it.
             let part = |of: i128, share: u64| u64::try_from(of * i128::from(share) / 1000).unwrap_or(u64::MAX);
@@ -230,9 +235,9 @@ mod tests {
                 prop_assert!(version.price.cost(usage) <= worst.at(id));
             }
             // A ceiling that is said to fit does, and one more token does not.
-            if let Some(tokens) = worst.output_within(&legs, NanoUsd(left)) {
+            if let Some(tokens) = worst.output_within(&candidate_models, NanoUsd(left)) {
                 let lower = call.with_ceiling(tokens);
-                prop_assert!(Worst::of(&table, &lower, 0).dearest(&legs).0 <= left);
+                prop_assert!(CostBound::of(&table, &lower, 0).dearest(&candidate_models).0 <= left);
                 prop_assert!(tokens <= asked.unwrap_or(max_output).min(max_output));
             }
         }

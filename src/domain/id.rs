@@ -5,7 +5,7 @@
 //! snapshots only names are stable; nothing here may outlive the snapshot it came from, except
 //! [`KeyId`] and [`RequestId`].
 
-use super::chance::Draw;
+use super::random::RandomValue;
 use std::fmt;
 
 /// The longest name that is kept: names become labels and header values.
@@ -75,7 +75,7 @@ pub struct RequestId(pub u128);
 
 impl RequestId {
     /// A new name, given at `unix_ms`. Two draws of one sequence never give the same one.
-    pub fn new(unix_ms: i64, draw: Draw) -> Self {
+    pub fn new(unix_ms: i64, draw: RandomValue) -> Self {
         // Version 7 in bits 76 to 79, variant 2 in bits 62 and 63, chance in what is left below the time.
         let time = (unix_ms.max(0) as u128) << 80;
         let high = u128::from(draw.0 >> 52) << 64;
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn names_are_uuids_of_version_seven() {
         let check = |draw: u64| {
-            let id = RequestId::new(0x0123_4567_89ab, Draw(draw)).0;
+            let id = RequestId::new(0x0123_4567_89ab, RandomValue(draw)).0;
             assert_eq!(id >> 80, 0x0123_4567_89ab, "the time comes first");
             assert_eq!((id >> 76 & 0xf, id >> 62 & 3), (7, 2), "version and variant");
             // All of the draw is in it.

@@ -198,7 +198,7 @@ mod tests {
 
         /// Whoever waits as told is let in; whoever comes a slot earlier is not, when alone.
         #[test]
-        fn the_wait_told_is_the_wait_needed(limit in 1..2_000_u64, pause in 0..60_000_u64) {
+        fn the_wait_reported_is_the_wait_needed(limit in 1..2_000_u64, pause in 0..60_000_u64) {
             let start = Instant::now();
             let mut window = SlidingWindow::new(limit);
             window.take(limit, start).expect("an empty window gives its limit");

@@ -8,7 +8,7 @@
 //! Start reading at [`StoredKey`].
 
 use crate::domain::authorize::Limits;
-use crate::domain::budget::{Account, Allowance, Budget, CREDIT, Scope, Window};
+use crate::domain::budget::{Account, Budget, BudgetSpec, CREDIT, Scope, Window};
 use crate::domain::money::NanoUsd;
 use crate::domain::secret::KeyHash;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct StoredKey {
     /// The team's name.
     pub team: Option<Arc<str>>,
     /// What tightens its policy.
-    pub own: Own,
+    pub own: KeyOverrides,
     /// From this Unix second on it no longer works.
     pub expires: Option<i64>,
     /// Whether it is refused until somebody says otherwise.
@@ -41,11 +41,11 @@ pub struct StoredKey {
 
 /// What a key has of its own: ceilings at or below those of its policy.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Own {
+pub struct KeyOverrides {
     /// Of its rates.
     pub limits: Limits,
     /// Of its money.
-    pub budget: Option<Allowance>,
+    pub budget: Option<BudgetSpec>,
 }
 
 /// One secret of a key: its hash is all that is kept.
@@ -140,7 +140,7 @@ pub struct StoredTeam {
     /// Unique, also among the file's.
     pub name: Arc<str>,
     /// What its keys may spend together.
-    pub budget: Option<Allowance>,
+    pub budget: Option<BudgetSpec>,
     /// When it was made.
     pub created_unix_ms: i64,
     /// As a key's.
@@ -215,7 +215,7 @@ mod tests {
             name: "app".into(),
             policy: "pro".into(),
             team: None,
-            own: Own::default(),
+            own: KeyOverrides::default(),
             expires: None,
             disabled: false,
             created_unix_ms: 0,

@@ -100,20 +100,20 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 
 /// A new key for `policy`, of 256 random bits: `tw_<policy>_<secret><checksum>`. The checksum lets a leaked
 /// string be recognised, and a mistyped one be told apart, without asking anyone.
-pub fn new_key(policy: &str, chance: &[u8; 32]) -> Secret {
-    let body = Zeroizing::new(format!("tw_{policy}_{}", digits(chance).as_str()));
+pub fn new_key(policy: &str, random: &[u8; 32]) -> Secret {
+    let body = Zeroizing::new(format!("tw_{policy}_{}", digits(random).as_str()));
     let checksum = Sha256::digest(body.as_bytes());
     let checksum = base62(checksum.iter().take(8).copied(), CHECKSUM_DIGITS);
     Secret::new(format!("{}{checksum}", body.as_str()))
 }
 
 /// A new admin token, of 256 random bits.
-pub fn new_admin_token(chance: &[u8; 32]) -> Secret {
-    Secret::new(format!("twa_{}", digits(chance).as_str()))
+pub fn new_admin_token(random: &[u8; 32]) -> Secret {
+    Secret::new(format!("twa_{}", digits(random).as_str()))
 }
 
-fn digits(chance: &[u8; 32]) -> Zeroizing<String> {
-    Zeroizing::new(base62(chance.iter().copied(), SECRET_DIGITS))
+fn digits(random: &[u8; 32]) -> Zeroizing<String> {
+    Zeroizing::new(base62(random.iter().copied(), SECRET_DIGITS))
 }
 
 /// The lowest `digits` base 62 digits of the number whose big-endian bytes these are.

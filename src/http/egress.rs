@@ -6,13 +6,13 @@
 //! Start reading at [`answer`].
 
 use super::App;
+use super::connection::Connection;
 use super::ending::AnswerBody;
-use super::error::{Row, passed_on};
+use super::error::{ApiError, passed_on};
 use super::lifecycle::Phase;
-use super::wire::Wire;
 use crate::domain::id::RequestId;
 use crate::domain::limit::Left;
-use crate::relay::{Facts, Reply, Turned};
+use crate::relay::{ErrorReply, Reply, ResponseMetadata};
 use crate::telemetry::InFlight;
 use axum::body::Body;
 use axum::response::Response;
@@ -51,13 +51,13 @@ pub struct Outlet<'a> {
     /// Whose lifecycle ends streams.
     pub app: &'a App,
     /// The connection, where it is watched.
-    pub wire: Option<Arc<Wire>>,
+    pub connection: Option<Arc<Connection>>,
     /// The request counts as in flight until its body has ended.
     pub in_flight: InFlight,
 }
 
 /// The response to a request the corridor is done with.
-pub fn answer(result: Result<Reply, Turned>, outlet: Outlet<'_>) -> Response {
+pub fn answer(result: Result<Reply, ErrorReply>, outlet: Outlet<'_>) -> Response {
     match result {
         Ok(reply) => served(reply, outlet),
         Err(turned) => turned_away(turned),
@@ -65,11 +65,11 @@ pub fn answer(result: Result<Reply, Turned>, outlet: Outlet<'_>) -> Response {
 }
 
 fn served(reply: Reply, outlet: Outlet<'_>) -> Response {
-    let Reply { status, headers, facts, stream, body } = reply;
-    let Outlet { app, wire, in_flight } = outlet;
+    let Reply { status, headers, metadata, stream, body } = reply;
+    let Outlet { app, connection, in_flight } = outlet;
     let body = if stream {
         let stop = Box::pin(app.lifecycle.reached(Phase::Cutting));
-        AnswerBody::stream(body, in_flight, wire, stop, app.clock)
+        AnswerBody::stream(body, in_flight, connection, stop, app.clock)
     } else {
         AnswerBody::whole(body, in_flight)
     };
@@ -80,25 +80,25 @@ fn served(reply: Reply, outlet: Outlet<'_>) -> Response {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         response.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
     }
-    write(&facts, response.headers_mut());
+    write(&metadata, response.headers_mut());
     response
 }
 
-fn turned_away(turned: Turned) -> Response {
-    let mut response = match Row::of(&turned.error) {
+fn turned_away(turned: ErrorReply) -> Response {
+    let mut response = match ApiError::of(&turned.error) {
         Ok(row) => {
-            log(turned.facts.id, &row);
+            log(turned.metadata.id, &row);
             row.response()
         }
         Err(rejection) => passed_on(rejection),
     };
-    write(&turned.facts, response.headers_mut());
-    turned.told(response.status());
+    write(&turned.metadata, response.headers_mut());
+    turned.send(response.status());
     response
 }
 
 /// One line, at the boundary that answers; the access log has the rest.
-fn log(id: RequestId, row: &Row) {
+fn log(id: RequestId, row: &ApiError) {
     match row.status {
         StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(request_id = %id, code = row.code, "{}", row.log),
         status if status.is_server_error() => tracing::warn!(request_id = %id, code = row.code, "{}", row.log),
@@ -106,10 +106,10 @@ fn log(id: RequestId, row: &Row) {
     }
 }
 
-fn write(facts: &Facts, headers: &mut HeaderMap) {
+fn write(metadata: &ResponseMetadata, headers: &mut HeaderMap) {
     headers.reserve(OURS);
-    headers.insert(REQUEST_ID, id_value(facts.id));
-    if let Some(served) = &facts.served {
+    headers.insert(REQUEST_ID, id_value(metadata.id));
+    if let Some(served) = &metadata.served {
         name(&MODEL, &served.model, headers);
         name(&DEPLOYMENT, &served.deployment, headers);
         if let Some(tier) = &served.tier {
@@ -117,16 +117,16 @@ fn write(facts: &Facts, headers: &mut HeaderMap) {
         }
         name(&REGION, &served.region, headers);
     }
-    if let Some(cost) = facts.cost {
+    if let Some(cost) = metadata.cost {
         headers.insert(COST, HeaderValue::try_from(cost.to_string()).expect("digits are a header value"));
     }
-    if let Some(tokens) = facts.clamped {
+    if let Some(tokens) = metadata.clamped {
         let value = HeaderValue::try_from(format!("max_tokens={tokens}"));
         headers.insert(CLAMPED, value.expect("digits are a header value"));
     }
-    headers.insert(ATTEMPTS, HeaderValue::from(facts.attempts));
-    headers.insert(OVERHEAD, HeaderValue::from(facts.overhead.as_micros() as u64));
-    for (names, left) in [(REQUESTS, facts.requests), (TOKENS, facts.tokens)] {
+    headers.insert(ATTEMPTS, HeaderValue::from(metadata.attempts));
+    headers.insert(OVERHEAD, HeaderValue::from(metadata.overhead.as_micros() as u64));
+    for (names, left) in [(REQUESTS, metadata.requests), (TOKENS, metadata.tokens)] {
         if let Some(left) = left {
             rate(names, left, headers);
         }
@@ -182,16 +182,16 @@ mod tests {
         check(360_000_000, "6m0s");
     }
 
-    fn written(facts: &Facts) -> String {
+    fn written(metadata: &ResponseMetadata) -> String {
         let mut headers = HeaderMap::new();
-        write(facts, &mut headers);
+        write(metadata, &mut headers);
         let mut lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
         lines.sort();
         lines.join("\n")
     }
 
-    fn refused() -> Facts {
-        Facts {
+    fn refused() -> ResponseMetadata {
+        ResponseMetadata {
             id: RequestId(0x0190_0000_0000_7000_8000_0000_0000_0001),
             served: None,
             attempts: 0,
@@ -212,7 +212,7 @@ mod tests {
             region: "us-east".into(),
         };
         let left = |limit, remaining| Left { limit, remaining, reset: Duration::from_millis(1500) };
-        insta::assert_snapshot!(written(&Facts {
+        insta::assert_snapshot!(written(&ResponseMetadata {
             served: Some(served),
             attempts: 2,
             cost: Some(NanoUsd(21_300)),
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_name_that_no_header_can_hold_is_left_out() {
         let served = Served { model: "a\nb".into(), deployment: "d".into(), tier: None, region: "é".into() };
-        let written = written(&Facts { served: Some(served), ..refused() });
+        let written = written(&ResponseMetadata { served: Some(served), ..refused() });
         assert!(!written.contains("x-tierway-model") && written.contains("x-tierway-region"), "{written}");
     }
 }

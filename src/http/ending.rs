@@ -8,8 +8,8 @@
 //!
 //! Start reading at [`AnswerBody`].
 
-use super::error::Row;
-use super::wire::Wire;
+use super::connection::Connection;
+use super::error::ApiError;
 use crate::clock::Clock;
 use crate::relay::{Broken, ReplyBody};
 use crate::telemetry::InFlight;
@@ -78,36 +78,36 @@ pub struct AnswerBody<S> {
 enum Stage {
     Flowing,
     /// The error event was handed out.
-    Leaving(LastWord),
+    Leaving(StreamEnd),
     Ended,
 }
 
 /// Waits until the error event is out of an abort's reach.
-enum LastWord {
+enum StreamEnd {
     /// HTTP/1.1 and its body share a task: what was handed out before `since` was read is gone once
     /// there is one flush more than that.
-    Flushed { wire: Arc<Wire>, since: Option<u64>, patience: Pin<Box<Sleep>> },
+    Flushed { connection: Arc<Connection>, since: Option<u64>, patience: Pin<Box<Sleep>> },
     /// An HTTP/2 stream takes one buffer at a time (`server::MAX_SEND_BUFFER`): being asked for more
     /// after an empty line says that all of the event before it has left the stream's queue for the
     /// connection's, which a reset does not touch.
     Queued { blank_due: bool },
 }
 
-impl LastWord {
-    fn on(wire: Arc<Wire>) -> Self {
-        if wire.is_http2() {
+impl StreamEnd {
+    fn on(connection: Arc<Connection>) -> Self {
+        if connection.is_http2() {
             return Self::Queued { blank_due: true };
         }
-        Self::Flushed { wire, since: None, patience: Box::pin(tokio::time::sleep(LAST_WORD_PATIENCE)) }
+        Self::Flushed { connection, since: None, patience: Box::pin(tokio::time::sleep(LAST_WORD_PATIENCE)) }
     }
 
     /// Something more to hand out; `None` when nothing can be lost any more.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         match self {
             Self::Queued { blank_due } => Poll::Ready(std::mem::take(blank_due).then_some(BLANK)),
-            Self::Flushed { wire, since, patience } => {
-                let since = *since.get_or_insert_with(|| wire.flushes());
-                if wire.poll_flushed(since, cx).is_pending() {
+            Self::Flushed { connection, since, patience } => {
+                let since = *since.get_or_insert_with(|| connection.flushes());
+                if connection.poll_flushed(since, cx).is_pending() {
                     ready!(patience.as_mut().poll(cx));
                 }
                 Poll::Ready(None)
@@ -119,7 +119,7 @@ impl LastWord {
 struct Streaming {
     clock: Clock,
     /// `None` where nobody watches the connection: the last word cannot be waited for then.
-    wire: Option<Arc<Wire>>,
+    connection: Option<Arc<Connection>>,
     stop: Stop,
     /// When the last byte was handed out. The timer is moved only when it fires, not at each frame.
     heard: Instant,
@@ -135,11 +135,17 @@ impl<S: Source> AnswerBody<S> {
         Self { source, stage: Stage::Flowing, streaming: None, remaining, _in_flight: in_flight }
     }
 
-    /// A stream of events, going out on `wire`, to be ended early when `stop` fires.
-    pub fn stream(source: S, in_flight: InFlight, wire: Option<Arc<Wire>>, stop: Stop, clock: Clock) -> Self {
+    /// A stream of events, going out on `connection`, to be ended early when `stop` fires.
+    pub fn stream(
+        source: S,
+        in_flight: InFlight,
+        connection: Option<Arc<Connection>>,
+        stop: Stop,
+        clock: Clock,
+    ) -> Self {
         let heard = clock.now();
         let keep_alive = Box::pin(tokio::time::sleep_until((heard + KEEP_ALIVE).into()));
-        let streaming = Streaming { clock, wire, stop, heard, keep_alive, between_frames: true };
+        let streaming = Streaming { clock, connection, stop, heard, keep_alive, between_frames: true };
         Self { source, stage: Stage::Flowing, streaming: Some(streaming), remaining: None, _in_flight: in_flight }
     }
 
@@ -181,12 +187,12 @@ impl<S: Source> AnswerBody<S> {
 
     /// The error event, for a stream whose end can be watched; the transport's abort otherwise.
     fn break_off(&mut self, broken: Broken) -> Result<Bytes, Aborted> {
-        let wire = self.streaming.as_ref().and_then(|streaming| streaming.wire.clone());
-        let Some(wire) = wire else {
+        let connection = self.streaming.as_ref().and_then(|streaming| streaming.connection.clone());
+        let Some(connection) = connection else {
             self.stage = Stage::Ended;
             return Err(Aborted);
         };
-        self.stage = Stage::Leaving(LastWord::on(wire));
+        self.stage = Stage::Leaving(StreamEnd::on(connection));
         Ok(error_event(broken))
     }
 
@@ -243,7 +249,7 @@ impl Streaming {
 /// What a broken stream says last.
 fn error_event(broken: Broken) -> Bytes {
     let mut event = b"data: ".to_vec();
-    event.extend(Row::broken(broken).json());
+    event.extend(ApiError::broken(broken).json());
     event.extend(b"\n\n");
     event.into()
 }
@@ -255,12 +261,12 @@ fn ends_frame(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::layers::Entry;
+    use crate::http::layers::EntryPoint;
     use crate::http::lifecycle::Lifecycle;
     use crate::http::server::{Door, Service, bind, serve};
     use crate::http::tls::Tls;
     use crate::http::tls::testing::Ends;
-    use crate::relay::dice::Dice;
+    use crate::random::Rng;
     use crate::telemetry::metrics::{Build, Metrics};
     use axum::Router;
     use axum::extract::Request;
@@ -315,8 +321,8 @@ mod tests {
         Metrics::new(Build { version: "0", revision: None }, || 0).request_started()
     }
 
-    fn stream(source: Script, wire: Option<Arc<Wire>>, stop: Stop) -> AnswerBody<Script> {
-        AnswerBody::stream(source, in_flight(), wire, stop, Clock)
+    fn stream(source: Script, connection: Option<Arc<Connection>>, stop: Stop) -> AnswerBody<Script> {
+        AnswerBody::stream(source, in_flight(), connection, stop, Clock)
     }
 
     fn never() -> Stop {
@@ -363,9 +369,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stop_ends_a_silent_stream_with_an_error() {
-        let wire = Arc::new(Wire::new(Clock));
+        let connection = Arc::new(Connection::new(Clock));
         let stop = Box::pin(Clock.sleep(Duration::from_secs(7)));
-        let mut body = stream(script([Step::Silence]), Some(wire), stop);
+        let mut body = stream(script([Step::Silence]), Some(connection), stop);
         assert_eq!(next(&mut body).await.unwrap().unwrap(), error_text(Broken::ShuttingDown));
         // Nobody flushes: the end is not put off for ever.
         assert!(next(&mut body).await.unwrap().is_err());
@@ -394,8 +400,8 @@ mod tests {
     async fn served(tls: Option<Tls>) -> (SocketAddr, Lifecycle) {
         let answer = |steps: fn() -> Vec<Step>| {
             get(async move |request: Request| {
-                let wire = request.extensions().get::<Arc<Wire>>().cloned();
-                axum::body::Body::new(stream(script(steps()), wire, never()))
+                let connection = request.extensions().get::<Arc<Connection>>().cloned();
+                axum::body::Body::new(stream(script(steps()), connection, never()))
             })
         };
         let chatty = || {
@@ -409,7 +415,7 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
-        let entry = Entry::new(router, Clock, Arc::new(Dice::seeded(1)));
+        let entry = EntryPoint::new(router, Clock, Arc::new(Rng::seeded(1)));
         let service = Service { entry, lifecycle: lifecycle.clone(), clock: Clock, door: Door::Public, tls };
         tokio::spawn(serve(listener, service));
         (address, lifecycle)

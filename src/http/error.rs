@@ -4,9 +4,9 @@
 //! holds a deployment's name, a secret or a provider's words; the one exception, a provider's
 //! refusal of the request itself, passes as it came and is no row. Nothing else here builds an error.
 //!
-//! Start reading at [`Row::of`].
+//! Start reading at [`ApiError::of`].
 
-use super::admin::Declined;
+use super::admin::AdminFailure;
 use crate::admin::AdminError;
 use crate::domain::budget::{CREDIT, OverBudget, Scope};
 use crate::domain::call::BodyProblem;
@@ -41,7 +41,7 @@ const SERVER: &str = "server_error";
 
 /// One error, as the client reads it.
 #[derive(Debug)]
-pub struct Row {
+pub struct ApiError {
     /// The HTTP status.
     pub status: StatusCode,
     /// `error.type`
@@ -71,7 +71,7 @@ pub enum Retry {
     Pointless,
 }
 
-impl Row {
+impl ApiError {
     /// What the client is told for `error`; `Err` holds a provider's refusal, which passes as it came.
     pub fn of(error: &ServeError) -> Result<Self, &Rejection> {
         match error {
@@ -135,33 +135,33 @@ impl Row {
     }
 
     /// The rows of what an operator asks for and does not get.
-    pub fn declined(declined: &Declined) -> Self {
+    pub fn declined(declined: &AdminFailure) -> Self {
         match declined {
-            Declined::NoToken => Self::invalid(
+            AdminFailure::NoToken => Self::invalid(
                 "invalid_token",
                 "No valid token of an operator was given. Send the gateway's admin token as 'Authorization: Bearer TOKEN'.",
             )
             .status(StatusCode::UNAUTHORIZED),
-            Declined::OnlyLooks => {
+            AdminFailure::OnlyLooks => {
                 Self::invalid("forbidden", "This token may look and not change anything. Use the admin token.")
                     .status(StatusCode::FORBIDDEN)
             }
-            Declined::UnknownUrl(path) => Self::unknown_url(path),
-            Declined::WrongMethod(allow) => Self::wrong_method(allow.clone().into()),
-            Declined::NotJson => Self::invalid(
+            AdminFailure::UnknownUrl(path) => Self::unknown_url(path),
+            AdminFailure::WrongMethod(allow) => Self::wrong_method(allow.clone().into()),
+            AdminFailure::NotJson => Self::invalid(
                 "unsupported_media_type",
                 "The body is not said to be JSON. Send 'Content-Type: application/json'.",
             )
             .status(StatusCode::UNSUPPORTED_MEDIA_TYPE),
-            Declined::Body(problem) => Self::body(problem),
-            Declined::Invalid { param, message } => Self::invalid("invalid_value", message.clone()).at(echo(param).to_owned()),
-            Declined::Changed => Self::invalid(
+            AdminFailure::Body(problem) => Self::body(problem),
+            AdminFailure::Invalid { param, message } => Self::invalid("invalid_value", message.clone()).at(echo(param).to_owned()),
+            AdminFailure::Changed => Self::invalid(
                 "precondition_failed",
                 "It is not in the state that 'if-match' names: it was changed meanwhile. Read it again.",
             )
             .status(StatusCode::PRECONDITION_FAILED)
             .at("if-match"),
-            Declined::Rules(error) => Self::against_the_rules(error),
+            AdminFailure::Rules(error) => Self::against_the_rules(error),
         }
     }
 
@@ -281,7 +281,7 @@ impl Row {
     /// The rows of attempts that were made in vain. Our attempts are spent: the client's own retries
     /// would only multiply them.
     pub fn failed(failure: Failure) -> Self {
-        let row = match failure {
+        let error = match failure {
             Failure::FirstTokenTimeout | Failure::WholeTimeout | Failure::Deadline => Self::server(
                 StatusCode::GATEWAY_TIMEOUT,
                 "upstream_timeout",
@@ -314,7 +314,7 @@ impl Row {
             ),
         };
         let log = format!("every attempt failed; the first model's: {}", failure.reason().label());
-        Self { log: log.into(), ..row }.retry(Retry::Pointless)
+        Self { log: log.into(), ..error }.retry(Retry::Pointless)
     }
 
     /// The row of a bug of ours.
@@ -349,7 +349,7 @@ impl Row {
     /// `{"error":{…}}`, all four keys.
     pub fn json(&self) -> Vec<u8> {
         let Self { kind, code, param, message, .. } = self;
-        let error = Told { message, kind, param: param.as_deref(), code };
+        let error = Detail { message, kind, param: param.as_deref(), code };
         serde_json::to_vec(&Envelope { error }).expect("texts always serialise")
     }
 
@@ -421,11 +421,11 @@ pub fn passed_on(rejection: &Rejection) -> Response {
 
 #[derive(Serialize)]
 struct Envelope<'a> {
-    error: Told<'a>,
+    error: Detail<'a>,
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct Detail<'a> {
     message: &'a str,
     #[serde(rename = "type")]
     kind: &'a str,
@@ -478,7 +478,7 @@ mod tests {
     }
 
     async fn refused(name: &str, refusal: Refusal) {
-        check(name, Row::refused(&refusal).response()).await;
+        check(name, ApiError::refused(&refusal).response()).await;
     }
 
     fn over(limit: LimitKind, retry_after: Option<Duration>) -> Refusal {
@@ -534,20 +534,20 @@ mod tests {
     async fn rows_of_operators() {
         let exists = |kept| AdminError::Exists { kind: Kind::Key, name: "app".into(), kept };
         let rows = [
-            ("no_token", Declined::NoToken),
-            ("only_looks", Declined::OnlyLooks),
-            ("unknown_admin_url", Declined::UnknownUrl("/admin/v2".into())),
-            ("wrong_admin_method", Declined::WrongMethod("GET, HEAD, PATCH".into())),
-            ("not_said_to_be_json", Declined::NotJson),
+            ("no_token", AdminFailure::NoToken),
+            ("only_looks", AdminFailure::OnlyLooks),
+            ("unknown_admin_url", AdminFailure::UnknownUrl("/admin/v2".into())),
+            ("wrong_admin_method", AdminFailure::WrongMethod("GET, HEAD, PATCH".into())),
+            ("not_said_to_be_json", AdminFailure::NotJson),
             (
                 "bad_admin_body",
-                Declined::Body(BodyProblem::NotJson("The body is not an object. Send a JSON object.".into())),
+                AdminFailure::Body(BodyProblem::NotJson("The body is not an object. Send a JSON object.".into())),
             ),
             (
                 "bad_admin_field",
-                Declined::Invalid { param: "budget.limit".into(), message: "'budget.limit' is missing.".into() },
+                AdminFailure::Invalid { param: "budget.limit".into(), message: "'budget.limit' is missing.".into() },
             ),
-            ("changed", Declined::Changed),
+            ("changed", AdminFailure::Changed),
             ("no_such_key", AdminError::NotFound { kind: Kind::Key, name: "app".into() }.into()),
             ("no_ledger", AdminError::NoLedger.into()),
             ("exists_in_store", exists(Source::Store).into()),
@@ -563,7 +563,7 @@ mod tests {
             ("no_entropy", AdminError::NoEntropy.into()),
         ];
         for (name, declined) in rows {
-            check(&format!("declined_{name}"), Row::declined(&declined).response()).await;
+            check(&format!("declined_{name}"), ApiError::declined(&declined).response()).await;
         }
     }
 
@@ -595,7 +595,7 @@ mod tests {
         ];
         for failure in failures {
             let name = format!("failed_{}", slug(failure));
-            check(&name, Row::failed(failure).response()).await;
+            check(&name, ApiError::failed(failure).response()).await;
         }
     }
 
@@ -607,14 +607,14 @@ mod tests {
             body: "as it came".into(),
         };
         check("rejected", passed_on(&rejection)).await;
-        assert!(Row::of(&ServeError::Rejected(rejection)).is_err());
-        check("internal", Row::of(&ServeError::Internal).expect("a row").response()).await;
+        assert!(ApiError::of(&ServeError::Rejected(rejection)).is_err());
+        check("internal", ApiError::of(&ServeError::Internal).expect("a row").response()).await;
     }
 
     #[test]
     fn rows_of_broken_streams() {
         for broken in [Broken::Interrupted, Broken::OutOfTime, Broken::ShuttingDown] {
-            let json = String::from_utf8(Row::broken(broken).json()).expect("UTF-8");
+            let json = String::from_utf8(ApiError::broken(broken).json()).expect("UTF-8");
             insta::assert_snapshot!(format!("broken_{broken:?}"), json);
         }
     }
@@ -622,7 +622,7 @@ mod tests {
     #[test]
     fn a_clients_own_words_are_repeated_in_part() {
         let model: String = "é".repeat(1000);
-        let row = Row::refused(&Refusal::ModelNotAllowed { model: model.into() });
-        assert!(row.message.len() < 400, "{}", row.message.len());
+        let error = ApiError::refused(&Refusal::ModelNotAllowed { model: model.into() });
+        assert!(error.message.len() < 400, "{}", error.message.len());
     }
 }

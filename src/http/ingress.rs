@@ -10,10 +10,10 @@
 use super::layers::Arrival;
 use super::openai::peek::peek;
 use super::upload::Upload;
-use super::{App, Asked};
+use super::{App, Route};
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
-use crate::relay::{Knobs, RawRequest, Wanted};
+use crate::relay::{RawRequest, RequestOptions, RequestTarget};
 use axum::body::Body;
 use http::header::{AUTHORIZATION, CONNECTION};
 use http::{HeaderMap, HeaderName, Request};
@@ -29,26 +29,26 @@ const TRAVELS: [&str; 6] = ["accept", "content-type", "traceparent", "tracestate
 const CLIENT_FACTS: &str = "x-stainless-";
 
 /// The request as the corridor takes it.
-pub fn read(app: &App, asked: Asked, request: Request<Body>) -> RawRequest {
+pub fn read(app: &App, route: Route, request: Request<Body>) -> RawRequest {
     let (parts, body) = request.into_parts();
     let arrival = parts.extensions.get::<Arrival>().expect("a layer gives every request one");
-    let live = app.relay.live();
-    let upload = Upload::new(body, &parts.headers, live.front(), app.held.clone(), app.clock);
-    let wanted = match asked {
-        Asked::Endpoint(endpoint) => {
+    let active = app.relay.active_config();
+    let upload = Upload::new(body, &parts.headers, active.body_limits(), app.held.clone(), app.clock);
+    let target = match route {
+        Route::Endpoint(endpoint) => {
             let read = Box::pin(async move { peek(endpoint, upload.gather().await?) });
-            Wanted::Call { endpoint, read }
+            RequestTarget::Call { endpoint, read }
         }
-        Asked::UnknownUrl => Wanted::UnknownUrl { path: parts.uri.path().into() },
-        Asked::WrongMethod { allow } => Wanted::WrongMethod { allow },
+        Route::UnknownUrl => RequestTarget::UnknownUrl { path: parts.uri.path().into() },
+        Route::WrongMethod { allow } => RequestTarget::WrongMethod { allow },
     };
     RawRequest {
         id: arrival.id,
         received: arrival.received,
-        live,
+        active,
         key: key(&parts.headers),
-        wanted,
-        knobs: knobs(&parts.headers),
+        target,
+        options: options(&parts.headers),
         headers: travelling(&parts.headers),
     }
 }
@@ -72,21 +72,25 @@ pub fn key(headers: &HeaderMap) -> Option<Secret> {
 ///
 /// # Errors
 /// [`Refusal::BadHeader`] for one that is given twice or holds anything but what it may.
-pub fn knobs(headers: &HeaderMap) -> Result<Knobs, Refusal> {
-    let no_fallback = knob(headers, &NO_FALLBACK, |text| match text {
+pub fn options(headers: &HeaderMap) -> Result<RequestOptions, Refusal> {
+    let no_fallback = option(headers, &NO_FALLBACK, |text| match text {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),
         _ => None,
     })?;
-    let deadline = knob(headers, &DEADLINE, |text| {
+    let deadline = option(headers, &DEADLINE, |text| {
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse().ok().filter(|ms| digits && *ms > 0).map(Duration::from_millis)
     })?;
-    Ok(Knobs { no_fallback: no_fallback.unwrap_or_default(), deadline })
+    Ok(RequestOptions { no_fallback: no_fallback.unwrap_or_default(), deadline })
 }
 
 /// One header of ours, which may be given once.
-fn knob<T>(headers: &HeaderMap, name: &'static HeaderName, read: fn(&str) -> Option<T>) -> Result<Option<T>, Refusal> {
+fn option<T>(
+    headers: &HeaderMap,
+    name: &'static HeaderName,
+    read: fn(&str) -> Option<T>,
+) -> Result<Option<T>, Refusal> {
     let mut values = headers.get_all(name).iter();
     let (first, more) = (values.next(), values.next());
     let Some(value) = first else { return Ok(None) };
@@ -145,10 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn knobs_are_read_exactly_or_refused() {
+    fn options_are_read_exactly_or_refused() {
         let check = |list: &[(&'static str, &'static str)], expected: Result<(bool, Option<u64>), &'static str>| {
-            let read = knobs(&headers(list));
-            let read = read.map(|knobs| (knobs.no_fallback, knobs.deadline.map(|d| d.as_millis() as u64)));
+            let read = options(&headers(list));
+            let read = read.map(|options| (options.no_fallback, options.deadline.map(|d| d.as_millis() as u64)));
             assert_eq!(read, expected.map_err(|name| Refusal::BadHeader { name }), "{list:?}");
         };
         check(&[], Ok((false, None)));

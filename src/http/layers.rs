@@ -4,13 +4,13 @@
 //! Limits on connections, heads and time are the server's, limits on bodies the ingress's. It is a
 //! value around the router and not layers within it, which would box every request's future once more.
 //!
-//! Start reading at [`Entry::answer`].
+//! Start reading at [`EntryPoint::answer`].
 
 use super::egress::{REQUEST_ID, id_value};
-use super::error::Row;
+use super::error::ApiError;
 use crate::clock::Clock;
 use crate::domain::id::RequestId;
-use crate::relay::dice::Dice;
+use crate::random::Rng;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
@@ -33,21 +33,21 @@ pub struct Arrival {
 
 /// A router, and what comes before it.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct EntryPoint {
     router: Router,
     clock: Clock,
-    dice: Arc<Dice>,
+    rng: Arc<Rng>,
 }
 
-impl Entry {
+impl EntryPoint {
     /// The way to `router`.
-    pub fn new(router: Router, clock: Clock, dice: Arc<Dice>) -> Self {
-        Self { router, clock, dice }
+    pub fn new(router: Router, clock: Clock, rng: Arc<Rng>) -> Self {
+        Self { router, clock, rng }
     }
 
     /// The router's answer. Whatever answers, the response bears the request's name.
     pub async fn answer(&self, mut request: Request) -> Response {
-        let id = RequestId::new(self.clock.unix_ms(), self.dice.draw());
+        let id = RequestId::new(self.clock.unix_ms(), self.rng.draw());
         request.extensions_mut().insert(Arrival { id, received: self.clock.now() });
         let mut response = self.caught(request).await;
         response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_value(id));
@@ -66,7 +66,7 @@ impl Entry {
         });
         match caught.await {
             Ok(Ok(response)) => response,
-            Err(_) => Row::internal().response(),
+            Err(_) => ApiError::internal().response(),
         }
     }
 }
@@ -79,14 +79,14 @@ mod tests {
     use http::{HeaderValue, StatusCode};
     use http_body_util::BodyExt;
 
-    async fn ask(path: &str, dice: &Arc<Dice>) -> (StatusCode, Option<HeaderValue>, String) {
+    async fn ask(path: &str, rng: &Arc<Rng>) -> (StatusCode, Option<HeaderValue>, String) {
         #[allow(clippy::unused_async)] // a handler is async
         async fn panics() -> Response {
             panic!("on purpose")
         }
         let router = Router::new().route("/panics", get(panics)).route("/works", get(async || "works"));
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = Entry::new(router, Clock, dice.clone()).answer(request).await;
+        let response = EntryPoint::new(router, Clock, rng.clone()).answer(request).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (parts.status, parts.headers.get(REQUEST_ID).cloned(), String::from_utf8(body.to_vec()).unwrap())
@@ -94,10 +94,10 @@ mod tests {
 
     #[tokio::test]
     async fn every_response_bears_a_name_of_its_own() {
-        let dice = Arc::new(Dice::seeded(1));
+        let rng = Arc::new(Rng::seeded(1));
         let mut names = std::collections::BTreeSet::new();
         for path in ["/works", "/works", "/panics", "/nowhere"] {
-            let (_, name, _) = ask(path, &dice).await;
+            let (_, name, _) = ask(path, &rng).await;
             let name = name.expect("a name").to_str().unwrap().to_owned();
             assert!(name.starts_with("req_") && name.len() == 36, "{name}");
             names.insert(name);
@@ -107,10 +107,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_one_requests_internal_error() {
-        let dice = Arc::new(Dice::seeded(1));
-        let (status, _, body) = ask("/panics", &dice).await;
+        let rng = Arc::new(Rng::seeded(1));
+        let (status, _, body) = ask("/panics", &rng).await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(body.contains(r#""code":"internal_error""#) && !body.contains("on purpose"), "{body}");
-        assert_eq!(ask("/works", &dice).await.0, StatusCode::OK);
+        assert_eq!(ask("/works", &rng).await.0, StatusCode::OK);
     }
 }

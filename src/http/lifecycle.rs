@@ -39,15 +39,15 @@ pub struct Lifecycle(Arc<Shared>);
 struct Shared {
     clock: Clock,
     phase: watch::Sender<Phase>,
-    requests: Tally,
-    connections: Tally,
+    requests: OpenCount,
+    connections: OpenCount,
 }
 
 impl Lifecycle {
     /// Serving, with nothing open.
     pub fn new(clock: Clock) -> Self {
         let phase = watch::Sender::new(Phase::Serving);
-        Self(Arc::new(Shared { clock, phase, requests: Tally::default(), connections: Tally::default() }))
+        Self(Arc::new(Shared { clock, phase, requests: OpenCount::default(), connections: OpenCount::default() }))
     }
 
     /// Leaves in good order: says so for `lb_grace`, stops accepting, lets open requests finish for up
@@ -96,7 +96,7 @@ impl Lifecycle {
         self.present(|shared| &shared.connections)
     }
 
-    fn present(&self, tally: fn(&Shared) -> &Tally) -> Present {
+    fn present(&self, tally: fn(&Shared) -> &OpenCount) -> Present {
         tally(&self.0).open.fetch_add(1, Ordering::AcqRel);
         Present { shared: self.0.clone(), tally }
     }
@@ -110,7 +110,7 @@ impl Lifecycle {
 /// Something open, counted until it is dropped.
 pub struct Present {
     shared: Arc<Shared>,
-    tally: fn(&Shared) -> &Tally,
+    tally: fn(&Shared) -> &OpenCount,
 }
 
 impl Drop for Present {
@@ -124,12 +124,12 @@ impl Drop for Present {
 
 /// How many of something are open.
 #[derive(Default)]
-struct Tally {
+struct OpenCount {
     open: AtomicUsize,
     empty: Notify,
 }
 
-impl Tally {
+impl OpenCount {
     fn count(&self) -> usize {
         self.open.load(Ordering::Acquire)
     }

@@ -7,6 +7,7 @@
 //! Start reading at [`public_entry`], then [`server`] for connections and [`error`] for THE table.
 
 pub mod admin;
+pub mod connection;
 pub mod egress;
 pub mod ending;
 pub mod error;
@@ -15,26 +16,25 @@ pub mod layers;
 pub mod lifecycle;
 pub mod openai;
 pub mod ops;
-pub mod outgoing;
+pub mod response_body;
 pub mod server;
 pub mod tls;
 pub mod upload;
-pub mod wire;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::domain::call::Endpoint;
 use crate::domain::refusal::Refusal;
+use crate::random::Rng;
 use crate::relay::Relay;
-use crate::relay::dice::Dice;
 use crate::telemetry::Telemetry;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any};
-use error::Row;
-use layers::Entry;
+use error::ApiError;
+use layers::EntryPoint;
 use lifecycle::Lifecycle;
 use openai::{chat, models};
 use ops::OpsAccess;
@@ -58,12 +58,12 @@ pub struct App {
     /// The one source of time.
     pub clock: Clock,
     /// The one place of chance: requests are named with it.
-    pub dice: Arc<Dice>,
+    pub rng: Arc<Rng>,
 }
 
 /// What a path and a method ask of the corridor.
 #[derive(Clone, Copy, Debug)]
-pub enum Asked {
+pub enum Route {
     /// A routed call.
     Endpoint(Endpoint),
     /// Nothing we serve.
@@ -76,8 +76,8 @@ pub enum Asked {
 }
 
 /// What clients reach; `with_ops` where operators have no address of their own.
-pub fn public_entry(app: Arc<App>, with_ops: bool) -> Entry {
-    let (clock, dice) = (app.clock, app.dice.clone());
+pub fn public_entry(app: Arc<App>, with_ops: bool) -> EntryPoint {
+    let (clock, rng) = (app.clock, app.rng.clone());
     let v1 = Router::new()
         .route("/v1/chat/completions", routed(Endpoint::Chat))
         .route("/v1/completions", routed(Endpoint::Completions))
@@ -89,26 +89,26 @@ pub fn public_entry(app: Arc<App>, with_ops: bool) -> Entry {
     } else {
         v1.fallback(without_operators)
     };
-    Entry::new(router.with_state(app), clock, dice)
+    EntryPoint::new(router.with_state(app), clock, rng)
 }
 
 /// What operators reach at an address of their own: everything but `/v1`.
-pub fn ops_entry(app: Arc<App>) -> Entry {
-    let (clock, dice) = (app.clock, app.dice.clone());
+pub fn ops_entry(app: Arc<App>) -> EntryPoint {
+    let (clock, rng) = (app.clock, app.rng.clone());
     let router = ops::routes().merge(admin::routes()).fallback(without_clients);
-    Entry::new(router.with_state(app), clock, dice)
+    EntryPoint::new(router.with_state(app), clock, rng)
 }
 
 fn routed(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
-    let asked = Asked::Endpoint(endpoint);
-    wrong_method("POST").post(move |State(app), request: Request| chat::walk(app, asked, request))
+    let route = Route::Endpoint(endpoint);
+    wrong_method("POST").post(move |State(app), request: Request| chat::walk(app, route, request))
 }
 
 /// Whatever method no handler is added for: refused in the corridor, so that nobody without a key
 /// learns what exists. `any`, unlike a fallback, adds no `Allow` of its own, which would tell.
 fn wrong_method(allow: &'static str) -> MethodRouter<Arc<App>> {
-    let asked = Asked::WrongMethod { allow };
-    any(move |State(app), request: Request| chat::walk(app, asked, request))
+    let route = Route::WrongMethod { allow };
+    any(move |State(app), request: Request| chat::walk(app, route, request))
 }
 
 /// Whatever no route takes, where clients and operators come.
@@ -124,7 +124,7 @@ async fn elsewhere(State(app): State<Arc<App>>, request: Request) -> Response {
 async fn without_operators(State(app): State<Arc<App>>, request: Request) -> Response {
     let path = request.uri().path();
     if path == "/v1" || path.starts_with("/v1/") {
-        chat::walk(app, Asked::UnknownUrl, request).await
+        chat::walk(app, Route::UnknownUrl, request).await
     } else {
         nowhere(&request)
     }
@@ -136,5 +136,5 @@ async fn without_clients(State(app): State<Arc<App>>, request: Request) -> Respo
 }
 
 fn nowhere(request: &Request) -> Response {
-    Row::refused(&Refusal::UnknownUrl { path: request.uri().path().into() }).response()
+    ApiError::refused(&Refusal::UnknownUrl { path: request.uri().path().into() }).response()
 }

@@ -6,7 +6,7 @@
 //! Start reading at [`routes`].
 
 use super::App;
-use super::error::Row;
+use super::error::ApiError;
 use super::ingress;
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
@@ -86,7 +86,7 @@ pub fn routes() -> Router<Arc<App>> {
 
 /// GET and HEAD, anything else refused in our own words.
 fn read_only(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
-    route.fallback(async || Row::refused(&Refusal::MethodNotAllowed { allow: "GET, HEAD" }).response())
+    route.fallback(async || ApiError::refused(&Refusal::MethodNotAllowed { allow: "GET, HEAD" }).response())
 }
 
 async fn alive() -> Response {
@@ -101,8 +101,8 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     if !app.relay.ledger_is_healthy() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "the ledger cannot be written");
     }
-    let live = app.relay.live();
-    let unenforced: Vec<&str> = live.snapshot.unenforced.iter().map(|one| one.setting.as_ref()).collect();
+    let active = app.relay.active_config();
+    let unenforced: Vec<&str> = active.snapshot.unenforced.iter().map(|one| one.setting.as_ref()).collect();
     if unenforced.is_empty() {
         return status(StatusCode::OK, "ready");
     }
@@ -112,9 +112,9 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 
 async fn read_metrics(State(app): State<Arc<App>>, request: Request) -> Response {
     if !app.ops.load().may_read_metrics(ingress::key(request.headers()).as_ref()) {
-        return Row::refused(&Refusal::InvalidKey).response();
+        return ApiError::refused(&Refusal::InvalidKey).response();
     }
-    app.relay.tell_states();
+    app.relay.publish_states();
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.telemetry.metrics.render()).into_response()
 }
 

@@ -6,11 +6,11 @@
 //!
 //! Start reading at [`serve`].
 
-use super::layers::Entry;
+use super::connection::{Connection, IdleLimit, Watched};
+use super::layers::EntryPoint;
 use super::lifecycle::{Lifecycle, Phase};
-use super::outgoing::Outgoing;
+use super::response_body::ResponseBody;
 use super::tls::{Socket, Tls};
-use super::wire::{Patience, Watched, Wire};
 use crate::clock::Clock;
 use axum::body::Body;
 use http::{Request, Response, Version};
@@ -110,7 +110,7 @@ fn advice(error: &io::Error) -> &'static str {
 #[derive(Clone)]
 pub struct Service {
     /// What answers.
-    pub entry: Entry,
+    pub entry: EntryPoint,
     /// Whether we are open.
     pub lifecycle: Lifecycle,
     /// The one source of time.
@@ -142,7 +142,7 @@ async fn serve_within(places: Arc<Semaphore>, listener: TcpListener, service: Se
                 let present = (door == Door::Public).then(|| lifecycle.connection());
                 let service = service.clone();
                 connections.spawn(async move {
-                    service.converse(socket).await;
+                    service.serve_connection(socket).await;
                     drop((place, present));
                 });
             }
@@ -203,21 +203,22 @@ fn open_files(limits: &str) -> Option<usize> {
 
 impl Service {
     /// One connection, from its first byte to its last.
-    async fn converse(&self, socket: TcpStream) {
+    async fn serve_connection(&self, socket: TcpStream) {
         // Frames are small and each one counts. A socket that cannot do this is still served.
         let _ = socket.set_nodelay(true);
-        let wire = Arc::new(Wire::new(self.clock));
+        let connection = Arc::new(Connection::new(self.clock));
         let socket = match &self.tls {
             None => Socket::Plain(socket),
             // Boxed, so that a plain connection has no room for it.
-            Some(tls) => match Box::pin(self.greet(tls, socket, &wire)).await {
+            Some(tls) => match Box::pin(self.tls_handshake(tls, socket, &connection)).await {
                 Some(socket) => socket,
                 None => return,
             },
         };
-        let io = TokioIo::new(Watched::new(socket, wire.clone()));
-        let builder = speaker();
-        let mut conversation = pin!(builder.serve_connection(io, service_fn(|request| self.hand_on(request, &wire))));
+        let io = TokioIo::new(Watched::new(socket, connection.clone()));
+        let builder = protocol_builder();
+        let mut conversation =
+            pin!(builder.serve_connection(io, service_fn(|request| self.handle(request, &connection))));
         let mut closing = pin!(self.lifecycle.reached(self.door.closes_at()));
         let mut leaving = false;
         let mut look_again = self.clock.now();
@@ -231,15 +232,15 @@ impl Service {
                 }
                 () = self.clock.sleep_until(look_again) => {
                     let now = self.clock.now();
-                    drop(wire.let_go(now));
-                    match wire.patience(now) {
-                        Patience::Until(at) => look_again = at,
-                        Patience::Spent if !leaving => {
+                    drop(connection.let_go(now));
+                    match connection.patience(now) {
+                        IdleLimit::Until(at) => look_again = at,
+                        IdleLimit::Spent if !leaving => {
                             leaving = true;
                             look_again = now + GOODBYE;
                             conversation.as_mut().graceful_shutdown();
                         }
-                        Patience::Spent | Patience::Lost => return,
+                        IdleLimit::Spent | IdleLimit::Lost => return,
                     }
                 }
             }
@@ -248,35 +249,35 @@ impl Service {
 
     /// The handshake and the first head together may take as long as a head alone. When we leave,
     /// nobody who has not asked for anything yet is waited for.
-    async fn greet(&self, tls: &Tls, socket: TcpStream, wire: &Wire) -> Option<Socket> {
-        let Patience::Until(end) = wire.patience(self.clock.now()) else { return None };
+    async fn tls_handshake(&self, tls: &Tls, socket: TcpStream, connection: &Connection) -> Option<Socket> {
+        let IdleLimit::Until(end) = connection.patience(self.clock.now()) else { return None };
         tokio::select! {
-            greeted = tls.greet(socket) => greeted,
+            greeted = tls.tls_handshake(socket) => greeted,
             () = self.lifecycle.reached(self.door.closes_at()) => None,
             () = self.clock.sleep_until(end) => None,
         }
     }
 
     /// One request to the routes; it is open until its response's body has ended.
-    fn hand_on(
+    fn handle(
         &self,
         request: Request<Incoming>,
-        wire: &Arc<Wire>,
-    ) -> impl Future<Output = Result<Response<Outgoing>, std::convert::Infallible>> + Send + 'static {
-        let guards = (wire.request(request.version() == Version::HTTP_2), self.lifecycle.request());
+        connection: &Arc<Connection>,
+    ) -> impl Future<Output = Result<Response<ResponseBody>, std::convert::Infallible>> + Send + 'static {
+        let guards = (connection.request(request.version() == Version::HTTP_2), self.lifecycle.request());
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(wire.clone());
-        let (entry, wire, clock) = (self.entry.clone(), wire.clone(), self.clock);
+        request.extensions_mut().insert(connection.clone());
+        let (entry, connection, clock) = (self.entry.clone(), connection.clone(), self.clock);
         async move {
             let response = entry.answer(request).await;
-            Ok(response.map(|body| Outgoing::new(body, guards, &wire, clock)))
+            Ok(response.map(|body| ResponseBody::new(body, guards, &connection, clock)))
         }
     }
 }
 
-/// How we speak HTTP. Headers of a slow client are timed by [`Wire`], which covers what hyper's own
+/// How we speak HTTP. Headers of a slow client are timed by [`Connection`], which covers what hyper's own
 /// timer does not: the time before the protocol is known, and HTTP/2.
-fn speaker() -> Builder<TokioExecutor> {
+fn protocol_builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -303,11 +304,11 @@ fn speaker() -> Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::connection;
     use crate::http::tls::testing::Ends;
     use crate::http::upload::{Held, Upload};
-    use crate::http::wire;
-    use crate::relay::Front;
-    use crate::relay::dice::Dice;
+    use crate::random::Rng;
+    use crate::relay::BodyLimits;
     use axum::extract::Request;
     use axum::routing::{get, post};
     use bytes::Bytes;
@@ -327,7 +328,7 @@ mod tests {
         address: SocketAddr,
         lifecycle: Lifecycle,
         /// Tells when a request to `/hangs` has begun, and when it was dropped.
-        told: mpsc::UnboundedReceiver<&'static str>,
+        send: mpsc::UnboundedReceiver<&'static str>,
         serving: tokio::task::JoinHandle<()>,
     }
 
@@ -345,7 +346,7 @@ mod tests {
     }
 
     fn served_with(door: Door, most: usize, tls: Option<Tls>) -> Served {
-        let (tell, told) = mpsc::unbounded_channel();
+        let (tell, send) = mpsc::unbounded_channel();
         let tell_floods = tell.clone();
         let hangs = async move || -> &'static str {
             let _farewell = Farewell(tell.clone());
@@ -356,8 +357,8 @@ mod tests {
         let floods = async move || Body::new(Flood { _farewell: Farewell(tell.clone()) });
         let refuses = async |request: Request| {
             let (parts, body) = request.into_parts();
-            let front = Front { max_body: 1, max_in_flight_bytes: 1 };
-            drop(Upload::new(body, &parts.headers, front, Arc::<Held>::default(), Clock));
+            let body_limits = BodyLimits { max_body: 1, max_in_flight_bytes: 1 };
+            drop(Upload::new(body, &parts.headers, body_limits, Arc::<Held>::default(), Clock));
             http::StatusCode::PAYLOAD_TOO_LARGE
         };
         let router = axum::Router::new()
@@ -368,14 +369,14 @@ mod tests {
             .route("/trickles", get(async || Body::new(Endless { panics: false })))
             .route("/large", get(async || vec![b' '; LARGE]))
             .route("/floods", get(floods));
-        let entry = Entry::new(router, Clock, Arc::new(Dice::seeded(1)));
+        let entry = EntryPoint::new(router, Clock, Arc::new(Rng::seeded(1)));
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
         let places = Arc::new(Semaphore::new(most));
         let service = Service { entry, lifecycle: lifecycle.clone(), clock: Clock, door, tls };
         let serving = tokio::spawn(serve_within(places, listener, service));
-        Served { address, lifecycle, told, serving }
+        Served { address, lifecycle, send, serving }
     }
 
     /// A body that never says anything and never ends, or panics.
@@ -471,7 +472,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_http2_connection_is_told_to_go() {
+    async fn an_idle_http2_connection_is_reported_to_go() {
         let served = served(Door::Public, 10);
         let (client, connection) = h2::client::handshake(connect(&served).await).await.unwrap();
         let connection = tokio::spawn(connection);
@@ -512,11 +513,11 @@ mod tests {
         for half in [false, true] {
             let mut socket = connect(&served).await;
             socket.write_all(b"GET /hangs HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
-            assert_eq!(served.told.recv().await, Some("begun"));
+            assert_eq!(served.send.recv().await, Some("begun"));
             // Closing the sending side alone is leaving too.
             socket.shutdown().await.unwrap();
             let kept = half.then_some(socket);
-            assert_eq!(served.told.recv().await, Some("dropped"), "half: {half}");
+            assert_eq!(served.send.recv().await, Some("dropped"), "half: {half}");
             drop(kept);
         }
     }
@@ -536,7 +537,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_asks_first_is_told_at_once() {
+    async fn a_client_that_asks_first_is_reported_at_once() {
         let served = served(Door::Public, 10);
         let mut socket = connect(&served).await;
         let head = b"POST /refuses HTTP/1.1\r\nhost: t\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n";
@@ -591,11 +592,11 @@ mod tests {
         let mut served = served(Door::Public, 10);
         let mut socket = connect(&served).await;
         socket.write_all(b"GET /hangs HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
-        assert_eq!(served.told.recv().await, Some("begun"));
+        assert_eq!(served.send.recv().await, Some("begun"));
         let start = Clock.now();
         served.lifecycle.shut_down(Duration::from_secs(5), Duration::from_secs(30)).await;
         served.serving.await.unwrap();
-        assert_eq!(served.told.recv().await, Some("dropped"));
+        assert_eq!(served.send.recv().await, Some("dropped"));
         // Five to be seen leaving, thirty to finish, six for last words, one to say goodbye.
         assert_eq!((Clock.now() - start).as_secs(), 42);
     }
@@ -665,9 +666,9 @@ mod tests {
         let (answer, _) = streams.send_request(ask("/floods"), true).unwrap();
         let mut body = answer.await.unwrap().into_body();
         let start = Clock.now();
-        let dropped = tokio::time::timeout(Duration::from_secs(600), served.told.recv()).await;
+        let dropped = tokio::time::timeout(Duration::from_secs(600), served.send.recv()).await;
         assert_eq!(dropped, Ok(Some("dropped")));
-        assert!(Clock.now() - start >= wire::UNTAKEN_TIMEOUT);
+        assert!(Clock.now() - start >= connection::UNTAKEN_TIMEOUT);
         // The others on the connection have nothing to do with it; the stream itself ends as broken off.
         let (answer, _) = streams.send_request(ask("/works"), true).unwrap();
         assert_eq!(answer.await.unwrap().status(), http::StatusCode::OK);

@@ -4,7 +4,7 @@
 //! next connection on. No time is kept here: whoever accepts a connection bounds the handshake as it
 //! bounds a head. A failed handshake is the client's affair and is counted, never logged as ours.
 //!
-//! Start reading in [`Tls::greet`].
+//! Start reading in [`Tls::tls_handshake`].
 
 use crate::relay::Relay;
 use crate::telemetry::Telemetry;
@@ -53,7 +53,7 @@ impl Tls {
     }
 
     /// The handshake; `None` when it came to nothing.
-    pub async fn greet(&self, mut socket: TcpStream) -> Option<Socket> {
+    pub async fn tls_handshake(&self, mut socket: TcpStream) -> Option<Socket> {
         match first_byte(&socket).await {
             Some(HANDSHAKE) => {}
             // It went without a word, as load balancers do to see whether we live.
@@ -96,7 +96,7 @@ pub struct InForce(pub Arc<Relay>);
 
 impl ResolvesServerCert for InForce {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.live().snapshot.server.tls.as_ref().map(|tls| tls.certified.clone())
+        self.0.active_config().snapshot.server.tls.as_ref().map(|tls| tls.certified.clone())
     }
 }
 
@@ -233,10 +233,10 @@ mod tests {
     use super::testing::Ends;
     use super::*;
     use crate::clock::Clock;
-    use crate::http::layers::Entry;
+    use crate::http::layers::EntryPoint;
     use crate::http::lifecycle::Lifecycle;
     use crate::http::server::{Door, Service, bind, serve};
-    use crate::relay::dice::Dice;
+    use crate::random::Rng;
     use axum::Router;
     use axum::routing::get;
     use std::net::SocketAddr;
@@ -249,7 +249,7 @@ mod tests {
         lifecycle: Lifecycle,
         serving: tokio::task::JoinHandle<()>,
         /// Tells when a request to `/hangs` has begun, and when it was dropped.
-        told: mpsc::UnboundedReceiver<&'static str>,
+        send: mpsc::UnboundedReceiver<&'static str>,
     }
 
     struct Farewell(mpsc::UnboundedSender<&'static str>);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     fn served() -> Served {
-        let (tell, told) = mpsc::unbounded_channel();
+        let (tell, send) = mpsc::unbounded_channel();
         let hangs = async move || -> &'static str {
             let _farewell = Farewell(tell.clone());
             let _ = tell.send("begun");
@@ -272,10 +272,10 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let tls = Some(ends.tls.clone());
-        let entry = Entry::new(router, Clock, Arc::new(Dice::seeded(1)));
+        let entry = EntryPoint::new(router, Clock, Arc::new(Rng::seeded(1)));
         let service = Service { entry, lifecycle: lifecycle.clone(), clock: Clock, door: Door::Public, tls };
         let serving = tokio::spawn(serve(listener, service));
-        Served { ends, address, lifecycle, serving, told }
+        Served { ends, address, lifecycle, serving, send }
     }
 
     /// What comes until the server closes or resets, and after how many seconds.
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn plain_http_is_told_to_speak_https() {
+    async fn plain_http_is_reported_to_speak_https() {
         let served = served();
         let mut socket = TcpStream::connect(served.address).await.unwrap();
         socket.set_nodelay(true).unwrap();
@@ -374,7 +374,7 @@ mod tests {
         for polite in [false, true] {
             let mut client = served.ends.connect(served.address).await;
             client.write_all(b"GET /hangs HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
-            assert_eq!(served.told.recv().await, Some("begun"));
+            assert_eq!(served.send.recv().await, Some("begun"));
             let kept = if polite {
                 // It says that it will send no more, and stays: leaving too.
                 client.shutdown().await.unwrap();
@@ -384,7 +384,7 @@ mod tests {
                 drop(client.into_inner().0);
                 None
             };
-            assert_eq!(served.told.recv().await, Some("dropped"), "polite: {polite}");
+            assert_eq!(served.send.recv().await, Some("dropped"), "polite: {polite}");
             drop(kept);
         }
     }

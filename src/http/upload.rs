@@ -8,7 +8,7 @@
 
 use crate::clock::Clock;
 use crate::domain::call::BodyProblem;
-use crate::relay::Front;
+use crate::relay::BodyLimits;
 use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use axum::body::{Body, HttpBody};
@@ -51,7 +51,7 @@ pub struct Upload {
     /// `None` once it has ended or is discarded.
     body: Option<Body>,
     encoding: Result<Encoding, BodyProblem>,
-    front: Front,
+    body_limits: BodyLimits,
     held: Arc<Held>,
     /// The client waits for our word before it sends: unless we read, nothing is under way.
     awaits_continue: bool,
@@ -63,13 +63,13 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// The body of a request with `headers`, to be held within `front`'s bounds.
-    pub fn new(body: Body, headers: &HeaderMap, front: Front, held: Arc<Held>, clock: Clock) -> Self {
+    /// The body of a request with `headers`, to be held within `body_limits`'s bounds.
+    pub fn new(body: Body, headers: &HeaderMap, body_limits: BodyLimits, held: Arc<Held>, clock: Clock) -> Self {
         let awaits_continue = headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         Self {
             body: Some(body),
             encoding: Encoding::of(headers),
-            front,
+            body_limits,
             held,
             awaits_continue,
             pace: Pace { clock, begun: None, last: None, received: 0, timer: None },
@@ -83,13 +83,13 @@ impl Upload {
     /// # Errors
     /// Every [`BodyProblem`] that is not about JSON.
     pub async fn gather(mut self) -> Result<Bytes, BodyProblem> {
-        let limit = self.front.max_body;
+        let limit = self.body_limits.max_body;
         let declared = self.body.as_ref().map_or(0, |body| body.size_hint().lower());
         if declared > limit {
             return Err(BodyProblem::TooLarge { limit });
         }
         let encoding = self.encoding.clone()?;
-        let mut claim = Claim { held: self.held.clone(), bytes: 0, ceiling: self.front.max_in_flight_bytes };
+        let mut claim = Claim { held: self.held.clone(), bytes: 0, ceiling: self.body_limits.max_in_flight_bytes };
         let mut reader = encoding.decode(&mut self).await;
         // A byte more than it should take: the read that finds the end needs room, and would double it.
         let mut bytes = Vec::with_capacity(declared.min(TRUSTED_LENGTH) as usize + 1);
@@ -128,8 +128,8 @@ impl Upload {
                         continue;
                     }
                     self.ready = data;
-                    if self.pace.note(self.ready.len()) > self.front.max_body {
-                        return Poll::Ready(Err(BodyProblem::TooLarge { limit: self.front.max_body }));
+                    if self.pace.note(self.ready.len()) > self.body_limits.max_body {
+                        return Poll::Ready(Err(BodyProblem::TooLarge { limit: self.body_limits.max_body }));
                     }
                     return Poll::Ready(Ok(()));
                 }
@@ -318,7 +318,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::convert::Infallible;
 
-    const FRONT: Front = Front { max_body: 100_000, max_in_flight_bytes: 150_000 };
+    const FRONT: BodyLimits = BodyLimits { max_body: 100_000, max_in_flight_bytes: 150_000 };
 
     fn encoded(value: &str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_ENCODING, value.parse().expect("a header value"))])
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_length_told_in_advance_is_refused_before_a_byte_is_read() {
+    async fn a_length_reported_in_advance_is_refused_before_a_byte_is_read() {
         let body = Body::new(Full::new(Bytes::from(vec![b' '; 100_001])));
         let result = upload(body, &HeaderMap::new(), &Arc::default()).gather().await;
         assert_eq!(result, Err(BodyProblem::TooLarge { limit: 100_000 }));

@@ -3,9 +3,9 @@
 //! Finding compares in constant time and answers the same for a key that is missing, unknown or
 //! expired. Whether the key may make the call is decided in `domain/authorize.rs`, not here.
 
-use super::live::{Known, Live};
-use super::ticket::Ticket;
-use super::{Desk, ServeError};
+use super::active_config::{ActiveConfig, ResolvedKey};
+use super::guard::RequestGuard;
+use super::{RelayContext, ServeError};
 use crate::config::KeyHash;
 use crate::domain::authorize::{AuthorizedRequest, KeyRecord, is_valid};
 use crate::domain::call::Call;
@@ -13,43 +13,47 @@ use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::secret::Secret;
 use crate::store::Ask;
-use crate::store::purse::Payers;
+use crate::store::budget_pool::FundingSources;
 use std::sync::Arc;
 
 /// The record of the key a client presented, and who pays for its requests.
-pub(super) fn known(desk: &Desk, live: &Live, presented: Option<&Secret>) -> Result<(Arc<KeyRecord>, Payers), Refusal> {
+pub(super) fn known(
+    context: &RelayContext,
+    active: &ActiveConfig,
+    presented: Option<&Secret>,
+) -> Result<(Arc<KeyRecord>, FundingSources), Refusal> {
     // Hashing also when nothing was presented keeps one timing for all refusals. The table is
     // searched by hash: a caller who can choose hashes byte by byte has broken SHA-256 first.
     let hash = KeyHash::of(presented.map_or("", |secret| secret.expose()));
-    let now_unix_ms = desk.clock.unix_ms();
-    let found = live.known(&hash, &desk.keyring, &desk.purse, now_unix_ms);
+    let now_unix_ms = context.clock.unix_ms();
+    let found = active.resolve(&hash, &context.keyring, &context.budget_pool, now_unix_ms);
     let valid = found.filter(|known| is_valid(&known.record, now_unix_ms / 1000));
-    let Known { record, budgets } = presented.and(valid).ok_or(Refusal::InvalidKey)?;
-    let payers = desk.purse.payers(&record.name, record.team.as_ref(), record.policy.money.credit, budgets);
-    Ok((record, payers))
+    let ResolvedKey { record, budgets } = presented.and(valid).ok_or(Refusal::InvalidKey)?;
+    let funding = context.budget_pool.funding(&record.name, record.team.as_ref(), record.policy.money.credit, budgets);
+    Ok((record, funding))
 }
 
 /// Takes the request, its tokens and a slot from the key's limits; the ticket gives them back.
 pub(super) async fn admit(
-    desk: &Desk,
-    ticket: &mut Ticket,
-    live: &Live,
+    context: &RelayContext,
+    guard: &mut RequestGuard,
+    active: &ActiveConfig,
     authorized: &AuthorizedRequest,
     call: &Call,
     plan: &RoutePlan,
 ) -> Result<(), ServeError> {
     let key = authorized.key();
-    let ask = Ask { key: key.id, limits: key.limits, tokens: tokens(live, call, plan) };
-    match desk.counters.admit(&ask, desk.clock.now()).await {
+    let ask = Ask { key: key.id, limits: key.limits, tokens: tokens(active, call, plan) };
+    match context.counters.admit(&ask, context.clock.now()).await {
         Ok(admission) => {
-            ticket.entry.requests_left = admission.requests();
-            ticket.entry.tokens_left = admission.tokens();
-            ticket.entry.admission = Some(admission);
+            guard.state.requests_left = admission.requests();
+            guard.state.tokens_left = admission.tokens();
+            guard.state.admission = Some(admission);
             Ok(())
         }
         Err(denied) => {
-            ticket.entry.requests_left = denied.left.requests;
-            ticket.entry.tokens_left = denied.left.tokens;
+            guard.state.requests_left = denied.left.requests;
+            guard.state.tokens_left = denied.left.tokens;
             Err(Refusal::OverLimit(denied.over).into())
         }
     }
@@ -57,11 +61,14 @@ pub(super) async fn admit(
 
 /// What the request may take, in tokens: its input as guessed, and for each choice the client's
 /// ceiling or else what the first model usually takes.
-fn tokens(live: &Live, call: &Call, plan: &RoutePlan) -> u64 {
-    let typical = plan.legs().first().map_or(0, |leg| live.snapshot.table.model(leg.model).typical_output);
+fn tokens(active: &ActiveConfig, call: &Call, plan: &RoutePlan) -> u64 {
+    let typical = plan
+        .candidate_models()
+        .first()
+        .map_or(0, |candidate| active.snapshot.table.model(candidate.model).typical_output);
     let output = match call.endpoint() {
         crate::domain::call::Endpoint::Embeddings => 0,
-        _ => call.facts().max_output.unwrap_or(typical),
+        _ => call.metadata().max_output.unwrap_or(typical),
     };
     call.estimated_input_tokens().saturating_add(output.saturating_mul(u64::from(call.expected_choices())))
 }

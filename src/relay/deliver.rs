@@ -3,11 +3,11 @@
 //! The body fires exactly once: at its end, at an error, or when it is dropped because the client
 //! left. It never looks into a frame; usage was read as the frames passed.
 
-use super::board::Permit;
-use super::dispatch::Answered;
+use super::dispatch::CommittedAnswer;
 use super::error::Broken;
-use super::ticket::{CLIENT_GONE, Ticket};
-use super::yardstick::Yardstick;
+use super::estimator::TokenEstimator;
+use super::guard::{CLIENT_GONE, RequestGuard};
+use super::health::Permit;
 use crate::domain::call::Endpoint;
 use crate::domain::estimate::Basis;
 use crate::domain::failure::Failure;
@@ -26,9 +26,9 @@ pub struct ReplyBody {
 struct Delivery {
     body: AnswerBody,
     permit: Permit,
-    ticket: Ticket,
+    guard: RequestGuard,
     status: u16,
-    yardstick: Arc<Yardstick>,
+    estimator: Arc<TokenEstimator>,
 }
 
 /// How a delivery ends.
@@ -40,11 +40,11 @@ enum Ending {
 }
 
 impl ReplyBody {
-    pub(super) fn new(answered: Answered, ticket: Ticket) -> Self {
-        let Answered { answer, permit, yardstick } = answered;
+    pub(super) fn new(answered: CommittedAnswer, guard: RequestGuard) -> Self {
+        let CommittedAnswer { answer, permit, estimator } = answered;
         let exact_len = answer.body.exact_len();
         let status = answer.status.as_u16();
-        Self { delivery: Some(Delivery { body: answer.body, permit, ticket, status, yardstick }), exact_len }
+        Self { delivery: Some(Delivery { body: answer.body, permit, guard, status, estimator }), exact_len }
     }
 
     /// The next frames, in one piece; `None` at the end; an error when the answer broke.
@@ -97,59 +97,59 @@ impl Drop for ReplyBody {
 
 impl Delivery {
     fn end(self, ending: Ending) {
-        let Self { body, permit, mut ticket, status, yardstick } = self;
-        meter(&mut ticket, &body, &yardstick);
-        learn(&ticket, &body, &yardstick);
-        let now = ticket.now();
+        let Self { body, permit, mut guard, status, estimator } = self;
+        meter(&mut guard, &body, &estimator);
+        learn(&guard, &body, &estimator);
+        let now = guard.now();
         match ending {
             Ending::Complete => {
                 permit.ended(now);
-                ticket.settle(Outcome::Served, Reason::Served, status);
+                guard.settle(Outcome::Served, Reason::Served, status);
             }
             // A client that hangs up on `[DONE]` has had everything.
             Ending::ClientLeft if body.is_complete() => {
                 permit.ended(now);
-                ticket.settle(Outcome::Served, Reason::Served, status);
+                guard.settle(Outcome::Served, Reason::Served, status);
             }
             Ending::ClientLeft => {
                 drop(permit);
-                ticket.settle(Outcome::Abandoned, Reason::ClientGone, CLIENT_GONE);
+                guard.settle(Outcome::Abandoned, Reason::ClientGone, CLIENT_GONE);
             }
             Ending::ShutDown => {
                 drop(permit);
-                ticket.settle(Outcome::Broken, Reason::Shutdown, status);
+                guard.settle(Outcome::Broken, Reason::Shutdown, status);
             }
             Ending::Broken(failure) => {
-                tracing::warn!(request_id = %ticket.entry.id, reason = failure.reason().label(), "a stream broke after its commit point");
+                tracing::warn!(request_id = %guard.state.id, reason = failure.reason().label(), "a stream broke after its commit point");
                 permit.broke(failure, now);
-                ticket.settle(Outcome::Broken, failure.reason(), status);
+                guard.settle(Outcome::Broken, failure.reason(), status);
             }
         }
     }
 }
 
 /// What the answer used, as far as is known by now.
-pub(super) fn meter(ticket: &mut Ticket, body: &AnswerBody, yardstick: &Yardstick) {
-    let entry = &mut ticket.entry;
+pub(super) fn meter(guard: &mut RequestGuard, body: &AnswerBody, estimator: &TokenEstimator) {
+    let state = &mut guard.state;
     let tally = body.tally();
-    let (usage, basis) = match entry.endpoint {
-        Some(Endpoint::Embeddings) => tally.without_output(entry.estimated_input),
-        _ => tally.tokens(entry.estimated_input, yardstick.measure()),
+    let (usage, basis) = match state.endpoint {
+        Some(Endpoint::Embeddings) => tally.without_output(state.estimated_input),
+        _ => tally.tokens(state.estimated_input, estimator.measure()),
     };
-    (entry.usage, entry.basis) = (Some(usage), basis);
-    entry.impossible_usage = tally.is_impossible;
+    (state.usage, state.basis) = (Some(usage), basis);
+    state.impossible_usage = tally.is_impossible;
 }
 
 /// What was counted tells how to measure what will not be: every stream at its end, and a whole answer now and
 /// then, while it is in hand.
-pub(super) fn learn(ticket: &Ticket, body: &AnswerBody, yardstick: &Yardstick) {
-    if let (Basis::Counted, Some(usage)) = (ticket.entry.basis, ticket.entry.usage) {
+pub(super) fn learn(guard: &RequestGuard, body: &AnswerBody, estimator: &TokenEstimator) {
+    if let (Basis::Counted, Some(usage)) = (guard.state.basis, guard.state.usage) {
         let text_bytes = match body.exact_len() {
-            Some(_) if yardstick.is_curious() => body.whole_text_bytes().unwrap_or(0),
+            Some(_) if estimator.is_curious() => body.whole_text_bytes().unwrap_or(0),
             Some(_) => 0,
             None => body.tally().text_bytes,
         };
-        yardstick.learn(text_bytes, usage.output);
+        estimator.learn(text_bytes, usage.output);
     }
 }
 

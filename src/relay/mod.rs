@@ -8,49 +8,49 @@
 //! Start reading at [`Relay::serve`].
 
 mod admit;
-pub mod board;
 mod deliver;
-pub mod dice;
+pub mod health;
+
+mod active_config;
 mod dispatch;
 pub mod error;
-mod live;
-mod money;
+mod estimator;
+mod guard;
 mod settle;
-mod ticket;
-mod yardstick;
+mod spend;
 
 pub use crate::upstream::Rejection;
+pub use active_config::{ActivateError, ActiveConfig, BodyLimits, Listed};
 pub use deliver::ReplyBody;
 pub use error::{Broken, ServeError};
-pub use live::{Front, Listed, Live, LiveError};
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::authorize::authorize;
-use crate::domain::budget::{CREDIT, Standing};
+use crate::domain::budget::{AccountStatus, CREDIT};
 use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::id::RequestId;
 use crate::domain::limit::Left;
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::{Outcome, Served};
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::plan::{RoutePlan, Terms};
+use crate::domain::routing::plan::{PlanTerms, RoutePlan};
 use crate::domain::secret::Secret;
+use crate::random::Rng;
+use crate::store::budget_pool::BudgetPool;
 use crate::store::keyring::Keyring;
-use crate::store::purse::Purse;
-use crate::store::{Bank, Counters, Ledger};
+use crate::store::{Counters, LeaseStore, Ledger};
 use crate::telemetry::Telemetry;
 use arc_swap::ArcSwap;
-use board::Board;
-use dice::Dice;
-use dispatch::{Answered, Errand};
+use dispatch::{CommittedAnswer, Dispatch};
+use guard::RequestGuard;
+use health::HealthRegistry;
 use http::{HeaderMap, StatusCode};
-use money::Purchase;
+use spend::RequestSpend;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use ticket::Ticket;
 
 /// A future that can be handed through a doorway.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -62,19 +62,19 @@ pub struct RawRequest {
     /// When its head had been read.
     pub received: Instant,
     /// What it keeps for its whole life.
-    pub live: Arc<Live>,
+    pub active: Arc<ActiveConfig>,
     /// The key as the client presented it.
     pub key: Option<Secret>,
     /// What is wanted.
-    pub wanted: Wanted,
+    pub target: RequestTarget,
     /// Our own request headers.
-    pub knobs: Result<Knobs, Refusal>,
+    pub options: Result<RequestOptions, Refusal>,
     /// The client's headers that may travel on.
     pub headers: HeaderMap,
 }
 
 /// What a path and a method ask for.
-pub enum Wanted {
+pub enum RequestTarget {
     /// A routed call. Reading it waits until the key is known, so that nobody without one can make us
     /// read a body.
     Call {
@@ -97,7 +97,7 @@ pub enum Wanted {
 
 /// What a client may set by header.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Knobs {
+pub struct RequestOptions {
     /// No other model than the one asked for.
     pub no_fallback: bool,
     /// Less time than `total`.
@@ -111,7 +111,7 @@ pub struct Reply {
     /// The provider's headers that may travel on.
     pub headers: HeaderMap,
     /// What our own headers say.
-    pub facts: Facts,
+    pub metadata: ResponseMetadata,
     /// Whether the body is a stream of events.
     pub stream: bool,
     /// The answer itself.
@@ -119,29 +119,29 @@ pub struct Reply {
 }
 
 /// A request that gets an error instead of an answer.
-pub struct Turned {
+pub struct ErrorReply {
     /// Why.
     pub error: ServeError,
     /// What our own headers say.
-    pub facts: Facts,
-    ticket: Ticket,
+    pub metadata: ResponseMetadata,
+    guard: RequestGuard,
 }
 
-impl Turned {
+impl ErrorReply {
     /// Ends the request: the client is told `status`.
-    pub fn told(self, status: StatusCode) {
+    pub fn send(self, status: StatusCode) {
         let outcome = match &self.error {
             ServeError::Refused(Refusal::Body(BodyProblem::BrokenOff)) => Outcome::Abandoned,
             ServeError::Refused(_) => Outcome::Refused,
             _ => Outcome::Failed,
         };
-        self.ticket.settle(outcome, self.error.reason(), status.as_u16());
+        self.guard.settle(outcome, self.error.reason(), status.as_u16());
     }
 }
 
 /// What a response's own headers say.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct ResponseMetadata {
     /// The request's name.
     pub id: RequestId,
     /// What served it.
@@ -161,22 +161,22 @@ pub struct Facts {
 }
 
 /// What all requests share.
-pub(crate) struct Desk {
+pub(crate) struct RelayContext {
     clock: Clock,
-    dice: Arc<Dice>,
+    rng: Arc<Rng>,
     ledger: Arc<dyn Ledger>,
     counters: Arc<dyn Counters>,
-    bank: Arc<dyn Bank>,
-    purse: Purse,
+    lease_store: Arc<dyn LeaseStore>,
+    budget_pool: BudgetPool,
     keyring: Arc<Keyring>,
     telemetry: Arc<Telemetry>,
 }
 
 /// The corridor itself.
 pub struct Relay {
-    desk: Arc<Desk>,
-    board: Board,
-    live: ArcSwap<Live>,
+    context: Arc<RelayContext>,
+    health: HealthRegistry,
+    active: ArcSwap<ActiveConfig>,
     /// Whoever puts another in force holds it, so that none is lost.
     changing: Mutex<()>,
     /// Requests that entered; as many receipts must leave.
@@ -188,13 +188,13 @@ pub struct Parts {
     /// The one source of time.
     pub clock: Clock,
     /// The one place of chance.
-    pub dice: Arc<Dice>,
+    pub rng: Arc<Rng>,
     /// Where receipts go.
     pub ledger: Arc<dyn Ledger>,
     /// Where limits are counted.
     pub counters: Arc<dyn Counters>,
     /// Where budgets are kept.
-    pub bank: Arc<dyn Bank>,
+    pub lease_store: Arc<dyn LeaseStore>,
     /// Keys, teams and credit that are not the file's.
     pub keyring: Arc<Keyring>,
     /// Where everything is seen.
@@ -206,16 +206,17 @@ impl Relay {
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
-    pub fn new(snapshot: Arc<Snapshot>, parts: Parts) -> Result<Self, LiveError> {
-        let Parts { clock, dice, ledger, counters, bank, keyring, telemetry } = parts;
-        let purse = Purse::new(bank.clone());
-        purse.set_credit(&keyring.credit(), clock.unix_ms());
-        let board = Board::new(&snapshot.table.settings, telemetry.clone(), dice.clone());
-        let live = Live::new(snapshot, &board, &purse, &keyring, None, clock)?;
-        telemetry.metrics.deployments(&live.lineup.states(clock.now()));
-        let desk = Arc::new(Desk { clock, dice, ledger, counters, bank, purse, keyring, telemetry });
-        let live = ArcSwap::from_pointee(live);
-        Ok(Self { desk, board, live, changing: Mutex::default(), entered: AtomicU64::new(0) })
+    pub fn new(snapshot: Arc<Snapshot>, parts: Parts) -> Result<Self, ActivateError> {
+        let Parts { clock, rng, ledger, counters, lease_store, keyring, telemetry } = parts;
+        let budget_pool = BudgetPool::new(lease_store.clone());
+        budget_pool.set_credit(&keyring.credit(), clock.unix_ms());
+        let health = HealthRegistry::new(&snapshot.table.settings, telemetry.clone(), rng.clone());
+        let active = ActiveConfig::new(snapshot, &health, &budget_pool, &keyring, None, clock)?;
+        telemetry.metrics.deployments(&active.deployments.states(clock.now()));
+        let context =
+            Arc::new(RelayContext { clock, rng, ledger, counters, lease_store, budget_pool, keyring, telemetry });
+        let active = ArcSwap::from_pointee(active);
+        Ok(Self { context, health, active, changing: Mutex::default(), entered: AtomicU64::new(0) })
     }
 
     /// Serves `snapshot` from now on. Requests in flight keep what they arrived with; breakers, limits
@@ -223,75 +224,82 @@ impl Relay {
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up; everything stays as it was then.
-    pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), LiveError> {
+    pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), ActivateError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.put_in_force(snapshot, &self.live.load_full())
+        self.activate(snapshot, &self.active.load_full())
     }
 
     /// Takes up what was changed of stored teams and credit; keys are found as they are at any time.
-    pub fn take_up(&self) {
+    pub fn apply_store_changes(&self) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (desk, live) = (&*self.desk, self.live.load_full());
-        let versions = desk.keyring.versions();
-        if live.registered.credit != versions.credit {
-            desk.purse.set_credit(&desk.keyring.credit(), desk.clock.unix_ms());
+        let (context, active) = (&*self.context, self.active.load_full());
+        let versions = context.keyring.versions();
+        if active.registered.credit != versions.credit {
+            context.budget_pool.set_credit(&context.keyring.credit(), context.clock.unix_ms());
         }
-        if live.registered != versions
-            && let Err(error) = self.put_in_force(live.snapshot.clone(), &live)
+        if active.registered != versions
+            && let Err(error) = self.activate(active.snapshot.clone(), &active)
         {
             tracing::error!(%error, "stored teams and credit are not taken up");
         }
     }
 
-    fn put_in_force(&self, snapshot: Arc<Snapshot>, previous: &Live) -> Result<(), LiveError> {
-        let desk = &*self.desk;
-        let now = desk.clock.now();
-        let live = Live::new(snapshot, &self.board, &desk.purse, &desk.keyring, Some((previous, now)), desk.clock)?;
-        self.desk.telemetry.metrics.deployments(&live.lineup.states(now));
-        self.live.store(Arc::new(live));
+    fn activate(&self, snapshot: Arc<Snapshot>, previous: &ActiveConfig) -> Result<(), ActivateError> {
+        let context = &*self.context;
+        let now = context.clock.now();
+        let active = ActiveConfig::new(
+            snapshot,
+            &self.health,
+            &context.budget_pool,
+            &context.keyring,
+            Some((previous, now)),
+            context.clock,
+        )?;
+        self.context.telemetry.metrics.deployments(&active.deployments.states(now));
+        self.active.store(Arc::new(active));
         Ok(())
     }
 
     /// What requests arriving now are served with.
-    pub fn live(&self) -> Arc<Live> {
-        self.live.load_full()
+    pub fn active_config(&self) -> Arc<ActiveConfig> {
+        self.active.load_full()
     }
 
     /// Tells the metrics how every deployment and every budget stands: half-open and a window's end come with
     /// time, not with an event.
-    pub fn tell_states(&self) {
-        let live = self.live.load();
-        self.desk.telemetry.metrics.deployments(&live.lineup.states(self.desk.clock.now()));
-        self.desk.telemetry.metrics.budgets(&self.budgets());
+    pub fn publish_states(&self) {
+        let active = self.active.load();
+        self.context.telemetry.metrics.deployments(&active.deployments.states(self.context.clock.now()));
+        self.context.telemetry.metrics.budgets(&self.budgets());
     }
 
     /// How every budget stands that is configured now, and all credit.
-    pub fn budgets(&self) -> Vec<Standing> {
-        let live = self.live.load();
-        let mut all = self.desk.purse.standings(self.desk.clock.unix_ms());
-        let accounts = live.accounts();
-        all.retain(|standing| &*standing.account.window == CREDIT || accounts.contains(&standing.account));
+    pub fn budgets(&self) -> Vec<AccountStatus> {
+        let active = self.active.load();
+        let mut all = self.context.budget_pool.statuses(self.context.clock.unix_ms());
+        let accounts = active.accounts();
+        all.retain(|status| &*status.account.window == CREDIT || accounts.contains(&status.account));
         all
     }
 
     /// Gives back what is leased of budgets and idle. Called now and then.
-    pub fn tidy_purse(&self) {
-        self.desk.purse.tidy(self.desk.clock.unix_ms());
+    pub fn tidy_budget_pool(&self) {
+        self.context.budget_pool.tidy(self.context.clock.unix_ms());
     }
 
     /// Gives back what is leased of budgets and not held, at the end.
-    pub async fn close_purse(&self) {
-        self.desk.purse.close().await;
+    pub async fn close_budget_pool(&self) {
+        self.context.budget_pool.close().await;
     }
 
     /// Attempts in flight at providers.
     pub fn attempts_in_flight(&self) -> u32 {
-        self.live.load().lineup.in_flight()
+        self.active.load().deployments.in_flight()
     }
 
     /// Whether receipts can be written.
     pub fn ledger_is_healthy(&self) -> bool {
-        self.desk.ledger.status().healthy
+        self.context.ledger.status().healthy
     }
 
     /// Requests that entered the corridor so far; as many receipts leave it.
@@ -304,11 +312,11 @@ impl Relay {
     /// # Errors
     /// [`Refusal::InvalidKey`].
     pub fn names(&self, key: Option<&Secret>) -> Result<Vec<Listed>, Refusal> {
-        let live = self.live.load();
-        let (key, _) = admit::known(&self.desk, &live, key)?;
-        let now_ms = self.desk.clock.unix_ms();
-        let names = key.policy.usable_names(&live.snapshot.table).into_iter();
-        let listed = |(name, asked)| live.listed(name, asked, now_ms, |region| key.policy.allows_region(region));
+        let active = self.active.load();
+        let (key, _) = admit::known(&self.context, &active, key)?;
+        let now_ms = self.context.clock.unix_ms();
+        let names = key.policy.usable_names(&active.snapshot.table).into_iter();
+        let listed = |(name, asked)| active.listed(name, asked, now_ms, |region| key.policy.allows_region(region));
         Ok(names.map(listed).collect())
     }
 
@@ -316,92 +324,97 @@ impl Relay {
     /// cancels what runs at a provider and settles the request as abandoned.
     ///
     /// # Errors
-    /// [`Turned`], to be told to the client.
-    pub async fn serve(&self, raw: RawRequest) -> Result<Reply, Turned> {
+    /// [`ErrorReply`], to be told to the client.
+    pub async fn serve(&self, raw: RawRequest) -> Result<Reply, ErrorReply> {
         self.entered.fetch_add(1, Ordering::Relaxed);
-        let mut ticket = Ticket::open(self.desk.clone(), raw.id, raw.received);
-        let live = raw.live.clone();
-        match self.walk(&live, raw, &mut ticket).await {
-            Ok(answered) => Ok(reply(answered, ticket)),
+        let mut guard = RequestGuard::open(self.context.clone(), raw.id, raw.received);
+        let active = raw.active.clone();
+        match self.walk(&active, raw, &mut guard).await {
+            Ok(answered) => Ok(reply(answered, guard)),
             Err(error) => {
                 if let ServeError::Refused(refusal) = &error {
-                    ticket.refused(refusal);
+                    guard.refused(refusal);
                 }
-                ticket.stop_overhead(self.desk.clock.now());
-                let mut facts = facts(&ticket, None);
+                guard.stop_overhead(self.context.clock.now());
+                let mut metadata = metadata(&guard, None);
                 // Nothing served it, unless the answer is a provider's own refusal.
-                facts.served = facts.served.filter(|_| matches!(error, ServeError::Rejected(_)));
-                Err(Turned { error, facts, ticket })
+                metadata.served = metadata.served.filter(|_| matches!(error, ServeError::Rejected(_)));
+                Err(ErrorReply { error, metadata, guard })
             }
         }
     }
 
-    async fn walk(&self, live: &Live, raw: RawRequest, ticket: &mut Ticket) -> Result<Answered, ServeError> {
-        let desk = &*self.desk;
-        let table = &live.snapshot.table;
-        let (key, payers) = admit::known(desk, live, raw.key.as_ref())?;
-        ticket.entry.purchase = Purchase::by(payers, key.policy.money.unpriced);
-        ticket.entry.key = Some(key.clone());
-        let call = understand(raw.wanted, ticket).await?;
-        let knobs = raw.knobs?;
+    async fn walk(
+        &self,
+        active: &ActiveConfig,
+        raw: RawRequest,
+        guard: &mut RequestGuard,
+    ) -> Result<CommittedAnswer, ServeError> {
+        let context = &*self.context;
+        let table = &active.snapshot.table;
+        let (key, funding) = admit::known(context, active, raw.key.as_ref())?;
+        guard.state.spend = RequestSpend::by(funding, key.policy.money.unpriced);
+        guard.state.key = Some(key.clone());
+        let call = understand(raw.target, guard).await?;
+        let options = raw.options?;
         let authorized = authorize(table, &key, &call)?;
-        let deadline = raw.received + knobs.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
-        let terms = Terms { no_fallback: knobs.no_fallback, deadline, priced_at_ms: desk.clock.unix_ms() };
-        let mut plan = RoutePlan::draft(table, &authorized, &call, terms, desk.dice.draw())?;
-        admit::admit(desk, ticket, live, &authorized, &call, &plan).await?;
-        let call = if ticket.entry.purchase.is_paid() {
-            money::hold_first(desk, live, &key, call, &plan, &mut ticket.entry.purchase).await?
+        let deadline = raw.received + options.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
+        let terms = PlanTerms { no_fallback: options.no_fallback, deadline, priced_at_ms: context.clock.unix_ms() };
+        let mut plan = RoutePlan::build(table, &authorized, &call, terms, context.rng.draw())?;
+        admit::admit(context, guard, active, &authorized, &call, &plan).await?;
+        let call = if guard.state.spend.is_paid() {
+            spend::hold_first(context, active, &key, call, &plan, &mut guard.state.spend).await?
         } else {
             call
         };
-        let errand = Errand { desk, live, call: &call, headers: &raw.headers, deadline };
-        errand.run(&mut plan, ticket).await
+        let dispatch = Dispatch { context, active, call: &call, headers: &raw.headers, deadline };
+        dispatch.run(&mut plan, guard).await
     }
 }
 
 /// Reads the body, once the key is known. Time spent on it is the client's.
-async fn understand(wanted: Wanted, ticket: &mut Ticket) -> Result<Call, Refusal> {
-    let (endpoint, read) = match wanted {
-        Wanted::Call { endpoint, read } => (endpoint, read),
-        Wanted::UnknownUrl { path } => return Err(Refusal::UnknownUrl { path }),
-        Wanted::WrongMethod { allow } => return Err(Refusal::MethodNotAllowed { allow }),
+async fn understand(target: RequestTarget, guard: &mut RequestGuard) -> Result<Call, Refusal> {
+    let (endpoint, read) = match target {
+        RequestTarget::Call { endpoint, read } => (endpoint, read),
+        RequestTarget::UnknownUrl { path } => return Err(Refusal::UnknownUrl { path }),
+        RequestTarget::WrongMethod { allow } => return Err(Refusal::MethodNotAllowed { allow }),
     };
-    ticket.entry.endpoint = Some(endpoint);
-    let call = ticket.wait(read).await.map_err(Refusal::Body)?;
-    ticket.entry.asked_model = Some(call.facts().model.clone());
-    ticket.entry.stream = call.facts().stream;
-    ticket.entry.estimated_input = call.estimated_input_tokens();
+    guard.state.endpoint = Some(endpoint);
+    let call = guard.wait(read).await.map_err(Refusal::Body)?;
+    guard.state.asked_model = Some(call.metadata().model.clone());
+    guard.state.stream = call.metadata().stream;
+    guard.state.estimated_input = call.estimated_input_tokens();
     Ok(call)
 }
 
-fn reply(mut answered: Answered, mut ticket: Ticket) -> Reply {
-    let stream = ticket.entry.stream;
+fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> Reply {
+    let stream = guard.state.stream;
     if !stream {
-        deliver::meter(&mut ticket, &answered.answer.body, &answered.yardstick);
-        deliver::learn(&ticket, &answered.answer.body, &answered.yardstick);
+        deliver::meter(&mut guard, &answered.answer.body, &answered.estimator);
+        deliver::learn(&guard, &answered.answer.body, &answered.estimator);
     }
-    let entry = &ticket.entry;
-    let known = !stream && entry.price.is_some();
-    let cost = known.then(|| entry.purchase.bill(entry.price(), entry.usage, entry.basis).cost);
+    let state = &guard.state;
+    let known = !stream && state.price.is_some();
+    let cost = known.then(|| state.spend.bill(state.price(), state.usage, state.basis).cost);
     Reply {
         status: answered.answer.status,
         headers: std::mem::take(&mut answered.answer.headers),
-        facts: facts(&ticket, cost),
+        metadata: metadata(&guard, cost),
         stream,
-        body: ReplyBody::new(answered, ticket),
+        body: ReplyBody::new(answered, guard),
     }
 }
 
-fn facts(ticket: &Ticket, cost: Option<NanoUsd>) -> Facts {
-    let entry = &ticket.entry;
-    Facts {
-        id: entry.id,
-        served: entry.served.clone(),
-        attempts: entry.attempts.len() as u32,
-        overhead: entry.overhead.unwrap_or_default(),
+fn metadata(guard: &RequestGuard, cost: Option<NanoUsd>) -> ResponseMetadata {
+    let state = &guard.state;
+    ResponseMetadata {
+        id: state.id,
+        served: state.served.clone(),
+        attempts: state.attempts.len() as u32,
+        overhead: state.overhead.unwrap_or_default(),
         cost,
-        clamped: entry.purchase.clamped,
-        requests: entry.requests_left,
-        tokens: entry.tokens_left,
+        clamped: state.spend.clamped,
+        requests: state.requests_left,
+        tokens: state.tokens_left,
     }
 }

@@ -21,16 +21,16 @@ const NOTE_EVERY_MS: i64 = 1_000;
 /// Keys, teams and credit as last read.
 pub struct Keyring {
     register: Arc<dyn Register>,
-    known: RwLock<Known>,
+    known: RwLock<KnownSecrets>,
     /// Whoever reads the register into `known` holds it, so that nothing older follows something newer.
     reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct Known {
+struct KnownSecrets {
     version: i64,
-    keys: BTreeMap<Arc<str>, Arc<Entry>>,
-    by_hash: HashMap<KeyHash, (Arc<Entry>, usize)>,
+    keys: BTreeMap<Arc<str>, Arc<KeyringEntry>>,
+    by_hash: HashMap<KeyHash, (Arc<KeyringEntry>, usize)>,
     teams: BTreeMap<Arc<str>, Arc<StoredTeam>>,
     credit: HashMap<Holder, NanoUsd>,
     versions: Versions,
@@ -46,7 +46,7 @@ pub struct Versions {
 }
 
 /// A key, and when each of its secrets was last used.
-struct Entry {
+struct KeyringEntry {
     key: Arc<StoredKey>,
     uses: Box<[Use]>,
 }
@@ -225,11 +225,11 @@ impl Keyring {
         self.register.grants(holder, after, most).await
     }
 
-    fn known(&self) -> RwLockReadGuard<'_, Known> {
+    fn known(&self) -> RwLockReadGuard<'_, KnownSecrets> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+    fn known_mut(&self) -> RwLockWriteGuard<'_, KnownSecrets> {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -239,7 +239,7 @@ fn page<'m, T>(all: &'m BTreeMap<Arc<str>, T>, after: Option<&str>) -> impl Iter
     all.range::<str, _>((from, Bound::Unbounded))
 }
 
-impl Known {
+impl KnownSecrets {
     fn take_in(&mut self, contents: Contents) {
         let Contents { version, keys, teams, credit } = contents;
         self.version = version;
@@ -269,9 +269,9 @@ impl Known {
     }
 
     /// Makes the secrets of `key` findable, and those it no longer has not.
-    fn enter(&mut self, key: StoredKey) -> Arc<Entry> {
+    fn enter(&mut self, key: StoredKey) -> Arc<KeyringEntry> {
         let before = self.keys.get(&key.name).cloned();
-        let entry = Arc::new(Entry::new(key, before.as_deref()));
+        let entry = Arc::new(KeyringEntry::new(key, before.as_deref()));
         for secret in before.iter().flat_map(|entry| &entry.key.secrets) {
             // Another key may have it by now, and may have come first.
             if self.by_hash.get(&secret.hash).is_some_and(|(holder, _)| holder.key.name == entry.key.name) {
@@ -284,7 +284,7 @@ impl Known {
     }
 }
 
-impl Entry {
+impl KeyringEntry {
     fn new(key: StoredKey, before: Option<&Self>) -> Self {
         let noted = |hash: &KeyHash| {
             let before = before?;
@@ -331,14 +331,14 @@ impl Use {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::register::{Own, StoredSecret};
-    use crate::store::memory_bank::MemoryBank;
+    use crate::domain::register::{KeyOverrides, StoredSecret};
+    use crate::store::memory_lease_store::MemoryLeaseStore;
     use crate::store::memory_register::MemoryRegister;
 
     const NOW: i64 = 1_795_305_600_000;
 
     fn register() -> Arc<MemoryRegister> {
-        Arc::new(MemoryRegister::new(Arc::new(MemoryBank::default())))
+        Arc::new(MemoryRegister::new(Arc::new(MemoryLeaseStore::default())))
     }
 
     fn key(secrets: Vec<StoredSecret>) -> StoredKey {
@@ -346,7 +346,7 @@ mod tests {
             name: "app".into(),
             policy: "pro".into(),
             team: None,
-            own: Own::default(),
+            own: KeyOverrides::default(),
             expires: None,
             disabled: false,
             created_unix_ms: NOW,
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_use_of_each_secret_is_told_and_survives_a_change() {
+    async fn the_last_use_of_each_secret_is_reported_and_survives_a_change() {
         let register = register();
         let ring = Keyring::open(register.clone()).await.expect("memory is read");
         let two = key(vec![secret("one"), secret("two")]);

@@ -255,8 +255,8 @@ impl Rate {
             return Ok(());
         }
         // More than remains cannot be taken; being refused it tells the exact wait.
-        let told = self.window.take(amount, now);
-        told.map(drop).map_err(|Refused { retry_after }| OverLimit { limit: self.kind, ceiling, retry_after })
+        let reported = self.window.take(amount, now);
+        reported.map(drop).map_err(|Refused { retry_after }| OverLimit { limit: self.kind, ceiling, retry_after })
     }
 
     fn take(&mut self, amount: u64, now: Instant) -> Option<Taken> {

@@ -6,14 +6,14 @@ use super::{BoxFuture, Change, Conflict, Contents, NotWritten, Register, Unavail
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
-use crate::store::memory_bank::MemoryBank;
+use crate::store::memory_lease_store::MemoryLeaseStore;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Everything registered.
 pub struct MemoryRegister {
     /// Where credit is spent.
-    bank: Arc<MemoryBank>,
+    lease_store: Arc<MemoryLeaseStore>,
     state: Mutex<State>,
 }
 
@@ -28,9 +28,9 @@ struct State {
 }
 
 impl MemoryRegister {
-    /// An empty one, whose credit is spent at `bank`.
-    pub fn new(bank: Arc<MemoryBank>) -> Self {
-        Self { bank, state: Mutex::default() }
+    /// An empty one, whose credit is spent at `lease_store`.
+    pub fn new(lease_store: Arc<MemoryLeaseStore>) -> Self {
+        Self { lease_store, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,7 +126,8 @@ impl Register for MemoryRegister {
 
     fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>> {
         let balance = |(holder, granted): (Holder, NanoUsd)| {
-            let (spent, leased) = self.bank.balance(&Arc::new(holder.account()), crate::domain::budget::Span::EVER);
+            let (spent, leased) =
+                self.lease_store.balance(&Arc::new(holder.account()), crate::domain::budget::Span::EVER);
             Balance { holder, granted, spent, leased }
         };
         let balances = self.state().granted(0).into_iter().map(balance).collect();

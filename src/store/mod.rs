@@ -5,16 +5,16 @@
 //! cost arrive as values. It is called once or twice per request, never per frame, and never makes
 //! one wait for a disk.
 //!
-//! Start reading in [`Counters::admit`], [`Ledger::append`], for money in [`purse`] and for keys in [`keyring`];
+//! Start reading in [`Counters::admit`], [`Ledger::append`], for money in [`budget_pool`] and for keys in [`keyring`];
 //! [`memory`] is the back
 //! end that keeps nothing, [`sqlite`] the one that does, and `tests/store_contract.rs` and
-//! `tests/bank_contract.rs` what every back end promises.
+//! `tests/lease_store_contract.rs` what every back end promises.
 
+pub mod budget_pool;
 pub mod keyring;
 pub mod memory;
-pub mod memory_bank;
+pub mod memory_lease_store;
 pub mod memory_register;
-pub mod purse;
 pub mod reports;
 pub mod sqlite;
 
@@ -29,7 +29,7 @@ use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
 use keyring::Keyring;
 use memory::MemoryLedger;
-use memory_bank::MemoryBank;
+use memory_lease_store::MemoryLeaseStore;
 use memory_register::MemoryRegister;
 use reports::Reports;
 use std::pin::Pin;
@@ -63,7 +63,7 @@ pub struct LedgerStatus {
 ///
 /// For each window of an account it keeps what is spent and what is leased, and their sum never passes the
 /// limit by leasing. A lease is granted durably before it is used; what a crash leaves of it is spent.
-pub trait Bank: Send + Sync {
+pub trait LeaseStore: Send + Sync {
     /// Leases what [`grant`](crate::domain::budget::grant) says. Once asked it is carried to its end: whoever
     /// asks takes care that nobody drops the future.
     ///
@@ -88,7 +88,7 @@ pub struct Books {
     /// Where receipts go.
     pub ledger: Arc<dyn Ledger>,
     /// Where budgets are kept.
-    pub bank: Arc<dyn Bank>,
+    pub lease_store: Arc<dyn LeaseStore>,
     /// Keys, teams and credit.
     pub keyring: Arc<Keyring>,
     /// How the ledger is read; `None`: it keeps nothing.
@@ -98,10 +98,10 @@ pub struct Books {
 impl Books {
     /// Those of a process that remembers nothing.
     pub async fn memory() -> Self {
-        let bank = Arc::new(MemoryBank::default());
-        let register = Arc::new(MemoryRegister::new(bank.clone()));
+        let lease_store = Arc::new(MemoryLeaseStore::default());
+        let register = Arc::new(MemoryRegister::new(lease_store.clone()));
         let keyring = Keyring::open(register).await.expect("memory can always be read");
-        Self { ledger: Arc::new(MemoryLedger::default()), bank, keyring: Arc::new(keyring), reports: None }
+        Self { ledger: Arc::new(MemoryLedger::default()), lease_store, keyring: Arc::new(keyring), reports: None }
     }
 }
 

@@ -49,7 +49,7 @@ impl AccessLog {
         let Some(lines) = &self.lines else { return };
         let mut line = Vec::with_capacity(USUAL_LINE);
         put_line(&mut line, receipt);
-        lines.leave(&line);
+        lines.permit(&line);
     }
 
     /// The lines, to be asked later how many were dropped.

@@ -61,7 +61,7 @@ impl Lines {
     }
 
     /// Leaves `line`, its line feed included.
-    pub(super) fn leave(&self, line: &[u8]) {
+    pub(super) fn permit(&self, line: &[u8]) {
         let mut state = self.0.state();
         if state.gathered.len() + line.len() > ROOM {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl Lines {
 /// One write is one line, as the logs' formatter hands them over.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.leave(line);
+        self.permit(line);
         Ok(line.len())
     }
 
@@ -143,13 +143,13 @@ mod tests {
 
     /// Tells what it was handed, then waits until it may go on.
     struct Slow {
-        told: Sender<Vec<u8>>,
+        reported: Sender<Vec<u8>>,
         go_on: Receiver<()>,
     }
 
     impl Write for Slow {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let _ = self.told.send(bytes.to_vec());
+            let _ = self.reported.send(bytes.to_vec());
             let _ = self.go_on.recv();
             Ok(bytes.len())
         }
@@ -160,19 +160,19 @@ mod tests {
     }
 
     fn slow() -> (Slow, Receiver<Vec<u8>>, Sender<()>) {
-        let (told, written) = channel();
+        let (reported, written) = channel();
         let (let_go, go_on) = channel();
-        (Slow { told, go_on }, written, let_go)
+        (Slow { reported, go_on }, written, let_go)
     }
 
     #[test]
     fn a_lone_line_is_written_at_once_and_what_gathers_meanwhile_as_one() {
         let (sink, written, let_go) = slow();
         let (lines, writing) = Lines::to(sink);
-        lines.leave(b"one\n");
+        lines.permit(b"one\n");
         assert_eq!(written.recv().expect("the writer lives"), b"one\n");
-        lines.leave(b"two\n");
-        lines.leave(b"three\n");
+        lines.permit(b"two\n");
+        lines.permit(b"three\n");
         drop(let_go);
         assert_eq!(written.recv().expect("the writer lives"), b"two\nthree\n");
         drop(writing);
@@ -185,7 +185,7 @@ mod tests {
         drop(let_go);
         let (lines, writing) = Lines::to(sink);
         for _ in 0..1000 {
-            lines.leave(b"line\n");
+            lines.permit(b"line\n");
         }
         drop(writing);
         assert_eq!(written.try_iter().flatten().count(), 5000);
@@ -195,12 +195,12 @@ mod tests {
     fn a_reader_that_stalls_costs_lines_and_not_time() {
         let (sink, written, let_go) = slow();
         let (lines, writing) = Lines::to(sink);
-        lines.leave(b"first\n");
+        lines.permit(b"first\n");
         written.recv().expect("the writer lives");
         // The writer is stuck with the first line; so many of these have room.
         let line = [b'x'; 1024];
         for _ in 0..ROOM / line.len() + 100 {
-            lines.leave(&line);
+            lines.permit(&line);
         }
         assert_eq!(lines.dropped(), 100);
         drop(let_go);

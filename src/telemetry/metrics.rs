@@ -9,7 +9,7 @@ use super::book::{Book, Row, row};
 use super::family::Family;
 use super::labels::{self, Label, TokenKind};
 use crate::domain::breaker::{StateName, Transition};
-use crate::domain::budget::Standing;
+use crate::domain::budget::AccountStatus;
 use crate::domain::receipt::Receipt;
 use prometheus::{Histogram, IntCounter, IntGauge, Result};
 use std::collections::HashSet;
@@ -266,16 +266,16 @@ impl Metrics {
     }
 
     /// Names all budgets and how they stand; series of others are dropped.
-    pub fn budgets(&self, standings: &[Standing]) {
-        let labels = |state: &Standing| {
+    pub fn budgets(&self, statuses: &[AccountStatus]) {
+        let labels = |state: &AccountStatus| {
             let account = &state.account;
             [Label::Word(account.scope.label()), Label::from(&account.name), Label::from(&account.window)]
         };
-        let named: HashSet<_> = standings.iter().map(labels).collect();
+        let named: HashSet<_> = statuses.iter().map(labels).collect();
         for family in [&self.budget_limit, &self.budget_spent, &self.budget_held] {
             family.retain(|values| named.contains(values));
         }
-        for state in standings {
+        for state in statuses {
             self.budget_limit.with(labels(state)).set(state.limit.0);
             self.budget_spent.with(labels(state)).set(state.spent.0);
             self.budget_held.with(labels(state)).set(state.held.0);
@@ -421,7 +421,7 @@ mod tests {
         metrics.impossible_usage();
         let account = Account { scope: Scope::Team, name: "growth".into(), window: "month UTC".into() };
         let (limit, spent, held) = (NanoUsd(2_000_000_000_000), NanoUsd(1_250_000_000), NanoUsd(3_000_000));
-        metrics.budgets(&[Standing { account: account.into(), limit, spent, held }]);
+        metrics.budgets(&[AccountStatus { account: account.into(), limit, spent, held }]);
         metrics
     }
 

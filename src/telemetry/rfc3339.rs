@@ -26,14 +26,14 @@ fn civil(days: i64) -> (i64, i64, i64) {
     /// Days from 1 March of the year 0 to 1970-01-01.
     const TO_1970: i64 = 719_468;
     let since_march_0 = days + TO_1970;
-    let era = since_march_0.div_euclid(FOUR_CENTURIES);
+    let generation = since_march_0.div_euclid(FOUR_CENTURIES);
     let day_of_era = since_march_0.rem_euclid(FOUR_CENTURIES);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+    (generation * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

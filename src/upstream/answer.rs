@@ -10,7 +10,7 @@ use super::body::AnswerBody;
 use super::meter;
 use super::providers::{Provider, Reply, Source};
 use super::stream::{Broken, Stream};
-use super::{Answer, Missed, Order, Rejection, classify};
+use super::{Answer, AttemptError, Rejection, UpstreamRequest, classify};
 use crate::clock::Clock;
 use crate::domain::failure::Failure;
 use bytes::{Bytes, BytesMut};
@@ -31,20 +31,24 @@ const PASSED_BACK: [HeaderName; 3] =
     [CONTENT_TYPE, HeaderName::from_static("openai-processing-ms"), HeaderName::from_static("openai-version")];
 
 /// Sends `order` to `provider` and waits for the commit point.
-pub(super) async fn obtain(provider: &Provider, order: &Order<'_>, clock: Clock) -> Result<Answer, Missed> {
+pub(super) async fn obtain(
+    provider: &Provider,
+    order: &UpstreamRequest<'_>,
+    clock: Clock,
+) -> Result<Answer, AttemptError> {
     let reply = provider.open(order, clock.now()).await?;
     if !reply.status.is_success() {
         return Err(refused(reply, clock.unix_ms()).await);
     }
     if let Some(encoding) = reply.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
-        return Err(Missed::new(
+        return Err(AttemptError::new(
             Failure::Garbage,
             format!("the answer is encoded ({encoding:?}) though we asked it not to be"),
         ));
     }
     let status = reply.status;
     let headers = passed_back(&reply.headers);
-    let body = match order.call.facts().stream {
+    let body = match order.call.metadata().stream {
         true => stream(reply, order, clock).await?,
         false => whole(reply).await?,
     };
@@ -57,15 +61,15 @@ pub fn passed_back(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What a reply without success means; the provider's words are read only where they matter.
-async fn refused(reply: Reply, now_unix_ms: i64) -> Missed {
+async fn refused(reply: Reply, now_unix_ms: i64) -> AttemptError {
     let Reply { status, headers, mut source, .. } = reply;
     let detail = format!("HTTP {}{}", status.as_u16(), request_id(&headers));
     let failure = classify::status(status, &headers, now_unix_ms);
     if failure != Failure::Rejected {
-        return Missed::new(failure, detail);
+        return AttemptError::new(failure, detail);
     }
     match collect(&mut source, MAX_ERROR).await {
-        Ok(body) => Missed {
+        Ok(body) => AttemptError {
             failure: classify::rejection(status, &body),
             rejection: Some(Rejection { status, content_type: headers.get(CONTENT_TYPE).cloned(), body }),
             detail: detail.into(),
@@ -80,23 +84,23 @@ fn request_id(headers: &HeaderMap) -> String {
     id.map_or_else(String::new, |id| format!(", x-request-id {id}"))
 }
 
-async fn whole(mut reply: Reply) -> Result<AnswerBody, Missed> {
+async fn whole(mut reply: Reply) -> Result<AnswerBody, AttemptError> {
     let body = collect(&mut reply.source, MAX_WHOLE).await?;
     match meter::read_whole(&body) {
-        Ok(whole) if whole.error => Err(Missed::new(Failure::ErrorInside, "an error inside a 2xx")),
+        Ok(whole) if whole.error => Err(AttemptError::new(Failure::ErrorInside, "an error inside a 2xx")),
         Ok(whole) => Ok(AnswerBody::whole(body, whole.tally)),
-        Err(error) if error.is_eof() => Err(Missed::new(Failure::Truncated, "the JSON ends early")),
-        Err(error) => Err(Missed::new(Failure::Garbage, format!("no JSON object: {:?} error", error.classify()))),
+        Err(error) if error.is_eof() => Err(AttemptError::new(Failure::Truncated, "the JSON ends early")),
+        Err(error) => Err(AttemptError::new(Failure::Garbage, format!("no JSON object: {:?} error", error.classify()))),
     }
 }
 
-async fn stream(reply: Reply, order: &Order<'_>, clock: Clock) -> Result<AnswerBody, Missed> {
+async fn stream(reply: Reply, order: &UpstreamRequest<'_>, clock: Clock) -> Result<AnswerBody, AttemptError> {
     if !is_event_stream(reply.headers.get(CONTENT_TYPE)) {
         return Err(no_stream(reply).await);
     }
     let mut stream = Stream::new(reply, order.call);
     let first = first_good(&mut stream).await?;
-    Ok(AnswerBody::stream(stream, first, order.patience, clock))
+    Ok(AnswerBody::stream(stream, first, order.timeouts, clock))
 }
 
 fn is_event_stream(content_type: Option<&HeaderValue>) -> bool {
@@ -105,28 +109,28 @@ fn is_event_stream(content_type: Option<&HeaderValue>) -> bool {
 }
 
 /// A 2xx that should be a stream and is not: an error in its place, or anything else.
-async fn no_stream(mut reply: Reply) -> Missed {
+async fn no_stream(mut reply: Reply) -> AttemptError {
     let detail = match reply.headers.get(CONTENT_TYPE) {
         Some(given) => format!("content-type {given:?} where a stream was asked for"),
         None => "no content-type where a stream was asked for".to_owned(),
     };
     match collect(&mut reply.source, MAX_ERROR).await {
         Ok(body) if meter::read_whole(&body).is_ok_and(|whole| whole.error) => {
-            Missed::new(Failure::ErrorInside, detail)
+            AttemptError::new(Failure::ErrorInside, detail)
         }
-        Ok(_) => Missed::new(Failure::Garbage, detail),
+        Ok(_) => AttemptError::new(Failure::Garbage, detail),
         Err(missed) => missed,
     }
 }
 
 /// Everything up to the read that brought the first good frame, in order.
-async fn first_good(stream: &mut Stream) -> Result<Bytes, Missed> {
+async fn first_good(stream: &mut Stream) -> Result<Bytes, AttemptError> {
     let mut held = BytesMut::new();
     loop {
         let batch = match poll_fn(|cx| stream.poll_batch(cx)).await {
             Some(Ok(batch)) => batch,
             Some(Err(broken)) => return Err(missed(broken)),
-            None => return Err(Missed::new(Failure::Truncated, "the stream ended before its first token")),
+            None => return Err(AttemptError::new(Failure::Truncated, "the stream ended before its first token")),
         };
         match (batch.good, held.is_empty()) {
             (true, true) => return Ok(batch.bytes),
@@ -136,21 +140,21 @@ async fn first_good(stream: &mut Stream) -> Result<Bytes, Missed> {
             return Ok(held.freeze());
         }
         if held.len() > MAX_HELD {
-            return Err(Missed::new(Failure::Garbage, "64 KiB of frames without a token"));
+            return Err(AttemptError::new(Failure::Garbage, "64 KiB of frames without a token"));
         }
     }
 }
 
-fn missed(broken: Broken) -> Missed {
+fn missed(broken: Broken) -> AttemptError {
     match broken {
-        Broken::Failure(failure, detail) => Missed::new(failure, detail),
-        Broken::Transport(error) => Missed::new(classify::broken_body(&error), classify::describe(&error)),
+        Broken::Failure(failure, detail) => AttemptError::new(failure, detail),
+        Broken::Transport(error) => AttemptError::new(classify::broken_body(&error), classify::describe(&error)),
     }
 }
 
 /// The whole body; a single read is not copied.
-async fn collect(source: &mut Source, limit: usize) -> Result<Bytes, Missed> {
-    let too_large = || Missed::new(Failure::Garbage, format!("an answer of more than {limit} bytes"));
+async fn collect(source: &mut Source, limit: usize) -> Result<Bytes, AttemptError> {
+    let too_large = || AttemptError::new(Failure::Garbage, format!("an answer of more than {limit} bytes"));
     if source.promised().is_some_and(|promised| promised > limit as u64) {
         return Err(too_large());
     }
@@ -183,9 +187,9 @@ mod tests {
     use super::*;
     use crate::domain::call::Call;
     use crate::domain::usage::Usage;
-    use crate::upstream::Patience;
+    use crate::upstream::Timeouts;
     use crate::upstream::testing::{
-        Act, LAST_CHUNK, STREAM_HEAD, Scripted, call, chunk, drain, patience, respond, send, upstreams, whole,
+        Act, LAST_CHUNK, STREAM_HEAD, Scripted, call, chunk, drain, respond, send, timeouts, upstreams, whole,
     };
     use std::time::Duration;
 
@@ -198,21 +202,21 @@ mod tests {
     const JSON: &str = "application/json";
 
     /// What comes of `body`, sent to a provider that reads it and then does `acts`.
-    async fn tried(call: &Call, acts: Vec<Act>, patience: Patience) -> Result<Answer, Missed> {
+    async fn tried(call: &Call, acts: Vec<Act>, timeouts: Timeouts) -> Result<Answer, AttemptError> {
         let script = [vec![Act::Read], acts].concat();
         let provider = Scripted::start(script).await;
-        send(&upstreams(provider.base_url()), call, patience).await
+        send(&upstreams(provider.base_url()), call, timeouts).await
     }
 
     async fn check(body: &'static str, acts: Vec<Act>, expected: Failure) {
         let shown = format!("{acts:?}");
         let quick = Duration::from_millis(100);
-        let patience = match expected {
-            Failure::FirstTokenTimeout => Patience { first_token: quick, ..patience() },
-            Failure::WholeTimeout => Patience { whole: quick, ..patience() },
-            _ => patience(),
+        let timeouts = match expected {
+            Failure::FirstTokenTimeout => Timeouts { first_token: quick, ..timeouts() },
+            Failure::WholeTimeout => Timeouts { whole: quick, ..timeouts() },
+            _ => timeouts(),
         };
-        match tried(&call(body), acts, patience).await {
+        match tried(&call(body), acts, timeouts).await {
             Ok(_) => panic!("{shown} counts as an answer"),
             Err(missed) => assert_eq!(missed.failure, expected, "{shown}: {}", missed.detail),
         }
@@ -230,7 +234,7 @@ mod tests {
         let headers = "content-type: application/json\r\nopenai-version: 2020-10-01\r\nset-cookie: a=b\r\nx-ratelimit-limit-requests: 9\r\n";
         let written = Act::Write(respond("201 Created", headers, text));
         let mut answer =
-            tried(&call(WHOLE), vec![written], patience()).await.unwrap_or_else(|missed| panic!("{missed:?}"));
+            tried(&call(WHOLE), vec![written], timeouts()).await.unwrap_or_else(|missed| panic!("{missed:?}"));
         assert_eq!(answer.status, 201);
         let names: Vec<&str> = answer.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "openai-version"]);
@@ -242,7 +246,7 @@ mod tests {
     async fn a_large_answer_in_many_reads_is_put_together() {
         let text = format!(r#"{{"data":"{}"}}"#, "x".repeat(3 << 20));
         let acts = vec![Act::Write(whole(JSON, &text))];
-        let answer = tried(&call(WHOLE), acts, patience()).await;
+        let answer = tried(&call(WHOLE), acts, timeouts()).await;
         let mut answer = answer.unwrap_or_else(|missed| panic!("{missed:?}"));
         assert!(drain(&mut answer.body).await == (text, None));
     }
@@ -287,7 +291,7 @@ mod tests {
         for body in [WHOLE, STREAM] {
             let acts =
                 vec![Act::Write(respond("422 No", "content-type: application/json\r\nx-request-id: r1\r\n", text))];
-            let missed = tried(&call(body), acts, patience()).await.err().expect("a 422 is no answer");
+            let missed = tried(&call(body), acts, timeouts()).await.err().expect("a 422 is no answer");
             assert_eq!(missed.failure, Failure::Rejected);
             let rejection = missed.rejection.expect("the provider said why");
             assert_eq!((rejection.status.as_u16(), &rejection.body[..]), (422, text.as_bytes()));
@@ -301,7 +305,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_answered_by_its_first_good_frame() {
         let acts = vec![streamed(&[": c\n\n", ROLE, GOOD]), Act::Hold];
-        let answer = tried(&call(STREAM), acts, patience()).await;
+        let answer = tried(&call(STREAM), acts, timeouts()).await;
         let mut body = answer.unwrap_or_else(|missed| panic!("{missed:?}")).body;
         let first = poll_fn(|cx| body.poll_frames(cx)).await;
         assert!(first.is_some_and(|first| first.is_ok_and(|first| first == [": c\n\n", ROLE, GOOD].concat())));
@@ -335,7 +339,7 @@ mod tests {
             (vec![streamed(&[GOOD]), error_chunk], "{GOOD}", Some(Failure::ErrorInside)),
             (vec![streamed(&[GOOD, STOP]), Act::Close], "{GOOD}{STOP}", Some(Failure::Reset)),
         ] {
-            let answer = tried(&call(STREAM), acts, patience()).await;
+            let answer = tried(&call(STREAM), acts, timeouts()).await;
             let mut body = answer.unwrap_or_else(|missed| panic!("{missed:?}")).body;
             let expected = out.replace("{GOOD}", GOOD).replace("{STOP}", STOP);
             assert_eq!(drain(&mut body).await, (expected, failure));

@@ -6,7 +6,7 @@
 //!
 //! Start reading in [`AnswerBody::poll_frames`].
 
-use super::order::{Limit, Patience};
+use super::order::{Limit, Timeouts};
 use super::stream::Stream;
 use super::text::text_bytes;
 use crate::clock::Clock;
@@ -26,7 +26,7 @@ pub struct AnswerBody(Kind);
 
 enum Kind {
     Whole { bytes: Option<Bytes>, tally: Tally },
-    Live(Box<Live>),
+    StreamBody(Box<StreamBody>),
 }
 
 impl AnswerBody {
@@ -36,10 +36,10 @@ impl AnswerBody {
     }
 
     /// The rest of `stream`, after `first`.
-    pub(super) fn stream(stream: Stream, first: Bytes, patience: Patience, clock: Clock) -> Self {
+    pub(super) fn stream(stream: Stream, first: Bytes, timeouts: Timeouts, clock: Clock) -> Self {
         let wait =
-            Wait { idle: patience.idle, left: patience.idle, since: None, deadline: patience.deadline, sleep: None };
-        Self(Kind::Live(Box::new(Live { stream, first: Some(first), wait, clock, over: false })))
+            Wait { idle: timeouts.idle, left: timeouts.idle, since: None, deadline: timeouts.deadline, sleep: None };
+        Self(Kind::StreamBody(Box::new(StreamBody { stream, first: Some(first), wait, clock, over: false })))
     }
 
     /// What comes next: whole frames, all that one read brought. `None` at the end of a complete
@@ -50,7 +50,7 @@ impl AnswerBody {
     pub fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         match &mut self.0 {
             Kind::Whole { bytes, .. } => Poll::Ready(bytes.take().map(Ok)),
-            Kind::Live(live) => live.poll_frames(cx),
+            Kind::StreamBody(stream) => stream.poll_frames(cx),
         }
     }
 
@@ -58,7 +58,7 @@ impl AnswerBody {
     pub fn tally(&self) -> Tally {
         match &self.0 {
             Kind::Whole { tally, .. } => *tally,
-            Kind::Live(live) => live.stream.tally(),
+            Kind::StreamBody(stream) => stream.stream.tally(),
         }
     }
 
@@ -66,7 +66,7 @@ impl AnswerBody {
     pub fn whole_text_bytes(&self) -> Option<u64> {
         match &self.0 {
             Kind::Whole { bytes, .. } => bytes.as_ref().map(|bytes| text_bytes(bytes)),
-            Kind::Live(_) => None,
+            Kind::StreamBody(_) => None,
         }
     }
 
@@ -74,7 +74,7 @@ impl AnswerBody {
     pub fn exact_len(&self) -> Option<u64> {
         match &self.0 {
             Kind::Whole { bytes, .. } => bytes.as_ref().map(|bytes| bytes.len() as u64),
-            Kind::Live(_) => None,
+            Kind::StreamBody(_) => None,
         }
     }
 
@@ -82,12 +82,12 @@ impl AnswerBody {
     pub fn is_complete(&self) -> bool {
         match &self.0 {
             Kind::Whole { bytes, .. } => bytes.is_none(),
-            Kind::Live(live) => live.first.is_none() && live.stream.is_complete(),
+            Kind::StreamBody(stream) => stream.first.is_none() && stream.stream.is_complete(),
         }
     }
 }
 
-struct Live {
+struct StreamBody {
     stream: Stream,
     /// What came up to the commit point.
     first: Option<Bytes>,
@@ -96,7 +96,7 @@ struct Live {
     over: bool,
 }
 
-impl Live {
+impl StreamBody {
     fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(first)));
@@ -208,13 +208,13 @@ mod tests {
         let call = call(r#"{"model":"m","stream":true}"#);
         let stream = Stream::new(Reply { status, headers, source, tolerance }, &call);
         let seconds = Duration::from_secs;
-        let patience = Patience {
+        let timeouts = Timeouts {
             first_token: seconds(1),
             whole: seconds(1),
             idle: seconds(idle),
             deadline: Clock.now() + seconds(deadline),
         };
-        let body = AnswerBody::stream(stream, Bytes::from_static(b"first;"), patience, Clock);
+        let body = AnswerBody::stream(stream, Bytes::from_static(b"first;"), timeouts, Clock);
         (Provider(Some(sender)), body)
     }
 

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_was_too_long_is_told_from_a_bad_one() {
+    fn a_request_that_was_too_long_is_reported_from_a_bad_one() {
         let check = |code: u16, body: &str, expected: Failure| {
             let status = StatusCode::from_u16(code).expect("the case is a status");
             assert_eq!(rejection(status, body.as_bytes()), expected, "{body}");

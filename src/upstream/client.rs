@@ -5,7 +5,7 @@
 //! minutes so that addresses are resolved anew, while the old one finishes what it began.
 
 use super::BuildError;
-use crate::domain::chance::Draw;
+use crate::domain::random::RandomValue;
 use reqwest::{Client, ClientBuilder, redirect, retry};
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,7 +88,7 @@ impl Pool {
     }
 
     /// The client to use at `now`; `draw` spreads the replacements.
-    pub(super) fn client(&self, now: Instant, draw: Draw) -> Client {
+    pub(super) fn client(&self, now: Instant, draw: RandomValue) -> Client {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match current.until {
             Some(until) if now < until => {}
@@ -106,7 +106,7 @@ impl Pool {
 }
 
 /// [`MAX_AGE`] ± 20 %.
-fn age(draw: Draw) -> Duration {
+fn age(draw: RandomValue) -> Duration {
     MAX_AGE.mul_f64(0.8 + 0.4 * draw.unit())
 }
 
@@ -150,9 +150,9 @@ mod tests {
 
     #[test]
     fn a_client_lives_five_minutes_give_or_take_a_fifth() {
-        assert_eq!(age(Draw(0)), Duration::from_secs(240));
-        assert!(age(Draw(u64::MAX)) <= Duration::from_secs(360));
-        assert!(age(Draw(u64::MAX)) > Duration::from_secs(359));
+        assert_eq!(age(RandomValue(0)), Duration::from_secs(240));
+        assert!(age(RandomValue(u64::MAX)) <= Duration::from_secs(360));
+        assert!(age(RandomValue(u64::MAX)) > Duration::from_secs(359));
     }
 
     fn plain(http2: bool) -> Link {
@@ -166,7 +166,7 @@ mod tests {
         let pool = Pool::build(plain(false), Tls::load().expect("TLS is there")).expect("it can be built");
         let start = crate::clock::Clock.now();
         for (second, connections) in [(0, 1), (239, 1), (241, 2), (480, 2), (482, 3)] {
-            let client = pool.client(start + Duration::from_secs(second), Draw(0));
+            let client = pool.client(start + Duration::from_secs(second), RandomValue(0));
             let response = client.post(provider.base_url()).body("x").send().await.expect("the provider answers");
             assert_eq!(response.bytes().await.expect("the answer is whole"), "ok");
             assert_eq!(provider.accepted.len(), connections, "after {second} s");
@@ -185,7 +185,7 @@ mod tests {
             }
         });
         let pool = Pool::build(plain(true), Tls::load().expect("TLS is there")).expect("it can be built");
-        let client = pool.client(crate::clock::Clock.now(), Draw(0));
+        let client = pool.client(crate::clock::Clock.now(), RandomValue(0));
         let response = client.get(format!("http://{at}/")).send().await.expect("the provider answers");
         assert_eq!(response.version(), http::Version::HTTP_2);
     }
@@ -225,12 +225,12 @@ mod tests {
         for http2 in [false, true] {
             let link = Link { tls: true, ..plain(http2) };
             let pool = Pool::build(link, trusting.clone()).expect("it can be built");
-            let response = pool.client(crate::clock::Clock.now(), Draw(0)).get(&url).send().await;
+            let response = pool.client(crate::clock::Clock.now(), RandomValue(0)).get(&url).send().await;
             let text = response.expect("the certificate is trusted").text().await;
             assert_eq!(text.expect("the answer is whole"), "secret handshake");
 
             let pool = Pool::build(link, Tls::load().expect("TLS is there")).expect("it can be built");
-            let error = pool.client(crate::clock::Clock.now(), Draw(0)).get(&url).send().await;
+            let error = pool.client(crate::clock::Clock.now(), RandomValue(0)).get(&url).send().await;
             assert!(error.expect_err("nobody signed that").is_connect());
         }
     }

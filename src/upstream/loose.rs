@@ -15,7 +15,7 @@ pub(super) struct Present(pub(super) bool);
 
 /// Whether a value is there and says something, and how many bytes it is, if it is text.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Told {
+pub(super) struct TextPresence {
     /// It does.
     pub(super) present: bool,
     pub(super) bytes: u64,
@@ -23,7 +23,7 @@ pub(super) struct Told {
 
 /// A value in which there may be text at any depth, such as calls of tools.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Deep(pub(super) Told);
+pub(super) struct Deep(pub(super) TextPresence);
 
 /// An object; anything else is as good as one without members.
 #[derive(Default, Debug)]
@@ -112,7 +112,7 @@ impl<'de> Deserialize<'de> for Present {
     }
 }
 
-impl<'de> Deserialize<'de> for Told {
+impl<'de> Deserialize<'de> for TextPresence {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(Any(|kind| match kind {
             Kind::Nothing => Self::default(),
@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for Deep {
         let inside = raw.strip_prefix(['[', '{', '"']).map_or("", |rest| &rest[..rest.len() - 1]);
         let is_scalar = !raw.starts_with(['[', '{', '"']) && raw != "null" && raw != "false";
         let present = is_scalar || (raw.starts_with('"') && !inside.is_empty()) || !inside.trim_ascii().is_empty();
-        Ok(Self(Told { present, bytes: text_bytes(raw.as_bytes()) }))
+        Ok(Self(TextPresence { present, bytes: text_bytes(raw.as_bytes()) }))
     }
 }
 

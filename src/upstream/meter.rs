@@ -6,7 +6,7 @@
 //!
 //! Start reading in [`Meter::read`].
 
-use super::loose::{Deep, IfObject, Number, Object, Present, Told};
+use super::loose::{Deep, IfObject, Number, Object, Present, TextPresence};
 use super::text::text_bytes;
 use crate::domain::estimate::Tally;
 use crate::domain::usage::Usage;
@@ -203,7 +203,7 @@ struct Choice {
     #[serde(default)]
     delta: Option<Delta>,
     #[serde(default)]
-    text: Told,
+    text: TextPresence,
     #[serde(default)]
     finish_reason: Present,
 }
@@ -212,13 +212,13 @@ struct Choice {
 #[derive(Deserialize)]
 struct Delta {
     #[serde(default)]
-    content: Told,
+    content: TextPresence,
     #[serde(default)]
-    reasoning: Told,
+    reasoning: TextPresence,
     #[serde(default)]
-    reasoning_content: Told,
+    reasoning_content: TextPresence,
     #[serde(default)]
-    refusal: Told,
+    refusal: TextPresence,
     #[serde(default)]
     tool_calls: Deep,
     #[serde(default)]
@@ -229,17 +229,17 @@ struct Delta {
 
 impl Choice {
     /// Whether it carries a token, and the bytes of its text.
-    fn told(&self) -> Told {
-        let delta = self.delta.as_ref().map_or(Told::default(), Delta::told);
-        Told { present: self.text.present || delta.present, bytes: self.text.bytes + delta.bytes }
+    fn text(&self) -> TextPresence {
+        let delta = self.delta.as_ref().map_or(TextPresence::default(), Delta::text);
+        TextPresence { present: self.text.present || delta.present, bytes: self.text.bytes + delta.bytes }
     }
 }
 
 impl Delta {
-    fn told(&self) -> Told {
+    fn text(&self) -> TextPresence {
         let Self { content, reasoning, reasoning_content, refusal, tool_calls, function_call, audio } = self;
         let parts = [content, reasoning, reasoning_content, refusal, &tool_calls.0, &function_call.0];
-        Told {
+        TextPresence {
             present: audio.0 || parts.iter().any(|part| part.present),
             bytes: parts.iter().map(|part| part.bytes).sum(),
         }
@@ -272,9 +272,9 @@ impl<'de> Deserialize<'de> for Choices {
                 let mut position = 0;
                 while let Some(choice) = list.next_element::<Choice>()? {
                     all.empty = false;
-                    let told = choice.told();
-                    all.token |= told.present;
-                    all.text_bytes += told.bytes;
+                    let text = choice.text();
+                    all.token |= text.present;
+                    all.text_bytes += text.bytes;
                     if choice.finish_reason.0 {
                         // An index that no choice has must not pass for one that some choice has.
                         let index = choice.index.0.map_or(position, |index| u32::try_from(index).unwrap_or(u32::MAX));
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_from_an_answer() {
+    fn an_error_is_reported_from_an_answer() {
         let check = |frame: &str, error: bool| {
             assert_eq!(Meter::default().read(frame.as_bytes()).map(|seen| seen.error).ok(), Some(error), "{frame}");
             assert_eq!(read_whole(frame.as_bytes()).map(|whole| whole.error).ok(), Some(error), "{frame}");
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_count_is_told_from_no_count() {
+    fn what_cannot_be_a_count_is_reported_from_no_count() {
         let check = |json: &str, impossible: bool| {
             let counted = Counted::of(json);
             assert_eq!((counted.usage, counted.is_impossible), (None, impossible), "{json}");

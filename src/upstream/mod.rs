@@ -1,7 +1,7 @@
 //! Sends one attempt and brings its answer back, or says what went wrong.
 //!
-//! An [`Order`] goes in; an [`Answer`] comes out once the commit point is reached (the first good
-//! frame of a stream, the whole of a whole answer), a [`Missed`] otherwise. This room never decides
+//! An [`UpstreamRequest`] goes in; an [`Answer`] comes out once the commit point is reached (the first good
+//! frame of a stream, the whole of a whole answer), a [`AttemptError`] otherwise. This room never decides
 //! what happens next, and knows nothing of keys, teams or budgets. Dropping what it handed out, at
 //! any point, cancels the provider's work.
 //!
@@ -24,7 +24,7 @@ mod testing;
 mod text;
 
 pub use body::AnswerBody;
-pub use order::{Answer, Missed, Order, Patience, Rejection, UpstreamModel};
+pub use order::{Answer, AttemptError, Rejection, Timeouts, UpstreamModel, UpstreamRequest};
 pub use setup::{BuildError, OpenAiSetup, Protocol, ProviderSetup, SimSetup};
 
 use crate::clock::Clock;
@@ -62,32 +62,32 @@ impl Upstreams {
     /// Sends one attempt and waits for the commit point.
     ///
     /// # Errors
-    /// [`Missed`]: nothing of it may reach the client, except a rejection given as it came.
+    /// [`AttemptError`]: nothing of it may reach the client, except a rejection given as it came.
     ///
     /// # Panics
     /// When `order.provider` is of another snapshot.
-    pub async fn send(&self, order: Order<'_>) -> Result<Answer, Missed> {
+    pub async fn send(&self, order: UpstreamRequest<'_>) -> Result<Answer, AttemptError> {
         let now = self.clock.now();
-        let limit = order.patience.until_commit(now, order.call.facts().stream);
+        let limit = order.timeouts.until_commit(now, order.call.metadata().stream);
         if limit.at <= now {
-            return Err(Missed::new(limit.failure, "no time was left to send it"));
+            return Err(AttemptError::new(limit.failure, "no time was left to send it"));
         }
         let provider = &self.providers[order.provider.index()];
         tokio::select! {
             biased;
             end = answer::obtain(provider, &order, self.clock) => end,
-            () = self.clock.sleep_until(limit.at) => Err(Missed::new(limit.failure, "time ran out before the commit point")),
+            () = self.clock.sleep_until(limit.at) => Err(AttemptError::new(limit.failure, "time ran out before the commit point")),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{Act, STREAM_HEAD, Scripted, call, chunk, drain, patience, send, setup, upstreams, whole};
+    use super::testing::{Act, STREAM_HEAD, Scripted, call, chunk, drain, send, setup, timeouts, upstreams, whole};
     use super::*;
-    use crate::domain::chance::Draw;
     use crate::domain::failure::Failure;
     use crate::domain::id::ProviderId;
+    use crate::domain::random::RandomValue;
     use http::{HeaderMap, HeaderValue};
     use std::future::poll_fn;
     use std::time::Duration;
@@ -101,7 +101,7 @@ mod tests {
     }
 
     async fn succeed(upstreams: &Upstreams) {
-        let answer = send(upstreams, &call(BODY), patience()).await;
+        let answer = send(upstreams, &call(BODY), timeouts()).await;
         let mut answer = answer.unwrap_or_else(|missed| panic!("{missed:?}"));
         assert_eq!(drain(&mut answer.body).await, ("{}".into(), None));
     }
@@ -113,14 +113,14 @@ mod tests {
             (http::header::AUTHORIZATION, HeaderValue::from_static("Bearer of-the-client")),
             (http::HeaderName::from_static("traceparent"), HeaderValue::from_static("00-1")),
         ]);
-        let order = Order {
+        let order = UpstreamRequest {
             provider: ProviderId(0),
             credential: 0,
             model: &UpstreamModel::new("up/\"name\""),
             call: &call(BODY),
             headers: &headers,
-            patience: patience(),
-            draw: Draw(0),
+            timeouts: timeouts(),
+            draw: RandomValue(0),
         };
         upstreams(provider.base_url()).send(order).await.map(drop).unwrap_or_else(|missed| panic!("{missed:?}"));
         let request = provider.request().await;
@@ -169,7 +169,7 @@ mod tests {
     async fn what_cannot_be_reached_says_so() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let gone = format!("http://{}/v1?key=s3cret", free.expect("loopback has a free port"));
-        let missed = send(&upstreams(gone), &call(BODY), patience()).await.err().expect("nobody is there");
+        let missed = send(&upstreams(gone), &call(BODY), timeouts()).await.err().expect("nobody is there");
         assert_eq!(missed.failure, Failure::Unreachable);
         assert!(!missed.detail.contains("s3cret"), "{}", missed.detail);
         assert!(missed.detail.contains("refused"), "{}", missed.detail);
@@ -182,7 +182,7 @@ mod tests {
         let quick = Duration::from_millis(100);
         let setup = ProviderSetup { connect_timeout: quick, ..setup(format!("https://{}", hole.at)) };
         let upstreams = Upstreams::build(vec![setup], None, Clock).expect("it can be built");
-        let missed = send(&upstreams, &call(BODY), patience()).await.err().expect("it is a black hole");
+        let missed = send(&upstreams, &call(BODY), timeouts()).await.err().expect("it is a black hole");
         assert_eq!(missed.failure, Failure::ConnectTimeout, "{}", missed.detail);
         hole.hangs_up().await;
     }
@@ -197,8 +197,8 @@ mod tests {
             (2 * quick, quick, Failure::Deadline),
             (quick, Duration::ZERO, Failure::Deadline),
         ] {
-            let patience = Patience { whole, deadline: Clock.now() + deadline, ..patience() };
-            let missed = send(&upstreams, &call(BODY), patience).await.err().expect("it is a black hole");
+            let timeouts = Timeouts { whole, deadline: Clock.now() + deadline, ..timeouts() };
+            let missed = send(&upstreams, &call(BODY), timeouts).await.err().expect("it is a black hole");
             assert_eq!(missed.failure, expected);
         }
         hole.hangs_up().await;
@@ -209,7 +209,7 @@ mod tests {
         let mut hole = Scripted::start(vec![Act::Read, Act::Hold]).await;
         let upstreams = upstreams(hole.base_url());
         let call = call(BODY);
-        let sending = send(&upstreams, &call, patience());
+        let sending = send(&upstreams, &call, timeouts());
         tokio::select! {
             _ = sending => panic!("a black hole answered"),
             _ = hole.requests.recv() => {}
@@ -222,7 +222,7 @@ mod tests {
         let first = [STREAM_HEAD, &chunk(GOOD.as_bytes())].concat();
         let mut provider = Scripted::start(vec![Act::Read, Act::Write(first), Act::Hold]).await;
         let upstreams = upstreams(provider.base_url());
-        let answer = send(&upstreams, &call(r#"{"model":"m","stream":true}"#), patience()).await;
+        let answer = send(&upstreams, &call(r#"{"model":"m","stream":true}"#), timeouts()).await;
         let mut answer = answer.unwrap_or_else(|missed| panic!("{missed:?}"));
         assert!(poll_fn(|cx| answer.body.poll_frames(cx)).await.is_some_and(|first| first.is_ok()));
         assert!(provider.hung_up.try_recv().is_err());

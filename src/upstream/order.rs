@@ -1,12 +1,12 @@
 //! What goes into an attempt and what comes out of it.
 //!
-//! Values only; how long an attempt may take is the one rule here. Start reading in [`Order`].
+//! Values only; how long an attempt may take is the one rule here. Start reading in [`UpstreamRequest`].
 
 use super::body::AnswerBody;
 use crate::domain::call::Call;
-use crate::domain::chance::Draw;
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
+use crate::domain::random::RandomValue;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl UpstreamModel {
 
 /// One attempt to make.
 #[derive(Clone, Copy)]
-pub struct Order<'a> {
+pub struct UpstreamRequest<'a> {
     /// Where to.
     pub provider: ProviderId,
     /// Which of the provider's credentials to use.
@@ -50,14 +50,14 @@ pub struct Order<'a> {
     /// The client's headers that may travel on; the allow-list is the front door's.
     pub headers: &'a HeaderMap,
     /// How long to wait for what.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     /// Dice for this attempt.
-    pub draw: Draw,
+    pub draw: RandomValue,
 }
 
 /// How long an attempt may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// From sending to the first good frame of a stream.
     pub first_token: Duration,
     /// From sending to the last byte of a whole answer.
@@ -68,7 +68,7 @@ pub struct Patience {
     pub deadline: Instant,
 }
 
-impl Patience {
+impl Timeouts {
     /// What ends the wait for the commit point of an attempt sent at `now`.
     pub(super) fn until_commit(&self, now: Instant, stream: bool) -> Limit {
         let (span, failure) = match stream {
@@ -110,7 +110,7 @@ pub struct Answer {
 
 /// An attempt that failed before the commit point.
 #[derive(Debug)]
-pub struct Missed {
+pub struct AttemptError {
     /// What went wrong.
     pub failure: Failure,
     /// With [`Failure::Rejected`] and [`Failure::ContextTooLong`]: the provider's own words, for the client.
@@ -119,7 +119,7 @@ pub struct Missed {
     pub detail: Box<str>,
 }
 
-impl Missed {
+impl AttemptError {
     /// Without a rejection.
     pub(super) fn new(failure: Failure, detail: impl Into<Box<str>>) -> Self {
         Self { failure, rejection: None, detail: detail.into() }

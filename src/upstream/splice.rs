@@ -23,11 +23,11 @@ impl Pieces {
     /// The body of `call` with `model` (a JSON string) in the model's place, asking for usage and with a
     /// lower ceiling on its output where the call says how.
     pub fn for_model(call: &Call, model: &Bytes) -> Self {
-        let facts = call.facts();
-        let rename = (call.body()[facts.model_span.clone()] != **model)
-            .then(|| Splice { at: facts.model_span.clone(), with: model.clone() });
-        let [first, second] = &facts.bounds.lower_ceiling;
-        let mut edits = [rename.as_ref(), facts.ask_usage.as_ref(), first.as_ref(), second.as_ref()];
+        let metadata = call.metadata();
+        let rename = (call.body()[metadata.model_span.clone()] != **model)
+            .then(|| Splice { at: metadata.model_span.clone(), with: model.clone() });
+        let [first, second] = &metadata.bounds.lower_ceiling;
+        let mut edits = [rename.as_ref(), metadata.ask_usage.as_ref(), first.as_ref(), second.as_ref()];
         edits.sort_by_key(|edit| edit.map(|splice| splice.at.start));
         Self::of(call.body(), edits.into_iter().flatten())
     }
@@ -105,8 +105,8 @@ fn after_space(json: &[u8], start: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::call::{Bounds, Endpoint, Facts, FeatureSet};
-    use crate::upstream::testing::{call, facts};
+    use crate::domain::call::{Bounds, Endpoint, FeatureSet, RequestMetadata};
+    use crate::upstream::testing::{call, metadata};
 
     fn joined(pieces: &Pieces) -> Vec<u8> {
         pieces.left.iter().flatten().copied().collect()
@@ -128,8 +128,9 @@ mod tests {
     #[test]
     fn both_edits_land_in_either_order() {
         let check = |body: &'static str, at: Range<usize>, expected: &str| {
-            let facts = Facts { ask_usage: Some(Splice { at, with: Bytes::from_static(b"<U>") }), ..facts(body) };
-            let call = Call::new(Endpoint::Chat, Bytes::from_static(body.as_bytes()), facts);
+            let metadata =
+                RequestMetadata { ask_usage: Some(Splice { at, with: Bytes::from_static(b"<U>") }), ..metadata(body) };
+            let call = Call::new(Endpoint::Chat, Bytes::from_static(body.as_bytes()), metadata);
             let made = Pieces::for_model(&call, &Bytes::from_static(b"\"b\""));
             assert_eq!(String::from_utf8_lossy(&joined(&made)), expected, "{body}");
         };
@@ -143,7 +144,7 @@ mod tests {
     fn a_large_body_is_not_copied() {
         let text = format!(r#"{{"model":"a","input":"{}"}}"#, "x".repeat(1 << 20));
         let body = Bytes::from(text);
-        let facts = Facts {
+        let metadata = RequestMetadata {
             model: "a".into(),
             model_span: 9..12,
             stream: false,
@@ -155,7 +156,7 @@ mod tests {
             features: FeatureSet::default(),
             bounds: Bounds::default(),
         };
-        let call = Call::new(Endpoint::Embeddings, body.clone(), facts);
+        let call = Call::new(Endpoint::Embeddings, body.clone(), metadata);
         let made = Pieces::for_model(&call, &Bytes::from_static(b"\"long-name\""));
         assert_eq!(made.left[2].as_ptr(), body[12..].as_ptr());
         assert_eq!(made.left[0].as_ptr(), body.as_ptr());

@@ -80,7 +80,7 @@ impl Stream {
             reader: SseReader::new(MAX_FRAME),
             meter: Meter::default(),
             tolerance: reply.tolerance,
-            hide_usage: call.facts().ask_usage.is_some(),
+            hide_usage: call.metadata().ask_usage.is_some(),
             expected_choices: call.expected_choices(),
             framed: 0,
             pushed: 0,
@@ -314,8 +314,8 @@ impl Out {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::call::{Endpoint, Facts, Splice};
-    use crate::upstream::testing::{facts, fed};
+    use crate::domain::call::{Endpoint, RequestMetadata, Splice};
+    use crate::upstream::testing::{fed, metadata};
     use http::{HeaderMap, StatusCode};
     use std::task::Waker;
 
@@ -334,25 +334,25 @@ mod tests {
     const DONE: &str = "data: [DONE]\n\n";
 
     struct Case {
-        facts: Facts,
+        metadata: RequestMetadata,
         tolerance: Tolerance,
     }
 
     impl Case {
         fn plain() -> Self {
-            Self { facts: facts(BODY), tolerance: Tolerance::default() }
+            Self { metadata: metadata(BODY), tolerance: Tolerance::default() }
         }
 
         /// The client did not ask for usage; we did.
         fn hiding() -> Self {
             let ask_usage = Some(Splice { at: 1..1, with: Bytes::new() });
-            Self { facts: Facts { ask_usage, ..facts(BODY) }, tolerance: Tolerance::default() }
+            Self { metadata: RequestMetadata { ask_usage, ..metadata(BODY) }, tolerance: Tolerance::default() }
         }
 
         fn stream(&self, reads: &[&[u8]]) -> Stream {
             let (headers, tolerance) = (HeaderMap::new(), self.tolerance);
             let source = fed(reads.iter().map(|read| Bytes::copy_from_slice(read)));
-            let call = Call::new(Endpoint::Chat, Bytes::from_static(BODY.as_bytes()), self.facts.clone());
+            let call = Call::new(Endpoint::Chat, Bytes::from_static(BODY.as_bytes()), self.metadata.clone());
             Stream::new(Reply { status: StatusCode::OK, headers, source, tolerance }, &call)
         }
 
@@ -469,7 +469,7 @@ mod tests {
         let lenient = Case { tolerance: optional, ..Case::plain() };
         check(&lenient, &[GOOD, DONE], &[GOOD, DONE].concat(), None);
         check(&lenient, &[GOOD], GOOD, truncated);
-        let two = Case { facts: Facts { choices: 2, ..facts(BODY) }, ..Case::plain() };
+        let two = Case { metadata: RequestMetadata { choices: 2, ..metadata(BODY) }, ..Case::plain() };
         check(&two, &[GOOD, STOP, DONE], &[GOOD, STOP].concat(), truncated);
         let second = STOP.replace("\"index\":0", "\"index\":1");
         check(&two, &[&second, GOOD, STOP, DONE], &[&second, GOOD, STOP, DONE].concat(), None);

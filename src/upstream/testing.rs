@@ -5,10 +5,10 @@
 
 use super::providers::Source;
 use super::*;
-use crate::domain::call::{Bounds, Call, Endpoint, Facts, FeatureSet};
-use crate::domain::chance::Draw;
+use crate::domain::call::{Bounds, Call, Endpoint, FeatureSet, RequestMetadata};
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
+use crate::domain::random::RandomValue;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use std::future::poll_fn;
@@ -22,10 +22,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 /// The facts of a body whose `"model":` stands without white space.
-pub(super) fn facts(body: &str) -> Facts {
+pub(super) fn metadata(body: &str) -> RequestMetadata {
     let start = body.find(r#""model":"#).expect("the body names a model") + 8;
     let end = start + 1 + body[start + 1..].find('"').expect("the model is a string") + 1;
-    Facts {
+    RequestMetadata {
         model: body[start + 1..end - 1].into(),
         model_span: start..end,
         stream: body.contains(r#""stream":true"#),
@@ -41,7 +41,7 @@ pub(super) fn facts(body: &str) -> Facts {
 
 /// A chat call.
 pub(super) fn call(body: &'static str) -> Call {
-    Call::new(Endpoint::Chat, Bytes::from_static(body.as_bytes()), facts(body))
+    Call::new(Endpoint::Chat, Bytes::from_static(body.as_bytes()), metadata(body))
 }
 
 /// A source that has `reads` at hand, and then ends.
@@ -86,21 +86,21 @@ pub(super) fn upstreams(base_url: String) -> Upstreams {
 }
 
 /// More patience than any test needs.
-pub(super) fn patience() -> Patience {
+pub(super) fn timeouts() -> Timeouts {
     let long = Duration::from_secs(60);
-    Patience { first_token: long, whole: long, idle: long, deadline: Clock.now() + 2 * long }
+    Timeouts { first_token: long, whole: long, idle: long, deadline: Clock.now() + 2 * long }
 }
 
 /// Sends `call` as model `m` to the first provider.
-pub(super) async fn send(upstreams: &Upstreams, call: &Call, patience: Patience) -> Result<Answer, Missed> {
-    let order = Order {
+pub(super) async fn send(upstreams: &Upstreams, call: &Call, timeouts: Timeouts) -> Result<Answer, AttemptError> {
+    let order = UpstreamRequest {
         provider: ProviderId(0),
         credential: 0,
         model: &UpstreamModel::new("m"),
         call,
         headers: &HeaderMap::new(),
-        patience,
-        draw: Draw(0),
+        timeouts,
+        draw: RandomValue(0),
     };
     upstreams.send(order).await
 }

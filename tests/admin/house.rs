@@ -49,7 +49,7 @@ impl House {
         let memory = Arc::new(MemoryLedger::default());
         let books = Books {
             ledger: Arc::new(Both(memory.clone(), sqlite.clone())),
-            bank: sqlite,
+            lease_store: sqlite,
             keyring,
             reports: Some(Arc::new(SqliteReports::of(&path)) as Arc<dyn Reports>),
         };
@@ -98,8 +98,8 @@ impl House {
             assert!(method == "POST", "{case}");
             secrets.extend([hash(&secret), secret]);
         } else {
-            let told = secrets.iter().find(|secret| answer.text().contains(secret.as_str()));
-            assert_eq!(told, None, "{case}");
+            let reported = secrets.iter().find(|secret| answer.text().contains(secret.as_str()));
+            assert_eq!(reported, None, "{case}");
         }
         answer
     }

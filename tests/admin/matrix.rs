@@ -202,9 +202,10 @@ async fn a_wrong_field_of_a_body_is_named_and_changes_nothing() {
             for value in wrong {
                 let body = with(example, schema, &place, value.clone());
                 let answer = house.operate(&operation.method, &path, Some(body)).await;
-                let told = answer.json()["error"]["param"].as_str().unwrap_or_default().to_owned();
+                let reported = answer.json()["error"]["param"].as_str().unwrap_or_default().to_owned();
                 // An object with wrong members is told by its first wrong member.
-                let named = told == place || told.strip_prefix(&place).is_some_and(|rest| rest.starts_with('.'));
+                let named =
+                    reported == place || reported.strip_prefix(&place).is_some_and(|rest| rest.starts_with('.'));
                 let case = format!("{} {path} {place}={value:?}: {answer:?}", operation.method);
                 assert!(answer.status == 400 && named, "{case}");
                 tried += 1;

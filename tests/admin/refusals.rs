@@ -124,7 +124,7 @@ async fn a_body_is_json_or_refused() {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_told() {
+async fn without_a_token_nothing_is_reported() {
     let house = House::start().await;
     for path in [
         "/admin",

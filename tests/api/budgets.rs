@@ -1,7 +1,7 @@
 //! Budgets over real sockets: what the provider's journal says, times the price, never passes a limit.
 //!
 //! The oracle is the provider: what it was asked and what it wrote. How leases and windows behave is proven
-//! in `tests/bank_contract.rs`; here it is the whole path, from the refusal's words to the receipt.
+//! in `tests/lease_store_contract.rs`; here it is the whole path, from the refusal's words to the receipt.
 
 use crate::support::client::Response;
 use crate::support::gateway::{KEY, OTHER_KEY, reached};
@@ -92,16 +92,16 @@ pub(crate) fn booked(receipts: &[Arc<Receipt>]) -> i64 {
 pub(crate) async fn spent(gateway: &TestGateway, name: &str, receipts: u64) -> i64 {
     gateway.receipts(receipts).await;
     let budgets = gateway.relay.budgets();
-    let standing = budgets.iter().find(|standing| &*standing.account.name == name);
-    let standing = standing.unwrap_or_else(|| panic!("no budget of {name}: {budgets:?}"));
-    assert_eq!(standing.held, NanoUsd::ZERO, "nothing stays held");
-    standing.spent.0
+    let status = budgets.iter().find(|status| &*status.account.name == name);
+    let status = status.unwrap_or_else(|| panic!("no budget of {name}: {budgets:?}"));
+    assert_eq!(status.held, NanoUsd::ZERO, "nothing stays held");
+    status.spent.0
 }
 
 pub(crate) fn refused(answer: &Response) -> String {
     assert_eq!(answer.refusal(), (429, "insufficient_quota".into()));
     assert_eq!(answer.json()["error"]["type"], "insufficient_quota");
-    answer.told_not_to_retry();
+    answer.expect_no_retry();
     answer.json()["error"]["message"].as_str().expect("a message").to_owned()
 }
 
@@ -437,7 +437,7 @@ async fn a_team_and_a_policy_share_one_budget_over_their_keys() {
         assert!(said.starts_with(&format!("The budget of {whose} has ")), "{said}");
         assert_eq!(spent(&gateway, name, 3).await, 2 * price(30, 10));
         assert_eq!(spent(&gateway, "one", 3).await, price(30, 10), "a refusal holds nothing of the key's own");
-        gateway.relay.tell_states();
+        gateway.relay.publish_states();
         let scope = if name == "growth" { "team" } else { "policy" };
         let series = format!("{{name=\"{name}\",scope=\"{scope}\",window=\"month UTC\"}}");
         assert_eq!(gateway.metric(&format!("tierway_budget_spent_nanousd{series}")), 2.0 * price(30, 10) as f64);

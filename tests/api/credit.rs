@@ -16,19 +16,19 @@ const ANSWER: i64 = price(30, 10);
 async fn grant(gateway: &TestGateway, scope: Scope, name: &str, amount: i64) {
     let holder = Holder { scope, name: name.into() };
     let new = NewGrant { holder, amount: NanoUsd(amount), reason: String::new(), by: "test".to_owned() };
-    let live = gateway.relay.live();
+    let live = gateway.relay.active_config();
     gateway.app.admin.grant(&live.snapshot, new).await.unwrap_or_else(|error| panic!("{error}"));
-    gateway.relay.take_up();
+    gateway.relay.apply_store_changes();
 }
 
 /// What is spent of an account in the window that `window` begins with, once so many receipts are there.
 async fn spent(gateway: &TestGateway, name: &str, window: &str, receipts: u64) -> i64 {
     gateway.receipts(receipts).await;
-    let standings = gateway.relay.budgets();
-    let of_name = standings.iter().find(|one| &*one.account.name == name && one.account.window.starts_with(window));
-    let standing = of_name.unwrap_or_else(|| panic!("no {window} of {name}: {standings:?}"));
-    assert_eq!(standing.held, NanoUsd::ZERO, "nothing stays held");
-    standing.spent.0
+    let statuses = gateway.relay.budgets();
+    let of_name = statuses.iter().find(|one| &*one.account.name == name && one.account.window.starts_with(window));
+    let status = of_name.unwrap_or_else(|| panic!("no {window} of {name}: {statuses:?}"));
+    assert_eq!(status.held, NanoUsd::ZERO, "nothing stays held");
+    status.spent.0
 }
 
 async fn started(provider: &ScriptedProvider, policy: &str, more: &str) -> TestGateway {

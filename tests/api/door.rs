@@ -279,7 +279,7 @@ async fn every_bad_key_reads_the_same() {
         "api-key: nobody\r\n",
         &expired,
     ];
-    let mut told = BTreeMap::new();
+    let mut reported = BTreeMap::new();
     for key in keys {
         // Path and method make no difference either: nobody without a key learns what exists.
         let paths = [CHAT, "/v1/embeddings", "/v1/nothing", "/v1/models", "/v1/models/org/model", "/v1"];
@@ -291,10 +291,10 @@ async fn every_bad_key_reads_the_same() {
             let aside = ["x-request-id", "date", "x-tierway-overhead-us", "x-tierway-attempts"];
             let unlike = |name: &str| !aside.contains(&name);
             let headers: Vec<_> = response.headers.into_iter().filter(|(name, _)| unlike(name)).collect();
-            told.insert(format!("{headers:?} {:?}", response.body), format!("{method} {path} with {key}"));
+            reported.insert(format!("{headers:?} {:?}", response.body), format!("{method} {path} with {key}"));
         }
     }
-    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!(reported.len(), 1, "{reported:#?}");
     assert_eq!(provider.attempts(), 0);
 }
 
@@ -308,7 +308,7 @@ async fn a_key_may_be_presented_in_two_ways() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_the_right_ones() {
+async fn a_wrong_method_is_reported_the_right_ones() {
     let (gateway, _provider) = gateway().await;
     let check = async |method: &str, path: &str, allow: &str| {
         let head = format!("{method} {path} HTTP/1.1\r\nauthorization: {BEARER}\r\n");
@@ -327,7 +327,7 @@ async fn a_wrong_method_is_told_the_right_ones() {
 }
 
 #[tokio::test]
-async fn an_unknown_path_is_told_so() {
+async fn an_unknown_path_is_reported_so() {
     let (gateway, provider) = gateway().await;
     for path in
         ["/v1/nothing", "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1//chat/completions", "/v1/%63hat"]
@@ -355,7 +355,7 @@ async fn whole_connection(gateway: &TestGateway, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn health_is_told_to_anybody() {
+async fn health_is_reported_to_anybody() {
     let (gateway, _provider) = gateway().await;
     for path in ["/healthz", "/livez", "/readyz"] {
         let got = whole_connection(&gateway, &format!("GET {path} HTTP/1.1\r\n")).await;

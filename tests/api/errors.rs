@@ -176,19 +176,19 @@ async fn every_attempt_failed() {
         let (gateway, provider) = start(|config| config).await;
         provider.break_with(fault).await;
         for members in ["", r#""stream":true,"#] {
-            let told = line(&gateway.chat(&chat_request(members)).await);
+            let reported = line(&gateway.chat(&chat_request(members)).await);
             let expected = match fault {
                 Fault::FinBeforeFirstToken | Fault::ResetBeforeFirstToken => {
                     "502 server_error upstream_truncated -, x-should-retry: false"
                 }
                 Fault::Status401 | Fault::Status404 if !members.is_empty() => {
-                    let row = told.split_once(", retry-after: ").map(|(row, _)| row);
+                    let row = reported.split_once(", retry-after: ").map(|(row, _)| row);
                     assert_eq!(row, Some("503 server_error no_deployment_available -"), "{fault:?}");
                     continue;
                 }
                 _ => SPENT,
             };
-            assert_eq!(told, expected, "{fault:?} {members}");
+            assert_eq!(reported, expected, "{fault:?} {members}");
         }
     }
 }
@@ -206,8 +206,8 @@ async fn nothing_came_in_time() {
     }
     let (gateway, provider) = start(|config| config).await;
     provider.break_with(Fault::SilentBeforeHeaders).await;
-    let told = gateway.post(CHAT, &[("x-tierway-deadline-ms", "150")], &chat_request("")).await;
-    assert_eq!(line(&told), LATE, "the client's own deadline");
+    let reported = gateway.post(CHAT, &[("x-tierway-deadline-ms", "150")], &chat_request("")).await;
+    assert_eq!(line(&reported), LATE, "the client's own deadline");
     let (gateway, provider) = start(|config| config.routing("total = \"150ms\"")).await;
     provider.break_with(Fault::SilentBeforeHeaders).await;
     assert_eq!(line(&gateway.chat(&chat_request("")).await), LATE, "total");
@@ -218,8 +218,8 @@ async fn all_are_resting() {
     let (gateway, provider) = start(|config| config).await;
     provider.answers(Script::status(429).header("retry-after", "7"));
     assert_eq!(line(&gateway.chat(&chat_request("")).await), SPENT);
-    let told = line(&gateway.chat(&chat_request("")).await);
-    assert_eq!(told, "503 server_error no_deployment_available -, retry-after: 7");
+    let reported = line(&gateway.chat(&chat_request("")).await);
+    assert_eq!(reported, "503 server_error no_deployment_available -, retry-after: 7");
     assert_eq!(provider.attempts(), 1, "nothing is sent before the time is over");
 }
 
@@ -234,9 +234,9 @@ async fn a_whole_answer_cut_anywhere_is_no_answer() {
     for bytes in (0..length).step_by(5) {
         for ending in [Ending::Clean, Ending::Fin, Ending::Rst] {
             provider.answers(script.clone().cut_at_body_byte(bytes, ending));
-            let told = line(&gateway.chat(&chat_request("")).await);
+            let reported = line(&gateway.chat(&chat_request("")).await);
             let truncated = "502 server_error upstream_truncated -, x-should-retry: false";
-            assert_eq!(told, truncated, "{ending:?} at byte {bytes} of {length}");
+            assert_eq!(reported, truncated, "{ending:?} at byte {bytes} of {length}");
         }
     }
 }

@@ -210,17 +210,17 @@ fn assert_gaps(fault: Fault, broken: &ScriptedProvider) {
 async fn no_request_fails_while_one_region_lives() {
     const SEED: u64 = 7;
     const FLIPS: usize = 30;
-    let mut dice = fastrand::Rng::with_seed(SEED);
+    let mut rng = fastrand::Rng::with_seed(SEED);
     let (gateway, providers) = STREAMS.start().await;
     let mut crowd = Crowd::of(CONNECTIONS, &gateway);
     let (mut failures, mut asked, begun) = (0, 0, Instant::now());
     for _ in 0..FLIPS {
-        let flipped = &providers[dice.usize(..2)];
-        match dice.usize(..Fault::ALL.len() + 6) {
+        let flipped = &providers[rng.usize(..2)];
+        match rng.usize(..Fault::ALL.len() + 6) {
             fault if fault < Fault::ALL.len() => flipped.break_with(Fault::ALL[fault]).await,
             _ => flipped.heal().await,
         }
-        let rehearsal = if dice.bool() { STREAMS } else { WHOLE };
+        let rehearsal = if rng.bool() { STREAMS } else { WHOLE };
         failures += rehearsal.failures(&mut crowd, 2 * ROUND).await;
         asked += 2 * ROUND;
     }
@@ -331,7 +331,7 @@ async fn a_deadline_of_the_client_ends_the_request_wherever_it_is() {
             let answer = ask.header("x-tierway-deadline-ms", "200").at(&gateway).await;
             let took = begun.elapsed();
             assert_eq!(answer.refusal(), (504, "upstream_timeout".into()));
-            answer.told_not_to_retry();
+            answer.expect_no_retry();
             assert!(took >= Duration::from_millis(200), "it had {took:?} of 200 ms");
             assert!(took < Duration::from_secs(5), "it took {took:?} instead of 200 ms");
         }

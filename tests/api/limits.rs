@@ -99,7 +99,7 @@ async fn of_many_requests_exactly_as_many_as_a_minute_holds_are_served() {
     }
     for answer in &refused {
         assert_eq!(left(answer, "requests"), (50, 0));
-        let wait = answer.told_to_wait();
+        let wait = answer.expect_wait();
         assert!(wait <= MINUTE && wait > MINUTE / 2, "the first of the minute comes back after {wait:?}");
         let reset = reset(answer, "requests");
         assert!(reset >= wait && reset < wait + Duration::from_secs(1), "{reset:?} and {wait:?} speak of one moment");
@@ -160,7 +160,7 @@ async fn tokens_are_taken_before_a_request_is_sent() {
     assert_eq!(remaining, (0..10).map(|number| (1000, 100 * number)).collect());
     for answer in &refused {
         assert_eq!(left(answer, "tokens"), (1000, 0));
-        let wait = answer.told_to_wait();
+        let wait = answer.expect_wait();
         assert!(wait <= MINUTE && wait > MINUTE / 2, "{wait:?}");
     }
     assert_eq!(gateway.metric(r#"tierway_limit_refusals_total{limit="tokens_per_minute",policy="limited"}"#), 22.0);
@@ -189,7 +189,7 @@ async fn what_was_taken_is_corrected_to_what_was_used() {
         // 70 are left: 60 fit, 100 do not, and nothing was taken for them.
         let (_, refused) = sorted(vec![ask(100).at(&gateway).await]);
         assert_eq!(left(&refused[0], "tokens"), (1000, 70));
-        refused[0].told_to_wait();
+        refused[0].expect_wait();
         provider.answers(using(60));
         let answer = ask(60).at(&gateway).await;
         assert_eq!(left(&answer, "tokens"), (1000, 10));
@@ -197,11 +197,11 @@ async fn what_was_taken_is_corrected_to_what_was_used() {
 }
 
 #[tokio::test]
-async fn a_request_larger_than_the_limit_is_told_not_to_come_back() {
+async fn a_request_larger_than_the_limit_is_reported_not_to_come_back() {
     let (gateway, provider) = limited("tokens_per_minute = 1000").await;
     let answer = taking(1001, Ask::chat("small")).at(&gateway).await;
     assert_eq!(answer.refusal(), (429, "rate_limit_exceeded".into()));
-    answer.told_not_to_retry();
+    answer.expect_no_retry();
     assert_eq!(taking(1000, Ask::stream("small")).at(&gateway).await.status, 200);
     assert_eq!(provider.attempts(), 1);
 }
@@ -220,7 +220,7 @@ async fn as_many_at_once_as_allowed() {
     gate.open();
     let (served, refused) = sorted(rush.answers().await);
     assert_eq!((served.len(), refused.len()), (8, CONNECTIONS - 8));
-    refused.iter().for_each(|answer| assert!(answer.told_to_wait() <= Duration::from_secs(2)));
+    refused.iter().for_each(|answer| assert!(answer.expect_wait() <= Duration::from_secs(2)));
     gateway.receipts(CONNECTIONS as u64 + 1).await;
     assert_eq!(Ask::stream("small").by(KEY).at(&gateway).await.said().as_deref(), Ok("Hello"), "places come back");
 }
@@ -239,7 +239,7 @@ async fn small_rooms() -> (TestGateway, ScriptedProvider, ScriptedProvider) {
 }
 
 #[tokio::test]
-async fn a_full_deployment_is_passed_over_and_nothing_left_is_told() {
+async fn a_full_deployment_is_passed_over_and_nothing_left_is_reported() {
     let (gateway, first, second) = small_rooms().await;
     let gate = Gate::new();
     for provider in [&first, &second] {
@@ -252,7 +252,7 @@ async fn a_full_deployment_is_passed_over_and_nothing_left_is_told() {
         let answer = ask.at(&gateway).await;
         assert_eq!(answer.refusal(), (429, "slow_down".into()));
         assert_eq!(answer.attempts(), 0);
-        let wait = answer.told_to_wait();
+        let wait = answer.expect_wait();
         assert!((700..=1300).contains(&wait.as_millis()), "a second, give or take 30 %, not {wait:?}");
     }
     gate.open();

@@ -165,7 +165,7 @@ async fn a_thousand_reloads_are_felt_by_nobody() {
     // After: nothing is forgotten, and everything was reported.
     let answer = Ask::chat("broken").at(&gateway).await;
     assert_eq!(answer.refusal(), (503, "no_deployment_available".into()));
-    assert!(answer.told_to_wait() < Duration::from_secs(5 * 60), "the open time was not begun anew");
+    assert!(answer.expect_wait() < Duration::from_secs(5 * 60), "the open time was not begun anew");
     assert_eq!(dead.attempts(), attempts_at_dead, "an open breaker stays open");
     assert_eq!(gateway.metric(r#"tierway_breaker_state{deployment="dead/broken",state="open"}"#), 1.0);
     assert_eq!(limited().await.refusal(), (429, "rate_limit_exceeded".into()), "a used limit stays used");

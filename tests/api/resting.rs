@@ -42,7 +42,7 @@ async fn check(status: u16, headers: &[(&str, &str)], rest: Duration) {
             continue;
         }
         assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "{status} {headers:?}");
-        let wait = answer.told_to_wait();
+        let wait = answer.expect_wait();
         assert!(wait <= most, "{status} {headers:?}: told to wait {wait:?} for a rest of {rest:?}");
         assert!(wait + elapsed >= least, "{status} {headers:?}: told to wait {wait:?} for a rest of {rest:?}");
     }
@@ -54,7 +54,7 @@ async fn check(status: u16, headers: &[(&str, &str)], rest: Duration) {
 }
 
 #[tokio::test]
-async fn a_throttled_deployment_rests_as_long_as_it_was_told() {
+async fn a_throttled_deployment_rests_as_long_as_it_was_reported() {
     check(429, &[("retry-after", "7")], Duration::from_secs(7)).await;
     check(503, &[("retry-after", "7")], Duration::from_secs(7)).await;
     check(429, &[("retry-after-ms", "6500")], Duration::from_millis(6500)).await;
@@ -131,7 +131,7 @@ async fn a_request_does_not_wait_for_a_long_rest() {
     assert_eq!(answer.refusal(), (502, "upstream_error".into()));
     let answer = Ask::chat("small").at(&gateway).await;
     assert_eq!(answer.refusal(), (503, "no_deployment_available".into()));
-    assert!(answer.told_to_wait() > Duration::from_secs(25));
+    assert!(answer.expect_wait() > Duration::from_secs(25));
     assert_eq!(only.attempts(), 1);
 }
 
@@ -199,7 +199,7 @@ async fn our_own_mistakes_are_never_the_clients() {
         assert_eq!(answer.refusal(), (502, "upstream_error".into()), "{fault:?}");
         let answer = Ask::chat("small").at(&gateway).await;
         assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "{fault:?}");
-        let wait = answer.told_to_wait().as_secs_f64();
+        let wait = answer.expect_wait().as_secs_f64();
         assert!((rest * 0.8 - 5.0..=rest * 1.2).contains(&wait), "{fault:?}: told to wait {wait} s");
         assert_eq!(only.attempts(), 1, "{fault:?}");
     }

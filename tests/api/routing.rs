@@ -212,13 +212,13 @@ async fn without_spilling_reserved_capacity_that_is_down_is_a_503() {
         loop {
             let answer = Ask::chat("Pro/m").at(&house.gateway).await;
             match answer.refusal() {
-                (502, _) => answer.told_not_to_retry(),
-                told => return (told, answer.told_to_wait()),
+                (502, _) => answer.expect_no_retry(),
+                reported => return (reported, answer.expect_wait()),
             }
         }
     };
-    let (told, _) = soon("the breaker to trip", down).await;
-    assert_eq!(told, (503, "no_deployment_available".into()));
+    let (reported, _) = soon("the breaker to trip", down).await;
+    assert_eq!(reported, (503, "no_deployment_available".into()));
     assert_eq!(house.common.journal().connections, 0);
 }
 
@@ -254,7 +254,7 @@ async fn a_residency_is_never_left() {
     for name in ["american", "abroad"] {
         let answer = Ask::chat(name).at(&gateway).await;
         assert_eq!(answer.refusal(), (403, "residency_unavailable".into()));
-        answer.told_not_to_retry();
+        answer.expect_no_retry();
     }
 
     eu.break_with(Fault::Status503).await;
@@ -265,7 +265,7 @@ async fn a_residency_is_never_left() {
         match answer.refusal() {
             (503, code) => {
                 assert_eq!(code, "no_deployment_available");
-                answer.told_to_wait();
+                answer.expect_wait();
             }
             (status, code) => assert_eq!((status, code.as_str()), (502, "upstream_error")),
         }
@@ -325,6 +325,6 @@ async fn a_model_serves_only_what_it_can() {
         let answer = ask.at(&gateway).await;
         assert_eq!(answer.refusal(), (400, "invalid_value".into()), "{}", ask.body());
         assert_eq!(answer.json()["error"]["param"], "model");
-        answer.told_not_to_retry();
+        answer.expect_no_retry();
     }
 }

@@ -140,7 +140,7 @@ async fn a_client_may_forbid_any_other_model() {
     house.break_tiers(&["premium"]).await;
     let answer = Ask::chat("big").header("x-tierway-no-fallback", "true").at(&house.gateway).await;
     assert_eq!(answer.refusal(), (502, "upstream_error".into()));
-    answer.told_not_to_retry();
+    answer.expect_no_retry();
     assert_eq!(answer.header("x-tierway-model"), None, "nothing served it");
     let [premium, others @ ..] = house.attempts();
     assert!(premium >= 1);
@@ -152,14 +152,14 @@ async fn a_client_may_forbid_any_other_model() {
 }
 
 #[tokio::test]
-async fn a_total_outage_is_told_as_it_is_and_hardly_multiplied() {
+async fn a_total_outage_is_reported_as_it_is_and_hardly_multiplied() {
     let house = House::start().await;
     let outage = Instant::now();
     house.break_tiers(&["premium", "fallback", "default"]).await;
     let answer = Ask::chat("premium").at(&house.gateway).await;
     assert_eq!(answer.refusal(), (502, "upstream_error".into()));
     assert_eq!(answer.attempts(), 3);
-    answer.told_not_to_retry();
+    answer.expect_no_retry();
 
     let mut crowd = Crowd::of(16, &house.gateway);
     let tripped =
@@ -182,12 +182,12 @@ async fn a_total_outage_is_told_as_it_is_and_hardly_multiplied() {
                 // A breaker that is open is so for 1.2 times its share of the doubling at most; an outage of
                 // this age has not doubled beyond its own age. One that is being probed says a second.
                 let most = (outage.elapsed() * 2 + OPEN).mul_f64(1.2).max(Duration::from_secs(1));
-                let wait = answer.told_to_wait();
+                let wait = answer.expect_wait();
                 assert!(wait <= most, "told to wait {wait:?}");
             }
             (status, code) => {
                 assert_eq!((status, code.as_str()), (502, "upstream_error"), "this one was a probe");
-                answer.told_not_to_retry();
+                answer.expect_no_retry();
             }
         }
     }
@@ -219,7 +219,7 @@ async fn an_outage_ends_by_itself_when_the_providers_are_back() {
             match answer.status {
                 200 if answer.tier() == "premium" => return,
                 // A client that comes back when it was told to.
-                503 => tokio::time::sleep(answer.told_to_wait()).await,
+                503 => tokio::time::sleep(answer.expect_wait()).await,
                 _ => {}
             }
         }
@@ -255,7 +255,7 @@ async fn what_the_first_model_refuses_reaches_the_client_as_it_came() {
             assert_eq!((answer.status, &answer.body), (status, body));
             assert_eq!(answer.header("content-type"), Some("application/json"));
             assert_eq!(answer.attempts(), 1);
-            answer.told_not_to_retry();
+            answer.expect_no_retry();
             assert_ne!(answer.header("x-request-id"), Some("req_theirs"));
         }
         assert_eq!(house.attempts()[1..], [0, 0], "nobody else is asked the same wrong thing");
@@ -268,7 +268,7 @@ async fn what_the_first_model_refuses_reaches_the_client_as_it_came() {
 }
 
 #[tokio::test]
-async fn what_a_later_model_refuses_is_not_told_to_the_client() {
+async fn what_a_later_model_refuses_is_not_reported_to_the_client() {
     let house = House::start().await;
     house.break_tiers(&["premium"]).await;
     house.fallback.answers(refusal(400, "no such parameter"));
@@ -310,7 +310,7 @@ async fn a_request_too_long_goes_once_to_a_larger_context() {
 }
 
 #[tokio::test]
-async fn a_request_too_long_for_the_largest_context_is_told_at_once() {
+async fn a_request_too_long_for_the_largest_context_is_reported_at_once() {
     let house = House::start().await;
     house.fallback.answers(too_long());
     let answer = Ask::chat("fallback").at(&house.gateway).await;

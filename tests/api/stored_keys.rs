@@ -7,9 +7,9 @@ use crate::support::{Ask, ScriptedProvider, TestGateway, chat};
 use std::time::Duration;
 use tierway::admin::{KeyEdit, NewKey, TeamEdit};
 use tierway::domain::authorize::Limits;
-use tierway::domain::budget::{Allowance, Window};
+use tierway::domain::budget::{BudgetSpec, Window};
 use tierway::domain::money::NanoUsd;
-use tierway::domain::register::{KeyState, Own};
+use tierway::domain::register::{KeyOverrides, KeyState};
 use tierway::domain::secret::{KeyHash, Secret};
 
 async fn started(provider: &ScriptedProvider, policy: &str) -> TestGateway {
@@ -18,13 +18,13 @@ async fn started(provider: &ScriptedProvider, policy: &str) -> TestGateway {
 }
 
 async fn made(gateway: &TestGateway, new: NewKey) -> Secret {
-    let live = gateway.relay.live();
+    let live = gateway.relay.active_config();
     let issued = gateway.app.admin.create_key(&live.snapshot, new).await.unwrap_or_else(|error| panic!("{error}"));
     issued.secret.expect("it is made here")
 }
 
 async fn edit(gateway: &TestGateway, edit: KeyEdit) {
-    let live = gateway.relay.live();
+    let live = gateway.relay.active_config();
     gateway.app.admin.edit_key(&live.snapshot, "app", None, &edit).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
@@ -40,8 +40,8 @@ fn stranger(answer: &Response) {
     assert_eq!(answer.refusal(), (401, "invalid_api_key".to_owned()));
 }
 
-fn allowance(limit: i64) -> Allowance {
-    Allowance { limit: NanoUsd(limit), window: Window::Ever }
+fn allowance(limit: i64) -> BudgetSpec {
+    BudgetSpec { limit: NanoUsd(limit), window: Window::Ever }
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn a_key_works_from_the_moment_it_is_made_until_it_is_taken_away() {
     let receipts = gateway.receipts(5).await;
     let names: Vec<_> = receipts.iter().map(|receipt| receipt.key.as_deref()).collect();
     assert_eq!(names, [Some("app"), None, Some("app"), None, Some("app")]);
-    let live = gateway.relay.live();
+    let live = gateway.relay.active_config();
     let key = gateway.app.admin.key(&live.snapshot, "app").expect("it is there");
     assert_eq!(key.state, KeyState::Active);
     assert!(key.stored.expect("it is stored").secrets[0].last_used_unix_ms.is_some());
@@ -73,7 +73,7 @@ async fn both_secrets_work_while_they_overlap_and_the_old_one_ends_at_once_witho
     let gateway = started(&provider, "").await;
     let first = made(&gateway, app()).await;
     let rotate = async |overlap| {
-        let live = gateway.relay.live();
+        let live = gateway.relay.active_config();
         let issued = gateway.app.admin.rotate_key(&live.snapshot, "app", None, overlap).await;
         issued.unwrap_or_else(|error| panic!("{error}")).secret.expect("it is made here")
     };
@@ -91,7 +91,7 @@ async fn a_secret_of_any_shape_is_imported_by_its_hash() {
     let provider = ScriptedProvider::start("p").await;
     let gateway = started(&provider, "").await;
     let secret = Secret::new("sk-from-another-house");
-    let live = gateway.relay.live();
+    let live = gateway.relay.active_config();
     let new = NewKey { hash: Some(KeyHash::of(secret.expose())), ..app() };
     let issued = gateway.app.admin.create_key(&live.snapshot, new.clone()).await.expect("it is new");
     assert!(issued.secret.is_none());
@@ -106,7 +106,7 @@ async fn a_stored_keys_own_ceilings_and_budget_hold_and_change_at_once() {
     let ask = Ask::chat("small");
     let gateway = started(&provider, &budget(100 * worst(&ask))).await;
     let limits = Limits { requests_per_minute: Some(2), ..Limits::default() };
-    let own = Own { limits, budget: Some(allowance(worst(&ask))) };
+    let own = KeyOverrides { limits, budget: Some(allowance(worst(&ask))) };
     let secret = made(&gateway, NewKey { own, ..app() }).await;
     assert_eq!(asked(&gateway, &secret).await.status, 200);
     gateway.receipts(1).await;
@@ -116,8 +116,8 @@ async fn a_stored_keys_own_ceilings_and_budget_hold_and_change_at_once() {
     edit(&gateway, KeyEdit { requests_per_minute: Some(Some(9)), budget: more, ..KeyEdit::default() }).await;
     assert_eq!(asked(&gateway, &secret).await.status, 200);
     gateway.receipts(4).await;
-    let standings = gateway.relay.budgets();
-    let spent: Vec<_> = standings.iter().filter(|one| &*one.account.name == "app").map(|one| one.spent.0).collect();
+    let statuses = gateway.relay.budgets();
+    let spent: Vec<_> = statuses.iter().filter(|one| &*one.account.name == "app").map(|one| one.spent.0).collect();
     assert_eq!(spent, [2 * price(30, 10); 2], "its own and its policy's for each key");
 }
 
@@ -127,10 +127,10 @@ async fn a_stored_teams_budget_binds_the_files_keys_too_and_changes_at_once() {
     let ask = Ask::chat("small");
     let gateway = started(&provider, "").await;
     assert_eq!(ask.at(&gateway).await.status, 200);
-    let live = gateway.relay.live();
+    let live = gateway.relay.active_config();
     let admin = &gateway.app.admin;
     admin.create_team(&live.snapshot, "growth", Some(allowance(worst(&ask)))).await.expect("it is new");
-    gateway.relay.take_up();
+    gateway.relay.apply_store_changes();
     assert_eq!(ask.at(&gateway).await.status, 200);
     gateway.receipts(2).await;
     let said = refused(&ask.at(&gateway).await);
@@ -139,7 +139,7 @@ async fn a_stored_teams_budget_binds_the_files_keys_too_and_changes_at_once() {
     refused(&asked(&gateway, &of_team).await);
     let more = TeamEdit { budget: Some(Some(allowance(3 * worst(&ask)))) };
     admin.edit_team(&live.snapshot, "growth", None, &more).await.expect("it is there");
-    gateway.relay.take_up();
+    gateway.relay.apply_store_changes();
     assert_eq!(asked(&gateway, &of_team).await.status, 200);
 }
 

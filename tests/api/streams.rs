@@ -163,15 +163,15 @@ fn stream_request() -> String {
 }
 
 /// The stream broke: what came before the break is intact, one error event follows, nothing else.
-fn assert_broken(told: &Told, before: &str, code: &str, case: &str) {
-    assert_eq!(told.status, 200, "{case}: {told:?}");
-    assert!(told.aborted, "{case}: the transport ended in good order: {told:?}");
-    let (sent, last) = told.before_and_last();
+fn assert_broken(reported: &Told, before: &str, code: &str, case: &str) {
+    assert_eq!(reported.status, 200, "{case}: {reported:?}");
+    assert!(reported.aborted, "{case}: the transport ended in good order: {reported:?}");
+    let (sent, last) = reported.before_and_last();
     assert_eq!(sent, before, "{case}");
     let error = &last["error"];
-    assert_eq!((&error["type"], &error["code"]), (&"server_error".into(), &code.into()), "{case}: {told:?}");
-    assert!(error["message"].is_string() && error["param"].is_null(), "{case}: {told:?}");
-    let text = std::str::from_utf8(&told.body).expect("the sample is text");
+    assert_eq!((&error["type"], &error["code"]), (&"server_error".into(), &code.into()), "{case}: {reported:?}");
+    assert!(error["message"].is_string() && error["param"].is_null(), "{case}: {reported:?}");
+    let text = std::str::from_utf8(&reported.body).expect("the sample is text");
     assert!(!text.contains("[DONE]") && !text.contains(r#""finish_reason":""#), "{case}: {text}");
 }
 
@@ -189,10 +189,10 @@ async fn check_cut(
     let script = if gated { script.wait_after_frame(2, &gate) } else { script };
     provider.answers(script.cut_at_body_byte(bytes, ending));
     let begun = Instant::now();
-    let told = line.ask(&stream_request(), || gate.open()).await;
+    let reported = line.ask(&stream_request(), || gate.open()).await;
     let took = begun.elapsed();
     let case = format!("{ending:?} at byte {bytes}, gated: {gated}");
-    assert_broken(&told, &sample.seen(bytes, ending), "upstream_stream_interrupted", &case);
+    assert_broken(&reported, &sample.seen(bytes, ending), "upstream_stream_interrupted", &case);
     // The abort follows the event at once, not when the wait for it is given up.
     assert!(took < Duration::from_secs(4), "{case}: {took:?}");
 }
@@ -212,11 +212,11 @@ async fn cut_everywhere(protocol: Protocol) {
         }
     }
     println!("seed {SEED}");
-    let mut dice = fastrand::Rng::with_seed(SEED);
+    let mut rng = fastrand::Rng::with_seed(SEED);
     for _ in 0..RANDOM_CUTS {
-        let byte = dice.usize(sample.end_of(2)..sample.end_of(5) - 2);
-        let ending = cuts[dice.usize(..cuts.len())];
-        check_cut(&mut line, &provider, &sample, (byte, ending), dice.bool()).await;
+        let byte = rng.usize(sample.end_of(2)..sample.end_of(5) - 2);
+        let ending = cuts[rng.usize(..cuts.len())];
+        check_cut(&mut line, &provider, &sample, (byte, ending), rng.bool()).await;
     }
     let receipts = gateway.receipts(gateway.relay.entered()).await;
     let broken = receipts.iter().filter(|receipt| receipt.outcome == Outcome::Broken).count();
@@ -246,19 +246,19 @@ async fn a_stream_that_falls_silent_anywhere_is_ended() {
             script.clone().cut_at_body_byte(bytes, Ending::Stall)
         }));
         println!("seed {SEED}");
-        let mut dice = fastrand::Rng::with_seed(SEED);
+        let mut rng = fastrand::Rng::with_seed(SEED);
         let boundaries = (2..=4).map(|frames| sample.end_of(frames));
-        let random = std::iter::repeat_with(|| dice.usize(sample.end_of(2)..sample.end_of(5)));
+        let random = std::iter::repeat_with(|| rng.usize(sample.end_of(2)..sample.end_of(5)));
         let cuts: Vec<_> = boundaries.chain(random).take(STALLS).collect();
         let gateway = &gateway;
         let asked = cuts.into_iter().map(|cut| async move {
             let mut line = Line::open(gateway, protocol).await;
-            let told = line.ask(&chat_request(&format!(r#""stream":true,"cut":{cut},"#)), || ()).await;
-            (cut, told)
+            let reported = line.ask(&chat_request(&format!(r#""stream":true,"cut":{cut},"#)), || ()).await;
+            (cut, reported)
         });
-        for (cut, told) in all(asked).await {
+        for (cut, reported) in all(asked).await {
             let case = format!("{protocol:?}: silence at byte {cut}");
-            assert_broken(&told, &sample.seen(cut, Ending::Stall), "upstream_stream_interrupted", &case);
+            assert_broken(&reported, &sample.seen(cut, Ending::Stall), "upstream_stream_interrupted", &case);
         }
         let receipts = gateway.receipts(gateway.relay.entered()).await;
         assert_eq!(receipts.iter().filter(|receipt| receipt.reason == Reason::IdleTimeout).count(), STALLS);
@@ -295,7 +295,7 @@ async fn before(script: Script, config: impl FnOnce(Config) -> Config) -> (TestG
 }
 
 /// What a client is told over each protocol.
-async fn told(gateway: &TestGateway, request: &str) -> [Told; 2] {
+async fn reported(gateway: &TestGateway, request: &str) -> [Told; 2] {
     let http1 = ask_http1(gateway, request, || ()).await;
     let http2 = ask_http2(&mut gateway.connect_h2().await, request, || ()).await;
     [http1, http2]
@@ -321,19 +321,22 @@ async fn after_the_last_finish_reason_only_a_clean_end_is_an_end() {
             let gate = Gate::new();
             let cut = sample.script.clone().wait_after_frame(2, &gate).cut_after_frame(frames, ending);
             provider.answers(cut);
-            for told in told_gated(&gateway, &gate).await {
-                let case = format!("{ending:?} after frame {frames}: {told:?}");
+            for reported in sent_gated(&gateway, &gate).await {
+                let case = format!("{ending:?} after frame {frames}: {reported:?}");
                 match ending {
                     // A provider that ends in good order has merely forgotten to say so.
                     Ending::Clean => {
-                        assert!(!told.aborted, "{case}");
-                        assert_eq!(told.body, format!("{seen}data: [DONE]\n\n"), "{case}");
+                        assert!(!reported.aborted, "{case}");
+                        assert_eq!(reported.body, format!("{seen}data: [DONE]\n\n"), "{case}");
                     }
                     Ending::Fin | Ending::Rst | Ending::Stall => {
-                        assert!(told.aborted, "{case}");
-                        let (_, last) = told.before_and_last();
+                        assert!(reported.aborted, "{case}");
+                        let (_, last) = reported.before_and_last();
                         assert_eq!(last["error"]["code"], "upstream_stream_interrupted", "{case}");
-                        assert!(told.body.starts_with(b"data: ") && !told.body.ends_with(b"[DONE]\n\n"), "{case}");
+                        assert!(
+                            reported.body.starts_with(b"data: ") && !reported.body.ends_with(b"[DONE]\n\n"),
+                            "{case}"
+                        );
                     }
                 }
             }
@@ -341,7 +344,7 @@ async fn after_the_last_finish_reason_only_a_clean_end_is_an_end() {
     }
 }
 
-async fn told_gated(gateway: &TestGateway, gate: &Gate) -> [Told; 2] {
+async fn sent_gated(gateway: &TestGateway, gate: &Gate) -> [Told; 2] {
     let request = stream_request();
     let http1 = ask_http1(gateway, &request, || gate.open()).await;
     let http2 = ask_http2(&mut gateway.connect_h2().await, &request, || gate.open()).await;
@@ -359,9 +362,9 @@ async fn done_without_every_finish_reason_is_a_truncation() {
     let sent: String = [choice(0, "Hello", None), choice(1, "Hi", None), choice(0, "", Some("stop"))]
         .map(|frame| format!("data: {frame}\n\n"))
         .concat();
-    for told in told(&gateway, &chat_request(r#""n":2,"stream":true,"#)).await {
-        assert!(told.aborted, "{told:?}");
-        let (before, last) = told.before_and_last();
+    for reported in reported(&gateway, &chat_request(r#""n":2,"stream":true,"#)).await {
+        assert!(reported.aborted, "{reported:?}");
+        let (before, last) = reported.before_and_last();
         assert_eq!(before, sent);
         assert_eq!(last["error"]["code"], "upstream_stream_interrupted");
     }
@@ -369,8 +372,8 @@ async fn done_without_every_finish_reason_is_a_truncation() {
         assert_eq!((receipt.outcome, receipt.reason), (Outcome::Broken, Reason::Truncated));
     }
     // For one choice the same stream is whole.
-    for told in told(&gateway, &stream_request()).await {
-        assert!(!told.aborted && told.body.ends_with(b"data: [DONE]\n\n"), "{told:?}");
+    for reported in reported(&gateway, &stream_request()).await {
+        assert!(!reported.aborted && reported.body.ends_with(b"data: [DONE]\n\n"), "{reported:?}");
     }
 }
 
@@ -378,14 +381,14 @@ async fn done_without_every_finish_reason_is_a_truncation() {
 async fn a_provider_may_be_known_to_leave_the_finish_reason_out() {
     let unfinished = Script::sse().frame(&choice(0, "Hello", None)).done();
     let (gateway, provider) = before(unfinished, |config| config.provider("finish_reason = \"optional\"")).await;
-    for told in told(&gateway, &stream_request()).await {
-        assert!(!told.aborted, "{told:?}");
-        assert_eq!(told.body, format!("data: {}\n\ndata: [DONE]\n\n", choice(0, "Hello", None)));
+    for reported in reported(&gateway, &stream_request()).await {
+        assert!(!reported.aborted, "{reported:?}");
+        assert_eq!(reported.body, format!("data: {}\n\ndata: [DONE]\n\n", choice(0, "Hello", None)));
     }
     // `[DONE]` is the only end there: without it the stream broke.
     provider.answers(Script::sse().frame(&choice(0, "Hello", None)));
-    for told in told(&gateway, &stream_request()).await {
-        assert!(told.aborted, "{told:?}");
+    for reported in reported(&gateway, &stream_request()).await {
+        assert!(reported.aborted, "{reported:?}");
     }
 }
 
@@ -398,9 +401,9 @@ async fn an_error_frame_after_the_first_token_ends_the_stream_in_our_words() {
         let script = Script::sse().frame(&choice(0, "Hello", None)).body(format!("{error}\n\n")).done();
         let (gateway, _provider) = before(script, |config| config).await;
         let sent = format!("data: {}\n\n", choice(0, "Hello", None));
-        for told in told(&gateway, &stream_request()).await {
-            assert_broken(&told, &sent, "upstream_stream_interrupted", error);
-            assert!(memchr::memmem::find(&told.body, b"eu-7").is_none(), "{told:?}");
+        for reported in reported(&gateway, &stream_request()).await {
+            assert_broken(&reported, &sent, "upstream_stream_interrupted", error);
+            assert!(memchr::memmem::find(&reported.body, b"eu-7").is_none(), "{reported:?}");
         }
         for receipt in gateway.receipts(2).await {
             assert_eq!((receipt.outcome, receipt.reason), (Outcome::Broken, Reason::ErrorInside));
@@ -413,8 +416,8 @@ async fn a_stream_that_takes_longer_than_allowed_is_ended_as_out_of_time() {
     let endless = Script::sse().frame(&choice(0, "Hello", None)).end(Ending::Stall);
     let (gateway, _provider) = before(endless, |config| config.routing("total = \"400ms\"")).await;
     let sent = format!("data: {}\n\n", choice(0, "Hello", None));
-    for told in told(&gateway, &stream_request()).await {
-        assert_broken(&told, &sent, "upstream_timeout", "total");
+    for reported in reported(&gateway, &stream_request()).await {
+        assert_broken(&reported, &sent, "upstream_timeout", "total");
     }
     for receipt in gateway.receipts(2).await {
         assert_eq!((receipt.outcome, receipt.reason, receipt.status), (Outcome::Broken, Reason::Deadline, 200));
@@ -436,16 +439,16 @@ async fn a_client_may_allow_less_time() {
 #[tokio::test]
 async fn usage_the_client_did_not_ask_for_is_hidden_and_nothing_else() {
     let (gateway, provider) = before(chat_stream("Hello", 2), |config| config).await;
-    let answers = told(&gateway, &stream_request()).await;
-    for (told, sent) in answers.iter().zip(provider.journal().requests()) {
-        assert!(!told.aborted, "{told:?}");
+    let answers = reported(&gateway, &stream_request()).await;
+    for (reported, sent) in answers.iter().zip(provider.journal().requests()) {
+        assert!(!reported.aborted, "{reported:?}");
         assert_eq!(sent.json()["stream_options"]["include_usage"], true, "we ask for it ourselves");
         let frames = chat_stream("Hello", 2).frames_for(sent);
         let [others @ .., usage, done] = frames.as_slice() else { panic!("{frames:?}") };
         assert!(memchr::memmem::find(usage, br#""usage":{"#).is_some());
         let others = std::str::from_utf8(&others.concat()).expect("text").replace(r#","usage":null"#, "");
-        assert_eq!(told.body, [others.as_bytes(), done].concat());
-        assert!(memchr::memmem::find(&told.body, b"usage").is_none());
+        assert_eq!(reported.body, [others.as_bytes(), done].concat());
+        assert!(memchr::memmem::find(&reported.body, b"usage").is_none());
     }
     for receipt in gateway.receipts(2).await {
         let usage = receipt.usage.expect("the provider's count");
@@ -457,10 +460,10 @@ async fn usage_the_client_did_not_ask_for_is_hidden_and_nothing_else() {
 async fn usage_the_client_asked_for_is_shown_as_it_came() {
     let (gateway, provider) = before(chat_stream("Hello", 2), |config| config).await;
     let request = chat_request(r#""stream":true,"stream_options":{"include_usage":true},"#);
-    let answers = told(&gateway, &request).await;
-    for (told, sent) in answers.iter().zip(provider.journal().requests()) {
+    let answers = reported(&gateway, &request).await;
+    for (reported, sent) in answers.iter().zip(provider.journal().requests()) {
         assert_eq!(sent.body, request);
-        assert_eq!(told.body, chat_stream("Hello", 2).frames_for(sent).concat());
+        assert_eq!(reported.body, chat_stream("Hello", 2).frames_for(sent).concat());
     }
 }
 
@@ -474,9 +477,9 @@ async fn frames_pass_byte_for_byte() {
             script = script.body(piece.to_string());
         }
         let (gateway, _provider) = before(script, |config| config).await;
-        for told in told(&gateway, &stream_request()).await {
-            assert!(!told.aborted, "{pieces:?}: {told:?}");
-            assert_eq!(told.body, pieces.concat(), "{pieces:?}");
+        for reported in reported(&gateway, &stream_request()).await {
+            assert!(!reported.aborted, "{pieces:?}: {reported:?}");
+            assert_eq!(reported.body, pieces.concat(), "{pieces:?}");
         }
     };
     let (done, end) = ("data: [DONE]\n\n", format!("data: {stop}\n\n"));
@@ -510,8 +513,8 @@ async fn frames_pass_byte_for_byte() {
 async fn a_slow_start_is_no_stall() {
     let script = chat_stream("Hello", 2).wait_after_frame(1, Duration::from_millis(600));
     let (gateway, _provider) = before(script, |config| config.routing("idle = \"200ms\"")).await;
-    for told in told(&gateway, &stream_request()).await {
-        assert!(!told.aborted && told.body.ends_with(b"data: [DONE]\n\n"), "{told:?}");
+    for reported in reported(&gateway, &stream_request()).await {
+        assert!(!reported.aborted && reported.body.ends_with(b"data: [DONE]\n\n"), "{reported:?}");
     }
 }
 

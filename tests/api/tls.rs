@@ -20,9 +20,9 @@ use tempfile::TempDir;
 use tierway::cli::reload::apply;
 use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
-use tierway::config::{Change, Problems, Snapshot, Source, Surroundings, Watcher, load};
+use tierway::config::{Change, Environment, Problems, Snapshot, Source, Watcher, load};
 use tierway::domain::receipt::Outcome;
-use tierway::relay::dice::Dice;
+use tierway::random::Rng;
 use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
@@ -86,7 +86,7 @@ const BOTH: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// The environment of every test, and the files there are.
 struct World;
 
-impl Surroundings for World {
+impl Environment for World {
     fn variable(&self, name: &str) -> Option<String> {
         Fixed::default().variable(name)
     }
@@ -210,10 +210,10 @@ async fn an_address_of_the_operators_own_speaks_tls_too() {
     let stage = Stage::new().await;
     let access = AccessLog::to_writer(Box::new(io::sink()));
     let telemetry = Arc::new(Telemetry::new(access, Build { version: "0.0.0-test", revision: None }));
-    let snapshot = stage.gateway.relay.live().snapshot.clone();
+    let snapshot = stage.gateway.relay.active_config().snapshot.clone();
     let ledger = Arc::new(MemoryLedger::default());
     let gateway =
-        Gateway::build(snapshot, None, telemetry, Dice::seeded(1), Clock, Books { ledger, ..Books::memory().await });
+        Gateway::build(snapshot, None, telemetry, Rng::seeded(1), Clock, Books { ledger, ..Books::memory().await });
     let gateway = gateway.unwrap_or_else(|error| panic!("{error}"));
     let (public, ops) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
@@ -398,7 +398,7 @@ async fn the_private_key_is_found_nowhere() {
         let loaded = load(&Source::File { path: "tierway.toml".into(), text }, &World, &[]);
         loaded.expect_err("a bad configuration").to_string()
     };
-    let live = stage.gateway.relay.live();
+    let live = stage.gateway.relay.active_config();
     let said = [
         live.snapshot.effective.to_toml(),
         live.snapshot.effective.to_json().to_string(),

@@ -193,7 +193,7 @@ pub fn guests(source: &Source) -> Vec<Breach> {
         .collect()
 }
 
-pub fn one_clock_one_dice(sources: &[Source]) -> Vec<Breach> {
+pub fn one_clock_one_rng(sources: &[Source]) -> Vec<Breach> {
     let lifting: Vec<(&Source, &CodePath)> = sources
         .iter()
         .filter(|source| !ASKS_THE_SYSTEM.contains(&source.file.as_str()))
@@ -356,10 +356,10 @@ mod tests {
         let lifting = |file: &str| Source::parse(file, "#![allow(clippy::disallowed_methods)]");
         let check = |files: &[&str], expected: usize| {
             let sources: Vec<Source> = files.iter().map(|file| lifting(file)).collect();
-            assert_eq!(one_clock_one_dice(&sources).len(), expected, "{files:?}");
+            assert_eq!(one_clock_one_rng(&sources).len(), expected, "{files:?}");
         };
-        check(&["src/clock.rs", "src/lib.rs", "src/relay/dice.rs"], 0);
-        check(&["src/clock.rs", "src/relay/dice.rs", "src/http/mod.rs"], 2);
+        check(&["src/clock.rs", "src/lib.rs", "src/random.rs"], 0);
+        check(&["src/clock.rs", "src/random.rs", "src/http/mod.rs"], 2);
     }
 
     #[test]

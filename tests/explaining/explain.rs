@@ -55,34 +55,34 @@ expires = 2020-01-31
 hash = "sha256:2222222222222222222222222222222222222222222222222222222222222222"
 "#;
 
-fn story(code: i32, args: &str) -> String {
+fn explanation(code: i32, args: &str) -> String {
     let mut all = vec!["explain"];
     all.extend(args.split(' '));
     Place::with(CONFIG).prints(&all, code)
 }
 
 #[test]
-fn a_story_is_told_from_the_top() {
-    insta::assert_snapshot!("alias", story(0, "--model auto --stream"));
-    insta::assert_snapshot!("alias_for_a_policy", story(0, "--model auto --policy small"));
-    insta::assert_snapshot!("tier_that_draws", story(0, "--model drawn"));
-    insta::assert_snapshot!("reserved_within_a_region", story(0, "--model Pro/b --key app"));
-    insta::assert_snapshot!("model_with_a_feature", story(0, "--model a --features tools,vision --no-fallback"));
-    insta::assert_snapshot!("embeddings", story(0, "--model vectors --endpoint embeddings --policy eu"));
+fn a_explanation_is_reported_from_the_top() {
+    insta::assert_snapshot!("alias", explanation(0, "--model auto --stream"));
+    insta::assert_snapshot!("alias_for_a_policy", explanation(0, "--model auto --policy small"));
+    insta::assert_snapshot!("tier_that_draws", explanation(0, "--model drawn"));
+    insta::assert_snapshot!("reserved_within_a_region", explanation(0, "--model Pro/b --key app"));
+    insta::assert_snapshot!("model_with_a_feature", explanation(0, "--model a --features tools,vision --no-fallback"));
+    insta::assert_snapshot!("embeddings", explanation(0, "--model vectors --endpoint embeddings --policy eu"));
 }
 
 #[test]
-fn a_refusal_is_told_as_the_client_reads_it() {
-    insta::assert_snapshot!("refused_by_the_policy", story(1, "--model b --policy small"));
-    insta::assert_snapshot!("refused_by_residency", story(1, "--model b --key app --no-fallback"));
-    insta::assert_snapshot!("refused_for_a_feature", story(1, "--model b --features vision --no-fallback"));
-    insta::assert_snapshot!("refused_as_unknown", story(1, "--model c --policy small"));
-    insta::assert_snapshot!("refused_as_ended", story(1, "--model a --key gone"));
+fn a_refusal_is_reported_as_the_client_reads_it() {
+    insta::assert_snapshot!("refused_by_the_policy", explanation(1, "--model b --policy small"));
+    insta::assert_snapshot!("refused_by_residency", explanation(1, "--model b --key app --no-fallback"));
+    insta::assert_snapshot!("refused_for_a_feature", explanation(1, "--model b --features vision --no-fallback"));
+    insta::assert_snapshot!("refused_as_unknown", explanation(1, "--model c --policy small"));
+    insta::assert_snapshot!("refused_as_ended", explanation(1, "--model a --key gone"));
 }
 
 #[test]
-fn a_sticky_alias_is_told_for_a_key_and_drawn_for_a_policy() {
-    let ways = |args: &str| story(0, args).lines().filter(|line| line.contains(" %  ")).count();
+fn a_sticky_alias_is_reported_for_a_key_and_drawn_for_a_policy() {
+    let ways = |args: &str| explanation(0, args).lines().filter(|line| line.contains(" %  ")).count();
     assert_eq!(ways("--model mine --key app"), 1);
     // The policy's own shares: `b` leads nowhere within eu but for its tier's other model.
     assert_eq!(ways("--model mine --policy eu"), 2);
@@ -90,14 +90,15 @@ fn a_sticky_alias_is_told_for_a_key_and_drawn_for_a_policy() {
 
 #[test]
 fn json_tells_the_same() {
-    let json: serde_json::Value = serde_json::from_str(&story(0, "--model auto --policy small --json")).expect("JSON");
+    let json: serde_json::Value =
+        serde_json::from_str(&explanation(0, "--model auto --policy small --json")).expect("JSON");
     assert_eq!(json["ways"][0]["percent"], 100.0);
     assert_eq!(json["ways"][0]["legs"][0]["deployments"][0]["price"]["output"], "0.25");
     assert_eq!(json["ways"][0]["legs"][0]["deployments"][0]["price"]["version"], "0.07/0.25");
     assert_eq!(json["never_drawn"][0]["part"], "tier drawn");
     let reasons = json["passed_over"].as_array().expect("an array");
     assert!(reasons.iter().any(|passed| passed["reason"] == "dedicated"), "{reasons:?}");
-    let json: serde_json::Value = serde_json::from_str(&story(1, "--model c --json")).expect("JSON");
+    let json: serde_json::Value = serde_json::from_str(&explanation(1, "--model c --json")).expect("JSON");
     assert_eq!(json["refusal"]["code"], "model_not_found");
     assert_eq!(json["refusal"]["status"], 404);
 }

@@ -53,7 +53,7 @@ fn what_it_says_next_works_as_pasted() {
 }
 
 #[test]
-fn a_file_is_replaced_only_when_told() {
+fn a_file_is_replaced_only_when_reported() {
     let place = Place::with("# mine\n");
     let output = place.run(&["init"]);
     assert_eq!(output.status.code(), Some(1));

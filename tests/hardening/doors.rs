@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::support::gateway::{ADMIN_TOKEN, KEY, OTHER_KEY};
 use crate::support::{Client, ScriptedProvider, TestGateway};
 use std::collections::BTreeMap;
-use tierway::http::layers::Entry;
+use tierway::http::layers::EntryPoint;
 use tierway::http::{ops_entry, public_entry};
 
 /// Who may open a door.
@@ -84,7 +84,7 @@ fn spellings(path: &str) -> Vec<String> {
 }
 
 /// The paths that `router` knows, as it prints itself.
-fn paths(entry: &Entry) -> Vec<String> {
+fn paths(entry: &EntryPoint) -> Vec<String> {
     let pattern = regex::Regex::new(r#"RouteId\(\d+\): "([^"]*)""#).expect("the pattern is one");
     let printed = format!("{entry:?}");
     // What takes the rest has paths of its own, that no client can ask for.
@@ -129,22 +129,22 @@ async fn no_door_opens_without_a_key() {
         let route = filled(route);
         for (spelling, path) in spellings(&route).iter().enumerate() {
             for method in METHODS {
-                let mut told = BTreeMap::new();
+                let mut reported = BTreeMap::new();
                 for host in HOSTS {
                     for headers in if host == "tests" { &NO_KEYS[..] } else { &NO_KEYS[..1] } {
                         let status = ask(&mut client, method, path, host, headers).await;
-                        told.entry(status).or_insert((host, headers));
+                        reported.entry(status).or_insert((host, headers));
                         knocks += 1;
                     }
                 }
-                let case = format!("{method} {path}: {told:?}");
-                assert_eq!(told.len(), 1, "one answer whatever the host and whoever asks: {case}");
+                let case = format!("{method} {path}: {reported:?}");
+                assert_eq!(reported.len(), 1, "one answer whatever the host and whoever asks: {case}");
                 let open = door == Door::Open && spelling < 3 && matches!(method, "GET" | "HEAD");
-                let told = told.into_keys().next();
-                assert!(if open { told == Some(200) } else { matches!(told, Some(401 | 404 | 405)) }, "{case}");
+                let reported = reported.into_keys().next();
+                assert!(if open { reported == Some(200) } else { matches!(reported, Some(401 | 404 | 405)) }, "{case}");
                 let plain = path.strip_prefix("http://elsewhere").unwrap_or(path);
                 let beyond = plain.starts_with("/v1/") || plain.starts_with("/admin/");
-                assert_eq!(told == Some(401), beyond || is_metrics(door, spelling, method), "{case}");
+                assert_eq!(reported == Some(401), beyond || is_metrics(door, spelling, method), "{case}");
             }
         }
     }

@@ -69,8 +69,8 @@ async fn slow_clients_are_let_go_and_cost_nobody_else() {
         (0..CROWD).for_each(|_| drop(crowd.spawn(crawl(gateway.addr, slow))));
     }
     for (slow, answer, lasted) in others_are_answered(&gateway, crowd.join_all()).await {
-        let told = answer.starts_with("HTTP/1.1 408");
-        assert_eq!(told, matches!(slow, Slow::Body), "{slow:?}: {answer}");
+        let reported = answer.starts_with("HTTP/1.1 408");
+        assert_eq!(reported, matches!(slow, Slow::Body), "{slow:?}: {answer}");
         assert!(lasted < LIMIT + GRACE, "{slow:?}: let go after {lasted:?}");
     }
     before.has_hardly_grown("300 slow clients");

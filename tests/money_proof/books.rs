@@ -31,15 +31,15 @@ impl Line {
 }
 
 /// An account's window: its place in [`ACCOUNTS`], and its start.
-pub type Drawer = (usize, i64);
+pub type BudgetWindow = (usize, i64);
 
 /// All of it, at one moment.
 #[derive(Clone, Default, Debug)]
 pub struct Books {
     pub lines: Vec<Line>,
-    pub spent: BTreeMap<Drawer, i64>,
-    pub leased: BTreeMap<Drawer, i64>,
-    pub unaccounted: BTreeMap<Drawer, i64>,
+    pub spent: BTreeMap<BudgetWindow, i64>,
+    pub leased: BTreeMap<BudgetWindow, i64>,
+    pub unaccounted: BTreeMap<BudgetWindow, i64>,
     pub unaccounted_lines: u64,
     /// What SQLite says of the file.
     pub integrity: String,
@@ -68,14 +68,14 @@ impl Books {
         let mut rows = database.prepare("SELECT * FROM budgets").expect("the table is there");
         let mut rows = rows.query([]).expect("it is read");
         while let Some(row) = rows.next().expect("it is read") {
-            let drawer = drawer(row);
-            books.spent.insert(drawer, number(row, "spent_nanousd"));
-            books.leased.insert(drawer, number(row, "leased_nanousd"));
+            let budget_window = budget_window(row);
+            books.spent.insert(budget_window, number(row, "spent_nanousd"));
+            books.leased.insert(budget_window, number(row, "leased_nanousd"));
         }
         let mut rows = database.prepare("SELECT * FROM unaccounted").expect("the table is there");
         let mut rows = rows.query([]).expect("it is read");
         while let Some(row) = rows.next().expect("it is read") {
-            *books.unaccounted.entry(drawer(row)).or_default() += number(row, "amount_nanousd");
+            *books.unaccounted.entry(budget_window(row)).or_default() += number(row, "amount_nanousd");
             books.unaccounted_lines += 1;
         }
         books
@@ -89,7 +89,7 @@ fn open(folder: &Path) -> Connection {
     database
 }
 
-fn drawer(row: &Row<'_>) -> Drawer {
+fn budget_window(row: &Row<'_>) -> BudgetWindow {
     let text = |column: &str| row.get::<_, String>(column).expect("a name");
     let (scope, name) = (text("scope"), text("name"));
     let place = ACCOUNTS.iter().position(|account| account.scope == scope && account.name == name);

@@ -3,7 +3,7 @@
 //! It reads what a run left behind and never changes it. Every check has a name; a breach says which check it
 //! is of, and what was found. Start reading in [`check`].
 
-use crate::books::{Drawer, Line};
+use crate::books::{BudgetWindow, Line};
 use crate::gateway::PATIENCE;
 use crate::house::{ACCOUNTS, Account, DEPLOYMENTS, KEYS, Version, cost};
 use crate::load::{Seen, SeenEnd};
@@ -22,7 +22,7 @@ pub struct Breach {
 
 /// How a window of an account stands in the end.
 pub struct Use {
-    pub drawer: Drawer,
+    pub budget_window: BudgetWindow,
     pub bound: i64,
     pub spent: i64,
 }
@@ -144,9 +144,9 @@ impl Case<'_> {
 impl Findings {
     fn line(&mut self, run: &Run, case: &Case<'_>) {
         let Some(line) = case.line else {
-            let told = case.seen.id.is_some() || !case.served.is_empty();
+            let reported = case.seen.id.is_some() || !case.served.is_empty();
             let killed = !run.killed.is_empty() && case.seen.generation < run.last_generation;
-            let lost = told && !killed;
+            let lost = reported && !killed;
             return self.must("one_line_each", !lost, || format!("no line: {}", case.tell()));
         };
         let key = KEYS[case.seen.ask.key].name;
@@ -199,7 +199,7 @@ impl Findings {
 
     fn accounts(&mut self, run: &Run, cases: &[Case<'_>]) {
         let windows = Windows::of(&run.timeline);
-        let mut certain: BTreeMap<Drawer, i64> = BTreeMap::new();
+        let mut certain: BTreeMap<BudgetWindow, i64> = BTreeMap::new();
         let mut billed = [0; ACCOUNTS.len()];
         let mut unlined = [0; ACCOUNTS.len()];
         let mut charged = [0; ACCOUNTS.len()];
@@ -248,31 +248,38 @@ impl Findings {
             format!("{name}: {billed} billed, {charged} on lines and {unaccounted} unaccounted")
         });
         self.must("nothing_left", leased == 0, || format!("{name}: {leased} leased after the end"));
-        let bounds: i64 =
-            run.books.spent.keys().filter(|drawer| drawer.0 == account).map(|d| run.timeline.bound(*d)).sum();
+        let bounds: i64 = run
+            .books
+            .spent
+            .keys()
+            .filter(|budget_window| budget_window.0 == account)
+            .map(|d| run.timeline.bound(*d))
+            .sum();
         self.must("within_limit", billed <= bounds, || format!("{name}: {billed} billed of {bounds} in all windows"));
     }
 
-    fn windows(&mut self, run: &Run, certain: &BTreeMap<Drawer, i64>) {
-        for (&drawer, &spent) in &run.books.spent {
-            let bound = run.timeline.bound(drawer);
-            let billed = certain.get(&drawer).copied().unwrap_or(0);
-            let (name, start) = (name(drawer.0), drawer.1);
+    fn windows(&mut self, run: &Run, certain: &BTreeMap<BudgetWindow, i64>) {
+        for (&budget_window, &spent) in &run.books.spent {
+            let bound = run.timeline.bound(budget_window);
+            let billed = certain.get(&budget_window).copied().unwrap_or(0);
+            let (name, start) = (name(budget_window.0), budget_window.1);
             self.must("within_limit", spent <= bound, || format!("{name} from {start}: {spent} spent of {bound}"));
             self.must("within_limit", billed <= bound, || format!("{name} from {start}: {billed} billed of {bound}"));
             self.must("covered", billed <= spent, || format!("{name} from {start}: {billed} billed, {spent} spent"));
-            self.uses.push(Use { drawer, bound, spent });
+            self.uses.push(Use { budget_window, bound, spent });
         }
-        for (drawer, billed) in certain.iter().filter(|(_, billed)| **billed > 0) {
-            let known = run.books.spent.contains_key(drawer);
-            self.must("covered", known, || format!("{}: {billed} in no window {}", name(drawer.0), drawer.1));
+        for (budget_window, billed) in certain.iter().filter(|(_, billed)| **billed > 0) {
+            let known = run.books.spent.contains_key(budget_window);
+            self.must("covered", known, || {
+                format!("{}: {billed} in no window {}", name(budget_window.0), budget_window.1)
+            });
         }
         for (at_ms, books) in &run.killed {
-            for (drawer, spent) in &books.spent {
-                let taken = spent + books.leased.get(drawer).copied().unwrap_or(0);
-                let bound = run.timeline.bound_at(*drawer, *at_ms);
+            for (budget_window, spent) in &books.spent {
+                let taken = spent + books.leased.get(budget_window).copied().unwrap_or(0);
+                let bound = run.timeline.bound_at(*budget_window, *at_ms);
                 self.must("within_limit", taken <= bound, || {
-                    format!("{} at a kill: {taken} spent and leased of {bound}", name(drawer.0))
+                    format!("{} at a kill: {taken} spent and leased of {bound}", name(budget_window.0))
                 });
             }
         }
@@ -308,8 +315,8 @@ impl Findings {
 }
 
 /// What an account has in all of its windows.
-fn sum(of: &BTreeMap<Drawer, i64>, account: usize) -> i64 {
-    of.iter().filter(|(drawer, _)| drawer.0 == account).map(|(_, amount)| amount).sum()
+fn sum(of: &BTreeMap<BudgetWindow, i64>, account: usize) -> i64 {
+    of.iter().filter(|(budget_window, _)| budget_window.0 == account).map(|(_, amount)| amount).sum()
 }
 
 /// An account by its name.

@@ -123,14 +123,14 @@ impl Gateway {
 
     /// What all budgets hold for requests under way, in nano-dollars.
     pub fn held(&self) -> u64 {
-        let told = self.ask("/metrics");
-        let lines = told.lines().filter(|line| line.starts_with("tierway_budget_held_nanousd{"));
+        let reported = self.ask("/metrics");
+        let lines = reported.lines().filter(|line| line.starts_with("tierway_budget_held_nanousd{"));
         lines.map(|line| line.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok()).expect("a number")).sum()
     }
 
     fn metric(&self, name: &str) -> u64 {
-        let told = self.ask("/metrics");
-        let line = told.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        let reported = self.ask("/metrics");
+        let line = reported.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         line.unwrap_or(0)
     }
 

@@ -7,9 +7,9 @@ use crate::script::{CEILING, Tokens};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use tierway::domain::budget::{Window, Zone};
-use tierway::domain::chance::Draw;
 use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
 use tierway::domain::pricing::Price;
+use tierway::domain::random::RandomValue;
 use tierway::domain::usage::Usage;
 
 /// Clients at once, and names each of them asks by in turn: by them a receipt is known whose client had
@@ -111,7 +111,7 @@ const TYPICAL: u64 = 500_000;
 impl Version {
     /// The `number`th version of a run of so many requests.
     pub fn of(seed: u64, requests: u64, number: u64) -> Self {
-        let draw = Draw(seed).salted(1 << 50).salted(number);
+        let draw = RandomValue(seed).salted(1 << 50).salted(number);
         // Odd pico-dollars, so that roundings show.
         let price =
             |base: u64, salt| base * (70 + draw.salted(salt).below(60)) / 100 + draw.salted(salt + 1).below(999);

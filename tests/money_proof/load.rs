@@ -206,7 +206,7 @@ fn exchange(
     let reader = kept.take().filter(|(_, of)| *of == generation).map(|(reader, _)| reader);
     if let Some(mut reader) = reader.or_else(|| TcpStream::connect(addr).ok().map(BufReader::new)) {
         let done = send(&mut reader, &seen.ask, &body).and_then(|()| match seen.ask.leaves_after {
-            Some(bytes) => leave(&mut reader, bytes, &mut seen),
+            Some(bytes) => permit(&mut reader, bytes, &mut seen),
             None => read(&mut reader, &mut seen, begun),
         });
         if done == Some(true) {
@@ -228,7 +228,7 @@ fn send(reader: &mut BufReader<TcpStream>, ask: &Ask, body: &str) -> Option<()> 
 }
 
 /// Reads so many bytes, or as long as some come, and leaves.
-fn leave(reader: &mut BufReader<TcpStream>, bytes: usize, seen: &mut Seen) -> Option<bool> {
+fn permit(reader: &mut BufReader<TcpStream>, bytes: usize, seen: &mut Seen) -> Option<bool> {
     seen.end = SeenEnd::Left;
     reader.get_mut().set_read_timeout(Some(SILENCE)).ok()?;
     let mut got = Vec::new();

@@ -28,7 +28,7 @@ use run::{Run, Scenario};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tierway::domain::chance::Draw;
+use tierway::domain::random::RandomValue;
 
 /// What `cargo test` asks for.
 const REQUESTS: u64 = 10_000;
@@ -85,7 +85,7 @@ fn prove(requests: u64, kills: u64, seed: u64) -> ExitCode {
     println!("{requests} requests, {kills} kills, seed {seed}");
     let runs = requests.div_ceil(RUN_REQUESTS).max(1);
     for number in 0..runs {
-        let seed = if number == 0 { seed } else { Draw(seed).salted(number).0 >> 16 };
+        let seed = if number == 0 { seed } else { RandomValue(seed).salted(number).0 >> 16 };
         let share = |of: u64| of * (number + 1) / runs - of * number / runs;
         let (each, kills) = (share(requests), share(kills));
         let parts =

@@ -164,16 +164,16 @@ fn answer(house: &House, reader: &mut BufReader<TcpStream>, start: &str, body: &
             write(reader, &whole("200 OK", "text/html", "<html>"))
         }
         Act::Gone => reset(reader),
-        Act::Answer { told, end } if stream => {
+        Act::Answer { reported, end } if stream => {
             let mut streamed = Streamed { reader, tokens, written: 0 };
-            let done = streamed.run(told, end);
+            let done = streamed.run(reported, end);
             let output = streamed.written;
             book(Tokens { output, ..tokens });
             done
         }
-        Act::Answer { told, end } => {
+        Act::Answer { reported, end } => {
             book(tokens);
-            let text = whole("200 OK", "application/json", &completion(told, tokens));
+            let text = whole("200 OK", "application/json", &completion(reported, tokens));
             match end {
                 End::Whole | End::Slow => write(reader, &text),
                 End::Broken { rst, percent } => {
@@ -201,7 +201,7 @@ struct Streamed<'a> {
 }
 
 impl Streamed<'_> {
-    fn run(&mut self, told: Told, end: End) -> Option<()> {
+    fn run(&mut self, reported: Told, end: End) -> Option<()> {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         write(self.reader, head)?;
         self.frame(r#"{"choices":[{"index":0,"delta":{"role":"assistant"},"finish_reason":null}]}"#)?;
@@ -214,8 +214,11 @@ impl Streamed<'_> {
                 std::thread::sleep(SLOW_FRAME);
             }
             let so_far = Tokens { output: self.written + 1, ..self.tokens };
-            let usage =
-                if told == Told::Always { format!(r#","usage":{}"#, count(told, so_far)) } else { String::new() };
+            let usage = if reported == Told::Always {
+                format!(r#","usage":{}"#, count(reported, so_far))
+            } else {
+                String::new()
+            };
             let token = r#"{"choices":[{"index":0,"delta":{"content":"tok "},"finish_reason":null}]"#;
             self.frame(&format!("{token}{usage}}}"))?;
             self.written += 1;
@@ -231,21 +234,21 @@ impl Streamed<'_> {
         }
         self.frame(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#)?;
         let Tokens { input, output, .. } = self.tokens;
-        if told == Told::Twice {
-            self.usage(told, Tokens { input: input / 2, cached: 0, output: output / 2 })?;
+        if reported == Told::Twice {
+            self.usage(reported, Tokens { input: input / 2, cached: 0, output: output / 2 })?;
         }
-        if !matches!(told, Told::Missing | Told::Late) {
-            self.usage(told, self.tokens)?;
+        if !matches!(reported, Told::Missing | Told::Late) {
+            self.usage(reported, self.tokens)?;
         }
         self.frame("[DONE]")?;
-        if told == Told::Late {
-            self.usage(told, self.tokens)?;
+        if reported == Told::Late {
+            self.usage(reported, self.tokens)?;
         }
         write(self.reader, "0\r\n\r\n")
     }
 
-    fn usage(&mut self, told: Told, tokens: Tokens) -> Option<()> {
-        self.frame(&format!(r#"{{"choices":[],"usage":{}}}"#, count(told, tokens)))
+    fn usage(&mut self, reported: Told, tokens: Tokens) -> Option<()> {
+        self.frame(&format!(r#"{{"choices":[],"usage":{}}}"#, count(reported, tokens)))
     }
 
     fn frame(&mut self, data: &str) -> Option<()> {
@@ -255,9 +258,9 @@ impl Streamed<'_> {
 }
 
 /// A `usage` object.
-fn count(told: Told, tokens: Tokens) -> String {
+fn count(reported: Told, tokens: Tokens) -> String {
     let Tokens { input, cached, output } = tokens;
-    let said = match told {
+    let said = match reported {
         Told::Negative => format!("-{output}"),
         Told::Absurd => format!("{output}000000000000"),
         _ => output.to_string(),
@@ -268,12 +271,12 @@ fn count(told: Told, tokens: Tokens) -> String {
     )
 }
 
-fn completion(told: Told, tokens: Tokens) -> String {
+fn completion(reported: Told, tokens: Tokens) -> String {
     let mut text = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":""#.to_owned();
     (0..tokens.output).for_each(|_| text.push_str("tok "));
     text.push_str(r#""},"finish_reason":"stop"}]"#);
-    if told != Told::Missing {
-        let _ = write!(text, r#","usage":{}"#, count(told, tokens));
+    if reported != Told::Missing {
+        let _ = write!(text, r#","usage":{}"#, count(reported, tokens));
     }
     text.push('}');
     text

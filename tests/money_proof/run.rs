@@ -15,7 +15,7 @@ use crate::timeline::Timeline;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tierway::domain::chance::Draw;
+use tierway::domain::random::RandomValue;
 
 /// What happens to the gateway.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -236,7 +236,7 @@ impl<'a> Stage<'a> {
     fn killed(&mut self, kills: u64) {
         for kill in 0..kills {
             self.load.until_begun(self.requests * (kill + 1) / (kills + 1));
-            let draw = Draw(self.seed).salted(1 << 51).salted(kill);
+            let draw = RandomValue(self.seed).salted(1 << 51).salted(kill);
             if draw.salted(1).below(3) == 0 {
                 // It may be read before the end, or not.
                 self.edit();

@@ -3,7 +3,7 @@
 //! Client and provider live in two processes and read the same script: the request's number travels in its
 //! body. It must never ask for chance or time. Start reading in [`Ask::of`], then [`Act::of`].
 
-use tierway::domain::chance::Draw;
+use tierway::domain::random::RandomValue;
 
 /// Largest ceiling of output that is asked for, and that the models have.
 pub const CEILING: u64 = 60;
@@ -28,7 +28,7 @@ pub struct Ask {
 impl Ask {
     /// The `tag`th request of the run of `seed`.
     pub fn of(seed: u64, tag: u64) -> Self {
-        let draw = Draw(seed).salted(tag);
+        let draw = RandomValue(seed).salted(tag);
         let below = |salt, bound| draw.salted(salt).below(bound);
         let leaves = match below(5, 100) {
             0..4 => Some(0),
@@ -48,7 +48,7 @@ impl Ask {
 
     /// Whether the provider stops in the middle and waits for the gateway to leave.
     fn is_held(&self, seed: u64) -> bool {
-        self.leaves_after.is_some() && Draw(seed).salted(self.tag).salted(7).below(3) == 0
+        self.leaves_after.is_some() && RandomValue(seed).salted(self.tag).salted(7).below(3) == 0
     }
 
     /// The body, asking for `model`.
@@ -102,7 +102,7 @@ pub enum Act {
     /// The request is read, nothing is done and the connection is gone.
     Gone,
     Answer {
-        told: Told,
+        reported: Told,
         end: End,
     },
 }
@@ -114,11 +114,11 @@ impl Act {
     /// What happens to attempt `number`, counted from 1, of `ask`.
     pub fn of(seed: u64, ask: &Ask, number: u64) -> Self {
         if ask.tag >= SLOW {
-            return Self::Answer { told: Told::Once, end: End::Slow };
+            return Self::Answer { reported: Told::Once, end: End::Slow };
         }
-        let draw = Draw(seed).salted(ask.tag).salted(100 + number);
+        let draw = RandomValue(seed).salted(ask.tag).salted(100 + number);
         let percent = 5 + draw.salted(2).below(95);
-        let told = match draw.salted(1).below(100) {
+        let reported = match draw.salted(1).below(100) {
             0..58 => Told::Once,
             58..66 => Told::Twice,
             66..76 => Told::Always,
@@ -133,9 +133,9 @@ impl Act {
             3..9 => Self::Error(503),
             9..11 => Self::Garbage,
             11..13 => Self::Gone,
-            _ if held => Self::Answer { told, end: End::Held { percent } },
-            13..20 => Self::Answer { told, end: End::Broken { rst: percent.is_multiple_of(2), percent } },
-            _ => Self::Answer { told, end: End::Whole },
+            _ if held => Self::Answer { reported, end: End::Held { percent } },
+            13..20 => Self::Answer { reported, end: End::Broken { rst: percent.is_multiple_of(2), percent } },
+            _ => Self::Answer { reported, end: End::Whole },
         }
     }
 }
@@ -151,7 +151,7 @@ pub struct Tokens {
 impl Tokens {
     /// What an answer to `body_bytes` with at most `most` tokens would have, whole.
     pub fn of(seed: u64, tag: u64, number: u64, body_bytes: usize, most: u64) -> Self {
-        let draw = Draw(seed).salted(tag).salted(200 + number);
+        let draw = RandomValue(seed).salted(tag).salted(200 + number);
         let bytes = body_bytes as u64;
         let input = bytes / 4 + draw.salted(0).below(bytes / 4);
         let cached = if draw.salted(1).below(3) == 0 { draw.salted(2).below(input) } else { 0 };

@@ -53,7 +53,7 @@ pub fn print(run: &Run, found: &Findings, took: Duration) {
         found.astride
     );
     for account in 0..ACCOUNTS.len() {
-        let uses = found.uses.iter().filter(|used| used.drawer.0 == account && used.bound > 0);
+        let uses = found.uses.iter().filter(|used| used.budget_window.0 == account && used.bound > 0);
         let most = uses.max_by_key(|used| used.spent as i128 * 1_000_000 / used.bound as i128);
         if let Some(most) = most {
             let ppm = most.spent as i128 * 1_000_000 / most.bound as i128;

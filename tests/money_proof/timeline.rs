@@ -4,7 +4,7 @@
 //! shifted against it. A lowered limit binds what starts afterwards, so [`Timeline::bound`] is what was spent
 //! when it was lowered, or the highest limit since, whichever is more.
 
-use crate::books::{Books, Drawer};
+use crate::books::{Books, BudgetWindow};
 use crate::house::{ACCOUNTS, Version};
 use tierway::domain::budget::Span;
 
@@ -74,26 +74,26 @@ impl Timeline {
     }
 
     /// The most that may be spent of a window in the end.
-    pub fn bound(&self, drawer: Drawer) -> i64 {
-        let bounds = self.rests.iter().map(|rest| self.bound_since(rest, drawer, i64::MAX));
-        bounds.fold(self.highest(drawer, i64::MIN, i64::MAX), i64::min)
+    pub fn bound(&self, budget_window: BudgetWindow) -> i64 {
+        let bounds = self.rests.iter().map(|rest| self.bound_since(rest, budget_window, i64::MAX));
+        bounds.fold(self.highest(budget_window, i64::MIN, i64::MAX), i64::min)
     }
 
     /// The most that may be spent or leased of a window by `at_ms`.
-    pub fn bound_at(&self, drawer: Drawer, at_ms: i64) -> i64 {
+    pub fn bound_at(&self, budget_window: BudgetWindow, at_ms: i64) -> i64 {
         let last = self.rests.iter().rfind(|rest| rest.at_ms <= at_ms);
-        let since = last.map_or(i64::MAX, |rest| self.bound_since(rest, drawer, at_ms));
-        since.min(self.highest(drawer, i64::MIN, at_ms))
+        let since = last.map_or(i64::MAX, |rest| self.bound_since(rest, budget_window, at_ms));
+        since.min(self.highest(budget_window, i64::MIN, at_ms))
     }
 
-    fn bound_since(&self, rest: &Rest, drawer: Drawer, at_ms: i64) -> i64 {
-        let spent = rest.books.spent.get(&drawer).copied().unwrap_or(0);
-        spent.max(self.highest(drawer, rest.at_ms, at_ms))
+    fn bound_since(&self, rest: &Rest, budget_window: BudgetWindow, at_ms: i64) -> i64 {
+        let spent = rest.books.spent.get(&budget_window).copied().unwrap_or(0);
+        spent.max(self.highest(budget_window, rest.at_ms, at_ms))
     }
 
     /// The highest limit between two instants.
-    fn highest(&self, drawer: Drawer, from_ms: i64, until_ms: i64) -> i64 {
-        self.met(from_ms, until_ms).map(|version| version.limits[drawer.0]).max().unwrap_or(0)
+    fn highest(&self, budget_window: BudgetWindow, from_ms: i64, until_ms: i64) -> i64 {
+        self.met(from_ms, until_ms).map(|version| version.limits[budget_window.0]).max().unwrap_or(0)
     }
 
     /// Each shift with its first and its last instant.
@@ -143,7 +143,13 @@ impl<'a> Windows<'a> {
         }
         // The clock was set back: what was opened stays open, if it was opened at all.
         let rest = self.timeline.rests.iter().rfind(|rest| rest.at_ms <= from_ms)?;
-        let opened = rest.books.spent.keys().filter(|drawer| drawer.0 == account).map(|drawer| drawer.1).max();
+        let opened = rest
+            .books
+            .spent
+            .keys()
+            .filter(|budget_window| budget_window.0 == account)
+            .map(|budget_window| budget_window.1)
+            .max();
         (opened == Some(latest)).then_some(latest)
     }
 }

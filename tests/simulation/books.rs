@@ -23,7 +23,7 @@ pub struct Books {
     /// By request: how much it holds.
     holds: HashMap<usize, i64>,
     /// By request: where what it is served is paid from.
-    payers: HashMap<usize, Vec<Key>>,
+    funding: HashMap<usize, Vec<Key>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -52,7 +52,7 @@ impl Books {
         let keys = budgets.iter().map(|budget| (budget.account.clone(), self.running[&budget.account]));
         let keys: Vec<Key> = keys.collect();
         self.holds.insert(request, amount.0);
-        self.payers.insert(request, keys.clone());
+        self.funding.insert(request, keys.clone());
         for (key, budget) in keys.into_iter().zip(budgets) {
             let row = self.rows.entry(key).or_default();
             row.held += amount.0;
@@ -67,18 +67,18 @@ impl Books {
     /// An attempt of `request` is sent that costs `worst` at most.
     pub fn sent(&self, request: usize, worst: NanoUsd) -> Result<(), Breach> {
         let held = self.holds.get(&request).copied().unwrap_or_default();
-        let told = || format!("request {request} is sent under {held} and can cost {}", worst.0);
-        if held >= worst.0 { Ok(()) } else { Err((Law::HeldFirst, told())) }
+        let reported = || format!("request {request} is sent under {held} and can cost {}", worst.0);
+        if held >= worst.0 { Ok(()) } else { Err((Law::HeldFirst, reported())) }
     }
 
     /// The hold of `request` cost `actual`.
     pub fn settled(&mut self, request: usize, actual: NanoUsd, charges: &[Charge]) -> Result<(), Breach> {
         self.end(request, actual.0);
-        let payers = &self.payers[&request];
-        let strange = charges.iter().find(|charge| !payers.contains(&(charge.account.clone(), charge.span)));
-        let told =
-            |charge: &Charge| format!("request {request} was held in {payers:?} and is charged in {:?}", charge.span);
-        strange.map_or(Ok(()), |charge| Err((Law::Window, told(charge))))
+        let funding = &self.funding[&request];
+        let strange = charges.iter().find(|charge| !funding.contains(&(charge.account.clone(), charge.span)));
+        let reported =
+            |charge: &Charge| format!("request {request} was held in {funding:?} and is charged in {:?}", charge.span);
+        strange.map_or(Ok(()), |charge| Err((Law::Window, reported(charge))))
     }
 
     /// The hold of `request` cost nothing.
@@ -88,7 +88,7 @@ impl Books {
 
     fn end(&mut self, request: usize, actual: i64) {
         let Some(held) = self.holds.remove(&request) else { return };
-        for key in &self.payers[&request] {
+        for key in &self.funding[&request] {
             let row = self.rows.entry(key.clone()).or_default();
             row.held -= held;
             row.spent += actual;
@@ -97,7 +97,7 @@ impl Books {
 
     /// A provider counted `amount` for `request`.
     pub fn served(&mut self, request: usize, amount: NanoUsd) {
-        for key in self.payers.get(&request).into_iter().flatten() {
+        for key in self.funding.get(&request).into_iter().flatten() {
             self.rows.entry(key.clone()).or_default().served += amount.0;
         }
     }
@@ -127,7 +127,7 @@ impl Books {
                 return Err((Law::Paid, format!("{booked} of {} that were served of {}", row.served, account.name)));
             }
         }
-        let told = || format!("{} is leased after the end", leased.0);
-        if leased == NanoUsd::ZERO { Ok(()) } else { Err((Law::NothingHeld, told())) }
+        let reported = || format!("{} is leased after the end", leased.0);
+        if leased == NanoUsd::ZERO { Ok(()) } else { Err((Law::NothingHeld, reported())) }
     }
 }

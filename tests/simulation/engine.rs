@@ -8,7 +8,7 @@ use crate::laws::{End, Made, Referee, Sent, Sight, Sights, Violation};
 use crate::money::Cash;
 use crate::mutant::Mutant;
 use crate::provider::Fate;
-use crate::world::{Rng, World};
+use crate::world::{SimRng, World};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -17,15 +17,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tierway::clock::Clock;
 use tierway::domain::authorize::authorize;
-use tierway::domain::breaker::{Standing, StateName};
-use tierway::domain::call::{Bounds, Call, Endpoint, Facts, FeatureSet};
+use tierway::domain::breaker::{Availability, StateName};
+use tierway::domain::call::{Bounds, Call, Endpoint, FeatureSet, RequestMetadata};
 use tierway::domain::failure::Failure;
 use tierway::domain::id::DeploymentId;
 use tierway::domain::routing::gauge::Form;
-use tierway::domain::routing::plan::{self, Attempt, GiveUp, Glance, RoutePlan, Step, Terms};
+use tierway::domain::routing::plan::{self, Attempt, GiveUp, HealthView, PlanTerms, RoutePlan, Step};
 use tierway::domain::routing::table::RoutingTable;
-use tierway::relay::board::{Board, Lineup, Permit, View};
-use tierway::relay::dice::Dice;
+use tierway::random::Rng;
+use tierway::relay::health::{DeploymentSet, HealthRegistry, KeyHealthView, Permit};
 use tierway::telemetry::Telemetry;
 
 #[path = "paying.rs"]
@@ -57,13 +57,13 @@ pub fn run(world: &World, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>, al
             break;
         }
     }
-    let in_flight = day.lives.iter().map(|live| live.lineup.in_flight()).sum();
+    let in_flight = day.lives.iter().map(|live| live.deployments.in_flight()).sum();
     let blocked = day.blocked_a_day_later();
     let mut referee = day.referee.into_inner();
     if referee.violation.is_none() {
         referee.close_the_day(in_flight, &blocked);
         let closed = day.cash.map_or(Ok(()), Cash::close);
-        closed.unwrap_or_else(|(law, told)| referee.breach(law, told));
+        closed.unwrap_or_else(|(law, reported)| referee.breach(law, reported));
     }
     let Referee { violation, sights, closings, .. } = referee;
     Run { trace: day.trace.hash, violation, sights, attempts: day.trace.attempts, closings }
@@ -80,7 +80,7 @@ enum Event {
     Commit(usize, u32),
     Finish(usize, u32),
     /// The client is gone.
-    Leave(usize),
+    BreakerPermit(usize),
     /// The process is killed.
     Crash,
 }
@@ -90,7 +90,7 @@ struct Live {
     table: RoutingTable,
     /// As a mutant's plan walks it; the same otherwise.
     walked: RoutingTable,
-    lineup: Lineup,
+    deployments: DeploymentSet,
     /// By deployment: the referee's number of it.
     places: Vec<usize>,
 }
@@ -138,12 +138,12 @@ struct Day<'w> {
     now: Duration,
     queue: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     events: u64,
-    board: Board,
+    health: HealthRegistry,
     lives: Vec<Arc<Live>>,
     flights: Vec<Option<Flight>>,
-    dice: Dice,
+    rng: Rng,
     /// What providers do by chance.
-    luck: Rng,
+    luck: SimRng,
     /// On days with budgets.
     cash: Option<Cash<'w>>,
     referee: RefCell<Referee<'w>>,
@@ -153,7 +153,7 @@ struct Day<'w> {
 impl<'w> Day<'w> {
     fn new(world: &'w World, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>, aloud: bool) -> Self {
         let seed = mutant.map_or(world.seed, |mutant| mutant.bend_seed(world.seed));
-        let dice = Arc::new(Dice::seeded(seed));
+        let rng = Arc::new(Rng::seeded(seed));
         let mut day = Self {
             world,
             mutant,
@@ -161,11 +161,11 @@ impl<'w> Day<'w> {
             now: Duration::ZERO,
             queue: BinaryHeap::new(),
             events: 0,
-            board: Board::new(&world.tables[0].1.settings, telemetry.clone(), dice),
+            health: HealthRegistry::new(&world.tables[0].1.settings, telemetry.clone(), rng),
             lives: Vec::new(),
             flights: world.wishes.iter().map(|_| None).collect(),
-            dice: Dice::seeded(!seed),
-            luck: Rng::seeded(seed),
+            rng: Rng::seeded(!seed),
+            luck: SimRng::seeded(seed),
             cash: Cash::of(world, mutant),
             referee: RefCell::new(Referee::new(world)),
             trace: Trace { hash: 0xcbf2_9ce4_8422_2325, aloud, attempts: Vec::new() },
@@ -199,7 +199,7 @@ impl<'w> Day<'w> {
             Event::Fail(request, number) => self.fail(request, number),
             Event::Commit(request, number) => self.commit(request, number),
             Event::Finish(request, number) => self.finish(request, number),
-            Event::Leave(request) => self.leave(request),
+            Event::BreakerPermit(request) => self.permit(request),
             Event::Crash => self.crash(),
         }
     }
@@ -211,7 +211,7 @@ impl<'w> Day<'w> {
         }
         let table = self.world.tables[index].1.clone();
         let newcomers = (index > 0).then(|| self.instant());
-        let lineup = self.board.line_up(&table, &self.world.providers, newcomers);
+        let deployments = self.health.deployment_set(&table, &self.world.providers, newcomers);
         let mut referee = self.referee.borrow_mut();
         let before = self.lives.last();
         let known = |name: &str| {
@@ -228,14 +228,14 @@ impl<'w> Day<'w> {
         };
         let places: Vec<usize> = table.deployment_ids().map(&mut join).collect();
         let gone = before.into_iter().flat_map(|live| &live.places).filter(|place| !places.contains(place));
-        gone.for_each(|place| referee.leave(*place));
+        gone.for_each(|place| referee.permit(*place));
         drop(referee);
         let mut walked = table.clone();
         if let Some(mutant) = self.mutant {
             mutant.bend_walked(&mut walked);
         }
         self.trace.note(self.now, [1, index as u64, 0], || format!("reload {index}"));
-        self.lives.push(Arc::new(Live { table, walked, lineup, places }));
+        self.lives.push(Arc::new(Live { table, walked, deployments, places }));
     }
 
     fn arrive(&mut self, request: usize) {
@@ -245,22 +245,22 @@ impl<'w> Day<'w> {
             let (who, stream) = (&world.clients[wish.key].key.name, wish.stream);
             format!("request {request} of {who} for {}, stream: {stream}", wish.model)
         });
-        let Some(plan) = self.draft(request, &live) else { return self.end(request, End::Refused) };
+        let Some(plan) = self.build(request, &live) else { return self.end(request, End::Refused) };
         if !self.hold_first(request, &plan, &live) {
             return self.end(request, End::Refused);
         }
         let deadline = wish.at + wish.deadline.min(live.table.settings.total);
-        live.lineup.request(self.instant());
+        live.deployments.request(self.instant());
         self.referee.borrow_mut().request();
         if let Some(after) = wish.leaves {
-            self.later(wish.at + after, Event::Leave(request));
+            self.later(wish.at + after, Event::BreakerPermit(request));
         }
         let form = Form::of(wish.stream);
         self.flights[request] = Some(Flight { plan, live, form, deadline, running: None });
         self.advance(request);
     }
 
-    fn draft(&mut self, request: usize, live: &Live) -> Option<RoutePlan> {
+    fn build(&mut self, request: usize, live: &Live) -> Option<RoutePlan> {
         let wish = &self.world.wishes[request];
         let mut key = self.world.clients[wish.key].key.clone();
         let mut deadline = self.instant() + wish.deadline.min(live.table.settings.total);
@@ -275,7 +275,7 @@ impl<'w> Day<'w> {
                 _ => {}
             }
         }
-        let facts = Facts {
+        let metadata = RequestMetadata {
             model: wish.model.into(),
             model_span: 0..0,
             stream: wish.stream,
@@ -287,32 +287,38 @@ impl<'w> Day<'w> {
             features: FeatureSet::default(),
             bounds: Bounds::default(),
         };
-        let call = Call::new(Endpoint::Chat, Bytes::new(), facts);
+        let call = Call::new(Endpoint::Chat, Bytes::new(), metadata);
         let authorized = authorize(&table, &key, &call).ok()?;
-        RoutePlan::draft(&table, &authorized, &call, Terms { no_fallback, deadline, priced_at_ms: 0 }, self.dice.draw())
-            .ok()
+        RoutePlan::build(
+            &table,
+            &authorized,
+            &call,
+            PlanTerms { no_fallback, deadline, priced_at_ms: 0 },
+            self.rng.draw(),
+        )
+        .ok()
     }
 
     /// Asks the plan what to do next, and does it.
     fn advance(&mut self, request: usize) {
         let Some(mut flight) = self.flights[request].take() else { return };
         let live = flight.live.clone();
-        let draw = self.dice.draw();
-        let board = Watched {
-            view: live.lineup.seen_by(self.world.clients[self.world.wishes[request].key].key.id),
+        let draw = self.rng.draw();
+        let health = Watched {
+            view: live.deployments.seen_by(self.world.clients[self.world.wishes[request].key].key.id),
             live: &live,
             referee: &self.referee,
             mutant: self.mutant,
             taken: Cell::new(None),
         };
-        match flight.plan.next(&live.walked, &board, self.instant(), draw) {
+        match flight.plan.next(&live.walked, &health, self.instant(), draw) {
             Step::Try(attempt) => {
-                let (standing, average, state) = board.taken.get().expect("what is tried was taken");
+                let (availability, average, state) = health.taken.get().expect("what is tried was taken");
                 let Some(worth) = self.hold_again(request, &live, attempt.deployment) else {
                     drop(attempt);
                     return self.end(request, End::Refused);
                 };
-                self.send(request, &mut flight, attempt, worth, (standing, average, state));
+                self.send(request, &mut flight, attempt, worth, (availability, average, state));
                 self.flights[request] = Some(flight);
             }
             Step::Wait(pause) => {
@@ -338,7 +344,7 @@ impl<'w> Day<'w> {
         flight: &mut Flight,
         attempt: Attempt<Pass>,
         worth: Worth,
-        (standing, average, state): (Standing, Option<Duration>, StateName),
+        (availability, average, state): (Availability, Option<Duration>, StateName),
     ) {
         let Attempt { number, deployment, permit: pass, .. } = attempt;
         let live = &flight.live;
@@ -348,7 +354,7 @@ impl<'w> Day<'w> {
         let made = Made {
             id: (request, number),
             place,
-            standing,
+            availability,
             state,
             average,
             max_attempts: live.table.settings.max_attempts,
@@ -389,13 +395,13 @@ impl<'w> Day<'w> {
     /// Where the plan's request would be well served now.
     fn healthy(&self, flight: &Flight) -> Vec<usize> {
         let live = &flight.live;
-        let view = live.lineup.seen_by(self.world.clients[0].key.id);
-        let ids = flight.plan.legs().iter().flat_map(|leg| &leg.deployments);
+        let view = live.deployments.seen_by(self.world.clients[0].key.id);
+        let ids = flight.plan.candidate_models().iter().flat_map(|candidate| &candidate.deployments);
         let well = ids.filter(|id| {
-            let glance = plan::Board::glance(&view, **id, flight.form, self.instant());
-            let flows = matches!(glance.standing, Standing::Flowing { .. });
-            let in_time = glance.average.is_none_or(|average| self.now + average < flight.deadline);
-            flows && !glance.full && in_time
+            let view = plan::HealthSource::view(&view, **id, flight.form, self.instant());
+            let flows = matches!(view.availability, Availability::Flowing { .. });
+            let in_time = view.average.is_none_or(|average| self.now + average < flight.deadline);
+            flows && !view.full && in_time
         });
         well.map(|id| live.places[id.index()]).collect()
     }
@@ -403,9 +409,9 @@ impl<'w> Day<'w> {
     fn blocked_a_day_later(&self) -> Vec<Arc<str>> {
         let later = self.instant() + Duration::from_secs(24 * 3600);
         let Some(live) = self.lives.last() else { return Vec::new() };
-        let view = live.lineup.seen_by(self.world.clients[0].key.id);
-        let standing = |id: &DeploymentId| plan::Board::glance(&view, *id, Form::Stream, later).standing;
-        let blocked = |id: &DeploymentId| matches!(standing(id), Standing::Blocked { .. });
+        let view = live.deployments.seen_by(self.world.clients[0].key.id);
+        let availability = |id: &DeploymentId| plan::HealthSource::view(&view, *id, Form::Stream, later).availability;
+        let blocked = |id: &DeploymentId| matches!(availability(id), Availability::Blocked { .. });
         live.table.deployment_ids().filter(blocked).map(|id| live.table.deployment(id).name.clone()).collect()
     }
 
@@ -475,7 +481,7 @@ impl<'w> Day<'w> {
         }
     }
 
-    fn leave(&mut self, request: usize) {
+    fn permit(&mut self, request: usize) {
         let Some(flight) = self.flights[request].take() else { return };
         self.referee.borrow_mut().sights.see(Sight::ClientGone);
         if let Some(Running { pass, sent, fate, worth, .. }) = flight.running {
@@ -495,12 +501,13 @@ impl<'w> Day<'w> {
             format!("attempt {}.{} ends: {failure:?}", sent.id.0, sent.id.1)
         });
         let index = live.places.iter().position(|place| *place == sent.place).expect("it was chosen from there");
-        let state = live.lineup.states(self.instant())[index].1;
-        let view = live.lineup.seen_by(self.world.clients[0].key.id);
-        let standing = plan::Board::glance(&view, DeploymentId(index as u32), Form::Stream, self.instant()).standing;
-        let until = match standing {
-            Standing::Blocked { until } => Some(until - self.start),
-            Standing::Flowing { .. } | Standing::ProbeDue => None,
+        let state = live.deployments.states(self.instant())[index].1;
+        let view = live.deployments.seen_by(self.world.clients[0].key.id);
+        let availability =
+            plan::HealthSource::view(&view, DeploymentId(index as u32), Form::Stream, self.instant()).availability;
+        let until = match availability {
+            Availability::Blocked { until } => Some(until - self.start),
+            Availability::Flowing { .. } | Availability::ProbeDue => None,
         };
         self.referee.borrow_mut().finished(sent, failure, state, until);
     }
@@ -525,12 +532,12 @@ fn flight_of(flights: &mut [Option<Flight>], request: usize) -> &mut Flight {
 }
 
 impl Trace {
-    fn note(&mut self, now: Duration, words: [u64; 3], told: impl FnOnce() -> String) {
+    fn note(&mut self, now: Duration, words: [u64; 3], reported: impl FnOnce() -> String) {
         for word in [now.as_nanos() as u64].into_iter().chain(words) {
             self.hash = (self.hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
         }
         if self.aloud {
-            println!("{now:>16.3?}  {}", told());
+            println!("{now:>16.3?}  {}", reported());
         }
     }
 
@@ -543,34 +550,34 @@ impl Trace {
 
 /// The real board through one key's eyes, with the referee looking over its shoulder.
 struct Watched<'a, 'w> {
-    view: View<'a>,
+    view: KeyHealthView<'a>,
     live: &'a Live,
     referee: &'a RefCell<Referee<'w>>,
     mutant: Option<Mutant>,
     /// How the deployment taken last stood just before.
-    taken: Cell<Option<(Standing, Option<Duration>, StateName)>>,
+    taken: Cell<Option<(Availability, Option<Duration>, StateName)>>,
 }
 
 impl Watched<'_, '_> {
     fn state(&self, deployment: DeploymentId, now: Instant) -> StateName {
-        self.live.lineup.states(now)[deployment.index()].1
+        self.live.deployments.states(now)[deployment.index()].1
     }
 }
 
-impl plan::Board for Watched<'_, '_> {
+impl plan::HealthSource for Watched<'_, '_> {
     type Permit = Pass;
 
-    fn glance(&self, deployment: DeploymentId, form: Form, now: Instant) -> Glance {
-        let glance = self.view.glance(deployment, form, now);
-        let bent = self.mutant.map(|mutant| mutant.bend_glance(glance, || self.state(deployment, now)));
-        let glance = bent.unwrap_or(glance);
-        self.referee.borrow_mut().glance(self.live.places[deployment.index()], glance.standing);
-        glance
+    fn view(&self, deployment: DeploymentId, form: Form, now: Instant) -> HealthView {
+        let view = self.view.view(deployment, form, now);
+        let bent = self.mutant.map(|mutant| mutant.bend_glance(view, || self.state(deployment, now)));
+        let view = bent.unwrap_or(view);
+        self.referee.borrow_mut().view(self.live.places[deployment.index()], view.availability);
+        view
     }
 
     fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<Pass> {
-        let Glance { standing, average, .. } = self.view.glance(deployment, form, now);
-        let flows = matches!(standing, Standing::Flowing { .. });
+        let HealthView { availability, average, .. } = self.view.view(deployment, form, now);
+        let flows = matches!(availability, Availability::Flowing { .. });
         let state = if flows { StateName::Closed } else { self.state(deployment, now) };
         let forges = self.mutant.is_some_and(Mutant::forges_permits);
         let pass = match self.view.take(deployment, form, now) {
@@ -578,7 +585,7 @@ impl plan::Board for Watched<'_, '_> {
             None if forges => Pass::Forged,
             None => return None,
         };
-        self.taken.set(Some((standing, average, state)));
+        self.taken.set(Some((availability, average, state)));
         Some(pass)
     }
 

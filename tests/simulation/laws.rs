@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tierway::domain::breaker::{Standing, StateName};
+use tierway::domain::breaker::{Availability, StateName};
 use tierway::domain::failure::Failure;
 
 /// What must hold at every step of every day.
@@ -71,13 +71,13 @@ pub struct Violation {
     pub seed: u64,
     /// Since the start of the day.
     pub at: Duration,
-    pub told: String,
+    pub reported: String,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { law, seed, at, told } = self;
-        writeln!(f, "seed {seed} breaks {law:?} at {at:?}: {told}")?;
+        let Self { law, seed, at, reported } = self;
+        writeln!(f, "seed {seed} breaks {law:?} at {at:?}: {reported}")?;
         write!(f, "replay: TIERWAY_SIM_SEED={seed} cargo test --test simulation -- --nocapture one_seed")
     }
 }
@@ -106,7 +106,7 @@ pub enum Sight {
     FurtherHold,
     OverBudget,
     /// A hold that would have needed a lease when the bank could not be asked.
-    BankGone,
+    LeaseStoreGone,
     Crash,
 }
 
@@ -133,7 +133,7 @@ impl Sights {
         Sight::Hold,
         Sight::FurtherHold,
         Sight::OverBudget,
-        Sight::BankGone,
+        Sight::LeaseStoreGone,
         Sight::Crash,
     ];
 
@@ -168,7 +168,7 @@ struct Place {
     model: String,
     provider: usize,
     /// How often it has opened; ends of attempts sent before the last time are old news.
-    era: u32,
+    generation: u32,
     open: bool,
     /// Connections refused in a row.
     refused: u32,
@@ -204,7 +204,7 @@ pub struct Made<'a> {
     pub id: AttemptId,
     pub place: usize,
     /// How the deployment stood just before.
-    pub standing: Standing,
+    pub availability: Availability,
     pub state: StateName,
     pub average: Option<Duration>,
     pub max_attempts: u32,
@@ -222,7 +222,7 @@ pub struct Sent {
     pub id: AttemptId,
     pub place: usize,
     pub at: Duration,
-    era: u32,
+    generation: u32,
 }
 
 pub struct Referee<'w> {
@@ -276,7 +276,7 @@ impl<'w> Referee<'w> {
             dedicated,
             model: model.to_owned(),
             provider,
-            era: 0,
+            generation: 0,
             open: false,
             refused: 0,
             away_until: Duration::ZERO,
@@ -291,20 +291,20 @@ impl<'w> Referee<'w> {
     }
 
     /// A deployment is removed.
-    pub fn leave(&mut self, place: usize) {
+    pub fn permit(&mut self, place: usize) {
         self.places[place].gone = true;
     }
 
-    pub fn breach(&mut self, law: Law, told: String) {
+    pub fn breach(&mut self, law: Law, reported: String) {
         if self.violation.is_none() {
-            self.violation = Some(Violation { law, seed: self.world.seed, at: self.now, told });
+            self.violation = Some(Violation { law, seed: self.world.seed, at: self.now, reported });
         }
     }
 
-    fn hold(&mut self, law: Law, kept: bool, told: impl FnOnce(&Self) -> String) {
+    fn hold(&mut self, law: Law, kept: bool, reported: impl FnOnce(&Self) -> String) {
         if !kept {
-            let told = told(self);
-            self.breach(law, told);
+            let reported = reported(self);
+            self.breach(law, reported);
         }
     }
 
@@ -316,8 +316,9 @@ impl<'w> Referee<'w> {
     }
 
     /// The plan is told that `place` stands like this.
-    pub fn glance(&mut self, place: usize, standing: Standing) {
-        let (Standing::Flowing { share }, Some((since, slept))) = (standing, self.places[place].returned) else {
+    pub fn view(&mut self, place: usize, availability: Availability) {
+        let (Availability::Flowing { share }, Some((since, slept))) = (availability, self.places[place].returned)
+        else {
             return;
         };
         let age = self.now - since;
@@ -339,7 +340,7 @@ impl<'w> Referee<'w> {
         let in_flight = self.places[place].in_flight;
         let fits = made.room.is_none_or(|room| in_flight <= room);
         self.hold(Law::Capacity, fits, |r| format!("{} carries {in_flight} of {:?}", r.places[place].name, made.room));
-        self.judge_standing(made);
+        self.judge_balances(made);
         self.judge_place(request, place, made.spills);
         self.judge_time(made);
         if number > 1 {
@@ -348,21 +349,21 @@ impl<'w> Referee<'w> {
             self.judge_budget(request, place);
         }
         self.cases[request].tried.push(place);
-        Sent { id: made.id, place, at: self.now, era: self.places[place].era }
+        Sent { id: made.id, place, at: self.now, generation: self.places[place].generation }
     }
 
-    fn judge_standing(&mut self, made: &Made<'_>) {
+    fn judge_balances(&mut self, made: &Made<'_>) {
         let place = made.place;
         let half_open = made.state == StateName::HalfOpen;
-        match made.standing {
-            Standing::Flowing { .. } => {}
-            Standing::Blocked { .. } if half_open => {
+        match made.availability {
+            Availability::Flowing { .. } => {}
+            Availability::Blocked { .. } if half_open => {
                 self.breach(Law::OneProbe, format!("{} has its probe", self.places[place].name));
             }
-            Standing::Blocked { .. } => {
+            Availability::Blocked { .. } => {
                 self.breach(Law::OpenBreaker, format!("{} is {:?}", self.places[place].name, made.state));
             }
-            Standing::ProbeDue if half_open => {
+            Availability::ProbeDue if half_open => {
                 self.sights.see(Sight::Probe);
                 let probe = self.places[place].probe.replace(made.id);
                 self.hold(Law::OneProbe, probe.is_none(), |r| {
@@ -370,7 +371,7 @@ impl<'w> Referee<'w> {
                 });
             }
             // Its credential's trial.
-            Standing::ProbeDue => {}
+            Availability::ProbeDue => {}
         }
         let Place { away_until, provider, .. } = self.places[place];
         let until = away_until.max(self.credentials[provider].1);
@@ -383,7 +384,7 @@ impl<'w> Referee<'w> {
         let (wish, world) = (&self.world.wishes[request], self.world);
         let client = &world.clients[wish.key];
         let Place { name, region, dedicated, model, .. } = &self.places[place];
-        let told = format!("request {request} of {} for {} at {name}", client.key.name, wish.model);
+        let reported = format!("request {request} of {} for {} at {name}", client.key.name, wish.model);
         let reserved = wish.model.strip_prefix("Pro/");
         let region_kept = client.regions.contains(&crate::world::REGIONS[*region]);
         let policy_kept = client.models.contains(&&**model);
@@ -398,7 +399,7 @@ impl<'w> Referee<'w> {
             (Law::Reserved, capacity_kept),
             (Law::OnlyModel, model_kept),
         ] {
-            self.hold(law, kept, |_| told.clone());
+            self.hold(law, kept, |_| reported.clone());
         }
     }
 
@@ -492,7 +493,7 @@ impl<'w> Referee<'w> {
         if opens {
             self.sights.see(Sight::Opening);
             place.open = true;
-            place.era += 1;
+            place.generation += 1;
             place.refused = 0;
             place.slept = until.map_or(Duration::ZERO, |until| until.saturating_sub(now));
         }
@@ -512,7 +513,7 @@ impl<'w> Referee<'w> {
         let settings = self.world.settings_at(self.now).breaker;
         let least = settings.open.mul_f64(JITTER);
         let (now, place) = (self.now, &mut self.places[sent.place]);
-        let current = sent.era == place.era && (was_probe || !place.open);
+        let current = sent.generation == place.generation && (was_probe || !place.open);
         let mut away = |until: Duration| place.away_until = place.away_until.max(until);
         match failure {
             Some(Failure::Throttled { after: Some(after) }) if was_probe || place.probe.is_none() => {

@@ -1,13 +1,13 @@
 //! The day's money: the real purse over a bank that fails now and then, and crashes with all it has leased.
 //!
 //! Must never judge: what is held, settled and served it tells the referee's books, which count for themselves.
-//! The rules of who pays what are those of `relay/money.rs`. The purse's futures are driven by a runtime with
+//! The rules of who pays what are those of `relay/spend.rs`. The purse's futures are driven by a runtime with
 //! one thread and no clock, so that a day stays as repeatable as it was.
 //! Start reading in [`Cash::hold`].
 
 use crate::books::{Books, Breach};
 use crate::mutant::Mutant;
-use crate::world::{Money, Rng, World};
+use crate::world::{Money, SimRng, World};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -17,9 +17,9 @@ use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
 use tierway::domain::pricing::Price;
 use tierway::domain::receipt::Receipt;
 use tierway::domain::usage::Usage;
-use tierway::store::memory_bank::MemoryBank;
-use tierway::store::purse::{Hold, NoHold, Payers, Purse, Till};
-use tierway::store::{Bank, BoxFuture, LeaseAsk, Leased, Unavailable};
+use tierway::store::budget_pool::{BudgetAccount, BudgetPool, FundingSources, Hold, HoldError};
+use tierway::store::memory_lease_store::MemoryLeaseStore;
+use tierway::store::{BoxFuture, LeaseAsk, LeaseStore, Leased, Unavailable};
 use tokio::runtime::Runtime;
 
 /// No answer is longer, in tokens.
@@ -61,32 +61,32 @@ pub struct Cash<'w> {
     world: &'w World,
     mutant: Option<Mutant>,
     runtime: Runtime,
-    bank: Arc<Teller>,
-    purse: Purse,
+    lease_store: Arc<Teller>,
+    budget_pool: BudgetPool,
     /// What is configured now: by client, its budgets and their tills.
     budgets: Vec<Vec<Budget>>,
-    tills: Vec<Vec<Arc<Till>>>,
+    budget_accounts: Vec<Vec<Arc<BudgetAccount>>>,
     holds: Vec<Option<Hold>>,
     books: Books,
     /// What providers count by chance.
-    luck: Rng,
+    luck: SimRng,
 }
 
 impl<'w> Cash<'w> {
     /// Money for the day of `world`, unless none of its keys has a budget.
     pub fn of(world: &'w World, mutant: Option<Mutant>) -> Option<Self> {
-        let bank = Arc::new(Teller::new(&world.money, world.seed, mutant));
+        let lease_store = Arc::new(Teller::new(&world.money, world.seed, mutant));
         (!world.money.budgets.is_empty()).then(|| Self {
             world,
             mutant,
             runtime: runtime(),
-            purse: Purse::new(bank.clone()),
-            bank,
+            budget_pool: BudgetPool::new(lease_store.clone()),
+            lease_store,
             budgets: Vec::new(),
-            tills: Vec::new(),
+            budget_accounts: Vec::new(),
             holds: world.wishes.iter().map(|_| None).collect(),
             books: Books::default(),
-            luck: Rng::seeded(world.seed ^ 0x6c75_636b),
+            luck: SimRng::seeded(world.seed ^ 0x6c75_636b),
         })
     }
 
@@ -95,22 +95,22 @@ impl<'w> Cash<'w> {
         let budgets = self.world.money.budgets.iter();
         let scaled = |budget: &Budget| Budget { limit: self.world.money.limit(budget, index), ..budget.clone() };
         self.budgets = budgets.map(|of_client| of_client.iter().map(scaled).collect()).collect();
-        self.open_tills(now);
+        self.open_budget_accounts(now);
     }
 
-    fn open_tills(&mut self, now: Duration) {
+    fn open_budget_accounts(&mut self, now: Duration) {
         let clock = self.world.money.clock(now);
-        let open = |budget: &Budget| self.purse.till(budget, clock);
-        self.tills = self.budgets.iter().map(|of_client| of_client.iter().map(open).collect()).collect();
+        let open = |budget: &Budget| self.budget_pool.budget_account(budget, clock);
+        self.budget_accounts = self.budgets.iter().map(|of_client| of_client.iter().map(open).collect()).collect();
         self.look(clock);
     }
 
     /// Whoever looks at how the accounts stand opens the windows that are running, where one has ended.
     fn look(&mut self, clock: i64) {
         if self.books.has_ended(clock) {
-            self.purse.standings(clock);
+            self.budget_pool.statuses(clock);
             for budget in self.budgets.iter().flatten() {
-                self.books.window(budget, clock, self.bank.latest(&budget.account));
+                self.books.window(budget, clock, self.lease_store.latest(&budget.account));
             }
         }
     }
@@ -119,15 +119,19 @@ impl<'w> Cash<'w> {
     pub fn hold(&mut self, request: usize, amount: NanoUsd, now: Duration) -> Result<Answer, Breach> {
         let (client, clock) = (self.world.wishes[request].key, self.world.money.clock(now));
         self.look(clock);
-        let held = self.runtime.block_on(self.purse.hold(&Payers::budgets(self.tills[client].clone()), amount, clock));
+        let held = self.runtime.block_on(self.budget_pool.hold(
+            &FundingSources::budgets(self.budget_accounts[client].clone()),
+            amount,
+            clock,
+        ));
         match held {
             Ok(hold) => {
                 self.holds[request] = Some(hold);
                 self.books.held(request, &self.budgets[client], amount)?;
                 Ok(Answer::Held)
             }
-            Err(NoHold::Over(_)) => Ok(Answer::Over),
-            Err(NoHold::Unavailable) => Ok(Answer::Unavailable),
+            Err(HoldError::Over(_)) => Ok(Answer::Over),
+            Err(HoldError::Unavailable) => Ok(Answer::Unavailable),
         }
     }
 
@@ -153,7 +157,7 @@ impl<'w> Cash<'w> {
 
     /// How many tokens a provider writes in answer to something, and whether it says so.
     pub fn writes(&mut self) -> (u64, bool) {
-        (self.luck.below(CEILING + 1), self.luck.chance(85))
+        (self.luck.below(CEILING + 1), self.luck.random(85))
     }
 
     /// A provider has counted `amount` for `request`.
@@ -170,7 +174,7 @@ impl<'w> Cash<'w> {
             let clock = self.world.money.clock(now);
             charges.iter_mut().zip(windows).for_each(|(charge, window)| charge.span = window.at(clock));
         }
-        self.bank.write_off(&charges);
+        self.lease_store.write_off(&charges);
         self.books.settled(request, actual, &charges)
     }
 
@@ -193,24 +197,24 @@ impl<'w> Cash<'w> {
     pub fn tidy(&mut self, now: Duration) {
         let clock = self.world.money.clock(now);
         self.look(clock);
-        self.purse.tidy(clock);
+        self.budget_pool.tidy(clock);
     }
 
     /// The process is killed and begins again: what it held and had leased is gone.
     pub fn crash(&mut self, now: Duration) -> Result<(), Breach> {
         self.holds.iter_mut().for_each(|hold| std::mem::forget(hold.take()));
         self.runtime = runtime();
-        self.bank.book_leases_as_spent();
-        self.purse = Purse::new(self.bank.clone());
-        let kept = self.books.crashed(|account, span| self.bank.spent(account, span));
-        self.open_tills(now);
+        self.lease_store.book_leases_as_spent();
+        self.budget_pool = BudgetPool::new(self.lease_store.clone());
+        let kept = self.books.crashed(|account, span| self.lease_store.spent(account, span));
+        self.open_budget_accounts(now);
         kept
     }
 
     /// The process ends as it should.
     pub fn close(self) -> Result<(), Breach> {
-        self.runtime.block_on(self.purse.close());
-        self.books.close(self.bank.inner.leased(), |account, span| self.bank.spent(account, span))
+        self.runtime.block_on(self.budget_pool.close());
+        self.books.close(self.lease_store.inner.leased(), |account, span| self.lease_store.spent(account, span))
     }
 }
 
@@ -220,16 +224,16 @@ fn runtime() -> Runtime {
 
 /// The memory bank behind a counter that fails now and then, and knows what a crash leaves.
 struct Teller {
-    inner: MemoryBank,
+    inner: MemoryLeaseStore,
     mutant: Option<Mutant>,
     /// In a hundred.
     fails: u64,
-    told: Mutex<Told>,
+    reported: Mutex<Reported>,
 }
 
 /// What the bank has been asked and told.
-struct Told {
-    luck: Rng,
+struct Reported {
+    luck: SimRng,
     rows: BTreeMap<(Arc<Account>, Span), Row>,
 }
 
@@ -241,25 +245,30 @@ struct Row {
 
 impl Teller {
     fn new(money: &Money, seed: u64, mutant: Option<Mutant>) -> Self {
-        let told = Told { luck: Rng::seeded(seed ^ 0x6261_6e6b), rows: BTreeMap::new() };
-        Self { inner: MemoryBank::default(), mutant, fails: money.bank_fails, told: Mutex::new(told) }
+        let reported = Reported { luck: SimRng::seeded(seed ^ 0x6261_6e6b), rows: BTreeMap::new() };
+        Self {
+            inner: MemoryLeaseStore::default(),
+            mutant,
+            fails: money.lease_store_fails,
+            reported: Mutex::new(reported),
+        }
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().expect("no thread panics with it")
+    fn reported(&self) -> MutexGuard<'_, Reported> {
+        self.reported.lock().expect("no thread panics with it")
     }
 
     /// The latest window of which anything was asked for.
     fn latest(&self, account: &Arc<Account>) -> Option<Span> {
-        self.told().rows.keys().rev().find(|(of, _)| of == account).map(|(_, span)| *span)
+        self.reported().rows.keys().rev().find(|(of, _)| of == account).map(|(_, span)| *span)
     }
 
     fn spent(&self, account: &Arc<Account>, span: Span) -> NanoUsd {
-        NanoUsd(self.told().rows.get(&(account.clone(), span)).map_or(0, |row| row.spent))
+        NanoUsd(self.reported().rows.get(&(account.clone(), span)).map_or(0, |row| row.spent))
     }
 
     fn book_leases_as_spent(&self) {
-        let rows: Vec<_> = self.told().rows.iter().map(|(key, row)| (key.clone(), row.leased)).collect();
+        let rows: Vec<_> = self.reported().rows.iter().map(|(key, row)| (key.clone(), row.leased)).collect();
         let left = rows.into_iter().filter(|(_, leased)| *leased > 0);
         let charge =
             |((account, span), leased)| Charge { account, span, spent: NanoUsd(leased), leased: NanoUsd(leased) };
@@ -268,16 +277,16 @@ impl Teller {
     }
 
     fn book(&self, account: &Arc<Account>, span: Span, leased: i64, spent: i64) {
-        let mut told = self.told();
-        let row = told.rows.entry((account.clone(), span)).or_default();
+        let mut reported = self.reported();
+        let row = reported.rows.entry((account.clone(), span)).or_default();
         row.leased += leased;
         row.spent += spent;
     }
 }
 
-impl Bank for Teller {
+impl LeaseStore for Teller {
     fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
-        if self.told().luck.chance(self.fails) {
+        if self.reported().luck.random(self.fails) {
             return Box::pin(std::future::ready(Err(Unavailable)));
         }
         // Granted before it is heard of: a crash in between leaves a lease that nobody knows.

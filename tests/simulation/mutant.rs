@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tierway::domain::authorize::KeyRecord;
-use tierway::domain::breaker::{Standing, StateName};
+use tierway::domain::breaker::{Availability, StateName};
 use tierway::domain::id::RegionId;
-use tierway::domain::routing::plan::Glance;
+use tierway::domain::routing::plan::HealthView;
 use tierway::domain::routing::table::RoutingTable;
 
 /// What was broken on purpose.
@@ -42,7 +42,7 @@ pub enum Mutant {
     SendsUnderTooSmallAHold,
     TakesSilenceForFree,
     LeaksHolds,
-    ThrowsOtherDice,
+    DrawsOtherNumbers,
 }
 
 impl Mutant {
@@ -72,24 +72,24 @@ impl Mutant {
         (Self::SendsUnderTooSmallAHold, Law::HeldFirst),
         (Self::TakesSilenceForFree, Law::Paid),
         (Self::LeaksHolds, Law::NothingHeld),
-        (Self::ThrowsOtherDice, Law::SameTrace),
+        (Self::DrawsOtherNumbers, Law::SameTrace),
     ];
 
-    /// How the mutant sees a deployment that truly stands like `glance`.
-    pub fn bend_glance(self, glance: Glance, state: impl Fn() -> StateName) -> Glance {
-        let standing = match (self, glance.standing) {
-            (Self::AdmitsWhileOpen, Standing::Blocked { .. })
+    /// How the mutant sees a deployment that truly stands like `view`.
+    pub fn bend_glance(self, view: HealthView, state: impl Fn() -> StateName) -> HealthView {
+        let availability = match (self, view.availability) {
+            (Self::AdmitsWhileOpen, Availability::Blocked { .. })
                 if matches!(state(), StateName::Open | StateName::Resting) =>
             {
-                Standing::Flowing { share: 1.0 }
+                Availability::Flowing { share: 1.0 }
             }
-            (Self::AdmitsASecondProbe, Standing::Blocked { .. }) if state() == StateName::HalfOpen => {
-                Standing::ProbeDue
+            (Self::AdmitsASecondProbe, Availability::Blocked { .. }) if state() == StateName::HalfOpen => {
+                Availability::ProbeDue
             }
-            (Self::ReturnsAtOnce, Standing::Flowing { .. }) => Standing::Flowing { share: 1.0 },
-            (_, standing) => standing,
+            (Self::ReturnsAtOnce, Availability::Flowing { .. }) => Availability::Flowing { share: 1.0 },
+            (_, availability) => availability,
         };
-        Glance { standing, full: glance.full && self != Self::Overfills, ..glance }
+        HealthView { availability, full: view.full && self != Self::Overfills, ..view }
     }
 
     /// Whether it makes attempts without leave.
@@ -144,6 +144,6 @@ impl Mutant {
     /// What the mutant's dice are seeded with.
     pub fn bend_seed(self, seed: u64) -> u64 {
         static TURN: AtomicU64 = AtomicU64::new(0);
-        if self == Self::ThrowsOtherDice { seed ^ TURN.fetch_add(1, Ordering::Relaxed) << 32 } else { seed }
+        if self == Self::DrawsOtherNumbers { seed ^ TURN.fetch_add(1, Ordering::Relaxed) << 32 } else { seed }
     }
 }

@@ -1,6 +1,6 @@
 //! How a day's requests pay: a hold before anything is sent, and what becomes of it.
 //!
-//! Must never be kinder than `relay/money.rs`, whose rules these are, with numbers drawn in place of tokens.
+//! Must never be kinder than `relay/spend.rs`, whose rules these are, with numbers drawn in place of tokens.
 //! Start reading in [`Day::hold_first`]; a request's last word is in [`Day::end`].
 
 use super::{Day, Live, Running};
@@ -20,7 +20,7 @@ pub struct Worth {
     worst: NanoUsd,
     /// Its provider's output, in tokens, and whether it says how much that was.
     output: u64,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl Day<'_> {
@@ -47,7 +47,7 @@ impl Day<'_> {
     /// Holds the dearest that the plan can come to.
     pub fn hold_first(&mut self, request: usize, plan: &RoutePlan, live: &Live) -> bool {
         let size = self.world.wishes[request].size;
-        let ids = plan.legs().iter().flat_map(|leg| &leg.deployments);
+        let ids = plan.candidate_models().iter().flat_map(|candidate| &candidate.deployments);
         let dearest = ids.map(|id| money::worst(live.model(*id), size)).max();
         if request.is_multiple_of(16)
             && let Some(cash) = &mut self.cash
@@ -60,8 +60,8 @@ impl Day<'_> {
     /// Before an attempt at `deployment`: what it can cost is held, again if it must be.
     pub fn hold_again(&mut self, request: usize, live: &Live, deployment: DeploymentId) -> Option<Worth> {
         let worst = money::worst(live.model(deployment), self.world.wishes[request].size);
-        let Some(cash) = &mut self.cash else { return Some(Worth { worst, output: 0, is_told: true }) };
-        let (output, is_told) = cash.writes();
+        let Some(cash) = &mut self.cash else { return Some(Worth { worst, output: 0, is_reported: true }) };
+        let (output, is_reported) = cash.writes();
         let suffices = match (self.mutant, cash.held(request)) {
             (Some(Mutant::SendsWithoutAHold), None) | (Some(Mutant::SendsUnderTooSmallAHold), Some(_)) => true,
             (_, held) => held.is_some_and(|held| held >= worst),
@@ -75,19 +75,19 @@ impl Day<'_> {
         }
         let kept = self.cash.as_mut()?.sent(request, worst);
         self.judge(kept);
-        Some(Worth { worst, output, is_told })
+        Some(Worth { worst, output, is_reported })
     }
 
     fn hold(&mut self, request: usize, amount: NanoUsd) -> bool {
         let Some(cash) = &mut self.cash else { return true };
-        let answer = cash.hold(request, amount, self.now).unwrap_or_else(|(law, told)| {
-            self.referee.borrow_mut().breach(law, told);
+        let answer = cash.hold(request, amount, self.now).unwrap_or_else(|(law, reported)| {
+            self.referee.borrow_mut().breach(law, reported);
             Answer::Held
         });
         self.referee.borrow_mut().sights.see(match answer {
             Answer::Held => Sight::Hold,
             Answer::Over => Sight::OverBudget,
-            Answer::Unavailable => Sight::BankGone,
+            Answer::Unavailable => Sight::LeaseStoreGone,
         });
         self.trace.note(self.now, [9, request as u64, amount.0 as u64 ^ answer as u64], || {
             format!("request {request} asks to hold {amount}: {answer:?}")
@@ -115,7 +115,7 @@ impl Day<'_> {
         match fate {
             Fate::Answers { first, end, .. } if self.now >= sent.at + first => {
                 let seen = (self.now - sent.at - first).as_secs_f64() / (end - first).as_secs_f64().max(1e-9);
-                self.pay(request, live, sent, Worth { is_told: false, ..worth }, seen.min(1.0));
+                self.pay(request, live, sent, Worth { is_reported: false, ..worth }, seen.min(1.0));
             }
             _ => self.pay_failed(request, worth, Failure::Deadline),
         }
@@ -129,7 +129,7 @@ impl Day<'_> {
         let output = (worth.output as f64 * seen) as u64;
         let served = money::cost(model, size, output);
         let actual = match self.mutant {
-            _ if worth.is_told => served,
+            _ if worth.is_reported => served,
             Some(Mutant::TakesSilenceForFree) => NanoUsd::ZERO,
             _ => money::cost(model, money::input_bound(size), output).min(worth.worst),
         };
@@ -139,6 +139,6 @@ impl Day<'_> {
     }
 
     fn judge(&mut self, kept: Result<(), Breach>) {
-        kept.unwrap_or_else(|(law, told)| self.referee.borrow_mut().breach(law, told));
+        kept.unwrap_or_else(|(law, reported)| self.referee.borrow_mut().breach(law, reported));
     }
 }

@@ -3,7 +3,7 @@
 //! Must never know a breaker or a plan: what an attempt meets depends on the time and the request only.
 //! Start reading in [`Script::fate`].
 
-use crate::world::{Burst, Rng, Wish};
+use crate::world::{Burst, SimRng, Wish};
 use std::time::Duration;
 use tierway::domain::failure::Failure;
 
@@ -46,7 +46,7 @@ pub struct Script(Vec<(Duration, Behaviour)>);
 
 impl Behaviour {
     /// A script over a day: for each burst something new, and something else in its midst.
-    pub fn any_day(rng: &mut Rng, bursts: &[Burst]) -> Script {
+    pub fn any_day(rng: &mut SimRng, bursts: &[Burst]) -> Script {
         let mut turns = vec![(Duration::ZERO, Self::any(rng))];
         for burst in bursts {
             turns.push((burst.at, Self::any(rng)));
@@ -57,7 +57,7 @@ impl Behaviour {
     }
 
     /// Something else every one to ten seconds, for as long as it `lasts`; answers once begun are whole.
-    pub fn flipping(rng: &mut Rng, lasts: Duration) -> Script {
+    pub fn flipping(rng: &mut SimRng, lasts: Duration) -> Script {
         let (mut turns, mut at) = (Vec::new(), Duration::ZERO);
         while at <= lasts {
             let behaviour = Self::any(rng);
@@ -67,8 +67,8 @@ impl Behaviour {
         Script(turns)
     }
 
-    fn any(rng: &mut Rng) -> Self {
-        if rng.chance(45) {
+    fn any(rng: &mut SimRng) -> Self {
+        if rng.random(45) {
             return Self::Healthy;
         }
         let status = rng.pick(&[500, 500, 503, 529]);
@@ -105,13 +105,13 @@ impl Script {
     }
 
     /// What `wish`, sent at `now` to a model of this `context`, meets.
-    pub fn fate(&self, now: Duration, wish: &Wish, context: u64, rng: &mut Rng) -> Fate {
+    pub fn fate(&self, now: Duration, wish: &Wish, context: u64, rng: &mut SimRng) -> Fate {
         let turn = self.0.iter().rev().find(|(from, _)| *from <= now);
         let behaviour = turn.map_or(Behaviour::Healthy, |(_, behaviour)| *behaviour);
         let ms = Duration::from_millis;
         let quick = ms(20 + rng.below(100));
         let fails = |after, failure| Fate::Fails { after, failure };
-        let answers = |first: Duration, rng: &mut Rng| match first + rng.spread(ms(20), ms(5_000)) {
+        let answers = |first: Duration, rng: &mut SimRng| match first + rng.spread(ms(20), ms(5_000)) {
             _ if wish.poisonous => Fate::Fails { after: first, failure: Failure::Rejected },
             _ if wish.size > context => Fate::Fails { after: first, failure: Failure::ContextTooLong },
             end if wish.stream => Fate::Answers { first, end, broken: None },
@@ -125,7 +125,7 @@ impl Script {
             Behaviour::Unroutable => fails(ms(750), Failure::ConnectTimeout),
             Behaviour::BlackHole => fails(ms(if wish.stream { 10_000 } else { 120_000 }), silence),
             Behaviour::Failing(status) => fails(quick, Failure::Status(status)),
-            Behaviour::Sick if rng.chance(50) => fails(quick, Failure::Status(502)),
+            Behaviour::Sick if rng.random(50) => fails(quick, Failure::Status(502)),
             Behaviour::Sick => answers(quick, rng),
             Behaviour::Throttling(after) => fails(ms(5), Failure::Throttled { after }),
             Behaviour::Flapping if (now.as_millis() / 500).is_multiple_of(2) => fails(ms(1), Failure::Unreachable),

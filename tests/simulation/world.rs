@@ -11,26 +11,26 @@ use tierway::domain::authorize::{KeyRecord, Limits, Policy, PolicyMoney};
 use tierway::domain::breaker::BreakerSettings;
 use tierway::domain::budget::{Budget, Scope, Window, Zone};
 use tierway::domain::call::{Endpoint, EndpointSet, FeatureSet};
-use tierway::domain::chance::Draw;
 use tierway::domain::id::{DeploymentId, KeyId, ModelId, ProviderId, RegionId, TierId};
 use tierway::domain::money::NanoUsd;
+use tierway::domain::random::RandomValue;
 use tierway::domain::routing::table::{
     Alias, Balance, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };
-use tierway::relay::board::Fingerprint;
+use tierway::relay::health::Fingerprint;
 
 /// Dice that give the same numbers for the same seed.
-pub struct Rng {
-    seed: Draw,
+pub struct SimRng {
+    seed: RandomValue,
     next: u64,
 }
 
-impl Rng {
+impl SimRng {
     pub fn seeded(seed: u64) -> Self {
-        Self { seed: Draw(seed).salted(0x71e4), next: 0 }
+        Self { seed: RandomValue(seed).salted(0x71e4), next: 0 }
     }
 
-    pub fn draw(&mut self) -> Draw {
+    pub fn draw(&mut self) -> RandomValue {
         self.next += 1;
         self.seed.salted(self.next)
     }
@@ -39,7 +39,7 @@ impl Rng {
         self.draw().below(bound)
     }
 
-    pub fn chance(&mut self, percent: u64) -> bool {
+    pub fn random(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
@@ -125,7 +125,7 @@ pub struct Money {
     /// When the process is killed.
     pub crashes: Vec<Duration>,
     /// How often the bank cannot be asked, in a hundred.
-    pub bank_fails: u64,
+    pub lease_store_fails: u64,
 }
 
 impl Money {
@@ -142,13 +142,14 @@ impl Money {
 
     /// Money for a day of these bursts, in the midst of one of which a year ends.
     fn of_day(seed: u64, bursts: &[Burst], tables: usize) -> Self {
-        let rng = &mut Rng::seeded(seed ^ 0x6d6f_6e65);
-        let moment = |rng: &mut Rng| {
+        let rng = &mut SimRng::seeded(seed ^ 0x6d6f_6e65);
+        let moment = |rng: &mut SimRng| {
             let burst = rng.pick(bursts);
             burst.at + burst.lasts.mul_f64(rng.draw().unit())
         };
         let new_year = moment(rng).as_millis() as i64;
-        let jump = |rng: &mut Rng| (moment(rng), rng.pick(&[-1, 1]) * rng.pick(&[900, 40_000, 7_000_000, 90_000_000]));
+        let jump =
+            |rng: &mut SimRng| (moment(rng), rng.pick(&[-1, 1]) * rng.pick(&[900, 40_000, 7_000_000, 90_000_000]));
         let mut jumps: Vec<_> = (0..rng.below(4)).map(|_| jump(rng)).collect();
         jumps.sort_by_key(|(from, _)| *from);
         Self {
@@ -157,7 +158,7 @@ impl Money {
             start_unix_ms: NEW_YEAR_MS - new_year,
             jumps,
             crashes: (0..rng.below(3)).map(|_| moment(rng)).collect(),
-            bank_fails: rng.pick(&[0, 0, 5, 30]),
+            lease_store_fails: rng.pick(&[0, 0, 5, 30]),
         }
     }
 }
@@ -166,7 +167,7 @@ impl Money {
 const NEW_YEAR_MS: i64 = 1_798_761_600_000;
 
 /// Two keys share a team, the other two a policy; one key has nothing of its own.
-fn budgets(rng: &mut Rng) -> Vec<Vec<Budget>> {
+fn budgets(rng: &mut SimRng) -> Vec<Vec<Budget>> {
     let mut budget = |scope, name: &str, dollars: &[i64], windows: &[&str]| {
         let zone = Zone::named(rng.pick(&["UTC", "Europe/Paris", "Asia/Kathmandu"])).expect("it is built in");
         let window = match rng.pick(windows) {
@@ -212,7 +213,7 @@ impl World {
     }
 
     pub fn day(seed: u64) -> Self {
-        let mut rng = Rng::seeded(seed);
+        let mut rng = SimRng::seeded(seed);
         let table = table(settings(&mut rng), &mut rng);
         let bursts = bursts(&mut rng);
         let wishes = wishes(&mut rng, &bursts);
@@ -226,7 +227,7 @@ impl World {
     }
 
     pub fn storm(seed: u64) -> Self {
-        let mut rng = Rng::seeded(seed);
+        let mut rng = SimRng::seeded(seed);
         let mut settings = settings(&mut rng);
         settings.max_attempts = 3;
         settings.same_region_retry_on_500 = false;
@@ -239,7 +240,7 @@ impl World {
     }
 
     pub fn outage(seed: u64) -> Self {
-        let mut rng = Rng::seeded(seed);
+        let mut rng = SimRng::seeded(seed);
         let settings = RoutingSettings { max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
         let table = table(settings, &mut rng);
         let wishes = steady(&mut rng, 400, Duration::from_millis(50));
@@ -276,7 +277,7 @@ impl World {
 
     /// One region lives, as many attempts as there are regions, faults flip every one to ten seconds.
     pub fn survival(seed: u64) -> Self {
-        let mut rng = Rng::seeded(seed);
+        let mut rng = SimRng::seeded(seed);
         let regions = rng.pick(&[3, 4]);
         let settings = RoutingSettings { max_attempts: regions, ..settings(&mut rng) };
         let mut table = table(settings, &mut rng);
@@ -301,7 +302,7 @@ impl World {
 
     /// `flash` in two regions of equal share under `per_second` requests; the first behaves as `script` says.
     pub fn rehearsal(seed: u64, balance: Balance, per_second: u32, seconds: u32, script: Script) -> Self {
-        let mut rng = Rng::seeded(seed);
+        let mut rng = SimRng::seeded(seed);
         let settings = RoutingSettings { balance, home: None, max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
         let mut table = table(settings, &mut rng);
         table.deployments.iter_mut().for_each(|deployment| deployment.max_concurrent = None);
@@ -316,20 +317,24 @@ impl World {
         world
     }
 
-    fn script(&self, script: impl Fn(&mut Rng, &Deployment) -> Script, rng: &mut Rng) -> HashMap<Arc<str>, Script> {
+    fn script(
+        &self,
+        script: impl Fn(&mut SimRng, &Deployment) -> Script,
+        rng: &mut SimRng,
+    ) -> HashMap<Arc<str>, Script> {
         let deployments = self.tables[0].1.deployments.iter();
         deployments.map(|deployment| (deployment.name.clone(), script(rng, deployment))).collect()
     }
 
     /// Up to three reloads in the midst of traffic: a deployment goes or comes back, settings change.
-    fn reloads(&mut self, bursts: &[Burst], rng: &mut Rng) {
+    fn reloads(&mut self, bursts: &[Burst], rng: &mut SimRng) {
         for _ in 0..rng.below(4) {
             let burst = rng.pick(bursts);
             let mut settings = settings(rng);
             // The share of extra attempts stays, for it is counted over reloads.
             settings.retry_budget_bp = self.tables[0].1.settings.retry_budget_bp;
             let mut table = table(settings, rng);
-            if rng.chance(60) {
+            if rng.random(60) {
                 let gone = rng.below(table.deployments.len() as u64) as usize;
                 remove(&mut table, gone);
             }
@@ -347,9 +352,9 @@ pub struct Burst {
     requests: u64,
 }
 
-fn bursts(rng: &mut Rng) -> Vec<Burst> {
+fn bursts(rng: &mut SimRng) -> Vec<Burst> {
     let mut at = Duration::ZERO;
-    let burst = |rng: &mut Rng, at: &mut Duration| {
+    let burst = |rng: &mut SimRng, at: &mut Duration| {
         let requests = 8 + rng.below(24);
         let lasts = rng.spread(Duration::from_millis(200), Duration::from_secs(40));
         let burst = Burst { at: *at, lasts, requests };
@@ -359,7 +364,7 @@ fn bursts(rng: &mut Rng) -> Vec<Burst> {
     (0..6).map(|_| burst(rng, &mut at)).collect()
 }
 
-fn wishes(rng: &mut Rng, bursts: &[Burst]) -> Vec<Wish> {
+fn wishes(rng: &mut SimRng, bursts: &[Burst]) -> Vec<Wish> {
     let mut wishes = Vec::new();
     for burst in bursts {
         for _ in 0..burst.requests {
@@ -371,8 +376,8 @@ fn wishes(rng: &mut Rng, bursts: &[Burst]) -> Vec<Wish> {
     wishes
 }
 
-fn steady(rng: &mut Rng, count: u32, gap: Duration) -> Vec<Wish> {
-    let plain = |rng: &mut Rng, at| Wish {
+fn steady(rng: &mut SimRng, count: u32, gap: Duration) -> Vec<Wish> {
+    let plain = |rng: &mut SimRng, at| Wish {
         key: 0,
         model: rng.pick(&["auto", "flash", "qwen"]),
         no_fallback: false,
@@ -385,17 +390,17 @@ fn steady(rng: &mut Rng, count: u32, gap: Duration) -> Vec<Wish> {
     (0..count).map(|n| plain(rng, gap * n)).collect()
 }
 
-fn wish(rng: &mut Rng, at: Duration) -> Wish {
+fn wish(rng: &mut SimRng, at: Duration) -> Wish {
     let names = ["auto", "auto", "default", "premium", "flash", "qwen", "kimi", "tiny", "Pro/kimi", "Pro/kimi", "gpt"];
     Wish {
         at,
         key: rng.below(4) as usize,
         model: rng.pick(&names),
-        stream: rng.chance(70),
-        no_fallback: rng.chance(8),
+        stream: rng.random(70),
+        no_fallback: rng.random(8),
         deadline: rng.spread(Duration::from_millis(200), Duration::from_secs(600)),
-        leaves: rng.chance(12).then(|| rng.spread(Duration::from_millis(1), Duration::from_secs(20))),
-        poisonous: rng.chance(4),
+        leaves: rng.random(12).then(|| rng.spread(Duration::from_millis(1), Duration::from_secs(20))),
+        poisonous: rng.random(4),
         size: rng.pick(&[500, 1_000, 2_000, 6_000, 20_000]),
     }
 }
@@ -409,26 +414,26 @@ pub const BREAKER: BreakerSettings = BreakerSettings {
     open_max: Duration::from_secs(20),
 };
 
-fn settings(rng: &mut Rng) -> RoutingSettings {
+fn settings(rng: &mut SimRng) -> RoutingSettings {
     let balances = [Balance::Latency, Balance::Weighted, Balance::Ordered, Balance::Cost];
     RoutingSettings {
         balance: rng.pick(&balances),
-        home: rng.chance(30).then_some(RegionId(1)),
+        home: rng.random(30).then_some(RegionId(1)),
         max_attempts: 1 + rng.below(5) as u32,
         retry_budget_bp: 2_000,
         connect_timeout: Duration::from_millis(750),
         idle: Duration::from_secs(20),
         total: Duration::from_secs(600),
         retry_after_wait_max: rng.pick(&[Duration::ZERO, Duration::from_secs(2)]),
-        same_region_retry_on_500: rng.chance(30),
+        same_region_retry_on_500: rng.random(30),
         silent_after: Duration::from_secs(1),
         breaker: BreakerSettings { failures: rng.pick(&[3, 5, 5, 8]), ..BREAKER },
     }
 }
 
 /// The table of this house; what may differ between two of them are settings, spilling and room.
-fn table(settings: RoutingSettings, rng: &mut Rng) -> RoutingTable {
-    let (spill, room) = (rng.chance(40), rng.pick(&[None, None, Some(2), Some(6)]));
+fn table(settings: RoutingSettings, rng: &mut SimRng) -> RoutingTable {
+    let (spill, room) = (rng.random(40), rng.pick(&[None, None, Some(2), Some(6)]));
     let mut table = RoutingTable {
         models: Vec::new(),
         deployments: Vec::new(),

@@ -7,14 +7,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tierway::domain::authorize::Limits;
-use tierway::domain::budget::{Allowance, Charge, Scope, Span, Window, Zone};
+use tierway::domain::budget::{BudgetSpec, Charge, Scope, Span, Window, Zone};
 use tierway::domain::money::NanoUsd;
-use tierway::domain::register::{Grant, Holder, Own, StoredKey, StoredSecret, StoredTeam};
+use tierway::domain::register::{Grant, Holder, KeyOverrides, StoredKey, StoredSecret, StoredTeam};
 use tierway::domain::secret::KeyHash;
-use tierway::store::memory_bank::MemoryBank;
+use tierway::store::memory_lease_store::MemoryLeaseStore;
 use tierway::store::memory_register::MemoryRegister;
 use tierway::store::sqlite::{SqliteLedger, SqliteRegister, Writing};
-use tierway::store::{Bank, BoxFuture, Change, Conflict, Contents, LeaseAsk, NotWritten, Register};
+use tierway::store::{BoxFuture, Change, Conflict, Contents, LeaseAsk, LeaseStore, NotWritten, Register};
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,7 +25,7 @@ const NOW: i64 = 1_795_305_600_000;
 trait Cabinet {
     fn register(&self) -> &(dyn Register + 'static);
 
-    fn bank(&self) -> &(dyn Bank + 'static);
+    fn lease_store(&self) -> &(dyn LeaseStore + 'static);
 
     /// Whether it is told of uses.
     fn hears_of_uses(&self) -> bool {
@@ -33,12 +33,12 @@ trait Cabinet {
     }
 }
 
-struct InMemory(Arc<MemoryBank>, MemoryRegister);
+struct InMemory(Arc<MemoryLeaseStore>, MemoryRegister);
 
 impl InMemory {
     fn new() -> Self {
-        let bank = Arc::new(MemoryBank::default());
-        Self(bank.clone(), MemoryRegister::new(bank))
+        let lease_store = Arc::new(MemoryLeaseStore::default());
+        Self(lease_store.clone(), MemoryRegister::new(lease_store))
     }
 }
 
@@ -47,7 +47,7 @@ impl Cabinet for InMemory {
         &self.1
     }
 
-    fn bank(&self) -> &(dyn Bank + 'static) {
+    fn lease_store(&self) -> &(dyn LeaseStore + 'static) {
         &*self.0
     }
 }
@@ -88,7 +88,7 @@ impl Cabinet for InSqlite {
         &self.register
     }
 
-    fn bank(&self) -> &(dyn Bank + 'static) {
+    fn lease_store(&self) -> &(dyn LeaseStore + 'static) {
         &self.ledger
     }
 
@@ -124,7 +124,7 @@ fn key(name: &str, secrets: &[&str]) -> StoredKey {
         name: name.into(),
         policy: "standard".into(),
         team: None,
-        own: Own::default(),
+        own: KeyOverrides::default(),
         expires: None,
         disabled: false,
         created_unix_ms: NOW,
@@ -171,14 +171,14 @@ fn everything_is_read_back_as_it_was_written(cabinet: &dyn Cabinet) {
     let ended = StoredSecret { ends_unix_ms: Some(NOW + 5), ..StoredSecret::new(KeyHash::of("first"), NOW) };
     let full = StoredKey {
         team: Some("équipe'; DROP TABLE keys; --".into()),
-        own: Own { limits, budget: Some(Allowance { limit: NanoUsd(i64::MAX), window: paris.clone() }) },
+        own: KeyOverrides { limits, budget: Some(BudgetSpec { limit: NanoUsd(i64::MAX), window: paris.clone() }) },
         expires: Some(i64::MIN),
         disabled: true,
         secrets: vec![ended, StoredSecret::new(KeyHash::of("second"), NOW + 1)],
         ..key("full", &[])
     };
     let with_budget =
-        StoredTeam { budget: Some(Allowance { limit: NanoUsd(7), window: Window::Ever }), ..team("spenders") };
+        StoredTeam { budget: Some(BudgetSpec { limit: NanoUsd(7), window: Window::Ever }), ..team("spenders") };
     let changes = vec![
         Change::Key { key: full.clone(), expected: 0 },
         Change::Key { key: key("bare", &[]), expected: 0 },
@@ -303,21 +303,21 @@ fn grants_sum_up_and_are_listed_in_order(cabinet: &dyn Cabinet) {
     assert_eq!(credit, expected.map(|(scope, name, amount)| (holder(scope, name), NanoUsd(amount))));
 }
 
-fn balances_follow_the_bank(cabinet: &dyn Cabinet) {
+fn balances_follow_the_lease_store(cabinet: &dyn Cabinet) {
     let register = cabinet.register();
     assert_eq!(wait(register.balances()), Ok(Vec::new()));
     write(register, vec![grant(Scope::Key, "a", 100), grant(Scope::Team, "t", 1)]).expect("it is granted");
     let account = Arc::new(holder(Scope::Key, "a").account());
     let [limit, need] = [100, 60].map(NanoUsd);
     let ask = LeaseAsk { account: account.clone(), span: Span::EVER, limit, need, ahead: NanoUsd::ZERO };
-    assert_eq!(wait(cabinet.bank().lease(ask)).expect("the bank is there").amount, need);
+    assert_eq!(wait(cabinet.lease_store().lease(ask)).expect("the bank is there").amount, need);
     let stands = |spent: i64, leased: i64| {
         let balances = wait(register.balances()).expect("they are read");
         let of_a = &balances[0];
         (of_a.spent.0, of_a.leased.0) == (spent, leased) && of_a.left().0 == 100 - spent - leased && balances.len() == 2
     };
     until("the lease shows", || stands(0, 60));
-    cabinet.bank().write_off(&[Charge { account, span: Span::EVER, spent: NanoUsd(25), leased: NanoUsd(60) }]);
+    cabinet.lease_store().write_off(&[Charge { account, span: Span::EVER, spent: NanoUsd(25), leased: NanoUsd(60) }]);
     until("the charge shows", || stands(25, 0));
 }
 
@@ -392,7 +392,7 @@ macro_rules! register {
             register!(@each $new => everything_is_read_back_as_it_was_written
                 versions_grow_and_tell_exactly_what_changed all_is_written_or_nothing a_secret_opens_one_key
                 a_batch_does_not_fit_itself uses_keep_the_newest_and_are_no_change
-                grants_sum_up_and_are_listed_in_order balances_follow_the_bank);
+                grants_sum_up_and_are_listed_in_order balances_follow_the_lease_store);
         }
     };
     (@each $new:expr => $($promise:ident)*) => {

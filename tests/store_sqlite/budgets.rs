@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tierway::domain::chance::Draw;
+use tierway::domain::random::RandomValue;
 
 const CLIENTS: usize = 4;
 const KILLS: u64 = 12;
@@ -168,7 +168,7 @@ fn no_kill_makes_a_budget_overspent() {
     for round in 0..KILLS {
         let gateway = Running::configured(place.folder(), &config);
         let load = Load::on(gateway.addr);
-        std::thread::sleep(Duration::from_millis(20 + Draw(SEED).salted(round).below(150)));
+        std::thread::sleep(Duration::from_millis(20 + RandomValue(SEED).salted(round).below(150)));
         gateway.kill();
         add(load, &mut answered, &mut refused);
         let (look, billed) = (place.look(), provider.billed());

@@ -36,7 +36,7 @@ fn many_receipts_become_few_commits() {
 }
 
 #[test]
-fn an_operation_is_told_once_it_is_durable_and_keeps_its_place() {
+fn an_operation_is_reported_once_it_is_durable_and_keeps_its_place() {
     let place = Place::new();
     let (ledger, _writing) = place.open();
     let appended = append(&ledger, 0..10);

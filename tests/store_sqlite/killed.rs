@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tierway::domain::chance::Draw;
+use tierway::domain::random::RandomValue;
 
 const CLIENTS: usize = 4;
 const KILLS: u64 = 12;
@@ -87,7 +87,7 @@ fn what_was_committed_survives_kill_9() {
         slowest = slowest.max(started.elapsed());
         let witness = Witness::of(&place);
         let load = Load::on(gateway.addr);
-        std::thread::sleep(Duration::from_millis(50 + Draw(SEED).salted(round).below(400)));
+        std::thread::sleep(Duration::from_millis(50 + RandomValue(SEED).salted(round).below(400)));
         // Its last look may be after the kill: nothing is committed any more by then.
         gateway.kill();
         let committed = witness.end();

@@ -3,7 +3,7 @@
 use crate::receipts::{NOW_UNIX_MS, Place, append, still, until_written};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tierway::store::sqlite::{Book, SqliteLedger, migrate, standing};
+use tierway::store::sqlite::{Book, SqliteLedger, migrate, status};
 
 fn refused(path: &Path) -> String {
     match SqliteLedger::open(path, None, still()) {
@@ -79,14 +79,14 @@ fn an_old_database_is_migrated_by_the_gateway_and_never_by_a_reader() {
     std::fs::File::create(place.database()).expect("it is made");
     let said = Book::open(&place.database()).err().expect("it is refused").to_string();
     assert!(said.contains("lacks migration 0001_ledger; run `tierway migrate`"), "{said}");
-    assert!(standing(&place.database()).expect("it is read").iter().all(|one| one.applied_unix_ms.is_none()));
+    assert!(status(&place.database()).expect("it is read").iter().all(|one| one.applied_unix_ms.is_none()));
     assert_eq!(
         migrate(&place.database(), NOW_UNIX_MS).expect("it is ours").applied,
         ["0001_ledger", "0002_budgets", "0003_price_versions", "0004_register"]
     );
     assert!(migrate(&place.database(), NOW_UNIX_MS).expect("it is ours").applied.is_empty());
-    let standing = standing(&place.database()).expect("it is read");
-    assert!(standing.iter().all(|one| one.applied_unix_ms == Some(NOW_UNIX_MS)));
+    let status = status(&place.database()).expect("it is read");
+    assert!(status.iter().all(|one| one.applied_unix_ms == Some(NOW_UNIX_MS)));
     drop(place.open());
 }
 

@@ -52,7 +52,7 @@ fn filled() -> Place {
         Receipt { estimated: true, ..cheap(4) },
         Receipt { key: Some("search, \"beta\"".into()), team: None, ..dear(5) },
         Receipt { outcome: Outcome::Broken, reason: Reason::Truncated, estimated: true, ..dear(6) },
-        told(7),
+        reported(7),
         refused(8),
     ];
     receipts.into_iter().for_each(|receipt| ledger.append(&Arc::new(receipt)));
@@ -62,7 +62,7 @@ fn filled() -> Place {
 }
 
 /// One with a story: two attempts failed, the third answered.
-fn told(number: u64) -> Receipt {
+fn reported(number: u64) -> Receipt {
     let plain = receipt(number);
     let attempt = |deployment: &str, reason, ms| AttemptRecord {
         deployment: deployment.into(),
@@ -109,13 +109,13 @@ fn refused(number: u64) -> Receipt {
 fn said(folder: &Path, args: &[&str]) -> String {
     let output = tierway(folder, args).output().expect("the binary starts");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let told = match output.status.code() {
+    let reported = match output.status.code() {
         Some(0) => format!("{stdout}{stderr}"),
         code => format!("exit {code:?}\n{stdout}{stderr}"),
     };
     let shown = args.iter().map(|arg| if arg.contains(' ') { format!("'{arg}'") } else { (*arg).to_owned() });
-    let told = told.replace(&folder.display().to_string(), "FOLDER");
-    format!("$ tierway {}\n{told}", shown.collect::<Vec<_>>().join(" "))
+    let reported = reported.replace(&folder.display().to_string(), "FOLDER");
+    format!("$ tierway {}\n{reported}", shown.collect::<Vec<_>>().join(" "))
 }
 
 fn all_said(folder: &Path, commands: &[&[&str]]) -> String {
@@ -125,7 +125,7 @@ fn all_said(folder: &Path, commands: &[&[&str]]) -> String {
 #[test]
 fn usage_sums_by_whatever_is_asked() {
     let place = filled();
-    let told = all_said(
+    let reported = all_said(
         place.folder(),
         &[
             &["usage"],
@@ -138,15 +138,15 @@ fn usage_sums_by_whatever_is_asked() {
             &["usage", "--where", "key=nobody"],
         ],
     );
-    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(reported);
 }
 
 #[test]
 fn a_request_is_explained() {
     let place = filled();
     let (id, unknown, refused_id) =
-        (told(7).id.to_string(), "req_00000000000000000000000000000001", refused(8).id.to_string());
-    let told = all_said(
+        (reported(7).id.to_string(), "req_00000000000000000000000000000001", refused(8).id.to_string());
+    let reported = all_said(
         place.folder(),
         &[
             &["explain", "--request", &id],
@@ -157,13 +157,13 @@ fn a_request_is_explained() {
             &["explain", "--request", &id, "--model", "m"],
         ],
     );
-    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(reported);
 }
 
 #[test]
-fn cost_is_told_of_a_volume_and_of_the_ledger() {
+fn cost_is_reported_of_a_volume_and_of_the_ledger() {
     let place = filled();
-    let told = all_said(
+    let reported = all_said(
         place.folder(),
         &[
             &["cost", "--tokens", "5M,50M,500M,5B", "--price", "0.25", "--against", "10.00"],
@@ -177,7 +177,7 @@ fn cost_is_told_of_a_volume_and_of_the_ledger() {
             &["cost", "--tokens", "5M"],
         ],
     );
-    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(reported);
 }
 
 /// Two months of a key, a team without windows, a policy that has spent nothing, and what two kills left.
@@ -205,7 +205,7 @@ fn budgets_are_shown_as_they_stand() {
         .replace("secret = ", "budget = { limit = \"500.00\", window = \"month\" }\nsecret = ");
     let config = format!("{config}\n[teams.growth]\nbudget = {{ limit = \"2000\" }}\n");
     std::fs::write(place.folder().join("budgets.toml"), config).expect("the folder can be written");
-    let told = all_said(
+    let reported = all_said(
         place.folder(),
         &[
             &["budgets", "--config", "budgets.toml"],
@@ -218,13 +218,13 @@ fn budgets_are_shown_as_they_stand() {
             &["budgets", "--unaccounted", "--past"],
         ],
     );
-    insta::assert_snapshot!(format!("{empty}\n{told}"));
+    insta::assert_snapshot!(format!("{empty}\n{reported}"));
 }
 
 #[test]
 fn without_a_database_each_command_says_what_to_do() {
     let place = Place::new();
-    let told = all_said(
+    let reported = all_said(
         place.folder(),
         &[
             &["usage"],
@@ -239,7 +239,7 @@ fn without_a_database_each_command_says_what_to_do() {
             &["explain", "--model", "m", "--store", "sqlite:tierway.db"],
         ],
     );
-    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(reported);
 }
 
 #[test]

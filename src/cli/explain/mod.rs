@@ -4,10 +4,10 @@
 //! It reads the configuration and asks the domain; it must never route by itself, and never send.
 //! Health, load and limits are of the moment and not part of the answer.
 //!
-//! Start reading at [`explain`]; `story` has the words, `text` their layout.
+//! Start reading at [`explain`]; `explanation` has the words, `text` their layout.
 
+mod explanation;
 mod request;
-mod story;
 mod text;
 
 use super::store::{Stopped, Stored};
@@ -16,20 +16,20 @@ use crate::cli::check::EXIT_CONFIGURATION;
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, find, load};
 use crate::domain::authorize::{KeyRecord, authorize, is_valid};
-use crate::domain::call::{Bounds, Call, Endpoint, Facts, Feature, FeatureSet};
+use crate::domain::call::{Bounds, Call, Endpoint, Feature, FeatureSet, RequestMetadata};
 use crate::domain::id::RequestId;
 use crate::domain::refusal::Refusal;
-use crate::domain::register::Own;
+use crate::domain::register::KeyOverrides;
 use crate::domain::routing::explain as domain;
 use crate::store::Contents;
 use crate::store::sqlite::Book;
 use bytes::Bytes;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use explanation::{ExplanationView, RequestView};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
-use story::{Asking, Story};
 
 /// What says how a request would be asked; one that has ended was asked already.
 const OF_A_FUTURE_REQUEST: [&str; 8] =
@@ -111,9 +111,13 @@ pub(super) fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
-    let story = tell(args, &snapshot, &key, Clock.unix_ms());
-    let refused = story.refusal.is_some();
-    print(&if args.json { format!("{}\n", serde_json::to_string_pretty(&story)?) } else { text::of(&story) })?;
+    let explanation = tell(args, &snapshot, &key, Clock.unix_ms());
+    let refused = explanation.refusal.is_some();
+    print(&if args.json {
+        format!("{}\n", serde_json::to_string_pretty(&explanation)?)
+    } else {
+        text::of(&explanation)
+    })?;
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -134,7 +138,7 @@ fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<Key
         let known = snapshot.policies.iter().map(|policy| &*policy.name);
         format!("there is no policy `{name}`; {}", list("policies", known))
     })?;
-    Ok(Arc::new(KeyRecord::of("".into(), policy, None, &Own::default(), None)))
+    Ok(Arc::new(KeyRecord::of("".into(), policy, None, &KeyOverrides::default(), None)))
 }
 
 /// The key called `name` in the store, where there is one to be read.
@@ -153,9 +157,9 @@ fn list<'n>(kind: &str, known: impl Iterator<Item = &'n str>) -> String {
 }
 
 /// What would become of the request at `now_ms` (Unix milliseconds).
-fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) -> Story {
+fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) -> ExplanationView {
     let call = call(args);
-    let asking = Asking {
+    let asking = RequestView {
         table: &snapshot.table,
         key,
         key_is_known: args.key.is_some(),
@@ -170,14 +174,14 @@ fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) 
     match authorize(&snapshot.table, key, &call) {
         Ok(authorized) => {
             let explanation = domain::explain(&snapshot.table, &authorized, &call, args.no_fallback);
-            asking.told(authorized.asked(), explanation)
+            asking.view(authorized.asked(), explanation)
         }
         Err(refusal) => asking.refused(&refusal),
     }
 }
 
 fn call(args: &Explain) -> Call {
-    let facts = Facts {
+    let metadata = RequestMetadata {
         model: args.model.as_deref().unwrap_or_default().into(),
         model_span: 0..0,
         stream: args.stream,
@@ -189,5 +193,5 @@ fn call(args: &Explain) -> Call {
         features: FeatureSet::of(args.features.iter().copied()),
         bounds: Bounds::default(),
     };
-    Call::new(args.endpoint, Bytes::new(), facts)
+    Call::new(args.endpoint, Bytes::new(), metadata)
 }

@@ -1,71 +1,71 @@
 //! A story as text for people: plain, in columns, to be read from the top.
 
-use super::story::{DeploymentTold, LegTold, Story, Terms, WayTold};
+use super::explanation::{CandidateView, DeploymentView, ExplanationView, RouteTerms, WayView};
 use std::fmt::Write;
 
 /// The whole story.
-pub(super) fn of(story: &Story) -> String {
-    let mut out = format!("{}\n", headline(story));
+pub(super) fn of(explanation: &ExplanationView) -> String {
+    let mut out = format!("{}\n", headline(explanation));
     // Writing to a string cannot fail.
-    if let Some(refusal) = &story.refusal {
+    if let Some(refusal) = &explanation.refusal {
         let _ = writeln!(out, "\nrefused with {} {}:\n  {}", refusal.status, refusal.code, refusal.message);
     }
-    if !story.usable.is_empty() {
-        let _ = writeln!(out, "\nmay be asked for\n  {}", story.usable.join("\n  "));
+    if !explanation.usable.is_empty() {
+        let _ = writeln!(out, "\nmay be asked for\n  {}", explanation.usable.join("\n  "));
     }
-    let widths = Widths::of(&story.ways);
-    for way in &story.ways {
-        let _ = writeln!(out, "\n{}", begins(way, story));
-        for (index, leg) in way.legs.iter().enumerate() {
-            let _ = write!(out, "{}", told_leg(index + 1, leg, &widths));
+    let widths = Widths::of(&explanation.ways);
+    for way in &explanation.ways {
+        let _ = writeln!(out, "\n{}", begins(way, explanation));
+        for (index, candidate) in way.candidate_models.iter().enumerate() {
+            let _ = write!(out, "{}", candidate_view(index + 1, candidate, &widths));
         }
     }
-    for never in &story.never_drawn {
+    for never in &explanation.never_drawn {
         let _ = writeln!(out, "\n  never  {}: {}", never.part, never.why);
     }
-    if !story.ways.is_empty() {
-        let _ = write!(out, "\n{}", terms(&story.terms));
+    if !explanation.ways.is_empty() {
+        let _ = write!(out, "\n{}", terms(&explanation.terms));
     }
-    if !story.passed_over.is_empty() {
+    if !explanation.passed_over.is_empty() {
         let _ = writeln!(out, "\nnot tried");
-        let width = story.passed_over.iter().map(|passed| passed.deployment.len()).max().unwrap_or(0);
-        for passed in &story.passed_over {
+        let width = explanation.passed_over.iter().map(|passed| passed.deployment.len()).max().unwrap_or(0);
+        for passed in &explanation.passed_over {
             let _ = writeln!(out, "  {:width$}  {}", passed.deployment, passed.why);
         }
     }
     out
 }
 
-fn headline(story: &Story) -> String {
-    let kind = match story.kind {
+fn headline(explanation: &ExplanationView) -> String {
+    let kind = match explanation.kind {
         None => String::new(),
         Some("reserved") => " is reserved capacity".to_owned(),
         Some(kind) => format!(" is {} {kind}", if kind == "alias" { "an" } else { "a" }),
     };
-    let who = match (&story.key, &story.policy) {
+    let who = match (&explanation.key, &explanation.policy) {
         (Some(key), Some(policy)) => format!("key {key} under policy {policy}"),
         (None, Some(policy)) => format!("a key under policy {policy}"),
         (_, None) => "a key that may do everything".to_owned(),
     };
-    let needs = match story.features.as_slice() {
+    let needs = match explanation.features.as_slice() {
         [] => String::new(),
         features => format!(" with {}", features.join(", ")),
     };
-    format!("{}{kind}; {who} asks the {} endpoint{needs}", story.model, story.endpoint)
+    format!("{}{kind}; {who} asks the {} endpoint{needs}", explanation.model, explanation.endpoint)
 }
 
-fn begins(way: &WayTold, story: &Story) -> String {
-    if story.kind == Some("alias") {
+fn begins(way: &WayView, explanation: &ExplanationView) -> String {
+    if explanation.kind == Some("alias") {
         return format!("{:>7}  {}", percent(way.percent), way.begins);
     }
     "tried in this order".to_owned()
 }
 
-fn told_leg(number: usize, leg: &LegTold, widths: &Widths) -> String {
-    let tier = leg.tier.as_ref().map_or("in no tier of the policy".to_owned(), |tier| format!("tier {tier}"));
-    let first = leg.first_percent.map_or(String::new(), |share| format!("; {} begin here", percent(share)));
-    let mut out = format!("  {number}. {} ({tier}{first})\n", leg.model);
-    for deployment in &leg.deployments {
+fn candidate_view(number: usize, candidate: &CandidateView, widths: &Widths) -> String {
+    let tier = candidate.tier.as_ref().map_or("in no tier of the policy".to_owned(), |tier| format!("tier {tier}"));
+    let first = candidate.first_percent.map_or(String::new(), |share| format!("; {} begin here", percent(share)));
+    let mut out = format!("  {number}. {} ({tier}{first})\n", candidate.model);
+    for deployment in &candidate.deployments {
         let _ = writeln!(out, "       {}", widths.row(deployment));
     }
     out
@@ -76,7 +76,7 @@ fn percent(share: f64) -> String {
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-fn terms(terms: &Terms) -> String {
+fn terms(terms: &RouteTerms) -> String {
     let among = match terms.balance {
         "weighted" => "drawn by weight",
         "cost" => "the cheapest first",
@@ -109,15 +109,15 @@ struct Widths {
 }
 
 impl Widths {
-    fn of(ways: &[WayTold]) -> Self {
-        let all = || ways.iter().flat_map(|way| &way.legs).flat_map(|leg| &leg.deployments);
+    fn of(ways: &[WayView]) -> Self {
+        let all = || ways.iter().flat_map(|way| &way.candidate_models).flat_map(|candidate| &candidate.deployments);
         Self {
             name: all().map(|deployment| deployment.name.len()).max().unwrap_or(0),
             region: all().map(|deployment| deployment.region.len()).max().unwrap_or(0),
         }
     }
 
-    fn row(&self, deployment: &DeploymentTold) -> String {
+    fn row(&self, deployment: &DeploymentView) -> String {
         let price = match &deployment.price {
             Some(price) => {
                 let then = price.then.as_ref().map_or(String::new(), |then| {

@@ -3,12 +3,12 @@
 //! Start reading at [`edit`].
 
 use crate::admin::{KeyEdit, KeyView};
-use crate::cli::desk::{Desk, KNOWN_SOON, note};
-use crate::cli::shapes;
+use crate::cli::context::{CliContext, KNOWN_SOON, note};
 use crate::cli::store::{Stopped, Stored};
-use crate::cli::typed::{self, End, budget, either};
+use crate::cli::value_parsers::{self, End, budget, either};
+use crate::cli::views;
 use crate::clock::Clock;
-use crate::domain::budget::Allowance;
+use crate::domain::budget::BudgetSpec;
 use clap::Args;
 
 /// Which key is changed, and how that is told.
@@ -70,7 +70,7 @@ struct Wanted {
     no_max_concurrent: bool,
     /// What it may spend: 50.00/month, 5.00/day/Europe/Paris, or 50.00 once
     #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", conflicts_with = "no_budget", value_parser = budget)]
-    budget: Option<Allowance>,
+    budget: Option<BudgetSpec>,
     /// Its policy's alone
     #[arg(long)]
     no_budget: bool,
@@ -113,7 +113,7 @@ struct Ends {
     #[arg(long, value_name = "DATE", value_parser = End::parse_at)]
     at: Option<i64>,
     /// How much longer it works: 30d, 12h, 15m
-    #[arg(long, value_name = "LENGTH", value_parser = typed::length)]
+    #[arg(long, value_name = "LENGTH", value_parser = value_parsers::length)]
     r#in: Option<i64>,
     /// It works until somebody takes it away
     #[arg(long)]
@@ -138,19 +138,19 @@ pub(super) fn expire(args: &Expire) -> Result<String, Stopped> {
     let end = at.or(r#in.map(|ms| End::In(ms).unix(Clock.unix_ms())));
     let edit = KeyEdit { expires: either(end, *never), ..KeyEdit::default() };
     changed(&args.change, &edit, |key| match key.record.expires {
-        Some(end) => format!("the key {} expires: {}", key.name(), typed::end(end)),
+        Some(end) => format!("the key {} expires: {}", key.name(), value_parsers::end(end)),
         None => format!("the key {} does not expire", key.name()),
     })
 }
 
 fn changed(args: &Change, edit: &KeyEdit, said: impl FnOnce(&KeyView) -> String) -> Result<String, Stopped> {
-    let desk = Desk::open(&args.stored)?;
-    let key = desk.wait(desk.admin.edit_key(&desk.snapshot, &args.name, args.if_version, edit))?;
+    let context = CliContext::open(&args.stored)?;
+    let key = context.wait(context.admin.edit_key(&context.snapshot, &args.name, args.if_version, edit))?;
     if let Some(Some(team)) = &edit.team {
-        note(&format!("in the team {team}{}", super::unknown_team(&desk, team)));
+        note(&format!("in the team {team}{}", super::unknown_team(&context, team)));
     }
     if args.json {
-        return Ok(format!("{:#}\n", shapes::key(&key)));
+        return Ok(format!("{:#}\n", views::key(&key)));
     }
     Ok(format!("{} ({}); {KNOWN_SOON}\n", said(&key), key.state.label()))
 }

@@ -5,15 +5,15 @@
 //!
 //! Start reading at [`import`].
 
-use super::super::desk::{Desk, KNOWN_SOON, note, refused};
+use super::super::context::{CliContext, KNOWN_SOON, note, refused};
 use super::super::store::{Stopped, Stored};
 use super::super::table::grouped;
-use super::super::typed::{End, budget};
+use super::super::value_parsers::{End, budget};
 use super::rows::{COLUMNS, Cells, Row, rows};
 use crate::admin::{AdminError, NewKey};
 use crate::clock::Clock;
 use crate::domain::authorize::Limits;
-use crate::domain::register::Own;
+use crate::domain::register::KeyOverrides;
 use crate::domain::secret::KeyHash;
 use clap::Args;
 use std::collections::HashMap;
@@ -53,17 +53,17 @@ pub(in crate::cli) struct Import {
 pub(super) fn import(args: &Import) -> Result<String, Stopped> {
     let started = Clock.now();
     let text = text(&args.file)?;
-    let desk = Desk::open(&args.stored)?;
+    let context = CliContext::open(&args.stored)?;
     let (lines, new) = read(&text)?;
     drop(text);
-    let problems = desk.admin.check_import(&desk.snapshot, &new);
+    let problems = context.admin.check_import(&context.snapshot, &new);
     refuse(problems.into_iter().map(|(at, error)| (line(&lines, at), error.to_string())).collect())?;
     let count = grouped(new.len() as u128);
     if args.dry_run {
         return Ok(format!("{count} keys can be imported\n"));
     }
     note(&format!("read {count} keys in {:.1?}; writing them", Clock.now() - started));
-    let written = desk.wait_for(desk.admin.import_keys(&desk.snapshot, new));
+    let written = context.wait_for(context.admin.import_keys(&context.snapshot, new));
     written.map_err(|(at, error)| match error {
         AdminError::Unavailable => refused(error),
         // Somebody made one of them meanwhile.
@@ -129,7 +129,7 @@ fn key(cells: &Cells, now_unix_ms: i64) -> Result<NewKey, String> {
         name: required("name")?,
         policy: required("policy")?,
         team: cell("team").map(str::to_owned),
-        own: Own { limits, budget },
+        own: KeyOverrides { limits, budget },
         expires: expires.map(|end| end.unix(now_unix_ms)),
         hash: Some(hash(cell("secret"), cell("hash"))?),
     })

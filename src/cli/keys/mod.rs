@@ -10,15 +10,15 @@ mod import;
 mod rows;
 mod show;
 
-use super::desk::{Desk, exposed, hand_over, note, told, what_next};
-use super::shapes;
+use super::context::{CliContext, exposed, hand_over, note, view, what_next};
 use super::store::{Stopped, Stored};
-use super::typed::{self, End, budget};
+use super::value_parsers::{self, End, budget};
+use super::views;
 use crate::admin::{Issued, KeyView, NewKey, Page};
 use crate::clock::Clock;
 use crate::domain::authorize::Limits;
-use crate::domain::budget::Allowance;
-use crate::domain::register::Own;
+use crate::domain::budget::BudgetSpec;
+use crate::domain::register::KeyOverrides;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::process::ExitCode;
@@ -85,7 +85,7 @@ pub(super) struct Create {
     max_concurrent: Option<u32>,
     /// What it may spend: 50.00/month, 5.00/day/Europe/Paris, or 50.00 once
     #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", value_parser = budget)]
-    budget: Option<Allowance>,
+    budget: Option<BudgetSpec>,
     /// Its last day (2027-01-31, in UTC), an instant, or how long it lasts (30d, 12h)
     #[arg(long, value_name = "WHEN", value_parser = End::parse)]
     expires: Option<End>,
@@ -133,7 +133,7 @@ pub(super) struct Rotate {
     /// The key
     name: String,
     /// How much longer the old secret works; 0s: not at all
-    #[arg(long, value_name = "LENGTH", default_value = "24h", value_parser = typed::length)]
+    #[arg(long, value_name = "LENGTH", default_value = "24h", value_parser = value_parsers::length)]
     overlap: i64,
     /// Only if this is its version, as `keys show` has it
     #[arg(long, value_name = "N")]
@@ -153,13 +153,13 @@ pub(super) fn keys(command: &Keys) -> anyhow::Result<ExitCode> {
     match command {
         Keys::Create(args) => issued(create(args), args.json),
         Keys::Rotate(args) => issued(rotate(args), args.json),
-        Keys::List(args) => told(list(args)),
-        Keys::Show(args) => told(show(args)),
-        Keys::Edit(args) => told(change::edit(args)),
-        Keys::Disable(args) => told(change::switch(args, true)),
-        Keys::Enable(args) => told(change::switch(args, false)),
-        Keys::Expire(args) => told(change::expire(args)),
-        Keys::Import(args) => told(import::import(args)),
+        Keys::List(args) => view(list(args)),
+        Keys::Show(args) => view(show(args)),
+        Keys::Edit(args) => view(change::edit(args)),
+        Keys::Disable(args) => view(change::switch(args, true)),
+        Keys::Enable(args) => view(change::switch(args, false)),
+        Keys::Expire(args) => view(change::expire(args)),
+        Keys::Import(args) => view(import::import(args)),
     }
 }
 
@@ -167,7 +167,7 @@ pub(super) fn keys(command: &Keys) -> anyhow::Result<ExitCode> {
 type WithSecret = (Issued, String);
 
 fn create(args: &Create) -> Result<WithSecret, Stopped> {
-    let desk = Desk::open(&args.stored)?;
+    let context = CliContext::open(&args.stored)?;
     let limits = Limits {
         requests_per_minute: args.requests_per_minute,
         tokens_per_minute: args.tokens_per_minute,
@@ -177,38 +177,38 @@ fn create(args: &Create) -> Result<WithSecret, Stopped> {
         name: args.name.clone(),
         policy: args.policy.clone(),
         team: args.team.clone(),
-        own: Own { limits, budget: args.budget.clone() },
+        own: KeyOverrides { limits, budget: args.budget.clone() },
         expires: args.expires.map(|end| end.unix(Clock.unix_ms())),
         hash: None,
     };
-    let issued = desk.wait(desk.admin.create_key(&desk.snapshot, new))?;
+    let issued = context.wait(context.admin.create_key(&context.snapshot, new))?;
     let mut said = format!("created the key {} with the policy {}", args.name, args.policy);
     if let Some(team) = &args.team {
-        said.push_str(&format!(", in the team {team}{}", unknown_team(&desk, team)));
+        said.push_str(&format!(", in the team {team}{}", unknown_team(&context, team)));
     }
-    said.push_str(&format!("\n{}", what_next(&desk.snapshot)));
+    said.push_str(&format!("\n{}", what_next(&context.snapshot)));
     Ok((issued, said))
 }
 
 /// A team need not be made before its keys, and may be a slip of the pen.
-fn unknown_team(desk: &Desk, team: &str) -> String {
-    match desk.admin.team(&desk.snapshot, team) {
+fn unknown_team(context: &CliContext, team: &str) -> String {
+    match context.admin.team(&context.snapshot, team) {
         Ok(_) => String::new(),
         Err(_) => format!("; no team of that name has a budget, which `tierway teams create {team}` would give it"),
     }
 }
 
 fn rotate(args: &Rotate) -> Result<WithSecret, Stopped> {
-    let desk = Desk::open(&args.stored)?;
+    let context = CliContext::open(&args.stored)?;
     let overlap = Duration::from_millis(args.overlap.unsigned_abs());
-    let issued = desk.wait(desk.admin.rotate_key(&desk.snapshot, &args.name, args.if_version, overlap))?;
+    let issued = context.wait(context.admin.rotate_key(&context.snapshot, &args.name, args.if_version, overlap))?;
     let old = issued.key.stored.iter().flat_map(|key| key.secrets.iter().rev().skip(1));
     let until = old.filter_map(|secret| secret.ends_unix_ms).max().filter(|_| args.overlap > 0);
     let old = match until {
-        Some(end) => format!("the old secret works until {} UTC", typed::minute(end)),
+        Some(end) => format!("the old secret works until {} UTC", value_parsers::minute(end)),
         None => "the old secret no longer works".to_owned(),
     };
-    Ok((issued, format!("rotated the key {}; {old}\n{}", args.name, what_next(&desk.snapshot))))
+    Ok((issued, format!("rotated the key {}; {old}\n{}", args.name, what_next(&context.snapshot))))
 }
 
 /// Prints the secret alone, or all in one object, and the rest to stderr.
@@ -219,7 +219,7 @@ fn issued(done: Result<WithSecret, Stopped>, as_json: bool) -> anyhow::Result<Ex
     };
     let secret = exposed(issued.secret.as_ref());
     let answer = if as_json {
-        let mut value = shapes::key(&issued.key);
+        let mut value = views::key(&issued.key);
         value["secret"] = json!(secret);
         format!("{value:#}")
     } else {
@@ -231,20 +231,20 @@ fn issued(done: Result<WithSecret, Stopped>, as_json: bool) -> anyhow::Result<Ex
 }
 
 fn list(args: &List) -> Result<String, Stopped> {
-    let desk = Desk::open(&args.stored)?;
-    let page = listed(&desk, args.after.clone(), args.limit.unwrap_or(usize::MAX));
+    let context = CliContext::open(&args.stored)?;
+    let page = listed(&context, args.after.clone(), args.limit.unwrap_or(usize::MAX));
     Ok(match (args.csv, args.json) {
         (true, _) => show::csv(&page.items),
-        (_, true) => format!("{:#}\n", shapes::list(&page, shapes::key)),
+        (_, true) => format!("{:#}\n", views::list(&page, views::key)),
         _ => show::list(&page.items),
     })
 }
 
 /// Up to `most` keys after the one called `after`, page by page.
-fn listed(desk: &Desk, mut after: Option<String>, most: usize) -> Page<KeyView> {
+fn listed(context: &CliContext, mut after: Option<String>, most: usize) -> Page<KeyView> {
     let mut items = Vec::new();
     loop {
-        let page = desk.admin.keys(&desk.snapshot, after.as_deref(), PAGE.min(most - items.len()));
+        let page = context.admin.keys(&context.snapshot, after.as_deref(), PAGE.min(most - items.len()));
         items.extend(page.items);
         if page.next.is_none() || items.len() >= most {
             return Page { items, next: page.next };
@@ -254,7 +254,7 @@ fn listed(desk: &Desk, mut after: Option<String>, most: usize) -> Page<KeyView> 
 }
 
 fn show(args: &Show) -> Result<String, Stopped> {
-    let desk = Desk::open(&args.stored)?;
-    let key = desk.admin.key(&desk.snapshot, &args.name).map_err(super::desk::refused)?;
-    Ok(if args.json { format!("{:#}\n", shapes::key(&key)) } else { show::one(&key, Clock.unix_ms()) })
+    let context = CliContext::open(&args.stored)?;
+    let key = context.admin.key(&context.snapshot, &args.name).map_err(super::context::refused)?;
+    Ok(if args.json { format!("{:#}\n", views::key(&key)) } else { show::one(&key, Clock.unix_ms()) })
 }

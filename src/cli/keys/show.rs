@@ -4,9 +4,9 @@
 
 use crate::admin::KeyView;
 use crate::cli::table::{NONE, Side, quoted, table};
-use crate::cli::typed::{budget_said, budget_text, end, instant, minute};
+use crate::cli::value_parsers::{budget_said, budget_text, end, instant, minute};
 use crate::domain::authorize::Limits;
-use crate::domain::budget::{Allowance, Scope};
+use crate::domain::budget::{BudgetSpec, Scope};
 use crate::domain::register::{StoredKey, StoredSecret};
 use std::fmt::Write;
 
@@ -52,7 +52,7 @@ pub(super) fn csv(keys: &[KeyView]) -> String {
     for key in keys {
         let record = &key.record;
         let budget = record.budgets.iter().find(|budget| budget.account.scope == Scope::Key);
-        let budget = budget.map(|own| Allowance { limit: own.limit, window: own.window.clone() });
+        let budget = budget.map(|own| BudgetSpec { limit: own.limit, window: own.window.clone() });
         let created = key.stored.as_ref().map(|stored| stored.created_unix_ms);
         let row = [
             quoted(key.name()),

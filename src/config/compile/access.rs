@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::super::raw::{self, Raw};
-use super::super::reader::{Desk, Written};
+use super::super::reader::{Diagnostics, Located};
 use super::super::{ExtraKey, KeyHash};
-use super::complain_unknown;
+use super::report_unknown;
 use crate::domain::authorize::{KeyRecord, Limits, Policy, PolicyMoney};
-use crate::domain::budget::{Allowance, Window};
+use crate::domain::budget::{BudgetSpec, Window};
 use crate::domain::glob::Glob;
 use crate::domain::id::ModelId;
-use crate::domain::register::Own;
+use crate::domain::register::KeyOverrides;
 use crate::domain::routing::table::RoutingTable;
 
 /// In a policy's `tiers`: all of them.
@@ -20,14 +20,14 @@ const ALL: &str = "*";
 const EXTRA_POLICY: &str = "demo";
 
 /// Every policy, in file order.
-pub(super) fn policies(desk: &Desk<'_>, raw: &Raw, table: &RoutingTable) -> Vec<Arc<Policy>> {
+pub(super) fn policies(diagnostics: &Diagnostics<'_>, raw: &Raw, table: &RoutingTable) -> Vec<Arc<Policy>> {
     let policy = |policy: &raw::Policy| {
         Arc::new(Policy {
             name: policy.name.value.as_str().into(),
-            tiers: tiers(desk, table, policy),
-            models: models(desk, table, policy),
+            tiers: tiers(diagnostics, table, policy),
+            models: models(diagnostics, table, policy),
             reserved: policy.reserved.value,
-            residency: policy.regions.as_ref().map(|globs| residency(desk, table, globs)),
+            residency: policy.regions.as_ref().map(|globs| residency(diagnostics, table, globs)),
             limits: limits(&policy.limits),
             clamp: policy.clamp.value,
             money: PolicyMoney {
@@ -41,7 +41,7 @@ pub(super) fn policies(desk: &Desk<'_>, raw: &Raw, table: &RoutingTable) -> Vec<
     raw.policies.iter().map(policy).collect()
 }
 
-fn tiers(desk: &Desk<'_>, table: &RoutingTable, policy: &raw::Policy) -> Vec<bool> {
+fn tiers(diagnostics: &Diagnostics<'_>, table: &RoutingTable, policy: &raw::Policy) -> Vec<bool> {
     let mut allowed = vec![false; table.tiers.len()];
     for name in &policy.tiers {
         if name.value.0 == ALL {
@@ -52,58 +52,63 @@ fn tiers(desk: &Desk<'_>, table: &RoutingTable, policy: &raw::Policy) -> Vec<boo
             Some(at) => allowed[at] = true,
             None => {
                 let names = table.tiers.iter().map(|tier| &*tier.name);
-                complain_unknown(desk, name, &name.value.0, "tier", names);
+                report_unknown(diagnostics, name, &name.value.0, "tier", names);
             }
         }
     }
     allowed
 }
 
-fn models(desk: &Desk<'_>, table: &RoutingTable, policy: &raw::Policy) -> Vec<Glob> {
+fn models(diagnostics: &Diagnostics<'_>, table: &RoutingTable, policy: &raw::Policy) -> Vec<Glob> {
     for glob in &policy.models {
         if !table.models.iter().any(|model| glob.value.matches(&model.name)) {
             let names = table.models.iter().map(|model| &*model.name);
-            complain_no_match(desk, glob, "model", names);
+            report_no_match(diagnostics, glob, "model", names);
         }
     }
     policy.models.iter().map(|glob| glob.value.clone()).collect()
 }
 
-fn residency(desk: &Desk<'_>, table: &RoutingTable, globs: &[Written<Glob>]) -> Vec<bool> {
+fn residency(diagnostics: &Diagnostics<'_>, table: &RoutingTable, globs: &[Located<Glob>]) -> Vec<bool> {
     for glob in globs {
         if !table.regions.iter().any(|region| glob.value.matches(region)) {
-            complain_no_match(desk, glob, "region", table.regions.iter().map(|name| &**name));
+            report_no_match(diagnostics, glob, "region", table.regions.iter().map(|name| &**name));
         }
     }
     let fits = |region: &Arc<str>| globs.iter().any(|glob| glob.value.matches(region));
     table.regions.iter().map(fits).collect()
 }
 
-fn complain_no_match<'n>(desk: &Desk<'_>, glob: &Written<Glob>, kind: &str, known: impl Iterator<Item = &'n str>) {
+fn report_no_match<'n>(
+    diagnostics: &Diagnostics<'_>,
+    glob: &Located<Glob>,
+    kind: &str,
+    known: impl Iterator<Item = &'n str>,
+) {
     let known: Vec<&str> = known.collect();
     let hint = format!("the {kind}s are: {}", known.join(", "));
-    desk.complain_of(glob, format!("no {kind} fits this pattern"), hint);
+    diagnostics.report_at(glob, format!("no {kind} fits this pattern"), hint);
 }
 
 /// Every key by the hash of its secret.
 pub(super) fn keys(
-    desk: &Desk<'_>,
+    diagnostics: &Diagnostics<'_>,
     raw: &Raw,
     table: &RoutingTable,
     policies: &[Arc<Policy>],
     extra_keys: &[ExtraKey],
 ) -> HashMap<KeyHash, Arc<KeyRecord>> {
-    complain_about_names_alike(desk, &raw.keys);
+    report_duplicate_names(diagnostics, &raw.keys);
     let mut keys: HashMap<KeyHash, Arc<KeyRecord>> = HashMap::new();
     for key in &raw.keys {
-        let Some((hash, record)) = key_record(desk, raw, key, policies) else {
+        let Some((hash, record)) = key_record(diagnostics, raw, key, policies) else {
             continue;
         };
         if let Some(first) = keys.get(&hash) {
             let message = "two keys with one secret".to_owned();
             let hint = format!("the other is `{}`: every key needs a secret of its own", first.name);
             if let Some(written) = &key.hash {
-                desk.complain_of(written, message, hint);
+                diagnostics.report_at(written, message, hint);
             }
             continue;
         }
@@ -111,19 +116,19 @@ pub(super) fn keys(
     }
     let policy = Arc::new(everything(table));
     for extra in extra_keys {
-        let record = KeyRecord::of(extra.name.as_str().into(), &policy, None, &Own::default(), None);
+        let record = KeyRecord::of(extra.name.as_str().into(), &policy, None, &KeyOverrides::default(), None);
         keys.entry(extra.hash).or_insert_with(|| Arc::new(record));
     }
     keys
 }
 
-fn complain_about_names_alike(desk: &Desk<'_>, keys: &[raw::Key]) {
+fn report_duplicate_names(diagnostics: &Diagnostics<'_>, keys: &[raw::Key]) {
     let mut seen: HashMap<&str, &str> = HashMap::new();
     for name in keys.iter().filter_map(|key| key.name.as_ref()) {
         match seen.get(name.value.0.as_str()) {
             Some(first) => {
                 let message = "two keys with one name".to_owned();
-                desk.complain_of(name, message, format!("the other is {first}: rename one"));
+                diagnostics.report_at(name, message, format!("the other is {first}: rename one"));
             }
             None => {
                 seen.insert(&name.value.0, &name.path);
@@ -132,26 +137,31 @@ fn complain_about_names_alike(desk: &Desk<'_>, keys: &[raw::Key]) {
     }
 }
 
-fn key_record(desk: &Desk<'_>, raw: &Raw, key: &raw::Key, policies: &[Arc<Policy>]) -> Option<(KeyHash, KeyRecord)> {
+fn key_record(
+    diagnostics: &Diagnostics<'_>,
+    raw: &Raw,
+    key: &raw::Key,
+    policies: &[Arc<Policy>],
+) -> Option<(KeyHash, KeyRecord)> {
     let named = key.policy.as_ref()?;
     let Some(policy) = policies.iter().find(|policy| *policy.name == *named.value.0) else {
         let names = policies.iter().map(|policy| &*policy.name);
-        complain_unknown(desk, named, &named.value.0, "policy", names);
+        report_unknown(diagnostics, named, &named.value.0, "policy", names);
         return None;
     };
     let name = key.name.as_ref()?.value.0.as_str();
-    let own = own(desk, policy, &key.limits);
+    let own = own(diagnostics, policy, &key.limits);
     let team = key.team.as_ref().map(|named| (named.value.0.as_str().into(), team_budget(raw, &named.value.0)));
     let expires = key.expires.as_ref().map(|expiry| expiry.value.ends_unix);
     Some((KeyHash(key.hash.as_ref()?.value.0), KeyRecord::of(name.into(), policy, team, &own, expires)))
 }
 
-fn team_budget(raw: &Raw, name: &str) -> Option<Allowance> {
+fn team_budget(raw: &Raw, name: &str) -> Option<BudgetSpec> {
     raw.teams.iter().find(|team| team.name.value == name)?.budget.as_ref().and_then(allowance)
 }
 
 /// Every team and what its keys may spend together.
-pub(super) fn teams(raw: &Raw) -> BTreeMap<Arc<str>, Option<Allowance>> {
+pub(super) fn teams(raw: &Raw) -> BTreeMap<Arc<str>, Option<BudgetSpec>> {
     raw.teams.iter().map(|team| (team.name.value.as_str().into(), team.budget.as_ref().and_then(allowance))).collect()
 }
 
@@ -164,31 +174,31 @@ fn limits(raw: &raw::Limits) -> Limits {
 }
 
 /// What a key has of its own, which may only be lower than its policy's.
-fn own(desk: &Desk<'_>, policy: &Policy, key: &raw::Limits) -> Own {
-    let own = Own { limits: limits(key), budget: key.budget.as_ref().and_then(allowance) };
+fn own(diagnostics: &Diagnostics<'_>, policy: &Policy, key: &raw::Limits) -> KeyOverrides {
+    let own = KeyOverrides { limits: limits(key), budget: key.budget.as_ref().and_then(allowance) };
     let (ceilings, limits) = (policy.limits, own.limits);
-    lower(desk, ceilings.requests_per_minute, limits.requests_per_minute, &key.requests_per_minute);
-    lower(desk, ceilings.tokens_per_minute, limits.tokens_per_minute, &key.tokens_per_minute);
-    lower(desk, ceilings.max_concurrent, limits.max_concurrent, &key.max_concurrent);
+    lower(diagnostics, ceilings.requests_per_minute, limits.requests_per_minute, &key.requests_per_minute);
+    lower(diagnostics, ceilings.tokens_per_minute, limits.tokens_per_minute, &key.tokens_per_minute);
+    lower(diagnostics, ceilings.max_concurrent, limits.max_concurrent, &key.max_concurrent);
     if let (Some(each), Some(budget), Some(written)) = (&policy.money.each, &own.budget, &key.budget)
         && each.window == budget.window
     {
-        lower(desk, Some(each.limit), Some(budget.limit), &written.limit);
+        lower(diagnostics, Some(each.limit), Some(budget.limit), &written.limit);
     }
     own
 }
 
 fn lower<N: Copy + Ord + std::fmt::Display>(
-    desk: &Desk<'_>,
+    diagnostics: &Diagnostics<'_>,
     policy: Option<N>,
     own: Option<N>,
-    written: &Option<Written<impl Sized>>,
+    written: &Option<Located<impl Sized>>,
 ) {
     if let (Some(ceiling), Some(own), Some(written)) = (policy, own, written)
         && own > ceiling
     {
         let message = format!("is above the policy's {ceiling}: a key may only tighten it");
-        desk.complain_of(written, message, "lower it, or give the key another policy".to_owned());
+        diagnostics.report_at(written, message, "lower it, or give the key another policy".to_owned());
     }
 }
 
@@ -207,23 +217,28 @@ fn everything(table: &RoutingTable) -> Policy {
 
 /// Complains about models without `context`, `max_output` and a price where a budget applies: without
 /// them nobody knows what a request may cost at most.
-pub(super) fn require_ceilings(desk: &Desk<'_>, raw: &Raw, table: &RoutingTable, policies: &[Arc<Policy>]) {
+pub(super) fn require_ceilings(
+    diagnostics: &Diagnostics<'_>,
+    raw: &Raw,
+    table: &RoutingTable,
+    policies: &[Arc<Policy>],
+) {
     let budgeted = || raw.policies.iter().zip(policies).filter(|(written, _)| is_budgeted(raw, written));
     for (index, model) in raw.models.iter().enumerate() {
         let id = super::number(index, ModelId);
         let reached = || budgeted().filter(|(_, policy)| policy.allows_model(table, id));
-        let complain = |policy: &Policy, hint: &str| {
+        let report = |policy: &Policy, hint: &str| {
             let message = format!("a budget of policy `{}` applies to this model", policy.name);
-            desk.complain_of(&model.name, message, hint.to_owned());
+            diagnostics.report_at(&model.name, message, hint.to_owned());
         };
         if model.context.is_none() || model.max_output.is_none() {
             if let Some((_, policy)) = reached().next() {
-                complain(policy, "give it `context` and `max_output`: they bound what a request may cost");
+                report(policy, "give it `context` and `max_output`: they bound what a request may cost");
             }
         } else if model.price.is_none() && model.deployments.iter().any(|deployment| deployment.price.is_none()) {
             let denied = |(written, _): &(&raw::Policy, _)| written.unknown_price.value == raw::UnknownPrice::Deny;
             if let Some((_, policy)) = reached().find(denied) {
-                complain(policy, "give it a `price`, or the policy `unknown_price = \"allow\"`: it then costs nothing");
+                report(policy, "give it a `price`, or the policy `unknown_price = \"allow\"`: it then costs nothing");
             }
         }
     }
@@ -241,12 +256,12 @@ fn is_budgeted(raw: &Raw, policy: &raw::Policy) -> bool {
 }
 
 /// `None` only where the limit is missing and was complained about.
-fn allowance(written: &raw::Budget) -> Option<Allowance> {
+fn allowance(written: &raw::Budget) -> Option<BudgetSpec> {
     let zone = written.zone.value.clone();
     let window = match written.window.value {
         raw::Window::Day => Window::Day(zone),
         raw::Window::Month => Window::Month(zone),
         raw::Window::None => Window::Ever,
     };
-    Some(Allowance { limit: written.limit.as_ref()?.value, window })
+    Some(BudgetSpec { limit: written.limit.as_ref()?.value, window })
 }

@@ -16,13 +16,13 @@ use rustls::InconsistentKeys;
 use rustls::sign::CertifiedKey;
 
 use super::raw::{Network, Provider, Raw, Server, Sim, Store, Tls};
-use super::reader::{Desk, Written, nearest};
+use super::reader::{Diagnostics, Located, nearest};
 use super::settings::{NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings};
 use super::settings::{SimSettings, StorePlace, StoreSettings, TelemetrySettings, TlsSettings, WireSettings};
 use super::{ExtraKey, KeyHash};
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::breaker::BreakerSettings;
-use crate::domain::budget::Allowance;
+use crate::domain::budget::BudgetSpec;
 use crate::domain::id::RegionId;
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 
@@ -35,22 +35,22 @@ pub(super) struct Compiled {
     pub(super) table: RoutingTable,
     pub(super) providers: Vec<ProviderSettings>,
     pub(super) policies: Vec<Arc<Policy>>,
-    pub(super) teams: BTreeMap<Arc<str>, Option<Allowance>>,
+    pub(super) teams: BTreeMap<Arc<str>, Option<BudgetSpec>>,
     pub(super) keys: HashMap<KeyHash, Arc<KeyRecord>>,
 }
 
 /// Looks every name up. What could not be found is on the desk afterwards.
-pub(super) fn compile(desk: &Desk<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Compiled {
+pub(super) fn compile(diagnostics: &Diagnostics<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Compiled {
     let mut regions = Regions::default();
     for provider in &raw.providers {
         regions.number(provider_region(provider));
     }
     // Where nobody serves there is nothing to prefer.
     let home = raw.routing.region.as_ref().and_then(|region| regions.find(&region.value.0));
-    let (models, deployments) = models::models(desk, &raw, &regions);
-    let tiers = tiers::tiers(desk, &raw, &models);
-    let aliases = tiers::aliases(desk, &raw);
-    let names = tiers::names(desk, &raw);
+    let (models, deployments) = models::models(diagnostics, &raw, &regions);
+    let tiers = tiers::tiers(diagnostics, &raw, &models);
+    let aliases = tiers::aliases(diagnostics, &raw);
+    let names = tiers::names(diagnostics, &raw);
     let table = RoutingTable {
         models,
         deployments,
@@ -60,9 +60,9 @@ pub(super) fn compile(desk: &Desk<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Com
         names,
         settings: routing_settings(&raw, home),
     };
-    let policies = access::policies(desk, &raw, &table);
-    let keys = access::keys(desk, &raw, &table, &policies, extra_keys);
-    access::require_ceilings(desk, &raw, &table, &policies);
+    let policies = access::policies(diagnostics, &raw, &table);
+    let keys = access::keys(diagnostics, &raw, &table, &policies, extra_keys);
+    access::require_ceilings(diagnostics, &raw, &table, &policies);
     Compiled {
         teams: access::teams(&raw),
         table,
@@ -72,7 +72,7 @@ pub(super) fn compile(desk: &Desk<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Com
             connect_timeout: raw.routing.connect_timeout.value.0,
             malformed_frame: raw.routing.malformed_frame.value,
         },
-        server: server_settings(desk, raw.server),
+        server: server_settings(diagnostics, raw.server),
         store: store_settings(raw.store),
         telemetry: TelemetrySettings {
             log: raw.telemetry.log.value.0,
@@ -116,9 +116,9 @@ fn number<T>(index: usize, kind: impl FnOnce(u32) -> T) -> T {
 }
 
 /// Complains about a name that leads nowhere.
-fn complain_unknown<'n>(
-    desk: &Desk<'_>,
-    written: &Written<impl Sized>,
+fn report_unknown<'n>(
+    diagnostics: &Diagnostics<'_>,
+    written: &Located<impl Sized>,
     name: &str,
     kind: &str,
     known: impl Iterator<Item = &'n str>,
@@ -129,7 +129,7 @@ fn complain_unknown<'n>(
         None if known.is_empty() => format!("no {kind} is configured"),
         None => format!("known: {}", known.join(", ")),
     };
-    desk.complain_of(written, format!("there is no {kind} of this name"), hint);
+    diagnostics.report_at(written, format!("there is no {kind} of this name"), hint);
 }
 
 fn routing_settings(raw: &Raw, home: Option<RegionId>) -> RoutingSettings {
@@ -157,7 +157,7 @@ fn routing_settings(raw: &Raw, home: Option<RegionId>) -> RoutingSettings {
     }
 }
 
-fn server_settings(desk: &Desk<'_>, server: Server) -> ServerSettings {
+fn server_settings(diagnostics: &Diagnostics<'_>, server: Server) -> ServerSettings {
     ServerSettings {
         listen: server.listen.value,
         admin_listen: server.admin_listen.map(|address| address.value),
@@ -167,12 +167,12 @@ fn server_settings(desk: &Desk<'_>, server: Server) -> ServerSettings {
         max_in_flight_bytes: server.max_in_flight_bytes.value.0,
         lb_grace: server.lb_grace.value,
         drain: server.drain.value,
-        tls: server.tls.and_then(|tls| tls_settings(desk, tls)),
+        tls: server.tls.and_then(|tls| tls_settings(diagnostics, tls)),
     }
 }
 
 /// `None` only where something is missing, or does not fit, that was complained about.
-fn tls_settings(desk: &Desk<'_>, tls: Tls) -> Option<TlsSettings> {
+fn tls_settings(diagnostics: &Diagnostics<'_>, tls: Tls) -> Option<TlsSettings> {
     let (cert, key) = (tls.cert?.value, tls.key?);
     let certified = CertifiedKey::new(cert.certificates, key.value.0.clone());
     match certified.keys_match() {
@@ -183,7 +183,7 @@ fn tls_settings(desk: &Desk<'_>, tls: Tls) -> Option<TlsSettings> {
         Err(_) => {
             let hint = "point `cert` and `key` to the two files of one issue; is the first certificate of `cert` the \
                         server's own?";
-            desk.complain_of(&key, "does not belong to the certificate".to_owned(), hint.to_owned());
+            diagnostics.report_at(&key, "does not belong to the certificate".to_owned(), hint.to_owned());
             None
         }
     }

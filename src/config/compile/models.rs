@@ -4,39 +4,45 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::raw::{self, Raw};
-use super::super::reader::Desk;
-use super::{Regions, complain_unknown, number, provider_region};
+use super::super::reader::Diagnostics;
+use super::{Regions, number, provider_region, report_unknown};
 use crate::domain::call::{EndpointSet, FeatureSet};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId};
 use crate::domain::pricing::{Price, PriceVersion, Prices};
 use crate::domain::routing::table::{Capacity, Deployment, Model, RESERVED_PREFIX};
 
 /// Every model in file order, and every deployment grouped by model.
-pub(super) fn models(desk: &Desk<'_>, raw: &Raw, regions: &Regions) -> (Vec<Model>, Vec<Deployment>) {
+pub(super) fn models(diagnostics: &Diagnostics<'_>, raw: &Raw, regions: &Regions) -> (Vec<Model>, Vec<Deployment>) {
     let mut deployments = Vec::new();
     let mut names = HashMap::new();
     let compiled = raw.models.iter().enumerate().map(|(index, model)| {
         let from = deployments.len();
         for written in &model.deployments {
             let id = number(index, ModelId);
-            let Some(deployment) = deployment(desk, raw, regions, model, id, written) else {
+            let Some(deployment) = deployment(diagnostics, raw, regions, model, id, written) else {
                 continue;
             };
-            complain_if_alike(desk, &mut names, written, &deployment);
+            complain_if_alike(diagnostics, &mut names, written, &deployment);
             deployments.push(deployment);
         }
-        compiled_model(desk, raw, model, &deployments, from)
+        compiled_model(diagnostics, raw, model, &deployments, from)
     });
     let compiled = compiled.collect();
     (compiled, deployments)
 }
 
-fn compiled_model(desk: &Desk<'_>, raw: &Raw, model: &raw::Model, deployments: &[Deployment], from: usize) -> Model {
+fn compiled_model(
+    diagnostics: &Diagnostics<'_>,
+    raw: &Raw,
+    model: &raw::Model,
+    deployments: &[Deployment],
+    from: usize,
+) -> Model {
     if let (Some(context), Some(max_output)) = (&model.context, &model.max_output)
         && max_output.value > context.value
     {
         let message = "is more than `context`, which holds input and output together".to_owned();
-        desk.complain_of(max_output, message, "write a smaller number".to_owned());
+        diagnostics.report_at(max_output, message, "write a smaller number".to_owned());
     }
     let with = |capacity| {
         let own = deployments.iter().enumerate().skip(from);
@@ -64,7 +70,7 @@ fn compiled_model(desk: &Desk<'_>, raw: &Raw, model: &raw::Model, deployments: &
 }
 
 fn deployment(
-    desk: &Desk<'_>,
+    diagnostics: &Diagnostics<'_>,
     raw: &Raw,
     regions: &Regions,
     model: &raw::Model,
@@ -75,7 +81,7 @@ fn deployment(
     let known = raw.providers.iter().position(|known| known.name.value == provider.value.0);
     let Some(index) = known else {
         let names = raw.providers.iter().map(|known| known.name.value.as_str());
-        complain_unknown(desk, provider, &provider.value.0, "provider", names);
+        report_unknown(diagnostics, provider, &provider.value.0, "provider", names);
         return None;
     };
     let model_name = model.name.value.as_str();
@@ -101,7 +107,7 @@ fn deployment(
 
 /// Breakers and gauges are kept by name: two alike would share them.
 fn complain_if_alike(
-    desk: &Desk<'_>,
+    diagnostics: &Diagnostics<'_>,
     names: &mut HashMap<Arc<str>, String>,
     written: &raw::Deployment,
     deployment: &Deployment,
@@ -110,7 +116,7 @@ fn complain_if_alike(
     let Some(place) = place else { return };
     if let Some(first) = names.get(&deployment.name) {
         let message = format!("a second deployment called `{}`", deployment.name);
-        desk.complain_of(place, message, format!("the first is {first}: give one a `name`"));
+        diagnostics.report_at(place, message, format!("the first is {first}: give one a `name`"));
         return;
     }
     let table = place.path.rsplit_once('.').map_or(place.path.as_str(), |(table, _)| table);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256 as Hasher};
 
 use super::super::raw::{Budget, Key, Limits, Policy, Team, UnknownPrice, Window};
-use super::super::reader::{Table, Written, Wrong};
+use super::super::reader::{Located, Table, ValueError};
 use super::super::value::{HedgeAfter, Name, Percent, Sha256, Wait};
 use super::check_name;
 use crate::domain::budget::{CreditUse, Zone};
@@ -33,8 +33,8 @@ const HEDGE_EXTRA: Percent = Percent::whole(2);
 /// Faults on purpose only where somebody asked for them.
 const DRILL: bool = false;
 
-pub(super) fn policy(name: Written<String>, table: &mut Table<'_>) -> Policy {
-    check_name(table.desk(), &name);
+pub(super) fn policy(name: Located<String>, table: &mut Table<'_>) -> Policy {
+    check_name(table.diagnostics(), &name);
     let tiers = table.list("tiers");
     let models = table.list("models");
     if tiers.is_none() && models.is_none() {
@@ -105,14 +105,14 @@ fn sla(table: &mut Table<'_>) {
     }
 }
 
-pub(super) fn team(name: Written<String>, table: &mut Table<'_>) -> Team {
-    check_name(table.desk(), &name);
+pub(super) fn team(name: Located<String>, table: &mut Table<'_>) -> Team {
+    check_name(table.diagnostics(), &name);
     Team { name, budget: budget(table) }
 }
 
 pub(super) fn keys(file: &mut Table<'_>) -> Vec<Key> {
     let cells = file.cells("keys").unwrap_or_default();
-    cells.iter().filter_map(|cell| cell.table(key)).collect()
+    cells.iter().filter_map(|value_ref| value_ref.table(key)).collect()
 }
 
 fn key(table: &mut Table<'_>) -> Key {
@@ -122,7 +122,7 @@ fn key(table: &mut Table<'_>) -> Key {
     match (table.has("secret"), table.has("hash")) {
         (true, true) => {
             let hint = "keep one of the two: they may not be the same key";
-            table.complain("hash", Wrong::hinting("a key with both `secret` and `hash`", hint));
+            table.report("hash", ValueError::hinting("a key with both `secret` and `hash`", hint));
         }
         (false, false) => {
             table.complain_missing_either(["secret", "hash"], "\"env:NAME\", or `hash = \"sha256:…\"`");
@@ -140,8 +140,8 @@ fn key(table: &mut Table<'_>) -> Key {
 }
 
 /// Only the hash of a key's secret is kept.
-fn hashed(secret: Written<Secret>) -> Written<Sha256> {
-    Written { value: Sha256(Hasher::digest(secret.value.expose()).into()), path: secret.path, place: secret.place }
+fn hashed(secret: Located<Secret>) -> Located<Sha256> {
+    Located { value: Sha256(Hasher::digest(secret.value.expose()).into()), path: secret.path, place: secret.place }
 }
 
 pub(super) fn drill(table: &mut Table<'_>) {

@@ -20,7 +20,7 @@ use toml::de::DeTable;
 
 use super::problem::Place;
 use super::raw::Raw;
-use super::reader::{Catalogue, Desk, Table, Wrong};
+use super::reader::{Catalogue, Diagnostics, Table, ValueError};
 use super::value::Name;
 
 /// Settings whose value may be a secret: their lines are not shown when the file is not TOML.
@@ -34,30 +34,30 @@ const REQUIRED: [(&str, &str, &str); 2] = [
 ];
 
 /// Reads the text. What is wrong is on the desk afterwards.
-pub(super) fn parse(desk: &Desk<'_>, text: &str) -> Raw {
+pub(super) fn parse(diagnostics: &Diagnostics<'_>, text: &str) -> Raw {
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        complain_about_syntax(desk, error);
+        complain_about_syntax(diagnostics, error);
     }
     if errors.is_empty() {
-        return sections(desk, document.get_ref());
+        return sections(diagnostics, document.get_ref());
     }
     let spans: Vec<_> = errors.iter().filter_map(toml::de::Error::span).collect();
-    hide_secrets_by_line(desk, text, &spans);
-    let raw = sections(desk, document.get_ref());
-    desk.drop_echoes(&spans, errors.len());
+    hide_secrets_by_line(diagnostics, text, &spans);
+    let raw = sections(diagnostics, document.get_ref());
+    diagnostics.drop_echoes(&spans, errors.len());
     raw
 }
 
 /// Every setting that [`parse`] would read.
 pub(super) fn describe() -> Catalogue {
-    let desk = Desk::describing();
-    sections(&desk, &DeTable::new());
-    desk.into_catalogue()
+    let diagnostics = Diagnostics::describing();
+    sections(&diagnostics, &DeTable::new());
+    diagnostics.into_catalogue()
 }
 
-fn sections(desk: &Desk<'_>, document: &DeTable<'_>) -> Raw {
-    Table::document(desk, document, |file| {
+fn sections(diagnostics: &Diagnostics<'_>, document: &DeTable<'_>) -> Raw {
+    Table::document(diagnostics, document, |file| {
         for (name, message, hint) in REQUIRED {
             file.require(name, message, hint);
         }
@@ -79,7 +79,7 @@ fn sections(desk: &Desk<'_>, document: &DeTable<'_>) -> Raw {
     })
 }
 
-fn complain_about_syntax(desk: &Desk<'_>, error: &toml::de::Error) {
+fn complain_about_syntax(diagnostics: &Diagnostics<'_>, error: &toml::de::Error) {
     let hint = if error.message().starts_with("duplicate key") {
         "the same name is given above: keep one of the two"
     } else {
@@ -87,12 +87,12 @@ fn complain_about_syntax(desk: &Desk<'_>, error: &toml::de::Error) {
     };
     let place = error.span().map_or(Place::Nowhere, Place::File);
     let message = format!("not TOML: {}", error.message());
-    desk.complain("", place, Wrong::hinting(message, hint));
+    diagnostics.report("", place, ValueError::hinting(message, hint));
 }
 
 /// Hides what follows the name of a secret on every line, and what follows a quote on the broken
 /// ones: where a value ends, and whose it is, cannot be known there.
-fn hide_secrets_by_line(desk: &Desk<'_>, text: &str, broken: &[Range<usize>]) {
+fn hide_secrets_by_line(diagnostics: &Diagnostics<'_>, text: &str, broken: &[Range<usize>]) {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let content = line.trim_end_matches(['\r', '\n']);
@@ -100,15 +100,15 @@ fn hide_secrets_by_line(desk: &Desk<'_>, text: &str, broken: &[Range<usize>]) {
         let is_broken = broken.iter().any(|span| span.start <= start + line.len() && start <= span.end);
         let quoted = content.find(['"', '\'']).filter(|_| is_broken);
         if let Some(from) = named.chain(quoted).min() {
-            desk.hide(start + from..start + content.len());
+            diagnostics.hide(start + from..start + content.len());
         }
         start += line.len();
     }
 }
 
 /// Complains about a name that could not be a label.
-fn check_name(desk: &Desk<'_>, name: &super::reader::Written<String>) {
+fn check_name(diagnostics: &Diagnostics<'_>, name: &super::reader::Located<String>) {
     if let Some(wrong) = Name::fault(&name.value) {
-        desk.complain(&name.path, name.place.clone(), wrong);
+        diagnostics.report(&name.path, name.place.clone(), wrong);
     }
 }

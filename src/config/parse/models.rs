@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroU64};
 
 use super::super::raw::{Deployment, Model};
-use super::super::reader::{Table, Written, Wrong};
+use super::super::reader::{Located, Table, ValueError};
 use super::check_name;
 use super::prices::prices;
 use crate::domain::call::Endpoint;
@@ -20,12 +20,12 @@ const SPILL: bool = false;
 /// Reserved capacity stays reserved.
 const LEND: bool = false;
 
-pub(super) fn model(name: Written<String>, table: &mut Table<'_>) -> Model {
-    check_name(table.desk(), &name);
+pub(super) fn model(name: Located<String>, table: &mut Table<'_>) -> Model {
+    check_name(table.diagnostics(), &name);
     if name.value.starts_with(RESERVED_PREFIX) {
         let message = format!("`{RESERVED_PREFIX}` begins the names of reserved capacity");
         let hint = "name the model without it and give a deployment `capacity = \"dedicated\"`";
-        table.desk().complain_of(&name, message, hint.to_owned());
+        table.diagnostics().report_at(&name, message, hint.to_owned());
     }
     let endpoints = table.list::<Endpoint>("endpoints");
     if endpoints.is_none() {
@@ -33,8 +33,9 @@ pub(super) fn model(name: Written<String>, table: &mut Table<'_>) -> Model {
     }
     let endpoints = endpoints.map_or(vec![Endpoint::Chat], values);
     if endpoints.is_empty() && table.is_empty_list("endpoints") {
-        let wrong = Wrong::hinting("a model that serves no endpoint", "remove the setting: the default is [\"chat\"]");
-        table.complain("endpoints", wrong);
+        let wrong =
+            ValueError::hinting("a model that serves no endpoint", "remove the setting: the default is [\"chat\"]");
+        table.report("endpoints", wrong);
     }
     Model {
         name,
@@ -50,7 +51,7 @@ pub(super) fn model(name: Written<String>, table: &mut Table<'_>) -> Model {
     }
 }
 
-fn values<T>(written: Vec<Written<T>>) -> Vec<T> {
+fn values<T>(written: Vec<Located<T>>) -> Vec<T> {
     written.into_iter().map(|item| item.value).collect()
 }
 
@@ -60,9 +61,9 @@ fn deployments(table: &mut Table<'_>) -> Vec<Deployment> {
     };
     if cells.is_empty() {
         let hint = "name at least one provider: [{ provider = \"NAME\" }]";
-        table.complain("deployments", Wrong::hinting("nobody serves this model", hint));
+        table.report("deployments", ValueError::hinting("nobody serves this model", hint));
     }
-    cells.iter().filter_map(|cell| cell.table(deployment)).collect()
+    cells.iter().filter_map(|value_ref| value_ref.table(deployment)).collect()
 }
 
 fn deployment(table: &mut Table<'_>) -> Deployment {
@@ -81,7 +82,7 @@ fn deployment(table: &mut Table<'_>) -> Deployment {
         if asked.value && deployment.capacity.value == Capacity::Shared {
             let message = "only dedicated capacity has this setting".to_owned();
             let hint = "remove it, or set `capacity = \"dedicated\"`".to_owned();
-            table.desk().complain_of(asked, message, hint);
+            table.diagnostics().report_at(asked, message, hint);
         }
     }
     deployment

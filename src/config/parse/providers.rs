@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::super::raw::{Network, Provider, Sim};
-use super::super::reader::{Setting, Table, Word, Written};
+use super::super::reader::{Located, Setting, Table, Word};
 use super::super::settings::{FinishReason, Protocol};
 use super::super::value::{BaseUrl, Percent};
 use super::check_name;
@@ -20,8 +20,8 @@ const SIM_TOKENS_PER_SECOND: NonZeroU32 = NonZeroU32::new(200).expect("200 is no
 /// Simulated providers fail when a drill says so.
 const SIM_ERROR_RATE: Percent = Percent::whole(0);
 
-pub(super) fn provider(name: Written<String>, table: &mut Table<'_>) -> Provider {
-    check_name(table.desk(), &name);
+pub(super) fn provider(name: Located<String>, table: &mut Table<'_>) -> Provider {
+    check_name(table.diagnostics(), &name);
     let protocol = table.required::<Protocol>("protocol");
     let simulated = protocol.as_ref().map(|protocol| protocol.value == Protocol::Sim);
     let provider = Provider {
@@ -84,7 +84,7 @@ fn require_base_url(table: &Table<'_>) {
 }
 
 /// Notes a dialect that is not built.
-fn note_unspoken(table: &Table<'_>, protocol: Option<&Written<Protocol>>) {
+fn note_unspoken(table: &Table<'_>, protocol: Option<&Located<Protocol>>) {
     match protocol.map(|protocol| protocol.value) {
         None | Some(Protocol::OpenAi | Protocol::Sim) => {}
         Some(protocol) => {

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::super::raw::{Alias, Breaker, Routing, Stream, Tier, TierModel};
-use super::super::reader::{Cell, Table, Written, Wrong};
+use super::super::reader::{Located, Table, ValueError, ValueRef};
 use super::super::settings::MalformedFrame;
 use super::super::value::{Name, Percent, Wait};
 use super::check_name;
@@ -51,38 +51,38 @@ const BREAKER_OPEN: Wait = Wait(Duration::from_secs(1));
 /// Recovery is noticed within this.
 const BREAKER_OPEN_MAX: Wait = Wait(Duration::from_secs(20));
 
-pub(super) fn tier(name: Written<String>, table: &mut Table<'_>) -> Tier {
-    check_name(table.desk(), &name);
+pub(super) fn tier(name: Located<String>, table: &mut Table<'_>) -> Tier {
+    check_name(table.diagnostics(), &name);
     let then = table.list("then").unwrap_or_default();
     let models = table.required_cells("models", "[\"NAME\"]").unwrap_or_default();
     let models = models.iter().filter_map(tier_model).collect();
     if table.is_empty_list("models") {
         let hint = "name at least one model: models = [\"NAME\"]";
-        table.complain("models", Wrong::hinting("a tier without models serves nothing", hint));
+        table.report("models", ValueError::hinting("a tier without models serves nothing", hint));
     }
     Tier { name, models, then }
 }
 
-fn tier_model(cell: &Cell<'_>) -> Option<TierModel> {
-    if cell.is_short_for_a_table::<Name>() {
-        let name = cell.read::<Name>()?;
-        cell.record_as("name", cell.show(&name.value));
+fn tier_model(value_ref: &ValueRef<'_>) -> Option<TierModel> {
+    if value_ref.is_short_for_a_table::<Name>() {
+        let name = value_ref.read::<Name>()?;
+        value_ref.record_as("name", value_ref.show(&name.value));
         return Some(TierModel { name: Some(name), weight: None });
     }
-    cell.table(|table| TierModel { name: table.required("name"), weight: table.optional("weight") })
+    value_ref.table(|table| TierModel { name: table.required("name"), weight: table.optional("weight") })
 }
 
-pub(super) fn alias(name: Written<String>, table: &mut Table<'_>) -> Alias {
-    check_name(table.desk(), &name);
+pub(super) fn alias(name: Located<String>, table: &mut Table<'_>) -> Alias {
+    check_name(table.diagnostics(), &name);
     if name.value.starts_with(RESERVED_PREFIX) {
         let message = format!("`{RESERVED_PREFIX}` begins the names of reserved capacity");
-        table.desk().complain_of(&name, message, "name the alias without it".to_owned());
+        table.diagnostics().report_at(&name, message, "name the alias without it".to_owned());
     }
     let sticky = table.or("sticky", STICKY);
     let split = table.required_table("split", "{ default = 80, premium = 20 }", |split| {
         if split.is_empty() {
             let hint = "give tiers or models their shares: { default = 80, premium = 20 }";
-            split.complain("", Wrong::hinting("an alias over nothing", hint));
+            split.report("", ValueError::hinting("an alias over nothing", hint));
         }
         split.free()
     });
@@ -107,9 +107,9 @@ pub(super) fn routing(table: &mut Table<'_>) -> Routing {
         breaker: table.table("breaker", breaker),
     };
     if routing.same_region_retry_on_500.value > 1 {
-        let wrong = Wrong::hinting("is more than 1", "write 0 or 1: a second such end is an outage");
+        let wrong = ValueError::hinting("is more than 1", "write 0 or 1: a second such end is an outage");
         let written = &routing.same_region_retry_on_500;
-        table.desk().complain(&written.path, written.place.clone(), wrong);
+        table.diagnostics().report(&written.path, written.place.clone(), wrong);
     }
     table.or_unbuilt("stream", STREAM, "streams would be strict");
     routing
@@ -127,7 +127,7 @@ fn breaker(table: &mut Table<'_>) -> Breaker {
     if breaker.open.value.0 > breaker.open_max.value.0 {
         let place = if breaker.open.is_explicit() { &breaker.open } else { &breaker.open_max };
         let message = "`open` is longer than `open_max`".to_owned();
-        table.desk().complain_of(place, message, "lower it, or raise `open_max`".to_owned());
+        table.diagnostics().report_at(place, message, "lower it, or raise `open_max`".to_owned());
     }
     breaker
 }

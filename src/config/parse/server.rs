@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::super::raw::{Server, Store, Telemetry, Tls};
-use super::super::reader::{Table, Written};
+use super::super::reader::{Located, Table};
 use super::super::settings::StorePlace;
 use super::super::value::{BaseUrl, LogFilter, Size, StoreUrl};
 use crate::domain::secret::Secret;
@@ -41,12 +41,12 @@ pub(super) fn server(table: &mut Table<'_>) -> Server {
 }
 
 /// An absent token is looked for in the environment; a written one must be found.
-fn admin_token(table: &mut Table<'_>) -> Option<Written<Secret>> {
+fn admin_token(table: &mut Table<'_>) -> Option<Located<Secret>> {
     let written = table.optional("admin_token");
     if written.is_some() || table.has("admin_token") {
         return written;
     }
-    let text = table.desk().variable(ADMIN_TOKEN_VARIABLE)?;
+    let text = table.diagnostics().variable(ADMIN_TOKEN_VARIABLE)?;
     Some(table.taken_from("admin_token", ADMIN_TOKEN_VARIABLE, Secret::new(text)))
 }
 

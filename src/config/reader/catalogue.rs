@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::io;
 
-use super::super::env::Surroundings;
+use super::super::env::Environment;
 use super::path::Path;
 use super::{Setting, Shown};
 
@@ -91,9 +91,9 @@ pub(crate) enum Shape {
 }
 
 /// Fills a catalogue while a reading that describes goes on; idle in every other.
-pub(super) struct Scribe(Option<RefCell<Catalogue>>);
+pub(super) struct SchemaRecorder(Option<RefCell<Catalogue>>);
 
-impl Scribe {
+impl SchemaRecorder {
     pub(super) fn idle() -> Self {
         Self(None)
     }
@@ -161,7 +161,7 @@ impl Scribe {
 /// A world with nothing in it: what is described does not depend on where.
 pub(super) struct Nothing;
 
-impl Surroundings for Nothing {
+impl Environment for Nothing {
     fn variable(&self, _name: &str) -> Option<String> {
         None
     }

@@ -1,7 +1,7 @@
 //! Reading a spanned document setting by setting.
 //!
 //! A [`Table`] is asked for its settings by name and type; what cannot be read becomes a problem on
-//! the [`Desk`] and reading goes on, so that every problem is found at once. Because each setting
+//! the [`Diagnostics`] and reading goes on, so that every problem is found at once. Because each setting
 //! passes here exactly once, this is also where the effective value and its origin are noted, where
 //! environment overrides apply, where secrets are kept out of everything that is shown, and where the
 //! [`Catalogue`] of all settings comes from.
@@ -9,24 +9,24 @@
 //! It must never know what any particular setting means. Start reading at [`Table`].
 
 mod catalogue;
-mod cell;
-mod desk;
+mod diagnostics;
 mod path;
 mod setting;
 mod table;
+mod value_ref;
 
 pub(super) use catalogue::{ANY_NAME, Catalogue, Described, Kind, Shape, Type};
-pub(super) use cell::Cell;
-pub(super) use desk::{Desk, nearest};
-pub use desk::{Entry, Origin, Shown, Unenforced};
-pub(super) use setting::{Setting, Word, Wrong, read_word, words};
+pub(super) use diagnostics::{Diagnostics, nearest};
+pub use diagnostics::{EffectiveSetting, Origin, Shown, Unenforced};
+pub(super) use setting::{Setting, ValueError, Word, read_word, words};
 pub(super) use table::Table;
+pub(super) use value_ref::ValueRef;
 
 use super::problem::Place;
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
-pub struct Written<T> {
+pub struct Located<T> {
     /// What was written, or its default.
     pub value: T,
     /// The path of the setting, such as `tiers.default.then[0]`.
@@ -35,7 +35,7 @@ pub struct Written<T> {
     pub place: Place,
 }
 
-impl<T> Written<T> {
+impl<T> Located<T> {
     /// Whether somebody wrote it, rather than it being a default.
     pub fn is_explicit(&self) -> bool {
         self.place != Place::Nowhere

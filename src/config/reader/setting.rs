@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use toml::de::DeValue;
 
-use super::{Cell, Shape, Shown};
+use super::{Shape, Shown, ValueRef};
 
 /// A type that a setting may have.
 pub(crate) trait Setting: Sized {
@@ -23,7 +23,7 @@ pub(crate) trait Setting: Sized {
     }
 
     /// Reads a value.
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong>;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError>;
 
     /// The value as `config show` prints it.
     fn show(&self) -> Shown;
@@ -31,14 +31,14 @@ pub(crate) trait Setting: Sized {
 
 /// Why a value could not be read; never holds the value.
 #[derive(Debug)]
-pub(crate) struct Wrong {
+pub(crate) struct ValueError {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
     /// Whether it is of another type than wanted, rather than a wrong value of that type.
     pub(super) is_mismatch: bool,
 }
 
-impl Wrong {
+impl ValueError {
     /// Something whose hint is what its type expects.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         let message = message.into();
@@ -69,10 +69,10 @@ impl Wrong {
 impl Setting for String {
     const EXPECTED: &'static str = "a string in double quotes";
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = cell.text()?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
         if text.is_empty() {
-            return Err(Wrong::new("is empty"));
+            return Err(ValueError::new("is empty"));
         }
         Ok(text)
     }
@@ -89,10 +89,10 @@ impl Setting for bool {
         Shape::Flag
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        match cell.value() {
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        match value_ref.value() {
             DeValue::Boolean(flag) => Ok(*flag),
-            other => Err(Wrong::type_of("true or false", other)),
+            other => Err(ValueError::type_of("true or false", other)),
         }
     }
 
@@ -108,15 +108,15 @@ impl Setting for u64 {
         Shape::Whole { least: 0, most: u64::MAX }
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let DeValue::Integer(number) = cell.value() else {
-            return Err(Wrong::type_of("a whole number", cell.value()));
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let DeValue::Integer(number) = value_ref.value() else {
+            return Err(ValueError::type_of("a whole number", value_ref.value()));
         };
         u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| {
             if number.as_str().starts_with('-') {
-                return Wrong::new("is below zero");
+                return ValueError::new("is below zero");
             }
-            Wrong::new("is too large")
+            ValueError::new("is too large")
         })
     }
 
@@ -132,8 +132,8 @@ impl Setting for u32 {
         Shape::Whole { least: 0, most: u64::from(u32::MAX) }
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        u32::try_from(u64::read(cell)?).map_err(|_| Wrong::new("is too large"))
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        u32::try_from(u64::read(value_ref)?).map_err(|_| ValueError::new("is too large"))
     }
 
     fn show(&self) -> Shown {
@@ -148,8 +148,8 @@ impl Setting for NonZeroU64 {
         Shape::Whole { least: 1, most: u64::MAX }
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        NonZeroU64::new(u64::read(cell)?).ok_or_else(zero)
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        NonZeroU64::new(u64::read(value_ref)?).ok_or_else(zero)
     }
 
     fn show(&self) -> Shown {
@@ -164,8 +164,8 @@ impl Setting for NonZeroU32 {
         Shape::Whole { least: 1, most: u64::from(u32::MAX) }
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        NonZeroU32::new(u32::read(cell)?).ok_or_else(zero)
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        NonZeroU32::new(u32::read(value_ref)?).ok_or_else(zero)
     }
 
     fn show(&self) -> Shown {
@@ -173,8 +173,8 @@ impl Setting for NonZeroU32 {
     }
 }
 
-fn zero() -> Wrong {
-    Wrong::hinting("is 0, which would allow nothing", "write a number from 1 on, or remove the setting")
+fn zero() -> ValueError {
+    ValueError::hinting("is 0, which would allow nothing", "write a number from 1 on, or remove the setting")
 }
 
 /// A setting that is one of a few words.
@@ -190,18 +190,18 @@ pub(crate) trait Word: Copy + PartialEq + 'static {
 }
 
 /// Reads one of the words of `T`.
-pub(crate) fn read_word<T: Word>(cell: &Cell<'_>) -> Result<T, Wrong> {
-    let text = cell.text()?;
+pub(crate) fn read_word<T: Word>(value_ref: &ValueRef<'_>) -> Result<T, ValueError> {
+    let text = value_ref.text()?;
     if let Some((_, meaning)) = T::WORDS.iter().find(|(word, _)| *word == text) {
         return Ok(*meaning);
     }
     let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
-    let near = super::desk::nearest(&text, words.iter().copied());
+    let near = super::diagnostics::nearest(&text, words.iter().copied());
     let hint = match near {
         Some(word) => format!("did you mean \"{word}\"?"),
         None => format!("write one of: {}", words.join(", ")),
     };
-    Err(Wrong::hinting("is not one of the words allowed here", hint))
+    Err(ValueError::hinting("is not one of the words allowed here", hint))
 }
 
 /// Declares how the variants of an enum are written in the file.
@@ -221,9 +221,9 @@ macro_rules! words {
             }
 
             fn read(
-                cell: &$crate::config::reader::Cell<'_>,
-            ) -> Result<Self, $crate::config::reader::Wrong> {
-                $crate::config::reader::read_word(cell)
+                value_ref: &$crate::config::reader::ValueRef<'_>,
+            ) -> Result<Self, $crate::config::reader::ValueError> {
+                $crate::config::reader::read_word(value_ref)
             }
 
             fn show(&self) -> $crate::config::reader::Shown {

@@ -8,17 +8,17 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::super::env::override_name;
 use super::super::problem::Place;
 use super::catalogue::{ANY_NAME, Described, Kind, Type};
-use super::cell::Cell;
-use super::desk::nearest;
+use super::diagnostics::nearest;
 use super::path::Path;
-use super::{Desk, Setting, Shown, Written, Wrong};
+use super::value_ref::ValueRef;
+use super::{Diagnostics, Located, Setting, Shown, ValueError};
 use crate::domain::secret::MASK;
 
 /// One table of the document, or an absent one whose settings all have their defaults.
 ///
 /// Every name asked for is remembered; what remains when the reading function returns is unknown.
 pub(crate) struct Table<'d> {
-    desk: &'d Desk<'d>,
+    diagnostics: &'d Diagnostics<'d>,
     path: Path,
     place: Place,
     entries: Option<&'d DeTable<'d>>,
@@ -39,35 +39,35 @@ enum Found<T> {
     Absent,
     /// There, and already complained about.
     Unreadable,
-    Read(Written<T>),
+    Read(Located<T>),
 }
 
 impl<'d> Table<'d> {
     /// Reads a whole document.
     pub(crate) fn document<R>(
-        desk: &'d Desk<'d>,
+        diagnostics: &'d Diagnostics<'d>,
         entries: &'d DeTable<'d>,
         read: impl FnOnce(&mut Table<'d>) -> R,
     ) -> R {
-        Table::read(desk, Path::default(), Place::Nowhere, entries, read)
+        Table::read(diagnostics, Path::default(), Place::Nowhere, entries, read)
     }
 
     /// Reads a table with `read`, then complains about what that did not ask for.
     pub(super) fn read<R>(
-        desk: &'d Desk<'d>,
+        diagnostics: &'d Diagnostics<'d>,
         path: Path,
         place: Place,
         entries: &'d DeTable<'d>,
         read: impl FnOnce(&mut Table<'d>) -> R,
     ) -> R {
-        let mut table = Table { desk, path, place, entries: Some(entries), variables: None, known: Vec::new() };
+        let mut table = Table { diagnostics, path, place, entries: Some(entries), variables: None, known: Vec::new() };
         let result = read(&mut table);
         table.finish();
         result
     }
 
-    pub(crate) fn desk(&self) -> &'d Desk<'d> {
-        self.desk
+    pub(crate) fn diagnostics(&self) -> &'d Diagnostics<'d> {
+        self.diagnostics
     }
 
     /// The path of this table or of a setting in it.
@@ -76,7 +76,7 @@ impl<'d> Table<'d> {
     }
 
     /// A setting that may be absent.
-    pub(crate) fn optional<T: Setting>(&mut self, name: &'static str) -> Option<Written<T>> {
+    pub(crate) fn optional<T: Setting>(&mut self, name: &'static str) -> Option<Located<T>> {
         self.describe(name, Kind::Value(Type::of::<T>()), None);
         match self.find(name) {
             Found::Read(written) => Some(written),
@@ -85,7 +85,7 @@ impl<'d> Table<'d> {
     }
 
     /// A setting with a default.
-    pub(crate) fn or<T: Setting>(&mut self, name: &'static str, default: T) -> Written<T> {
+    pub(crate) fn or<T: Setting>(&mut self, name: &'static str, default: T) -> Located<T> {
         self.describe(name, Kind::Value(Type::of::<T>()), Some(default.show()));
         match self.find(name) {
             Found::Read(written) => written,
@@ -103,25 +103,25 @@ impl<'d> Table<'d> {
         name: &'static str,
         default: T,
         why: &str,
-    ) -> Written<T> {
+    ) -> Located<T> {
         let written = self.or(name, default.clone());
-        if written.value != default || self.desk.scribe.is_writing() {
+        if written.value != default || self.diagnostics.recorder.is_writing() {
             self.unenforced(name, why);
         }
         written
     }
 
     /// A setting that may be absent and whose feature is not built.
-    pub(crate) fn optional_unbuilt<T: Setting>(&mut self, name: &'static str, why: &str) -> Option<Written<T>> {
+    pub(crate) fn optional_unbuilt<T: Setting>(&mut self, name: &'static str, why: &str) -> Option<Located<T>> {
         let written = self.optional(name);
-        if written.is_some() || self.desk.scribe.is_writing() {
+        if written.is_some() || self.diagnostics.recorder.is_writing() {
             self.unenforced(name, why);
         }
         written
     }
 
     /// A setting that must be there; `None` only when that has been complained about.
-    pub(crate) fn required<T: Setting>(&mut self, name: &'static str) -> Option<Written<T>> {
+    pub(crate) fn required<T: Setting>(&mut self, name: &'static str) -> Option<Located<T>> {
         self.describe(name, Kind::Value(Type::of::<T>()), None);
         match self.find(name) {
             Found::Read(written) => Some(written),
@@ -134,54 +134,64 @@ impl<'d> Table<'d> {
     }
 
     /// An array of one type; `None` where it is absent. A single value stands for an array of one.
-    pub(crate) fn list<T: Setting>(&mut self, name: &'static str) -> Option<Vec<Written<T>>> {
+    pub(crate) fn list<T: Setting>(&mut self, name: &'static str) -> Option<Vec<Located<T>>> {
         self.describe(name, Kind::List(Type::of::<T>()), None);
         let cells = self.elements(name)?;
         let place = self.entry(name).map_or(Place::Nowhere, |(_, value)| Place::File(value.span()));
-        let read: Vec<Written<T>> = cells.iter().filter_map(Cell::read).collect();
-        let shown = cells.iter().zip(&read).map(|(cell, item)| cell.show(&item.value));
+        let read: Vec<Located<T>> = cells.iter().filter_map(ValueRef::read).collect();
+        let shown = cells.iter().zip(&read).map(|(value_ref, item)| value_ref.show(&item.value));
         self.record(name, Shown::List(shown.collect()), &place);
         Some(read)
     }
 
     /// An array that must be there, of tables or what is short for one; `None` only when its absence
     /// has been complained about.
-    pub(crate) fn required_cells(&mut self, name: &'static str, expected: &str) -> Option<Vec<Cell<'d>>> {
+    pub(crate) fn required_cells(&mut self, name: &'static str, expected: &str) -> Option<Vec<ValueRef<'d>>> {
         let cells = self.cells(name);
-        if cells.is_none() || self.desk.scribe.is_writing() {
+        if cells.is_none() || self.diagnostics.recorder.is_writing() {
             self.complain_missing(name, expected);
         }
         cells
     }
 
     /// The elements of an array of tables; `None` where it is absent.
-    pub(crate) fn cells(&mut self, name: &'static str) -> Option<Vec<Cell<'d>>> {
+    pub(crate) fn cells(&mut self, name: &'static str) -> Option<Vec<ValueRef<'d>>> {
         self.describe(name, Kind::Tables(None), None);
-        if self.desk.scribe.is_writing() {
+        if self.diagnostics.recorder.is_writing() {
             let path = self.path.child(name).element(0);
-            return Some(vec![Cell { desk: self.desk, path, place: Place::Nowhere, value: &self.desk.blank }]);
+            return Some(vec![ValueRef {
+                diagnostics: self.diagnostics,
+                path,
+                place: Place::Nowhere,
+                value: &self.diagnostics.blank,
+            }]);
         }
         self.elements(name)
     }
 
     /// A table, or an array of such tables; `None` where it is absent.
-    pub(crate) fn one_or_more(&mut self, name: &'static str) -> Option<Vec<Cell<'d>>> {
+    pub(crate) fn one_or_more(&mut self, name: &'static str) -> Option<Vec<ValueRef<'d>>> {
         self.describe(name, Kind::OneOrMore, None);
-        if self.desk.scribe.is_writing() {
+        if self.diagnostics.recorder.is_writing() {
             let path = self.path.child(name);
-            return Some(vec![Cell { desk: self.desk, path, place: Place::Nowhere, value: &self.desk.blank }]);
+            return Some(vec![ValueRef {
+                diagnostics: self.diagnostics,
+                path,
+                place: Place::Nowhere,
+                value: &self.diagnostics.blank,
+            }]);
         }
         self.elements(name)
     }
 
-    fn elements(&mut self, name: &'static str) -> Option<Vec<Cell<'d>>> {
-        let cell = self.cell(name)?;
-        let DeValue::Array(items) = cell.value else {
-            return Some(vec![cell]);
+    fn elements(&mut self, name: &'static str) -> Option<Vec<ValueRef<'d>>> {
+        let value_ref = self.value_ref(name)?;
+        let DeValue::Array(items) = value_ref.value else {
+            return Some(vec![value_ref]);
         };
-        let at = |(index, item): (usize, &'d Spanned<DeValue<'d>>)| Cell {
-            desk: self.desk,
-            path: cell.path.element(index),
+        let at = |(index, item): (usize, &'d Spanned<DeValue<'d>>)| ValueRef {
+            diagnostics: self.diagnostics,
+            path: value_ref.path.element(index),
             place: Place::File(item.span()),
             value: item.get_ref(),
         };
@@ -191,12 +201,12 @@ impl<'d> Table<'d> {
     /// A table that is read even where it is absent, so that its defaults apply.
     pub(crate) fn table<R>(&mut self, name: &'static str, read: impl FnOnce(&mut Table<'d>) -> R) -> R {
         self.describe(name, Kind::Table, None);
-        let (place, entries) = match self.cell(name) {
-            Some(cell) => (cell.place.clone(), cell.entries()),
+        let (place, entries) = match self.value_ref(name) {
+            Some(value_ref) => (value_ref.place.clone(), value_ref.entries()),
             None => (Place::Nowhere, None),
         };
         let mut table = Table {
-            desk: self.desk,
+            diagnostics: self.diagnostics,
             path: self.path.child(name),
             place,
             entries,
@@ -225,8 +235,8 @@ impl<'d> Table<'d> {
         read: impl FnOnce(&mut Table<'d>) -> R,
     ) -> Option<R> {
         let prefix = self.variables.as_ref().map(|prefix| override_name(prefix, name));
-        let overridden = prefix.is_some_and(|prefix| self.desk.overrides_below(&prefix));
-        if overridden || self.entry(name).is_some() || self.desk.scribe.is_writing() {
+        let overridden = prefix.is_some_and(|prefix| self.diagnostics.overrides_below(&prefix));
+        if overridden || self.entry(name).is_some() || self.diagnostics.recorder.is_writing() {
             return Some(self.table(name, read));
         }
         self.know(name, false);
@@ -241,7 +251,7 @@ impl<'d> Table<'d> {
         read: impl FnOnce(&mut Table<'d>) -> R,
     ) -> Option<R> {
         let read = self.optional_table(name, read);
-        if read.is_none() || self.desk.scribe.is_writing() {
+        if read.is_none() || self.diagnostics.recorder.is_writing() {
             self.complain_missing(name, expected);
         }
         read
@@ -251,43 +261,43 @@ impl<'d> Table<'d> {
     pub(crate) fn named<R>(
         &mut self,
         name: &'static str,
-        mut read: impl FnMut(Written<String>, &mut Table<'d>) -> R,
+        mut read: impl FnMut(Located<String>, &mut Table<'d>) -> R,
     ) -> Vec<R> {
-        if self.desk.scribe.is_writing() {
+        if self.diagnostics.recorder.is_writing() {
             return vec![self.table(name, |tables| {
                 tables.table(ANY_NAME, |table| read(table.nowhere(ANY_NAME, ANY_NAME.to_owned()), table))
             })];
         }
-        let Some(entries) = self.cell(name).and_then(|cell| cell.entries()) else {
+        let Some(entries) = self.value_ref(name).and_then(|value_ref| value_ref.entries()) else {
             return Vec::new();
         };
         let mut found = Vec::new();
         for (key, value) in entries {
             let path = self.path.child(name).child(key.get_ref());
             let place = Place::File(key.span());
-            let written = Written { value: key.get_ref().to_string(), path: path.to_string(), place: place.clone() };
-            let cell = Cell { desk: self.desk, path, place, value: value.get_ref() };
-            found.extend(cell.table(|table| read(written, table)));
+            let written = Located { value: key.get_ref().to_string(), path: path.to_string(), place: place.clone() };
+            let value_ref = ValueRef { diagnostics: self.diagnostics, path, place, value: value.get_ref() };
+            found.extend(value_ref.table(|table| read(written, table)));
         }
         found
     }
 
     /// Every entry of a table whose names are free: `{ default = 80, premium = 5 }`.
-    pub(crate) fn free<T: Setting>(&mut self) -> Vec<(Written<String>, Written<T>)> {
+    pub(crate) fn free<T: Setting>(&mut self) -> Vec<(Located<String>, Located<T>)> {
         self.describe(ANY_NAME, Kind::Value(Type::of::<T>()), None);
         let Some(entries) = self.entries else {
             return Vec::new();
         };
         let mut found = Vec::new();
         for (key, value) in entries {
-            let name = Written {
+            let name = Located {
                 value: key.get_ref().to_string(),
                 path: self.path_of(key.get_ref()),
                 place: Place::File(key.span()),
             };
-            let cell = self.cell_of(key.get_ref(), value.span(), value.get_ref());
-            if let Some(read) = cell.read::<T>() {
-                self.record(key.get_ref(), cell.show(&read.value), &cell.place);
+            let value_ref = self.cell_of(key.get_ref(), value.span(), value.get_ref());
+            if let Some(read) = value_ref.read::<T>() {
+                self.record(key.get_ref(), value_ref.show(&read.value), &value_ref.place);
                 found.push((name, read));
             }
         }
@@ -298,15 +308,15 @@ impl<'d> Table<'d> {
 
     /// Whether somebody wrote the setting, readable or not.
     pub(crate) fn has(&self, name: &str) -> bool {
-        let overridden = |prefix: &String| self.desk.is_overridden(prefix, name);
+        let overridden = |prefix: &String| self.diagnostics.is_overridden(prefix, name);
         self.entry(name).is_some() || self.variables.as_ref().is_some_and(overridden)
     }
 
     /// Complains about a setting that is known and does not belong where it stands.
     pub(crate) fn refuse(&mut self, name: &'static str, message: &str, hint: &str) {
-        let Some(cell) = self.cell(name) else { return };
-        self.desk.hide_strings(cell.value, cell.span());
-        self.complain(name, Wrong::hinting(message, hint));
+        let Some(value_ref) = self.value_ref(name) else { return };
+        self.diagnostics.hide_strings(value_ref.value, value_ref.span());
+        self.report(name, ValueError::hinting(message, hint));
     }
 
     /// Whether it holds nothing at all.
@@ -322,73 +332,73 @@ impl<'d> Table<'d> {
 
     /// Notes that the feature behind a setting of this table is not built.
     pub(crate) fn unenforced(&self, name: &str, why: &str) {
-        self.desk.scribe.unbuilt(&self.path.child(name), why);
-        self.desk.unenforced(&self.path_of(name), why);
+        self.diagnostics.recorder.unbuilt(&self.path.child(name), why);
+        self.diagnostics.unenforced(&self.path_of(name), why);
     }
 
     /// Notes the default of a list.
     pub(crate) fn record_default<T: Setting>(&self, name: &str, items: &[T]) {
         let shown = Shown::List(items.iter().map(Setting::show).collect());
-        self.desk.scribe.default(&self.path.child(name), &shown);
+        self.diagnostics.recorder.default(&self.path.child(name), &shown);
         self.record(name, shown, &Place::Nowhere);
     }
 
     /// Takes a secret that lives in a variable of its own when nobody wrote the setting.
-    pub(crate) fn taken_from<T>(&self, name: &str, variable: &str, value: T) -> Written<T> {
+    pub(crate) fn taken_from<T>(&self, name: &str, variable: &str, value: T) -> Located<T> {
         let place = Place::Variable { name: variable.to_owned(), shown: MASK.to_owned() };
         self.record(name, Shown::Masked, &place);
         let path = self.path_of(name);
-        Written { value, path, place }
+        Located { value, path, place }
     }
 
     /// Complains about this table or, where it is there, the setting `name` in it.
-    pub(crate) fn complain(&self, name: &str, wrong: Wrong) {
+    pub(crate) fn report(&self, name: &str, wrong: ValueError) {
         let (path, place) = match self.entry(name) {
             Some((_, value)) => (self.path_of(name), Place::File(value.span())),
             None => (self.path.to_string(), self.place.clone()),
         };
-        self.desk.complain(&path, place, wrong);
+        self.diagnostics.report(&path, place, wrong);
     }
 
     /// Complains where a setting that must be there is not.
     pub(crate) fn require(&self, name: &str, message: &str, hint: &str) {
-        self.desk.scribe.required(&self.path.child(name));
+        self.diagnostics.recorder.required(&self.path.child(name));
         if !self.has(name) {
-            self.complain(name, Wrong::hinting(message, hint));
+            self.report(name, ValueError::hinting(message, hint));
         }
     }
 
     /// Complains that neither of two settings is there.
     pub(crate) fn complain_missing_either(&self, names: [&'static str; 2], expected: &str) {
-        self.desk.scribe.required_either(&self.path, names);
+        self.diagnostics.recorder.required_either(&self.path, names);
         self.complain_missing_one(names[0], expected);
     }
 
     /// Complains that a setting is missing.
     pub(crate) fn complain_missing(&self, name: &str, expected: &str) {
-        self.desk.scribe.required(&self.path.child(name));
+        self.diagnostics.recorder.required(&self.path.child(name));
         self.complain_missing_one(name, expected);
     }
 
     fn complain_missing_one(&self, name: &str, expected: &str) {
         let message = format!("`{name}` is missing");
-        let wrong = Wrong::hinting(message, format!("add `{name} = …`: {expected}"));
-        self.desk.complain(&self.path.to_string(), self.place.clone(), wrong);
+        let wrong = ValueError::hinting(message, format!("add `{name} = …`: {expected}"));
+        self.diagnostics.report(&self.path.to_string(), self.place.clone(), wrong);
     }
 
     fn find<T: Setting>(&mut self, name: &'static str) -> Found<T> {
         self.know(name, !T::SENSITIVE);
         if let Some(prefix) = &self.variables
-            && let Some((variable, value)) = self.desk.take_override(prefix, name)
+            && let Some((variable, value)) = self.diagnostics.take_override(prefix, name)
         {
             return self.read_override(name, variable, &value);
         }
-        let Some(cell) = self.cell(name) else {
+        let Some(value_ref) = self.value_ref(name) else {
             return Found::Absent;
         };
-        match cell.read() {
+        match value_ref.read() {
             Some(written) => {
-                self.record(name, cell.show(&written.value), &cell.place);
+                self.record(name, value_ref.show(&written.value), &value_ref.place);
                 Found::Read(written)
             }
             None => Found::Unreadable,
@@ -400,14 +410,15 @@ impl<'d> Table<'d> {
         let place = Place::Variable { name: variable, shown: if T::SENSITIVE { MASK } else { text }.to_owned() };
         let string = DeValue::String(text.into());
         let toml = DeValue::parse(text).ok().map(Spanned::into_inner);
-        let mut said: Option<Wrong> = None;
+        let mut said: Option<ValueError> = None;
         for value in std::iter::once(&string).chain(&toml) {
-            let cell = Cell { desk: self.desk, path: self.path.child(name), place: place.clone(), value };
-            match T::read(&cell) {
+            let value_ref =
+                ValueRef { diagnostics: self.diagnostics, path: self.path.child(name), place: place.clone(), value };
+            match T::read(&value_ref) {
                 Ok(value) => {
-                    self.record(name, cell.show(&value), &place);
-                    let path = cell.path.to_string();
-                    return Found::Read(Written { value, path, place });
+                    self.record(name, value_ref.show(&value), &place);
+                    let path = value_ref.path.to_string();
+                    return Found::Read(Located { value, path, place });
                 }
                 // A wrong value says more than a wrong type.
                 Err(wrong) => said = said.filter(|said| !said.is_mismatch || wrong.is_mismatch).or(Some(wrong)),
@@ -415,13 +426,13 @@ impl<'d> Table<'d> {
         }
         if let Some(wrong) = said {
             let wrong = wrong.or_expecting(T::EXPECTED);
-            self.desk.complain(&self.path_of(name), place, wrong);
+            self.diagnostics.report(&self.path_of(name), place, wrong);
         }
         Found::Unreadable
     }
 
     fn describe(&self, name: &str, kind: Kind, default: Option<Shown>) {
-        self.desk.scribe.setting(|| Described {
+        self.diagnostics.recorder.setting(|| Described {
             path: self.path.child(name).bare().to_owned(),
             variable: self
                 .variables
@@ -440,14 +451,14 @@ impl<'d> Table<'d> {
         }
     }
 
-    fn cell(&mut self, name: &'static str) -> Option<Cell<'d>> {
+    fn value_ref(&mut self, name: &'static str) -> Option<ValueRef<'d>> {
         self.know(name, false);
         let (_, value) = self.entry(name)?;
         Some(self.cell_of(name, value.span(), value.get_ref()))
     }
 
-    fn cell_of(&self, name: &str, span: Range<usize>, value: &'d DeValue<'d>) -> Cell<'d> {
-        Cell { desk: self.desk, path: self.path.child(name), place: Place::File(span), value }
+    fn cell_of(&self, name: &str, span: Range<usize>, value: &'d DeValue<'d>) -> ValueRef<'d> {
+        ValueRef { diagnostics: self.diagnostics, path: self.path.child(name), place: Place::File(span), value }
     }
 
     fn entry(&self, name: &str) -> Option<(&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)> {
@@ -455,12 +466,12 @@ impl<'d> Table<'d> {
         entries.iter().find(|(key, _)| key.get_ref() == name)
     }
 
-    fn nowhere<T>(&self, name: &str, value: T) -> Written<T> {
-        Written { value, path: self.path_of(name), place: Place::Nowhere }
+    fn nowhere<T>(&self, name: &str, value: T) -> Located<T> {
+        Located { value, path: self.path_of(name), place: Place::Nowhere }
     }
 
     fn record(&self, name: &str, value: Shown, place: &Place) {
-        self.desk.record(&self.path, name, value, place);
+        self.diagnostics.record(&self.path, name, value, place);
     }
 
     /// Complains about every name that nobody asked for.
@@ -474,15 +485,15 @@ impl<'d> Table<'d> {
             let meant = nearest(name, names.iter().copied());
             let meant = meant.and_then(|meant| self.known.iter().find(|known| known.name == meant));
             if !(meant.is_some_and(|meant| meant.plain) && value.get_ref().is_str()) {
-                self.desk.hide_strings(value.get_ref(), value.span());
+                self.diagnostics.hide_strings(value.get_ref(), value.span());
             }
             let hint = match meant {
                 Some(meant) => format!("did you mean `{}`?", meant.name),
                 None => format!("known here: {}", names.join(", ")),
             };
-            let wrong = Wrong::hinting("no such setting", hint);
+            let wrong = ValueError::hinting("no such setting", hint);
             let place = Place::File(key.span());
-            self.desk.complain(&self.path_of(name), place, wrong);
+            self.diagnostics.report(&self.path_of(name), place, wrong);
         }
     }
 }

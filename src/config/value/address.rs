@@ -3,16 +3,16 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
+use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
 use crate::config::settings::StorePlace;
 use crate::domain::secret::MASK;
 
 impl Setting for SocketAddr {
     const EXPECTED: &'static str = "an address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"";
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = cell.text()?;
-        text.parse().map_err(|_| Wrong::new("is not an IP address with a port"))
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
+        text.parse().map_err(|_| ValueError::new("is not an IP address with a port"))
     }
 
     fn show(&self) -> Shown {
@@ -32,24 +32,27 @@ impl Setting for BaseUrl {
         Shape::Form("[Hh][Tt][Tt][Pp][Ss]?://[^@?#]+")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = cell.text()?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
         if text.contains(['@', '?', '#']) {
-            cell.hide();
+            value_ref.hide();
         }
-        let url: http::Uri = text.parse().map_err(|_| Wrong::new("is not a URL"))?;
+        let url: http::Uri = text.parse().map_err(|_| ValueError::new("is not a URL"))?;
         let Some(authority) = url.authority() else {
-            return Err(Wrong::new("has no host"));
+            return Err(ValueError::new("has no host"));
         };
         if authority.as_str().contains('@') {
-            cell.hide();
-            return Err(Wrong::hinting("a URL may not hold a user or a password", "use `credential = \"env:NAME\"`"));
+            value_ref.hide();
+            return Err(ValueError::hinting(
+                "a URL may not hold a user or a password",
+                "use `credential = \"env:NAME\"`",
+            ));
         }
         if !matches!(url.scheme_str(), Some("http" | "https")) || authority.host().is_empty() {
-            return Err(Wrong::new("is not an http or https URL"));
+            return Err(ValueError::new("is not an http or https URL"));
         }
         if url.query().is_some() || text.contains('#') {
-            return Err(Wrong::new("may not hold a query or a fragment"));
+            return Err(ValueError::new("may not hold a query or a fragment"));
         }
         Ok(Self(text.trim_end_matches('/').to_owned()))
     }
@@ -90,13 +93,13 @@ impl Setting for StoreUrl {
         Shape::Form("(memory:|sqlite:.+|(postgres|postgresql|redis|rediss)://.*)")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = cell.text()?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
         if text.contains('@') {
-            cell.hide();
+            value_ref.hide();
         }
         if StorePlace::of_url(&text).is_none() {
-            return Err(Wrong::new("is not the URL of a store we know"));
+            return Err(ValueError::new("is not the URL of a store we know"));
         }
         Ok(Self(text))
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
+use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 
 /// Units of duration, the largest first so that a value is shown in the largest that divides it.
@@ -14,21 +14,21 @@ const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s",
 const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// A number and its unit, in the smallest unit of the table.
-fn scaled(text: &str, units: &[(&str, u64)]) -> Result<u64, Wrong> {
+fn scaled(text: &str, units: &[(&str, u64)]) -> Result<u64, ValueError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     if number.is_empty() {
-        return Err(Wrong::new("does not begin with a whole number"));
+        return Err(ValueError::new("does not begin with a whole number"));
     }
     let names = || units.iter().rev().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     if unit.is_empty() {
-        return Err(Wrong::new(format!("has no unit; units are {}", names())));
+        return Err(ValueError::new(format!("has no unit; units are {}", names())));
     }
     let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
-        return Err(Wrong::new(format!("has an unknown unit; units are {}", names())));
+        return Err(ValueError::new(format!("has an unknown unit; units are {}", names())));
     };
     let number = number.parse::<u64>().ok();
-    number.and_then(|n| n.checked_mul(*factor)).ok_or_else(|| Wrong::new("is too large"))
+    number.and_then(|n| n.checked_mul(*factor)).ok_or_else(|| ValueError::new("is too large"))
 }
 
 /// The shortest writing of `amount`, in the largest unit that divides it.
@@ -42,12 +42,12 @@ fn unscaled(amount: u64, units: &[(&str, u64)], smallest: &str) -> Shown {
 }
 
 /// The string of a cell, where a bare number would be a likely mistake.
-fn quoted(cell: &Cell<'_>, what: &str) -> Result<String, Wrong> {
-    match cell.value() {
+fn quoted(value_ref: &ValueRef<'_>, what: &str) -> Result<String, ValueError> {
+    match value_ref.value() {
         DeValue::Integer(_) | DeValue::Float(_) => {
-            Err(Wrong::new(format!("{what} is written as a string, not as a number")))
+            Err(ValueError::new(format!("{what} is written as a string, not as a number")))
         }
-        _ => cell.text(),
+        _ => value_ref.text(),
     }
 }
 
@@ -58,8 +58,8 @@ impl Setting for Duration {
         Shape::Form("[0-9]+(ms|s|m|h)")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        scaled(&quoted(cell, "a duration")?, &DURATION_UNITS).map(Duration::from_millis)
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        scaled(&quoted(value_ref, "a duration")?, &DURATION_UNITS).map(Duration::from_millis)
     }
 
     fn show(&self) -> Shown {
@@ -79,10 +79,10 @@ impl Setting for Wait {
         Shape::Form("0*[1-9][0-9]*(ms|s|m|h)")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let duration = Duration::read(cell)?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let duration = Duration::read(value_ref)?;
         if duration.is_zero() {
-            return Err(Wrong::new("is zero, which would leave no time at all"));
+            return Err(ValueError::new("is zero, which would leave no time at all"));
         }
         Ok(Self(duration))
     }
@@ -110,14 +110,14 @@ impl Setting for Days {
         Shape::Form("0*[1-9][0-9]{0,5}d")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = quoted(cell, "a number of days")?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = quoted(value_ref, "a number of days")?;
         let days = text.strip_suffix('d').filter(|days| days.bytes().all(|byte| byte.is_ascii_digit()));
         match days.and_then(|days| days.parse().ok()) {
-            Some(0) => Err(Wrong::new("is zero, which would keep nothing; that is `url = \"memory:\"`")),
+            Some(0) => Err(ValueError::new("is zero, which would keep nothing; that is `url = \"memory:\"`")),
             Some(days) if days < 1_000_000 => Ok(Self(days)),
-            Some(_) => Err(Wrong::new("is too large")),
-            None => Err(Wrong::new("is not a whole number of days")),
+            Some(_) => Err(ValueError::new("is too large")),
+            None => Err(ValueError::new("is not a whole number of days")),
         }
     }
 
@@ -137,9 +137,9 @@ impl Setting for Size {
         Shape::Form("0*[1-9][0-9]*(B|KiB|MiB|GiB)")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        match scaled(&quoted(cell, "a size")?, &SIZE_UNITS)? {
-            0 => Err(Wrong::new("is zero, which would leave no room at all")),
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        match scaled(&quoted(value_ref, "a size")?, &SIZE_UNITS)? {
+            0 => Err(ValueError::new("is zero, which would leave no room at all")),
             bytes => Ok(Self(bytes)),
         }
     }
@@ -181,9 +181,10 @@ impl Setting for Percent {
         Shape::Form("[0-9]{1,3}(\\.[0-9]{1,2})?%")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = quoted(cell, "a percentage")?;
-        Self::parse(&text).ok_or_else(|| Wrong::new("is not a percentage from 0% to 100% with at most two decimals"))
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = quoted(value_ref, "a percentage")?;
+        Self::parse(&text)
+            .ok_or_else(|| ValueError::new("is not a percentage from 0% to 100% with at most two decimals"))
     }
 
     fn show(&self) -> Shown {
@@ -203,10 +204,10 @@ impl Setting for NanoUsd {
         Shape::Form("[0-9]+(\\.[0-9]{1,9})?")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = quoted(cell, "money")?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = quoted(value_ref, "money")?;
         Self::parse_usd(&text)
-            .ok_or_else(|| Wrong::new("is not a decimal amount of US dollars with at most nine decimals"))
+            .ok_or_else(|| ValueError::new("is not a decimal amount of US dollars with at most nine decimals"))
     }
 
     fn show(&self) -> Shown {
@@ -221,10 +222,10 @@ impl Setting for PicoUsdPerToken {
         Shape::Form("[0-9]+(\\.[0-9]{1,6})?")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = quoted(cell, "a price")?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = quoted(value_ref, "a price")?;
         Self::parse_usd_per_mtok(&text)
-            .ok_or_else(|| Wrong::new("is not a price in USD per million tokens with at most six decimals"))
+            .ok_or_else(|| ValueError::new("is not a price in USD per million tokens with at most six decimals"))
     }
 
     fn show(&self) -> Shown {
@@ -243,13 +244,13 @@ impl Setting for HedgeAfter {
         Shape::Form("p[1-9][0-9]?|0*[1-9][0-9]*(ms|s|m|h)")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = cell.text()?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
         let percentile = text.strip_prefix('p').and_then(|digits| digits.parse::<u8>().ok());
         match percentile {
             Some(1..=99) => Ok(Self(text)),
-            Some(_) => Err(Wrong::new("is not a percentile from p1 to p99")),
-            None => Wait::read(cell).map(|_| Self(text)),
+            Some(_) => Err(ValueError::new("is not a percentile from p1 to p99")),
+            None => Wait::read(value_ref).map(|_| Self(text)),
         }
     }
 

@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use super::expiry::unix_day;
-use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
+use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -40,12 +40,12 @@ impl Setting for Day {
         Shape::Form("[0-9]{4}-[0-9]{2}-[0-9]{2}")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let written = match cell.value() {
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let written = match value_ref.value() {
             DeValue::Datetime(written) => Some(*written),
-            _ => cell.text()?.parse().ok(),
+            _ => value_ref.text()?.parse().ok(),
         };
-        written.and_then(Self::of).ok_or_else(|| Wrong::new("is not a date"))
+        written.and_then(Self::of).ok_or_else(|| ValueError::new("is not a date"))
     }
 
     fn show(&self) -> Shown {

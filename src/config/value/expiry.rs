@@ -2,7 +2,7 @@
 
 use toml::de::DeValue;
 
-use crate::config::reader::{Cell, Setting, Shown, Wrong};
+use crate::config::reader::{Setting, Shown, ValueError, ValueRef};
 
 /// The last day on which something works, or the instant it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +51,12 @@ pub(super) fn unix_day(year: i64, month: i64, day: i64) -> Option<i64> {
 impl Setting for Expiry {
     const EXPECTED: &'static str = "a date such as \"2027-01-31\" or a time such as \"2027-01-31T12:00:00Z\"";
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let written = match cell.value() {
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let written = match value_ref.value() {
             DeValue::Datetime(written) => Some(*written),
-            _ => cell.text()?.parse().ok(),
+            _ => value_ref.text()?.parse().ok(),
         };
-        written.and_then(Self::of).ok_or_else(|| Wrong::new("is not a date, or a time with its offset"))
+        written.and_then(Self::of).ok_or_else(|| ValueError::new("is not a date, or a time with its offset"))
     }
 
     fn show(&self) -> Shown {

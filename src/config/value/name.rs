@@ -1,6 +1,6 @@
 //! Names of the operator's choosing, patterns over them, and log filters.
 
-use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
+use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
 use crate::domain::glob::Glob;
 use crate::domain::id::{NAME_MAX_BYTES, is_name};
 
@@ -10,16 +10,16 @@ pub(in crate::config) struct Name(pub(in crate::config) String);
 
 impl Name {
     /// What is wrong with `text` as a name, if anything.
-    pub(in crate::config) fn fault(text: &str) -> Option<Wrong> {
+    pub(in crate::config) fn fault(text: &str) -> Option<ValueError> {
         if text.is_empty() {
-            return Some(Wrong::hinting("a name may not be empty", Self::HINT));
+            return Some(ValueError::hinting("a name may not be empty", Self::HINT));
         }
         if text.len() > NAME_MAX_BYTES {
             let message = format!("a name may not be longer than {NAME_MAX_BYTES} bytes");
-            return Some(Wrong::hinting(message, Self::HINT));
+            return Some(ValueError::hinting(message, Self::HINT));
         }
         if !is_name(text) {
-            return Some(Wrong::hinting("a name is ASCII without blanks, quotes and backslashes", Self::HINT));
+            return Some(ValueError::hinting("a name is ASCII without blanks, quotes and backslashes", Self::HINT));
         }
         None
     }
@@ -34,8 +34,8 @@ impl Setting for Name {
         Shape::Form("[!#-\\[\\]-~]{1,200}")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = cell.text()?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
         match Self::fault(&text) {
             Some(wrong) => Err(wrong),
             None => Ok(Self(text)),
@@ -54,8 +54,8 @@ impl Setting for Glob {
         Name::shape()
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let Name(text) = Name::read(cell)?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let Name(text) = Name::read(value_ref)?;
         Ok(Self::new(&text))
     }
 
@@ -71,12 +71,12 @@ pub(in crate::config) struct LogFilter(pub(in crate::config) String);
 impl Setting for LogFilter {
     const EXPECTED: &'static str = "a level: error, warn, info, debug or trace";
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = cell.text()?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
         let level = text.split(['=', ',']).all(|part| !part.trim().is_empty());
         match tracing_subscriber::EnvFilter::try_new(&text) {
             Ok(_) if level && known_levels(&text) => Ok(Self(text)),
-            _ => Err(Wrong::new("is not a log level")),
+            _ => Err(ValueError::new("is not a log level")),
         }
     }
 

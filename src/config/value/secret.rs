@@ -1,6 +1,6 @@
 //! Secrets, and what is kept of them.
 
-use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
+use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
 use crate::domain::secret::Secret;
 
 impl Setting for Secret {
@@ -11,17 +11,17 @@ impl Setting for Secret {
         Shape::Elsewhere
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = cell.text()?;
-        if !cell.points_elsewhere() && !cell.is_override() {
-            return Err(Wrong::hinting(
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
+        if !value_ref.points_elsewhere() && !value_ref.is_override() {
+            return Err(ValueError::hinting(
                 "a secret may not be written out in the file",
                 "put it where the gateway starts and write \"env:NAME\" or \"file:/path\"",
             ));
         }
         // It travels in a header, or came in one.
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Wrong::hinting(
+            return Err(ValueError::hinting(
                 "the secret is empty, or holds blanks or characters other than ASCII",
                 "check for line ends and quotes around the secret",
             ));
@@ -64,12 +64,12 @@ impl Setting for Sha256 {
         Shape::Form("sha256:[0-9a-fA-F]{64}")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let text = cell.text()?;
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
         Self::parse(&text).ok_or_else(|| {
             // It may be the secret itself, in the wrong place.
-            cell.hide();
-            Wrong::hinting(
+            value_ref.hide();
+            ValueError::hinting(
                 "is not a SHA-256 hash",
                 format!("write {}, as `printf %s \"$KEY\" | sha256sum` prints them", Self::EXPECTED),
             )

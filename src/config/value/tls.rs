@@ -13,7 +13,7 @@ use rustls::sign::SigningKey;
 use zeroize::Zeroizing;
 
 use super::validity;
-use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
+use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
 
 /// A server's certificate and those that vouch for it, in that order; never empty.
 pub(in crate::config) struct CertificateChain {
@@ -26,10 +26,10 @@ pub(in crate::config) struct CertificateChain {
 pub(in crate::config) struct PrivateKey(pub(in crate::config) Arc<dyn SigningKey>);
 
 impl CertificateChain {
-    fn parse(pem: &str) -> Result<Self, Wrong> {
+    fn parse(pem: &str) -> Result<Self, ValueError> {
         const HINT: &str = "point to the whole chain as PEM, the server's own certificate first: `fullchain.pem` of \
                             certbot, `tls.crt` of Kubernetes";
-        let wrong = |message| Wrong::hinting(message, HINT);
+        let wrong = |message| ValueError::hinting(message, HINT);
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
         let certificates = read.map_err(|_| wrong("is not PEM"))?;
         let first = certificates.first().ok_or_else(|| wrong("holds no certificate"))?;
@@ -47,8 +47,8 @@ impl Setting for CertificateChain {
         Shape::Elsewhere
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        Self::parse(&pointed_to(cell)?)
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        Self::parse(&pointed_to(value_ref)?)
     }
 
     fn show(&self) -> Shown {
@@ -57,16 +57,16 @@ impl Setting for CertificateChain {
 }
 
 impl PrivateKey {
-    fn parse(pem: &str) -> Result<Self, Wrong> {
+    fn parse(pem: &str) -> Result<Self, ValueError> {
         if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || pem.contains("Proc-Type: 4,ENCRYPTED") {
             let hint =
                 "write it without its passphrase, readable by the gateway alone: `openssl pkey -in KEY -out PLAIN`";
-            return Err(Wrong::hinting("holds an encrypted private key", hint));
+            return Err(ValueError::hinting("holds an encrypted private key", hint));
         }
         let wrong = |message| {
             let hint = "point to one private key as PEM, RSA, ECDSA or Ed25519: `privkey.pem` of certbot, `tls.key` of \
                         Kubernetes";
-            Wrong::hinting(message, hint)
+            ValueError::hinting(message, hint)
         };
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| wrong("holds no private key"))?;
         let key = any_supported_type(&key).map_err(|_| wrong("holds a private key of a kind that cannot be used"))?;
@@ -82,8 +82,8 @@ impl Setting for PrivateKey {
         Shape::Elsewhere
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        Self::parse(&pointed_to(cell)?)
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        Self::parse(&pointed_to(value_ref)?)
     }
 
     fn show(&self) -> Shown {
@@ -92,11 +92,11 @@ impl Setting for PrivateKey {
 }
 
 /// The text of a file, which may have many lines.
-fn pointed_to(cell: &Cell<'_>) -> Result<Zeroizing<String>, Wrong> {
-    if !cell.points_elsewhere() && cell.value().is_str() {
-        return Err(Wrong::new("the text of a file may not be written out here"));
+fn pointed_to(value_ref: &ValueRef<'_>) -> Result<Zeroizing<String>, ValueError> {
+    if !value_ref.points_elsewhere() && value_ref.value().is_str() {
+        return Err(ValueError::new("the text of a file may not be written out here"));
     }
-    cell.text().map(Zeroizing::new)
+    value_ref.text().map(Zeroizing::new)
 }
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("rcgen can sign")
     }
 
-    fn refused<T>(read: Result<T, Wrong>) -> String {
+    fn refused<T>(read: Result<T, ValueError>) -> String {
         read.err().map(|wrong| wrong.message).unwrap_or_default()
     }
 

@@ -1,6 +1,6 @@
 //! Time zones by name.
 
-use crate::config::reader::{Cell, Setting, Shape, Shown, Wrong};
+use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
 use crate::domain::budget::Zone;
 
 impl Setting for Zone {
@@ -10,9 +10,10 @@ impl Setting for Zone {
         Shape::Form("[A-Za-z0-9_+/-]+")
     }
 
-    fn read(cell: &Cell<'_>) -> Result<Self, Wrong> {
-        let unknown = || Wrong::hinting("is no time zone", "write its name in the IANA database, such as Europe/Paris");
-        Self::named(&cell.text()?).ok_or_else(unknown)
+    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+        let unknown =
+            || ValueError::hinting("is no time zone", "write its name in the IANA database, such as Europe/Paris");
+        Self::named(&value_ref.text()?).ok_or_else(unknown)
     }
 
     fn show(&self) -> Shown {

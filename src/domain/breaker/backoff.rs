@@ -3,7 +3,7 @@
 //! It exists because three things double in the same way (a tripped breaker, a throttled and a
 //! misconfigured deployment) with different bounds. It draws jitter from the dice it is handed.
 
-use crate::domain::chance::Draw;
+use crate::domain::random::RandomValue;
 use std::time::{Duration, Instant};
 
 /// No provider keeps us away for longer than this by its Retry-After.
@@ -48,7 +48,7 @@ impl Backoff {
     }
 
     /// The next pause, ±20 % and never above `most`.
-    pub fn next(&mut self, now: Instant, draw: Draw) -> Duration {
+    pub fn next(&mut self, now: Instant, draw: RandomValue) -> Duration {
         if self.closed_at.take().is_some_and(|at| now.saturating_duration_since(at) > self.most) {
             self.level = 0;
         }
@@ -84,14 +84,14 @@ mod tests {
         let now = Instant::now();
         let mut backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(20));
         for (step, plain) in [1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0].into_iter().enumerate() {
-            let pause = backoff.next(now, Draw(9).salted(step as u64)).as_secs_f64();
+            let pause = backoff.next(now, RandomValue(9).salted(step as u64)).as_secs_f64();
             assert!(pause >= plain * 0.8 && pause <= (plain * 1.2).min(20.0), "{step}: {pause}");
         }
     }
 
     #[test]
     fn a_fall_soon_after_closing_goes_on_doubling_and_a_late_one_starts_anew() {
-        let middle = Draw(1 << 63);
+        let middle = RandomValue(1 << 63);
         let now = Instant::now();
         let mut backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(20));
         assert_eq!(backoff.next(now, middle), Duration::from_secs(1));

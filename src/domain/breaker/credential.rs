@@ -4,9 +4,9 @@
 //! with another one, go on: being refused says nothing about a deployment's health. After its rest
 //! exactly one attempt tries it again.
 
-use super::Standing;
+use super::Availability;
 use super::backoff::Backoff;
-use crate::domain::chance::Draw;
+use crate::domain::random::RandomValue;
 use std::time::{Duration, Instant};
 
 /// While an attempt tries a rested credential, others are told to come back after this.
@@ -34,21 +34,21 @@ impl Default for CredentialHealth {
 
 impl CredentialHealth {
     /// Whether it may be used at `now`.
-    pub fn standing(&self, now: Instant) -> Standing {
+    pub fn availability(&self, now: Instant) -> Availability {
         match self.state {
-            State::Welcome => Standing::Flowing { share: 1.0 },
-            State::Resting { until } if now < until => Standing::Blocked { until },
-            State::Resting { .. } => Standing::ProbeDue,
-            State::OnTrial => Standing::Blocked { until: now + TRIAL_PATIENCE },
+            State::Welcome => Availability::Flowing { share: 1.0 },
+            State::Resting { until } if now < until => Availability::Blocked { until },
+            State::Resting { .. } => Availability::ProbeDue,
+            State::OnTrial => Availability::Blocked { until: now + TRIAL_PATIENCE },
         }
     }
 
     /// Takes it for one attempt: `Some(true)` when this attempt is its trial.
     pub fn take(&mut self, now: Instant) -> Option<bool> {
-        match self.standing(now) {
-            Standing::Flowing { .. } => Some(false),
-            Standing::Blocked { .. } => None,
-            Standing::ProbeDue => {
+        match self.availability(now) {
+            Availability::Flowing { .. } => Some(false),
+            Availability::Blocked { .. } => None,
+            Availability::ProbeDue => {
                 self.state = State::OnTrial;
                 Some(true)
             }
@@ -62,7 +62,7 @@ impl CredentialHealth {
     }
 
     /// The provider refused it. Says whether it begins to rest by this.
-    pub fn refused(&mut self, trial: bool, now: Instant, draw: Draw) -> bool {
+    pub fn refused(&mut self, trial: bool, now: Instant, draw: RandomValue) -> bool {
         let begins = trial || self.state == State::Welcome;
         if begins {
             self.state = State::Resting { until: now + self.rests.next(now, draw) };
@@ -87,15 +87,15 @@ mod tests {
         let now = Instant::now();
         let mut health = CredentialHealth::default();
         assert_eq!(health.take(now), Some(false));
-        assert!(health.refused(false, now, Draw(0)));
-        assert!(!health.refused(false, now, Draw(0)), "a second refusal of the same moment is old news");
+        assert!(health.refused(false, now, RandomValue(0)));
+        assert!(!health.refused(false, now, RandomValue(0)), "a second refusal of the same moment is old news");
         assert_eq!(health.take(now + Duration::from_secs(23)), None);
         let rested = now + Duration::from_secs(25);
         assert_eq!(health.take(rested), Some(true));
         assert_eq!(health.take(rested), None, "one trial at a time");
         health.undecided(rested);
         assert_eq!(health.take(rested), Some(true));
-        assert!(health.refused(true, rested, Draw(0)));
+        assert!(health.refused(true, rested, RandomValue(0)));
         assert_eq!(health.take(rested + Duration::from_secs(47)), None, "the rest doubles");
         assert_eq!(health.take(rested + Duration::from_secs(49)), Some(true));
         health.accepted();

@@ -11,9 +11,9 @@ pub mod backoff;
 pub mod credential;
 pub mod window;
 
-use crate::domain::chance::Draw;
 use crate::domain::failure::Verdict;
 use crate::domain::id::KeyId;
+use crate::domain::random::RandomValue;
 use backoff::Backoff;
 use std::time::{Duration, Instant};
 use window::{Run, Window};
@@ -98,7 +98,7 @@ impl StateName {
 
 /// Whether, and how, a deployment may be used now.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Standing {
+pub enum Availability {
     /// Traffic flows; below 1 only this share of what it would get (slow start).
     Flowing {
         /// In `(0, 1]`.
@@ -115,13 +115,13 @@ pub enum Standing {
 
 /// Leave to make one attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Leave {
+pub struct BreakerPermit {
     probe: bool,
     /// How often the breaker had opened when this was given: an opening since makes its end old news.
-    era: u32,
+    generation: u32,
 }
 
-impl Leave {
+impl BreakerPermit {
     /// Whether this attempt is the probe.
     pub fn is_probe(self) -> bool {
         self.probe
@@ -171,7 +171,7 @@ pub struct Breaker {
     settings: BreakerSettings,
     state: State,
     /// How often it has opened.
-    era: u32,
+    generation: u32,
     run: Run,
     window: Window,
     trips: Backoff,
@@ -184,7 +184,7 @@ impl Breaker {
     pub fn new(settings: BreakerSettings) -> Self {
         Self {
             state: State::Closed { recovered: None },
-            era: 0,
+            generation: 0,
             run: Run::default(),
             window: Window::new(settings.window),
             trips: Backoff::doubling(settings.open, settings.open_max),
@@ -213,12 +213,12 @@ impl Breaker {
     }
 
     /// Whether, and how, the deployment may be used at `now`.
-    pub fn standing(&self, now: Instant) -> Standing {
+    pub fn availability(&self, now: Instant) -> Availability {
         match self.state {
-            State::Closed { recovered } => Standing::Flowing { share: recovered.map_or(1.0, |r| share(r, now)) },
-            State::Open { until, .. } if now < until => Standing::Blocked { until },
-            State::Open { .. } | State::HalfOpen { probing: false, .. } => Standing::ProbeDue,
-            State::HalfOpen { probing: true, .. } => Standing::Blocked { until: now + PROBE_PATIENCE },
+            State::Closed { recovered } => Availability::Flowing { share: recovered.map_or(1.0, |r| share(r, now)) },
+            State::Open { until, .. } if now < until => Availability::Blocked { until },
+            State::Open { .. } | State::HalfOpen { probing: false, .. } => Availability::ProbeDue,
+            State::HalfOpen { probing: true, .. } => Availability::Blocked { until: now + PROBE_PATIENCE },
         }
     }
 
@@ -233,23 +233,23 @@ impl Breaker {
 
     /// Leave for one attempt at `now`, if any may be made. A probe's leave is given once; whoever
     /// holds it must [`report`](Self::report) or give it back with [`Verdict::Neutral`].
-    pub fn admit(&mut self, now: Instant) -> Option<Leave> {
-        match self.standing(now) {
-            Standing::Flowing { .. } => Some(Leave { probe: false, era: self.era }),
-            Standing::Blocked { .. } => None,
-            Standing::ProbeDue => {
+    pub fn admit(&mut self, now: Instant) -> Option<BreakerPermit> {
+        match self.availability(now) {
+            Availability::Flowing { .. } => Some(BreakerPermit { probe: false, generation: self.generation }),
+            Availability::Blocked { .. } => None,
+            Availability::ProbeDue => {
                 if let State::Open { slept, cause, .. } | State::HalfOpen { slept, cause, .. } = self.state {
                     self.state = State::HalfOpen { probing: true, slept, cause };
                 }
-                Some(Leave { probe: true, era: self.era })
+                Some(BreakerPermit { probe: true, generation: self.generation })
             }
         }
     }
 
-    /// The first good token under `leave` is in hand. The probe's closes; from here on it is an attempt
+    /// The first good token under `permit` is in hand. The probe's closes; from here on it is an attempt
     /// like any other, and its end is reported like any other.
-    pub fn answered(&mut self, leave: &mut Leave, now: Instant) -> Option<Transition> {
-        if std::mem::take(&mut leave.probe) { self.close(now) } else { None }
+    pub fn answered(&mut self, permit: &mut BreakerPermit, now: Instant) -> Option<Transition> {
+        if std::mem::take(&mut permit.probe) { self.close(now) } else { None }
     }
 
     fn close(&mut self, now: Instant) -> Option<Transition> {
@@ -264,15 +264,15 @@ impl Breaker {
     /// Hears how an attempt of `key` ended.
     pub fn report(
         &mut self,
-        leave: Leave,
+        permit: BreakerPermit,
         key: KeyId,
         verdict: Verdict,
         now: Instant,
-        draw: Draw,
+        draw: RandomValue,
     ) -> Option<Transition> {
         match self.state {
-            State::Closed { .. } if leave.era == self.era => self.report_closed(key, verdict, now, draw),
-            State::HalfOpen { slept, cause, .. } if leave.probe => {
+            State::Closed { .. } if permit.generation == self.generation => self.report_closed(key, verdict, now, draw),
+            State::HalfOpen { slept, cause, .. } if permit.probe => {
                 self.state = State::HalfOpen { probing: false, slept, cause };
                 self.report_probe(verdict, now, draw)
             }
@@ -282,7 +282,7 @@ impl Breaker {
 
     /// Sent before the breaker last opened, ended afterwards: old news, or the attempts that hung in an
     /// outage would trip it again once it is over. Only a throttling provider's wish still holds.
-    fn report_late(&mut self, verdict: Verdict, now: Instant, draw: Draw) -> Option<Transition> {
+    fn report_late(&mut self, verdict: Verdict, now: Instant, draw: RandomValue) -> Option<Transition> {
         let Verdict::Throttled(Some(after)) = verdict else { return None };
         let wish = now + self.throttles.floor(after);
         match self.state {
@@ -295,7 +295,7 @@ impl Breaker {
         None
     }
 
-    fn report_closed(&mut self, key: KeyId, verdict: Verdict, now: Instant, draw: Draw) -> Option<Transition> {
+    fn report_closed(&mut self, key: KeyId, verdict: Verdict, now: Instant, draw: RandomValue) -> Option<Transition> {
         match verdict {
             Verdict::Neutral | Verdict::CredentialRefused => None,
             Verdict::Good => {
@@ -316,7 +316,7 @@ impl Breaker {
     }
 
     /// `key` is `None` for an end that cannot be any one key's doing: nothing of the request was sent.
-    fn count_bad(&mut self, key: Option<KeyId>, now: Instant, draw: Draw) -> Option<Transition> {
+    fn count_bad(&mut self, key: Option<KeyId>, now: Instant, draw: RandomValue) -> Option<Transition> {
         self.run.bad(key);
         self.window.bad(key, now);
         let tally = self.window.tally(now);
@@ -330,7 +330,7 @@ impl Breaker {
         None
     }
 
-    fn report_probe(&mut self, verdict: Verdict, now: Instant, draw: Draw) -> Option<Transition> {
+    fn report_probe(&mut self, verdict: Verdict, now: Instant, draw: RandomValue) -> Option<Transition> {
         match verdict {
             // The client left, or our credential rests: the slot is free for another probe.
             Verdict::Neutral | Verdict::CredentialRefused => None,
@@ -341,12 +341,12 @@ impl Breaker {
         }
     }
 
-    fn trip(&mut self, cause: Cause, now: Instant, draw: Draw) -> Transition {
+    fn trip(&mut self, cause: Cause, now: Instant, draw: RandomValue) -> Transition {
         let sleep = self.trips.next(now, draw);
         self.open(cause, sleep, now)
     }
 
-    fn rest(&mut self, after: Option<Duration>, now: Instant, draw: Draw) -> Transition {
+    fn rest(&mut self, after: Option<Duration>, now: Instant, draw: RandomValue) -> Transition {
         let sleep = match after {
             Some(after) => self.throttles.floor(after),
             None => self.throttles.next(now, draw),
@@ -354,14 +354,14 @@ impl Breaker {
         self.open(Cause::Throttled, sleep, now)
     }
 
-    fn absent(&mut self, now: Instant, draw: Draw) -> Transition {
+    fn absent(&mut self, now: Instant, draw: RandomValue) -> Transition {
         let sleep = self.absences.next(now, draw);
         self.open(Cause::NotFound, sleep, now)
     }
 
     fn open(&mut self, cause: Cause, sleep: Duration, now: Instant) -> Transition {
         self.state = State::Open { until: now + sleep, slept: sleep, cause };
-        self.era = self.era.wrapping_add(1);
+        self.generation = self.generation.wrapping_add(1);
         self.run.clear();
         Transition { to: open_name(cause), cause: Some(cause) }
     }
@@ -394,7 +394,7 @@ mod tests {
     const A: KeyId = KeyId(1);
     const B: KeyId = KeyId(2);
     /// No jitter: pauses are exactly as written.
-    const MIDDLE: Draw = Draw(1 << 63);
+    const MIDDLE: RandomValue = RandomValue(1 << 63);
     const SECOND: Duration = Duration::from_secs(1);
 
     fn ms(count: u64) -> Duration {
@@ -412,18 +412,18 @@ mod tests {
             Self { breaker: Breaker::new(BREAKER), now: Instant::now() }
         }
 
-        fn take(&mut self) -> Leave {
+        fn take(&mut self) -> BreakerPermit {
             self.breaker.admit(self.now).expect("traffic flows or a probe is due")
         }
 
-        fn end(&mut self, leave: Leave, key: KeyId, verdict: Verdict) -> Option<Transition> {
-            self.breaker.report(leave, key, verdict, self.now, MIDDLE)
+        fn end(&mut self, permit: BreakerPermit, key: KeyId, verdict: Verdict) -> Option<Transition> {
+            self.breaker.report(permit, key, verdict, self.now, MIDDLE)
         }
 
         /// One attempt from its leave to its end; why it opened, if it did.
         fn attempt(&mut self, key: KeyId, verdict: Verdict) -> Option<Cause> {
-            let leave = self.take();
-            self.end(leave, key, verdict)?.cause
+            let permit = self.take();
+            self.end(permit, key, verdict)?.cause
         }
 
         /// As [`attempt`](Self::attempt), many times; the cause and the number of the attempt that tripped.
@@ -436,8 +436,8 @@ mod tests {
             self
         }
 
-        fn standing(&self) -> Standing {
-            self.breaker.standing(self.now)
+        fn availability(&self) -> Availability {
+            self.breaker.availability(self.now)
         }
 
         fn name(&self) -> StateName {
@@ -446,15 +446,15 @@ mod tests {
 
         /// For how long it is closed to traffic from now on.
         fn blocked_for(&self) -> Option<Duration> {
-            match self.standing() {
-                Standing::Blocked { until } => Some(until - self.now),
-                Standing::Flowing { .. } | Standing::ProbeDue => None,
+            match self.availability() {
+                Availability::Blocked { until } => Some(until - self.now),
+                Availability::Flowing { .. } | Availability::ProbeDue => None,
             }
         }
 
         fn share(&self) -> f64 {
-            match self.standing() {
-                Standing::Flowing { share } => share,
+            match self.availability() {
+                Availability::Flowing { share } => share,
                 other => panic!("no traffic flows: {other:?}"),
             }
         }
@@ -469,10 +469,10 @@ mod tests {
         fn probe(&mut self, verdict: Verdict) -> Option<Transition> {
             let wait = self.blocked_for().expect("open");
             self.later(wait);
-            assert_eq!(self.standing(), Standing::ProbeDue);
-            let leave = self.take();
-            assert!(leave.is_probe());
-            self.end(leave, A, verdict)
+            assert_eq!(self.availability(), Availability::ProbeDue);
+            let permit = self.take();
+            assert!(permit.is_probe());
+            self.end(permit, A, verdict)
         }
     }
 
@@ -547,10 +547,10 @@ mod tests {
     fn it_stays_open_twice_as_long_each_time_within_a_fifth_of_jitter() {
         for seed in 0..200 {
             let mut bench = Bench::new();
-            let draw = Draw(seed).salted(1);
+            let draw = RandomValue(seed).salted(1);
             for _ in 0..5 {
-                let leave = bench.take();
-                bench.breaker.report(leave, A, Verdict::Bad, bench.now, draw);
+                let permit = bench.take();
+                bench.breaker.report(permit, A, Verdict::Bad, bench.now, draw);
             }
             for (round, plain) in [1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0].into_iter().enumerate() {
                 let open = bench.blocked_for().expect("open");
@@ -559,15 +559,15 @@ mod tests {
                 bench.later(open - Duration::from_nanos(1));
                 assert_eq!(bench.breaker.admit(bench.now), None, "not an instant too soon");
                 bench.later(Duration::from_nanos(1));
-                let leave = bench.take();
-                let transition = bench.breaker.report(leave, A, Verdict::Bad, bench.now, draw.salted(round as u64));
+                let permit = bench.take();
+                let transition = bench.breaker.report(permit, A, Verdict::Bad, bench.now, draw.salted(round as u64));
                 assert_eq!(transition, Some(Transition { to: StateName::Open, cause: Some(Cause::Probe) }));
             }
         }
     }
 
     #[test]
-    fn a_throttled_deployment_rests_as_long_as_it_was_told() {
+    fn a_throttled_deployment_rests_as_long_as_it_was_reported() {
         let check = |after: Option<Duration>, expected: Duration| {
             let mut bench = Bench::new();
             assert_eq!(bench.attempt(A, Verdict::Throttled(after)), Some(Cause::Throttled));
@@ -614,7 +614,7 @@ mod tests {
     fn half_open_admits_one_probe_and_a_lost_one_frees_the_slot() {
         let mut bench = Bench::tripped();
         bench.later(SECOND);
-        assert_eq!((bench.standing(), bench.name()), (Standing::ProbeDue, StateName::HalfOpen));
+        assert_eq!((bench.availability(), bench.name()), (Availability::ProbeDue, StateName::HalfOpen));
         for verdict in [Verdict::Neutral, Verdict::CredentialRefused] {
             let probe = bench.take();
             assert!(probe.is_probe());
@@ -623,7 +623,7 @@ mod tests {
             assert_eq!(bench.breaker.admit(bench.now), None, "however long it takes");
             assert!(bench.blocked_for().is_some_and(|patience| patience > Duration::ZERO));
             assert_eq!(bench.end(probe, A, verdict), None);
-            assert_eq!(bench.standing(), Standing::ProbeDue);
+            assert_eq!(bench.availability(), Availability::ProbeDue);
         }
     }
 
@@ -634,7 +634,7 @@ mod tests {
         let mut probe = bench.take();
         let closed = bench.breaker.answered(&mut probe, bench.now);
         assert_eq!(closed, Some(Transition { to: StateName::Closed, cause: None }));
-        assert_eq!(bench.breaker.window.tally(bench.now), window::Tally::default());
+        assert_eq!(bench.breaker.window.tally(bench.now), window::WindowCounts::default());
         assert!(!probe.is_probe());
         assert_eq!(bench.breaker.answered(&mut probe, bench.now), None, "it closes once");
         // Its end counts like any other: with four more it is a run of five.
@@ -671,8 +671,8 @@ mod tests {
     fn a_newcomer_starts_slowly_too() {
         let now = Instant::now();
         let check = |age, expected| {
-            let standing = Breaker::newcomer(BREAKER, now).standing(now + age);
-            assert_eq!(standing, Standing::Flowing { share: expected }, "after {age:?}");
+            let availability = Breaker::newcomer(BREAKER, now).availability(now + age);
+            assert_eq!(availability, Availability::Flowing { share: expected }, "after {age:?}");
         };
         check(Duration::ZERO, 0.1);
         check(ms(999), 0.1);
@@ -683,17 +683,17 @@ mod tests {
     fn what_was_sent_before_the_trip_changes_nothing_after_it() {
         for verdict in [Verdict::Good, Verdict::Bad, Verdict::Down, Verdict::NotFound, Verdict::Throttled(None)] {
             let mut bench = Bench::new();
-            let late: Vec<Leave> = (0..20).map(|_| bench.take()).collect();
+            let late: Vec<BreakerPermit> = (0..20).map(|_| bench.take()).collect();
             bench.attempts(&ends("aaaaa"));
-            let open = bench.standing();
+            let open = bench.availability();
             assert_eq!(bench.end(late[0], B, verdict), None);
-            assert_eq!(bench.standing(), open, "{verdict:?} while open");
+            assert_eq!(bench.availability(), open, "{verdict:?} while open");
             bench.later(SECOND);
             let probe = bench.take();
             assert_eq!(bench.end(late[1], B, verdict), None);
             assert_eq!(bench.breaker.admit(bench.now), None, "{verdict:?} while probing");
             bench.end(probe, A, Verdict::Good);
-            late[2..].iter().for_each(|leave| assert_eq!(bench.end(*leave, B, verdict), None));
+            late[2..].iter().for_each(|permit| assert_eq!(bench.end(*permit, B, verdict), None));
             assert_eq!(bench.breaker.window.tally(bench.now).requests, 0, "{verdict:?} when closed again");
         }
     }
@@ -730,9 +730,9 @@ mod tests {
     #[test]
     fn new_settings_keep_the_state() {
         let mut bench = Bench::tripped();
-        let before = bench.standing();
+        let before = bench.availability();
         bench.breaker.resettle(BreakerSettings { open: 5 * SECOND, failures: 2, ..BREAKER });
-        assert_eq!(bench.standing(), before);
+        assert_eq!(bench.availability(), before);
         bench.probe(Verdict::Bad);
         assert_eq!(bench.blocked_for(), Some(10 * SECOND), "the second pause by the new bounds");
         bench.probe(Verdict::Good);

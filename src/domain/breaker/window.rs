@@ -53,7 +53,7 @@ impl Run {
 
 /// What the window amounts to, each key weighed.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Tally {
+pub struct WindowCounts {
     /// Ends.
     pub requests: u64,
     /// Bad ends among them.
@@ -62,7 +62,7 @@ pub struct Tally {
     pub keys: usize,
 }
 
-impl Tally {
+impl WindowCounts {
     /// Good ends.
     pub fn good(&self) -> u64 {
         self.requests.saturating_sub(self.failures)
@@ -118,7 +118,7 @@ impl Window {
     }
 
     /// What the last window amounts to.
-    pub fn tally(&self, now: Instant) -> Tally {
+    pub fn tally(&self, now: Instant) -> WindowCounts {
         let turn = self.turn(now);
         let live = self.slices.iter().filter(|slice| slice.turn + u64::from(SLICES) > turn);
         let mut keyless = 0;
@@ -168,16 +168,16 @@ fn entry(counts: &mut Vec<(KeyId, Count)>, key: KeyId, most: usize) -> &mut Coun
 }
 
 /// Each key's requests and failures count at most as much as all the others' together.
-fn weigh(keys: &[(KeyId, Count)], keyless: u64) -> Tally {
+fn weigh(keys: &[(KeyId, Count)], keyless: u64) -> WindowCounts {
     let requests: u64 = keys.iter().map(|(_, c)| c.good + c.bad).sum::<u64>() + keyless;
     let failures: u64 = keys.iter().map(|(_, c)| c.bad).sum::<u64>() + keyless;
     if keys.len() < 2 {
-        return Tally { requests, failures, keys: keys.len() };
+        return WindowCounts { requests, failures, keys: keys.len() };
     }
     let most_requests = keys.iter().map(|(_, c)| c.good + c.bad).max().unwrap_or(0);
     let most_failures = keys.iter().map(|(_, c)| c.bad).max().unwrap_or(0);
     let half = |all: u64, most: u64| (all - most) + most.min(all - most);
-    Tally { requests: half(requests, most_requests), failures: half(failures, most_failures), keys: keys.len() }
+    WindowCounts { requests: half(requests, most_requests), failures: half(failures, most_failures), keys: keys.len() }
 }
 
 #[cfg(test)]
@@ -210,16 +210,16 @@ mod tests {
         for _ in 0..90 {
             window.bad(Some(A), start);
         }
-        assert_eq!(window.tally(start), Tally { requests: 90, failures: 90, keys: 1 });
+        assert_eq!(window.tally(start), WindowCounts { requests: 90, failures: 90, keys: 1 });
         for _ in 0..10 {
             window.good(B, start);
         }
-        assert_eq!(window.tally(start), Tally { requests: 20, failures: 0, keys: 2 });
+        assert_eq!(window.tally(start), WindowCounts { requests: 20, failures: 0, keys: 2 });
         for _ in 0..10 {
             window.bad(Some(B), start);
         }
-        assert_eq!(window.tally(start), Tally { requests: 40, failures: 20, keys: 2 });
+        assert_eq!(window.tally(start), WindowCounts { requests: 40, failures: 20, keys: 2 });
         assert_eq!(window.tally(start + Duration::from_secs(29)).requests, 40);
-        assert_eq!(window.tally(start + Duration::from_secs(31)), Tally::default());
+        assert_eq!(window.tally(start + Duration::from_secs(31)), WindowCounts::default());
     }
 }

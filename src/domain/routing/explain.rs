@@ -8,7 +8,7 @@ use crate::domain::authorize::{Asked, AuthorizedRequest};
 use crate::domain::call::Call;
 use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::draft::{Drafter, Leg, WhyNot, why_nothing};
+use crate::domain::routing::builder::{CandidateModel, PlanBuilder, WhyNot, why_nothing};
 use crate::domain::routing::table::{RoutingTable, Target};
 
 /// The whole story of one request.
@@ -32,56 +32,58 @@ pub struct Way {
     /// The models of which one is drawn by weight to be the first; none where the legs stand as they are.
     pub drawn: Vec<(ModelId, u32)>,
     /// In the order they are stepped down.
-    pub legs: Vec<Leg>,
+    pub candidate_models: Vec<CandidateModel>,
 }
 
 /// Explains `call`.
 pub fn explain(table: &RoutingTable, authorized: &AuthorizedRequest, call: &Call, no_fallback: bool) -> Explanation {
     let mut reasons: Vec<Option<WhyNot>> = vec![None; table.deployments.len()];
     let note = |passed: &[DeploymentId], why| passed.iter().for_each(|id| _ = reasons[id.index()].get_or_insert(why));
-    let mut drafter = Drafter::new(table, authorized, call, no_fallback, note);
+    let mut drafter = PlanBuilder::new(table, authorized, call, no_fallback, note);
     let alias = match authorized.asked() {
         Asked::Plain(Target::Alias(index)) => Some(&table.aliases[index]),
         Asked::Plain(_) | Asked::Reserved(_) => None,
     };
     let ways: Vec<Way> = match (authorized.asked(), alias) {
         (Asked::Reserved(model), _) => {
-            let legs = drafter.by_reserved(model);
-            vec![Way { begins: Target::Model(model), weight: 1, drawn: Vec::new(), legs }]
+            let candidate_models = drafter.by_reserved(model);
+            vec![Way { begins: Target::Model(model), weight: 1, drawn: Vec::new(), candidate_models }]
         }
         (Asked::Plain(_), Some(alias)) => {
             drafter.shares(alias).into_iter().map(|share| way(&mut drafter, share)).collect()
         }
         (Asked::Plain(part), None) => vec![way(&mut drafter, (part, 1))],
     };
-    let ways: Vec<Way> = ways.into_iter().filter(|way| !way.legs.is_empty()).collect();
+    let ways: Vec<Way> = ways.into_iter().filter(|way| !way.candidate_models.is_empty()).collect();
     let shares: Vec<(Target, u32)> = ways.iter().map(|way| (way.begins, way.weight)).collect();
     let bound = alias.and_then(|alias| drafter.bound(alias, &shares));
-    let used = |id: DeploymentId| ways.iter().flat_map(|way| &way.legs).any(|leg| leg.deployments.contains(&id));
+    let used = |id: DeploymentId| {
+        ways.iter().flat_map(|way| &way.candidate_models).any(|candidate| candidate.deployments.contains(&id))
+    };
     let passed_over = table.deployment_ids().filter(|id| !used(*id));
     let passed_over = passed_over.map(|id| (id, reasons[id.index()].unwrap_or(WhyNot::Unreached))).collect();
     let ways = if ways.is_empty() { Err(why_nothing(table, authorized, call, no_fallback)) } else { Ok(ways) };
     Explanation { ways, bound, passed_over }
 }
 
-fn way<N: FnMut(&[DeploymentId], WhyNot)>(drafter: &mut Drafter<'_, N>, (begins, weight): (Target, u32)) -> Way {
+fn way<N: FnMut(&[DeploymentId], WhyNot)>(drafter: &mut PlanBuilder<'_, N>, (begins, weight): (Target, u32)) -> Way {
     let drawn = match begins {
         Target::Tier(tier) => drafter.drawn(tier),
         Target::Model(_) | Target::Alias(_) => Vec::new(),
     };
-    Way { begins, weight, drawn, legs: drafter.by_part(begins, None) }
+    Way { begins, weight, drawn, candidate_models: drafter.by_part(begins, None) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::authorize::Policy;
-    use crate::domain::call::{Endpoint, EndpointSet, Facts, FeatureSet};
-    use crate::domain::chance::Draw;
+    use crate::domain::call::{Endpoint, EndpointSet, FeatureSet, RequestMetadata};
     use crate::domain::glob::Glob;
     use crate::domain::id::TierId;
-    use crate::domain::routing::draft::legs;
-    use crate::domain::routing::fixture::{authorized, chat, facts, model_id, policy, residency, table, with_alias};
+    use crate::domain::random::RandomValue;
+    use crate::domain::routing::builder::candidate_models;
+    use crate::domain::routing::fixture::{authorized, chat, metadata, model_id, policy, residency, table, with_alias};
     use crate::domain::routing::table::Sticky;
     use bytes::Bytes;
 
@@ -112,7 +114,7 @@ mod tests {
     fn every_deployment_outside_the_plan_says_why() {
         let table = house();
         let check = |policy: Policy, call: &Call, no_fallback: bool, expected: &[&str]| {
-            assert_eq!(passed_over(&table, policy, call, no_fallback), expected, "{}", call.facts().model);
+            assert_eq!(passed_over(&table, policy, call, no_fallback), expected, "{}", call.metadata().model);
         };
         let all = everything(&table);
         let kimi = "us/kimi: Unreached";
@@ -131,18 +133,18 @@ mod tests {
     }
 
     #[test]
-    fn embeddings_and_what_a_model_lacks_are_told_apart() {
+    fn embeddings_and_what_a_model_lacks_are_reported_apart() {
         let mut table = house();
         let flash = model_id(&table, "flash");
         table.models[flash.index()].endpoints = EndpointSet::of([Endpoint::Chat, Endpoint::Embeddings]);
-        let call = Call::new(Endpoint::Embeddings, Bytes::new(), facts("premium"));
+        let call = Call::new(Endpoint::Embeddings, Bytes::new(), metadata("premium"));
         let found = passed_over(&table, everything(&table), &call, false);
         let lacking = "NotServed(\"embeddings\")";
         let expected = ["us/qwen: OtherModel".to_owned(), format!("us/kimi: {lacking}")];
         assert_eq!(found[..2], expected);
-        let facts = Facts { features: FeatureSet::all(), ..facts("qwen") };
+        let metadata = RequestMetadata { features: FeatureSet::all(), ..metadata("qwen") };
         table.models.iter_mut().for_each(|model| model.features = FeatureSet::default());
-        let call = Call::new(Endpoint::Chat, Bytes::new(), facts);
+        let call = Call::new(Endpoint::Chat, Bytes::new(), metadata);
         let found = explain(&table, &authorized(&table, everything(&table), &call), &call, false);
         assert_eq!(found.ways, Err(Refusal::NotServed { model: "qwen".into(), what: "tools" }));
         assert_eq!(found.passed_over.len(), table.deployments.len());
@@ -166,35 +168,39 @@ mod tests {
     }
 
     /// Whether `found` is this way, but for a first model that was drawn.
-    fn is_told(way: &Way, found: &[Leg]) -> bool {
-        let (mut told, mut found) = (way.legs.clone(), found.to_vec());
+    fn is_reported(way: &Way, found: &[CandidateModel]) -> bool {
+        let (mut reported, mut found) = (way.candidate_models.clone(), found.to_vec());
         if !way.drawn.is_empty() {
-            told.sort_by_key(|leg| leg.model);
-            found.sort_by_key(|leg| leg.model);
+            reported.sort_by_key(|candidate| candidate.model);
+            found.sort_by_key(|candidate| candidate.model);
         }
-        told == found
+        reported == found
     }
 
     /// Whatever is drafted for real was told beforehand.
     #[test]
-    fn no_request_takes_a_way_that_was_not_told() {
+    fn no_request_takes_a_way_that_was_not_reported() {
         for sticky in [Sticky::None, Sticky::Key, Sticky::User] {
             let mut table = house();
             table.aliases[0].sticky = sticky;
             for name in ["auto", "premium", "flash", "Pro/kimi", "solo"] {
-                let call = Call::new(Endpoint::Chat, Bytes::new(), Facts { user: Some("ann".into()), ..facts(name) });
+                let call = Call::new(
+                    Endpoint::Chat,
+                    Bytes::new(),
+                    RequestMetadata { user: Some("ann".into()), ..metadata(name) },
+                );
                 let authorized = authorized(&table, everything(&table), &call);
-                let told = explain(&table, &authorized, &call, false);
-                let ways = told.ways.expect("a plan");
+                let reported = explain(&table, &authorized, &call, false);
+                let ways = reported.ways.expect("a plan");
                 for seed in 0..300 {
-                    let found = legs(&table, &authorized, &call, false, Draw(seed)).expect("a plan");
-                    let way = ways.iter().position(|way| is_told(way, &found));
+                    let found = candidate_models(&table, &authorized, &call, false, RandomValue(seed)).expect("a plan");
+                    let way = ways.iter().position(|way| is_reported(way, &found));
                     assert!(way.is_some(), "{name} {sticky:?}, seed {seed}: {found:?}");
-                    if told.bound.is_some() {
-                        assert_eq!(way, told.bound, "{name} {sticky:?}, seed {seed}");
+                    if reported.bound.is_some() {
+                        assert_eq!(way, reported.bound, "{name} {sticky:?}, seed {seed}");
                     }
                 }
-                assert_eq!(told.bound.is_some(), name == "auto" && sticky != Sticky::None, "{name} {sticky:?}");
+                assert_eq!(reported.bound.is_some(), name == "auto" && sticky != Sticky::None, "{name} {sticky:?}");
             }
         }
     }

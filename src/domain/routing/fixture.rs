@@ -5,7 +5,7 @@
 
 use crate::domain::authorize::{AuthorizedRequest, KeyRecord, Limits, Policy, PolicyMoney, authorize};
 use crate::domain::breaker::BreakerSettings;
-use crate::domain::call::{Bounds, Call, Endpoint, EndpointSet, Facts, FeatureSet};
+use crate::domain::call::{Bounds, Call, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, ProviderId, RegionId, TierId};
 use crate::domain::routing::table::{
     Alias, Balance, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
@@ -95,8 +95,8 @@ pub(crate) fn key(policy: Policy) -> Arc<KeyRecord> {
 }
 
 /// What a call for `model` says, to be changed where a test is about it.
-pub(crate) fn facts(model: &str) -> Facts {
-    Facts {
+pub(crate) fn metadata(model: &str) -> RequestMetadata {
+    RequestMetadata {
         model: model.into(),
         model_span: 0..0,
         stream: true,
@@ -112,7 +112,7 @@ pub(crate) fn facts(model: &str) -> Facts {
 
 /// A chat call for `model`.
 pub(crate) fn chat(model: &str) -> Call {
-    Call::new(Endpoint::Chat, Bytes::new(), facts(model))
+    Call::new(Endpoint::Chat, Bytes::new(), metadata(model))
 }
 
 /// The proof that a key under `policy` may make `call`.

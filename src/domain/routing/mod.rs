@@ -4,7 +4,7 @@
 //! It exists so that routing can be told the time and the dice and asked what to do next, by the
 //! corridor and by a simulator alike. It never sends anything.
 
-pub mod draft;
+pub mod builder;
 pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;

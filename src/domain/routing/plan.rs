@@ -3,33 +3,33 @@
 //! It exists so that retrying, falling back, waiting and giving up are decided in one place that
 //! can be read in one sitting and simulated without a network. It never sends, sleeps or looks at a
 //! clock: [`RoutePlan::next`] answers `Try`, `Wait` or `GiveUp`, [`RoutePlan::record`] hears how an
-//! attempt failed. Health and load it learns through [`Board`].
+//! attempt failed. Health and load it learns through [`HealthSource`].
 //!
 //! The order of preference, first to last: a deployment in a region that has not failed in this
 //! request, in chain order; any untried deployment, in chain order; the same one again, after a
 //! pause; one that throttled this request, after its rest, if waiting is allowed.
 
 use crate::domain::authorize::AuthorizedRequest;
-use crate::domain::breaker::Standing;
+use crate::domain::breaker::Availability;
 use crate::domain::call::Call;
-use crate::domain::chance::Draw;
 use crate::domain::failure::{Failure, Next};
 use crate::domain::id::{DeploymentId, RegionId, TierId};
 use crate::domain::pricing::PriceVersion;
+use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::draft::{self, Leg};
+use crate::domain::routing::builder::{self, CandidateModel};
 use crate::domain::routing::gauge::Form;
 use crate::domain::routing::split;
 use crate::domain::routing::table::{Balance, RoutingTable};
 use std::time::{Duration, Instant};
 
 /// What the plan must know of the deployments' health and load.
-pub trait Board {
+pub trait HealthSource {
     /// Proof that an attempt may be made; giving it back is its own affair.
     type Permit;
 
     /// How `deployment` stands at `now`, for an answer of this form.
-    fn glance(&self, deployment: DeploymentId, form: Form, now: Instant) -> Glance;
+    fn view(&self, deployment: DeploymentId, form: Form, now: Instant) -> HealthView;
     /// Leave for one attempt, unless breaker, capacity or credentials refuse it by now.
     fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<Self::Permit>;
     /// Whether the retry budget has something left.
@@ -40,9 +40,9 @@ pub trait Board {
 
 /// One deployment at one moment.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Glance {
+pub struct HealthView {
     /// Breaker and rests, the credentials' included.
-    pub standing: Standing,
+    pub availability: Availability,
     /// It carries as many requests as it may.
     pub full: bool,
     /// An attempt there has been silent for too long.
@@ -105,7 +105,7 @@ const STALE_WITHIN: Duration = Duration::from_millis(100);
 
 /// What is settled for a request before its plan is drawn.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub struct PlanTerms {
     /// No other model than the one asked for.
     pub no_fallback: bool,
     /// When it is over.
@@ -118,7 +118,7 @@ pub struct Terms {
 /// The way of one request.
 #[derive(Debug)]
 pub struct RoutePlan {
-    legs: Vec<Leg>,
+    candidate_models: Vec<CandidateModel>,
     form: Form,
     deadline: Instant,
     priced_at_ms: i64,
@@ -137,7 +137,7 @@ pub struct RoutePlan {
 
 #[derive(Clone, Copy, Debug)]
 struct Tried {
-    leg: usize,
+    candidate: usize,
     deployment: DeploymentId,
     region: RegionId,
     /// `None` while it runs.
@@ -147,9 +147,9 @@ struct Tried {
 /// A way on that could be taken now.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
-    leg: usize,
+    candidate: usize,
     deployment: DeploymentId,
-    glance: Glance,
+    view: HealthView,
 }
 
 impl RoutePlan {
@@ -157,18 +157,18 @@ impl RoutePlan {
     ///
     /// # Errors
     /// A [`Refusal`] when that leaves nothing.
-    pub fn draft(
+    pub fn build(
         table: &RoutingTable,
         authorized: &AuthorizedRequest,
         call: &Call,
-        terms: Terms,
-        draw: Draw,
+        terms: PlanTerms,
+        draw: RandomValue,
     ) -> Result<Self, Refusal> {
-        let Terms { no_fallback, deadline, priced_at_ms } = terms;
-        let legs = draft::legs(table, authorized, call, no_fallback, draw)?;
+        let PlanTerms { no_fallback, deadline, priced_at_ms } = terms;
+        let candidate_models = builder::candidate_models(table, authorized, call, no_fallback, draw)?;
         Ok(Self {
-            legs,
-            form: Form::of(call.facts().stream),
+            candidate_models,
+            form: Form::of(call.metadata().stream),
             deadline,
             priced_at_ms,
             tried: Vec::with_capacity(1),
@@ -181,11 +181,11 @@ impl RoutePlan {
     }
 
     /// The legs, in the order they are stepped down.
-    pub fn legs(&self) -> &[Leg] {
-        &self.legs
+    pub fn candidate_models(&self) -> &[CandidateModel] {
+        &self.candidate_models
     }
 
-    /// Of when its prices are, as its [`Terms`] have it.
+    /// Of when its prices are, as its [`PlanTerms`] have it.
     pub fn priced_at_ms(&self) -> i64 {
         self.priced_at_ms
     }
@@ -196,7 +196,13 @@ impl RoutePlan {
     }
 
     /// What to do next.
-    pub fn next<B: Board>(&mut self, table: &RoutingTable, board: &B, now: Instant, draw: Draw) -> Step<B::Permit> {
+    pub fn next<B: HealthSource>(
+        &mut self,
+        table: &RoutingTable,
+        health: &B,
+        now: Instant,
+        draw: RandomValue,
+    ) -> Step<B::Permit> {
         if let Some(over) = self.over {
             return Step::GiveUp(over);
         }
@@ -206,21 +212,21 @@ impl RoutePlan {
         if self.attempts() >= table.settings.max_attempts {
             return Step::GiveUp(self.exhausted());
         }
-        if let Some(pause) = self.pause_before_again(table, board, now, draw) {
+        if let Some(pause) = self.pause_before_again(table, health, now, draw) {
             return Step::Wait(pause);
         }
         // A choice can be lost to another request between glance and take; each loss removes a
         // candidate, so this ends.
         let mut lost = Vec::new();
-        while let Some(choice) = self.choose(table, board, &lost, now, draw) {
-            match board.take(choice.deployment, self.form, now) {
-                Some(permit) if !self.needs_budget(&choice) || board.spend_retry(now) => {
+        while let Some(choice) = self.choose(table, health, &lost, now, draw) {
+            match health.take(choice.deployment, self.form, now) {
+                Some(permit) if !self.needs_budget(&choice) || health.spend_retry(now) => {
                     return Step::Try(self.attempt(table, choice, permit));
                 }
                 _ => lost.push(choice.deployment),
             }
         }
-        self.wait_or_give_up(table, board, now, draw)
+        self.wait_or_give_up(table, health, now, draw)
     }
 
     /// Hears how the running attempt failed, and answers what the failure really was: a reset may
@@ -240,36 +246,41 @@ impl RoutePlan {
         self.paused = false;
         self.again = None;
         match failure.next() {
-            Next::Same => self.again = Some((current.leg, current.deployment)),
-            Next::Other if again_on_500 => self.again = Some((current.leg, current.deployment)),
+            Next::Same => self.again = Some((current.candidate, current.deployment)),
+            Next::Other if again_on_500 => self.again = Some((current.candidate, current.deployment)),
             Next::Other => {}
             Next::Stop => self.over = Some(GiveUp::OutOfTime),
-            Next::Reject if self.on_first_model(current.leg) => self.over = Some(GiveUp::Rejected),
+            Next::Reject if self.on_first_model(current.candidate) => self.over = Some(GiveUp::Rejected),
             Next::Reject => {}
-            Next::LargerContext => self.want_larger_context(table, current.leg),
+            Next::LargerContext => self.want_larger_context(table, current.candidate),
         }
         failure
     }
 
     fn attempt<P>(&mut self, table: &RoutingTable, choice: Candidate, permit: P) -> Attempt<P> {
         let region = table.deployment(choice.deployment).region;
-        self.tried.push(Tried { leg: choice.leg, deployment: choice.deployment, region, failure: None });
+        self.tried.push(Tried { candidate: choice.candidate, deployment: choice.deployment, region, failure: None });
         self.again = None;
-        Attempt { number: self.attempts(), deployment: choice.deployment, tier: self.legs[choice.leg].tier, permit }
+        Attempt {
+            number: self.attempts(),
+            deployment: choice.deployment,
+            tier: self.candidate_models[choice.candidate].tier,
+            permit,
+        }
     }
 
-    fn choose<B: Board>(
+    fn choose<B: HealthSource>(
         &self,
         table: &RoutingTable,
-        board: &B,
+        health: &B,
         lost: &[DeploymentId],
         now: Instant,
-        draw: Draw,
+        draw: RandomValue,
     ) -> Option<Candidate> {
-        let usable = |leg: usize, deployment: DeploymentId| {
-            (!lost.contains(&deployment)).then(|| self.usable(board, leg, deployment, now))?
+        let usable = |candidate: usize, deployment: DeploymentId| {
+            (!lost.contains(&deployment)).then(|| self.usable(health, candidate, deployment, now))?
         };
-        if let Some(same) = self.once_more(table, board, now)
+        if let Some(same) = self.once_more(table, health, now)
             && (self.paused || self.may_hurry())
             && !lost.contains(&same.deployment)
         {
@@ -278,9 +289,9 @@ impl RoutePlan {
         let untried = |id| !self.has_tried(id);
         let fresh = |id| untried(id) && !self.region_failed(table.deployment(id).region);
         let pick = |allowed: &dyn Fn(DeploymentId) -> bool, probes: bool| {
-            self.first_leg(table, draw, |leg, id| {
-                let candidate = allowed(id).then(|| usable(leg, id))??;
-                (probes || candidate.glance.standing != Standing::ProbeDue).then_some(candidate)
+            self.first_candidate(table, draw, |candidate, id| {
+                let candidate = allowed(id).then(|| usable(candidate, id))??;
+                (probes || candidate.view.availability != Availability::ProbeDue).then_some(candidate)
             })
         };
         if self.tried.is_empty() {
@@ -295,52 +306,59 @@ impl RoutePlan {
     }
 
     /// The first leg, in chain order, that offers anything, and the best it offers.
-    fn first_leg(
+    fn first_candidate(
         &self,
         table: &RoutingTable,
-        draw: Draw,
+        draw: RandomValue,
         offer: impl Fn(usize, DeploymentId) -> Option<Candidate>,
     ) -> Option<Candidate> {
-        self.legs.iter().enumerate().find_map(|(index, leg)| {
-            if !self.has_context(table, leg) {
+        self.candidate_models.iter().enumerate().find_map(|(index, candidate)| {
+            if !self.has_context(table, candidate) {
                 return None;
             }
-            let offered: Vec<Candidate> = leg.deployments.iter().filter_map(|id| offer(index, *id)).collect();
+            let offered: Vec<Candidate> = candidate.deployments.iter().filter_map(|id| offer(index, *id)).collect();
             best(table, &offered, self.priced_at_ms, draw.salted(index as u64))
         })
     }
 
     /// `deployment` as a way on, if it may be used now.
-    fn usable<B: Board>(&self, board: &B, leg: usize, deployment: DeploymentId, now: Instant) -> Option<Candidate> {
-        let glance = board.glance(deployment, self.form, now);
-        let candidate = Candidate { leg, deployment, glance };
-        let blocked = matches!(glance.standing, Standing::Blocked { .. });
+    fn usable<B: HealthSource>(
+        &self,
+        health: &B,
+        candidate: usize,
+        deployment: DeploymentId,
+        now: Instant,
+    ) -> Option<Candidate> {
+        let view = health.view(deployment, self.form, now);
+        let candidate = Candidate { candidate, deployment, view };
+        let blocked = matches!(view.availability, Availability::Blocked { .. });
         // An extra attempt that could not answer in the time left would only be load.
-        let in_time = self.tried.is_empty() || glance.average.is_none_or(|average| now + average < self.deadline);
-        let usable = !blocked && !glance.full && in_time && (!self.needs_budget(&candidate) || board.has_retry(now));
+        let in_time = self.tried.is_empty() || view.average.is_none_or(|average| now + average < self.deadline);
+        let usable = !blocked && !view.full && in_time && (!self.needs_budget(&candidate) || health.has_retry(now));
         usable.then_some(candidate)
     }
 
     /// The deployment to be tried once more before any other, unless the attempts left are all needed
     /// for regions that were not tried: one that lives must be reached.
-    fn once_more<B: Board>(&self, table: &RoutingTable, board: &B, now: Instant) -> Option<Candidate> {
-        let (leg, deployment) = self.again?;
+    fn once_more<B: HealthSource>(&self, table: &RoutingTable, health: &B, now: Instant) -> Option<Candidate> {
+        let (candidate, deployment) = self.again?;
         let region = |id: DeploymentId| table.deployment(id).region;
         let untried = |id: DeploymentId| !self.tried.iter().any(|t| t.region == region(id));
-        let reachable =
-            self.deployments().filter(|(leg, id)| untried(*id) && self.usable(board, *leg, *id, now).is_some());
+        let reachable = self
+            .deployments()
+            .filter(|(candidate, id)| untried(*id) && self.usable(health, *candidate, *id, now).is_some());
         let mut regions: Vec<RegionId> = reachable.map(|(_, id)| region(id)).collect();
         regions.sort_unstable();
         regions.dedup();
         let spare = (regions.len() as u32) < table.settings.max_attempts.saturating_sub(self.attempts());
-        spare.then(|| self.usable(board, leg, deployment, now))?
+        spare.then(|| self.usable(health, candidate, deployment, now))?
     }
 
     /// A first attempt is free, and so is a fallback to a deployment that looks well; every other spends.
     fn needs_budget(&self, candidate: &Candidate) -> bool {
         let is_first = self.tried.is_empty();
         let is_retry = self.has_tried(candidate.deployment);
-        !is_first && (is_retry || candidate.glance.last_good == Some(false))
+        !is_first && (is_retry || candidate.view.last_good == Some(false))
     }
 
     fn has_tried(&self, deployment: DeploymentId) -> bool {
@@ -373,67 +391,69 @@ impl RoutePlan {
         self.tried.last().is_some_and(|t| t.failure == Some(Failure::Stale))
     }
 
-    fn on_first_model(&self, leg: usize) -> bool {
-        self.tried.first().is_some_and(|first| self.legs[first.leg].model == self.legs[leg].model)
+    fn on_first_model(&self, candidate: usize) -> bool {
+        self.tried
+            .first()
+            .is_some_and(|first| self.candidate_models[first.candidate].model == self.candidate_models[candidate].model)
     }
 
-    fn want_larger_context(&mut self, table: &RoutingTable, leg: usize) {
-        let context = table.model(self.legs[leg].model).context;
+    fn want_larger_context(&mut self, table: &RoutingTable, candidate: usize) {
+        let context = table.model(self.candidate_models[candidate].model).context;
         match context {
             Some(context) if self.larger_than.is_none() => self.larger_than = Some(context),
             _ => self.over = Some(self.exhausted()),
         }
     }
 
-    fn has_context(&self, table: &RoutingTable, leg: &Leg) -> bool {
-        self.larger_than.is_none_or(|least| table.model(leg.model).context.is_some_and(|context| context > least))
+    fn has_context(&self, table: &RoutingTable, candidate: &CandidateModel) -> bool {
+        self.larger_than.is_none_or(|least| table.model(candidate.model).context.is_some_and(|context| context > least))
     }
 
-    fn wait_or_give_up<B: Board>(
+    fn wait_or_give_up<B: HealthSource>(
         &mut self,
         table: &RoutingTable,
-        board: &B,
+        health: &B,
         now: Instant,
-        draw: Draw,
+        draw: RandomValue,
     ) -> Step<B::Permit> {
-        let pause = self.pause_for_same(table, board, now, draw).or_else(|| self.pause_for_rest(table, board, now));
+        let pause = self.pause_for_same(table, health, now, draw).or_else(|| self.pause_for_rest(table, health, now));
         match pause {
             Some(pause) => Step::Wait(pause),
-            None if self.tried.is_empty() => Step::GiveUp(self.nothing_tried(board, now)),
+            None if self.tried.is_empty() => Step::GiveUp(self.nothing_tried(health, now)),
             None => Step::GiveUp(self.exhausted()),
         }
     }
 
     /// The pause before the deployment that failed just now is tried again ahead of all others.
-    fn pause_before_again<B: Board>(
+    fn pause_before_again<B: HealthSource>(
         &mut self,
         table: &RoutingTable,
-        board: &B,
+        health: &B,
         now: Instant,
-        draw: Draw,
+        draw: RandomValue,
     ) -> Option<Duration> {
         let due = !self.paused && !self.may_hurry();
-        due.then(|| self.once_more(table, board, now))??;
+        due.then(|| self.once_more(table, health, now))??;
         self.back_off(now, draw)
     }
 
     /// The pause before some deployment is tried again, when no other is left.
-    fn pause_for_same<B: Board>(
+    fn pause_for_same<B: HealthSource>(
         &mut self,
         table: &RoutingTable,
-        board: &B,
+        health: &B,
         now: Instant,
-        draw: Draw,
+        draw: RandomValue,
     ) -> Option<Duration> {
         let again = !self.paused
             && self.larger_than.is_none()
-            && self
-                .deployments()
-                .any(|(leg, id)| self.may_try_again(table, id) && self.usable(board, leg, id, now).is_some());
+            && self.deployments().any(|(candidate, id)| {
+                self.may_try_again(table, id) && self.usable(health, candidate, id, now).is_some()
+            });
         again.then(|| self.back_off(now, draw))?
     }
 
-    fn back_off(&mut self, now: Instant, draw: Draw) -> Option<Duration> {
+    fn back_off(&mut self, now: Instant, draw: RandomValue) -> Option<Duration> {
         let pause = backoff(self.attempts(), draw);
         self.paused = now + pause < self.deadline;
         self.paused.then_some(pause)
@@ -441,15 +461,15 @@ impl RoutePlan {
 
     /// How long until the soonest of those that throttled this request may be asked again, if that
     /// is worth waiting for. However often it is waited, no longer than the longest wait in all.
-    fn pause_for_rest<B: Board>(&mut self, table: &RoutingTable, board: &B, now: Instant) -> Option<Duration> {
-        if !board.has_retry(now) {
+    fn pause_for_rest<B: HealthSource>(&mut self, table: &RoutingTable, health: &B, now: Instant) -> Option<Duration> {
+        if !health.has_retry(now) {
             return None;
         }
         let throttled = |id: &DeploymentId| matches!(self.last_failure_of(*id), Some(Failure::Throttled { .. }));
         let resting = self.deployments().map(|(_, id)| id).filter(throttled);
-        let until = resting.filter_map(|id| match board.glance(id, self.form, now).standing {
-            Standing::Blocked { until } => Some(until),
-            Standing::Flowing { .. } | Standing::ProbeDue => None,
+        let until = resting.filter_map(|id| match health.view(id, self.form, now).availability {
+            Availability::Blocked { until } => Some(until),
+            Availability::Flowing { .. } | Availability::ProbeDue => None,
         });
         let until = until.min()?;
         let patience = *self.patience.get_or_insert(now + table.settings.retry_after_wait_max);
@@ -458,27 +478,30 @@ impl RoutePlan {
     }
 
     /// Why no deployment could even be tried.
-    fn nothing_tried<B: Board>(&self, board: &B, now: Instant) -> GiveUp {
+    fn nothing_tried<B: HealthSource>(&self, health: &B, now: Instant) -> GiveUp {
         let mut soonest = None::<Instant>;
         for (_, deployment) in self.deployments() {
-            let glance = board.glance(deployment, self.form, now);
-            match glance.standing {
-                Standing::Blocked { until } => soonest = Some(soonest.map_or(until, |s| s.min(until))),
-                Standing::Flowing { .. } | Standing::ProbeDue if glance.full => return GiveUp::Full,
-                Standing::Flowing { .. } | Standing::ProbeDue => {}
+            let view = health.view(deployment, self.form, now);
+            match view.availability {
+                Availability::Blocked { until } => soonest = Some(soonest.map_or(until, |s| s.min(until))),
+                Availability::Flowing { .. } | Availability::ProbeDue if view.full => return GiveUp::Full,
+                Availability::Flowing { .. } | Availability::ProbeDue => {}
             }
         }
         GiveUp::Unavailable { until: soonest.unwrap_or(now) }
     }
 
     fn deployments(&self) -> impl Iterator<Item = (usize, DeploymentId)> + '_ {
-        self.legs.iter().enumerate().flat_map(|(leg, held)| held.deployments.iter().map(move |id| (leg, *id)))
+        self.candidate_models
+            .iter()
+            .enumerate()
+            .flat_map(|(candidate, held)| held.deployments.iter().map(move |id| (candidate, *id)))
     }
 
     /// The first model's failure: what the client asked for is what it is told about.
     fn exhausted(&self) -> GiveUp {
         let first = self.tried.first();
-        let of_first_model = self.tried.iter().filter(|t| self.on_first_model(t.leg));
+        let of_first_model = self.tried.iter().filter(|t| self.on_first_model(t.candidate));
         let failure = of_first_model.filter_map(|t| t.failure).next_back();
         match failure.or(first.and_then(|t| t.failure)) {
             Some(Failure::Rejected | Failure::ContextTooLong) => GiveUp::Rejected,
@@ -490,17 +513,17 @@ impl RoutePlan {
 
 /// The best of one leg's candidates. A probe that is due goes first, or recovery would wait for luck;
 /// then those that are neither silent nor still being eased in; then, better than nothing, those.
-fn best(table: &RoutingTable, offered: &[Candidate], priced_at_ms: i64, draw: Draw) -> Option<Candidate> {
-    if let Some(probe) = offered.iter().find(|c| c.glance.standing == Standing::ProbeDue && !c.glance.silent) {
+fn best(table: &RoutingTable, offered: &[Candidate], priced_at_ms: i64, draw: RandomValue) -> Option<Candidate> {
+    if let Some(probe) = offered.iter().find(|c| c.view.availability == Availability::ProbeDue && !c.view.silent) {
         return Some(*probe);
     }
-    let eased_in = |candidate: &Candidate| match candidate.glance.standing {
-        Standing::Flowing { share } => draw.salted(100 + u64::from(candidate.deployment.0)).unit() < share,
-        Standing::ProbeDue | Standing::Blocked { .. } => true,
+    let eased_in = |candidate: &Candidate| match candidate.view.availability {
+        Availability::Flowing { share } => draw.salted(100 + u64::from(candidate.deployment.0)).unit() < share,
+        Availability::ProbeDue | Availability::Blocked { .. } => true,
     };
-    let mut pool: Vec<Candidate> = offered.iter().copied().filter(|c| !c.glance.silent && eased_in(c)).collect();
+    let mut pool: Vec<Candidate> = offered.iter().copied().filter(|c| !c.view.silent && eased_in(c)).collect();
     if pool.is_empty() {
-        pool = offered.iter().copied().filter(|c| !c.glance.silent).collect();
+        pool = offered.iter().copied().filter(|c| !c.view.silent).collect();
     }
     if pool.is_empty() {
         pool = offered.to_vec();
@@ -512,7 +535,7 @@ fn best(table: &RoutingTable, offered: &[Candidate], priced_at_ms: i64, draw: Dr
     balance(table, &pool, priced_at_ms, draw)
 }
 
-fn balance(table: &RoutingTable, pool: &[Candidate], priced_at_ms: i64, draw: Draw) -> Option<Candidate> {
+fn balance(table: &RoutingTable, pool: &[Candidate], priced_at_ms: i64, draw: RandomValue) -> Option<Candidate> {
     let weight = |c: &Candidate| u64::from(table.deployment(c.deployment).weight);
     match table.settings.balance {
         Balance::Ordered => pool.first().copied(),
@@ -520,7 +543,7 @@ fn balance(table: &RoutingTable, pool: &[Candidate], priced_at_ms: i64, draw: Dr
             let index = draw.weighted(pool.iter().map(weight));
             index.map_or(pool.first(), |index| pool.get(index)).copied()
         }
-        Balance::Latency => split::power_of_two(pool, draw, |c| c.glance.load),
+        Balance::Latency => split::power_of_two(pool, draw, |c| c.view.load),
         Balance::Cost => pool.iter().copied().min_by_key(|c| cost_of(table, c.deployment, priced_at_ms)),
     }
 }
@@ -532,7 +555,7 @@ fn cost_of(table: &RoutingTable, deployment: DeploymentId, priced_at_ms: i64) ->
 }
 
 /// Full jitter: anything up to 25 ms doubled for each attempt made, at most 250 ms.
-fn backoff(attempts: u32, draw: Draw) -> Duration {
+fn backoff(attempts: u32, draw: RandomValue) -> Duration {
     let most = BACKOFF_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(BACKOFF_MOST);
     most.mul_f64(draw.salted(7).unit())
 }
@@ -558,26 +581,31 @@ mod tests {
 
     /// A board whose every deployment stands as a test says.
     struct FakeBoard {
-        glances: RefCell<Vec<Glance>>,
+        glances: RefCell<Vec<HealthView>>,
         /// What another request takes between glance and take.
         snatched: RefCell<Vec<DeploymentId>>,
         retries: Cell<u32>,
     }
 
-    impl Board for FakeBoard {
+    impl HealthSource for FakeBoard {
         type Permit = DeploymentId;
 
-        fn glance(&self, deployment: DeploymentId, _: Form, now: Instant) -> Glance {
-            let glance = self.glances.borrow()[deployment.index()];
-            match glance.standing {
-                Standing::Blocked { until } if until <= now => Glance { standing: Standing::ProbeDue, ..glance },
-                _ => glance,
+        fn view(&self, deployment: DeploymentId, _: Form, now: Instant) -> HealthView {
+            let view = self.glances.borrow()[deployment.index()];
+            match view.availability {
+                Availability::Blocked { until } if until <= now => {
+                    HealthView { availability: Availability::ProbeDue, ..view }
+                }
+                _ => view,
             }
         }
 
         fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<DeploymentId> {
-            let glance = self.glance(deployment, form, now);
-            assert!(!matches!(glance.standing, Standing::Blocked { .. }) && !glance.full, "a blocked one is not taken");
+            let view = self.view(deployment, form, now);
+            assert!(
+                !matches!(view.availability, Availability::Blocked { .. }) && !view.full,
+                "a blocked one is not taken"
+            );
             (!self.snatched.borrow().contains(&deployment)).then_some(deployment)
         }
 
@@ -592,19 +620,19 @@ mod tests {
         }
     }
 
-    type Change = Box<dyn Fn(&mut Glance)>;
+    type Change = Box<dyn Fn(&mut HealthView)>;
 
     /// One request on its way, and everything a test may change about it.
     struct Bench {
         table: RoutingTable,
-        board: FakeBoard,
+        health: FakeBoard,
         model: &'static str,
         now: Instant,
         deadline: Instant,
         /// How long each attempt takes to fail.
         took: Duration,
         last_was_good: bool,
-        draw: Draw,
+        draw: RandomValue,
         /// What else a failure does to its deployment.
         once_failed: Option<Change>,
         pauses: Vec<Duration>,
@@ -618,8 +646,8 @@ mod tests {
         }
 
         fn of(table: RoutingTable) -> Self {
-            let well = Glance {
-                standing: Standing::Flowing { share: 1.0 },
+            let well = HealthView {
+                availability: Availability::Flowing { share: 1.0 },
                 full: false,
                 silent: false,
                 load: 1.0,
@@ -628,7 +656,7 @@ mod tests {
             };
             let now = Instant::now();
             Self {
-                board: FakeBoard {
+                health: FakeBoard {
                     glances: RefCell::new(vec![well; table.deployments.len()]),
                     snatched: RefCell::default(),
                     retries: Cell::new(100),
@@ -639,7 +667,7 @@ mod tests {
                 now,
                 took: ms(5),
                 last_was_good: false,
-                draw: Draw(1 << 63),
+                draw: RandomValue(1 << 63),
                 once_failed: None,
                 pauses: Vec::new(),
             }
@@ -655,30 +683,30 @@ mod tests {
             found.expect("the test's table holds it")
         }
 
-        fn glance(self, name: &str, change: impl Fn(&mut Glance)) -> Self {
-            change(&mut self.board.glances.borrow_mut()[self.id(name).index()]);
+        fn view(self, name: &str, change: impl Fn(&mut HealthView)) -> Self {
+            change(&mut self.health.glances.borrow_mut()[self.id(name).index()]);
             self
         }
 
-        fn standing(self, name: &str, standing: Standing) -> Self {
-            self.glance(name, |glance| glance.standing = standing)
+        fn availability(self, name: &str, availability: Availability) -> Self {
+            self.view(name, |view| view.availability = availability)
         }
 
         /// Open or resting for that long.
         fn blocked(self, name: &str, wait: Duration) -> Self {
             let until = self.now + wait;
-            self.standing(name, Standing::Blocked { until })
+            self.availability(name, Availability::Blocked { until })
         }
 
-        fn once_failed(self, change: impl Fn(&mut Glance) + 'static) -> Self {
+        fn once_failed(self, change: impl Fn(&mut HealthView) + 'static) -> Self {
             Self { once_failed: Some(Box::new(change)), ..self }
         }
 
         fn plan(&self) -> RoutePlan {
             let call = chat(self.model);
             let authorized = authorized(&self.table, policy(&self.table, &["*"]), &call);
-            let terms = Terms { no_fallback: false, deadline: self.deadline, priced_at_ms: 0 };
-            RoutePlan::draft(&self.table, &authorized, &call, terms, self.draw).expect("a plan")
+            let terms = PlanTerms { no_fallback: false, deadline: self.deadline, priced_at_ms: 0 };
+            RoutePlan::build(&self.table, &authorized, &call, terms, self.draw).expect("a plan")
         }
 
         /// Where the attempts of one request go when they fail in these ways and the next one answers,
@@ -688,7 +716,7 @@ mod tests {
             let mut failures = failures.iter();
             let mut trace: Vec<String> = Vec::new();
             loop {
-                match plan.next(&self.table, &self.board, self.now, self.draw) {
+                match plan.next(&self.table, &self.health, self.now, self.draw) {
                     Step::Try(attempt) => {
                         assert_eq!((attempt.number, attempt.permit), (plan.attempts(), attempt.deployment));
                         trace.push(self.table.deployment(attempt.deployment).name.to_string());
@@ -704,7 +732,7 @@ mod tests {
                     }
                     Step::GiveUp(reason) => {
                         trace.push(self.words(reason));
-                        let again = plan.next(&self.table, &self.board, self.now, self.draw);
+                        let again = plan.next(&self.table, &self.health, self.now, self.draw);
                         assert!(matches!(again, Step::GiveUp(_)), "who gave up stays so: {again:?}");
                         break;
                     }
@@ -716,13 +744,13 @@ mod tests {
 
         /// As the real board does: a bad end shows, and who throttles rests.
         fn hear(&self, deployment: DeploymentId, failure: Failure) {
-            let glance = &mut self.board.glances.borrow_mut()[deployment.index()];
-            glance.last_good = Some(matches!(failure, Failure::Rejected | Failure::ContextTooLong));
+            let view = &mut self.health.glances.borrow_mut()[deployment.index()];
+            view.last_good = Some(matches!(failure, Failure::Rejected | Failure::ContextTooLong));
             if let Failure::Throttled { after: Some(after) } = failure {
-                glance.standing = Standing::Blocked { until: self.now + after };
+                view.availability = Availability::Blocked { until: self.now + after };
             }
             if let Some(change) = &self.once_failed {
-                change(glance);
+                change(view);
             }
         }
 
@@ -740,7 +768,7 @@ mod tests {
         fn firsts(&mut self) -> BTreeMap<String, u32> {
             let mut hits = BTreeMap::new();
             for seed in 0..10_000 {
-                self.draw = Draw(seed).salted(4);
+                self.draw = RandomValue(seed).salted(4);
                 *hits.entry(self.walk(&[])).or_insert(0) += 1;
             }
             hits.into_iter().map(|(name, hits)| (name, (f64::from(hits) / 100.0).round() as u32)).collect()
@@ -764,7 +792,7 @@ mod tests {
         check(bench(), &[BUSY, BUSY, BUSY], "us/a eu/a asia/b us/b");
         check(bench().blocked("asia/b", ms(900)), &[BUSY, BUSY], "us/a eu/a us/b");
         check(bench().blocked("eu/a", ms(900)), &[BUSY], "us/a asia/b");
-        check(bench().glance("eu/a", |glance| glance.full = true), &[BUSY], "us/a asia/b");
+        check(bench().view("eu/a", |view| view.full = true), &[BUSY], "us/a asia/b");
         // Two providers in one region fall together; in two regions they do not.
         let twins = table(&[("a", &["x@us", "y@us", "z@eu"])], &[("one", &["a"], &[])]);
         check(Bench::of(twins), &[BUSY, BUSY], "x/a z/a y/a");
@@ -784,33 +812,33 @@ mod tests {
     fn with_an_empty_budget_only_a_fallback_that_looks_well_follows() {
         let broke = |retries: u32| {
             let bench = Bench::new();
-            bench.board.retries.set(retries);
+            bench.health.retries.set(retries);
             bench
         };
         let check = |mut bench: Bench, failures: &[Failure], expected: &str, left: u32| {
             assert_eq!(bench.walk(failures), expected);
-            assert_eq!(bench.board.retries.get(), left, "{expected}");
+            assert_eq!(bench.health.retries.get(), left, "{expected}");
         };
-        let bad = |glance: &mut Glance| glance.last_good = Some(false);
+        let bad = |view: &mut HealthView| view.last_good = Some(false);
         check(broke(0), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
         check(broke(5), &[BUSY, BUSY], "us/a eu/a asia/b", 5);
-        check(broke(0).glance("eu/a", |glance| glance.last_good = None), &[BUSY], "us/a eu/a", 0);
-        check(broke(0).glance("eu/a", bad), &[BUSY], "us/a asia/b", 0);
-        check(broke(1).glance("eu/a", bad), &[BUSY], "us/a eu/a", 0);
-        let all_bad = |bench: Bench| bench.glance("eu/a", bad).glance("asia/b", bad).glance("us/b", bad);
+        check(broke(0).view("eu/a", |view| view.last_good = None), &[BUSY], "us/a eu/a", 0);
+        check(broke(0).view("eu/a", bad), &[BUSY], "us/a asia/b", 0);
+        check(broke(1).view("eu/a", bad), &[BUSY], "us/a eu/a", 0);
+        let all_bad = |bench: Bench| bench.view("eu/a", bad).view("asia/b", bad).view("us/b", bad);
         check(all_bad(broke(0)), &[BUSY], "us/a failed by Status(503)", 0);
         check(all_bad(broke(1)), &[BUSY, BUSY], "us/a eu/a failed by Status(503)", 0);
         check(all_bad(broke(2)), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
         // The first attempt is free, wherever it goes.
-        check(all_bad(broke(0)).glance("us/a", bad), &[], "us/a", 0);
+        check(all_bad(broke(0)).view("us/a", bad), &[], "us/a", 0);
         // The same deployment again always spends, and does not wait for what it cannot have.
         let alone = |retries: u32| {
             let bench = alone();
-            bench.board.retries.set(retries);
+            bench.health.retries.set(retries);
             bench
         };
         // Even where it went well for others in the meantime.
-        let well = |glance: &mut Glance| glance.last_good = Some(true);
+        let well = |view: &mut HealthView| view.last_good = Some(true);
         check(alone(0).once_failed(well), &[BUSY], "us/a failed by Status(503)", 0);
         check(alone(0), &[BUSY], "us/a failed by Status(503)", 0);
         check(alone(1), &[BUSY, BUSY], "us/a wait us/a failed by Status(503)", 0);
@@ -825,7 +853,7 @@ mod tests {
         let mut longest = [Duration::ZERO; 5];
         for seed in 0..500 {
             let mut bench = alone().settings(|settings| settings.max_attempts = 6);
-            bench.draw = Draw(seed).salted(9);
+            bench.draw = RandomValue(seed).salted(9);
             assert_eq!(
                 bench.walk(&[BUSY; 6]),
                 "us/a wait us/a wait us/a wait us/a wait us/a wait us/a failed by Status(503)"
@@ -848,14 +876,14 @@ mod tests {
     #[test]
     fn no_extra_attempt_starts_that_could_not_answer_in_time() {
         let slow = |average: u64, left: u64| {
-            let mut bench = Bench::new().glance("eu/a", |glance| glance.average = Some(ms(average)));
+            let mut bench = Bench::new().view("eu/a", |view| view.average = Some(ms(average)));
             bench.deadline = bench.now + bench.took + ms(left);
             bench
         };
         check(slow(400, 401), &[BUSY], "us/a eu/a");
         check(slow(400, 399), &[BUSY], "us/a asia/b");
         // A first attempt always may.
-        let mut first = Bench::new().glance("us/a", |glance| glance.average = Some(ms(5_000)));
+        let mut first = Bench::new().view("us/a", |view| view.average = Some(ms(5_000)));
         first.deadline = first.now + ms(100);
         check(first, &[], "us/a");
         let mut late = Bench::new();
@@ -879,7 +907,7 @@ mod tests {
         check(bench(false, ms(5)), &[Failure::Reset], "us/a eu/a");
         check(bench(true, ms(5)), &[DOWN], "us/a eu/a");
         // Where the same place is out of reach by now, another will do.
-        let tripped = bench(true, ms(5)).once_failed(|glance| glance.full = true);
+        let tripped = bench(true, ms(5)).once_failed(|view| view.full = true);
         check(tripped, &[Failure::Reset], "us/a eu/a");
         // Three regions and three attempts: none can be spared for the same place.
         let scarce = |max_attempts| bench(true, ms(5)).settings(|settings| settings.max_attempts = max_attempts);
@@ -887,8 +915,8 @@ mod tests {
         check(scarce(4), &[Failure::Reset, BUSY], "us/a us/a eu/a");
         check(scarce(3).blocked("asia/b", ms(900)), &[Failure::Reset, BUSY], "us/a us/a eu/a");
         // It is no free attempt.
-        let empty = bench(true, ms(5)).glance("eu/a", |glance| glance.last_good = Some(false));
-        empty.board.retries.set(0);
+        let empty = bench(true, ms(5)).view("eu/a", |view| view.last_good = Some(false));
+        empty.health.retries.set(0);
         check(empty, &[Failure::Reset], "us/a asia/b");
     }
 
@@ -899,7 +927,7 @@ mod tests {
         check(wanted(), &[ERROR], "us/a wait us/a");
         check(wanted(), &[ERROR, ERROR], "us/a wait us/a eu/a");
         check(wanted(), &[BUSY], "us/a eu/a");
-        let full = |glance: &mut Glance| glance.full = true;
+        let full = |view: &mut HealthView| view.full = true;
         check(wanted().once_failed(full), &[ERROR], "us/a eu/a");
     }
 
@@ -954,7 +982,7 @@ mod tests {
         soon_over.deadline = soon_over.now + Duration::from_secs(2);
         check(soon_over, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
         let broke = waits(3);
-        broke.board.retries.set(0);
+        broke.health.retries.set(0);
         check(broke, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
         // Whatever else can serve goes first, and a breaker is not waited for.
         let patient = |bench: Bench| bench.settings(|settings| settings.retry_after_wait_max = Duration::from_secs(9));
@@ -968,41 +996,45 @@ mod tests {
         check(Bench::new(), &[refused], "us/a eu/a");
         check(alone(), &[refused], "us/a wait us/a");
         let until = Instant::now() + Duration::from_secs(3600);
-        let resting = alone().once_failed(move |glance| glance.standing = Standing::Blocked { until });
+        let resting = alone().once_failed(move |view| view.availability = Availability::Blocked { until });
         check(resting, &[refused], "us/a failed by CredentialRefused");
     }
 
     #[test]
     fn where_nothing_can_be_tried_it_says_until_when_or_that_all_are_full() {
-        let full = |glance: &mut Glance| glance.full = true;
+        let full = |view: &mut HealthView| view.full = true;
         let open = |bench: Bench| bench.blocked("eu/a", ms(800)).blocked("us/b", ms(300)).blocked("asia/b", ms(900));
         check(open(Bench::new()).blocked("us/a", ms(700)), &[], "unavailable for 300ms");
-        check(open(Bench::new()).glance("us/a", full), &[], "full");
-        check(alone().glance("us/a", full), &[], "full");
+        check(open(Bench::new()).view("us/a", full), &[], "full");
+        check(alone().view("us/a", full), &[], "full");
     }
 
     #[test]
     fn a_choice_lost_to_another_request_leads_to_the_next() {
         let bench = Bench::new();
-        bench.board.snatched.replace(vec![bench.id("us/a"), bench.id("eu/a")]);
+        bench.health.snatched.replace(vec![bench.id("us/a"), bench.id("eu/a")]);
         check(bench, &[], "us/b");
         let bench = Bench::new();
-        bench.board.snatched.replace(bench.table.deployment_ids().collect());
+        bench.health.snatched.replace(bench.table.deployment_ids().collect());
         check(bench, &[], "unavailable for 0ns");
     }
 
     #[test]
     fn a_due_probe_goes_first_with_a_first_attempt_and_last_with_an_extra_one() {
-        let due = Standing::ProbeDue;
-        check(Bench::new().standing("eu/a", due), &[], "eu/a");
-        check(Bench::new().standing("us/b", due), &[], "us/a");
-        check(Bench::new().standing("eu/a", due).glance("eu/a", |glance| glance.silent = true), &[], "us/a");
+        let due = Availability::ProbeDue;
+        check(Bench::new().availability("eu/a", due), &[], "eu/a");
+        check(Bench::new().availability("us/b", due), &[], "us/a");
+        check(Bench::new().availability("eu/a", due).view("eu/a", |view| view.silent = true), &[], "us/a");
         // With an extra attempt only where nothing healthy is left in a region that has not failed.
-        check(Bench::new().standing("us/a", due).standing("eu/a", due), &[BUSY, BUSY], "us/a asia/b eu/a");
+        check(Bench::new().availability("us/a", due).availability("eu/a", due), &[BUSY, BUSY], "us/a asia/b eu/a");
         let models: &[(&str, &[&str])] = &[("a", &["v@us", "w@us", "x@us", "y@us"])];
-        let one_region = || Bench::of(table(models, &[("one", &["a"], &[])])).standing("w/a", due);
-        let flowing = Standing::Flowing { share: 1.0 };
-        check(one_region().standing("v/a", due).standing("w/a", flowing).standing("x/a", due), &[BUSY], "v/a w/a");
+        let one_region = || Bench::of(table(models, &[("one", &["a"], &[])])).availability("w/a", due);
+        let flowing = Availability::Flowing { share: 1.0 };
+        check(
+            one_region().availability("v/a", due).availability("w/a", flowing).availability("x/a", due),
+            &[BUSY],
+            "v/a w/a",
+        );
         check(one_region(), &[BUSY, BUSY], "w/a v/a x/a");
     }
 
@@ -1012,7 +1044,7 @@ mod tests {
             let pair = table(&[("a", &["us", "eu"])], &[("one", &["a"], &[])]);
             Bench::of(pair).settings(|settings| settings.balance = balance)
         };
-        let silent = |glance: &mut Glance| glance.silent = true;
+        let silent = |view: &mut HealthView| view.silent = true;
         let shares = |mut bench: Bench, expected: &[(&str, u32)]| {
             let found = bench.firsts();
             for (name, share) in expected {
@@ -1021,14 +1053,14 @@ mod tests {
             }
         };
         for balance in [Balance::Ordered, Balance::Weighted, Balance::Latency, Balance::Cost] {
-            shares(pair(balance).glance("us/a", silent), &[("us/a", 0), ("eu/a", 100)]);
+            shares(pair(balance).view("us/a", silent), &[("us/a", 0), ("eu/a", 100)]);
         }
-        check(pair(Balance::Ordered).glance("us/a", silent).glance("eu/a", silent), &[], "us/a");
-        let tenth = Standing::Flowing { share: 0.1 };
-        shares(pair(Balance::Ordered).standing("us/a", tenth), &[("us/a", 10), ("eu/a", 90)]);
-        shares(pair(Balance::Weighted).standing("us/a", tenth), &[("us/a", 5), ("eu/a", 95)]);
-        shares(pair(Balance::Latency).standing("us/a", tenth), &[("us/a", 5), ("eu/a", 95)]);
-        check(alone().standing("us/a", tenth), &[], "us/a");
+        check(pair(Balance::Ordered).view("us/a", silent).view("eu/a", silent), &[], "us/a");
+        let tenth = Availability::Flowing { share: 0.1 };
+        shares(pair(Balance::Ordered).availability("us/a", tenth), &[("us/a", 10), ("eu/a", 90)]);
+        shares(pair(Balance::Weighted).availability("us/a", tenth), &[("us/a", 5), ("eu/a", 95)]);
+        shares(pair(Balance::Latency).availability("us/a", tenth), &[("us/a", 5), ("eu/a", 95)]);
+        check(alone().availability("us/a", tenth), &[], "us/a");
     }
 
     #[test]
@@ -1043,7 +1075,7 @@ mod tests {
                 deployment.price = Some(Price { input: pico, cached_input: pico, output: pico, request }.into());
             }
             for (name, load) in [("us/a", 1.0), ("eu/a", 3.0), ("asia/a", 2.0)] {
-                bench = bench.glance(name, |glance| glance.load = load);
+                bench = bench.view(name, |view| view.load = load);
             }
             bench
         };
@@ -1069,6 +1101,6 @@ mod tests {
         for balance in [Balance::Ordered, Balance::Weighted, Balance::Latency, Balance::Cost] {
             check(at_home(balance), &[("asia/a", 100)]);
         }
-        check(at_home(Balance::Ordered).glance("asia/a", |glance| glance.full = true), &[("us/a", 100)]);
+        check(at_home(Balance::Ordered).view("asia/a", |view| view.full = true), &[("us/a", 100)]);
     }
 }

@@ -4,7 +4,7 @@
 //! Sticky choices are rendezvous hashes: one client keeps its share when others are added, removed
 //! or reweighted, but for the few whom the change itself moves.
 
-use crate::domain::chance::Draw;
+use crate::domain::random::RandomValue;
 
 /// One share of a split.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -16,14 +16,14 @@ pub struct Share<'a> {
 }
 
 /// The share drawn by weight, as an index; `None` when every weight is 0.
-pub fn draw(shares: &[Share<'_>], draw: Draw) -> Option<usize> {
+pub fn draw(shares: &[Share<'_>], draw: RandomValue) -> Option<usize> {
     draw.weighted(shares.iter().map(|share| u64::from(share.weight)))
 }
 
 /// The share that `client` always draws, by weighted rendezvous; `None` when every weight is 0.
 pub fn sticky(shares: &[Share<'_>], client: u64) -> Option<usize> {
     let score = |share: &Share<'_>| {
-        let unit = Draw(client).salted(hash(share.name.as_bytes())).unit().max(f64::MIN_POSITIVE);
+        let unit = RandomValue(client).salted(hash(share.name.as_bytes())).unit().max(f64::MIN_POSITIVE);
         -f64::from(share.weight) / unit.ln()
     };
     let weighted = shares.iter().enumerate().filter(|(_, share)| share.weight > 0);
@@ -31,7 +31,7 @@ pub fn sticky(shares: &[Share<'_>], client: u64) -> Option<usize> {
 }
 
 /// The better of two different candidates drawn at random, by the lower `load`; `None` of none.
-pub fn power_of_two<T: Copy>(candidates: &[T], draw: Draw, load: impl Fn(T) -> f64) -> Option<T> {
+pub fn power_of_two<T: Copy>(candidates: &[T], draw: RandomValue, load: impl Fn(T) -> f64) -> Option<T> {
     let count = candidates.len() as u64;
     if count < 2 {
         return candidates.first().copied();
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn both_kinds_of_choice_keep_the_shares() {
-        let drawn = shares_of(|n| draw(&SPLIT, Draw(1).salted(n)));
+        let drawn = shares_of(|n| draw(&SPLIT, RandomValue(1).salted(n)));
         let stuck = shares_of(|n| sticky(&SPLIT, n));
         for found in [drawn, stuck] {
             for (share, expected) in found.iter().zip([0.80, 0.15, 0.05]) {
@@ -89,18 +89,18 @@ mod tests {
         let loads = [5.0, 1.0, 9.0];
         let mut hits = [0_u32; 3];
         for n in 0..9_000 {
-            let index = power_of_two(&[0_usize, 1, 2], Draw(3).salted(n), |i| loads[i]);
+            let index = power_of_two(&[0_usize, 1, 2], RandomValue(3).salted(n), |i| loads[i]);
             hits[index.expect("a candidate")] += 1;
         }
         assert_eq!(hits[2], 0, "the heaviest of three loses every pair");
         assert!(hits[1] > hits[0]);
-        assert_eq!(power_of_two(&[] as &[usize], Draw(0), |_| 0.0), None);
+        assert_eq!(power_of_two(&[] as &[usize], RandomValue(0), |_| 0.0), None);
     }
 
     #[test]
     fn nothing_is_chosen_from_nothing() {
         let none = [Share { name: "a", weight: 0 }];
-        assert_eq!(draw(&none, Draw(1)), None);
+        assert_eq!(draw(&none, RandomValue(1)), None);
         assert_eq!(sticky(&none, 1), None);
     }
 }

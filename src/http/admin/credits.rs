@@ -3,7 +3,7 @@
 use super::form::{Described, Field, Form, Need, Wrong};
 use super::keys::{PAGE, PAGE_LIMIT};
 use super::types::{AFTER_HOLDER, AFTER_NUMBER, AMOUNT, LINE, NAME};
-use super::{Answer, Asking, Declined, shapes};
+use super::{AdminFailure, Answer, Asking, shapes};
 use crate::admin::{AdminError, NewGrant};
 use crate::domain::budget::Scope;
 use crate::domain::money::NanoUsd;
@@ -25,20 +25,20 @@ static REASON: Field<String> =
     Field { name: "reason", is: &LINE, need: Need::Nullable, about: "Why, in one line for people." };
 pub(super) static GRANTED: [&dyn Described; 4] = [&OF_KEY, &OF_TEAM, &GIVEN, &REASON];
 
-pub(super) async fn balances(asking: Asking) -> Result<Answer, Declined> {
+pub(super) async fn balances(asking: Asking) -> Result<Answer, AdminFailure> {
     let (after, most) = (asking.query.optional(&AFTER)?, asking.query.optional(&PAGE_LIMIT)?.unwrap_or(PAGE));
     let page = asking.app.admin.balances_after(after.as_ref(), most).await?;
     Ok(Answer::ok(shapes::list(&page, shapes::balance)))
 }
 
-pub(super) async fn grants(asking: Asking) -> Result<Answer, Declined> {
+pub(super) async fn grants(asking: Asking) -> Result<Answer, AdminFailure> {
     let Asking { app, query, .. } = asking;
     let (after, most) = (query.optional(&AFTER_GRANT)?.unwrap_or(0), query.optional(&PAGE_LIMIT)?.unwrap_or(PAGE));
     let page = app.admin.grants(holder(&query)?, after, most).await?;
     Ok(Answer::ok(shapes::list(&page, shapes::grant)))
 }
 
-pub(super) async fn grant(asking: Asking) -> Result<Answer, Declined> {
+pub(super) async fn grant(asking: Asking) -> Result<Answer, AdminFailure> {
     let Asking { app, snapshot, body, .. } = asking;
     let holder = holder(&body)?.ok_or_else(|| Wrong::field("key", "is missing, and so is 'team'; name one of them"))?;
     let field = holder.scope.label();
@@ -49,7 +49,7 @@ pub(super) async fn grant(asking: Asking) -> Result<Answer, Declined> {
         AdminError::NotFound { kind, name } => {
             Wrong::field(field, format!("names no {kind}: there is no '{name}'")).into()
         }
-        other => Declined::from(other),
+        other => AdminFailure::from(other),
     })?;
     Ok(Answer::ok(shapes::grant(&grant)).created())
 }

@@ -2,11 +2,11 @@
 
 use super::form::{Described, Field, Need};
 use super::types::{AFTER_NAME, BUDGET, COUNT, EXPIRY, FLAG, HASH, LIMIT, NAME, OVERLAP, SMALL_COUNT};
-use super::{Answer, Asking, Declined, shapes};
+use super::{AdminFailure, Answer, Asking, shapes};
 use crate::admin::{Issued, KeyEdit, KeyFilter, KeyView, NewKey};
 use crate::domain::authorize::Limits;
-use crate::domain::budget::Allowance;
-use crate::domain::register::Own;
+use crate::domain::budget::BudgetSpec;
+use crate::domain::register::KeyOverrides;
 use crate::domain::secret::KeyHash;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ static CONCURRENT: Field<u32> = Field {
     need: Need::Nullable,
     about: "Requests at once; at or below the policy's.",
 };
-static OWN_BUDGET: Field<Allowance> =
+static OWN_BUDGET: Field<BudgetSpec> =
     Field { name: "budget", is: &BUDGET, need: Need::Nullable, about: "What it may spend; at or below the policy's." };
 static EXPIRES: Field<i64> = Field {
     name: "expires",
@@ -85,7 +85,7 @@ pub(super) static CHANGED: [&dyn Described; 8] =
     [&NEW_POLICY, &TEAM, &REQUESTS, &TOKENS, &CONCURRENT, &OWN_BUDGET, &EXPIRES, &DISABLED];
 pub(super) static ROTATED: [&dyn Described; 1] = [&KEPT_FOR];
 
-pub(super) async fn list(asking: Asking) -> Result<Answer, Declined> {
+pub(super) async fn list(asking: Asking) -> Result<Answer, AdminFailure> {
     let Asking { app, snapshot, query, .. } = asking;
     let filter = KeyFilter { policy: query.optional(&OF_POLICY)?, team: query.optional(&OF_TEAM)? };
     let (after, most) = (query.optional(&PAGE_AFTER)?, query.optional(&PAGE_LIMIT)?.unwrap_or(PAGE));
@@ -93,7 +93,7 @@ pub(super) async fn list(asking: Asking) -> Result<Answer, Declined> {
     Ok(Answer::ok(shapes::list(&page, shapes::key)))
 }
 
-pub(super) async fn create(asking: Asking) -> Result<Answer, Declined> {
+pub(super) async fn create(asking: Asking) -> Result<Answer, AdminFailure> {
     let Asking { app, snapshot, body, .. } = asking;
     let limits = Limits {
         requests_per_minute: body.optional(&REQUESTS)?,
@@ -104,7 +104,7 @@ pub(super) async fn create(asking: Asking) -> Result<Answer, Declined> {
         name: body.required(&NEW_NAME)?,
         policy: body.required(&POLICY)?,
         team: body.optional(&TEAM)?,
-        own: Own { limits, budget: body.optional(&OWN_BUDGET)? },
+        own: KeyOverrides { limits, budget: body.optional(&OWN_BUDGET)? },
         expires: body.optional(&EXPIRES)?,
         hash: body.optional(&IMPORTED)?,
     };
@@ -112,12 +112,12 @@ pub(super) async fn create(asking: Asking) -> Result<Answer, Declined> {
     Ok(shown_once(&issued).created())
 }
 
-pub(super) async fn read(asking: Asking) -> Result<Answer, Declined> {
+pub(super) async fn read(asking: Asking) -> Result<Answer, AdminFailure> {
     let key = asking.app.admin.key(&asking.snapshot, &asking.name)?;
     Ok(shown(&key))
 }
 
-pub(super) async fn change(asking: Asking) -> Result<Answer, Declined> {
+pub(super) async fn change(asking: Asking) -> Result<Answer, AdminFailure> {
     let Asking { app, snapshot, name, body, if_match, .. } = asking;
     let edit = KeyEdit {
         policy: body.optional(&NEW_POLICY)?,
@@ -133,7 +133,7 @@ pub(super) async fn change(asking: Asking) -> Result<Answer, Declined> {
     Ok(shown(&app.admin.edit_key(&snapshot, &name, expected, &edit).await?))
 }
 
-pub(super) async fn rotate(asking: Asking) -> Result<Answer, Declined> {
+pub(super) async fn rotate(asking: Asking) -> Result<Answer, AdminFailure> {
     let Asking { app, snapshot, name, body, if_match, .. } = asking;
     let overlap = body.optional(&KEPT_FOR)?.unwrap_or(OVERLAP_USUAL);
     let expected = if_match.expected(version(&app.admin.key(&snapshot, &name)?))?;

@@ -17,7 +17,7 @@ mod teams;
 mod types;
 
 use super::App;
-use super::error::Row;
+use super::error::ApiError;
 use super::ingress;
 use super::layers::Arrival;
 use super::ops::Role;
@@ -25,7 +25,7 @@ use super::upload::Upload;
 use crate::admin::AdminError;
 use crate::config::Snapshot;
 use crate::domain::call::BodyProblem;
-use crate::relay::Front;
+use crate::relay::BodyLimits;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -67,7 +67,7 @@ pub async fn unknown(app: Arc<App>, request: Request) -> Response {
 
 /// Why an operator does not get what was asked for.
 #[derive(Debug)]
-pub enum Declined {
+pub enum AdminFailure {
     /// No token, or none of an operator's.
     NoToken,
     /// Who may only look asks for a change.
@@ -93,7 +93,7 @@ pub enum Declined {
     Rules(AdminError),
 }
 
-impl From<Wrong> for Declined {
+impl From<Wrong> for AdminFailure {
     fn from(wrong: Wrong) -> Self {
         if wrong.at.is_empty() {
             return Self::Body(BodyProblem::NotJson(format!("The body {}. Send a JSON object.", wrong.what)));
@@ -102,7 +102,7 @@ impl From<Wrong> for Declined {
     }
 }
 
-impl From<AdminError> for Declined {
+impl From<AdminError> for AdminFailure {
     fn from(error: AdminError) -> Self {
         match error {
             AdminError::Stale => Self::Changed,
@@ -165,7 +165,7 @@ async fn answer(app: Arc<App>, path: Option<&'static str>, name: String, request
     let mut response = match carry_out(app, path, name, request).await {
         Ok(answer) => answer.response(),
         Err(declined) => {
-            let row = Row::declined(&declined);
+            let row = ApiError::declined(&declined);
             if row.status.is_server_error() {
                 let request_id = arrival.map(|arrival| tracing::field::display(arrival.id));
                 tracing::warn!(request_id, code = row.code, "{}", row.log);
@@ -183,16 +183,16 @@ async fn carry_out(
     path: Option<&'static str>,
     name: String,
     request: Request,
-) -> Result<Answer, Declined> {
+) -> Result<Answer, AdminFailure> {
     let (parts, body) = request.into_parts();
-    let front = Front { max_body: BODY_MAX, ..app.relay.live().front() };
+    let body_limits = BodyLimits { max_body: BODY_MAX, ..app.relay.active_config().body_limits() };
     // What of it is not read is discarded where this is dropped, so that an early answer is read.
-    let upload = Upload::new(body, &parts.headers, front, app.held.clone(), app.clock);
+    let upload = Upload::new(body, &parts.headers, body_limits, app.held.clone(), app.clock);
     let presented = ingress::key(&parts.headers);
-    let role = app.ops.load().role(presented.as_ref()).ok_or(Declined::NoToken)?;
+    let role = app.ops.load().role(presented.as_ref()).ok_or(AdminFailure::NoToken)?;
     let operation = found(path, &parts.method, parts.uri.path())?;
     if operation.changes() && role < Role::Operator {
-        return Err(Declined::OnlyLooks);
+        return Err(AdminFailure::OnlyLooks);
     }
     let query = Form::of_query(parts.uri.query().unwrap_or_default(), operation.query)?;
     let if_match = if operation.conditional { IfMatch::of(&parts.headers)? } else { IfMatch::Anything };
@@ -200,7 +200,8 @@ async fn carry_out(
         Some(takes) => read(&parts.headers, upload, takes).await?,
         None => Form::default(),
     };
-    let asking = Asking { app: app.clone(), snapshot: app.relay.live().snapshot.clone(), name, query, body, if_match };
+    let asking =
+        Asking { app: app.clone(), snapshot: app.relay.active_config().snapshot.clone(), name, query, body, if_match };
     if !operation.changes() {
         return (operation.run)(asking).await;
     }
@@ -210,7 +211,7 @@ async fn carry_out(
         let (request_id, role) = (request_id.map(tracing::field::display), role.label());
         let subject = answer.subject();
         tracing::info!(request_id, operation = operation.id, subject, role, "an operator changed something");
-        app.relay.take_up();
+        app.relay.apply_store_changes();
         Ok(answer)
     })
     .await
@@ -218,8 +219,8 @@ async fn carry_out(
 
 /// Whoever asked may leave: what is written is then in force and in the log all the same.
 async fn to_its_end(
-    change: impl Future<Output = Result<Answer, Declined>> + Send + 'static,
-) -> Result<Answer, Declined> {
+    change: impl Future<Output = Result<Answer, AdminFailure>> + Send + 'static,
+) -> Result<Answer, AdminFailure> {
     tokio::spawn(change).await.unwrap_or_else(|failed| match failed.try_into_panic() {
         Ok(panic) => resume_unwind(panic),
         // The process is ending.
@@ -227,34 +228,34 @@ async fn to_its_end(
     })
 }
 
-fn found(path: Option<&'static str>, method: &Method, asked: &str) -> Result<&'static Operation, Declined> {
-    let Some(path) = path else { return Err(Declined::UnknownUrl(asked.to_owned())) };
+fn found(path: Option<&'static str>, method: &Method, route: &str) -> Result<&'static Operation, AdminFailure> {
+    let Some(path) = path else { return Err(AdminFailure::UnknownUrl(route.to_owned())) };
     let here = || OPERATIONS.iter().filter(|operation| operation.path == path);
     here().find(|operation| Some(operation.verb) == Verb::of(method)).ok_or_else(|| {
         let allowed: Vec<_> = here().map(|operation| operation.verb.allowed()).collect();
-        Declined::WrongMethod(allowed.join(", "))
+        AdminFailure::WrongMethod(allowed.join(", "))
     })
 }
 
 /// The fields of a body. One that may be left out is empty then, whatever its type is said to be.
-async fn read(headers: &HeaderMap, upload: Upload, takes: table::Takes) -> Result<Form, Declined> {
+async fn read(headers: &HeaderMap, upload: Upload, takes: table::Takes) -> Result<Form, AdminFailure> {
     let said = headers.get(CONTENT_TYPE);
     let is_json = said.is_some_and(|said| {
         let essence = said.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
     });
     if !is_json && (said.is_some() || !takes.may_be_left_out) {
-        return Err(Declined::NotJson);
+        return Err(AdminFailure::NotJson);
     }
-    let bytes = upload.gather().await.map_err(Declined::Body)?;
+    let bytes = upload.gather().await.map_err(AdminFailure::Body)?;
     if bytes.is_empty() && takes.may_be_left_out {
         return Ok(Form::default());
     }
     if !is_json {
-        return Err(Declined::NotJson);
+        return Err(AdminFailure::NotJson);
     }
     let node = serde_json::from_slice::<Node>(&bytes).map_err(|error| {
-        Declined::Body(BodyProblem::NotJson(format!("The body is not JSON: {error}. Send a JSON object.")))
+        AdminFailure::Body(BodyProblem::NotJson(format!("The body is not JSON: {error}. Send a JSON object.")))
     })?;
     Ok(Form::of(&node, takes.fields)?)
 }
@@ -267,7 +268,7 @@ enum IfMatch {
 }
 
 impl IfMatch {
-    fn of(headers: &HeaderMap) -> Result<Self, Declined> {
+    fn of(headers: &HeaderMap) -> Result<Self, AdminFailure> {
         let mut tags = Vec::new();
         for value in headers.get_all(IF_MATCH) {
             let tag = |tag: &str| {
@@ -280,7 +281,7 @@ impl IfMatch {
                 if text == "*" { Some(vec![]) } else { text.split(',').map(|t| tag(t.trim())).collect() };
             let Some(list) = list else {
                 let message = "'if-match' must be '*', or an 'etag' as it was given, quotes included.".to_owned();
-                return Err(Declined::Invalid { param: "if-match".to_owned(), message });
+                return Err(AdminFailure::Invalid { param: "if-match".to_owned(), message });
             };
             if list.is_empty() {
                 return Ok(Self::Anything);
@@ -291,12 +292,12 @@ impl IfMatch {
     }
 
     /// The version that a change must find, which now is `current`; `None`: whichever it finds.
-    fn expected(&self, current: Option<i64>) -> Result<Option<i64>, Declined> {
+    fn expected(&self, current: Option<i64>) -> Result<Option<i64>, AdminFailure> {
         match self {
             Self::Anything => Ok(None),
             Self::Only(tags) => {
                 let wanted = |version: &i64| tags.iter().any(|tag| *tag == format!("\"{version}\""));
-                current.filter(wanted).map(Some).ok_or(Declined::Changed)
+                current.filter(wanted).map(Some).ok_or(AdminFailure::Changed)
             }
         }
     }

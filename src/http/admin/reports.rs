@@ -3,7 +3,7 @@
 use super::form::{Described, Field, Form, Need, Wrong};
 use super::keys::{PAGE, PAGE_LIMIT};
 use super::types::{AFTER_REQUEST, DIMENSIONS, MOMENT, SOUGHT};
-use super::{Answer, Asking, Declined, shapes};
+use super::{AdminFailure, Answer, Asking, shapes};
 use crate::admin::{AdminError, Condition, Dimension, Kind, ReceiptsQuery, UsageQuery, When};
 use crate::domain::id::RequestId;
 
@@ -56,7 +56,7 @@ pub(super) static LISTED_BY: [&dyn Described; 14] = [
     &OF[9],
 ];
 
-pub(super) async fn usage(asking: Asking) -> Result<Answer, Declined> {
+pub(super) async fn usage(asking: Asking) -> Result<Answer, AdminFailure> {
     let Asking { app, query, .. } = asking;
     let (since_unix_ms, until_unix_ms) = span(&query, app.clock.unix_ms())?;
     let by = query.optional(&BY)?.unwrap_or_else(|| vec![Dimension::Key]);
@@ -65,7 +65,7 @@ pub(super) async fn usage(asking: Asking) -> Result<Answer, Declined> {
     Ok(Answer::ok(shapes::usage(&query, &sums)))
 }
 
-pub(super) async fn list(asking: Asking) -> Result<Answer, Declined> {
+pub(super) async fn list(asking: Asking) -> Result<Answer, AdminFailure> {
     let Asking { app, query, .. } = asking;
     let (since_unix_ms, until_unix_ms) = span(&query, app.clock.unix_ms())?;
     let (after, most) = (query.optional(&AFTER)?, query.optional(&PAGE_LIMIT)?.unwrap_or(PAGE));
@@ -73,7 +73,7 @@ pub(super) async fn list(asking: Asking) -> Result<Answer, Declined> {
     Ok(Answer::ok(shapes::list(&app.admin.receipts(query).await?, shapes::request)))
 }
 
-pub(super) async fn read(asking: Asking) -> Result<Answer, Declined> {
+pub(super) async fn read(asking: Asking) -> Result<Answer, AdminFailure> {
     // A name that is no request's is the name of no request.
     let nobody = || AdminError::NotFound { kind: Kind::Request, name: asking.name.clone() };
     let id = RequestId::parse(&asking.name).ok_or_else(nobody)?;

@@ -5,7 +5,7 @@
 //! hex digits of its SHA-256, never the secret and never the whole hash.
 
 use crate::admin::{Dimension, KeyView, Page, Sum, TeamView, UsageQuery};
-use crate::domain::budget::{Allowance, Budget, Scope, Window};
+use crate::domain::budget::{Budget, BudgetSpec, Scope, Window};
 use crate::domain::call::Endpoint;
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::{AttemptRecord, Receipt};
@@ -204,7 +204,7 @@ fn holder(holder: &Holder) -> [Option<&str>; 2] {
     if holder.scope == Scope::Key { [name, None] } else { [None, name] }
 }
 
-fn allowance(allowance: &Allowance) -> Value {
+fn allowance(allowance: &BudgetSpec) -> Value {
     window(allowance.limit, &allowance.window)
 }
 

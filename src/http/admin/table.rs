@@ -3,12 +3,12 @@
 //! Start reading at [`OPERATIONS`].
 
 use super::form::Described;
-use super::{Answer, Asking, Declined, credits, keys, openapi, reports, teams};
+use super::{AdminFailure, Answer, Asking, credits, keys, openapi, reports, teams};
 use http::Method;
 use std::pin::Pin;
 
 /// What an operation's future is.
-pub(super) type Running = Pin<Box<dyn Future<Output = Result<Answer, Declined>> + Send>>;
+pub(super) type Running = Pin<Box<dyn Future<Output = Result<Answer, AdminFailure>> + Send>>;
 
 /// One method at one path.
 pub(super) struct Operation {

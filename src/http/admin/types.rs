@@ -4,7 +4,7 @@
 
 use super::form::{Described, Field, Form, Need, Node, Type, Wrong};
 use crate::admin::{Dimension, When, expiry, length};
-use crate::domain::budget::{Allowance, Scope, Window, Zone};
+use crate::domain::budget::{BudgetSpec, Scope, Window, Zone};
 use crate::domain::id::{NAME_MAX_BYTES, RequestId, is_name};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::Holder;
@@ -176,7 +176,7 @@ static BUDGET_ZONE: Field<Zone> = Field {
 pub static BUDGET_FIELDS: [&dyn Described; 3] = [&LIMIT_USD, &BUDGET_WINDOW, &BUDGET_ZONE];
 
 /// So much in each window.
-pub static BUDGET: Type<Allowance> = Type {
+pub static BUDGET: Type<BudgetSpec> = Type {
     read: |node| {
         let form = Form::of(node, &BUDGET_FIELDS)?;
         let (limit, window, zone) =
@@ -188,7 +188,7 @@ pub static BUDGET: Type<Allowance> = Type {
             ("day", zone) => Window::Day(zone.map_or_else(utc, Ok)?),
             (_, zone) => Window::Month(zone.map_or_else(utc, Ok)?),
         };
-        Ok(Allowance { limit, window })
+        Ok(BudgetSpec { limit, window })
     },
     schema: || {
         let mut schema = super::openapi::object(&BUDGET_FIELDS);

@@ -5,7 +5,7 @@
 
 use crate::domain::pricing::Price;
 use crate::domain::refusal::Refusal;
-use crate::http::error::Row;
+use crate::http::error::ApiError;
 use crate::http::{App, ingress};
 use crate::relay::Listed;
 use axum::extract::rejection::PathRejection;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     match app.relay.names(ingress::key(&headers).as_ref()) {
         Ok(names) => json(&List { object: "list", data: names.iter().map(Model::of).collect() }),
-        Err(refusal) => Row::refused(&refusal).response(),
+        Err(refusal) => ApiError::refused(&refusal).response(),
     }
 }
 
@@ -33,13 +33,13 @@ pub async fn retrieve(
 ) -> Response {
     let names = match app.relay.names(ingress::key(&headers).as_ref()) {
         Ok(names) => names,
-        Err(refusal) => return Row::refused(&refusal).response(),
+        Err(refusal) => return ApiError::refused(&refusal).response(),
     };
     // An id that is not UTF-8 once decoded is no model's name.
     let id = id.map_or_else(|_| uri.path().trim_start_matches("/v1/models/").to_owned(), |Path(id)| id);
     match names.iter().find(|listed| *listed.name == id) {
         Some(listed) => json(&Model::of(listed)),
-        None => Row::refused(&Refusal::ModelNotFound { model: id.into(), nearest: Vec::new() }).response(),
+        None => ApiError::refused(&Refusal::ModelNotFound { model: id.into(), nearest: Vec::new() }).response(),
     }
 }
 

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::member::{Member, is_space, member_of, members};
-use crate::domain::call::{BodyProblem, Bounds, Call, Endpoint, Facts, Feature, FeatureSet, Splice};
+use crate::domain::call::{BodyProblem, Bounds, Call, Endpoint, Feature, FeatureSet, RequestMetadata, Splice};
 
 /// The longest model name taken as one: finding the nearest names to an unknown one costs time by
 /// its length.
@@ -45,11 +45,11 @@ static SUSPECT: LazyLock<[Finder<'static>; 5]> =
 /// [`BodyProblem::BadField`] for a member that is read and has the wrong type, an impossible value,
 /// is given twice, or is `model` and missing.
 pub fn peek(endpoint: Endpoint, body: Bytes) -> Result<Call, BodyProblem> {
-    let facts = read_facts(endpoint, &body)?;
-    Ok(Call::new(endpoint, body, facts))
+    let metadata = read_facts(endpoint, &body)?;
+    Ok(Call::new(endpoint, body, metadata))
 }
 
-fn read_facts(endpoint: Endpoint, body: &[u8]) -> Result<Facts, BodyProblem> {
+fn read_facts(endpoint: Endpoint, body: &[u8]) -> Result<RequestMetadata, BodyProblem> {
     let text = std::str::from_utf8(body)
         .map_err(|error| BodyProblem::NotJson(format!("The body is not UTF-8 at byte {}.", error.valid_up_to())))?;
     let Some(opening_brace) = text.find(|c| !is_space(c)).filter(|&at| body[at] == b'{') else {
@@ -63,7 +63,7 @@ fn read_facts(endpoint: Endpoint, body: &[u8]) -> Result<Facts, BodyProblem> {
     }
 }
 
-fn chat(place: Place<'_>) -> Result<Facts, BodyProblem> {
+fn chat(place: Place<'_>) -> Result<RequestMetadata, BodyProblem> {
     let [model, user, stream, stream_options, n, max_tokens, max_completion_tokens, tools, functions, format, messages] =
         members(
             place.text,
@@ -83,7 +83,7 @@ fn chat(place: Place<'_>) -> Result<Facts, BodyProblem> {
         )?;
     let stream = stream.boolean()?;
     let shown = shown(&messages)?;
-    Ok(Facts {
+    Ok(RequestMetadata {
         stream,
         ask_usage: ask_usage(place, stream, &stream_options)?,
         // A provider may know only one of the two; the hold covers whichever it obeys.
@@ -95,11 +95,11 @@ fn chat(place: Place<'_>) -> Result<Facts, BodyProblem> {
     })
 }
 
-fn completions(place: Place<'_>) -> Result<Facts, BodyProblem> {
+fn completions(place: Place<'_>) -> Result<RequestMetadata, BodyProblem> {
     let [model, user, stream, stream_options, n, best_of, max_tokens, prompt] =
         members(place.text, ["model", "user", "stream", "stream_options", "n", "best_of", "max_tokens", "prompt"])?;
     let stream = stream.boolean()?;
-    Ok(Facts {
+    Ok(RequestMetadata {
         stream,
         ask_usage: ask_usage(place, stream, &stream_options)?,
         max_output: max_tokens.whole_number()?,
@@ -113,23 +113,23 @@ fn completions(place: Place<'_>) -> Result<Facts, BodyProblem> {
     })
 }
 
-fn embeddings(place: Place<'_>) -> Result<Facts, BodyProblem> {
+fn embeddings(place: Place<'_>) -> Result<RequestMetadata, BodyProblem> {
     let [model, user, input] = members(place.text, ["model", "user", "input"])?;
     // Inputs that are objects may be images by reference.
     let input_elsewhere = input.value.is_some_and(|value| memchr(b'{', value.text.as_bytes()).is_some());
     let bounds = Bounds { input_elsewhere, ..Bounds::default() };
-    Ok(Facts { inputs: inputs(&input)?, bounds, ..basics(&model, &user)? })
+    Ok(RequestMetadata { inputs: inputs(&input)?, bounds, ..basics(&model, &user)? })
 }
 
 /// What every endpoint's body says, the rest as it is for a body that says no more.
-fn basics(model: &Member<'_>, user: &Member<'_>) -> Result<Facts, BodyProblem> {
+fn basics(model: &Member<'_>, user: &Member<'_>) -> Result<RequestMetadata, BodyProblem> {
     let (Some(value), Some(name)) = (model.given(), model.string()?) else {
         return Err(model.bad("is required"));
     };
     if name.is_empty() || name.len() > MAX_MODEL_BYTES {
         return Err(model.bad(&format!("must be 1 to {MAX_MODEL_BYTES} bytes long")));
     }
-    Ok(Facts {
+    Ok(RequestMetadata {
         model: name.into(),
         model_span: value.span(),
         stream: false,
@@ -164,10 +164,10 @@ fn ask_usage(place: Place<'_>, stream: bool, options: &Member<'_>) -> Result<Opt
         (Some(null), None) => splice(null.span(), r#"{"include_usage":true}"#),
         (Some(_), Some(object)) => {
             let include_usage = member_of(place.text, object, "stream_options.include_usage")?;
-            let asked = include_usage.boolean()?;
+            let route = include_usage.boolean()?;
             let inside = object.span().start + 1;
             match include_usage.value {
-                _ if asked => return Ok(None),
+                _ if route => return Ok(None),
                 Some(other) => splice(other.span(), "true"),
                 None if object.is_empty() => insert(inside, r#""include_usage":true"#),
                 None => insert(inside, r#""include_usage":true,"#),
@@ -297,22 +297,22 @@ mod tests {
 
     use super::*;
 
-    fn facts(endpoint: Endpoint, body: &str) -> Result<Facts, BodyProblem> {
-        peek(endpoint, Bytes::copy_from_slice(body.as_bytes())).map(|call| call.facts().clone())
+    fn metadata(endpoint: Endpoint, body: &str) -> Result<RequestMetadata, BodyProblem> {
+        peek(endpoint, Bytes::copy_from_slice(body.as_bytes())).map(|call| call.metadata().clone())
     }
 
     /// What a body says beyond the model, as one line.
     fn check(endpoint: Endpoint, members: &str, expected: &str) {
-        let found = facts(endpoint, &format!("{{\"model\":\"m\",{members}}}"));
-        let facts = found.unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
+        let found = metadata(endpoint, &format!("{{\"model\":\"m\",{members}}}"));
+        let metadata = found.unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
         let mut said = Vec::new();
-        said.extend(facts.stream.then(|| "stream".to_owned()));
-        said.extend(facts.ask_usage.is_some().then(|| "ask".to_owned()));
-        said.extend(facts.max_output.map(|tokens| format!("max={tokens}")));
-        said.extend((facts.choices != 1).then(|| format!("choices={}", facts.choices)));
-        said.extend((facts.inputs != 1).then(|| format!("inputs={}", facts.inputs)));
-        said.extend(facts.user.map(|user| format!("user={user}")));
-        said.extend(Feature::ALL.iter().filter(|f| facts.features.contains(**f)).map(|f| f.name().to_owned()));
+        said.extend(metadata.stream.then(|| "stream".to_owned()));
+        said.extend(metadata.ask_usage.is_some().then(|| "ask".to_owned()));
+        said.extend(metadata.max_output.map(|tokens| format!("max={tokens}")));
+        said.extend((metadata.choices != 1).then(|| format!("choices={}", metadata.choices)));
+        said.extend((metadata.inputs != 1).then(|| format!("inputs={}", metadata.inputs)));
+        said.extend(metadata.user.map(|user| format!("user={user}")));
+        said.extend(Feature::ALL.iter().filter(|f| metadata.features.contains(**f)).map(|f| f.name().to_owned()));
         assert_eq!(said.join(" "), expected, "{members}");
     }
 
@@ -374,13 +374,13 @@ mod tests {
     #[test]
     fn the_model_is_found_unescaped_and_in_its_place() {
         let body = r#" {"a":"model", "model" : "gpt\u002d4\/é" }"#;
-        let facts = facts(Endpoint::Chat, body).expect("a good body");
-        assert_eq!(&*facts.model, "gpt-4/é");
-        assert_eq!(&body[facts.model_span], r#""gpt\u002d4\/é""#);
+        let metadata = metadata(Endpoint::Chat, body).expect("a good body");
+        assert_eq!(&*metadata.model, "gpt-4/é");
+        assert_eq!(&body[metadata.model_span], r#""gpt\u002d4\/é""#);
     }
 
     fn refuse(endpoint: Endpoint, body: &str, param: &str, message: &str) {
-        match facts(endpoint, body) {
+        match metadata(endpoint, body) {
             Err(BodyProblem::BadField { param: found, message: text }) => assert_eq!((found, &*text), (param, message)),
             other => panic!("{body}: {other:?}"),
         }
@@ -493,9 +493,9 @@ mod tests {
     }
 
     /// The body as a provider gets it, its model renamed.
-    fn edited(body: &str, facts: &Facts, model: &str) -> String {
-        let rename = Splice { at: facts.model_span.clone(), with: model.to_owned().into() };
-        let mut splices: Vec<Splice> = facts.ask_usage.iter().cloned().chain([rename]).collect();
+    fn edited(body: &str, metadata: &RequestMetadata, model: &str) -> String {
+        let rename = Splice { at: metadata.model_span.clone(), with: model.to_owned().into() };
+        let mut splices: Vec<Splice> = metadata.ask_usage.iter().cloned().chain([rename]).collect();
         splices.sort_by_key(|splice| splice.at.start);
         let mut text = String::new();
         let mut copied = 0;
@@ -511,8 +511,8 @@ mod tests {
     fn usage_is_asked_for_in_place() {
         let check = |rest: &str, expected: &str| {
             let body = format!("{{ \"stream\":true, \"model\":\"a\"{rest} }}");
-            let facts = facts(Endpoint::Chat, &body).expect("a good body");
-            assert_eq!(edited(&body, &facts, "\"b\""), expected, "{body}");
+            let metadata = metadata(Endpoint::Chat, &body).expect("a good body");
+            assert_eq!(edited(&body, &metadata, "\"b\""), expected, "{body}");
         };
         let start = r#"{ "stream":true, "model":"b""#;
         check("", r#"{"stream_options":{"include_usage":true}, "stream":true, "model":"b" }"#);
@@ -600,22 +600,22 @@ mod tests {
     proptest! {
         #[test]
         fn the_spans_point_at_the_values((body, model) in body()) {
-            let facts = facts(Endpoint::Chat, &body).expect("a good body");
-            prop_assert_eq!(&body[facts.model_span.clone()], &model);
-            prop_assert_eq!(json!(facts.model), serde_json::from_str::<Value>(&model).expect("JSON"));
+            let metadata = metadata(Endpoint::Chat, &body).expect("a good body");
+            prop_assert_eq!(&body[metadata.model_span.clone()], &model);
+            prop_assert_eq!(json!(metadata.model), serde_json::from_str::<Value>(&model).expect("JSON"));
         }
 
         #[test]
         fn the_edits_change_nothing_else((body, _) in body()) {
-            let facts = facts(Endpoint::Chat, &body).expect("a good body");
-            let edited = edited(&body, &facts, "\"elsewhere\"");
+            let metadata = metadata(Endpoint::Chat, &body).expect("a good body");
+            let edited = edited(&body, &metadata, "\"elsewhere\"");
             let mut wanted: Value = serde_json::from_str(&body).expect("JSON");
             wanted["model"] = json!("elsewhere");
-            if facts.stream {
+            if metadata.stream {
                 wanted["stream_options"]["include_usage"] = json!(true);
             }
             prop_assert_eq!(serde_json::from_str::<Value>(&edited).expect("still JSON"), wanted);
-            let again = super::tests::facts(Endpoint::Chat, &edited).expect("still a good body");
+            let again = super::tests::metadata(Endpoint::Chat, &edited).expect("still a good body");
             prop_assert_eq!(again.ask_usage, None);
         }
 

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_flaw_is_told_with_its_place() {
+    fn the_first_flaw_is_reported_with_its_place() {
         let cases = [
             ("", 0),
             ("\"", 1),
@@ -354,11 +354,11 @@ mod tests {
     }
 
     #[test]
-    fn members_are_told_where_they_stand() {
+    fn members_are_reported_where_they_stand() {
         let text = r#"xx { "a" : [1, {"b": 2}] ,"\u0063":"}"} "#;
-        let mut told = Vec::new();
-        assert_eq!(object(text, 2, |name, value| told.push((&text[name], &text[value]))), Ok(()));
-        assert_eq!(told, [(r#""a""#, r#"[1, {"b": 2}]"#), (r#""\u0063""#, r#""}""#)]);
+        let mut send = Vec::new();
+        assert_eq!(object(text, 2, |name, value| send.push((&text[name], &text[value]))), Ok(()));
+        assert_eq!(send, [(r#""a""#, r#"[1, {"b": 2}]"#), (r#""\u0063""#, r#""}""#)]);
         assert_eq!(object("[]", 0, |_, _| ()), Err(Flaw::Grammar(0)));
         assert_eq!(object("{} {}", 0, |_, _| ()), Err(Flaw::Grammar(3)));
     }

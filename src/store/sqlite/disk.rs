@@ -9,7 +9,7 @@
 
 use super::open::existing;
 use super::writer::{Operation, Work};
-use super::{bank, line};
+use super::{lease_store, line};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -107,7 +107,7 @@ fn transact(
         let written = match work {
             // A receipt that is there already was charged then.
             Work::Receipt(receipt) => match line::insert(&transaction, receipt) {
-                Ok(true) => bank::charge(&transaction, &receipt.charges),
+                Ok(true) => lease_store::charge(&transaction, &receipt.charges),
                 other => other.map(drop),
             },
             Work::Operation(operation) => whole(&**operation, &transaction),

@@ -3,11 +3,11 @@
 use super::disk::Disk;
 use super::retention::Retention;
 use super::writer::{Writer, Writing};
-use super::{OpenError, WallClock, bank, migrate, open};
+use super::{OpenError, WallClock, lease_store, migrate, open};
 use crate::domain::budget::{Account, Charge, Span};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
-use crate::store::{Bank, BoxFuture, LeaseAsk, Leased, Ledger, LedgerStatus, Unavailable};
+use crate::store::{BoxFuture, LeaseAsk, LeaseStore, Leased, Ledger, LedgerStatus, Unavailable};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl SqliteLedger {
         let held = open::lock(path)?;
         migrate::migrate(path, unix_ms())?;
         let mut connection = open::existing(path).map_err(OpenError::sqlite(path))?;
-        let left_open = bank::close_leases(&mut connection, unix_ms()).map_err(OpenError::sqlite(path))?;
+        let left_open = lease_store::close_leases(&mut connection, unix_ms()).map_err(OpenError::sqlite(path))?;
         if left_open > 0 {
             tracing::warn!(leases = left_open, "the last process ended without settling; its leases count as spent");
         }
@@ -46,7 +46,7 @@ impl SqliteLedger {
 
 impl Ledger for SqliteLedger {
     fn append(&self, receipt: &Arc<Receipt>) {
-        self.writer.leave(receipt.clone());
+        self.writer.push(receipt.clone());
     }
 
     fn status(&self) -> LedgerStatus {
@@ -54,19 +54,19 @@ impl Ledger for SqliteLedger {
     }
 }
 
-impl Bank for SqliteLedger {
+impl LeaseStore for SqliteLedger {
     fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
-        Box::pin(bank::lease(self.writer.clone(), ask))
+        Box::pin(lease_store::lease(self.writer.clone(), ask))
     }
 
     fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
-        bank::leave(&self.writer, vec![bank::given_back(account, span, amount)]);
+        lease_store::permit(&self.writer, vec![lease_store::given_back(account, span, amount)]);
     }
 
     /// It was settled with the receipt, in one transaction.
     fn settle(&self, _: &Arc<Receipt>) {}
 
     fn write_off(&self, charges: &[Charge]) {
-        bank::leave(&self.writer, charges.to_vec());
+        lease_store::permit(&self.writer, charges.to_vec());
     }
 }

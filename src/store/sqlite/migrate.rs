@@ -52,7 +52,7 @@ pub struct Migrated {
 
 /// One migration and whether it was applied.
 #[derive(Debug)]
-pub struct Standing {
+pub struct MigrationStatus {
     /// Its name.
     pub name: &'static str,
     /// When it was applied, in Unix milliseconds.
@@ -73,12 +73,13 @@ pub fn migrate(path: &Path, now_unix_ms: i64) -> Result<Migrated, OpenError> {
 ///
 /// # Errors
 /// When there is none, it cannot be read, or was made by something else.
-pub fn standing(path: &Path) -> Result<Vec<Standing>, OpenError> {
+pub fn status(path: &Path) -> Result<Vec<MigrationStatus>, OpenError> {
     let connection = readable(path)?;
     let applied = applied(&connection, path, MIGRATIONS)?;
     let when = |at: usize| applied.get(at).map(|record| record.applied_unix_ms);
-    let standing = |(at, migration): (usize, &Migration)| Standing { name: migration.name, applied_unix_ms: when(at) };
-    Ok(MIGRATIONS.iter().enumerate().map(standing).collect())
+    let status =
+        |(at, migration): (usize, &Migration)| MigrationStatus { name: migration.name, applied_unix_ms: when(at) };
+    Ok(MIGRATIONS.iter().enumerate().map(status).collect())
 }
 
 /// Refuses a database that lacks a migration.

@@ -9,9 +9,9 @@
 
 mod attempts;
 mod balances;
-mod bank;
 mod book;
 mod disk;
+mod lease_store;
 mod ledger;
 mod line;
 mod migrate;
@@ -25,7 +25,7 @@ mod writer;
 pub use balances::{Account, Balance, Unaccounted};
 pub use book::{Book, BookError};
 pub use ledger::SqliteLedger;
-pub use migrate::{Migrated, Migration, Standing, migrate, standing};
+pub use migrate::{Migrated, Migration, MigrationStatus, migrate, status};
 pub use open::{OpenError, lock};
 pub use reader::SqliteReports;
 pub use register::SqliteRegister;

@@ -9,9 +9,9 @@
 use super::writer::{Operation, Writer};
 use super::{OpenError, migrate, open};
 use crate::domain::authorize::Limits;
-use crate::domain::budget::{Allowance, CREDIT, Scope};
+use crate::domain::budget::{BudgetSpec, CREDIT, Scope};
 use crate::domain::money::NanoUsd;
-use crate::domain::register::{Balance, Grant, Holder, Own, StoredKey, StoredSecret, StoredTeam};
+use crate::domain::register::{Balance, Grant, Holder, KeyOverrides, StoredKey, StoredSecret, StoredTeam};
 use crate::domain::secret::KeyHash;
 use crate::store::{BoxFuture, Change, Conflict, Contents, NotWritten, Register, Unavailable};
 use rusqlite::types::Type;
@@ -259,7 +259,7 @@ fn key(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<StoredKey> {
         name: row.get(0)?,
         policy: names.of(row.get_ref(1)?.as_str()?),
         team: row.get_ref(2)?.as_str_or_null()?.map(|team| names.of(team)),
-        own: Own { limits, budget: allowance(row, 6)? },
+        own: KeyOverrides { limits, budget: allowance(row, 6)? },
         expires: row.get(8)?,
         disabled: row.get(9)?,
         created_unix_ms: row.get(10)?,
@@ -299,11 +299,11 @@ fn holder(row: &Row<'_>, at: usize) -> rusqlite::Result<Holder> {
 }
 
 /// An amount and a window, in two columns from `at` on.
-fn allowance(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Allowance>> {
+fn allowance(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<BudgetSpec>> {
     let Some(limit) = row.get(at)? else { return Ok(None) };
     let text = row.get_ref(at + 1)?.as_str()?;
     let window = text.parse().map_err(|_| strange(at + 1, text))?;
-    Ok(Some(Allowance { limit: NanoUsd(limit), window }))
+    Ok(Some(BudgetSpec { limit: NanoUsd(limit), window }))
 }
 
 fn unsigned(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<u64>> {
@@ -401,7 +401,7 @@ fn put_key(transaction: &Transaction<'_>, key: &StoredKey, version: i64) -> rusq
     Ok(())
 }
 
-fn columns(budget: Option<&Allowance>) -> (Option<i64>, Option<String>) {
+fn columns(budget: Option<&BudgetSpec>) -> (Option<i64>, Option<String>) {
     budget.map(|budget| (budget.limit.0, budget.window.to_string())).unzip()
 }
 
@@ -426,8 +426,8 @@ async fn by_writer(writer: Writer, changes: Vec<Change>) -> Result<Vec<i64>, Not
     if !writer.status().healthy {
         return Err(NotWritten::Unavailable);
     }
-    let (told, answer) = oneshot::channel();
-    let changing = Changing { changes, written: Mutex::new(Err(NotWritten::Unavailable)), told };
+    let (reported, answer) = oneshot::channel();
+    let changing = Changing { changes, written: Mutex::new(Err(NotWritten::Unavailable)), reported };
     writer.submit(Box::new(changing)).map_err(|_| NotWritten::Unavailable)?;
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(written)) => written,
@@ -440,7 +440,7 @@ struct Changing {
     changes: Vec<Change>,
     /// As the transaction that is not committed yet has it.
     written: Mutex<Result<Vec<i64>, NotWritten>>,
-    told: oneshot::Sender<Result<Vec<i64>, NotWritten>>,
+    reported: oneshot::Sender<Result<Vec<i64>, NotWritten>>,
 }
 
 impl Operation for Changing {
@@ -452,7 +452,7 @@ impl Operation for Changing {
 
     fn committed(self: Box<Self>) {
         // Whoever asked may have left; what was written is read by the next look.
-        let _ = self.told.send(self.written.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let _ = self.reported.send(self.written.into_inner().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

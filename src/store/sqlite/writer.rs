@@ -5,7 +5,7 @@
 //! and tried again, in order, until it can. When the queue is full, receipts are dropped and counted:
 //! nobody is ever held up, and nothing is ever written twice.
 //!
-//! Start reading in [`Desk::run`], the thread; [`Operation`] is what it writes beside receipts.
+//! Start reading in [`WriterThread::run`], the thread; [`Operation`] is what it writes beside receipts.
 
 use super::WallClock;
 use super::disk::Disk;
@@ -101,13 +101,13 @@ impl Writer {
             said_unix_ms: AtomicI64::new(i64::MIN),
             unix_ms,
         });
-        let desk = Desk { shared: shared.clone(), disk, retention };
-        std::thread::Builder::new().name("tierway-store".to_owned()).spawn(move || desk.run())?;
+        let thread = WriterThread { shared: shared.clone(), disk, retention };
+        std::thread::Builder::new().name("tierway-store".to_owned()).spawn(move || thread.run())?;
         Ok((Self(shared.clone()), Writing(shared)))
     }
 
     /// Leaves a receipt, or drops it where there is no room.
-    pub(super) fn leave(&self, receipt: Arc<Receipt>) {
+    pub(super) fn push(&self, receipt: Arc<Receipt>) {
         let mut queue = self.0.queue();
         if queue.is_full() {
             drop(queue);
@@ -186,31 +186,31 @@ impl Queue {
 }
 
 /// The writer's thread.
-struct Desk {
+struct WriterThread {
     shared: Arc<Shared>,
     disk: Disk,
     retention: Option<Retention>,
 }
 
-impl Desk {
+impl WriterThread {
     fn run(self) {
         // Also after a panic: whoever waits for the end must not wait for ever.
         let _ending = Ending(self.shared.clone());
         // Dropped before that: whoever is told of the end finds the file let go.
-        let mut desk = self;
+        let mut thread = self;
         let mut batch = Vec::with_capacity(BATCH);
-        while desk.take(&mut batch) {
-            if !batch.is_empty() && !desk.commit(&batch) {
+        while thread.take(&mut batch) {
+            if !batch.is_empty() && !thread.commit(&batch) {
                 return;
             }
             for (at, work) in batch.drain(..).enumerate() {
                 match work {
-                    Work::Operation(operation) if !desk.disk.left_out(at) => operation.committed(),
+                    Work::Operation(operation) if !thread.disk.left_out(at) => operation.committed(),
                     _ => {}
                 }
             }
-            desk.shared.queue().in_hand = 0;
-            desk.tidy();
+            thread.shared.queue().in_hand = 0;
+            thread.tidy();
         }
     }
 

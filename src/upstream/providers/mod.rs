@@ -9,7 +9,7 @@ mod openai;
 mod sim;
 
 use super::client::Tls;
-use super::{BuildError, Missed, Order, Protocol, ProviderSetup, classify};
+use super::{AttemptError, BuildError, Protocol, ProviderSetup, UpstreamRequest, classify};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
@@ -48,8 +48,8 @@ impl Provider {
     /// Sends `order` and waits for the head of the reply.
     ///
     /// # Errors
-    /// [`Missed`] when no head came.
-    pub(super) async fn open(&self, order: &Order<'_>, now: Instant) -> Result<Reply, Missed> {
+    /// [`AttemptError`] when no head came.
+    pub(super) async fn open(&self, order: &UpstreamRequest<'_>, now: Instant) -> Result<Reply, AttemptError> {
         match &self.wire {
             Wire::OpenAi(host) => host.open(order, now).await,
             Wire::Sim(sim) => Ok(sim.open(order, now)),
@@ -116,6 +116,6 @@ impl Source {
 }
 
 /// A request that brought no head.
-fn unanswered(error: &reqwest::Error) -> Missed {
-    Missed::new(classify::unanswered(error), classify::describe(error))
+fn unanswered(error: &reqwest::Error) -> AttemptError {
+    AttemptError::new(classify::unanswered(error), classify::describe(error))
 }

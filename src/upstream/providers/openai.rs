@@ -8,7 +8,7 @@ use super::{Reply, Source, Tolerance, unanswered};
 use crate::domain::call::Endpoint;
 use crate::upstream::client::{Link, Pool, Tls};
 use crate::upstream::splice::Pieces;
-use crate::upstream::{BuildError, Missed, OpenAiSetup, Order, ProviderSetup};
+use crate::upstream::{AttemptError, BuildError, OpenAiSetup, ProviderSetup, UpstreamRequest};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use reqwest::{Request, Url};
@@ -51,7 +51,7 @@ impl Host {
     }
 
     /// Sends `order` and waits for the head of the reply.
-    pub(super) async fn open(&self, order: &Order<'_>, now: Instant) -> Result<Reply, Missed> {
+    pub(super) async fn open(&self, order: &UpstreamRequest<'_>, now: Instant) -> Result<Reply, AttemptError> {
         let mut request = Request::new(Method::POST, self.urls[order.call.endpoint() as usize].clone());
         *request.headers_mut() = self.headers(order);
         *request.body_mut() = Some(Pieces::for_model(order.call, order.model.json()).into());
@@ -66,8 +66,8 @@ impl Host {
         })
     }
 
-    fn headers(&self, order: &Order<'_>) -> HeaderMap {
-        let accept = if order.call.facts().stream { "text/event-stream" } else { "application/json" };
+    fn headers(&self, order: &UpstreamRequest<'_>) -> HeaderMap {
+        let accept = if order.call.metadata().stream { "text/event-stream" } else { "application/json" };
         let mut headers = order.headers.clone();
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

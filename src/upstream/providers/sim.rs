@@ -9,7 +9,7 @@
 mod answer;
 
 use super::{Reply, Source, Tolerance};
-use crate::upstream::{Order, SimSetup};
+use crate::upstream::{SimSetup, UpstreamRequest};
 use answer::Answer;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
@@ -35,7 +35,7 @@ impl Sim {
     }
 
     /// The reply to `order`, its clock beginning at `now`.
-    pub(super) fn open(&self, order: &Order<'_>, now: Instant) -> Reply {
+    pub(super) fn open(&self, order: &UpstreamRequest<'_>, now: Instant) -> Reply {
         let call = order.call;
         if order.draw.salted(ERROR_SALT).below(10_000) < u64::from(self.setup.error_rate_bp) {
             return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "a simulated failure", now);
@@ -45,7 +45,7 @@ impl Sim {
             return error(StatusCode::BAD_REQUEST, "invalid_request_error", text, now);
         }
         let answer = Answer::new(call, order.model.name().clone());
-        let (content_type, script) = match call.facts().stream {
+        let (content_type, script) = match call.metadata().stream {
             true => ("text/event-stream", Script::Steps { answer, next: 0 }),
             false => ("application/json", Script::Whole(answer)),
         };
@@ -149,12 +149,12 @@ impl Script {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::domain::call::{Call, Endpoint, Facts, Splice};
-    use crate::domain::chance::Draw;
+    use crate::domain::call::{Call, Endpoint, RequestMetadata, Splice};
     use crate::domain::failure::Failure;
     use crate::domain::id::ProviderId;
-    use crate::upstream::testing::{drain, facts, patience};
-    use crate::upstream::{Missed, Protocol, ProviderSetup, UpstreamModel, Upstreams};
+    use crate::domain::random::RandomValue;
+    use crate::upstream::testing::{drain, metadata, timeouts};
+    use crate::upstream::{AttemptError, Protocol, ProviderSetup, UpstreamModel, Upstreams};
     use serde_json::Value;
 
     const QUICK: SimSetup =
@@ -162,24 +162,24 @@ mod tests {
     const WHOLE: &str = r#"{"model":"m","prompt":"a"}"#;
     const STREAM: &str = r#"{"model":"m","stream":true}"#;
 
-    fn call(endpoint: Endpoint, body: &'static str, change: impl FnOnce(&mut Facts)) -> Call {
-        let mut facts = facts(body);
-        change(&mut facts);
-        Call::new(endpoint, Bytes::from_static(body.as_bytes()), facts)
+    fn call(endpoint: Endpoint, body: &'static str, change: impl FnOnce(&mut RequestMetadata)) -> Call {
+        let mut metadata = metadata(body);
+        change(&mut metadata);
+        Call::new(endpoint, Bytes::from_static(body.as_bytes()), metadata)
     }
 
     /// The whole answer to `call` and the time it took.
-    async fn ask(setup: SimSetup, call: &Call, draw: Draw) -> Result<(String, Duration), Missed> {
+    async fn ask(setup: SimSetup, call: &Call, draw: RandomValue) -> Result<(String, Duration), AttemptError> {
         let setup = ProviderSetup { name: "s".into(), protocol: Protocol::Sim(setup), connect_timeout: Duration::ZERO };
         let upstreams = Upstreams::build(vec![setup], None, Clock).expect("a simulation can be built");
         let start = Clock.now();
-        let order = Order {
+        let order = UpstreamRequest {
             provider: ProviderId(0),
             credential: 0,
             model: &UpstreamModel::new("up"),
             call,
             headers: &HeaderMap::new(),
-            patience: patience(),
+            timeouts: timeouts(),
             draw,
         };
         let mut answer = upstreams.send(order).await?;
@@ -189,7 +189,7 @@ mod tests {
     }
 
     async fn answer(call: &Call) -> Value {
-        let (text, _) = ask(QUICK, call, Draw(0)).await.unwrap_or_else(|missed| panic!("{missed:?}"));
+        let (text, _) = ask(QUICK, call, RandomValue(0)).await.unwrap_or_else(|missed| panic!("{missed:?}"));
         serde_json::from_str(&text).expect("the answer is JSON")
     }
 
@@ -202,8 +202,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_says_what_the_whole_answer_says() {
-        let whole = answer(&call(Endpoint::Chat, STREAM, |facts| facts.stream = false)).await;
-        let (text, took) = ask(QUICK, &call(Endpoint::Chat, STREAM, |_| {}), Draw(0)).await.expect("it answers");
+        let whole = answer(&call(Endpoint::Chat, STREAM, |metadata| metadata.stream = false)).await;
+        let (text, took) = ask(QUICK, &call(Endpoint::Chat, STREAM, |_| {}), RandomValue(0)).await.expect("it answers");
         let frames = frames(&text);
         let said: String = frames.iter().filter_map(|frame| frame["choices"][0]["delta"]["content"].as_str()).collect();
         assert_eq!(Some(&*said), whole["choices"][0]["message"]["content"].as_str());
@@ -223,33 +223,35 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_choice_and_input_is_answered() {
-        let many = |facts: &mut Facts| (facts.choices, facts.inputs) = (2, 3);
+        let many = |metadata: &mut RequestMetadata| (metadata.choices, metadata.inputs) = (2, 3);
         for (endpoint, list, expected) in [(Endpoint::Completions, "choices", 6), (Endpoint::Embeddings, "data", 3)] {
             let given = answer(&call(endpoint, WHOLE, many)).await;
             assert_eq!(given[list].as_array().map(Vec::len), Some(expected), "{given}");
         }
-        let (text, _) = ask(QUICK, &call(Endpoint::Completions, STREAM, many), Draw(0)).await.expect("it answers");
+        let (text, _) =
+            ask(QUICK, &call(Endpoint::Completions, STREAM, many), RandomValue(0)).await.expect("it answers");
         assert_eq!(text.matches("\"finish_reason\":\"stop\"").count(), 6);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_ceiling_is_kept_and_said() {
-        let given = answer(&call(Endpoint::Chat, WHOLE, |facts| facts.max_output = Some(3))).await;
+        let given = answer(&call(Endpoint::Chat, WHOLE, |metadata| metadata.max_output = Some(3))).await;
         assert_eq!(
             (&given["choices"][0]["finish_reason"], &given["usage"]["completion_tokens"]),
             (&"length".into(), &3.into())
         );
-        let none = call(Endpoint::Chat, STREAM, |facts| facts.max_output = Some(0));
-        let (text, _) = ask(QUICK, &none, Draw(0)).await.expect("it answers");
+        let none = call(Endpoint::Chat, STREAM, |metadata| metadata.max_output = Some(0));
+        let (text, _) = ask(QUICK, &none, RandomValue(0)).await.expect("it answers");
         assert_eq!(frames(&text).len(), 3, "a role, an end, a usage: {text}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn usage_the_client_did_not_ask_for_is_hidden() {
         let ask_usage = Some(Splice { at: 1..1, with: Bytes::new() });
-        let (text, _) = ask(QUICK, &call(Endpoint::Chat, STREAM, |facts| facts.ask_usage = ask_usage), Draw(0))
-            .await
-            .expect("it answers");
+        let (text, _) =
+            ask(QUICK, &call(Endpoint::Chat, STREAM, |metadata| metadata.ask_usage = ask_usage), RandomValue(0))
+                .await
+                .expect("it answers");
         assert!(!text.contains("usage"), "{text}");
     }
 
@@ -258,28 +260,28 @@ mod tests {
         let call = call(Endpoint::Chat, WHOLE, |_| {});
         let sim = Sim::new(SimSetup { error_rate_bp: 2_500, ..QUICK });
         let failed = (0..4_000).filter(|seed| {
-            let order = Order {
+            let order = UpstreamRequest {
                 provider: ProviderId(0),
                 credential: 0,
                 model: &UpstreamModel::new("up"),
                 call: &call,
                 headers: &HeaderMap::new(),
-                patience: patience(),
-                draw: Draw(1).salted(*seed),
+                timeouts: timeouts(),
+                draw: RandomValue(1).salted(*seed),
             };
             sim.open(&order, Clock.now()).status == 500
         });
         let failed = failed.count();
         assert!((900..1_100).contains(&failed), "{failed} of 4,000");
         let always = SimSetup { error_rate_bp: 10_000, ..QUICK };
-        let missed = ask(always, &call, Draw(0)).await.expect_err("it always fails");
+        let missed = ask(always, &call, RandomValue(0)).await.expect_err("it always fails");
         assert_eq!(missed.failure, Failure::Status(500));
     }
 
     #[tokio::test(start_paused = true)]
     async fn more_choices_than_it_answers_are_rejected() {
-        let call = call(Endpoint::Completions, WHOLE, |facts| facts.inputs = MAX_CHOICES + 1);
-        let missed = ask(QUICK, &call, Draw(0)).await.expect_err("it refuses");
+        let call = call(Endpoint::Completions, WHOLE, |metadata| metadata.inputs = MAX_CHOICES + 1);
+        let missed = ask(QUICK, &call, RandomValue(0)).await.expect_err("it refuses");
         assert_eq!(missed.failure, Failure::Rejected);
         assert!(missed.rejection.is_some());
     }

@@ -165,8 +165,8 @@ async fn an_http2_client_tells_how_a_stream_ended() {
         (Then::Leaves, H2End::Connection),
     ] {
         let read = Arc::new(Notify::new());
-        let told = Arc::clone(&read);
-        let (addr, _server) = server(move |stream| serve_h2(stream, then, told)).await;
+        let reported = Arc::clone(&read);
+        let (addr, _server) = server(move |stream| serve_h2(stream, then, reported)).await;
         let mut client = H2Client::connect(addr).await;
         let mut answer = client.post(CHAT, &[("x-odd", "1")], STREAM).await.unwrap();
         assert_eq!((answer.status, &answer.headers["x-a"]), (201, &HeaderValue::from_static("b")));
@@ -186,7 +186,7 @@ async fn an_http2_stream_can_end_without_an_answer() {
 
 #[tokio::test]
 async fn dropping_an_http2_answer_cancels_its_stream() {
-    let (tell, told) = oneshot::channel();
+    let (tell, reported) = oneshot::channel();
     let (addr, _server) = server(async |stream: TcpStream| {
         let mut connection = h2::server::handshake(stream).await.unwrap();
         let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
@@ -199,5 +199,5 @@ async fn dropping_an_http2_answer_cancels_its_stream() {
     .await;
     let mut client = H2Client::connect(addr).await;
     drop(client.post(CHAT, &[], STREAM).await.unwrap());
-    assert_eq!(soon("a reset", told).await.unwrap(), Reason::CANCEL);
+    assert_eq!(soon("a reset", reported).await.unwrap(), Reason::CANCEL);
 }

@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
-use tierway::config::{Snapshot, Source, Surroundings, load};
+use tierway::config::{Environment, Snapshot, Source, load};
 use tierway::domain::receipt::Receipt;
 use tierway::domain::secret::Secret;
 use tierway::http::App;
 use tierway::http::lifecycle::Lifecycle;
+use tierway::random::Rng;
 use tierway::relay::Relay;
-use tierway::relay::dice::Dice;
 use tierway::store::Books;
 use tierway::store::Counters;
 use tierway::store::memory::{MemoryCounters, MemoryLedger};
@@ -88,7 +88,7 @@ impl TestGateway {
         let log = AccessLog::to_writer(Box::new(access.clone()));
         let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
         let token = Some(Secret::new(ADMIN_TOKEN));
-        let gateway = Gateway::build(snapshot, token, telemetry.clone(), Dice::seeded(seed), Clock, books)
+        let gateway = Gateway::build(snapshot, token, telemetry.clone(), Rng::seeded(seed), Clock, books)
             .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let addr = listener.local_addr().expect("a bound listener has an address");
@@ -257,7 +257,7 @@ impl Default for Fixed {
     }
 }
 
-impl Surroundings for Fixed {
+impl Environment for Fixed {
     fn variable(&self, name: &str) -> Option<String> {
         self.0.get(name).map(|value| (*value).to_owned())
     }

@@ -20,8 +20,8 @@ mod http1;
 pub mod journal;
 mod openai;
 mod provider;
+mod reported;
 mod script;
-mod told;
 mod wire;
 
 pub use answers::{Chat, ToolCall, chat, chat_stream, chat_whole, completion, embeddings};

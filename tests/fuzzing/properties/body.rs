@@ -32,7 +32,7 @@ pub fn holds(body: &[u8]) {
             (Ok(call), Ok(members)) => {
                 assert!(depth(body) <= MAX_DEPTH);
                 assert_eq!(Ok(Read::of(&call)), expected(endpoint, members), "{endpoint:?}");
-                let vision = call.facts().features.contains(Feature::Vision);
+                let vision = call.metadata().features.contains(Feature::Vision);
                 assert!(endpoint != Endpoint::Chat || shows_images(members).is_none_or(|shows| shows == vision));
                 edits(&call, members);
             }
@@ -65,17 +65,17 @@ struct Read {
 
 impl Read {
     fn of(call: &Call) -> Self {
-        let facts = call.facts();
+        let metadata = call.metadata();
         Self {
-            model: facts.model.to_string(),
-            stream: facts.stream,
-            asks_usage: facts.ask_usage.is_some(),
-            max_output: facts.max_output,
-            choices: facts.choices,
-            inputs: facts.inputs,
-            user: facts.user.as_deref().map(str::to_owned),
-            tools: facts.features.contains(Feature::Tools),
-            json_schema: facts.features.contains(Feature::JsonSchema),
+            model: metadata.model.to_string(),
+            stream: metadata.stream,
+            asks_usage: metadata.ask_usage.is_some(),
+            max_output: metadata.max_output,
+            choices: metadata.choices,
+            inputs: metadata.inputs,
+            user: metadata.user.as_deref().map(str::to_owned),
+            tools: metadata.features.contains(Feature::Tools),
+            json_schema: metadata.features.contains(Feature::JsonSchema),
         }
     }
 }
@@ -220,14 +220,14 @@ fn shows_images(body: &Members) -> Option<bool> {
 
 /// The body as providers get it.
 fn edits(call: &Call, before: &Members) {
-    let facts = call.facts();
-    assert_eq!(before.all("model").next().map(str::as_bytes), Some(&call.body()[facts.model_span.clone()]));
+    let metadata = call.metadata();
+    assert_eq!(before.all("model").next().map(str::as_bytes), Some(&call.body()[metadata.model_span.clone()]));
     for name in ["a", "a longer/name \u{e9}\"\\"] {
         let json = Bytes::from(json!(name).to_string());
         let sent = joined(call, &json);
         assert_eq!(sent, by_hand(call, &json), "every other byte stays");
         let after = Members::of(&sent).expect("it is still an object");
-        renamed(before, &after, name, facts.ask_usage.is_some());
+        renamed(before, &after, name, metadata.ask_usage.is_some());
         let again = peek(call.endpoint(), sent.clone().into()).expect("it is still a good body");
         let read = Read { model: name.to_owned(), asks_usage: false, ..Read::of(call) };
         assert_eq!(Read::of(&again), read, "read back");
@@ -250,9 +250,9 @@ fn joined(call: &Call, model: &Bytes) -> Vec<u8> {
 
 /// The body with its edits made from the last to the first, so that none moves another.
 fn by_hand(call: &Call, model: &Bytes) -> Vec<u8> {
-    let facts = call.facts();
-    let mut edits: Vec<Splice> = facts.ask_usage.iter().cloned().collect();
-    edits.push(Splice { at: facts.model_span.clone(), with: model.clone() });
+    let metadata = call.metadata();
+    let mut edits: Vec<Splice> = metadata.ask_usage.iter().cloned().collect();
+    edits.push(Splice { at: metadata.model_span.clone(), with: model.clone() });
     edits.sort_by_key(|edit| std::cmp::Reverse(edit.at.start));
     let mut body = call.body().to_vec();
     for edit in edits {

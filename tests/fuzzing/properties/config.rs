@@ -9,7 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tierway::config::{Effective, MASK, OVERRIDE_PREFIX, Place, Problems, Shown, Source, Surroundings, load};
+use tierway::config::{Effective, Environment, MASK, OVERRIDE_PREFIX, Place, Problems, Shown, Source, load};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -61,7 +61,7 @@ impl World {
     }
 }
 
-impl Surroundings for World {
+impl Environment for World {
     fn variable(&self, name: &str) -> Option<String> {
         (name != "NOT_SET").then(|| POINTED_TO.to_owned())
     }
@@ -119,7 +119,8 @@ fn shown_again(effective: &Effective) {
 
 /// Every setting and its value, tables and settings in any order.
 fn values(effective: &Effective) -> Vec<(String, String, Shown)> {
-    let one = |entry: &tierway::config::Entry| (entry.table.clone(), entry.name.clone(), entry.value.clone());
+    let one =
+        |entry: &tierway::config::EffectiveSetting| (entry.table.clone(), entry.name.clone(), entry.value.clone());
     let mut values: Vec<_> = effective.entries().iter().map(one).collect();
     values.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
     values

@@ -8,8 +8,8 @@ use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tierway::domain::refusal::Refusal;
 use tierway::domain::secret::Secret;
-use tierway::http::error::Row;
-use tierway::http::ingress::{key, knobs, travelling};
+use tierway::http::error::ApiError;
+use tierway::http::ingress::{key, options, travelling};
 use tierway::upstream::answer::passed_back;
 
 const KEY: &str = "sk-canary-0123456789";
@@ -96,8 +96,8 @@ fn wholesome(headers: &HeaderMap) {
     for (name, value) in headers {
         assert!(!NEVER.contains(&name.as_str()), "{name}");
         assert!(!value.as_bytes().iter().any(|byte| b"\r\n\0".contains(byte)), "{name}");
-        let told = value.as_bytes().windows(KEY.len()).any(|window| window == KEY.as_bytes());
-        assert!(!told, "{name} holds the key");
+        let reported = value.as_bytes().windows(KEY.len()).any(|window| window == KEY.as_bytes());
+        assert!(!reported, "{name} holds the key");
     }
 }
 
@@ -139,7 +139,7 @@ fn tuned(headers: &HeaderMap) {
         let number = text.trim_start_matches('0').parse::<u64>().map_err(drop);
         if digits { number.map(Some) } else { Err(()) }
     });
-    match knobs(headers) {
+    match options(headers) {
         Ok(read) => {
             assert_eq!(Ok(read.no_fallback), no_fallback);
             let ms = read.deadline.map(|deadline| u64::try_from(deadline.as_millis()).expect("milliseconds were read"));
@@ -154,7 +154,7 @@ fn tuned(headers: &HeaderMap) {
 
 /// A refusal, in its body, its headers and its log line.
 fn untold(refusal: &Refusal) {
-    let row = Row::refused(refusal);
+    let row = ApiError::refused(refusal);
     let response = format!("{row:?} {} {:?}", String::from_utf8_lossy(&row.json()), row.response().headers());
     assert!(!response.contains(KEY), "{response}");
 }

@@ -3,7 +3,7 @@
 //! The same request always gives the same answer, whole or streamed. It never knows the time.
 
 use crate::domain::call::{Call, Endpoint};
-use crate::domain::chance::Draw;
+use crate::domain::random::RandomValue;
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -30,7 +30,7 @@ const WORDS: [&str; 16] = [
 pub(super) struct Answer {
     endpoint: Endpoint,
     model: Arc<str>,
-    seed: Draw,
+    seed: RandomValue,
     /// The tokens of each choice, and whether the ceiling cut them; empty for embeddings.
     lengths: Vec<(u64, bool)>,
     inputs: u32,
@@ -42,7 +42,7 @@ impl Answer {
     /// The answer to `call`.
     pub(super) fn new(call: &Call, model: Arc<str>) -> Self {
         let seed = seed_of(call.body());
-        let ceiling = call.facts().max_output.unwrap_or(u64::MAX);
+        let ceiling = call.metadata().max_output.unwrap_or(u64::MAX);
         let length = |choice: u32| {
             let natural = SHORTEST + seed.salted(u64::from(choice)).below(SPREAD);
             (natural.min(ceiling), ceiling < natural)
@@ -58,7 +58,7 @@ impl Answer {
             model,
             seed,
             lengths: (0..choices).map(length).collect(),
-            inputs: call.facts().inputs,
+            inputs: call.metadata().inputs,
             input_tokens: call.estimated_input_tokens(),
             id: format!("{prefix}-sim-{:016x}", seed.0),
         }
@@ -176,12 +176,12 @@ impl Answer {
 }
 
 /// FNV-1a over the body's end and its length.
-fn seed_of(body: &[u8]) -> Draw {
+fn seed_of(body: &[u8]) -> RandomValue {
     let end = &body[body.len().saturating_sub(SEED_BYTES)..];
     let hash = end.iter().fold(0xcbf2_9ce4_8422_2325_u64 ^ body.len() as u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    Draw(hash)
+    RandomValue(hash)
 }
 
 fn write_json(value: &impl Serialize, out: &mut BytesMut) {

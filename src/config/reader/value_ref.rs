@@ -5,40 +5,40 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::super::problem::Place;
-use super::desk::is_reference;
+use super::diagnostics::is_reference;
 use super::path::Path;
-use super::{Desk, Setting, Shown, Table, Written, Wrong};
+use super::{Diagnostics, Located, Setting, Shown, Table, ValueError};
 
 /// One value of the document.
-pub(crate) struct Cell<'d> {
-    pub(super) desk: &'d Desk<'d>,
+pub(crate) struct ValueRef<'d> {
+    pub(super) diagnostics: &'d Diagnostics<'d>,
     pub(super) path: Path,
     pub(super) place: Place,
     pub(super) value: &'d DeValue<'d>,
 }
 
-impl<'d> Cell<'d> {
+impl<'d> ValueRef<'d> {
     /// The value as TOML has it.
     pub(crate) fn value(&self) -> &'d DeValue<'d> {
         self.value
     }
 
     /// Reads it, or complains.
-    pub(crate) fn read<T: Setting>(&self) -> Option<Written<T>> {
+    pub(crate) fn read<T: Setting>(&self) -> Option<Located<T>> {
         if T::SECRET
             && !self.points_elsewhere()
             && let Place::File(span) = &self.place
         {
-            self.desk.hide(span.clone());
+            self.diagnostics.hide(span.clone());
         }
         match T::read(self) {
-            Ok(value) => Some(Written { value, path: self.path.to_string(), place: self.place.clone() }),
+            Ok(value) => Some(Located { value, path: self.path.to_string(), place: self.place.clone() }),
             Err(wrong) => {
                 if !self.value.is_str() {
-                    self.desk.hide_strings(self.value, self.span());
+                    self.diagnostics.hide_strings(self.value, self.span());
                 }
                 let wrong = wrong.or_expecting(T::EXPECTED);
-                self.desk.complain(&self.path.to_string(), self.place.clone(), wrong);
+                self.diagnostics.report(&self.path.to_string(), self.place.clone(), wrong);
                 None
             }
         }
@@ -47,25 +47,25 @@ impl<'d> Cell<'d> {
     /// Reads it as a table, or complains.
     pub(crate) fn table<R>(&self, read: impl FnOnce(&mut Table<'d>) -> R) -> Option<R> {
         let entries = self.entries()?;
-        Some(Table::read(self.desk, self.path.clone(), self.place.clone(), entries, read))
+        Some(Table::read(self.diagnostics, self.path.clone(), self.place.clone(), entries, read))
     }
 
     /// Whether a plain `T` stands here in place of a table.
     pub(crate) fn is_short_for_a_table<T: Setting>(&self) -> bool {
-        self.desk.scribe.short_for_a_table::<T>(&self.path);
+        self.diagnostics.recorder.short_for_a_table::<T>(&self.path);
         !self.value.is_table()
     }
 
     /// Notes this value as if it had been written as the only setting `name` of a table.
     pub(crate) fn record_as(&self, name: &str, value: Shown) {
-        self.desk.record(&self.path, name, value, &self.place);
+        self.diagnostics.record(&self.path, name, value, &self.place);
     }
 
     /// The string it is, or that it points to.
-    pub(crate) fn text(&self) -> Result<String, Wrong> {
+    pub(crate) fn text(&self) -> Result<String, ValueError> {
         match self.value {
-            DeValue::String(text) => self.desk.resolve(text),
-            other => Err(Wrong::type_of("a string", other)),
+            DeValue::String(text) => self.diagnostics.resolve(text),
+            other => Err(ValueError::type_of("a string", other)),
         }
     }
 
@@ -82,7 +82,7 @@ impl<'d> Cell<'d> {
     /// Keeps the value out of everything that is shown.
     pub(crate) fn hide(&self) {
         if let Place::File(span) = &self.place {
-            self.desk.hide(span.clone());
+            self.diagnostics.hide(span.clone());
         }
     }
 
@@ -106,10 +106,10 @@ impl<'d> Cell<'d> {
         if let DeValue::Table(entries) = self.value {
             return Some(entries);
         }
-        self.desk.hide_strings(self.value, self.span());
-        let wrong = Wrong::type_of("a table", self.value);
+        self.diagnostics.hide_strings(self.value, self.span());
+        let wrong = ValueError::type_of("a table", self.value);
         let wrong = wrong.or_expecting("`{ name = value }`, or a section of its own");
-        self.desk.complain(&self.path.to_string(), self.place.clone(), wrong);
+        self.diagnostics.report(&self.path.to_string(), self.place.clone(), wrong);
         None
     }
 }

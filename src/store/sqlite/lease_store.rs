@@ -59,8 +59,8 @@ pub(super) async fn lease(writer: Writer, ask: LeaseAsk) -> Result<Leased, Unava
     if !writer.status().healthy {
         return Err(Unavailable);
     }
-    let (told, answer) = oneshot::channel();
-    let wish = Wish { writer: writer.clone(), ask, granted: Mutex::new(None), told };
+    let (reported, answer) = oneshot::channel();
+    let wish = Wish { writer: writer.clone(), ask, granted: Mutex::new(None), reported };
     writer.submit(Box::new(wish)).map_err(|_| Unavailable)?;
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(leased)) => Ok(leased),
@@ -70,7 +70,7 @@ pub(super) async fn lease(writer: Writer, ask: LeaseAsk) -> Result<Leased, Unava
 
 /// Leaves charges of which there is no receipt, or what was leased and is not used. Where there is no room
 /// it stays leased, and counts as spent from the next start.
-pub(super) fn leave(writer: &Writer, charges: Vec<Charge>) {
+pub(super) fn permit(writer: &Writer, charges: Vec<Charge>) {
     if writer.submit(Box::new(Charges(charges))).is_err() {
         tracing::error!("money could not be given back to its budget: it counts as spent");
     }
@@ -87,7 +87,7 @@ struct Wish {
     ask: LeaseAsk,
     /// As the transaction that is not committed yet has it.
     granted: Mutex<Option<Leased>>,
-    told: oneshot::Sender<Leased>,
+    reported: oneshot::Sender<Leased>,
 }
 
 impl Operation for Wish {
@@ -109,11 +109,11 @@ impl Operation for Wish {
     }
 
     fn committed(self: Box<Self>) {
-        let Self { writer, ask, granted, told } = *self;
+        let Self { writer, ask, granted, reported } = *self;
         let Some(leased) = granted.into_inner().unwrap_or_else(PoisonError::into_inner) else { return };
         // Whoever asked has given up: nobody would ever spend it.
-        if told.send(leased).is_err() {
-            leave(&writer, vec![given_back(&ask.account, leased.span, leased.amount)]);
+        if reported.send(leased).is_err() {
+            permit(&writer, vec![given_back(&ask.account, leased.span, leased.amount)]);
         }
     }
 }

@@ -5,17 +5,17 @@ use crate::domain::call::{Call, Endpoint, Feature};
 use crate::domain::id::DeploymentId;
 use crate::domain::pricing::{PriceVersion, Prices};
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::draft::{Leg, WhyNot};
+use crate::domain::routing::builder::{CandidateModel, WhyNot};
 use crate::domain::routing::explain::{Explanation, Way};
 use crate::domain::routing::table::{Balance, Capacity, RESERVED_PREFIX, RoutingTable, Sticky, Target};
-use crate::http::error::Row;
+use crate::http::error::ApiError;
 use crate::telemetry::rfc3339::Rfc3339;
 use serde::Serialize;
 use std::time::Duration;
 
 /// One request and what would become of it.
 #[derive(Serialize, Debug)]
-pub(super) struct Story {
+pub(super) struct ExplanationView {
     pub(super) model: String,
     /// `model`, `alias`, `tier` or `reserved`; none for a name that is unknown or not allowed.
     pub(super) kind: Option<&'static str>,
@@ -25,64 +25,65 @@ pub(super) struct Story {
     pub(super) endpoint: &'static str,
     pub(super) features: Vec<&'static str>,
     /// What the client is told instead of an answer.
-    pub(super) refusal: Option<Told>,
+    pub(super) refusal: Option<ErrorView>,
     /// What the key may ask for, where it may not ask for this.
     pub(super) usable: Vec<String>,
-    pub(super) ways: Vec<WayTold>,
+    pub(super) ways: Vec<WayView>,
     /// Parts of the alias that are never drawn.
     pub(super) never_drawn: Vec<NeverDrawn>,
-    pub(super) terms: Terms,
+    pub(super) terms: RouteTerms,
     pub(super) passed_over: Vec<PassedOver>,
 }
 
 /// An error as the client reads it.
 #[derive(Serialize, Debug)]
-pub(super) struct Told {
+pub(super) struct ErrorView {
     pub(super) status: u16,
     pub(super) code: &'static str,
     pub(super) message: String,
 }
 
 #[derive(Serialize, Debug)]
-pub(super) struct WayTold {
+pub(super) struct WayView {
     /// `tier default`, `model m`: where it begins.
     pub(super) begins: String,
     /// How many in a hundred requests take it.
     pub(super) percent: f64,
-    pub(super) legs: Vec<LegTold>,
+    #[serde(rename = "legs")]
+    pub(super) candidate_models: Vec<CandidateView>,
 }
 
 #[derive(Serialize, Debug)]
-pub(super) struct LegTold {
+pub(super) struct CandidateView {
     pub(super) model: String,
     pub(super) tier: Option<String>,
     /// Where the first model is drawn: how many in a hundred requests begin with this one.
     pub(super) first_percent: Option<f64>,
-    pub(super) deployments: Vec<DeploymentTold>,
+    pub(super) deployments: Vec<DeploymentView>,
 }
 
 #[derive(Serialize, Debug)]
-pub(super) struct DeploymentTold {
+pub(super) struct DeploymentView {
     pub(super) name: String,
     pub(super) region: String,
     pub(super) capacity: &'static str,
     pub(super) weight: u32,
     pub(super) max_concurrent: Option<u32>,
     /// USD per million tokens.
-    pub(super) price: Option<PriceTold>,
+    pub(super) price: Option<PriceView>,
 }
 
 #[derive(Serialize, Debug)]
-pub(super) struct PriceTold {
+pub(super) struct PriceView {
     pub(super) version: String,
     pub(super) input: String,
     pub(super) output: String,
     /// The price that follows it.
-    pub(super) then: Option<NextPriceTold>,
+    pub(super) then: Option<NextPriceView>,
 }
 
 #[derive(Serialize, Debug)]
-pub(super) struct NextPriceTold {
+pub(super) struct NextPriceView {
     /// Its first day, in UTC.
     pub(super) from: String,
     pub(super) version: String,
@@ -105,7 +106,7 @@ pub(super) struct PassedOver {
 
 /// What holds for every attempt.
 #[derive(Serialize, Debug)]
-pub(super) struct Terms {
+pub(super) struct RouteTerms {
     pub(super) balance: &'static str,
     pub(super) home_region: Option<String>,
     pub(super) max_attempts: u32,
@@ -116,7 +117,7 @@ pub(super) struct Terms {
 }
 
 /// Who asks for what.
-pub(super) struct Asking<'a> {
+pub(super) struct RequestView<'a> {
     pub(super) table: &'a RoutingTable,
     pub(super) key: &'a KeyRecord,
     /// A key of the configuration was named.
@@ -128,20 +129,20 @@ pub(super) struct Asking<'a> {
     pub(super) now_ms: i64,
 }
 
-impl Asking<'_> {
-    pub(super) fn refused(&self, refusal: &Refusal) -> Story {
-        let row = Row::refused(refusal);
-        let told = Told { status: row.status.as_u16(), code: row.code, message: row.message.into_owned() };
+impl RequestView<'_> {
+    pub(super) fn refused(&self, refusal: &Refusal) -> ExplanationView {
+        let row = ApiError::refused(refusal);
+        let view = ErrorView { status: row.status.as_u16(), code: row.code, message: row.message.into_owned() };
         let usable = match refusal {
             Refusal::ModelNotFound { .. } | Refusal::ModelNotAllowed { .. } => {
                 self.key.policy.usable_names(self.table).iter().map(|(name, _)| name.to_string()).collect()
             }
             _ => Vec::new(),
         };
-        Story { refusal: Some(told), usable, ..self.opening() }
+        ExplanationView { refusal: Some(view), usable, ..self.opening() }
     }
 
-    pub(super) fn told(&self, asked: Asked, explanation: Explanation) -> Story {
+    pub(super) fn view(&self, asked: Asked, explanation: Explanation) -> ExplanationView {
         let passed_over = explanation.passed_over.iter().map(|(id, why)| self.passed_over(asked, *id, *why)).collect();
         let kind = Some(match asked {
             Asked::Reserved(_) => "reserved",
@@ -149,21 +150,26 @@ impl Asking<'_> {
             Asked::Plain(Target::Alias(_)) => "alias",
             Asked::Plain(Target::Tier(_)) => "tier",
         });
-        let story = match explanation.ways {
+        let explanation = match explanation.ways {
             Err(refusal) => self.refused(&refusal),
             Ok(ways) => {
                 let never_drawn = self.never_drawn(asked, &ways);
                 let bound = explanation.bound.filter(|_| self.is_bound(asked));
-                Story { ways: self.ways(&ways, bound), never_drawn, terms: self.terms(ways.first()), ..self.opening() }
+                ExplanationView {
+                    ways: self.ways(&ways, bound),
+                    never_drawn,
+                    terms: self.terms(ways.first()),
+                    ..self.opening()
+                }
             }
         };
-        Story { kind, passed_over, ..story }
+        ExplanationView { kind, passed_over, ..explanation }
     }
 
-    fn opening(&self) -> Story {
-        let needed = self.call.facts().features;
-        Story {
-            model: self.call.facts().model.to_string(),
+    fn opening(&self) -> ExplanationView {
+        let needed = self.call.metadata().features;
+        ExplanationView {
+            model: self.call.metadata().model.to_string(),
             kind: None,
             key: self.key_is_known.then(|| self.key.name.to_string()),
             policy: (self.key_is_known || self.by_policy).then(|| self.key.policy.name.to_string()),
@@ -186,33 +192,33 @@ impl Asking<'_> {
         }
     }
 
-    fn ways(&self, ways: &[Way], bound: Option<usize>) -> Vec<WayTold> {
+    fn ways(&self, ways: &[Way], bound: Option<usize>) -> Vec<WayView> {
         let total: u64 = ways.iter().map(|way| u64::from(way.weight)).sum();
-        let told = |(index, way): (usize, &Way)| WayTold {
+        let view = |(index, way): (usize, &Way)| WayView {
             begins: self.part(way.begins),
             percent: match bound {
                 Some(bound) => f64::from(u8::from(bound == index)) * 100.0,
                 None => percent(way.weight, total),
             },
-            legs: way.legs.iter().map(|leg| self.leg(leg, way)).collect(),
+            candidate_models: way.candidate_models.iter().map(|candidate| self.candidate(candidate, way)).collect(),
         };
-        ways.iter().enumerate().map(told).filter(|way| way.percent > 0.0).collect()
+        ways.iter().enumerate().map(view).filter(|way| way.percent > 0.0).collect()
     }
 
-    fn leg(&self, leg: &Leg, way: &Way) -> LegTold {
+    fn candidate(&self, candidate: &CandidateModel, way: &Way) -> CandidateView {
         let total: u64 = way.drawn.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let drawn = way.drawn.iter().find(|(model, _)| *model == leg.model);
-        LegTold {
-            model: self.table.model(leg.model).name.to_string(),
-            tier: leg.tier.map(|tier| self.table.tier(tier).name.to_string()),
+        let drawn = way.drawn.iter().find(|(model, _)| *model == candidate.model);
+        CandidateView {
+            model: self.table.model(candidate.model).name.to_string(),
+            tier: candidate.tier.map(|tier| self.table.tier(tier).name.to_string()),
             first_percent: drawn.map(|(_, weight)| percent(*weight, total)),
-            deployments: leg.deployments.iter().map(|id| self.deployment(*id)).collect(),
+            deployments: candidate.deployments.iter().map(|id| self.deployment(*id)).collect(),
         }
     }
 
-    fn deployment(&self, id: DeploymentId) -> DeploymentTold {
+    fn deployment(&self, id: DeploymentId) -> DeploymentView {
         let deployment = self.table.deployment(id);
-        DeploymentTold {
+        DeploymentView {
             name: deployment.name.to_string(),
             region: self.table.region(deployment.region).to_string(),
             capacity: match deployment.capacity {
@@ -229,7 +235,7 @@ impl Asking<'_> {
         let Asked::Plain(Target::Alias(index)) = asked else { return Vec::new() };
         let parts = self.table.aliases[index].split.iter().map(|(part, _)| *part);
         let idle = parts.filter(|part| !ways.iter().any(|way| way.begins == *part));
-        let told = |part| NeverDrawn {
+        let view = |part| NeverDrawn {
             part: self.part(part),
             why: if self.key.policy.allows(self.table, part) {
                 "none of its deployments may serve this request"
@@ -237,14 +243,14 @@ impl Asking<'_> {
                 "the policy does not allow it"
             },
         };
-        idle.map(told).collect()
+        idle.map(view).collect()
     }
 
-    fn terms(&self, way: Option<&Way>) -> Terms {
+    fn terms(&self, way: Option<&Way>) -> RouteTerms {
         let settings = &self.table.settings;
-        let stream = self.call.facts().stream;
-        let first = way.and_then(|way| way.legs.first()).map(|leg| self.table.model(leg.model));
-        Terms {
+        let stream = self.call.metadata().stream;
+        let first = way.and_then(|way| way.candidate_models.first()).map(|candidate| self.table.model(candidate.model));
+        RouteTerms {
             balance: match settings.balance {
                 Balance::Weighted => "weighted",
                 Balance::Latency => "latency",
@@ -303,15 +309,15 @@ impl Asking<'_> {
     }
 }
 
-fn priced(prices: &Prices, now_ms: i64) -> PriceTold {
+fn priced(prices: &Prices, now_ms: i64) -> PriceView {
     let PriceVersion { price, version } = prices.at(now_ms);
-    let next = |(from_unix_ms, PriceVersion { price, version }): (i64, &PriceVersion)| NextPriceTold {
+    let next = |(from_unix_ms, PriceVersion { price, version }): (i64, &PriceVersion)| NextPriceView {
         from: Rfc3339(from_unix_ms).to_string()[.."2027-01-01".len()].to_owned(),
         version: version.to_string(),
         input: price.input.usd_per_mtok(),
         output: price.output.usd_per_mtok(),
     };
-    PriceTold {
+    PriceView {
         version: version.to_string(),
         input: price.input.usd_per_mtok(),
         output: price.output.usd_per_mtok(),

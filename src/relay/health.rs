@@ -1,23 +1,23 @@
 //! The deployments' health and load, as all requests share them.
 //!
 //! One small lock for each deployment and credential holds what the domain decides over: breaker,
-//! gauge, rests. Slots are found by stable names, so a reload keeps them; a [`Lineup`] is the slots
+//! gauge, rests. Slots are found by stable names, so a reload keeps them; a [`DeploymentSet`] is the slots
 //! of one snapshot in the order of its table. No lock is ever held across an await, and no decision
 //! is made here: this room only keeps state, takes turns and counts.
 //!
 //! Start at [`Permit`]: what an attempt holds, and how its end is reported exactly once.
 
-use super::dice::Dice;
-use super::yardstick::{Yardstick, Yardsticks};
+use super::estimator::{TokenEstimator, TokenEstimators};
 use crate::domain::breaker::credential::CredentialHealth;
-use crate::domain::breaker::{Breaker, Leave, Standing, StateName, Transition};
-use crate::domain::chance::Draw;
+use crate::domain::breaker::{Availability, Breaker, BreakerPermit, StateName, Transition};
 use crate::domain::failure::{Failure, Verdict};
 use crate::domain::id::{DeploymentId, KeyId, ModelId};
+use crate::domain::random::RandomValue;
 use crate::domain::retry::RetryBudget;
 use crate::domain::routing::gauge::{Form, Gauge, Waiting};
-use crate::domain::routing::plan::{self, Glance};
+use crate::domain::routing::plan::{self, HealthView};
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
+use crate::random::Rng;
 use crate::telemetry::Telemetry;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,17 +25,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Every slot the process has, by stable name.
-pub struct Board {
+pub struct HealthRegistry {
     /// Taken at reloads only.
-    slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
+    states: Mutex<HashMap<Arc<str>, Arc<DeploymentState>>>,
     /// Taken at reloads only; by provider name and the credential itself: a new one starts welcome,
     /// wherever it stands in the list.
     credentials: Mutex<HashMap<(Arc<str>, Fingerprint), SharedHealth>>,
     /// Shared by all lineups: one gateway, one retry budget.
     retries: Arc<Mutex<RetryBudget>>,
-    yardsticks: Yardsticks,
+    estimators: TokenEstimators,
     telemetry: Arc<Telemetry>,
-    dice: Arc<Dice>,
+    rng: Arc<Rng>,
 }
 
 /// A credential's SHA-256.
@@ -44,29 +44,29 @@ pub type Fingerprint = [u8; 32];
 type SharedHealth = Arc<Mutex<CredentialHealth>>;
 
 /// One deployment's shared state.
-struct Slot {
+struct DeploymentState {
     name: Arc<str>,
-    state: Mutex<SlotState>,
+    state: Mutex<DeploymentHealth>,
 }
 
-struct SlotState {
+struct DeploymentHealth {
     breaker: Breaker,
     gauge: Gauge,
 }
 
 /// The slots of one snapshot, by [`DeploymentId`].
-pub struct Lineup {
-    slots: Vec<LinedUp>,
+pub struct DeploymentSet {
+    states: Vec<SetMember>,
     /// By [`ModelId`].
-    yardsticks: Vec<Arc<Yardstick>>,
+    estimators: Vec<Arc<TokenEstimator>>,
     silent_after: Duration,
     retries: Arc<Mutex<RetryBudget>>,
     telemetry: Arc<Telemetry>,
-    dice: Arc<Dice>,
+    rng: Arc<Rng>,
 }
 
-struct LinedUp {
-    slot: Arc<Slot>,
+struct SetMember {
+    state: Arc<DeploymentState>,
     max_concurrent: Option<u32>,
     credentials: Arc<Credentials>,
 }
@@ -77,54 +77,54 @@ struct Credentials {
     health: Vec<SharedHealth>,
 }
 
-impl Board {
+impl HealthRegistry {
     /// An empty board.
-    pub fn new(settings: &RoutingSettings, telemetry: Arc<Telemetry>, dice: Arc<Dice>) -> Self {
+    pub fn new(settings: &RoutingSettings, telemetry: Arc<Telemetry>, rng: Arc<Rng>) -> Self {
         Self {
-            slots: Mutex::default(),
+            states: Mutex::default(),
             credentials: Mutex::default(),
             retries: Arc::new(Mutex::new(RetryBudget::new(settings.retry_budget_bp))),
-            yardsticks: Yardsticks::default(),
+            estimators: TokenEstimators::default(),
             telemetry,
-            dice,
+            rng,
         }
     }
 
     /// The lineup of `table`: slots known by name keep their state, new ones join. `providers` holds
     /// each provider's name and its credentials' fingerprints. `newcomers_at` is `None` at the start, when
     /// nobody is new because everybody is.
-    pub fn line_up(
+    pub fn deployment_set(
         &self,
         table: &RoutingTable,
         providers: &[(Arc<str>, Vec<Fingerprint>)],
         newcomers_at: Option<Instant>,
-    ) -> Lineup {
+    ) -> DeploymentSet {
         lock(&self.retries).set_share(table.settings.retry_budget_bp);
         let credentials = self.credentials_of(providers);
-        let mut slots = lock(&self.slots);
-        let lined_up = table.deployments.iter().map(|deployment| {
-            let slot = slots.entry(deployment.name.clone()).or_insert_with(|| {
+        let mut states = lock(&self.states);
+        let members = table.deployments.iter().map(|deployment| {
+            let state = states.entry(deployment.name.clone()).or_insert_with(|| {
                 let settings = table.settings.breaker;
                 let breaker = newcomers_at.map_or_else(|| Breaker::new(settings), |at| Breaker::newcomer(settings, at));
-                let state = Mutex::new(SlotState { breaker, gauge: Gauge::default() });
-                Arc::new(Slot { name: deployment.name.clone(), state })
+                let state = Mutex::new(DeploymentHealth { breaker, gauge: Gauge::default() });
+                Arc::new(DeploymentState { name: deployment.name.clone(), state })
             });
-            lock(&slot.state).breaker.resettle(table.settings.breaker);
-            LinedUp {
-                slot: slot.clone(),
+            lock(&state.state).breaker.resettle(table.settings.breaker);
+            SetMember {
+                state: state.clone(),
                 max_concurrent: deployment.max_concurrent,
                 credentials: credentials[deployment.provider.index()].clone(),
             }
         });
-        let lined_up: Vec<_> = lined_up.collect();
-        slots.retain(|name, _| table.deployments.iter().any(|deployment| deployment.name == *name));
-        Lineup {
-            slots: lined_up,
-            yardsticks: self.yardsticks.of(table.models.iter().map(|model| &model.name)),
+        let members: Vec<_> = members.collect();
+        states.retain(|name, _| table.deployments.iter().any(|deployment| deployment.name == *name));
+        DeploymentSet {
+            states: members,
+            estimators: self.estimators.of(table.models.iter().map(|model| &model.name)),
             silent_after: table.settings.silent_after,
             retries: self.retries.clone(),
             telemetry: self.telemetry.clone(),
-            dice: self.dice.clone(),
+            rng: self.rng.clone(),
         }
     }
 
@@ -144,15 +144,15 @@ impl Board {
     }
 }
 
-impl Lineup {
+impl DeploymentSet {
     /// The lineup as a plan of one key's request sees it.
-    pub fn seen_by(&self, key: KeyId) -> View<'_> {
-        View { lineup: self, key }
+    pub fn seen_by(&self, key: KeyId) -> KeyHealthView<'_> {
+        KeyHealthView { deployments: self, key }
     }
 
     /// By what the answers of `model` are measured where nobody counted them.
-    pub(super) fn yardstick(&self, model: ModelId) -> &Arc<Yardstick> {
-        &self.yardsticks[model.index()]
+    pub(super) fn estimator(&self, model: ModelId) -> &Arc<TokenEstimator> {
+        &self.estimators[model.index()]
     }
 
     /// Counts a request towards the retry budget.
@@ -162,34 +162,34 @@ impl Lineup {
 
     /// Every deployment's name and state.
     pub fn states(&self, now: Instant) -> Vec<(Arc<str>, StateName)> {
-        let state = |lined: &LinedUp| (lined.slot.name.clone(), lock(&lined.slot.state).breaker.name(now));
-        self.slots.iter().map(state).collect()
+        let state = |member: &SetMember| (member.state.name.clone(), lock(&member.state.state).breaker.name(now));
+        self.states.iter().map(state).collect()
     }
 
     /// Attempts in flight over all deployments.
     pub fn in_flight(&self) -> u32 {
-        self.slots.iter().map(|lined| lock(&lined.slot.state).gauge.in_flight()).sum()
+        self.states.iter().map(|member| lock(&member.state.state).gauge.in_flight()).sum()
     }
 }
 
 /// A lineup through one key's eyes.
 #[derive(Clone, Copy)]
-pub struct View<'a> {
-    lineup: &'a Lineup,
+pub struct KeyHealthView<'a> {
+    deployments: &'a DeploymentSet,
     key: KeyId,
 }
 
-impl plan::Board for View<'_> {
+impl plan::HealthSource for KeyHealthView<'_> {
     type Permit = Permit;
 
-    fn glance(&self, deployment: DeploymentId, form: Form, now: Instant) -> Glance {
-        let lined = &self.lineup.slots[deployment.index()];
-        let credentials = lined.credentials.standing(now);
-        let state = lock(&lined.slot.state);
-        Glance {
-            standing: stricter(state.breaker.standing(now), credentials),
-            full: lined.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most),
-            silent: state.gauge.is_silent(self.lineup.silent_after, now),
+    fn view(&self, deployment: DeploymentId, form: Form, now: Instant) -> HealthView {
+        let member = &self.deployments.states[deployment.index()];
+        let credentials = member.credentials.availability(now);
+        let state = lock(&member.state.state);
+        HealthView {
+            availability: stricter(state.breaker.availability(now), credentials),
+            full: member.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most),
+            silent: state.gauge.is_silent(self.deployments.silent_after, now),
             load: state.gauge.load(form, now),
             average: state.gauge.average(form),
             last_good: state.gauge.last_good(),
@@ -197,12 +197,12 @@ impl plan::Board for View<'_> {
     }
 
     fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<Permit> {
-        let lined = &self.lineup.slots[deployment.index()];
-        let credential = lined.credentials.take(now)?;
-        let mut state = lock(&lined.slot.state);
-        let full = lined.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most);
-        let leave = if full { None } else { state.breaker.admit(now) };
-        let Some(leave) = leave else {
+        let member = &self.deployments.states[deployment.index()];
+        let credential = member.credentials.take(now)?;
+        let mut state = lock(&member.state.state);
+        let full = member.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most);
+        let permit = if full { None } else { state.breaker.admit(now) };
+        let Some(permit) = permit else {
             drop(state);
             credential.undecided(now);
             return None;
@@ -211,26 +211,26 @@ impl plan::Board for View<'_> {
         let waiting = state.gauge.sent(form, now);
         drop(state);
         Some(Permit {
-            slot: lined.slot.clone(),
-            telemetry: self.lineup.telemetry.clone(),
-            dice: self.lineup.dice.clone(),
+            state: member.state.clone(),
+            telemetry: self.deployments.telemetry.clone(),
+            rng: self.deployments.rng.clone(),
             key: self.key,
             form,
             sent: now,
             last_was_good,
             credential,
-            leave,
+            permit,
             waiting: Some(waiting),
             reported: false,
         })
     }
 
     fn has_retry(&self, now: Instant) -> bool {
-        lock(&self.lineup.retries).has_left(now)
+        lock(&self.deployments.retries).has_left(now)
     }
 
     fn spend_retry(&self, now: Instant) -> bool {
-        lock(&self.lineup.retries).spend(now)
+        lock(&self.deployments.retries).spend(now)
     }
 }
 
@@ -240,15 +240,15 @@ impl plan::Board for View<'_> {
 /// [`broke`](Self::broke), or, when it is dropped, as saying nothing about the deployment.
 #[must_use]
 pub struct Permit {
-    slot: Arc<Slot>,
+    state: Arc<DeploymentState>,
     telemetry: Arc<Telemetry>,
-    dice: Arc<Dice>,
+    rng: Arc<Rng>,
     key: KeyId,
     form: Form,
     sent: Instant,
     last_was_good: bool,
-    credential: CredentialLeave,
-    leave: Leave,
+    credential: CredentialPermit,
+    permit: BreakerPermit,
     /// Until its first token, or its end.
     waiting: Option<Waiting>,
     reported: bool,
@@ -272,11 +272,11 @@ impl Permit {
 
     /// The commit point: its first good token is in hand.
     pub fn answered(&mut self, now: Instant) {
-        let mut state = lock(&self.slot.state);
+        let mut state = lock(&self.state.state);
         if let Some(waiting) = self.waiting.take() {
             state.gauge.answered(self.form, waiting, now);
         }
-        let closed = state.breaker.answered(&mut self.leave, now);
+        let closed = state.breaker.answered(&mut self.permit, now);
         if closed.is_some() {
             // How long this one was waited for is how long the outage was.
             state.gauge.forget();
@@ -290,7 +290,7 @@ impl Permit {
     pub fn failed(mut self, failure: Failure, now: Instant) {
         let verdict = failure.verdict();
         match verdict {
-            Verdict::CredentialRefused => self.credential.refused(now, self.dice.draw()),
+            Verdict::CredentialRefused => self.credential.refused(now, self.rng.draw()),
             // Whoever looked at the request had let the credential in.
             Verdict::Good | Verdict::Throttled(_) | Verdict::NotFound => self.credential.accepted(),
             // A provider in trouble may have failed before it looked.
@@ -312,7 +312,7 @@ impl Permit {
 
     fn report(&mut self, verdict: Verdict, finished: Option<bool>, now: Instant) {
         self.reported = true;
-        let mut state = lock(&self.slot.state);
+        let mut state = lock(&self.state.state);
         if let Some(waiting) = self.waiting.take() {
             state.gauge.gave_up(self.form, waiting);
         }
@@ -320,7 +320,7 @@ impl Permit {
         if let Some(good) = finished {
             state.gauge.finished(good);
         }
-        let transition = state.breaker.report(self.leave, self.key, verdict, now, self.dice.draw());
+        let transition = state.breaker.report(self.permit, self.key, verdict, now, self.rng.draw());
         drop(state);
         self.tell(transition);
     }
@@ -328,8 +328,8 @@ impl Permit {
     fn tell(&self, transition: Option<Transition>) {
         if let Some(transition) = transition {
             let cause = transition.cause.map_or("recovered", |cause| cause.label());
-            tracing::warn!(deployment = %self.slot.name, to = transition.to.label(), cause, "breaker moved");
-            self.telemetry.metrics.transition(&self.slot.name, transition);
+            tracing::warn!(deployment = %self.state.name, to = transition.to.label(), cause, "breaker moved");
+            self.telemetry.metrics.transition(&self.state.name, transition);
         }
     }
 }
@@ -345,13 +345,13 @@ impl Drop for Permit {
 }
 
 /// One credential, taken for one attempt.
-struct CredentialLeave {
+struct CredentialPermit {
     index: usize,
     health: Option<SharedHealth>,
     trial: bool,
 }
 
-impl CredentialLeave {
+impl CredentialPermit {
     fn accepted(&mut self) {
         if let (true, Some(health)) = (self.trial, &self.health) {
             lock(health).accepted();
@@ -359,7 +359,7 @@ impl CredentialLeave {
         self.trial = false;
     }
 
-    fn refused(&mut self, now: Instant, draw: Draw) {
+    fn refused(&mut self, now: Instant, draw: RandomValue) {
         if let Some(health) = &self.health
             && lock(health).refused(self.trial, now, draw)
         {
@@ -377,39 +377,39 @@ impl CredentialLeave {
 
 impl Credentials {
     /// The best standing among them; a provider that asks for none always flows.
-    fn standing(&self, now: Instant) -> Standing {
-        let standings = self.health.iter().map(|health| lock(health).standing(now));
-        standings.reduce(milder).unwrap_or(Standing::Flowing { share: 1.0 })
+    fn availability(&self, now: Instant) -> Availability {
+        let statuses = self.health.iter().map(|health| lock(health).availability(now));
+        statuses.reduce(milder).unwrap_or(Availability::Flowing { share: 1.0 })
     }
 
     /// The next in turn that does not rest.
-    fn take(&self, now: Instant) -> Option<CredentialLeave> {
+    fn take(&self, now: Instant) -> Option<CredentialPermit> {
         let count = self.health.len();
         if count == 0 {
-            return Some(CredentialLeave { index: 0, health: None, trial: false });
+            return Some(CredentialPermit { index: 0, health: None, trial: false });
         }
         let start = self.turn.fetch_add(1, Ordering::Relaxed);
         (0..count).map(|step| start.wrapping_add(step) % count).find_map(|index| {
             let health = &self.health[index];
             let trial = lock(health).take(now)?;
-            Some(CredentialLeave { index, health: Some(health.clone()), trial })
+            Some(CredentialPermit { index, health: Some(health.clone()), trial })
         })
     }
 }
 
-fn rank(standing: Standing) -> (u8, Option<Instant>) {
-    match standing {
-        Standing::Flowing { .. } => (0, None),
-        Standing::ProbeDue => (1, None),
-        Standing::Blocked { until } => (2, Some(until)),
+fn rank(availability: Availability) -> (u8, Option<Instant>) {
+    match availability {
+        Availability::Flowing { .. } => (0, None),
+        Availability::ProbeDue => (1, None),
+        Availability::Blocked { until } => (2, Some(until)),
     }
 }
 
-fn milder(a: Standing, b: Standing) -> Standing {
+fn milder(a: Availability, b: Availability) -> Availability {
     if rank(b) < rank(a) { b } else { a }
 }
 
-fn stricter(a: Standing, b: Standing) -> Standing {
+fn stricter(a: Availability, b: Availability) -> Availability {
     if rank(b) > rank(a) { b } else { a }
 }
 

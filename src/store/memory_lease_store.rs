@@ -3,7 +3,7 @@
 //! It is the reference for every other bank: `tests/store_contract.rs` says what all promise. A row is a
 //! window of an account; rows of windows that ended go once nothing of them is leased.
 
-use super::{Bank, BoxFuture, LeaseAsk, Leased, Unavailable};
+use super::{BoxFuture, LeaseAsk, LeaseStore, Leased, Unavailable};
 use crate::domain::budget::{Account, Charge, Span, grant};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Balances by account and window.
 #[derive(Default, Debug)]
-pub struct MemoryBank {
+pub struct MemoryLeaseStore {
     rows: Mutex<BTreeMap<(Arc<Account>, Span), Row>>,
 }
 
@@ -22,7 +22,7 @@ struct Row {
     leased: i64,
 }
 
-impl MemoryBank {
+impl MemoryLeaseStore {
     /// What is spent and what is leased of a window.
     pub fn balance(&self, account: &Arc<Account>, span: Span) -> (NanoUsd, NanoUsd) {
         let row = self.rows().get(&(account.clone(), span)).copied().unwrap_or_default();
@@ -55,7 +55,7 @@ impl MemoryBank {
     }
 }
 
-impl Bank for MemoryBank {
+impl LeaseStore for MemoryLeaseStore {
     fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
         Box::pin(std::future::ready(Ok(self.lease_now(&ask))))
     }

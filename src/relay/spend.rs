@@ -4,23 +4,23 @@
 //! was counted; what was sent and never answered, as what its attempt could cost at most. A key without a
 //! budget passes here without a trace.
 //!
-//! Start reading in [`hold_first`]; the end is [`Purchase::end`].
+//! Start reading in [`hold_first`]; the end is [`RequestSpend::end`].
 
-use super::live::Live;
-use super::{Desk, ServeError};
+use super::active_config::ActiveConfig;
+use super::{RelayContext, ServeError};
 use crate::domain::authorize::KeyRecord;
 use crate::domain::budget::{Charge, OverBudget};
 use crate::domain::call::{Call, Endpoint};
 use crate::domain::estimate::Basis;
 use crate::domain::failure::Failure;
-use crate::domain::hold::Worst;
+use crate::domain::hold::CostBound;
 use crate::domain::id::DeploymentId;
 use crate::domain::money::NanoUsd;
 use crate::domain::pricing::Price;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::usage::Usage;
-use crate::store::purse::{Hold, NoHold, Payers};
+use crate::store::budget_pool::{FundingSources, Hold, HoldError};
 
 /// How often an answer is shortened anew because others were quicker.
 const CLAMPS: usize = 4;
@@ -29,8 +29,8 @@ const LEAST: NanoUsd = NanoUsd(1);
 
 /// What a request holds and was charged so far.
 #[derive(Default)]
-pub(super) struct Purchase {
-    payers: Payers,
+pub(super) struct RequestSpend {
+    funding: FundingSources,
     unpriced: bool,
     hold: Option<Hold>,
     charges: Vec<Charge>,
@@ -62,30 +62,30 @@ pub(super) struct Bill {
 /// Holds what `call` may cost at most before anything is sent. Gives the call back, with a lower output
 /// ceiling where its policy says so and the budget leaves room for no more.
 pub(super) async fn hold_first(
-    desk: &Desk,
-    live: &Live,
+    context: &RelayContext,
+    active: &ActiveConfig,
     key: &KeyRecord,
     mut call: Call,
     plan: &RoutePlan,
-    purchase: &mut Purchase,
+    spend: &mut RequestSpend,
 ) -> Result<Call, ServeError> {
     let mut clamps = if key.policy.clamp && call.endpoint() != Endpoint::Embeddings { CLAMPS } else { 0 };
     loop {
-        let bounds = Worst::of(&live.snapshot.table, &call, plan.priced_at_ms()).serving_unpriced(purchase.unpriced);
-        let worst = bounds.dearest(plan.legs());
-        let over = match desk.purse.hold(&purchase.payers, worst, desk.clock.unix_ms()).await {
+        let bounds = CostBound::of(&active.snapshot.table, &call, plan.priced_at_ms()).serving_unpriced(spend.unpriced);
+        let worst = bounds.dearest(plan.candidate_models());
+        let over = match context.budget_pool.hold(&spend.funding, worst, context.clock.unix_ms()).await {
             Ok(hold) => {
-                purchase.hold = Some(hold);
+                spend.hold = Some(hold);
                 return Ok(call);
             }
-            Err(NoHold::Unavailable) => return Err(Refusal::LedgerUnavailable.into()),
-            Err(NoHold::Over(over)) => over,
+            Err(HoldError::Unavailable) => return Err(Refusal::LedgerUnavailable.into()),
+            Err(HoldError::Over(over)) => over,
         };
-        let room = bounds.output_within(plan.legs(), over.left);
+        let room = bounds.output_within(plan.candidate_models(), over.left);
         let Some(tokens) = room.filter(|_| clamps > 0) else { return Err(refused(over)) };
         clamps -= 1;
         call = call.with_ceiling(tokens);
-        purchase.clamped = Some(tokens);
+        spend.clamped = Some(tokens);
     }
 }
 
@@ -93,15 +93,15 @@ fn refused(over: OverBudget) -> ServeError {
     Refusal::OverBudget(Box::new(over)).into()
 }
 
-impl Purchase {
-    /// Nothing is held yet; `payers` will pay. `unpriced`: whether what has no price is served all the same.
-    pub(super) fn by(payers: Payers, unpriced: bool) -> Self {
-        Self { payers, unpriced, ..Self::default() }
+impl RequestSpend {
+    /// Nothing is held yet; `funding` will pay. `unpriced`: whether what has no price is served all the same.
+    pub(super) fn by(funding: FundingSources, unpriced: bool) -> Self {
+        Self { funding, unpriced, ..Self::default() }
     }
 
     /// Whether anybody pays, so that money must be held.
     pub(super) fn is_paid(&self) -> bool {
-        !self.payers.is_empty()
+        !self.funding.is_empty()
     }
 
     /// Makes sure that the next attempt, at `deployment`, runs under a hold, and notes that it is sent.
@@ -111,11 +111,11 @@ impl Purchase {
     /// can do something about.
     pub(super) async fn before_attempt(
         &mut self,
-        desk: &Desk,
-        worst: Worst<'_>,
+        context: &RelayContext,
+        worst: CostBound<'_>,
         deployment: DeploymentId,
     ) -> Result<(), ServeError> {
-        if self.payers.is_empty() {
+        if self.funding.is_empty() {
             return Ok(());
         }
         let worst = worst.serving_unpriced(self.unpriced);
@@ -125,10 +125,10 @@ impl Purchase {
             hold.release();
         }
         if self.hold.is_none() {
-            let held = desk.purse.hold(&self.payers, bounds.worst, desk.clock.unix_ms()).await;
+            let held = context.budget_pool.hold(&self.funding, bounds.worst, context.clock.unix_ms()).await;
             self.hold = Some(held.map_err(|no| match no {
-                NoHold::Over(over) => refused(over),
-                NoHold::Unavailable => Refusal::LedgerUnavailable.into(),
+                HoldError::Over(over) => refused(over),
+                HoldError::Unavailable => Refusal::LedgerUnavailable.into(),
             })?);
         }
         if let Some(hold) = &mut self.hold {

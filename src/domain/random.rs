@@ -1,14 +1,14 @@
 //! Chance as a value.
 //!
-//! A decision that needs dice is handed a [`Draw`]: 64 random bits, from which it may derive as
+//! A decision that needs dice is handed a [`RandomValue`]: 64 random bits, from which it may derive as
 //! many independent numbers as it likes. The same draw always gives the same decision, which is
 //! what lets a simulation be replayed from its seed. Nothing here makes randomness.
 
 /// 64 random bits handed to one decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Draw(pub u64);
+pub struct RandomValue(pub u64);
 
-impl Draw {
+impl RandomValue {
     /// Another draw, independent of this one for a different `salt` (SplitMix64's finaliser).
     #[must_use]
     pub fn salted(self, salt: u64) -> Self {
@@ -53,7 +53,7 @@ mod tests {
     fn weights_are_kept_in_proportion() {
         let mut hits = [0_u32; 3];
         for seed in 0..100_000 {
-            let index = Draw(7).salted(seed).weighted([80, 15, 5].into_iter());
+            let index = RandomValue(7).salted(seed).weighted([80, 15, 5].into_iter());
             hits[index.expect("the weights are not all zero")] += 1;
         }
         for (hit, share) in hits.iter().zip([0.80, 0.15, 0.05]) {
@@ -63,8 +63,8 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_from_nothing() {
-        assert_eq!(Draw(1).weighted([0, 0].into_iter()), None);
-        assert_eq!(Draw(u64::MAX).below(0), 0);
-        assert_eq!(Draw(u64::MAX).below(10), 9);
+        assert_eq!(RandomValue(1).weighted([0, 0].into_iter()), None);
+        assert_eq!(RandomValue(u64::MAX).below(0), 0);
+        assert_eq!(RandomValue(u64::MAX).below(10), 9);
     }
 }

@@ -6,15 +6,15 @@
 
 use crate::domain::authorize::{Asked, AuthorizedRequest, Policy};
 use crate::domain::call::{Call, Endpoint, Feature};
-use crate::domain::chance::Draw;
 use crate::domain::id::{DeploymentId, ModelId, TierId};
+use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::split::{self, Share};
 use crate::domain::routing::table::{Alias, RoutingTable, Sticky, Target};
 
 /// One model of the plan and the deployments that may serve it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Leg {
+pub struct CandidateModel {
     /// The tier it is reached through; `None` for a model outside every allowed tier.
     pub tier: Option<TierId>,
     /// The model.
@@ -48,15 +48,19 @@ pub enum WhyNot {
 /// # Errors
 /// [`Refusal::ResidencyUnavailable`] when only the residency leaves nothing,
 /// [`Refusal::NotServed`] when no model serves the endpoint, a feature or a plain name.
-pub fn legs(
+pub fn candidate_models(
     table: &RoutingTable,
     authorized: &AuthorizedRequest,
     call: &Call,
     no_fallback: bool,
-    draw: Draw,
-) -> Result<Vec<Leg>, Refusal> {
-    let legs = Drafter::new(table, authorized, call, no_fallback, |_, _| {}).draft(draw);
-    if legs.is_empty() { Err(why_nothing(table, authorized, call, no_fallback)) } else { Ok(legs) }
+    draw: RandomValue,
+) -> Result<Vec<CandidateModel>, Refusal> {
+    let candidate_models = PlanBuilder::new(table, authorized, call, no_fallback, |_, _| {}).build(draw);
+    if candidate_models.is_empty() {
+        Err(why_nothing(table, authorized, call, no_fallback))
+    } else {
+        Ok(candidate_models)
+    }
 }
 
 /// Why the drafting found nothing: it is asked again, for its reasons.
@@ -74,8 +78,8 @@ pub(super) fn why_nothing(
     let is_asked = |id: &DeploymentId| named.is_none_or(|model| table.deployment(*id).model == model);
     let mut reasons = Vec::new();
     let note = |passed: &[DeploymentId], why| reasons.extend(passed.iter().any(is_asked).then_some(why));
-    Drafter::new(table, authorized, call, no_fallback, note).draft(Draw(0));
-    let model = call.facts().model.clone();
+    PlanBuilder::new(table, authorized, call, no_fallback, note).build(RandomValue(0));
+    let model = call.metadata().model.clone();
     if reasons.contains(&WhyNot::OutsideResidency) {
         return Refusal::ResidencyUnavailable { model };
     }
@@ -90,7 +94,7 @@ pub(super) fn why_nothing(
 const PLAIN_NAMES: &str = "requests for its plain name, only for its 'Pro/' name";
 
 /// Walks one request over the table. Every deployment that it meets and passes over is noted.
-pub(super) struct Drafter<'a, N> {
+pub(super) struct PlanBuilder<'a, N> {
     table: &'a RoutingTable,
     policy: &'a Policy,
     asked: Asked,
@@ -100,7 +104,7 @@ pub(super) struct Drafter<'a, N> {
     note: N,
 }
 
-impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
+impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
     pub(super) fn new(
         table: &'a RoutingTable,
         authorized: &'a AuthorizedRequest,
@@ -119,7 +123,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
         }
     }
 
-    fn draft(&mut self, draw: Draw) -> Vec<Leg> {
+    fn build(&mut self, draw: RandomValue) -> Vec<CandidateModel> {
         match self.asked {
             Asked::Reserved(model) => self.by_reserved(model),
             Asked::Plain(Target::Alias(alias)) => self.by_alias(&self.table.aliases[alias], draw),
@@ -128,12 +132,12 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
     }
 
     /// Dedicated deployments first; the shared ones only where spilling is configured.
-    pub(super) fn by_reserved(&mut self, model: ModelId) -> Vec<Leg> {
+    pub(super) fn by_reserved(&mut self, model: ModelId) -> Vec<CandidateModel> {
         let held = self.table.model(model);
         let tier = self.policy.tier_of(self.table, model);
         let spills = held.dedicated.iter().any(|id| self.table.deployment(*id).spill);
-        let dedicated = self.leg(tier, model, &held.dedicated);
-        let shared = if spills { self.leg(tier, model, &held.shared) } else { None };
+        let dedicated = self.candidate(tier, model, &held.dedicated);
+        let shared = if spills { self.candidate(tier, model, &held.shared) } else { None };
         if !spills {
             (self.note)(&held.shared, WhyNot::Shared);
         }
@@ -141,7 +145,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
     }
 
     /// By a model or a tier, which may be a share of an alias. Without a draw a tier is as written.
-    pub(super) fn by_part(&mut self, part: Target, draw: Option<Draw>) -> Vec<Leg> {
+    pub(super) fn by_part(&mut self, part: Target, draw: Option<RandomValue>) -> Vec<CandidateModel> {
         match part {
             Target::Model(model) => self.by_model(model),
             Target::Tier(tier) => self.by_tier(tier, draw),
@@ -150,33 +154,33 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
     }
 
     /// The model itself, the rest of its tier, then the tier's chain.
-    fn by_model(&mut self, model: ModelId) -> Vec<Leg> {
+    fn by_model(&mut self, model: ModelId) -> Vec<CandidateModel> {
         let Some(tier) = self.policy.tier_of(self.table, model) else {
-            return self.shared_leg(None, model).into_iter().collect();
+            return self.shared_candidate(None, model).into_iter().collect();
         };
-        let mut legs = Vec::with_capacity(4);
-        self.push(&mut legs, tier, model);
-        self.push_tier(&mut legs, tier, None);
-        self.push_chain(&mut legs, tier);
-        legs
+        let mut candidate_models = Vec::with_capacity(4);
+        self.push(&mut candidate_models, tier, model);
+        self.push_tier(&mut candidate_models, tier, None);
+        self.push_chain(&mut candidate_models, tier);
+        candidate_models
     }
 
     /// The tier's models as written, or the first of them drawn, then its chain.
-    fn by_tier(&mut self, tier: TierId, draw: Option<Draw>) -> Vec<Leg> {
-        let mut legs = Vec::with_capacity(4);
-        self.push_tier(&mut legs, tier, draw);
-        self.push_chain(&mut legs, tier);
-        legs
+    fn by_tier(&mut self, tier: TierId, draw: Option<RandomValue>) -> Vec<CandidateModel> {
+        let mut candidate_models = Vec::with_capacity(4);
+        self.push_tier(&mut candidate_models, tier, draw);
+        self.push_chain(&mut candidate_models, tier);
+        candidate_models
     }
 
     /// One share is drawn among those that lead anywhere; then its chain holds.
-    fn by_alias(&mut self, alias: &Alias, mut draw: Draw) -> Vec<Leg> {
+    fn by_alias(&mut self, alias: &Alias, mut draw: RandomValue) -> Vec<CandidateModel> {
         let mut shares = self.shares(alias);
         while !shares.is_empty() {
             let Some(index) = self.choose(alias, &shares, draw) else { break };
-            let legs = self.by_part(shares[index].0, Some(draw.salted(1)));
-            if !legs.is_empty() {
-                return legs;
+            let candidate_models = self.by_part(shares[index].0, Some(draw.salted(1)));
+            if !candidate_models.is_empty() {
+                return candidate_models;
             }
             shares.remove(index);
             // The same dice again would favour whoever stood beside the share that led nowhere.
@@ -198,7 +202,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
         allowed
     }
 
-    fn choose(&self, alias: &Alias, shares: &[(Target, u32)], draw: Draw) -> Option<usize> {
+    fn choose(&self, alias: &Alias, shares: &[(Target, u32)], draw: RandomValue) -> Option<usize> {
         let shares: Vec<Share<'_>> = shares
             .iter()
             .map(|(part, weight)| Share { name: self.table.target_name(*part), weight: *weight })
@@ -211,7 +215,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
 
     /// The one of `shares` that every request like this one draws, where the alias is sticky for it.
     pub(super) fn bound(&self, alias: &Alias, shares: &[(Target, u32)]) -> Option<usize> {
-        self.client(alias).and_then(|_| self.choose(alias, shares, Draw(0)))
+        self.client(alias).and_then(|_| self.choose(alias, shares, RandomValue(0)))
     }
 
     /// Who is bound to one share of `alias`, if anybody.
@@ -219,18 +223,18 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
         match alias.sticky {
             Sticky::None => None,
             Sticky::Key => Some(self.key),
-            Sticky::User => self.call.facts().user.as_ref().map(|user| split::hash(user.as_bytes())),
+            Sticky::User => self.call.metadata().user.as_ref().map(|user| split::hash(user.as_bytes())),
         }
     }
 
-    fn push_tier(&mut self, legs: &mut Vec<Leg>, tier: TierId, draw: Option<Draw>) {
+    fn push_tier(&mut self, candidate_models: &mut Vec<CandidateModel>, tier: TierId, draw: Option<RandomValue>) {
         if let Some(draw) = draw {
             let drawn = self.drawn(tier);
             if let Some(index) = draw.weighted(drawn.iter().map(|(_, weight)| u64::from(*weight))) {
-                self.push(legs, tier, drawn[index].0);
+                self.push(candidate_models, tier, drawn[index].0);
             }
         }
-        self.table.tier(tier).models.iter().for_each(|(model, _)| self.push(legs, tier, *model));
+        self.table.tier(tier).models.iter().for_each(|(model, _)| self.push(candidate_models, tier, *model));
     }
 
     /// The models of which one is drawn to be the first, by weight; none where a tier is as written.
@@ -239,49 +243,56 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
         if !held.drawn {
             return Vec::new();
         }
-        held.models.iter().copied().filter(|(model, _)| self.shared_leg(Some(tier), *model).is_some()).collect()
+        held.models.iter().copied().filter(|(model, _)| self.shared_candidate(Some(tier), *model).is_some()).collect()
     }
 
-    fn push_chain(&mut self, legs: &mut Vec<Leg>, tier: TierId) {
+    fn push_chain(&mut self, candidate_models: &mut Vec<CandidateModel>, tier: TierId) {
         for &next in &self.table.tier(tier).then {
             if self.policy.allows_tier(next) {
                 // The draw decides only where a request starts; a chain is walked as written.
-                self.push_tier(legs, next, None);
+                self.push_tier(candidate_models, next, None);
             } else {
                 self.note_part(Target::Tier(next));
             }
         }
     }
 
-    fn push(&mut self, legs: &mut Vec<Leg>, tier: TierId, model: ModelId) {
-        if legs.iter().any(|leg| leg.model == model) {
+    fn push(&mut self, candidate_models: &mut Vec<CandidateModel>, tier: TierId, model: ModelId) {
+        if candidate_models.iter().any(|candidate| candidate.model == model) {
             return;
         }
-        if self.only_model(legs).is_some_and(|only| only != model) {
+        if self.only_model(candidate_models).is_some_and(|only| only != model) {
             return (self.note)(&self.table.model(model).shared, WhyNot::OtherModel);
         }
-        legs.extend(self.shared_leg(Some(tier), model));
+        candidate_models.extend(self.shared_candidate(Some(tier), model));
     }
 
     /// The model that must answer, where no other may.
-    fn only_model(&self, legs: &[Leg]) -> Option<ModelId> {
+    fn only_model(&self, candidate_models: &[CandidateModel]) -> Option<ModelId> {
         if self.may_change_model {
             return None;
         }
         match self.asked {
             // Who names a model means that one, also where the plan without it would begin with another.
             Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(model),
-            Asked::Plain(Target::Alias(_) | Target::Tier(_)) => legs.first().map(|leg| leg.model),
+            Asked::Plain(Target::Alias(_) | Target::Tier(_)) => {
+                candidate_models.first().map(|candidate| candidate.model)
+            }
         }
     }
 
-    fn shared_leg(&mut self, tier: Option<TierId>, model: ModelId) -> Option<Leg> {
+    fn shared_candidate(&mut self, tier: Option<TierId>, model: ModelId) -> Option<CandidateModel> {
         let held = self.table.model(model);
         (self.note)(&held.dedicated, WhyNot::Dedicated);
-        self.leg(tier, model, &held.shared)
+        self.candidate(tier, model, &held.shared)
     }
 
-    fn leg(&mut self, tier: Option<TierId>, model: ModelId, deployments: &[DeploymentId]) -> Option<Leg> {
+    fn candidate(
+        &mut self,
+        tier: Option<TierId>,
+        model: ModelId,
+        deployments: &[DeploymentId],
+    ) -> Option<CandidateModel> {
         if let Some(what) = self.missing(model) {
             (self.note)(deployments, WhyNot::NotServed(what));
             return None;
@@ -294,7 +305,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
                 (self.note)(&[id], WhyNot::OutsideResidency);
             }
         }
-        (!inside.is_empty()).then_some(Leg { tier, model, deployments: inside })
+        (!inside.is_empty()).then_some(CandidateModel { tier, model, deployments: inside })
     }
 
     /// What `model` lacks to serve this call.
@@ -303,7 +314,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> Drafter<'a, N> {
         if !model.endpoints.contains(self.call.endpoint()) {
             return Some(endpoint_words(self.call.endpoint()));
         }
-        let needed = self.call.facts().features;
+        let needed = self.call.metadata().features;
         Feature::ALL
             .into_iter()
             .find(|feature| needed.contains(*feature) && !model.features.contains(*feature))
@@ -344,11 +355,11 @@ fn feature_words(feature: Feature) -> &'static str {
 mod tests {
     use super::*;
     use crate::domain::authorize::{KeyRecord, authorize};
-    use crate::domain::call::{EndpointSet, Facts, FeatureSet};
+    use crate::domain::call::{EndpointSet, FeatureSet, RequestMetadata};
     use crate::domain::glob::Glob;
     use crate::domain::id::KeyId;
     use crate::domain::routing::fixture::{
-        authorized, chat, facts, key, model_id, policy, residency, table, with_alias,
+        authorized, chat, key, metadata, model_id, policy, residency, table, with_alias,
     };
     use bytes::Bytes;
 
@@ -379,30 +390,30 @@ mod tests {
     }
 
     /// The legs as `tier:model(provider provider)`, `-` where no tier leads there.
-    fn written(table: &RoutingTable, policy: Policy, call: &Call, draw: Draw) -> Result<String, Refusal> {
-        let legs = legs(table, &authorized(table, policy, call), call, false, draw)?;
-        Ok(show(table, &legs))
+    fn written(table: &RoutingTable, policy: Policy, call: &Call, draw: RandomValue) -> Result<String, Refusal> {
+        let candidate_models = candidate_models(table, &authorized(table, policy, call), call, false, draw)?;
+        Ok(show(table, &candidate_models))
     }
 
-    fn show(table: &RoutingTable, legs: &[Leg]) -> String {
+    fn show(table: &RoutingTable, candidate_models: &[CandidateModel]) -> String {
         let provider = |id: &DeploymentId| {
             let name = &table.deployment(*id).name;
             let dedicated = if name.contains("/Pro/") { "!" } else { "" };
             format!("{}{dedicated}", name.split('/').next().unwrap_or_default())
         };
-        let leg = |leg: &Leg| {
-            let tier = leg.tier.map_or("-", |tier| &table.tier(tier).name);
-            let places: Vec<_> = leg.deployments.iter().map(provider).collect();
-            format!("{tier}:{}({})", table.model(leg.model).name, places.join(" "))
+        let candidate = |candidate: &CandidateModel| {
+            let tier = candidate.tier.map_or("-", |tier| &table.tier(tier).name);
+            let places: Vec<_> = candidate.deployments.iter().map(provider).collect();
+            format!("{tier}:{}({})", table.model(candidate.model).name, places.join(" "))
         };
-        legs.iter().map(leg).collect::<Vec<_>>().join(" ")
+        candidate_models.iter().map(candidate).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn a_name_leads_through_its_tier_and_then_its_chain_as_written() {
         let table = house();
         let check = |policy: Policy, name: &str, expected: &str| {
-            assert_eq!(written(&table, policy, &chat(name), Draw(0)), Ok(expected.to_owned()), "{name}");
+            assert_eq!(written(&table, policy, &chat(name), RandomValue(0)), Ok(expected.to_owned()), "{name}");
         };
         check(pro(&table), "flash", "default:flash(us eu) fallback:qwen(us eu)");
         check(pro(&table), "qwen", "fallback:qwen(us eu) default:flash(us eu)");
@@ -419,7 +430,7 @@ mod tests {
     fn reserved_capacity_and_shared_never_mix_unless_it_spills() {
         let mut table = house();
         let check = |table: &RoutingTable, policy: Policy, name: &str, expected: &str| {
-            assert_eq!(written(table, policy, &chat(name), Draw(0)), Ok(expected.to_owned()), "{name}");
+            assert_eq!(written(table, policy, &chat(name), RandomValue(0)), Ok(expected.to_owned()), "{name}");
         };
         check(&table, pro(&table), "Pro/kimi", "premium:kimi(us! eu!)");
         check(&table, within(&table, &["eu"]), "Pro/kimi", "premium:kimi(eu!)");
@@ -432,7 +443,7 @@ mod tests {
     fn residency_comes_before_every_choice() {
         let table = house();
         let check = |regions: &[&str], name: &str, expected: Result<&str, Refusal>| {
-            let found = written(&table, within(&table, regions), &chat(name), Draw(0));
+            let found = written(&table, within(&table, regions), &chat(name), RandomValue(0));
             assert_eq!(found, expected.map(str::to_owned), "{name} within {regions:?}");
         };
         let unavailable = |name: &str| Err(Refusal::ResidencyUnavailable { model: name.into() });
@@ -444,8 +455,8 @@ mod tests {
         check(&[], "auto", unavailable("auto"));
         // Every draw of an alias leads somewhere while any of its shares does.
         for seed in 0..500 {
-            let legs = written(&table, within(&table, &["eu"]), &chat("auto"), Draw(seed).salted(3));
-            assert!(legs.is_ok_and(|legs| !legs.contains("us")), "seed {seed}");
+            let candidate_models = written(&table, within(&table, &["eu"]), &chat("auto"), RandomValue(seed).salted(3));
+            assert!(candidate_models.is_ok_and(|candidate_models| !candidate_models.contains("us")), "seed {seed}");
         }
     }
 
@@ -457,8 +468,9 @@ mod tests {
             let authorized = authorized(&table, policy(&table, allowed), &call);
             let mut hits = [0_u32; 3];
             for seed in 0..10_000 {
-                let legs = legs(&table, &authorized, &call, false, Draw(seed).salted(11)).expect("a plan");
-                hits[legs[0].tier.expect("a tier").index()] += 1;
+                let candidate_models =
+                    candidate_models(&table, &authorized, &call, false, RandomValue(seed).salted(11)).expect("a plan");
+                hits[candidate_models[0].tier.expect("a tier").index()] += 1;
             }
             for (tier, (name, share)) in expected.iter().enumerate() {
                 let found = f64::from(hits[tier]) / 100.0;
@@ -475,10 +487,14 @@ mod tests {
         let first = |sticky: Sticky, id: u64, user: Option<&str>, seed: u64| {
             let mut table = house();
             table.aliases[0].sticky = sticky;
-            let call = Call::new(Endpoint::Chat, Bytes::new(), Facts { user: user.map(Into::into), ..facts("auto") });
+            let call = Call::new(
+                Endpoint::Chat,
+                Bytes::new(),
+                RequestMetadata { user: user.map(Into::into), ..metadata("auto") },
+            );
             let record = KeyRecord { id: KeyId(id), ..(*key(pro(&table))).clone() };
             let authorized = authorize(&table, &record.into(), &call).expect("allowed");
-            legs(&table, &authorized, &call, false, Draw(seed).salted(5)).expect("a plan")[0].tier
+            candidate_models(&table, &authorized, &call, false, RandomValue(seed).salted(5)).expect("a plan")[0].tier
         };
         // How many different shares 200 draws reach when the key, the user, or only the dice change.
         let check = |sticky, user: Option<&str>, expected_one: bool| {
@@ -510,7 +526,8 @@ mod tests {
         let table = table(models, tiers);
         let mut begun_with_b = 0_u32;
         for seed in 0..10_000 {
-            let found = written(&table, policy(&table, &["*"]), &chat("one"), Draw(seed).salted(2)).expect("a plan");
+            let found =
+                written(&table, policy(&table, &["*"]), &chat("one"), RandomValue(seed).salted(2)).expect("a plan");
             match &*found {
                 "one:b(us) one:a(us) two:c(us) two:d(us)" => begun_with_b += 1,
                 "one:a(us) one:b(us) two:c(us) two:d(us)" => {}
@@ -518,7 +535,7 @@ mod tests {
             }
         }
         assert!((begun_with_b as f64 / 100.0 - 75.0).abs() <= 1.5, "{begun_with_b}");
-        let named = written(&table, policy(&table, &["*"]), &chat("a"), Draw(u64::MAX));
+        let named = written(&table, policy(&table, &["*"]), &chat("a"), RandomValue(u64::MAX));
         assert_eq!(named, Ok("one:a(us) one:b(us) two:c(us) two:d(us)".to_owned()), "a named model is not drawn");
     }
 
@@ -529,9 +546,10 @@ mod tests {
                 let mut table = house();
                 let all = EndpointSet::of(Endpoint::ALL);
                 table.models.iter_mut().for_each(|model| model.endpoints = all);
-                let call = Call::new(endpoint, Bytes::new(), facts(name));
+                let call = Call::new(endpoint, Bytes::new(), metadata(name));
                 let authorized = authorized(&table, within(&table, regions), &call);
-                let found = legs(&table, &authorized, &call, no_fallback, Draw(0)).map(|legs| show(&table, &legs));
+                let found = candidate_models(&table, &authorized, &call, no_fallback, RandomValue(0))
+                    .map(|candidate_models| show(&table, &candidate_models));
                 assert_eq!(found, expected.map(str::to_owned), "{endpoint:?} {name} {no_fallback}");
             };
         let everywhere = ["us", "eu"];
@@ -557,8 +575,8 @@ mod tests {
         table.models[flash.index()].features = FeatureSet::of([Feature::Tools, Feature::Vision]);
         let check = |endpoint, features: &[Feature], name: &str, expected: Result<&str, &'static str>| {
             let features = FeatureSet::of(features.iter().copied());
-            let facts = Facts { features, ..facts(name) };
-            let found = written(&table, pro(&table), &Call::new(endpoint, Bytes::new(), facts), Draw(0));
+            let metadata = RequestMetadata { features, ..metadata(name) };
+            let found = written(&table, pro(&table), &Call::new(endpoint, Bytes::new(), metadata), RandomValue(0));
             let refused = |what| Refusal::NotServed { model: name.into(), what };
             assert_eq!(found, expected.map(str::to_owned).map_err(refused), "{name} with {features:?}");
         };
@@ -573,14 +591,14 @@ mod tests {
     }
 
     #[test]
-    fn who_names_a_model_is_told_what_that_model_lacks() {
+    fn who_names_a_model_is_reported_what_that_model_lacks() {
         let mut table = house();
         let qwen = model_id(&table, "qwen");
         table.models[qwen.index()].features = FeatureSet::default();
-        let facts = Facts { features: FeatureSet::of([Feature::Tools]), ..facts("qwen") };
-        let call = Call::new(Endpoint::Chat, Bytes::new(), facts);
+        let metadata = RequestMetadata { features: FeatureSet::of([Feature::Tools]), ..metadata("qwen") };
+        let call = Call::new(Endpoint::Chat, Bytes::new(), metadata);
         // `flash`, one step down, has tools and is out of reach.
-        let found = written(&table, within(&table, &[]), &call, Draw(0));
+        let found = written(&table, within(&table, &[]), &call, RandomValue(0));
         assert_eq!(found, Err(Refusal::NotServed { model: "qwen".into(), what: "tools" }));
     }
 
@@ -591,7 +609,9 @@ mod tests {
         let call = chat("mix");
         let within_us = Policy { models: vec![Glob::new("*")], ..within(&table, &["us"]) };
         let authorized = authorized(&table, within_us, &call);
-        let first = |seed| legs(&table, &authorized, &call, false, Draw(seed).salted(4)).expect("a plan")[0].tier;
+        let first = |seed| {
+            candidate_models(&table, &authorized, &call, false, RandomValue(seed).salted(4)).expect("a plan")[0].tier
+        };
         let fallback = (0..10_000).filter(|seed| first(*seed) == Some(TierId(1))).count();
         assert!((fallback as f64 / 100.0 - 25.0).abs() <= 1.5, "{fallback}");
     }
@@ -599,7 +619,7 @@ mod tests {
     #[test]
     fn a_tier_without_shared_capacity_is_not_blamed_on_residency() {
         let table = table(&[("vip", &["us!"])], &[("top", &["vip"], &[])]);
-        let found = written(&table, pro(&table), &chat("top"), Draw(0));
+        let found = written(&table, pro(&table), &chat("top"), RandomValue(0));
         assert_eq!(found, Err(Refusal::NotServed { model: "top".into(), what: PLAIN_NAMES }));
     }
 }

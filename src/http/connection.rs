@@ -1,10 +1,10 @@
 //! What the front door knows of one connection: when its bytes left, whether a request is open on
 //! it, how long it may stay silent.
 //!
-//! [`Watched`] wraps the socket and notes what passes; [`Wire`] is what the connection's task and the
+//! [`Watched`] wraps the socket and notes what passes; [`Connection`] is what the connection's task and the
 //! bodies on it share. Nothing here reads or changes a byte.
 
-use super::outgoing::{Handle, LetGo};
+use super::response_body::{Handle, LetGo};
 use crate::clock::Clock;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -25,7 +25,7 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub const UNTAKEN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// One connection, as its task and the bodies on it share it.
-pub struct Wire {
+pub struct Connection {
     clock: Clock,
     /// Held for a few instructions at a time, never across a write.
     state: Mutex<State>,
@@ -59,7 +59,7 @@ enum Phase {
 
 /// How long a silent connection may stay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Patience {
+pub enum IdleLimit {
     /// It is fine; ask again then.
     Until(Instant),
     /// It has idled long enough: to be closed with good manners.
@@ -68,7 +68,7 @@ pub enum Patience {
     Lost,
 }
 
-impl Wire {
+impl Connection {
     /// A connection accepted at `clock.now()`.
     pub fn new(clock: Clock) -> Self {
         let phase = Phase::Fresh(clock.now());
@@ -125,22 +125,22 @@ impl Wire {
     }
 
     /// How long this connection may stay as it is.
-    pub fn patience(&self, now: Instant) -> Patience {
+    pub fn patience(&self, now: Instant) -> IdleLimit {
         let state = self.state();
         // Whatever begins after now can be late only then.
         let soonest = now + HEAD_TIMEOUT;
         if let Some(since) = state.stalled {
             let end = since + STALL_TIMEOUT;
-            return if now >= end { Patience::Lost } else { Patience::Until(soonest.min(end)) };
+            return if now >= end { IdleLimit::Lost } else { IdleLimit::Until(soonest.min(end)) };
         }
         if state.open > 0 {
-            return Patience::Until(soonest);
+            return IdleLimit::Until(soonest);
         }
         match state.phase {
-            Phase::Fresh(since) | Phase::Head(since) if now >= since + HEAD_TIMEOUT => Patience::Lost,
-            Phase::Fresh(since) | Phase::Head(since) => Patience::Until(since + HEAD_TIMEOUT),
-            Phase::Idle(since) if now >= since + IDLE_TIMEOUT => Patience::Spent,
-            Phase::Idle(since) => Patience::Until(soonest.min(since + IDLE_TIMEOUT)),
+            Phase::Fresh(since) | Phase::Head(since) if now >= since + HEAD_TIMEOUT => IdleLimit::Lost,
+            Phase::Fresh(since) | Phase::Head(since) => IdleLimit::Until(since + HEAD_TIMEOUT),
+            Phase::Idle(since) if now >= since + IDLE_TIMEOUT => IdleLimit::Spent,
+            Phase::Idle(since) => IdleLimit::Until(soonest.min(since + IDLE_TIMEOUT)),
         }
     }
 
@@ -174,7 +174,7 @@ impl Wire {
 }
 
 /// A request is open on a connection for as long as this lives.
-pub struct Open(Arc<Wire>);
+pub struct Open(Arc<Connection>);
 
 impl Drop for Open {
     fn drop(&mut self) {
@@ -188,13 +188,13 @@ impl Drop for Open {
 /// A connection's socket, noting what passes.
 pub struct Watched<S> {
     socket: S,
-    wire: Arc<Wire>,
+    connection: Arc<Connection>,
 }
 
 impl<S> Watched<S> {
-    /// Watches `socket` for `wire`.
-    pub fn new(socket: S, wire: Arc<Wire>) -> Self {
-        Self { socket, wire }
+    /// Watches `socket` for `connection`.
+    pub fn new(socket: S, connection: Arc<Connection>) -> Self {
+        Self { socket, connection }
     }
 }
 
@@ -203,7 +203,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.wire.received();
+            self.connection.received();
         }
         Poll::Ready(Ok(()))
     }
@@ -212,7 +212,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, buf);
-        self.wire.written(written.is_ready());
+        self.connection.written(written.is_ready());
         written
     }
 
@@ -222,7 +222,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
-        self.wire.written(written.is_ready());
+        self.connection.written(written.is_ready());
         written
     }
 
@@ -234,7 +234,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     /// has left by then.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
-        self.wire.flushed();
+        self.connection.flushed();
         Poll::Ready(Ok(()))
     }
 
@@ -250,63 +250,63 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_may_be_silent_as_long_as_its_place_in_a_request_allows() {
         let clock = Clock;
-        let wire = Arc::new(Wire::new(clock));
+        let connection = Arc::new(Connection::new(clock));
         let start = clock.now();
-        let check = |after_s: u64, expected: Patience| {
-            assert_eq!(wire.patience(start + Duration::from_secs(after_s)), expected, "{after_s} s");
+        let check = |after_s: u64, expected: IdleLimit| {
+            assert_eq!(connection.patience(start + Duration::from_secs(after_s)), expected, "{after_s} s");
         };
-        let until = |after_s: u64| Patience::Until(start + Duration::from_secs(after_s));
+        let until = |after_s: u64| IdleLimit::Until(start + Duration::from_secs(after_s));
         // A first head must come within ten seconds, whatever trickles in.
-        wire.received();
+        connection.received();
         check(9, until(10));
-        check(10, Patience::Lost);
+        check(10, IdleLimit::Lost);
         // While a request is open nothing is asked of the client here.
-        let open = wire.request(false);
+        let open = connection.request(false);
         check(500, until(510));
         drop(open);
         check(1, until(11));
         check(74, until(75));
-        check(75, Patience::Spent);
+        check(75, IdleLimit::Spent);
         // The first byte of the next head starts its ten seconds.
         tokio::time::advance(Duration::from_secs(3)).await;
-        wire.received();
+        connection.received();
         tokio::time::advance(Duration::from_secs(3)).await;
-        wire.received();
+        connection.received();
         check(6, until(13));
-        check(13, Patience::Lost);
+        check(13, IdleLimit::Lost);
     }
 
     #[tokio::test(start_paused = true)]
     async fn http2_may_ping_without_starting_a_request() {
-        let wire = Arc::new(Wire::new(Clock));
+        let connection = Arc::new(Connection::new(Clock));
         let start = Clock.now();
-        drop(wire.request(true));
-        wire.received();
-        assert_eq!(wire.patience(start + IDLE_TIMEOUT), Patience::Spent);
+        drop(connection.request(true));
+        connection.received();
+        assert_eq!(connection.patience(start + IDLE_TIMEOUT), IdleLimit::Spent);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_lost_after_a_minute() {
-        let wire = Arc::new(Wire::new(Clock));
+        let connection = Arc::new(Connection::new(Clock));
         let start = Clock.now();
-        let _open = wire.request(false);
-        wire.written(false);
+        let _open = connection.request(false);
+        connection.written(false);
         tokio::time::advance(Duration::from_secs(30)).await;
-        wire.written(false);
-        assert_eq!(wire.patience(start + Duration::from_secs(59)), Patience::Until(start + STALL_TIMEOUT));
-        assert_eq!(wire.patience(start + STALL_TIMEOUT), Patience::Lost);
-        wire.written(true);
-        assert!(matches!(wire.patience(start + STALL_TIMEOUT), Patience::Until(_)));
+        connection.written(false);
+        assert_eq!(connection.patience(start + Duration::from_secs(59)), IdleLimit::Until(start + STALL_TIMEOUT));
+        assert_eq!(connection.patience(start + STALL_TIMEOUT), IdleLimit::Lost);
+        connection.written(true);
+        assert!(matches!(connection.patience(start + STALL_TIMEOUT), IdleLimit::Until(_)));
     }
 
     #[test]
     fn whoever_waits_for_a_flush_sees_only_a_later_one() {
-        let wire = Wire::new(Clock);
+        let connection = Connection::new(Clock);
         let cx = &mut Context::from_waker(Waker::noop());
-        wire.flushed();
-        let since = wire.flushes();
-        assert!(wire.poll_flushed(since, cx).is_pending());
-        wire.flushed();
-        assert!(wire.poll_flushed(since, cx).is_ready());
+        connection.flushed();
+        let since = connection.flushes();
+        assert!(connection.poll_flushed(since, cx).is_pending());
+        connection.flushed();
+        assert!(connection.poll_flushed(since, cx).is_ready());
     }
 }

@@ -3,32 +3,32 @@
 //! The bank is asked in rounds, by one task at a time, for all who wait and for those who may come. It must
 //! never lose a lease that is on its way, whoever leaves meanwhile, and never leave anybody waiting.
 //!
-//! Start reading in [`Drawer::ask`], then [`Drawer::round`].
+//! Start reading in [`BudgetWindow::ask`], then [`BudgetWindow::round`].
 
-use super::coins::Coins;
+use super::balance::WindowBalance;
 use super::lock;
-use crate::domain::budget::{Account, Charge, OverBudget, Span, Standing, lease_ahead};
+use crate::domain::budget::{Account, AccountStatus, Charge, OverBudget, Span, lease_ahead};
 use crate::domain::money::NanoUsd;
-use crate::store::{Bank, LeaseAsk};
+use crate::store::{LeaseAsk, LeaseStore};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// One window of an account.
-pub struct Drawer {
+pub struct BudgetWindow {
     account: Arc<Account>,
     span: Span,
-    bank: Arc<dyn Bank>,
-    coins: Coins,
+    lease_store: Arc<dyn LeaseStore>,
+    balance: WindowBalance,
     used: AtomicBool,
     asking: AtomicBool,
-    wishes: Mutex<Wishes>,
-    rounds: watch::Sender<Round>,
+    needs: Mutex<LeaseNeeds>,
+    rounds: watch::Sender<LeaseRound>,
 }
 
 /// What the bank is to be asked for next.
 #[derive(Default)]
-struct Wishes {
+struct LeaseNeeds {
     need: i64,
     ahead: bool,
     /// Rounds begun so far.
@@ -37,14 +37,14 @@ struct Wishes {
 
 /// What the bank said, and when.
 #[derive(Clone, Copy)]
-struct Round {
+struct LeaseRound {
     number: u64,
-    told: Told,
+    outcome: LeaseOutcome,
 }
 
 /// What came of asking the bank.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Told {
+pub enum LeaseOutcome {
     /// All that was asked for.
     Enough,
     /// All there is.
@@ -55,18 +55,18 @@ pub enum Told {
     Unavailable,
 }
 
-impl Drawer {
+impl BudgetWindow {
     /// A drawer with nothing in it.
-    pub fn new(account: Arc<Account>, span: Span, limit: NanoUsd, bank: Arc<dyn Bank>) -> Self {
+    pub fn new(account: Arc<Account>, span: Span, limit: NanoUsd, lease_store: Arc<dyn LeaseStore>) -> Self {
         Self {
             account,
             span,
-            bank,
-            coins: Coins::new(limit.0),
+            lease_store,
+            balance: WindowBalance::new(limit.0),
             used: AtomicBool::new(true),
             asking: AtomicBool::new(false),
-            wishes: Mutex::default(),
-            rounds: watch::Sender::new(Round { number: 0, told: Told::Enough }),
+            needs: Mutex::default(),
+            rounds: watch::Sender::new(LeaseRound { number: 0, outcome: LeaseOutcome::Enough }),
         }
     }
 
@@ -81,23 +81,23 @@ impl Drawer {
     }
 
     /// The bank it leases from.
-    pub fn bank(&self) -> &Arc<dyn Bank> {
-        &self.bank
+    pub fn lease_store(&self) -> &Arc<dyn LeaseStore> {
+        &self.lease_store
     }
 
     /// How much may be spent in the window.
     pub fn limit(&self) -> NanoUsd {
-        NanoUsd(self.coins.limit())
+        NanoUsd(self.balance.limit())
     }
 
     /// Whether the window has ended.
     pub fn is_closed(&self) -> bool {
-        self.coins.is_closed()
+        self.balance.is_closed()
     }
 
     /// Takes `amount` if it is free.
     pub fn take(&self, amount: NanoUsd) -> bool {
-        let taken = self.coins.take(amount.0);
+        let taken = self.balance.take(amount.0);
         if taken && !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
@@ -107,29 +107,29 @@ impl Drawer {
     /// Takes as much of `amount` as is free.
     pub fn take_part(&self, amount: NanoUsd) -> NanoUsd {
         self.used.store(true, Ordering::Relaxed);
-        NanoUsd(self.coins.take_part(amount.0))
+        NanoUsd(self.balance.take_part(amount.0))
     }
 
     /// Whether the bank may have more than what is leased.
     pub fn has_more(&self) -> bool {
-        self.coins.has_more()
+        self.balance.has_more()
     }
 
     /// Ends a hold of `held` that cost `actual`.
     pub fn settle(&self, held: NanoUsd, actual: NanoUsd) -> Charge {
-        let settled = self.coins.settle(held.0, actual.0);
+        let settled = self.balance.settle(held.0, actual.0);
         self.give_back(settled.back);
         Charge { account: self.account.clone(), span: self.span, spent: actual, leased: NanoUsd(settled.leased) }
     }
 
     /// Ends a hold of `held` that cost nothing.
     pub fn release(&self, held: NanoUsd) {
-        self.give_back(self.coins.release(held.0));
+        self.give_back(self.balance.release(held.0));
     }
 
     /// From now on this much may be spent in the window.
     pub fn set_limit(&self, limit: NanoUsd) {
-        self.give_back(self.coins.set_limit(limit.0));
+        self.give_back(self.balance.set_limit(limit.0));
     }
 
     /// Gives back what nobody has used since this was last called.
@@ -151,60 +151,60 @@ impl Drawer {
 
     /// Gives back all that is free.
     pub fn drain(&self) {
-        self.give_back(self.coins.drain());
+        self.give_back(self.balance.drain());
     }
 
     /// The window has ended: what is free goes back, and later what comes back.
     pub fn close(&self) {
-        self.give_back(self.coins.close());
+        self.give_back(self.balance.close());
     }
 
     fn give_back(&self, amount: i64) {
         if amount > 0 {
-            self.bank.give_back(&self.account, self.span, NanoUsd(amount));
+            self.lease_store.give_back(&self.account, self.span, NanoUsd(amount));
         }
     }
 
     /// Leases again before it is needed, once under half of a lease is left and the bank may have more.
     pub fn look_ahead(self: &Arc<Self>) {
         let least = lease_ahead(self.limit()).0 / 2;
-        if self.coins.is_low(least) && !self.asking.load(Ordering::SeqCst) {
-            lock(&self.wishes).ahead = true;
+        if self.balance.is_low(least) && !self.asking.load(Ordering::SeqCst) {
+            lock(&self.needs).ahead = true;
             self.begin();
         }
     }
 
     /// Has the bank asked for `need` more, and waits until it has been.
-    pub async fn ask(self: &Arc<Self>, need: NanoUsd) -> Told {
+    pub async fn ask(self: &Arc<Self>, need: NanoUsd) -> LeaseOutcome {
         let (mut rounds, mine) = {
-            let mut wishes = lock(&self.wishes);
-            wishes.need = wishes.need.saturating_add(need.0);
-            (self.rounds.subscribe(), wishes.begun + 1)
+            let mut needs = lock(&self.needs);
+            needs.need = needs.need.saturating_add(need.0);
+            (self.rounds.subscribe(), needs.begun + 1)
         };
         self.begin();
         let round = rounds.wait_for(|round| round.number >= mine).await;
-        round.map_or(Told::Unavailable, |round| round.told)
+        round.map_or(LeaseOutcome::Unavailable, |round| round.outcome)
     }
 
     /// Asks in a task of its own: a client that leaves must not take a lease with it that is on its way.
     fn begin(self: &Arc<Self>) {
         if !self.asking.swap(true, Ordering::SeqCst) {
-            tokio::spawn(Asking(self.clone()).run());
+            tokio::spawn(LeaseTask(self.clone()).run());
         }
     }
 
     /// One round: asks the bank for what is wished. `None`: nothing is.
-    async fn round(&self) -> Option<Round> {
+    async fn round(&self) -> Option<LeaseRound> {
         let (number, need) = {
-            let mut wishes = lock(&self.wishes);
-            if wishes.need == 0 && !wishes.ahead {
+            let mut needs = lock(&self.needs);
+            if needs.need == 0 && !needs.ahead {
                 return None;
             }
-            wishes.begun += 1;
-            wishes.ahead = false;
-            (wishes.begun, std::mem::take(&mut wishes.need))
+            needs.begun += 1;
+            needs.ahead = false;
+            (needs.begun, std::mem::take(&mut needs.need))
         };
-        let (limit, overrun) = (self.limit(), self.coins.overrun());
+        let (limit, overrun) = (self.limit(), self.balance.overrun());
         let ask = LeaseAsk {
             account: self.account.clone(),
             span: self.span,
@@ -212,18 +212,18 @@ impl Drawer {
             need: NanoUsd(need),
             ahead: lease_ahead(limit),
         };
-        let told = match self.bank.lease(ask).await {
-            Err(_) => Told::Unavailable,
+        let outcome = match self.lease_store.lease(ask).await {
+            Err(_) => LeaseOutcome::Unavailable,
             Ok(leased) if leased.span != self.span => {
-                self.bank.give_back(&self.account, leased.span, leased.amount);
-                Told::Later(leased.span)
+                self.lease_store.give_back(&self.account, leased.span, leased.amount);
+                LeaseOutcome::Later(leased.span)
             }
             Ok(leased) => {
-                self.give_back(self.coins.lease(leased.amount.0, leased.taken.0, overrun));
-                if leased.amount.0 < need { Told::Short } else { Told::Enough }
+                self.give_back(self.balance.lease(leased.amount.0, leased.taken.0, overrun));
+                if leased.amount.0 < need { LeaseOutcome::Short } else { LeaseOutcome::Enough }
             }
         };
-        Some(Round { number, told })
+        Some(LeaseRound { number, outcome })
     }
 
     /// Why `wanted` is refused.
@@ -231,46 +231,46 @@ impl Drawer {
         OverBudget {
             account: self.account.clone(),
             limit: self.limit(),
-            left: NanoUsd(self.coins.left()),
+            left: NanoUsd(self.balance.left()),
             wanted,
             ends_unix_ms: self.span.ends(),
         }
     }
 
     /// How the window stands, as this process sees it.
-    pub fn standing(&self) -> Standing {
-        let (limit, held) = (self.limit(), self.coins.held());
-        let spent = limit.0.saturating_sub(self.coins.left()).saturating_sub(held).max(0);
-        Standing { account: self.account.clone(), limit, spent: NanoUsd(spent), held: NanoUsd(held) }
+    pub fn status(&self) -> AccountStatus {
+        let (limit, held) = (self.limit(), self.balance.held());
+        let spent = limit.0.saturating_sub(self.balance.left()).saturating_sub(held).max(0);
+        AccountStatus { account: self.account.clone(), limit, spent: NanoUsd(spent), held: NanoUsd(held) }
     }
 }
 
 /// The one task that asks the bank for a drawer. Whatever ends it, whoever waits is told.
-struct Asking(Arc<Drawer>);
+struct LeaseTask(Arc<BudgetWindow>);
 
-impl Asking {
+impl LeaseTask {
     async fn run(self) {
-        let drawer = &self.0;
+        let budget_window = &self.0;
         loop {
-            while let Some(round) = drawer.round().await {
-                drawer.rounds.send_replace(round);
+            while let Some(round) = budget_window.round().await {
+                budget_window.rounds.send_replace(round);
             }
-            drawer.asking.store(false, Ordering::SeqCst);
-            drawer.rounds.send_modify(|_| {});
+            budget_window.asking.store(false, Ordering::SeqCst);
+            budget_window.rounds.send_modify(|_| {});
             // Whoever wished after the last look found somebody asking.
-            let wished = { lock(&drawer.wishes).need > 0 };
-            if !wished || drawer.asking.swap(true, Ordering::SeqCst) {
+            let wished = { lock(&budget_window.needs).need > 0 };
+            if !wished || budget_window.asking.swap(true, Ordering::SeqCst) {
                 return;
             }
         }
     }
 }
 
-impl Drop for Asking {
+impl Drop for LeaseTask {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let begun = lock(&self.0.wishes).begun;
-            self.0.rounds.send_replace(Round { number: begun, told: Told::Unavailable });
+            let begun = lock(&self.0.needs).begun;
+            self.0.rounds.send_replace(LeaseRound { number: begun, outcome: LeaseOutcome::Unavailable });
             self.0.asking.store(false, Ordering::SeqCst);
         }
     }

@@ -1,10 +1,10 @@
 //! One snapshot with its moving parts resolved: the slots on the board, the upstreams, the names
 //! ready to splice.
 //!
-//! A request keeps the `Live` it arrived with for its whole life; a reload makes another and swaps
+//! A request keeps the `ActiveConfig` it arrived with for its whole life; a reload makes another and swaps
 //! it in. Whatever does not change from request to request is made here, once.
 
-use super::board::{Board, Lineup};
+use super::health::{DeploymentSet, HealthRegistry};
 use crate::clock::Clock;
 use crate::config::{self, FinishReason, KeyHash, MalformedFrame, ProviderSettings, Reach, Snapshot, WireSettings};
 use crate::domain::authorize::{Asked, KeyRecord};
@@ -14,8 +14,8 @@ use crate::domain::pricing::Price;
 use crate::domain::register::StoredKey;
 use crate::domain::routing::table::Target;
 use crate::domain::secret::Secret;
+use crate::store::budget_pool::{BudgetAccount, BudgetPool};
 use crate::store::keyring::{Keyring, Versions};
-use crate::store::purse::{Purse, Till};
 use crate::upstream::{self, OpenAiSetup, Protocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
 use http::HeaderValue;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -23,46 +23,46 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 /// A snapshot, ready to serve.
-pub struct Live {
+pub struct ActiveConfig {
     /// What was configured.
     pub snapshot: Arc<Snapshot>,
-    pub(super) lineup: Lineup,
+    pub(super) deployments: DeploymentSet,
     pub(super) upstreams: Arc<Upstreams>,
     /// By [`DeploymentId`].
     pub(super) upstream_models: Vec<UpstreamModel>,
     /// Of the file's keys that have a budget, in the order of their budgets.
-    tills: HashMap<KeyId, Arc<[Arc<Till>]>>,
+    budget_accounts: HashMap<KeyId, Arc<[Arc<BudgetAccount>]>>,
     /// Of nobody.
-    no_tills: Arc<[Arc<Till>]>,
+    no_budget_accounts: Arc<[Arc<BudgetAccount>]>,
     /// Stored keys that were used: one entry for each, however often its secrets change.
-    adopted: RwLock<HashMap<KeyId, Adopted>>,
+    resolved: RwLock<HashMap<KeyId, ResolvedStoredKey>>,
     /// What of the register this was made with.
     pub(super) registered: Versions,
 }
 
 /// A key that may ask, with what its requests are held from beside credit.
 #[derive(Clone)]
-pub(super) struct Known {
+pub(super) struct ResolvedKey {
     pub(super) record: Arc<KeyRecord>,
-    pub(super) budgets: Arc<[Arc<Till>]>,
+    pub(super) budgets: Arc<[Arc<BudgetAccount>]>,
 }
 
 /// A stored key as this snapshot has it.
-struct Adopted {
+struct ResolvedStoredKey {
     stored: Arc<StoredKey>,
-    known: Known,
+    resolve: ResolvedKey,
 }
 
 /// What the front door must know before a request is understood. Sizes in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Front {
+pub struct BodyLimits {
     /// The largest body, as sent and as decoded.
     pub max_body: u64,
     /// All bodies held at once.
     pub max_in_flight_bytes: u64,
 }
 
-impl Live {
+impl ActiveConfig {
     /// Resolves `snapshot`. The one before lends what it can, warm connections, and is replaced at a moment;
     /// `None` at the start.
     ///
@@ -70,15 +70,15 @@ impl Live {
     /// When a provider cannot be set up: a base URL that is none, a credential that is no header.
     pub fn new(
         snapshot: Arc<Snapshot>,
-        board: &Board,
-        purse: &Purse,
+        health: &HealthRegistry,
+        budget_pool: &BudgetPool,
         keyring: &Keyring,
         previous: Option<(&Self, Instant)>,
         clock: Clock,
-    ) -> Result<Self, LiveError> {
+    ) -> Result<Self, ActivateError> {
         let setups = snapshot.providers.iter().map(|provider| setup(provider, &snapshot.wire));
         let setups = setups.collect::<Result<Vec<_>, _>>()?;
-        let upstreams = Upstreams::build(setups, previous.map(|(live, _)| &*live.upstreams), clock)?;
+        let upstreams = Upstreams::build(setups, previous.map(|(active, _)| &*active.upstreams), clock)?;
         let fingerprints = |provider: &ProviderSettings| {
             credentials(provider).iter().map(|secret| KeyHash::of(secret.expose()).0).collect()
         };
@@ -92,16 +92,18 @@ impl Live {
         let of_key = |key: &Arc<KeyRecord>| {
             let team = key.team.as_ref().filter(|team| !snapshot.teams.contains_key(*team));
             let shared = team.and_then(|team| Some(keyring.team(team)?.budget.as_ref()?.of(Scope::Team, team.clone())));
-            let budgets = key.budgets.iter().chain(&shared).map(|budget| purse.till(budget, now_unix_ms));
+            let budgets =
+                key.budgets.iter().chain(&shared).map(|budget| budget_pool.budget_account(budget, now_unix_ms));
             (key.id, budgets.collect::<Arc<[_]>>())
         };
-        let tills = snapshot.keys.values().map(of_key).filter(|(_, tills)| !tills.is_empty()).collect();
+        let budget_accounts =
+            snapshot.keys.values().map(of_key).filter(|(_, budget_accounts)| !budget_accounts.is_empty()).collect();
         Ok(Self {
-            tills,
-            no_tills: Arc::default(),
-            adopted: RwLock::default(),
+            budget_accounts,
+            no_budget_accounts: Arc::default(),
+            resolved: RwLock::default(),
             registered,
-            lineup: board.line_up(&snapshot.table, &providers, previous.map(|(_, now)| now)),
+            deployments: health.deployment_set(&snapshot.table, &providers, previous.map(|(_, now)| now)),
             upstreams: Arc::new(upstreams),
             upstream_models: names.collect(),
             snapshot,
@@ -109,43 +111,60 @@ impl Live {
     }
 
     /// What the front door must know.
-    pub fn front(&self) -> Front {
+    pub fn body_limits(&self) -> BodyLimits {
         let server = &self.snapshot.server;
-        Front { max_body: server.max_body_bytes, max_in_flight_bytes: server.max_in_flight_bytes }
+        BodyLimits { max_body: server.max_body_bytes, max_in_flight_bytes: server.max_in_flight_bytes }
     }
 
     /// The key that a secret of this hash opens, the file's or a stored one.
-    pub(super) fn known(&self, hash: &KeyHash, keyring: &Keyring, purse: &Purse, now_unix_ms: i64) -> Option<Known> {
+    pub(super) fn resolve(
+        &self,
+        hash: &KeyHash,
+        keyring: &Keyring,
+        budget_pool: &BudgetPool,
+        now_unix_ms: i64,
+    ) -> Option<ResolvedKey> {
         if let Some(record) = self.snapshot.key(hash) {
-            let budgets = self.tills.get(&record.id).unwrap_or(&self.no_tills).clone();
-            return Some(Known { record: record.clone(), budgets });
+            let budgets = self.budget_accounts.get(&record.id).unwrap_or(&self.no_budget_accounts).clone();
+            return Some(ResolvedKey { record: record.clone(), budgets });
         }
         let stored = keyring.find(hash, now_unix_ms)?;
         let id = KeyId::of_name(&stored.name);
-        let adopted = self.adopted.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(adopted) = adopted.get(&id).filter(|adopted| Arc::ptr_eq(&adopted.stored, &stored)) {
-            return Some(adopted.known.clone());
+        let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(resolved) = resolved.get(&id).filter(|resolved| Arc::ptr_eq(&resolved.stored, &stored)) {
+            return Some(resolved.resolve.clone());
         }
-        drop(adopted);
-        self.adopt(stored, keyring, purse, now_unix_ms)
+        drop(resolved);
+        self.resolve_stored(stored, keyring, budget_pool, now_unix_ms)
     }
 
     /// Makes of a stored key what it is under this snapshot, once for each of its states.
-    fn adopt(&self, stored: Arc<StoredKey>, keyring: &Keyring, purse: &Purse, now_unix_ms: i64) -> Option<Known> {
+    fn resolve_stored(
+        &self,
+        stored: Arc<StoredKey>,
+        keyring: &Keyring,
+        budget_pool: &BudgetPool,
+        now_unix_ms: i64,
+    ) -> Option<ResolvedKey> {
         let team = stored.team.as_ref().and_then(|team| keyring.team(team));
         let record = Arc::new(self.snapshot.record_of(&stored, team.as_deref())?);
-        let budgets = record.budgets.iter().map(|budget| purse.till(budget, now_unix_ms)).collect();
-        let known = Known { record, budgets };
-        let mut adopted = self.adopted.write().unwrap_or_else(PoisonError::into_inner);
-        adopted.insert(known.record.id, Adopted { stored, known: known.clone() });
-        Some(known)
+        let budgets = record.budgets.iter().map(|budget| budget_pool.budget_account(budget, now_unix_ms)).collect();
+        let resolve = ResolvedKey { record, budgets };
+        let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
+        resolved.insert(resolve.record.id, ResolvedStoredKey { stored, resolve: resolve.clone() });
+        Some(resolve)
     }
 
     /// What keys pay from.
     pub(super) fn accounts(&self) -> HashSet<Arc<Account>> {
-        let adopted = self.adopted.read().unwrap_or_else(PoisonError::into_inner);
-        let stored = adopted.values().map(|adopted| &adopted.known.budgets);
-        self.tills.values().chain(stored).flat_map(|tills| tills.iter()).map(|till| till.account().clone()).collect()
+        let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
+        let stored = resolved.values().map(|resolved| &resolved.resolve.budgets);
+        self.budget_accounts
+            .values()
+            .chain(stored)
+            .flat_map(|budget_accounts| budget_accounts.iter())
+            .map(|budget_account| budget_account.account().clone())
+            .collect()
     }
 
     /// A name a key may use, as `GET /v1/models` lists it, with the price in force at `now_ms` (Unix milliseconds).
@@ -210,7 +229,7 @@ pub struct Listed {
 
 /// A snapshot that cannot serve.
 #[derive(Debug, thiserror::Error)]
-pub enum LiveError {
+pub enum ActivateError {
     /// A provider that cannot be sent to.
     #[error(transparent)]
     Upstream(#[from] upstream::BuildError),
@@ -228,7 +247,7 @@ pub enum LiveError {
     },
 }
 
-fn setup(provider: &ProviderSettings, wire: &WireSettings) -> Result<ProviderSetup, LiveError> {
+fn setup(provider: &ProviderSettings, wire: &WireSettings) -> Result<ProviderSetup, ActivateError> {
     let name = provider.name.clone();
     let protocol = match &provider.reach {
         Reach::Sim(sim) => Protocol::Sim(SimSetup {
@@ -240,13 +259,13 @@ fn setup(provider: &ProviderSettings, wire: &WireSettings) -> Result<ProviderSet
             let credentials = network.credentials.iter().map(bearer).collect::<Option<Vec<_>>>();
             Protocol::OpenAi(OpenAiSetup {
                 base_url: network.base_url.clone(),
-                credentials: credentials.ok_or_else(|| LiveError::Credential { provider: name.clone() })?,
+                credentials: credentials.ok_or_else(|| ActivateError::Credential { provider: name.clone() })?,
                 http2: network.http2,
                 finish_reason_optional: provider.finish_reason == FinishReason::Optional,
                 skip_malformed_frames: wire.malformed_frame == MalformedFrame::Pass,
             })
         }
-        Reach::Network(_) => return Err(LiveError::Protocol { provider: name }),
+        Reach::Network(_) => return Err(ActivateError::Protocol { provider: name }),
     };
     Ok(ProviderSetup { name, protocol, connect_timeout: wire.connect_timeout })
 }

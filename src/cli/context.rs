@@ -4,7 +4,7 @@
 //! Nothing goes over the network: the store is written, and a gateway that runs sees it there. A secret
 //! is handed over once, here, and nowhere else printed.
 //!
-//! Start reading at [`Desk::open`].
+//! Start reading at [`CliContext::open`].
 
 use super::secrets::random_bytes;
 use super::store::{Stopped, Stored};
@@ -30,7 +30,7 @@ const MADE_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What an operator's command works with.
-pub(super) struct Desk {
+pub(super) struct CliContext {
     /// The configuration that what is stored has to fit.
     pub(super) snapshot: Snapshot,
     /// What can be done.
@@ -38,7 +38,7 @@ pub(super) struct Desk {
     runtime: Runtime,
 }
 
-impl Desk {
+impl CliContext {
     /// Opens the configuration, and the store it names, made where there is none.
     pub(super) fn open(stored: &Stored) -> Result<Self, Stopped> {
         let snapshot = stored.configuration()?;
@@ -87,7 +87,7 @@ pub(super) fn refused(error: AdminError) -> Stopped {
 }
 
 /// Ends a command: what it answers goes to stdout, why it stopped to stderr.
-pub(super) fn told(answer: Result<String, Stopped>) -> anyhow::Result<ExitCode> {
+pub(super) fn view(answer: Result<String, Stopped>) -> anyhow::Result<ExitCode> {
     match answer {
         Ok(text) => {
             super::print(&text)?;
@@ -119,7 +119,7 @@ pub(super) fn hand_over(name: &str, answer: &str) -> anyhow::Result<ExitCode> {
 /// What to do with a secret that was just printed.
 pub(super) fn what_next(snapshot: &Snapshot) -> String {
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
-    let address = super::greeting::reachable(snapshot.server.listen);
+    let address = super::banner::reachable(snapshot.server.listen);
     let key = if std::io::stdout().is_terminal() {
         "...       # the line above"
     } else {

@@ -1,11 +1,11 @@
-//! Every interleaving of the purse's coins, tried one by one: `src/store/purse/coins.rs` itself, over loom's atomics.
+//! Every interleaving of the purse's coins, tried one by one: `src/store/budget_pool/balance.rs` itself, over loom's atomics.
 //!
 //! Each model is two or three threads at one drawer and a bank that keeps its own books. Whatever the order,
 //! all that was leased must be spent, held, free or given back, and nothing may stay where it must not be
 //! spent. Mutants are atomics that misbehave, or a hand that does; each must make its model fail. loom takes
 //! every order for acquire and release at most, so what passes here asks less of a processor than it is given.
 //!
-//! Start reading in [`MODELS`], then [`Desk::closing`], which says what must hold.
+//! Start reading in [`MODELS`], then [`CliContext::closing`], which says what must hold.
 
 use loom::thread;
 use std::cell::Cell;
@@ -14,10 +14,10 @@ use std::sync::atomic::AtomicUsize;
 use tierway::domain::budget::grant;
 use tierway::domain::money::NanoUsd;
 
-#[path = "../src/store/purse/coins.rs"]
-mod coins;
+#[path = "../src/store/budget_pool/balance.rs"]
+mod balance;
 
-use coins::Coins;
+use balance::WindowBalance;
 
 /// How often a thread is interrupted where it need not be; `LOOM_MAX_PREEMPTIONS` says otherwise. With five, most
 /// models pass too; the largest take too long for every run.
@@ -51,7 +51,7 @@ fn is_broken(mutant: Mutant) -> bool {
     BROKEN.get() == Some(mutant)
 }
 
-/// The atomics of `coins.rs`: loom's, or a mutant's.
+/// The atomics of `balance.rs`: loom's, or a mutant's.
 mod sync {
     use super::{Mutant, is_broken};
     use loom::thread::ThreadId;
@@ -157,18 +157,20 @@ struct Books {
 }
 
 /// One drawer and its bank. The bank hears of everything after the coins have moved.
-struct Desk {
-    coins: Coins,
+struct CliContext {
+    balance: WindowBalance,
     books: loom::sync::Mutex<Books>,
 }
 
-impl Desk {
+impl CliContext {
     /// A window of `limit` of which `leased` is leased already.
     fn open(limit: i64, leased: i64) -> Arc<Self> {
-        let desk =
-            Self { coins: Coins::new(limit), books: loom::sync::Mutex::new(Books { limit, ..Books::default() }) };
-        desk.lease(leased);
-        Arc::new(desk)
+        let context = Self {
+            balance: WindowBalance::new(limit),
+            books: loom::sync::Mutex::new(Books { limit, ..Books::default() }),
+        };
+        context.lease(leased);
+        Arc::new(context)
     }
 
     fn book(&self, entry: impl FnOnce(&mut Books)) {
@@ -180,7 +182,7 @@ impl Desk {
     }
 
     fn lease(&self, need: i64) {
-        self.answer(need, self.coins.overrun());
+        self.answer(need, self.balance.overrun());
     }
 
     /// The bank answers an ask for `need`, sent when `overrun` was overrun.
@@ -192,8 +194,8 @@ impl Desk {
             books.leased += amount;
             taken = books.spent + books.leased;
         });
-        let overrun = if is_broken(Mutant::ForgetsOverruns) { self.coins.overrun() } else { overrun };
-        self.give_back(self.coins.lease(amount, taken, overrun));
+        let overrun = if is_broken(Mutant::ForgetsOverruns) { self.balance.overrun() } else { overrun };
+        self.give_back(self.balance.lease(amount, taken, overrun));
     }
 
     fn give_back(&self, back: i64) {
@@ -203,13 +205,13 @@ impl Desk {
     }
 
     fn take_part(&self, amount: i64) -> i64 {
-        let part = self.coins.take_part(amount);
+        let part = self.balance.take_part(amount);
         self.book(|books| books.held += part);
         part
     }
 
     fn take(&self, amount: i64) -> bool {
-        let taken = self.coins.take(amount);
+        let taken = self.balance.take(amount);
         if taken {
             self.book(|books| books.held += amount);
         }
@@ -223,7 +225,7 @@ impl Desk {
 
     fn settle(&self, held: i64, actual: i64) {
         self.book(|books| books.held -= held);
-        let settled = self.coins.settle(held, actual);
+        let settled = self.balance.settle(held, actual);
         self.book(|books| {
             books.leased -= settled.leased;
             books.spent += actual;
@@ -233,30 +235,30 @@ impl Desk {
 
     fn release(&self, held: i64) {
         self.book(|books| books.held -= held);
-        self.give_back(self.coins.release(held));
+        self.give_back(self.balance.release(held));
     }
 
     fn set_limit(&self, limit: i64) {
         self.book(|books| books.limit = limit);
-        self.give_back(self.coins.set_limit(limit));
+        self.give_back(self.balance.set_limit(limit));
     }
 
     fn close(&self) {
-        self.give_back(self.coins.close());
+        self.give_back(self.balance.close());
     }
 
     fn tidy(&self) {
-        self.give_back(self.coins.drain());
+        self.give_back(self.balance.drain());
     }
 
     /// What must hold when every thread has done its part.
     fn closing(&self) {
-        let (is_closed, taken_now) = (self.coins.is_closed(), self.coins.limit() - self.coins.left());
-        let free = self.coins.drain();
+        let (is_closed, taken_now) = (self.balance.is_closed(), self.balance.limit() - self.balance.left());
+        let free = self.balance.drain();
         let books = self.books.lock().expect("no thread panics with it");
-        assert_eq!(self.coins.held(), books.held, "what is held is what the requests hold");
+        assert_eq!(self.balance.held(), books.held, "what is held is what the requests hold");
         assert_eq!(books.leased, free + books.held, "what is leased is free or held");
-        assert_eq!(self.coins.is_low(1), self.coins.left() > 0, "nothing is free now, and the bank may have more");
+        assert_eq!(self.balance.is_low(1), self.balance.left() > 0, "nothing is free now, and the bank may have more");
         assert!(!is_closed || free == 0, "{free} is left in a drawer that was closed");
         let over = books.spent + books.leased - books.limit;
         assert!(over <= 0 || free == 0, "{free} can be spent, and {over} too much is taken");
@@ -265,7 +267,7 @@ impl Desk {
     }
 }
 
-type Part = fn(&Desk);
+type Part = fn(&CliContext);
 
 /// What happens at once, after what happened before, in a window of 10 of which 10 are leased.
 struct Model {
@@ -278,100 +280,116 @@ const MODELS: &[Model] = &[
     Model {
         name: "three take the last money",
         before: |_| {},
-        threads: &[|desk| take_and_keep(desk, 6), |desk| take_and_keep(desk, 6), |desk| take_and_keep(desk, 4)],
+        threads: &[
+            |context| take_and_keep(context, 6),
+            |context| take_and_keep(context, 6),
+            |context| take_and_keep(context, 4),
+        ],
     },
     Model {
         name: "three share the last money in parts",
-        before: |desk| desk.hold(3),
-        threads: &[|desk| part_and_settle(desk, 6, 2), |desk| part_and_settle(desk, 4, 4), |desk| desk.release(3)],
+        before: |context| context.hold(3),
+        threads: &[
+            |context| part_and_settle(context, 6, 2),
+            |context| part_and_settle(context, 4, 4),
+            |context| context.release(3),
+        ],
     },
     Model {
         name: "the window ends while one takes a part",
-        before: |desk| desk.hold(7),
-        threads: &[|desk| desk.close(), |desk| part_and_settle(desk, 5, 5)],
+        before: |context| context.hold(7),
+        threads: &[|context| context.close(), |context| part_and_settle(context, 5, 5)],
     },
     Model {
         name: "one takes what another gives back",
-        before: |desk| desk.hold(8),
-        threads: &[|desk| desk.settle(8, 3), |desk| take_and_keep(desk, 5), |desk| take_and_release(desk, 2)],
+        before: |context| context.hold(8),
+        threads: &[
+            |context| context.settle(8, 3),
+            |context| take_and_keep(context, 5),
+            |context| take_and_release(context, 2),
+        ],
     },
     Model {
         name: "the window ends while one takes",
         before: |_| {},
-        threads: &[|desk| desk.close(), |desk| take_and_settle(desk, 6, 2)],
+        threads: &[|context| context.close(), |context| take_and_settle(context, 6, 2)],
     },
     Model {
         name: "the window ends while holds end",
-        before: |desk| (desk.hold(6), desk.hold(3)).0,
-        threads: &[|desk| desk.close(), |desk| desk.settle(6, 2), |desk| desk.release(3)],
+        before: |context| (context.hold(6), context.hold(3)).0,
+        threads: &[|context| context.close(), |context| context.settle(6, 2), |context| context.release(3)],
     },
     Model {
         name: "the window ends while a lease arrives",
-        before: |desk| desk.settle(0, 0),
-        threads: &[|desk| desk.close(), |desk| desk.lease(5)],
+        before: |context| context.settle(0, 0),
+        threads: &[|context| context.close(), |context| context.lease(5)],
     },
     Model {
         name: "the limit is lowered while a hold ends",
-        before: |desk| desk.hold(8),
-        threads: &[|desk| desk.set_limit(3), |desk| desk.settle(8, 1)],
+        before: |context| context.hold(8),
+        threads: &[|context| context.set_limit(3), |context| context.settle(8, 1)],
     },
     Model {
         name: "the limit is lowered while two holds end",
-        before: |desk| (desk.hold(5), desk.hold(4)).0,
-        threads: &[|desk| desk.set_limit(3), |desk| desk.settle(5, 1), |desk| desk.release(4)],
+        before: |context| (context.hold(5), context.hold(4)).0,
+        threads: &[|context| context.set_limit(3), |context| context.settle(5, 1), |context| context.release(4)],
     },
     Model {
         name: "the limit is lowered while a lease arrives",
-        before: |desk| (desk.hold(8), desk.tidy()).0,
-        threads: &[|desk| desk.set_limit(3), |desk| desk.lease(2)],
+        before: |context| (context.hold(8), context.tidy()).0,
+        threads: &[|context| context.set_limit(3), |context| context.lease(2)],
     },
     Model {
         name: "one costs more than it held while another takes",
-        before: |desk| desk.hold(4),
-        threads: &[|desk| desk.settle(4, 12), |desk| take_and_settle(desk, 5, 2)],
+        before: |context| context.hold(4),
+        threads: &[|context| context.settle(4, 12), |context| take_and_settle(context, 5, 2)],
     },
     Model {
         name: "one costs more than it held while another ends",
-        before: |desk| (desk.hold(4), desk.hold(6)).0,
-        threads: &[|desk| desk.settle(4, 12), |desk| desk.release(6)],
+        before: |context| (context.hold(4), context.hold(6)).0,
+        threads: &[|context| context.settle(4, 12), |context| context.release(6)],
     },
     Model {
         name: "one costs more than it held while a lease is on its way",
-        before: |desk| (desk.hold(4), desk.tidy()).0,
-        threads: &[|desk| desk.settle(4, 12), |desk| desk.answer(3, 0)],
+        before: |context| (context.hold(4), context.tidy()).0,
+        threads: &[|context| context.settle(4, 12), |context| context.answer(3, 0)],
     },
     Model {
         name: "what is idle goes back while one takes",
         before: |_| {},
-        threads: &[|desk| desk.tidy(), |desk| take_and_settle(desk, 6, 2), |desk| take_and_release(desk, 3)],
+        threads: &[
+            |context| context.tidy(),
+            |context| take_and_settle(context, 6, 2),
+            |context| take_and_release(context, 3),
+        ],
     },
     Model {
         name: "what is idle goes back while a lease arrives",
-        before: |desk| (desk.hold(6), desk.tidy()).0,
-        threads: &[|desk| desk.tidy(), |desk| desk.lease(3), |desk| desk.settle(6, 2)],
+        before: |context| (context.hold(6), context.tidy()).0,
+        threads: &[|context| context.tidy(), |context| context.lease(3), |context| context.settle(6, 2)],
     },
 ];
 
-fn take_and_keep(desk: &Desk, amount: i64) {
-    desk.take(amount);
+fn take_and_keep(context: &CliContext, amount: i64) {
+    context.take(amount);
 }
 
-fn take_and_release(desk: &Desk, amount: i64) {
-    if desk.take(amount) {
-        desk.release(amount);
+fn take_and_release(context: &CliContext, amount: i64) {
+    if context.take(amount) {
+        context.release(amount);
     }
 }
 
-fn take_and_settle(desk: &Desk, amount: i64, actual: i64) {
-    if desk.take(amount) {
-        desk.settle(amount, actual);
+fn take_and_settle(context: &CliContext, amount: i64, actual: i64) {
+    if context.take(amount) {
+        context.settle(amount, actual);
     }
 }
 
 /// Takes as much of `amount` as there is, and spends up to `actual` of it.
-fn part_and_settle(desk: &Desk, amount: i64, actual: i64) {
-    let part = desk.take_part(amount);
-    desk.settle(part, actual.min(part));
+fn part_and_settle(context: &CliContext, amount: i64, actual: i64) {
+    let part = context.take_part(amount);
+    context.settle(part, actual.min(part));
 }
 
 /// Tries `model` in every order; how many there were, or what went wrong.
@@ -383,29 +401,29 @@ fn explore(model: &'static Model, mutant: Option<Mutant>) -> Result<usize, Strin
         builder.preemption_bound = builder.preemption_bound.or(Some(PREEMPTIONS));
         builder.check(move || {
             count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let desk = Desk::open(10, 10);
-            (model.before)(&desk);
+            let context = CliContext::open(10, 10);
+            (model.before)(&context);
             BROKEN.set(mutant);
             let part = |part: Part| {
-                let desk = desk.clone();
-                thread::spawn(move || part(&desk))
+                let context = context.clone();
+                thread::spawn(move || part(&context))
             };
             let [first, others @ ..] = model.threads else { panic!("a model has threads") };
             let others: Vec<_> = others.iter().map(|one| part(*one)).collect();
-            first(&desk);
+            first(&context);
             others.into_iter().for_each(|other| other.join().expect("it does not panic"));
             BROKEN.set(None);
-            desk.closing();
+            context.closing();
         });
     });
-    let told = tried.join().map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default());
-    told.map(|()| orders.load(std::sync::atomic::Ordering::Relaxed))
+    let reported = tried.join().map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default());
+    reported.map(|()| orders.load(std::sync::atomic::Ordering::Relaxed))
 }
 
 #[test]
 fn money_is_kept_in_every_order() {
     for model in MODELS {
-        let orders = explore(model, None).unwrap_or_else(|told| panic!("{}: {told}", model.name));
+        let orders = explore(model, None).unwrap_or_else(|reported| panic!("{}: {reported}", model.name));
         println!("{orders:>6} orders: {}", model.name);
         assert!(orders > 10, "{}: threads that never meet prove nothing", model.name);
     }
@@ -423,7 +441,7 @@ fn each_mutant_loses_or_makes_money() {
         (Mutant::ForgetsOverruns, "one costs more than it held while a lease is on its way"),
     ] {
         let model = MODELS.iter().find(|model| model.name == name).expect("it is one of them");
-        let told = explore(model, Some(mutant)).expect_err(&format!("{mutant:?} is not noticed"));
-        println!("{mutant:?} is noticed: {told}");
+        let reported = explore(model, Some(mutant)).expect_err(&format!("{mutant:?} is not noticed"));
+        println!("{mutant:?} is noticed: {reported}");
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! It knows no bank and waits for nothing: what must go back to the bank is returned by whatever freed it.
 //! It must never hand out more than was put in, and never keep what nobody may spend any more.
-//! `tests/purse_model.rs` includes this file and tries every interleaving of its operations.
+//! `tests/budget_pool_model.rs` includes this file and tries every interleaving of its operations.
 //!
-//! Start reading in [`Coins::take`], then [`Coins::put`]. All amounts are nano-dollars, none is negative.
+//! Start reading in [`WindowBalance::take`], then [`WindowBalance::put`]. All amounts are nano-dollars, none is negative.
 
 use super::sync::{AtomicBool, AtomicI64, Ordering};
 
 /// What is leased of a window: free or held, and how all of the window stands.
-pub struct Coins {
+pub struct WindowBalance {
     limit: AtomicI64,
     /// Leased, and neither spent nor held.
     free: AtomicI64,
@@ -31,7 +31,7 @@ pub struct Settled {
     pub back: i64,
 }
 
-impl Coins {
+impl WindowBalance {
     /// Nothing is leased yet.
     pub fn new(limit: i64) -> Self {
         Self {
@@ -140,8 +140,8 @@ impl Coins {
 
     /// How much is neither spent nor held, here or at the bank; negative where the limit was passed.
     pub fn left(&self) -> i64 {
-        let bank = self.limit().saturating_sub(self.taken.load(Ordering::SeqCst));
-        bank.saturating_add(self.free.load(Ordering::SeqCst))
+        let lease_store = self.limit().saturating_sub(self.taken.load(Ordering::SeqCst));
+        lease_store.saturating_add(self.free.load(Ordering::SeqCst))
     }
 
     /// Whether the bank may have more than what is leased.

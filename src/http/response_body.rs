@@ -6,11 +6,11 @@
 //! HTTP/1.1 it need not, for there the socket itself tells. A body that waits for its provider is
 //! never let go here.
 //!
-//! Start reading at [`Outgoing`].
+//! Start reading at [`ResponseBody`].
 
+use super::connection::{Connection, Open, UNTAKEN_TIMEOUT};
 use super::ending::Aborted;
 use super::lifecycle::Present;
-use super::wire::{Open, UNTAKEN_TIMEOUT, Wire};
 use crate::clock::Clock;
 use axum::body::Body;
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use std::time::Instant;
 pub type Guards = (Open, Present);
 
 /// A response's body, by which its request is counted as open.
-pub enum Outgoing {
+pub enum ResponseBody {
     /// On HTTP/1.1: the connection's alone.
     Plain(Body, Guards),
     /// On HTTP/2: the connection looks after it.
@@ -52,14 +52,14 @@ pub struct Handle(Weak<Mutex<Held>>);
 /// A body taken from a client that does not read; to be dropped where no lock is held.
 pub struct LetGo(#[expect(dead_code, reason = "dropping it is the point")] (Body, Guards));
 
-impl Outgoing {
-    /// `body`, going out on `wire`.
-    pub fn new(body: Body, guards: Guards, wire: &Wire, clock: Clock) -> Self {
-        if !wire.is_http2() {
+impl ResponseBody {
+    /// `body`, going out on `connection`.
+    pub fn new(body: Body, guards: Guards, connection: &Connection, clock: Clock) -> Self {
+        if !connection.is_http2() {
             return Self::Plain(body, guards);
         }
         let held = Arc::new(Mutex::new(Held { body: Some((body, guards)), untaken: Some(clock.now()) }));
-        wire.watch(Handle(Arc::downgrade(&held)));
+        connection.watch(Handle(Arc::downgrade(&held)));
         Self::Watched { held, clock }
     }
 }
@@ -84,7 +84,7 @@ fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl http_body::Body for Outgoing {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -145,14 +145,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_a_body_that_nobody_asks_for_is_let_go() {
-        let (wire, lifecycle) = (Arc::new(Wire::new(Clock)), Lifecycle::new(Clock));
+        let (connection, lifecycle) = (Arc::new(Connection::new(Clock)), Lifecycle::new(Clock));
         let (feed, fed) = unbounded_channel();
-        let guards = (wire.request(true), lifecycle.request());
-        let mut outgoing = Outgoing::new(Body::new(Fed(fed)), guards, &wire, Clock);
-        let mut poll = || Pin::new(&mut outgoing).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let guards = (connection.request(true), lifecycle.request());
+        let mut response_body = ResponseBody::new(Body::new(Fed(fed)), guards, &connection, Clock);
+        let mut poll = || Pin::new(&mut response_body).poll_frame(&mut Context::from_waker(Waker::noop()));
         let late = async || {
             tokio::time::advance(UNTAKEN_TIMEOUT).await;
-            wire.let_go(Clock.now()).len()
+            connection.let_go(Clock.now()).len()
         };
         // The provider is silent, and the client waits.
         assert!(poll().is_pending());
@@ -161,7 +161,7 @@ mod tests {
         feed.send(Bytes::from_static(b"x")).unwrap();
         assert!(matches!(poll(), Poll::Ready(Some(Ok(_)))));
         tokio::time::advance(UNTAKEN_TIMEOUT - Duration::from_secs(1)).await;
-        assert!(wire.let_go(Clock.now()).is_empty());
+        assert!(connection.let_go(Clock.now()).is_empty());
         feed.send(Bytes::from_static(b"x")).unwrap();
         assert!(matches!(poll(), Poll::Ready(Some(Ok(_)))));
         // Nobody asks any more.

@@ -6,23 +6,23 @@
 
 use super::table::dollars;
 use crate::admin::{self, expiry};
-use crate::domain::budget::{Allowance, Window};
+use crate::domain::budget::{BudgetSpec, Window};
 use crate::domain::money::NanoUsd;
 use jiff::Timestamp;
 
 /// Reads a budget such as `50.00/month` or `50.00/day/Europe/Paris`; without a window it is spent once.
-pub(super) fn budget(text: &str) -> Result<Allowance, &'static str> {
+pub(super) fn budget(text: &str) -> Result<BudgetSpec, &'static str> {
     const WRONG: &str = "write dollars and a window: 50.00/month, 5.00/day/Europe/Paris, or 50.00 to be spent once, with a zone such as Europe/Paris";
     let (limit, window) = text.split_once('/').unwrap_or((text, "none"));
     let limit = NanoUsd::parse_usd(limit).ok_or(WRONG)?;
     match window.replacen('/', " ", 1).parse() {
         Ok(Window::Credit) | Err(_) => Err(WRONG),
-        Ok(window) => Ok(Allowance { limit, window }),
+        Ok(window) => Ok(BudgetSpec { limit, window }),
     }
 }
 
 /// A budget as [`budget`] reads it.
-pub(super) fn budget_text(budget: &Allowance) -> String {
+pub(super) fn budget_text(budget: &BudgetSpec) -> String {
     match budget.window {
         Window::Ever | Window::Credit => budget.limit.to_string(),
         _ => format!("{}/{}", budget.limit, budget.window.to_string().replacen(' ', "/", 1)),

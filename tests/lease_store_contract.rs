@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use tierway::domain::budget::{Account, Budget, Charge, Scope, Span, Window, Zone};
 use tierway::domain::money::NanoUsd;
 use tierway::domain::receipt::Receipt;
-use tierway::store::memory_bank::MemoryBank;
-use tierway::store::purse::{Hold, NoHold, Payers, Purse, Till};
+use tierway::store::budget_pool::{BudgetAccount, BudgetPool, FundingSources, Hold, HoldError};
+use tierway::store::memory_lease_store::MemoryLeaseStore;
 use tierway::store::sqlite::{SqliteLedger, Writing};
-use tierway::store::{Bank, BoxFuture, LeaseAsk, Leased, Unavailable};
+use tierway::store::{BoxFuture, LeaseAsk, LeaseStore, Leased, Unavailable};
 use tokio::runtime::Runtime;
 
 const THREADS: usize = 32;
@@ -42,19 +42,19 @@ fn runtime() -> Runtime {
 }
 
 struct Counter {
-    bank: Arc<dyn Bank>,
+    lease_store: Arc<dyn LeaseStore>,
     runtime: Runtime,
 }
 
 impl Counter {
-    fn at(bank: Arc<dyn Bank>) -> Self {
-        Self { bank, runtime: runtime() }
+    fn at(lease_store: Arc<dyn LeaseStore>) -> Self {
+        Self { lease_store, runtime: runtime() }
     }
 
     fn lease(&self, name: &str, span: Span, limit: i64, need: i64, ahead: i64) -> Leased {
         let [limit, need, ahead] = [limit, need, ahead].map(NanoUsd);
         let ask = LeaseAsk { account: account(name), span, limit, need, ahead };
-        self.runtime.block_on(self.bank.lease(ask)).expect("the bank is there")
+        self.runtime.block_on(self.lease_store.lease(ask)).expect("the bank is there")
     }
 
     /// Leases without looking ahead: what was got of the window asked for, and what is taken of it now.
@@ -65,44 +65,44 @@ impl Counter {
 
     fn spend(&self, name: &str, span: Span, spent: i64, leased: i64) {
         let charge = Charge { account: account(name), span, spent: NanoUsd(spent), leased: NanoUsd(leased) };
-        self.bank.write_off(&[charge]);
+        self.lease_store.write_off(&[charge]);
     }
 }
 
-fn what_is_spent_or_leased_cannot_be_leased_again(bank: Arc<dyn Bank>) {
-    let counter = Counter::at(bank);
+fn what_is_spent_or_leased_cannot_be_leased_again(lease_store: Arc<dyn LeaseStore>) {
+    let counter = Counter::at(lease_store);
     let today = day(1);
     counter.check("a", today, 100, 60, (60, 60));
     counter.check("a", today, 100, 60, (40, 100));
     counter.check("a", today, 100, 1, (0, 100));
-    counter.bank.give_back(&account("a"), today, NanoUsd(30));
+    counter.lease_store.give_back(&account("a"), today, NanoUsd(30));
     counter.check("a", today, 100, 20, (20, 90));
     counter.spend("a", today, 50, 50);
     counter.check("a", today, 100, 20, (10, 100));
     // More was spent than had been leased: nothing is left, however much comes back.
     counter.spend("a", today, 60, 30);
-    counter.bank.give_back(&account("a"), today, NanoUsd(20));
+    counter.lease_store.give_back(&account("a"), today, NanoUsd(20));
     counter.check("a", today, 100, 20, (0, 110));
     counter.check("b", today, 100, 20, (20, 20));
 }
 
-fn a_changed_limit_counts_from_the_next_lease(bank: Arc<dyn Bank>) {
-    let counter = Counter::at(bank);
+fn a_changed_limit_counts_from_the_next_lease(lease_store: Arc<dyn LeaseStore>) {
+    let counter = Counter::at(lease_store);
     counter.check("a", day(1), 100, 80, (80, 80));
     counter.check("a", day(1), 50, 10, (0, 80));
     counter.check("a", day(1), 200, 1000, (120, 200));
 }
 
-fn need_comes_before_what_is_ahead(bank: Arc<dyn Bank>) {
-    let counter = Counter::at(bank);
+fn need_comes_before_what_is_ahead(lease_store: Arc<dyn LeaseStore>) {
+    let counter = Counter::at(lease_store);
     assert_eq!(counter.lease("a", day(1), 1000, 10, 100).amount.0, 110);
     assert_eq!(counter.lease("a", day(1), 1000, 0, 10_000).amount.0, 222);
     assert_eq!(counter.lease("a", day(1), 1000, 668, 10_000).amount.0, 668);
     assert_eq!(counter.lease("a", day(1), 1000, 1, 1).amount.0, 0);
 }
 
-fn a_window_that_ended_is_not_opened_again(bank: Arc<dyn Bank>) {
-    let counter = Counter::at(bank);
+fn a_window_that_ended_is_not_opened_again(lease_store: Arc<dyn LeaseStore>) {
+    let counter = Counter::at(lease_store);
     counter.check("a", day(1), 100, 60, (60, 60));
     counter.check("a", day(2), 100, 70, (70, 70));
     // The clock jumped back.
@@ -110,13 +110,13 @@ fn a_window_that_ended_is_not_opened_again(bank: Arc<dyn Bank>) {
     assert_eq!((leased.span, leased.amount.0, leased.taken.0), (day(2), 20, 90));
     // A hold of yesterday's is settled yesterday.
     counter.spend("a", day(1), 60, 60);
-    counter.bank.give_back(&account("a"), day(1), NanoUsd(0));
+    counter.lease_store.give_back(&account("a"), day(1), NanoUsd(0));
     counter.check("a", day(2), 100, 20, (10, 100));
     counter.check("a", day(3), 100, 100, (100, 100));
 }
 
-fn many_ask_at_once_and_the_limit_holds(bank: Arc<dyn Bank>) {
-    let counter = Counter::at(bank);
+fn many_ask_at_once_and_the_limit_holds(lease_store: Arc<dyn LeaseStore>) {
+    let counter = Counter::at(lease_store);
     let (out, limit) = (AtomicI64::new(0), 1_000_000);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -131,7 +131,7 @@ fn many_ask_at_once_and_the_limit_holds(bank: Arc<dyn Bank>) {
                     let spent = if rng.u8(..) < 8 { amount.min(1_000) } else { 0 };
                     out.fetch_sub(amount - spent, Ordering::SeqCst);
                     counter.spend("a", day(1), spent, spent);
-                    counter.bank.give_back(&account("a"), day(1), NanoUsd(amount - spent));
+                    counter.lease_store.give_back(&account("a"), day(1), NanoUsd(amount - spent));
                 }
             });
         }
@@ -142,7 +142,7 @@ fn many_ask_at_once_and_the_limit_holds(bank: Arc<dyn Bank>) {
 
 /// Fails now and then, before anything is leased.
 struct Flaky {
-    bank: Arc<dyn Bank>,
+    lease_store: Arc<dyn LeaseStore>,
     asked: AtomicU64,
 }
 
@@ -158,16 +158,16 @@ enum Mutant {
 }
 
 struct Wrong {
-    bank: Arc<dyn Bank>,
+    lease_store: Arc<dyn LeaseStore>,
     mutant: Mutant,
 }
 
-impl Bank for Flaky {
+impl LeaseStore for Flaky {
     fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
         if self.asked.fetch_add(1, Ordering::Relaxed) % 7 == 3 {
             return Box::pin(std::future::ready(Err(Unavailable)));
         }
-        let lease = self.bank.lease(ask);
+        let lease = self.lease_store.lease(ask);
         Box::pin(async move {
             tokio::task::yield_now().await;
             lease.await
@@ -175,22 +175,22 @@ impl Bank for Flaky {
     }
 
     fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
-        self.bank.give_back(account, span, amount);
+        self.lease_store.give_back(account, span, amount);
     }
 
     fn settle(&self, receipt: &Arc<Receipt>) {
-        self.bank.settle(receipt);
+        self.lease_store.settle(receipt);
     }
 
     fn write_off(&self, charges: &[Charge]) {
-        self.bank.write_off(charges);
+        self.lease_store.write_off(charges);
     }
 }
 
-impl Bank for Wrong {
+impl LeaseStore for Wrong {
     fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
         let more = i64::from(self.mutant == Mutant::LeasesMore);
-        let lease = self.bank.lease(ask);
+        let lease = self.lease_store.lease(ask);
         Box::pin(async move {
             let leased = lease.await?;
             Ok(Leased { amount: NanoUsd(leased.amount.0 + more * leased.amount.0 / 4), ..leased })
@@ -198,9 +198,9 @@ impl Bank for Wrong {
     }
 
     fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
-        self.bank.give_back(account, span, amount);
+        self.lease_store.give_back(account, span, amount);
         if self.mutant == Mutant::SettlesTwice {
-            self.bank.give_back(account, span, amount);
+            self.lease_store.give_back(account, span, amount);
         }
     }
 
@@ -212,14 +212,14 @@ impl Bank for Wrong {
         match self.mutant {
             Mutant::ForgetsWhatIsSpent => {
                 for charge in charges {
-                    self.bank.give_back(&charge.account, charge.span, charge.leased);
+                    self.lease_store.give_back(&charge.account, charge.span, charge.leased);
                 }
             }
-            _ => self.bank.write_off(charges),
+            _ => self.lease_store.write_off(charges),
         }
         if self.mutant == Mutant::SettlesTwice {
             for charge in charges {
-                self.bank.give_back(&charge.account, charge.span, charge.leased);
+                self.lease_store.give_back(&charge.account, charge.span, charge.leased);
             }
         }
     }
@@ -245,33 +245,34 @@ impl Oracle {
 
 /// One budget over which all threads fall: a team's, or each one's own with a team's behind it.
 struct Storm {
-    bank: Arc<dyn Bank>,
-    purse: Purse,
-    tills: Vec<(Arc<Till>, Arc<Oracle>)>,
+    lease_store: Arc<dyn LeaseStore>,
+    budget_pool: BudgetPool,
+    budget_accounts: Vec<(Arc<BudgetAccount>, Arc<Oracle>)>,
     charged: Mutex<i64>,
     granted: AtomicU64,
     unavailable: AtomicU64,
 }
 
 impl Storm {
-    fn over(bank: Arc<dyn Bank>) -> Self {
-        let purse = Purse::new(bank.clone());
+    fn over(lease_store: Arc<dyn LeaseStore>) -> Self {
+        let budget_pool = BudgetPool::new(lease_store.clone());
         // Half of what all threads would hold at once: refusals are as common as holds.
         let shared = (THREADS * OPEN) as i64 * LARGEST / 4;
         let open = |scope, name: String, limit| {
             let budget = Budget::new(scope, name.into(), NanoUsd(limit), Window::Ever);
             let oracle = Oracle { limit, out: AtomicI64::new(0), highest: AtomicI64::new(0) };
-            (purse.till(&budget, 0), Arc::new(oracle))
+            (budget_pool.budget_account(&budget, 0), Arc::new(oracle))
         };
         let own = (0..2).map(|key| open(Scope::Key, format!("key-{key}"), shared * 3 / 4));
-        let tills = own.chain([open(Scope::Team, "team".to_owned(), shared)]).collect();
+        let budget_accounts = own.chain([open(Scope::Team, "team".to_owned(), shared)]).collect();
         let (granted, unavailable) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { tills, bank, purse, charged: Mutex::new(0), granted, unavailable }
+        Self { budget_accounts, lease_store, budget_pool, charged: Mutex::new(0), granted, unavailable }
     }
 
     /// The highest that was ever out of an account beyond its limit.
     fn beyond(&self) -> i64 {
-        let beyond = self.tills.iter().map(|(_, oracle)| oracle.highest.load(Ordering::SeqCst) - oracle.limit);
+        let beyond =
+            self.budget_accounts.iter().map(|(_, oracle)| oracle.highest.load(Ordering::SeqCst) - oracle.limit);
         beyond.max().unwrap_or(0)
     }
 
@@ -286,20 +287,25 @@ impl Storm {
     fn one_thread(&self, thread: usize, runtime: &Runtime) {
         let _entered = runtime.enter();
         let mut rng = fastrand::Rng::with_seed(thread as u64 + 1);
-        let mine = [&self.tills[thread % 2], &self.tills[2]];
-        let tills: Vec<Arc<Till>> = mine.iter().map(|(till, _)| till.clone()).collect();
+        let mine = [&self.budget_accounts[thread % 2], &self.budget_accounts[2]];
+        let budget_accounts: Vec<Arc<BudgetAccount>> =
+            mine.iter().map(|(budget_account, _)| budget_account.clone()).collect();
         let oracles = mine.map(|(_, oracle)| &**oracle);
         let mut open: Vec<Hold> = Vec::new();
         for _ in 0..HOLDS {
             let amount = rng.i64(1..=LARGEST);
-            match runtime.block_on(self.purse.hold(&Payers::budgets(tills.clone()), NanoUsd(amount), 0)) {
+            match runtime.block_on(self.budget_pool.hold(
+                &FundingSources::budgets(budget_accounts.clone()),
+                NanoUsd(amount),
+                0,
+            )) {
                 Ok(hold) => {
                     oracles.iter().for_each(|oracle| oracle.took(amount));
                     self.granted.fetch_add(1, Ordering::Relaxed);
                     open.push(hold);
                 }
-                Err(NoHold::Over(over)) => assert!(over.left.0 < amount || over.wanted.0 == amount),
-                Err(NoHold::Unavailable) => drop(self.unavailable.fetch_add(1, Ordering::Relaxed)),
+                Err(HoldError::Over(over)) => assert!(over.left.0 < amount || over.wanted.0 == amount),
+                Err(HoldError::Unavailable) => drop(self.unavailable.fetch_add(1, Ordering::Relaxed)),
             }
             if open.len() >= OPEN || rng.u8(..) < 32 {
                 let at = rng.usize(..open.len().max(1));
@@ -341,7 +347,7 @@ impl Storm {
                 *self.charged.lock().expect("no thread panics") += actual;
                 hold.sent();
                 let charges = hold.settle(NanoUsd(actual));
-                self.bank.write_off(&charges);
+                self.lease_store.write_off(&charges);
             }
         }
     }
@@ -349,17 +355,17 @@ impl Storm {
     /// Spends what is left in small pieces; how much of the tightest limit was spent in the end.
     fn use_up(&self, runtime: &Runtime) -> (i64, i64) {
         let _entered = runtime.enter();
-        let (team, oracle) = &self.tills[2];
+        let (team, oracle) = &self.budget_accounts[2];
         let piece = oracle.limit / 1_000;
         loop {
-            match runtime.block_on(self.purse.hold(&Payers::budgets([team.clone()]), NanoUsd(piece), 0)) {
+            match runtime.block_on(self.budget_pool.hold(&FundingSources::budgets([team.clone()]), NanoUsd(piece), 0)) {
                 Ok(hold) => {
                     oracle.took(piece);
                     *self.charged.lock().expect("no thread panics") += piece;
-                    self.bank.write_off(&hold.settle(NanoUsd(piece)));
+                    self.lease_store.write_off(&hold.settle(NanoUsd(piece)));
                 }
-                Err(NoHold::Over(_)) => return (oracle.out.load(Ordering::SeqCst), oracle.limit),
-                Err(NoHold::Unavailable) => {}
+                Err(HoldError::Over(_)) => return (oracle.out.load(Ordering::SeqCst), oracle.limit),
+                Err(HoldError::Unavailable) => {}
             }
         }
     }
@@ -367,15 +373,15 @@ impl Storm {
 
 #[test]
 fn a_storm_never_passes_the_limit_and_leaves_nothing_held() {
-    let memory = Arc::new(MemoryBank::default());
-    let flaky = Arc::new(Flaky { bank: memory.clone(), asked: AtomicU64::new(0) });
+    let memory = Arc::new(MemoryLeaseStore::default());
+    let flaky = Arc::new(Flaky { lease_store: memory.clone(), asked: AtomicU64::new(0) });
     let (storm, runtime) = (Storm::over(flaky), runtime());
     storm.rage(&runtime);
     assert!(storm.beyond() <= 0, "{} nano-dollars over the limit", storm.beyond());
-    assert!(storm.purse.standings(0).iter().all(|standing| standing.held == NanoUsd::ZERO));
+    assert!(storm.budget_pool.statuses(0).iter().all(|status| status.held == NanoUsd::ZERO));
     let (spent, limit) = storm.use_up(&runtime);
     assert!(spent <= limit && spent >= limit / 1_000 * 995, "{spent} of {limit} could be spent");
-    runtime.block_on(storm.purse.close());
+    runtime.block_on(storm.budget_pool.close());
     assert_eq!(memory.leased(), NanoUsd::ZERO);
     let team = Account { scope: Scope::Team, name: "team".into(), window: "none".into() };
     let (booked, _) = memory.balance(&Arc::new(team), Span::EVER);
@@ -389,14 +395,16 @@ fn a_storm_never_passes_the_limit_and_leaves_nothing_held() {
 #[test]
 fn the_oracle_notices_every_mutant() {
     for mutant in [Mutant::SettlesTwice, Mutant::LeasesMore, Mutant::ForgetsWhatIsSpent] {
-        let bank = Arc::new(Wrong { bank: Arc::new(MemoryBank::default()), mutant });
-        let (storm, runtime) = (Storm::over(bank), runtime());
+        let lease_store = Arc::new(Wrong { lease_store: Arc::new(MemoryLeaseStore::default()), mutant });
+        let (storm, runtime) = (Storm::over(lease_store), runtime());
         storm.one_thread(0, &runtime);
         let _entered = runtime.enter();
         // Then the team asks for all of it at once.
-        let (team, oracle) = &storm.tills[2];
+        let (team, oracle) = &storm.budget_accounts[2];
         let mut all = Vec::new();
-        while let Ok(hold) = runtime.block_on(storm.purse.hold(&Payers::budgets([team.clone()]), NanoUsd(LARGEST), 0)) {
+        while let Ok(hold) =
+            runtime.block_on(storm.budget_pool.hold(&FundingSources::budgets([team.clone()]), NanoUsd(LARGEST), 0))
+        {
             oracle.took(LARGEST);
             all.push(hold);
             if storm.beyond() > 0 {
@@ -412,110 +420,119 @@ fn daily(limit: i64) -> Budget {
     Budget::new(Scope::Key, "k".into(), NanoUsd(limit), Window::Day(utc))
 }
 
-async fn taken(purse: &Purse, till: &Arc<Till>, amount: i64, now: i64) -> Option<Hold> {
-    purse.hold(&Payers::budgets([till.clone()]), NanoUsd(amount), now).await.ok()
+async fn taken(budget_pool: &BudgetPool, budget_account: &Arc<BudgetAccount>, amount: i64, now: i64) -> Option<Hold> {
+    budget_pool.hold(&FundingSources::budgets([budget_account.clone()]), NanoUsd(amount), now).await.ok()
 }
 
 #[tokio::test]
 async fn a_hold_belongs_to_the_window_it_was_made_in() {
-    let bank = Arc::new(MemoryBank::default());
-    let purse = Purse::new(bank.clone());
-    let till = purse.till(&daily(100), 0);
-    let evening = taken(&purse, &till, 70, DAY_MS - 1).await.expect("it fits");
-    let morning = taken(&purse, &till, 90, DAY_MS).await.expect("the new window is whole");
+    let lease_store = Arc::new(MemoryLeaseStore::default());
+    let budget_pool = BudgetPool::new(lease_store.clone());
+    let budget_account = budget_pool.budget_account(&daily(100), 0);
+    let evening = taken(&budget_pool, &budget_account, 70, DAY_MS - 1).await.expect("it fits");
+    let morning = taken(&budget_pool, &budget_account, 90, DAY_MS).await.expect("the new window is whole");
     // The clock jumps back: the new window goes on, the old one is not opened again.
-    assert!(taken(&purse, &till, 20, 0).await.is_none());
-    bank.write_off(&evening.settle(NanoUsd(60)));
-    let [account, _] = [till.account(), till.account()];
-    assert_eq!(bank.balance(account, day(0)), (NanoUsd(60), NanoUsd(0)));
-    assert!(taken(&purse, &till, 20, DAY_MS + 1).await.is_none(), "yesterday's money is not today's");
+    assert!(taken(&budget_pool, &budget_account, 20, 0).await.is_none());
+    lease_store.write_off(&evening.settle(NanoUsd(60)));
+    let [account, _] = [budget_account.account(), budget_account.account()];
+    assert_eq!(lease_store.balance(account, day(0)), (NanoUsd(60), NanoUsd(0)));
+    assert!(taken(&budget_pool, &budget_account, 20, DAY_MS + 1).await.is_none(), "yesterday's money is not today's");
     morning.release();
-    assert!(taken(&purse, &till, 100, DAY_MS + 1).await.is_some());
+    assert!(taken(&budget_pool, &budget_account, 100, DAY_MS + 1).await.is_some());
     // A day passes with nobody asking; what is free of it goes back by itself.
-    purse.tidy(2 * DAY_MS);
-    assert_eq!(bank.leased(), NanoUsd(0));
+    budget_pool.tidy(2 * DAY_MS);
+    assert_eq!(lease_store.leased(), NanoUsd(0));
 }
 
 #[tokio::test]
 async fn a_process_that_begins_again_behind_the_clock_finds_the_later_window() {
-    let bank = Arc::new(MemoryBank::default());
-    let first = Purse::new(bank.clone());
-    let hold = taken(&first, &first.till(&daily(100), DAY_MS), 80, DAY_MS).await.expect("it fits");
-    bank.write_off(&hold.settle(NanoUsd(80)));
+    let lease_store = Arc::new(MemoryLeaseStore::default());
+    let first = BudgetPool::new(lease_store.clone());
+    let hold = taken(&first, &first.budget_account(&daily(100), DAY_MS), 80, DAY_MS).await.expect("it fits");
+    lease_store.write_off(&hold.settle(NanoUsd(80)));
     first.close().await;
-    let second = Purse::new(bank);
-    let till = second.till(&daily(100), 0);
-    assert!(taken(&second, &till, 30, 0).await.is_none());
-    assert!(taken(&second, &till, 20, 0).await.is_some());
+    let second = BudgetPool::new(lease_store);
+    let budget_account = second.budget_account(&daily(100), 0);
+    assert!(taken(&second, &budget_account, 30, 0).await.is_none());
+    assert!(taken(&second, &budget_account, 20, 0).await.is_some());
 }
 
 #[tokio::test]
 async fn a_lower_limit_applies_to_the_window_running() {
-    let bank = Arc::new(MemoryBank::default());
-    let purse = Purse::new(bank.clone());
-    let till = purse.till(&daily(1_000), 0);
-    let running = taken(&purse, &till, 300, 0).await.expect("it fits");
-    bank.write_off(&taken(&purse, &till, 100, 0).await.expect("it fits").settle(NanoUsd(100)));
-    purse.till(&daily(350), 0);
-    assert!(taken(&purse, &till, 1, 0).await.is_none(), "400 are spent and held");
+    let lease_store = Arc::new(MemoryLeaseStore::default());
+    let budget_pool = BudgetPool::new(lease_store.clone());
+    let budget_account = budget_pool.budget_account(&daily(1_000), 0);
+    let running = taken(&budget_pool, &budget_account, 300, 0).await.expect("it fits");
+    lease_store.write_off(&taken(&budget_pool, &budget_account, 100, 0).await.expect("it fits").settle(NanoUsd(100)));
+    budget_pool.budget_account(&daily(350), 0);
+    assert!(taken(&budget_pool, &budget_account, 1, 0).await.is_none(), "400 are spent and held");
     // 250 come back, of which 50 are over the new limit.
-    bank.write_off(&running.settle(NanoUsd(50)));
-    assert!(taken(&purse, &till, 201, 0).await.is_none());
-    assert!(taken(&purse, &till, 200, 0).await.is_some());
-    purse.till(&daily(1_000), 0);
-    assert!(taken(&purse, &till, 850, 0).await.is_some(), "what was spent stays spent, the rest is whole");
+    lease_store.write_off(&running.settle(NanoUsd(50)));
+    assert!(taken(&budget_pool, &budget_account, 201, 0).await.is_none());
+    assert!(taken(&budget_pool, &budget_account, 200, 0).await.is_some());
+    budget_pool.budget_account(&daily(1_000), 0);
+    assert!(
+        taken(&budget_pool, &budget_account, 850, 0).await.is_some(),
+        "what was spent stays spent, the rest is whole"
+    );
 }
 
 #[tokio::test]
 async fn more_than_was_held_is_charged_in_full_and_nothing_fits_then() {
-    let bank = Arc::new(MemoryBank::default());
-    let purse = Purse::new(bank.clone());
-    let till = purse.till(&daily(100), 0);
+    let lease_store = Arc::new(MemoryLeaseStore::default());
+    let budget_pool = BudgetPool::new(lease_store.clone());
+    let budget_account = budget_pool.budget_account(&daily(100), 0);
     let [one, other] =
-        [taken(&purse, &till, 40, 0).await, taken(&purse, &till, 40, 0).await].map(|hold| hold.expect("it fits"));
+        [taken(&budget_pool, &budget_account, 40, 0).await, taken(&budget_pool, &budget_account, 40, 0).await]
+            .map(|hold| hold.expect("it fits"));
     let charges = one.settle(NanoUsd(130));
     assert_eq!(charges[0].spent, NanoUsd(130));
-    bank.write_off(&charges);
-    assert_eq!(bank.balance(till.account(), day(0)).0, NanoUsd(130));
+    lease_store.write_off(&charges);
+    assert_eq!(lease_store.balance(budget_account.account(), day(0)).0, NanoUsd(130));
     other.release();
-    assert!(taken(&purse, &till, 1, 0).await.is_none());
-    assert_eq!(purse.standings(0)[0].spent, NanoUsd(130));
-    assert!(taken(&purse, &till, 100, DAY_MS).await.is_some(), "until the window ends");
+    assert!(taken(&budget_pool, &budget_account, 1, 0).await.is_none());
+    assert_eq!(budget_pool.statuses(0)[0].spent, NanoUsd(130));
+    assert!(taken(&budget_pool, &budget_account, 100, DAY_MS).await.is_some(), "until the window ends");
 }
 
 #[tokio::test]
 async fn a_cost_beyond_all_counting_ends_the_window_too() {
-    let bank = Arc::new(MemoryBank::default());
-    let purse = Purse::new(bank.clone());
-    let till = purse.till(&daily(100), 0);
+    let lease_store = Arc::new(MemoryLeaseStore::default());
+    let budget_pool = BudgetPool::new(lease_store.clone());
+    let budget_account = budget_pool.budget_account(&daily(100), 0);
     let [one, other] =
-        [taken(&purse, &till, 40, 0).await, taken(&purse, &till, 40, 0).await].map(|hold| hold.expect("it fits"));
+        [taken(&budget_pool, &budget_account, 40, 0).await, taken(&budget_pool, &budget_account, 40, 0).await]
+            .map(|hold| hold.expect("it fits"));
     let charges = one.settle(NanoUsd(i64::MAX));
     other.release();
-    bank.write_off(&charges);
-    assert!(taken(&purse, &till, 1, 0).await.is_none());
+    lease_store.write_off(&charges);
+    assert!(taken(&budget_pool, &budget_account, 1, 0).await.is_none());
 }
 
 #[tokio::test]
 async fn all_budgets_take_a_hold_or_none_does() {
-    let bank = Arc::new(MemoryBank::default());
-    let purse = Purse::new(bank.clone());
-    let tills = [("a", 100), ("b", 50)]
-        .map(|(name, limit)| purse.till(&Budget::new(Scope::Team, name.into(), NanoUsd(limit), Window::Ever), 0));
-    let refused = purse.hold(&Payers::budgets(tills.clone()), NanoUsd(60), 0).await.err();
-    let Some(NoHold::Over(over)) = refused else { panic!("{refused:?}") };
+    let lease_store = Arc::new(MemoryLeaseStore::default());
+    let budget_pool = BudgetPool::new(lease_store.clone());
+    let budget_accounts = [("a", 100), ("b", 50)].map(|(name, limit)| {
+        budget_pool.budget_account(&Budget::new(Scope::Team, name.into(), NanoUsd(limit), Window::Ever), 0)
+    });
+    let refused = budget_pool.hold(&FundingSources::budgets(budget_accounts.clone()), NanoUsd(60), 0).await.err();
+    let Some(HoldError::Over(over)) = refused else { panic!("{refused:?}") };
     assert_eq!((&*over.account.name, over.left, over.wanted, over.ends_unix_ms), ("b", NanoUsd(50), NanoUsd(60), None));
-    assert!(purse.standings(0).iter().all(|one| one.held == NanoUsd(0) && one.spent == NanoUsd(0)));
-    let hold = purse.hold(&Payers::budgets(tills.clone()), NanoUsd(50), 0).await.expect("it fits in both");
-    assert!(taken(&purse, &tills[0], 51, 0).await.is_none());
+    assert!(budget_pool.statuses(0).iter().all(|one| one.held == NanoUsd(0) && one.spent == NanoUsd(0)));
+    let hold = budget_pool
+        .hold(&FundingSources::budgets(budget_accounts.clone()), NanoUsd(50), 0)
+        .await
+        .expect("it fits in both");
+    assert!(taken(&budget_pool, &budget_accounts[0], 51, 0).await.is_none());
     drop(hold);
-    assert!(taken(&purse, &tills[0], 100, 0).await.is_some());
+    assert!(taken(&budget_pool, &budget_accounts[0], 100, 0).await.is_some());
 }
 
 /// A bank that panics in the middle of a lease.
 struct Panics;
 
-impl Bank for Panics {
+impl LeaseStore for Panics {
     fn lease(&self, _: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
         Box::pin(async { panic!("on purpose") })
     }
@@ -525,17 +542,17 @@ impl Bank for Panics {
 }
 
 #[tokio::test]
-async fn a_bank_that_fails_badly_leaves_nobody_waiting() {
-    let purse = Purse::new(Arc::new(Panics));
-    let till = purse.till(&daily(100), 0);
+async fn a_lease_store_that_fails_badly_leaves_nobody_waiting() {
+    let budget_pool = BudgetPool::new(Arc::new(Panics));
+    let budget_account = budget_pool.budget_account(&daily(100), 0);
     for _ in 0..2 {
-        let refused = purse.hold(&Payers::budgets([till.clone()]), NanoUsd(1), 0).await.err();
-        assert_eq!(refused, Some(NoHold::Unavailable));
+        let refused = budget_pool.hold(&FundingSources::budgets([budget_account.clone()]), NanoUsd(1), 0).await.err();
+        assert_eq!(refused, Some(HoldError::Unavailable));
     }
 }
 
 /// A bank in a file of its own.
-fn sqlite(place: &tempfile::TempDir) -> (Arc<dyn Bank>, Writing) {
+fn sqlite(place: &tempfile::TempDir) -> (Arc<dyn LeaseStore>, Writing) {
     let (ledger, writing) = SqliteLedger::open(&place.path().join("t.db"), None, Arc::new(|| 0)).expect("it opens");
     (Arc::new(ledger), writing)
 }
@@ -543,38 +560,38 @@ fn sqlite(place: &tempfile::TempDir) -> (Arc<dyn Bank>, Writing) {
 #[test]
 fn what_a_process_leaves_leased_counts_as_spent() {
     let place = tempfile::tempdir().expect("a folder");
-    let (bank, writing) = sqlite(&place);
-    let counter = Counter::at(bank);
+    let (lease_store, writing) = sqlite(&place);
+    let counter = Counter::at(lease_store);
     counter.check("a", day(1), 100, 60, (60, 60));
     counter.spend("a", day(1), 10, 10);
     drop((counter, writing));
-    let (bank, _writing) = sqlite(&place);
+    let (lease_store, _writing) = sqlite(&place);
     // 10 were spent; of 50 nobody knows.
-    Counter::at(bank.clone()).check("a", day(1), 100, 60, (40, 100));
-    bank.give_back(&account("a"), day(1), NanoUsd(40));
-    Counter::at(bank).check("a", day(1), 100, 60, (40, 100));
+    Counter::at(lease_store.clone()).check("a", day(1), 100, 60, (40, 100));
+    lease_store.give_back(&account("a"), day(1), NanoUsd(40));
+    Counter::at(lease_store).check("a", day(1), 100, 60, (40, 100));
 }
 
-macro_rules! every_bank_promises {
+macro_rules! every_lease_store_promises {
     ($($promise:ident),* $(,)?) => {
         mod memory {
             $(#[test]
             fn $promise() {
-                super::$promise(std::sync::Arc::new(super::MemoryBank::default()));
+                super::$promise(std::sync::Arc::new(super::MemoryLeaseStore::default()));
             })*
         }
         mod sqlite {
             $(#[test]
             fn $promise() {
                 let place = tempfile::tempdir().expect("a folder");
-                let (bank, _writing) = super::sqlite(&place);
-                super::$promise(bank);
+                let (lease_store, _writing) = super::sqlite(&place);
+                super::$promise(lease_store);
             })*
         }
     };
 }
 
-every_bank_promises!(
+every_lease_store_promises!(
     what_is_spent_or_leased_cannot_be_leased_again,
     a_changed_limit_counts_from_the_next_lease,
     need_comes_before_what_is_ahead,

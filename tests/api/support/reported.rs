@@ -58,7 +58,7 @@ impl Response {
     }
 
     /// When to come back; fails the test unless both forms are there, agree, and nothing forbids it.
-    pub fn told_to_wait(&self) -> Duration {
+    pub fn expect_wait(&self) -> Duration {
         let ms = self.number("retry-after-ms");
         assert!(ms > 0, "nobody is told to come back at once: {self:?}");
         assert_eq!(
@@ -71,7 +71,7 @@ impl Response {
     }
 
     /// Fails the test unless the client is told that trying again is pointless.
-    pub fn told_not_to_retry(&self) {
+    pub fn expect_no_retry(&self) {
         assert_eq!(self.header("x-should-retry"), Some("false"), "{self:?}");
         assert_eq!(self.header("retry-after"), None, "{self:?}");
         assert_eq!(self.header("retry-after-ms"), None, "{self:?}");

@@ -4,9 +4,9 @@
 //! an error told to the client, or, when it is dropped on the way, as abandoned. So a client that
 //! vanishes leaks nothing and every request leaves one receipt.
 
-use super::Desk;
-use super::money::Purchase;
+use super::RelayContext;
 use super::settle;
+use super::spend::RequestSpend;
 use crate::domain::authorize::KeyRecord;
 use crate::domain::call::Endpoint;
 use crate::domain::estimate::Basis;
@@ -25,9 +25,9 @@ use std::time::{Duration, Instant};
 pub(super) const CLIENT_GONE: u16 = 499;
 
 /// One request's holdings; settles in its drop if nothing settled it before.
-pub(super) struct Ticket {
-    desk: Arc<Desk>,
-    pub(super) entry: Entry,
+pub(super) struct RequestGuard {
+    context: Arc<RelayContext>,
+    pub(super) state: RequestState,
     /// The attempt under way: its place, and when it was sent.
     running: Option<(Served, Instant)>,
     /// Since when somebody else is waited for.
@@ -36,7 +36,7 @@ pub(super) struct Ticket {
 }
 
 /// What is known of a request so far.
-pub(super) struct Entry {
+pub(super) struct RequestState {
     pub(super) id: RequestId,
     pub(super) received: Instant,
     pub(super) endpoint: Option<Endpoint>,
@@ -63,20 +63,20 @@ pub(super) struct Entry {
     pub(super) admission: Option<Admission>,
     pub(super) requests_left: Option<Left>,
     pub(super) tokens_left: Option<Left>,
-    pub(super) purchase: Purchase,
+    pub(super) spend: RequestSpend,
 }
 
-impl Entry {
+impl RequestState {
     /// What a token of the answer costs.
     pub(super) fn price(&self) -> Option<Price> {
         self.price.as_ref().map(|version| version.price)
     }
 }
 
-impl Ticket {
+impl RequestGuard {
     /// Opens the ticket of request `id`, received at `received`.
-    pub(super) fn open(desk: Arc<Desk>, id: RequestId, received: Instant) -> Self {
-        let entry = Entry {
+    pub(super) fn open(context: Arc<RelayContext>, id: RequestId, received: Instant) -> Self {
+        let state = RequestState {
             id,
             received,
             endpoint: None,
@@ -97,14 +97,14 @@ impl Ticket {
             admission: None,
             requests_left: None,
             tokens_left: None,
-            purchase: Purchase::default(),
+            spend: RequestSpend::default(),
         };
-        Self { desk, entry, running: None, waiting: None, settled: false }
+        Self { context, state, running: None, waiting: None, settled: false }
     }
 
     /// The time, as the corridor's clock has it.
     pub(super) fn now(&self) -> Instant {
-        self.desk.clock.now()
+        self.context.clock.now()
     }
 
     /// Waits for `other`: the client, a provider, a pause. That time is not the gateway's own.
@@ -125,28 +125,28 @@ impl Ticket {
 
     /// Notes that the attempt under way failed.
     pub(super) fn attempt_failed(&mut self, failure: Failure, now: Instant) {
-        self.entry.purchase.attempt_failed(failure);
+        self.state.spend.attempt_failed(failure);
         self.attempt_ended(failure.reason(), now);
     }
 
     /// Notes that the attempt under way answered: its commit point.
     pub(super) fn attempt_answered(&mut self, now: Instant) {
         self.attempt_ended(Reason::Served, now);
-        self.entry.first_token = Some(now.saturating_duration_since(self.entry.received));
+        self.state.first_token = Some(now.saturating_duration_since(self.state.received));
         self.stop_overhead(now);
     }
 
     /// Notes a refusal's limit.
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         if let Refusal::OverLimit(over) = refusal {
-            self.entry.limit = Some(over.limit);
+            self.state.limit = Some(over.limit);
         }
     }
 
     /// Fixes the overhead: from here on time belongs to the answer. Returns it.
     pub(super) fn stop_overhead(&mut self, now: Instant) -> Duration {
-        let spent = now.saturating_duration_since(self.entry.received).saturating_sub(self.entry.waited);
-        *self.entry.overhead.get_or_insert(spent)
+        let spent = now.saturating_duration_since(self.state.received).saturating_sub(self.state.waited);
+        *self.state.overhead.get_or_insert(spent)
     }
 
     /// Ends the request: everything held goes back, the receipt is written.
@@ -156,35 +156,35 @@ impl Ticket {
 
     fn attempt_ended(&mut self, reason: Reason, now: Instant) {
         if let Some((place, sent)) = self.running.take() {
-            self.entry.attempts.push(AttemptRecord {
+            self.state.attempts.push(AttemptRecord {
                 deployment: place.deployment.clone(),
                 tier: place.tier.clone(),
                 reason,
                 duration: now.saturating_duration_since(sent),
             });
-            self.entry.served = Some(place);
+            self.state.served = Some(place);
         }
     }
 
     fn waited(&mut self, now: Instant) {
         if let Some(since) = self.waiting.take() {
-            self.entry.waited += now.saturating_duration_since(since);
+            self.state.waited += now.saturating_duration_since(since);
         }
     }
 
     fn settle_once(&mut self, outcome: Outcome, reason: Reason, status: u16) {
         if !std::mem::replace(&mut self.settled, true) {
-            let now = self.desk.clock.now();
+            let now = self.context.clock.now();
             // Whoever left did so in the middle of something: it was sent, it was waited for.
             self.attempt_ended(reason, now);
             self.waited(now);
             self.stop_overhead(now);
-            settle::settle(&self.desk, &mut self.entry, settle::End { outcome, reason, status }, now);
+            settle::settle(&self.context, &mut self.state, settle::End { outcome, reason, status }, now);
         }
     }
 }
 
-impl Drop for Ticket {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.settle_once(Outcome::Failed, Reason::Internal, 500);

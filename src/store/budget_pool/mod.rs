@@ -6,54 +6,54 @@
 //! waits for a disk. It must never hand out money that was not leased, and never lose a hold: a [`Hold`]
 //! settles exactly once, by whom it is given to or by being dropped.
 //!
-//! Start reading in [`Purse::hold`], then `drawer.rs`, where the bank is asked, and `coins.rs`, where money
+//! Start reading in [`BudgetPool::hold`], then `budget_window.rs`, where the bank is asked, and `balance.rs`, where money
 //! moves.
 
-mod coins;
-mod drawer;
+mod balance;
+mod budget_window;
 
-/// Where `coins.rs` has its atomics from; its model has others.
+/// Where `balance.rs` has its atomics from; its model has others.
 mod sync {
     pub use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 }
 
-use super::Bank;
-use crate::domain::budget::{Account, Budget, Charge, CreditUse, OverBudget, Scope, Span, Standing, Window};
+use super::LeaseStore;
+use crate::domain::budget::{Account, AccountStatus, Budget, Charge, CreditUse, OverBudget, Scope, Span, Window};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::Holder;
 use arc_swap::ArcSwap;
-use drawer::{Drawer, Told};
+use budget_window::{BudgetWindow, LeaseOutcome};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Every account's till. Accounts are never forgotten: what was spent stays spent, over any reload.
-pub struct Purse {
-    bank: Arc<dyn Bank>,
-    tills: RwLock<HashMap<Arc<Account>, Arc<Till>>>,
+pub struct BudgetPool {
+    lease_store: Arc<dyn LeaseStore>,
+    budget_accounts: RwLock<HashMap<Arc<Account>, Arc<BudgetAccount>>>,
     credit: ArcSwap<Credit>,
 }
 
 /// The tills of everybody who was ever granted credit.
 #[derive(Clone, Default)]
 struct Credit {
-    keys: HashMap<Arc<str>, Arc<Till>>,
-    teams: HashMap<Arc<str>, Arc<Till>>,
+    keys: HashMap<Arc<str>, Arc<BudgetAccount>>,
+    teams: HashMap<Arc<str>, Arc<BudgetAccount>>,
 }
 
 /// Who pays for a request.
 #[derive(Clone, Default)]
-pub struct Payers {
+pub struct FundingSources {
     /// The key's credit, then its team's.
-    credit: [Option<Arc<Till>>; 2],
+    credit: [Option<Arc<BudgetAccount>>; 2],
     /// The key, where nothing but credit pays.
     only: Option<Arc<str>>,
     /// Ceilings, each on all that credit does not pay; on everything where only credit pays.
-    budgets: Arc<[Arc<Till>]>,
+    budgets: Arc<[Arc<BudgetAccount>]>,
 }
 
-impl Payers {
+impl FundingSources {
     /// Budgets alone.
-    pub fn budgets(budgets: impl Into<Arc<[Arc<Till>]>>) -> Self {
+    pub fn budgets(budgets: impl Into<Arc<[Arc<BudgetAccount>]>>) -> Self {
         Self { budgets: budgets.into(), ..Self::default() }
     }
 
@@ -65,36 +65,36 @@ impl Payers {
 
 /// Why there is no hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum NoHold {
+pub enum HoldError {
     /// A budget has no room for it.
     Over(OverBudget),
     /// The bank cannot be asked, and it does not fit in what is leased.
     Unavailable,
 }
 
-impl Purse {
-    /// An empty purse that leases from `bank`.
-    pub fn new(bank: Arc<dyn Bank>) -> Self {
-        Self { bank, tills: RwLock::default(), credit: ArcSwap::default() }
+impl BudgetPool {
+    /// An empty purse that leases from `lease_store`.
+    pub fn new(lease_store: Arc<dyn LeaseStore>) -> Self {
+        Self { lease_store, budget_accounts: RwLock::default(), credit: ArcSwap::default() }
     }
 
     /// The till of `budget`'s account. From now on its limit is this budget's, in the window running too.
-    pub fn till(&self, budget: &Budget, now_unix_ms: i64) -> Arc<Till> {
-        let mut tills = self.tills.write().unwrap_or_else(PoisonError::into_inner);
-        let open = || Arc::new(Till::open(budget, self.bank.clone(), now_unix_ms));
-        let till = tills.entry(budget.account.clone()).or_insert_with(open).clone();
-        till.set_limit(budget.limit);
-        till
+    pub fn budget_account(&self, budget: &Budget, now_unix_ms: i64) -> Arc<BudgetAccount> {
+        let mut budget_accounts = self.budget_accounts.write().unwrap_or_else(PoisonError::into_inner);
+        let open = || Arc::new(BudgetAccount::open(budget, self.lease_store.clone(), now_unix_ms));
+        let budget_account = budget_accounts.entry(budget.account.clone()).or_insert_with(open).clone();
+        budget_account.set_limit(budget.limit);
+        budget_account
     }
 
     /// From now on credit is what was granted to each holder in all. Whoever is not named keeps theirs.
     pub fn set_credit(&self, granted: &[(Holder, NanoUsd)], now_unix_ms: i64) {
         let mut credit = Credit::clone(&self.credit.load());
         for (holder, granted) in granted {
-            let till = self.till(&holder.credit(*granted), now_unix_ms);
+            let budget_account = self.budget_account(&holder.credit(*granted), now_unix_ms);
             match holder.scope {
-                Scope::Key => credit.keys.insert(holder.name.clone(), till),
-                Scope::Team => credit.teams.insert(holder.name.clone(), till),
+                Scope::Key => credit.keys.insert(holder.name.clone(), budget_account),
+                Scope::Team => credit.teams.insert(holder.name.clone(), budget_account),
                 // Nobody holds any for a policy.
                 Scope::Policy => None,
             };
@@ -103,49 +103,49 @@ impl Purse {
     }
 
     /// Who pays for requests of a key: credit as `credit` says, and `budgets`.
-    pub fn payers(
+    pub fn funding(
         &self,
         key: &Arc<str>,
         team: Option<&Arc<str>>,
         credit: CreditUse,
-        budgets: Arc<[Arc<Till>]>,
-    ) -> Payers {
+        budgets: Arc<[Arc<BudgetAccount>]>,
+    ) -> FundingSources {
         let known = self.credit.load();
         let of_key = known.keys.get(key).cloned();
         let of_team = team.and_then(|team| known.teams.get(team)).cloned();
         let only = (credit == CreditUse::Only).then(|| key.clone());
-        Payers { credit: [of_key, of_team], only, budgets }
+        FundingSources { credit: [of_key, of_team], only, budgets }
     }
 
     /// Holds `amount`: from credit as far as it reaches, and the rest in each budget; where credit alone pays,
     /// all of it from credit and all of it in each budget. Or nothing at all.
     ///
     /// # Errors
-    /// [`NoHold`]: the first till it does not fit in, or whose bank cannot be asked.
-    pub async fn hold(&self, payers: &Payers, amount: NanoUsd, now_unix_ms: i64) -> Result<Hold, NoHold> {
+    /// [`HoldError`]: the first till it does not fit in, or whose bank cannot be asked.
+    pub async fn hold(&self, funding: &FundingSources, amount: NanoUsd, now_unix_ms: i64) -> Result<Hold, HoldError> {
         let amount = NanoUsd(amount.0.max(0));
-        let only = payers.only.is_some();
+        let only = funding.only.is_some();
         // A refusal drops what was taken so far, which goes back.
         let mut hold = Hold::nothing_of(amount, only);
         let mut rest = amount;
-        for till in payers.credit.iter().flatten() {
+        for budget_account in funding.credit.iter().flatten() {
             if rest == NanoUsd::ZERO {
                 break;
             }
-            let (drawer, part) = till.take_part(rest, now_unix_ms).await?;
+            let (budget_window, part) = budget_account.take_part(rest, now_unix_ms).await?;
             rest.0 -= part.0;
-            hold.credit.push((drawer, part));
+            hold.credit.push((budget_window, part));
         }
-        if let Some(key) = payers.only.as_ref().filter(|_| rest > NanoUsd::ZERO) {
-            return Err(NoHold::Over(hold.over_credit(key)));
+        if let Some(key) = funding.only.as_ref().filter(|_| rest > NanoUsd::ZERO) {
+            return Err(HoldError::Over(hold.over_credit(key)));
         }
         hold.in_budgets = if only { amount } else { rest };
         if hold.in_budgets > NanoUsd::ZERO || hold.credit.is_empty() {
-            hold.budgets.reserve_exact(payers.budgets.len());
-            for till in payers.budgets.iter() {
-                match till.take(hold.in_budgets, now_unix_ms).await {
-                    Ok(drawer) => hold.budgets.push(drawer),
-                    Err(NoHold::Over(over)) => return Err(NoHold::Over(hold.beside_credit(over))),
+            hold.budgets.reserve_exact(funding.budgets.len());
+            for budget_account in funding.budgets.iter() {
+                match budget_account.take(hold.in_budgets, now_unix_ms).await {
+                    Ok(budget_window) => hold.budgets.push(budget_window),
+                    Err(HoldError::Over(over)) => return Err(HoldError::Over(hold.beside_credit(over))),
                     Err(unavailable) => return Err(unavailable),
                 }
             }
@@ -155,51 +155,52 @@ impl Purse {
 
     /// Gives back to the bank what nobody has used since it was last called, and all of windows that ended.
     pub fn tidy(&self, now_unix_ms: i64) {
-        for till in self.all() {
-            till.drawer_at(now_unix_ms).tidy();
+        for budget_account in self.all() {
+            budget_account.window_at(now_unix_ms).tidy();
         }
     }
 
     /// Gives everything back that is not held, also what is on its way, at the end of the process.
     pub async fn close(&self) {
-        for till in self.all() {
-            let drawer = till.drawer.load_full();
-            drawer.at_rest().await;
-            drawer.drain();
+        for budget_account in self.all() {
+            let budget_window = budget_account.budget_window.load_full();
+            budget_window.at_rest().await;
+            budget_window.drain();
         }
     }
 
     /// How every account stands, by name.
-    pub fn standings(&self, now_unix_ms: i64) -> Vec<Standing> {
-        let mut all: Vec<_> = self.all().iter().map(|till| till.drawer_at(now_unix_ms).standing()).collect();
+    pub fn statuses(&self, now_unix_ms: i64) -> Vec<AccountStatus> {
+        let mut all: Vec<_> =
+            self.all().iter().map(|budget_account| budget_account.window_at(now_unix_ms).status()).collect();
         all.sort_by(|a, b| a.account.cmp(&b.account));
         all
     }
 
-    fn all(&self) -> Vec<Arc<Till>> {
-        self.tills.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    fn all(&self) -> Vec<Arc<BudgetAccount>> {
+        self.budget_accounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
 
 /// One account's money in this process.
-pub struct Till {
+pub struct BudgetAccount {
     account: Arc<Account>,
     window: Window,
-    bank: Arc<dyn Bank>,
-    drawer: ArcSwap<Drawer>,
+    lease_store: Arc<dyn LeaseStore>,
+    budget_window: ArcSwap<BudgetWindow>,
     /// Whoever opens the next drawer, or changes the limit, holds it.
     moving: Mutex<()>,
 }
 
-impl Till {
-    fn open(budget: &Budget, bank: Arc<dyn Bank>, now_unix_ms: i64) -> Self {
+impl BudgetAccount {
+    fn open(budget: &Budget, lease_store: Arc<dyn LeaseStore>, now_unix_ms: i64) -> Self {
         let span = budget.window.at(now_unix_ms);
-        let drawer = Drawer::new(budget.account.clone(), span, budget.limit, bank.clone());
+        let budget_window = BudgetWindow::new(budget.account.clone(), span, budget.limit, lease_store.clone());
         Self {
             account: budget.account.clone(),
             window: budget.window.clone(),
-            bank,
-            drawer: ArcSwap::from_pointee(drawer),
+            lease_store,
+            budget_window: ArcSwap::from_pointee(budget_window),
             moving: Mutex::new(()),
         }
     }
@@ -209,66 +210,66 @@ impl Till {
         &self.account
     }
 
-    async fn take(&self, amount: NanoUsd, now_unix_ms: i64) -> Result<Arc<Drawer>, NoHold> {
+    async fn take(&self, amount: NanoUsd, now_unix_ms: i64) -> Result<Arc<BudgetWindow>, HoldError> {
         loop {
-            let drawer = self.drawer_at(now_unix_ms);
-            if drawer.take(amount) {
-                drawer.look_ahead();
-                return Ok(drawer);
+            let budget_window = self.window_at(now_unix_ms);
+            if budget_window.take(amount) {
+                budget_window.look_ahead();
+                return Ok(budget_window);
             }
-            let told = drawer.ask(amount).await;
-            if drawer.take(amount) {
-                return Ok(drawer);
+            let outcome = budget_window.ask(amount).await;
+            if budget_window.take(amount) {
+                return Ok(budget_window);
             }
-            match told {
+            match outcome {
                 // Others were quicker, or the window ended meanwhile: once more.
-                _ if drawer.is_closed() => {}
-                Told::Enough => {}
-                Told::Later(span) => self.move_to(span),
-                Told::Short => return Err(NoHold::Over(drawer.over(amount))),
-                Told::Unavailable => return Err(NoHold::Unavailable),
+                _ if budget_window.is_closed() => {}
+                LeaseOutcome::Enough => {}
+                LeaseOutcome::Later(span) => self.move_to(span),
+                LeaseOutcome::Short => return Err(HoldError::Over(budget_window.over(amount))),
+                LeaseOutcome::Unavailable => return Err(HoldError::Unavailable),
             }
         }
     }
 
     /// Takes as much of `amount` as there is.
-    async fn take_part(&self, amount: NanoUsd, now_unix_ms: i64) -> Result<(Arc<Drawer>, NanoUsd), NoHold> {
-        let drawer = self.drawer_at(now_unix_ms);
-        if drawer.take(amount) {
-            drawer.look_ahead();
-            return Ok((drawer, amount));
+    async fn take_part(&self, amount: NanoUsd, now_unix_ms: i64) -> Result<(Arc<BudgetWindow>, NanoUsd), HoldError> {
+        let budget_window = self.window_at(now_unix_ms);
+        if budget_window.take(amount) {
+            budget_window.look_ahead();
+            return Ok((budget_window, amount));
         }
-        if drawer.has_more() && drawer.ask(amount).await == Told::Unavailable {
-            return Err(NoHold::Unavailable);
+        if budget_window.has_more() && budget_window.ask(amount).await == LeaseOutcome::Unavailable {
+            return Err(HoldError::Unavailable);
         }
-        let part = drawer.take_part(amount);
-        Ok((drawer, part))
+        let part = budget_window.take_part(amount);
+        Ok((budget_window, part))
     }
 
     /// The drawer of the window that is running. A clock that jumps back finds the window it left.
-    fn drawer_at(&self, now_unix_ms: i64) -> Arc<Drawer> {
-        let drawer = self.drawer.load_full();
-        if now_unix_ms < drawer.span().end_ms {
-            return drawer;
+    fn window_at(&self, now_unix_ms: i64) -> Arc<BudgetWindow> {
+        let budget_window = self.budget_window.load_full();
+        if now_unix_ms < budget_window.span().end_ms {
+            return budget_window;
         }
         self.move_to(self.window.at(now_unix_ms));
-        self.drawer.load_full()
+        self.budget_window.load_full()
     }
 
     /// Opens the drawer of `span`, unless it, or a later one, is open.
     fn move_to(&self, span: Span) {
         let _moving = lock(&self.moving);
-        let old = self.drawer.load_full();
+        let old = self.budget_window.load_full();
         if span.start_ms > old.span().start_ms {
-            let next = Drawer::new(self.account.clone(), span, old.limit(), self.bank.clone());
-            self.drawer.store(Arc::new(next));
+            let next = BudgetWindow::new(self.account.clone(), span, old.limit(), self.lease_store.clone());
+            self.budget_window.store(Arc::new(next));
             old.close();
         }
     }
 
     fn set_limit(&self, limit: NanoUsd) {
         let _moving = lock(&self.moving);
-        self.drawer.load().set_limit(limit);
+        self.budget_window.load().set_limit(limit);
     }
 }
 
@@ -278,8 +279,8 @@ impl Till {
 pub struct Hold {
     amount: NanoUsd,
     /// What is held of each credit, in the order in which it is spent.
-    credit: Vec<(Arc<Drawer>, NanoUsd)>,
-    budgets: Vec<Arc<Drawer>>,
+    credit: Vec<(Arc<BudgetWindow>, NanoUsd)>,
+    budgets: Vec<Arc<BudgetWindow>>,
     /// What is held in each budget.
     in_budgets: NanoUsd,
     /// Whether only credit pays.
@@ -328,15 +329,15 @@ impl Hold {
         let credit = std::mem::take(&mut self.credit);
         let mut charges = Vec::with_capacity(credit.len() + self.budgets.len());
         let (mut rest, last) = (actual, credit.len().saturating_sub(1));
-        for (at, (drawer, held)) in credit.into_iter().enumerate() {
+        for (at, (budget_window, held)) in credit.into_iter().enumerate() {
             // What a provider served beyond the hold is the last one's, where nobody else pays.
             let spent = if self.only && at == last { rest } else { rest.min(held) };
             rest.0 -= spent.0;
-            charges.push(drawer.settle(held, spent));
+            charges.push(budget_window.settle(held, spent));
         }
         let spent = if self.only { actual } else { rest };
         let budgets = std::mem::take(&mut self.budgets).into_iter();
-        charges.extend(budgets.map(|drawer| drawer.settle(self.in_budgets, spent)));
+        charges.extend(budgets.map(|budget_window| budget_window.settle(self.in_budgets, spent)));
         charges.retain(|charge| charge.spent > NanoUsd::ZERO);
         charges
     }
@@ -344,10 +345,10 @@ impl Hold {
     /// A refusal of a key that only credit pays for; all that is left is in hand.
     fn over_credit(&self, key: &Arc<str>) -> OverBudget {
         let nobody = || Arc::new(Holder { scope: Scope::Key, name: key.clone() }.account());
-        let first = self.credit.first().map(|(drawer, _)| drawer);
+        let first = self.credit.first().map(|(budget_window, _)| budget_window);
         OverBudget {
-            account: first.map_or_else(nobody, |drawer| drawer.account().clone()),
-            limit: NanoUsd(self.credit.iter().map(|(drawer, _)| drawer.limit().0).sum()),
+            account: first.map_or_else(nobody, |budget_window| budget_window.account().clone()),
+            limit: NanoUsd(self.credit.iter().map(|(budget_window, _)| budget_window.limit().0).sum()),
             left: self.of_credit(),
             wanted: self.amount,
             ends_unix_ms: None,
@@ -364,24 +365,24 @@ impl Hold {
         NanoUsd(self.credit.iter().map(|(_, part)| part.0).sum())
     }
 
-    fn bank(&self) -> Option<Arc<dyn Bank>> {
-        let credit = self.credit.iter().map(|(drawer, _)| drawer);
-        credit.chain(&self.budgets).next().map(|drawer| drawer.bank().clone())
+    fn lease_store(&self) -> Option<Arc<dyn LeaseStore>> {
+        let credit = self.credit.iter().map(|(budget_window, _)| budget_window);
+        credit.chain(&self.budgets).next().map(|budget_window| budget_window.lease_store().clone())
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let Some(bank) = self.bank() else { return };
+        let Some(lease_store) = self.lease_store() else { return };
         if self.sent {
             let charges = self.end(self.amount);
-            bank.write_off(&charges);
+            lease_store.write_off(&charges);
         } else {
-            for (drawer, part) in std::mem::take(&mut self.credit) {
-                drawer.release(part);
+            for (budget_window, part) in std::mem::take(&mut self.credit) {
+                budget_window.release(part);
             }
-            for drawer in std::mem::take(&mut self.budgets) {
-                drawer.release(self.in_budgets);
+            for budget_window in std::mem::take(&mut self.budgets) {
+                budget_window.release(self.in_budgets);
             }
         }
     }

@@ -13,18 +13,18 @@ const ONE_OF: u32 = 16;
 
 /// One model's.
 #[derive(Debug)]
-pub(super) struct Yardstick {
+pub(super) struct TokenEstimator {
     measure: AtomicU32,
     whole_answers: AtomicU32,
 }
 
-impl Default for Yardstick {
+impl Default for TokenEstimator {
     fn default() -> Self {
         Self { measure: AtomicU32::new(BytesPerToken::default().0), whole_answers: AtomicU32::new(0) }
     }
 }
 
-impl Yardstick {
+impl TokenEstimator {
     /// As it is now.
     pub(super) fn measure(&self) -> BytesPerToken {
         BytesPerToken(self.measure.load(Ordering::Relaxed))
@@ -48,11 +48,11 @@ impl Yardstick {
 
 /// Every model's, by name.
 #[derive(Default)]
-pub(super) struct Yardsticks(Mutex<HashMap<Arc<str>, Arc<Yardstick>>>);
+pub(super) struct TokenEstimators(Mutex<HashMap<Arc<str>, Arc<TokenEstimator>>>);
 
-impl Yardsticks {
+impl TokenEstimators {
     /// Those of models with these `names`, in their order; others are forgotten.
-    pub(super) fn of<'n>(&self, names: impl Iterator<Item = &'n Arc<str>>) -> Vec<Arc<Yardstick>> {
+    pub(super) fn of<'n>(&self, names: impl Iterator<Item = &'n Arc<str>>) -> Vec<Arc<TokenEstimator>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = std::mem::take(&mut *all);
         let kept = names.map(|name| {
@@ -70,10 +70,10 @@ mod tests {
 
     #[test]
     fn a_model_that_stays_is_known_by_its_name() {
-        let yardsticks = Yardsticks::default();
+        let estimators = TokenEstimators::default();
         let of = |names: &[&str]| {
             let names: Vec<Arc<str>> = names.iter().map(|name| (*name).into()).collect();
-            yardsticks.of(names.iter())
+            estimators.of(names.iter())
         };
         let first = of(&["a", "b"]);
         first[1].learn(4_000, 1_000);
@@ -89,13 +89,13 @@ mod tests {
 
     #[test]
     fn many_at_once_learn_what_one_after_another_would() {
-        let yardstick = Yardstick::default();
+        let estimator = TokenEstimator::default();
         std::thread::scope(|threads| {
             for _ in 0..4 {
-                threads.spawn(|| (0..50).for_each(|_| yardstick.learn(4_000, 1_000)));
+                threads.spawn(|| (0..50).for_each(|_| estimator.learn(4_000, 1_000)));
             }
         });
         let alone = (0..200).fold(BytesPerToken::default(), |measure, _| measure.learn(4_000, 1_000));
-        assert_eq!(yardstick.measure(), alone);
+        assert_eq!(estimator.measure(), alone);
     }
 }

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::super::env::{OVERRIDABLE, OVERRIDE_PREFIX, Override, Surroundings, override_name, overrides};
+use super::super::env::{Environment, OVERRIDABLE, OVERRIDE_PREFIX, Override, override_name, overrides};
 use super::super::pointed::PointedTo;
 use super::super::problem::{Lines, Place, Problem};
-use super::catalogue::{Catalogue, Nothing, Scribe};
-use super::{Written, Wrong, path};
+use super::catalogue::{Catalogue, Nothing, SchemaRecorder};
+use super::{Located, ValueError, path};
 use crate::domain::secret::MASK;
 
 /// How alike two names must be for one to be suggested in place of the other.
@@ -45,7 +45,7 @@ pub enum Shown {
 
 /// One effective setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct EffectiveSetting {
     /// Its table as a TOML header: `[server]`, `[[keys]]`.
     pub header: String,
     /// Its table's path: `server`, `keys[0]`.
@@ -71,7 +71,7 @@ pub struct Unenforced {
 struct Notes {
     problems: Vec<Problem>,
     hidden: Vec<Range<usize>>,
-    entries: Vec<Entry>,
+    entries: Vec<EffectiveSetting>,
     unenforced: Vec<Unenforced>,
     overrides: Vec<Override>,
     /// The name of every variable that a setting would have taken.
@@ -80,12 +80,12 @@ struct Notes {
 }
 
 /// What one reading has been given and what it has found.
-pub(crate) struct Desk<'d> {
+pub(crate) struct Diagnostics<'d> {
     lines: Lines<'d>,
-    surroundings: &'d dyn Surroundings,
+    surroundings: &'d dyn Environment,
     notes: RefCell<Notes>,
     /// Notes which settings there are, where that is asked.
-    pub(super) scribe: Scribe,
+    pub(super) recorder: SchemaRecorder,
     /// Stands in an array whose elements are to be described.
     pub(super) blank: DeValue<'d>,
 }
@@ -94,26 +94,32 @@ pub(crate) struct Desk<'d> {
 pub(crate) struct Findings {
     pub(crate) problems: Vec<Problem>,
     pub(crate) hidden: Vec<Range<usize>>,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<EffectiveSetting>,
     pub(crate) unenforced: Vec<Unenforced>,
     pub(crate) pointed_to: PointedTo,
 }
 
-impl<'d> Desk<'d> {
-    pub(crate) fn new(text: &'d str, surroundings: &'d dyn Surroundings) -> Self {
+impl<'d> Diagnostics<'d> {
+    pub(crate) fn new(text: &'d str, surroundings: &'d dyn Environment) -> Self {
         let notes = Notes { overrides: overrides(surroundings), ..Notes::default() };
         let blank = DeValue::Table(DeTable::new());
-        Self { lines: Lines::of(text), surroundings, notes: RefCell::new(notes), scribe: Scribe::idle(), blank }
+        Self {
+            lines: Lines::of(text),
+            surroundings,
+            notes: RefCell::new(notes),
+            recorder: SchemaRecorder::idle(),
+            blank,
+        }
     }
 
     /// A desk for a reading that only describes what it would read.
     pub(crate) fn describing() -> Self {
-        Self { scribe: Scribe::writing(), ..Self::new("", &Nothing) }
+        Self { recorder: SchemaRecorder::writing(), ..Self::new("", &Nothing) }
     }
 
     /// Ends a reading that described.
     pub(crate) fn into_catalogue(self) -> Catalogue {
-        self.scribe.into_catalogue()
+        self.recorder.into_catalogue()
     }
 
     /// Ends the reading: what no setting took of the environment is a problem too.
@@ -130,7 +136,7 @@ impl<'d> Desk<'d> {
     }
 
     /// Notes a problem.
-    pub(crate) fn complain(&self, setting: &str, place: Place, wrong: Wrong) {
+    pub(crate) fn report(&self, setting: &str, place: Place, wrong: ValueError) {
         let at = match &place {
             Place::File(span) => Some(self.lines.position(span.start)),
             Place::Variable { .. } | Place::Nowhere => None,
@@ -145,9 +151,9 @@ impl<'d> Desk<'d> {
     }
 
     /// Notes a problem with a value that could be read.
-    pub(crate) fn complain_of<T>(&self, written: &Written<T>, message: String, hint: String) {
-        let wrong = Wrong::hinting(message, hint);
-        self.complain(&written.path, written.place.clone(), wrong);
+    pub(crate) fn report_at<T>(&self, written: &Located<T>, message: String, hint: String) {
+        let wrong = ValueError::hinting(message, hint);
+        self.report(&written.path, written.place.clone(), wrong);
     }
 
     /// Notes that the feature behind an explicit setting is not built.
@@ -162,7 +168,7 @@ impl<'d> Desk<'d> {
             Place::File(span) => Origin::File(self.lines.line(span.start)),
             Place::Variable { name, .. } => Origin::Env(name.clone()),
         };
-        self.notes.borrow_mut().entries.push(Entry {
+        self.notes.borrow_mut().entries.push(EffectiveSetting {
             header: table.header(),
             table: table.to_string(),
             name: name.to_owned(),
@@ -241,11 +247,11 @@ impl<'d> Desk<'d> {
     }
 
     /// What a string stands for: itself, or what `env:NAME` or `file:/path` points to.
-    pub(super) fn resolve(&self, text: &str) -> Result<String, Wrong> {
+    pub(super) fn resolve(&self, text: &str) -> Result<String, ValueError> {
         if let Some(name) = text.strip_prefix("env:") {
             let value = self.surroundings.variable(name).ok_or_else(|| {
                 let message = format!("the environment variable `{name}` is not set");
-                Wrong::hinting(message, format!("set `{name}` where the gateway starts"))
+                ValueError::hinting(message, format!("set `{name}` where the gateway starts"))
             })?;
             return non_empty(value, &format!("the environment variable `{name}`"));
         }
@@ -255,9 +261,9 @@ impl<'d> Desk<'d> {
         Ok(text.to_owned())
     }
 
-    fn read_file(&self, path: &str) -> Result<String, Wrong> {
+    fn read_file(&self, path: &str) -> Result<String, ValueError> {
         if !path.starts_with('/') {
-            return Err(Wrong::hinting(
+            return Err(ValueError::hinting(
                 "the path after `file:` is not absolute",
                 "write the whole path, such as \"file:/run/secrets/provider\"",
             ));
@@ -271,7 +277,7 @@ impl<'d> Desk<'d> {
                 }
                 _ => "check the path and who may read it",
             };
-            Wrong::hinting(format!("cannot read `{path}`: {error}"), hint)
+            ValueError::hinting(format!("cannot read `{path}`: {error}"), hint)
         })?;
         non_empty(text.trim_end_matches(['\r', '\n']).to_owned(), &format!("the file `{path}`"))
     }
@@ -309,10 +315,10 @@ pub(super) fn is_reference(text: &str) -> bool {
     text.starts_with("env:") || text.starts_with("file:")
 }
 
-fn non_empty(text: String, what: &str) -> Result<String, Wrong> {
+fn non_empty(text: String, what: &str) -> Result<String, ValueError> {
     if text.is_empty() {
         let hint = "put the value there, or remove the setting";
-        return Err(Wrong::hinting(format!("{what} is empty"), hint));
+        return Err(ValueError::hinting(format!("{what} is empty"), hint));
     }
     Ok(text)
 }
