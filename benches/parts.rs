@@ -30,7 +30,7 @@ use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
 use tierway::upstream::sse::SseReader;
-use tierway::upstream::{OpenAiSetup, Timeouts, Protocol, ProviderSetup, UpstreamModel, UpstreamRequest, Upstreams};
+use tierway::upstream::{OpenAiSetup, Protocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams};
 use tokio::runtime::Runtime;
 
 const KIB: usize = 1 << 10;
@@ -106,7 +106,7 @@ fn planning(c: &mut Criterion) {
     let one = || vec![Default::default()];
     let providers: Vec<_> = snapshot.providers.iter().map(|provider| (provider.name.clone(), one())).collect();
     let deployments = health.deployment_set(&snapshot.table, &providers, None);
-    let view = deployments.seen_by(key.id);
+    let view = deployments.seen_by(tierway::domain::id::KeyId(1));
     let now = Clock.now();
     let deadline = now + Duration::from_secs(60);
     let terms = PlanTerms { no_fallback: false, deadline, priced_at_ms: 0 };

@@ -7,11 +7,11 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Barrier, Mutex};
+use std::sync::{Barrier, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 use tierway::clock::Clock;
 use tierway::domain::authorize::Limits;
-use tierway::domain::id::KeyId;
+use tierway::domain::id::{KeyId, KeyIds};
 use tierway::domain::limit::WINDOW;
 use tierway::domain::refusal::{LimitKind, OverLimit};
 use tierway::store::{Admission, Ask, Counters, Denied};
@@ -44,8 +44,14 @@ fn tokens(limit: u64) -> Limits {
     Limits { tokens_per_minute: Some(limit), ..NO_LIMITS }
 }
 
+/// The number of the key called `name`, one numbering for all tests.
+fn id_of(name: &str) -> KeyId {
+    static IDS: LazyLock<Mutex<KeyIds>> = LazyLock::new(Mutex::default);
+    IDS.lock().expect("no test panics while it holds the lock").id_of(&name.into())
+}
+
 fn ask(key: &str, limits: Limits, tokens: u64) -> Ask {
-    Ask { key: KeyId::of_name(key), limits, tokens }
+    Ask { key: id_of(key), limits, tokens }
 }
 
 /// Admits and settles at once.

@@ -8,7 +8,7 @@
 use crate::domain::budget::{Budget, BudgetSpec, CreditUse, Scope};
 use crate::domain::call::Call;
 use crate::domain::glob::Glob;
-use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId, TierId};
+use crate::domain::id::{DeploymentId, ModelId, RegionId, TierId};
 use crate::domain::refusal::Refusal;
 use crate::domain::register::KeyOverrides;
 use crate::domain::routing::table::{RESERVED_PREFIX, RoutingTable, Target};
@@ -129,8 +129,6 @@ pub struct Limits {
 /// What we know of a key. Its secret is not here.
 #[derive(Clone, Debug)]
 pub struct KeyRecord {
-    /// The same for the same name as long as the process lives.
-    pub id: KeyId,
     /// For people; unique.
     pub name: Arc<str>,
     /// Who shares a budget and a report with it.
@@ -166,7 +164,6 @@ impl KeyRecord {
         let tighter = |policy: Option<u64>, own: Option<u64>| policy.into_iter().chain(own).min();
         let concurrent = policy.limits.max_concurrent.into_iter().chain(own.limits.max_concurrent).min();
         Self {
-            id: KeyId::of_name(&name),
             limits: Limits {
                 requests_per_minute: tighter(policy.limits.requests_per_minute, own.limits.requests_per_minute),
                 tokens_per_minute: tighter(policy.limits.tokens_per_minute, own.limits.tokens_per_minute),

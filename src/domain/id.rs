@@ -6,7 +6,9 @@
 //! [`KeyId`] and [`RequestId`].
 
 use super::random::RandomValue;
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// The longest name that is kept: names become labels and header values.
 pub const NAME_MAX_BYTES: usize = 200;
@@ -54,18 +56,35 @@ index!(
     ProviderId
 );
 
-/// A client's key, the same number for the same name as long as the process lives.
+/// A client's key: the number that [`KeyIds`] gave its name. Two keys never share one, so that what is counted
+/// by it (limits, budgets, evidence at breakers) is one key's alone. It means nothing in another process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct KeyId(pub u64);
+pub struct KeyId(pub u32);
 
 impl KeyId {
-    /// The id of the key called `name`: FNV-1a over its bytes, so that it survives a reload.
-    pub fn of_name(name: &str) -> Self {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for byte in name.bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    /// No key: given to no name.
+    pub const NONE: Self = Self(0);
+}
+
+/// The number of every key name this process has seen, in the order they were seen, from 1. None is forgotten:
+/// a key that is removed and comes back is the same key.
+#[derive(Default, Debug)]
+pub struct KeyIds {
+    by_name: HashMap<Arc<str>, KeyId>,
+}
+
+impl KeyIds {
+    /// The number of the key called `name`; the next free one for a name that is new.
+    ///
+    /// # Panics
+    /// After 2³² − 1 different names, more than memory holds.
+    pub fn id_of(&mut self, name: &Arc<str>) -> KeyId {
+        if let Some(id) = self.by_name.get(name) {
+            return *id;
         }
-        Self(hash)
+        let id = KeyId(u32::try_from(self.by_name.len() + 1).expect("memory ends before the numbers do"));
+        self.by_name.insert(name.clone(), id);
+        id
     }
 }
 
@@ -128,6 +147,17 @@ mod tests {
             assert_eq!((id >> 64 & 0xfff) << 52 | id >> 10 & ((1 << 52) - 1), u128::from(draw));
         };
         [0, 1, u64::MAX, 0x0123_4567_89ab_cdef].into_iter().for_each(check);
+    }
+
+    #[test]
+    fn every_name_has_a_number_of_its_own_and_keeps_it() {
+        let mut ids = KeyIds::default();
+        // The second and the third have one FNV-1a hash.
+        let names = ["a", "8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ", "b"].map(Arc::from);
+        let first: Vec<KeyId> = names.iter().map(|name| ids.id_of(name)).collect();
+        assert_eq!(first, [KeyId(1), KeyId(2), KeyId(3), KeyId(4)]);
+        let again: Vec<KeyId> = names.iter().rev().map(|name| ids.id_of(name)).collect();
+        assert_eq!(again, [KeyId(4), KeyId(3), KeyId(2), KeyId(1)]);
     }
 
     #[test]

@@ -45,6 +45,15 @@ impl RandomValue {
     }
 }
 
+/// Where an FNV-1a hash begins.
+pub const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a-64 of `bytes`, going on from `hash`. It only spreads choices evenly: two inputs may share a hash, so
+/// it never stands for a name.
+pub fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

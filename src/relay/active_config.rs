@@ -4,8 +4,8 @@
 //! A request keeps the `ActiveConfig` it arrived with for its whole life; a reload makes another and swaps
 //! it in. Whatever does not change from request to request is made here, once.
 
+use super::RelayContext;
 use super::health::{DeploymentSet, HealthRegistry};
-use crate::clock::Clock;
 use crate::config::{self, FinishReason, KeyHash, MalformedFrame, ProviderSettings, Reach, Snapshot, WireSettings};
 use crate::domain::authorize::{Asked, KeyRecord};
 use crate::domain::budget::{Account, Scope};
@@ -14,12 +14,13 @@ use crate::domain::pricing::Price;
 use crate::domain::register::StoredKey;
 use crate::domain::routing::table::Target;
 use crate::domain::secret::Secret;
-use crate::store::budget_pool::{BudgetAccount, BudgetPool};
-use crate::store::keyring::{Keyring, Versions};
+use crate::store::budget_pool::BudgetAccount;
+use crate::store::keyring::Versions;
 use crate::upstream::{self, OpenAiSetup, Protocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
 use http::HeaderValue;
+use parking_lot::RwLock;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A snapshot, ready to serve.
@@ -30,27 +31,27 @@ pub struct ActiveConfig {
     pub(super) upstreams: Arc<Upstreams>,
     /// By [`DeploymentId`].
     pub(super) upstream_models: Vec<UpstreamModel>,
-    /// Of the file's keys that have a budget, in the order of their budgets.
-    budget_accounts: HashMap<KeyId, Arc<[Arc<BudgetAccount>]>>,
-    /// Of nobody.
-    no_budget_accounts: Arc<[Arc<BudgetAccount>]>,
-    /// Stored keys that were used: one entry for each, however often its secrets change.
-    resolved: RwLock<HashMap<KeyId, ResolvedStoredKey>>,
-    /// What of the register this was made with.
-    pub(super) registered: Versions,
+    /// The file's keys, by the hash of their secrets.
+    file_keys: HashMap<KeyHash, ResolvedKey>,
+    /// Stored keys that were used, by name: one entry for each, however often its secrets change.
+    stored_keys: RwLock<HashMap<Arc<str>, ResolvedStoredKey>>,
+    /// The versions of stored teams and credit that this was made with.
+    pub(super) applied: Versions,
 }
 
-/// A key that may ask, with what its requests are held from beside credit.
+/// A key as this snapshot has it.
 #[derive(Clone)]
 pub(super) struct ResolvedKey {
+    pub(super) id: KeyId,
     pub(super) record: Arc<KeyRecord>,
+    /// The accounts of its budgets, in the order of the record's; credit is looked up for each request.
     pub(super) budgets: Arc<[Arc<BudgetAccount>]>,
 }
 
 /// A stored key as this snapshot has it.
 struct ResolvedStoredKey {
     stored: Arc<StoredKey>,
-    resolve: ResolvedKey,
+    key: ResolvedKey,
 }
 
 /// What the front door must know before a request is understood. Sizes in bytes.
@@ -63,46 +64,34 @@ pub struct BodyLimits {
 }
 
 impl ActiveConfig {
-    /// Resolves `snapshot`. The one before lends what it can, warm connections, and is replaced at a moment;
-    /// `None` at the start.
+    /// Resolves `snapshot`. Warm connections of `previous`, the configuration that this one replaces and the
+    /// instant of that, are kept where a provider is unchanged; `None` at the start.
     ///
     /// # Errors
     /// When a provider cannot be set up: a base URL that is none, a credential that is no header.
-    pub fn new(
+    pub(super) fn new(
         snapshot: Arc<Snapshot>,
         health: &HealthRegistry,
-        budget_pool: &BudgetPool,
-        keyring: &Keyring,
+        context: &RelayContext,
         previous: Option<(&Self, Instant)>,
-        clock: Clock,
     ) -> Result<Self, ActivateError> {
         let setups = snapshot.providers.iter().map(|provider| setup(provider, &snapshot.wire));
         let setups = setups.collect::<Result<Vec<_>, _>>()?;
-        let upstreams = Upstreams::build(setups, previous.map(|(active, _)| &*active.upstreams), clock)?;
+        let upstreams = Upstreams::build(setups, previous.map(|(active, _)| &*active.upstreams), context.clock)?;
         let fingerprints = |provider: &ProviderSettings| {
             credentials(provider).iter().map(|secret| KeyHash::of(secret.expose()).0).collect()
         };
         let providers: Vec<_> =
             snapshot.providers.iter().map(|provider| (provider.name.clone(), fingerprints(provider))).collect();
         let names = snapshot.table.deployments.iter().map(|deployment| UpstreamModel::new(&deployment.upstream_model));
-        // Last, because it cannot fail: from here on the new limits hold.
-        let now_unix_ms = clock.unix_ms();
-        // Read before the teams: what changes between the two is taken up once more.
-        let registered = keyring.versions();
-        let of_key = |key: &Arc<KeyRecord>| {
-            let team = key.team.as_ref().filter(|team| !snapshot.teams.contains_key(*team));
-            let shared = team.and_then(|team| Some(keyring.team(team)?.budget.as_ref()?.of(Scope::Team, team.clone())));
-            let budgets =
-                key.budgets.iter().chain(&shared).map(|budget| budget_pool.budget_account(budget, now_unix_ms));
-            (key.id, budgets.collect::<Arc<[_]>>())
-        };
-        let budget_accounts =
-            snapshot.keys.values().map(of_key).filter(|(_, budget_accounts)| !budget_accounts.is_empty()).collect();
+        // Read before the teams: what changes between the two is applied once more.
+        let applied = context.keyring.versions();
+        // Last, because it cannot fail: from here on the new limits apply.
+        let file_keys = file_keys(&snapshot, context);
         Ok(Self {
-            budget_accounts,
-            no_budget_accounts: Arc::default(),
-            resolved: RwLock::default(),
-            registered,
+            file_keys,
+            stored_keys: RwLock::default(),
+            applied,
             deployments: health.deployment_set(&snapshot.table, &providers, previous.map(|(_, now)| now)),
             upstreams: Arc::new(upstreams),
             upstream_models: names.collect(),
@@ -110,61 +99,43 @@ impl ActiveConfig {
         })
     }
 
-    /// What the front door must know.
+    /// How much of request bodies is accepted.
     pub fn body_limits(&self) -> BodyLimits {
         let server = &self.snapshot.server;
         BodyLimits { max_body: server.max_body_bytes, max_in_flight_bytes: server.max_in_flight_bytes }
     }
 
-    /// The key that a secret of this hash opens, the file's or a stored one.
-    pub(super) fn resolve(
-        &self,
-        hash: &KeyHash,
-        keyring: &Keyring,
-        budget_pool: &BudgetPool,
-        now_unix_ms: i64,
-    ) -> Option<ResolvedKey> {
-        if let Some(record) = self.snapshot.key(hash) {
-            let budgets = self.budget_accounts.get(&record.id).unwrap_or(&self.no_budget_accounts).clone();
-            return Some(ResolvedKey { record: record.clone(), budgets });
+    /// The key whose secret has this hash, the file's or a stored one.
+    pub(super) fn resolve(&self, hash: &KeyHash, context: &RelayContext, now_unix_ms: i64) -> Option<ResolvedKey> {
+        if let Some(key) = self.file_keys.get(hash) {
+            return Some(key.clone());
         }
-        let stored = keyring.find(hash, now_unix_ms)?;
-        let id = KeyId::of_name(&stored.name);
-        let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(resolved) = resolved.get(&id).filter(|resolved| Arc::ptr_eq(&resolved.stored, &stored)) {
-            return Some(resolved.resolve.clone());
+        let stored = context.keyring.find(hash, now_unix_ms)?;
+        if let Some(known) = self.stored_keys.read().get(&stored.name)
+            && Arc::ptr_eq(&known.stored, &stored)
+        {
+            return Some(known.key.clone());
         }
-        drop(resolved);
-        self.resolve_stored(stored, keyring, budget_pool, now_unix_ms)
+        self.resolve_stored(stored, context, now_unix_ms)
     }
 
-    /// Makes of a stored key what it is under this snapshot, once for each of its states.
-    fn resolve_stored(
-        &self,
-        stored: Arc<StoredKey>,
-        keyring: &Keyring,
-        budget_pool: &BudgetPool,
-        now_unix_ms: i64,
-    ) -> Option<ResolvedKey> {
-        let team = stored.team.as_ref().and_then(|team| keyring.team(team));
+    /// Compiles a stored key for this snapshot, once for each of its states.
+    fn resolve_stored(&self, stored: Arc<StoredKey>, context: &RelayContext, now_unix_ms: i64) -> Option<ResolvedKey> {
+        let team = stored.team.as_ref().and_then(|team| context.keyring.team(team));
         let record = Arc::new(self.snapshot.record_of(&stored, team.as_deref())?);
-        let budgets = record.budgets.iter().map(|budget| budget_pool.budget_account(budget, now_unix_ms)).collect();
-        let resolve = ResolvedKey { record, budgets };
-        let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
-        resolved.insert(resolve.record.id, ResolvedStoredKey { stored, resolve: resolve.clone() });
-        Some(resolve)
+        let account = |budget| context.budget_pool.budget_account(budget, now_unix_ms);
+        let budgets = record.budgets.iter().map(account).collect();
+        let key = ResolvedKey { id: context.key_ids.lock().id_of(&record.name), record, budgets };
+        let entry = ResolvedStoredKey { stored, key: key.clone() };
+        self.stored_keys.write().insert(key.record.name.clone(), entry);
+        Some(key)
     }
 
-    /// What keys pay from.
+    /// Every account that a key is charged to, credit aside.
     pub(super) fn accounts(&self) -> HashSet<Arc<Account>> {
-        let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
-        let stored = resolved.values().map(|resolved| &resolved.resolve.budgets);
-        self.budget_accounts
-            .values()
-            .chain(stored)
-            .flat_map(|budget_accounts| budget_accounts.iter())
-            .map(|budget_account| budget_account.account().clone())
-            .collect()
+        let stored_keys = self.stored_keys.read();
+        let keys = self.file_keys.values().chain(stored_keys.values().map(|stored| &stored.key));
+        keys.flat_map(|key| key.budgets.iter()).map(|account| account.account().clone()).collect()
     }
 
     /// A name a key may use, as `GET /v1/models` lists it, with the price in force at `now_ms` (Unix milliseconds).
@@ -212,6 +183,29 @@ impl ActiveConfig {
             }
         }
     }
+}
+
+/// The file's keys, each with its accounts, by the hash of its secret.
+fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, ResolvedKey> {
+    let now_unix_ms = context.clock.unix_ms();
+    let mut ids = context.key_ids.lock();
+    let no_budgets: Arc<[Arc<BudgetAccount>]> = Arc::default();
+    let mut resolve = |record: &Arc<KeyRecord>| {
+        let team = record.team.as_ref().filter(|team| !snapshot.teams.contains_key(*team));
+        let team_budget = team.and_then(|team| {
+            let stored = context.keyring.team(team)?;
+            Some(stored.budget.as_ref()?.of(Scope::Team, team.clone()))
+        });
+        let mut accounts = record
+            .budgets
+            .iter()
+            .chain(&team_budget)
+            .map(|budget| context.budget_pool.budget_account(budget, now_unix_ms))
+            .peekable();
+        let budgets = if accounts.peek().is_none() { no_budgets.clone() } else { accounts.collect() };
+        ResolvedKey { id: ids.id_of(&record.name), record: record.clone(), budgets }
+    };
+    snapshot.keys.iter().map(|(hash, record)| (*hash, resolve(record))).collect()
 }
 
 /// A name a key may use.

@@ -1,39 +1,38 @@
-//! Be known, be admitted: the key is found, its limits are taken.
+//! Identification and admission: the key of a request is found, its limits are taken.
 //!
-//! Finding compares in constant time and answers the same for a key that is missing, unknown or
-//! expired. Whether the key may make the call is decided in `domain/authorize.rs`, not here.
+//! The answer is the same for a key that is missing, unknown or expired, and takes as long. Whether the key may
+//! make the call is decided in `domain/authorize.rs`, not here.
 
 use super::active_config::{ActiveConfig, ResolvedKey};
 use super::guard::RequestGuard;
 use super::{RelayContext, ServeError};
 use crate::config::KeyHash;
-use crate::domain::authorize::{AuthorizedRequest, KeyRecord, is_valid};
+use crate::domain::authorize::{AuthorizedRequest, is_valid};
 use crate::domain::call::Call;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::secret::Secret;
 use crate::store::Ask;
-use crate::store::budget_pool::FundingSources;
-use std::sync::Arc;
 
-/// The record of the key a client presented, and who pays for its requests.
-pub(super) fn known(
+/// The key that a client presented.
+///
+/// # Errors
+/// [`Refusal::InvalidKey`], whatever is wrong with it.
+pub(super) fn identify(
     context: &RelayContext,
     active: &ActiveConfig,
     presented: Option<&Secret>,
-) -> Result<(Arc<KeyRecord>, FundingSources), Refusal> {
+) -> Result<ResolvedKey, Refusal> {
     // Hashing also when nothing was presented keeps one timing for all refusals. The table is
     // searched by hash: a caller who can choose hashes byte by byte has broken SHA-256 first.
     let hash = KeyHash::of(presented.map_or("", |secret| secret.expose()));
     let now_unix_ms = context.clock.unix_ms();
-    let found = active.resolve(&hash, &context.keyring, &context.budget_pool, now_unix_ms);
-    let valid = found.filter(|known| is_valid(&known.record, now_unix_ms / 1000));
-    let ResolvedKey { record, budgets } = presented.and(valid).ok_or(Refusal::InvalidKey)?;
-    let funding = context.budget_pool.funding(&record.name, record.team.as_ref(), record.policy.money.credit, budgets);
-    Ok((record, funding))
+    let found = active.resolve(&hash, context, now_unix_ms);
+    let valid = found.filter(|key| is_valid(&key.record, now_unix_ms / 1000));
+    presented.and(valid).ok_or(Refusal::InvalidKey)
 }
 
-/// Takes the request, its tokens and a slot from the key's limits; the ticket gives them back.
+/// Takes the request, its tokens and a slot of concurrency from the key's limits; the guard returns them.
 pub(super) async fn admit(
     context: &RelayContext,
     guard: &mut RequestGuard,
@@ -43,7 +42,7 @@ pub(super) async fn admit(
     plan: &RoutePlan,
 ) -> Result<(), ServeError> {
     let key = authorized.key();
-    let ask = Ask { key: key.id, limits: key.limits, tokens: tokens(active, call, plan) };
+    let ask = Ask { key: guard.state.key_id, limits: key.limits, tokens: tokens(active, call, plan) };
     match context.counters.admit(&ask, context.clock.now()).await {
         Ok(admission) => {
             guard.state.requests_left = admission.requests();

@@ -1,7 +1,9 @@
-//! Be planned, be attempted: asks the plan what to do, does it, tells the plan how it went.
+//! Dispatch: asks the plan what to do next, does it, and records in the plan how it went.
 //!
 //! The plan never sends; this loop never decides. It ends with an answer whose first good frame is
 //! in hand (the commit point), or with the reason there is none.
+//!
+//! Start reading at [`Dispatch::run`].
 
 use super::active_config::ActiveConfig;
 use super::estimator::TokenEstimator;
@@ -15,17 +17,17 @@ use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::random::RandomValue;
 use crate::domain::receipt::Served;
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::plan::{Attempt, GiveUp, RoutePlan, Step};
+use crate::domain::routing::plan::{Attempt, FailedAttempt, GiveUp, RoutePlan, Step};
 use crate::upstream::{Answer, AttemptError, Rejection, Timeouts, UpstreamRequest};
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// An answer whose first good frame is in hand, and the leave it runs under.
+/// An answer whose first good frame is in hand, and the permit it runs under.
 pub(super) struct CommittedAnswer {
     pub(super) answer: Answer,
     pub(super) permit: Permit,
-    /// Its model's.
+    /// The token estimator of the model that answers.
     pub(super) estimator: Arc<TokenEstimator>,
 }
 
@@ -34,63 +36,79 @@ pub(super) struct Dispatch<'a> {
     pub(super) context: &'a RelayContext,
     pub(super) active: &'a ActiveConfig,
     pub(super) call: &'a Call,
-    /// The client's headers that travel on.
+    /// The client's headers that are passed on.
     pub(super) headers: &'a HeaderMap,
     pub(super) deadline: Instant,
 }
 
 impl Dispatch<'_> {
-    /// Walks `plan` until something answers or nothing is left.
+    /// Follows `plan` until something answers or nothing is left.
     pub(super) async fn run(
         &self,
         plan: &mut RoutePlan,
         guard: &mut RequestGuard,
     ) -> Result<CommittedAnswer, ServeError> {
-        let key = guard.state.key.as_ref().map_or(crate::domain::id::KeyId(0), |key| key.id);
-        let health = self.active.deployments.seen_by(key);
+        let health = self.active.deployments.seen_by(guard.state.key_id);
         let table = &self.active.snapshot.table;
         self.active.deployments.request(self.context.clock.now());
         let mut refused = FirstRejection::default();
         loop {
             match plan.next(table, &health, self.context.clock.now(), self.context.rng.draw()) {
-                Step::Try(attempt) => {
-                    let worst = CostBound::of(table, self.call, plan.priced_at_ms());
-                    guard.state.spend.before_attempt(self.context, worst, attempt.deployment).await?;
-                    guard.attempt_sent(self.place(&attempt));
-                    let (deployment, mut permit) = (attempt.deployment, attempt.permit);
-                    let result = guard.wait(self.send(deployment, &permit)).await;
-                    let now = self.context.clock.now();
-                    match result {
-                        Ok(answer) => {
-                            permit.answered(now);
-                            guard.attempt_answered(now);
-                            guard.state.price = table.price(deployment, plan.priced_at_ms()).cloned();
-                            let estimator =
-                                self.active.deployments.estimator(table.deployment(deployment).model).clone();
-                            return Ok(CommittedAnswer { answer, permit, estimator });
-                        }
-                        Err(missed) => {
-                            let age = now.saturating_duration_since(permit.sent());
-                            let failure = plan.record(table, missed.failure, age, permit.last_was_good());
-                            log_failure(guard, &table.deployment(deployment).name, failure, &missed);
-                            permit.failed(failure, now);
-                            guard.attempt_failed(failure, now);
-                            refused.keep(table.deployment(deployment).model, missed.rejection);
-                        }
-                    }
-                }
+                Step::Try(attempt) => match self.attempt(plan, attempt, guard).await? {
+                    Ok(answer) => return Ok(answer),
+                    Err((model, rejection)) => refused.keep(model, rejection),
+                },
                 Step::Wait(pause) => guard.wait(self.context.clock.sleep(pause)).await,
                 Step::GiveUp(reason) => return Err(self.give_up(reason, refused)),
             }
         }
     }
 
+    /// Makes one attempt. Where it fails, that is recorded everywhere, and its model and the provider's refusal of
+    /// the request are returned.
+    ///
+    /// # Errors
+    /// Where no budget has room for the attempt: nothing was sent.
+    async fn attempt(
+        &self,
+        plan: &mut RoutePlan,
+        attempt: Attempt<Permit>,
+        guard: &mut RequestGuard,
+    ) -> Result<Result<CommittedAnswer, (ModelId, Option<Rejection>)>, ServeError> {
+        let table = &self.active.snapshot.table;
+        let (number, deployment) = (attempt.number, attempt.deployment);
+        let bound = CostBound::of(table, self.call, plan.priced_at_ms());
+        guard.state.spend.before_attempt(self.context, number, bound, deployment).await?;
+        guard.attempt_sent(number, self.place(&attempt));
+        let mut permit = attempt.permit;
+        let result = guard.wait(self.send(deployment, &permit)).await;
+        let now = self.context.clock.now();
+        let model = table.deployment(deployment).model;
+        let error = match result {
+            Ok(answer) => {
+                permit.answered(now);
+                guard.attempt_answered(number, now);
+                guard.state.price = table.price(deployment, plan.priced_at_ms()).cloned();
+                let estimator = self.active.deployments.estimator(model).clone();
+                return Ok(Ok(CommittedAnswer { answer, permit, estimator }));
+            }
+            Err(error) => error,
+        };
+        let age = now.saturating_duration_since(permit.sent());
+        let end = FailedAttempt { failure: error.failure, age, last_was_good: permit.last_was_good() };
+        let failure = plan.record(table, number, end);
+        log_failure(guard, &table.deployment(deployment).name, failure, &error);
+        permit.failed(failure, now);
+        guard.attempt_failed(number, failure, now);
+        Ok(Err((model, error.rejection)))
+    }
+
     async fn send(&self, deployment: DeploymentId, permit: &Permit) -> Result<Answer, AttemptError> {
         let table = &self.active.snapshot.table;
-        let held = table.deployment(deployment);
-        let model = table.model(held.model);
-        let order = UpstreamRequest {
-            provider: held.provider,
+        let target = table.deployment(deployment);
+        let model = table.model(target.model);
+        let request = UpstreamRequest {
+            provider: target.provider,
             credential: permit.credential(),
             model: &self.active.upstream_models[deployment.index()],
             call: self.call,
@@ -103,7 +121,7 @@ impl Dispatch<'_> {
             },
             draw: self.context.rng.draw(),
         };
-        self.active.upstreams.send(order).await
+        self.active.upstreams.send(request).await
     }
 
     fn place(&self, attempt: &Attempt<Permit>) -> Served {
@@ -157,12 +175,12 @@ impl FirstRejection {
     }
 }
 
-fn log_failure(guard: &RequestGuard, deployment: &str, failure: Failure, missed: &AttemptError) {
+fn log_failure(guard: &RequestGuard, deployment: &str, failure: Failure, error: &AttemptError) {
     tracing::info!(
         request_id = %guard.state.id,
         deployment,
         reason = failure.reason().label(),
-        detail = %missed.detail,
+        detail = %error.detail,
         "an attempt failed"
     );
 }

@@ -4,9 +4,10 @@
 //! by name, so that a reload forgets nothing of a model that stays. What is learned is `domain::estimate`'s.
 
 use crate::domain::estimate::BytesPerToken;
+use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// A whole answer is read once more to learn from it: one of so many is. Streams are measured as they pass.
 const ONE_OF: u32 = 16;
@@ -53,7 +54,7 @@ pub(super) struct TokenEstimators(Mutex<HashMap<Arc<str>, Arc<TokenEstimator>>>)
 impl TokenEstimators {
     /// Those of models with these `names`, in their order; others are forgotten.
     pub(super) fn of<'n>(&self, names: impl Iterator<Item = &'n Arc<str>>) -> Vec<Arc<TokenEstimator>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let mut known = std::mem::take(&mut *all);
         let kept = names.map(|name| {
             let kept = known.remove(name).unwrap_or_default();

@@ -1,38 +1,51 @@
-//! What one request holds and what is known of it so far.
+//! What one request holds, what is known of it so far, and its end.
 //!
-//! A ticket is opened when a request has been read and settled exactly once: by an answer's end, by
-//! an error told to the client, or, when it is dropped on the way, as abandoned. So a client that
-//! vanishes leaks nothing and every request leaves one receipt.
+//! A guard is opened when a request has been received and settled exactly once: at the end of its answer, at
+//! the error that the client gets, or, when it is dropped before either, as abandoned. So a client that
+//! disconnects leaks nothing and every request leaves one [`Receipt`], which ledger, metrics and access log
+//! read. It decides nothing: what an end costs is computed in [`spend`](super::spend).
+//!
+//! Start reading at [`RequestGuard`]; the end is [`RequestGuard::settle`].
 
 use super::RelayContext;
-use super::settle;
-use super::spend::RequestSpend;
+use super::spend::{Bill, RequestSpend};
 use crate::domain::authorize::KeyRecord;
 use crate::domain::call::Endpoint;
 use crate::domain::estimate::Basis;
 use crate::domain::failure::Failure;
-use crate::domain::id::RequestId;
+use crate::domain::id::{KeyId, RequestId};
 use crate::domain::limit::Left;
+use crate::domain::money::NanoUsd;
 use crate::domain::pricing::{Price, PriceVersion};
-use crate::domain::receipt::{AttemptRecord, Outcome, Reason, Served};
+use crate::domain::receipt::{AttemptRecord, Outcome, Reason, Receipt, Served};
 use crate::domain::refusal::{LimitKind, Refusal};
 use crate::domain::usage::Usage;
 use crate::store::Admission;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What a receipt says as status when the client had gone before it could read one.
+/// The HTTP status on a receipt when the client disconnected before it could read one.
 pub(super) const CLIENT_GONE: u16 = 499;
+/// Attempts of one request that may be in flight together: one, and one started beside it.
+pub(super) const IN_FLIGHT: usize = 2;
 
-/// One request's holdings; settles in its drop if nothing settled it before.
+/// Everything a request holds; settles in its drop if nothing settled it before.
 pub(super) struct RequestGuard {
     context: Arc<RelayContext>,
     pub(super) state: RequestState,
-    /// The attempt under way: its place, and when it was sent.
-    running: Option<(Served, Instant)>,
-    /// Since when somebody else is waited for.
-    waiting: Option<Instant>,
+    /// Attempts in flight.
+    running: [Option<RunningAttempt>; IN_FLIGHT],
+    /// Since when the client, a provider or a pause is waited for.
+    waiting_since: Option<Instant>,
     settled: bool,
+}
+
+/// One attempt in flight.
+struct RunningAttempt {
+    /// As the plan counts, from 1.
+    number: u32,
+    place: Served,
+    sent: Instant,
 }
 
 /// What is known of a request so far.
@@ -41,25 +54,32 @@ pub(super) struct RequestState {
     pub(super) received: Instant,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) key: Option<Arc<KeyRecord>>,
+    pub(super) key_id: KeyId,
+    /// The model as the client wrote it.
     pub(super) asked_model: Option<Box<str>>,
     pub(super) stream: bool,
-    /// Input tokens as guessed, for when the provider counts none.
+    /// Input tokens as estimated, for when the provider counts none.
     pub(super) estimated_input: u64,
+    /// The deployment that answered, or that was tried last.
     pub(super) served: Option<Served>,
+    /// Every attempt sent so far, by number from 1. Reason and duration are final once it is not in flight.
     pub(super) attempts: Vec<AttemptRecord>,
-    /// What the answer is charged at.
+    /// The price that the answer is charged at.
     pub(super) price: Option<PriceVersion>,
     pub(super) usage: Option<Usage>,
-    /// How `usage` is known.
+    /// Whether `usage` was counted by the provider or estimated here.
     pub(super) basis: Basis,
-    /// The provider counted what cannot be.
+    /// The provider reported token counts that no answer can have.
     pub(super) impossible_usage: bool,
+    /// The limit that refused the request.
     pub(super) limit: Option<LimitKind>,
+    /// From received to the first token.
     pub(super) first_token: Option<Duration>,
     /// Time spent waiting for the client, a provider or a pause, up to the answer's first byte.
     pub(super) waited: Duration,
     /// Time spent in the gateway up to the answer's first byte, once there is one.
     pub(super) overhead: Option<Duration>,
+    /// What was taken of the key's limits.
     pub(super) admission: Option<Admission>,
     pub(super) requests_left: Option<Left>,
     pub(super) tokens_left: Option<Left>,
@@ -67,20 +87,13 @@ pub(super) struct RequestState {
 }
 
 impl RequestState {
-    /// What a token of the answer costs.
-    pub(super) fn price(&self) -> Option<Price> {
-        self.price.as_ref().map(|version| version.price)
-    }
-}
-
-impl RequestGuard {
-    /// Opens the ticket of request `id`, received at `received`.
-    pub(super) fn open(context: Arc<RelayContext>, id: RequestId, received: Instant) -> Self {
-        let state = RequestState {
+    fn new(id: RequestId, received: Instant) -> Self {
+        Self {
             id,
             received,
             endpoint: None,
             key: None,
+            key_id: KeyId::NONE,
             asked_model: None,
             stream: false,
             estimated_input: 0,
@@ -98,45 +111,71 @@ impl RequestGuard {
             requests_left: None,
             tokens_left: None,
             spend: RequestSpend::default(),
-        };
-        Self { context, state, running: None, waiting: None, settled: false }
+        }
     }
 
-    /// The time, as the corridor's clock has it.
+    /// The price of a token of the answer.
+    pub(super) fn price(&self) -> Option<Price> {
+        self.price.as_ref().map(|version| version.price)
+    }
+
+    fn deployment(&self) -> &str {
+        self.served.as_ref().map_or("", |served| &served.deployment)
+    }
+}
+
+impl RequestGuard {
+    /// The guard of request `id`, received at `received`.
+    pub(super) fn open(context: Arc<RelayContext>, id: RequestId, received: Instant) -> Self {
+        let state = RequestState::new(id, received);
+        Self { context, state, running: [const { None }; IN_FLIGHT], waiting_since: None, settled: false }
+    }
+
+    /// The time, from the clock that all requests share.
     pub(super) fn now(&self) -> Instant {
         self.context.clock.now()
     }
 
-    /// Waits for `other`: the client, a provider, a pause. That time is not the gateway's own.
+    /// Waits for `other`: the client, a provider, a pause. That time does not count as the gateway's own.
     pub(super) async fn wait<T>(&mut self, other: impl Future<Output = T>) -> T {
         let now = self.now();
-        self.waiting.get_or_insert(now);
+        self.waiting_since.get_or_insert(now);
         let value = other.await;
-        self.waited(self.now());
+        self.stop_waiting(self.now());
         value
     }
 
-    /// Notes an attempt that begins. From now on it is the provider that is waited for.
-    pub(super) fn attempt_sent(&mut self, place: Served) {
+    /// Records that attempt `number` is being sent to `place`. From now on the provider is waited for.
+    pub(super) fn attempt_sent(&mut self, number: u32, place: Served) {
         let now = self.now();
-        self.running = Some((place, now));
-        self.waiting = Some(now);
+        debug_assert_eq!(number as usize, self.state.attempts.len() + 1, "attempts are numbered from 1, without a gap");
+        self.state.attempts.push(AttemptRecord {
+            deployment: place.deployment.clone(),
+            tier: place.tier.clone(),
+            // Until it ends; an attempt still in flight at the request's end is given that end's reason.
+            reason: Reason::ClientGone,
+            duration: Duration::ZERO,
+        });
+        let free = self.running.iter_mut().find(|slot| slot.is_none());
+        *free.expect("no more attempts are in flight than may be") = Some(RunningAttempt { number, place, sent: now });
+        self.waiting_since = Some(now);
     }
 
-    /// Notes that the attempt under way failed.
-    pub(super) fn attempt_failed(&mut self, failure: Failure, now: Instant) {
-        self.state.spend.attempt_failed(failure);
-        self.attempt_ended(failure.reason(), now);
+    /// Records that attempt `number` failed.
+    pub(super) fn attempt_failed(&mut self, number: u32, failure: Failure, now: Instant) {
+        self.state.spend.attempt_failed(number, failure);
+        self.attempt_ended(number, failure.reason(), now);
     }
 
-    /// Notes that the attempt under way answered: its commit point.
-    pub(super) fn attempt_answered(&mut self, now: Instant) {
-        self.attempt_ended(Reason::Served, now);
+    /// Records that attempt `number` answered: its commit point.
+    pub(super) fn attempt_answered(&mut self, number: u32, now: Instant) {
+        self.state.spend.attempt_answered(number);
+        self.attempt_ended(number, Reason::Served, now);
         self.state.first_token = Some(now.saturating_duration_since(self.state.received));
         self.stop_overhead(now);
     }
 
-    /// Notes a refusal's limit.
+    /// Records which limit refused the request.
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         if let Refusal::OverLimit(over) = refusal {
             self.state.limit = Some(over.limit);
@@ -149,39 +188,116 @@ impl RequestGuard {
         *self.state.overhead.get_or_insert(spent)
     }
 
-    /// Ends the request: everything held goes back, the receipt is written.
+    /// Ends the request: everything held is returned or charged, and the receipt is written. `status` is what the
+    /// client read as HTTP status.
     pub(super) fn settle(mut self, outcome: Outcome, reason: Reason, status: u16) {
         self.settle_once(outcome, reason, status);
     }
 
-    fn attempt_ended(&mut self, reason: Reason, now: Instant) {
-        if let Some((place, sent)) = self.running.take() {
-            self.state.attempts.push(AttemptRecord {
-                deployment: place.deployment.clone(),
-                tier: place.tier.clone(),
-                reason,
-                duration: now.saturating_duration_since(sent),
-            });
-            self.state.served = Some(place);
-        }
+    fn attempt_ended(&mut self, number: u32, reason: Reason, now: Instant) {
+        let slot = self.running.iter_mut().find(|slot| slot.as_ref().is_some_and(|running| running.number == number));
+        let Some(RunningAttempt { place, sent, .. }) = slot.and_then(Option::take) else { return };
+        let record = &mut self.state.attempts[number as usize - 1];
+        record.reason = reason;
+        record.duration = now.saturating_duration_since(sent);
+        self.state.served = Some(place);
     }
 
-    fn waited(&mut self, now: Instant) {
-        if let Some(since) = self.waiting.take() {
+    fn stop_waiting(&mut self, now: Instant) {
+        if let Some(since) = self.waiting_since.take() {
             self.state.waited += now.saturating_duration_since(since);
         }
     }
 
     fn settle_once(&mut self, outcome: Outcome, reason: Reason, status: u16) {
-        if !std::mem::replace(&mut self.settled, true) {
-            let now = self.context.clock.now();
-            // Whoever left did so in the middle of something: it was sent, it was waited for.
-            self.attempt_ended(reason, now);
-            self.waited(now);
-            self.stop_overhead(now);
-            settle::settle(&self.context, &mut self.state, settle::End { outcome, reason, status }, now);
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let now = self.context.clock.now();
+        // A client that disconnects does so in the middle of something: an attempt, or a wait.
+        for number in
+            self.running.each_ref().map(|slot| slot.as_ref().map(|running| running.number)).into_iter().flatten()
+        {
+            self.attempt_ended(number, reason, now);
+        }
+        self.stop_waiting(now);
+        self.stop_overhead(now);
+        let used = self.used_tokens();
+        if let Some(admission) = self.state.admission.take() {
+            self.context.counters.settle(admission, used, now);
+        }
+        let receipt = Arc::new(self.receipt(outcome, reason, status, now));
+        self.context.ledger.append(&receipt);
+        if !receipt.charges.is_empty() {
+            self.context.lease_store.settle(&receipt);
+        }
+        self.context.telemetry.record(&receipt);
+    }
+
+    /// Tokens to settle the key's limit with: all that were taken are returned where nothing was sent to any
+    /// model; `None`, they stay as taken, where something was sent and its usage is unknown.
+    fn used_tokens(&self) -> Option<u64> {
+        if self.state.attempts.is_empty() { Some(0) } else { self.state.usage.map(|usage| usage.total()) }
+    }
+
+    fn receipt(&mut self, outcome: Outcome, reason: Reason, status: u16, now: Instant) -> Receipt {
+        let state = &mut self.state;
+        let duration = now.saturating_duration_since(state.received);
+        let (bill, charges) = state.spend.end(state.price(), state.usage, state.basis);
+        if bill.beyond > NanoUsd::ZERO {
+            report_overrun(&self.context, state, bill);
+        }
+        if state.impossible_usage {
+            report_impossible_usage(&self.context, state);
+        }
+        Receipt {
+            id: state.id,
+            received_unix_ms: self.context.clock.unix_ms() - i64::try_from(duration.as_millis()).unwrap_or(0),
+            endpoint: state.endpoint,
+            key: state.key.as_ref().map(|key| key.name.clone()),
+            team: state.key.as_ref().and_then(|key| key.team.clone()),
+            policy: state.key.as_ref().map(|key| key.policy.name.clone()),
+            asked_model: state.asked_model.take(),
+            stream: state.stream,
+            served: state.served.take(),
+            attempts: std::mem::take(&mut state.attempts),
+            outcome,
+            reason,
+            limit: state.limit,
+            status,
+            usage: state.usage,
+            estimated: bill.estimated,
+            price: state.price(),
+            price_version: state.price.take().map(|version| version.version),
+            cost: bill.cost,
+            charges,
+            first_token: state.first_token,
+            duration,
+            overhead: state.overhead.unwrap_or_default(),
         }
     }
+}
+
+/// A provider that serves more than it was asked for is the one way for a budget to be overspent.
+fn report_overrun(context: &RelayContext, state: &RequestState, bill: Bill) {
+    tracing::error!(
+        request_id = %state.id,
+        deployment = state.deployment(),
+        cost_usd = %bill.cost,
+        beyond_usd = %bill.beyond,
+        "a provider served more than it was asked for: its budgets are charged in full"
+    );
+    context.telemetry.metrics.beyond_hold();
+}
+
+/// A count that no answer can have is ignored and the answer estimated, so that no provider's error empties a budget.
+fn report_impossible_usage(context: &RelayContext, state: &RequestState) {
+    tracing::error!(
+        request_id = %state.id,
+        deployment = state.deployment(),
+        "a provider counted tokens as no answer has them: the answer is charged as estimated"
+    );
+    context.telemetry.metrics.impossible_usage();
 }
 
 impl Drop for RequestGuard {

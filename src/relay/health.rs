@@ -19,9 +19,10 @@ use crate::domain::routing::plan::{self, HealthView};
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 use crate::random::Rng;
 use crate::telemetry::Telemetry;
+use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Every slot the process has, by stable name.
@@ -99,9 +100,9 @@ impl HealthRegistry {
         providers: &[(Arc<str>, Vec<Fingerprint>)],
         newcomers_at: Option<Instant>,
     ) -> DeploymentSet {
-        lock(&self.retries).set_share(table.settings.retry_budget_bp);
+        self.retries.lock().set_share(table.settings.retry_budget_bp);
         let credentials = self.credentials_of(providers);
-        let mut states = lock(&self.states);
+        let mut states = self.states.lock();
         let members = table.deployments.iter().map(|deployment| {
             let state = states.entry(deployment.name.clone()).or_insert_with(|| {
                 let settings = table.settings.breaker;
@@ -109,7 +110,7 @@ impl HealthRegistry {
                 let state = Mutex::new(DeploymentHealth { breaker, gauge: Gauge::default() });
                 Arc::new(DeploymentState { name: deployment.name.clone(), state })
             });
-            lock(&state.state).breaker.resettle(table.settings.breaker);
+            state.state.lock().breaker.resettle(table.settings.breaker);
             SetMember {
                 state: state.clone(),
                 max_concurrent: deployment.max_concurrent,
@@ -130,7 +131,7 @@ impl HealthRegistry {
 
     /// By [`ProviderId`](crate::domain::id::ProviderId).
     fn credentials_of(&self, providers: &[(Arc<str>, Vec<Fingerprint>)]) -> Vec<Arc<Credentials>> {
-        let mut all = lock(&self.credentials);
+        let mut all = self.credentials.lock();
         let mut known = std::mem::take(&mut *all);
         let mut of = |(name, fingerprints): &(Arc<str>, Vec<Fingerprint>)| {
             let health = fingerprints.iter().map(|fingerprint| {
@@ -157,18 +158,18 @@ impl DeploymentSet {
 
     /// Counts a request towards the retry budget.
     pub fn request(&self, now: Instant) {
-        lock(&self.retries).request(now);
+        self.retries.lock().request(now);
     }
 
     /// Every deployment's name and state.
     pub fn states(&self, now: Instant) -> Vec<(Arc<str>, StateName)> {
-        let state = |member: &SetMember| (member.state.name.clone(), lock(&member.state.state).breaker.name(now));
+        let state = |member: &SetMember| (member.state.name.clone(), member.state.state.lock().breaker.name(now));
         self.states.iter().map(state).collect()
     }
 
     /// Attempts in flight over all deployments.
     pub fn in_flight(&self) -> u32 {
-        self.states.iter().map(|member| lock(&member.state.state).gauge.in_flight()).sum()
+        self.states.iter().map(|member| member.state.state.lock().gauge.in_flight()).sum()
     }
 }
 
@@ -185,7 +186,7 @@ impl plan::HealthSource for KeyHealthView<'_> {
     fn view(&self, deployment: DeploymentId, form: Form, now: Instant) -> HealthView {
         let member = &self.deployments.states[deployment.index()];
         let credentials = member.credentials.availability(now);
-        let state = lock(&member.state.state);
+        let state = member.state.state.lock();
         HealthView {
             availability: stricter(state.breaker.availability(now), credentials),
             full: member.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most),
@@ -199,7 +200,7 @@ impl plan::HealthSource for KeyHealthView<'_> {
     fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<Permit> {
         let member = &self.deployments.states[deployment.index()];
         let credential = member.credentials.take(now)?;
-        let mut state = lock(&member.state.state);
+        let mut state = member.state.state.lock();
         let full = member.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most);
         let permit = if full { None } else { state.breaker.admit(now) };
         let Some(permit) = permit else {
@@ -226,11 +227,11 @@ impl plan::HealthSource for KeyHealthView<'_> {
     }
 
     fn has_retry(&self, now: Instant) -> bool {
-        lock(&self.deployments.retries).has_left(now)
+        self.deployments.retries.lock().has_left(now)
     }
 
     fn spend_retry(&self, now: Instant) -> bool {
-        lock(&self.deployments.retries).spend(now)
+        self.deployments.retries.lock().spend(now)
     }
 }
 
@@ -272,7 +273,7 @@ impl Permit {
 
     /// The commit point: its first good token is in hand.
     pub fn answered(&mut self, now: Instant) {
-        let mut state = lock(&self.state.state);
+        let mut state = self.state.state.lock();
         if let Some(waiting) = self.waiting.take() {
             state.gauge.answered(self.form, waiting, now);
         }
@@ -312,7 +313,7 @@ impl Permit {
 
     fn report(&mut self, verdict: Verdict, finished: Option<bool>, now: Instant) {
         self.reported = true;
-        let mut state = lock(&self.state.state);
+        let mut state = self.state.state.lock();
         if let Some(waiting) = self.waiting.take() {
             state.gauge.gave_up(self.form, waiting);
         }
@@ -354,14 +355,14 @@ struct CredentialPermit {
 impl CredentialPermit {
     fn accepted(&mut self) {
         if let (true, Some(health)) = (self.trial, &self.health) {
-            lock(health).accepted();
+            health.lock().accepted();
         }
         self.trial = false;
     }
 
     fn refused(&mut self, now: Instant, draw: RandomValue) {
         if let Some(health) = &self.health
-            && lock(health).refused(self.trial, now, draw)
+            && health.lock().refused(self.trial, now, draw)
         {
             tracing::error!(credential = self.index, "a provider refused our credential; it rests");
         }
@@ -370,7 +371,7 @@ impl CredentialPermit {
 
     fn undecided(&self, now: Instant) {
         if let (true, Some(health)) = (self.trial, &self.health) {
-            lock(health).undecided(now);
+            health.lock().undecided(now);
         }
     }
 }
@@ -378,7 +379,7 @@ impl CredentialPermit {
 impl Credentials {
     /// The best standing among them; a provider that asks for none always flows.
     fn availability(&self, now: Instant) -> Availability {
-        let statuses = self.health.iter().map(|health| lock(health).availability(now));
+        let statuses = self.health.iter().map(|health| health.lock().availability(now));
         statuses.reduce(milder).unwrap_or(Availability::Flowing { share: 1.0 })
     }
 
@@ -391,7 +392,7 @@ impl Credentials {
         let start = self.turn.fetch_add(1, Ordering::Relaxed);
         (0..count).map(|step| start.wrapping_add(step) % count).find_map(|index| {
             let health = &self.health[index];
-            let trial = lock(health).take(now)?;
+            let trial = health.lock().take(now)?;
             Some(CredentialPermit { index, health: Some(health.clone()), trial })
         })
     }
@@ -411,9 +412,4 @@ fn milder(a: Availability, b: Availability) -> Availability {
 
 fn stricter(a: Availability, b: Availability) -> Availability {
     if rank(b) > rank(a) { b } else { a }
-}
-
-/// A lock whose holder panicked still guards sound values: every change is made in one go.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

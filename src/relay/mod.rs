@@ -16,7 +16,6 @@ mod dispatch;
 pub mod error;
 mod estimator;
 mod guard;
-mod settle;
 mod spend;
 
 pub use crate::upstream::Rejection;
@@ -29,7 +28,7 @@ use crate::config::Snapshot;
 use crate::domain::authorize::authorize;
 use crate::domain::budget::{AccountStatus, CREDIT};
 use crate::domain::call::{BodyProblem, Call, Endpoint};
-use crate::domain::id::RequestId;
+use crate::domain::id::{KeyIds, RequestId};
 use crate::domain::limit::Left;
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::{Outcome, Served};
@@ -41,15 +40,17 @@ use crate::store::budget_pool::BudgetPool;
 use crate::store::keyring::Keyring;
 use crate::store::{Counters, LeaseStore, Ledger};
 use crate::telemetry::Telemetry;
+use active_config::ResolvedKey;
 use arc_swap::ArcSwap;
 use dispatch::{CommittedAnswer, Dispatch};
 use guard::RequestGuard;
 use health::HealthRegistry;
 use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 use spend::RequestSpend;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A future that can be handed through a doorway.
@@ -169,6 +170,7 @@ pub(crate) struct RelayContext {
     lease_store: Arc<dyn LeaseStore>,
     budget_pool: BudgetPool,
     keyring: Arc<Keyring>,
+    key_ids: Mutex<KeyIds>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -211,11 +213,12 @@ impl Relay {
         let budget_pool = BudgetPool::new(lease_store.clone());
         budget_pool.set_credit(&keyring.credit(), clock.unix_ms());
         let health = HealthRegistry::new(&snapshot.table.settings, telemetry.clone(), rng.clone());
-        let active = ActiveConfig::new(snapshot, &health, &budget_pool, &keyring, None, clock)?;
-        telemetry.metrics.deployments(&active.deployments.states(clock.now()));
+        let key_ids = Mutex::default();
         let context =
-            Arc::new(RelayContext { clock, rng, ledger, counters, lease_store, budget_pool, keyring, telemetry });
-        let active = ArcSwap::from_pointee(active);
+            RelayContext { clock, rng, ledger, counters, lease_store, budget_pool, keyring, key_ids, telemetry };
+        let active = ActiveConfig::new(snapshot, &health, &context, None)?;
+        context.telemetry.metrics.deployments(&active.deployments.states(clock.now()));
+        let (context, active) = (Arc::new(context), ArcSwap::from_pointee(active));
         Ok(Self { context, health, active, changing: Mutex::default(), entered: AtomicU64::new(0) })
     }
 
@@ -225,19 +228,19 @@ impl Relay {
     /// # Errors
     /// When a provider of `snapshot` cannot be set up; everything stays as it was then.
     pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), ActivateError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = self.changing.lock();
         self.activate(snapshot, &self.active.load_full())
     }
 
     /// Takes up what was changed of stored teams and credit; keys are found as they are at any time.
     pub fn apply_store_changes(&self) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = self.changing.lock();
         let (context, active) = (&*self.context, self.active.load_full());
         let versions = context.keyring.versions();
-        if active.registered.credit != versions.credit {
+        if active.applied.credit != versions.credit {
             context.budget_pool.set_credit(&context.keyring.credit(), context.clock.unix_ms());
         }
-        if active.registered != versions
+        if active.applied != versions
             && let Err(error) = self.activate(active.snapshot.clone(), &active)
         {
             tracing::error!(%error, "stored teams and credit are not taken up");
@@ -247,14 +250,7 @@ impl Relay {
     fn activate(&self, snapshot: Arc<Snapshot>, previous: &ActiveConfig) -> Result<(), ActivateError> {
         let context = &*self.context;
         let now = context.clock.now();
-        let active = ActiveConfig::new(
-            snapshot,
-            &self.health,
-            &context.budget_pool,
-            &context.keyring,
-            Some((previous, now)),
-            context.clock,
-        )?;
+        let active = ActiveConfig::new(snapshot, &self.health, context, Some((previous, now)))?;
         self.context.telemetry.metrics.deployments(&active.deployments.states(now));
         self.active.store(Arc::new(active));
         Ok(())
@@ -313,7 +309,7 @@ impl Relay {
     /// [`Refusal::InvalidKey`].
     pub fn names(&self, key: Option<&Secret>) -> Result<Vec<Listed>, Refusal> {
         let active = self.active.load();
-        let (key, _) = admit::known(&self.context, &active, key)?;
+        let key = admit::identify(&self.context, &active, key)?.record;
         let now_ms = self.context.clock.unix_ms();
         let names = key.policy.usable_names(&active.snapshot.table).into_iter();
         let listed = |(name, asked)| active.listed(name, asked, now_ms, |region| key.policy.allows_region(region));
@@ -352,9 +348,10 @@ impl Relay {
     ) -> Result<CommittedAnswer, ServeError> {
         let context = &*self.context;
         let table = &active.snapshot.table;
-        let (key, funding) = admit::known(context, active, raw.key.as_ref())?;
-        guard.state.spend = RequestSpend::by(funding, key.policy.money.unpriced);
-        guard.state.key = Some(key.clone());
+        let ResolvedKey { id, record: key, budgets } = admit::identify(context, active, raw.key.as_ref())?;
+        let funding = context.budget_pool.funding(&key.name, key.team.as_ref(), key.policy.money.credit, budgets);
+        guard.state.spend = RequestSpend::funded_by(funding, key.policy.money.unpriced);
+        (guard.state.key, guard.state.key_id) = (Some(key.clone()), id);
         let call = understand(raw.target, guard).await?;
         let options = raw.options?;
         let authorized = authorize(table, &key, &call)?;

@@ -1,12 +1,13 @@
 //! A request's money: what is held for it before anything is sent, and what it is charged in the end.
 //!
-//! Every attempt runs under a hold that covers the worst it can cost. What was answered is settled as it
-//! was counted; what was sent and never answered, as what its attempt could cost at most. A key without a
-//! budget passes here without a trace.
+//! Every attempt runs under a hold of its own that covers the most it can cost. What was answered is settled as
+//! it was counted; what was sent and never answered, as what its attempt could cost at most. A key without a
+//! budget holds nothing.
 //!
 //! Start reading in [`hold_first`]; the end is [`RequestSpend::end`].
 
 use super::active_config::ActiveConfig;
+use super::guard::IN_FLIGHT;
 use super::{RelayContext, ServeError};
 use crate::domain::authorize::KeyRecord;
 use crate::domain::budget::{Charge, OverBudget};
@@ -31,21 +32,33 @@ const LEAST: NanoUsd = NanoUsd(1);
 #[derive(Default)]
 pub(super) struct RequestSpend {
     funding: FundingSources,
+    /// Whether what has no price is served all the same, and costs nothing.
     unpriced: bool,
-    hold: Option<Hold>,
+    /// Held, and not yet the hold of any attempt.
+    spare: Option<Hold>,
+    /// Attempts in flight that are paid for, and the one that answered until the request's end.
+    running: [Option<AttemptSpend>; IN_FLIGHT],
+    /// The number of the attempt that answered.
+    answered: Option<u32>,
     charges: Vec<Charge>,
     /// What attempts that were sent and not answered cost, as estimated.
     unanswered: NanoUsd,
-    /// The attempt under way, where a budget pays for it.
-    attempt: Option<Bounds>,
     /// The lower output ceiling that was written into the request.
     pub(super) clamped: Option<u64>,
 }
 
+/// One attempt's money.
+struct AttemptSpend {
+    number: u32,
+    hold: Hold,
+    bounds: AttemptBounds,
+}
+
 /// What an attempt can cost and read at most.
 #[derive(Clone, Copy)]
-struct Bounds {
+struct AttemptBounds {
     worst: NanoUsd,
+    /// Input tokens.
     input: u64,
 }
 
@@ -75,7 +88,7 @@ pub(super) async fn hold_first(
         let worst = bounds.dearest(plan.candidate_models());
         let over = match context.budget_pool.hold(&spend.funding, worst, context.clock.unix_ms()).await {
             Ok(hold) => {
-                spend.hold = Some(hold);
+                spend.spare = Some(hold);
                 return Ok(call);
             }
             Err(HoldError::Unavailable) => return Err(Refusal::LedgerUnavailable.into()),
@@ -95,7 +108,7 @@ fn refused(over: OverBudget) -> ServeError {
 
 impl RequestSpend {
     /// Nothing is held yet; `funding` will pay. `unpriced`: whether what has no price is served all the same.
-    pub(super) fn by(funding: FundingSources, unpriced: bool) -> Self {
+    pub(super) fn funded_by(funding: FundingSources, unpriced: bool) -> Self {
         Self { funding, unpriced, ..Self::default() }
     }
 
@@ -104,7 +117,7 @@ impl RequestSpend {
         !self.funding.is_empty()
     }
 
-    /// Makes sure that the next attempt, at `deployment`, runs under a hold, and notes that it is sent.
+    /// Makes sure that attempt `number`, at `deployment`, runs under a hold of its own, and records that it is sent.
     ///
     /// A hold whose attempt will not be charged for serves the next one; after one that will be, another is
     /// taken, and where that does not fit the request ends with the budget's refusal: it is what the client
@@ -112,40 +125,56 @@ impl RequestSpend {
     pub(super) async fn before_attempt(
         &mut self,
         context: &RelayContext,
-        worst: CostBound<'_>,
+        number: u32,
+        bound: CostBound<'_>,
         deployment: DeploymentId,
     ) -> Result<(), ServeError> {
         if self.funding.is_empty() {
             return Ok(());
         }
-        let worst = worst.serving_unpriced(self.unpriced);
-        let bounds = Bounds { worst: worst.at(deployment), input: worst.input(deployment) };
-        // One left over from a cheaper place covers no dearer one.
-        if let Some(hold) = self.hold.take_if(|hold| hold.amount() < bounds.worst) {
+        let bound = bound.serving_unpriced(self.unpriced);
+        let bounds = AttemptBounds { worst: bound.at(deployment), input: bound.input(deployment) };
+        // One left over from a cheaper deployment covers no dearer one.
+        if let Some(hold) = self.spare.take_if(|hold| hold.amount() < bounds.worst) {
             hold.release();
         }
-        if self.hold.is_none() {
-            let held = context.budget_pool.hold(&self.funding, bounds.worst, context.clock.unix_ms()).await;
-            self.hold = Some(held.map_err(|no| match no {
-                HoldError::Over(over) => refused(over),
-                HoldError::Unavailable => Refusal::LedgerUnavailable.into(),
-            })?);
-        }
-        if let Some(hold) = &mut self.hold {
-            hold.sent();
-        }
-        self.attempt = Some(bounds);
+        let mut hold = match self.spare.take() {
+            Some(hold) => hold,
+            None => {
+                let held = context.budget_pool.hold(&self.funding, bounds.worst, context.clock.unix_ms()).await;
+                held.map_err(|error| match error {
+                    HoldError::Over(over) => refused(over),
+                    HoldError::Unavailable => Refusal::LedgerUnavailable.into(),
+                })?
+            }
+        };
+        hold.sent();
+        let free = self.running.iter_mut().find(|slot| slot.is_none());
+        *free.expect("no more attempts are in flight than may be") = Some(AttemptSpend { number, hold, bounds });
         Ok(())
     }
 
-    /// Notes that the attempt under way failed.
-    pub(super) fn attempt_failed(&mut self, failure: Failure) {
-        let Some(bounds) = self.attempt.take() else { return };
+    /// Records that attempt `number` failed.
+    pub(super) fn attempt_failed(&mut self, number: u32, failure: Failure) {
+        let Some(AttemptSpend { mut hold, bounds, .. }) = self.take(number) else { return };
         if failure.may_cost() {
-            self.charge_unanswered(bounds.worst);
-        } else if let Some(hold) = &mut self.hold {
-            hold.unsent();
+            self.charge_unanswered(hold, bounds.worst);
+            return;
         }
+        hold.unsent();
+        match &self.spare {
+            Some(spare) if spare.amount() >= hold.amount() => hold.release(),
+            _ => {
+                if let Some(smaller) = self.spare.replace(hold) {
+                    smaller.release();
+                }
+            }
+        }
+    }
+
+    /// Records that attempt `number` answered: the request's end bills it.
+    pub(super) fn attempt_answered(&mut self, number: u32) {
+        self.answered = Some(number);
     }
 
     /// What the answer costs, and what was charged before it: the number for header, receipt and budgets.
@@ -153,18 +182,19 @@ impl RequestSpend {
         let (Some(price), Some(usage)) = (price, usage) else {
             return Bill { cost: self.unanswered, estimated: self.unanswered > NanoUsd::ZERO, beyond: NanoUsd::ZERO };
         };
-        let (cost, beyond) = match (self.attempt, &self.hold) {
-            (Some(bounds), Some(_)) if basis.is_estimate() => {
+        let of_answer = self.running.iter().flatten().find(|attempt| Some(attempt.number) == self.answered);
+        let (cost, beyond) = match of_answer {
+            Some(AttemptSpend { bounds, .. }) if basis.is_estimate() => {
                 // All the input it can have been, also where a count that came too early says less: a token is a
-                // byte or more, and that slack is all that stands against output that nobody saw.
+                // byte or more, and that slack is all that covers output that nobody saw.
                 let at_most = Usage { input: usage.input.max(bounds.input), ..usage };
                 (price.cost(at_most).max(LEAST).min(bounds.worst), NanoUsd::ZERO)
             }
-            (_, Some(hold)) => {
+            Some(AttemptSpend { hold, .. }) => {
                 let cost = price.cost(usage);
                 (cost, NanoUsd(cost.0.saturating_sub(hold.amount().0).max(0)))
             }
-            (_, None) => (price.cost(usage), NanoUsd::ZERO),
+            None => (price.cost(usage), NanoUsd::ZERO),
         };
         Bill {
             cost: NanoUsd(cost.0.saturating_add(self.unanswered.0)),
@@ -173,28 +203,33 @@ impl RequestSpend {
         }
     }
 
-    /// Settles or releases what is held, once.
+    /// Settles or releases everything that is held, once.
     pub(super) fn end(&mut self, price: Option<Price>, usage: Option<Usage>, basis: Basis) -> (Bill, Vec<Charge>) {
-        if usage.is_none()
-            && let Some(bounds) = self.attempt.take()
-            && self.hold.as_ref().is_some_and(Hold::is_sent)
-        {
-            self.charge_unanswered(bounds.worst);
+        let answered = self.answered.filter(|_| usage.is_some());
+        for slot in 0..IN_FLIGHT {
+            // Sent and not answered, or answered without a trace of its usage: as much as it can have cost.
+            let unanswered = self.running[slot].take_if(|attempt| Some(attempt.number) != answered);
+            if let Some(AttemptSpend { hold, bounds, .. }) = unanswered {
+                self.charge_unanswered(hold, bounds.worst);
+            }
         }
         let bill = self.bill(price, usage, basis);
-        if let Some(hold) = self.hold.take() {
-            match usage {
-                Some(_) => self.charges.extend(hold.settle(NanoUsd(bill.cost.0 - self.unanswered.0))),
-                None => hold.release(),
-            }
+        if let Some(AttemptSpend { hold, .. }) = answered.and_then(|number| self.take(number)) {
+            self.charges.extend(hold.settle(NanoUsd(bill.cost.0 - self.unanswered.0)));
+        }
+        if let Some(hold) = self.spare.take() {
+            hold.release();
         }
         (bill, std::mem::take(&mut self.charges))
     }
 
-    fn charge_unanswered(&mut self, worst: NanoUsd) {
-        if let Some(hold) = self.hold.take() {
-            self.unanswered = NanoUsd(self.unanswered.0.saturating_add(worst.0));
-            self.charges.extend(hold.settle(worst));
-        }
+    fn take(&mut self, number: u32) -> Option<AttemptSpend> {
+        let of_number = |attempt: &&mut Option<AttemptSpend>| attempt.as_ref().is_some_and(|one| one.number == number);
+        self.running.iter_mut().find(of_number).and_then(Option::take)
+    }
+
+    fn charge_unanswered(&mut self, hold: Hold, worst: NanoUsd) {
+        self.unanswered = NanoUsd(self.unanswered.0.saturating_add(worst.0));
+        self.charges.extend(hold.settle(worst));
     }
 }

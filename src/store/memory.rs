@@ -123,7 +123,7 @@ impl MemoryCounters {
     }
 
     fn shard(&self, key: KeyId) -> &RwLock<Shard> {
-        &self.shards[(key.0 % SHARDS as u64) as usize]
+        &self.shards[key.0 as usize % SHARDS]
     }
 }
 
@@ -283,7 +283,7 @@ mod tests {
     use crate::domain::money::NanoUsd;
     use crate::domain::receipt::{Outcome, Reason};
 
-    fn ask(key: u64, limits: Limits) -> Ask {
+    fn ask(key: u32, limits: Limits) -> Ask {
         Ask { key: KeyId(key), limits, tokens: 1 }
     }
 

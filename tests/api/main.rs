@@ -14,6 +14,7 @@ mod door;
 mod drain;
 mod errors;
 mod failover;
+mod identity;
 mod limits;
 mod provider_itself;
 mod reload;

@@ -21,8 +21,9 @@ use tierway::domain::breaker::{Availability, StateName};
 use tierway::domain::call::{Bounds, Call, Endpoint, FeatureSet, RequestMetadata};
 use tierway::domain::failure::Failure;
 use tierway::domain::id::DeploymentId;
+use tierway::domain::random::FNV_BASIS;
 use tierway::domain::routing::gauge::Form;
-use tierway::domain::routing::plan::{self, Attempt, GiveUp, HealthView, PlanTerms, RoutePlan, Step};
+use tierway::domain::routing::plan::{self, Attempt, FailedAttempt, GiveUp, HealthView, PlanTerms, RoutePlan, Step};
 use tierway::domain::routing::table::RoutingTable;
 use tierway::random::Rng;
 use tierway::relay::health::{DeploymentSet, HealthRegistry, KeyHealthView, Permit};
@@ -80,7 +81,7 @@ enum Event {
     Commit(usize, u32),
     Finish(usize, u32),
     /// The client is gone.
-    BreakerPermit(usize),
+    ClientGone(usize),
     /// The process is killed.
     Crash,
 }
@@ -168,7 +169,7 @@ impl<'w> Day<'w> {
             luck: SimRng::seeded(seed),
             cash: Cash::of(world, mutant),
             referee: RefCell::new(Referee::new(world)),
-            trace: Trace { hash: 0xcbf2_9ce4_8422_2325, aloud, attempts: Vec::new() },
+            trace: Trace { hash: FNV_BASIS, aloud, attempts: Vec::new() },
         };
         for (index, (at, _)) in world.tables.iter().enumerate() {
             day.later(*at, Event::Reload(index));
@@ -199,7 +200,7 @@ impl<'w> Day<'w> {
             Event::Fail(request, number) => self.fail(request, number),
             Event::Commit(request, number) => self.commit(request, number),
             Event::Finish(request, number) => self.finish(request, number),
-            Event::BreakerPermit(request) => self.permit(request),
+            Event::ClientGone(request) => self.permit(request),
             Event::Crash => self.crash(),
         }
     }
@@ -253,7 +254,7 @@ impl<'w> Day<'w> {
         live.deployments.request(self.instant());
         self.referee.borrow_mut().request();
         if let Some(after) = wish.leaves {
-            self.later(wish.at + after, Event::BreakerPermit(request));
+            self.later(wish.at + after, Event::ClientGone(request));
         }
         let form = Form::of(wish.stream);
         self.flights[request] = Some(Flight { plan, live, form, deadline, running: None });
@@ -305,7 +306,7 @@ impl<'w> Day<'w> {
         let live = flight.live.clone();
         let draw = self.rng.draw();
         let health = Watched {
-            view: live.deployments.seen_by(self.world.clients[self.world.wishes[request].key].key.id),
+            view: live.deployments.seen_by(self.world.clients[self.world.wishes[request].key].id),
             live: &live,
             referee: &self.referee,
             mutant: self.mutant,
@@ -395,7 +396,7 @@ impl<'w> Day<'w> {
     /// Where the plan's request would be well served now.
     fn healthy(&self, flight: &Flight) -> Vec<usize> {
         let live = &flight.live;
-        let view = live.deployments.seen_by(self.world.clients[0].key.id);
+        let view = live.deployments.seen_by(self.world.clients[0].id);
         let ids = flight.plan.candidate_models().iter().flat_map(|candidate| &candidate.deployments);
         let well = ids.filter(|id| {
             let view = plan::HealthSource::view(&view, **id, flight.form, self.instant());
@@ -409,7 +410,7 @@ impl<'w> Day<'w> {
     fn blocked_a_day_later(&self) -> Vec<Arc<str>> {
         let later = self.instant() + Duration::from_secs(24 * 3600);
         let Some(live) = self.lives.last() else { return Vec::new() };
-        let view = live.deployments.seen_by(self.world.clients[0].key.id);
+        let view = live.deployments.seen_by(self.world.clients[0].id);
         let availability = |id: &DeploymentId| plan::HealthSource::view(&view, *id, Form::Stream, later).availability;
         let blocked = |id: &DeploymentId| matches!(availability(id), Availability::Blocked { .. });
         live.table.deployment_ids().filter(blocked).map(|id| live.table.deployment(id).name.clone()).collect()
@@ -433,7 +434,8 @@ impl<'w> Day<'w> {
             Pass::Real(permit) => permit.last_was_good(),
             Pass::Forged => false,
         };
-        let failure = flight.plan.record(&flight.live.walked, failure, after, last_was_good);
+        let failure =
+            flight.plan.record(&flight.live.walked, number, FailedAttempt { failure, age: after, last_was_good });
         let live = flight.live.clone();
         if let Pass::Real(permit) = running.pass {
             permit.failed(failure, now);
@@ -473,7 +475,8 @@ impl<'w> Day<'w> {
         self.pay(request, &live, &sent, running.worth, 1.0);
         match (self.mutant, broken) {
             (Some(Mutant::RetriesAfterTheCommit), Some(failure)) => {
-                flight_of(&mut self.flights, request).plan.record(&live.walked, failure, Duration::MAX, false);
+                let end = FailedAttempt { failure, age: Duration::MAX, last_was_good: false };
+                flight_of(&mut self.flights, request).plan.record(&live.walked, number, end);
                 self.advance(request);
             }
             (_, None) => self.end(request, End::Served),
@@ -502,7 +505,7 @@ impl<'w> Day<'w> {
         });
         let index = live.places.iter().position(|place| *place == sent.place).expect("it was chosen from there");
         let state = live.deployments.states(self.instant())[index].1;
-        let view = live.deployments.seen_by(self.world.clients[0].key.id);
+        let view = live.deployments.seen_by(self.world.clients[0].id);
         let availability =
             plan::HealthSource::view(&view, DeploymentId(index as u32), Form::Stream, self.instant()).availability;
         let until = match availability {

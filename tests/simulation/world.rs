@@ -4,6 +4,7 @@
 //! Start reading in [`World::of`].
 
 use crate::provider::{Behaviour, Script};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tierway::domain::authorize::{KeyRecord, Limits, Policy, PolicyMoney};
 use tierway::domain::breaker::BreakerSettings;
 use tierway::domain::budget::{Budget, Scope, Window, Zone};
 use tierway::domain::call::{Endpoint, EndpointSet, FeatureSet};
-use tierway::domain::id::{DeploymentId, KeyId, ModelId, ProviderId, RegionId, TierId};
+use tierway::domain::id::{DeploymentId, KeyId, KeyIds, ModelId, ProviderId, RegionId, TierId};
 use tierway::domain::money::NanoUsd;
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::table::{
@@ -89,6 +90,7 @@ pub struct Wish {
 
 /// A key and what, by hand and not by policy, its requests may touch.
 pub struct Client {
+    pub id: KeyId,
     pub key: Arc<KeyRecord>,
     pub models: &'static [&'static str],
     pub regions: &'static [&'static str],
@@ -515,6 +517,7 @@ fn remove(table: &mut RoutingTable, gone: usize) {
 }
 
 fn clients(table: &RoutingTable) -> Vec<Client> {
+    let ids = RefCell::new(KeyIds::default());
     let client = |name: &str, tiers: &[&str], reserved, models, regions: &'static [&'static str]| {
         let residency = table.regions.iter().map(|region| regions.contains(&&**region)).collect();
         let policy = Policy {
@@ -528,7 +531,6 @@ fn clients(table: &RoutingTable) -> Vec<Client> {
             money: PolicyMoney::default(),
         };
         let key = KeyRecord {
-            id: KeyId::of_name(name),
             name: name.into(),
             team: None,
             policy: Arc::new(policy),
@@ -536,7 +538,7 @@ fn clients(table: &RoutingTable) -> Vec<Client> {
             budgets: Arc::default(),
             expires: None,
         };
-        Client { key: Arc::new(key), models, regions }
+        Client { id: ids.borrow_mut().id_of(&key.name), key: Arc::new(key), models, regions }
     };
     let (few, all): (&[&str], &[&str]) = (&["default", "fallback"], &["default", "fallback", "premium"]);
     vec![

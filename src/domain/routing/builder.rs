@@ -98,7 +98,7 @@ pub(super) struct PlanBuilder<'a, N> {
     table: &'a RoutingTable,
     policy: &'a Policy,
     asked: Asked,
-    key: u64,
+    key: &'a str,
     call: &'a Call,
     may_change_model: bool,
     note: N,
@@ -116,7 +116,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
             table,
             policy: &authorized.key().policy,
             asked: authorized.asked(),
-            key: authorized.key().id.0,
+            key: &authorized.key().name,
             call,
             may_change_model: !no_fallback && call.endpoint().may_change_model(),
             note,
@@ -222,8 +222,8 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
     fn client(&self, alias: &Alias) -> Option<u64> {
         match alias.sticky {
             Sticky::None => None,
-            Sticky::Key => Some(self.key),
-            Sticky::User => self.call.metadata().user.as_ref().map(|user| split::hash(user.as_bytes())),
+            Sticky::Key => Some(split::hash_name(self.key)),
+            Sticky::User => self.call.metadata().user.as_ref().map(|user| split::hash_name(user)),
         }
     }
 
@@ -357,7 +357,6 @@ mod tests {
     use crate::domain::authorize::{KeyRecord, authorize};
     use crate::domain::call::{EndpointSet, FeatureSet, RequestMetadata};
     use crate::domain::glob::Glob;
-    use crate::domain::id::KeyId;
     use crate::domain::routing::fixture::{
         authorized, chat, key, metadata, model_id, policy, residency, table, with_alias,
     };
@@ -492,7 +491,7 @@ mod tests {
                 Bytes::new(),
                 RequestMetadata { user: user.map(Into::into), ..metadata("auto") },
             );
-            let record = KeyRecord { id: KeyId(id), ..(*key(pro(&table))).clone() };
+            let record = KeyRecord { name: format!("key-{id}").into(), ..(*key(pro(&table))).clone() };
             let authorized = authorize(&table, &record.into(), &call).expect("allowed");
             candidate_models(&table, &authorized, &call, false, RandomValue(seed).salted(5)).expect("a plan")[0].tier
         };

@@ -6,7 +6,7 @@
 use crate::domain::authorize::{AuthorizedRequest, KeyRecord, Limits, Policy, PolicyMoney, authorize};
 use crate::domain::breaker::BreakerSettings;
 use crate::domain::call::{Bounds, Call, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
-use crate::domain::id::{DeploymentId, KeyId, ModelId, ProviderId, RegionId, TierId};
+use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
 use crate::domain::routing::table::{
     Alias, Balance, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };
@@ -84,7 +84,6 @@ pub(crate) fn residency(table: &RoutingTable, regions: &[&str]) -> Option<Vec<bo
 /// A key under `policy`.
 pub(crate) fn key(policy: Policy) -> Arc<KeyRecord> {
     Arc::new(KeyRecord {
-        id: KeyId::of_name("key"),
         name: "key".into(),
         team: None,
         policy: Arc::new(policy),

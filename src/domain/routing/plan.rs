@@ -79,6 +79,17 @@ pub struct Attempt<P> {
     pub permit: P,
 }
 
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedAttempt {
+    /// What went wrong, as the upstream saw it.
+    pub failure: Failure,
+    /// From the attempt being sent to its end.
+    pub age: Duration,
+    /// Whether the last attempt at its deployment that had ended when it was sent was good.
+    pub last_was_good: bool,
+}
+
 /// Why there is nothing more to try.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GiveUp {
@@ -229,15 +240,18 @@ impl RoutePlan {
         self.wait_or_give_up(table, health, now, draw)
     }
 
-    /// Hears how the running attempt failed, and answers what the failure really was: a reset may
-    /// have been nothing but a stale pooled connection. `age` is counted from the attempt being sent.
-    pub fn record(&mut self, table: &RoutingTable, failure: Failure, age: Duration, last_was_good: bool) -> Failure {
-        let index = self.tried.len() - 1;
+    /// Records how attempt `number` failed, and returns what the failure really was: a reset may have been
+    /// nothing but a stale pooled connection.
+    ///
+    /// # Panics
+    /// When no attempt of this plan has that number.
+    pub fn record(&mut self, table: &RoutingTable, number: u32, end: FailedAttempt) -> Failure {
+        let index = number as usize - 1;
         let current = self.tried[index];
         let same_before = self.tried[..index].iter().filter(|t| t.deployment == current.deployment);
         let stale_before = same_before.clone().any(|t| t.failure == Some(Failure::Stale));
-        let failure = match failure {
-            Failure::Reset if age < STALE_WITHIN && last_was_good && !stale_before => Failure::Stale,
+        let failure = match end.failure {
+            Failure::Reset if end.age < STALE_WITHIN && end.last_was_good && !stale_before => Failure::Stale,
             other => other,
         };
         let again_on_500 =
@@ -722,7 +736,11 @@ mod tests {
                         trace.push(self.table.deployment(attempt.deployment).name.to_string());
                         let Some(failure) = failures.next() else { break };
                         self.now += self.took;
-                        let failure = plan.record(&self.table, *failure, self.took, self.last_was_good);
+                        let failure = plan.record(
+                            &self.table,
+                            attempt.number,
+                            FailedAttempt { failure: *failure, age: self.took, last_was_good: self.last_was_good },
+                        );
                         self.hear(attempt.deployment, failure);
                     }
                     Step::Wait(pause) => {

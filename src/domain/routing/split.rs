@@ -4,7 +4,7 @@
 //! Sticky choices are rendezvous hashes: one client keeps its share when others are added, removed
 //! or reweighted, but for the few whom the change itself moves.
 
-use crate::domain::random::RandomValue;
+use crate::domain::random::{FNV_BASIS, RandomValue, fnv1a};
 
 /// One share of a split.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -23,7 +23,7 @@ pub fn draw(shares: &[Share<'_>], draw: RandomValue) -> Option<usize> {
 /// The share that `client` always draws, by weighted rendezvous; `None` when every weight is 0.
 pub fn sticky(shares: &[Share<'_>], client: u64) -> Option<usize> {
     let score = |share: &Share<'_>| {
-        let unit = RandomValue(client).salted(hash(share.name.as_bytes())).unit().max(f64::MIN_POSITIVE);
+        let unit = RandomValue(client).salted(hash_name(share.name)).unit().max(f64::MIN_POSITIVE);
         -f64::from(share.weight) / unit.ln()
     };
     let weighted = shares.iter().enumerate().filter(|(_, share)| share.weight > 0);
@@ -42,9 +42,9 @@ pub fn power_of_two<T: Copy>(candidates: &[T], draw: RandomValue, load: impl Fn(
     Some(if load(b) < load(a) { b } else { a })
 }
 
-/// FNV-1a, for names and users as clients of a sticky split.
-pub fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+/// A key's or user's name as the client of a sticky split.
+pub fn hash_name(name: &str) -> u64 {
+    fnv1a(FNV_BASIS, name.as_bytes())
 }
 
 #[cfg(test)]

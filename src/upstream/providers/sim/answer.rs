@@ -3,7 +3,7 @@
 //! The same request always gives the same answer, whole or streamed. It never knows the time.
 
 use crate::domain::call::{Call, Endpoint};
-use crate::domain::random::RandomValue;
+use crate::domain::random::{FNV_BASIS, RandomValue, fnv1a};
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -178,10 +178,7 @@ impl Answer {
 /// FNV-1a over the body's end and its length.
 fn seed_of(body: &[u8]) -> RandomValue {
     let end = &body[body.len().saturating_sub(SEED_BYTES)..];
-    let hash = end.iter().fold(0xcbf2_9ce4_8422_2325_u64 ^ body.len() as u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    RandomValue(hash)
+    RandomValue(fnv1a(FNV_BASIS ^ body.len() as u64, end))
 }
 
 fn write_json(value: &impl Serialize, out: &mut BytesMut) {
