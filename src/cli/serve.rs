@@ -13,10 +13,10 @@ use crate::admin::{Admin, clashes};
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find, load};
 use crate::domain::secret::{Secret, new_admin_token, new_key};
-use crate::http::lifecycle::Lifecycle;
-use crate::http::server::{self, Door, Service};
-use crate::http::tls::{InForce, Tls};
-use crate::http::{App, ops_entry, public_entry};
+use crate::http::conn::lifecycle::Lifecycle;
+use crate::http::conn::server::{self, HttpServer, ListenerKind};
+use crate::http::conn::tls::{ActiveCertificate, ServerTls};
+use crate::http::{App, ops_handler, public_handler};
 use crate::random::Rng;
 use crate::relay::{ActivateError, Parts, Relay};
 use crate::store::keyring::Keyring;
@@ -136,7 +136,7 @@ pub struct Gateway {
     /// What its doors share.
     pub app: Arc<App>,
     /// How connections begin at either door.
-    tls: Option<Tls>,
+    tls: Option<ServerTls>,
 }
 
 impl Gateway {
@@ -174,24 +174,29 @@ impl Gateway {
             telemetry: telemetry.clone(),
             lifecycle: lifecycle.clone(),
             ops: ArcSwap::from_pointee(ops),
-            held: Arc::default(),
+            in_flight_bytes: Arc::default(),
             clock,
             rng,
         };
         reload::started(&app);
-        let tls = serves_tls.then(|| Tls::new(Arc::new(InForce(relay.clone())), telemetry));
+        let tls = serves_tls.then(|| ServerTls::new(Arc::new(ActiveCertificate(relay.clone())), telemetry));
         Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls })
     }
 
     /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served there only.
     pub async fn serve(self, public: TcpListener, ops: Option<TcpListener>) {
         let Self { app, lifecycle, tls, .. } = self;
-        let service =
-            |door, entry| Service { entry, lifecycle: lifecycle.clone(), clock: app.clock, door, tls: tls.clone() };
-        let clients = server::serve(public, service(Door::Public, public_entry(app.clone(), ops.is_none())));
+        let server = |kind, handler| HttpServer {
+            handler,
+            lifecycle: lifecycle.clone(),
+            clock: app.clock,
+            kind,
+            tls: tls.clone(),
+        };
+        let clients = server::serve(public, server(ListenerKind::Public, public_handler(app.clone(), ops.is_none())));
         let operators = async {
             if let Some(listener) = ops {
-                server::serve(listener, service(Door::Ops, ops_entry(app.clone()))).await;
+                server::serve(listener, server(ListenerKind::Ops, ops_handler(app.clone()))).await;
             }
         };
         tokio::join!(clients, operators);

@@ -19,7 +19,7 @@ use tierway::config::{Environment, Snapshot, Source, load};
 use tierway::domain::receipt::Receipt;
 use tierway::domain::secret::Secret;
 use tierway::http::App;
-use tierway::http::lifecycle::Lifecycle;
+use tierway::http::conn::lifecycle::Lifecycle;
 use tierway::random::Rng;
 use tierway::relay::Relay;
 use tierway::store::Books;
