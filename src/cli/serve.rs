@@ -23,8 +23,8 @@ use crate::store::keyring::Keyring;
 use crate::store::memory::MemoryCounters;
 use crate::store::{Books, Counters};
 use crate::telemetry::Telemetry;
-use crate::telemetry::log::Logs;
-use crate::telemetry::metrics::Build;
+use crate::telemetry::log::Logger;
+use crate::telemetry::metrics::BuildInfo;
 use arc_swap::ArcSwap;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Which program this is; a build script of a release may say from which commit.
-const BUILD: Build = Build { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
+const BUILD: BuildInfo = BuildInfo { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
 
 /// A lease that nobody used for as long as this goes back, so that a crash would not lose it.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ pub fn serve(args: &Serve) -> anyhow::Result<ExitCode> {
 
 async fn run(args: &Serve) -> Result<(), Refused> {
     let found = Found::find(args)?;
-    let logs = Arc::new(Logs::start(&found.snapshot.telemetry.log)?);
+    let logger = Arc::new(Logger::start(&found.snapshot.telemetry.log)?);
     let clock = Clock;
     // Ends after everything that settles, and before the logs.
     let (books, _writing) = store::open(&found.snapshot.store, clock).await.map_err(Refused::unavailable)?;
@@ -93,7 +93,7 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     for unenforced in &snapshot.unenforced {
         tracing::warn!(setting = %unenforced.setting, why = %unenforced.why, "not yet enforced");
     }
-    let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
+    let telemetry = Arc::new(Telemetry::new(logger.access(), BUILD));
     store::watch(&telemetry, &books.ledger);
     let gateway = Gateway::build(
         snapshot.clone(),
@@ -111,7 +111,7 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     eprint!("{}", store::note(&snapshot.store));
     let watcher = Watcher::new(&loaded.source, Process, loaded.extra_keys, snapshot.clone());
     let hangups = signal(SignalKind::hangup())?;
-    tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logs.clone(), loaded.admin_token));
+    tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logger.clone(), loaded.admin_token));
     tokio::spawn(shut_down_when_asked(gateway.app.clone(), StopSignals::new()?));
     // Last, because whoever reads this line may do anything from here on, also stop us.
     println!("listening on {scheme}://{address}");

@@ -267,7 +267,7 @@ mod tests {
     use crate::http::conn::tls::testing::TlsTestPair;
     use crate::http::request_handler::RequestHandler;
     use crate::random::Rng;
-    use crate::telemetry::metrics::{Build, Metrics};
+    use crate::telemetry::metrics::{BuildInfo, Metrics};
     use axum::Router;
     use axum::extract::Request;
     use axum::routing::get;
@@ -318,7 +318,7 @@ mod tests {
     }
 
     fn in_flight() -> InFlight {
-        Metrics::new(Build { version: "0", revision: None }, || 0).request_started()
+        Metrics::new(BuildInfo { version: "0", revision: None }, || 0).request_started()
     }
 
     fn stream(source: Script, connection: Option<Arc<Connection>>, stop: Stop) -> AnswerBody<Script> {

@@ -173,7 +173,7 @@ impl AsyncWrite for MaybeTlsStream {
 pub(in crate::http) mod testing {
     use super::*;
     use crate::telemetry::access::AccessLog;
-    use crate::telemetry::metrics::Build;
+    use crate::telemetry::metrics::BuildInfo;
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::sign::SingleCertAndKey;
     use std::net::SocketAddr;
@@ -194,7 +194,7 @@ pub(in crate::http) mod testing {
             let certified = CertifiedKey::from_der(vec![issued.cert.der().clone()], key, &provider);
             let certificates = Arc::new(SingleCertAndKey::from(certified.expect("they belong together")));
             let access = AccessLog::to_writer(Box::new(io::sink()));
-            let telemetry = Arc::new(Telemetry::new(access, Build { version: "0", revision: None }));
+            let telemetry = Arc::new(Telemetry::new(access, BuildInfo { version: "0", revision: None }));
             let mut roots = rustls::RootCertStore::empty();
             roots.add(issued.cert.der().clone()).expect("rcgen writes certificates");
             let client = rustls::ClientConfig::builder_with_provider(provider)
