@@ -28,7 +28,7 @@ use tierway::random::Rng;
 use tierway::relay::health::HealthRegistry;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
-use tierway::telemetry::metrics::Build;
+use tierway::telemetry::metrics::BuildInfo;
 use tierway::upstream::sse::SseReader;
 use tierway::upstream::{OpenAiSetup, Protocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams};
 use tokio::runtime::Runtime;
@@ -101,7 +101,7 @@ fn planning(c: &mut Criterion) {
     let key = snapshot.keys.values().next().expect("one was handed in");
     let call = call(KIB, true);
     let authorized = authorize(&snapshot.table, key, &call).expect("the key may do everything");
-    let telemetry = Arc::new(Telemetry::new(AccessLog::off(), Build { version: "bench", revision: None }));
+    let telemetry = Arc::new(Telemetry::new(AccessLog::off(), BuildInfo { version: "bench", revision: None }));
     let health = HealthRegistry::new(&snapshot.table.settings, telemetry, Arc::new(Rng::seeded(1)));
     let one = || vec![Default::default()];
     let providers: Vec<_> = snapshot.providers.iter().map(|provider| (provider.name.clone(), one())).collect();

@@ -33,7 +33,7 @@ use std::time::Duration;
 use tierway::domain::routing::table::Balance;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
-use tierway::telemetry::metrics::Build;
+use tierway::telemetry::metrics::BuildInfo;
 use world::{Kind, World};
 
 /// How many days are lived unless `TIERWAY_SIM_SEEDS` says otherwise.
@@ -42,7 +42,7 @@ const SEEDS: u64 = 1_000;
 const MUTANT_SEEDS: u64 = 60;
 
 fn telemetry() -> Arc<Telemetry> {
-    Arc::new(Telemetry::new(AccessLog::off(), Build { version: "simulated", revision: None }))
+    Arc::new(Telemetry::new(AccessLog::off(), BuildInfo { version: "simulated", revision: None }))
 }
 
 fn setting(name: &str) -> Option<u64> {

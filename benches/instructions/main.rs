@@ -20,7 +20,7 @@ use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
-use tierway::telemetry::metrics::Build;
+use tierway::telemetry::metrics::BuildInfo;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::net::unix::pipe::Receiver;
@@ -43,7 +43,8 @@ async fn serve(config: &Path) -> anyhow::Result<()> {
     let source = Source::file(config, &Process).map_err(|problems| anyhow!(problems.render(false)))?;
     let snapshot = load(&source, &Process, &[]).map_err(|problems| anyhow!(problems.render(false)))?;
     let listener = TcpListener::bind(snapshot.server.listen).await?;
-    let telemetry = Telemetry::new(AccessLog::to_writer(Box::new(Never)), Build { version: "counted", revision: None });
+    let telemetry =
+        Telemetry::new(AccessLog::to_writer(Box::new(Never)), BuildInfo { version: "counted", revision: None });
     let ledger = Arc::new(MemoryLedger::default());
     let gateway = Gateway::build(
         Arc::new(snapshot),

@@ -7,7 +7,7 @@ use crate::config::{Change, Problems, Process, Snapshot, Watcher};
 use crate::domain::secret::Secret;
 use crate::http::App;
 use crate::http::ops::OpsAccess;
-use crate::telemetry::log::Logs;
+use crate::telemetry::log::Logger;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
@@ -20,7 +20,7 @@ pub(super) async fn watch(
     mut watcher: Watcher<Process>,
     mut hangups: Signal,
     app: Arc<App>,
-    logs: Arc<Logs>,
+    logger: Arc<Logger>,
     made: Option<Secret>,
 ) {
     loop {
@@ -37,7 +37,7 @@ pub(super) async fn watch(
         watcher = back;
         if let Some(found) = found {
             apply(found, &app, made.as_ref());
-            if let Err(error) = logs.set_level(&app.relay.active_config().snapshot.telemetry.log) {
+            if let Err(error) = logger.set_level(&app.relay.active_config().snapshot.telemetry.log) {
                 tracing::error!(%error, "the log level stays as it was");
             }
         }
@@ -86,7 +86,7 @@ pub(super) fn access(snapshot: &Snapshot, made: Option<&Secret>) -> OpsAccess {
 /// Shows what a gateway starts with.
 pub(super) fn started(app: &App) {
     let expires = look_at_certificate(app);
-    app.telemetry.metrics.config_in_force(unix_s(app), expires);
+    app.telemetry.metrics.config_activated(unix_s(app), expires);
 }
 
 /// When the certificate in force expires; that it does so soon is said in the log.

@@ -13,18 +13,18 @@ use crate::admin::{Admin, clashes};
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find, load};
 use crate::domain::secret::{Secret, new_admin_token, new_key};
-use crate::http::lifecycle::Lifecycle;
-use crate::http::server::{self, Door, Service};
-use crate::http::tls::{InForce, Tls};
-use crate::http::{App, ops_entry, public_entry};
+use crate::http::conn::lifecycle::Lifecycle;
+use crate::http::conn::server::{self, HttpServer, ListenerKind};
+use crate::http::conn::tls::{ActiveCertificate, ServerTls};
+use crate::http::{App, ops_handler, public_handler};
 use crate::random::Rng;
 use crate::relay::{ActivateError, Parts, Relay};
 use crate::store::keyring::Keyring;
 use crate::store::memory::MemoryCounters;
 use crate::store::{Books, Counters};
 use crate::telemetry::Telemetry;
-use crate::telemetry::log::Logs;
-use crate::telemetry::metrics::Build;
+use crate::telemetry::log::Logger;
+use crate::telemetry::metrics::BuildInfo;
 use arc_swap::ArcSwap;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Which program this is; a build script of a release may say from which commit.
-const BUILD: Build = Build { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
+const BUILD: BuildInfo = BuildInfo { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
 
 /// A lease that nobody used for as long as this goes back, so that a crash would not lose it.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ pub fn serve(args: &Serve) -> anyhow::Result<ExitCode> {
 
 async fn run(args: &Serve) -> Result<(), Refused> {
     let found = Found::find(args)?;
-    let logs = Arc::new(Logs::start(&found.snapshot.telemetry.log)?);
+    let logger = Arc::new(Logger::start(&found.snapshot.telemetry.log)?);
     let clock = Clock;
     // Ends after everything that settles, and before the logs.
     let (books, _writing) = store::open(&found.snapshot.store, clock).await.map_err(Refused::unavailable)?;
@@ -93,7 +93,7 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     for unenforced in &snapshot.unenforced {
         tracing::warn!(setting = %unenforced.setting, why = %unenforced.why, "not yet enforced");
     }
-    let telemetry = Arc::new(Telemetry::new(logs.access(), BUILD));
+    let telemetry = Arc::new(Telemetry::new(logger.access(), BUILD));
     store::watch(&telemetry, &books.ledger);
     let gateway = Gateway::build(
         snapshot.clone(),
@@ -111,7 +111,7 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     eprint!("{}", store::note(&snapshot.store));
     let watcher = Watcher::new(&loaded.source, Process, loaded.extra_keys, snapshot.clone());
     let hangups = signal(SignalKind::hangup())?;
-    tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logs.clone(), loaded.admin_token));
+    tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logger.clone(), loaded.admin_token));
     tokio::spawn(shut_down_when_asked(gateway.app.clone(), StopSignals::new()?));
     // Last, because whoever reads this line may do anything from here on, also stop us.
     println!("listening on {scheme}://{address}");
@@ -136,7 +136,7 @@ pub struct Gateway {
     /// What its doors share.
     pub app: Arc<App>,
     /// How connections begin at either door.
-    tls: Option<Tls>,
+    tls: Option<ServerTls>,
 }
 
 impl Gateway {
@@ -174,24 +174,29 @@ impl Gateway {
             telemetry: telemetry.clone(),
             lifecycle: lifecycle.clone(),
             ops: ArcSwap::from_pointee(ops),
-            held: Arc::default(),
+            in_flight_bytes: Arc::default(),
             clock,
             rng,
         };
         reload::started(&app);
-        let tls = serves_tls.then(|| Tls::new(Arc::new(InForce(relay.clone())), telemetry));
+        let tls = serves_tls.then(|| ServerTls::new(Arc::new(ActiveCertificate(relay.clone())), telemetry));
         Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls })
     }
 
     /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served there only.
     pub async fn serve(self, public: TcpListener, ops: Option<TcpListener>) {
         let Self { app, lifecycle, tls, .. } = self;
-        let service =
-            |door, entry| Service { entry, lifecycle: lifecycle.clone(), clock: app.clock, door, tls: tls.clone() };
-        let clients = server::serve(public, service(Door::Public, public_entry(app.clone(), ops.is_none())));
+        let server = |kind, handler| HttpServer {
+            handler,
+            lifecycle: lifecycle.clone(),
+            clock: app.clock,
+            kind,
+            tls: tls.clone(),
+        };
+        let clients = server::serve(public, server(ListenerKind::Public, public_handler(app.clone(), ops.is_none())));
         let operators = async {
             if let Some(listener) = ops {
-                server::serve(listener, service(Door::Ops, ops_entry(app.clone()))).await;
+                server::serve(listener, server(ListenerKind::Ops, ops_handler(app.clone()))).await;
             }
         };
         tokio::join!(clients, operators);

@@ -6,10 +6,10 @@
 //! Start reading at [`answer`].
 
 use super::App;
-use super::connection::Connection;
+use super::conn::connection::Connection;
+use super::conn::lifecycle::LifecyclePhase;
 use super::ending::AnswerBody;
 use super::error::{ApiError, passed_on};
-use super::lifecycle::Phase;
 use crate::domain::id::RequestId;
 use crate::domain::limit::Left;
 use crate::relay::{ErrorReply, Reply, ResponseMetadata};
@@ -68,7 +68,7 @@ fn served(reply: Reply, outlet: Outlet<'_>) -> Response {
     let Reply { status, headers, metadata, stream, body } = reply;
     let Outlet { app, connection, in_flight } = outlet;
     let body = if stream {
-        let stop = Box::pin(app.lifecycle.reached(Phase::Cutting));
+        let stop = Box::pin(app.lifecycle.reached(LifecyclePhase::Cutting));
         AnswerBody::stream(body, in_flight, connection, stop, app.clock)
     } else {
         AnswerBody::whole(body, in_flight)

@@ -8,7 +8,7 @@
 //!
 //! Start reading at [`AnswerBody`].
 
-use super::connection::Connection;
+use super::conn::connection::Connection;
 use super::error::ApiError;
 use crate::clock::Clock;
 use crate::relay::{Broken, ReplyBody};
@@ -261,13 +261,13 @@ fn ends_frame(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::layers::EntryPoint;
-    use crate::http::lifecycle::Lifecycle;
-    use crate::http::server::{Door, Service, bind, serve};
-    use crate::http::tls::Tls;
-    use crate::http::tls::testing::Ends;
+    use crate::http::conn::lifecycle::Lifecycle;
+    use crate::http::conn::server::{HttpServer, ListenerKind, bind, serve};
+    use crate::http::conn::tls::ServerTls;
+    use crate::http::conn::tls::testing::TlsTestPair;
+    use crate::http::request_handler::RequestHandler;
     use crate::random::Rng;
-    use crate::telemetry::metrics::{Build, Metrics};
+    use crate::telemetry::metrics::{BuildInfo, Metrics};
     use axum::Router;
     use axum::extract::Request;
     use axum::routing::get;
@@ -318,7 +318,7 @@ mod tests {
     }
 
     fn in_flight() -> InFlight {
-        Metrics::new(Build { version: "0", revision: None }, || 0).request_started()
+        Metrics::new(BuildInfo { version: "0", revision: None }, || 0).request_started()
     }
 
     fn stream(source: Script, connection: Option<Arc<Connection>>, stop: Stop) -> AnswerBody<Script> {
@@ -397,7 +397,7 @@ mod tests {
     }
 
     /// A server whose `/breaks` breaks after a frame, `/ends` ends well and `/chats` says much.
-    async fn served(tls: Option<Tls>) -> (SocketAddr, Lifecycle) {
+    async fn served(tls: Option<ServerTls>) -> (SocketAddr, Lifecycle) {
         let answer = |steps: fn() -> Vec<Step>| {
             get(async move |request: Request| {
                 let connection = request.extensions().get::<Arc<Connection>>().cloned();
@@ -415,9 +415,10 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
-        let entry = EntryPoint::new(router, Clock, Arc::new(Rng::seeded(1)));
-        let service = Service { entry, lifecycle: lifecycle.clone(), clock: Clock, door: Door::Public, tls };
-        tokio::spawn(serve(listener, service));
+        let handler = RequestHandler::new(router, Clock, Arc::new(Rng::seeded(1)));
+        let server =
+            HttpServer { handler, lifecycle: lifecycle.clone(), clock: Clock, kind: ListenerKind::Public, tls };
+        tokio::spawn(serve(listener, server));
         (address, lifecycle)
     }
 
@@ -451,7 +452,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn over_tls_a_broken_answer_is_not_closed_in_good_order() {
-        let ends = Ends::new();
+        let ends = TlsTestPair::new();
         let (address, _lifecycle) = served(Some(ends.tls.clone())).await;
         let (read, end) = http1_on(ends.connect(address).await, "/ends").await;
         assert!(read.ends_with("0\r\n\r\n") && end.is_ok(), "{end:?}: {read}");
@@ -492,7 +493,7 @@ mod tests {
         let socket = TcpStream::connect(address).await.unwrap();
         socket.set_nodelay(true).unwrap();
         broken_streams_on(socket, 50).await;
-        let ends = Ends::new();
+        let ends = TlsTestPair::new();
         let (address, _lifecycle) = served(Some(ends.tls.clone())).await;
         broken_streams_on(ends.connect(address).await, 20).await;
     }

@@ -7,8 +7,8 @@
 //!
 //! Start reading at [`read`].
 
-use super::layers::Arrival;
 use super::openai::peek::peek;
+use super::request_handler::RequestStart;
 use super::upload::Upload;
 use super::{App, Route};
 use crate::domain::refusal::Refusal;
@@ -31,9 +31,9 @@ const CLIENT_FACTS: &str = "x-stainless-";
 /// The request as the corridor takes it.
 pub fn read(app: &App, route: Route, request: Request<Body>) -> RawRequest {
     let (parts, body) = request.into_parts();
-    let arrival = parts.extensions.get::<Arrival>().expect("a layer gives every request one");
+    let arrival = parts.extensions.get::<RequestStart>().expect("a layer gives every request one");
     let active = app.relay.active_config();
-    let upload = Upload::new(body, &parts.headers, active.body_limits(), app.held.clone(), app.clock);
+    let upload = Upload::new(body, &parts.headers, active.body_limits(), app.in_flight_bytes.clone(), app.clock);
     let target = match route {
         Route::Endpoint(endpoint) => {
             let read = Box::pin(async move { peek(endpoint, upload.gather().await?) });

@@ -1,24 +1,21 @@
-//! The front door: every route on one page.
+//! The HTTP layer, with every route in this file.
 //!
-//! It turns HTTP into a [`RawRequest`](crate::relay::RawRequest) and the corridor's answer into HTTP.
-//! It never imports a store or an upstream, and it decides nothing about who may ask or where a
-//! request goes; the only thing it refuses by itself is what no corridor would want to know of.
+//! It turns HTTP into a [`RawRequest`](crate::relay::RawRequest) and the relay's answer into HTTP. It
+//! never imports a store or an upstream, and it decides neither who may send a request nor where one
+//! goes. The only requests it refuses itself are those that are neither for clients nor for operators.
 //!
-//! Start reading at [`public_entry`], then [`server`] for connections and [`error`] for THE table.
+//! Start reading at [`public_handler`], then [`conn`] for connections and [`error`] for the table of
+//! errors.
 
 pub mod admin;
-pub mod connection;
+pub mod conn;
 pub mod egress;
 pub mod ending;
 pub mod error;
 pub mod ingress;
-pub mod layers;
-pub mod lifecycle;
 pub mod openai;
 pub mod ops;
-pub mod response_body;
-pub mod server;
-pub mod tls;
+pub mod request_handler;
 pub mod upload;
 
 use crate::admin::Admin;
@@ -33,50 +30,50 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any};
+use conn::lifecycle::Lifecycle;
 use error::ApiError;
-use layers::EntryPoint;
-use lifecycle::Lifecycle;
 use openai::{chat, models};
 use ops::OpsAccess;
+use request_handler::RequestHandler;
 use std::sync::Arc;
-use upload::Held;
+use upload::InFlightBytes;
 
-/// Everything a handler may reach. Built once, in `cli`.
+/// What the routes share. Built once, in `cli`.
 pub struct App {
-    /// The corridor.
+    /// The request path.
     pub relay: Arc<Relay>,
-    /// What operators do.
+    /// What the admin API does.
     pub admin: Admin,
-    /// Where everything is seen.
+    /// Metrics and the access log.
     pub telemetry: Arc<Telemetry>,
-    /// Whether we are open.
+    /// The process's phase, and what is open in it.
     pub lifecycle: Lifecycle,
-    /// What operators must present; a reload stores another.
+    /// What operators authenticate with. A reload replaces it.
     pub ops: ArcSwap<OpsAccess>,
-    /// The request bodies held at the moment.
-    pub held: Arc<Held>,
-    /// The one source of time.
+    /// The bytes of all request bodies in memory.
+    pub in_flight_bytes: Arc<InFlightBytes>,
+    /// The source of time.
     pub clock: Clock,
-    /// The one place of chance: requests are named with it.
+    /// The source of randomness, for request ids.
     pub rng: Arc<Rng>,
 }
 
-/// What a path and a method ask of the corridor.
+/// What a path and a method ask for.
 #[derive(Clone, Copy, Debug)]
 pub enum Route {
-    /// A routed call.
+    /// A call to a model.
     Endpoint(Endpoint),
-    /// Nothing we serve.
+    /// A path that does not exist.
     UnknownUrl,
-    /// Something we serve by other methods.
+    /// A path that exists for other methods.
     WrongMethod {
-        /// Those.
+        /// The value of the `allow` header.
         allow: &'static str,
     },
 }
 
-/// What clients reach; `with_ops` where operators have no address of their own.
-pub fn public_entry(app: Arc<App>, with_ops: bool) -> EntryPoint {
+/// The routes at the public address; with those for operators too if `with_ops`.
+pub fn public_handler(app: Arc<App>, with_ops: bool) -> RequestHandler {
     let (clock, rng) = (app.clock, app.rng.clone());
     let v1 = Router::new()
         .route("/v1/chat/completions", routed(Endpoint::Chat))
@@ -85,18 +82,18 @@ pub fn public_entry(app: Arc<App>, with_ops: bool) -> EntryPoint {
         .route("/v1/models", wrong_method("GET, HEAD").get(models::list))
         .route("/v1/models/{*id}", wrong_method("GET, HEAD").get(models::retrieve));
     let router = if with_ops {
-        v1.merge(ops::routes()).merge(admin::routes()).fallback(elsewhere)
+        v1.merge(ops::routes()).merge(admin::routes()).fallback(unknown_path)
     } else {
-        v1.fallback(without_operators)
+        v1.fallback(unknown_client_path)
     };
-    EntryPoint::new(router.with_state(app), clock, rng)
+    RequestHandler::new(router.with_state(app), clock, rng)
 }
 
-/// What operators reach at an address of their own: everything but `/v1`.
-pub fn ops_entry(app: Arc<App>) -> EntryPoint {
+/// The routes at the operators' own address: everything but `/v1`.
+pub fn ops_handler(app: Arc<App>) -> RequestHandler {
     let (clock, rng) = (app.clock, app.rng.clone());
-    let router = ops::routes().merge(admin::routes()).fallback(without_clients);
-    EntryPoint::new(router.with_state(app), clock, rng)
+    let router = ops::routes().merge(admin::routes()).fallback(unknown_operator_path);
+    RequestHandler::new(router.with_state(app), clock, rng)
 }
 
 fn routed(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
@@ -104,37 +101,38 @@ fn routed(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
     wrong_method("POST").post(move |State(app), request: Request| chat::walk(app, route, request))
 }
 
-/// Whatever method no handler is added for: refused in the corridor, so that nobody without a key
-/// learns what exists. `any`, unlike a fallback, adds no `Allow` of its own, which would tell.
+/// Methods without a route: refused by the relay after it has checked the key, so that nobody without
+/// one learns which paths exist. Unlike a fallback, `any` adds no `allow` header, which would show that.
 fn wrong_method(allow: &'static str) -> MethodRouter<Arc<App>> {
     let route = Route::WrongMethod { allow };
     any(move |State(app), request: Request| chat::walk(app, route, request))
 }
 
-/// Whatever no route takes, where clients and operators come.
-async fn elsewhere(State(app): State<Arc<App>>, request: Request) -> Response {
+/// A path without a route, at an address for clients and operators.
+async fn unknown_path(State(app): State<Arc<App>>, request: Request) -> Response {
     if admin::is_below(request.uri().path()) {
-        without_clients(State(app), request).await
+        unknown_operator_path(State(app), request).await
     } else {
-        without_operators(State(app), request).await
+        unknown_client_path(State(app), request).await
     }
 }
 
-/// Whatever no route takes, where clients come: below `/v1` the corridor refuses it, after asking for a key.
-async fn without_operators(State(app): State<Arc<App>>, request: Request) -> Response {
+/// A path without a route, at an address for clients: below `/v1` the relay refuses it after it has
+/// checked the key.
+async fn unknown_client_path(State(app): State<Arc<App>>, request: Request) -> Response {
     let path = request.uri().path();
     if path == "/v1" || path.starts_with("/v1/") {
         chat::walk(app, Route::UnknownUrl, request).await
     } else {
-        nowhere(&request)
+        not_found(&request)
     }
 }
 
-/// Whatever no route takes, where operators come: below `/admin` after asking for a token.
-async fn without_clients(State(app): State<Arc<App>>, request: Request) -> Response {
-    if admin::is_below(request.uri().path()) { admin::unknown(app, request).await } else { nowhere(&request) }
+/// A path without a route, at an address for operators: below `/admin` the token is checked first.
+async fn unknown_operator_path(State(app): State<Arc<App>>, request: Request) -> Response {
+    if admin::is_below(request.uri().path()) { admin::unknown(app, request).await } else { not_found(&request) }
 }
 
-fn nowhere(request: &Request) -> Response {
+fn not_found(request: &Request) -> Response {
     ApiError::refused(&Refusal::UnknownUrl { path: request.uri().path().into() }).response()
 }

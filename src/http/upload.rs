@@ -1,8 +1,8 @@
-//! A request's body on its way in: read when somebody asks, decoded, bounded in size, time and sum.
+//! A request's body: read on demand, decoded, limited in size, in time and in the sum of all bodies.
 //!
-//! It never reads before it is polled, so nobody without a key makes us read anything. Whatever is
-//! left unread when we have answered is discarded for a moment, so that the client reads the answer
-//! and not a reset.
+//! Nothing is read before [`Upload::gather`] is polled, so a client without a key makes us read
+//! nothing. What is unread when the request was answered is discarded for up to two seconds, so that
+//! the client reads the answer and not a reset.
 //!
 //! Start reading at [`Upload::gather`].
 
@@ -24,61 +24,67 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Sleep;
 
-/// How long a client may send nothing, and how long it has before its rate counts.
+/// The longest time a client may send nothing, and the time after which its average rate is checked.
 const IDLE: Duration = Duration::from_secs(10);
-/// Bytes a second that a client must reach on average.
+/// The lowest average rate, in bytes per second.
 const MIN_RATE: u64 = 1024;
-/// How long what nobody wants is read on, so that the client sees our answer.
+/// The longest time that an unread body is discarded, so that the client sees our answer.
 const DISCARD: Duration = Duration::from_secs(2);
-/// The largest room made for a body on its own word alone.
+/// The most bytes that are allocated on the word of `content-length` alone.
 const TRUSTED_LENGTH: u64 = 1024 * 1024;
-/// The largest zstd window, as RFC 9659 sets it for HTTP: 8 MiB.
+/// The largest zstd window, as RFC 9659 sets it for HTTP: 2^23 bytes, 8 MiB.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// The bytes of all request bodies held at the moment.
+/// The bytes of all request bodies in memory.
 #[derive(Default)]
-pub struct Held(AtomicU64);
+pub struct InFlightBytes(AtomicU64);
 
-impl Held {
-    /// How many.
+impl InFlightBytes {
+    /// How many there are.
     pub fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A body not yet read.
+/// A request body that was not read yet.
 pub struct Upload {
-    /// `None` once it has ended or is discarded.
+    /// `None` once it has ended or is being discarded.
     body: Option<Body>,
     encoding: Result<Encoding, BodyProblem>,
     body_limits: BodyLimits,
-    held: Arc<Held>,
-    /// The client waits for our word before it sends: unless we read, nothing is under way.
+    in_flight: Arc<InFlightBytes>,
+    /// The client waits for `100 Continue`, which reading sends: until then there is nothing to discard.
     awaits_continue: bool,
-    pace: Pace,
-    /// What was read and not yet taken.
+    rate: ReceiveRate,
+    /// What was received and not yet consumed.
     ready: Bytes,
-    /// Why reading stopped; the decoders between us and the reader know only `io::Error`.
+    /// Why reading failed; the decoders pass on only `io::Error`.
     problem: Option<BodyProblem>,
 }
 
 impl Upload {
-    /// The body of a request with `headers`, to be held within `body_limits`'s bounds.
-    pub fn new(body: Body, headers: &HeaderMap, body_limits: BodyLimits, held: Arc<Held>, clock: Clock) -> Self {
+    /// The body of a request with `headers`, limited by `body_limits` and counted in `in_flight`.
+    pub fn new(
+        body: Body,
+        headers: &HeaderMap,
+        body_limits: BodyLimits,
+        in_flight: Arc<InFlightBytes>,
+        clock: Clock,
+    ) -> Self {
         let awaits_continue = headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         Self {
             body: Some(body),
             encoding: Encoding::of(headers),
             body_limits,
-            held,
+            in_flight,
             awaits_continue,
-            pace: Pace { clock, begun: None, last: None, received: 0, timer: None },
+            rate: ReceiveRate { clock, begun: None, last: None, received: 0, timer: None },
             ready: Bytes::new(),
             problem: None,
         }
     }
 
-    /// Reads all of it. The bytes count as held until the last clone of them is gone.
+    /// Reads all of it. The bytes count as in flight until the last clone of them is dropped.
     ///
     /// # Errors
     /// Every [`BodyProblem`] that is not about JSON.
@@ -89,22 +95,23 @@ impl Upload {
             return Err(BodyProblem::TooLarge { limit });
         }
         let encoding = self.encoding.clone()?;
-        let mut claim = Claim { held: self.held.clone(), bytes: 0, ceiling: self.body_limits.max_in_flight_bytes };
+        let in_flight = self.in_flight.clone();
+        let mut reservation = InFlightReservation { in_flight, bytes: 0, max: self.body_limits.max_in_flight_bytes };
         let mut reader = encoding.decode(&mut self).await;
-        // A byte more than it should take: the read that finds the end needs room, and would double it.
+        // One byte more than declared: the read that finds the end needs a free byte, or it would double the buffer.
         let mut bytes = Vec::with_capacity(declared.min(TRUSTED_LENGTH) as usize + 1);
         let problem = loop {
             match reader.read_buf(&mut bytes).await {
-                Ok(0) => return Ok(Bytes::from_owner(Kept { bytes, _claim: claim })),
+                Ok(0) => return Ok(Bytes::from_owner(ReservedBytes { bytes, _reservation: reservation })),
                 Ok(_) if bytes.len() as u64 > limit => break BodyProblem::TooLarge { limit },
                 Ok(more) => {
-                    if !claim.grow(more as u64) {
+                    if !reservation.grow(more as u64) {
                         break BodyProblem::TooMuchInFlight;
                     }
                 }
                 Err(error) => break BodyProblem::BadEncoding(format!("The body is not valid {encoding}: {error}.")),
             }
-            // Inflating a small body to a large one must not keep others waiting.
+            // Decoding a small body into a large one must not block other tasks.
             tokio::task::consume_budget().await;
         };
         drop(reader);
@@ -122,18 +129,18 @@ impl Upload {
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(BodyProblem::BrokenOff)),
                 Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are not ours to read.
+                    // Trailers are ignored.
                     let Ok(data) = frame.into_data() else { continue };
                     if data.is_empty() {
                         continue;
                     }
                     self.ready = data;
-                    if self.pace.note(self.ready.len()) > self.body_limits.max_body {
+                    if self.rate.record(self.ready.len()) > self.body_limits.max_body {
                         return Poll::Ready(Err(BodyProblem::TooLarge { limit: self.body_limits.max_body }));
                     }
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Pending => return self.pace.poll_lost(cx).map(|()| Err(BodyProblem::TooSlow)),
+                Poll::Pending => return self.rate.poll_too_slow(cx).map(|()| Err(BodyProblem::TooSlow)),
             }
         }
     }
@@ -182,29 +189,29 @@ async fn discard(mut body: Body) {
     while let Some(Ok(_)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
 }
 
-/// How fast a body comes.
-struct Pace {
+/// How fast a body is received.
+struct ReceiveRate {
     clock: Clock,
-    /// When it was first waited for.
+    /// When it was first polled and not ready.
     begun: Option<Instant>,
-    /// When the last byte came.
+    /// When the last byte was received.
     last: Option<Instant>,
     received: u64,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Pace {
-    /// Notes `amount` bytes; returns their sum.
-    fn note(&mut self, amount: usize) -> u64 {
+impl ReceiveRate {
+    /// Adds `amount` received bytes; returns the sum so far.
+    fn record(&mut self, amount: usize) -> u64 {
         self.last = Some(self.clock.now());
         self.received += amount as u64;
         self.received
     }
 
-    /// Ready when the client is too slow to be waited for.
-    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the client is too slow.
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let begun = *self.begun.get_or_insert_with(|| self.clock.now());
-        let end = patience(begun, self.last.unwrap_or(begun), self.received).into();
+        let end = receive_deadline(begun, self.last.unwrap_or(begun), self.received).into();
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
         if timer.deadline() != end {
             timer.as_mut().reset(end);
@@ -213,8 +220,9 @@ impl Pace {
     }
 }
 
-/// Until when a body is waited for that began to be read at `begun`, whose last byte came at `last`.
-fn patience(begun: Instant, last: Instant, received: u64) -> Instant {
+/// When a body is too slow that was first waited for at `begun`, of which `received` bytes have come, the
+/// last one at `last`.
+fn receive_deadline(begun: Instant, last: Instant, received: u64) -> Instant {
     let by_rate = Duration::from_millis(received.saturating_mul(1000) / MIN_RATE);
     (last + IDLE).min(begun + by_rate.max(IDLE))
 }
@@ -252,7 +260,7 @@ impl Encoding {
             Self::Zstd => Box::new(ZstdDecoder::with_params(upload, &[DParameter::window_log_max(ZSTD_WINDOW_LOG)])),
             Self::Gzip => Box::new(GzipDecoder::new(upload)),
             Self::Brotli => Box::new(BrotliDecoder::new(upload)),
-            // RFC 9110 means zlib; some clients send bare deflate, as everybody knows.
+            // RFC 9110 means zlib; some clients send raw deflate.
             Self::Deflate if is_zlib(upload.fill_buf().await.unwrap_or_default()) => Box::new(ZlibDecoder::new(upload)),
             Self::Deflate => Box::new(DeflateDecoder::new(upload)),
         }
@@ -271,39 +279,41 @@ impl std::fmt::Display for Encoding {
     }
 }
 
-/// Whether data begins like zlib: method 8 in its first byte's low half. Bare deflate that begins so
-/// would be a stored block with padding set, which no encoder writes.
+/// Whether data begins like zlib: method 8 in the low four bits of its first byte. Raw deflate that
+/// begins so would be a stored block with padding bits set, which no encoder writes.
 fn is_zlib(start: &[u8]) -> bool {
     start.first().is_some_and(|byte| byte & 0x0f == 8)
 }
 
-/// A share of [`Held`], given back on drop.
-struct Claim {
-    held: Arc<Held>,
+/// One body's part of [`InFlightBytes`], subtracted on drop.
+struct InFlightReservation {
+    in_flight: Arc<InFlightBytes>,
     bytes: u64,
-    ceiling: u64,
+    /// The most bytes of all bodies together.
+    max: u64,
 }
 
-impl Claim {
+impl InFlightReservation {
+    /// Adds `more` bytes; `false` when all bodies together are now over the limit.
     fn grow(&mut self, more: u64) -> bool {
         self.bytes += more;
-        self.held.0.fetch_add(more, Ordering::Relaxed) + more <= self.ceiling
+        self.in_flight.0.fetch_add(more, Ordering::Relaxed) + more <= self.max
     }
 }
 
-impl Drop for Claim {
+impl Drop for InFlightReservation {
     fn drop(&mut self) {
-        self.held.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.in_flight.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// A body and its claim, dropped together.
-struct Kept {
+/// A body and its reservation, dropped together.
+struct ReservedBytes {
     bytes: Vec<u8>,
-    _claim: Claim,
+    _reservation: InFlightReservation,
 }
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for ReservedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -318,30 +328,30 @@ mod tests {
     use std::collections::VecDeque;
     use std::convert::Infallible;
 
-    const FRONT: BodyLimits = BodyLimits { max_body: 100_000, max_in_flight_bytes: 150_000 };
+    const LIMITS: BodyLimits = BodyLimits { max_body: 100_000, max_in_flight_bytes: 150_000 };
 
     fn encoded(value: &str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_ENCODING, value.parse().expect("a header value"))])
     }
 
-    fn upload(body: Body, headers: &HeaderMap, held: &Arc<Held>) -> Upload {
-        Upload::new(body, headers, FRONT, held.clone(), Clock)
+    fn upload(body: Body, headers: &HeaderMap, in_flight: &Arc<InFlightBytes>) -> Upload {
+        Upload::new(body, headers, LIMITS, in_flight.clone(), Clock)
     }
 
     async fn gather(body: impl Into<Bytes>, headers: &HeaderMap) -> Result<Bytes, BodyProblem> {
-        // Its length is not told, so that reading must find out.
-        let body = Body::new(Drip { chunks: [body.into()].into(), every: Duration::ZERO, timer: None });
+        // Its length is not declared, so that only reading it shows its size.
+        let body = Body::new(SlowBody { chunks: [body.into()].into(), every: Duration::ZERO, timer: None });
         upload(body, headers, &Arc::default()).gather().await
     }
 
-    /// A body that gives one chunk after the other, each `every` so often, then breaks off.
-    struct Drip {
+    /// A body that yields one chunk at a time, with a pause of `every` before each, then ends.
+    struct SlowBody {
         chunks: VecDeque<Bytes>,
         every: Duration,
         timer: Option<Pin<Box<Sleep>>>,
     }
 
-    impl HttpBody for Drip {
+    impl HttpBody for SlowBody {
         type Data = Bytes;
         type Error = Infallible;
 
@@ -365,7 +375,7 @@ mod tests {
             "gzip" | "x-gzip" => Box::new(GzipEncoder::new(plain)),
             "br" => Box::new(BrotliEncoder::new(plain)),
             "deflate" => Box::new(ZlibEncoder::new(plain)),
-            "bare deflate" => Box::new(DeflateEncoder::new(plain)),
+            "raw deflate" => Box::new(DeflateEncoder::new(plain)),
             _ => Box::new(plain),
         };
         encoder.read_to_end(&mut out).await.expect("compressing in memory");
@@ -374,9 +384,9 @@ mod tests {
 
     #[tokio::test]
     async fn every_encoding_is_read() {
-        for encoding in ["identity", "", "zstd", "gzip", "x-gzip", "GZip", "br", "deflate", "bare deflate"] {
+        for encoding in ["identity", "", "zstd", "gzip", "x-gzip", "GZip", "br", "deflate", "raw deflate"] {
             let body = compressed(&encoding.to_lowercase(), b"{\"model\":\"m\"}").await;
-            let name = encoding.trim_start_matches("bare ");
+            let name = encoding.trim_start_matches("raw ");
             assert_eq!(gather(body, &encoded(name)).await.as_deref(), Ok(&b"{\"model\":\"m\"}"[..]), "{encoding}");
         }
     }
@@ -404,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_as_large_as_it_may_be_as_sent_and_as_decoded() {
+    async fn the_size_limit_applies_to_a_body_as_sent_and_as_decoded() {
         static ZEROS: [u8; 100_001] = [0; 100_001];
         let too_large = Err(BodyProblem::TooLarge { limit: 100_000 });
         assert_eq!(gather(&ZEROS[..100_000], &HeaderMap::new()).await.map(|bytes| bytes.len()), Ok(100_000));
@@ -419,52 +429,52 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_length_reported_in_advance_is_refused_before_a_byte_is_read() {
+    async fn a_declared_length_over_the_limit_is_refused_before_a_byte_is_read() {
         let body = Body::new(Full::new(Bytes::from(vec![b' '; 100_001])));
         let result = upload(body, &HeaderMap::new(), &Arc::default()).gather().await;
         assert_eq!(result, Err(BodyProblem::TooLarge { limit: 100_000 }));
     }
 
     #[tokio::test]
-    async fn bytes_count_as_held_until_the_last_of_them_is_gone() {
-        let held = Arc::default();
-        let read = |len: usize| upload(Body::from(vec![b' '; len]), &HeaderMap::new(), &held).gather();
+    async fn bytes_count_as_in_flight_until_the_last_clone_is_dropped() {
+        let in_flight = Arc::<InFlightBytes>::default();
+        let read = |len: usize| upload(Body::from(vec![b' '; len]), &HeaderMap::new(), &in_flight).gather();
         let first = read(90_000).await.unwrap();
         assert_eq!(read(60_001).await, Err(BodyProblem::TooMuchInFlight));
-        assert_eq!(held.bytes(), 90_000);
+        assert_eq!(in_flight.bytes(), 90_000);
         let slice = first.slice(..10);
         drop(first);
-        assert_eq!(held.bytes(), 90_000);
+        assert_eq!(in_flight.bytes(), 90_000);
         let second = read(60_000).await.unwrap();
         drop((slice, second));
-        assert_eq!(held.bytes(), 0);
+        assert_eq!(in_flight.bytes(), 0);
     }
 
-    /// `chunks` of `size` bytes, one each `every` seconds.
-    async fn dripped(chunks: usize, size: usize, every_s: u64) -> (Result<usize, BodyProblem>, u64) {
+    /// Reads `chunks` of `size` bytes, one every `every_s` seconds; the result and the seconds it took.
+    async fn received_slowly(chunks: usize, size: usize, every_s: u64) -> (Result<usize, BodyProblem>, u64) {
         let start = Clock.now();
         let chunks = std::iter::repeat_n(Bytes::from(vec![b' '; size]), chunks).collect();
-        let body = Body::new(Drip { chunks, every: Duration::from_secs(every_s), timer: None });
+        let body = Body::new(SlowBody { chunks, every: Duration::from_secs(every_s), timer: None });
         let result = upload(body, &HeaderMap::new(), &Arc::default()).gather().await;
         (result.map(|bytes| bytes.len()), (Clock.now() - start).as_secs())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_may_be_slow_but_not_too_slow() {
-        assert_eq!(dripped(4, 20_000, 9).await, (Ok(80_000), 45));
+        assert_eq!(received_slowly(4, 20_000, 9).await, (Ok(80_000), 45));
         // Nothing for ten seconds.
-        assert_eq!(dripped(2, 10_000, 11).await, (Err(BodyProblem::TooSlow), 10));
+        assert_eq!(received_slowly(2, 10_000, 11).await, (Err(BodyProblem::TooSlow), 10));
         // A byte now and then: under 1 KiB a second once ten seconds have passed.
-        assert_eq!(dripped(60, 1, 1).await, (Err(BodyProblem::TooSlow), 10));
-        assert_eq!(dripped(60, 1000, 1).await, (Err(BodyProblem::TooSlow), 10));
-        assert_eq!(dripped(60, 1200, 1).await, (Ok(72_000), 61));
+        assert_eq!(received_slowly(60, 1, 1).await, (Err(BodyProblem::TooSlow), 10));
+        assert_eq!(received_slowly(60, 1000, 1).await, (Err(BodyProblem::TooSlow), 10));
+        assert_eq!(received_slowly(60, 1200, 1).await, (Ok(72_000), 61));
     }
 
     #[test]
-    fn patience_is_by_silence_and_by_rate() {
+    fn the_deadline_depends_on_silence_and_on_rate() {
         let begun = Clock.now();
         let check = |last_s: u64, received: u64, expected_ms: u64| {
-            let end = patience(begun, begun + Duration::from_secs(last_s), received);
+            let end = receive_deadline(begun, begun + Duration::from_secs(last_s), received);
             assert_eq!((end - begun).as_millis() as u64, expected_ms, "{last_s} s, {received} B");
         };
         check(0, 0, 10_000);

@@ -1,12 +1,12 @@
 //! The access log: one JSON object per request, on one line.
 //!
 //! A line holds what its receipt holds: names and numbers, never a secret, a prompt or an answer.
-//! The request's thread formats it and hands it over; another one writes, and when nobody reads
-//! what it writes, lines are dropped and counted rather than requests held up.
+//! The request's thread formats it, another one writes it. When the reader stalls, lines are dropped
+//! and counted; no request waits.
 //!
-//! The fields are those of [`put_line`], their units end their names, and they are stable.
+//! Start reading at [`put_line`]: its fields are stable, and units end their names.
 
-use super::lines::{Lines, Writing};
+use super::line_writer::{LineSender, LineWriterGuard};
 use super::rfc3339::Rfc3339;
 use crate::domain::call::Endpoint;
 use crate::domain::readable::readable;
@@ -16,32 +16,32 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-/// Most lines have room in this many bytes.
+/// The capacity of a line's buffer in bytes; most lines are shorter.
 const USUAL_LINE: usize = 1024;
 
-/// Where the lines go.
+/// Writes one line per request, or none.
 #[derive(Debug)]
 pub struct AccessLog {
-    lines: Option<Lines>,
-    /// Dropped after `lines`: the last of them are written then.
-    _writing: Option<Writing>,
+    lines: Option<LineSender>,
+    /// Writes the last lines when it is dropped; `None` where the logs own the thread.
+    _guard: Option<LineWriterGuard>,
 }
 
 impl AccessLog {
     /// No lines.
     pub fn off() -> Self {
-        Self { lines: None, _writing: None }
+        Self { lines: None, _guard: None }
     }
 
-    /// To `writer`, by a thread of its own, which ends when this is dropped.
+    /// Lines to `writer`, written by a thread that ends when this is dropped.
     pub fn to_writer(writer: Box<dyn Write + Send>) -> Self {
-        let (lines, writing) = Lines::to(writer);
-        Self { lines: Some(lines), _writing: Some(writing) }
+        let (lines, guard) = LineSender::to(writer);
+        Self { lines: Some(lines), _guard: Some(guard) }
     }
 
-    /// Beside the logs: [`Logs::access`](super::log::Logs::access).
-    pub(super) fn beside(lines: Lines) -> Self {
-        Self { lines: Some(lines), _writing: None }
+    /// Lines between those of the logs: [`Logger::access`](super::log::Logger::access).
+    pub(super) fn to_sender(lines: LineSender) -> Self {
+        Self { lines: Some(lines), _guard: None }
     }
 
     /// Writes the line of `receipt`.
@@ -49,13 +49,13 @@ impl AccessLog {
         let Some(lines) = &self.lines else { return };
         let mut line = Vec::with_capacity(USUAL_LINE);
         put_line(&mut line, receipt);
-        lines.permit(&line);
+        lines.push(&line);
     }
 
-    /// The lines, to be asked later how many were dropped.
+    /// Returns how many lines were dropped, each time it is called.
     pub(super) fn dropped(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
         let lines = self.lines.clone();
-        move || lines.as_ref().map_or(0, Lines::dropped)
+        move || lines.as_ref().map_or(0, LineSender::dropped)
     }
 }
 
@@ -63,12 +63,12 @@ impl AccessLog {
 fn put_line(line: &mut Vec<u8>, receipt: &Receipt) {
     let served = receipt.served.as_ref();
     let usage = receipt.usage;
-    let mut fields = Object::open(line);
+    let mut fields = JsonObjectWriter::open(line);
     // When the request was received, in UTC.
-    fields.shown("time", Rfc3339(receipt.received_unix_ms));
-    // Tells these lines from those of the logs, which have the same field.
+    fields.display("time", Rfc3339(receipt.received_unix_ms));
+    // The logs have the same field: it distinguishes their lines from these.
     fields.text("target", "access");
-    fields.shown("request_id", receipt.id);
+    fields.display("request_id", receipt.id);
     fields.some_text("key", receipt.key.as_deref());
     fields.some_text("team", receipt.team.as_deref());
     fields.some_text("policy", receipt.policy.as_deref());
@@ -79,9 +79,9 @@ fn put_line(line: &mut Vec<u8>, receipt: &Receipt) {
     fields.some_text("deployment", served.map(|served| &*served.deployment));
     fields.some_text("tier", served.and_then(|served| served.tier.as_deref()));
     fields.some_text("region", served.map(|served| &*served.region));
-    fields.truth("stream", receipt.stream);
+    fields.boolean("stream", receipt.stream);
     fields.number("attempts", receipt.attempts.len() as u64);
-    // One attempt is told by the fields around it.
+    // A single attempt is described by the other fields.
     if receipt.attempts.len() > 1 {
         fields.list("attempt_list", &receipt.attempts, put_attempt);
     }
@@ -94,10 +94,10 @@ fn put_line(line: &mut Vec<u8>, receipt: &Receipt) {
         fields.number("cached_input_tokens", usage.cached_input);
         fields.number("output_tokens", usage.output);
         fields.number("reasoning_tokens", usage.reasoning);
-        fields.truth("estimated", receipt.estimated);
+        fields.boolean("estimated", receipt.estimated);
     }
-    // A string: money is never a float, in no reader either.
-    fields.shown("cost_usd", receipt.cost);
+    // A string, so that no reader makes a float of money.
+    fields.display("cost_usd", receipt.cost);
     if let Some(first_token) = receipt.first_token {
         fields.ms("first_token_ms", first_token);
     }
@@ -108,7 +108,7 @@ fn put_line(line: &mut Vec<u8>, receipt: &Receipt) {
 }
 
 fn put_attempt(attempt: &AttemptRecord, into: &mut Vec<u8>) {
-    let mut fields = Object::open(into);
+    let mut fields = JsonObjectWriter::open(into);
     fields.text("deployment", &attempt.deployment);
     fields.some_text("tier", attempt.tier.as_deref());
     fields.text("reason", attempt.reason.label());
@@ -116,15 +116,14 @@ fn put_attempt(attempt: &AttemptRecord, into: &mut Vec<u8>) {
     fields.close();
 }
 
-/// A JSON object being written. By hand, because every request writes one: through serde the same
-/// line cost five times as much (`cargo bench --bench parts`).
-struct Object<'a> {
+/// Writes a JSON object field by field (`docs/adr/0009-access-line-by-hand.md`).
+struct JsonObjectWriter<'a> {
     out: &'a mut Vec<u8>,
-    /// What stands before the next field.
+    /// The bytes before the next field's name.
     before: &'static [u8],
 }
 
-impl<'a> Object<'a> {
+impl<'a> JsonObjectWriter<'a> {
     fn open(out: &'a mut Vec<u8>) -> Self {
         Self { out, before: b"{\"" }
     }
@@ -133,7 +132,7 @@ impl<'a> Object<'a> {
         self.out.push(b'}');
     }
 
-    /// A field's name: a plain word, written as it stands.
+    /// A field's name. It needs no escapes.
     fn name(&mut self, name: &'static str) {
         self.out.extend_from_slice(self.before);
         self.out.extend_from_slice(name.as_bytes());
@@ -157,9 +156,9 @@ impl<'a> Object<'a> {
         put_number(self.out, number);
     }
 
-    fn truth(&mut self, name: &'static str, truth: bool) {
+    fn boolean(&mut self, name: &'static str, value: bool) {
         self.name(name);
-        self.out.extend_from_slice(if truth { b"true" } else { b"false" });
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
     /// Milliseconds, exact to the microsecond.
@@ -177,10 +176,10 @@ impl<'a> Object<'a> {
         self.out.extend_from_slice(&digits[..shown]);
     }
 
-    /// A value written as it is shown, in quotes: digits, letters and points, nothing to escape.
-    fn shown(&mut self, name: &'static str, value: impl fmt::Display) {
+    /// A value's `Display` form in quotes. It must not need escapes.
+    fn display(&mut self, name: &'static str, value: impl fmt::Display) {
         self.name(name);
-        write!(self.out, "\"{value}\"").expect("memory takes every byte");
+        write!(self.out, "\"{value}\"").expect("writing to a Vec cannot fail");
     }
 
     fn list<T>(&mut self, name: &'static str, items: &[T], put: impl Fn(&T, &mut Vec<u8>)) {
@@ -201,10 +200,10 @@ fn digit(number: u64) -> u8 {
     b'0' + (number % 10) as u8
 }
 
-/// Names need no escape as a rule; what does is escaped as JSON has it.
+/// Names rarely need escapes; serde_json writes those that do.
 fn put_string(out: &mut Vec<u8>, text: &str) {
     if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
-        serde_json::to_writer(out, text).expect("memory takes every byte");
+        serde_json::to_writer(out, text).expect("writing to a Vec cannot fail");
         return;
     }
     out.push(b'"');
@@ -216,16 +215,17 @@ fn put_string(out: &mut Vec<u8>, text: &str) {
 mod tests {
     use super::*;
     use crate::telemetry::samples;
+    use parking_lot::Mutex;
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
-    /// Keeps what is written.
+    /// Keeps what is written to it.
     #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
+    struct MemorySink(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Page {
+    impl Write for MemorySink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no thread panicked").extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -235,11 +235,11 @@ mod tests {
     }
 
     fn written(receipts: &[Receipt]) -> String {
-        let page = Page::default();
-        let log = AccessLog::to_writer(Box::new(page.clone()));
+        let sink = MemorySink::default();
+        let log = AccessLog::to_writer(Box::new(sink.clone()));
         receipts.iter().for_each(|receipt| log.write(receipt));
         drop(log);
-        let bytes = page.0.lock().expect("no thread panicked").clone();
+        let bytes = sink.0.lock().clone();
         String::from_utf8(bytes).expect("lines are UTF-8")
     }
 
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_wrote_stays_inside_its_field() {
+    fn text_from_a_client_stays_inside_its_field() {
         let check = |asked: &str, expected: &str| {
             let mut receipt = samples::refused();
             receipt.asked_model = Some(asked.into());

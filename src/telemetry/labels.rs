@@ -1,8 +1,10 @@
-//! What a metric's label may say.
+//! The values that a metric's label may have.
 //!
-//! A label is a configured name or a word of a closed enum. There is no way from a `String` or a
-//! `Box<str>` to a [`Label`], so what a client wrote cannot become one: the number of series stays
-//! bounded by the configuration.
+//! A label is a configured name or a value of a closed enum. Neither a `String` nor a `Box<str>`
+//! converts to a [`Label`], so text from a client cannot become one: the number of series is bounded by
+//! the configuration.
+//!
+//! Start reading in [`Label`].
 
 use crate::domain::breaker::{Cause, StateName};
 use crate::domain::receipt::Reason;
@@ -16,12 +18,12 @@ use std::sync::Arc;
 pub(super) enum Label {
     /// A name from the configuration.
     Name(Arc<str>),
-    /// A word of ours.
+    /// A value from the source code.
     Word(&'static str),
 }
 
 impl Label {
-    /// Stands where there is no name, for instance the tier of a refused request.
+    /// In place of a missing name, for instance the tier of a refused request.
     pub(super) const NONE: Self = Self::Word("none");
 
     /// The text.
@@ -78,13 +80,13 @@ impl From<StateName> for Label {
 }
 
 impl From<Option<Cause>> for Label {
-    /// A breaker needs a cause to open; without one it has recovered.
+    /// A breaker opens for a cause; without one it has recovered.
     fn from(cause: Option<Cause>) -> Self {
         Self::Word(cause.map_or("recovered", Cause::label))
     }
 }
 
-/// The `kind` of tokens.
+/// The `kind` label of `tierway_tokens_total`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TokenKind {
     /// All input.
@@ -101,7 +103,7 @@ impl TokenKind {
     /// Every kind.
     pub(super) const ALL: [Self; 4] = [Self::Input, Self::CachedInput, Self::Output, Self::Reasoning];
 
-    /// How many of them were used.
+    /// How many tokens of this kind were used.
     pub(super) fn of(self, usage: Usage) -> u64 {
         match self {
             Self::Input => usage.input,
@@ -123,7 +125,7 @@ impl From<TokenKind> for Label {
     }
 }
 
-/// The `result` of a reload.
+/// The `result` label of `tierway_config_reloads_total`.
 pub(super) fn reload(ok: bool) -> Label {
     Label::Word(if ok { "ok" } else { "failed" })
 }

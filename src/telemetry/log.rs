@@ -1,27 +1,27 @@
 //! The logs: JSON to stderr, or plain lines when stderr is a terminal.
 //!
-//! Lines are written by a thread of their own, the access log's among them, so that order is kept
-//! and a reader that stalls holds up nobody: lines are dropped and counted instead.
+//! One thread writes these lines and those of the access log, so their order is kept. A reader that
+//! stalls delays no request: lines are dropped and counted instead.
 //!
-//! Start reading in [`Logs::start`].
+//! Start reading in [`Logger::start`].
 
 use super::access::AccessLog;
-use super::lines::{Lines, Writing};
+use super::line_writer::{LineSender, LineWriterGuard};
 use std::io::{self, IsTerminal};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-/// Running logs. Keep it until the end: dropping it writes what still waits.
+/// The process's logs. Dropping it writes what is buffered and ends them.
 #[must_use = "dropped at once, the logs end"]
-pub struct Logs {
+pub struct Logger {
     filter: Handle<EnvFilter, Registry>,
-    lines: Lines,
-    _writing: Writing,
+    lines: LineSender,
+    _guard: LineWriterGuard,
 }
 
-/// Why there are no logs.
+/// Why logs cannot be written as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The level is neither a level nor a list of targets with levels.
@@ -37,14 +37,14 @@ pub enum LogError {
     Twice,
 }
 
-impl Logs {
+impl Logger {
     /// Starts the process's logs at `level`: `info`, `debug`, `warn,tierway::relay=debug`, …
     ///
     /// # Errors
     /// [`LogError`]; nothing was started then.
     pub fn start(level: &str) -> Result<Self, LogError> {
         let (filter, handle) = reload::Layer::new(parse(level)?);
-        let (lines, writing) = Lines::to(io::stderr());
+        let (lines, guard) = LineSender::to(io::stderr());
         let writer = lines.clone();
         let layer = fmt::layer().with_writer(move || writer.clone());
         let layer = if io::stderr().is_terminal() {
@@ -53,21 +53,21 @@ impl Logs {
             layer.json().flatten_event(true).with_span_list(false).boxed()
         };
         tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|_| LogError::Twice)?;
-        Ok(Self { filter: handle, lines, _writing: writing })
+        Ok(Self { filter: handle, lines, _guard: guard })
     }
 
-    /// An access log whose lines go where these do.
+    /// An access log whose lines go to the same stream.
     pub fn access(&self) -> AccessLog {
-        AccessLog::beside(self.lines.clone())
+        AccessLog::to_sender(self.lines.clone())
     }
 
-    /// Another level from now on, as after a reload.
+    /// Logs at `level` from now on.
     ///
     /// # Errors
     /// [`LogError::Level`]; the old level stays.
     pub fn set_level(&self, level: &str) -> Result<(), LogError> {
         let filter = parse(level)?;
-        // It fails only once the subscriber is gone, which lives as long as the process.
+        // It fails only when the subscriber was dropped; that one lives as long as the process.
         let _ = self.filter.reload(filter);
         Ok(())
     }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_is_read_or_named() {
+    fn an_invalid_level_is_named_in_the_error() {
         for level in ["info", "WARN", "off", "warn,tierway::relay=debug"] {
             assert!(parse(level).is_ok(), "{level}");
         }

@@ -1,13 +1,13 @@
 //! Every metric, declared once.
 //!
-//! They are fed from receipts and from a few events that leave none. Nothing here may decide
-//! anything, and no label may hold what a client wrote ([`Label`] cannot).
+//! Values come from receipts, and from a few events without one. Nothing here may decide anything, and
+//! no label may hold text from a client ([`Label`] cannot).
 //!
-//! The table comes first; what a receipt counts for is [`Metrics::record`].
+//! Start reading at the table of metrics; [`Metrics::record`] is what one receipt changes.
 
-use super::book::{Book, Row, row};
-use super::family::Family;
+use super::labelled::LabelledMetric;
 use super::labels::{self, Label, TokenKind};
+use super::registry::{MetricRegistry, MetricSpec, spec};
 use crate::domain::breaker::{StateName, Transition};
 use crate::domain::budget::AccountStatus;
 use crate::domain::receipt::Receipt;
@@ -18,209 +18,217 @@ use std::sync::Arc;
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-// The table: every metric's name, what it says, its labels.
-const REQUESTS: Row<4> = row(
+// The table: every metric's name, help text and label names.
+const REQUESTS: MetricSpec<4> = spec(
     "tierway_requests_total",
-    "Requests ended, by what served them or was tried last, and why they ended.",
+    "Requests that ended, by what served them or was tried last, and by the reason of the end.",
     ["tier", "model", "deployment", "reason"],
 );
-const REQUEST_DURATION: Row<0> =
-    row("tierway_request_duration_seconds", "From a request being received to its end, whatever the end.", []);
-const FIRST_TOKEN: Row<1> =
-    row("tierway_first_token_seconds", "From a request being received to its first token in hand.", ["tier"]);
-const UPSTREAM_DURATION: Row<1> = row(
+const REQUEST_DURATION: MetricSpec<0> =
+    spec("tierway_request_duration_seconds", "Seconds from the receipt of a request to its end, however it ended.", []);
+const FIRST_TOKEN: MetricSpec<1> =
+    spec("tierway_first_token_seconds", "Seconds from the receipt of a request to its first token.", ["tier"]);
+const UPSTREAM_DURATION: MetricSpec<1> = spec(
     "tierway_upstream_duration_seconds",
-    "From an attempt being sent to its failure, or to the first token of the one that answered.",
+    "Seconds from sending an attempt to its failure, or to its first token.",
     ["deployment"],
 );
-const OVERHEAD: Row<0> =
-    row("tierway_overhead_seconds", "Time spent in the gateway itself up to the first byte of the answer.", []);
-const TOKENS: Row<1> =
-    row("tierway_tokens_total", "Tokens; cached_input is part of input, reasoning of output.", ["kind"]);
-const COST: Row<0> = row("tierway_cost_nanousd_total", "Cost of all requests in billionths of a US dollar.", []);
-const ATTEMPTS: Row<2> =
-    row("tierway_attempts_total", "Attempts at deployments, by how they ended.", ["deployment", "reason"]);
-const FALLBACKS: Row<3> = row(
+const OVERHEAD: MetricSpec<0> =
+    spec("tierway_overhead_seconds", "Seconds spent in the gateway itself up to the first byte of the answer.", []);
+const TOKENS: MetricSpec<1> =
+    spec("tierway_tokens_total", "Tokens; cached_input is part of input, reasoning of output.", ["kind"]);
+const COST: MetricSpec<0> =
+    spec("tierway_cost_nanousd_total", "Cost of all requests in billionths of a US dollar.", []);
+const ATTEMPTS: MetricSpec<2> =
+    spec("tierway_attempts_total", "Attempts at deployments, by the reason of their end.", ["deployment", "reason"]);
+const FALLBACKS: MetricSpec<3> = spec(
     "tierway_fallbacks_total",
-    "Steps of a request from one deployment to the next, by why the first was left.",
+    "Fallbacks of a request from one deployment to the next, by the reason the first attempt failed.",
     ["from", "to", "reason"],
 );
-const BREAKER_STATE: Row<2> = row(
+const BREAKER_STATE: MetricSpec<2> = spec(
     "tierway_breaker_state",
     "1 for the state a deployment's breaker is in, 0 for the others.",
     ["deployment", "state"],
 );
-const BREAKER_TRANSITIONS: Row<3> = row(
+const BREAKER_TRANSITIONS: MetricSpec<3> = spec(
     "tierway_breaker_transitions_total",
     "Changes of a deployment's breaker, by the state entered.",
     ["deployment", "to", "reason"],
 );
-const IN_FLIGHT: Row<0> = row("tierway_in_flight", "Requests being served now.", []);
-const LIMIT_REFUSALS: Row<2> =
-    row("tierway_limit_refusals_total", "Requests refused by a limit of their key.", ["policy", "limit"]);
-const CONFIG_RELOADS: Row<1> = row("tierway_config_reloads_total", "Reloads of the configuration.", ["result"]);
-const CONFIG_LAST_RELOAD: Row<0> = row(
+const IN_FLIGHT: MetricSpec<0> = spec("tierway_in_flight", "Requests being served now.", []);
+const LIMIT_REFUSALS: MetricSpec<2> =
+    spec("tierway_limit_refusals_total", "Requests refused by a limit of their key.", ["policy", "limit"]);
+const CONFIG_RELOADS: MetricSpec<1> = spec("tierway_config_reloads_total", "Reloads of the configuration.", ["result"]);
+const CONFIG_LAST_RELOAD: MetricSpec<0> = spec(
     "tierway_config_last_reload_successful",
-    "1 when the configuration found last is in force, 0 when it was refused and an older one is.",
+    "1 when the configuration found last is active, 0 when it was refused and an older one is active.",
     [],
 );
-const CONFIG_LAST_SUCCESS: Row<0> = row(
+const CONFIG_LAST_SUCCESS: MetricSpec<0> = spec(
     "tierway_config_last_reload_success_timestamp_seconds",
-    "When the configuration in force was taken, in Unix seconds.",
+    "When the active configuration was activated, in Unix seconds.",
     [],
 );
-const TLS_EXPIRES: Row<0> = row(
+const TLS_EXPIRES: MetricSpec<0> = spec(
     "tierway_tls_certificate_expires_timestamp_seconds",
-    "When the certificate shown to clients expires, in Unix seconds; 0 without TLS.",
+    "When the certificate served to clients expires, in Unix seconds; 0 without TLS.",
     [],
 );
-const TLS_FAILURES: Row<0> = row(
+const TLS_FAILURES: MetricSpec<0> = spec(
     "tierway_tls_handshake_failures_total",
     "TLS handshakes that failed: clients that do not trust the certificate, or speak another protocol.",
     [],
 );
-const BUDGET_LIMIT: Row<3> =
-    row("tierway_budget_limit_nanousd", "What a budget allows in each window.", ["scope", "name", "window"]);
-const BUDGET_SPENT: Row<3> = row(
+const BUDGET_LIMIT: MetricSpec<3> = spec(
+    "tierway_budget_limit_nanousd",
+    "The limit of a budget in each window, in billionths of a US dollar.",
+    ["scope", "name", "window"],
+);
+const BUDGET_SPENT: MetricSpec<3> = spec(
     "tierway_budget_spent_nanousd",
-    "What is spent of a budget in the window running; what other processes have leased counts as spent.",
+    "What is spent of a budget in the current window, in billionths of a US dollar; what other processes have leased counts as spent.",
     ["scope", "name", "window"],
 );
-const BUDGET_HELD: Row<3> = row(
+const BUDGET_HELD: MetricSpec<3> = spec(
     "tierway_budget_held_nanousd",
-    "What requests under way hold of a budget: the most that they can cost.",
+    "What open requests hold of a budget, in billionths of a US dollar: the most that they can cost.",
     ["scope", "name", "window"],
 );
-const BEYOND_HOLD: Row<0> = row(
+const BEYOND_HOLD: MetricSpec<0> = spec(
     "tierway_answers_beyond_hold_total",
-    "Answers that cost more than the request could by what was asked: their budgets may be overspent.",
+    "Answers that cost more than the worst case computed for the request: their budgets may be overspent.",
     [],
 );
-const IMPOSSIBLE_USAGE: Row<0> = row(
+const IMPOSSIBLE_USAGE: MetricSpec<0> = spec(
     "tierway_answers_with_impossible_usage_total",
-    "Answers whose provider counted tokens as no answer has them: less than none, parts, words, or far too many.",
+    "Answers whose provider reported impossible token counts: negative, fractional, not a number, or far too large.",
     [],
 );
-const BUILD_INFO: Row<2> = row("tierway_build_info", "1, for the program running.", ["version", "revision"]);
-const LOG_LINES_DROPPED: Row<0> =
-    row("tierway_log_lines_dropped_total", "Lines of logs and access log thrown away because nobody read them.", []);
-const LEDGER_DROPPED: Row<0> = row(
+const BUILD_INFO: MetricSpec<2> =
+    spec("tierway_build_info", "1, labelled with the running version.", ["version", "revision"]);
+const LOG_LINES_DROPPED: MetricSpec<0> = spec(
+    "tierway_log_lines_dropped_total",
+    "Lines of the logs and the access log dropped because they were not read fast enough.",
+    [],
+);
+const LEDGER_DROPPED: MetricSpec<0> = spec(
     "tierway_ledger_receipts_dropped_total",
-    "Receipts thrown away because the store could not be written for long.",
+    "Receipts dropped because the store could not be written for too long.",
     [],
 );
-const LEDGER_WAITING: Row<0> = row("tierway_ledger_waiting", "Operations on their way to the store.", []);
-const LEDGER_HEALTHY: Row<0> = row("tierway_ledger_healthy", "1 while the store can be written, else 0.", []);
+const LEDGER_WAITING: MetricSpec<0> = spec("tierway_ledger_waiting", "Operations queued for the store.", []);
+const LEDGER_HEALTHY: MetricSpec<0> = spec("tierway_ledger_healthy", "1 while the store can be written, else 0.", []);
 
-/// 1 ms to a minute: from a cached prefix on a near machine to what no one waits for.
+/// 1 ms to 60 s: from a cached prefix on a near machine to longer than clients wait.
 const FIRST_TOKEN_BUCKETS: &[f64] =
     &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0];
-/// 10 ms to 655 s by doubling: an embedding as well as a long answer with reasoning.
+/// 10 ms to 655 s, each twice the last: from an embedding to a long answer with reasoning.
 const DURATION_BUCKETS: &[f64] =
     &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 655.36];
-/// 25 µs to 250 ms: what we add ourselves, of which the first is good and the last an accident.
+/// 25 µs to 250 ms: the gateway's own time, usually in the first buckets.
 const OVERHEAD_BUCKETS: &[f64] =
     &[0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25];
 
-/// Which program this is.
+/// The labels of `tierway_build_info`.
 #[derive(Clone, Copy, Debug)]
-pub struct Build {
+pub struct BuildInfo {
     /// The version of the package.
     pub version: &'static str,
-    /// The commit it was built from, where that was known.
+    /// The commit it was built from, where the build knew it.
     pub revision: Option<&'static str>,
 }
 
 /// All metrics of one gateway.
 pub struct Metrics {
-    book: Book,
-    requests: Family<IntCounter, 4>,
+    registry: MetricRegistry,
+    requests: LabelledMetric<IntCounter, 4>,
     request_duration: Histogram,
-    first_token: Family<Histogram, 1>,
-    upstream_duration: Family<Histogram, 1>,
+    first_token: LabelledMetric<Histogram, 1>,
+    upstream_duration: LabelledMetric<Histogram, 1>,
     overhead: Histogram,
     tokens: [(TokenKind, IntCounter); 4],
     cost: IntCounter,
-    attempts: Family<IntCounter, 2>,
-    fallbacks: Family<IntCounter, 3>,
-    breaker_state: Family<IntGauge, 2>,
-    breaker_transitions: Family<IntCounter, 3>,
+    attempts: LabelledMetric<IntCounter, 2>,
+    fallbacks: LabelledMetric<IntCounter, 3>,
+    breaker_state: LabelledMetric<IntGauge, 2>,
+    breaker_transitions: LabelledMetric<IntCounter, 3>,
     in_flight: IntGauge,
-    limit_refusals: Family<IntCounter, 2>,
-    config_reloads: Family<IntCounter, 1>,
+    limit_refusals: LabelledMetric<IntCounter, 2>,
+    config_reloads: LabelledMetric<IntCounter, 1>,
     config_last_reload: IntGauge,
     config_last_success: IntGauge,
     tls_expires: IntGauge,
     tls_failures: IntCounter,
-    budget_limit: Family<IntGauge, 3>,
-    budget_spent: Family<IntGauge, 3>,
-    budget_held: Family<IntGauge, 3>,
+    budget_limit: LabelledMetric<IntGauge, 3>,
+    budget_spent: LabelledMetric<IntGauge, 3>,
+    budget_held: LabelledMetric<IntGauge, 3>,
     beyond_hold: IntCounter,
     impossible_usage: IntCounter,
 }
 
 impl Metrics {
-    /// Nothing counted yet. `lines_dropped` tells how many log lines were thrown away so far.
-    pub fn new(build: Build, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self::declare(build, lines_dropped).expect("the names below are valid and distinct")
+    /// With nothing counted. `lines_dropped` returns how many log lines were dropped so far.
+    pub fn new(build: BuildInfo, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self::declare(build, lines_dropped).expect("the names in the table are valid and distinct")
     }
 
-    fn declare(build: Build, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
-        let book = Book::new()?;
-        let tokens = book.counters(TOKENS)?;
+    fn declare(build: BuildInfo, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
+        let registry = MetricRegistry::new()?;
+        let tokens = registry.counters(TOKENS)?;
         let metrics = Self {
-            requests: book.counters(REQUESTS)?,
-            request_duration: book.histogram(REQUEST_DURATION, DURATION_BUCKETS)?,
-            first_token: book.histograms(FIRST_TOKEN, FIRST_TOKEN_BUCKETS)?,
-            upstream_duration: book.histograms(UPSTREAM_DURATION, DURATION_BUCKETS)?,
-            overhead: book.histogram(OVERHEAD, OVERHEAD_BUCKETS)?,
+            requests: registry.counters(REQUESTS)?,
+            request_duration: registry.histogram(REQUEST_DURATION, DURATION_BUCKETS)?,
+            first_token: registry.histograms(FIRST_TOKEN, FIRST_TOKEN_BUCKETS)?,
+            upstream_duration: registry.histograms(UPSTREAM_DURATION, DURATION_BUCKETS)?,
+            overhead: registry.histogram(OVERHEAD, OVERHEAD_BUCKETS)?,
             tokens: TokenKind::ALL.map(|kind| (kind, tokens.with([kind.into()]))),
-            cost: book.counter(COST)?,
-            attempts: book.counters(ATTEMPTS)?,
-            fallbacks: book.counters(FALLBACKS)?,
-            breaker_state: book.gauges(BREAKER_STATE)?,
-            breaker_transitions: book.counters(BREAKER_TRANSITIONS)?,
-            in_flight: book.gauge(IN_FLIGHT)?,
-            limit_refusals: book.counters(LIMIT_REFUSALS)?,
-            config_reloads: book.counters(CONFIG_RELOADS)?,
-            config_last_reload: book.gauge(CONFIG_LAST_RELOAD)?,
-            config_last_success: book.gauge(CONFIG_LAST_SUCCESS)?,
-            tls_expires: book.gauge(TLS_EXPIRES)?,
-            tls_failures: book.counter(TLS_FAILURES)?,
-            budget_limit: book.gauges(BUDGET_LIMIT)?,
-            budget_spent: book.gauges(BUDGET_SPENT)?,
-            budget_held: book.gauges(BUDGET_HELD)?,
-            beyond_hold: book.counter(BEYOND_HOLD)?,
-            impossible_usage: book.counter(IMPOSSIBLE_USAGE)?,
-            book,
+            cost: registry.counter(COST)?,
+            attempts: registry.counters(ATTEMPTS)?,
+            fallbacks: registry.counters(FALLBACKS)?,
+            breaker_state: registry.gauges(BREAKER_STATE)?,
+            breaker_transitions: registry.counters(BREAKER_TRANSITIONS)?,
+            in_flight: registry.gauge(IN_FLIGHT)?,
+            limit_refusals: registry.counters(LIMIT_REFUSALS)?,
+            config_reloads: registry.counters(CONFIG_RELOADS)?,
+            config_last_reload: registry.gauge(CONFIG_LAST_RELOAD)?,
+            config_last_success: registry.gauge(CONFIG_LAST_SUCCESS)?,
+            tls_expires: registry.gauge(TLS_EXPIRES)?,
+            tls_failures: registry.counter(TLS_FAILURES)?,
+            budget_limit: registry.gauges(BUDGET_LIMIT)?,
+            budget_spent: registry.gauges(BUDGET_SPENT)?,
+            budget_held: registry.gauges(BUDGET_HELD)?,
+            beyond_hold: registry.counter(BEYOND_HOLD)?,
+            impossible_usage: registry.counter(IMPOSSIBLE_USAGE)?,
+            registry,
         };
         let revision = Label::Word(build.revision.unwrap_or("unknown"));
-        metrics.book.gauges(BUILD_INFO)?.with([Label::Word(build.version), revision]).set(1);
-        metrics.book.watched(LOG_LINES_DROPPED, lines_dropped)?;
-        // Shown from the start, so that the first failure is a step and not a new series.
+        metrics.registry.gauges(BUILD_INFO)?.with([Label::Word(build.version), revision]).set(1);
+        metrics.registry.callback_counter(LOG_LINES_DROPPED, lines_dropped)?;
+        // Present from the start, so that the first failure is an increase and not a new series.
         for ok in [true, false] {
             metrics.config_reloads.with([labels::reload(ok)]);
         }
         Ok(metrics)
     }
 
-    /// Shows how the ledger stands from now on: what waits, what was dropped, and whether it can be
-    /// written. Called once.
+    /// Adds the ledger's metrics: operations waiting, receipts dropped, and whether it can be written.
+    /// Called once.
     pub fn watch_ledger(
         &self,
         waiting: impl Fn() -> u64 + Send + Sync + 'static,
         dropped: impl Fn() -> u64 + Send + Sync + 'static,
         healthy: impl Fn() -> bool + Send + Sync + 'static,
     ) {
-        let entered = [
-            self.book.watched_gauge(LEDGER_WAITING, waiting),
-            self.book.watched(LEDGER_DROPPED, dropped),
-            self.book.watched_gauge(LEDGER_HEALTHY, move || healthy().into()),
+        let registered = [
+            self.registry.callback_gauge(LEDGER_WAITING, waiting),
+            self.registry.callback_counter(LEDGER_DROPPED, dropped),
+            self.registry.callback_gauge(LEDGER_HEALTHY, move || healthy().into()),
         ];
-        entered.into_iter().collect::<Result<()>>().expect("the names are valid, and a gateway has one ledger");
+        registered.into_iter().collect::<Result<()>>().expect("the names are valid, and a gateway has one ledger");
     }
 
-    /// Counts one request's end.
+    /// Counts a finished request.
     pub fn record(&self, receipt: &Receipt) {
         self.requests.with(request_labels(receipt)).inc();
         self.request_duration.observe(receipt.duration.as_secs_f64());
@@ -233,7 +241,7 @@ impl Metrics {
                 tokens.inc_by(kind.of(usage));
             }
         }
-        // A correction downwards cannot be counted: counters only rise.
+        // A negative cost (a correction) cannot be counted: counters only rise.
         self.cost.inc_by(receipt.cost.0.try_into().unwrap_or(0));
         if let Some(limit) = receipt.limit {
             self.limit_refusals.with([receipt.policy.as_ref().into(), limit.into()]).inc();
@@ -260,57 +268,57 @@ impl Metrics {
         self.beyond_hold.inc();
     }
 
-    /// Counts an answer whose usage cannot be.
+    /// Counts an answer with an impossible usage.
     pub fn impossible_usage(&self) {
         self.impossible_usage.inc();
     }
 
-    /// Names all budgets and how they stand; series of others are dropped.
+    /// Sets the metrics of all budgets; series of budgets that are not in `statuses` are dropped.
     pub fn budgets(&self, statuses: &[AccountStatus]) {
-        let labels = |state: &AccountStatus| {
-            let account = &state.account;
+        let labels = |status: &AccountStatus| {
+            let account = &status.account;
             [Label::Word(account.scope.label()), Label::from(&account.name), Label::from(&account.window)]
         };
         let named: HashSet<_> = statuses.iter().map(labels).collect();
         for family in [&self.budget_limit, &self.budget_spent, &self.budget_held] {
             family.retain(|values| named.contains(values));
         }
-        for state in statuses {
-            self.budget_limit.with(labels(state)).set(state.limit.0);
-            self.budget_spent.with(labels(state)).set(state.spent.0);
-            self.budget_held.with(labels(state)).set(state.held.0);
+        for status in statuses {
+            self.budget_limit.with(labels(status)).set(status.limit.0);
+            self.budget_spent.with(labels(status)).set(status.spent.0);
+            self.budget_held.with(labels(status)).set(status.held.0);
         }
     }
 
-    /// Counts a change of a breaker and shows its new state, if [`Metrics::deployments`] named it: a
-    /// late change of a deployment that is gone must not bring its state back.
+    /// Counts a change of a breaker and sets its new state, if [`Metrics::deployments`] named it: a late
+    /// change of a deployment that was removed must not add its series again.
     pub fn transition(&self, deployment: &str, transition: Transition) {
         let name: Arc<str> = deployment.into();
         self.breaker_transitions.with([Label::from(&name), transition.to.into(), transition.cause.into()]).inc();
         if self.breaker_state.known(&[Label::from(&name), transition.to.into()]).is_some() {
-            self.show(&name, transition.to);
+            self.set_breaker_state(&name, transition.to);
         }
     }
 
-    /// Names all deployments and the state their breakers are in: at the start, after each reload,
-    /// and whenever states are wanted exactly (half-open comes with time, not with a transition).
-    /// Series of deployments that are not named are dropped; requests still on their way to one may
-    /// bring a counter of it back until the next call.
+    /// Sets the breaker states of all deployments: at the start, after each reload, and before metrics
+    /// are rendered (half-open is reached by time, without a transition). Series of deployments that are
+    /// not in `names` are dropped; a request still open at one may add a counter of it again until the
+    /// next call.
     pub fn deployments(&self, names: &[(Arc<str>, StateName)]) {
         let named: HashSet<&str> = names.iter().map(|(name, _)| &**name).chain([Label::NONE.as_str()]).collect();
-        let stays = |label: &Label| named.contains(label.as_str());
-        self.requests.retain(|[_, _, deployment, _]| stays(deployment));
-        self.upstream_duration.retain(|[deployment]| stays(deployment));
-        self.attempts.retain(|[deployment, _]| stays(deployment));
-        self.fallbacks.retain(|[from, to, _]| stays(from) && stays(to));
-        self.breaker_state.retain(|[deployment, _]| stays(deployment));
-        self.breaker_transitions.retain(|[deployment, _, _]| stays(deployment));
+        let keep = |label: &Label| named.contains(label.as_str());
+        self.requests.retain(|[_, _, deployment, _]| keep(deployment));
+        self.upstream_duration.retain(|[deployment]| keep(deployment));
+        self.attempts.retain(|[deployment, _]| keep(deployment));
+        self.fallbacks.retain(|[from, to, _]| keep(from) && keep(to));
+        self.breaker_state.retain(|[deployment, _]| keep(deployment));
+        self.breaker_transitions.retain(|[deployment, _, _]| keep(deployment));
         for (name, state) in names {
-            self.show(name, *state);
+            self.set_breaker_state(name, *state);
         }
     }
 
-    fn show(&self, deployment: &Arc<str>, state: StateName) {
+    fn set_breaker_state(&self, deployment: &Arc<str>, state: StateName) {
         for each in StateName::ALL {
             self.breaker_state.with([Label::from(deployment), each.into()]).set(i64::from(each == state));
         }
@@ -322,38 +330,38 @@ impl Metrics {
         InFlight(self.in_flight.clone())
     }
 
-    /// Shows that a configuration is in force since this Unix second, and when the certificate it
-    /// serves expires.
-    pub fn config_in_force(&self, now_unix_s: i64, certificate_expires_unix_s: Option<i64>) {
+    /// Records that a configuration is active since this Unix second, and when the certificate it serves
+    /// expires.
+    pub fn config_activated(&self, now_unix_s: i64, certificate_expires_unix_s: Option<i64>) {
         self.config_last_reload.set(1);
         self.config_last_success.set(now_unix_s);
         self.tls_expires.set(certificate_expires_unix_s.unwrap_or(0));
     }
 
-    /// Counts a reload that brought a configuration into force.
+    /// Counts a reload that activated a configuration.
     pub fn config_reloaded(&self, now_unix_s: i64, certificate_expires_unix_s: Option<i64>) {
         self.config_reloads.with([labels::reload(true)]).inc();
-        self.config_in_force(now_unix_s, certificate_expires_unix_s);
+        self.config_activated(now_unix_s, certificate_expires_unix_s);
     }
 
-    /// Counts a reload that was refused: what was in force stays.
+    /// Counts a reload that was refused: the active configuration stays.
     pub fn config_refused(&self) {
         self.config_reloads.with([labels::reload(false)]).inc();
         self.config_last_reload.set(0);
     }
 
-    /// Counts a TLS handshake that came to nothing.
+    /// Counts a TLS handshake that failed.
     pub fn tls_handshake_failed(&self) {
         self.tls_failures.inc();
     }
 
     /// Everything in Prometheus' text format, sorted by name and labels.
     pub fn render(&self) -> String {
-        self.book.render()
+        self.registry.render()
     }
 }
 
-/// A request being served, counted in `tierway_in_flight` until it is dropped.
+/// Counts a request in `tierway_in_flight` until it is dropped.
 #[must_use = "dropped at once, the request would not be counted"]
 #[derive(Debug)]
 pub struct InFlight(IntGauge);
@@ -364,12 +372,12 @@ impl Drop for InFlight {
     }
 }
 
-/// The tier that served it, or was tried last.
+/// The tier that served the request, or was tried last.
 fn tier_label(receipt: &Receipt) -> Label {
     receipt.served.as_ref().and_then(|served| served.tier.as_ref()).into()
 }
 
-/// Never what the client asked for: only what the configuration calls the one that served.
+/// The model is named as in the configuration, never as the client wrote it.
 fn request_labels(receipt: &Receipt) -> [Label; 4] {
     let served = receipt.served.as_ref();
     [
@@ -390,10 +398,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn metrics() -> Metrics {
-        Metrics::new(Build { version: "1.2.3", revision: None }, || 7)
+        Metrics::new(BuildInfo { version: "1.2.3", revision: None }, || 7)
     }
 
-    /// What is ours, without the buckets of histograms and the comments.
+    /// The samples of `tierway_*`, without the buckets of histograms.
     fn samples_of(metrics: &Metrics) -> String {
         let ours = |line: &&str| line.starts_with("tierway_") && !line.contains("_bucket{");
         metrics.render().lines().filter(ours).collect::<Vec<_>>().join("\n")
@@ -405,7 +413,7 @@ mod tests {
         types.filter_map(|line| line.split_once(' ')).collect()
     }
 
-    /// A set of metrics in which every family has something to show.
+    /// Metrics in which every family has a series.
     fn everything() -> Metrics {
         let metrics = metrics();
         metrics.watch_ledger(|| 3, || 5, || true);
@@ -436,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_a_client_makes_up_becomes_a_series() {
+    fn a_model_name_from_a_client_adds_no_series() {
         let metrics = everything();
         let series = |metrics: &Metrics| samples_of(metrics).lines().count();
         let before = series(&metrics);
@@ -458,7 +466,7 @@ mod tests {
                 continue;
             }
             let unit = name.rsplit('_').next().unwrap_or_default();
-            let right = match kind {
+            let valid = match kind {
                 "counter" => unit == "total",
                 "histogram" => unit == "seconds",
                 "gauge" if unit == "nanousd" => name.starts_with("tierway_budget_"),
@@ -471,13 +479,13 @@ mod tests {
                 }
                 _ => false,
             };
-            assert!(right && name.starts_with("tierway_"), "{name} is a {kind}");
-            assert!(rendered.contains(&format!("# HELP {name} ")), "{name} says nothing");
+            assert!(valid && name.starts_with("tierway_"), "{name} is a {kind}");
+            assert!(rendered.contains(&format!("# HELP {name} ")), "{name} has no help text");
         }
     }
 
     #[test]
-    fn buckets_reach_as_far_as_they_should() {
+    fn histograms_have_the_declared_buckets() {
         let rendered = everything().render();
         let check = |name: &str, first: &str, last: &str, count: usize| {
             let prefix = format!("{name}_bucket{{");
@@ -497,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_that_is_gone_leaves_no_series() {
+    fn a_removed_deployment_has_no_series() {
         let metrics = everything();
         assert!(samples_of(&metrics).contains("eu-1"));
         metrics.deployments(&[("us-1".into(), StateName::Closed)]);
@@ -508,8 +516,8 @@ mod tests {
         assert!(left.contains(r#"tierway_breaker_state{deployment="us-1",state="resting"} 0"#), "{left}");
         assert!(!left.contains(r#"tierway_breaker_state{deployment="gone""#), "{left}");
         metrics.budgets(&[]);
-        assert!(!samples_of(&metrics).contains("growth"), "nor does a budget");
-        // Requests that reached no deployment are nobody's series to take along.
+        assert!(!samples_of(&metrics).contains("growth"), "nor does a removed budget");
+        // Requests that reached no deployment are kept.
         assert!(left.contains(r#"deployment="none""#), "{left}");
     }
 }

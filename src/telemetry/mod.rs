@@ -1,17 +1,17 @@
-//! What can be seen from outside: metrics, the access log, the logs.
+//! Metrics, the access log and the logs.
 //!
-//! All of it is told, mostly by receipts, and none of it is ever asked: nothing here decides, waits
-//! for a reader, or fails a request. A label never holds what a client wrote.
+//! Most of what they show comes from receipts. Nothing here decides anything, waits for a reader, or
+//! fails a request, and no label holds text from a client.
 //!
 //! Start reading in [`Telemetry::record`].
 
 pub mod access;
-mod book;
-mod family;
+mod labelled;
 mod labels;
-mod lines;
+mod line_writer;
 pub mod log;
 pub mod metrics;
+mod registry;
 pub mod rfc3339;
 #[cfg(test)]
 mod samples;
@@ -19,22 +19,22 @@ mod samples;
 use crate::domain::receipt::Receipt;
 use access::AccessLog;
 pub use metrics::InFlight;
-use metrics::{Build, Metrics};
+use metrics::{BuildInfo, Metrics};
 
-/// Everything that listens.
+/// What every finished request is reported to.
 pub struct Telemetry {
-    /// What was counted.
+    /// The metrics.
     pub metrics: Metrics,
     access: AccessLog,
 }
 
 impl Telemetry {
-    /// Nothing seen yet.
-    pub fn new(access: AccessLog, build: Build) -> Self {
+    /// With nothing counted and no line written.
+    pub fn new(access: AccessLog, build: BuildInfo) -> Self {
         Self { metrics: Metrics::new(build, access.dropped()), access }
     }
 
-    /// Counts one request's end and writes its line.
+    /// Counts a finished request and writes its line.
     pub fn record(&self, receipt: &Receipt) {
         self.metrics.record(receipt);
         self.access.write(receipt);

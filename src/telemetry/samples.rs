@@ -1,4 +1,4 @@
-//! One receipt for each way a request ends, for the tests of this room.
+//! One receipt for each outcome of a request, for the tests of this module.
 
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 /// One for each outcome.
 pub(super) fn receipts() -> Vec<Receipt> {
-    vec![served(), fallen_back(), refused(), unread(), failed(), broken(), abandoned()]
+    vec![served(), fallen_back(), refused(), unauthenticated(), failed(), broken(), abandoned()]
 }
 
-/// Answered at once.
+/// Answered by the first attempt.
 pub(super) fn served() -> Receipt {
     Receipt {
         id: RequestId(0x0199_0000_0000_7000_8000_0000_0000_0001),
@@ -68,8 +68,8 @@ pub(super) fn refused() -> Receipt {
     }
 }
 
-/// Refused before anything was known of it.
-fn unread() -> Receipt {
+/// Refused for its key, before anything else of it was read.
+fn unauthenticated() -> Receipt {
     Receipt {
         endpoint: None,
         key: None,
@@ -101,7 +101,7 @@ fn broken() -> Receipt {
     Receipt { outcome: Outcome::Broken, reason: Reason::Truncated, estimated: true, ..served() }
 }
 
-/// Left by its client before the first token.
+/// Its client disconnected before the first token.
 fn abandoned() -> Receipt {
     Receipt {
         served: Some(at("eu-1")),
@@ -113,7 +113,7 @@ fn abandoned() -> Receipt {
     }
 }
 
-/// Nothing tried, nothing used.
+/// Without an attempt and without usage.
 fn untried() -> Receipt {
     Receipt {
         stream: false,

@@ -7,7 +7,7 @@ use crate::support::gateway::{ADMIN_TOKEN, KEY, METRICS_TOKEN, VIEWER_TOKEN};
 use crate::validator::faults;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use tierway::http::{ops_entry, public_entry};
+use tierway::http::{ops_handler, public_handler};
 
 /// Methods to try at every path.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"];
@@ -41,12 +41,12 @@ async fn the_document_and_the_router_have_the_same_operations() {
     let house = House::start().await;
     let described: BTreeSet<String> = house.document.operations().into_iter().map(|one| one.path).collect();
     let pattern = regex::Regex::new(r#"RouteId\(\d+\): "(/admin[^"]*)""#).expect("the pattern is one");
-    for entry in [public_entry(house.gateway.app.clone(), true), ops_entry(house.gateway.app.clone())] {
+    for entry in [public_handler(house.gateway.app.clone(), true), ops_handler(house.gateway.app.clone())] {
         let printed = format!("{entry:?}");
         let routed: BTreeSet<String> = pattern.captures_iter(&printed).map(|found| found[1].to_owned()).collect();
         assert_eq!(routed, described);
     }
-    let clients_only = format!("{:?}", public_entry(house.gateway.app.clone(), false));
+    let clients_only = format!("{:?}", public_handler(house.gateway.app.clone(), false));
     assert!(!clients_only.contains("/admin"), "operators have an address of their own there");
     for path in described {
         let here = house.document.operations().into_iter().filter(|one| one.path == path);

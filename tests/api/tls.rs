@@ -27,7 +27,7 @@ use tierway::store::Books;
 use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
-use tierway::telemetry::metrics::Build;
+use tierway::telemetry::metrics::BuildInfo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
@@ -209,7 +209,7 @@ async fn clients_are_answered_over_tls_as_over_plain_http() {
 async fn an_address_of_the_operators_own_speaks_tls_too() {
     let stage = Stage::new().await;
     let access = AccessLog::to_writer(Box::new(io::sink()));
-    let telemetry = Arc::new(Telemetry::new(access, Build { version: "0.0.0-test", revision: None }));
+    let telemetry = Arc::new(Telemetry::new(access, BuildInfo { version: "0.0.0-test", revision: None }));
     let snapshot = stage.gateway.relay.active_config().snapshot.clone();
     let ledger = Arc::new(MemoryLedger::default());
     let gateway =

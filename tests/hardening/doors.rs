@@ -7,8 +7,8 @@ use crate::config::Config;
 use crate::support::gateway::{ADMIN_TOKEN, KEY, OTHER_KEY};
 use crate::support::{Client, ScriptedProvider, TestGateway};
 use std::collections::BTreeMap;
-use tierway::http::layers::EntryPoint;
-use tierway::http::{ops_entry, public_entry};
+use tierway::http::request_handler::RequestHandler;
+use tierway::http::{ops_handler, public_handler};
 
 /// Who may open a door.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +84,7 @@ fn spellings(path: &str) -> Vec<String> {
 }
 
 /// The paths that `router` knows, as it prints itself.
-fn paths(entry: &EntryPoint) -> Vec<String> {
+fn paths(entry: &RequestHandler) -> Vec<String> {
     let pattern = regex::Regex::new(r#"RouteId\(\d+\): "([^"]*)""#).expect("the pattern is one");
     let printed = format!("{entry:?}");
     // What takes the rest has paths of its own, that no client can ask for.
@@ -105,9 +105,9 @@ async fn gateway() -> (TestGateway, ScriptedProvider) {
 async fn every_route_has_a_row() {
     let (gateway, _provider) = gateway().await;
     let rows: Vec<String> = DOORS.iter().map(|(path, _)| (*path).to_owned()).collect();
-    assert_eq!(paths(&public_entry(gateway.app.clone(), true)), rows);
+    assert_eq!(paths(&public_handler(gateway.app.clone(), true)), rows);
     let operators: Vec<String> = rows.into_iter().filter(|path| !path.starts_with("/v1")).collect();
-    assert_eq!(paths(&ops_entry(gateway.app.clone())), operators);
+    assert_eq!(paths(&ops_handler(gateway.app.clone())), operators);
 }
 
 /// Asks without a body; the status.

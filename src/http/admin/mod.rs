@@ -19,8 +19,8 @@ mod types;
 use super::App;
 use super::error::ApiError;
 use super::ingress;
-use super::layers::Arrival;
 use super::ops::Role;
+use super::request_handler::RequestStart;
 use super::upload::Upload;
 use crate::admin::AdminError;
 use crate::config::Snapshot;
@@ -161,7 +161,7 @@ impl Answer {
 
 /// The one way in: token, path, method, right, fields; then the operation.
 async fn answer(app: Arc<App>, path: Option<&'static str>, name: String, request: Request) -> Response {
-    let arrival = request.extensions().get::<Arrival>().copied();
+    let arrival = request.extensions().get::<RequestStart>().copied();
     let mut response = match carry_out(app, path, name, request).await {
         Ok(answer) => answer.response(),
         Err(declined) => {
@@ -187,7 +187,7 @@ async fn carry_out(
     let (parts, body) = request.into_parts();
     let body_limits = BodyLimits { max_body: BODY_MAX, ..app.relay.active_config().body_limits() };
     // What of it is not read is discarded where this is dropped, so that an early answer is read.
-    let upload = Upload::new(body, &parts.headers, body_limits, app.held.clone(), app.clock);
+    let upload = Upload::new(body, &parts.headers, body_limits, app.in_flight_bytes.clone(), app.clock);
     let presented = ingress::key(&parts.headers);
     let role = app.ops.load().role(presented.as_ref()).ok_or(AdminFailure::NoToken)?;
     let operation = found(path, &parts.method, parts.uri.path())?;
@@ -205,7 +205,7 @@ async fn carry_out(
     if !operation.changes() {
         return (operation.run)(asking).await;
     }
-    let request_id = parts.extensions.get::<Arrival>().map(|arrival| arrival.id);
+    let request_id = parts.extensions.get::<RequestStart>().map(|arrival| arrival.id);
     to_its_end(async move {
         let answer = (operation.run)(asking).await?;
         let (request_id, role) = (request_id.map(tracing::field::display), role.label());

@@ -3,7 +3,7 @@
 //! It must stay this short: ingress, corridor, egress. Whatever differs between endpoints is decided
 //! in the rooms behind.
 
-use crate::http::connection::Connection;
+use crate::http::conn::connection::Connection;
 use crate::http::egress::{self, Outlet};
 use crate::http::{App, Route, ingress};
 use axum::extract::Request;

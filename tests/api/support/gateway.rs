@@ -19,7 +19,7 @@ use tierway::config::{Environment, Snapshot, Source, load};
 use tierway::domain::receipt::Receipt;
 use tierway::domain::secret::Secret;
 use tierway::http::App;
-use tierway::http::lifecycle::Lifecycle;
+use tierway::http::conn::lifecycle::Lifecycle;
 use tierway::random::Rng;
 use tierway::relay::Relay;
 use tierway::store::Books;
@@ -27,7 +27,7 @@ use tierway::store::Counters;
 use tierway::store::memory::{MemoryCounters, MemoryLedger};
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
-use tierway::telemetry::metrics::Build;
+use tierway::telemetry::metrics::BuildInfo;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -86,7 +86,7 @@ impl TestGateway {
     pub async fn keeping(snapshot: Arc<Snapshot>, seed: u64, ledger: Arc<MemoryLedger>, books: Books) -> Self {
         let access = Shared::default();
         let log = AccessLog::to_writer(Box::new(access.clone()));
-        let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
+        let telemetry = Arc::new(Telemetry::new(log, BuildInfo { version: "0.0.0-test", revision: None }));
         let token = Some(Secret::new(ADMIN_TOKEN));
         let gateway = Gateway::build(snapshot, token, telemetry.clone(), Rng::seeded(seed), Clock, books)
             .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));

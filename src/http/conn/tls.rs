@@ -1,10 +1,10 @@
-//! TLS for those who connect: the handshake, and a socket that is plain or not.
+//! TLS for clients: the handshake, and a stream that may or may not be encrypted.
 //!
-//! Which certificate is shown is asked for each handshake, so that a renewed one is served from the
-//! next connection on. No time is kept here: whoever accepts a connection bounds the handshake as it
-//! bounds a head. A failed handshake is the client's affair and is counted, never logged as ours.
+//! The certificate is looked up for each handshake, so a renewed one is served from the next
+//! connection on. No timeout is kept here: the accept loop bounds the handshake as it bounds a
+//! request's head. A failed handshake is counted in a metric and never logged as an error of ours.
 //!
-//! Start reading in [`Tls::tls_handshake`].
+//! Start reading in [`ServerTls::handshake`].
 
 use crate::relay::Relay;
 use crate::telemetry::Telemetry;
@@ -21,27 +21,27 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// What we speak, the better one first.
+/// The protocols offered by ALPN, the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// The first byte of a handshake (RFC 8446, 5.1). No HTTP begins with it.
 const HANDSHAKE: u8 = 22;
-/// What a client is told that speaks plain HTTP here.
+/// The answer to plain HTTP on a TLS port.
 const WRONG_SCHEME: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 56\r\n\
     connection: close\r\n\r\nThis port speaks HTTPS: begin its address with https://\n";
-/// How much of what such a client says is thrown away at a time.
-const SCRAP: usize = 1024;
+/// Bytes of such a request that are discarded at a time.
+const DISCARD_BUFFER: usize = 1024;
 
-/// How connections to one address begin with TLS.
+/// What the TLS handshakes of one address need.
 #[derive(Clone)]
-pub struct Tls {
+pub struct ServerTls {
     acceptor: TlsAcceptor,
     telemetry: Arc<Telemetry>,
 }
 
-impl Tls {
-    /// TLS 1.2 and 1.3, with whatever certificate `certificates` has at the time.
+impl ServerTls {
+    /// TLS 1.2 and 1.3, with the certificate that `certificates` returns for each handshake.
     pub fn new(certificates: Arc<dyn ResolvesServerCert>, telemetry: Arc<Telemetry>) -> Self {
-        // Given here, so that nothing depends on which provider the process has installed.
+        // Passed explicitly, so that nothing depends on the process-wide default provider.
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -52,11 +52,11 @@ impl Tls {
         Self { acceptor: TlsAcceptor::from(Arc::new(config)), telemetry }
     }
 
-    /// The handshake; `None` when it came to nothing.
-    pub async fn tls_handshake(&self, mut socket: TcpStream) -> Option<Socket> {
+    /// The encrypted stream; `None` when the handshake failed.
+    pub async fn handshake(&self, mut socket: TcpStream) -> Option<MaybeTlsStream> {
         match first_byte(&socket).await {
             Some(HANDSHAKE) => {}
-            // It went without a word, as load balancers do to see whether we live.
+            // Closed without a byte, as load balancers do for a TCP health check.
             None => return None,
             Some(_) => {
                 refuse_plain_http(&mut socket).await;
@@ -64,7 +64,7 @@ impl Tls {
             }
         }
         match self.acceptor.accept(socket).await {
-            Ok(stream) => Some(Socket::Tls(Box::new(stream))),
+            Ok(stream) => Some(MaybeTlsStream::Tls(Box::new(stream))),
             Err(error) => {
                 self.telemetry.metrics.tls_handshake_failed();
                 tracing::debug!(%error, "a TLS handshake failed");
@@ -74,61 +74,62 @@ impl Tls {
     }
 }
 
-/// Left in its place for the handshake.
+/// Peeked, so that the handshake still reads it.
 async fn first_byte(socket: &TcpStream) -> Option<u8> {
     let mut first = [0];
     let read = socket.peek(&mut first).await.unwrap_or(0);
     (read > 0).then_some(first[0])
 }
 
-/// Says so in words. A socket closed with something left unread is reset, which may overtake them: so
-/// the rest is read until the client closes, or until its time is up.
+/// Answers 400 in plain text. Closing a socket with unread bytes resets it, and the client may then lose
+/// the answer: so the rest is read until the client closes, or until the caller's timeout.
 async fn refuse_plain_http(socket: &mut TcpStream) {
     if socket.write_all(WRONG_SCHEME).await.is_err() || socket.shutdown().await.is_err() {
         return;
     }
-    let mut scrap = [0; SCRAP];
-    while socket.read(&mut scrap).await.is_ok_and(|read| read > 0) {}
+    let mut discarded = [0; DISCARD_BUFFER];
+    while socket.read(&mut discarded).await.is_ok_and(|read| read > 0) {}
 }
 
-/// Shows the certificate of the configuration in force.
-pub struct InForce(pub Arc<Relay>);
+/// Serves the certificate of the active configuration.
+pub struct ActiveCertificate(pub Arc<Relay>);
 
-impl ResolvesServerCert for InForce {
+impl ResolvesServerCert for ActiveCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.active_config().snapshot.server.tls.as_ref().map(|tls| tls.certified.clone())
     }
 }
 
-impl fmt::Debug for InForce {
+impl fmt::Debug for ActiveCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InForce")
+        f.write_str("ActiveCertificate")
     }
 }
 
-/// A connection's bytes. A plain one pays for TLS with a branch; TLS, with its buffers, lies elsewhere.
-pub enum Socket {
-    /// As they travel.
+/// A client's TCP stream, encrypted or not. TLS with its buffers is boxed, so that a plain connection
+/// takes no memory for it.
+pub enum MaybeTlsStream {
+    /// Not encrypted.
     Plain(TcpStream),
-    /// Behind a handshake. Dropped without a shutdown it says no `close_notify`, so that a client
-    /// can tell an answer that broke off from one that ended.
+    /// After a handshake. Dropped without a shutdown it sends no `close_notify`, so that a client can
+    /// distinguish an answer that broke off from one that ended.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for MaybeTlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for MaybeTlsStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Tls(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -139,53 +140,53 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Self::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_write_vectored(),
-            Self::Tls(socket) => socket.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
-    /// With TLS, ready only when the last sealed byte is with the system: whoever waits for a flush
-    /// before it aborts loses nothing.
+    /// With TLS, ready only when the last encrypted byte was passed to the operating system: a
+    /// connection aborted after a flush loses nothing that was written before it.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
 
-/// A gateway's TLS and a client that trusts it, for the tests of this room.
+/// A gateway's TLS and a client that trusts it, for tests in `http`.
 #[cfg(test)]
-pub(super) mod testing {
+pub(in crate::http) mod testing {
     use super::*;
     use crate::telemetry::access::AccessLog;
-    use crate::telemetry::metrics::Build;
+    use crate::telemetry::metrics::BuildInfo;
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::sign::SingleCertAndKey;
     use std::net::SocketAddr;
     use tokio_rustls::{TlsConnector, client};
 
     /// Both ends of TLS.
-    pub(crate) struct Ends {
-        pub(crate) tls: Tls,
+    pub(crate) struct TlsTestPair {
+        pub(crate) tls: ServerTls,
         pub(crate) telemetry: Arc<Telemetry>,
         client: Arc<rustls::ClientConfig>,
     }
 
-    impl Ends {
+    impl TlsTestPair {
         pub(crate) fn new() -> Self {
             let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("rcgen can sign");
             let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).expect("rcgen writes keys");
@@ -193,7 +194,7 @@ pub(super) mod testing {
             let certified = CertifiedKey::from_der(vec![issued.cert.der().clone()], key, &provider);
             let certificates = Arc::new(SingleCertAndKey::from(certified.expect("they belong together")));
             let access = AccessLog::to_writer(Box::new(io::sink()));
-            let telemetry = Arc::new(Telemetry::new(access, Build { version: "0", revision: None }));
+            let telemetry = Arc::new(Telemetry::new(access, BuildInfo { version: "0", revision: None }));
             let mut roots = rustls::RootCertStore::empty();
             roots.add(issued.cert.der().clone()).expect("rcgen writes certificates");
             let client = rustls::ClientConfig::builder_with_provider(provider)
@@ -201,7 +202,7 @@ pub(super) mod testing {
                 .expect("the provider knows both")
                 .with_root_certificates(roots)
                 .with_no_client_auth();
-            Self { tls: Tls::new(certificates, telemetry.clone()), telemetry, client: Arc::new(client) }
+            Self { tls: ServerTls::new(certificates, telemetry.clone()), telemetry, client: Arc::new(client) }
         }
 
         /// A client after its handshake.
@@ -211,7 +212,7 @@ pub(super) mod testing {
             TlsConnector::from(self.client.clone()).connect(name, socket).await.expect("it is trusted")
         }
 
-        /// The first thing a client says.
+        /// The first bytes of a client.
         pub(crate) fn client_hello(&self) -> Vec<u8> {
             let name = ServerName::try_from("localhost").expect("a name");
             let mut client = rustls::ClientConnection::new(self.client.clone(), name).expect("the config is sound");
@@ -230,12 +231,12 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::Ends;
+    use super::testing::TlsTestPair;
     use super::*;
     use crate::clock::Clock;
-    use crate::http::layers::EntryPoint;
-    use crate::http::lifecycle::Lifecycle;
-    use crate::http::server::{Door, Service, bind, serve};
+    use crate::http::conn::lifecycle::Lifecycle;
+    use crate::http::conn::server::{HttpServer, ListenerKind, bind, serve};
+    use crate::http::request_handler::RequestHandler;
     use crate::random::Rng;
     use axum::Router;
     use axum::routing::get;
@@ -244,41 +245,42 @@ mod tests {
     use tokio::sync::mpsc;
 
     struct Served {
-        ends: Ends,
+        pair: TlsTestPair,
         address: SocketAddr,
         lifecycle: Lifecycle,
         serving: tokio::task::JoinHandle<()>,
-        /// Tells when a request to `/hangs` has begun, and when it was dropped.
-        send: mpsc::UnboundedReceiver<&'static str>,
+        /// Receives "begun" when a request to `/hangs` has begun, and "dropped" when it was dropped.
+        events: mpsc::UnboundedReceiver<&'static str>,
     }
 
-    struct Farewell(mpsc::UnboundedSender<&'static str>);
+    struct DropNotice(mpsc::UnboundedSender<&'static str>);
 
-    impl Drop for Farewell {
+    impl Drop for DropNotice {
         fn drop(&mut self) {
             let _ = self.0.send("dropped");
         }
     }
 
     fn served() -> Served {
-        let (tell, send) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         let hangs = async move || -> &'static str {
-            let _farewell = Farewell(tell.clone());
-            let _ = tell.send("begun");
+            let _notice = DropNotice(sender.clone());
+            let _ = sender.send("begun");
             std::future::pending().await
         };
         let router = Router::new().route("/works", get(async || "works")).route("/hangs", get(hangs));
-        let (ends, lifecycle) = (Ends::new(), Lifecycle::new(Clock));
+        let (pair, lifecycle) = (TlsTestPair::new(), Lifecycle::new(Clock));
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = Some(ends.tls.clone());
-        let entry = EntryPoint::new(router, Clock, Arc::new(Rng::seeded(1)));
-        let service = Service { entry, lifecycle: lifecycle.clone(), clock: Clock, door: Door::Public, tls };
-        let serving = tokio::spawn(serve(listener, service));
-        Served { ends, address, lifecycle, serving, send }
+        let tls = Some(pair.tls.clone());
+        let handler = RequestHandler::new(router, Clock, Arc::new(Rng::seeded(1)));
+        let server =
+            HttpServer { handler, lifecycle: lifecycle.clone(), clock: Clock, kind: ListenerKind::Public, tls };
+        let serving = tokio::spawn(serve(listener, server));
+        Served { pair, address, lifecycle, serving, events }
     }
 
-    /// What comes until the server closes or resets, and after how many seconds.
+    /// What is received until the server closes or resets, and after how many seconds it does.
     async fn read_to_end(mut socket: impl AsyncRead + Unpin) -> (Vec<u8>, u64) {
         let start = Clock.now();
         let mut read = Vec::new();
@@ -291,7 +293,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_ends_with_close_notify() {
         let served = served();
-        let mut client = served.ends.connect(served.address).await;
+        let mut client = served.pair.connect(served.address).await;
         client.write_all(GET).await.unwrap();
         let mut read = String::new();
         client.read_to_string(&mut read).await.expect("closed in good order");
@@ -299,21 +301,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_handshake_that_does_not_come_is_let_go_after_ten_seconds() {
+    async fn an_unfinished_handshake_is_dropped_after_ten_seconds() {
         let served = served();
-        let hello = served.ends.client_hello();
-        for said in [0, 1, 5, hello.len() - 1] {
+        let hello = served.pair.client_hello();
+        for sent in [0, 1, 5, hello.len() - 1] {
             let mut socket = TcpStream::connect(served.address).await.unwrap();
-            socket.write_all(&hello[..said]).await.unwrap();
-            assert_eq!(read_to_end(socket).await, (Vec::new(), 10), "{said} bytes");
+            socket.write_all(&hello[..sent]).await.unwrap();
+            assert_eq!(read_to_end(socket).await, (Vec::new(), 10), "{sent} bytes");
         }
-        assert_eq!(served.ends.failures(), 0, "slow is not failed");
+        assert_eq!(served.pair.failures(), 0, "a slow handshake is not counted as failed");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dribbling_handshake_is_let_go_all_the_same() {
+    async fn a_handshake_sent_byte_by_byte_is_dropped_after_ten_seconds() {
         let served = served();
-        let hello = served.ends.client_hello();
+        let hello = served.pair.client_hello();
         let (reading, mut writing) = TcpStream::connect(served.address).await.unwrap().into_split();
         tokio::spawn(async move {
             for byte in hello {
@@ -327,15 +329,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_handshake_gives_no_more_time_for_the_head() {
+    async fn the_handshake_and_the_head_share_one_timeout() {
         let served = served();
-        let mut client = served.ends.connect(served.address).await;
+        let mut client = served.pair.connect(served.address).await;
         client.write_all(b"GET /works HT").await.unwrap();
         assert_eq!(read_to_end(client).await, (Vec::new(), 10));
     }
 
     #[tokio::test]
-    async fn plain_http_is_reported_to_speak_https() {
+    async fn plain_http_is_answered_with_advice_to_use_https() {
         let served = served();
         let mut socket = TcpStream::connect(served.address).await.unwrap();
         socket.set_nodelay(true).unwrap();
@@ -350,51 +352,51 @@ mod tests {
         assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{read}");
         assert!(body.contains("HTTPS"), "{body}");
-        assert_eq!(served.ends.failures(), 0);
+        assert_eq!(served.pair.failures(), 0);
     }
 
     #[tokio::test]
-    async fn what_is_no_handshake_is_counted_and_closed() {
+    async fn a_failed_handshake_is_counted_and_closed() {
         let served = served();
         let mut socket = TcpStream::connect(served.address).await.unwrap();
         socket.write_all(&[HANDSHAKE, 3, 1, 0, 4, 9, 9, 9, 9]).await.unwrap();
         read_to_end(socket).await;
-        assert_eq!(served.ends.failures(), 1);
-        // One that comes to see whether we live, and goes.
+        assert_eq!(served.pair.failures(), 1);
+        // A TCP health check: connects and closes.
         drop(TcpStream::connect(served.address).await.unwrap());
-        let mut client = served.ends.connect(served.address).await;
+        let mut client = served.pair.connect(served.address).await;
         client.write_all(GET).await.unwrap();
         assert!(read_to_end(client).await.0.ends_with(b"works"));
-        assert_eq!(served.ends.failures(), 1);
+        assert_eq!(served.pair.failures(), 1);
     }
 
     #[tokio::test]
-    async fn a_client_that_leaves_takes_its_request_with_it() {
+    async fn a_request_is_dropped_when_its_client_disconnects() {
         let mut served = served();
         for polite in [false, true] {
-            let mut client = served.ends.connect(served.address).await;
+            let mut client = served.pair.connect(served.address).await;
             client.write_all(b"GET /hangs HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
-            assert_eq!(served.send.recv().await, Some("begun"));
+            assert_eq!(served.events.recv().await, Some("begun"));
             let kept = if polite {
-                // It says that it will send no more, and stays: leaving too.
+                // It announces that it sends no more, and keeps the socket: disconnected as well.
                 client.shutdown().await.unwrap();
                 Some(client)
             } else {
-                // The socket closes without a word.
+                // The socket closes without `close_notify`.
                 drop(client.into_inner().0);
                 None
             };
-            assert_eq!(served.send.recv().await, Some("dropped"), "polite: {polite}");
+            assert_eq!(served.events.recv().await, Some("dropped"), "polite: {polite}");
             drop(kept);
         }
     }
 
     #[tokio::test]
-    async fn leaving_waits_for_no_handshake() {
+    async fn a_shutdown_waits_for_no_handshake() {
         let served = served();
         let silent = TcpStream::connect(served.address).await.unwrap();
-        // Accepted before it, so being greeted by now.
-        let mut client = served.ends.connect(served.address).await;
+        // The silent one was accepted before this one, so its handshake has begun.
+        let mut client = served.pair.connect(served.address).await;
         client.write_all(GET).await.unwrap();
         assert!(read_to_end(client).await.0.ends_with(b"works"));
         served.lifecycle.shut_down(Duration::ZERO, Duration::from_secs(600)).await;

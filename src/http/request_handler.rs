@@ -1,10 +1,11 @@
-//! What every request passes on its way to its handler and back: it is given a name and a moment,
-//! and a panic costs it alone.
+//! What happens to every request before and after its route: it gets an id and a start time, and a
+//! panic becomes a 500.
 //!
-//! Limits on connections, heads and time are the server's, limits on bodies the ingress's. It is a
-//! value around the router and not layers within it, which would box every request's future once more.
+//! Limits on connections and heads are in [`conn`](super::conn), limits on bodies in
+//! [`upload`](super::upload). This is a value around the router and not a tower layer within it, which
+//! would box every request's future once more.
 //!
-//! Start reading at [`EntryPoint::answer`].
+//! Start reading at [`RequestHandler::handle`].
 
 use super::egress::{REQUEST_ID, id_value};
 use super::error::ApiError;
@@ -22,46 +23,46 @@ use std::task::Poll;
 use std::time::Instant;
 use tower::Service;
 
-/// A request's name and the moment its head had been read.
+/// A request's id, and when its head had been read.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// Its name.
+pub struct RequestStart {
+    /// Its id, sent as `x-request-id`.
     pub id: RequestId,
-    /// When its head had been read.
+    /// The instant its head had been read.
     pub received: Instant,
 }
 
-/// A router, and what comes before it.
+/// A router with what every request to it needs.
 #[derive(Clone, Debug)]
-pub struct EntryPoint {
+pub struct RequestHandler {
     router: Router,
     clock: Clock,
     rng: Arc<Rng>,
 }
 
-impl EntryPoint {
-    /// The way to `router`.
+impl RequestHandler {
+    /// Sends requests to `router`.
     pub fn new(router: Router, clock: Clock, rng: Arc<Rng>) -> Self {
         Self { router, clock, rng }
     }
 
-    /// The router's answer. Whatever answers, the response bears the request's name.
-    pub async fn answer(&self, mut request: Request) -> Response {
+    /// The router's response. Every response has `x-request-id`.
+    pub async fn handle(&self, mut request: Request) -> Response {
         let id = RequestId::new(self.clock.unix_ms(), self.rng.draw());
-        request.extensions_mut().insert(Arrival { id, received: self.clock.now() });
-        let mut response = self.caught(request).await;
+        request.extensions_mut().insert(RequestStart { id, received: self.clock.now() });
+        let mut response = self.catch_panic(request).await;
         response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_value(id));
         response
     }
 
-    /// A bug in a handler costs its own request and not the connection, with the other requests on
-    /// it: a panic becomes a 500. What the request held is released by its guards.
-    async fn caught(&self, request: Request) -> Response {
+    /// A panic in a route becomes a 500, so that it does not abort the connection with the other
+    /// requests on it. What the request held is released by its guards.
+    async fn catch_panic(&self, request: Request) -> Response {
         let mut router = self.router.clone();
         let mut handled = pin!(async move { router.call(request).await });
         let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| handled.as_mut().poll(cx))) {
             Ok(poll) => poll.map(Ok),
-            // It is never polled again.
+            // The future is never polled again.
             Err(panic) => Poll::Ready(Err(panic)),
         });
         match caught.await {
@@ -86,27 +87,27 @@ mod tests {
         }
         let router = Router::new().route("/panics", get(panics)).route("/works", get(async || "works"));
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = EntryPoint::new(router, Clock, rng.clone()).answer(request).await;
+        let response = RequestHandler::new(router, Clock, rng.clone()).handle(request).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (parts.status, parts.headers.get(REQUEST_ID).cloned(), String::from_utf8(body.to_vec()).unwrap())
     }
 
     #[tokio::test]
-    async fn every_response_bears_a_name_of_its_own() {
+    async fn every_response_has_an_id_of_its_own() {
         let rng = Arc::new(Rng::seeded(1));
-        let mut names = std::collections::BTreeSet::new();
+        let mut ids = std::collections::BTreeSet::new();
         for path in ["/works", "/works", "/panics", "/nowhere"] {
-            let (_, name, _) = ask(path, &rng).await;
-            let name = name.expect("a name").to_str().unwrap().to_owned();
-            assert!(name.starts_with("req_") && name.len() == 36, "{name}");
-            names.insert(name);
+            let (_, id, _) = ask(path, &rng).await;
+            let id = id.expect("an id").to_str().unwrap().to_owned();
+            assert!(id.starts_with("req_") && id.len() == 36, "{id}");
+            ids.insert(id);
         }
-        assert_eq!(names.len(), 4);
+        assert_eq!(ids.len(), 4);
     }
 
     #[tokio::test]
-    async fn a_panic_is_one_requests_internal_error() {
+    async fn a_panic_becomes_a_500_of_its_own_request_alone() {
         let rng = Arc::new(Rng::seeded(1));
         let (status, _, body) = ask("/panics", &rng).await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);

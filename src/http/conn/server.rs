@@ -1,17 +1,18 @@
-//! Connections: accepting them, speaking HTTP/1.1 or HTTP/2 on them, letting them go.
+//! The accept loop, and the task that serves one connection over HTTP/1.1 or HTTP/2.
 //!
-//! Our own loop, because the framework's has no limit on connections or on how long a head may take,
-//! and waits for ever on an open stream at shutdown. It must never spin, and never let one client's
-//! slowness cost another.
+//! The loop is ours because `axum::serve` has no limit on connections and none on how long a
+//! request's head may take, and waits without end for open streams at shutdown
+//! (`docs/adr/0008-own-accept-loop.md`). It must never spin, and never let one client's slowness
+//! delay another.
 //!
 //! Start reading at [`serve`].
 
-use super::connection::{Connection, IdleLimit, Watched};
-use super::layers::EntryPoint;
-use super::lifecycle::{Lifecycle, Phase};
+use super::connection::{Connection, MonitoredStream, TimeoutAction};
+use super::lifecycle::{Lifecycle, LifecyclePhase};
 use super::response_body::ResponseBody;
-use super::tls::{Socket, Tls};
+use super::tls::{MaybeTlsStream, ServerTls};
 use crate::clock::Clock;
+use crate::http::request_handler::RequestHandler;
 use axum::body::Body;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
@@ -27,49 +28,51 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-/// Connections the system may hold for us before we accept them.
+/// The most connections that the operating system queues before we accept them.
 const BACKLOG: u32 = 1024;
-/// How long accepting rests after it failed: out of descriptors, the next one fails as well.
+/// The pause after accepting failed: out of file descriptors, the next call fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Descriptors a process is taken to have where the system does not say.
-const USUAL_DESCRIPTORS: usize = 8192;
-/// How long a connection that idled too long may take to close with good manners.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// An operators' address is asked by few.
+/// The limit on open files that is assumed where the operating system does not report one.
+const DEFAULT_OPEN_FILES: usize = 8192;
+/// The longest time that an idle connection may take to close gracefully.
+const GRACEFUL_CLOSE: Duration = Duration::from_secs(1);
+/// The most connections to the operators' address.
 const OPS_CONNECTIONS: usize = 256;
-/// The largest head and the largest buffer of an HTTP/1.1 connection.
+/// The largest head and the largest buffer of an HTTP/1.1 connection, in bytes.
 const HTTP1_BUFFER: usize = 64 * 1024;
-/// Requests at once on an HTTP/2 connection.
+/// The most requests at once on an HTTP/2 connection.
 const HTTP2_STREAMS: u32 = 100;
-/// The largest head of an HTTP/2 request.
+/// The largest head of an HTTP/2 request, in bytes.
 const HTTP2_HEAD: u32 = 32 * 1024;
-/// Request bytes an HTTP/2 stream, and all of a connection's, may send ahead of being read.
+/// The most request bytes that one HTTP/2 stream, and all of a connection together, may send before
+/// we read them.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Streams a client may reset before we have looked at them, and ones we reset for its errors,
-/// before the connection is closed: the reset flood of 2023 and its kin.
+/// The most streams that a client may reset before we have accepted them, and that we may reset for
+/// the client's errors; then the connection is closed (CVE-2023-44487, "rapid reset").
 const HTTP2_PENDING_RESETS: usize = 20;
 const HTTP2_LOCAL_RESETS: usize = 128;
-/// How often a silent HTTP/2 connection is asked whether it lives, and how long the answer may take.
+/// How often a silent HTTP/2 connection is pinged, and the longest time the answer may take.
 const HTTP2_PING: Duration = Duration::from_secs(20);
-/// With one byte, a stream takes the next buffer only when the one before it has gone to the
-/// connection: [`ending`](super::ending) builds on it, and no stream hoards what its client is slow to take.
+/// With one byte, a stream takes its next buffer only when the one before it has gone to the
+/// connection. [`ending`](crate::http::ending) depends on that, and no stream buffers what its client
+/// is slow to read.
 const MAX_SEND_BUFFER: usize = 1;
 
-/// Who a listener is for.
+/// Whom a listener serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Door {
-    /// Clients: it closes first.
+pub enum ListenerKind {
+    /// Clients. It closes when draining begins.
     Public,
-    /// Operators: it stays open while the public one drains.
+    /// Operators. It stays open while requests drain.
     Ops,
 }
 
-impl Door {
-    fn closes_at(self) -> Phase {
+impl ListenerKind {
+    fn closes_at(self) -> LifecyclePhase {
         match self {
-            Self::Public => Phase::Draining,
-            Self::Ops => Phase::Closed,
+            Self::Public => LifecyclePhase::Draining,
+            Self::Ops => LifecyclePhase::Closed,
         }
     }
 }
@@ -82,14 +85,14 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Takes `address`; to be called inside the runtime. Port 0 lets the system choose one.
+/// Listens on `address`; to be called inside the runtime. With port 0 the operating system chooses one.
 ///
 /// # Errors
 /// [`BindError`], which says what to do.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     let bind = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A restart need not wait until the connections of the last run are forgotten.
+        // A restarted process need not wait until the last one's connections have left TIME_WAIT.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -106,68 +109,69 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// How connections to one address are served.
+/// How the connections to one address are served.
 #[derive(Clone)]
-pub struct Service {
-    /// What answers.
-    pub entry: EntryPoint,
-    /// Whether we are open.
+pub struct HttpServer {
+    /// Answers every request.
+    pub handler: RequestHandler,
+    /// The process's phase, and what is open in it.
     pub lifecycle: Lifecycle,
-    /// The one source of time.
+    /// The source of time.
     pub clock: Clock,
-    /// Who connects.
-    pub door: Door,
-    /// How they begin; `None`: with plain HTTP.
-    pub tls: Option<Tls>,
+    /// Whom the address serves.
+    pub kind: ListenerKind,
+    /// The handshake a connection begins with; `None` for plain HTTP.
+    pub tls: Option<ServerTls>,
 }
 
-/// Serves on `listener` until the lifecycle says otherwise, then until the last connection is gone or
-/// everything is closed.
-pub async fn serve(listener: TcpListener, service: Service) {
-    let places = Arc::new(Semaphore::new(most_connections(service.door)));
-    serve_within(places, listener, service).await;
+/// Serves on `listener` until its [`ListenerKind`] closes, then until the last connection has ended or
+/// the process is [`LifecyclePhase::Closed`].
+pub async fn serve(listener: TcpListener, server: HttpServer) {
+    let slots = Arc::new(Semaphore::new(max_connections(server.kind)));
+    serve_with_slots(slots, listener, server).await;
 }
 
-async fn serve_within(places: Arc<Semaphore>, listener: TcpListener, service: Service) {
-    let Service { lifecycle, clock, door, .. } = &service;
-    let (clock, door) = (*clock, *door);
+async fn serve_with_slots(slots: Arc<Semaphore>, listener: TcpListener, server: HttpServer) {
+    let HttpServer { lifecycle, clock, kind, .. } = &server;
+    let (clock, kind) = (*clock, *kind);
     let mut connections = JoinSet::new();
-    let mut last_call = pin!(lifecycle.reached(door.closes_at()));
+    let mut closing = pin!(lifecycle.reached(kind.closes_at()));
     loop {
         tokio::select! {
             biased;
-            () = &mut last_call => break,
-            Some(ended) = connections.join_next() => note(ended),
-            (socket, place) = accept(&listener, &places, clock) => {
-                let present = (door == Door::Public).then(|| lifecycle.connection());
-                let service = service.clone();
+            () = &mut closing => break,
+            Some(ended) = connections.join_next() => log_panic(ended),
+            (socket, slot) = accept(&listener, &slots, clock) => {
+                let open = (kind == ListenerKind::Public).then(|| lifecycle.open_connection());
+                let server = server.clone();
                 connections.spawn(async move {
-                    service.serve_connection(socket).await;
-                    drop((place, present));
+                    server.serve_connection(socket).await;
+                    drop((slot, open));
                 });
             }
         }
     }
     drop(listener);
-    let all_gone = async {
+    let all_ended = async {
         while let Some(ended) = connections.join_next().await {
-            note(ended);
+            log_panic(ended);
         }
     };
     tokio::select! {
-        () = all_gone => {}
-        () = lifecycle.reached(Phase::Closed) => {}
+        () = all_ended => {}
+        () = lifecycle.reached(LifecyclePhase::Closed) => {}
     }
     connections.shutdown().await;
 }
 
-/// The next connection, once there is a place for it. Those without one wait in the system's queue.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, clock: Clock) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+/// The next connection, once a slot is free. Until then connections wait in the operating system's
+/// queue.
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>, clock: Clock) -> (TcpStream, OwnedSemaphorePermit) {
+    let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => return (socket, place),
-            // That one client gave up while it waited.
+            Ok((socket, _)) => return (socket, slot),
+            // This one client disconnected while it was queued.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
             }
             Err(error) => {
@@ -178,8 +182,8 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, clock: Clock) -
     }
 }
 
-/// A panic in a body ends its connection, which no client can take for an end in good order.
-fn note(ended: Result<(), tokio::task::JoinError>) {
+/// A panic in a body aborts its connection, so no client takes the answer for complete.
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
@@ -187,103 +191,109 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Half of what the process may open: each request may need as many again to reach a provider.
-fn most_connections(door: Door) -> usize {
+/// Half of the files that the process may open: each request may need another one for its provider.
+fn max_connections(kind: ListenerKind) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let half = open_files(&limits).unwrap_or(USUAL_DESCRIPTORS) / 2;
-    let most = half.clamp(1, Semaphore::MAX_PERMITS);
-    if door == Door::Ops { most.min(OPS_CONNECTIONS) } else { most }
+    let half = open_files(&limits).unwrap_or(DEFAULT_OPEN_FILES) / 2;
+    let max = half.clamp(1, Semaphore::MAX_PERMITS);
+    if kind == ListenerKind::Ops { max.min(OPS_CONNECTIONS) } else { max }
 }
 
-/// The soft limit on open files in the words of Linux; `None` where there is none or no such line.
+/// The soft limit on open files in the format of `/proc/self/limits`; `None` if it is unlimited or
+/// missing.
 fn open_files(limits: &str) -> Option<usize> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-impl Service {
+impl HttpServer {
     /// One connection, from its first byte to its last.
     async fn serve_connection(&self, socket: TcpStream) {
-        // Frames are small and each one counts. A socket that cannot do this is still served.
+        // Frames are small and must not wait for each other. A socket that cannot do this is still served.
         let _ = socket.set_nodelay(true);
         let connection = Arc::new(Connection::new(self.clock));
-        let socket = match &self.tls {
-            None => Socket::Plain(socket),
-            // Boxed, so that a plain connection has no room for it.
+        let stream = match &self.tls {
+            None => MaybeTlsStream::Plain(socket),
+            // Boxed, so that a plain connection's task does not reserve memory for it.
             Some(tls) => match Box::pin(self.tls_handshake(tls, socket, &connection)).await {
-                Some(socket) => socket,
+                Some(stream) => stream,
                 None => return,
             },
         };
-        let io = TokioIo::new(Watched::new(socket, connection.clone()));
+        let io = TokioIo::new(MonitoredStream::new(stream, connection.clone()));
         let builder = protocol_builder();
-        let mut conversation =
-            pin!(builder.serve_connection(io, service_fn(|request| self.handle(request, &connection))));
-        let mut closing = pin!(self.lifecycle.reached(self.door.closes_at()));
-        let mut leaving = false;
-        let mut look_again = self.clock.now();
+        let mut http = pin!(builder.serve_connection(io, service_fn(|request| self.handle(request, &connection))));
+        let mut closing = pin!(self.lifecycle.reached(self.kind.closes_at()));
+        let mut shutting_down = false;
+        let mut next_check = self.clock.now();
         loop {
             tokio::select! {
-                // Errors are the client's: it left, or it does not speak HTTP.
-                _ = conversation.as_mut() => return,
-                () = closing.as_mut(), if !leaving => {
-                    leaving = true;
-                    conversation.as_mut().graceful_shutdown();
+                // An error is the client's: it disconnected, or it does not speak HTTP.
+                _ = http.as_mut() => return,
+                () = closing.as_mut(), if !shutting_down => {
+                    shutting_down = true;
+                    http.as_mut().graceful_shutdown();
                 }
-                () = self.clock.sleep_until(look_again) => {
+                () = self.clock.sleep_until(next_check) => {
                     let now = self.clock.now();
-                    drop(connection.let_go(now));
-                    match connection.patience(now) {
-                        IdleLimit::Until(at) => look_again = at,
-                        IdleLimit::Spent if !leaving => {
-                            leaving = true;
-                            look_again = now + GOODBYE;
-                            conversation.as_mut().graceful_shutdown();
+                    drop(connection.take_unread(now));
+                    match connection.check_timeouts(now) {
+                        TimeoutAction::CheckAt(at) => next_check = at,
+                        TimeoutAction::CloseIdle if !shutting_down => {
+                            shutting_down = true;
+                            next_check = now + GRACEFUL_CLOSE;
+                            http.as_mut().graceful_shutdown();
                         }
-                        IdleLimit::Spent | IdleLimit::Lost => return,
+                        TimeoutAction::CloseIdle | TimeoutAction::Abort => return,
                     }
                 }
             }
         }
     }
 
-    /// The handshake and the first head together may take as long as a head alone. When we leave,
-    /// nobody who has not asked for anything yet is waited for.
-    async fn tls_handshake(&self, tls: &Tls, socket: TcpStream, connection: &Connection) -> Option<Socket> {
-        let IdleLimit::Until(end) = connection.patience(self.clock.now()) else { return None };
+    /// The handshake, which shares the first head's timeout. A client that has not sent a request yet
+    /// is not waited for at shutdown.
+    async fn tls_handshake(
+        &self,
+        tls: &ServerTls,
+        socket: TcpStream,
+        connection: &Connection,
+    ) -> Option<MaybeTlsStream> {
+        let TimeoutAction::CheckAt(end) = connection.check_timeouts(self.clock.now()) else { return None };
         tokio::select! {
-            greeted = tls.tls_handshake(socket) => greeted,
-            () = self.lifecycle.reached(self.door.closes_at()) => None,
+            stream = tls.handshake(socket) => stream,
+            () = self.lifecycle.reached(self.kind.closes_at()) => None,
             () = self.clock.sleep_until(end) => None,
         }
     }
 
-    /// One request to the routes; it is open until its response's body has ended.
+    /// Answers one request, which counts as open until its response's body has ended.
     fn handle(
         &self,
         request: Request<Incoming>,
         connection: &Arc<Connection>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, std::convert::Infallible>> + Send + 'static {
-        let guards = (connection.request(request.version() == Version::HTTP_2), self.lifecycle.request());
+        let http2 = request.version() == Version::HTTP_2;
+        let guards = (connection.open_request(http2), self.lifecycle.open_request());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(connection.clone());
-        let (entry, connection, clock) = (self.entry.clone(), connection.clone(), self.clock);
+        let (handler, connection, clock) = (self.handler.clone(), connection.clone(), self.clock);
         async move {
-            let response = entry.answer(request).await;
+            let response = handler.handle(request).await;
             Ok(response.map(|body| ResponseBody::new(body, guards, &connection, clock)))
         }
     }
 }
 
-/// How we speak HTTP. Headers of a slow client are timed by [`Connection`], which covers what hyper's own
-/// timer does not: the time before the protocol is known, and HTTP/2.
+/// The limits of HTTP/1.1 and HTTP/2. [`Connection`] times the head of a request, because hyper's own
+/// timer covers neither the time before the protocol is known nor HTTP/2.
 fn protocol_builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        // A client that closes its side has left: what it asked for is cancelled.
+        // A client that closes its sending side has disconnected: its request is cancelled.
         .half_close(false)
         .max_buf_size(HTTP1_BUFFER);
     builder
@@ -304,9 +314,9 @@ fn protocol_builder() -> Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::connection;
-    use crate::http::tls::testing::Ends;
-    use crate::http::upload::{Held, Upload};
+    use crate::http::conn::connection::UNREAD_TIMEOUT;
+    use crate::http::conn::tls::testing::TlsTestPair;
+    use crate::http::upload::{InFlightBytes, Upload};
     use crate::random::Rng;
     use crate::relay::BodyLimits;
     use axum::extract::Request;
@@ -320,45 +330,44 @@ mod tests {
 
     const HEAD: &[u8] = b"GET /works HTTP/1.1\r\nhost: tierway\r\n\r\n";
 
-    /// More than the system holds for a connection.
+    /// More bytes than the operating system buffers for a connection.
     const LARGE: usize = 32 * 1024 * 1024;
 
-    /// A served router, with what tests need to reach.
+    /// A running server, with what the tests use.
     struct Served {
         address: SocketAddr,
         lifecycle: Lifecycle,
-        /// Tells when a request to `/hangs` has begun, and when it was dropped.
-        send: mpsc::UnboundedReceiver<&'static str>,
+        /// Receives "begun" when a request to `/hangs` has begun, and "dropped" when it was dropped.
+        events: mpsc::UnboundedReceiver<&'static str>,
         serving: tokio::task::JoinHandle<()>,
     }
 
-    /// Says so when it is dropped.
-    struct Farewell(mpsc::UnboundedSender<&'static str>);
+    /// Sends "dropped" when it is dropped.
+    struct DropNotice(mpsc::UnboundedSender<&'static str>);
 
-    impl Drop for Farewell {
+    impl Drop for DropNotice {
         fn drop(&mut self) {
             let _ = self.0.send("dropped");
         }
     }
 
-    fn served(door: Door, most: usize) -> Served {
-        served_with(door, most, None)
+    fn served(kind: ListenerKind, max: usize) -> Served {
+        served_with(kind, max, None)
     }
 
-    fn served_with(door: Door, most: usize, tls: Option<Tls>) -> Served {
-        let (tell, send) = mpsc::unbounded_channel();
-        let tell_floods = tell.clone();
+    fn served_with(kind: ListenerKind, max: usize, tls: Option<ServerTls>) -> Served {
+        let (sender, events) = mpsc::unbounded_channel();
+        let flood_sender = sender.clone();
         let hangs = async move || -> &'static str {
-            let _farewell = Farewell(tell.clone());
-            let _ = tell.send("begun");
+            let _notice = DropNotice(sender.clone());
+            let _ = sender.send("begun");
             std::future::pending().await
         };
-        let tell = tell_floods;
-        let floods = async move || Body::new(Flood { _farewell: Farewell(tell.clone()) });
+        let floods = async move || Body::new(Flood { _notice: DropNotice(flood_sender.clone()) });
         let refuses = async |request: Request| {
             let (parts, body) = request.into_parts();
             let body_limits = BodyLimits { max_body: 1, max_in_flight_bytes: 1 };
-            drop(Upload::new(body, &parts.headers, body_limits, Arc::<Held>::default(), Clock));
+            drop(Upload::new(body, &parts.headers, body_limits, Arc::<InFlightBytes>::default(), Clock));
             http::StatusCode::PAYLOAD_TOO_LARGE
         };
         let router = axum::Router::new()
@@ -369,17 +378,17 @@ mod tests {
             .route("/trickles", get(async || Body::new(Endless { panics: false })))
             .route("/large", get(async || vec![b' '; LARGE]))
             .route("/floods", get(floods));
-        let entry = EntryPoint::new(router, Clock, Arc::new(Rng::seeded(1)));
+        let handler = RequestHandler::new(router, Clock, Arc::new(Rng::seeded(1)));
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::new(Clock);
-        let places = Arc::new(Semaphore::new(most));
-        let service = Service { entry, lifecycle: lifecycle.clone(), clock: Clock, door, tls };
-        let serving = tokio::spawn(serve_within(places, listener, service));
-        Served { address, lifecycle, send, serving }
+        let slots = Arc::new(Semaphore::new(max));
+        let server = HttpServer { handler, lifecycle: lifecycle.clone(), clock: Clock, kind, tls };
+        let serving = tokio::spawn(serve_with_slots(slots, listener, server));
+        Served { address, lifecycle, events, serving }
     }
 
-    /// A body that never says anything and never ends, or panics.
+    /// A body that sends nothing and never ends, or panics.
     struct Endless {
         panics: bool,
     }
@@ -394,9 +403,9 @@ mod tests {
         }
     }
 
-    /// A body that always has more to say.
+    /// A body that always has more to send.
     struct Flood {
-        _farewell: Farewell,
+        _notice: DropNotice,
     }
 
     impl http_body::Body for Flood {
@@ -412,7 +421,7 @@ mod tests {
         TcpStream::connect(served.address).await.unwrap()
     }
 
-    /// What comes until one answer of `/works` is whole.
+    /// What is received until one answer of `/works` is complete.
     async fn read_answer(socket: &mut TcpStream) -> String {
         let mut read = Vec::new();
         while !read.ends_with(b"works") {
@@ -421,7 +430,7 @@ mod tests {
         String::from_utf8(read).unwrap()
     }
 
-    /// What comes until the server closes, and when it does.
+    /// What is received until the server closes, and after how many seconds it does.
     async fn read_to_end(socket: &mut TcpStream) -> (String, u64) {
         let start = Clock.now();
         let mut read = String::new();
@@ -431,17 +440,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_sends_no_head_is_dropped_after_ten_seconds() {
-        let served = served(Door::Public, 10);
-        for said in [&b""[..], b"GET /works HT", b"PRI * HTTP/2.0\r\n"] {
+        let served = served(ListenerKind::Public, 10);
+        for sent in [&b""[..], b"GET /works HT", b"PRI * HTTP/2.0\r\n"] {
             let mut socket = connect(&served).await;
-            socket.write_all(said).await.unwrap();
-            assert_eq!(read_to_end(&mut socket).await, (String::new(), 10), "{said:?}");
+            socket.write_all(sent).await.unwrap();
+            assert_eq!(read_to_end(&mut socket).await, (String::new(), 10), "{sent:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trickling_head_is_dropped_all_the_same() {
-        let served = served(Door::Public, 10);
+    async fn a_head_sent_byte_by_byte_is_dropped_after_ten_seconds() {
+        let served = served(ListenerKind::Public, 10);
         let (mut reading, mut writing) = connect(&served).await.into_split();
         tokio::spawn(async move {
             for byte in HEAD {
@@ -453,14 +462,14 @@ mod tests {
         });
         let start = Clock.now();
         let mut read = Vec::new();
-        // It may be told by a reset, since it goes on sending.
+        // It may end with a reset, since the client goes on sending.
         let _ = reading.read_to_end(&mut read).await;
         assert_eq!((read, (Clock.now() - start).as_secs()), (Vec::new(), 10));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_may_idle_longer_than_a_load_balancer_keeps_it() {
-        let served = served(Door::Public, 10);
+        let served = served(ListenerKind::Public, 10);
         let mut socket = connect(&served).await;
         for _ in 0..3 {
             socket.write_all(HEAD).await.unwrap();
@@ -472,8 +481,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_http2_connection_is_reported_to_go() {
-        let served = served(Door::Public, 10);
+    async fn an_idle_http2_connection_is_closed_gracefully() {
+        let served = served(ListenerKind::Public, 10);
         let (client, connection) = h2::client::handshake(connect(&served).await).await.unwrap();
         let connection = tokio::spawn(connection);
         let mut client = client.ready().await.unwrap();
@@ -487,8 +496,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_in_a_body_is_no_end() {
-        let served = served(Door::Public, 10);
+    async fn a_panic_in_a_body_is_not_the_end_of_an_answer() {
+        let served = served(ListenerKind::Public, 10);
         let mut socket = connect(&served).await;
         socket.write_all(b"GET /panics HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
         let (read, _) = read_to_end(&mut socket).await;
@@ -500,7 +509,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_open_response_may_be_silent_for_hours() {
-        let served = served(Door::Public, 10);
+        let served = served(ListenerKind::Public, 10);
         let mut socket = connect(&served).await;
         socket.write_all(b"GET /trickles HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
         let ended = tokio::time::timeout(Duration::from_secs(3 * 3600), read_to_end(&mut socket)).await;
@@ -508,37 +517,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_leaves_takes_its_request_with_it() {
-        let mut served = served(Door::Public, 10);
+    async fn a_request_is_dropped_when_its_client_disconnects() {
+        let mut served = served(ListenerKind::Public, 10);
         for half in [false, true] {
             let mut socket = connect(&served).await;
             socket.write_all(b"GET /hangs HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
-            assert_eq!(served.send.recv().await, Some("begun"));
-            // Closing the sending side alone is leaving too.
+            assert_eq!(served.events.recv().await, Some("begun"));
+            // Closing the sending side alone counts as disconnecting.
             socket.shutdown().await.unwrap();
             let kept = half.then_some(socket);
-            assert_eq!(served.send.recv().await, Some("dropped"), "half: {half}");
+            assert_eq!(served.events.recv().await, Some("dropped"), "half: {half}");
             drop(kept);
         }
     }
 
     #[tokio::test]
     async fn a_client_reads_the_refusal_of_a_body_it_is_still_sending() {
-        let served = served(Door::Public, 10);
+        let served = served(ListenerKind::Public, 10);
         let megabytes = 8 * 1024 * 1024;
         let mut socket = connect(&served).await;
         let head = format!(
             "POST /refuses HTTP/1.1\r\nhost: tierway\r\ncontent-length: {megabytes}\r\nconnection: close\r\n\r\n"
         );
         socket.write_all(head.as_bytes()).await.unwrap();
-        socket.write_all(&vec![b' '; megabytes]).await.expect("the body is taken");
+        socket.write_all(&vec![b' '; megabytes]).await.expect("the body is accepted");
         let (read, _) = read_to_end(&mut socket).await;
         assert!(read.starts_with("HTTP/1.1 413"), "{read}");
     }
 
     #[tokio::test]
-    async fn a_client_that_asks_first_is_reported_at_once() {
-        let served = served(Door::Public, 10);
+    async fn a_client_that_expects_100_continue_reads_the_refusal_at_once() {
+        let served = served(ListenerKind::Public, 10);
         let mut socket = connect(&served).await;
         let head = b"POST /refuses HTTP/1.1\r\nhost: t\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n";
         socket.write_all(head).await.unwrap();
@@ -547,8 +556,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_too_many_waits_until_there_is_room() {
-        let served = served(Door::Public, 1);
+    async fn a_connection_waits_for_a_free_slot() {
+        let served = served(ListenerKind::Public, 1);
         let mut first = connect(&served).await;
         first.write_all(HEAD).await.unwrap();
         read_answer(&mut first).await;
@@ -561,13 +570,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_handshake_takes_a_place_and_gives_it_back() {
-        let ends = Ends::new();
-        let served = served_with(Door::Public, 1, Some(ends.tls.clone()));
+    async fn a_handshake_occupies_a_slot_and_frees_it() {
+        let pair = TlsTestPair::new();
+        let served = served_with(ListenerKind::Public, 1, Some(pair.tls.clone()));
         let _silent = connect(&served).await;
         let start = Clock.now();
-        let mut second = ends.connect(served.address).await;
-        assert_eq!((Clock.now() - start).as_secs(), 10, "it waited until the silent one was let go");
+        let mut second = pair.connect(served.address).await;
+        assert_eq!((Clock.now() - start).as_secs(), 10, "it waited until the silent one was dropped");
         second.write_all(HEAD).await.unwrap();
         let mut read = Vec::new();
         while !read.ends_with(b"works") {
@@ -576,8 +585,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn leaving_closes_idle_connections_and_refuses_new_ones() {
-        let served = served(Door::Public, 10);
+    async fn a_shutdown_closes_idle_connections_and_refuses_new_ones() {
+        let served = served(ListenerKind::Public, 10);
         let mut idle = connect(&served).await;
         idle.write_all(HEAD).await.unwrap();
         read_answer(&mut idle).await;
@@ -588,61 +597,61 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn leaving_waits_for_open_requests_and_then_no_longer() {
-        let mut served = served(Door::Public, 10);
+    async fn a_shutdown_waits_for_open_requests_only_so_long() {
+        let mut served = served(ListenerKind::Public, 10);
         let mut socket = connect(&served).await;
         socket.write_all(b"GET /hangs HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
-        assert_eq!(served.send.recv().await, Some("begun"));
+        assert_eq!(served.events.recv().await, Some("begun"));
         let start = Clock.now();
         served.lifecycle.shut_down(Duration::from_secs(5), Duration::from_secs(30)).await;
         served.serving.await.unwrap();
-        assert_eq!(served.send.recv().await, Some("dropped"));
-        // Five to be seen leaving, thirty to finish, six for last words, one to say goodbye.
+        assert_eq!(served.events.recv().await, Some("dropped"));
+        // Five not ready, thirty to drain, six for error events, one to close gracefully.
         assert_eq!((Clock.now() - start).as_secs(), 42);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn leaving_waits_until_an_answer_has_left() {
-        let served = served(Door::Public, 10);
+    async fn a_shutdown_waits_until_an_answer_was_sent() {
+        let served = served(ListenerKind::Public, 10);
         let mut socket = connect(&served).await;
         socket.write_all(b"GET /large HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
-        // The answer is on its way, and its body at an end: the rest waits for the client.
+        // The answer's body has ended; the rest of its bytes wait for the client to read.
         socket.readable().await.unwrap();
         let lifecycle = served.lifecycle.clone();
-        let leaving = tokio::spawn(async move { lifecycle.shut_down(Duration::ZERO, Duration::from_secs(600)).await });
+        let shutdown = tokio::spawn(async move { lifecycle.shut_down(Duration::ZERO, Duration::from_secs(600)).await });
         Clock.sleep(Duration::from_secs(10)).await;
         let (read, _) = read_to_end(&mut socket).await;
         assert!(read.len() > LARGE, "{} bytes", read.len());
-        leaving.await.unwrap();
+        shutdown.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn operators_see_the_gateway_leave() {
-        let served = served(Door::Ops, 10);
-        let request = served.lifecycle.request();
-        let leaving = tokio::spawn({
+    async fn the_operators_address_is_served_while_the_gateway_drains() {
+        let served = served(ListenerKind::Ops, 10);
+        let request = served.lifecycle.open_request();
+        let shutdown = tokio::spawn({
             let lifecycle = served.lifecycle.clone();
             async move { lifecycle.shut_down(Duration::ZERO, Duration::from_secs(600)).await }
         });
-        served.lifecycle.reached(Phase::Draining).await;
+        served.lifecycle.reached(LifecyclePhase::Draining).await;
         let mut socket = connect(&served).await;
         socket.write_all(HEAD).await.unwrap();
         assert!(read_answer(&mut socket).await.starts_with("HTTP/1.1 200"));
         drop(request);
-        leaving.await.unwrap();
+        shutdown.await.unwrap();
         served.serving.await.unwrap();
     }
 
     #[tokio::test]
-    async fn an_address_that_is_taken_is_named() {
+    async fn an_address_in_use_is_named_with_advice() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let said = bind(address).unwrap_err().to_string();
-        assert!(said.contains(&address.to_string()) && said.contains("Another process listens there"), "{said}");
+        let error = bind(address).unwrap_err().to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("Another process listens there"), "{error}");
     }
 
     #[test]
-    fn the_limit_on_open_files_is_read_from_the_systems_words() {
+    fn the_limit_on_open_files_is_parsed() {
         let check = |limits: &str, expected: Option<usize>| assert_eq!(open_files(limits), expected, "{limits}");
         let linux = "Limit                     Soft Limit           Hard Limit           Units     \n\
                      Max processes             62987                62987                processes \n\
@@ -653,8 +662,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_http2_stream_whose_window_stays_shut_is_let_go() {
-        let mut served = served(Door::Public, 9);
+    async fn an_http2_stream_whose_window_stays_closed_is_dropped() {
+        let mut served = served(ListenerKind::Public, 9);
         let (streams, connection) = h2::client::Builder::new()
             .initial_window_size(0)
             .handshake::<_, Bytes>(connect(&served).await)
@@ -666,10 +675,10 @@ mod tests {
         let (answer, _) = streams.send_request(ask("/floods"), true).unwrap();
         let mut body = answer.await.unwrap().into_body();
         let start = Clock.now();
-        let dropped = tokio::time::timeout(Duration::from_secs(600), served.send.recv()).await;
+        let dropped = tokio::time::timeout(Duration::from_secs(600), served.events.recv()).await;
         assert_eq!(dropped, Ok(Some("dropped")));
-        assert!(Clock.now() - start >= connection::UNTAKEN_TIMEOUT);
-        // The others on the connection have nothing to do with it; the stream itself ends as broken off.
+        assert!(Clock.now() - start >= UNREAD_TIMEOUT);
+        // Other streams on the connection go on; this one ends as broken off.
         let (answer, _) = streams.send_request(ask("/works"), true).unwrap();
         assert_eq!(answer.await.unwrap().status(), http::StatusCode::OK);
         body.flow_control().release_capacity(0).unwrap();

@@ -1,0 +1,324 @@
+//! What one client connection is doing: when its bytes were flushed, how many requests are open on it,
+//! and which timeout applies.
+//!
+//! [`MonitoredStream`] wraps the transport and records reads, writes and flushes; [`Connection`] is
+//! shared by the connection's task and the bodies sent on it. Nothing here reads or changes a byte.
+//!
+//! Start reading at [`Connection::check_timeouts`].
+
+use super::response_body::{BodyHandle, UnreadBody};
+use crate::clock::Clock;
+use parking_lot::Mutex;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The longest time from the first byte of a request's head to its last. For the first request it is
+/// counted from the moment the connection was accepted.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time a connection may be idle between requests. Load balancers usually close theirs
+/// after 60 s: with more than that it is they who close, and none sends into a closing connection.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// The longest time the socket may accept nothing of what is ready to be sent. Meanwhile the answer
+/// stays in memory and the provider's connection stays open.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for one stream on an HTTP/2 connection whose other streams go on. Twice as long, because
+/// a client with a small window may read it byte by byte.
+pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// One connection, shared by its task and the bodies sent on it.
+pub struct Connection {
+    clock: Clock,
+    /// Locked for a few instructions at a time, never across a write.
+    state: Mutex<ConnectionState>,
+}
+
+struct ConnectionState {
+    /// How often everything written so far had been passed to the operating system.
+    flushes: u64,
+    /// Bodies that wait for the next flush.
+    flush_wakers: Vec<Waker>,
+    /// Since when the socket accepts no more bytes; `None` while it does.
+    stalled_since: Option<Instant>,
+    http2: bool,
+    /// Requests whose response has not ended.
+    open_requests: usize,
+    /// The bodies being sent on an HTTP/2 connection.
+    bodies: Vec<BodyHandle>,
+    read_phase: ReadPhase,
+}
+
+/// What the client is sending while no request is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ReadPhase {
+    /// The first head; the connection was accepted at this instant.
+    FirstHead(Instant),
+    /// Nothing since the last request ended, at this instant.
+    Idle(Instant),
+    /// A later head, whose first byte came at this instant.
+    NextHead(Instant),
+}
+
+/// What the connection's task has to do about its timeouts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TimeoutAction {
+    /// Nothing before this instant.
+    CheckAt(Instant),
+    /// It was idle for [`IDLE_TIMEOUT`]: close it gracefully.
+    CloseIdle,
+    /// Its client is too slow: drop it.
+    Abort,
+}
+
+impl Connection {
+    /// A connection accepted at `clock.now()`.
+    pub fn new(clock: Clock) -> Self {
+        let state = ConnectionState {
+            flushes: 0,
+            flush_wakers: Vec::new(),
+            stalled_since: None,
+            http2: false,
+            open_requests: 0,
+            bodies: Vec::new(),
+            read_phase: ReadPhase::FirstHead(clock.now()),
+        };
+        Self { clock, state: Mutex::new(state) }
+    }
+
+    /// Records that a request's head has been read. Its response has ended when the guard is dropped.
+    pub fn open_request(self: &Arc<Self>, http2: bool) -> OpenRequest {
+        let mut state = self.state.lock();
+        state.http2 = http2;
+        state.open_requests += 1;
+        OpenRequest(self.clone())
+    }
+
+    /// Whether the connection speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.state.lock().http2
+    }
+
+    /// How often everything written so far had been passed to the operating system.
+    pub fn flushes(&self) -> u64 {
+        self.state.lock().flushes
+    }
+
+    /// Ready once there were more than `since` flushes.
+    pub fn poll_flushed(&self, since: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.flushes > since {
+            return Poll::Ready(());
+        }
+        if !state.flush_wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.flush_wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Includes `body` in [`Connection::take_unread`] from now on.
+    pub fn monitor(&self, body: BodyHandle) {
+        let mut state = self.state.lock();
+        // The handles of ended streams are removed here; few streams are open at once.
+        state.bodies.retain(BodyHandle::is_alive);
+        state.bodies.push(body);
+    }
+
+    /// Takes the bodies that were not polled for [`UNREAD_TIMEOUT`] before `now`. They count as open
+    /// until the caller drops them, after this connection's lock is released.
+    #[must_use]
+    pub fn take_unread(&self, now: Instant) -> Vec<UnreadBody> {
+        // Copied first: a body being polled may lock this connection, so it must not be locked here.
+        let bodies = self.state.lock().bodies.clone();
+        bodies.iter().filter_map(|body| body.take_unread(now)).collect()
+    }
+
+    /// Which timeout has passed at `now`, or when to look again.
+    pub fn check_timeouts(&self, now: Instant) -> TimeoutAction {
+        let state = self.state.lock();
+        // No timeout that starts after `now` can pass before this.
+        let soonest = now + HEAD_TIMEOUT;
+        if let Some(since) = state.stalled_since {
+            let end = since + STALL_TIMEOUT;
+            return if now >= end { TimeoutAction::Abort } else { TimeoutAction::CheckAt(soonest.min(end)) };
+        }
+        if state.open_requests > 0 {
+            return TimeoutAction::CheckAt(soonest);
+        }
+        match state.read_phase {
+            ReadPhase::FirstHead(since) | ReadPhase::NextHead(since) if now >= since + HEAD_TIMEOUT => {
+                TimeoutAction::Abort
+            }
+            ReadPhase::FirstHead(since) | ReadPhase::NextHead(since) => TimeoutAction::CheckAt(since + HEAD_TIMEOUT),
+            ReadPhase::Idle(since) if now >= since + IDLE_TIMEOUT => TimeoutAction::CloseIdle,
+            ReadPhase::Idle(since) => TimeoutAction::CheckAt(soonest.min(since + IDLE_TIMEOUT)),
+        }
+    }
+
+    fn record_flush(&self) {
+        let mut state = self.state.lock();
+        state.flushes += 1;
+        state.flush_wakers.drain(..).for_each(Waker::wake);
+    }
+
+    /// Records whether the socket accepted what was written.
+    fn record_write(&self, accepted: bool) {
+        let mut state = self.state.lock();
+        match (accepted, state.stalled_since) {
+            (true, Some(_)) => state.stalled_since = None,
+            (false, None) => state.stalled_since = Some(self.clock.now()),
+            _ => {}
+        }
+    }
+
+    fn record_read(&self) {
+        let mut state = self.state.lock();
+        // HTTP/2 sends pings and window updates between requests; our own pings find a dead client.
+        if state.open_requests == 0 && !state.http2 && matches!(state.read_phase, ReadPhase::Idle(_)) {
+            state.read_phase = ReadPhase::NextHead(self.clock.now());
+        }
+    }
+}
+
+/// Counts a request as open on its connection until it is dropped.
+pub struct OpenRequest(Arc<Connection>);
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        let now = self.0.clock.now();
+        let mut state = self.0.state.lock();
+        state.open_requests -= 1;
+        state.read_phase = ReadPhase::Idle(now);
+    }
+}
+
+/// A connection's transport that records reads, writes and flushes.
+pub struct MonitoredStream<S> {
+    stream: S,
+    connection: Arc<Connection>,
+}
+
+impl<S> MonitoredStream<S> {
+    /// Records what passes through `stream` in `connection`.
+    pub fn new(stream: S, connection: Arc<Connection>) -> Self {
+        Self { stream, connection }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for MonitoredStream<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.connection.record_read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.connection.record_write(written.is_ready());
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.connection.record_write(written.is_ready());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper and h2 flush only when their own buffers are empty: everything they were given has been
+    /// written by then.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.connection.record_flush();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_between_requests_has_its_own_timeout() {
+        let clock = Clock;
+        let connection = Arc::new(Connection::new(clock));
+        let start = clock.now();
+        let check = |after_s: u64, expected: TimeoutAction| {
+            assert_eq!(connection.check_timeouts(start + Duration::from_secs(after_s)), expected, "{after_s} s");
+        };
+        let until = |after_s: u64| TimeoutAction::CheckAt(start + Duration::from_secs(after_s));
+        // A first head must be complete within ten seconds, however many bytes have come.
+        connection.record_read();
+        check(9, until(10));
+        check(10, TimeoutAction::Abort);
+        // While a request is open the client need not send anything.
+        let open = connection.open_request(false);
+        check(500, until(510));
+        drop(open);
+        check(1, until(11));
+        check(74, until(75));
+        check(75, TimeoutAction::CloseIdle);
+        // The first byte of the next head starts its ten seconds.
+        tokio::time::advance(Duration::from_secs(3)).await;
+        connection.record_read();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        connection.record_read();
+        check(6, until(13));
+        check(13, TimeoutAction::Abort);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_ping_does_not_start_a_request() {
+        let connection = Arc::new(Connection::new(Clock));
+        let start = Clock.now();
+        drop(connection.open_request(true));
+        connection.record_read();
+        assert_eq!(connection.check_timeouts(start + IDLE_TIMEOUT), TimeoutAction::CloseIdle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_aborted_after_a_minute() {
+        let connection = Arc::new(Connection::new(Clock));
+        let start = Clock.now();
+        let _open = connection.open_request(false);
+        connection.record_write(false);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        connection.record_write(false);
+        assert_eq!(
+            connection.check_timeouts(start + Duration::from_secs(59)),
+            TimeoutAction::CheckAt(start + STALL_TIMEOUT)
+        );
+        assert_eq!(connection.check_timeouts(start + STALL_TIMEOUT), TimeoutAction::Abort);
+        connection.record_write(true);
+        assert!(matches!(connection.check_timeouts(start + STALL_TIMEOUT), TimeoutAction::CheckAt(_)));
+    }
+
+    #[test]
+    fn a_wait_for_a_flush_ends_only_with_a_later_flush() {
+        let connection = Connection::new(Clock);
+        let cx = &mut Context::from_waker(Waker::noop());
+        connection.record_flush();
+        let since = connection.flushes();
+        assert!(connection.poll_flushed(since, cx).is_pending());
+        connection.record_flush();
+        assert!(connection.poll_flushed(since, cx).is_ready());
+    }
+}

@@ -1,0 +1,16 @@
+//! Client connections: accepting them, TLS, timeouts, and shutting down.
+//!
+//! - [`server`]: the accept loop, and the task that serves one connection. Start reading there.
+//! - [`tls`]: the handshake, and a stream that may or may not be encrypted.
+//! - [`connection`]: what one connection is doing, and which timeout applies to it.
+//! - [`response_body`]: a response's body, which its connection drops when the client never reads it.
+//! - [`lifecycle`]: the phases of a shutdown, and the requests and connections that are open.
+//!
+//! Nothing here reads a request or chooses an answer: every request goes to a
+//! [`RequestHandler`](crate::http::request_handler::RequestHandler).
+
+pub mod connection;
+pub mod lifecycle;
+pub mod response_body;
+pub mod server;
+pub mod tls;
