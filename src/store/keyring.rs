@@ -10,10 +10,11 @@ use super::{Change, Contents, NotWritten, Register, Unavailable};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A use is noted once in this long: reports need no more, and a busy key then writes nothing.
 const NOTE_EVERY_MS: i64 = 1_000;
@@ -187,7 +188,9 @@ impl Keyring {
         if !self.is_empty() {
             let mut keys = std::mem::take(&mut contents.keys).into_iter();
             while keys.len() > 0 {
-                self.known_mut().enter_all(keys.by_ref().take(TAKEN_IN_AT_ONCE));
+                let mut known = self.known_mut();
+                known.enter_all(keys.by_ref().take(TAKEN_IN_AT_ONCE));
+                RwLockWriteGuard::unlock_fair(known);
             }
         }
         self.known_mut().take_in(contents);
@@ -226,11 +229,11 @@ impl Keyring {
     }
 
     fn known(&self) -> RwLockReadGuard<'_, KnownSecrets> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+        self.known.read()
     }
 
     fn known_mut(&self) -> RwLockWriteGuard<'_, KnownSecrets> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
+        self.known.write()
     }
 }
 

@@ -11,9 +11,10 @@ use crate::domain::id::KeyId;
 use crate::domain::limit::{Left, Refused, SlidingWindow, Taken};
 use crate::domain::receipt::Receipt;
 use crate::domain::refusal::{LimitKind, OverLimit};
+use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// Receipts remembered: some minutes of a busy gateway, a few megabytes.
@@ -47,12 +48,12 @@ impl MemoryLedger {
 
     /// How many receipts were ever appended.
     pub fn count(&self) -> u64 {
-        lock(&self.book).count
+        self.book.lock().count
     }
 
     /// The receipts remembered, the oldest first.
     pub fn recent(&self) -> Vec<Arc<Receipt>> {
-        lock(&self.book).recent.iter().cloned().collect()
+        self.book.lock().recent.iter().cloned().collect()
     }
 }
 
@@ -64,7 +65,7 @@ impl Default for MemoryLedger {
 
 impl Ledger for MemoryLedger {
     fn append(&self, receipt: &Arc<Receipt>) {
-        let mut book = lock(&self.book);
+        let mut book = self.book.lock();
         book.count += 1;
         book.recent.push_back(receipt.clone());
         // Dropped after the lock: freeing a receipt is not the next one's business.
@@ -101,7 +102,7 @@ impl MemoryCounters {
 
     fn take(&self, ask: &Ask, now: Instant) -> Result<Admission, Denied> {
         let state = self.state(ask.key, now);
-        let admission = lock(&state).admit(ask, now)?;
+        let admission = state.lock().admit(ask, now)?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Ok(admission)
     }
@@ -111,7 +112,7 @@ impl MemoryCounters {
         if let Some(state) = self.known(key) {
             return state;
         }
-        let mut shard = self.shard(key).write().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shard(key).write();
         if shard.keys.len() >= shard.sweep_at {
             shard.sweep(now);
         }
@@ -119,7 +120,7 @@ impl MemoryCounters {
     }
 
     fn known(&self, key: KeyId) -> Option<Arc<Mutex<KeyState>>> {
-        self.shard(key).read().unwrap_or_else(PoisonError::into_inner).keys.get(&key).cloned()
+        self.shard(key).read().keys.get(&key).cloned()
     }
 
     fn shard(&self, key: KeyId) -> &RwLock<Shard> {
@@ -141,7 +142,7 @@ impl Counters for MemoryCounters {
     fn settle(&self, admission: Admission, tokens_used: Option<u64>, now: Instant) {
         // A key with a slot held is never forgotten, so an admission always finds its state.
         if let Some(state) = self.known(admission.key) {
-            lock(&state).settle(admission, tokens_used, now);
+            state.lock().settle(admission, tokens_used, now);
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -156,7 +157,7 @@ impl Shard {
     /// sweeping costs a constant per key added.
     fn sweep(&mut self, now: Instant) {
         // A state somebody else holds may be about to change; under this lock nobody new gets one.
-        self.keys.retain(|_, state| Arc::strong_count(state) > 1 || !lock(state).is_idle(now));
+        self.keys.retain(|_, state| Arc::strong_count(state) > 1 || !state.lock().is_idle(now));
         self.sweep_at = (self.keys.len() * 2).max(SWEEP_FROM);
     }
 }
@@ -269,11 +270,6 @@ impl Rate {
     }
 }
 
-/// A panic elsewhere must not end every later request of the key.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,7 +284,7 @@ mod tests {
     }
 
     fn keys(counters: &MemoryCounters) -> usize {
-        counters.shards.iter().map(|shard| shard.read().expect("no thread panicked").keys.len()).sum()
+        counters.shards.iter().map(|shard| shard.read().keys.len()).sum()
     }
 
     #[test]

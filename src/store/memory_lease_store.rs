@@ -7,8 +7,9 @@ use super::{BoxFuture, LeaseAsk, LeaseStore, Leased, Unavailable};
 use crate::domain::budget::{Account, Charge, Span, grant};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Balances by account and window.
 #[derive(Default, Debug)]
@@ -51,7 +52,7 @@ impl MemoryLeaseStore {
     }
 
     fn rows(&self) -> MutexGuard<'_, BTreeMap<(Arc<Account>, Span), Row>> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rows.lock()
     }
 }
 

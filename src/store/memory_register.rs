@@ -7,8 +7,9 @@ use crate::domain::money::NanoUsd;
 use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
 use crate::store::memory_lease_store::MemoryLeaseStore;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Everything registered.
 pub struct MemoryRegister {
@@ -34,7 +35,7 @@ impl MemoryRegister {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

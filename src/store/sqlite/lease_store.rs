@@ -7,8 +7,9 @@ use super::writer::{Operation, Writer};
 use crate::domain::budget::{Account, CREDIT, Charge, Span, grant};
 use crate::domain::money::NanoUsd;
 use crate::store::{LeaseAsk, Leased, Unavailable};
+use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -104,13 +105,13 @@ impl Operation for Wish {
         let amount = grant(ceiling(transaction, account, *limit)?, NanoUsd(taken), *need, *ahead);
         add(transaction, account, span, NanoUsd::ZERO, amount)?;
         let leased = Leased { span, amount, taken: NanoUsd(taken.saturating_add(amount.0)) };
-        *self.granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(leased);
+        *self.granted.lock() = Some(leased);
         Ok(())
     }
 
     fn committed(self: Box<Self>) {
         let Self { writer, ask, granted, reported } = *self;
-        let Some(leased) = granted.into_inner().unwrap_or_else(PoisonError::into_inner) else { return };
+        let Some(leased) = granted.into_inner() else { return };
         // Whoever asked has given up: nobody would ever spend it.
         if reported.send(leased).is_err() {
             permit(&writer, vec![given_back(&ask.account, leased.span, leased.amount)]);

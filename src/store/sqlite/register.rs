@@ -14,11 +14,12 @@ use crate::domain::money::NanoUsd;
 use crate::domain::register::{Balance, Grant, Holder, KeyOverrides, StoredKey, StoredSecret, StoredTeam};
 use crate::domain::secret::KeyHash;
 use crate::store::{BoxFuture, Change, Conflict, Contents, NotWritten, Register, Unavailable};
+use parking_lot::Mutex;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -138,7 +139,7 @@ impl Register for SqliteRegister {
     }
 
     fn close(&self) {
-        *self.reader.connection.lock().unwrap_or_else(PoisonError::into_inner) = Kept::Closed;
+        *self.reader.connection.lock() = Kept::Closed;
     }
 
     fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>> {
@@ -173,7 +174,7 @@ impl Reader {
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Unavailable> {
-        let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.connection.lock();
         let open = match std::mem::replace(&mut *kept, Kept::None) {
             Kept::Open(open) => open,
             Kept::None => open::readable(&self.path).map_err(unavailable)?,
@@ -446,13 +447,13 @@ struct Changing {
 impl Operation for Changing {
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let written = apply(transaction, &self.changes)?;
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = written;
+        *self.written.lock() = written;
         Ok(())
     }
 
     fn committed(self: Box<Self>) {
         // Whoever asked may have left; what was written is read by the next look.
-        let _ = self.reported.send(self.written.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let _ = self.reported.send(self.written.into_inner());
     }
 }
 

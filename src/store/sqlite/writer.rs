@@ -12,10 +12,11 @@ use super::disk::Disk;
 use super::retention::Retention;
 use crate::domain::receipt::Receipt;
 use crate::store::LedgerStatus;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Transaction;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Operations in one commit, at most.
@@ -154,8 +155,7 @@ impl Drop for Writing {
         let mut queue = self.0.queue();
         queue.closing = true;
         self.0.changed.notify_all();
-        let waited = self.0.changed.wait_timeout_while(queue, LAST_COMMIT, |queue| !queue.ended);
-        let queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        self.0.changed.wait_while_for(&mut queue, |queue| !queue.ended, LAST_COMMIT);
         let lost = queue.waiting.len() + queue.in_hand;
         if lost > 0 {
             tracing::error!(operations = lost, "the store could not be written before the end; these are lost");
@@ -165,7 +165,7 @@ impl Drop for Writing {
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn drop_one(&self) {
@@ -222,11 +222,10 @@ impl WriterThread {
         while queue.waiting.is_empty() && !queue.closing {
             queue.idle = true;
             let Some(pause) = until_tidy else {
-                queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                shared.changed.wait(&mut queue);
                 continue;
             };
-            let (woken, waited) = shared.changed.wait_timeout(queue, pause).unwrap_or_else(PoisonError::into_inner);
-            queue = woken;
+            let waited = shared.changed.wait_for(&mut queue, pause);
             if waited.timed_out() && queue.waiting.is_empty() {
                 queue.idle = false;
                 return !queue.closing;
@@ -234,8 +233,7 @@ impl WriterThread {
         }
         queue.idle = false;
         let gathers = |queue: &mut Queue| queue.waiting.len() < BATCH && !queue.urgent && !queue.closing;
-        let waited = shared.changed.wait_timeout_while(queue, GATHER, gathers);
-        queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        shared.changed.wait_while_for(&mut queue, gathers, GATHER);
         let taken = queue.waiting.len().min(BATCH);
         batch.extend(queue.waiting.drain(..taken));
         queue.in_hand = batch.len();
@@ -260,8 +258,7 @@ impl WriterThread {
             if last_try {
                 return false;
             }
-            let waited = self.shared.changed.wait_timeout_while(self.shared.queue(), pause, |queue| !queue.closing);
-            drop(waited);
+            self.shared.changed.wait_while_for(&mut self.shared.queue(), |queue| !queue.closing, pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
