@@ -6,12 +6,12 @@
 //! Start reading in [`BudgetWindow::ask`], then [`BudgetWindow::round`].
 
 use super::balance::WindowBalance;
-use super::lock;
 use crate::domain::budget::{Account, AccountStatus, Charge, OverBudget, Span, lease_ahead};
 use crate::domain::money::NanoUsd;
 use crate::store::{LeaseAsk, LeaseStore};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// One window of an account.
@@ -169,7 +169,7 @@ impl BudgetWindow {
     pub fn look_ahead(self: &Arc<Self>) {
         let least = lease_ahead(self.limit()).0 / 2;
         if self.balance.is_low(least) && !self.asking.load(Ordering::SeqCst) {
-            lock(&self.needs).ahead = true;
+            self.needs.lock().ahead = true;
             self.begin();
         }
     }
@@ -177,7 +177,7 @@ impl BudgetWindow {
     /// Has the bank asked for `need` more, and waits until it has been.
     pub async fn ask(self: &Arc<Self>, need: NanoUsd) -> LeaseOutcome {
         let (mut rounds, mine) = {
-            let mut needs = lock(&self.needs);
+            let mut needs = self.needs.lock();
             needs.need = needs.need.saturating_add(need.0);
             (self.rounds.subscribe(), needs.begun + 1)
         };
@@ -196,7 +196,7 @@ impl BudgetWindow {
     /// One round: asks the bank for what is wished. `None`: nothing is.
     async fn round(&self) -> Option<LeaseRound> {
         let (number, need) = {
-            let mut needs = lock(&self.needs);
+            let mut needs = self.needs.lock();
             if needs.need == 0 && !needs.ahead {
                 return None;
             }
@@ -258,7 +258,7 @@ impl LeaseTask {
             budget_window.asking.store(false, Ordering::SeqCst);
             budget_window.rounds.send_modify(|_| {});
             // Whoever wished after the last look found somebody asking.
-            let wished = { lock(&budget_window.needs).need > 0 };
+            let wished = { budget_window.needs.lock().need > 0 };
             if !wished || budget_window.asking.swap(true, Ordering::SeqCst) {
                 return;
             }
@@ -269,7 +269,7 @@ impl LeaseTask {
 impl Drop for LeaseTask {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let begun = lock(&self.0.needs).begun;
+            let begun = self.0.needs.lock().begun;
             self.0.rounds.send_replace(LeaseRound { number: begun, outcome: LeaseOutcome::Unavailable });
             self.0.asking.store(false, Ordering::SeqCst);
         }

@@ -19,12 +19,14 @@ mod sync {
 
 use super::LeaseStore;
 use crate::domain::budget::{Account, AccountStatus, Budget, Charge, CreditUse, OverBudget, Scope, Span, Window};
+use crate::domain::funding::{HoldSplit, credit_order};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::Holder;
 use arc_swap::ArcSwap;
 use budget_window::{BudgetWindow, LeaseOutcome};
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// Every account's till. Accounts are never forgotten: what was spent stays spent, over any reload.
 pub struct BudgetPool {
@@ -40,14 +42,25 @@ struct Credit {
     teams: HashMap<Arc<str>, Arc<BudgetAccount>>,
 }
 
+impl Credit {
+    fn of(&self, scope: Scope, name: &Arc<str>) -> Option<Arc<BudgetAccount>> {
+        match scope {
+            Scope::Key => self.keys.get(name).cloned(),
+            Scope::Team => self.teams.get(name).cloned(),
+            // Nobody holds any for a policy.
+            Scope::Policy => None,
+        }
+    }
+}
+
 /// Who pays for a request.
 #[derive(Clone, Default)]
 pub struct FundingSources {
-    /// The key's credit, then its team's.
+    /// In [`credit_order`].
     credit: [Option<Arc<BudgetAccount>>; 2],
-    /// The key, where nothing but credit pays.
+    /// The key's name where only credit pays.
     only: Option<Arc<str>>,
-    /// Ceilings, each on all that credit does not pay; on everything where only credit pays.
+    /// Each of them holds the same share.
     budgets: Arc<[Arc<BudgetAccount>]>,
 }
 
@@ -60,6 +73,10 @@ impl FundingSources {
     /// Whether nobody has to.
     pub fn is_empty(&self) -> bool {
         self.budgets.is_empty() && self.only.is_none() && self.credit.iter().all(Option::is_none)
+    }
+
+    fn credit_use(&self) -> CreditUse {
+        if self.only.is_some() { CreditUse::Only } else { CreditUse::First }
     }
 }
 
@@ -80,7 +97,7 @@ impl BudgetPool {
 
     /// The till of `budget`'s account. From now on its limit is this budget's, in the window running too.
     pub fn budget_account(&self, budget: &Budget, now_unix_ms: i64) -> Arc<BudgetAccount> {
-        let mut budget_accounts = self.budget_accounts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut budget_accounts = self.budget_accounts.write();
         let open = || Arc::new(BudgetAccount::open(budget, self.lease_store.clone(), now_unix_ms));
         let budget_account = budget_accounts.entry(budget.account.clone()).or_insert_with(open).clone();
         budget_account.set_limit(budget.limit);
@@ -111,10 +128,9 @@ impl BudgetPool {
         budgets: Arc<[Arc<BudgetAccount>]>,
     ) -> FundingSources {
         let known = self.credit.load();
-        let of_key = known.keys.get(key).cloned();
-        let of_team = team.and_then(|team| known.teams.get(team)).cloned();
         let only = (credit == CreditUse::Only).then(|| key.clone());
-        FundingSources { credit: [of_key, of_team], only, budgets }
+        let credit = credit_order(key, team).map(|holder| holder.and_then(|(scope, name)| known.of(scope, name)));
+        FundingSources { credit, only, budgets }
     }
 
     /// Holds `amount`: from credit as far as it reaches, and the rest in each budget; where credit alone pays,
@@ -123,29 +139,27 @@ impl BudgetPool {
     /// # Errors
     /// [`HoldError`]: the first till it does not fit in, or whose bank cannot be asked.
     pub async fn hold(&self, funding: &FundingSources, amount: NanoUsd, now_unix_ms: i64) -> Result<Hold, HoldError> {
-        let amount = NanoUsd(amount.0.max(0));
-        let only = funding.only.is_some();
         // A refusal drops what was taken so far, which goes back.
-        let mut hold = Hold::nothing_of(amount, only);
-        let mut rest = amount;
+        let mut hold = Hold::new(HoldSplit::new(amount, funding.credit_use()));
         for budget_account in funding.credit.iter().flatten() {
-            if rest == NanoUsd::ZERO {
+            let uncovered = hold.split.uncovered();
+            if uncovered == NanoUsd::ZERO {
                 break;
             }
-            let (budget_window, part) = budget_account.take_part(rest, now_unix_ms).await?;
-            rest.0 -= part.0;
+            let (budget_window, part) = budget_account.take_part(uncovered, now_unix_ms).await?;
+            hold.split.cover(part);
             hold.credit.push((budget_window, part));
         }
-        if let Some(key) = funding.only.as_ref().filter(|_| rest > NanoUsd::ZERO) {
-            return Err(HoldError::Over(hold.over_credit(key)));
+        if let Some(key) = funding.only.as_ref().filter(|_| hold.split.lacks_credit()) {
+            let credits = hold.credit.iter().map(|(window, _)| (window.account().clone(), window.limit()));
+            return Err(HoldError::Over(hold.split.refused_by_credit(key, credits)));
         }
-        hold.in_budgets = if only { amount } else { rest };
-        if hold.in_budgets > NanoUsd::ZERO || hold.credit.is_empty() {
+        if let Some(share) = hold.split.budget_share() {
             hold.budgets.reserve_exact(funding.budgets.len());
             for budget_account in funding.budgets.iter() {
-                match budget_account.take(hold.in_budgets, now_unix_ms).await {
+                match budget_account.take(share, now_unix_ms).await {
                     Ok(budget_window) => hold.budgets.push(budget_window),
-                    Err(HoldError::Over(over)) => return Err(HoldError::Over(hold.beside_credit(over))),
+                    Err(HoldError::Over(over)) => return Err(HoldError::Over(hold.split.refused_by_budget(over))),
                     Err(unavailable) => return Err(unavailable),
                 }
             }
@@ -178,7 +192,7 @@ impl BudgetPool {
     }
 
     fn all(&self) -> Vec<Arc<BudgetAccount>> {
-        self.budget_accounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.budget_accounts.read().values().cloned().collect()
     }
 }
 
@@ -258,7 +272,7 @@ impl BudgetAccount {
 
     /// Opens the drawer of `span`, unless it, or a later one, is open.
     fn move_to(&self, span: Span) {
-        let _moving = lock(&self.moving);
+        let _moving = self.moving.lock();
         let old = self.budget_window.load_full();
         if span.start_ms > old.span().start_ms {
             let next = BudgetWindow::new(self.account.clone(), span, old.limit(), self.lease_store.clone());
@@ -268,7 +282,7 @@ impl BudgetAccount {
     }
 
     fn set_limit(&self, limit: NanoUsd) {
-        let _moving = lock(&self.moving);
+        let _moving = self.moving.lock();
         self.budget_window.load().set_limit(limit);
     }
 }
@@ -277,26 +291,22 @@ impl BudgetAccount {
 /// sent, and nothing otherwise.
 #[must_use = "a hold that is dropped after sending costs what it holds"]
 pub struct Hold {
-    amount: NanoUsd,
+    split: HoldSplit,
     /// What is held of each credit, in the order in which it is spent.
     credit: Vec<(Arc<BudgetWindow>, NanoUsd)>,
+    /// Each holds the budgets' share of `split`.
     budgets: Vec<Arc<BudgetWindow>>,
-    /// What is held in each budget.
-    in_budgets: NanoUsd,
-    /// Whether only credit pays.
-    only: bool,
     sent: bool,
 }
 
 impl Hold {
-    fn nothing_of(amount: NanoUsd, only: bool) -> Self {
-        let (credit, budgets) = (Vec::new(), Vec::new());
-        Self { amount, credit, budgets, in_budgets: NanoUsd::ZERO, only, sent: false }
+    fn new(split: HoldSplit) -> Self {
+        Self { split, credit: Vec::new(), budgets: Vec::new(), sent: false }
     }
 
     /// How much is held in all.
     pub fn amount(&self) -> NanoUsd {
-        self.amount
+        self.split.amount()
     }
 
     /// Whether something was sent for it.
@@ -317,7 +327,7 @@ impl Hold {
     /// Ends it: `actual` was spent. The charges belong on the receipt, with which the bank settles them.
     #[must_use = "what no receipt says stays leased for ever"]
     pub fn settle(mut self, actual: NanoUsd) -> Vec<Charge> {
-        self.end(NanoUsd(actual.0.max(0)))
+        self.end(actual)
     }
 
     /// Ends it: nothing was spent.
@@ -326,43 +336,22 @@ impl Hold {
     }
 
     fn end(&mut self, actual: NanoUsd) -> Vec<Charge> {
+        let (mut costs, share) = (self.split.charge(actual), self.budget_share());
         let credit = std::mem::take(&mut self.credit);
         let mut charges = Vec::with_capacity(credit.len() + self.budgets.len());
-        let (mut rest, last) = (actual, credit.len().saturating_sub(1));
+        let last = credit.len().saturating_sub(1);
         for (at, (budget_window, held)) in credit.into_iter().enumerate() {
-            // What a provider served beyond the hold is the last one's, where nobody else pays.
-            let spent = if self.only && at == last { rest } else { rest.min(held) };
-            rest.0 -= spent.0;
-            charges.push(budget_window.settle(held, spent));
+            charges.push(budget_window.settle(held, costs.charge_credit(held, at == last)));
         }
-        let spent = if self.only { actual } else { rest };
         let budgets = std::mem::take(&mut self.budgets).into_iter();
-        charges.extend(budgets.map(|budget_window| budget_window.settle(self.in_budgets, spent)));
+        charges.extend(budgets.map(|budget_window| budget_window.settle(share, costs.budget_share())));
         charges.retain(|charge| charge.spent > NanoUsd::ZERO);
         charges
     }
 
-    /// A refusal of a key that only credit pays for; all that is left is in hand.
-    fn over_credit(&self, key: &Arc<str>) -> OverBudget {
-        let nobody = || Arc::new(Holder { scope: Scope::Key, name: key.clone() }.account());
-        let first = self.credit.first().map(|(budget_window, _)| budget_window);
-        OverBudget {
-            account: first.map_or_else(nobody, |budget_window| budget_window.account().clone()),
-            limit: NanoUsd(self.credit.iter().map(|(budget_window, _)| budget_window.limit().0).sum()),
-            left: self.of_credit(),
-            wanted: self.amount,
-            ends_unix_ms: None,
-        }
-    }
-
-    /// A budget's refusal of what credit left over: what may be spent is what both have.
-    fn beside_credit(&self, over: OverBudget) -> OverBudget {
-        let credit = if self.only { NanoUsd::ZERO } else { self.of_credit() };
-        OverBudget { left: NanoUsd(over.left.0.saturating_add(credit.0)), wanted: self.amount, ..over }
-    }
-
-    fn of_credit(&self) -> NanoUsd {
-        NanoUsd(self.credit.iter().map(|(_, part)| part.0).sum())
+    /// What each of `budgets` holds.
+    fn budget_share(&self) -> NanoUsd {
+        self.split.budget_share().unwrap_or(NanoUsd::ZERO)
     }
 
     fn lease_store(&self) -> Option<Arc<dyn LeaseStore>> {
@@ -375,20 +364,16 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let Some(lease_store) = self.lease_store() else { return };
         if self.sent {
-            let charges = self.end(self.amount);
+            let charges = self.end(self.amount());
             lease_store.write_off(&charges);
         } else {
             for (budget_window, part) in std::mem::take(&mut self.credit) {
                 budget_window.release(part);
             }
+            let share = self.budget_share();
             for budget_window in std::mem::take(&mut self.budgets) {
-                budget_window.release(self.in_budgets);
+                budget_window.release(share);
             }
         }
     }
-}
-
-/// A panic elsewhere must not close an account.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
