@@ -21,7 +21,7 @@ use crate::random::Rng;
 use crate::relay::{ActivateError, Parts, Relay};
 use crate::store::keyring::Keyring;
 use crate::store::memory::MemoryCounters;
-use crate::store::{Books, Counters};
+use crate::store::{Counters, Stores};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::Logs;
 use crate::telemetry::metrics::Build;
@@ -151,7 +151,7 @@ impl Gateway {
         telemetry: Arc<Telemetry>,
         rng: Rng,
         clock: Clock,
-        books: Books,
+        books: Stores,
     ) -> Result<Self, ActivateError> {
         let counters = Arc::new(MemoryCounters::default());
         let lifecycle = Lifecycle::new(clock);

@@ -15,7 +15,7 @@ use crate::domain::register::StoredKey;
 use crate::domain::routing::table::Target;
 use crate::domain::secret::Secret;
 use crate::store::budget_pool::{BudgetAccount, BudgetPool};
-use crate::store::keyring::{Keyring, Versions};
+use crate::store::keyring::{Keyring, KeyringVersions};
 use crate::upstream::{self, OpenAiSetup, Protocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
 use http::HeaderValue;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -37,7 +37,7 @@ pub struct ActiveConfig {
     /// Stored keys that were used: one entry for each, however often its secrets change.
     resolved: RwLock<HashMap<KeyId, ResolvedStoredKey>>,
     /// What of the register this was made with.
-    pub(super) registered: Versions,
+    pub(super) registered: KeyringVersions,
 }
 
 /// A key that may ask, with what its requests are held from beside credit.

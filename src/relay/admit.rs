@@ -12,7 +12,7 @@ use crate::domain::call::Call;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::secret::Secret;
-use crate::store::Ask;
+use crate::store::AdmissionRequest;
 use crate::store::budget_pool::FundingSources;
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(super) async fn admit(
     plan: &RoutePlan,
 ) -> Result<(), ServeError> {
     let key = authorized.key();
-    let ask = Ask { key: key.id, limits: key.limits, tokens: tokens(active, call, plan) };
+    let ask = AdmissionRequest { key: key.id, limits: key.limits, tokens: tokens(active, call, plan) };
     match context.counters.admit(&ask, context.clock.now()).await {
         Ok(admission) => {
             guard.state.requests_left = admission.requests();

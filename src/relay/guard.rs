@@ -9,7 +9,7 @@ use super::settle;
 use super::spend::RequestSpend;
 use crate::domain::authorize::KeyRecord;
 use crate::domain::call::Endpoint;
-use crate::domain::estimate::Basis;
+use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::id::RequestId;
 use crate::domain::limit::Left;
@@ -51,7 +51,7 @@ pub(super) struct RequestState {
     pub(super) price: Option<PriceVersion>,
     pub(super) usage: Option<Usage>,
     /// How `usage` is known.
-    pub(super) basis: Basis,
+    pub(super) basis: UsageBasis,
     /// The provider counted what cannot be.
     pub(super) impossible_usage: bool,
     pub(super) limit: Option<LimitKind>,
@@ -88,7 +88,7 @@ impl RequestGuard {
             attempts: Vec::with_capacity(1),
             price: None,
             usage: None,
-            basis: Basis::default(),
+            basis: UsageBasis::default(),
             impossible_usage: false,
             limit: None,
             first_token: None,

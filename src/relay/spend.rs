@@ -11,7 +11,7 @@ use super::{RelayContext, ServeError};
 use crate::domain::authorize::KeyRecord;
 use crate::domain::budget::{Charge, OverBudget};
 use crate::domain::call::{Call, Endpoint};
-use crate::domain::estimate::Basis;
+use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::hold::CostBound;
 use crate::domain::id::DeploymentId;
@@ -149,7 +149,7 @@ impl RequestSpend {
     }
 
     /// What the answer costs, and what was charged before it: the number for header, receipt and budgets.
-    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, basis: Basis) -> Bill {
+    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, basis: UsageBasis) -> Bill {
         let (Some(price), Some(usage)) = (price, usage) else {
             return Bill { cost: self.unanswered, estimated: self.unanswered > NanoUsd::ZERO, beyond: NanoUsd::ZERO };
         };
@@ -174,7 +174,7 @@ impl RequestSpend {
     }
 
     /// Settles or releases what is held, once.
-    pub(super) fn end(&mut self, price: Option<Price>, usage: Option<Usage>, basis: Basis) -> (Bill, Vec<Charge>) {
+    pub(super) fn end(&mut self, price: Option<Price>, usage: Option<Usage>, basis: UsageBasis) -> (Bill, Vec<Charge>) {
         if usage.is_none()
             && let Some(bounds) = self.attempt.take()
             && self.hold.as_ref().is_some_and(Hold::is_sent)

@@ -6,9 +6,9 @@
 //!
 //! Start reading in [`Keyring::find`], then [`Keyring::write`].
 
-use super::{Change, Contents, NotWritten, Register, Unavailable};
+use super::{BackendUnavailable, Register, RegisterChange, RegisterContents, RegisterWriteError};
 use crate::domain::money::NanoUsd;
-use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
+use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,24 +22,24 @@ const NOTE_EVERY_MS: i64 = 1_000;
 /// Keys, teams and credit as last read.
 pub struct Keyring {
     register: Arc<dyn Register>,
-    known: RwLock<KnownSecrets>,
+    known: RwLock<KeyringContents>,
     /// Whoever reads the register into `known` holds it, so that nothing older follows something newer.
     reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct KnownSecrets {
+struct KeyringContents {
     version: i64,
     keys: BTreeMap<Arc<str>, Arc<KeyringEntry>>,
     by_hash: HashMap<KeyHash, (Arc<KeyringEntry>, usize)>,
     teams: BTreeMap<Arc<str>, Arc<StoredTeam>>,
     credit: HashMap<Holder, NanoUsd>,
-    versions: Versions,
+    versions: KeyringVersions,
 }
 
 /// When teams and credit were last changed: two that are equal know the same of both.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Versions {
+pub struct KeyringVersions {
     /// Of teams.
     pub teams: i64,
     /// Of credit.
@@ -49,10 +49,10 @@ pub struct Versions {
 /// A key, and when each of its secrets was last used.
 struct KeyringEntry {
     key: Arc<StoredKey>,
-    uses: Box<[Use]>,
+    uses: Box<[SecretUse]>,
 }
 
-struct Use {
+struct SecretUse {
     last_unix_ms: AtomicI64,
     /// Whether the register has yet to be told.
     untold: AtomicBool,
@@ -68,8 +68,8 @@ impl Keyring {
     /// What `register` holds.
     ///
     /// # Errors
-    /// [`Unavailable`]: it cannot be read.
-    pub async fn open(register: Arc<dyn Register>) -> Result<Self, Unavailable> {
+    /// [`BackendUnavailable`]: it cannot be read.
+    pub async fn open(register: Arc<dyn Register>) -> Result<Self, BackendUnavailable> {
         let ring = Self { register, known: RwLock::default(), reading: tokio::sync::Mutex::default() };
         ring.refresh().await?;
         Ok(ring)
@@ -147,7 +147,7 @@ impl Keyring {
     }
 
     /// How new what is known of teams and credit is.
-    pub fn versions(&self) -> Versions {
+    pub fn versions(&self) -> KeyringVersions {
         self.known().versions
     }
 
@@ -160,8 +160,8 @@ impl Keyring {
     /// that each was given comes back in their order.
     ///
     /// # Errors
-    /// [`NotWritten`]: nothing was.
-    pub async fn write(&self, changes: Vec<Change>) -> Result<Vec<i64>, NotWritten> {
+    /// [`RegisterWriteError`]: nothing was.
+    pub async fn write(&self, changes: Vec<RegisterChange>) -> Result<Vec<i64>, RegisterWriteError> {
         let versions = self.register.write(changes).await?;
         // Where it cannot be read now it is read a moment later, by whoever refreshes this now and then.
         let _ = self.refresh().await;
@@ -171,8 +171,8 @@ impl Keyring {
     /// Reads what was changed since it was last read, also by others; whether there was anything.
     ///
     /// # Errors
-    /// [`Unavailable`]: it cannot be read now.
-    pub async fn refresh(&self) -> Result<bool, Unavailable> {
+    /// [`BackendUnavailable`]: it cannot be read now.
+    pub async fn refresh(&self) -> Result<bool, BackendUnavailable> {
         let _reading = self.reading.lock().await;
         let seen = self.known().version;
         let contents = self.register.since(seen).await?;
@@ -184,7 +184,7 @@ impl Keyring {
     }
 
     /// Many keys are taken in a few at a time, so that requests find theirs in between.
-    fn take_in(&self, mut contents: Contents) {
+    fn take_in(&self, mut contents: RegisterContents) {
         if !self.is_empty() {
             let mut keys = std::mem::take(&mut contents.keys).into_iter();
             while keys.len() > 0 {
@@ -215,24 +215,29 @@ impl Keyring {
     /// How all credit stands, by holder.
     ///
     /// # Errors
-    /// [`Unavailable`]: it cannot be read now.
-    pub async fn balances(&self) -> Result<Vec<Balance>, Unavailable> {
+    /// [`BackendUnavailable`]: it cannot be read now.
+    pub async fn balances(&self) -> Result<Vec<CreditBalance>, BackendUnavailable> {
         self.register.balances().await
     }
 
     /// Up to `most` grants after the one numbered `after`, in their order; of `holder` only where one is named.
     ///
     /// # Errors
-    /// [`Unavailable`]: they cannot be read now.
-    pub async fn grants(&self, holder: Option<Holder>, after: i64, most: usize) -> Result<Vec<Grant>, Unavailable> {
+    /// [`BackendUnavailable`]: they cannot be read now.
+    pub async fn grants(
+        &self,
+        holder: Option<Holder>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Grant>, BackendUnavailable> {
         self.register.grants(holder, after, most).await
     }
 
-    fn known(&self) -> RwLockReadGuard<'_, KnownSecrets> {
+    fn known(&self) -> RwLockReadGuard<'_, KeyringContents> {
         self.known.read()
     }
 
-    fn known_mut(&self) -> RwLockWriteGuard<'_, KnownSecrets> {
+    fn known_mut(&self) -> RwLockWriteGuard<'_, KeyringContents> {
         self.known.write()
     }
 }
@@ -242,9 +247,9 @@ fn page<'m, T>(all: &'m BTreeMap<Arc<str>, T>, after: Option<&str>) -> impl Iter
     all.range::<str, _>((from, Bound::Unbounded))
 }
 
-impl KnownSecrets {
-    fn take_in(&mut self, contents: Contents) {
-        let Contents { version, keys, teams, credit } = contents;
+impl KeyringContents {
+    fn take_in(&mut self, contents: RegisterContents) {
+        let RegisterContents { version, keys, teams, credit } = contents;
         self.version = version;
         self.by_hash.reserve(keys.len());
         if self.keys.is_empty() {
@@ -295,9 +300,9 @@ impl KeyringEntry {
             before.uses.get(at)
         };
         let uses = key.secrets.iter().map(|secret| {
-            let (last, untold) = noted(&secret.hash).map_or((NEVER, false), Use::read);
+            let (last, untold) = noted(&secret.hash).map_or((NEVER, false), SecretUse::read);
             let stored = secret.last_used_unix_ms.unwrap_or(NEVER);
-            Use { last_unix_ms: AtomicI64::new(last.max(stored)), untold: AtomicBool::new(untold) }
+            SecretUse { last_unix_ms: AtomicI64::new(last.max(stored)), untold: AtomicBool::new(untold) }
         });
         Self { uses: uses.collect(), key: Arc::new(key) }
     }
@@ -317,7 +322,7 @@ impl KeyringEntry {
     }
 }
 
-impl Use {
+impl SecretUse {
     fn note(&self, now_unix_ms: i64) {
         let last = self.last_unix_ms.load(Ordering::Relaxed);
         if now_unix_ms.saturating_sub(last) >= NOTE_EVERY_MS {
@@ -364,7 +369,7 @@ mod tests {
 
     async fn with(key: StoredKey) -> Keyring {
         let ring = Keyring::open(register()).await.expect("memory is read");
-        ring.write(vec![Change::Key { key, expected: 0 }]).await.expect("it is new");
+        ring.write(vec![RegisterChange::Key { key, expected: 0 }]).await.expect("it is new");
         ring
     }
 
@@ -393,14 +398,14 @@ mod tests {
         assert!(Arc::ptr_eq(&before, &ring.find(&KeyHash::of("one"), NOW).expect("it works")), "the very same");
         let disabled = StoredKey { disabled: true, ..(*before).clone() };
         let expected = before.version;
-        let version = ring.write(vec![Change::Key { key: disabled, expected }]).await.expect("as expected")[0];
+        let version = ring.write(vec![RegisterChange::Key { key: disabled, expected }]).await.expect("as expected")[0];
         assert!(!opens(&ring, "one", NOW));
         let rotated = key(vec![secret("two")]);
         let expected = version;
-        ring.write(vec![Change::Key { key: rotated, expected }]).await.expect("as expected");
+        ring.write(vec![RegisterChange::Key { key: rotated, expected }]).await.expect("as expected");
         assert!(!opens(&ring, "one", NOW) && opens(&ring, "two", NOW));
         assert_eq!(ring.holder_of(&KeyHash::of("one")), None, "one that it no longer has is nobody's");
-        let stale = ring.write(vec![Change::Key { key: key(Vec::new()), expected }]).await;
+        let stale = ring.write(vec![RegisterChange::Key { key: key(Vec::new()), expected }]).await;
         assert!(stale.is_err() && opens(&ring, "two", NOW), "what is not written is not known");
     }
 
@@ -411,7 +416,7 @@ mod tests {
             let register = register();
             let ring = Keyring::open(register.clone()).await.expect("memory is read");
             let named = |name: &str, secrets| StoredKey { name: name.into(), ..key(secrets) };
-            let change = |key, expected| vec![Change::Key { key, expected }];
+            let change = |key, expected| vec![RegisterChange::Key { key, expected }];
             let version = ring.write(change(named(first, vec![secret("one")]), 0)).await.expect("it is new")[0];
             register.write(change(named(first, Vec::new()), version)).await.expect("as expected");
             register.write(change(named(second, vec![secret("one")]), 0)).await.expect("it is nobody's");
@@ -426,7 +431,7 @@ mod tests {
         let [ring, other] = [Keyring::open(register.clone()).await, Keyring::open(register.clone()).await];
         let (ring, other) = (ring.expect("memory is read"), other.expect("memory is read"));
         assert_eq!(ring.refresh().await, Ok(false));
-        other.write(vec![Change::Key { key: key(vec![secret("one")]), expected: 0 }]).await.expect("it is new");
+        other.write(vec![RegisterChange::Key { key: key(vec![secret("one")]), expected: 0 }]).await.expect("it is new");
         assert!(!opens(&ring, "one", NOW));
         assert_eq!((ring.refresh().await, ring.refresh().await), (Ok(true), Ok(false)));
         assert!(opens(&ring, "one", NOW) && !ring.is_empty());
@@ -437,7 +442,8 @@ mod tests {
         let register = register();
         let ring = Keyring::open(register.clone()).await.expect("memory is read");
         let two = key(vec![secret("one"), secret("two")]);
-        let version = ring.write(vec![Change::Key { key: two.clone(), expected: 0 }]).await.expect("it is new")[0];
+        let version =
+            ring.write(vec![RegisterChange::Key { key: two.clone(), expected: 0 }]).await.expect("it is new")[0];
         assert!(
             opens(&ring, "one", NOW) && opens(&ring, "one", NOW + NOTE_EVERY_MS - 1) && opens(&ring, "two", NOW + 7)
         );
@@ -450,7 +456,7 @@ mod tests {
         assert_eq!(stored().await, [None, None]);
         ring.tell_uses();
         assert_eq!(stored().await, first);
-        ring.write(vec![Change::Key { key: two, expected: version }]).await.expect("as expected");
+        ring.write(vec![RegisterChange::Key { key: two, expected: version }]).await.expect("as expected");
         assert!(opens(&ring, "one", NOW + NOTE_EVERY_MS));
         assert_eq!(used(ring.key("app")), second);
         ring.tell_uses();
@@ -469,7 +475,7 @@ mod tests {
         let ring = with(key(vec![secret("app")])).await;
         let names: Vec<String> = (0..3 * TAKEN_IN_AT_ONCE + 1).map(|nth| format!("key-{nth:05}")).collect();
         let named = |name: &String| StoredKey { name: name.as_str().into(), ..key(vec![secret(name)]) };
-        ring.write(names.iter().map(|name| Change::Key { key: named(name), expected: 0 }).collect())
+        ring.write(names.iter().map(|name| RegisterChange::Key { key: named(name), expected: 0 }).collect())
             .await
             .expect("new");
         assert!(names.iter().all(|name| opens(&ring, name, NOW)) && opens(&ring, "app", NOW));
@@ -479,7 +485,8 @@ mod tests {
     #[tokio::test]
     async fn pages_follow_each_other() {
         let ring = Keyring::open(register()).await.expect("memory is read");
-        let named = |name: &str| Change::Key { key: StoredKey { name: name.into(), ..key(Vec::new()) }, expected: 0 };
+        let named =
+            |name: &str| RegisterChange::Key { key: StoredKey { name: name.into(), ..key(Vec::new()) }, expected: 0 };
         ring.write(["c", "a", "b"].map(named).into()).await.expect("they are new");
         let names = |after, most| ring.keys(after, most).iter().map(|key| key.name.to_string()).collect::<Vec<_>>();
         assert_eq!(names(None, 2), ["a", "b"]);

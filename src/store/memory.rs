@@ -4,9 +4,9 @@
 //! wait for each other; no lock is held across an await. It must never grow with the number of
 //! requests: the ledger is a ring, and keys that have nothing taken are forgotten.
 //!
-//! Start reading in [`KeyState::admit`].
+//! Start reading in [`KeyCounters::admit`].
 
-use super::{Admission, Ask, BoxFuture, Counters, Denied, Ledger, LedgerStatus, RatesLeft};
+use super::{Admission, AdmissionDenied, AdmissionRequest, Counters, Ledger, LedgerStatus, RatesLeft, StoreFuture};
 use crate::domain::id::KeyId;
 use crate::domain::limit::{Left, Refused, SlidingWindow, Taken};
 use crate::domain::receipt::Receipt;
@@ -31,11 +31,11 @@ const SLOT_RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct MemoryLedger {
     capacity: usize,
-    book: Mutex<Book>,
+    book: Mutex<RecentReceipts>,
 }
 
 #[derive(Default, Debug)]
-struct Book {
+struct RecentReceipts {
     count: u64,
     recent: VecDeque<Arc<Receipt>>,
 }
@@ -82,13 +82,13 @@ impl Ledger for MemoryLedger {
 /// What the keys of this process have taken.
 #[derive(Debug)]
 pub struct MemoryCounters {
-    shards: [RwLock<Shard>; SHARDS],
+    shards: [RwLock<CounterShard>; SHARDS],
     in_flight: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Shard {
-    keys: HashMap<KeyId, Arc<Mutex<KeyState>>>,
+struct CounterShard {
+    keys: HashMap<KeyId, Arc<Mutex<KeyCounters>>>,
     /// With this many keys, idle ones are forgotten before another is added.
     sweep_at: usize,
 }
@@ -96,11 +96,11 @@ struct Shard {
 impl MemoryCounters {
     /// Nothing taken.
     pub fn new() -> Self {
-        let shards = std::array::from_fn(|_| RwLock::new(Shard { keys: HashMap::new(), sweep_at: SWEEP_FROM }));
+        let shards = std::array::from_fn(|_| RwLock::new(CounterShard { keys: HashMap::new(), sweep_at: SWEEP_FROM }));
         Self { shards, in_flight: AtomicU64::new(0) }
     }
 
-    fn take(&self, ask: &Ask, now: Instant) -> Result<Admission, Denied> {
+    fn take(&self, ask: &AdmissionRequest, now: Instant) -> Result<Admission, AdmissionDenied> {
         let state = self.state(ask.key, now);
         let admission = state.lock().admit(ask, now)?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -108,7 +108,7 @@ impl MemoryCounters {
     }
 
     /// The key's state, made if this is its first request.
-    fn state(&self, key: KeyId, now: Instant) -> Arc<Mutex<KeyState>> {
+    fn state(&self, key: KeyId, now: Instant) -> Arc<Mutex<KeyCounters>> {
         if let Some(state) = self.known(key) {
             return state;
         }
@@ -116,14 +116,14 @@ impl MemoryCounters {
         if shard.keys.len() >= shard.sweep_at {
             shard.sweep(now);
         }
-        shard.keys.entry(key).or_insert_with(|| Arc::new(Mutex::new(KeyState::new(now)))).clone()
+        shard.keys.entry(key).or_insert_with(|| Arc::new(Mutex::new(KeyCounters::new(now)))).clone()
     }
 
-    fn known(&self, key: KeyId) -> Option<Arc<Mutex<KeyState>>> {
+    fn known(&self, key: KeyId) -> Option<Arc<Mutex<KeyCounters>>> {
         self.shard(key).read().keys.get(&key).cloned()
     }
 
-    fn shard(&self, key: KeyId) -> &RwLock<Shard> {
+    fn shard(&self, key: KeyId) -> &RwLock<CounterShard> {
         &self.shards[(key.0 % SHARDS as u64) as usize]
     }
 }
@@ -135,7 +135,11 @@ impl Default for MemoryCounters {
 }
 
 impl Counters for MemoryCounters {
-    fn admit<'a>(&'a self, ask: &'a Ask, now: Instant) -> BoxFuture<'a, Result<Admission, Denied>> {
+    fn admit<'a>(
+        &'a self,
+        ask: &'a AdmissionRequest,
+        now: Instant,
+    ) -> StoreFuture<'a, Result<Admission, AdmissionDenied>> {
         Box::pin(std::future::ready(self.take(ask, now)))
     }
 
@@ -152,7 +156,7 @@ impl Counters for MemoryCounters {
     }
 }
 
-impl Shard {
+impl CounterShard {
     /// Forgets the keys that have nothing taken. The threshold doubles with what stays, so that
     /// sweeping costs a constant per key added.
     fn sweep(&mut self, now: Instant) {
@@ -164,22 +168,27 @@ impl Shard {
 
 /// What one key has taken.
 #[derive(Debug)]
-struct KeyState {
+struct KeyCounters {
     running: u32,
-    requests: Rate,
-    tokens: Rate,
+    requests: RateCounter,
+    tokens: RateCounter,
     /// The latest instant seen here. Threads read the clock before they get the lock; one that read
     /// it early but comes late must not be let in at an instant before units it found returned.
     latest: Instant,
 }
 
-impl KeyState {
+impl KeyCounters {
     fn new(now: Instant) -> Self {
-        Self { running: 0, requests: Rate::new(LimitKind::Requests), tokens: Rate::new(LimitKind::Tokens), latest: now }
+        Self {
+            running: 0,
+            requests: RateCounter::new(LimitKind::Requests),
+            tokens: RateCounter::new(LimitKind::Tokens),
+            latest: now,
+        }
     }
 
     /// Looks at all limits before it takes of any: even what is given back leaves a mark.
-    fn admit(&mut self, ask: &Ask, now: Instant) -> Result<Admission, Denied> {
+    fn admit(&mut self, ask: &AdmissionRequest, now: Instant) -> Result<Admission, AdmissionDenied> {
         let now = self.advance(now);
         let tokens = ask.tokens.max(1);
         self.requests.set_limit(ask.limits.requests_per_minute);
@@ -187,7 +196,7 @@ impl KeyState {
         slot(self.running, ask.limits.max_concurrent)
             .and_then(|()| self.requests.check(1, now))
             .and_then(|()| self.tokens.check(tokens, now))
-            .map_err(|over| Denied { over, left: self.left(now) })?;
+            .map_err(|over| AdmissionDenied { over, left: self.left(now) })?;
         self.running += 1;
         self.requests.take(1, now);
         let tokens = self.tokens.take(tokens, now);
@@ -231,13 +240,13 @@ fn slot(running: u32, max: Option<u32>) -> Result<(), OverLimit> {
 /// A rate as the latest request's snapshot has it. The window outlives the limit: one that is
 /// taken away and comes back finds what was taken before.
 #[derive(Debug)]
-struct Rate {
+struct RateCounter {
     kind: LimitKind,
     limit: Option<u64>,
     window: SlidingWindow,
 }
 
-impl Rate {
+impl RateCounter {
     fn new(kind: LimitKind) -> Self {
         Self { kind, limit: None, window: SlidingWindow::new(0) }
     }
@@ -279,8 +288,8 @@ mod tests {
     use crate::domain::money::NanoUsd;
     use crate::domain::receipt::{Outcome, Reason};
 
-    fn ask(key: u64, limits: Limits) -> Ask {
-        Ask { key: KeyId(key), limits, tokens: 1 }
+    fn ask(key: u64, limits: Limits) -> AdmissionRequest {
+        AdmissionRequest { key: KeyId(key), limits, tokens: 1 }
     }
 
     fn keys(counters: &MemoryCounters) -> usize {
@@ -320,7 +329,8 @@ mod tests {
         assert_eq!(take(Duration::ZERO), Ok(()));
         assert_eq!(take(minute - moment), Err(Some(moment)));
         // Another thread is seen at the full minute, and asks for more than it can have.
-        let large = Ask { tokens: 2, limits: Limits { tokens_per_minute: Some(1), ..limits }, ..ask(1, limits) };
+        let large =
+            AdmissionRequest { tokens: 2, limits: Limits { tokens_per_minute: Some(1), ..limits }, ..ask(1, limits) };
         assert!(counters.take(&large, start + minute).is_err());
         assert_eq!(take(minute - moment), Ok(()));
         assert_eq!(take(2 * minute - moment), Err(Some(moment)));

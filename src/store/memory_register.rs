@@ -2,9 +2,11 @@
 //!
 //! It is the reference for every other register: `tests/store_contract.rs` says what all promise.
 
-use super::{BoxFuture, Change, Conflict, Contents, NotWritten, Register, Unavailable};
+use super::{
+    BackendUnavailable, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture,
+};
 use crate::domain::money::NanoUsd;
-use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
+use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
 use crate::store::memory_lease_store::MemoryLeaseStore;
 use parking_lot::{Mutex, MutexGuard};
@@ -15,11 +17,11 @@ use std::sync::Arc;
 pub struct MemoryRegister {
     /// Where credit is spent.
     lease_store: Arc<MemoryLeaseStore>,
-    state: Mutex<State>,
+    state: Mutex<RegisterState>,
 }
 
 #[derive(Clone, Default)]
-struct State {
+struct RegisterState {
     version: i64,
     keys: BTreeMap<Arc<str>, StoredKey>,
     /// The names of keys by the hashes of their secrets.
@@ -34,33 +36,33 @@ impl MemoryRegister {
         Self { lease_store, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RegisterState> {
         self.state.lock()
     }
 }
 
-impl State {
-    fn write(&mut self, change: Change) -> Result<i64, Conflict> {
+impl RegisterState {
+    fn write(&mut self, change: RegisterChange) -> Result<i64, RegisterConflict> {
         self.version += 1;
         let version = self.version;
         match change {
-            Change::Key { key, expected } => {
+            RegisterChange::Key { key, expected } => {
                 if self.keys.get(&key.name).map_or(0, |known| known.version) != expected {
-                    return Err(Conflict::Changed);
+                    return Err(RegisterConflict::Changed);
                 }
                 let of_another = |hash| self.by_hash.get(hash).is_some_and(|holder| *holder != key.name);
                 if key.secrets.iter().any(|secret| of_another(&secret.hash)) {
-                    return Err(Conflict::SecretTaken);
+                    return Err(RegisterConflict::SecretTaken);
                 }
                 self.put(StoredKey { version, ..key });
             }
-            Change::Team { team, expected } => {
+            RegisterChange::Team { team, expected } => {
                 if self.teams.get(&team.name).map_or(0, |known| known.version) != expected {
-                    return Err(Conflict::Changed);
+                    return Err(RegisterConflict::Changed);
                 }
                 self.teams.insert(team.name.clone(), StoredTeam { version, ..team });
             }
-            Change::Grant(grant) => self.grants.push(Grant { id: version, ..grant }),
+            RegisterChange::Grant(grant) => self.grants.push(Grant { id: version, ..grant }),
         }
         Ok(version)
     }
@@ -89,9 +91,9 @@ impl State {
 }
 
 impl Register for MemoryRegister {
-    fn since(&self, version: i64) -> BoxFuture<'static, Result<Contents, Unavailable>> {
+    fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, BackendUnavailable>> {
         let state = self.state();
-        let contents = Contents {
+        let contents = RegisterContents {
             version: state.version,
             keys: state.keys.values().filter(|key| key.version > version).cloned().collect(),
             teams: state.teams.values().filter(|team| team.version > version).cloned().collect(),
@@ -100,12 +102,12 @@ impl Register for MemoryRegister {
         Box::pin(std::future::ready(Ok(contents)))
     }
 
-    fn write(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Vec<i64>, NotWritten>> {
+    fn write(&self, changes: Vec<RegisterChange>) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>> {
         let mut state = self.state();
         let mut next = state.clone();
         let written = changes.into_iter().enumerate().map(|(at, change)| {
             let written = next.write(change);
-            written.map_err(|why| NotWritten::Conflict { at, why })
+            written.map_err(|why| RegisterWriteError::Conflict { at, why })
         });
         let written = written.collect::<Result<Vec<_>, _>>();
         if written.is_ok() {
@@ -116,7 +118,7 @@ impl Register for MemoryRegister {
 
     fn used(&self, uses: Vec<(KeyHash, i64)>) {
         let mut state = self.state();
-        let State { keys, by_hash, .. } = &mut *state;
+        let RegisterState { keys, by_hash, .. } = &mut *state;
         for (hash, unix_ms) in uses {
             let Some(key) = by_hash.get(&hash).and_then(|name| keys.get_mut(name)) else { continue };
             for secret in key.secrets.iter_mut().filter(|secret| secret.hash == hash) {
@@ -125,11 +127,11 @@ impl Register for MemoryRegister {
         }
     }
 
-    fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>> {
+    fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, BackendUnavailable>> {
         let balance = |(holder, granted): (Holder, NanoUsd)| {
             let (spent, leased) =
-                self.lease_store.balance(&Arc::new(holder.account()), crate::domain::budget::Span::EVER);
-            Balance { holder, granted, spent, leased }
+                self.lease_store.balance(&Arc::new(holder.account()), crate::domain::budget::WindowSpan::EVER);
+            CreditBalance { holder, granted, spent, leased }
         };
         let balances = self.state().granted(0).into_iter().map(balance).collect();
         Box::pin(std::future::ready(Ok(balances)))
@@ -140,7 +142,7 @@ impl Register for MemoryRegister {
         holder: Option<Holder>,
         after: i64,
         most: usize,
-    ) -> BoxFuture<'static, Result<Vec<Grant>, Unavailable>> {
+    ) -> StoreFuture<'static, Result<Vec<Grant>, BackendUnavailable>> {
         let state = self.state();
         let of_holder = |grant: &&Grant| holder.as_ref().is_none_or(|holder| grant.holder == *holder);
         let grants = state.grants.iter().filter(|grant| grant.id > after).filter(of_holder).take(most);

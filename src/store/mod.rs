@@ -19,13 +19,13 @@ pub mod reports;
 pub mod sqlite;
 
 use crate::domain::authorize::Limits;
-use crate::domain::budget::{Account, Charge, Span};
+use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::id::KeyId;
 use crate::domain::limit::{Left, Taken};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use crate::domain::refusal::OverLimit;
-use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
+use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
 use keyring::Keyring;
 use memory::MemoryLedger;
@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// A future of a trait that can be an object.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The append-only book of receipts.
 pub trait Ledger: Send + Sync {
@@ -68,11 +68,11 @@ pub trait LeaseStore: Send + Sync {
     /// asks takes care that nobody drops the future.
     ///
     /// # Errors
-    /// [`Unavailable`]: nothing was leased.
-    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>>;
+    /// [`BackendUnavailable`]: nothing was leased.
+    fn lease(&self, ask: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>>;
 
     /// Takes back what was leased and is neither spent nor held. It never blocks.
-    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd);
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd);
 
     /// Turns what `receipt` charges from leased into spent; called once, after the ledger took the receipt.
     /// A back end that is both does it there, in one transaction, and nothing here. It never blocks.
@@ -84,7 +84,7 @@ pub trait LeaseStore: Send + Sync {
 
 /// What a gateway writes into.
 #[derive(Clone)]
-pub struct Books {
+pub struct Stores {
     /// Where receipts go.
     pub ledger: Arc<dyn Ledger>,
     /// Where budgets are kept.
@@ -95,7 +95,7 @@ pub struct Books {
     pub reports: Option<Arc<dyn Reports>>,
 }
 
-impl Books {
+impl Stores {
     /// Those of a process that remembers nothing.
     pub async fn memory() -> Self {
         let lease_store = Arc::new(MemoryLeaseStore::default());
@@ -110,11 +110,11 @@ impl Books {
 /// Every change is given a version, higher than all before it, so that whoever reads knows what is new.
 pub trait Register: Send + Sync {
     /// What was changed after `version`, keys in the order of their names; everything for 0.
-    fn since(&self, version: i64) -> BoxFuture<'static, Result<Contents, Unavailable>>;
+    fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, BackendUnavailable>>;
 
     /// Writes all of `changes`, or nothing, and says which version each was given. Once asked it is carried
     /// to its end, whoever drops the future.
-    fn write(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Vec<i64>, NotWritten>>;
+    fn write(&self, changes: Vec<RegisterChange>) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>>;
 
     /// Takes note of when secrets were last used, in Unix milliseconds. It never blocks, and is no change.
     fn used(&self, uses: Vec<(KeyHash, i64)>);
@@ -123,7 +123,7 @@ pub trait Register: Send + Sync {
     fn close(&self) {}
 
     /// How all credit stands, by holder.
-    fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>>;
+    fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, BackendUnavailable>>;
 
     /// Up to `most` grants after the one numbered `after`, in their order; of `holder` only where one is named.
     fn grants(
@@ -131,12 +131,12 @@ pub trait Register: Send + Sync {
         holder: Option<Holder>,
         after: i64,
         most: usize,
-    ) -> BoxFuture<'static, Result<Vec<Grant>, Unavailable>>;
+    ) -> StoreFuture<'static, Result<Vec<Grant>, BackendUnavailable>>;
 }
 
 /// A part of what is registered.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Contents {
+pub struct RegisterContents {
     /// The version of the last change to anything.
     pub version: i64,
     /// In the order of their names.
@@ -150,7 +150,7 @@ pub struct Contents {
 /// One change to what is registered. The version of what is written, and a grant's number, are the register's
 /// to give.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Change {
+pub enum RegisterChange {
     /// A key as it is to be from now on.
     Key {
         /// All of it.
@@ -171,13 +171,13 @@ pub enum Change {
 
 /// Nothing was written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NotWritten {
+pub enum RegisterWriteError {
     /// Something is not as the change expects it.
     Conflict {
         /// Which of the changes, from 0.
         at: usize,
         /// How.
-        why: Conflict,
+        why: RegisterConflict,
     },
     /// The register cannot be written now.
     Unavailable,
@@ -185,7 +185,7 @@ pub enum NotWritten {
 
 /// How a change does not fit what is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Conflict {
+pub enum RegisterConflict {
     /// It has another version.
     Changed,
     /// Another key has this secret.
@@ -194,11 +194,11 @@ pub enum Conflict {
 
 /// What a process wants of an account.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LeaseAsk {
+pub struct LeaseRequest {
     /// Whose money.
     pub account: Arc<Account>,
     /// Of which window.
-    pub span: Span,
+    pub span: WindowSpan,
     /// The window's limit, as configured now.
     pub limit: NanoUsd,
     /// For requests that wait.
@@ -209,9 +209,9 @@ pub struct LeaseAsk {
 
 /// What a process got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Leased {
+pub struct Lease {
     /// The window it is of: the one asked for, or a later one of which the account has already leased.
-    pub span: Span,
+    pub span: WindowSpan,
     /// How much; less than the need where there is no more.
     pub amount: NanoUsd,
     /// What is now spent and leased of the window, by everybody.
@@ -220,7 +220,7 @@ pub struct Leased {
 
 /// The bank cannot be asked now: money fails closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unavailable;
+pub struct BackendUnavailable;
 
 /// What every key has taken of its limits.
 pub trait Counters: Send + Sync {
@@ -231,8 +231,12 @@ pub trait Counters: Send + Sync {
     /// others before a reload stays taken.
     ///
     /// # Errors
-    /// [`Denied`]: over one of the limits.
-    fn admit<'a>(&'a self, ask: &'a Ask, now: Instant) -> BoxFuture<'a, Result<Admission, Denied>>;
+    /// [`AdmissionDenied`]: over one of the limits.
+    fn admit<'a>(
+        &'a self,
+        ask: &'a AdmissionRequest,
+        now: Instant,
+    ) -> StoreFuture<'a, Result<Admission, AdmissionDenied>>;
 
     /// Ends an admission: frees its slot and corrects its tokens to those used (`None`: as taken).
     /// More than was taken becomes debt, which later requests wait for.
@@ -244,7 +248,7 @@ pub trait Counters: Send + Sync {
 
 /// What a request wants of its key's limits.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask {
+pub struct AdmissionRequest {
     /// Whose request it is.
     pub key: KeyId,
     /// The key's limits as the request's snapshot has them.
@@ -264,7 +268,7 @@ pub struct RatesLeft {
 
 /// A request refused, and what its client is told all the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Denied {
+pub struct AdmissionDenied {
     /// Which limit, and when to come back.
     pub over: OverLimit,
     /// What is left of the rates: the refused request took nothing.

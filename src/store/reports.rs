@@ -5,7 +5,7 @@
 //!
 //! Start reading in [`Reports`].
 
-use super::{BoxFuture, Unavailable};
+use super::{BackendUnavailable, StoreFuture};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 
@@ -13,13 +13,13 @@ use crate::domain::receipt::Receipt;
 pub trait Reports: Send + Sync {
     /// The receipts of `query`, summed by its dimensions, `most` sums at most: the dearest first, or day by day
     /// where days come first.
-    fn usage(&self, query: UsageQuery, most: usize) -> BoxFuture<'static, Result<Vec<Sum>, Unavailable>>;
+    fn usage(&self, query: UsageQuery, most: usize) -> StoreFuture<'static, Result<Vec<UsageSum>, BackendUnavailable>>;
 
     /// The receipts of `query`, the newest first.
-    fn receipts(&self, query: ReceiptsQuery) -> BoxFuture<'static, Result<Vec<Receipt>, Unavailable>>;
+    fn receipts(&self, query: ReceiptsQuery) -> StoreFuture<'static, Result<Vec<Receipt>, BackendUnavailable>>;
 
     /// The receipt of request `id`.
-    fn receipt(&self, id: RequestId) -> BoxFuture<'static, Result<Option<Receipt>, Unavailable>>;
+    fn receipt(&self, id: RequestId) -> StoreFuture<'static, Result<Option<Receipt>, BackendUnavailable>>;
 }
 
 /// Which receipts to list, the newest first.
@@ -123,7 +123,7 @@ pub struct UsageQuery {
 
 /// What some receipts come to.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Sum {
+pub struct UsageSum {
     /// The value of each dimension asked for.
     pub by: Vec<Option<String>>,
     /// How many there are.
@@ -146,7 +146,7 @@ pub struct Sum {
     pub cost_nanousd: i128,
 }
 
-impl Sum {
+impl UsageSum {
     /// Adds `other`; `by` stays.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;

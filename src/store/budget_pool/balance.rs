@@ -24,7 +24,7 @@ pub struct WindowBalance {
 
 /// How a hold ended.
 #[must_use = "what goes back is owed to the bank"]
-pub struct Settled {
+pub struct SettledHold {
     /// How much of what was spent had been leased.
     pub leased: i64,
     /// What goes back to the bank.
@@ -64,7 +64,7 @@ impl WindowBalance {
     }
 
     /// Ends a hold of `held` that cost `actual`.
-    pub fn settle(&self, held: i64, actual: i64) -> Settled {
+    pub fn settle(&self, held: i64, actual: i64) -> SettledHold {
         let within = actual.min(held);
         let excess = actual - within;
         // A provider served more than it was asked for: what is free pays for it first.
@@ -75,7 +75,7 @@ impl WindowBalance {
         }
         self.held.fetch_sub(held, Ordering::SeqCst);
         let back = self.put(held - within);
-        Settled { leased: within + covered, back }
+        SettledHold { leased: within + covered, back }
     }
 
     /// Ends a hold of `held` that cost nothing; what goes back to the bank.

@@ -6,9 +6,9 @@
 //! Start reading in [`BudgetWindow::ask`], then [`BudgetWindow::round`].
 
 use super::balance::WindowBalance;
-use crate::domain::budget::{Account, AccountStatus, Charge, OverBudget, Span, lease_ahead};
+use crate::domain::budget::{Account, AccountStatus, Charge, OverBudget, WindowSpan, lease_ahead};
 use crate::domain::money::NanoUsd;
-use crate::store::{LeaseAsk, LeaseStore};
+use crate::store::{LeaseRequest, LeaseStore};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 /// One window of an account.
 pub struct BudgetWindow {
     account: Arc<Account>,
-    span: Span,
+    span: WindowSpan,
     lease_store: Arc<dyn LeaseStore>,
     balance: WindowBalance,
     used: AtomicBool,
@@ -50,14 +50,14 @@ pub enum LeaseOutcome {
     /// All there is.
     Short,
     /// A later window is running than this one.
-    Later(Span),
+    Later(WindowSpan),
     /// The bank could not be asked.
     Unavailable,
 }
 
 impl BudgetWindow {
     /// A drawer with nothing in it.
-    pub fn new(account: Arc<Account>, span: Span, limit: NanoUsd, lease_store: Arc<dyn LeaseStore>) -> Self {
+    pub fn new(account: Arc<Account>, span: WindowSpan, limit: NanoUsd, lease_store: Arc<dyn LeaseStore>) -> Self {
         Self {
             account,
             span,
@@ -76,7 +76,7 @@ impl BudgetWindow {
     }
 
     /// The window whose money it is.
-    pub fn span(&self) -> Span {
+    pub fn span(&self) -> WindowSpan {
         self.span
     }
 
@@ -205,7 +205,7 @@ impl BudgetWindow {
             (needs.begun, std::mem::take(&mut needs.need))
         };
         let (limit, overrun) = (self.limit(), self.balance.overrun());
-        let ask = LeaseAsk {
+        let ask = LeaseRequest {
             account: self.account.clone(),
             span: self.span,
             limit,

@@ -18,7 +18,9 @@ mod sync {
 }
 
 use super::LeaseStore;
-use crate::domain::budget::{Account, AccountStatus, Budget, Charge, CreditUse, OverBudget, Scope, Span, Window};
+use crate::domain::budget::{
+    Account, AccountStatus, Budget, BudgetPeriod, Charge, CreditUse, OverBudget, Scope, WindowSpan,
+};
 use crate::domain::funding::{HoldSplit, credit_order};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::Holder;
@@ -32,17 +34,17 @@ use std::sync::Arc;
 pub struct BudgetPool {
     lease_store: Arc<dyn LeaseStore>,
     budget_accounts: RwLock<HashMap<Arc<Account>, Arc<BudgetAccount>>>,
-    credit: ArcSwap<Credit>,
+    credit: ArcSwap<CreditAccounts>,
 }
 
 /// The tills of everybody who was ever granted credit.
 #[derive(Clone, Default)]
-struct Credit {
+struct CreditAccounts {
     keys: HashMap<Arc<str>, Arc<BudgetAccount>>,
     teams: HashMap<Arc<str>, Arc<BudgetAccount>>,
 }
 
-impl Credit {
+impl CreditAccounts {
     fn of(&self, scope: Scope, name: &Arc<str>) -> Option<Arc<BudgetAccount>> {
         match scope {
             Scope::Key => self.keys.get(name).cloned(),
@@ -106,7 +108,7 @@ impl BudgetPool {
 
     /// From now on credit is what was granted to each holder in all. Whoever is not named keeps theirs.
     pub fn set_credit(&self, granted: &[(Holder, NanoUsd)], now_unix_ms: i64) {
-        let mut credit = Credit::clone(&self.credit.load());
+        let mut credit = CreditAccounts::clone(&self.credit.load());
         for (holder, granted) in granted {
             let budget_account = self.budget_account(&holder.credit(*granted), now_unix_ms);
             match holder.scope {
@@ -199,7 +201,7 @@ impl BudgetPool {
 /// One account's money in this process.
 pub struct BudgetAccount {
     account: Arc<Account>,
-    window: Window,
+    window: BudgetPeriod,
     lease_store: Arc<dyn LeaseStore>,
     budget_window: ArcSwap<BudgetWindow>,
     /// Whoever opens the next drawer, or changes the limit, holds it.
@@ -271,7 +273,7 @@ impl BudgetAccount {
     }
 
     /// Opens the drawer of `span`, unless it, or a later one, is open.
-    fn move_to(&self, span: Span) {
+    fn move_to(&self, span: WindowSpan) {
         let _moving = self.moving.lock();
         let old = self.budget_window.load_full();
         if span.start_ms > old.span().start_ms {

@@ -3,17 +3,17 @@
 //! They are read one request at a time and never counted, so a table of their own would cost a
 //! second index for nothing. A name that the row already has is left out.
 
-use super::line::{duration, micros, reason, unknown};
+use super::receipt_row::{duration, micros, reason, unknown};
 use crate::domain::receipt::{AttemptRecord, Served};
 use std::sync::Arc;
 
 /// Deployment, tier, reason, microseconds.
-type Written<'a> = (Option<&'a str>, Option<&'a str>, &'a str, i64);
-type Read = (Option<Arc<str>>, Option<Arc<str>>, String, i64);
+type EncodedAttempt<'a> = (Option<&'a str>, Option<&'a str>, &'a str, i64);
+type DecodedAttempt = (Option<Arc<str>>, Option<Arc<str>>, String, i64);
 
 /// `attempts` as JSON, where `served` stands in the same row.
 pub(super) fn written(attempts: &[AttemptRecord], served: Option<&Served>) -> String {
-    let rows: Vec<Written<'_>> = attempts
+    let rows: Vec<EncodedAttempt<'_>> = attempts
         .iter()
         .map(|attempt| {
             // Both or none: a null beside a name means that there is no tier.
@@ -27,7 +27,7 @@ pub(super) fn written(attempts: &[AttemptRecord], served: Option<&Served>) -> St
 
 /// The attempts that [`written`] wrote.
 pub(super) fn read(text: &str, served: Option<&Served>) -> rusqlite::Result<Vec<AttemptRecord>> {
-    let rows: Vec<Read> = serde_json::from_str(text).map_err(|_| unknown("attempts"))?;
+    let rows: Vec<DecodedAttempt> = serde_json::from_str(text).map_err(|_| unknown("attempts"))?;
     rows.into_iter()
         .map(|(deployment, tier, label, micros)| {
             let (deployment, tier) = match (deployment, served) {

@@ -7,9 +7,9 @@ use rusqlite::{Connection, Row};
 
 /// One window of an account.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Balance {
+pub struct BudgetBalance {
     /// Whose it is.
-    pub account: Account,
+    pub account: AccountLabels,
     /// Its first millisecond, in Unix time.
     pub start_ms: i64,
     /// The first millisecond after it.
@@ -22,11 +22,11 @@ pub struct Balance {
 
 /// A lease that a process left open when it ended: nobody knows what was spent of it, so all of it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unaccounted {
+pub struct UnaccountedLease {
     /// When that was found, in Unix milliseconds.
     pub booked_unix_ms: i64,
     /// Whose money it was.
-    pub account: Account,
+    pub account: AccountLabels,
     /// The window it was leased of, by its first millisecond.
     pub start_ms: i64,
     /// Billionths of a US dollar.
@@ -35,7 +35,7 @@ pub struct Unaccounted {
 
 /// Whom money is counted for, by its labels.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Account {
+pub struct AccountLabels {
     /// `key`, `team`, `policy`.
     pub scope: String,
     /// `month Europe/Paris`, `none`.
@@ -45,12 +45,12 @@ pub struct Account {
 }
 
 /// Every window of every account.
-pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<Balance>> {
+pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<BudgetBalance>> {
     let all = "SELECT scope, window, name, start_ms, end_ms, spent_nanousd, leased_nanousd FROM budgets
         ORDER BY scope, window, name, start_ms";
     let mut statement = connection.prepare(all)?;
     let rows = statement.query_map([], |row| {
-        Ok(Balance {
+        Ok(BudgetBalance {
             account: account(row)?,
             start_ms: row.get(3)?,
             end_ms: row.get(4)?,
@@ -62,12 +62,12 @@ pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<Balance>
 }
 
 /// Every lease that was left open, in the order in which it was found.
-pub(super) fn unaccounted(connection: &Connection) -> rusqlite::Result<Vec<Unaccounted>> {
+pub(super) fn unaccounted(connection: &Connection) -> rusqlite::Result<Vec<UnaccountedLease>> {
     let all = "SELECT scope, window, name, start_ms, amount_nanousd, booked_unix_ms FROM unaccounted
         ORDER BY booked_unix_ms, scope, window, name";
     let mut statement = connection.prepare(all)?;
     let rows = statement.query_map([], |row| {
-        Ok(Unaccounted {
+        Ok(UnaccountedLease {
             account: account(row)?,
             start_ms: row.get(3)?,
             amount_nanousd: row.get(4)?,
@@ -77,6 +77,6 @@ pub(super) fn unaccounted(connection: &Connection) -> rusqlite::Result<Vec<Unacc
     rows.collect()
 }
 
-fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
-    Ok(Account { scope: row.get(0)?, window: row.get(1)?, name: row.get(2)? })
+fn account(row: &Row<'_>) -> rusqlite::Result<AccountLabels> {
+    Ok(AccountLabels { scope: row.get(0)?, window: row.get(1)?, name: row.get(2)? })
 }

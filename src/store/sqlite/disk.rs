@@ -8,8 +8,8 @@
 //! Start reading in [`Disk::commit`].
 
 use super::open::existing;
-use super::writer::{Operation, Work};
-use super::{lease_store, line};
+use super::writer::{QueuedWrite, WriteOperation};
+use super::{lease_store, receipt_row};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -58,7 +58,7 @@ impl Disk {
     }
 
     /// Commits `batch`, or nothing of it. After a failure the same batch comes again.
-    pub(super) fn commit(&mut self, batch: &[Work]) -> rusqlite::Result<()> {
+    pub(super) fn commit(&mut self, batch: &[QueuedWrite]) -> rusqlite::Result<()> {
         // A file that was removed or replaced would be written on, out of everybody's sight.
         if self.file != number(&self.path) {
             self.connection = None;
@@ -86,7 +86,7 @@ fn number(path: &Path) -> Option<(u64, u64)> {
 
 fn transact(
     connection: &mut Connection,
-    batch: &[Work],
+    batch: &[QueuedWrite],
     left_out: &mut Vec<usize>,
     doubtful: &mut Option<i32>,
 ) -> rusqlite::Result<()> {
@@ -106,11 +106,11 @@ fn transact(
     for (at, work) in batch.iter().enumerate() {
         let written = match work {
             // A receipt that is there already was charged then.
-            Work::Receipt(receipt) => match line::insert(&transaction, receipt) {
+            QueuedWrite::Receipt(receipt) => match receipt_row::insert(&transaction, receipt) {
                 Ok(true) => lease_store::charge(&transaction, &receipt.charges),
                 other => other.map(drop),
             },
-            Work::Operation(operation) => whole(&**operation, &transaction),
+            QueuedWrite::Operation(operation) => whole(&**operation, &transaction),
         };
         match written {
             Err(error) if is_its_own_fault(&error) => {
@@ -126,7 +126,7 @@ fn transact(
 }
 
 /// All of `operation`, or nothing of it.
-fn whole(operation: &dyn Operation, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+fn whole(operation: &dyn WriteOperation, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch("SAVEPOINT operation")?;
     // A bug in one operation must not end the writing of all others.
     let written = catch_unwind(AssertUnwindSafe(|| operation.write(transaction))).unwrap_or_else(|_| Err(panicked()));

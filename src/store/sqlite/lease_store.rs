@@ -3,10 +3,10 @@
 //! Everything is an operation of the one writer, so that balances are read and written in order. While the
 //! disk fails nothing is leased; what a process left leased when it ended counts as spent from the next start.
 
-use super::writer::{Operation, Writer};
-use crate::domain::budget::{Account, CREDIT, Charge, Span, grant};
+use super::writer::{WriteOperation, Writer};
+use crate::domain::budget::{Account, CREDIT, Charge, WindowSpan, grant};
 use crate::domain::money::NanoUsd;
-use crate::store::{LeaseAsk, Leased, Unavailable};
+use crate::store::{BackendUnavailable, Lease, LeaseRequest};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(super) fn charge(transaction: &Transaction<'_>, charges: &[Charge]) -> rusql
 fn add(
     transaction: &Transaction<'_>,
     account: &Account,
-    span: Span,
+    span: WindowSpan,
     spent: NanoUsd,
     leased: NanoUsd,
 ) -> rusqlite::Result<()> {
@@ -56,47 +56,47 @@ fn add(
 }
 
 /// Leases, once it is durable.
-pub(super) async fn lease(writer: Writer, ask: LeaseAsk) -> Result<Leased, Unavailable> {
+pub(super) async fn lease(writer: Writer, ask: LeaseRequest) -> Result<Lease, BackendUnavailable> {
     if !writer.status().healthy {
-        return Err(Unavailable);
+        return Err(BackendUnavailable);
     }
     let (reported, answer) = oneshot::channel();
-    let wish = Wish { writer: writer.clone(), ask, granted: Mutex::new(None), reported };
-    writer.submit(Box::new(wish)).map_err(|_| Unavailable)?;
+    let wish = LeaseOperation { writer: writer.clone(), ask, granted: Mutex::new(None), reported };
+    writer.submit(Box::new(wish)).map_err(|_| BackendUnavailable)?;
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(leased)) => Ok(leased),
-        _ => Err(Unavailable),
+        _ => Err(BackendUnavailable),
     }
 }
 
 /// Leaves charges of which there is no receipt, or what was leased and is not used. Where there is no room
 /// it stays leased, and counts as spent from the next start.
 pub(super) fn permit(writer: &Writer, charges: Vec<Charge>) {
-    if writer.submit(Box::new(Charges(charges))).is_err() {
+    if writer.submit(Box::new(ChargeOperation(charges))).is_err() {
         tracing::error!("money could not be given back to its budget: it counts as spent");
     }
 }
 
 /// What gives `amount` of a lease back.
-pub(super) fn given_back(account: &Arc<Account>, span: Span, amount: NanoUsd) -> Charge {
+pub(super) fn given_back(account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) -> Charge {
     Charge { account: account.clone(), span, spent: NanoUsd::ZERO, leased: amount }
 }
 
 /// A lease on its way.
-struct Wish {
+struct LeaseOperation {
     writer: Writer,
-    ask: LeaseAsk,
+    ask: LeaseRequest,
     /// As the transaction that is not committed yet has it.
-    granted: Mutex<Option<Leased>>,
-    reported: oneshot::Sender<Leased>,
+    granted: Mutex<Option<Lease>>,
+    reported: oneshot::Sender<Lease>,
 }
 
-impl Operation for Wish {
+impl WriteOperation for LeaseOperation {
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let LeaseAsk { account, span, limit, need, ahead } = &self.ask;
+        let LeaseRequest { account, span, limit, need, ahead } = &self.ask;
         let key = params![account.scope.label(), &*account.name, &*account.window];
         let row = |row: &rusqlite::Row<'_>| {
-            let span = Span { start_ms: row.get(0)?, end_ms: row.get(1)? };
+            let span = WindowSpan { start_ms: row.get(0)?, end_ms: row.get(1)? };
             Ok((span, row.get::<_, i64>(2)?.saturating_add(row.get(3)?)))
         };
         let latest = transaction.prepare_cached(LATEST)?.query_row(key, row).optional()?;
@@ -104,7 +104,7 @@ impl Operation for Wish {
         let (span, taken) = latest.filter(|(latest, _)| latest.start_ms >= span.start_ms).unwrap_or((*span, 0));
         let amount = grant(ceiling(transaction, account, *limit)?, NanoUsd(taken), *need, *ahead);
         add(transaction, account, span, NanoUsd::ZERO, amount)?;
-        let leased = Leased { span, amount, taken: NanoUsd(taken.saturating_add(amount.0)) };
+        let leased = Lease { span, amount, taken: NanoUsd(taken.saturating_add(amount.0)) };
         *self.granted.lock() = Some(leased);
         Ok(())
     }
@@ -128,9 +128,9 @@ fn ceiling(transaction: &Transaction<'_>, account: &Account, configured: NanoUsd
     granted.query_row(params![account.scope.label(), &*account.name], |row| row.get(0)).map(NanoUsd)
 }
 
-struct Charges(Vec<Charge>);
+struct ChargeOperation(Vec<Charge>);
 
-impl Operation for Charges {
+impl WriteOperation for ChargeOperation {
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         charge(transaction, &self.0)
     }

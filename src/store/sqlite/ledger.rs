@@ -2,12 +2,12 @@
 
 use super::disk::Disk;
 use super::retention::Retention;
-use super::writer::{Writer, Writing};
+use super::writer::{Writer, WriterGuard};
 use super::{OpenError, WallClock, lease_store, migrate, open};
-use crate::domain::budget::{Account, Charge, Span};
+use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
-use crate::store::{BoxFuture, LeaseAsk, LeaseStore, Leased, Ledger, LedgerStatus, Unavailable};
+use crate::store::{BackendUnavailable, Lease, LeaseRequest, LeaseStore, Ledger, LedgerStatus, StoreFuture};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ pub struct SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// Opens the database at `path`, brings it up to date, and writes to it until the [`Writing`] is
+    /// Opens the database at `path`, brings it up to date, and writes to it until the [`WriterGuard`] is
     /// dropped. Receipts older than `keep` are deleted; `None` keeps them all.
     ///
     /// # Errors
     /// When another gateway holds it, or it cannot be made, opened, migrated or written.
-    pub fn open(path: &Path, keep: Option<Duration>, unix_ms: WallClock) -> Result<(Self, Writing), OpenError> {
+    pub fn open(path: &Path, keep: Option<Duration>, unix_ms: WallClock) -> Result<(Self, WriterGuard), OpenError> {
         let held = open::lock(path)?;
         migrate::migrate(path, unix_ms())?;
         let mut connection = open::existing(path).map_err(OpenError::sqlite(path))?;
@@ -55,11 +55,11 @@ impl Ledger for SqliteLedger {
 }
 
 impl LeaseStore for SqliteLedger {
-    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
+    fn lease(&self, ask: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
         Box::pin(lease_store::lease(self.writer.clone(), ask))
     }
 
-    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
         lease_store::permit(&self.writer, vec![lease_store::given_back(account, span, amount)]);
     }
 

@@ -2,24 +2,24 @@
 //!
 //! The file is opened read-only: a report never migrates, locks out or delays a gateway.
 
-use super::balances::{self, Balance, Unaccounted};
-use super::{OpenError, line, migrate, open, register};
+use super::balances::{self, BudgetBalance, UnaccountedLease};
+use super::{OpenError, migrate, open, receipt_row, register};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
-use crate::store::Contents;
-use crate::store::reports::{ReceiptsQuery, Sum, UsageQuery};
+use crate::store::RegisterContents;
+use crate::store::reports::{ReceiptsQuery, UsageQuery, UsageSum};
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
 
 /// The ledger of one database.
-pub struct Book {
+pub struct LedgerReader {
     path: PathBuf,
     connection: Connection,
 }
 
 /// Why it cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum BookError {
+pub enum LedgerReadError {
     /// It cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -33,12 +33,12 @@ pub enum BookError {
     },
 }
 
-impl Book {
+impl LedgerReader {
     /// Opens the ledger in the database at `path`.
     ///
     /// # Errors
     /// When there is none, or it is not in the form this program reads.
-    pub fn open(path: &Path) -> Result<Self, BookError> {
+    pub fn open(path: &Path) -> Result<Self, LedgerReadError> {
         let connection = open::readable(path)?;
         migrate::is_current(&connection, path)?;
         Ok(Self { path: path.to_owned(), connection })
@@ -48,9 +48,9 @@ impl Book {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn receipt(&self, id: RequestId) -> Result<Option<Receipt>, BookError> {
+    pub fn receipt(&self, id: RequestId) -> Result<Option<Receipt>, LedgerReadError> {
         let row = "SELECT * FROM receipts WHERE id = ?1";
-        let found = self.connection.query_row(row, [id.0.to_be_bytes()], line::read).optional();
+        let found = self.connection.query_row(row, [id.0.to_be_bytes()], receipt_row::read).optional();
         found.map_err(|error| self.failed(error))
     }
 
@@ -58,7 +58,7 @@ impl Book {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn usage(&self, query: &UsageQuery) -> Result<Vec<Sum>, BookError> {
+    pub fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, LedgerReadError> {
         self.usage_up_to(query, usize::MAX)
     }
 
@@ -66,7 +66,7 @@ impl Book {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn usage_up_to(&self, query: &UsageQuery, most: usize) -> Result<Vec<Sum>, BookError> {
+    pub fn usage_up_to(&self, query: &UsageQuery, most: usize) -> Result<Vec<UsageSum>, LedgerReadError> {
         query.ask(&self.connection, most).map_err(|error| self.failed(error))
     }
 
@@ -74,7 +74,7 @@ impl Book {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn receipts(&self, query: &ReceiptsQuery) -> Result<Vec<Receipt>, BookError> {
+    pub fn receipts(&self, query: &ReceiptsQuery) -> Result<Vec<Receipt>, LedgerReadError> {
         query.ask(&self.connection).map_err(|error| self.failed(error))
     }
 
@@ -82,7 +82,7 @@ impl Book {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn balances(&self) -> Result<Vec<Balance>, BookError> {
+    pub fn balances(&self) -> Result<Vec<BudgetBalance>, LedgerReadError> {
         balances::balances(&self.connection).map_err(|error| self.failed(error))
     }
 
@@ -90,7 +90,7 @@ impl Book {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn unaccounted(&self) -> Result<Vec<Unaccounted>, BookError> {
+    pub fn unaccounted(&self) -> Result<Vec<UnaccountedLease>, LedgerReadError> {
         balances::unaccounted(&self.connection).map_err(|error| self.failed(error))
     }
 
@@ -98,7 +98,7 @@ impl Book {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn registered(&self) -> Result<Contents, BookError> {
+    pub fn registered(&self) -> Result<RegisterContents, LedgerReadError> {
         register::read_since(&self.connection, 0).map_err(|error| self.failed(error))
     }
 
@@ -106,12 +106,12 @@ impl Book {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn begins_unix_ms(&self) -> Result<Option<i64>, BookError> {
+    pub fn begins_unix_ms(&self) -> Result<Option<i64>, LedgerReadError> {
         let oldest = "SELECT received_unix_ms FROM receipts ORDER BY id LIMIT 1";
         self.connection.query_row(oldest, [], |row| row.get(0)).optional().map_err(|error| self.failed(error))
     }
 
-    fn failed(&self, error: rusqlite::Error) -> BookError {
-        BookError::Read { path: self.path.clone(), error }
+    fn failed(&self, error: rusqlite::Error) -> LedgerReadError {
+        LedgerReadError::Read { path: self.path.clone(), error }
     }
 }
