@@ -440,7 +440,7 @@ async fn a_hold_belongs_to_the_window_it_was_made_in() {
     morning.release();
     assert!(taken(&budget_pool, &budget_account, 100, DAY_MS + 1).await.is_some());
     // A day passes with nobody asking; what is free of it goes back by itself.
-    budget_pool.tidy(2 * DAY_MS);
+    budget_pool.return_idle_leases(2 * DAY_MS);
     assert_eq!(lease_store.leased(), NanoUsd(0));
 }
 

@@ -202,7 +202,7 @@ impl Gateway {
 async fn tidy(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     loop {
         clock.sleep(TIDY_EVERY).await;
-        relay.tidy_budget_pool();
+        relay.return_idle_leases();
         keyring.tell_uses();
     }
 }

@@ -1,10 +1,11 @@
-//! The register of a process that remembers nothing: keys, teams and credit in memory, gone with it.
+//! The register of a single process: keys, teams and credit in memory, lost when the process ends.
 //!
-//! It is the reference for every other register: `tests/store_contract.rs` says what all promise.
+//! It is the reference implementation: `tests/store_contract.rs` states what every register guarantees.
 
 use super::{
     BackendUnavailable, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture,
 };
+use crate::domain::budget::WindowSpan;
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
@@ -13,9 +14,9 @@ use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Everything registered.
+/// A register in memory.
 pub struct MemoryRegister {
-    /// Where credit is spent.
+    /// Where credit is leased and spent.
     lease_store: Arc<MemoryLeaseStore>,
     state: Mutex<RegisterState>,
 }
@@ -31,7 +32,7 @@ struct RegisterState {
 }
 
 impl MemoryRegister {
-    /// An empty one, whose credit is spent at `lease_store`.
+    /// An empty register whose credit is spent in `lease_store`.
     pub fn new(lease_store: Arc<MemoryLeaseStore>) -> Self {
         Self { lease_store, state: Mutex::default() }
     }
@@ -50,8 +51,8 @@ impl RegisterState {
                 if self.keys.get(&key.name).map_or(0, |known| known.version) != expected {
                     return Err(RegisterConflict::Changed);
                 }
-                let of_another = |hash| self.by_hash.get(hash).is_some_and(|holder| *holder != key.name);
-                if key.secrets.iter().any(|secret| of_another(&secret.hash)) {
+                let has_other_key = |hash| self.by_hash.get(hash).is_some_and(|holder| *holder != key.name);
+                if key.secrets.iter().any(|secret| has_other_key(&secret.hash)) {
                     return Err(RegisterConflict::SecretTaken);
                 }
                 self.put(StoredKey { version, ..key });
@@ -67,7 +68,7 @@ impl RegisterState {
         Ok(version)
     }
 
-    /// Uses that were noted stay noted, whatever whoever changes the key knew of them.
+    /// Recorded uses are kept, even if the change was made without knowing of them.
     fn put(&mut self, mut key: StoredKey) {
         let before = self.keys.remove(&key.name).map(|known| known.secrets).unwrap_or_default();
         for known in &before {
@@ -129,8 +130,7 @@ impl Register for MemoryRegister {
 
     fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, BackendUnavailable>> {
         let balance = |(holder, granted): (Holder, NanoUsd)| {
-            let (spent, leased) =
-                self.lease_store.balance(&Arc::new(holder.account()), crate::domain::budget::WindowSpan::EVER);
+            let (spent, leased) = self.lease_store.balance(&Arc::new(holder.account()), WindowSpan::EVER);
             CreditBalance { holder, granted, spent, leased }
         };
         let balances = self.state().granted(0).into_iter().map(balance).collect();

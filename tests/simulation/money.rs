@@ -197,7 +197,7 @@ impl<'w> Cash<'w> {
     pub fn tidy(&mut self, now: Duration) {
         let clock = self.world.money.clock(now);
         self.look(clock);
-        self.budget_pool.tidy(clock);
+        self.budget_pool.return_idle_leases(clock);
     }
 
     /// The process is killed and begins again: what it held and had leased is gone.

@@ -1,18 +1,19 @@
-//! The process's own purse: budgets are spent from it in memory, and what it holds is leased from a bank.
+//! The money that this process has leased from the lease store: requests hold and spend it in memory.
 //!
-//! Each account has a till with one drawer per window. A request takes its hold from the drawer with one
-//! compare-and-swap; the bank is asked ahead of time by a task of its own, so that a request waits for it
-//! only when its hold does not fit in what is leased. No lock is held across an await, and nothing here
-//! waits for a disk. It must never hand out money that was not leased, and never lose a hold: a [`Hold`]
-//! settles exactly once, by whom it is given to or by being dropped.
+//! Each account has a [`BudgetAccount`] with one [`BudgetWindow`] at a time. A request takes its hold from the
+//! window with one compare-and-swap. A separate task leases ahead of need, so that a request waits for the lease
+//! store only if its hold does not fit in what is leased. Who pays how much is decided in
+//! [`domain::funding`](crate::domain::funding). No lock is held across an await, and nothing here waits for a disk.
+//! It must never give out money that was not leased, and never lose a hold: a [`Hold`] ends exactly once, by being
+//! settled, released or dropped.
 //!
-//! Start reading in [`BudgetPool::hold`], then `budget_window.rs`, where the bank is asked, and `balance.rs`, where money
-//! moves.
+//! Start reading in [`BudgetPool::hold`], then `budget_window.rs`, which requests leases, and `balance.rs`, which
+//! moves money.
 
 mod balance;
 mod budget_window;
 
-/// Where `balance.rs` has its atomics from; its model has others.
+/// The atomics of `balance.rs`; the model in `tests/budget_pool_model.rs` replaces them.
 mod sync {
     pub use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 }
@@ -30,14 +31,14 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Every account's till. Accounts are never forgotten: what was spent stays spent, over any reload.
+/// All accounts of this process. An account is never removed: what was spent stays spent over any reload.
 pub struct BudgetPool {
     lease_store: Arc<dyn LeaseStore>,
     budget_accounts: RwLock<HashMap<Arc<Account>, Arc<BudgetAccount>>>,
     credit: ArcSwap<CreditAccounts>,
 }
 
-/// The tills of everybody who was ever granted credit.
+/// The credit accounts of everybody who was ever granted credit, by name.
 #[derive(Clone, Default)]
 struct CreditAccounts {
     keys: HashMap<Arc<str>, Arc<BudgetAccount>>,
@@ -45,34 +46,34 @@ struct CreditAccounts {
 }
 
 impl CreditAccounts {
-    fn of(&self, scope: Scope, name: &Arc<str>) -> Option<Arc<BudgetAccount>> {
+    fn find(&self, scope: Scope, name: &Arc<str>) -> Option<Arc<BudgetAccount>> {
         match scope {
             Scope::Key => self.keys.get(name).cloned(),
             Scope::Team => self.teams.get(name).cloned(),
-            // Nobody holds any for a policy.
+            // A policy has no credit.
             Scope::Policy => None,
         }
     }
 }
 
-/// Who pays for a request.
+/// The accounts that pay for a request.
 #[derive(Clone, Default)]
 pub struct FundingSources {
     /// In [`credit_order`].
     credit: [Option<Arc<BudgetAccount>>; 2],
-    /// The key's name where only credit pays.
+    /// The key's name if only credit pays: a refusal names it where it has no credit.
     only: Option<Arc<str>>,
-    /// Each of them holds the same share.
+    /// Every one of them holds and pays the same share.
     budgets: Arc<[Arc<BudgetAccount>]>,
 }
 
 impl FundingSources {
-    /// Budgets alone.
+    /// Budgets without credit.
     pub fn budgets(budgets: impl Into<Arc<[Arc<BudgetAccount>]>>) -> Self {
         Self { budgets: budgets.into(), ..Self::default() }
     }
 
-    /// Whether nobody has to.
+    /// Whether nothing pays, so that no money must be held.
     pub fn is_empty(&self) -> bool {
         self.budgets.is_empty() && self.only.is_none() && self.credit.iter().all(Option::is_none)
     }
@@ -85,19 +86,19 @@ impl FundingSources {
 /// Why there is no hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HoldError {
-    /// A budget has no room for it.
+    /// A budget or credit has too little left.
     Over(OverBudget),
-    /// The bank cannot be asked, and it does not fit in what is leased.
+    /// It does not fit in what is leased, and the lease store cannot be reached.
     Unavailable,
 }
 
 impl BudgetPool {
-    /// An empty purse that leases from `lease_store`.
+    /// A pool without accounts that leases from `lease_store`.
     pub fn new(lease_store: Arc<dyn LeaseStore>) -> Self {
         Self { lease_store, budget_accounts: RwLock::default(), credit: ArcSwap::default() }
     }
 
-    /// The till of `budget`'s account. From now on its limit is this budget's, in the window running too.
+    /// The account of `budget`, opened if it is new. Its limit becomes this budget's, in the current window too.
     pub fn budget_account(&self, budget: &Budget, now_unix_ms: i64) -> Arc<BudgetAccount> {
         let mut budget_accounts = self.budget_accounts.write();
         let open = || Arc::new(BudgetAccount::open(budget, self.lease_store.clone(), now_unix_ms));
@@ -106,7 +107,7 @@ impl BudgetPool {
         budget_account
     }
 
-    /// From now on credit is what was granted to each holder in all. Whoever is not named keeps theirs.
+    /// Sets the credit of each holder to the sum of its grants. Holders that are not listed keep theirs.
     pub fn set_credit(&self, granted: &[(Holder, NanoUsd)], now_unix_ms: i64) {
         let mut credit = CreditAccounts::clone(&self.credit.load());
         for (holder, granted) in granted {
@@ -114,34 +115,33 @@ impl BudgetPool {
             match holder.scope {
                 Scope::Key => credit.keys.insert(holder.name.clone(), budget_account),
                 Scope::Team => credit.teams.insert(holder.name.clone(), budget_account),
-                // Nobody holds any for a policy.
+                // A policy has no credit.
                 Scope::Policy => None,
             };
         }
         self.credit.store(Arc::new(credit));
     }
 
-    /// Who pays for requests of a key: credit as `credit` says, and `budgets`.
+    /// The accounts that pay for requests of a key: its credit and its team's, used as `credit_use`, and `budgets`.
     pub fn funding(
         &self,
         key: &Arc<str>,
         team: Option<&Arc<str>>,
-        credit: CreditUse,
+        credit_use: CreditUse,
         budgets: Arc<[Arc<BudgetAccount>]>,
     ) -> FundingSources {
-        let known = self.credit.load();
-        let only = (credit == CreditUse::Only).then(|| key.clone());
-        let credit = credit_order(key, team).map(|holder| holder.and_then(|(scope, name)| known.of(scope, name)));
+        let credits = self.credit.load();
+        let only = (credit_use == CreditUse::Only).then(|| key.clone());
+        let credit = credit_order(key, team).map(|holder| holder.and_then(|(scope, name)| credits.find(scope, name)));
         FundingSources { credit, only, budgets }
     }
 
-    /// Holds `amount`: from credit as far as it reaches, and the rest in each budget; where credit alone pays,
-    /// all of it from credit and all of it in each budget. Or nothing at all.
+    /// Holds `amount`, divided over `funding` as [`HoldSplit`] says, or nothing at all.
     ///
     /// # Errors
-    /// [`HoldError`]: the first till it does not fit in, or whose bank cannot be asked.
+    /// [`HoldError`]: the first account in which it does not fit, or whose lease store cannot be reached.
     pub async fn hold(&self, funding: &FundingSources, amount: NanoUsd, now_unix_ms: i64) -> Result<Hold, HoldError> {
-        // A refusal drops what was taken so far, which goes back.
+        // On an error the hold is dropped, which returns what was taken so far.
         let mut hold = Hold::new(HoldSplit::new(amount, funding.credit_use()));
         for budget_account in funding.credit.iter().flatten() {
             let uncovered = hold.split.uncovered();
@@ -169,23 +169,23 @@ impl BudgetPool {
         Ok(hold)
     }
 
-    /// Gives back to the bank what nobody has used since it was last called, and all of windows that ended.
-    pub fn tidy(&self, now_unix_ms: i64) {
+    /// Returns leases that were not used since the last call, and everything leased of windows that ended.
+    pub fn return_idle_leases(&self, now_unix_ms: i64) {
         for budget_account in self.all() {
-            budget_account.window_at(now_unix_ms).tidy();
+            budget_account.window_at(now_unix_ms).return_idle();
         }
     }
 
-    /// Gives everything back that is not held, also what is on its way, at the end of the process.
+    /// Returns everything that is not held, including leases still in flight. For the end of the process.
     pub async fn close(&self) {
         for budget_account in self.all() {
             let budget_window = budget_account.budget_window.load_full();
-            budget_window.at_rest().await;
+            budget_window.wait_for_leases().await;
             budget_window.drain();
         }
     }
 
-    /// How every account stands, by name.
+    /// The status of every account, sorted by account.
     pub fn statuses(&self, now_unix_ms: i64) -> Vec<AccountStatus> {
         let mut all: Vec<_> =
             self.all().iter().map(|budget_account| budget_account.window_at(now_unix_ms).status()).collect();
@@ -198,14 +198,14 @@ impl BudgetPool {
     }
 }
 
-/// One account's money in this process.
+/// One account in this process, with its current window.
 pub struct BudgetAccount {
     account: Arc<Account>,
     window: BudgetPeriod,
     lease_store: Arc<dyn LeaseStore>,
     budget_window: ArcSwap<BudgetWindow>,
-    /// Whoever opens the next drawer, or changes the limit, holds it.
-    moving: Mutex<()>,
+    /// Held while the next window is opened or the limit is changed.
+    switching: Mutex<()>,
 }
 
 impl BudgetAccount {
@@ -217,11 +217,11 @@ impl BudgetAccount {
             window: budget.window.clone(),
             lease_store,
             budget_window: ArcSwap::from_pointee(budget_window),
-            moving: Mutex::new(()),
+            switching: Mutex::new(()),
         }
     }
 
-    /// Whose money it is.
+    /// The account it counts for.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
     }
@@ -230,51 +230,51 @@ impl BudgetAccount {
         loop {
             let budget_window = self.window_at(now_unix_ms);
             if budget_window.take(amount) {
-                budget_window.look_ahead();
+                budget_window.lease_ahead();
                 return Ok(budget_window);
             }
-            let outcome = budget_window.ask(amount).await;
+            let outcome = budget_window.request_lease(amount).await;
             if budget_window.take(amount) {
                 return Ok(budget_window);
             }
             match outcome {
-                // Others were quicker, or the window ended meanwhile: once more.
+                // Other requests took the lease, or the window ended meanwhile: try again.
                 _ if budget_window.is_closed() => {}
                 LeaseOutcome::Enough => {}
-                LeaseOutcome::Later(span) => self.move_to(span),
+                LeaseOutcome::Later(span) => self.switch_to(span),
                 LeaseOutcome::Short => return Err(HoldError::Over(budget_window.over(amount))),
                 LeaseOutcome::Unavailable => return Err(HoldError::Unavailable),
             }
         }
     }
 
-    /// Takes as much of `amount` as there is.
+    /// Holds as much of `amount` as there is.
     async fn take_part(&self, amount: NanoUsd, now_unix_ms: i64) -> Result<(Arc<BudgetWindow>, NanoUsd), HoldError> {
         let budget_window = self.window_at(now_unix_ms);
         if budget_window.take(amount) {
-            budget_window.look_ahead();
+            budget_window.lease_ahead();
             return Ok((budget_window, amount));
         }
-        if budget_window.has_more() && budget_window.ask(amount).await == LeaseOutcome::Unavailable {
+        if budget_window.has_more() && budget_window.request_lease(amount).await == LeaseOutcome::Unavailable {
             return Err(HoldError::Unavailable);
         }
         let part = budget_window.take_part(amount);
         Ok((budget_window, part))
     }
 
-    /// The drawer of the window that is running. A clock that jumps back finds the window it left.
+    /// The current window. A clock that is set back does not reopen an earlier one.
     fn window_at(&self, now_unix_ms: i64) -> Arc<BudgetWindow> {
         let budget_window = self.budget_window.load_full();
         if now_unix_ms < budget_window.span().end_ms {
             return budget_window;
         }
-        self.move_to(self.window.at(now_unix_ms));
+        self.switch_to(self.window.at(now_unix_ms));
         self.budget_window.load_full()
     }
 
-    /// Opens the drawer of `span`, unless it, or a later one, is open.
-    fn move_to(&self, span: WindowSpan) {
-        let _moving = self.moving.lock();
+    /// Opens the window of `span`, unless it or a later one is open.
+    fn switch_to(&self, span: WindowSpan) {
+        let _switching = self.switching.lock();
         let old = self.budget_window.load_full();
         if span.start_ms > old.span().start_ms {
             let next = BudgetWindow::new(self.account.clone(), span, old.limit(), self.lease_store.clone());
@@ -284,13 +284,13 @@ impl BudgetAccount {
     }
 
     fn set_limit(&self, limit: NanoUsd) {
-        let _moving = self.moving.lock();
+        let _switching = self.switching.lock();
         self.budget_window.load().set_limit(limit);
     }
 }
 
-/// Money held for one attempt, wherever it is paid from. Dropped, it costs all that it holds if something was
-/// sent, and nothing otherwise.
+/// Money held for one attempt, over all accounts that pay for it. If it is dropped after the attempt was sent, all
+/// that it holds counts as spent; before, nothing does.
 #[must_use = "a hold that is dropped after sending costs what it holds"]
 pub struct Hold {
     split: HoldSplit,
@@ -311,28 +311,28 @@ impl Hold {
         self.split.amount()
     }
 
-    /// Whether something was sent for it.
+    /// Whether the attempt was sent.
     pub fn is_sent(&self) -> bool {
         self.sent
     }
 
-    /// Notes that something is being sent: from now on dropping it costs all that it holds.
+    /// Marks the attempt as sent: from now on, dropping the hold spends all that it holds.
     pub fn sent(&mut self) {
         self.sent = true;
     }
 
-    /// Notes that what was sent will not be charged for; it may serve the next attempt.
+    /// Marks that the attempt will not be charged; the hold may serve the next one.
     pub fn unsent(&mut self) {
         self.sent = false;
     }
 
-    /// Ends it: `actual` was spent. The charges belong on the receipt, with which the bank settles them.
-    #[must_use = "what no receipt says stays leased for ever"]
+    /// Ends the hold: `actual` was spent. The charges belong on the receipt, with which the lease store settles them.
+    #[must_use = "a charge that is on no receipt stays leased until the next start"]
     pub fn settle(mut self, actual: NanoUsd) -> Vec<Charge> {
         self.end(actual)
     }
 
-    /// Ends it: nothing was spent.
+    /// Ends the hold: nothing was spent.
     pub fn release(mut self) {
         self.sent = false;
     }
