@@ -203,7 +203,7 @@ async fn tidy(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     loop {
         clock.sleep(TIDY_EVERY).await;
         relay.return_idle_leases();
-        keyring.tell_uses();
+        keyring.report_uses();
     }
 }
 

@@ -1,6 +1,6 @@
-//! Reading the ledger, beside whoever writes it.
+//! Reads the ledger while another process or thread writes it.
 //!
-//! The file is opened read-only: a report never migrates, locks out or delays a gateway.
+//! The database is opened read-only: a report must never migrate it, or lock out or delay a gateway.
 
 use super::balances::{self, BudgetBalance, UnaccountedLease};
 use super::{OpenError, migrate, open, receipt_row, register};
@@ -11,24 +11,24 @@ use crate::store::reports::{ReceiptsQuery, UsageQuery, UsageSum};
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
 
-/// The ledger of one database.
+/// A read-only connection to one database.
 pub struct LedgerReader {
     path: PathBuf,
     connection: Connection,
 }
 
-/// Why it cannot be read.
+/// Why the ledger cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerReadError {
-    /// It cannot be opened.
+    /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Opened, and then not read.
+    /// A query failed.
     #[error("the database {path} cannot be read: {error}")]
     Read {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
-        /// As SQLite says it.
+        /// The error of SQLite.
         error: rusqlite::Error,
     },
 }
@@ -37,7 +37,7 @@ impl LedgerReader {
     /// Opens the ledger in the database at `path`.
     ///
     /// # Errors
-    /// When there is none, or it is not in the form this program reads.
+    /// When there is none, or its schema is not the current one.
     pub fn open(path: &Path) -> Result<Self, LedgerReadError> {
         let connection = open::readable(path)?;
         migrate::is_current(&connection, path)?;
@@ -54,7 +54,8 @@ impl LedgerReader {
         found.map_err(|error| self.failed(error))
     }
 
-    /// The receipts of `query`, summed by its dimensions: the dearest first, or day by day where days come first.
+    /// The receipts of `query`, summed by its dimensions: highest cost first, or in order of days if that is the
+    /// first dimension.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -62,20 +63,20 @@ impl LedgerReader {
         self.usage_up_to(query, usize::MAX)
     }
 
-    /// The same, and no more than `most` sums, whichever those are.
+    /// The same, but at most `most` sums; which ones is not specified.
     ///
     /// # Errors
     /// When they cannot be read.
     pub fn usage_up_to(&self, query: &UsageQuery, most: usize) -> Result<Vec<UsageSum>, LedgerReadError> {
-        query.ask(&self.connection, most).map_err(|error| self.failed(error))
+        query.run(&self.connection, most).map_err(|error| self.failed(error))
     }
 
-    /// The receipts of `query`, the newest first.
+    /// The receipts of `query`, newest first.
     ///
     /// # Errors
     /// When they cannot be read.
     pub fn receipts(&self, query: &ReceiptsQuery) -> Result<Vec<Receipt>, LedgerReadError> {
-        query.ask(&self.connection).map_err(|error| self.failed(error))
+        query.run(&self.connection).map_err(|error| self.failed(error))
     }
 
     /// Every window of every budget, by scope, window and name.
@@ -86,7 +87,7 @@ impl LedgerReader {
         balances::balances(&self.connection).map_err(|error| self.failed(error))
     }
 
-    /// What processes had leased when they ended, and nobody can account for.
+    /// Leases that were open when their process ended.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -102,7 +103,7 @@ impl LedgerReader {
         register::read_since(&self.connection, 0).map_err(|error| self.failed(error))
     }
 
-    /// When the oldest request kept was received, in Unix milliseconds; `None` of an empty ledger.
+    /// When the oldest request in the ledger was received, in Unix milliseconds; `None` if the ledger is empty.
     ///
     /// # Errors
     /// When it cannot be read.

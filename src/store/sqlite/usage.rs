@@ -3,7 +3,7 @@
 //! SQLite groups while it reads, so a million rows never stand in memory. Values are bound, never
 //! written into the query; sums are taken in halves, so that one absurd receipt cannot overflow them.
 //!
-//! Start reading in [`UsageQuery::ask`].
+//! Start reading in [`UsageQuery::run`].
 
 use super::receipt_row::{self, CLOCKS_DIFFER_MS, id_at};
 use crate::domain::receipt::Receipt;
@@ -28,7 +28,7 @@ const HALF: u32 = 31;
 
 impl UsageQuery {
     /// `most` sums at most: which these are of more is not said.
-    pub(super) fn ask(&self, connection: &Connection, most: usize) -> rusqlite::Result<Vec<UsageSum>> {
+    pub(super) fn run(&self, connection: &Connection, most: usize) -> rusqlite::Result<Vec<UsageSum>> {
         let (conditions, values) = conditions(self.since_unix_ms, self.until_unix_ms, &self.only);
         let by: Vec<_> = self.by.iter().map(|dimension| dimension.expression()).collect();
         let halves = SUMMED.map(|column| format!("SUM({column} >> {HALF}), SUM({column} & {})", (1_i64 << HALF) - 1));
@@ -79,7 +79,7 @@ impl UsageQuery {
 }
 
 impl ReceiptsQuery {
-    pub(super) fn ask(&self, connection: &Connection) -> rusqlite::Result<Vec<Receipt>> {
+    pub(super) fn run(&self, connection: &Connection) -> rusqlite::Result<Vec<Receipt>> {
         let (mut conditions, mut values) = conditions(self.since_unix_ms, self.until_unix_ms, &self.only);
         if let Some(after) = self.after {
             values.push(Box::new(after.0.to_be_bytes()));
