@@ -19,7 +19,7 @@ use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
 use tierway::config::{Environment, Source, load};
 use tierway::random::Rng;
-use tierway::store::Books;
+use tierway::store::Stores;
 use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
@@ -196,7 +196,7 @@ fn serve(
             telemetry,
             Rng::seeded(1),
             Clock,
-            Books { ledger, ..Books::memory().await },
+            Stores { ledger, ..Stores::memory().await },
         )
         .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         listener.set_nonblocking(true).expect("a listener can be asked without waiting");

@@ -7,13 +7,13 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use tierway::domain::budget::{Account, Budget, Charge, Scope, Span, Window, Zone};
+use tierway::domain::budget::{Account, Budget, BudgetPeriod, Charge, Scope, WindowSpan, Zone};
 use tierway::domain::money::NanoUsd;
 use tierway::domain::receipt::Receipt;
 use tierway::store::budget_pool::{BudgetAccount, BudgetPool, FundingSources, Hold, HoldError};
 use tierway::store::memory_lease_store::MemoryLeaseStore;
-use tierway::store::sqlite::{SqliteLedger, Writing};
-use tierway::store::{BoxFuture, LeaseAsk, LeaseStore, Leased, Unavailable};
+use tierway::store::sqlite::{SqliteLedger, WriterGuard};
+use tierway::store::{BackendUnavailable, Lease, LeaseRequest, LeaseStore, StoreFuture};
 use tokio::runtime::Runtime;
 
 const THREADS: usize = 32;
@@ -29,8 +29,8 @@ fn account(name: &str) -> Arc<Account> {
     Arc::new(Account { scope: Scope::Key, name: name.into(), window: "day UTC".into() })
 }
 
-fn day(number: i64) -> Span {
-    Span { start_ms: number * DAY_MS, end_ms: (number + 1) * DAY_MS }
+fn day(number: i64) -> WindowSpan {
+    WindowSpan { start_ms: number * DAY_MS, end_ms: (number + 1) * DAY_MS }
 }
 
 fn runtime() -> Runtime {
@@ -51,19 +51,19 @@ impl Counter {
         Self { lease_store, runtime: runtime() }
     }
 
-    fn lease(&self, name: &str, span: Span, limit: i64, need: i64, ahead: i64) -> Leased {
+    fn lease(&self, name: &str, span: WindowSpan, limit: i64, need: i64, ahead: i64) -> Lease {
         let [limit, need, ahead] = [limit, need, ahead].map(NanoUsd);
-        let ask = LeaseAsk { account: account(name), span, limit, need, ahead };
+        let ask = LeaseRequest { account: account(name), span, limit, need, ahead };
         self.runtime.block_on(self.lease_store.lease(ask)).expect("the bank is there")
     }
 
     /// Leases without looking ahead: what was got of the window asked for, and what is taken of it now.
-    fn check(&self, name: &str, span: Span, limit: i64, need: i64, expected: (i64, i64)) {
+    fn check(&self, name: &str, span: WindowSpan, limit: i64, need: i64, expected: (i64, i64)) {
         let leased = self.lease(name, span, limit, need, 0);
         assert_eq!((leased.span, leased.amount.0, leased.taken.0), (span, expected.0, expected.1), "{name} {need}");
     }
 
-    fn spend(&self, name: &str, span: Span, spent: i64, leased: i64) {
+    fn spend(&self, name: &str, span: WindowSpan, spent: i64, leased: i64) {
         let charge = Charge { account: account(name), span, spent: NanoUsd(spent), leased: NanoUsd(leased) };
         self.lease_store.write_off(&[charge]);
     }
@@ -163,9 +163,9 @@ struct Wrong {
 }
 
 impl LeaseStore for Flaky {
-    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
+    fn lease(&self, ask: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
         if self.asked.fetch_add(1, Ordering::Relaxed) % 7 == 3 {
-            return Box::pin(std::future::ready(Err(Unavailable)));
+            return Box::pin(std::future::ready(Err(BackendUnavailable)));
         }
         let lease = self.lease_store.lease(ask);
         Box::pin(async move {
@@ -174,7 +174,7 @@ impl LeaseStore for Flaky {
         })
     }
 
-    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
         self.lease_store.give_back(account, span, amount);
     }
 
@@ -188,16 +188,16 @@ impl LeaseStore for Flaky {
 }
 
 impl LeaseStore for Wrong {
-    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
+    fn lease(&self, ask: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
         let more = i64::from(self.mutant == Mutant::LeasesMore);
         let lease = self.lease_store.lease(ask);
         Box::pin(async move {
             let leased = lease.await?;
-            Ok(Leased { amount: NanoUsd(leased.amount.0 + more * leased.amount.0 / 4), ..leased })
+            Ok(Lease { amount: NanoUsd(leased.amount.0 + more * leased.amount.0 / 4), ..leased })
         })
     }
 
-    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
         self.lease_store.give_back(account, span, amount);
         if self.mutant == Mutant::SettlesTwice {
             self.lease_store.give_back(account, span, amount);
@@ -259,7 +259,7 @@ impl Storm {
         // Half of what all threads would hold at once: refusals are as common as holds.
         let shared = (THREADS * OPEN) as i64 * LARGEST / 4;
         let open = |scope, name: String, limit| {
-            let budget = Budget::new(scope, name.into(), NanoUsd(limit), Window::Ever);
+            let budget = Budget::new(scope, name.into(), NanoUsd(limit), BudgetPeriod::Ever);
             let oracle = Oracle { limit, out: AtomicI64::new(0), highest: AtomicI64::new(0) };
             (budget_pool.budget_account(&budget, 0), Arc::new(oracle))
         };
@@ -384,7 +384,7 @@ fn a_storm_never_passes_the_limit_and_leaves_nothing_held() {
     runtime.block_on(storm.budget_pool.close());
     assert_eq!(memory.leased(), NanoUsd::ZERO);
     let team = Account { scope: Scope::Team, name: "team".into(), window: "none".into() };
-    let (booked, _) = memory.balance(&Arc::new(team), Span::EVER);
+    let (booked, _) = memory.balance(&Arc::new(team), WindowSpan::EVER);
     assert_eq!((booked.0, booked.0), (spent, *storm.charged.lock().expect("no thread panics")));
     let (granted, unavailable) = (storm.granted.into_inner(), storm.unavailable.into_inner());
     println!("{granted} holds of {}, {unavailable} while the bank failed", THREADS * HOLDS);
@@ -417,7 +417,7 @@ fn the_oracle_notices_every_mutant() {
 
 fn daily(limit: i64) -> Budget {
     let utc = Zone::named("UTC").expect("UTC is built in");
-    Budget::new(Scope::Key, "k".into(), NanoUsd(limit), Window::Day(utc))
+    Budget::new(Scope::Key, "k".into(), NanoUsd(limit), BudgetPeriod::Day(utc))
 }
 
 async fn taken(budget_pool: &BudgetPool, budget_account: &Arc<BudgetAccount>, amount: i64, now: i64) -> Option<Hold> {
@@ -440,7 +440,7 @@ async fn a_hold_belongs_to_the_window_it_was_made_in() {
     morning.release();
     assert!(taken(&budget_pool, &budget_account, 100, DAY_MS + 1).await.is_some());
     // A day passes with nobody asking; what is free of it goes back by itself.
-    budget_pool.tidy(2 * DAY_MS);
+    budget_pool.return_idle_leases(2 * DAY_MS);
     assert_eq!(lease_store.leased(), NanoUsd(0));
 }
 
@@ -514,7 +514,7 @@ async fn all_budgets_take_a_hold_or_none_does() {
     let lease_store = Arc::new(MemoryLeaseStore::default());
     let budget_pool = BudgetPool::new(lease_store.clone());
     let budget_accounts = [("a", 100), ("b", 50)].map(|(name, limit)| {
-        budget_pool.budget_account(&Budget::new(Scope::Team, name.into(), NanoUsd(limit), Window::Ever), 0)
+        budget_pool.budget_account(&Budget::new(Scope::Team, name.into(), NanoUsd(limit), BudgetPeriod::Ever), 0)
     });
     let refused = budget_pool.hold(&FundingSources::budgets(budget_accounts.clone()), NanoUsd(60), 0).await.err();
     let Some(HoldError::Over(over)) = refused else { panic!("{refused:?}") };
@@ -533,10 +533,10 @@ async fn all_budgets_take_a_hold_or_none_does() {
 struct Panics;
 
 impl LeaseStore for Panics {
-    fn lease(&self, _: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
+    fn lease(&self, _: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
         Box::pin(async { panic!("on purpose") })
     }
-    fn give_back(&self, _: &Arc<Account>, _: Span, _: NanoUsd) {}
+    fn give_back(&self, _: &Arc<Account>, _: WindowSpan, _: NanoUsd) {}
     fn settle(&self, _: &Arc<Receipt>) {}
     fn write_off(&self, _: &[Charge]) {}
 }
@@ -552,7 +552,7 @@ async fn a_lease_store_that_fails_badly_leaves_nobody_waiting() {
 }
 
 /// A bank in a file of its own.
-fn sqlite(place: &tempfile::TempDir) -> (Arc<dyn LeaseStore>, Writing) {
+fn sqlite(place: &tempfile::TempDir) -> (Arc<dyn LeaseStore>, WriterGuard) {
     let (ledger, writing) = SqliteLedger::open(&place.path().join("t.db"), None, Arc::new(|| 0)).expect("it opens");
     (Arc::new(ledger), writing)
 }

@@ -14,7 +14,7 @@ use tierway::domain::authorize::Limits;
 use tierway::domain::id::{KeyId, KeyIds};
 use tierway::domain::limit::WINDOW;
 use tierway::domain::refusal::{LimitKind, OverLimit};
-use tierway::store::{Admission, Ask, Counters, Denied};
+use tierway::store::{Admission, AdmissionDenied, AdmissionRequest, Counters};
 
 const THREADS: usize = 32;
 /// Over all threads.
@@ -27,7 +27,7 @@ const ROUNDS_PER_WINDOW: usize = 600;
 
 const NO_LIMITS: Limits = Limits { requests_per_minute: None, tokens_per_minute: None, max_concurrent: None };
 
-fn admit(counters: &dyn Counters, ask: Ask, now: Instant) -> Result<Admission, Denied> {
+fn admit(counters: &dyn Counters, ask: AdmissionRequest, now: Instant) -> Result<Admission, AdmissionDenied> {
     // Back ends over a network need a runtime; each thread of a test brings its own.
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
@@ -50,19 +50,19 @@ fn id_of(name: &str) -> KeyId {
     IDS.lock().expect("no test panics while it holds the lock").id_of(&name.into())
 }
 
-fn ask(key: &str, limits: Limits, tokens: u64) -> Ask {
-    Ask { key: id_of(key), limits, tokens }
+fn ask(key: &str, limits: Limits, tokens: u64) -> AdmissionRequest {
+    AdmissionRequest { key: id_of(key), limits, tokens }
 }
 
 /// Admits and settles at once.
-fn pass(counters: &dyn Counters, ask: Ask, now: Instant) -> Result<(), OverLimit> {
+fn pass(counters: &dyn Counters, ask: AdmissionRequest, now: Instant) -> Result<(), OverLimit> {
     let admission = admit(counters, ask, now).map_err(|denied| denied.over)?;
     counters.settle(admission, None, now);
     Ok(())
 }
 
 /// Passes until the limit is reached; a back end that never refuses fails here instead of hanging.
-fn use_up(counters: &dyn Counters, ask: Ask, now: Instant) {
+fn use_up(counters: &dyn Counters, ask: AdmissionRequest, now: Instant) {
     let refused = (0..10_000).any(|_| pass(counters, ask, now).is_err());
     assert!(refused, "{ask:?} is never refused");
 }
@@ -136,7 +136,7 @@ fn refused_takes_nothing(counters: &dyn Counters) {
     let now = Clock.now();
     let limits = Limits { requests_per_minute: Some(3), tokens_per_minute: Some(100), max_concurrent: Some(1) };
     let large = ask("key", limits, 101);
-    let reported = |denied: Denied| {
+    let reported = |denied: AdmissionDenied| {
         (denied.over.limit, denied.left.requests.map(|l| l.remaining), denied.left.tokens.map(|l| l.remaining))
     };
     for _ in 0..1_000 {

@@ -16,7 +16,7 @@ use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
 use tierway::config::{Process, Source, load};
 use tierway::random::Rng;
-use tierway::store::Books;
+use tierway::store::Stores;
 use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
@@ -52,7 +52,7 @@ async fn serve(config: &Path) -> anyhow::Result<()> {
         Arc::new(telemetry),
         Rng::seeded(1),
         Clock,
-        Books { ledger, ..Books::memory().await },
+        Stores { ledger, ..Stores::memory().await },
     )?;
     println!("{}", listener.local_addr()?.port());
     io::stdout().flush()?;

@@ -5,8 +5,8 @@ use super::{Admin, AdminError, Page, not_written};
 use crate::config::Snapshot;
 use crate::domain::budget::Scope;
 use crate::domain::money::NanoUsd;
-use crate::domain::register::{Balance, Grant, Holder};
-use crate::store::Change;
+use crate::domain::register::{CreditBalance, Grant, Holder};
+use crate::store::RegisterChange;
 
 /// What is to be granted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,7 +46,7 @@ impl Admin {
         }
         let granted_unix_ms = self.now_unix_ms();
         let grant = Grant { id: 0, holder, amount, reason: reason.into(), by: by.into(), granted_unix_ms };
-        let written = self.keyring.write(vec![Change::Grant(grant.clone())]).await.map_err(not_written)?;
+        let written = self.keyring.write(vec![RegisterChange::Grant(grant.clone())]).await.map_err(not_written)?;
         Ok(Grant { id: written.first().copied().unwrap_or_default(), ..grant })
     }
 
@@ -54,7 +54,7 @@ impl Admin {
     ///
     /// # Errors
     /// [`AdminError::Unavailable`].
-    pub async fn balances(&self) -> Result<Vec<Balance>, AdminError> {
+    pub async fn balances(&self) -> Result<Vec<CreditBalance>, AdminError> {
         Ok(self.keyring.balances().await?)
     }
 
@@ -62,12 +62,12 @@ impl Admin {
     ///
     /// # Errors
     /// [`AdminError::Unavailable`].
-    pub async fn balances_after(&self, after: Option<&Holder>, most: usize) -> Result<Page<Balance>, AdminError> {
+    pub async fn balances_after(&self, after: Option<&Holder>, most: usize) -> Result<Page<CreditBalance>, AdminError> {
         let mut balances = self.balances().await?;
         balances.sort_by(|a, b| a.holder.cmp(&b.holder));
         balances.retain(|balance| after.is_none_or(|after| balance.holder > *after));
         balances.truncate(most.saturating_add(1));
-        let place = |balance: &Balance| format!("{}/{}", balance.holder.scope.label(), balance.holder.name);
+        let place = |balance: &CreditBalance| format!("{}/{}", balance.holder.scope.label(), balance.holder.name);
         Ok(Page::of(balances, most, place))
     }
 

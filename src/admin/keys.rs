@@ -7,7 +7,7 @@ use crate::domain::budget::BudgetSpec;
 use crate::domain::register::{KeyOverrides, KeyState, StoredKey, StoredSecret};
 use crate::domain::secret::{KeyHash, Secret, new_key};
 use crate::store::keyring::Keyring;
-use crate::store::{Change, NotWritten};
+use crate::store::{RegisterChange, RegisterWriteError};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +107,7 @@ impl Admin {
         let hash = new.hash.or(secret.as_ref().map(|secret| KeyHash::of(secret.expose())));
         let key = self.stored(snapshot, new, hash)?;
         let name = key.name.clone();
-        self.put(vec![Change::Key { key, expected: 0 }]).await.map_err(|error| match error {
+        self.put(vec![RegisterChange::Key { key, expected: 0 }]).await.map_err(|error| match error {
             AdminError::Stale => exists(&name, Source::Store),
             other => other,
         })?;
@@ -121,10 +121,10 @@ impl Admin {
     pub async fn import_keys(&self, snapshot: &Snapshot, new: Vec<NewKey>) -> Result<usize, (usize, AdminError)> {
         let keys: Vec<StoredKey> = self.imported(snapshot, new.into_iter()).collect::<Result<_, _>>()?;
         let count = keys.len();
-        let changes = keys.into_iter().map(|key| Change::Key { key, expected: 0 }).collect();
+        let changes = keys.into_iter().map(|key| RegisterChange::Key { key, expected: 0 }).collect();
         self.keyring.write(changes).await.map_err(|error| match error {
-            NotWritten::Conflict { at, .. } => (at, not_written(error)),
-            NotWritten::Unavailable => (0, AdminError::Unavailable),
+            RegisterWriteError::Conflict { at, .. } => (at, not_written(error)),
+            RegisterWriteError::Unavailable => (0, AdminError::Unavailable),
         })?;
         Ok(count)
     }
@@ -248,7 +248,7 @@ impl Admin {
                 return Err(AdminError::Stale);
             }
             let expects = key.version;
-            match self.put(vec![Change::Key { key: change(&key)?, expected: expects }]).await {
+            match self.put(vec![RegisterChange::Key { key: change(&key)?, expected: expects }]).await {
                 Ok(()) => return self.key(snapshot, name),
                 Err(AdminError::Stale) if expected.is_none() => drop(self.keyring.refresh().await?),
                 Err(error) => return Err(error),
@@ -256,7 +256,7 @@ impl Admin {
         }
     }
 
-    async fn put(&self, changes: Vec<Change>) -> Result<(), AdminError> {
+    async fn put(&self, changes: Vec<RegisterChange>) -> Result<(), AdminError> {
         self.keyring.write(changes).await.map(drop).map_err(not_written)
     }
 

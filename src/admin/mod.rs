@@ -17,7 +17,7 @@ pub use keys::{Issued, KeyEdit, KeyFilter, KeyView, NewKey};
 pub use teams::{TeamEdit, TeamView};
 pub use when::{When, expiry, length};
 
-pub use crate::store::reports::{Condition, Dimension, ReceiptsQuery, Sum, UsageQuery};
+pub use crate::store::reports::{Condition, Dimension, ReceiptsQuery, UsageQuery, UsageSum};
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
@@ -25,7 +25,7 @@ use crate::domain::id::is_name;
 use crate::domain::secret::MASK;
 use crate::store::keyring::Keyring;
 use crate::store::reports::Reports;
-use crate::store::{Conflict, NotWritten, Unavailable};
+use crate::store::{BackendUnavailable, RegisterConflict, RegisterWriteError};
 use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -185,18 +185,20 @@ impl AdminError {
     }
 }
 
-impl From<Unavailable> for AdminError {
-    fn from(_: Unavailable) -> Self {
+impl From<BackendUnavailable> for AdminError {
+    fn from(_: BackendUnavailable) -> Self {
         Self::Unavailable
     }
 }
 
 /// What an error that nobody foresaw here is called: a secret that was taken between the look and the write.
-fn not_written(error: NotWritten) -> AdminError {
+fn not_written(error: RegisterWriteError) -> AdminError {
     match error {
-        NotWritten::Conflict { why: Conflict::Changed, .. } => AdminError::Stale,
-        NotWritten::Conflict { why: Conflict::SecretTaken, .. } => AdminError::SecretTaken { name: MASK.to_owned() },
-        NotWritten::Unavailable => AdminError::Unavailable,
+        RegisterWriteError::Conflict { why: RegisterConflict::Changed, .. } => AdminError::Stale,
+        RegisterWriteError::Conflict { why: RegisterConflict::SecretTaken, .. } => {
+            AdminError::SecretTaken { name: MASK.to_owned() }
+        }
+        RegisterWriteError::Unavailable => AdminError::Unavailable,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::Snapshot;
 use crate::domain::authorize::Policy;
 use crate::domain::budget::BudgetSpec;
 use crate::domain::register::StoredTeam;
-use crate::store::Change;
+use crate::store::RegisterChange;
 use std::sync::Arc;
 
 /// What is to be different of a team.
@@ -117,7 +117,7 @@ impl Admin {
                 check_bounded(snapshot, policy, "budget")?;
             }
         }
-        self.keyring.write(vec![Change::Team { team, expected }]).await.map(drop).map_err(not_written)
+        self.keyring.write(vec![RegisterChange::Team { team, expected }]).await.map(drop).map_err(not_written)
     }
 }
 

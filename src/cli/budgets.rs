@@ -11,9 +11,9 @@ use super::store::{Stopped, Stored};
 use super::table::{NONE, Side, decimal, dollars, percent, quoted, table};
 use crate::clock::Clock;
 use crate::config::Snapshot;
-use crate::domain::budget::{self, Budget, Scope, Span};
-use crate::store::Contents;
-use crate::store::sqlite::{Account, Balance, Unaccounted};
+use crate::domain::budget::{self, Budget, Scope, WindowSpan};
+use crate::store::RegisterContents;
+use crate::store::sqlite::{AccountLabels, BudgetBalance, UnaccountedLease};
 use crate::telemetry::rfc3339::Rfc3339;
 use clap::Args;
 use serde_json::{Value, json};
@@ -72,14 +72,20 @@ fn statuses(args: &Budgets) -> Result<Report, Stopped> {
     let mut balances = book.balances().map_err(Stopped::store)?;
     balances.retain(|balance| args.past || now < balance.end_ms);
     for (account, budget) in &configured {
-        let is_running = |balance: &Balance| balance.account == *account && now < balance.end_ms;
+        let is_running = |balance: &BudgetBalance| balance.account == *account && now < balance.end_ms;
         if !balances.iter().any(is_running) {
-            let Span { start_ms, end_ms } = budget.window.at(now);
-            balances.push(Balance { account: account.clone(), start_ms, end_ms, spent_nanousd: 0, leased_nanousd: 0 });
+            let WindowSpan { start_ms, end_ms } = budget.window.at(now);
+            balances.push(BudgetBalance {
+                account: account.clone(),
+                start_ms,
+                end_ms,
+                spent_nanousd: 0,
+                leased_nanousd: 0,
+            });
         }
     }
     balances.sort_by(|a, b| (&a.account, a.start_ms).cmp(&(&b.account, b.start_ms)));
-    let line = |balance: &Balance| {
+    let line = |balance: &BudgetBalance| {
         let limit = configured.get(&balance.account).map(|budget| budget.limit.0);
         Line::of_balance(balance, limit)
     };
@@ -93,8 +99,8 @@ fn left_open(args: &Budgets) -> Result<Report, Stopped> {
 
 /// Every budget of the configuration and of stored keys and teams, and all credit, by the labels each has in
 /// the file.
-fn configured(snapshot: &Snapshot, stored: &Contents) -> BTreeMap<Account, Budget> {
-    let labels = |account: &budget::Account| Account {
+fn configured(snapshot: &Snapshot, stored: &RegisterContents) -> BTreeMap<AccountLabels, Budget> {
+    let labels = |account: &budget::Account| AccountLabels {
         scope: account.scope.label().to_owned(),
         window: account.window.to_string(),
         name: account.name.to_string(),
@@ -139,7 +145,7 @@ const UNACCOUNTED: Kind = Kind {
 
 /// One row of a report.
 struct Line {
-    account: Account,
+    account: AccountLabels,
     before: Vec<Option<i64>>,
     after: Vec<Option<i64>>,
     /// Billionths of a US dollar; `None` where it is not known.
@@ -147,13 +153,13 @@ struct Line {
 }
 
 impl Line {
-    fn of_balance(balance: &Balance, limit: Option<i64>) -> Self {
+    fn of_balance(balance: &BudgetBalance, limit: Option<i64>) -> Self {
         let [start, end] = [balance.start_ms, balance.end_ms].map(bounded);
         let amounts = vec![limit, Some(balance.spent_nanousd), Some(balance.leased_nanousd)];
         Self { account: balance.account.clone(), before: Vec::new(), after: vec![start, end], amounts }
     }
 
-    fn of_unaccounted(left: &Unaccounted) -> Self {
+    fn of_unaccounted(left: &UnaccountedLease) -> Self {
         Self {
             account: left.account.clone(),
             before: vec![Some(left.booked_unix_ms)],
@@ -221,7 +227,7 @@ impl Report {
         let kind = self.kind;
         let head = [columns(kind.before), vec!["scope", "name", "window"], columns(kind.after), columns(kind.amounts)];
         let mut out = format!("{}\n", head.concat().join(","));
-        for Line { account: Account { scope, window, name }, before, after, amounts } in &self.lines {
+        for Line { account: AccountLabels { scope, window, name }, before, after, amounts } in &self.lines {
             let moment = |unix_ms: &Option<i64>| unix_ms.map_or(String::new(), |ms| Rfc3339(ms).to_string());
             let amount = |amount: &Option<i64>| amount.map_or(String::new(), |amount| decimal(amount.into()));
             let cells = before.iter().map(moment);
@@ -235,7 +241,7 @@ impl Report {
     /// Money is a string, in no reader a float.
     fn json(&self) -> Value {
         let row = |line: &Line| {
-            let Account { scope, window, name } = &line.account;
+            let AccountLabels { scope, window, name } = &line.account;
             let mut row = json!({ "scope": scope, "name": name, "window": window });
             let moments = self.kind.before.iter().zip(&line.before).chain(self.kind.after.iter().zip(&line.after));
             for ((name, _), unix_ms) in moments {
@@ -261,7 +267,7 @@ impl Report {
 }
 
 fn row(line: &Line, has_limit: bool) -> Vec<String> {
-    let Line { account: Account { scope, window, name }, before, after, amounts } = line;
+    let Line { account: AccountLabels { scope, window, name }, before, after, amounts } = line;
     let mut cells: Vec<String> = before.iter().map(|unix_ms| minute(*unix_ms)).collect();
     cells.extend([scope.clone(), name.clone(), window.clone()]);
     cells.extend(after.iter().map(|unix_ms| minute(*unix_ms)));

@@ -12,7 +12,7 @@ use super::views;
 use crate::admin::{KeyView, NewGrant, Page};
 use crate::domain::budget::{CreditUse, Scope};
 use crate::domain::money::NanoUsd;
-use crate::domain::register::{Balance, Grant, Holder};
+use crate::domain::register::{CreditBalance, Grant, Holder};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
@@ -206,7 +206,7 @@ fn said(amount: NanoUsd) -> String {
     dollars(amount.0.into())
 }
 
-fn balances_table(balances: &[Balance]) -> String {
+fn balances_table(balances: &[CreditBalance]) -> String {
     if balances.is_empty() {
         return "no credit\n".to_owned();
     }
@@ -218,7 +218,7 @@ fn balances_table(balances: &[Balance]) -> String {
         ("leased", Side::Right),
         ("left", Side::Right),
     ];
-    let row = |balance: &Balance| {
+    let row = |balance: &CreditBalance| {
         let mut row = vec![balance.holder.scope.label().to_owned(), balance.holder.name.to_string()];
         row.extend(columns(balance).map(said));
         row
@@ -227,12 +227,12 @@ fn balances_table(balances: &[Balance]) -> String {
 }
 
 /// Granted, spent, leased, left.
-fn columns(balance: &Balance) -> [NanoUsd; 4] {
+fn columns(balance: &CreditBalance) -> [NanoUsd; 4] {
     [balance.granted, balance.spent, balance.leased, balance.left()]
 }
 
-fn balances_csv(balances: &[Balance]) -> String {
-    let row = |balance: &Balance| {
+fn balances_csv(balances: &[CreditBalance]) -> String {
+    let row = |balance: &CreditBalance| {
         let amounts = columns(balance).map(|amount| amount.to_string()).join(",");
         format!("{},{},{amounts}\n", balance.holder.scope.label(), quoted(&balance.holder.name))
     };

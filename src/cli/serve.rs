@@ -21,7 +21,7 @@ use crate::random::Rng;
 use crate::relay::{ActivateError, Parts, Relay};
 use crate::store::keyring::Keyring;
 use crate::store::memory::MemoryCounters;
-use crate::store::{Books, Counters};
+use crate::store::{Counters, Stores};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::Logger;
 use crate::telemetry::metrics::BuildInfo;
@@ -151,7 +151,7 @@ impl Gateway {
         telemetry: Arc<Telemetry>,
         rng: Rng,
         clock: Clock,
-        books: Books,
+        books: Stores,
     ) -> Result<Self, ActivateError> {
         let counters = Arc::new(MemoryCounters::default());
         let lifecycle = Lifecycle::new(clock);
@@ -207,8 +207,8 @@ impl Gateway {
 async fn tidy(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     loop {
         clock.sleep(TIDY_EVERY).await;
-        relay.tidy_budget_pool();
-        keyring.tell_uses();
+        relay.return_idle_leases();
+        keyring.report_uses();
     }
 }
 

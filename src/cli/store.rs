@@ -8,8 +8,10 @@ use crate::clock::Clock;
 use crate::config::{Process, Snapshot, StorePlace, StoreSettings, find, load};
 use crate::store::keyring::Keyring;
 use crate::store::reports::Reports;
-use crate::store::sqlite::{Book, OpenError, SqliteLedger, SqliteRegister, SqliteReports, WallClock, Writing};
-use crate::store::{Books, Ledger, Unavailable};
+use crate::store::sqlite::{
+    LedgerReader, OpenError, SqliteLedger, SqliteRegister, SqliteReports, WallClock, WriterGuard,
+};
+use crate::store::{BackendUnavailable, Ledger, Stores};
 use crate::telemetry::Telemetry;
 use clap::Args;
 use std::fmt::Display;
@@ -22,17 +24,20 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When the database cannot be had.
-pub(super) async fn open(settings: &StoreSettings, clock: Clock) -> Result<(Books, Option<Writing>), StoreUnavailable> {
+pub(super) async fn open(
+    settings: &StoreSettings,
+    clock: Clock,
+) -> Result<(Stores, Option<WriterGuard>), StoreUnavailable> {
     // Of a server there is no ledger yet: who allows what is not enforced is told so at the start.
     let StorePlace::Sqlite(path) = &settings.place else {
-        return Ok((Books::memory().await, None));
+        return Ok((Stores::memory().await, None));
     };
     let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
     let (ledger, writing) = SqliteLedger::open(path, settings.retention, unix_ms)?;
     let keyring = Keyring::open(Arc::new(SqliteRegister::of_gateway(path, ledger.writer()))).await?;
     let ledger = Arc::new(ledger);
     let reports = Some(Arc::new(SqliteReports::of(path)) as Arc<dyn Reports>);
-    Ok((Books { lease_store: ledger.clone(), ledger, keyring: Arc::new(keyring), reports }, Some(writing)))
+    Ok((Stores { lease_store: ledger.clone(), ledger, keyring: Arc::new(keyring), reports }, Some(writing)))
 }
 
 /// Why what is kept cannot be had.
@@ -46,8 +51,8 @@ pub(super) enum StoreUnavailable {
     Read,
 }
 
-impl From<Unavailable> for StoreUnavailable {
-    fn from(_: Unavailable) -> Self {
+impl From<BackendUnavailable> for StoreUnavailable {
+    fn from(_: BackendUnavailable) -> Self {
         Self::Read
     }
 }
@@ -164,8 +169,8 @@ impl Stored {
     }
 
     /// The ledger in it.
-    pub(super) fn book(&self) -> Result<Book, Stopped> {
-        Book::open(&self.path()?).map_err(Stopped::store)
+    pub(super) fn book(&self) -> Result<LedgerReader, Stopped> {
+        LedgerReader::open(&self.path()?).map_err(Stopped::store)
     }
 
     /// The configuration, of which nothing is needed but the database's path.

@@ -6,7 +6,7 @@
 
 use super::table::dollars;
 use crate::admin::{self, expiry};
-use crate::domain::budget::{BudgetSpec, Window};
+use crate::domain::budget::{BudgetPeriod, BudgetSpec};
 use crate::domain::money::NanoUsd;
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ pub(super) fn budget(text: &str) -> Result<BudgetSpec, &'static str> {
     let (limit, window) = text.split_once('/').unwrap_or((text, "none"));
     let limit = NanoUsd::parse_usd(limit).ok_or(WRONG)?;
     match window.replacen('/', " ", 1).parse() {
-        Ok(Window::Credit) | Err(_) => Err(WRONG),
+        Ok(BudgetPeriod::Credit) | Err(_) => Err(WRONG),
         Ok(window) => Ok(BudgetSpec { limit, window }),
     }
 }
@@ -24,15 +24,15 @@ pub(super) fn budget(text: &str) -> Result<BudgetSpec, &'static str> {
 /// A budget as [`budget`] reads it.
 pub(super) fn budget_text(budget: &BudgetSpec) -> String {
     match budget.window {
-        Window::Ever | Window::Credit => budget.limit.to_string(),
+        BudgetPeriod::Ever | BudgetPeriod::Credit => budget.limit.to_string(),
         _ => format!("{}/{}", budget.limit, budget.window.to_string().replacen(' ', "/", 1)),
     }
 }
 
 /// A budget for people.
-pub(super) fn budget_said(limit: NanoUsd, window: &Window) -> String {
+pub(super) fn budget_said(limit: NanoUsd, window: &BudgetPeriod) -> String {
     match window {
-        Window::Ever | Window::Credit => format!("{} in all", dollars(limit.0.into())),
+        BudgetPeriod::Ever | BudgetPeriod::Credit => format!("{} in all", dollars(limit.0.into())),
         _ => format!("{} a {window}", dollars(limit.0.into())),
     }
 }

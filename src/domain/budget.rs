@@ -28,12 +28,12 @@ pub struct Budget {
     /// How much, in each window.
     pub limit: NanoUsd,
     /// When it is whole again.
-    pub window: Window,
+    pub window: BudgetPeriod,
 }
 
 impl Budget {
     /// The budget of `name`.
-    pub fn new(scope: Scope, name: Arc<str>, limit: NanoUsd, window: Window) -> Self {
+    pub fn new(scope: Scope, name: Arc<str>, limit: NanoUsd, window: BudgetPeriod) -> Self {
         let account = Arc::new(Account { scope, name, window: window.to_string().into() });
         Self { account, limit, window }
     }
@@ -45,7 +45,7 @@ pub struct BudgetSpec {
     /// How much, in each window.
     pub limit: NanoUsd,
     /// When it is whole again.
-    pub window: Window,
+    pub window: BudgetPeriod,
 }
 
 impl BudgetSpec {
@@ -122,7 +122,7 @@ impl Zone {
 
 /// When a budget is whole again.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Window {
+pub enum BudgetPeriod {
     /// At midnight.
     Day(Zone),
     /// At midnight before the first of the month.
@@ -135,14 +135,14 @@ pub enum Window {
 
 /// One window of an account: from `start_ms` on, before `end_ms`, in Unix milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Span {
+pub struct WindowSpan {
     /// Its first millisecond.
     pub start_ms: i64,
     /// The first millisecond that is not in it.
     pub end_ms: i64,
 }
 
-impl Span {
+impl WindowSpan {
     /// Of a budget that is spent once.
     pub const EVER: Self = Self { start_ms: i64::MIN, end_ms: i64::MAX };
 
@@ -152,25 +152,25 @@ impl Span {
     }
 }
 
-impl Window {
+impl BudgetPeriod {
     /// The window that `unix_ms` lies in. Windows neither overlap nor leave a gap, also where the
     /// zone's clocks are put forward over midnight, back over it, or over a whole day.
-    pub fn at(&self, unix_ms: i64) -> Span {
+    pub fn at(&self, unix_ms: i64) -> WindowSpan {
         let (zone, monthly) = match self {
             Self::Day(zone) => (zone, false),
             Self::Month(zone) => (zone, true),
-            Self::Ever | Self::Credit => return Span::EVER,
+            Self::Ever | Self::Credit => return WindowSpan::EVER,
         };
         let first = |date: Date| if monthly { date.first_of_month() } else { date };
         let next = |date: Date| date.saturating_add(if monthly { 1.month() } else { 1.day() });
         let unix_ms = unix_ms.clamp(YEARS.0, YEARS.1);
         let instant = Timestamp::from_millisecond(unix_ms).expect("these years are within the calendar");
         let mut begins = first(instant.to_zoned(zone.0.clone()).date());
-        let mut span = Span { start_ms: midnight(begins, zone), end_ms: midnight(next(begins), zone) };
+        let mut span = WindowSpan { start_ms: midnight(begins, zone), end_ms: midnight(next(begins), zone) };
         // Clocks put back over midnight show the old date again after the new one has begun.
         while span.end_ms <= unix_ms {
             begins = next(begins);
-            span = Span { start_ms: span.end_ms, end_ms: midnight(next(begins), zone) };
+            span = WindowSpan { start_ms: span.end_ms, end_ms: midnight(next(begins), zone) };
         }
         span
     }
@@ -185,7 +185,7 @@ fn midnight(date: Date, zone: &Zone) -> i64 {
     begins.timestamp().as_millisecond()
 }
 
-impl fmt::Display for Window {
+impl fmt::Display for BudgetPeriod {
     /// `day UTC`, `month Europe/Paris`, `none`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -200,26 +200,26 @@ impl fmt::Display for Window {
 /// The window of credit, in text.
 pub const CREDIT: &str = "credit";
 
-impl FromStr for Window {
-    type Err = UnknownWindow;
+impl FromStr for BudgetPeriod {
+    type Err = UnknownBudgetPeriod;
 
     /// The inverse of [`Display`](fmt::Display); a day or month without a zone is one in UTC.
-    fn from_str(text: &str) -> Result<Self, UnknownWindow> {
+    fn from_str(text: &str) -> Result<Self, UnknownBudgetPeriod> {
         let (length, zone) = text.split_once(' ').unwrap_or((text, "UTC"));
-        let zone = || Zone::named(zone).ok_or(UnknownWindow);
+        let zone = || Zone::named(zone).ok_or(UnknownBudgetPeriod);
         match length {
             "day" => zone().map(Self::Day),
             "month" => zone().map(Self::Month),
             "none" if text == length => Ok(Self::Ever),
             CREDIT if text == length => Ok(Self::Credit),
-            _ => Err(UnknownWindow),
+            _ => Err(UnknownBudgetPeriod),
         }
     }
 }
 
 /// A text that names no window, or a zone that is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct UnknownWindow;
+pub struct UnknownBudgetPeriod;
 
 /// What one request took from one account, as its receipt says it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -227,7 +227,7 @@ pub struct Charge {
     /// Whose money.
     pub account: Arc<Account>,
     /// Of which window: that in which the hold was made.
-    pub span: Span,
+    pub span: WindowSpan,
     /// How much was spent.
     pub spent: NanoUsd,
     /// How much of that had been leased: less than `spent` only where a provider served more than it was
@@ -292,61 +292,61 @@ mod tests {
         text.parse::<Timestamp>().unwrap_or_else(|error| panic!("{text}: {error}")).as_millisecond()
     }
 
-    fn check(window: &Window, at: &str, start: &str, end: &str) {
+    fn check(window: &BudgetPeriod, at: &str, start: &str, end: &str) {
         let found = window.at(ms(at));
-        assert_eq!(found, Span { start_ms: ms(start), end_ms: ms(end) }, "{window} at {at}");
+        assert_eq!(found, WindowSpan { start_ms: ms(start), end_ms: ms(end) }, "{window} at {at}");
     }
 
     #[test]
     fn days_are_as_long_as_the_zone_says() {
-        let utc = Window::Day(zone("UTC"));
+        let utc = BudgetPeriod::Day(zone("UTC"));
         check(&utc, "2026-12-31T23:59:59.999Z", "2026-12-31T00:00:00Z", "2027-01-01T00:00:00Z");
         check(&utc, "2027-01-01T00:00:00Z", "2027-01-01T00:00:00Z", "2027-01-02T00:00:00Z");
-        let paris = Window::Day(zone("Europe/Paris"));
+        let paris = BudgetPeriod::Day(zone("Europe/Paris"));
         check(&paris, "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z");
         check(&paris, "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z");
         check(&paris, "2026-12-31T23:00:00Z", "2026-12-31T23:00:00Z", "2027-01-01T23:00:00Z");
         // São Paulo put its clocks forward at midnight, so that day began at one; and back to eleven.
-        let sao_paulo = Window::Day(zone("America/Sao_Paulo"));
+        let sao_paulo = BudgetPeriod::Day(zone("America/Sao_Paulo"));
         check(&sao_paulo, "2018-11-04T12:00:00Z", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z");
         check(&sao_paulo, "2018-11-04T02:59:59Z", "2018-11-03T03:00:00Z", "2018-11-04T03:00:00Z");
         check(&sao_paulo, "2018-02-18T02:30:00Z", "2018-02-17T02:00:00Z", "2018-02-18T03:00:00Z");
         check(&sao_paulo, "2018-02-18T03:00:00Z", "2018-02-18T03:00:00Z", "2018-02-19T03:00:00Z");
         // St John's put them back at one minute past midnight: the old day is shown twice, and counted once.
-        let st_johns = Window::Day(zone("America/St_Johns"));
+        let st_johns = BudgetPeriod::Day(zone("America/St_Johns"));
         check(&st_johns, "2010-11-07T02:30:30Z", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z");
         check(&st_johns, "2010-11-07T03:00:00Z", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z");
         // Apia left a whole day out.
-        let apia = Window::Day(zone("Pacific/Apia"));
+        let apia = BudgetPeriod::Day(zone("Pacific/Apia"));
         check(&apia, "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z");
         check(&apia, "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z");
     }
 
     #[test]
     fn months_end_at_midnight_of_the_zone() {
-        let utc = Window::Month(zone("UTC"));
+        let utc = BudgetPeriod::Month(zone("UTC"));
         check(&utc, "2028-02-29T23:59:59Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z");
         check(&utc, "2026-12-15T00:00:00Z", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z");
-        let paris = Window::Month(zone("Europe/Paris"));
+        let paris = BudgetPeriod::Month(zone("Europe/Paris"));
         check(&paris, "2026-03-31T21:59:59Z", "2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z");
         check(&paris, "2026-03-31T22:00:00Z", "2026-03-31T22:00:00Z", "2026-04-30T22:00:00Z");
         check(&paris, "2026-12-31T22:59:59Z", "2026-11-30T23:00:00Z", "2026-12-31T23:00:00Z");
-        let sao_paulo = Window::Month(zone("America/Sao_Paulo"));
+        let sao_paulo = BudgetPeriod::Month(zone("America/Sao_Paulo"));
         check(&sao_paulo, "2018-11-15T00:00:00Z", "2018-11-01T03:00:00Z", "2018-12-01T02:00:00Z");
-        assert_eq!(Window::Ever.at(0), Span::EVER);
+        assert_eq!(BudgetPeriod::Ever.at(0), WindowSpan::EVER);
     }
 
     #[test]
     fn zones_are_known_without_the_system() {
         assert!(Zone::named("Mars/Olympus").is_none());
-        assert_eq!(Window::Month(zone("europe/paris")).to_string(), "month Europe/Paris");
-        assert_eq!(Window::Day(zone("UTC")).to_string(), "day UTC");
+        assert_eq!(BudgetPeriod::Month(zone("europe/paris")).to_string(), "month Europe/Paris");
+        assert_eq!(BudgetPeriod::Day(zone("UTC")).to_string(), "day UTC");
         for text in ["day UTC", "month Europe/Paris", "none", "credit"] {
-            assert_eq!(text.parse::<Window>().map(|window| window.to_string()), Ok(text.to_owned()));
+            assert_eq!(text.parse::<BudgetPeriod>().map(|window| window.to_string()), Ok(text.to_owned()));
         }
-        assert_eq!("day".parse(), Ok(Window::Day(zone("UTC"))));
+        assert_eq!("day".parse(), Ok(BudgetPeriod::Day(zone("UTC"))));
         for text in ["", "week", "none UTC", "day Mars/Olympus", "credit UTC", "month  UTC"] {
-            assert_eq!(text.parse::<Window>(), Err(UnknownWindow), "{text}");
+            assert_eq!(text.parse::<BudgetPeriod>(), Err(UnknownBudgetPeriod), "{text}");
         }
     }
 
@@ -375,7 +375,7 @@ mod tests {
                 "Australia/Lord_Howe", "America/Havana", "Asia/Beirut", "Africa/Cairo",
             ]),
         ) {
-            for window in [Window::Day(zone(name)), Window::Month(zone(name))] {
+            for window in [BudgetPeriod::Day(zone(name)), BudgetPeriod::Month(zone(name))] {
                 for unix_ms in [unix_ms - DAY, unix_ms, unix_ms + DAY] {
                     let span = window.at(unix_ms);
                     prop_assert!((span.start_ms..span.end_ms).contains(&unix_ms), "{window} at {unix_ms}: {span:?}");

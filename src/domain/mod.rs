@@ -12,6 +12,7 @@ pub mod budget;
 pub mod call;
 pub mod estimate;
 pub mod failure;
+pub mod funding;
 pub mod glob;
 pub mod hold;
 pub mod id;

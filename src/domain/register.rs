@@ -8,7 +8,7 @@
 //! Start reading at [`StoredKey`].
 
 use crate::domain::authorize::Limits;
-use crate::domain::budget::{Account, Budget, BudgetSpec, CREDIT, Scope, Window};
+use crate::domain::budget::{Account, Budget, BudgetPeriod, BudgetSpec, CREDIT, Scope};
 use crate::domain::money::NanoUsd;
 use crate::domain::secret::KeyHash;
 use std::sync::Arc;
@@ -182,13 +182,13 @@ impl Holder {
 
     /// Its credit, when so much was granted in all.
     pub fn credit(&self, granted: NanoUsd) -> Budget {
-        Budget { account: Arc::new(self.account()), limit: granted, window: Window::Credit }
+        Budget { account: Arc::new(self.account()), limit: granted, window: BudgetPeriod::Credit }
     }
 }
 
 /// How somebody's credit stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Balance {
+pub struct CreditBalance {
     /// Whose.
     pub holder: Holder,
     /// All grants together.
@@ -199,7 +199,7 @@ pub struct Balance {
     pub leased: NanoUsd,
 }
 
-impl Balance {
+impl CreditBalance {
     /// What is neither spent nor leased; negative where more was taken back than was left.
     pub fn left(&self) -> NanoUsd {
         NanoUsd(self.granted.0.saturating_sub(self.spent.0).saturating_sub(self.leased.0))

@@ -15,7 +15,7 @@ use crate::domain::register::StoredKey;
 use crate::domain::routing::table::Target;
 use crate::domain::secret::Secret;
 use crate::store::budget_pool::BudgetAccount;
-use crate::store::keyring::Versions;
+use crate::store::keyring::KeyringVersions;
 use crate::upstream::{self, OpenAiSetup, Protocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
 use http::HeaderValue;
 use parking_lot::RwLock;
@@ -36,7 +36,7 @@ pub struct ActiveConfig {
     /// Stored keys that were used, by name: one entry for each, however often its secrets change.
     stored_keys: RwLock<HashMap<Arc<str>, ResolvedStoredKey>>,
     /// The versions of stored teams and credit that this was made with.
-    pub(super) applied: Versions,
+    pub(super) applied: KeyringVersions,
 }
 
 /// A key as this snapshot has it.

@@ -12,7 +12,7 @@ use crate::domain::call::Call;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::secret::Secret;
-use crate::store::Ask;
+use crate::store::AdmissionRequest;
 
 /// The key that a client presented.
 ///
@@ -42,7 +42,7 @@ pub(super) async fn admit(
     plan: &RoutePlan,
 ) -> Result<(), ServeError> {
     let key = authorized.key();
-    let ask = Ask { key: guard.state.key_id, limits: key.limits, tokens: tokens(active, call, plan) };
+    let ask = AdmissionRequest { key: guard.state.key_id, limits: key.limits, tokens: tokens(active, call, plan) };
     match context.counters.admit(&ask, context.clock.now()).await {
         Ok(admission) => {
             guard.state.requests_left = admission.requests();

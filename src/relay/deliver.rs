@@ -9,7 +9,7 @@ use super::estimator::TokenEstimator;
 use super::guard::{CLIENT_GONE, RequestGuard};
 use super::health::Permit;
 use crate::domain::call::Endpoint;
-use crate::domain::estimate::Basis;
+use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::receipt::{Outcome, Reason};
 use crate::upstream::AnswerBody;
@@ -143,7 +143,7 @@ pub(super) fn meter(guard: &mut RequestGuard, body: &AnswerBody, estimator: &Tok
 /// What was counted tells how to measure what will not be: every stream at its end, and a whole answer now and
 /// then, while it is in hand.
 pub(super) fn learn(guard: &RequestGuard, body: &AnswerBody, estimator: &TokenEstimator) {
-    if let (Basis::Counted, Some(usage)) = (guard.state.basis, guard.state.usage) {
+    if let (UsageBasis::Counted, Some(usage)) = (guard.state.basis, guard.state.usage) {
         let text_bytes = match body.exact_len() {
             Some(_) if estimator.is_curious() => body.whole_text_bytes().unwrap_or(0),
             Some(_) => 0,

@@ -11,7 +11,7 @@ use super::RelayContext;
 use super::spend::{Bill, RequestSpend};
 use crate::domain::authorize::KeyRecord;
 use crate::domain::call::Endpoint;
-use crate::domain::estimate::Basis;
+use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::id::{KeyId, RequestId};
 use crate::domain::limit::Left;
@@ -68,7 +68,7 @@ pub(super) struct RequestState {
     pub(super) price: Option<PriceVersion>,
     pub(super) usage: Option<Usage>,
     /// Whether `usage` was counted by the provider or estimated here.
-    pub(super) basis: Basis,
+    pub(super) basis: UsageBasis,
     /// The provider reported token counts that no answer can have.
     pub(super) impossible_usage: bool,
     /// The limit that refused the request.
@@ -101,7 +101,7 @@ impl RequestState {
             attempts: Vec::with_capacity(1),
             price: None,
             usage: None,
-            basis: Basis::default(),
+            basis: UsageBasis::default(),
             impossible_usage: false,
             limit: None,
             first_token: None,

@@ -279,8 +279,8 @@ impl Relay {
     }
 
     /// Gives back what is leased of budgets and idle. Called now and then.
-    pub fn tidy_budget_pool(&self) {
-        self.context.budget_pool.tidy(self.context.clock.unix_ms());
+    pub fn return_idle_leases(&self) {
+        self.context.budget_pool.return_idle_leases(self.context.clock.unix_ms());
     }
 
     /// Gives back what is leased of budgets and not held, at the end.

@@ -12,7 +12,7 @@ use super::{RelayContext, ServeError};
 use crate::domain::authorize::KeyRecord;
 use crate::domain::budget::{Charge, OverBudget};
 use crate::domain::call::{Call, Endpoint};
-use crate::domain::estimate::Basis;
+use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::hold::CostBound;
 use crate::domain::id::DeploymentId;
@@ -178,7 +178,7 @@ impl RequestSpend {
     }
 
     /// What the answer costs, and what was charged before it: the number for header, receipt and budgets.
-    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, basis: Basis) -> Bill {
+    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, basis: UsageBasis) -> Bill {
         let (Some(price), Some(usage)) = (price, usage) else {
             return Bill { cost: self.unanswered, estimated: self.unanswered > NanoUsd::ZERO, beyond: NanoUsd::ZERO };
         };
@@ -204,7 +204,7 @@ impl RequestSpend {
     }
 
     /// Settles or releases everything that is held, once.
-    pub(super) fn end(&mut self, price: Option<Price>, usage: Option<Usage>, basis: Basis) -> (Bill, Vec<Charge>) {
+    pub(super) fn end(&mut self, price: Option<Price>, usage: Option<Usage>, basis: UsageBasis) -> (Bill, Vec<Charge>) {
         let answered = self.answered.filter(|_| usage.is_some());
         for slot in 0..IN_FLIGHT {
             // Sent and not answered, or answered without a trace of its usage: as much as it can have cost.

@@ -1,58 +1,59 @@
-//! The back end of a single process: everything in memory, gone with it.
+//! The back end of a single process: ledger and counters in memory, lost when the process ends.
 //!
-//! A key's state is made on its first request and guarded by its own small lock, so keys never
-//! wait for each other; no lock is held across an await. It must never grow with the number of
-//! requests: the ledger is a ring, and keys that have nothing taken are forgotten.
+//! A key's counters are created on its first request and guarded by a lock of their own, so keys never wait for
+//! each other; no lock is held across an await. Memory must never grow with the number of requests: the ledger is
+//! a ring, and counters of idle keys are removed.
 //!
-//! Start reading in [`KeyState::admit`].
+//! Start reading in [`KeyCounters::admit`].
 
-use super::{Admission, Ask, BoxFuture, Counters, Denied, Ledger, LedgerStatus, RatesLeft};
+use super::{Admission, AdmissionDenied, AdmissionRequest, Counters, Ledger, LedgerStatus, RatesLeft, StoreFuture};
 use crate::domain::id::KeyId;
 use crate::domain::limit::{Left, Refused, SlidingWindow, Taken};
 use crate::domain::receipt::Receipt;
 use crate::domain::refusal::{LimitKind, OverLimit};
+use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// Receipts remembered: some minutes of a busy gateway, a few megabytes.
+/// Receipts kept: some minutes of a busy gateway, a few megabytes.
 pub const RECEIPTS: usize = 10_000;
-/// Key maps beside each other, so that a key's first request holds up few others.
+/// Number of maps that keys are spread over, so that a key's first request blocks few others.
 const SHARDS: usize = 16;
-/// A shard smaller than this is never swept.
+/// A shard with fewer keys than this is never swept.
 const SWEEP_FROM: usize = 64;
-/// When a slot frees depends on answers still being written, which nobody knows; a second is long
-/// enough not to be asked in a loop and short beside most answers.
+/// The retry delay of a refused concurrency slot. When a slot is freed cannot be known; a second is long enough to
+/// prevent a busy loop and short compared to most answers.
 const SLOT_RETRY: Duration = Duration::from_secs(1);
 
-/// The last receipts, and how many there ever were.
+/// The last receipts, and the number of all.
 #[derive(Debug)]
 pub struct MemoryLedger {
     capacity: usize,
-    book: Mutex<Book>,
+    receipts: Mutex<RecentReceipts>,
 }
 
 #[derive(Default, Debug)]
-struct Book {
+struct RecentReceipts {
     count: u64,
     recent: VecDeque<Arc<Receipt>>,
 }
 
 impl MemoryLedger {
-    /// Remembers the last `capacity` receipts.
+    /// Keeps the last `capacity` receipts.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, book: Mutex::default() }
+        Self { capacity, receipts: Mutex::default() }
     }
 
-    /// How many receipts were ever appended.
+    /// The number of receipts appended since the start.
     pub fn count(&self) -> u64 {
-        lock(&self.book).count
+        self.receipts.lock().count
     }
 
-    /// The receipts remembered, the oldest first.
+    /// The receipts kept, oldest first.
     pub fn recent(&self) -> Vec<Arc<Receipt>> {
-        lock(&self.book).recent.iter().cloned().collect()
+        self.receipts.lock().recent.iter().cloned().collect()
     }
 }
 
@@ -64,12 +65,12 @@ impl Default for MemoryLedger {
 
 impl Ledger for MemoryLedger {
     fn append(&self, receipt: &Arc<Receipt>) {
-        let mut book = lock(&self.book);
-        book.count += 1;
-        book.recent.push_back(receipt.clone());
-        // Dropped after the lock: freeing a receipt is not the next one's business.
-        let oldest = if book.recent.len() > self.capacity { book.recent.pop_front() } else { None };
-        drop(book);
+        let mut receipts = self.receipts.lock();
+        receipts.count += 1;
+        receipts.recent.push_back(receipt.clone());
+        // Dropped after unlocking: freeing a receipt must not delay the next append.
+        let oldest = if receipts.recent.len() > self.capacity { receipts.recent.pop_front() } else { None };
+        drop(receipts);
         drop(oldest);
     }
 
@@ -78,51 +79,51 @@ impl Ledger for MemoryLedger {
     }
 }
 
-/// What the keys of this process have taken.
+/// The counters of all keys of this process.
 #[derive(Debug)]
 pub struct MemoryCounters {
-    shards: [RwLock<Shard>; SHARDS],
+    shards: [RwLock<CounterShard>; SHARDS],
     in_flight: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Shard {
-    keys: HashMap<KeyId, Arc<Mutex<KeyState>>>,
-    /// With this many keys, idle ones are forgotten before another is added.
+struct CounterShard {
+    keys: HashMap<KeyId, Arc<Mutex<KeyCounters>>>,
+    /// At this many keys, idle ones are removed before another is added.
     sweep_at: usize,
 }
 
 impl MemoryCounters {
-    /// Nothing taken.
+    /// Without any key.
     pub fn new() -> Self {
-        let shards = std::array::from_fn(|_| RwLock::new(Shard { keys: HashMap::new(), sweep_at: SWEEP_FROM }));
+        let shards = std::array::from_fn(|_| RwLock::new(CounterShard { keys: HashMap::new(), sweep_at: SWEEP_FROM }));
         Self { shards, in_flight: AtomicU64::new(0) }
     }
 
-    fn take(&self, ask: &Ask, now: Instant) -> Result<Admission, Denied> {
-        let state = self.state(ask.key, now);
-        let admission = lock(&state).admit(ask, now)?;
+    fn take(&self, request: &AdmissionRequest, now: Instant) -> Result<Admission, AdmissionDenied> {
+        let counters = self.counters(request.key, now);
+        let admission = counters.lock().admit(request, now)?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Ok(admission)
     }
 
-    /// The key's state, made if this is its first request.
-    fn state(&self, key: KeyId, now: Instant) -> Arc<Mutex<KeyState>> {
-        if let Some(state) = self.known(key) {
-            return state;
+    /// The key's counters, created if this is its first request.
+    fn counters(&self, key: KeyId, now: Instant) -> Arc<Mutex<KeyCounters>> {
+        if let Some(counters) = self.existing(key) {
+            return counters;
         }
-        let mut shard = self.shard(key).write().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shard(key).write();
         if shard.keys.len() >= shard.sweep_at {
             shard.sweep(now);
         }
-        shard.keys.entry(key).or_insert_with(|| Arc::new(Mutex::new(KeyState::new(now)))).clone()
+        shard.keys.entry(key).or_insert_with(|| Arc::new(Mutex::new(KeyCounters::new(now)))).clone()
     }
 
-    fn known(&self, key: KeyId) -> Option<Arc<Mutex<KeyState>>> {
-        self.shard(key).read().unwrap_or_else(PoisonError::into_inner).keys.get(&key).cloned()
+    fn existing(&self, key: KeyId) -> Option<Arc<Mutex<KeyCounters>>> {
+        self.shard(key).read().keys.get(&key).cloned()
     }
 
-    fn shard(&self, key: KeyId) -> &RwLock<Shard> {
+    fn shard(&self, key: KeyId) -> &RwLock<CounterShard> {
         &self.shards[key.0 as usize % SHARDS]
     }
 }
@@ -134,14 +135,18 @@ impl Default for MemoryCounters {
 }
 
 impl Counters for MemoryCounters {
-    fn admit<'a>(&'a self, ask: &'a Ask, now: Instant) -> BoxFuture<'a, Result<Admission, Denied>> {
-        Box::pin(std::future::ready(self.take(ask, now)))
+    fn admit<'a>(
+        &'a self,
+        request: &'a AdmissionRequest,
+        now: Instant,
+    ) -> StoreFuture<'a, Result<Admission, AdmissionDenied>> {
+        Box::pin(std::future::ready(self.take(request, now)))
     }
 
     fn settle(&self, admission: Admission, tokens_used: Option<u64>, now: Instant) {
-        // A key with a slot held is never forgotten, so an admission always finds its state.
-        if let Some(state) = self.known(admission.key) {
-            lock(&state).settle(admission, tokens_used, now);
+        // A key with a slot in use is never removed, so an admission always finds its counters.
+        if let Some(counters) = self.existing(admission.key) {
+            counters.lock().settle(admission, tokens_used, now);
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -151,46 +156,51 @@ impl Counters for MemoryCounters {
     }
 }
 
-impl Shard {
-    /// Forgets the keys that have nothing taken. The threshold doubles with what stays, so that
-    /// sweeping costs a constant per key added.
+impl CounterShard {
+    /// Removes idle keys. The next threshold is twice the number that stays, so that sweeping has a constant
+    /// amortized cost per key added.
     fn sweep(&mut self, now: Instant) {
-        // A state somebody else holds may be about to change; under this lock nobody new gets one.
-        self.keys.retain(|_, state| Arc::strong_count(state) > 1 || !lock(state).is_idle(now));
+        // Counters that are referenced elsewhere may be about to change; under this lock nobody else gets a reference.
+        self.keys.retain(|_, counters| Arc::strong_count(counters) > 1 || !counters.lock().is_idle(now));
         self.sweep_at = (self.keys.len() * 2).max(SWEEP_FROM);
     }
 }
 
-/// What one key has taken.
+/// How much of its limits one key has used.
 #[derive(Debug)]
-struct KeyState {
+struct KeyCounters {
     running: u32,
-    requests: Rate,
-    tokens: Rate,
-    /// The latest instant seen here. Threads read the clock before they get the lock; one that read
-    /// it early but comes late must not be let in at an instant before units it found returned.
+    requests: RateCounter,
+    tokens: RateCounter,
+    /// The latest instant seen so far. Threads read the clock before they get the lock; a thread that read it early
+    /// and gets the lock late must not be admitted at an instant before units were returned.
     latest: Instant,
 }
 
-impl KeyState {
+impl KeyCounters {
     fn new(now: Instant) -> Self {
-        Self { running: 0, requests: Rate::new(LimitKind::Requests), tokens: Rate::new(LimitKind::Tokens), latest: now }
+        Self {
+            running: 0,
+            requests: RateCounter::new(LimitKind::Requests),
+            tokens: RateCounter::new(LimitKind::Tokens),
+            latest: now,
+        }
     }
 
-    /// Looks at all limits before it takes of any: even what is given back leaves a mark.
-    fn admit(&mut self, ask: &Ask, now: Instant) -> Result<Admission, Denied> {
+    /// Checks all limits before it takes of any: units that are returned still count in a sliding window.
+    fn admit(&mut self, request: &AdmissionRequest, now: Instant) -> Result<Admission, AdmissionDenied> {
         let now = self.advance(now);
-        let tokens = ask.tokens.max(1);
-        self.requests.set_limit(ask.limits.requests_per_minute);
-        self.tokens.set_limit(ask.limits.tokens_per_minute);
-        slot(self.running, ask.limits.max_concurrent)
+        let tokens = request.tokens.max(1);
+        self.requests.set_limit(request.limits.requests_per_minute);
+        self.tokens.set_limit(request.limits.tokens_per_minute);
+        slot(self.running, request.limits.max_concurrent)
             .and_then(|()| self.requests.check(1, now))
             .and_then(|()| self.tokens.check(tokens, now))
-            .map_err(|over| Denied { over, left: self.left(now) })?;
+            .map_err(|over| AdmissionDenied { over, left: self.left(now) })?;
         self.running += 1;
         self.requests.take(1, now);
         let tokens = self.tokens.take(tokens, now);
-        Ok(Admission { key: ask.key, tokens, left: self.left(now) })
+        Ok(Admission { key: request.key, tokens, left: self.left(now) })
     }
 
     fn settle(&mut self, admission: Admission, tokens_used: Option<u64>, now: Instant) {
@@ -215,7 +225,7 @@ impl KeyState {
     }
 }
 
-/// Whether another request may run beside `running` others.
+/// Checks whether another request may run in addition to `running` others.
 fn slot(running: u32, max: Option<u32>) -> Result<(), OverLimit> {
     match max {
         Some(max) if running >= max => Err(OverLimit {
@@ -227,16 +237,16 @@ fn slot(running: u32, max: Option<u32>) -> Result<(), OverLimit> {
     }
 }
 
-/// A rate as the latest request's snapshot has it. The window outlives the limit: one that is
-/// taken away and comes back finds what was taken before.
+/// A rate limit as in the latest request's configuration snapshot. The window outlives the limit: a limit that is
+/// removed and comes back finds what was taken before.
 #[derive(Debug)]
-struct Rate {
+struct RateCounter {
     kind: LimitKind,
     limit: Option<u64>,
     window: SlidingWindow,
 }
 
-impl Rate {
+impl RateCounter {
     fn new(kind: LimitKind) -> Self {
         Self { kind, limit: None, window: SlidingWindow::new(0) }
     }
@@ -248,15 +258,18 @@ impl Rate {
         }
     }
 
-    /// Whether `amount` would be given; takes nothing.
+    /// Checks whether `amount` is available; takes nothing.
     fn check(&mut self, amount: u64, now: Instant) -> Result<(), OverLimit> {
         let Some(ceiling) = self.limit else { return Ok(()) };
         if amount <= self.window.left(now).remaining {
             return Ok(());
         }
-        // More than remains cannot be taken; being refused it tells the exact wait.
-        let reported = self.window.take(amount, now);
-        reported.map(drop).map_err(|Refused { retry_after }| OverLimit { limit: self.kind, ceiling, retry_after })
+        // More than remains cannot be taken: the refusal contains the exact wait.
+        self.window.take(amount, now).map(drop).map_err(|Refused { retry_after }| OverLimit {
+            limit: self.kind,
+            ceiling,
+            retry_after,
+        })
     }
 
     fn take(&mut self, amount: u64, now: Instant) -> Option<Taken> {
@@ -269,11 +282,6 @@ impl Rate {
     }
 }
 
-/// A panic elsewhere must not end every later request of the key.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,28 +291,28 @@ mod tests {
     use crate::domain::money::NanoUsd;
     use crate::domain::receipt::{Outcome, Reason};
 
-    fn ask(key: u32, limits: Limits) -> Ask {
-        Ask { key: KeyId(key), limits, tokens: 1 }
+    fn ask(key: u32, limits: Limits) -> AdmissionRequest {
+        AdmissionRequest { key: KeyId(key), limits, tokens: 1 }
     }
 
     fn keys(counters: &MemoryCounters) -> usize {
-        counters.shards.iter().map(|shard| shard.read().expect("no thread panicked").keys.len()).sum()
+        counters.shards.iter().map(|shard| shard.read().keys.len()).sum()
     }
 
     #[test]
-    fn idle_keys_are_forgotten_and_busy_ones_are_not() {
+    fn idle_keys_are_removed_and_busy_ones_are_not() {
         let counters = MemoryCounters::new();
         let limits = Limits { requests_per_minute: Some(1), ..Limits::default() };
         let start = Instant::now();
-        let busy = counters.take(&ask(0, limits), start).expect("an unused key is let in");
+        let busy = counters.take(&ask(0, limits), start).expect("an unused key is admitted");
         for key in 1..100_000 {
-            // A minute passes every thousand keys, so at most the last thousand or so have anything taken.
+            // A minute passes every thousand keys, so at most about the last thousand have used anything.
             let now = start + WINDOW * (key as u32 / 1_000);
-            let admission = counters.take(&ask(key, limits), now).expect("an unused key is let in");
+            let admission = counters.take(&ask(key, limits), now).expect("an unused key is admitted");
             counters.settle(admission, None, now);
         }
         assert!(keys(&counters) < 5_000, "{}", keys(&counters));
-        assert!(counters.known(busy.key).is_some());
+        assert!(counters.existing(busy.key).is_some());
         counters.settle(busy, None, start);
         assert_eq!(counters.in_flight(), 0);
     }
@@ -323,8 +331,9 @@ mod tests {
         let (minute, moment) = (WINDOW, Duration::from_millis(100));
         assert_eq!(take(Duration::ZERO), Ok(()));
         assert_eq!(take(minute - moment), Err(Some(moment)));
-        // Another thread is seen at the full minute, and asks for more than it can have.
-        let large = Ask { tokens: 2, limits: Limits { tokens_per_minute: Some(1), ..limits }, ..ask(1, limits) };
+        // Another thread arrives at the full minute, and requests more than it can have.
+        let large =
+            AdmissionRequest { tokens: 2, limits: Limits { tokens_per_minute: Some(1), ..limits }, ..ask(1, limits) };
         assert!(counters.take(&large, start + minute).is_err());
         assert_eq!(take(minute - moment), Ok(()));
         assert_eq!(take(2 * minute - moment), Err(Some(moment)));
@@ -359,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ledger_remembers_the_last_and_counts_all() {
+    fn the_ledger_keeps_the_last_receipts_and_counts_all() {
         let ledger = MemoryLedger::new(3);
         for id in 0..5 {
             ledger.append(&Arc::new(receipt(id)));

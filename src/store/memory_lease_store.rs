@@ -1,68 +1,69 @@
-//! The bank of a single process: balances in memory, gone with it.
+//! The lease store of a single process: balances in memory, lost when the process ends.
 //!
-//! It is the reference for every other bank: `tests/store_contract.rs` says what all promise. A row is a
-//! window of an account; rows of windows that ended go once nothing of them is leased.
+//! It is the reference implementation: `tests/lease_store_contract.rs` states what every lease store guarantees. A
+//! window that ended is removed once nothing of it is leased.
 
-use super::{BoxFuture, LeaseAsk, LeaseStore, Leased, Unavailable};
-use crate::domain::budget::{Account, Charge, Span, grant};
+use super::{BackendUnavailable, Lease, LeaseRequest, LeaseStore, StoreFuture};
+use crate::domain::budget::{Account, Charge, WindowSpan, grant};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Balances by account and window.
 #[derive(Default, Debug)]
 pub struct MemoryLeaseStore {
-    rows: Mutex<BTreeMap<(Arc<Account>, Span), Row>>,
+    windows: Mutex<BTreeMap<(Arc<Account>, WindowSpan), WindowTotals>>,
 }
 
 #[derive(Clone, Copy, Default, Debug)]
-struct Row {
+struct WindowTotals {
     spent: i64,
     leased: i64,
 }
 
 impl MemoryLeaseStore {
-    /// What is spent and what is leased of a window.
-    pub fn balance(&self, account: &Arc<Account>, span: Span) -> (NanoUsd, NanoUsd) {
-        let row = self.rows().get(&(account.clone(), span)).copied().unwrap_or_default();
-        (NanoUsd(row.spent), NanoUsd(row.leased))
+    /// What is spent and what is leased of one window.
+    pub fn balance(&self, account: &Arc<Account>, span: WindowSpan) -> (NanoUsd, NanoUsd) {
+        let totals = self.windows().get(&(account.clone(), span)).copied().unwrap_or_default();
+        (NanoUsd(totals.spent), NanoUsd(totals.leased))
     }
 
     /// What is leased, over all windows.
     pub fn leased(&self) -> NanoUsd {
-        NanoUsd(self.rows().values().map(|row| row.leased).sum())
+        NanoUsd(self.windows().values().map(|totals| totals.leased).sum())
     }
 
-    fn lease_now(&self, ask: &LeaseAsk) -> Leased {
-        let mut rows = self.rows();
-        let of_account = (ask.account.clone(), Span { start_ms: i64::MIN, end_ms: i64::MIN })
-            ..=(ask.account.clone(), Span { start_ms: i64::MAX, end_ms: i64::MAX });
-        let latest = rows.range(of_account).next_back().map(|((_, span), _)| *span);
-        // A clock that jumped back never reopens a window.
-        let span =
-            latest.map_or(ask.span, |latest| if latest.start_ms > ask.span.start_ms { latest } else { ask.span });
-        rows.retain(|(account, of), row| *account != ask.account || *of == span || row.leased != 0);
-        let row = rows.entry((ask.account.clone(), span)).or_default();
-        let taken = NanoUsd(row.spent.saturating_add(row.leased));
-        let amount = grant(ask.limit, taken, ask.need, ask.ahead);
-        row.leased += amount.0;
-        Leased { span, amount, taken: NanoUsd(taken.0.saturating_add(amount.0)) }
+    fn lease_now(&self, request: &LeaseRequest) -> Lease {
+        let mut windows = self.windows();
+        let of_account = (request.account.clone(), WindowSpan { start_ms: i64::MIN, end_ms: i64::MIN })
+            ..=(request.account.clone(), WindowSpan { start_ms: i64::MAX, end_ms: i64::MAX });
+        let latest = windows.range(of_account).next_back().map(|((_, span), _)| *span);
+        // A clock that is set back does not reopen an earlier window.
+        let span = latest
+            .map_or(request.span, |latest| if latest.start_ms > request.span.start_ms { latest } else { request.span });
+        windows.retain(|(account, of), totals| *account != request.account || *of == span || totals.leased != 0);
+        let totals = windows.entry((request.account.clone(), span)).or_default();
+        let taken = NanoUsd(totals.spent.saturating_add(totals.leased));
+        let amount = grant(request.limit, taken, request.need, request.ahead);
+        totals.leased += amount.0;
+        Lease { span, amount, taken: NanoUsd(taken.0.saturating_add(amount.0)) }
     }
 
-    fn rows(&self) -> MutexGuard<'_, BTreeMap<(Arc<Account>, Span), Row>> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    fn windows(&self) -> MutexGuard<'_, BTreeMap<(Arc<Account>, WindowSpan), WindowTotals>> {
+        self.windows.lock()
     }
 }
 
 impl LeaseStore for MemoryLeaseStore {
-    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
-        Box::pin(std::future::ready(Ok(self.lease_now(&ask))))
+    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
+        Box::pin(std::future::ready(Ok(self.lease_now(&request))))
     }
 
-    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
-        if let Some(row) = self.rows().get_mut(&(account.clone(), span)) {
-            row.leased -= amount.0;
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
+        if let Some(totals) = self.windows().get_mut(&(account.clone(), span)) {
+            totals.leased -= amount.0;
         }
     }
 
@@ -71,11 +72,11 @@ impl LeaseStore for MemoryLeaseStore {
     }
 
     fn write_off(&self, charges: &[Charge]) {
-        let mut rows = self.rows();
+        let mut windows = self.windows();
         for charge in charges {
-            let row = rows.entry((charge.account.clone(), charge.span)).or_default();
-            row.leased -= charge.leased.0;
-            row.spent = row.spent.saturating_add(charge.spent.0);
+            let totals = windows.entry((charge.account.clone(), charge.span)).or_default();
+            totals.leased -= charge.leased.0;
+            totals.spent = totals.spent.saturating_add(charge.spent.0);
         }
     }
 }

@@ -1,24 +1,28 @@
-//! The register of a process that remembers nothing: keys, teams and credit in memory, gone with it.
+//! The register of a single process: keys, teams and credit in memory, lost when the process ends.
 //!
-//! It is the reference for every other register: `tests/store_contract.rs` says what all promise.
+//! It is the reference implementation: `tests/store_contract.rs` states what every register guarantees.
 
-use super::{BoxFuture, Change, Conflict, Contents, NotWritten, Register, Unavailable};
+use super::{
+    BackendUnavailable, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture,
+};
+use crate::domain::budget::WindowSpan;
 use crate::domain::money::NanoUsd;
-use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
+use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
 use crate::store::memory_lease_store::MemoryLeaseStore;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-/// Everything registered.
+/// A register in memory.
 pub struct MemoryRegister {
-    /// Where credit is spent.
+    /// Where credit is leased and spent.
     lease_store: Arc<MemoryLeaseStore>,
-    state: Mutex<State>,
+    state: Mutex<RegisterState>,
 }
 
 #[derive(Clone, Default)]
-struct State {
+struct RegisterState {
     version: i64,
     keys: BTreeMap<Arc<str>, StoredKey>,
     /// The names of keys by the hashes of their secrets.
@@ -28,43 +32,43 @@ struct State {
 }
 
 impl MemoryRegister {
-    /// An empty one, whose credit is spent at `lease_store`.
+    /// An empty register whose credit is spent in `lease_store`.
     pub fn new(lease_store: Arc<MemoryLeaseStore>) -> Self {
         Self { lease_store, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, RegisterState> {
+        self.state.lock()
     }
 }
 
-impl State {
-    fn write(&mut self, change: Change) -> Result<i64, Conflict> {
+impl RegisterState {
+    fn write(&mut self, change: RegisterChange) -> Result<i64, RegisterConflict> {
         self.version += 1;
         let version = self.version;
         match change {
-            Change::Key { key, expected } => {
+            RegisterChange::Key { key, expected } => {
                 if self.keys.get(&key.name).map_or(0, |known| known.version) != expected {
-                    return Err(Conflict::Changed);
+                    return Err(RegisterConflict::Changed);
                 }
-                let of_another = |hash| self.by_hash.get(hash).is_some_and(|holder| *holder != key.name);
-                if key.secrets.iter().any(|secret| of_another(&secret.hash)) {
-                    return Err(Conflict::SecretTaken);
+                let has_other_key = |hash| self.by_hash.get(hash).is_some_and(|holder| *holder != key.name);
+                if key.secrets.iter().any(|secret| has_other_key(&secret.hash)) {
+                    return Err(RegisterConflict::SecretTaken);
                 }
                 self.put(StoredKey { version, ..key });
             }
-            Change::Team { team, expected } => {
+            RegisterChange::Team { team, expected } => {
                 if self.teams.get(&team.name).map_or(0, |known| known.version) != expected {
-                    return Err(Conflict::Changed);
+                    return Err(RegisterConflict::Changed);
                 }
                 self.teams.insert(team.name.clone(), StoredTeam { version, ..team });
             }
-            Change::Grant(grant) => self.grants.push(Grant { id: version, ..grant }),
+            RegisterChange::Grant(grant) => self.grants.push(Grant { id: version, ..grant }),
         }
         Ok(version)
     }
 
-    /// Uses that were noted stay noted, whatever whoever changes the key knew of them.
+    /// Recorded uses are kept, even if the change was made without knowing of them.
     fn put(&mut self, mut key: StoredKey) {
         let before = self.keys.remove(&key.name).map(|known| known.secrets).unwrap_or_default();
         for known in &before {
@@ -88,9 +92,9 @@ impl State {
 }
 
 impl Register for MemoryRegister {
-    fn since(&self, version: i64) -> BoxFuture<'static, Result<Contents, Unavailable>> {
+    fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, BackendUnavailable>> {
         let state = self.state();
-        let contents = Contents {
+        let contents = RegisterContents {
             version: state.version,
             keys: state.keys.values().filter(|key| key.version > version).cloned().collect(),
             teams: state.teams.values().filter(|team| team.version > version).cloned().collect(),
@@ -99,12 +103,12 @@ impl Register for MemoryRegister {
         Box::pin(std::future::ready(Ok(contents)))
     }
 
-    fn write(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Vec<i64>, NotWritten>> {
+    fn write(&self, changes: Vec<RegisterChange>) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>> {
         let mut state = self.state();
         let mut next = state.clone();
         let written = changes.into_iter().enumerate().map(|(at, change)| {
             let written = next.write(change);
-            written.map_err(|why| NotWritten::Conflict { at, why })
+            written.map_err(|why| RegisterWriteError::Conflict { at, why })
         });
         let written = written.collect::<Result<Vec<_>, _>>();
         if written.is_ok() {
@@ -115,7 +119,7 @@ impl Register for MemoryRegister {
 
     fn used(&self, uses: Vec<(KeyHash, i64)>) {
         let mut state = self.state();
-        let State { keys, by_hash, .. } = &mut *state;
+        let RegisterState { keys, by_hash, .. } = &mut *state;
         for (hash, unix_ms) in uses {
             let Some(key) = by_hash.get(&hash).and_then(|name| keys.get_mut(name)) else { continue };
             for secret in key.secrets.iter_mut().filter(|secret| secret.hash == hash) {
@@ -124,11 +128,10 @@ impl Register for MemoryRegister {
         }
     }
 
-    fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>> {
+    fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, BackendUnavailable>> {
         let balance = |(holder, granted): (Holder, NanoUsd)| {
-            let (spent, leased) =
-                self.lease_store.balance(&Arc::new(holder.account()), crate::domain::budget::Span::EVER);
-            Balance { holder, granted, spent, leased }
+            let (spent, leased) = self.lease_store.balance(&Arc::new(holder.account()), WindowSpan::EVER);
+            CreditBalance { holder, granted, spent, leased }
         };
         let balances = self.state().granted(0).into_iter().map(balance).collect();
         Box::pin(std::future::ready(Ok(balances)))
@@ -139,7 +142,7 @@ impl Register for MemoryRegister {
         holder: Option<Holder>,
         after: i64,
         most: usize,
-    ) -> BoxFuture<'static, Result<Vec<Grant>, Unavailable>> {
+    ) -> StoreFuture<'static, Result<Vec<Grant>, BackendUnavailable>> {
         let state = self.state();
         let of_holder = |grant: &&Grant| holder.as_ref().is_none_or(|holder| grant.holder == *holder);
         let grants = state.grants.iter().filter(|grant| grant.id > after).filter(of_holder).take(most);

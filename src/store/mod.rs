@@ -1,14 +1,12 @@
-//! What is kept: the ledger of receipts, the bank behind every budget, the register of keys, teams and credit,
-//! and the counters behind every key's limits.
+//! State that outlives a request: the ledger of receipts, the lease store behind every budget, the register of
+//! keys, teams and credit, and the counters behind every key's limits.
 //!
-//! A store keeps and never decides: which limits a key has, what a refusal says and what a request
-//! cost arrive as values. It is called once or twice per request, never per frame, and never makes
-//! one wait for a disk.
+//! A store keeps state and never decides: which limits a key has, what a refusal says and what a request costs are
+//! passed in. It is called once or twice per request, never per frame, and never makes a request wait for a disk.
 //!
-//! Start reading in [`Counters::admit`], [`Ledger::append`], for money in [`budget_pool`] and for keys in [`keyring`];
-//! [`memory`] is the back
-//! end that keeps nothing, [`sqlite`] the one that does, and `tests/store_contract.rs` and
-//! `tests/lease_store_contract.rs` what every back end promises.
+//! Start reading in [`Counters::admit`], [`Ledger::append`], for money in [`budget_pool`] and for keys in
+//! [`keyring`]. [`memory`] is the back end that persists nothing, [`sqlite`] the durable one. What every back end
+//! guarantees is in `tests/store_contract.rs` and `tests/lease_store_contract.rs`.
 
 pub mod budget_pool;
 pub mod keyring;
@@ -19,13 +17,13 @@ pub mod reports;
 pub mod sqlite;
 
 use crate::domain::authorize::Limits;
-use crate::domain::budget::{Account, Charge, Span};
+use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::id::KeyId;
 use crate::domain::limit::{Left, Taken};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use crate::domain::refusal::OverLimit;
-use crate::domain::register::{Balance, Grant, Holder, StoredKey, StoredTeam};
+use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
 use keyring::Keyring;
 use memory::MemoryLedger;
@@ -36,243 +34,248 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A future of a trait that can be an object.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// The future returned by a method of an object-safe trait.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The append-only book of receipts.
+/// The append-only log of receipts.
 pub trait Ledger: Send + Sync {
-    /// Takes one receipt. It never blocks: writing is the back end's own affair.
+    /// Appends one receipt. It never blocks: the back end writes in the background.
     fn append(&self, receipt: &Arc<Receipt>);
 
-    /// How it stands.
+    /// Its health and its backlog.
     fn status(&self) -> LedgerStatus;
 }
 
-/// Whether a ledger keeps what it is given.
+/// Whether a ledger persists what is appended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LedgerStatus {
-    /// Whether what was last written could be.
+    /// Whether the last write succeeded.
     pub healthy: bool,
-    /// Operations taken and not yet durable.
+    /// Operations accepted and not yet durable.
     pub waiting: u64,
-    /// Receipts for which there was no room, since the start.
+    /// Receipts dropped since the start because the queue was full.
     pub dropped: u64,
 }
 
 /// The durable side of every budget: it leases money to processes, which spend it without asking again.
 ///
-/// For each window of an account it keeps what is spent and what is leased, and their sum never passes the
-/// limit by leasing. A lease is granted durably before it is used; what a crash leaves of it is spent.
+/// For each window of an account it stores what is spent and what is leased. A new lease never makes their sum
+/// exceed the limit. A lease is durable before it is used; after a crash, what remains of it counts as spent.
 pub trait LeaseStore: Send + Sync {
-    /// Leases what [`grant`](crate::domain::budget::grant) says. Once asked it is carried to its end: whoever
-    /// asks takes care that nobody drops the future.
+    /// Leases the amount that [`grant`](crate::domain::budget::grant) allows. The caller must poll the future to its
+    /// end: a lease that is granted and not received cannot be spent.
     ///
     /// # Errors
-    /// [`Unavailable`]: nothing was leased.
-    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>>;
+    /// [`BackendUnavailable`]: nothing was leased.
+    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>>;
 
-    /// Takes back what was leased and is neither spent nor held. It never blocks.
-    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd);
+    /// Returns money that was leased and is neither spent nor held. It never blocks.
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd);
 
-    /// Turns what `receipt` charges from leased into spent; called once, after the ledger took the receipt.
-    /// A back end that is both does it there, in one transaction, and nothing here. It never blocks.
+    /// Moves what `receipt` charges from leased to spent; called once, after the receipt was appended to the ledger.
+    /// A back end that is ledger and lease store does it in [`Ledger::append`], in one transaction, and nothing
+    /// here. It never blocks.
     fn settle(&self, receipt: &Arc<Receipt>);
 
-    /// The same for charges of which there is no receipt: a hold that was dropped. It never blocks.
+    /// The same for charges without a receipt: those of a hold that was dropped. It never blocks.
     fn write_off(&self, charges: &[Charge]);
 }
 
-/// What a gateway writes into.
+/// The stores of one gateway.
 #[derive(Clone)]
-pub struct Books {
+pub struct Stores {
     /// Where receipts go.
     pub ledger: Arc<dyn Ledger>,
-    /// Where budgets are kept.
+    /// Where budgets are leased from.
     pub lease_store: Arc<dyn LeaseStore>,
     /// Keys, teams and credit.
     pub keyring: Arc<Keyring>,
-    /// How the ledger is read; `None`: it keeps nothing.
+    /// Reads the ledger; `None` where nothing is persisted.
     pub reports: Option<Arc<dyn Reports>>,
 }
 
-impl Books {
-    /// Those of a process that remembers nothing.
+impl Stores {
+    /// Stores in memory, lost when the process ends.
     pub async fn memory() -> Self {
         let lease_store = Arc::new(MemoryLeaseStore::default());
         let register = Arc::new(MemoryRegister::new(lease_store.clone()));
-        let keyring = Keyring::open(register).await.expect("memory can always be read");
+        let keyring = Keyring::open(register).await.expect("a register in memory is always available");
         Self { ledger: Arc::new(MemoryLedger::default()), lease_store, keyring: Arc::new(keyring), reports: None }
     }
 }
 
 /// Keys, teams and credit that are changed while the gateway runs: durable, and the same for every process.
 ///
-/// Every change is given a version, higher than all before it, so that whoever reads knows what is new.
+/// Every change gets a version higher than all versions before it, so that a reader can ask for what is new.
 pub trait Register: Send + Sync {
-    /// What was changed after `version`, keys in the order of their names; everything for 0.
-    fn since(&self, version: i64) -> BoxFuture<'static, Result<Contents, Unavailable>>;
+    /// What was changed after `version`, keys in the order of their names; everything if `version` is 0.
+    fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, BackendUnavailable>>;
 
-    /// Writes all of `changes`, or nothing, and says which version each was given. Once asked it is carried
-    /// to its end, whoever drops the future.
-    fn write(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Vec<i64>, NotWritten>>;
+    /// Writes all of `changes`, or nothing, and returns the version of each. It completes even if the future is
+    /// dropped.
+    fn write(&self, changes: Vec<RegisterChange>) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>>;
 
-    /// Takes note of when secrets were last used, in Unix milliseconds. It never blocks, and is no change.
+    /// Records when secrets were last used, in Unix milliseconds. It never blocks, and gets no version.
     fn used(&self, uses: Vec<(KeyHash, i64)>);
 
-    /// Lets go of what it reads by: the last to hold a file tidies it. Nothing is read afterwards.
+    /// Closes its read connection, so that the writer, the last to close the file, can checkpoint it. Reads fail
+    /// afterwards.
     fn close(&self) {}
 
-    /// How all credit stands, by holder.
-    fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>>;
+    /// The balance of all credit, by holder.
+    fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, BackendUnavailable>>;
 
-    /// Up to `most` grants after the one numbered `after`, in their order; of `holder` only where one is named.
+    /// Up to `most` grants with a number above `after`, in ascending order; only those of `holder` if it is given.
     fn grants(
         &self,
         holder: Option<Holder>,
         after: i64,
         most: usize,
-    ) -> BoxFuture<'static, Result<Vec<Grant>, Unavailable>>;
+    ) -> StoreFuture<'static, Result<Vec<Grant>, BackendUnavailable>>;
 }
 
-/// A part of what is registered.
+/// All or some of what is registered.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Contents {
-    /// The version of the last change to anything.
+pub struct RegisterContents {
+    /// The version of the last change to the register.
     pub version: i64,
     /// In the order of their names.
     pub keys: Vec<StoredKey>,
     /// In the order of their names.
     pub teams: Vec<StoredTeam>,
-    /// What was granted to whom, in all.
+    /// The sum of all grants of each holder.
     pub credit: Vec<(Holder, NanoUsd)>,
 }
 
-/// One change to what is registered. The version of what is written, and a grant's number, are the register's
-/// to give.
+/// One change to what is registered. The register assigns the version of what is written, and a grant's number.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// A key as it is to be from now on.
+pub enum RegisterChange {
+    /// Creates a key, or replaces it.
     Key {
-        /// All of it.
+        /// The whole key.
         key: StoredKey,
-        /// The version it must have now; 0: it must not exist.
+        /// The version it must have before the change; 0: it must not exist.
         expected: i64,
     },
-    /// A team as it is to be from now on.
+    /// Creates a team, or replaces it.
     Team {
-        /// All of it.
+        /// The whole team.
         team: StoredTeam,
-        /// The version it must have now; 0: it must not exist.
+        /// The version it must have before the change; 0: it must not exist.
         expected: i64,
     },
-    /// A further grant.
+    /// Adds a grant.
     Grant(Grant),
 }
 
-/// Nothing was written.
+/// Why nothing was written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NotWritten {
-    /// Something is not as the change expects it.
+pub enum RegisterWriteError {
+    /// The stored state is not what a change expects.
     Conflict {
-        /// Which of the changes, from 0.
+        /// The index of that change, from 0.
         at: usize,
-        /// How.
-        why: Conflict,
+        /// What differs.
+        why: RegisterConflict,
     },
-    /// The register cannot be written now.
+    /// The register cannot be written at the moment.
     Unavailable,
 }
 
-/// How a change does not fit what is there.
+/// How a change conflicts with the stored state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Conflict {
-    /// It has another version.
+pub enum RegisterConflict {
+    /// The entry has another version.
     Changed,
-    /// Another key has this secret.
+    /// Another key has one of the secrets.
     SecretTaken,
 }
 
-/// What a process wants of an account.
+/// A request for a lease.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LeaseAsk {
-    /// Whose money.
+pub struct LeaseRequest {
+    /// The account to lease from.
     pub account: Arc<Account>,
-    /// Of which window.
-    pub span: Span,
-    /// The window's limit, as configured now.
+    /// The window that is running by the process's clock.
+    pub span: WindowSpan,
+    /// The window's limit, as configured at the moment.
     pub limit: NanoUsd,
-    /// For requests that wait.
+    /// What waiting requests need.
     pub need: NanoUsd,
-    /// For those that may come.
+    /// What may be leased beyond that, for requests to come.
     pub ahead: NanoUsd,
 }
 
-/// What a process got.
+/// Money leased to a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Leased {
-    /// The window it is of: the one asked for, or a later one of which the account has already leased.
-    pub span: Span,
-    /// How much; less than the need where there is no more.
+pub struct Lease {
+    /// The window it belongs to: the requested one, or a later one from which the account has already leased.
+    pub span: WindowSpan,
+    /// The amount; less than the need if no more is left.
     pub amount: NanoUsd,
-    /// What is now spent and leased of the window, by everybody.
+    /// What all processes have spent and leased of the window, this lease included.
     pub taken: NanoUsd,
 }
 
-/// The bank cannot be asked now: money fails closed.
+/// The back end cannot be reached at the moment: nothing that needs money is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unavailable;
+pub struct BackendUnavailable;
 
-/// What every key has taken of its limits.
+/// How much of its limits each key has used.
 pub trait Counters: Send + Sync {
-    /// Takes one request, its tokens and a slot, or nothing at all.
+    /// Takes one request, its tokens and a concurrency slot, or nothing at all.
     ///
-    /// The checks come in this order, and the first that fails is the one named: concurrency, which
-    /// frees itself soonest; requests; tokens. The limits are those of `ask`: what was taken under
-    /// others before a reload stays taken.
+    /// The limits are checked in this order, and the first that is exceeded is reported: concurrency, which
+    /// recovers soonest; requests; tokens. The limits are those of `request`: what was taken under other limits
+    /// before a reload still counts.
     ///
     /// # Errors
-    /// [`Denied`]: over one of the limits.
-    fn admit<'a>(&'a self, ask: &'a Ask, now: Instant) -> BoxFuture<'a, Result<Admission, Denied>>;
+    /// [`AdmissionDenied`]: one of the limits is exceeded.
+    fn admit<'a>(
+        &'a self,
+        request: &'a AdmissionRequest,
+        now: Instant,
+    ) -> StoreFuture<'a, Result<Admission, AdmissionDenied>>;
 
     /// Ends an admission: frees its slot and corrects its tokens to those used (`None`: as taken).
-    /// More than was taken becomes debt, which later requests wait for.
+    /// Tokens beyond those taken become debt, which delays later requests.
     fn settle(&self, admission: Admission, tokens_used: Option<u64>, now: Instant);
 
-    /// Slots held, over all keys.
+    /// Concurrency slots in use, over all keys.
     fn in_flight(&self) -> u64;
 }
 
-/// What a request wants of its key's limits.
+/// What a request takes of its key's limits.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask {
-    /// Whose request it is.
+pub struct AdmissionRequest {
+    /// The key of the request.
     pub key: KeyId,
-    /// The key's limits as the request's snapshot has them.
+    /// The key's limits in the request's configuration snapshot.
     pub limits: Limits,
-    /// Tokens it may use, estimated. A request takes at least one, so that debt holds it back.
+    /// Estimated tokens. At least one is taken, so that token debt delays the request.
     pub tokens: u64,
 }
 
-/// What is left of a key's rates; `None` where there is no limit.
+/// What remains of a key's rate limits; `None` without a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct RatesLeft {
-    /// Of the requests a minute.
+    /// Of the requests per minute.
     pub requests: Option<Left>,
-    /// Of the tokens a minute.
+    /// Of the tokens per minute.
     pub tokens: Option<Left>,
 }
 
-/// A request refused, and what its client is told all the same.
+/// Why a request was refused, and what the client reads about its rate limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Denied {
-    /// Which limit, and when to come back.
+pub struct AdmissionDenied {
+    /// The exceeded limit, and when to retry.
     pub over: OverLimit,
-    /// What is left of the rates: the refused request took nothing.
+    /// What remains of the rate limits: the refused request took nothing.
     pub left: RatesLeft,
 }
 
-/// Proof that a request was let in; it holds a slot until [`Counters::settle`] takes it back.
-#[must_use = "an admission that is not settled holds its slot for ever"]
+/// Proof that a request was admitted; it occupies a concurrency slot until [`Counters::settle`] ends it.
+#[must_use = "an admission that is not settled occupies its slot for ever"]
 #[derive(Debug)]
 pub struct Admission {
     key: KeyId,
@@ -281,12 +284,12 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Requests left right after this one was let in; `None` without such a limit.
+    /// Requests that remained after this one was admitted; `None` without such a limit.
     pub fn requests(&self) -> Option<Left> {
         self.left.requests
     }
 
-    /// Tokens left right after this request was let in; `None` without such a limit.
+    /// Tokens that remained after this request was admitted; `None` without such a limit.
     pub fn tokens(&self) -> Option<Left> {
         self.left.tokens
     }

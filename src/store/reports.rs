@@ -1,43 +1,43 @@
-//! Looking at the ledger: what may be asked of it, and what it answers.
+//! Queries over the ledger and their results.
 //!
-//! Whoever serves requests only ever writes the ledger; reading is for people, and happens beside it. A
-//! report never keeps a request waiting, and never stands in memory as long as the ledger is.
+//! The request path only writes the ledger; reports read it, for the admin API and the command line. A report must
+//! never delay a request, and never load the whole ledger into memory.
 //!
 //! Start reading in [`Reports`].
 
-use super::{BoxFuture, Unavailable};
+use super::{BackendUnavailable, StoreFuture};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 
 /// A ledger that can be read while it is written.
 pub trait Reports: Send + Sync {
-    /// The receipts of `query`, summed by its dimensions, `most` sums at most: the dearest first, or day by day
-    /// where days come first.
-    fn usage(&self, query: UsageQuery, most: usize) -> BoxFuture<'static, Result<Vec<Sum>, Unavailable>>;
+    /// The receipts of `query`, summed by its dimensions, at most `most` sums: highest cost first, or in order of
+    /// days if that is the first dimension.
+    fn usage(&self, query: UsageQuery, most: usize) -> StoreFuture<'static, Result<Vec<UsageSum>, BackendUnavailable>>;
 
-    /// The receipts of `query`, the newest first.
-    fn receipts(&self, query: ReceiptsQuery) -> BoxFuture<'static, Result<Vec<Receipt>, Unavailable>>;
+    /// The receipts of `query`, newest first.
+    fn receipts(&self, query: ReceiptsQuery) -> StoreFuture<'static, Result<Vec<Receipt>, BackendUnavailable>>;
 
     /// The receipt of request `id`.
-    fn receipt(&self, id: RequestId) -> BoxFuture<'static, Result<Option<Receipt>, Unavailable>>;
+    fn receipt(&self, id: RequestId) -> StoreFuture<'static, Result<Option<Receipt>, BackendUnavailable>>;
 }
 
-/// Which receipts to list, the newest first.
+/// Selects receipts to list, newest first.
 #[derive(Clone, Default, Debug)]
 pub struct ReceiptsQuery {
     /// Received at this time or later, in Unix milliseconds.
     pub since_unix_ms: Option<i64>,
     /// Received before this time, in Unix milliseconds.
     pub until_unix_ms: Option<i64>,
-    /// All of these hold.
+    /// Conditions that must all hold.
     pub only: Vec<Condition>,
-    /// Only those that come after this one in the list.
+    /// Only receipts after this one in the list, for paging.
     pub after: Option<RequestId>,
-    /// No more than these.
+    /// The maximum number of receipts.
     pub most: usize,
 }
 
-/// By what receipts can be told apart.
+/// A property by which receipts can be grouped and filtered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Dimension {
     /// The key's name.
@@ -54,11 +54,11 @@ pub enum Dimension {
     Tier,
     /// The deployment's region.
     Region,
-    /// The name of the price it was charged at.
+    /// The version name of the price it was charged at.
     Price,
     /// The day it was received, in UTC.
     Day,
-    /// Why it ended as it did.
+    /// The reason it ended with.
     Reason,
 }
 
@@ -93,46 +93,46 @@ impl Dimension {
         }
     }
 
-    /// What has this name.
+    /// The dimension with this name.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|dimension| dimension.name() == name)
     }
 }
 
-/// Only receipts of which `dimension` is `value`; `None`: has none.
+/// Selects receipts whose `dimension` is `value`; `None`: without a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Condition {
-    /// What is looked at.
+    /// The property to compare.
     pub dimension: Dimension,
-    /// What it must be.
+    /// The value it must have.
     pub value: Option<String>,
 }
 
-/// Which receipts to sum, and by what.
+/// Selects receipts to sum, and by what to group them.
 #[derive(Clone, Default, Debug)]
 pub struct UsageQuery {
-    /// One sum for each combination; of none there is one sum, if there are receipts.
+    /// One sum for each combination of values. Empty: one sum over all receipts, if there are any.
     pub by: Vec<Dimension>,
     /// Received at this time or later, in Unix milliseconds.
     pub since_unix_ms: Option<i64>,
     /// Received before this time, in Unix milliseconds.
     pub until_unix_ms: Option<i64>,
-    /// All of these hold.
+    /// Conditions that must all hold.
     pub only: Vec<Condition>,
 }
 
-/// What some receipts come to.
+/// The totals of a group of receipts.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Sum {
-    /// The value of each dimension asked for.
+pub struct UsageSum {
+    /// The value of each requested dimension.
     pub by: Vec<Option<String>>,
-    /// How many there are.
+    /// The number of receipts.
     pub requests: u64,
-    /// Those that failed or broke.
+    /// How many of them failed or broke.
     pub failed: u64,
-    /// Those whose tokens are known.
+    /// How many have known tokens.
     pub metered: u64,
-    /// Those of them whose tokens were counted by us.
+    /// How many of those have tokens estimated by the gateway.
     pub estimated: u64,
     /// Input tokens, the cached ones included.
     pub input: u128,
@@ -142,12 +142,12 @@ pub struct Sum {
     pub output: u128,
     /// Tokens spent on reasoning.
     pub reasoning: u128,
-    /// Billionths of a US dollar.
+    /// Cost in billionths of a US dollar.
     pub cost_nanousd: i128,
 }
 
-impl Sum {
-    /// Adds `other`; `by` stays.
+impl UsageSum {
+    /// Adds the totals of `other`; `by` is unchanged.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.failed += other.failed;

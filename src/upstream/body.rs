@@ -10,7 +10,7 @@ use super::order::{Limit, Timeouts};
 use super::stream::Stream;
 use super::text::text_bytes;
 use crate::clock::Clock;
-use crate::domain::estimate::Tally;
+use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
 use bytes::Bytes;
 use std::pin::Pin;
@@ -25,13 +25,13 @@ const LINGER: Duration = Duration::from_millis(50);
 pub struct AnswerBody(Kind);
 
 enum Kind {
-    Whole { bytes: Option<Bytes>, tally: Tally },
+    Whole { bytes: Option<Bytes>, tally: UsageTally },
     StreamBody(Box<StreamBody>),
 }
 
 impl AnswerBody {
     /// A whole answer.
-    pub(super) fn whole(bytes: Bytes, tally: Tally) -> Self {
+    pub(super) fn whole(bytes: Bytes, tally: UsageTally) -> Self {
         Self(Kind::Whole { bytes: Some(bytes), tally })
     }
 
@@ -55,7 +55,7 @@ impl AnswerBody {
     }
 
     /// What is known of its tokens by now.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> UsageTally {
         match &self.0 {
             Kind::Whole { tally, .. } => *tally,
             Kind::StreamBody(stream) => stream.stream.tally(),
@@ -307,7 +307,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_whole_answer_is_complete_once_it_was_taken() {
-        let tally = Tally { text_bytes: 7, ..Tally::default() };
+        let tally = UsageTally { text_bytes: 7, ..UsageTally::default() };
         let mut body = AnswerBody::whole(Bytes::from_static(b"{}"), tally);
         assert!(!body.is_complete());
         assert_eq!(drain(&mut body).await, ("{}".into(), None));

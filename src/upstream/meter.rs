@@ -8,7 +8,7 @@
 
 use super::loose::{Deep, IfObject, Number, Object, Present, TextPresence};
 use super::text::text_bytes;
-use crate::domain::estimate::Tally;
+use crate::domain::estimate::UsageTally;
 use crate::domain::usage::Usage;
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
@@ -98,9 +98,9 @@ impl Meter {
 
     /// What is known of the tokens of an answer. A count is final when no token came after it and the answer was
     /// complete: until then another count may follow, also after the finish.
-    pub fn tally(&self, is_complete: bool) -> Tally {
+    pub fn tally(&self, is_complete: bool) -> UsageTally {
         let over = is_complete && self.counted_at == self.token_frames;
-        Tally {
+        UsageTally {
             is_final: over && self.counted.has_output,
             frames: self.token_frames,
             ..self.counted.tally(self.text_bytes)
@@ -144,7 +144,7 @@ pub struct Whole {
     /// It is an error.
     pub error: bool,
     /// What is known of its tokens.
-    pub tally: Tally,
+    pub tally: UsageTally,
 }
 
 /// Reads a whole answer.
@@ -157,7 +157,7 @@ pub fn read_whole(body: &[u8]) -> Result<Whole, serde_json::Error> {
     // Nobody asks for the text of what was counted; where its shape is unknown, all of it may be text.
     let text = if counted.has_output { 0 } else { text_bytes(body) };
     let text = if text == 0 && counted.usage.is_none() { body.len() as u64 } else { text };
-    let tally = Tally { is_final: counted.has_output, ..counted.tally(text) };
+    let tally = UsageTally { is_final: counted.has_output, ..counted.tally(text) };
     Ok(Whole { error: answer.error.0 || answer.object.is_error, tally })
 }
 
@@ -384,8 +384,8 @@ impl Counted {
         Self { usage: Some(usage), has_output, is_impossible: false }
     }
 
-    fn tally(self, text_bytes: u64) -> Tally {
-        Tally { counted: self.usage, is_impossible: self.is_impossible, text_bytes, ..Tally::default() }
+    fn tally(self, text_bytes: u64) -> UsageTally {
+        UsageTally { counted: self.usage, is_impossible: self.is_impossible, text_bytes, ..UsageTally::default() }
     }
 }
 

@@ -12,7 +12,7 @@ use super::providers::{Reply, Source, Tolerance};
 use super::splice::member_span;
 use super::sse::{Frame, FrameKind, SseReader};
 use crate::domain::call::Call;
-use crate::domain::estimate::Tally;
+use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
@@ -90,7 +90,7 @@ impl Stream {
     }
 
     /// What is known of its tokens so far.
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> UsageTally {
         self.meter.tally(self.complete)
     }
 

@@ -16,8 +16,8 @@ use tierway::domain::secret::KeyHash;
 use tierway::store::keyring::Keyring;
 use tierway::store::memory::MemoryLedger;
 use tierway::store::reports::Reports;
-use tierway::store::sqlite::{SqliteLedger, SqliteRegister, SqliteReports, Writing};
-use tierway::store::{Books, Ledger, LedgerStatus};
+use tierway::store::sqlite::{SqliteLedger, SqliteRegister, SqliteReports, WriterGuard};
+use tierway::store::{Ledger, LedgerStatus, Stores};
 
 /// A running gateway, its provider and its database.
 pub struct House {
@@ -28,7 +28,7 @@ pub struct House {
     pub config: String,
     /// Secrets that were handed out, and what they hash to.
     secrets: Mutex<Vec<String>>,
-    _writing: Option<Writing>,
+    _writing: Option<WriterGuard>,
     _folder: tempfile::TempDir,
 }
 
@@ -47,7 +47,7 @@ impl House {
         let keyring = Arc::new(Keyring::open(register).await.expect("it is read"));
         let sqlite = Arc::new(sqlite);
         let memory = Arc::new(MemoryLedger::default());
-        let books = Books {
+        let books = Stores {
             ledger: Arc::new(Both(memory.clone(), sqlite.clone())),
             lease_store: sqlite,
             keyring,
@@ -59,15 +59,15 @@ impl House {
     /// Without one.
     pub async fn forgetful() -> Self {
         let ledger = Arc::new(MemoryLedger::default());
-        let books = Books { ledger: ledger.clone(), ..Books::memory().await };
+        let books = Stores { ledger: ledger.clone(), ..Stores::memory().await };
         Self::with(ledger, books, tempfile::tempdir().expect("a temporary directory"), None).await
     }
 
     async fn with(
         memory: Arc<MemoryLedger>,
-        books: Books,
+        books: Stores,
         folder: tempfile::TempDir,
-        writing: Option<Writing>,
+        writing: Option<WriterGuard>,
     ) -> Self {
         let provider = ScriptedProvider::start("eu").await;
         provider

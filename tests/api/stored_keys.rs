@@ -7,7 +7,7 @@ use crate::support::{Ask, ScriptedProvider, TestGateway, chat};
 use std::time::Duration;
 use tierway::admin::{KeyEdit, NewKey, TeamEdit};
 use tierway::domain::authorize::Limits;
-use tierway::domain::budget::{BudgetSpec, Window};
+use tierway::domain::budget::{BudgetPeriod, BudgetSpec};
 use tierway::domain::money::NanoUsd;
 use tierway::domain::register::{KeyOverrides, KeyState};
 use tierway::domain::secret::{KeyHash, Secret};
@@ -41,7 +41,7 @@ fn stranger(answer: &Response) {
 }
 
 fn allowance(limit: i64) -> BudgetSpec {
-    BudgetSpec { limit: NanoUsd(limit), window: Window::Ever }
+    BudgetSpec { limit: NanoUsd(limit), window: BudgetPeriod::Ever }
 }
 
 #[tokio::test]

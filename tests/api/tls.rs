@@ -23,7 +23,7 @@ use tierway::clock::Clock;
 use tierway::config::{Change, Environment, Problems, Snapshot, Source, Watcher, load};
 use tierway::domain::receipt::Outcome;
 use tierway::random::Rng;
-use tierway::store::Books;
+use tierway::store::Stores;
 use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
@@ -213,7 +213,7 @@ async fn an_address_of_the_operators_own_speaks_tls_too() {
     let snapshot = stage.gateway.relay.active_config().snapshot.clone();
     let ledger = Arc::new(MemoryLedger::default());
     let gateway =
-        Gateway::build(snapshot, None, telemetry, Rng::seeded(1), Clock, Books { ledger, ..Books::memory().await });
+        Gateway::build(snapshot, None, telemetry, Rng::seeded(1), Clock, Stores { ledger, ..Stores::memory().await });
     let gateway = gateway.unwrap_or_else(|error| panic!("{error}"));
     let (public, ops) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());

@@ -6,7 +6,7 @@
 use crate::script::{CEILING, Tokens};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use tierway::domain::budget::{Window, Zone};
+use tierway::domain::budget::{BudgetPeriod, Zone};
 use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
 use tierway::domain::pricing::Price;
 use tierway::domain::random::RandomValue;
@@ -68,12 +68,12 @@ pub const ACCOUNTS: [Account; 7] = [
 ];
 
 impl Account {
-    pub fn window(&self) -> Window {
+    pub fn window(&self) -> BudgetPeriod {
         let zone = Zone::named(self.zone).expect("it is built in");
         match self.kind {
-            "day" => Window::Day(zone),
-            "month" => Window::Month(zone),
-            _ => Window::Ever,
+            "day" => BudgetPeriod::Day(zone),
+            "month" => BudgetPeriod::Month(zone),
+            _ => BudgetPeriod::Ever,
         }
     }
 

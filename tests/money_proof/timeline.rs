@@ -6,7 +6,7 @@
 
 use crate::books::{Books, BudgetWindow};
 use crate::house::{ACCOUNTS, Version};
-use tierway::domain::budget::Span;
+use tierway::domain::budget::WindowSpan;
 
 /// A configuration, from when it may first apply to when it last may.
 #[derive(Clone, Debug)]
@@ -132,7 +132,7 @@ impl<'a> Windows<'a> {
             .timeline
             .shifts(from_ms, until_ms)
             .flat_map(|shift| [from_ms, until_ms].map(|at| window.at(at + shift)));
-        let now: Span = spans.next()?;
+        let now: WindowSpan = spans.next()?;
         if spans.any(|span| span != now) {
             return None;
         }

@@ -7,18 +7,18 @@
 use crate::laws::Law;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use tierway::domain::budget::{Account, Budget, Charge, Span};
+use tierway::domain::budget::{Account, Budget, Charge, WindowSpan};
 use tierway::domain::money::NanoUsd;
 
 /// A law that money broke, and how.
 pub type Breach = (Law, String);
 
-type Key = (Arc<Account>, Span);
+type Key = (Arc<Account>, WindowSpan);
 
 #[derive(Default)]
 pub struct Books {
     /// The window that money is taken from: the latest that was ever seen.
-    running: BTreeMap<Arc<Account>, Span>,
+    running: BTreeMap<Arc<Account>, WindowSpan>,
     rows: BTreeMap<Key, Row>,
     /// By request: how much it holds.
     holds: HashMap<usize, i64>,
@@ -40,7 +40,7 @@ impl Books {
     }
 
     /// The clock shows `clock`, and the bank knows a window as late as `latest`.
-    pub fn window(&mut self, budget: &Budget, clock: i64, latest: Option<Span>) {
+    pub fn window(&mut self, budget: &Budget, clock: i64, latest: Option<WindowSpan>) {
         let now = budget.window.at(clock);
         let now = latest.map_or(now, |latest| latest.max(now));
         let running = self.running.entry(budget.account.clone()).or_insert(now);
@@ -103,7 +103,7 @@ impl Books {
     }
 
     /// The process was killed: what was held is spent, and so is all else that it had leased.
-    pub fn crashed(&mut self, spent: impl Fn(&Arc<Account>, Span) -> NanoUsd) -> Result<(), Breach> {
+    pub fn crashed(&mut self, spent: impl Fn(&Arc<Account>, WindowSpan) -> NanoUsd) -> Result<(), Breach> {
         self.holds.clear();
         self.running.clear();
         for ((account, span), row) in &mut self.rows {
@@ -117,7 +117,7 @@ impl Books {
     }
 
     /// The day is over, and `leased` is still leased.
-    pub fn close(&self, leased: NanoUsd, spent: impl Fn(&Arc<Account>, Span) -> NanoUsd) -> Result<(), Breach> {
+    pub fn close(&self, leased: NanoUsd, spent: impl Fn(&Arc<Account>, WindowSpan) -> NanoUsd) -> Result<(), Breach> {
         for ((account, span), row) in &self.rows {
             let booked = spent(account, *span).0;
             if row.held != 0 {

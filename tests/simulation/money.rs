@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tierway::domain::budget::{Account, Budget, Charge, Span};
+use tierway::domain::budget::{Account, Budget, Charge, WindowSpan};
 use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
 use tierway::domain::pricing::Price;
 use tierway::domain::receipt::Receipt;
 use tierway::domain::usage::Usage;
 use tierway::store::budget_pool::{BudgetAccount, BudgetPool, FundingSources, Hold, HoldError};
 use tierway::store::memory_lease_store::MemoryLeaseStore;
-use tierway::store::{BoxFuture, LeaseAsk, LeaseStore, Leased, Unavailable};
+use tierway::store::{BackendUnavailable, Lease, LeaseRequest, LeaseStore, StoreFuture};
 use tokio::runtime::Runtime;
 
 /// No answer is longer, in tokens.
@@ -197,7 +197,7 @@ impl<'w> Cash<'w> {
     pub fn tidy(&mut self, now: Duration) {
         let clock = self.world.money.clock(now);
         self.look(clock);
-        self.budget_pool.tidy(clock);
+        self.budget_pool.return_idle_leases(clock);
     }
 
     /// The process is killed and begins again: what it held and had leased is gone.
@@ -234,7 +234,7 @@ struct Teller {
 /// What the bank has been asked and told.
 struct Reported {
     luck: SimRng,
-    rows: BTreeMap<(Arc<Account>, Span), Row>,
+    rows: BTreeMap<(Arc<Account>, WindowSpan), Row>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -259,11 +259,11 @@ impl Teller {
     }
 
     /// The latest window of which anything was asked for.
-    fn latest(&self, account: &Arc<Account>) -> Option<Span> {
+    fn latest(&self, account: &Arc<Account>) -> Option<WindowSpan> {
         self.reported().rows.keys().rev().find(|(of, _)| of == account).map(|(_, span)| *span)
     }
 
-    fn spent(&self, account: &Arc<Account>, span: Span) -> NanoUsd {
+    fn spent(&self, account: &Arc<Account>, span: WindowSpan) -> NanoUsd {
         NanoUsd(self.reported().rows.get(&(account.clone(), span)).map_or(0, |row| row.spent))
     }
 
@@ -276,7 +276,7 @@ impl Teller {
         self.write_off(&charges);
     }
 
-    fn book(&self, account: &Arc<Account>, span: Span, leased: i64, spent: i64) {
+    fn book(&self, account: &Arc<Account>, span: WindowSpan, leased: i64, spent: i64) {
         let mut reported = self.reported();
         let row = reported.rows.entry((account.clone(), span)).or_default();
         row.leased += leased;
@@ -285,14 +285,14 @@ impl Teller {
 }
 
 impl LeaseStore for Teller {
-    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
+    fn lease(&self, ask: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
         if self.reported().luck.random(self.fails) {
-            return Box::pin(std::future::ready(Err(Unavailable)));
+            return Box::pin(std::future::ready(Err(BackendUnavailable)));
         }
         // Granted before it is heard of: a crash in between leaves a lease that nobody knows.
         let (account, limit) = (ask.account.clone(), ask.limit);
         let forgets = self.mutant == Some(Mutant::LeasesBeyondTheLimit);
-        let ask = if forgets { LeaseAsk { limit: NanoUsd(limit.0 * 2), ..ask } } else { ask };
+        let ask = if forgets { LeaseRequest { limit: NanoUsd(limit.0 * 2), ..ask } } else { ask };
         let Poll::Ready(Ok(leased)) = self.inner.lease(ask).as_mut().poll(&mut Context::from_waker(Waker::noop()))
         else {
             unreachable!("the memory bank answers at once");
@@ -301,11 +301,11 @@ impl LeaseStore for Teller {
         let taken = if forgets { leased.taken.min(limit) } else { leased.taken };
         Box::pin(async move {
             tokio::task::yield_now().await;
-            Ok(Leased { taken, ..leased })
+            Ok(Lease { taken, ..leased })
         })
     }
 
-    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
         self.book(account, span, -amount.0, 0);
         self.inner.give_back(account, span, amount);
     }

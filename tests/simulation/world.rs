@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tierway::domain::authorize::{KeyRecord, Limits, Policy, PolicyMoney};
 use tierway::domain::breaker::BreakerSettings;
-use tierway::domain::budget::{Budget, Scope, Window, Zone};
+use tierway::domain::budget::{Budget, BudgetPeriod, Scope, Zone};
 use tierway::domain::call::{Endpoint, EndpointSet, FeatureSet};
 use tierway::domain::id::{DeploymentId, KeyId, KeyIds, ModelId, ProviderId, RegionId, TierId};
 use tierway::domain::money::NanoUsd;
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::table::{
-    Alias, Balance, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
+    Alias, BalanceStrategy, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };
 use tierway::relay::health::Fingerprint;
 
@@ -173,9 +173,9 @@ fn budgets(rng: &mut SimRng) -> Vec<Vec<Budget>> {
     let mut budget = |scope, name: &str, dollars: &[i64], windows: &[&str]| {
         let zone = Zone::named(rng.pick(&["UTC", "Europe/Paris", "Asia/Kathmandu"])).expect("it is built in");
         let window = match rng.pick(windows) {
-            "day" => Window::Day(zone),
-            "month" => Window::Month(zone),
-            _ => Window::Ever,
+            "day" => BudgetPeriod::Day(zone),
+            "month" => BudgetPeriod::Month(zone),
+            _ => BudgetPeriod::Ever,
         };
         Budget::new(scope, name.into(), NanoUsd(rng.pick(dollars) * 1_000_000), window)
     };
@@ -303,7 +303,7 @@ impl World {
     }
 
     /// `flash` in two regions of equal share under `per_second` requests; the first behaves as `script` says.
-    pub fn rehearsal(seed: u64, balance: Balance, per_second: u32, seconds: u32, script: Script) -> Self {
+    pub fn rehearsal(seed: u64, balance: BalanceStrategy, per_second: u32, seconds: u32, script: Script) -> Self {
         let mut rng = SimRng::seeded(seed);
         let settings = RoutingSettings { balance, home: None, max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
         let mut table = table(settings, &mut rng);
@@ -417,7 +417,8 @@ pub const BREAKER: BreakerSettings = BreakerSettings {
 };
 
 fn settings(rng: &mut SimRng) -> RoutingSettings {
-    let balances = [Balance::Latency, Balance::Weighted, Balance::Ordered, Balance::Cost];
+    let balances =
+        [BalanceStrategy::Latency, BalanceStrategy::Weighted, BalanceStrategy::Ordered, BalanceStrategy::Cost];
     RoutingSettings {
         balance: rng.pick(&balances),
         home: rng.random(30).then_some(RegionId(1)),

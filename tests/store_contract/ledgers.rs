@@ -14,7 +14,7 @@ use tierway::domain::refusal::LimitKind;
 use tierway::domain::usage::Usage;
 use tierway::store::Ledger;
 use tierway::store::memory::MemoryLedger;
-use tierway::store::sqlite::{Book, SqliteLedger, Writing};
+use tierway::store::sqlite::{LedgerReader, SqliteLedger, WriterGuard};
 
 /// A ledger, and how to read it back.
 trait Shelf {
@@ -36,7 +36,7 @@ impl Shelf for MemoryLedger {
 
 struct InSqlite {
     ledger: SqliteLedger,
-    _writing: Writing,
+    _writing: WriterGuard,
     folder: tempfile::TempDir,
 }
 
@@ -59,7 +59,7 @@ impl Shelf for InSqlite {
         let look = rusqlite::Connection::open(&path).expect("the database is there");
         let mut statement = look.prepare("SELECT id FROM receipts").expect("the table is there");
         let ids = statement.query_map([], |row| row.get(0).map(u128::from_be_bytes)).expect("it is read");
-        let book = Book::open(&path).unwrap_or_else(|error| panic!("{error}"));
+        let book = LedgerReader::open(&path).unwrap_or_else(|error| panic!("{error}"));
         let read = |id: rusqlite::Result<u128>| book.receipt(RequestId(id.expect("sixteen bytes")));
         ids.map(|id| read(id).expect("it is read").expect("it was just there")).collect()
     }

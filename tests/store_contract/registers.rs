@@ -7,14 +7,17 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tierway::domain::authorize::Limits;
-use tierway::domain::budget::{BudgetSpec, Charge, Scope, Span, Window, Zone};
+use tierway::domain::budget::{BudgetPeriod, BudgetSpec, Charge, Scope, WindowSpan, Zone};
 use tierway::domain::money::NanoUsd;
 use tierway::domain::register::{Grant, Holder, KeyOverrides, StoredKey, StoredSecret, StoredTeam};
 use tierway::domain::secret::KeyHash;
 use tierway::store::memory_lease_store::MemoryLeaseStore;
 use tierway::store::memory_register::MemoryRegister;
-use tierway::store::sqlite::{SqliteLedger, SqliteRegister, Writing};
-use tierway::store::{BoxFuture, Change, Conflict, Contents, LeaseAsk, LeaseStore, NotWritten, Register};
+use tierway::store::sqlite::{SqliteLedger, SqliteRegister, WriterGuard};
+use tierway::store::{
+    LeaseRequest, LeaseStore, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError,
+    StoreFuture,
+};
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,7 +60,7 @@ struct InSqlite {
     register: SqliteRegister,
     beside: bool,
     ledger: SqliteLedger,
-    _writing: Writing,
+    _writing: WriterGuard,
     folder: tempfile::TempDir,
 }
 
@@ -97,7 +100,7 @@ impl Cabinet for InSqlite {
     }
 }
 
-fn wait<T>(future: BoxFuture<'static, T>) -> T {
+fn wait<T>(future: StoreFuture<'static, T>) -> T {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
@@ -105,15 +108,15 @@ fn wait<T>(future: BoxFuture<'static, T>) -> T {
     RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
-fn write(register: &dyn Register, changes: Vec<Change>) -> Result<Vec<i64>, NotWritten> {
+fn write(register: &dyn Register, changes: Vec<RegisterChange>) -> Result<Vec<i64>, RegisterWriteError> {
     wait(register.write(changes))
 }
 
-fn since(register: &dyn Register, version: i64) -> Contents {
+fn since(register: &dyn Register, version: i64) -> RegisterContents {
     wait(register.since(version)).expect("it can be read")
 }
 
-fn names(contents: &Contents) -> (Vec<&str>, Vec<&str>, Vec<&str>) {
+fn names(contents: &RegisterContents) -> (Vec<&str>, Vec<&str>, Vec<&str>) {
     let keys = contents.keys.iter().map(|key| &*key.name).collect();
     let teams = contents.teams.iter().map(|team| &*team.name).collect();
     (keys, teams, contents.credit.iter().map(|(holder, _)| &*holder.name).collect())
@@ -137,20 +140,20 @@ fn team(name: &str) -> StoredTeam {
     StoredTeam { name: name.into(), budget: None, created_unix_ms: NOW, version: 0 }
 }
 
-fn new_key(name: &str) -> Change {
-    Change::Key { key: key(name, &[name]), expected: 0 }
+fn new_key(name: &str) -> RegisterChange {
+    RegisterChange::Key { key: key(name, &[name]), expected: 0 }
 }
 
-fn new_team(name: &str) -> Change {
-    Change::Team { team: team(name), expected: 0 }
+fn new_team(name: &str) -> RegisterChange {
+    RegisterChange::Team { team: team(name), expected: 0 }
 }
 
 fn holder(scope: Scope, name: &str) -> Holder {
     Holder { scope, name: name.into() }
 }
 
-fn grant(scope: Scope, name: &str, amount: i64) -> Change {
-    Change::Grant(Grant {
+fn grant(scope: Scope, name: &str, amount: i64) -> RegisterChange {
+    RegisterChange::Grant(Grant {
         id: 0,
         holder: holder(scope, name),
         amount: NanoUsd(amount),
@@ -160,12 +163,12 @@ fn grant(scope: Scope, name: &str, amount: i64) -> Change {
     })
 }
 
-fn conflict(at: usize, why: Conflict) -> Result<Vec<i64>, NotWritten> {
-    Err(NotWritten::Conflict { at, why })
+fn conflict(at: usize, why: RegisterConflict) -> Result<Vec<i64>, RegisterWriteError> {
+    Err(RegisterWriteError::Conflict { at, why })
 }
 
 fn everything_is_read_back_as_it_was_written(cabinet: &dyn Cabinet) {
-    let paris = Window::Month(Zone::named("Europe/Paris").expect("it is built in"));
+    let paris = BudgetPeriod::Month(Zone::named("Europe/Paris").expect("it is built in"));
     let limits =
         Limits { requests_per_minute: Some(u64::MAX), tokens_per_minute: Some(1), max_concurrent: Some(u32::MAX) };
     let ended = StoredSecret { ends_unix_ms: Some(NOW + 5), ..StoredSecret::new(KeyHash::of("first"), NOW) };
@@ -178,11 +181,11 @@ fn everything_is_read_back_as_it_was_written(cabinet: &dyn Cabinet) {
         ..key("full", &[])
     };
     let with_budget =
-        StoredTeam { budget: Some(BudgetSpec { limit: NanoUsd(7), window: Window::Ever }), ..team("spenders") };
+        StoredTeam { budget: Some(BudgetSpec { limit: NanoUsd(7), window: BudgetPeriod::Ever }), ..team("spenders") };
     let changes = vec![
-        Change::Key { key: full.clone(), expected: 0 },
-        Change::Key { key: key("bare", &[]), expected: 0 },
-        Change::Team { team: with_budget.clone(), expected: 0 },
+        RegisterChange::Key { key: full.clone(), expected: 0 },
+        RegisterChange::Key { key: key("bare", &[]), expected: 0 },
+        RegisterChange::Team { team: with_budget.clone(), expected: 0 },
         new_team("without"),
     ];
     let versions = write(cabinet.register(), changes).expect("nothing is there yet");
@@ -198,17 +201,18 @@ fn everything_is_read_back_as_it_was_written(cabinet: &dyn Cabinet) {
 
 fn versions_grow_and_tell_exactly_what_changed(cabinet: &dyn Cabinet) {
     let register = cabinet.register();
-    assert_eq!(since(register, 0), Contents::default());
+    assert_eq!(since(register, 0), RegisterContents::default());
     let first = write(register, vec![new_key("b"), new_key("a"), new_team("t")]).expect("they are new");
     assert!(first.is_sorted_by(|one, next| 0 < *one && one < next), "{first:?}");
     let all = since(register, 0);
     assert_eq!(names(&all), (vec!["a", "b"], vec!["t"], vec![]));
     assert_eq!(all.version, first[2]);
-    assert_eq!(since(register, all.version), Contents { version: all.version, ..Contents::default() });
+    assert_eq!(since(register, all.version), RegisterContents { version: all.version, ..RegisterContents::default() });
     assert_eq!(names(&since(register, first[0])), (vec!["a"], vec!["t"], vec![]));
 
     let edited = StoredKey { disabled: true, ..key("b", &["b"]) };
-    let second = write(register, vec![Change::Key { key: edited, expected: first[0] }]).expect("it is as expected");
+    let second =
+        write(register, vec![RegisterChange::Key { key: edited, expected: first[0] }]).expect("it is as expected");
     assert!(second[0] > all.version);
     let news = since(register, all.version);
     assert_eq!((names(&news), news.version), ((vec!["b"], vec![], vec![]), second[0]));
@@ -222,50 +226,54 @@ fn all_is_written_or_nothing(cabinet: &dyn Cabinet) {
     let register = cabinet.register();
     let versions = write(register, vec![new_key("there"), new_team("there")]).expect("they are new");
     let before = since(register, 0);
-    let check = |last: Change, why: Conflict| {
+    let check = |last: RegisterChange, why: RegisterConflict| {
         let changes = vec![new_key("new"), new_team("new"), grant(Scope::Key, "new", 1), last];
         assert_eq!(write(register, changes), conflict(3, why));
         assert_eq!(since(register, 0), before);
     };
-    check(new_key("there"), Conflict::Changed);
-    check(new_team("there"), Conflict::Changed);
-    check(Change::Key { key: key("gone", &[]), expected: 1 }, Conflict::Changed);
-    check(Change::Key { key: key("there", &[]), expected: versions[0] + 1 }, Conflict::Changed);
-    check(Change::Team { team: team("there"), expected: versions[1] - 1 }, Conflict::Changed);
-    check(Change::Key { key: key("thief", &["there"]), expected: 0 }, Conflict::SecretTaken);
+    check(new_key("there"), RegisterConflict::Changed);
+    check(new_team("there"), RegisterConflict::Changed);
+    check(RegisterChange::Key { key: key("gone", &[]), expected: 1 }, RegisterConflict::Changed);
+    check(RegisterChange::Key { key: key("there", &[]), expected: versions[0] + 1 }, RegisterConflict::Changed);
+    check(RegisterChange::Team { team: team("there"), expected: versions[1] - 1 }, RegisterConflict::Changed);
+    check(RegisterChange::Key { key: key("thief", &["there"]), expected: 0 }, RegisterConflict::SecretTaken);
     // And of several that do not fit, the first is named.
     let many = vec![new_team("new"), new_key("there"), new_team("there")];
-    assert_eq!(write(register, many), conflict(1, Conflict::Changed));
+    assert_eq!(write(register, many), conflict(1, RegisterConflict::Changed));
     assert_eq!(wait(register.grants(None, 0, 10)), Ok(Vec::new()));
 }
 
 fn a_secret_opens_one_key(cabinet: &dyn Cabinet) {
     let register = cabinet.register();
     let versions =
-        write(register, vec![new_key("a"), Change::Key { key: key("b", &["b", "b2"]), expected: 0 }]).expect("new");
-    let rotated = |secrets: &[&str], expected| write(register, vec![Change::Key { key: key("a", secrets), expected }]);
-    assert_eq!(rotated(&["a", "b2"], versions[0]), conflict(0, Conflict::SecretTaken));
+        write(register, vec![new_key("a"), RegisterChange::Key { key: key("b", &["b", "b2"]), expected: 0 }])
+            .expect("new");
+    let rotated =
+        |secrets: &[&str], expected| write(register, vec![RegisterChange::Key { key: key("a", secrets), expected }]);
+    assert_eq!(rotated(&["a", "b2"], versions[0]), conflict(0, RegisterConflict::SecretTaken));
     let version = rotated(&["a", "a2"], versions[0]).expect("a2 is nobody's")[0];
     // One that a key no longer has may be had again, by anybody.
     let version = rotated(&["a2"], version).expect("it gives one back")[0];
-    let of_a = |contents: &Contents| contents.keys[0].secrets.iter().map(|secret| secret.hash).collect::<Vec<_>>();
+    let of_a =
+        |contents: &RegisterContents| contents.keys[0].secrets.iter().map(|secret| secret.hash).collect::<Vec<_>>();
     assert_eq!(of_a(&since(register, 0)), [KeyHash::of("a2")]);
-    write(register, vec![Change::Key { key: key("c", &["a"]), expected: 0 }]).expect("it is nobody's now");
-    assert_eq!(rotated(&["a2", "a"], version), conflict(0, Conflict::SecretTaken));
+    write(register, vec![RegisterChange::Key { key: key("c", &["a"]), expected: 0 }]).expect("it is nobody's now");
+    assert_eq!(rotated(&["a2", "a"], version), conflict(0, RegisterConflict::SecretTaken));
 }
 
 /// Two of one batch are judged like two after each other.
 fn a_batch_does_not_fit_itself(cabinet: &dyn Cabinet) {
     let register = cabinet.register();
-    let twice = vec![new_key("a"), Change::Key { key: key("b", &["a"]), expected: 0 }];
-    assert_eq!(write(register, twice), conflict(1, Conflict::SecretTaken));
-    assert_eq!(write(register, vec![new_key("a"), new_key("a")]), conflict(1, Conflict::Changed));
-    assert_eq!(since(register, 0), Contents::default());
+    let twice = vec![new_key("a"), RegisterChange::Key { key: key("b", &["a"]), expected: 0 }];
+    assert_eq!(write(register, twice), conflict(1, RegisterConflict::SecretTaken));
+    assert_eq!(write(register, vec![new_key("a"), new_key("a")]), conflict(1, RegisterConflict::Changed));
+    assert_eq!(since(register, 0), RegisterContents::default());
 }
 
 fn uses_keep_the_newest_and_are_no_change(cabinet: &dyn Cabinet) {
     let register = cabinet.register();
-    let version = write(register, vec![Change::Key { key: key("a", &["one", "two"]), expected: 0 }]).expect("new")[0];
+    let version =
+        write(register, vec![RegisterChange::Key { key: key("a", &["one", "two"]), expected: 0 }]).expect("new")[0];
     let [one, two] = ["one", "two"].map(KeyHash::of);
     register.used(vec![(one, NOW + 5), (KeyHash::of("nobody"), NOW)]);
     register.used(vec![(one, NOW + 9), (two, NOW + 1)]);
@@ -281,7 +289,8 @@ fn uses_keep_the_newest_and_are_no_change(cabinet: &dyn Cabinet) {
     };
     until("the uses are noted", || uses() == [Some(NOW + 9), Some(NOW + 1)]);
     // A change of the key by somebody who knew of no use forgets none.
-    write(register, vec![Change::Key { key: key("a", &["one", "two"]), expected: version }]).expect("as expected");
+    write(register, vec![RegisterChange::Key { key: key("a", &["one", "two"]), expected: version }])
+        .expect("as expected");
     assert_eq!(since(register, version).keys[0].secrets.iter().filter_map(|s| s.last_used_unix_ms).count(), 2);
 }
 
@@ -309,7 +318,7 @@ fn balances_follow_the_lease_store(cabinet: &dyn Cabinet) {
     write(register, vec![grant(Scope::Key, "a", 100), grant(Scope::Team, "t", 1)]).expect("it is granted");
     let account = Arc::new(holder(Scope::Key, "a").account());
     let [limit, need] = [100, 60].map(NanoUsd);
-    let ask = LeaseAsk { account: account.clone(), span: Span::EVER, limit, need, ahead: NanoUsd::ZERO };
+    let ask = LeaseRequest { account: account.clone(), span: WindowSpan::EVER, limit, need, ahead: NanoUsd::ZERO };
     assert_eq!(wait(cabinet.lease_store().lease(ask)).expect("the bank is there").amount, need);
     let stands = |spent: i64, leased: i64| {
         let balances = wait(register.balances()).expect("they are read");
@@ -317,7 +326,12 @@ fn balances_follow_the_lease_store(cabinet: &dyn Cabinet) {
         (of_a.spent.0, of_a.leased.0) == (spent, leased) && of_a.left().0 == 100 - spent - leased && balances.len() == 2
     };
     until("the lease shows", || stands(0, 60));
-    cabinet.lease_store().write_off(&[Charge { account, span: Span::EVER, spent: NanoUsd(25), leased: NanoUsd(60) }]);
+    cabinet.lease_store().write_off(&[Charge {
+        account,
+        span: WindowSpan::EVER,
+        spent: NanoUsd(25),
+        leased: NanoUsd(60),
+    }]);
     until("the charge shows", || stands(25, 0));
 }
 
@@ -369,9 +383,9 @@ fn changes_of(register: &dyn Register, thread: usize) -> Vec<i64> {
             let expected = next.version;
             next.own.limits.requests_per_minute = Some(next.own.limits.requests_per_minute.unwrap_or(0) + 1);
             let own = new_key(&format!("{thread}-{nth}"));
-            match write(register, vec![Change::Key { key: next, expected }, own, grant(Scope::Team, "t", 1)]) {
+            match write(register, vec![RegisterChange::Key { key: next, expected }, own, grant(Scope::Team, "t", 1)]) {
                 Ok(given) => break versions.extend(given),
-                Err(NotWritten::Conflict { at: 0, why: Conflict::Changed }) => {}
+                Err(RegisterWriteError::Conflict { at: 0, why: RegisterConflict::Changed }) => {}
                 Err(other) => panic!("{other:?}"),
             }
         }
@@ -423,7 +437,7 @@ fn what_is_written_beside_is_seen_by_the_gateway_and_the_other_way_round() {
     let second = write(&gateway.register, vec![new_key("b")]).expect("it is new")[0];
     assert!(second > first);
     assert_eq!(names(&since(&beside, first)).0, ["b"]);
-    assert_eq!(write(&beside, vec![new_key("b")]), conflict(0, Conflict::Changed));
+    assert_eq!(write(&beside, vec![new_key("b")]), conflict(0, RegisterConflict::Changed));
 }
 
 /// A process that imports is killed again and again: at every look there is all of an import, or nothing of it.

@@ -3,7 +3,7 @@
 use crate::receipts::{NOW_UNIX_MS, Place, append, still, until_written};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tierway::store::sqlite::{Book, SqliteLedger, migrate, status};
+use tierway::store::sqlite::{LedgerReader, SqliteLedger, migrate, status};
 
 fn refused(path: &Path) -> String {
     match SqliteLedger::open(path, None, still()) {
@@ -66,7 +66,7 @@ fn a_database_of_another_version_is_refused_with_what_to_do() {
         place.look().execute_batch(change).expect("it is SQL");
         let said = refused(&place.database());
         assert!(said.contains(expected), "{said}");
-        let said = Book::open(&place.database()).err().expect("it is refused").to_string();
+        let said = LedgerReader::open(&place.database()).err().expect("it is refused").to_string();
         assert!(said.contains(expected), "{said}");
     };
     check("INSERT INTO migrations VALUES (9999, '9999_later', 'x', 0)", "run that version, or restore a backup");
@@ -77,7 +77,7 @@ fn a_database_of_another_version_is_refused_with_what_to_do() {
 fn an_old_database_is_migrated_by_the_gateway_and_never_by_a_reader() {
     let place = Place::new();
     std::fs::File::create(place.database()).expect("it is made");
-    let said = Book::open(&place.database()).err().expect("it is refused").to_string();
+    let said = LedgerReader::open(&place.database()).err().expect("it is refused").to_string();
     assert!(said.contains("lacks migration 0001_ledger; run `tierway migrate`"), "{said}");
     assert!(status(&place.database()).expect("it is read").iter().all(|one| one.applied_unix_ms.is_none()));
     assert_eq!(
@@ -93,7 +93,7 @@ fn an_old_database_is_migrated_by_the_gateway_and_never_by_a_reader() {
 #[test]
 fn a_missing_database_is_not_made_by_reading() {
     let place = Place::new();
-    let said = Book::open(&place.database()).err().expect("it is refused").to_string();
+    let said = LedgerReader::open(&place.database()).err().expect("it is refused").to_string();
     assert!(said.contains("there is no database at"), "{said}");
     assert!(!place.database().exists());
 }

@@ -10,7 +10,7 @@ use tierway::domain::id::RequestId;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::receipt::{AttemptRecord, Outcome, Reason, Receipt, Served};
 use tierway::domain::usage::Usage;
-use tierway::store::sqlite::{Operation, SqliteLedger, WallClock, Writer, Writing};
+use tierway::store::sqlite::{SqliteLedger, WallClock, WriteOperation, Writer, WriterGuard};
 use tierway::store::{Ledger, LedgerStatus};
 
 /// When the receipts of these tests were received: 22 November 2026.
@@ -34,11 +34,11 @@ impl Place {
         self.0.path().join("tierway.db")
     }
 
-    pub fn open(&self) -> (SqliteLedger, Writing) {
+    pub fn open(&self) -> (SqliteLedger, WriterGuard) {
         self.keeping(None)
     }
 
-    pub fn keeping(&self, keep: Option<Duration>) -> (SqliteLedger, Writing) {
+    pub fn keeping(&self, keep: Option<Duration>) -> (SqliteLedger, WriterGuard) {
         SqliteLedger::open(&self.database(), keep, still()).unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -143,7 +143,7 @@ impl Doing {
     }
 }
 
-impl Operation for Doing {
+impl WriteOperation for Doing {
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         (self.act)(transaction)
     }

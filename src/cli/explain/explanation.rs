@@ -7,7 +7,7 @@ use crate::domain::pricing::{PriceVersion, Prices};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::builder::{CandidateModel, WhyNot};
 use crate::domain::routing::explain::{Explanation, Way};
-use crate::domain::routing::table::{Balance, Capacity, RESERVED_PREFIX, RoutingTable, Sticky, Target};
+use crate::domain::routing::table::{BalanceStrategy, Capacity, RESERVED_PREFIX, RoutingTable, Sticky, Target};
 use crate::http::error::ApiError;
 use crate::telemetry::rfc3339::Rfc3339;
 use serde::Serialize;
@@ -252,10 +252,10 @@ impl RequestView<'_> {
         let first = way.and_then(|way| way.candidate_models.first()).map(|candidate| self.table.model(candidate.model));
         RouteTerms {
             balance: match settings.balance {
-                Balance::Weighted => "weighted",
-                Balance::Latency => "latency",
-                Balance::Cost => "cost",
-                Balance::Ordered => "ordered",
+                BalanceStrategy::Weighted => "weighted",
+                BalanceStrategy::Latency => "latency",
+                BalanceStrategy::Cost => "cost",
+                BalanceStrategy::Ordered => "ordered",
             },
             home_region: settings.home.map(|id| self.table.region(id).to_string()),
             max_attempts: settings.max_attempts,

@@ -21,8 +21,8 @@ use crate::domain::id::RequestId;
 use crate::domain::refusal::Refusal;
 use crate::domain::register::KeyOverrides;
 use crate::domain::routing::explain as domain;
-use crate::store::Contents;
-use crate::store::sqlite::Book;
+use crate::store::RegisterContents;
+use crate::store::sqlite::LedgerReader;
 use bytes::Bytes;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -144,7 +144,7 @@ fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<Key
 /// The key called `name` in the store, where there is one to be read.
 fn stored(args: &Explain, snapshot: &Snapshot, name: &str) -> Option<Arc<KeyRecord>> {
     let path = args.stored.path_of(snapshot).ok()?;
-    let Contents { keys, teams, .. } = Book::open(&path).ok()?.registered().ok()?;
+    let RegisterContents { keys, teams, .. } = LedgerReader::open(&path).ok()?.registered().ok()?;
     let key = keys.into_iter().find(|key| *key.name == *name)?;
     let team = teams.iter().find(|team| Some(&team.name) == key.team.as_ref());
     snapshot.record_of(&key, team).map(Arc::new)

@@ -8,7 +8,7 @@ use super::super::reader::{Diagnostics, Located};
 use super::super::{ExtraKey, KeyHash};
 use super::report_unknown;
 use crate::domain::authorize::{KeyRecord, Limits, Policy, PolicyMoney};
-use crate::domain::budget::{BudgetSpec, Window};
+use crate::domain::budget::{BudgetPeriod, BudgetSpec};
 use crate::domain::glob::Glob;
 use crate::domain::id::ModelId;
 use crate::domain::register::KeyOverrides;
@@ -259,9 +259,9 @@ fn is_budgeted(raw: &Raw, policy: &raw::Policy) -> bool {
 fn allowance(written: &raw::Budget) -> Option<BudgetSpec> {
     let zone = written.zone.value.clone();
     let window = match written.window.value {
-        raw::Window::Day => Window::Day(zone),
-        raw::Window::Month => Window::Month(zone),
-        raw::Window::None => Window::Ever,
+        raw::Window::Day => BudgetPeriod::Day(zone),
+        raw::Window::Month => BudgetPeriod::Month(zone),
+        raw::Window::None => BudgetPeriod::Ever,
     };
     Some(BudgetSpec { limit: written.limit.as_ref()?.value, window })
 }

@@ -20,7 +20,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::routing::builder::{self, CandidateModel};
 use crate::domain::routing::gauge::Form;
 use crate::domain::routing::split;
-use crate::domain::routing::table::{Balance, RoutingTable};
+use crate::domain::routing::table::{BalanceStrategy, RoutingTable};
 use std::time::{Duration, Instant};
 
 /// What the plan must know of the deployments' health and load.
@@ -552,13 +552,13 @@ fn best(table: &RoutingTable, offered: &[Candidate], priced_at_ms: i64, draw: Ra
 fn balance(table: &RoutingTable, pool: &[Candidate], priced_at_ms: i64, draw: RandomValue) -> Option<Candidate> {
     let weight = |c: &Candidate| u64::from(table.deployment(c.deployment).weight);
     match table.settings.balance {
-        Balance::Ordered => pool.first().copied(),
-        Balance::Weighted => {
+        BalanceStrategy::Ordered => pool.first().copied(),
+        BalanceStrategy::Weighted => {
             let index = draw.weighted(pool.iter().map(weight));
             index.map_or(pool.first(), |index| pool.get(index)).copied()
         }
-        Balance::Latency => split::power_of_two(pool, draw, |c| c.view.load),
-        Balance::Cost => pool.iter().copied().min_by_key(|c| cost_of(table, c.deployment, priced_at_ms)),
+        BalanceStrategy::Latency => split::power_of_two(pool, draw, |c| c.view.load),
+        BalanceStrategy::Cost => pool.iter().copied().min_by_key(|c| cost_of(table, c.deployment, priced_at_ms)),
     }
 }
 
@@ -1058,7 +1058,7 @@ mod tests {
 
     #[test]
     fn what_is_silent_or_eased_in_is_chosen_less() {
-        let pair = |balance: Balance| {
+        let pair = |balance: BalanceStrategy| {
             let pair = table(&[("a", &["us", "eu"])], &[("one", &["a"], &[])]);
             Bench::of(pair).settings(|settings| settings.balance = balance)
         };
@@ -1070,20 +1070,22 @@ mod tests {
                 assert!(hits.abs_diff(*share) <= 2, "{name}: {hits} instead of {share} of 100");
             }
         };
-        for balance in [Balance::Ordered, Balance::Weighted, Balance::Latency, Balance::Cost] {
+        for balance in
+            [BalanceStrategy::Ordered, BalanceStrategy::Weighted, BalanceStrategy::Latency, BalanceStrategy::Cost]
+        {
             shares(pair(balance).view("us/a", silent), &[("us/a", 0), ("eu/a", 100)]);
         }
-        check(pair(Balance::Ordered).view("us/a", silent).view("eu/a", silent), &[], "us/a");
+        check(pair(BalanceStrategy::Ordered).view("us/a", silent).view("eu/a", silent), &[], "us/a");
         let tenth = Availability::Flowing { share: 0.1 };
-        shares(pair(Balance::Ordered).availability("us/a", tenth), &[("us/a", 10), ("eu/a", 90)]);
-        shares(pair(Balance::Weighted).availability("us/a", tenth), &[("us/a", 5), ("eu/a", 95)]);
-        shares(pair(Balance::Latency).availability("us/a", tenth), &[("us/a", 5), ("eu/a", 95)]);
+        shares(pair(BalanceStrategy::Ordered).availability("us/a", tenth), &[("us/a", 10), ("eu/a", 90)]);
+        shares(pair(BalanceStrategy::Weighted).availability("us/a", tenth), &[("us/a", 5), ("eu/a", 95)]);
+        shares(pair(BalanceStrategy::Latency).availability("us/a", tenth), &[("us/a", 5), ("eu/a", 95)]);
         check(alone().availability("us/a", tenth), &[], "us/a");
     }
 
     #[test]
     fn deployments_are_chosen_as_the_balance_says() {
-        let three = |balance: Balance| {
+        let three = |balance: BalanceStrategy| {
             let three = table(&[("a", &["us", "eu", "asia"])], &[("one", &["a"], &[])]);
             let mut bench = Bench::of(three).settings(|settings| settings.balance = balance);
             for (deployment, (weight, price)) in bench.table.deployments.iter_mut().zip([(1, 30), (2, 10), (1, 20)]) {
@@ -1105,20 +1107,22 @@ mod tests {
                 assert!(hits.abs_diff(*share) <= 2, "{name}: {found:?}");
             }
         };
-        check(three(Balance::Ordered), &[("us/a", 100)]);
-        check(three(Balance::Weighted), &[("us/a", 25), ("eu/a", 50), ("asia/a", 25)]);
+        check(three(BalanceStrategy::Ordered), &[("us/a", 100)]);
+        check(three(BalanceStrategy::Weighted), &[("us/a", 25), ("eu/a", 50), ("asia/a", 25)]);
         // The better of two: the lightest wins both its pairs, the heaviest none.
-        check(three(Balance::Latency), &[("us/a", 67), ("eu/a", 0), ("asia/a", 33)]);
-        check(three(Balance::Cost), &[("eu/a", 100)]);
+        check(three(BalanceStrategy::Latency), &[("us/a", 67), ("eu/a", 0), ("asia/a", 33)]);
+        check(three(BalanceStrategy::Cost), &[("eu/a", 100)]);
         let at_home = |balance| {
             let mut bench = three(balance);
             let region = bench.table.deployment(bench.id("asia/a")).region;
             bench.table.settings.home = Some(region);
             bench
         };
-        for balance in [Balance::Ordered, Balance::Weighted, Balance::Latency, Balance::Cost] {
+        for balance in
+            [BalanceStrategy::Ordered, BalanceStrategy::Weighted, BalanceStrategy::Latency, BalanceStrategy::Cost]
+        {
             check(at_home(balance), &[("asia/a", 100)]);
         }
-        check(at_home(Balance::Ordered).view("asia/a", |view| view.full = true), &[("us/a", 100)]);
+        check(at_home(BalanceStrategy::Ordered).view("asia/a", |view| view.full = true), &[("us/a", 100)]);
     }
 }

@@ -4,7 +4,7 @@
 
 use super::form::{Described, Field, Form, Need, Node, Type, Wrong};
 use crate::admin::{Dimension, When, expiry, length};
-use crate::domain::budget::{BudgetSpec, Scope, Window, Zone};
+use crate::domain::budget::{BudgetPeriod, BudgetSpec, Scope, Zone};
 use crate::domain::id::{NAME_MAX_BYTES, RequestId, is_name};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::Holder;
@@ -183,10 +183,10 @@ pub static BUDGET: Type<BudgetSpec> = Type {
             (form.required(&LIMIT_USD)?, form.required(&BUDGET_WINDOW)?, form.optional(&BUDGET_ZONE)?);
         let utc = || Zone::named("UTC").ok_or_else(|| Wrong::field("zone", "is unknown"));
         let window = match (window, zone) {
-            ("none", None) => Window::Ever,
+            ("none", None) => BudgetPeriod::Ever,
             ("none", Some(_)) => return Err(Wrong::field("zone", "has no meaning without a window")),
-            ("day", zone) => Window::Day(zone.map_or_else(utc, Ok)?),
-            (_, zone) => Window::Month(zone.map_or_else(utc, Ok)?),
+            ("day", zone) => BudgetPeriod::Day(zone.map_or_else(utc, Ok)?),
+            (_, zone) => BudgetPeriod::Month(zone.map_or_else(utc, Ok)?),
         };
         Ok(BudgetSpec { limit, window })
     },

@@ -1,38 +1,39 @@
-//! The money of one window, as a value that any number of threads may move at once without a lock.
+//! The leased money of one window: a value that any number of threads may change at once without a lock.
 //!
-//! It knows no bank and waits for nothing: what must go back to the bank is returned by whatever freed it.
-//! It must never hand out more than was put in, and never keep what nobody may spend any more.
+//! It has no access to the lease store and waits for nothing: an operation returns what must go back to the lease
+//! store. It must never give out more than was leased, and never keep money that may no longer be spent.
 //! `tests/budget_pool_model.rs` includes this file and tries every interleaving of its operations.
 //!
-//! Start reading in [`WindowBalance::take`], then [`WindowBalance::put`]. All amounts are nano-dollars, none is negative.
+//! Start reading in [`WindowBalance::take`], then [`WindowBalance::deposit`]. All amounts are nano-dollars and not
+//! negative.
 
 use super::sync::{AtomicBool, AtomicI64, Ordering};
 
-/// What is leased of a window: free or held, and how all of the window stands.
+/// What this process has leased of a window, free or held, and the totals of the window.
 pub struct WindowBalance {
     limit: AtomicI64,
     /// Leased, and neither spent nor held.
     free: AtomicI64,
     held: AtomicI64,
-    /// Spent and leased together, by everybody, as the bank last said.
+    /// Spent and leased together by all processes, as last reported by the lease store.
     taken: AtomicI64,
-    /// What was spent beyond all that was leased, since the start.
+    /// What was spent beyond all leases since the start.
     overrun: AtomicI64,
-    /// The window has ended: what comes back goes to the bank.
+    /// The window has ended: everything freed goes back to the lease store.
     closed: AtomicBool,
 }
 
-/// How a hold ended.
-#[must_use = "what goes back is owed to the bank"]
-pub struct Settled {
-    /// How much of what was spent had been leased.
+/// How the cost of a hold was covered.
+#[must_use = "`back` must be returned to the lease store"]
+pub struct SettledHold {
+    /// The part of the cost that had been leased.
     pub leased: i64,
-    /// What goes back to the bank.
+    /// What must go back to the lease store.
     pub back: i64,
 }
 
 impl WindowBalance {
-    /// Nothing is leased yet.
+    /// A balance without any lease.
     pub fn new(limit: i64) -> Self {
         Self {
             limit: AtomicI64::new(limit),
@@ -44,7 +45,7 @@ impl WindowBalance {
         }
     }
 
-    /// Takes `amount` to hold it, if it is free.
+    /// Moves `amount` from free to held, if that much is free.
     #[must_use]
     pub fn take(&self, amount: i64) -> bool {
         let fits = |free: i64| (free >= amount).then(|| free - amount);
@@ -55,7 +56,7 @@ impl WindowBalance {
         taken
     }
 
-    /// Takes as much of `amount` as is free, to hold it.
+    /// Moves as much of `amount` as is free from free to held, and returns how much.
     #[must_use]
     pub fn take_part(&self, amount: i64) -> i64 {
         let part = self.take_up_to(amount);
@@ -64,59 +65,60 @@ impl WindowBalance {
     }
 
     /// Ends a hold of `held` that cost `actual`.
-    pub fn settle(&self, held: i64, actual: i64) -> Settled {
+    pub fn settle(&self, held: i64, actual: i64) -> SettledHold {
         let within = actual.min(held);
         let excess = actual - within;
-        // A provider served more than it was asked for: what is free pays for it first.
+        // A provider served more than it was asked for: free money pays for that first.
         let covered = self.take_up_to(excess);
         if excess > covered {
             grow(&self.overrun, excess - covered);
             grow(&self.taken, excess - covered);
         }
         self.held.fetch_sub(held, Ordering::SeqCst);
-        let back = self.put(held - within);
-        Settled { leased: within + covered, back }
+        let back = self.deposit(held - within);
+        SettledHold { leased: within + covered, back }
     }
 
-    /// Ends a hold of `held` that cost nothing; what goes back to the bank.
+    /// Ends a hold of `held` that cost nothing; returns what must go back to the lease store.
     #[must_use]
     pub fn release(&self, held: i64) -> i64 {
         self.held.fetch_sub(held, Ordering::SeqCst);
-        self.put(held)
+        self.deposit(held)
     }
 
-    /// What was spent beyond all that was leased, since the start: to be read before the bank is asked, which
-    /// has been told of it by then.
+    /// What was spent beyond all leases since the start. To be read before a lease is requested: everything up to
+    /// then has been reported to the lease store.
     pub fn overrun(&self) -> i64 {
         self.overrun.load(Ordering::SeqCst)
     }
 
-    /// The bank has leased `amount`, and says that `taken` is spent and leased now; what goes back to it.
-    /// It may not know what was overrun since it was asked, when that was `overrun`.
+    /// Adds a lease of `amount`, with which the lease store reported `taken` as spent and leased; returns what must
+    /// go back to it. `overrun` is what [`overrun`](Self::overrun) was before the request: the lease store may not
+    /// know of later overruns.
     #[must_use]
     pub fn lease(&self, amount: i64, taken: i64, overrun: i64) -> i64 {
-        // A swap, for the model lets a mere store come between the halves of an addition.
+        // A swap and not a store: the model checker lets a store come between the two halves of an addition.
         self.taken.swap(taken, Ordering::SeqCst);
-        // Counted twice until the next lease if it comes just now; never forgotten.
+        // An overrun that happens just now is counted twice until the next lease, but never lost.
         let since = self.overrun.fetch_add(0, Ordering::SeqCst) - overrun;
         grow(&self.taken, since);
-        self.put(amount)
+        self.deposit(amount)
     }
 
-    /// From now on this much may be spent in the window; what goes back to the bank.
+    /// Changes the limit of the window; returns what must go back to the lease store.
     #[must_use]
     pub fn set_limit(&self, limit: i64) -> i64 {
         self.limit.store(limit, Ordering::SeqCst);
         self.give_back(self.excess())
     }
 
-    /// Takes out all that is free; it goes back to the bank.
+    /// Removes everything that is free; the returned amount must go back to the lease store.
     #[must_use]
     pub fn drain(&self) -> i64 {
         self.give_back(i64::MAX)
     }
 
-    /// The window has ended; what goes back to the bank, as will all that comes later.
+    /// Marks the window as ended; returns what must go back to the lease store, as will everything freed later.
     #[must_use]
     pub fn close(&self) -> i64 {
         self.closed.store(true, Ordering::SeqCst);
@@ -128,53 +130,53 @@ impl WindowBalance {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// How much may be spent in the window.
+    /// The limit of the window.
     pub fn limit(&self) -> i64 {
         self.limit.load(Ordering::SeqCst)
     }
 
-    /// How much is held.
+    /// How much requests hold.
     pub fn held(&self) -> i64 {
         self.held.load(Ordering::SeqCst)
     }
 
-    /// How much is neither spent nor held, here or at the bank; negative where the limit was passed.
+    /// How much is neither spent nor held, here or in the lease store; negative if the limit was exceeded.
     pub fn left(&self) -> i64 {
-        let lease_store = self.limit().saturating_sub(self.taken.load(Ordering::SeqCst));
-        lease_store.saturating_add(self.free.load(Ordering::SeqCst))
+        let unleased = self.limit().saturating_sub(self.taken.load(Ordering::SeqCst));
+        unleased.saturating_add(self.free.load(Ordering::SeqCst))
     }
 
-    /// Whether the bank may have more than what is leased.
+    /// Whether the lease store may have more to lease.
     pub fn has_more(&self) -> bool {
         self.taken.load(Ordering::SeqCst) < self.limit()
     }
 
-    /// Whether less than `least` is free and the bank may have more.
+    /// Whether less than `least` is free and the lease store may have more.
     pub fn is_low(&self, least: i64) -> bool {
         self.free.load(Ordering::Relaxed) < least && self.has_more()
     }
 
-    /// Money that was leased comes back from a hold or from the bank. Under a limit that was lowered or passed
-    /// since, and after the window's end, it goes on to the bank.
-    fn put(&self, amount: i64) -> i64 {
+    /// Adds leased money to what is free. If the limit is exceeded, or the window has ended, as much as necessary
+    /// is returned for the lease store instead.
+    fn deposit(&self, amount: i64) -> i64 {
         let back = amount.min(self.surplus());
         self.unlease(back);
         self.free.fetch_add(amount - back, Ordering::SeqCst);
-        // Between the two looks the window may have ended, the limit been lowered, or an answer cost too much.
+        // Checked again: meanwhile the window may have ended, the limit been lowered, or a request overrun its hold.
         back + self.give_back(self.surplus())
     }
 
-    /// How much of what is free must go back: all of it once the window has ended.
+    /// How much of the free money must go back: all of it once the window has ended.
     fn surplus(&self) -> i64 {
         if self.is_closed() { i64::MAX } else { self.excess() }
     }
 
-    /// By how much more is spent and leased than the limit allows.
+    /// By how much spent and leased money exceeds the limit.
     fn excess(&self) -> i64 {
         self.taken.load(Ordering::SeqCst).saturating_sub(self.limit()).max(0)
     }
 
-    /// Takes out up to `most` of what is free, which is no longer leased then.
+    /// Removes up to `most` of the free money, which is then no longer leased.
     fn give_back(&self, most: i64) -> i64 {
         let back = self.take_up_to(most);
         self.unlease(back);
@@ -197,7 +199,7 @@ impl WindowBalance {
     }
 }
 
-/// Adds, and stays at the most there is: what providers count has no bound.
+/// Adds, saturating: the usage that a provider reports has no bound.
 fn grow(amount: &AtomicI64, more: i64) {
     let grown = |amount: i64| Some(amount.saturating_add(more));
     let _ = amount.fetch_update(Ordering::SeqCst, Ordering::SeqCst, grown);

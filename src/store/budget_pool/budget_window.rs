@@ -1,91 +1,93 @@
-//! One window of an account in this process: its coins, and how the bank is asked for more of them.
+//! One window of an account in this process: its balance, and how more is leased from the lease store.
 //!
-//! The bank is asked in rounds, by one task at a time, for all who wait and for those who may come. It must
-//! never lose a lease that is on its way, whoever leaves meanwhile, and never leave anybody waiting.
+//! Leases are requested in rounds, by one task at a time, for all requests that wait and for those to come. It must
+//! never lose a lease that is in flight, even if the waiting request is cancelled, and never leave a request waiting.
 //!
-//! Start reading in [`BudgetWindow::ask`], then [`BudgetWindow::round`].
+//! Start reading in [`BudgetWindow::request_lease`], then [`BudgetWindow::round`].
 
 use super::balance::WindowBalance;
-use super::lock;
-use crate::domain::budget::{Account, AccountStatus, Charge, OverBudget, Span, lease_ahead};
+use crate::domain::budget::{Account, AccountStatus, Charge, OverBudget, WindowSpan, lease_ahead};
 use crate::domain::money::NanoUsd;
-use crate::store::{LeaseAsk, LeaseStore};
+use crate::store::{LeaseRequest, LeaseStore};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// One window of an account.
 pub struct BudgetWindow {
     account: Arc<Account>,
-    span: Span,
+    span: WindowSpan,
     lease_store: Arc<dyn LeaseStore>,
     balance: WindowBalance,
+    /// Whether anything was taken since the last [`return_idle`](Self::return_idle).
     used: AtomicBool,
-    asking: AtomicBool,
+    /// Whether a [`LeaseTask`] is running.
+    leasing: AtomicBool,
     needs: Mutex<LeaseNeeds>,
     rounds: watch::Sender<LeaseRound>,
 }
 
-/// What the bank is to be asked for next.
+/// What the next round requests.
 #[derive(Default)]
 struct LeaseNeeds {
     need: i64,
     ahead: bool,
-    /// Rounds begun so far.
+    /// The number of rounds begun so far.
     begun: u64,
 }
 
-/// What the bank said, and when.
+/// The last completed round.
 #[derive(Clone, Copy)]
 struct LeaseRound {
     number: u64,
     outcome: LeaseOutcome,
 }
 
-/// What came of asking the bank.
+/// The outcome of a lease request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LeaseOutcome {
-    /// All that was asked for.
+    /// The need was leased.
     Enough,
-    /// All there is.
+    /// Less than the need was left, and all of it was leased.
     Short,
-    /// A later window is running than this one.
-    Later(Span),
-    /// The bank could not be asked.
+    /// The account has already moved on to this later window.
+    Later(WindowSpan),
+    /// The lease store could not be reached.
     Unavailable,
 }
 
 impl BudgetWindow {
-    /// A drawer with nothing in it.
-    pub fn new(account: Arc<Account>, span: Span, limit: NanoUsd, lease_store: Arc<dyn LeaseStore>) -> Self {
+    /// A window without any lease.
+    pub fn new(account: Arc<Account>, span: WindowSpan, limit: NanoUsd, lease_store: Arc<dyn LeaseStore>) -> Self {
         Self {
             account,
             span,
             lease_store,
             balance: WindowBalance::new(limit.0),
             used: AtomicBool::new(true),
-            asking: AtomicBool::new(false),
+            leasing: AtomicBool::new(false),
             needs: Mutex::default(),
             rounds: watch::Sender::new(LeaseRound { number: 0, outcome: LeaseOutcome::Enough }),
         }
     }
 
-    /// Whose money it is.
+    /// The account it belongs to.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
     }
 
-    /// The window whose money it is.
-    pub fn span(&self) -> Span {
+    /// When it starts and ends.
+    pub fn span(&self) -> WindowSpan {
         self.span
     }
 
-    /// The bank it leases from.
+    /// The lease store it leases from.
     pub fn lease_store(&self) -> &Arc<dyn LeaseStore> {
         &self.lease_store
     }
 
-    /// How much may be spent in the window.
+    /// The limit of the window.
     pub fn limit(&self) -> NanoUsd {
         NanoUsd(self.balance.limit())
     }
@@ -95,7 +97,7 @@ impl BudgetWindow {
         self.balance.is_closed()
     }
 
-    /// Takes `amount` if it is free.
+    /// Holds `amount` if that much is free.
     pub fn take(&self, amount: NanoUsd) -> bool {
         let taken = self.balance.take(amount.0);
         if taken && !self.used.load(Ordering::Relaxed) {
@@ -104,13 +106,13 @@ impl BudgetWindow {
         taken
     }
 
-    /// Takes as much of `amount` as is free.
+    /// Holds as much of `amount` as is free, and returns how much.
     pub fn take_part(&self, amount: NanoUsd) -> NanoUsd {
         self.used.store(true, Ordering::Relaxed);
         NanoUsd(self.balance.take_part(amount.0))
     }
 
-    /// Whether the bank may have more than what is leased.
+    /// Whether the lease store may have more to lease.
     pub fn has_more(&self) -> bool {
         self.balance.has_more()
     }
@@ -127,34 +129,34 @@ impl BudgetWindow {
         self.give_back(self.balance.release(held.0));
     }
 
-    /// From now on this much may be spent in the window.
+    /// Changes the limit of the window.
     pub fn set_limit(&self, limit: NanoUsd) {
         self.give_back(self.balance.set_limit(limit.0));
     }
 
-    /// Gives back what nobody has used since this was last called.
-    pub fn tidy(&self) {
+    /// Returns what is free if nothing was taken since the last call.
+    pub fn return_idle(&self) {
         if !self.used.swap(false, Ordering::Relaxed) {
             self.drain();
         }
     }
 
-    /// Waits until nothing is on its way from the bank.
-    pub async fn at_rest(&self) {
+    /// Waits until no lease is in flight.
+    pub async fn wait_for_leases(&self) {
         let mut rounds = self.rounds.subscribe();
-        while self.asking.load(Ordering::SeqCst) {
+        while self.leasing.load(Ordering::SeqCst) {
             if rounds.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// Gives back all that is free.
+    /// Returns all that is free.
     pub fn drain(&self) {
         self.give_back(self.balance.drain());
     }
 
-    /// The window has ended: what is free goes back, and later what comes back.
+    /// Marks the window as ended: what is free is returned now, and what is freed later as well.
     pub fn close(&self) {
         self.give_back(self.balance.close());
     }
@@ -165,38 +167,38 @@ impl BudgetWindow {
         }
     }
 
-    /// Leases again before it is needed, once under half of a lease is left and the bank may have more.
-    pub fn look_ahead(self: &Arc<Self>) {
+    /// Requests the next lease ahead of need, once less than half of a lease is free and there may be more.
+    pub fn lease_ahead(self: &Arc<Self>) {
         let least = lease_ahead(self.limit()).0 / 2;
-        if self.balance.is_low(least) && !self.asking.load(Ordering::SeqCst) {
-            lock(&self.needs).ahead = true;
-            self.begin();
+        if self.balance.is_low(least) && !self.leasing.load(Ordering::SeqCst) {
+            self.needs.lock().ahead = true;
+            self.start_task();
         }
     }
 
-    /// Has the bank asked for `need` more, and waits until it has been.
-    pub async fn ask(self: &Arc<Self>, need: NanoUsd) -> LeaseOutcome {
+    /// Requests a lease of `need` more, and waits for the outcome.
+    pub async fn request_lease(self: &Arc<Self>, need: NanoUsd) -> LeaseOutcome {
         let (mut rounds, mine) = {
-            let mut needs = lock(&self.needs);
+            let mut needs = self.needs.lock();
             needs.need = needs.need.saturating_add(need.0);
             (self.rounds.subscribe(), needs.begun + 1)
         };
-        self.begin();
+        self.start_task();
         let round = rounds.wait_for(|round| round.number >= mine).await;
         round.map_or(LeaseOutcome::Unavailable, |round| round.outcome)
     }
 
-    /// Asks in a task of its own: a client that leaves must not take a lease with it that is on its way.
-    fn begin(self: &Arc<Self>) {
-        if !self.asking.swap(true, Ordering::SeqCst) {
+    /// Starts the task, unless it runs: a cancelled request must not cancel a lease that is in flight.
+    fn start_task(self: &Arc<Self>) {
+        if !self.leasing.swap(true, Ordering::SeqCst) {
             tokio::spawn(LeaseTask(self.clone()).run());
         }
     }
 
-    /// One round: asks the bank for what is wished. `None`: nothing is.
+    /// One round: requests what is needed from the lease store. `None`: nothing is.
     async fn round(&self) -> Option<LeaseRound> {
         let (number, need) = {
-            let mut needs = lock(&self.needs);
+            let mut needs = self.needs.lock();
             if needs.need == 0 && !needs.ahead {
                 return None;
             }
@@ -205,14 +207,14 @@ impl BudgetWindow {
             (needs.begun, std::mem::take(&mut needs.need))
         };
         let (limit, overrun) = (self.limit(), self.balance.overrun());
-        let ask = LeaseAsk {
+        let request = LeaseRequest {
             account: self.account.clone(),
             span: self.span,
             limit,
             need: NanoUsd(need),
             ahead: lease_ahead(limit),
         };
-        let outcome = match self.lease_store.lease(ask).await {
+        let outcome = match self.lease_store.lease(request).await {
             Err(_) => LeaseOutcome::Unavailable,
             Ok(leased) if leased.span != self.span => {
                 self.lease_store.give_back(&self.account, leased.span, leased.amount);
@@ -226,7 +228,7 @@ impl BudgetWindow {
         Some(LeaseRound { number, outcome })
     }
 
-    /// Why `wanted` is refused.
+    /// The refusal of `wanted`.
     pub fn over(&self, wanted: NanoUsd) -> OverBudget {
         OverBudget {
             account: self.account.clone(),
@@ -237,7 +239,7 @@ impl BudgetWindow {
         }
     }
 
-    /// How the window stands, as this process sees it.
+    /// The status of the window, as this process sees it.
     pub fn status(&self) -> AccountStatus {
         let (limit, held) = (self.limit(), self.balance.held());
         let spent = limit.0.saturating_sub(self.balance.left()).saturating_sub(held).max(0);
@@ -245,7 +247,7 @@ impl BudgetWindow {
     }
 }
 
-/// The one task that asks the bank for a drawer. Whatever ends it, whoever waits is told.
+/// The one task that requests leases for a window. Even if it panics, requests that wait are woken.
 struct LeaseTask(Arc<BudgetWindow>);
 
 impl LeaseTask {
@@ -255,11 +257,11 @@ impl LeaseTask {
             while let Some(round) = budget_window.round().await {
                 budget_window.rounds.send_replace(round);
             }
-            budget_window.asking.store(false, Ordering::SeqCst);
+            budget_window.leasing.store(false, Ordering::SeqCst);
             budget_window.rounds.send_modify(|_| {});
-            // Whoever wished after the last look found somebody asking.
-            let wished = { lock(&budget_window.needs).need > 0 };
-            if !wished || budget_window.asking.swap(true, Ordering::SeqCst) {
+            // A request that came after the last round found the task still marked as running.
+            let waiting = { budget_window.needs.lock().need > 0 };
+            if !waiting || budget_window.leasing.swap(true, Ordering::SeqCst) {
                 return;
             }
         }
@@ -269,9 +271,9 @@ impl LeaseTask {
 impl Drop for LeaseTask {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let begun = lock(&self.0.needs).begun;
+            let begun = self.0.needs.lock().begun;
             self.0.rounds.send_replace(LeaseRound { number: begun, outcome: LeaseOutcome::Unavailable });
-            self.0.asking.store(false, Ordering::SeqCst);
+            self.0.leasing.store(false, Ordering::SeqCst);
         }
     }
 }

@@ -1,151 +1,167 @@
-//! The process's own purse: budgets are spent from it in memory, and what it holds is leased from a bank.
+//! The money that this process has leased from the lease store: requests hold and spend it in memory.
 //!
-//! Each account has a till with one drawer per window. A request takes its hold from the drawer with one
-//! compare-and-swap; the bank is asked ahead of time by a task of its own, so that a request waits for it
-//! only when its hold does not fit in what is leased. No lock is held across an await, and nothing here
-//! waits for a disk. It must never hand out money that was not leased, and never lose a hold: a [`Hold`]
-//! settles exactly once, by whom it is given to or by being dropped.
+//! Each account has a [`BudgetAccount`] with one [`BudgetWindow`] at a time. A request takes its hold from the
+//! window with one compare-and-swap. A separate task leases ahead of need, so that a request waits for the lease
+//! store only if its hold does not fit in what is leased. Who pays how much is decided in
+//! [`domain::funding`](crate::domain::funding). No lock is held across an await, and nothing here waits for a disk.
+//! It must never give out money that was not leased, and never lose a hold: a [`Hold`] ends exactly once, by being
+//! settled, released or dropped.
 //!
-//! Start reading in [`BudgetPool::hold`], then `budget_window.rs`, where the bank is asked, and `balance.rs`, where money
-//! moves.
+//! Start reading in [`BudgetPool::hold`], then `budget_window.rs`, which requests leases, and `balance.rs`, which
+//! moves money.
 
 mod balance;
 mod budget_window;
 
-/// Where `balance.rs` has its atomics from; its model has others.
+/// The atomics of `balance.rs`; the model in `tests/budget_pool_model.rs` replaces them.
 mod sync {
     pub use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 }
 
 use super::LeaseStore;
-use crate::domain::budget::{Account, AccountStatus, Budget, Charge, CreditUse, OverBudget, Scope, Span, Window};
+use crate::domain::budget::{
+    Account, AccountStatus, Budget, BudgetPeriod, Charge, CreditUse, OverBudget, Scope, WindowSpan,
+};
+use crate::domain::funding::{HoldSplit, credit_order};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::Holder;
 use arc_swap::ArcSwap;
 use budget_window::{BudgetWindow, LeaseOutcome};
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 
-/// Every account's till. Accounts are never forgotten: what was spent stays spent, over any reload.
+/// All accounts of this process. An account is never removed: what was spent stays spent over any reload.
 pub struct BudgetPool {
     lease_store: Arc<dyn LeaseStore>,
     budget_accounts: RwLock<HashMap<Arc<Account>, Arc<BudgetAccount>>>,
-    credit: ArcSwap<Credit>,
+    credit: ArcSwap<CreditAccounts>,
 }
 
-/// The tills of everybody who was ever granted credit.
+/// The credit accounts of everybody who was ever granted credit, by name.
 #[derive(Clone, Default)]
-struct Credit {
+struct CreditAccounts {
     keys: HashMap<Arc<str>, Arc<BudgetAccount>>,
     teams: HashMap<Arc<str>, Arc<BudgetAccount>>,
 }
 
-/// Who pays for a request.
+impl CreditAccounts {
+    fn find(&self, scope: Scope, name: &Arc<str>) -> Option<Arc<BudgetAccount>> {
+        match scope {
+            Scope::Key => self.keys.get(name).cloned(),
+            Scope::Team => self.teams.get(name).cloned(),
+            // A policy has no credit.
+            Scope::Policy => None,
+        }
+    }
+}
+
+/// The accounts that pay for a request.
 #[derive(Clone, Default)]
 pub struct FundingSources {
-    /// The key's credit, then its team's.
+    /// In [`credit_order`].
     credit: [Option<Arc<BudgetAccount>>; 2],
-    /// The key, where nothing but credit pays.
+    /// The key's name if only credit pays: a refusal names it where it has no credit.
     only: Option<Arc<str>>,
-    /// Ceilings, each on all that credit does not pay; on everything where only credit pays.
+    /// Every one of them holds and pays the same share.
     budgets: Arc<[Arc<BudgetAccount>]>,
 }
 
 impl FundingSources {
-    /// Budgets alone.
+    /// Budgets without credit.
     pub fn budgets(budgets: impl Into<Arc<[Arc<BudgetAccount>]>>) -> Self {
         Self { budgets: budgets.into(), ..Self::default() }
     }
 
-    /// Whether nobody has to.
+    /// Whether nothing pays, so that no money must be held.
     pub fn is_empty(&self) -> bool {
         self.budgets.is_empty() && self.only.is_none() && self.credit.iter().all(Option::is_none)
+    }
+
+    fn credit_use(&self) -> CreditUse {
+        if self.only.is_some() { CreditUse::Only } else { CreditUse::First }
     }
 }
 
 /// Why there is no hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HoldError {
-    /// A budget has no room for it.
+    /// A budget or credit has too little left.
     Over(OverBudget),
-    /// The bank cannot be asked, and it does not fit in what is leased.
+    /// It does not fit in what is leased, and the lease store cannot be reached.
     Unavailable,
 }
 
 impl BudgetPool {
-    /// An empty purse that leases from `lease_store`.
+    /// A pool without accounts that leases from `lease_store`.
     pub fn new(lease_store: Arc<dyn LeaseStore>) -> Self {
         Self { lease_store, budget_accounts: RwLock::default(), credit: ArcSwap::default() }
     }
 
-    /// The till of `budget`'s account. From now on its limit is this budget's, in the window running too.
+    /// The account of `budget`, opened if it is new. Its limit becomes this budget's, in the current window too.
     pub fn budget_account(&self, budget: &Budget, now_unix_ms: i64) -> Arc<BudgetAccount> {
-        let mut budget_accounts = self.budget_accounts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut budget_accounts = self.budget_accounts.write();
         let open = || Arc::new(BudgetAccount::open(budget, self.lease_store.clone(), now_unix_ms));
         let budget_account = budget_accounts.entry(budget.account.clone()).or_insert_with(open).clone();
         budget_account.set_limit(budget.limit);
         budget_account
     }
 
-    /// From now on credit is what was granted to each holder in all. Whoever is not named keeps theirs.
+    /// Sets the credit of each holder to the sum of its grants. Holders that are not listed keep theirs.
     pub fn set_credit(&self, granted: &[(Holder, NanoUsd)], now_unix_ms: i64) {
-        let mut credit = Credit::clone(&self.credit.load());
+        let mut credit = CreditAccounts::clone(&self.credit.load());
         for (holder, granted) in granted {
             let budget_account = self.budget_account(&holder.credit(*granted), now_unix_ms);
             match holder.scope {
                 Scope::Key => credit.keys.insert(holder.name.clone(), budget_account),
                 Scope::Team => credit.teams.insert(holder.name.clone(), budget_account),
-                // Nobody holds any for a policy.
+                // A policy has no credit.
                 Scope::Policy => None,
             };
         }
         self.credit.store(Arc::new(credit));
     }
 
-    /// Who pays for requests of a key: credit as `credit` says, and `budgets`.
+    /// The accounts that pay for requests of a key: its credit and its team's, used as `credit_use`, and `budgets`.
     pub fn funding(
         &self,
         key: &Arc<str>,
         team: Option<&Arc<str>>,
-        credit: CreditUse,
+        credit_use: CreditUse,
         budgets: Arc<[Arc<BudgetAccount>]>,
     ) -> FundingSources {
-        let known = self.credit.load();
-        let of_key = known.keys.get(key).cloned();
-        let of_team = team.and_then(|team| known.teams.get(team)).cloned();
-        let only = (credit == CreditUse::Only).then(|| key.clone());
-        FundingSources { credit: [of_key, of_team], only, budgets }
+        let credits = self.credit.load();
+        let only = (credit_use == CreditUse::Only).then(|| key.clone());
+        let credit = credit_order(key, team).map(|holder| holder.and_then(|(scope, name)| credits.find(scope, name)));
+        FundingSources { credit, only, budgets }
     }
 
-    /// Holds `amount`: from credit as far as it reaches, and the rest in each budget; where credit alone pays,
-    /// all of it from credit and all of it in each budget. Or nothing at all.
+    /// Holds `amount`, divided over `funding` as [`HoldSplit`] says, or nothing at all.
     ///
     /// # Errors
-    /// [`HoldError`]: the first till it does not fit in, or whose bank cannot be asked.
+    /// [`HoldError`]: the first account in which it does not fit, or whose lease store cannot be reached.
     pub async fn hold(&self, funding: &FundingSources, amount: NanoUsd, now_unix_ms: i64) -> Result<Hold, HoldError> {
-        let amount = NanoUsd(amount.0.max(0));
-        let only = funding.only.is_some();
-        // A refusal drops what was taken so far, which goes back.
-        let mut hold = Hold::nothing_of(amount, only);
-        let mut rest = amount;
+        // On an error the hold is dropped, which returns what was taken so far.
+        let mut hold = Hold::new(HoldSplit::new(amount, funding.credit_use()));
         for budget_account in funding.credit.iter().flatten() {
-            if rest == NanoUsd::ZERO {
+            let uncovered = hold.split.uncovered();
+            if uncovered == NanoUsd::ZERO {
                 break;
             }
-            let (budget_window, part) = budget_account.take_part(rest, now_unix_ms).await?;
-            rest.0 -= part.0;
+            let (budget_window, part) = budget_account.take_part(uncovered, now_unix_ms).await?;
+            hold.split.cover(part);
             hold.credit.push((budget_window, part));
         }
-        if let Some(key) = funding.only.as_ref().filter(|_| rest > NanoUsd::ZERO) {
-            return Err(HoldError::Over(hold.over_credit(key)));
+        if let Some(key) = funding.only.as_ref().filter(|_| hold.split.lacks_credit()) {
+            let credits = hold.credit.iter().map(|(window, _)| (window.account().clone(), window.limit()));
+            return Err(HoldError::Over(hold.split.refused_by_credit(key, credits)));
         }
-        hold.in_budgets = if only { amount } else { rest };
-        if hold.in_budgets > NanoUsd::ZERO || hold.credit.is_empty() {
+        if let Some(share) = hold.split.budget_share() {
             hold.budgets.reserve_exact(funding.budgets.len());
             for budget_account in funding.budgets.iter() {
-                match budget_account.take(hold.in_budgets, now_unix_ms).await {
+                match budget_account.take(share, now_unix_ms).await {
                     Ok(budget_window) => hold.budgets.push(budget_window),
-                    Err(HoldError::Over(over)) => return Err(HoldError::Over(hold.beside_credit(over))),
+                    Err(HoldError::Over(over)) => return Err(HoldError::Over(hold.split.refused_by_budget(over))),
                     Err(unavailable) => return Err(unavailable),
                 }
             }
@@ -153,23 +169,23 @@ impl BudgetPool {
         Ok(hold)
     }
 
-    /// Gives back to the bank what nobody has used since it was last called, and all of windows that ended.
-    pub fn tidy(&self, now_unix_ms: i64) {
+    /// Returns leases that were not used since the last call, and everything leased of windows that ended.
+    pub fn return_idle_leases(&self, now_unix_ms: i64) {
         for budget_account in self.all() {
-            budget_account.window_at(now_unix_ms).tidy();
+            budget_account.window_at(now_unix_ms).return_idle();
         }
     }
 
-    /// Gives everything back that is not held, also what is on its way, at the end of the process.
+    /// Returns everything that is not held, including leases still in flight. For the end of the process.
     pub async fn close(&self) {
         for budget_account in self.all() {
             let budget_window = budget_account.budget_window.load_full();
-            budget_window.at_rest().await;
+            budget_window.wait_for_leases().await;
             budget_window.drain();
         }
     }
 
-    /// How every account stands, by name.
+    /// The status of every account, sorted by account.
     pub fn statuses(&self, now_unix_ms: i64) -> Vec<AccountStatus> {
         let mut all: Vec<_> =
             self.all().iter().map(|budget_account| budget_account.window_at(now_unix_ms).status()).collect();
@@ -178,18 +194,18 @@ impl BudgetPool {
     }
 
     fn all(&self) -> Vec<Arc<BudgetAccount>> {
-        self.budget_accounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.budget_accounts.read().values().cloned().collect()
     }
 }
 
-/// One account's money in this process.
+/// One account in this process, with its current window.
 pub struct BudgetAccount {
     account: Arc<Account>,
-    window: Window,
+    window: BudgetPeriod,
     lease_store: Arc<dyn LeaseStore>,
     budget_window: ArcSwap<BudgetWindow>,
-    /// Whoever opens the next drawer, or changes the limit, holds it.
-    moving: Mutex<()>,
+    /// Held while the next window is opened or the limit is changed.
+    switching: Mutex<()>,
 }
 
 impl BudgetAccount {
@@ -201,11 +217,11 @@ impl BudgetAccount {
             window: budget.window.clone(),
             lease_store,
             budget_window: ArcSwap::from_pointee(budget_window),
-            moving: Mutex::new(()),
+            switching: Mutex::new(()),
         }
     }
 
-    /// Whose money it is.
+    /// The account it counts for.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
     }
@@ -214,51 +230,51 @@ impl BudgetAccount {
         loop {
             let budget_window = self.window_at(now_unix_ms);
             if budget_window.take(amount) {
-                budget_window.look_ahead();
+                budget_window.lease_ahead();
                 return Ok(budget_window);
             }
-            let outcome = budget_window.ask(amount).await;
+            let outcome = budget_window.request_lease(amount).await;
             if budget_window.take(amount) {
                 return Ok(budget_window);
             }
             match outcome {
-                // Others were quicker, or the window ended meanwhile: once more.
+                // Other requests took the lease, or the window ended meanwhile: try again.
                 _ if budget_window.is_closed() => {}
                 LeaseOutcome::Enough => {}
-                LeaseOutcome::Later(span) => self.move_to(span),
+                LeaseOutcome::Later(span) => self.switch_to(span),
                 LeaseOutcome::Short => return Err(HoldError::Over(budget_window.over(amount))),
                 LeaseOutcome::Unavailable => return Err(HoldError::Unavailable),
             }
         }
     }
 
-    /// Takes as much of `amount` as there is.
+    /// Holds as much of `amount` as there is.
     async fn take_part(&self, amount: NanoUsd, now_unix_ms: i64) -> Result<(Arc<BudgetWindow>, NanoUsd), HoldError> {
         let budget_window = self.window_at(now_unix_ms);
         if budget_window.take(amount) {
-            budget_window.look_ahead();
+            budget_window.lease_ahead();
             return Ok((budget_window, amount));
         }
-        if budget_window.has_more() && budget_window.ask(amount).await == LeaseOutcome::Unavailable {
+        if budget_window.has_more() && budget_window.request_lease(amount).await == LeaseOutcome::Unavailable {
             return Err(HoldError::Unavailable);
         }
         let part = budget_window.take_part(amount);
         Ok((budget_window, part))
     }
 
-    /// The drawer of the window that is running. A clock that jumps back finds the window it left.
+    /// The current window. A clock that is set back does not reopen an earlier one.
     fn window_at(&self, now_unix_ms: i64) -> Arc<BudgetWindow> {
         let budget_window = self.budget_window.load_full();
         if now_unix_ms < budget_window.span().end_ms {
             return budget_window;
         }
-        self.move_to(self.window.at(now_unix_ms));
+        self.switch_to(self.window.at(now_unix_ms));
         self.budget_window.load_full()
     }
 
-    /// Opens the drawer of `span`, unless it, or a later one, is open.
-    fn move_to(&self, span: Span) {
-        let _moving = lock(&self.moving);
+    /// Opens the window of `span`, unless it or a later one is open.
+    fn switch_to(&self, span: WindowSpan) {
+        let _switching = self.switching.lock();
         let old = self.budget_window.load_full();
         if span.start_ms > old.span().start_ms {
             let next = BudgetWindow::new(self.account.clone(), span, old.limit(), self.lease_store.clone());
@@ -268,101 +284,76 @@ impl BudgetAccount {
     }
 
     fn set_limit(&self, limit: NanoUsd) {
-        let _moving = lock(&self.moving);
+        let _switching = self.switching.lock();
         self.budget_window.load().set_limit(limit);
     }
 }
 
-/// Money held for one attempt, wherever it is paid from. Dropped, it costs all that it holds if something was
-/// sent, and nothing otherwise.
+/// Money held for one attempt, over all accounts that pay for it. If it is dropped after the attempt was sent, all
+/// that it holds counts as spent; before, nothing does.
 #[must_use = "a hold that is dropped after sending costs what it holds"]
 pub struct Hold {
-    amount: NanoUsd,
+    split: HoldSplit,
     /// What is held of each credit, in the order in which it is spent.
     credit: Vec<(Arc<BudgetWindow>, NanoUsd)>,
+    /// Each holds the budgets' share of `split`.
     budgets: Vec<Arc<BudgetWindow>>,
-    /// What is held in each budget.
-    in_budgets: NanoUsd,
-    /// Whether only credit pays.
-    only: bool,
     sent: bool,
 }
 
 impl Hold {
-    fn nothing_of(amount: NanoUsd, only: bool) -> Self {
-        let (credit, budgets) = (Vec::new(), Vec::new());
-        Self { amount, credit, budgets, in_budgets: NanoUsd::ZERO, only, sent: false }
+    fn new(split: HoldSplit) -> Self {
+        Self { split, credit: Vec::new(), budgets: Vec::new(), sent: false }
     }
 
     /// How much is held in all.
     pub fn amount(&self) -> NanoUsd {
-        self.amount
+        self.split.amount()
     }
 
-    /// Whether something was sent for it.
+    /// Whether the attempt was sent.
     pub fn is_sent(&self) -> bool {
         self.sent
     }
 
-    /// Notes that something is being sent: from now on dropping it costs all that it holds.
+    /// Marks the attempt as sent: from now on, dropping the hold spends all that it holds.
     pub fn sent(&mut self) {
         self.sent = true;
     }
 
-    /// Notes that what was sent will not be charged for; it may serve the next attempt.
+    /// Marks that the attempt will not be charged; the hold may serve the next one.
     pub fn unsent(&mut self) {
         self.sent = false;
     }
 
-    /// Ends it: `actual` was spent. The charges belong on the receipt, with which the bank settles them.
-    #[must_use = "what no receipt says stays leased for ever"]
+    /// Ends the hold: `actual` was spent. The charges belong on the receipt, with which the lease store settles them.
+    #[must_use = "a charge that is on no receipt stays leased until the next start"]
     pub fn settle(mut self, actual: NanoUsd) -> Vec<Charge> {
-        self.end(NanoUsd(actual.0.max(0)))
+        self.end(actual)
     }
 
-    /// Ends it: nothing was spent.
+    /// Ends the hold: nothing was spent.
     pub fn release(mut self) {
         self.sent = false;
     }
 
     fn end(&mut self, actual: NanoUsd) -> Vec<Charge> {
+        let (mut costs, share) = (self.split.charge(actual), self.budget_share());
         let credit = std::mem::take(&mut self.credit);
         let mut charges = Vec::with_capacity(credit.len() + self.budgets.len());
-        let (mut rest, last) = (actual, credit.len().saturating_sub(1));
+        let last = credit.len().saturating_sub(1);
         for (at, (budget_window, held)) in credit.into_iter().enumerate() {
-            // What a provider served beyond the hold is the last one's, where nobody else pays.
-            let spent = if self.only && at == last { rest } else { rest.min(held) };
-            rest.0 -= spent.0;
-            charges.push(budget_window.settle(held, spent));
+            charges.push(budget_window.settle(held, costs.charge_credit(held, at == last)));
         }
-        let spent = if self.only { actual } else { rest };
         let budgets = std::mem::take(&mut self.budgets).into_iter();
-        charges.extend(budgets.map(|budget_window| budget_window.settle(self.in_budgets, spent)));
+        charges.extend(budgets.map(|budget_window| budget_window.settle(share, costs.budget_share())));
         charges.retain(|charge| charge.spent > NanoUsd::ZERO);
         charges
     }
 
-    /// A refusal of a key that only credit pays for; all that is left is in hand.
-    fn over_credit(&self, key: &Arc<str>) -> OverBudget {
-        let nobody = || Arc::new(Holder { scope: Scope::Key, name: key.clone() }.account());
-        let first = self.credit.first().map(|(budget_window, _)| budget_window);
-        OverBudget {
-            account: first.map_or_else(nobody, |budget_window| budget_window.account().clone()),
-            limit: NanoUsd(self.credit.iter().map(|(budget_window, _)| budget_window.limit().0).sum()),
-            left: self.of_credit(),
-            wanted: self.amount,
-            ends_unix_ms: None,
-        }
-    }
-
-    /// A budget's refusal of what credit left over: what may be spent is what both have.
-    fn beside_credit(&self, over: OverBudget) -> OverBudget {
-        let credit = if self.only { NanoUsd::ZERO } else { self.of_credit() };
-        OverBudget { left: NanoUsd(over.left.0.saturating_add(credit.0)), wanted: self.amount, ..over }
-    }
-
-    fn of_credit(&self) -> NanoUsd {
-        NanoUsd(self.credit.iter().map(|(_, part)| part.0).sum())
+    /// What each of `budgets` holds.
+    fn budget_share(&self) -> NanoUsd {
+        self.split.budget_share().unwrap_or(NanoUsd::ZERO)
     }
 
     fn lease_store(&self) -> Option<Arc<dyn LeaseStore>> {
@@ -375,20 +366,16 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let Some(lease_store) = self.lease_store() else { return };
         if self.sent {
-            let charges = self.end(self.amount);
+            let charges = self.end(self.amount());
             lease_store.write_off(&charges);
         } else {
             for (budget_window, part) in std::mem::take(&mut self.credit) {
                 budget_window.release(part);
             }
+            let share = self.budget_share();
             for budget_window in std::mem::take(&mut self.budgets) {
-                budget_window.release(self.in_budgets);
+                budget_window.release(share);
             }
         }
     }
-}
-
-/// A panic elsewhere must not close an account.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

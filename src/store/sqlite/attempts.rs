@@ -1,22 +1,23 @@
-//! The attempts of a request, in one column.
+//! The attempts of a request, encoded in one column.
 //!
-//! They are read one request at a time and never counted, so a table of their own would cost a
-//! second index for nothing. A name that the row already has is left out.
+//! They are read one request at a time and never aggregated, so a table of their own would cost a second index for
+//! nothing. Names that the row already contains are left out.
 
-use super::line::{duration, micros, reason, unknown};
+use super::receipt_row::{duration, micros, reason, unknown};
 use crate::domain::receipt::{AttemptRecord, Served};
 use std::sync::Arc;
 
-/// Deployment, tier, reason, microseconds.
-type Written<'a> = (Option<&'a str>, Option<&'a str>, &'a str, i64);
-type Read = (Option<Arc<str>>, Option<Arc<str>>, String, i64);
+/// Deployment, tier, reason, duration in microseconds.
+type EncodedAttempt<'a> = (Option<&'a str>, Option<&'a str>, &'a str, i64);
+/// The same, as read.
+type DecodedAttempt = (Option<Arc<str>>, Option<Arc<str>>, String, i64);
 
-/// `attempts` as JSON, where `served` stands in the same row.
-pub(super) fn written(attempts: &[AttemptRecord], served: Option<&Served>) -> String {
-    let rows: Vec<Written<'_>> = attempts
+/// `attempts` as JSON, for a row that also contains `served`.
+pub(super) fn encode(attempts: &[AttemptRecord], served: Option<&Served>) -> String {
+    let rows: Vec<EncodedAttempt<'_>> = attempts
         .iter()
         .map(|attempt| {
-            // Both or none: a null beside a name means that there is no tier.
+            // Both are left out, or none: a null beside a name means that there is no tier.
             let same = served.is_some_and(|row| row.deployment == attempt.deployment && row.tier == attempt.tier);
             let names = if same { (None, None) } else { (Some(&*attempt.deployment), attempt.tier.as_deref()) };
             (names.0, names.1, attempt.reason.label(), micros(attempt.duration))
@@ -25,9 +26,9 @@ pub(super) fn written(attempts: &[AttemptRecord], served: Option<&Served>) -> St
     serde_json::to_string(&rows).expect("strings and integers are JSON")
 }
 
-/// The attempts that [`written`] wrote.
-pub(super) fn read(text: &str, served: Option<&Served>) -> rusqlite::Result<Vec<AttemptRecord>> {
-    let rows: Vec<Read> = serde_json::from_str(text).map_err(|_| unknown("attempts"))?;
+/// The attempts that [`encode`] wrote.
+pub(super) fn decode(text: &str, served: Option<&Served>) -> rusqlite::Result<Vec<AttemptRecord>> {
+    let rows: Vec<DecodedAttempt> = serde_json::from_str(text).map_err(|_| unknown("attempts"))?;
     rows.into_iter()
         .map(|(deployment, tier, label, micros)| {
             let (deployment, tier) = match (deployment, served) {

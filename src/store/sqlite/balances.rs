@@ -1,56 +1,55 @@
-//! What budgets have spent, as the file says it: reading only.
+//! Reads what budgets have spent from the database.
 //!
-//! Scopes and windows are text here, as they are in the file: a report must not fail on an account that a
-//! later version made.
+//! Scopes and windows stay text, as stored: a report must not fail on an account that a later version created.
 
 use rusqlite::{Connection, Row};
 
 /// One window of an account.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Balance {
-    /// Whose it is.
-    pub account: Account,
-    /// Its first millisecond, in Unix time.
+pub struct BudgetBalance {
+    /// The account it belongs to.
+    pub account: AccountLabels,
+    /// The first millisecond of the window, in Unix time.
     pub start_ms: i64,
-    /// The first millisecond after it.
+    /// The first millisecond after the window, in Unix time.
     pub end_ms: i64,
-    /// Billionths of a US dollar that are gone.
+    /// Spent, in billionths of a US dollar.
     pub spent_nanousd: i64,
-    /// Those that the process which writes the file has leased and neither spent nor given back.
+    /// Leased by the process that writes the database and neither spent nor returned, in billionths of a US dollar.
     pub leased_nanousd: i64,
 }
 
-/// A lease that a process left open when it ended: nobody knows what was spent of it, so all of it is.
+/// A lease that was open when its process ended. How much of it was spent is unknown, so all of it counts as spent.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unaccounted {
-    /// When that was found, in Unix milliseconds.
+pub struct UnaccountedLease {
+    /// When the next process found it, in Unix milliseconds.
     pub booked_unix_ms: i64,
-    /// Whose money it was.
-    pub account: Account,
-    /// The window it was leased of, by its first millisecond.
+    /// The account it was leased from.
+    pub account: AccountLabels,
+    /// The first millisecond of the window it was leased from, in Unix time.
     pub start_ms: i64,
-    /// Billionths of a US dollar.
+    /// The amount, in billionths of a US dollar.
     pub amount_nanousd: i64,
 }
 
-/// Whom money is counted for, by its labels.
+/// An account, by its labels.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Account {
-    /// `key`, `team`, `policy`.
+pub struct AccountLabels {
+    /// `key`, `team` or `policy`.
     pub scope: String,
-    /// `month Europe/Paris`, `none`.
+    /// The window as text, such as `month Europe/Paris` or `none`.
     pub window: String,
-    /// As configured.
+    /// The name of the key, team or policy.
     pub name: String,
 }
 
 /// Every window of every account.
-pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<Balance>> {
+pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<BudgetBalance>> {
     let all = "SELECT scope, window, name, start_ms, end_ms, spent_nanousd, leased_nanousd FROM budgets
         ORDER BY scope, window, name, start_ms";
     let mut statement = connection.prepare(all)?;
     let rows = statement.query_map([], |row| {
-        Ok(Balance {
+        Ok(BudgetBalance {
             account: account(row)?,
             start_ms: row.get(3)?,
             end_ms: row.get(4)?,
@@ -61,13 +60,13 @@ pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<Balance>
     rows.collect()
 }
 
-/// Every lease that was left open, in the order in which it was found.
-pub(super) fn unaccounted(connection: &Connection) -> rusqlite::Result<Vec<Unaccounted>> {
+/// Every lease that was left open, in the order in which they were found.
+pub(super) fn unaccounted(connection: &Connection) -> rusqlite::Result<Vec<UnaccountedLease>> {
     let all = "SELECT scope, window, name, start_ms, amount_nanousd, booked_unix_ms FROM unaccounted
         ORDER BY booked_unix_ms, scope, window, name";
     let mut statement = connection.prepare(all)?;
     let rows = statement.query_map([], |row| {
-        Ok(Unaccounted {
+        Ok(UnaccountedLease {
             account: account(row)?,
             start_ms: row.get(3)?,
             amount_nanousd: row.get(4)?,
@@ -77,6 +76,6 @@ pub(super) fn unaccounted(connection: &Connection) -> rusqlite::Result<Vec<Unacc
     rows.collect()
 }
 
-fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
-    Ok(Account { scope: row.get(0)?, window: row.get(1)?, name: row.get(2)? })
+fn account(row: &Row<'_>) -> rusqlite::Result<AccountLabels> {
+    Ok(AccountLabels { scope: row.get(0)?, window: row.get(1)?, name: row.get(2)? })
 }

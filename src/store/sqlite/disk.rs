@@ -1,78 +1,77 @@
-//! The database as the writer's thread has it: one commit at a time, and a new connection where one
-//! has failed.
+//! The database as the writer thread uses it: one commit at a time, and a new connection after a failure.
 //!
-//! It never makes a file: one that is gone is waited for, because what was in it may come back. And it never
-//! takes a failure for more than it says: a commit whose sync failed may be found in the file later, so each
-//! has a number there (`user_version`), and one that is found is not made again.
+//! It never creates a file: if the file is gone it waits, because the file may come back with its contents. It never
+//! assumes that a failed commit was lost: a commit whose sync failed may still be in the file later. So each
+//! commit has a number there (`user_version`), and one that is found is not repeated.
 //!
 //! Start reading in [`Disk::commit`].
 
 use super::open::existing;
-use super::writer::{Operation, Work};
-use super::{lease_store, line};
+use super::writer::{QueuedWrite, WriteOperation};
+use super::{lease_store, receipt_row};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Where the number of the last commit stands.
+/// The pragma that stores the number of the last commit.
 const NUMBER: &str = "user_version";
 
-/// The database, or where it should be.
+/// The database at a path, connected or not.
 pub(super) struct Disk {
     path: PathBuf,
     connection: Option<Connection>,
-    /// Which file that is, by device and number.
+    /// The device and inode of the connected file.
     file: Option<(u64, u64)>,
-    /// What of the last commit was at fault itself, by its place.
+    /// Indexes of operations that were left out of the last commit.
     left_out: Vec<usize>,
-    /// The number of the commit that was tried last and is not known to be there.
+    /// The number of the last attempted commit, if it is unknown whether it is in the file.
     doubtful: Option<i32>,
-    /// No other gateway writes to the file while this one does.
-    _held: File,
+    /// The lock that keeps other gateways from writing to the database.
+    _lock: File,
 }
 
 impl Disk {
-    /// The database at `path`, of which `held` is the lock.
-    pub(super) fn open(path: &Path, held: File) -> rusqlite::Result<Self> {
+    /// Connects to the database at `path`, whose lock is `lock`.
+    pub(super) fn open(path: &Path, lock: File) -> rusqlite::Result<Self> {
         let connection = Some(existing(path)?);
         Ok(Self {
             path: path.to_owned(),
             connection,
-            file: number(path),
+            file: identity(path),
             left_out: Vec::new(),
             doubtful: None,
-            _held: held,
+            _lock: lock,
         })
     }
 
-    /// Whether the operation at this place of the last commit was at fault itself.
+    /// Whether the operation at this index was left out of the last commit.
     pub(super) fn left_out(&self, at: usize) -> bool {
         self.left_out.contains(&at)
     }
 
-    /// The connection, where there is one.
+    /// The connection, if there is one.
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         self.connection.as_mut()
     }
 
-    /// Commits `batch`, or nothing of it. After a failure the same batch comes again.
-    pub(super) fn commit(&mut self, batch: &[Work]) -> rusqlite::Result<()> {
-        // A file that was removed or replaced would be written on, out of everybody's sight.
-        if self.file != number(&self.path) {
+    /// Commits `batch`, or nothing of it. After a failure the caller must pass the same batch again.
+    pub(super) fn commit(&mut self, batch: &[QueuedWrite]) -> rusqlite::Result<()> {
+        // Otherwise a file that was removed or replaced would be written to unseen.
+        if self.file != identity(&self.path) {
             self.connection = None;
         }
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => {
                 let connection = none.insert(existing(&self.path)?);
-                self.file = number(&self.path);
+                self.file = identity(&self.path);
                 connection
             }
         };
         let done = transact(connection, batch, &mut self.left_out, &mut self.doubtful);
-        // A full disk leaves a connection as it was; after anything else only a new one is sure to be sound.
+        // A full disk leaves a connection usable; after any other error only a new one is known to be.
         if done.as_ref().is_err_and(|error| error.sqlite_error_code() != Some(ErrorCode::DiskFull)) {
             self.connection = None;
         }
@@ -80,13 +79,13 @@ impl Disk {
     }
 }
 
-fn number(path: &Path) -> Option<(u64, u64)> {
+fn identity(path: &Path) -> Option<(u64, u64)> {
     path.metadata().ok().map(|file| (file.dev(), file.ino()))
 }
 
 fn transact(
     connection: &mut Connection,
-    batch: &[Work],
+    batch: &[QueuedWrite],
     left_out: &mut Vec<usize>,
     doubtful: &mut Option<i32>,
 ) -> rusqlite::Result<()> {
@@ -94,7 +93,7 @@ fn transact(
     let last: i32 = transaction.pragma_query_value(None, NUMBER, |row| row.get(0))?;
     if *doubtful == Some(last) {
         transaction.rollback()?;
-        // It is in the log, whose sync failed: in the database itself it is written anew.
+        // It is in the write-ahead log, whose sync failed: the checkpoint writes it to the database file.
         connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))?;
         *doubtful = None;
         return Ok(());
@@ -105,12 +104,12 @@ fn transact(
     *doubtful = Some(number);
     for (at, work) in batch.iter().enumerate() {
         let written = match work {
-            // A receipt that is there already was charged then.
-            Work::Receipt(receipt) => match line::insert(&transaction, receipt) {
+            // The charges of a receipt that exists were booked with it.
+            QueuedWrite::Receipt(receipt) => match receipt_row::insert(&transaction, receipt) {
                 Ok(true) => lease_store::charge(&transaction, &receipt.charges),
                 other => other.map(drop),
             },
-            Work::Operation(operation) => whole(&**operation, &transaction),
+            QueuedWrite::Operation(operation) => write_whole(&**operation, &transaction),
         };
         match written {
             Err(error) if is_its_own_fault(&error) => {
@@ -126,16 +125,16 @@ fn transact(
 }
 
 /// All of `operation`, or nothing of it.
-fn whole(operation: &dyn Operation, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+fn write_whole(operation: &dyn WriteOperation, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch("SAVEPOINT operation")?;
-    // A bug in one operation must not end the writing of all others.
+    // A bug in one operation must not end the writer thread.
     let written = catch_unwind(AssertUnwindSafe(|| operation.write(transaction))).unwrap_or_else(|_| Err(panicked()));
     match written {
         Err(error) if is_its_own_fault(&error) => {
             transaction.execute_batch("ROLLBACK TO operation; RELEASE operation")?;
             Err(error)
         }
-        // The whole transaction ends with it.
+        // The whole transaction is rolled back.
         Err(error) => Err(error),
         Ok(()) => transaction.execute_batch("RELEASE operation"),
     }
@@ -146,7 +145,7 @@ fn panicked() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(fault, Some("the operation panicked".to_owned()))
 }
 
-/// What no other try would change: the rest of the commit must not wait for it.
+/// Whether retrying cannot help: the other operations of the commit must not wait for this one.
 fn is_its_own_fault(error: &rusqlite::Error) -> bool {
     use ErrorCode::{ConstraintViolation, ParameterOutOfRange, TooBig, TypeMismatch};
     let code = error.sqlite_error_code();

@@ -1,30 +1,32 @@
-//! The ledger and the bank on SQLite: receipts on their way to a table, and the money that they charge.
+//! The ledger and lease store on SQLite: every write goes through the one writer thread.
+//!
+//! A receipt and its charges are committed in one transaction. Start reading in [`SqliteLedger::open`].
 
 use super::disk::Disk;
 use super::retention::Retention;
-use super::writer::{Writer, Writing};
+use super::writer::{Writer, WriterGuard};
 use super::{OpenError, WallClock, lease_store, migrate, open};
-use crate::domain::budget::{Account, Charge, Span};
+use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
-use crate::store::{BoxFuture, LeaseAsk, LeaseStore, Leased, Ledger, LedgerStatus, Unavailable};
+use crate::store::{BackendUnavailable, Lease, LeaseRequest, LeaseStore, Ledger, LedgerStatus, StoreFuture};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Receipts written by a thread of their own.
+/// The ledger and lease store of the gateway that writes a database.
 pub struct SqliteLedger {
     writer: Writer,
 }
 
 impl SqliteLedger {
-    /// Opens the database at `path`, brings it up to date, and writes to it until the [`Writing`] is
-    /// dropped. Receipts older than `keep` are deleted; `None` keeps them all.
+    /// Opens and migrates the database at `path`, and writes to it until the [`WriterGuard`] is dropped. Receipts
+    /// older than `keep` are deleted; `None` keeps them all.
     ///
     /// # Errors
-    /// When another gateway holds it, or it cannot be made, opened, migrated or written.
-    pub fn open(path: &Path, keep: Option<Duration>, unix_ms: WallClock) -> Result<(Self, Writing), OpenError> {
-        let held = open::lock(path)?;
+    /// When another gateway has locked it, or it cannot be created, opened, migrated or written.
+    pub fn open(path: &Path, keep: Option<Duration>, unix_ms: WallClock) -> Result<(Self, WriterGuard), OpenError> {
+        let lock = open::lock(path)?;
         migrate::migrate(path, unix_ms())?;
         let mut connection = open::existing(path).map_err(OpenError::sqlite(path))?;
         let left_open = lease_store::close_leases(&mut connection, unix_ms()).map_err(OpenError::sqlite(path))?;
@@ -32,13 +34,13 @@ impl SqliteLedger {
             tracing::warn!(leases = left_open, "the last process ended without settling; its leases count as spent");
         }
         drop(connection);
-        let disk = Disk::open(path, held).map_err(OpenError::sqlite(path))?;
+        let disk = Disk::open(path, lock).map_err(OpenError::sqlite(path))?;
         let started = Writer::start(disk, keep.map(Retention::new), unix_ms);
-        let (writer, writing) = started.map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
-        Ok((Self { writer }, writing))
+        let (writer, guard) = started.map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
+        Ok((Self { writer }, guard))
     }
 
-    /// Where other operations on the same database are left.
+    /// The writer, for other operations on the same database.
     pub fn writer(&self) -> &Writer {
         &self.writer
     }
@@ -55,18 +57,18 @@ impl Ledger for SqliteLedger {
 }
 
 impl LeaseStore for SqliteLedger {
-    fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
-        Box::pin(lease_store::lease(self.writer.clone(), ask))
+    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
+        Box::pin(lease_store::lease(self.writer.clone(), request))
     }
 
-    fn give_back(&self, account: &Arc<Account>, span: Span, amount: NanoUsd) {
-        lease_store::permit(&self.writer, vec![lease_store::given_back(account, span, amount)]);
+    fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
+        lease_store::submit_charges(&self.writer, vec![lease_store::returned(account, span, amount)]);
     }
 
-    /// It was settled with the receipt, in one transaction.
+    /// Nothing to do: the receipt and its charges were appended in one transaction.
     fn settle(&self, _: &Arc<Receipt>) {}
 
     fn write_off(&self, charges: &[Charge]) {
-        lease_store::permit(&self.writer, charges.to_vec());
+        lease_store::submit_charges(&self.writer, charges.to_vec());
     }
 }

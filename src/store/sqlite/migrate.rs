@@ -118,14 +118,14 @@ fn step(connection: &mut Connection, number: usize, migration: &Migration, now_u
     transaction.commit()
 }
 
-struct Record {
+struct AppliedMigration {
     name: String,
     checksum: String,
     applied_unix_ms: i64,
 }
 
 /// What was applied, which is a beginning of `migrations` or a reason to refuse.
-fn applied(connection: &Connection, path: &Path, migrations: &[Migration]) -> Result<Vec<Record>, OpenError> {
+fn applied(connection: &Connection, path: &Path, migrations: &[Migration]) -> Result<Vec<AppliedMigration>, OpenError> {
     let records = records(connection).map_err(OpenError::sqlite(path))?;
     let Some(records) = records else {
         let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
@@ -146,14 +146,15 @@ fn applied(connection: &Connection, path: &Path, migrations: &[Migration]) -> Re
 }
 
 /// `None` where there is no record at all.
-fn records(connection: &Connection) -> rusqlite::Result<Option<Vec<Record>>> {
+fn records(connection: &Connection) -> rusqlite::Result<Option<Vec<AppliedMigration>>> {
     let table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'";
     if connection.query_row(table, [], |_| Ok(())).optional()?.is_none() {
         return Ok(None);
     }
     let mut statement = connection.prepare("SELECT name, checksum, applied_unix_ms FROM migrations ORDER BY number")?;
-    let records = statement
-        .query_map([], |row| Ok(Record { name: row.get(0)?, checksum: row.get(1)?, applied_unix_ms: row.get(2)? }))?;
+    let records = statement.query_map([], |row| {
+        Ok(AppliedMigration { name: row.get(0)?, checksum: row.get(1)?, applied_unix_ms: row.get(2)? })
+    })?;
     records.collect::<rusqlite::Result<_>>().map(Some)
 }
 
@@ -218,7 +219,7 @@ mod tests {
             VALUES (zeroblob(16), 1, 0, '[]', 'served', 'served', 200, 0, 70000, 250000, 0, 9, 1, 1)";
         connection.execute(row, []).expect("it is a row of that form");
         apply(&mut connection, path(), MIGRATIONS, 8).expect("it is applied");
-        let receipt = connection.query_row("SELECT * FROM receipts", [], super::super::line::read);
+        let receipt = connection.query_row("SELECT * FROM receipts", [], super::super::receipt_row::read);
         let receipt = receipt.expect("it is a receipt");
         assert_eq!((receipt.price.map(|price| price.input.0), receipt.price_version), (Some(70_000), None));
     }

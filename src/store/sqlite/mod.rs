@@ -4,34 +4,34 @@
 //! that was committed is durable, and nothing a request waits for ever waits for the disk. It must
 //! never decide anything, nor share its file with another gateway.
 //!
-//! Start reading in [`SqliteLedger::open`]; [`Operation`] is how anything else joins the writer, and
-//! [`Book`] how the ledger is read.
+//! Start reading in [`SqliteLedger::open`]; [`WriteOperation`] is how anything else joins the writer, and
+//! [`LedgerReader`] how the ledger is read.
 
 mod attempts;
 mod balances;
-mod book;
 mod disk;
 mod lease_store;
 mod ledger;
-mod line;
+mod ledger_reader;
 mod migrate;
 mod open;
-mod reader;
+mod receipt_row;
 mod register;
+mod reports;
 mod retention;
 mod usage;
 mod writer;
 
-pub use balances::{Account, Balance, Unaccounted};
-pub use book::{Book, BookError};
+pub use balances::{AccountLabels, BudgetBalance, UnaccountedLease};
 pub use ledger::SqliteLedger;
+pub use ledger_reader::{LedgerReadError, LedgerReader};
 pub use migrate::{Migrated, Migration, MigrationStatus, migrate, status};
 pub use open::{OpenError, lock};
-pub use reader::SqliteReports;
 pub use register::SqliteRegister;
-pub use writer::{Operation, Writer, Writing};
+pub use reports::SqliteReports;
+pub use writer::{WriteOperation, Writer, WriterGuard};
 
-pub use super::reports::{Condition, Dimension, Sum, UsageQuery};
+pub use super::reports::{Condition, Dimension, UsageQuery, UsageSum};
 
 use std::sync::Arc;
 

@@ -6,19 +6,22 @@
 //!
 //! Start reading in [`apply`], then [`read_since`].
 
-use super::writer::{Operation, Writer};
+use super::writer::{WriteOperation, Writer};
 use super::{OpenError, migrate, open};
 use crate::domain::authorize::Limits;
 use crate::domain::budget::{BudgetSpec, CREDIT, Scope};
 use crate::domain::money::NanoUsd;
-use crate::domain::register::{Balance, Grant, Holder, KeyOverrides, StoredKey, StoredSecret, StoredTeam};
+use crate::domain::register::{CreditBalance, Grant, Holder, KeyOverrides, StoredKey, StoredSecret, StoredTeam};
 use crate::domain::secret::KeyHash;
-use crate::store::{BoxFuture, Change, Conflict, Contents, NotWritten, Register, Unavailable};
+use crate::store::{
+    BackendUnavailable, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture,
+};
+use parking_lot::Mutex;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -54,18 +57,18 @@ const PUT_GRANT: &str = "INSERT INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
 
 /// Keys, teams and credit in the database at a path.
 pub struct SqliteRegister {
-    reader: Arc<Reader>,
+    reader: Arc<RegisterReader>,
     /// `None`: beside a gateway, or without one.
     writer: Option<Writer>,
 }
 
-struct Reader {
+struct RegisterReader {
     path: PathBuf,
-    connection: Mutex<Kept>,
+    connection: Mutex<ReadConnection>,
 }
 
 /// The connection that is read by, between two questions.
-enum Kept {
+enum ReadConnection {
     /// There is none yet, or the last one failed.
     None,
     Open(Connection),
@@ -76,7 +79,7 @@ enum Kept {
 impl SqliteRegister {
     /// Of the gateway that writes the database at `path` by `writer`.
     pub fn of_gateway(path: &Path, writer: &Writer) -> Self {
-        Self { reader: Arc::new(Reader::new(path)), writer: Some(writer.clone()) }
+        Self { reader: Arc::new(RegisterReader::new(path)), writer: Some(writer.clone()) }
     }
 
     /// Of a command, whether or not a gateway runs. The database is made, or brought up to date, where no
@@ -95,35 +98,35 @@ impl SqliteRegister {
             },
             other => other?,
         }
-        Ok(Self { reader: Arc::new(Reader::new(path)), writer: None })
+        Ok(Self { reader: Arc::new(RegisterReader::new(path)), writer: None })
     }
 
     /// Asks `question` of a connection that only reads.
     fn read<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, Unavailable>> {
+    ) -> StoreFuture<'static, Result<T, BackendUnavailable>> {
         let reader = self.reader.clone();
         Box::pin(async move {
             let answer = tokio::task::spawn_blocking(move || reader.ask(question)).await;
-            answer.unwrap_or(Err(Unavailable))
+            answer.unwrap_or(Err(BackendUnavailable))
         })
     }
 }
 
 impl Register for SqliteRegister {
-    fn since(&self, version: i64) -> BoxFuture<'static, Result<Contents, Unavailable>> {
+    fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, BackendUnavailable>> {
         self.read(move |connection| read_since(connection, version))
     }
 
-    fn write(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Vec<i64>, NotWritten>> {
+    fn write(&self, changes: Vec<RegisterChange>) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>> {
         match &self.writer {
             Some(writer) => Box::pin(by_writer(writer.clone(), changes)),
             None => {
                 let path = self.reader.path.clone();
                 Box::pin(async move {
                     let written = tokio::task::spawn_blocking(move || alone(&path, &changes)).await;
-                    written.unwrap_or(Err(NotWritten::Unavailable))
+                    written.unwrap_or(Err(RegisterWriteError::Unavailable))
                 })
             }
         }
@@ -131,22 +134,22 @@ impl Register for SqliteRegister {
 
     fn used(&self, uses: Vec<(KeyHash, i64)>) {
         if let Some(writer) = &self.writer
-            && writer.submit(Box::new(Uses(uses))).is_err()
+            && writer.submit(Box::new(SecretUseOperation(uses))).is_err()
         {
             tracing::warn!("when keys were last used could not be noted");
         }
     }
 
     fn close(&self) {
-        *self.reader.connection.lock().unwrap_or_else(PoisonError::into_inner) = Kept::Closed;
+        *self.reader.connection.lock() = ReadConnection::Closed;
     }
 
-    fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, Unavailable>> {
+    fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, BackendUnavailable>> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(BALANCES)?;
             let balance = |row: &Row<'_>| {
                 let [granted, spent, leased] = [row.get(2)?, row.get(3)?, row.get(4)?].map(NanoUsd);
-                Ok(Balance { holder: holder(row, 0)?, granted, spent, leased })
+                Ok(CreditBalance { holder: holder(row, 0)?, granted, spent, leased })
             };
             statement.query_map([CREDIT], balance)?.collect()
         })
@@ -157,7 +160,7 @@ impl Register for SqliteRegister {
         holder: Option<Holder>,
         after: i64,
         most: usize,
-    ) -> BoxFuture<'static, Result<Vec<Grant>, Unavailable>> {
+    ) -> StoreFuture<'static, Result<Vec<Grant>, BackendUnavailable>> {
         self.read(move |connection| {
             let (scope, name) = holder.map(|holder| (holder.scope.label(), holder.name)).unzip();
             let most = i64::try_from(most).unwrap_or(i64::MAX);
@@ -167,47 +170,47 @@ impl Register for SqliteRegister {
     }
 }
 
-impl Reader {
+impl RegisterReader {
     fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), connection: Mutex::new(Kept::None) }
+        Self { path: path.to_owned(), connection: Mutex::new(ReadConnection::None) }
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Unavailable> {
-        let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = match std::mem::replace(&mut *kept, Kept::None) {
-            Kept::Open(open) => open,
-            Kept::None => open::readable(&self.path).map_err(unavailable)?,
-            Kept::Closed => {
-                *kept = Kept::Closed;
-                return Err(Unavailable);
+    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, BackendUnavailable> {
+        let mut kept = self.connection.lock();
+        let open = match std::mem::replace(&mut *kept, ReadConnection::None) {
+            ReadConnection::Open(open) => open,
+            ReadConnection::None => open::readable(&self.path).map_err(unavailable)?,
+            ReadConnection::Closed => {
+                *kept = ReadConnection::Closed;
+                return Err(BackendUnavailable);
             }
         };
         let answer = question(&open).map_err(unavailable)?;
         // Kept only where it answered: after a fault a new one is tried.
-        *kept = Kept::Open(open);
+        *kept = ReadConnection::Open(open);
         Ok(answer)
     }
 }
 
-fn unavailable(error: impl std::fmt::Display) -> Unavailable {
+fn unavailable(error: impl std::fmt::Display) -> BackendUnavailable {
     tracing::error!(%error, "keys, teams and credit cannot be read");
-    Unavailable
+    BackendUnavailable
 }
 
 /// What was changed after `version`, as of one moment.
-pub(super) fn read_since(connection: &Connection, version: i64) -> rusqlite::Result<Contents> {
+pub(super) fn read_since(connection: &Connection, version: i64) -> rusqlite::Result<RegisterContents> {
     let transaction = connection.unchecked_transaction()?;
     let now = transaction.query_row("SELECT version FROM register", [], |row| row.get(0))?;
     if now == version {
-        return Ok(Contents { version, ..Contents::default() });
+        return Ok(RegisterContents { version, ..RegisterContents::default() });
     }
     let (keys, secrets) = if version == 0 { (ALL_KEYS, ALL_SECRETS) } else { (KEYS, SECRETS) };
-    let mut names = Names::default();
+    let mut names = NameInterner::default();
     let mut keys = all(&transaction, keys, version, |row| key(row, &mut names))?;
     read_secrets(&transaction, secrets, version, &mut keys)?;
     let teams = all(&transaction, TEAMS, version, team)?;
     let credit = all(&transaction, CREDITS, version, |row| Ok((holder(row, 0)?, NanoUsd(row.get(2)?))))?;
-    Ok(Contents { version: now, keys, teams, credit })
+    Ok(RegisterContents { version: now, keys, teams, credit })
 }
 
 fn all<T>(
@@ -236,9 +239,9 @@ fn read_secrets(connection: &Connection, question: &str, version: i64, keys: &mu
 
 /// Names that many keys share are kept once.
 #[derive(Default)]
-struct Names(HashSet<Arc<str>>);
+struct NameInterner(HashSet<Arc<str>>);
 
-impl Names {
+impl NameInterner {
     fn of(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.0.get(text) {
             return known.clone();
@@ -249,7 +252,7 @@ impl Names {
     }
 }
 
-fn key(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<StoredKey> {
+fn key(row: &Row<'_>, names: &mut NameInterner) -> rusqlite::Result<StoredKey> {
     let limits = Limits {
         requests_per_minute: unsigned(row, 3)?,
         tokens_per_minute: unsigned(row, 4)?,
@@ -316,7 +319,10 @@ fn strange(at: usize, text: &str) -> rusqlite::Error {
 
 /// Writes all of `changes` one after the other, unless one of them does not fit what is then there. The versions
 /// they were given.
-fn apply(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<Result<Vec<i64>, NotWritten>> {
+fn apply(
+    transaction: &Transaction<'_>,
+    changes: &[RegisterChange],
+) -> rusqlite::Result<Result<Vec<i64>, RegisterWriteError>> {
     // What others have written in this transaction stays whatever becomes of these.
     transaction.execute_batch("SAVEPOINT changes")?;
     let raise = "UPDATE register SET version = version + ?1 RETURNING version";
@@ -326,7 +332,7 @@ fn apply(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<
     for (at, (change, version)) in changes.iter().zip(&versions).enumerate() {
         if let Some(why) = conflict(transaction, change)? {
             transaction.execute_batch("ROLLBACK TO changes; RELEASE changes")?;
-            return Ok(Err(NotWritten::Conflict { at, why }));
+            return Ok(Err(RegisterWriteError::Conflict { at, why }));
         }
         put(transaction, change, *version)?;
     }
@@ -334,35 +340,35 @@ fn apply(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<
     Ok(Ok(versions))
 }
 
-fn conflict(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<Option<Conflict>> {
+fn conflict(transaction: &Transaction<'_>, change: &RegisterChange) -> rusqlite::Result<Option<RegisterConflict>> {
     let (name, expected, table, secrets) = match change {
-        Change::Key { key, expected } => (&key.name, *expected, "keys", &key.secrets[..]),
-        Change::Team { team, expected } => (&team.name, *expected, "teams", &[][..]),
-        Change::Grant(_) => return Ok(None),
+        RegisterChange::Key { key, expected } => (&key.name, *expected, "keys", &key.secrets[..]),
+        RegisterChange::Team { team, expected } => (&team.name, *expected, "teams", &[][..]),
+        RegisterChange::Grant(_) => return Ok(None),
     };
     let mut versions = transaction.prepare_cached(&format!("SELECT version FROM {table} WHERE name = ?1"))?;
     let found: Option<i64> = versions.query_row([name], |row| row.get(0)).optional()?;
     if found.unwrap_or(0) != expected {
-        return Ok(Some(Conflict::Changed));
+        return Ok(Some(RegisterConflict::Changed));
     }
     let mut elsewhere = transaction.prepare_cached("SELECT 1 FROM secrets WHERE hash = ?1 AND key <> ?2")?;
     for secret in secrets {
         if elsewhere.exists(params![secret.hash.0, name])? {
-            return Ok(Some(Conflict::SecretTaken));
+            return Ok(Some(RegisterConflict::SecretTaken));
         }
     }
     Ok(None)
 }
 
-fn put(transaction: &Transaction<'_>, change: &Change, version: i64) -> rusqlite::Result<()> {
+fn put(transaction: &Transaction<'_>, change: &RegisterChange, version: i64) -> rusqlite::Result<()> {
     match change {
-        Change::Key { key, .. } => put_key(transaction, key, version),
-        Change::Team { team, .. } => {
+        RegisterChange::Key { key, .. } => put_key(transaction, key, version),
+        RegisterChange::Team { team, .. } => {
             let (limit, window) = columns(team.budget.as_ref());
             let row = params![team.name, limit, window, team.created_unix_ms, version];
             transaction.prepare_cached(PUT_TEAM)?.execute(row).map(drop)
         }
-        Change::Grant(grant) => {
+        RegisterChange::Grant(grant) => {
             let Holder { scope, name } = &grant.holder;
             let row =
                 params![version, scope.label(), name, grant.amount.0, grant.reason, grant.by, grant.granted_unix_ms];
@@ -406,7 +412,7 @@ fn columns(budget: Option<&BudgetSpec>) -> (Option<i64>, Option<String>) {
 }
 
 /// Writes by a connection of its own, beside whoever else writes.
-fn alone(path: &Path, changes: &[Change]) -> Result<Vec<i64>, NotWritten> {
+fn alone(path: &Path, changes: &[RegisterChange]) -> Result<Vec<i64>, RegisterWriteError> {
     let write = || {
         let mut connection = open::existing(path)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -418,47 +424,47 @@ fn alone(path: &Path, changes: &[Change]) -> Result<Vec<i64>, NotWritten> {
     };
     write().unwrap_or_else(|error: rusqlite::Error| {
         tracing::error!(%error, "keys, teams and credit cannot be written");
-        Err(NotWritten::Unavailable)
+        Err(RegisterWriteError::Unavailable)
     })
 }
 
-async fn by_writer(writer: Writer, changes: Vec<Change>) -> Result<Vec<i64>, NotWritten> {
+async fn by_writer(writer: Writer, changes: Vec<RegisterChange>) -> Result<Vec<i64>, RegisterWriteError> {
     if !writer.status().healthy {
-        return Err(NotWritten::Unavailable);
+        return Err(RegisterWriteError::Unavailable);
     }
     let (reported, answer) = oneshot::channel();
-    let changing = Changing { changes, written: Mutex::new(Err(NotWritten::Unavailable)), reported };
-    writer.submit(Box::new(changing)).map_err(|_| NotWritten::Unavailable)?;
+    let changing = ChangeOperation { changes, written: Mutex::new(Err(RegisterWriteError::Unavailable)), reported };
+    writer.submit(Box::new(changing)).map_err(|_| RegisterWriteError::Unavailable)?;
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(written)) => written,
-        _ => Err(NotWritten::Unavailable),
+        _ => Err(RegisterWriteError::Unavailable),
     }
 }
 
 /// Changes on their way.
-struct Changing {
-    changes: Vec<Change>,
+struct ChangeOperation {
+    changes: Vec<RegisterChange>,
     /// As the transaction that is not committed yet has it.
-    written: Mutex<Result<Vec<i64>, NotWritten>>,
-    reported: oneshot::Sender<Result<Vec<i64>, NotWritten>>,
+    written: Mutex<Result<Vec<i64>, RegisterWriteError>>,
+    reported: oneshot::Sender<Result<Vec<i64>, RegisterWriteError>>,
 }
 
-impl Operation for Changing {
+impl WriteOperation for ChangeOperation {
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let written = apply(transaction, &self.changes)?;
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = written;
+        *self.written.lock() = written;
         Ok(())
     }
 
     fn committed(self: Box<Self>) {
         // Whoever asked may have left; what was written is read by the next look.
-        let _ = self.reported.send(self.written.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let _ = self.reported.send(self.written.into_inner());
     }
 }
 
-struct Uses(Vec<(KeyHash, i64)>);
+struct SecretUseOperation(Vec<(KeyHash, i64)>);
 
-impl Operation for Uses {
+impl WriteOperation for SecretUseOperation {
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let mut note = transaction.prepare_cached(NOTE_USE)?;
         self.0.iter().try_for_each(|(hash, unix_ms)| note.execute(params![hash.0, unix_ms]).map(drop))

@@ -3,7 +3,7 @@
 //! It is done between commits by the thread that writes, in pieces so small that no commit waits
 //! long for one. Space that becomes free is used again; the file does not shrink.
 
-use super::line;
+use super::receipt_row;
 use rusqlite::{Connection, params};
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Retention {
         let deleted = connection.execute(
             "DELETE FROM receipts WHERE id IN
              (SELECT id FROM receipts WHERE id < ?1 AND received_unix_ms < ?2 ORDER BY id LIMIT ?3)",
-            params![line::id_at(before), before, PIECE],
+            params![receipt_row::id_at(before), before, PIECE],
         );
         let more = deleted.is_ok_and(|rows| i64::try_from(rows) == Ok(PIECE));
         self.next_unix_ms = now_unix_ms.saturating_add(if more { BETWEEN_MS } else { REST_MS });

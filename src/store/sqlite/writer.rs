@@ -5,17 +5,18 @@
 //! and tried again, in order, until it can. When the queue is full, receipts are dropped and counted:
 //! nobody is ever held up, and nothing is ever written twice.
 //!
-//! Start reading in [`WriterThread::run`], the thread; [`Operation`] is what it writes beside receipts.
+//! Start reading in [`WriterThread::run`], the thread; [`WriteOperation`] is what it writes beside receipts.
 
 use super::WallClock;
 use super::disk::Disk;
 use super::retention::Retention;
 use crate::domain::receipt::Receipt;
 use crate::store::LedgerStatus;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Transaction;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Operations in one commit, at most.
@@ -34,7 +35,7 @@ const LAST_COMMIT: Duration = Duration::from_secs(1);
 const SAY_EVERY_MS: i64 = 60_000;
 
 /// Something to be written.
-pub trait Operation: Send {
+pub trait WriteOperation: Send {
     /// Writes it; again, from the start, when the transaction it stood in was not committed.
     ///
     /// # Errors
@@ -48,20 +49,20 @@ pub trait Operation: Send {
 
 /// Where operations are left; a clone leaves them at the same place.
 #[derive(Clone)]
-pub struct Writer(Arc<Shared>);
+pub struct Writer(Arc<WriterShared>);
 
 /// Ends the writing when it is dropped: waits, for a second at most, for what has gathered.
 #[must_use = "dropped at once, nothing is written"]
-pub struct Writing(Arc<Shared>);
+pub struct WriterGuard(Arc<WriterShared>);
 
 /// What waits to be written.
-pub(super) enum Work {
+pub(super) enum QueuedWrite {
     Receipt(Arc<Receipt>),
-    Operation(Box<dyn Operation>),
+    Operation(Box<dyn WriteOperation>),
 }
 
-struct Shared {
-    queue: Mutex<Queue>,
+struct WriterShared {
+    queue: Mutex<WriteQueue>,
     changed: Condvar,
     healthy: AtomicBool,
     dropped: AtomicU64,
@@ -71,8 +72,8 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Work>,
+struct WriteQueue {
+    waiting: VecDeque<QueuedWrite>,
     /// Taken by the writer and not committed yet.
     in_hand: usize,
     /// The writer waits for the first operation, and must be told of it.
@@ -84,7 +85,7 @@ struct Queue {
 }
 
 impl Writer {
-    /// Writes to `disk` by a thread of its own, until the [`Writing`] is dropped.
+    /// Writes to `disk` by a thread of its own, until the [`WriterGuard`] is dropped.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -92,8 +93,8 @@ impl Writer {
         disk: Disk,
         retention: Option<Retention>,
         unix_ms: WallClock,
-    ) -> std::io::Result<(Self, Writing)> {
-        let shared = Arc::new(Shared {
+    ) -> std::io::Result<(Self, WriterGuard)> {
+        let shared = Arc::new(WriterShared {
             queue: Mutex::default(),
             changed: Condvar::new(),
             healthy: AtomicBool::new(true),
@@ -103,7 +104,7 @@ impl Writer {
         });
         let thread = WriterThread { shared: shared.clone(), disk, retention };
         std::thread::Builder::new().name("tierway-store".to_owned()).spawn(move || thread.run())?;
-        Ok((Self(shared.clone()), Writing(shared)))
+        Ok((Self(shared.clone()), WriterGuard(shared)))
     }
 
     /// Leaves a receipt, or drops it where there is no room.
@@ -113,7 +114,7 @@ impl Writer {
             drop(queue);
             return self.0.drop_one();
         }
-        queue.waiting.push_back(Work::Receipt(receipt));
+        queue.waiting.push_back(QueuedWrite::Receipt(receipt));
         // The writer is woken for the first and for a full batch, never for each.
         if std::mem::take(&mut queue.idle) || queue.waiting.len() == BATCH {
             drop(queue);
@@ -125,12 +126,12 @@ impl Writer {
     ///
     /// # Errors
     /// Gives it back where there is no room, or the writing has ended.
-    pub fn submit(&self, operation: Box<dyn Operation>) -> Result<(), Box<dyn Operation>> {
+    pub fn submit(&self, operation: Box<dyn WriteOperation>) -> Result<(), Box<dyn WriteOperation>> {
         let mut queue = self.0.queue();
         if queue.is_full() || queue.closing || queue.ended {
             return Err(operation);
         }
-        queue.waiting.push_back(Work::Operation(operation));
+        queue.waiting.push_back(QueuedWrite::Operation(operation));
         queue.urgent = true;
         queue.idle = false;
         drop(queue);
@@ -149,13 +150,12 @@ impl Writer {
     }
 }
 
-impl Drop for Writing {
+impl Drop for WriterGuard {
     fn drop(&mut self) {
         let mut queue = self.0.queue();
         queue.closing = true;
         self.0.changed.notify_all();
-        let waited = self.0.changed.wait_timeout_while(queue, LAST_COMMIT, |queue| !queue.ended);
-        let queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        self.0.changed.wait_while_for(&mut queue, |queue| !queue.ended, LAST_COMMIT);
         let lost = queue.waiting.len() + queue.in_hand;
         if lost > 0 {
             tracing::error!(operations = lost, "the store could not be written before the end; these are lost");
@@ -163,9 +163,9 @@ impl Drop for Writing {
     }
 }
 
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+impl WriterShared {
+    fn queue(&self) -> MutexGuard<'_, WriteQueue> {
+        self.queue.lock()
     }
 
     fn drop_one(&self) {
@@ -179,7 +179,7 @@ impl Shared {
     }
 }
 
-impl Queue {
+impl WriteQueue {
     fn is_full(&self) -> bool {
         self.waiting.len() + self.in_hand >= ROOM
     }
@@ -187,7 +187,7 @@ impl Queue {
 
 /// The writer's thread.
 struct WriterThread {
-    shared: Arc<Shared>,
+    shared: Arc<WriterShared>,
     disk: Disk,
     retention: Option<Retention>,
 }
@@ -195,7 +195,7 @@ struct WriterThread {
 impl WriterThread {
     fn run(self) {
         // Also after a panic: whoever waits for the end must not wait for ever.
-        let _ending = Ending(self.shared.clone());
+        let _ending = WriterEnd(self.shared.clone());
         // Dropped before that: whoever is told of the end finds the file let go.
         let mut thread = self;
         let mut batch = Vec::with_capacity(BATCH);
@@ -205,7 +205,7 @@ impl WriterThread {
             }
             for (at, work) in batch.drain(..).enumerate() {
                 match work {
-                    Work::Operation(operation) if !thread.disk.left_out(at) => operation.committed(),
+                    QueuedWrite::Operation(operation) if !thread.disk.left_out(at) => operation.committed(),
                     _ => {}
                 }
             }
@@ -216,26 +216,24 @@ impl WriterThread {
 
     /// Waits for something to write, lets it gather, and takes what one commit holds. Nothing is
     /// taken when it is only time to tidy; `false` at the end.
-    fn take(&self, batch: &mut Vec<Work>) -> bool {
+    fn take(&self, batch: &mut Vec<QueuedWrite>) -> bool {
         let (shared, mut queue) = (&self.shared, self.shared.queue());
         let until_tidy = self.retention.as_ref().map(|retention| retention.pause((shared.unix_ms)()));
         while queue.waiting.is_empty() && !queue.closing {
             queue.idle = true;
             let Some(pause) = until_tidy else {
-                queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                shared.changed.wait(&mut queue);
                 continue;
             };
-            let (woken, waited) = shared.changed.wait_timeout(queue, pause).unwrap_or_else(PoisonError::into_inner);
-            queue = woken;
+            let waited = shared.changed.wait_for(&mut queue, pause);
             if waited.timed_out() && queue.waiting.is_empty() {
                 queue.idle = false;
                 return !queue.closing;
             }
         }
         queue.idle = false;
-        let gathers = |queue: &mut Queue| queue.waiting.len() < BATCH && !queue.urgent && !queue.closing;
-        let waited = shared.changed.wait_timeout_while(queue, GATHER, gathers);
-        queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let gathers = |queue: &mut WriteQueue| queue.waiting.len() < BATCH && !queue.urgent && !queue.closing;
+        shared.changed.wait_while_for(&mut queue, gathers, GATHER);
         let taken = queue.waiting.len().min(BATCH);
         batch.extend(queue.waiting.drain(..taken));
         queue.in_hand = batch.len();
@@ -244,7 +242,7 @@ impl WriterThread {
     }
 
     /// Commits `batch`, however often it takes; `false` when the end came first.
-    fn commit(&mut self, batch: &[Work]) -> bool {
+    fn commit(&mut self, batch: &[QueuedWrite]) -> bool {
         let mut pause = FIRST_PAUSE;
         loop {
             let last_try = self.shared.queue().closing;
@@ -260,8 +258,7 @@ impl WriterThread {
             if last_try {
                 return false;
             }
-            let waited = self.shared.changed.wait_timeout_while(self.shared.queue(), pause, |queue| !queue.closing);
-            drop(waited);
+            self.shared.changed.wait_while_for(&mut self.shared.queue(), |queue| !queue.closing, pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -275,9 +272,9 @@ impl WriterThread {
     }
 }
 
-struct Ending(Arc<Shared>);
+struct WriterEnd(Arc<WriterShared>);
 
-impl Drop for Ending {
+impl Drop for WriterEnd {
     fn drop(&mut self) {
         self.0.queue().ended = true;
         self.0.changed.notify_all();

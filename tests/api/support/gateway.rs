@@ -22,8 +22,8 @@ use tierway::http::App;
 use tierway::http::conn::lifecycle::Lifecycle;
 use tierway::random::Rng;
 use tierway::relay::Relay;
-use tierway::store::Books;
 use tierway::store::Counters;
+use tierway::store::Stores;
 use tierway::store::memory::{MemoryCounters, MemoryLedger};
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
@@ -79,11 +79,11 @@ impl TestGateway {
     /// Serves what was compiled elsewhere.
     pub async fn serving(snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let ledger = Arc::new(MemoryLedger::default());
-        Self::keeping(snapshot, seed, ledger.clone(), Books { ledger, ..Books::memory().await }).await
+        Self::keeping(snapshot, seed, ledger.clone(), Stores { ledger, ..Stores::memory().await }).await
     }
 
     /// The same with books of its own, whose ledger also writes to `ledger`.
-    pub async fn keeping(snapshot: Arc<Snapshot>, seed: u64, ledger: Arc<MemoryLedger>, books: Books) -> Self {
+    pub async fn keeping(snapshot: Arc<Snapshot>, seed: u64, ledger: Arc<MemoryLedger>, books: Stores) -> Self {
         let access = Shared::default();
         let log = AccessLog::to_writer(Box::new(access.clone()));
         let telemetry = Arc::new(Telemetry::new(log, BuildInfo { version: "0.0.0-test", revision: None }));

@@ -3,11 +3,11 @@
 //! A report may take a second over millions of receipts. It runs on a thread that may block, few at a time,
 //! so that reports can neither hold up requests nor take all such threads.
 
-use super::{Book, BookError};
+use super::{LedgerReadError, LedgerReader};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
-use crate::store::reports::{ReceiptsQuery, Reports, Sum, UsageQuery};
-use crate::store::{BoxFuture, Unavailable};
+use crate::store::reports::{ReceiptsQuery, Reports, UsageQuery, UsageSum};
+use crate::store::{BackendUnavailable, StoreFuture};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -29,34 +29,34 @@ impl SqliteReports {
 
     fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Book) -> Result<T, BookError> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, Unavailable>> {
+        read: impl FnOnce(&LedgerReader) -> Result<T, LedgerReadError> + Send + 'static,
+    ) -> StoreFuture<'static, Result<T, BackendUnavailable>> {
         let (path, turns) = (self.path.clone(), self.turns.clone());
         Box::pin(async move {
-            let turn = turns.acquire_owned().await.map_err(|_| Unavailable)?;
+            let turn = turns.acquire_owned().await.map_err(|_| BackendUnavailable)?;
             let reading = tokio::task::spawn_blocking(move || {
                 // Kept here and not by whoever asked: they may be gone while this still reads.
                 let _turn = turn;
-                Book::open(&path).and_then(|book| read(&book))
+                LedgerReader::open(&path).and_then(|book| read(&book))
             });
-            reading.await.map_err(|_| Unavailable)?.map_err(|error| {
+            reading.await.map_err(|_| BackendUnavailable)?.map_err(|error| {
                 tracing::error!(%error, "the ledger cannot be read");
-                Unavailable
+                BackendUnavailable
             })
         })
     }
 }
 
 impl Reports for SqliteReports {
-    fn usage(&self, query: UsageQuery, most: usize) -> BoxFuture<'static, Result<Vec<Sum>, Unavailable>> {
+    fn usage(&self, query: UsageQuery, most: usize) -> StoreFuture<'static, Result<Vec<UsageSum>, BackendUnavailable>> {
         self.read(move |book| book.usage_up_to(&query, most))
     }
 
-    fn receipts(&self, query: ReceiptsQuery) -> BoxFuture<'static, Result<Vec<Receipt>, Unavailable>> {
+    fn receipts(&self, query: ReceiptsQuery) -> StoreFuture<'static, Result<Vec<Receipt>, BackendUnavailable>> {
         self.read(move |book| book.receipts(&query))
     }
 
-    fn receipt(&self, id: RequestId) -> BoxFuture<'static, Result<Option<Receipt>, Unavailable>> {
+    fn receipt(&self, id: RequestId) -> StoreFuture<'static, Result<Option<Receipt>, BackendUnavailable>> {
         self.read(move |book| book.receipt(id))
     }
 }

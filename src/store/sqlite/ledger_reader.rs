@@ -1,0 +1,118 @@
+//! Reads the ledger while another process or thread writes it.
+//!
+//! The database is opened read-only: a report must never migrate it, or lock out or delay a gateway.
+
+use super::balances::{self, BudgetBalance, UnaccountedLease};
+use super::{OpenError, migrate, open, receipt_row, register};
+use crate::domain::id::RequestId;
+use crate::domain::receipt::Receipt;
+use crate::store::RegisterContents;
+use crate::store::reports::{ReceiptsQuery, UsageQuery, UsageSum};
+use rusqlite::{Connection, OptionalExtension};
+use std::path::{Path, PathBuf};
+
+/// A read-only connection to one database.
+pub struct LedgerReader {
+    path: PathBuf,
+    connection: Connection,
+}
+
+/// Why the ledger cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerReadError {
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A query failed.
+    #[error("the database {path} cannot be read: {error}")]
+    Read {
+        /// The path of the database.
+        path: PathBuf,
+        /// The error of SQLite.
+        error: rusqlite::Error,
+    },
+}
+
+impl LedgerReader {
+    /// Opens the ledger in the database at `path`.
+    ///
+    /// # Errors
+    /// When there is none, or its schema is not the current one.
+    pub fn open(path: &Path) -> Result<Self, LedgerReadError> {
+        let connection = open::readable(path)?;
+        migrate::is_current(&connection, path)?;
+        Ok(Self { path: path.to_owned(), connection })
+    }
+
+    /// The receipt of request `id`.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn receipt(&self, id: RequestId) -> Result<Option<Receipt>, LedgerReadError> {
+        let row = "SELECT * FROM receipts WHERE id = ?1";
+        let found = self.connection.query_row(row, [id.0.to_be_bytes()], receipt_row::read).optional();
+        found.map_err(|error| self.failed(error))
+    }
+
+    /// The receipts of `query`, summed by its dimensions: highest cost first, or in order of days if that is the
+    /// first dimension.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, LedgerReadError> {
+        self.usage_up_to(query, usize::MAX)
+    }
+
+    /// The same, but at most `most` sums; which ones is not specified.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn usage_up_to(&self, query: &UsageQuery, most: usize) -> Result<Vec<UsageSum>, LedgerReadError> {
+        query.run(&self.connection, most).map_err(|error| self.failed(error))
+    }
+
+    /// The receipts of `query`, newest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn receipts(&self, query: &ReceiptsQuery) -> Result<Vec<Receipt>, LedgerReadError> {
+        query.run(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// Every window of every budget, by scope, window and name.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn balances(&self) -> Result<Vec<BudgetBalance>, LedgerReadError> {
+        balances::balances(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// Leases that were open when their process ended.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn unaccounted(&self) -> Result<Vec<UnaccountedLease>, LedgerReadError> {
+        balances::unaccounted(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// All keys, teams and credit.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn registered(&self) -> Result<RegisterContents, LedgerReadError> {
+        register::read_since(&self.connection, 0).map_err(|error| self.failed(error))
+    }
+
+    /// When the oldest request in the ledger was received, in Unix milliseconds; `None` if the ledger is empty.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn begins_unix_ms(&self) -> Result<Option<i64>, LedgerReadError> {
+        let oldest = "SELECT received_unix_ms FROM receipts ORDER BY id LIMIT 1";
+        self.connection.query_row(oldest, [], |row| row.get(0)).optional().map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> LedgerReadError {
+        LedgerReadError::Read { path: self.path.clone(), error }
+    }
+}
