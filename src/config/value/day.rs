@@ -1,8 +1,8 @@
-//! Days.
+//! Days of the calendar.
 
+use jiff::civil;
 use toml::de::DeValue;
 
-use super::expiry::unix_day;
 use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
 
 const DAY_MS: i64 = 86_400_000;
@@ -18,8 +18,7 @@ pub(in crate::config) struct Day {
 impl Day {
     fn of(written: toml::value::Datetime) -> Option<Self> {
         let toml::value::Datetime { date: Some(date), time: None, offset: None } = written else { return None };
-        let number = unix_day(date.year.into(), date.month.into(), date.day.into())?;
-        Some(Self { number, written: date })
+        Some(Self { number: unix_day(date)?, written: date })
     }
 
     /// Its first instant, in Unix milliseconds.
@@ -31,6 +30,13 @@ impl Day {
     pub(in crate::config) fn date(self) -> String {
         self.written.to_string()
     }
+}
+
+/// Days from 1970-01-01 to a date; `None` for a day that does not exist.
+pub(super) fn unix_day(date: toml::value::Date) -> Option<i64> {
+    const UNIX_EPOCH: civil::Date = civil::date(1970, 1, 1);
+    let (year, month, day) = (date.year.try_into().ok()?, date.month.try_into().ok()?, date.day.try_into().ok()?);
+    Some(civil::Date::new(year, month, day).ok()?.duration_since(UNIX_EPOCH).as_secs() / 86_400)
 }
 
 impl Setting for Day {
@@ -63,9 +69,11 @@ mod tests {
             let found = text.parse().ok().and_then(Day::of);
             assert_eq!(found.map(Day::begins_unix_ms), expected, "{text}");
         };
+        check("0000-01-01", Some(-62_167_219_200_000));
         check("1970-01-01", Some(0));
         check("2027-01-01", Some(1_798_761_600_000));
         check("2028-02-29", Some(1_835_395_200_000));
+        check("9999-12-31", Some(253_402_214_400_000));
         check("2027-02-29", None);
         check("2027-01-01T00:00:00Z", None);
         check("00:00:00", None);
