@@ -3,19 +3,19 @@
 use jiff::civil;
 use toml::de::DeValue;
 
-use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
+use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
 
 const DAY_MS: i64 = 86_400_000;
 
 /// A day of UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::config) struct Day {
+pub(in crate::config) struct UtcDay {
     /// Days since 1970-01-01.
     number: i64,
     written: toml::value::Date,
 }
 
-impl Day {
+impl UtcDay {
     fn of(written: toml::value::Datetime) -> Option<Self> {
         let toml::value::Datetime { date: Some(date), time: None, offset: None } = written else { return None };
         Some(Self { number: unix_day(date)?, written: date })
@@ -39,11 +39,11 @@ pub(super) fn unix_day(date: toml::value::Date) -> Option<i64> {
     Some(civil::Date::new(year, month, day).ok()?.duration_since(UNIX_EPOCH).as_secs() / 86_400)
 }
 
-impl Setting for Day {
+impl SettingValue for UtcDay {
     const EXPECTED: &'static str = "a date such as \"2027-01-01\"";
 
-    fn shape() -> Shape {
-        Shape::Form("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("[0-9]{4}-[0-9]{2}-[0-9]{2}")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -54,8 +54,8 @@ impl Setting for Day {
         written.and_then(Self::of).ok_or_else(|| ValueError::new("is not a date"))
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.date())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.date())
     }
 }
 
@@ -66,8 +66,8 @@ mod tests {
     #[test]
     fn a_day_begins_at_midnight_utc() {
         let check = |text: &str, expected: Option<i64>| {
-            let found = text.parse().ok().and_then(Day::of);
-            assert_eq!(found.map(Day::begins_unix_ms), expected, "{text}");
+            let found = text.parse().ok().and_then(UtcDay::of);
+            assert_eq!(found.map(UtcDay::begins_unix_ms), expected, "{text}");
         };
         check("0000-01-01", Some(-62_167_219_200_000));
         check("1970-01-01", Some(0));

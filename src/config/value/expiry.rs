@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use super::day::unix_day;
-use crate::config::reader::{Setting, Shown, ValueError, ValueRef};
+use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef};
 
 /// The last day on which something works, or the instant it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Expiry {
     }
 }
 
-impl Setting for Expiry {
+impl SettingValue for Expiry {
     const EXPECTED: &'static str = "a date such as \"2027-01-31\" or a time such as \"2027-01-31T12:00:00Z\"";
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -44,8 +44,8 @@ impl Setting for Expiry {
         written.and_then(Self::of).ok_or_else(|| ValueError::new("is not a date, or a time with its offset"))
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.written.to_string())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.written.to_string())
     }
 }
 
