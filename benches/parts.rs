@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use tierway::clock::Clock;
-use tierway::config::{Environment, ExtraKey, KeyHash, Snapshot, Source, load};
+use tierway::config::{ConfigSource, Environment, ExtraKey, KeyHash, Snapshot, load};
 use tierway::domain::authorize::authorize;
 use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::id::ProviderId;
@@ -129,7 +129,7 @@ fn planning(c: &mut Criterion) {
 
 /// The example of the documentation: tiers, chains, an alias, regions.
 fn snapshot() -> Snapshot {
-    let source = Source::File { path: "bench.toml".into(), text: EXAMPLE.to_owned() };
+    let source = ConfigSource::File { path: "bench.toml".into(), text: EXAMPLE.to_owned() };
     let extra = ExtraKey { name: "bench".to_owned(), hash: KeyHash::of("bench") };
     match load(&source, &Nothing, &[extra]) {
         Ok(snapshot) => snapshot,

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
-use tierway::config::{Environment, Source, load};
+use tierway::config::{ConfigSource, Environment, load};
 use tierway::random::Rng;
 use tierway::store::Stores;
 use tierway::store::memory::MemoryLedger;
@@ -184,7 +184,7 @@ fn serve(
         .on_thread_unpark(move || roused.set(false))
         .build()
         .expect("the system gives a poll");
-    let source = Source::File { path: "allocations.toml".into(), text: config.to_owned() };
+    let source = ConfigSource::File { path: "allocations.toml".into(), text: config.to_owned() };
     let snapshot = load(&source, &Variables, &[]).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
     runtime.spawn(async move {
         let log = AccessLog::to_writer(Box::new(io::sink()));

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tierway::config::{Environment, ExtraKey, KeyHash, MASK, Reach, Shown, Snapshot, Source, StorePlace, find, load};
+use tierway::config::{
+    ConfigSource, DisplayValue, Environment, ExtraKey, KeyHash, MASK, ProviderKind, Snapshot, StoreLocation, find, load,
+};
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::table::Capacity;
 
@@ -27,12 +29,12 @@ deployments = [{ provider = \"p\" }]
 
 /// A world with the variables and files it is given.
 #[derive(Default)]
-struct World {
+struct TestEnvironment {
     variables: BTreeMap<&'static str, &'static str>,
     files: BTreeMap<&'static str, &'static str>,
 }
 
-impl World {
+impl TestEnvironment {
     fn with_variables(variables: &[(&'static str, &'static str)]) -> Self {
         Self { variables: variables.iter().copied().collect(), files: BTreeMap::new() }
     }
@@ -47,7 +49,7 @@ impl World {
     }
 }
 
-impl Environment for World {
+impl Environment for TestEnvironment {
     fn variable(&self, name: &str) -> Option<String> {
         self.variables.get(name).map(|&value| value.to_owned())
     }
@@ -63,18 +65,18 @@ impl Environment for World {
     }
 }
 
-fn source(text: &str) -> Source {
-    Source::File { path: PathBuf::from("tierway.toml"), text: text.to_owned() }
+fn source(text: &str) -> ConfigSource {
+    ConfigSource::File { path: PathBuf::from("tierway.toml"), text: text.to_owned() }
 }
 
-fn loaded(text: &str, world: &World) -> Snapshot {
-    load(&source(text), world, &[]).unwrap_or_else(|problems| panic!("{problems}"))
+fn loaded(text: &str, environment: &TestEnvironment) -> Snapshot {
+    load(&source(text), environment, &[]).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// What the operator reads about `text`, appended to the least that loads.
-fn complaint(text: &str, world: &World) -> String {
+fn problem_text(text: &str, environment: &TestEnvironment) -> String {
     let text = format!("{LEAST}{text}");
-    match load(&source(&text), world, &[]) {
+    match load(&source(&text), environment, &[]) {
         Ok(_) => panic!("loads, and should not:\n{text}"),
         Err(problems) => problems.render(false),
     }
@@ -87,7 +89,7 @@ macro_rules! refused {
             $(
                 #[test]
                 fn $name() {
-                    insta::assert_snapshot!(stringify!($name), complaint($text, &World::default()));
+                    insta::assert_snapshot!(stringify!($name), problem_text($text, &TestEnvironment::default()));
                 }
             )+
         }
@@ -203,41 +205,41 @@ refused! {
 #[test]
 fn refused_for_everything_at_once() {
     let text = "[server]\nlisten = \"nowhere\"\ndrian = \"30s\"\n\n[tiers.a]\nmodels = [\"x\"]\nthen = [\"a\"]\n\n[policies.p]\ntiers = [\"b\"]\nregions = [\"mars-*\"]\nmax_concurrent = 0\n";
-    insta::assert_snapshot!(complaint(text, &World::default()));
+    insta::assert_snapshot!(problem_text(text, &TestEnvironment::default()));
 }
 
 #[test]
 fn refused_for_an_empty_file() {
-    let problems = load(&source(""), &World::default(), &[]).expect_err("nothing is configured");
+    let problems = load(&source(""), &TestEnvironment::default(), &[]).expect_err("nothing is configured");
     insta::assert_snapshot!(problems.render(false));
 }
 
 #[test]
 fn refused_for_the_environment() {
-    let world = World::with_variables(&[
+    let environment = TestEnvironment::with_variables(&[
         ("TIERWAY__SERVER__LISTEN", "0.0.0.0"),
         ("TIERWAY__SERVER__DRIAN", "canary"),
         ("TIERWAY__PROVIDERS__P__REGION", "canary"),
         ("TIERWAY__ROUTING__BREAKER__FAILURES", "0"),
         ("TIERWAY__TELEMETRY__METRICS_TOKEN", "canary with blanks"),
     ]);
-    let complaint = complaint("", &world);
-    assert!(!complaint.contains("canary"), "{complaint}");
-    insta::assert_snapshot!(complaint);
+    let problem_text = problem_text("", &environment);
+    assert!(!problem_text.contains("canary"), "{problem_text}");
+    insta::assert_snapshot!(problem_text);
 }
 
 #[test]
 fn refused_for_an_empty_variable() {
-    let world = World::with_variables(&[("EMPTY", "")]);
-    insta::assert_snapshot!(complaint("[server]\nadmin_token = \"env:EMPTY\"\n", &world));
+    let environment = TestEnvironment::with_variables(&[("EMPTY", "")]);
+    insta::assert_snapshot!(problem_text("[server]\nadmin_token = \"env:EMPTY\"\n", &environment));
 }
 
 /// A literal in the place of a secret, or in a place nobody knows, is never shown.
 #[test]
 fn no_complaint_shows_a_secret() {
     let check = |text: &str| {
-        let complaint = complaint(text, &World::default());
-        assert!(!complaint.contains("canary"), "{text}\n{complaint}");
+        let problem_text = problem_text(text, &TestEnvironment::default());
+        assert!(!problem_text.contains("canary"), "{text}\n{problem_text}");
     };
     check("[server]\nadmin_token = \"canary\"\n");
     check("[server]\nadmin_token = [\"canary\"]\n");
@@ -269,7 +271,7 @@ fn no_complaint_shows_a_secret() {
 fn no_slip_of_the_hand_shows_a_secret() {
     const SECRET: &str = "canary-literal";
     let text = DESIGN_EXAMPLE.replace("env:GLOBAL_API_KEY", SECRET).replace("env:GROWTH_APP_KEY", SECRET);
-    let world = World::of_the_examples();
+    let environment = TestEnvironment::of_the_examples();
     let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     for seed in 0..500 {
         let draw = RandomValue(seed);
@@ -281,7 +283,7 @@ fn no_slip_of_the_hand_shows_a_secret() {
         // Half of the slips replace a character, half put one in between.
         let after = if draw.salted(2).below(2) == 0 { rest.next().map_or("", |_| rest.as_str()) } else { after };
         let broken = format!("{before}{slip}{after}");
-        match load(&source(&broken), &world, &[]) {
+        match load(&source(&broken), &environment, &[]) {
             Ok(snapshot) => assert!(!snapshot.effective.to_toml().contains(SECRET), "seed {seed}: {broken}"),
             Err(problems) => {
                 let said = problems.render(false);
@@ -294,7 +296,7 @@ fn no_slip_of_the_hand_shows_a_secret() {
 #[test]
 fn every_problem_says_what_to_do() {
     let text = format!("{LEAST}[server]\nlisten = \"nowhere\"\ndrian = 3\n[tiers.a]\nmodels = [\"x\"]\n");
-    let problems = load(&source(&text), &World::default(), &[]).expect_err("three things are wrong");
+    let problems = load(&source(&text), &TestEnvironment::default(), &[]).expect_err("three things are wrong");
     assert_eq!(problems.count(), 3);
     let mut places = Vec::new();
     for problem in problems.iter() {
@@ -308,13 +310,13 @@ fn every_problem_says_what_to_do() {
 
 #[test]
 fn a_colour_terminal_gets_colours() {
-    let problems = load(&source(""), &World::default(), &[]).expect_err("nothing is configured");
+    let problems = load(&source(""), &TestEnvironment::default(), &[]).expect_err("nothing is configured");
     assert!(problems.render(true).contains("\u{1b}["));
     assert!(!problems.render(false).contains("\u{1b}["));
 }
 
 /// Every setting by its path, as it may be shown.
-fn meaning(snapshot: &Snapshot) -> BTreeMap<String, Shown> {
+fn meaning(snapshot: &Snapshot) -> BTreeMap<String, DisplayValue> {
     let one =
         |entry: &tierway::config::EffectiveSetting| (format!("{}.{}", entry.table, entry.name), entry.value.clone());
     snapshot.effective.entries().iter().map(one).collect()
@@ -322,8 +324,8 @@ fn meaning(snapshot: &Snapshot) -> BTreeMap<String, Shown> {
 
 #[test]
 fn the_shipped_example_means_what_the_design_says() {
-    let world = World::of_the_examples();
-    let (design, shipped) = (loaded(DESIGN_EXAMPLE, &world), loaded(SHIPPED_EXAMPLE, &world));
+    let environment = TestEnvironment::of_the_examples();
+    let (design, shipped) = (loaded(DESIGN_EXAMPLE, &environment), loaded(SHIPPED_EXAMPLE, &environment));
     assert_eq!(meaning(&design), meaning(&shipped));
     let keys = |snapshot: &Snapshot| snapshot.keys.keys().copied().collect::<std::collections::HashSet<_>>();
     assert_eq!(keys(&design), keys(&shipped));
@@ -333,7 +335,7 @@ fn the_shipped_example_means_what_the_design_says() {
 /// What the documentation promises is what the schema knows, and the other way round.
 #[test]
 fn the_shipped_example_speaks_of_every_setting() {
-    let world = World::of_the_examples();
+    let environment = TestEnvironment::of_the_examples();
     let optional = [
         "admin_listen",
         "tls",
@@ -355,7 +357,7 @@ fn the_shipped_example_speaks_of_every_setting() {
         "zone",
         "models",
     ];
-    let snapshot = loaded(SHIPPED_EXAMPLE, &world);
+    let snapshot = loaded(SHIPPED_EXAMPLE, &environment);
     // The names below [aliases.x.split] are the operator's own.
     let own = |table: &str| table.ends_with(".split");
     let known = snapshot.effective.entries().iter().filter(|entry| !own(&entry.table));
@@ -370,9 +372,9 @@ fn the_shipped_example_speaks_of_every_setting() {
 }
 
 /// A world whose files only somebody else may read.
-struct Locked;
+struct UnreadableFiles;
 
-impl Environment for Locked {
+impl Environment for UnreadableFiles {
     fn variable(&self, _: &str) -> Option<String> {
         None
     }
@@ -389,7 +391,7 @@ impl Environment for Locked {
 #[test]
 fn a_file_that_may_not_be_read_is_named_with_what_to_do() {
     let text = format!("{LEAST}[server]\ntls = {{ cert = \"file:/etc/cert\", key = \"file:/etc/key\" }}\n");
-    let problems = load(&source(&text), &Locked, &[]).expect_err("nothing can be read");
+    let problems = load(&source(&text), &UnreadableFiles, &[]).expect_err("nothing can be read");
     let said: Vec<(&str, &str)> = problems.iter().map(|p| (p.setting.as_str(), p.message.as_str())).collect();
     let expected = [
         ("server.tls.cert", "cannot read `/etc/cert`: permission denied"),
@@ -401,7 +403,7 @@ fn a_file_that_may_not_be_read_is_named_with_what_to_do() {
 
 #[test]
 fn what_is_not_built_is_listed() {
-    let snapshot = loaded(DESIGN_EXAMPLE, &World::of_the_examples());
+    let snapshot = loaded(DESIGN_EXAMPLE, &TestEnvironment::of_the_examples());
     let settings: Vec<&str> = snapshot.unenforced.iter().map(|u| u.setting.as_str()).collect();
     let expected = ["policies.pro.priority", "policies.pro.hedge", "policies.pro.sla"];
     assert_eq!(settings, expected);
@@ -413,7 +415,7 @@ fn what_is_not_built_is_listed() {
 #[test]
 fn each_unbuilt_feature_is_found_by_its_setting() {
     let check = |text: &str, expected: &str| {
-        let snapshot = loaded(&format!("{LEAST}{text}"), &World::default());
+        let snapshot = loaded(&format!("{LEAST}{text}"), &TestEnvironment::default());
         let settings: Vec<&str> = snapshot.unenforced.iter().map(|u| u.setting.as_str()).collect();
         assert_eq!(settings, [expected], "{text}");
     };
@@ -437,10 +439,10 @@ fn each_unbuilt_feature_is_found_by_its_setting() {
 
 #[test]
 fn the_least_that_loads_has_every_default() {
-    let snapshot = loaded(LEAST, &World::default());
+    let snapshot = loaded(LEAST, &TestEnvironment::default());
     assert_eq!(snapshot.server.listen.to_string(), "127.0.0.1:8080");
     assert!(snapshot.server.admin_token.is_none());
-    assert!(snapshot.store.place == StorePlace::Sqlite("tierway.db".into()));
+    assert!(snapshot.store.location == StoreLocation::Sqlite("tierway.db".into()));
     assert!(snapshot.store.retention.is_none());
     assert!(snapshot.unenforced.is_empty());
     insta::assert_snapshot!(snapshot.effective.to_toml());
@@ -449,9 +451,9 @@ fn the_least_that_loads_has_every_default() {
 #[test]
 fn the_demo_serves_everything_the_explanation_needs() {
     let key = ExtraKey { name: "demo".to_owned(), hash: KeyHash::of("tw_demo_x") };
-    let snapshot = load(&Source::Demo, &World::default(), &[key]).unwrap_or_else(|p| panic!("{p}"));
+    let snapshot = load(&ConfigSource::Demo, &TestEnvironment::default(), &[key]).unwrap_or_else(|p| panic!("{p}"));
     assert!(snapshot.unenforced.is_empty(), "{:?}", snapshot.unenforced);
-    assert!(snapshot.providers.iter().all(|provider| matches!(provider.reach, Reach::Sim(_))));
+    assert!(snapshot.providers.iter().all(|provider| matches!(provider.kind, ProviderKind::Sim(_))));
     let table = &snapshot.table;
     let regions: Vec<&str> = table.regions.iter().map(|region| &**region).collect();
     assert_eq!(regions, ["us-east", "eu-central", "ap-south"]);
@@ -467,14 +469,14 @@ fn the_demo_serves_everything_the_explanation_needs() {
 
 #[test]
 fn the_environment_overrides_the_file() {
-    let world = World::with_variables(&[
+    let environment = TestEnvironment::with_variables(&[
         ("TIERWAY__SERVER__LISTEN", "0.0.0.0:9000"),
         ("TIERWAY__SERVER__ADMIN_TOKEN", "canary-token"),
         ("TIERWAY__ROUTING__MAX_ATTEMPTS", "5"),
         ("TIERWAY__ROUTING__BREAKER__WINDOW", "1m"),
     ]);
     let text = format!("{LEAST}[server]\nlisten = \"127.0.0.1:1\"\n");
-    let snapshot = loaded(&text, &world);
+    let snapshot = loaded(&text, &environment);
     assert_eq!(snapshot.server.listen.to_string(), "0.0.0.0:9000");
     assert_eq!(snapshot.table.settings.max_attempts, 5);
     assert_eq!(snapshot.table.settings.breaker.window.as_secs(), 60);
@@ -487,14 +489,14 @@ fn the_environment_overrides_the_file() {
 
 #[test]
 fn what_is_pointed_to_is_read_and_never_shown() {
-    let mut world = World::with_variables(&[("REGION", "canary-region")]);
-    world.files.insert("/run/credential", "canary-credential\n");
+    let mut environment = TestEnvironment::with_variables(&[("REGION", "canary-region")]);
+    environment.files.insert("/run/credential", "canary-credential\n");
     let text = "[providers.p]\nprotocol = \"openai\"\nbase_url = \"https://x.example/v1/\"\n\
                 credential = \"file:/run/credential\"\nregion = \"env:REGION\"\n\
                 [models.m]\ndeployments = [{ provider = \"p\" }]\n";
-    let snapshot = loaded(text, &world);
+    let snapshot = loaded(text, &environment);
     assert_eq!(&*snapshot.table.regions[0], "canary-region");
-    let Reach::Network(network) = &snapshot.providers[0].reach else {
+    let ProviderKind::Network(network) = &snapshot.providers[0].kind else {
         panic!("not simulated");
     };
     assert_eq!(network.base_url, "https://x.example/v1");
@@ -507,13 +509,13 @@ fn what_is_pointed_to_is_read_and_never_shown() {
 
 #[test]
 fn the_effective_configuration_reads_as_a_file() {
-    let world = World::of_the_examples();
-    let snapshot = loaded(DESIGN_EXAMPLE, &world);
+    let environment = TestEnvironment::of_the_examples();
+    let snapshot = loaded(DESIGN_EXAMPLE, &environment);
     let shown = snapshot.effective.to_toml();
     assert!(!shown.contains("canary"), "{shown}");
     insta::assert_snapshot!(shown);
     // It is TOML with the same tables: only the masked secrets keep it from loading.
-    let problems = load(&source(&shown), &world, &[]).expect_err("the secrets are masked");
+    let problems = load(&source(&shown), &environment, &[]).expect_err("the secrets are masked");
     for problem in problems.iter() {
         assert_eq!(problem.message, "a secret may not be written out in the file");
     }
@@ -522,7 +524,7 @@ fn the_effective_configuration_reads_as_a_file() {
 #[test]
 fn the_gateways_own_region_is_preferred_where_somebody_serves() {
     let check = |region: &str, expected: Option<&str>| {
-        let snapshot = loaded(&format!("{LEAST}[routing]\nregion = \"{region}\"\n"), &World::default());
+        let snapshot = loaded(&format!("{LEAST}[routing]\nregion = \"{region}\"\n"), &TestEnvironment::default());
         let home = snapshot.table.settings.home.map(|id| &**snapshot.table.region(id));
         assert_eq!(home, expected, "{region}");
         assert_eq!(snapshot.table.regions.len(), 1);
@@ -538,7 +540,7 @@ fn keys_carry_their_policy_tightened() {
          [[keys]]\nname = \"k\"\nteam = \"t\"\npolicy = \"a\"\nexpires = 2027-01-31\n\
          requests_per_minute = 5\ntokens_per_minute = 7\nsecret = \"env:K\"\n"
     );
-    let snapshot = loaded(&text, &World::with_variables(&[("K", "tw_a_secret")]));
+    let snapshot = loaded(&text, &TestEnvironment::with_variables(&[("K", "tw_a_secret")]));
     let key = snapshot.key(&KeyHash::of("tw_a_secret")).expect("the key is configured");
     assert_eq!((&*key.name, key.team.as_deref()), ("k", Some("t")));
     assert_eq!(key.limits.requests_per_minute, Some(5));
@@ -550,21 +552,21 @@ fn keys_carry_their_policy_tightened() {
 
 #[test]
 fn the_file_is_found_in_order() {
-    let mut world = World::default();
-    let check = |named: Option<&str>, world: &World, expected: &str| {
-        let found = find(named.map(Path::new), world).unwrap_or_else(|problems| panic!("{problems}"));
+    let mut environment = TestEnvironment::default();
+    let check = |named: Option<&str>, environment: &TestEnvironment, expected: &str| {
+        let found = find(named.map(Path::new), environment).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(found.name(), expected);
     };
-    check(None, &world, "built-in demo");
-    world.files.insert("/etc/tierway/tierway.toml", "");
-    check(None, &world, "/etc/tierway/tierway.toml");
-    world.files.insert("./tierway.toml", "");
-    check(None, &world, "./tierway.toml");
-    world.files.insert("/by-variable.toml", "");
-    world.variables.insert("TIERWAY_CONFIG", "/by-variable.toml");
-    check(None, &world, "/by-variable.toml");
-    world.files.insert("/named.toml", "");
-    check(Some("/named.toml"), &world, "/named.toml");
-    let problems = find(Some(Path::new("/missing.toml")), &world).expect_err("there is no such file");
+    check(None, &environment, "built-in demo");
+    environment.files.insert("/etc/tierway/tierway.toml", "");
+    check(None, &environment, "/etc/tierway/tierway.toml");
+    environment.files.insert("./tierway.toml", "");
+    check(None, &environment, "./tierway.toml");
+    environment.files.insert("/by-variable.toml", "");
+    environment.variables.insert("TIERWAY_CONFIG", "/by-variable.toml");
+    check(None, &environment, "/by-variable.toml");
+    environment.files.insert("/named.toml", "");
+    check(Some("/named.toml"), &environment, "/named.toml");
+    let problems = find(Some(Path::new("/missing.toml")), &environment).expect_err("there is no such file");
     insta::assert_snapshot!("no_such_file", problems.render(false));
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::thread;
 use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
-use tierway::config::{Process, Source, load};
+use tierway::config::{ConfigSource, ProcessEnvironment, load};
 use tierway::random::Rng;
 use tierway::store::Stores;
 use tierway::store::memory::MemoryLedger;
@@ -40,8 +40,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(config: &Path) -> anyhow::Result<()> {
-    let source = Source::file(config, &Process).map_err(|problems| anyhow!(problems.render(false)))?;
-    let snapshot = load(&source, &Process, &[]).map_err(|problems| anyhow!(problems.render(false)))?;
+    let source = ConfigSource::file(config, &ProcessEnvironment).map_err(|problems| anyhow!(problems.render(false)))?;
+    let snapshot = load(&source, &ProcessEnvironment, &[]).map_err(|problems| anyhow!(problems.render(false)))?;
     let listener = TcpListener::bind(snapshot.server.listen).await?;
     let telemetry =
         Telemetry::new(AccessLog::to_writer(Box::new(Never)), BuildInfo { version: "counted", revision: None });

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::clock::Clock;
-use crate::config::{Process, Snapshot, Source, find, load};
+use crate::config::{ConfigSource, ProcessEnvironment, Snapshot, find, load};
 
 /// `EX_CONFIG` of sysexits: something is wrong with the configuration.
 pub const EXIT_CONFIGURATION: u8 = 78;
@@ -18,8 +18,8 @@ pub const EXIT_CONFIGURATION: u8 = 78;
 ///
 /// Only that the verdict could not be written.
 pub fn check(named: Option<&Path>) -> io::Result<ExitCode> {
-    let checked = find(named, &Process).and_then(|source| {
-        let snapshot = load(&source, &Process, &[])?;
+    let checked = find(named, &ProcessEnvironment).and_then(|source| {
+        let snapshot = load(&source, &ProcessEnvironment, &[])?;
         Ok((source, snapshot))
     });
     match checked {
@@ -36,7 +36,7 @@ pub fn check(named: Option<&Path>) -> io::Result<ExitCode> {
     }
 }
 
-fn write_verdict(out: &mut impl Write, source: &Source, snapshot: &Snapshot) -> io::Result<()> {
+fn write_verdict(out: &mut impl Write, source: &ConfigSource, snapshot: &Snapshot) -> io::Result<()> {
     let table = &snapshot.table;
     writeln!(
         out,
@@ -75,8 +75,8 @@ mod tests {
     fn the_verdict_counts_and_names_what_is_not_enforced() {
         let text = "providers.p.protocol = \"sim\"\nmodels.m.deployments = [{ provider = \"p\" }]\n\
                     routing.stream = \"splice\"\n";
-        let source = Source::File { path: "tierway.toml".into(), text: text.to_owned() };
-        let snapshot = load(&source, &Process, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        let source = ConfigSource::File { path: "tierway.toml".into(), text: text.to_owned() };
+        let snapshot = load(&source, &ProcessEnvironment, &[]).unwrap_or_else(|problems| panic!("{problems}"));
         let mut out = Vec::new();
         write_verdict(&mut out, &source, &snapshot).expect("a Vec takes everything");
         let expected = "tierway.toml: OK: 1 providers, 1 models, 1 deployments, 0 tiers, 0 policies, 0 keys\n\n\

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use super::check::EXIT_CONFIGURATION;
 use super::print;
-use crate::config::{Process, find, load};
+use crate::config::{ProcessEnvironment, find, load};
 
 /// Prints the effective configuration as TOML with each value's origin, or as JSON.
 ///
@@ -16,7 +16,7 @@ use crate::config::{Process, find, load};
 ///
 /// Only that it could not be written.
 pub fn config_show(named: Option<&Path>, as_json: bool) -> io::Result<ExitCode> {
-    let loaded = find(named, &Process).and_then(|source| load(&source, &Process, &[]));
+    let loaded = find(named, &ProcessEnvironment).and_then(|source| load(&source, &ProcessEnvironment, &[]));
     let snapshot = match loaded {
         Ok(snapshot) => snapshot,
         Err(problems) => {

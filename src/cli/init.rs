@@ -4,7 +4,7 @@
 //! unless told to.
 
 use super::print;
-use crate::config::{Environment, Process};
+use crate::config::{Environment, ProcessEnvironment};
 use anyhow::Context;
 use clap::Args;
 use std::fmt::Write as _;
@@ -104,7 +104,7 @@ const HOSTS: [Host; 8] = [
 /// # Errors
 /// When there is a file already, or it cannot be written.
 pub(super) fn init(args: &Init) -> anyhow::Result<()> {
-    let found: Vec<&Host> = HOSTS.iter().filter(|host| is_set(host.variable, &Process)).collect();
+    let found: Vec<&Host> = HOSTS.iter().filter(|host| is_set(host.variable, &ProcessEnvironment)).collect();
     let path = args.output.display();
     let mut options = OpenOptions::new();
     options.write(true);

@@ -3,7 +3,7 @@
 //! A bad one changes nothing and is reported in the log, in `tierway_config_reloads_total` and in
 //! `tierway_config_last_reload_successful`.
 
-use crate::config::{Change, Problems, Process, Snapshot, Watcher};
+use crate::config::{ConfigChange, Problems, ProcessEnvironment, Snapshot, Watcher};
 use crate::domain::secret::Secret;
 use crate::http::App;
 use crate::http::ops::OpsAccess;
@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Watches for as long as the process lives. `made` is the admin token made at start, for when the file names none.
 pub(super) async fn watch(
-    mut watcher: Watcher<Process>,
+    mut watcher: Watcher<ProcessEnvironment>,
     mut hangups: Signal,
     app: Arc<App>,
     logger: Arc<Logger>,
@@ -45,7 +45,7 @@ pub(super) async fn watch(
 }
 
 /// Serves what was found from now on, or reports what is wrong with it. `made` is the admin token made at start.
-pub fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) {
+pub fn apply(found: Result<ConfigChange, Problems>, app: &App, made: Option<&Secret>) {
     let applied = match found {
         Err(problems) => Err(problems.render(false)),
         Ok(change) => match app.admin.clashes(&change.snapshot).as_slice() {
@@ -66,7 +66,7 @@ pub fn apply(found: Result<Change, Problems>, app: &App, made: Option<&Secret>) 
     }
 }
 
-fn apply_store_changes(change: Change, app: &App, made: Option<&Secret>) -> Result<(), String> {
+fn apply_store_changes(change: ConfigChange, app: &App, made: Option<&Secret>) -> Result<(), String> {
     for setting in &change.needs_restart {
         tracing::warn!(setting, "this setting keeps its old value until a restart");
     }

@@ -11,7 +11,7 @@ use super::check::EXIT_CONFIGURATION;
 use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets, store};
 use crate::admin::{Admin, clashes};
 use crate::clock::Clock;
-use crate::config::{ExtraKey, KeyHash, Process, Snapshot, Source, Watcher, find, load};
+use crate::config::{ConfigSource, ExtraKey, KeyHash, ProcessEnvironment, Snapshot, Watcher, find, load};
 use crate::domain::secret::{Secret, new_admin_token, new_key};
 use crate::http::conn::lifecycle::Lifecycle;
 use crate::http::conn::server::{self, HttpServer, ListenerKind};
@@ -109,7 +109,7 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
     eprint!("{}", banner(scheme, address, &loaded.generated, &loaded.example_model()));
     eprint!("{}", store::note(&snapshot.store));
-    let watcher = Watcher::new(&loaded.source, Process, loaded.extra_keys, snapshot.clone());
+    let watcher = Watcher::new(&loaded.source, ProcessEnvironment, loaded.extra_keys, snapshot.clone());
     let hangups = signal(SignalKind::hangup())?;
     tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logger.clone(), loaded.admin_token));
     tokio::spawn(shut_down_when_asked(gateway.app.clone(), StopSignals::new()?));
@@ -238,7 +238,7 @@ async fn shut_down_when_asked(app: Arc<App>, mut signals: StopSignals) {
 
 /// A configuration that may be served.
 struct Loaded {
-    source: Source,
+    source: ConfigSource,
     snapshot: Arc<Snapshot>,
     extra_keys: Vec<ExtraKey>,
     generated: Generated,
@@ -247,14 +247,14 @@ struct Loaded {
 
 /// A configuration by itself: which keys there are beside it is not known yet.
 struct Found {
-    source: Source,
+    source: ConfigSource,
     snapshot: Snapshot,
 }
 
 impl Found {
     fn find(args: &Serve) -> Result<Self, Refused> {
-        let source = find(args.named.config.as_deref(), &Process).map_err(refuse)?;
-        let snapshot = load(&source, &Process, &[]).map_err(refuse)?;
+        let source = find(args.named.config.as_deref(), &ProcessEnvironment).map_err(refuse)?;
+        let snapshot = load(&source, &ProcessEnvironment, &[]).map_err(refuse)?;
         if !snapshot.unenforced.is_empty() && !args.allow_unenforced {
             return Err(Refused::Configuration(not_enforced(&source, &snapshot)));
         }
@@ -285,7 +285,7 @@ impl Loaded {
             }
             key = Some(new_key("demo", &*secrets::random_bytes()?));
             extra_keys = self::extra_keys(key.as_ref());
-            snapshot = load(&source, &Process, &extra_keys).map_err(refuse)?;
+            snapshot = load(&source, &ProcessEnvironment, &extra_keys).map_err(refuse)?;
         }
         let made = if snapshot.server.admin_token.is_none() {
             Some(new_admin_token(&*secrets::random_bytes()?))
@@ -317,7 +317,7 @@ fn refuse(problems: crate::config::Problems) -> Refused {
     Refused::Configuration(problems.render(true))
 }
 
-fn not_enforced(source: &Source, snapshot: &Snapshot) -> String {
+fn not_enforced(source: &ConfigSource, snapshot: &Snapshot) -> String {
     let mut text = format!("error: {} asks for what is not yet enforced\n", source.name());
     for unenforced in &snapshot.unenforced {
         text.push_str(&format!("  {}: {}\n", unenforced.setting, unenforced.why));

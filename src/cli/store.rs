@@ -5,7 +5,7 @@
 use super::check::EXIT_CONFIGURATION;
 use super::{EXIT_UNAVAILABLE, EXIT_USAGE, Named};
 use crate::clock::Clock;
-use crate::config::{Process, Snapshot, StorePlace, StoreSettings, find, load};
+use crate::config::{ProcessEnvironment, Snapshot, StoreLocation, StoreSettings, find, load};
 use crate::store::keyring::Keyring;
 use crate::store::reports::Reports;
 use crate::store::sqlite::{
@@ -29,7 +29,7 @@ pub(super) async fn open(
     clock: Clock,
 ) -> Result<(Stores, Option<WriterGuard>), StoreUnavailable> {
     // Of a server there is no ledger yet: who allows what is not enforced is told so at the start.
-    let StorePlace::Sqlite(path) = &settings.place else {
+    let StoreLocation::Sqlite(path) = &settings.location else {
         return Ok((Stores::memory().await, None));
     };
     let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
@@ -69,9 +69,9 @@ pub(super) fn watch(telemetry: &Telemetry, ledger: &Arc<dyn Ledger>) {
 
 /// What somebody who tries it should know of where receipts go.
 pub(super) fn note(settings: &StoreSettings) -> &'static str {
-    match settings.place {
-        StorePlace::Sqlite(_) => "",
-        StorePlace::Memory | StorePlace::Server(_) => {
+    match settings.location {
+        StoreLocation::Sqlite(_) => "",
+        StoreLocation::Memory | StoreLocation::Server(_) => {
             "Receipts are kept in memory only, and so is what budgets have spent.\nTIERWAY__STORE__URL=sqlite:tierway.db keeps them in a file.\n"
         }
     }
@@ -88,8 +88,8 @@ pub(super) struct Stored {
 }
 
 fn sqlite_path(url: &str) -> Result<PathBuf, &'static str> {
-    match StorePlace::of_url(url) {
-        Some(StorePlace::Sqlite(path)) => Ok(path),
+    match StoreLocation::of_url(url) {
+        Some(StoreLocation::Sqlite(path)) => Ok(path),
         _ => Err("write sqlite:PATH"),
     }
 }
@@ -157,12 +157,12 @@ impl Stored {
 
     /// The database's path, named here or by `snapshot`.
     pub(super) fn path_of(&self, snapshot: &Snapshot) -> Result<PathBuf, Stopped> {
-        match (&self.store, &snapshot.store.place) {
-            (Some(path), _) | (None, StorePlace::Sqlite(path)) => Ok(path.clone()),
-            (None, StorePlace::Memory) => Err(Stopped::usage(
+        match (&self.store, &snapshot.store.location) {
+            (Some(path), _) | (None, StoreLocation::Sqlite(path)) => Ok(path.clone()),
+            (None, StoreLocation::Memory) => Err(Stopped::usage(
                 "the store is `memory:`, which keeps nothing; name a database with --store sqlite:PATH",
             )),
-            (None, StorePlace::Server(_)) => {
+            (None, StoreLocation::Server(_)) => {
                 Err(Stopped::usage("only `sqlite:PATH` can be read yet; name one with --store"))
             }
         }
@@ -184,7 +184,8 @@ impl Stored {
     }
 
     fn load(&self, help: &str) -> Result<Snapshot, Stopped> {
-        let loaded = find(self.config(), &Process).and_then(|source| load(&source, &Process, &[]));
+        let loaded =
+            find(self.config(), &ProcessEnvironment).and_then(|source| load(&source, &ProcessEnvironment, &[]));
         loaded.map_err(|problems| Stopped {
             said: format!("{}\n{help}", problems.render(true).trim_end()),
             code: EXIT_CONFIGURATION,

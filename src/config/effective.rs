@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::reader::{EffectiveSetting, Origin, Shown};
+use super::reader::{DisplayValue, EffectiveSetting, Origin};
 use crate::domain::secret::MASK;
 
 /// Where the trailing comments begin, unless a line is longer.
@@ -14,12 +14,12 @@ const COMMENT_COLUMN: usize = 48;
 
 /// Every setting with its value and where that came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Effective {
+pub struct EffectiveConfig {
     source: String,
     entries: Vec<EffectiveSetting>,
 }
 
-impl Effective {
+impl EffectiveConfig {
     pub(super) fn new(source: String, entries: Vec<EffectiveSetting>) -> Self {
         Self { source, entries }
     }
@@ -85,25 +85,25 @@ fn key(name: &str) -> String {
     format!("{name:?}")
 }
 
-pub(super) fn toml(value: &Shown) -> String {
+pub(super) fn toml(value: &DisplayValue) -> String {
     match value {
-        Shown::Text(text) => format!("{text:?}"),
-        Shown::Number(number) => number.to_string(),
-        Shown::Flag(flag) => flag.to_string(),
-        Shown::List(items) => {
+        DisplayValue::Text(text) => format!("{text:?}"),
+        DisplayValue::Number(number) => number.to_string(),
+        DisplayValue::Flag(flag) => flag.to_string(),
+        DisplayValue::List(items) => {
             let items: Vec<String> = items.iter().map(toml).collect();
             format!("[{}]", items.join(", "))
         }
-        Shown::Masked => format!("{MASK:?}"),
+        DisplayValue::Masked => format!("{MASK:?}"),
     }
 }
 
-pub(super) fn json(value: &Shown) -> Value {
+pub(super) fn json(value: &DisplayValue) -> Value {
     match value {
-        Shown::Text(text) => json!(text),
-        Shown::Number(number) => json!(number),
-        Shown::Flag(flag) => json!(flag),
-        Shown::List(items) => items.iter().map(json).collect(),
-        Shown::Masked => json!(MASK),
+        DisplayValue::Text(text) => json!(text),
+        DisplayValue::Number(number) => json!(number),
+        DisplayValue::Flag(flag) => json!(flag),
+        DisplayValue::List(items) => items.iter().map(json).collect(),
+        DisplayValue::Masked => json!(MASK),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything that loading needs from the world comes through [`Environment`], handed in, so that
 //! tests are deterministic. Nothing else in this room asks the process for its environment or opens
-//! a file. Start reading at [`Override`].
+//! a file. Start reading at [`EnvOverride`].
 
 use std::io;
 use std::path::Path;
@@ -31,9 +31,9 @@ pub trait Environment {
 
 /// The environment and file system of this process.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Process;
+pub struct ProcessEnvironment;
 
-impl Environment for Process {
+impl Environment for ProcessEnvironment {
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
@@ -52,7 +52,7 @@ impl Environment for Process {
 
 /// One variable that overrides a setting.
 #[derive(Clone, Debug)]
-pub(super) struct Override {
+pub(super) struct EnvOverride {
     pub(super) name: String,
     pub(super) value: String,
     /// Whether a setting took it; what no setting takes is a problem.
@@ -60,12 +60,12 @@ pub(super) struct Override {
 }
 
 /// Every override among the variables, ordered by name so that problems are too.
-pub(super) fn overrides(surroundings: &dyn Environment) -> Vec<Override> {
-    let mut found: Vec<Override> = surroundings
+pub(super) fn overrides(environment: &dyn Environment) -> Vec<EnvOverride> {
+    let mut found: Vec<EnvOverride> = environment
         .variables()
         .into_iter()
         .filter(|(name, _)| name.starts_with(OVERRIDE_PREFIX))
-        .map(|(name, value)| Override { name, value, used: false })
+        .map(|(name, value)| EnvOverride { name, value, used: false })
         .collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found

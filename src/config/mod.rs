@@ -15,10 +15,10 @@ mod compile;
 mod effective;
 mod env;
 mod parse;
-mod pointed;
 mod problem;
 mod raw;
 mod reader;
+mod referenced_files;
 mod reload;
 mod schema;
 mod sentences;
@@ -29,17 +29,17 @@ mod value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-pub use effective::Effective;
-pub use env::{Environment, OVERRIDE_PREFIX, Process};
-pub use problem::{Place, Problem, Problems};
-pub use reader::{EffectiveSetting, Origin, Shown, Unenforced};
-pub use reload::{Change, Watcher};
+pub use effective::EffectiveConfig;
+pub use env::{Environment, OVERRIDE_PREFIX, ProcessEnvironment};
+pub use problem::{Problem, Problems, ValueLocation};
+pub use reader::{DisplayValue, EffectiveSetting, Origin, UnenforcedSetting};
+pub use reload::{ConfigChange, Watcher};
 pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
-    FinishReason, MalformedFrame, NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings, SimSettings,
-    StorePlace, StoreSettings, TelemetrySettings, TlsSettings, WireSettings,
+    FinishReason, MalformedFrame, NetworkSettings, ProviderKind, ProviderProtocol, ProviderSettings, ServerSettings,
+    SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings,
 };
-pub use source::{Source, find};
+pub use source::{ConfigSource, find};
 
 pub use crate::domain::secret::{KeyHash, MASK, Secret};
 
@@ -48,7 +48,7 @@ use crate::domain::budget::BudgetSpec;
 use crate::domain::id::ProviderId;
 use crate::domain::register::{StoredKey, StoredTeam};
 use crate::domain::routing::table::RoutingTable;
-use pointed::PointedTo;
+use referenced_files::ReferencedFiles;
 
 /// A key that no file speaks of, such as the one generated for the demo. It may do everything.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ pub struct Snapshot {
     /// What is told to whom.
     pub telemetry: TelemetrySettings,
     /// How bytes are carried.
-    pub wire: WireSettings,
+    pub transport: TransportSettings,
     /// Where requests can go.
     pub table: RoutingTable,
     /// By [`ProviderId`].
@@ -81,11 +81,11 @@ pub struct Snapshot {
     /// The file's keys and the generated ones, by the hash of their secrets.
     pub keys: HashMap<KeyHash, Arc<KeyRecord>>,
     /// Every setting, its value and where that came from.
-    pub effective: Effective,
+    pub effective: EffectiveConfig,
     /// Settings that are understood and whose feature is not built.
-    pub unenforced: Vec<Unenforced>,
+    pub unenforced: Vec<UnenforcedSetting>,
     /// What was read beside the file.
-    pointed_to: PointedTo,
+    referenced_files: ReferencedFiles,
 }
 
 impl Snapshot {
@@ -122,8 +122,12 @@ impl Snapshot {
 /// # Errors
 ///
 /// Every [`Problem`] of the text, of the environment that overrides it and of what it points to.
-pub fn load(source: &Source, surroundings: &dyn Environment, extra_keys: &[ExtraKey]) -> Result<Snapshot, Problems> {
-    let diagnostics = reader::Diagnostics::new(source.text(), surroundings);
+pub fn load(
+    source: &ConfigSource,
+    environment: &dyn Environment,
+    extra_keys: &[ExtraKey],
+) -> Result<Snapshot, Problems> {
+    let diagnostics = reader::Diagnostics::new(source.text(), environment);
     let raw = parse::parse(&diagnostics, source.text());
     if !source.is_demo() {
         require_admin_token(&diagnostics, &raw.server);
@@ -133,21 +137,21 @@ pub fn load(source: &Source, surroundings: &dyn Environment, extra_keys: &[Extra
     if !findings.problems.is_empty() {
         let (file, text) = (&source.name(), source.text());
         let problems = Problems::new(file, text, findings.hidden, findings.problems);
-        return Err(problems.pointing_to(findings.pointed_to));
+        return Err(problems.referring_to(findings.referenced_files));
     }
     Ok(Snapshot {
         server: compiled.server,
         store: compiled.store,
         telemetry: compiled.telemetry,
-        wire: compiled.wire,
+        transport: compiled.transport,
         table: compiled.table,
         providers: compiled.providers,
         policies: compiled.policies,
         teams: compiled.teams,
         keys: compiled.keys,
-        effective: Effective::new(source.name(), findings.entries),
+        effective: EffectiveConfig::new(source.name(), findings.entries),
         unenforced: findings.unenforced,
-        pointed_to: findings.pointed_to,
+        referenced_files: findings.referenced_files,
     })
 }
 

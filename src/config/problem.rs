@@ -2,19 +2,19 @@
 //!
 //! A [`Problem`] names the setting, the place, what is wrong and what to do; [`Problems`] is every
 //! one of them at once, rendered the way rustc does. A secret never appears: the text that is shown
-//! went through [`Shown`], which masks what was written where a secret belongs.
+//! went through [`MaskedText`], which masks what was written where a secret belongs.
 
 use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
-use super::pointed::PointedTo;
+use super::referenced_files::ReferencedFiles;
 use crate::domain::secret::MASK;
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ValueLocation {
     /// Bytes of the file.
     File(Range<usize>),
     /// An environment variable, and its value as far as it may be shown.
@@ -25,7 +25,7 @@ pub enum Place {
         shown: String,
     },
     /// Nowhere: a default, or something that should have been there.
-    Nowhere,
+    Unwritten,
 }
 
 /// One thing that is wrong.
@@ -34,7 +34,7 @@ pub struct Problem {
     /// The path of the setting, such as `routing.breaker.window`; empty for the file as a whole.
     pub setting: String,
     /// Where it was written.
-    pub place: Place,
+    pub location: ValueLocation,
     /// Line and column in the file, counted from 1; `None` where it is not in the file.
     pub position: Option<(usize, usize)>,
     /// What is wrong, in one line; never the value itself.
@@ -47,34 +47,39 @@ pub struct Problem {
 #[derive(Clone, Debug)]
 pub struct Problems {
     file: String,
-    text: Shown,
+    text: MaskedText,
     list: Vec<Problem>,
     /// What was read beside the file: a change of it may put things right.
-    pub(super) pointed_to: PointedTo,
+    pub(super) referenced_files: ReferencedFiles,
 }
 
 impl Problems {
     /// Problems of the text of `file`, in the order of their places; `hidden` are the bytes of it
     /// that may not be shown.
     pub(super) fn new(file: &str, text: &str, hidden: Vec<Range<usize>>, mut list: Vec<Problem>) -> Self {
-        list.sort_by_key(|problem| match &problem.place {
-            Place::Nowhere => (0, 0),
-            Place::File(span) => (1, span.start),
-            Place::Variable { .. } => (2, 0),
+        list.sort_by_key(|problem| match &problem.location {
+            ValueLocation::Unwritten => (0, 0),
+            ValueLocation::File(span) => (1, span.start),
+            ValueLocation::Variable { .. } => (2, 0),
         });
-        Self { file: file.to_owned(), text: Shown::new(text, hidden), list, pointed_to: PointedTo::default() }
+        Self {
+            file: file.to_owned(),
+            text: MaskedText::new(text, hidden),
+            list,
+            referenced_files: ReferencedFiles::default(),
+        }
     }
 
     /// The same, found while these files were read too.
-    pub(super) fn pointing_to(self, pointed_to: PointedTo) -> Self {
-        Self { pointed_to, ..self }
+    pub(super) fn referring_to(self, referenced_files: ReferencedFiles) -> Self {
+        Self { referenced_files, ..self }
     }
 
     /// The one problem of a file that could not be read at all.
     pub fn unreadable(file: &str, error: &std::io::Error) -> Self {
         let problem = Problem {
             setting: String::new(),
-            place: Place::Nowhere,
+            location: ValueLocation::Unwritten,
             position: None,
             message: format!("cannot read the configuration: {error}"),
             hint: "check the path and who may read it".to_owned(),
@@ -119,18 +124,18 @@ impl Problems {
         let title = Level::ERROR.primary_title(title);
         let hint = Level::HELP.message(problem.hint.as_str());
         let underline = |span| AnnotationKind::Primary.span(span);
-        let group = match &problem.place {
-            Place::File(span) => title.element(
+        let group = match &problem.location {
+            ValueLocation::File(span) => title.element(
                 Snippet::source(self.text.text.as_str())
                     .path(self.file.as_str())
                     .annotation(underline(self.text.map(span))),
             ),
-            Place::Variable { name, shown } => title.element(
+            ValueLocation::Variable { name, shown } => title.element(
                 Snippet::source(format!("{name}={shown}"))
                     .path("environment")
                     .annotation(underline(name.len() + 1..name.len() + 1 + shown.len())),
             ),
-            Place::Nowhere => {
+            ValueLocation::Unwritten => {
                 return renderer.render(&[title.element(hint)]);
             }
         };
@@ -148,13 +153,13 @@ impl std::error::Error for Problems {}
 
 /// The text as it may be shown: every hidden range is replaced by a mask of constant length.
 #[derive(Clone, Debug)]
-struct Shown {
+struct MaskedText {
     text: String,
     /// The ranges of the original that were replaced: ordered, apart.
     hidden: Vec<Range<usize>>,
 }
 
-impl Shown {
+impl MaskedText {
     fn new(original: &str, mut hidden: Vec<Range<usize>>) -> Self {
         hidden.sort_by_key(|range| range.start);
         // What overlaps is hidden as one: none of it may be shown.
@@ -200,12 +205,12 @@ impl Shown {
 }
 
 /// Where the lines of a text begin, so that many bytes can be placed quickly.
-pub(super) struct Lines<'t> {
+pub(super) struct LineIndex<'t> {
     text: &'t str,
     starts: Vec<usize>,
 }
 
-impl<'t> Lines<'t> {
+impl<'t> LineIndex<'t> {
     pub(super) fn of(text: &'t str) -> Self {
         let after_newline = text.match_indices('\n').map(|(at, _)| at + 1);
         Self { text, starts: std::iter::once(0).chain(after_newline).collect() }
@@ -233,7 +238,7 @@ mod tests {
     fn hidden_ranges_are_masked_and_the_rest_keeps_its_place() {
         let original = "a = \"sk-live-0123456789\"\nb = \"x\"\n";
         let secret = 4..24;
-        let shown = Shown::new(original, vec![secret.clone(), 6..9]);
+        let shown = MaskedText::new(original, vec![secret.clone(), 6..9]);
         assert_eq!(shown.text, format!("a = {MASK}\nb = \"x\"\n"));
         let check = |span: Range<usize>, expected: &str| {
             assert_eq!(&shown.text[shown.map(&span)], expected, "{span:?}");
@@ -247,14 +252,14 @@ mod tests {
 
     #[test]
     fn what_overlaps_is_hidden_to_its_end() {
-        let shown = Shown::new("0123456789abcdef", vec![6..8, 0..4, 2..12, 10..11]);
+        let shown = MaskedText::new("0123456789abcdef", vec![6..8, 0..4, 2..12, 10..11]);
         assert_eq!(shown.text, format!("{MASK}cdef"));
         assert_eq!(&shown.text[shown.map(&(12..13))], "c");
     }
 
     #[test]
     fn positions_count_from_one_in_characters() {
-        let check = |at, expected| assert_eq!(Lines::of("é = 1\nb = 2").position(at), expected, "{at}");
+        let check = |at, expected| assert_eq!(LineIndex::of("é = 1\nb = 2").position(at), expected, "{at}");
         check(0, (1, 1));
         check(3, (1, 3));
         check(7, (2, 1));

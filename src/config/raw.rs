@@ -8,10 +8,12 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use super::reader::{Located, words};
-use super::settings::{FinishReason, MalformedFrame, Protocol};
-use super::value::{BaseUrl, CertificateChain, Day, Days, Expiry, LogFilter, Name, Percent, PrivateKey, Sha256};
-use super::value::{Size, StoreUrl, Wait};
+use super::reader::{Located, keywords};
+use super::settings::{FinishReason, MalformedFrame, ProviderProtocol};
+use super::value::{
+    BaseUrl, CertificateChain, DayCount, Expiry, LogFilter, Name, Percent, PrivateKey, Sha256Digest, UtcDay,
+};
+use super::value::{ByteSize, NonZeroDuration, StoreUrl};
 use crate::domain::budget::{CreditUse, Zone};
 use crate::domain::call::{Endpoint, Feature};
 use crate::domain::glob::Glob;
@@ -40,8 +42,8 @@ pub(super) struct Server {
     pub(super) admin_listen: Option<Located<SocketAddr>>,
     pub(super) admin_token: Option<Located<Secret>>,
     pub(super) viewer_token: Option<Located<Secret>>,
-    pub(super) max_body: Located<Size>,
-    pub(super) max_in_flight_bytes: Located<Size>,
+    pub(super) max_body: Located<ByteSize>,
+    pub(super) max_in_flight_bytes: Located<ByteSize>,
     pub(super) lb_grace: Located<Duration>,
     pub(super) drain: Located<Duration>,
     pub(super) tls: Option<Tls>,
@@ -56,7 +58,7 @@ pub(super) struct Tls {
 /// `[store]`
 pub(super) struct Store {
     pub(super) url: Located<StoreUrl>,
-    pub(super) retention: Option<Located<Days>>,
+    pub(super) retention: Option<Located<DayCount>>,
     pub(super) shared: Option<Located<StoreUrl>>,
 }
 
@@ -69,7 +71,7 @@ pub(super) struct Telemetry {
 /// `[providers.NAME]`
 pub(super) struct Provider {
     pub(super) name: Located<String>,
-    pub(super) protocol: Option<Located<Protocol>>,
+    pub(super) protocol: Option<Located<ProviderProtocol>>,
     pub(super) region: Option<Located<Name>>,
     pub(super) finish_reason: Located<FinishReason>,
     /// `None` where it is simulated.
@@ -103,15 +105,15 @@ pub(super) struct Model {
     pub(super) endpoints: Vec<Endpoint>,
     /// `None`: all.
     pub(super) features: Option<Vec<Feature>>,
-    pub(super) first_token: Option<Located<Wait>>,
-    pub(super) whole: Option<Located<Wait>>,
+    pub(super) first_token: Option<Located<NonZeroDuration>>,
+    pub(super) whole: Option<Located<NonZeroDuration>>,
     pub(super) deployments: Vec<Deployment>,
 }
 
 /// `price = { … }`, or each of `price = [{ … }, …]`
 pub(super) struct Price {
     /// Of the first: `None`.
-    pub(super) from: Option<Located<Day>>,
+    pub(super) from: Option<Located<UtcDay>>,
     pub(super) version: Option<Located<Name>>,
     pub(super) input: Option<Located<PicoUsdPerToken>>,
     pub(super) cached_input: Option<Located<PicoUsdPerToken>>,
@@ -157,12 +159,12 @@ pub(super) struct Routing {
     pub(super) balance: Located<BalanceStrategy>,
     pub(super) max_attempts: Located<NonZeroU32>,
     pub(super) retry_budget: Located<Percent>,
-    pub(super) connect_timeout: Located<Wait>,
-    pub(super) first_token: Located<Wait>,
-    pub(super) idle: Located<Wait>,
-    pub(super) whole: Located<Wait>,
-    pub(super) total: Located<Wait>,
-    pub(super) silent_after: Located<Wait>,
+    pub(super) connect_timeout: Located<NonZeroDuration>,
+    pub(super) first_token: Located<NonZeroDuration>,
+    pub(super) idle: Located<NonZeroDuration>,
+    pub(super) whole: Located<NonZeroDuration>,
+    pub(super) total: Located<NonZeroDuration>,
+    pub(super) silent_after: Located<NonZeroDuration>,
     pub(super) retry_after_wait_max: Located<Duration>,
     pub(super) same_region_retry_on_500: Located<u32>,
     pub(super) malformed_frame: Located<MalformedFrame>,
@@ -173,10 +175,10 @@ pub(super) struct Routing {
 pub(super) struct Breaker {
     pub(super) failures: Located<NonZeroU32>,
     pub(super) ratio: Located<Percent>,
-    pub(super) window: Located<Wait>,
+    pub(super) window: Located<NonZeroDuration>,
     pub(super) min_requests: Located<NonZeroU32>,
-    pub(super) open: Located<Wait>,
-    pub(super) open_max: Located<Wait>,
+    pub(super) open: Located<NonZeroDuration>,
+    pub(super) open_max: Located<NonZeroDuration>,
 }
 
 /// `[policies.NAME]`
@@ -220,7 +222,7 @@ pub(super) struct Key {
     pub(super) name: Option<Located<Name>>,
     pub(super) team: Option<Located<Name>>,
     pub(super) policy: Option<Located<Name>>,
-    pub(super) hash: Option<Located<Sha256>>,
+    pub(super) hash: Option<Located<Sha256Digest>>,
     pub(super) expires: Option<Located<Expiry>>,
     pub(super) limits: Limits,
 }
@@ -248,16 +250,16 @@ pub(super) enum UnknownPrice {
     Allow,
 }
 
-words!(Window { "day" => Day, "month" => Month, "none" => None });
-words!(Stream { "strict" => Strict, "buffered" => Buffered, "splice" => Splice });
-words!(UnknownPrice { "deny" => Deny, "allow" => Allow });
-words!(CreditUse { "first" => First, "only" => Only });
-words!(BalanceStrategy { "weighted" => Weighted, "latency" => Latency, "cost" => Cost, "ordered" => Ordered });
-words!(Capacity { "shared" => Shared, "dedicated" => Dedicated });
-words!(Sticky { "none" => None, "key" => Key, "user" => User });
-words!(FinishReason { "required" => Required, "optional" => Optional });
-words!(MalformedFrame { "fail" => Fail, "pass" => Pass });
-words!(Protocol {
+keywords!(Window { "day" => Day, "month" => Month, "none" => None });
+keywords!(Stream { "strict" => Strict, "buffered" => Buffered, "splice" => Splice });
+keywords!(UnknownPrice { "deny" => Deny, "allow" => Allow });
+keywords!(CreditUse { "first" => First, "only" => Only });
+keywords!(BalanceStrategy { "weighted" => Weighted, "latency" => Latency, "cost" => Cost, "ordered" => Ordered });
+keywords!(Capacity { "shared" => Shared, "dedicated" => Dedicated });
+keywords!(Sticky { "none" => None, "key" => Key, "user" => User });
+keywords!(FinishReason { "required" => Required, "optional" => Optional });
+keywords!(MalformedFrame { "fail" => Fail, "pass" => Pass });
+keywords!(ProviderProtocol {
     "openai" => OpenAi,
     "azure" => Azure,
     "anthropic" => Anthropic,
@@ -265,5 +267,5 @@ words!(Protocol {
     "bedrock" => Bedrock,
     "sim" => Sim,
 });
-words!(Endpoint { "chat" => Chat, "completions" => Completions, "embeddings" => Embeddings });
-words!(Feature { "tools" => Tools, "vision" => Vision, "json_schema" => JsonSchema });
+keywords!(Endpoint { "chat" => Chat, "completions" => Completions, "embeddings" => Embeddings });
+keywords!(Feature { "tools" => Tools, "vision" => Vision, "json_schema" => JsonSchema });

@@ -9,29 +9,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::env::Environment;
-use super::pointed::{PointedTo, digest};
 use super::problem::Problems;
-use super::source::Source;
+use super::referenced_files::{ReferencedFiles, digest};
+use super::source::ConfigSource;
 use super::{ExtraKey, Snapshot, load};
 
 /// Looks after one configuration.
 pub struct Watcher<S> {
     /// `None` for the demo, which has no file but may be pointed to some by variables.
     path: Option<PathBuf>,
-    surroundings: S,
+    environment: S,
     extra_keys: Vec<ExtraKey>,
     current: Arc<Snapshot>,
     /// The content last looked at, good or bad; `None` when it could not be read.
     seen: Option<[u8; 32]>,
     /// What the file that was last looked at points to.
-    pointed_to: PointedTo,
+    referenced_files: ReferencedFiles,
     /// Problems that the next look may find gone.
-    doubtful: Option<Problems>,
+    unconfirmed: Option<Problems>,
 }
 
 /// A new configuration that stands.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub struct ConfigChange {
     /// What applies from now on.
     pub snapshot: Arc<Snapshot>,
     /// Settings that were changed in the file and keep their old values until a restart.
@@ -40,36 +40,36 @@ pub struct Change {
 
 impl<S: Environment> Watcher<S> {
     /// Watches what `current` was loaded from.
-    pub fn new(source: &Source, surroundings: S, extra_keys: Vec<ExtraKey>, current: Arc<Snapshot>) -> Self {
+    pub fn new(source: &ConfigSource, environment: S, extra_keys: Vec<ExtraKey>, current: Arc<Snapshot>) -> Self {
         Self {
             path: source.path().map(Path::to_owned),
             seen: Some(digest(source.text())),
-            surroundings,
+            environment,
             extra_keys,
-            pointed_to: current.pointed_to.clone(),
+            referenced_files: current.referenced_files.clone(),
             current,
-            doubtful: None,
+            unconfirmed: None,
         }
     }
 
     /// Looks whether any content changed since it was last looked at: what it is now, or what is
     /// wrong with it, said once for each content.
-    pub fn check(&mut self) -> Option<Result<Change, Problems>> {
+    pub fn check(&mut self) -> Option<Result<ConfigChange, Problems>> {
         let source = match self.source() {
             Ok(source) => source,
             Err(problems) => return self.seen.take().map(|_| Err(problems)),
         };
         let digest = digest(source.text());
         let rewritten = self.seen != Some(digest);
-        if !rewritten && !self.pointed_to.have_changed(&self.surroundings) {
-            return self.doubtful.take().map(Err);
+        if !rewritten && !self.referenced_files.have_changed(&self.environment) {
+            return self.unconfirmed.take().map(Err);
         }
         self.seen = Some(digest);
         match self.apply(&source) {
             // A certificate and its key are replaced one after the other, and between the two they
             // do not fit: that is said only if it stays so.
             Err(problems) if !rewritten => {
-                self.doubtful = Some(problems);
+                self.unconfirmed = Some(problems);
                 None
             }
             found => Some(found),
@@ -77,29 +77,30 @@ impl<S: Environment> Watcher<S> {
     }
 
     /// Loads whatever is there, changed or not: what SIGHUP asks for.
-    pub fn reload(&mut self) -> Result<Change, Problems> {
+    pub fn reload(&mut self) -> Result<ConfigChange, Problems> {
         let source = self.source()?;
         self.seen = Some(digest(source.text()));
         self.apply(&source)
     }
 
-    fn source(&self) -> Result<Source, Problems> {
+    fn source(&self) -> Result<ConfigSource, Problems> {
         match &self.path {
-            Some(path) => Source::file(path, &self.surroundings),
-            None => Ok(Source::Demo),
+            Some(path) => ConfigSource::file(path, &self.environment),
+            None => Ok(ConfigSource::Demo),
         }
     }
 
-    fn apply(&mut self, source: &Source) -> Result<Change, Problems> {
-        self.doubtful = None;
-        let loaded = load(source, &self.surroundings, &self.extra_keys);
-        let pointed_to = loaded.as_ref().map_or_else(|problems| &problems.pointed_to, |new| &new.pointed_to);
-        self.pointed_to = pointed_to.clone();
+    fn apply(&mut self, source: &ConfigSource) -> Result<ConfigChange, Problems> {
+        self.unconfirmed = None;
+        let loaded = load(source, &self.environment, &self.extra_keys);
+        let referenced_files =
+            loaded.as_ref().map_or_else(|problems| &problems.referenced_files, |new| &new.referenced_files);
+        self.referenced_files = referenced_files.clone();
         let mut snapshot = loaded?;
         let needs_restart = keep_what_needs_a_restart(&self.current, &mut snapshot);
         let snapshot = Arc::new(snapshot);
         self.current = snapshot.clone();
-        Ok(Change { snapshot, needs_restart })
+        Ok(ConfigChange { snapshot, needs_restart })
     }
 }
 
@@ -128,7 +129,7 @@ fn keep_what_needs_a_restart(old: &Snapshot, new: &mut Snapshot) -> Vec<&'static
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::StorePlace;
+    use crate::config::StoreLocation;
     use std::cell::RefCell;
     use std::collections::HashMap;
     use std::io;
@@ -176,12 +177,12 @@ mod tests {
 
     fn watched_on(disk: Disk, text: &str) -> (Disk, Watcher<Disk>) {
         disk.write(text);
-        let source = Source::file(Path::new(CONFIGURATION), &disk).expect("it was written");
+        let source = ConfigSource::file(Path::new(CONFIGURATION), &disk).expect("it was written");
         let snapshot = load(&source, &disk, &[]).unwrap_or_else(|problems| panic!("{problems}"));
         (disk.clone(), Watcher::new(&source, disk, Vec::new(), Arc::new(snapshot)))
     }
 
-    fn changed(found: Option<Result<Change, Problems>>) -> Change {
+    fn changed(found: Option<Result<ConfigChange, Problems>>) -> ConfigChange {
         match found {
             Some(Ok(change)) => change,
             Some(Err(problems)) => panic!("{problems}"),
@@ -227,7 +228,7 @@ mod tests {
         let change = changed(watcher.check());
         assert_eq!(change.needs_restart, ["server.listen", "store"]);
         assert_eq!(change.snapshot.server.listen.port(), 8080);
-        assert!(change.snapshot.store.place == StorePlace::Sqlite("tierway.db".into()));
+        assert!(change.snapshot.store.location == StoreLocation::Sqlite("tierway.db".into()));
         assert_eq!(change.snapshot.server.drain.as_secs(), 7);
     }
 
@@ -254,7 +255,7 @@ mod tests {
         watched_on(disk, TLS)
     }
 
-    fn leaf(change: &Change) -> Vec<u8> {
+    fn leaf(change: &ConfigChange) -> Vec<u8> {
         let tls = change.snapshot.server.tls.as_ref().expect("TLS is served");
         tls.certified.end_entity_cert().expect("a chain has a first").to_vec()
     }
@@ -314,8 +315,8 @@ mod tests {
     #[test]
     fn the_demo_can_be_asked_to_reload() {
         let disk = Disk::default();
-        let demo = load(&Source::Demo, &disk, &[]).unwrap_or_else(|problems| panic!("{problems}"));
-        let mut watcher = Watcher::new(&Source::Demo, disk, Vec::new(), Arc::new(demo));
+        let demo = load(&ConfigSource::Demo, &disk, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        let mut watcher = Watcher::new(&ConfigSource::Demo, disk, Vec::new(), Arc::new(demo));
         assert!(watcher.check().is_none());
         assert!(watcher.reload().is_ok());
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::effective::toml;
 use super::parse::describe;
-use super::reader::{ANY_NAME, Catalogue, Described, Kind, Shape, Type};
+use super::reader::{ANY_NAME, Catalogue, SettingDescription, SettingKind, ValueShape, ValueType};
 use super::sentences::sentence;
 
 /// The dialect that the schema is written in.
@@ -40,16 +40,16 @@ pub struct SettingRow {
 /// Every setting and table, in the order of the reading.
 pub fn setting_rows() -> Vec<SettingRow> {
     let catalogue = describe();
-    let row = |setting: &Described| SettingRow {
+    let row = |setting: &SettingDescription| SettingRow {
         path: setting.path.clone(),
-        is_table: matches!(setting.kind, Kind::Table | Kind::OneOrMore | Kind::Tables(_)),
-        is_array: matches!(setting.kind, Kind::Tables(_)),
+        is_table: matches!(setting.kind, SettingKind::Table | SettingKind::OneOrMore | SettingKind::Tables(_)),
+        is_array: matches!(setting.kind, SettingKind::Tables(_)),
         expected: match &setting.kind {
-            Kind::Value(kind) => kind.expected.to_owned(),
-            Kind::List(kind) => format!("an array; each {}", kind.expected),
-            Kind::Tables(Some(short)) => format!("an array of tables, or of {} each", short.expected),
-            Kind::OneOrMore => "a table, or an array of tables".to_owned(),
-            Kind::Table | Kind::Tables(None) => String::new(),
+            SettingKind::Value(kind) => kind.expected.to_owned(),
+            SettingKind::List(kind) => format!("an array; each {}", kind.expected),
+            SettingKind::Tables(Some(short)) => format!("an array of tables, or of {} each", short.expected),
+            SettingKind::OneOrMore => "a table, or an array of tables".to_owned(),
+            SettingKind::Table | SettingKind::Tables(None) => String::new(),
         },
         default: setting.default.as_ref().map(toml),
         is_required: catalogue.requires(&setting.path),
@@ -111,19 +111,19 @@ fn child<'p>(table: &str, path: &'p str) -> Option<&'p str> {
     (!name.contains('.')).then_some(name)
 }
 
-fn described(catalogue: &Catalogue, setting: &Described) -> Value {
+fn described(catalogue: &Catalogue, setting: &SettingDescription) -> Value {
     let mut schema = match &setting.kind {
-        Kind::Value(kind) => value(kind),
-        Kind::List(kind) => {
+        SettingKind::Value(kind) => value(kind),
+        SettingKind::List(kind) => {
             let one = value(kind);
             object(json!({ "anyOf": [{ "type": "array", "items": one }, one] }))
         }
-        Kind::Table => table(catalogue, &setting.path),
-        Kind::OneOrMore => {
+        SettingKind::Table => table(catalogue, &setting.path),
+        SettingKind::OneOrMore => {
             let one = Value::Object(table(catalogue, &setting.path));
             object(json!({ "anyOf": [one, { "type": "array", "items": one }] }))
         }
-        Kind::Tables(short) => {
+        SettingKind::Tables(short) => {
             let one = Value::Object(table(catalogue, &setting.path));
             let items = match short {
                 Some(short) => json!({ "anyOf": [value(short), one] }),
@@ -139,7 +139,7 @@ fn described(catalogue: &Catalogue, setting: &Described) -> Value {
     Value::Object(schema)
 }
 
-fn described_as(setting: &Described) -> String {
+fn described_as(setting: &SettingDescription) -> String {
     let sentence = sentence(&setting.path);
     match (&setting.unbuilt, &setting.default) {
         (None, _) => sentence.to_owned(),
@@ -148,17 +148,17 @@ fn described_as(setting: &Described) -> String {
     }
 }
 
-fn value(kind: &Type) -> Map<String, Value> {
+fn value(kind: &ValueType) -> Map<String, Value> {
     object(match &kind.shape {
-        Shape::Text => json!({ "type": "string", "minLength": 1 }),
-        Shape::Form(form) => json!({ "type": "string", "pattern": format!("^({REFERENCE}|{form})$") }),
-        Shape::Elsewhere => json!({ "type": "string", "pattern": format!("^({REFERENCE})$") }),
-        Shape::Words(words) => {
-            json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": format!("^({REFERENCE})$") }] })
+        ValueShape::Text => json!({ "type": "string", "minLength": 1 }),
+        ValueShape::Pattern(form) => json!({ "type": "string", "pattern": format!("^({REFERENCE}|{form})$") }),
+        ValueShape::Reference => json!({ "type": "string", "pattern": format!("^({REFERENCE})$") }),
+        ValueShape::Words(keywords) => {
+            json!({ "anyOf": [{ "enum": keywords }, { "type": "string", "pattern": format!("^({REFERENCE})$") }] })
         }
-        Shape::Flag => json!({ "type": "boolean" }),
-        Shape::Whole { least, most } if *most == u64::MAX => json!({ "type": "integer", "minimum": least }),
-        Shape::Whole { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        ValueShape::Flag => json!({ "type": "boolean" }),
+        ValueShape::Integer { least, most } if *most == u64::MAX => json!({ "type": "integer", "minimum": least }),
+        ValueShape::Integer { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
     })
 }
 

@@ -77,7 +77,7 @@ impl std::fmt::Debug for TlsSettings {
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreSettings {
     /// Where keys and receipts are kept.
-    pub place: StorePlace,
+    pub location: StoreLocation,
     /// How long receipts are kept; `None`: for ever.
     pub retention: Option<Duration>,
     /// Redis for limits shared by replicas; may hold a password.
@@ -86,7 +86,7 @@ pub struct StoreSettings {
 
 /// Where keys and receipts are kept.
 #[derive(Clone, PartialEq, Eq)]
-pub enum StorePlace {
+pub enum StoreLocation {
     /// Nowhere: they are gone with the process.
     Memory,
     /// In one SQLite file, named as it was written.
@@ -95,7 +95,7 @@ pub enum StorePlace {
     Server(String),
 }
 
-impl StorePlace {
+impl StoreLocation {
     /// The place a URL such as `sqlite:tierway.db` names; `None` where it names none we know.
     pub fn of_url(url: &str) -> Option<Self> {
         const SERVERS: [&str; 4] = ["postgres://", "postgresql://", "redis://", "rediss://"];
@@ -129,7 +129,7 @@ pub struct TelemetrySettings {
 
 /// The part of `[routing]` that is about bytes on the wire rather than choices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct WireSettings {
+pub struct TransportSettings {
     /// How long a connection may take to stand.
     pub connect_timeout: Duration,
     /// What a frame that is not JSON means.
@@ -142,14 +142,14 @@ pub struct ProviderSettings {
     /// Its name.
     pub name: Arc<str>,
     /// How it is reached.
-    pub reach: Reach,
+    pub kind: ProviderKind,
     /// Whether an end without a `finish_reason` is a truncation.
     pub finish_reason: FinishReason,
 }
 
 /// How a provider is reached.
 #[derive(Clone, Debug)]
-pub enum Reach {
+pub enum ProviderKind {
     /// Over the network.
     Network(NetworkSettings),
     /// Not at all: answers are made here.
@@ -159,8 +159,8 @@ pub enum Reach {
 /// How to speak to a provider, and where.
 #[derive(Clone, Debug)]
 pub struct NetworkSettings {
-    /// The dialect it speaks; never [`Protocol::Sim`].
-    pub protocol: Protocol,
+    /// The dialect it speaks; never [`ProviderProtocol::Sim`].
+    pub protocol: ProviderProtocol,
     /// Scheme, host and path, without a slash at the end.
     pub base_url: String,
     /// What we present, used in turn; none for a provider that asks for none.
@@ -182,7 +182,7 @@ pub struct SimSettings {
 
 /// A provider's dialect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Protocol {
+pub enum ProviderProtocol {
     /// OpenAI's API, and everything that speaks it.
     OpenAi,
     /// Azure OpenAI.
@@ -221,13 +221,14 @@ mod tests {
 
     #[test]
     fn a_url_names_one_place_or_none() {
-        let check = |url: &str, expected: Option<StorePlace>| assert!(StorePlace::of_url(url) == expected, "{url}");
-        let sqlite = |path: &str| Some(StorePlace::Sqlite(path.into()));
-        check("memory:", Some(StorePlace::Memory));
+        let check =
+            |url: &str, expected: Option<StoreLocation>| assert!(StoreLocation::of_url(url) == expected, "{url}");
+        let sqlite = |path: &str| Some(StoreLocation::Sqlite(path.into()));
+        check("memory:", Some(StoreLocation::Memory));
         check("sqlite:tierway.db", sqlite("tierway.db"));
         check("sqlite:/var/lib/tierway/tierway.db", sqlite("/var/lib/tierway/tierway.db"));
         check("sqlite:///var/lib/tierway/tierway.db", sqlite("/var/lib/tierway/tierway.db"));
-        check("postgres://me:hush@db/x", Some(StorePlace::Server("postgres://me:hush@db/x".into())));
+        check("postgres://me:hush@db/x", Some(StoreLocation::Server("postgres://me:hush@db/x".into())));
         for none in ["", "tierway.db", "memory", "memory:x", "sqlite:", "sqlite://", "sqlite::memory:", "mysql://db/x"]
         {
             check(none, None);

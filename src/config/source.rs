@@ -14,7 +14,7 @@ const DEMO: &str = include_str!("../../config/tierway.toml");
 
 /// The text of a configuration and where it is from.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Source {
+pub enum ConfigSource {
     /// A file that was read.
     File {
         /// Its path, as it was found.
@@ -26,14 +26,14 @@ pub enum Source {
     Demo,
 }
 
-impl Source {
+impl ConfigSource {
     /// The file at `path`.
     ///
     /// # Errors
     ///
     /// The one problem that it cannot be read.
-    pub fn file(path: &Path, surroundings: &dyn Environment) -> Result<Self, Problems> {
-        match surroundings.read(path) {
+    pub fn file(path: &Path, environment: &dyn Environment) -> Result<Self, Problems> {
+        match environment.read(path) {
             Ok(text) => Ok(Self::File { path: path.to_owned(), text }),
             Err(error) => Err(Problems::unreadable(&path.display().to_string(), &error)),
         }
@@ -75,20 +75,20 @@ impl Source {
 /// # Errors
 ///
 /// The one problem that the file cannot be read; a usual place where there is none is no problem.
-pub fn find(named: Option<&Path>, surroundings: &dyn Environment) -> Result<Source, Problems> {
-    let variable = || surroundings.variable(PATH_VARIABLE).filter(|path| !path.is_empty());
+pub fn find(named: Option<&Path>, environment: &dyn Environment) -> Result<ConfigSource, Problems> {
+    let variable = || environment.variable(PATH_VARIABLE).filter(|path| !path.is_empty());
     if let Some(path) = named.map(Path::to_owned).or_else(|| variable().map(PathBuf::from)) {
-        return Source::file(&path, surroundings);
+        return ConfigSource::file(&path, environment);
     }
     for path in USUAL_PATHS.map(Path::new) {
-        match surroundings.read(path) {
+        match environment.read(path) {
             Ok(text) => {
                 let path = path.to_owned();
-                return Ok(Source::File { path, text });
+                return Ok(ConfigSource::File { path, text });
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Problems::unreadable(&path.display().to_string(), &error)),
         }
     }
-    Ok(Source::Demo)
+    Ok(ConfigSource::Demo)
 }

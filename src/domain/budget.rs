@@ -165,7 +165,7 @@ impl BudgetPeriod {
         let next = |date: Date| date.saturating_add(if monthly { 1.month() } else { 1.day() });
         let unix_ms = unix_ms.clamp(YEARS.0, YEARS.1);
         let instant = Timestamp::from_millisecond(unix_ms).expect("these years are within the calendar");
-        let mut begins = first(instant.to_zoned(zone.0.clone()).date());
+        let mut begins = first(instant.to_zoned_datetime(zone.0.clone()).date());
         let mut span = WindowSpan { start_ms: midnight(begins, zone), end_ms: midnight(next(begins), zone) };
         // Clocks put back over midnight show the old date again after the new one has begun.
         while span.end_ms <= unix_ms {
@@ -181,7 +181,7 @@ const YEARS: (i64, i64) = (-62_135_596_800_000, 221_845_392_000_000);
 
 /// When `date` begins in `zone`: at the first midnight, or where there is none, when clocks are put forward.
 fn midnight(date: Date, zone: &Zone) -> i64 {
-    let begins = date.to_zoned(zone.0.clone()).expect("the years are within the calendar");
+    let begins = date.to_zoned_datetime(zone.0.clone()).expect("the years are within the calendar");
     begins.timestamp().as_millisecond()
 }
 

@@ -6,7 +6,9 @@
 
 use super::RelayContext;
 use super::health::{DeploymentSet, HealthRegistry};
-use crate::config::{self, FinishReason, KeyHash, MalformedFrame, ProviderSettings, Reach, Snapshot, WireSettings};
+use crate::config::{
+    self, FinishReason, KeyHash, MalformedFrame, ProviderKind, ProviderSettings, Snapshot, TransportSettings,
+};
 use crate::domain::authorize::{Asked, KeyRecord};
 use crate::domain::budget::{Account, Scope};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId};
@@ -75,7 +77,7 @@ impl ActiveConfig {
         context: &RelayContext,
         previous: Option<(&Self, Instant)>,
     ) -> Result<Self, ActivateError> {
-        let setups = snapshot.providers.iter().map(|provider| setup(provider, &snapshot.wire));
+        let setups = snapshot.providers.iter().map(|provider| setup(provider, &snapshot.transport));
         let setups = setups.collect::<Result<Vec<_>, _>>()?;
         let upstreams = Upstreams::build(setups, previous.map(|(active, _)| &*active.upstreams), context.clock)?;
         let fingerprints = |provider: &ProviderSettings| {
@@ -241,34 +243,34 @@ pub enum ActivateError {
     },
 }
 
-fn setup(provider: &ProviderSettings, wire: &WireSettings) -> Result<ProviderSetup, ActivateError> {
+fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<ProviderSetup, ActivateError> {
     let name = provider.name.clone();
-    let protocol = match &provider.reach {
-        Reach::Sim(sim) => Protocol::Sim(SimSetup {
+    let protocol = match &provider.kind {
+        ProviderKind::Sim(sim) => Protocol::Sim(SimSetup {
             first_token: sim.first_token,
             tokens_per_second: sim.tokens_per_second,
             error_rate_bp: sim.error_rate_bp,
         }),
-        Reach::Network(network) if network.protocol == config::Protocol::OpenAi => {
+        ProviderKind::Network(network) if network.protocol == config::ProviderProtocol::OpenAi => {
             let credentials = network.credentials.iter().map(bearer).collect::<Option<Vec<_>>>();
             Protocol::OpenAi(OpenAiSetup {
                 base_url: network.base_url.clone(),
                 credentials: credentials.ok_or_else(|| ActivateError::Credential { provider: name.clone() })?,
                 http2: network.http2,
                 finish_reason_optional: provider.finish_reason == FinishReason::Optional,
-                skip_malformed_frames: wire.malformed_frame == MalformedFrame::Pass,
+                skip_malformed_frames: transport.malformed_frame == MalformedFrame::Pass,
             })
         }
-        Reach::Network(_) => return Err(ActivateError::Protocol { provider: name }),
+        ProviderKind::Network(_) => return Err(ActivateError::Protocol { provider: name }),
     };
-    Ok(ProviderSetup { name, protocol, connect_timeout: wire.connect_timeout })
+    Ok(ProviderSetup { name, protocol, connect_timeout: transport.connect_timeout })
 }
 
 /// What we present to a provider; a simulated one asks for nothing.
 fn credentials(provider: &ProviderSettings) -> &[Secret] {
-    match &provider.reach {
-        Reach::Network(network) => &network.credentials,
-        Reach::Sim(_) => &[],
+    match &provider.kind {
+        ProviderKind::Network(network) => &network.credentials,
+        ProviderKind::Sim(_) => &[],
     }
 }
 

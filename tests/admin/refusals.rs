@@ -4,7 +4,7 @@ use crate::house::{House, bearer};
 use crate::support::gateway::{ADMIN_TOKEN, VIEWER_TOKEN, compile};
 use serde_json::{Value, json};
 use tierway::cli::reload::apply;
-use tierway::config::Change;
+use tierway::config::ConfigChange;
 use tierway::domain::secret::Secret;
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_reload_takes_up_another_viewer_token() {
     assert_eq!(look().await, 200);
     for (token, expected) in [("env:OTHER_KEY", 401), ("env:VIEWER_TOKEN", 200)] {
         let config = house.config.replace("env:VIEWER_TOKEN", token);
-        let change = Change { snapshot: compile(&config), needs_restart: Vec::new() };
+        let change = ConfigChange { snapshot: compile(&config), needs_restart: Vec::new() };
         apply(Ok(change), &house.gateway.app, Some(&Secret::new(ADMIN_TOKEN)));
         assert_eq!(look().await, expected, "{token}");
     }

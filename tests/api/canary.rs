@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
-use tierway::config::{Source, load};
+use tierway::config::{ConfigSource, load};
 use tierway::domain::receipt::Receipt;
 use tierway::store::Ledger;
 use tierway::store::sqlite::SqliteLedger;
@@ -260,7 +260,7 @@ fn configurations(config: &str, heard: &mut Heard) {
         config.replace("protocol = \"openai\"", "protocol = \"env:CREDENTIAL\""),
     ];
     for text in broken {
-        let source = Source::File { path: "tierway.toml".into(), text };
+        let source = ConfigSource::File { path: "tierway.toml".into(), text };
         let problems = load(&source, &Fixed::default(), &[]).expect_err("a broken configuration");
         for color in [false, true] {
             heard.add("what is said of a broken configuration", problems.render(color));

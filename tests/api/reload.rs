@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tierway::cli::reload::apply;
-use tierway::config::{Process, Source, Watcher, load};
+use tierway::config::{ConfigSource, ProcessEnvironment, Watcher, load};
 
 /// Reloads, every second of them of a bad file.
 const RELOADS: usize = 1_000;
@@ -89,11 +89,13 @@ impl Disk {
     }
 
     /// A gateway that serves the first good file, and who looks after that file.
-    async fn serve(&self) -> (TestGateway, Watcher<Process>) {
+    async fn serve(&self) -> (TestGateway, Watcher<ProcessEnvironment>) {
         self.write(&self.good(0));
-        let source = Source::file(Path::new(&self.path()), &Process).unwrap_or_else(|problems| panic!("{problems}"));
-        let snapshot = Arc::new(load(&source, &Process, &[]).unwrap_or_else(|problems| panic!("{problems}")));
-        let watcher = Watcher::new(&source, Process, Vec::new(), snapshot.clone());
+        let source = ConfigSource::file(Path::new(&self.path()), &ProcessEnvironment)
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        let snapshot =
+            Arc::new(load(&source, &ProcessEnvironment, &[]).unwrap_or_else(|problems| panic!("{problems}")));
+        let watcher = Watcher::new(&source, ProcessEnvironment, Vec::new(), snapshot.clone());
         (TestGateway::serving(snapshot, 1).await, watcher)
     }
 }

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tierway::cli::reload::apply;
 use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
-use tierway::config::{Change, Environment, Problems, Snapshot, Source, Watcher, load};
+use tierway::config::{ConfigChange, ConfigSource, Environment, Problems, Snapshot, Watcher, load};
 use tierway::domain::receipt::Outcome;
 use tierway::random::Rng;
 use tierway::store::Stores;
@@ -120,7 +120,7 @@ impl Stage {
         }
         let path = folder.path().join("tierway.toml");
         std::fs::write(&path, configuration(folder.path(), &provider)).unwrap();
-        let source = Source::file(&path, &World).unwrap();
+        let source = ConfigSource::file(&path, &World).unwrap();
         let snapshot = compiled(load(&source, &World, &[]));
         let watcher = Watcher::new(&source, World, Vec::new(), snapshot.clone());
         let gateway = TestGateway::serving(snapshot, 1).await;
@@ -145,7 +145,7 @@ impl Stage {
     }
 
     /// What the second look finds: the first one doubts what is wrong with a file pointed to.
-    fn look_twice(&mut self) -> Option<Result<Change, Problems>> {
+    fn look_twice(&mut self) -> Option<Result<ConfigChange, Problems>> {
         self.watcher.check().or_else(|| self.watcher.check())
     }
 }
@@ -395,7 +395,7 @@ async fn the_private_key_is_found_nowhere() {
     let numbers = der.secret_der().iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     let text = configuration(stage.folder.path(), &stage.provider);
     let problems_of = |text: String| {
-        let loaded = load(&Source::File { path: "tierway.toml".into(), text }, &World, &[]);
+        let loaded = load(&ConfigSource::File { path: "tierway.toml".into(), text }, &World, &[]);
         loaded.expect_err("a bad configuration").to_string()
     };
     let live = stage.gateway.relay.active_config();

@@ -1,6 +1,6 @@
 //! What the command line tells shells and `man` about itself.
 
-use super::{Place, text};
+use super::{Workspace, text};
 use std::process::Command;
 
 const COMMANDS: [&str; 11] =
@@ -9,12 +9,12 @@ const COMMANDS: [&str; 11] =
 #[test]
 fn every_shell_gets_a_script_that_knows_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = Place::empty().prints(&["completions", shell], 0);
+        let script = Workspace::empty().prints(&["completions", shell], 0);
         for command in COMMANDS {
             assert!(script.contains(command), "{shell} does not know {command}");
         }
     }
-    let output = Place::empty().run(&["completions", "cmd"]);
+    let output = Workspace::empty().run(&["completions", "cmd"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("possible values"), "{}", text(&output.stderr));
 }
@@ -22,7 +22,7 @@ fn every_shell_gets_a_script_that_knows_the_commands() {
 /// Bash itself completes what it sourced.
 #[test]
 fn bash_completes_a_command() {
-    let script = Place::empty().prints(&["completions", "bash"], 0);
+    let script = Workspace::empty().prints(&["completions", "bash"], 0);
     let asked = "COMP_WORDS=(tierway expl) COMP_CWORD=1; _tierway tierway expl tierway; echo ${COMPREPLY[@]}";
     let output = Command::new("bash").args(["-c", &format!("{script}\n{asked}")]).output().expect("bash runs");
     assert_eq!(text(&output.stdout).trim(), "explain", "{}", text(&output.stderr));
@@ -30,14 +30,14 @@ fn bash_completes_a_command() {
 
 #[test]
 fn every_command_has_a_manual_page() {
-    let place = Place::empty();
-    let printed = place.prints(&["man", "--out", "share/man"], 0);
+    let workspace = Workspace::empty();
+    let printed = workspace.prints(&["man", "--out", "share/man"], 0);
     assert_eq!(printed, "share/man/tierway.1\n");
     for command in COMMANDS {
-        let page = std::fs::read_to_string(place.path(&format!("share/man/tierway-{command}.1")));
+        let page = std::fs::read_to_string(workspace.path(&format!("share/man/tierway-{command}.1")));
         assert!(page.is_ok_and(|page| page.contains(".SH SYNOPSIS")), "{command}");
     }
-    let output = Place::with("").run(&["man", "--out", "tierway.toml"]);
+    let output = Workspace::with("").run(&["man", "--out", "tierway.toml"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("tierway.toml"), "{}", text(&output.stderr));
 }

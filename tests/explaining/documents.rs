@@ -1,6 +1,6 @@
 //! The documentation that follows from the code, held against it; what it says to type is typed.
 
-use super::{Place, text};
+use super::{Workspace, text};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -148,13 +148,13 @@ fn quoted(page: &str) -> Vec<String> {
 fn every_command_on_the_pages_works_as_written() {
     let mut tried = 0;
     for page in ["docs/troubleshooting.md", "docs/concepts.md", "docs/configuration.md"] {
-        let place = Place::empty();
+        let workspace = Workspace::empty();
         for block in read(page).split("```sh\n").skip(1) {
             let script = block.split("```").next().unwrap_or_default();
             let folder = Path::new(env!("CARGO_BIN_EXE_tierway")).parent().expect("the binary lies in a folder");
             let output = std::process::Command::new("sh")
                 .args(["-ec", script])
-                .current_dir(place.path(""))
+                .current_dir(workspace.path(""))
                 .env("PATH", format!("{}:/usr/bin:/bin", folder.display()))
                 .output()
                 .expect("a shell runs");

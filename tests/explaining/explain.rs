@@ -1,6 +1,6 @@
 //! `explain`: what becomes of a request, as text, as JSON and as an exit code.
 
-use super::{Place, text};
+use super::{Workspace, text};
 
 /// Two regions, a sticky alias, a drawn tier, a residency and a key that has ended.
 const CONFIG: &str = r#"
@@ -58,7 +58,7 @@ hash = "sha256:2222222222222222222222222222222222222222222222222222222222222222"
 fn explanation(code: i32, args: &str) -> String {
     let mut all = vec!["explain"];
     all.extend(args.split(' '));
-    Place::with(CONFIG).prints(&all, code)
+    Workspace::with(CONFIG).prints(&all, code)
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn json_tells_the_same() {
 #[test]
 fn wrong_names_are_wrong_usage() {
     let check = |args: &[&str], said: &str| {
-        let output = Place::with(CONFIG).run(args);
+        let output = Workspace::with(CONFIG).run(args);
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).contains(said), "{}", text(&output.stderr));
         assert!(output.stdout.is_empty());
@@ -120,7 +120,7 @@ fn wrong_names_are_wrong_usage() {
 
 #[test]
 fn a_wrong_configuration_is_said_as_by_check() {
-    let output = Place::with("[serverr]\n").run(&["explain", "--model", "a"]);
+    let output = Workspace::with("[serverr]\n").run(&["explain", "--model", "a"]);
     assert_eq!(output.status.code(), Some(78));
     assert!(text(&output.stderr).contains("serverr"));
 }

@@ -15,17 +15,17 @@ mod schema;
 mod validator;
 
 /// A directory with nothing in it, so that no file but the one named is found.
-struct Place(TempDir);
+struct Workspace(TempDir);
 
-impl Place {
+impl Workspace {
     fn empty() -> Self {
         Self(tempfile::tempdir().expect("a temporary directory"))
     }
 
     fn with(config: &str) -> Self {
-        let place = Self::empty();
-        std::fs::write(place.path("tierway.toml"), config).expect("the directory can be written");
-        place
+        let workspace = Self::empty();
+        std::fs::write(workspace.path("tierway.toml"), config).expect("the directory can be written");
+        workspace
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -1,11 +1,11 @@
 //! `config schema`: what an editor is told agrees with what the loading says.
 
-use super::{Place, validator::faults};
+use super::{Workspace, validator::faults};
 use serde_json::{Value, json};
 use std::path::Path;
 
 fn schema() -> Value {
-    serde_json::from_str(&Place::empty().prints(&["config", "schema"], 0)).expect("the schema is JSON")
+    serde_json::from_str(&Workspace::empty().prints(&["config", "schema"], 0)).expect("the schema is JSON")
 }
 
 fn committed(path: &str) -> String {
@@ -51,7 +51,8 @@ fn schema_and_loading_agree() {
         let text = format!("{LEAST}{text}");
         let found = faults(&schema, &document(&text));
         assert_eq!(found.is_empty(), good, "by the schema {found:?}:\n{text}");
-        let output = Place::with(&text).command(&["check"]).env("SECRET", "hush").output().expect("the binary starts");
+        let output =
+            Workspace::with(&text).command(&["check"]).env("SECRET", "hush").output().expect("the binary starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code() == Some(0), good, "by the loading {said}:\n{text}");
     };

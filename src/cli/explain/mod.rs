@@ -14,7 +14,7 @@ use super::store::{Stopped, Stored};
 use super::{EXIT_USAGE, print};
 use crate::cli::check::EXIT_CONFIGURATION;
 use crate::clock::Clock;
-use crate::config::{ExtraKey, KeyHash, Process, Snapshot, find, load};
+use crate::config::{ExtraKey, KeyHash, ProcessEnvironment, Snapshot, find, load};
 use crate::domain::authorize::{KeyRecord, authorize, is_valid};
 use crate::domain::call::{Bounds, Call, Endpoint, Feature, FeatureSet, RequestMetadata};
 use crate::domain::id::RequestId;
@@ -96,7 +96,8 @@ pub(super) fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     // A key without limits of any kind, for who names neither key nor policy. Nobody can present it.
     let anybody = ExtraKey { name: "anybody".to_owned(), hash: KeyHash([0; 32]) };
     let hash = anybody.hash;
-    let loaded = find(args.stored.config(), &Process).and_then(|source| load(&source, &Process, &[anybody]));
+    let loaded = find(args.stored.config(), &ProcessEnvironment)
+        .and_then(|source| load(&source, &ProcessEnvironment, &[anybody]));
     let snapshot = match loaded {
         Ok(snapshot) => snapshot,
         Err(problems) => {

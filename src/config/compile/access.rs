@@ -31,8 +31,8 @@ pub(super) fn policies(diagnostics: &Diagnostics<'_>, raw: &Raw, table: &Routing
             limits: limits(&policy.limits),
             clamp: policy.clamp.value,
             money: PolicyMoney {
-                each: policy.limits.budget.as_ref().and_then(allowance),
-                total: policy.total.as_ref().and_then(allowance),
+                each: policy.limits.budget.as_ref().and_then(budget_spec),
+                total: policy.total.as_ref().and_then(budget_spec),
                 credit: policy.credit.value,
                 unpriced: policy.unknown_price.value == raw::UnknownPrice::Allow,
             },
@@ -157,12 +157,12 @@ fn key_record(
 }
 
 fn team_budget(raw: &Raw, name: &str) -> Option<BudgetSpec> {
-    raw.teams.iter().find(|team| team.name.value == name)?.budget.as_ref().and_then(allowance)
+    raw.teams.iter().find(|team| team.name.value == name)?.budget.as_ref().and_then(budget_spec)
 }
 
 /// Every team and what its keys may spend together.
 pub(super) fn teams(raw: &Raw) -> BTreeMap<Arc<str>, Option<BudgetSpec>> {
-    raw.teams.iter().map(|team| (team.name.value.as_str().into(), team.budget.as_ref().and_then(allowance))).collect()
+    raw.teams.iter().map(|team| (team.name.value.as_str().into(), team.budget.as_ref().and_then(budget_spec))).collect()
 }
 
 fn limits(raw: &raw::Limits) -> Limits {
@@ -175,7 +175,7 @@ fn limits(raw: &raw::Limits) -> Limits {
 
 /// What a key has of its own, which may only be lower than its policy's.
 fn own(diagnostics: &Diagnostics<'_>, policy: &Policy, key: &raw::Limits) -> KeyOverrides {
-    let own = KeyOverrides { limits: limits(key), budget: key.budget.as_ref().and_then(allowance) };
+    let own = KeyOverrides { limits: limits(key), budget: key.budget.as_ref().and_then(budget_spec) };
     let (ceilings, limits) = (policy.limits, own.limits);
     lower(diagnostics, ceilings.requests_per_minute, limits.requests_per_minute, &key.requests_per_minute);
     lower(diagnostics, ceilings.tokens_per_minute, limits.tokens_per_minute, &key.tokens_per_minute);
@@ -256,7 +256,7 @@ fn is_budgeted(raw: &Raw, policy: &raw::Policy) -> bool {
 }
 
 /// `None` only where the limit is missing and was complained about.
-fn allowance(written: &raw::Budget) -> Option<BudgetSpec> {
+fn budget_spec(written: &raw::Budget) -> Option<BudgetSpec> {
     let zone = written.zone.value.clone();
     let window = match written.window.value {
         raw::Window::Day => BudgetPeriod::Day(zone),

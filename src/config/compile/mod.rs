@@ -17,8 +17,8 @@ use rustls::sign::CertifiedKey;
 
 use super::raw::{Network, Provider, Raw, Server, Sim, Store, Tls};
 use super::reader::{Diagnostics, Located, nearest};
-use super::settings::{NetworkSettings, Protocol, ProviderSettings, Reach, ServerSettings};
-use super::settings::{SimSettings, StorePlace, StoreSettings, TelemetrySettings, TlsSettings, WireSettings};
+use super::settings::{NetworkSettings, ProviderKind, ProviderProtocol, ProviderSettings, ServerSettings};
+use super::settings::{SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings};
 use super::{ExtraKey, KeyHash};
 use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::breaker::BreakerSettings;
@@ -27,11 +27,11 @@ use crate::domain::id::RegionId;
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 
 /// Everything a snapshot holds except what the desk found out on the way.
-pub(super) struct Compiled {
+pub(super) struct CompiledConfig {
     pub(super) server: ServerSettings,
     pub(super) store: StoreSettings,
     pub(super) telemetry: TelemetrySettings,
-    pub(super) wire: WireSettings,
+    pub(super) transport: TransportSettings,
     pub(super) table: RoutingTable,
     pub(super) providers: Vec<ProviderSettings>,
     pub(super) policies: Vec<Arc<Policy>>,
@@ -40,8 +40,8 @@ pub(super) struct Compiled {
 }
 
 /// Looks every name up. What could not be found is on the desk afterwards.
-pub(super) fn compile(diagnostics: &Diagnostics<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> Compiled {
-    let mut regions = Regions::default();
+pub(super) fn compile(diagnostics: &Diagnostics<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> CompiledConfig {
+    let mut regions = RegionNumbers::default();
     for provider in &raw.providers {
         regions.number(provider_region(provider));
     }
@@ -63,12 +63,12 @@ pub(super) fn compile(diagnostics: &Diagnostics<'_>, raw: Raw, extra_keys: &[Ext
     let policies = access::policies(diagnostics, &raw, &table);
     let keys = access::keys(diagnostics, &raw, &table, &policies, extra_keys);
     access::require_ceilings(diagnostics, &raw, &table, &policies);
-    Compiled {
+    CompiledConfig {
         teams: access::teams(&raw),
         table,
         policies,
         keys,
-        wire: WireSettings {
+        transport: TransportSettings {
             connect_timeout: raw.routing.connect_timeout.value.0,
             malformed_frame: raw.routing.malformed_frame.value,
         },
@@ -84,11 +84,11 @@ pub(super) fn compile(diagnostics: &Diagnostics<'_>, raw: Raw, extra_keys: &[Ext
 
 /// Region names and their numbers, in order of first use.
 #[derive(Default)]
-struct Regions {
+struct RegionNumbers {
     names: Vec<Arc<str>>,
 }
 
-impl Regions {
+impl RegionNumbers {
     fn number(&mut self, name: &str) -> RegionId {
         self.find(name).unwrap_or_else(|| {
             self.names.push(name.into());
@@ -192,7 +192,7 @@ fn tls_settings(diagnostics: &Diagnostics<'_>, tls: Tls) -> Option<TlsSettings> 
 fn store_settings(store: Store) -> StoreSettings {
     StoreSettings {
         // What names no place was complained about when it was read.
-        place: StorePlace::of_url(&store.url.value.0).unwrap_or(StorePlace::Memory),
+        location: StoreLocation::of_url(&store.url.value.0).unwrap_or(StoreLocation::Memory),
         retention: store.retention.map(|days| days.value.duration()),
         shared: store.shared.map(|url| url.value.0),
     }
@@ -200,14 +200,14 @@ fn store_settings(store: Store) -> StoreSettings {
 
 /// `None` only where something is missing that was complained about.
 fn provider_settings(provider: Provider) -> Option<ProviderSettings> {
-    let reach = match provider.protocol?.value {
-        Protocol::Sim => Reach::Sim(sim_settings(&provider.sim?)),
-        protocol => Reach::Network(network_settings(protocol, provider.network?)?),
+    let kind = match provider.protocol?.value {
+        ProviderProtocol::Sim => ProviderKind::Sim(sim_settings(&provider.sim?)),
+        protocol => ProviderKind::Network(network_settings(protocol, provider.network?)?),
     };
-    Some(ProviderSettings { name: provider.name.value.into(), reach, finish_reason: provider.finish_reason.value })
+    Some(ProviderSettings { name: provider.name.value.into(), kind, finish_reason: provider.finish_reason.value })
 }
 
-fn network_settings(protocol: Protocol, network: Network) -> Option<NetworkSettings> {
+fn network_settings(protocol: ProviderProtocol, network: Network) -> Option<NetworkSettings> {
     Some(NetworkSettings {
         protocol,
         base_url: network.base_url?.value.0,

@@ -5,14 +5,18 @@ use std::sync::Arc;
 
 use super::super::raw::{self, Raw};
 use super::super::reader::Diagnostics;
-use super::{Regions, number, provider_region, report_unknown};
+use super::{RegionNumbers, number, provider_region, report_unknown};
 use crate::domain::call::{EndpointSet, FeatureSet};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId};
 use crate::domain::pricing::{Price, PriceVersion, Prices};
 use crate::domain::routing::table::{Capacity, Deployment, Model, RESERVED_PREFIX};
 
 /// Every model in file order, and every deployment grouped by model.
-pub(super) fn models(diagnostics: &Diagnostics<'_>, raw: &Raw, regions: &Regions) -> (Vec<Model>, Vec<Deployment>) {
+pub(super) fn models(
+    diagnostics: &Diagnostics<'_>,
+    raw: &Raw,
+    regions: &RegionNumbers,
+) -> (Vec<Model>, Vec<Deployment>) {
     let mut deployments = Vec::new();
     let mut names = HashMap::new();
     let compiled = raw.models.iter().enumerate().map(|(index, model)| {
@@ -22,7 +26,7 @@ pub(super) fn models(diagnostics: &Diagnostics<'_>, raw: &Raw, regions: &Regions
             let Some(deployment) = deployment(diagnostics, raw, regions, model, id, written) else {
                 continue;
             };
-            complain_if_alike(diagnostics, &mut names, written, &deployment);
+            report_if_duplicate(diagnostics, &mut names, written, &deployment);
             deployments.push(deployment);
         }
         compiled_model(diagnostics, raw, model, &deployments, from)
@@ -72,7 +76,7 @@ fn compiled_model(
 fn deployment(
     diagnostics: &Diagnostics<'_>,
     raw: &Raw,
-    regions: &Regions,
+    regions: &RegionNumbers,
     model: &raw::Model,
     id: ModelId,
     written: &raw::Deployment,
@@ -106,20 +110,20 @@ fn deployment(
 }
 
 /// Breakers and gauges are kept by name: two alike would share them.
-fn complain_if_alike(
+fn report_if_duplicate(
     diagnostics: &Diagnostics<'_>,
     names: &mut HashMap<Arc<str>, String>,
     written: &raw::Deployment,
     deployment: &Deployment,
 ) {
-    let place = written.name.as_ref().or(written.provider.as_ref());
-    let Some(place) = place else { return };
+    let location = written.name.as_ref().or(written.provider.as_ref());
+    let Some(location) = location else { return };
     if let Some(first) = names.get(&deployment.name) {
         let message = format!("a second deployment called `{}`", deployment.name);
-        diagnostics.report_at(place, message, format!("the first is {first}: give one a `name`"));
+        diagnostics.report_at(location, message, format!("the first is {first}: give one a `name`"));
         return;
     }
-    let table = place.path.rsplit_once('.').map_or(place.path.as_str(), |(table, _)| table);
+    let table = location.path.rsplit_once('.').map_or(location.path.as_str(), |(table, _)| table);
     names.insert(deployment.name.clone(), table.to_owned());
 }
 

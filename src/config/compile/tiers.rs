@@ -29,7 +29,7 @@ fn tier_models(diagnostics: &Diagnostics<'_>, raw: &Raw, models: &[Model], tier:
     for written in &tier.models {
         let Some(name) = &written.name else { continue };
         let Some(id) = find_model(raw, &name.value.0) else {
-            complain_no_model(diagnostics, raw, name);
+            report_no_model(diagnostics, raw, name);
             continue;
         };
         if found.iter().any(|(known, _)| *known == id) {
@@ -48,7 +48,7 @@ fn tier_models(diagnostics: &Diagnostics<'_>, raw: &Raw, models: &[Model], tier:
     found
 }
 
-fn complain_no_model(diagnostics: &Diagnostics<'_>, raw: &Raw, name: &Located<Name>) {
+fn report_no_model(diagnostics: &Diagnostics<'_>, raw: &Raw, name: &Located<Name>) {
     let plain = name.value.0.strip_prefix(RESERVED_PREFIX);
     if plain.is_some_and(|plain| find_model(raw, plain).is_some()) {
         let message = format!("`{RESERVED_PREFIX}` names are not part of tiers");

@@ -3,11 +3,11 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256 as Hasher};
+use sha2::{Digest, Sha256};
 
 use super::super::raw::{Budget, Key, Limits, Policy, Team, UnknownPrice, Window};
 use super::super::reader::{Located, Table, ValueError};
-use super::super::value::{HedgeAfter, Name, Percent, Sha256, Wait};
+use super::super::value::{HedgeAfter, Name, NonZeroDuration, Percent, Sha256Digest};
 use super::check_name;
 use crate::domain::budget::{CreditUse, Zone};
 use crate::domain::secret::Secret;
@@ -27,7 +27,7 @@ const WINDOW: Window = Window::None;
 /// Windows end at midnight in one zone for everybody.
 const ZONE: &str = "UTC";
 /// A hedge earlier than this would hedge the healthy.
-const HEDGE_AT_LEAST: Wait = Wait(Duration::from_millis(300));
+const HEDGE_AT_LEAST: NonZeroDuration = NonZeroDuration(Duration::from_millis(300));
 /// Two requests in a hundred may be sent twice.
 const HEDGE_EXTRA: Percent = Percent::whole(2);
 /// Faults on purpose only where somebody asked for them.
@@ -38,7 +38,7 @@ pub(super) fn policy(name: Located<String>, table: &mut Table<'_>) -> Policy {
     let tiers = table.list("tiers");
     let models = table.list("models");
     if tiers.is_none() && models.is_none() {
-        table.complain_missing_either(["tiers", "models"], "[\"*\"], or the names of the tiers it may use");
+        table.report_missing_either(["tiers", "models"], "[\"*\"], or the names of the tiers it may use");
     }
     let limits = limits(table);
     table.or_unbuilt("priority", PRIORITY, "all policies would be equal when the gateway is full");
@@ -96,7 +96,7 @@ fn hedge(table: &mut Table<'_>) {
 
 fn sla(table: &mut Table<'_>) {
     table.required::<Percent>("uptime");
-    table.optional::<Wait>("first_token");
+    table.optional::<NonZeroDuration>("first_token");
     for credit in table.cells("credits").unwrap_or_default() {
         credit.table(|credit| {
             credit.required::<Percent>("below");
@@ -118,14 +118,14 @@ pub(super) fn keys(file: &mut Table<'_>) -> Vec<Key> {
 fn key(table: &mut Table<'_>) -> Key {
     let name = table.required::<Name>("name");
     let secret = table.optional::<Secret>("secret");
-    let hash = table.optional::<Sha256>("hash");
+    let hash = table.optional::<Sha256Digest>("hash");
     match (table.has("secret"), table.has("hash")) {
         (true, true) => {
             let hint = "keep one of the two: they may not be the same key";
             table.report("hash", ValueError::hinting("a key with both `secret` and `hash`", hint));
         }
         (false, false) => {
-            table.complain_missing_either(["secret", "hash"], "\"env:NAME\", or `hash = \"sha256:…\"`");
+            table.report_missing_either(["secret", "hash"], "\"env:NAME\", or `hash = \"sha256:…\"`");
         }
         _ => {}
     }
@@ -140,8 +140,12 @@ fn key(table: &mut Table<'_>) -> Key {
 }
 
 /// Only the hash of a key's secret is kept.
-fn hashed(secret: Located<Secret>) -> Located<Sha256> {
-    Located { value: Sha256(Hasher::digest(secret.value.expose()).into()), path: secret.path, place: secret.place }
+fn hashed(secret: Located<Secret>) -> Located<Sha256Digest> {
+    Located {
+        value: Sha256Digest(Sha256::digest(secret.value.expose()).into()),
+        path: secret.path,
+        location: secret.location,
+    }
 }
 
 pub(super) fn drill(table: &mut Table<'_>) {

@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
-use super::problem::Place;
+use super::problem::ValueLocation;
 use super::raw::Raw;
 use super::reader::{Catalogue, Diagnostics, Table, ValueError};
 use super::value::Name;
@@ -37,7 +37,7 @@ const REQUIRED: [(&str, &str, &str); 2] = [
 pub(super) fn parse(diagnostics: &Diagnostics<'_>, text: &str) -> Raw {
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        complain_about_syntax(diagnostics, error);
+        report_syntax_error(diagnostics, error);
     }
     if errors.is_empty() {
         return sections(diagnostics, document.get_ref());
@@ -45,7 +45,7 @@ pub(super) fn parse(diagnostics: &Diagnostics<'_>, text: &str) -> Raw {
     let spans: Vec<_> = errors.iter().filter_map(toml::de::Error::span).collect();
     hide_secrets_by_line(diagnostics, text, &spans);
     let raw = sections(diagnostics, document.get_ref());
-    diagnostics.drop_echoes(&spans, errors.len());
+    diagnostics.drop_follow_up_problems(&spans, errors.len());
     raw
 }
 
@@ -79,15 +79,15 @@ fn sections(diagnostics: &Diagnostics<'_>, document: &DeTable<'_>) -> Raw {
     })
 }
 
-fn complain_about_syntax(diagnostics: &Diagnostics<'_>, error: &toml::de::Error) {
+fn report_syntax_error(diagnostics: &Diagnostics<'_>, error: &toml::de::Error) {
     let hint = if error.message().starts_with("duplicate key") {
         "the same name is given above: keep one of the two"
     } else {
         "the file is TOML: strings in double quotes, tables in [brackets], one setting a line"
     };
-    let place = error.span().map_or(Place::Nowhere, Place::File);
+    let location = error.span().map_or(ValueLocation::Unwritten, ValueLocation::File);
     let message = format!("not TOML: {}", error.message());
-    diagnostics.report("", place, ValueError::hinting(message, hint));
+    diagnostics.report("", location, ValueError::hinting(message, hint));
 }
 
 /// Hides what follows the name of a secret on every line, and what follows a quote on the broken
@@ -109,6 +109,6 @@ fn hide_secrets_by_line(diagnostics: &Diagnostics<'_>, text: &str, broken: &[Ran
 /// Complains about a name that could not be a label.
 fn check_name(diagnostics: &Diagnostics<'_>, name: &super::reader::Located<String>) {
     if let Some(wrong) = Name::fault(&name.value) {
-        diagnostics.report(&name.path, name.place.clone(), wrong);
+        diagnostics.report(&name.path, name.location.clone(), wrong);
     }
 }

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::super::raw::{Network, Provider, Sim};
-use super::super::reader::{Located, Setting, Table, Word};
-use super::super::settings::{FinishReason, Protocol};
+use super::super::reader::{Keyword, Located, SettingValue, Table};
+use super::super::settings::{FinishReason, ProviderProtocol};
 use super::super::value::{BaseUrl, Percent};
 use super::check_name;
 
@@ -22,8 +22,8 @@ const SIM_ERROR_RATE: Percent = Percent::whole(0);
 
 pub(super) fn provider(name: Located<String>, table: &mut Table<'_>) -> Provider {
     check_name(table.diagnostics(), &name);
-    let protocol = table.required::<Protocol>("protocol");
-    let simulated = protocol.as_ref().map(|protocol| protocol.value == Protocol::Sim);
+    let protocol = table.required::<ProviderProtocol>("protocol");
+    let simulated = protocol.as_ref().map(|protocol| protocol.value == ProviderProtocol::Sim);
     let provider = Provider {
         name,
         region: table.optional("region"),
@@ -79,14 +79,14 @@ fn refuse_sim(table: &mut Table<'_>) -> Option<Sim> {
 
 fn require_base_url(table: &Table<'_>) {
     if !table.has("base_url") {
-        table.complain_missing("base_url", BaseUrl::EXPECTED);
+        table.report_missing("base_url", BaseUrl::EXPECTED);
     }
 }
 
 /// Notes a dialect that is not built.
-fn note_unspoken(table: &Table<'_>, protocol: Option<&Located<Protocol>>) {
+fn note_unspoken(table: &Table<'_>, protocol: Option<&Located<ProviderProtocol>>) {
     match protocol.map(|protocol| protocol.value) {
-        None | Some(Protocol::OpenAi | Protocol::Sim) => {}
+        None | Some(ProviderProtocol::OpenAi | ProviderProtocol::Sim) => {}
         Some(protocol) => {
             let why = format!("nothing could be sent to a provider that speaks {}", protocol.word());
             table.unenforced("protocol", &why);

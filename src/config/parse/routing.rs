@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::raw::{Alias, Breaker, Routing, Stream, Tier, TierModel};
 use super::super::reader::{Located, Table, ValueError, ValueRef};
 use super::super::settings::MalformedFrame;
-use super::super::value::{Name, Percent, Wait};
+use super::super::value::{Name, NonZeroDuration, Percent};
 use super::check_name;
 use crate::domain::routing::table::{BalanceStrategy, RESERVED_PREFIX, Sticky};
 
@@ -19,17 +19,17 @@ const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(3).expect("3 is not 0");
 /// In a total outage providers see at most a fifth more than the traffic.
 const RETRY_BUDGET: Percent = Percent::whole(20);
 /// A connection across an ocean stands in 300 ms; twice that and a lost packet is a dead host.
-const CONNECT_TIMEOUT: Wait = Wait(Duration::from_millis(750));
+const CONNECT_TIMEOUT: NonZeroDuration = NonZeroDuration(Duration::from_millis(750));
 /// Long contexts take seconds to read; nobody waits longer than this for a sign of life.
-const FIRST_TOKEN: Wait = Wait(Duration::from_secs(10));
+const FIRST_TOKEN: NonZeroDuration = NonZeroDuration(Duration::from_secs(10));
 /// Tokens come in tens of milliseconds; this long without one is a stall.
-const IDLE: Wait = Wait(Duration::from_secs(20));
+const IDLE: NonZeroDuration = NonZeroDuration(Duration::from_secs(20));
 /// A whole answer shows nothing until it is complete.
-const WHOLE: Wait = Wait(Duration::from_secs(120));
+const WHOLE: NonZeroDuration = NonZeroDuration(Duration::from_secs(120));
 /// The longest answer worth waiting for.
-const TOTAL: Wait = Wait(Duration::from_secs(600));
+const TOTAL: NonZeroDuration = NonZeroDuration(Duration::from_secs(600));
 /// Silent this long, a region is avoided before its breaker trips.
-const SILENT_AFTER: Wait = Wait(Duration::from_secs(1));
+const SILENT_AFTER: NonZeroDuration = NonZeroDuration(Duration::from_secs(1));
 /// A client can wait by itself.
 const RETRY_AFTER_WAIT_MAX: Duration = Duration::ZERO;
 /// What answered 500 once is likely to do it again.
@@ -43,13 +43,13 @@ const BREAKER_FAILURES: NonZeroU32 = NonZeroU32::new(5).expect("5 is not 0");
 /// A deployment that fails every second request is worse than none.
 const BREAKER_RATIO: Percent = Percent::whole(50);
 /// Half a minute remembers a brown-out and forgets yesterday.
-const BREAKER_WINDOW: Wait = Wait(Duration::from_secs(30));
+const BREAKER_WINDOW: NonZeroDuration = NonZeroDuration(Duration::from_secs(30));
 /// Below this many requests a ratio says nothing.
 const BREAKER_MIN_REQUESTS: NonZeroU32 = NonZeroU32::new(20).expect("20 is not 0");
 /// A restart takes about a second.
-const BREAKER_OPEN: Wait = Wait(Duration::from_secs(1));
+const BREAKER_OPEN: NonZeroDuration = NonZeroDuration(Duration::from_secs(1));
 /// Recovery is noticed within this.
-const BREAKER_OPEN_MAX: Wait = Wait(Duration::from_secs(20));
+const BREAKER_OPEN_MAX: NonZeroDuration = NonZeroDuration(Duration::from_secs(20));
 
 pub(super) fn tier(name: Located<String>, table: &mut Table<'_>) -> Tier {
     check_name(table.diagnostics(), &name);
@@ -109,7 +109,7 @@ pub(super) fn routing(table: &mut Table<'_>) -> Routing {
     if routing.same_region_retry_on_500.value > 1 {
         let wrong = ValueError::hinting("is more than 1", "write 0 or 1: a second such end is an outage");
         let written = &routing.same_region_retry_on_500;
-        table.diagnostics().report(&written.path, written.place.clone(), wrong);
+        table.diagnostics().report(&written.path, written.location.clone(), wrong);
     }
     table.or_unbuilt("stream", STREAM, "streams would be strict");
     routing
@@ -125,9 +125,9 @@ fn breaker(table: &mut Table<'_>) -> Breaker {
         open_max: table.or("open_max", BREAKER_OPEN_MAX),
     };
     if breaker.open.value.0 > breaker.open_max.value.0 {
-        let place = if breaker.open.is_explicit() { &breaker.open } else { &breaker.open_max };
+        let location = if breaker.open.is_explicit() { &breaker.open } else { &breaker.open_max };
         let message = "`open` is longer than `open_max`".to_owned();
-        table.diagnostics().report_at(place, message, "lower it, or raise `open_max`".to_owned());
+        table.diagnostics().report_at(location, message, "lower it, or raise `open_max`".to_owned());
     }
     breaker
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::raw::{Server, Store, Telemetry, Tls};
 use super::super::reader::{Located, Table};
-use super::super::settings::StorePlace;
-use super::super::value::{BaseUrl, LogFilter, Size, StoreUrl};
+use super::super::settings::StoreLocation;
+use super::super::value::{BaseUrl, ByteSize, LogFilter, StoreUrl};
 use crate::domain::secret::Secret;
 
 /// Loopback: nobody else reaches a gateway that was not told whom to trust.
@@ -14,9 +14,9 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 /// Where the admin token is looked for when the file says nothing.
 const ADMIN_TOKEN_VARIABLE: &str = "TIERWAY_ADMIN_TOKEN";
 /// Room for a long conversation with a few images.
-const MAX_BODY: Size = Size(32 << 20);
+const MAX_BODY: ByteSize = ByteSize(32 << 20);
 /// Thirty-two of the largest bodies; a small machine survives it.
-const MAX_IN_FLIGHT: Size = Size(1 << 30);
+const MAX_IN_FLIGHT: ByteSize = ByteSize(1 << 30);
 /// Most load balancers need no grace, and tests should not wait.
 const LB_GRACE: Duration = Duration::ZERO;
 /// The grace period of Kubernetes.
@@ -56,7 +56,7 @@ fn tls(table: &mut Table<'_>) -> Tls {
 
 pub(super) fn store(table: &mut Table<'_>) -> Store {
     let url = table.or("url", StoreUrl(STORE_URL.to_owned()));
-    if matches!(StorePlace::of_url(&url.value.0), Some(StorePlace::Server(_))) {
+    if matches!(StoreLocation::of_url(&url.value.0), Some(StoreLocation::Server(_))) {
         table.unenforced("url", "receipts and what budgets have spent would be kept in memory only");
     }
     Store {

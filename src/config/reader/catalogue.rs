@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use std::io;
 
 use super::super::env::Environment;
-use super::path::Path;
-use super::{Setting, Shown};
+use super::path::SettingPath;
+use super::{DisplayValue, SettingValue};
 
 /// Stands for a name of the operator's choosing: `providers.NAME`.
 pub(crate) const ANY_NAME: &str = "NAME";
@@ -17,7 +17,7 @@ pub(crate) const ANY_NAME: &str = "NAME";
 /// Every setting, in the order of the reading.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalogue {
-    pub(crate) settings: Vec<Described>,
+    pub(crate) settings: Vec<SettingDescription>,
     /// The paths of settings that may not be absent.
     pub(crate) required: Vec<String>,
     /// Tables, by path, in which one of these settings must be there.
@@ -33,12 +33,12 @@ impl Catalogue {
 
 /// One setting, or a table of settings.
 #[derive(Clone, Debug)]
-pub(crate) struct Described {
+pub(crate) struct SettingDescription {
     /// Without positions and with [`ANY_NAME`]: `models.NAME.deployments.weight`.
     pub(crate) path: String,
-    pub(crate) kind: Kind,
+    pub(crate) kind: SettingKind,
     /// What holds where it is absent, if anything does.
-    pub(crate) default: Option<Shown>,
+    pub(crate) default: Option<DisplayValue>,
     /// The environment variable that overrides it, if any may.
     pub(crate) variable: Option<String>,
     /// What would not happen, where its feature is not built.
@@ -47,44 +47,44 @@ pub(crate) struct Described {
 
 /// What may be written at a path.
 #[derive(Clone, Debug)]
-pub(crate) enum Kind {
-    Value(Type),
+pub(crate) enum SettingKind {
+    Value(ValueType),
     /// An array of one type, or one value of it.
-    List(Type),
+    List(ValueType),
     /// A table; what is below its path is in it.
     Table,
     /// A table, or an array of such tables.
     OneOrMore,
     /// An array of tables; with a type, each may be a plain value instead.
-    Tables(Option<Type>),
+    Tables(Option<ValueType>),
 }
 
 /// A type as it is written.
 #[derive(Clone, Debug)]
-pub(crate) struct Type {
-    pub(crate) shape: Shape,
+pub(crate) struct ValueType {
+    pub(crate) shape: ValueShape,
     /// For people, completing "write …".
     pub(crate) expected: &'static str,
 }
 
-impl Type {
-    pub(super) fn of<T: Setting>() -> Self {
+impl ValueType {
+    pub(super) fn of<T: SettingValue>() -> Self {
         Self { shape: T::shape(), expected: T::EXPECTED }
     }
 }
 
 /// The form of a value, as far as an editor can check it. Any text may instead point elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum ValueShape {
     Text,
     /// Text that fits this regular expression from its beginning to its end.
-    Form(&'static str),
+    Pattern(&'static str),
     /// Only ever `env:NAME` or `file:/path`.
-    Elsewhere,
+    Reference,
     /// One of these.
     Words(Vec<&'static str>),
     Flag,
-    Whole {
+    Integer {
         least: u64,
         most: u64,
     },
@@ -111,7 +111,7 @@ impl SchemaRecorder {
     }
 
     /// Notes a setting the first time it is asked for.
-    pub(super) fn setting(&self, setting: impl FnOnce() -> Described) {
+    pub(super) fn setting(&self, setting: impl FnOnce() -> SettingDescription) {
         self.write(|catalogue| {
             let setting = setting();
             if !catalogue.settings.iter().any(|known| known.path == setting.path) {
@@ -121,31 +121,31 @@ impl SchemaRecorder {
     }
 
     /// Notes that an element of the array of tables at `path` may be a plain `T`.
-    pub(super) fn short_for_a_table<T: Setting>(&self, path: &Path) {
-        self.amend(path, |setting| setting.kind = Kind::Tables(Some(Type::of::<T>())));
+    pub(super) fn short_for_a_table<T: SettingValue>(&self, path: &SettingPath) {
+        self.amend(path, |setting| setting.kind = SettingKind::Tables(Some(ValueType::of::<T>())));
     }
 
     /// Notes the default of a setting that was noted without.
-    pub(super) fn default(&self, path: &Path, default: &Shown) {
+    pub(super) fn default(&self, path: &SettingPath, default: &DisplayValue) {
         self.amend(path, |setting| setting.default = Some(default.clone()));
     }
 
     /// Notes that the feature behind a setting is not built.
-    pub(super) fn unbuilt(&self, path: &Path, why: &str) {
+    pub(super) fn unbuilt(&self, path: &SettingPath, why: &str) {
         self.amend(path, |setting| setting.unbuilt = Some(why.to_owned()));
     }
 
     /// Notes that a setting may not be absent.
-    pub(super) fn required(&self, path: &Path) {
+    pub(super) fn required(&self, path: &SettingPath) {
         self.write(|catalogue| catalogue.required.push(path.bare().to_owned()));
     }
 
     /// Notes that one of two settings of the table at `path` must be there.
-    pub(super) fn required_either(&self, path: &Path, names: [&'static str; 2]) {
+    pub(super) fn required_either(&self, path: &SettingPath, names: [&'static str; 2]) {
         self.write(|catalogue| catalogue.either.push((path.bare().to_owned(), names)));
     }
 
-    fn amend(&self, path: &Path, change: impl FnOnce(&mut Described)) {
+    fn amend(&self, path: &SettingPath, change: impl FnOnce(&mut SettingDescription)) {
         self.write(|catalogue| {
             catalogue.settings.iter_mut().find(|known| known.path == path.bare()).map(change);
         });
@@ -159,9 +159,9 @@ impl SchemaRecorder {
 }
 
 /// A world with nothing in it: what is described does not depend on where.
-pub(super) struct Nothing;
+pub(super) struct EmptyEnvironment;
 
-impl Environment for Nothing {
+impl Environment for EmptyEnvironment {
     fn variable(&self, _name: &str) -> Option<String> {
         None
     }

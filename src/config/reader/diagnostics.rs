@@ -7,10 +7,10 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::super::env::{Environment, OVERRIDABLE, OVERRIDE_PREFIX, Override, override_name, overrides};
-use super::super::pointed::PointedTo;
-use super::super::problem::{Lines, Place, Problem};
-use super::catalogue::{Catalogue, Nothing, SchemaRecorder};
+use super::super::env::{EnvOverride, Environment, OVERRIDABLE, OVERRIDE_PREFIX, override_name, overrides};
+use super::super::problem::{LineIndex, Problem, ValueLocation};
+use super::super::referenced_files::ReferencedFiles;
+use super::catalogue::{Catalogue, EmptyEnvironment, SchemaRecorder};
 use super::{Located, ValueError, path};
 use crate::domain::secret::MASK;
 
@@ -30,7 +30,7 @@ pub enum Origin {
 
 /// A value as `config show` may print it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum DisplayValue {
     /// A string.
     Text(String),
     /// A whole number.
@@ -38,7 +38,7 @@ pub enum Shown {
     /// `true` or `false`.
     Flag(bool),
     /// An array.
-    List(Vec<Shown>),
+    List(Vec<DisplayValue>),
     /// Something that may not be shown.
     Masked,
 }
@@ -53,14 +53,14 @@ pub struct EffectiveSetting {
     /// Its name in that table.
     pub name: String,
     /// Its value.
-    pub value: Shown,
+    pub value: DisplayValue,
     /// Where that came from.
     pub origin: Origin,
 }
 
 /// A setting that is understood and whose feature is not built yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unenforced {
+pub struct UnenforcedSetting {
     /// Its path.
     pub setting: String,
     /// What would not happen.
@@ -68,22 +68,22 @@ pub struct Unenforced {
 }
 
 #[derive(Default)]
-struct Notes {
+struct DiagnosticsState {
     problems: Vec<Problem>,
     hidden: Vec<Range<usize>>,
     entries: Vec<EffectiveSetting>,
-    unenforced: Vec<Unenforced>,
-    overrides: Vec<Override>,
+    unenforced: Vec<UnenforcedSetting>,
+    overrides: Vec<EnvOverride>,
     /// The name of every variable that a setting would have taken.
     override_names: Vec<String>,
-    pointed_to: PointedTo,
+    referenced_files: ReferencedFiles,
 }
 
 /// What one reading has been given and what it has found.
 pub(crate) struct Diagnostics<'d> {
-    lines: Lines<'d>,
-    surroundings: &'d dyn Environment,
-    notes: RefCell<Notes>,
+    lines: LineIndex<'d>,
+    environment: &'d dyn Environment,
+    state: RefCell<DiagnosticsState>,
     /// Notes which settings there are, where that is asked.
     pub(super) recorder: SchemaRecorder,
     /// Stands in an array whose elements are to be described.
@@ -91,22 +91,22 @@ pub(crate) struct Diagnostics<'d> {
 }
 
 /// What is left of a desk when the reading is over.
-pub(crate) struct Findings {
+pub(crate) struct DiagnosticsReport {
     pub(crate) problems: Vec<Problem>,
     pub(crate) hidden: Vec<Range<usize>>,
     pub(crate) entries: Vec<EffectiveSetting>,
-    pub(crate) unenforced: Vec<Unenforced>,
-    pub(crate) pointed_to: PointedTo,
+    pub(crate) unenforced: Vec<UnenforcedSetting>,
+    pub(crate) referenced_files: ReferencedFiles,
 }
 
 impl<'d> Diagnostics<'d> {
-    pub(crate) fn new(text: &'d str, surroundings: &'d dyn Environment) -> Self {
-        let notes = Notes { overrides: overrides(surroundings), ..Notes::default() };
+    pub(crate) fn new(text: &'d str, environment: &'d dyn Environment) -> Self {
+        let state = DiagnosticsState { overrides: overrides(environment), ..DiagnosticsState::default() };
         let blank = DeValue::Table(DeTable::new());
         Self {
-            lines: Lines::of(text),
-            surroundings,
-            notes: RefCell::new(notes),
+            lines: LineIndex::of(text),
+            environment,
+            state: RefCell::new(state),
             recorder: SchemaRecorder::idle(),
             blank,
         }
@@ -114,7 +114,7 @@ impl<'d> Diagnostics<'d> {
 
     /// A desk for a reading that only describes what it would read.
     pub(crate) fn describing() -> Self {
-        Self { recorder: SchemaRecorder::writing(), ..Self::new("", &Nothing) }
+        Self { recorder: SchemaRecorder::writing(), ..Self::new("", &EmptyEnvironment) }
     }
 
     /// Ends a reading that described.
@@ -123,27 +123,27 @@ impl<'d> Diagnostics<'d> {
     }
 
     /// Ends the reading: what no setting took of the environment is a problem too.
-    pub(crate) fn finish(self) -> Findings {
-        self.complain_about_unused_overrides();
-        let notes = self.notes.into_inner();
-        Findings {
-            problems: notes.problems,
-            hidden: notes.hidden,
-            entries: notes.entries,
-            unenforced: notes.unenforced,
-            pointed_to: notes.pointed_to,
+    pub(crate) fn finish(self) -> DiagnosticsReport {
+        self.report_unused_overrides();
+        let state = self.state.into_inner();
+        DiagnosticsReport {
+            problems: state.problems,
+            hidden: state.hidden,
+            entries: state.entries,
+            unenforced: state.unenforced,
+            referenced_files: state.referenced_files,
         }
     }
 
     /// Notes a problem.
-    pub(crate) fn report(&self, setting: &str, place: Place, wrong: ValueError) {
-        let at = match &place {
-            Place::File(span) => Some(self.lines.position(span.start)),
-            Place::Variable { .. } | Place::Nowhere => None,
+    pub(crate) fn report(&self, setting: &str, location: ValueLocation, wrong: ValueError) {
+        let at = match &location {
+            ValueLocation::File(span) => Some(self.lines.position(span.start)),
+            ValueLocation::Variable { .. } | ValueLocation::Unwritten => None,
         };
-        self.notes.borrow_mut().problems.push(Problem {
+        self.state.borrow_mut().problems.push(Problem {
             setting: setting.to_owned(),
-            place,
+            location,
             position: at,
             message: wrong.message,
             hint: wrong.hint.unwrap_or_default(),
@@ -153,22 +153,22 @@ impl<'d> Diagnostics<'d> {
     /// Notes a problem with a value that could be read.
     pub(crate) fn report_at<T>(&self, written: &Located<T>, message: String, hint: String) {
         let wrong = ValueError::hinting(message, hint);
-        self.report(&written.path, written.place.clone(), wrong);
+        self.report(&written.path, written.location.clone(), wrong);
     }
 
     /// Notes that the feature behind an explicit setting is not built.
     pub(crate) fn unenforced(&self, setting: &str, why: &str) {
-        self.notes.borrow_mut().unenforced.push(Unenforced { setting: setting.to_owned(), why: why.to_owned() });
+        self.state.borrow_mut().unenforced.push(UnenforcedSetting { setting: setting.to_owned(), why: why.to_owned() });
     }
 
     /// Notes an effective value.
-    pub(super) fn record(&self, table: &path::Path, name: &str, value: Shown, from: &Place) {
+    pub(super) fn record(&self, table: &path::SettingPath, name: &str, value: DisplayValue, from: &ValueLocation) {
         let origin = match from {
-            Place::Nowhere => Origin::Default,
-            Place::File(span) => Origin::File(self.lines.line(span.start)),
-            Place::Variable { name, .. } => Origin::Env(name.clone()),
+            ValueLocation::Unwritten => Origin::Default,
+            ValueLocation::File(span) => Origin::File(self.lines.line(span.start)),
+            ValueLocation::Variable { name, .. } => Origin::Env(name.clone()),
         };
-        self.notes.borrow_mut().entries.push(EffectiveSetting {
+        self.state.borrow_mut().entries.push(EffectiveSetting {
             header: table.header(),
             table: table.to_string(),
             name: name.to_owned(),
@@ -179,7 +179,7 @@ impl<'d> Diagnostics<'d> {
 
     /// Keeps a literal out of everything that is shown.
     pub(crate) fn hide(&self, span: Range<usize>) {
-        self.notes.borrow_mut().hidden.push(span);
+        self.state.borrow_mut().hidden.push(span);
     }
 
     /// Hides every string in a value that nobody asked for: it may be a secret in the wrong place.
@@ -203,26 +203,26 @@ impl<'d> Diagnostics<'d> {
     /// Whether any variable lies below `prefix`, so that a table absent from the file still counts.
     pub(super) fn overrides_below(&self, prefix: &str) -> bool {
         let below = format!("{prefix}__");
-        let notes = self.notes.borrow();
-        notes.overrides.iter().any(|o| o.name.starts_with(&below))
+        let state = self.state.borrow();
+        state.overrides.iter().any(|o| o.name.starts_with(&below))
     }
 
     /// Whether the setting `name` under `prefix` is overridden.
     pub(super) fn is_overridden(&self, prefix: &str, name: &str) -> bool {
         let wanted = override_name(prefix, name);
-        self.notes.borrow().overrides.iter().any(|o| o.name == wanted)
+        self.state.borrow().overrides.iter().any(|o| o.name == wanted)
     }
 
     /// Drops what was complained about on the lines of `spans`: echoes of what is wrong there already.
-    pub(crate) fn drop_echoes(&self, spans: &[Range<usize>], kept: usize) {
+    pub(crate) fn drop_follow_up_problems(&self, spans: &[Range<usize>], kept: usize) {
         let line = |span: &Range<usize>| self.lines.line(span.start);
         let broken: Vec<usize> = spans.iter().map(line).collect();
         let mut index = 0;
-        self.notes.borrow_mut().problems.retain(|problem| {
+        self.state.borrow_mut().problems.retain(|problem| {
             index += 1;
-            match &problem.place {
+            match &problem.location {
                 // What the parser made up to go on has no bytes of its own.
-                Place::File(span) => index <= kept || (!span.is_empty() && !broken.contains(&line(span))),
+                ValueLocation::File(span) => index <= kept || (!span.is_empty() && !broken.contains(&line(span))),
                 _ => true,
             }
         });
@@ -231,25 +231,25 @@ impl<'d> Diagnostics<'d> {
     /// Takes the override of the setting `name` under `prefix`, if there is one.
     pub(super) fn take_override(&self, prefix: &str, name: &str) -> Option<(String, String)> {
         let wanted = override_name(prefix, name);
-        let notes = &mut *self.notes.borrow_mut();
-        let found = notes.overrides.iter_mut().find(|o| o.name == wanted);
+        let state = &mut *self.state.borrow_mut();
+        let found = state.overrides.iter_mut().find(|o| o.name == wanted);
         let taken = found.map(|found| {
             found.used = true;
             (found.name.clone(), found.value.clone())
         });
-        notes.override_names.push(wanted);
+        state.override_names.push(wanted);
         taken
     }
 
     /// The variable called `name`, for defaults that live in the environment.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
-        self.surroundings.variable(name).filter(|text| !text.is_empty())
+        self.environment.variable(name).filter(|text| !text.is_empty())
     }
 
     /// What a string stands for: itself, or what `env:NAME` or `file:/path` points to.
     pub(super) fn resolve(&self, text: &str) -> Result<String, ValueError> {
         if let Some(name) = text.strip_prefix("env:") {
-            let value = self.surroundings.variable(name).ok_or_else(|| {
+            let value = self.environment.variable(name).ok_or_else(|| {
                 let message = format!("the environment variable `{name}` is not set");
                 ValueError::hinting(message, format!("set `{name}` where the gateway starts"))
             })?;
@@ -268,8 +268,8 @@ impl<'d> Diagnostics<'d> {
                 "write the whole path, such as \"file:/run/secrets/provider\"",
             ));
         }
-        let read = self.surroundings.read(Path::new(path));
-        self.notes.borrow_mut().pointed_to.note(Path::new(path), read.as_deref().ok());
+        let read = self.environment.read(Path::new(path));
+        self.state.borrow_mut().referenced_files.note(Path::new(path), read.as_deref().ok());
         let text = read.map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
@@ -282,10 +282,10 @@ impl<'d> Diagnostics<'d> {
         non_empty(text.trim_end_matches(['\r', '\n']).to_owned(), &format!("the file `{path}`"))
     }
 
-    fn complain_about_unused_overrides(&self) {
-        let notes = &mut *self.notes.borrow_mut();
-        for unused in notes.overrides.iter().filter(|o| !o.used) {
-            let names = notes.override_names.iter().map(|name| tail(name));
+    fn report_unused_overrides(&self) {
+        let state = &mut *self.state.borrow_mut();
+        for unused in state.overrides.iter().filter(|o| !o.used) {
+            let names = state.override_names.iter().map(|name| tail(name));
             let alike = nearest(tail(&unused.name), names);
             let hint = match alike {
                 Some(tail) => format!("did you mean `{OVERRIDE_PREFIX}{tail}`?"),
@@ -294,9 +294,9 @@ impl<'d> Diagnostics<'d> {
                     format!("only settings of [{tables}] can be overridden")
                 }
             };
-            notes.problems.push(Problem {
+            state.problems.push(Problem {
                 setting: unused.name.clone(),
-                place: Place::Variable { name: unused.name.clone(), shown: MASK.to_owned() },
+                location: ValueLocation::Variable { name: unused.name.clone(), shown: MASK.to_owned() },
                 position: None,
                 message: "no setting is overridden by this variable".to_owned(),
                 hint,

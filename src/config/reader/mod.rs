@@ -15,14 +15,14 @@ mod setting;
 mod table;
 mod value_ref;
 
-pub(super) use catalogue::{ANY_NAME, Catalogue, Described, Kind, Shape, Type};
+pub(super) use catalogue::{ANY_NAME, Catalogue, SettingDescription, SettingKind, ValueShape, ValueType};
 pub(super) use diagnostics::{Diagnostics, nearest};
-pub use diagnostics::{EffectiveSetting, Origin, Shown, Unenforced};
-pub(super) use setting::{Setting, ValueError, Word, read_word, words};
+pub use diagnostics::{DisplayValue, EffectiveSetting, Origin, UnenforcedSetting};
+pub(super) use setting::{Keyword, SettingValue, ValueError, keywords, read_keyword};
 pub(super) use table::Table;
 pub(super) use value_ref::ValueRef;
 
-use super::problem::Place;
+use super::problem::ValueLocation;
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -32,12 +32,12 @@ pub struct Located<T> {
     /// The path of the setting, such as `tiers.default.then[0]`.
     pub path: String,
     /// Where it was written.
-    pub place: Place,
+    pub location: ValueLocation,
 }
 
 impl<T> Located<T> {
     /// Whether somebody wrote it, rather than it being a default.
     pub fn is_explicit(&self) -> bool {
-        self.place != Place::Nowhere
+        self.location != ValueLocation::Unwritten
     }
 }

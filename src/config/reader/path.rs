@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The path of a table or a value.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Path {
+pub(super) struct SettingPath {
     /// With positions in arrays: `models.x.deployments[0]`.
     full: String,
     /// Without: `models.x.deployments`.
@@ -13,7 +13,7 @@ pub(super) struct Path {
     is_element: bool,
 }
 
-impl Path {
+impl SettingPath {
     /// The path of what is called `name` in here.
     pub(super) fn child(&self, name: &str) -> Self {
         Self { full: join(&self.full, name), bare: join(&self.bare, name), is_element: false }
@@ -35,7 +35,7 @@ impl Path {
     }
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for SettingPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.full)
     }
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn paths_have_positions_and_headers_do_not() {
-        let model = Path::default().child("models").child("a/b[0]");
+        let model = SettingPath::default().child("models").child("a/b[0]");
         let deployment = model.child("deployments").element(1);
         assert_eq!(deployment.to_string(), "models.\"a/b[0]\".deployments[1]");
         assert_eq!(deployment.header(), "[[models.\"a/b[0]\".deployments]]");

@@ -4,10 +4,10 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use toml::de::DeValue;
 
-use super::{Shape, Shown, ValueRef};
+use super::{DisplayValue, ValueRef, ValueShape};
 
 /// A type that a setting may have.
-pub(crate) trait Setting: Sized {
+pub(crate) trait SettingValue: Sized {
     /// What to write, completing "write …".
     const EXPECTED: &'static str;
 
@@ -18,15 +18,15 @@ pub(crate) trait Setting: Sized {
     const SENSITIVE: bool = Self::SECRET;
 
     /// What a literal looks like.
-    fn shape() -> Shape {
-        Shape::Text
+    fn shape() -> ValueShape {
+        ValueShape::Text
     }
 
     /// Reads a value.
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError>;
 
     /// The value as `config show` prints it.
-    fn show(&self) -> Shown;
+    fn show(&self) -> DisplayValue;
 }
 
 /// Why a value could not be read; never holds the value.
@@ -66,7 +66,7 @@ impl ValueError {
     }
 }
 
-impl Setting for String {
+impl SettingValue for String {
     const EXPECTED: &'static str = "a string in double quotes";
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -77,16 +77,16 @@ impl Setting for String {
         Ok(text)
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.clone())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.clone())
     }
 }
 
-impl Setting for bool {
+impl SettingValue for bool {
     const EXPECTED: &'static str = "true or false";
 
-    fn shape() -> Shape {
-        Shape::Flag
+    fn shape() -> ValueShape {
+        ValueShape::Flag
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -96,16 +96,16 @@ impl Setting for bool {
         }
     }
 
-    fn show(&self) -> Shown {
-        Shown::Flag(*self)
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Flag(*self)
     }
 }
 
-impl Setting for u64 {
+impl SettingValue for u64 {
     const EXPECTED: &'static str = "a whole number, without quotes";
 
-    fn shape() -> Shape {
-        Shape::Whole { least: 0, most: u64::MAX }
+    fn shape() -> ValueShape {
+        ValueShape::Integer { least: 0, most: u64::MAX }
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -120,56 +120,56 @@ impl Setting for u64 {
         })
     }
 
-    fn show(&self) -> Shown {
-        Shown::Number(*self)
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Number(*self)
     }
 }
 
-impl Setting for u32 {
+impl SettingValue for u32 {
     const EXPECTED: &'static str = u64::EXPECTED;
 
-    fn shape() -> Shape {
-        Shape::Whole { least: 0, most: u64::from(u32::MAX) }
+    fn shape() -> ValueShape {
+        ValueShape::Integer { least: 0, most: u64::from(u32::MAX) }
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
         u32::try_from(u64::read(value_ref)?).map_err(|_| ValueError::new("is too large"))
     }
 
-    fn show(&self) -> Shown {
-        Shown::Number(u64::from(*self))
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Number(u64::from(*self))
     }
 }
 
-impl Setting for NonZeroU64 {
+impl SettingValue for NonZeroU64 {
     const EXPECTED: &'static str = "a whole number from 1 on, without quotes";
 
-    fn shape() -> Shape {
-        Shape::Whole { least: 1, most: u64::MAX }
+    fn shape() -> ValueShape {
+        ValueShape::Integer { least: 1, most: u64::MAX }
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
         NonZeroU64::new(u64::read(value_ref)?).ok_or_else(zero)
     }
 
-    fn show(&self) -> Shown {
-        Shown::Number(self.get())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Number(self.get())
     }
 }
 
-impl Setting for NonZeroU32 {
+impl SettingValue for NonZeroU32 {
     const EXPECTED: &'static str = NonZeroU64::EXPECTED;
 
-    fn shape() -> Shape {
-        Shape::Whole { least: 1, most: u64::from(u32::MAX) }
+    fn shape() -> ValueShape {
+        ValueShape::Integer { least: 1, most: u64::from(u32::MAX) }
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
         NonZeroU32::new(u32::read(value_ref)?).ok_or_else(zero)
     }
 
-    fn show(&self) -> Shown {
-        Shown::Number(u64::from(self.get()))
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Number(u64::from(self.get()))
     }
 }
 
@@ -178,59 +178,59 @@ fn zero() -> ValueError {
 }
 
 /// A setting that is one of a few words.
-pub(crate) trait Word: Copy + PartialEq + 'static {
+pub(crate) trait Keyword: Copy + PartialEq + 'static {
     /// The words, each with its meaning.
-    const WORDS: &'static [(&'static str, Self)];
+    const KEYWORDS: &'static [(&'static str, Self)];
 
     /// How it is written.
     fn word(self) -> &'static str {
-        let named = Self::WORDS.iter().find(|(_, meaning)| *meaning == self);
+        let named = Self::KEYWORDS.iter().find(|(_, meaning)| *meaning == self);
         named.map_or("", |(word, _)| word)
     }
 }
 
 /// Reads one of the words of `T`.
-pub(crate) fn read_word<T: Word>(value_ref: &ValueRef<'_>) -> Result<T, ValueError> {
+pub(crate) fn read_keyword<T: Keyword>(value_ref: &ValueRef<'_>) -> Result<T, ValueError> {
     let text = value_ref.text()?;
-    if let Some((_, meaning)) = T::WORDS.iter().find(|(word, _)| *word == text) {
+    if let Some((_, meaning)) = T::KEYWORDS.iter().find(|(word, _)| *word == text) {
         return Ok(*meaning);
     }
-    let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
-    let near = super::diagnostics::nearest(&text, words.iter().copied());
+    let keywords: Vec<&str> = T::KEYWORDS.iter().map(|(word, _)| *word).collect();
+    let near = super::diagnostics::nearest(&text, keywords.iter().copied());
     let hint = match near {
         Some(word) => format!("did you mean \"{word}\"?"),
-        None => format!("write one of: {}", words.join(", ")),
+        None => format!("write one of: {}", keywords.join(", ")),
     };
     Err(ValueError::hinting("is not one of the words allowed here", hint))
 }
 
 /// Declares how the variants of an enum are written in the file.
-macro_rules! words {
+macro_rules! keywords {
     ($type:ty { $first:literal => $variant_one:ident $(, $word:literal => $variant:ident)* $(,)? }) => {
-        impl $crate::config::reader::Word for $type {
-            const WORDS: &'static [(&'static str, Self)] =
+        impl $crate::config::reader::Keyword for $type {
+            const KEYWORDS: &'static [(&'static str, Self)] =
                 &[($first, <$type>::$variant_one) $(, ($word, <$type>::$variant))*];
         }
 
-        impl $crate::config::reader::Setting for $type {
+        impl $crate::config::reader::SettingValue for $type {
             const EXPECTED: &'static str = concat!("one of: ", $first $(, ", ", $word)*);
 
-            fn shape() -> $crate::config::reader::Shape {
-                let words = <$type as $crate::config::reader::Word>::WORDS;
-                $crate::config::reader::Shape::Words(words.iter().map(|(word, _)| *word).collect())
+            fn shape() -> $crate::config::reader::ValueShape {
+                let keywords = <$type as $crate::config::reader::Keyword>::KEYWORDS;
+                $crate::config::reader::ValueShape::Words(keywords.iter().map(|(word, _)| *word).collect())
             }
 
             fn read(
                 value_ref: &$crate::config::reader::ValueRef<'_>,
             ) -> Result<Self, $crate::config::reader::ValueError> {
-                $crate::config::reader::read_word(value_ref)
+                $crate::config::reader::read_keyword(value_ref)
             }
 
-            fn show(&self) -> $crate::config::reader::Shown {
-                let word = $crate::config::reader::Word::word(*self);
-                $crate::config::reader::Shown::Text(word.to_owned())
+            fn show(&self) -> $crate::config::reader::DisplayValue {
+                let word = $crate::config::reader::Keyword::word(*self);
+                $crate::config::reader::DisplayValue::Text(word.to_owned())
             }
         }
     };
 }
-pub(crate) use words;
+pub(crate) use keywords;

@@ -6,12 +6,12 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::super::env::override_name;
-use super::super::problem::Place;
-use super::catalogue::{ANY_NAME, Described, Kind, Type};
+use super::super::problem::ValueLocation;
+use super::catalogue::{ANY_NAME, SettingDescription, SettingKind, ValueType};
 use super::diagnostics::nearest;
-use super::path::Path;
+use super::path::SettingPath;
 use super::value_ref::ValueRef;
-use super::{Diagnostics, Located, Setting, Shown, ValueError};
+use super::{Diagnostics, DisplayValue, Located, SettingValue, ValueError};
 use crate::domain::secret::MASK;
 
 /// One table of the document, or an absent one whose settings all have their defaults.
@@ -19,23 +19,23 @@ use crate::domain::secret::MASK;
 /// Every name asked for is remembered; what remains when the reading function returns is unknown.
 pub(crate) struct Table<'d> {
     diagnostics: &'d Diagnostics<'d>,
-    path: Path,
-    place: Place,
+    path: SettingPath,
+    location: ValueLocation,
     entries: Option<&'d DeTable<'d>>,
     /// How variables that override settings of this table begin, if any may.
     variables: Option<String>,
-    known: Vec<Known>,
+    known: Vec<KnownName>,
 }
 
 /// A name that was asked for.
-struct Known {
+struct KnownName {
     name: &'static str,
     /// Whether what is written there, or in a name meant to be this one, may be shown.
     plain: bool,
 }
 
 /// What became of one setting.
-enum Found<T> {
+enum SettingLookup<T> {
     Absent,
     /// There, and already complained about.
     Unreadable,
@@ -49,18 +49,19 @@ impl<'d> Table<'d> {
         entries: &'d DeTable<'d>,
         read: impl FnOnce(&mut Table<'d>) -> R,
     ) -> R {
-        Table::read(diagnostics, Path::default(), Place::Nowhere, entries, read)
+        Table::read(diagnostics, SettingPath::default(), ValueLocation::Unwritten, entries, read)
     }
 
     /// Reads a table with `read`, then complains about what that did not ask for.
     pub(super) fn read<R>(
         diagnostics: &'d Diagnostics<'d>,
-        path: Path,
-        place: Place,
+        path: SettingPath,
+        location: ValueLocation,
         entries: &'d DeTable<'d>,
         read: impl FnOnce(&mut Table<'d>) -> R,
     ) -> R {
-        let mut table = Table { diagnostics, path, place, entries: Some(entries), variables: None, known: Vec::new() };
+        let mut table =
+            Table { diagnostics, path, location, entries: Some(entries), variables: None, known: Vec::new() };
         let result = read(&mut table);
         table.finish();
         result
@@ -76,29 +77,29 @@ impl<'d> Table<'d> {
     }
 
     /// A setting that may be absent.
-    pub(crate) fn optional<T: Setting>(&mut self, name: &'static str) -> Option<Located<T>> {
-        self.describe(name, Kind::Value(Type::of::<T>()), None);
+    pub(crate) fn optional<T: SettingValue>(&mut self, name: &'static str) -> Option<Located<T>> {
+        self.describe(name, SettingKind::Value(ValueType::of::<T>()), None);
         match self.find(name) {
-            Found::Read(written) => Some(written),
-            Found::Absent | Found::Unreadable => None,
+            SettingLookup::Read(written) => Some(written),
+            SettingLookup::Absent | SettingLookup::Unreadable => None,
         }
     }
 
     /// A setting with a default.
-    pub(crate) fn or<T: Setting>(&mut self, name: &'static str, default: T) -> Located<T> {
-        self.describe(name, Kind::Value(Type::of::<T>()), Some(default.show()));
+    pub(crate) fn or<T: SettingValue>(&mut self, name: &'static str, default: T) -> Located<T> {
+        self.describe(name, SettingKind::Value(ValueType::of::<T>()), Some(default.show()));
         match self.find(name) {
-            Found::Read(written) => written,
-            Found::Unreadable => self.nowhere(name, default),
-            Found::Absent => {
-                self.record(name, default.show(), &Place::Nowhere);
+            SettingLookup::Read(written) => written,
+            SettingLookup::Unreadable => self.nowhere(name, default),
+            SettingLookup::Absent => {
+                self.record(name, default.show(), &ValueLocation::Unwritten);
                 self.nowhere(name, default)
             }
         }
     }
 
     /// A setting whose feature is not built: anything but its default is noted.
-    pub(crate) fn or_unbuilt<T: Setting + Clone + PartialEq>(
+    pub(crate) fn or_unbuilt<T: SettingValue + Clone + PartialEq>(
         &mut self,
         name: &'static str,
         default: T,
@@ -112,7 +113,7 @@ impl<'d> Table<'d> {
     }
 
     /// A setting that may be absent and whose feature is not built.
-    pub(crate) fn optional_unbuilt<T: Setting>(&mut self, name: &'static str, why: &str) -> Option<Located<T>> {
+    pub(crate) fn optional_unbuilt<T: SettingValue>(&mut self, name: &'static str, why: &str) -> Option<Located<T>> {
         let written = self.optional(name);
         if written.is_some() || self.diagnostics.recorder.is_writing() {
             self.unenforced(name, why);
@@ -121,26 +122,27 @@ impl<'d> Table<'d> {
     }
 
     /// A setting that must be there; `None` only when that has been complained about.
-    pub(crate) fn required<T: Setting>(&mut self, name: &'static str) -> Option<Located<T>> {
-        self.describe(name, Kind::Value(Type::of::<T>()), None);
+    pub(crate) fn required<T: SettingValue>(&mut self, name: &'static str) -> Option<Located<T>> {
+        self.describe(name, SettingKind::Value(ValueType::of::<T>()), None);
         match self.find(name) {
-            Found::Read(written) => Some(written),
-            Found::Unreadable => None,
-            Found::Absent => {
-                self.complain_missing(name, T::EXPECTED);
+            SettingLookup::Read(written) => Some(written),
+            SettingLookup::Unreadable => None,
+            SettingLookup::Absent => {
+                self.report_missing(name, T::EXPECTED);
                 None
             }
         }
     }
 
     /// An array of one type; `None` where it is absent. A single value stands for an array of one.
-    pub(crate) fn list<T: Setting>(&mut self, name: &'static str) -> Option<Vec<Located<T>>> {
-        self.describe(name, Kind::List(Type::of::<T>()), None);
+    pub(crate) fn list<T: SettingValue>(&mut self, name: &'static str) -> Option<Vec<Located<T>>> {
+        self.describe(name, SettingKind::List(ValueType::of::<T>()), None);
         let cells = self.elements(name)?;
-        let place = self.entry(name).map_or(Place::Nowhere, |(_, value)| Place::File(value.span()));
+        let location =
+            self.entry(name).map_or(ValueLocation::Unwritten, |(_, value)| ValueLocation::File(value.span()));
         let read: Vec<Located<T>> = cells.iter().filter_map(ValueRef::read).collect();
         let shown = cells.iter().zip(&read).map(|(value_ref, item)| value_ref.show(&item.value));
-        self.record(name, Shown::List(shown.collect()), &place);
+        self.record(name, DisplayValue::List(shown.collect()), &location);
         Some(read)
     }
 
@@ -149,20 +151,20 @@ impl<'d> Table<'d> {
     pub(crate) fn required_cells(&mut self, name: &'static str, expected: &str) -> Option<Vec<ValueRef<'d>>> {
         let cells = self.cells(name);
         if cells.is_none() || self.diagnostics.recorder.is_writing() {
-            self.complain_missing(name, expected);
+            self.report_missing(name, expected);
         }
         cells
     }
 
     /// The elements of an array of tables; `None` where it is absent.
     pub(crate) fn cells(&mut self, name: &'static str) -> Option<Vec<ValueRef<'d>>> {
-        self.describe(name, Kind::Tables(None), None);
+        self.describe(name, SettingKind::Tables(None), None);
         if self.diagnostics.recorder.is_writing() {
             let path = self.path.child(name).element(0);
             return Some(vec![ValueRef {
                 diagnostics: self.diagnostics,
                 path,
-                place: Place::Nowhere,
+                location: ValueLocation::Unwritten,
                 value: &self.diagnostics.blank,
             }]);
         }
@@ -171,13 +173,13 @@ impl<'d> Table<'d> {
 
     /// A table, or an array of such tables; `None` where it is absent.
     pub(crate) fn one_or_more(&mut self, name: &'static str) -> Option<Vec<ValueRef<'d>>> {
-        self.describe(name, Kind::OneOrMore, None);
+        self.describe(name, SettingKind::OneOrMore, None);
         if self.diagnostics.recorder.is_writing() {
             let path = self.path.child(name);
             return Some(vec![ValueRef {
                 diagnostics: self.diagnostics,
                 path,
-                place: Place::Nowhere,
+                location: ValueLocation::Unwritten,
                 value: &self.diagnostics.blank,
             }]);
         }
@@ -192,7 +194,7 @@ impl<'d> Table<'d> {
         let at = |(index, item): (usize, &'d Spanned<DeValue<'d>>)| ValueRef {
             diagnostics: self.diagnostics,
             path: value_ref.path.element(index),
-            place: Place::File(item.span()),
+            location: ValueLocation::File(item.span()),
             value: item.get_ref(),
         };
         Some(items.iter().enumerate().map(at).collect())
@@ -200,15 +202,15 @@ impl<'d> Table<'d> {
 
     /// A table that is read even where it is absent, so that its defaults apply.
     pub(crate) fn table<R>(&mut self, name: &'static str, read: impl FnOnce(&mut Table<'d>) -> R) -> R {
-        self.describe(name, Kind::Table, None);
-        let (place, entries) = match self.value_ref(name) {
-            Some(value_ref) => (value_ref.place.clone(), value_ref.entries()),
-            None => (Place::Nowhere, None),
+        self.describe(name, SettingKind::Table, None);
+        let (location, entries) = match self.value_ref(name) {
+            Some(value_ref) => (value_ref.location.clone(), value_ref.entries()),
+            None => (ValueLocation::Unwritten, None),
         };
         let mut table = Table {
             diagnostics: self.diagnostics,
             path: self.path.child(name),
-            place,
+            location,
             entries,
             variables: self.variables.as_ref().map(|prefix| override_name(prefix, name)),
             known: Vec::new(),
@@ -252,7 +254,7 @@ impl<'d> Table<'d> {
     ) -> Option<R> {
         let read = self.optional_table(name, read);
         if read.is_none() || self.diagnostics.recorder.is_writing() {
-            self.complain_missing(name, expected);
+            self.report_missing(name, expected);
         }
         read
     }
@@ -274,17 +276,18 @@ impl<'d> Table<'d> {
         let mut found = Vec::new();
         for (key, value) in entries {
             let path = self.path.child(name).child(key.get_ref());
-            let place = Place::File(key.span());
-            let written = Located { value: key.get_ref().to_string(), path: path.to_string(), place: place.clone() };
-            let value_ref = ValueRef { diagnostics: self.diagnostics, path, place, value: value.get_ref() };
+            let location = ValueLocation::File(key.span());
+            let written =
+                Located { value: key.get_ref().to_string(), path: path.to_string(), location: location.clone() };
+            let value_ref = ValueRef { diagnostics: self.diagnostics, path, location, value: value.get_ref() };
             found.extend(value_ref.table(|table| read(written, table)));
         }
         found
     }
 
     /// Every entry of a table whose names are free: `{ default = 80, premium = 5 }`.
-    pub(crate) fn free<T: Setting>(&mut self) -> Vec<(Located<String>, Located<T>)> {
-        self.describe(ANY_NAME, Kind::Value(Type::of::<T>()), None);
+    pub(crate) fn free<T: SettingValue>(&mut self) -> Vec<(Located<String>, Located<T>)> {
+        self.describe(ANY_NAME, SettingKind::Value(ValueType::of::<T>()), None);
         let Some(entries) = self.entries else {
             return Vec::new();
         };
@@ -293,11 +296,11 @@ impl<'d> Table<'d> {
             let name = Located {
                 value: key.get_ref().to_string(),
                 path: self.path_of(key.get_ref()),
-                place: Place::File(key.span()),
+                location: ValueLocation::File(key.span()),
             };
             let value_ref = self.cell_of(key.get_ref(), value.span(), value.get_ref());
             if let Some(read) = value_ref.read::<T>() {
-                self.record(key.get_ref(), value_ref.show(&read.value), &value_ref.place);
+                self.record(key.get_ref(), value_ref.show(&read.value), &value_ref.location);
                 found.push((name, read));
             }
         }
@@ -337,27 +340,27 @@ impl<'d> Table<'d> {
     }
 
     /// Notes the default of a list.
-    pub(crate) fn record_default<T: Setting>(&self, name: &str, items: &[T]) {
-        let shown = Shown::List(items.iter().map(Setting::show).collect());
+    pub(crate) fn record_default<T: SettingValue>(&self, name: &str, items: &[T]) {
+        let shown = DisplayValue::List(items.iter().map(SettingValue::show).collect());
         self.diagnostics.recorder.default(&self.path.child(name), &shown);
-        self.record(name, shown, &Place::Nowhere);
+        self.record(name, shown, &ValueLocation::Unwritten);
     }
 
     /// Takes a secret that lives in a variable of its own when nobody wrote the setting.
     pub(crate) fn taken_from<T>(&self, name: &str, variable: &str, value: T) -> Located<T> {
-        let place = Place::Variable { name: variable.to_owned(), shown: MASK.to_owned() };
-        self.record(name, Shown::Masked, &place);
+        let location = ValueLocation::Variable { name: variable.to_owned(), shown: MASK.to_owned() };
+        self.record(name, DisplayValue::Masked, &location);
         let path = self.path_of(name);
-        Located { value, path, place }
+        Located { value, path, location }
     }
 
     /// Complains about this table or, where it is there, the setting `name` in it.
     pub(crate) fn report(&self, name: &str, wrong: ValueError) {
-        let (path, place) = match self.entry(name) {
-            Some((_, value)) => (self.path_of(name), Place::File(value.span())),
-            None => (self.path.to_string(), self.place.clone()),
+        let (path, location) = match self.entry(name) {
+            Some((_, value)) => (self.path_of(name), ValueLocation::File(value.span())),
+            None => (self.path.to_string(), self.location.clone()),
         };
-        self.diagnostics.report(&path, place, wrong);
+        self.diagnostics.report(&path, location, wrong);
     }
 
     /// Complains where a setting that must be there is not.
@@ -369,24 +372,24 @@ impl<'d> Table<'d> {
     }
 
     /// Complains that neither of two settings is there.
-    pub(crate) fn complain_missing_either(&self, names: [&'static str; 2], expected: &str) {
+    pub(crate) fn report_missing_either(&self, names: [&'static str; 2], expected: &str) {
         self.diagnostics.recorder.required_either(&self.path, names);
-        self.complain_missing_one(names[0], expected);
+        self.report_missing_one(names[0], expected);
     }
 
     /// Complains that a setting is missing.
-    pub(crate) fn complain_missing(&self, name: &str, expected: &str) {
+    pub(crate) fn report_missing(&self, name: &str, expected: &str) {
         self.diagnostics.recorder.required(&self.path.child(name));
-        self.complain_missing_one(name, expected);
+        self.report_missing_one(name, expected);
     }
 
-    fn complain_missing_one(&self, name: &str, expected: &str) {
+    fn report_missing_one(&self, name: &str, expected: &str) {
         let message = format!("`{name}` is missing");
         let wrong = ValueError::hinting(message, format!("add `{name} = …`: {expected}"));
-        self.diagnostics.report(&self.path.to_string(), self.place.clone(), wrong);
+        self.diagnostics.report(&self.path.to_string(), self.location.clone(), wrong);
     }
 
-    fn find<T: Setting>(&mut self, name: &'static str) -> Found<T> {
+    fn find<T: SettingValue>(&mut self, name: &'static str) -> SettingLookup<T> {
         self.know(name, !T::SENSITIVE);
         if let Some(prefix) = &self.variables
             && let Some((variable, value)) = self.diagnostics.take_override(prefix, name)
@@ -394,31 +397,36 @@ impl<'d> Table<'d> {
             return self.read_override(name, variable, &value);
         }
         let Some(value_ref) = self.value_ref(name) else {
-            return Found::Absent;
+            return SettingLookup::Absent;
         };
         match value_ref.read() {
             Some(written) => {
-                self.record(name, value_ref.show(&written.value), &value_ref.place);
-                Found::Read(written)
+                self.record(name, value_ref.show(&written.value), &value_ref.location);
+                SettingLookup::Read(written)
             }
-            None => Found::Unreadable,
+            None => SettingLookup::Unreadable,
         }
     }
 
     /// A variable is text: first it is read as a string, then as the TOML it may be.
-    fn read_override<T: Setting>(&self, name: &str, variable: String, text: &str) -> Found<T> {
-        let place = Place::Variable { name: variable, shown: if T::SENSITIVE { MASK } else { text }.to_owned() };
+    fn read_override<T: SettingValue>(&self, name: &str, variable: String, text: &str) -> SettingLookup<T> {
+        let location =
+            ValueLocation::Variable { name: variable, shown: if T::SENSITIVE { MASK } else { text }.to_owned() };
         let string = DeValue::String(text.into());
         let toml = DeValue::parse(text).ok().map(Spanned::into_inner);
         let mut said: Option<ValueError> = None;
         for value in std::iter::once(&string).chain(&toml) {
-            let value_ref =
-                ValueRef { diagnostics: self.diagnostics, path: self.path.child(name), place: place.clone(), value };
+            let value_ref = ValueRef {
+                diagnostics: self.diagnostics,
+                path: self.path.child(name),
+                location: location.clone(),
+                value,
+            };
             match T::read(&value_ref) {
                 Ok(value) => {
-                    self.record(name, value_ref.show(&value), &place);
+                    self.record(name, value_ref.show(&value), &location);
                     let path = value_ref.path.to_string();
-                    return Found::Read(Located { value, path, place });
+                    return SettingLookup::Read(Located { value, path, location });
                 }
                 // A wrong value says more than a wrong type.
                 Err(wrong) => said = said.filter(|said| !said.is_mismatch || wrong.is_mismatch).or(Some(wrong)),
@@ -426,18 +434,18 @@ impl<'d> Table<'d> {
         }
         if let Some(wrong) = said {
             let wrong = wrong.or_expecting(T::EXPECTED);
-            self.diagnostics.report(&self.path_of(name), place, wrong);
+            self.diagnostics.report(&self.path_of(name), location, wrong);
         }
-        Found::Unreadable
+        SettingLookup::Unreadable
     }
 
-    fn describe(&self, name: &str, kind: Kind, default: Option<Shown>) {
-        self.diagnostics.recorder.setting(|| Described {
+    fn describe(&self, name: &str, kind: SettingKind, default: Option<DisplayValue>) {
+        self.diagnostics.recorder.setting(|| SettingDescription {
             path: self.path.child(name).bare().to_owned(),
             variable: self
                 .variables
                 .as_ref()
-                .filter(|_| matches!(kind, Kind::Value(_)))
+                .filter(|_| matches!(kind, SettingKind::Value(_)))
                 .map(|prefix| override_name(prefix, name)),
             kind,
             default,
@@ -447,7 +455,7 @@ impl<'d> Table<'d> {
 
     fn know(&mut self, name: &'static str, plain: bool) {
         if !self.known.iter().any(|known| known.name == name) {
-            self.known.push(Known { name, plain });
+            self.known.push(KnownName { name, plain });
         }
     }
 
@@ -458,7 +466,12 @@ impl<'d> Table<'d> {
     }
 
     fn cell_of(&self, name: &str, span: Range<usize>, value: &'d DeValue<'d>) -> ValueRef<'d> {
-        ValueRef { diagnostics: self.diagnostics, path: self.path.child(name), place: Place::File(span), value }
+        ValueRef {
+            diagnostics: self.diagnostics,
+            path: self.path.child(name),
+            location: ValueLocation::File(span),
+            value,
+        }
     }
 
     fn entry(&self, name: &str) -> Option<(&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)> {
@@ -467,11 +480,11 @@ impl<'d> Table<'d> {
     }
 
     fn nowhere<T>(&self, name: &str, value: T) -> Located<T> {
-        Located { value, path: self.path_of(name), place: Place::Nowhere }
+        Located { value, path: self.path_of(name), location: ValueLocation::Unwritten }
     }
 
-    fn record(&self, name: &str, value: Shown, place: &Place) {
-        self.diagnostics.record(&self.path, name, value, place);
+    fn record(&self, name: &str, value: DisplayValue, location: &ValueLocation) {
+        self.diagnostics.record(&self.path, name, value, location);
     }
 
     /// Complains about every name that nobody asked for.
@@ -492,8 +505,8 @@ impl<'d> Table<'d> {
                 None => format!("known here: {}", names.join(", ")),
             };
             let wrong = ValueError::hinting("no such setting", hint);
-            let place = Place::File(key.span());
-            self.diagnostics.report(&self.path_of(name), place, wrong);
+            let location = ValueLocation::File(key.span());
+            self.diagnostics.report(&self.path_of(name), location, wrong);
         }
     }
 }

@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::super::problem::Place;
+use super::super::problem::ValueLocation;
 use super::diagnostics::is_reference;
-use super::path::Path;
-use super::{Diagnostics, Located, Setting, Shown, Table, ValueError};
+use super::path::SettingPath;
+use super::{Diagnostics, DisplayValue, Located, SettingValue, Table, ValueError};
 
 /// One value of the document.
 pub(crate) struct ValueRef<'d> {
     pub(super) diagnostics: &'d Diagnostics<'d>,
-    pub(super) path: Path,
-    pub(super) place: Place,
+    pub(super) path: SettingPath,
+    pub(super) location: ValueLocation,
     pub(super) value: &'d DeValue<'d>,
 }
 
@@ -24,21 +24,21 @@ impl<'d> ValueRef<'d> {
     }
 
     /// Reads it, or complains.
-    pub(crate) fn read<T: Setting>(&self) -> Option<Located<T>> {
+    pub(crate) fn read<T: SettingValue>(&self) -> Option<Located<T>> {
         if T::SECRET
-            && !self.points_elsewhere()
-            && let Place::File(span) = &self.place
+            && !self.is_reference()
+            && let ValueLocation::File(span) = &self.location
         {
             self.diagnostics.hide(span.clone());
         }
         match T::read(self) {
-            Ok(value) => Some(Located { value, path: self.path.to_string(), place: self.place.clone() }),
+            Ok(value) => Some(Located { value, path: self.path.to_string(), location: self.location.clone() }),
             Err(wrong) => {
                 if !self.value.is_str() {
                     self.diagnostics.hide_strings(self.value, self.span());
                 }
                 let wrong = wrong.or_expecting(T::EXPECTED);
-                self.diagnostics.report(&self.path.to_string(), self.place.clone(), wrong);
+                self.diagnostics.report(&self.path.to_string(), self.location.clone(), wrong);
                 None
             }
         }
@@ -47,18 +47,18 @@ impl<'d> ValueRef<'d> {
     /// Reads it as a table, or complains.
     pub(crate) fn table<R>(&self, read: impl FnOnce(&mut Table<'d>) -> R) -> Option<R> {
         let entries = self.entries()?;
-        Some(Table::read(self.diagnostics, self.path.clone(), self.place.clone(), entries, read))
+        Some(Table::read(self.diagnostics, self.path.clone(), self.location.clone(), entries, read))
     }
 
     /// Whether a plain `T` stands here in place of a table.
-    pub(crate) fn is_short_for_a_table<T: Setting>(&self) -> bool {
+    pub(crate) fn is_short_for_a_table<T: SettingValue>(&self) -> bool {
         self.diagnostics.recorder.short_for_a_table::<T>(&self.path);
         !self.value.is_table()
     }
 
     /// Notes this value as if it had been written as the only setting `name` of a table.
-    pub(crate) fn record_as(&self, name: &str, value: Shown) {
-        self.diagnostics.record(&self.path, name, value, &self.place);
+    pub(crate) fn record_as(&self, name: &str, value: DisplayValue) {
+        self.diagnostics.record(&self.path, name, value, &self.location);
     }
 
     /// The string it is, or that it points to.
@@ -70,34 +70,34 @@ impl<'d> ValueRef<'d> {
     }
 
     /// Whether the value is to be found elsewhere.
-    pub(crate) fn points_elsewhere(&self) -> bool {
+    pub(crate) fn is_reference(&self) -> bool {
         self.value.as_str().is_some_and(is_reference)
     }
 
     /// Whether it came from the environment, where a secret may be written out.
     pub(crate) fn is_override(&self) -> bool {
-        matches!(self.place, Place::Variable { .. })
+        matches!(self.location, ValueLocation::Variable { .. })
     }
 
     /// Keeps the value out of everything that is shown.
     pub(crate) fn hide(&self) {
-        if let Place::File(span) = &self.place {
+        if let ValueLocation::File(span) = &self.location {
             self.diagnostics.hide(span.clone());
         }
     }
 
     /// Its bytes in the file; none where it came from the environment.
     pub(super) fn span(&self) -> Range<usize> {
-        match &self.place {
-            Place::File(span) => span.clone(),
-            Place::Variable { .. } | Place::Nowhere => 0..0,
+        match &self.location {
+            ValueLocation::File(span) => span.clone(),
+            ValueLocation::Variable { .. } | ValueLocation::Unwritten => 0..0,
         }
     }
 
     /// How `config show` shows what was read: what was pointed to is never shown.
-    pub(crate) fn show<T: Setting>(&self, value: &T) -> Shown {
-        if self.points_elsewhere() {
-            return Shown::Masked;
+    pub(crate) fn show<T: SettingValue>(&self, value: &T) -> DisplayValue {
+        if self.is_reference() {
+            return DisplayValue::Masked;
         }
         value.show()
     }
@@ -109,7 +109,7 @@ impl<'d> ValueRef<'d> {
         self.diagnostics.hide_strings(self.value, self.span());
         let wrong = ValueError::type_of("a table", self.value);
         let wrong = wrong.or_expecting("`{ name = value }`, or a section of its own");
-        self.diagnostics.report(&self.path.to_string(), self.place.clone(), wrong);
+        self.diagnostics.report(&self.path.to_string(), self.location.clone(), wrong);
         None
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
-use crate::config::settings::StorePlace;
+use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
+use crate::config::settings::StoreLocation;
 use crate::domain::secret::MASK;
 
-impl Setting for SocketAddr {
+impl SettingValue for SocketAddr {
     const EXPECTED: &'static str = "an address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"";
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -15,8 +15,8 @@ impl Setting for SocketAddr {
         text.parse().map_err(|_| ValueError::new("is not an IP address with a port"))
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.to_string())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.to_string())
     }
 }
 
@@ -24,12 +24,12 @@ impl Setting for SocketAddr {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::config) struct BaseUrl(pub(in crate::config) String);
 
-impl Setting for BaseUrl {
+impl SettingValue for BaseUrl {
     const EXPECTED: &'static str = "a URL such as \"https://api.example.com/v1\"";
     const SENSITIVE: bool = true;
 
-    fn shape() -> Shape {
-        Shape::Form("[Hh][Tt][Tt][Pp][Ss]?://[^@?#]+")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("[Hh][Tt][Tt][Pp][Ss]?://[^@?#]+")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -57,8 +57,8 @@ impl Setting for BaseUrl {
         Ok(Self(text.trim_end_matches('/').to_owned()))
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.0.clone())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.0.clone())
     }
 }
 
@@ -84,13 +84,13 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-impl Setting for StoreUrl {
+impl SettingValue for StoreUrl {
     const EXPECTED: &'static str = "\"memory:\", \"sqlite:PATH\", \"postgres://…\", or for `shared` \"redis://…\"";
 
     const SENSITIVE: bool = true;
 
-    fn shape() -> Shape {
-        Shape::Form("(memory:|sqlite:.+|(postgres|postgresql|redis|rediss)://.*)")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("(memory:|sqlite:.+|(postgres|postgresql|redis|rediss)://.*)")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -98,14 +98,14 @@ impl Setting for StoreUrl {
         if text.contains('@') {
             value_ref.hide();
         }
-        if StorePlace::of_url(&text).is_none() {
+        if StoreLocation::of_url(&text).is_none() {
             return Err(ValueError::new("is not the URL of a store we know"));
         }
         Ok(Self(text))
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.masked())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.masked())
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
+use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 
 /// Units of duration, the largest first so that a value is shown in the largest that divides it.
@@ -32,13 +32,13 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Result<u64, ValueError> {
 }
 
 /// The shortest writing of `amount`, in the largest unit that divides it.
-fn unscaled(amount: u64, units: &[(&str, u64)], smallest: &str) -> Shown {
+fn unscaled(amount: u64, units: &[(&str, u64)], smallest: &str) -> DisplayValue {
     let fits = |(_, factor): &&(&str, u64)| amount != 0 && amount.is_multiple_of(*factor);
     let text = match units.iter().find(fits) {
         Some((name, factor)) => format!("{}{name}", amount / factor),
         None => format!("0{smallest}"),
     };
-    Shown::Text(text)
+    DisplayValue::Text(text)
 }
 
 /// The string of a cell, where a bare number would be a likely mistake.
@@ -51,18 +51,18 @@ fn quoted(value_ref: &ValueRef<'_>, what: &str) -> Result<String, ValueError> {
     }
 }
 
-impl Setting for Duration {
+impl SettingValue for Duration {
     const EXPECTED: &'static str = "a duration such as \"250ms\", \"10s\" or \"5m\"";
 
-    fn shape() -> Shape {
-        Shape::Form("[0-9]+(ms|s|m|h)")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("[0-9]+(ms|s|m|h)")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
         scaled(&quoted(value_ref, "a duration")?, &DURATION_UNITS).map(Duration::from_millis)
     }
 
-    fn show(&self) -> Shown {
+    fn show(&self) -> DisplayValue {
         let millis = u64::try_from(self.as_millis()).unwrap_or(u64::MAX);
         unscaled(millis, &DURATION_UNITS, "s")
     }
@@ -70,13 +70,13 @@ impl Setting for Duration {
 
 /// A duration that may not be zero: waiting no time at all would refuse everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) struct Wait(pub(in crate::config) Duration);
+pub(in crate::config) struct NonZeroDuration(pub(in crate::config) Duration);
 
-impl Setting for Wait {
+impl SettingValue for NonZeroDuration {
     const EXPECTED: &'static str = Duration::EXPECTED;
 
-    fn shape() -> Shape {
-        Shape::Form("0*[1-9][0-9]*(ms|s|m|h)")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("0*[1-9][0-9]*(ms|s|m|h)")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -87,27 +87,27 @@ impl Setting for Wait {
         Ok(Self(duration))
     }
 
-    fn show(&self) -> Shown {
+    fn show(&self) -> DisplayValue {
         self.0.show()
     }
 }
 
 /// A whole number of days, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) struct Days(u32);
+pub(in crate::config) struct DayCount(u32);
 
-impl Days {
+impl DayCount {
     /// As a duration; days of 24 hours.
     pub(in crate::config) fn duration(self) -> Duration {
         Duration::from_secs(u64::from(self.0) * 86_400)
     }
 }
 
-impl Setting for Days {
+impl SettingValue for DayCount {
     const EXPECTED: &'static str = "a number of days such as \"400d\"";
 
-    fn shape() -> Shape {
-        Shape::Form("0*[1-9][0-9]{0,5}d")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("0*[1-9][0-9]{0,5}d")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -121,20 +121,20 @@ impl Setting for Days {
         }
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(format!("{}d", self.0))
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(format!("{}d", self.0))
     }
 }
 
 /// A number of bytes, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) struct Size(pub(in crate::config) u64);
+pub(in crate::config) struct ByteSize(pub(in crate::config) u64);
 
-impl Setting for Size {
+impl SettingValue for ByteSize {
     const EXPECTED: &'static str = "a size such as \"64KiB\", \"32MiB\" or \"1GiB\"";
 
-    fn shape() -> Shape {
-        Shape::Form("0*[1-9][0-9]*(B|KiB|MiB|GiB)")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("0*[1-9][0-9]*(B|KiB|MiB|GiB)")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -144,7 +144,7 @@ impl Setting for Size {
         }
     }
 
-    fn show(&self) -> Shown {
+    fn show(&self) -> DisplayValue {
         unscaled(self.0, &SIZE_UNITS, "B")
     }
 }
@@ -174,11 +174,11 @@ impl Percent {
     }
 }
 
-impl Setting for Percent {
+impl SettingValue for Percent {
     const EXPECTED: &'static str = "a percentage such as \"20%\" or \"99.9%\"";
 
-    fn shape() -> Shape {
-        Shape::Form("[0-9]{1,3}(\\.[0-9]{1,2})?%")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("[0-9]{1,3}(\\.[0-9]{1,2})?%")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -187,21 +187,21 @@ impl Setting for Percent {
             .ok_or_else(|| ValueError::new("is not a percentage from 0% to 100% with at most two decimals"))
     }
 
-    fn show(&self) -> Shown {
+    fn show(&self) -> DisplayValue {
         let (whole, part) = (self.basis_points / 100, self.basis_points % 100);
         if part == 0 {
-            return Shown::Text(format!("{whole}%"));
+            return DisplayValue::Text(format!("{whole}%"));
         }
         let text = format!("{whole}.{part:02}");
-        Shown::Text(format!("{}%", text.trim_end_matches('0')))
+        DisplayValue::Text(format!("{}%", text.trim_end_matches('0')))
     }
 }
 
-impl Setting for NanoUsd {
+impl SettingValue for NanoUsd {
     const EXPECTED: &'static str = "an amount in USD as a string, such as \"500.00\"";
 
-    fn shape() -> Shape {
-        Shape::Form("[0-9]+(\\.[0-9]{1,9})?")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("[0-9]+(\\.[0-9]{1,9})?")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -210,16 +210,16 @@ impl Setting for NanoUsd {
             .ok_or_else(|| ValueError::new("is not a decimal amount of US dollars with at most nine decimals"))
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.to_string())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.to_string())
     }
 }
 
-impl Setting for PicoUsdPerToken {
+impl SettingValue for PicoUsdPerToken {
     const EXPECTED: &'static str = "USD per million tokens as a string, such as \"0.25\"";
 
-    fn shape() -> Shape {
-        Shape::Form("[0-9]+(\\.[0-9]{1,6})?")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("[0-9]+(\\.[0-9]{1,6})?")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -228,8 +228,8 @@ impl Setting for PicoUsdPerToken {
             .ok_or_else(|| ValueError::new("is not a price in USD per million tokens with at most six decimals"))
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.usd_per_mtok())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.usd_per_mtok())
     }
 }
 
@@ -237,11 +237,11 @@ impl Setting for PicoUsdPerToken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::config) struct HedgeAfter(String);
 
-impl Setting for HedgeAfter {
+impl SettingValue for HedgeAfter {
     const EXPECTED: &'static str = "a percentile such as \"p95\", or a duration";
 
-    fn shape() -> Shape {
-        Shape::Form("p[1-9][0-9]?|0*[1-9][0-9]*(ms|s|m|h)")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("p[1-9][0-9]?|0*[1-9][0-9]*(ms|s|m|h)")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -250,12 +250,12 @@ impl Setting for HedgeAfter {
         match percentile {
             Some(1..=99) => Ok(Self(text)),
             Some(_) => Err(ValueError::new("is not a percentile from p1 to p99")),
-            None => Wait::read(value_ref).map(|_| Self(text)),
+            None => NonZeroDuration::read(value_ref).map(|_| Self(text)),
         }
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.0.clone())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.0.clone())
     }
 }
 
@@ -263,9 +263,9 @@ impl Setting for HedgeAfter {
 mod tests {
     use super::*;
 
-    fn shown(value: &impl Setting) -> String {
+    fn shown(value: &impl SettingValue) -> String {
         match value.show() {
-            Shown::Text(text) => text,
+            DisplayValue::Text(text) => text,
             other => panic!("not text: {other:?}"),
         }
     }
@@ -295,8 +295,8 @@ mod tests {
         check(&|| shown(&Duration::from_secs(120)), "2m");
         check(&|| shown(&Duration::from_secs(90)), "90s");
         check(&|| shown(&Duration::ZERO), "0s");
-        check(&|| shown(&Size(32 << 20)), "32MiB");
-        check(&|| shown(&Size(1000)), "1000B");
+        check(&|| shown(&ByteSize(32 << 20)), "32MiB");
+        check(&|| shown(&ByteSize(1000)), "1000B");
         check(&|| shown(&Percent { basis_points: 9990 }), "99.9%");
         check(&|| shown(&Percent { basis_points: 5 }), "0.05%");
         check(&|| shown(&Percent::whole(20)), "20%");

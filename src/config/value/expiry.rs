@@ -2,7 +2,8 @@
 
 use toml::de::DeValue;
 
-use crate::config::reader::{Setting, Shown, ValueError, ValueRef};
+use super::day::unix_day;
+use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef};
 
 /// The last day on which something works, or the instant it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +15,7 @@ pub(in crate::config) struct Expiry {
 
 impl Expiry {
     fn of(written: toml::value::Datetime) -> Option<Self> {
-        let date = written.date?;
-        let midnight = unix_day(date.year.into(), date.month.into(), date.day.into())? * 86_400;
+        let midnight = unix_day(written.date?)? * 86_400;
         let ends_unix = match (written.time, written.offset) {
             (None, None) => midnight + 86_400,
             (Some(time), Some(offset)) => {
@@ -33,22 +33,7 @@ impl Expiry {
     }
 }
 
-/// Days from 1970-01-01 to a date of the Gregorian calendar; `None` for a day that does not exist.
-pub(super) fn unix_day(year: i64, month: i64, day: i64) -> Option<i64> {
-    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let index = usize::try_from(month - 1).ok()?;
-    if day < 1 || day > *lengths.get(index)? {
-        return None;
-    }
-    let before: i64 = lengths[..index].iter().sum();
-    let years = year - 1;
-    let leap_days = years.div_euclid(4) - years.div_euclid(100) + years.div_euclid(400);
-    // 719,162 days lie between 0001-01-01 and 1970-01-01.
-    Some(years * 365 + leap_days + before + day - 1 - 719_162)
-}
-
-impl Setting for Expiry {
+impl SettingValue for Expiry {
     const EXPECTED: &'static str = "a date such as \"2027-01-31\" or a time such as \"2027-01-31T12:00:00Z\"";
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -59,8 +44,8 @@ impl Setting for Expiry {
         written.and_then(Self::of).ok_or_else(|| ValueError::new("is not a date, or a time with its offset"))
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.written.to_string())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.written.to_string())
     }
 }
 

@@ -14,9 +14,9 @@ mod validity;
 mod zone;
 
 pub(super) use address::{BaseUrl, StoreUrl};
-pub(super) use amount::{Days, HedgeAfter, Percent, Size, Wait};
-pub(super) use day::Day;
+pub(super) use amount::{ByteSize, DayCount, HedgeAfter, NonZeroDuration, Percent};
+pub(super) use day::UtcDay;
 pub(super) use expiry::Expiry;
 pub(super) use name::{LogFilter, Name};
-pub(super) use secret::Sha256;
+pub(super) use secret::Sha256Digest;
 pub(super) use tls::{CertificateChain, PrivateKey};

@@ -1,6 +1,6 @@
 //! Names of the operator's choosing, patterns over them, and log filters.
 
-use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
+use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
 use crate::domain::glob::Glob;
 use crate::domain::id::{NAME_MAX_BYTES, is_name};
 
@@ -27,11 +27,11 @@ impl Name {
     const HINT: &'static str = "names become labels and header values: letters, digits and - _ . / :";
 }
 
-impl Setting for Name {
+impl SettingValue for Name {
     const EXPECTED: &'static str = "a name in double quotes";
 
-    fn shape() -> Shape {
-        Shape::Form("[!#-\\[\\]-~]{1,200}")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("[!#-\\[\\]-~]{1,200}")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -42,15 +42,15 @@ impl Setting for Name {
         }
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.0.clone())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.0.clone())
     }
 }
 
-impl Setting for Glob {
+impl SettingValue for Glob {
     const EXPECTED: &'static str = "a name or a pattern such as \"eu-*\"";
 
-    fn shape() -> Shape {
+    fn shape() -> ValueShape {
         Name::shape()
     }
 
@@ -59,8 +59,8 @@ impl Setting for Glob {
         Ok(Self::new(&text))
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.as_str().to_owned())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.as_str().to_owned())
     }
 }
 
@@ -68,7 +68,7 @@ impl Setting for Glob {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::config) struct LogFilter(pub(in crate::config) String);
 
-impl Setting for LogFilter {
+impl SettingValue for LogFilter {
     const EXPECTED: &'static str = "a level: error, warn, info, debug or trace";
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -80,8 +80,8 @@ impl Setting for LogFilter {
         }
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.0.clone())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.0.clone())
     }
 }
 

@@ -1,19 +1,19 @@
 //! Secrets, and what is kept of them.
 
-use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
+use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
 use crate::domain::secret::Secret;
 
-impl Setting for Secret {
+impl SettingValue for Secret {
     const EXPECTED: &'static str = "\"env:NAME\" or \"file:/path\"";
     const SECRET: bool = true;
 
-    fn shape() -> Shape {
-        Shape::Elsewhere
+    fn shape() -> ValueShape {
+        ValueShape::Reference
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
-        if !value_ref.points_elsewhere() && !value_ref.is_override() {
+        if !value_ref.is_reference() && !value_ref.is_override() {
             return Err(ValueError::hinting(
                 "a secret may not be written out in the file",
                 "put it where the gateway starts and write \"env:NAME\" or \"file:/path\"",
@@ -29,16 +29,16 @@ impl Setting for Secret {
         Ok(Self::new(text))
     }
 
-    fn show(&self) -> Shown {
-        Shown::Masked
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Masked
     }
 }
 
 /// `sha256:` and 64 hex digits: what is kept of a key's secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) struct Sha256(pub(in crate::config) [u8; 32]);
+pub(in crate::config) struct Sha256Digest(pub(in crate::config) [u8; 32]);
 
-impl Sha256 {
+impl Sha256Digest {
     const PREFIX: &str = "sha256:";
 
     fn parse(text: &str) -> Option<Self> {
@@ -56,12 +56,12 @@ impl Sha256 {
     }
 }
 
-impl Setting for Sha256 {
+impl SettingValue for Sha256Digest {
     const EXPECTED: &'static str = "\"sha256:\" and 64 hex digits";
     const SENSITIVE: bool = true;
 
-    fn shape() -> Shape {
-        Shape::Form("sha256:[0-9a-fA-F]{64}")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("sha256:[0-9a-fA-F]{64}")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -76,9 +76,9 @@ impl Setting for Sha256 {
         })
     }
 
-    fn show(&self) -> Shown {
+    fn show(&self) -> DisplayValue {
         let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        Shown::Text(format!("{}{digits}", Self::PREFIX))
+        DisplayValue::Text(format!("{}{digits}", Self::PREFIX))
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
     fn hashes_are_64_hex_digits() {
         let zeros = "0".repeat(62);
         let check = |text: String, expected: Option<u8>| {
-            assert_eq!(Sha256::parse(&text).map(|h| h.0[31]), expected, "{text}");
+            assert_eq!(Sha256Digest::parse(&text).map(|h| h.0[31]), expected, "{text}");
         };
         check(format!("sha256:{zeros}fF"), Some(255));
         check(format!("sha256:{zeros}f"), None);

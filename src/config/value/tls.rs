@@ -13,7 +13,7 @@ use rustls::sign::SigningKey;
 use zeroize::Zeroizing;
 
 use super::validity;
-use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
+use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
 
 /// A server's certificate and those that vouch for it, in that order; never empty.
 pub(in crate::config) struct CertificateChain {
@@ -39,20 +39,20 @@ impl CertificateChain {
     }
 }
 
-impl Setting for CertificateChain {
+impl SettingValue for CertificateChain {
     const EXPECTED: &'static str = "\"file:/path\"";
     const SECRET: bool = true;
 
-    fn shape() -> Shape {
-        Shape::Elsewhere
+    fn shape() -> ValueShape {
+        ValueShape::Reference
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
-        Self::parse(&pointed_to(value_ref)?)
+        Self::parse(&referenced_files(value_ref)?)
     }
 
-    fn show(&self) -> Shown {
-        Shown::Masked
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Masked
     }
 }
 
@@ -74,26 +74,26 @@ impl PrivateKey {
     }
 }
 
-impl Setting for PrivateKey {
+impl SettingValue for PrivateKey {
     const EXPECTED: &'static str = CertificateChain::EXPECTED;
     const SECRET: bool = true;
 
-    fn shape() -> Shape {
-        Shape::Elsewhere
+    fn shape() -> ValueShape {
+        ValueShape::Reference
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
-        Self::parse(&pointed_to(value_ref)?)
+        Self::parse(&referenced_files(value_ref)?)
     }
 
-    fn show(&self) -> Shown {
-        Shown::Masked
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Masked
     }
 }
 
 /// The text of a file, which may have many lines.
-fn pointed_to(value_ref: &ValueRef<'_>) -> Result<Zeroizing<String>, ValueError> {
-    if !value_ref.points_elsewhere() && value_ref.value().is_str() {
+fn referenced_files(value_ref: &ValueRef<'_>) -> Result<Zeroizing<String>, ValueError> {
+    if !value_ref.is_reference() && value_ref.value().is_str() {
         return Err(ValueError::new("the text of a file may not be written out here"));
     }
     value_ref.text().map(Zeroizing::new)

@@ -1,13 +1,13 @@
 //! Time zones by name.
 
-use crate::config::reader::{Setting, Shape, Shown, ValueError, ValueRef};
+use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
 use crate::domain::budget::Zone;
 
-impl Setting for Zone {
+impl SettingValue for Zone {
     const EXPECTED: &'static str = "a time zone such as \"UTC\" or \"Europe/Paris\"";
 
-    fn shape() -> Shape {
-        Shape::Form("[A-Za-z0-9_+/-]+")
+    fn shape() -> ValueShape {
+        ValueShape::Pattern("[A-Za-z0-9_+/-]+")
     }
 
     fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
@@ -16,7 +16,7 @@ impl Setting for Zone {
         Self::named(&value_ref.text()?).ok_or_else(unknown)
     }
 
-    fn show(&self) -> Shown {
-        Shown::Text(self.name().to_owned())
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.name().to_owned())
     }
 }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
-use tierway::config::{Environment, Snapshot, Source, load};
+use tierway::config::{ConfigSource, Environment, Snapshot, load};
 use tierway::domain::receipt::Receipt;
 use tierway::domain::secret::Secret;
 use tierway::http::App;
@@ -238,7 +238,7 @@ pub fn reached(name: &str, provider: &ScriptedProvider, region: &str) -> String 
 
 /// `config`, compiled in a fixed environment.
 pub fn compile(config: &str) -> Arc<Snapshot> {
-    let source = Source::File { path: "tierway.toml".into(), text: config.to_owned() };
+    let source = ConfigSource::File { path: "tierway.toml".into(), text: config.to_owned() };
     Arc::new(load(&source, &Fixed::default(), &[]).unwrap_or_else(|problems| panic!("{}", problems.render(false))))
 }
 

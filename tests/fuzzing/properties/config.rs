@@ -9,7 +9,9 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tierway::config::{Effective, Environment, MASK, OVERRIDE_PREFIX, Place, Problems, Shown, Source, load};
+use tierway::config::{
+    ConfigSource, DisplayValue, EffectiveConfig, Environment, MASK, OVERRIDE_PREFIX, Problems, ValueLocation, load,
+};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -78,8 +80,8 @@ impl Environment for World {
     }
 }
 
-fn source(text: &str) -> Source {
-    Source::File { path: PathBuf::from("tierway.toml"), text: text.to_owned() }
+fn source(text: &str) -> ConfigSource {
+    ConfigSource::File { path: PathBuf::from("tierway.toml"), text: text.to_owned() }
 }
 
 /// Each problem says one thing in one line and, if it is in the file, where.
@@ -87,8 +89,8 @@ fn point_inside(text: &str, problems: &Problems) {
     assert!(problems.count() > 0);
     for problem in problems.iter() {
         assert!(!problem.message.is_empty());
-        assert_eq!(problem.position.is_some(), matches!(problem.place, Place::File(_)), "{problem:?}");
-        if let (Place::File(span), Some((line, column))) = (&problem.place, problem.position) {
+        assert_eq!(problem.position.is_some(), matches!(problem.location, ValueLocation::File(_)), "{problem:?}");
+        if let (ValueLocation::File(span), Some((line, column))) = (&problem.location, problem.position) {
             assert!(text.get(span.clone()).is_some(), "{span:?} is no text of {}", text.len());
             let lines = text[..span.start].matches('\n').count() + 1;
             let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
@@ -107,7 +109,7 @@ fn untold(shown: &str) {
 }
 
 /// What is in effect is TOML and, with what is masked pointed to, has the same effect again.
-fn shown_again(effective: &Effective) {
+fn shown_again(effective: &EffectiveConfig) {
     let printed = effective.to_toml();
     untold(&printed);
     untold(&effective.to_json().to_string());
@@ -118,7 +120,7 @@ fn shown_again(effective: &Effective) {
 }
 
 /// Every setting and its value, tables and settings in any order.
-fn values(effective: &Effective) -> Vec<(String, String, Shown)> {
+fn values(effective: &EffectiveConfig) -> Vec<(String, String, DisplayValue)> {
     let one =
         |entry: &tierway::config::EffectiveSetting| (entry.table.clone(), entry.name.clone(), entry.value.clone());
     let mut values: Vec<_> = effective.entries().iter().map(one).collect();

@@ -13,21 +13,21 @@ use super::env::Environment;
 
 /// Every `file:/path` of one reading.
 #[derive(Clone, Default)]
-pub(super) struct PointedTo(BTreeMap<PathBuf, Option<[u8; 32]>>);
+pub(super) struct ReferencedFiles(BTreeMap<PathBuf, Option<[u8; 32]>>);
 
-impl PointedTo {
+impl ReferencedFiles {
     /// Notes what a file said, `None` where it could not be read.
     pub(super) fn note(&mut self, path: &Path, text: Option<&str>) {
         self.0.insert(path.to_owned(), text.map(digest));
     }
 
     /// Whether one of them says something else now.
-    pub(super) fn have_changed(&self, surroundings: &dyn Environment) -> bool {
-        self.0.iter().any(|(path, seen)| surroundings.read(path).ok().map(|text| digest(&text)) != *seen)
+    pub(super) fn have_changed(&self, environment: &dyn Environment) -> bool {
+        self.0.iter().any(|(path, seen)| environment.read(path).ok().map(|text| digest(&text)) != *seen)
     }
 }
 
-impl fmt::Debug for PointedTo {
+impl fmt::Debug for ReferencedFiles {
     /// Paths alone: a short secret could be found by its digest.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
