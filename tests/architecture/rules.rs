@@ -1,17 +1,18 @@
-//! The house rules, each a function from a source to the breaches in it.
+//! The rules of structure, each a function from a source to the breaches in it.
 //!
-//! Must never read the project itself: a rule judges what it is handed, so that the snippets at the
-//! bottom can show it failing.
+//! Must never read the project itself: a rule judges the sources it is given, so that the snippets at
+//! the bottom can show it failing.
 //!
 //! Start reading in [`imports`]; the table it judges by is `ROOMS` in `tests/architecture.rs`.
 
 use std::fmt;
 
 use crate::ROOMS;
+use crate::reexports::ReExports;
 use crate::source::{CodePath, Source};
 
-/// Crates that belong to one kind of work, and the rooms that do it.
-const GUESTS: &[(&str, &[&str])] = &[
+/// Crates that belong to one kind of work, and the modules that do it.
+const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["http", "cli"]),
     ("reqwest", &["upstream"]),
     ("clap", &["cli"]),
@@ -19,7 +20,7 @@ const GUESTS: &[(&str, &[&str])] = &[
     ("rusqlite", &["store", "cli"]),
 ];
 
-/// What the deciding room may not name, test code included.
+/// What `domain` may not name, test code included.
 const UNKNOWN_TO_DOMAIN: &[&[&str]] = &[
     &["async"],
     &["await"],
@@ -57,10 +58,10 @@ const NOT_OURS: &[&str] =
 
 /// One line that breaks one rule.
 pub struct Breach {
-    file: String,
-    line: usize,
-    rule: String,
-    advice: &'static str,
+    pub file: String,
+    pub line: usize,
+    pub rule: String,
+    pub advice: &'static str,
 }
 
 impl fmt::Display for Breach {
@@ -70,54 +71,64 @@ impl fmt::Display for Breach {
     }
 }
 
-pub fn imports(source: &Source) -> Vec<Breach> {
-    let Some(room) = source.room() else {
+/// A path counts for the module that defines what it names, whoever exports it on the way.
+pub fn imports(source: &Source, exports: &ReExports) -> Vec<Breach> {
+    let Some(module) = source.module() else {
         return Vec::new();
     };
-    let Some((_, doors)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+    let Some((_, permitted)) = ROOMS.iter().find(|(name, _)| *name == module) else {
         return vec![Breach {
             file: source.file.clone(),
             line: 1,
-            rule: format!("`{room}` is not a room of the house"),
-            advice: "put the file into the room whose work it does; a new room is a row in ROOMS and an ADR",
+            rule: format!("`{module}` is not a row of ROOMS"),
+            advice: "put the file into the module whose work it does; a new module is a row in ROOMS and an ADR",
         }];
     };
-    let named = source.paths.iter().filter(|path| path.segments[0] == "crate");
-    named
-        .filter_map(|path| {
-            let target = path.segments.get(1)?;
-            (target != room && !doors.contains(&target.as_str())).then(|| {
-                breach(
-                    source,
-                    path,
-                    format!("`{room}` may not use `crate::{target}`"),
-                    "hand the value in from the caller, move the type to `domain`, or use one of the doors in ROOMS",
-                )
-            })
-        })
-        .collect()
+    let mut out = Vec::new();
+    for path in source.paths.iter().filter(|path| path.segments[0] == "crate") {
+        let resolved = exports.resolve(&path.segments);
+        let targets = [path.segments.get(1), resolved.get(1)];
+        let refused = targets.into_iter().flatten().find(|t| *t != module && !permitted.contains(&t.as_str()));
+        if let Some(target) = refused {
+            let through = if path.segments.get(1) == Some(target) {
+                String::new()
+            } else {
+                format!(", which `{}` is", path.segments.join("::"))
+            };
+            out.push(breach(
+                source,
+                path,
+                format!("`{module}` may not use `crate::{target}`{through}"),
+                "take the value from the caller, move the type to `domain`, or use what ROOMS permits",
+            ));
+        }
+    }
+    out
 }
 
 /// The laws the table itself must obey, whatever rows are added.
-pub fn table_of_rooms(rooms: &[(&str, &[&str])]) -> Vec<Breach> {
-    const WORKSHOPS: [&str; 4] = ["config", "telemetry", "store", "upstream"];
-    let law = |room: &str, door: &str| match (room, door) {
-        ("domain" | "clock", _) => Some("nobody stands below it"),
-        ("http", "store" | "upstream") => Some("the front door reaches them through the corridor"),
-        (room, door) if WORKSHOPS.contains(&room) && WORKSHOPS.contains(&door) => {
-            Some("workshops never see each other")
+pub fn table_of_imports(table: &[(&str, &[&str])]) -> Vec<Breach> {
+    const ADAPTERS: [&str; 4] = ["config", "telemetry", "store", "upstream"];
+    let law = |module: &str, used: &str| match (module, used) {
+        ("domain" | "clock", _) => Some("nothing is below it"),
+        ("http", "store" | "upstream") => Some("http reaches them through relay and admin"),
+        ("config" | "telemetry" | "store" | "relay" | "admin", "protocol") => {
+            Some("the JSON of model APIs is read and written by `http` and `upstream`")
         }
-        (_, "cli") => Some("`cli` wires the parts and is known to none"),
+        (module, used) if ADAPTERS.contains(&module) && ADAPTERS.contains(&used) => {
+            Some("modules that reach outside do not know each other")
+        }
+        (_, "cli") => Some("`cli` connects the parts and no part knows it"),
         _ => None,
     };
-    let pairs = rooms.iter().flat_map(|(room, doors)| doors.iter().map(move |door| (*room, *door)));
+    let pairs = table.iter().flat_map(|(module, permitted)| permitted.iter().map(move |used| (*module, *used)));
     pairs
-        .filter_map(|(room, door)| {
-            law(room, door).map(|why| Breach {
+        .filter_map(|(module, used)| {
+            law(module, used).map(|why| Breach {
                 file: "tests/architecture.rs".to_owned(),
                 line: 1,
-                rule: format!("ROOMS lets `{room}` use `{door}`: {why}"),
-                advice: "take the door out of the table again",
+                rule: format!("ROOMS lets `{module}` use `{used}`: {why}"),
+                advice: "take it out of the table again",
             })
         })
         .collect()
@@ -133,7 +144,7 @@ pub fn header(source: &Source) -> Option<Breach> {
 }
 
 pub fn domain_is_pure(source: &Source) -> Vec<Breach> {
-    if source.room() != Some("domain") {
+    if source.module() != Some("domain") {
         return Vec::new();
     }
     let named = |path: &CodePath, words: &[&[&str]]| words.iter().any(|word| contains(path, word));
@@ -171,23 +182,23 @@ pub fn money_is_whole(source: &Source) -> Vec<Breach> {
         .collect()
 }
 
-pub fn guests(source: &Source) -> Vec<Breach> {
-    let Some(room) = source.room() else {
+pub fn crates_in_their_modules(source: &Source) -> Vec<Breach> {
+    let Some(module) = source.module() else {
         return Vec::new();
     };
     source
         .paths
         .iter()
         .filter(|path| {
-            GUESTS.iter().any(|(guest, rooms)| path.segments[0] == *guest && !rooms.contains(&room))
+            CRATES.iter().any(|(name, modules)| path.segments[0] == *name && !modules.contains(&module))
                 && path.segments.len() > 1
         })
         .map(|path| {
             breach(
                 source,
                 path,
-                format!("`{room}` uses the crate `{}`", path.segments[0]),
-                "speak in our own types here; GUESTS in this test says which room knows that crate",
+                format!("`{module}` uses the crate `{}`", path.segments[0]),
+                "use our own types here; CRATES in this test says which module knows that crate",
             )
         })
         .collect()
@@ -246,7 +257,7 @@ fn breach(source: &Source, path: &CodePath, rule: String, advice: &'static str) 
 }
 
 /// Whether the segments of `words` stand next to each other in the path; a single word or a crate
-/// of `std` only counts at the beginning, so that a method called `http` is nobody's crate.
+/// of `std` only counts at the beginning, so that a method called `http` is no crate.
 fn contains(path: &CodePath, words: &[&str]) -> bool {
     let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
     match words {
@@ -268,7 +279,8 @@ mod tests {
     #[test]
     fn imports_are_judged_however_they_are_written() {
         let check = |file: &str, text: &str, expected: &[usize]| {
-            assert_eq!(lines(imports, file, text), expected, "{file}: {text}");
+            let alone = |source: &Source| imports(source, &ReExports::default());
+            assert_eq!(lines(alone, file, text), expected, "{file}: {text}");
         };
         check("src/domain/call.rs", "use crate::domain::id;\n", &[]);
         check("src/domain/call.rs", "\nuse crate::clock::Clock;\n", &[2]);
@@ -305,20 +317,42 @@ mod tests {
     }
 
     #[test]
+    fn an_import_through_an_export_is_one_of_what_is_behind_it() {
+        let others = [
+            Source::parse(
+                "src/admin/mod.rs",
+                "mod query;\npub use crate::store::Receipts;\npub use query::*;\npub struct Admin;",
+            ),
+            Source::parse("src/admin/query.rs", "pub use crate::store::sqlite::Query as Asked;"),
+            Source::parse("src/store/mod.rs", "pub mod sqlite;\npub struct Receipts;"),
+            Source::parse("src/store/sqlite.rs", "pub struct Query;"),
+        ];
+        let exports = ReExports::of(&others);
+        let check = |file: &str, text: &str, expected: &[usize]| {
+            assert_eq!(lines(|source| imports(source, &exports), file, text), expected, "{file}: {text}");
+        };
+        check("src/http/mod.rs", "use crate::admin::Admin;\nuse crate::admin::Receipts;", &[2]);
+        check("src/http/mod.rs", "use crate::admin::{Admin,\n Asked};\nfn f(r: crate::admin::Receipts) {}", &[2, 3]);
+        check("src/cli/mod.rs", "use crate::admin::Receipts;", &[]);
+    }
+
+    #[test]
     fn the_table_cannot_be_widened_unseen() {
-        let check = |room: &'static str, door: &'static str, expected: usize| {
-            let widened: &[(&str, &[&str])] = &[(room, &[door])];
-            assert_eq!(table_of_rooms(widened).len(), expected, "{room} uses {door}");
+        let check = |module: &'static str, used: &'static str, expected: usize| {
+            let widened: &[(&str, &[&str])] = &[(module, &[used])];
+            assert_eq!(table_of_imports(widened).len(), expected, "{module} uses {used}");
         };
         check("domain", "clock", 1);
         check("http", "store", 1);
         check("upstream", "config", 1);
         check("relay", "cli", 1);
         check("relay", "store", 0);
+        check("relay", "protocol", 1);
+        check("upstream", "protocol", 0);
     }
 
     #[test]
-    fn the_deciding_room_is_judged_word_by_word() {
+    fn domain_is_judged_word_by_word() {
         let check = |text: &str, expected: &[usize]| {
             assert_eq!(lines(domain_is_pure, "src/domain/x.rs", text), expected, "{text}");
         };
@@ -343,11 +377,11 @@ mod tests {
         };
         check(money_is_whole, "src/domain/money.rs", "fn f(x: f64) {}", &[1]);
         check(money_is_whole, "src/domain/breaker/mod.rs", "fn f(x: f64) {}", &[]);
-        check(guests, "src/relay/mod.rs", "use axum::Router;\nfn f(c: reqwest::Client) {}", &[1, 2]);
-        check(guests, "src/upstream/client.rs", "use reqwest::Client;", &[]);
+        check(crates_in_their_modules, "src/relay/mod.rs", "use axum::Router;\nfn f(c: reqwest::Client) {}", &[1, 2]);
+        check(crates_in_their_modules, "src/upstream/client.rs", "use reqwest::Client;", &[]);
         let header = |source: &Source| header(source).into_iter().collect();
-        check(header, "src/relay/mod.rs", "//! The corridor.", &[]);
-        check(header, "src/relay/mod.rs", "use x::y;\n//! The corridor.", &[1]);
+        check(header, "src/relay/mod.rs", "//! What it is for.", &[]);
+        check(header, "src/relay/mod.rs", "use x::y;\n//! What it is for.", &[1]);
         check(header, "src/relay/mod.rs", "", &[1]);
     }
 

@@ -1,9 +1,8 @@
-//! Reads a Rust source file far enough to judge it: which paths it names, on which line, and
-//! whether that line is test code.
+//! Reads a Rust source file far enough to judge it: which paths, types and identifiers it names, on
+//! which line, whether that line is test code, and what its comments say.
 //!
 //! Must never guess: comments and literals are gone before a word is read, and every `use` tree is
-//! spelled out to its leaves. It is not a compiler: macros are read as written, renames are not
-//! followed.
+//! spelled out to its leaves. It is not a compiler: macros are read as written.
 //!
 //! Start reading in [`Source::parse`].
 
@@ -16,8 +15,74 @@ pub struct Source {
     /// The first line as it stands.
     pub first_line: String,
     /// Every path the code names, `use` trees spelled out to their leaves, `super::` resolved to
-    /// `crate::` where it leaves the room. A lone word is a path of one segment.
+    /// `crate::` where it leaves the module. A lone word is a path of one segment.
     pub paths: Vec<CodePath>,
+    /// Every identifier and keyword, in order.
+    pub identifiers: Vec<(usize, String)>,
+    /// Every leaf of a `use` item.
+    pub uses: Vec<Use>,
+    /// Every struct, enum, union, trait and type alias, associated types aside.
+    pub types: Vec<TypeDefinition>,
+    /// Names of everything that is defined anywhere in the file.
+    pub defined: BTreeSet<String>,
+    /// Modules this file declares under `#[cfg(test)]` and has in files of their own.
+    pub test_modules: Vec<String>,
+    /// In order, a comment of several lines as one.
+    pub comments: Vec<Text>,
+    /// String literals, in order, with their quotes.
+    pub literals: Vec<Text>,
+}
+
+/// Marks everything as test code in the files that a module declares under `#[cfg(test)]`.
+pub fn mark_test_files(sources: &mut [Source]) {
+    let only_tests: Vec<Vec<String>> = sources
+        .iter()
+        .flat_map(|source| {
+            source.test_modules.iter().map(|name| {
+                let mut path = source.module_path();
+                path.push(name.clone());
+                path
+            })
+        })
+        .collect();
+    for source in sources {
+        let path = source.module_path();
+        if only_tests.iter().any(|test| path.starts_with(test)) {
+            source.types.iter_mut().for_each(|definition| definition.in_test = true);
+            source.paths.iter_mut().for_each(|path| path.in_test = true);
+        }
+    }
+}
+
+/// A leaf of a `use` item: `pub use a::{b as c}` is `a::b`, named `c`, exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// As written, from `crate` where it leaves the module.
+    pub segments: Vec<String>,
+    /// What it is called here; `*` for a glob.
+    pub name: String,
+    /// Whether others may use it from here.
+    pub exported: bool,
+}
+
+/// A type that the code defines.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TypeDefinition {
+    /// From 1.
+    pub line: usize,
+    pub name: String,
+    /// Visible outside its own file's module.
+    pub public: bool,
+    /// Inside an item under `#[cfg(test)]`.
+    pub in_test: bool,
+}
+
+/// A piece of text and where it begins.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Text {
+    /// From 1.
+    pub line: usize,
+    pub text: String,
 }
 
 /// A path as the code names it.
@@ -34,23 +99,41 @@ pub struct CodePath {
 impl Source {
     /// Reads `text`, the content of the file `file`.
     pub fn parse(file: &str, text: &str) -> Self {
-        let code = blank_comments_and_literals(text);
+        let (code, blanked) = blank_comments_and_literals(text);
         let words = words(&code);
         let tests = test_words(&words);
         let modules = module_depths(&words, file_depth(file));
+        let (comments, literals) = blanked.into_iter().partition(|piece| piece.text.starts_with('/'));
         Self {
             file: file.to_owned(),
             first_line: text.lines().next().unwrap_or_default().to_owned(),
             paths: paths(&words, &tests, &modules),
+            identifiers: words.iter().filter(|w| is_name(w.text)).map(|w| (w.line, w.text.to_owned())).collect(),
+            uses: uses(&words, &tests, &modules),
+            types: types(&words, &tests),
+            defined: defined(&words),
+            test_modules: test_modules(&words),
+            comments: joined(comments),
+            literals,
         }
     }
 
-    /// The room this file belongs to; `None` for `lib.rs` and `main.rs`, which only name the rooms.
-    pub fn room(&self) -> Option<&str> {
+    /// The top-level module this file belongs to; `None` for `lib.rs` and `main.rs`, which only declare them.
+    pub fn module(&self) -> Option<&str> {
         let inside = self.file.strip_prefix("src/")?;
         let first = inside.split('/').next()?;
-        let room = first.strip_suffix(".rs").unwrap_or(first);
-        (room != "lib" && room != "main").then_some(room)
+        let module = first.strip_suffix(".rs").unwrap_or(first);
+        (module != "lib" && module != "main").then_some(module)
+    }
+
+    /// The path of the module this file is: `src/relay/admit.rs` is `relay::admit`, `src/relay/mod.rs` `relay`.
+    pub fn module_path(&self) -> Vec<String> {
+        let inside = self.file.strip_prefix("src/").unwrap_or(&self.file);
+        let mut parts: Vec<String> = inside.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+        if matches!(parts.last().map(String::as_str), Some("mod" | "lib" | "main")) {
+            parts.pop();
+        }
+        parts
     }
 }
 
@@ -61,9 +144,12 @@ struct Word<'a> {
     line: usize,
 }
 
-/// The text with every comment, string and character literal replaced by blanks, lines kept.
-fn blank_comments_and_literals(text: &str) -> String {
+/// The text with every comment, string and character literal replaced by blanks, lines kept; and what was
+/// replaced.
+fn blank_comments_and_literals(text: &str) -> (String, Vec<Text>) {
     let mut out = String::with_capacity(text.len());
+    let mut blanked = Vec::new();
+    let mut line = 1;
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let skipped = length_of_comment_or_literal(rest, out.chars().next_back());
@@ -71,9 +157,32 @@ fn blank_comments_and_literals(text: &str) -> String {
             0 => (0, first.len_utf8()),
             length => (length, 0),
         };
+        if gone > 0 {
+            blanked.push(Text { line, text: rest[..gone].to_owned() });
+        }
         out.extend(rest[..gone].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
         out.push_str(&rest[gone..gone + kept]);
+        line += rest[..gone + kept].matches('\n').count();
         rest = &rest[gone + kept..];
+    }
+    (out, blanked)
+}
+
+/// Line comments of the same kind on neighbouring lines as one comment.
+fn joined(comments: Vec<Text>) -> Vec<Text> {
+    let kind = |text: &str| ["///", "//!", "//", "/*"].into_iter().find(|mark| text.starts_with(mark));
+    let mut out: Vec<Text> = Vec::new();
+    for comment in comments {
+        match out.last_mut() {
+            Some(last)
+                if last.line + last.text.matches('\n').count() + 1 == comment.line
+                    && kind(&last.text) == kind(&comment.text) =>
+            {
+                last.text.push('\n');
+                last.text.push_str(&comment.text);
+            }
+            _ => out.push(comment),
+        }
     }
     out
 }
@@ -190,6 +299,108 @@ fn test_words(words: &[Word]) -> BTreeSet<usize> {
         }
     }
     out
+}
+
+/// Modules declared as `#[cfg(test)] mod name;`.
+fn test_modules(words: &[Word]) -> Vec<String> {
+    let tail = ["test", ")", "]"];
+    let at = (0..words.len()).filter(|&at| {
+        let here = words[at..].iter().map(|word| word.text);
+        here.take(tail.len()).eq(tail)
+    });
+    at.filter_map(|at| {
+        let item = &words[at + tail.len()..];
+        let start = item.iter().take(6).position(|word| word.text == "mod")?;
+        (item.get(start + 2)?.text == ";").then(|| item[start + 1].text.to_owned())
+    })
+    .collect()
+}
+
+/// Words that define what the next word names.
+const DEFINING: [&str; 9] = ["struct", "enum", "union", "trait", "type", "fn", "const", "static", "mod"];
+
+fn defined(words: &[Word]) -> BTreeSet<String> {
+    let pairs = words.windows(2).filter(|pair| DEFINING.contains(&pair[0].text));
+    pairs.filter(|pair| is_name(pair[1].text)).map(|pair| pair[1].text.to_owned()).collect()
+}
+
+fn types(words: &[Word], tests: &BTreeSet<usize>) -> Vec<TypeDefinition> {
+    let mut out = Vec::new();
+    // Of each open brace, whether it is the body of an `impl` or a `trait`.
+    let mut bodies: Vec<bool> = Vec::new();
+    let mut associating = false;
+    for (at, word) in words.iter().enumerate() {
+        match word.text {
+            // `-> impl Trait` and `x: impl Trait` open no body.
+            "impl" => associating = at == 0 || matches!(words[at - 1].text, "}" | ";" | "]" | "{" | "unsafe"),
+            "fn" => associating = false,
+            "{" => bodies.push(std::mem::take(&mut associating)),
+            "}" => {
+                bodies.pop();
+            }
+            "struct" | "enum" | "union" | "trait" | "type" => {
+                let name = words.get(at + 1).map(|word| word.text).filter(|name| is_name(name));
+                let associated = word.text == "type" && bodies.last() == Some(&true);
+                if let Some(name) = name.filter(|name| !associated && name.starts_with(char::is_uppercase)) {
+                    out.push(TypeDefinition {
+                        line: word.line,
+                        name: name.to_owned(),
+                        public: at > 0 && matches!(words[at - 1].text, "pub" | ")"),
+                        in_test: tests.contains(&at),
+                    });
+                }
+                associating = word.text == "trait";
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+fn uses(words: &[Word], tests: &BTreeSet<usize>, modules: &[usize]) -> Vec<Use> {
+    let mut out = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        let begins = at == 0 || matches!(words[at - 1].text, ";" | "}" | "{" | "]" | "pub" | ")");
+        if word.text != "use" || !begins || tests.contains(&at) {
+            continue;
+        }
+        let exported = at > 0 && matches!(words[at - 1].text, "pub" | ")");
+        read_use(words, at + 1, &[], &mut |segments, name| {
+            let segments = from_crate(segments, modules[at]);
+            out.push(Use { segments, name, exported });
+        });
+    }
+    out
+}
+
+/// Reads one branch of a `use` tree at `at` with the names that `as` gives; returns the place after it.
+fn read_use(words: &[Word], mut at: usize, stem: &[String], leaf: &mut dyn FnMut(Vec<String>, String)) -> usize {
+    let mut path = stem.to_vec();
+    while let Some(word) = words.get(at) {
+        if word.text == "{" {
+            at += 1;
+            while let Some(word) = words.get(at).filter(|word| word.text != "}") {
+                at = if word.text == "," { at + 1 } else { read_use(words, at, &path, leaf) };
+            }
+            return at + 1;
+        }
+        path.push(word.text.to_owned());
+        at += 1;
+        if words.get(at).is_none_or(|word| word.text != "::") {
+            break;
+        }
+        at += 1;
+    }
+    if path.len() > 1 && path.last().is_some_and(|last| last == "self") {
+        path.pop();
+    }
+    let mut name = path.last().cloned().unwrap_or_default();
+    if let (Some("as"), Some(given)) = (words.get(at).map(|word| word.text), words.get(at + 1)) {
+        name = given.text.to_owned();
+        at += 2;
+    }
+    leaf(path, name);
+    at
 }
 
 /// One past the `;` or the closing brace that ends the item beginning at `start`.
