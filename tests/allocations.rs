@@ -27,7 +27,7 @@ use tierway::telemetry::metrics::Build;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const KEY: &str = "tw_test_allocations_key";
-const SCANT_KEY: &str = "tw_test_allocations_scant_key";
+const LIMITED_KEY: &str = "tw_test_allocations_scant_key";
 /// Enough that what grows by doubling (a queue, a book) does not show in one of them.
 const MANY: u64 = 256;
 const FRAMES: u64 = 16;
@@ -110,9 +110,9 @@ fn a_refusal_of_an_unknown_key() {
 fn a_refusal_of_a_key_at_its_limit() {
     let at_limit = |run: &mut Run, times| {
         if run.upstream.is_none() {
-            run.whole(SCANT_KEY);
+            run.whole(LIMITED_KEY);
         }
-        run.refusals(SCANT_KEY, 429, times);
+        run.refusals(LIMITED_KEY, 429, times);
     };
     check("refusal, 429", 56, MANY, |run| at_limit(run, MANY), |run| at_limit(run, 2 * MANY));
 }
@@ -133,31 +133,31 @@ fn counted(less: impl Fn(&mut Run), more: impl Fn(&mut Run)) -> (AllocationInfo,
     let config = CONFIG.replace("PORT", &provider.local_addr().expect("it is bound").port().to_string());
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = listener.local_addr().expect("it is bound");
-    let (lap, laps) = unbounded_channel();
-    let rest = Arc::new(Rest::default());
+    let (phase, phases) = unbounded_channel();
+    let idle = Arc::new(IdleFlag::default());
     let gateway = {
-        let rest = rest.clone();
-        thread::spawn(move || serve(&config, listener, laps, rest))
+        let idle = idle.clone();
+        thread::spawn(move || serve(&config, listener, phases, idle))
     };
     let (ask, asked) = mpsc::channel();
     thread::spawn(move || take_requests(&provider, &ask));
-    let mut run = Run { client: connect(address), asked, upstream: None, rest };
+    let mut run = Run { client: connect(address), asked, upstream: None, idle };
     let works: [&dyn Fn(&mut Run); 3] = [&less, &less, &more];
     for work in works {
         work(&mut run);
-        lap.send(()).expect("the gateway serves until its last lap");
+        phase.send(()).expect("the gateway serves until its last lap");
     }
     gateway.join().expect("the gateway does not panic")
 }
 
 /// Whether the gateway's thread waits for something to happen.
 #[derive(Default)]
-struct Rest {
+struct IdleFlag {
     resting: Mutex<bool>,
     begins: Condvar,
 }
 
-impl Rest {
+impl IdleFlag {
     fn set(&self, resting: bool) {
         *self.resting.lock().expect("no thread panics with it") = resting;
         self.begins.notify_all();
@@ -174,13 +174,13 @@ impl Rest {
 fn serve(
     config: &str,
     listener: TcpListener,
-    mut laps: UnboundedReceiver<()>,
-    rest: Arc<Rest>,
+    mut phases: UnboundedReceiver<()>,
+    idle: Arc<IdleFlag>,
 ) -> (AllocationInfo, AllocationInfo) {
-    let roused = rest.clone();
+    let roused = idle.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .on_thread_park(move || rest.set(true))
+        .on_thread_park(move || idle.set(true))
         .on_thread_unpark(move || roused.set(false))
         .build()
         .expect("the system gives a poll");
@@ -203,9 +203,9 @@ fn serve(
         let listener = tokio::net::TcpListener::from_std(listener).expect("it is non-blocking");
         gateway.serve(listener, None).await;
     });
-    let mut lap = || runtime.block_on(laps.recv()).expect("the test ends each lap");
-    lap();
-    (measure(&mut lap), measure(&mut lap))
+    let mut phase = || runtime.block_on(phases.recv()).expect("the test ends each lap");
+    phase();
+    (measure(&mut phase), measure(&mut phase))
 }
 
 /// An environment with the secrets, and without files.
@@ -215,7 +215,7 @@ impl Environment for Variables {
     fn variable(&self, name: &str) -> Option<String> {
         let value = match name {
             "KEY" => KEY,
-            "SCANT_KEY" => SCANT_KEY,
+            "SCANT_KEY" => LIMITED_KEY,
             "CREDENTIAL" => "sk-provider",
             _ => return None,
         };
@@ -253,7 +253,7 @@ struct Run {
     client: TcpStream,
     asked: Receiver<TcpStream>,
     upstream: Option<TcpStream>,
-    rest: Arc<Rest>,
+    idle: Arc<IdleFlag>,
 }
 
 impl Run {
@@ -263,7 +263,7 @@ impl Run {
 
     fn whole(&mut self, key: &str) {
         self.ask(key, "");
-        self.be_asked();
+        self.await_upstream_request();
         let length = WHOLE_ANSWER.len();
         self.answer(&format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{WHOLE_ANSWER}"
@@ -274,7 +274,7 @@ impl Run {
     fn streams(&mut self, times: u64, frames: u64) {
         for _ in 0..times {
             self.ask(KEY, r#""stream":true,"#);
-            self.be_asked();
+            self.await_upstream_request();
             for number in 0..frames {
                 // In one write, so that it is read as one.
                 self.answer(&format!("{}{}", if number == 0 { STREAM_HEAD } else { "" }, event(TOKEN)));
@@ -302,10 +302,10 @@ impl Run {
         self.client.write_all(request.as_bytes()).expect("the gateway reads");
     }
 
-    fn be_asked(&mut self) {
+    fn await_upstream_request(&mut self) {
         self.upstream = Some(self.asked.recv_timeout(PATIENCE).expect("the gateway asks its provider"));
         // An answer that came before it was awaited would be read another way.
-        self.rest.wait();
+        self.idle.wait();
     }
 
     fn answer(&mut self, text: &str) {
@@ -315,7 +315,7 @@ impl Run {
 
     fn read_until(&mut self, status: u16, whole: impl Fn(&[u8]) -> bool) {
         let read = read_until(&mut self.client, whole).expect("the gateway does not hang up");
-        self.rest.wait();
+        self.idle.wait();
         let expected = format!("HTTP/1.1 {status} ");
         // What follows a stream's head has none.
         let good = !read.starts_with(b"HTTP/1.1") || read.starts_with(expected.as_bytes());

@@ -55,7 +55,7 @@ split = {{ default = 100 }}
 
 /// A request in pieces: `{`, members, `}`, and what the model's name becomes.
 #[derive(Clone, Debug)]
-struct Written {
+struct RequestText {
     /// White space before the opening brace.
     lead: String,
     before: Vec<String>,
@@ -67,7 +67,7 @@ struct Written {
     tail: String,
 }
 
-impl Written {
+impl RequestText {
     /// With this as the model, and this in front of all members.
     fn body(&self, model: &str, first: &str) -> String {
         let Self { lead, before, model_key, after, tail, .. } = self;
@@ -149,11 +149,11 @@ fn members() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(member, 0..4)
 }
 
-fn written() -> impl Strategy<Value = Written> {
+fn request_text() -> impl Strategy<Value = RequestText> {
     let key = prop_oneof![Just(r#""model""#), Just(r#""\u006dodel""#)];
     let model_key = (space(), key, space(), space()).prop_map(|(a, key, b, c)| format!("{a}{key}{b}:{c}"));
     (space(), members(), model_key, prop::sample::select(NAMES.to_vec()), members(), any::<bool>(), space()).prop_map(
-        |(lead, before, model_key, name, after, stream, tail)| Written {
+        |(lead, before, model_key, name, after, stream, tail)| RequestText {
             lead,
             before,
             model_key,
@@ -187,18 +187,18 @@ fn requests_and_answers_pass_byte_for_byte() {
     println!("seed {SEED:?}");
     let cases = Cases { cases: CASES, failure_persistence: None, ..Cases::default() };
     let mut runner = TestRunner::new_with_rng(cases, TestRng::from_seed(RngAlgorithm::ChaCha, &SEED));
-    let checked = runner.run(&written(), |written| {
+    let checked = runner.run(&request_text(), |request_text| {
         let mut client = client.borrow_mut();
         provider.clear();
         let response = runtime.block_on(async {
-            client.post(CHAT, &[("authorization", BEARER)], &written.sent()).await;
+            client.post(CHAT, &[("authorization", BEARER)], &request_text.sent()).await;
             client.response().await
         });
         prop_assert_eq!(response.status, 200, "{:?}", response);
         let journal = provider.journal();
         let received = String::from_utf8_lossy(&journal.only().request.body).into_owned();
-        prop_assert_eq!(received.as_str(), written.expected());
-        if !written.stream {
+        prop_assert_eq!(received.as_str(), request_text.expected());
+        if !request_text.stream {
             prop_assert_eq!(response.text(), received);
         }
         Ok(())
@@ -354,7 +354,7 @@ const OURS: [&str; 6] =
 const SERVED: [&str; 4] = ["x-tierway-deployment", "x-tierway-model", "x-tierway-region", "x-tierway-tier"];
 
 /// `script` with everything a provider might try to tell our clients.
-fn talkative(script: Script) -> Script {
+fn with_unlisted_headers(script: Script) -> Script {
     [
         ("Set-Cookie", "session=of-the-provider"),
         ("Location", "https://elsewhere.example/"),
@@ -385,7 +385,7 @@ async fn only_listed_headers_come_down() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let check = async |script: Script, members: &str, status: u16, expected: BTreeSet<String>| {
-        provider.answers(talkative(script));
+        provider.answers(with_unlisted_headers(script));
         let response = gateway.chat(&chat_request(members)).await;
         assert_eq!((response.status, names(&response.headers)), (status, expected), "{response:?}");
         assert_ne!(response.header("x-request-id"), Some("req_of_the_provider"));

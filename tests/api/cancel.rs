@@ -17,38 +17,43 @@ const TIMES: usize = 5;
 
 /// How a client leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Leaving {
+enum Disconnect {
     Fin,
     Rst,
     /// RST_STREAM; the HTTP/2 connection stays.
     Stream,
 }
 
-const LEAVINGS: [Leaving; 3] = [Leaving::Fin, Leaving::Rst, Leaving::Stream];
+const DISCONNECTS: [Disconnect; 3] = [Disconnect::Fin, Disconnect::Rst, Disconnect::Stream];
 
 /// A client in the middle of its request.
-enum Asking {
+enum OpenClient {
     Http1(Client),
     Http2(H2Client),
 }
 
-impl Asking {
-    async fn open(gateway: &TestGateway, leaving: Leaving) -> Self {
-        match leaving {
-            Leaving::Fin | Leaving::Rst => Self::Http1(gateway.connect().await),
-            Leaving::Stream => Self::Http2(gateway.connect_h2().await),
+impl OpenClient {
+    async fn open(gateway: &TestGateway, disconnect: Disconnect) -> Self {
+        match disconnect {
+            Disconnect::Fin | Disconnect::Rst => Self::Http1(gateway.connect().await),
+            Disconnect::Stream => Self::Http2(gateway.connect_h2().await),
         }
     }
 
     /// Asks, leaves as soon as `reached` says so, and returns when that was.
-    async fn until(self, request: &str, leaving: Leaving, reached: impl Future<Output = ()>) -> Instant {
+    async fn disconnect_when(
+        self,
+        request: &str,
+        disconnect: Disconnect,
+        reached: impl Future<Output = ()>,
+    ) -> Instant {
         match self {
             Self::Http1(mut client) => {
                 client.post(CHAT, &[("authorization", BEARER)], request).await;
                 reached.await;
                 let left = Instant::now();
-                match leaving {
-                    Leaving::Rst => client.reset(),
+                match disconnect {
+                    Disconnect::Rst => client.reset(),
                     _ => drop(client),
                 }
                 left
@@ -83,25 +88,25 @@ async fn check(what: &str, script: impl Fn(&Gate) -> Script, request: &str) {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let mut receipts = 0;
-    for leaving in LEAVINGS {
+    for disconnect in DISCONNECTS {
         let mut longest = Duration::ZERO;
         for _ in 0..TIMES {
             provider.clear();
             let gate = Gate::new();
             provider.answers(script(&gate));
-            let asking = Asking::open(&gateway, leaving).await;
-            let left = asking.until(request, leaving, gate.reached(1)).await;
+            let asking = OpenClient::open(&gateway, disconnect).await;
+            let left = asking.disconnect_when(request, disconnect, gate.reached(1)).await;
             let journal = provider.at_rest().await;
             let seen = journal.only().client_closed_at().unwrap_or_else(|| panic!("{journal:#?}"));
             longest = longest.max(seen.saturating_duration_since(left));
             receipts += 1;
             for receipt in gateway.receipts(receipts).await {
-                assert_eq!(receipt.outcome, Outcome::Abandoned, "{what}, {leaving:?}");
+                assert_eq!(receipt.outcome, Outcome::Abandoned, "{what}, {disconnect:?}");
                 assert_eq!((receipt.reason, receipt.status), (Reason::ClientGone, 499));
             }
         }
-        println!("{what}, {leaving:?}: seen by the provider within {longest:?} (promised: {PROMISED:?})");
-        assert!(longest < BOUND, "{what}, {leaving:?}: {longest:?}");
+        println!("{what}, {disconnect:?}: seen by the provider within {longest:?} (promised: {PROMISED:?})");
+        assert!(longest < BOUND, "{what}, {disconnect:?}: {longest:?}");
     }
 }
 
@@ -155,13 +160,13 @@ async fn in_the_middle_of_a_whole_answer() {
 /// What waits for a deployment's rest to end never tries it again once its client has left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_waiting_before_another_attempt() {
-    for leaving in LEAVINGS {
+    for disconnect in DISCONNECTS {
         let provider = ScriptedProvider::start("eu").await;
         let config = Config::of(&provider).routing("retry_after_wait_max = \"5s\"").text();
         let gateway = TestGateway::start(&config).await;
         provider.answers_once(Script::status(429).header("retry-after-ms", "700").body("{}"));
         // A second attempt would be answered at once: only leaving prevents it.
-        let asking = Asking::open(&gateway, leaving).await;
+        let asking = OpenClient::open(&gateway, disconnect).await;
         let refused = async {
             provider
                 .wait_until("the first attempt to end", |journal| journal.exchanges.iter().any(|e| e.end.is_some()))
@@ -169,10 +174,10 @@ async fn while_waiting_before_another_attempt() {
             // The refusal is with the gateway: from now on it waits.
             wait_until_idle(&gateway).await;
         };
-        let left = asking.until(&chat_request(""), leaving, refused).await;
+        let left = asking.disconnect_when(&chat_request(""), disconnect, refused).await;
         let receipt = gateway.receipts(1).await.remove(0);
         let noticed = left.elapsed();
-        println!("before another attempt, {leaving:?}: settled within {noticed:?} (promised: {PROMISED:?})");
+        println!("before another attempt, {disconnect:?}: settled within {noticed:?} (promised: {PROMISED:?})");
         assert_eq!((receipt.outcome, receipt.reason, receipt.status), (Outcome::Abandoned, Reason::ClientGone, 499));
         assert_eq!(receipt.attempts.len(), 1);
         assert!(noticed < Duration::from_millis(700), "it left long before the wait was over: {noticed:?}");
@@ -206,13 +211,13 @@ async fn between_two_attempts_at_a_failing_deployment() {
     for turn in 1..=20 {
         provider.clear();
         provider.answers_once(Script::status(500));
-        let asking = Asking::open(&gateway, Leaving::Fin).await;
+        let asking = OpenClient::open(&gateway, Disconnect::Fin).await;
         let failed = async {
             provider
                 .wait_until("the first attempt to end", |journal| journal.exchanges.iter().any(|e| e.end.is_some()))
                 .await;
         };
-        asking.until(&chat_request(r#""stream":true,"#), Leaving::Fin, failed).await;
+        asking.disconnect_when(&chat_request(r#""stream":true,"#), Disconnect::Fin, failed).await;
         let receipt = gateway.receipts(turn).await.pop().expect("one for each turn");
         assert_eq!(receipt.outcome, Outcome::Abandoned);
         let journal = provider.at_rest().await;

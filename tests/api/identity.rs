@@ -1,8 +1,8 @@
 //! A key is itself and nobody else: two names whose FNV-1a hashes are the same share no budget, no limit and
 //! no evidence at a breaker.
 
-use crate::support::gateway::{KEY, OTHER_KEY, reached};
-use crate::support::{Ask, Chat, Fault, Script, ScriptedProvider, TestGateway, chat};
+use crate::support::gateway::{KEY, OTHER_KEY, provider_table};
+use crate::support::{ChatAnswer, Fault, Script, ScriptedProvider, TestGateway, TestRequest, chat};
 
 /// Two names with one FNV-1a-64 hash.
 const TWINS: [&str; 2] = ["8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ"];
@@ -30,7 +30,7 @@ async fn twins(first: &str, second: &str) -> (TestGateway, ScriptedProvider) {
         secret = "env:OTHER_KEY"
         {second}
         "#,
-        reached("p", &provider, "east"),
+        provider_table("p", &provider, "east"),
         TWINS[0],
         TWINS[1],
     );
@@ -41,7 +41,7 @@ async fn twins(first: &str, second: &str) -> (TestGateway, ScriptedProvider) {
 async fn statuses(gateway: &TestGateway, key: &str, times: usize) -> Vec<u16> {
     let mut statuses = Vec::new();
     for _ in 0..times {
-        statuses.push(Ask::chat("small").by(key).at(gateway).await.status);
+        statuses.push(TestRequest::chat("small").with_key(key).send_to(gateway).await.status);
     }
     statuses
 }
@@ -67,14 +67,14 @@ async fn a_limit_counts_its_own_keys_requests() {
 #[tokio::test]
 async fn one_keys_failures_close_nothing_for_the_other() {
     let (gateway, provider) = twins("", "").await;
-    let (fails, answers) = (Fault::Status500.script().expect("a script"), chat(Chat::default()));
+    let (fails, answers) = (Fault::Status500.script().expect("a script"), chat(ChatAnswer::default()));
     provider.answers(Script::by(move |request| match request.json()["user"].is_string() {
         true => fails.clone(),
         false => answers.clone(),
     }));
     assert_eq!(statuses(&gateway, OTHER_KEY, 1).await, [200]);
     for _ in 0..12 {
-        Ask::chat("small").by(KEY).with(r#""user":"one""#).at(&gateway).await;
+        TestRequest::chat("small").with_key(KEY).with_member(r#""user":"one""#).send_to(&gateway).await;
     }
     assert_eq!(statuses(&gateway, OTHER_KEY, 3).await, [200; 3], "two keys used it, and only one of them failed");
 }

@@ -10,7 +10,9 @@ use tokio::{
 };
 
 use super::{CHAT, STREAM, WHOLE, asked};
-use crate::support::{BlackHole, BodyEnd, Fault, Gate, How, RETRY_AFTER_SECONDS, ScriptedProvider, chat_stream, soon};
+use crate::support::{
+    BlackHole, BodyEnd, ExchangeOutcome, Fault, Gate, RETRY_AFTER_SECONDS, ScriptedProvider, chat_stream, soon,
+};
 
 /// Longer than any connect on the loopback interface, shorter than the kernel's next SYN.
 const NO_CONNECT: Duration = Duration::from_millis(300);
@@ -20,7 +22,7 @@ const SILENCE: Duration = Duration::from_millis(50);
 
 /// What a client meets.
 #[derive(Debug, PartialEq)]
-enum Met {
+enum Observed {
     Refused,
     /// Bytes, none perhaps, and then this.
     Bytes(String, Then),
@@ -34,10 +36,10 @@ enum Then {
 }
 
 /// Asks a provider and reads to the end, or to the silence that is expected.
-async fn meet(provider: &ScriptedProvider, request: &str, (_, word, then): Expected) -> Met {
+async fn observe(provider: &ScriptedProvider, request: &str, (_, word, then): Expected) -> Observed {
     let connected = soon("a connect", TcpStream::connect(provider.addr())).await;
     let mut stream = match connected {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Met::Refused,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Observed::Refused,
         connected => connected.unwrap(),
     };
     let length = request.len();
@@ -49,17 +51,17 @@ async fn meet(provider: &ScriptedProvider, request: &str, (_, word, then): Expec
         let reading = stream.read_buf(&mut received);
         let read = match then == Then::Silence && so_far.contains(word) {
             true => match timeout(SILENCE, reading).await {
-                Err(_) => return Met::Bytes(so_far, Then::Silence),
+                Err(_) => return Observed::Bytes(so_far, Then::Silence),
                 Ok(read) => read,
             },
             false => soon("the end of the answer", reading).await,
         };
         match read {
-            Ok(0) => return Met::Bytes(so_far, Then::Fin),
+            Ok(0) => return Observed::Bytes(so_far, Then::Fin),
             Ok(_) => {}
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-                return Met::Bytes(so_far, Then::Rst);
+                return Observed::Bytes(so_far, Then::Rst);
             }
         }
     }
@@ -116,11 +118,11 @@ async fn check_fault(provider: &ScriptedProvider, fault: Fault, request: &str) {
         return assert!(hangs(provider.addr()).await);
     }
     let expected = expected(fault, request);
-    let met = meet(provider, request, expected).await;
+    let met = observe(provider, request, expected).await;
     if fault == Fault::PortClosed {
-        return assert_eq!(met, Met::Refused);
+        return assert_eq!(met, Observed::Refused);
     }
-    let Met::Bytes(bytes, then) = met else {
+    let Observed::Bytes(bytes, then) = met else {
         panic!("{fault:?} refuses connections");
     };
     let (start, word, end) = expected;
@@ -172,7 +174,7 @@ async fn a_closed_port_ends_every_connection() {
     provider.break_with(Fault::PortClosed).await;
     assert_eq!(idle.closed().await, BodyEnd::Fin);
     assert_eq!(busy.frame().await, Err(BodyEnd::Fin));
-    assert_eq!(provider.journal().exchanges[1].how(), Some(How::PortFault));
+    assert_eq!(provider.journal().exchanges[1].outcome(), Some(ExchangeOutcome::PortFault));
     check_fault(&provider, Fault::PortClosed, WHOLE).await;
 }
 
@@ -206,7 +208,7 @@ async fn when_packets_are_dropped_connections_fall_silent() {
     assert!(timeout(SILENCE, busy.piece()).await.is_err());
     let journal = provider.journal();
     assert_eq!(journal.exchanges.len(), 3, "what was sent never arrived");
-    assert_eq!(journal.exchanges[2].how(), Some(How::PortFault));
+    assert_eq!(journal.exchanges[2].outcome(), Some(ExchangeOutcome::PortFault));
 
     provider.heal().await;
     used.closed().await;

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{CHAT, STREAM, WHOLE, asked};
-use crate::support::{BodyEnd, Client, Ending, Gate, How, Script, ScriptedProvider, chat_stream};
+use crate::support::{BodyEnd, Client, Ending, ExchangeOutcome, Gate, Script, ScriptedProvider, chat_stream};
 
 #[tokio::test]
 async fn a_request_is_kept_byte_for_byte() {
@@ -33,7 +33,7 @@ async fn a_request_is_kept_byte_for_byte() {
     assert_eq!((request.number, request.connection), (1, 1));
     assert_eq!(request.provider, "eu");
     assert!(before <= request.arrived && request.arrived <= Instant::now());
-    assert_eq!(exchange.how(), Some(How::Complete));
+    assert_eq!(exchange.outcome(), Some(ExchangeOutcome::Complete));
 }
 
 #[tokio::test]

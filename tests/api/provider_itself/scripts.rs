@@ -10,7 +10,8 @@ use tokio::{
 
 use super::{CHAT, STREAM, WHOLE, asked};
 use crate::support::{
-    BodyEnd, Client, Ending, Gate, How, Piece, Script, ScriptedProvider, chat_stream, chat_whole, soon, split_frames,
+    BodyEnd, Client, Ending, ExchangeOutcome, Gate, Piece, Script, ScriptedProvider, chat_stream, chat_whole, soon,
+    split_frames,
 };
 
 #[tokio::test]
@@ -117,12 +118,12 @@ async fn check_cut(provider: &ScriptedProvider, script: &Script, request: &str, 
     let whole = script.frames_for(&exchange.request).concat();
     assert_eq!(Bytes::from(received), whole[..bytes], "{ending:?} at {bytes}");
     let expected = match ending {
-        Ending::Clean => (Some(BodyEnd::Clean), How::Complete),
-        Ending::Fin => (Some(BodyEnd::Fin), How::Cut(Ending::Fin)),
-        Ending::Rst => (Some(BodyEnd::Rst), How::Cut(Ending::Rst)),
-        Ending::Stall => (None, How::ClientClosed),
+        Ending::Clean => (Some(BodyEnd::Clean), ExchangeOutcome::Complete),
+        Ending::Fin => (Some(BodyEnd::Fin), ExchangeOutcome::Cut(Ending::Fin)),
+        Ending::Rst => (Some(BodyEnd::Rst), ExchangeOutcome::Cut(Ending::Rst)),
+        Ending::Stall => (None, ExchangeOutcome::ClientClosed),
     };
-    assert_eq!((end, exchange.how().unwrap()), expected, "{ending:?} at {bytes}");
+    assert_eq!((end, exchange.outcome().unwrap()), expected, "{ending:?} at {bytes}");
 }
 
 async fn read_exactly(client: &mut Client, bytes: usize) -> Vec<u8> {

@@ -22,7 +22,7 @@ pub struct ToolCall {
 
 /// A chat answer in detail: `Chat { text: "Hi".into(), ..Chat::default() }`.
 #[derive(Clone, Debug)]
-pub struct Chat {
+pub struct ChatAnswer {
     /// What the model says.
     pub text: String,
     /// In how many content frames a stream says it; never more than one per character.
@@ -35,7 +35,7 @@ pub struct Chat {
     pub usage: Usage,
 }
 
-impl Default for Chat {
+impl Default for ChatAnswer {
     fn default() -> Self {
         Self {
             text: "Hello".to_owned(),
@@ -48,7 +48,7 @@ impl Default for Chat {
 }
 
 /// A chat answer, streamed when the request asks for a stream.
-pub fn chat(chat: Chat) -> Script {
+pub fn chat(chat: ChatAnswer) -> Script {
     Script::by(move |request| match request.streams() {
         true => chat.streamed(request),
         false => chat.whole(request),
@@ -57,7 +57,7 @@ pub fn chat(chat: Chat) -> Script {
 
 /// A whole chat answer, whatever was asked.
 pub fn chat_whole(text: &str) -> Script {
-    let chat = Chat { text: text.to_owned(), ..Chat::default() };
+    let chat = ChatAnswer { text: text.to_owned(), ..ChatAnswer::default() };
     Script::by(move |request| chat.whole(request))
 }
 
@@ -65,7 +65,7 @@ pub fn chat_whole(text: &str) -> Script {
 /// the finish reason, a usage frame if asked for, and `[DONE]`. With `n` > 1, each but the last two
 /// once per choice.
 pub fn chat_stream(text: &str, frames: usize) -> Script {
-    let chat = Chat { text: text.to_owned(), frames, ..Chat::default() };
+    let chat = ChatAnswer { text: text.to_owned(), frames, ..ChatAnswer::default() };
     Script::by(move |request| chat.streamed(request))
 }
 
@@ -105,7 +105,7 @@ pub fn embeddings(dimensions: usize) -> Script {
     })
 }
 
-impl Chat {
+impl ChatAnswer {
     fn whole(&self, request: &Request) -> Script {
         let calls = !self.tool_calls.is_empty();
         let message = Message {

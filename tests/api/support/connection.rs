@@ -15,9 +15,9 @@ use tokio::{
 
 use super::{
     http1::{Body, Head, Malformed, Part, take_head},
-    journal::How,
+    journal::ExchangeOutcome,
     script::Ending,
-    wire::{Act, Answer},
+    wire::{Answer, WireStep},
 };
 
 /// What the network lets through to a provider.
@@ -57,7 +57,7 @@ impl Connection {
             let mut link = self.link.clone();
             tokio::select! {
                 biased;
-                _ = leaves(&mut link, Link::Up) => self.outlast_the_fault().await?,
+                _ = changed_from(&mut link, Link::Up) => self.wait_out_the_fault().await?,
                 request = self.read_request() => match request {
                     Ok(request) => return request,
                     Err(malformed) => {
@@ -70,38 +70,38 @@ impl Connection {
     }
 
     /// Plays `answer` until it, the client or a fault of the port ends the exchange.
-    pub(super) async fn play(&mut self, answer: &Answer) -> How {
+    pub(super) async fn play(&mut self, answer: &Answer) -> ExchangeOutcome {
         let mut link = self.link.clone();
         let (reader, writer) = self.stream.split();
-        let how = tokio::select! {
+        let outcome = tokio::select! {
             biased;
-            () = client_closes(reader, &mut self.read) => How::ClientClosed,
-            _ = leaves(&mut link, Link::Up) => How::PortFault,
-            how = write(writer, answer) => how,
+            () = client_closes(reader, &mut self.read) => ExchangeOutcome::ClientClosed,
+            _ = changed_from(&mut link, Link::Up) => ExchangeOutcome::PortFault,
+            outcome = write(writer, answer) => outcome,
         };
-        if how == How::Cut(Ending::Rst) {
+        if outcome == ExchangeOutcome::Cut(Ending::Rst) {
             self.stream.set_zero_linger().expect("an open socket takes options");
         }
-        how
+        outcome
     }
 
     /// Holds a broken connection open for as long as its packets are dropped.
     pub(super) async fn fall_silent(mut self) {
-        leaves(&mut self.link, Link::Dropped).await;
+        changed_from(&mut self.link, Link::Dropped).await;
     }
 
     /// Waits until packets pass again; `None` when this connection is lost. An idle one on which the
     /// client sent nothing meanwhile lives on, for nobody could tell that there was a fault.
-    async fn outlast_the_fault(&mut self) -> Option<()> {
+    async fn wait_out_the_fault(&mut self) -> Option<()> {
         let idle = !self.mid_request && self.read.is_empty();
         let mut first_byte = [0];
         let lost = tokio::select! {
             biased;
             _ = self.stream.peek(&mut first_byte), if idle => true,
-            link = leaves(&mut self.link, Link::Dropped) => !idle || link != Link::Up,
+            link = changed_from(&mut self.link, Link::Dropped) => !idle || link != Link::Up,
         };
         if lost {
-            leaves(&mut self.link, Link::Dropped).await;
+            changed_from(&mut self.link, Link::Dropped).await;
             return None;
         }
         Some(())
@@ -151,7 +151,7 @@ impl Connection {
 }
 
 /// Waits for the link to be anything but `state`. A provider that is gone has closed it.
-async fn leaves(link: &mut watch::Receiver<Link>, state: Link) -> Link {
+async fn changed_from(link: &mut watch::Receiver<Link>, state: Link) -> Link {
     let now = link.wait_for(|link| *link != state).await;
     now.map_or(Link::Closed, |link| *link)
 }
@@ -161,20 +161,20 @@ async fn client_closes(mut reader: ReadHalf<'_>, kept: &mut BytesMut) {
     while reader.read_buf(kept).await.is_ok_and(|count| count > 0) {}
 }
 
-async fn write(mut writer: WriteHalf<'_>, answer: &Answer) -> How {
-    for act in answer.acts() {
+async fn write(mut writer: WriteHalf<'_>, answer: &Answer) -> ExchangeOutcome {
+    for act in answer.steps() {
         match act {
-            Act::Wait(wait) => wait.over().await,
-            Act::Write(bytes) => {
+            WireStep::Wait(wait) => wait.over().await,
+            WireStep::Write(bytes) => {
                 if writer.write_all(&bytes).await.is_err() {
-                    return How::ClientClosed;
+                    return ExchangeOutcome::ClientClosed;
                 }
             }
         }
     }
     match answer.ending {
-        Ending::Clean => How::Complete,
+        Ending::Clean => ExchangeOutcome::Complete,
         Ending::Stall => std::future::pending().await,
-        cut @ (Ending::Fin | Ending::Rst) => How::Cut(cut),
+        cut @ (Ending::Fin | Ending::Rst) => ExchangeOutcome::Cut(cut),
     }
 }

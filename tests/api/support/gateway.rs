@@ -61,7 +61,7 @@ pub struct TestGateway {
     /// What its doors share.
     pub app: Arc<App>,
     counters: Arc<MemoryCounters>,
-    access: Shared,
+    access: SharedBuffer,
     runtime: Option<Runtime>,
 }
 
@@ -73,18 +73,18 @@ impl TestGateway {
 
     /// The same with other dice.
     pub async fn start_seeded(config: &str, seed: u64) -> Self {
-        Self::serving(compile(config), seed).await
+        Self::start_snapshot(compile(config), seed).await
     }
 
     /// Serves what was compiled elsewhere.
-    pub async fn serving(snapshot: Arc<Snapshot>, seed: u64) -> Self {
+    pub async fn start_snapshot(snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let ledger = Arc::new(MemoryLedger::default());
-        Self::keeping(snapshot, seed, ledger.clone(), Books { ledger, ..Books::memory().await }).await
+        Self::start_with_books(snapshot, seed, ledger.clone(), Books { ledger, ..Books::memory().await }).await
     }
 
     /// The same with books of its own, whose ledger also writes to `ledger`.
-    pub async fn keeping(snapshot: Arc<Snapshot>, seed: u64, ledger: Arc<MemoryLedger>, books: Books) -> Self {
-        let access = Shared::default();
+    pub async fn start_with_books(snapshot: Arc<Snapshot>, seed: u64, ledger: Arc<MemoryLedger>, books: Books) -> Self {
+        let access = SharedBuffer::default();
         let log = AccessLog::to_writer(Box::new(access.clone()));
         let telemetry = Arc::new(Telemetry::new(log, Build { version: "0.0.0-test", revision: None }));
         let token = Some(Secret::new(ADMIN_TOKEN));
@@ -216,7 +216,7 @@ impl Drop for TestGateway {
 }
 
 /// A policy that allows everything, and [`KEY`] in it.
-pub const OPEN_DOOR: &str = r#"
+pub const ALLOW_ALL: &str = r#"
 [policies.everything]
 tiers    = ["*"]
 models   = ["*"]
@@ -229,7 +229,7 @@ secret = "env:TEST_KEY"
 "#;
 
 /// The table `[providers.NAME]` of `provider`.
-pub fn reached(name: &str, provider: &ScriptedProvider, region: &str) -> String {
+pub fn provider_table(name: &str, provider: &ScriptedProvider, region: &str) -> String {
     let url = provider.base_url();
     format!(
         "[providers.{name}]\nprotocol = \"openai\"\nbase_url = \"{url}\"\ncredential = \"env:CREDENTIAL\"\nregion = \"{region}\"\n"
@@ -239,13 +239,15 @@ pub fn reached(name: &str, provider: &ScriptedProvider, region: &str) -> String 
 /// `config`, compiled in a fixed environment.
 pub fn compile(config: &str) -> Arc<Snapshot> {
     let source = Source::File { path: "tierway.toml".into(), text: config.to_owned() };
-    Arc::new(load(&source, &Fixed::default(), &[]).unwrap_or_else(|problems| panic!("{}", problems.render(false))))
+    Arc::new(
+        load(&source, &TestEnvironment::default(), &[]).unwrap_or_else(|problems| panic!("{}", problems.render(false))),
+    )
 }
 
 /// The environment of every test.
-pub struct Fixed(HashMap<&'static str, &'static str>);
+pub struct TestEnvironment(HashMap<&'static str, &'static str>);
 
-impl Default for Fixed {
+impl Default for TestEnvironment {
     fn default() -> Self {
         Self(HashMap::from([
             ("TEST_KEY", KEY),
@@ -257,7 +259,7 @@ impl Default for Fixed {
     }
 }
 
-impl Environment for Fixed {
+impl Environment for TestEnvironment {
     fn variable(&self, name: &str) -> Option<String> {
         self.0.get(name).map(|value| (*value).to_owned())
     }
@@ -273,15 +275,15 @@ impl Environment for Fixed {
 
 /// A writer whose text can be read back.
 #[derive(Clone, Default)]
-pub struct Shared(Arc<Mutex<Vec<u8>>>);
+pub struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Shared {
+impl SharedBuffer {
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().expect("no writer panics")).into_owned()
     }
 }
 
-impl io::Write for Shared {
+impl io::Write for SharedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("no writer panics").extend_from_slice(bytes);
         Ok(bytes.len())

@@ -50,7 +50,7 @@ impl Request {
 
 /// How an exchange ended, as seen by the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum ExchangeOutcome {
     /// The whole script was written, ending cleanly.
     Complete,
     /// The script ended it this way.
@@ -67,19 +67,19 @@ pub struct Exchange {
     /// What was asked.
     pub request: Request,
     /// How and when it ended; `None` while the script plays or stalls.
-    pub end: Option<(How, Instant)>,
+    pub end: Option<(ExchangeOutcome, Instant)>,
 }
 
 impl Exchange {
     /// How it ended, if it has.
-    pub fn how(&self) -> Option<How> {
-        self.end.map(|(how, _)| how)
+    pub fn outcome(&self) -> Option<ExchangeOutcome> {
+        self.end.map(|(outcome, _)| outcome)
     }
 
     /// When the client went away before the script had ended.
     pub fn client_closed_at(&self) -> Option<Instant> {
         match self.end {
-            Some((How::ClientClosed, at)) => Some(at),
+            Some((ExchangeOutcome::ClientClosed, at)) => Some(at),
             _ => None,
         }
     }
@@ -113,10 +113,10 @@ impl Journal {
         self.exchanges.iter().filter(|e| e.end.is_none()).count()
     }
 
-    pub(super) fn end(&mut self, number: u64, how: How) {
+    pub(super) fn end(&mut self, number: u64, outcome: ExchangeOutcome) {
         let ended = |exchange: &&mut Exchange| exchange.request.number == number;
         if let Some(exchange) = self.exchanges.iter_mut().find(ended) {
-            exchange.end = Some((how, Instant::now()));
+            exchange.end = Some((outcome, Instant::now()));
         }
     }
 }

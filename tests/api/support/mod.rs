@@ -2,7 +2,7 @@
 //! clients that tell a clean end from an aborted one.
 //!
 //! Nothing here waits by sleeping: a test waits for the journal, for a [`Gate`] or for bytes, each
-//! with one generous limit after which it fails by name. Only [`gateway`] and [`crowd`] know the
+//! with one generous limit after which it fails by name. Only [`gateway`] and [`test_clients`] know the
 //! gateway; the rest would test any other.
 //!
 //! Start reading in [`provider`], then [`script`]; `provider_itself/` proves all of it.
@@ -11,7 +11,6 @@ mod answers;
 mod black_hole;
 pub mod client;
 mod connection;
-mod crowd;
 mod fault;
 pub mod gate;
 pub mod gateway;
@@ -20,22 +19,23 @@ mod http1;
 pub mod journal;
 mod openai;
 mod provider;
-mod reported;
+mod response;
 mod script;
+mod test_clients;
 mod wire;
 
-pub use answers::{Chat, ToolCall, chat, chat_stream, chat_whole, completion, embeddings};
+pub use answers::{ChatAnswer, ToolCall, chat, chat_stream, chat_whole, completion, embeddings};
 pub use black_hole::BlackHole;
 pub use client::{BodyEnd, Client, Piece, split_frames};
-pub use crowd::{Ask, Crowd};
 pub use fault::{Fault, RETRY_AFTER_SECONDS};
 pub use gate::Gate;
 pub use gateway::TestGateway;
 pub use h2_client::{H2Client, H2End, H2Piece};
-pub use journal::How;
+pub use journal::ExchangeOutcome;
 pub use openai::Usage;
 pub use provider::ScriptedProvider;
 pub use script::{Ending, Script};
+pub use test_clients::{TestClients, TestRequest};
 
 use std::time::Duration;
 

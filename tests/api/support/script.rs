@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     gate::Wait,
     journal::Request,
-    wire::{Act, Answer, Head, Part},
+    wire::{Answer, Head, Part, WireStep},
 };
 
 /// How a script ends once it has written what it has.
@@ -148,10 +148,10 @@ impl Script {
 
     /// The bytes this request would be answered on the wire.
     pub fn wire_for(&self, request: &Request) -> Bytes {
-        let acts = self.answer(request).acts().into_iter();
-        let writes = acts.filter_map(|act| match act {
-            Act::Write(bytes) => Some(bytes),
-            Act::Wait(_) => None,
+        let steps = self.answer(request).steps().into_iter();
+        let writes = steps.filter_map(|act| match act {
+            WireStep::Write(bytes) => Some(bytes),
+            WireStep::Wait(_) => None,
         });
         Bytes::from(writes.collect::<Vec<_>>().concat())
     }

@@ -37,7 +37,7 @@ pub(super) enum Part {
 
 /// What the provider does next.
 #[derive(Clone, Debug)]
-pub(super) enum Act {
+pub(super) enum WireStep {
     Write(Bytes),
     Wait(Wait),
 }
@@ -86,29 +86,29 @@ impl Answer {
     }
 
     /// The answer as writes and waits.
-    pub(super) fn acts(&self) -> Vec<Act> {
-        let mut tape = Tape::new(self.wire_cut);
-        self.before_head.iter().for_each(|wait| tape.wait(wait));
+    pub(super) fn steps(&self) -> Vec<WireStep> {
+        let mut recorder = StepRecorder::new(self.wire_cut);
+        self.before_head.iter().for_each(|wait| recorder.wait(wait));
         let chunked = self.head.as_ref().is_some_and(|head| head.chunked);
         if let Some(head) = &self.head {
-            tape.write(self.head_on_the_wire(head).as_bytes());
+            recorder.write(self.head_on_the_wire(head).as_bytes());
         }
         for part in &self.parts {
             match part {
-                Part::Wait(wait) => tape.wait(wait),
+                Part::Wait(wait) => recorder.wait(wait),
                 Part::Frame(frame) if chunked => {
-                    tape.write(format!("{:x}\r\n", frame.len()).as_bytes());
-                    tape.write(frame);
-                    tape.write(b"\r\n");
+                    recorder.write(format!("{:x}\r\n", frame.len()).as_bytes());
+                    recorder.write(frame);
+                    recorder.write(b"\r\n");
                 }
-                Part::Frame(frame) => tape.write(frame),
+                Part::Frame(frame) => recorder.write(frame),
             }
         }
         // A cut of the wire, unlike one of the body, leaves the answer whole and sends its beginning.
         if chunked && (self.ending == Ending::Clean || self.wire_cut.is_some()) {
-            tape.write(b"0\r\n\r\n");
+            recorder.write(b"0\r\n\r\n");
         }
-        tape.acts()
+        recorder.steps()
     }
 
     fn head_on_the_wire(&self, head: &Head) -> String {
@@ -131,40 +131,40 @@ impl Answer {
 }
 
 /// Joins writes, and stops taking anything once a write had to be cut short.
-struct Tape {
-    acts: Vec<Act>,
+struct StepRecorder {
+    steps: Vec<WireStep>,
     joined: BytesMut,
-    room: usize,
+    remaining: usize,
     cut: bool,
 }
 
-impl Tape {
+impl StepRecorder {
     fn new(limit: Option<usize>) -> Self {
-        Self { acts: Vec::new(), joined: BytesMut::new(), room: limit.unwrap_or(usize::MAX), cut: false }
+        Self { steps: Vec::new(), joined: BytesMut::new(), remaining: limit.unwrap_or(usize::MAX), cut: false }
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        let taken = bytes.len().min(self.room);
+        let taken = bytes.len().min(self.remaining);
         self.cut |= taken < bytes.len();
-        self.room -= taken;
+        self.remaining -= taken;
         self.joined.extend_from_slice(&bytes[..taken]);
     }
 
     fn wait(&mut self, wait: &Wait) {
         if !self.cut {
             self.flush();
-            self.acts.push(Act::Wait(wait.clone()));
+            self.steps.push(WireStep::Wait(wait.clone()));
         }
     }
 
     fn flush(&mut self) {
         if !self.joined.is_empty() {
-            self.acts.push(Act::Write(self.joined.split().freeze()));
+            self.steps.push(WireStep::Write(self.joined.split().freeze()));
         }
     }
 
-    fn acts(mut self) -> Vec<Act> {
+    fn steps(mut self) -> Vec<WireStep> {
         self.flush();
-        self.acts
+        self.steps
     }
 }

@@ -12,14 +12,14 @@ use tokio::task::JoinSet;
 
 /// One request to be asked.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct TestRequest {
     path: &'static str,
     key: String,
     headers: Vec<(&'static str, String)>,
     body: String,
 }
 
-impl Ask {
+impl TestRequest {
     /// This body, with the test's key.
     pub fn new(path: &'static str, body: impl Into<String>) -> Self {
         Self { path, key: KEY.to_owned(), headers: Vec::new(), body: body.into() }
@@ -35,18 +35,18 @@ impl Ask {
 
     /// A short chat with `model`, to be answered as a stream.
     pub fn stream(model: &str) -> Self {
-        Self::chat(model).with(r#""stream":true"#)
+        Self::chat(model).with_member(r#""stream":true"#)
     }
 
     /// Adds a member to the body.
-    pub fn with(mut self, member: &str) -> Self {
+    pub fn with_member(mut self, member: &str) -> Self {
         assert_eq!(self.body.pop(), Some('}'), "a body is an object");
         self.body += &format!(",{member}}}");
         self
     }
 
     /// Asks with another key.
-    pub fn by(self, key: impl Into<String>) -> Self {
+    pub fn with_key(self, key: impl Into<String>) -> Self {
         Self { key: key.into(), ..self }
     }
 
@@ -70,7 +70,7 @@ impl Ask {
     }
 
     /// Asks it on a connection of its own.
-    pub async fn at(&self, gateway: &TestGateway) -> Response {
+    pub async fn send_to(&self, gateway: &TestGateway) -> Response {
         let mut client = gateway.connect().await;
         self.send(&mut client).await;
         client.response().await
@@ -78,20 +78,24 @@ impl Ask {
 }
 
 /// Clients that ask at the same time.
-pub struct Crowd {
+pub struct TestClients {
     addr: SocketAddr,
     clients: Vec<Option<Client>>,
 }
 
-impl Crowd {
+impl TestClients {
     /// So many connections to `gateway`, opened when they are first used.
-    pub fn of(connections: usize, gateway: &TestGateway) -> Self {
+    pub fn new(connections: usize, gateway: &TestGateway) -> Self {
         Self { addr: gateway.addr, clients: std::iter::repeat_with(|| None).take(connections).collect() }
     }
 
     /// Asks `make(0)` to `make(count - 1)`, each connection the next as soon as it is free; the answers
     /// come back in that order.
-    pub async fn ask(&mut self, count: usize, make: impl Fn(usize) -> Ask + Send + Sync + 'static) -> Vec<Response> {
+    pub async fn send_all(
+        &mut self,
+        count: usize,
+        make: impl Fn(usize) -> TestRequest + Send + Sync + 'static,
+    ) -> Vec<Response> {
         let (make, next, addr) = (Arc::new(make), Arc::new(AtomicUsize::new(0)), self.addr);
         let mut asking = JoinSet::new();
         for mut kept in self.clients.drain(..) {

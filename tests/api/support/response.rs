@@ -5,7 +5,7 @@ use std::time::Duration;
 
 impl Response {
     /// The text of a complete chat answer, whole or streamed; otherwise what is wrong with it.
-    pub fn said(&self) -> Result<String, String> {
+    pub fn chat_text(&self) -> Result<String, String> {
         if self.status != 200 || self.end != BodyEnd::Clean {
             return Err(format!("{} ending {:?}: {}", self.status, self.end, self.text()));
         }
@@ -58,7 +58,7 @@ impl Response {
     }
 
     /// When to come back; fails the test unless both forms are there, agree, and nothing forbids it.
-    pub fn expect_wait(&self) -> Duration {
+    pub fn retry_after(&self) -> Duration {
         let ms = self.number("retry-after-ms");
         assert!(ms > 0, "nobody is told to come back at once: {self:?}");
         assert_eq!(
@@ -71,7 +71,7 @@ impl Response {
     }
 
     /// Fails the test unless the client is told that trying again is pointless.
-    pub fn expect_no_retry(&self) {
+    pub fn assert_no_retry(&self) {
         assert_eq!(self.header("x-should-retry"), Some("false"), "{self:?}");
         assert_eq!(self.header("retry-after"), None, "{self:?}");
         assert_eq!(self.header("retry-after-ms"), None, "{self:?}");
