@@ -1,7 +1,7 @@
-//! Budgets over real sockets: what the provider's journal says, times the price, never passes a limit.
+//! Budgets over real sockets: the provider's journal, times the price, never exceeds a limit.
 //!
-//! The oracle is the provider: what it was asked and what it wrote. How leases and windows behave is proven
-//! in `tests/lease_store_contract.rs`; here it is the whole path, from the refusal's words to the receipt.
+//! The oracle is the provider: the requests it received and the tokens it wrote. Leases and windows are tested
+//! in `tests/lease_store_contract.rs`; these tests cover the whole path, from the refusal's text to the receipt.
 
 use crate::support::client::Response;
 use crate::support::gateway::{KEY, OTHER_KEY, provider_table};
@@ -16,12 +16,12 @@ use tierway::domain::money::NanoUsd;
 use tierway::domain::receipt::{Outcome, Reason, Receipt};
 use tokio::task::JoinSet;
 
-/// Nano-dollars for a token in and a token out, as [`priced_config`] prices them.
+/// Nano-dollars per input and output token in [`priced_config`].
 pub(crate) const INPUT: i64 = 1_000;
 pub(crate) const OUTPUT: i64 = 2_000;
-/// Output tokens of an answer, at most.
+/// Most output tokens of an answer.
 pub(crate) const CEILING: i64 = 100;
-/// What a template may add to a body, in tokens.
+/// Most tokens a chat template may add to a body.
 const TEMPLATE: i64 = 256;
 
 /// One model at each of `providers`, in their order, and two keys of one team under `policy`.
@@ -58,12 +58,12 @@ pub(crate) fn priced_config(providers: &[(&str, &ScriptedProvider)], policy: &st
     )
 }
 
-/// `budget = …` of so many nano-dollars.
+/// `budget = …` with this limit in nano-dollars.
 pub(crate) fn budget(limit: i64) -> String {
     format!("budget = {{ limit = \"{}\", window = \"month\" }}", NanoUsd(limit))
 }
 
-/// What `request` may cost at most.
+/// The most `request` may cost, in nano-dollars.
 pub(crate) fn worst_case(request: &TestRequest) -> i64 {
     worst_case_with(request, CEILING)
 }
@@ -80,7 +80,7 @@ pub(crate) const fn price(prompt: i64, completion: i64) -> i64 {
     prompt * INPUT + completion * OUTPUT
 }
 
-/// What all receipts together cost, and what their budgets were charged; both must be the same.
+/// The cost of all receipts in nano-dollars; fails the test when a budget was charged more than a receipt's cost.
 pub(crate) fn total_cost(receipts: &[Arc<Receipt>]) -> i64 {
     for receipt in receipts {
         for charge in &receipt.charges {
@@ -90,7 +90,7 @@ pub(crate) fn total_cost(receipts: &[Arc<Receipt>]) -> i64 {
     receipts.iter().map(|receipt| receipt.cost.0).sum()
 }
 
-/// Waits for so many receipts, and for what they held to be back: what is spent of the budget of `name`.
+/// Waits for `receipts` receipts and returns what is spent of the budget of `name`; nothing may be held any more.
 pub(crate) async fn spent(gateway: &TestGateway, name: &str, receipts: u64) -> i64 {
     gateway.receipts(receipts).await;
     let budgets = gateway.relay.budgets();
@@ -108,7 +108,7 @@ pub(crate) fn budget_refusal(answer: &Response) -> String {
 }
 
 #[tokio::test]
-async fn of_many_at_once_exactly_as_many_as_the_budget_holds_are_sent() {
+async fn of_many_concurrent_requests_exactly_as_many_as_the_budget_covers_are_sent() {
     let (provider, gate) = (ScriptedProvider::start("p").await, Gate::new());
     let request = TestRequest::chat("small");
     let limit = 10 * worst_case(&request);
@@ -139,13 +139,13 @@ async fn of_many_at_once_exactly_as_many_as_the_budget_holds_are_sent() {
     }
     assert_eq!(spent(&gateway, "one", 40).await, 10 * price(30, 10));
     assert_eq!(total_cost(&gateway.receipts(40).await), 10 * price(30, 10));
-    // What was held and not spent came back, and another key's budget was never touched.
+    // What was held and not spent was released, and another key's budget was never touched.
     assert_eq!(request.send_to(&gateway).await.status, 200);
     assert_eq!(request.clone().with_key(OTHER_KEY).send_to(&gateway).await.status, 200);
     assert_eq!(spent(&gateway, "other", 42).await, price(30, 10));
 }
 
-/// What the provider of [`a_budget_holds_whatever_goes_wrong`] does with a request: by its number.
+/// The answer of the provider in [`a_budget_holds_under_every_failure`], chosen by the request's number.
 fn mixed_answer(request: &Request) -> Script {
     let answer = ChatAnswer { text: "0123456789".into(), frames: 10, ..answer_using(30, 10) };
     let streams = request.streams();
@@ -160,7 +160,7 @@ fn mixed_answer(request: &Request) -> Script {
     }
 }
 
-/// What that provider may bill for it: nothing for an error, else the prompt and what it wrote.
+/// What that provider may bill for an exchange: nothing for an error, else the prompt and the tokens it wrote.
 fn billable(exchange: &Exchange) -> i64 {
     let streams = exchange.request.streams();
     match exchange.request.number % 7 {
@@ -173,7 +173,7 @@ fn billable(exchange: &Exchange) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_budget_holds_whatever_goes_wrong() {
+async fn a_budget_holds_under_every_failure() {
     let (first, second) = (ScriptedProvider::start("a").await, ScriptedProvider::start("b").await);
     first.answers(Script::by(mixed_answer));
     second.answers(Script::by(mixed_answer));
@@ -193,10 +193,10 @@ async fn a_budget_holds_whatever_goes_wrong() {
     let exchanges = [first.at_rest().await, second.at_rest().await].map(|journal| journal.exchanges).concat();
     let billed: i64 = exchanges.iter().map(billable).sum();
     let spent = spent(&gateway, "one", count as u64).await;
-    println!("{} exchanges, {refusals} refusals, {billed} billed, {spent} of {limit} booked", exchanges.len());
-    assert!(billed <= spent && spent <= limit, "{billed} billed, {spent} of {limit} booked");
+    println!("{} exchanges, {refusals} refusals, {billed} billed, {spent} of {limit} charged", exchanges.len());
+    assert!(billed <= spent && spent <= limit, "{billed} billed, {spent} of {limit} charged");
     assert_eq!(total_cost(&receipts), spent, "ledger and budget agree");
-    assert!(refusals > 0 && exchanges.len() > 100, "the budget ran dry");
+    assert!(refusals > 0 && exchanges.len() > 100, "the budget was used up");
     for receipt in receipts.iter().filter(|receipt| !receipt.estimated && receipt.attempts.len() == 1) {
         let whole = receipt.outcome == Outcome::Served;
         assert_eq!(receipt.cost.0, if whole { price(30, 10) } else { 0 }, "{receipt:?}");
@@ -204,7 +204,7 @@ async fn a_budget_holds_whatever_goes_wrong() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_was_sent_and_not_answered_is_charged_and_the_next_holds_anew() {
+async fn an_attempt_that_was_sent_and_not_answered_is_charged_and_the_next_takes_a_new_hold() {
     let (first, second) = (ScriptedProvider::start("a").await, ScriptedProvider::start("b").await);
     first.answers(Script::status(200).header("content-type", "text/html").body("<html>"));
     second.answers(chat(answer_using(30, 10)));
@@ -217,7 +217,7 @@ async fn an_attempt_that_was_sent_and_not_answered_is_charged_and_the_next_holds
     assert_eq!(answer.header("x-tierway-cost-usd"), Some(NanoUsd(cost).to_string().as_str()));
     assert_eq!(spent(&gateway, "one", 1).await, cost);
     assert!(gateway.receipts(1).await[0].estimated);
-    // The first attempt still fits; the second would not any more.
+    // The budget still covers the first attempt, but no second one.
     let answer = request.send_to(&gateway).await;
     budget_refusal(&answer);
     assert_eq!((first.attempts(), second.attempts()), (2, 1));
@@ -230,14 +230,14 @@ async fn an_attempt_that_was_sent_and_not_answered_is_charged_and_the_next_holds
 }
 
 #[tokio::test]
-async fn a_hold_taken_for_a_cheap_attempt_covers_no_dearer_one() {
+async fn a_hold_taken_for_a_cheap_attempt_covers_no_more_expensive_one() {
     let [unread, cheap, dear] =
         [ScriptedProvider::start("a").await, ScriptedProvider::start("b").await, ScriptedProvider::start("c").await];
     unread.answers(Script::status(200).header("content-type", "text/html").body("<html>"));
     cheap.answers(Script::status(503));
     dear.answers(chat(answer_using(30, 10)));
     let request = TestRequest::chat("small");
-    // The dear one costs ten times as much. After the first attempt was charged there is a nano-dollar too little.
+    // The expensive one costs ten times as much. After the first attempt was charged, one nano-dollar is missing.
     let limit = 11 * worst_case(&request) - 1;
     let config = priced_config(&[("a", &unread), ("b", &cheap), ("c", &dear)], &budget(limit), "")
         .replace("{ provider = \"c\" }", "{ provider = \"c\", price = { input = \"10\", output = \"20\" } }");
@@ -245,7 +245,7 @@ async fn a_hold_taken_for_a_cheap_attempt_covers_no_dearer_one() {
     budget_refusal(&request.send_to(&gateway).await);
     assert_eq!([&unread, &cheap, &dear].map(ScriptedProvider::attempts), [1, 1, 0]);
     assert_eq!(spent(&gateway, "one", 1).await, worst_case(&request));
-    // With it, it is served.
+    // With that nano-dollar it is served.
     gateway.reload(&config.replace(&budget(limit), &budget(limit + 1 + worst_case(&request))));
     assert_eq!(request.send_to(&gateway).await.status, 200);
     assert_eq!(spent(&gateway, "one", 2).await, 2 * worst_case(&request) + 10 * price(30, 10));
@@ -264,7 +264,7 @@ async fn an_error_costs_nothing_and_its_hold_serves_the_next_attempt() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_pays_for_what_it_was_given() {
+async fn a_client_that_disconnects_pays_for_what_it_received() {
     let (provider, gate) = (ScriptedProvider::start("p").await, Gate::new());
     let request = TestRequest::stream("small");
     let gateway = TestGateway::start(&priced_config(&[("p", &provider)], &budget(worst_case(&request)), "")).await;
@@ -275,7 +275,7 @@ async fn a_client_that_leaves_pays_for_what_it_was_given() {
     client.head().await;
     let mut frames = 0;
     while frames < 5 {
-        let Piece::Data(data) = client.piece().await else { panic!("the stream goes on") };
+        let Piece::Data(data) = client.piece().await else { panic!("the stream continues") };
         frames += data.windows(2).filter(|pair| pair == b"\n\n").count();
     }
     drop(client);
@@ -285,7 +285,7 @@ async fn a_client_that_leaves_pays_for_what_it_was_given() {
     assert_eq!(receipt.cost.0, (request.body().len() as i64 + TEMPLATE) * INPUT + 4 * OUTPUT);
     assert_eq!(spent(&gateway, "one", 1).await, receipt.cost.0);
 
-    // Before the first token nothing is known: all that was held.
+    // Before the first token nothing is known: the whole hold is charged.
     let config = priced_config(&[("p", &provider)], &budget(3 * worst_case(&request)), "");
     gateway.reload(&config);
     let gate = Gate::new();
@@ -305,7 +305,7 @@ async fn an_answer_without_usage_is_never_free() {
     let body = json!({"choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]});
     provider.answers(Script::status(200).json(&body));
     let answer = request.send_to(&gateway).await;
-    // Nothing is known of this model yet: a token is a byte of what it says.
+    // Nothing is known of this model yet: every byte of its answer counts as a token.
     let cost = (request.body().len() as i64 + TEMPLATE) * INPUT + 5 * OUTPUT;
     assert_eq!(answer.header("x-tierway-cost-usd"), Some(NanoUsd(cost).to_string().as_str()));
     let receipt = gateway.receipts(1).await[0].clone();
@@ -314,7 +314,7 @@ async fn an_answer_without_usage_is_never_free() {
 }
 
 #[tokio::test]
-async fn a_provider_that_serves_more_than_was_asked_is_paid_alarmed_and_stopped() {
+async fn an_answer_beyond_its_hold_is_charged_counted_and_ends_further_spending() {
     let provider = ScriptedProvider::start("p").await;
     let request = TestRequest::stream("small");
     let limit = 3 * worst_case(&request);
@@ -326,15 +326,15 @@ async fn a_provider_that_serves_more_than_was_asked_is_paid_alarmed_and_stopped(
     let message = budget_refusal(&request.send_to(&gateway).await);
     assert!(message.contains(" has 0 USD left of "), "{message}");
     assert_eq!(provider.attempts(), 1);
-    // Until an operator acts.
+    // Until an operator raises the limit.
     gateway.reload(&priced_config(&[("p", &provider)], &budget(price(4_000, 10_000) + worst_case(&request)), ""));
     provider.answers(chat(answer_using(30, 10)));
     assert_eq!(request.send_to(&gateway).await.status, 200);
 }
 
-/// Prices are long past and far ahead here: when each begins is proven in `domain::pricing`.
+/// Prices begin in the distant past and future here: the moment at which one begins is tested in `domain::pricing`.
 #[tokio::test]
-async fn a_request_is_held_and_charged_at_the_price_in_force_and_its_receipt_names_it() {
+async fn a_request_is_held_and_charged_at_the_current_price_and_its_receipt_names_it() {
     let provider = ScriptedProvider::start("p").await;
     provider.answers(chat(answer_using(30, 10)));
     let request = TestRequest::chat("small");
@@ -379,7 +379,7 @@ async fn a_request_keeps_its_price_when_another_is_configured() {
 }
 
 #[tokio::test]
-async fn an_answer_is_shortened_to_what_is_left_where_the_policy_says_so() {
+async fn an_answer_is_clamped_to_what_is_left_where_the_policy_allows_it() {
     let provider = ScriptedProvider::start("p").await;
     provider.answers(chat(answer_using(30, 10)));
     let check = async |request: TestRequest, room: i64, sent: serde_json::Value| {
@@ -410,7 +410,7 @@ async fn an_answer_is_shortened_to_what_is_left_where_the_policy_says_so() {
         .await;
     check(TestRequest::chat("small").with_member(r#""max_tokens":null"#), 50, json!([50, null])).await;
 
-    // Not where even one token is too much, nor where the policy does not say so.
+    // Not where even one token is too expensive, nor where the policy does not allow it.
     provider.clear();
     let request = TestRequest::chat("small");
     for policy in
@@ -420,7 +420,7 @@ async fn an_answer_is_shortened_to_what_is_left_where_the_policy_says_so() {
         budget_refusal(&request.send_to(&gateway).await);
     }
     assert_eq!(provider.attempts(), 0);
-    // What fits is sent as it came.
+    // A request that fits is sent unchanged.
     let policy = format!("{}\nclamp = true", budget(worst_case(&request)));
     let gateway = TestGateway::start(&priced_config(&[("p", &provider)], &policy, "")).await;
     assert_eq!(request.send_to(&gateway).await.header("x-tierway-clamped"), None);
@@ -467,7 +467,7 @@ async fn a_lower_limit_applies_at_once_and_what_was_spent_stays_spent() {
     gateway.receipts(1).await;
     gateway.reload(&config(worst_case(&request)));
     budget_refusal(&request.send_to(&gateway).await);
-    // A configuration without the budget, and back: nothing is forgotten.
+    // A configuration without the budget, and back: what was spent is kept.
     gateway.reload(&priced_config(&[("p", &provider)], "", ""));
     assert!(gateway.relay.budgets().is_empty());
     assert_eq!(request.send_to(&gateway).await.status, 200);

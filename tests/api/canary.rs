@@ -1,8 +1,8 @@
-//! The canary scan: every secret of the tests is a unique marker, and after a bit of everything none
-//! of them is found where it must not be, in no spelling.
+//! The canary scan: every secret of the tests is a unique marker, and after requests of every kind none
+//! of them appears where it must not, in any spelling.
 //!
-//! Looked into: logs at TRACE, the access log, metrics, the database, every byte sent to clients, what
-//! `config show` prints, what is said of a broken configuration; and the provider's journal for what is a client's.
+//! Scanned: logs at TRACE, the access log, metrics, the database, every byte sent to clients, the output of
+//! `config show`, the errors of broken configurations; and the provider's journal for the clients' secrets.
 //!
 //! Start reading at [`no_secret_is_found_where_it_must_not_be`].
 
@@ -40,7 +40,7 @@ impl MemoryLog {
         let pages = Self::default();
         let writer = pages.clone();
         let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
-        // Asked for each line, so that all others tests are spared.
+        // Checked for each line, so that other tests are not recorded.
         let observed = dynamic_filter_fn(|_, _| RECORDING.load(Ordering::Relaxed));
         tracing_subscriber::registry().with(lines.with_filter(observed)).init();
         pages
@@ -62,7 +62,7 @@ impl Write for MemoryLog {
     }
 }
 
-/// Where something was said, and what.
+/// Everything that was observed: its place, and its text.
 struct Observations(Vec<(String, String)>);
 
 impl Observations {
@@ -89,7 +89,7 @@ impl Observations {
     }
 }
 
-/// Gives back, in its headers and body, the credential it was sent, with this status.
+/// Returns the credential it received in its headers and body, with this status.
 fn echoing_credential(status: u16) -> Script {
     Script::by(move |request: &Request| {
         let said = request.header("authorization").unwrap_or("nothing");
@@ -115,7 +115,7 @@ fn echoing_credential_in_stream(after_token: bool) -> Script {
     })
 }
 
-/// Each on a gateway of its own, for some of them put a credential or a deployment to rest.
+/// Each needs a gateway of its own, because some of them make a credential or a deployment rest.
 fn failing_answers() -> Vec<(Script, &'static str)> {
     let (whole, stream) = ("", r#""stream":true,"#);
     let mut days: Vec<_> = [500, 401, 403, 404, 429, 503, 302, 200]
@@ -132,7 +132,7 @@ fn failing_answers() -> Vec<(Script, &'static str)> {
     days
 }
 
-/// A bit of everything on one gateway: what is served, and what is refused.
+/// Requests of every kind on one gateway: served and refused.
 async fn exchange_everything(gateway: &TestGateway, provider: &ScriptedProvider, observed: &mut Observations) {
     for members in ["", r#""stream":true,"#] {
         let response = gateway.chat(&chat_request(members)).await;
@@ -163,7 +163,7 @@ async fn exchange_everything(gateway: &TestGateway, provider: &ScriptedProvider,
     over_http2(gateway, provider, observed).await;
 }
 
-/// What `gateway` says of itself, once everything is written.
+/// The access log and metrics of `gateway`, once everything is written.
 async fn collect_outputs(gateway: &TestGateway, observed: &mut Observations) -> Vec<Arc<Receipt>> {
     let entered = gateway.relay.entered();
     let receipts = gateway.receipts(entered).await;
@@ -220,16 +220,20 @@ async fn no_secret_is_found_where_it_must_not_be() {
         let before = provider.attempts();
         provider.answers(script);
         observed.add_response(&gateway.chat(&chat_request(members)).await);
-        assert!(provider.attempts() > before, "the provider had its say");
+        assert!(provider.attempts() > before, "the provider was asked");
         receipts.extend(collect_outputs(&gateway, &mut observed).await);
     }
     database_of(&receipts, &mut observed);
     RECORDING.store(false, Ordering::Relaxed);
     let text = logs.text();
-    assert!(text.contains("TRACE") && text.contains("an attempt failed"), "the logs were heard: {} bytes", text.len());
+    assert!(
+        text.contains("TRACE") && text.contains("an attempt failed"),
+        "the logs were recorded: {} bytes",
+        text.len()
+    );
     observed.add("the logs", text);
     configurations(&config, &mut observed);
-    // The client never sees ours; the provider never sees the client's.
+    // The client never sees the gateway's secrets; the provider never sees the client's.
     let secrets =
         [("a key", KEY), ("another key", OTHER_KEY), ("our credential", CREDENTIAL), ("the admin token", ADMIN_TOKEN)];
     for (name, secret) in secrets {
@@ -245,7 +249,7 @@ async fn no_secret_is_found_where_it_must_not_be() {
     }
 }
 
-/// What is shown of a good configuration, and said of bad ones.
+/// The output for a good configuration, and the errors for bad ones.
 fn configurations(config: &str, observed: &mut Observations) {
     let snapshot = compile(config);
     observed.add("config show", snapshot.effective.to_toml());

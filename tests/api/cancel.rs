@@ -1,6 +1,6 @@
-//! The client leaves: the provider sees it within 100 ms, whatever the request was doing.
+//! Cancellation: when a client disconnects, the provider sees it within 100 ms, whatever the state of the request.
 //!
-//! The bound here is ten times that, for a busy machine; what was measured is printed.
+//! The bound here is ten times that, for a busy machine; the measured time is printed.
 
 use crate::config::{Config, chat_request};
 use crate::support::gateway::BEARER;
@@ -12,21 +12,21 @@ use tokio::time::Instant;
 const CHAT: &str = "/v1/chat/completions";
 const PROMISED: Duration = Duration::from_millis(100);
 const BOUND: Duration = Duration::from_secs(1);
-/// How often each departure is measured.
+/// How often each way to disconnect is measured.
 const TIMES: usize = 5;
 
-/// How a client leaves.
+/// How a client disconnects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Disconnect {
     Fin,
     Rst,
-    /// RST_STREAM; the HTTP/2 connection stays.
+    /// RST_STREAM; the HTTP/2 connection stays open.
     Stream,
 }
 
 const DISCONNECTS: [Disconnect; 3] = [Disconnect::Fin, Disconnect::Rst, Disconnect::Stream];
 
-/// A client in the middle of its request.
+/// A connected client.
 enum OpenClient {
     Http1(Client),
     Http2(H2Client),
@@ -40,7 +40,7 @@ impl OpenClient {
         }
     }
 
-    /// Asks, leaves as soon as `reached` says so, and returns when that was.
+    /// Sends the request, disconnects as soon as `reached` is ready, and returns the time of the disconnect.
     async fn disconnect_when(
         self,
         request: &str,
@@ -72,7 +72,7 @@ impl OpenClient {
                     () = reached => {}
                 }
                 let left = Instant::now();
-                // The connection outlives the stream: what is seen is the reset, not the close.
+                // The connection outlives the stream: the gateway sees the reset, not the close.
                 tokio::spawn(async move {
                     tokio::time::sleep(2 * BOUND).await;
                     drop(client);
@@ -83,7 +83,7 @@ impl OpenClient {
     }
 }
 
-/// The provider stands at `gate` when the client leaves; each receipt says that it left.
+/// The provider waits at `gate` when the client disconnects; each receipt records the disconnect.
 async fn check(what: &str, script: impl Fn(&Gate) -> Script, request: &str) {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
@@ -124,9 +124,9 @@ async fn while_waiting_for_the_headers() {
     check("waiting for a whole answer's headers", script, &chat_request("")).await;
 }
 
-/// It was sent, and the time it took is the provider's: both stand in the receipt.
+/// The attempt was sent, and its time is attributed to the provider: the receipt contains both.
 #[tokio::test]
-async fn an_attempt_the_client_did_not_wait_for_stands_in_the_receipt() {
+async fn an_attempt_the_client_did_not_wait_for_is_in_the_receipt() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let gate = Gate::new();
@@ -157,7 +157,7 @@ async fn in_the_middle_of_a_whole_answer() {
     check("in the middle of a whole answer", script, &chat_request("")).await;
 }
 
-/// What waits for a deployment's rest to end never tries it again once its client has left.
+/// A request that waits for a resting deployment makes no further attempt once its client has disconnected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_waiting_before_another_attempt() {
     for disconnect in DISCONNECTS {
@@ -165,13 +165,13 @@ async fn while_waiting_before_another_attempt() {
         let config = Config::of(&provider).routing("retry_after_wait_max = \"5s\"").text();
         let gateway = TestGateway::start(&config).await;
         provider.answers_once(Script::status(429).header("retry-after-ms", "700").body("{}"));
-        // A second attempt would be answered at once: only leaving prevents it.
+        // A second attempt would be answered at once: only the disconnect prevents it.
         let asking = OpenClient::open(&gateway, disconnect).await;
         let refused = async {
             provider
                 .wait_until("the first attempt to end", |journal| journal.exchanges.iter().any(|e| e.end.is_some()))
                 .await;
-            // The refusal is with the gateway: from now on it waits.
+            // The gateway has received the refusal: from now on it waits.
             wait_until_idle(&gateway).await;
         };
         let left = asking.disconnect_when(&chat_request(""), disconnect, refused).await;
@@ -181,7 +181,7 @@ async fn while_waiting_before_another_attempt() {
         assert_eq!((receipt.outcome, receipt.reason, receipt.status), (Outcome::Abandoned, Reason::ClientGone, 499));
         assert_eq!(receipt.attempts.len(), 1);
         assert!(noticed < Duration::from_millis(700), "it left long before the wait was over: {noticed:?}");
-        // The deployment answers again, to others; the attempt of the one who left never came.
+        // The deployment answers other clients; the cancelled request was not tried again.
         while gateway.chat(&chat_request("")).await.status != 200 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -199,14 +199,14 @@ async fn wait_until_idle(gateway: &TestGateway) {
     .await;
 }
 
-/// A request that is tried again at once: whoever has left gets no further attempt either.
+/// A request that is retried at once gets no further attempt either after its client has disconnected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn between_two_attempts_at_a_failing_deployment() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let gate = Gate::new();
     provider.answers_once(Script::status(500));
-    // Where the pause was over before the client had left, the second attempt is cancelled here.
+    // If the pause ended before the disconnect, the second attempt is cancelled here.
     provider.answers(chat_stream("Hello", 1).wait_before_headers(&gate));
     for turn in 1..=20 {
         provider.clear();

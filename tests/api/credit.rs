@@ -1,6 +1,6 @@
-//! Credit over real sockets: in which order it is spent, and that none is spent twice.
+//! Credit over real sockets: the order in which it is spent, and that none is spent twice.
 //!
-//! The house, its prices and its oracle are those of `budgets.rs`.
+//! Configuration, prices and oracle are those of `budgets.rs`.
 
 use crate::budgets::{answer_using, budget, budget_refusal, price, priced_config, worst_case};
 use crate::support::gateway::{KEY, OTHER_KEY};
@@ -10,7 +10,7 @@ use tierway::domain::budget::Scope;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::register::Holder;
 
-/// What an answer of the provider costs here.
+/// The cost of an answer of the provider, in nano-dollars.
 const ANSWER: i64 = price(30, 10);
 
 async fn grant(gateway: &TestGateway, scope: Scope, name: &str, amount: i64) {
@@ -21,7 +21,7 @@ async fn grant(gateway: &TestGateway, scope: Scope, name: &str, amount: i64) {
     gateway.relay.apply_store_changes();
 }
 
-/// What is spent of an account in the window that `window` begins with, once so many receipts are there.
+/// What is spent of an account in the window whose name begins with `window`, after this many receipts.
 async fn spent(gateway: &TestGateway, name: &str, window: &str, receipts: u64) -> i64 {
     gateway.receipts(receipts).await;
     let statuses = gateway.relay.budgets();
@@ -43,7 +43,7 @@ async fn the_keys_credit_is_spent_first_then_its_teams_then_the_budget() {
     let gateway = started(&provider, &budget(worst_case(&request)), "").await;
     grant(&gateway, Scope::Key, "one", worst_case(&request)).await;
     grant(&gateway, Scope::Team, "growth", worst_case(&request)).await;
-    // The hold fits the key's credit; of what is left after it, a part of the next hold is the team's.
+    // The first hold fits the key's credit; part of the next hold is taken from the team's.
     assert_eq!(request.send_to(&gateway).await.status, 200);
     assert_eq!(spent(&gateway, "one", "credit", 1).await, ANSWER);
     assert_eq!(request.send_to(&gateway).await.status, 200);
@@ -69,12 +69,12 @@ async fn one_answer_may_be_paid_by_all_three_to_the_nano_dollar() {
     assert_eq!(spent(&gateway, "growth", "credit", 1).await, 11);
     assert_eq!(spent(&gateway, "one", "month", 1).await, ANSWER - 18);
     assert_eq!(gateway.receipts(1).await[0].charges.iter().map(|charge| charge.spent.0).sum::<i64>(), ANSWER);
-    // Spent is spent: from now on the budget pays alone.
-    assert_eq!(request.send_to(&gateway).await.status, 429, "the budget has no room for the worst any more");
+    // The credit is used up: from now on only the budget pays.
+    assert_eq!(request.send_to(&gateway).await.status, 429, "the budget no longer covers the worst case");
 }
 
 #[tokio::test]
-async fn where_only_credit_pays_nothing_is_served_without() {
+async fn where_only_credit_pays_nothing_is_served_without_credit() {
     let provider = ScriptedProvider::start("p").await;
     let request = TestRequest::chat("small");
     let gateway = started(&provider, "credit = \"only\"", "").await;
@@ -84,13 +84,13 @@ async fn where_only_credit_pays_nothing_is_served_without() {
     let message = budget_refusal(&request.send_to(&gateway).await);
     assert!(message.starts_with("The credit of this key has "), "{message}");
     assert_eq!(provider.attempts(), 0);
-    // A nano-dollar of the team's makes it whole.
+    // One nano-dollar of the team's credit is enough for the rest.
     grant(&gateway, Scope::Team, "growth", 1).await;
     assert_eq!(request.send_to(&gateway).await.status, 200);
     assert_eq!(spent(&gateway, "one", "credit", 3).await, ANSWER);
-    // The other key has only that nano-dollar.
+    // Only that nano-dollar is available to the other key.
     budget_refusal(&request.clone().with_key(OTHER_KEY).send_to(&gateway).await);
-    // What is taken back is gone at once.
+    // A negative grant takes effect at once.
     grant(&gateway, Scope::Key, "one", ANSWER - worst_case(&request) + 1).await;
     budget_refusal(&request.send_to(&gateway).await);
     assert_eq!(provider.attempts(), 1);
@@ -145,6 +145,6 @@ async fn credit_is_never_overspent_by_many_at_once() {
     assert!(key <= of_key && team <= of_team);
     assert_eq!((key + team, provider.attempts()), (cost, served));
     assert_eq!(cost, served as i64 * ANSWER);
-    // What is left is less than one request may cost: nothing was hoarded.
+    // What is left is less than one request may cost: no lease kept it back.
     assert!(of_team - team < worst_case(&request), "{} left", of_team - team);
 }

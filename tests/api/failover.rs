@@ -1,5 +1,5 @@
-//! One region is broken, in every way there is: clients see nothing of it, and once its breaker has
-//! tripped the region sees no more than one attempt for each time it stays open.
+//! One region is broken in every way there is: clients see no failure, and once its breaker has tripped
+//! the region receives at most one attempt for each open interval.
 //!
 //! Start reading at [`OutageTest::run`].
 
@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 
 /// Requests for each fault and form.
 const REQUESTS: usize = 200;
-/// Connections that ask at the same time.
+/// Connections that send requests at the same time.
 const CONNECTIONS: usize = 16;
-/// Requests between two looks at what the region saw.
+/// Requests between two checks of the broken region.
 const ROUND: usize = 2 * CONNECTIONS;
 /// How long the breaker stays open at first.
 const OPEN: Duration = Duration::from_millis(100);
-/// Bad ends in a row that trip it.
+/// Consecutive failures that trip it.
 const FAILURES: u64 = 5;
-/// Probes to wait for after the trip: two times open lie between three of them.
+/// Probes to wait for after the trip: three probes have two open intervals between them.
 const PROBES: u64 = 3;
-/// A breaker stays open for as long as it says, or up to a fifth less.
+/// A breaker stays open for its interval, or up to a fifth less.
 const JITTER: f64 = 0.8;
-/// Nothing here takes as long.
+/// Longer than any step here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is configured beside providers and models: times that make an outage short.
+/// Settings of `[routing]` that make an outage short.
 const ROUTING: &str = r#"
 connect_timeout = "300ms"
 first_token     = "1s"
@@ -43,9 +43,9 @@ struct OutageTest {
     balance: &'static str,
 }
 
-/// Two regions, the broken one preferred.
+/// Two regions; the broken one is preferred.
 const WHOLE: OutageTest = OutageTest { stream: false, regions: 2, balance: "ordered" };
-/// Three regions, the quickest preferred.
+/// Three regions; the one with the lowest latency is preferred.
 const STREAMS: OutageTest = OutageTest { stream: true, regions: 3, balance: "latency" };
 
 /// Every third fault, so that the tests of one form take about the same time.
@@ -95,7 +95,7 @@ impl OutageTest {
         let (gateway, providers) = self.start().await;
         let broken = &providers[0];
         let mut clients = TestClients::new(CONNECTIONS, &gateway);
-        // Connections stand and every region has answered well, as before any outage.
+        // Connections are open and every region has answered, as before any outage.
         let mut failures = self.failures(&mut clients, ROUND).await;
         broken.break_with(fault).await;
 
@@ -104,7 +104,7 @@ impl OutageTest {
         while !is_avoided(&gateway, fault) {
             failures += self.failures(&mut clients, ROUND).await;
             asked += ROUND;
-            assert!(begun.elapsed() < PATIENCE, "{fault:?}: the region is never left alone");
+            assert!(begun.elapsed() < PATIENCE, "{fault:?}: the region is never avoided");
         }
         let until_away = gateway.attempts_at("r0/small") - before;
         let most_until_away = 2 * (FAILURES - 1 + CONNECTIONS as u64) + most_probes(fault, outage.elapsed());
@@ -119,15 +119,15 @@ impl OutageTest {
         }
         let (elapsed, probes) = (away.elapsed(), probes());
         println!(
-            "{fault:?}, {}: {failures} failures of {asked}, {until_away} attempts at the broken region until left alone, \
+            "{fault:?}, {}: {failures} failures of {asked}, {until_away} attempts at the broken region until it was avoided, \
              then {probes} in {elapsed:.1?}; {:.1?} in all",
             if self.stream { "streams" } else { "whole answers" },
             begun.elapsed()
         );
         assert_eq!(failures, 0, "{fault:?}: clients saw the outage");
-        // One less than it takes are in before the one that trips, while every connection has one under
-        // way; each may have found its pooled connection dead first.
-        assert!(until_away <= most_until_away, "{fault:?}: {until_away} attempts until the region was left alone");
+        // One attempt less than the threshold has failed before the one that trips, while every connection has
+        // one in progress; each may have found its pooled connection dead first.
+        assert!(until_away <= most_until_away, "{fault:?}: {until_away} attempts until the region was avoided");
         assert!(
             probes <= most_probes(fault, elapsed),
             "{fault:?}: {probes} attempts in {elapsed:?} at an open breaker"
@@ -150,7 +150,7 @@ impl OutageTest {
         (TestGateway::start(&config).await, providers)
     }
 
-    /// Asks so many requests and counts those whose answer was not complete.
+    /// Sends `requests` requests and counts those without a complete answer.
     async fn failures(self, clients: &mut TestClients, requests: usize) -> usize {
         let stream = self.stream;
         let request = move |_| if stream { TestRequest::stream("small") } else { TestRequest::chat("small") };
@@ -160,7 +160,7 @@ impl OutageTest {
     }
 }
 
-/// Whether the broken region is left alone: its breaker tripped, it rests, or our credential does.
+/// Whether the broken region is avoided: its breaker tripped, or it or the credential rests.
 fn is_avoided(gateway: &TestGateway, fault: Fault) -> bool {
     match fault {
         Fault::Status401 => {
@@ -170,7 +170,7 @@ fn is_avoided(gateway: &TestGateway, fault: Fault) -> bool {
     }
 }
 
-/// How long the fault makes the region rest at least; `None` where its breaker trips.
+/// The shortest time the region rests for this fault; `None` where its breaker trips.
 fn rest(fault: Fault) -> Option<Duration> {
     let seconds = match fault {
         Fault::Status429RetryAfter | Fault::Status503RetryAfter => RETRY_AFTER_SECONDS as f64,
@@ -182,12 +182,12 @@ fn rest(fault: Fault) -> Option<Duration> {
     Some(Duration::from_secs_f64(seconds))
 }
 
-/// The shortest time between one attempt at an open breaker and the next, the `number`th from the trip.
+/// The shortest time between two attempts at an open breaker, after the `number`th since the trip.
 fn interval(fault: Fault, number: u32) -> Duration {
     rest(fault).unwrap_or(OPEN.mul_f64(JITTER) * 2_u32.pow(number))
 }
 
-/// The most attempts that may be made within `elapsed`, counted from any moment at which it is open.
+/// The most attempts within `elapsed`, counted from any moment at which the breaker is open.
 fn most_probes(fault: Fault, elapsed: Duration) -> u64 {
     let (mut probes, mut until) = (1, interval(fault, 1));
     while until <= elapsed {
@@ -197,7 +197,7 @@ fn most_probes(fault: Fault, elapsed: Duration) -> u64 {
     u64::from(probes)
 }
 
-/// What the broken region itself saw since it was left alone: every attempt a backoff after the last.
+/// The journal of the broken region since it was avoided: every attempt comes a backoff after the last.
 fn assert_gaps(fault: Fault, broken: &ScriptedProvider) {
     let arrivals: Vec<_> = broken.journal().requests().map(|request| request.arrived).collect();
     for (number, pair) in arrivals.windows(2).enumerate() {
@@ -206,9 +206,9 @@ fn assert_gaps(fault: Fault, broken: &ScriptedProvider) {
     }
 }
 
-/// Two of three regions are broken and healed at random, in random ways; the third lives.
+/// Two of three regions are broken and healed at random, in random ways; the third is healthy.
 #[tokio::test]
-async fn no_request_fails_while_one_region_lives() {
+async fn no_request_fails_while_one_region_is_healthy() {
     const SEED: u64 = 7;
     const FLIPS: usize = 30;
     let mut rng = fastrand::Rng::with_seed(SEED);
@@ -233,10 +233,10 @@ async fn no_request_fails_while_one_region_lives() {
 }
 
 #[tokio::test]
-async fn connections_found_dead_everywhere_leave_an_attempt_for_the_last_region() {
+async fn dead_connections_in_all_other_regions_still_allow_an_attempt_in_the_last_one() {
     for request in [TestRequest::chat("small"), TestRequest::stream("small")] {
         let (gateway, providers) = OutageTest { balance: "ordered", ..STREAMS }.start().await;
-        // Every region but the last has answered well, and breaks each connection from now on.
+        // Every region but the last has answered, and resets each connection from now on.
         for broken in &providers[..2] {
             assert_eq!(request.clone().send_to(&gateway).await.chat_text().as_deref(), Ok("Hello"));
             broken.break_with(Fault::Reset).await;
@@ -248,18 +248,18 @@ async fn connections_found_dead_everywhere_leave_an_attempt_for_the_last_region(
 }
 
 #[tokio::test]
-async fn a_region_that_breaks_every_connection_trips_although_one_dead_connection_is_no_fault() {
+async fn a_region_that_resets_every_connection_trips_although_one_dead_connection_is_no_fault() {
     let (gateway, providers) = OutageTest { balance: "ordered", ..STREAMS }.start().await;
     assert_eq!(TestRequest::chat("small").send_to(&gateway).await.deployment(), "r0/small");
     providers[0].break_with(Fault::Reset).await;
-    // As many attempts as regions: none can be spared for a second try in the same one.
+    // As many attempts as regions: a second attempt in the same one is not possible.
     for _ in 0..20 {
         assert_eq!(TestRequest::chat("small").send_to(&gateway).await.chat_text().as_deref(), Ok("Hello"));
     }
     assert_eq!(gateway.transitions("r0/small", r#"reason="consecutive",to="open""#), 1.0);
 }
 
-/// One model in two regions, the first preferred, with these settings of `[routing]`.
+/// One model in two regions, of which the first is preferred, with these settings of `[routing]`.
 async fn two_regions(routing: &str) -> (TestGateway, ScriptedProvider, ScriptedProvider) {
     let (first, second) = (ScriptedProvider::start("first").await, ScriptedProvider::start("second").await);
     let config = format!(
@@ -272,7 +272,7 @@ async fn two_regions(routing: &str) -> (TestGateway, ScriptedProvider, ScriptedP
 }
 
 #[tokio::test]
-async fn an_error_inside_a_200_is_seen_by_nobody() {
+async fn an_error_inside_a_200_is_invisible_to_clients() {
     for request in [TestRequest::chat("small"), TestRequest::stream("small")] {
         let (gateway, first, _second) = two_regions("").await;
         first.break_with(Fault::ErrorInside200).await;
@@ -284,7 +284,7 @@ async fn an_error_inside_a_200_is_seen_by_nobody() {
 }
 
 #[tokio::test]
-async fn a_500_is_tried_again_in_the_same_region_once_if_asked_for() {
+async fn a_500_is_retried_in_the_same_region_once_if_configured() {
     let (gateway, first, second) = two_regions("same_region_retry_on_500 = 1").await;
     first.answers_once(Fault::Status500.script().expect("a script"));
     let answer = TestRequest::chat("small").send_to(&gateway).await;
@@ -292,7 +292,7 @@ async fn a_500_is_tried_again_in_the_same_region_once_if_asked_for() {
     assert_eq!((answer.deployment(), answer.attempts()), ("first/small", 2));
     assert_eq!((first.attempts(), second.attempts()), (2, 0));
 
-    // Once: what fails twice goes elsewhere; and only for a 500.
+    // Only once, and only for a 500: a second failure goes to another region.
     first.break_with(Fault::Status500).await;
     let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!((answer.deployment(), answer.attempts()), ("second/small", 3));
@@ -311,7 +311,7 @@ async fn a_500_goes_to_another_region_at_once_by_default() {
 }
 
 #[tokio::test]
-async fn a_connection_closed_while_idle_costs_no_client_its_answer() {
+async fn a_connection_closed_while_idle_fails_no_request() {
     let (gateway, first, second) = two_regions("").await;
     assert_eq!(TestRequest::chat("small").send_to(&gateway).await.attempts(), 1);
     first.answers_once(Fault::Reset.script().expect("a script"));
@@ -322,7 +322,7 @@ async fn a_connection_closed_while_idle_costs_no_client_its_answer() {
 }
 
 #[tokio::test]
-async fn a_deadline_of_the_client_ends_the_request_wherever_it_is() {
+async fn a_deadline_of_the_client_ends_the_request_in_every_state() {
     let (gateway, first, second) = two_regions("").await;
     for fault in [Fault::SilentBeforeHeaders, Fault::SilentAfterHeaders] {
         first.break_with(fault).await;
@@ -370,7 +370,7 @@ async fn a_silent_region_is_avoided_before_its_breaker_trips() {
     gate.reached(1).await;
     let served_elsewhere = async {
         loop {
-            // One probing client at a time, which gives up soon when it meets the silence too.
+            // One client at a time, with a short deadline for the case that it is sent to the silent region.
             let answer = TestRequest::stream("small").header("x-tierway-deadline-ms", "100").send_to(&gateway).await;
             if answer.status == 200 {
                 return answer;

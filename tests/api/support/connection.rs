@@ -1,7 +1,7 @@
-//! One connection of the provider: reads requests, plays answers, notices when the client goes away.
+//! One connection of the provider: reads requests, plays answers, detects that the client disconnects.
 //!
-//! While an answer plays or stalls the reading side is watched, so a cancelled exchange is in the
-//! journal the moment the FIN or RST arrives, not when the next write fails.
+//! While an answer plays or stalls, the reading side is watched, so a cancelled exchange is in the
+//! journal as soon as the FIN or RST arrives, not when the next write fails.
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -24,7 +24,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     Up,
-    /// Nothing passes and nobody is told.
+    /// Packets are dropped without a reply.
     Dropped,
     Closed,
 }
@@ -38,7 +38,7 @@ pub(super) struct Connection {
     link: watch::Receiver<Link>,
 }
 
-/// A request as the wire gave it.
+/// A request as it was read from the connection.
 pub(super) struct Incoming {
     pub(super) head: Head,
     pub(super) body: Bytes,
@@ -46,7 +46,7 @@ pub(super) struct Incoming {
 
 impl Connection {
     pub(super) fn new(stream: TcpStream, link: watch::Receiver<Link>) -> Self {
-        // Without it a small write would wait for the acknowledgement of the one before.
+        // Otherwise a small write waits for the acknowledgement of the previous one.
         stream.set_nodelay(true).expect("a fresh socket takes options");
         Self { stream, read: BytesMut::new(), mid_request: false, link }
     }
@@ -91,7 +91,7 @@ impl Connection {
     }
 
     /// Waits until packets pass again; `None` when this connection is lost. An idle one on which the
-    /// client sent nothing meanwhile lives on, for nobody could tell that there was a fault.
+    /// client sent nothing meanwhile stays open, because the fault had no visible effect on it.
     async fn wait_out_the_fault(&mut self) -> Option<()> {
         let idle = !self.mid_request && self.read.is_empty();
         let mut first_byte = [0];
@@ -134,11 +134,11 @@ impl Connection {
         Ok(Some(Incoming { head, body }))
     }
 
-    /// Tells whoever sent what is not HTTP/1.1; the journal has no place for it.
+    /// Answers 400 to bytes that are not HTTP/1.1; they are not recorded in the journal.
     async fn refuse(&mut self, Malformed(why): Malformed) {
         let length = why.len();
         let answer = format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {length}\r\n\r\n{why}");
-        // Nobody is worse off when the sender has gone already.
+        // The sender may have disconnected already.
         let _ = self.stream.write_all(answer.as_bytes()).await;
     }
 
@@ -150,7 +150,7 @@ impl Connection {
     }
 }
 
-/// Waits for the link to be anything but `state`. A provider that is gone has closed it.
+/// Waits until the link is no longer in `state`. A dropped provider has closed it.
 async fn changed_from(link: &mut watch::Receiver<Link>, state: Link) -> Link {
     let now = link.wait_for(|link| *link != state).await;
     now.map_or(Link::Closed, |link| *link)

@@ -1,7 +1,7 @@
-//! The gateway under test: the real one, on a port of its own, in a runtime of its own.
+//! The gateway under test: the production code on its own port, in its own runtime.
 //!
-//! Its drop asserts what holds for every API test: each request that entered the corridor left
-//! exactly one receipt, and nothing stays held: no slot, no attempt, no permit.
+//! Its drop asserts what holds for every API test: each request that entered the request path has
+//! exactly one receipt, and nothing is still held: no slot, no attempt, no permit.
 
 use super::client::{Client, Response};
 use super::h2_client::H2Client;
@@ -31,34 +31,34 @@ use tierway::telemetry::metrics::Build;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-/// The key that configurations of tests give as `env:TEST_KEY`.
+/// The key that test configurations refer to as `env:TEST_KEY`.
 pub const KEY: &str = "tw_test_canary_client_key";
 /// A second key, `env:OTHER_KEY`.
 pub const OTHER_KEY: &str = "tw_test_canary_other_key";
-/// The credential, `env:CREDENTIAL`.
+/// The provider credential, `env:CREDENTIAL`.
 pub const CREDENTIAL: &str = "sk-canary-provider-credential";
 /// The admin token.
 pub const ADMIN_TOKEN: &str = "twa_canary_admin_token";
-/// What those present who only look: `env:VIEWER_TOKEN`.
+/// The read-only admin token, `env:VIEWER_TOKEN`.
 pub const VIEWER_TOKEN: &str = "twv_canary_viewer_token";
-/// What monitoring presents: `env:METRICS_TOKEN`.
+/// The token for `/metrics`, `env:METRICS_TOKEN`.
 pub const METRICS_TOKEN: &str = "twm_canary_metrics_token";
-/// How long what is held may take to come back after a test's last request.
+/// How long slots, attempts and permits may stay held after a test's last request.
 const SETTLES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running gateway.
 pub struct TestGateway {
-    /// Where it serves.
+    /// The address it listens on.
     pub addr: SocketAddr,
-    /// The corridor.
+    /// The request path.
     pub relay: Arc<Relay>,
     /// Its receipts.
     pub ledger: Arc<MemoryLedger>,
-    /// How it is stopped.
+    /// Stops it.
     pub lifecycle: Lifecycle,
-    /// What was counted.
+    /// Its metrics and logs.
     pub telemetry: Arc<Telemetry>,
-    /// What its doors share.
+    /// The state its HTTP handlers share.
     pub app: Arc<App>,
     counters: Arc<MemoryCounters>,
     access: SharedBuffer,
@@ -71,18 +71,18 @@ impl TestGateway {
         Self::start_seeded(config, 1).await
     }
 
-    /// The same with other dice.
+    /// The same with this seed for its random numbers.
     pub async fn start_seeded(config: &str, seed: u64) -> Self {
         Self::start_snapshot(compile(config), seed).await
     }
 
-    /// Serves what was compiled elsewhere.
+    /// Serves a snapshot that is compiled already.
     pub async fn start_snapshot(snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let ledger = Arc::new(MemoryLedger::default());
         Self::start_with_books(snapshot, seed, ledger.clone(), Books { ledger, ..Books::memory().await }).await
     }
 
-    /// The same with books of its own, whose ledger also writes to `ledger`.
+    /// The same with the given stores, whose ledger must also write to `ledger`.
     pub async fn start_with_books(snapshot: Arc<Snapshot>, seed: u64, ledger: Arc<MemoryLedger>, books: Books) -> Self {
         let access = SharedBuffer::default();
         let log = AccessLog::to_writer(Box::new(access.clone()));
@@ -109,15 +109,15 @@ impl TestGateway {
 
     /// Serves another configuration from now on.
     pub fn reload(&self, config: &str) {
-        self.relay.reload(compile(config)).unwrap_or_else(|error| panic!("the configuration is not taken: {error}"));
+        self.relay.reload(compile(config)).unwrap_or_else(|error| panic!("the configuration is refused: {error}"));
     }
 
-    /// A fresh HTTP/1.1 connection.
+    /// A new HTTP/1.1 connection.
     pub async fn connect(&self) -> Client {
         Client::connect(self.addr).await
     }
 
-    /// A fresh HTTP/2 connection.
+    /// A new HTTP/2 connection.
     pub async fn connect_h2(&self) -> H2Client {
         H2Client::connect(self.addr).await
     }
@@ -127,7 +127,7 @@ impl TestGateway {
         self.post("/v1/chat/completions", &[], body).await
     }
 
-    /// One request with the test's key and more headers, on a connection of its own.
+    /// One request with the test's key and further headers, on a connection of its own.
     pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
         let mut client = self.connect().await;
         let mut all = vec![("authorization", BEARER)];
@@ -143,7 +143,7 @@ impl TestGateway {
         client.response().await
     }
 
-    /// The value of one series in `/metrics`, written as it stands there without its value; 0 without it.
+    /// The value of one series in `/metrics`, named as in the exposition format; 0 if it is absent.
     pub fn metric(&self, series: &str) -> f64 {
         let text = self.telemetry.metrics.render();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -155,12 +155,12 @@ impl TestGateway {
         self.sum(&format!("tierway_attempts_total{{deployment=\"{deployment}\","))
     }
 
-    /// How often the breaker of `deployment` entered a state for a reason, `reason="probe",to="open"`.
+    /// How often the breaker of `deployment` made a transition, such as `reason="probe",to="open"`.
     pub fn transitions(&self, deployment: &str, labels: &str) -> f64 {
         self.metric(&format!("tierway_breaker_transitions_total{{deployment=\"{deployment}\",{labels}}}"))
     }
 
-    /// The sum of all series in `/metrics` that begin so.
+    /// The sum of all series in `/metrics` whose name and labels begin like this.
     pub fn sum(&self, beginning: &str) -> u64 {
         let text = self.telemetry.metrics.render();
         let series = text.lines().filter(|line| line.starts_with(beginning));
@@ -178,7 +178,7 @@ impl TestGateway {
         self.ledger.recent()
     }
 
-    /// Everything the access log has written so far.
+    /// The access log so far.
     pub fn access_log(&self) -> String {
         self.access.text()
     }

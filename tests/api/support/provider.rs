@@ -1,7 +1,7 @@
-//! The scripted provider: an HTTP/1.1 server on a loopback port that does exactly what it is told.
+//! The scripted provider: an HTTP/1.1 server on a loopback port that does exactly what its scripts say.
 //!
-//! What it answers, in this order: the fault it is broken with, the next one-shot script, the script
-//! for everything. It owns all its tasks and the port; both are gone when it is dropped.
+//! Its answer is the first of these that is set: the fault, the next one-shot script, the default
+//! script. It owns all its tasks and the port; dropping it ends both.
 //!
 //! Start reading at [`ScriptedProvider::start`].
 
@@ -29,7 +29,7 @@ use super::{
     soon,
 };
 
-/// Room for every client of a test at once.
+/// Connections waiting to be accepted; enough for all clients of a test at once.
 const BACKLOG: u32 = 1024;
 
 /// A provider of models that plays scripts and keeps a journal.
@@ -37,7 +37,7 @@ pub struct ScriptedProvider {
     addr: SocketAddr,
     state: Arc<ProviderState>,
     link: watch::Sender<Link>,
-    /// Keeps the port ours while nobody listens on it.
+    /// Reserves the port while nothing listens on it.
     _reserved: TcpSocket,
     port_state: tokio::sync::Mutex<PortState>,
     connections: Arc<Mutex<JoinSet<()>>>,
@@ -60,7 +60,7 @@ impl ScriptedProvider {
         provider
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -70,18 +70,18 @@ impl ScriptedProvider {
         format!("http://{}/v1", self.addr)
     }
 
-    /// Answers every request like this, from now on; [`Script::by`] chooses by the request.
+    /// Sets the default script; [`Script::by`] chooses by the request.
     pub fn answers(&self, script: Script) {
         self.state.locked().default_script = script;
     }
 
-    /// Answers one request like this; called again, the one after that.
+    /// Adds a script for one request; several are used in the order they were added.
     pub fn answers_once(&self, script: Script) {
         self.state.locked().one_shot_scripts.push_back(script);
     }
 
-    /// Is broken like this until healed, or broken otherwise. Exchanges under way go on, unless the
-    /// fault is one of the port.
+    /// Fails like this until healed or broken otherwise. Exchanges in progress continue, unless the fault
+    /// is one of the port.
     pub async fn break_with(&self, fault: Fault) {
         self.state.locked().fault_script = fault.script();
         match fault {
@@ -91,13 +91,13 @@ impl ScriptedProvider {
         }
     }
 
-    /// Works again, on the same port.
+    /// Ends the fault; the port stays the same.
     pub async fn heal(&self) {
         self.state.locked().fault_script = None;
         self.open_port().await;
     }
 
-    /// Everything seen so far.
+    /// Everything received so far.
     pub fn journal(&self) -> Journal {
         self.state.locked().journal.clone()
     }
@@ -107,12 +107,12 @@ impl ScriptedProvider {
         self.state.locked().journal.exchanges.len()
     }
 
-    /// Forgets what was seen; scripts and faults stay.
+    /// Clears the journal; scripts and faults stay.
     pub fn clear(&self) {
         self.state.locked().journal = Journal::default();
     }
 
-    /// Waits until the journal is as the test wants it, and gives it.
+    /// Waits until the journal fulfils `wanted`, and returns it.
     pub async fn wait_until(&self, what: &str, wanted: impl Fn(&Journal) -> bool) -> Journal {
         soon(what, async {
             loop {
@@ -127,13 +127,13 @@ impl ScriptedProvider {
         .await
     }
 
-    /// Waits until so many requests were read in all.
+    /// Waits until `count` requests were read in total.
     pub async fn attempted(&self, count: usize) -> Journal {
         let what = format!("attempt {count} at {}", self.state.name);
         self.wait_until(&what, |journal| journal.exchanges.len() >= count).await
     }
 
-    /// Waits until no exchange is under way.
+    /// Waits until no exchange is in progress.
     pub async fn at_rest(&self) -> Journal {
         let what = format!("every exchange at {} to end", self.state.name);
         self.wait_until(&what, |journal| journal.open() == 0).await
@@ -142,7 +142,7 @@ impl ScriptedProvider {
     async fn open_port(&self) {
         let mut port_state = self.port_state.lock().await;
         if !matches!(*port_state, PortState::Listening(_)) {
-            // What was there has to let go of the port before anyone can listen on it again.
+            // The previous state must release the port before it can be listened on again.
             *port_state = PortState::Closed;
             let listener = listener(self.addr, BACKLOG);
             self.link.send_replace(Link::Up);
@@ -196,7 +196,7 @@ impl Drop for ScriptedProvider {
     }
 }
 
-/// What is at the port.
+/// What happens at the port.
 enum PortState {
     /// The accept loop.
     Listening(JoinSet<()>),
@@ -204,7 +204,7 @@ enum PortState {
     BlackHole(#[expect(dead_code, reason = "lives until it is dropped")] BlackHole),
 }
 
-/// Scripts to play and the journal, shared with the connections.
+/// Scripts and journal, shared with the connections.
 struct ProviderState {
     name: String,
     inner: Mutex<StateInner>,
@@ -251,7 +251,7 @@ impl ProviderState {
         number
     }
 
-    /// Writes the request down and says what to answer.
+    /// Records the request and returns the script that answers it.
     fn received(&self, incoming: Incoming, connection: u64) -> (Request, Script) {
         let mut inner = self.locked();
         inner.requests += 1;
@@ -286,7 +286,7 @@ async fn serve(mut connection: Connection, state: Arc<ProviderState>, number: u6
         match outcome {
             ExchangeOutcome::Complete if !last => {}
             ExchangeOutcome::PortFault => return connection.fall_silent().await,
-            // Dropping the connection sends the FIN, or the RST it was told to.
+            // Dropping the connection sends the FIN, or the RST if linger is zero.
             ExchangeOutcome::Complete | ExchangeOutcome::Cut(_) | ExchangeOutcome::ClientClosed => return,
         }
     }

@@ -1,4 +1,4 @@
-//! What an answer of the gateway tells: its text when it is complete, its error, when to come back.
+//! Accessors for an answer of the gateway: its text when it is complete, its error, its retry advice.
 
 use super::client::{BodyEnd, Response};
 use std::time::Duration;
@@ -57,20 +57,17 @@ impl Response {
         self.number("x-tierway-attempts")
     }
 
-    /// When to come back; fails the test unless both forms are there, agree, and nothing forbids it.
+    /// How long the client should wait before it retries; fails the test unless both headers are present,
+    /// agree and are positive, and no header forbids a retry.
     pub fn retry_after(&self) -> Duration {
         let ms = self.number("retry-after-ms");
-        assert!(ms > 0, "nobody is told to come back at once: {self:?}");
-        assert_eq!(
-            self.number("retry-after"),
-            ms.div_ceil(1000),
-            "both forms say the same, in whole seconds rounded up"
-        );
+        assert!(ms > 0, "no answer advises an immediate retry: {self:?}");
+        assert_eq!(self.number("retry-after"), ms.div_ceil(1000), "both headers agree, in whole seconds rounded up");
         assert_eq!(self.header("x-should-retry"), None, "waiting helps: {self:?}");
         Duration::from_millis(ms)
     }
 
-    /// Fails the test unless the client is told that trying again is pointless.
+    /// Fails the test unless the answer forbids a retry and advises no delay.
     pub fn assert_no_retry(&self) {
         assert_eq!(self.header("x-should-retry"), Some("false"), "{self:?}");
         assert_eq!(self.header("retry-after"), None, "{self:?}");

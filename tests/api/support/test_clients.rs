@@ -1,7 +1,7 @@
-//! A crowd of clients: so many connections that stay open, each asking one request after the other.
+//! Concurrent clients: a number of connections that stay open, each sending one request after another.
 //!
-//! It never retries: whatever a request was answered with is what the test is given. A connection is
-//! replaced only when its answer did not end cleanly or said that it was the last.
+//! It never retries: the test sees every answer as it came. A connection is replaced only when its
+//! answer did not end cleanly or carried `Connection: close`.
 
 use super::client::{BodyEnd, Client, Response};
 use super::gateway::{KEY, TestGateway};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::JoinSet;
 
-/// One request to be asked.
+/// One request to the gateway.
 #[derive(Clone, Debug)]
 pub struct TestRequest {
     path: &'static str,
@@ -20,12 +20,12 @@ pub struct TestRequest {
 }
 
 impl TestRequest {
-    /// This body, with the test's key.
+    /// A request with this body and the test's key.
     pub fn new(path: &'static str, body: impl Into<String>) -> Self {
         Self { path, key: KEY.to_owned(), headers: Vec::new(), body: body.into() }
     }
 
-    /// A short chat with `model`, to be answered whole.
+    /// A short chat request for a whole answer of `model`.
     pub fn chat(model: &str) -> Self {
         Self::new(
             "/v1/chat/completions",
@@ -33,7 +33,7 @@ impl TestRequest {
         )
     }
 
-    /// A short chat with `model`, to be answered as a stream.
+    /// A short chat request for a streamed answer of `model`.
     pub fn stream(model: &str) -> Self {
         Self::chat(model).with_member(r#""stream":true"#)
     }
@@ -45,7 +45,7 @@ impl TestRequest {
         self
     }
 
-    /// Asks with another key.
+    /// Replaces the key.
     pub fn with_key(self, key: impl Into<String>) -> Self {
         Self { key: key.into(), ..self }
     }
@@ -56,7 +56,7 @@ impl TestRequest {
         self
     }
 
-    /// The bytes of the body.
+    /// The body.
     pub fn body(&self) -> &str {
         &self.body
     }
@@ -69,7 +69,7 @@ impl TestRequest {
         client.post(self.path, &headers, &self.body).await;
     }
 
-    /// Asks it on a connection of its own.
+    /// Sends it on a connection of its own and reads the answer.
     pub async fn send_to(&self, gateway: &TestGateway) -> Response {
         let mut client = gateway.connect().await;
         self.send(&mut client).await;
@@ -77,20 +77,20 @@ impl TestRequest {
     }
 }
 
-/// Clients that ask at the same time.
+/// Connections that send requests at the same time.
 pub struct TestClients {
     addr: SocketAddr,
     clients: Vec<Option<Client>>,
 }
 
 impl TestClients {
-    /// So many connections to `gateway`, opened when they are first used.
+    /// This number of connections to `gateway`, opened when they are first used.
     pub fn new(connections: usize, gateway: &TestGateway) -> Self {
         Self { addr: gateway.addr, clients: std::iter::repeat_with(|| None).take(connections).collect() }
     }
 
-    /// Asks `make(0)` to `make(count - 1)`, each connection the next as soon as it is free; the answers
-    /// come back in that order.
+    /// Sends `make(0)` to `make(count - 1)`, each connection the next one as soon as it is free; returns
+    /// the answers in that order.
     pub async fn send_all(
         &mut self,
         count: usize,

@@ -1,7 +1,7 @@
-//! One answer as it will go over the wire: a head, parts, an ending, and where it is cut.
+//! One answer before it is serialised: a head, parts, an ending, and where it is cut.
 //!
-//! Everything between two waits is written at once, so that an aborted transport meets the last bytes
-//! in the same turn of the reader, which is the harder case. Each part is one HTTP chunk.
+//! Everything between two waits is written at once, so that the reader sees the last bytes and the abort
+//! of the transport together, which is the harder case. Each part is one HTTP chunk.
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -15,12 +15,12 @@ pub(super) struct Answer {
     pub(super) before_head: Vec<Wait>,
     pub(super) parts: Vec<Part>,
     pub(super) ending: Ending,
-    /// What `Content-Length` promises when that is not what is sent.
+    /// The `Content-Length` header, where it differs from what is sent.
     pub(super) promised: Option<usize>,
     pub(super) wire_cut: Option<usize>,
 }
 
-/// Status and headers, framing aside.
+/// Status and headers, without those for the framing.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) status: u16,
@@ -35,7 +35,7 @@ pub(super) enum Part {
     Wait(Wait),
 }
 
-/// What the provider does next.
+/// The provider's next step.
 #[derive(Clone, Debug)]
 pub(super) enum WireStep {
     Write(Bytes),
@@ -65,8 +65,8 @@ impl Answer {
         }
     }
 
-    /// Keeps the first `bytes` of the body and the waits up to there. A clean end promises no more
-    /// than it sends; any other leaves the promise of the whole unkept.
+    /// Keeps the first `bytes` of the body and the waits up to there. With a clean end, `Content-Length`
+    /// is what is sent; with any other it stays that of the whole body.
     pub(super) fn cut_body(&mut self, bytes: usize, ending: Ending) {
         if ending != Ending::Clean && self.promised.is_none() {
             self.promised = Some(self.frames().map(Bytes::len).sum());
@@ -104,7 +104,7 @@ impl Answer {
                 Part::Frame(frame) => recorder.write(frame),
             }
         }
-        // A cut of the wire, unlike one of the body, leaves the answer whole and sends its beginning.
+        // A cut of the serialised answer, unlike one of the body, keeps the answer whole and sends its start.
         if chunked && (self.ending == Ending::Clean || self.wire_cut.is_some()) {
             recorder.write(b"0\r\n\r\n");
         }
@@ -130,7 +130,7 @@ impl Answer {
     }
 }
 
-/// Joins writes, and stops taking anything once a write had to be cut short.
+/// Joins writes, and ignores everything after a write that had to be cut short.
 struct StepRecorder {
     steps: Vec<WireStep>,
     joined: BytesMut,
