@@ -1,11 +1,11 @@
-//! How often a request, a frame and a refusal ask for memory: an exact ceiling for each.
+//! Allocations of a request, a frame and a refusal: an exact ceiling for each.
 //!
-//! The gateway has a thread of its own, and only that one is counted; the test is client and provider
-//! at once and goes in lock-step. What one thing costs is the difference between many and twice as
-//! many, done with a gateway that is warm.
+//! The gateway runs on a thread of its own, and only that one is counted; the test is both client and
+//! provider and works in lock-step. The cost of one operation is the difference between many and twice
+//! as many, with a gateway that is warm.
 //!
-//! `cargo test --test allocations -- --nocapture` prints today's numbers. A ceiling that is no longer
-//! reached fails as well: lower it.
+//! `cargo test --test allocations -- --nocapture` prints the current numbers. A ceiling that is no longer
+//! reached fails as well and must be lowered.
 
 use allocation_counter::{AllocationInfo, measure};
 use std::io::{self, Read, Write};
@@ -28,13 +28,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const KEY: &str = "tw_test_allocations_key";
 const LIMITED_KEY: &str = "tw_test_allocations_scant_key";
-/// Enough that what grows by doubling (a queue, a book) does not show in one of them.
+/// Enough that structures that grow by doubling do not affect the count of one.
 const MANY: u64 = 256;
 const FRAMES: u64 = 16;
 /// Longer than any step takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Everything on: limits, two deployments to choose from, breakers, metrics, the access log.
+/// Every feature enabled: limits, two deployments to choose from, breakers, metrics, the access log.
 const CONFIG: &str = r#"
 [providers.one]
 protocol = "openai"
@@ -117,17 +117,17 @@ fn a_refusal_of_a_key_at_its_limit() {
     check("refusal, 429", 56, MANY, |run| at_limit(run, MANY), |run| at_limit(run, 2 * MANY));
 }
 
-/// `more` does `things` more things than `less`: each asks for memory `expected` times.
+/// `more` does `things` operations more than `less`; each must allocate `expected` times.
 fn check(name: &str, expected: u64, things: u64, less: impl Fn(&mut Run), more: impl Fn(&mut Run)) {
     let (less, more) = counted(less, more);
     let each = |less: u64, more: u64| (more as f64 - less as f64) / things as f64;
     let count = each(less.count_total, more.count_total);
     println!("{name}: {count:.3} allocations, {:.1} bytes", each(less.bytes_total, more.bytes_total));
-    // Rounded, because what grows by doubling asks once for all of them.
+    // Rounded, because structures that grow by doubling allocate once for many operations.
     assert_eq!(count.round() as i64, expected as i64, "{name}: fewer is welcome: lower the ceiling");
 }
 
-/// What the gateway's thread asks for during `less` and during `more`, once it is warm.
+/// The allocations of the gateway's thread during `less` and during `more`, once it is warm.
 fn counted(less: impl Fn(&mut Run), more: impl Fn(&mut Run)) -> (AllocationInfo, AllocationInfo) {
     let provider = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let config = CONFIG.replace("PORT", &provider.local_addr().expect("it is bound").port().to_string());
@@ -145,12 +145,12 @@ fn counted(less: impl Fn(&mut Run), more: impl Fn(&mut Run)) -> (AllocationInfo,
     let works: [&dyn Fn(&mut Run); 3] = [&less, &less, &more];
     for work in works {
         work(&mut run);
-        phase.send(()).expect("the gateway serves until its last lap");
+        phase.send(()).expect("the gateway serves until its last phase");
     }
     gateway.join().expect("the gateway does not panic")
 }
 
-/// Whether the gateway's thread waits for something to happen.
+/// Whether the gateway's thread is idle.
 #[derive(Default)]
 struct IdleFlag {
     resting: Mutex<bool>,
@@ -166,11 +166,11 @@ impl IdleFlag {
     fn wait(&self) {
         let resting = self.resting.lock().expect("no thread panics with it");
         let waited = self.begins.wait_timeout_while(resting, PATIENCE, |resting| !*resting);
-        assert!(!waited.expect("no thread panics with it").1.timed_out(), "the gateway does not come to rest");
+        assert!(!waited.expect("no thread panics with it").1.timed_out(), "the gateway does not become idle");
     }
 }
 
-/// Serves for three laps; what was asked for in the second and in the third.
+/// Serves for three phases; returns the allocations of the second and the third.
 fn serve(
     config: &str,
     listener: TcpListener,
@@ -203,7 +203,7 @@ fn serve(
         let listener = tokio::net::TcpListener::from_std(listener).expect("it is non-blocking");
         gateway.serve(listener, None).await;
     });
-    let mut phase = || runtime.block_on(phases.recv()).expect("the test ends each lap");
+    let mut phase = || runtime.block_on(phases.recv()).expect("the test ends each phase");
     phase();
     (measure(&mut phase), measure(&mut phase))
 }
@@ -231,7 +231,7 @@ impl Environment for Variables {
     }
 }
 
-/// The provider: reads requests, and hands over the connection on which each is to be answered.
+/// The provider: reads requests, and sends the connection on which each is to be answered to the test.
 fn take_requests(provider: &TcpListener, ask: &Sender<TcpStream>) {
     for connection in provider.incoming() {
         let mut connection = prepared(connection.expect("the gateway connects"));
@@ -248,7 +248,7 @@ fn take_requests(provider: &TcpListener, ask: &Sender<TcpStream>) {
     }
 }
 
-/// The client's connection to a gateway, and what the provider behind it has been asked.
+/// The client's connection to a gateway, and the provider's requests.
 struct Run {
     client: TcpStream,
     asked: Receiver<TcpStream>,
@@ -304,7 +304,7 @@ impl Run {
 
     fn await_upstream_request(&mut self) {
         self.upstream = Some(self.asked.recv_timeout(PATIENCE).expect("the gateway asks its provider"));
-        // An answer that came before it was awaited would be read another way.
+        // An answer that arrives before it is awaited would take another path in the runtime.
         self.idle.wait();
     }
 
@@ -317,7 +317,7 @@ impl Run {
         let read = read_until(&mut self.client, whole).expect("the gateway does not hang up");
         self.idle.wait();
         let expected = format!("HTTP/1.1 {status} ");
-        // What follows a stream's head has none.
+        // The rest of a stream after its head has no status.
         let good = !read.starts_with(b"HTTP/1.1") || read.starts_with(expected.as_bytes());
         assert!(good, "{}", String::from_utf8_lossy(&read));
     }

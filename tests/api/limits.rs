@@ -1,5 +1,6 @@
-//! A key's ceilings, and a deployment's: exactly as many as allowed, everybody else told when to come
-//! back. That the window slides is proven in `domain/limit.rs`; here it is the front door that counts.
+//! Limits of a key and of a deployment: exactly the allowed number of requests is served, all others are
+//! refused with a time to retry. The sliding window is tested in `domain/limit.rs`; these tests cover the
+//! HTTP layer.
 
 use crate::support::client::Response;
 use crate::support::gateway::{ALLOW_ALL, KEY, OTHER_KEY, provider_table};
@@ -10,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Clients that ask at the same time.
+/// Clients that send at the same time.
 const CONNECTIONS: usize = 32;
 /// The length of every rate limit's window.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -39,7 +40,7 @@ async fn limited(limits: &str) -> (TestGateway, ScriptedProvider) {
     (TestGateway::start(&config).await, provider)
 }
 
-/// Many clients at once, each on a connection of its own; their answers are awaited later.
+/// Requests of many clients at once, each on a connection of its own; their answers are awaited later.
 struct ConcurrentRequests(JoinSet<Response>);
 
 impl ConcurrentRequests {
@@ -61,7 +62,7 @@ impl ConcurrentRequests {
     }
 }
 
-/// Splits answers into those that were served and those that were refused as over a limit.
+/// Splits answers into those that were served and those that were refused because of a limit.
 fn served_and_refused(answers: Vec<Response>) -> (Vec<Response>, Vec<Response>) {
     let (served, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.chat_text().is_ok());
     for answer in &refused {
@@ -77,7 +78,7 @@ fn limit_and_remaining(answer: &Response, of: &str) -> (u64, u64) {
     (answer.number(&format!("x-ratelimit-limit-{of}")), answer.number(&format!("x-ratelimit-remaining-{of}")))
 }
 
-/// `x-ratelimit-reset-…`, which is spelt in whole seconds up to a minute.
+/// `x-ratelimit-reset-…`, which is in whole seconds up to a minute.
 fn reset(answer: &Response, of: &str) -> Duration {
     let header = answer.header(&format!("x-ratelimit-reset-{of}")).unwrap_or_else(|| panic!("no reset: {answer:?}"));
     match header {
@@ -87,7 +88,7 @@ fn reset(answer: &Response, of: &str) -> Duration {
 }
 
 #[tokio::test]
-async fn of_many_requests_exactly_as_many_as_a_minute_holds_are_served() {
+async fn of_many_requests_exactly_as_many_as_a_minute_allows_are_served() {
     let (gateway, provider) = limited("requests_per_minute = 50").await;
     let answers = TestClients::new(CONNECTIONS, &gateway).send_all(400, |_| TestRequest::chat("small")).await;
     let (served, refused) = served_and_refused(answers);
@@ -110,7 +111,7 @@ async fn of_many_requests_exactly_as_many_as_a_minute_holds_are_served() {
 }
 
 #[tokio::test]
-async fn a_limit_is_each_keys_own() {
+async fn each_key_has_its_own_limit() {
     let (gateway, _provider) = limited("requests_per_minute = 3\ntokens_per_minute = 1000\nmax_concurrent = 3").await;
     let (served, refused) = served_and_refused(
         ConcurrentRequests::send(CONNECTIONS, &gateway, &TestRequest::chat("small").with_member(r#""max_tokens":1"#))
@@ -125,17 +126,17 @@ async fn a_limit_is_each_keys_own() {
     assert_eq!(limit_and_remaining(&answer, "tokens").0, 1000);
 }
 
-/// A chat that takes exactly so many tokens at admission: a quarter of its bytes, and its ceiling.
+/// A chat that reserves exactly `tokens` tokens at admission: a quarter of its bytes, and its ceiling.
 fn request_taking(tokens: u64, request: TestRequest) -> TestRequest {
-    // White space keeps the length from depending on the number.
+    // Padding keeps the length independent of the number.
     let with = |ceiling| request.clone().with_member(&format!(r#""max_tokens":{ceiling:>6}"#));
     let input = with(1).body().len().div_ceil(4) as u64;
     with(tokens - input)
 }
 
-/// The provider is at work: leaving does not make it free.
+/// The provider is still working: a disconnect does not release its tokens.
 #[tokio::test]
-async fn tokens_stay_taken_when_the_client_leaves_an_attempt_under_way() {
+async fn tokens_stay_reserved_when_the_client_disconnects_during_an_attempt() {
     let (gateway, provider) = limited("tokens_per_minute = 1000").await;
     let gate = Gate::new();
     provider.answers(chat(ChatAnswer::default()).wait_before_headers(&gate));
@@ -151,12 +152,12 @@ async fn tokens_stay_taken_when_the_client_leaves_an_attempt_under_way() {
 }
 
 #[tokio::test]
-async fn tokens_are_taken_before_a_request_is_sent() {
+async fn tokens_are_reserved_before_a_request_is_sent() {
     let (gateway, provider) = limited("tokens_per_minute = 1000").await;
     let gate = Gate::new();
     provider.answers(chat(ChatAnswer::default()).wait_before_headers(&gate));
     let concurrent = ConcurrentRequests::send(CONNECTIONS, &gateway, &request_taking(100, TestRequest::chat("small")));
-    // Ten take all there is; what they give back when they end comes too late for the others.
+    // Ten requests reserve all tokens; what they return when they end comes too late for the others.
     gate.reached(10).await;
     gateway.receipts(CONNECTIONS as u64 - 10).await;
     gate.open();
@@ -172,7 +173,7 @@ async fn tokens_are_taken_before_a_request_is_sent() {
     assert_eq!(gateway.metric(r#"tierway_limit_refusals_total{limit="tokens_per_minute",policy="limited"}"#), 22.0);
 }
 
-/// An answer that used so many tokens in all.
+/// An answer that reports `tokens` tokens in total.
 fn answer_using(tokens: u64) -> Script {
     chat(ChatAnswer {
         usage: Usage { prompt: 20, completion: tokens - 20, ..Usage::default() },
@@ -181,23 +182,23 @@ fn answer_using(tokens: u64) -> Script {
 }
 
 #[tokio::test]
-async fn what_was_taken_is_corrected_to_what_was_used() {
+async fn reserved_tokens_are_corrected_to_used_tokens() {
     for stream in [false, true] {
         let (gateway, provider) = limited("tokens_per_minute = 1000").await;
         let request = |tokens| {
             request_taking(tokens, if stream { TestRequest::stream("small") } else { TestRequest::chat("small") })
         };
-        // Of 500 taken 30 were used: 470 come back.
+        // Of 500 reserved, 30 were used: 470 are returned.
         provider.answers(answer_using(30));
         let answer = request(500).send_to(&gateway).await;
         assert_eq!(limit_and_remaining(&answer, "tokens"), (1000, 500));
         gateway.receipts(1).await;
-        // Of 100 taken 900 were used: 800 become debt.
+        // 100 were reserved and 900 used: 800 become debt.
         provider.answers(answer_using(900));
         let answer = request(100).send_to(&gateway).await;
         assert_eq!(limit_and_remaining(&answer, "tokens"), (1000, 870));
         gateway.receipts(2).await;
-        // 70 are left: 60 fit, 100 do not, and nothing was taken for them.
+        // 70 are left: 60 fit, 100 do not, and nothing is reserved for those.
         let (_, refused) = served_and_refused(vec![request(100).send_to(&gateway).await]);
         assert_eq!(limit_and_remaining(&refused[0], "tokens"), (1000, 70));
         refused[0].retry_after();
@@ -208,7 +209,7 @@ async fn what_was_taken_is_corrected_to_what_was_used() {
 }
 
 #[tokio::test]
-async fn a_request_larger_than_the_limit_is_reported_not_to_come_back() {
+async fn a_request_larger_than_the_limit_is_refused_without_a_retry() {
     let (gateway, provider) = limited("tokens_per_minute = 1000").await;
     let answer = request_taking(1001, TestRequest::chat("small")).send_to(&gateway).await;
     assert_eq!(answer.refusal(), (429, "rate_limit_exceeded".into()));
@@ -218,11 +219,11 @@ async fn a_request_larger_than_the_limit_is_reported_not_to_come_back() {
 }
 
 #[tokio::test]
-async fn as_many_at_once_as_allowed() {
+async fn concurrent_requests_are_limited_exactly() {
     let (gateway, provider) = limited("max_concurrent = 8").await;
     let gate = Gate::new();
     provider.answers(chat(ChatAnswer { frames: 3, ..ChatAnswer::default() }).wait_after_frame(2, &gate));
-    // Streams hold their place until their body ends.
+    // Streams hold their slot until their body ends.
     let concurrent = ConcurrentRequests::send(CONNECTIONS, &gateway, &TestRequest::stream("small"));
     gate.reached(8).await;
     gateway.receipts(CONNECTIONS as u64 - 8).await;
@@ -239,11 +240,11 @@ async fn as_many_at_once_as_allowed() {
     assert_eq!(
         TestRequest::stream("small").with_key(KEY).send_to(&gateway).await.chat_text().as_deref(),
         Ok("Hello"),
-        "places come back"
+        "slots are released"
     );
 }
 
-/// One model with room for two requests at each of two providers.
+/// One model at two providers, each with a limit of two concurrent requests.
 async fn two_small_deployments() -> (TestGateway, ScriptedProvider, ScriptedProvider) {
     let (first, second) = (ScriptedProvider::start("first").await, ScriptedProvider::start("second").await);
     let config = format!(
@@ -257,7 +258,7 @@ async fn two_small_deployments() -> (TestGateway, ScriptedProvider, ScriptedProv
 }
 
 #[tokio::test]
-async fn a_full_deployment_is_passed_over_and_nothing_left_is_reported() {
+async fn a_full_deployment_is_skipped_and_a_request_without_capacity_is_refused() {
     let (gateway, first, second) = two_small_deployments().await;
     let gate = Gate::new();
     for provider in [&first, &second] {
@@ -278,5 +279,5 @@ async fn a_full_deployment_is_passed_over_and_nothing_left_is_reported() {
         assert_eq!((answer.chat_text().as_deref(), answer.attempts()), (Ok("Hello"), 1));
     }
     gateway.receipts(6).await;
-    assert_eq!(TestRequest::chat("small").send_to(&gateway).await.deployment(), "first/small", "room comes back");
+    assert_eq!(TestRequest::chat("small").send_to(&gateway).await.deployment(), "first/small", "slots are released");
 }

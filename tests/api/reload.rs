@@ -1,6 +1,6 @@
-//! Reloads: a thousand of them, good and bad files in turn, while requests go on as if nothing were.
+//! Reloads: a thousand of them, valid and invalid files in turn, without an effect on concurrent requests.
 //!
-//! The files are real and so is what looks at them; only the second between two looks is left out.
+//! The files and the watcher are real; only the second between two checks is omitted.
 
 use crate::support::gateway::{KEY, provider_table};
 use crate::support::{Ending, Fault, Gate, ScriptedProvider, TestClients, TestGateway, TestRequest, chat_stream, soon};
@@ -11,20 +11,20 @@ use tempfile::TempDir;
 use tierway::cli::reload::apply;
 use tierway::config::{Process, Source, Watcher, load};
 
-/// Reloads, every second of them of a bad file.
+/// Number of reloads; every second one is of an invalid file.
 const RELOADS: usize = 1_000;
-/// Connections that ask meanwhile.
+/// Connections that send requests meanwhile.
 const CONNECTIONS: usize = 8;
-/// Requests that are sent between one reload and the next, at least: without them nothing is proven.
+/// Fewest requests sent between one reload and the next; without them the test would prove nothing.
 const BETWEEN: usize = 2;
-/// How long that may take.
+/// How long these requests may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LIMITED_KEY: &str = "tw_test_canary_limited_key";
 
-/// The configuration's file, and the secrets it points to.
+/// The configuration file, and the files of the secrets it refers to.
 struct ConfigFiles {
     folder: TempDir,
-    /// What all good files say.
+    /// The part that all valid files share.
     base: String,
 }
 
@@ -67,12 +67,12 @@ impl ConfigFiles {
         self.folder.path().join("tierway.toml")
     }
 
-    /// A good file; each number's differs from the others.
+    /// A valid file; the files of different numbers differ.
     fn good(&self, number: usize) -> String {
         format!("{}total = \"{}s\"\n", self.base, 600 + number)
     }
 
-    /// A bad file, in one of the ways there are.
+    /// An invalid file, in one of several ways.
     fn bad(&self, number: usize) -> String {
         let wrong = match number % 5 {
             0 => "this is not TOML",
@@ -88,7 +88,7 @@ impl ConfigFiles {
         std::fs::write(self.path(), text).expect("a temporary folder takes files");
     }
 
-    /// A gateway that serves the first good file, and who looks after that file.
+    /// A gateway that serves the first valid file, and the watcher of that file.
     async fn serve(&self) -> (TestGateway, Watcher<Process>) {
         self.write(&self.good(0));
         let source = Source::file(Path::new(&self.path()), &Process).unwrap_or_else(|problems| panic!("{problems}"));
@@ -98,13 +98,13 @@ impl ConfigFiles {
     }
 }
 
-/// A chat with `steady`, whole and streamed in turn.
+/// The `number`th request to `steady`: whole and streamed in turn.
 fn nth_request(number: usize) -> TestRequest {
     if number.is_multiple_of(2) { TestRequest::chat("small") } else { TestRequest::stream("small") }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_reloads_are_felt_by_nobody() {
+async fn a_thousand_reloads_affect_no_request() {
     let (steady, dead) = (ScriptedProvider::start("steady").await, ScriptedProvider::start("dead").await);
     let files = ConfigFiles::new(&steady, &dead);
     let (gateway, mut watcher) = files.serve().await;
@@ -126,7 +126,7 @@ async fn a_thousand_reloads_are_felt_by_nobody() {
     let reloading = tokio::task::spawn_blocking(move || {
         for number in 1..=RELOADS {
             for _ in 0..BETWEEN {
-                asked.recv_timeout(PATIENCE).expect("requests go on");
+                asked.recv_timeout(PATIENCE).expect("requests continue");
             }
             let bad = number.is_multiple_of(2);
             files.write(&if bad { files.bad(number) } else { files.good(number) });
@@ -140,7 +140,7 @@ async fn a_thousand_reloads_are_felt_by_nobody() {
     while !reloading.is_finished() {
         let asking = asking.clone();
         let load = move |number| {
-            // Nobody listens any more once the last reload is done.
+            // The receiver is dropped after the last reload.
             let _ = asking.send(());
             nth_request(number)
         };
@@ -151,7 +151,7 @@ async fn a_thousand_reloads_are_felt_by_nobody() {
             }
         }
     }
-    reloading.await.expect("every reload goes as it should");
+    reloading.await.expect("every reload behaves as expected");
     let (took, rate) = (begun.elapsed(), served as f64 / begun.elapsed().as_secs_f64());
     let connections = steady.journal().connections;
     println!(
@@ -162,10 +162,10 @@ async fn a_thousand_reloads_are_felt_by_nobody() {
     assert!(served >= BETWEEN * RELOADS, "{served} requests are too few to prove anything");
     assert!(connections < 10 * CONNECTIONS, "{connections} connections: the pools did not survive");
 
-    // After: nothing is forgotten, and everything was reported.
+    // After: all state is kept, and every reload was reported.
     let answer = TestRequest::chat("broken").send_to(&gateway).await;
     assert_eq!(answer.refusal(), (503, "no_deployment_available".into()));
-    assert!(answer.retry_after() < Duration::from_secs(5 * 60), "the open time was not begun anew");
+    assert!(answer.retry_after() < Duration::from_secs(5 * 60), "the open interval was not restarted");
     assert_eq!(dead.attempts(), attempts_at_dead, "an open breaker stays open");
     assert_eq!(gateway.metric(r#"tierway_breaker_state{deployment="dead/broken",state="open"}"#), 1.0);
     assert_eq!(limited().await.refusal(), (429, "rate_limit_exceeded".into()), "a used limit stays used");
@@ -174,14 +174,14 @@ async fn a_thousand_reloads_are_felt_by_nobody() {
 }
 
 #[tokio::test]
-async fn a_bad_file_is_reported_with_its_place_and_changes_nothing() {
+async fn an_invalid_file_is_reported_with_its_position_and_changes_nothing() {
     let (steady, dead) = (ScriptedProvider::start("steady").await, ScriptedProvider::start("dead").await);
     let files = ConfigFiles::new(&steady, &dead);
     let (gateway, mut watcher) = files.serve().await;
     files.write(&(files.base.clone() + "max_atempts = 3\n[tiers.default]\nmodels = [\"smal\"]\n"));
     let problems = match watcher.check() {
         Some(Err(problems)) => problems,
-        other => panic!("a bad file is a problem, not {other:?}"),
+        other => panic!("an invalid file is a problem, not {other:?}"),
     };
     let said = problems.render(false);
     for expected in ["tierway.toml", "max_atempts", "max_attempts", "smal", "small"] {
@@ -210,7 +210,7 @@ async fn a_request_keeps_the_configuration_it_arrived_with() {
         clients.push(client);
     }
 
-    // The model they asked for, its provider and their key are gone.
+    // The requested model, its provider and the key are removed.
     let key = files.folder.path().join("key");
     let other = format!(
         "[providers.other]\nprotocol = \"sim\"\n[models.other]\ndeployments = [{{ provider = \"other\" }}]\n\
@@ -230,7 +230,7 @@ async fn a_request_keeps_the_configuration_it_arrived_with() {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_still_falls_back_where_its_own_configuration_says() {
+async fn a_request_in_flight_still_falls_back_as_its_own_configuration_says() {
     let (steady, dead) = (ScriptedProvider::start("steady").await, ScriptedProvider::start("dead").await);
     let files = ConfigFiles::new(&steady, &dead);
     let (gateway, mut watcher) = files.serve().await;

@@ -1,5 +1,5 @@
-//! Providers that ask to be left alone: throttled deployments and refused credentials rest for exactly
-//! as long as they should, and nobody is at fault.
+//! Resting: throttled deployments and refused credentials rest exactly as long as they should, and neither
+//! counts as a fault.
 
 use crate::support::gateway::{ALLOW_ALL, CREDENTIAL, provider_table};
 use crate::support::{Fault, Script, ScriptedProvider, TestClients, TestGateway, TestRequest, chat, soon};
@@ -24,14 +24,14 @@ fn throttled(status: u16, headers: &[(&str, &str)]) -> Script {
     headers.iter().fold(refused, |script, (name, value)| script.header(name, value))
 }
 
-/// A provider throttles like this: it is left alone for about `rest`, and clients are told so.
+/// After a throttling answer like this the deployment rests for about `rest`, and clients see when to retry.
 async fn check(status: u16, headers: &[(&str, &str)], rest: Duration) {
     let (gateway, only) = one_region("").await;
     only.answers_once(throttled(status, headers));
     let begun = Instant::now();
     let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!(answer.refusal(), (502, "upstream_error".into()), "{status} {headers:?}");
-    assert_eq!(answer.attempts(), 1, "{status} {headers:?}: nobody else to ask");
+    assert_eq!(answer.attempts(), 1, "{status} {headers:?}: there is no other deployment");
     assert_eq!(gateway.transitions("only/small", r#"reason="throttled",to="resting""#), 1.0);
 
     let (least, most) = (rest.mul_f64(0.8), rest.mul_f64(1.2));
@@ -43,18 +43,18 @@ async fn check(status: u16, headers: &[(&str, &str)], rest: Duration) {
         }
         assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "{status} {headers:?}");
         let wait = answer.retry_after();
-        assert!(wait <= most, "{status} {headers:?}: told to wait {wait:?} for a rest of {rest:?}");
-        assert!(wait + elapsed >= least, "{status} {headers:?}: told to wait {wait:?} for a rest of {rest:?}");
+        assert!(wait <= most, "{status} {headers:?}: a retry after {wait:?} for a rest of {rest:?}");
+        assert!(wait + elapsed >= least, "{status} {headers:?}: a retry after {wait:?} for a rest of {rest:?}");
     }
     let arrivals: Vec<_> = only.journal().requests().map(|request| request.arrived).collect();
     assert!(
         arrivals.iter().skip(1).all(|arrived| *arrived - arrivals[0] >= least),
-        "{status} {headers:?}: not left alone"
+        "{status} {headers:?}: it did not rest"
     );
 }
 
 #[tokio::test]
-async fn a_throttled_deployment_rests_as_long_as_it_was_reported() {
+async fn a_throttled_deployment_rests_as_long_as_its_provider_asks() {
     check(429, &[("retry-after", "7")], Duration::from_secs(7)).await;
     check(503, &[("retry-after", "7")], Duration::from_secs(7)).await;
     check(429, &[("retry-after-ms", "6500")], Duration::from_millis(6500)).await;
@@ -74,7 +74,7 @@ async fn a_deployment_throttled_without_a_time_rests_for_a_second() {
     check(429, &[], Duration::from_secs(1)).await;
 }
 
-/// The date this long from now, as HTTP writes it.
+/// The HTTP date this long from now.
 fn httpdate_in(wait: Duration) -> String {
     httpdate::fmt_http_date(std::time::SystemTime::now() + wait)
 }
@@ -150,7 +150,7 @@ async fn a_deadline_is_not_waited_past() {
 }
 
 #[tokio::test]
-async fn a_refused_credential_rests_alone() {
+async fn a_refused_credential_rests_without_other_credentials() {
     let provider = ScriptedProvider::start("p").await;
     let config = provider_table("p", &provider, "east")
         .replace("\"env:CREDENTIAL\"", "[\"env:CREDENTIAL\", \"env:OTHER_KEY\"]")
@@ -195,7 +195,7 @@ async fn another_credential_does_not_inherit_the_rest_of_the_refused_one() {
 }
 
 #[tokio::test]
-async fn our_own_mistakes_are_never_the_clients() {
+async fn errors_of_the_gateways_own_setup_are_never_the_clients_fault() {
     for (fault, rest) in [(Fault::Status401, 30.0), (Fault::Status404, 60.0)] {
         let (gateway, only) = one_region("").await;
         only.break_with(fault).await;

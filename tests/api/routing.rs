@@ -1,12 +1,12 @@
-//! Which model and which capacity serve a request: the shares of an alias, stickiness, reserved
-//! capacity, residency, and what a model can do.
+//! Routing: which model and which capacity serve a request. The shares of an alias, stickiness, reserved
+//! capacity, residency, and the features of a model.
 
 use crate::support::client::Response;
 use crate::support::gateway::{ALLOW_ALL, KEY, OTHER_KEY, provider_table};
 use crate::support::{Fault, Script, ScriptedProvider, TestClients, TestGateway, TestRequest, chat, embeddings, soon};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Three tiers without a network, and two keys: one may use all of them, one all but premium.
+/// Three tiers of simulated models, and two keys: one may use all of them, one all but premium.
 const SIMULATED: &str = r#"
 [providers.sim]
 protocol          = "sim"
@@ -40,14 +40,14 @@ policy = "standard"
 secret = "env:OTHER_KEY"
 "#;
 
-/// `auto` as everybody has it, sticking to this.
+/// The configuration with the alias `auto` and this stickiness.
 fn simulated(sticky: &str) -> String {
     format!(
         "{SIMULATED}[aliases.auto]\nsplit = {{ default = 80, fallback = 15, premium = 5 }}\nsticky = \"{sticky}\"\n"
     )
 }
 
-/// How many answers each tier gave; fails the test when one is incomplete.
+/// The number of answers of each tier; fails the test when one is incomplete.
 fn by_tier(answers: &[Response]) -> BTreeMap<String, usize> {
     let mut tiers = BTreeMap::new();
     for answer in answers {
@@ -57,7 +57,7 @@ fn by_tier(answers: &[Response]) -> BTreeMap<String, usize> {
     tiers
 }
 
-/// 10,000 requests for `auto` by `key`: each tier's share, within a point and a half.
+/// Sends 10,000 requests for `auto` with `key`; each tier's share must be within 1.5 percentage points.
 async fn check_shares(key: &'static str, expected: &[(&str, f64)]) {
     const REQUESTS: usize = 10_000;
     const SEED: u64 = 20;
@@ -78,7 +78,7 @@ async fn auto_splits_as_configured() {
 }
 
 #[tokio::test]
-async fn auto_splits_over_what_the_key_may_use() {
+async fn auto_splits_over_the_tiers_the_key_may_use() {
     check_shares(OTHER_KEY, &[("default", 84.2), ("fallback", 15.8)]).await;
 }
 
@@ -152,7 +152,7 @@ impl ReservedCapacity {
         Self { gateway: TestGateway::start(&config).await, own, common }
     }
 
-    /// 1,000 requests, some of them streams; statuses and how often.
+    /// The number of answers of each status, of 1,000 requests, some of them streams.
     async fn statuses(&self, model: &'static str) -> BTreeMap<u16, usize> {
         let request = move |number: usize| {
             if number.is_multiple_of(3) { TestRequest::stream(model) } else { TestRequest::chat(model) }
@@ -165,7 +165,7 @@ impl ReservedCapacity {
     }
 }
 
-/// Every fifth request fails, and later most of them: breakers trip and close again meanwhile.
+/// One request of five fails, and later four of five: breakers trip and close again meanwhile.
 fn failing_at_times() -> Script {
     let [well, ill] = [chat(Default::default()), Fault::Status503.script().expect("a script")];
     Script::by(move |request| {
@@ -175,7 +175,7 @@ fn failing_at_times() -> Script {
 }
 
 #[tokio::test]
-async fn reserved_requests_never_land_on_shared_capacity() {
+async fn reserved_requests_never_use_shared_capacity() {
     let house = ReservedCapacity::start(false).await;
     house.own.answers(failing_at_times());
     let statuses = house.statuses("Pro/m").await;
@@ -186,7 +186,7 @@ async fn reserved_requests_never_land_on_shared_capacity() {
 }
 
 #[tokio::test]
-async fn shared_requests_never_land_on_dedicated_capacity() {
+async fn shared_requests_never_use_dedicated_capacity() {
     let house = ReservedCapacity::start(true).await;
     house.common.answers(failing_at_times());
     let statuses = house.statuses("m").await;
@@ -226,7 +226,7 @@ async fn without_spilling_reserved_capacity_that_is_down_is_a_503() {
 }
 
 #[tokio::test]
-async fn a_residency_is_never_left() {
+async fn a_request_never_leaves_its_residency() {
     let eu = ScriptedProvider::start("eu").await;
     let us = ScriptedProvider::start("us").await;
     let providers = provider_table("eu", &eu, "eu-central") + &provider_table("us", &us, "us-east");
@@ -281,7 +281,7 @@ async fn a_residency_is_never_left() {
 }
 
 #[tokio::test]
-async fn a_model_serves_only_what_it_can() {
+async fn a_model_serves_only_its_features() {
     let [plain, seeing, vectors] = [
         ScriptedProvider::start("plain").await,
         ScriptedProvider::start("seeing").await,

@@ -1,5 +1,5 @@
-//! Steps down: from tier to tier as configured, only where the answer stays true, and back again by
-//! itself. What clients are told while nothing works.
+//! Step-down: from tier to tier as configured, only where the answer stays correct, and back by itself.
+//! What clients receive while no deployment works.
 
 use crate::support::client::Response;
 use crate::support::gateway::{ALLOW_ALL, OTHER_KEY, provider_table};
@@ -24,7 +24,7 @@ impl ThreeTiers {
         Self::with("").await
     }
 
-    /// The house with more configuration: keys of `[routing]`, then tables.
+    /// The same with more configuration: keys of `[routing]`, then tables.
     async fn with(more: &str) -> Self {
         let premium = ScriptedProvider::start("gold").await;
         let fallback = ScriptedProvider::start("silver").await;
@@ -63,7 +63,7 @@ impl ThreeTiers {
         }
     }
 
-    /// What was sent to the providers: premium's, fallback's, default's.
+    /// Requests received by the providers of premium, fallback and default.
     fn attempts(&self) -> [usize; 3] {
         [self.premium.attempts(), self.fallback.attempts(), self.default.attempts()]
     }
@@ -79,7 +79,7 @@ const PREMIUM: [&str; 4] = ["premium", "big", "gold/big", "us-east"];
 const FALLBACK: [&str; 4] = ["fallback", "middle", "silver/middle", "eu-central"];
 const DEFAULT: [&str; 4] = ["default", "small", "bronze/small", "ap-south"];
 
-/// Asks for `name` with these tiers broken; every time a fresh house, so that no breaker has a say.
+/// Requests `name` with these tiers broken; each time with a new gateway, so that no breaker interferes.
 async fn check(name: &str, broken: &[&str], expected: [&str; 4], attempts: u64) {
     for request in [TestRequest::chat(name), TestRequest::stream(name)] {
         let tiers = ThreeTiers::start().await;
@@ -109,7 +109,7 @@ async fn a_named_model_steps_down_the_chain_of_its_tier() {
 }
 
 #[tokio::test]
-async fn auto_steps_down_the_chain_of_the_tier_it_drew() {
+async fn auto_steps_down_the_chain_of_the_tier_it_chose() {
     for broken in [&["default"][..], &["fallback"], &["premium"], &["premium", "default"], &["premium", "fallback"]] {
         let tiers = ThreeTiers::start().await;
         tiers.break_tiers(broken).await;
@@ -123,7 +123,7 @@ async fn auto_steps_down_the_chain_of_the_tier_it_drew() {
 }
 
 #[tokio::test]
-async fn a_chain_is_walked_only_as_far_as_the_policy_allows() {
+async fn a_chain_is_followed_only_as_far_as_the_policy_allows() {
     let narrow = "[policies.narrow]\ntiers = [\"premium\", \"default\"]\n[[keys]]\nname = \"narrow\"\npolicy = \"narrow\"\nsecret = \"env:OTHER_KEY\"";
     let tiers = ThreeTiers::with(narrow).await;
     tiers.break_tiers(&["premium"]).await;
@@ -152,7 +152,7 @@ async fn a_client_may_forbid_any_other_model() {
 }
 
 #[tokio::test]
-async fn a_total_outage_is_reported_as_it_is_and_hardly_multiplied() {
+async fn a_total_outage_is_reported_and_causes_few_extra_attempts() {
     let tiers = ThreeTiers::start().await;
     let outage = Instant::now();
     tiers.break_tiers(&["premium", "fallback", "default"]).await;
@@ -184,11 +184,11 @@ async fn a_total_outage_is_reported_as_it_is_and_hardly_multiplied() {
         match answer.refusal() {
             (503, code) => {
                 assert_eq!((code.as_str(), answer.attempts()), ("no_deployment_available", 0));
-                // A breaker that is open is so for 1.2 times its share of the doubling at most; an outage of
-                // this age has not doubled beyond its own age. One that is being probed says a second.
+                // An open breaker stays open for at most 1.2 times its doubled interval, and the interval has not
+                // doubled beyond the age of the outage. One that is being probed advises a second.
                 let most = (outage.elapsed() * 2 + OPEN).mul_f64(1.2).max(Duration::from_secs(1));
                 let wait = answer.retry_after();
-                assert!(wait <= most, "told to wait {wait:?}");
+                assert!(wait <= most, "retry after {wait:?}");
             }
             (status, code) => {
                 assert_eq!((status, code.as_str()), (502, "upstream_error"), "this one was a probe");
@@ -197,7 +197,7 @@ async fn a_total_outage_is_reported_as_it_is_and_hardly_multiplied() {
         }
     }
     let unavailable = answers.iter().filter(|answer| answer.status == 503).count();
-    assert!(unavailable * 10 >= answers.len() * 9, "{unavailable} of {} were told at once", answers.len());
+    assert!(unavailable * 10 >= answers.len() * 9, "{unavailable} of {} were refused at once", answers.len());
     for deployment in ["gold/big", "silver/middle", "bronze/small"] {
         assert_eq!(tiers.gateway.transitions(deployment, r#"reason="consecutive",to="open""#), 1.0, "{deployment}");
     }
@@ -212,18 +212,18 @@ async fn an_outage_ends_by_itself_when_the_providers_are_back() {
             TestRequest::chat("premium").send_to(&tiers.gateway).await;
         }
     };
-    soon("a lost probe", tripped).await;
+    soon("a failed probe", tripped).await;
 
     tiers.break_tiers(&[]).await;
     let healed = Instant::now();
-    // The trip and one lost probe: the current backoff is the second.
+    // After the trip and one failed probe, the current backoff is the second one.
     let backoff = 2 * OPEN;
     let premium_is_back = async {
         loop {
             let answer = TestRequest::chat("premium").send_to(&tiers.gateway).await;
             match answer.status {
                 200 if answer.tier() == "premium" => return,
-                // A client that comes back when it was told to.
+                // A client that retries when it is advised to.
                 503 => tokio::time::sleep(answer.retry_after()).await,
                 _ => {}
             }
@@ -232,7 +232,7 @@ async fn an_outage_ends_by_itself_when_the_providers_are_back() {
     soon("premium to serve again", premium_is_back).await;
     let took = healed.elapsed();
     println!("recovered {took:.1?} after the providers were back; 2 x the current backoff is {:.1?}", 2 * backoff);
-    assert!(took <= 20 * backoff, "ten times what is promised");
+    assert!(took <= 20 * backoff, "ten times the promised time");
     assert_eq!(tiers.gateway.transitions("gold/big", r#"reason="recovered",to="closed""#), 1.0);
     assert_eq!(tiers.gateway.metric(r#"tierway_breaker_state{deployment="gold/big",state="closed"}"#), 1.0);
     assert_eq!(tiers.gateway.metric(r#"tierway_breaker_state{deployment="gold/big",state="open"}"#), 0.0);
@@ -246,7 +246,7 @@ fn refusal(status: u16, message: &str) -> Script {
 }
 
 #[tokio::test]
-async fn what_the_first_model_refuses_reaches_the_client_as_it_came() {
+async fn a_refusal_by_the_first_model_reaches_the_client_verbatim() {
     for status in [400, 413, 415, 422] {
         let tiers = ThreeTiers::start().await;
         tiers.premium.answers(refusal(status, "temperature must be below 2"));
@@ -273,7 +273,7 @@ async fn what_the_first_model_refuses_reaches_the_client_as_it_came() {
 }
 
 #[tokio::test]
-async fn what_a_later_model_refuses_is_not_reported_to_the_client() {
+async fn a_refusal_by_a_later_model_is_not_returned_to_the_client() {
     let tiers = ThreeTiers::start().await;
     tiers.break_tiers(&["premium"]).await;
     tiers.fallback.answers(refusal(400, "no such parameter"));
@@ -297,14 +297,14 @@ fn too_long() -> Script {
 }
 
 #[tokio::test]
-async fn a_request_too_long_goes_once_to_a_larger_context() {
+async fn a_request_too_long_is_tried_once_with_a_larger_context() {
     let tiers = ThreeTiers::start().await;
     tiers.default.answers(too_long());
     let answer = TestRequest::chat("default").send_to(&tiers.gateway).await;
     assert_eq!((served_by(&answer), answer.attempts()), (FALLBACK, 2));
     assert_eq!(tiers.gateway.sum("tierway_breaker_transitions_total"), 0);
 
-    // Once: too long there as well, nothing else is tried, and the client learns the first model's words.
+    // Once: if it is too long there as well, nothing else is tried, and the client gets the first model's error.
     tiers.premium.answers(too_long());
     tiers.fallback.answers(too_long());
     tiers.default.clear();

@@ -1,5 +1,5 @@
-//! Keys and teams that are not in the file, over real sockets: a key works from the moment it is made, and
-//! not a request longer than it should.
+//! Stored keys and teams, which are not in the file, over real sockets: a key works from the moment it is
+//! created, and for no request after it ends.
 
 use crate::budgets::{answer_using, budget, budget_refusal, price, priced_config, worst_case};
 use crate::support::client::Response;
@@ -20,7 +20,7 @@ async fn started(provider: &ScriptedProvider, policy: &str) -> TestGateway {
 async fn create_key(gateway: &TestGateway, new: NewKey) -> Secret {
     let live = gateway.relay.active_config();
     let issued = gateway.app.admin.create_key(&live.snapshot, new).await.unwrap_or_else(|error| panic!("{error}"));
-    issued.secret.expect("it is made here")
+    issued.secret.expect("a new key has a secret")
 }
 
 async fn edit(gateway: &TestGateway, edit: KeyEdit) {
@@ -40,12 +40,12 @@ fn assert_unknown_key(answer: &Response) {
     assert_eq!(answer.refusal(), (401, "invalid_api_key".to_owned()));
 }
 
-fn monthly_budget(limit: i64) -> BudgetSpec {
+fn budget_without_end(limit: i64) -> BudgetSpec {
     BudgetSpec { limit: NanoUsd(limit), window: Window::Ever }
 }
 
 #[tokio::test]
-async fn a_key_works_from_the_moment_it_is_made_until_it_is_taken_away() {
+async fn a_key_works_from_its_creation_until_it_is_disabled_or_expires() {
     let provider = ScriptedProvider::start("p").await;
     let gateway = started(&provider, "").await;
     let secret = create_key(&gateway, app()).await;
@@ -68,14 +68,14 @@ async fn a_key_works_from_the_moment_it_is_made_until_it_is_taken_away() {
 }
 
 #[tokio::test]
-async fn both_secrets_work_while_they_overlap_and_the_old_one_ends_at_once_without() {
+async fn both_secrets_work_during_an_overlap_and_the_old_one_ends_at_once_without_it() {
     let provider = ScriptedProvider::start("p").await;
     let gateway = started(&provider, "").await;
     let first = create_key(&gateway, app()).await;
     let rotate = async |overlap| {
         let live = gateway.relay.active_config();
         let issued = gateway.app.admin.rotate_key(&live.snapshot, "app", None, overlap).await;
-        issued.unwrap_or_else(|error| panic!("{error}")).secret.expect("it is made here")
+        issued.unwrap_or_else(|error| panic!("{error}")).secret.expect("a new key has a secret")
     };
     let second = rotate(Duration::from_secs(3600)).await;
     assert_eq!(send_with(&gateway, &first).await.status, 200);
@@ -90,7 +90,7 @@ async fn both_secrets_work_while_they_overlap_and_the_old_one_ends_at_once_witho
 async fn a_secret_of_any_shape_is_imported_by_its_hash() {
     let provider = ScriptedProvider::start("p").await;
     let gateway = started(&provider, "").await;
-    let secret = Secret::new("sk-from-another-house");
+    let secret = Secret::new("sk-from-another-gateway");
     let live = gateway.relay.active_config();
     let new = NewKey { hash: Some(KeyHash::of(secret.expose())), ..app() };
     let issued = gateway.app.admin.create_key(&live.snapshot, new.clone()).await.expect("it is new");
@@ -106,13 +106,13 @@ async fn a_stored_keys_own_ceilings_and_budget_hold_and_change_at_once() {
     let request = TestRequest::chat("small");
     let gateway = started(&provider, &budget(100 * worst_case(&request))).await;
     let limits = Limits { requests_per_minute: Some(2), ..Limits::default() };
-    let own = KeyOverrides { limits, budget: Some(monthly_budget(worst_case(&request))) };
+    let own = KeyOverrides { limits, budget: Some(budget_without_end(worst_case(&request))) };
     let secret = create_key(&gateway, NewKey { own, ..app() }).await;
     assert_eq!(send_with(&gateway, &secret).await.status, 200);
     gateway.receipts(1).await;
     budget_refusal(&send_with(&gateway, &secret).await);
     assert_eq!(send_with(&gateway, &secret).await.refusal(), (429, "rate_limit_exceeded".to_owned()));
-    let more = Some(Some(monthly_budget(2 * worst_case(&request))));
+    let more = Some(Some(budget_without_end(2 * worst_case(&request))));
     edit(&gateway, KeyEdit { requests_per_minute: Some(Some(9)), budget: more, ..KeyEdit::default() }).await;
     assert_eq!(send_with(&gateway, &secret).await.status, 200);
     gateway.receipts(4).await;
@@ -129,7 +129,10 @@ async fn a_stored_teams_budget_binds_the_files_keys_too_and_changes_at_once() {
     assert_eq!(request.send_to(&gateway).await.status, 200);
     let live = gateway.relay.active_config();
     let admin = &gateway.app.admin;
-    admin.create_team(&live.snapshot, "growth", Some(monthly_budget(worst_case(&request)))).await.expect("it is new");
+    admin
+        .create_team(&live.snapshot, "growth", Some(budget_without_end(worst_case(&request))))
+        .await
+        .expect("it is new");
     gateway.relay.apply_store_changes();
     assert_eq!(request.send_to(&gateway).await.status, 200);
     gateway.receipts(2).await;
@@ -137,7 +140,7 @@ async fn a_stored_teams_budget_binds_the_files_keys_too_and_changes_at_once() {
     assert!(message.starts_with("The budget of the team 'growth' has "), "{message}");
     let of_team = create_key(&gateway, NewKey { team: Some("growth".to_owned()), ..app() }).await;
     budget_refusal(&send_with(&gateway, &of_team).await);
-    let more = TeamEdit { budget: Some(Some(monthly_budget(3 * worst_case(&request)))) };
+    let more = TeamEdit { budget: Some(Some(budget_without_end(3 * worst_case(&request)))) };
     admin.edit_team(&live.snapshot, "growth", None, &more).await.expect("it is there");
     gateway.relay.apply_store_changes();
     assert_eq!(send_with(&gateway, &of_team).await.status, 200);
@@ -152,7 +155,7 @@ async fn a_reload_changes_what_a_stored_key_may_do() {
     let config = priced_config(&[("p", &provider)], "requests_per_minute = 1", "");
     gateway.reload(&config.replace("models = [\"*\"]", "models = []"));
     assert_eq!(send_with(&gateway, &secret).await.refusal(), (403, "model_not_allowed".to_owned()));
-    // A policy that is gone lets nobody in; a reload that would take it away is refused by name.
+    // A key whose policy is removed is refused; a reload that would remove the policy is refused by name.
     let without = config.replace("paying", "other");
     let snapshot = crate::support::gateway::compile(&without);
     let clashes = gateway.app.admin.clashes(&snapshot);

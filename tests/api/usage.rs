@@ -1,6 +1,6 @@
-//! Usage: what a provider says it used is what is charged, wherever it says it; what it does not say is estimated.
+//! Usage: the usage that a provider reports is charged, wherever it is reported; missing usage is estimated.
 //!
-//! How a count is read and an estimate is made is proven in `upstream::meter` and `domain::estimate`; here it is
+//! Reading a count and making an estimate are tested in `upstream::meter` and `domain::estimate`; these tests cover
 //! the receipt and the metrics of the whole path.
 
 use crate::support::gateway::provider_table;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tierway::domain::receipt::Receipt;
 
-/// Nano-dollars for a token: fresh in, cached in, out.
+/// Nano-dollars per token: uncached input, cached input, output.
 const INPUT: i64 = 1_000;
 const CACHED: i64 = 500;
 const OUTPUT: i64 = 2_000;
@@ -32,7 +32,7 @@ fn config(provider: &ScriptedProvider) -> String {
     )
 }
 
-/// A gateway before one provider, and the receipts so far.
+/// A gateway with one provider, and the number of receipts so far.
 struct UsageTest {
     provider: ScriptedProvider,
     gateway: TestGateway,
@@ -46,7 +46,7 @@ impl UsageTest {
         Self { provider, gateway, asked: 0 }
     }
 
-    /// The receipt of `request`, answered by `script`.
+    /// Sends `request`, which `script` answers, and returns its receipt.
     async fn receipt(&mut self, request: &TestRequest, script: Script) -> Arc<Receipt> {
         self.provider.answers(script);
         assert_eq!(request.send_to(&self.gateway).await.status, 200);
@@ -56,7 +56,7 @@ impl UsageTest {
     }
 }
 
-/// Three tokens' frames of one byte each, and the end; `usage` in the frames of these places.
+/// Three frames of one byte of text each, and the end; `usage` gives the frames that report usage.
 fn streamed(usage: &[(usize, Value)]) -> Script {
     let mut script = Script::sse();
     for place in 0..6 {
@@ -81,7 +81,7 @@ fn count(prompt: u64, completion: u64) -> Value {
 }
 
 #[tokio::test]
-async fn what_a_provider_counts_is_charged_wherever_it_says_it() {
+async fn usage_is_charged_wherever_the_provider_reports_it() {
     let mut test = UsageTest::new().await;
     let request = TestRequest::stream("small");
     let mut check = async |usage: &[(usize, Value)], expected: [u64; 4], estimated: bool| {
@@ -93,7 +93,7 @@ async fn what_a_provider_counts_is_charged_wherever_it_says_it() {
         assert_eq!(receipt.cost.0, (input - cached) * INPUT + cached * CACHED + output * OUTPUT, "{usage:?}");
         assert_eq!(test.gateway.metric(IMPOSSIBLE), 0.0);
     };
-    // With the end, after it, and twice: the last word is the whole.
+    // With the end, after it, and twice: the last report counts.
     check(&[(3, count(30, 10))], [30, 0, 10, 0], false).await;
     check(&[(4, count(30, 10))], [30, 0, 10, 0], false).await;
     check(&[(4, count(30, 10)), (5, count(30, 11))], [30, 0, 11, 0], false).await;
@@ -108,7 +108,7 @@ async fn what_a_provider_counts_is_charged_wherever_it_says_it() {
         "completion_tokens": 10, "completion_tokens_details": [7],
     });
     check(&[(4, odd)], [30, 0, 10, 0], false).await;
-    // A count that tokens came after, or without the output, is a floor.
+    // A report that is followed by tokens, or that lacks the output, is a lower bound.
     check(&[(0, count(30, 1))], [30, 0, 3, 0], true).await;
     check(&[(4, json!({"prompt_tokens": 30}))], [30, 0, 3, 0], true).await;
     let guess = request.body().len().div_ceil(4) as u64;
@@ -116,7 +116,7 @@ async fn what_a_provider_counts_is_charged_wherever_it_says_it() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_is_charged_what_was_counted_and_what_was_seen() {
+async fn a_broken_stream_is_charged_its_reported_and_received_tokens() {
     let mut test = UsageTest::new().await;
     let counted: Vec<_> = (0..3).map(|place| (place, count(30, place as u64))).collect();
     for (frames, output) in [(2, 2), (3, 3)] {
@@ -130,7 +130,7 @@ async fn a_stream_that_breaks_is_charged_what_was_counted_and_what_was_seen() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_count_is_estimated_and_alarmed() {
+async fn an_impossible_count_is_replaced_by_an_estimate_and_counted() {
     let mut test = UsageTest::new().await;
     let whole = |usage: &Value| {
         let choices = json!([{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]);
@@ -160,7 +160,7 @@ async fn what_cannot_be_a_count_is_estimated_and_alarmed() {
 }
 
 #[tokio::test]
-async fn an_estimate_is_measured_by_what_the_models_answers_were_counted_at() {
+async fn an_estimate_follows_the_usage_reported_for_earlier_answers() {
     let mut test = UsageTest::new().await;
     let text = "four".repeat(100);
     let counted = |text: &str, frames, completion| {
@@ -180,10 +180,10 @@ async fn an_estimate_is_measured_by_what_the_models_answers_were_counted_at() {
     }
     let learned = estimate(&mut test).await;
     assert!((100..110).contains(&learned), "{learned}");
-    // Neither an estimate nor a reload teaches anything.
+    // Neither an estimate nor a reload changes the ratio.
     test.gateway.reload(&config(&test.provider));
     assert_eq!(estimate(&mut test).await, learned);
-    // Denser text is believed at once.
+    // A higher ratio of tokens to bytes applies at once.
     test.receipt(&TestRequest::stream("small"), counted(&text, 7, 200)).await;
     assert_eq!(estimate(&mut test).await, 200);
 }

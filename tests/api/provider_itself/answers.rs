@@ -1,4 +1,4 @@
-//! The ready-made answers, against what OpenAI sends.
+//! The ready-made answers compared with what OpenAI sends.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::{
     ChatAnswer, Script, ScriptedProvider, ToolCall, Usage, chat, chat_stream, chat_whole, completion, embeddings,
 };
 
-/// What `script` says to `request`: the whole object, or the data of each frame.
+/// The answer of `script` to `request`: the whole object, or the data of each frame.
 async fn answer_of(script: Script, request: &str) -> Vec<String> {
     let provider = ScriptedProvider::start("eu").await;
     provider.answers(script);
@@ -31,7 +31,7 @@ fn each(frames: &[Value], pointer: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_stream_is_what_openai_sends_to_the_byte() {
+async fn a_stream_equals_what_openai_sends_byte_for_byte() {
     let frame = |delta: &str, finish: &str| {
         format!(
             r#"{{"id":"chatcmpl-eu-0000001","object":"chat.completion.chunk","created":1700000000,"model":"small","system_fingerprint":"fp_scripted","choices":[{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}}}]}}"#
@@ -136,7 +136,7 @@ async fn reasoning_comes_before_the_text() {
 }
 
 #[tokio::test]
-async fn completions_speak_in_text() {
+async fn completions_answer_with_text() {
     let frames = json_answer_of(completion("Hello", 2), STREAM).await;
     assert_eq!(each(&frames, "/choices/0/text"), ["He", "llo", ""]);
     assert_eq!(frames[2]["choices"][0]["finish_reason"], "stop");
@@ -157,7 +157,7 @@ async fn there_is_one_embedding_per_input() {
 }
 
 #[tokio::test]
-async fn answers_come_with_headers_that_must_not_be_passed_on() {
+async fn answers_carry_headers_that_must_not_be_forwarded() {
     let provider = ScriptedProvider::start("eu").await;
     let response = asked(&provider, WHOLE).await.response().await;
     for name in ["set-cookie", "openai-organization", "x-ratelimit-remaining-requests"] {
