@@ -475,5 +475,5 @@ async fn a_lower_limit_applies_at_once_and_what_was_spent_stays_spent() {
     budget_refusal(&request.send_to(&gateway).await);
     gateway.reload(&config(worst_case(&request) + price(30, 10)));
     assert_eq!(request.send_to(&gateway).await.status, 200);
-    assert_eq!(spent(&gateway, "one", 5).await, 2 * price(30, 10), "what no budget paid for is nobody's");
+    assert_eq!(spent(&gateway, "one", 5).await, 2 * price(30, 10), "what no budget paid for is charged to none");
 }

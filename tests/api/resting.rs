@@ -204,7 +204,7 @@ async fn errors_of_the_gateways_own_setup_are_never_the_clients_fault() {
         let answer = TestRequest::chat("small").send_to(&gateway).await;
         assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "{fault:?}");
         let wait = answer.retry_after().as_secs_f64();
-        assert!((rest * 0.8 - 5.0..=rest * 1.2).contains(&wait), "{fault:?}: told to wait {wait} s");
+        assert!((rest * 0.8 - 5.0..=rest * 1.2).contains(&wait), "{fault:?}: advised to wait {wait} s");
         assert_eq!(only.attempts(), 1, "{fault:?}");
     }
 }

@@ -176,44 +176,44 @@ fn failing_at_times() -> Script {
 
 #[tokio::test]
 async fn reserved_requests_never_use_shared_capacity() {
-    let house = ReservedCapacity::start(false).await;
-    house.own.answers(failing_at_times());
-    let statuses = house.statuses("Pro/m").await;
+    let capacity = ReservedCapacity::start(false).await;
+    capacity.own.answers(failing_at_times());
+    let statuses = capacity.statuses("Pro/m").await;
     println!("dedicated capacity failing now and then: {statuses:?}");
     assert!(statuses.keys().all(|status| [200, 502, 503].contains(status)), "{statuses:?}");
     assert!(statuses[&200] > 0 && statuses.len() > 1, "{statuses:?}: the faults were not felt");
-    assert_eq!(house.common.journal().connections, 0, "shared capacity was touched");
+    assert_eq!(capacity.common.journal().connections, 0, "shared capacity was touched");
 }
 
 #[tokio::test]
 async fn shared_requests_never_use_dedicated_capacity() {
-    let house = ReservedCapacity::start(true).await;
-    house.common.answers(failing_at_times());
-    let statuses = house.statuses("m").await;
+    let capacity = ReservedCapacity::start(true).await;
+    capacity.common.answers(failing_at_times());
+    let statuses = capacity.statuses("m").await;
     println!("shared capacity failing now and then: {statuses:?}");
     assert!(statuses[&200] > 0 && statuses.len() > 1, "{statuses:?}: the faults were not felt");
-    assert_eq!(house.own.journal().connections, 0, "dedicated capacity was touched");
+    assert_eq!(capacity.own.journal().connections, 0, "dedicated capacity was touched");
 }
 
 #[tokio::test]
 async fn reserved_requests_spill_where_that_is_configured() {
-    let house = ReservedCapacity::start(true).await;
-    let answer = TestRequest::chat("Pro/m").send_to(&house.gateway).await;
+    let capacity = ReservedCapacity::start(true).await;
+    let answer = TestRequest::chat("Pro/m").send_to(&capacity.gateway).await;
     assert_eq!(answer.deployment(), "own/Pro/m");
-    house.own.break_with(Fault::PortClosed).await;
-    let statuses = house.statuses("Pro/m").await;
+    capacity.own.break_with(Fault::PortClosed).await;
+    let statuses = capacity.statuses("Pro/m").await;
     assert_eq!(statuses, BTreeMap::from([(200, 1_000)]));
-    let answer = TestRequest::chat("Pro/m").send_to(&house.gateway).await;
+    let answer = TestRequest::chat("Pro/m").send_to(&capacity.gateway).await;
     assert_eq!(answer.deployment(), "common/m");
 }
 
 #[tokio::test]
 async fn without_spilling_reserved_capacity_that_is_down_is_a_503() {
-    let house = ReservedCapacity::start(false).await;
-    house.own.break_with(Fault::PortClosed).await;
+    let capacity = ReservedCapacity::start(false).await;
+    capacity.own.break_with(Fault::PortClosed).await;
     let down = async {
         loop {
-            let answer = TestRequest::chat("Pro/m").send_to(&house.gateway).await;
+            let answer = TestRequest::chat("Pro/m").send_to(&capacity.gateway).await;
             match answer.refusal() {
                 (502, _) => answer.assert_no_retry(),
                 reported => return (reported, answer.retry_after()),
@@ -222,7 +222,7 @@ async fn without_spilling_reserved_capacity_that_is_down_is_a_503() {
     };
     let (reported, _) = soon("the breaker to trip", down).await;
     assert_eq!(reported, (503, "no_deployment_available".into()));
-    assert_eq!(house.common.journal().connections, 0);
+    assert_eq!(capacity.common.journal().connections, 0);
 }
 
 #[tokio::test]

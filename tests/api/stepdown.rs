@@ -263,7 +263,7 @@ async fn a_refusal_by_the_first_model_reaches_the_client_verbatim() {
             answer.assert_no_retry();
             assert_ne!(answer.header("x-request-id"), Some("req_theirs"));
         }
-        assert_eq!(tiers.attempts()[1..], [0, 0], "nobody else is asked the same wrong thing");
+        assert_eq!(tiers.attempts()[1..], [0, 0], "no other provider receives the same invalid request");
         assert_eq!(
             tiers.gateway.sum("tierway_breaker_transitions_total"),
             0,

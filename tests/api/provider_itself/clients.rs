@@ -186,13 +186,13 @@ async fn an_http2_stream_can_end_without_an_answer() {
 
 #[tokio::test]
 async fn dropping_an_http2_answer_cancels_its_stream() {
-    let (tell, reported) = oneshot::channel();
+    let (report, reported) = oneshot::channel();
     let (addr, _server) = server(async |stream: TcpStream| {
         let mut connection = h2::server::handshake(stream).await.unwrap();
         let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
         let mut sending = respond.send_response(Response::new(()), false).unwrap();
         tokio::select! {
-            reason = poll_fn(|context| sending.poll_reset(context)) => tell.send(reason.unwrap()).unwrap(),
+            reason = poll_fn(|context| sending.poll_reset(context)) => report.send(reason.unwrap()).unwrap(),
             _ = connection.accept() => {}
         }
     })
