@@ -95,7 +95,11 @@ async fn of_many_requests_exactly_as_many_as_a_minute_allows_are_served() {
     assert_eq!((served.len(), refused.len(), provider.attempts()), (50, 350, 50));
 
     let remaining: BTreeSet<_> = served.iter().map(|answer| limit_and_remaining(answer, "requests")).collect();
-    assert_eq!(remaining, (0..50).map(|remaining| (50, remaining)).collect(), "each answer reports what was left after it");
+    assert_eq!(
+        remaining,
+        (0..50).map(|remaining| (50, remaining)).collect(),
+        "each answer reports what was left after it"
+    );
     for answer in served.iter().chain(&refused) {
         assert!(reset(answer, "requests") <= MINUTE, "{answer:?}");
         assert_eq!(answer.header("x-ratelimit-limit-tokens"), None, "there is no such limit");
