@@ -1,11 +1,11 @@
-"""Tierway beside what else one could put there, in one interleaved run: `make bench`.
+"""Tierway compared with nginx and a minimal proxy, in one interleaved run: `make bench`.
 
 Every measure is taken of every contender in turn, round after round, so that a machine which is slow
 for a minute is slow for all of them. The gateway has one core; provider and load share the other.
 What a request costs is the gateway's own processor time as the kernel accounts it, which drifts less
 than wall time. Read the ratios to nginx.
 
-It must never pass over a failed request: an answer that is not the one asked for ends the run.
+It must never ignore a failed request: an answer other than the requested one ends the run.
 
 Writes docs/performance.md and its plots from the medians; start reading in `main`.
 """
@@ -40,23 +40,23 @@ class Lengths:
     held: int
     large: int
     refused: int
-    crowd_rounds: int
+    open_streams_rounds: int
     growth_rounds: int
     growth: int
 
 
 FULL = Lengths(
     rounds=3, warm_up=2, closed=5, slow=10, fast=5, streams=200, stream_times=5, held=2000, large=4, refused=3,
-    crowd_rounds=2, growth_rounds=3, growth=2,
+    open_streams_rounds=2, growth_rounds=3, growth=2,
 )
 QUICK = Lengths(
     rounds=2, warm_up=1, closed=2, slow=2, fast=2, streams=200, stream_times=1, held=1000, large=2, refused=1,
-    crowd_rounds=1, growth_rounds=1, growth=1,
+    open_streams_rounds=1, growth_rounds=1, growth=1,
 )
 
 
 class Contender:
-    """Something that is asked: how it is started, on which port it listens."""
+    """A server under test: how it is started, on which port it listens."""
 
     def __init__(self, name, command, port, binary, folder, core):
         self.name, self.command, self.port, self.binary, self.core = name, command, port, binary, core
@@ -90,8 +90,8 @@ http {{
 }}
 """
 
-# Everything on: the key has a rate, a token and a concurrency limit, two deployments are weighed
-# against each other, breakers count, and every request is logged and counted.
+# Every feature on: the key has a rate, a token and a concurrency limit, two deployments are balanced,
+# breakers count, and every request is logged and counted.
 TIERWAY = """
 [server]
 listen = "127.0.0.1:{port}"
@@ -149,7 +149,7 @@ secret = "env:BENCH_KEY"
 
 
 def contenders(args, folder, mock, connections=16384):
-    """Those that stand between a port of their own, for all their lives, and the provider at port `mock`."""
+    """The servers under test, each with a port of its own and the provider at port `mock` as its upstream."""
 
     def contender(name, binary, config, command):
         port = free_port()
@@ -172,7 +172,7 @@ def contenders(args, folder, mock, connections=16384):
 
 
 def measures(loads):
-    """Every measure: of a port, with the gateway behind it or `None`, the figures it yields."""
+    """Every measure: a function of a port and the gateway behind it, or `None`, that returns its figures."""
     lengths = loads.lengths
 
     def costed(server, work):
@@ -222,7 +222,7 @@ def measures(loads):
 
 
 def of_a_fresh_process(contender, loads):
-    """What can only be seen of one that has served nothing yet."""
+    """Measures that need a process that has served nothing yet."""
     server = contender.start()
     try:
         time.sleep(0.3)
@@ -236,17 +236,17 @@ def of_a_fresh_process(contender, loads):
 
 
 def run(args, folder):
-    """Everything that is measured: of the contenders, of a crowd of streams, of growth."""
+    """Everything that is measured: the contenders, many open streams, growth, money."""
     lengths = QUICK if args.quick else FULL
     loads = Loads(args, folder, lengths)
     mock_port = free_port()
     with Server([args.rig, "mock", f"127.0.0.1:{mock_port}"], mock_port, args.load_core, folder / "mock.log"):
         gateways = contenders(args, folder, mock_port)
         figures = interleaved(gateways, loads, mock_port)
-        crowd = growth.crowd(args, folder, loads, contenders)
+        open_streams = growth.many_streams(args, folder, loads, contenders)
         grown = growth.growth(args, folder, loads, mock_port)
         account = money.money(args, folder, loads, mock_port, TIERWAY)
-    return {"figures": figures, "crowd": crowd, "growth": grown, "money": account}, lengths
+    return {"figures": figures, "crowd": open_streams, "growth": grown, "money": account}, lengths
 
 
 def interleaved(gateways, loads, mock_port):
@@ -293,8 +293,8 @@ def about_this(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="shorter, fewer rounds: for a look, not for figures")
-    parser.add_argument("--figures", type=Path, help="write every value of every round there, as JSON")
+    parser.add_argument("--quick", action="store_true", help="shorter, fewer rounds: a quick check, not figures")
+    parser.add_argument("--figures", type=Path, help="write every value of every round to this file, as JSON")
     add_arguments(parser)
     args = parser.parse_args()
     need("wrk", "nginx", packages="wrk nginx-light")

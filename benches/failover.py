@@ -4,7 +4,7 @@ The release binary, three providers as processes of their own on loopback, strea
 each timed from when it was due and never retried by its client. What every request saw is counted
 second by second: the good ones, the failed ones and, apart from them, the streams that had begun.
 
-It must never average a bad second away: what is drawn is what is written in the tables.
+It must never hide a bad second in an average: the plot shows exactly the values of the tables.
 
 Writes docs/failover.md and docs/failover.svg; start reading in `main`.
 """
@@ -29,7 +29,7 @@ from processes import KEY, MODEL, Server, add_arguments, build, free_port, machi
 
 REGIONS = ["us-east", "eu-central", "ap-south"]
 LOST = REGIONS[0]
-#: Between two looks at the gateway's own metrics, in seconds.
+#: Time between two reads of the gateway's metrics, in seconds.
 LOOK = 0.05
 #: A first token this much later than the usual one before the outage is slow, in milliseconds.
 SLOW_MS = 100
@@ -63,7 +63,7 @@ region = "{region}"
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked, and for how long."""
+    """The requests to send, and for how long."""
 
     per_second: int = 200
     seconds: int = 55
@@ -80,15 +80,15 @@ class Load:
 
 
 class Region:
-    """A provider; `how` says what happens to it when it is lost."""
+    """A provider; `how` is the way it fails when it is lost."""
 
     def __init__(self, args, how, name, folder):
         self.how, self.port, self.log, self.core = how, free_port(), folder / f"{how}-{name}.log", args.load_core
         fault = "reset" if how == "reset" else "error"
-        # With a short queue of connections a stopped process lets the system drop what comes after.
+        # With a short queue of connections, the system drops further ones while the process is stopped.
         backlog = "2" if how == "drop" else "4096"
         self.command = [args.rig, "mock", f"127.0.0.1:{self.port}", "--fault", fault, "--backlog", backlog]
-        self.crowd = []
+        self.fillers = []
         self.server = self.start()
 
     def start(self):
@@ -101,7 +101,7 @@ class Region:
         elif self.how in ("silent", "drop"):
             self.server.signal(signal.SIGSTOP)
             if self.how == "drop":
-                self.crowd = [knock(self.port) for _ in range(16)]
+                self.fillers = [knock(self.port) for _ in range(16)]
         else:
             self.server.signal(signal.SIGUSR1)
 
@@ -109,7 +109,7 @@ class Region:
         if self.how == "refuse":
             self.server = self.start()
         elif self.how in ("silent", "drop"):
-            for connection in self.crowd:
+            for connection in self.fillers:
                 connection.close()
             self.server.signal(signal.SIGCONT)
         else:
@@ -129,7 +129,7 @@ def knock(port):
 
 @dataclass
 class Run:
-    """What one way of failing brought: a line for each request, and the breaker's states over time."""
+    """The result of one way of failing: a line for each request, and the breaker's states over time."""
 
     how: str
     requests: list = field(default_factory=list)
@@ -140,7 +140,7 @@ class Run:
 
 
 def run(args, how, load, folder):
-    """Fifty-five seconds in the life of a gateway."""
+    """One run of 55 seconds."""
     regions = []
     try:
         regions += (Region(args, how, name, folder) for name in REGIONS)
@@ -182,7 +182,7 @@ def observe(args, how, load, gateway, lost):
 
 
 def watch(port, begins, seconds, seen):
-    """Looks at the gateway's metrics until the load ends."""
+    """Reads the gateway's metrics until the load ends."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     state_of = re.compile(rf'tierway_breaker_state{{deployment="{LOST}/[^"]*",state="(\w+)"}} 1\b')
     attempts_of = re.compile(rf'tierway_attempts_total{{deployment="{LOST}/[^"]*",reason="[^"]*"}} (\d+)')
@@ -247,7 +247,7 @@ def is_slow(request, usual):
 
 
 def facts_of(seen):
-    """The few numbers of a run."""
+    """The summary of a run."""
     usual = usual_ms(seen)
     slow = [request for request in seen.requests if is_slow(request, usual)]
     # Counted from its answer: a probe may have waited since before the return.
@@ -259,7 +259,7 @@ def facts_of(seen):
         "requests": len(seen.requests),
         "failed": count(seen.requests, "failed"),
         "cut": count(seen.requests, "cut"),
-        "lied": count(seen.requests, "passed off as whole"),
+        "looked_complete": count(seen.requests, "passed off as whole"),
         "usual_ms": usual,
         "slow": len(slow),
         "slow_there": sum(request["region"] == LOST or int(request["attempts"] or 1) > 1 for request in slow),
@@ -296,9 +296,9 @@ def full_share(seen):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--how", nargs="+", choices=failover_page.WAYS, default=list(failover_page.WAYS),
-                        help="which ways of failing; the page and the picture need them all")
-    parser.add_argument("--figures", type=Path, help="write every request there, as JSON, or read them with --draw")
-    parser.add_argument("--draw", action="store_true", help="run nothing: draw from --figures again")
+                        help="which ways of failing; the page and the plot need them all")
+    parser.add_argument("--figures", type=Path, help="write every request to this file, as JSON, or read them with --draw")
+    parser.add_argument("--draw", action="store_true", help="run nothing: write the page and plot from --figures again")
     add_arguments(parser)
     args = parser.parse_args()
     load, about = Load(), machine()
@@ -310,16 +310,16 @@ def main():
             runs = all_runs(args, load, Path(folder))
         if args.figures:
             args.figures.write_text(json.dumps({"about": about, "runs": [vars(seen) for seen in runs]}))
-    told = {seen.how: (facts_of(seen), seconds_of(seen, load)) for seen in runs}
-    print(failover_page.facts_table(told))
-    if set(told) == set(failover_page.WAYS):
-        failover_page.write(args.docs, told, {seen.how: seen.states for seen in runs}, load, about)
-    if any(facts["lied"] for facts, _ in told.values()):
+    results = {seen.how: (facts_of(seen), seconds_of(seen, load)) for seen in runs}
+    print(failover_page.facts_table(results))
+    if set(results) == set(failover_page.WAYS):
+        failover_page.write(args.docs, results, {seen.how: seen.states for seen in runs}, load, about)
+    if any(facts["looked_complete"] for facts, _ in results.values()):
         raise SystemExit("a cut stream looked complete")
 
 
 def all_runs(args, load, folder):
-    """Three at a time: together they need less than a core of two."""
+    """Runs three at a time: together they need less than one core of two."""
     runs = {}
     for batch in [args.how[:3], args.how[3:]]:
         threads = [threading.Thread(target=lambda how=how: runs.update({how: run(args, how, load, folder)}))
@@ -335,8 +335,8 @@ def all_runs(args, load, folder):
 
 
 def read(path):
-    told = json.loads(path.read_text())
-    return told["about"], [Run(**seen) for seen in told["runs"]]
+    results = json.loads(path.read_text())
+    return results["about"], [Run(**seen) for seen in results["runs"]]
 
 
 if __name__ == "__main__":

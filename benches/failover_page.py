@@ -1,7 +1,7 @@
 """What clients saw while a region was lost, as docs/failover.md and docs/failover.svg.
 
-It must never leave a failing out because it is not drawn: every way of failing has its column of
-facts and its table of seconds.
+It must never omit a way of failing because it is not in the plot: every way has its column of facts and
+its table of seconds.
 """
 
 from plot import Panel, card, text
@@ -19,7 +19,7 @@ WAYS = {
              "drops every further SYN; connections made before swallow what is sent"),
     "reset": ("resets", "every connection is reset, those under way and new ones"),
 }
-#: Those that are drawn.
+#: Those in the plot.
 DRAWN = ["refuse", "error", "silent"]
 
 
@@ -35,7 +35,7 @@ FACTS = [
     ("requests", lambda facts: f"{facts['requests']:,}"),
     ("**failed**: no answer, or an error", lambda facts: f"**{facts['failed']}**"),
     ("streams cut: begun in the lost region, ended by an error", lambda facts: facts["cut"]),
-    ("cut streams that looked complete", lambda facts: facts["lied"]),
+    ("cut streams that looked complete", lambda facts: facts["looked_complete"]),
     ("first token before the outage, p50", lambda facts: in_ms(facts["usual_ms"])),
     ("first token during the outage, p99", lambda facts: in_ms(facts["outage_p99_ms"])),
     ("requests slowed by more than 100 ms", lambda facts: facts["slow"]),
@@ -52,11 +52,11 @@ FACTS = [
 ]
 
 
-def facts_table(told):
+def facts_table(results):
     """One column for each way of failing."""
-    lines = ["| | " + " | ".join(WAYS[how][0] for how in told) + " |", "|---" * (len(told) + 1) + "|"]
+    lines = ["| | " + " | ".join(WAYS[how][0] for how in results) + " |", "|---" * (len(results) + 1) + "|"]
     for name, form in FACTS:
-        lines.append(f"| {name} | " + " | ".join(str(form(facts)) for facts, _ in told.values()) + " |")
+        lines.append(f"| {name} | " + " | ".join(str(form(facts)) for facts, _ in results.values()) + " |")
     return "\n".join(lines)
 
 
@@ -77,13 +77,13 @@ LEFT, COLUMN, GAP, WIDTH = 62, 250, 20, 880
 BREAKER = {"closed": ("good", "closed"), "open": ("bad", "open"), "half_open": ("warn", "half-open: one probe"), "resting": ("b", "resting")}
 
 
-def picture(told, states, load):
-    """A column for each way of failing: who serves, what breaks, how long the first token takes, what the breaker does."""
-    regions = list(next(iter(told.values()))[1][0]["share"])
+def picture(results, states, load):
+    """A column for each way of failing: shares of the regions, failures, time to the first token, breaker states."""
+    regions = list(next(iter(results.values()))[1][0]["share"])
     parts = legend(regions)
     for number, how in enumerate(DRAWN):
         left = LEFT + number * (COLUMN + GAP)
-        facts, rows = told[how]
+        facts, rows = results[how]
         parts += column(left, number == 0, how, facts, rows, states[how], regions, load)
     return card(WIDTH, 462, "One of three regions is lost at 10 s and comes back at 30 s: what clients saw", parts)
 
@@ -153,7 +153,7 @@ def key_to_first_token(x):
 
 
 def spans(states, end):
-    """The looks at the breaker, run together: (begin, end, state)."""
+    """The samples of the breaker's state, merged: (begin, end, state)."""
     out = []
     for at, state in states:
         if not out or out[-1][2] != state:
@@ -171,38 +171,38 @@ def breaker_block(panel, begin, end, state):
 # --- the page ---------------------------------------------------------------------------------
 
 
-def write(folder, told, states, load, about):
-    """Page and picture."""
+def write(folder, results, states, load, about):
+    """Writes page and plot."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "failover.svg").write_text(picture(told, states, load))
-    (folder / "failover.md").write_text(page(told, load, about))
+    (folder / "failover.svg").write_text(picture(results, states, load))
+    (folder / "failover.md").write_text(page(results, load, about))
 
 
-def page(told, load, about):
-    regions = list(next(iter(told.values()))[1][0]["share"])
-    done = "\n".join(f"- **{WAYS[how][0]}**: {WAYS[how][1]}." for how in told)
+def page(results, load, about):
+    regions = list(next(iter(results.values()))[1][0]["share"])
+    done = "\n".join(f"- **{WAYS[how][0]}**: {WAYS[how][1]}." for how in results)
     seconds = "\n\n".join(
         f"<details><summary>It {'is ' if how == 'refuse' else ''}{WAYS[how][0]}</summary>\n\n{seconds_table(rows, regions)}\n\n</details>"
-        for how, (_, rows) in told.items()
+        for how, (_, rows) in results.items()
     )
-    total = sum(facts["requests"] for facts, _ in told.values())
+    total = sum(facts["requests"] for facts, _ in results.values())
     return f"""# Losing a region
 
 Written by `make failover`; nothing here is written by hand.
 
 ![One of three regions is lost at ten seconds and comes back at thirty](failover.svg)
 
-Three regions serve one model. At {KILL} s **{regions[0]}** fails, at {RETURN} s it is well again. {load.per_second} streams a second are
-begun throughout, {total:,} in all; no client retries anything.
+Three regions serve one model. At {KILL} s **{regions[0]}** fails, at {RETURN} s it is healthy again. {load.per_second} streams a second are
+started throughout, {total:,} in all; no client retries anything.
 
-{facts_table(told)}
+{facts_table(results)}
 
-A stream that had begun when its region was lost cannot be saved: its client has read half an answer, and
-another model's second half would not be its. It ends with an error event and an aborted connection, and is
+A stream that had begun when its region was lost cannot be continued elsewhere: its client has read half an answer, and
+another model's second half would not match it. It ends with an error event and an aborted connection, and is
 counted apart from requests that failed. *Slowed* is a first token more than 100 ms later than the median
 before the outage.
 
-In a region that falls silent, nothing tells a lost request from a slow one: those under way wait for
+In a region that falls silent, a lost request cannot be distinguished from a slow one: those in progress wait for
 `first_token` (10 s unless set otherwise) and are then served elsewhere, streams that had begun wait for `idle`
 (20 s), and so does each probe. New requests avoid the region within a second.
 
@@ -210,7 +210,7 @@ In a region that falls silent, nothing tells a lost request from a slow one: tho
 
 {about["cpu"]}, {about["cores"]} cores, Linux {about["kernel"]}, load average at the start {about["load"]}. The release binary with every setting of
 `[routing]` at its default has core 0; providers and clients share core 1. Three runs go side by side, then
-two. Each region is a provider process of its own; everything speaks over loopback, without TLS.
+two. Each region is a provider process of its own; all traffic is over loopback, without TLS.
 
 Each request asks for {load.frames} tokens {load.pace_ms} ms apart after {load.first_ms} ms, on a connection of its own, and is timed from when it was
 due. How {regions[0]} fails:

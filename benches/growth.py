@@ -1,8 +1,8 @@
-"""What grows with what: thousands of open streams, keys by the hundred thousand, deployments by the thousand.
+"""Scaling: thousands of open streams, a hundred thousand keys, a thousand deployments.
 
-It must never compare two sizes from two builds or two minutes: every size has its turn in every round.
+It must never compare sizes of different builds or times: every size is measured in every round.
 
-Start reading in `crowd` and `growth`.
+Start reading in `many_streams` and `growth`.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import time
 from processes import KEY, MODEL, Server, free_port, say
 
 #: Streams held at once, where the limit on open files allows: each needs two.
-CROWD = 10_000
+OPEN_STREAMS = 10_000
 #: Descriptors left for everything else.
 SPARE = 400
 #: New streams in a second while the others are held.
@@ -46,25 +46,25 @@ region = "r{number}"
 # --- many streams -----------------------------------------------------------------------------
 
 
-def crowd(args, folder, loads, contenders):
-    """Of each contender, one line for each round: memory for each stream, first tokens before and meanwhile."""
+def many_streams(args, folder, loads, contenders):
+    """For each contender, one line per round: memory per stream, first tokens before and meanwhile."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    streams = min(CROWD, (files - SPARE) // 2)
+    streams = min(OPEN_STREAMS, (files - SPARE) // 2)
     seen = {"streams": streams, "files": files}
-    for number in range(loads.lengths.crowd_rounds):
+    for number in range(loads.lengths.open_streams_rounds):
         for turn in range(len(contenders(args, folder, free_port()))):
-            # Each has a provider of its own: thousands of closed connections keep their ports for a minute.
+            # Each has its own provider: thousands of closed connections keep their ports for a minute.
             port = free_port()
             with Server([args.rig, "mock", f"127.0.0.1:{port}"], port, args.load_core, folder / "mock.log"):
                 gateway = contenders(args, folder, port, connections=4 * streams)[turn]
                 if turn == 0:
                     seen.setdefault("direct", []).append(first_tokens(loads, port, "alone"))
-                seen.setdefault(gateway.name, []).append(of_a_crowd(gateway, loads, streams))
+                seen.setdefault(gateway.name, []).append(of_many_streams(gateway, loads, streams))
         say(f"round {number + 1}: {streams:,} open streams")
     return seen
 
 
-def of_a_crowd(gateway, loads, streams):
+def of_many_streams(gateway, loads, streams):
     with gateway.start() as server:
         time.sleep(0.3)
         line = first_tokens(loads, gateway.port, "alone")
@@ -83,7 +83,7 @@ def first_tokens(loads, port, when):
 
 
 def growth(args, folder, loads, mock):
-    """Of each shape and size: processor time for a request, time to ready, memory; one value per round."""
+    """For each shape and size: processor time per request, time to ready, memory; one value per round."""
     seen = {shape: {size: [] for size in sizes} for shape, (sizes, _) in SHAPES.items()}
     for number in range(loads.lengths.growth_rounds):
         for shape, (sizes, write) in SHAPES.items():
@@ -109,7 +109,7 @@ def of_one_size(args, folder, loads, config, key, model):
 
 
 def with_keys(size, mock):
-    """The last of many keys asks."""
+    """Many keys; the last one is used."""
     secrets = [*(f"sk-{number:09}" for number in range(size - 1)), KEY]
     keys = "".join(
         f'[[keys]]\nname = "key-{number}"\npolicy = "bench"\nhash = "sha256:{hashlib.sha256(secret.encode()).hexdigest()}"\n'
@@ -119,14 +119,14 @@ def with_keys(size, mock):
 
 
 def with_models(size, mock):
-    """Three deployments for each model; the last model is asked for."""
+    """Three deployments for each model; the last model is requested."""
     names = [f"model-{number}" for number in range(size // 3)]
     models = "".join(model(name, ["p0", "p1", "p2"]) for name in names)
     return HEAD + providers(mock) + models + one_key(), KEY, names[-1]
 
 
 def with_one_model(size, mock):
-    """One model with all of them."""
+    """One model with all deployments."""
     return HEAD + providers(mock) + model(MODEL, [f"p{number % 3}" for number in range(size)]) + one_key(), KEY, MODEL
 
 

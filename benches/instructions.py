@@ -1,11 +1,12 @@
 """How many instructions the gateway spends on a request, a frame and a refusal: `make instructions`.
 
-The real gateway runs under callgrind in a process of its own; this one is both its client and its
-provider, and goes in lock-step: it sends only when every thread of the gateway waits. Chance and time
-are fixed (benches/instructions/fixed.c), so that a count repeats exactly (`ARGS=--twice` shows it). What one thing costs is the
-difference between many and twice as many, which leaves the start out; the kernel's work is not counted.
+The gateway runs under callgrind in a process of its own; this one is both its client and its provider,
+and works in lock-step: it sends only when every thread of the gateway waits. Random bytes and time are
+fixed (benches/instructions/fixed.c), so that a count repeats exactly (`ARGS=--twice` checks it). The cost
+of one operation is the difference between many and twice as many, which excludes the start; the kernel's
+work is not counted.
 
-It must never compare what is not comparable: another machine is told so and passed over.
+It must never compare what is not comparable: on another platform it prints why and counts nothing.
 
 Start reading in `main`.
 """
@@ -37,7 +38,7 @@ BASELINE = ROOT / "benches" / "instructions.toml"
 # Longer than anything takes under valgrind on a busy machine.
 PATIENCE = 60
 
-# The gateway of `make bench`, and a key that may ask once a minute.
+# The gateway of `make bench`, and a key with a limit of one request a minute.
 CONFIG = compare.TIERWAY + """
 [policies.scant]
 tiers = ["*"]
@@ -68,10 +69,10 @@ class Gateway:
         self.log = folder / "valgrind.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                # Addresses decide where a hash falls: they are not drawn anew each time.
+                # Addresses influence hashes, so their randomisation is disabled.
                 ["setarch", "-R", *callgrind, str(binary), "gateway.toml"],
                 cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                # The environment lies on the stack: it is the same everywhere.
+                # The environment is on the stack, so it is the same on every machine.
                 env={"PATH": os.environ["PATH"], **processes.SECRETS, "SCANT_KEY": SCANT_KEY},
             )
         port = self.process.stdout.readline()
@@ -79,24 +80,24 @@ class Gateway:
             raise SystemExit(f"the gateway does not start:\n{self.log.read_text(errors='replace')[-4000:]}")
         self.wait_until_quiet()
         self.client = prepared(socket.create_connection(("127.0.0.1", int(port))))
-        # Every connection the gateway has opened, and the one that was asked last.
+        # Every connection the gateway has opened, and the one with the last request.
         self.connections, self.upstream, self.laps = [], None, 0
-        # What a new connection does after a millisecond, it does now and not while we count: the
-        # gateway's clock moves when it is asked, and it is asked at each of the kernel's wakings.
+        # What a new connection does after a millisecond happens now and not while instructions are counted:
+        # the fixed clock advances at each call, and each wake-up calls it.
         self.wait_until_quiet(for_seconds=0.1)
 
     def wait_until_quiet(self, for_seconds=0.0002):
-        """Until every thread waits, and has not moved since the last look."""
+        """Waits until every thread waits, and has not run since the last check."""
         deadline = time.monotonic() + PATIENCE
         before = None
         while (now := self.look()) != before or any(state != "S" for state, *_ in now):
             before = now
             if time.monotonic() > deadline:
-                raise SystemExit(f"the gateway does not come to rest: {now}")
+                raise SystemExit(f"the gateway does not become idle: {now}")
             time.sleep(for_seconds)
 
     def look(self):
-        """Of each thread: its state, and how often it gave up its processor."""
+        """For each thread: its state and its number of context switches."""
         tasks = Path(f"/proc/{self.process.pid}/task")
         return [
             re.findall(r"^(?:State|voluntary_ctxt_switches|nonvoluntary_ctxt_switches):\s+(\w+)",
@@ -128,7 +129,7 @@ class Gateway:
         while not end(read):
             piece = self.client.recv(1 << 16)
             if not piece:
-                raise SystemExit(f"the gateway hung up after {read!r}")
+                raise SystemExit(f"the gateway closed the connection after {read!r}")
             read += piece
         if not read.startswith(b"HTTP/1.1 ") or read.startswith(b"HTTP/1.1 " + status):
             self.wait_until_quiet()
@@ -136,7 +137,7 @@ class Gateway:
         raise SystemExit(f"the gateway answered {read.decode(errors='replace')}")
 
     def lap(self):
-        """The file with what the thread that serves has spent since the last lap."""
+        """The file with the counts of the serving thread since the last lap."""
         self.process.stdin.write(b".")
         self.process.stdin.flush()
         self.wait_until_quiet(for_seconds=0.1)
@@ -156,11 +157,11 @@ def prepared(connection):
     return connection
 
 
-# --- what is said -----------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------------
 
 
 def is_whole(message):
-    """Whether a message with a length, or in chunks, is there to its end."""
+    """Whether a message with a length, or in chunks, is complete."""
     head, found, body = message.partition(b"\r\n\r\n")
     if not found:
         return False
@@ -246,7 +247,7 @@ def refusals(key, status):
 
 
 def use_up(gateway):
-    """Takes the one request a minute that the scant key has."""
+    """Sends the one request a minute that the limited key has."""
     gateway.client.sendall(request(SCANT_KEY))
     gateway.asked()
     gateway.answer(whole_answer())
@@ -255,7 +256,7 @@ def use_up(gateway):
 
 @dataclass(frozen=True)
 class Measure:
-    """What one thing costs: by doing `less` and then `more`, which has `things` more of them."""
+    """The cost of one operation: `more` does `things` operations more than `less`."""
 
     name: str
     things: int
@@ -264,7 +265,7 @@ class Measure:
     first: Callable = lambda gateway: None
 
     def run(self, binary, folder):
-        """Does both with a fresh gateway that is warm; the files with their counts."""
+        """Runs both with a new gateway after a warm-up; returns the files with their counts."""
         folder.mkdir()
         gateway = Gateway(binary, folder)
         try:
@@ -296,7 +297,7 @@ MEASURES = [
 
 
 def count(binary, folder, measures):
-    """What one of each measure's things costs; all cores are used, which no count notices."""
+    """The cost of one operation of each measure; uses all cores, which does not affect the counts."""
 
     folder.mkdir()
 
@@ -316,7 +317,7 @@ def total(counts):
 
 
 def profile(binary, folder, measure):
-    """Prints what one of the measure's things costs by function, and keeps callgrind's file."""
+    """Prints the cost of one operation by function, and keeps callgrind's file."""
     less, more = measure.run(binary, folder / "profile")
     for title, inclusive in [("with what they call", "yes"), ("by themselves", "no")]:
         before, after = annotated(less, inclusive), annotated(more, inclusive)
@@ -339,10 +340,10 @@ def annotated(counts, inclusive):
     for line in said.splitlines():
         if found := re.match(r"\s*([\d,]+) \([ \d.]+%\)\s+(?:[^:]*:)?(.*?)(?: \[[^\]]*\])?$", line):
             name, here = found[2], int(found[1].replace(",", ""))
-            # One function has a line for each file whose code was inlined into it: what it spends is
-            # their sum, what it calls is in the largest.
+            # A function has a line for each file whose code was inlined into it: its own cost is their sum, the
+            # cost of its callees is in the largest.
             spent[name] = max(spent.get(name, 0), here) if inclusive == "yes" else spent.get(name, 0) + here
-    # What was open when the lap began has the whole of it for its own, and recursion counts twice.
+    # Functions active when the lap began include all of it, and recursion counts twice.
     return {name: here for name, here in spent.items() if here < total(counts)}
 
 
@@ -356,9 +357,9 @@ def target_dir():
 
 
 def build():
-    """The gateway as it is shipped, with names, fixed chance and fixed time."""
+    """The release build, with symbols, fixed random bytes and fixed time."""
     source = ROOT / "benches" / "instructions" / "fixed.c"
-    # Its name changes with it: cargo links anew for a new argument, not for a new file.
+    # The object's name contains its hash: cargo links again for a new argument, not for a changed file.
     fixed = target_dir() / f"fixed-{zlib.crc32(source.read_bytes()):08x}.o"
     subprocess.run(["cc", "-O2", "-c", "-o", fixed, source], check=True)
     said = subprocess.run(

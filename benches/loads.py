@@ -1,6 +1,6 @@
-"""Everything that is asked of a contender, from the load's own core.
+"""The loads on a contender, from the load's own core.
 
-It must never pass over a failed request: an answer that is not the one asked for ends the run.
+It must never ignore a failed request: an answer other than the requested one ends the run.
 """
 
 import json
@@ -16,7 +16,7 @@ PACE_MS = 20
 
 
 class Loads:
-    """`wrk` and the rig, pointed at a port."""
+    """`wrk` and the rig, with a port as their target."""
 
     def __init__(self, args, folder, lengths):
         self.rig, self.core, self.folder, self.lengths = str(args.rig), args.load_core, folder, lengths
@@ -57,7 +57,7 @@ class Loads:
 
     @contextmanager
     def holding(self, port, streams):
-        """While it lasts, that many streams are open after their first frame."""
+        """Keeps this many streams open after their first frame."""
         command = [self.rig, "hold", f"127.0.0.1:{port}", "--key", KEY, "--streams", str(streams)]
         holder = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=pinned(self.core)

@@ -1,7 +1,7 @@
-"""What keeping account of money costs: receipts on the disk, budgets, credit, keys that are stored.
+"""The cost of accounting: receipts on the disk, budgets, credit, stored keys.
 
-The same gateway in five states of mind, interleaved round after round; each is compared with the first,
-which writes nothing down and holds nothing. It must never compare two builds.
+The same gateway in five configurations, interleaved round after round; each is compared with the first,
+which stores nothing and holds nothing. It must never compare two builds.
 
 `make bench` writes it into its page; `python3 benches/money.py [--quick]` prints it alone. Start reading in
 `money`.
@@ -18,7 +18,7 @@ from pathlib import Path
 from loads import Loads
 from processes import KEY, MODEL, SECRETS, Server, add_arguments, build, free_port, need, say
 
-#: A budget of each key, one of its team, one of its policy: what is put after which line of the configuration.
+#: A budget of each key, one of its team, one of its policy: the text to insert after a line of the configuration.
 BUDGETS = {
     "[policies.bench]\n": 'budget = { limit = "1000000000", window = "month" }\n',
     "[teams.bench]\n": 'budget = { limit = "1000000000", window = "day" }\n\n[policies.bench.total]\n'
@@ -26,7 +26,7 @@ BUDGETS = {
 }
 CREDIT = {"[policies.bench]\n": 'credit = "only"\n'}
 
-#: What each is called, what stands in its configuration besides, where it keeps account.
+#: Name, further configuration, and store of each state.
 STATES = {
     "in memory, no budget": ({}, "memory:"),
     "receipts on the disk": ({}, "sqlite"),
@@ -37,7 +37,7 @@ STATES = {
 
 
 def money(args, folder, loads, mock, config):
-    """Of each state: processor time for a whole request, in µs, one value per round."""
+    """For each state: processor time of a whole request, in µs, one value per round."""
     seen = {name: [] for name in STATES}
     with ExitStack() as running:
         servers = {name: running.enter_context(start(args, folder, name, mock, config)) for name in STATES}
@@ -88,7 +88,7 @@ def table(seen):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="shorter, fewer rounds: for a look, not for figures")
+    parser.add_argument("--quick", action="store_true", help="shorter, fewer rounds: a quick check, not figures")
     add_arguments(parser)
     args = parser.parse_args()
     need("wrk", packages="wrk")

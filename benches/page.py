@@ -1,6 +1,6 @@
-"""The figures as docs/performance.md: tables and hand-drawn bars, all made from one run.
+"""The figures as docs/performance.md: tables and bar plots, all made from one run.
 
-It must never say more than was measured: machine, lengths and spread stand beside every figure.
+It must never claim more than was measured: machine, lengths and spread are given with the figures.
 """
 
 import statistics
@@ -14,14 +14,14 @@ ONE = "nginx"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what it is called, how it is shown, what is promised of it."""
+    """One line of the table: its name, format and target."""
 
     measure: str
     name: str
     form: str = "{:,.0f}"
-    #: The measure of the same load without a gateway, to be subtracted.
+    #: The measure of the same load without a gateway, which is subtracted.
     added: bool = False
-    #: Whether it may be set against nginx.
+    #: Whether it may be compared with nginx.
     ratio: bool = True
     target: str = ""
 
@@ -44,12 +44,12 @@ ROWS = [
     Row("ready_ms", "ms from start to ready", "{:.0f}", ratio=False, target="≤ 50 ms"),
 ]
 
-#: What is drawn: each a plot of its own, because no two share a unit.
+#: The measures with a plot; each has its own, because no two have the same unit.
 PLOTS = ["whole_cpu_us", "frame_cpu_us", "stream_kib", "large_cpu_us"]
 
 
 def values(figures, name, row):
-    """One value per round; what the load takes by itself is taken off round by round."""
+    """One value per round; the load's own time is subtracted round by round."""
     own = figures[name].get(row.measure, [])
     if not row.added:
         return own
@@ -89,7 +89,7 @@ def table(figures):
 
 
 def plot(figures, row):
-    """Bars from nothing, the range of the rounds as a line across the end of each."""
+    """Bars from zero, with the range of the rounds as a line across the end of each."""
     shown = {name: found for name in figures if (found := values(figures, name, row))}
     most = max(max(found) for found in shown.values()) or 1
     left, width, step, top = 170, 330, 30, 40
@@ -106,14 +106,14 @@ def plot(figures, row):
     return card(left + width + 80, top + step * len(shown) + 12, row.name, out)
 
 
-#: What grows, one panel each: the measure and what it is called.
+#: The panels of a growth plot: measure and title.
 GROWTH = [("cpu_us", "CPU µs per whole request"), ("ready_ms", "ms from start to ready"), ("idle_mib", "MiB idle")]
 #: Scales are marked in at most this many steps of 1, 2 or 5 times a power of ten.
 STEPS = 5
 
 
 def step_for(most):
-    """The smallest of those steps that needs no more than the number of them."""
+    """The smallest such step that needs no more than `STEPS` of them."""
     return next(step for power in range(9) for step in (10**power, 2 * 10**power, 5 * 10**power) if step * STEPS >= most)
 
 
@@ -157,12 +157,12 @@ def spread(found, form="{:,.1f}"):
     return middle if len(found) == 1 else f"{middle} ({form.format(min(found))}–{form.format(max(found))})"
 
 
-def crowd_table(crowd):
-    """Memory for each stream, and what new streams see."""
+def open_streams_table(open_streams):
+    """Memory per stream, and the first tokens of new streams."""
     names = ["KiB per open stream", "first token alone: p50, µs", "p99", "meanwhile: p50, µs", "p99"]
     keys = ["kib", "alone_p50_us", "alone_p99_us", "meanwhile_p50_us", "meanwhile_p99_us"]
     out = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for name, lines in crowd.items():
+    for name, lines in open_streams.items():
         if isinstance(lines, list):
             found = [[line[key] for line in lines if key in line] for key in keys]
             forms = ["{:,.1f}"] + ["{:,.0f}"] * 4
@@ -172,7 +172,7 @@ def crowd_table(crowd):
 
 
 def write(folder, seen, lengths, about):
-    """The page and its plots."""
+    """Writes the page and its plots."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = {row.measure: row for row in ROWS}
     for measure in PLOTS:
@@ -195,12 +195,12 @@ def plot_name(measure):
 
 
 def text(seen, lengths, about):
-    figures, crowd = seen["figures"], seen["crowd"]
+    figures, open_streams = seen["figures"], seen["crowd"]
     keys, deployments = by_shape(seen["growth"])
     rows = {row.measure: row.name for row in ROWS}
     plots = "\n".join(f"![{rows[measure]}]({plot_name(measure)}.svg)" for measure in PLOTS)
     warning = (
-        "\n> A quick run, on a machine that may have been busy: a look, not figures to hold anybody to.\n"
+        "\n> A quick run, on a machine that may have been busy: a quick check, not reference figures.\n"
         if about["quick"]
         else ""
     )
@@ -209,25 +209,25 @@ def text(seen, lengths, about):
     command = "python3 benches/compare.py --quick" if about["quick"] else "make bench"
     return f"""# Performance
 
-Written by `{command}`; nothing here is written by hand. Beside Tierway stand nginx, which does
-nothing but hand on, and the least that could be written instead: a hundred lines of axum and reqwest.
+Written by `{command}`; nothing here is written by hand. Tierway is compared with nginx, which
+only forwards, and with a minimal proxy: a hundred lines of axum and reqwest.
 {warning}
 Each cell: the median of {lengths.rounds} rounds (smallest–largest) · **its ratio to nginx**. Another machine has other
-figures; the ratios travel better.
+figures; the ratios differ less.
 
 {table(figures)}
 
-A refusal costs Tierway {share:.2f} of a served request. Why it costs what it costs: [where the time goes](where-time-goes.md).
+A refusal costs Tierway {share:.2f} of a served request. For the reasons, see [where the time goes](where-time-goes.md).
 
 {plots}
 
-## {crowd["streams"]:,} open streams
+## {open_streams["streams"]:,} open streams
 
 Held at once, each after its first token; for {lengths.fast} s 200 new streams a second go through the same process,
-before (*alone*) and while they are held (*meanwhile*). A stream needs two descriptors, and this system allows {crowd["files"]:,} to a
+before (*alone*) and while they are held (*meanwhile*). A stream needs two descriptors, and this system allows {open_streams["files"]:,} to a
 process: half of them, less a few, is what was held.
 
-{crowd_table(crowd)}
+{open_streams_table(open_streams)}
 
 ## Money
 
@@ -252,14 +252,14 @@ The same request to configurations of another size: three providers, the last ke
 
 One interleaved run of {about["minutes"]:.0f} minutes: each measure of each contender in turn, round after round.
 {about["cpu"]}, {about["cores"]} cores, Linux {about["kernel"]}, load average at the start {about["load"]}. The gateway has core
-{about["gateway_core"]}; provider and load share core {about["load_core"]}. Everything speaks over loopback, without TLS.
+{about["gateway_core"]}; provider and load share core {about["load_core"]}. All traffic is over loopback, without TLS.
 
 - **direct**: the load straight to the provider, a program that answers at once. What it takes is
   subtracted wherever a row says *added*.
 - **nginx** {about["nginx"]}: one worker, buffering off both ways, upstream kept alive, the key checked by a `map`, no access
   log.
-- **bare axum + reqwest**: `benches/rig/pass.rs`. Looks the key up, parses `model`, hands on.
-- **Tierway**: everything on. A key with a rate, a token and a concurrency limit, two deployments balanced
+- **bare axum + reqwest**: `benches/rig/pass.rs`. Looks the key up, parses `model`, forwards.
+- **Tierway**: every feature on. A key with a rate, a token and a concurrency limit, two deployments balanced
   by latency, breakers, a receipt on the disk (SQLite) and a line of the access log for every request, metrics.
 
 | measure | load | of each, each round |
@@ -272,12 +272,12 @@ One interleaved run of {about["minutes"]:.0f} minutes: each measure of each cont
 | refusals | 64 connections with a wrong key (`wrk`) | {lengths.refused} s |
 | growth | 64 connections, as fast as they go (`wrk`), {lengths.growth_rounds} rounds, a fresh process for each size | {lengths.growth} s |
 
-Processor time is the kernel's own account of the gateway's processes, in hundredths of a second;
-memory is resident memory. An answer that is not the one asked for ends the run.
+Processor time is what the kernel accounts to the gateway's processes, in hundredths of a second;
+memory is resident memory. An answer other than the requested one ends the run.
 
 ## To repeat it
 
 `make bench` on a machine with nothing else to do (Debian: `apt install wrk nginx-light`);
-`python3 benches/compare.py --quick` for a look, `--help` for more. The parts by themselves, in
+`python3 benches/compare.py --quick` for a quick check, `--help` for more. The parts by themselves, in
 nanoseconds: `cargo bench --bench parts`.
 """

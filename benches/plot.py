@@ -1,7 +1,7 @@
-"""Plots by hand: a card with panels, axes, lines, areas and bars, as one SVG.
+"""Plots as one SVG: a card with panels, axes, lines, areas and bars.
 
-Every card brings its own ground and follows the reader's colour scheme, so that it can be read in a light page,
-in a dark one, and where the two disagree. It must never draw a point that is not in its data.
+Every card has its own background and follows the reader's colour scheme, so that it is readable on a light and on a
+dark page, also where page and scheme differ. It must never draw a point that is not in its data.
 
 Start reading at `Panel`.
 """
@@ -20,7 +20,7 @@ text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-se
 .good { fill: #1a7f37 } .good.line { fill: none; stroke: #1a7f37 } .range { stroke: #1f2328; stroke-width: 2 }
 """
 
-#: Whoever reads in the dark has these instead.
+#: The same for a dark colour scheme.
 DARK = """
 text { fill: #e6edf3 } .dim { fill: #9198a1 } .card { fill: #0d1117; stroke: #3d444d } .grid { stroke: #262c36 }
 .axis { stroke: #656c76 } .mark { stroke: #9198a1 } .a { fill: #4493f8 } .a.line { stroke: #4493f8 }
@@ -30,7 +30,7 @@ text { fill: #e6edf3 } .dim { fill: #9198a1 } .card { fill: #0d1117; stroke: #3d
 
 
 def card(width, height, title, parts):
-    """The whole picture; `title` is what a reader without eyes for it is told."""
+    """The whole plot; `title` is its text for screen readers."""
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" aria-label="{escape(title)}">',
@@ -47,7 +47,7 @@ def text(x, y, said, kind="", anchor="start"):
 
 @dataclass
 class Panel:
-    """A rectangle with a scale each way."""
+    """A rectangle with a scale on each axis."""
 
     left: float
     top: float
@@ -65,7 +65,7 @@ class Panel:
         return self.top + self.height * (1 - part(value, self.y_range, self.y_log))
 
     def grid(self, ticks, labels=True):
-        """Lines across at `ticks`: value to label."""
+        """Horizontal lines at `ticks`, a map of value to label."""
         out = []
         for value, label in ticks.items():
             y = self.y(value)

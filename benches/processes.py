@@ -1,6 +1,6 @@
-"""The processes of a bench: built, started on a core and a port of the system's choice, measured, ended.
+"""The processes of a benchmark: built, started on a core and a free port, measured, ended.
 
-It must never leave one behind: each is a context, ended by its pid however the bench ends.
+It must never leave one running: each is a context manager and is ended by its pid however the benchmark ends.
 
 Start reading at `Server`.
 """
@@ -33,16 +33,16 @@ def say(text):
 
 
 def add_arguments(parser):
-    """What every bench lets its caller say."""
+    """The arguments that all benchmarks share."""
     parser.add_argument("--tierway", type=Path, help="a binary built already")
     parser.add_argument("--rig", type=Path, help="the helper, built already")
     parser.add_argument("--gateway-core", type=int, default=0)
     parser.add_argument("--load-core", type=int, default=1)
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where the page and its plots go")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where to write the page and its plots")
 
 
 def build(args):
-    """What was not handed in is built: the gateway as it is shipped, then the rig beside it."""
+    """Builds what was not passed as an argument: the release gateway, then the rig."""
     if not args.tierway:
         args.tierway = cargo("--bin", "tierway")
     if not args.rig:
@@ -60,7 +60,7 @@ def cargo(kind, name):
 
 
 def pinned(*cores):
-    """Run in the child: on these cores, with room for many connections."""
+    """Returns what runs in the child before exec: pin it to these cores, raise its limit on open files."""
 
     def prepare():
         os.sched_setaffinity(0, set(cores))
@@ -77,7 +77,7 @@ def free_port():
 
 
 def machine():
-    """What the figures were taken on."""
+    """The machine of the figures."""
     model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     return {
         "cpu": model[1] if model else platform.machine(),
@@ -96,7 +96,7 @@ class Server:
     def __init__(self, command, port, cores, log, path="/healthz", store=None):
         self.port = port
         self.path = path
-        # Tierway keeps its receipts, as it does by default, but beside the log.
+        # Tierway stores its receipts, as it does by default, but next to the log.
         store = {"TIERWAY__STORE__URL": store or f"sqlite:{Path(log).with_suffix('.db').absolute()}"}
         with open(log, "ab") as sink:
             begun = time.perf_counter()
@@ -151,7 +151,7 @@ class Server:
         if self.process.poll() is not None:
             return
         self.signal(signal.SIGTERM)
-        # A stopped process takes no other signal until it goes on.
+        # A stopped process handles no other signal until it continues.
         self.signal(signal.SIGCONT)
         try:
             self.process.wait(timeout=3)
@@ -161,7 +161,7 @@ class Server:
 
 
 def tool(name):
-    """Where a program of the system lies; Debian's servers are not in everybody's path."""
+    """The path of a system program; Debian's servers are not in every user's PATH."""
     return shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
 
 

@@ -1,11 +1,11 @@
-//! How often a request, a frame and a refusal ask for memory: an exact ceiling for each.
+//! Allocations of a request, a frame and a refusal: an exact ceiling for each.
 //!
-//! The gateway has a thread of its own, and only that one is counted; the test is client and provider
-//! at once and goes in lock-step. What one thing costs is the difference between many and twice as
-//! many, done with a gateway that is warm.
+//! The gateway runs on a thread of its own, and only that one is counted; the test is both client and
+//! provider and works in lock-step. The cost of one operation is the difference between many and twice
+//! as many, with a gateway that is warm.
 //!
-//! `cargo test --test allocations -- --nocapture` prints today's numbers. A ceiling that is no longer
-//! reached fails as well: lower it.
+//! `cargo test --test allocations -- --nocapture` prints the current numbers. A ceiling that is no longer
+//! reached fails as well and must be lowered.
 
 use allocation_counter::{AllocationInfo, measure};
 use std::io::{self, Read, Write};
@@ -27,14 +27,14 @@ use tierway::telemetry::metrics::BuildInfo;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const KEY: &str = "tw_test_allocations_key";
-const SCANT_KEY: &str = "tw_test_allocations_scant_key";
-/// Enough that what grows by doubling (a queue, a book) does not show in one of them.
+const LIMITED_KEY: &str = "tw_test_allocations_scant_key";
+/// Enough that structures that grow by doubling do not affect the count of one.
 const MANY: u64 = 256;
 const FRAMES: u64 = 16;
 /// Longer than any step takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Everything on: limits, two deployments to choose from, breakers, metrics, the access log.
+/// Every feature enabled: limits, two deployments to choose from, breakers, metrics, the access log.
 const CONFIG: &str = r#"
 [providers.one]
 protocol = "openai"
@@ -110,54 +110,54 @@ fn a_refusal_of_an_unknown_key() {
 fn a_refusal_of_a_key_at_its_limit() {
     let at_limit = |run: &mut Run, times| {
         if run.upstream.is_none() {
-            run.whole(SCANT_KEY);
+            run.whole(LIMITED_KEY);
         }
-        run.refusals(SCANT_KEY, 429, times);
+        run.refusals(LIMITED_KEY, 429, times);
     };
     check("refusal, 429", 56, MANY, |run| at_limit(run, MANY), |run| at_limit(run, 2 * MANY));
 }
 
-/// `more` does `things` more things than `less`: each asks for memory `expected` times.
+/// `more` does `things` operations more than `less`; each must allocate `expected` times.
 fn check(name: &str, expected: u64, things: u64, less: impl Fn(&mut Run), more: impl Fn(&mut Run)) {
     let (less, more) = counted(less, more);
     let each = |less: u64, more: u64| (more as f64 - less as f64) / things as f64;
     let count = each(less.count_total, more.count_total);
     println!("{name}: {count:.3} allocations, {:.1} bytes", each(less.bytes_total, more.bytes_total));
-    // Rounded, because what grows by doubling asks once for all of them.
+    // Rounded, because structures that grow by doubling allocate once for many operations.
     assert_eq!(count.round() as i64, expected as i64, "{name}: fewer is welcome: lower the ceiling");
 }
 
-/// What the gateway's thread asks for during `less` and during `more`, once it is warm.
+/// The allocations of the gateway's thread during `less` and during `more`, once it is warm.
 fn counted(less: impl Fn(&mut Run), more: impl Fn(&mut Run)) -> (AllocationInfo, AllocationInfo) {
     let provider = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let config = CONFIG.replace("PORT", &provider.local_addr().expect("it is bound").port().to_string());
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = listener.local_addr().expect("it is bound");
-    let (lap, laps) = unbounded_channel();
-    let rest = Arc::new(Rest::default());
+    let (phase, phases) = unbounded_channel();
+    let idle = Arc::new(IdleFlag::default());
     let gateway = {
-        let rest = rest.clone();
-        thread::spawn(move || serve(&config, listener, laps, rest))
+        let idle = idle.clone();
+        thread::spawn(move || serve(&config, listener, phases, idle))
     };
     let (ask, asked) = mpsc::channel();
     thread::spawn(move || take_requests(&provider, &ask));
-    let mut run = Run { client: connect(address), asked, upstream: None, rest };
+    let mut run = Run { client: connect(address), asked, upstream: None, idle };
     let works: [&dyn Fn(&mut Run); 3] = [&less, &less, &more];
     for work in works {
         work(&mut run);
-        lap.send(()).expect("the gateway serves until its last lap");
+        phase.send(()).expect("the gateway serves until its last phase");
     }
     gateway.join().expect("the gateway does not panic")
 }
 
-/// Whether the gateway's thread waits for something to happen.
+/// Whether the gateway's thread is idle.
 #[derive(Default)]
-struct Rest {
+struct IdleFlag {
     resting: Mutex<bool>,
     begins: Condvar,
 }
 
-impl Rest {
+impl IdleFlag {
     fn set(&self, resting: bool) {
         *self.resting.lock().expect("no thread panics with it") = resting;
         self.begins.notify_all();
@@ -166,21 +166,21 @@ impl Rest {
     fn wait(&self) {
         let resting = self.resting.lock().expect("no thread panics with it");
         let waited = self.begins.wait_timeout_while(resting, PATIENCE, |resting| !*resting);
-        assert!(!waited.expect("no thread panics with it").1.timed_out(), "the gateway does not come to rest");
+        assert!(!waited.expect("no thread panics with it").1.timed_out(), "the gateway does not become idle");
     }
 }
 
-/// Serves for three laps; what was asked for in the second and in the third.
+/// Serves for three phases; returns the allocations of the second and the third.
 fn serve(
     config: &str,
     listener: TcpListener,
-    mut laps: UnboundedReceiver<()>,
-    rest: Arc<Rest>,
+    mut phases: UnboundedReceiver<()>,
+    idle: Arc<IdleFlag>,
 ) -> (AllocationInfo, AllocationInfo) {
-    let roused = rest.clone();
+    let roused = idle.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .on_thread_park(move || rest.set(true))
+        .on_thread_park(move || idle.set(true))
         .on_thread_unpark(move || roused.set(false))
         .build()
         .expect("the system gives a poll");
@@ -203,9 +203,9 @@ fn serve(
         let listener = tokio::net::TcpListener::from_std(listener).expect("it is non-blocking");
         gateway.serve(listener, None).await;
     });
-    let mut lap = || runtime.block_on(laps.recv()).expect("the test ends each lap");
-    lap();
-    (measure(&mut lap), measure(&mut lap))
+    let mut phase = || runtime.block_on(phases.recv()).expect("the test ends each phase");
+    phase();
+    (measure(&mut phase), measure(&mut phase))
 }
 
 /// An environment with the secrets, and without files.
@@ -215,7 +215,7 @@ impl Environment for Variables {
     fn variable(&self, name: &str) -> Option<String> {
         let value = match name {
             "KEY" => KEY,
-            "SCANT_KEY" => SCANT_KEY,
+            "SCANT_KEY" => LIMITED_KEY,
             "CREDENTIAL" => "sk-provider",
             _ => return None,
         };
@@ -231,7 +231,7 @@ impl Environment for Variables {
     }
 }
 
-/// The provider: reads requests, and hands over the connection on which each is to be answered.
+/// The provider: reads requests, and sends the connection on which each is to be answered to the test.
 fn take_requests(provider: &TcpListener, ask: &Sender<TcpStream>) {
     for connection in provider.incoming() {
         let mut connection = prepared(connection.expect("the gateway connects"));
@@ -248,12 +248,12 @@ fn take_requests(provider: &TcpListener, ask: &Sender<TcpStream>) {
     }
 }
 
-/// The client's connection to a gateway, and what the provider behind it has been asked.
+/// The client's connection to a gateway, and the provider's requests.
 struct Run {
     client: TcpStream,
     asked: Receiver<TcpStream>,
     upstream: Option<TcpStream>,
-    rest: Arc<Rest>,
+    idle: Arc<IdleFlag>,
 }
 
 impl Run {
@@ -263,7 +263,7 @@ impl Run {
 
     fn whole(&mut self, key: &str) {
         self.ask(key, "");
-        self.be_asked();
+        self.await_upstream_request();
         let length = WHOLE_ANSWER.len();
         self.answer(&format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{WHOLE_ANSWER}"
@@ -274,7 +274,7 @@ impl Run {
     fn streams(&mut self, times: u64, frames: u64) {
         for _ in 0..times {
             self.ask(KEY, r#""stream":true,"#);
-            self.be_asked();
+            self.await_upstream_request();
             for number in 0..frames {
                 // In one write, so that it is read as one.
                 self.answer(&format!("{}{}", if number == 0 { STREAM_HEAD } else { "" }, event(TOKEN)));
@@ -302,10 +302,10 @@ impl Run {
         self.client.write_all(request.as_bytes()).expect("the gateway reads");
     }
 
-    fn be_asked(&mut self) {
+    fn await_upstream_request(&mut self) {
         self.upstream = Some(self.asked.recv_timeout(PATIENCE).expect("the gateway asks its provider"));
-        // An answer that came before it was awaited would be read another way.
-        self.rest.wait();
+        // An answer that arrives before it is awaited would take another path in the runtime.
+        self.idle.wait();
     }
 
     fn answer(&mut self, text: &str) {
@@ -315,9 +315,9 @@ impl Run {
 
     fn read_until(&mut self, status: u16, whole: impl Fn(&[u8]) -> bool) {
         let read = read_until(&mut self.client, whole).expect("the gateway does not hang up");
-        self.rest.wait();
+        self.idle.wait();
         let expected = format!("HTTP/1.1 {status} ");
-        // What follows a stream's head has none.
+        // The rest of a stream after its head has no status.
         let good = !read.starts_with(b"HTTP/1.1") || read.starts_with(expected.as_bytes());
         assert!(good, "{}", String::from_utf8_lossy(&read));
     }

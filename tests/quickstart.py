@@ -1,8 +1,8 @@
-"""Does what docs/quickstart.md says, as it stands there, and says how long each step took.
+"""Runs the commands of docs/quickstart.md unchanged, and prints how long each step took.
 
-The commands go to one shell in the order of the page, in an empty directory, without the variables
-of this machine; ports that may be taken are exchanged for free ones. It must never correct the page:
-a command that fails, or an answer that is not the one promised, fails the run.
+The commands run in one shell in the order of the page, in an empty directory, without the variables
+of this machine; ports that may be in use are replaced by free ones. It must never correct the page:
+a command that fails, or an answer other than the documented one, fails the run.
 
 Start reading in `main`.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "quickstart.md"
 BINARY = Path(os.environ.get("TIERWAY_BIN", ROOT / "target/debug/tierway"))
-#: Seconds a step may take before it hangs.
+#: Seconds after which a step counts as hanging.
 PATIENCE = 60
 END = "--- step is done ---"
 
@@ -40,7 +40,7 @@ def free_port():
 
 
 def blocks():
-    """The commands of the page, with ports nobody has."""
+    """The commands of the page, with free ports."""
     text = PAGE.read_text()
     for port in ["8080", "9001", "9002"]:
         text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")
@@ -48,7 +48,7 @@ def blocks():
 
 
 def surroundings(folder):
-    """No variable of this machine but where programs lie; the demo takes any free port."""
+    """The environment: no variable of this machine but PATH; the demo uses any free port."""
     programs = folder / "bin"
     programs.mkdir()
     (programs / "tierway").symlink_to(BINARY.resolve())
@@ -56,7 +56,7 @@ def surroundings(folder):
 
 
 def run(shell, commands):
-    """What the commands print, on either channel, and how long it took."""
+    """The output of the commands, stdout and stderr, and how long they took."""
     begun = time.monotonic()
     shell.stdin.write(f"{commands}\necho; echo '{END}'\n")
     shell.stdin.flush()
@@ -83,7 +83,7 @@ def main():
         try:
             for (step, promised), block in zip(PROMISED, commands):
                 if "--config gateway.toml >" in block:
-                    # The page's own listen is what the gateway shall have.
+                    # The gateway must use the page's own listen address.
                     block = "unset TIERWAY__SERVER__LISTEN\n" + block
                 said, took = run(shell, block)
                 missing = [pattern for pattern in promised if not re.search(pattern, said)]
@@ -91,7 +91,7 @@ def main():
                     raise SystemExit(f"{step}: {missing} is not in what was printed:\n{said}")
                 print(f"  {took:5.1f} s  {step}")
         finally:
-            # The shell leads a group of its own: whatever a failed step left running is in it.
+            # The shell leads a process group of its own, which contains whatever a failed step left running.
             try:
                 os.killpg(shell.pid, signal.SIGKILL)
             except ProcessLookupError:

@@ -1,8 +1,8 @@
-/* What the system hands a process that differs from run to run: the time and chance.
+/* Fixed values for what the system gives a process that differs from run to run: time and random bytes.
  *
- * Linked into the counted binary only, in front of libc's own, so that two runs do exactly the same:
- * hash maps are seeded alike, and a clock that moves ten microseconds each time it is asked gives
- * every run the same durations. Nothing that is shipped contains it.
+ * Linked into the counted binary only, before libc's own functions, so that two runs do exactly the same:
+ * hash maps have the same seed, and a clock that advances ten microseconds at each call gives every run
+ * the same durations. No release contains it.
  */
 
 #include <string.h>
@@ -19,7 +19,7 @@ ssize_t getrandom(void *into, size_t length, unsigned int flags) {
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
-    /* Each thread its own: the order in which two ask is the scheduler's. */
+    /* One clock per thread, because the scheduler decides the order of calls of two threads. */
     static __thread long microseconds;
     (void)clock;
     microseconds += 10;

@@ -1,7 +1,7 @@
-//! The gateway whose instructions are counted: the real one with everything on, on a single thread.
+//! The gateway whose instructions are counted: production code with every feature on, on a single thread.
 //!
-//! It must never do anything by itself once it serves: whatever is counted, a request caused. Each byte
-//! on stdin ends a lap, and its end is the end.
+//! It must never do anything by itself once it serves, so that every counted instruction is caused by a
+//! request. Each byte on stdin ends a lap, and the end of stdin ends the process.
 //!
 //! Started by `benches/instructions.py`; start reading there.
 
@@ -25,7 +25,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::net::unix::pipe::Receiver;
 
-/// As in the binary that is shipped.
+/// As in the release binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
         println!("instructions: run by `make instructions`");
         return Ok(());
     }
-    // More threads would take turns as the scheduler likes.
+    // With more threads the order would depend on the scheduler.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(Path::new(&config)))
 }
 
@@ -62,8 +62,8 @@ async fn serve(config: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Where the access log goes: its thread stays in the first write, so that the one we count never
-/// meets it at a lock. Lines are formatted and handed over all the same.
+/// The access log's output: its thread blocks in the first write, so that it never contends for a lock with
+/// the counted thread. Lines are still formatted and queued.
 struct Never;
 
 impl Write for Never {
@@ -86,7 +86,7 @@ async fn laps() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Callgrind writes what it counted, and begins anew, whenever this is called.
+/// Callgrind writes its counts and resets them whenever this is called.
 #[inline(never)]
 fn lap() {
     black_box(());

@@ -1,6 +1,6 @@
-//! Streams: many side by side to their ends, or many that wait after their first frame.
+//! Streams: many concurrent ones read to their ends, or many that wait after their first frame.
 //!
-//! A stream that does not bring every frame asked for is an error, never a figure.
+//! A stream without every requested frame is an error, never a figure.
 
 use crate::wire::TOKEN;
 use crate::{Target, quantile, wire};
@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-/// Streams that are being opened at a time, so that none waits for the one before it.
+/// Streams being opened at the same time, so that none waits for the previous one.
 const AT_A_TIME: usize = 32;
 
-/// What the streams are like.
+/// Number, length and pace of the streams.
 #[derive(clap::Args, Clone, Copy)]
 pub(crate) struct Shape {
     /// At once
@@ -34,7 +34,7 @@ pub(crate) struct Shape {
     pace_ms: u64,
 }
 
-/// Reads them all and says how long the first tokens took, in microseconds.
+/// Reads them all and returns how long the first tokens took, in microseconds.
 pub(crate) async fn streams(at: Target, shape: Shape) -> anyhow::Result<Value> {
     let asked = format!(r#""stream":true,"frames":{},"pace_ms":{},"#, shape.frames, shape.pace_ms);
     let request = at.request(&asked);
@@ -42,7 +42,7 @@ pub(crate) async fn streams(at: Target, shape: Shape) -> anyhow::Result<Value> {
     for number in 0..shape.streams {
         let (at, request) = (at.clone(), request.clone());
         running.spawn(async move {
-            // Evenly over one stream's length: no contender meets them all at once.
+            // Started evenly over one stream's length, not all at once.
             let length = shape.pace_ms * shape.frames;
             sleep(Duration::from_micros(length * 1000 * number as u64 / shape.streams as u64)).await;
             let mut connection = connect(&at).await?;
@@ -65,7 +65,7 @@ pub(crate) async fn streams(at: Target, shape: Shape) -> anyhow::Result<Value> {
     }))
 }
 
-/// Opens them, a few at a time, says so, and waits until stdin ends.
+/// Opens them, a few at a time, prints their number, and waits until stdin ends.
 pub(crate) async fn hold(at: Target, streams: usize) -> anyhow::Result<Value> {
     let request: Arc<[u8]> = at.request(r#""stream":true,"frames":2,"pace_ms":3600000,"#).into();
     let mut opening = JoinSet::new();
@@ -116,7 +116,7 @@ async fn read_more(connection: &mut TcpStream, read: &mut Vec<u8>) -> anyhow::Re
     if connection.read_buf(read).await? == 0 {
         bail!("hung up on after {}", String::from_utf8_lossy(read));
     }
-    // A refusal is no stream: without this it would be waited for until the deadline.
+    // A refusal is not a stream: without this check it would be waited for until the deadline.
     match wire::body_start(read) {
         Some(_) if !read.starts_with(b"HTTP/1.1 200") => bail!("answered {}", String::from_utf8_lossy(read)),
         _ => Ok(()),

@@ -1,12 +1,12 @@
-//! What the comparison with other gateways needs beside them: a provider that answers at once, the
-//! least anybody could write instead of a gateway, and loads that `wrk` cannot make.
+//! The tools of the benchmarks: a provider that answers at once, a minimal proxy as a reference, and load
+//! generators for what `wrk` cannot do.
 //!
-//! It must never be the slow one: provider and load speak HTTP by hand, and share a core while the
+//! It must never be the bottleneck: provider and load implement HTTP directly, and share a core while the
 //! gateway has its own. Nothing here is a test.
 //!
 //! Started by `benches/*.py`; start reading in `compare.py`.
 
-// Clocks and sleeping threads are a load generator's trade.
+// A load generator needs real clocks and sleeping threads.
 #![allow(clippy::disallowed_methods)]
 
 mod load;
@@ -30,17 +30,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Part {
-    /// Answer every request as a provider that thinks for no time
+    /// Answer every request at once, as a provider
     Mock {
         listen: SocketAddr,
-        /// What is wrong between SIGUSR1 and SIGUSR2
+        /// The fault between SIGUSR1 and SIGUSR2
         #[arg(long, default_value = "error")]
         fault: mock::Fault,
         /// Connections the system may hold before they are accepted
         #[arg(long, default_value_t = 4096)]
         backlog: u32,
     },
-    /// Check a key, parse `model`, hand on: axum and reqwest
+    /// Check a key, parse `model`, forward: axum and reqwest
     Pass { listen: SocketAddr, provider: String, key: String },
     /// Whole answers at a fixed rate, timed from when each was due
     Open {
@@ -89,7 +89,7 @@ enum Part {
     },
 }
 
-/// Whom to ask, and as whom.
+/// The address to send requests to, and the key to use.
 #[derive(clap::Args, Clone)]
 struct Target {
     address: SocketAddr,
@@ -119,7 +119,7 @@ fn main() -> anyhow::Result<()> {
         println!("rig: run by `make bench`");
         return Ok(());
     }
-    let said = match Cli::parse().part {
+    let output = match Cli::parse().part {
         Part::Mock { listen, fault, backlog } => return on_one_thread(mock::serve(listen, fault, backlog)),
         Part::Pass { listen, provider, key } => return pass::serve(listen, provider, key),
         Part::Open { at, per_second, seconds, fresh, stream } => {
@@ -130,7 +130,7 @@ fn main() -> anyhow::Result<()> {
         Part::Timeline { at, plan } => on_one_thread(timeline::timeline(at, plan))?,
         Part::Slow { at, manner, connections } => on_one_thread(slow::slow(at, manner, connections))?,
     };
-    println!("{said}");
+    println!("{output}");
     Ok(())
 }
 

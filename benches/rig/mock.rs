@@ -1,7 +1,7 @@
 //! The provider: 600 bytes of JSON at once, or a stream as the request's
 //! `frames`, `first_ms`, `pace_ms` and `token_bytes` say.
 //!
-//! It must never hold a request back by itself: what it adds is added to every contender.
+//! It must never delay a request by itself: its latency is part of every contender's.
 //!
 //! Start reading in [`serve`].
 
@@ -17,14 +17,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// From here on it is worth a look whether anybody still waits.
+/// Waits from this length on also check whether the client is still connected.
 const LONG: Duration = Duration::from_secs(1);
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
 
 const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 64\r\n\r\n{\"error\":{\"message\":\"simulated outage\",\"type\":\"server_error\"}}\n\n";
 
-/// What a provider does while something is wrong with it. Refusing and falling silent need no help
-/// from it: its process is killed, or stopped.
+/// What the provider does during a fault. Refused connections and silence need no code here: its process
+/// is killed, or stopped.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
 pub(crate) enum Fault {
     /// Answers every new request with a 500
@@ -49,10 +49,10 @@ pub(crate) async fn serve(listen: SocketAddr, fault: Fault, backlog: u32) -> any
         tokio::spawn(async move {
             let mut to_reset = wrong.clone();
             tokio::select! {
-                // Whoever hangs up has ended that connection, not the provider.
+                // A disconnect ends that connection, not the provider.
                 _ = serve_connection(&mut stream, &whole, &wrong) => {}
                 Ok(_) = to_reset.wait_for(|wrong| *wrong), if fault == Fault::Reset => {
-                    // It fails only on a connection that is gone already.
+                    // It fails only on a connection that is closed already.
                     let _ = stream.set_zero_linger();
                 }
             }
@@ -60,7 +60,7 @@ pub(crate) async fn serve(listen: SocketAddr, fault: Fault, backlog: u32) -> any
     }
 }
 
-/// Something is wrong from SIGUSR1 on, until SIGUSR2.
+/// The fault is active from SIGUSR1 on, until SIGUSR2.
 async fn follow_signals(switch: watch::Sender<bool>) -> anyhow::Result<()> {
     let (mut breaks, mut heals) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
     loop {
@@ -137,7 +137,7 @@ async fn wait_until(stream: &TcpStream, due: Instant) -> anyhow::Result<()> {
     let mut byte = [0];
     tokio::select! {
         () = sleep_until(due) => Ok(()),
-        _ = stream.peek(&mut byte) => bail!("the reader has left"),
+        _ = stream.peek(&mut byte) => bail!("the reader has disconnected"),
     }
 }
 

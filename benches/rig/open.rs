@@ -1,8 +1,8 @@
-//! Whole answers at a fixed rate. Each request is due at a moment fixed beforehand and is timed from
-//! it: a gateway that stalls is charged for everybody it kept waiting.
+//! Whole answers at a fixed rate. Each request is due at a moment fixed beforehand and is timed from it,
+//! so that a stall counts for every request that had to wait.
 //!
-//! Threads that block rather than tasks: the timers of a runtime are a millisecond wide, and what is
-//! measured is a tenth of that.
+//! Blocking threads rather than tasks: the timers of a runtime have a resolution of a millisecond, and the
+//! measured times are a tenth of that.
 
 use crate::{Target, quantile, wire};
 use anyhow::{Context, anyhow, bail};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Requests under way at most; more than any contender needs while it keeps up.
+/// Most requests in progress; more than any contender needs while it keeps up.
 const CONNECTIONS: usize = 64;
 
 /// What is asked, how often and for how long.
@@ -26,14 +26,14 @@ pub(crate) struct Plan {
     pub(crate) stream: bool,
 }
 
-/// What one sender saw: how long its answers took, and why it got none.
+/// The results of one sender: how long its answers took, and the errors of failed requests.
 #[derive(Default)]
 struct Seen {
     taken_us: Vec<u64>,
     failures: Vec<String>,
 }
 
-/// Sends as planned and says how long the answers took, in microseconds, and how many there were not.
+/// Sends as planned and returns how long the answers took, in microseconds, and how many requests failed.
 pub(crate) fn run(at: &Target, plan: &Plan) -> anyhow::Result<Value> {
     let total = (f64::from(plan.per_second) * plan.seconds) as u64;
     let gap = Duration::from_secs(1) / plan.per_second;
@@ -94,7 +94,7 @@ fn connect(at: &Target) -> anyhow::Result<TcpStream> {
     Ok(connection)
 }
 
-/// One answer, on the connection that is there or on a new one that then stays.
+/// Reads one answer, on the existing connection or on a new one that is kept.
 fn ask(connection: &mut Option<TcpStream>, at: &Target, request: &[u8]) -> anyhow::Result<()> {
     let connection = match connection {
         Some(connection) => connection,
@@ -116,7 +116,7 @@ fn ask(connection: &mut Option<TcpStream>, at: &Target, request: &[u8]) -> anyho
     Ok(())
 }
 
-/// Some contenders hand a whole answer on in chunks.
+/// Some contenders forward a whole answer in chunks.
 fn is_whole(read: &[u8]) -> bool {
     let Some(start) = wire::body_start(read) else { return false };
     if wire::header(&read[..start], "transfer-encoding").is_some() {

@@ -1,8 +1,8 @@
-//! The least anybody could write instead of a gateway: a key looked up, `model` parsed, everything
-//! handed on, with the usual server and the usual client.
+//! A minimal proxy as a reference: it looks the key up, parses `model` and forwards everything, with the
+//! usual server and the usual client.
 //!
-//! It must never grow: no limit, no breaker, no metric. What Tierway costs more than this is what
-//! its work costs.
+//! It must never grow: no limit, no breaker, no metric. The difference to Tierway is the cost of Tierway's
+//! features.
 
 use anyhow::anyhow;
 use axum::Router;
@@ -40,7 +40,7 @@ pub(crate) fn serve(listen: SocketAddr, provider: String, key: String) -> anyhow
         .with_state(Arc::new(pass));
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let listener = tokio::net::TcpListener::bind(listen).await?.tap_io(|stream| {
-            // As every server of answers does; without it there is nothing to add.
+            // As other servers do; a failure only affects latency.
             let _ = stream.set_nodelay(true);
         });
         Ok(axum::serve(listener, router).await?)

@@ -1,7 +1,7 @@
-//! Clients that are slow on purpose: thousands of connections, each with as little progress as
-//! its manner allows. One that is let go comes back at once, until stdin ends.
+//! Clients that are slow on purpose: thousands of connections, each with as little progress as its manner
+//! allows. One that the server closes reconnects at once, until stdin ends.
 //!
-//! They must never be in each other's way: a connection costs us one task and one socket.
+//! They must never slow each other down: a connection costs one task and one socket.
 //!
 //! Start reading in [`slow`].
 
@@ -14,20 +14,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::sleep;
 
-/// Between two bytes of ours.
+/// Time between two bytes that a client sends.
 const PACE: Duration = Duration::from_secs(1);
 /// Connections begun at once, and between two such lots: 2,500 a second, within the other side's backlog.
 const LOT: u32 = 50;
 const BETWEEN_LOTS: Duration = Duration::from_millis(20);
-/// As small as the system allows: what we do not read, the other side must keep.
+/// As small as the system allows, so that unread bytes stay in the buffers of the other side.
 const RECEIVE_BUFFER: u32 = 1;
-/// Before one who was let go or could not connect comes back.
-const BREATH: Duration = Duration::from_millis(100);
+/// Time before a client that was closed or could not connect tries again.
+const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 
 /// In which way a client is slow.
 #[derive(clap::ValueEnum, Clone, Copy)]
 pub(crate) enum Manner {
-    /// Connects and says nothing
+    /// Connects and sends nothing
     Idle,
     /// A head that never ends, one byte a second
     Head,
@@ -45,7 +45,7 @@ struct Counts {
     unreachable: AtomicU64,
 }
 
-/// Keeps them up and, once all have begun, prints a line each second until stdin ends.
+/// Keeps them connected and, once all have started, prints a line each second until stdin ends.
 pub(crate) async fn slow(at: Target, manner: Manner, connections: u32) -> anyhow::Result<Value> {
     let counts = Arc::new(Counts::default());
     let request: Arc<Vec<u8>> = Arc::new(match manner {
@@ -64,16 +64,16 @@ pub(crate) async fn slow(at: Target, manner: Manner, connections: u32) -> anyhow
         let counts = counts.clone();
         async move {
             loop {
-                println!("{}", reported(&counts));
+                println!("{}", counts_as_json(&counts));
                 sleep(PACE).await;
             }
         }
     });
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
-    Ok(reported(&counts))
+    Ok(counts_as_json(&counts))
 }
 
-fn reported(counts: &Counts) -> Value {
+fn counts_as_json(counts: &Counts) -> Value {
     json!({
         "begun": counts.begun.load(Relaxed),
         "open": counts.open.load(Relaxed),
@@ -82,21 +82,21 @@ fn reported(counts: &Counts) -> Value {
     })
 }
 
-/// One client, for ever.
+/// One client, without end.
 async fn keep(address: std::net::SocketAddr, manner: Manner, request: Arc<Vec<u8>>, counts: Arc<Counts>) {
     loop {
         counts.begun.fetch_add(1, Relaxed);
         let Ok(connection) = connect(address).await else {
             counts.unreachable.fetch_add(1, Relaxed);
-            sleep(BREATH).await;
+            sleep(RECONNECT_AFTER).await;
             continue;
         };
         counts.open.fetch_add(1, Relaxed);
-        // However it ends, the other side let it go.
-        let _ = dawdle(connection, manner, &request).await;
+        // However it ends, the other side closed it.
+        let _ = stay_slow(connection, manner, &request).await;
         counts.open.fetch_sub(1, Relaxed);
         counts.let_go.fetch_add(1, Relaxed);
-        sleep(BREATH).await;
+        sleep(RECONNECT_AFTER).await;
     }
 }
 
@@ -106,14 +106,14 @@ async fn connect(address: std::net::SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(socket.connect(address).await?)
 }
 
-/// Until the other side has had enough.
-async fn dawdle(mut connection: TcpStream, manner: Manner, request: &[u8]) -> anyhow::Result<()> {
+/// Sends or reads as slowly as `manner` says until the other side closes the connection.
+async fn stay_slow(mut connection: TcpStream, manner: Manner, request: &[u8]) -> anyhow::Result<()> {
     connection.write_all(request).await?;
     match manner {
         Manner::Idle => {
             connection.read_u8().await?;
         }
-        // A write fails once the other side is gone; what it says before that is not read.
+        // A write fails once the other side has closed; what it sends before is not read.
         Manner::Head | Manner::Body => loop {
             sleep(PACE).await;
             connection.write_all(b"x").await?;
@@ -123,7 +123,7 @@ async fn dawdle(mut connection: TcpStream, manner: Manner, request: &[u8]) -> an
             if let Some(error) = connection.take_error()? {
                 return Err(error.into());
             }
-            // Not readable in this sense until it is closed: nothing is ever taken out.
+            // Nothing is ever read, so only a close ends this loop.
             if connection.ready(tokio::io::Interest::READABLE).await?.is_read_closed() {
                 return Ok(());
             }

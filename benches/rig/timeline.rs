@@ -1,8 +1,8 @@
 //! Streams at a fixed rate while something happens: one line for each request, never an average.
 //!
-//! It must never retry and never drop a request from the account: one that failed, one that was cut
-//! and one that ended too early without saying so are lines like any other. Each is timed from when it
-//! was due, on a connection of its own, so that none inherits another's fate.
+//! It must never retry and never omit a request: a failed one, a cut one and one that ended too early
+//! without an error are lines like any other. Each is timed from when it was due, on a connection of its
+//! own, so that none affects another.
 //!
 //! Start reading in [`timeline`].
 
@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// How long after it was due a request is given up by its client.
+/// How long after it was due a client gives a request up.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// From being told to begin to the first request.
+/// From the start of the program to the first request.
 const RUN_UP: Duration = Duration::from_millis(200);
 
-/// What is asked, and how often.
+/// The requests to send, and their rate.
 #[derive(clap::Args, Clone, Copy)]
 pub(crate) struct Plan {
     #[arg(long)]
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
     first_ms: u64,
 }
 
-/// What the client of one request saw.
+/// One request as its client saw it.
 struct Seen {
     due: Duration,
     /// From due to the first token and to the end.
@@ -63,7 +63,7 @@ pub(crate) async fn timeline(at: Target, plan: Plan) -> anyhow::Result<Value> {
         running.spawn(async move {
             let mut seen = Seen { due, first_token: None, end: PATIENCE, outcome: "failed", read: Vec::new() };
             let asked = ask(address, &request, plan.frames, begin, &mut seen);
-            // Neither an error nor a client that gives up is more than what is in `seen` already.
+            // An error or a timeout adds nothing to what `seen` contains already.
             let _ = timeout_at(begin + due + PATIENCE, asked).await;
             seen
         });

@@ -1,12 +1,12 @@
-//! As much HTTP/1.1 as a bench needs: where a head ends and how long its body is.
+//! As much HTTP/1.1 as a benchmark needs: the end of a head and the length of its body.
 //!
-//! It must never be used for anything that faces the world: whoever speaks to it is known.
+//! It must never be used for untrusted peers: it accepts only what the benchmarks send.
 
 use memchr::memmem;
 
 /// Every frame that carries a token has this, and nothing else does.
 pub(crate) const TOKEN: &[u8] = b"\"delta\":{\"content\":";
-/// How a chunked body ends.
+/// The end of a chunked body.
 pub(crate) const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
 /// Where the body begins, once the head in `bytes` is whole.

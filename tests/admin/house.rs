@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::document::Document;
 use crate::support::client::{Client, Response};
 use crate::support::gateway::{ADMIN_TOKEN, KEY, TestGateway, VIEWER_TOKEN, compile};
-use crate::support::{Chat, ScriptedProvider, Usage, chat, soon};
+use crate::support::{ChatAnswer, ScriptedProvider, Usage, chat, soon};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use tierway::clock::Clock;
@@ -70,10 +70,12 @@ impl House {
         writing: Option<WriterGuard>,
     ) -> Self {
         let provider = ScriptedProvider::start("eu").await;
-        provider
-            .answers(chat(Chat { usage: Usage { prompt: 30, completion: 10, ..Usage::default() }, ..Chat::default() }));
+        provider.answers(chat(ChatAnswer {
+            usage: Usage { prompt: 30, completion: 10, ..Usage::default() },
+            ..ChatAnswer::default()
+        }));
         let config = config(&provider);
-        let gateway = TestGateway::keeping(compile(&config), 1, memory, books).await;
+        let gateway = TestGateway::start_with_stores(compile(&config), 1, memory, books).await;
         let answer = send(&gateway, "GET", "/admin/v1/openapi.json", &bearer(ADMIN_TOKEN), None).await;
         let document = Document::of(answer.json());
         let secrets = Mutex::new(vec![KEY.to_owned(), hash(KEY), ADMIN_TOKEN.to_owned(), VIEWER_TOKEN.to_owned()]);

@@ -1,7 +1,7 @@
-//! Bytes: what a client wrote reaches the provider as it was written, the spans we must edit aside,
-//! and what the provider answers comes back as it was sent.
+//! Bytes: what a client wrote reaches the provider unchanged, except for the spans the gateway must edit,
+//! and the provider's answer reaches the client as it was sent.
 //!
-//! Headers are allow-lists in both directions, compared as whole sets: a new one is a decision.
+//! Headers are allow-lists in both directions, compared as whole sets, so that a new header fails a test.
 
 use crate::config::{Config, MODEL, chat_request};
 use crate::support::gateway::{BEARER, CREDENTIAL, KEY};
@@ -13,13 +13,13 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 const CHAT: &str = "/v1/chat/completions";
-/// Every case replays from it.
+/// Every case is reproducible from it.
 const SEED: [u8; 32] = *b"bytes in, bytes out, as they are";
 const CASES: u32 = 300;
 
 /// The ways to name the model, in JSON, and what the provider calls it, in JSON.
 const NAMES: [(&str, &str); 6] = [
-    // The provider calls it the same: nothing is edited, whatever the escapes.
+    // The provider uses the same name: nothing is edited, whatever the escapes.
     (r#""same""#, r#""same""#),
     (r#""org/model""#, r#""up-stream""#),
     (r#""org\/mod\u0065l""#, r#""up-stream""#),
@@ -28,7 +28,7 @@ const NAMES: [(&str, &str); 6] = [
     (r#""default""#, r#""up-stream""#),
 ];
 
-/// Names that are edited in every way there is.
+/// A configuration in which names are edited in every possible way.
 fn config(provider: &ScriptedProvider) -> String {
     let base_url = provider.base_url();
     Config::of(provider)
@@ -53,13 +53,13 @@ split = {{ default = 100 }}
         .text()
 }
 
-/// A request in pieces: `{`, members, `}`, and what the model's name becomes.
+/// A request in pieces: `{`, members, `}`, and the name the model has upstream.
 #[derive(Clone, Debug)]
-struct Written {
-    /// White space before the opening brace.
+struct RequestText {
+    /// Whitespace before the opening brace.
     lead: String,
     before: Vec<String>,
-    /// `"model" : ` as written.
+    /// `"model" : ` as the client writes it.
     model_key: String,
     name: (&'static str, &'static str),
     after: Vec<String>,
@@ -67,8 +67,8 @@ struct Written {
     tail: String,
 }
 
-impl Written {
-    /// With this as the model, and this in front of all members.
+impl RequestText {
+    /// The body with this model, and with `first` before all members.
     fn body(&self, model: &str, first: &str) -> String {
         let Self { lead, before, model_key, after, tail, .. } = self;
         let model = format!("{model_key}{model}");
@@ -78,12 +78,12 @@ impl Written {
         format!("{lead}{{{first}{}{tail}}}", members.join(","))
     }
 
-    /// As the client sends it.
+    /// The body that the client sends.
     fn sent(&self) -> String {
         self.body(self.name.0, "")
     }
 
-    /// As the provider must read it: the name in its place, usage asked for on streams, nothing else.
+    /// The body that the provider must read: the upstream name, and usage requested on streams; nothing else changed.
     fn expected(&self) -> String {
         let first = if self.stream { r#""stream_options":{"include_usage":true},"# } else { "" };
         self.body(self.name.1, first)
@@ -94,7 +94,7 @@ fn space() -> impl Strategy<Value = String> {
     "[ \t\r\n]{0,3}"
 }
 
-/// JSON values as texts that a parser would write otherwise.
+/// JSON values whose text a parser would not reproduce.
 fn value() -> impl Strategy<Value = String> {
     let odd = prop::sample::select(vec![
         "12345678901234567890123456789",
@@ -136,7 +136,7 @@ fn value() -> impl Strategy<Value = String> {
     })
 }
 
-/// Members nobody here reads, some of them twice: that is the provider's affair.
+/// Members that the gateway does not read, some of them twice; only the provider interprets them.
 fn members() -> impl Strategy<Value = Vec<String>> {
     let key = prop_oneof![
         "x_[a-z]{0,4}".prop_map(|key| format!("\"{key}\"")),
@@ -149,11 +149,11 @@ fn members() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(member, 0..4)
 }
 
-fn written() -> impl Strategy<Value = Written> {
+fn request_text() -> impl Strategy<Value = RequestText> {
     let key = prop_oneof![Just(r#""model""#), Just(r#""\u006dodel""#)];
     let model_key = (space(), key, space(), space()).prop_map(|(a, key, b, c)| format!("{a}{key}{b}:{c}"));
     (space(), members(), model_key, prop::sample::select(NAMES.to_vec()), members(), any::<bool>(), space()).prop_map(
-        |(lead, before, model_key, name, after, stream, tail)| Written {
+        |(lead, before, model_key, name, after, stream, tail)| RequestText {
             lead,
             before,
             model_key,
@@ -165,8 +165,8 @@ fn written() -> impl Strategy<Value = Written> {
     )
 }
 
-/// Answers with the request's own body, which is a JSON object like any other; streams as usual. It
-/// asks the headers which, for some of these numbers no parser of ours would take.
+/// Answers with the request's own body, which is a JSON object; streams as usual. The `accept` header
+/// decides which, because some of these numbers cannot be parsed here.
 fn echo(request: &Request) -> Script {
     match request.header("accept") {
         Some("text/event-stream") => chat_stream("Hello", 1),
@@ -187,18 +187,18 @@ fn requests_and_answers_pass_byte_for_byte() {
     println!("seed {SEED:?}");
     let cases = Cases { cases: CASES, failure_persistence: None, ..Cases::default() };
     let mut runner = TestRunner::new_with_rng(cases, TestRng::from_seed(RngAlgorithm::ChaCha, &SEED));
-    let checked = runner.run(&written(), |written| {
+    let checked = runner.run(&request_text(), |request_text| {
         let mut client = client.borrow_mut();
         provider.clear();
         let response = runtime.block_on(async {
-            client.post(CHAT, &[("authorization", BEARER)], &written.sent()).await;
+            client.post(CHAT, &[("authorization", BEARER)], &request_text.sent()).await;
             client.response().await
         });
         prop_assert_eq!(response.status, 200, "{:?}", response);
         let journal = provider.journal();
         let received = String::from_utf8_lossy(&journal.only().request.body).into_owned();
-        prop_assert_eq!(received.as_str(), written.expected());
-        if !written.stream {
+        prop_assert_eq!(received.as_str(), request_text.expected());
+        if !request_text.stream {
             prop_assert_eq!(response.text(), received);
         }
         Ok(())
@@ -279,7 +279,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn only_listed_headers_go_up() {
+async fn only_listed_headers_are_sent_upstream() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let given = [
@@ -339,7 +339,7 @@ async fn only_listed_headers_go_up() {
 }
 
 #[tokio::test]
-async fn a_trace_is_carried_on() {
+async fn a_trace_is_continued_upstream() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -347,14 +347,14 @@ async fn a_trace_is_carried_on() {
     assert_eq!(provider.journal().only().request.header("traceparent"), Some(trace));
 }
 
-/// What every answer of ours may bear.
+/// Headers that every answer of the gateway may carry.
 const OURS: [&str; 6] =
     ["content-length", "content-type", "date", "x-request-id", "x-tierway-attempts", "x-tierway-overhead-us"];
-/// What says who gave it.
+/// Headers that name the deployment that served.
 const SERVED: [&str; 4] = ["x-tierway-deployment", "x-tierway-model", "x-tierway-region", "x-tierway-tier"];
 
-/// `script` with everything a provider might try to tell our clients.
-fn talkative(script: Script) -> Script {
+/// `script` with headers that a provider may send and clients must not receive.
+fn with_unlisted_headers(script: Script) -> Script {
     [
         ("Set-Cookie", "session=of-the-provider"),
         ("Location", "https://elsewhere.example/"),
@@ -381,11 +381,11 @@ fn talkative(script: Script) -> Script {
 }
 
 #[tokio::test]
-async fn only_listed_headers_come_down() {
+async fn only_listed_headers_are_returned_to_the_client() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let check = async |script: Script, members: &str, status: u16, expected: BTreeSet<String>| {
-        provider.answers(talkative(script));
+        provider.answers(with_unlisted_headers(script));
         let response = gateway.chat(&chat_request(members)).await;
         assert_eq!((response.status, names(&response.headers)), (status, expected), "{response:?}");
         assert_ne!(response.header("x-request-id"), Some("req_of_the_provider"));
@@ -420,7 +420,7 @@ async fn redirects_are_never_followed() {
 }
 
 #[tokio::test]
-async fn a_provider_that_refuses_a_request_is_quoted_word_for_word() {
+async fn a_providers_refusal_of_a_request_reaches_the_client_verbatim() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     for (status, content_type, body) in [
@@ -437,7 +437,7 @@ async fn a_provider_that_refuses_a_request_is_quoted_word_for_word() {
     }
 }
 
-/// Ambiguously framed requests end at the door.
+/// Ambiguously framed requests are refused by the HTTP layer.
 #[tokio::test]
 async fn nothing_ambiguous_is_forwarded() {
     let provider = ScriptedProvider::start("eu").await;
@@ -462,7 +462,7 @@ async fn nothing_ambiguous_is_forwarded() {
         assert!((400..=499).contains(&response.status), "{framing:?}: {response:?}");
         assert_eq!(provider.attempts(), 0, "{framing:?}");
     }
-    // Both given: the chunks count and the length is not passed on.
+    // Both given: the chunks are used and the length is not forwarded.
     let mut client = Client::connect(gateway.addr).await;
     client
         .send(format!("{head}transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"))

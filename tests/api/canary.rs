@@ -1,15 +1,15 @@
-//! The canary scan: every secret of the tests is a unique marker, and after a bit of everything none
-//! of them is found where it must not be, in no spelling.
+//! The canary scan: every secret of the tests is a unique marker, and after requests of every kind none
+//! of them appears where it must not, in any spelling.
 //!
-//! Looked into: logs at TRACE, the access log, metrics, the database, every byte sent to clients, what
-//! `config show` prints, what is said of a broken configuration; and the provider's journal for what is a client's.
+//! Scanned: logs at TRACE, the access log, metrics, the database, every byte sent to clients, the output of
+//! `config show`, the errors of broken configurations; and the provider's journal for the clients' secrets.
 //!
 //! Start reading at [`no_secret_is_found_where_it_must_not_be`].
 
 use crate::config::{Config, chat_request};
 use crate::spellings::spellings;
 use crate::support::client::Response;
-use crate::support::gateway::{ADMIN_TOKEN, BEARER, CREDENTIAL, Fixed, KEY, OTHER_KEY, compile};
+use crate::support::gateway::{ADMIN_TOKEN, BEARER, CREDENTIAL, KEY, OTHER_KEY, TestEnvironment, compile};
 use crate::support::journal::Request;
 use crate::support::{Ending, Fault, Script, ScriptedProvider, TestGateway, chat_stream, soon};
 use std::io::{self, Write};
@@ -27,22 +27,22 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 const CHAT: &str = "/v1/chat/completions";
 
-/// Everything logged while [`LISTENING`], by any test of this process: the logs are the process's.
-static LOGS: LazyLock<Pages> = LazyLock::new(Pages::start);
-static LISTENING: AtomicBool = AtomicBool::new(false);
+/// Everything logged while [`RECORDING`], by any test of this process: the logs are the process's.
+static LOGS: LazyLock<MemoryLog> = LazyLock::new(MemoryLog::start);
+static RECORDING: AtomicBool = AtomicBool::new(false);
 
 /// A log kept in memory.
 #[derive(Clone, Default)]
-struct Pages(Arc<Mutex<Vec<u8>>>);
+struct MemoryLog(Arc<Mutex<Vec<u8>>>);
 
-impl Pages {
+impl MemoryLog {
     fn start() -> Self {
         let pages = Self::default();
         let writer = pages.clone();
         let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
-        // Asked for each line, so that all others tests are spared.
-        let heard = dynamic_filter_fn(|_, _| LISTENING.load(Ordering::Relaxed));
-        tracing_subscriber::registry().with(lines.with_filter(heard)).init();
+        // Checked for each line, so that other tests are not recorded.
+        let observed = dynamic_filter_fn(|_, _| RECORDING.load(Ordering::Relaxed));
+        tracing_subscriber::registry().with(lines.with_filter(observed)).init();
         pages
     }
 
@@ -51,7 +51,7 @@ impl Pages {
     }
 }
 
-impl Write for Pages {
+impl Write for MemoryLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("no writer panics").extend_from_slice(bytes);
         Ok(bytes.len())
@@ -62,15 +62,15 @@ impl Write for Pages {
     }
 }
 
-/// Where something was said, and what.
-struct Heard(Vec<(String, String)>);
+/// Everything that was observed: its place, and its text.
+struct Observations(Vec<(String, String)>);
 
-impl Heard {
+impl Observations {
     fn add(&mut self, place: impl Into<String>, text: impl Into<String>) {
         self.0.push((place.into(), text.into()));
     }
 
-    fn add_answer(&mut self, response: &Response) {
+    fn add_response(&mut self, response: &Response) {
         let body = String::from_utf8_lossy(&response.body);
         self.add(format!("an answer with {}", response.status), format!("{:?}\n{body}", response.headers));
     }
@@ -89,8 +89,8 @@ impl Heard {
     }
 }
 
-/// Gives back, in its headers and body, the credential it was sent, with this status.
-fn blabbing(status: u16) -> Script {
+/// Returns the credential it received in its headers and body, with this status.
+fn echoing_credential(status: u16) -> Script {
     Script::by(move |request: &Request| {
         let said = request.header("authorization").unwrap_or("nothing");
         let body =
@@ -106,7 +106,7 @@ fn blabbing(status: u16) -> Script {
 }
 
 /// The same inside a stream, before or after the first token.
-fn blabbing_stream(after_token: bool) -> Script {
+fn echoing_credential_in_stream(after_token: bool) -> Script {
     Script::by(move |request: &Request| {
         let said = request.header("authorization").unwrap_or("nothing").to_owned();
         let token = r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}"#;
@@ -115,33 +115,35 @@ fn blabbing_stream(after_token: bool) -> Script {
     })
 }
 
-/// Each on a gateway of its own, for some of them put a credential or a deployment to rest.
-fn bad_days() -> Vec<(Script, &'static str)> {
+/// Each needs a gateway of its own, because some of them make a credential or a deployment rest.
+fn failing_answers() -> Vec<(Script, &'static str)> {
     let (whole, stream) = ("", r#""stream":true,"#);
-    let mut days: Vec<_> =
-        [500, 401, 403, 404, 429, 503, 302, 200].into_iter().map(|status| (blabbing(status), whole)).collect();
+    let mut days: Vec<_> = [500, 401, 403, 404, 429, 503, 302, 200]
+        .into_iter()
+        .map(|status| (echoing_credential(status), whole))
+        .collect();
     days.extend([
-        (blabbing(500), stream),
-        (blabbing_stream(false), stream),
-        (blabbing_stream(true), stream),
+        (echoing_credential(500), stream),
+        (echoing_credential_in_stream(false), stream),
+        (echoing_credential_in_stream(true), stream),
         (chat_stream("Hello", 3).cut_after_frame(3, Ending::Rst), stream),
         (Fault::GarbageWire.script().expect("it is played"), stream),
     ]);
     days
 }
 
-/// A bit of everything on one gateway: what is served, and what is refused.
-async fn a_good_day(gateway: &TestGateway, provider: &ScriptedProvider, heard: &mut Heard) {
+/// Requests of every kind on one gateway: served and refused.
+async fn exchange_everything(gateway: &TestGateway, provider: &ScriptedProvider, observed: &mut Observations) {
     for members in ["", r#""stream":true,"#] {
         let response = gateway.chat(&chat_request(members)).await;
         assert_eq!(response.status, 200);
-        heard.add_answer(&response);
+        observed.add_response(&response);
     }
     for body in ["{", "{}", r#"{"model":"unknown"}"#] {
-        heard.add_answer(&gateway.chat(body).await);
+        observed.add_response(&gateway.chat(body).await);
     }
     for path in ["/v1/models", "/v1/nothing", CHAT, "/metrics"] {
-        heard.add_answer(&gateway.get(path).await);
+        observed.add_response(&gateway.get(path).await);
     }
     for (path, name, value) in [
         (CHAT, "authorization", format!("Bearer {KEY}x")),
@@ -156,13 +158,13 @@ async fn a_good_day(gateway: &TestGateway, provider: &ScriptedProvider, heard: &
             CHAT => client.post(path, &[(name, &value)], "{}").await,
             _ => client.get(path, &[(name, &value)]).await,
         }
-        heard.add_answer(&client.response().await);
+        observed.add_response(&client.response().await);
     }
-    over_http2(gateway, provider, heard).await;
+    over_http2(gateway, provider, observed).await;
 }
 
-/// What `gateway` says of itself, once everything is written.
-async fn listen_to(gateway: &TestGateway, heard: &mut Heard) -> Vec<Arc<Receipt>> {
+/// The access log and metrics of `gateway`, once everything is written.
+async fn collect_outputs(gateway: &TestGateway, observed: &mut Observations) -> Vec<Arc<Receipt>> {
     let entered = gateway.relay.entered();
     let receipts = gateway.receipts(entered).await;
     soon("the access log to be written", async {
@@ -171,13 +173,13 @@ async fn listen_to(gateway: &TestGateway, heard: &mut Heard) -> Vec<Arc<Receipt>
         }
     })
     .await;
-    heard.add("the access log", gateway.access_log());
-    heard.add("the metrics", gateway.telemetry.metrics.render());
+    observed.add("the access log", gateway.access_log());
+    observed.add("the metrics", gateway.telemetry.metrics.render());
     receipts
 }
 
 /// Every byte of the files of a database with these receipts.
-fn database_of(receipts: &[Arc<Receipt>], heard: &mut Heard) {
+fn database_of(receipts: &[Arc<Receipt>], observed: &mut Observations) {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let path = folder.path().join("tierway.db");
     let (ledger, writing) = SqliteLedger::open(&path, None, Arc::new(|| 0)).expect("it is opened");
@@ -189,51 +191,55 @@ fn database_of(receipts: &[Arc<Receipt>], heard: &mut Heard) {
     }
     let text = String::from_utf8_lossy(&bytes).into_owned();
     assert!(text.contains("invalid_api_key") && text.contains("deployment"), "the receipts are in it");
-    heard.add("the database", text);
+    observed.add("the database", text);
 }
 
-async fn over_http2(gateway: &TestGateway, provider: &ScriptedProvider, heard: &mut Heard) {
+async fn over_http2(gateway: &TestGateway, provider: &ScriptedProvider, observed: &mut Observations) {
     provider.answers(chat_stream("Hello", 3));
     let mut client = gateway.connect_h2().await;
     let given = [("authorization", BEARER), ("api-key", KEY), ("cookie", KEY)];
     let mut answer = client.post(CHAT, &given, &chat_request(r#""stream":true,"#)).await.expect("an answer");
     let (body, _) = answer.rest().await;
-    heard.add("an answer over HTTP/2", format!("{:?} {body:?}", answer.headers));
+    observed.add("an answer over HTTP/2", format!("{:?} {body:?}", answer.headers));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_found_where_it_must_not_be() {
     let logs = &*LOGS;
-    LISTENING.store(true, Ordering::Relaxed);
+    RECORDING.store(true, Ordering::Relaxed);
     let provider = ScriptedProvider::start("eu").await;
     let config = Config::of(&provider).telemetry("metrics_token = \"env:OTHER_KEY\"").text();
-    let mut heard = Heard(Vec::new());
+    let mut observed = Observations(Vec::new());
     let gateway = TestGateway::start(&config).await;
-    a_good_day(&gateway, &provider, &mut heard).await;
+    exchange_everything(&gateway, &provider, &mut observed).await;
     gateway.reload(&config.replace("eu-central", "eu-west"));
-    heard.add_answer(&gateway.chat(&chat_request("")).await);
-    let mut receipts = listen_to(&gateway, &mut heard).await;
-    for (script, members) in bad_days() {
+    observed.add_response(&gateway.chat(&chat_request("")).await);
+    let mut receipts = collect_outputs(&gateway, &mut observed).await;
+    for (script, members) in failing_answers() {
         let gateway = TestGateway::start(&config).await;
         let before = provider.attempts();
         provider.answers(script);
-        heard.add_answer(&gateway.chat(&chat_request(members)).await);
-        assert!(provider.attempts() > before, "the provider had its say");
-        receipts.extend(listen_to(&gateway, &mut heard).await);
+        observed.add_response(&gateway.chat(&chat_request(members)).await);
+        assert!(provider.attempts() > before, "the provider was asked");
+        receipts.extend(collect_outputs(&gateway, &mut observed).await);
     }
-    database_of(&receipts, &mut heard);
-    LISTENING.store(false, Ordering::Relaxed);
+    database_of(&receipts, &mut observed);
+    RECORDING.store(false, Ordering::Relaxed);
     let text = logs.text();
-    assert!(text.contains("TRACE") && text.contains("an attempt failed"), "the logs were heard: {} bytes", text.len());
-    heard.add("the logs", text);
-    configurations(&config, &mut heard);
-    // The client never sees ours; the provider never sees the client's.
+    assert!(
+        text.contains("TRACE") && text.contains("an attempt failed"),
+        "the logs were recorded: {} bytes",
+        text.len()
+    );
+    observed.add("the logs", text);
+    configurations(&config, &mut observed);
+    // The client never sees the gateway's secrets; the provider never sees the client's.
     let secrets =
         [("a key", KEY), ("another key", OTHER_KEY), ("our credential", CREDENTIAL), ("the admin token", ADMIN_TOKEN)];
     for (name, secret) in secrets {
-        heard.assert_free_of(name, secret);
+        observed.assert_free_of(name, secret);
     }
-    let mut sent = Heard(Vec::new());
+    let mut sent = Observations(Vec::new());
     for request in provider.journal().requests() {
         sent.add("a request to the provider", String::from_utf8_lossy(&[&request.head[..], &request.body].concat()));
     }
@@ -243,12 +249,12 @@ async fn no_secret_is_found_where_it_must_not_be() {
     }
 }
 
-/// What is shown of a good configuration, and said of bad ones.
-fn configurations(config: &str, heard: &mut Heard) {
+/// The output for a good configuration, and the errors for bad ones.
+fn configurations(config: &str, observed: &mut Observations) {
     let snapshot = compile(config);
-    heard.add("config show", snapshot.effective.to_toml());
-    heard.add("config show, as JSON", snapshot.effective.to_json().to_string());
-    heard.add("a snapshot's Debug", format!("{snapshot:?}"));
+    observed.add("config show", snapshot.effective.to_toml());
+    observed.add("config show, as JSON", snapshot.effective.to_json().to_string());
+    observed.add("a snapshot's Debug", format!("{snapshot:?}"));
     let broken = [
         config.replace("region = ", "regoin = "),
         config.replace("\"env:TEST_KEY\"", &format!("\"{KEY}\"")),
@@ -261,10 +267,10 @@ fn configurations(config: &str, heard: &mut Heard) {
     ];
     for text in broken {
         let source = ConfigSource::File { path: "tierway.toml".into(), text };
-        let problems = load(&source, &Fixed::default(), &[]).expect_err("a broken configuration");
+        let problems = load(&source, &TestEnvironment::default(), &[]).expect_err("a broken configuration");
         for color in [false, true] {
-            heard.add("what is said of a broken configuration", problems.render(color));
+            observed.add("what is said of a broken configuration", problems.render(color));
         }
-        heard.add("its Debug", format!("{problems:?}"));
+        observed.add("its Debug", format!("{problems:?}"));
     }
 }

@@ -1,6 +1,6 @@
-//! The client leaves: the provider sees it within 100 ms, whatever the request was doing.
+//! Cancellation: when a client disconnects, the provider sees it within 100 ms, whatever the state of the request.
 //!
-//! The bound here is ten times that, for a busy machine; what was measured is printed.
+//! The bound here is ten times that, for a busy machine; the measured time is printed.
 
 use crate::config::{Config, chat_request};
 use crate::support::gateway::BEARER;
@@ -12,43 +12,48 @@ use tokio::time::Instant;
 const CHAT: &str = "/v1/chat/completions";
 const PROMISED: Duration = Duration::from_millis(100);
 const BOUND: Duration = Duration::from_secs(1);
-/// How often each departure is measured.
+/// How often each way to disconnect is measured.
 const TIMES: usize = 5;
 
-/// How a client leaves.
+/// How a client disconnects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Leaving {
+enum Disconnect {
     Fin,
     Rst,
-    /// RST_STREAM; the HTTP/2 connection stays.
+    /// RST_STREAM; the HTTP/2 connection stays open.
     Stream,
 }
 
-const LEAVINGS: [Leaving; 3] = [Leaving::Fin, Leaving::Rst, Leaving::Stream];
+const DISCONNECTS: [Disconnect; 3] = [Disconnect::Fin, Disconnect::Rst, Disconnect::Stream];
 
-/// A client in the middle of its request.
-enum Asking {
+/// A connected client.
+enum OpenClient {
     Http1(Client),
     Http2(H2Client),
 }
 
-impl Asking {
-    async fn open(gateway: &TestGateway, leaving: Leaving) -> Self {
-        match leaving {
-            Leaving::Fin | Leaving::Rst => Self::Http1(gateway.connect().await),
-            Leaving::Stream => Self::Http2(gateway.connect_h2().await),
+impl OpenClient {
+    async fn open(gateway: &TestGateway, disconnect: Disconnect) -> Self {
+        match disconnect {
+            Disconnect::Fin | Disconnect::Rst => Self::Http1(gateway.connect().await),
+            Disconnect::Stream => Self::Http2(gateway.connect_h2().await),
         }
     }
 
-    /// Asks, leaves as soon as `reached` says so, and returns when that was.
-    async fn until(self, request: &str, leaving: Leaving, reached: impl Future<Output = ()>) -> Instant {
+    /// Sends the request, disconnects as soon as `reached` is ready, and returns the time of the disconnect.
+    async fn disconnect_when(
+        self,
+        request: &str,
+        disconnect: Disconnect,
+        reached: impl Future<Output = ()>,
+    ) -> Instant {
         match self {
             Self::Http1(mut client) => {
                 client.post(CHAT, &[("authorization", BEARER)], request).await;
                 reached.await;
                 let left = Instant::now();
-                match leaving {
-                    Leaving::Rst => client.reset(),
+                match disconnect {
+                    Disconnect::Rst => client.reset(),
                     _ => drop(client),
                 }
                 left
@@ -67,7 +72,7 @@ impl Asking {
                     () = reached => {}
                 }
                 let left = Instant::now();
-                // The connection outlives the stream: what is seen is the reset, not the close.
+                // The connection outlives the stream: the gateway sees the reset, not the close.
                 tokio::spawn(async move {
                     tokio::time::sleep(2 * BOUND).await;
                     drop(client);
@@ -78,30 +83,30 @@ impl Asking {
     }
 }
 
-/// The provider stands at `gate` when the client leaves; each receipt says that it left.
+/// The provider waits at `gate` when the client disconnects; each receipt records the disconnect.
 async fn check(what: &str, script: impl Fn(&Gate) -> Script, request: &str) {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let mut receipts = 0;
-    for leaving in LEAVINGS {
+    for disconnect in DISCONNECTS {
         let mut longest = Duration::ZERO;
         for _ in 0..TIMES {
             provider.clear();
             let gate = Gate::new();
             provider.answers(script(&gate));
-            let asking = Asking::open(&gateway, leaving).await;
-            let left = asking.until(request, leaving, gate.reached(1)).await;
+            let asking = OpenClient::open(&gateway, disconnect).await;
+            let left = asking.disconnect_when(request, disconnect, gate.reached(1)).await;
             let journal = provider.at_rest().await;
             let seen = journal.only().client_closed_at().unwrap_or_else(|| panic!("{journal:#?}"));
             longest = longest.max(seen.saturating_duration_since(left));
             receipts += 1;
             for receipt in gateway.receipts(receipts).await {
-                assert_eq!(receipt.outcome, Outcome::Abandoned, "{what}, {leaving:?}");
+                assert_eq!(receipt.outcome, Outcome::Abandoned, "{what}, {disconnect:?}");
                 assert_eq!((receipt.reason, receipt.status), (Reason::ClientGone, 499));
             }
         }
-        println!("{what}, {leaving:?}: seen by the provider within {longest:?} (promised: {PROMISED:?})");
-        assert!(longest < BOUND, "{what}, {leaving:?}: {longest:?}");
+        println!("{what}, {disconnect:?}: seen by the provider within {longest:?} (promised: {PROMISED:?})");
+        assert!(longest < BOUND, "{what}, {disconnect:?}: {longest:?}");
     }
 }
 
@@ -119,9 +124,9 @@ async fn while_waiting_for_the_headers() {
     check("waiting for a whole answer's headers", script, &chat_request("")).await;
 }
 
-/// It was sent, and the time it took is the provider's: both stand in the receipt.
+/// The attempt was sent, and its time is attributed to the provider: the receipt contains both.
 #[tokio::test]
-async fn an_attempt_the_client_did_not_wait_for_stands_in_the_receipt() {
+async fn an_attempt_the_client_did_not_wait_for_is_in_the_receipt() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let gate = Gate::new();
@@ -152,31 +157,31 @@ async fn in_the_middle_of_a_whole_answer() {
     check("in the middle of a whole answer", script, &chat_request("")).await;
 }
 
-/// What waits for a deployment's rest to end never tries it again once its client has left.
+/// A request that waits for a resting deployment makes no further attempt once its client has disconnected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_waiting_before_another_attempt() {
-    for leaving in LEAVINGS {
+    for disconnect in DISCONNECTS {
         let provider = ScriptedProvider::start("eu").await;
         let config = Config::of(&provider).routing("retry_after_wait_max = \"5s\"").text();
         let gateway = TestGateway::start(&config).await;
         provider.answers_once(Script::status(429).header("retry-after-ms", "700").body("{}"));
-        // A second attempt would be answered at once: only leaving prevents it.
-        let asking = Asking::open(&gateway, leaving).await;
+        // A second attempt would be answered at once: only the disconnect prevents it.
+        let asking = OpenClient::open(&gateway, disconnect).await;
         let refused = async {
             provider
                 .wait_until("the first attempt to end", |journal| journal.exchanges.iter().any(|e| e.end.is_some()))
                 .await;
-            // The refusal is with the gateway: from now on it waits.
+            // The gateway has received the refusal: from now on it waits.
             wait_until_idle(&gateway).await;
         };
-        let left = asking.until(&chat_request(""), leaving, refused).await;
+        let left = asking.disconnect_when(&chat_request(""), disconnect, refused).await;
         let receipt = gateway.receipts(1).await.remove(0);
         let noticed = left.elapsed();
-        println!("before another attempt, {leaving:?}: settled within {noticed:?} (promised: {PROMISED:?})");
+        println!("before another attempt, {disconnect:?}: settled within {noticed:?} (promised: {PROMISED:?})");
         assert_eq!((receipt.outcome, receipt.reason, receipt.status), (Outcome::Abandoned, Reason::ClientGone, 499));
         assert_eq!(receipt.attempts.len(), 1);
         assert!(noticed < Duration::from_millis(700), "it left long before the wait was over: {noticed:?}");
-        // The deployment answers again, to others; the attempt of the one who left never came.
+        // The deployment answers other clients; the cancelled request was not tried again.
         while gateway.chat(&chat_request("")).await.status != 200 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -194,25 +199,25 @@ async fn wait_until_idle(gateway: &TestGateway) {
     .await;
 }
 
-/// A request that is tried again at once: whoever has left gets no further attempt either.
+/// A request that is retried at once gets no further attempt either after its client has disconnected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn between_two_attempts_at_a_failing_deployment() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let gate = Gate::new();
     provider.answers_once(Script::status(500));
-    // Where the pause was over before the client had left, the second attempt is cancelled here.
+    // If the pause ended before the disconnect, the second attempt is cancelled here.
     provider.answers(chat_stream("Hello", 1).wait_before_headers(&gate));
     for turn in 1..=20 {
         provider.clear();
         provider.answers_once(Script::status(500));
-        let asking = Asking::open(&gateway, Leaving::Fin).await;
+        let asking = OpenClient::open(&gateway, Disconnect::Fin).await;
         let failed = async {
             provider
                 .wait_until("the first attempt to end", |journal| journal.exchanges.iter().any(|e| e.end.is_some()))
                 .await;
         };
-        asking.until(&chat_request(r#""stream":true,"#), Leaving::Fin, failed).await;
+        asking.disconnect_when(&chat_request(r#""stream":true,"#), Disconnect::Fin, failed).await;
         let receipt = gateway.receipts(turn).await.pop().expect("one for each turn");
         assert_eq!(receipt.outcome, Outcome::Abandoned);
         let journal = provider.at_rest().await;

@@ -1,17 +1,17 @@
-//! Configurations in a few words: one model at one provider, and whatever a test adds.
+//! A builder for test configurations: one model at one provider, and what a test adds.
 //!
-//! The breaker never trips here, so that a test may break a provider a thousand times over; tests of
-//! breakers say what they want in a configuration of their own.
+//! The breaker never trips here, so that a test may break a provider a thousand times; tests of breakers
+//! have configurations of their own.
 
 use crate::support::ScriptedProvider;
 
 /// The model every configuration here has.
 pub const MODEL: &str = "org/model";
 
-/// Thousands of failures in a row are not enough.
+/// Thousands of consecutive failures do not trip it.
 const PATIENT_BREAKER: &str = "breaker = { failures = 1000000, min_requests = 1000000 }";
 
-/// A configuration in the making; each part is lines of TOML.
+/// A configuration being built; each part is lines of TOML.
 pub struct Config {
     server: String,
     telemetry: String,
@@ -30,7 +30,7 @@ impl Config {
         Self::at(&provider.base_url())
     }
 
-    /// The same at any address.
+    /// The same with any base URL.
     pub fn at(base_url: &str) -> Self {
         Self {
             server: String::new(),
@@ -99,7 +99,7 @@ impl Config {
         self
     }
 
-    /// As TOML.
+    /// The configuration as TOML.
     pub fn text(&self) -> String {
         let Self { server, telemetry, provider, deployment, other_deployments, model, routing, policy, more } = self;
         format!(

@@ -1,16 +1,16 @@
-//! Credit over real sockets: in which order it is spent, and that none is spent twice.
+//! Credit over real sockets: the order in which it is spent, and that none is spent twice.
 //!
-//! The house, its prices and its oracle are those of `budgets.rs`.
+//! Configuration, prices and oracle are those of `budgets.rs`.
 
-use crate::budgets::{budget, house, price, refused, using, worst};
+use crate::budgets::{answer_using, budget, budget_refusal, price, priced_config, worst_case};
 use crate::support::gateway::{KEY, OTHER_KEY};
-use crate::support::{Ask, Crowd, ScriptedProvider, TestGateway, chat};
+use crate::support::{ScriptedProvider, TestClients, TestGateway, TestRequest, chat};
 use tierway::admin::NewGrant;
 use tierway::domain::budget::Scope;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::register::Holder;
 
-/// What an answer of the provider costs here.
+/// The cost of an answer of the provider, in nano-dollars.
 const ANSWER: i64 = price(30, 10);
 
 async fn grant(gateway: &TestGateway, scope: Scope, name: &str, amount: i64) {
@@ -21,7 +21,7 @@ async fn grant(gateway: &TestGateway, scope: Scope, name: &str, amount: i64) {
     gateway.relay.apply_store_changes();
 }
 
-/// What is spent of an account in the window that `window` begins with, once so many receipts are there.
+/// What is spent of an account in the window whose name begins with `window`, after this many receipts.
 async fn spent(gateway: &TestGateway, name: &str, window: &str, receipts: u64) -> i64 {
     gateway.receipts(receipts).await;
     let statuses = gateway.relay.budgets();
@@ -32,21 +32,21 @@ async fn spent(gateway: &TestGateway, name: &str, window: &str, receipts: u64) -
 }
 
 async fn started(provider: &ScriptedProvider, policy: &str, more: &str) -> TestGateway {
-    provider.answers(chat(using(30, 10)));
-    TestGateway::start(&house(&[("p", provider)], policy, more)).await
+    provider.answers(chat(answer_using(30, 10)));
+    TestGateway::start(&priced_config(&[("p", provider)], policy, more)).await
 }
 
 #[tokio::test]
 async fn the_keys_credit_is_spent_first_then_its_teams_then_the_budget() {
     let provider = ScriptedProvider::start("p").await;
-    let ask = Ask::chat("small");
-    let gateway = started(&provider, &budget(worst(&ask)), "").await;
-    grant(&gateway, Scope::Key, "one", worst(&ask)).await;
-    grant(&gateway, Scope::Team, "growth", worst(&ask)).await;
-    // The hold fits the key's credit; of what is left after it, a part of the next hold is the team's.
-    assert_eq!(ask.at(&gateway).await.status, 200);
+    let request = TestRequest::chat("small");
+    let gateway = started(&provider, &budget(worst_case(&request)), "").await;
+    grant(&gateway, Scope::Key, "one", worst_case(&request)).await;
+    grant(&gateway, Scope::Team, "growth", worst_case(&request)).await;
+    // The first hold fits the key's credit; part of the next hold is taken from the team's.
+    assert_eq!(request.send_to(&gateway).await.status, 200);
     assert_eq!(spent(&gateway, "one", "credit", 1).await, ANSWER);
-    assert_eq!(ask.at(&gateway).await.status, 200);
+    assert_eq!(request.send_to(&gateway).await.status, 200);
     assert_eq!(spent(&gateway, "one", "credit", 2).await, 2 * ANSWER, "the first in the order pays first");
     assert_eq!(spent(&gateway, "growth", "credit", 2).await, 0);
     assert_eq!(spent(&gateway, "one", "month", 2).await, 0, "what credit pays counts against no budget");
@@ -60,53 +60,53 @@ async fn the_keys_credit_is_spent_first_then_its_teams_then_the_budget() {
 #[tokio::test]
 async fn one_answer_may_be_paid_by_all_three_to_the_nano_dollar() {
     let provider = ScriptedProvider::start("p").await;
-    let ask = Ask::chat("small");
-    let gateway = started(&provider, &budget(worst(&ask)), "").await;
+    let request = TestRequest::chat("small");
+    let gateway = started(&provider, &budget(worst_case(&request)), "").await;
     grant(&gateway, Scope::Key, "one", 7).await;
     grant(&gateway, Scope::Team, "growth", 11).await;
-    assert_eq!(ask.at(&gateway).await.status, 200);
+    assert_eq!(request.send_to(&gateway).await.status, 200);
     assert_eq!(spent(&gateway, "one", "credit", 1).await, 7);
     assert_eq!(spent(&gateway, "growth", "credit", 1).await, 11);
     assert_eq!(spent(&gateway, "one", "month", 1).await, ANSWER - 18);
     assert_eq!(gateway.receipts(1).await[0].charges.iter().map(|charge| charge.spent.0).sum::<i64>(), ANSWER);
-    // Spent is spent: from now on the budget pays alone.
-    assert_eq!(ask.at(&gateway).await.status, 429, "the budget has no room for the worst any more");
+    // The credit is used up: from now on only the budget pays.
+    assert_eq!(request.send_to(&gateway).await.status, 429, "the budget no longer covers the worst case");
 }
 
 #[tokio::test]
-async fn where_only_credit_pays_nothing_is_served_without() {
+async fn where_only_credit_pays_nothing_is_served_without_credit() {
     let provider = ScriptedProvider::start("p").await;
-    let ask = Ask::chat("small");
+    let request = TestRequest::chat("small");
     let gateway = started(&provider, "credit = \"only\"", "").await;
-    let said = refused(&ask.at(&gateway).await);
-    assert!(said.starts_with("The credit of this key has 0 USD left of 0, "), "{said}");
-    grant(&gateway, Scope::Key, "one", worst(&ask) - 1).await;
-    let said = refused(&ask.at(&gateway).await);
-    assert!(said.starts_with("The credit of this key has "), "{said}");
+    let message = budget_refusal(&request.send_to(&gateway).await);
+    assert!(message.starts_with("The credit of this key has 0 USD left of 0, "), "{message}");
+    grant(&gateway, Scope::Key, "one", worst_case(&request) - 1).await;
+    let message = budget_refusal(&request.send_to(&gateway).await);
+    assert!(message.starts_with("The credit of this key has "), "{message}");
     assert_eq!(provider.attempts(), 0);
-    // A nano-dollar of the team's makes it whole.
+    // One nano-dollar of the team's credit is enough for the rest.
     grant(&gateway, Scope::Team, "growth", 1).await;
-    assert_eq!(ask.at(&gateway).await.status, 200);
+    assert_eq!(request.send_to(&gateway).await.status, 200);
     assert_eq!(spent(&gateway, "one", "credit", 3).await, ANSWER);
-    // The other key has only that nano-dollar.
-    refused(&ask.clone().by(OTHER_KEY).at(&gateway).await);
-    // What is taken back is gone at once.
-    grant(&gateway, Scope::Key, "one", ANSWER - worst(&ask) + 1).await;
-    refused(&ask.at(&gateway).await);
+    // Only that nano-dollar is available to the other key.
+    budget_refusal(&request.clone().with_key(OTHER_KEY).send_to(&gateway).await);
+    // A negative grant takes effect at once.
+    grant(&gateway, Scope::Key, "one", ANSWER - worst_case(&request) + 1).await;
+    budget_refusal(&request.send_to(&gateway).await);
     assert_eq!(provider.attempts(), 1);
 }
 
 #[tokio::test]
 async fn budgets_are_ceilings_where_only_credit_pays() {
     let provider = ScriptedProvider::start("p").await;
-    let ask = Ask::chat("small");
-    let policy = format!("credit = \"only\"\n{}", budget(worst(&ask) + ANSWER - 1));
+    let request = TestRequest::chat("small");
+    let policy = format!("credit = \"only\"\n{}", budget(worst_case(&request) + ANSWER - 1));
     let gateway = started(&provider, &policy, "").await;
-    grant(&gateway, Scope::Key, "one", 100 * worst(&ask)).await;
-    assert_eq!(ask.at(&gateway).await.status, 200);
+    grant(&gateway, Scope::Key, "one", 100 * worst_case(&request)).await;
+    assert_eq!(request.send_to(&gateway).await.status, 200);
     gateway.receipts(1).await;
-    let said = refused(&ask.at(&gateway).await);
-    assert!(said.starts_with("The budget of this key has "), "{said}");
+    let message = budget_refusal(&request.send_to(&gateway).await);
+    assert!(message.starts_with("The budget of this key has "), "{message}");
     assert_eq!(spent(&gateway, "one", "credit", 2).await, ANSWER);
     assert_eq!(spent(&gateway, "one", "month", 2).await, ANSWER);
 }
@@ -114,37 +114,37 @@ async fn budgets_are_ceilings_where_only_credit_pays() {
 #[tokio::test]
 async fn credit_lets_a_clamped_answer_be_longer() {
     let provider = ScriptedProvider::start("p").await;
-    let ask = Ask::chat("small");
-    let policy = format!("clamp = true\n{}", budget(worst(&ask) - 100 * 2_000));
+    let request = TestRequest::chat("small");
+    let policy = format!("clamp = true\n{}", budget(worst_case(&request) - 100 * 2_000));
     let gateway = started(&provider, &policy, "").await;
-    refused(&ask.at(&gateway).await);
+    budget_refusal(&request.send_to(&gateway).await);
     grant(&gateway, Scope::Key, "one", 40 * 2_000).await;
-    let answer = ask.at(&gateway).await;
+    let answer = request.send_to(&gateway).await;
     assert_eq!(answer.header("x-tierway-clamped"), Some("max_tokens=40"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credit_is_never_overspent_by_many_at_once() {
     let provider = ScriptedProvider::start("p").await;
-    let ask = Ask::chat("small");
+    let request = TestRequest::chat("small");
     let gateway = started(&provider, "credit = \"only\"", "").await;
-    let (of_key, of_team) = (20 * worst(&ask), 10 * worst(&ask) + 5);
+    let (of_key, of_team) = (20 * worst_case(&request), 10 * worst_case(&request) + 5);
     grant(&gateway, Scope::Key, "one", of_key).await;
     grant(&gateway, Scope::Team, "growth", of_team).await;
-    let asks = 1_000;
-    let asked = ask.clone();
-    let make = move |number: usize| asked.clone().by(if number.is_multiple_of(3) { OTHER_KEY } else { KEY });
-    let answers = Crowd::of(16, &gateway).ask(asks, make).await;
+    let count = 1_000;
+    let copy = request.clone();
+    let make = move |number: usize| copy.clone().with_key(if number.is_multiple_of(3) { OTHER_KEY } else { KEY });
+    let answers = TestClients::new(16, &gateway).send_all(count, make).await;
     let served = answers.iter().filter(|answer| answer.status == 200).count();
-    let receipts = gateway.receipts(asks as u64).await;
+    let receipts = gateway.receipts(count as u64).await;
     let [of_one, of_growth] = [("one", "credit"), ("growth", "credit")];
-    let key = spent(&gateway, of_one.0, of_one.1, asks as u64).await;
-    let team = spent(&gateway, of_growth.0, of_growth.1, asks as u64).await;
+    let key = spent(&gateway, of_one.0, of_one.1, count as u64).await;
+    let team = spent(&gateway, of_growth.0, of_growth.1, count as u64).await;
     let cost: i64 = receipts.iter().map(|receipt| receipt.cost.0).sum();
     println!("{served} served: {key} of {of_key} and {team} of {of_team} nano-dollars");
     assert!(key <= of_key && team <= of_team);
     assert_eq!((key + team, provider.attempts()), (cost, served));
     assert_eq!(cost, served as i64 * ANSWER);
-    // What is left is less than one request may cost: nothing was hoarded.
-    assert!(of_team - team < worst(&ask), "{} left", of_team - team);
+    // What is left is less than one request may cost: no lease kept it back.
+    assert!(of_team - team < worst_case(&request), "{} left", of_team - team);
 }

@@ -1,7 +1,7 @@
-//! THE error table as clients meet it on the wire: one line for each row that can be reached.
+//! The error table as clients receive it: one line for each row that a request can reach.
 //!
-//! A line is what an SDK acts on: status, type, code, parameter, and what is said about trying again.
-//! The texts have their snapshots beside the table itself.
+//! A line is what an SDK acts on: status, type, code, parameter and retry headers. The snapshots of the
+//! texts are next to the table itself.
 
 use crate::config::{Config, MODEL, chat_request};
 use crate::support::client::Response;
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 const CHAT: &str = "/v1/chat/completions";
 
-/// `404 invalid_request_error model_not_found model, x-should-retry: false`. Times to wait are given
-/// in whole seconds, rounded up.
+/// Such as `404 invalid_request_error model_not_found model, x-should-retry: false`. Times to wait are in
+/// whole seconds, rounded up.
 fn line(response: &Response) -> String {
     assert_eq!(response.end, BodyEnd::Clean, "{response:?}");
     let error = response.json()["error"].take();
@@ -24,7 +24,7 @@ fn line(response: &Response) -> String {
         line.push_str(&format!(", x-should-retry: {value}"));
     }
     if let Some(seconds) = response.header("retry-after") {
-        let ms: u64 = response.header("retry-after-ms").expect("both forms or none").parse().expect("a number");
+        let ms: u64 = response.header("retry-after-ms").expect("both headers or none").parse().expect("a number");
         assert_eq!(seconds, ms.div_ceil(1000).to_string(), "both forms say the same");
         line.push_str(&format!(", retry-after: {seconds}"));
     }
@@ -141,7 +141,7 @@ async fn full() {
     assert!(["1", "2"].contains(&wait), "a second, thirty percent more or less: {wait}");
 }
 
-/// What `request` is told while another request stands at the provider.
+/// The answer to `request` while another request is in progress at the provider.
 async fn while_another_runs(gateway: &TestGateway, provider: &ScriptedProvider, request: &str) -> Response {
     let gate = Gate::new();
     provider.answers(chat_whole("Hello").wait_before_headers(&gate));
@@ -172,7 +172,7 @@ async fn every_attempt_failed() {
         Fault::FinBeforeFirstToken,
         Fault::ResetBeforeFirstToken,
     ] {
-        // Fresh ones: a refused credential, or a path not found, rests for a while.
+        // A new gateway each: a refused credential, or a deployment that answers 404, rests for a while.
         let (gateway, provider) = start(|config| config).await;
         provider.break_with(fault).await;
         for members in ["", r#""stream":true,"#] {
@@ -223,7 +223,7 @@ async fn all_are_resting() {
     assert_eq!(provider.attempts(), 1, "nothing is sent before the time is over");
 }
 
-/// Whatever part of a whole answer came, it is never passed off as the answer.
+/// A part of a whole answer is never presented as the answer, wherever it was cut.
 #[tokio::test]
 async fn a_whole_answer_cut_anywhere_is_no_answer() {
     let (gateway, provider) = start(|config| config.routing("max_attempts = 1")).await;
@@ -241,7 +241,7 @@ async fn a_whole_answer_cut_anywhere_is_no_answer() {
     }
 }
 
-/// The row whose status is sent already: everything about it is proved in `streams`.
+/// The row for an error after the status was sent; the details are tested in `streams`.
 #[tokio::test]
 async fn broken_after_the_first_token() {
     let (gateway, provider) = start(|config| config).await;
@@ -255,8 +255,8 @@ async fn broken_after_the_first_token() {
     );
 }
 
-/// A body that stops coming is waited for ten seconds, and then told so. Slow, and the only way to
-/// see that a client can read it.
+/// The gateway waits ten seconds for a body that stops arriving, then refuses it. Slow, but the only way
+/// to check that a client can read the refusal.
 #[tokio::test]
 async fn too_slow_a_body() {
     let (gateway, provider) = start(|config| config).await;

@@ -1,32 +1,33 @@
-//! One region is broken, in every way there is: clients see nothing of it, and once its breaker has
-//! tripped the region sees no more than one attempt for each time it stays open.
+//! One region is broken in every way there is: clients see no failure, and once its breaker has tripped
+//! the region receives at most one attempt for each open interval.
 //!
-//! Start reading at [`Rehearsal::run`].
+//! Start reading at [`OutageTest::run`].
 
-use crate::support::gateway::{OPEN_DOOR, reached};
+use crate::support::gateway::{ALLOW_ALL, provider_table};
 use crate::support::{
-    Ask, Client, Crowd, Ending, Fault, Gate, RETRY_AFTER_SECONDS, ScriptedProvider, TestGateway, chat_stream, soon,
+    Client, Ending, Fault, Gate, RETRY_AFTER_SECONDS, ScriptedProvider, TestClients, TestGateway, TestRequest,
+    chat_stream, soon,
 };
 use std::time::{Duration, Instant};
 
 /// Requests for each fault and form.
 const REQUESTS: usize = 200;
-/// Connections that ask at the same time.
+/// Connections that send requests at the same time.
 const CONNECTIONS: usize = 16;
-/// Requests between two looks at what the region saw.
+/// Requests between two checks of the broken region.
 const ROUND: usize = 2 * CONNECTIONS;
 /// How long the breaker stays open at first.
 const OPEN: Duration = Duration::from_millis(100);
-/// Bad ends in a row that trip it.
+/// Consecutive failures that trip it.
 const FAILURES: u64 = 5;
-/// Probes to wait for after the trip: two times open lie between three of them.
+/// Probes to wait for after the trip: three probes have two open intervals between them.
 const PROBES: u64 = 3;
-/// A breaker stays open for as long as it says, or up to a fifth less.
+/// A breaker stays open for its interval, or up to a fifth less.
 const JITTER: f64 = 0.8;
-/// Nothing here takes as long.
+/// Longer than any step here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is configured beside providers and models: times that make an outage short.
+/// Settings of `[routing]` that make an outage short.
 const ROUTING: &str = r#"
 connect_timeout = "300ms"
 first_token     = "1s"
@@ -36,53 +37,53 @@ breaker = { failures = 5, open = "100ms", open_max = "10s" }
 
 /// Whole answers or streams, and how the deployment is chosen.
 #[derive(Clone, Copy)]
-struct Rehearsal {
+struct OutageTest {
     stream: bool,
     regions: usize,
     balance: &'static str,
 }
 
-/// Two regions, the broken one preferred.
-const WHOLE: Rehearsal = Rehearsal { stream: false, regions: 2, balance: "ordered" };
-/// Three regions, the quickest preferred.
-const STREAMS: Rehearsal = Rehearsal { stream: true, regions: 3, balance: "latency" };
+/// Two regions; the broken one is preferred.
+const WHOLE: OutageTest = OutageTest { stream: false, regions: 2, balance: "ordered" };
+/// Three regions; the one with the lowest latency is preferred.
+const STREAMS: OutageTest = OutageTest { stream: true, regions: 3, balance: "latency" };
 
 /// Every third fault, so that the tests of one form take about the same time.
-fn third(of: usize) -> impl Iterator<Item = Fault> {
+fn every_third(of: usize) -> impl Iterator<Item = Fault> {
     Fault::ALL.into_iter().skip(of).step_by(3)
 }
 
 #[tokio::test]
 async fn no_whole_answer_fails_with_a_broken_region_1_of_3() {
-    WHOLE.run(third(0)).await;
+    WHOLE.run(every_third(0)).await;
 }
 
 #[tokio::test]
 async fn no_whole_answer_fails_with_a_broken_region_2_of_3() {
-    WHOLE.run(third(1)).await;
+    WHOLE.run(every_third(1)).await;
 }
 
 #[tokio::test]
 async fn no_whole_answer_fails_with_a_broken_region_3_of_3() {
-    WHOLE.run(third(2)).await;
+    WHOLE.run(every_third(2)).await;
 }
 
 #[tokio::test]
 async fn no_stream_fails_with_a_broken_region_1_of_3() {
-    STREAMS.run(third(0)).await;
+    STREAMS.run(every_third(0)).await;
 }
 
 #[tokio::test]
 async fn no_stream_fails_with_a_broken_region_2_of_3() {
-    STREAMS.run(third(1)).await;
+    STREAMS.run(every_third(1)).await;
 }
 
 #[tokio::test]
 async fn no_stream_fails_with_a_broken_region_3_of_3() {
-    STREAMS.run(third(2)).await;
+    STREAMS.run(every_third(2)).await;
 }
 
-impl Rehearsal {
+impl OutageTest {
     async fn run(self, faults: impl Iterator<Item = Fault>) {
         for fault in faults {
             self.break_one_region(fault).await;
@@ -93,17 +94,17 @@ impl Rehearsal {
         let begun = Instant::now();
         let (gateway, providers) = self.start().await;
         let broken = &providers[0];
-        let mut crowd = Crowd::of(CONNECTIONS, &gateway);
-        // Connections stand and every region has answered well, as before any outage.
-        let mut failures = self.failures(&mut crowd, ROUND).await;
+        let mut clients = TestClients::new(CONNECTIONS, &gateway);
+        // Connections are open and every region has answered, as before any outage.
+        let mut failures = self.failures(&mut clients, ROUND).await;
         broken.break_with(fault).await;
 
         let (outage, before) = (Instant::now(), gateway.attempts_at("r0/small"));
         let mut asked = 0;
-        while !is_away(&gateway, fault) {
-            failures += self.failures(&mut crowd, ROUND).await;
+        while !is_avoided(&gateway, fault) {
+            failures += self.failures(&mut clients, ROUND).await;
             asked += ROUND;
-            assert!(begun.elapsed() < PATIENCE, "{fault:?}: the region is never left alone");
+            assert!(begun.elapsed() < PATIENCE, "{fault:?}: the region is never avoided");
         }
         let until_away = gateway.attempts_at("r0/small") - before;
         let most_until_away = 2 * (FAILURES - 1 + CONNECTIONS as u64) + most_probes(fault, outage.elapsed());
@@ -112,21 +113,21 @@ impl Rehearsal {
         let (away, so_far) = (Instant::now(), gateway.attempts_at("r0/small"));
         let probes = || gateway.attempts_at("r0/small") - so_far;
         while asked < REQUESTS || (rest(fault).is_none() && probes() < PROBES) {
-            failures += self.failures(&mut crowd, ROUND).await;
+            failures += self.failures(&mut clients, ROUND).await;
             asked += ROUND;
             assert!(begun.elapsed() < PATIENCE, "{fault:?}: {} probes of {PROBES}", probes());
         }
         let (elapsed, probes) = (away.elapsed(), probes());
         println!(
-            "{fault:?}, {}: {failures} failures of {asked}, {until_away} attempts at the broken region until left alone, \
+            "{fault:?}, {}: {failures} failures of {asked}, {until_away} attempts at the broken region until it was avoided, \
              then {probes} in {elapsed:.1?}; {:.1?} in all",
             if self.stream { "streams" } else { "whole answers" },
             begun.elapsed()
         );
         assert_eq!(failures, 0, "{fault:?}: clients saw the outage");
-        // One less than it takes are in before the one that trips, while every connection has one under
-        // way; each may have found its pooled connection dead first.
-        assert!(until_away <= most_until_away, "{fault:?}: {until_away} attempts until the region was left alone");
+        // One attempt less than the threshold has failed before the one that trips, while every connection has
+        // one in progress; each may have found its pooled connection dead first.
+        assert!(until_away <= most_until_away, "{fault:?}: {until_away} attempts until the region was avoided");
         assert!(
             probes <= most_probes(fault, elapsed),
             "{fault:?}: {probes} attempts in {elapsed:?} at an open breaker"
@@ -139,28 +140,28 @@ impl Rehearsal {
         let mut config = String::new();
         for number in 0..self.regions {
             let provider = ScriptedProvider::start(&format!("r{number}")).await;
-            config += &reached(&format!("r{number}"), &provider, &format!("region-{number}"));
+            config += &provider_table(&format!("r{number}"), &provider, &format!("region-{number}"));
             providers.push(provider);
         }
         let deployments = (0..self.regions).map(|number| format!("{{ provider = \"r{number}\" }}"));
         let deployments = deployments.collect::<Vec<_>>().join(", ");
-        config += &format!("[models.small]\ndeployments = [{deployments}]\n{OPEN_DOOR}");
+        config += &format!("[models.small]\ndeployments = [{deployments}]\n{ALLOW_ALL}");
         config += &format!("[routing]\nbalance = \"{}\"\n{ROUTING}", self.balance);
         (TestGateway::start(&config).await, providers)
     }
 
-    /// Asks so many requests and counts those whose answer was not complete.
-    async fn failures(self, crowd: &mut Crowd, requests: usize) -> usize {
+    /// Sends `requests` requests and counts those without a complete answer.
+    async fn failures(self, clients: &mut TestClients, requests: usize) -> usize {
         let stream = self.stream;
-        let ask = move |_| if stream { Ask::stream("small") } else { Ask::chat("small") };
-        let answers = crowd.ask(requests, ask).await;
-        let failed = answers.iter().filter(|answer| answer.said().as_deref() != Ok("Hello"));
+        let request = move |_| if stream { TestRequest::stream("small") } else { TestRequest::chat("small") };
+        let answers = clients.send_all(requests, request).await;
+        let failed = answers.iter().filter(|answer| answer.chat_text().as_deref() != Ok("Hello"));
         failed.inspect(|answer| println!("failed: {answer:?}")).count()
     }
 }
 
-/// Whether the broken region is left alone: its breaker tripped, it rests, or our credential does.
-fn is_away(gateway: &TestGateway, fault: Fault) -> bool {
+/// Whether the broken region is avoided: its breaker tripped, or it or the credential rests.
+fn is_avoided(gateway: &TestGateway, fault: Fault) -> bool {
     match fault {
         Fault::Status401 => {
             gateway.sum(r#"tierway_attempts_total{deployment="r0/small",reason="credential_refused"}"#) > 0
@@ -169,7 +170,7 @@ fn is_away(gateway: &TestGateway, fault: Fault) -> bool {
     }
 }
 
-/// How long the fault makes the region rest at least; `None` where its breaker trips.
+/// The shortest time the region rests for this fault; `None` where its breaker trips.
 fn rest(fault: Fault) -> Option<Duration> {
     let seconds = match fault {
         Fault::Status429RetryAfter | Fault::Status503RetryAfter => RETRY_AFTER_SECONDS as f64,
@@ -181,12 +182,12 @@ fn rest(fault: Fault) -> Option<Duration> {
     Some(Duration::from_secs_f64(seconds))
 }
 
-/// The shortest time between one attempt at an open breaker and the next, the `number`th from the trip.
+/// The shortest time between two attempts at an open breaker, after the `number`th since the trip.
 fn interval(fault: Fault, number: u32) -> Duration {
     rest(fault).unwrap_or(OPEN.mul_f64(JITTER) * 2_u32.pow(number))
 }
 
-/// The most attempts that may be made within `elapsed`, counted from any moment at which it is open.
+/// The most attempts within `elapsed`, counted from any moment at which the breaker is open.
 fn most_probes(fault: Fault, elapsed: Duration) -> u64 {
     let (mut probes, mut until) = (1, interval(fault, 1));
     while until <= elapsed {
@@ -196,7 +197,7 @@ fn most_probes(fault: Fault, elapsed: Duration) -> u64 {
     u64::from(probes)
 }
 
-/// What the broken region itself saw since it was left alone: every attempt a backoff after the last.
+/// The journal of the broken region since it was avoided: every attempt comes a backoff after the last.
 fn assert_gaps(fault: Fault, broken: &ScriptedProvider) {
     let arrivals: Vec<_> = broken.journal().requests().map(|request| request.arrived).collect();
     for (number, pair) in arrivals.windows(2).enumerate() {
@@ -205,14 +206,14 @@ fn assert_gaps(fault: Fault, broken: &ScriptedProvider) {
     }
 }
 
-/// Two of three regions are broken and healed at random, in random ways; the third lives.
+/// Two of three regions are broken and healed at random, in random ways; the third is healthy.
 #[tokio::test]
-async fn no_request_fails_while_one_region_lives() {
+async fn no_request_fails_while_one_region_is_healthy() {
     const SEED: u64 = 7;
     const FLIPS: usize = 30;
     let mut rng = fastrand::Rng::with_seed(SEED);
     let (gateway, providers) = STREAMS.start().await;
-    let mut crowd = Crowd::of(CONNECTIONS, &gateway);
+    let mut clients = TestClients::new(CONNECTIONS, &gateway);
     let (mut failures, mut asked, begun) = (0, 0, Instant::now());
     for _ in 0..FLIPS {
         let flipped = &providers[rng.usize(..2)];
@@ -220,8 +221,8 @@ async fn no_request_fails_while_one_region_lives() {
             fault if fault < Fault::ALL.len() => flipped.break_with(Fault::ALL[fault]).await,
             _ => flipped.heal().await,
         }
-        let rehearsal = if rng.bool() { STREAMS } else { WHOLE };
-        failures += rehearsal.failures(&mut crowd, 2 * ROUND).await;
+        let test = if rng.bool() { STREAMS } else { WHOLE };
+        failures += test.failures(&mut clients, 2 * ROUND).await;
         asked += 2 * ROUND;
     }
     println!(
@@ -232,71 +233,71 @@ async fn no_request_fails_while_one_region_lives() {
 }
 
 #[tokio::test]
-async fn connections_found_dead_everywhere_leave_an_attempt_for_the_last_region() {
-    for ask in [Ask::chat("small"), Ask::stream("small")] {
-        let (gateway, providers) = Rehearsal { balance: "ordered", ..STREAMS }.start().await;
-        // Every region but the last has answered well, and breaks each connection from now on.
+async fn dead_connections_in_all_other_regions_still_allow_an_attempt_in_the_last_one() {
+    for request in [TestRequest::chat("small"), TestRequest::stream("small")] {
+        let (gateway, providers) = OutageTest { balance: "ordered", ..STREAMS }.start().await;
+        // Every region but the last has answered, and resets each connection from now on.
         for broken in &providers[..2] {
-            assert_eq!(ask.clone().at(&gateway).await.said().as_deref(), Ok("Hello"));
+            assert_eq!(request.clone().send_to(&gateway).await.chat_text().as_deref(), Ok("Hello"));
             broken.break_with(Fault::Reset).await;
         }
-        let answer = ask.at(&gateway).await;
-        assert_eq!(answer.said().as_deref(), Ok("Hello"));
+        let answer = request.send_to(&gateway).await;
+        assert_eq!(answer.chat_text().as_deref(), Ok("Hello"));
         assert_eq!((answer.deployment(), answer.attempts()), ("r2/small", 3));
     }
 }
 
 #[tokio::test]
-async fn a_region_that_breaks_every_connection_trips_although_one_dead_connection_is_no_fault() {
-    let (gateway, providers) = Rehearsal { balance: "ordered", ..STREAMS }.start().await;
-    assert_eq!(Ask::chat("small").at(&gateway).await.deployment(), "r0/small");
+async fn a_region_that_resets_every_connection_trips_although_one_dead_connection_is_no_fault() {
+    let (gateway, providers) = OutageTest { balance: "ordered", ..STREAMS }.start().await;
+    assert_eq!(TestRequest::chat("small").send_to(&gateway).await.deployment(), "r0/small");
     providers[0].break_with(Fault::Reset).await;
-    // As many attempts as regions: none can be spared for a second try in the same one.
+    // As many attempts as regions: a second attempt in the same one is not possible.
     for _ in 0..20 {
-        assert_eq!(Ask::chat("small").at(&gateway).await.said().as_deref(), Ok("Hello"));
+        assert_eq!(TestRequest::chat("small").send_to(&gateway).await.chat_text().as_deref(), Ok("Hello"));
     }
     assert_eq!(gateway.transitions("r0/small", r#"reason="consecutive",to="open""#), 1.0);
 }
 
-/// One model in two regions, the first preferred, with these settings of `[routing]`.
+/// One model in two regions, of which the first is preferred, with these settings of `[routing]`.
 async fn two_regions(routing: &str) -> (TestGateway, ScriptedProvider, ScriptedProvider) {
     let (first, second) = (ScriptedProvider::start("first").await, ScriptedProvider::start("second").await);
     let config = format!(
-        "{}{}[models.small]\ndeployments = [{{ provider = \"first\" }}, {{ provider = \"second\" }}]\n{OPEN_DOOR}
+        "{}{}[models.small]\ndeployments = [{{ provider = \"first\" }}, {{ provider = \"second\" }}]\n{ALLOW_ALL}
          [routing]\nbalance = \"ordered\"\n{routing}",
-        reached("first", &first, "east"),
-        reached("second", &second, "west"),
+        provider_table("first", &first, "east"),
+        provider_table("second", &second, "west"),
     );
     (TestGateway::start(&config).await, first, second)
 }
 
 #[tokio::test]
-async fn an_error_inside_a_200_is_seen_by_nobody() {
-    for ask in [Ask::chat("small"), Ask::stream("small")] {
+async fn an_error_inside_a_200_is_invisible_to_clients() {
+    for request in [TestRequest::chat("small"), TestRequest::stream("small")] {
         let (gateway, first, _second) = two_regions("").await;
         first.break_with(Fault::ErrorInside200).await;
-        let answer = ask.at(&gateway).await;
-        assert_eq!(answer.said().as_deref(), Ok("Hello"));
+        let answer = request.send_to(&gateway).await;
+        assert_eq!(answer.chat_text().as_deref(), Ok("Hello"));
         assert_eq!((answer.deployment(), answer.attempts()), ("second/small", 2));
         assert_eq!(answer.header("x-tierway-region"), Some("west"));
     }
 }
 
 #[tokio::test]
-async fn a_500_is_tried_again_in_the_same_region_once_if_asked_for() {
+async fn a_500_is_retried_in_the_same_region_once_if_configured() {
     let (gateway, first, second) = two_regions("same_region_retry_on_500 = 1").await;
     first.answers_once(Fault::Status500.script().expect("a script"));
-    let answer = Ask::chat("small").at(&gateway).await;
-    assert_eq!(answer.said().as_deref(), Ok("Hello"));
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
+    assert_eq!(answer.chat_text().as_deref(), Ok("Hello"));
     assert_eq!((answer.deployment(), answer.attempts()), ("first/small", 2));
     assert_eq!((first.attempts(), second.attempts()), (2, 0));
 
-    // Once: what fails twice goes elsewhere; and only for a 500.
+    // Only once, and only for a 500: a second failure goes to another region.
     first.break_with(Fault::Status500).await;
-    let answer = Ask::chat("small").at(&gateway).await;
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!((answer.deployment(), answer.attempts()), ("second/small", 3));
     first.break_with(Fault::Status503).await;
-    let answer = Ask::chat("small").at(&gateway).await;
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!((answer.deployment(), answer.attempts()), ("second/small", 2));
 }
 
@@ -304,44 +305,44 @@ async fn a_500_is_tried_again_in_the_same_region_once_if_asked_for() {
 async fn a_500_goes_to_another_region_at_once_by_default() {
     let (gateway, first, second) = two_regions("").await;
     first.answers_once(Fault::Status500.script().expect("a script"));
-    let answer = Ask::chat("small").at(&gateway).await;
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!((answer.deployment(), answer.attempts()), ("second/small", 2));
     assert_eq!((first.attempts(), second.attempts()), (1, 1));
 }
 
 #[tokio::test]
-async fn a_connection_closed_while_idle_costs_no_client_its_answer() {
+async fn a_connection_closed_while_idle_fails_no_request() {
     let (gateway, first, second) = two_regions("").await;
-    assert_eq!(Ask::chat("small").at(&gateway).await.attempts(), 1);
+    assert_eq!(TestRequest::chat("small").send_to(&gateway).await.attempts(), 1);
     first.answers_once(Fault::Reset.script().expect("a script"));
-    let answer = Ask::chat("small").at(&gateway).await;
-    assert_eq!(answer.said().as_deref(), Ok("Hello"));
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
+    assert_eq!(answer.chat_text().as_deref(), Ok("Hello"));
     assert_eq!((answer.deployment(), answer.attempts()), ("first/small", 2), "a stale connection is not a fault");
     assert_eq!(second.attempts(), 0);
 }
 
 #[tokio::test]
-async fn a_deadline_of_the_client_ends_the_request_wherever_it_is() {
+async fn a_deadline_of_the_client_ends_the_request_in_every_state() {
     let (gateway, first, second) = two_regions("").await;
     for fault in [Fault::SilentBeforeHeaders, Fault::SilentAfterHeaders] {
         first.break_with(fault).await;
         second.break_with(fault).await;
-        for ask in [Ask::chat("small"), Ask::stream("small")] {
+        for request in [TestRequest::chat("small"), TestRequest::stream("small")] {
             let begun = Instant::now();
-            let answer = ask.header("x-tierway-deadline-ms", "200").at(&gateway).await;
+            let answer = request.header("x-tierway-deadline-ms", "200").send_to(&gateway).await;
             let took = begun.elapsed();
             assert_eq!(answer.refusal(), (504, "upstream_timeout".into()));
-            answer.expect_no_retry();
+            answer.assert_no_retry();
             assert!(took >= Duration::from_millis(200), "it had {took:?} of 200 ms");
             assert!(took < Duration::from_secs(5), "it took {took:?} instead of 200 ms");
         }
     }
     first.heal().await;
-    let answer = Ask::chat("small").header("x-tierway-deadline-ms", "10000").at(&gateway).await;
-    assert_eq!(answer.said().as_deref(), Ok("Hello"), "a deadline that is kept changes nothing");
+    let answer = TestRequest::chat("small").header("x-tierway-deadline-ms", "10000").send_to(&gateway).await;
+    assert_eq!(answer.chat_text().as_deref(), Ok("Hello"), "a deadline that is kept changes nothing");
     assert_eq!(answer.deployment(), "first/small", "the client's impatience is not the region's fault");
     for impossible in ["0", "-1", "soon", "1.5", ""] {
-        let answer = Ask::chat("small").header("x-tierway-deadline-ms", impossible).at(&gateway).await;
+        let answer = TestRequest::chat("small").header("x-tierway-deadline-ms", impossible).send_to(&gateway).await;
         assert_eq!(answer.refusal(), (400, "invalid_value".into()), "{impossible:?}");
     }
 }
@@ -350,12 +351,12 @@ async fn a_deadline_of_the_client_ends_the_request_wherever_it_is() {
 async fn a_deadline_after_the_first_token_ends_the_stream_as_a_timeout() {
     let (gateway, first, second) = two_regions("").await;
     first.answers(chat_stream("Hello", 5).cut_after_frame(3, Ending::Stall));
-    let answer = Ask::stream("small").header("x-tierway-deadline-ms", "300").at(&gateway).await;
+    let answer = TestRequest::stream("small").header("x-tierway-deadline-ms", "300").send_to(&gateway).await;
     assert_eq!(answer.status, 200);
     let frames = answer.frames();
     let last = frames.last().expect("a stream of some frames");
     assert_eq!(last.json()["error"]["code"], "upstream_timeout");
-    assert!(answer.said().is_err(), "a truncated answer is never presented as complete");
+    assert!(answer.chat_text().is_err(), "a truncated answer is never presented as complete");
     assert_eq!(second.attempts(), 0, "no attempt follows the commit point");
 }
 
@@ -365,12 +366,12 @@ async fn a_silent_region_is_avoided_before_its_breaker_trips() {
     let gate = Gate::new();
     first.answers(chat_stream("Hello", 1).wait_before_headers(&gate));
     let mut waiting = gateway.connect().await;
-    Ask::stream("small").send(&mut waiting).await;
+    TestRequest::stream("small").send(&mut waiting).await;
     gate.reached(1).await;
     let served_elsewhere = async {
         loop {
-            // One probing client at a time, which gives up soon when it meets the silence too.
-            let answer = Ask::stream("small").header("x-tierway-deadline-ms", "100").at(&gateway).await;
+            // One client at a time, with a short deadline for the case that it is sent to the silent region.
+            let answer = TestRequest::stream("small").header("x-tierway-deadline-ms", "100").send_to(&gateway).await;
             if answer.status == 200 {
                 return answer;
             }
@@ -385,5 +386,5 @@ async fn a_silent_region_is_avoided_before_its_breaker_trips() {
 }
 
 async fn finished(client: &mut Client) -> String {
-    client.response().await.said().expect("a complete answer")
+    client.response().await.chat_text().expect("a complete answer")
 }

@@ -1,13 +1,13 @@
-//! A key is itself and nobody else: two names whose FNV-1a hashes are the same share no budget, no limit and
-//! no evidence at a breaker.
+//! Key identity: two keys whose names have the same FNV-1a hash share no budget, no limit and no evidence at a
+//! breaker.
 
-use crate::support::gateway::{KEY, OTHER_KEY, reached};
-use crate::support::{Ask, Chat, Fault, Script, ScriptedProvider, TestGateway, chat};
+use crate::support::gateway::{KEY, OTHER_KEY, provider_table};
+use crate::support::{ChatAnswer, Fault, Script, ScriptedProvider, TestGateway, TestRequest, chat};
 
 /// Two names with one FNV-1a-64 hash.
 const TWINS: [&str; 2] = ["8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ"];
 
-/// One model, and a key under each of the two names; `first` and `second` are what each may do.
+/// One model, and a key with each of the two names; `first` and `second` are the keys' settings.
 async fn twins(first: &str, second: &str) -> (TestGateway, ScriptedProvider) {
     let provider = ScriptedProvider::start("p").await;
     let config = format!(
@@ -30,7 +30,7 @@ async fn twins(first: &str, second: &str) -> (TestGateway, ScriptedProvider) {
         secret = "env:OTHER_KEY"
         {second}
         "#,
-        reached("p", &provider, "east"),
+        provider_table("p", &provider, "east"),
         TWINS[0],
         TWINS[1],
     );
@@ -41,13 +41,13 @@ async fn twins(first: &str, second: &str) -> (TestGateway, ScriptedProvider) {
 async fn statuses(gateway: &TestGateway, key: &str, times: usize) -> Vec<u16> {
     let mut statuses = Vec::new();
     for _ in 0..times {
-        statuses.push(Ask::chat("small").by(key).at(gateway).await.status);
+        statuses.push(TestRequest::chat("small").with_key(key).send_to(gateway).await.status);
     }
     statuses
 }
 
 #[tokio::test]
-async fn a_budget_is_its_own_keys_whichever_name_comes_first() {
+async fn each_key_has_its_own_budget_whichever_name_comes_first() {
     let (large, none) = (r#"budget = { limit = "10", window = "month" }"#, "");
     let tiny = r#"budget = { limit = "0.0001", window = "month" }"#;
     for (first, second, expected) in [(tiny, large, [429, 200]), (large, tiny, [200, 429]), (tiny, none, [429, 200])] {
@@ -58,23 +58,23 @@ async fn a_budget_is_its_own_keys_whichever_name_comes_first() {
 }
 
 #[tokio::test]
-async fn a_limit_counts_its_own_keys_requests() {
+async fn a_limit_counts_only_the_requests_of_its_own_key() {
     let (gateway, _provider) = twins("requests_per_minute = 2", "requests_per_minute = 2").await;
     assert_eq!(statuses(&gateway, KEY, 3).await, [200, 200, 429]);
     assert_eq!(statuses(&gateway, OTHER_KEY, 3).await, [200, 200, 429]);
 }
 
 #[tokio::test]
-async fn one_keys_failures_close_nothing_for_the_other() {
+async fn failures_of_one_key_block_nothing_for_the_other() {
     let (gateway, provider) = twins("", "").await;
-    let (fails, answers) = (Fault::Status500.script().expect("a script"), chat(Chat::default()));
+    let (fails, answers) = (Fault::Status500.script().expect("a script"), chat(ChatAnswer::default()));
     provider.answers(Script::by(move |request| match request.json()["user"].is_string() {
         true => fails.clone(),
         false => answers.clone(),
     }));
     assert_eq!(statuses(&gateway, OTHER_KEY, 1).await, [200]);
     for _ in 0..12 {
-        Ask::chat("small").by(KEY).with(r#""user":"one""#).at(&gateway).await;
+        TestRequest::chat("small").with_key(KEY).with_member(r#""user":"one""#).send_to(&gateway).await;
     }
     assert_eq!(statuses(&gateway, OTHER_KEY, 3).await, [200; 3], "two keys used it, and only one of them failed");
 }

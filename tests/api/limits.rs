@@ -1,14 +1,17 @@
-//! A key's ceilings, and a deployment's: exactly as many as allowed, everybody else told when to come
-//! back. That the window slides is proven in `domain/limit.rs`; here it is the front door that counts.
+//! Limits of a key and of a deployment: exactly the allowed number of requests is served, all others are
+//! refused with a time to retry. The sliding window is tested in `domain/limit.rs`; these tests cover the
+//! HTTP layer.
 
 use crate::support::client::Response;
-use crate::support::gateway::{KEY, OPEN_DOOR, OTHER_KEY, reached};
-use crate::support::{Ask, Chat, Client, Crowd, Gate, Script, ScriptedProvider, TestGateway, Usage, chat};
+use crate::support::gateway::{ALLOW_ALL, KEY, OTHER_KEY, provider_table};
+use crate::support::{
+    ChatAnswer, Client, Gate, Script, ScriptedProvider, TestClients, TestGateway, TestRequest, Usage, chat,
+};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Clients that ask at the same time.
+/// Clients that send at the same time.
 const CONNECTIONS: usize = 32;
 /// The length of every rate limit's window.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -32,26 +35,26 @@ async fn limited(limits: &str) -> (TestGateway, ScriptedProvider) {
         policy = "limited"
         secret = "env:OTHER_KEY"
         "#,
-        reached("p", &provider, "east")
+        provider_table("p", &provider, "east")
     );
     (TestGateway::start(&config).await, provider)
 }
 
-/// Many clients at once, each on a connection of its own; their answers are awaited later.
-struct Rush(JoinSet<Response>);
+/// Requests of many clients at once, each on a connection of its own; their answers are awaited later.
+struct ConcurrentRequests(JoinSet<Response>);
 
-impl Rush {
-    fn of(clients: usize, gateway: &TestGateway, ask: &Ask) -> Self {
-        let (addr, mut rush) = (gateway.addr, JoinSet::new());
+impl ConcurrentRequests {
+    fn send(clients: usize, gateway: &TestGateway, request: &TestRequest) -> Self {
+        let (addr, mut concurrent) = (gateway.addr, JoinSet::new());
         for _ in 0..clients {
-            let ask = ask.clone();
-            rush.spawn(async move {
+            let request = request.clone();
+            concurrent.spawn(async move {
                 let mut client = Client::connect(addr).await;
-                ask.send(&mut client).await;
+                request.send(&mut client).await;
                 client.response().await
             });
         }
-        Self(rush)
+        Self(concurrent)
     }
 
     async fn answers(self) -> Vec<Response> {
@@ -59,9 +62,9 @@ impl Rush {
     }
 }
 
-/// Splits answers into those that were served and those that were refused as over a limit.
-fn sorted(answers: Vec<Response>) -> (Vec<Response>, Vec<Response>) {
-    let (served, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.said().is_ok());
+/// Splits answers into those that were served and those that were refused because of a limit.
+fn served_and_refused(answers: Vec<Response>) -> (Vec<Response>, Vec<Response>) {
+    let (served, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.chat_text().is_ok());
     for answer in &refused {
         assert_eq!(answer.refusal(), (429, "rate_limit_exceeded".into()));
         assert_eq!(answer.json()["error"]["type"], "rate_limit_error");
@@ -71,11 +74,11 @@ fn sorted(answers: Vec<Response>) -> (Vec<Response>, Vec<Response>) {
 }
 
 /// `x-ratelimit-limit-…` and `x-ratelimit-remaining-…` of requests or tokens.
-fn left(answer: &Response, of: &str) -> (u64, u64) {
+fn limit_and_remaining(answer: &Response, of: &str) -> (u64, u64) {
     (answer.number(&format!("x-ratelimit-limit-{of}")), answer.number(&format!("x-ratelimit-remaining-{of}")))
 }
 
-/// `x-ratelimit-reset-…`, which is spelt in whole seconds up to a minute.
+/// `x-ratelimit-reset-…`, which is in whole seconds up to a minute.
 fn reset(answer: &Response, of: &str) -> Duration {
     let header = answer.header(&format!("x-ratelimit-reset-{of}")).unwrap_or_else(|| panic!("no reset: {answer:?}"));
     match header {
@@ -85,21 +88,25 @@ fn reset(answer: &Response, of: &str) -> Duration {
 }
 
 #[tokio::test]
-async fn of_many_requests_exactly_as_many_as_a_minute_holds_are_served() {
+async fn of_many_requests_exactly_as_many_as_a_minute_allows_are_served() {
     let (gateway, provider) = limited("requests_per_minute = 50").await;
-    let answers = Crowd::of(CONNECTIONS, &gateway).ask(400, |_| Ask::chat("small")).await;
-    let (served, refused) = sorted(answers);
+    let answers = TestClients::new(CONNECTIONS, &gateway).send_all(400, |_| TestRequest::chat("small")).await;
+    let (served, refused) = served_and_refused(answers);
     assert_eq!((served.len(), refused.len(), provider.attempts()), (50, 350, 50));
 
-    let remaining: BTreeSet<_> = served.iter().map(|answer| left(answer, "requests")).collect();
-    assert_eq!(remaining, (0..50).map(|remaining| (50, remaining)).collect(), "each was told what was left after it");
+    let remaining: BTreeSet<_> = served.iter().map(|answer| limit_and_remaining(answer, "requests")).collect();
+    assert_eq!(
+        remaining,
+        (0..50).map(|remaining| (50, remaining)).collect(),
+        "each answer reports what was left after it"
+    );
     for answer in served.iter().chain(&refused) {
         assert!(reset(answer, "requests") <= MINUTE, "{answer:?}");
         assert_eq!(answer.header("x-ratelimit-limit-tokens"), None, "there is no such limit");
     }
     for answer in &refused {
-        assert_eq!(left(answer, "requests"), (50, 0));
-        let wait = answer.expect_wait();
+        assert_eq!(limit_and_remaining(answer, "requests"), (50, 0));
+        let wait = answer.retry_after();
         assert!(wait <= MINUTE && wait > MINUTE / 2, "the first of the minute comes back after {wait:?}");
         let reset = reset(answer, "requests");
         assert!(reset >= wait && reset < wait + Duration::from_secs(1), "{reset:?} and {wait:?} speak of one moment");
@@ -108,157 +115,173 @@ async fn of_many_requests_exactly_as_many_as_a_minute_holds_are_served() {
 }
 
 #[tokio::test]
-async fn a_limit_is_each_keys_own() {
+async fn each_key_has_its_own_limit() {
     let (gateway, _provider) = limited("requests_per_minute = 3\ntokens_per_minute = 1000\nmax_concurrent = 3").await;
-    let (served, refused) =
-        sorted(Rush::of(CONNECTIONS, &gateway, &Ask::chat("small").with(r#""max_tokens":1"#)).answers().await);
+    let (served, refused) = served_and_refused(
+        ConcurrentRequests::send(CONNECTIONS, &gateway, &TestRequest::chat("small").with_member(r#""max_tokens":1"#))
+            .answers()
+            .await,
+    );
     assert_eq!((served.len(), refused.len()), (3, CONNECTIONS - 3));
-    let answer = Ask::chat("small").with(r#""max_tokens":1"#).by(OTHER_KEY).at(&gateway).await;
-    assert_eq!(answer.said().as_deref(), Ok("Hello"));
-    assert_eq!(left(&answer, "requests"), (3, 2));
-    assert_eq!(left(&answer, "tokens").0, 1000);
+    let answer =
+        TestRequest::chat("small").with_member(r#""max_tokens":1"#).with_key(OTHER_KEY).send_to(&gateway).await;
+    assert_eq!(answer.chat_text().as_deref(), Ok("Hello"));
+    assert_eq!(limit_and_remaining(&answer, "requests"), (3, 2));
+    assert_eq!(limit_and_remaining(&answer, "tokens").0, 1000);
 }
 
-/// A chat that takes exactly so many tokens at admission: a quarter of its bytes, and its ceiling.
-fn taking(tokens: u64, ask: Ask) -> Ask {
-    // White space keeps the length from depending on the number.
-    let with = |ceiling| ask.clone().with(&format!(r#""max_tokens":{ceiling:>6}"#));
+/// A chat that reserves exactly `tokens` tokens at admission: a quarter of its bytes, and its ceiling.
+fn request_taking(tokens: u64, request: TestRequest) -> TestRequest {
+    // Padding keeps the length independent of the number.
+    let with = |ceiling| request.clone().with_member(&format!(r#""max_tokens":{ceiling:>6}"#));
     let input = with(1).body().len().div_ceil(4) as u64;
     with(tokens - input)
 }
 
-/// The provider is at work: leaving does not make it free.
+/// The provider is still working: a disconnect does not release its tokens.
 #[tokio::test]
-async fn tokens_stay_taken_when_the_client_leaves_an_attempt_under_way() {
+async fn tokens_stay_reserved_when_the_client_disconnects_during_an_attempt() {
     let (gateway, provider) = limited("tokens_per_minute = 1000").await;
     let gate = Gate::new();
-    provider.answers(chat(Chat::default()).wait_before_headers(&gate));
+    provider.answers(chat(ChatAnswer::default()).wait_before_headers(&gate));
     let mut client = gateway.connect().await;
-    taking(600, Ask::chat("small")).send(&mut client).await;
+    request_taking(600, TestRequest::chat("small")).send(&mut client).await;
     gate.reached(1).await;
     drop(client);
     gateway.receipts(1).await;
     gate.open();
-    let answer = taking(600, Ask::chat("small")).at(&gateway).await;
+    let answer = request_taking(600, TestRequest::chat("small")).send_to(&gateway).await;
     assert_eq!(answer.refusal(), (429, "rate_limit_exceeded".into()));
-    assert_eq!(left(&answer, "tokens"), (1000, 400));
+    assert_eq!(limit_and_remaining(&answer, "tokens"), (1000, 400));
 }
 
 #[tokio::test]
-async fn tokens_are_taken_before_a_request_is_sent() {
+async fn tokens_are_reserved_before_a_request_is_sent() {
     let (gateway, provider) = limited("tokens_per_minute = 1000").await;
     let gate = Gate::new();
-    provider.answers(chat(Chat::default()).wait_before_headers(&gate));
-    let rush = Rush::of(CONNECTIONS, &gateway, &taking(100, Ask::chat("small")));
-    // Ten take all there is; what they give back when they end comes too late for the others.
+    provider.answers(chat(ChatAnswer::default()).wait_before_headers(&gate));
+    let concurrent = ConcurrentRequests::send(CONNECTIONS, &gateway, &request_taking(100, TestRequest::chat("small")));
+    // Ten requests reserve all tokens; what they return when they end comes too late for the others.
     gate.reached(10).await;
     gateway.receipts(CONNECTIONS as u64 - 10).await;
     gate.open();
-    let (served, refused) = sorted(rush.answers().await);
+    let (served, refused) = served_and_refused(concurrent.answers().await);
     assert_eq!((served.len(), refused.len(), provider.attempts()), (10, CONNECTIONS - 10, 10));
-    let remaining: BTreeSet<_> = served.iter().map(|answer| left(answer, "tokens")).collect();
+    let remaining: BTreeSet<_> = served.iter().map(|answer| limit_and_remaining(answer, "tokens")).collect();
     assert_eq!(remaining, (0..10).map(|number| (1000, 100 * number)).collect());
     for answer in &refused {
-        assert_eq!(left(answer, "tokens"), (1000, 0));
-        let wait = answer.expect_wait();
+        assert_eq!(limit_and_remaining(answer, "tokens"), (1000, 0));
+        let wait = answer.retry_after();
         assert!(wait <= MINUTE && wait > MINUTE / 2, "{wait:?}");
     }
     assert_eq!(gateway.metric(r#"tierway_limit_refusals_total{limit="tokens_per_minute",policy="limited"}"#), 22.0);
 }
 
-/// An answer that used so many tokens in all.
-fn using(tokens: u64) -> Script {
-    chat(Chat { usage: Usage { prompt: 20, completion: tokens - 20, ..Usage::default() }, ..Chat::default() })
+/// An answer that reports `tokens` tokens in total.
+fn answer_using(tokens: u64) -> Script {
+    chat(ChatAnswer {
+        usage: Usage { prompt: 20, completion: tokens - 20, ..Usage::default() },
+        ..ChatAnswer::default()
+    })
 }
 
 #[tokio::test]
-async fn what_was_taken_is_corrected_to_what_was_used() {
+async fn reserved_tokens_are_corrected_to_used_tokens() {
     for stream in [false, true] {
         let (gateway, provider) = limited("tokens_per_minute = 1000").await;
-        let ask = |tokens| taking(tokens, if stream { Ask::stream("small") } else { Ask::chat("small") });
-        // Of 500 taken 30 were used: 470 come back.
-        provider.answers(using(30));
-        let answer = ask(500).at(&gateway).await;
-        assert_eq!(left(&answer, "tokens"), (1000, 500));
+        let request = |tokens| {
+            request_taking(tokens, if stream { TestRequest::stream("small") } else { TestRequest::chat("small") })
+        };
+        // Of 500 reserved, 30 were used: 470 are returned.
+        provider.answers(answer_using(30));
+        let answer = request(500).send_to(&gateway).await;
+        assert_eq!(limit_and_remaining(&answer, "tokens"), (1000, 500));
         gateway.receipts(1).await;
-        // Of 100 taken 900 were used: 800 become debt.
-        provider.answers(using(900));
-        let answer = ask(100).at(&gateway).await;
-        assert_eq!(left(&answer, "tokens"), (1000, 870));
+        // 100 were reserved and 900 used: 800 become debt.
+        provider.answers(answer_using(900));
+        let answer = request(100).send_to(&gateway).await;
+        assert_eq!(limit_and_remaining(&answer, "tokens"), (1000, 870));
         gateway.receipts(2).await;
-        // 70 are left: 60 fit, 100 do not, and nothing was taken for them.
-        let (_, refused) = sorted(vec![ask(100).at(&gateway).await]);
-        assert_eq!(left(&refused[0], "tokens"), (1000, 70));
-        refused[0].expect_wait();
-        provider.answers(using(60));
-        let answer = ask(60).at(&gateway).await;
-        assert_eq!(left(&answer, "tokens"), (1000, 10));
+        // 70 are left: 60 fit, 100 do not, and nothing is reserved for those.
+        let (_, refused) = served_and_refused(vec![request(100).send_to(&gateway).await]);
+        assert_eq!(limit_and_remaining(&refused[0], "tokens"), (1000, 70));
+        refused[0].retry_after();
+        provider.answers(answer_using(60));
+        let answer = request(60).send_to(&gateway).await;
+        assert_eq!(limit_and_remaining(&answer, "tokens"), (1000, 10));
     }
 }
 
 #[tokio::test]
-async fn a_request_larger_than_the_limit_is_reported_not_to_come_back() {
+async fn a_request_larger_than_the_limit_is_refused_without_a_retry() {
     let (gateway, provider) = limited("tokens_per_minute = 1000").await;
-    let answer = taking(1001, Ask::chat("small")).at(&gateway).await;
+    let answer = request_taking(1001, TestRequest::chat("small")).send_to(&gateway).await;
     assert_eq!(answer.refusal(), (429, "rate_limit_exceeded".into()));
-    answer.expect_no_retry();
-    assert_eq!(taking(1000, Ask::stream("small")).at(&gateway).await.status, 200);
+    answer.assert_no_retry();
+    assert_eq!(request_taking(1000, TestRequest::stream("small")).send_to(&gateway).await.status, 200);
     assert_eq!(provider.attempts(), 1);
 }
 
 #[tokio::test]
-async fn as_many_at_once_as_allowed() {
+async fn concurrent_requests_are_limited_exactly() {
     let (gateway, provider) = limited("max_concurrent = 8").await;
     let gate = Gate::new();
-    provider.answers(chat(Chat { frames: 3, ..Chat::default() }).wait_after_frame(2, &gate));
-    // Streams hold their place until their body ends.
-    let rush = Rush::of(CONNECTIONS, &gateway, &Ask::stream("small"));
+    provider.answers(chat(ChatAnswer { frames: 3, ..ChatAnswer::default() }).wait_after_frame(2, &gate));
+    // Streams hold their slot until their body ends.
+    let concurrent = ConcurrentRequests::send(CONNECTIONS, &gateway, &TestRequest::stream("small"));
     gate.reached(8).await;
     gateway.receipts(CONNECTIONS as u64 - 8).await;
-    provider.answers(chat(Chat::default()));
-    assert_eq!(Ask::chat("small").by(OTHER_KEY).at(&gateway).await.said().as_deref(), Ok("Hello"));
+    provider.answers(chat(ChatAnswer::default()));
+    assert_eq!(
+        TestRequest::chat("small").with_key(OTHER_KEY).send_to(&gateway).await.chat_text().as_deref(),
+        Ok("Hello")
+    );
     gate.open();
-    let (served, refused) = sorted(rush.answers().await);
+    let (served, refused) = served_and_refused(concurrent.answers().await);
     assert_eq!((served.len(), refused.len()), (8, CONNECTIONS - 8));
-    refused.iter().for_each(|answer| assert!(answer.expect_wait() <= Duration::from_secs(2)));
+    refused.iter().for_each(|answer| assert!(answer.retry_after() <= Duration::from_secs(2)));
     gateway.receipts(CONNECTIONS as u64 + 1).await;
-    assert_eq!(Ask::stream("small").by(KEY).at(&gateway).await.said().as_deref(), Ok("Hello"), "places come back");
+    assert_eq!(
+        TestRequest::stream("small").with_key(KEY).send_to(&gateway).await.chat_text().as_deref(),
+        Ok("Hello"),
+        "slots are released"
+    );
 }
 
-/// One model with room for two requests at each of two providers.
-async fn small_rooms() -> (TestGateway, ScriptedProvider, ScriptedProvider) {
+/// One model at two providers, each with a limit of two concurrent requests.
+async fn two_small_deployments() -> (TestGateway, ScriptedProvider, ScriptedProvider) {
     let (first, second) = (ScriptedProvider::start("first").await, ScriptedProvider::start("second").await);
     let config = format!(
         "{}{}[models.small]\ndeployments = [
            {{ provider = \"first\", max_concurrent = 2 }}, {{ provider = \"second\", max_concurrent = 2 }},
-         ]\n{OPEN_DOOR}[routing]\nbalance = \"ordered\"\n",
-        reached("first", &first, "east"),
-        reached("second", &second, "west"),
+         ]\n{ALLOW_ALL}[routing]\nbalance = \"ordered\"\n",
+        provider_table("first", &first, "east"),
+        provider_table("second", &second, "west"),
     );
     (TestGateway::start(&config).await, first, second)
 }
 
 #[tokio::test]
-async fn a_full_deployment_is_passed_over_and_nothing_left_is_reported() {
-    let (gateway, first, second) = small_rooms().await;
+async fn a_full_deployment_is_skipped_and_a_request_without_capacity_is_refused() {
+    let (gateway, first, second) = two_small_deployments().await;
     let gate = Gate::new();
     for provider in [&first, &second] {
-        provider.answers(chat(Chat::default()).wait_before_headers(&gate));
+        provider.answers(chat(ChatAnswer::default()).wait_before_headers(&gate));
     }
-    let rush = Rush::of(4, &gateway, &Ask::chat("small"));
+    let concurrent = ConcurrentRequests::send(4, &gateway, &TestRequest::chat("small"));
     gate.reached(4).await;
     assert_eq!((first.attempts(), second.attempts()), (2, 2));
-    for ask in [Ask::chat("small"), Ask::stream("small")] {
-        let answer = ask.at(&gateway).await;
+    for request in [TestRequest::chat("small"), TestRequest::stream("small")] {
+        let answer = request.send_to(&gateway).await;
         assert_eq!(answer.refusal(), (429, "slow_down".into()));
         assert_eq!(answer.attempts(), 0);
-        let wait = answer.expect_wait();
+        let wait = answer.retry_after();
         assert!((700..=1300).contains(&wait.as_millis()), "a second, give or take 30 %, not {wait:?}");
     }
     gate.open();
-    for answer in rush.answers().await {
-        assert_eq!((answer.said().as_deref(), answer.attempts()), (Ok("Hello"), 1));
+    for answer in concurrent.answers().await {
+        assert_eq!((answer.chat_text().as_deref(), answer.attempts()), (Ok("Hello"), 1));
     }
     gateway.receipts(6).await;
-    assert_eq!(Ask::chat("small").at(&gateway).await.deployment(), "first/small", "room comes back");
+    assert_eq!(TestRequest::chat("small").send_to(&gateway).await.deployment(), "first/small", "slots are released");
 }

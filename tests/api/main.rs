@@ -1,6 +1,6 @@
 //! The API tests: one binary, real sockets, a provider that does exactly what its script says.
 
-// Tests measure real time, and stop at once where something is not as it must be.
+// Tests measure real time, and panic at the first wrong value.
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)]
 

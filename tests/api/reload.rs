@@ -1,9 +1,9 @@
-//! Reloads: a thousand of them, good and bad files in turn, while requests go on as if nothing were.
+//! Reloads: a thousand of them, valid and invalid files in turn, without an effect on concurrent requests.
 //!
-//! The files are real and so is what looks at them; only the second between two looks is left out.
+//! The files and the watcher are real; only the second between two checks is omitted.
 
-use crate::support::gateway::{KEY, reached};
-use crate::support::{Ask, Crowd, Ending, Fault, Gate, ScriptedProvider, TestGateway, chat_stream, soon};
+use crate::support::gateway::{KEY, provider_table};
+use crate::support::{Ending, Fault, Gate, ScriptedProvider, TestClients, TestGateway, TestRequest, chat_stream, soon};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -11,24 +11,24 @@ use tempfile::TempDir;
 use tierway::cli::reload::apply;
 use tierway::config::{ConfigSource, ProcessEnvironment, Watcher, load};
 
-/// Reloads, every second of them of a bad file.
+/// Number of reloads; every second one is of an invalid file.
 const RELOADS: usize = 1_000;
-/// Connections that ask meanwhile.
+/// Connections that send requests meanwhile.
 const CONNECTIONS: usize = 8;
-/// Requests that are sent between one reload and the next, at least: without them nothing is proven.
+/// Fewest requests sent between one reload and the next; without them the test would prove nothing.
 const BETWEEN: usize = 2;
-/// How long that may take.
+/// How long these requests may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LIMITED_KEY: &str = "tw_test_canary_limited_key";
 
-/// The configuration's file, and the secrets it points to.
-struct Disk {
+/// The configuration file, and the files of the secrets it refers to.
+struct ConfigFiles {
     folder: TempDir,
-    /// What all good files say.
+    /// The part that all valid files share.
     base: String,
 }
 
-impl Disk {
+impl ConfigFiles {
     fn new(steady: &ScriptedProvider, dead: &ScriptedProvider) -> Self {
         let folder = TempDir::new().expect("the system gives temporary folders");
         let secret = |name: &str, text: &str| {
@@ -38,8 +38,8 @@ impl Disk {
         };
         let credential = secret("credential", "sk-canary-provider-credential");
         let (key, limited) = (secret("key", KEY), secret("limited", LIMITED_KEY));
-        let providers =
-            (reached("steady", steady, "east") + &reached("dead", dead, "west")).replace("env:CREDENTIAL", &credential);
+        let providers = (provider_table("steady", steady, "east") + &provider_table("dead", dead, "west"))
+            .replace("env:CREDENTIAL", &credential);
         let base = format!(
             r#"{providers}
             [models]
@@ -67,12 +67,12 @@ impl Disk {
         self.folder.path().join("tierway.toml")
     }
 
-    /// A good file; each number's differs from the others.
+    /// A valid file; the files of different numbers differ.
     fn good(&self, number: usize) -> String {
         format!("{}total = \"{}s\"\n", self.base, 600 + number)
     }
 
-    /// A bad file, in one of the ways there are.
+    /// An invalid file, in one of several ways.
     fn bad(&self, number: usize) -> String {
         let wrong = match number % 5 {
             0 => "this is not TOML",
@@ -88,7 +88,7 @@ impl Disk {
         std::fs::write(self.path(), text).expect("a temporary folder takes files");
     }
 
-    /// A gateway that serves the first good file, and who looks after that file.
+    /// A gateway that serves the first valid file, and the watcher of that file.
     async fn serve(&self) -> (TestGateway, Watcher<ProcessEnvironment>) {
         self.write(&self.good(0));
         let source = ConfigSource::file(Path::new(&self.path()), &ProcessEnvironment)
@@ -96,27 +96,27 @@ impl Disk {
         let snapshot =
             Arc::new(load(&source, &ProcessEnvironment, &[]).unwrap_or_else(|problems| panic!("{problems}")));
         let watcher = Watcher::new(&source, ProcessEnvironment, Vec::new(), snapshot.clone());
-        (TestGateway::serving(snapshot, 1).await, watcher)
+        (TestGateway::start_snapshot(snapshot, 1).await, watcher)
     }
 }
 
-/// A chat with `steady`, whole and streamed in turn.
-fn load_of(number: usize) -> Ask {
-    if number.is_multiple_of(2) { Ask::chat("small") } else { Ask::stream("small") }
+/// The `number`th request to `steady`: whole and streamed in turn.
+fn nth_request(number: usize) -> TestRequest {
+    if number.is_multiple_of(2) { TestRequest::chat("small") } else { TestRequest::stream("small") }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_reloads_are_felt_by_nobody() {
+async fn a_thousand_reloads_affect_no_request() {
     let (steady, dead) = (ScriptedProvider::start("steady").await, ScriptedProvider::start("dead").await);
-    let disk = Disk::new(&steady, &dead);
-    let (gateway, mut watcher) = disk.serve().await;
+    let files = ConfigFiles::new(&steady, &dead);
+    let (gateway, mut watcher) = files.serve().await;
 
     // Before: a breaker is open and a limit is used up.
     dead.break_with(Fault::Status503).await;
-    let tripped = async { while Ask::chat("broken").at(&gateway).await.status != 503 {} };
+    let tripped = async { while TestRequest::chat("broken").send_to(&gateway).await.status != 503 {} };
     soon("the breaker to trip", tripped).await;
     let attempts_at_dead = dead.attempts();
-    let limited = async || Ask::chat("small").by(LIMITED_KEY).at(&gateway).await;
+    let limited = async || TestRequest::chat("small").with_key(LIMITED_KEY).send_to(&gateway).await;
     for _ in 0..10 {
         assert_eq!(limited().await.status, 200);
     }
@@ -128,32 +128,32 @@ async fn a_thousand_reloads_are_felt_by_nobody() {
     let reloading = tokio::task::spawn_blocking(move || {
         for number in 1..=RELOADS {
             for _ in 0..BETWEEN {
-                asked.recv_timeout(PATIENCE).expect("requests go on");
+                asked.recv_timeout(PATIENCE).expect("requests continue");
             }
             let bad = number.is_multiple_of(2);
-            disk.write(&if bad { disk.bad(number) } else { disk.good(number) });
+            files.write(&if bad { files.bad(number) } else { files.good(number) });
             let found = watcher.check().expect("the content has changed");
             assert_eq!(found.is_err(), bad, "file {number}");
             apply(found, &app, None);
         }
     });
-    let mut crowd = Crowd::of(CONNECTIONS, &gateway);
+    let mut clients = TestClients::new(CONNECTIONS, &gateway);
     let (mut served, mut failed) = (0, 0);
     while !reloading.is_finished() {
         let asking = asking.clone();
         let load = move |number| {
-            // Nobody listens any more once the last reload is done.
+            // The receiver is dropped after the last reload.
             let _ = asking.send(());
-            load_of(number)
+            nth_request(number)
         };
-        for answer in crowd.ask(100, load).await {
-            match answer.said().as_deref() {
+        for answer in clients.send_all(100, load).await {
+            match answer.chat_text().as_deref() {
                 Ok("Hello") => served += 1,
                 _ => failed += 1,
             }
         }
     }
-    reloading.await.expect("every reload goes as it should");
+    reloading.await.expect("every reload behaves as expected");
     let (took, rate) = (begun.elapsed(), served as f64 / begun.elapsed().as_secs_f64());
     let connections = steady.journal().connections;
     println!(
@@ -164,10 +164,10 @@ async fn a_thousand_reloads_are_felt_by_nobody() {
     assert!(served >= BETWEEN * RELOADS, "{served} requests are too few to prove anything");
     assert!(connections < 10 * CONNECTIONS, "{connections} connections: the pools did not survive");
 
-    // After: nothing is forgotten, and everything was reported.
-    let answer = Ask::chat("broken").at(&gateway).await;
+    // After: all state is kept, and every reload was reported.
+    let answer = TestRequest::chat("broken").send_to(&gateway).await;
     assert_eq!(answer.refusal(), (503, "no_deployment_available".into()));
-    assert!(answer.expect_wait() < Duration::from_secs(5 * 60), "the open time was not begun anew");
+    assert!(answer.retry_after() < Duration::from_secs(5 * 60), "the open interval was not restarted");
     assert_eq!(dead.attempts(), attempts_at_dead, "an open breaker stays open");
     assert_eq!(gateway.metric(r#"tierway_breaker_state{deployment="dead/broken",state="open"}"#), 1.0);
     assert_eq!(limited().await.refusal(), (429, "rate_limit_exceeded".into()), "a used limit stays used");
@@ -176,14 +176,14 @@ async fn a_thousand_reloads_are_felt_by_nobody() {
 }
 
 #[tokio::test]
-async fn a_bad_file_is_reported_with_its_place_and_changes_nothing() {
+async fn an_invalid_file_is_reported_with_its_position_and_changes_nothing() {
     let (steady, dead) = (ScriptedProvider::start("steady").await, ScriptedProvider::start("dead").await);
-    let disk = Disk::new(&steady, &dead);
-    let (gateway, mut watcher) = disk.serve().await;
-    disk.write(&(disk.base.clone() + "max_atempts = 3\n[tiers.default]\nmodels = [\"smal\"]\n"));
+    let files = ConfigFiles::new(&steady, &dead);
+    let (gateway, mut watcher) = files.serve().await;
+    files.write(&(files.base.clone() + "max_atempts = 3\n[tiers.default]\nmodels = [\"smal\"]\n"));
     let problems = match watcher.check() {
         Some(Err(problems)) => problems,
-        other => panic!("a bad file is a problem, not {other:?}"),
+        other => panic!("an invalid file is a problem, not {other:?}"),
     };
     let said = problems.render(false);
     for expected in ["tierway.toml", "max_atempts", "max_attempts", "smal", "small"] {
@@ -191,8 +191,8 @@ async fn a_bad_file_is_reported_with_its_place_and_changes_nothing() {
     }
     assert!(!said.contains(KEY), "a secret was shown:\n{said}");
     apply(Err(problems), &gateway.app, None);
-    assert_eq!(Ask::chat("small").at(&gateway).await.said().as_deref(), Ok("Hello"));
-    assert_eq!(Ask::chat("default").at(&gateway).await.refusal(), (404, "model_not_found".into()));
+    assert_eq!(TestRequest::chat("small").send_to(&gateway).await.chat_text().as_deref(), Ok("Hello"));
+    assert_eq!(TestRequest::chat("default").send_to(&gateway).await.refusal(), (404, "model_not_found".into()));
     assert_eq!(gateway.metric(r#"tierway_config_reloads_total{result="failed"}"#), 1.0);
     assert!(watcher.check().is_none(), "each content is reported once");
 }
@@ -200,59 +200,59 @@ async fn a_bad_file_is_reported_with_its_place_and_changes_nothing() {
 #[tokio::test]
 async fn a_request_keeps_the_configuration_it_arrived_with() {
     let (steady, dead) = (ScriptedProvider::start("steady").await, ScriptedProvider::start("dead").await);
-    let disk = Disk::new(&steady, &dead);
-    let (gateway, mut watcher) = disk.serve().await;
+    let files = ConfigFiles::new(&steady, &dead);
+    let (gateway, mut watcher) = files.serve().await;
     let (before_token, after_token) = (Gate::new(), Gate::new());
     let mut clients = Vec::new();
     for (gate, frames) in [(&before_token, 0), (&after_token, 3)] {
         steady.answers(chat_stream("Hello", 5).wait_after_frame(frames, gate));
         let mut client = gateway.connect().await;
-        Ask::stream("small").send(&mut client).await;
+        TestRequest::stream("small").send(&mut client).await;
         gate.reached(1).await;
         clients.push(client);
     }
 
-    // The model they asked for, its provider and their key are gone.
-    let key = disk.folder.path().join("key");
+    // The requested model, its provider and the key are removed.
+    let key = files.folder.path().join("key");
     let other = format!(
         "[providers.other]\nprotocol = \"sim\"\n[models.other]\ndeployments = [{{ provider = \"other\" }}]\n\
          [policies.p]\nmodels = [\"*\"]\n[[keys]]\nname = \"new\"\npolicy = \"p\"\nsecret = \"file:{}\"\n",
         key.display()
     );
     std::fs::write(&key, "tw_test_another_key_altogether").expect("a temporary folder takes files");
-    disk.write(&other);
+    files.write(&other);
     apply(watcher.check().expect("the content has changed"), &gateway.app, None);
-    assert_eq!(Ask::chat("small").at(&gateway).await.refusal(), (401, "invalid_api_key".into()));
+    assert_eq!(TestRequest::chat("small").send_to(&gateway).await.refusal(), (401, "invalid_api_key".into()));
 
     before_token.open();
     after_token.open();
     for mut client in clients {
-        assert_eq!(client.response().await.said().as_deref(), Ok("Hello"));
+        assert_eq!(client.response().await.chat_text().as_deref(), Ok("Hello"));
     }
 }
 
 #[tokio::test]
-async fn a_request_in_flight_still_falls_back_where_its_own_configuration_says() {
+async fn a_request_in_flight_still_falls_back_as_its_own_configuration_says() {
     let (steady, dead) = (ScriptedProvider::start("steady").await, ScriptedProvider::start("dead").await);
-    let disk = Disk::new(&steady, &dead);
-    let (gateway, mut watcher) = disk.serve().await;
-    let both = disk.good(0).replace(
+    let files = ConfigFiles::new(&steady, &dead);
+    let (gateway, mut watcher) = files.serve().await;
+    let both = files.good(0).replace(
         "[policies]",
         "pair = { deployments = [{ provider = \"dead\", weight = 1000000 }, { provider = \"steady\" }] }\n[policies]",
     ) + "balance = \"ordered\"\n";
-    disk.write(&both);
+    files.write(&both);
     apply(watcher.check().expect("the content has changed"), &gateway.app, None);
 
     let gate = Gate::new();
     dead.answers(chat_stream("Hello", 1).wait_before_headers(&gate).cut_after_frame(1, Ending::Rst));
     let mut client = gateway.connect().await;
-    Ask::stream("pair").send(&mut client).await;
+    TestRequest::stream("pair").send(&mut client).await;
     gate.reached(1).await;
-    disk.write(&disk.good(1));
+    files.write(&files.good(1));
     apply(watcher.check().expect("the content has changed"), &gateway.app, None);
-    assert_eq!(Ask::chat("pair").at(&gateway).await.status, 404);
+    assert_eq!(TestRequest::chat("pair").send_to(&gateway).await.status, 404);
     gate.open();
     let answer = client.response().await;
-    assert_eq!(answer.said().as_deref(), Ok("Hello"));
+    assert_eq!(answer.chat_text().as_deref(), Ok("Hello"));
     assert_eq!((answer.deployment(), answer.attempts()), ("steady/pair", 2));
 }

@@ -1,8 +1,8 @@
-//! Providers that ask to be left alone: throttled deployments and refused credentials rest for exactly
-//! as long as they should, and nobody is at fault.
+//! Resting: throttled deployments and refused credentials rest exactly as long as they should, and neither
+//! counts as a fault.
 
-use crate::support::gateway::{CREDENTIAL, OPEN_DOOR, reached};
-use crate::support::{Ask, Crowd, Fault, Script, ScriptedProvider, TestGateway, chat, soon};
+use crate::support::gateway::{ALLOW_ALL, CREDENTIAL, provider_table};
+use crate::support::{Fault, Script, ScriptedProvider, TestClients, TestGateway, TestRequest, chat, soon};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 async fn one_region(routing: &str) -> (TestGateway, ScriptedProvider) {
     let only = ScriptedProvider::start("only").await;
     let config = format!(
-        "{}[models.small]\ndeployments = [{{ provider = \"only\" }}]\n{OPEN_DOOR}[routing]\n{routing}",
-        reached("only", &only, "east")
+        "{}[models.small]\ndeployments = [{{ provider = \"only\" }}]\n{ALLOW_ALL}[routing]\n{routing}",
+        provider_table("only", &only, "east")
     );
     (TestGateway::start(&config).await, only)
 }
@@ -24,37 +24,37 @@ fn throttled(status: u16, headers: &[(&str, &str)]) -> Script {
     headers.iter().fold(refused, |script, (name, value)| script.header(name, value))
 }
 
-/// A provider throttles like this: it is left alone for about `rest`, and clients are told so.
+/// After a throttling answer like this the deployment rests for about `rest`, and clients see when to retry.
 async fn check(status: u16, headers: &[(&str, &str)], rest: Duration) {
     let (gateway, only) = one_region("").await;
     only.answers_once(throttled(status, headers));
     let begun = Instant::now();
-    let answer = Ask::chat("small").at(&gateway).await;
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!(answer.refusal(), (502, "upstream_error".into()), "{status} {headers:?}");
-    assert_eq!(answer.attempts(), 1, "{status} {headers:?}: nobody else to ask");
+    assert_eq!(answer.attempts(), 1, "{status} {headers:?}: there is no other deployment");
     assert_eq!(gateway.transitions("only/small", r#"reason="throttled",to="resting""#), 1.0);
 
     let (least, most) = (rest.mul_f64(0.8), rest.mul_f64(1.2));
-    for answer in Crowd::of(8, &gateway).ask(24, |_| Ask::chat("small")).await {
+    for answer in TestClients::new(8, &gateway).send_all(24, |_| TestRequest::chat("small")).await {
         let elapsed = begun.elapsed();
         if answer.status == 200 {
             assert!(elapsed >= least, "{status} {headers:?}: asked again after {elapsed:?}");
             continue;
         }
         assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "{status} {headers:?}");
-        let wait = answer.expect_wait();
-        assert!(wait <= most, "{status} {headers:?}: told to wait {wait:?} for a rest of {rest:?}");
-        assert!(wait + elapsed >= least, "{status} {headers:?}: told to wait {wait:?} for a rest of {rest:?}");
+        let wait = answer.retry_after();
+        assert!(wait <= most, "{status} {headers:?}: a retry after {wait:?} for a rest of {rest:?}");
+        assert!(wait + elapsed >= least, "{status} {headers:?}: a retry after {wait:?} for a rest of {rest:?}");
     }
     let arrivals: Vec<_> = only.journal().requests().map(|request| request.arrived).collect();
     assert!(
         arrivals.iter().skip(1).all(|arrived| *arrived - arrivals[0] >= least),
-        "{status} {headers:?}: not left alone"
+        "{status} {headers:?}: it did not rest"
     );
 }
 
 #[tokio::test]
-async fn a_throttled_deployment_rests_as_long_as_it_was_reported() {
+async fn a_throttled_deployment_rests_as_long_as_its_provider_asks() {
     check(429, &[("retry-after", "7")], Duration::from_secs(7)).await;
     check(503, &[("retry-after", "7")], Duration::from_secs(7)).await;
     check(429, &[("retry-after-ms", "6500")], Duration::from_millis(6500)).await;
@@ -74,7 +74,7 @@ async fn a_deployment_throttled_without_a_time_rests_for_a_second() {
     check(429, &[], Duration::from_secs(1)).await;
 }
 
-/// The date this long from now, as HTTP writes it.
+/// The HTTP date this long from now.
 fn httpdate_in(wait: Duration) -> String {
     httpdate::fmt_http_date(std::time::SystemTime::now() + wait)
 }
@@ -83,19 +83,22 @@ fn httpdate_in(wait: Duration) -> String {
 async fn a_rest_is_no_fault_and_others_serve_meanwhile() {
     let (first, second) = (ScriptedProvider::start("first").await, ScriptedProvider::start("second").await);
     let config = format!(
-        "{}{}[models.small]\ndeployments = [{{ provider = \"first\" }}, {{ provider = \"second\" }}]\n{OPEN_DOOR}
+        "{}{}[models.small]\ndeployments = [{{ provider = \"first\" }}, {{ provider = \"second\" }}]\n{ALLOW_ALL}
          [routing]\nbalance = \"ordered\"\n",
-        reached("first", &first, "east"),
-        reached("second", &second, "west"),
+        provider_table("first", &first, "east"),
+        provider_table("second", &second, "west"),
     );
     let gateway = TestGateway::start(&config).await;
     first.answers_once(throttled(429, &[("retry-after-ms", "1500")]));
-    let answer = Ask::chat("small").at(&gateway).await;
-    assert_eq!((answer.said().as_deref(), answer.deployment(), answer.attempts()), (Ok("Hello"), "second/small", 2));
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
+    assert_eq!(
+        (answer.chat_text().as_deref(), answer.deployment(), answer.attempts()),
+        (Ok("Hello"), "second/small", 2)
+    );
     let back = async {
         loop {
-            let answer = Ask::chat("small").at(&gateway).await;
-            assert_eq!((answer.said().as_deref(), answer.attempts()), (Ok("Hello"), 1));
+            let answer = TestRequest::chat("small").send_to(&gateway).await;
+            assert_eq!((answer.chat_text().as_deref(), answer.attempts()), (Ok("Hello"), 1));
             if answer.deployment() == "first/small" {
                 return;
             }
@@ -115,8 +118,8 @@ async fn a_request_waits_for_a_short_rest_where_that_is_allowed() {
     let (gateway, only) = one_region("retry_after_wait_max = \"2s\"").await;
     only.answers_once(throttled(429, &[("retry-after-ms", "600")]));
     let begun = Instant::now();
-    let answer = Ask::chat("small").at(&gateway).await;
-    assert_eq!((answer.said().as_deref(), answer.attempts()), (Ok("Hello"), 2));
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
+    assert_eq!((answer.chat_text().as_deref(), answer.attempts()), (Ok("Hello"), 2));
     let arrivals: Vec<_> = only.journal().requests().map(|request| request.arrived).collect();
     let waited = arrivals[1] - arrivals[0];
     assert!(waited >= Duration::from_millis(600), "the second attempt came after {waited:?}");
@@ -127,11 +130,11 @@ async fn a_request_waits_for_a_short_rest_where_that_is_allowed() {
 async fn a_request_does_not_wait_for_a_long_rest() {
     let (gateway, only) = one_region("retry_after_wait_max = \"2s\"").await;
     only.answers_once(throttled(429, &[("retry-after", "30")]));
-    let answer = Ask::chat("small").at(&gateway).await;
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!(answer.refusal(), (502, "upstream_error".into()));
-    let answer = Ask::chat("small").at(&gateway).await;
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!(answer.refusal(), (503, "no_deployment_available".into()));
-    assert!(answer.expect_wait() > Duration::from_secs(25));
+    assert!(answer.retry_after() > Duration::from_secs(25));
     assert_eq!(only.attempts(), 1);
 }
 
@@ -140,19 +143,19 @@ async fn a_deadline_is_not_waited_past() {
     let (gateway, only) = one_region("retry_after_wait_max = \"10s\"").await;
     only.answers_once(throttled(429, &[("retry-after", "5")]));
     let begun = Instant::now();
-    let answer = Ask::chat("small").header("x-tierway-deadline-ms", "1000").at(&gateway).await;
+    let answer = TestRequest::chat("small").header("x-tierway-deadline-ms", "1000").send_to(&gateway).await;
     assert_eq!(answer.refusal(), (502, "upstream_error".into()));
     assert!(begun.elapsed() < Duration::from_secs(1), "waiting could not have helped");
     assert_eq!(only.attempts(), 1);
 }
 
 #[tokio::test]
-async fn a_refused_credential_rests_alone() {
+async fn a_refused_credential_rests_without_other_credentials() {
     let provider = ScriptedProvider::start("p").await;
-    let config = reached("p", &provider, "east")
+    let config = provider_table("p", &provider, "east")
         .replace("\"env:CREDENTIAL\"", "[\"env:CREDENTIAL\", \"env:OTHER_KEY\"]")
         + "[models.small]\ndeployments = [{ provider = \"p\" }]\n"
-        + OPEN_DOOR;
+        + ALLOW_ALL;
     let gateway = TestGateway::start(&config).await;
     let refused = Fault::Status401.script().expect("a script");
     let welcome = chat(Default::default());
@@ -161,14 +164,15 @@ async fn a_refused_credential_rests_alone() {
         true => refused.clone(),
         false => welcome.clone(),
     }));
-    let mut crowd = Crowd::of(4, &gateway);
-    let statuses: Vec<_> = crowd.ask(40, |_| Ask::chat("small")).await.iter().map(|answer| answer.status).collect();
+    let mut clients = TestClients::new(4, &gateway);
+    let statuses: Vec<_> =
+        clients.send_all(40, |_| TestRequest::chat("small")).await.iter().map(|answer| answer.status).collect();
     assert!(statuses.iter().all(|status| [200, 502].contains(status)), "{statuses:?}");
     let refusals = gateway.sum(r#"tierway_attempts_total{deployment="p/small",reason="credential_refused"}"#);
     println!("{refusals} attempts met the revoked credential");
     assert!((1..=4).contains(&refusals), "as many as were under way when it was found out, not {refusals}");
-    let answers = crowd.ask(40, |_| Ask::stream("small")).await;
-    assert!(answers.iter().all(|answer| answer.said().as_deref() == Ok("Hello")), "the other credential goes on");
+    let answers = clients.send_all(40, |_| TestRequest::stream("small")).await;
+    assert!(answers.iter().all(|answer| answer.chat_text().as_deref() == Ok("Hello")), "the other credential goes on");
     assert_eq!(gateway.sum("tierway_breaker_transitions_total"), 0, "the deployment is well");
 }
 
@@ -176,31 +180,31 @@ async fn a_refused_credential_rests_alone() {
 async fn another_credential_does_not_inherit_the_rest_of_the_refused_one() {
     let provider = ScriptedProvider::start("p").await;
     let model = "[models.small]\ndeployments = [{ provider = \"p\" }]\n";
-    let revoked = reached("p", &provider, "east") + model + OPEN_DOOR;
+    let revoked = provider_table("p", &provider, "east") + model + ALLOW_ALL;
     let gateway = TestGateway::start(&revoked).await;
     provider.answers_once(Fault::Status401.script().expect("a script"));
-    let answer = Ask::chat("small").at(&gateway).await;
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!(answer.refusal(), (502, "upstream_error".into()));
 
     gateway.reload(&revoked);
-    let answer = Ask::chat("small").at(&gateway).await;
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "the same one still rests");
     gateway.reload(&revoked.replace("\"env:CREDENTIAL\"", "\"env:OTHER_KEY\""));
-    let answer = Ask::chat("small").at(&gateway).await;
-    assert_eq!(answer.said().as_deref(), Ok("Hello"));
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
+    assert_eq!(answer.chat_text().as_deref(), Ok("Hello"));
 }
 
 #[tokio::test]
-async fn our_own_mistakes_are_never_the_clients() {
+async fn errors_of_the_gateways_own_setup_are_never_the_clients_fault() {
     for (fault, rest) in [(Fault::Status401, 30.0), (Fault::Status404, 60.0)] {
         let (gateway, only) = one_region("").await;
         only.break_with(fault).await;
-        let answer = Ask::chat("small").at(&gateway).await;
+        let answer = TestRequest::chat("small").send_to(&gateway).await;
         assert_eq!(answer.refusal(), (502, "upstream_error".into()), "{fault:?}");
-        let answer = Ask::chat("small").at(&gateway).await;
+        let answer = TestRequest::chat("small").send_to(&gateway).await;
         assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "{fault:?}");
-        let wait = answer.expect_wait().as_secs_f64();
-        assert!((rest * 0.8 - 5.0..=rest * 1.2).contains(&wait), "{fault:?}: told to wait {wait} s");
+        let wait = answer.retry_after().as_secs_f64();
+        assert!((rest * 0.8 - 5.0..=rest * 1.2).contains(&wait), "{fault:?}: advised to wait {wait} s");
         assert_eq!(only.attempts(), 1, "{fault:?}");
     }
 }

@@ -1,12 +1,12 @@
-//! Which model and which capacity serve a request: the shares of an alias, stickiness, reserved
-//! capacity, residency, and what a model can do.
+//! Routing: which model and which capacity serve a request. The shares of an alias, stickiness, reserved
+//! capacity, residency, and the features of a model.
 
 use crate::support::client::Response;
-use crate::support::gateway::{KEY, OPEN_DOOR, OTHER_KEY, reached};
-use crate::support::{Ask, Crowd, Fault, Script, ScriptedProvider, TestGateway, chat, embeddings, soon};
+use crate::support::gateway::{ALLOW_ALL, KEY, OTHER_KEY, provider_table};
+use crate::support::{Fault, Script, ScriptedProvider, TestClients, TestGateway, TestRequest, chat, embeddings, soon};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Three tiers without a network, and two keys: one may use all of them, one all but premium.
+/// Three tiers of simulated models, and two keys: one may use all of them, one all but premium.
 const SIMULATED: &str = r#"
 [providers.sim]
 protocol          = "sim"
@@ -40,30 +40,30 @@ policy = "standard"
 secret = "env:OTHER_KEY"
 "#;
 
-/// `auto` as everybody has it, sticking to this.
+/// The configuration with the alias `auto` and this stickiness.
 fn simulated(sticky: &str) -> String {
     format!(
         "{SIMULATED}[aliases.auto]\nsplit = {{ default = 80, fallback = 15, premium = 5 }}\nsticky = \"{sticky}\"\n"
     )
 }
 
-/// How many answers each tier gave; fails the test when one is incomplete.
+/// The number of answers of each tier; fails the test when one is incomplete.
 fn by_tier(answers: &[Response]) -> BTreeMap<String, usize> {
     let mut tiers = BTreeMap::new();
     for answer in answers {
-        answer.said().unwrap_or_else(|wrong| panic!("{wrong}"));
+        answer.chat_text().unwrap_or_else(|wrong| panic!("{wrong}"));
         *tiers.entry(answer.tier().to_owned()).or_default() += 1;
     }
     tiers
 }
 
-/// 10,000 requests for `auto` by `key`: each tier's share, within a point and a half.
+/// Sends 10,000 requests for `auto` with `key`; each tier's share must be within 1.5 percentage points.
 async fn check_shares(key: &'static str, expected: &[(&str, f64)]) {
     const REQUESTS: usize = 10_000;
     const SEED: u64 = 20;
     let gateway = TestGateway::start_seeded(&simulated("none"), SEED).await;
-    let ask = move |_| Ask::chat("auto").with(r#""max_tokens":1"#).by(key);
-    let served = by_tier(&Crowd::of(32, &gateway).ask(REQUESTS, ask).await);
+    let request = move |_| TestRequest::chat("auto").with_member(r#""max_tokens":1"#).with_key(key);
+    let served = by_tier(&TestClients::new(32, &gateway).send_all(REQUESTS, request).await);
     println!("seed {SEED}: {served:?} of {REQUESTS}");
     assert_eq!(served.len(), expected.len(), "{served:?}");
     for (tier, share) in expected {
@@ -78,17 +78,17 @@ async fn auto_splits_as_configured() {
 }
 
 #[tokio::test]
-async fn auto_splits_over_what_the_key_may_use() {
+async fn auto_splits_over_the_tiers_the_key_may_use() {
     check_shares(OTHER_KEY, &[("default", 84.2), ("fallback", 15.8)]).await;
 }
 
 /// The tier that serves each of 100 users, some of them with a stream.
 async fn tiers_of_users(gateway: &TestGateway) -> Vec<String> {
-    let ask = |user: usize| {
-        let ask = if user.is_multiple_of(2) { Ask::chat("auto") } else { Ask::stream("auto") };
-        ask.with(&format!(r#""user":"user-{}""#, user % 100))
+    let request = |user: usize| {
+        let request = if user.is_multiple_of(2) { TestRequest::chat("auto") } else { TestRequest::stream("auto") };
+        request.with_member(&format!(r#""user":"user-{}""#, user % 100))
     };
-    let answers = Crowd::of(8, gateway).ask(300, ask).await;
+    let answers = TestClients::new(8, gateway).send_all(300, request).await;
     let tiers: Vec<_> = answers.iter().map(|answer| answer.tier().to_owned()).collect();
     for again in tiers.chunks(100) {
         assert_eq!(again, &tiers[..100], "a user's tier changed from one request to the next");
@@ -112,7 +112,8 @@ async fn a_key_sticks_to_a_tier_across_a_reload() {
     let mut tiers = Vec::new();
     for reload in 0..2 {
         for key in [KEY, OTHER_KEY] {
-            let answers = Crowd::of(8, &gateway).ask(50, move |_| Ask::chat("auto").by(key)).await;
+            let answers =
+                TestClients::new(8, &gateway).send_all(50, move |_| TestRequest::chat("auto").with_key(key)).await;
             let served = by_tier(&answers);
             assert_eq!(served.len(), 1, "one key was served by {served:?}");
             tiers.extend(served.into_keys());
@@ -125,17 +126,17 @@ async fn a_key_sticks_to_a_tier_across_a_reload() {
 }
 
 /// One model with a dedicated and a shared deployment.
-struct Reserved {
+struct ReservedCapacity {
     gateway: TestGateway,
     own: ScriptedProvider,
     common: ScriptedProvider,
 }
 
-impl Reserved {
+impl ReservedCapacity {
     async fn start(spill: bool) -> Self {
         let own = ScriptedProvider::start("own").await;
         let common = ScriptedProvider::start("common").await;
-        let providers = reached("own", &own, "eu-central") + &reached("common", &common, "us-east");
+        let providers = provider_table("own", &own, "eu-central") + &provider_table("common", &common, "us-east");
         let config = format!(
             r#"{providers}
             [models.m]
@@ -143,7 +144,7 @@ impl Reserved {
               {{ provider = "common" }},
               {{ provider = "own", capacity = "dedicated", spill = {spill} }},
             ]
-            {OPEN_DOOR}
+            {ALLOW_ALL}
             [routing]
             breaker = {{ failures = 5, open = "100ms", open_max = "200ms" }}
             "#
@@ -151,19 +152,21 @@ impl Reserved {
         Self { gateway: TestGateway::start(&config).await, own, common }
     }
 
-    /// 1,000 requests, some of them streams; statuses and how often.
+    /// The number of answers of each status, of 1,000 requests, some of them streams.
     async fn statuses(&self, model: &'static str) -> BTreeMap<u16, usize> {
-        let ask = move |number: usize| if number.is_multiple_of(3) { Ask::stream(model) } else { Ask::chat(model) };
+        let request = move |number: usize| {
+            if number.is_multiple_of(3) { TestRequest::stream(model) } else { TestRequest::chat(model) }
+        };
         let mut statuses = BTreeMap::new();
-        for answer in Crowd::of(16, &self.gateway).ask(1_000, ask).await {
+        for answer in TestClients::new(16, &self.gateway).send_all(1_000, request).await {
             *statuses.entry(answer.status).or_default() += 1;
         }
         statuses
     }
 }
 
-/// Every fifth request fails, and later most of them: breakers trip and close again meanwhile.
-fn now_and_then() -> Script {
+/// One request of five fails, and later four of five: breakers trip and close again meanwhile.
+fn failing_at_times() -> Script {
     let [well, ill] = [chat(Default::default()), Fault::Status503.script().expect("a script")];
     Script::by(move |request| {
         let often = if request.number < 300 { request.number % 5 == 0 } else { request.number % 5 != 0 };
@@ -172,61 +175,61 @@ fn now_and_then() -> Script {
 }
 
 #[tokio::test]
-async fn reserved_requests_never_land_on_shared_capacity() {
-    let house = Reserved::start(false).await;
-    house.own.answers(now_and_then());
-    let statuses = house.statuses("Pro/m").await;
+async fn reserved_requests_never_use_shared_capacity() {
+    let capacity = ReservedCapacity::start(false).await;
+    capacity.own.answers(failing_at_times());
+    let statuses = capacity.statuses("Pro/m").await;
     println!("dedicated capacity failing now and then: {statuses:?}");
     assert!(statuses.keys().all(|status| [200, 502, 503].contains(status)), "{statuses:?}");
     assert!(statuses[&200] > 0 && statuses.len() > 1, "{statuses:?}: the faults were not felt");
-    assert_eq!(house.common.journal().connections, 0, "shared capacity was touched");
+    assert_eq!(capacity.common.journal().connections, 0, "shared capacity was touched");
 }
 
 #[tokio::test]
-async fn shared_requests_never_land_on_dedicated_capacity() {
-    let house = Reserved::start(true).await;
-    house.common.answers(now_and_then());
-    let statuses = house.statuses("m").await;
+async fn shared_requests_never_use_dedicated_capacity() {
+    let capacity = ReservedCapacity::start(true).await;
+    capacity.common.answers(failing_at_times());
+    let statuses = capacity.statuses("m").await;
     println!("shared capacity failing now and then: {statuses:?}");
     assert!(statuses[&200] > 0 && statuses.len() > 1, "{statuses:?}: the faults were not felt");
-    assert_eq!(house.own.journal().connections, 0, "dedicated capacity was touched");
+    assert_eq!(capacity.own.journal().connections, 0, "dedicated capacity was touched");
 }
 
 #[tokio::test]
 async fn reserved_requests_spill_where_that_is_configured() {
-    let house = Reserved::start(true).await;
-    let answer = Ask::chat("Pro/m").at(&house.gateway).await;
+    let capacity = ReservedCapacity::start(true).await;
+    let answer = TestRequest::chat("Pro/m").send_to(&capacity.gateway).await;
     assert_eq!(answer.deployment(), "own/Pro/m");
-    house.own.break_with(Fault::PortClosed).await;
-    let statuses = house.statuses("Pro/m").await;
+    capacity.own.break_with(Fault::PortClosed).await;
+    let statuses = capacity.statuses("Pro/m").await;
     assert_eq!(statuses, BTreeMap::from([(200, 1_000)]));
-    let answer = Ask::chat("Pro/m").at(&house.gateway).await;
+    let answer = TestRequest::chat("Pro/m").send_to(&capacity.gateway).await;
     assert_eq!(answer.deployment(), "common/m");
 }
 
 #[tokio::test]
 async fn without_spilling_reserved_capacity_that_is_down_is_a_503() {
-    let house = Reserved::start(false).await;
-    house.own.break_with(Fault::PortClosed).await;
+    let capacity = ReservedCapacity::start(false).await;
+    capacity.own.break_with(Fault::PortClosed).await;
     let down = async {
         loop {
-            let answer = Ask::chat("Pro/m").at(&house.gateway).await;
+            let answer = TestRequest::chat("Pro/m").send_to(&capacity.gateway).await;
             match answer.refusal() {
-                (502, _) => answer.expect_no_retry(),
-                reported => return (reported, answer.expect_wait()),
+                (502, _) => answer.assert_no_retry(),
+                reported => return (reported, answer.retry_after()),
             }
         }
     };
     let (reported, _) = soon("the breaker to trip", down).await;
     assert_eq!(reported, (503, "no_deployment_available".into()));
-    assert_eq!(house.common.journal().connections, 0);
+    assert_eq!(capacity.common.journal().connections, 0);
 }
 
 #[tokio::test]
-async fn a_residency_is_never_left() {
+async fn a_request_never_leaves_its_residency() {
     let eu = ScriptedProvider::start("eu").await;
     let us = ScriptedProvider::start("us").await;
-    let providers = reached("eu", &eu, "eu-central") + &reached("us", &us, "us-east");
+    let providers = provider_table("eu", &eu, "eu-central") + &provider_table("us", &us, "us-east");
     let config = format!(
         r#"{providers}
         [models]
@@ -248,24 +251,24 @@ async fn a_residency_is_never_left() {
     );
     let gateway = TestGateway::start(&config).await;
     for name in ["both", "default"] {
-        let answer = Ask::chat(name).at(&gateway).await;
+        let answer = TestRequest::chat(name).send_to(&gateway).await;
         assert_eq!((answer.deployment(), answer.header("x-tierway-region")), ("eu/both", Some("eu-central")));
     }
     for name in ["american", "abroad"] {
-        let answer = Ask::chat(name).at(&gateway).await;
+        let answer = TestRequest::chat(name).send_to(&gateway).await;
         assert_eq!(answer.refusal(), (403, "residency_unavailable".into()));
-        answer.expect_no_retry();
+        answer.assert_no_retry();
     }
 
     eu.break_with(Fault::Status503).await;
     let mut statuses = Vec::new();
     for number in 0..50 {
-        let ask = if number % 2 == 0 { Ask::chat("both") } else { Ask::stream("default") };
-        let answer = ask.at(&gateway).await;
+        let request = if number % 2 == 0 { TestRequest::chat("both") } else { TestRequest::stream("default") };
+        let answer = request.send_to(&gateway).await;
         match answer.refusal() {
             (503, code) => {
                 assert_eq!(code, "no_deployment_available");
-                answer.expect_wait();
+                answer.retry_after();
             }
             (status, code) => assert_eq!((status, code.as_str()), (502, "upstream_error")),
         }
@@ -278,15 +281,16 @@ async fn a_residency_is_never_left() {
 }
 
 #[tokio::test]
-async fn a_model_serves_only_what_it_can() {
+async fn a_model_serves_only_its_features() {
     let [plain, seeing, vectors] = [
         ScriptedProvider::start("plain").await,
         ScriptedProvider::start("seeing").await,
         ScriptedProvider::start("vectors").await,
     ];
     vectors.answers(embeddings(2));
-    let providers =
-        reached("plain", &plain, "a") + &reached("seeing", &seeing, "b") + &reached("vectors", &vectors, "c");
+    let providers = provider_table("plain", &plain, "a")
+        + &provider_table("seeing", &seeing, "b")
+        + &provider_table("vectors", &vectors, "c");
     let config = format!(
         r#"{providers}
         [models]
@@ -296,35 +300,38 @@ async fn a_model_serves_only_what_it_can() {
         [tiers]
         default = {{ models = ["plain", "vectors"], then = ["better"] }}
         better  = {{ models = ["seeing"] }}
-        {OPEN_DOOR}"#
+        {ALLOW_ALL}"#
     );
     let gateway = TestGateway::start(&config).await;
     let image = r#"{"model":"default","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:"}}]}]}"#;
     let served = [
-        (Ask::chat("default"), "plain/plain"),
-        (Ask::new("/v1/chat/completions", image), "seeing/seeing"),
-        (Ask::chat("default").with(r#""tools":[{"type":"function","function":{"name":"f"}}]"#), "seeing/seeing"),
-        (Ask::new("/v1/embeddings", r#"{"model":"default","input":"Hi"}"#), "vectors/vectors"),
+        (TestRequest::chat("default"), "plain/plain"),
+        (TestRequest::new("/v1/chat/completions", image), "seeing/seeing"),
+        (
+            TestRequest::chat("default").with_member(r#""tools":[{"type":"function","function":{"name":"f"}}]"#),
+            "seeing/seeing",
+        ),
+        (TestRequest::new("/v1/embeddings", r#"{"model":"default","input":"Hi"}"#), "vectors/vectors"),
     ];
-    for (ask, deployment) in served {
-        let answer = ask.at(&gateway).await;
+    for (request, deployment) in served {
+        let answer = request.send_to(&gateway).await;
         assert_eq!((answer.status, answer.attempts()), (200, 1), "{}", answer.text());
-        assert_eq!(answer.deployment(), deployment, "{}", ask.body());
+        assert_eq!(answer.deployment(), deployment, "{}", request.body());
     }
     let schema = r#""response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{}}}"#;
     let refused = [
-        Ask::chat("default").with(schema),
-        Ask::chat("plain")
-            .with(r#""tools":[{"type":"function","function":{"name":"f"}}]"#)
+        TestRequest::chat("default").with_member(schema),
+        TestRequest::chat("plain")
+            .with_member(r#""tools":[{"type":"function","function":{"name":"f"}}]"#)
             .header("x-tierway-no-fallback", "true"),
-        Ask::chat("vectors").header("x-tierway-no-fallback", "true"),
-        Ask::new("/v1/embeddings", r#"{"model":"plain","input":"Hi"}"#),
-        Ask::new("/v1/completions", r#"{"model":"default","prompt":"Hi"}"#),
+        TestRequest::chat("vectors").header("x-tierway-no-fallback", "true"),
+        TestRequest::new("/v1/embeddings", r#"{"model":"plain","input":"Hi"}"#),
+        TestRequest::new("/v1/completions", r#"{"model":"default","prompt":"Hi"}"#),
     ];
-    for ask in refused {
-        let answer = ask.at(&gateway).await;
-        assert_eq!(answer.refusal(), (400, "invalid_value".into()), "{}", ask.body());
+    for request in refused {
+        let answer = request.send_to(&gateway).await;
+        assert_eq!(answer.refusal(), (400, "invalid_value".into()), "{}", request.body());
         assert_eq!(answer.json()["error"]["param"], "model");
-        answer.expect_no_retry();
+        answer.assert_no_retry();
     }
 }

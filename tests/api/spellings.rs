@@ -1,8 +1,8 @@
-//! A secret in every spelling in which it could be seen.
+//! The encodings of a secret in which it could appear in an output.
 //!
-//! Start reading at [`spellings`]; whoever scans for secrets asks here what to look for.
+//! Start reading at [`spellings`]; tests that scan for secrets search for these.
 
-/// `secret` in every spelling in which it could be seen.
+/// `secret` in every encoding in which it could appear.
 pub fn spellings(secret: &str) -> Vec<String> {
     let bytes = secret.as_bytes();
     let each = |format: fn(&u8) -> String, between: &str| bytes.iter().map(format).collect::<Vec<_>>().join(between);
@@ -15,10 +15,10 @@ pub fn spellings(secret: &str) -> Vec<String> {
         each(|byte| format!("%{byte:02X}"), ""),
         each(|byte| format!("\\x{byte:02x}"), ""),
         each(|byte| byte.to_string(), ", "),
-        // What of it a URL, or a query, would escape.
+        // As a URL path or a query escapes it.
         secret.replace('-', "%2D").replace('_', "%5F"),
     ];
-    // In base64 a text looks different at each of three places; the ends depend on what stands beside.
+    // In base64 a text has a different form at each of three offsets; both ends depend on adjacent bytes.
     for lead in 0..3 {
         let padded = [&vec![0; lead][..], bytes].concat();
         let encoded = base64(&padded);

@@ -1,7 +1,7 @@
-//! Streams: what passes, what is hidden, and that a broken one never looks complete.
+//! Streams: what is forwarded, what is hidden, and that a broken stream never looks complete.
 //!
-//! After the first token a break ends with one error event, no `[DONE]` and an aborted transport,
-//! over HTTP/1.1 and HTTP/2 alike; the event is never lost to the abort.
+//! After the first token, a broken stream ends with one error event, no `[DONE]` and an aborted transport,
+//! over HTTP/1.1 and HTTP/2 alike; the abort never costs the client the event.
 //!
 //! Start reading at [`a_stream_cut_anywhere_is_never_presented_as_complete`].
 
@@ -16,25 +16,25 @@ use std::time::{Duration, Instant};
 use tierway::domain::receipt::{Outcome, Reason};
 
 const CHAT: &str = "/v1/chat/completions";
-/// Every cut of this suite replays from it.
+/// Every cut of this suite is reproducible from it.
 const SEED: u64 = 0x7_1e_4a_11;
 /// Cuts at random bytes, over each protocol.
 const RANDOM_CUTS: usize = 600;
-/// Stalls, over each protocol; they wait side by side.
+/// Stalled streams over each protocol; they wait concurrently.
 const STALLS: usize = 24;
 
-/// What a client made of an answer.
+/// An answer as a client received it.
 #[derive(Debug)]
-struct Told {
+struct ReceivedAnswer {
     status: u16,
     body: Bytes,
     /// The transport was aborted: closed without the last chunk, or reset.
     aborted: bool,
 }
 
-impl Told {
-    /// The body without its last frame, and that frame as JSON. Empty lines may follow it, which to
-    /// every reader of event streams are nothing.
+impl ReceivedAnswer {
+    /// The body without its last frame, and that frame as JSON. Empty lines may follow it, which readers of
+    /// event streams ignore.
     fn before_and_last(&self) -> (Bytes, serde_json::Value) {
         let body = self.body.trim_ascii_end().len() + 2;
         let (frames, rest) = split_frames(self.body.get(..body).unwrap_or(&self.body));
@@ -44,20 +44,20 @@ impl Told {
     }
 }
 
-/// How requests travel.
+/// The protocol of a request.
 #[derive(Clone, Copy, Debug)]
 enum Protocol {
     Http1,
     Http2,
 }
 
-/// Requests one after the other: each on a connection of its own over HTTP/1.1, all on one over HTTP/2.
-enum Line<'a> {
+/// A client that sends one request after another: each on its own connection over HTTP/1.1, all on one over HTTP/2.
+enum Requester<'a> {
     Http1(&'a TestGateway),
     Http2(H2Client),
 }
 
-impl<'a> Line<'a> {
+impl<'a> Requester<'a> {
     async fn open(gateway: &'a TestGateway, protocol: Protocol) -> Self {
         match protocol {
             Protocol::Http1 => Self::Http1(gateway),
@@ -65,16 +65,16 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Asks, calls `on_first_byte` when that is in, and reads to the end.
-    async fn ask(&mut self, request: &str, on_first_byte: impl FnOnce()) -> Told {
+    /// Sends a request, calls `on_first_byte` when that arrives, and reads to the end.
+    async fn send(&mut self, request: &str, on_first_byte: impl FnOnce()) -> ReceivedAnswer {
         match self {
-            Self::Http1(gateway) => ask_http1(gateway, request, on_first_byte).await,
-            Self::Http2(client) => ask_http2(client, request, on_first_byte).await,
+            Self::Http1(gateway) => send_http1(gateway, request, on_first_byte).await,
+            Self::Http2(client) => send_http2(client, request, on_first_byte).await,
         }
     }
 }
 
-async fn ask_http1(gateway: &TestGateway, request: &str, on_first_byte: impl FnOnce()) -> Told {
+async fn send_http1(gateway: &TestGateway, request: &str, on_first_byte: impl FnOnce()) -> ReceivedAnswer {
     let mut client = gateway.connect().await;
     client.post(CHAT, &[("authorization", BEARER)], request).await;
     let (status, _) = client.head().await;
@@ -89,12 +89,12 @@ async fn ask_http1(gateway: &TestGateway, request: &str, on_first_byte: impl FnO
                 }
             }
             Piece::End(BodyEnd::Rst) => panic!("a reset may cost the client what it has not read: {body:?}"),
-            Piece::End(end) => return Told { status, body: body.freeze(), aborted: end == BodyEnd::Fin },
+            Piece::End(end) => return ReceivedAnswer { status, body: body.freeze(), aborted: end == BodyEnd::Fin },
         }
     }
 }
 
-async fn ask_http2(client: &mut H2Client, request: &str, on_first_byte: impl FnOnce()) -> Told {
+async fn send_http2(client: &mut H2Client, request: &str, on_first_byte: impl FnOnce()) -> ReceivedAnswer {
     let asked = client.post(CHAT, &[("authorization", BEARER)], request).await;
     let mut answer = asked.unwrap_or_else(|end| panic!("{end:?} instead of an answer"));
     let mut on_first_byte = Some(on_first_byte);
@@ -110,13 +110,13 @@ async fn ask_http2(client: &mut H2Client, request: &str, on_first_byte: impl FnO
             H2Piece::End(H2End::Connection) => panic!("one broken stream ended the connection: {body:?}"),
             H2Piece::End(end) => {
                 let aborted = matches!(end, H2End::Reset(_));
-                return Told { status: answer.status, body: body.freeze(), aborted };
+                return ReceivedAnswer { status: answer.status, body: body.freeze(), aborted };
             }
         }
     }
 }
 
-/// A stream of seven frames, and where they end.
+/// A stream of seven frames, and the offsets of their ends.
 struct Sample {
     script: Script,
     /// As the provider sends them.
@@ -131,7 +131,7 @@ impl Sample {
         let frames = script.frames_for(&provider.at_rest().await.only().request);
         assert_eq!(frames.len(), 7, "role, three of content, finish reason, usage, [DONE]");
         provider.clear();
-        // The same bytes for every request, its number aside.
+        // The same bytes for every request, except for its number.
         let script = frames.iter().fold(Script::sse(), |script, frame| script.body(frame.clone()));
         Self { script, frames }
     }
@@ -141,7 +141,7 @@ impl Sample {
         self.frames[..count].iter().map(Bytes::len).sum()
     }
 
-    /// What a client sees of the first `bytes`: whole frames, without the usage it did not ask for.
+    /// The part of the first `bytes` that a client sees: whole frames, without the usage it did not ask for.
     /// After a clean end a frame that lacks only its empty line is whole as well.
     fn seen(&self, bytes: usize, ending: Ending) -> String {
         let mut seen = String::new();
@@ -162,23 +162,23 @@ fn stream_request() -> String {
     chat_request(r#""stream":true,"#)
 }
 
-/// The stream broke: what came before the break is intact, one error event follows, nothing else.
-fn assert_broken(reported: &Told, before: &str, code: &str, case: &str) {
-    assert_eq!(reported.status, 200, "{case}: {reported:?}");
-    assert!(reported.aborted, "{case}: the transport ended in good order: {reported:?}");
-    let (sent, last) = reported.before_and_last();
+/// The stream broke: what came before is intact, and one error event follows, nothing else.
+fn assert_broken(received: &ReceivedAnswer, before: &str, code: &str, case: &str) {
+    assert_eq!(received.status, 200, "{case}: {received:?}");
+    assert!(received.aborted, "{case}: the transport ended in good order: {received:?}");
+    let (sent, last) = received.before_and_last();
     assert_eq!(sent, before, "{case}");
     let error = &last["error"];
-    assert_eq!((&error["type"], &error["code"]), (&"server_error".into(), &code.into()), "{case}: {reported:?}");
-    assert!(error["message"].is_string() && error["param"].is_null(), "{case}: {reported:?}");
-    let text = std::str::from_utf8(&reported.body).expect("the sample is text");
+    assert_eq!((&error["type"], &error["code"]), (&"server_error".into(), &code.into()), "{case}: {received:?}");
+    assert!(error["message"].is_string() && error["param"].is_null(), "{case}: {received:?}");
+    let text = std::str::from_utf8(&received.body).expect("the sample is text");
     assert!(!text.contains("[DONE]") && !text.contains(r#""finish_reason":""#), "{case}: {text}");
 }
 
-/// Cuts the sample and looks at what the client is told. With `gated`, the cut comes only after the
-/// client has read the first token; without, everything meets the gateway in one piece.
+/// Cuts the sample and checks what the client receives. With `gated`, the cut comes only after the client
+/// has read the first token; without, everything reaches the gateway in one piece.
 async fn check_cut(
-    line: &mut Line<'_>,
+    requester: &mut Requester<'_>,
     provider: &ScriptedProvider,
     sample: &Sample,
     (bytes, ending): (usize, Ending),
@@ -189,11 +189,11 @@ async fn check_cut(
     let script = if gated { script.wait_after_frame(2, &gate) } else { script };
     provider.answers(script.cut_at_body_byte(bytes, ending));
     let begun = Instant::now();
-    let reported = line.ask(&stream_request(), || gate.open()).await;
+    let received = requester.send(&stream_request(), || gate.open()).await;
     let took = begun.elapsed();
     let case = format!("{ending:?} at byte {bytes}, gated: {gated}");
-    assert_broken(&reported, &sample.seen(bytes, ending), "upstream_stream_interrupted", &case);
-    // The abort follows the event at once, not when the wait for it is given up.
+    assert_broken(&received, &sample.seen(bytes, ending), "upstream_stream_interrupted", &case);
+    // The abort follows the event at once, not after a timeout.
     assert!(took < Duration::from_secs(4), "{case}: {took:?}");
 }
 
@@ -201,13 +201,13 @@ async fn cut_everywhere(protocol: Protocol) {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).text()).await;
     let sample = Sample::new(&provider, &gateway).await;
-    let mut line = Line::open(&gateway, protocol).await;
+    let mut requester = Requester::open(&gateway, protocol).await;
     let cuts = [Ending::Rst, Ending::Fin, Ending::Clean];
     // After the first token, and before the frame with the finish reason is whole.
     for frames in 2..=4 {
         for ending in cuts {
             for gated in [false, true] {
-                check_cut(&mut line, &provider, &sample, (sample.end_of(frames), ending), gated).await;
+                check_cut(&mut requester, &provider, &sample, (sample.end_of(frames), ending), gated).await;
             }
         }
     }
@@ -216,7 +216,7 @@ async fn cut_everywhere(protocol: Protocol) {
     for _ in 0..RANDOM_CUTS {
         let byte = rng.usize(sample.end_of(2)..sample.end_of(5) - 2);
         let ending = cuts[rng.usize(..cuts.len())];
-        check_cut(&mut line, &provider, &sample, (byte, ending), rng.bool()).await;
+        check_cut(&mut requester, &provider, &sample, (byte, ending), rng.bool()).await;
     }
     let receipts = gateway.receipts(gateway.relay.entered()).await;
     let broken = receipts.iter().filter(|receipt| receipt.outcome == Outcome::Broken).count();
@@ -234,12 +234,12 @@ async fn a_stream_cut_anywhere_is_never_presented_as_complete_over_http2() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_falls_silent_anywhere_is_ended() {
+async fn a_stream_that_stalls_anywhere_is_ended() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let provider = ScriptedProvider::start("eu").await;
         let gateway = TestGateway::start(&Config::of(&provider).routing("idle = \"250ms\"").text()).await;
         let sample = Sample::new(&provider, &gateway).await;
-        // Where each stream falls silent stands in its request, so that all may wait at once.
+        // The request contains the offset at which its stream stalls, so that all may wait at once.
         let script = sample.script.clone();
         provider.answers(Script::by(move |request| {
             let bytes = request.json()["cut"].as_u64().expect("the test says where") as usize;
@@ -252,20 +252,20 @@ async fn a_stream_that_falls_silent_anywhere_is_ended() {
         let cuts: Vec<_> = boundaries.chain(random).take(STALLS).collect();
         let gateway = &gateway;
         let asked = cuts.into_iter().map(|cut| async move {
-            let mut line = Line::open(gateway, protocol).await;
-            let reported = line.ask(&chat_request(&format!(r#""stream":true,"cut":{cut},"#)), || ()).await;
-            (cut, reported)
+            let mut requester = Requester::open(gateway, protocol).await;
+            let received = requester.send(&chat_request(&format!(r#""stream":true,"cut":{cut},"#)), || ()).await;
+            (cut, received)
         });
-        for (cut, reported) in all(asked).await {
+        for (cut, received) in all(asked).await {
             let case = format!("{protocol:?}: silence at byte {cut}");
-            assert_broken(&reported, &sample.seen(cut, Ending::Stall), "upstream_stream_interrupted", &case);
+            assert_broken(&received, &sample.seen(cut, Ending::Stall), "upstream_stream_interrupted", &case);
         }
         let receipts = gateway.receipts(gateway.relay.entered()).await;
         assert_eq!(receipts.iter().filter(|receipt| receipt.reason == Reason::IdleTimeout).count(), STALLS);
     }
 }
 
-/// Awaits all of `futures` side by side, on this task.
+/// Awaits all of `futures` concurrently, on this task.
 async fn all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut futures: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(move |cx| {
@@ -294,10 +294,10 @@ async fn before(script: Script, config: impl FnOnce(Config) -> Config) -> (TestG
     (gateway, provider)
 }
 
-/// What a client is told over each protocol.
-async fn reported(gateway: &TestGateway, request: &str) -> [Told; 2] {
-    let http1 = ask_http1(gateway, request, || ()).await;
-    let http2 = ask_http2(&mut gateway.connect_h2().await, request, || ()).await;
+/// The answer to a client over each protocol.
+async fn received(gateway: &TestGateway, request: &str) -> [ReceivedAnswer; 2] {
+    let http1 = send_http1(gateway, request, || ()).await;
+    let http2 = send_http2(&mut gateway.connect_h2().await, request, || ()).await;
     [http1, http2]
 }
 
@@ -310,7 +310,7 @@ fn choice(index: u32, content: &str, finish_reason: Option<&str>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_the_last_finish_reason_only_a_clean_end_is_an_end() {
+async fn after_the_last_finish_reason_only_a_clean_end_completes_the_stream() {
     let provider = ScriptedProvider::start("eu").await;
     let gateway = TestGateway::start(&Config::of(&provider).routing("idle = \"250ms\"").text()).await;
     let sample = Sample::new(&provider, &gateway).await;
@@ -321,20 +321,20 @@ async fn after_the_last_finish_reason_only_a_clean_end_is_an_end() {
             let gate = Gate::new();
             let cut = sample.script.clone().wait_after_frame(2, &gate).cut_after_frame(frames, ending);
             provider.answers(cut);
-            for reported in sent_gated(&gateway, &gate).await {
-                let case = format!("{ending:?} after frame {frames}: {reported:?}");
+            for received in sent_gated(&gateway, &gate).await {
+                let case = format!("{ending:?} after frame {frames}: {received:?}");
                 match ending {
-                    // A provider that ends in good order has merely forgotten to say so.
+                    // A provider that closes cleanly has only omitted `[DONE]`.
                     Ending::Clean => {
-                        assert!(!reported.aborted, "{case}");
-                        assert_eq!(reported.body, format!("{seen}data: [DONE]\n\n"), "{case}");
+                        assert!(!received.aborted, "{case}");
+                        assert_eq!(received.body, format!("{seen}data: [DONE]\n\n"), "{case}");
                     }
                     Ending::Fin | Ending::Rst | Ending::Stall => {
-                        assert!(reported.aborted, "{case}");
-                        let (_, last) = reported.before_and_last();
+                        assert!(received.aborted, "{case}");
+                        let (_, last) = received.before_and_last();
                         assert_eq!(last["error"]["code"], "upstream_stream_interrupted", "{case}");
                         assert!(
-                            reported.body.starts_with(b"data: ") && !reported.body.ends_with(b"[DONE]\n\n"),
+                            received.body.starts_with(b"data: ") && !received.body.ends_with(b"[DONE]\n\n"),
                             "{case}"
                         );
                     }
@@ -344,10 +344,10 @@ async fn after_the_last_finish_reason_only_a_clean_end_is_an_end() {
     }
 }
 
-async fn sent_gated(gateway: &TestGateway, gate: &Gate) -> [Told; 2] {
+async fn sent_gated(gateway: &TestGateway, gate: &Gate) -> [ReceivedAnswer; 2] {
     let request = stream_request();
-    let http1 = ask_http1(gateway, &request, || gate.open()).await;
-    let http2 = ask_http2(&mut gateway.connect_h2().await, &request, || gate.open()).await;
+    let http1 = send_http1(gateway, &request, || gate.open()).await;
+    let http2 = send_http2(&mut gateway.connect_h2().await, &request, || gate.open()).await;
     [http1, http2]
 }
 
@@ -362,9 +362,9 @@ async fn done_without_every_finish_reason_is_a_truncation() {
     let sent: String = [choice(0, "Hello", None), choice(1, "Hi", None), choice(0, "", Some("stop"))]
         .map(|frame| format!("data: {frame}\n\n"))
         .concat();
-    for reported in reported(&gateway, &chat_request(r#""n":2,"stream":true,"#)).await {
-        assert!(reported.aborted, "{reported:?}");
-        let (before, last) = reported.before_and_last();
+    for received in received(&gateway, &chat_request(r#""n":2,"stream":true,"#)).await {
+        assert!(received.aborted, "{received:?}");
+        let (before, last) = received.before_and_last();
         assert_eq!(before, sent);
         assert_eq!(last["error"]["code"], "upstream_stream_interrupted");
     }
@@ -372,28 +372,28 @@ async fn done_without_every_finish_reason_is_a_truncation() {
         assert_eq!((receipt.outcome, receipt.reason), (Outcome::Broken, Reason::Truncated));
     }
     // For one choice the same stream is whole.
-    for reported in reported(&gateway, &stream_request()).await {
-        assert!(!reported.aborted && reported.body.ends_with(b"data: [DONE]\n\n"), "{reported:?}");
+    for received in received(&gateway, &stream_request()).await {
+        assert!(!received.aborted && received.body.ends_with(b"data: [DONE]\n\n"), "{received:?}");
     }
 }
 
 #[tokio::test]
-async fn a_provider_may_be_known_to_leave_the_finish_reason_out() {
+async fn a_provider_may_be_configured_to_omit_the_finish_reason() {
     let unfinished = Script::sse().frame(&choice(0, "Hello", None)).done();
     let (gateway, provider) = before(unfinished, |config| config.provider("finish_reason = \"optional\"")).await;
-    for reported in reported(&gateway, &stream_request()).await {
-        assert!(!reported.aborted, "{reported:?}");
-        assert_eq!(reported.body, format!("data: {}\n\ndata: [DONE]\n\n", choice(0, "Hello", None)));
+    for received in received(&gateway, &stream_request()).await {
+        assert!(!received.aborted, "{received:?}");
+        assert_eq!(received.body, format!("data: {}\n\ndata: [DONE]\n\n", choice(0, "Hello", None)));
     }
-    // `[DONE]` is the only end there: without it the stream broke.
+    // Then `[DONE]` is the only valid end: without it the stream broke.
     provider.answers(Script::sse().frame(&choice(0, "Hello", None)));
-    for reported in reported(&gateway, &stream_request()).await {
-        assert!(reported.aborted, "{reported:?}");
+    for received in received(&gateway, &stream_request()).await {
+        assert!(received.aborted, "{received:?}");
     }
 }
 
 #[tokio::test]
-async fn an_error_frame_after_the_first_token_ends_the_stream_in_our_words() {
+async fn an_error_frame_after_the_first_token_ends_the_stream_with_the_gateways_error() {
     for error in [
         r#"data: {"error":{"message":"engine eu-7 died","type":"server_error","param":null,"code":null}}"#,
         "event: error\ndata: engine eu-7 died",
@@ -401,9 +401,9 @@ async fn an_error_frame_after_the_first_token_ends_the_stream_in_our_words() {
         let script = Script::sse().frame(&choice(0, "Hello", None)).body(format!("{error}\n\n")).done();
         let (gateway, _provider) = before(script, |config| config).await;
         let sent = format!("data: {}\n\n", choice(0, "Hello", None));
-        for reported in reported(&gateway, &stream_request()).await {
-            assert_broken(&reported, &sent, "upstream_stream_interrupted", error);
-            assert!(memchr::memmem::find(&reported.body, b"eu-7").is_none(), "{reported:?}");
+        for received in received(&gateway, &stream_request()).await {
+            assert_broken(&received, &sent, "upstream_stream_interrupted", error);
+            assert!(memchr::memmem::find(&received.body, b"eu-7").is_none(), "{received:?}");
         }
         for receipt in gateway.receipts(2).await {
             assert_eq!((receipt.outcome, receipt.reason), (Outcome::Broken, Reason::ErrorInside));
@@ -412,12 +412,12 @@ async fn an_error_frame_after_the_first_token_ends_the_stream_in_our_words() {
 }
 
 #[tokio::test]
-async fn a_stream_that_takes_longer_than_allowed_is_ended_as_out_of_time() {
+async fn a_stream_that_takes_longer_than_allowed_ends_with_a_timeout() {
     let endless = Script::sse().frame(&choice(0, "Hello", None)).end(Ending::Stall);
     let (gateway, _provider) = before(endless, |config| config.routing("total = \"400ms\"")).await;
     let sent = format!("data: {}\n\n", choice(0, "Hello", None));
-    for reported in reported(&gateway, &stream_request()).await {
-        assert_broken(&reported, &sent, "upstream_timeout", "total");
+    for received in received(&gateway, &stream_request()).await {
+        assert_broken(&received, &sent, "upstream_timeout", "total");
     }
     for receipt in gateway.receipts(2).await {
         assert_eq!((receipt.outcome, receipt.reason, receipt.status), (Outcome::Broken, Reason::Deadline, 200));
@@ -439,16 +439,16 @@ async fn a_client_may_allow_less_time() {
 #[tokio::test]
 async fn usage_the_client_did_not_ask_for_is_hidden_and_nothing_else() {
     let (gateway, provider) = before(chat_stream("Hello", 2), |config| config).await;
-    let answers = reported(&gateway, &stream_request()).await;
-    for (reported, sent) in answers.iter().zip(provider.journal().requests()) {
-        assert!(!reported.aborted, "{reported:?}");
+    let answers = received(&gateway, &stream_request()).await;
+    for (received, sent) in answers.iter().zip(provider.journal().requests()) {
+        assert!(!received.aborted, "{received:?}");
         assert_eq!(sent.json()["stream_options"]["include_usage"], true, "we ask for it ourselves");
         let frames = chat_stream("Hello", 2).frames_for(sent);
         let [others @ .., usage, done] = frames.as_slice() else { panic!("{frames:?}") };
         assert!(memchr::memmem::find(usage, br#""usage":{"#).is_some());
         let others = std::str::from_utf8(&others.concat()).expect("text").replace(r#","usage":null"#, "");
-        assert_eq!(reported.body, [others.as_bytes(), done].concat());
-        assert!(memchr::memmem::find(&reported.body, b"usage").is_none());
+        assert_eq!(received.body, [others.as_bytes(), done].concat());
+        assert!(memchr::memmem::find(&received.body, b"usage").is_none());
     }
     for receipt in gateway.receipts(2).await {
         let usage = receipt.usage.expect("the provider's count");
@@ -457,13 +457,13 @@ async fn usage_the_client_did_not_ask_for_is_hidden_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn usage_the_client_asked_for_is_shown_as_it_came() {
+async fn usage_the_client_asked_for_is_forwarded_unchanged() {
     let (gateway, provider) = before(chat_stream("Hello", 2), |config| config).await;
     let request = chat_request(r#""stream":true,"stream_options":{"include_usage":true},"#);
-    let answers = reported(&gateway, &request).await;
-    for (reported, sent) in answers.iter().zip(provider.journal().requests()) {
+    let answers = received(&gateway, &request).await;
+    for (received, sent) in answers.iter().zip(provider.journal().requests()) {
         assert_eq!(sent.body, request);
-        assert_eq!(reported.body, chat_stream("Hello", 2).frames_for(sent).concat());
+        assert_eq!(received.body, chat_stream("Hello", 2).frames_for(sent).concat());
     }
 }
 
@@ -477,9 +477,9 @@ async fn frames_pass_byte_for_byte() {
             script = script.body(piece.to_string());
         }
         let (gateway, _provider) = before(script, |config| config).await;
-        for reported in reported(&gateway, &stream_request()).await {
-            assert!(!reported.aborted, "{pieces:?}: {reported:?}");
-            assert_eq!(reported.body, pieces.concat(), "{pieces:?}");
+        for received in received(&gateway, &stream_request()).await {
+            assert!(!received.aborted, "{pieces:?}: {received:?}");
+            assert_eq!(received.body, pieces.concat(), "{pieces:?}");
         }
     };
     let (done, end) = ("data: [DONE]\n\n", format!("data: {stop}\n\n"));
@@ -487,7 +487,7 @@ async fn frames_pass_byte_for_byte() {
     check(&[&format!("data: {hello}\r\n\r\n"), &format!("data: {stop}\r\n\r\n"), "data: [DONE]\r\n\r\n"]).await;
     check(&[&format!("data: {hello}\r\r"), &format!("data: {stop}\r\r"), "data: [DONE]\r\r"]).await;
     check(&[&format!("data: {hello}\r\n\n"), &format!("data:{stop}\n\r\n"), done]).await;
-    // Held before the first token, and passed after it: comments, ids, retry times, unknown events and fields.
+    // Held before the first token, and forwarded after it: comments, ids, retry times, unknown events and fields.
     check(&[": hi\n\n", "retry: 5\n\n", &format!("id: 7\ndata: {hello}\n\n"), ":\n\n", &end, done]).await;
     check(&[
         &format!("event: ping\ndata: {{}}\n\ndata: {hello}\n\n"),
@@ -504,17 +504,17 @@ async fn frames_pass_byte_for_byte() {
     // Half a surrogate pair in each of two frames.
     let [first, second] = ["\\ud83d", "\\ude00"].map(|half| hello.replace("Hello", half));
     check(&[&format!("data: {first}\n\n"), &format!("data: {second}\n\n"), &end, done]).await;
-    // Cut anywhere on the wire.
+    // Split anywhere into packets.
     let (start, rest) = end.split_at(9);
     check(&[&format!("data: {hello}\n"), "\n", start, rest, "da", "ta: [DONE]\n", "\n"]).await;
 }
 
 #[tokio::test]
-async fn a_slow_start_is_no_stall() {
+async fn a_slow_start_is_not_a_stall() {
     let script = chat_stream("Hello", 2).wait_after_frame(1, Duration::from_millis(600));
     let (gateway, _provider) = before(script, |config| config.routing("idle = \"200ms\"")).await;
-    for reported in reported(&gateway, &stream_request()).await {
-        assert!(!reported.aborted && reported.body.ends_with(b"data: [DONE]\n\n"), "{reported:?}");
+    for received in received(&gateway, &stream_request()).await {
+        assert!(!received.aborted && received.body.ends_with(b"data: [DONE]\n\n"), "{received:?}");
     }
 }
 
@@ -551,7 +551,7 @@ async fn a_stall_past_the_limit_fails_and_comments_do_not_help() {
 
 #[tokio::test]
 async fn a_slow_client_never_times_the_provider_out() {
-    // More than all buffers on the way hold: the provider has to wait for the client.
+    // More than all buffers between them hold: the provider must wait for the client.
     let (frames, content) = (512, "x".repeat(64 * 1024));
     let mut script = Script::sse();
     for _ in 0..frames {
@@ -562,7 +562,7 @@ async fn a_slow_client_never_times_the_provider_out() {
     let mut client = gateway.connect().await;
     client.post(CHAT, &[("authorization", BEARER)], &stream_request()).await;
     assert_eq!(client.head().await.0, 200);
-    // Four times as long as the provider may be silent.
+    // Four times as long as the provider may send nothing.
     tokio::time::sleep(Duration::from_millis(2_400)).await;
     assert_eq!(provider.journal().open(), 1, "the provider is held up by the client");
     let mut length = 0;

@@ -4,7 +4,7 @@
 //! The files are real and so is what looks at them; only the second between two looks is left out.
 
 use crate::config::{Config, MODEL, chat_request};
-use crate::support::gateway::{Fixed, KEY};
+use crate::support::gateway::{KEY, TestEnvironment};
 use crate::support::{Ending, Gate, ScriptedProvider, TestGateway, chat_stream, chat_whole, soon};
 use http::Version;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -88,11 +88,11 @@ struct World;
 
 impl Environment for World {
     fn variable(&self, name: &str) -> Option<String> {
-        Fixed::default().variable(name)
+        TestEnvironment::default().variable(name)
     }
 
     fn variables(&self) -> Vec<(String, String)> {
-        Fixed::default().variables()
+        TestEnvironment::default().variables()
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {
@@ -123,7 +123,7 @@ impl Stage {
         let source = ConfigSource::file(&path, &World).unwrap();
         let snapshot = compiled(load(&source, &World, &[]));
         let watcher = Watcher::new(&source, World, Vec::new(), snapshot.clone());
-        let gateway = TestGateway::serving(snapshot, 1).await;
+        let gateway = TestGateway::start_snapshot(snapshot, 1).await;
         Self { folder, provider, authority, gateway, watcher }
     }
 

@@ -1,21 +1,21 @@
-//! Usage: what a provider says it used is what is charged, wherever it says it; what it does not say is estimated.
+//! Usage: the usage that a provider reports is charged, wherever it is reported; missing usage is estimated.
 //!
-//! How a count is read and an estimate is made is proven in `upstream::meter` and `domain::estimate`; here it is
+//! Reading a count and making an estimate are tested in `upstream::meter` and `domain::estimate`; these tests cover
 //! the receipt and the metrics of the whole path.
 
-use crate::support::gateway::reached;
-use crate::support::{Ask, Chat, Ending, Script, ScriptedProvider, TestGateway, Usage, chat};
+use crate::support::gateway::provider_table;
+use crate::support::{ChatAnswer, Ending, Script, ScriptedProvider, TestGateway, TestRequest, Usage, chat};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tierway::domain::receipt::Receipt;
 
-/// Nano-dollars for a token: fresh in, cached in, out.
+/// Nano-dollars per token: uncached input, cached input, output.
 const INPUT: i64 = 1_000;
 const CACHED: i64 = 500;
 const OUTPUT: i64 = 2_000;
 const IMPOSSIBLE: &str = "tierway_answers_with_impossible_usage_total";
 
-fn house(provider: &ScriptedProvider) -> String {
+fn config(provider: &ScriptedProvider) -> String {
     format!(
         r#"{}
         [models.small]
@@ -28,35 +28,35 @@ fn house(provider: &ScriptedProvider) -> String {
         policy = "all"
         secret = "env:TEST_KEY"
         "#,
-        reached("p", provider, "p")
+        provider_table("p", provider, "p")
     )
 }
 
-/// A gateway before one provider, and the receipts so far.
-struct Bench {
+/// A gateway with one provider, and the number of receipts so far.
+struct UsageTest {
     provider: ScriptedProvider,
     gateway: TestGateway,
     asked: u64,
 }
 
-impl Bench {
+impl UsageTest {
     async fn new() -> Self {
         let provider = ScriptedProvider::start("p").await;
-        let gateway = TestGateway::start(&house(&provider)).await;
+        let gateway = TestGateway::start(&config(&provider)).await;
         Self { provider, gateway, asked: 0 }
     }
 
-    /// The receipt of `ask`, answered by `script`.
-    async fn receipt(&mut self, ask: &Ask, script: Script) -> Arc<Receipt> {
+    /// Sends `request`, which `script` answers, and returns its receipt.
+    async fn receipt(&mut self, request: &TestRequest, script: Script) -> Arc<Receipt> {
         self.provider.answers(script);
-        assert_eq!(ask.at(&self.gateway).await.status, 200);
+        assert_eq!(request.send_to(&self.gateway).await.status, 200);
         self.asked += 1;
         let receipts = self.gateway.receipts(self.asked).await;
         receipts.last().expect("one for each request").clone()
     }
 }
 
-/// Three tokens' frames of one byte each, and the end; `usage` in the frames of these places.
+/// Three frames of one byte of text each, and the end; `usage` gives the frames that report usage.
 fn streamed(usage: &[(usize, Value)]) -> Script {
     let mut script = Script::sse();
     for place in 0..6 {
@@ -81,19 +81,19 @@ fn count(prompt: u64, completion: u64) -> Value {
 }
 
 #[tokio::test]
-async fn what_a_provider_counts_is_charged_wherever_it_says_it() {
-    let mut bench = Bench::new().await;
-    let ask = Ask::stream("small");
+async fn usage_is_charged_wherever_the_provider_reports_it() {
+    let mut test = UsageTest::new().await;
+    let request = TestRequest::stream("small");
     let mut check = async |usage: &[(usize, Value)], expected: [u64; 4], estimated: bool| {
-        let receipt = bench.receipt(&ask, streamed(usage).done()).await;
+        let receipt = test.receipt(&request, streamed(usage).done()).await;
         let used = receipt.usage.expect("it is known");
         let found = [used.input, used.cached_input, used.output, used.reasoning];
         assert_eq!((found, receipt.estimated), (expected, estimated), "{usage:?}");
         let [input, cached, output, _] = expected.map(u64::cast_signed);
         assert_eq!(receipt.cost.0, (input - cached) * INPUT + cached * CACHED + output * OUTPUT, "{usage:?}");
-        assert_eq!(bench.gateway.metric(IMPOSSIBLE), 0.0);
+        assert_eq!(test.gateway.metric(IMPOSSIBLE), 0.0);
     };
-    // With the end, after it, and twice: the last word is the whole.
+    // With the end, after it, and twice: the last report counts.
     check(&[(3, count(30, 10))], [30, 0, 10, 0], false).await;
     check(&[(4, count(30, 10))], [30, 0, 10, 0], false).await;
     check(&[(4, count(30, 10)), (5, count(30, 11))], [30, 0, 11, 0], false).await;
@@ -108,20 +108,20 @@ async fn what_a_provider_counts_is_charged_wherever_it_says_it() {
         "completion_tokens": 10, "completion_tokens_details": [7],
     });
     check(&[(4, odd)], [30, 0, 10, 0], false).await;
-    // A count that tokens came after, or without the output, is a floor.
+    // A report that is followed by tokens, or that lacks the output, is a lower bound.
     check(&[(0, count(30, 1))], [30, 0, 3, 0], true).await;
     check(&[(4, json!({"prompt_tokens": 30}))], [30, 0, 3, 0], true).await;
-    let guess = ask.body().len().div_ceil(4) as u64;
+    let guess = request.body().len().div_ceil(4) as u64;
     check(&[], [guess, 0, 3, 0], true).await;
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_is_charged_what_was_counted_and_what_was_seen() {
-    let mut bench = Bench::new().await;
+async fn a_broken_stream_is_charged_its_reported_and_received_tokens() {
+    let mut test = UsageTest::new().await;
     let counted: Vec<_> = (0..3).map(|place| (place, count(30, place as u64))).collect();
     for (frames, output) in [(2, 2), (3, 3)] {
         let script = streamed(&counted).cut_after_frame(frames, Ending::Rst);
-        let receipt = bench.receipt(&Ask::stream("small"), script).await;
+        let receipt = test.receipt(&TestRequest::stream("small"), script).await;
         assert_eq!(
             (receipt.usage.map(|used| (used.input, used.output)), receipt.estimated),
             (Some((30, output)), true)
@@ -130,8 +130,8 @@ async fn a_stream_that_breaks_is_charged_what_was_counted_and_what_was_seen() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_count_is_estimated_and_alarmed() {
-    let mut bench = Bench::new().await;
+async fn an_impossible_count_is_replaced_by_an_estimate_and_counted() {
+    let mut test = UsageTest::new().await;
     let whole = |usage: &Value| {
         let choices = json!([{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]);
         Script::status(200).json(&json!({"choices": choices, "usage": usage}))
@@ -146,43 +146,44 @@ async fn what_cannot_be_a_count_is_estimated_and_alarmed() {
         json!({"prompt_tokens": 30, "completion_tokens": u64::MAX}),
         json!([30, 10]),
     ] {
-        for (ask, script, output) in
-            [(Ask::chat("small"), whole(&usage), 5), (Ask::stream("small"), streamed(&[(4, usage.clone())]).done(), 3)]
-        {
-            let receipt = bench.receipt(&ask, script).await;
+        for (request, script, output) in [
+            (TestRequest::chat("small"), whole(&usage), 5),
+            (TestRequest::stream("small"), streamed(&[(4, usage.clone())]).done(), 3),
+        ] {
+            let receipt = test.receipt(&request, script).await;
             let used = receipt.usage.map(|used| (used.input, used.output));
-            assert_eq!(used, Some((ask.body().len().div_ceil(4) as u64, output)), "{usage}");
+            assert_eq!(used, Some((request.body().len().div_ceil(4) as u64, output)), "{usage}");
             alarms += 1.0;
-            assert_eq!((receipt.estimated, bench.gateway.metric(IMPOSSIBLE)), (true, alarms), "{usage}");
+            assert_eq!((receipt.estimated, test.gateway.metric(IMPOSSIBLE)), (true, alarms), "{usage}");
         }
     }
 }
 
 #[tokio::test]
-async fn an_estimate_is_measured_by_what_the_models_answers_were_counted_at() {
-    let mut bench = Bench::new().await;
+async fn an_estimate_follows_the_usage_reported_for_earlier_answers() {
+    let mut test = UsageTest::new().await;
     let text = "four".repeat(100);
     let counted = |text: &str, frames, completion| {
         let usage = Usage { completion, ..Usage::default() };
-        chat(Chat { text: text.to_owned(), frames, usage, ..Chat::default() })
+        chat(ChatAnswer { text: text.to_owned(), frames, usage, ..ChatAnswer::default() })
     };
     let uncounted = json!({"choices": [{"index": 0, "message": {"content": text}, "finish_reason": "stop"}]});
-    let estimate = async |bench: &mut Bench| {
-        let receipt = bench.receipt(&Ask::chat("small"), Script::status(200).json(&uncounted)).await;
+    let estimate = async |test: &mut UsageTest| {
+        let receipt = test.receipt(&TestRequest::chat("small"), Script::status(200).json(&uncounted)).await;
         assert!(receipt.estimated);
         receipt.usage.expect("it is estimated").output
     };
-    assert_eq!(estimate(&mut bench).await, 400, "a byte to a token, while nothing is known");
+    assert_eq!(estimate(&mut test).await, 400, "a byte to a token, while nothing is known");
     for number in 0..120 {
-        let ask = if number % 2 == 0 { Ask::chat("small") } else { Ask::stream("small") };
-        bench.receipt(&ask, counted(&text, 7, 100)).await;
+        let request = if number % 2 == 0 { TestRequest::chat("small") } else { TestRequest::stream("small") };
+        test.receipt(&request, counted(&text, 7, 100)).await;
     }
-    let learned = estimate(&mut bench).await;
+    let learned = estimate(&mut test).await;
     assert!((100..110).contains(&learned), "{learned}");
-    // Neither an estimate nor a reload teaches anything.
-    bench.gateway.reload(&house(&bench.provider));
-    assert_eq!(estimate(&mut bench).await, learned);
-    // Denser text is believed at once.
-    bench.receipt(&Ask::stream("small"), counted(&text, 7, 200)).await;
-    assert_eq!(estimate(&mut bench).await, 200);
+    // Neither an estimate nor a reload changes the ratio.
+    test.gateway.reload(&config(&test.provider));
+    assert_eq!(estimate(&mut test).await, learned);
+    // A higher ratio of tokens to bytes applies at once.
+    test.receipt(&TestRequest::stream("small"), counted(&text, 7, 200)).await;
+    assert_eq!(estimate(&mut test).await, 200);
 }

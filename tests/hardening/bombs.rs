@@ -118,7 +118,7 @@ async fn a_flood_of_tiny_chunks_is_read_in_bounded_memory() {
     let bytes = chunks(&request) + &chunks(&" ".repeat(MOST - request.len())) + "0\r\n\r\n";
     let flood = async {
         let response = post(gateway.addr, headers, bytes.as_bytes()).await;
-        assert_eq!(response.said().as_deref(), Ok("Hello"));
+        assert_eq!(response.chat_text().as_deref(), Ok("Hello"));
     };
     others_are_answered(&gateway, flood).await;
     assert!(provider.journal().requests().any(|request| request.body.len() == MOST));

@@ -9,7 +9,7 @@ use crate::frames::{
 };
 use crate::machine::{Memory, others_are_answered};
 use crate::support::gateway::BEARER;
-use crate::support::{Chat, ScriptedProvider, TestGateway, chat, soon};
+use crate::support::{ChatAnswer, ScriptedProvider, TestGateway, chat, soon};
 use std::io;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let provider = ScriptedProvider::start("eu").await;
-        provider.answers(chat(Chat::default()));
+        provider.answers(chat(ChatAnswer::default()));
         let gateway = TestGateway::start(&Config::of(&provider).text()).await;
         Self { gateway, provider, before: Memory::now() }
     }

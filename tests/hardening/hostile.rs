@@ -7,7 +7,7 @@ use crate::config::{Config, chat_request};
 use crate::endless::Endless;
 use crate::machine::Memory;
 use crate::support::client::Response;
-use crate::support::{Chat, Ending, Script, ScriptedProvider, TestGateway, chat, soon};
+use crate::support::{ChatAnswer, Ending, Script, ScriptedProvider, TestGateway, chat, soon};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ fn config(hostile: &str, healthy: &ScriptedProvider) -> String {
 
 async fn healthy() -> ScriptedProvider {
     let provider = ScriptedProvider::start("us").await;
-    provider.answers(chat(Chat::default()));
+    provider.answers(chat(ChatAnswer::default()));
     provider
 }
 
@@ -38,7 +38,7 @@ fn body(stream: bool) -> String {
 
 /// Fails the test unless `response` is the healthy region's and only that.
 fn is_healthy(case: &str, response: &Response) {
-    assert_eq!(response.said().as_deref(), Ok("Hello"), "{case}");
+    assert_eq!(response.chat_text().as_deref(), Ok("Hello"), "{case}");
     assert_eq!(response.header("x-tierway-region"), Some("us-east"), "{case}");
     assert_eq!(response.attempts(), 2, "{case}");
     assert!(!format!("{response:?}").contains(POISON), "{case}: {response:?}");
@@ -134,7 +134,7 @@ async fn an_answer_too_many_is_given_to_nobody() {
         hostile.answers(Script::wire(answer(&honest) + &stray));
         for number in 0..10 {
             let response = gateway.chat(&body(false)).await;
-            assert_eq!(response.said().as_deref(), Ok("Hello"), "answer {number} before {stray:?}");
+            assert_eq!(response.chat_text().as_deref(), Ok("Hello"), "answer {number} before {stray:?}");
         }
     }
 }
@@ -174,7 +174,7 @@ async fn headers_of_the_provider_stay_with_us() {
             }
         }));
         let response = gateway.chat(&body(stream)).await;
-        assert_eq!(response.said().as_deref(), Ok("Hello"));
+        assert_eq!(response.chat_text().as_deref(), Ok("Hello"));
         assert!(!format!("{response:?}").contains(POISON), "{response:?}");
     }
 }

@@ -47,7 +47,7 @@ pub async fn others_are_answered<T>(gateway: &TestGateway, attack: impl Future<O
     let asking = async {
         loop {
             let answer = gateway.chat(&chat_request("")).await;
-            assert_eq!(answer.said().as_deref(), Ok("Hello"), "after {answered} others");
+            assert_eq!(answer.chat_text().as_deref(), Ok("Hello"), "after {answered} others");
             answered += 1;
         }
     };
@@ -56,7 +56,7 @@ pub async fn others_are_answered<T>(gateway: &TestGateway, attack: impl Future<O
         () = asking => unreachable!("nobody stops asking"),
     };
     // However short the attack was, somebody comes after it.
-    assert_eq!(gateway.chat(&chat_request("")).await.said().as_deref(), Ok("Hello"));
+    assert_eq!(gateway.chat(&chat_request("")).await.chat_text().as_deref(), Ok("Hello"));
     println!("{} others were answered", answered + 1);
     over
 }

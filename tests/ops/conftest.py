@@ -1,4 +1,4 @@
-"""One stage for the whole session."""
+"""One gateway and one Prometheus for the whole session."""
 
 import pytest
 from stage import Stage

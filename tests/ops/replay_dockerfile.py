@@ -6,7 +6,7 @@
 Each stage becomes a directory; COPY honours `.dockerignore` and keeps times and owners; RUN steps run
 as they are written. Then the image's command starts with the image's environment, as the image's user,
 in a root directory that holds the image and the shared libraries of its base, and nothing else; its
-health check is asked, and its stop signal must end it well.
+health check must succeed, and its stop signal must end it cleanly.
 
 What this cannot show: that the base images can be pulled, and what is in them. `BUILDER_TOOLS` and
 `RUNTIME_LIBRARIES` say what is taken for granted.
@@ -40,7 +40,7 @@ BUILDER_TOOLS = (
 ).split()
 # What of Debian's the image `distroless/cc-debian12` has for a program in Rust.
 RUNTIME_LIBRARIES = re.compile(r"(ld-linux-[\w-]+|lib(c|m|dl|rt|pthread|gcc_s))\.so\.\d+$")
-# What RUN steps may begin with here: they run on somebody's machine.
+# The commands that RUN steps may use, because they run on this machine.
 RUN_COMMANDS = {"mkdir", "echo", "touch", "rm", "cargo"}
 
 START_WITHIN_S = 30
@@ -48,7 +48,7 @@ STOP_WITHIN_S = 20
 
 
 class Wrong(Exception):
-    """Something about the Dockerfile, or the image it makes, is not as it should be."""
+    """A defect of the Dockerfile, or of the image it builds."""
 
 
 def demand(condition: object, otherwise: str) -> None:
@@ -111,7 +111,7 @@ def context(project: Path) -> list[str]:
 
 @dataclass
 class Image:
-    """A stage: its files and what its instructions said."""
+    """A stage: its files and the values of its instructions."""
 
     root: Path
     base: str
@@ -219,7 +219,7 @@ class Replay:
         for source in sources:
             copied += self._copy_one(step, source, into, into_directory)
         demand(copied or "from" in step.flags, f"COPY {step.rest}: nothing to copy; see .dockerignore")
-        # Docker gives the directories it makes on the way to the same owner.
+        # Docker gives the parent directories it creates to the same owner.
         self._give(step.flags.get("chown", "0:0"), copied + [path for path in created if path == into])
 
     def _copy_one(self, step: Step, source: str, into: Path, into_directory: bool) -> list[Path]:
@@ -265,7 +265,7 @@ class Replay:
         if self.binary:
             cargo = (self.tools / "cargo").readlink()
             (self.tools / "cargo").unlink()
-            # The manifest must be complete with what was copied; then the binary is taken as built.
+            # The copied manifest must be complete; then the given binary is used as the build's result.
             (self.tools / "cargo").write_text(
                 f'#!/bin/sh\nset -e\n[ "$*" = "{CARGO_BUILD}" ]\n'
                 f"{cargo} metadata --no-deps --format-version 1 >target.json && rm target.json\n"
@@ -274,7 +274,7 @@ class Replay:
             (self.tools / "cargo").chmod(0o755)
 
     def _everything_compiled_is_there(self, source: Path) -> None:
-        """Whatever rustc read of the project when it made the binary was copied into the stage."""
+        """Checks that every file of the project that rustc read for the binary was copied into the stage."""
         listing = self.binary.with_suffix(".d")
         read = [] if not listing.exists() else listing.read_text().replace("\\ ", " ").split(f" {PROJECT}/")[1:]
         if not read:
@@ -292,7 +292,7 @@ def exec_form(text: str) -> list[str]:
 
 
 def bring_libraries(image: Image) -> None:
-    """Copies what the binary is linked to, which must be what the base image has."""
+    """Copies the libraries the binary is linked to, which must be those of the base image."""
     program = image.path(image.entrypoint[0])
     for line in subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout.splitlines():
         if not (match := re.search(r"(/\S+)", line)):
@@ -345,7 +345,7 @@ class Jail:
 
 
 def start_and_ask(image: Image, built_here: bool) -> None:
-    """Starts the image's command, asks its health check, and stops it."""
+    """Starts the image's command, runs its health check, and stops it."""
     jail = Jail(image)
     print(f"starting {' '.join(image.entrypoint + image.command)} {jail.describe()}", flush=True)
     with (image.root.parent / "stderr").open("w+") as stderr:
@@ -375,7 +375,7 @@ def start_and_ask(image: Image, built_here: bool) -> None:
 
 
 def keeps_its_receipts(image: Image) -> None:
-    """What a container writes to its volume; taken away again, because it is none of the image's."""
+    """Checks what a container writes to its volume and removes it, because it is not part of the image."""
     [volume] = map(image.path, image.volumes)
     written = sorted(path.name for path in volume.iterdir())
     demand(written == ["tierway.db", "tierway.db.lock"], f"a gateway that has stopped leaves {written} in its volume")
@@ -390,7 +390,7 @@ def health(jail: Jail, address: str) -> int:
 
 
 def check_build_info(port: str) -> None:
-    """The binary is the one that was built here, from these sources, with these arguments."""
+    """Checks that the binary was built here, from these sources, with these arguments."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     metrics = opener.open(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
     version = tomllib.loads((PROJECT / "Cargo.toml").read_text())["package"]["version"]

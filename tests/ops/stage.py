@@ -1,7 +1,7 @@
 """A running gateway with traffic of every kind, and a Prometheus that scrapes it.
 
-The gateway is the real binary with the demo's configuration and a provider that always fails beside
-it; Prometheus runs with our own configuration and rules, its target and intervals replaced.
+The gateway is the debug binary with the demo's configuration and a provider that always fails;
+Prometheus runs with the project's configuration and rules, its target and intervals replaced.
 """
 
 import json
@@ -28,7 +28,7 @@ ANSWER_WITHIN_S = 20
 KEY = "sk-ops-0123456789abcdef0123456789abcdef"
 TRICKLE_KEY = "sk-ops-trickle-0123456789abcdef01234567"
 
-# What the demo does not show: failures, fallbacks, open breakers, a limit that is reached.
+# What the demo does not have: failures, fallbacks, open breakers, a limit that is reached.
 TROUBLE = f"""
 [providers.sim-broken]
 protocol   = "sim"
@@ -64,12 +64,12 @@ policy = "trickle"
 secret = "env:OPS_TRICKLE_KEY"
 """
 
-# No proxy of this machine's stands between us and loopback.
+# A proxy of this machine must not be used for loopback.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Service:
-    """A child process that says on one of its streams where it listens."""
+    """A child process that prints its address on one of its streams."""
 
     def __init__(self, command: list, says: str, stream: str, folder: Path, env: dict[str, str]):
         self.log = folder / "log"
@@ -77,7 +77,7 @@ class Service:
             streams = {"stdout": log, "stderr": log, stream: subprocess.PIPE}
             self.process = subprocess.Popen(command, cwd=folder, env=env, text=True, **streams)
         self.pipe = getattr(self.process, stream)
-        # A child that neither speaks nor ends is ended, so that reading ends too.
+        # A child that prints nothing and does not end is killed, so that reading ends too.
         impatience = threading.Timer(START_WITHIN_S, self.process.kill)
         impatience.start()
         heard = []
@@ -139,7 +139,7 @@ class Gateway:
             return error.code
 
     def traffic(self) -> list[int]:
-        """One round of every kind of end we can bring about; their statuses."""
+        """Sends one request for every kind of end that can be caused here; returns their statuses."""
         return [
             self.ask("auto"),
             self.ask("premium", stream=True),
@@ -158,7 +158,7 @@ class Gateway:
 
 
 class Prometheus:
-    """Our configuration and rules, scraping `target` several times a second."""
+    """Prometheus with the project's configuration and rules, scraping `target` several times a second."""
 
     def __init__(self, folder: Path, target: str):
         folder.mkdir()
@@ -177,7 +177,7 @@ class Prometheus:
         self.service = Service(command, r'"?Listening on"? address=(127\S+)', "stderr", folder, env)
 
     def get(self, path: str, **query) -> dict:
-        """The data of an answer; an expression Prometheus refuses raises, with what it says."""
+        """The data of an answer; an expression that Prometheus refuses raises its error."""
         url = f"http://{self.service.address}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         try:
             with opener.open(url, timeout=ANSWER_WITHIN_S) as answer:
@@ -214,7 +214,7 @@ class Stage:
         self.folder.cleanup()
 
     def traffic_until(self, missing, within_s: float = 60) -> None:
-        """Sends round after round until `missing()` names nothing; after `within_s`, fails with what it names."""
+        """Sends traffic until `missing()` returns nothing; after `within_s` seconds, fails with what is missing."""
         deadline = time.monotonic() + within_s
         while names := missing():
             assert time.monotonic() < deadline, f"after {within_s} s still nothing of: {names}"

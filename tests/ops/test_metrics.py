@@ -38,14 +38,14 @@ def families(text: str) -> dict[str, tuple[str, dict[str, set[str]]]]:
 
 @pytest.fixture(scope="module")
 def exported(stage) -> dict[str, tuple[str, dict[str, set[str]]]]:
-    """What is exported once there was something of everything."""
+    """The exported metrics after traffic of every kind."""
     late = {"tierway_fallbacks_total", "tierway_limit_refusals_total", "tierway_breaker_transitions_total"}
     stage.traffic_until(lambda: late - set(families(stage.gateway.metrics())))
     return families(stage.gateway.metrics())
 
 
 def test_the_traffic_ends_in_every_way_it_should(stage):
-    """The first round; later ones meet open breakers and used-up limits."""
+    """The first round; later ones find open breakers and used-up limits."""
     assert stage.gateway.traffic() == [200, 200, 200, 200, 502, 401, 404, 404, 200, 400]
     assert stage.gateway.ask("default", key=TRICKLE_KEY) == 429
 
@@ -86,7 +86,7 @@ def test_the_variables_of_the_dashboard_find_the_job(stage):
     ids=[title for title, _ in QUERIES] + [rule.get("record") or rule["alert"] for rule in RULE_LIST],
 )
 def test_expressions_ask_for_what_is_exported(exported, expr):
-    """Names, labels and their values: a rule that waits for what is never exported would never fire."""
+    """Names, labels and their values: a rule about what is never exported would never fire."""
     recorded = {rule.get("record") for rule in RULE_LIST}
     for name, labels in re.findall(r"(?<![\w:])((?:\w+:)?(?:tierway|process)_[\w:]+)(?:\{(.*?)\})?", filled_in(expr)):
         if name in recorded:

@@ -1,4 +1,4 @@
-"""Compose and systemd: what can be said of them without an engine or an init to run them."""
+"""Compose and systemd: what can be checked without a container engine or an init system."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from stage import BINARY, PROJECT
 COMPOSE = yaml.safe_load((PROJECT / "compose.yaml").read_text())
 UNIT = PROJECT / "config/systemd/tierway.service"
 GRAFANA = PROJECT / "config/grafana/provisioning"
-# After lb_grace and drain: last words of cut streams, and goodbyes.
+# After lb_grace and drain: error events of cut streams, and closing connections.
 AFTERWARDS_S = 7
 
 

@@ -1,4 +1,4 @@
-"""One stage for the whole session; one client per test."""
+"""One gateway with its providers for the whole session; one client per test."""
 
 import os
 
@@ -6,7 +6,7 @@ import pytest
 from gateway import Stage
 from openai import OpenAI
 
-# The stage is on loopback, whatever proxy this machine uses.
+# Gateway and providers are on loopback, so a proxy of this machine must not be used.
 os.environ["NO_PROXY"] = "127.0.0.1"
 
 

@@ -1,7 +1,7 @@
-"""The real binary in front of two scripted providers.
+"""The gateway's binary with two scripted providers.
 
-As a fixture: `with Stage() as stage`. As a command: `gateway.py COMMAND …` runs a command while the
-stage stands and tells it, by environment variables, where it is; that is how the Node tests run.
+As a fixture: `with Stage() as stage`. As a command: `gateway.py COMMAND …` starts everything, runs a
+command with the addresses in environment variables, and stops; that is how the Node tests run.
 """
 
 import os
@@ -19,7 +19,7 @@ READY = "listening on "
 START_WITHIN_S = 30
 STOP_WITHIN_S = 10
 
-# Small, so that a test can pass it.
+# Small, so that a test can exceed it.
 MAX_BODY_KIB = 64
 
 SETTINGS = f"""
@@ -78,7 +78,7 @@ PER_MODEL = {
 
 
 def configuration(providers: dict[str, Provider]) -> str:
-    """The `tierway.toml` of the stage."""
+    """The `tierway.toml` of the tests."""
     parts = [SETTINGS]
     for name, provider in providers.items():
         parts.append(
@@ -150,7 +150,7 @@ class Stage:
                 stderr=stderr,
                 text=True,
             )
-        # A gateway that neither speaks nor ends is ended, so that reading its stdout ends too.
+        # A gateway that prints nothing and does not end is killed, so that reading its stdout ends too.
         impatience = threading.Timer(START_WITHIN_S, self.gateway.kill)
         impatience.start()
         try:
@@ -162,7 +162,7 @@ class Stage:
         raise RuntimeError(f"the gateway did not start\n{log.read_text(errors='replace')[-4000:]}")
 
     def _issue_certificate(self) -> dict[str, str]:
-        """A certificate of its own for loopback, and the variables that have the gateway serve it."""
+        """Issues a certificate for loopback; returns the variables that make the gateway serve it."""
         key = self.certificate.with_name("tls.key")
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=tierway"
         alone = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", self.certificate]
@@ -170,7 +170,7 @@ class Stage:
         return {"TIERWAY__SERVER__TLS__CERT": f"file:{self.certificate}", "TIERWAY__SERVER__TLS__KEY": f"file:{key}"}
 
     def environment(self) -> dict[str, str]:
-        """What a command needs to find the stage."""
+        """The variables with which a command finds gateway and providers."""
         return {
             "SDK_BASE_URL": f"{self.url}/v1",
             "SDK_KEY": self.key,

@@ -1,11 +1,11 @@
-"""A scripted provider on a raw socket: it speaks OpenAI's protocol, or breaks it on purpose.
+"""A scripted provider on a raw socket: it implements OpenAI's protocol, or breaks it on purpose.
 
-What it does is decided by the *model* it is asked for and the *region* it stands in (`SCENES`), so
-tests share one gateway and one pair of providers and still do not disturb each other: every model
-at every provider is a deployment of its own, with a breaker of its own.
+The requested *model* and the provider's *region* decide what it does (`EVERYWHERE`, `IN_US_ONLY`), so
+tests share one gateway and one pair of providers without affecting each other: every model at every
+provider is a deployment of its own, with a breaker of its own.
 
 It never uses an HTTP library: a library would not let it cut a stream in the middle of a frame.
-Every request it got is kept in a `Journal`, which tests may wait on.
+Every request is kept in a `Journal`, on which tests may wait.
 """
 
 import base64
@@ -22,18 +22,18 @@ WORDS = ["The", " bridge", " stands", " because", " every", " stone", " leans", 
 CONTENT = "".join(WORDS)
 TOOL_ARGUMENTS = '{"city": "Zürich", "unit": "celsius"}'
 USAGE = {"prompt_tokens": 11, "completion_tokens": 10, "total_tokens": 21}
-# Exact in 32-bit floats, so that the base64 form and the list form are equal.
+# Exact as 32-bit floats, so that the base64 form and the list form are equal.
 VECTOR = [0.5, -0.25, 1.0, 0.0]
 
-# Pace of an endless stream: well inside the gateway's idle limit.
+# Pace of an endless stream: well within the gateway's idle limit.
 ENDLESS_PACE_S = 0.02
-# A safety net only: no test waits that long, but no thread outlives the suite either.
+# No test waits this long; it only ensures that no thread outlives the suite.
 PATIENCE_S = 30.0
 
 
 @dataclass
 class Visit:
-    """One request as the provider saw it."""
+    """One request as the provider received it."""
 
     region: str
     path: str
@@ -49,7 +49,7 @@ class Visit:
 
 @dataclass
 class Journal:
-    """Every visit to every provider, by model."""
+    """Every request to every provider, by model."""
 
     visits: dict[str, list[Visit]] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -80,11 +80,11 @@ class Journal:
 
 
 class Reset(Exception):
-    """Thrown by a scene to end the connection with RST instead of FIN."""
+    """Raised by a behaviour to end the connection with RST instead of FIN."""
 
 
 class Exchange:
-    """One request being answered; scenes write to it."""
+    """One request being answered; behaviours write to it."""
 
     def __init__(self, conn: socket.socket, visit: Visit, journal: Journal):
         self.conn = conn
@@ -140,7 +140,7 @@ class Exchange:
         self.conn.sendall(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
 
 
-# --- what a healthy provider says ----------------------------------------------------------
+# --- answers of a healthy provider ---------------------------------------------------------
 
 
 def completion(ask: dict, message: dict, finish_reason: str) -> dict:
@@ -208,7 +208,7 @@ def embeddings(x: Exchange) -> None:
     x.whole({"object": "list", "data": data, "model": x.ask["model"], "usage": usage})
 
 
-# --- what a broken one does ----------------------------------------------------------------
+# --- answers of a broken one ---------------------------------------------------------------
 
 
 def refuse(status: int, error: dict, headers: dict[str, str] | None = None):
@@ -312,7 +312,7 @@ IN_US_ONLY = {
 CHAT_MODELS = [model for model in [*EVERYWHERE, *IN_US_ONLY] if model != EMBEDDER]
 
 
-def scene(model: str, region: str):
+def behaviour(model: str, region: str):
     if region == "us" and model in IN_US_ONLY:
         return IN_US_ONLY[model]
     return EVERYWHERE.get(model, chat)
@@ -352,7 +352,7 @@ class Provider:
             # Linger 0: what close() sends is RST.
             conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError:
-            pass  # the gateway hung up while we wrote; `gateway_left` notes it where a test asks
+            pass  # the gateway closed the connection during a write; `gateway_left` records it where a test needs it
         finally:
             reader.close()
             conn.close()
@@ -380,12 +380,12 @@ class Provider:
 
     def _answer(self, conn: socket.socket, visit: Visit) -> None:
         if visit.path.startswith("/journal"):
-            return self._tell(conn, visit)
+            return self._answer_journal(conn, visit)
         model = visit.json["model"]
         self.journal.add(model, visit)
-        scene(model, self.region)(Exchange(conn, visit, self.journal))
+        behaviour(model, self.region)(Exchange(conn, visit, self.journal))
 
-    def _tell(self, conn: socket.socket, visit: Visit) -> None:
+    def _answer_journal(self, conn: socket.socket, visit: Visit) -> None:
         """`/journal?model=…[&wait=visited|abandoned&within_s=…]`: the journal for tests in Node."""
         asked = {name: values[0] for name, values in parse_qs(urlsplit(visit.path).query).items()}
         wait = {"visited": self.journal.wait_visited, "abandoned": self.journal.wait_abandoned}.get(asked.get("wait", ""))

@@ -1,7 +1,7 @@
-// The official Node client notices nothing: it works as against OpenAI itself, and what goes wrong
-// arrives as the error an application already catches.
+// The official Node client works as with OpenAI itself, and failures arrive as the errors that
+// applications already catch.
 //
-// gateway.py builds the stage and starts this file. Each test that breaks something uses a model of
+// gateway.py starts gateway and providers, then this file. Each test that breaks something uses a model of
 // its own (EVERYWHERE and IN_US_ONLY in provider.py).
 
 import assert from "node:assert/strict";
@@ -20,7 +20,7 @@ const TOOLS = [{ type: "function", function: { name: "weather", parameters: { ty
 // Ten times the promised 100 ms, so that a busy machine fails no test; the measured time is printed.
 const CANCELLED_WITHIN_S = 1;
 
-// As an application would: base URL and key. Retries are off unless a test is about them.
+// As in an application: base URL and key. Retries are off unless a test is about them.
 const connect = (options = {}) =>
   new OpenAI({ baseURL: SDK_BASE_URL, apiKey: SDK_KEY, maxRetries: 0, timeout: 30_000, ...options });
 const client = connect();
@@ -102,7 +102,7 @@ test("models are those this key may use, ids with slashes included", async () =>
 
 // --- what goes wrong, as the error an application catches ------------------------------------
 
-// The refusal a call ends in: its class, status, code, request id, and the text's four keys.
+// The error that a call throws: its class, status, code, request id, and the four keys of its body.
 const refused = async (kind, status, code, call) => {
   const error = await call().then(
     () => assert.fail("it was not refused"),
@@ -173,7 +173,7 @@ test("all providers resting says when and sends nothing", async () => {
   assert.equal((await journal(model)).visits.length, before);
 });
 
-// --- what the client never notices -----------------------------------------------------------
+// --- failures the client does not see --------------------------------------------------------
 
 for (const model of ["scene/us-error-in-200", "scene/us-cut-early", "scene/us-silent", "scene/us-down"]) {
   test(`a failure before the first token is invisible: ${model}`, async () => {
@@ -197,7 +197,7 @@ for (const model of ["scene/cut", "scene/stall", "scene/short"]) {
   });
 }
 
-// --- the client goes away ----------------------------------------------------------------------
+// --- the client disconnects --------------------------------------------------------------------
 
 const assertCancelled = async (model) => {
   const since = performance.now();

@@ -1,7 +1,7 @@
-"""The official Python client notices nothing: it works as against OpenAI itself, and what goes
-wrong arrives as the exception an application already catches.
+"""The official Python client works as with OpenAI itself, and failures arrive as the exceptions that
+applications already catch.
 
-Each test that breaks something uses a model of its own (`SCENES` in provider.py).
+Each test that breaks something uses a model of its own (`EVERYWHERE` and `IN_US_ONLY` in provider.py).
 """
 
 import asyncio
@@ -64,14 +64,14 @@ def test_whole_answer(client):
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.total_tokens == USAGE["total_tokens"]
     assert answer._request_id
-    # Fields we know nothing of arrive to the last digit.
+    # Unknown fields arrive unchanged, to the last digit.
     assert answer.model_extra["vendor_note"] == {"kept": 12345678901234567890}
 
 
 def test_headers_say_what_served_it(client):
     headers = client.chat.completions.with_raw_response.create(model=HEALTHY, messages=HELLO).headers
-    told = {name: headers.get(f"x-tierway-{name}") for name in ["model", "deployment", "tier", "region", "attempts"]}
-    assert told == {
+    sent = {name: headers.get(f"x-tierway-{name}") for name in ["model", "deployment", "tier", "region", "attempts"]}
+    assert sent == {
         "model": HEALTHY,
         "deployment": f"us/{HEALTHY}",
         "tier": "default",
@@ -135,7 +135,7 @@ def test_embeddings(client, encoding):
     options = {"encoding_format": encoding} if encoding else {}
     answer = client.embeddings.create(model=EMBEDDER, input=["stone", "arch"], **options)
     assert len(answer.data) == 2
-    if encoding != "base64":  # asked for by name, it is the application that decodes
+    if encoding != "base64":  # if it is requested explicitly, the application decodes it
         assert answer.data[0].embedding == VECTOR
 
 
@@ -178,7 +178,7 @@ def test_over_tls_as_over_plain_http():
 
 
 def refused(exception, call, status, code):
-    """The refusal `call` ends in: its class, status, code, request id, and the text's four keys."""
+    """The error that `call` raises: its class, status, code, request id, and the four keys of its body."""
     with pytest.raises(exception) as caught:
         call()
     error = caught.value
@@ -266,7 +266,7 @@ def test_a_rate_limit_says_when(stage, connect):
     assert error.type == "rate_limit_error"
     wait_ms = float(error.response.headers["retry-after-ms"])
     assert 0 < wait_ms <= 60_000
-    # Whole seconds, rounded up: who waits that long is served.
+    # Whole seconds, rounded up: a client that waits this long is served.
     assert wait_ms <= float(error.response.headers["retry-after"]) * 1000 < wait_ms + 1000
 
 
@@ -288,7 +288,7 @@ def test_all_providers_resting_says_when_and_sends_nothing(stage, client):
     assert len(stage.journal.of(model)) == visits
 
 
-# --- what the client never notices -----------------------------------------------------------
+# --- failures the client does not see --------------------------------------------------------
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -315,7 +315,7 @@ def test_a_stream_broken_after_its_first_token_raises(client, model):
         assert caught.value.code == "upstream_stream_interrupted"
 
 
-# --- the client goes away ----------------------------------------------------------------------
+# --- the client disconnects --------------------------------------------------------------------
 
 
 def assert_cancelled(stage, model, since):

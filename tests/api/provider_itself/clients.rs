@@ -1,4 +1,4 @@
-//! The clients, against servers whose every byte is written here.
+//! The clients, tested against servers whose every byte is written here.
 
 use std::{future::poll_fn, net::SocketAddr, sync::Arc};
 
@@ -29,7 +29,7 @@ async fn server<F: Future<Output = ()> + Send + 'static>(
     (addr, server)
 }
 
-/// What the client makes of `answer` when it is followed by a FIN, or a RST.
+/// Checks how the client reads `answer` when it is followed by a FIN, or a RST.
 async fn check(answer: &'static str, resets: bool, expected: (u16, &str, BodyEnd)) {
     let (addr, _server) = server(async move |mut stream: TcpStream| {
         let mut request = [0; 4];
@@ -49,7 +49,7 @@ async fn check(answer: &'static str, resets: bool, expected: (u16, &str, BodyEnd
 }
 
 #[tokio::test]
-async fn a_client_tells_how_a_body_ended() {
+async fn a_client_detects_how_a_body_ended() {
     use BodyEnd::{Clean, Fin, Rst};
     let sized = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nHello";
     check(sized, false, (200, "Hello", Clean)).await;
@@ -117,11 +117,11 @@ fn bytes_are_split_into_frames() {
 /// What an HTTP/2 server does with a stream.
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
-    /// Says "Hello" and ends it.
+    /// Sends "Hello" and ends it.
     Ends,
-    /// Says "Hello" and, once that was read, resets it.
+    /// Sends "Hello" and, once that was read, resets it.
     Resets,
-    /// Says "Hello" and, once that was read, closes the connection.
+    /// Sends "Hello" and, once that was read, closes the connection.
     Leaves,
     /// Resets it without an answer.
     Refuses,
@@ -158,7 +158,7 @@ async fn serve_h2(stream: TcpStream, then: Then, read: Arc<Notify>) {
 }
 
 #[tokio::test]
-async fn an_http2_client_tells_how_a_stream_ended() {
+async fn an_http2_client_detects_how_a_stream_ended() {
     for (then, expected) in [
         (Then::Ends, H2End::EndStream),
         (Then::Resets, H2End::Reset(Reason::INTERNAL_ERROR)),
@@ -186,13 +186,13 @@ async fn an_http2_stream_can_end_without_an_answer() {
 
 #[tokio::test]
 async fn dropping_an_http2_answer_cancels_its_stream() {
-    let (tell, reported) = oneshot::channel();
+    let (report, reported) = oneshot::channel();
     let (addr, _server) = server(async |stream: TcpStream| {
         let mut connection = h2::server::handshake(stream).await.unwrap();
         let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
         let mut sending = respond.send_response(Response::new(()), false).unwrap();
         tokio::select! {
-            reason = poll_fn(|context| sending.poll_reset(context)) => tell.send(reason.unwrap()).unwrap(),
+            reason = poll_fn(|context| sending.poll_reset(context)) => report.send(reason.unwrap()).unwrap(),
             _ = connection.accept() => {}
         }
     })

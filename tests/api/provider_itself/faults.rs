@@ -1,4 +1,4 @@
-//! Faults: what a client meets, for whole answers and streams, and that healing heals.
+//! Faults: what a client observes, for whole answers and streams, and that healing ends them.
 
 use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
@@ -10,19 +10,21 @@ use tokio::{
 };
 
 use super::{CHAT, STREAM, WHOLE, asked};
-use crate::support::{BlackHole, BodyEnd, Fault, Gate, How, RETRY_AFTER_SECONDS, ScriptedProvider, chat_stream, soon};
+use crate::support::{
+    BlackHole, BodyEnd, ExchangeOutcome, Fault, Gate, RETRY_AFTER_SECONDS, ScriptedProvider, chat_stream, soon,
+};
 
 /// Longer than any connect on the loopback interface, shorter than the kernel's next SYN.
 const NO_CONNECT: Duration = Duration::from_millis(300);
 
-/// After so long we believe that nothing comes. Too short, it would hide a mistake, never make one.
+/// After this time a test assumes that nothing comes. A value too short can hide an error, never cause one.
 const SILENCE: Duration = Duration::from_millis(50);
 
-/// What a client meets.
+/// What a client observes.
 #[derive(Debug, PartialEq)]
-enum Met {
+enum Observed {
     Refused,
-    /// Bytes, none perhaps, and then this.
+    /// Bytes, possibly none, and then this.
     Bytes(String, Then),
 }
 
@@ -33,11 +35,11 @@ enum Then {
     Silence,
 }
 
-/// Asks a provider and reads to the end, or to the silence that is expected.
-async fn meet(provider: &ScriptedProvider, request: &str, (_, word, then): Expected) -> Met {
+/// Sends a request to a provider and reads to the end, or to the expected silence.
+async fn observe(provider: &ScriptedProvider, request: &str, (_, word, then): Expected) -> Observed {
     let connected = soon("a connect", TcpStream::connect(provider.addr())).await;
     let mut stream = match connected {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Met::Refused,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Observed::Refused,
         connected => connected.unwrap(),
     };
     let length = request.len();
@@ -49,23 +51,23 @@ async fn meet(provider: &ScriptedProvider, request: &str, (_, word, then): Expec
         let reading = stream.read_buf(&mut received);
         let read = match then == Then::Silence && so_far.contains(word) {
             true => match timeout(SILENCE, reading).await {
-                Err(_) => return Met::Bytes(so_far, Then::Silence),
+                Err(_) => return Observed::Bytes(so_far, Then::Silence),
                 Ok(read) => read,
             },
             false => soon("the end of the answer", reading).await,
         };
         match read {
-            Ok(0) => return Met::Bytes(so_far, Then::Fin),
+            Ok(0) => return Observed::Bytes(so_far, Then::Fin),
             Ok(_) => {}
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-                return Met::Bytes(so_far, Then::Rst);
+                return Observed::Bytes(so_far, Then::Rst);
             }
         }
     }
 }
 
-/// What is expected of a fault: the start of what comes, a word in it, and what follows.
+/// What is expected of a fault: the start of the answer, a word in it, and what follows.
 type Expected = (&'static str, &'static str, Then);
 
 /// Each fault that answers at all: a whole request, and a streamed one where it differs.
@@ -98,7 +100,7 @@ fn expected(fault: Fault, request: &str) -> Expected {
 }
 
 #[tokio::test]
-async fn every_fault_is_met_as_it_is_named_and_heals() {
+async fn every_fault_behaves_as_it_is_named_and_heals() {
     let provider = ScriptedProvider::start("eu").await;
     for fault in Fault::ALL {
         provider.break_with(fault).await;
@@ -116,11 +118,11 @@ async fn check_fault(provider: &ScriptedProvider, fault: Fault, request: &str) {
         return assert!(hangs(provider.addr()).await);
     }
     let expected = expected(fault, request);
-    let met = meet(provider, request, expected).await;
+    let met = observe(provider, request, expected).await;
     if fault == Fault::PortClosed {
-        return assert_eq!(met, Met::Refused);
+        return assert_eq!(met, Observed::Refused);
     }
-    let Met::Bytes(bytes, then) = met else {
+    let Observed::Bytes(bytes, then) = met else {
         panic!("{fault:?} refuses connections");
     };
     let (start, word, end) = expected;
@@ -129,14 +131,14 @@ async fn check_fault(provider: &ScriptedProvider, fault: Fault, request: &str) {
     assert!(bytes.contains(word), "{fault:?} met by {request}: {bytes}");
     assert_eq!(bytes.is_empty(), start.is_empty(), "{fault:?}: {bytes}");
     assert_eq!(then, end, "{fault:?} met by {request}: {bytes}");
-    // Nothing that names a time unless it should, and never a token.
+    // No `Retry-After` unless expected, and never a token.
     let timed = [Fault::Status429RetryAfter, Fault::Status503RetryAfter];
     assert_eq!(bytes.contains("retry-after"), timed.contains(&fault));
     assert!(!bytes.contains("Hello") && !bytes.contains("stop"), "{bytes}");
 }
 
 #[tokio::test]
-async fn faults_take_turns_and_one_shot_scripts_wait_for_the_healing() {
+async fn faults_replace_each_other_and_one_shot_scripts_wait_until_healed() {
     let provider = ScriptedProvider::start("eu").await;
     provider.answers_once(chat_stream("Once", 1));
     for fault in [
@@ -172,12 +174,12 @@ async fn a_closed_port_ends_every_connection() {
     provider.break_with(Fault::PortClosed).await;
     assert_eq!(idle.closed().await, BodyEnd::Fin);
     assert_eq!(busy.frame().await, Err(BodyEnd::Fin));
-    assert_eq!(provider.journal().exchanges[1].how(), Some(How::PortFault));
+    assert_eq!(provider.journal().exchanges[1].outcome(), Some(ExchangeOutcome::PortFault));
     check_fault(&provider, Fault::PortClosed, WHOLE).await;
 }
 
 #[tokio::test]
-async fn a_closed_port_stays_ours() {
+async fn a_closed_port_stays_reserved() {
     let provider = ScriptedProvider::start("eu").await;
     provider.break_with(Fault::PortClosed).await;
     let taken = TcpSocket::new_v4().unwrap().bind(provider.addr());
@@ -185,7 +187,7 @@ async fn a_closed_port_stays_ours() {
 }
 
 #[tokio::test]
-async fn when_packets_are_dropped_connections_fall_silent() {
+async fn when_packets_are_dropped_connections_receive_nothing() {
     let provider = ScriptedProvider::start("eu").await;
     let gate = Gate::new();
     let mut idle = asked(&provider, WHOLE).await;
@@ -206,7 +208,7 @@ async fn when_packets_are_dropped_connections_fall_silent() {
     assert!(timeout(SILENCE, busy.piece()).await.is_err());
     let journal = provider.journal();
     assert_eq!(journal.exchanges.len(), 3, "what was sent never arrived");
-    assert_eq!(journal.exchanges[2].how(), Some(How::PortFault));
+    assert_eq!(journal.exchanges[2].outcome(), Some(ExchangeOutcome::PortFault));
 
     provider.heal().await;
     used.closed().await;
@@ -217,7 +219,7 @@ async fn when_packets_are_dropped_connections_fall_silent() {
 }
 
 #[tokio::test]
-async fn a_black_hole_swallows_connects() {
+async fn a_black_hole_drops_connects() {
     let black_hole = BlackHole::start().await;
     let addr = black_hole.addr();
     assert_eq!(black_hole.base_url(), format!("http://{addr}/v1"));
@@ -230,7 +232,7 @@ async fn a_black_hole_swallows_connects() {
 }
 
 #[tokio::test]
-async fn a_black_hole_swallows_many_at_once() {
+async fn a_black_hole_drops_many_connects_at_once() {
     let black_hole = BlackHole::start().await;
     let addr = black_hole.addr();
     let mut connects = JoinSet::new();

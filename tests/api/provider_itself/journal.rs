@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{CHAT, STREAM, WHOLE, asked};
-use crate::support::{BodyEnd, Client, Ending, Gate, How, Script, ScriptedProvider, chat_stream};
+use crate::support::{BodyEnd, Client, Ending, ExchangeOutcome, Gate, Script, ScriptedProvider, chat_stream};
 
 #[tokio::test]
 async fn a_request_is_kept_byte_for_byte() {
@@ -33,11 +33,11 @@ async fn a_request_is_kept_byte_for_byte() {
     assert_eq!((request.number, request.connection), (1, 1));
     assert_eq!(request.provider, "eu");
     assert!(before <= request.arrived && request.arrived <= Instant::now());
-    assert_eq!(exchange.how(), Some(How::Complete));
+    assert_eq!(exchange.outcome(), Some(ExchangeOutcome::Complete));
 }
 
 #[tokio::test]
-async fn however_it_is_cut_into_packets_it_is_one_request() {
+async fn a_request_is_the_same_however_it_is_split_into_packets() {
     let provider = ScriptedProvider::start("eu").await;
     let chunked = "POST /v1/x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n\
                    3\r\n{\"m\r\nB\r\nodel\":\"m\"} \r\n0\r\ntrailer: t\r\n\r\n";
@@ -91,7 +91,7 @@ async fn what_is_not_http_is_refused_and_not_kept() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_is_noticed_wherever_the_script_is() {
+async fn a_disconnect_is_detected_at_every_point_of_the_script() {
     let at_the_gate = Gate::new();
     for script in [
         chat_stream("Hello", 2).wait_before_headers(&at_the_gate),
@@ -118,7 +118,7 @@ async fn a_client_that_goes_away_is_noticed_wherever_the_script_is() {
 }
 
 #[tokio::test]
-async fn clearing_forgets_what_was_seen_and_nothing_else() {
+async fn clearing_removes_the_exchanges_and_nothing_else() {
     let provider = ScriptedProvider::start("eu").await;
     let gate = Gate::new();
     provider.answers(Script::status(201).wait_before_headers(&gate));

@@ -1,7 +1,7 @@
-//! The test tools, tested: the provider does what its script says, the journal tells the truth, and
-//! the clients see how an answer ended.
+//! Tests of the test support: the provider follows its script, the journal is correct, and the clients
+//! detect how an answer ended.
 //!
-//! Everything else in this binary believes them; start here when a test elsewhere cannot be right.
+//! Every other test in this binary relies on them; start here when the result of another test looks wrong.
 
 mod answers;
 mod clients;
@@ -11,7 +11,7 @@ mod scripts;
 
 use crate::support::{Client, ScriptedProvider};
 
-/// Where chats go.
+/// The path of chat requests.
 const CHAT: &str = "/v1/chat/completions";
 
 /// A request for a stream.
@@ -20,7 +20,7 @@ const STREAM: &str = r#"{"model":"small","stream":true}"#;
 /// A request for a whole answer.
 const WHOLE: &str = r#"{"model":"small"}"#;
 
-/// A connection on which this chat was just asked.
+/// A connection on which this chat request was just sent.
 async fn asked(provider: &ScriptedProvider, body: &str) -> Client {
     let mut client = Client::connect(provider.addr()).await;
     client.post(CHAT, &[], body).await;

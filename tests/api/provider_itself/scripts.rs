@@ -10,7 +10,8 @@ use tokio::{
 
 use super::{CHAT, STREAM, WHOLE, asked};
 use crate::support::{
-    BodyEnd, Client, Ending, Gate, How, Piece, Script, ScriptedProvider, chat_stream, chat_whole, soon, split_frames,
+    BodyEnd, Client, Ending, ExchangeOutcome, Gate, Piece, Script, ScriptedProvider, chat_stream, chat_whole, soon,
+    split_frames,
 };
 
 #[tokio::test]
@@ -101,7 +102,7 @@ async fn body_length(provider: &ScriptedProvider, script: &Script, request: &str
     response.body.len()
 }
 
-/// Exactly so many bytes arrive, then the end that was asked for, and the journal knows it.
+/// Exactly `bytes` bytes arrive, then the requested end, and the journal records it.
 async fn check_cut(provider: &ScriptedProvider, script: &Script, request: &str, bytes: usize, ending: Ending) {
     provider.clear();
     provider.answers(script.clone().cut_at_body_byte(bytes, ending));
@@ -117,12 +118,12 @@ async fn check_cut(provider: &ScriptedProvider, script: &Script, request: &str, 
     let whole = script.frames_for(&exchange.request).concat();
     assert_eq!(Bytes::from(received), whole[..bytes], "{ending:?} at {bytes}");
     let expected = match ending {
-        Ending::Clean => (Some(BodyEnd::Clean), How::Complete),
-        Ending::Fin => (Some(BodyEnd::Fin), How::Cut(Ending::Fin)),
-        Ending::Rst => (Some(BodyEnd::Rst), How::Cut(Ending::Rst)),
-        Ending::Stall => (None, How::ClientClosed),
+        Ending::Clean => (Some(BodyEnd::Clean), ExchangeOutcome::Complete),
+        Ending::Fin => (Some(BodyEnd::Fin), ExchangeOutcome::Cut(Ending::Fin)),
+        Ending::Rst => (Some(BodyEnd::Rst), ExchangeOutcome::Cut(Ending::Rst)),
+        Ending::Stall => (None, ExchangeOutcome::ClientClosed),
     };
-    assert_eq!((end, exchange.how().unwrap()), expected, "{ending:?} at {bytes}");
+    assert_eq!((end, exchange.outcome().unwrap()), expected, "{ending:?} at {bytes}");
 }
 
 async fn read_exactly(client: &mut Client, bytes: usize) -> Vec<u8> {
@@ -171,7 +172,7 @@ async fn an_answer_can_be_cut_at_every_byte_of_the_wire() {
 #[tokio::test]
 async fn what_was_written_before_a_reset_arrives_however_late_it_is_read() {
     let frames = 200;
-    // An open gate parts two writes and costs no time.
+    // An open gate separates two writes and takes no time.
     let gate = Gate::new();
     gate.open();
     let mut script = Script::sse();
@@ -211,12 +212,12 @@ async fn cuts_and_waits_compose() {
         assert_eq!(response.frames().len(), first_frames);
         assert_eq!(response.end, BodyEnd::Rst);
     }
-    // Past the end everything is sent, and then the ending.
+    // With a cut past the end, everything is sent, then the ending follows.
     provider.answers_once(chat_stream("Hello", 5).cut_after_frame(99, Ending::Fin));
     let response = asked(&provider, STREAM).await.response().await;
     assert_eq!(response.frames().len(), 8);
     assert_eq!(response.end, BodyEnd::Fin);
-    // Half a frame is no frame.
+    // Half a frame does not count as a frame.
     provider.answers_once(chat_stream("Hello", 5).cut_at_body_byte(20, Ending::Clean));
     let response = asked(&provider, STREAM).await.response().await;
     let (frames, rest) = split_frames(&response.body);

@@ -1,7 +1,7 @@
-//! Ready-made answers, shaped as OpenAI shapes them, down to the order of the keys.
+//! Ready-made answers in OpenAI's format, including the order of the keys.
 //!
-//! They follow the request: its model is echoed, its `n` obeyed, its `stream_options.include_usage`
-//! too. Numbers are fixed; the id names the provider and the request.
+//! They follow the request: its model is echoed, and its `n` and `stream_options.include_usage` are
+//! honoured. Numbers are fixed; the id names the provider and the request.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use super::{
     script::Script,
 };
 
-/// A function the model wants called.
+/// A function call that the model asks for.
 #[derive(Clone, Debug)]
 pub struct ToolCall {
     /// Its name.
@@ -22,20 +22,20 @@ pub struct ToolCall {
 
 /// A chat answer in detail: `Chat { text: "Hi".into(), ..Chat::default() }`.
 #[derive(Clone, Debug)]
-pub struct Chat {
-    /// What the model says.
+pub struct ChatAnswer {
+    /// The text of the answer.
     pub text: String,
-    /// In how many content frames a stream says it; never more than one per character.
+    /// Number of content frames of a stream; at most one per character.
     pub frames: usize,
-    /// Reasoning before the text, in as many frames; none when empty.
+    /// Reasoning before the text, in the same number of frames; none when empty.
     pub reasoning: String,
-    /// Calls instead of the text, arguments in as many frames; none when empty.
+    /// Calls instead of the text, their arguments in the same number of frames; none when empty.
     pub tool_calls: Vec<ToolCall>,
     /// The tokens reported.
     pub usage: Usage,
 }
 
-impl Default for Chat {
+impl Default for ChatAnswer {
     fn default() -> Self {
         Self {
             text: "Hello".to_owned(),
@@ -48,28 +48,28 @@ impl Default for Chat {
 }
 
 /// A chat answer, streamed when the request asks for a stream.
-pub fn chat(chat: Chat) -> Script {
+pub fn chat(chat: ChatAnswer) -> Script {
     Script::by(move |request| match request.streams() {
         true => chat.streamed(request),
         false => chat.whole(request),
     })
 }
 
-/// A whole chat answer, whatever was asked.
+/// A whole chat answer, even when the request asks for a stream.
 pub fn chat_whole(text: &str) -> Script {
-    let chat = Chat { text: text.to_owned(), ..Chat::default() };
+    let chat = ChatAnswer { text: text.to_owned(), ..ChatAnswer::default() };
     Script::by(move |request| chat.whole(request))
 }
 
-/// A streamed chat answer, whatever was asked: a role frame, `frames` frames of content, a frame with
-/// the finish reason, a usage frame if asked for, and `[DONE]`. With `n` > 1, each but the last two
-/// once per choice.
+/// A streamed chat answer, even when the request asks for a whole one: a role frame, `frames` frames of
+/// content, a frame with the finish reason, a usage frame if asked for, and `[DONE]`. With `n` > 1, each
+/// but the last two once per choice.
 pub fn chat_stream(text: &str, frames: usize) -> Script {
-    let chat = Chat { text: text.to_owned(), frames, ..Chat::default() };
+    let chat = ChatAnswer { text: text.to_owned(), frames, ..ChatAnswer::default() };
     Script::by(move |request| chat.streamed(request))
 }
 
-/// An answer to `/v1/completions`, in so many frames of text when the request asks for a stream.
+/// An answer to `/v1/completions`, in `frames` frames of text when the request asks for a stream.
 pub fn completion(text: &str, frames: usize) -> Script {
     let text = text.to_owned();
     Script::by(move |request| {
@@ -86,7 +86,7 @@ pub fn completion(text: &str, frames: usize) -> Script {
     })
 }
 
-/// An answer to `/v1/embeddings`: one vector of so many dimensions per input.
+/// An answer to `/v1/embeddings`: one vector of `dimensions` numbers per input.
 pub fn embeddings(dimensions: usize) -> Script {
     Script::by(move |request| {
         let body = request.json();
@@ -105,7 +105,7 @@ pub fn embeddings(dimensions: usize) -> Script {
     })
 }
 
-impl Chat {
+impl ChatAnswer {
     fn whole(&self, request: &Request) -> Script {
         let calls = !self.tool_calls.is_empty();
         let message = Message {
@@ -143,7 +143,7 @@ impl Chat {
         streamed(request, object, frames, self.usage)
     }
 
-    /// What a stream says, frame by frame, the finish reason aside.
+    /// The content of a stream, frame by frame, without the finish reason.
     fn deltas(&self) -> Vec<Message> {
         let calls = !self.tool_calls.is_empty();
         let mut deltas =

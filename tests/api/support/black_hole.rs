@@ -1,8 +1,8 @@
 //! A port where packets are dropped: a connect neither succeeds nor fails, it hangs.
 //!
 //! The listener never accepts and its queue is full, so the kernel drops every further SYN. The queue
-//! is filled by connecting until a connect hangs; that one stays, and would take a place if any fell
-//! free.
+//! is filled by connecting until a connect hangs; that attempt is kept and would fill a slot that
+//! became free.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,10 +12,10 @@ use tokio::{
 };
 
 /// On the loopback interface a connect that the kernel answers at all is answered at once; a slow
-/// machine that takes longer merely leaves the place to the connect already under way.
+/// machine that takes longer only leaves the slot to the connect already in progress.
 const HANGS: Duration = Duration::from_millis(100);
 
-/// A port that swallows connects for as long as this lives.
+/// A port that drops connects for as long as this value lives.
 #[derive(Debug)]
 pub struct BlackHole {
     addr: SocketAddr,
@@ -52,7 +52,7 @@ impl BlackHole {
         Self { addr, _listener: listener, _filling: filling }
     }
 
-    /// Where nothing answers.
+    /// The address that does not answer.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -63,8 +63,8 @@ impl BlackHole {
     }
 }
 
-/// A socket bound to `addr`, neither listening nor connecting: connects are refused, and nobody else
-/// is given the port.
+/// A socket bound to `addr`, neither listening nor connecting: connects are refused, and the system
+/// gives the port to no other process.
 pub(super) fn bound(addr: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a machine that runs tests has sockets");
     socket.set_reuseaddr(true).expect("a fresh socket takes options");

@@ -1,4 +1,4 @@
-//! A client that sees what libraries hide: raw bytes out, and whether an answer ended or was aborted.
+//! A client that shows what libraries hide: raw bytes, and whether an answer ended or was aborted.
 //!
 //! It never retries, pools or repairs. One client is one connection; dropping it closes it.
 
@@ -27,7 +27,7 @@ pub enum BodyEnd {
     Rst,
 }
 
-/// What comes next of a body.
+/// The next part of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// Some bytes of it.
@@ -36,14 +36,14 @@ pub enum Piece {
     End(BodyEnd),
 }
 
-/// An answer whose body has been read to its end, whichever that was.
+/// An answer whose body has been read to its end, clean or not.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// 200.
+    /// The status, such as 200.
     pub status: u16,
     /// Names and values as received, in order.
     pub headers: Vec<(String, String)>,
-    /// What came of the body.
+    /// The part of the body that was received.
     pub body: Bytes,
     /// How the body ended.
     pub end: BodyEnd,
@@ -124,7 +124,7 @@ impl Client {
         .await
     }
 
-    /// Reads what comes next of the body.
+    /// Reads the next part of the body.
     pub async fn piece(&mut self) -> Piece {
         soon("more of the body, or its end", async {
             loop {
@@ -186,7 +186,7 @@ impl Client {
         }
     }
 
-    /// Goes away with a RST; dropping the client instead sends a FIN.
+    /// Closes the connection with a RST; dropping the client instead sends a FIN.
     pub fn reset(self) {
         let reset = self.stream.set_zero_linger();
         reset.expect("an open socket takes options");
@@ -205,7 +205,7 @@ impl Client {
         }
     }
 
-    /// Reads more, or says how the connection ended.
+    /// Reads more, or returns how the connection ended.
     async fn read_more(&mut self) -> Option<BodyEnd> {
         match self.stream.read_buf(&mut self.read).await {
             Ok(0) => Some(BodyEnd::Fin),
@@ -241,7 +241,7 @@ impl Frame {
         serde_json::from_str(&data).unwrap_or_default()
     }
 
-    /// Whether it says `[DONE]`.
+    /// Whether its data is `[DONE]`.
     pub fn is_done(&self) -> bool {
         self.data().as_deref() == Some("[DONE]")
     }

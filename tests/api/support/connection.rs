@@ -1,7 +1,7 @@
-//! One connection of the provider: reads requests, plays answers, notices when the client goes away.
+//! One connection of the provider: reads requests, plays answers, detects that the client disconnects.
 //!
-//! While an answer plays or stalls the reading side is watched, so a cancelled exchange is in the
-//! journal the moment the FIN or RST arrives, not when the next write fails.
+//! While an answer plays or stalls, the reading side is watched, so a cancelled exchange is in the
+//! journal as soon as the FIN or RST arrives, not when the next write fails.
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -15,16 +15,16 @@ use tokio::{
 
 use super::{
     http1::{Body, Head, Malformed, Part, take_head},
-    journal::How,
+    journal::ExchangeOutcome,
     script::Ending,
-    wire::{Act, Answer},
+    wire::{Answer, WireStep},
 };
 
 /// What the network lets through to a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     Up,
-    /// Nothing passes and nobody is told.
+    /// Packets are dropped without a reply.
     Dropped,
     Closed,
 }
@@ -38,7 +38,7 @@ pub(super) struct Connection {
     link: watch::Receiver<Link>,
 }
 
-/// A request as the wire gave it.
+/// A request as it was read from the connection.
 pub(super) struct Incoming {
     pub(super) head: Head,
     pub(super) body: Bytes,
@@ -46,7 +46,7 @@ pub(super) struct Incoming {
 
 impl Connection {
     pub(super) fn new(stream: TcpStream, link: watch::Receiver<Link>) -> Self {
-        // Without it a small write would wait for the acknowledgement of the one before.
+        // Otherwise a small write waits for the acknowledgement of the previous one.
         stream.set_nodelay(true).expect("a fresh socket takes options");
         Self { stream, read: BytesMut::new(), mid_request: false, link }
     }
@@ -57,7 +57,7 @@ impl Connection {
             let mut link = self.link.clone();
             tokio::select! {
                 biased;
-                _ = leaves(&mut link, Link::Up) => self.outlast_the_fault().await?,
+                _ = changed_from(&mut link, Link::Up) => self.wait_out_the_fault().await?,
                 request = self.read_request() => match request {
                     Ok(request) => return request,
                     Err(malformed) => {
@@ -70,38 +70,38 @@ impl Connection {
     }
 
     /// Plays `answer` until it, the client or a fault of the port ends the exchange.
-    pub(super) async fn play(&mut self, answer: &Answer) -> How {
+    pub(super) async fn play(&mut self, answer: &Answer) -> ExchangeOutcome {
         let mut link = self.link.clone();
         let (reader, writer) = self.stream.split();
-        let how = tokio::select! {
+        let outcome = tokio::select! {
             biased;
-            () = client_closes(reader, &mut self.read) => How::ClientClosed,
-            _ = leaves(&mut link, Link::Up) => How::PortFault,
-            how = write(writer, answer) => how,
+            () = client_closes(reader, &mut self.read) => ExchangeOutcome::ClientClosed,
+            _ = changed_from(&mut link, Link::Up) => ExchangeOutcome::PortFault,
+            outcome = write(writer, answer) => outcome,
         };
-        if how == How::Cut(Ending::Rst) {
+        if outcome == ExchangeOutcome::Cut(Ending::Rst) {
             self.stream.set_zero_linger().expect("an open socket takes options");
         }
-        how
+        outcome
     }
 
     /// Holds a broken connection open for as long as its packets are dropped.
     pub(super) async fn fall_silent(mut self) {
-        leaves(&mut self.link, Link::Dropped).await;
+        changed_from(&mut self.link, Link::Dropped).await;
     }
 
     /// Waits until packets pass again; `None` when this connection is lost. An idle one on which the
-    /// client sent nothing meanwhile lives on, for nobody could tell that there was a fault.
-    async fn outlast_the_fault(&mut self) -> Option<()> {
+    /// client sent nothing meanwhile stays open, because the fault had no visible effect on it.
+    async fn wait_out_the_fault(&mut self) -> Option<()> {
         let idle = !self.mid_request && self.read.is_empty();
         let mut first_byte = [0];
         let lost = tokio::select! {
             biased;
             _ = self.stream.peek(&mut first_byte), if idle => true,
-            link = leaves(&mut self.link, Link::Dropped) => !idle || link != Link::Up,
+            link = changed_from(&mut self.link, Link::Dropped) => !idle || link != Link::Up,
         };
         if lost {
-            leaves(&mut self.link, Link::Dropped).await;
+            changed_from(&mut self.link, Link::Dropped).await;
             return None;
         }
         Some(())
@@ -134,11 +134,11 @@ impl Connection {
         Ok(Some(Incoming { head, body }))
     }
 
-    /// Tells whoever sent what is not HTTP/1.1; the journal has no place for it.
+    /// Answers 400 to bytes that are not HTTP/1.1; they are not recorded in the journal.
     async fn refuse(&mut self, Malformed(why): Malformed) {
         let length = why.len();
         let answer = format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {length}\r\n\r\n{why}");
-        // Nobody is worse off when the sender has gone already.
+        // The sender may have disconnected already.
         let _ = self.stream.write_all(answer.as_bytes()).await;
     }
 
@@ -150,8 +150,8 @@ impl Connection {
     }
 }
 
-/// Waits for the link to be anything but `state`. A provider that is gone has closed it.
-async fn leaves(link: &mut watch::Receiver<Link>, state: Link) -> Link {
+/// Waits until the link is no longer in `state`. A dropped provider has closed it.
+async fn changed_from(link: &mut watch::Receiver<Link>, state: Link) -> Link {
     let now = link.wait_for(|link| *link != state).await;
     now.map_or(Link::Closed, |link| *link)
 }
@@ -161,20 +161,20 @@ async fn client_closes(mut reader: ReadHalf<'_>, kept: &mut BytesMut) {
     while reader.read_buf(kept).await.is_ok_and(|count| count > 0) {}
 }
 
-async fn write(mut writer: WriteHalf<'_>, answer: &Answer) -> How {
-    for act in answer.acts() {
+async fn write(mut writer: WriteHalf<'_>, answer: &Answer) -> ExchangeOutcome {
+    for act in answer.steps() {
         match act {
-            Act::Wait(wait) => wait.over().await,
-            Act::Write(bytes) => {
+            WireStep::Wait(wait) => wait.over().await,
+            WireStep::Write(bytes) => {
                 if writer.write_all(&bytes).await.is_err() {
-                    return How::ClientClosed;
+                    return ExchangeOutcome::ClientClosed;
                 }
             }
         }
     }
     match answer.ending {
-        Ending::Clean => How::Complete,
+        Ending::Clean => ExchangeOutcome::Complete,
         Ending::Stall => std::future::pending().await,
-        cut @ (Ending::Fin | Ending::Rst) => How::Cut(cut),
+        cut @ (Ending::Fin | Ending::Rst) => ExchangeOutcome::Cut(cut),
     }
 }

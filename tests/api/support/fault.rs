@@ -7,27 +7,27 @@ use super::{
     script::{Ending, Script},
 };
 
-/// What [`Fault::Status429RetryAfter`] and [`Fault::Status503RetryAfter`] ask for.
+/// The `Retry-After` of [`Fault::Status429RetryAfter`] and [`Fault::Status503RetryAfter`].
 pub const RETRY_AFTER_SECONDS: u64 = 2;
 
-/// A way to be broken, for whole answers and streams alike.
+/// A failure of a provider, for whole answers and streams alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// Connections are refused; those there were are closed.
+    /// Connections are refused; existing ones are closed.
     PortClosed,
-    /// Connections are never made; those there were fall silent, whatever is sent on them.
+    /// Connects hang; existing connections receive nothing, whatever is sent on them.
     PacketsDropped,
-    /// RST once the request was read.
+    /// RST after the request was read.
     Reset,
     /// 500.
     Status500,
-    /// 503 without a time.
+    /// 503 without `Retry-After`.
     Status503,
     /// 503 with `Retry-After`.
     Status503RetryAfter,
     /// 529, "overloaded".
     Status529,
-    /// 429 without a time.
+    /// 429 without `Retry-After`.
     Status429,
     /// 429 with `Retry-After`.
     Status429RetryAfter,
@@ -35,15 +35,15 @@ pub enum Fault {
     Status401,
     /// 404: no such model.
     Status404,
-    /// A 200 that claims JSON, or an event stream of it, and holds HTML.
+    /// A 200 with the content type of JSON or an event stream, and HTML as its body.
     GarbageBody,
     /// Bytes that are not HTTP.
     GarbageWire,
     /// A 200 whose object, or first frame, is an error.
     ErrorInside200,
-    /// The request is read and nothing comes.
+    /// The request is read and not answered.
     SilentBeforeHeaders,
-    /// Status and headers of a 200 come, then nothing.
+    /// Status and headers of a 200 are sent, then nothing.
     SilentAfterHeaders,
     /// FIN after the role frame, or in the middle of a whole answer.
     FinBeforeFirstToken,
@@ -74,7 +74,7 @@ impl Fault {
         Fault::ResetBeforeFirstToken,
     ];
 
-    /// What a request meets; `None` for what happens at the port, where no request is read.
+    /// The script that answers a request; `None` for a fault of the port, where no request is read.
     pub fn script(self) -> Option<Script> {
         let again = RETRY_AFTER_SECONDS.to_string();
         Some(match self {
@@ -107,7 +107,7 @@ fn refusal(status: u16, kind: &str, code: Option<&str>) -> Script {
     as_openai(Script::status(status)).json(&body)
 }
 
-/// A 200 with this where the answer should be, in the form that was asked for.
+/// A 200 with `content` in place of the answer, in the form that was asked for.
 fn ok(content: &str) -> Script {
     let streamed = as_openai(Script::sse()).frame(content);
     let whole = as_openai(Script::status(200)).header("content-type", "application/json").body(content.to_owned());

@@ -1,7 +1,7 @@
-//! Waits inside a script: a length of time, or a gate the test opens.
+//! Waits inside a script: a duration, or a gate that the test opens.
 //!
-//! A gate is how a test stops time without sleeping: the provider stands at it until the test, having
-//! looked around, opens it.
+//! A gate lets a test inspect the state in the middle of an exchange without sleeping: the provider waits
+//! at the gate until the test opens it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::soon;
 
-/// A door in a script that only the test opens; clones are the same door.
+/// A point in a script at which the provider waits for the test; clones are the same gate.
 #[derive(Clone, Debug)]
 pub struct Gate {
     opened: Arc<watch::Sender<bool>>,
@@ -22,16 +22,16 @@ impl Gate {
         Self { opened: Arc::new(watch::Sender::new(false)), arrivals: Arc::new(watch::Sender::new(0)) }
     }
 
-    /// Lets everyone through, those who wait and those who come later.
+    /// Lets every exchange pass, those that wait and those that arrive later.
     pub fn open(&self) {
         self.opened.send_replace(true);
     }
 
-    /// Returns once `count` exchanges in all have come to the gate.
+    /// Returns once `count` exchanges in total have arrived at the gate.
     pub async fn reached(&self, count: usize) {
         let mut arrivals = self.arrivals.subscribe();
         let arrived = arrivals.wait_for(|arrived| *arrived >= count);
-        soon("the provider to come to the gate", arrived).await.expect("this gate holds the sender");
+        soon("the provider to reach the gate", arrived).await.expect("this gate holds the sender");
     }
 
     async fn pass(&self) {
@@ -44,9 +44,9 @@ impl Gate {
 /// What a script waits for before it goes on.
 #[derive(Clone, Debug)]
 pub enum Wait {
-    /// So much of tokio's time.
+    /// This long by tokio's clock.
     Pause(Duration),
-    /// The test.
+    /// Until the test opens the gate.
     Gate(Gate),
 }
 

@@ -1,7 +1,7 @@
-//! The gateway under test: the real one, on a port of its own, in a runtime of its own.
+//! The gateway under test: the production code on its own port, in its own runtime.
 //!
-//! Its drop asserts what holds for every API test: each request that entered the corridor left
-//! exactly one receipt, and nothing stays held: no slot, no attempt, no permit.
+//! Its drop asserts what holds for every API test: each request that entered the request path has
+//! exactly one receipt, and nothing is still held: no slot, no attempt, no permit.
 
 use super::client::{Client, Response};
 use super::h2_client::H2Client;
@@ -31,37 +31,37 @@ use tierway::telemetry::metrics::BuildInfo;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-/// The key that configurations of tests give as `env:TEST_KEY`.
+/// The key that test configurations refer to as `env:TEST_KEY`.
 pub const KEY: &str = "tw_test_canary_client_key";
 /// A second key, `env:OTHER_KEY`.
 pub const OTHER_KEY: &str = "tw_test_canary_other_key";
-/// The credential, `env:CREDENTIAL`.
+/// The provider credential, `env:CREDENTIAL`.
 pub const CREDENTIAL: &str = "sk-canary-provider-credential";
 /// The admin token.
 pub const ADMIN_TOKEN: &str = "twa_canary_admin_token";
-/// What those present who only look: `env:VIEWER_TOKEN`.
+/// The read-only admin token, `env:VIEWER_TOKEN`.
 pub const VIEWER_TOKEN: &str = "twv_canary_viewer_token";
-/// What monitoring presents: `env:METRICS_TOKEN`.
+/// The token for `/metrics`, `env:METRICS_TOKEN`.
 pub const METRICS_TOKEN: &str = "twm_canary_metrics_token";
-/// How long what is held may take to come back after a test's last request.
+/// How long slots, attempts and permits may stay held after a test's last request.
 const SETTLES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running gateway.
 pub struct TestGateway {
-    /// Where it serves.
+    /// The address it listens on.
     pub addr: SocketAddr,
-    /// The corridor.
+    /// The request path.
     pub relay: Arc<Relay>,
     /// Its receipts.
     pub ledger: Arc<MemoryLedger>,
-    /// How it is stopped.
+    /// Stops it.
     pub lifecycle: Lifecycle,
-    /// What was counted.
+    /// Its metrics and logs.
     pub telemetry: Arc<Telemetry>,
-    /// What its doors share.
+    /// The state its HTTP handlers share.
     pub app: Arc<App>,
     counters: Arc<MemoryCounters>,
-    access: Shared,
+    access: SharedBuffer,
     runtime: Option<Runtime>,
 }
 
@@ -71,24 +71,29 @@ impl TestGateway {
         Self::start_seeded(config, 1).await
     }
 
-    /// The same with other dice.
+    /// The same with this seed for its random numbers.
     pub async fn start_seeded(config: &str, seed: u64) -> Self {
-        Self::serving(compile(config), seed).await
+        Self::start_snapshot(compile(config), seed).await
     }
 
-    /// Serves what was compiled elsewhere.
-    pub async fn serving(snapshot: Arc<Snapshot>, seed: u64) -> Self {
+    /// Serves a snapshot that is compiled already.
+    pub async fn start_snapshot(snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let ledger = Arc::new(MemoryLedger::default());
-        Self::keeping(snapshot, seed, ledger.clone(), Stores { ledger, ..Stores::memory().await }).await
+        Self::start_with_stores(snapshot, seed, ledger.clone(), Stores { ledger, ..Stores::memory().await }).await
     }
 
-    /// The same with books of its own, whose ledger also writes to `ledger`.
-    pub async fn keeping(snapshot: Arc<Snapshot>, seed: u64, ledger: Arc<MemoryLedger>, books: Stores) -> Self {
-        let access = Shared::default();
+    /// The same with the given stores, whose ledger must also write to `ledger`.
+    pub async fn start_with_stores(
+        snapshot: Arc<Snapshot>,
+        seed: u64,
+        ledger: Arc<MemoryLedger>,
+        stores: Stores,
+    ) -> Self {
+        let access = SharedBuffer::default();
         let log = AccessLog::to_writer(Box::new(access.clone()));
         let telemetry = Arc::new(Telemetry::new(log, BuildInfo { version: "0.0.0-test", revision: None }));
         let token = Some(Secret::new(ADMIN_TOKEN));
-        let gateway = Gateway::build(snapshot, token, telemetry.clone(), Rng::seeded(seed), Clock, books)
+        let gateway = Gateway::build(snapshot, token, telemetry.clone(), Rng::seeded(seed), Clock, stores)
             .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let addr = listener.local_addr().expect("a bound listener has an address");
@@ -109,15 +114,15 @@ impl TestGateway {
 
     /// Serves another configuration from now on.
     pub fn reload(&self, config: &str) {
-        self.relay.reload(compile(config)).unwrap_or_else(|error| panic!("the configuration is not taken: {error}"));
+        self.relay.reload(compile(config)).unwrap_or_else(|error| panic!("the configuration is refused: {error}"));
     }
 
-    /// A fresh HTTP/1.1 connection.
+    /// A new HTTP/1.1 connection.
     pub async fn connect(&self) -> Client {
         Client::connect(self.addr).await
     }
 
-    /// A fresh HTTP/2 connection.
+    /// A new HTTP/2 connection.
     pub async fn connect_h2(&self) -> H2Client {
         H2Client::connect(self.addr).await
     }
@@ -127,7 +132,7 @@ impl TestGateway {
         self.post("/v1/chat/completions", &[], body).await
     }
 
-    /// One request with the test's key and more headers, on a connection of its own.
+    /// One request with the test's key and further headers, on a connection of its own.
     pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
         let mut client = self.connect().await;
         let mut all = vec![("authorization", BEARER)];
@@ -143,7 +148,7 @@ impl TestGateway {
         client.response().await
     }
 
-    /// The value of one series in `/metrics`, written as it stands there without its value; 0 without it.
+    /// The value of one series in `/metrics`, named as in the exposition format; 0 if it is absent.
     pub fn metric(&self, series: &str) -> f64 {
         let text = self.telemetry.metrics.render();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -155,12 +160,12 @@ impl TestGateway {
         self.sum(&format!("tierway_attempts_total{{deployment=\"{deployment}\","))
     }
 
-    /// How often the breaker of `deployment` entered a state for a reason, `reason="probe",to="open"`.
+    /// How often the breaker of `deployment` made a transition, such as `reason="probe",to="open"`.
     pub fn transitions(&self, deployment: &str, labels: &str) -> f64 {
         self.metric(&format!("tierway_breaker_transitions_total{{deployment=\"{deployment}\",{labels}}}"))
     }
 
-    /// The sum of all series in `/metrics` that begin so.
+    /// The sum of all series in `/metrics` whose name and labels begin like this.
     pub fn sum(&self, beginning: &str) -> u64 {
         let text = self.telemetry.metrics.render();
         let series = text.lines().filter(|line| line.starts_with(beginning));
@@ -178,7 +183,7 @@ impl TestGateway {
         self.ledger.recent()
     }
 
-    /// Everything the access log has written so far.
+    /// The access log so far.
     pub fn access_log(&self) -> String {
         self.access.text()
     }
@@ -216,7 +221,7 @@ impl Drop for TestGateway {
 }
 
 /// A policy that allows everything, and [`KEY`] in it.
-pub const OPEN_DOOR: &str = r#"
+pub const ALLOW_ALL: &str = r#"
 [policies.everything]
 tiers    = ["*"]
 models   = ["*"]
@@ -229,7 +234,7 @@ secret = "env:TEST_KEY"
 "#;
 
 /// The table `[providers.NAME]` of `provider`.
-pub fn reached(name: &str, provider: &ScriptedProvider, region: &str) -> String {
+pub fn provider_table(name: &str, provider: &ScriptedProvider, region: &str) -> String {
     let url = provider.base_url();
     format!(
         "[providers.{name}]\nprotocol = \"openai\"\nbase_url = \"{url}\"\ncredential = \"env:CREDENTIAL\"\nregion = \"{region}\"\n"
@@ -239,13 +244,15 @@ pub fn reached(name: &str, provider: &ScriptedProvider, region: &str) -> String 
 /// `config`, compiled in a fixed environment.
 pub fn compile(config: &str) -> Arc<Snapshot> {
     let source = ConfigSource::File { path: "tierway.toml".into(), text: config.to_owned() };
-    Arc::new(load(&source, &Fixed::default(), &[]).unwrap_or_else(|problems| panic!("{}", problems.render(false))))
+    Arc::new(
+        load(&source, &TestEnvironment::default(), &[]).unwrap_or_else(|problems| panic!("{}", problems.render(false))),
+    )
 }
 
 /// The environment of every test.
-pub struct Fixed(HashMap<&'static str, &'static str>);
+pub struct TestEnvironment(HashMap<&'static str, &'static str>);
 
-impl Default for Fixed {
+impl Default for TestEnvironment {
     fn default() -> Self {
         Self(HashMap::from([
             ("TEST_KEY", KEY),
@@ -257,7 +264,7 @@ impl Default for Fixed {
     }
 }
 
-impl Environment for Fixed {
+impl Environment for TestEnvironment {
     fn variable(&self, name: &str) -> Option<String> {
         self.0.get(name).map(|value| (*value).to_owned())
     }
@@ -273,15 +280,15 @@ impl Environment for Fixed {
 
 /// A writer whose text can be read back.
 #[derive(Clone, Default)]
-pub struct Shared(Arc<Mutex<Vec<u8>>>);
+pub struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Shared {
+impl SharedBuffer {
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().expect("no writer panics")).into_owned()
     }
 }
 
-impl io::Write for Shared {
+impl io::Write for SharedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("no writer panics").extend_from_slice(bytes);
         Ok(bytes.len())

@@ -1,4 +1,4 @@
-//! An HTTP/2 client that tells END_STREAM from RST_STREAM, which libraries fold into one error.
+//! An HTTP/2 client that distinguishes END_STREAM from RST_STREAM, which libraries map to one error.
 //!
 //! Plain text with prior knowledge; one client is one connection, and dropping it closes it.
 
@@ -18,11 +18,11 @@ pub enum H2End {
     EndStream,
     /// RST_STREAM with this reason.
     Reset(Reason),
-    /// The connection ended first, with GOAWAY or without.
+    /// The connection ended first, with or without GOAWAY.
     Connection,
 }
 
-/// What comes next of a body.
+/// The next part of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum H2Piece {
     /// The payload of a DATA frame.
@@ -47,7 +47,7 @@ impl H2Client {
             soon("an HTTP/2 connection", h2::client::handshake(stream)).await.expect("the server speaks HTTP/2");
         let mut driver = JoinSet::new();
         driver.spawn(async move {
-            // How the connection ends shows in its streams.
+            // The end of the connection is visible in its streams.
             let _ = connection.await;
         });
         Self { streams, _driver: driver }
@@ -74,7 +74,7 @@ impl H2Client {
 /// An answer being read; dropping it before its end cancels the stream.
 #[derive(Debug)]
 pub struct H2Answer {
-    /// 200.
+    /// The status, such as 200.
     pub status: u16,
     /// As received.
     pub headers: HeaderMap,

@@ -1,6 +1,6 @@
 //! Just enough HTTP/1.1 to read a request or a response exactly, shared by provider and client.
 //!
-//! It never repairs: what is not plain HTTP/1.1 is [`Malformed`], and bytes are handed on as they came.
+//! It never repairs: what is not plain HTTP/1.1 is [`Malformed`], and bytes are returned unchanged.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -16,7 +16,7 @@ pub(super) struct Head {
     pub(super) headers: Vec<(String, String)>,
 }
 
-/// Takes a head off the front of `buffer`; `None` until all of it is there.
+/// Removes a head from the front of `buffer`; `None` until it is complete.
 pub(super) fn take_head(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
     let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else {
         return Ok(None);
@@ -34,7 +34,7 @@ pub(super) fn take_head(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed
     Ok(Some(Head { raw, first_line, headers }))
 }
 
-/// The one header of this name; two of them are a mistake no test should overlook.
+/// The one header of this name; fails the test when it occurs twice.
 pub(super) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     let mut values =
         headers.iter().filter(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
@@ -47,13 +47,13 @@ pub(super) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Data(Bytes),
-    /// Nothing to be had before more is read.
+    /// More must be read first.
     More,
-    /// The body is over, as HTTP asks.
+    /// The body is complete.
     End,
 }
 
-/// Where in a body we are; hands out each byte as soon as it is there.
+/// The position in a body; returns each byte as soon as it has been read.
 #[derive(Debug)]
 pub(super) enum Body {
     Length(usize),
@@ -90,7 +90,7 @@ impl Body {
         }
     }
 
-    /// Takes the next part of the body off the front of `buffer`.
+    /// Removes the next part of the body from the front of `buffer`.
     pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Part, Malformed> {
         loop {
             match self {

@@ -1,6 +1,6 @@
-//! The provider's memory: every request as it arrived, byte for byte, and how its exchange ended.
+//! The provider's journal: every request byte for byte, and how its exchange ended.
 //!
-//! It never interprets: what a test wants to prove about a request, it proves from these bytes.
+//! It never interprets: a test checks a request by these bytes.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -13,13 +13,13 @@ use super::{http1, script::Ending};
 pub struct Request {
     /// The provider that read it.
     pub provider: String,
-    /// Counts this provider's requests from 1; clearing the journal does not start it again.
+    /// Number of the request at this provider, from 1; clearing the journal does not reset it.
     pub number: u64,
-    /// Counts this provider's connections from 1: equal numbers shared one connection.
+    /// Number of the connection at this provider, from 1; equal numbers are the same connection.
     pub connection: u64,
     /// When the last byte of the request had been read.
     pub arrived: Instant,
-    /// `POST`.
+    /// The method, such as `POST`.
     pub method: String,
     /// Path and query as sent.
     pub path: String,
@@ -50,7 +50,7 @@ impl Request {
 
 /// How an exchange ended, as seen by the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum ExchangeOutcome {
     /// The whole script was written, ending cleanly.
     Complete,
     /// The script ended it this way.
@@ -61,41 +61,41 @@ pub enum How {
     PortFault,
 }
 
-/// A request and what became of it.
+/// A request and how its exchange ended.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// What was asked.
+    /// The request.
     pub request: Request,
     /// How and when it ended; `None` while the script plays or stalls.
-    pub end: Option<(How, Instant)>,
+    pub end: Option<(ExchangeOutcome, Instant)>,
 }
 
 impl Exchange {
     /// How it ended, if it has.
-    pub fn how(&self) -> Option<How> {
-        self.end.map(|(how, _)| how)
+    pub fn outcome(&self) -> Option<ExchangeOutcome> {
+        self.end.map(|(outcome, _)| outcome)
     }
 
-    /// When the client went away before the script had ended.
+    /// When the client disconnected before the script had ended.
     pub fn client_closed_at(&self) -> Option<Instant> {
         match self.end {
-            Some((How::ClientClosed, at)) => Some(at),
+            Some((ExchangeOutcome::ClientClosed, at)) => Some(at),
             _ => None,
         }
     }
 }
 
-/// Everything one provider has seen since it started or was last cleared.
+/// Everything one provider has received since it started or was last cleared.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
     /// In the order the requests were read.
     pub exchanges: Vec<Exchange>,
-    /// Connections accepted, those that never brought a request included.
+    /// Connections accepted, including those without a request.
     pub connections: usize,
 }
 
 impl Journal {
-    /// The only exchange there was; fails the test otherwise.
+    /// The only exchange; fails the test when there is not exactly one.
     pub fn only(&self) -> &Exchange {
         match self.exchanges.as_slice() {
             [exchange] => exchange,
@@ -113,10 +113,10 @@ impl Journal {
         self.exchanges.iter().filter(|e| e.end.is_none()).count()
     }
 
-    pub(super) fn end(&mut self, number: u64, how: How) {
+    pub(super) fn end(&mut self, number: u64, outcome: ExchangeOutcome) {
         let ended = |exchange: &&mut Exchange| exchange.request.number == number;
         if let Some(exchange) = self.exchanges.iter_mut().find(ended) {
-            exchange.end = Some((how, Instant::now()));
+            exchange.end = Some((outcome, Instant::now()));
         }
     }
 }

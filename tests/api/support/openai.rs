@@ -1,4 +1,4 @@
-//! The objects OpenAI sends, with its keys in its order, and the headers it sends them under.
+//! The objects OpenAI sends, with its keys in its order, and the headers it sends.
 
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ pub(super) struct ChatChoice {
     pub(super) finish_reason: Option<&'static str>,
 }
 
-/// A message, or what a frame adds to one.
+/// A message, or the part of one in a frame.
 #[derive(Clone, Default, Serialize)]
 pub(super) struct Message {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,7 +130,7 @@ pub(super) fn error(message: &str, kind: &str, code: Option<&str>) -> Value {
     json!({"error": {"message": message, "type": kind, "param": null, "code": code}})
 }
 
-/// The headers OpenAI sends with every answer, those that must not be passed on among them.
+/// The headers OpenAI sends with every answer, including those that must not be forwarded.
 pub(super) fn as_openai(script: Script) -> Script {
     script
         .header("x-request-id", "req_of_the_provider")
@@ -148,7 +148,7 @@ fn envelope<Choice: Serialize>(
     usage: Option<Option<Usage>>,
 ) -> String {
     let envelope = Envelope {
-        // As long for the first request as for the millionth, so that a cut is where it was before.
+        // Of constant length, so that a cut at a byte is at the same place for every request.
         id: format!("{prefix}-{}-{:07}", request.provider, request.number),
         object,
         created: 1_700_000_000,

@@ -1,7 +1,7 @@
-//! The scripted provider: an HTTP/1.1 server on a loopback port that does exactly what it is told.
+//! The scripted provider: an HTTP/1.1 server on a loopback port that does exactly what its scripts say.
 //!
-//! What it answers, in this order: the fault it is broken with, the next one-shot script, the script
-//! for everything. It owns all its tasks and the port; both are gone when it is dropped.
+//! Its answer is the first of these that is set: the fault, the next one-shot script, the default
+//! script. It owns all its tasks and the port; dropping it ends both.
 //!
 //! Start reading at [`ScriptedProvider::start`].
 
@@ -19,27 +19,27 @@ use tokio::{
 };
 
 use super::{
-    answers::{Chat, chat},
+    answers::{ChatAnswer, chat},
     black_hole::{BlackHole, bound, listener},
     connection::{Connection, Incoming, Link},
     fault::Fault,
     http1,
-    journal::{Exchange, How, Journal, Request},
+    journal::{Exchange, ExchangeOutcome, Journal, Request},
     script::Script,
     soon,
 };
 
-/// Room for every client of a test at once.
+/// Connections waiting to be accepted; enough for all clients of a test at once.
 const BACKLOG: u32 = 1024;
 
 /// A provider of models that plays scripts and keeps a journal.
 pub struct ScriptedProvider {
     addr: SocketAddr,
-    book: Arc<Book>,
+    state: Arc<ProviderState>,
     link: watch::Sender<Link>,
-    /// Keeps the port ours while nobody listens on it.
+    /// Reserves the port while nothing listens on it.
     _reserved: TcpSocket,
-    door: tokio::sync::Mutex<Door>,
+    port_state: tokio::sync::Mutex<PortState>,
     connections: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -50,17 +50,17 @@ impl ScriptedProvider {
         let addr = reserved.local_addr().expect("a bound socket has an address");
         let provider = Self {
             addr,
-            book: Arc::new(Book::new(name)),
+            state: Arc::new(ProviderState::new(name)),
             link: watch::Sender::new(Link::Up),
             _reserved: reserved,
-            door: tokio::sync::Mutex::new(Door::Shut),
+            port_state: tokio::sync::Mutex::new(PortState::Closed),
             connections: Arc::default(),
         };
         provider.open_port().await;
         provider
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -70,20 +70,20 @@ impl ScriptedProvider {
         format!("http://{}/v1", self.addr)
     }
 
-    /// Answers every request like this, from now on; [`Script::by`] chooses by the request.
+    /// Sets the default script; [`Script::by`] chooses by the request.
     pub fn answers(&self, script: Script) {
-        self.book.open().always = script;
+        self.state.locked().default_script = script;
     }
 
-    /// Answers one request like this; called again, the one after that.
+    /// Adds a script for one request; several are used in the order they were added.
     pub fn answers_once(&self, script: Script) {
-        self.book.open().once.push_back(script);
+        self.state.locked().one_shot_scripts.push_back(script);
     }
 
-    /// Is broken like this until healed, or broken otherwise. Exchanges under way go on, unless the
-    /// fault is one of the port.
+    /// Fails like this until healed or broken otherwise. Exchanges in progress continue, unless the fault
+    /// is one of the port.
     pub async fn break_with(&self, fault: Fault) {
-        self.book.open().broken = fault.script();
+        self.state.locked().fault_script = fault.script();
         match fault {
             Fault::PortClosed => self.close_port().await,
             Fault::PacketsDropped => self.drop_packets().await,
@@ -91,32 +91,32 @@ impl ScriptedProvider {
         }
     }
 
-    /// Works again, on the same port.
+    /// Ends the fault; the port stays the same.
     pub async fn heal(&self) {
-        self.book.open().broken = None;
+        self.state.locked().fault_script = None;
         self.open_port().await;
     }
 
-    /// Everything seen so far.
+    /// Everything received so far.
     pub fn journal(&self) -> Journal {
-        self.book.open().journal.clone()
+        self.state.locked().journal.clone()
     }
 
     /// How many requests were read so far.
     pub fn attempts(&self) -> usize {
-        self.book.open().journal.exchanges.len()
+        self.state.locked().journal.exchanges.len()
     }
 
-    /// Forgets what was seen; scripts and faults stay.
+    /// Clears the journal; scripts and faults stay.
     pub fn clear(&self) {
-        self.book.open().journal = Journal::default();
+        self.state.locked().journal = Journal::default();
     }
 
-    /// Waits until the journal is as the test wants it, and gives it.
+    /// Waits until the journal fulfils `wanted`, and returns it.
     pub async fn wait_until(&self, what: &str, wanted: impl Fn(&Journal) -> bool) -> Journal {
         soon(what, async {
             loop {
-                let changed = self.book.changed.notified();
+                let changed = self.state.changed.notified();
                 let journal = self.journal();
                 if wanted(&journal) {
                     return journal;
@@ -127,26 +127,26 @@ impl ScriptedProvider {
         .await
     }
 
-    /// Waits until so many requests were read in all.
+    /// Waits until `count` requests were read in total.
     pub async fn attempted(&self, count: usize) -> Journal {
-        let what = format!("attempt {count} at {}", self.book.name);
+        let what = format!("attempt {count} at {}", self.state.name);
         self.wait_until(&what, |journal| journal.exchanges.len() >= count).await
     }
 
-    /// Waits until no exchange is under way.
+    /// Waits until no exchange is in progress.
     pub async fn at_rest(&self) -> Journal {
-        let what = format!("every exchange at {} to end", self.book.name);
+        let what = format!("every exchange at {} to end", self.state.name);
         self.wait_until(&what, |journal| journal.open() == 0).await
     }
 
     async fn open_port(&self) {
-        let mut door = self.door.lock().await;
-        if !matches!(*door, Door::Open(_)) {
-            // What was there has to let go of the port before anyone can listen on it again.
-            *door = Door::Shut;
+        let mut port_state = self.port_state.lock().await;
+        if !matches!(*port_state, PortState::Listening(_)) {
+            // The previous state must release the port before it can be listened on again.
+            *port_state = PortState::Closed;
             let listener = listener(self.addr, BACKLOG);
             self.link.send_replace(Link::Up);
-            *door = Door::Open(self.accept_on(listener));
+            *port_state = PortState::Listening(self.accept_on(listener));
         }
     }
 
@@ -160,18 +160,18 @@ impl ScriptedProvider {
     async fn drop_packets(&self) {
         self.link.send_replace(Link::Dropped);
         self.stop_listening().await;
-        *self.door.lock().await = Door::BlackHole(BlackHole::on(self.addr).await);
+        *self.port_state.lock().await = PortState::BlackHole(BlackHole::on(self.addr).await);
     }
 
     async fn stop_listening(&self) {
-        let door = std::mem::replace(&mut *self.door.lock().await, Door::Shut);
-        if let Door::Open(mut accepting) = door {
+        let port_state = std::mem::replace(&mut *self.port_state.lock().await, PortState::Closed);
+        if let PortState::Listening(mut accepting) = port_state {
             accepting.shutdown().await;
         }
     }
 
     fn accept_on(&self, listener: TcpListener) -> JoinSet<()> {
-        let book = Arc::clone(&self.book);
+        let state = Arc::clone(&self.state);
         let connections = Arc::clone(&self.connections);
         let link = self.link.subscribe();
         let mut accepting = JoinSet::new();
@@ -179,7 +179,7 @@ impl ScriptedProvider {
             loop {
                 let (stream, _) = listener.accept().await.expect("a test has descriptors left");
                 let connection = Connection::new(stream, link.clone());
-                let serving = serve(connection, Arc::clone(&book), book.connected());
+                let serving = serve(connection, Arc::clone(&state), state.next_connection_number());
                 let mut connections = lock(&connections);
                 while connections.try_join_next().is_some() {}
                 connections.spawn(serving);
@@ -191,43 +191,43 @@ impl ScriptedProvider {
 
 impl Drop for ScriptedProvider {
     fn drop(&mut self) {
-        *self.door.get_mut() = Door::Shut;
+        *self.port_state.get_mut() = PortState::Closed;
         lock(&self.connections).abort_all();
     }
 }
 
-/// What is at the port.
-enum Door {
+/// What happens at the port.
+enum PortState {
     /// The accept loop.
-    Open(JoinSet<()>),
-    Shut,
+    Listening(JoinSet<()>),
+    Closed,
     BlackHole(#[expect(dead_code, reason = "lives until it is dropped")] BlackHole),
 }
 
-/// Scripts to play and the journal, shared with the connections.
-struct Book {
+/// Scripts and journal, shared with the connections.
+struct ProviderState {
     name: String,
-    pages: Mutex<Pages>,
+    inner: Mutex<StateInner>,
     changed: Notify,
 }
 
-struct Pages {
-    always: Script,
-    once: VecDeque<Script>,
-    broken: Option<Script>,
+struct StateInner {
+    default_script: Script,
+    one_shot_scripts: VecDeque<Script>,
+    fault_script: Option<Script>,
     requests: u64,
     journal: Journal,
     connections: u64,
 }
 
-impl Book {
+impl ProviderState {
     fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            pages: Mutex::new(Pages {
-                always: chat(Chat::default()),
-                once: VecDeque::new(),
-                broken: None,
+            inner: Mutex::new(StateInner {
+                default_script: chat(ChatAnswer::default()),
+                one_shot_scripts: VecDeque::new(),
+                fault_script: None,
                 requests: 0,
                 journal: Journal::default(),
                 connections: 0,
@@ -236,38 +236,38 @@ impl Book {
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, Pages> {
-        lock(&self.pages)
+    fn locked(&self) -> MutexGuard<'_, StateInner> {
+        lock(&self.inner)
     }
 
     /// The number of a new connection.
-    fn connected(&self) -> u64 {
-        let mut pages = self.open();
-        pages.connections += 1;
-        pages.journal.connections += 1;
-        let number = pages.connections;
-        drop(pages);
+    fn next_connection_number(&self) -> u64 {
+        let mut inner = self.locked();
+        inner.connections += 1;
+        inner.journal.connections += 1;
+        let number = inner.connections;
+        drop(inner);
         self.changed.notify_waiters();
         number
     }
 
-    /// Writes the request down and says what to answer.
+    /// Records the request and returns the script that answers it.
     fn received(&self, incoming: Incoming, connection: u64) -> (Request, Script) {
-        let mut pages = self.open();
-        pages.requests += 1;
-        let request = read(incoming, &self.name, pages.requests, connection);
-        pages.journal.exchanges.push(Exchange { request: request.clone(), end: None });
-        let script = match &pages.broken {
-            Some(broken) => broken.clone(),
-            None => pages.once.pop_front().unwrap_or_else(|| pages.always.clone()),
+        let mut inner = self.locked();
+        inner.requests += 1;
+        let request = read(incoming, &self.name, inner.requests, connection);
+        inner.journal.exchanges.push(Exchange { request: request.clone(), end: None });
+        let script = match &inner.fault_script {
+            Some(fault_script) => fault_script.clone(),
+            None => inner.one_shot_scripts.pop_front().unwrap_or_else(|| inner.default_script.clone()),
         };
-        drop(pages);
+        drop(inner);
         self.changed.notify_waiters();
         (request, script)
     }
 
-    fn ended(&self, request: &Request, how: How) {
-        self.open().journal.end(request.number, how);
+    fn ended(&self, request: &Request, outcome: ExchangeOutcome) {
+        self.locked().journal.end(request.number, outcome);
         self.changed.notify_waiters();
     }
 }
@@ -277,17 +277,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-async fn serve(mut connection: Connection, book: Arc<Book>, number: u64) {
+async fn serve(mut connection: Connection, state: Arc<ProviderState>, number: u64) {
     while let Some(incoming) = connection.next().await {
-        let (request, script) = book.received(incoming, number);
-        let how = connection.play(&script.answer(&request)).await;
-        book.ended(&request, how);
+        let (request, script) = state.received(incoming, number);
+        let outcome = connection.play(&script.answer(&request)).await;
+        state.ended(&request, outcome);
         let last = http1::header(&request.headers, "connection") == Some("close");
-        match how {
-            How::Complete if !last => {}
-            How::PortFault => return connection.fall_silent().await,
-            // Dropping the connection sends the FIN, or the RST it was told to.
-            How::Complete | How::Cut(_) | How::ClientClosed => return,
+        match outcome {
+            ExchangeOutcome::Complete if !last => {}
+            ExchangeOutcome::PortFault => return connection.fall_silent().await,
+            // Dropping the connection sends the FIN, or the RST if linger is zero.
+            ExchangeOutcome::Complete | ExchangeOutcome::Cut(_) | ExchangeOutcome::ClientClosed => return,
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Scripts: what a provider answers, in which pieces, with which waits, and how it ends or breaks.
+//! Scripts: what a provider answers, in which pieces, with which waits, and how the answer ends.
 //!
 //! A script is a value; it is played for a request and may look at it. Cuts and waits compose with
-//! every script, ready-made or your own: `chat_stream("Hello", 3).cut_after_frame(2, Ending::Rst)`.
+//! every script, ready-made or not: `chat_stream("Hello", 3).cut_after_frame(2, Ending::Rst)`.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use serde_json::Value;
 use super::{
     gate::Wait,
     journal::Request,
-    wire::{Act, Answer, Head, Part},
+    wire::{Answer, Head, Part, WireStep},
 };
 
-/// How a script ends once it has written what it has.
+/// How a script ends after its last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// As HTTP asks, with the last chunk; the connection lives on. After a cut of the body this is
-    /// the cruellest end: only the content tells that something is missing.
+    /// As HTTP requires, with the last chunk; the connection stays open. After a cut of the body this is
+    /// the hardest case: only the content shows that something is missing.
     Clean,
-    /// FIN: closed without the last chunk, or before the promised length.
+    /// FIN: closed without the last chunk, or before `Content-Length` is reached.
     Fin,
     /// RST, after what was written.
     Rst,
@@ -33,14 +33,14 @@ impl Ending {
     pub const ALL: [Ending; 4] = [Ending::Clean, Ending::Fin, Ending::Rst, Ending::Stall];
 }
 
-/// What to answer; clones play the same.
+/// What to answer; clones answer the same.
 #[derive(Clone)]
 pub struct Script {
     make: Arc<dyn Fn(&Request) -> Answer + Send + Sync>,
 }
 
 impl Script {
-    /// An answer with this status and, until a body is added, none.
+    /// An answer with this status and no body until one is added.
     pub fn status(status: u16) -> Self {
         Self::head(status, false)
     }
@@ -70,13 +70,13 @@ impl Script {
         })
     }
 
-    /// Adds a piece of body: on an event stream a frame as it stands, its empty line included.
+    /// Adds a piece of body: on an event stream a complete frame, including its empty line.
     pub fn body(self, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         self.map(move |answer| answer.parts.push(Part::Frame(bytes.clone())))
     }
 
-    /// Adds a JSON body and says so.
+    /// Adds a JSON body and its content type.
     pub fn json(self, body: &Value) -> Self {
         self.header("content-type", "application/json").body(body.to_string())
     }
@@ -111,19 +111,19 @@ impl Script {
         })
     }
 
-    /// Ends like this after all that is written.
+    /// Ends like this after the last byte.
     pub fn end(self, ending: Ending) -> Self {
         self.map(move |answer| answer.ending = ending)
     }
 
-    /// Sends so many bytes of the body, chunks well-formed, then ends like this. Waits before the cut
+    /// Sends the first `bytes` of the body in well-formed chunks, then ends like this. Waits before the cut
     /// stay; a cut past the end sends everything and still ends like this.
     pub fn cut_at_body_byte(self, bytes: usize, ending: Ending) -> Self {
         self.map(move |answer| answer.cut_body(bytes, ending))
     }
 
-    /// Sends so many frames (0: only the headers), then ends like this. The body of a whole answer is
-    /// one frame.
+    /// Sends `count` frames (0: only the headers), then ends like this. The body of a whole answer is one
+    /// frame.
     pub fn cut_after_frame(self, count: usize, ending: Ending) -> Self {
         self.map(move |answer| {
             let bytes = answer.frames().take(count).map(Bytes::len).sum();
@@ -131,7 +131,7 @@ impl Script {
         })
     }
 
-    /// Sends so many bytes of the answer as serialised, head and chunk sizes included, then ends like
+    /// Sends the first `bytes` of the serialised answer, head and chunk sizes included, then ends like
     /// this; a clean end cannot follow half a chunk.
     pub fn cut_at_wire_byte(self, bytes: usize, ending: Ending) -> Self {
         assert_ne!(ending, Ending::Clean, "cut the body to end cleanly");
@@ -141,17 +141,17 @@ impl Script {
         })
     }
 
-    /// The body this request would be sent, frame by frame.
+    /// The body of the answer to this request, frame by frame.
     pub fn frames_for(&self, request: &Request) -> Vec<Bytes> {
         self.answer(request).frames().cloned().collect()
     }
 
-    /// The bytes this request would be answered on the wire.
+    /// The serialised answer to this request.
     pub fn wire_for(&self, request: &Request) -> Bytes {
-        let acts = self.answer(request).acts().into_iter();
-        let writes = acts.filter_map(|act| match act {
-            Act::Write(bytes) => Some(bytes),
-            Act::Wait(_) => None,
+        let steps = self.answer(request).steps().into_iter();
+        let writes = steps.filter_map(|act| match act {
+            WireStep::Write(bytes) => Some(bytes),
+            WireStep::Wait(_) => None,
         });
         Bytes::from(writes.collect::<Vec<_>>().concat())
     }

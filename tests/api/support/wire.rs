@@ -1,7 +1,7 @@
-//! One answer as it will go over the wire: a head, parts, an ending, and where it is cut.
+//! One answer before it is serialised: a head, parts, an ending, and where it is cut.
 //!
-//! Everything between two waits is written at once, so that an aborted transport meets the last bytes
-//! in the same turn of the reader, which is the harder case. Each part is one HTTP chunk.
+//! Everything between two waits is written at once, so that the reader sees the last bytes and the abort
+//! of the transport together, which is the harder case. Each part is one HTTP chunk.
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -15,12 +15,12 @@ pub(super) struct Answer {
     pub(super) before_head: Vec<Wait>,
     pub(super) parts: Vec<Part>,
     pub(super) ending: Ending,
-    /// What `Content-Length` promises when that is not what is sent.
+    /// The `Content-Length` header, where it differs from what is sent.
     pub(super) promised: Option<usize>,
     pub(super) wire_cut: Option<usize>,
 }
 
-/// Status and headers, framing aside.
+/// Status and headers, without those for the framing.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) status: u16,
@@ -35,9 +35,9 @@ pub(super) enum Part {
     Wait(Wait),
 }
 
-/// What the provider does next.
+/// The provider's next step.
 #[derive(Clone, Debug)]
-pub(super) enum Act {
+pub(super) enum WireStep {
     Write(Bytes),
     Wait(Wait),
 }
@@ -65,8 +65,8 @@ impl Answer {
         }
     }
 
-    /// Keeps the first `bytes` of the body and the waits up to there. A clean end promises no more
-    /// than it sends; any other leaves the promise of the whole unkept.
+    /// Keeps the first `bytes` of the body and the waits up to there. With a clean end, `Content-Length`
+    /// is what is sent; with any other it stays that of the whole body.
     pub(super) fn cut_body(&mut self, bytes: usize, ending: Ending) {
         if ending != Ending::Clean && self.promised.is_none() {
             self.promised = Some(self.frames().map(Bytes::len).sum());
@@ -86,29 +86,29 @@ impl Answer {
     }
 
     /// The answer as writes and waits.
-    pub(super) fn acts(&self) -> Vec<Act> {
-        let mut tape = Tape::new(self.wire_cut);
-        self.before_head.iter().for_each(|wait| tape.wait(wait));
+    pub(super) fn steps(&self) -> Vec<WireStep> {
+        let mut recorder = StepRecorder::new(self.wire_cut);
+        self.before_head.iter().for_each(|wait| recorder.wait(wait));
         let chunked = self.head.as_ref().is_some_and(|head| head.chunked);
         if let Some(head) = &self.head {
-            tape.write(self.head_on_the_wire(head).as_bytes());
+            recorder.write(self.head_on_the_wire(head).as_bytes());
         }
         for part in &self.parts {
             match part {
-                Part::Wait(wait) => tape.wait(wait),
+                Part::Wait(wait) => recorder.wait(wait),
                 Part::Frame(frame) if chunked => {
-                    tape.write(format!("{:x}\r\n", frame.len()).as_bytes());
-                    tape.write(frame);
-                    tape.write(b"\r\n");
+                    recorder.write(format!("{:x}\r\n", frame.len()).as_bytes());
+                    recorder.write(frame);
+                    recorder.write(b"\r\n");
                 }
-                Part::Frame(frame) => tape.write(frame),
+                Part::Frame(frame) => recorder.write(frame),
             }
         }
-        // A cut of the wire, unlike one of the body, leaves the answer whole and sends its beginning.
+        // A cut of the serialised answer, unlike one of the body, keeps the answer whole and sends its start.
         if chunked && (self.ending == Ending::Clean || self.wire_cut.is_some()) {
-            tape.write(b"0\r\n\r\n");
+            recorder.write(b"0\r\n\r\n");
         }
-        tape.acts()
+        recorder.steps()
     }
 
     fn head_on_the_wire(&self, head: &Head) -> String {
@@ -130,41 +130,41 @@ impl Answer {
     }
 }
 
-/// Joins writes, and stops taking anything once a write had to be cut short.
-struct Tape {
-    acts: Vec<Act>,
+/// Joins writes, and ignores everything after a write that had to be cut short.
+struct StepRecorder {
+    steps: Vec<WireStep>,
     joined: BytesMut,
-    room: usize,
+    remaining: usize,
     cut: bool,
 }
 
-impl Tape {
+impl StepRecorder {
     fn new(limit: Option<usize>) -> Self {
-        Self { acts: Vec::new(), joined: BytesMut::new(), room: limit.unwrap_or(usize::MAX), cut: false }
+        Self { steps: Vec::new(), joined: BytesMut::new(), remaining: limit.unwrap_or(usize::MAX), cut: false }
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        let taken = bytes.len().min(self.room);
+        let taken = bytes.len().min(self.remaining);
         self.cut |= taken < bytes.len();
-        self.room -= taken;
+        self.remaining -= taken;
         self.joined.extend_from_slice(&bytes[..taken]);
     }
 
     fn wait(&mut self, wait: &Wait) {
         if !self.cut {
             self.flush();
-            self.acts.push(Act::Wait(wait.clone()));
+            self.steps.push(WireStep::Wait(wait.clone()));
         }
     }
 
     fn flush(&mut self) {
         if !self.joined.is_empty() {
-            self.acts.push(Act::Write(self.joined.split().freeze()));
+            self.steps.push(WireStep::Write(self.joined.split().freeze()));
         }
     }
 
-    fn acts(mut self) -> Vec<Act> {
+    fn steps(mut self) -> Vec<WireStep> {
         self.flush();
-        self.acts
+        self.steps
     }
 }

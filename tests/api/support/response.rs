@@ -1,11 +1,11 @@
-//! What an answer of the gateway tells: its text when it is complete, its error, when to come back.
+//! Accessors for an answer of the gateway: its text when it is complete, its error, its retry advice.
 
 use super::client::{BodyEnd, Response};
 use std::time::Duration;
 
 impl Response {
     /// The text of a complete chat answer, whole or streamed; otherwise what is wrong with it.
-    pub fn said(&self) -> Result<String, String> {
+    pub fn chat_text(&self) -> Result<String, String> {
         if self.status != 200 || self.end != BodyEnd::Clean {
             return Err(format!("{} ending {:?}: {}", self.status, self.end, self.text()));
         }
@@ -57,21 +57,18 @@ impl Response {
         self.number("x-tierway-attempts")
     }
 
-    /// When to come back; fails the test unless both forms are there, agree, and nothing forbids it.
-    pub fn expect_wait(&self) -> Duration {
+    /// How long the client should wait before it retries; fails the test unless both headers are present,
+    /// agree and are positive, and no header forbids a retry.
+    pub fn retry_after(&self) -> Duration {
         let ms = self.number("retry-after-ms");
-        assert!(ms > 0, "nobody is told to come back at once: {self:?}");
-        assert_eq!(
-            self.number("retry-after"),
-            ms.div_ceil(1000),
-            "both forms say the same, in whole seconds rounded up"
-        );
+        assert!(ms > 0, "no answer advises an immediate retry: {self:?}");
+        assert_eq!(self.number("retry-after"), ms.div_ceil(1000), "both headers agree, in whole seconds rounded up");
         assert_eq!(self.header("x-should-retry"), None, "waiting helps: {self:?}");
         Duration::from_millis(ms)
     }
 
-    /// Fails the test unless the client is told that trying again is pointless.
-    pub fn expect_no_retry(&self) {
+    /// Fails the test unless the answer forbids a retry and advises no delay.
+    pub fn assert_no_retry(&self) {
         assert_eq!(self.header("x-should-retry"), Some("false"), "{self:?}");
         assert_eq!(self.header("retry-after"), None, "{self:?}");
         assert_eq!(self.header("retry-after-ms"), None, "{self:?}");

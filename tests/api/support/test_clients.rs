@@ -1,7 +1,7 @@
-//! A crowd of clients: so many connections that stay open, each asking one request after the other.
+//! Concurrent clients: a number of connections that stay open, each sending one request after another.
 //!
-//! It never retries: whatever a request was answered with is what the test is given. A connection is
-//! replaced only when its answer did not end cleanly or said that it was the last.
+//! It never retries: the test sees every answer as it came. A connection is replaced only when its
+//! answer did not end cleanly or carried `Connection: close`.
 
 use super::client::{BodyEnd, Client, Response};
 use super::gateway::{KEY, TestGateway};
@@ -10,22 +10,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::JoinSet;
 
-/// One request to be asked.
+/// One request to the gateway.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct TestRequest {
     path: &'static str,
     key: String,
     headers: Vec<(&'static str, String)>,
     body: String,
 }
 
-impl Ask {
-    /// This body, with the test's key.
+impl TestRequest {
+    /// A request with this body and the test's key.
     pub fn new(path: &'static str, body: impl Into<String>) -> Self {
         Self { path, key: KEY.to_owned(), headers: Vec::new(), body: body.into() }
     }
 
-    /// A short chat with `model`, to be answered whole.
+    /// A short chat request for a whole answer of `model`.
     pub fn chat(model: &str) -> Self {
         Self::new(
             "/v1/chat/completions",
@@ -33,20 +33,20 @@ impl Ask {
         )
     }
 
-    /// A short chat with `model`, to be answered as a stream.
+    /// A short chat request for a streamed answer of `model`.
     pub fn stream(model: &str) -> Self {
-        Self::chat(model).with(r#""stream":true"#)
+        Self::chat(model).with_member(r#""stream":true"#)
     }
 
     /// Adds a member to the body.
-    pub fn with(mut self, member: &str) -> Self {
+    pub fn with_member(mut self, member: &str) -> Self {
         assert_eq!(self.body.pop(), Some('}'), "a body is an object");
         self.body += &format!(",{member}}}");
         self
     }
 
-    /// Asks with another key.
-    pub fn by(self, key: impl Into<String>) -> Self {
+    /// Replaces the key.
+    pub fn with_key(self, key: impl Into<String>) -> Self {
         Self { key: key.into(), ..self }
     }
 
@@ -56,7 +56,7 @@ impl Ask {
         self
     }
 
-    /// The bytes of the body.
+    /// The body.
     pub fn body(&self) -> &str {
         &self.body
     }
@@ -69,29 +69,33 @@ impl Ask {
         client.post(self.path, &headers, &self.body).await;
     }
 
-    /// Asks it on a connection of its own.
-    pub async fn at(&self, gateway: &TestGateway) -> Response {
+    /// Sends it on a connection of its own and reads the answer.
+    pub async fn send_to(&self, gateway: &TestGateway) -> Response {
         let mut client = gateway.connect().await;
         self.send(&mut client).await;
         client.response().await
     }
 }
 
-/// Clients that ask at the same time.
-pub struct Crowd {
+/// Connections that send requests at the same time.
+pub struct TestClients {
     addr: SocketAddr,
     clients: Vec<Option<Client>>,
 }
 
-impl Crowd {
-    /// So many connections to `gateway`, opened when they are first used.
-    pub fn of(connections: usize, gateway: &TestGateway) -> Self {
+impl TestClients {
+    /// This number of connections to `gateway`, opened when they are first used.
+    pub fn new(connections: usize, gateway: &TestGateway) -> Self {
         Self { addr: gateway.addr, clients: std::iter::repeat_with(|| None).take(connections).collect() }
     }
 
-    /// Asks `make(0)` to `make(count - 1)`, each connection the next as soon as it is free; the answers
-    /// come back in that order.
-    pub async fn ask(&mut self, count: usize, make: impl Fn(usize) -> Ask + Send + Sync + 'static) -> Vec<Response> {
+    /// Sends `make(0)` to `make(count - 1)`, each connection the next one as soon as it is free; returns
+    /// the answers in that order.
+    pub async fn send_all(
+        &mut self,
+        count: usize,
+        make: impl Fn(usize) -> TestRequest + Send + Sync + 'static,
+    ) -> Vec<Response> {
         let (make, next, addr) = (Arc::new(make), Arc::new(AtomicUsize::new(0)), self.addr);
         let mut asking = JoinSet::new();
         for mut kept in self.clients.drain(..) {
