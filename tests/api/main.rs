@@ -1,16 +1,16 @@
 //! The API tests: one binary, real sockets, a provider that does exactly what its script says.
 
-// Tests measure real time, and stop at once where something is not as it must be.
+// Tests measure real time, and fail at once where something is not as it must be.
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)]
 
+mod bad_requests;
 mod budgets;
 mod bytes;
 mod canary;
 mod cancel;
 mod config;
 mod credit;
-mod door;
 mod drain;
 mod errors;
 mod failover;
