@@ -1,6 +1,6 @@
 """The figures as docs/performance.md: tables and hand-drawn bars, all made from one run.
 
-It must never say more than was measured: machine, lengths and spread stand beside every figure.
+It must never say more than was measured: machine, durations and spread are given with every figure.
 """
 
 import statistics
@@ -14,14 +14,14 @@ ONE = "nginx"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what it is called, how it is shown, what is promised of it."""
+    """One line of the table: what it is called, how it is shown, its target."""
 
     measure: str
     name: str
     form: str = "{:,.0f}"
     #: The measure of the same load without a gateway, to be subtracted.
     added: bool = False
-    #: Whether it may be set against nginx.
+    #: Whether it is compared with nginx.
     ratio: bool = True
     target: str = ""
 
@@ -200,7 +200,7 @@ def text(seen, lengths, about):
     rows = {row.measure: row.name for row in ROWS}
     plots = "\n".join(f"![{rows[measure]}]({plot_name(measure)}.svg)" for measure in PLOTS)
     warning = (
-        "\n> A quick run, on a machine that may have been busy: a look, not figures to hold anybody to.\n"
+        "\n> A quick run, on a machine that may have been busy: an impression, not figures to rely on.\n"
         if about["quick"]
         else ""
     )
@@ -209,11 +209,11 @@ def text(seen, lengths, about):
     command = "python3 benches/compare.py --quick" if about["quick"] else "make bench"
     return f"""# Performance
 
-Written by `{command}`; nothing here is written by hand. Beside Tierway stand nginx, which does
-nothing but hand on, and the least that could be written instead: a hundred lines of axum and reqwest.
+Written by `{command}`; nothing here is written by hand. Tierway is compared with nginx, which only
+forwards, and with a minimal proxy: a hundred lines of axum and reqwest.
 {warning}
 Each cell: the median of {lengths.rounds} rounds (smallest–largest) · **its ratio to nginx**. Another machine has other
-figures; the ratios travel better.
+figures; the ratios change less.
 
 {table(figures)}
 
@@ -223,16 +223,16 @@ A refusal costs Tierway {share:.2f} of a served request. Why it costs what it co
 
 ## {crowd["streams"]:,} open streams
 
-Held at once, each after its first token; for {lengths.fast} s 200 new streams a second go through the same process,
-before (*alone*) and while they are held (*meanwhile*). A stream needs two descriptors, and this system allows {crowd["files"]:,} to a
-process: half of them, less a few, is what was held.
+Open at the same time, each after its first token; for {lengths.fast} s 200 new streams a second go through the same process,
+before (*alone*) and while they are open (*meanwhile*). A stream needs two descriptors, and this system allows {crowd["files"]:,} to a
+process: half of them, less a few, are open.
 
 {crowd_table(crowd)}
 
 ## Money
 
-The same gateway in five states, whole answers: what a receipt on the disk, budgets held before each request,
-and a stored key whose credit pays add to a request. **The ratio is to the first.** `python3 benches/money.py`
+The same gateway in five states, whole answers: what a receipt on disk, budgets held before each request,
+and a stored key with prepaid credit add to a request. **The ratio is to the first.** `python3 benches/money.py`
 prints this table alone.
 
 {money.table(seen["money"])}
@@ -252,13 +252,13 @@ The same request to configurations of another size: three providers, the last ke
 
 One interleaved run of {about["minutes"]:.0f} minutes: each measure of each contender in turn, round after round.
 {about["cpu"]}, {about["cores"]} cores, Linux {about["kernel"]}, load average at the start {about["load"]}. The gateway has core
-{about["gateway_core"]}; provider and load share core {about["load_core"]}. Everything speaks over loopback, without TLS.
+{about["gateway_core"]}; provider and load share core {about["load_core"]}. Everything uses loopback, without TLS.
 
 - **direct**: the load straight to the provider, a program that answers at once. What it takes is
   subtracted wherever a row says *added*.
 - **nginx** {about["nginx"]}: one worker, buffering off both ways, upstream kept alive, the key checked by a `map`, no access
   log.
-- **bare axum + reqwest**: `benches/rig/pass.rs`. Looks the key up, parses `model`, hands on.
+- **bare axum + reqwest**: `benches/rig/pass.rs`. Looks up the key, parses `model`, forwards.
 - **Tierway**: everything on. A key with a rate, a token and a concurrency limit, two deployments balanced
   by latency, breakers, a receipt on the disk (SQLite) and a line of the access log for every request, metrics.
 
@@ -278,6 +278,6 @@ memory is resident memory. An answer that is not the one asked for ends the run.
 ## To repeat it
 
 `make bench` on a machine with nothing else to do (Debian: `apt install wrk nginx-light`);
-`python3 benches/compare.py --quick` for a look, `--help` for more. The parts by themselves, in
+`python3 benches/compare.py --quick` for an impression, `--help` for more. The parts by themselves, in
 nanoseconds: `cargo bench --bench parts`.
 """

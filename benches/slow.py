@@ -1,8 +1,8 @@
-"""Thousands of clients that are slow on purpose, while others ask at a fixed rate: `make slow`.
+"""Thousands of deliberately slow clients, beside normal requests at a fixed rate: `make slow`.
 
-The release binary on a core of its own; honest requests and slow clients share the other with the
-provider. The same honest load goes straight to the provider at the same time: what it suffers there
-is the machine's doing, not the gateway's.
+The release binary has a core of its own; normal requests and slow clients share the other with the
+provider. The same normal load goes to the provider without the gateway at the same time: what slows it
+there is the machine, not the gateway.
 
 It must never drop a failed request: they are counted, shown, and make the command fail.
 
@@ -22,9 +22,9 @@ from processes import KEY, MODEL, Server, add_arguments, build, free_port, machi
 
 RATE = 100
 SECONDS = 6
-#: For slowhttptest to have its connections up.
+#: Seconds for slowhttptest to open its connections.
 RAMP = 5
-#: How long gateway and provider may be busy with their coming before the honest ones are timed.
+#: The most seconds that gateway and provider may be busy with them before normal requests are timed.
 SETTLE = 20
 
 CONFIG = """
@@ -50,9 +50,9 @@ policy = "bench"
 secret = "env:BENCH_KEY"
 """
 
-#: What the slow ones do: of our own make, then slowhttptest's modes.
+#: What the slow clients do: our own, then the modes of slowhttptest.
 MANNERS = {
-    "idle": "connect, say nothing",
+    "idle": "connect, send nothing",
     "head": "a head, one byte a second",
     "body": "a good key, a body of which one byte comes a second",
     "read": "a good key, a stream of 1 MB that is never read",
@@ -63,12 +63,12 @@ MODES = {
 }
 
 
-# --- the slow ones ----------------------------------------------------------------------------
+# --- slow clients -----------------------------------------------------------------------------
 
 
 @contextmanager
-def ours(args, port, manner, told):
-    """Our own slow clients: whoever is let go comes back."""
+def ours(args, port, manner, result):
+    """Our own slow clients: one that is dropped connects again."""
     command = [args.rig, "slow", f"127.0.0.1:{port}", "--key", KEY, "--manner", manner, "--connections", str(args.connections)]
     crowd = subprocess.Popen(
         [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -88,12 +88,12 @@ def ours(args, port, manner, told):
         crowd.kill()
         crowd.wait()
         reading.join()
-    told |= {"open": max(line["open"] for line in lines), "let_go": lines[-1]["let_go"]}
+    result |= {"open": max(line["open"] for line in lines), "let_go": lines[-1]["let_go"]}
 
 
 @contextmanager
-def slowhttptest(args, port, mode, told):
-    """Debian's: it opens each connection once, and stops when all are closed."""
+def slowhttptest(args, port, mode, result):
+    """Debian's slowhttptest: it opens each connection once, and stops when all are closed."""
     shape = ["-c", args.connections, "-r", 2500, "-i", 2, "-l", SECONDS + SETTLE + RAMP, "-p", 5]
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     crowd = subprocess.Popen(
@@ -103,25 +103,25 @@ def slowhttptest(args, port, mode, told):
     )
     try:
         time.sleep(RAMP)
-        told["open"] = established(port, crowd.pid)
+        result["open"] = established(port, crowd.pid)
         yield
-        told["open"] = max(told["open"], established(port, crowd.pid))
+        result["open"] = max(result["open"], established(port, crowd.pid))
     finally:
         crowd.kill()
         crowd.wait()
 
 
 def established(port, pid):
-    """Connections of that process to `port` that stand."""
+    """The open connections of that process to `port`."""
     said = subprocess.run(["ss", "-Htnp", "state", "established", f"dport = :{port}"], capture_output=True, text=True).stdout
     return sum(f"pid={pid}," in line for line in said.splitlines())
 
 
-# --- the honest ones --------------------------------------------------------------------------
+# --- normal requests --------------------------------------------------------------------------
 
 
-def honest(args, gateway, mock):
-    """Three loads at once: on kept connections, on a fresh one each, and past the gateway."""
+def normal_requests(args, gateway, mock):
+    """Three loads at once: on kept connections, on a fresh one each, and without the gateway."""
     ways = {"kept": (gateway, []), "fresh": (gateway, ["--fresh"]), "direct": (mock, [])}
     running = {
         name: subprocess.Popen(
@@ -134,23 +134,23 @@ def honest(args, gateway, mock):
     said = {}
     for name, load in running.items():
         out, error = load.communicate()
-        # Nobody was let in at all.
+        # No connection was accepted.
         said[name] = json.loads(out) if out else {"requests": RATE * SECONDS, "failed": RATE * SECONDS, "failure": error}
     return said
 
 
 def phase(args, gateway, mock, name, crowd):
-    told = {}
-    with crowd(told):
-        told["settled_s"] = settle(gateway, mock)
-        seen = honest(args, gateway, mock)
-        told |= {"name": name, "rss_mib": gateway.rss_kib() / 1024, **seen}
+    result = {}
+    with crowd(result):
+        result["settled_s"] = settle(gateway, mock)
+        seen = normal_requests(args, gateway, mock)
+        result |= {"name": name, "rss_mib": gateway.rss_kib() / 1024, **seen}
     say(f"{name}: {sum(seen[way]['failed'] for way in seen)} failed")
-    return told
+    return result
 
 
 def settle(*servers):
-    """Waits until gateway and provider are no longer busy with those who came: until every buffer is full."""
+    """Waits until gateway and provider are no longer busy with the slow clients: until every buffer is full."""
     begun = time.monotonic()
     while True:
         before = sum(server.cpu_seconds() for server in servers)
@@ -161,7 +161,7 @@ def settle(*servers):
 
 
 @contextmanager
-def nobody(_):
+def no_clients(_):
     yield
 
 
@@ -173,12 +173,12 @@ def run(args, folder):
         Server([args.rig, "mock", f"127.0.0.1:{mock_port}"], mock_port, args.load_core, folder / "mock.log") as mock,
         Server([args.tierway, "serve", "--config", config], port, args.gateway_core, folder / "tierway.log") as gateway,
     ):
-        phases = [phase(args, gateway, mock, "nobody is slow", nobody)]
+        phases = [phase(args, gateway, mock, "no slow clients", no_clients)]
         for manner, name in MANNERS.items():
-            phases.append(phase(args, gateway, mock, name, lambda told, manner=manner: ours(args, port, manner, told)))
+            phases.append(phase(args, gateway, mock, name, lambda result, manner=manner: ours(args, port, manner, result)))
         for mode, name in MODES.items():
-            phases.append(phase(args, gateway, mock, name, lambda told, mode=mode: slowhttptest(args, port, mode, told)))
-        phases.append(phase(args, gateway, mock, "nobody is slow any more", nobody))
+            phases.append(phase(args, gateway, mock, name, lambda result, mode=mode: slowhttptest(args, port, mode, result)))
+        phases.append(phase(args, gateway, mock, "no slow clients any more", no_clients))
         return phases
 
 
@@ -186,14 +186,14 @@ def run(args, folder):
 
 
 def table(phases):
-    lines = ["| the slow ones | open at once | let go meanwhile | busy with them, s | failed | kept: p50, µs | p99 | fresh: p50 | p99 | direct: p50 | p99 | MiB |",
+    lines = ["| slow clients | open at once | dropped meanwhile | busy with them, s | failed | kept: p50, µs | p99 | fresh: p50 | p99 | direct: p50 | p99 | MiB |",
              "|---" * 12 + "|"]
-    for told in phases:
-        ways = [told["kept"], told["fresh"]]
-        cells = [told["name"], shown(told.get("open")), shown(told.get("let_go")), f"{told['settled_s']:.1f}", f"**{sum(way['failed'] for way in ways)}**"]
-        for way in [*ways, told["direct"]]:
+    for result in phases:
+        ways = [result["kept"], result["fresh"]]
+        cells = [result["name"], shown(result.get("open")), shown(result.get("let_go")), f"{result['settled_s']:.1f}", f"**{sum(way['failed'] for way in ways)}**"]
+        for way in [*ways, result["direct"]]:
             cells += [shown(way.get("p50_us")), shown(way.get("p99_us"))]
-        lines.append("| " + " | ".join([*cells, f"{told['rss_mib']:.0f}"]) + " |")
+        lines.append("| " + " | ".join([*cells, f"{result['rss_mib']:.0f}"]) + " |")
     return "\n".join(lines)
 
 
@@ -202,29 +202,29 @@ def shown(number):
 
 
 def page(args, phases, about):
-    total = sum(told[way]["requests"] for told in phases for way in ("kept", "fresh"))
+    total = sum(result[way]["requests"] for result in phases for way in ("kept", "fresh"))
     return f"""# Slow clients
 
-Written by `make slow`; nothing here is written by hand. {args.connections:,} clients that are slow on purpose, each in one of
-{len(MANNERS) + len(MODES)} manners, and beside them {2 * RATE} honest requests a second, {total:,} in all, timed from when each was due and
+Written by `make slow`; nothing here is written by hand. {args.connections:,} deliberately slow clients, each in one of
+{len(MANNERS) + len(MODES)} ways, and beside them {2 * RATE} normal requests a second, {total:,} in all, timed from when each was due and
 never retried.
 
 {table(phases)}
 
-- **kept**: {RATE} requests a second on 64 connections that stood before; **fresh**: as many, each on a connection of
-  its own, as a client would come that was not there before. **direct**: as many at the same time past the gateway,
-  straight to the provider: the load and the slow clients share one core with it, and this is what that costs.
-- **open at once**: how many of the slow connections stood at a time. **let go**: how often the gateway had enough of
-  one; ours come back a tenth of a second later. `slowhttptest` has no key, so its bodies are refused and what it has
-  open is fewer.
-- **busy with them**: how long gateway and provider were busy, after all had come, with what they brought: thousands
-  of streams are relayed until every buffer between provider and client is full. Whoever asks in that time queues
-  behind it, as behind any load that fills a core; the honest requests are timed after it, at most {SETTLE} s later.
-- **MiB**: resident memory of the gateway at the end of each manner, the same process throughout.
+- **kept**: {RATE} requests a second on 64 connections opened before; **fresh**: as many, each on a new connection.
+  **direct**: as many at the same time without the gateway, to the provider: the load and the slow clients share one
+  core with it, and this is what that costs.
+- **open at once**: the most slow connections open at one time. **dropped meanwhile**: how often the gateway dropped
+  one; our clients connect again a tenth of a second later. `slowhttptest` has no key, so its bodies are refused and
+  fewer of its connections are open.
+- **busy with them**: how long gateway and provider were busy after all slow clients had connected: thousands of
+  streams are relayed until every buffer between provider and client is full. A request sent in that time queues, as
+  with any load that fills a core; the normal requests are timed after it, at most {SETTLE} s later.
+- **MiB**: resident memory of the gateway at the end of each phase, the same process throughout.
 
 {about["cpu"]}, {about["cores"]} cores, Linux {about["kernel"]}, load average at the start {about["load"]}. The gateway has core {args.gateway_core}, everything
-else core {args.load_core}; all over loopback, without TLS. Tierway takes as many connections as half the descriptors it may
-open; further ones wait in the system's queue.
+else core {args.load_core}; all over loopback, without TLS. Tierway accepts as many connections as half of the files it may open;
+further ones wait in the operating system's queue.
 """
 
 
@@ -244,9 +244,9 @@ def main():
     args.docs.mkdir(parents=True, exist_ok=True)
     (args.docs / "slow-clients.md").write_text(page(args, phases, about))
     print(table(phases))
-    failures = {told[way]["failure"] for told in phases for way in ("kept", "fresh") if told[way]["failed"]}
+    failures = {result[way]["failure"] for result in phases for way in ("kept", "fresh") if result[way]["failed"]}
     if failures:
-        raise SystemExit("honest requests failed: " + "; ".join(sorted(failures))[:2000])
+        raise SystemExit("normal requests failed: " + "; ".join(sorted(failures))[:2000])
 
 
 if __name__ == "__main__":
