@@ -231,8 +231,8 @@ process: half of them, less a few, is what was held.
 
 ## Money
 
-The same gateway in five states, whole answers: what a receipt on the disk, budgets held before each request,
-and a stored key whose credit pays add to a request. **The ratio is to the first.** `python3 benches/money.py`
+The same gateway in five states, whole answers: what a receipt on disk, budgets held before each request,
+and a stored key with prepaid credit add to a request. **The ratio is to the first.** `python3 benches/money.py`
 prints this table alone.
 
 {money.table(seen["money"])}

@@ -1,9 +1,12 @@
-//! The parts of the request path by themselves: reading a body, drafting and walking a plan, reading
-//! a stream, and an attempt from order to last byte.
+//! The parts of the request path by themselves: reading a body, building a plan, reading a stream, an
+//! attempt from its request to its last byte, and the access line.
 //!
 //! Only through public doors: splice and meter are timed where they happen, inside an attempt over
 //! loopback. `benches/compare.py` says what
 //! the whole costs; this says which part has grown.
+
+#[path = "parts/access_line.rs"]
+mod access_line;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -41,7 +44,7 @@ const TEXT: &str = r#"Why is the sky blue, and why is it red in the \"evening\"?
 /// Prose that needs no escape.
 const PLAIN: &str = "Why is the sky blue, and why is it red in the evening? Please say. ";
 
-criterion_group!(parts, reading, planning, framing, attempting);
+criterion_group!(parts, reading, planning, framing, attempting, access_line::access_line);
 criterion_main!(parts);
 
 // --- the client's body ------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Thousands of clients that are slow on purpose, while others ask at a fixed rate: `make slow`.
+"""Thousands of deliberately slow clients, beside normal requests at a fixed rate: `make slow`.
 
 The release binary on a core of its own; honest requests and slow clients share the other with the
 provider. The same honest load goes directly to the provider at the same time: its latency there
@@ -52,7 +52,7 @@ secret = "env:BENCH_KEY"
 
 #: What the slow clients do: our own, then slowhttptest's modes.
 MANNERS = {
-    "idle": "connect, say nothing",
+    "idle": "connect, send nothing",
     "head": "a head, one byte a second",
     "body": "a good key, a body of which one byte comes a second",
     "read": "a good key, a stream of 1 MB that is never read",
@@ -63,7 +63,7 @@ MODES = {
 }
 
 
-# --- the slow ones ----------------------------------------------------------------------------
+# --- slow clients -----------------------------------------------------------------------------
 
 
 @contextmanager
@@ -117,11 +117,11 @@ def established(port, pid):
     return sum(f"pid={pid}," in line for line in said.splitlines())
 
 
-# --- the honest ones --------------------------------------------------------------------------
+# --- normal requests --------------------------------------------------------------------------
 
 
-def honest(args, gateway, mock):
-    """Three loads at once: on kept connections, on a fresh one each, and past the gateway."""
+def normal_requests(args, gateway, mock):
+    """Three loads at once: on kept connections, on a fresh one each, and without the gateway."""
     ways = {"kept": (gateway, []), "fresh": (gateway, ["--fresh"]), "direct": (mock, [])}
     running = {
         name: subprocess.Popen(
@@ -205,8 +205,8 @@ def page(args, phases, about):
     total = sum(result[way]["requests"] for result in phases for way in ("kept", "fresh"))
     return f"""# Slow clients
 
-Written by `make slow`; nothing here is written by hand. {args.connections:,} clients that are slow on purpose, each in one of
-{len(MANNERS) + len(MODES)} manners, and beside them {2 * RATE} honest requests a second, {total:,} in all, timed from when each was due and
+Written by `make slow`; nothing here is written by hand. {args.connections:,} deliberately slow clients, each in one of
+{len(MANNERS) + len(MODES)} ways, and beside them {2 * RATE} normal requests a second, {total:,} in all, timed from when each was due and
 never retried.
 
 {table(phases)}
@@ -246,7 +246,7 @@ def main():
     print(table(phases))
     failures = {result[way]["failure"] for result in phases for way in ("kept", "fresh") if result[way]["failed"]}
     if failures:
-        raise SystemExit("honest requests failed: " + "; ".join(sorted(failures))[:2000])
+        raise SystemExit("normal requests failed: " + "; ".join(sorted(failures))[:2000])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-//! Leaving in good order: readiness says so at once, streams may finish, those that do not are ended
-//! with an error, and nothing is refused that a load balancer could not have known of.
+//! Graceful shutdown: readiness is withdrawn at once, streams may finish, those that do not are ended
+//! with an error, and requests are served until a load balancer can have noticed.
 
 use crate::config::{Config, chat_request};
 use crate::support::gateway::BEARER;
@@ -18,7 +18,7 @@ fn stop(gateway: &TestGateway, lb_grace: Duration, drain: Duration) -> JoinHandl
     tokio::spawn(async move { lifecycle.shut_down(lb_grace, drain).await })
 }
 
-/// Waits until nobody accepts connections at `addr` any more.
+/// Waits until connections to `addr` are refused.
 async fn refused(addr: SocketAddr) {
     soon("connections to be refused", async {
         while TcpStream::connect(addr).await.is_ok() {
@@ -28,7 +28,7 @@ async fn refused(addr: SocketAddr) {
     .await;
 }
 
-/// A stream that stands at `gate` after its first token, which the client has read.
+/// A stream that waits at `gate` after its first token, which the client has read.
 async fn streaming(gateway: &TestGateway, provider: &ScriptedProvider, gate: &Gate) -> Client {
     provider.answers(chat_stream("Hello", 2).wait_after_frame(2, gate));
     let mut client = gateway.connect().await;
@@ -49,12 +49,12 @@ async fn readiness_is_withdrawn_at_once_and_service_goes_on_for_the_grace_time()
     let begun = Instant::now();
     let stopping = stop(&gateway, grace, Duration::from_secs(5));
     soon("readiness to be withdrawn", async { while gateway.get("/readyz").await.status != 503 {} }).await;
-    assert!(begun.elapsed() < grace, "it says so while it still serves");
+    assert!(begun.elapsed() < grace, "readiness is withdrawn while it still serves");
     assert_eq!(gateway.get("/livez").await.status, 200);
     assert_eq!(gateway.chat(&chat_request("")).await.status, 200);
     refused(gateway.addr).await;
     assert!(begun.elapsed() >= grace, "{:?}", begun.elapsed());
-    soon("the end", stopping).await.expect("it stops in good order");
+    soon("the end", stopping).await.expect("it shuts down without a panic");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,7 +76,7 @@ async fn a_stream_may_finish() {
     };
     assert_eq!((done, end), (true, BodyEnd::Clean));
     assert_eq!(client.closed().await, BodyEnd::Fin);
-    soon("the end", stopping).await.expect("it stops in good order");
+    soon("the end", stopping).await.expect("it shuts down without a panic");
     assert_eq!(gateway.receipts(1).await[0].outcome, Outcome::Served);
 }
 
@@ -89,15 +89,15 @@ async fn a_stream_that_does_not_finish_is_ended_as_broken() {
     let begun = Instant::now();
     let stopping = stop(&gateway, Duration::ZERO, drain);
     let event = client.frame().await.expect("the error event").json();
-    assert!(begun.elapsed() >= drain, "it had its time");
+    assert!(begun.elapsed() >= drain, "it was given the drain time");
     assert_eq!(event["error"]["code"], "upstream_stream_interrupted");
     assert_eq!(event["error"]["type"], "server_error");
     assert_eq!(client.frame().await, Err(BodyEnd::Fin), "closed without the last chunk");
-    soon("the end", stopping).await.expect("it stops in good order");
+    soon("the end", stopping).await.expect("it shuts down without a panic");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     let receipt = gateway.receipts(1).await.remove(0);
     assert_eq!((receipt.outcome, receipt.reason, receipt.status), (Outcome::Broken, Reason::Shutdown, 200));
-    // Whoever worked for it stops.
+    // The provider's request is cancelled.
     assert!(provider.at_rest().await.only().client_closed_at().is_some());
 }
 
@@ -116,7 +116,7 @@ async fn a_stream_over_http2_is_ended_as_broken() {
     let body = String::from_utf8(body.to_vec()).expect("text");
     assert!(body.contains("upstream_stream_interrupted") && !body.contains("[DONE]"), "{body}");
     assert!(matches!(end, crate::support::H2End::Reset(_)), "{end:?}");
-    soon("the end", stopping).await.expect("it stops in good order");
+    soon("the end", stopping).await.expect("it shuts down without a panic");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,8 +130,8 @@ async fn an_idle_connection_is_closed() {
     let begun = Instant::now();
     let stopping = stop(&gateway, Duration::ZERO, Duration::from_secs(20));
     assert_eq!(idle.closed().await, BodyEnd::Fin);
-    // Accepted or not by then, it is not left hanging.
+    // Whether it was accepted by then or not, it is closed.
     fresh.closed().await;
-    soon("the end", stopping).await.expect("it stops in good order");
+    soon("the end", stopping).await.expect("it shuts down without a panic");
     assert!(begun.elapsed() < Duration::from_secs(5), "nothing was open: {:?}", begun.elapsed());
 }

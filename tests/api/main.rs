@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)]
 
+mod bad_requests;
 mod budgets;
 mod bytes;
 mod canary;
 mod cancel;
 mod config;
 mod credit;
-mod door;
 mod drain;
 mod errors;
 mod failover;

@@ -1,7 +1,7 @@
-//! TLS as clients and operators meet it: the gateway answers over it as over plain HTTP, and a
-//! certificate is renewed under load without anybody noticing.
+//! TLS for clients and operators: the gateway answers over it as over plain HTTP, and a certificate is
+//! renewed under load without a failed request.
 //!
-//! The files are real and so is what looks at them; only the second between two looks is left out.
+//! Files and watcher are the real ones; only the second between two checks is left out.
 
 use crate::config::{Config, MODEL, chat_request};
 use crate::support::gateway::{KEY, TestEnvironment};
@@ -35,10 +35,10 @@ use tokio_rustls::TlsConnector;
 const RENEWALS: usize = 20;
 /// Requests that are answered between two renewals, at least, each on a connection of its own.
 const BETWEEN: usize = 20;
-/// Clients that ask meanwhile.
+/// Clients that send requests meanwhile.
 const CLIENTS: usize = 4;
 
-/// Who signs the certificates of a test.
+/// The certificate authority of a test.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, as PEM.
@@ -62,7 +62,7 @@ impl Authority {
         Issued { cert: cert.pem(), key: key.serialize_pem(), der: cert.der().clone() }
     }
 
-    /// What trusts it, and speaks these protocols.
+    /// A TLS client that trusts it and speaks these protocols.
     fn client(&self, protocols: &[&[u8]]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
@@ -73,7 +73,7 @@ impl Authority {
         config
     }
 
-    /// One that keeps no connections.
+    /// An HTTP client that keeps no connections.
     fn reqwest(&self, protocols: &[&[u8]]) -> reqwest::Client {
         let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
         builder.tls_backend_preconfigured(self.client(protocols)).build().unwrap()
@@ -83,10 +83,10 @@ impl Authority {
 const HTTP1: &[&[u8]] = &[b"http/1.1"];
 const BOTH: &[&[u8]] = &[b"h2", b"http/1.1"];
 
-/// The environment of every test, and the files there are.
-struct World;
+/// The environment variables of every test, with the real file system.
+struct RealFiles;
 
-impl Environment for World {
+impl Environment for RealFiles {
     fn variable(&self, name: &str) -> Option<String> {
         TestEnvironment::default().variable(name)
     }
@@ -101,15 +101,15 @@ impl Environment for World {
 }
 
 /// A gateway over TLS and the files it reads.
-struct Stage {
+struct TlsFixture {
     folder: TempDir,
     provider: ScriptedProvider,
     authority: Authority,
     gateway: TestGateway,
-    watcher: Watcher<World>,
+    watcher: Watcher<RealFiles>,
 }
 
-impl Stage {
+impl TlsFixture {
     async fn new() -> Self {
         let (folder, provider, authority) =
             (TempDir::new().unwrap(), ScriptedProvider::start("eu").await, Authority::new());
@@ -120,9 +120,9 @@ impl Stage {
         }
         let path = folder.path().join("tierway.toml");
         std::fs::write(&path, configuration(folder.path(), &provider)).unwrap();
-        let source = ConfigSource::file(&path, &World).unwrap();
-        let snapshot = compiled(load(&source, &World, &[]));
-        let watcher = Watcher::new(&source, World, Vec::new(), snapshot.clone());
+        let source = ConfigSource::file(&path, &RealFiles).unwrap();
+        let snapshot = compiled(load(&source, &RealFiles, &[]));
+        let watcher = Watcher::new(&source, RealFiles, Vec::new(), snapshot.clone());
         let gateway = TestGateway::start_snapshot(snapshot, 1).await;
         Self { folder, provider, authority, gateway, watcher }
     }
@@ -136,16 +136,16 @@ impl Stage {
         client.post(self.url("/v1/chat/completions")).header("authorization", format!("Bearer {KEY}")).body(body)
     }
 
-    /// The certificate that a new connection is shown.
-    async fn shown(&self) -> CertificateDer<'static> {
+    /// The certificate that a new connection is served.
+    async fn served_certificate(&self) -> CertificateDer<'static> {
         let socket = TcpStream::connect(self.gateway.addr).await.unwrap();
         let connector = TlsConnector::from(Arc::new(self.authority.client(HTTP1)));
         let stream = connector.connect(ServerName::try_from("localhost").unwrap(), socket).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
     }
 
-    /// What the second look finds: the first one doubts what is wrong with a file pointed to.
-    fn look_twice(&mut self) -> Option<Result<ConfigChange, Problems>> {
+    /// The result of two checks: the first one does not yet report what is wrong with a referenced file.
+    fn check_twice(&mut self) -> Option<Result<ConfigChange, Problems>> {
         self.watcher.check().or_else(|| self.watcher.check())
     }
 }
@@ -178,27 +178,27 @@ fn replace(folder: &Path, name: &str, text: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_are_answered_over_tls_as_over_plain_http() {
-    let stage = Stage::new().await;
+    let fixture = TlsFixture::new().await;
     for (protocols, version) in [(HTTP1, Version::HTTP_11), (BOTH, Version::HTTP_2)] {
-        let client = stage.authority.reqwest(protocols);
-        stage.provider.answers(chat_whole("Hello"));
-        let whole = stage.ask(&client, "").send().await.unwrap();
+        let client = fixture.authority.reqwest(protocols);
+        fixture.provider.answers(chat_whole("Hello"));
+        let whole = fixture.ask(&client, "").send().await.unwrap();
         assert_eq!((whole.status().as_u16(), whole.version()), (200, version));
         assert!(whole.text().await.unwrap().contains("Hello"));
 
-        stage.provider.answers(chat_stream("Hello", 3));
-        let stream = stage.ask(&client, r#""stream":true,"#).send().await.unwrap();
+        fixture.provider.answers(chat_stream("Hello", 3));
+        let stream = fixture.ask(&client, r#""stream":true,"#).send().await.unwrap();
         assert_eq!((stream.status().as_u16(), stream.version()), (200, version));
         assert!(stream.text().await.unwrap().ends_with("data: [DONE]\n\n"));
 
-        let health = client.get(stage.url("/healthz")).send().await.unwrap();
+        let health = client.get(fixture.url("/healthz")).send().await.unwrap();
         assert_eq!(health.status().as_u16(), 200);
     }
-    // Whoever does not know the authority is not answered at all.
-    let stranger = Authority::new().reqwest(BOTH);
-    assert!(stage.ask(&stranger, "").send().await.unwrap_err().is_connect());
+    // A client that does not trust the authority gets no answer.
+    let untrusting = Authority::new().reqwest(BOTH);
+    assert!(fixture.ask(&untrusting, "").send().await.unwrap_err().is_connect());
     let failed = async {
-        while stage.gateway.metric("tierway_tls_handshake_failures_total") == 0.0 {
+        while fixture.gateway.metric("tierway_tls_handshake_failures_total") == 0.0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -206,11 +206,11 @@ async fn clients_are_answered_over_tls_as_over_plain_http() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_of_the_operators_own_speaks_tls_too() {
-    let stage = Stage::new().await;
+async fn the_operators_own_address_speaks_tls_too() {
+    let fixture = TlsFixture::new().await;
     let access = AccessLog::to_writer(Box::new(io::sink()));
     let telemetry = Arc::new(Telemetry::new(access, BuildInfo { version: "0.0.0-test", revision: None }));
-    let snapshot = stage.gateway.relay.active_config().snapshot.clone();
+    let snapshot = fixture.gateway.relay.active_config().snapshot.clone();
     let ledger = Arc::new(MemoryLedger::default());
     let gateway =
         Gateway::build(snapshot, None, telemetry, Rng::seeded(1), Clock, Stores { ledger, ..Stores::memory().await });
@@ -218,26 +218,26 @@ async fn an_address_of_the_operators_own_speaks_tls_too() {
     let (public, ops) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let (public_port, ops_port) = (public.local_addr().unwrap().port(), ops.local_addr().unwrap().port());
-    let serving = tokio::spawn(gateway.serve(public, Some(ops)));
-    let client = stage.authority.reqwest(BOTH);
+    let start_snapshot = tokio::spawn(gateway.serve(public, Some(ops)));
+    let client = fixture.authority.reqwest(BOTH);
     for (port, expected) in [(ops_port, 200), (public_port, 404)] {
         let answer = client.get(format!("https://localhost:{port}/metrics")).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), expected);
     }
-    serving.abort();
+    start_snapshot.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_is_renewed_under_load_and_nobody_notices() {
-    let mut stage = Stage::new().await;
-    stage.provider.answers(chat_whole("Hello"));
+async fn a_certificate_is_renewed_under_load_without_a_failed_request() {
+    let mut fixture = TlsFixture::new().await;
+    fixture.provider.answers(chat_whole("Hello"));
     let (served, failed, over) =
         (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let (served, failed, over) = (served.clone(), failed.clone(), over.clone());
-            let client = stage.authority.reqwest(if number.is_multiple_of(2) { HTTP1 } else { BOTH });
-            let request = stage.ask(&client, "");
+            let client = fixture.authority.reqwest(if number.is_multiple_of(2) { HTTP1 } else { BOTH });
+            let request = fixture.ask(&client, "");
             tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
                     let answer = request.try_clone().expect("a body of bytes").send().await;
@@ -259,23 +259,23 @@ async fn a_certificate_is_renewed_under_load_and_nobody_notices() {
             }
         };
         soon("requests to be served", traffic).await;
-        let issued = stage.authority.issue();
+        let issued = fixture.authority.issue();
         if number % 2 == 1 {
-            publish(stage.folder.path(), &issued, number);
+            publish(fixture.folder.path(), &issued, number);
         } else {
-            replace(stage.folder.path(), "tls.crt", &issued.cert);
-            assert!(stage.watcher.check().is_none(), "half of a renewal is no news");
-            replace(stage.folder.path(), "tls.key", &issued.key);
+            replace(fixture.folder.path(), "tls.crt", &issued.cert);
+            assert!(fixture.watcher.check().is_none(), "half of a renewal is not reported");
+            replace(fixture.folder.path(), "tls.key", &issued.key);
             // Links again, for the next one to swap what they point to.
-            publish(stage.folder.path(), &issued, number);
+            publish(fixture.folder.path(), &issued, number);
             for name in ["tls.crt", "tls.key"] {
-                let link = stage.folder.path().join("link");
+                let link = fixture.folder.path().join("link");
                 std::os::unix::fs::symlink(Path::new("..data").join(name), &link).unwrap();
-                std::fs::rename(link, stage.folder.path().join(name)).unwrap();
+                std::fs::rename(link, fixture.folder.path().join(name)).unwrap();
             }
         }
-        apply(stage.watcher.check().expect("the files have changed"), &stage.gateway.app, None);
-        assert_eq!(stage.shown().await, issued.der, "renewal {number}");
+        apply(fixture.watcher.check().expect("the files have changed"), &fixture.gateway.app, None);
+        assert_eq!(fixture.served_certificate().await, issued.der, "renewal {number}");
     }
     over.store(true, Ordering::Relaxed);
     for client in clients {
@@ -285,67 +285,67 @@ async fn a_certificate_is_renewed_under_load_and_nobody_notices() {
     println!("{RENEWALS} renewals in {:.1?}: {served} requests served, {failed} failed", begun.elapsed());
     assert_eq!(failed, 0);
     assert!(served >= RENEWALS * BETWEEN);
-    assert_eq!(stage.gateway.metric(r#"tierway_config_reloads_total{result="ok"}"#), RENEWALS as f64);
+    assert_eq!(fixture.gateway.metric(r#"tierway_config_reloads_total{result="ok"}"#), RENEWALS as f64);
 }
 
 #[tokio::test]
-async fn a_pair_that_does_not_fit_keeps_the_old_one_and_is_reported() {
-    let mut stage = Stage::new().await;
-    let (before, folder) = (stage.shown().await, stage.folder.path().to_owned());
-    let expires = stage.gateway.metric("tierway_tls_certificate_expires_timestamp_seconds");
+async fn a_key_that_does_not_match_its_certificate_is_refused_and_reported() {
+    let mut fixture = TlsFixture::new().await;
+    let (before, folder) = (fixture.served_certificate().await, fixture.folder.path().to_owned());
+    let expires = fixture.gateway.metric("tierway_tls_certificate_expires_timestamp_seconds");
     assert!(expires > 1e9, "{expires}");
-    assert_eq!(stage.gateway.metric("tierway_config_last_reload_successful"), 1.0);
-    let renewed = stage.authority.issue();
+    assert_eq!(fixture.gateway.metric("tierway_config_last_reload_successful"), 1.0);
+    let renewed = fixture.authority.issue();
     for (name, text) in [("tls.crt", renewed.cert.as_str()), ("tls.crt", "junk"), ("tls.key", "junk")] {
         replace(&folder, name, text);
-        let found = stage.look_twice().expect("it is told");
+        let found = fixture.check_twice().expect("it is reported");
         assert!(found.is_err(), "{name}");
-        apply(found, &stage.gateway.app, None);
-        assert_eq!(stage.shown().await, before, "{name}");
-        assert_eq!(stage.gateway.metric("tierway_config_last_reload_successful"), 0.0);
+        apply(found, &fixture.gateway.app, None);
+        assert_eq!(fixture.served_certificate().await, before, "{name}");
+        assert_eq!(fixture.gateway.metric("tierway_config_last_reload_successful"), 0.0);
     }
     replace(&folder, "tls.crt", &renewed.cert);
     replace(&folder, "tls.key", &renewed.key);
-    apply(stage.watcher.check().expect("the files have changed"), &stage.gateway.app, None);
-    assert_eq!(stage.shown().await, renewed.der);
-    assert_eq!(stage.gateway.metric("tierway_config_last_reload_successful"), 1.0);
-    assert_eq!(stage.gateway.metric(r#"tierway_config_reloads_total{result="failed"}"#), 3.0);
+    apply(fixture.watcher.check().expect("the files have changed"), &fixture.gateway.app, None);
+    assert_eq!(fixture.served_certificate().await, renewed.der);
+    assert_eq!(fixture.gateway.metric("tierway_config_last_reload_successful"), 1.0);
+    assert_eq!(fixture.gateway.metric(r#"tierway_config_reloads_total{result="failed"}"#), 3.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_over_tls_may_finish_while_the_gateway_leaves() {
+async fn a_stream_over_tls_may_finish_during_a_shutdown() {
     for protocols in [HTTP1, BOTH] {
-        let stage = Stage::new().await;
+        let fixture = TlsFixture::new().await;
         let gate = Gate::new();
-        stage.provider.answers(chat_stream("Hello", 2).wait_after_frame(2, &gate));
-        let client = stage.authority.reqwest(protocols);
-        let mut stream = stage.ask(&client, r#""stream":true,"#).send().await.unwrap();
+        fixture.provider.answers(chat_stream("Hello", 2).wait_after_frame(2, &gate));
+        let client = fixture.authority.reqwest(protocols);
+        let mut stream = fixture.ask(&client, r#""stream":true,"#).send().await.unwrap();
         let mut read = stream.chunk().await.unwrap().expect("a frame").to_vec();
-        let lifecycle = stage.gateway.lifecycle.clone();
-        let leaving = tokio::spawn(async move { lifecycle.shut_down(Duration::ZERO, Duration::from_secs(20)).await });
+        let lifecycle = fixture.gateway.lifecycle.clone();
+        let shutdown = tokio::spawn(async move { lifecycle.shut_down(Duration::ZERO, Duration::from_secs(20)).await });
         soon("connections to be refused", async {
-            while TcpStream::connect(stage.gateway.addr).await.is_ok() {
+            while TcpStream::connect(fixture.gateway.addr).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await;
         gate.open();
-        while let Some(chunk) = stream.chunk().await.expect("it ends in good order") {
+        while let Some(chunk) = stream.chunk().await.expect("it ends without an error") {
             read.extend_from_slice(&chunk);
         }
         assert!(read.ends_with(b"data: [DONE]\n\n"), "{}", String::from_utf8_lossy(&read));
-        soon("the end", leaving).await.unwrap();
-        assert_eq!(stage.gateway.receipts(1).await[0].outcome, Outcome::Served);
+        soon("the end", shutdown).await.unwrap();
+        assert_eq!(fixture.gateway.receipts(1).await[0].outcome, Outcome::Served);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_breaks_over_tls_ends_with_an_error_and_no_end() {
-    let stage = Stage::new().await;
+    let fixture = TlsFixture::new().await;
     for protocols in [HTTP1, BOTH] {
-        stage.provider.answers(chat_stream("Hello", 4).cut_after_frame(3, Ending::Rst));
-        let client = stage.authority.reqwest(protocols);
-        let mut stream = stage.ask(&client, r#""stream":true,"#).send().await.unwrap();
+        fixture.provider.answers(chat_stream("Hello", 4).cut_after_frame(3, Ending::Rst));
+        let client = fixture.authority.reqwest(protocols);
+        let mut stream = fixture.ask(&client, r#""stream":true,"#).send().await.unwrap();
         assert_eq!(stream.status().as_u16(), 200);
         let mut read = Vec::new();
         let end = loop {
@@ -362,49 +362,49 @@ async fn a_stream_that_breaks_over_tls_ends_with_an_error_and_no_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_leaves_over_tls_is_seen_by_the_provider() {
-    let stage = Stage::new().await;
+async fn a_provider_sees_that_a_client_over_tls_has_disconnected() {
+    let fixture = TlsFixture::new().await;
     for protocols in [HTTP1, BOTH] {
-        stage.provider.clear();
+        fixture.provider.clear();
         let gate = Gate::new();
-        stage.provider.answers(chat_stream("Hello", 4).wait_after_frame(3, &gate));
-        let client = stage.authority.reqwest(protocols);
-        let mut stream = stage.ask(&client, r#""stream":true,"#).send().await.unwrap();
+        fixture.provider.answers(chat_stream("Hello", 4).wait_after_frame(3, &gate));
+        let client = fixture.authority.reqwest(protocols);
+        let mut stream = fixture.ask(&client, r#""stream":true,"#).send().await.unwrap();
         stream.chunk().await.unwrap().expect("a frame");
         gate.reached(1).await;
-        let left = tokio::time::Instant::now();
+        let disconnected = tokio::time::Instant::now();
         drop((stream, client));
-        let journal = stage.provider.at_rest().await;
+        let journal = fixture.provider.at_rest().await;
         let seen = journal.only().client_closed_at().expect("it was cancelled");
-        let after = seen.saturating_duration_since(left);
+        let after = seen.saturating_duration_since(disconnected);
         println!("seen by the provider after {after:?} (promised: 100 ms)");
         assert!(after < Duration::from_secs(1), "{after:?}");
     }
-    for receipt in stage.gateway.receipts(2).await {
+    for receipt in fixture.gateway.receipts(2).await {
         assert_eq!(receipt.outcome, Outcome::Abandoned);
     }
 }
 
 #[tokio::test]
-async fn the_private_key_is_found_nowhere() {
-    let stage = Stage::new().await;
-    let key = std::fs::read_to_string(stage.folder.path().join("tls.key")).unwrap();
+async fn the_private_key_appears_in_no_output() {
+    let fixture = TlsFixture::new().await;
+    let key = std::fs::read_to_string(fixture.folder.path().join("tls.key")).unwrap();
     let lines: Vec<&str> = key.lines().filter(|line| !line.starts_with("-----")).collect();
     assert!(!lines.is_empty());
     let der = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let numbers = der.secret_der().iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
-    let text = configuration(stage.folder.path(), &stage.provider);
+    let text = configuration(fixture.folder.path(), &fixture.provider);
     let problems_of = |text: String| {
-        let loaded = load(&ConfigSource::File { path: "tierway.toml".into(), text }, &World, &[]);
+        let loaded = load(&ConfigSource::File { path: "tierway.toml".into(), text }, &RealFiles, &[]);
         loaded.expect_err("a bad configuration").to_string()
     };
-    let live = stage.gateway.relay.active_config();
+    let live = fixture.gateway.relay.active_config();
     let said = [
         live.snapshot.effective.to_toml(),
         live.snapshot.effective.to_json().to_string(),
         format!("{:?}", live.snapshot),
-        stage.gateway.telemetry.metrics.render(),
-        stage.gateway.access_log(),
+        fixture.gateway.telemetry.metrics.render(),
+        fixture.gateway.access_log(),
         // The key in the place of the certificate, and written out.
         problems_of(text.replace("tls.crt", "tls.key")),
         problems_of(text.replace("cert = ", &format!("cert = \"{}\", x = ", key.escape_default()))),

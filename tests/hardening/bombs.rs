@@ -1,4 +1,5 @@
-//! Bombs: bodies that are small to send and large to read. Refused, in bounded memory, many at once.
+//! Decompression bombs and costly JSON: bodies that are small to send and large to read. They are
+//! refused in bounded memory, also many at once.
 
 use crate::config::{Config, MODEL, chat_request};
 use crate::machine::{Memory, others_are_answered};
@@ -12,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinSet;
 
 const CHAT: &str = "/v1/chat/completions";
-/// What a bomb becomes; most it may be is a sixteenth.
+/// The decoded size of a bomb in bytes, sixteen times the limit.
 const UNPACKED: usize = 16 * 1024 * 1024;
-/// The largest body.
-const MOST: usize = 1024 * 1024;
-/// Bombs of each kind at the same time.
-const SALVO: usize = 8;
+/// The limit on a body in bytes.
+const MAX_BODY: usize = 1024 * 1024;
+/// How many of each kind are sent at the same time.
+const PARALLEL: usize = 8;
 
 async fn gateway() -> (TestGateway, ScriptedProvider) {
     let provider = ScriptedProvider::start("eu").await;
@@ -28,7 +29,7 @@ async fn gateway() -> (TestGateway, ScriptedProvider) {
 
 async fn packed(mut reader: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).await.expect("memory is read without fault");
+    reader.read_to_end(&mut bytes).await.expect("reading from memory does not fail");
     bytes
 }
 
@@ -39,10 +40,10 @@ async fn post(gateway: SocketAddr, headers: &str, body: &[u8]) -> Response {
     client.response().await
 }
 
-/// [`SALVO`] of the same.
+/// Sends the same request [`PARALLEL`] times at once.
 async fn at_once(gateway: SocketAddr, headers: &str, body: &[u8]) -> Vec<Response> {
     let mut posts = JoinSet::new();
-    for _ in 0..SALVO {
+    for _ in 0..PARALLEL {
         let (headers, body) = (headers.to_owned(), body.to_vec());
         posts.spawn(async move { post(gateway, &headers, &body).await });
     }
@@ -50,7 +51,7 @@ async fn at_once(gateway: SocketAddr, headers: &str, body: &[u8]) -> Vec<Respons
 }
 
 #[tokio::test]
-async fn what_unpacks_to_a_thousand_times_its_size_is_refused() {
+async fn a_body_that_decodes_to_a_thousand_times_its_size_is_refused() {
     let (gateway, provider) = gateway().await;
     let zeros = vec![b' '; UNPACKED];
     let bombs = [
@@ -62,18 +63,18 @@ async fn what_unpacks_to_a_thousand_times_its_size_is_refused() {
     let before = Memory::now();
     for (encoding, bomb) in bombs {
         let headers = format!("content-encoding: {encoding}\r\ncontent-length: {}\r\n", bomb.len());
-        let salvo = async {
+        let attack = async {
             for response in at_once(gateway.addr, &headers, &bomb).await {
                 assert_eq!(response.refusal(), (413, "request_too_large".to_owned()), "{encoding}");
             }
         };
-        others_are_answered(&gateway, salvo).await;
-        before.has_hardly_grown(&format!("{SALVO} × {} bytes of {encoding}", bomb.len()));
+        others_are_answered(&gateway, attack).await;
+        before.has_hardly_grown(&format!("{PARALLEL} × {} bytes of {encoding}", bomb.len()));
     }
     assert!(provider.journal().requests().all(|request| request.body == chat_request("")));
 }
 
-/// JSON that costs more to read than to write: `(what it is, its text, the answer's status)`.
+/// JSON that costs more to parse than to send: `(description, text, status of the answer)`.
 fn costly_json() -> Vec<(&'static str, String, u16)> {
     let deep = 400_000;
     let keys: String = (0..50_000).map(|number| format!("\"k{number}\":0,")).collect();
@@ -87,7 +88,7 @@ fn costly_json() -> Vec<(&'static str, String, u16)> {
         ("a long number", format!("{{\"model\":\"{MODEL}\",\"n\":{}}}", "9".repeat(2 * deep)), 400),
         ("a long name", format!("{{\"model\":\"{}\"}}", "m".repeat(2 * deep)), 400),
         ("escapes", format!("{{\"model\":\"{}\"}}", "\\u006d".repeat(100_000)), 400),
-        // Not ours to refuse: it is read once and passed on.
+        // Not refused by the gateway: it is parsed once and forwarded.
         ("many members", chat_request(&keys), 200),
     ]
 }
@@ -98,13 +99,13 @@ async fn json_that_is_costly_to_read_is_refused_or_cheap() {
     let before = Memory::now();
     for (what, json, expected) in costly_json() {
         let headers = format!("content-length: {}\r\n", json.len());
-        let salvo = async {
+        let attack = async {
             for response in at_once(gateway.addr, &headers, json.as_bytes()).await {
                 assert_eq!(response.status, expected, "{what}: {}", response.text());
             }
         };
-        others_are_answered(&gateway, salvo).await;
-        before.has_hardly_grown(&format!("{SALVO} × {what}"));
+        others_are_answered(&gateway, attack).await;
+        before.has_hardly_grown(&format!("{PARALLEL} × {what}"));
     }
 }
 
@@ -115,12 +116,12 @@ async fn a_flood_of_tiny_chunks_is_read_in_bounded_memory() {
     let headers = "transfer-encoding: chunked\r\n";
     let request = chat_request("");
     let chunks = |bytes: &str| bytes.bytes().map(|byte| format!("1\r\n{}\r\n", byte as char)).collect::<String>();
-    let bytes = chunks(&request) + &chunks(&" ".repeat(MOST - request.len())) + "0\r\n\r\n";
+    let bytes = chunks(&request) + &chunks(&" ".repeat(MAX_BODY - request.len())) + "0\r\n\r\n";
     let flood = async {
         let response = post(gateway.addr, headers, bytes.as_bytes()).await;
         assert_eq!(response.chat_text().as_deref(), Ok("Hello"));
     };
     others_are_answered(&gateway, flood).await;
-    assert!(provider.journal().requests().any(|request| request.body.len() == MOST));
+    assert!(provider.journal().requests().any(|request| request.body.len() == MAX_BODY));
     before.has_hardly_grown("a million chunks");
 }

@@ -1,5 +1,5 @@
-//! A hostile provider: whatever it sends, however long, the client reads the healthy region's answer
-//! and nothing of this one's.
+//! A hostile provider: whatever it sends, the client reads the healthy region's answer and nothing of
+//! the hostile one's.
 //!
 //! Start reading at [`check`].
 
@@ -11,13 +11,13 @@ use crate::support::{ChatAnswer, Ending, Script, ScriptedProvider, TestGateway, 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// What only the hostile provider says.
+/// A word that only the hostile provider sends.
 const POISON: &str = "poison";
-/// Time limits short enough to be waited for.
+/// Timeouts short enough for a test.
 const ROUTING: &str =
     "balance = \"ordered\"\nretry_budget = \"100%\"\nfirst_token = \"1s\"\nwhole = \"2s\"\nidle = \"1s\"";
 
-/// The hostile region preferred, the healthy one behind it.
+/// The hostile region first, the healthy one as its fallback.
 fn config(hostile: &str, healthy: &ScriptedProvider) -> String {
     let url = healthy.base_url();
     let region = format!(
@@ -36,7 +36,7 @@ fn body(stream: bool) -> String {
     chat_request(if stream { r#""stream":true,"# } else { "" })
 }
 
-/// Fails the test unless `response` is the healthy region's and only that.
+/// Fails the test unless `response` is the healthy region's alone.
 fn is_healthy(case: &str, response: &Response) {
     assert_eq!(response.chat_text().as_deref(), Ok("Hello"), "{case}");
     assert_eq!(response.header("x-tierway-region"), Some("us-east"), "{case}");
@@ -50,7 +50,7 @@ fn wire(head: &str, body: &str) -> Script {
     Script::wire(format!("HTTP/1.1 {head}\r\n\r\n{body}")).end(Ending::Fin)
 }
 
-/// A whole answer that says it is poison.
+/// A whole answer whose text is [`POISON`].
 fn poison() -> String {
     format!(r#"{{"choices":[{{"index":0,"message":{{"content":"{POISON}"}},"finish_reason":"stop"}}]}}"#)
 }
@@ -61,7 +61,7 @@ fn poisoned_stream() -> String {
     format!("data: {{\"choices\":[{choice}]}}\n\ndata: [DONE]\n\n")
 }
 
-/// What breaks an answer whatever form was asked for.
+/// Answers that break the protocol for a stream as for a whole answer.
 fn breaches() -> Vec<(&'static str, Script)> {
     let (whole, json) = (poison(), "content-type: application/json");
     let length = whole.len();
@@ -107,7 +107,7 @@ fn breaches() -> Vec<(&'static str, Script)> {
 }
 
 #[tokio::test]
-async fn breaches_of_protocol_fall_over() {
+async fn breaches_of_protocol_fall_back() {
     let (hostile, healthy) = (ScriptedProvider::start("eu").await, healthy().await);
     let gateway = TestGateway::start(&config(&hostile.base_url(), &healthy)).await;
     let before = Memory::now();
@@ -121,9 +121,9 @@ async fn breaches_of_protocol_fall_over() {
     before.has_hardly_grown("breaches of protocol");
 }
 
-/// Bytes after the end of an answer are nobody's: not the next request's on that connection.
+/// Bytes after the end of an answer do not belong to the next request on that connection.
 #[tokio::test]
-async fn an_answer_too_many_is_given_to_nobody() {
+async fn an_answer_too_many_is_discarded() {
     let (hostile, healthy) = (ScriptedProvider::start("eu").await, healthy().await);
     let gateway = TestGateway::start(&config(&hostile.base_url(), &healthy)).await;
     let honest = poison().replace(POISON, "Hello");
@@ -139,9 +139,9 @@ async fn an_answer_too_many_is_given_to_nobody() {
     }
 }
 
-/// What an honest answer must not pass on.
+/// Headers that even a good answer must not pass on.
 #[tokio::test]
-async fn headers_of_the_provider_stay_with_us() {
+async fn headers_of_the_provider_are_not_passed_on() {
     let (hostile, healthy) = (ScriptedProvider::start("eu").await, healthy().await);
     let gateway = TestGateway::start(&config(&hostile.base_url(), &healthy)).await;
     for stream in [false, true] {
@@ -183,8 +183,8 @@ const SSE: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
 const JSON: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n";
 const MIB: usize = 1024 * 1024;
 
-/// Asks a provider that sends `head` and then `more` without end: it falls over within `limit`, and no
-/// more than `most` bytes were read.
+/// Asks a provider that sends `head` and then `more` without end: the request falls back within `limit`, and at
+/// most `most` bytes were read.
 async fn check(case: &str, stream: bool, (head, more): (&str, &[u8]), pause: Duration, limit: Duration, most: usize) {
     let (hostile, healthy) = (Endless::start(head, more, pause).await, healthy().await);
     let gateway = TestGateway::start(&config(&hostile.base_url, &healthy)).await;
@@ -192,18 +192,18 @@ async fn check(case: &str, stream: bool, (head, more): (&str, &[u8]), pause: Dur
     let response = soon(case, gateway.chat(&body(stream))).await;
     is_healthy(case, &response);
     let (lasted, sent) = (begun.elapsed(), hostile.sent.load(Ordering::Relaxed));
-    println!("{case}: fell over after {lasted:.1?} and {sent} bytes");
+    println!("{case}: fell back after {lasted:.1?} and {sent} bytes");
     assert!(lasted < limit, "{case}: {lasted:?}");
     assert!(sent < most, "{case}: {sent} bytes");
     before.has_hardly_grown(case);
 }
 
-/// What the kernel's buffers may hold beyond what we read.
+/// The most bytes in the kernel's buffers beyond what the gateway reads.
 const KERNEL: usize = 12 * MIB;
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 #[tokio::test]
-async fn endless_heads_fall_over() {
+async fn endless_heads_fall_back() {
     let x = "x".repeat(16 * 1024);
     for (case, head, more) in [
         ("an endless header line", "HTTP/1.1 200 OK\r\nx: ", &*x),
@@ -215,7 +215,7 @@ async fn endless_heads_fall_over() {
         let more = more.repeat((16 * 1024 / more.len()).max(1));
         check(case, false, (head, more.as_bytes()), Duration::ZERO, AT_ONCE, KERNEL).await;
     }
-    // Nothing is kept of these, and they end when the answer's time is over.
+    // Nothing of these is kept; they end with the timeout of the answer.
     for (case, more) in [
         ("endless interim answers", "HTTP/1.1 100 Continue\r\n\r\n"),
         ("endless early hints", "HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n"),
@@ -226,7 +226,7 @@ async fn endless_heads_fall_over() {
 }
 
 #[tokio::test]
-async fn endless_streams_without_a_token_fall_over() {
+async fn endless_streams_without_a_token_fall_back() {
     let role = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]}\n\n";
     let slowly = Duration::from_millis(20);
     for (case, more, pause) in [
@@ -245,7 +245,7 @@ async fn endless_streams_without_a_token_fall_over() {
 }
 
 #[tokio::test]
-async fn endless_whole_answers_fall_over() {
+async fn endless_whole_answers_fall_back() {
     let blanks = vec![b' '; 64 * 1024];
     check("an endless answer", false, (JSON, &blanks), Duration::ZERO, Duration::from_secs(5), 64 * MIB + KERNEL).await;
     check("a page in place of a stream", true, (JSON, &blanks), Duration::ZERO, AT_ONCE, KERNEL).await;

@@ -1,17 +1,17 @@
-//! The gateway under attack: from the client's side, byte by byte, and from the provider's.
+//! The gateway under attack, by clients and by providers.
 //!
-//! Each attack asserts the same three things: it is refused or bounded, nothing of it reaches the
-//! other side, and whoever asks at the same time goes on being answered.
+//! Each test asserts the same three things: the attack is refused or bounded, nothing of it reaches the
+//! other side, and requests sent at the same time are still answered.
 
-// Tests measure real time, and stop at once where something is not as it must be.
+// Tests measure real time, and fail at once where something is not as it must be.
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)]
 
+mod authentication;
 mod bombs;
 #[allow(dead_code, reason = "shared with the API tests, which use all of it")]
 #[path = "../api/config.rs"]
 mod config;
-mod doors;
 mod endless;
 mod floods;
 mod frames;

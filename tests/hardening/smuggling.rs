@@ -1,8 +1,8 @@
 //! Request smuggling and header tricks: whatever a client writes, the provider reads exactly one
 //! well-formed request with the client's body, or none at all.
 //!
-//! Every case is followed by a request of good faith on the same connection, so that bytes left over
-//! by one framing and read as a request by another show themselves.
+//! Every case is followed by a valid request on the same connection, so that bytes left over by one
+//! framing and read as a request by another become visible.
 //!
 //! Start reading at [`attack`].
 
@@ -14,8 +14,8 @@ use crate::support::{ScriptedProvider, TestGateway, chat_whole};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// What the provider may be told, the credential and the framing included.
-const TRAVELS: [&str; 10] = [
+/// The headers that may reach the provider, the credential and the framing included.
+const FORWARDED: [&str; 10] = [
     "host",
     "authorization",
     "accept",
@@ -27,13 +27,13 @@ const TRAVELS: [&str; 10] = [
     "idempotency-key",
     "openai-beta",
 ];
-/// Ends the connection in good order where the case before it left it in order.
+/// Ends the connection, where the case before it left it usable.
 const LAST: &str = "GET /livez HTTP/1.1\r\nhost: tests\r\nconnection: close\r\n\r\n";
 
-/// What becomes of an attack.
+/// The result of an attack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
-    /// It is no attack: one request with the body reaches the provider, and the connection goes on.
+enum AttackResult {
+    /// One request with the body reaches the provider, and the connection stays usable.
     Served,
     /// The same, but nothing after it is read from this connection.
     ServedLast,
@@ -42,9 +42,9 @@ enum Fate {
     /// The same, and nothing after it is read from this connection.
     RefusedLast(u16),
 }
-use Fate::{Refused, RefusedLast, Served, ServedLast};
+use AttackResult::{Refused, RefusedLast, Served, ServedLast};
 
-impl Fate {
+impl AttackResult {
     fn is_refusal(self) -> bool {
         matches!(self, Refused(_) | RefusedLast(_))
     }
@@ -60,7 +60,7 @@ fn chunked(body: &str) -> String {
     format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
 }
 
-/// A chat request to be hidden behind another: nobody asked for it.
+/// A chat request to be smuggled behind another one.
 fn hidden() -> String {
     let body = chat_request(r#""user":"smuggled","#);
     let length = body.len();
@@ -83,27 +83,27 @@ impl Bench {
     }
 
     /// A POST with these lines after the request line and these bytes after the head.
-    async fn post(&self, case: &str, lines: &str, after: &str, fate: Fate) {
+    async fn post(&self, case: &str, lines: &str, after: &str, expected: AttackResult) {
         let head = format!("POST /v1/chat/completions HTTP/1.1\r\nauthorization: {BEARER}\r\n{lines}\r\n");
-        self.attack(case, &(head + after), fate).await;
+        self.attack(case, &(head + after), expected).await;
     }
 
     /// A well-framed POST with these lines added.
-    async fn header(&self, lines: &str, fate: Fate) {
+    async fn header(&self, lines: &str, expected: AttackResult) {
         let (body, host) = (body(), "host: tests\r\n");
         let length = body.len();
-        self.post(lines, &format!("{host}content-length: {length}\r\n{lines}"), &body, fate).await;
+        self.post(lines, &format!("{host}content-length: {length}\r\n{lines}"), &body, expected).await;
     }
 
     /// A well-framed request that begins with this line.
-    async fn line(&self, line: &str, fate: Fate) {
+    async fn line(&self, line: &str, expected: AttackResult) {
         let body = body();
         let length = body.len();
         let head = format!("{line}\r\nhost: tests\r\nauthorization: {BEARER}\r\ncontent-length: {length}\r\n\r\n");
-        self.attack(line, &(head + &body), fate).await;
+        self.attack(line, &(head + &body), expected).await;
     }
 
-    async fn attack(&self, case: &str, bytes: &str, fate: Fate) {
+    async fn attack(&self, case: &str, bytes: &str, expected: AttackResult) {
         self.provider.clear();
         let socket = TcpStream::connect(self.gateway.addr).await.expect("the gateway accepts");
         let (reader, mut writer) = socket.into_split();
@@ -122,42 +122,42 @@ impl Bench {
             (Some(status @ 400..500), 1) => Refused(status),
             other => panic!("{case:?}: {other:?}: {answer}"),
         };
-        assert_eq!(became, fate, "{case:?}: {answer}");
+        assert_eq!(became, expected, "{case:?}: {answer}");
         match requests.as_slice() {
-            [] => assert!(fate.is_refusal(), "{case:?}: an answer without a request: {answer}"),
+            [] => assert!(expected.is_refusal(), "{case:?}: an answer without a request: {answer}"),
             [request] => {
-                assert!(!fate.is_refusal(), "{case:?} reached the provider: {request:?}");
+                assert!(!expected.is_refusal(), "{case:?} reached the provider: {request:?}");
                 self.is_plain(case, request);
             }
             many => panic!("{case:?} became {} requests: {many:#?}", many.len()),
         }
     }
 
-    /// Fails the test unless `request` is what an honest client's would have been.
+    /// Fails the test unless `request` is what a valid request would have become.
     fn is_plain(&self, case: &str, request: &Request) {
         assert_eq!((&*request.method, &*request.path), ("POST", "/v1/chat/completions"), "{case:?}");
         assert_eq!(request.body, body(), "{case:?}");
         for (name, _) in &request.headers {
-            let travels = TRAVELS.contains(&name.as_str()) || name.starts_with("x-stainless-");
-            assert!(travels, "{case:?}: `{name}` went up");
+            let forwarded = FORWARDED.contains(&name.as_str()) || name.starts_with("x-stainless-");
+            assert!(forwarded, "{case:?}: `{name}` was forwarded");
         }
         assert_eq!(request.header("content-length"), Some(&*request.body.len().to_string()), "{case:?}");
         assert_eq!(request.header("transfer-encoding"), None, "{case:?}");
         assert_eq!(request.header("host"), Some(&*self.provider.addr().to_string()), "{case:?}");
         assert_eq!(request.header("authorization"), Some(&*format!("Bearer {CREDENTIAL}")), "{case:?}");
         assert_eq!(request.header("content-type"), Some("application/json"), "{case:?}");
-        assert!(!String::from_utf8_lossy(&request.head).contains(KEY), "{case:?}: the client's key went up");
+        assert!(!String::from_utf8_lossy(&request.head).contains(KEY), "{case:?}: the client's key was forwarded");
     }
 }
 
 #[tokio::test]
-async fn lengths_that_disagree_are_refused_or_the_last_thing_read() {
+async fn lengths_that_disagree_are_refused_or_end_the_connection() {
     let bench = Bench::start().await;
     let body = body();
     let length = body.len();
     let longer = length + 5;
-    let check = async |lines: &str, after: &str, fate: Fate| {
-        bench.post(lines, &format!("host: tests\r\n{lines}"), after, fate).await;
+    let check = async |lines: &str, after: &str, expected: AttackResult| {
+        bench.post(lines, &format!("host: tests\r\n{lines}"), after, expected).await;
     };
     let plain = |length: &str| format!("content-length: {length}\r\n");
     check(&plain(&length.to_string()), &body, Served).await;
@@ -181,8 +181,8 @@ async fn lengths_that_disagree_are_refused_or_the_last_thing_read() {
 async fn a_transfer_encoding_is_chunked_or_refused() {
     let bench = Bench::start().await;
     let chunks = chunked(&body());
-    let check = async |value: &str, fate: Fate| {
-        bench.post(value, &format!("host: tests\r\ntransfer-encoding: {value}\r\n"), &chunks, fate).await;
+    let check = async |value: &str, expected: AttackResult| {
+        bench.post(value, &format!("host: tests\r\ntransfer-encoding: {value}\r\n"), &chunks, expected).await;
     };
     for value in ["chunked", "Chunked", " chunked ", "chunked\r\ntransfer-encoding: chunked"] {
         check(value, Served).await;
@@ -198,7 +198,7 @@ async fn a_transfer_encoding_is_chunked_or_refused() {
     bench.attack("chunks in HTTP/1.0", &old, RefusedLast(400)).await;
 }
 
-/// A front end that goes by the length sees one request where we, going by the chunks, see a second.
+/// A proxy that reads by length sees one request where the gateway, reading chunks, sees a second.
 #[tokio::test]
 async fn nothing_after_a_chunked_body_is_read_as_a_request() {
     let bench = Bench::start().await;
@@ -223,8 +223,8 @@ async fn chunks_are_well_formed_or_refused() {
     let bench = Bench::start().await;
     let body = body();
     let size = format!("{:x}", body.len());
-    let check = async |chunks: String, fate: Fate| {
-        bench.post(&chunks, "host: tests\r\ntransfer-encoding: chunked\r\n", &chunks, fate).await;
+    let check = async |chunks: String, expected: AttackResult| {
+        bench.post(&chunks, "host: tests\r\ntransfer-encoding: chunked\r\n", &chunks, expected).await;
     };
     let chunk = |size: &str| format!("{size}\r\n{body}\r\n0\r\n\r\n");
     check(chunk(&size.to_uppercase()), Served).await;
@@ -291,7 +291,7 @@ async fn headers_are_well_formed_or_refused() {
 }
 
 #[tokio::test]
-async fn hosts_change_nothing() {
+async fn the_host_header_changes_nothing() {
     let bench = Bench::start().await;
     let body = body();
     let length = body.len();

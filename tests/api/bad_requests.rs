@@ -1,7 +1,7 @@
-//! Bad input at the door: every malformed request is told what is wrong with it, in a body the client
-//! can read, and none of it reaches the provider.
+//! Bad requests: each is answered with what is wrong with it, in a body the client can read, and none
+//! reaches the provider.
 //!
-//! Keys come first: without one nothing else is said, and nobody learns what exists.
+//! The key is checked first: without one a client learns nothing else, also not which paths exist.
 
 use crate::config::{Config, MODEL, chat_request};
 use crate::support::client::Response;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 const CHAT: &str = "/v1/chat/completions";
 const MAX_BODY: usize = 64 * 1024;
-/// What no buffer on the way holds.
+/// More bytes than all buffers between client and gateway.
 const HUGE: usize = 16 * 1024 * 1024;
 
 async fn gateway() -> (TestGateway, ScriptedProvider) {
@@ -58,7 +58,7 @@ fn assert_error(response: &Response, status: u16, code: &str, param: Option<&str
 }
 
 #[tokio::test]
-async fn what_is_no_json_object_is_refused() {
+async fn a_body_that_is_not_a_json_object_is_refused() {
     let (gateway, provider) = gateway().await;
     let deep = |levels: usize| {
         let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
@@ -91,7 +91,7 @@ async fn what_is_no_json_object_is_refused() {
 }
 
 #[tokio::test]
-async fn fields_we_read_must_be_what_they_are() {
+async fn fields_that_are_read_must_have_their_type() {
     let (gateway, provider) = gateway().await;
     let check = async |members: &str, param: &str| {
         let response = gateway.chat(&format!("{{{members}}}")).await;
@@ -112,7 +112,7 @@ async fn fields_we_read_must_be_what_they_are() {
 }
 
 #[tokio::test]
-async fn headers_of_ours_must_be_what_they_are() {
+async fn x_tierway_headers_must_have_valid_values() {
     let (gateway, provider) = gateway().await;
     for value in ["", "0", "-5", "1.5", "soon", "1e3", "99999999999999999999999"] {
         let response = gateway.post(CHAT, &[("x-tierway-deadline-ms", value)], &chat_request("")).await;
@@ -127,7 +127,7 @@ async fn headers_of_ours_must_be_what_they_are() {
 }
 
 /// Sends all of `body` before reading anything, as simple clients do, and returns what can be read
-/// then. What the server no longer takes is lost.
+/// then. What the server no longer accepts is lost.
 async fn send_all_then_read(gateway: &TestGateway, head: String, body: Vec<u8>) -> String {
     let mut stream = TcpStream::connect(gateway.addr).await.expect("the gateway accepts");
     soon("the answer to a body nobody wants", async {
@@ -173,7 +173,7 @@ async fn a_client_with_too_large_a_body_can_read_why_it_is_refused() {
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("request_too_large"), "{answer}");
     let answer = send_all_then_read(&gateway, head_of("transfer-encoding: chunked", KEY), chunked(&body)).await;
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("request_too_large"), "{answer}");
-    // Without a key nothing of the body is of interest, and the client is told as well.
+    // Without a key the body is not read, and the client reads the refusal as well.
     for (framing, body) in [(declared.as_str(), body.clone()), ("transfer-encoding: chunked", chunked(&body))] {
         let answer = send_all_then_read(&gateway, head_of(framing, "nobody"), body).await;
         assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("invalid_api_key"), "{answer}");
@@ -182,7 +182,7 @@ async fn a_client_with_too_large_a_body_can_read_why_it_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_first_sends_no_body_in_vain() {
+async fn a_client_that_expects_100_continue_reads_the_refusal_without_sending() {
     let (gateway, _provider) = gateway().await;
     for (key, length, status) in [("nobody", 100, 401), (KEY, HUGE, 413)] {
         let mut client = Client::connect(gateway.addr).await;
@@ -192,7 +192,7 @@ async fn a_client_that_asks_first_sends_no_body_in_vain() {
 }
 
 #[tokio::test]
-async fn a_body_of_the_largest_size_is_taken() {
+async fn a_body_of_the_largest_size_is_accepted() {
     let (gateway, _provider) = gateway().await;
     let request = chat_request("");
     let exact = format!("{request}{}", " ".repeat(MAX_BODY - request.len()));
@@ -233,7 +233,7 @@ async fn encoded_bodies_are_read_and_forwarded_plain() {
 }
 
 #[tokio::test]
-async fn what_is_not_encoded_as_it_says_is_refused() {
+async fn a_body_that_is_not_encoded_as_declared_is_refused() {
     let (gateway, provider) = gateway().await;
     for (encoding, body) in encoded(chat_request("").as_bytes()).await.into_iter().skip(1) {
         let header = format!("content-encoding: {encoding}\r\n");
@@ -260,7 +260,7 @@ async fn a_small_body_that_decodes_to_a_large_one_is_refused() {
 }
 
 #[tokio::test]
-async fn every_bad_key_reads_the_same() {
+async fn every_bad_key_gets_the_same_answer() {
     let old = "[[keys]]\nname = \"old\"\npolicy = \"all\"\nsecret = \"env:OTHER_KEY\"\nexpires = \"2020-01-01\"";
     let (gateway, provider) = with(|config| config.more(old)).await;
     let expired = format!("authorization: Bearer {OTHER_KEY}\r\n");
@@ -281,13 +281,13 @@ async fn every_bad_key_reads_the_same() {
     ];
     let mut reported = BTreeMap::new();
     for key in keys {
-        // Path and method make no difference either: nobody without a key learns what exists.
+        // Path and method make no difference either: without a key a client does not learn which paths exist.
         let paths = [CHAT, "/v1/embeddings", "/v1/nothing", "/v1/models", "/v1/models/org/model", "/v1"];
         for (method, path) in ["POST", "GET", "PUT"].into_iter().flat_map(|method| paths.map(|path| (method, path))) {
             let head = format!("{method} {path} HTTP/1.1\r\ncontent-length: 2\r\n{key}");
             let response = raw(&gateway, &head, b"{}").await;
             assert_error(&response, 401, "invalid_api_key", None);
-            // Beside what differs from request to request: a list of models knows of no attempts.
+            // Except headers that differ from request to request; a list of models has no attempts.
             let aside = ["x-request-id", "date", "x-tierway-overhead-us", "x-tierway-attempts"];
             let unlike = |name: &str| !aside.contains(&name);
             let headers: Vec<_> = response.headers.into_iter().filter(|(name, _)| unlike(name)).collect();
@@ -308,7 +308,7 @@ async fn a_key_may_be_presented_in_two_ways() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_reported_the_right_ones() {
+async fn a_wrong_method_is_answered_with_the_allowed_ones() {
     let (gateway, _provider) = gateway().await;
     let check = async |method: &str, path: &str, allow: &str| {
         let head = format!("{method} {path} HTTP/1.1\r\nauthorization: {BEARER}\r\n");
@@ -327,7 +327,7 @@ async fn a_wrong_method_is_reported_the_right_ones() {
 }
 
 #[tokio::test]
-async fn an_unknown_path_is_reported_so() {
+async fn an_unknown_path_is_answered_with_unknown_url() {
     let (gateway, provider) = gateway().await;
     for path in
         ["/v1/nothing", "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1//chat/completions", "/v1/%63hat"]
@@ -339,7 +339,7 @@ async fn an_unknown_path_is_reported_so() {
     }
     let receipts = gateway.receipts(14).await;
     assert!(receipts.iter().all(|r| (r.reason, r.endpoint) == (Reason::UnknownUrl, None)));
-    // Outside /v1 nobody is asked for a key, and no receipt is written.
+    // Outside /v1 no key is checked, and no receipt is written.
     assert_error(&raw(&gateway, "GET /elsewhere HTTP/1.1\r\n", b"").await, 404, "unknown_url", None);
     assert_eq!((gateway.ledger.count(), provider.attempts()), (14, 0));
 }
@@ -355,7 +355,7 @@ async fn whole_connection(gateway: &TestGateway, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn health_is_reported_to_anybody() {
+async fn health_needs_no_key() {
     let (gateway, _provider) = gateway().await;
     for path in ["/healthz", "/livez", "/readyz"] {
         let got = whole_connection(&gateway, &format!("GET {path} HTTP/1.1\r\n")).await;
@@ -424,7 +424,7 @@ secret = "env:OTHER_KEY"
         assert_eq!((&model["context_length"], &model["regions"][0]), (&131_072.into(), &"eu-central".into()));
         assert_eq!(model["pricing"]["input"], "0.07");
     }
-    // What a key may not use does not exist for it.
+    // A model that the key may not use is answered as if it did not exist.
     for path in
         ["/v1/models/org/model", "/v1/models/org%2Fmodel", "/v1/models/default", "/v1/models/%ff", "/v1/models/eu"]
     {
@@ -435,7 +435,7 @@ secret = "env:OTHER_KEY"
 }
 
 #[tokio::test]
-async fn one_bad_request_does_not_cost_the_connection() {
+async fn a_bad_request_does_not_end_the_connection() {
     let (gateway, provider) = gateway().await;
     provider.answers(chat_whole("Hello"));
     let mut client = gateway.connect().await;
@@ -445,9 +445,9 @@ async fn one_bad_request_does_not_cost_the_connection() {
     }
 }
 
-/// What hyper refuses while it parses is bare, and ends the connection.
+/// What hyper refuses while it parses has no body, and ends the connection.
 #[tokio::test]
-async fn what_is_no_http_is_refused_without_a_receipt() {
+async fn invalid_http_is_refused_without_a_receipt() {
     let (gateway, _provider) = gateway().await;
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000));
     let large = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(100_000));

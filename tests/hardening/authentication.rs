@@ -1,7 +1,7 @@
-//! Every door and every way to knock: route × method × Host × spelling of the path, taken from the
-//! router itself. Without a key nobody is told anything but what is open to all.
+//! Who may use which route: route × method × Host × spelling of the path, with the routes taken from
+//! the router itself. A client without a key reads only what is open to all.
 //!
-//! Start reading at [`no_door_opens_without_a_key`]; a new route needs a row in [`DOORS`].
+//! Start reading at [`no_route_is_served_without_a_key`]; a new route needs a row in [`ROUTES`].
 
 use crate::config::Config;
 use crate::support::gateway::{ADMIN_TOKEN, KEY, OTHER_KEY};
@@ -10,45 +10,45 @@ use std::collections::BTreeMap;
 use tierway::http::request_handler::RequestHandler;
 use tierway::http::{ops_handler, public_handler};
 
-/// Who may open a door.
+/// Who may use a route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Door {
+enum RouteAccess {
     /// Anybody, by GET or HEAD.
     Open,
-    /// Whoever has a key.
+    /// Clients with a key.
     Key,
-    /// Operators, here where the metrics have a token.
+    /// Operators, because these tests configure a metrics token.
     Token,
-    /// Operators: what lies below `/admin`, known or not.
+    /// Operators. Every path below `/admin`, known or not.
     Admin,
 }
 
-/// Every route there is.
-const DOORS: [(&str, Door); 20] = [
-    ("/admin/v1/credits", Door::Admin),
-    ("/admin/v1/credits/grants", Door::Admin),
-    ("/admin/v1/keys", Door::Admin),
-    ("/admin/v1/keys/{name}", Door::Admin),
-    ("/admin/v1/keys/{name}/rotate", Door::Admin),
-    ("/admin/v1/ledger", Door::Admin),
-    ("/admin/v1/ledger/{request_id}", Door::Admin),
-    ("/admin/v1/openapi.json", Door::Admin),
-    ("/admin/v1/teams", Door::Admin),
-    ("/admin/v1/teams/{name}", Door::Admin),
-    ("/admin/v1/usage", Door::Admin),
-    ("/healthz", Door::Open),
-    ("/livez", Door::Open),
-    ("/metrics", Door::Token),
-    ("/readyz", Door::Open),
-    ("/v1/chat/completions", Door::Key),
-    ("/v1/completions", Door::Key),
-    ("/v1/embeddings", Door::Key),
-    ("/v1/models", Door::Key),
-    ("/v1/models/{*id}", Door::Key),
+/// Every route.
+const ROUTES: [(&str, RouteAccess); 20] = [
+    ("/admin/v1/credits", RouteAccess::Admin),
+    ("/admin/v1/credits/grants", RouteAccess::Admin),
+    ("/admin/v1/keys", RouteAccess::Admin),
+    ("/admin/v1/keys/{name}", RouteAccess::Admin),
+    ("/admin/v1/keys/{name}/rotate", RouteAccess::Admin),
+    ("/admin/v1/ledger", RouteAccess::Admin),
+    ("/admin/v1/ledger/{request_id}", RouteAccess::Admin),
+    ("/admin/v1/openapi.json", RouteAccess::Admin),
+    ("/admin/v1/teams", RouteAccess::Admin),
+    ("/admin/v1/teams/{name}", RouteAccess::Admin),
+    ("/admin/v1/usage", RouteAccess::Admin),
+    ("/healthz", RouteAccess::Open),
+    ("/livez", RouteAccess::Open),
+    ("/metrics", RouteAccess::Token),
+    ("/readyz", RouteAccess::Open),
+    ("/v1/chat/completions", RouteAccess::Key),
+    ("/v1/completions", RouteAccess::Key),
+    ("/v1/embeddings", RouteAccess::Key),
+    ("/v1/models", RouteAccess::Key),
+    ("/v1/models/{*id}", RouteAccess::Key),
 ];
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
 const HOSTS: [&str; 5] = ["tests", "localhost", "127.0.0.1:1", "admin.internal", ""];
-/// What is presented instead of a key.
+/// Headers that are not a key.
 const NO_KEYS: [&str; 4] = [
     "",
     "authorization: Bearer tw_wrong\r\n",
@@ -56,7 +56,7 @@ const NO_KEYS: [&str; 4] = [
     "cookie: key=tw_test_canary_client_key\r\nx-api-key: tw_test_canary_client_key\r\n",
 ];
 
-/// The path of a route, with something in its place.
+/// The path of a route with its parameters filled in.
 fn filled(route: &str) -> String {
     route.replace("{*id}", "org%2Fmodel").replace("{name}", "app").replace("{request_id}", "req_1")
 }
@@ -83,11 +83,11 @@ fn spellings(path: &str) -> Vec<String> {
     ]
 }
 
-/// The paths that `router` knows, as it prints itself.
-fn paths(entry: &RequestHandler) -> Vec<String> {
-    let pattern = regex::Regex::new(r#"RouteId\(\d+\): "([^"]*)""#).expect("the pattern is one");
-    let printed = format!("{entry:?}");
-    // What takes the rest has paths of its own, that no client can ask for.
+/// The paths in the router's `Debug` output.
+fn paths(handler: &RequestHandler) -> Vec<String> {
+    let pattern = regex::Regex::new(r#"RouteId\(\d+\): "([^"]*)""#).expect("the pattern is valid");
+    let printed = format!("{handler:?}");
+    // The fallback router has internal paths that no client can request.
     let (routes, _) = printed.split_once("fallback_router").expect("a router has a fallback");
     let mut paths: Vec<_> = pattern.captures_iter(routes).map(|found| found[1].to_owned()).collect();
     paths.sort();
@@ -104,71 +104,77 @@ async fn gateway() -> (TestGateway, ScriptedProvider) {
 #[tokio::test]
 async fn every_route_has_a_row() {
     let (gateway, _provider) = gateway().await;
-    let rows: Vec<String> = DOORS.iter().map(|(path, _)| (*path).to_owned()).collect();
+    let rows: Vec<String> = ROUTES.iter().map(|(path, _)| (*path).to_owned()).collect();
     assert_eq!(paths(&public_handler(gateway.app.clone(), true)), rows);
     let operators: Vec<String> = rows.into_iter().filter(|path| !path.starts_with("/v1")).collect();
     assert_eq!(paths(&ops_handler(gateway.app.clone())), operators);
 }
 
-/// Asks without a body; the status.
+/// Sends a request without a body; the status of the answer.
 async fn ask(client: &mut Client, method: &str, path: &str, host: &str, headers: &str) -> u16 {
     client.send(format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n")).await;
     match method {
-        // No body follows, whatever its length is said to be.
+        // No body follows, whatever `content-length` is.
         "HEAD" => client.head().await.0,
         _ => client.response().await.status,
     }
 }
 
 #[tokio::test]
-async fn no_door_opens_without_a_key() {
+async fn no_route_is_served_without_a_key() {
     let (gateway, provider) = gateway().await;
     let mut client = gateway.connect().await;
-    let mut knocks = 0;
-    for (route, door) in DOORS {
+    let mut sent = 0;
+    for (route, access) in ROUTES {
         let route = filled(route);
         for (spelling, path) in spellings(&route).iter().enumerate() {
             for method in METHODS {
-                let mut reported = BTreeMap::new();
+                let mut statuses = BTreeMap::new();
                 for host in HOSTS {
                     for headers in if host == "tests" { &NO_KEYS[..] } else { &NO_KEYS[..1] } {
                         let status = ask(&mut client, method, path, host, headers).await;
-                        reported.entry(status).or_insert((host, headers));
-                        knocks += 1;
+                        statuses.entry(status).or_insert((host, headers));
+                        sent += 1;
                     }
                 }
-                let case = format!("{method} {path}: {reported:?}");
-                assert_eq!(reported.len(), 1, "one answer whatever the host and whoever asks: {case}");
-                let open = door == Door::Open && spelling < 3 && matches!(method, "GET" | "HEAD");
-                let reported = reported.into_keys().next();
-                assert!(if open { reported == Some(200) } else { matches!(reported, Some(401 | 404 | 405)) }, "{case}");
+                let case = format!("{method} {path}: {statuses:?}");
+                assert_eq!(statuses.len(), 1, "one status whatever the host and the headers: {case}");
+                let open = access == RouteAccess::Open && spelling < 3 && matches!(method, "GET" | "HEAD");
+                let status = statuses.into_keys().next();
+                assert!(if open { status == Some(200) } else { matches!(status, Some(401 | 404 | 405)) }, "{case}");
                 let plain = path.strip_prefix("http://elsewhere").unwrap_or(path);
                 let beyond = plain.starts_with("/v1/") || plain.starts_with("/admin/");
-                assert_eq!(reported == Some(401), beyond || is_metrics(door, spelling, method), "{case}");
+                assert_eq!(status == Some(401), beyond || is_metrics(access, spelling, method), "{case}");
             }
         }
     }
-    println!("{knocks} knocks");
+    println!("{sent} requests");
     assert_eq!(provider.attempts(), 0);
 }
 
-fn is_metrics(door: Door, spelling: usize, method: &str) -> bool {
-    door == Door::Token && spelling < 3 && matches!(method, "GET" | "HEAD")
+fn is_metrics(access: RouteAccess, spelling: usize, method: &str) -> bool {
+    access == RouteAccess::Token && spelling < 3 && matches!(method, "GET" | "HEAD")
 }
 
-/// An operator's token opens no door of a client's, and a client's key none of an operator's.
+/// An operator's token is no key for clients' routes, and a client's key none for operators' routes.
 #[tokio::test]
-async fn a_key_opens_only_the_doors_it_is_for() {
+async fn a_secret_is_accepted_only_by_the_routes_it_is_for() {
     let (gateway, provider) = gateway().await;
     let mut client = gateway.connect().await;
-    for (route, door) in DOORS {
+    for (route, access) in ROUTES {
         let path = filled(route);
-        for (secret, opens) in
-            [(ADMIN_TOKEN, &[Door::Token, Door::Admin][..]), (KEY, &[Door::Key]), (OTHER_KEY, &[Door::Token])]
-        {
+        for (secret, accepted) in [
+            (ADMIN_TOKEN, &[RouteAccess::Token, RouteAccess::Admin][..]),
+            (KEY, &[RouteAccess::Key]),
+            (OTHER_KEY, &[RouteAccess::Token]),
+        ] {
             let bearer = format!("authorization: Bearer {secret}\r\n");
             let status = ask(&mut client, "GET", &path, "tests", &bearer).await;
-            assert_eq!(status == 401, door != Door::Open && !opens.contains(&door), "{path} with {secret}: {status}");
+            assert_eq!(
+                status == 401,
+                access != RouteAccess::Open && !accepted.contains(&access),
+                "{path} with {secret}: {status}"
+            );
         }
     }
     assert_eq!(provider.attempts(), 0);
