@@ -82,7 +82,7 @@ impl InSqlite {
     /// A further one on the same database.
     fn another(&self) -> SqliteRegister {
         let path = self.folder.path().join("tierway.db");
-        SqliteRegister::beside(&path, NOW).unwrap_or_else(|error| panic!("{error}"))
+        SqliteRegister::of_command(&path, NOW).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
@@ -450,7 +450,7 @@ fn a_writer_that_is_killed_leaves_all_of_a_change_or_nothing() {
     let config = "[providers.sim]\nprotocol = \"sim\"\n[models.m]\ndeployments = [{ provider = \"sim\" }]\n\
                   [policies.standard]\nmodels = [\"*\"]\n";
     std::fs::write(file("tierway.toml"), config).expect("the folder can be written");
-    let register = SqliteRegister::beside(&file("tierway.db"), NOW).unwrap_or_else(|error| panic!("{error}"));
+    let register = SqliteRegister::of_command(&file("tierway.db"), NOW).unwrap_or_else(|error| panic!("{error}"));
     let (mut whole, mut nothing) = (0, 0);
     for round in 0..KILLS {
         let keys = (0..KEYS).map(|nth| {
