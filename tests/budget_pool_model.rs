@@ -1,11 +1,11 @@
-//! Every interleaving of the purse's coins, tried one by one: `src/store/budget_pool/balance.rs` itself, over loom's atomics.
+//! Model check of `src/store/budget_pool/balance.rs`: every interleaving of its atomics, explored by loom.
 //!
-//! Each model is two or three threads at one drawer and a bank that keeps its own books. Whatever the order,
-//! all that was leased must be spent, held, free or given back, and nothing may stay where it must not be
-//! spent. Mutants are atomics that misbehave, or a hand that does; each must make its model fail. loom takes
-//! every order for acquire and release at most, so what passes here asks less of a processor than it is given.
+//! Each model is two or three threads that use one window, and a lease store that counts separately. In every order,
+//! all leased money must end up spent, held, free or returned, and none may stay where it must not be spent.
+//! Mutants are faulty atomics or faulty callers; each must make its model fail. loom treats every ordering as
+//! acquire and release at most, so what passes here needs less than the code asks of a processor.
 //!
-//! Start reading in [`MODELS`], then [`CliContext::closing`], which says what must hold.
+//! Start reading in [`MODELS`], then [`ModelWindow::check_end`], which states what must hold.
 
 use loom::thread;
 use std::cell::Cell;
@@ -19,31 +19,31 @@ mod balance;
 
 use balance::WindowBalance;
 
-/// How often a thread is interrupted where it need not be; `LOOM_MAX_PREEMPTIONS` says otherwise. With five, most
-/// models pass too; the largest take too long for every run.
+/// The most preemptions per thread, unless `LOOM_MAX_PREEMPTIONS` is set. With five, most models pass too; the
+/// largest take too long for every run.
 const PREEMPTIONS: usize = 3;
 
-/// What is wrong on purpose.
+/// A deliberate fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mutant {
-    /// Compare-and-swap does not compare.
+    /// Compare-and-swap is a load and a store.
     LoadsThenStores,
-    /// Adding is reading and writing.
+    /// An addition is a load and a store.
     AddsInTwoSteps,
-    /// Whether the window has ended is looked at once: no second look after money came back.
-    LooksOnceAtTheWindow,
-    /// What is taken and the limit are looked at once.
-    LooksOnceAtTheLimit,
-    /// Nothing is ordered.
+    /// Whether the window has ended is read once, and not again after money was returned.
+    ReadsTheWindowOnce,
+    /// What is taken and the limit are read only once.
+    ReadsTheLimitOnce,
+    /// All orderings are relaxed.
     OrdersNothing,
-    /// What must go back to the bank is kept.
-    KeepsWhatGoesBack,
-    /// What was overrun is read when the bank has answered, not before it is asked.
+    /// What must go back to the lease store is kept.
+    KeepsReturnedMoney,
+    /// Overruns are read after the lease store has answered, not before it is asked.
     ForgetsOverruns,
 }
 
 std::thread_local! {
-    /// All threads of a model run on the thread that tries it.
+    /// All threads of a model run on the thread that explores it.
     static BROKEN: Cell<Option<Mutant>> = const { Cell::new(None) };
 }
 
@@ -63,34 +63,34 @@ mod sync {
         if is_broken(Mutant::OrdersNothing) { Ordering::Relaxed } else { order }
     }
 
-    /// What each thread saw at its first look.
+    /// The value of each thread's first read.
     #[derive(Default)]
-    struct FirstLooks<T>(Mutex<HashMap<ThreadId, T>>);
+    struct FirstReads<T>(Mutex<HashMap<ThreadId, T>>);
 
-    impl<T: Copy> FirstLooks<T> {
-        fn look(&self, mutant: Mutant, look: impl FnOnce() -> T) -> T {
+    impl<T: Copy> FirstReads<T> {
+        fn read_once(&self, mutant: Mutant, read_once: impl FnOnce() -> T) -> T {
             if !is_broken(mutant) {
-                return look();
+                return read_once();
             }
             let me = loom::thread::current().id();
             let known = self.0.lock().expect("no thread panics").get(&me).copied();
             known.unwrap_or_else(|| {
-                let seen = look();
+                let seen = read_once();
                 self.0.lock().expect("no thread panics").insert(me, seen);
                 seen
             })
         }
     }
 
-    pub struct AtomicBool(loom::sync::atomic::AtomicBool, FirstLooks<bool>);
+    pub struct AtomicBool(loom::sync::atomic::AtomicBool, FirstReads<bool>);
 
     impl AtomicBool {
         pub fn new(value: bool) -> Self {
-            Self(loom::sync::atomic::AtomicBool::new(value), FirstLooks::default())
+            Self(loom::sync::atomic::AtomicBool::new(value), FirstReads::default())
         }
 
         pub fn load(&self, by: Ordering) -> bool {
-            self.1.look(Mutant::LooksOnceAtTheWindow, || self.0.load(order(by)))
+            self.1.read_once(Mutant::ReadsTheWindowOnce, || self.0.load(order(by)))
         }
 
         pub fn store(&self, value: bool, by: Ordering) {
@@ -98,15 +98,15 @@ mod sync {
         }
     }
 
-    pub struct AtomicI64(loom::sync::atomic::AtomicI64, FirstLooks<i64>);
+    pub struct AtomicI64(loom::sync::atomic::AtomicI64, FirstReads<i64>);
 
     impl AtomicI64 {
         pub fn new(value: i64) -> Self {
-            Self(loom::sync::atomic::AtomicI64::new(value), FirstLooks::default())
+            Self(loom::sync::atomic::AtomicI64::new(value), FirstReads::default())
         }
 
         pub fn load(&self, by: Ordering) -> i64 {
-            self.1.look(Mutant::LooksOnceAtTheLimit, || self.0.load(order(by)))
+            self.1.read_once(Mutant::ReadsTheLimitOnce, || self.0.load(order(by)))
         }
 
         pub fn swap(&self, value: i64, by: Ordering) -> i64 {
@@ -147,37 +147,37 @@ mod sync {
     }
 }
 
-/// The bank's side of one window, and what the requests at its desk hold; counted apart from the coins.
+/// The lease store's totals of one window, and what requests hold; counted separately from the balance.
 #[derive(Default)]
-struct Books {
+struct LeaseTotals {
     limit: i64,
     spent: i64,
     leased: i64,
     held: i64,
 }
 
-/// One drawer and its bank. The bank hears of everything after the coins have moved.
-struct CliContext {
+/// One window and its lease store, which is notified of everything after the balance has changed.
+struct ModelWindow {
     balance: WindowBalance,
-    books: loom::sync::Mutex<Books>,
+    totals: loom::sync::Mutex<LeaseTotals>,
 }
 
-impl CliContext {
+impl ModelWindow {
     /// A window of `limit` of which `leased` is leased already.
     fn open(limit: i64, leased: i64) -> Arc<Self> {
-        let context = Self {
+        let window = Self {
             balance: WindowBalance::new(limit),
-            books: loom::sync::Mutex::new(Books { limit, ..Books::default() }),
+            totals: loom::sync::Mutex::new(LeaseTotals { limit, ..LeaseTotals::default() }),
         };
-        context.lease(leased);
-        Arc::new(context)
+        window.lease(leased);
+        Arc::new(window)
     }
 
-    fn book(&self, entry: impl FnOnce(&mut Books)) {
-        let mut books = self.books.lock().expect("no thread panics with it");
-        entry(&mut books);
-        let Books { leased, held, .. } = *books;
-        drop(books);
+    fn record(&self, change: impl FnOnce(&mut LeaseTotals)) {
+        let mut totals = self.totals.lock().expect("no thread panics with it");
+        change(&mut totals);
+        let LeaseTotals { leased, held, .. } = *totals;
+        drop(totals);
         assert!(held <= leased, "{held} is held of {leased} that are leased");
     }
 
@@ -185,61 +185,61 @@ impl CliContext {
         self.answer(need, self.balance.overrun());
     }
 
-    /// The bank answers an ask for `need`, sent when `overrun` was overrun.
+    /// The lease store answers a request for `need`, sent when the overrun was `overrun`.
     fn answer(&self, need: i64, overrun: i64) {
         let (mut amount, mut taken) = (0, 0);
-        self.book(|books| {
-            let [limit, before, need] = [books.limit, books.spent + books.leased, need].map(NanoUsd);
+        self.record(|totals| {
+            let [limit, before, need] = [totals.limit, totals.spent + totals.leased, need].map(NanoUsd);
             amount = grant(limit, before, need, NanoUsd::ZERO).0;
-            books.leased += amount;
-            taken = books.spent + books.leased;
+            totals.leased += amount;
+            taken = totals.spent + totals.leased;
         });
         let overrun = if is_broken(Mutant::ForgetsOverruns) { self.balance.overrun() } else { overrun };
         self.give_back(self.balance.lease(amount, taken, overrun));
     }
 
     fn give_back(&self, back: i64) {
-        if !is_broken(Mutant::KeepsWhatGoesBack) {
-            self.book(|books| books.leased -= back);
+        if !is_broken(Mutant::KeepsReturnedMoney) {
+            self.record(|totals| totals.leased -= back);
         }
     }
 
     fn take_part(&self, amount: i64) -> i64 {
         let part = self.balance.take_part(amount);
-        self.book(|books| books.held += part);
+        self.record(|totals| totals.held += part);
         part
     }
 
     fn take(&self, amount: i64) -> bool {
         let taken = self.balance.take(amount);
         if taken {
-            self.book(|books| books.held += amount);
+            self.record(|totals| totals.held += amount);
         }
         taken
     }
 
-    /// A hold that must fit: there is nobody else yet.
+    /// A hold that must fit: no other thread runs yet.
     fn hold(&self, amount: i64) {
         assert!(self.take(amount), "it fits");
     }
 
     fn settle(&self, held: i64, actual: i64) {
-        self.book(|books| books.held -= held);
+        self.record(|totals| totals.held -= held);
         let settled = self.balance.settle(held, actual);
-        self.book(|books| {
-            books.leased -= settled.leased;
-            books.spent += actual;
+        self.record(|totals| {
+            totals.leased -= settled.leased;
+            totals.spent += actual;
         });
         self.give_back(settled.back);
     }
 
     fn release(&self, held: i64) {
-        self.book(|books| books.held -= held);
+        self.record(|totals| totals.held -= held);
         self.give_back(self.balance.release(held));
     }
 
     fn set_limit(&self, limit: i64) {
-        self.book(|books| books.limit = limit);
+        self.record(|totals| totals.limit = limit);
         self.give_back(self.balance.set_limit(limit));
     }
 
@@ -247,29 +247,33 @@ impl CliContext {
         self.give_back(self.balance.close());
     }
 
-    fn tidy(&self) {
+    fn return_idle(&self) {
         self.give_back(self.balance.drain());
     }
 
-    /// What must hold when every thread has done its part.
-    fn closing(&self) {
+    /// What must hold after every thread has ended.
+    fn check_end(&self) {
         let (is_closed, taken_now) = (self.balance.is_closed(), self.balance.limit() - self.balance.left());
         let free = self.balance.drain();
-        let books = self.books.lock().expect("no thread panics with it");
-        assert_eq!(self.balance.held(), books.held, "what is held is what the requests hold");
-        assert_eq!(books.leased, free + books.held, "what is leased is free or held");
-        assert_eq!(self.balance.is_low(1), self.balance.left() > 0, "nothing is free now, and the bank may have more");
-        assert!(!is_closed || free == 0, "{free} is left in a drawer that was closed");
-        let over = books.spent + books.leased - books.limit;
+        let totals = self.totals.lock().expect("no thread panics with it");
+        assert_eq!(self.balance.held(), totals.held, "what is held is what the requests hold");
+        assert_eq!(totals.leased, free + totals.held, "what is leased is free or held");
+        assert_eq!(
+            self.balance.is_low(1),
+            self.balance.left() > 0,
+            "nothing is free now, and the lease store may have more"
+        );
+        assert!(!is_closed || free == 0, "{free} is left in a window that has ended");
+        let over = totals.spent + totals.leased - totals.limit;
         assert!(over <= 0 || free == 0, "{free} can be spent, and {over} too much is taken");
-        let taken = books.spent + books.leased - free;
+        let taken = totals.spent + totals.leased - free;
         assert!(taken_now >= taken, "{taken_now} is thought to be taken, and it is {taken}");
     }
 }
 
-type Part = fn(&CliContext);
+type Part = fn(&ModelWindow);
 
-/// What happens at once, after what happened before, in a window of 10 of which 10 are leased.
+/// A setup and the threads that run concurrently after it, in a window of 10 of which 10 are leased.
 struct Model {
     name: &'static str,
     before: Part,
@@ -281,118 +285,118 @@ const MODELS: &[Model] = &[
         name: "three take the last money",
         before: |_| {},
         threads: &[
-            |context| take_and_keep(context, 6),
-            |context| take_and_keep(context, 6),
-            |context| take_and_keep(context, 4),
+            |window| take_and_keep(window, 6),
+            |window| take_and_keep(window, 6),
+            |window| take_and_keep(window, 4),
         ],
     },
     Model {
         name: "three share the last money in parts",
-        before: |context| context.hold(3),
+        before: |window| window.hold(3),
         threads: &[
-            |context| part_and_settle(context, 6, 2),
-            |context| part_and_settle(context, 4, 4),
-            |context| context.release(3),
+            |window| part_and_settle(window, 6, 2),
+            |window| part_and_settle(window, 4, 4),
+            |window| window.release(3),
         ],
     },
     Model {
         name: "the window ends while one takes a part",
-        before: |context| context.hold(7),
-        threads: &[|context| context.close(), |context| part_and_settle(context, 5, 5)],
+        before: |window| window.hold(7),
+        threads: &[|window| window.close(), |window| part_and_settle(window, 5, 5)],
     },
     Model {
         name: "one takes what another gives back",
-        before: |context| context.hold(8),
+        before: |window| window.hold(8),
         threads: &[
-            |context| context.settle(8, 3),
-            |context| take_and_keep(context, 5),
-            |context| take_and_release(context, 2),
+            |window| window.settle(8, 3),
+            |window| take_and_keep(window, 5),
+            |window| take_and_release(window, 2),
         ],
     },
     Model {
         name: "the window ends while one takes",
         before: |_| {},
-        threads: &[|context| context.close(), |context| take_and_settle(context, 6, 2)],
+        threads: &[|window| window.close(), |window| take_and_settle(window, 6, 2)],
     },
     Model {
         name: "the window ends while holds end",
-        before: |context| (context.hold(6), context.hold(3)).0,
-        threads: &[|context| context.close(), |context| context.settle(6, 2), |context| context.release(3)],
+        before: |window| (window.hold(6), window.hold(3)).0,
+        threads: &[|window| window.close(), |window| window.settle(6, 2), |window| window.release(3)],
     },
     Model {
         name: "the window ends while a lease arrives",
-        before: |context| context.settle(0, 0),
-        threads: &[|context| context.close(), |context| context.lease(5)],
+        before: |window| window.settle(0, 0),
+        threads: &[|window| window.close(), |window| window.lease(5)],
     },
     Model {
         name: "the limit is lowered while a hold ends",
-        before: |context| context.hold(8),
-        threads: &[|context| context.set_limit(3), |context| context.settle(8, 1)],
+        before: |window| window.hold(8),
+        threads: &[|window| window.set_limit(3), |window| window.settle(8, 1)],
     },
     Model {
         name: "the limit is lowered while two holds end",
-        before: |context| (context.hold(5), context.hold(4)).0,
-        threads: &[|context| context.set_limit(3), |context| context.settle(5, 1), |context| context.release(4)],
+        before: |window| (window.hold(5), window.hold(4)).0,
+        threads: &[|window| window.set_limit(3), |window| window.settle(5, 1), |window| window.release(4)],
     },
     Model {
         name: "the limit is lowered while a lease arrives",
-        before: |context| (context.hold(8), context.tidy()).0,
-        threads: &[|context| context.set_limit(3), |context| context.lease(2)],
+        before: |window| (window.hold(8), window.return_idle()).0,
+        threads: &[|window| window.set_limit(3), |window| window.lease(2)],
     },
     Model {
         name: "one costs more than it held while another takes",
-        before: |context| context.hold(4),
-        threads: &[|context| context.settle(4, 12), |context| take_and_settle(context, 5, 2)],
+        before: |window| window.hold(4),
+        threads: &[|window| window.settle(4, 12), |window| take_and_settle(window, 5, 2)],
     },
     Model {
         name: "one costs more than it held while another ends",
-        before: |context| (context.hold(4), context.hold(6)).0,
-        threads: &[|context| context.settle(4, 12), |context| context.release(6)],
+        before: |window| (window.hold(4), window.hold(6)).0,
+        threads: &[|window| window.settle(4, 12), |window| window.release(6)],
     },
     Model {
         name: "one costs more than it held while a lease is on its way",
-        before: |context| (context.hold(4), context.tidy()).0,
-        threads: &[|context| context.settle(4, 12), |context| context.answer(3, 0)],
+        before: |window| (window.hold(4), window.return_idle()).0,
+        threads: &[|window| window.settle(4, 12), |window| window.answer(3, 0)],
     },
     Model {
         name: "what is idle goes back while one takes",
         before: |_| {},
         threads: &[
-            |context| context.tidy(),
-            |context| take_and_settle(context, 6, 2),
-            |context| take_and_release(context, 3),
+            |window| window.return_idle(),
+            |window| take_and_settle(window, 6, 2),
+            |window| take_and_release(window, 3),
         ],
     },
     Model {
         name: "what is idle goes back while a lease arrives",
-        before: |context| (context.hold(6), context.tidy()).0,
-        threads: &[|context| context.tidy(), |context| context.lease(3), |context| context.settle(6, 2)],
+        before: |window| (window.hold(6), window.return_idle()).0,
+        threads: &[|window| window.return_idle(), |window| window.lease(3), |window| window.settle(6, 2)],
     },
 ];
 
-fn take_and_keep(context: &CliContext, amount: i64) {
-    context.take(amount);
+fn take_and_keep(window: &ModelWindow, amount: i64) {
+    window.take(amount);
 }
 
-fn take_and_release(context: &CliContext, amount: i64) {
-    if context.take(amount) {
-        context.release(amount);
+fn take_and_release(window: &ModelWindow, amount: i64) {
+    if window.take(amount) {
+        window.release(amount);
     }
 }
 
-fn take_and_settle(context: &CliContext, amount: i64, actual: i64) {
-    if context.take(amount) {
-        context.settle(amount, actual);
+fn take_and_settle(window: &ModelWindow, amount: i64, actual: i64) {
+    if window.take(amount) {
+        window.settle(amount, actual);
     }
 }
 
-/// Takes as much of `amount` as there is, and spends up to `actual` of it.
-fn part_and_settle(context: &CliContext, amount: i64, actual: i64) {
-    let part = context.take_part(amount);
-    context.settle(part, actual.min(part));
+/// Holds as much of `amount` as there is, and spends up to `actual` of it.
+fn part_and_settle(window: &ModelWindow, amount: i64, actual: i64) {
+    let part = window.take_part(amount);
+    window.settle(part, actual.min(part));
 }
 
-/// Tries `model` in every order; how many there were, or what went wrong.
+/// Explores `model` in every order; returns the number of orders, or what failed.
 fn explore(model: &'static Model, mutant: Option<Mutant>) -> Result<usize, String> {
     let orders = Arc::new(AtomicUsize::new(0));
     let count = orders.clone();
@@ -401,29 +405,29 @@ fn explore(model: &'static Model, mutant: Option<Mutant>) -> Result<usize, Strin
         builder.preemption_bound = builder.preemption_bound.or(Some(PREEMPTIONS));
         builder.check(move || {
             count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let context = CliContext::open(10, 10);
-            (model.before)(&context);
+            let window = ModelWindow::open(10, 10);
+            (model.before)(&window);
             BROKEN.set(mutant);
             let part = |part: Part| {
-                let context = context.clone();
-                thread::spawn(move || part(&context))
+                let window = window.clone();
+                thread::spawn(move || part(&window))
             };
             let [first, others @ ..] = model.threads else { panic!("a model has threads") };
             let others: Vec<_> = others.iter().map(|one| part(*one)).collect();
-            first(&context);
+            first(&window);
             others.into_iter().for_each(|other| other.join().expect("it does not panic"));
             BROKEN.set(None);
-            context.closing();
+            window.check_end();
         });
     });
-    let reported = tried.join().map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default());
-    reported.map(|()| orders.load(std::sync::atomic::Ordering::Relaxed))
+    let failure = tried.join().map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default());
+    failure.map(|()| orders.load(std::sync::atomic::Ordering::Relaxed))
 }
 
 #[test]
 fn money_is_kept_in_every_order() {
     for model in MODELS {
-        let orders = explore(model, None).unwrap_or_else(|reported| panic!("{}: {reported}", model.name));
+        let orders = explore(model, None).unwrap_or_else(|failure| panic!("{}: {failure}", model.name));
         println!("{orders:>6} orders: {}", model.name);
         assert!(orders > 10, "{}: threads that never meet prove nothing", model.name);
     }
@@ -434,14 +438,14 @@ fn each_mutant_loses_or_makes_money() {
     for (mutant, name) in [
         (Mutant::LoadsThenStores, "three take the last money"),
         (Mutant::AddsInTwoSteps, "one takes what another gives back"),
-        (Mutant::LooksOnceAtTheWindow, "the window ends while holds end"),
-        (Mutant::LooksOnceAtTheLimit, "the limit is lowered while a hold ends"),
+        (Mutant::ReadsTheWindowOnce, "the window ends while holds end"),
+        (Mutant::ReadsTheLimitOnce, "the limit is lowered while a hold ends"),
         (Mutant::OrdersNothing, "the window ends while holds end"),
-        (Mutant::KeepsWhatGoesBack, "the window ends while one takes"),
+        (Mutant::KeepsReturnedMoney, "the window ends while one takes"),
         (Mutant::ForgetsOverruns, "one costs more than it held while a lease is on its way"),
     ] {
         let model = MODELS.iter().find(|model| model.name == name).expect("it is one of them");
-        let reported = explore(model, Some(mutant)).expect_err(&format!("{mutant:?} is not noticed"));
-        println!("{mutant:?} is noticed: {reported}");
+        let failure = explore(model, Some(mutant)).expect_err(&format!("{mutant:?} is not noticed"));
+        println!("{mutant:?} is noticed: {failure}");
     }
 }

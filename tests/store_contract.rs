@@ -1,8 +1,7 @@
-//! What every back end of the counters promises, run against each of them; what every ledger promises
-//! is in `store_contract/ledgers.rs`, and what every register promises in `store_contract/registers.rs`.
+//! What every back end of the counters guarantees, run against each of them; what every ledger guarantees is in
+//! `store_contract/ledgers.rs`, and what every register guarantees in `store_contract/registers.rs`.
 //!
-//! Time is handed in, so a day of traffic takes a second. A new back end is one more line at the
-//! end of this file.
+//! Time is passed in, so a day of traffic takes a second. A new back end is one more line at the end of this file.
 
 #![allow(clippy::disallowed_methods)]
 
@@ -27,13 +26,13 @@ const ROUNDS_PER_WINDOW: usize = 600;
 
 const NO_LIMITS: Limits = Limits { requests_per_minute: None, tokens_per_minute: None, max_concurrent: None };
 
-fn admit(counters: &dyn Counters, ask: AdmissionRequest, now: Instant) -> Result<Admission, AdmissionDenied> {
+fn admit(counters: &dyn Counters, request: AdmissionRequest, now: Instant) -> Result<Admission, AdmissionDenied> {
     // Back ends over a network need a runtime; each thread of a test brings its own.
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     }
-    RUNTIME.with(|runtime| runtime.block_on(counters.admit(&ask, now)))
+    RUNTIME.with(|runtime| runtime.block_on(counters.admit(&request, now)))
 }
 
 fn requests(limit: u64) -> Limits {
@@ -50,21 +49,21 @@ fn id_of(name: &str) -> KeyId {
     IDS.lock().expect("no test panics while it holds the lock").id_of(&name.into())
 }
 
-fn ask(key: &str, limits: Limits, tokens: u64) -> AdmissionRequest {
+fn request(key: &str, limits: Limits, tokens: u64) -> AdmissionRequest {
     AdmissionRequest { key: id_of(key), limits, tokens }
 }
 
 /// Admits and settles at once.
-fn pass(counters: &dyn Counters, ask: AdmissionRequest, now: Instant) -> Result<(), OverLimit> {
-    let admission = admit(counters, ask, now).map_err(|denied| denied.over)?;
+fn pass(counters: &dyn Counters, request: AdmissionRequest, now: Instant) -> Result<(), OverLimit> {
+    let admission = admit(counters, request, now).map_err(|denied| denied.over)?;
     counters.settle(admission, None, now);
     Ok(())
 }
 
 /// Passes until the limit is reached; a back end that never refuses fails here instead of hanging.
-fn use_up(counters: &dyn Counters, ask: AdmissionRequest, now: Instant) {
-    let refused = (0..10_000).any(|_| pass(counters, ask, now).is_err());
-    assert!(refused, "{ask:?} is never refused");
+fn use_up(counters: &dyn Counters, request: AdmissionRequest, now: Instant) {
+    let refused = (0..10_000).any(|_| pass(counters, request, now).is_err());
+    assert!(refused, "{request:?} is never refused");
 }
 
 /// 32 threads want far more than the limits, in rounds that share an instant. Whatever they take,
@@ -83,7 +82,7 @@ fn never_above_in_any_minute(counters: &dyn Counters, limits: Limits, most_token
                     let now = start + STEP * round as u32;
                     for _ in 0..DECISIONS / ROUNDS / THREADS {
                         let tokens = rng.u64(1..=most_tokens);
-                        if pass(counters, ask("hot", limits, tokens), now).is_ok() {
+                        if pass(counters, request("hot", limits, tokens), now).is_ok() {
                             taken[0].fetch_add(1, Ordering::Relaxed);
                             taken[1].fetch_add(tokens, Ordering::Relaxed);
                         }
@@ -115,7 +114,7 @@ fn concurrency_is_never_above(counters: &dyn Counters) {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 for _ in 0..2_000 {
-                    let Ok(admission) = admit(counters, ask("busy", limits, 1), now) else { continue };
+                    let Ok(admission) = admit(counters, request("busy", limits, 1), now) else { continue };
                     admitted.fetch_add(1, Ordering::Relaxed);
                     highest.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     std::thread::yield_now();
@@ -135,7 +134,7 @@ fn concurrency_is_never_above(counters: &dyn Counters) {
 fn refused_takes_nothing(counters: &dyn Counters) {
     let now = Clock.now();
     let limits = Limits { requests_per_minute: Some(3), tokens_per_minute: Some(100), max_concurrent: Some(1) };
-    let large = ask("key", limits, 101);
+    let large = request("key", limits, 101);
     let reported = |denied: AdmissionDenied| {
         (denied.over.limit, denied.left.requests.map(|l| l.remaining), denied.left.tokens.map(|l| l.remaining))
     };
@@ -143,15 +142,15 @@ fn refused_takes_nothing(counters: &dyn Counters) {
         let denied = admit(counters, large, now).expect_err("more tokens than the limit");
         assert_eq!(reported(denied), (LimitKind::Tokens, Some(3), Some(100)));
     }
-    let running = admit(counters, ask("key", limits, 60), now).expect("everything is left");
-    let denied = admit(counters, ask("key", limits, 1), now).expect_err("one is running");
+    let running = admit(counters, request("key", limits, 60), now).expect("everything is left");
+    let denied = admit(counters, request("key", limits, 1), now).expect_err("one is running");
     assert_eq!(reported(denied), (LimitKind::Concurrency, Some(2), Some(40)));
     assert_eq!(counters.in_flight(), 1);
     counters.settle(running, None, now);
     for _ in 0..2 {
-        pass(counters, ask("key", limits, 20), now).expect("refusals took nothing");
+        pass(counters, request("key", limits, 20), now).expect("refusals took nothing");
     }
-    let denied = admit(counters, ask("key", limits, 1), now).expect_err("all is taken");
+    let denied = admit(counters, request("key", limits, 1), now).expect_err("all is taken");
     assert_eq!(reported(denied), (LimitKind::Requests, Some(0), Some(0)));
     assert_eq!(counters.in_flight(), 0);
 }
@@ -160,15 +159,15 @@ fn refused_takes_nothing(counters: &dyn Counters) {
 fn the_wait_reported_is_the_wait_needed(counters: &dyn Counters) {
     let start = Clock.now();
     let check = |name: &str, limits: Limits, tokens: u64, limit: LimitKind, ceiling: u64| {
-        let ask = ask(name, limits, tokens);
-        use_up(counters, ask, start);
+        let request = request(name, limits, tokens);
+        use_up(counters, request, start);
         let now = start + Duration::from_millis(12_345);
-        let over = pass(counters, ask, now).expect_err("the limit is used up");
+        let over = pass(counters, request, now).expect_err("the limit is used up");
         assert_eq!((over.limit, over.ceiling), (limit, ceiling), "{name}");
         let wait = over.retry_after.expect("the request fits the limit");
         assert_eq!(wait, WINDOW - Duration::from_millis(12_345), "{name}");
-        assert!(pass(counters, ask, now + wait - Duration::from_nanos(1)).is_err(), "{name}");
-        pass(counters, ask, now + wait).expect("it was told so");
+        assert!(pass(counters, request, now + wait - Duration::from_nanos(1)).is_err(), "{name}");
+        pass(counters, request, now + wait).expect("that was the reported wait");
     };
     check("few requests", requests(10), 1, LimitKind::Requests, 10);
     check("many requests", requests(1_000), 1, LimitKind::Requests, 1_000);
@@ -176,11 +175,11 @@ fn the_wait_reported_is_the_wait_needed(counters: &dyn Counters) {
     check("many tokens", tokens(100_000), 30_000, LimitKind::Tokens, 100_000);
 
     let never =
-        |limits: Limits, tokens: u64| pass(counters, ask("never", limits, tokens), start).expect_err("too much");
+        |limits: Limits, tokens: u64| pass(counters, request("never", limits, tokens), start).expect_err("too much");
     assert_eq!(never(tokens(10), 11), OverLimit { limit: LimitKind::Tokens, ceiling: 10, retry_after: None });
-    let slot = admit(counters, ask("slot", Limits { max_concurrent: Some(1), ..NO_LIMITS }, 1), start);
+    let slot = admit(counters, request("slot", Limits { max_concurrent: Some(1), ..NO_LIMITS }, 1), start);
     let slot = slot.expect("nothing runs");
-    let over = pass(counters, ask("slot", Limits { max_concurrent: Some(1), ..NO_LIMITS }, 1), start);
+    let over = pass(counters, request("slot", Limits { max_concurrent: Some(1), ..NO_LIMITS }, 1), start);
     assert_eq!(over.expect_err("one runs").retry_after, Some(Duration::from_secs(1)));
     counters.settle(slot, None, start);
 }
@@ -188,12 +187,12 @@ fn the_wait_reported_is_the_wait_needed(counters: &dyn Counters) {
 /// One key at its limit takes nothing of another's, nor of one without limits.
 fn another_key_is_untouched(counters: &dyn Counters) {
     let now = Clock.now();
-    use_up(counters, ask("greedy", requests(50), 1), now);
-    let calm = admit(counters, ask("calm", requests(50), 1), now).expect("its own limit is unused");
+    use_up(counters, request("greedy", requests(50), 1), now);
+    let calm = admit(counters, request("calm", requests(50), 1), now).expect("its own limit is unused");
     assert_eq!(calm.requests().map(|left| left.remaining), Some(49));
     counters.settle(calm, None, now);
     for _ in 0..10_000 {
-        let free = admit(counters, ask("free", NO_LIMITS, 1 << 40), now).expect("it has no limits");
+        let free = admit(counters, request("free", NO_LIMITS, 1 << 40), now).expect("it has no limits");
         assert_eq!((free.requests(), free.tokens()), (None, None));
         counters.settle(free, Some(1 << 40), now);
     }
@@ -203,24 +202,24 @@ fn another_key_is_untouched(counters: &dyn Counters) {
 fn estimates_are_corrected(counters: &dyn Counters) {
     let start = Clock.now();
     let at = |seconds: u64| start + Duration::from_secs(seconds);
-    let first = admit(counters, ask("key", tokens(1_000), 800), at(0)).expect("nothing is taken");
+    let first = admit(counters, request("key", tokens(1_000), 800), at(0)).expect("nothing is taken");
     assert_eq!(first.tokens().map(|left| left.remaining), Some(200));
     counters.settle(first, Some(100), at(1));
-    let second = admit(counters, ask("key", tokens(1_000), 900), at(1)).expect("700 came back");
+    let second = admit(counters, request("key", tokens(1_000), 900), at(1)).expect("700 came back");
     assert_eq!(second.tokens().map(|left| left.remaining), Some(0));
     counters.settle(second, Some(2_400), at(2));
     // The debt of 1,500 was made at 2 s and is more than a whole window.
-    assert!(pass(counters, ask("key", tokens(1_000), 1), at(61)).is_err());
-    assert!(pass(counters, ask("key", tokens(1_000), 1), at(63)).is_ok());
-    let kept = admit(counters, ask("unknown", tokens(1_000), 800), at(0)).expect("nothing is taken");
+    assert!(pass(counters, request("key", tokens(1_000), 1), at(61)).is_err());
+    assert!(pass(counters, request("key", tokens(1_000), 1), at(63)).is_ok());
+    let kept = admit(counters, request("unknown", tokens(1_000), 800), at(0)).expect("nothing is taken");
     counters.settle(kept, None, at(1));
-    assert!(pass(counters, ask("unknown", tokens(1_000), 201), at(1)).is_err());
+    assert!(pass(counters, request("unknown", tokens(1_000), 201), at(1)).is_err());
 }
 
 /// After a reload the new limits hold at once and what was taken stays taken.
 fn a_reload_changes_limits(counters: &dyn Counters) {
     let now = Clock.now();
-    let left = |limits: Limits| match admit(counters, ask("key", limits, 1), now) {
+    let left = |limits: Limits| match admit(counters, request("key", limits, 1), now) {
         Ok(admission) => {
             let left = admission.requests().map(|left| (left.limit, left.remaining));
             counters.settle(admission, None, now);
@@ -236,11 +235,11 @@ fn a_reload_changes_limits(counters: &dyn Counters) {
     assert_eq!(left(requests(3)), Err(Some((3, 0))));
 
     // Slots taken without a limit count once there is one.
-    let running = admit(counters, ask("slots", NO_LIMITS, 1), now).expect("it has no limits");
+    let running = admit(counters, request("slots", NO_LIMITS, 1), now).expect("it has no limits");
     let limits = Limits { max_concurrent: Some(1), ..NO_LIMITS };
-    assert!(admit(counters, ask("slots", limits, 1), now).is_err());
+    assert!(admit(counters, request("slots", limits, 1), now).is_err());
     counters.settle(running, None, now);
-    assert!(pass(counters, ask("slots", limits, 1), now).is_ok());
+    assert!(pass(counters, request("slots", limits, 1), now).is_ok());
 }
 
 /// Each settlement frees one slot, no more.
@@ -250,16 +249,16 @@ fn settling_frees_one_slot(counters: &dyn Counters) {
     for _ in 0..3 {
         held.lock()
             .expect("no thread panicked")
-            .push(admit(counters, ask("key", limits, 1), now).expect("a slot is free"));
+            .push(admit(counters, request("key", limits, 1), now).expect("a slot is free"));
     }
     for round in 0..100 {
-        assert!(admit(counters, ask("key", limits, 1), now).is_err(), "round {round}: all slots are held");
+        assert!(admit(counters, request("key", limits, 1), now).is_err(), "round {round}: all slots are held");
         let admission = held.lock().expect("no thread panicked").remove(0);
         counters.settle(admission, Some(round), now);
         assert_eq!(counters.in_flight(), 2);
         held.lock()
             .expect("no thread panicked")
-            .push(admit(counters, ask("key", limits, 1), now).expect("one was freed"));
+            .push(admit(counters, request("key", limits, 1), now).expect("one was freed"));
     }
     for admission in held.into_inner().expect("no thread panicked") {
         counters.settle(admission, None, now);

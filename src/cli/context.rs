@@ -66,7 +66,7 @@ impl CliContext {
 async fn register(path: &Path, clock: Clock) -> Result<SqliteRegister, OpenError> {
     let deadline = clock.now() + MADE_WITHIN;
     loop {
-        match SqliteRegister::beside(path, clock.unix_ms()) {
+        match SqliteRegister::of_command(path, clock.unix_ms()) {
             Err(OpenError::Missing(_) | OpenError::Older { .. } | OpenError::Foreign(_)) if clock.now() < deadline => {
                 clock.sleep(LOOK_EVERY).await;
             }

@@ -1,9 +1,11 @@
-//! Budgets: how much money may be spent in which window of time, and whose it is.
+//! Budgets: how much money an account may spend in which window of time.
 //!
-//! It exists so that a limit of money is arithmetic that can be proved: an account, a window with a
-//! start and an end, and what may still be leased of it. A window is never reset; when it ends
-//! another begins, so nothing is lost and nothing opens twice. It never asks for the time and knows
-//! its zones by heart: the instant comes in Unix milliseconds, the zones are built in.
+//! It exists so that a limit of money is arithmetic that can be tested: an account, a window with a start and an
+//! end, and how much of it may be leased. A window is never reset; when it ends the next one begins, so nothing is
+//! lost and no window opens twice. It must never read the clock or the system's time zones: the time is passed in
+//! as Unix milliseconds, and the zones are built in.
+//!
+//! Start reading in [`Budget`], then [`BudgetPeriod::at`] and [`grant`].
 
 use crate::domain::money::NanoUsd;
 use jiff::civil::Date;
@@ -13,21 +15,21 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The most that is leased ahead of need: one dollar.
+/// The most that is leased ahead of need, in nano-dollars: one dollar.
 const LEASE_MAX: i64 = 1_000_000_000;
-/// And never more than this part of the limit, so that several processes can share a small one.
+/// At most this fraction of the limit is leased ahead, so that several processes can share a small limit.
 const LEASE_PART: i64 = 100;
-/// And never more than this part of what is left, so that the last money is not hoarded.
+/// At most this fraction of what is left is leased ahead, so that no process takes all of the last money.
 const LEFT_PART: i64 = 4;
 
-/// Money that may be spent in each window of an account.
+/// A limit on what an account may spend in each window.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Budget {
-    /// Whose it is.
+    /// The account that is limited.
     pub account: Arc<Account>,
-    /// How much, in each window.
+    /// The most that may be spent in each window.
     pub limit: NanoUsd,
-    /// When it is whole again.
+    /// How long a window is.
     pub window: BudgetPeriod,
 }
 
@@ -39,57 +41,57 @@ impl Budget {
     }
 }
 
-/// So much in each window, not yet anybody's.
+/// A budget that is not yet assigned to an account.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BudgetSpec {
-    /// How much, in each window.
+    /// The most that may be spent in each window.
     pub limit: NanoUsd,
-    /// When it is whole again.
+    /// How long a window is.
     pub window: BudgetPeriod,
 }
 
 impl BudgetSpec {
-    /// As the budget of `name`.
+    /// This budget for the account of `name`.
     pub fn of(&self, scope: Scope, name: Arc<str>) -> Budget {
         Budget::new(scope, name, self.limit, self.window.clone())
     }
 }
 
-/// How credit and budgets go together.
+/// Whether credit is spent before budgets or instead of them; the rules are in [`funding`](super::funding).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum CreditUse {
-    /// Credit is spent first: the key's, then its team's. What it does not cover is held from the budgets, and
-    /// only that counts against them.
+    /// Credit is spent first: the key's, then its team's. Each budget holds what credit does not cover, and only
+    /// that counts against the budgets.
     #[default]
     First,
-    /// Nothing is served that credit does not cover; budgets, where there are any, are ceilings as well.
+    /// Only what credit covers is served, and all of it counts against each budget as well.
     Only,
 }
 
-/// Whom money is counted for. It outlives every configuration: the same names are the same account.
+/// What money is counted for. It outlives every configuration: equal names are the same account.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Account {
-    /// What `name` names.
+    /// What kind of thing `name` is.
     pub scope: Scope,
-    /// As configured.
+    /// The name of the key, team or policy.
     pub name: Arc<str>,
-    /// The window as text, such as `month Europe/Paris`: a day's money is not a month's.
+    /// The window as text, such as `month Europe/Paris`: days and months are counted separately.
     pub window: Arc<str>,
 }
 
-/// What has a budget.
+/// The kind of thing that has a budget.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Scope {
     /// One key.
     Key,
-    /// All keys of a team.
+    /// All keys of a team together.
     Team,
-    /// All keys of a policy.
+    /// All keys of a policy together.
     Policy,
 }
 
 impl Scope {
-    /// Its label in metrics, messages and tables.
+    /// The label in metrics, messages and tables.
     pub fn label(self) -> &'static str {
         match self {
             Self::Key => "key",
@@ -98,63 +100,63 @@ impl Scope {
         }
     }
 
-    /// What has this label.
+    /// The scope with this label.
     pub fn of_label(label: &str) -> Option<Self> {
         [Self::Key, Self::Team, Self::Policy].into_iter().find(|scope| scope.label() == label)
     }
 }
 
-/// A time zone by its name, from the tables built in.
+/// A named time zone, from the built-in tables.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Zone(TimeZone);
 
 impl Zone {
-    /// The zone called `name`, such as `Europe/Paris`; `None` where there is none.
+    /// The zone called `name`, such as `Europe/Paris`; `None` if there is none.
     pub fn named(name: &str) -> Option<Self> {
         TimeZoneDatabase::bundled().get(name).ok().map(Self)
     }
 
-    /// As it is called.
+    /// The name of the zone.
     pub fn name(&self) -> &str {
         self.0.iana_name().unwrap_or("UTC")
     }
 }
 
-/// When a budget is whole again.
+/// When a window ends and the next one begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BudgetPeriod {
-    /// At midnight.
+    /// Every midnight of the zone.
     Day(Zone),
-    /// At midnight before the first of the month.
+    /// At the first midnight of every month in the zone.
     Month(Zone),
-    /// Never.
+    /// Never: the limit is for ever.
     Ever,
-    /// Never: it is prepaid, and the bank knows how much was granted.
+    /// Never: it is prepaid, and the limit is the sum of all grants.
     Credit,
 }
 
-/// One window of an account: from `start_ms` on, before `end_ms`, in Unix milliseconds.
+/// The time of one window: from `start_ms` to before `end_ms`, in Unix milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct WindowSpan {
-    /// Its first millisecond.
+    /// The first millisecond of the window.
     pub start_ms: i64,
-    /// The first millisecond that is not in it.
+    /// The first millisecond after the window.
     pub end_ms: i64,
 }
 
 impl WindowSpan {
-    /// Of a budget that is spent once.
+    /// The one window of a budget without an end.
     pub const EVER: Self = Self { start_ms: i64::MIN, end_ms: i64::MAX };
 
-    /// When it ends, for people; `None`: it does not.
+    /// When the window ends, in Unix milliseconds; `None`: never.
     pub fn ends(self) -> Option<i64> {
         (self != Self::EVER).then_some(self.end_ms)
     }
 }
 
 impl BudgetPeriod {
-    /// The window that `unix_ms` lies in. Windows neither overlap nor leave a gap, also where the
-    /// zone's clocks are put forward over midnight, back over it, or over a whole day.
+    /// The window that contains `unix_ms`. Windows neither overlap nor leave a gap, even if the zone's clocks are set
+    /// forward over midnight, back over it, or over a whole day.
     pub fn at(&self, unix_ms: i64) -> WindowSpan {
         let (zone, monthly) = match self {
             Self::Day(zone) => (zone, false),
@@ -167,7 +169,7 @@ impl BudgetPeriod {
         let instant = Timestamp::from_millisecond(unix_ms).expect("these years are within the calendar");
         let mut begins = first(instant.to_zoned_datetime(zone.0.clone()).date());
         let mut span = WindowSpan { start_ms: midnight(begins, zone), end_ms: midnight(next(begins), zone) };
-        // Clocks put back over midnight show the old date again after the new one has begun.
+        // Clocks that are set back over midnight show the old date again after the new one has begun.
         while span.end_ms <= unix_ms {
             begins = next(begins);
             span = WindowSpan { start_ms: span.end_ms, end_ms: midnight(next(begins), zone) };
@@ -176,10 +178,10 @@ impl BudgetPeriod {
     }
 }
 
-/// Earlier and later instants, in Unix milliseconds, are no dates a clock shows: years 1 and 9000.
+/// Instants are clamped to the years 1 to 9000, in Unix milliseconds, which the calendar supports.
 const YEARS: (i64, i64) = (-62_135_596_800_000, 221_845_392_000_000);
 
-/// When `date` begins in `zone`: at the first midnight, or where there is none, when clocks are put forward.
+/// When `date` begins in `zone`: at the first midnight, or, if clocks skip midnight, at the first instant after it.
 fn midnight(date: Date, zone: &Zone) -> i64 {
     let begins = date.to_zoned_datetime(zone.0.clone()).expect("the years are within the calendar");
     begins.timestamp().as_millisecond()
@@ -197,13 +199,13 @@ impl fmt::Display for BudgetPeriod {
     }
 }
 
-/// The window of credit, in text.
+/// The text form of [`BudgetPeriod::Credit`].
 pub const CREDIT: &str = "credit";
 
 impl FromStr for BudgetPeriod {
     type Err = UnknownBudgetPeriod;
 
-    /// The inverse of [`Display`](fmt::Display); a day or month without a zone is one in UTC.
+    /// The inverse of [`Display`](fmt::Display); a day or month without a zone is in UTC.
     fn from_str(text: &str) -> Result<Self, UnknownBudgetPeriod> {
         let (length, zone) = text.split_once(' ').unwrap_or((text, "UTC"));
         let zone = || Zone::named(zone).ok_or(UnknownBudgetPeriod);
@@ -217,59 +219,58 @@ impl FromStr for BudgetPeriod {
     }
 }
 
-/// A text that names no window, or a zone that is none.
+/// A text that is no window, or names an unknown zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnknownBudgetPeriod;
 
-/// What one request took from one account, as its receipt says it.
+/// What one request is charged to one account.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Charge {
-    /// Whose money.
+    /// The account that pays.
     pub account: Arc<Account>,
-    /// Of which window: that in which the hold was made.
+    /// The window that pays: that in which the hold was made.
     pub span: WindowSpan,
-    /// How much was spent.
+    /// The amount spent.
     pub spent: NanoUsd,
-    /// How much of that had been leased: less than `spent` only where a provider served more than it was
-    /// asked for.
+    /// The part of it that had been leased: less than `spent` only if a provider served more than it was asked for.
     pub leased: NanoUsd,
 }
 
-/// A budget that has no room for a request.
+/// The refusal of a request whose hold does not fit in an account.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OverBudget {
-    /// Whose it is.
+    /// The account that refuses.
     pub account: Arc<Account>,
-    /// How much may be spent in its window.
+    /// The limit of its window.
     pub limit: NanoUsd,
-    /// How much is neither spent nor held; negative where more was spent than the limit is now.
+    /// What is neither spent nor held; negative if the limit was lowered below what is spent.
     pub left: NanoUsd,
-    /// What the request would have held.
+    /// The amount that the request needs to hold.
     pub wanted: NanoUsd,
     /// When the window ends, in Unix milliseconds; `None`: never.
     pub ends_unix_ms: Option<i64>,
 }
 
-/// How an account stands, as this process sees it: what others have leased counts as spent.
+/// The status of an account, as this process sees it: what other processes have leased counts as spent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AccountStatus {
-    /// Whose it is.
+    /// The account.
     pub account: Arc<Account>,
-    /// Of its window.
+    /// The limit of its window.
     pub limit: NanoUsd,
-    /// Gone.
+    /// Spent in its window.
     pub spent: NanoUsd,
-    /// Held by requests under way.
+    /// Held by running requests.
     pub held: NanoUsd,
 }
 
-/// How much is leased ahead of need under `limit`.
+/// The most that is leased ahead of need under `limit`.
 pub fn lease_ahead(limit: NanoUsd) -> NanoUsd {
     NanoUsd((limit.0 / LEASE_PART).clamp(0, LEASE_MAX))
 }
 
-/// What a bank grants of a window of which `taken` is spent or leased: `need` and a part of `ahead`, or else
-/// all that is left. Never negative, and never more than is left.
+/// What a lease store grants of a window of which `taken` is spent or leased: `need` and a part of `ahead`, or all
+/// that is left if that is less than `need`. Never negative, and never more than is left.
 pub fn grant(limit: NanoUsd, taken: NanoUsd, need: NanoUsd, ahead: NanoUsd) -> NanoUsd {
     let left = limit.0.saturating_sub(taken.0).max(0);
     let spare = left.saturating_sub(need.0.max(0));
@@ -285,7 +286,7 @@ mod tests {
     const DAY: i64 = 24 * HOUR;
 
     fn zone(name: &str) -> Zone {
-        Zone::named(name).unwrap_or_else(|| panic!("{name} is built in"))
+        Zone::named(name).unwrap_or_else(|| panic!("{name} is a built-in zone"))
     }
 
     fn ms(text: &str) -> i64 {
@@ -306,17 +307,17 @@ mod tests {
         check(&paris, "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z");
         check(&paris, "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z");
         check(&paris, "2026-12-31T23:00:00Z", "2026-12-31T23:00:00Z", "2027-01-01T23:00:00Z");
-        // São Paulo put its clocks forward at midnight, so that day began at one; and back to eleven.
+        // São Paulo set its clocks forward at midnight, so that day began at one; and back to eleven.
         let sao_paulo = BudgetPeriod::Day(zone("America/Sao_Paulo"));
         check(&sao_paulo, "2018-11-04T12:00:00Z", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z");
         check(&sao_paulo, "2018-11-04T02:59:59Z", "2018-11-03T03:00:00Z", "2018-11-04T03:00:00Z");
         check(&sao_paulo, "2018-02-18T02:30:00Z", "2018-02-17T02:00:00Z", "2018-02-18T03:00:00Z");
         check(&sao_paulo, "2018-02-18T03:00:00Z", "2018-02-18T03:00:00Z", "2018-02-19T03:00:00Z");
-        // St John's put them back at one minute past midnight: the old day is shown twice, and counted once.
+        // St John's set them back at one minute past midnight: the old day is shown twice, and counted once.
         let st_johns = BudgetPeriod::Day(zone("America/St_Johns"));
         check(&st_johns, "2010-11-07T02:30:30Z", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z");
         check(&st_johns, "2010-11-07T03:00:00Z", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z");
-        // Apia left a whole day out.
+        // Apia skipped a whole day.
         let apia = BudgetPeriod::Day(zone("Pacific/Apia"));
         check(&apia, "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z");
         check(&apia, "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z");

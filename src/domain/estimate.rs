@@ -1,61 +1,62 @@
-//! The tokens of an answer: as its provider counted them, or as we estimate them where it did not.
+//! The tokens of an answer: as its provider counted them, or an estimate if it did not.
 //!
-//! It exists so that an answer without usage is never free and never charged by a rule of thumb alone: how many
-//! bytes of text a model makes of a token is learned from the answers that were counted. Where it errs, an
-//! estimate is too high. It keeps nothing; whoever shares a [`BytesPerToken`] among requests keeps it.
+//! It exists so that an answer without usage is never free and never charged by a fixed rule alone: the bytes of text
+//! per token of a model are learned from answers that were counted. If an estimate errs, it is too high. It must
+//! never store anything: the caller shares a [`BytesPerToken`] among requests.
+//!
+//! Start reading in [`UsageTally::tokens`].
 
 use super::usage::Usage;
 
 /// One byte, in the unit of [`BytesPerToken`].
 const ONE: u32 = 256;
-/// Visible text has a byte or more to a token. Less is thought that was not shown: three tokens to one that was
-/// are believed, so that one long thought does not measure every answer after it.
+/// The lower bound of what is learned. Visible text has at least one byte per token; less means hidden reasoning, of
+/// which at most three tokens per visible one count, so that one long reasoning does not raise all later estimates.
 const LEAST: u32 = ONE / 4;
-/// More text than any tokenizer puts into one token, on average.
+/// The upper bound of what is learned: more text than any tokenizer puts into one token on average.
 const MOST: u32 = 16 * ONE;
-/// A shorter answer is mostly what stands around its text: a role, an end.
-const TELLING: u64 = 32;
-/// What is learned upwards is this part of the difference; downwards it is all of it.
-const CAUTION: u32 = 16;
+/// Output tokens from which on an answer is learned from: a shorter one is mostly overhead such as its role.
+const LEAST_OUTPUT: u64 = 32;
+/// Upwards, this fraction of the difference is learned; downwards, all of it.
+const UPWARD_FRACTION: u32 = 16;
 
-/// What is known of the tokens of one answer.
+/// What was observed of the tokens of one answer.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct UsageTally {
-    /// As the provider counted them, the last time that it did. A provider that counts more than once counts
-    /// from the beginning each time, so that counts are never added up.
+    /// The last usage that the provider reported. A provider that reports more than once counts from the beginning
+    /// each time, so reports are never added up.
     pub counted: Option<Usage>,
-    /// Whether nothing of the answer can have come after that count, and the output was part of it.
+    /// Whether that report covers the whole answer, its output included.
     pub is_final: bool,
-    /// The provider counted, and only what cannot be: less than nothing, parts of tokens, more than any answer
-    /// has, words.
+    /// Whether the provider reported only impossible usage: negative, fractional or absurdly large numbers, or text.
     pub is_impossible: bool,
-    /// Frames that carried a token; none of a whole answer.
+    /// The number of frames that carried a token; 0 for a whole answer.
     pub frames: u64,
-    /// Bytes of text: content, reasoning, arguments of calls. None of a whole answer that was counted.
+    /// Bytes of text: content, reasoning, arguments of calls. 0 for a whole answer with reported usage.
     pub text_bytes: u64,
 }
 
-/// How the tokens of an answer are known.
+/// Where the tokens of an answer come from.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum UsageBasis {
-    /// By the provider's last word.
+    /// The provider's final report.
     #[default]
     Counted,
-    /// By us, or in part: nobody counted, the answer broke, or its count left the output out.
+    /// Our estimate, in whole or in part: there was no report, the answer broke, or the report lacked the output.
     Estimated,
 }
 
 impl UsageBasis {
-    /// Whether a part was counted by us.
+    /// Whether any part is estimated.
     pub fn is_estimate(self) -> bool {
         self != Self::Counted
     }
 }
 
 impl UsageTally {
-    /// The tokens, and how they are known. `input` is a guess, for where nobody counted it.
-    pub fn tokens(self, input: u64, measure: BytesPerToken) -> (Usage, UsageBasis) {
-        let seen = || measure.tokens(self.text_bytes).max(self.frames).max(1);
+    /// The tokens, and where they come from. `input` is the estimate used if the provider did not report input.
+    pub fn tokens(self, input: u64, bytes_per_token: BytesPerToken) -> (Usage, UsageBasis) {
+        let seen = || bytes_per_token.tokens(self.text_bytes).max(self.frames).max(1);
         match self.counted {
             Some(usage) if self.is_final => (usage, UsageBasis::Counted),
             Some(usage) => (Usage { output: usage.output.max(seen()), ..usage }, UsageBasis::Estimated),
@@ -63,7 +64,7 @@ impl UsageTally {
         }
     }
 
-    /// The same of an answer that is no text: embeddings.
+    /// The same for an answer without output tokens: embeddings.
     pub fn without_output(self, input: u64) -> (Usage, UsageBasis) {
         match self.counted {
             Some(usage) => (usage, UsageBasis::Counted),
@@ -72,10 +73,10 @@ impl UsageTally {
     }
 }
 
-/// How many bytes of text one model makes of a token, cautiously, in 256ths of a byte.
+/// A cautious estimate of the bytes of text per token of one model, in 256ths of a byte.
 ///
-/// It starts at a byte, which no text falls below, comes up slowly with what answers show, and goes down with one
-/// at once. So it is near the least that a model was seen to do, and an estimate near the most.
+/// It starts at one byte, the least that text can have, rises slowly with answers that have more, and falls at once
+/// with an answer that has less. So it is near the least that was observed, and token estimates are near the most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BytesPerToken(pub u32);
 
@@ -91,15 +92,15 @@ impl BytesPerToken {
         text_bytes.saturating_mul(ONE.into()).div_ceil(u64::from(self.0.max(1)))
     }
 
-    /// As it is after an answer with so much text that was counted as `output` tokens. What its provider thought
-    /// and did not show counts too.
+    /// The value after an answer with `text_bytes` of text that was counted as `output` tokens, hidden reasoning
+    /// included.
     pub fn learn(self, text_bytes: u64, output: u64) -> Self {
-        if output < TELLING || text_bytes == 0 {
+        if output < LEAST_OUTPUT || text_bytes == 0 {
             return self;
         }
-        let shown = text_bytes.saturating_mul(ONE.into()) / output;
-        let shown = u32::try_from(shown).unwrap_or(MOST).clamp(LEAST, MOST);
-        Self(if shown < self.0 { shown } else { self.0 + (shown - self.0) / CAUTION })
+        let observed = text_bytes.saturating_mul(ONE.into()) / output;
+        let observed = u32::try_from(observed).unwrap_or(MOST).clamp(LEAST, MOST);
+        Self(if observed < self.0 { observed } else { self.0 + (observed - self.0) / UPWARD_FRACTION })
     }
 }
 
@@ -108,49 +109,49 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const GUESS: u64 = 9;
+    const INPUT_ESTIMATE: u64 = 9;
 
     fn usage(input: u64, output: u64) -> Usage {
         Usage { input, output, ..Usage::default() }
     }
 
     #[test]
-    fn the_providers_last_word_counts_and_else_what_was_seen() {
+    fn the_providers_final_report_counts_and_otherwise_what_was_seen() {
         let check = |tally: UsageTally, expected: (Usage, UsageBasis)| {
-            assert_eq!(tally.tokens(GUESS, BytesPerToken(2 * ONE)), expected, "{tally:?}");
+            assert_eq!(tally.tokens(INPUT_ESTIMATE, BytesPerToken(2 * ONE)), expected, "{tally:?}");
         };
         let seen = UsageTally { frames: 3, text_bytes: 11, ..UsageTally::default() };
         let counted = |output| UsageTally { counted: Some(usage(5, output)), ..seen };
         check(UsageTally { is_final: true, ..counted(1) }, (usage(5, 1), UsageBasis::Counted));
         check(UsageTally { is_final: true, ..counted(0) }, (usage(5, 0), UsageBasis::Counted));
-        // A count that came before the end is a floor.
+        // A report before the end is a lower bound.
         check(counted(2), (usage(5, 6), UsageBasis::Estimated));
         check(counted(8), (usage(5, 8), UsageBasis::Estimated));
-        check(seen, (usage(GUESS, 6), UsageBasis::Estimated));
-        check(UsageTally { frames: 7, ..seen }, (usage(GUESS, 7), UsageBasis::Estimated));
-        check(UsageTally { is_impossible: true, ..seen }, (usage(GUESS, 6), UsageBasis::Estimated));
-        check(UsageTally::default(), (usage(GUESS, 1), UsageBasis::Estimated));
-        assert_eq!(seen.without_output(GUESS), (usage(GUESS, 0), UsageBasis::Estimated));
-        assert_eq!(counted(0).without_output(GUESS), (usage(5, 0), UsageBasis::Counted));
+        check(seen, (usage(INPUT_ESTIMATE, 6), UsageBasis::Estimated));
+        check(UsageTally { frames: 7, ..seen }, (usage(INPUT_ESTIMATE, 7), UsageBasis::Estimated));
+        check(UsageTally { is_impossible: true, ..seen }, (usage(INPUT_ESTIMATE, 6), UsageBasis::Estimated));
+        check(UsageTally::default(), (usage(INPUT_ESTIMATE, 1), UsageBasis::Estimated));
+        assert_eq!(seen.without_output(INPUT_ESTIMATE), (usage(INPUT_ESTIMATE, 0), UsageBasis::Estimated));
+        assert_eq!(counted(0).without_output(INPUT_ESTIMATE), (usage(5, 0), UsageBasis::Counted));
     }
 
     #[test]
-    fn a_model_is_learned_slowly_upwards_and_at_once_downwards() {
-        let mut measure = BytesPerToken::default();
+    fn bytes_per_token_rise_slowly_and_fall_at_once() {
+        let mut bytes_per_token = BytesPerToken::default();
         let mut after = |answers: u32, text_bytes: u64, output: u64| {
             for _ in 0..answers {
-                measure = measure.learn(text_bytes, output);
+                bytes_per_token = bytes_per_token.learn(text_bytes, output);
             }
-            measure.tokens(4_000)
+            bytes_per_token.tokens(4_000)
         };
         assert_eq!(after(0, 0, 0), 4_000);
         assert_eq!(after(1, 400, 100), 3_369);
         assert_eq!(after(20, 400, 100), 1_248);
         assert_eq!(after(200, 400, 100), 1_015);
-        // What says nothing changes nothing.
+        // Answers that are too short or without text change nothing.
         assert_eq!(after(50, 31, 31), 1_015);
         assert_eq!(after(50, 0, 100), 1_015);
-        // One answer of denser text, then one that was mostly thought.
+        // One answer of denser text, then answers of mostly hidden reasoning.
         assert_eq!(after(1, 250, 100), 1_600);
         assert_eq!(after(1, 100, 200), 8_000);
         assert_eq!(after(1, 100, 2_000), 16_000);
@@ -162,14 +163,14 @@ mod tests {
             answers in prop::collection::vec((1..100_000_u64, 32..100_000_u64), 1..200),
             text_bytes: u64,
         ) {
-            let mut measure = BytesPerToken::default();
+            let mut bytes_per_token = BytesPerToken::default();
             for (bytes, output) in &answers {
-                measure = measure.learn(*bytes, *output);
-                prop_assert!((LEAST..=MOST).contains(&measure.0));
-                prop_assert!(measure.tokens(*bytes) >= (*output).min(4 * bytes), "{measure:?}");
+                bytes_per_token = bytes_per_token.learn(*bytes, *output);
+                prop_assert!((LEAST..=MOST).contains(&bytes_per_token.0));
+                prop_assert!(bytes_per_token.tokens(*bytes) >= (*output).min(4 * bytes), "{bytes_per_token:?}");
             }
-            prop_assert!(measure.tokens(text_bytes) >= 1 || text_bytes == 0);
-            prop_assert!(measure.tokens(text_bytes) <= text_bytes.saturating_mul(4));
+            prop_assert!(bytes_per_token.tokens(text_bytes) >= 1 || text_bytes == 0);
+            prop_assert!(bytes_per_token.tokens(text_bytes) <= text_bytes.saturating_mul(4));
         }
     }
 }

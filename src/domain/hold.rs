@@ -1,8 +1,10 @@
-//! What a request may cost at most: the size of its hold.
+//! The most that a request may cost: the size of its hold.
 //!
-//! It exists so that no answer can cost more than was held for it: everything the request may send and
-//! receive is bounded from above, at the dearest deployment it may reach, in whole numbers, rounded up
-//! once. Where something cannot be bounded the hold is larger than any limit, so that nothing is sent.
+//! It exists so that no answer costs more than was held for it: everything the request may send and receive is
+//! bounded from above, at the most expensive deployment it may reach, in integers, rounded up once. If something
+//! cannot be bounded the hold exceeds any limit, so that nothing is sent.
+//!
+//! Start reading in [`CostBound`].
 
 use crate::domain::call::{Call, Endpoint};
 use crate::domain::id::DeploymentId;
@@ -12,50 +14,50 @@ use crate::domain::routing::builder::CandidateModel;
 use crate::domain::routing::table::{Model, RoutingTable};
 use crate::domain::usage::Usage;
 
-/// Tokens that a model's own template may add to what the client wrote: roles, a default system prompt.
+/// Input tokens that a model's template may add to those of the client: roles, a default system prompt.
 const TEMPLATE_TOKENS: u64 = 256;
 
-/// The most that one call may cost, deployment by deployment.
+/// The most that one call may cost, by deployment.
 #[derive(Clone, Copy)]
 pub struct CostBound<'a> {
     table: &'a RoutingTable,
     call: &'a Call,
     priced_at_ms: i64,
-    /// What is held where no price is known.
+    /// The amount held if a deployment has no price.
     unpriced: NanoUsd,
 }
 
 impl<'a> CostBound<'a> {
-    /// Of `call`, at deployments of `table`, by the prices of the Unix millisecond `priced_at_ms`: those that
-    /// it will be charged at, however long it takes.
+    /// The bound for `call` at deployments of `table`, by the prices at the Unix millisecond `priced_at_ms`: the
+    /// request is charged at these, however long it takes.
     pub fn of(table: &'a RoutingTable, call: &'a Call, priced_at_ms: i64) -> Self {
         Self { table, call, priced_at_ms, unpriced: NanoUsd::ZERO }
     }
 
-    /// Whether what has no price may be served, and then costs nothing; else it costs more than anybody has.
+    /// Whether deployments without a price may serve the call, at no cost; otherwise their bound exceeds any limit.
     pub fn serving_unpriced(self, may: bool) -> Self {
         Self { unpriced: if may { NanoUsd::ZERO } else { NanoUsd(i64::MAX) }, ..self }
     }
 
-    /// What `candidate_models` may cost, whichever deployment answers: the dearest.
+    /// The bound over all deployments of `candidate_models`: that of the most expensive one.
     pub fn dearest(self, candidate_models: &[CandidateModel]) -> NanoUsd {
         deployments(candidate_models).map(|id| self.at(id)).max().unwrap_or(NanoUsd::ZERO)
     }
 
-    /// What `deployment` may cost.
+    /// The bound at `deployment`.
     pub fn at(self, deployment: DeploymentId) -> NanoUsd {
         let (model, price) = self.priced(deployment);
-        price.map_or(self.unpriced, |price| dear(price).cost(self.usage(model, self.output(model))))
+        price.map_or(self.unpriced, |price| worst_price(price).cost(self.usage(model, self.output(model))))
     }
 
-    /// Input tokens of this call at most, as `deployment` counts them: a token is a byte or more, and a model
-    /// reads no more than its context.
+    /// The most input tokens of this call at `deployment`: a token has one byte or more, and a model reads no more
+    /// than its context.
     pub fn input(self, deployment: DeploymentId) -> u64 {
         self.input_of(self.priced(deployment).0)
     }
 
-    /// The highest ceiling on the output of each choice, not above the call's own, with which `candidate_models` cost no
-    /// more than `left`; `None` where not even one token does.
+    /// The highest output ceiling per choice, at most the call's own, with which `candidate_models` cost no more than
+    /// `left`; `None` if not even one token fits.
     pub fn output_within(self, candidate_models: &[CandidateModel], left: NanoUsd) -> Option<u64> {
         let within = deployments(candidate_models).map(|id| self.output_within_at(id, left)).min()?;
         within.filter(|tokens| *tokens > 0)
@@ -64,9 +66,9 @@ impl<'a> CostBound<'a> {
     fn output_within_at(self, deployment: DeploymentId, left: NanoUsd) -> Option<u64> {
         let (model, price) = self.priced(deployment);
         let ceiling = self.output(model);
-        let Some(price) = price.map(dear) else { return (self.unpriced <= left).then_some(ceiling) };
+        let Some(price) = price.map(worst_price) else { return (self.unpriced <= left).then_some(ceiling) };
         let fixed = price.cost(self.usage(model, 0));
-        // Whole nano-dollars left for output; the rounding of the fixed part is never given out twice.
+        // Whole nano-dollars left for output, so that the rounding of the fixed part is not used twice.
         let spare = u128::try_from(left.0.checked_sub(fixed.0)?).ok()? * 1000;
         let each = u128::from(price.output.0) * u128::from(self.call.paid_answers());
         let fits = spare.checked_div(each).map_or(u64::MAX, |tokens| u64::try_from(tokens).unwrap_or(u64::MAX));
@@ -91,7 +93,7 @@ impl<'a> CostBound<'a> {
         context.min((self.call.body().len() as u64).saturating_add(TEMPLATE_TOKENS))
     }
 
-    /// Output tokens of each choice at most.
+    /// The most output tokens of each choice.
     fn output(self, model: &Model) -> u64 {
         if self.call.endpoint() == Endpoint::Embeddings {
             return 0;
@@ -105,8 +107,8 @@ fn deployments(candidate_models: &[CandidateModel]) -> impl Iterator<Item = Depl
     candidate_models.iter().flat_map(|candidate| candidate.deployments.iter().copied())
 }
 
-/// What was not asked before it is sent may be cached or not: the dearer of the two counts.
-fn dear(price: Price) -> Price {
+/// `price` at its worst: whether input is cached is not known before sending, so the higher price counts.
+fn worst_price(price: Price) -> Price {
     Price { input: PicoUsdPerToken(price.input.0.max(price.cached_input.0)), ..price }
 }
 
@@ -120,7 +122,11 @@ mod tests {
     use proptest::prelude::*;
 
     /// One model at two deployments, the second with a price of its own.
-    fn house(context: u64, max_output: u64, prices: [(u64, u64, u64, i64); 2]) -> (RoutingTable, Vec<CandidateModel>) {
+    fn two_deployments(
+        context: u64,
+        max_output: u64,
+        prices: [(u64, u64, u64, i64); 2],
+    ) -> (RoutingTable, Vec<CandidateModel>) {
         let mut table = table(&[("flash", &["us", "eu"])], &[("default", &["flash"], &[])]);
         let [first, second] = prices.map(|(input, cached, output, request)| Price {
             input: PicoUsdPerToken(input),
@@ -143,9 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_is_the_dearest_deployment_at_its_worst() {
+    fn a_hold_is_the_worst_case_of_the_most_expensive_deployment() {
         let (table, candidate_models) =
-            house(10_000, 1_000, [(70_000, 10_000, 250_000, 0), (100_000, 10_000, 200_000, 5)]);
+            two_deployments(10_000, 1_000, [(70_000, 10_000, 250_000, 0), (100_000, 10_000, 200_000, 5)]);
         let check = |bytes, change: &dyn Fn(&mut RequestMetadata), expected: [i64; 3]| {
             let call = call(bytes, change);
             let worst = CostBound::of(&table, &call, 0);
@@ -166,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_bounded_fits_no_budget() {
-        let (mut table, candidate_models) = house(1, 1, [(1, 1, 1, 0), (1, 1, 1, 0)]);
+        let (mut table, candidate_models) = two_deployments(1, 1, [(1, 1, 1, 0), (1, 1, 1, 0)]);
         (table.models[0].context, table.models[0].max_output) = (None, None);
         let worst = CostBound::of(&table, &call(10, |_| {}), 0).dearest(&candidate_models);
         assert!(worst.0 > i64::MAX / 1_000_000, "{worst}");
@@ -179,9 +185,9 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_is_of_the_prices_it_is_reported_of() {
-        let (mut table, candidate_models) = house(10_000, 1_000, [(1_000, 1_000, 1_000, 0), (1, 1, 1, 0)]);
-        let own = table.models[0].price.take().expect("it has one").at(0).clone();
+    fn a_hold_uses_the_prices_at_the_given_time() {
+        let (mut table, candidate_models) = two_deployments(10_000, 1_000, [(1_000, 1_000, 1_000, 0), (1, 1, 1, 0)]);
+        let own = table.models[0].price.take().expect("the model has a price").at(0).clone();
         let dearer = Price { output: PicoUsdPerToken(9_000), ..own.price };
         table.models[0].price = Prices::new(own, vec![(1_000, dearer.into())]);
         let call = call(744, |metadata| metadata.max_output = Some(100));
@@ -204,7 +210,7 @@ mod tests {
             (choices, candidates, inputs, elsewhere) in (1..129_u32, 0..200_u32, 1..50_u32, any::<bool>()),
             (shares, left) in ([0..=1000_u64, 0..=1000_u64, 0..=1000_u64], 0..i64::MAX),
         ) {
-            let (table, candidate_models) = house(context, max_output, prices);
+            let (table, candidate_models) = two_deployments(context, max_output, prices);
             let call = call(bytes, |metadata| {
                 (metadata.max_output, metadata.choices, metadata.inputs) = (asked, choices, inputs);
                 metadata.bounds = Bounds { candidates, input_elsewhere: elsewhere, ..Bounds::default() };
@@ -231,7 +237,7 @@ mod tests {
                 reasoning: 0,
             };
             for id in table.deployment_ids() {
-                let version = table.price(id, 0).expect("both have one");
+                let version = table.price(id, 0).expect("both have a price");
                 prop_assert!(version.price.cost(usage) <= worst.at(id));
             }
             // A ceiling that is said to fit does, and one more token does not.

@@ -1,9 +1,8 @@
 //! Money as integers.
 //!
-//! An amount is a [`NanoUsd`]: billionths of a US dollar, checked at every step. A price is a
-//! [`PicoUsdPerToken`]: 0.01 USD per million tokens is 10,000 pico-dollars a token, so every
-//! price with up to six decimals per million tokens is exact. No float becomes money here or
-//! anywhere: there is no `From<f64>`.
+//! It exists so that money is exact. An amount is a [`NanoUsd`]: billionths of a US dollar, checked at every step. A
+//! price is a [`PicoUsdPerToken`]: 0.01 USD per million tokens is 10,000 pico-dollars per token, so every price with
+//! up to six decimals per million tokens is exact. A float must never become money: there is no `From<f64>`.
 
 use std::fmt;
 
@@ -15,12 +14,12 @@ impl NanoUsd {
     /// No money.
     pub const ZERO: Self = Self(0);
 
-    /// The sum, `None` past ± 9.2 billion dollars.
+    /// The sum; `None` beyond ± 9.2 billion dollars.
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
     }
 
-    /// Reads a decimal amount of dollars such as `"500.00"`: digits, at most nine after the point.
+    /// Parses a decimal amount of dollars such as `"500.00"`: digits, at most nine after the point.
     pub fn parse_usd(text: &str) -> Option<Self> {
         parse_decimal(text, 9).map(Self)
     }
@@ -68,7 +67,7 @@ impl fmt::Display for NanoUsd {
 pub struct PicoUsdPerToken(pub u64);
 
 impl PicoUsdPerToken {
-    /// Reads dollars per million tokens, such as `"0.25"`: at most six digits after the point.
+    /// Parses dollars per million tokens, such as `"0.25"`: at most six digits after the point.
     pub fn parse_usd_per_mtok(text: &str) -> Option<Self> {
         parse_decimal(text, 6).map(|pico| Self(pico.unsigned_abs()))
     }
@@ -97,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dollars_are_read_exactly_or_not_at_all() {
+    fn dollars_are_parsed_exactly_or_not_at_all() {
         let check = |text: &str, expected: Option<i64>| {
             assert_eq!(NanoUsd::parse_usd(text).map(|m| m.0), expected, "{text}");
         };
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn prices_are_pico_dollars_a_token() {
+    fn prices_are_pico_dollars_per_token() {
         let check = |text: &str, expected: Option<u64>| {
             let price = PicoUsdPerToken::parse_usd_per_mtok(text);
             assert_eq!(price.map(|p| p.0), expected, "{text}");

@@ -1,28 +1,30 @@
-//! Usage × price → money, and which price is in force.
+//! Prices: the cost of usage, and which price applies at which time.
 //!
-//! It exists so that there is exactly one rounding per request, and that it goes up. Everything is
-//! summed in pico-dollars (128 bits) and rounded once to [`NanoUsd`]. It must never see a float, nor ask
-//! for the time: whoever holds money for a request says of when its prices are, once for all of it.
+//! It exists so that there is exactly one rounding per request, upwards. Everything is summed in pico-dollars
+//! (128 bits) and rounded once to [`NanoUsd`]. It must never use a float or read the clock: the caller passes in the
+//! time of the prices, once for a whole request.
+//!
+//! Start reading in [`Price::cost`], then [`Prices::at`].
 
 use super::money::{NanoUsd, PicoUsdPerToken};
 use super::usage::Usage;
 use std::sync::Arc;
 
-/// What a model or deployment costs.
+/// The price of a model or deployment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Price {
     /// Per input token.
     pub input: PicoUsdPerToken,
-    /// Per cached input token; `input` where the provider gives no discount.
+    /// Per cached input token; equal to `input` if the provider gives no discount.
     pub cached_input: PicoUsdPerToken,
     /// Per output token.
     pub output: PicoUsdPerToken,
-    /// Per request, whatever its size.
+    /// Per request, independent of its size.
     pub request: NanoUsd,
 }
 
 impl Price {
-    /// The cost of `usage`, rounded up to the nano-dollar; `i64::MAX` nano-dollars where it would be more.
+    /// The cost of `usage`, rounded up to the nano-dollar and saturating at `i64::MAX` nano-dollars.
     pub fn cost(&self, usage: Usage) -> NanoUsd {
         let cached = usage.cached_input.min(usage.input);
         let fresh = usage.input - cached;
@@ -33,8 +35,8 @@ impl Price {
         NanoUsd(i64::try_from(nano).unwrap_or(i64::MAX))
     }
 
-    /// The price itself as a name: `INPUT/OUTPUT` in USD per million tokens, with `:CACHED` and `+REQUEST`
-    /// where they say more. Prices of one name are alike, and alike prices have one name.
+    /// A name made of the price: `INPUT/OUTPUT` in USD per million tokens, with `:CACHED` and `+REQUEST` if they
+    /// differ from the default. Two prices are equal exactly if their names are.
     pub fn as_version(&self) -> String {
         let Self { input, cached_input, output, request } = self;
         let cached = if cached_input == input { String::new() } else { format!(":{}", cached_input.usd_per_mtok()) };
@@ -43,17 +45,17 @@ impl Price {
     }
 }
 
-/// A price and the name it goes by.
+/// A price and its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PriceVersion {
-    /// What it costs.
+    /// The price.
     pub price: Price,
-    /// As configured, or else the price itself: [`Price::as_version`].
+    /// The configured name, or else [`Price::as_version`].
     pub version: Arc<str>,
 }
 
 impl PriceVersion {
-    /// `price` under the name `version`, or under its own.
+    /// `price` with the name `version`, or with [`Price::as_version`].
     pub fn new(price: Price, version: Option<&str>) -> Self {
         Self { price, version: version.map_or_else(|| price.as_version().into(), Into::into) }
     }
@@ -65,28 +67,28 @@ impl From<Price> for PriceVersion {
     }
 }
 
-/// The prices of a model or deployment, one after another. At every instant exactly one is in force.
+/// The prices of a model or deployment over time. At every instant exactly one applies.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Prices {
     first: PriceVersion,
-    /// Each with the Unix millisecond it begins at, in that order.
+    /// Each with the Unix millisecond from which it applies, in ascending order.
     later: Box<[(i64, PriceVersion)]>,
 }
 
 impl Prices {
-    /// `first` from the beginning, then each of `later` from its Unix millisecond on. `None` where those do
-    /// not follow one another.
+    /// `first` from the beginning, then each of `later` from its Unix millisecond on. `None` if those are not in
+    /// strictly ascending order.
     pub fn new(first: PriceVersion, later: Vec<(i64, PriceVersion)>) -> Option<Self> {
         later.is_sorted_by(|(a, _), (b, _)| a < b).then(|| Self { first, later: later.into() })
     }
 
-    /// The one in force at `unix_ms`.
+    /// The price that applies at `unix_ms`.
     pub fn at(&self, unix_ms: i64) -> &PriceVersion {
         let begun = self.later.partition_point(|(from_unix_ms, _)| *from_unix_ms <= unix_ms);
         begun.checked_sub(1).map_or(&self.first, |last| &self.later[last].1)
     }
 
-    /// The next after `unix_ms`, and the Unix millisecond it begins at.
+    /// The next price after `unix_ms`, and the Unix millisecond from which it applies.
     pub fn after(&self, unix_ms: i64) -> Option<(i64, &PriceVersion)> {
         let next = self.later.iter().find(|(from_unix_ms, _)| *from_unix_ms > unix_ms);
         next.map(|(from_unix_ms, version)| (*from_unix_ms, version))
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_every_buyer_asks_for() {
+    fn large_volumes_cost_what_buyers_expect() {
         for (tokens, cheap, dear) in [
             (5_000_000, "1.25", "50"),
             (50_000_000, "12.5", "500"),
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_names_itself() {
+    fn a_price_has_a_name_made_of_itself() {
         let check = |price: Price, expected: &str| assert_eq!(price.as_version(), expected);
         check(price("0.07", "0.07", "0.25"), "0.07/0.25");
         check(price("0.070000", "0.02", "1"), "0.07:0.02/1");
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn at_every_instant_one_price_is_in_force() {
+    fn at_every_instant_one_price_applies() {
         let version = |input| PriceVersion::from(price(input, input, "1"));
         let prices = Prices::new(version("1"), vec![(1_000, version("2")), (2_000, version("3"))]).expect("in order");
         let check = |unix_ms, now: &str, then: Option<(i64, &str)>| {

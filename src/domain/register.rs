@@ -1,11 +1,11 @@
-//! Keys, teams and credit that are made and changed while the gateway runs.
+//! Keys, teams and credit that are created and changed while the gateway runs.
 //!
-//! They exist beside those of the file so that a key can be given, rotated or taken away without an edit
-//! and a reload. A stored key is found by the hash of any of its secrets; its name is for ever, because
-//! what it spent stands under it. Here is what may become of one; who may ask for it, and where it is
-//! kept, is not.
+//! They exist in addition to those of the configuration file, so that a key can be issued, rotated or disabled
+//! without an edit and a reload. A stored key is found by the hash of any of its secrets. Its name never changes,
+//! because its spending is recorded under the name. This module says how a key may change; it must never decide who
+//! may change it, nor where it is stored.
 //!
-//! Start reading at [`StoredKey`].
+//! Start reading in [`StoredKey`].
 
 use crate::domain::authorize::Limits;
 use crate::domain::budget::{Account, Budget, BudgetPeriod, BudgetSpec, CREDIT, Scope};
@@ -13,74 +13,75 @@ use crate::domain::money::NanoUsd;
 use crate::domain::secret::KeyHash;
 use std::sync::Arc;
 
-/// Secrets that ended are remembered, so that their last use can be looked up; no more than these.
-const ENDED_KEPT: usize = 4;
+/// The number of expired secrets kept of a key, so that their last use can be looked up.
+const EXPIRED_SECRETS_KEPT: usize = 4;
 
-/// A key that is not in the file.
+/// A key of the register.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredKey {
-    /// For people, reports and budgets; unique for ever, also among the file's.
+    /// The name in reports and budgets; unique for ever, also among the keys of the configuration file.
     pub name: Arc<str>,
-    /// The policy's name.
+    /// The name of its policy.
     pub policy: Arc<str>,
-    /// The team's name.
+    /// The name of its team.
     pub team: Option<Arc<str>>,
-    /// What tightens its policy.
+    /// What restricts it beyond its policy.
     pub own: KeyOverrides,
-    /// From this Unix second on it no longer works.
+    /// The Unix second from which on it is not accepted; `None`: it does not expire.
     pub expires: Option<i64>,
-    /// Whether it is refused until somebody says otherwise.
+    /// Whether it is refused until it is enabled again.
     pub disabled: bool,
-    /// When it was made.
+    /// When it was created, in Unix milliseconds.
     pub created_unix_ms: i64,
-    /// Grows with every change to anything stored; two states of one key never share it.
+    /// The version of its last change; every change to the register gets a higher one.
     pub version: i64,
-    /// Oldest first.
+    /// Its secrets, oldest first.
     pub secrets: Vec<StoredSecret>,
 }
 
-/// What a key has of its own: ceilings at or below those of its policy.
+/// Limits of one key, at or below those of its policy.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct KeyOverrides {
-    /// Of its rates.
+    /// Rate limits.
     pub limits: Limits,
-    /// Of its money.
+    /// Its own budget.
     pub budget: Option<BudgetSpec>,
 }
 
-/// One secret of a key: its hash is all that is kept.
+/// One secret of a key; only its hash is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StoredSecret {
-    /// Its SHA-256.
+    /// The SHA-256 hash of the secret.
     pub hash: KeyHash,
-    /// When it was made or imported.
+    /// When it was created or imported, in Unix milliseconds.
     pub created_unix_ms: i64,
-    /// From this moment on it no longer works; `None` for the key's own.
+    /// The Unix millisecond from which on it is not accepted; `None`: it is valid as long as the key.
     pub ends_unix_ms: Option<i64>,
-    /// When it last opened a request, as far as is known.
+    /// When a request last used it, in Unix milliseconds, as far as is known.
     pub last_used_unix_ms: Option<i64>,
 }
 
 impl StoredSecret {
-    /// A secret that works from now on, without an end.
+    /// A secret that is valid from `now_unix_ms` on, without an end.
     pub fn new(hash: KeyHash, now_unix_ms: i64) -> Self {
         Self { hash, created_unix_ms: now_unix_ms, ends_unix_ms: None, last_used_unix_ms: None }
     }
 
-    /// Whether it works at `now_unix_ms`.
+    /// Whether it is valid at `now_unix_ms`.
     pub fn works(&self, now_unix_ms: i64) -> bool {
         self.ends_unix_ms.is_none_or(|end| now_unix_ms < end)
     }
 }
 
 impl StoredKey {
-    /// The secret with this hash, where it opens requests at `now_unix_ms`. Expiry is the record's to know.
+    /// The secret with this hash, if it is valid at `now_unix_ms` and the key is not disabled. The expiry of the key
+    /// is checked with its `KeyRecord`.
     pub fn secret(&self, hash: &KeyHash, now_unix_ms: i64) -> Option<&StoredSecret> {
         let found = self.secrets.iter().find(|secret| secret.hash == *hash);
         found.filter(|secret| !self.disabled && secret.works(now_unix_ms))
     }
 
-    /// The same key with a further secret; those it had work `overlap_ms` longer, or as long as they would have.
+    /// The same key with a new secret; earlier secrets stay valid for `overlap_ms`, or until their own earlier end.
     #[must_use]
     pub fn rotated(&self, new: StoredSecret, overlap_ms: i64) -> Self {
         let now = new.created_unix_ms;
@@ -90,17 +91,17 @@ impl StoredKey {
             secret.ends_unix_ms = Some(secret.ends_unix_ms.map_or(ends, |end| end.min(ends)));
         }
         let ended = secrets.iter().filter(|secret| !secret.works(now)).count();
-        let mut forgotten = ended.saturating_sub(ENDED_KEPT);
+        let mut excess = ended.saturating_sub(EXPIRED_SECRETS_KEPT);
         secrets.retain(|secret| {
-            let forget = forgotten > 0 && !secret.works(now);
-            forgotten -= usize::from(forget);
-            !forget
+            let remove = excess > 0 && !secret.works(now);
+            excess -= usize::from(remove);
+            !remove
         });
         secrets.push(new);
         Self { secrets, ..self.clone() }
     }
 
-    /// How it stands at `now_unix_ms`.
+    /// The state of the key at `now_unix_ms`.
     pub fn state(&self, now_unix_ms: i64) -> KeyState {
         if self.disabled {
             KeyState::Disabled
@@ -112,19 +113,19 @@ impl StoredKey {
     }
 }
 
-/// Whether a key works.
+/// Whether a key is accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyState {
-    /// It does.
+    /// It is accepted.
     Active,
-    /// Somebody took it away.
+    /// An operator disabled it.
     Disabled,
-    /// Its time is over.
+    /// It has expired.
     Expired,
 }
 
 impl KeyState {
-    /// Its word in tables and answers.
+    /// The label in tables and API answers.
     pub fn label(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -134,73 +135,73 @@ impl KeyState {
     }
 }
 
-/// A team that is not in the file.
+/// A team of the register.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredTeam {
-    /// Unique, also among the file's.
+    /// Its name; unique, also among the teams of the configuration file.
     pub name: Arc<str>,
-    /// What its keys may spend together.
+    /// The budget that its keys share.
     pub budget: Option<BudgetSpec>,
-    /// When it was made.
+    /// When it was created, in Unix milliseconds.
     pub created_unix_ms: i64,
-    /// As a key's.
+    /// The version of its last change.
     pub version: i64,
 }
 
-/// Prepaid money given to a key or a team, or, below zero, taken back. It is never changed: a further one
+/// Prepaid money given to a key or a team, or taken back if it is negative. It is never changed; a further grant
 /// corrects it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {
-    /// Its number, in the order of grants.
+    /// The number of the grant; later grants have higher numbers.
     pub id: i64,
-    /// Whose.
+    /// Who receives it.
     pub holder: Holder,
-    /// How much.
+    /// The amount.
     pub amount: NanoUsd,
-    /// Why, for people; may be empty.
+    /// The reason, as free text; may be empty.
     pub reason: Arc<str>,
-    /// Who said so, for people.
+    /// Who granted it, as free text.
     pub by: Arc<str>,
-    /// When.
+    /// When it was granted, in Unix milliseconds.
     pub granted_unix_ms: i64,
 }
 
-/// Who can hold credit.
+/// A key or team that can have credit.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Holder {
-    /// A key or a team.
+    /// Whether it is a key or a team.
     pub scope: Scope,
     /// Its name.
     pub name: Arc<str>,
 }
 
 impl Holder {
-    /// Under which its credit is counted.
+    /// The account of its credit.
     pub fn account(&self) -> Account {
         Account { scope: self.scope, name: self.name.clone(), window: CREDIT.into() }
     }
 
-    /// Its credit, when so much was granted in all.
+    /// Its credit as a budget whose limit is the sum of all grants.
     pub fn credit(&self, granted: NanoUsd) -> Budget {
         Budget { account: Arc::new(self.account()), limit: granted, window: BudgetPeriod::Credit }
     }
 }
 
-/// How somebody's credit stands.
+/// The balance of the credit of a key or team.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CreditBalance {
-    /// Whose.
+    /// Whose credit it is.
     pub holder: Holder,
-    /// All grants together.
+    /// The sum of all grants.
     pub granted: NanoUsd,
-    /// What requests took of it.
+    /// What requests spent of it.
     pub spent: NanoUsd,
-    /// What a running gateway has leased and not yet spent.
+    /// What running gateways have leased and not yet spent.
     pub leased: NanoUsd,
 }
 
 impl CreditBalance {
-    /// What is neither spent nor leased; negative where more was taken back than was left.
+    /// What is neither spent nor leased; negative if more was taken back than was left.
     pub fn left(&self) -> NanoUsd {
         NanoUsd(self.granted.0.saturating_sub(self.spent.0).saturating_sub(self.leased.0))
     }
@@ -224,14 +225,14 @@ mod tests {
         }
     }
 
-    fn works(key: &StoredKey, secret: &str, now: i64) -> bool {
+    fn is_valid(key: &StoredKey, secret: &str, now: i64) -> bool {
         key.secret(&KeyHash::of(secret), now).is_some()
     }
 
     #[test]
-    fn both_secrets_work_until_the_overlap_ends() {
+    fn both_secrets_are_valid_until_the_overlap_ends() {
         let key = key().rotated(StoredSecret::new(KeyHash::of("two"), 1_000), 500);
-        let check = |secret, now, expected| assert_eq!(works(&key, secret, now), expected, "{secret} at {now}");
+        let check = |secret, now, expected| assert_eq!(is_valid(&key, secret, now), expected, "{secret} at {now}");
         check("one", 1_000, true);
         check("one", 1_499, true);
         check("one", 1_500, false);
@@ -245,32 +246,32 @@ mod tests {
         let twice = key()
             .rotated(StoredSecret::new(KeyHash::of("two"), 1_000), 500)
             .rotated(StoredSecret::new(KeyHash::of("three"), 1_200), 10_000);
-        assert!(works(&twice, "one", 1_499) && !works(&twice, "one", 1_500));
-        assert!(works(&twice, "two", 11_199) && !works(&twice, "two", 11_200));
+        assert!(is_valid(&twice, "one", 1_499) && !is_valid(&twice, "one", 1_500));
+        assert!(is_valid(&twice, "two", 11_199) && !is_valid(&twice, "two", 11_200));
     }
 
     #[test]
     fn without_overlap_the_old_secret_ends_at_once() {
         let key = key().rotated(StoredSecret::new(KeyHash::of("two"), 1_000), 0);
-        assert!(!works(&key, "one", 1_000) && works(&key, "two", 1_000));
+        assert!(!is_valid(&key, "one", 1_000) && is_valid(&key, "two", 1_000));
     }
 
     #[test]
-    fn a_disabled_key_opens_nothing() {
+    fn a_disabled_key_is_not_accepted() {
         let key = StoredKey { disabled: true, ..key() };
-        assert!(!works(&key, "one", 0));
+        assert!(!is_valid(&key, "one", 0));
         assert_eq!(key.state(0), KeyState::Disabled);
         assert_eq!(StoredKey { expires: Some(2), disabled: false, ..key.clone() }.state(1_999), KeyState::Active);
         assert_eq!(StoredKey { expires: Some(2), disabled: false, ..key }.state(2_000), KeyState::Expired);
     }
 
     #[test]
-    fn few_of_the_secrets_that_ended_are_remembered() {
+    fn only_some_expired_secrets_are_kept() {
         let mut key = key();
         for at in 1..20 {
             key = key.rotated(StoredSecret::new(KeyHash::of(&at.to_string()), at * 1_000), 500);
         }
-        assert_eq!(key.secrets.len(), ENDED_KEPT + 2, "those ended, the one ending, the newest");
-        assert!(works(&key, "18", 19_400) && works(&key, "19", 19_400));
+        assert_eq!(key.secrets.len(), EXPIRED_SECRETS_KEPT + 2, "the expired ones kept, the expiring one, the newest");
+        assert!(is_valid(&key, "18", 19_400) && is_valid(&key, "19", 19_400));
     }
 }

@@ -1,7 +1,8 @@
 //! Tokens as a provider counts them.
 //!
-//! It exists because providers disagree on what "input" includes; here cached input is part of
-//! input and reasoning is part of output, as OpenAI reports them.
+//! It exists because providers disagree on what "input" includes. Here cached input is part of input and reasoning
+//! is part of output, as OpenAI reports them. It must never contain estimates without saying so: see
+//! [`estimate`](super::estimate).
 
 /// Tokens of one answer. All counts are LLM tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -17,7 +18,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Input and output together.
+    /// The sum of input and output tokens.
     pub fn total(self) -> u64 {
         self.input.saturating_add(self.output)
     }

@@ -1,11 +1,11 @@
-//! What must hold of a run: the provider's journal against the books, line by line and account by account.
+//! What must hold of a run: the provider's journal against the database, line by line and account by account.
 //!
 //! It reads what a run left behind and never changes it. Every check has a name; a breach says which check it
 //! is of, and what was found. Start reading in [`check`].
 
-use crate::books::{BudgetWindow, Line};
+use crate::database::{BudgetWindow, Line};
+use crate::fixture::{ACCOUNTS, Account, DEPLOYMENTS, KEYS, Version, cost};
 use crate::gateway::PATIENCE;
-use crate::house::{ACCOUNTS, Account, DEPLOYMENTS, KEYS, Version, cost};
 use crate::load::{Seen, SeenEnd};
 use crate::provider::Served;
 use crate::run::{Run, Scenario};
@@ -20,7 +20,7 @@ pub struct Breach {
     pub what: String,
 }
 
-/// How a window of an account stands in the end.
+/// The final state of a window of an account.
 pub struct Use {
     pub budget_window: BudgetWindow,
     pub bound: i64,
@@ -50,7 +50,7 @@ impl Findings {
     }
 }
 
-/// A request from all sides.
+/// A request as client, provider and database saw it.
 struct Case<'a> {
     seen: &'a Seen,
     served: &'a [Served],
@@ -86,7 +86,7 @@ fn linked<'a>(run: &'a Run, found: &mut Findings) -> HashMap<u64, &'a Line> {
         unread.entry(&seen.name).or_default().push(seen);
     }
     let mut lines: HashMap<u64, &Line> = HashMap::new();
-    for line in &run.books.lines {
+    for line in &run.database.lines {
         let tag = ids.get(&line.id).copied().or_else(|| {
             let named = unread.get(line.name.as_deref()?)?.iter();
             let own = named.filter(|seen| line.key.as_deref() == Some(KEYS[seen.ask.key].name));
@@ -114,7 +114,7 @@ fn apart_ms(run: &Run, seen: &Seen, line: &Line) -> Option<i64> {
 const FREE_OF_CHARGE: [&str; 5] = ["upstream_status", "unreachable", "connect_timeout", "throttled", "rejected"];
 
 impl Case<'_> {
-    /// Configurations that may have been in force for it.
+    /// Configurations that may have applied to it.
     fn versions<'r>(&self, run: &'r Run) -> Vec<&'r Version> {
         let until = self.served.first().map_or(self.seen.end_ms + UNREAD_MS, |attempt| attempt.at_ms);
         run.timeline.met(self.seen.start_ms, until).collect()
@@ -136,7 +136,7 @@ impl Case<'_> {
         KEYS[self.seen.ask.key].accounts.is_empty()
     }
 
-    fn tell(&self) -> String {
+    fn describe(&self) -> String {
         format!("{:?}\n    provider: {:?}\n    line: {:?}", self.seen, self.served, self.line)
     }
 }
@@ -144,25 +144,25 @@ impl Case<'_> {
 impl Findings {
     fn line(&mut self, run: &Run, case: &Case<'_>) {
         let Some(line) = case.line else {
-            let reported = case.seen.id.is_some() || !case.served.is_empty();
+            let report = case.seen.id.is_some() || !case.served.is_empty();
             let killed = !run.killed.is_empty() && case.seen.generation < run.last_generation;
-            let lost = reported && !killed;
-            return self.must("one_line_each", !lost, || format!("no line: {}", case.tell()));
+            let lost = report && !killed;
+            return self.must("one_line_each", !lost, || format!("no line: {}", case.describe()));
         };
         let key = KEYS[case.seen.ask.key].name;
-        self.must("one_line_each", line.key.as_deref() == Some(key), || format!("another's line: {}", case.tell()));
+        self.must("one_line_each", line.key.as_deref() == Some(key), || format!("another's line: {}", case.describe()));
         let versions = case.versions(run);
         let deployment = line.deployment.as_deref().and_then(|name| DEPLOYMENTS.iter().position(|own| *own == name));
         if let (Some(price), Some(deployment)) = (line.price, deployment) {
             let known = versions.iter().any(|version| version.prices[deployment] == price);
-            self.must("price_in_force", known, || format!("{:?}: {}", versions, case.tell()));
+            self.must("price_in_force", known, || format!("{:?}: {}", versions, case.describe()));
         }
         match (line.estimated, case.is_free()) {
             (false, free) => {
                 self.exact += 1;
                 self.exact_line(case, line, free);
             }
-            // Where nothing is held there is no bound: it is a report and nobody's money.
+            // Without a hold there is no bound: the line is a report, and no money is charged.
             (true, true) => self.free += 1,
             (true, false) => {
                 self.estimated += 1;
@@ -174,14 +174,14 @@ impl Findings {
     /// A line that is not estimated says what the provider served and costs that.
     fn exact_line(&mut self, case: &Case<'_>, line: &Line, free: bool) {
         let (Some([input, cached, output]), Some(price)) = (line.tokens, line.price) else {
-            // Where nothing is held, attempts that were not answered are nobody's.
+            // Without a hold, attempts that were not answered are not charged.
             let nothing = line.cost == 0 && (case.served.is_empty() || free);
-            return self.must("lines_exact", nothing, || format!("not free of cost: {}", case.tell()));
+            return self.must("lines_exact", nothing, || format!("not free of cost: {}", case.describe()));
         };
         let last = case.served.last().map(|last| last.tokens);
         let same = last == Some(Tokens { input, cached, output }) && (free || case.served.len() == 1);
         let exact = last.is_some_and(|tokens| line.cost == cost(price, tokens));
-        self.must("lines_exact", same && exact, || case.tell());
+        self.must("lines_exact", same && exact, || case.describe());
     }
 
     /// An estimated line costs no less than what was served and no more than what was held.
@@ -193,7 +193,7 @@ impl Findings {
         let worst = |version: &&Version| places.map(|place| version.worst(place, case.seen.body_bytes, output));
         let held = versions.iter().flat_map(worst).max().expect("one was in force") * charged;
         self.must("estimated_between", (billed..=held).contains(&line.cost), || {
-            format!("{} is not in {billed}..={held}: {}", line.cost, case.tell())
+            format!("{} is not in {billed}..={held}: {}", line.cost, case.describe())
         });
     }
 
@@ -221,14 +221,14 @@ impl Findings {
             }
             self.astride += u64::from(astride);
         }
-        for line in &run.books.lines {
+        for line in &run.database.lines {
             let key = KEYS.iter().find(|key| line.key.as_deref() == Some(key.name));
             key.iter().flat_map(|key| key.accounts).for_each(|account| charged[*account] += line.cost);
         }
         for account in 0..ACCOUNTS.len() {
             self.account(run, account, billed[account], charged[account]);
             // Each line covers its own request, so that the others must be covered by what is unaccounted.
-            let unaccounted = sum(&run.books.unaccounted, account);
+            let unaccounted = sum(&run.database.unaccounted, account);
             self.must("covered", unlined[account] <= unaccounted, || {
                 format!("{}: {} billed of no line, {unaccounted} unaccounted", name(account), unlined[account])
             });
@@ -238,10 +238,10 @@ impl Findings {
 
     /// One account over all of its windows.
     fn account(&mut self, run: &Run, account: usize, billed: i64, charged: i64) {
-        let (spent, leased) = (sum(&run.books.spent, account), sum(&run.books.leased, account));
-        let unaccounted = sum(&run.books.unaccounted, account);
+        let (spent, leased) = (sum(&run.database.spent, account), sum(&run.database.leased, account));
+        let unaccounted = sum(&run.database.unaccounted, account);
         let name = name(account);
-        self.must("books_balance", spent == charged + unaccounted, || {
+        self.must("ledger_balances", spent == charged + unaccounted, || {
             format!("{name}: {spent} spent, {charged} on lines and {unaccounted} unaccounted")
         });
         self.must("covered", billed <= charged + unaccounted, || {
@@ -249,7 +249,7 @@ impl Findings {
         });
         self.must("nothing_left", leased == 0, || format!("{name}: {leased} leased after the end"));
         let bounds: i64 = run
-            .books
+            .database
             .spent
             .keys()
             .filter(|budget_window| budget_window.0 == account)
@@ -259,7 +259,7 @@ impl Findings {
     }
 
     fn windows(&mut self, run: &Run, certain: &BTreeMap<BudgetWindow, i64>) {
-        for (&budget_window, &spent) in &run.books.spent {
+        for (&budget_window, &spent) in &run.database.spent {
             let bound = run.timeline.bound(budget_window);
             let billed = certain.get(&budget_window).copied().unwrap_or(0);
             let (name, start) = (name(budget_window.0), budget_window.1);
@@ -269,14 +269,14 @@ impl Findings {
             self.uses.push(Use { budget_window, bound, spent });
         }
         for (budget_window, billed) in certain.iter().filter(|(_, billed)| **billed > 0) {
-            let known = run.books.spent.contains_key(budget_window);
+            let known = run.database.spent.contains_key(budget_window);
             self.must("covered", known, || {
                 format!("{}: {billed} in no window {}", name(budget_window.0), budget_window.1)
             });
         }
-        for (at_ms, books) in &run.killed {
-            for (budget_window, spent) in &books.spent {
-                let taken = spent + books.leased.get(budget_window).copied().unwrap_or(0);
+        for (at_ms, database) in &run.killed {
+            for (budget_window, spent) in &database.spent {
+                let taken = spent + database.leased.get(budget_window).copied().unwrap_or(0);
                 let bound = run.timeline.bound_at(*budget_window, *at_ms);
                 self.must("within_limit", taken <= bound, || {
                     format!("{} at a kill: {taken} spent and leased of {bound}", name(budget_window.0))
@@ -286,17 +286,17 @@ impl Findings {
     }
 
     fn end(&mut self, run: &Run) {
-        self.must("opens_clean", run.books.integrity == "ok", || run.books.integrity.clone());
+        self.must("opens_clean", run.database.integrity == "ok", || run.database.integrity.clone());
         let slowest = run.openings.iter().max().expect("it was started");
         self.must("opens_clean", *slowest <= PATIENCE, || format!("served after {slowest:?}"));
-        let ids: HashSet<u128> = run.books.lines.iter().map(|line| line.id).collect();
-        self.must("one_line_each", ids.len() == run.books.lines.len(), || "an id is there twice".to_owned());
-        for books in &run.stopped {
-            let leased: i64 = books.leased.values().sum();
+        let ids: HashSet<u128> = run.database.lines.iter().map(|line| line.id).collect();
+        self.must("one_line_each", ids.len() == run.database.lines.len(), || "an id is there twice".to_owned());
+        for database in &run.stopped {
+            let leased: i64 = database.leased.values().sum();
             self.must("nothing_left", leased == 0, || format!("{leased} leased after a stop in good order"));
         }
         let crashed = !run.killed.is_empty();
-        let unaccounted = run.books.unaccounted_lines;
+        let unaccounted = run.database.unaccounted_lines;
         self.must("nothing_left", crashed || unaccounted == 0, || format!("{unaccounted} unaccounted without a crash"));
         let faulty = run.scenario == Scenario::Faulty;
         let unavailable = |seen: &&Seen| matches!(&seen.end, SeenEnd::Refused(503, _));

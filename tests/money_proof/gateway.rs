@@ -73,7 +73,7 @@ impl Gateway {
         let log = OpenOptions::new().create(true).append(true).open(folder.join("log")).expect("a log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tierway"));
         command.arg("serve").current_dir(folder).env_clear();
-        command.envs(crate::house::KEYS.iter().map(|key| (key.secret, secret(key.name))));
+        command.envs(crate::fixture::KEYS.iter().map(|key| (key.secret, secret(key.name))));
         command.env("TIERWAY_PROOF_CONTROL", &machine.path);
         command.envs(machine.library.iter().map(|library| ("LD_PRELOAD", library)));
         let started = Instant::now();
@@ -123,14 +123,14 @@ impl Gateway {
 
     /// What all budgets hold for requests under way, in nano-dollars.
     pub fn held(&self) -> u64 {
-        let reported = self.ask("/metrics");
-        let lines = reported.lines().filter(|line| line.starts_with("tierway_budget_held_nanousd{"));
+        let report = self.ask("/metrics");
+        let lines = report.lines().filter(|line| line.starts_with("tierway_budget_held_nanousd{"));
         lines.map(|line| line.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok()).expect("a number")).sum()
     }
 
     fn metric(&self, name: &str) -> u64 {
-        let reported = self.ask("/metrics");
-        let line = reported.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        let report = self.ask("/metrics");
+        let line = report.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         line.unwrap_or(0)
     }
 

@@ -1,10 +1,10 @@
-//! Clients: they walk the script, one request after another, and note what each of them saw.
+//! Clients: they send the requests of the script one after another, and record what each of them received.
 //!
 //! Bounded: as many at once as there are clients. A gateway that is gone ends what is under way; the next
 //! requests wait for the one that follows. Start reading in [`Load::start`].
 
+use crate::fixture::{CLIENTS, KEYS, NAMES, alias};
 use crate::gateway::{PATIENCE, secret};
-use crate::house::{CLIENTS, KEYS, NAMES, alias};
 use crate::now_ms;
 use crate::script::Ask;
 use crate::wire::read_head;
@@ -15,10 +15,10 @@ use std::sync::{Arc, Condvar, Mutex, RwLock, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// After so long a silence a client that wants to leave does.
+/// The silence after which a client that is to disconnect does.
 const SILENCE: Duration = Duration::from_millis(25);
 
-/// What a client saw of its request.
+/// What a client received for its request.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub ask: Ask,
@@ -42,7 +42,7 @@ pub enum SeenEnd {
     Broken,
     /// By a status and its code.
     Refused(u16, String),
-    /// It left.
+    /// The client disconnected.
     Left,
     /// There was no answer, or the gateway was killed.
     Gone,
@@ -78,7 +78,7 @@ impl Load {
         });
         let client = |client| {
             let load = load.clone();
-            std::thread::spawn(move || load.walk(client))
+            std::thread::spawn(move || load.send_all(client))
         };
         *load.clients.lock().expect("no thread panicked") = (0..CLIENTS).map(client).collect();
         load
@@ -95,13 +95,13 @@ impl Load {
         let mut target = self.target.lock().expect("no thread panicked");
         while self.next.load(Ordering::SeqCst) < count.min(self.requests.load(Ordering::SeqCst)) {
             let waited = self.changed.wait_timeout(target, 6 * PATIENCE).expect("no thread panicked");
-            assert!(!waited.1.timed_out(), "the load stands still");
+            assert!(!waited.1.timed_out(), "the load makes no progress");
             target = waited.0;
         }
     }
 
     /// Waits until no client waits for an answer; none asks until the guard is dropped.
-    pub fn rest(&self) -> RwLockWriteGuard<'_, ()> {
+    pub fn idle_moment(&self) -> RwLockWriteGuard<'_, ()> {
         self.traffic.write().expect("no thread panicked")
     }
 
@@ -130,7 +130,7 @@ impl Load {
         self.requests.store(0, Ordering::SeqCst);
     }
 
-    /// What every client saw, once all have walked to the end.
+    /// What every client received, once all have sent all requests.
     pub fn end(&self) -> Vec<Seen> {
         for client in std::mem::take(&mut *self.clients.lock().expect("no thread panicked")) {
             client.join().expect("a client is at fault");
@@ -143,7 +143,7 @@ impl Load {
         self.seen.lock().expect("no thread panicked").iter().skip(since).filter(|seen| so(seen)).count()
     }
 
-    fn walk(&self, client: usize) {
+    fn send_all(&self, client: usize) {
         let mut kept = None;
         for turn in 0.. {
             let tag = self.next.fetch_add(1, Ordering::SeqCst);
@@ -181,7 +181,7 @@ impl Load {
 
 type Kept = Option<(BufReader<TcpStream>, u64)>;
 
-/// Asks, and reads as long as the script wants it.
+/// Sends a request, and reads as much as the script says.
 fn exchange(
     ask: Ask,
     place: usize,
@@ -227,7 +227,7 @@ fn send(reader: &mut BufReader<TcpStream>, ask: &Ask, body: &str) -> Option<()> 
     stream.write_all(request.as_bytes()).ok()
 }
 
-/// Reads so many bytes, or as long as some come, and leaves.
+/// Reads so many bytes, or as long as some come, and disconnects.
 fn permit(reader: &mut BufReader<TcpStream>, bytes: usize, seen: &mut Seen) -> Option<bool> {
     seen.end = SeenEnd::Left;
     reader.get_mut().set_read_timeout(Some(SILENCE)).ok()?;

@@ -1,19 +1,19 @@
-//! The proof that no budget is overspent: the real binary under load, killed, misled and let down, against
-//! the journal of a provider in a process of its own.
+//! The proof that no budget is overspent: the real binary under load, with kills, wrong usage and disk failures,
+//! against the journal of a provider in a process of its own.
 //!
 //! `make prove-money N=… KILLS=… SEED=… MUTANT=…` runs it in any size; without those, as `cargo test` runs it,
 //! it is small and looks for its mutants too. It is its own program, because it starts itself again as the
 //! provider. Start reading in [`prove`], then `run.rs`, what happens, and `checks.rs`, what must hold of it.
 
-// Tests watch real processes, and have the system's clock for their patience.
+// Tests wait for real processes, and use the system clock for their timeouts.
 #![allow(clippy::disallowed_methods)]
 // Modules of a program that is not a library.
 #![allow(missing_docs)]
 
-mod books;
 mod checks;
+mod database;
+mod fixture;
 mod gateway;
-mod house;
 mod load;
 mod mutant;
 mod provider;

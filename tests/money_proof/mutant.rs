@@ -1,4 +1,4 @@
-//! Faults put into the books on purpose, each to be found by the check that is meant for it.
+//! Deliberate faults in the database, each to be found by the check that is meant for it.
 //!
 //! A mutant is a trigger in the database: nothing of the gateway is changed, its statements are.
 
@@ -19,7 +19,7 @@ pub struct Mutant {
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "settle_forgets",
-        caught_by: "books_balance",
+        caught_by: "ledger_balances",
         killed: false,
         trigger: "AFTER UPDATE ON budgets WHEN NEW.spent_nanousd > OLD.spent_nanousd BEGIN
             UPDATE budgets SET spent_nanousd = spent_nanousd - 1 WHERE scope = NEW.scope AND name = NEW.name
@@ -84,7 +84,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "crash_forgets",
-        caught_by: "books_balance",
+        caught_by: "ledger_balances",
         killed: true,
         trigger: "BEFORE INSERT ON unaccounted BEGIN SELECT RAISE(IGNORE); END",
     },

@@ -1,10 +1,9 @@
 //! The oracle: a provider in a process of its own, and its journal of what it served.
 //!
-//! It follows the script and writes down what each attempt is to be billed for, in tokens: what they cost is
-//! the price's affair. It is never killed; when its standard input ends it waits for what is under way and
-//! leaves. Start reading in [`serve`]; the other side is [`Provider`].
+//! It follows the script and records the tokens that each attempt is billed for; prices are applied elsewhere. It is
+//! never killed; when its standard input ends it waits for running requests and exits. Start reading in [`serve`]; the other side is [`Provider`].
 
-use crate::script::{Act, Ask, End, SLOW, Tokens, Told};
+use crate::script::{Act, Ask, End, SLOW, Tokens, UsageReport};
 use crate::wire::{Head, read_head};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -19,7 +18,7 @@ use std::time::Duration;
 /// The variables that make this binary the provider.
 pub const JOURNAL: &str = "TIERWAY_PROOF_JOURNAL";
 pub const SEED: &str = "TIERWAY_PROOF_PROVIDER_SEED";
-/// How long a held answer waits for the gateway to leave; only a gateway at fault does not.
+/// How long a held answer waits for the gateway to disconnect; only a faulty gateway does not.
 const HELD: Duration = Duration::from_secs(20);
 const SLOW_FRAME: Duration = Duration::from_millis(10);
 /// A connection that resets as soon as it is used passes for a stale one, on which nothing was done; one that
@@ -30,7 +29,7 @@ const AT_WORK: Duration = Duration::from_millis(120);
 #[derive(Clone, Copy, Debug)]
 pub struct Served {
     pub tag: u64,
-    /// By its place in [`DEPLOYMENTS`](crate::house::DEPLOYMENTS).
+    /// By its place in [`DEPLOYMENTS`](crate::fixture::DEPLOYMENTS).
     pub deployment: usize,
     /// When the request had been read.
     pub at_ms: i64,
@@ -84,7 +83,7 @@ fn read_line(line: &str) -> Served {
 }
 
 /// What all connections of the provider share.
-struct House {
+struct ProviderState {
     seed: u64,
     journal: Mutex<File>,
     /// How often each request has come.
@@ -99,81 +98,81 @@ pub fn serve(journal: &Path, seed: u64) {
     let _entered = runtime.enter();
     let journal = Mutex::new(File::create(journal).expect("the folder can be written"));
     let (seen, under_way, idle) = (Mutex::default(), Mutex::new(0), Condvar::new());
-    let house = Arc::new(House { seed, journal, seen, under_way, idle });
+    let fixture = Arc::new(ProviderState { seed, journal, seen, under_way, idle });
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     println!("{}", listener.local_addr().expect("it is bound"));
-    let (shared, handle) = (house.clone(), runtime.handle().clone());
+    let (shared, handle) = (fixture.clone(), runtime.handle().clone());
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let (house, handle) = (shared.clone(), handle.clone());
+            let (fixture, handle) = (shared.clone(), handle.clone());
             std::thread::spawn(move || {
                 let _entered = handle.enter();
                 let _ = stream.set_nodelay(true);
                 let mut reader = BufReader::new(stream);
-                while exchange(&house, &mut reader).is_some() {}
+                while exchange(&fixture, &mut reader).is_some() {}
             });
         }
     });
     let _ = std::io::stdin().read(&mut [0]);
-    let busy = house.under_way.lock().expect("no thread panicked");
-    let ended = house.idle.wait_timeout_while(busy, 2 * HELD, |busy| *busy > 0).expect("no thread panicked");
+    let busy = fixture.under_way.lock().expect("no thread panicked");
+    let ended = fixture.idle.wait_timeout_while(busy, 2 * HELD, |busy| *busy > 0).expect("no thread panicked");
     assert!(!ended.1.timed_out(), "an exchange never ends");
 }
 
 /// One exchange; `None` when the connection is over.
-fn exchange(house: &House, reader: &mut BufReader<TcpStream>) -> Option<()> {
+fn exchange(fixture: &ProviderState, reader: &mut BufReader<TcpStream>) -> Option<()> {
     let Head { start, length, .. } = read_head(reader)?;
     let mut body = vec![0; length?];
-    *house.under_way.lock().expect("no thread panicked") += 1;
-    let done = reader.read_exact(&mut body).ok().and_then(|()| answer(house, reader, &start, &body));
-    *house.under_way.lock().expect("no thread panicked") -= 1;
-    house.idle.notify_all();
+    *fixture.under_way.lock().expect("no thread panicked") += 1;
+    let done = reader.read_exact(&mut body).ok().and_then(|()| answer(fixture, reader, &start, &body));
+    *fixture.under_way.lock().expect("no thread panicked") -= 1;
+    fixture.idle.notify_all();
     done
 }
 
-fn answer(house: &House, reader: &mut BufReader<TcpStream>, start: &str, body: &[u8]) -> Option<()> {
+fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &str, body: &[u8]) -> Option<()> {
     let at_ms = crate::now_ms();
     let asked: serde_json::Value = serde_json::from_slice(body).expect("the gateway sends JSON");
     let tag = asked["user"].as_str().and_then(|user| user.strip_prefix("tag-")?.parse().ok()).expect("a tag");
-    let deployment = crate::house::deployment(start, asked["model"].as_str().expect("a model"));
+    let deployment = crate::fixture::deployment(start, asked["model"].as_str().expect("a model"));
     let number = {
-        let mut seen = house.seen.lock().expect("no thread panicked");
+        let mut seen = fixture.seen.lock().expect("no thread panicked");
         let number = seen.entry(tag).or_default();
         *number += 1;
         *number
     };
-    let ask = Ask::of(house.seed, tag);
+    let ask = Ask::of(fixture.seed, tag);
     let most = asked["max_tokens"].as_u64().expect("a ceiling");
-    let mut tokens = Tokens::of(house.seed, tag, number, body.len(), most);
+    let mut tokens = Tokens::of(fixture.seed, tag, number, body.len(), most);
     if tag >= SLOW {
         tokens.output = most;
     }
-    let book = |tokens: Tokens| {
+    let record = |tokens: Tokens| {
         let Tokens { input, cached, output } = tokens;
         let line = format!("{tag} {deployment} {at_ms} {input} {cached} {output}\n");
-        house.journal.lock().expect("no thread panicked").write_all(line.as_bytes()).expect("the disk has room");
+        fixture.journal.lock().expect("no thread panicked").write_all(line.as_bytes()).expect("the disk has room");
     };
     let stream = asked["stream"].as_bool() == Some(true);
-    match Act::of(house.seed, &ask, number) {
+    match Act::of(fixture.seed, &ask, number) {
         Act::Error(status) => {
             let body = r#"{"error":{"message":"busy","type":"server_error"}}"#;
             write(reader, &whole(&format!("{status} No"), "application/json", body))
         }
         Act::Garbage => {
-            book(tokens);
+            record(tokens);
             write(reader, &whole("200 OK", "text/html", "<html>"))
         }
         Act::Gone => reset(reader),
-        Act::Answer { reported, end } if stream => {
+        Act::Answer { report, end } if stream => {
             let mut streamed = Streamed { reader, tokens, written: 0 };
-            let done = streamed.run(reported, end);
+            let done = streamed.run(report, end);
             let output = streamed.written;
-            book(Tokens { output, ..tokens });
+            record(Tokens { output, ..tokens });
             done
         }
-        Act::Answer { reported, end } => {
-            book(tokens);
-            let text = whole("200 OK", "application/json", &completion(reported, tokens));
+        Act::Answer { report, end } => {
+            record(tokens);
+            let text = whole("200 OK", "application/json", &completion(report, tokens));
             match end {
                 End::Whole | End::Slow => write(reader, &text),
                 End::Broken { rst, percent } => {
@@ -201,7 +200,7 @@ struct Streamed<'a> {
 }
 
 impl Streamed<'_> {
-    fn run(&mut self, reported: Told, end: End) -> Option<()> {
+    fn run(&mut self, report: UsageReport, end: End) -> Option<()> {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         write(self.reader, head)?;
         self.frame(r#"{"choices":[{"index":0,"delta":{"role":"assistant"},"finish_reason":null}]}"#)?;
@@ -214,8 +213,8 @@ impl Streamed<'_> {
                 std::thread::sleep(SLOW_FRAME);
             }
             let so_far = Tokens { output: self.written + 1, ..self.tokens };
-            let usage = if reported == Told::Always {
-                format!(r#","usage":{}"#, count(reported, so_far))
+            let usage = if report == UsageReport::Always {
+                format!(r#","usage":{}"#, count(report, so_far))
             } else {
                 String::new()
             };
@@ -234,21 +233,21 @@ impl Streamed<'_> {
         }
         self.frame(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#)?;
         let Tokens { input, output, .. } = self.tokens;
-        if reported == Told::Twice {
-            self.usage(reported, Tokens { input: input / 2, cached: 0, output: output / 2 })?;
+        if report == UsageReport::Twice {
+            self.usage(report, Tokens { input: input / 2, cached: 0, output: output / 2 })?;
         }
-        if !matches!(reported, Told::Missing | Told::Late) {
-            self.usage(reported, self.tokens)?;
+        if !matches!(report, UsageReport::Missing | UsageReport::Late) {
+            self.usage(report, self.tokens)?;
         }
         self.frame("[DONE]")?;
-        if reported == Told::Late {
-            self.usage(reported, self.tokens)?;
+        if report == UsageReport::Late {
+            self.usage(report, self.tokens)?;
         }
         write(self.reader, "0\r\n\r\n")
     }
 
-    fn usage(&mut self, reported: Told, tokens: Tokens) -> Option<()> {
-        self.frame(&format!(r#"{{"choices":[],"usage":{}}}"#, count(reported, tokens)))
+    fn usage(&mut self, report: UsageReport, tokens: Tokens) -> Option<()> {
+        self.frame(&format!(r#"{{"choices":[],"usage":{}}}"#, count(report, tokens)))
     }
 
     fn frame(&mut self, data: &str) -> Option<()> {
@@ -258,11 +257,11 @@ impl Streamed<'_> {
 }
 
 /// A `usage` object.
-fn count(reported: Told, tokens: Tokens) -> String {
+fn count(report: UsageReport, tokens: Tokens) -> String {
     let Tokens { input, cached, output } = tokens;
-    let said = match reported {
-        Told::Negative => format!("-{output}"),
-        Told::Absurd => format!("{output}000000000000"),
+    let said = match report {
+        UsageReport::Negative => format!("-{output}"),
+        UsageReport::Absurd => format!("{output}000000000000"),
         _ => output.to_string(),
     };
     format!(
@@ -271,12 +270,12 @@ fn count(reported: Told, tokens: Tokens) -> String {
     )
 }
 
-fn completion(reported: Told, tokens: Tokens) -> String {
+fn completion(report: UsageReport, tokens: Tokens) -> String {
     let mut text = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":""#.to_owned();
     (0..tokens.output).for_each(|_| text.push_str("tok "));
     text.push_str(r#""},"finish_reason":"stop"}]"#);
-    if reported != Told::Missing {
-        let _ = write!(text, r#","usage":{}"#, count(reported, tokens));
+    if report != UsageReport::Missing {
+        let _ = write!(text, r#","usage":{}"#, count(report, tokens));
     }
     text.push('}');
     text

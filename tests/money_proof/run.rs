@@ -1,11 +1,11 @@
 //! One run: a provider, a database, a gateway started as often as it is killed, and what happens meanwhile.
 //!
-//! It does and notes; what must hold of it is the affair of [`checks`](crate::checks). Start reading in
+//! It acts and records; what must hold is in [`checks`](crate::checks). Start reading in
 //! [`Run::play`].
 
-use crate::books::Books;
+use crate::database::DatabaseState;
+use crate::fixture::{KEYS, Version};
 use crate::gateway::{EIO, ENOSPC, EROFS, Gateway, Machine, OPENS, SYNCS, WRITES, until};
-use crate::house::{KEYS, Version};
 use crate::load::{Load, Seen, SeenEnd};
 use crate::mutant::Mutant;
 use crate::now_ms;
@@ -24,7 +24,7 @@ pub enum Scenario {
     Calm,
     /// The same, and it is killed so often.
     Killed(u64),
-    /// Its disk fails, in every way, and is well again; once it is killed meanwhile.
+    /// Its disk fails in every way and recovers; once it is killed meanwhile.
     Faulty,
 }
 
@@ -34,11 +34,11 @@ pub struct Run {
     pub timeline: Timeline,
     pub seen: Vec<Seen>,
     pub served: Vec<Served>,
-    pub books: Books,
-    /// Books at moments when the gateway had just been killed.
-    pub killed: Vec<(i64, Books)>,
+    pub database: DatabaseState,
+    /// The database at moments when the gateway had just been killed.
+    pub killed: Vec<(i64, DatabaseState)>,
     /// The same after it had been stopped in good order, under load.
-    pub stopped: Vec<Books>,
+    pub stopped: Vec<DatabaseState>,
     /// From each start to the first 200 on `/readyz`.
     pub openings: Vec<Duration>,
     /// Seen during faults: streams that went on to their end, and requests turned away.
@@ -105,8 +105,8 @@ struct Stage<'a> {
     timeline: Timeline,
     versions: u64,
     instants: usize,
-    killed: Vec<(i64, Books)>,
-    stopped: Vec<Books>,
+    killed: Vec<(i64, DatabaseState)>,
+    stopped: Vec<DatabaseState>,
     openings: Vec<Duration>,
     streams_finished: u64,
     turned_away: u64,
@@ -164,7 +164,7 @@ impl<'a> Stage<'a> {
 
     /// Writes the next configuration.
     fn edit(&mut self) {
-        // Enough money, and more each time, that it is the disk that says no.
+        // Enough money, and more each time, so that only the disk can fail.
         let plenty = if self.scenario == Scenario::Faulty { 20 + 5 * self.versions } else { 1 };
         let version = Version::of(self.seed, self.requests * plenty, self.versions);
         self.versions += 1;
@@ -186,19 +186,19 @@ impl<'a> Stage<'a> {
         let gateway = Gateway::start(self.folder, &self.machine);
         self.openings.push(gateway.ready_after);
         self.timeline.applied(now_ms());
-        self.timeline.rested(Books::balances(self.folder), now_ms());
+        self.timeline.idle_at(DatabaseState::balances(self.folder), now_ms());
         self.gateway = Some(gateway);
     }
 
     /// Nothing is under way for as long as `meanwhile` runs.
     fn at_rest(&mut self, meanwhile: impl FnOnce(&mut Self)) {
         let load = self.load.clone();
-        let _still = load.rest();
+        let _still = load.idle_moment();
         until("nothing is held", || self.gateway().held() == 0);
         self.gateway().until_written();
         meanwhile(self);
         self.gateway().until_written();
-        self.timeline.rested(Books::balances(self.folder), now_ms());
+        self.timeline.idle_at(DatabaseState::balances(self.folder), now_ms());
     }
 
     fn calm(&mut self) {
@@ -221,13 +221,13 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Stops it in good order while requests are under way, and starts it again.
+    /// Stops it gracefully while requests are running, and starts it again.
     fn restart(&mut self) {
         let gateway = self.gateway.take().expect("one serves");
         gateway.signal("-TERM");
         self.load.aim(None);
         gateway.until_ended();
-        self.stopped.push(Books::balances(self.folder));
+        self.stopped.push(DatabaseState::balances(self.folder));
         self.generation += 1;
         self.open();
         self.load.aim(Some((self.gateway().addr, self.generation)));
@@ -258,7 +258,7 @@ impl<'a> Stage<'a> {
     fn kill(&mut self) {
         self.load.aim(None);
         self.gateway.take().expect("one serves").kill();
-        self.killed.push((now_ms(), Books::balances(self.folder)));
+        self.killed.push((now_ms(), DatabaseState::balances(self.folder)));
         self.generation += 1;
     }
 
@@ -328,7 +328,7 @@ impl<'a> Stage<'a> {
         let served = self.provider.take().expect("it serves").end(self.folder);
         Run {
             scenario: self.scenario,
-            books: Books::read(self.folder),
+            database: DatabaseState::read(self.folder),
             timeline: self.timeline,
             seen,
             served,

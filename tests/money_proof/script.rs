@@ -1,7 +1,7 @@
 //! What a run does, from its seed: every request and every answer, by number.
 //!
 //! Client and provider live in two processes and read the same script: the request's number travels in its
-//! body. It must never ask for chance or time. Start reading in [`Ask::of`], then [`Act::of`].
+//! body. It must never use randomness or the clock. Start reading in [`Ask::of`], then [`Act::of`].
 
 use tierway::domain::random::RandomValue;
 
@@ -13,7 +13,7 @@ pub const CEILING: u64 = 60;
 pub struct Ask {
     /// Its number.
     pub tag: u64,
-    /// Whose, by its place in [`KEYS`](crate::house::KEYS).
+    /// Whose, by its place in [`KEYS`](crate::fixture::KEYS).
     pub key: usize,
     /// Whether the dearer of the two models is asked.
     pub large: bool,
@@ -21,7 +21,7 @@ pub struct Ask {
     pub max_tokens: u64,
     /// Letters in the message.
     pub letters: usize,
-    /// The client leaves after so many bytes of the answer, or when nothing comes for a while.
+    /// The client disconnects after so many bytes of the answer, or after a silence.
     pub leaves_after: Option<usize>,
 }
 
@@ -37,7 +37,7 @@ impl Ask {
         };
         Self {
             tag,
-            key: below(0, crate::house::KEYS.len() as u64) as usize,
+            key: below(0, crate::fixture::KEYS.len() as u64) as usize,
             large: below(1, 4) == 0,
             stream: below(2, 2) == 0,
             max_tokens: 1 + below(3, CEILING),
@@ -46,7 +46,7 @@ impl Ask {
         }
     }
 
-    /// Whether the provider stops in the middle and waits for the gateway to leave.
+    /// Whether the provider stops in the middle and waits for the gateway to disconnect.
     fn is_held(&self, seed: u64) -> bool {
         self.leaves_after.is_some() && RandomValue(seed).salted(self.tag).salted(7).below(3) == 0
     }
@@ -60,9 +60,9 @@ impl Ask {
     }
 }
 
-/// How the provider tells what it counted.
+/// How the provider reports usage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Told {
+pub enum UsageReport {
     Once,
     /// First another count, then the right one.
     Twice,
@@ -84,7 +84,7 @@ pub enum End {
         rst: bool,
         percent: u64,
     },
-    /// It waits in the middle until the gateway leaves.
+    /// It waits in the middle until the gateway disconnects.
     Held {
         percent: u64,
     },
@@ -102,7 +102,7 @@ pub enum Act {
     /// The request is read, nothing is done and the connection is gone.
     Gone,
     Answer {
-        reported: Told,
+        report: UsageReport,
         end: End,
     },
 }
@@ -114,18 +114,18 @@ impl Act {
     /// What happens to attempt `number`, counted from 1, of `ask`.
     pub fn of(seed: u64, ask: &Ask, number: u64) -> Self {
         if ask.tag >= SLOW {
-            return Self::Answer { reported: Told::Once, end: End::Slow };
+            return Self::Answer { report: UsageReport::Once, end: End::Slow };
         }
         let draw = RandomValue(seed).salted(ask.tag).salted(100 + number);
         let percent = 5 + draw.salted(2).below(95);
-        let reported = match draw.salted(1).below(100) {
-            0..58 => Told::Once,
-            58..66 => Told::Twice,
-            66..76 => Told::Always,
-            76..82 => Told::Late,
-            82..92 => Told::Missing,
-            92..96 => Told::Negative,
-            _ => Told::Absurd,
+        let report = match draw.salted(1).below(100) {
+            0..58 => UsageReport::Once,
+            58..66 => UsageReport::Twice,
+            66..76 => UsageReport::Always,
+            76..82 => UsageReport::Late,
+            82..92 => UsageReport::Missing,
+            92..96 => UsageReport::Negative,
+            _ => UsageReport::Absurd,
         };
         let held = ask.is_held(seed);
         match draw.salted(0).below(100) {
@@ -133,9 +133,9 @@ impl Act {
             3..9 => Self::Error(503),
             9..11 => Self::Garbage,
             11..13 => Self::Gone,
-            _ if held => Self::Answer { reported, end: End::Held { percent } },
-            13..20 => Self::Answer { reported, end: End::Broken { rst: percent.is_multiple_of(2), percent } },
-            _ => Self::Answer { reported, end: End::Whole },
+            _ if held => Self::Answer { report, end: End::Held { percent } },
+            13..20 => Self::Answer { report, end: End::Broken { rst: percent.is_multiple_of(2), percent } },
+            _ => Self::Answer { report, end: End::Whole },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a run is reported as.
 
 use crate::checks::{Findings, name};
-use crate::house::ACCOUNTS;
+use crate::fixture::ACCOUNTS;
 use crate::load::SeenEnd;
 use crate::run::Run;
 use std::collections::BTreeMap;
@@ -25,12 +25,12 @@ pub fn print(run: &Run, found: &Findings, took: Duration) {
     println!("  requests          {}", run.seen.len());
     kinds.iter().for_each(|(kind, count)| println!("    {kind:<34} {count:>8}"));
     println!("  attempts billed   {}, {} nano-dollars at least", found.attempts, found.billed);
-    let unaccounted: i64 = run.books.unaccounted.values().sum();
+    let unaccounted: i64 = run.database.unaccounted.values().sum();
     println!(
         "  lines             {} exact, {} estimated and paid from a budget, {} estimated of a key without one",
         found.exact, found.estimated, found.free
     );
-    println!("  unaccounted       {} lines, {unaccounted} nano-dollars", run.books.unaccounted_lines);
+    println!("  unaccounted       {} lines, {unaccounted} nano-dollars", run.database.unaccounted_lines);
     let slowest = run.openings.iter().max().copied().unwrap_or_default();
     println!(
         "  kills             {}; {} stops under load; {} starts, ready after {slowest:?} at most",

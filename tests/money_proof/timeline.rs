@@ -1,41 +1,41 @@
-//! What was in force when: configurations, the gateway's clock, and how far each limit binds.
+//! What applied when: configurations, the gateway's clock, and the bound that each limit sets.
 //!
 //! Instants are real Unix milliseconds, of the clock that driver and provider share; the gateway's own is
 //! shifted against it. A lowered limit binds what starts afterwards, so [`Timeline::bound`] is what was spent
 //! when it was lowered, or the highest limit since, whichever is more.
 
-use crate::books::{Books, BudgetWindow};
-use crate::house::{ACCOUNTS, Version};
+use crate::database::{BudgetWindow, DatabaseState};
+use crate::fixture::{ACCOUNTS, Version};
 use tierway::domain::budget::WindowSpan;
 
 /// A configuration, from when it may first apply to when it last may.
 #[derive(Clone, Debug)]
-pub struct InForce {
+pub struct ActiveVersion {
     pub version: Version,
     from_ms: i64,
     until_ms: i64,
 }
 
-/// A moment at which nothing was under way.
+/// A moment at which no request was running.
 #[derive(Debug)]
-struct Rest {
+struct IdleMoment {
     at_ms: i64,
-    books: Books,
+    database: DatabaseState,
 }
 
 /// All of a run.
 #[derive(Default, Debug)]
 pub struct Timeline {
-    versions: Vec<InForce>,
+    versions: Vec<ActiveVersion>,
     /// From when on the gateway's clock is so far ahead.
     shifts: Vec<(i64, i64)>,
-    rests: Vec<Rest>,
+    idle_moments: Vec<IdleMoment>,
 }
 
 impl Timeline {
     /// `version` may apply from now on.
     pub fn written(&mut self, version: Version, now_ms: i64) {
-        self.versions.push(InForce { version, from_ms: now_ms, until_ms: i64::MAX });
+        self.versions.push(ActiveVersion { version, from_ms: now_ms, until_ms: i64::MAX });
     }
 
     /// By now nothing but the last one applies.
@@ -56,14 +56,14 @@ impl Timeline {
         self.shifts.push((from_ms, shift_ms));
     }
 
-    /// Nothing is under way, and the books stand so.
-    pub fn rested(&mut self, books: Books, now_ms: i64) {
-        self.rests.push(Rest { at_ms: now_ms, books });
+    /// No request is running, and this is the state of the database.
+    pub fn idle_at(&mut self, database: DatabaseState, now_ms: i64) {
+        self.idle_moments.push(IdleMoment { at_ms: now_ms, database });
     }
 
     /// The configurations that a request may have met between two instants.
     pub fn met(&self, from_ms: i64, until_ms: i64) -> impl Iterator<Item = &Version> + Clone {
-        let met = move |version: &&InForce| version.from_ms <= until_ms && version.until_ms >= from_ms;
+        let met = move |version: &&ActiveVersion| version.from_ms <= until_ms && version.until_ms >= from_ms;
         self.versions.iter().filter(met).map(|version| &version.version)
     }
 
@@ -75,20 +75,20 @@ impl Timeline {
 
     /// The most that may be spent of a window in the end.
     pub fn bound(&self, budget_window: BudgetWindow) -> i64 {
-        let bounds = self.rests.iter().map(|rest| self.bound_since(rest, budget_window, i64::MAX));
+        let bounds = self.idle_moments.iter().map(|idle_moment| self.bound_since(idle_moment, budget_window, i64::MAX));
         bounds.fold(self.highest(budget_window, i64::MIN, i64::MAX), i64::min)
     }
 
     /// The most that may be spent or leased of a window by `at_ms`.
     pub fn bound_at(&self, budget_window: BudgetWindow, at_ms: i64) -> i64 {
-        let last = self.rests.iter().rfind(|rest| rest.at_ms <= at_ms);
-        let since = last.map_or(i64::MAX, |rest| self.bound_since(rest, budget_window, at_ms));
+        let last = self.idle_moments.iter().rfind(|idle_moment| idle_moment.at_ms <= at_ms);
+        let since = last.map_or(i64::MAX, |idle_moment| self.bound_since(idle_moment, budget_window, at_ms));
         since.min(self.highest(budget_window, i64::MIN, at_ms))
     }
 
-    fn bound_since(&self, rest: &Rest, budget_window: BudgetWindow, at_ms: i64) -> i64 {
-        let spent = rest.books.spent.get(&budget_window).copied().unwrap_or(0);
-        spent.max(self.highest(budget_window, rest.at_ms, at_ms))
+    fn bound_since(&self, idle_moment: &IdleMoment, budget_window: BudgetWindow, at_ms: i64) -> i64 {
+        let spent = idle_moment.database.spent.get(&budget_window).copied().unwrap_or(0);
+        spent.max(self.highest(budget_window, idle_moment.at_ms, at_ms))
     }
 
     /// The highest limit between two instants.
@@ -142,9 +142,9 @@ impl<'a> Windows<'a> {
             return Some(now.start_ms);
         }
         // The clock was set back: what was opened stays open, if it was opened at all.
-        let rest = self.timeline.rests.iter().rfind(|rest| rest.at_ms <= from_ms)?;
-        let opened = rest
-            .books
+        let idle_moment = self.timeline.idle_moments.iter().rfind(|idle_moment| idle_moment.at_ms <= from_ms)?;
+        let opened = idle_moment
+            .database
             .spent
             .keys()
             .filter(|budget_window| budget_window.0 == account)

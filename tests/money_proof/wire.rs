@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 
-/// What stands before a body.
+/// The head of a request or response.
 #[derive(Default, Debug)]
 pub struct Head {
     /// The first line.

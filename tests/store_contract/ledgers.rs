@@ -1,6 +1,6 @@
-//! What every ledger promises, run against each of them.
+//! What every ledger guarantees, run against each of them.
 //!
-//! A new back end is one more [`Shelf`].
+//! A new back end is one more [`LedgerFixture`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use tierway::store::memory::MemoryLedger;
 use tierway::store::sqlite::{LedgerReader, SqliteLedger, WriterGuard};
 
 /// A ledger, and how to read it back.
-trait Shelf {
+trait LedgerFixture {
     fn ledger(&self) -> &(dyn Ledger + 'static);
 
-    /// The receipts kept, in the ledger's order.
+    /// The stored receipts, in the order of the ledger.
     fn kept(&self) -> Vec<Receipt>;
 }
 
-impl Shelf for MemoryLedger {
+impl LedgerFixture for MemoryLedger {
     fn ledger(&self) -> &(dyn Ledger + 'static) {
         self
     }
@@ -36,7 +36,7 @@ impl Shelf for MemoryLedger {
 
 struct InSqlite {
     ledger: SqliteLedger,
-    _writing: WriterGuard,
+    _guard: WriterGuard,
     folder: tempfile::TempDir,
 }
 
@@ -44,12 +44,12 @@ impl InSqlite {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let opened = SqliteLedger::open(&folder.path().join("tierway.db"), None, Arc::new(|| 0));
-        let (ledger, _writing) = opened.unwrap_or_else(|error| panic!("{error}"));
-        Self { ledger, _writing, folder }
+        let (ledger, _guard) = opened.unwrap_or_else(|error| panic!("{error}"));
+        Self { ledger, _guard, folder }
     }
 }
 
-impl Shelf for InSqlite {
+impl LedgerFixture for InSqlite {
     fn ledger(&self) -> &(dyn Ledger + 'static) {
         &self.ledger
     }
@@ -59,22 +59,22 @@ impl Shelf for InSqlite {
         let look = rusqlite::Connection::open(&path).expect("the database is there");
         let mut statement = look.prepare("SELECT id FROM receipts").expect("the table is there");
         let ids = statement.query_map([], |row| row.get(0).map(u128::from_be_bytes)).expect("it is read");
-        let book = LedgerReader::open(&path).unwrap_or_else(|error| panic!("{error}"));
-        let read = |id: rusqlite::Result<u128>| book.receipt(RequestId(id.expect("sixteen bytes")));
+        let reader = LedgerReader::open(&path).unwrap_or_else(|error| panic!("{error}"));
+        let read = |id: rusqlite::Result<u128>| reader.receipt(RequestId(id.expect("sixteen bytes")));
         ids.map(|id| read(id).expect("it is read").expect("it was just there")).collect()
     }
 }
 
-fn settled(shelf: &dyn Shelf) -> Vec<Receipt> {
+fn settled(fixture: &dyn LedgerFixture) -> Vec<Receipt> {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while shelf.ledger().status().waiting > 0 {
-        assert!(Instant::now() < deadline, "{:?}", shelf.ledger().status());
+    while fixture.ledger().status().waiting > 0 {
+        assert!(Instant::now() < deadline, "{:?}", fixture.ledger().status());
         std::thread::sleep(Duration::from_millis(1));
     }
-    shelf.kept()
+    fixture.kept()
 }
 
-/// A receipt whose every field depends on `number`, absent ones included.
+/// A receipt in which every field depends on `number`, including whether it is absent.
 fn receipt(number: u64) -> Receipt {
     let some = |kind: &str| Arc::<str>::from(format!("{kind}-{}", number % 3));
     let every = |nth: u64| number.is_multiple_of(nth);
@@ -127,24 +127,24 @@ fn receipt(number: u64) -> Receipt {
     }
 }
 
-fn every_field_is_read_back(shelf: &dyn Shelf) {
+fn every_field_is_read_back(fixture: &dyn LedgerFixture) {
     let written: Vec<_> = (0..1_000).map(receipt).collect();
     for receipt in &written {
-        shelf.ledger().append(&Arc::new(receipt.clone()));
+        fixture.ledger().append(&Arc::new(receipt.clone()));
     }
-    let kept = settled(shelf);
+    let kept = settled(fixture);
     assert_eq!(kept.len(), written.len());
     for (kept, written) in kept.iter().zip(&written) {
         assert_eq!(format!("{kept:?}"), format!("{written:?}"));
     }
 }
 
-fn each_is_kept_once_and_in_its_threads_order(shelf: &dyn Shelf) {
+fn each_is_kept_once_and_in_its_threads_order(fixture: &dyn LedgerFixture) {
     const THREADS: u64 = 8;
     const EACH: u64 = 500;
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let ledger = shelf.ledger();
+            let ledger = fixture.ledger();
             scope.spawn(move || {
                 for nth in 0..EACH {
                     ledger.append(&Arc::new(receipt(thread * EACH + nth)));
@@ -152,7 +152,7 @@ fn each_is_kept_once_and_in_its_threads_order(shelf: &dyn Shelf) {
             });
         }
     });
-    let kept = settled(shelf);
+    let kept = settled(fixture);
     let mut last: HashMap<u64, u128> = HashMap::new();
     for receipt in &kept {
         let thread = ((receipt.id.0 >> 80) as u64 - 1) / EACH;
@@ -162,10 +162,10 @@ fn each_is_kept_once_and_in_its_threads_order(shelf: &dyn Shelf) {
     assert_eq!(kept.len() as u64, THREADS * EACH);
 }
 
-fn a_ledger_that_can_be_written_says_so(shelf: &dyn Shelf) {
-    shelf.ledger().append(&Arc::new(receipt(1)));
-    settled(shelf);
-    let status = shelf.ledger().status();
+fn a_ledger_that_can_be_written_says_so(fixture: &dyn LedgerFixture) {
+    fixture.ledger().append(&Arc::new(receipt(1)));
+    settled(fixture);
+    let status = fixture.ledger().status();
     assert!(status.healthy);
     assert_eq!((status.waiting, status.dropped), (0, 0));
 }

@@ -1,7 +1,7 @@
-//! What every register promises, run against each of them: keys, teams and credit.
+//! What every register guarantees, run against each of them: keys, teams and credit.
 //!
-//! A new back end is one more [`Cabinet`]. What only a file can promise, a writer beside another and a writer
-//! that is killed, stands at the end.
+//! A new back end is one more [`RegisterFixture`]. What only a database can guarantee, concurrent writers and a
+//! writer that is killed, is at the end.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use tierway::store::{
     StoreFuture,
 };
 
-/// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// When everything here happens.
+/// How long a test waits for an expected event.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The time of all tests, in Unix milliseconds.
 const NOW: i64 = 1_795_305_600_000;
 
-/// A register, and the bank at which its credit is spent.
-trait Cabinet {
+/// A register, and the lease store in which its credit is spent.
+trait RegisterFixture {
     fn register(&self) -> &(dyn Register + 'static);
 
     fn lease_store(&self) -> &(dyn LeaseStore + 'static);
 
-    /// Whether it is told of uses.
-    fn hears_of_uses(&self) -> bool {
+    /// Whether it records uses of secrets.
+    fn records_uses(&self) -> bool {
         true
     }
 }
@@ -45,7 +45,7 @@ impl InMemory {
     }
 }
 
-impl Cabinet for InMemory {
+impl RegisterFixture for InMemory {
     fn register(&self) -> &(dyn Register + 'static) {
         &self.1
     }
@@ -55,12 +55,12 @@ impl Cabinet for InMemory {
     }
 }
 
-/// A gateway's register, or one beside a gateway.
+/// The register of a gateway, or of a command beside a gateway.
 struct InSqlite {
     register: SqliteRegister,
-    beside: bool,
+    of_command: bool,
     ledger: SqliteLedger,
-    _writing: WriterGuard,
+    _guard: WriterGuard,
     folder: tempfile::TempDir,
 }
 
@@ -69,24 +69,24 @@ impl InSqlite {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("tierway.db");
         let opened = SqliteLedger::open(&path, None, Arc::new(|| NOW));
-        let (ledger, _writing) = opened.unwrap_or_else(|error| panic!("{error}"));
+        let (ledger, _guard) = opened.unwrap_or_else(|error| panic!("{error}"));
         let register = SqliteRegister::of_gateway(&path, ledger.writer());
-        Self { register, beside: false, ledger, _writing, folder }
+        Self { register, of_command: false, ledger, _guard, folder }
     }
 
-    fn beside() -> Self {
+    fn of_command() -> Self {
         let gateway = Self::of_gateway();
-        Self { register: gateway.another(), beside: true, ..gateway }
+        Self { register: gateway.another(), of_command: true, ..gateway }
     }
 
-    /// A further one on the same database.
+    /// Another register on the same database.
     fn another(&self) -> SqliteRegister {
         let path = self.folder.path().join("tierway.db");
-        SqliteRegister::beside(&path, NOW).unwrap_or_else(|error| panic!("{error}"))
+        SqliteRegister::of_command(&path, NOW).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
-impl Cabinet for InSqlite {
+impl RegisterFixture for InSqlite {
     fn register(&self) -> &(dyn Register + 'static) {
         &self.register
     }
@@ -95,8 +95,8 @@ impl Cabinet for InSqlite {
         &self.ledger
     }
 
-    fn hears_of_uses(&self) -> bool {
-        !self.beside
+    fn records_uses(&self) -> bool {
+        !self.of_command
     }
 }
 
@@ -167,7 +167,7 @@ fn conflict(at: usize, why: RegisterConflict) -> Result<Vec<i64>, RegisterWriteE
     Err(RegisterWriteError::Conflict { at, why })
 }
 
-fn everything_is_read_back_as_it_was_written(cabinet: &dyn Cabinet) {
+fn everything_is_read_back_as_it_was_written(fixture: &dyn RegisterFixture) {
     let paris = BudgetPeriod::Month(Zone::named("Europe/Paris").expect("it is built in"));
     let limits =
         Limits { requests_per_minute: Some(u64::MAX), tokens_per_minute: Some(1), max_concurrent: Some(u32::MAX) };
@@ -188,8 +188,8 @@ fn everything_is_read_back_as_it_was_written(cabinet: &dyn Cabinet) {
         RegisterChange::Team { team: with_budget.clone(), expected: 0 },
         new_team("without"),
     ];
-    let versions = write(cabinet.register(), changes).expect("nothing is there yet");
-    let contents = since(cabinet.register(), 0);
+    let versions = write(fixture.register(), changes).expect("the register is empty");
+    let contents = since(fixture.register(), 0);
     assert_eq!(
         contents.keys,
         [StoredKey { version: versions[1], ..key("bare", &[]) }, StoredKey { version: versions[0], ..full }]
@@ -199,8 +199,8 @@ fn everything_is_read_back_as_it_was_written(cabinet: &dyn Cabinet) {
     assert_eq!(contents.teams, expected);
 }
 
-fn versions_grow_and_tell_exactly_what_changed(cabinet: &dyn Cabinet) {
-    let register = cabinet.register();
+fn versions_grow_and_identify_what_changed(fixture: &dyn RegisterFixture) {
+    let register = fixture.register();
     assert_eq!(since(register, 0), RegisterContents::default());
     let first = write(register, vec![new_key("b"), new_key("a"), new_team("t")]).expect("they are new");
     assert!(first.is_sorted_by(|one, next| 0 < *one && one < next), "{first:?}");
@@ -222,8 +222,8 @@ fn versions_grow_and_tell_exactly_what_changed(cabinet: &dyn Cabinet) {
     assert_eq!((names(&news), news.version), ((vec![], vec![], vec!["t"]), granted[0]));
 }
 
-fn all_is_written_or_nothing(cabinet: &dyn Cabinet) {
-    let register = cabinet.register();
+fn all_is_written_or_nothing(fixture: &dyn RegisterFixture) {
+    let register = fixture.register();
     let versions = write(register, vec![new_key("there"), new_team("there")]).expect("they are new");
     let before = since(register, 0);
     let check = |last: RegisterChange, why: RegisterConflict| {
@@ -243,8 +243,8 @@ fn all_is_written_or_nothing(cabinet: &dyn Cabinet) {
     assert_eq!(wait(register.grants(None, 0, 10)), Ok(Vec::new()));
 }
 
-fn a_secret_opens_one_key(cabinet: &dyn Cabinet) {
-    let register = cabinet.register();
+fn a_secret_belongs_to_one_key(fixture: &dyn RegisterFixture) {
+    let register = fixture.register();
     let versions =
         write(register, vec![new_key("a"), RegisterChange::Key { key: key("b", &["b", "b2"]), expected: 0 }])
             .expect("new");
@@ -262,23 +262,23 @@ fn a_secret_opens_one_key(cabinet: &dyn Cabinet) {
 }
 
 /// Two of one batch are judged like two after each other.
-fn a_batch_does_not_fit_itself(cabinet: &dyn Cabinet) {
-    let register = cabinet.register();
+fn a_batch_can_conflict_with_itself(fixture: &dyn RegisterFixture) {
+    let register = fixture.register();
     let twice = vec![new_key("a"), RegisterChange::Key { key: key("b", &["a"]), expected: 0 }];
     assert_eq!(write(register, twice), conflict(1, RegisterConflict::SecretTaken));
     assert_eq!(write(register, vec![new_key("a"), new_key("a")]), conflict(1, RegisterConflict::Changed));
     assert_eq!(since(register, 0), RegisterContents::default());
 }
 
-fn uses_keep_the_newest_and_are_no_change(cabinet: &dyn Cabinet) {
-    let register = cabinet.register();
+fn uses_keep_the_newest_and_are_no_change(fixture: &dyn RegisterFixture) {
+    let register = fixture.register();
     let version =
         write(register, vec![RegisterChange::Key { key: key("a", &["one", "two"]), expected: 0 }]).expect("new")[0];
     let [one, two] = ["one", "two"].map(KeyHash::of);
     register.used(vec![(one, NOW + 5), (KeyHash::of("nobody"), NOW)]);
     register.used(vec![(one, NOW + 9), (two, NOW + 1)]);
     register.used(vec![(one, NOW + 7)]);
-    if !cabinet.hears_of_uses() {
+    if !fixture.records_uses() {
         return;
     }
     let uses = || {
@@ -294,8 +294,8 @@ fn uses_keep_the_newest_and_are_no_change(cabinet: &dyn Cabinet) {
     assert_eq!(since(register, version).keys[0].secrets.iter().filter_map(|s| s.last_used_unix_ms).count(), 2);
 }
 
-fn grants_sum_up_and_are_listed_in_order(cabinet: &dyn Cabinet) {
-    let register = cabinet.register();
+fn grants_sum_up_and_are_listed_in_order(fixture: &dyn RegisterFixture) {
+    let register = fixture.register();
     let amounts = [(Scope::Key, "a", 50), (Scope::Team, "a", 7), (Scope::Key, "a", -20), (Scope::Key, "b", 3)];
     let changes = amounts.iter().map(|(scope, name, amount)| grant(*scope, name, *amount)).collect();
     let ids = write(register, changes).expect("grants fit always");
@@ -312,32 +312,32 @@ fn grants_sum_up_and_are_listed_in_order(cabinet: &dyn Cabinet) {
     assert_eq!(credit, expected.map(|(scope, name, amount)| (holder(scope, name), NanoUsd(amount))));
 }
 
-fn balances_follow_the_lease_store(cabinet: &dyn Cabinet) {
-    let register = cabinet.register();
+fn balances_follow_the_lease_store(fixture: &dyn RegisterFixture) {
+    let register = fixture.register();
     assert_eq!(wait(register.balances()), Ok(Vec::new()));
     write(register, vec![grant(Scope::Key, "a", 100), grant(Scope::Team, "t", 1)]).expect("it is granted");
     let account = Arc::new(holder(Scope::Key, "a").account());
     let [limit, need] = [100, 60].map(NanoUsd);
     let ask = LeaseRequest { account: account.clone(), span: WindowSpan::EVER, limit, need, ahead: NanoUsd::ZERO };
-    assert_eq!(wait(cabinet.lease_store().lease(ask)).expect("the bank is there").amount, need);
-    let stands = |spent: i64, leased: i64| {
+    assert_eq!(wait(fixture.lease_store().lease(ask)).expect("the lease store is available").amount, need);
+    let balance_is = |spent: i64, leased: i64| {
         let balances = wait(register.balances()).expect("they are read");
         let of_a = &balances[0];
         (of_a.spent.0, of_a.leased.0) == (spent, leased) && of_a.left().0 == 100 - spent - leased && balances.len() == 2
     };
-    until("the lease shows", || stands(0, 60));
-    cabinet.lease_store().write_off(&[Charge {
+    until("the lease shows", || balance_is(0, 60));
+    fixture.lease_store().write_off(&[Charge {
         account,
         span: WindowSpan::EVER,
         spent: NanoUsd(25),
         leased: NanoUsd(60),
     }]);
-    until("the charge shows", || stands(25, 0));
+    until("the charge shows", || balance_is(25, 0));
 }
 
 #[track_caller]
 fn until(what: &str, mut wanted: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !wanted() {
         assert!(Instant::now() < deadline, "{what}: in vain");
         std::thread::sleep(Duration::from_millis(1));
@@ -404,8 +404,8 @@ macro_rules! register {
             }
 
             register!(@each $new => everything_is_read_back_as_it_was_written
-                versions_grow_and_tell_exactly_what_changed all_is_written_or_nothing a_secret_opens_one_key
-                a_batch_does_not_fit_itself uses_keep_the_newest_and_are_no_change
+                versions_grow_and_identify_what_changed all_is_written_or_nothing a_secret_belongs_to_one_key
+                a_batch_can_conflict_with_itself uses_keep_the_newest_and_are_no_change
                 grants_sum_up_and_are_listed_in_order balances_follow_the_lease_store);
         }
     };
@@ -419,7 +419,7 @@ macro_rules! register {
 
 register!(memory, InMemory::new());
 register!(sqlite, InSqlite::of_gateway());
-register!(sqlite_beside_a_gateway, InSqlite::beside());
+register!(sqlite_beside_a_gateway, InSqlite::of_command());
 
 #[test]
 fn those_beside_a_gateway_and_its_own_lose_nothing_of_each_other() {
@@ -431,13 +431,13 @@ fn those_beside_a_gateway_and_its_own_lose_nothing_of_each_other() {
 #[test]
 fn what_is_written_beside_is_seen_by_the_gateway_and_the_other_way_round() {
     let gateway = InSqlite::of_gateway();
-    let beside = gateway.another();
-    let first = write(&beside, vec![new_key("a")]).expect("it is new")[0];
+    let of_command = gateway.another();
+    let first = write(&of_command, vec![new_key("a")]).expect("it is new")[0];
     assert_eq!(names(&since(&gateway.register, 0)).0, ["a"]);
     let second = write(&gateway.register, vec![new_key("b")]).expect("it is new")[0];
     assert!(second > first);
-    assert_eq!(names(&since(&beside, first)).0, ["b"]);
-    assert_eq!(write(&beside, vec![new_key("b")]), conflict(0, RegisterConflict::Changed));
+    assert_eq!(names(&since(&of_command, first)).0, ["b"]);
+    assert_eq!(write(&of_command, vec![new_key("b")]), conflict(0, RegisterConflict::Changed));
 }
 
 /// A process that imports is killed again and again: at every look there is all of an import, or nothing of it.
@@ -450,7 +450,7 @@ fn a_writer_that_is_killed_leaves_all_of_a_change_or_nothing() {
     let config = "[providers.sim]\nprotocol = \"sim\"\n[models.m]\ndeployments = [{ provider = \"sim\" }]\n\
                   [policies.standard]\nmodels = [\"*\"]\n";
     std::fs::write(file("tierway.toml"), config).expect("the folder can be written");
-    let register = SqliteRegister::beside(&file("tierway.db"), NOW).unwrap_or_else(|error| panic!("{error}"));
+    let register = SqliteRegister::of_command(&file("tierway.db"), NOW).unwrap_or_else(|error| panic!("{error}"));
     let (mut whole, mut nothing) = (0, 0);
     for round in 0..KILLS {
         let keys = (0..KEYS).map(|nth| {

@@ -1,4 +1,4 @@
-//! Money and a process that is killed: the oracle is the provider, which counts what it was asked for.
+//! Budgets and a process that is killed: the oracle is the provider, which counts the requests it has read.
 
 use crate::process::{Client, Running};
 use crate::receipts::Place;
@@ -18,7 +18,7 @@ const SEED: u64 = 20_261_123;
 const BILL: i64 = 30 * 1_000 + 2 * 2_000;
 const LIMIT: i64 = 40_000_000;
 
-/// A provider that answers every request alike, and counts them when it has read them.
+/// A provider that gives every request the same answer, and counts requests once it has read them.
 struct Provider {
     addr: SocketAddr,
     billed: Arc<AtomicI64>,
@@ -105,7 +105,7 @@ secret = "env:APP_KEY"
     )
 }
 
-/// Clients that ask until they are stopped or the gateway is gone; how many were answered and refused.
+/// Clients that send requests until they are stopped or the gateway is gone; returns how many were answered and refused.
 struct Load {
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<(u64, u64)>>,
@@ -175,7 +175,7 @@ fn no_kill_makes_a_budget_overspent() {
         let taken = number(&look, SPENT) + number(&look, LEASED);
         assert!(billed <= taken && taken <= LIMIT, "kill {round}: {billed} billed, {taken} of {LIMIT} taken");
     }
-    // What is left is spent in good order.
+    // What is left is spent, and the gateway stops gracefully.
     let gateway = Running::configured(place.folder(), &config);
     let load = Load::on(gateway.addr);
     while !gateway.ask("/metrics").1.contains(r#"reason="insufficient_quota""#) {
@@ -201,7 +201,7 @@ fn no_kill_makes_a_budget_overspent() {
 fn money_fails_closed_on_a_disk_that_refuses_and_opens_by_itself() {
     let (place, provider) = (Place::new(), Provider::start());
     drop(place.open());
-    // Room for more requests than fill the disk.
+    // A budget for more requests than fill the disk.
     let config = config(&provider).replace("0.04", "0.4");
     let gateway = Running::confined_and_configured(place.folder(), 256, &config);
     let mut client = Client::connect(gateway.addr).expect("it listens");

@@ -1,4 +1,4 @@
-//! The writer, on disks good and bad.
+//! The writer, with working and failing disks.
 
 use crate::receipts::{Doing, Held, Place, append, ids, still, until, until_written};
 use rusqlite::Connection;
@@ -30,7 +30,7 @@ fn many_receipts_become_few_commits() {
     let before = log();
     drop(held);
     until_written(&ledger);
-    // At most 256 to a commit, and one of what held the writer.
+    // At most 256 per commit, and one commit of the operation that blocked the writer.
     assert_eq!(log() - before, 5);
     assert_eq!(place.ids(), [first, appended].concat());
 }
@@ -47,7 +47,7 @@ fn an_operation_is_reported_once_it_is_durable_and_keeps_its_place() {
         shared.store(count, Ordering::Relaxed);
         transaction.execute_batch("CREATE TABLE IF NOT EXISTS beside (a INTEGER); INSERT INTO beside VALUES (1)")
     });
-    done.recv().expect("it is told");
+    done.recv().expect("it is committed");
     assert_eq!(seen.load(Ordering::Relaxed), 10, "it comes after what was left before it");
     assert_eq!(place.ids(), appended);
     let beside: i64 = place.look().query_row("SELECT count(*) FROM beside", [], |row| row.get(0)).expect("it is there");
@@ -63,12 +63,12 @@ fn an_operation_at_fault_is_left_out_and_holds_up_nobody() {
     let wrong = Doing::submit(ledger.writer(), |transaction| {
         transaction.execute_batch("CREATE TABLE half (a INTEGER); INSERT INTO receipts (id) VALUES (x'00')")
     });
-    let bug = Doing::submit(ledger.writer(), |_| panic!("a bug, told here on purpose"));
+    let bug = Doing::submit(ledger.writer(), |_| panic!("a deliberate bug"));
     let after = append(&ledger, 3..6);
     drop(held);
     until_written(&ledger);
     assert_eq!(place.ids(), [before, after].concat());
-    assert!(wrong.recv().is_err() && bug.recv().is_err(), "nobody is told that they were committed");
+    assert!(wrong.recv().is_err() && bug.recv().is_err(), "neither is reported as committed");
     let half = place.look().query_row("SELECT 1 FROM sqlite_schema WHERE name = 'half'", [], |_| Ok(()));
     assert!(half.is_err(), "nothing of it is left");
 }
@@ -81,10 +81,10 @@ fn a_full_disk_loses_nothing_and_needs_no_restart() {
     until_written(&ledger);
     let pages = Arc::new(AtomicI64::new(1));
     let held = Held::writer(ledger.writer());
-    let room = pages.clone();
-    // The first of its commit: each try runs it again, with the room there is by then.
+    let page_limit = pages.clone();
+    // The first of its commit: each try runs it again, with the limit of that moment.
     drop(Doing::submit(ledger.writer(), move |transaction| {
-        transaction.pragma_update_and_check(None, "max_page_count", room.load(Ordering::Relaxed), |_| Ok(()))
+        transaction.pragma_update_and_check(None, "max_page_count", page_limit.load(Ordering::Relaxed), |_| Ok(()))
     }));
     let second = append(&ledger, 100..400);
     drop(held);
@@ -114,7 +114,7 @@ fn a_connection_gone_bad_is_replaced() {
     assert_eq!(place.ids(), appended);
 }
 
-/// A sync that fails may leave in the log what it was to make durable, where the next connection finds it.
+/// A sync that fails may leave a commit in the write-ahead log, where the next connection finds it.
 #[test]
 fn a_commit_that_failed_and_is_found_all_the_same_is_not_made_again() {
     let place = Place::new();
@@ -131,7 +131,7 @@ fn a_commit_that_failed_and_is_found_all_the_same_is_not_made_again() {
         Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC), None))
     });
     drop(held);
-    done.recv().expect("it is told");
+    done.recv().expect("it is committed");
     let beside: i64 = place.look().query_row("SELECT count(*) FROM beside", [], |row| row.get(0)).expect("it is there");
     assert_eq!(beside, 1);
     assert_eq!(place.ids(), appended);
@@ -180,11 +180,11 @@ fn a_file_that_is_removed_is_not_written_on_out_of_sight() {
 
 #[test]
 fn a_full_queue_drops_and_counts_and_holds_up_nobody() {
-    const ROOM: u64 = 65_536;
+    const QUEUE_CAPACITY: u64 = 65_536;
     let place = Place::new();
     let (ledger, _writing) = place.open();
     let held = Held::writer(ledger.writer());
-    let appended = append(&ledger, 0..ROOM + 100);
+    let appended = append(&ledger, 0..QUEUE_CAPACITY + 100);
     assert_eq!(ledger.status().dropped, 101, "what holds the writer takes a place too");
     drop(held);
     until_written(&ledger);

@@ -1,4 +1,4 @@
-//! The real binary under load: killed, and on a disk that takes no more.
+//! The real binary under load: killed, and on a full disk.
 
 use crate::process::{Client, PATIENCE, Running};
 use crate::receipts::{Place, ids};
@@ -13,10 +13,10 @@ use tierway::domain::random::RandomValue;
 const CLIENTS: usize = 4;
 const KILLS: u64 = 12;
 const SEED: u64 = 20_261_122;
-/// What is promised is a second; what is asserted is ten times that.
+/// The promise is one second; the assertion allows ten times that.
 const OPENS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Clients that ask as fast as they are answered, until they are stopped or the gateway is gone.
+/// Clients that send requests as fast as they are answered, until they are stopped or the gateway is gone.
 struct Load {
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Vec<u128>>>,
@@ -47,7 +47,7 @@ impl Load {
     }
 }
 
-/// Reads the ledger again and again from the side: what it has seen was committed.
+/// Reads the ledger repeatedly with a connection of its own: what it has seen was committed.
 struct Witness {
     stop: Arc<AtomicBool>,
     seen: Arc<Mutex<Vec<u128>>>,
@@ -88,7 +88,7 @@ fn what_was_committed_survives_kill_9() {
         let witness = Witness::of(&place);
         let load = Load::on(gateway.addr);
         std::thread::sleep(Duration::from_millis(50 + RandomValue(SEED).salted(round).below(400)));
-        // Its last look may be after the kill: nothing is committed any more by then.
+        // Its last read may be after the kill: nothing is committed any more by then.
         gateway.kill();
         let committed = witness.end();
         let these = load.end();

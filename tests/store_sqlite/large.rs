@@ -17,7 +17,7 @@ const KEYS: u64 = 10_000;
 const READY_WITHIN: Duration = Duration::from_secs(1);
 /// And within a second after a kill.
 const READY_AFTER_A_KILL_WITHIN: Duration = Duration::from_secs(10);
-/// Opens the first of the stored keys.
+/// The secret of the first stored key.
 const SECRET: &str = "sk-of-the-first-stored-key";
 
 /// Receipts over thirty days by a hundred keys, in what names and numbers usually look like.
@@ -47,7 +47,7 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Starts a gateway and says how long that took.
+/// Starts a gateway and returns how long that took.
 #[track_caller]
 fn served(place: &Place, what: &str, within: Duration) -> Running {
     let started = Instant::now();

@@ -1,9 +1,9 @@
 //! The database: how it is opened, written, killed and read.
 //!
-//! What every ledger promises is in `tests/store_contract.rs`; here is what only a file can do wrong.
-//! Disks fail by limits that SQLite or the system really enforces, processes die by SIGKILL.
+//! What every ledger guarantees is in `tests/store_contract.rs`; here is what can fail only with a database file.
+//! Disk failures are limits that SQLite or the system really enforces; processes are killed by SIGKILL.
 
-// Tests watch real processes, and have the system's clock for their patience.
+// Tests wait for real processes, and use the system clock for their timeouts.
 #![allow(clippy::disallowed_methods)]
 
 mod budgets;

@@ -1,4 +1,4 @@
-//! Making, holding and refusing a database.
+//! Creating, locking and refusing a database.
 
 use crate::receipts::{NOW_UNIX_MS, Place, append, still, until_written};
 use std::os::unix::fs::PermissionsExt;

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub const KEY: &str = "tw_test_ledger_key";
-/// How long a test waits for what must happen.
+/// How long a test waits for an expected event.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One provider that answers at once, one key; receipts in `tierway.db` beside the file.
@@ -68,7 +68,7 @@ pub struct Running {
     child: Killed,
     pub addr: SocketAddr,
     _stdout: BufReader<ChildStdout>,
-    /// What it says, lines of the access log aside.
+    /// Its log, without lines of the access log.
     said: JoinHandle<String>,
 }
 
@@ -104,7 +104,7 @@ impl Running {
         Self::hearing(command, |line| !line.contains(r#""target":"access""#))
     }
 
-    /// Keeps the lines it says that are `wanted`.
+    /// Keeps the log lines that are `wanted`.
     pub fn hearing(mut command: Command, wanted: fn(&String) -> bool) -> Self {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the binary starts");
@@ -131,13 +131,13 @@ impl Running {
         assert!(lifted.expect("prlimit is there").success());
     }
 
-    /// SIGKILL: nothing is written, nothing is said.
+    /// SIGKILL: nothing is written or logged any more.
     pub fn kill(mut self) {
         self.child.0.kill().expect("it was started here");
         self.child.0.wait().expect("it was started here");
     }
 
-    /// Ends it by SIGTERM, in good order, and returns what it said.
+    /// Stops it gracefully by SIGTERM, and returns its log.
     #[track_caller]
     pub fn stop(mut self) -> String {
         let pid = self.child.0.id().to_string();
@@ -163,7 +163,7 @@ impl Running {
             let metrics = self.ask("/metrics").1;
             metrics.lines().find_map(|line| line.strip_prefix("tierway_ledger_waiting ")?.parse::<u64>().ok())
         };
-        while waiting().expect("it is told") < count {
+        while waiting().expect("the metric is there") < count {
             assert!(Instant::now() < deadline, "{count} operations never wait");
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -42,7 +42,7 @@ impl Place {
         SqliteLedger::open(&self.database(), keep, still()).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A second look, beside whoever writes.
+    /// A second connection, beside the writer.
     pub fn look(&self) -> Connection {
         Connection::open(self.database()).expect("the database is there")
     }
@@ -59,7 +59,7 @@ pub fn ids(connection: &Connection) -> Vec<u128> {
     ids.collect::<Result<_, _>>().expect("ids are sixteen bytes")
 }
 
-/// A clock that stands still.
+/// A clock that does not move.
 pub fn still() -> WallClock {
     Arc::new(|| NOW_UNIX_MS)
 }
@@ -109,7 +109,7 @@ pub fn append(ledger: &dyn Ledger, numbers: std::ops::Range<u64>) -> Vec<u128> {
     receipts.inspect(|receipt| ledger.append(receipt)).map(|receipt| receipt.id.0).collect()
 }
 
-/// Waits until `ledger` stands as `wanted`.
+/// Waits until the status of `ledger` is as `wanted`.
 #[track_caller]
 pub fn until(ledger: &dyn Ledger, what: &str, wanted: impl Fn(LedgerStatus) -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -138,7 +138,7 @@ impl Doing {
         act: impl Fn(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
     ) -> Receiver<()> {
         let (done, is_done) = channel();
-        assert!(writer.submit(Box::new(Self { act: Box::new(act), done })).is_ok(), "there is room");
+        assert!(writer.submit(Box::new(Self { act: Box::new(act), done })).is_ok(), "the queue has capacity");
         is_done
     }
 }
@@ -149,12 +149,12 @@ impl WriteOperation for Doing {
     }
 
     fn committed(self: Box<Self>) {
-        // Whoever does not wait for it has dropped the other end.
+        // A test that does not wait for it has dropped the receiver.
         let _ = self.done.send(());
     }
 }
 
-/// Holds the writer inside a transaction until it is dropped, so that what is left meanwhile gathers.
+/// Blocks the writer inside a transaction until it is dropped, so that the queue fills meanwhile.
 #[must_use]
 pub struct Held {
     /// The writer waits for its end.

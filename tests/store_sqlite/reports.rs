@@ -61,7 +61,7 @@ fn filled() -> Place {
     place
 }
 
-/// One with a story: two attempts failed, the third answered.
+/// A receipt with several attempts: two failed, the third answered.
 fn reported(number: u64) -> Receipt {
     let plain = receipt(number);
     let attempt = |deployment: &str, reason, ms| AttemptRecord {
@@ -105,7 +105,7 @@ fn refused(number: u64) -> Receipt {
     }
 }
 
-/// A command, and what it said: stdout, or its exit code and stderr.
+/// Runs a command and returns its output: stdout, or its exit code and stderr.
 fn said(folder: &Path, args: &[&str]) -> String {
     let output = tierway(folder, args).output().expect("the binary starts");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

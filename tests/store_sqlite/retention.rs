@@ -1,4 +1,4 @@
-//! Forgetting what is too old.
+//! Deleting receipts beyond the retention.
 
 use crate::receipts::{Place, append, ids, still, until_written};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn receipts_are_kept_for_as_long_as_was_said() {
     let look = place.look();
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        // The pieces are apart by the clock, which only moves when it is moved.
+        // The batches are apart by the clock, which moves only when the test moves it.
         now.fetch_add(20, Ordering::Relaxed);
         let left = ids(&look);
         assert!(Instant::now() < deadline, "{} are left", left.len());

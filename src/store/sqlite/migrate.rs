@@ -1,8 +1,8 @@
-//! Bringing a database to the form this program writes.
+//! Migrates a database to the schema of this program.
 //!
-//! Migrations are numbered files inside the program; they only go forward, each in one transaction
-//! that also records it, so a crash in the middle leaves the form before. A database that this
-//! program did not make, or cannot know, is refused before anything is changed.
+//! Migrations are numbered files inside the program. They only go forward, each in one transaction that also
+//! records it, so a crash leaves the previous schema. A database of another program or of a newer version is
+//! refused before anything is changed.
 //!
 //! Start reading in [`migrate`]; the files are in `migrations/`.
 
@@ -12,16 +12,16 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-/// One step forward.
+/// One migration.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration {
-    /// Its file's name: four digits and what it brings.
+    /// The name of its file: four digits and a description.
     pub name: &'static str,
-    /// What it does.
+    /// The statements to run.
     pub sql: &'static str,
 }
 
-/// All of them, in order.
+/// All migrations, in order.
 const MIGRATIONS: &[Migration] = &[
     Migration { name: "0001_ledger", sql: include_str!("migrations/0001_ledger.sql") },
     Migration { name: "0002_budgets", sql: include_str!("migrations/0002_budgets.sql") },
@@ -29,8 +29,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0004_register", sql: include_str!("migrations/0004_register.sql") },
 ];
 
-/// Where they are recorded.
-const RECORD: &str = "CREATE TABLE IF NOT EXISTS migrations (
+/// The table that records applied migrations.
+const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
     number          INTEGER NOT NULL PRIMARY KEY,
     name            TEXT    NOT NULL,
     checksum        TEXT    NOT NULL,
@@ -43,36 +43,35 @@ impl Migration {
     }
 }
 
-/// What [`migrate`] did.
+/// The result of [`migrate`].
 #[derive(Debug, Default)]
 pub struct Migrated {
-    /// The names of the migrations applied now; none when there was nothing to do.
+    /// The names of the migrations that were applied; empty if the schema was current.
     pub applied: Vec<&'static str>,
 }
 
-/// One migration and whether it was applied.
+/// A migration, and whether it was applied.
 #[derive(Debug)]
 pub struct MigrationStatus {
-    /// Its name.
+    /// The name of the migration.
     pub name: &'static str,
-    /// When it was applied, in Unix milliseconds.
+    /// When it was applied, in Unix milliseconds; `None`: it was not.
     pub applied_unix_ms: Option<i64>,
 }
 
-/// Brings the database at `path` up to date, and makes it where there is none. Whoever calls this
-/// holds its [`lock`](super::lock).
+/// Migrates the database at `path`, creating it if there is none. The caller must hold its [`lock`](super::lock).
 ///
 /// # Errors
-/// When it cannot be opened or written, or was made by something else.
+/// When it cannot be opened or written, or belongs to another program or a newer version.
 pub fn migrate(path: &Path, now_unix_ms: i64) -> Result<Migrated, OpenError> {
     let mut connection = writable(path)?;
     apply(&mut connection, path, MIGRATIONS, now_unix_ms)
 }
 
-/// Which migrations the database at `path` has. It is only read.
+/// Which migrations the database at `path` has. The database is only read.
 ///
 /// # Errors
-/// When there is none, it cannot be read, or was made by something else.
+/// When there is none, it cannot be read, or it belongs to another program or a newer version.
 pub fn status(path: &Path) -> Result<Vec<MigrationStatus>, OpenError> {
     let connection = readable(path)?;
     let applied = applied(&connection, path, MIGRATIONS)?;
@@ -108,7 +107,7 @@ fn apply(
 
 fn step(connection: &mut Connection, number: usize, migration: &Migration, now_unix_ms: i64) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch(RECORD)?;
+    transaction.execute_batch(MIGRATIONS_TABLE)?;
     transaction.execute_batch(migration.sql)?;
     let number = i64::try_from(number).unwrap_or(i64::MAX);
     transaction.execute(
@@ -124,7 +123,7 @@ struct AppliedMigration {
     applied_unix_ms: i64,
 }
 
-/// What was applied, which is a beginning of `migrations` or a reason to refuse.
+/// The applied migrations. An error unless they are the first ones of `migrations`.
 fn applied(connection: &Connection, path: &Path, migrations: &[Migration]) -> Result<Vec<AppliedMigration>, OpenError> {
     let records = records(connection).map_err(OpenError::sqlite(path))?;
     let Some(records) = records else {
@@ -145,7 +144,7 @@ fn applied(connection: &Connection, path: &Path, migrations: &[Migration]) -> Re
     Ok(records)
 }
 
-/// `None` where there is no record at all.
+/// `None` if there is no table of migrations.
 fn records(connection: &Connection) -> rusqlite::Result<Option<Vec<AppliedMigration>>> {
     let table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'";
     if connection.query_row(table, [], |_| Ok(())).optional()?.is_none() {
@@ -171,67 +170,67 @@ mod tests {
 
     fn tables(connection: &Connection) -> Vec<String> {
         let mut statement = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name");
-        let statement = statement.as_mut().expect("it is SQL");
-        let names = statement.query_map([], |row| row.get(0)).expect("it is read");
-        names.collect::<Result<_, _>>().expect("it is text")
+        let statement = statement.as_mut().expect("the statement is valid");
+        let names = statement.query_map([], |row| row.get(0)).expect("the query runs");
+        names.collect::<Result<_, _>>().expect("names are text")
     }
 
     fn with(migrations: &[Migration]) -> Connection {
-        let mut connection = Connection::open_in_memory().expect("memory is there");
-        apply(&mut connection, path(), migrations, 7).expect("it is applied");
+        let mut connection = Connection::open_in_memory().expect("a database in memory opens");
+        apply(&mut connection, path(), migrations, 7).expect("the migration applies");
         connection
     }
 
     #[test]
-    fn each_is_applied_once_and_in_order() {
+    fn each_migration_is_applied_once_and_in_order() {
         let mut connection = with(&[FIRST]);
-        let again = apply(&mut connection, path(), &[FIRST, SECOND], 8).expect("it is applied");
+        let again = apply(&mut connection, path(), &[FIRST, SECOND], 8).expect("the migration applies");
         assert_eq!(again.applied, ["0002_two"]);
         assert_eq!(tables(&connection), ["migrations", "one", "two"]);
-        let records = applied(&connection, path(), &[FIRST, SECOND]).expect("it is ours");
+        let records = applied(&connection, path(), &[FIRST, SECOND]).expect("the database is ours");
         assert_eq!(records.iter().map(|record| record.applied_unix_ms).collect::<Vec<_>>(), [7, 8]);
-        assert!(apply(&mut connection, path(), &[FIRST, SECOND], 9).expect("it is ours").applied.is_empty());
+        assert!(apply(&mut connection, path(), &[FIRST, SECOND], 9).expect("the database is ours").applied.is_empty());
     }
 
     #[test]
-    fn what_this_program_cannot_know_is_refused_and_left_alone() {
+    fn an_unknown_database_is_refused_and_not_changed() {
         let changed = Migration { sql: "CREATE TABLE other (a INTEGER)", ..FIRST };
         let check = |had: &[Migration], has: &[Migration], expected: &str| {
             let mut connection = with(had);
             let before = tables(&connection);
-            let said = apply(&mut connection, path(), has, 8).expect_err("it is refused").to_string();
-            assert!(said.contains(expected), "{said}");
+            let message = apply(&mut connection, path(), has, 8).expect_err("the database is refused").to_string();
+            assert!(message.contains(expected), "{message}");
             assert_eq!(tables(&connection), before);
         };
         check(&[FIRST, SECOND], &[FIRST], "written by a newer tierway (it has migration 0002_two)");
         check(&[FIRST], &[changed, SECOND], "migration 0001_one was applied to test.db with another content");
-        let mut foreign = Connection::open_in_memory().expect("memory is there");
-        foreign.execute_batch("CREATE TABLE theirs (a INTEGER)").expect("it is SQL");
-        let said = apply(&mut foreign, path(), &[FIRST], 8).expect_err("it is refused").to_string();
-        assert!(said.contains("another program"), "{said}");
+        let mut foreign = Connection::open_in_memory().expect("a database in memory opens");
+        foreign.execute_batch("CREATE TABLE theirs (a INTEGER)").expect("the statement is valid");
+        let message = apply(&mut foreign, path(), &[FIRST], 8).expect_err("the database is refused").to_string();
+        assert!(message.contains("another program"), "{message}");
     }
 
     #[test]
-    fn a_receipt_older_than_the_names_of_prices_is_read() {
+    fn a_receipt_from_before_price_versions_can_be_read() {
         let mut connection = with(&MIGRATIONS[..2]);
         let row = "INSERT INTO receipts (id, received_unix_ms, stream, attempts, outcome, reason, status, estimated,
             input_pico, output_pico, request_nanousd, cost_nanousd, duration_us, overhead_us)
             VALUES (zeroblob(16), 1, 0, '[]', 'served', 'served', 200, 0, 70000, 250000, 0, 9, 1, 1)";
-        connection.execute(row, []).expect("it is a row of that form");
-        apply(&mut connection, path(), MIGRATIONS, 8).expect("it is applied");
+        connection.execute(row, []).expect("the row fits the old schema");
+        apply(&mut connection, path(), MIGRATIONS, 8).expect("the migration applies");
         let receipt = connection.query_row("SELECT * FROM receipts", [], super::super::receipt_row::read);
-        let receipt = receipt.expect("it is a receipt");
+        let receipt = receipt.expect("the row is a receipt");
         assert_eq!((receipt.price.map(|price| price.input.0), receipt.price_version), (Some(70_000), None));
     }
 
     #[test]
-    fn one_that_fails_in_the_middle_leaves_the_form_before() {
+    fn a_migration_that_fails_leaves_the_previous_schema() {
         let mut connection = with(&[FIRST]);
         let broken =
             Migration { name: "0002_two", sql: "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1)" };
-        apply(&mut connection, path(), &[FIRST, broken], 8).expect_err("there is no such table");
+        apply(&mut connection, path(), &[FIRST, broken], 8).expect_err("the table does not exist");
         assert_eq!(tables(&connection), ["migrations", "one"]);
-        let healed = apply(&mut connection, path(), &[FIRST, SECOND], 9).expect("it is applied");
-        assert_eq!(healed.applied, ["0002_two"]);
+        let repaired = apply(&mut connection, path(), &[FIRST, SECOND], 9).expect("the migration applies");
+        assert_eq!(repaired.applied, ["0002_two"]);
     }
 }

@@ -1,11 +1,11 @@
-//! The back end of a process that remembers: one SQLite file.
+//! The durable back end: one SQLite database.
 //!
-//! One thread writes, many operations to a commit; whoever reads opens the file beside it. A row
-//! that was committed is durable, and nothing a request waits for ever waits for the disk. It must
-//! never decide anything, nor share its file with another gateway.
+//! One thread writes, many operations per commit; readers open connections of their own. A committed row is
+//! durable. A request waits for a commit only to get a lease that it needs, never to append a receipt. It must
+//! never decide anything, nor share its database with another gateway.
 //!
-//! Start reading in [`SqliteLedger::open`]; [`WriteOperation`] is how anything else joins the writer, and
-//! [`LedgerReader`] how the ledger is read.
+//! Start reading in [`SqliteLedger::open`]; other writes implement [`WriteOperation`], and [`LedgerReader`] reads
+//! the ledger.
 
 mod attempts;
 mod balances;
@@ -35,5 +35,5 @@ pub use super::reports::{Condition, Dimension, UsageQuery, UsageSum};
 
 use std::sync::Arc;
 
-/// Tells the time in Unix milliseconds: handed in, because only the clock asks the system for it.
+/// Returns the time in Unix milliseconds. It is passed in, because only `clock` may read the system clock.
 pub type WallClock = Arc<dyn Fn() -> i64 + Send + Sync>;

@@ -1,7 +1,7 @@
-//! Opening the file, and holding it.
+//! Opens and locks the database file.
 //!
-//! Every error says what to do. A file is made for its owner alone, and only where its directory is:
-//! a volume that is not mounted must not become an empty ledger somewhere else.
+//! Every error says what to do. A new file is readable by its owner only, and its directory is never created: a
+//! volume that is not mounted must not become an empty ledger somewhere else.
 //!
 //! Start reading in [`writable`].
 
@@ -12,83 +12,83 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a statement waits for another process, such as a backup, to let go of the file.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The write-ahead log is cut back to this after a long reader let it grow.
-const LOG_KEPT_BYTES: i64 = 64 << 20;
-/// Nobody else may read who spent what.
+/// How long a statement waits for another process, such as a backup, to unlock the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The write-ahead log is truncated to this size after a long read let it grow.
+const WAL_LIMIT_BYTES: i64 = 64 << 20;
+/// The file mode: only the owner may read who spent what.
 const OWNER_ONLY: u32 = 0o600;
 
-/// Why a database cannot be used.
+/// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Its directory is missing.
+    /// The directory does not exist.
     #[error(
         "the database {path} cannot be made: there is no directory {directory}; make it, writable for this user, or \
          name another place in store.url"
     )]
     NoDirectory {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
-        /// Where it would lie.
+        /// The missing directory.
         directory: PathBuf,
     },
-    /// There is none to read.
+    /// There is no database to read.
     #[error("there is no database at {0}; `tierway serve` makes it, and `tierway migrate` does without serving")]
     Missing(PathBuf),
-    /// Another process writes to it.
+    /// Another process has locked it.
     #[error("another tierway holds {0}; stop that one, or give each gateway a file of its own in store.url")]
     Held(PathBuf),
-    /// Made by something else.
+    /// It belongs to another program.
     #[error("{0} is the database of another program; name another file in store.url")]
     Foreign(PathBuf),
-    /// Written by a later version.
+    /// It was written by a newer version.
     #[error(
         "{path} was written by a newer tierway (it has migration {name}); run that version, or restore a backup that \
          was made before it"
     )]
     Newer {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
         /// The first migration this program does not know.
         name: String,
     },
-    /// Written by another build.
+    /// It was written by another build.
     #[error(
         "migration {name} was applied to {path} with another content than this tierway has; run the build that made \
          it, or restore a backup"
     )]
     Changed {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
-        /// The migration.
+        /// The name of the migration.
         name: String,
     },
-    /// Not yet migrated, and only to be read.
+    /// It lacks a migration, and may only be read.
     #[error("{path} lacks migration {name}; run `tierway migrate`, or start the gateway, which does it by itself")]
     Older {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
         /// The first migration that is missing.
         name: &'static str,
     },
-    /// The file system cannot carry it.
+    /// The file system does not support a write-ahead log.
     #[error("{0} cannot have a write-ahead log; it must lie on a local file system")]
     NoLog(PathBuf),
-    /// The system refuses.
+    /// An error of the operating system.
     #[error("{path}: {error}; the gateway must be able to read and write it and its directory")]
     Io {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
-        /// As the system says it.
+        /// The error.
         error: io::Error,
     },
-    /// SQLite refuses.
+    /// An error of SQLite.
     #[error("the database {path}: {error}")]
     Sqlite {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
-        /// As SQLite says it.
+        /// The error.
         error: rusqlite::Error,
     },
 }
@@ -103,29 +103,29 @@ impl OpenError {
     }
 }
 
-/// Holds the database at `path` for this process, until the file is dropped or the process is gone.
+/// Locks the database at `path` for this process, until the returned file is dropped or the process ends.
 ///
 /// # Errors
-/// When another process holds it, or its directory is missing or not ours.
+/// When another process has locked it, or its directory is missing or not accessible.
 pub fn lock(path: &Path) -> Result<File, OpenError> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !directory.is_dir() {
         return Err(OpenError::NoDirectory { path: path.to_owned(), directory: directory.to_owned() });
     }
-    // Beside the database, because closing any handle of the database itself would drop SQLite's own locks.
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let beside = PathBuf::from(beside);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(OWNER_ONLY).open(&beside);
-    let file = file.map_err(OpenError::io(&beside))?;
+    // A file of its own, because closing any handle of the database itself would release SQLite's own locks.
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock_path = PathBuf::from(lock_path);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(OWNER_ONLY).open(&lock_path);
+    let file = file.map_err(OpenError::io(&lock_path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Held(path.to_owned())),
-        Err(TryLockError::Error(error)) => Err(OpenError::io(&beside)(error)),
+        Err(TryLockError::Error(error)) => Err(OpenError::io(&lock_path)(error)),
     }
 }
 
-/// Opens the database for writing, and makes it where there is none. Whoever calls this holds its lock.
+/// Opens the database for writing, creating it if there is none. The caller must hold its lock.
 pub(super) fn writable(path: &Path) -> Result<Connection, OpenError> {
     match OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(OpenError::io(path)(error)),
@@ -140,17 +140,17 @@ pub(super) fn writable(path: &Path) -> Result<Connection, OpenError> {
     }
 }
 
-/// Opens it for writing and never makes one: what was there may be out of reach for a while.
+/// Opens an existing database for writing. It is never created: one that is gone may come back.
 pub(super) fn existing(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update_and_check(None, "journal_size_limit", LOG_KEPT_BYTES, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "journal_size_limit", WAL_LIMIT_BYTES, |_| Ok(()))?;
     Ok(connection)
 }
 
-/// Opens it for reading, beside whoever writes.
+/// Opens an existing database for reading, while others may write it.
 pub(super) fn readable(path: &Path) -> Result<Connection, OpenError> {
     if !path.is_file() {
         return Err(OpenError::Missing(path.to_owned()));
@@ -159,9 +159,9 @@ pub(super) fn readable(path: &Path) -> Result<Connection, OpenError> {
 }
 
 fn connect(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
-    // An absolute path can be mistaken for nothing else: one that begins with `file:` would be a URI.
+    // SQLite would read a relative path that begins with `file:` as a URI.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(PATIENCE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }

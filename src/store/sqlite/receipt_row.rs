@@ -1,7 +1,7 @@
-//! A receipt as a row, and a row as a receipt.
+//! Converts a receipt to a row of the `receipts` table, and back.
 //!
-//! Numbers stay integers on both ways. Labels are written as the access log writes them; one that
-//! this program does not know makes the row unreadable rather than something else.
+//! Numbers stay integers in both directions. Labels are written as in the access log; a row with a label that this
+//! program does not know is an error, and never read as something else.
 
 use super::attempts;
 use crate::domain::call::Endpoint;
@@ -17,8 +17,8 @@ use rusqlite::{Row, Transaction, named_params};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How far the clock inside an id may be from `received_unix_ms`: a clock set back between the two, or
-/// a request that ran for long. What is sought by time is sought this much wider by id.
+/// How far the time inside an id may be from `received_unix_ms`: the clock may have been set back between the two,
+/// or the request may have run long. A query by time extends its range of ids by this much.
 pub(super) const CLOCKS_DIFFER_MS: i64 = 86_400_000;
 
 const INSERT: &str = "INSERT INTO receipts VALUES (
@@ -28,18 +28,18 @@ const INSERT: &str = "INSERT INTO receipts VALUES (
     :first_token_us, :duration_us, :overhead_us, :price_version
 ) ON CONFLICT (id) DO NOTHING";
 
-/// The least id a request could have been given at `unix_ms`.
+/// The lowest id that a request can have at `unix_ms`.
 pub(super) fn id_at(unix_ms: i64) -> [u8; 16] {
     const MOST: i64 = (1 << 48) - 1;
     (u128::from(unix_ms.clamp(0, MOST).unsigned_abs()) << 80).to_be_bytes()
 }
 
-/// Writes `receipt`, unless its id is there already; whether it was not.
+/// Inserts `receipt`, unless its id exists; returns whether it was inserted.
 pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqlite::Result<bool> {
     let served = receipt.served.as_ref();
     let (usage, price) = (receipt.usage, receipt.price);
-    let tokens = |count: fn(Usage) -> u64| usage.map(|usage| whole(count(usage)));
-    let pico = |price: Option<PicoUsdPerToken>| price.map(|price| whole(price.0));
+    let tokens = |count: fn(Usage) -> u64| usage.map(|usage| signed(count(usage)));
+    let pico = |price: Option<PicoUsdPerToken>| price.map(|price| signed(price.0));
     let inserted = transaction.prepare_cached(INSERT)?.execute(named_params! {
         ":id": receipt.id.0.to_be_bytes(),
         ":received_unix_ms": receipt.received_unix_ms,
@@ -76,7 +76,7 @@ pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqli
     Ok(inserted == 1)
 }
 
-/// The receipt in `row`, a whole row of the table.
+/// The receipt in `row`, which has all columns of the table.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
     let text = |column: &str| row.get::<_, Option<Arc<str>>>(column);
     let served = match (text("model")?, text("deployment")?, text("region")?) {
@@ -89,7 +89,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
     Ok(Receipt {
         id: RequestId(u128::from_be_bytes(row.get("id")?)),
         received_unix_ms: row.get("received_unix_ms")?,
-        endpoint: known(label("endpoint")?, Endpoint::ALL, Endpoint::name)?,
+        endpoint: from_label(label("endpoint")?, Endpoint::ALL, Endpoint::name)?,
         key: text("key")?,
         team: text("team")?,
         policy: text("policy")?,
@@ -97,16 +97,15 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
         stream: row.get("stream")?,
         attempts: attempts::decode(&row.get::<_, String>("attempts")?, served.as_ref())?,
         served,
-        outcome: known(label("outcome")?, Outcome::ALL, Outcome::label)?.ok_or_else(|| unknown("no outcome"))?,
+        outcome: from_label(label("outcome")?, Outcome::ALL, Outcome::label)?.ok_or_else(|| unknown("no outcome"))?,
         reason: reason(&row.get::<_, String>("reason")?)?,
-        limit: known(label("limited_by")?, LimitKind::ALL, LimitKind::label)?,
+        limit: from_label(label("limited_by")?, LimitKind::ALL, LimitKind::label)?,
         status: row.get("status")?,
         usage: usage(row)?,
         estimated: row.get("estimated")?,
         price: price(row)?,
         price_version: text("price_version")?,
         cost: NanoUsd(row.get("cost_nanousd")?),
-
         charges: Vec::new(),
         first_token: row.get::<_, Option<i64>>("first_token_us")?.map(duration),
         duration: duration(row.get("duration_us")?),
@@ -114,12 +113,12 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
     })
 }
 
-/// The reason of this label.
+/// The reason with this label.
 pub(super) fn reason(label: &str) -> rusqlite::Result<Reason> {
     Reason::ALL.iter().copied().find(|reason| reason.label() == label).ok_or_else(|| unknown(label))
 }
 
-/// What this program cannot read, because a later one wrote it or somebody else did.
+/// The error for a value that this program cannot read: a later version or another program wrote it.
 pub(super) fn unknown(what: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("unknown: {what}").into())
 }
@@ -132,7 +131,7 @@ pub(super) fn duration(micros: i64) -> Duration {
     Duration::from_micros(micros.max(0).unsigned_abs())
 }
 
-fn known<T: Copy, const N: usize>(
+fn from_label<T: Copy, const N: usize>(
     label: Option<String>,
     all: [T; N],
     name: fn(T) -> &'static str,
@@ -166,7 +165,7 @@ fn price(row: &Row<'_>) -> rusqlite::Result<Option<Price>> {
     }))
 }
 
-/// SQLite's integers have a sign; what does not fit is the most that does.
-fn whole(count: u64) -> i64 {
+/// `count` as a signed integer of SQLite, saturating.
+fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -1,8 +1,8 @@
 //! The register on SQLite: keys, teams and credit.
 //!
-//! The gateway writes through its one writer; a command beside it through a connection of its own, and the
-//! gateway finds out by the version. Both run the same few statements in one transaction, which first looks
-//! whether everything is as the change expects it.
+//! The gateway writes through its one writer; a command uses a connection of its own, and the gateway notices the
+//! change by the version. Both run the same statements in one transaction, which first checks that the stored state
+//! is what each change expects.
 //!
 //! Start reading in [`apply`], then [`read_since`].
 
@@ -25,10 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// How long a change waits to be durable: an operator's patience, much longer than a commit.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait until a change is durable: much longer than a commit, and short enough for an operator.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// At the start everything is read as it lies; what is new later, by its version.
+/// At the start all rows are read in table order; later changes are found by the index on the version.
 const ALL_KEYS: &str = "SELECT * FROM keys WHERE +version > ?1 ORDER BY name";
 const ALL_SECRETS: &str = "SELECT * FROM secrets WHERE ?1 = 0 ORDER BY key, created_unix_ms, hash";
 const KEYS: &str = "SELECT * FROM keys INDEXED BY keys_by_version WHERE version > ?1 ORDER BY name";
@@ -49,7 +49,7 @@ const PUT_KEY: &str = "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 
         max_concurrent = ?6, budget_nanousd = ?7, budget_window = ?8, expires_unix = ?9, disabled = ?10, version = ?12";
 const PUT_SECRET: &str = "INSERT INTO secrets VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (hash) DO UPDATE SET ends_unix_ms = ?4 WHERE key = ?2";
-const NOTE_USE: &str =
+const RECORD_USE: &str =
     "UPDATE secrets SET last_used_unix_ms = max(coalesce(last_used_unix_ms, ?2), ?2) WHERE hash = ?1";
 const PUT_TEAM: &str = "INSERT INTO teams VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT DO UPDATE SET budget_nanousd = ?2, budget_window = ?3, version = ?5";
@@ -58,7 +58,7 @@ const PUT_GRANT: &str = "INSERT INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
 /// Keys, teams and credit in the database at a path.
 pub struct SqliteRegister {
     reader: Arc<RegisterReader>,
-    /// `None`: beside a gateway, or without one.
+    /// `None` in a command, whether or not a gateway runs.
     writer: Option<Writer>,
 }
 
@@ -67,32 +67,32 @@ struct RegisterReader {
     connection: Mutex<ReadConnection>,
 }
 
-/// The connection that is read by, between two questions.
+/// The connection of the reader, between two queries.
 enum ReadConnection {
-    /// There is none yet, or the last one failed.
+    /// There is no connection yet, or the last one failed.
     None,
     Open(Connection),
-    /// There will be none any more.
+    /// The register is closed: no connection is opened any more.
     Closed,
 }
 
 impl SqliteRegister {
-    /// Of the gateway that writes the database at `path` by `writer`.
+    /// The register of the gateway that writes the database at `path` with `writer`.
     pub fn of_gateway(path: &Path, writer: &Writer) -> Self {
         Self { reader: Arc::new(RegisterReader::new(path)), writer: Some(writer.clone()) }
     }
 
-    /// Of a command, whether or not a gateway runs. The database is made, or brought up to date, where no
-    /// gateway holds it.
+    /// The register of a command, whether or not a gateway runs. The database is created or migrated if no gateway
+    /// has locked it.
     ///
     /// # Errors
-    /// When it cannot be made or opened, or is in another form than this program's while a gateway holds it.
-    pub fn beside(path: &Path, now_unix_ms: i64) -> Result<Self, OpenError> {
+    /// When it cannot be created or opened, or needs a migration while a gateway has locked it.
+    pub fn of_command(path: &Path, now_unix_ms: i64) -> Result<Self, OpenError> {
         let current = || migrate::is_current(&open::readable(path)?, path);
         match current() {
-            // Held for this alone: a gateway that starts beside a command must find the database free.
+            // Locked for the migration only: a gateway may start while the command runs.
             Err(OpenError::Missing(_) | OpenError::Older { .. }) => match open::lock(path) {
-                Ok(_held) => drop(migrate::migrate(path, now_unix_ms)?),
+                Ok(_lock) => drop(migrate::migrate(path, now_unix_ms)?),
                 Err(OpenError::Held(_)) => current()?,
                 Err(other) => return Err(other),
             },
@@ -101,15 +101,15 @@ impl SqliteRegister {
         Ok(Self { reader: Arc::new(RegisterReader::new(path)), writer: None })
     }
 
-    /// Asks `question` of a connection that only reads.
+    /// Runs `query` on a read-only connection, on a blocking thread.
     fn read<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> StoreFuture<'static, Result<T, BackendUnavailable>> {
         let reader = self.reader.clone();
         Box::pin(async move {
-            let answer = tokio::task::spawn_blocking(move || reader.ask(question)).await;
-            answer.unwrap_or(Err(BackendUnavailable))
+            let result = tokio::task::spawn_blocking(move || reader.query(query)).await;
+            result.unwrap_or(Err(BackendUnavailable))
         })
     }
 }
@@ -121,11 +121,11 @@ impl Register for SqliteRegister {
 
     fn write(&self, changes: Vec<RegisterChange>) -> StoreFuture<'static, Result<Vec<i64>, RegisterWriteError>> {
         match &self.writer {
-            Some(writer) => Box::pin(by_writer(writer.clone(), changes)),
+            Some(writer) => Box::pin(write_queued(writer.clone(), changes)),
             None => {
                 let path = self.reader.path.clone();
                 Box::pin(async move {
-                    let written = tokio::task::spawn_blocking(move || alone(&path, &changes)).await;
+                    let written = tokio::task::spawn_blocking(move || write_directly(&path, &changes)).await;
                     written.unwrap_or(Err(RegisterWriteError::Unavailable))
                 })
             }
@@ -175,20 +175,20 @@ impl RegisterReader {
         Self { path: path.to_owned(), connection: Mutex::new(ReadConnection::None) }
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, BackendUnavailable> {
-        let mut kept = self.connection.lock();
-        let open = match std::mem::replace(&mut *kept, ReadConnection::None) {
+    fn query<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, BackendUnavailable> {
+        let mut connection = self.connection.lock();
+        let open = match std::mem::replace(&mut *connection, ReadConnection::None) {
             ReadConnection::Open(open) => open,
             ReadConnection::None => open::readable(&self.path).map_err(unavailable)?,
             ReadConnection::Closed => {
-                *kept = ReadConnection::Closed;
+                *connection = ReadConnection::Closed;
                 return Err(BackendUnavailable);
             }
         };
-        let answer = question(&open).map_err(unavailable)?;
-        // Kept only where it answered: after a fault a new one is tried.
-        *kept = ReadConnection::Open(open);
-        Ok(answer)
+        let result = query(&open).map_err(unavailable)?;
+        // Kept only after success: after an error a new connection is opened.
+        *connection = ReadConnection::Open(open);
+        Ok(result)
     }
 }
 
@@ -197,7 +197,7 @@ fn unavailable(error: impl std::fmt::Display) -> BackendUnavailable {
     BackendUnavailable
 }
 
-/// What was changed after `version`, as of one moment.
+/// What was changed after `version`, read in one transaction.
 pub(super) fn read_since(connection: &Connection, version: i64) -> rusqlite::Result<RegisterContents> {
     let transaction = connection.unchecked_transaction()?;
     let now = transaction.query_row("SELECT version FROM register", [], |row| row.get(0))?;
@@ -215,16 +215,16 @@ pub(super) fn read_since(connection: &Connection, version: i64) -> rusqlite::Res
 
 fn all<T>(
     connection: &Connection,
-    question: &str,
+    query: &str,
     version: i64,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Vec<T>> {
-    connection.prepare_cached(question)?.query_map([version], read)?.collect()
+    connection.prepare_cached(query)?.query_map([version], read)?.collect()
 }
 
-/// Puts every secret that `question` finds to its key, oldest first. Both come in the order of the keys' names.
-fn read_secrets(connection: &Connection, question: &str, version: i64, keys: &mut [StoredKey]) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(question)?;
+/// Adds every secret that `query` finds to its key, oldest first. Both are sorted by the names of the keys.
+fn read_secrets(connection: &Connection, query: &str, version: i64, keys: &mut [StoredKey]) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(query)?;
     let mut rows = statement.query([version])?;
     let mut keys = keys.iter_mut().peekable();
     while let Some(row) = rows.next()? {
@@ -237,12 +237,12 @@ fn read_secrets(connection: &Connection, question: &str, version: i64, keys: &mu
     Ok(())
 }
 
-/// Names that many keys share are kept once.
+/// Shares one allocation between equal names.
 #[derive(Default)]
 struct NameInterner(HashSet<Arc<str>>);
 
 impl NameInterner {
-    fn of(&mut self, text: &str) -> Arc<str> {
+    fn intern(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.0.get(text) {
             return known.clone();
         }
@@ -260,9 +260,9 @@ fn key(row: &Row<'_>, names: &mut NameInterner) -> rusqlite::Result<StoredKey> {
     };
     Ok(StoredKey {
         name: row.get(0)?,
-        policy: names.of(row.get_ref(1)?.as_str()?),
-        team: row.get_ref(2)?.as_str_or_null()?.map(|team| names.of(team)),
-        own: KeyOverrides { limits, budget: allowance(row, 6)? },
+        policy: names.intern(row.get_ref(1)?.as_str()?),
+        team: row.get_ref(2)?.as_str_or_null()?.map(|team| names.intern(team)),
+        own: KeyOverrides { limits, budget: budget_spec(row, 6)? },
         expires: row.get(8)?,
         disabled: row.get(9)?,
         created_unix_ms: row.get(10)?,
@@ -281,7 +281,12 @@ fn secret(row: &Row<'_>) -> rusqlite::Result<StoredSecret> {
 }
 
 fn team(row: &Row<'_>) -> rusqlite::Result<StoredTeam> {
-    Ok(StoredTeam { name: row.get(0)?, budget: allowance(row, 1)?, created_unix_ms: row.get(3)?, version: row.get(4)? })
+    Ok(StoredTeam {
+        name: row.get(0)?,
+        budget: budget_spec(row, 1)?,
+        created_unix_ms: row.get(3)?,
+        version: row.get(4)?,
+    })
 }
 
 fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
@@ -297,15 +302,15 @@ fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
 
 fn holder(row: &Row<'_>, at: usize) -> rusqlite::Result<Holder> {
     let label = row.get_ref(at)?.as_str()?;
-    let scope = Scope::of_label(label).ok_or_else(|| strange(at, label))?;
+    let scope = Scope::of_label(label).ok_or_else(|| unreadable(at, label))?;
     Ok(Holder { scope, name: row.get(at + 1)? })
 }
 
-/// An amount and a window, in two columns from `at` on.
-fn allowance(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<BudgetSpec>> {
+/// A limit and a window, in the columns `at` and `at + 1`.
+fn budget_spec(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<BudgetSpec>> {
     let Some(limit) = row.get(at)? else { return Ok(None) };
     let text = row.get_ref(at + 1)?.as_str()?;
-    let window = text.parse().map_err(|_| strange(at + 1, text))?;
+    let window = text.parse().map_err(|_| unreadable(at + 1, text))?;
     Ok(Some(BudgetSpec { limit: NanoUsd(limit), window }))
 }
 
@@ -313,28 +318,28 @@ fn unsigned(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<u64>> {
     Ok(row.get::<_, Option<i64>>(at)?.map(i64::cast_unsigned))
 }
 
-fn strange(at: usize, text: &str) -> rusqlite::Error {
+fn unreadable(at: usize, text: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, Type::Text, format!("`{text}` is nothing this program wrote").into())
 }
 
-/// Writes all of `changes` one after the other, unless one of them does not fit what is then there. The versions
-/// they were given.
+/// Writes all of `changes` in order and returns their versions, or writes nothing if one of them conflicts with the
+/// state it finds.
 fn apply(
     transaction: &Transaction<'_>,
     changes: &[RegisterChange],
 ) -> rusqlite::Result<Result<Vec<i64>, RegisterWriteError>> {
-    // What others have written in this transaction stays whatever becomes of these.
+    // A conflict must not roll back other operations of the transaction.
     transaction.execute_batch("SAVEPOINT changes")?;
-    let raise = "UPDATE register SET version = version + ?1 RETURNING version";
+    let next_versions = "UPDATE register SET version = version + ?1 RETURNING version";
     let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
-    let last: i64 = transaction.query_row(raise, [count], |row| row.get(0))?;
+    let last: i64 = transaction.query_row(next_versions, [count], |row| row.get(0))?;
     let versions = (last - count + 1..=last).collect::<Vec<_>>();
     for (at, (change, version)) in changes.iter().zip(&versions).enumerate() {
         if let Some(why) = conflict(transaction, change)? {
             transaction.execute_batch("ROLLBACK TO changes; RELEASE changes")?;
             return Ok(Err(RegisterWriteError::Conflict { at, why }));
         }
-        put(transaction, change, *version)?;
+        write_change(transaction, change, *version)?;
     }
     transaction.execute_batch("RELEASE changes")?;
     Ok(Ok(versions))
@@ -351,18 +356,18 @@ fn conflict(transaction: &Transaction<'_>, change: &RegisterChange) -> rusqlite:
     if found.unwrap_or(0) != expected {
         return Ok(Some(RegisterConflict::Changed));
     }
-    let mut elsewhere = transaction.prepare_cached("SELECT 1 FROM secrets WHERE hash = ?1 AND key <> ?2")?;
+    let mut of_other_key = transaction.prepare_cached("SELECT 1 FROM secrets WHERE hash = ?1 AND key <> ?2")?;
     for secret in secrets {
-        if elsewhere.exists(params![secret.hash.0, name])? {
+        if of_other_key.exists(params![secret.hash.0, name])? {
             return Ok(Some(RegisterConflict::SecretTaken));
         }
     }
     Ok(None)
 }
 
-fn put(transaction: &Transaction<'_>, change: &RegisterChange, version: i64) -> rusqlite::Result<()> {
+fn write_change(transaction: &Transaction<'_>, change: &RegisterChange, version: i64) -> rusqlite::Result<()> {
     match change {
-        RegisterChange::Key { key, .. } => put_key(transaction, key, version),
+        RegisterChange::Key { key, .. } => write_key(transaction, key, version),
         RegisterChange::Team { team, .. } => {
             let (limit, window) = columns(team.budget.as_ref());
             let row = params![team.name, limit, window, team.created_unix_ms, version];
@@ -377,7 +382,7 @@ fn put(transaction: &Transaction<'_>, change: &RegisterChange, version: i64) -> 
     }
 }
 
-fn put_key(transaction: &Transaction<'_>, key: &StoredKey, version: i64) -> rusqlite::Result<()> {
+fn write_key(transaction: &Transaction<'_>, key: &StoredKey, version: i64) -> rusqlite::Result<()> {
     let (limit, window) = columns(key.own.budget.as_ref());
     let limits = &key.own.limits;
     transaction.prepare_cached(PUT_KEY)?.execute(params![
@@ -399,9 +404,9 @@ fn put_key(transaction: &Transaction<'_>, key: &StoredKey, version: i64) -> rusq
         let row = params![hash.0, key.name, created_unix_ms, ends_unix_ms, last_used_unix_ms];
         transaction.prepare_cached(PUT_SECRET)?.execute(row)?;
     }
-    let mut kept = transaction.prepare_cached("SELECT hash FROM secrets WHERE key = ?1")?;
-    let kept: Vec<[u8; 32]> = kept.query_map([&key.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    for hash in kept.into_iter().filter(|hash| key.secrets.iter().all(|secret| secret.hash.0 != *hash)) {
+    let mut stored = transaction.prepare_cached("SELECT hash FROM secrets WHERE key = ?1")?;
+    let stored: Vec<[u8; 32]> = stored.query_map([&key.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for hash in stored.into_iter().filter(|hash| key.secrets.iter().all(|secret| secret.hash.0 != *hash)) {
         transaction.prepare_cached("DELETE FROM secrets WHERE hash = ?1")?.execute([hash])?;
     }
     Ok(())
@@ -411,8 +416,8 @@ fn columns(budget: Option<&BudgetSpec>) -> (Option<i64>, Option<String>) {
     budget.map(|budget| (budget.limit.0, budget.window.to_string())).unzip()
 }
 
-/// Writes by a connection of its own, beside whoever else writes.
-fn alone(path: &Path, changes: &[RegisterChange]) -> Result<Vec<i64>, RegisterWriteError> {
+/// Writes with a connection of its own, while others may write too.
+fn write_directly(path: &Path, changes: &[RegisterChange]) -> Result<Vec<i64>, RegisterWriteError> {
     let write = || {
         let mut connection = open::existing(path)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -428,25 +433,25 @@ fn alone(path: &Path, changes: &[RegisterChange]) -> Result<Vec<i64>, RegisterWr
     })
 }
 
-async fn by_writer(writer: Writer, changes: Vec<RegisterChange>) -> Result<Vec<i64>, RegisterWriteError> {
+async fn write_queued(writer: Writer, changes: Vec<RegisterChange>) -> Result<Vec<i64>, RegisterWriteError> {
     if !writer.status().healthy {
         return Err(RegisterWriteError::Unavailable);
     }
-    let (reported, answer) = oneshot::channel();
-    let changing = ChangeOperation { changes, written: Mutex::new(Err(RegisterWriteError::Unavailable)), reported };
-    writer.submit(Box::new(changing)).map_err(|_| RegisterWriteError::Unavailable)?;
-    match tokio::time::timeout(PATIENCE, answer).await {
+    let (result, written) = oneshot::channel();
+    let operation = ChangeOperation { changes, written: Mutex::new(Err(RegisterWriteError::Unavailable)), result };
+    writer.submit(Box::new(operation)).map_err(|_| RegisterWriteError::Unavailable)?;
+    match tokio::time::timeout(WRITE_TIMEOUT, written).await {
         Ok(Ok(written)) => written,
         _ => Err(RegisterWriteError::Unavailable),
     }
 }
 
-/// Changes on their way.
+/// Writes changes to the register.
 struct ChangeOperation {
     changes: Vec<RegisterChange>,
-    /// As the transaction that is not committed yet has it.
+    /// The result within the transaction, which may not be committed yet.
     written: Mutex<Result<Vec<i64>, RegisterWriteError>>,
-    reported: oneshot::Sender<Result<Vec<i64>, RegisterWriteError>>,
+    result: oneshot::Sender<Result<Vec<i64>, RegisterWriteError>>,
 }
 
 impl WriteOperation for ChangeOperation {
@@ -457,17 +462,18 @@ impl WriteOperation for ChangeOperation {
     }
 
     fn committed(self: Box<Self>) {
-        // Whoever asked may have left; what was written is read by the next look.
-        let _ = self.reported.send(self.written.into_inner());
+        // The caller may have timed out; the next refresh reads what was written.
+        let _ = self.result.send(self.written.into_inner());
     }
 }
 
+/// Records when secrets were last used.
 struct SecretUseOperation(Vec<(KeyHash, i64)>);
 
 impl WriteOperation for SecretUseOperation {
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut note = transaction.prepare_cached(NOTE_USE)?;
-        self.0.iter().try_for_each(|(hash, unix_ms)| note.execute(params![hash.0, unix_ms]).map(drop))
+        let mut record = transaction.prepare_cached(RECORD_USE)?;
+        self.0.iter().try_for_each(|(hash, unix_ms)| record.execute(params![hash.0, unix_ms]).map(drop))
     }
 
     fn committed(self: Box<Self>) {}

@@ -1,7 +1,7 @@
-//! Reports for whoever asks a running gateway: the ledger read beside its writer.
+//! Reports of a running gateway: reads the ledger while its writer appends.
 //!
-//! A report may take a second over millions of receipts. It runs on a thread that may block, few at a time,
-//! so that reports can neither hold up requests nor take all such threads.
+//! A report over millions of receipts may take a second. It runs on a blocking thread, few at a time, so that
+//! reports neither delay requests nor use up all blocking threads.
 
 use super::{LedgerReadError, LedgerReader};
 use crate::domain::id::RequestId;
@@ -12,32 +12,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// More reports than these wait for one another: each reads as fast as the disk allows.
-const AT_ONCE: usize = 2;
+/// The number of reports that run at once; each reads as fast as the disk allows.
+const CONCURRENT_REPORTS: usize = 2;
 
-/// Reads the ledger in one file.
+/// Reports over the ledger in one database.
 pub struct SqliteReports {
     path: PathBuf,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl SqliteReports {
-    /// Of the database at `path`.
+    /// Reports over the database at `path`.
     pub fn of(path: &Path) -> Self {
-        Self { path: path.to_owned(), turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { path: path.to_owned(), permits: Arc::new(Semaphore::new(CONCURRENT_REPORTS)) }
     }
 
     fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&LedgerReader) -> Result<T, LedgerReadError> + Send + 'static,
     ) -> StoreFuture<'static, Result<T, BackendUnavailable>> {
-        let (path, turns) = (self.path.clone(), self.turns.clone());
+        let (path, permits) = (self.path.clone(), self.permits.clone());
         Box::pin(async move {
-            let turn = turns.acquire_owned().await.map_err(|_| BackendUnavailable)?;
+            let permit = permits.acquire_owned().await.map_err(|_| BackendUnavailable)?;
             let reading = tokio::task::spawn_blocking(move || {
-                // Kept here and not by whoever asked: they may be gone while this still reads.
-                let _turn = turn;
-                LedgerReader::open(&path).and_then(|book| read(&book))
+                // Held by this thread: the caller may be cancelled while it still reads.
+                let _permit = permit;
+                LedgerReader::open(&path).and_then(|reader| read(&reader))
             });
             reading.await.map_err(|_| BackendUnavailable)?.map_err(|error| {
                 tracing::error!(%error, "the ledger cannot be read");
@@ -49,14 +49,14 @@ impl SqliteReports {
 
 impl Reports for SqliteReports {
     fn usage(&self, query: UsageQuery, most: usize) -> StoreFuture<'static, Result<Vec<UsageSum>, BackendUnavailable>> {
-        self.read(move |book| book.usage_up_to(&query, most))
+        self.read(move |reader| reader.usage_up_to(&query, most))
     }
 
     fn receipts(&self, query: ReceiptsQuery) -> StoreFuture<'static, Result<Vec<Receipt>, BackendUnavailable>> {
-        self.read(move |book| book.receipts(&query))
+        self.read(move |reader| reader.receipts(&query))
     }
 
     fn receipt(&self, id: RequestId) -> StoreFuture<'static, Result<Option<Receipt>, BackendUnavailable>> {
-        self.read(move |book| book.receipt(id))
+        self.read(move |reader| reader.receipt(id))
     }
 }

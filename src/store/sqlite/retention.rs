@@ -1,20 +1,20 @@
-//! Forgetting what is too old, a little at a time.
+//! Deletes receipts that are older than the retention, a few at a time.
 //!
-//! It is done between commits by the thread that writes, in pieces so small that no commit waits
-//! long for one. Space that becomes free is used again; the file does not shrink.
+//! The writer thread does it between commits, in batches so small that no commit waits long for one. Freed space is
+//! reused; the file does not shrink.
 
 use super::receipt_row;
 use rusqlite::{Connection, params};
 use std::time::Duration;
 
-/// Rows deleted at once: some milliseconds.
-const PIECE: i64 = 500;
-/// How long to rest once nothing is too old. Receipts age by the day.
-const REST_MS: i64 = 3_600_000;
-/// The pause between two pieces while nothing else is written.
-const BETWEEN_MS: i64 = 20;
+/// Rows deleted in one batch: some milliseconds.
+const BATCH_ROWS: i64 = 500;
+/// The pause after which expired receipts are looked for again; the retention is counted in days.
+const CHECK_EVERY_MS: i64 = 3_600_000;
+/// The pause between two batches while nothing else is written.
+const BETWEEN_BATCHES_MS: i64 = 20;
 
-/// How long receipts are kept, and when to look again.
+/// How long receipts are kept, and when the next batch is due.
 #[derive(Debug)]
 pub(super) struct Retention {
     keep_ms: i64,
@@ -22,30 +22,30 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    /// Keeps receipts for `keep`, beginning to look at once.
+    /// Keeps receipts for `keep`; the first batch is due at once.
     pub(super) fn new(keep: Duration) -> Self {
         Self { keep_ms: i64::try_from(keep.as_millis()).unwrap_or(i64::MAX), next_unix_ms: i64::MIN }
     }
 
-    /// How long until there is something to do.
+    /// The time until the next batch is due.
     pub(super) fn pause(&self, now_unix_ms: i64) -> Duration {
         let left = self.next_unix_ms.saturating_sub(now_unix_ms);
-        Duration::from_millis(left.clamp(0, REST_MS).unsigned_abs())
+        Duration::from_millis(left.clamp(0, CHECK_EVERY_MS).unsigned_abs())
     }
 
-    /// Deletes one piece if it is time.
-    pub(super) fn tidy(&mut self, connection: &mut Connection, now_unix_ms: i64) {
+    /// Deletes one batch if it is due.
+    pub(super) fn delete_expired(&mut self, connection: &mut Connection, now_unix_ms: i64) {
         if !self.pause(now_unix_ms).is_zero() {
             return;
         }
         let before = now_unix_ms.saturating_sub(self.keep_ms);
-        // By id and by time: where the two differ, by a clock that was set, a row is kept a little longer.
+        // By id and by time: where the two differ because the clock was set, a row is kept a little longer.
         let deleted = connection.execute(
             "DELETE FROM receipts WHERE id IN
              (SELECT id FROM receipts WHERE id < ?1 AND received_unix_ms < ?2 ORDER BY id LIMIT ?3)",
-            params![receipt_row::id_at(before), before, PIECE],
+            params![receipt_row::id_at(before), before, BATCH_ROWS],
         );
-        let more = deleted.is_ok_and(|rows| i64::try_from(rows) == Ok(PIECE));
-        self.next_unix_ms = now_unix_ms.saturating_add(if more { BETWEEN_MS } else { REST_MS });
+        let more = deleted.is_ok_and(|rows| i64::try_from(rows) == Ok(BATCH_ROWS));
+        self.next_unix_ms = now_unix_ms.saturating_add(if more { BETWEEN_BATCHES_MS } else { CHECK_EVERY_MS });
     }
 }

@@ -1,7 +1,7 @@
-//! Sums over the ledger by whatever was asked for, and parts of it as they stand.
+//! Queries over the ledger: sums by dimensions, and lists of receipts.
 //!
-//! SQLite groups while it reads, so a million rows never stand in memory. Values are bound, never
-//! written into the query; sums are taken in halves, so that one absurd receipt cannot overflow them.
+//! SQLite groups while it reads, so a million rows are never in memory. Values are bound and never part of the SQL
+//! text. Sums are computed in two halves, so that no receipt, however large, can overflow them.
 //!
 //! Start reading in [`UsageQuery::run`].
 
@@ -21,13 +21,13 @@ impl Dimension {
     }
 }
 
-/// The columns summed in halves, in the order of [`UsageQuery::sum`].
+/// The columns summed in halves, in the order in which [`UsageQuery::sum`] reads them.
 const SUMMED: [&str; 5] = ["input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost_nanousd"];
-/// The lower half of a column has this many bits.
+/// The number of bits of the lower half.
 const HALF: u32 = 31;
 
 impl UsageQuery {
-    /// `most` sums at most: which these are of more is not said.
+    /// At most `most` sums; if there are more, which ones is not specified.
     pub(super) fn run(&self, connection: &Connection, most: usize) -> rusqlite::Result<Vec<UsageSum>> {
         let (conditions, values) = conditions(self.since_unix_ms, self.until_unix_ms, &self.only);
         let by: Vec<_> = self.by.iter().map(|dimension| dimension.expression()).collect();
@@ -47,7 +47,7 @@ impl UsageQuery {
         let values: Vec<&dyn ToSql> = values.iter().map(|value| &**value).collect();
         let sums = statement.query_map(&*values, |row| self.sum(row))?;
         let mut sums = sums.take(most).collect::<rusqlite::Result<Vec<_>>>()?;
-        // Days are read in their order; everything else by what it cost.
+        // Days are sorted by date, everything else by cost.
         let day = |sum: &UsageSum| (self.by.first() == Some(&Dimension::Day)).then(|| sum.by[0].clone());
         sums.sort_by(|a, b| (day(a), b.cost_nanousd, &a.by).cmp(&(day(b), a.cost_nanousd, &b.by)));
         Ok(sums)
@@ -92,7 +92,7 @@ impl ReceiptsQuery {
     }
 }
 
-/// What `WHERE` says, and the values it is given.
+/// The `WHERE` clause, and the values to bind.
 fn conditions(since: Option<i64>, until: Option<i64>, only: &[Condition]) -> (String, Vec<Box<dyn ToSql>>) {
     let mut texts = vec!["TRUE".to_owned()];
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
@@ -100,7 +100,7 @@ fn conditions(since: Option<i64>, until: Option<i64>, only: &[Condition]) -> (St
         values.push(value);
         texts.push(format!("{text} ?{}", values.len()));
     };
-    // The id is what finds the rows, the time what decides.
+    // The id is indexed and finds candidate rows; the time decides.
     if let Some(since) = since {
         add("id >=", Box::new(id_at(since.saturating_sub(CLOCKS_DIFFER_MS))));
         add("received_unix_ms >=", Box::new(since));

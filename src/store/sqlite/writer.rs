@@ -1,11 +1,10 @@
-//! The one thread that writes.
+//! The one thread that writes to the database.
 //!
-//! Whoever has something leaves it in a queue, which takes no longer than moving a pointer; the
-//! thread writes what has gathered, many operations to a commit. What could not be committed is kept
-//! and tried again, in order, until it can. When the queue is full, receipts are dropped and counted:
-//! nobody is ever held up, and nothing is ever written twice.
+//! Receipts and other operations are queued, which costs no more than moving a pointer; the thread writes what has
+//! been queued, many operations per commit. A commit that fails is retried, in order, until it succeeds. If the
+//! queue is full, receipts are dropped and counted. It must never block a caller, and never write anything twice.
 //!
-//! Start reading in [`WriterThread::run`], the thread; [`WriteOperation`] is what it writes beside receipts.
+//! Start reading in [`WriterThread::run`]; other operations than receipts implement [`WriteOperation`].
 
 use super::WallClock;
 use super::disk::Disk;
@@ -19,43 +18,43 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Operations in one commit, at most.
+/// The maximum number of operations in one commit.
 pub(super) const BATCH: usize = 256;
-/// What may wait. A minute of a busy gateway whose disk is full, some tens of megabytes.
-pub(super) const ROOM: usize = 65_536;
-/// How long operations gather that nobody waits for: a disk is asked to be sure 200 times a second at most.
-const GATHER: Duration = Duration::from_millis(5);
+/// The capacity of the queue: a minute of a busy gateway whose disk is full, some tens of megabytes.
+pub(super) const QUEUE_CAPACITY: usize = 65_536;
+/// How long operations are collected if none is urgent: the disk is synced at most 200 times per second.
+const COLLECT: Duration = Duration::from_millis(5);
 /// The first pause after a failed commit; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest: how late a disk that is well again is noticed.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How long the end waits for what has gathered.
-const LAST_COMMIT: Duration = Duration::from_secs(1);
-/// How often it is said that receipts are dropped.
-const SAY_EVERY_MS: i64 = 60_000;
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+/// The longest pause between retries.
+const LONGEST_RETRY: Duration = Duration::from_secs(2);
+/// How long shutdown waits for queued operations.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The least time between two log messages about dropped receipts.
+const LOG_DROPS_EVERY_MS: i64 = 60_000;
 
-/// Something to be written.
+/// A write to the database.
 pub trait WriteOperation: Send {
-    /// Writes it; again, from the start, when the transaction it stood in was not committed.
+    /// Writes within `transaction`. Called again if that transaction was not committed.
     ///
     /// # Errors
-    /// What SQLite says. A fault of the disk has the whole transaction tried again; a row that breaks
-    /// a rule of the schema is this operation's own fault, and it alone is left out, whole.
+    /// The error of SQLite. After an error of the disk the whole transaction is retried; if a row violates the
+    /// schema, only this operation is rolled back and left out.
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()>;
 
-    /// Told once, when what was written is durable; never, when it was left out.
+    /// Called once, after the write is durable; never, if the operation was left out.
     fn committed(self: Box<Self>);
 }
 
-/// Where operations are left; a clone leaves them at the same place.
+/// Queues operations; clones share one queue.
 #[derive(Clone)]
 pub struct Writer(Arc<WriterShared>);
 
-/// Ends the writing when it is dropped: waits, for a second at most, for what has gathered.
-#[must_use = "dropped at once, nothing is written"]
+/// Stops the writer thread when it is dropped, after waiting at most a second for queued operations.
+#[must_use = "dropping it stops the writer thread"]
 pub struct WriterGuard(Arc<WriterShared>);
 
-/// What waits to be written.
+/// An entry of the queue.
 pub(super) enum QueuedWrite {
     Receipt(Arc<Receipt>),
     Operation(Box<dyn WriteOperation>),
@@ -66,29 +65,29 @@ struct WriterShared {
     changed: Condvar,
     healthy: AtomicBool,
     dropped: AtomicU64,
-    /// When it was last said that receipts are dropped.
-    said_unix_ms: AtomicI64,
+    /// When dropped receipts were last logged.
+    logged_unix_ms: AtomicI64,
     unix_ms: WallClock,
 }
 
 #[derive(Default)]
 struct WriteQueue {
     waiting: VecDeque<QueuedWrite>,
-    /// Taken by the writer and not committed yet.
-    in_hand: usize,
-    /// The writer waits for the first operation, and must be told of it.
+    /// Operations taken by the thread and not committed yet.
+    in_commit: usize,
+    /// The thread waits for the first operation, and must be woken for it.
     idle: bool,
-    /// Somebody waits for one of those waiting.
+    /// Somebody waits for one of the queued operations.
     urgent: bool,
     closing: bool,
     ended: bool,
 }
 
 impl Writer {
-    /// Writes to `disk` by a thread of its own, until the [`WriterGuard`] is dropped.
+    /// Starts a thread that writes to `disk` until the [`WriterGuard`] is dropped.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the thread cannot be started.
     pub(super) fn start(
         disk: Disk,
         retention: Option<Retention>,
@@ -99,7 +98,7 @@ impl Writer {
             changed: Condvar::new(),
             healthy: AtomicBool::new(true),
             dropped: AtomicU64::new(0),
-            said_unix_ms: AtomicI64::new(i64::MIN),
+            logged_unix_ms: AtomicI64::new(i64::MIN),
             unix_ms,
         });
         let thread = WriterThread { shared: shared.clone(), disk, retention };
@@ -107,25 +106,25 @@ impl Writer {
         Ok((Self(shared.clone()), WriterGuard(shared)))
     }
 
-    /// Leaves a receipt, or drops it where there is no room.
+    /// Queues a receipt, or drops it if the queue is full.
     pub(super) fn push(&self, receipt: Arc<Receipt>) {
         let mut queue = self.0.queue();
         if queue.is_full() {
             drop(queue);
-            return self.0.drop_one();
+            return self.0.count_drop();
         }
         queue.waiting.push_back(QueuedWrite::Receipt(receipt));
-        // The writer is woken for the first and for a full batch, never for each.
+        // The thread is woken for the first operation and for a full batch, not for each operation.
         if std::mem::take(&mut queue.idle) || queue.waiting.len() == BATCH {
             drop(queue);
             self.0.changed.notify_all();
         }
     }
 
-    /// Leaves an operation that somebody waits for: what has gathered is written at once.
+    /// Queues an operation that somebody waits for: the queue is written without further delay.
     ///
     /// # Errors
-    /// Gives it back where there is no room, or the writing has ended.
+    /// Returns the operation if the queue is full, or the writer has stopped.
     pub fn submit(&self, operation: Box<dyn WriteOperation>) -> Result<(), Box<dyn WriteOperation>> {
         let mut queue = self.0.queue();
         if queue.is_full() || queue.closing || queue.ended {
@@ -139,12 +138,12 @@ impl Writer {
         Ok(())
     }
 
-    /// How it stands.
+    /// Health and backlog of the writer.
     pub(super) fn status(&self) -> LedgerStatus {
         let queue = self.0.queue();
         LedgerStatus {
             healthy: self.0.healthy.load(Ordering::Relaxed) && !queue.ended,
-            waiting: (queue.waiting.len() + queue.in_hand) as u64,
+            waiting: (queue.waiting.len() + queue.in_commit) as u64,
             dropped: self.0.dropped.load(Ordering::Relaxed),
         }
     }
@@ -155,8 +154,8 @@ impl Drop for WriterGuard {
         let mut queue = self.0.queue();
         queue.closing = true;
         self.0.changed.notify_all();
-        self.0.changed.wait_while_for(&mut queue, |queue| !queue.ended, LAST_COMMIT);
-        let lost = queue.waiting.len() + queue.in_hand;
+        self.0.changed.wait_while_for(&mut queue, |queue| !queue.ended, SHUTDOWN_TIMEOUT);
+        let lost = queue.waiting.len() + queue.in_commit;
         if lost > 0 {
             tracing::error!(operations = lost, "the store could not be written before the end; these are lost");
         }
@@ -168,12 +167,14 @@ impl WriterShared {
         self.queue.lock()
     }
 
-    fn drop_one(&self) {
+    fn count_drop(&self) {
         let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-        let (now, last) = ((self.unix_ms)(), self.said_unix_ms.load(Ordering::Relaxed));
-        // A clock that was set back says it once more, and then keeps to the minute again.
-        let quiet = (0..SAY_EVERY_MS).contains(&now.saturating_sub(last));
-        if !quiet && self.said_unix_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        let (now, last) = ((self.unix_ms)(), self.logged_unix_ms.load(Ordering::Relaxed));
+        // A clock that was set back logs once more, and then at the usual rate.
+        let logged_recently = (0..LOG_DROPS_EVERY_MS).contains(&now.saturating_sub(last));
+        if !logged_recently
+            && self.logged_unix_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
             tracing::error!(dropped, "the store cannot be written and its queue is full: receipts are dropped");
         }
     }
@@ -181,11 +182,11 @@ impl WriterShared {
 
 impl WriteQueue {
     fn is_full(&self) -> bool {
-        self.waiting.len() + self.in_hand >= ROOM
+        self.waiting.len() + self.in_commit >= QUEUE_CAPACITY
     }
 }
 
-/// The writer's thread.
+/// The state of the writer thread.
 struct WriterThread {
     shared: Arc<WriterShared>,
     disk: Disk,
@@ -194,9 +195,9 @@ struct WriterThread {
 
 impl WriterThread {
     fn run(self) {
-        // Also after a panic: whoever waits for the end must not wait for ever.
-        let _ending = WriterEnd(self.shared.clone());
-        // Dropped before that: whoever is told of the end finds the file let go.
+        // Also after a panic: nobody must wait for the end for ever.
+        let _end = WriterEnd(self.shared.clone());
+        // Dropped before `_end`: once the end is signalled, the file is closed and unlocked.
         let mut thread = self;
         let mut batch = Vec::with_capacity(BATCH);
         while thread.take(&mut batch) {
@@ -209,19 +210,19 @@ impl WriterThread {
                     _ => {}
                 }
             }
-            thread.shared.queue().in_hand = 0;
-            thread.tidy();
+            thread.shared.queue().in_commit = 0;
+            thread.delete_expired();
         }
     }
 
-    /// Waits for something to write, lets it gather, and takes what one commit holds. Nothing is
-    /// taken when it is only time to tidy; `false` at the end.
+    /// Waits for an operation, collects more, and takes those of one commit; takes nothing if only expired receipts
+    /// are due to be deleted. `false` at the end.
     fn take(&self, batch: &mut Vec<QueuedWrite>) -> bool {
         let (shared, mut queue) = (&self.shared, self.shared.queue());
-        let until_tidy = self.retention.as_ref().map(|retention| retention.pause((shared.unix_ms)()));
+        let until_deletion = self.retention.as_ref().map(|retention| retention.pause((shared.unix_ms)()));
         while queue.waiting.is_empty() && !queue.closing {
             queue.idle = true;
-            let Some(pause) = until_tidy else {
+            let Some(pause) = until_deletion else {
                 shared.changed.wait(&mut queue);
                 continue;
             };
@@ -232,18 +233,18 @@ impl WriterThread {
             }
         }
         queue.idle = false;
-        let gathers = |queue: &mut WriteQueue| queue.waiting.len() < BATCH && !queue.urgent && !queue.closing;
-        shared.changed.wait_while_for(&mut queue, gathers, GATHER);
+        let collecting = |queue: &mut WriteQueue| queue.waiting.len() < BATCH && !queue.urgent && !queue.closing;
+        shared.changed.wait_while_for(&mut queue, collecting, COLLECT);
         let taken = queue.waiting.len().min(BATCH);
         batch.extend(queue.waiting.drain(..taken));
-        queue.in_hand = batch.len();
+        queue.in_commit = batch.len();
         queue.urgent &= !queue.waiting.is_empty();
         !batch.is_empty()
     }
 
-    /// Commits `batch`, however often it takes; `false` when the end came first.
+    /// Commits `batch`, retrying until it succeeds; `false` if the end came first.
     fn commit(&mut self, batch: &[QueuedWrite]) -> bool {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = FIRST_RETRY;
         loop {
             let last_try = self.shared.queue().closing;
             let Err(error) = self.disk.commit(batch) else {
@@ -259,19 +260,20 @@ impl WriterThread {
                 return false;
             }
             self.shared.changed.wait_while_for(&mut self.shared.queue(), |queue| !queue.closing, pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(LONGEST_RETRY);
         }
     }
 
-    /// Deletes a little of what is too old. A failure is not told: the next commit tells it.
-    fn tidy(&mut self) {
+    /// Deletes some expired receipts. An error is not logged: the next commit fails as well, and logs it.
+    fn delete_expired(&mut self) {
         let now = (self.shared.unix_ms)();
         if let (Some(retention), Some(connection)) = (&mut self.retention, self.disk.connection()) {
-            retention.tidy(connection, now);
+            retention.delete_expired(connection, now);
         }
     }
 }
 
+/// Signals the end of the thread when it is dropped.
 struct WriterEnd(Arc<WriterShared>);
 
 impl Drop for WriterEnd {

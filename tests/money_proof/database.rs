@@ -1,6 +1,6 @@
-//! What the database says, read beside or after the gateway; columns by name, so that new ones do no harm.
+//! Reads the database while or after a gateway runs; columns by name, so that new columns do not matter.
 
-use crate::house::ACCOUNTS;
+use crate::fixture::ACCOUNTS;
 use rusqlite::{Connection, OpenFlags, Row};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,13 +18,13 @@ pub struct Line {
     pub estimated: bool,
     /// Input, cached input and output.
     pub tokens: Option<[u64; 3]>,
-    /// The same, in pico-dollars a token.
+    /// The same, in pico-dollars per token.
     pub price: Option<[u64; 3]>,
     pub cost: i64,
 }
 
 impl Line {
-    /// The time that its id was given at, by the gateway's clock.
+    /// The time in its id, by the gateway's clock, in Unix milliseconds.
     pub fn given_ms(&self) -> i64 {
         i64::try_from(self.id >> 80).expect("48 bits")
     }
@@ -33,29 +33,28 @@ impl Line {
 /// An account's window: its place in [`ACCOUNTS`], and its start.
 pub type BudgetWindow = (usize, i64);
 
-/// All of it, at one moment.
+/// The contents of the database at one moment.
 #[derive(Clone, Default, Debug)]
-pub struct Books {
+pub struct DatabaseState {
     pub lines: Vec<Line>,
     pub spent: BTreeMap<BudgetWindow, i64>,
     pub leased: BTreeMap<BudgetWindow, i64>,
     pub unaccounted: BTreeMap<BudgetWindow, i64>,
     pub unaccounted_lines: u64,
-    /// What SQLite says of the file.
+    /// The result of SQLite's integrity check.
     pub integrity: String,
 }
 
-impl Books {
+impl DatabaseState {
     /// Reads everything.
     pub fn read(folder: &Path) -> Self {
         let database = open(folder);
-        let mut books = Self::balances_of(&database);
-        let mut lines = database.prepare("SELECT * FROM receipts ORDER BY id").expect("the table is there");
+        let mut state = Self::balances_of(&database);
+        let mut lines = database.prepare("SELECT * FROM receipts ORDER BY id").expect("the table exists");
         let lines = lines.query_map([], line).expect("it is read");
-        books.lines = lines.collect::<Result<_, _>>().expect("a line can be read");
-        books.integrity =
-            database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("it can be looked at");
-        books
+        state.lines = lines.collect::<Result<_, _>>().expect("a line can be read");
+        state.integrity = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("the check runs");
+        state
     }
 
     /// Reads the balances alone.
@@ -64,27 +63,27 @@ impl Books {
     }
 
     fn balances_of(database: &Connection) -> Self {
-        let mut books = Self::default();
-        let mut rows = database.prepare("SELECT * FROM budgets").expect("the table is there");
+        let mut state = Self::default();
+        let mut rows = database.prepare("SELECT * FROM budgets").expect("the table exists");
         let mut rows = rows.query([]).expect("it is read");
         while let Some(row) = rows.next().expect("it is read") {
             let budget_window = budget_window(row);
-            books.spent.insert(budget_window, number(row, "spent_nanousd"));
-            books.leased.insert(budget_window, number(row, "leased_nanousd"));
+            state.spent.insert(budget_window, number(row, "spent_nanousd"));
+            state.leased.insert(budget_window, number(row, "leased_nanousd"));
         }
-        let mut rows = database.prepare("SELECT * FROM unaccounted").expect("the table is there");
+        let mut rows = database.prepare("SELECT * FROM unaccounted").expect("the table exists");
         let mut rows = rows.query([]).expect("it is read");
         while let Some(row) = rows.next().expect("it is read") {
-            *books.unaccounted.entry(budget_window(row)).or_default() += number(row, "amount_nanousd");
-            books.unaccounted_lines += 1;
+            *state.unaccounted.entry(budget_window(row)).or_default() += number(row, "amount_nanousd");
+            state.unaccounted_lines += 1;
         }
-        books
+        state
     }
 }
 
 fn open(folder: &Path) -> Connection {
     let path = folder.join("tierway.db");
-    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the database is there");
+    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the database exists");
     database.busy_timeout(Duration::from_secs(5)).expect("it is set");
     database
 }

@@ -1,6 +1,6 @@
-//! The house the proof is made in: keys, accounts, models, and what they cost and may spend over time.
+//! The fixture of the proof: keys, accounts and models, with prices and limits that change over time.
 //!
-//! A [`Version`] is what one configuration file says; the versions of a run follow from its seed. It knows
+//! A [`Version`] is what one configuration file says; the versions of a run follow from its seed. It starts
 //! no process. Start reading in [`Version::of`], then [`Version::file`].
 
 use crate::script::{CEILING, Tokens};
@@ -12,8 +12,8 @@ use tierway::domain::pricing::Price;
 use tierway::domain::random::RandomValue;
 use tierway::domain::usage::Usage;
 
-/// Clients at once, and names each of them asks by in turn: by them a receipt is known whose client had
-/// left before it could read an id.
+/// The number of clients, and of model names that each uses in turn: they identify a receipt whose client
+/// disconnected before it could read an id.
 pub const CLIENTS: usize = 12;
 pub const NAMES: usize = 16;
 
@@ -47,7 +47,7 @@ const fn key(
     Key { name, secret, team, policy, accounts }
 }
 
-/// Whose money it is, as the table `budgets` has it, and how much of what the run may cost it has.
+/// An account as in the table `budgets`, and its share of what the run may cost.
 pub struct Account {
     pub scope: &'static str,
     pub name: &'static str,
