@@ -30,7 +30,7 @@ use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
 use tierway::upstream::sse::SseReader;
-use tierway::upstream::{OpenAiSetup, Timeouts, Protocol, ProviderSetup, UpstreamModel, UpstreamRequest, Upstreams};
+use tierway::upstream::{OpenAiSetup, Protocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams};
 use tokio::runtime::Runtime;
 
 const KIB: usize = 1 << 10;

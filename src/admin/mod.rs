@@ -17,8 +17,6 @@ pub use keys::{Issued, KeyEdit, KeyFilter, KeyView, NewKey};
 pub use teams::{TeamEdit, TeamView};
 pub use when::{When, expiry, length};
 
-pub use crate::store::reports::{Condition, Dimension, ReceiptsQuery, Sum, UsageQuery};
-
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::id::is_name;

@@ -3,7 +3,8 @@
 use super::{Admin, AdminError, Kind, Page};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
-use crate::store::reports::{ReceiptsQuery, Reports, Sum, UsageQuery};
+use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
+use crate::store::reports::Reports;
 
 /// More rows than these are no report that anybody reads.
 const ROWS_MAX: usize = 10_000;
@@ -13,7 +14,7 @@ impl Admin {
     ///
     /// # Errors
     /// [`AdminError`], also for a report that is too long.
-    pub async fn usage(&self, query: UsageQuery) -> Result<Vec<Sum>, AdminError> {
+    pub async fn usage(&self, query: UsageQuery) -> Result<Vec<UsageSum>, AdminError> {
         let sums = self.reports()?.usage(query, ROWS_MAX + 1).await?;
         if sums.len() > ROWS_MAX {
             let message = format!("this has more than {ROWS_MAX} rows; sum by less, or ask for a shorter time");

@@ -13,7 +13,7 @@ use super::usage::total;
 use crate::clock::Clock;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 use crate::domain::pricing::Price;
-use crate::store::sqlite::{Dimension, Sum, UsageQuery};
+use crate::domain::report::{Dimension, UsageQuery, UsageSum};
 use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -144,7 +144,7 @@ fn saved(cost: i128, other: i128) -> String {
 
 /// One tier: what it was, and what it would have been.
 struct Line {
-    sum: Sum,
+    sum: UsageSum,
     split: Option<i128>,
     against: Option<i128>,
 }
@@ -160,7 +160,7 @@ fn of_ledger(args: &Cost) -> Result<String, Stopped> {
     };
     let sums = args.stored.book()?.usage(&query).map_err(Stopped::store)?;
     // What never reached a model cost nothing anywhere.
-    let sums: Vec<Sum> = sums.into_iter().filter(|sum| sum.metered > 0 || sum.cost_nanousd != 0).collect();
+    let sums: Vec<UsageSum> = sums.into_iter().filter(|sum| sum.metered > 0 || sum.cost_nanousd != 0).collect();
     if sums.is_empty() {
         return Ok(if args.json { "{\"rows\":[]}\n" } else { "nothing was spent\n" }.to_owned());
     }
@@ -192,7 +192,7 @@ fn other_price(args: &Cost, text: &str) -> Result<Price, Stopped> {
 }
 
 /// The tokens of `sum` at `price`.
-fn charged(sum: &Sum, price: Price) -> i128 {
+fn charged(sum: &UsageSum, price: Price) -> i128 {
     let cached = sum.cached_input.min(sum.input);
     let kinds = [(sum.input - cached, price.input), (cached, price.cached_input), (sum.output, price.output)];
     let pico =
@@ -203,8 +203,8 @@ fn charged(sum: &Sum, price: Price) -> i128 {
 
 /// What each of `sums` would have cost, had the tiers shared all tokens by `shares`; rounded up.
 /// Traffic outside every tier stays as it was.
-fn divided(sums: &[Sum], shares: &[Share]) -> Result<Vec<i128>, Stopped> {
-    let tokens = |sum: &Sum| sum.input.saturating_add(sum.output);
+fn divided(sums: &[UsageSum], shares: &[Share]) -> Result<Vec<i128>, Stopped> {
+    let tokens = |sum: &UsageSum| sum.input.saturating_add(sum.output);
     let in_tiers = || sums.iter().filter_map(|sum| sum.by[0].as_deref().map(|tier| (tier, sum)));
     let all: u128 = in_tiers().map(|(_, sum)| tokens(sum)).sum();
     let parts: u128 = shares.iter().map(|share| u128::from(share.weight)).sum();
@@ -219,7 +219,7 @@ fn divided(sums: &[Sum], shares: &[Share]) -> Result<Vec<i128>, Stopped> {
     if parts == 0 {
         return Err(Stopped::usage("--split: the shares are all zero"));
     }
-    let divide = |sum: &Sum| {
+    let divide = |sum: &UsageSum| {
         let Some(tier) = sum.by[0].as_deref() else { return Some(sum.cost_nanousd) };
         let weight: u128 = shares.iter().filter(|share| share.tier == tier).map(|share| u128::from(share.weight)).sum();
         if weight == 0 {
@@ -237,7 +237,7 @@ fn sum_of(costs: impl Iterator<Item = Option<i128>>) -> Option<i128> {
 }
 
 fn text(args: &Cost, lines: &[Line]) -> String {
-    let sums: Vec<Sum> = lines.iter().map(|line| line.sum.clone()).collect();
+    let sums: Vec<UsageSum> = lines.iter().map(|line| line.sum.clone()).collect();
     let whole = Line {
         sum: total(&sums),
         split: sum_of(lines.iter().map(|line| line.split)),
@@ -301,8 +301,8 @@ fn as_json(lines: &[Line]) -> Value {
 mod tests {
     use super::*;
 
-    fn sum(tier: Option<&str>, tokens: u128, cost_nanousd: i128) -> Sum {
-        Sum { by: vec![tier.map(str::to_owned)], metered: 1, input: tokens, cost_nanousd, ..Sum::default() }
+    fn sum(tier: Option<&str>, tokens: u128, cost_nanousd: i128) -> UsageSum {
+        UsageSum { by: vec![tier.map(str::to_owned)], metered: 1, input: tokens, cost_nanousd, ..UsageSum::default() }
     }
 
     fn shares(text: &[&str]) -> Vec<Share> {

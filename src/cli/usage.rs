@@ -9,7 +9,7 @@ use super::store::{Stopped, Stored};
 use super::table::{NONE, Side, decimal, dollars_to, percent, quoted, short, table};
 use super::time_range::Span;
 use crate::clock::Clock;
-use crate::store::sqlite::{Condition, Dimension, Sum, UsageQuery};
+use crate::domain::report::{Condition, Dimension, UsageQuery, UsageSum};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Map, Value, json};
@@ -81,7 +81,7 @@ pub(super) fn usage(args: &Usage) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn sums(args: &Usage) -> Result<Vec<Sum>, Stopped> {
+fn sums(args: &Usage) -> Result<Vec<UsageSum>, Stopped> {
     let now = Clock.unix_ms();
     let query = UsageQuery {
         by: args.by.clone(),
@@ -93,13 +93,13 @@ fn sums(args: &Usage) -> Result<Vec<Sum>, Stopped> {
 }
 
 /// All of `sums` together.
-pub(super) fn total(sums: &[Sum]) -> Sum {
-    let mut total = Sum::default();
+pub(super) fn total(sums: &[UsageSum]) -> UsageSum {
+    let mut total = UsageSum::default();
     sums.iter().for_each(|sum| total.add(sum));
     total
 }
 
-fn text(by: &[Dimension], sums: &[Sum], total: &Sum) -> String {
+fn text(by: &[Dimension], sums: &[UsageSum], total: &UsageSum) -> String {
     if sums.is_empty() {
         return "no requests\n".to_owned();
     }
@@ -107,7 +107,7 @@ fn text(by: &[Dimension], sums: &[Sum], total: &Sum) -> String {
     let numbers = ["requests", "failed", "input", "cached", "output", "reasoning", "estimated", "cost"];
     head.extend(numbers.map(|name| (name, Side::Right)));
     let places = if total.cost_nanousd >= CENTS_FROM_NANOUSD { 2 } else { 6 };
-    let row = |names: Vec<String>, sum: &Sum| {
+    let row = |names: Vec<String>, sum: &UsageSum| {
         let mut row = names;
         row.extend([u128::from(sum.requests), u128::from(sum.failed)].map(short));
         row.extend([sum.input, sum.cached_input, sum.output, sum.reasoning].map(short));
@@ -115,7 +115,7 @@ fn text(by: &[Dimension], sums: &[Sum], total: &Sum) -> String {
         row.push(dollars_to(sum.cost_nanousd, places));
         row
     };
-    let named = |sum: &Sum| sum.by.iter().map(|name| name.as_deref().unwrap_or(NONE).to_owned()).collect();
+    let named = |sum: &UsageSum| sum.by.iter().map(|name| name.as_deref().unwrap_or(NONE).to_owned()).collect();
     let mut rows: Vec<_> = sums.iter().map(|sum| row(named(sum), sum)).collect();
     let mut names = vec![String::new(); by.len()];
     if let Some(first) = names.first_mut() {
@@ -125,7 +125,7 @@ fn text(by: &[Dimension], sums: &[Sum], total: &Sum) -> String {
     table(&head, &rows)
 }
 
-fn csv(by: &[Dimension], sums: &[Sum]) -> String {
+fn csv(by: &[Dimension], sums: &[UsageSum]) -> String {
     let names = by.iter().map(|dimension| dimension.name()).chain(COLUMNS);
     let mut out = format!("{}\n", names.collect::<Vec<_>>().join(","));
     for sum in sums {
@@ -137,7 +137,7 @@ fn csv(by: &[Dimension], sums: &[Sum]) -> String {
 }
 
 /// In the order of [`COLUMNS`].
-fn exact(sum: &Sum) -> [String; 9] {
+fn exact(sum: &UsageSum) -> [String; 9] {
     [
         sum.requests.to_string(),
         sum.failed.to_string(),
@@ -151,8 +151,8 @@ fn exact(sum: &Sum) -> [String; 9] {
     ]
 }
 
-fn as_json(by: &[Dimension], sums: &[Sum], total: &Sum) -> Value {
-    let row = |sum: &Sum| {
+fn as_json(by: &[Dimension], sums: &[UsageSum], total: &UsageSum) -> Value {
+    let row = |sum: &UsageSum| {
         let mut row: Map<String, Value> =
             by.iter().zip(&sum.by).map(|(dimension, name)| (dimension.name().to_owned(), json!(name))).collect();
         for (column, value) in COLUMNS.into_iter().zip(exact(sum)) {
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_widest_usual_row_fits_a_hundred_columns() {
-        let most = |cost_nanousd| Sum {
+        let most = |cost_nanousd| UsageSum {
             by: vec![Some("a-key-of-some-length".to_owned())],
             requests: 999_999_999,
             failed: 99_999_999,

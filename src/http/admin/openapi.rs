@@ -8,10 +8,10 @@
 use super::form::{Described, Need};
 use super::table::{OPERATIONS, Operation, Takes};
 use super::types::REQUEST_ID;
-use crate::admin::Dimension;
 use crate::domain::call::Endpoint;
 use crate::domain::receipt::{Outcome, Reason};
 use crate::domain::refusal::LimitKind;
+use crate::domain::report::Dimension;
 use serde_json::{Map, Value, json};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

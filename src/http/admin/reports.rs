@@ -4,8 +4,9 @@ use super::form::{Described, Field, Form, Need, Wrong};
 use super::keys::{PAGE, PAGE_LIMIT};
 use super::types::{AFTER_REQUEST, DIMENSIONS, MOMENT, SOUGHT};
 use super::{AdminFailure, Answer, Asking, shapes};
-use crate::admin::{AdminError, Condition, Dimension, Kind, ReceiptsQuery, UsageQuery, When};
+use crate::admin::{AdminError, Kind, When};
 use crate::domain::id::RequestId;
+use crate::domain::report::{Condition, Dimension, ReceiptsQuery, UsageQuery};
 
 static BY: Field<Vec<Dimension>> =
     Field { name: "by", is: &DIMENSIONS, need: Need::Optional, about: "What to sum by." };

@@ -4,13 +4,14 @@
 //! Money is a decimal string of USD, times are RFC 3339 in UTC. Of a secret there is its id, the first twelve
 //! hex digits of its SHA-256, never the secret and never the whole hash.
 
-use crate::admin::{Dimension, KeyView, Page, Sum, TeamView, UsageQuery};
+use crate::admin::{KeyView, Page, TeamView};
 use crate::domain::budget::{Budget, BudgetSpec, Scope, Window};
 use crate::domain::call::Endpoint;
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::{AttemptRecord, Receipt};
 use crate::domain::refusal::LimitKind;
 use crate::domain::register::{Balance, Grant, Holder, StoredSecret};
+use crate::domain::report::{Dimension, UsageQuery, UsageSum};
 use crate::telemetry::rfc3339::Rfc3339;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -101,10 +102,10 @@ pub fn grant(grant: &Grant) -> Value {
 }
 
 /// Sums over the ledger, and all of them together.
-pub fn usage(query: &UsageQuery, sums: &[Sum]) -> Value {
-    let mut total = Sum::default();
+pub fn usage(query: &UsageQuery, sums: &[UsageSum]) -> Value {
+    let mut total = UsageSum::default();
     sums.iter().for_each(|sum| total.add(sum));
-    let row = |sum: &Sum| {
+    let row = |sum: &UsageSum| {
         let names = query.by.iter().zip(&sum.by).map(|(dimension, name)| (dimension.name().to_owned(), json!(name)));
         let mut row: Map<String, Value> = names.collect();
         let Value::Object(numbers) = numbers(sum) else { return Value::Null };
@@ -121,7 +122,7 @@ pub fn usage(query: &UsageQuery, sums: &[Sum]) -> Value {
     })
 }
 
-fn numbers(sum: &Sum) -> Value {
+fn numbers(sum: &UsageSum) -> Value {
     let tokens = |tokens: u128| u64::try_from(tokens).unwrap_or(u64::MAX);
     json!({
         "requests": sum.requests,

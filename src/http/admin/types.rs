@@ -3,11 +3,12 @@
 //! Each type reads its text and describes it in one place. Money is a decimal string, never a number.
 
 use super::form::{Described, Field, Form, Need, Node, Type, Wrong};
-use crate::admin::{Dimension, When, expiry, length};
+use crate::admin::{When, expiry, length};
 use crate::domain::budget::{BudgetSpec, Scope, Window, Zone};
 use crate::domain::id::{NAME_MAX_BYTES, RequestId, is_name};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::Holder;
+use crate::domain::report::Dimension;
 use crate::domain::secret::KeyHash;
 use serde_json::json;
 use std::time::Duration;

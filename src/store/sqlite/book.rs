@@ -6,8 +6,8 @@ use super::balances::{self, Balance, Unaccounted};
 use super::{OpenError, line, migrate, open, register};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
+use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
 use crate::store::Contents;
-use crate::store::reports::{ReceiptsQuery, Sum, UsageQuery};
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ impl Book {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn usage(&self, query: &UsageQuery) -> Result<Vec<Sum>, BookError> {
+    pub fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, BookError> {
         self.usage_up_to(query, usize::MAX)
     }
 
@@ -66,7 +66,7 @@ impl Book {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn usage_up_to(&self, query: &UsageQuery, most: usize) -> Result<Vec<Sum>, BookError> {
+    pub fn usage_up_to(&self, query: &UsageQuery, most: usize) -> Result<Vec<UsageSum>, BookError> {
         query.ask(&self.connection, most).map_err(|error| self.failed(error))
     }
 

@@ -31,8 +31,6 @@ pub use reader::SqliteReports;
 pub use register::SqliteRegister;
 pub use writer::{Operation, Writer, Writing};
 
-pub use super::reports::{Condition, Dimension, Sum, UsageQuery};
-
 use std::sync::Arc;
 
 /// Tells the time in Unix milliseconds: handed in, because only the clock asks the system for it.

@@ -6,7 +6,8 @@
 use super::{Book, BookError};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
-use crate::store::reports::{ReceiptsQuery, Reports, Sum, UsageQuery};
+use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
+use crate::store::reports::Reports;
 use crate::store::{BoxFuture, Unavailable};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,7 +49,7 @@ impl SqliteReports {
 }
 
 impl Reports for SqliteReports {
-    fn usage(&self, query: UsageQuery, most: usize) -> BoxFuture<'static, Result<Vec<Sum>, Unavailable>> {
+    fn usage(&self, query: UsageQuery, most: usize) -> BoxFuture<'static, Result<Vec<UsageSum>, Unavailable>> {
         self.read(move |book| book.usage_up_to(&query, most))
     }
 

@@ -7,7 +7,7 @@
 
 use super::line::{self, CLOCKS_DIFFER_MS, id_at};
 use crate::domain::receipt::Receipt;
-use crate::store::reports::{Condition, Dimension, ReceiptsQuery, Sum, UsageQuery};
+use crate::domain::report::{Condition, Dimension, ReceiptsQuery, UsageQuery, UsageSum};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row};
 
@@ -28,7 +28,7 @@ const HALF: u32 = 31;
 
 impl UsageQuery {
     /// `most` sums at most: which these are of more is not said.
-    pub(super) fn ask(&self, connection: &Connection, most: usize) -> rusqlite::Result<Vec<Sum>> {
+    pub(super) fn ask(&self, connection: &Connection, most: usize) -> rusqlite::Result<Vec<UsageSum>> {
         let (conditions, values) = conditions(self.since_unix_ms, self.until_unix_ms, &self.only);
         let by: Vec<_> = self.by.iter().map(|dimension| dimension.expression()).collect();
         let halves = SUMMED.map(|column| format!("SUM({column} >> {HALF}), SUM({column} & {})", (1_i64 << HALF) - 1));
@@ -48,12 +48,12 @@ impl UsageQuery {
         let sums = statement.query_map(&*values, |row| self.sum(row))?;
         let mut sums = sums.take(most).collect::<rusqlite::Result<Vec<_>>>()?;
         // Days are read in their order; everything else by what it cost.
-        let day = |sum: &Sum| (self.by.first() == Some(&Dimension::Day)).then(|| sum.by[0].clone());
+        let day = |sum: &UsageSum| (self.by.first() == Some(&Dimension::Day)).then(|| sum.by[0].clone());
         sums.sort_by(|a, b| (day(a), b.cost_nanousd, &a.by).cmp(&(day(b), a.cost_nanousd, &b.by)));
         Ok(sums)
     }
 
-    fn sum(&self, row: &Row<'_>) -> rusqlite::Result<Sum> {
+    fn sum(&self, row: &Row<'_>) -> rusqlite::Result<UsageSum> {
         let after = self.by.len();
         let by = (0..after).map(|at| row.get(at)).collect::<rusqlite::Result<_>>()?;
         let count =
@@ -63,7 +63,7 @@ impl UsageQuery {
             Ok((i128::from(half(0)?) << HALF) + i128::from(half(1)?))
         };
         let tokens = |nth: usize| whole(nth).map(|sum| sum.max(0).unsigned_abs());
-        Ok(Sum {
+        Ok(UsageSum {
             by,
             requests: count(0)?,
             failed: count(1)?,
