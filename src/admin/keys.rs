@@ -1,6 +1,6 @@
 //! Keys: made, shown, changed, rotated, taken away.
 
-use super::{Admin, AdminError, Kind, Page, Source, check_name, not_written};
+use super::{Admin, AdminError, Page, RecordKind, RecordSource, check_name, not_written};
 use crate::config::Snapshot;
 use crate::domain::authorize::{KeyRecord, Limits, Policy, is_valid, too_loose, unbounded};
 use crate::domain::budget::BudgetSpec;
@@ -52,7 +52,7 @@ pub struct KeyEdit {
 
 /// A key, and the secret that was made for it: shown now and never again.
 #[derive(Clone, Debug)]
-pub struct Issued {
+pub struct IssuedKey {
     /// As it is now.
     pub key: KeyView,
     /// `None` where an existing one was imported.
@@ -63,7 +63,7 @@ pub struct Issued {
 #[derive(Clone, Debug)]
 pub struct KeyView {
     /// Where it is kept.
-    pub source: Source,
+    pub source: RecordSource,
     /// What requests with it are measured by: the policy's ceilings and its own together.
     pub record: Arc<KeyRecord>,
     /// Whether it works.
@@ -102,16 +102,16 @@ impl Admin {
     ///
     /// # Errors
     /// [`AdminError`]: nothing was made.
-    pub async fn create_key(&self, snapshot: &Snapshot, new: NewKey) -> Result<Issued, AdminError> {
+    pub async fn create_key(&self, snapshot: &Snapshot, new: NewKey) -> Result<IssuedKey, AdminError> {
         let secret = if new.hash.is_none() { Some(self.new_secret(&new.policy)?) } else { None };
         let hash = new.hash.or(secret.as_ref().map(|secret| KeyHash::of(secret.expose())));
         let key = self.stored(snapshot, new, hash)?;
         let name = key.name.clone();
         self.put(vec![Change::Key { key, expected: 0 }]).await.map_err(|error| match error {
-            AdminError::Stale => exists(&name, Source::Store),
+            AdminError::Stale => exists(&name, RecordSource::Store),
             other => other,
         })?;
-        Ok(Issued { key: self.key(snapshot, &name)?, secret })
+        Ok(IssuedKey { key: self.key(snapshot, &name)?, secret })
     }
 
     /// Makes all of `new`, each with the secret whose hash it brings, or none. How many that were.
@@ -146,7 +146,7 @@ impl Admin {
             let hash = new.hash.ok_or_else(|| wrong(AdminError::invalid("hash", "is missing")))?;
             let key = self.stored(snapshot, new, Some(hash)).map_err(wrong)?;
             if !names.insert(key.name.clone()) {
-                return Err(wrong(exists(&key.name, Source::Store)));
+                return Err(wrong(exists(&key.name, RecordSource::Store)));
             }
             if !hashes.insert(hash) {
                 return Err(wrong(AdminError::SecretTaken { name: "an earlier one".to_owned() }));
@@ -184,7 +184,7 @@ impl Admin {
         name: &str,
         expected: Option<i64>,
         overlap: Duration,
-    ) -> Result<Issued, AdminError> {
+    ) -> Result<IssuedKey, AdminError> {
         let overlap_ms = i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX);
         let mut secret = None;
         let key = self
@@ -195,7 +195,7 @@ impl Admin {
                 Ok(key.rotated(new, overlap_ms))
             })
             .await?;
-        Ok(Issued { key, secret })
+        Ok(IssuedKey { key, secret })
     }
 
     /// The key called `name`.
@@ -241,7 +241,7 @@ impl Admin {
         loop {
             let Some(key) = self.keyring.key(name) else {
                 let in_file = snapshot.keys.values().any(|key| *key.name == *name);
-                let in_file = in_file.then(|| AdminError::InFile { kind: Kind::Key, name: name.to_owned() });
+                let in_file = in_file.then(|| AdminError::InFile { kind: RecordKind::Key, name: name.to_owned() });
                 return Err(in_file.unwrap_or_else(|| not_found(name)));
             };
             if expected.is_some_and(|expected| expected != key.version) {
@@ -266,10 +266,10 @@ impl Admin {
         let policy = policy(snapshot, &new.policy)?;
         self.check(snapshot, policy, &new.own, new.team.as_deref())?;
         if snapshot.keys.values().any(|key| *key.name == *new.name) {
-            return Err(exists(&new.name, Source::File));
+            return Err(exists(&new.name, RecordSource::File));
         }
         if self.keyring.key(&new.name).is_some() {
-            return Err(exists(&new.name, Source::Store));
+            return Err(exists(&new.name, RecordSource::Store));
         }
         let in_file = hash.and_then(|hash| snapshot.key(&hash)).map(|key| key.name.clone());
         if let Some(name) = in_file.or_else(|| self.keyring.holder_of(&hash?)) {
@@ -310,7 +310,7 @@ impl Admin {
     }
 
     fn new_secret(&self, policy: &str) -> Result<Secret, AdminError> {
-        (self.entropy)().map(|random| new_key(policy, &random)).ok_or(AdminError::NoEntropy)
+        (self.random_bytes)().map(|random| new_key(policy, &random)).ok_or(AdminError::NoRandomBytes)
     }
 
     fn view(&self, snapshot: &Snapshot, key: StoredKey) -> KeyView {
@@ -318,7 +318,7 @@ impl Admin {
         let nobody = || Arc::new(Policy::nobody(key.policy.clone()));
         let record = record.unwrap_or_else(|| KeyRecord::of(key.name.clone(), &nobody(), None, &key.own, key.expires));
         KeyView {
-            source: Source::Store,
+            source: RecordSource::Store,
             state: key.state(self.now_unix_ms()),
             record: Arc::new(record),
             stored: Some(key),
@@ -329,7 +329,7 @@ impl Admin {
     fn view_of_file(&self, (hash, key): (&KeyHash, &Arc<KeyRecord>)) -> KeyView {
         let expired = !is_valid(key, self.now_unix_ms().div_euclid(1000));
         let state = if expired { KeyState::Expired } else { KeyState::Active };
-        KeyView { source: Source::File, record: key.clone(), state, stored: None, in_file: Some(*hash) }
+        KeyView { source: RecordSource::File, record: key.clone(), state, stored: None, in_file: Some(*hash) }
     }
 }
 
@@ -398,10 +398,10 @@ fn check_team(team: Option<&str>) -> Result<(), AdminError> {
     })
 }
 
-fn exists(name: &str, kept: Source) -> AdminError {
-    AdminError::Exists { kind: Kind::Key, name: name.to_owned(), kept }
+fn exists(name: &str, kept_in: RecordSource) -> AdminError {
+    AdminError::Exists { kind: RecordKind::Key, name: name.to_owned(), kept_in }
 }
 
 fn not_found(name: &str) -> AdminError {
-    AdminError::NotFound { kind: Kind::Key, name: name.to_owned() }
+    AdminError::NotFound { kind: RecordKind::Key, name: name.to_owned() }
 }

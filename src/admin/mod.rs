@@ -9,13 +9,13 @@
 mod credits;
 mod keys;
 mod teams;
+mod time_point;
 mod usage;
-mod when;
 
 pub use credits::NewGrant;
-pub use keys::{Issued, KeyEdit, KeyFilter, KeyView, NewKey};
+pub use keys::{IssuedKey, KeyEdit, KeyFilter, KeyView, NewKey};
 pub use teams::{TeamEdit, TeamView};
-pub use when::{When, expiry, length};
+pub use time_point::{TimePoint, parse_duration_ms, parse_expiry};
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
@@ -29,26 +29,26 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Where 256 random bits come from: chance is handed in.
-pub type Entropy = Arc<dyn Fn() -> Option<Zeroizing<[u8; 32]>> + Send + Sync>;
+pub type RandomBytes = Arc<dyn Fn() -> Option<Zeroizing<[u8; 32]>> + Send + Sync>;
 
 /// The operators' desk.
 #[derive(Clone)]
 pub struct Admin {
     keyring: Arc<Keyring>,
     clock: Clock,
-    entropy: Entropy,
+    random_bytes: RandomBytes,
     reports: Option<Arc<dyn Reports>>,
 }
 
 impl Admin {
     /// One that writes through `keyring`.
-    pub fn new(keyring: Arc<Keyring>, clock: Clock, entropy: Entropy) -> Self {
-        Self { keyring, clock, entropy, reports: None }
+    pub fn new(keyring: Arc<Keyring>, clock: Clock, random_bytes: RandomBytes) -> Self {
+        Self { keyring, clock, random_bytes, reports: None }
     }
 
     /// The same, which looks at the ledger through `reports`; `None`: it keeps nothing.
     #[must_use]
-    pub fn reading(self, reports: Option<Arc<dyn Reports>>) -> Self {
+    pub fn with_reports(self, reports: Option<Arc<dyn Reports>>) -> Self {
         Self { reports, ..self }
     }
 
@@ -82,14 +82,14 @@ impl<T> Page<T> {
 
 /// Where something is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
+pub enum RecordSource {
     /// In the configuration: it is changed there.
     File,
     /// In the store: it is changed here.
     Store,
 }
 
-impl Source {
+impl RecordSource {
     /// Its word in tables and answers.
     pub fn label(self) -> &'static str {
         match self {
@@ -101,7 +101,7 @@ impl Source {
 
 /// What an action is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum RecordKind {
     /// A key.
     Key,
     /// A team.
@@ -110,7 +110,7 @@ pub enum Kind {
     Request,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for RecordKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Key => "key",
@@ -127,25 +127,25 @@ pub enum AdminError {
     #[error("there is no {kind} '{name}'")]
     NotFound {
         /// What was looked for.
-        kind: Kind,
+        kind: RecordKind,
         /// As it was asked for.
         name: String,
     },
     /// There is one already.
-    #[error("there is a {kind} '{name}' already, in the {}; choose another name", .kept.label())]
+    #[error("there is a {kind} '{name}' already, in the {}; choose another name", .kept_in.label())]
     Exists {
         /// What it would be.
-        kind: Kind,
+        kind: RecordKind,
         /// Its name.
         name: String,
         /// Where the other is.
-        kept: Source,
+        kept_in: RecordSource,
     },
     /// It is the configuration's.
     #[error("the {kind} '{name}' is in the configuration; change it there")]
     InFile {
         /// What it is.
-        kind: Kind,
+        kind: RecordKind,
         /// Its name.
         name: String,
     },
@@ -174,7 +174,7 @@ pub enum AdminError {
     Unavailable,
     /// The system gives no random bytes.
     #[error("the system gives no random bytes to make a secret of")]
-    NoEntropy,
+    NoRandomBytes,
 }
 
 impl AdminError {

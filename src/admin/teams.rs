@@ -1,7 +1,7 @@
 //! Teams: what keys spend together.
 
 use super::keys::check_bounded;
-use super::{Admin, AdminError, Kind, Page, Source, check_name, not_written};
+use super::{Admin, AdminError, Page, RecordKind, RecordSource, check_name, not_written};
 use crate::config::Snapshot;
 use crate::domain::authorize::Policy;
 use crate::domain::budget::BudgetSpec;
@@ -22,7 +22,7 @@ pub struct TeamView {
     /// Its name.
     pub name: Arc<str>,
     /// Where it is kept.
-    pub source: Source,
+    pub source: RecordSource,
     /// What its keys may spend together.
     pub budget: Option<BudgetSpec>,
     /// All that is stored of it; `None` of a team in the configuration.
@@ -42,12 +42,14 @@ impl Admin {
     ) -> Result<TeamView, AdminError> {
         check_name(name)?;
         if let Ok(known) = self.team(snapshot, name) {
-            return Err(AdminError::Exists { kind: Kind::Team, name: name.to_owned(), kept: known.source });
+            return Err(AdminError::Exists { kind: RecordKind::Team, name: name.to_owned(), kept_in: known.source });
         }
         let created_unix_ms = self.now_unix_ms();
         let team = StoredTeam { name: name.into(), budget, created_unix_ms, version: 0 };
         self.put_team(snapshot, team, 0).await.map_err(|error| match error {
-            AdminError::Stale => AdminError::Exists { kind: Kind::Team, name: name.to_owned(), kept: Source::Store },
+            AdminError::Stale => {
+                AdminError::Exists { kind: RecordKind::Team, name: name.to_owned(), kept_in: RecordSource::Store }
+            }
             other => other,
         })?;
         self.team(snapshot, name)
@@ -66,7 +68,7 @@ impl Admin {
     ) -> Result<TeamView, AdminError> {
         loop {
             let Some(team) = self.team(snapshot, name)?.stored else {
-                return Err(AdminError::InFile { kind: Kind::Team, name: name.to_owned() });
+                return Err(AdminError::InFile { kind: RecordKind::Team, name: name.to_owned() });
             };
             if expected.is_some_and(|expected| expected != team.version) {
                 return Err(AdminError::Stale);
@@ -90,7 +92,7 @@ impl Admin {
             return Ok(stored(team));
         }
         let found = snapshot.teams.get_key_value(name).map(|(name, budget)| in_file(name, budget));
-        found.ok_or_else(|| AdminError::NotFound { kind: Kind::Team, name: name.to_owned() })
+        found.ok_or_else(|| AdminError::NotFound { kind: RecordKind::Team, name: name.to_owned() })
     }
 
     /// Up to `most` teams by name, after the one called `after`.
@@ -122,9 +124,9 @@ impl Admin {
 }
 
 fn stored(team: Arc<StoredTeam>) -> TeamView {
-    TeamView { name: team.name.clone(), source: Source::Store, budget: team.budget.clone(), stored: Some(team) }
+    TeamView { name: team.name.clone(), source: RecordSource::Store, budget: team.budget.clone(), stored: Some(team) }
 }
 
 fn in_file(name: &Arc<str>, budget: &Option<BudgetSpec>) -> TeamView {
-    TeamView { name: name.clone(), source: Source::File, budget: budget.clone(), stored: None }
+    TeamView { name: name.clone(), source: RecordSource::File, budget: budget.clone(), stored: None }
 }

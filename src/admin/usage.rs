@@ -1,6 +1,6 @@
 //! Looking at what was spent: sums over the ledger, and its receipts.
 
-use super::{Admin, AdminError, Kind, Page};
+use super::{Admin, AdminError, Page, RecordKind};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
@@ -39,7 +39,7 @@ impl Admin {
     /// [`AdminError::NotFound`], [`AdminError::NoLedger`] or [`AdminError::Unavailable`].
     pub async fn receipt(&self, id: RequestId) -> Result<Receipt, AdminError> {
         let found = self.reports()?.receipt(id).await?;
-        found.ok_or_else(|| AdminError::NotFound { kind: Kind::Request, name: id.to_string() })
+        found.ok_or_else(|| AdminError::NotFound { kind: RecordKind::Request, name: id.to_string() })
     }
 
     fn reports(&self) -> Result<&dyn Reports, AdminError> {

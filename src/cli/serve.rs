@@ -170,7 +170,8 @@ impl Gateway {
         let relay = Arc::new(Relay::new(snapshot, parts)?);
         let app = App {
             relay: relay.clone(),
-            admin: Admin::new(books.keyring, clock, Arc::new(|| secrets::random_bytes().ok())).reading(books.reports),
+            admin: Admin::new(books.keyring, clock, Arc::new(|| secrets::random_bytes().ok()))
+                .with_reports(books.reports),
             telemetry: telemetry.clone(),
             lifecycle: lifecycle.clone(),
             ops: ArcSwap::from_pointee(ops),

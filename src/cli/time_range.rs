@@ -2,18 +2,18 @@
 //!
 //! Days are days of UTC, as the ledger's own are.
 
-use crate::admin::When;
+use crate::admin::TimePoint;
 use clap::Args;
 
 /// From when to when receipts are read.
 #[derive(Args, Debug)]
 pub(super) struct Span {
     /// Received since: a number of days, hours or minutes ago (30d, 12h, 15m), or a date (2026-11-01)
-    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
-    since: Option<When>,
+    #[arg(long, value_name = "WHEN", value_parser = TimePoint::parse)]
+    since: Option<TimePoint>,
     /// Received before: the same
-    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
-    until: Option<When>,
+    #[arg(long, value_name = "WHEN", value_parser = TimePoint::parse)]
+    until: Option<TimePoint>,
 }
 
 impl Span {

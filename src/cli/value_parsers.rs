@@ -5,7 +5,7 @@
 //! Start reading at [`budget`] and [`End`].
 
 use super::table::dollars;
-use crate::admin::{self, expiry};
+use crate::admin::{self, parse_expiry};
 use crate::domain::budget::{BudgetSpec, Window};
 use crate::domain::money::NanoUsd;
 use jiff::Timestamp;
@@ -64,13 +64,13 @@ impl End {
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         const WRONG: &str =
             "write a last day such as 2027-01-31, an instant such as 2027-01-31T12:00:00Z, or how long: 30d, 12h, 15m";
-        let length = admin::length(text).map(Self::In);
-        length.or_else(|| expiry(text).map(Self::At)).ok_or(WRONG)
+        let length = admin::parse_duration_ms(text).map(Self::In);
+        length.or_else(|| parse_expiry(text).map(Self::At)).ok_or(WRONG)
     }
 
     /// As [`End::parse`], and only at a moment of the calendar.
     pub(super) fn parse_at(text: &str) -> Result<i64, &'static str> {
-        expiry(text).ok_or("write a last day such as 2027-01-31, or an instant such as 2027-01-31T12:00:00Z")
+        parse_expiry(text).ok_or("write a last day such as 2027-01-31, or an instant such as 2027-01-31T12:00:00Z")
     }
 
     /// In Unix seconds; the end of a while is rounded up, so that it is never shorter than was said.
@@ -87,7 +87,7 @@ impl End {
 
 /// Reads how long, in milliseconds.
 pub(super) fn length(text: &str) -> Result<i64, &'static str> {
-    admin::length(text).ok_or("write a length such as 24h, 30d, 15m or 0s")
+    admin::parse_duration_ms(text).ok_or("write a length such as 24h, 30d, 15m or 0s")
 }
 
 /// An instant to the minute, for people.

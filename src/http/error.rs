@@ -181,7 +181,7 @@ impl ApiError {
                 "The store cannot be used at the moment. Nothing was changed. Try again when 'retry-after' has passed.",
             )
             .retry(Retry::After(LEDGER_AGAIN)),
-            AdminError::NoEntropy => Self { log: message.into(), ..Self::internal() },
+            AdminError::NoRandomBytes => Self { log: message.into(), ..Self::internal() },
         }
     }
 
@@ -463,7 +463,7 @@ fn echo(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{Kind, Source};
+    use crate::admin::{RecordKind, RecordSource};
     use crate::domain::budget::Account;
     use http_body_util::BodyExt;
 
@@ -532,7 +532,7 @@ mod tests {
 
     #[tokio::test]
     async fn rows_of_operators() {
-        let exists = |kept| AdminError::Exists { kind: Kind::Key, name: "app".into(), kept };
+        let exists = |kept_in| AdminError::Exists { kind: RecordKind::Key, name: "app".into(), kept_in };
         let rows = [
             ("no_token", AdminFailure::NoToken),
             ("only_looks", AdminFailure::OnlyLooks),
@@ -548,11 +548,11 @@ mod tests {
                 AdminFailure::Invalid { param: "budget.limit".into(), message: "'budget.limit' is missing.".into() },
             ),
             ("changed", AdminFailure::Changed),
-            ("no_such_key", AdminError::NotFound { kind: Kind::Key, name: "app".into() }.into()),
+            ("no_such_key", AdminError::NotFound { kind: RecordKind::Key, name: "app".into() }.into()),
             ("no_ledger", AdminError::NoLedger.into()),
-            ("exists_in_store", exists(Source::Store).into()),
-            ("exists_in_file", exists(Source::File).into()),
-            ("in_file", AdminError::InFile { kind: Kind::Team, name: "growth".into() }.into()),
+            ("exists_in_store", exists(RecordSource::Store).into()),
+            ("exists_in_file", exists(RecordSource::File).into()),
+            ("in_file", AdminError::InFile { kind: RecordKind::Team, name: "growth".into() }.into()),
             ("secret_taken", AdminError::SecretTaken { name: "app".into() }.into()),
             ("stale", AdminError::Stale.into()),
             (
@@ -560,7 +560,7 @@ mod tests {
                 AdminError::Invalid { field: "policy", message: "there is no policy 'x'".into() }.into(),
             ),
             ("store_unavailable", AdminError::Unavailable.into()),
-            ("no_entropy", AdminError::NoEntropy.into()),
+            ("no_entropy", AdminError::NoRandomBytes.into()),
         ];
         for (name, declined) in rows {
             check(&format!("declined_{name}"), ApiError::declined(&declined).response()).await;

@@ -14,7 +14,7 @@ use super::context::{CliContext, exposed, hand_over, note, view, what_next};
 use super::store::{Stopped, Stored};
 use super::value_parsers::{self, End, budget};
 use super::views;
-use crate::admin::{Issued, KeyView, NewKey, Page};
+use crate::admin::{IssuedKey, KeyView, NewKey, Page};
 use crate::clock::Clock;
 use crate::domain::authorize::Limits;
 use crate::domain::budget::BudgetSpec;
@@ -164,7 +164,7 @@ pub(super) fn keys(command: &Keys) -> anyhow::Result<ExitCode> {
 }
 
 /// A key with its new secret, and what there is to say of it.
-type WithSecret = (Issued, String);
+type WithSecret = (IssuedKey, String);
 
 fn create(args: &Create) -> Result<WithSecret, Stopped> {
     let context = CliContext::open(&args.stored)?;

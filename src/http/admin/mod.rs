@@ -4,17 +4,17 @@
 //! handler reads its fields, calls [`Admin`](crate::admin::Admin), which holds the rules, and shows what it
 //! gave; it must never show a secret twice.
 //!
-//! Start reading in [`table`], then [`answer`].
+//! Start reading in [`operations`], then [`answer`].
 
 mod credits;
-mod form;
+mod input;
 mod keys;
 mod openapi;
+mod operations;
 mod reports;
 pub mod shapes;
-mod table;
 mod teams;
-mod types;
+mod value_types;
 
 use super::App;
 use super::error::ApiError;
@@ -31,13 +31,13 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use form::{Form, Node, Wrong};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use input::{InputError, InputFields, InputValue};
+use operations::{AdminMethod, OPERATIONS, Operation};
 use serde_json::Value;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use table::{OPERATIONS, Operation, Verb};
 
 /// The longest body: a key with everything there is takes a hundredth of it.
 const BODY_MAX: u64 = 64 * 1024;
@@ -93,8 +93,8 @@ pub enum AdminFailure {
     Rules(AdminError),
 }
 
-impl From<Wrong> for AdminFailure {
-    fn from(wrong: Wrong) -> Self {
+impl From<InputError> for AdminFailure {
+    fn from(wrong: InputError) -> Self {
         if wrong.at.is_empty() {
             return Self::Body(BodyProblem::NotJson(format!("The body {}. Send a JSON object.", wrong.what)));
         }
@@ -112,25 +112,25 @@ impl From<AdminError> for AdminFailure {
 }
 
 /// What one operation is asked with.
-struct Asking {
+struct AdminRequest {
     app: Arc<App>,
     /// In force for all of it.
     snapshot: Arc<Snapshot>,
     /// The name in the path; empty where the path has none.
     name: String,
-    query: Form,
-    body: Form,
+    query: InputFields,
+    body: InputFields,
     if_match: IfMatch,
 }
 
 /// What it answers.
-struct Answer {
+struct AdminResponse {
     status: StatusCode,
     body: Value,
     version: Option<i64>,
 }
 
-impl Answer {
+impl AdminResponse {
     fn ok(body: Value) -> Self {
         Self { status: StatusCode::OK, body, version: None }
     }
@@ -162,7 +162,7 @@ impl Answer {
 /// The one way in: token, path, method, right, fields; then the operation.
 async fn answer(app: Arc<App>, path: Option<&'static str>, name: String, request: Request) -> Response {
     let arrival = request.extensions().get::<Arrival>().copied();
-    let mut response = match carry_out(app, path, name, request).await {
+    let mut response = match perform(app, path, name, request).await {
         Ok(answer) => answer.response(),
         Err(declined) => {
             let row = ApiError::declined(&declined);
@@ -178,36 +178,42 @@ async fn answer(app: Arc<App>, path: Option<&'static str>, name: String, request
     response
 }
 
-async fn carry_out(
+async fn perform(
     app: Arc<App>,
     path: Option<&'static str>,
     name: String,
     request: Request,
-) -> Result<Answer, AdminFailure> {
+) -> Result<AdminResponse, AdminFailure> {
     let (parts, body) = request.into_parts();
     let body_limits = BodyLimits { max_body: BODY_MAX, ..app.relay.active_config().body_limits() };
     // What of it is not read is discarded where this is dropped, so that an early answer is read.
     let upload = Upload::new(body, &parts.headers, body_limits, app.held.clone(), app.clock);
     let presented = ingress::key(&parts.headers);
     let role = app.ops.load().role(presented.as_ref()).ok_or(AdminFailure::NoToken)?;
-    let operation = found(path, &parts.method, parts.uri.path())?;
+    let operation = find_operation(path, &parts.method, parts.uri.path())?;
     if operation.changes() && role < Role::Operator {
         return Err(AdminFailure::OnlyLooks);
     }
-    let query = Form::of_query(parts.uri.query().unwrap_or_default(), operation.query)?;
+    let query = InputFields::of_query(parts.uri.query().unwrap_or_default(), operation.query)?;
     let if_match = if operation.conditional { IfMatch::of(&parts.headers)? } else { IfMatch::Anything };
     let body = match operation.body {
         Some(takes) => read(&parts.headers, upload, takes).await?,
-        None => Form::default(),
+        None => InputFields::default(),
     };
-    let asking =
-        Asking { app: app.clone(), snapshot: app.relay.active_config().snapshot.clone(), name, query, body, if_match };
+    let request = AdminRequest {
+        app: app.clone(),
+        snapshot: app.relay.active_config().snapshot.clone(),
+        name,
+        query,
+        body,
+        if_match,
+    };
     if !operation.changes() {
-        return (operation.run)(asking).await;
+        return (operation.run)(request).await;
     }
     let request_id = parts.extensions.get::<Arrival>().map(|arrival| arrival.id);
-    to_its_end(async move {
-        let answer = (operation.run)(asking).await?;
+    run_to_completion(async move {
+        let answer = (operation.run)(request).await?;
         let (request_id, role) = (request_id.map(tracing::field::display), role.label());
         let subject = answer.subject();
         tracing::info!(request_id, operation = operation.id, subject, role, "an operator changed something");
@@ -218,9 +224,9 @@ async fn carry_out(
 }
 
 /// Whoever asked may leave: what is written is then in force and in the log all the same.
-async fn to_its_end(
-    change: impl Future<Output = Result<Answer, AdminFailure>> + Send + 'static,
-) -> Result<Answer, AdminFailure> {
+async fn run_to_completion(
+    change: impl Future<Output = Result<AdminResponse, AdminFailure>> + Send + 'static,
+) -> Result<AdminResponse, AdminFailure> {
     tokio::spawn(change).await.unwrap_or_else(|failed| match failed.try_into_panic() {
         Ok(panic) => resume_unwind(panic),
         // The process is ending.
@@ -228,36 +234,40 @@ async fn to_its_end(
     })
 }
 
-fn found(path: Option<&'static str>, method: &Method, route: &str) -> Result<&'static Operation, AdminFailure> {
+fn find_operation(
+    path: Option<&'static str>,
+    method: &Method,
+    route: &str,
+) -> Result<&'static Operation, AdminFailure> {
     let Some(path) = path else { return Err(AdminFailure::UnknownUrl(route.to_owned())) };
     let here = || OPERATIONS.iter().filter(|operation| operation.path == path);
-    here().find(|operation| Some(operation.verb) == Verb::of(method)).ok_or_else(|| {
-        let allowed: Vec<_> = here().map(|operation| operation.verb.allowed()).collect();
+    here().find(|operation| Some(operation.method) == AdminMethod::of(method)).ok_or_else(|| {
+        let allowed: Vec<_> = here().map(|operation| operation.method.allowed()).collect();
         AdminFailure::WrongMethod(allowed.join(", "))
     })
 }
 
 /// The fields of a body. One that may be left out is empty then, whatever its type is said to be.
-async fn read(headers: &HeaderMap, upload: Upload, takes: table::Takes) -> Result<Form, AdminFailure> {
+async fn read(headers: &HeaderMap, upload: Upload, takes: operations::BodySpec) -> Result<InputFields, AdminFailure> {
     let said = headers.get(CONTENT_TYPE);
     let is_json = said.is_some_and(|said| {
         let essence = said.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
     });
-    if !is_json && (said.is_some() || !takes.may_be_left_out) {
+    if !is_json && (said.is_some() || !takes.is_optional) {
         return Err(AdminFailure::NotJson);
     }
     let bytes = upload.gather().await.map_err(AdminFailure::Body)?;
-    if bytes.is_empty() && takes.may_be_left_out {
-        return Ok(Form::default());
+    if bytes.is_empty() && takes.is_optional {
+        return Ok(InputFields::default());
     }
     if !is_json {
         return Err(AdminFailure::NotJson);
     }
-    let node = serde_json::from_slice::<Node>(&bytes).map_err(|error| {
+    let node = serde_json::from_slice::<InputValue>(&bytes).map_err(|error| {
         AdminFailure::Body(BodyProblem::NotJson(format!("The body is not JSON: {error}. Send a JSON object.")))
     })?;
-    Ok(Form::of(&node, takes.fields)?)
+    Ok(InputFields::of(&node, takes.fields)?)
 }
 
 /// The states in which a change is wanted.

@@ -5,9 +5,9 @@
 //!
 //! Start reading at [`document`].
 
-use super::form::{Described, Need};
-use super::table::{OPERATIONS, Operation, Takes};
-use super::types::REQUEST_ID;
+use super::input::{DescribedField, Presence};
+use super::operations::{BodySpec, OPERATIONS, Operation};
+use super::value_types::REQUEST_ID;
 use crate::domain::call::Endpoint;
 use crate::domain::receipt::{Outcome, Reason};
 use crate::domain::refusal::LimitKind;
@@ -21,7 +21,7 @@ pub(super) fn document() -> Value {
     let mut paths = Map::new();
     for operation in OPERATIONS {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
-        path[operation.verb.name()] = described(operation);
+        path[operation.method.name()] = described(operation);
     }
     json!({
         "openapi": "3.1.0",
@@ -46,11 +46,11 @@ pub(super) fn document() -> Value {
 }
 
 /// The schema of an object of `fields`.
-pub(super) fn object(fields: &[&dyn Described]) -> Value {
+pub(super) fn object(fields: &[&dyn DescribedField]) -> Value {
     let properties: Map<String, Value> =
         fields.iter().map(|field| (field.name().to_owned(), property(*field))).collect();
     let required: Vec<_> =
-        fields.iter().filter(|field| field.need() == Need::Required).map(|field| field.name()).collect();
+        fields.iter().filter(|field| field.need() == Presence::Required).map(|field| field.name()).collect();
     let mut schema = json!({ "type": "object", "properties": properties, "additionalProperties": false });
     if !required.is_empty() {
         schema["required"] = json!(required);
@@ -58,9 +58,9 @@ pub(super) fn object(fields: &[&dyn Described]) -> Value {
     schema
 }
 
-fn property(field: &dyn Described) -> Value {
+fn property(field: &dyn DescribedField) -> Value {
     let mut schema = field.schema();
-    if field.need() == Need::Nullable {
+    if field.need() == Presence::Nullable {
         schema = or_null(schema);
     }
     schema["description"] = field.about().into();
@@ -94,10 +94,10 @@ fn described(operation: &Operation) -> Value {
         "responses": responses(operation),
         "x-tierway-role": if operation.changes() { "operator" } else { "viewer" },
     });
-    if let Some(Takes { fields, may_be_left_out, example }) = operation.body {
+    if let Some(BodySpec { fields, is_optional, example }) = operation.body {
         let example: Value = serde_json::from_str(example).unwrap_or_default();
         let content = json!({ "schema": object(fields), "example": example });
-        described["requestBody"] = json!({ "required": !may_be_left_out, "content": { "application/json": content } });
+        described["requestBody"] = json!({ "required": !is_optional, "content": { "application/json": content } });
     }
     described
 }
@@ -138,9 +138,9 @@ fn parameters(operation: &Operation) -> Vec<Value> {
 fn responses(operation: &Operation) -> Value {
     let json_of = |schema: &str| json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{schema}") } } });
     let error = |about: &str| json!({ "description": about, "content": json_of("Error") });
-    let (status, about) = if operation.gives.created { ("201", "Made.") } else { ("200", "As it is now.") };
-    let mut success = json!({ "description": about, "content": json_of(operation.gives.schema) });
-    if operation.gives.versioned {
+    let (status, about) = if operation.response.created { ("201", "Made.") } else { ("200", "As it is now.") };
+    let mut success = json!({ "description": about, "content": json_of(operation.response.schema) });
+    if operation.response.versioned {
         let about = "Which state this is, for If-Match. What is in the configuration has none.";
         success["headers"] =
             json!({ "ETag": { "schema": { "type": "string", "pattern": "^\"[0-9]+\"$" }, "description": about } });
@@ -162,7 +162,7 @@ fn responses(operation: &Operation) -> Value {
     } else if of_ledger || tag(operation.path) == "credits" {
         add("503", "The store cannot be used at the moment.");
     }
-    if operation.changes() && operation.gives.versioned {
+    if operation.changes() && operation.response.versioned {
         add("409", "There is one already, or it is in the configuration.");
     }
     if operation.conditional {

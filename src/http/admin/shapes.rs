@@ -218,12 +218,12 @@ fn budget(budget: &Budget) -> Value {
 }
 
 fn window(limit: NanoUsd, window: &Window) -> Value {
-    let (length, zone) = match window {
+    let (parse_duration_ms, zone) = match window {
         Window::Day(zone) => ("day", Some(zone.name())),
         Window::Month(zone) => ("month", Some(zone.name())),
         Window::Ever | Window::Credit => ("none", None),
     };
-    json!({ "limit": limit.to_string(), "window": length, "zone": zone })
+    json!({ "limit": limit.to_string(), "window": parse_duration_ms, "zone": zone })
 }
 
 /// Money that may be more than one amount holds.

@@ -2,40 +2,40 @@
 //!
 //! Start reading at [`OPERATIONS`].
 
-use super::form::Described;
-use super::{AdminFailure, Answer, Asking, credits, keys, openapi, reports, teams};
+use super::input::DescribedField;
+use super::{AdminFailure, AdminRequest, AdminResponse, credits, keys, openapi, reports, teams};
 use http::Method;
 use std::pin::Pin;
 
 /// What an operation's future is.
-pub(super) type Running = Pin<Box<dyn Future<Output = Result<Answer, AdminFailure>> + Send>>;
+pub(super) type OperationFuture = Pin<Box<dyn Future<Output = Result<AdminResponse, AdminFailure>> + Send>>;
 
 /// One method at one path.
 pub(super) struct Operation {
-    pub(super) verb: Verb,
+    pub(super) method: AdminMethod,
     /// Paths that are alike stand together.
     pub(super) path: &'static str,
     /// Its name in the document and in logs.
     pub(super) id: &'static str,
     /// What it is for, in a line.
     pub(super) about: &'static str,
-    pub(super) query: &'static [&'static dyn Described],
-    pub(super) body: Option<Takes>,
+    pub(super) query: &'static [&'static dyn DescribedField],
+    pub(super) body: Option<BodySpec>,
     /// Whether `If-Match` is heeded.
     pub(super) conditional: bool,
-    pub(super) gives: Gives,
-    pub(super) run: fn(Asking) -> Running,
+    pub(super) response: ResponseSpec,
+    pub(super) run: fn(AdminRequest) -> OperationFuture,
 }
 
 /// The methods there are here.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verb {
+pub(super) enum AdminMethod {
     Get,
     Post,
     Patch,
 }
 
-impl Verb {
+impl AdminMethod {
     /// What `method` asks for: HEAD is GET whose body the server leaves out.
     pub(super) fn of(method: &Method) -> Option<Self> {
         match *method {
@@ -67,15 +67,15 @@ impl Verb {
 
 /// The body an operation takes.
 #[derive(Clone, Copy)]
-pub(super) struct Takes {
-    pub(super) fields: &'static [&'static dyn Described],
-    pub(super) may_be_left_out: bool,
+pub(super) struct BodySpec {
+    pub(super) fields: &'static [&'static dyn DescribedField],
+    pub(super) is_optional: bool,
     /// One that works where the policy `standard` and what it names are there, as JSON.
     pub(super) example: &'static str,
 }
 
 /// What it answers where it succeeds.
-pub(super) struct Gives {
+pub(super) struct ResponseSpec {
     /// The name of its schema.
     pub(super) schema: &'static str,
     pub(super) created: bool,
@@ -86,30 +86,30 @@ pub(super) struct Gives {
 impl Operation {
     /// Whether it is an operator's alone.
     pub(super) fn changes(&self) -> bool {
-        self.verb != Verb::Get
+        self.method != AdminMethod::Get
     }
 }
 
-const fn gives(schema: &'static str) -> Gives {
-    Gives { schema, created: false, versioned: false }
+const fn response(schema: &'static str) -> ResponseSpec {
+    ResponseSpec { schema, created: false, versioned: false }
 }
 
-const fn versioned(schema: &'static str) -> Gives {
-    Gives { versioned: true, ..gives(schema) }
+const fn versioned(schema: &'static str) -> ResponseSpec {
+    ResponseSpec { versioned: true, ..response(schema) }
 }
 
 const fn looks(
     path: &'static str,
     id: &'static str,
     about: &'static str,
-    gives: Gives,
-    run: fn(Asking) -> Running,
+    response: ResponseSpec,
+    run: fn(AdminRequest) -> OperationFuture,
 ) -> Operation {
-    Operation { verb: Verb::Get, path, id, about, query: &[], body: None, conditional: false, gives, run }
+    Operation { method: AdminMethod::Get, path, id, about, query: &[], body: None, conditional: false, response, run }
 }
 
-const fn takes(fields: &'static [&'static dyn Described], example: &'static str) -> Option<Takes> {
-    Some(Takes { fields, may_be_left_out: false, example })
+const fn takes(fields: &'static [&'static dyn DescribedField], example: &'static str) -> Option<BodySpec> {
+    Some(BodySpec { fields, is_optional: false, example })
 }
 
 const KEYS: &str = "/admin/v1/keys";
@@ -122,24 +122,24 @@ const GRANTS: &str = "/admin/v1/credits/grants";
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
         query: &keys::LISTED_BY,
-        ..looks(KEYS, "list_keys", "Keys by name, those of the configuration among them.", gives("KeyList"), |a| {
+        ..looks(KEYS, "list_keys", "Keys by name, those of the configuration among them.", response("KeyList"), |a| {
             Box::pin(keys::list(a))
         })
     },
     Operation {
-        verb: Verb::Post,
+        method: AdminMethod::Post,
         body: takes(
             &keys::NEW,
             r#"{"name":"growth-app","policy":"standard","team":"growth","requests_per_minute":50,"budget":{"limit":"100.00","window":"month"},"expires":"2037-01-31"}"#,
         ),
-        gives: Gives { created: true, ..versioned("IssuedKey") },
-        ..looks(KEYS, "create_key", "Makes a key. Its secret is in this answer and nowhere else.", gives(""), |a| {
+        response: ResponseSpec { created: true, ..versioned("IssuedKey") },
+        ..looks(KEYS, "create_key", "Makes a key. Its secret is in this answer and nowhere else.", response(""), |a| {
             Box::pin(keys::create(a))
         })
     },
     looks(KEY, "read_key", "One key.", versioned("Key"), |a| Box::pin(keys::read(a))),
     Operation {
-        verb: Verb::Patch,
+        method: AdminMethod::Patch,
         body: takes(&keys::CHANGED, r#"{"requests_per_minute":20,"expires":null,"disabled":false}"#),
         conditional: true,
         ..looks(KEY, "change_key", "Changes what is given; null takes it away.", versioned("Key"), |a| {
@@ -147,8 +147,8 @@ pub(super) static OPERATIONS: &[Operation] = &[
         })
     },
     Operation {
-        verb: Verb::Post,
-        body: Some(Takes { fields: &keys::ROTATED, may_be_left_out: true, example: r#"{"overlap":"24h"}"# }),
+        method: AdminMethod::Post,
+        body: Some(BodySpec { fields: &keys::ROTATED, is_optional: true, example: r#"{"overlap":"24h"}"# }),
         conditional: true,
         ..looks(
             "/admin/v1/keys/{name}/rotate",
@@ -160,22 +160,22 @@ pub(super) static OPERATIONS: &[Operation] = &[
     },
     Operation {
         query: &teams::LISTED_BY,
-        ..looks(TEAMS, "list_teams", "Teams with a budget, or made to have one, by name.", gives("TeamList"), |a| {
+        ..looks(TEAMS, "list_teams", "Teams with a budget, or made to have one, by name.", response("TeamList"), |a| {
             Box::pin(teams::list(a))
         })
     },
     Operation {
-        verb: Verb::Post,
+        method: AdminMethod::Post,
         body: takes(
             &teams::NEW,
             r#"{"name":"growth","budget":{"limit":"2000.00","window":"month","zone":"Europe/Paris"}}"#,
         ),
-        gives: Gives { created: true, ..versioned("Team") },
-        ..looks(TEAMS, "create_team", "Makes a team.", gives(""), |a| Box::pin(teams::create(a)))
+        response: ResponseSpec { created: true, ..versioned("Team") },
+        ..looks(TEAMS, "create_team", "Makes a team.", response(""), |a| Box::pin(teams::create(a)))
     },
     looks(TEAM, "read_team", "One team.", versioned("Team"), |a| Box::pin(teams::read(a))),
     Operation {
-        verb: Verb::Patch,
+        method: AdminMethod::Patch,
         body: takes(&teams::CHANGED, r#"{"budget":null}"#),
         conditional: true,
         ..looks(TEAM, "change_team", "Changes what is given; null takes it away.", versioned("Team"), |a| {
@@ -184,21 +184,25 @@ pub(super) static OPERATIONS: &[Operation] = &[
     },
     Operation {
         query: &credits::LISTED_BY,
-        ..looks("/admin/v1/credits", "list_credits", "What is left of everybody's credit.", gives("BalanceList"), |a| {
-            Box::pin(credits::balances(a))
-        })
+        ..looks(
+            "/admin/v1/credits",
+            "list_credits",
+            "What is left of everybody's credit.",
+            response("BalanceList"),
+            |a| Box::pin(credits::balances(a)),
+        )
     },
     Operation {
         query: &credits::GRANTS_LISTED_BY,
-        ..looks(GRANTS, "list_grants", "Grants of credit, the oldest first.", gives("GrantList"), |a| {
+        ..looks(GRANTS, "list_grants", "Grants of credit, the oldest first.", response("GrantList"), |a| {
             Box::pin(credits::grants(a))
         })
     },
     Operation {
-        verb: Verb::Post,
+        method: AdminMethod::Post,
         body: takes(&credits::GRANTED, r#"{"team":"growth","amount":"10.00","reason":"invoice 2026-11"}"#),
-        gives: Gives { created: true, ..gives("Grant") },
-        ..looks(GRANTS, "grant_credit", "Grants credit to a key or a team, or takes it back.", gives(""), |a| {
+        response: ResponseSpec { created: true, ..response("Grant") },
+        ..looks(GRANTS, "grant_credit", "Grants credit to a key or a team, or takes it back.", response(""), |a| {
             Box::pin(credits::grant(a))
         })
     },
@@ -208,13 +212,13 @@ pub(super) static OPERATIONS: &[Operation] = &[
             "/admin/v1/usage",
             "read_usage",
             "Requests, tokens and money, summed: the dearest first, or day by day where days come first.",
-            gives("Usage"),
+            response("Usage"),
             |a| Box::pin(reports::usage(a)),
         )
     },
     Operation {
         query: &reports::LISTED_BY,
-        ..looks("/admin/v1/ledger", "list_requests", "Requests, the newest first.", gives("RequestList"), |a| {
+        ..looks("/admin/v1/ledger", "list_requests", "Requests, the newest first.", response("RequestList"), |a| {
             Box::pin(reports::list(a))
         })
     },
@@ -222,10 +226,10 @@ pub(super) static OPERATIONS: &[Operation] = &[
         "/admin/v1/ledger/{request_id}",
         "read_request",
         "What became of one request, by its x-request-id; a moment after its answer ended.",
-        gives("Request"),
+        response("Request"),
         |a| Box::pin(reports::read(a)),
     ),
-    looks("/admin/v1/openapi.json", "read_document", "This document.", gives("Document"), |_| {
-        Box::pin(async { Ok(Answer::ok(openapi::document())) })
+    looks("/admin/v1/openapi.json", "read_document", "This document.", response("Document"), |_| {
+        Box::pin(async { Ok(AdminResponse::ok(openapi::document())) })
     }),
 ];

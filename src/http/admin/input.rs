@@ -3,7 +3,7 @@
 //! Every field says once what it is: the reader and the document of the API are made from the same words. Whatever
 //! is not described is refused, and whatever is wrong is named; nothing is guessed, and nothing is taken twice.
 //!
-//! Start reading at [`Field`], then [`Form`].
+//! Start reading at [`Field`], then [`InputFields`].
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -14,24 +14,24 @@ pub struct Field<T: 'static> {
     /// As it is written.
     pub name: &'static str,
     /// What may be written.
-    pub is: &'static Type<T>,
+    pub is: &'static ValueType<T>,
     /// Whether it must be.
-    pub need: Need,
+    pub need: Presence,
     /// What it is for, in a sentence.
     pub about: &'static str,
 }
 
 /// What a value must be like.
-pub struct Type<T> {
+pub struct ValueType<T> {
     /// Reads it.
-    pub read: fn(&Node) -> Result<T, Wrong>,
+    pub read: fn(&InputValue) -> Result<T, InputError>,
     /// Describes it, as JSON Schema.
     pub schema: fn() -> Value,
 }
 
 /// Whether a field must be given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Need {
+pub enum Presence {
     /// It must.
     Required,
     /// It may be left out.
@@ -41,23 +41,23 @@ pub enum Need {
 }
 
 /// A field as the document tells of it.
-pub trait Described: Sync {
+pub trait DescribedField: Sync {
     /// As it is written.
     fn name(&self) -> &'static str;
     /// Whether it must be given.
-    fn need(&self) -> Need;
+    fn need(&self) -> Presence;
     /// What it is for.
     fn about(&self) -> &'static str;
     /// What may be written, null aside.
     fn schema(&self) -> Value;
 }
 
-impl<T> Described for Field<T> {
+impl<T> DescribedField for Field<T> {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn need(&self) -> Need {
+    fn need(&self) -> Presence {
         self.need
     }
 
@@ -72,14 +72,14 @@ impl<T> Described for Field<T> {
 
 /// What is wrong with which field.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Wrong {
+pub struct InputError {
     /// The field, its parents before it and a dot between; empty: the value itself.
     pub at: String,
     /// What is wrong, as the end of a sentence that begins with the field.
     pub what: String,
 }
 
-impl Wrong {
+impl InputError {
     /// This is wrong with the value itself.
     pub fn value(what: impl Into<String>) -> Self {
         Self { at: String::new(), what: what.into() }
@@ -98,17 +98,17 @@ impl Wrong {
 
 /// Fields as they were sent, all of them known and none of them twice.
 #[derive(Default, Debug)]
-pub struct Form {
-    values: Vec<(String, Node)>,
+pub struct InputFields {
+    values: Vec<(String, InputValue)>,
 }
 
-impl Form {
+impl InputFields {
     /// The members of an object, of which `fields` are known.
     ///
     /// # Errors
     /// What is wrong with the first field that is.
-    pub fn of(node: &Node, fields: &[&dyn Described]) -> Result<Self, Wrong> {
-        let Node::Object(values) = node else { return Err(Wrong::value("is not an object")) };
+    pub fn of(node: &InputValue, fields: &[&dyn DescribedField]) -> Result<Self, InputError> {
+        let InputValue::Object(values) = node else { return Err(InputError::value("is not an object")) };
         Self::known(values.clone(), fields)
     }
 
@@ -116,28 +116,28 @@ impl Form {
     ///
     /// # Errors
     /// What is wrong with the first field that is.
-    pub fn of_query(query: &str, fields: &[&dyn Described]) -> Result<Self, Wrong> {
+    pub fn of_query(query: &str, fields: &[&dyn DescribedField]) -> Result<Self, InputError> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let values = pairs.map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decoded(name).ok_or_else(|| Wrong::field(name, "is not UTF-8"))?;
-            let value = decoded(value).ok_or_else(|| Wrong::field(&name, "is not UTF-8"))?;
-            Ok((name, Node::Text(value)))
+            let name = decoded(name).ok_or_else(|| InputError::field(name, "is not UTF-8"))?;
+            let value = decoded(value).ok_or_else(|| InputError::field(&name, "is not UTF-8"))?;
+            Ok((name, InputValue::Text(value)))
         });
         Self::known(values.collect::<Result<_, _>>()?, fields)
     }
 
-    fn known(values: Vec<(String, Node)>, fields: &[&dyn Described]) -> Result<Self, Wrong> {
+    fn known(values: Vec<(String, InputValue)>, fields: &[&dyn DescribedField]) -> Result<Self, InputError> {
         for (at, (name, _)) in values.iter().enumerate() {
             if !fields.iter().any(|field| field.name() == name) {
                 let names: Vec<_> = fields.iter().map(|field| field.name()).collect();
                 let known = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
                 // Empty stands for the value itself.
                 let shown = if name.is_empty() { "\"\"" } else { name };
-                return Err(Wrong::field(shown, format!("is not known here; known are: {known}")));
+                return Err(InputError::field(shown, format!("is not known here; known are: {known}")));
             }
             if values[..at].iter().any(|(before, _)| before == name) {
-                return Err(Wrong::field(name, "is given twice"));
+                return Err(InputError::field(name, "is given twice"));
             }
         }
         Ok(Self { values })
@@ -147,15 +147,15 @@ impl Form {
     ///
     /// # Errors
     /// It is missing or wrong.
-    pub fn required<T>(&self, field: &Field<T>) -> Result<T, Wrong> {
-        self.optional(field)?.ok_or_else(|| Wrong::field(field.name, "is missing"))
+    pub fn required<T>(&self, field: &Field<T>) -> Result<T, InputError> {
+        self.optional(field)?.ok_or_else(|| InputError::field(field.name, "is missing"))
     }
 
     /// The value of a field that may be left out.
     ///
     /// # Errors
     /// It is wrong.
-    pub fn optional<T>(&self, field: &Field<T>) -> Result<Option<T>, Wrong> {
+    pub fn optional<T>(&self, field: &Field<T>) -> Result<Option<T>, InputError> {
         Ok(self.change(field)?.flatten())
     }
 
@@ -163,11 +163,11 @@ impl Form {
     ///
     /// # Errors
     /// It is wrong.
-    pub fn change<T>(&self, field: &Field<T>) -> Result<Option<Option<T>>, Wrong> {
+    pub fn change<T>(&self, field: &Field<T>) -> Result<Option<Option<T>>, InputError> {
         match self.values.iter().find(|(name, _)| name == field.name) {
             None => Ok(None),
-            Some((_, Node::Null)) if field.need == Need::Nullable => Ok(Some(None)),
-            Some((_, Node::Null)) => Err(Wrong::field(field.name, "is null")),
+            Some((_, InputValue::Null)) if field.need == Presence::Nullable => Ok(Some(None)),
+            Some((_, InputValue::Null)) => Err(InputError::field(field.name, "is null")),
             Some((_, node)) => (field.is.read)(node).map(|value| Some(Some(value))).map_err(|w| w.within(field.name)),
         }
     }
@@ -175,7 +175,7 @@ impl Form {
 
 /// A JSON value in which nothing given twice is lost.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Node {
+pub enum InputValue {
     /// `null`
     Null,
     /// `true` or `false`
@@ -189,72 +189,72 @@ pub enum Node {
     /// An array.
     List,
     /// An object, in its own order.
-    Object(Vec<(String, Node)>),
+    Object(Vec<(String, InputValue)>),
 }
 
-impl Node {
+impl InputValue {
     /// The text it is.
     ///
     /// # Errors
     /// It is none.
-    pub fn text(&self) -> Result<&str, Wrong> {
+    pub fn text(&self) -> Result<&str, InputError> {
         match self {
             Self::Text(text) => Ok(text),
-            _ => Err(Wrong::value("is not a string")),
+            _ => Err(InputError::value("is not a string")),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for InputValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyNode;
+        struct InputValueVisitor;
 
-        impl<'de> Visitor<'de> for AnyNode {
-            type Value = Node;
+        impl<'de> Visitor<'de> for InputValueVisitor {
+            type Value = InputValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON value")
             }
 
-            fn visit_unit<E>(self) -> Result<Node, E> {
-                Ok(Node::Null)
+            fn visit_unit<E>(self) -> Result<InputValue, E> {
+                Ok(InputValue::Null)
             }
 
-            fn visit_bool<E>(self, flag: bool) -> Result<Node, E> {
-                Ok(Node::Flag(flag))
+            fn visit_bool<E>(self, flag: bool) -> Result<InputValue, E> {
+                Ok(InputValue::Flag(flag))
             }
 
-            fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
-                Ok(Node::Whole(number))
+            fn visit_u64<E>(self, number: u64) -> Result<InputValue, E> {
+                Ok(InputValue::Whole(number))
             }
 
-            fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
-                Ok(Node::OtherNumber)
+            fn visit_i64<E>(self, _: i64) -> Result<InputValue, E> {
+                Ok(InputValue::OtherNumber)
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
-                Ok(Node::OtherNumber)
+            fn visit_f64<E>(self, _: f64) -> Result<InputValue, E> {
+                Ok(InputValue::OtherNumber)
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-                Ok(Node::Text(text.to_owned()))
+            fn visit_str<E>(self, text: &str) -> Result<InputValue, E> {
+                Ok(InputValue::Text(text.to_owned()))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
-                while items.next_element::<Node>()?.is_some() {}
-                Ok(Node::List)
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<InputValue, A::Error> {
+                while items.next_element::<InputValue>()?.is_some() {}
+                Ok(InputValue::List)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<InputValue, A::Error> {
                 let mut values = Vec::new();
                 while let Some(member) = members.next_entry()? {
                     values.push(member);
                 }
-                Ok(Node::Object(values))
+                Ok(InputValue::Object(values))
             }
         }
 
-        deserializer.deserialize_any(AnyNode)
+        deserializer.deserialize_any(InputValueVisitor)
     }
 }
 
@@ -287,21 +287,21 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    static WORD: Type<String> = Type { read: |node| node.text().map(str::to_owned), schema: || json!({}) };
-    static ONE: Field<String> = Field { name: "one", is: &WORD, need: Need::Required, about: "" };
-    static TWO: Field<String> = Field { name: "two", is: &WORD, need: Need::Nullable, about: "" };
+    static WORD: ValueType<String> = ValueType { read: |node| node.text().map(str::to_owned), schema: || json!({}) };
+    static ONE: Field<String> = Field { name: "one", is: &WORD, need: Presence::Required, about: "" };
+    static TWO: Field<String> = Field { name: "two", is: &WORD, need: Presence::Nullable, about: "" };
 
-    fn read(form: Result<Form, Wrong>) -> Result<(String, Option<Option<String>>), String> {
-        let read = |form: Form| Ok((form.required(&ONE)?, form.change(&TWO)?));
-        form.and_then(read).map_err(|wrong| format!("{} {}", wrong.at, wrong.what))
+    fn read(input: Result<InputFields, InputError>) -> Result<(String, Option<Option<String>>), String> {
+        let read = |input: InputFields| Ok((input.required(&ONE)?, input.change(&TWO)?));
+        input.and_then(read).map_err(|wrong| format!("{} {}", wrong.at, wrong.what))
     }
 
     #[test]
     fn a_body_is_read_field_by_field() {
         let check = |body: &str, expected: Result<(&str, Option<Option<&str>>), &str>| {
-            let node: Node = serde_json::from_str(body).unwrap();
+            let node: InputValue = serde_json::from_str(body).unwrap();
             let expected = expected.map(|(one, two)| (one.to_owned(), two.map(|two| two.map(str::to_owned))));
-            assert_eq!(read(Form::of(&node, &[&ONE, &TWO])), expected.map_err(str::to_owned), "{body}");
+            assert_eq!(read(InputFields::of(&node, &[&ONE, &TWO])), expected.map_err(str::to_owned), "{body}");
         };
         check(r#"{"one":"a"}"#, Ok(("a", None)));
         check(r#"{"two":null,"one":""}"#, Ok(("", Some(None))));
@@ -321,7 +321,7 @@ mod tests {
     fn a_query_is_read_like_a_body() {
         let check = |query: &str, expected: Result<(&str, Option<Option<&str>>), &str>| {
             let expected = expected.map(|(one, two)| (one.to_owned(), two.map(|two| two.map(str::to_owned))));
-            assert_eq!(read(Form::of_query(query, &[&ONE, &TWO])), expected.map_err(str::to_owned), "{query}");
+            assert_eq!(read(InputFields::of_query(query, &[&ONE, &TWO])), expected.map_err(str::to_owned), "{query}");
         };
         check("one=a&two=b", Ok(("a", Some(Some("b")))));
         check("&one=a%2Fb+c%&", Ok(("a/b c%", None)));

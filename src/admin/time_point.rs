@@ -2,7 +2,7 @@
 //!
 //! Days are days of UTC, as the ledger's own are. What time it is now is handed in.
 //!
-//! Start reading at [`When::parse`] and [`expiry`].
+//! Start reading at [`TimePoint::parse`] and [`parse_expiry`].
 
 use jiff::Timestamp;
 
@@ -10,14 +10,14 @@ const DAY_MS: i64 = 86_400_000;
 
 /// A moment: so many milliseconds ago, or in Unix milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum When {
+pub enum TimePoint {
     /// Milliseconds before now.
     Ago(i64),
     /// Unix milliseconds.
     At(i64),
 }
 
-impl When {
+impl TimePoint {
     /// In Unix milliseconds.
     pub fn unix_ms(self, now_unix_ms: i64) -> i64 {
         match self {
@@ -38,12 +38,12 @@ impl When {
         if let Some(unix_ms) = instant(text) {
             return Ok(Self::At(unix_ms));
         }
-        length(text).filter(|_| !text.ends_with('s')).map(Self::Ago).ok_or(WRONG)
+        parse_duration_ms(text).filter(|_| !text.ends_with('s')).map(Self::Ago).ok_or(WRONG)
     }
 }
 
 /// The milliseconds of a length such as `30d`, `12h`, `15m` or `90s`; `None` where it is none.
-pub fn length(text: &str) -> Option<i64> {
+pub fn parse_duration_ms(text: &str) -> Option<i64> {
     let unit = match text.chars().last()? {
         'd' => DAY_MS,
         'h' => 3_600_000,
@@ -58,7 +58,7 @@ pub fn length(text: &str) -> Option<i64> {
 
 /// The Unix second from which something no longer works whose last day, or the instant of whose end, is `text`;
 /// `None` where it is neither.
-pub fn expiry(text: &str) -> Option<i64> {
+pub fn parse_expiry(text: &str) -> Option<i64> {
     let day = day_of(text).map(|day| (day + 1) * DAY_MS);
     day.or_else(|| instant(text)).map(|unix_ms| unix_ms.div_euclid(1000))
 }
@@ -98,13 +98,14 @@ mod tests {
 
     #[test]
     fn a_span_is_how_long_ago_or_a_date() {
-        let check = |text: &str, expected: Option<When>| assert_eq!(When::parse(text).ok(), expected, "{text}");
-        check("30d", Some(When::Ago(30 * DAY_MS)));
-        check("12h", Some(When::Ago(43_200_000)));
-        check("15m", Some(When::Ago(900_000)));
-        check("1970-01-01", Some(When::At(0)));
-        check("2000-02-29", Some(When::At(951_782_400_000)));
-        check("2026-11-22", Some(When::At(1_795_305_600_000)));
+        let check =
+            |text: &str, expected: Option<TimePoint>| assert_eq!(TimePoint::parse(text).ok(), expected, "{text}");
+        check("30d", Some(TimePoint::Ago(30 * DAY_MS)));
+        check("12h", Some(TimePoint::Ago(43_200_000)));
+        check("15m", Some(TimePoint::Ago(900_000)));
+        check("1970-01-01", Some(TimePoint::At(0)));
+        check("2000-02-29", Some(TimePoint::At(951_782_400_000)));
+        check("2026-11-22", Some(TimePoint::At(1_795_305_600_000)));
         for wrong in [
             "",
             "d",
@@ -125,9 +126,10 @@ mod tests {
 
     #[test]
     fn a_time_has_an_offset() {
-        let check = |text: &str, expected: Option<When>| assert_eq!(When::parse(text).ok(), expected, "{text}");
-        check("2026-11-22T00:00:00Z", Some(When::At(1_795_305_600_000)));
-        check("2026-11-22T01:00:00.250+01:00", Some(When::At(1_795_305_600_250)));
+        let check =
+            |text: &str, expected: Option<TimePoint>| assert_eq!(TimePoint::parse(text).ok(), expected, "{text}");
+        check("2026-11-22T00:00:00Z", Some(TimePoint::At(1_795_305_600_000)));
+        check("2026-11-22T01:00:00.250+01:00", Some(TimePoint::At(1_795_305_600_250)));
         for wrong in
             ["2026-11-22T00:00:00", "2026-11-22 00:00:00Z", "2026-11-22T00:00:00Z[UTC]", "1969-12-31T23:00:00Z"]
         {
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_expires_works_to_the_end_of_its_last_day() {
-        let check = |text: &str, expected: Option<i64>| assert_eq!(expiry(text), expected, "{text}");
+        let check = |text: &str, expected: Option<i64>| assert_eq!(parse_expiry(text), expected, "{text}");
         check("1970-01-01", Some(86_400));
         check("2027-01-31", Some(1_801_440_000));
         check("2000-02-29T00:00:00Z", Some(951_782_400));
