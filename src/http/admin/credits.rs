@@ -1,9 +1,10 @@
 //! `/admin/v1/credits`
 
+use super::error::AdminFailure;
 use super::input::{DescribedField, Field, InputError, InputFields, Presence};
 use super::keys::{PAGE, PAGE_LIMIT};
 use super::value_types::{AFTER_HOLDER, AFTER_NUMBER, AMOUNT, LINE, NAME};
-use super::{AdminFailure, AdminRequest, AdminResponse, shapes};
+use super::{AdminRequest, AdminResponse, shapes};
 use crate::admin::{AdminError, NewGrant};
 use crate::domain::budget::Scope;
 use crate::domain::money::NanoUsd;

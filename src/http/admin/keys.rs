@@ -1,8 +1,9 @@
 //! `/admin/v1/keys`
 
+use super::error::AdminFailure;
 use super::input::{DescribedField, Field, Presence};
 use super::value_types::{AFTER_NAME, BUDGET, COUNT, EXPIRY, FLAG, HASH, LIMIT, NAME, OVERLAP, SMALL_COUNT};
-use super::{AdminFailure, AdminRequest, AdminResponse, shapes};
+use super::{AdminRequest, AdminResponse, shapes};
 use crate::admin::{IssuedKey, KeyEdit, KeyFilter, KeyView, NewKey};
 use crate::domain::authorize::Limits;
 use crate::domain::budget::BudgetSpec;

@@ -7,6 +7,7 @@
 //! Start reading in [`operations`], then [`answer`].
 
 mod credits;
+mod error;
 mod input;
 mod keys;
 mod openapi;
@@ -17,7 +18,6 @@ mod teams;
 mod value_types;
 
 use super::App;
-use super::error::ApiError;
 use super::ingress;
 use super::layers::Arrival;
 use super::ops::Role;
@@ -31,9 +31,10 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use error::AdminFailure;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use input::{InputError, InputFields, InputValue};
+use input::{InputFields, InputValue};
 use operations::{AdminMethod, OPERATIONS, Operation};
 use serde_json::Value;
 use std::panic::resume_unwind;
@@ -63,52 +64,6 @@ pub fn is_below(path: &str) -> bool {
 /// What no route takes, below `/admin`.
 pub async fn unknown(app: Arc<App>, request: Request) -> Response {
     answer(app, None, String::new(), request).await
-}
-
-/// Why an operator does not get what was asked for.
-#[derive(Debug)]
-pub enum AdminFailure {
-    /// No token, or none of an operator's.
-    NoToken,
-    /// Who may only look asks for a change.
-    OnlyLooks,
-    /// There is no such path.
-    UnknownUrl(String),
-    /// The path takes these methods.
-    WrongMethod(String),
-    /// The body is not said to be JSON.
-    NotJson,
-    /// The body was not understood.
-    Body(BodyProblem),
-    /// A field or header is not as it must be.
-    Invalid {
-        /// Which.
-        param: String,
-        /// A sentence.
-        message: String,
-    },
-    /// It is not in the state that `If-Match` names.
-    Changed,
-    /// The rules of the house.
-    Rules(AdminError),
-}
-
-impl From<InputError> for AdminFailure {
-    fn from(wrong: InputError) -> Self {
-        if wrong.at.is_empty() {
-            return Self::Body(BodyProblem::NotJson(format!("The body {}. Send a JSON object.", wrong.what)));
-        }
-        Self::Invalid { message: format!("'{}' {}.", wrong.at, wrong.what), param: wrong.at }
-    }
-}
-
-impl From<AdminError> for AdminFailure {
-    fn from(error: AdminError) -> Self {
-        match error {
-            AdminError::Stale => Self::Changed,
-            other => Self::Rules(other),
-        }
-    }
 }
 
 /// What one operation is asked with.
@@ -164,8 +119,8 @@ async fn answer(app: Arc<App>, path: Option<&'static str>, name: String, request
     let arrival = request.extensions().get::<Arrival>().copied();
     let mut response = match perform(app, path, name, request).await {
         Ok(answer) => answer.response(),
-        Err(declined) => {
-            let row = ApiError::declined(&declined);
+        Err(failure) => {
+            let row = failure.api_error();
             if row.status.is_server_error() {
                 let request_id = arrival.map(|arrival| tracing::field::display(arrival.id));
                 tracing::warn!(request_id, code = row.code, "{}", row.log);
@@ -192,7 +147,7 @@ async fn perform(
     let role = app.ops.load().role(presented.as_ref()).ok_or(AdminFailure::NoToken)?;
     let operation = find_operation(path, &parts.method, parts.uri.path())?;
     if operation.changes() && role < Role::Operator {
-        return Err(AdminFailure::OnlyLooks);
+        return Err(AdminFailure::ReadOnlyToken);
     }
     let query = InputFields::of_query(parts.uri.query().unwrap_or_default(), operation.query)?;
     let if_match = if operation.conditional { IfMatch::of(&parts.headers)? } else { IfMatch::Anything };

@@ -2,8 +2,9 @@
 //!
 //! Start reading at [`OPERATIONS`].
 
+use super::error::AdminFailure;
 use super::input::DescribedField;
-use super::{AdminFailure, AdminRequest, AdminResponse, credits, keys, openapi, reports, teams};
+use super::{AdminRequest, AdminResponse, credits, keys, openapi, reports, teams};
 use http::Method;
 use std::pin::Pin;
 

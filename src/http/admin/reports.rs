@@ -1,9 +1,10 @@
 //! `/admin/v1/usage` and `/admin/v1/ledger`
 
+use super::error::AdminFailure;
 use super::input::{DescribedField, Field, InputError, InputFields, Presence};
 use super::keys::{PAGE, PAGE_LIMIT};
 use super::value_types::{AFTER_REQUEST, DIMENSIONS, MOMENT, SOUGHT};
-use super::{AdminFailure, AdminRequest, AdminResponse, shapes};
+use super::{AdminRequest, AdminResponse, shapes};
 use crate::admin::{AdminError, RecordKind, TimePoint};
 use crate::domain::id::RequestId;
 use crate::domain::report::{Condition, Dimension, ReceiptsQuery, UsageQuery};

@@ -1,9 +1,10 @@
 //! `/admin/v1/teams`
 
+use super::error::AdminFailure;
 use super::input::{DescribedField, Field, Presence};
 use super::keys::{PAGE, PAGE_AFTER, PAGE_LIMIT};
 use super::value_types::{BUDGET, NAME};
-use super::{AdminFailure, AdminRequest, AdminResponse, shapes};
+use super::{AdminRequest, AdminResponse, shapes};
 use crate::admin::{TeamEdit, TeamView};
 use crate::domain::budget::BudgetSpec;
 
