@@ -11,6 +11,7 @@ mod keys;
 mod teams;
 mod time_point;
 mod usage;
+pub mod views;
 
 pub use credits::NewGrant;
 pub use keys::{IssuedKey, KeyEdit, KeyFilter, KeyView, NewKey};

@@ -8,7 +8,7 @@ use super::context::{CliContext, KNOWN_SOON, note, view};
 use super::store::{Stopped, Stored};
 use super::table::{NONE, Side, dollars, quoted, table};
 use super::value_parsers::{amount, instant, minute};
-use super::views;
+use crate::admin::views::{BalanceObject, GrantObject, ListObject, to_json};
 use crate::admin::{KeyView, NewGrant, Page};
 use crate::domain::budget::{CreditUse, Scope};
 use crate::domain::money::NanoUsd;
@@ -129,7 +129,7 @@ fn grant(args: &GrantArgs) -> Result<String, Stopped> {
         note(&advice);
     }
     if args.json {
-        return Ok(format!("{:#}\n", views::grant(&grant)));
+        return Ok(format!("{:#}\n", to_json(&GrantObject::from(&grant))));
     }
     let whose = format!("the {} {}", holder.scope.label(), holder.name);
     let done = if grant.amount < NanoUsd::ZERO { "took from" } else { "granted to" };
@@ -172,7 +172,7 @@ fn list(args: &List) -> Result<String, Stopped> {
         let grants = grants(&context, only.as_ref())?;
         return Ok(match (args.csv, args.json) {
             (true, _) => grants_csv(&grants),
-            (_, true) => format!("{:#}\n", views::list(&whole(grants), views::grant)),
+            (_, true) => format!("{:#}\n", to_json(&ListObject::<GrantObject>::of(&whole(grants)))),
             _ => grants_table(&grants),
         });
     }
@@ -180,7 +180,7 @@ fn list(args: &List) -> Result<String, Stopped> {
     balances.retain(|balance| only.as_ref().is_none_or(|only| *only == balance.holder));
     Ok(match (args.csv, args.json) {
         (true, _) => balances_csv(&balances),
-        (_, true) => format!("{:#}\n", views::list(&whole(balances), views::balance)),
+        (_, true) => format!("{:#}\n", to_json(&ListObject::<BalanceObject>::of(&whole(balances)))),
         _ => balances_table(&balances),
     })
 }

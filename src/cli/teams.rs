@@ -132,7 +132,7 @@ fn list(args: &List) -> Result<String, Stopped> {
     let context = CliContext::open(&args.stored)?;
     let page = context.admin.teams(&context.snapshot, None, usize::MAX);
     if args.json {
-        return Ok(format!("{:#}\n", views::list(&page, views::team)));
+        return Ok(format!("{:#}\n", views::teams(&page)));
     }
     let teams = page.items;
     if teams.is_empty() {

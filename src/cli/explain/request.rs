@@ -2,6 +2,7 @@
 //!
 //! Start reading at [`explain`].
 
+use crate::admin::views::{ReceiptObject, to_json};
 use crate::cli::print;
 use crate::cli::store::{Stopped, Stored};
 use crate::cli::table::{Side, dollars, grouped, table};
@@ -9,7 +10,6 @@ use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
 use crate::domain::pricing::Price;
 use crate::domain::receipt::{AttemptRecord, Receipt};
-use crate::http::admin::shapes;
 use crate::telemetry::rfc3339::Rfc3339;
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ pub(super) fn id(text: &str) -> Result<RequestId, &'static str> {
 pub(super) fn explain(id: RequestId, stored: &Stored, as_json: bool) -> anyhow::Result<ExitCode> {
     match find(id, stored) {
         Ok(receipt) => {
-            print(&if as_json { format!("{:#}\n", shapes::receipt(&receipt)) } else { text(&receipt) })?;
+            print(&if as_json { format!("{:#}\n", to_json(&ReceiptObject::from(&receipt))) } else { text(&receipt) })?;
             Ok(ExitCode::SUCCESS)
         }
         Err(stopped) => stopped.tell(),

@@ -20,7 +20,6 @@ use crate::domain::authorize::Limits;
 use crate::domain::budget::BudgetSpec;
 use crate::domain::register::KeyOverrides;
 use clap::{Args, Subcommand};
-use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -218,13 +217,7 @@ fn issued(done: Result<WithSecret, Stopped>, as_json: bool) -> anyhow::Result<Ex
         Err(stopped) => return stopped.tell(),
     };
     let secret = exposed(issued.secret.as_ref());
-    let answer = if as_json {
-        let mut value = views::key(&issued.key);
-        value["secret"] = json!(secret);
-        format!("{value:#}")
-    } else {
-        secret.to_owned()
-    };
+    let answer = if as_json { format!("{:#}", views::issued_key(&issued)) } else { secret.to_owned() };
     let code = hand_over(issued.key.name(), &answer)?;
     note(&said);
     Ok(code)
@@ -235,7 +228,7 @@ fn list(args: &List) -> Result<String, Stopped> {
     let page = listed(&context, args.after.clone(), args.limit.unwrap_or(usize::MAX));
     Ok(match (args.csv, args.json) {
         (true, _) => show::csv(&page.items),
-        (_, true) => format!("{:#}\n", views::list(&page, views::key)),
+        (_, true) => format!("{:#}\n", views::keys(&page)),
         _ => show::list(&page.items),
     })
 }

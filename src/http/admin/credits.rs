@@ -4,7 +4,8 @@ use super::error::AdminFailure;
 use super::input::{DescribedField, Field, InputError, InputFields, Presence};
 use super::keys::{PAGE, PAGE_LIMIT};
 use super::value_types::{AFTER_HOLDER, AFTER_NUMBER, AMOUNT, LINE, NAME};
-use super::{AdminRequest, AdminResponse, shapes};
+use super::{AdminRequest, AdminResponse};
+use crate::admin::views::{BalanceObject, GrantObject, ListObject};
 use crate::admin::{AdminError, NewGrant};
 use crate::domain::budget::Scope;
 use crate::domain::money::NanoUsd;
@@ -29,14 +30,14 @@ pub(super) static GRANTED: [&dyn DescribedField; 4] = [&OF_KEY, &OF_TEAM, &GIVEN
 pub(super) async fn balances(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
     let (after, most) = (request.query.optional(&AFTER)?, request.query.optional(&PAGE_LIMIT)?.unwrap_or(PAGE));
     let page = request.app.admin.balances_after(after.as_ref(), most).await?;
-    Ok(AdminResponse::ok(shapes::list(&page, shapes::balance)))
+    Ok(AdminResponse::ok(&ListObject::<BalanceObject>::of(&page)))
 }
 
 pub(super) async fn grants(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
     let AdminRequest { app, query, .. } = request;
     let (after, most) = (query.optional(&AFTER_GRANT)?.unwrap_or(0), query.optional(&PAGE_LIMIT)?.unwrap_or(PAGE));
     let page = app.admin.grants(holder(&query)?, after, most).await?;
-    Ok(AdminResponse::ok(shapes::list(&page, shapes::grant)))
+    Ok(AdminResponse::ok(&ListObject::<GrantObject>::of(&page)))
 }
 
 pub(super) async fn grant(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
@@ -53,7 +54,7 @@ pub(super) async fn grant(request: AdminRequest) -> Result<AdminResponse, AdminF
         }
         other => AdminFailure::from(other),
     })?;
-    Ok(AdminResponse::ok(shapes::grant(&grant)).created())
+    Ok(AdminResponse::ok(&GrantObject::from(&grant)).created())
 }
 
 fn holder(input: &InputFields) -> Result<Option<Holder>, InputError> {

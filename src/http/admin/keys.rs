@@ -3,7 +3,8 @@
 use super::error::AdminFailure;
 use super::input::{DescribedField, Field, Presence};
 use super::value_types::{AFTER_NAME, BUDGET, COUNT, EXPIRY, FLAG, HASH, LIMIT, NAME, OVERLAP, SMALL_COUNT};
-use super::{AdminRequest, AdminResponse, shapes};
+use super::{AdminRequest, AdminResponse};
+use crate::admin::views::{IssuedKeyObject, KeyObject, ListObject};
 use crate::admin::{IssuedKey, KeyEdit, KeyFilter, KeyView, NewKey};
 use crate::domain::authorize::Limits;
 use crate::domain::budget::BudgetSpec;
@@ -99,7 +100,7 @@ pub(super) async fn list(request: AdminRequest) -> Result<AdminResponse, AdminFa
     let filter = KeyFilter { policy: query.optional(&OF_POLICY)?, team: query.optional(&OF_TEAM)? };
     let (after, most) = (query.optional(&PAGE_AFTER)?, query.optional(&PAGE_LIMIT)?.unwrap_or(PAGE));
     let page = app.admin.keys_of(&snapshot, &filter, after.as_deref(), most);
-    Ok(AdminResponse::ok(shapes::list(&page, shapes::key)))
+    Ok(AdminResponse::ok(&ListObject::<KeyObject>::of(&page)))
 }
 
 pub(super) async fn create(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
@@ -117,8 +118,7 @@ pub(super) async fn create(request: AdminRequest) -> Result<AdminResponse, Admin
         expires: body.optional(&EXPIRES)?,
         hash: body.optional(&IMPORTED)?,
     };
-    let issued = app.admin.create_key(&snapshot, new).await?;
-    Ok(shown_once(&issued).created())
+    Ok(issued(&app.admin.create_key(&snapshot, new).await?).created())
 }
 
 pub(super) async fn read(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
@@ -146,7 +146,7 @@ pub(super) async fn rotate(request: AdminRequest) -> Result<AdminResponse, Admin
     let AdminRequest { app, snapshot, name, body, if_match, .. } = request;
     let overlap = body.optional(&KEPT_FOR)?.unwrap_or(OVERLAP_USUAL);
     let expected = if_match.expected(version(&app.admin.key(&snapshot, &name)?))?;
-    Ok(shown_once(&app.admin.rotate_key(&snapshot, &name, expected, overlap).await?))
+    Ok(issued(&app.admin.rotate_key(&snapshot, &name, expected, overlap).await?))
 }
 
 fn version(key: &KeyView) -> Option<i64> {
@@ -154,12 +154,10 @@ fn version(key: &KeyView) -> Option<i64> {
 }
 
 fn shown(key: &KeyView) -> AdminResponse {
-    AdminResponse::ok(shapes::key(key)).of_version(version(key))
+    AdminResponse::ok(&KeyObject::from(key)).of_version(version(key))
 }
 
 /// With the secret that was made.
-fn shown_once(issued: &IssuedKey) -> AdminResponse {
-    let AdminResponse { mut body, .. } = shown(&issued.key);
-    body["secret"] = issued.secret.as_ref().map(|secret| secret.expose()).into();
-    AdminResponse::ok(body).of_version(version(&issued.key))
+fn issued(issued: &IssuedKey) -> AdminResponse {
+    AdminResponse::ok(&IssuedKeyObject::from(issued)).of_version(version(&issued.key))
 }

@@ -13,7 +13,6 @@ mod keys;
 mod openapi;
 mod operations;
 mod reports;
-pub mod shapes;
 mod teams;
 mod value_types;
 
@@ -23,6 +22,7 @@ use super::layers::Arrival;
 use super::ops::Role;
 use super::upload::Upload;
 use crate::admin::AdminError;
+use crate::admin::views::to_json;
 use crate::config::Snapshot;
 use crate::domain::call::BodyProblem;
 use crate::relay::BodyLimits;
@@ -36,6 +36,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use input::{InputFields, InputValue};
 use operations::{AdminMethod, OPERATIONS, Operation};
+use serde::Serialize;
 use serde_json::Value;
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -86,8 +87,8 @@ struct AdminResponse {
 }
 
 impl AdminResponse {
-    fn ok(body: Value) -> Self {
-        Self { status: StatusCode::OK, body, version: None }
+    fn ok(object: &impl Serialize) -> Self {
+        Self { status: StatusCode::OK, body: to_json(object), version: None }
     }
 
     fn created(self) -> Self {

@@ -4,8 +4,13 @@
 
 use super::error::AdminFailure;
 use super::input::DescribedField;
+use super::openapi::OpenApiDocument;
 use super::{AdminRequest, AdminResponse, credits, keys, openapi, reports, teams};
+use crate::admin::views::{
+    BalanceObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject, TeamObject, UsageObject,
+};
 use http::Method;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::pin::Pin;
 
 /// What an operation's future is.
@@ -77,11 +82,22 @@ pub(super) struct BodySpec {
 
 /// What it answers where it succeeds.
 pub(super) struct ResponseSpec {
-    /// The name of its schema.
-    pub(super) schema: &'static str,
-    pub(super) created: bool,
+    /// The schema of its body; a named one is added to the generator's definitions.
+    pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
+    /// 201 in place of 200.
+    pub(super) is_created: bool,
     /// Whether there is an `ETag`.
-    pub(super) versioned: bool,
+    pub(super) has_etag: bool,
+}
+
+impl ResponseSpec {
+    const fn created(self) -> Self {
+        Self { is_created: true, ..self }
+    }
+
+    const fn with_etag(self) -> Self {
+        Self { has_etag: true, ..self }
+    }
 }
 
 impl Operation {
@@ -91,15 +107,11 @@ impl Operation {
     }
 }
 
-const fn response(schema: &'static str) -> ResponseSpec {
-    ResponseSpec { schema, created: false, versioned: false }
+const fn response<T: JsonSchema>() -> ResponseSpec {
+    ResponseSpec { schema: SchemaGenerator::subschema_for::<T>, is_created: false, has_etag: false }
 }
 
-const fn versioned(schema: &'static str) -> ResponseSpec {
-    ResponseSpec { versioned: true, ..response(schema) }
-}
-
-const fn looks(
+const fn get(
     path: &'static str,
     id: &'static str,
     about: &'static str,
@@ -109,7 +121,7 @@ const fn looks(
     Operation { method: AdminMethod::Get, path, id, about, query: &[], body: None, conditional: false, response, run }
 }
 
-const fn takes(fields: &'static [&'static dyn DescribedField], example: &'static str) -> Option<BodySpec> {
+const fn body(fields: &'static [&'static dyn DescribedField], example: &'static str) -> Option<BodySpec> {
     Some(BodySpec { fields, is_optional: false, example })
 }
 
@@ -123,114 +135,145 @@ const GRANTS: &str = "/admin/v1/credits/grants";
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
         query: &keys::LISTED_BY,
-        ..looks(KEYS, "list_keys", "Keys by name, those of the configuration among them.", response("KeyList"), |a| {
-            Box::pin(keys::list(a))
-        })
+        ..get(
+            KEYS,
+            "list_keys",
+            "Keys by name, those of the configuration among them.",
+            response::<ListObject<KeyObject>>(),
+            |a| Box::pin(keys::list(a)),
+        )
     },
     Operation {
         method: AdminMethod::Post,
-        body: takes(
+        body: body(
             &keys::NEW,
             r#"{"name":"growth-app","policy":"standard","team":"growth","requests_per_minute":50,"budget":{"limit":"100.00","window":"month"},"expires":"2037-01-31"}"#,
         ),
-        response: ResponseSpec { created: true, ..versioned("IssuedKey") },
-        ..looks(KEYS, "create_key", "Makes a key. Its secret is in this answer and nowhere else.", response(""), |a| {
-            Box::pin(keys::create(a))
-        })
+        ..get(
+            KEYS,
+            "create_key",
+            "Makes a key. Its secret is in this answer and nowhere else.",
+            response::<IssuedKeyObject>().with_etag().created(),
+            |a| Box::pin(keys::create(a)),
+        )
     },
-    looks(KEY, "read_key", "One key.", versioned("Key"), |a| Box::pin(keys::read(a))),
+    get(KEY, "read_key", "One key.", response::<KeyObject>().with_etag(), |a| Box::pin(keys::read(a))),
     Operation {
         method: AdminMethod::Patch,
-        body: takes(&keys::CHANGED, r#"{"requests_per_minute":20,"expires":null,"disabled":false}"#),
+        body: body(&keys::CHANGED, r#"{"requests_per_minute":20,"expires":null,"disabled":false}"#),
         conditional: true,
-        ..looks(KEY, "change_key", "Changes what is given; null takes it away.", versioned("Key"), |a| {
-            Box::pin(keys::change(a))
-        })
+        ..get(
+            KEY,
+            "change_key",
+            "Changes what is given; null takes it away.",
+            response::<KeyObject>().with_etag(),
+            |a| Box::pin(keys::change(a)),
+        )
     },
     Operation {
         method: AdminMethod::Post,
         body: Some(BodySpec { fields: &keys::ROTATED, is_optional: true, example: r#"{"overlap":"24h"}"# }),
         conditional: true,
-        ..looks(
+        ..get(
             "/admin/v1/keys/{name}/rotate",
             "rotate_key",
             "Gives a key a further secret. Those it has work until the overlap ends.",
-            versioned("IssuedKey"),
+            response::<IssuedKeyObject>().with_etag(),
             |a| Box::pin(keys::rotate(a)),
         )
     },
     Operation {
         query: &teams::LISTED_BY,
-        ..looks(TEAMS, "list_teams", "Teams with a budget, or made to have one, by name.", response("TeamList"), |a| {
-            Box::pin(teams::list(a))
-        })
+        ..get(
+            TEAMS,
+            "list_teams",
+            "Teams with a budget, or made to have one, by name.",
+            response::<ListObject<TeamObject>>(),
+            |a| Box::pin(teams::list(a)),
+        )
     },
     Operation {
         method: AdminMethod::Post,
-        body: takes(
+        body: body(
             &teams::NEW,
             r#"{"name":"growth","budget":{"limit":"2000.00","window":"month","zone":"Europe/Paris"}}"#,
         ),
-        response: ResponseSpec { created: true, ..versioned("Team") },
-        ..looks(TEAMS, "create_team", "Makes a team.", response(""), |a| Box::pin(teams::create(a)))
+        ..get(TEAMS, "create_team", "Makes a team.", response::<TeamObject>().with_etag().created(), |a| {
+            Box::pin(teams::create(a))
+        })
     },
-    looks(TEAM, "read_team", "One team.", versioned("Team"), |a| Box::pin(teams::read(a))),
+    get(TEAM, "read_team", "One team.", response::<TeamObject>().with_etag(), |a| Box::pin(teams::read(a))),
     Operation {
         method: AdminMethod::Patch,
-        body: takes(&teams::CHANGED, r#"{"budget":null}"#),
+        body: body(&teams::CHANGED, r#"{"budget":null}"#),
         conditional: true,
-        ..looks(TEAM, "change_team", "Changes what is given; null takes it away.", versioned("Team"), |a| {
-            Box::pin(teams::change(a))
-        })
+        ..get(
+            TEAM,
+            "change_team",
+            "Changes what is given; null takes it away.",
+            response::<TeamObject>().with_etag(),
+            |a| Box::pin(teams::change(a)),
+        )
     },
     Operation {
         query: &credits::LISTED_BY,
-        ..looks(
+        ..get(
             "/admin/v1/credits",
             "list_credits",
             "What is left of everybody's credit.",
-            response("BalanceList"),
+            response::<ListObject<BalanceObject>>(),
             |a| Box::pin(credits::balances(a)),
         )
     },
     Operation {
         query: &credits::GRANTS_LISTED_BY,
-        ..looks(GRANTS, "list_grants", "Grants of credit, the oldest first.", response("GrantList"), |a| {
-            Box::pin(credits::grants(a))
-        })
+        ..get(
+            GRANTS,
+            "list_grants",
+            "Grants of credit, the oldest first.",
+            response::<ListObject<GrantObject>>(),
+            |a| Box::pin(credits::grants(a)),
+        )
     },
     Operation {
         method: AdminMethod::Post,
-        body: takes(&credits::GRANTED, r#"{"team":"growth","amount":"10.00","reason":"invoice 2026-11"}"#),
-        response: ResponseSpec { created: true, ..response("Grant") },
-        ..looks(GRANTS, "grant_credit", "Grants credit to a key or a team, or takes it back.", response(""), |a| {
-            Box::pin(credits::grant(a))
-        })
+        body: body(&credits::GRANTED, r#"{"team":"growth","amount":"10.00","reason":"invoice 2026-11"}"#),
+        ..get(
+            GRANTS,
+            "grant_credit",
+            "Grants credit to a key or a team, or takes it back.",
+            response::<GrantObject>().created(),
+            |a| Box::pin(credits::grant(a)),
+        )
     },
     Operation {
         query: &reports::SUMMED_BY,
-        ..looks(
+        ..get(
             "/admin/v1/usage",
             "read_usage",
             "Requests, tokens and money, summed: the dearest first, or day by day where days come first.",
-            response("Usage"),
+            response::<UsageObject>(),
             |a| Box::pin(reports::usage(a)),
         )
     },
     Operation {
         query: &reports::LISTED_BY,
-        ..looks("/admin/v1/ledger", "list_requests", "Requests, the newest first.", response("RequestList"), |a| {
-            Box::pin(reports::list(a))
-        })
+        ..get(
+            "/admin/v1/ledger",
+            "list_requests",
+            "Requests, the newest first.",
+            response::<ListObject<RequestObject>>(),
+            |a| Box::pin(reports::list(a)),
+        )
     },
-    looks(
+    get(
         "/admin/v1/ledger/{request_id}",
         "read_request",
         "What became of one request, by its x-request-id; a moment after its answer ended.",
-        response("Request"),
+        response::<RequestObject>(),
         |a| Box::pin(reports::read(a)),
     ),
-    looks("/admin/v1/openapi.json", "read_document", "This document.", response("Document"), |_| {
-        Box::pin(async { Ok(AdminResponse::ok(openapi::document())) })
+    get("/admin/v1/openapi.json", "read_document", "This document.", response::<OpenApiDocument>(), |_| {
+        Box::pin(async { Ok(AdminResponse::ok(&openapi::document())) })
     }),
 ];

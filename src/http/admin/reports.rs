@@ -4,7 +4,8 @@ use super::error::AdminFailure;
 use super::input::{DescribedField, Field, InputError, InputFields, Presence};
 use super::keys::{PAGE, PAGE_LIMIT};
 use super::value_types::{AFTER_REQUEST, DIMENSIONS, MOMENT, SOUGHT};
-use super::{AdminRequest, AdminResponse, shapes};
+use super::{AdminRequest, AdminResponse};
+use crate::admin::views::{ListObject, RequestObject, UsageObject};
 use crate::admin::{AdminError, RecordKind, TimePoint};
 use crate::domain::id::RequestId;
 use crate::domain::report::{Condition, Dimension, ReceiptsQuery, UsageQuery};
@@ -64,7 +65,7 @@ pub(super) async fn usage(request: AdminRequest) -> Result<AdminResponse, AdminF
     let by = query.optional(&BY)?.unwrap_or_else(|| vec![Dimension::Key]);
     let query = UsageQuery { by, since_unix_ms, until_unix_ms, only: conditions(&query)? };
     let sums = app.admin.usage(query.clone()).await?;
-    Ok(AdminResponse::ok(shapes::usage(&query, &sums)))
+    Ok(AdminResponse::ok(&UsageObject::of(&query, &sums)))
 }
 
 pub(super) async fn list(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
@@ -72,14 +73,14 @@ pub(super) async fn list(request: AdminRequest) -> Result<AdminResponse, AdminFa
     let (since_unix_ms, until_unix_ms) = span(&query, app.clock.unix_ms())?;
     let (after, most) = (query.optional(&AFTER)?, query.optional(&PAGE_LIMIT)?.unwrap_or(PAGE));
     let query = ReceiptsQuery { since_unix_ms, until_unix_ms, only: conditions(&query)?, after, most };
-    Ok(AdminResponse::ok(shapes::list(&app.admin.receipts(query).await?, shapes::request)))
+    Ok(AdminResponse::ok(&ListObject::<RequestObject>::of(&app.admin.receipts(query).await?)))
 }
 
 pub(super) async fn read(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
     // A name that is no request's is the name of no request.
     let nobody = || AdminError::NotFound { kind: RecordKind::Request, name: request.name.clone() };
     let id = RequestId::parse(&request.name).ok_or_else(nobody)?;
-    Ok(AdminResponse::ok(shapes::request(&request.app.admin.receipt(id).await?)))
+    Ok(AdminResponse::ok(&RequestObject::from(&request.app.admin.receipt(id).await?)))
 }
 
 fn span(query: &InputFields, now_unix_ms: i64) -> Result<(Option<i64>, Option<i64>), InputError> {

@@ -4,7 +4,8 @@ use super::error::AdminFailure;
 use super::input::{DescribedField, Field, Presence};
 use super::keys::{PAGE, PAGE_AFTER, PAGE_LIMIT};
 use super::value_types::{BUDGET, NAME};
-use super::{AdminRequest, AdminResponse, shapes};
+use super::{AdminRequest, AdminResponse};
+use crate::admin::views::{ListObject, TeamObject};
 use crate::admin::{TeamEdit, TeamView};
 use crate::domain::budget::BudgetSpec;
 
@@ -20,7 +21,7 @@ pub(super) async fn list(request: AdminRequest) -> Result<AdminResponse, AdminFa
     let AdminRequest { app, snapshot, query, .. } = request;
     let (after, most) = (query.optional(&PAGE_AFTER)?, query.optional(&PAGE_LIMIT)?.unwrap_or(PAGE));
     let page = app.admin.teams(&snapshot, after.as_deref(), most);
-    Ok(AdminResponse::ok(shapes::list(&page, shapes::team)))
+    Ok(AdminResponse::ok(&ListObject::<TeamObject>::of(&page)))
 }
 
 pub(super) async fn create(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
@@ -45,5 +46,5 @@ fn version(team: &TeamView) -> Option<i64> {
 }
 
 fn shown(team: &TeamView) -> AdminResponse {
-    AdminResponse::ok(shapes::team(team)).of_version(version(team))
+    AdminResponse::ok(&TeamObject::from(team)).of_version(version(team))
 }
