@@ -5,6 +5,7 @@
 //! Start reading at [`TimePoint::parse`] and [`parse_expiry`].
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -73,23 +74,16 @@ fn instant(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond).filter(|unix_ms| *unix_ms >= 0)
 }
 
-/// The day of `YYYY-MM-DD`, counted from 1970-01-01; `None` where it is no date.
+/// The number of days from 1970-01-01 to the date `YYYY-MM-DD`; `None` for another form, or an earlier date.
 fn day_of(text: &str) -> Option<i64> {
-    let fields: Vec<&str> = text.split('-').collect();
-    let [year, month, day] = fields[..] else { return None };
-    if (year.len(), month.len(), day.len()) != (4, 2, 2) || !fields.concat().bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let (year, month, day): (i64, i64, i64) = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let index = usize::try_from(month.checked_sub(1)?).ok()?;
-    if year < 1970 || !(1..=*days.get(index)?).contains(&day) {
-        return None;
-    }
-    let before = year - 1;
-    let leaps = before / 4 - before / 100 + before / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
-    Some((year - 1970) * 365 + leaps + days[..index].iter().sum::<i64>() + day - 1)
+    let is_date = text.len() == 10
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
+    let date: Date = text.parse().ok().filter(|_| is_date)?;
+    let days = date.since(Date::constant(1970, 1, 1)).ok()?.get_days();
+    u32::try_from(days).ok().map(i64::from)
 }
 
 #[cfg(test)]

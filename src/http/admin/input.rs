@@ -5,8 +5,10 @@
 //!
 //! Start reading at [`Field`], then [`InputFields`].
 
+use percent_encoding::percent_decode_str;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt;
 
 /// One field of a body or a query.
@@ -258,28 +260,10 @@ impl<'de> Deserialize<'de> for InputValue {
     }
 }
 
-/// A part of a query as it is meant; `None` where that is not UTF-8.
+/// A name or value of a query, decoded; `None` where that is not UTF-8.
 fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digit = |at: usize| after.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        rest = match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push((high << 4 | low) as u8);
-                &after[2..]
-            }
-            (b'+', ..) => {
-                bytes.push(b' ');
-                after
-            }
-            (byte, ..) => {
-                bytes.push(*byte);
-                after
-            }
-        };
-    }
-    String::from_utf8(bytes).ok()
+    let spaces = text.replace('+', " ");
+    percent_decode_str(&spaces).decode_utf8().ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]
