@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 /// A key and admin token made at start, shown once.
-pub struct Generated {
+pub struct GeneratedSecrets {
     /// What clients present.
     pub key: Option<Secret>,
     /// What operators present.
@@ -15,7 +15,7 @@ pub struct Generated {
 }
 
 /// The text for a gateway at `address` that speaks `scheme`; `model` is what the examples ask for.
-pub fn banner(scheme: &str, address: SocketAddr, generated: &Generated, model: &str) -> String {
+pub fn banner(scheme: &str, address: SocketAddr, generated: &GeneratedSecrets, model: &str) -> String {
     let url = format!("{scheme}://{}", reachable(address));
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -86,7 +86,7 @@ mod tests {
         let address: SocketAddr = "255.255.255.255:65535".parse().expect("an address");
         let key = new_key("demo", &[1; 32]);
         let token = new_admin_token(&[2; 32]);
-        let text = banner("https", address, &Generated { key: Some(key), admin_token: Some(token) }, "auto");
+        let text = banner("https", address, &GeneratedSecrets { key: Some(key), admin_token: Some(token) }, "auto");
         for line in text.lines() {
             assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
         }

@@ -7,8 +7,8 @@
 //! Start reading at [`budgets`].
 
 use super::print;
-use super::store::{Stopped, Stored};
-use super::table::{NONE, Side, decimal, dollars, percent, quoted, table};
+use super::store::{CommandError, StoreArgs};
+use super::table::{Align, NONE, decimal, dollars, percent, quoted, table};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::budget::{self, Budget, Scope, Span};
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 /// What `budgets` takes.
 #[derive(Args, Debug)]
-pub(super) struct Budgets {
+pub(super) struct BudgetsArgs {
     /// Show windows that have ended, too
     #[arg(long, conflicts_with = "unaccounted")]
     past: bool,
@@ -31,7 +31,7 @@ pub(super) struct Budgets {
     #[arg(long)]
     unaccounted: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
     /// Print CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -44,7 +44,7 @@ pub(super) struct Budgets {
 ///
 /// # Errors
 /// Only that it could not be written.
-pub(super) fn budgets(args: &Budgets) -> anyhow::Result<ExitCode> {
+pub(super) fn budgets(args: &BudgetsArgs) -> anyhow::Result<ExitCode> {
     let report = if args.unaccounted { left_open(args) } else { statuses(args) };
     match report {
         Ok(report) => {
@@ -59,17 +59,17 @@ pub(super) fn budgets(args: &Budgets) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn statuses(args: &Budgets) -> Result<Report, Stopped> {
+fn statuses(args: &BudgetsArgs) -> Result<BudgetReport, CommandError> {
     let now = Clock.unix_ms();
     // Named by itself, a database is read without the configuration's secrets being there.
     let may_miss = args.stored.is_named() && args.stored.config().is_none();
     let book = args.stored.book()?;
     let configured = match args.stored.snapshot() {
-        Ok(snapshot) => configured(&snapshot, &book.registered().map_err(Stopped::store)?),
+        Ok(snapshot) => configured(&snapshot, &book.registered().map_err(CommandError::store)?),
         Err(_) if may_miss => BTreeMap::new(),
         Err(stopped) => return Err(stopped),
     };
-    let mut balances = book.balances().map_err(Stopped::store)?;
+    let mut balances = book.balances().map_err(CommandError::store)?;
     balances.retain(|balance| args.past || now < balance.end_ms);
     for (account, budget) in &configured {
         let is_running = |balance: &Balance| balance.account == *account && now < balance.end_ms;
@@ -81,14 +81,14 @@ fn statuses(args: &Budgets) -> Result<Report, Stopped> {
     balances.sort_by(|a, b| (&a.account, a.start_ms).cmp(&(&b.account, b.start_ms)));
     let line = |balance: &Balance| {
         let limit = configured.get(&balance.account).map(|budget| budget.limit.0);
-        Line::of_balance(balance, limit)
+        BudgetLine::of_balance(balance, limit)
     };
-    Ok(Report { kind: &BALANCES, lines: balances.iter().map(line).collect() })
+    Ok(BudgetReport { kind: &BALANCES, lines: balances.iter().map(line).collect() })
 }
 
-fn left_open(args: &Budgets) -> Result<Report, Stopped> {
-    let left = args.stored.book()?.unaccounted().map_err(Stopped::store)?;
-    Ok(Report { kind: &UNACCOUNTED, lines: left.iter().map(Line::of_unaccounted).collect() })
+fn left_open(args: &BudgetsArgs) -> Result<BudgetReport, CommandError> {
+    let left = args.stored.book()?.unaccounted().map_err(CommandError::store)?;
+    Ok(BudgetReport { kind: &UNACCOUNTED, lines: left.iter().map(BudgetLine::of_unaccounted).collect() })
 }
 
 /// Every budget of the configuration and of stored keys and teams, and all credit, by the labels each has in
@@ -110,7 +110,7 @@ fn configured(snapshot: &Snapshot, stored: &Contents) -> BTreeMap<Account, Budge
 }
 
 /// What the columns of a report are: names in CSV and JSON, and above a table.
-struct Kind {
+struct BudgetReportColumns {
     /// Of moments, before the account's.
     before: &'static [(&'static str, &'static str)],
     /// Of moments, after the account's.
@@ -122,14 +122,14 @@ struct Kind {
     nothing: &'static str,
 }
 
-const BALANCES: Kind = Kind {
+const BALANCES: BudgetReportColumns = BudgetReportColumns {
     before: &[],
     after: &[("from", "from"), ("to", "to")],
     amounts: &[("limit_usd", "limit"), ("spent_usd", "spent"), ("leased_usd", "leased")],
     no_sum: &[0],
     nothing: "no budgets\n",
 };
-const UNACCOUNTED: Kind = Kind {
+const UNACCOUNTED: BudgetReportColumns = BudgetReportColumns {
     before: &[("booked", "booked")],
     after: &[("from", "of the window from")],
     amounts: &[("amount_usd", "amount")],
@@ -138,7 +138,7 @@ const UNACCOUNTED: Kind = Kind {
 };
 
 /// One row of a report.
-struct Line {
+struct BudgetLine {
     account: Account,
     before: Vec<Option<i64>>,
     after: Vec<Option<i64>>,
@@ -146,7 +146,7 @@ struct Line {
     amounts: Vec<Option<i64>>,
 }
 
-impl Line {
+impl BudgetLine {
     fn of_balance(balance: &Balance, limit: Option<i64>) -> Self {
         let [start, end] = [balance.start_ms, balance.end_ms].map(bounded);
         let amounts = vec![limit, Some(balance.spent_nanousd), Some(balance.leased_nanousd)];
@@ -169,12 +169,12 @@ fn bounded(unix_ms: i64) -> Option<i64> {
 }
 
 /// Lines and what they are.
-struct Report {
-    kind: &'static Kind,
-    lines: Vec<Line>,
+struct BudgetReport {
+    kind: &'static BudgetReportColumns,
+    lines: Vec<BudgetLine>,
 }
 
-impl Report {
+impl BudgetReport {
     /// The sum of each amount, by scope and window.
     fn totals(&self) -> BTreeMap<(&str, &str), Vec<i128>> {
         let mut totals = BTreeMap::new();
@@ -198,12 +198,12 @@ impl Report {
         }
         let has_limit = !self.kind.no_sum.is_empty();
         let left = |names: &[(&'static str, &'static str)]| {
-            names.iter().map(|(_, name)| (*name, Side::Left)).collect::<Vec<_>>()
+            names.iter().map(|(_, name)| (*name, Align::Left)).collect::<Vec<_>>()
         };
-        let account = ["scope", "name", "window"].map(|name| (name, Side::Left));
+        let account = ["scope", "name", "window"].map(|name| (name, Align::Left));
         let mut head = [left(self.kind.before), account.to_vec(), left(self.kind.after)].concat();
-        head.extend(self.kind.amounts.iter().map(|(_, name)| (*name, Side::Right)));
-        head.extend(has_limit.then_some(("of the limit", Side::Right)));
+        head.extend(self.kind.amounts.iter().map(|(_, name)| (*name, Align::Right)));
+        head.extend(has_limit.then_some(("of the limit", Align::Right)));
         let mut rows: Vec<Vec<String>> = self.lines.iter().map(|line| row(line, has_limit)).collect();
         for ((scope, window), total) in self.totals() {
             let mut cells = vec![String::new(); self.kind.before.len()];
@@ -221,7 +221,7 @@ impl Report {
         let kind = self.kind;
         let head = [columns(kind.before), vec!["scope", "name", "window"], columns(kind.after), columns(kind.amounts)];
         let mut out = format!("{}\n", head.concat().join(","));
-        for Line { account: Account { scope, window, name }, before, after, amounts } in &self.lines {
+        for BudgetLine { account: Account { scope, window, name }, before, after, amounts } in &self.lines {
             let moment = |unix_ms: &Option<i64>| unix_ms.map_or(String::new(), |ms| Rfc3339(ms).to_string());
             let amount = |amount: &Option<i64>| amount.map_or(String::new(), |amount| decimal(amount.into()));
             let cells = before.iter().map(moment);
@@ -234,7 +234,7 @@ impl Report {
 
     /// Money is a string, in no reader a float.
     fn json(&self) -> Value {
-        let row = |line: &Line| {
+        let row = |line: &BudgetLine| {
             let Account { scope, window, name } = &line.account;
             let mut row = json!({ "scope": scope, "name": name, "window": window });
             let moments = self.kind.before.iter().zip(&line.before).chain(self.kind.after.iter().zip(&line.after));
@@ -260,8 +260,8 @@ impl Report {
     }
 }
 
-fn row(line: &Line, has_limit: bool) -> Vec<String> {
-    let Line { account: Account { scope, window, name }, before, after, amounts } = line;
+fn row(line: &BudgetLine, has_limit: bool) -> Vec<String> {
+    let BudgetLine { account: Account { scope, window, name }, before, after, amounts } = line;
     let mut cells: Vec<String> = before.iter().map(|unix_ms| minute(*unix_ms)).collect();
     cells.extend([scope.clone(), name.clone(), window.clone()]);
     cells.extend(after.iter().map(|unix_ms| minute(*unix_ms)));

@@ -7,7 +7,7 @@
 //! Start reading at [`CliContext::open`].
 
 use super::secrets::random_bytes;
-use super::store::{Stopped, Stored};
+use super::store::{CommandError, StoreArgs};
 use crate::admin::{Admin, AdminError};
 use crate::clock::Clock;
 use crate::config::Snapshot;
@@ -40,19 +40,20 @@ pub(super) struct CliContext {
 
 impl CliContext {
     /// Opens the configuration, and the store it names, made where there is none.
-    pub(super) fn open(stored: &Stored) -> Result<Self, Stopped> {
+    pub(super) fn open(stored: &StoreArgs) -> Result<Self, CommandError> {
         let snapshot = stored.configuration()?;
         let path = stored.path_of(&snapshot)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Stopped::failed)?;
-        let register = runtime.block_on(register(&path, Clock)).map_err(Stopped::store)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
+        let register = runtime.block_on(register(&path, Clock)).map_err(CommandError::store)?;
         let keyring = runtime.block_on(Keyring::open(Arc::new(register)));
-        let keyring = keyring.map_err(|_| Stopped::store(format!("{} cannot be read", path.display())))?;
+        let keyring = keyring.map_err(|_| CommandError::store(format!("{} cannot be read", path.display())))?;
         let entropy = Arc::new(|| random_bytes().ok());
         Ok(Self { snapshot, admin: Admin::new(Arc::new(keyring), Clock, entropy), runtime })
     }
 
     /// Does `action` to its end.
-    pub(super) fn wait<T>(&self, action: impl Future<Output = Result<T, AdminError>>) -> Result<T, Stopped> {
+    pub(super) fn wait<T>(&self, action: impl Future<Output = Result<T, AdminError>>) -> Result<T, CommandError> {
         self.wait_for(action).map_err(refused)
     }
 
@@ -76,18 +77,18 @@ async fn register(path: &Path, clock: Clock) -> Result<SqliteRegister, OpenError
 }
 
 /// What is said of `error`, and with what the command exits.
-pub(super) fn refused(error: AdminError) -> Stopped {
+pub(super) fn refused(error: AdminError) -> CommandError {
     match error {
-        AdminError::Invalid { .. } => Stopped::usage(error),
-        AdminError::Unavailable => Stopped::store(error),
-        AdminError::NotFound { kind, .. } => Stopped::failed(format!("{error}; `tierway {kind}s list` shows all")),
-        AdminError::Stale => Stopped::failed(format!("{error} (--if-version)")),
-        _ => Stopped::failed(error),
+        AdminError::Invalid { .. } => CommandError::usage(error),
+        AdminError::Unavailable => CommandError::store(error),
+        AdminError::NotFound { kind, .. } => CommandError::failed(format!("{error}; `tierway {kind}s list` shows all")),
+        AdminError::Stale => CommandError::failed(format!("{error} (--if-version)")),
+        _ => CommandError::failed(error),
     }
 }
 
 /// Ends a command: what it answers goes to stdout, why it stopped to stderr.
-pub(super) fn view(answer: Result<String, Stopped>) -> anyhow::Result<ExitCode> {
+pub(super) fn view(answer: Result<String, CommandError>) -> anyhow::Result<ExitCode> {
     match answer {
         Ok(text) => {
             super::print(&text)?;

@@ -5,8 +5,8 @@
 //! Start reading at [`credits`].
 
 use super::context::{CliContext, KNOWN_SOON, note, view};
-use super::store::{Stopped, Stored};
-use super::table::{NONE, Side, dollars, quoted, table};
+use super::store::{CommandError, StoreArgs};
+use super::table::{Align, NONE, dollars, quoted, table};
 use super::value_parsers::{amount, instant, minute};
 use crate::admin::views::{BalanceObject, GrantObject, ListObject, to_json};
 use crate::admin::{KeyView, NewGrant, Page};
@@ -25,19 +25,19 @@ const EXAMPLES: &str = "Examples:
 
 /// What `credits` takes.
 #[derive(Subcommand, Debug)]
-pub(super) enum Credits {
+pub(super) enum CreditsCommand {
     /// Grant credit to a key or a team; an amount below zero takes it back
     #[command(after_help = EXAMPLES)]
-    Grant(GrantArgs),
+    Grant(CreditsGrantArgs),
     /// Show how credit stands: granted, spent, leased by a running gateway, left
-    List(List),
+    List(CreditsListArgs),
 }
 
 /// What `credits grant` takes.
 #[derive(Args, Debug)]
-pub(super) struct GrantArgs {
+pub(super) struct CreditsGrantArgs {
     #[command(flatten)]
-    holder: One,
+    holder: HolderArgs,
     /// Dollars as a decimal, such as 25.00 or -5.00
     #[arg(value_name = "AMOUNT", allow_hyphen_values = true, value_parser = amount)]
     amount: NanoUsd,
@@ -51,7 +51,7 @@ pub(super) struct GrantArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
 }
 
 fn who(text: &str) -> Result<String, &'static str> {
@@ -63,7 +63,7 @@ fn who(text: &str) -> Result<String, &'static str> {
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
-struct One {
+struct HolderArgs {
     /// To this key
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
@@ -74,9 +74,9 @@ struct One {
 
 /// What `credits list` takes.
 #[derive(Args, Debug)]
-pub(super) struct List {
+pub(super) struct CreditsListArgs {
     #[command(flatten)]
-    only: AtMostOne,
+    only: HolderFilterArgs,
     /// List the grants, oldest first
     #[arg(long)]
     grants: bool,
@@ -87,12 +87,12 @@ pub(super) struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
 }
 
 #[derive(Args, Debug)]
 #[group(required = false, multiple = false)]
-struct AtMostOne {
+struct HolderFilterArgs {
     /// Of this key only
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
@@ -110,17 +110,17 @@ fn holder(key: Option<&str>, team: Option<&str>) -> Option<Holder> {
 ///
 /// # Errors
 /// That the answer could not be written.
-pub(super) fn credits(command: &Credits) -> anyhow::Result<ExitCode> {
+pub(super) fn credits(command: &CreditsCommand) -> anyhow::Result<ExitCode> {
     view(match command {
-        Credits::Grant(args) => grant(args),
-        Credits::List(args) => list(args),
+        CreditsCommand::Grant(args) => grant(args),
+        CreditsCommand::List(args) => list(args),
     })
 }
 
-fn grant(args: &GrantArgs) -> Result<String, Stopped> {
+fn grant(args: &CreditsGrantArgs) -> Result<String, CommandError> {
     let context = CliContext::open(&args.stored)?;
     let holder = holder(args.holder.key.as_deref(), args.holder.team.as_deref());
-    let holder = holder.ok_or_else(|| Stopped::usage("name a --key or a --team"))?;
+    let holder = holder.ok_or_else(|| CommandError::usage("name a --key or a --team"))?;
     let new =
         NewGrant { holder: holder.clone(), amount: args.amount, reason: args.reason.clone(), by: args.by.clone() };
     let grant = context.wait(context.admin.grant(&context.snapshot, new))?;
@@ -165,7 +165,7 @@ fn first_of_team(context: &CliContext, team: &str, wanted: impl Fn(&KeyView) -> 
     }
 }
 
-fn list(args: &List) -> Result<String, Stopped> {
+fn list(args: &CreditsListArgs) -> Result<String, CommandError> {
     let context = CliContext::open(&args.stored)?;
     let only = holder(args.only.key.as_deref(), args.only.team.as_deref());
     if args.grants {
@@ -190,7 +190,7 @@ fn whole<T>(items: Vec<T>) -> Page<T> {
     Page { items, next: None }
 }
 
-fn grants(context: &CliContext, only: Option<&Holder>) -> Result<Vec<Grant>, Stopped> {
+fn grants(context: &CliContext, only: Option<&Holder>) -> Result<Vec<Grant>, CommandError> {
     let mut grants = Vec::<Grant>::new();
     loop {
         let after = grants.last().map_or(0, |grant| grant.id);
@@ -211,12 +211,12 @@ fn balances_table(balances: &[Balance]) -> String {
         return "no credit\n".to_owned();
     }
     let head = [
-        ("of", Side::Left),
-        ("name", Side::Left),
-        ("granted", Side::Right),
-        ("spent", Side::Right),
-        ("leased", Side::Right),
-        ("left", Side::Right),
+        ("of", Align::Left),
+        ("name", Align::Left),
+        ("granted", Align::Right),
+        ("spent", Align::Right),
+        ("leased", Align::Right),
+        ("left", Align::Right),
     ];
     let row = |balance: &Balance| {
         let mut row = vec![balance.holder.scope.label().to_owned(), balance.holder.name.to_string()];
@@ -245,12 +245,12 @@ fn grants_table(grants: &[Grant]) -> String {
         return "no grants\n".to_owned();
     }
     let head = [
-        ("id", Side::Right),
-        ("when", Side::Left),
-        ("to", Side::Left),
-        ("amount", Side::Right),
-        ("by", Side::Left),
-        ("reason", Side::Left),
+        ("id", Align::Right),
+        ("when", Align::Left),
+        ("to", Align::Left),
+        ("amount", Align::Right),
+        ("by", Align::Left),
+        ("reason", Align::Left),
     ];
     let row = |grant: &Grant| {
         vec![

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// What `healthcheck` takes.
 #[derive(Args, Debug)]
-pub(super) struct Healthcheck {
+pub(super) struct HealthcheckArgs {
     /// Where the gateway listens
     #[arg(long, value_name = "ADDRESS", env = "TIERWAY__SERVER__LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -31,7 +31,7 @@ pub(super) struct Healthcheck {
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Exits with 0 when the gateway answers with a 2xx, else with 1.
-pub(super) fn healthcheck(args: &Healthcheck) -> anyhow::Result<ExitCode> {
+pub(super) fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     let mut address = args.listen;
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() {
@@ -81,16 +81,16 @@ fn ask(mut stream: impl Read + Write, address: SocketAddr, path: &str) -> io::Re
 /// Trusts whoever answers.
 fn trusting() -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(Anybody(provider.signature_verification_algorithms));
+    let verifier = Arc::new(AcceptAnyCertificate(provider.signature_verification_algorithms));
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
 /// Takes every certificate; that it is the one that signs is still asked.
 #[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
+struct AcceptAnyCertificate(WebPkiSupportedAlgorithms);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,7 +1,7 @@
 //! `tierway migrate`: brings the database up to date without serving, or says how it stands.
 
 use super::print;
-use super::store::{Stopped, Stored};
+use super::store::{CommandError, StoreArgs};
 use crate::clock::Clock;
 use crate::store::sqlite::{MigrationStatus, lock, migrate as forward, status};
 use clap::Args;
@@ -10,12 +10,12 @@ use std::process::ExitCode;
 
 /// What `migrate` takes.
 #[derive(Args, Debug)]
-pub(super) struct Migrate {
+pub(super) struct MigrateArgs {
     /// Only say which migrations the database has; exits with 1 if one is missing
     #[arg(long)]
     status: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -25,7 +25,7 @@ pub(super) struct Migrate {
 ///
 /// # Errors
 /// Only that it could not be said.
-pub(super) fn migrate(args: &Migrate) -> anyhow::Result<ExitCode> {
+pub(super) fn migrate(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     match if args.status { view(args) } else { done(args) } {
         Ok((said, code)) => {
             print(&said)?;
@@ -35,10 +35,10 @@ pub(super) fn migrate(args: &Migrate) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn done(args: &Migrate) -> Result<(String, ExitCode), Stopped> {
+fn done(args: &MigrateArgs) -> Result<(String, ExitCode), CommandError> {
     let path = args.stored.path()?;
-    let _held = lock(&path).map_err(Stopped::store)?;
-    let applied = forward(&path, Clock.unix_ms()).map_err(Stopped::store)?.applied;
+    let _held = lock(&path).map_err(CommandError::store)?;
+    let applied = forward(&path, Clock.unix_ms()).map_err(CommandError::store)?.applied;
     let said = match (args.json, applied.is_empty()) {
         (true, _) => format!("{}\n", json!({ "applied": applied })),
         (_, true) => "up to date\n".to_owned(),
@@ -47,8 +47,8 @@ fn done(args: &Migrate) -> Result<(String, ExitCode), Stopped> {
     Ok((said, ExitCode::SUCCESS))
 }
 
-fn view(args: &Migrate) -> Result<(String, ExitCode), Stopped> {
-    let status = status(&args.stored.path()?).map_err(Stopped::store)?;
+fn view(args: &MigrateArgs) -> Result<(String, ExitCode), CommandError> {
+    let status = status(&args.stored.path()?).map_err(CommandError::store)?;
     let missing = status.iter().any(|one| one.applied_unix_ms.is_none());
     let value = |one: &MigrationStatus| json!({ "name": one.name, "applied_unix_ms": one.applied_unix_ms });
     let line = |one: &MigrationStatus| {

@@ -55,47 +55,47 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Serve requests; without a configuration, a demo with simulated providers
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Write a first configuration from the provider keys in the environment
-    Init(init::Init),
+    Init(init::InitArgs),
     /// Print every problem of a configuration and exit with 78, or 0 when there is none
-    Check(Named),
+    Check(ConfigArgs),
     /// Say where a request would go and why nowhere else, or what became of one
-    Explain(explain::Explain),
+    Explain(explain::ExplainArgs),
     /// Make, list, rotate and take away keys, beside a running gateway or without one
     Keys {
         #[command(subcommand)]
-        command: keys::Keys,
+        command: keys::KeysCommand,
     },
     /// Make and change teams, whose keys share a budget
     Teams {
         #[command(subcommand)]
-        command: teams::Teams,
+        command: teams::TeamsCommand,
     },
     /// Grant prepaid credit to keys and teams, and show what is left
     Credits {
         #[command(subcommand)]
-        command: credits::Credits,
+        command: credits::CreditsCommand,
     },
     /// Sum up the ledger: requests, tokens and cost, by key, team, model, day and more
-    Usage(usage::Usage),
+    Usage(usage::UsageArgs),
     /// Say what tokens cost, and what they would have cost with another split or price
-    Cost(cost::Cost),
+    Cost(cost::CostArgs),
     /// Show every budget: its window, its limit, what is spent of it and what is leased
-    Budgets(budgets::Budgets),
+    Budgets(budgets::BudgetsArgs),
     /// Bring the database up to date without serving; `serve` does it by itself
-    Migrate(migrate::Migrate),
+    Migrate(migrate::MigrateArgs),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
     /// Ask a running gateway whether it lives; for container health checks
-    Healthcheck(healthcheck::Healthcheck),
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Print a script that completes the command line, for a shell to source
-    Completions(completions::Completions),
+    Completions(completions::CompletionsArgs),
     /// Write manual pages
-    Man(completions::Man),
+    Man(completions::ManArgs),
     /// Print the version
     Version,
 }
@@ -107,7 +107,7 @@ enum ConfigCommand {
     /// Print the effective configuration, secrets masked, with the origin of each value
     Show {
         #[command(flatten)]
-        named: Named,
+        named: ConfigArgs,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -115,7 +115,7 @@ enum ConfigCommand {
 }
 
 #[derive(Args, Debug, Default)]
-struct Named {
+struct ConfigArgs {
     /// The configuration file [default: ./tierway.toml, /etc/tierway/tierway.toml, the demo]
     #[arg(long, short, value_name = "FILE", env = "TIERWAY_CONFIG")]
     config: Option<PathBuf>,
@@ -123,9 +123,9 @@ struct Named {
 
 /// What `serve` takes.
 #[derive(Args, Debug, Default)]
-pub struct Serve {
+pub struct ServeArgs {
     #[command(flatten)]
-    named: Named,
+    named: ConfigArgs,
     /// Serve although the configuration asks for things that are not built yet
     #[arg(long)]
     allow_unenforced: bool,
@@ -133,7 +133,7 @@ pub struct Serve {
 
 /// Runs the command line and says with what to exit.
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command.unwrap_or(Command::Serve(Serve::default()));
+    let command = Cli::parse().command.unwrap_or(Command::Serve(ServeArgs::default()));
     let done = match command {
         Command::Serve(args) => serve::serve(&args),
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),

@@ -6,9 +6,9 @@
 //!
 //! Start reading at [`serve`]; [`Gateway`] is the same gateway for tests.
 
-use super::banner::{Generated, banner};
+use super::banner::{GeneratedSecrets, banner};
 use super::check::EXIT_CONFIGURATION;
-use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets, store};
+use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, store};
 use crate::admin::{Admin, clashes};
 use crate::clock::Clock;
 use crate::config::{ExtraKey, Process, Snapshot, Source, Watcher, find, load};
@@ -44,7 +44,7 @@ const TIDY_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why `serve` ends before it serves.
-enum Refused {
+enum StartError {
     /// Exit 78, with every problem said.
     Configuration(String),
     /// Exit 69: no address, or no store.
@@ -52,13 +52,13 @@ enum Refused {
     Other(anyhow::Error),
 }
 
-impl Refused {
+impl StartError {
     fn unavailable(why: impl std::fmt::Display) -> Self {
         Self::Unavailable(format!("error: {why}"))
     }
 }
 
-impl<E: Into<anyhow::Error>> From<E> for Refused {
+impl<E: Into<anyhow::Error>> From<E> for StartError {
     fn from(error: E) -> Self {
         Self::Other(error.into())
     }
@@ -68,27 +68,27 @@ impl<E: Into<anyhow::Error>> From<E> for Refused {
 ///
 /// # Errors
 /// When the process cannot have what it needs of the system.
-pub fn serve(args: &Serve) -> anyhow::Result<ExitCode> {
+pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let said = match runtime.block_on(run(args)) {
         Ok(()) => return Ok(ExitCode::SUCCESS),
-        Err(Refused::Other(error)) => return Err(error),
-        Err(Refused::Configuration(text)) => (text, EXIT_CONFIGURATION),
-        Err(Refused::Unavailable(text)) => (text, EXIT_UNAVAILABLE),
+        Err(StartError::Other(error)) => return Err(error),
+        Err(StartError::Configuration(text)) => (text, EXIT_CONFIGURATION),
+        Err(StartError::Unavailable(text)) => (text, EXIT_UNAVAILABLE),
     };
     // The stream strips colours where there is no terminal or NO_COLOR is set.
     writeln!(anstream::stderr(), "{}", said.0.trim_end())?;
     Ok(ExitCode::from(said.1))
 }
 
-async fn run(args: &Serve) -> Result<(), Refused> {
-    let found = Found::find(args)?;
+async fn run(args: &ServeArgs) -> Result<(), StartError> {
+    let found = FoundConfig::find(args)?;
     let logs = Arc::new(Logs::start(&found.snapshot.telemetry.log)?);
     let clock = Clock;
     // Ends after everything that settles, and before the logs.
-    let (books, _writing) = store::open(&found.snapshot.store, clock).await.map_err(Refused::unavailable)?;
+    let (books, _writing) = store::open(&found.snapshot.store, clock).await.map_err(StartError::unavailable)?;
     let keyring = books.keyring.clone();
-    let loaded = Loaded::of(found, &keyring)?;
+    let loaded = LoadedConfig::of(found, &keyring)?;
     let snapshot = loaded.snapshot.clone();
     for unenforced in &snapshot.unenforced {
         tracing::warn!(setting = %unenforced.setting, why = %unenforced.why, "not yet enforced");
@@ -233,37 +233,37 @@ async fn shut_down_when_asked(app: Arc<App>, mut signals: StopSignals) {
 }
 
 /// A configuration that may be served.
-struct Loaded {
+struct LoadedConfig {
     source: Source,
     snapshot: Arc<Snapshot>,
     extra_keys: Vec<ExtraKey>,
-    generated: Generated,
+    generated: GeneratedSecrets,
     admin_token: Option<Secret>,
 }
 
 /// A configuration by itself: which keys there are beside it is not known yet.
-struct Found {
+struct FoundConfig {
     source: Source,
     snapshot: Snapshot,
 }
 
-impl Found {
-    fn find(args: &Serve) -> Result<Self, Refused> {
+impl FoundConfig {
+    fn find(args: &ServeArgs) -> Result<Self, StartError> {
         let source = find(args.named.config.as_deref(), &Process).map_err(refuse)?;
         let snapshot = load(&source, &Process, &[]).map_err(refuse)?;
         if !snapshot.unenforced.is_empty() && !args.allow_unenforced {
-            return Err(Refused::Configuration(not_enforced(&source, &snapshot)));
+            return Err(StartError::Configuration(not_enforced(&source, &snapshot)));
         }
         Ok(Self { source, snapshot })
     }
 }
 
-impl Loaded {
-    fn of(found: Found, keyring: &Keyring) -> Result<Self, Refused> {
-        let Found { source, mut snapshot } = found;
+impl LoadedConfig {
+    fn of(found: FoundConfig, keyring: &Keyring) -> Result<Self, StartError> {
+        let FoundConfig { source, mut snapshot } = found;
         let clashes = clashes(keyring, &snapshot);
         if !clashes.is_empty() {
-            return Err(Refused::Configuration(format!(
+            return Err(StartError::Configuration(format!(
                 "error: {} and the store cannot be served together\n  {}",
                 source.name(),
                 clashes.join("\n  ")
@@ -272,7 +272,7 @@ impl Loaded {
         let (mut key, mut extra_keys) = (None, Vec::new());
         if snapshot.keys.is_empty() && keyring.is_empty() {
             if !source.is_demo() && !snapshot.server.listen.ip().is_loopback() {
-                return Err(Refused::Configuration(format!(
+                return Err(StartError::Configuration(format!(
                     "error: {}: no key is configured, and {} is not loopback\n  help: add a [[keys]] table, or make \
                      one with `tierway keys create NAME --policy POLICY`",
                     source.name(),
@@ -293,7 +293,7 @@ impl Loaded {
             admin_token: made.clone().or_else(|| snapshot.server.admin_token.clone()),
             snapshot: Arc::new(snapshot),
             extra_keys,
-            generated: Generated { key, admin_token: made },
+            generated: GeneratedSecrets { key, admin_token: made },
         })
     }
 
@@ -309,8 +309,8 @@ fn extra_keys(key: Option<&Secret>) -> Vec<ExtraKey> {
     key.iter().map(|key| ExtraKey { name: "demo".to_owned(), hash: KeyHash::of(key.expose()) }).collect()
 }
 
-fn refuse(problems: crate::config::Problems) -> Refused {
-    Refused::Configuration(problems.render(true))
+fn refuse(problems: crate::config::Problems) -> StartError {
+    StartError::Configuration(problems.render(true))
 }
 
 fn not_enforced(source: &Source, snapshot: &Snapshot) -> String {
@@ -322,8 +322,8 @@ fn not_enforced(source: &Source, snapshot: &Snapshot) -> String {
     text
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, Refused> {
-    server::bind(address).map_err(Refused::unavailable)
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    server::bind(address).map_err(StartError::unavailable)
 }
 
 /// SIGTERM and Ctrl-C, caught from the moment this is made.

@@ -1,9 +1,9 @@
 //! Where receipts and budgets are kept: what `serve` writes and the commands read.
 //!
-//! Start reading at [`open`] for the gateway, and at [`Stored`] for the commands.
+//! Start reading at [`open`] for the gateway, and at [`StoreArgs`] for the commands.
 
 use super::check::EXIT_CONFIGURATION;
-use super::{EXIT_UNAVAILABLE, EXIT_USAGE, Named};
+use super::{ConfigArgs, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::clock::Clock;
 use crate::config::{Process, Snapshot, StorePlace, StoreSettings, find, load};
 use crate::store::keyring::Keyring;
@@ -74,9 +74,9 @@ pub(super) fn note(settings: &StoreSettings) -> &'static str {
 
 /// Which database a command reads.
 #[derive(Args, Debug)]
-pub(super) struct Stored {
+pub(super) struct StoreArgs {
     #[command(flatten)]
-    named: Named,
+    named: ConfigArgs,
     /// The database, whatever the configuration says
     #[arg(long, value_name = "sqlite:PATH", value_parser = sqlite_path)]
     store: Option<PathBuf>,
@@ -94,12 +94,12 @@ const EXIT_FAILURE: u8 = 1;
 
 /// Why a command cannot go on: what is said, and with what it exits.
 #[derive(Debug)]
-pub(super) struct Stopped {
+pub(super) struct CommandError {
     said: String,
     code: u8,
 }
 
-impl Stopped {
+impl CommandError {
     /// What was asked for is not there.
     pub(super) fn failed(why: impl Display) -> Self {
         Self { said: format!("error: {why}"), code: EXIT_FAILURE }
@@ -131,7 +131,7 @@ impl Stopped {
     }
 }
 
-impl Stored {
+impl StoreArgs {
     /// The configuration file that was named.
     pub(super) fn config(&self) -> Option<&Path> {
         self.named.config.as_deref()
@@ -143,7 +143,7 @@ impl Stored {
     }
 
     /// The database's path, named here or by the configuration.
-    pub(super) fn path(&self) -> Result<PathBuf, Stopped> {
+    pub(super) fn path(&self) -> Result<PathBuf, CommandError> {
         match &self.store {
             Some(path) => Ok(path.clone()),
             None => self.path_of(&self.snapshot()?),
@@ -151,36 +151,36 @@ impl Stored {
     }
 
     /// The database's path, named here or by `snapshot`.
-    pub(super) fn path_of(&self, snapshot: &Snapshot) -> Result<PathBuf, Stopped> {
+    pub(super) fn path_of(&self, snapshot: &Snapshot) -> Result<PathBuf, CommandError> {
         match (&self.store, &snapshot.store.place) {
             (Some(path), _) | (None, StorePlace::Sqlite(path)) => Ok(path.clone()),
-            (None, StorePlace::Memory) => Err(Stopped::usage(
+            (None, StorePlace::Memory) => Err(CommandError::usage(
                 "the store is `memory:`, which keeps nothing; name a database with --store sqlite:PATH",
             )),
             (None, StorePlace::Server(_)) => {
-                Err(Stopped::usage("only `sqlite:PATH` can be read yet; name one with --store"))
+                Err(CommandError::usage("only `sqlite:PATH` can be read yet; name one with --store"))
             }
         }
     }
 
     /// The ledger in it.
-    pub(super) fn book(&self) -> Result<Book, Stopped> {
-        Book::open(&self.path()?).map_err(Stopped::store)
+    pub(super) fn book(&self) -> Result<Book, CommandError> {
+        Book::open(&self.path()?).map_err(CommandError::store)
     }
 
     /// The configuration, of which nothing is needed but the database's path.
-    pub(super) fn snapshot(&self) -> Result<Snapshot, Stopped> {
+    pub(super) fn snapshot(&self) -> Result<Snapshot, CommandError> {
         self.load("  help: --store sqlite:PATH names the database without a configuration")
     }
 
     /// The configuration, which is needed whatever names the database.
-    pub(super) fn configuration(&self) -> Result<Snapshot, Stopped> {
+    pub(super) fn configuration(&self) -> Result<Snapshot, CommandError> {
         self.load("  help: run this where the gateway runs, with its configuration and its environment")
     }
 
-    fn load(&self, help: &str) -> Result<Snapshot, Stopped> {
+    fn load(&self, help: &str) -> Result<Snapshot, CommandError> {
         let loaded = find(self.config(), &Process).and_then(|source| load(&source, &Process, &[]));
-        loaded.map_err(|problems| Stopped {
+        loaded.map_err(|problems| CommandError {
             said: format!("{}\n{help}", problems.render(true).trim_end()),
             code: EXIT_CONFIGURATION,
         })

@@ -9,13 +9,13 @@ pub(super) const NONE: &str = "-";
 
 /// On which side of its column a cell stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum Align {
     Left,
     Right,
 }
 
 /// `rows` below `head`, in columns two blanks apart.
-pub(super) fn table(head: &[(&str, Side)], rows: &[Vec<String>]) -> String {
+pub(super) fn table(head: &[(&str, Align)], rows: &[Vec<String>]) -> String {
     let width = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
         cells.chain([head[at].0.chars().count()]).max().unwrap_or(0)
@@ -24,8 +24,8 @@ pub(super) fn table(head: &[(&str, Side)], rows: &[Vec<String>]) -> String {
     let names = head.iter().map(|(name, _)| (*name).to_owned()).collect();
     let lines = std::iter::once(&names).chain(rows).map(|row: &Vec<String>| {
         let cells = row.iter().zip(head).zip(&widths).map(|((cell, (_, side)), &width)| match side {
-            Side::Left => format!("{cell:<width$}"),
-            Side::Right => format!("{cell:>width$}"),
+            Align::Left => format!("{cell:<width$}"),
+            Align::Right => format!("{cell:>width$}"),
         });
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     });
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let head = [("key", Side::Left), ("cost", Side::Right)];
+        let head = [("key", Align::Left), ("cost", Align::Right)];
         let rows = [vec!["é".to_owned(), "$1".to_owned()], vec!["long".to_owned(), "$1,000".to_owned()]];
         assert_eq!(table(&head, &rows), "key     cost\né         $1\nlong  $1,000\n");
     }

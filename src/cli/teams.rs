@@ -3,8 +3,8 @@
 //! Start reading at [`teams`].
 
 use super::context::{CliContext, KNOWN_SOON, refused, view};
-use super::store::{Stopped, Stored};
-use super::table::{NONE, Side, table};
+use super::store::{CommandError, StoreArgs};
+use super::table::{Align, NONE, table};
 use super::value_parsers::{budget, budget_said, either, instant};
 use super::views;
 use crate::admin::{TeamEdit, TeamView};
@@ -18,21 +18,21 @@ const EXAMPLES: &str = "Examples:
 
 /// What `teams` takes.
 #[derive(Subcommand, Debug)]
-pub(super) enum Teams {
+pub(super) enum TeamsCommand {
     /// Make a team
     #[command(after_help = EXAMPLES)]
-    Create(Create),
+    Create(TeamsCreateArgs),
     /// List teams, those of the configuration too
-    List(List),
+    List(TeamsListArgs),
     /// Show a team
-    Show(Show),
+    Show(TeamsShowArgs),
     /// Change a team's budget
-    Edit(Edit),
+    Edit(TeamsEditArgs),
 }
 
 /// What `teams create` takes.
 #[derive(Args, Debug)]
-pub(super) struct Create {
+pub(super) struct TeamsCreateArgs {
     /// What it is called, for ever: reports and budgets stand under its name
     name: String,
     /// What its keys may spend together: 2000.00/month, 50.00/day/Europe/Paris, or 50.00 once
@@ -42,38 +42,38 @@ pub(super) struct Create {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
 }
 
 /// What `teams list` takes.
 #[derive(Args, Debug)]
-pub(super) struct List {
+pub(super) struct TeamsListArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
 }
 
 /// What `teams show` takes.
 #[derive(Args, Debug)]
-pub(super) struct Show {
+pub(super) struct TeamsShowArgs {
     /// The team
     name: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
 }
 
 /// What `teams edit` takes.
 #[derive(Args, Debug)]
-pub(super) struct Edit {
+pub(super) struct TeamsEditArgs {
     /// The team
     name: String,
     #[command(flatten)]
-    wanted: Wanted,
+    wanted: TeamEditArgs,
     /// Only if this is its version, as `teams show` has it
     #[arg(long, value_name = "N")]
     if_version: Option<i64>,
@@ -81,12 +81,12 @@ pub(super) struct Edit {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
 }
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
-struct Wanted {
+struct TeamEditArgs {
     /// What its keys may spend together: 2000.00/month, 50.00/day/Europe/Paris, or 50.00 once
     #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", value_parser = budget)]
     budget: Option<BudgetSpec>,
@@ -99,22 +99,22 @@ struct Wanted {
 ///
 /// # Errors
 /// That the answer could not be written.
-pub(super) fn teams(command: &Teams) -> anyhow::Result<ExitCode> {
+pub(super) fn teams(command: &TeamsCommand) -> anyhow::Result<ExitCode> {
     view(match command {
-        Teams::Create(args) => create(args),
-        Teams::List(args) => list(args),
-        Teams::Show(args) => show(args),
-        Teams::Edit(args) => edit(args),
+        TeamsCommand::Create(args) => create(args),
+        TeamsCommand::List(args) => list(args),
+        TeamsCommand::Show(args) => show(args),
+        TeamsCommand::Edit(args) => edit(args),
     })
 }
 
-fn create(args: &Create) -> Result<String, Stopped> {
+fn create(args: &TeamsCreateArgs) -> Result<String, CommandError> {
     let context = CliContext::open(&args.stored)?;
     let team = context.wait(context.admin.create_team(&context.snapshot, &args.name, args.budget.clone()))?;
     Ok(changed(&team, "created", args.json))
 }
 
-fn edit(args: &Edit) -> Result<String, Stopped> {
+fn edit(args: &TeamsEditArgs) -> Result<String, CommandError> {
     let context = CliContext::open(&args.stored)?;
     let edit = TeamEdit { budget: either(args.wanted.budget.clone(), args.wanted.no_budget) };
     let team = context.wait(context.admin.edit_team(&context.snapshot, &args.name, args.if_version, &edit))?;
@@ -128,7 +128,7 @@ fn changed(team: &TeamView, done: &str, json: bool) -> String {
     format!("{done} the team {}, budget: {}; {KNOWN_SOON}\n", team.name, budget_of(team))
 }
 
-fn list(args: &List) -> Result<String, Stopped> {
+fn list(args: &TeamsListArgs) -> Result<String, CommandError> {
     let context = CliContext::open(&args.stored)?;
     let page = context.admin.teams(&context.snapshot, None, usize::MAX);
     if args.json {
@@ -138,12 +138,12 @@ fn list(args: &List) -> Result<String, Stopped> {
     if teams.is_empty() {
         return Ok("no teams\n".to_owned());
     }
-    let head = ["name", "source", "budget"].map(|name| (name, Side::Left));
+    let head = ["name", "source", "budget"].map(|name| (name, Align::Left));
     let row = |team: &TeamView| vec![team.name.to_string(), team.source.label().to_owned(), budget_of(team)];
     Ok(table(&head, &teams.iter().map(row).collect::<Vec<_>>()))
 }
 
-fn show(args: &Show) -> Result<String, Stopped> {
+fn show(args: &TeamsShowArgs) -> Result<String, CommandError> {
     let context = CliContext::open(&args.stored)?;
     let team = context.admin.team(&context.snapshot, &args.name).map_err(refused)?;
     if args.json {

@@ -7,7 +7,7 @@ use clap::Args;
 
 /// From when to when receipts are read.
 #[derive(Args, Debug)]
-pub(super) struct Span {
+pub(super) struct TimeRangeArgs {
     /// Received since: a number of days, hours or minutes ago (30d, 12h, 15m), or a date (2026-11-01)
     #[arg(long, value_name = "WHEN", value_parser = TimePoint::parse)]
     since: Option<TimePoint>,
@@ -16,7 +16,7 @@ pub(super) struct Span {
     until: Option<TimePoint>,
 }
 
-impl Span {
+impl TimeRangeArgs {
     /// The first moment, in Unix milliseconds; `None`: the beginning.
     pub(super) fn since(&self, now_unix_ms: i64) -> Option<i64> {
         self.since.map(|when| when.unix_ms(now_unix_ms))

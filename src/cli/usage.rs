@@ -5,9 +5,9 @@
 //! Start reading at [`usage`].
 
 use super::print;
-use super::store::{Stopped, Stored};
-use super::table::{NONE, Side, decimal, dollars_to, percent, quoted, short, table};
-use super::time_range::Span;
+use super::store::{CommandError, StoreArgs};
+use super::table::{Align, NONE, decimal, dollars_to, percent, quoted, short, table};
+use super::time_range::TimeRangeArgs;
 use crate::clock::Clock;
 use crate::domain::report::{Condition, Dimension, UsageQuery, UsageSum};
 use clap::Args;
@@ -32,17 +32,17 @@ const COLUMNS: [&str; 9] = [
 
 /// What `usage` takes.
 #[derive(Args, Debug)]
-pub(super) struct Usage {
+pub(super) struct UsageArgs {
     /// What to sum by; several are separated by commas
     #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "key", value_parser = dimension_parser())]
     by: Vec<Dimension>,
     #[command(flatten)]
-    time_range: Span,
+    time_range: TimeRangeArgs,
     /// Only these, such as key=growth-app; `-` is none. May be repeated, and then all must hold
     #[arg(long = "where", value_name = "WHAT=VALUE", value_parser = condition)]
     only: Vec<Condition>,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
     /// Print CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -67,7 +67,7 @@ fn condition(text: &str) -> Result<Condition, String> {
 ///
 /// # Errors
 /// Only that they could not be written.
-pub(super) fn usage(args: &Usage) -> anyhow::Result<ExitCode> {
+pub(super) fn usage(args: &UsageArgs) -> anyhow::Result<ExitCode> {
     let sums = match sums(args) {
         Ok(sums) => sums,
         Err(stopped) => return stopped.tell(),
@@ -81,7 +81,7 @@ pub(super) fn usage(args: &Usage) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn sums(args: &Usage) -> Result<Vec<UsageSum>, Stopped> {
+fn sums(args: &UsageArgs) -> Result<Vec<UsageSum>, CommandError> {
     let now = Clock.unix_ms();
     let query = UsageQuery {
         by: args.by.clone(),
@@ -89,7 +89,7 @@ fn sums(args: &Usage) -> Result<Vec<UsageSum>, Stopped> {
         until_unix_ms: args.time_range.until(now),
         only: args.only.clone(),
     };
-    args.stored.book()?.usage(&query).map_err(Stopped::store)
+    args.stored.book()?.usage(&query).map_err(CommandError::store)
 }
 
 /// All of `sums` together.
@@ -103,9 +103,9 @@ fn text(by: &[Dimension], sums: &[UsageSum], total: &UsageSum) -> String {
     if sums.is_empty() {
         return "no requests\n".to_owned();
     }
-    let mut head: Vec<(&str, Side)> = by.iter().map(|dimension| (dimension.name(), Side::Left)).collect();
+    let mut head: Vec<(&str, Align)> = by.iter().map(|dimension| (dimension.name(), Align::Left)).collect();
     let numbers = ["requests", "failed", "input", "cached", "output", "reasoning", "estimated", "cost"];
-    head.extend(numbers.map(|name| (name, Side::Right)));
+    head.extend(numbers.map(|name| (name, Align::Right)));
     let places = if total.cost_nanousd >= CENTS_FROM_NANOUSD { 2 } else { 6 };
     let row = |names: Vec<String>, sum: &UsageSum| {
         let mut row = names;

@@ -2,7 +2,7 @@
 //!
 //! Money never passes through a float, days are days of UTC, and what is shown can be typed again.
 //!
-//! Start reading at [`budget`] and [`End`].
+//! Start reading at [`budget`] and [`EndTime`].
 
 use super::table::dollars;
 use crate::admin::{self, parse_expiry};
@@ -52,14 +52,14 @@ pub(super) fn either<T>(value: Option<T>, none: bool) -> Option<Option<T>> {
 
 /// When something ends: after a while, or at an instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
+pub(super) enum EndTime {
     /// In so many milliseconds.
     In(i64),
     /// In Unix seconds.
     At(i64),
 }
 
-impl End {
+impl EndTime {
     /// Reads `30d`, `12h`, `15m`, `90s`, a last day or an instant.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         const WRONG: &str =
@@ -68,7 +68,7 @@ impl End {
         length.or_else(|| parse_expiry(text).map(Self::At)).ok_or(WRONG)
     }
 
-    /// As [`End::parse`], and only at a moment of the calendar.
+    /// As [`EndTime::parse`], and only at a moment of the calendar.
     pub(super) fn parse_at(text: &str) -> Result<i64, &'static str> {
         parse_expiry(text).ok_or("write a last day such as 2027-01-31, or an instant such as 2027-01-31T12:00:00Z")
     }
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn an_end_is_a_last_day_an_instant_or_a_while() {
         let check = |text: &str, expected: Option<i64>| {
-            assert_eq!(End::parse(text).ok().map(|end| end.unix(1_500)), expected, "{text}");
+            assert_eq!(EndTime::parse(text).ok().map(|end| end.unix(1_500)), expected, "{text}");
         };
         check("2027-01-31", Some(1_801_440_000));
         check("2027-01-31T12:00:00+02:00", Some(1_801_389_600));

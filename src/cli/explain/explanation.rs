@@ -117,7 +117,7 @@ pub(super) struct RouteTerms {
 }
 
 /// Who asks for what.
-pub(super) struct RequestView<'a> {
+pub(super) struct ExplainContext<'a> {
     pub(super) table: &'a RoutingTable,
     pub(super) key: &'a KeyRecord,
     /// A key of the configuration was named.
@@ -129,7 +129,7 @@ pub(super) struct RequestView<'a> {
     pub(super) now_ms: i64,
 }
 
-impl RequestView<'_> {
+impl ExplainContext<'_> {
     pub(super) fn refused(&self, refusal: &Refusal) -> ExplanationView {
         let row = ApiError::refused(refusal);
         let view = ErrorView { status: row.status.as_u16(), code: row.code, message: row.message.into_owned() };

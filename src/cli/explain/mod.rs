@@ -10,7 +10,7 @@ mod explanation;
 mod request;
 mod text;
 
-use super::store::{Stopped, Stored};
+use super::store::{CommandError, StoreArgs};
 use super::{EXIT_USAGE, print};
 use crate::cli::check::EXIT_CONFIGURATION;
 use crate::clock::Clock;
@@ -27,7 +27,7 @@ use crate::store::sqlite::Book;
 use bytes::Bytes;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use explanation::{ExplanationView, RequestView};
+use explanation::{ExplainContext, ExplanationView};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const OF_A_FUTURE_REQUEST: [&str; 8] =
 
 /// What `explain` takes.
 #[derive(Args, Debug)]
-pub(super) struct Explain {
+pub(super) struct ExplainArgs {
     /// What a client would write as `model`: a model, an alias, a tier, or a `Pro/` name
     #[arg(long, value_name = "NAME", required_unless_present = "request")]
     model: Option<String>,
@@ -67,7 +67,7 @@ pub(super) struct Explain {
     #[arg(long)]
     no_fallback: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -87,12 +87,12 @@ fn feature_parser() -> impl TypedValueParser<Value = Feature> {
 ///
 /// # Errors
 /// Only that it could not be written.
-pub(super) fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
+pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     if let Some(id) = args.request {
         return request::explain(id, &args.stored, args.json);
     }
     if args.stored.is_named() {
-        return Stopped::usage("--store is read with --request only").tell();
+        return CommandError::usage("--store is read with --request only").tell();
     }
     // A key without limits of any kind, for who names neither key nor policy. Nobody can present it.
     let anybody = ExtraKey { name: "anybody".to_owned(), hash: KeyHash([0; 32]) };
@@ -123,7 +123,7 @@ pub(super) fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
 }
 
 /// The key that asks.
-fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<KeyRecord>, String> {
+fn who(args: &ExplainArgs, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<KeyRecord>, String> {
     let everybody = snapshot.key(anybody).expect("it was handed to the loading");
     if let Some(name) = &args.key {
         let keys = || snapshot.keys.values().filter(|key| !Arc::ptr_eq(key, everybody));
@@ -143,7 +143,7 @@ fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<Key
 }
 
 /// The key called `name` in the store, where there is one to be read.
-fn stored(args: &Explain, snapshot: &Snapshot, name: &str) -> Option<Arc<KeyRecord>> {
+fn stored(args: &ExplainArgs, snapshot: &Snapshot, name: &str) -> Option<Arc<KeyRecord>> {
     let path = args.stored.path_of(snapshot).ok()?;
     let Contents { keys, teams, .. } = Book::open(&path).ok()?.registered().ok()?;
     let key = keys.into_iter().find(|key| *key.name == *name)?;
@@ -158,9 +158,9 @@ fn list<'n>(kind: &str, known: impl Iterator<Item = &'n str>) -> String {
 }
 
 /// What would become of the request at `now_ms` (Unix milliseconds).
-fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) -> ExplanationView {
+fn tell(args: &ExplainArgs, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) -> ExplanationView {
     let call = call(args);
-    let asking = RequestView {
+    let asking = ExplainContext {
         table: &snapshot.table,
         key,
         key_is_known: args.key.is_some(),
@@ -181,7 +181,7 @@ fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) 
     }
 }
 
-fn call(args: &Explain) -> Call {
+fn call(args: &ExplainArgs) -> Call {
     let metadata = RequestMetadata {
         model: args.model.as_deref().unwrap_or_default().into(),
         model_span: 0..0,

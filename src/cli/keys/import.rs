@@ -6,10 +6,10 @@
 //! Start reading at [`import`].
 
 use super::super::context::{CliContext, KNOWN_SOON, note, refused};
-use super::super::store::{Stopped, Stored};
+use super::super::store::{CommandError, StoreArgs};
 use super::super::table::grouped;
-use super::super::value_parsers::{End, budget};
-use super::rows::{COLUMNS, Cells, Row, rows};
+use super::super::value_parsers::{EndTime, budget};
+use super::rows::{COLUMNS, ImportCells, ImportRow, rows};
 use crate::admin::{AdminError, NewKey};
 use crate::clock::Clock;
 use crate::domain::authorize::Limits;
@@ -38,7 +38,7 @@ const TOLD: usize = 100;
 
 /// What `keys import` takes.
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Import {
+pub(in crate::cli) struct KeysImportArgs {
     /// CSV with a header, or JSON Lines; - reads stdin
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
@@ -46,11 +46,11 @@ pub(in crate::cli) struct Import {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
 }
 
 /// Makes the keys of a file.
-pub(super) fn import(args: &Import) -> Result<String, Stopped> {
+pub(super) fn import(args: &KeysImportArgs) -> Result<String, CommandError> {
     let started = Clock.now();
     let text = text(&args.file)?;
     let context = CliContext::open(&args.stored)?;
@@ -73,24 +73,24 @@ pub(super) fn import(args: &Import) -> Result<String, Stopped> {
     Ok(format!("imported {count} keys\n"))
 }
 
-fn text(file: &Path) -> Result<Zeroizing<String>, Stopped> {
+fn text(file: &Path) -> Result<Zeroizing<String>, CommandError> {
     let mut text = Zeroizing::new(String::new());
     let read = if file == Path::new("-") {
         std::io::stdin().lock().read_to_string(&mut text).map(drop)
     } else {
         std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text)).map(drop)
     };
-    read.map_err(|error| Stopped::failed(format!("{} cannot be read: {error}", file.display())))?;
+    read.map_err(|error| CommandError::failed(format!("{} cannot be read: {error}", file.display())))?;
     Ok(text)
 }
 
 /// The keys of `text`, and on which line each of them is.
-fn read(text: &str) -> Result<(Vec<usize>, Vec<NewKey>), Stopped> {
+fn read(text: &str) -> Result<(Vec<usize>, Vec<NewKey>), CommandError> {
     let now = Clock.unix_ms();
     let mut problems = Vec::new();
     let (mut lines, mut new) = (Vec::new(), Vec::new());
     let (mut names, mut secrets) = (HashMap::new(), HashMap::new());
-    for Row { line, cells } in rows(text).map_err(|(line, why)| only(line, &why))? {
+    for ImportRow { line, cells } in rows(text).map_err(|(line, why)| only(line, &why))? {
         let key = match cells.and_then(|cells| key(&cells, now)) {
             Ok(key) => key,
             Err(why) => {
@@ -112,7 +112,7 @@ fn read(text: &str) -> Result<(Vec<usize>, Vec<NewKey>), Stopped> {
 }
 
 /// The key that a row describes.
-fn key(cells: &Cells, now_unix_ms: i64) -> Result<NewKey, String> {
+fn key(cells: &ImportCells, now_unix_ms: i64) -> Result<NewKey, String> {
     let cell = |name: &str| {
         let at = COLUMNS.iter().position(|column| *column == name)?;
         cells.get(at)?.as_deref().map(|text| text.as_str()).filter(|text| !text.is_empty())
@@ -124,7 +124,7 @@ fn key(cells: &Cells, now_unix_ms: i64) -> Result<NewKey, String> {
         max_concurrent: number(cell("max_concurrent"), "max_concurrent")?,
     };
     let budget = cell("budget").map(budget).transpose().map_err(|why| format!("budget: {why}"))?;
-    let expires = cell("expires").map(End::parse).transpose().map_err(|why| format!("expires: {why}"))?;
+    let expires = cell("expires").map(EndTime::parse).transpose().map_err(|why| format!("expires: {why}"))?;
     Ok(NewKey {
         name: required("name")?,
         policy: required("policy")?,
@@ -156,7 +156,7 @@ fn line(lines: &[usize], at: usize) -> usize {
 }
 
 /// Stops with everything that is wrong, if anything is.
-fn refuse(mut problems: Vec<(usize, String)>) -> Result<(), Stopped> {
+fn refuse(mut problems: Vec<(usize, String)>) -> Result<(), CommandError> {
     if problems.is_empty() {
         return Ok(());
     }
@@ -169,11 +169,11 @@ fn refuse(mut problems: Vec<(usize, String)>) -> Result<(), Stopped> {
     if let Some(more) = problems.len().checked_sub(TOLD).filter(|more| *more > 0) {
         let _ = write!(said, "\n  and {} more", grouped(more as u128));
     }
-    Err(Stopped::failed(said))
+    Err(CommandError::failed(said))
 }
 
-fn only(line: usize, why: &dyn Display) -> Stopped {
-    Stopped::failed(format!("nothing was imported\n  line {line}: {why}"))
+fn only(line: usize, why: &dyn Display) -> CommandError {
+    CommandError::failed(format!("nothing was imported\n  line {line}: {why}"))
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ mod rows;
 mod show;
 
 use super::context::{CliContext, exposed, hand_over, note, view, what_next};
-use super::store::{Stopped, Stored};
-use super::value_parsers::{self, End, budget};
+use super::store::{CommandError, StoreArgs};
+use super::value_parsers::{self, EndTime, budget};
 use super::views;
 use crate::admin::{IssuedKey, KeyView, NewKey, Page};
 use crate::clock::Clock;
@@ -37,34 +37,34 @@ const ROTATE_EXAMPLES: &str = "Examples:
 
 /// What `keys` takes.
 #[derive(Subcommand, Debug)]
-pub(super) enum Keys {
+pub(super) enum KeysCommand {
     /// Make a key and print its secret, which is shown only now
     #[command(after_help = CREATE_EXAMPLES)]
-    Create(Create),
+    Create(KeysCreateArgs),
     /// List keys, those of the configuration too
-    List(List),
+    List(KeysListArgs),
     /// Show all of a key but its secrets, of which only the hash is kept
-    Show(Show),
+    Show(KeysShowArgs),
     /// Change what a key may do; what is not named stays as it is
     #[command(override_usage = "tierway keys edit [OPTIONS] <NAME>")]
-    Edit(change::Edit),
+    Edit(change::KeysEditArgs),
     /// Give a key a new secret and print it; the old ones work for a while longer
     #[command(after_help = ROTATE_EXAMPLES)]
-    Rotate(Rotate),
+    Rotate(KeysRotateArgs),
     /// Refuse a key until it is enabled again
-    Disable(change::Switch),
+    Disable(change::KeysSwitchArgs),
     /// Let a disabled key work again
-    Enable(change::Switch),
+    Enable(change::KeysSwitchArgs),
     /// Say when a key ends
-    Expire(change::Expire),
+    Expire(change::KeysExpireArgs),
     /// Make many keys of secrets that exist, from CSV or JSON Lines: all, or none
     #[command(after_help = import::EXAMPLES)]
-    Import(import::Import),
+    Import(import::KeysImportArgs),
 }
 
 /// What `keys create` takes.
 #[derive(Args, Debug)]
-pub(super) struct Create {
+pub(super) struct KeysCreateArgs {
     /// What it is called, for ever: reports and budgets stand under its name
     name: String,
     /// One of the configuration's policies
@@ -86,18 +86,18 @@ pub(super) struct Create {
     #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", value_parser = budget)]
     budget: Option<BudgetSpec>,
     /// Its last day (2027-01-31, in UTC), an instant, or how long it lasts (30d, 12h)
-    #[arg(long, value_name = "WHEN", value_parser = End::parse)]
-    expires: Option<End>,
+    #[arg(long, value_name = "WHEN", value_parser = EndTime::parse)]
+    expires: Option<EndTime>,
     /// Print one JSON object, with the secret in it
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
 }
 
 /// What `keys list` takes.
 #[derive(Args, Debug)]
-pub(super) struct List {
+pub(super) struct KeysListArgs {
     /// No more than so many [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -111,24 +111,24 @@ pub(super) struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
 }
 
 /// What `keys show` takes.
 #[derive(Args, Debug)]
-pub(super) struct Show {
+pub(super) struct KeysShowArgs {
     /// The key
     name: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
 }
 
 /// What `keys rotate` takes.
 #[derive(Args, Debug)]
-pub(super) struct Rotate {
+pub(super) struct KeysRotateArgs {
     /// The key
     name: String,
     /// How much longer the old secret works; 0s: not at all
@@ -141,31 +141,31 @@ pub(super) struct Rotate {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    stored: StoreArgs,
 }
 
 /// Does what `command` says.
 ///
 /// # Errors
 /// That the answer could not be written.
-pub(super) fn keys(command: &Keys) -> anyhow::Result<ExitCode> {
+pub(super) fn keys(command: &KeysCommand) -> anyhow::Result<ExitCode> {
     match command {
-        Keys::Create(args) => issued(create(args), args.json),
-        Keys::Rotate(args) => issued(rotate(args), args.json),
-        Keys::List(args) => view(list(args)),
-        Keys::Show(args) => view(show(args)),
-        Keys::Edit(args) => view(change::edit(args)),
-        Keys::Disable(args) => view(change::switch(args, true)),
-        Keys::Enable(args) => view(change::switch(args, false)),
-        Keys::Expire(args) => view(change::expire(args)),
-        Keys::Import(args) => view(import::import(args)),
+        KeysCommand::Create(args) => issued(create(args), args.json),
+        KeysCommand::Rotate(args) => issued(rotate(args), args.json),
+        KeysCommand::List(args) => view(list(args)),
+        KeysCommand::Show(args) => view(show(args)),
+        KeysCommand::Edit(args) => view(change::edit(args)),
+        KeysCommand::Disable(args) => view(change::switch(args, true)),
+        KeysCommand::Enable(args) => view(change::switch(args, false)),
+        KeysCommand::Expire(args) => view(change::expire(args)),
+        KeysCommand::Import(args) => view(import::import(args)),
     }
 }
 
 /// A key with its new secret, and what there is to say of it.
-type WithSecret = (IssuedKey, String);
+type IssuedWithNote = (IssuedKey, String);
 
-fn create(args: &Create) -> Result<WithSecret, Stopped> {
+fn create(args: &KeysCreateArgs) -> Result<IssuedWithNote, CommandError> {
     let context = CliContext::open(&args.stored)?;
     let limits = Limits {
         requests_per_minute: args.requests_per_minute,
@@ -197,7 +197,7 @@ fn unknown_team(context: &CliContext, team: &str) -> String {
     }
 }
 
-fn rotate(args: &Rotate) -> Result<WithSecret, Stopped> {
+fn rotate(args: &KeysRotateArgs) -> Result<IssuedWithNote, CommandError> {
     let context = CliContext::open(&args.stored)?;
     let overlap = Duration::from_millis(args.overlap.unsigned_abs());
     let issued = context.wait(context.admin.rotate_key(&context.snapshot, &args.name, args.if_version, overlap))?;
@@ -211,7 +211,7 @@ fn rotate(args: &Rotate) -> Result<WithSecret, Stopped> {
 }
 
 /// Prints the secret alone, or all in one object, and the rest to stderr.
-fn issued(done: Result<WithSecret, Stopped>, as_json: bool) -> anyhow::Result<ExitCode> {
+fn issued(done: Result<IssuedWithNote, CommandError>, as_json: bool) -> anyhow::Result<ExitCode> {
     let (issued, said) = match done {
         Ok(done) => done,
         Err(stopped) => return stopped.tell(),
@@ -223,7 +223,7 @@ fn issued(done: Result<WithSecret, Stopped>, as_json: bool) -> anyhow::Result<Ex
     Ok(code)
 }
 
-fn list(args: &List) -> Result<String, Stopped> {
+fn list(args: &KeysListArgs) -> Result<String, CommandError> {
     let context = CliContext::open(&args.stored)?;
     let page = listed(&context, args.after.clone(), args.limit.unwrap_or(usize::MAX));
     Ok(match (args.csv, args.json) {
@@ -246,7 +246,7 @@ fn listed(context: &CliContext, mut after: Option<String>, most: usize) -> Page<
     }
 }
 
-fn show(args: &Show) -> Result<String, Stopped> {
+fn show(args: &KeysShowArgs) -> Result<String, CommandError> {
     let context = CliContext::open(&args.stored)?;
     let key = context.admin.key(&context.snapshot, &args.name).map_err(super::context::refused)?;
     Ok(if args.json { format!("{:#}\n", views::key(&key)) } else { show::one(&key, Clock.unix_ms()) })

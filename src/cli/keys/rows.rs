@@ -23,19 +23,19 @@ pub(super) const COLUMNS: [&str; 10] = [
 ];
 
 /// What a row says, in the order of [`COLUMNS`].
-pub(super) type Cells = [Option<Zeroizing<String>>; COLUMNS.len()];
+pub(super) type ImportCells = [Option<Zeroizing<String>>; COLUMNS.len()];
 
 /// One row, or why it cannot be read, and its line from 1.
-pub(super) struct Row {
+pub(super) struct ImportRow {
     pub(super) line: usize,
-    pub(super) cells: Result<Cells, String>,
+    pub(super) cells: Result<ImportCells, String>,
 }
 
 /// The rows of `text`, whichever its form is.
 ///
 /// # Errors
 /// A line, and why nothing after it can be read.
-pub(super) fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
+pub(super) fn rows(text: &str) -> Result<Vec<ImportRow>, (usize, String)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let rows = if text.trim_start().starts_with('{') { json_lines(text) } else { csv(text)? };
     if rows.is_empty() {
@@ -44,14 +44,14 @@ pub(super) fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
     Ok(rows)
 }
 
-fn json_lines(text: &str) -> Vec<Row> {
+fn json_lines(text: &str) -> Vec<ImportRow> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(at, line)| Row { line: at + 1, cells: of_json(line) }).collect()
+    lines.map(|(at, line)| ImportRow { line: at + 1, cells: of_json(line) }).collect()
 }
 
-fn of_json(line: &str) -> Result<Cells, String> {
+fn of_json(line: &str) -> Result<ImportCells, String> {
     let object = serde_json::from_str::<Map<String, Value>>(line).map_err(|_| "is no JSON object".to_owned())?;
-    let mut cells = Cells::default();
+    let mut cells = ImportCells::default();
     for (name, value) in object {
         let Some(column) = COLUMNS.iter().position(|column| *column == name) else {
             return Err(format!("has a member that is none of {}", COLUMNS.join(", ")));
@@ -66,8 +66,8 @@ fn of_json(line: &str) -> Result<Cells, String> {
     Ok(cells)
 }
 
-fn csv(text: &str) -> Result<Vec<Row>, (usize, String)> {
-    let mut records = Records { rest: text, line: 1 };
+fn csv(text: &str) -> Result<Vec<ImportRow>, (usize, String)> {
+    let mut records = CsvRecords { rest: text, line: 1 };
     let Some((line, header)) = records.next().transpose()? else { return Ok(Vec::new()) };
     let mut columns = Vec::with_capacity(header.len());
     for (at, name) in header.iter().enumerate() {
@@ -79,15 +79,15 @@ fn csv(text: &str) -> Result<Vec<Row>, (usize, String)> {
         }
         columns.push(column);
     }
-    let row = |(line, fields): (usize, Vec<Zeroizing<String>>)| Row { line, cells: of_fields(&columns, fields) };
+    let row = |(line, fields): (usize, Vec<Zeroizing<String>>)| ImportRow { line, cells: of_fields(&columns, fields) };
     records.map(|record| record.map(row)).collect()
 }
 
-fn of_fields(columns: &[usize], fields: Vec<Zeroizing<String>>) -> Result<Cells, String> {
+fn of_fields(columns: &[usize], fields: Vec<Zeroizing<String>>) -> Result<ImportCells, String> {
     if fields.len() != columns.len() {
         return Err(format!("has {} cells, and the header {}", fields.len(), columns.len()));
     }
-    let mut cells = Cells::default();
+    let mut cells = ImportCells::default();
     for (column, field) in columns.iter().zip(fields) {
         cells[*column] = Some(field);
     }
@@ -95,12 +95,12 @@ fn of_fields(columns: &[usize], fields: Vec<Zeroizing<String>>) -> Result<Cells,
 }
 
 /// The records of CSV that are not empty, each with the line it begins on.
-struct Records<'t> {
+struct CsvRecords<'t> {
     rest: &'t str,
     line: usize,
 }
 
-impl Iterator for Records<'_> {
+impl Iterator for CsvRecords<'_> {
     type Item = Result<(usize, Vec<Zeroizing<String>>), (usize, String)>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -129,7 +129,7 @@ impl Iterator for Records<'_> {
     }
 }
 
-impl Records<'_> {
+impl CsvRecords<'_> {
     /// The next field; behind it stands a comma, an end of line or nothing.
     fn field(&mut self) -> Result<Zeroizing<String>, &'static str> {
         let Some(mut quoted) = self.rest.strip_prefix('"') else {
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn records_are_split_as_rfc_4180_has_it() {
         let read = |text: &str| {
-            let records = Records { rest: text, line: 1 }.collect::<Result<Vec<_>, _>>();
+            let records = CsvRecords { rest: text, line: 1 }.collect::<Result<Vec<_>, _>>();
             records.map(|records| {
                 let said = |(line, fields): &(usize, Vec<Zeroizing<String>>)| {
                     let fields: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();

@@ -3,7 +3,7 @@
 //! Start reading at [`list`] and [`one`].
 
 use crate::admin::KeyView;
-use crate::cli::table::{NONE, Side, quoted, table};
+use crate::cli::table::{Align, NONE, quoted, table};
 use crate::cli::value_parsers::{budget_said, budget_text, end, instant, minute};
 use crate::domain::authorize::Limits;
 use crate::domain::budget::{BudgetSpec, Scope};
@@ -31,7 +31,7 @@ pub(super) fn list(keys: &[KeyView]) -> String {
     if keys.is_empty() {
         return "no keys\n".to_owned();
     }
-    let head = ["name", "source", "policy", "team", "state", "expires", "last used"].map(|name| (name, Side::Left));
+    let head = ["name", "source", "policy", "team", "state", "expires", "last used"].map(|name| (name, Align::Left));
     let row = |key: &KeyView| {
         vec![
             key.name().to_owned(),
@@ -113,7 +113,7 @@ pub(super) fn one(key: &KeyView, now_unix_ms: i64) -> String {
 }
 
 fn secrets(key: &StoredKey, now_unix_ms: i64) -> String {
-    let head = ["secret", "created", "ends", "last used"].map(|name| (name, Side::Left));
+    let head = ["secret", "created", "ends", "last used"].map(|name| (name, Align::Left));
     let row = |secret: &StoredSecret| {
         let ends = match secret.ends_unix_ms {
             Some(end) if !secret.works(now_unix_ms) => format!("ended {}", minute(end)),
