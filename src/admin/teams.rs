@@ -1,4 +1,4 @@
-//! Teams: what keys spend together.
+//! Teams: keys that share a budget.
 
 use super::keys::check_bounded;
 use super::{Admin, AdminError, Page, RecordKind, RecordSource, check_name, not_written};
@@ -9,31 +9,31 @@ use crate::domain::register::StoredTeam;
 use crate::store::Change;
 use std::sync::Arc;
 
-/// What is to be different of a team.
+/// A change of a team.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct TeamEdit {
-    /// Another budget, or none; `None` leaves it as it is.
+    /// A new budget; `Some(None)` removes it, `None` leaves it as it is.
     pub budget: Option<Option<BudgetSpec>>,
 }
 
-/// A team as it stands, wherever it is kept.
+/// A team of the configuration or of the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TeamView {
     /// Its name.
     pub name: Arc<str>,
     /// Where it is kept.
     pub source: RecordSource,
-    /// What its keys may spend together.
+    /// The budget its keys share.
     pub budget: Option<BudgetSpec>,
-    /// All that is stored of it; `None` of a team in the configuration.
+    /// The stored record; `None` for a team of the configuration.
     pub stored: Option<Arc<StoredTeam>>,
 }
 
 impl Admin {
-    /// Makes a team.
+    /// Creates a team.
     ///
     /// # Errors
-    /// [`AdminError`]: nothing was made.
+    /// [`AdminError`]: nothing was created.
     pub async fn create_team(
         &self,
         snapshot: &Snapshot,
@@ -55,7 +55,7 @@ impl Admin {
         self.team(snapshot, name)
     }
 
-    /// Changes what `edit` names. With `expected`, only where that is the team's version.
+    /// Changes the fields that `edit` has. With `expected`, only if that is the team's version.
     ///
     /// # Errors
     /// [`AdminError`]: nothing was changed.

@@ -1,6 +1,6 @@
-//! Moments as people write them: `30d`, `2026-11-01`, `2026-11-01T12:00:00Z`.
+//! Points in time as people write them: `30d`, `2026-11-01`, `2026-11-01T12:00:00Z`.
 //!
-//! Days are days of UTC, as the ledger's own are. What time it is now is handed in.
+//! Days are days of UTC, as those of the ledger are. The current time is an argument.
 //!
 //! Start reading at [`TimePoint::parse`] and [`parse_expiry`].
 
@@ -9,7 +9,7 @@ use jiff::civil::Date;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// A moment: so many milliseconds ago, or in Unix milliseconds.
+/// A point in time, relative to now or absolute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TimePoint {
     /// Milliseconds before now.
@@ -19,7 +19,7 @@ pub enum TimePoint {
 }
 
 impl TimePoint {
-    /// In Unix milliseconds.
+    /// The Unix milliseconds of it.
     pub fn unix_ms(self, now_unix_ms: i64) -> i64 {
         match self {
             Self::Ago(ms) => now_unix_ms.saturating_sub(ms),
@@ -27,10 +27,10 @@ impl TimePoint {
         }
     }
 
-    /// How long ago (`30d`, `12h`, `15m`), the beginning of a day (`2026-11-01`), or a time with its offset.
+    /// Reads how long ago (`30d`, `12h`, `15m`), the beginning of a day (`2026-11-01`), or an instant with its offset.
     ///
     /// # Errors
-    /// What to write instead.
+    /// What to write instead, for people.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const WRONG: &str = "write how long ago, such as 30d, 12h or 15m, or a date such as 2026-11-01";
         if let Some(day) = day_of(text) {
@@ -43,7 +43,7 @@ impl TimePoint {
     }
 }
 
-/// The milliseconds of a length such as `30d`, `12h`, `15m` or `90s`; `None` where it is none.
+/// The milliseconds of a duration such as `30d`, `12h`, `15m` or `90s`; `None` for any other text.
 pub fn parse_duration_ms(text: &str) -> Option<i64> {
     let unit = match text.chars().last()? {
         'd' => DAY_MS,
@@ -57,14 +57,14 @@ pub fn parse_duration_ms(text: &str) -> Option<i64> {
     number.parse::<i64>().ok().filter(|_| digits)?.checked_mul(unit)
 }
 
-/// The Unix second from which something no longer works whose last day, or the instant of whose end, is `text`;
-/// `None` where it is neither.
+/// The Unix second at which something expires, given its last day or the instant of its end; `None` for any other
+/// text.
 pub fn parse_expiry(text: &str) -> Option<i64> {
     let day = day_of(text).map(|day| (day + 1) * DAY_MS);
     day.or_else(|| instant(text)).map(|unix_ms| unix_ms.div_euclid(1000))
 }
 
-/// The Unix millisecond of `2026-11-01T12:00:00Z` or another time with its offset, from 1970 to 9999.
+/// The Unix milliseconds of an instant with its offset, such as `2026-11-01T12:00:00Z`, from 1970 to 9999.
 fn instant(text: &str) -> Option<i64> {
     let plain = |byte: u8| byte.is_ascii_digit() || b"-:.TZ+".contains(&byte);
     if !text.bytes().all(plain) || text.as_bytes().get(10) != Some(&b'T') {

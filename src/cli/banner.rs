@@ -1,20 +1,20 @@
-//! What a first run prints: where it listens, the key, and what to paste next.
+//! The text that `serve` prints at its start: the address, generated secrets, and commands to paste.
 //!
-//! For people, so it goes to stderr; every line fits 80 columns and every command works as pasted.
+//! It is for people, so it goes to stderr. Every line fits 80 columns, and every command works as pasted.
 
 use crate::domain::secret::Secret;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-/// A key and admin token made at start, shown once.
+/// Secrets generated for this run, printed once.
 pub struct GeneratedSecrets {
-    /// What clients present.
+    /// The key of clients, if the configuration has none.
     pub key: Option<Secret>,
-    /// What operators present.
+    /// The token of operators, if the configuration has none.
     pub admin_token: Option<Secret>,
 }
 
-/// The text for a gateway at `address` that speaks `scheme`; `model` is what the examples ask for.
+/// The text for a gateway at `address` that serves `scheme`; `model` is the one in the examples.
 pub fn banner(scheme: &str, address: SocketAddr, generated: &GeneratedSecrets, model: &str) -> String {
     let url = format!("{scheme}://{}", reachable(address));
     let mut text = String::new();
@@ -65,7 +65,7 @@ END
     )
 }
 
-/// An address to connect to: listening on every address is reached over loopback.
+/// An address to connect to: a wildcard address is replaced by loopback.
 pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {

@@ -1,8 +1,8 @@
-//! `tierway budgets`: how every budget stands, and what crashes left without account.
+//! `tierway budgets`: the balance of every budget, and amounts left leased by processes that crashed.
 //!
 //! It only reads, beside a running gateway: what the gateway has leased counts against the limit and is shown
-//! beside what is spent. Limits are those configured now. Sums are within one scope and one window: the
-//! same dollar is counted for a key, for its team and for its policy.
+//! beside what is spent. Limits are those configured now. Sums are per scope and window: the same dollar counts
+//! for a key, for its team and for its policy.
 //!
 //! Start reading at [`budgets`].
 
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// What `budgets` takes.
+/// Arguments of `budgets`.
 #[derive(Args, Debug)]
 pub(super) struct BudgetsArgs {
     /// Show windows that have ended, too
@@ -31,7 +31,7 @@ pub(super) struct BudgetsArgs {
     #[arg(long)]
     unaccounted: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
     /// Print CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -45,7 +45,7 @@ pub(super) struct BudgetsArgs {
 /// # Errors
 /// Only that it could not be written.
 pub(super) fn budgets(args: &BudgetsArgs) -> anyhow::Result<ExitCode> {
-    let report = if args.unaccounted { left_open(args) } else { statuses(args) };
+    let report = if args.unaccounted { unaccounted(args) } else { balances(args) };
     match report {
         Ok(report) => {
             print(&match (args.csv, args.json) {
@@ -55,19 +55,19 @@ pub(super) fn budgets(args: &BudgetsArgs) -> anyhow::Result<ExitCode> {
             })?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(stopped) => stopped.tell(),
+        Err(error) => error.print(),
     }
 }
 
-fn statuses(args: &BudgetsArgs) -> Result<BudgetReport, CommandError> {
+fn balances(args: &BudgetsArgs) -> Result<BudgetReport, CommandError> {
     let now = Clock.unix_ms();
-    // Named by itself, a database is read without the configuration's secrets being there.
-    let may_miss = args.stored.is_named() && args.stored.config().is_none();
-    let book = args.stored.book()?;
-    let configured = match args.stored.snapshot() {
+    // With --store, a database is read even if secrets of the configuration are not in the environment.
+    let may_miss = args.store.is_named() && args.store.config().is_none();
+    let book = args.store.book()?;
+    let configured = match args.store.snapshot() {
         Ok(snapshot) => configured(&snapshot, &book.registered().map_err(CommandError::store)?),
         Err(_) if may_miss => BTreeMap::new(),
-        Err(stopped) => return Err(stopped),
+        Err(error) => return Err(error),
     };
     let mut balances = book.balances().map_err(CommandError::store)?;
     balances.retain(|balance| args.past || now < balance.end_ms);
@@ -86,13 +86,13 @@ fn statuses(args: &BudgetsArgs) -> Result<BudgetReport, CommandError> {
     Ok(BudgetReport { kind: &BALANCES, lines: balances.iter().map(line).collect() })
 }
 
-fn left_open(args: &BudgetsArgs) -> Result<BudgetReport, CommandError> {
-    let left = args.stored.book()?.unaccounted().map_err(CommandError::store)?;
+fn unaccounted(args: &BudgetsArgs) -> Result<BudgetReport, CommandError> {
+    let left = args.store.book()?.unaccounted().map_err(CommandError::store)?;
     Ok(BudgetReport { kind: &UNACCOUNTED, lines: left.iter().map(BudgetLine::of_unaccounted).collect() })
 }
 
-/// Every budget of the configuration and of stored keys and teams, and all credit, by the labels each has in
-/// the file.
+/// Every budget of the configuration and of stored keys and teams, and all credit, by the labels of its account in
+/// the database.
 fn configured(snapshot: &Snapshot, stored: &Contents) -> BTreeMap<Account, Budget> {
     let labels = |account: &budget::Account| Account {
         scope: account.scope.label().to_owned(),
@@ -109,15 +109,15 @@ fn configured(snapshot: &Snapshot, stored: &Contents) -> BTreeMap<Account, Budge
     budgets.map(|budget| (labels(&budget.account), budget)).collect()
 }
 
-/// What the columns of a report are: names in CSV and JSON, and above a table.
+/// The columns of a report: each with its name in CSV and JSON, and its name in a table.
 struct BudgetReportColumns {
-    /// Of moments, before the account's.
+    /// Times, before the columns of the account.
     before: &'static [(&'static str, &'static str)],
-    /// Of moments, after the account's.
+    /// Times, after the columns of the account.
     after: &'static [(&'static str, &'static str)],
-    /// Of money.
+    /// Amounts of money.
     amounts: &'static [(&'static str, &'static str)],
-    /// The amounts at these places make no sum.
+    /// Indexes of the amounts that are not summed.
     no_sum: &'static [usize],
     nothing: &'static str,
 }
@@ -142,7 +142,7 @@ struct BudgetLine {
     account: Account,
     before: Vec<Option<i64>>,
     after: Vec<Option<i64>>,
-    /// Billionths of a US dollar; `None` where it is not known.
+    /// Billionths of a US dollar; `None` if unknown.
     amounts: Vec<Option<i64>>,
 }
 
@@ -163,12 +163,12 @@ impl BudgetLine {
     }
 }
 
-/// `None` for the ends of a window that has none.
+/// `None` for a bound of a window that has none.
 fn bounded(unix_ms: i64) -> Option<i64> {
     (unix_ms != i64::MIN && unix_ms != i64::MAX).then_some(unix_ms)
 }
 
-/// Lines and what they are.
+/// Rows and their columns.
 struct BudgetReport {
     kind: &'static BudgetReportColumns,
     lines: Vec<BudgetLine>,
@@ -232,7 +232,7 @@ impl BudgetReport {
         out
     }
 
-    /// Money is a string, in no reader a float.
+    /// Money is a string, so that no reader makes a float of it.
     fn json(&self) -> Value {
         let row = |line: &BudgetLine| {
             let Account { scope, window, name } = &line.account;
@@ -273,7 +273,7 @@ fn row(line: &BudgetLine, has_limit: bool) -> Vec<String> {
     cells
 }
 
-/// A moment as people read it, in UTC: only the day where it is midnight.
+/// A time in UTC for people: only the day at midnight.
 fn minute(unix_ms: Option<i64>) -> String {
     let Some(unix_ms) = unix_ms else { return NONE.to_owned() };
     let text = Rfc3339(unix_ms).to_string();

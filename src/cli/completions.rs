@@ -1,6 +1,6 @@
-//! `tierway completions` and `tierway man`: the command line as shells and `man` want it.
+//! `tierway completions` and `tierway man`: the command line, for shells and for `man`.
 //!
-//! Both are made from the command line itself, so that they cannot be out of date.
+//! Both are generated from the definition of the command line, so that they cannot be out of date.
 
 use super::{Cli, print};
 use anyhow::Context;
@@ -8,14 +8,14 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
-/// What `completions` takes.
+/// Arguments of `completions`.
 #[derive(Args, Debug)]
 pub(super) struct CompletionsArgs {
     /// For which shell
     shell: Shell,
 }
 
-/// What `man` takes.
+/// Arguments of `man`.
 #[derive(Args, Debug)]
 pub(super) struct ManArgs {
     /// The directory to write to; made where it is missing

@@ -1,7 +1,7 @@
-//! `tierway cost`: what tokens cost, and what they would have cost elsewhere.
+//! `tierway cost`: what tokens cost, and what they would cost with another split or price.
 //!
-//! From a stated volume it is a multiplication; from the ledger it is what was paid, beside what the
-//! same traffic would have cost with another split or another price. Whole numbers all the way.
+//! Given a volume, it multiplies; from the ledger, it shows what was paid beside what the same traffic would have
+//! cost with another split or price. All amounts are integers.
 //!
 //! Start reading at [`cost`].
 
@@ -18,7 +18,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// What `cost` takes.
+/// Arguments of `cost`.
 #[derive(Args, Debug)]
 pub(super) struct CostArgs {
     /// A volume instead of the ledger, such as 5M,50M,500M,5B
@@ -36,7 +36,7 @@ pub(super) struct CostArgs {
     #[command(flatten)]
     time_range: TimeRangeArgs,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -67,7 +67,7 @@ fn price_per_mtok(text: &str) -> Result<PicoUsdPerToken, &'static str> {
     PicoUsdPerToken::parse_usd_per_mtok(text).ok_or("write USD per million tokens, such as 0.25")
 }
 
-/// A tier and its part of the traffic.
+/// A tier and its share of the traffic.
 #[derive(Clone, Debug)]
 struct TierShare {
     tier: String,
@@ -80,25 +80,25 @@ fn share(text: &str) -> Result<TierShare, &'static str> {
     Ok(TierShare { tier: tier.to_owned(), weight })
 }
 
-/// Prints what was asked for.
+/// Prints the comparison.
 ///
 /// # Errors
-/// Only that it could not be written.
+/// Only if it cannot be written.
 pub(super) fn cost(args: &CostArgs) -> anyhow::Result<ExitCode> {
-    let view = match args.price {
+    let rows = match args.price {
         Some(price) => of_volume(args, price),
         None => of_ledger(args),
     };
-    match view {
-        Ok(view) => {
-            print(&view)?;
+    match rows {
+        Ok(rows) => {
+            print(&rows)?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(stopped) => stopped.tell(),
+        Err(error) => error.print(),
     }
 }
 
-/// Rounded up to the nano-dollar.
+/// The cost in nano-dollars, rounded up.
 fn charge(tokens: u128, price: PicoUsdPerToken) -> i128 {
     let pico = tokens.saturating_mul(price.0.into());
     i128::try_from(pico.div_ceil(1_000)).unwrap_or(i128::MAX)
@@ -134,7 +134,7 @@ fn of_volume(args: &CostArgs, price: PicoUsdPerToken) -> Result<String, CommandE
     Ok(table(&head, &rows.collect::<Vec<_>>()))
 }
 
-/// By how much `cost` is below `other`, in tenths of a percent; with a minus where it is above.
+/// How much `cost` is below `other`, in tenths of a percent; negative if it is above.
 fn saved(cost: i128, other: i128) -> String {
     let less = other.saturating_sub(cost);
     let Some(mille) = less.checked_mul(1_000).and_then(|less| less.checked_div(other)) else { return NONE.to_owned() };
@@ -142,7 +142,7 @@ fn saved(cost: i128, other: i128) -> String {
     format!("{sign}{}.{} %", mille.unsigned_abs() / 10, mille.unsigned_abs() % 10)
 }
 
-/// One tier: what it was, and what it would have been.
+/// The cost of one tier, and what it would have been.
 struct CostLine {
     sum: UsageSum,
     split: Option<i128>,
@@ -158,8 +158,8 @@ fn of_ledger(args: &CostArgs) -> Result<String, CommandError> {
         until_unix_ms: args.time_range.until(now),
         only: Vec::new(),
     };
-    let sums = args.stored.book()?.usage(&query).map_err(CommandError::store)?;
-    // What never reached a model cost nothing anywhere.
+    let sums = args.store.book()?.usage(&query).map_err(CommandError::store)?;
+    // Requests that reached no model cost nothing at any price.
     let sums: Vec<UsageSum> = sums.into_iter().filter(|sum| sum.metered > 0 || sum.cost_nanousd != 0).collect();
     if sums.is_empty() {
         return Ok(if args.json { "{\"rows\":[]}\n" } else { "nothing was spent\n" }.to_owned());
@@ -177,12 +177,12 @@ fn of_ledger(args: &CostArgs) -> Result<String, CommandError> {
     Ok(if args.json { format!("{:#}\n", as_json(&lines)) } else { text(args, &lines) })
 }
 
-/// A price per million tokens of any kind, or that of a model.
+/// A price per million tokens of any kind, or the price of a model.
 fn other_price(args: &CostArgs, text: &str) -> Result<Price, CommandError> {
     if let Some(each) = PicoUsdPerToken::parse_usd_per_mtok(text) {
         return Ok(Price { input: each, cached_input: each, output: each, request: NanoUsd::ZERO });
     }
-    let snapshot = args.stored.snapshot()?;
+    let snapshot = args.store.snapshot()?;
     let model = snapshot.table.models.iter().find(|model| *model.name == *text);
     let model = model
         .ok_or_else(|| CommandError::usage(format!("--against {text}: neither a price nor a configured model")))?;
@@ -191,7 +191,7 @@ fn other_price(args: &CostArgs, text: &str) -> Result<Price, CommandError> {
     version.ok_or_else(|| CommandError::usage(format!("--against {text}: the configuration has no price for it")))
 }
 
-/// The tokens of `sum` at `price`.
+/// The cost of the tokens of `sum` at `price`.
 fn charged(sum: &UsageSum, price: Price) -> i128 {
     let cached = sum.cached_input.min(sum.input);
     let kinds = [(sum.input - cached, price.input), (cached, price.cached_input), (sum.output, price.output)];
@@ -201,8 +201,8 @@ fn charged(sum: &UsageSum, price: Price) -> i128 {
     i128::try_from(pico.div_ceil(1_000)).unwrap_or(i128::MAX).saturating_add(requests)
 }
 
-/// What each of `sums` would have cost, had the tiers shared all tokens by `shares`; rounded up.
-/// Traffic outside every tier stays as it was.
+/// What each of `sums` would have cost if the tiers had shared all tokens by `shares`; rounded up. Traffic outside
+/// every tier stays as it was.
 fn divided(sums: &[UsageSum], shares: &[TierShare]) -> Result<Vec<i128>, CommandError> {
     let tokens = |sum: &UsageSum| sum.input.saturating_add(sum.output);
     let in_tiers = || sums.iter().filter_map(|sum| sum.by[0].as_deref().map(|tier| (tier, sum)));
@@ -266,7 +266,7 @@ fn text(args: &CostArgs, lines: &[CostLine]) -> String {
     format!("{}{}", table(&head, &rows), assumed(args))
 }
 
-/// What a comparison takes for granted.
+/// The assumptions of a comparison.
 fn assumed(args: &CostArgs) -> String {
     let split = "with the split: all tokens, shared by it, each at what one cost in its tier on average\n";
     let against = "at another price: the same tokens, as many in and out\n";
@@ -315,7 +315,7 @@ mod tests {
     fn a_split_moves_tokens_and_keeps_what_each_costs() {
         let sums = [sum(Some("premium"), 100, 1_000), sum(Some("default"), 300, 300), sum(None, 7, 9)];
         let check = |split: &[&str], expected: &[i128]| {
-            let costs = divided(&sums, &shares(split)).unwrap_or_else(|stopped| panic!("{stopped:?}"));
+            let costs = divided(&sums, &shares(split)).unwrap_or_else(|error| panic!("{error:?}"));
             assert_eq!(costs, expected, "{split:?}");
         };
         check(&["default=75", "premium=25"], &[1_000, 300, 9]);

@@ -1,10 +1,10 @@
-//! `tierway credits`: prepaid money, granted to keys and teams, and how it stands.
+//! `tierway credits`: prepaid money, granted to keys and teams, and its balances.
 //!
-//! Nothing granted is ever changed: a further grant, which may be below zero, corrects it.
+//! A grant is never changed: a further grant, which may be negative, corrects it.
 //!
 //! Start reading at [`credits`].
 
-use super::context::{CliContext, KNOWN_SOON, note, view};
+use super::context::{CliContext, KNOWN_SOON, finish, note};
 use super::store::{CommandError, StoreArgs};
 use super::table::{Align, NONE, dollars, quoted, table};
 use super::value_parsers::{amount, instant, minute};
@@ -16,14 +16,14 @@ use crate::domain::register::{Balance, Grant, Holder};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
-/// Grants, and keys, read at once.
+/// Number of grants, or keys, read at once.
 const PAGE: usize = 1_000;
 
 const EXAMPLES: &str = "Examples:
   tierway credits grant --team growth 250.00 --reason \"invoice 2026-117\"
   tierway credits grant --key growth-app -5.00 --reason \"granted twice\"";
 
-/// What `credits` takes.
+/// Subcommands of `credits`.
 #[derive(Subcommand, Debug)]
 pub(super) enum CreditsCommand {
     /// Grant credit to a key or a team; an amount below zero takes it back
@@ -33,7 +33,7 @@ pub(super) enum CreditsCommand {
     List(CreditsListArgs),
 }
 
-/// What `credits grant` takes.
+/// Arguments of `credits grant`.
 #[derive(Args, Debug)]
 pub(super) struct CreditsGrantArgs {
     #[command(flatten)]
@@ -51,12 +51,12 @@ pub(super) struct CreditsGrantArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
 }
 
 fn who(text: &str) -> Result<String, &'static str> {
     let line = !text.chars().any(char::is_control) && text.len() <= 200;
-    // A variable may be set to nothing.
+    // The variable may be set and empty.
     let text = if text.is_empty() { "cli" } else { text };
     if line { Ok(text.to_owned()) } else { Err("write one line of up to 200 bytes") }
 }
@@ -72,7 +72,7 @@ struct HolderArgs {
     team: Option<String>,
 }
 
-/// What `credits list` takes.
+/// Arguments of `credits list`.
 #[derive(Args, Debug)]
 pub(super) struct CreditsListArgs {
     #[command(flatten)]
@@ -87,7 +87,7 @@ pub(super) struct CreditsListArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
 }
 
 #[derive(Args, Debug)]
@@ -106,25 +106,25 @@ fn holder(key: Option<&str>, team: Option<&str>) -> Option<Holder> {
     key.map(of(Scope::Key)).or_else(|| team.map(of(Scope::Team)))
 }
 
-/// Does what `command` says.
+/// Runs `command`.
 ///
 /// # Errors
-/// That the answer could not be written.
+/// Only if the output cannot be written.
 pub(super) fn credits(command: &CreditsCommand) -> anyhow::Result<ExitCode> {
-    view(match command {
+    finish(match command {
         CreditsCommand::Grant(args) => grant(args),
         CreditsCommand::List(args) => list(args),
     })
 }
 
 fn grant(args: &CreditsGrantArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.stored)?;
+    let context = CliContext::open(&args.store)?;
     let holder = holder(args.holder.key.as_deref(), args.holder.team.as_deref());
     let holder = holder.ok_or_else(|| CommandError::usage("name a --key or a --team"))?;
     let new =
         NewGrant { holder: holder.clone(), amount: args.amount, reason: args.reason.clone(), by: args.by.clone() };
-    let grant = context.wait(context.admin.grant(&context.snapshot, new))?;
-    let balance = context.wait(context.admin.balances())?.into_iter().find(|balance| balance.holder == holder);
+    let grant = context.run(context.admin.grant(&context.snapshot, new))?;
+    let balance = context.run(context.admin.balances())?.into_iter().find(|balance| balance.holder == holder);
     if let Some(advice) = unpaid(&context, &holder) {
         note(&advice);
     }
@@ -133,12 +133,12 @@ fn grant(args: &CreditsGrantArgs) -> Result<String, CommandError> {
     }
     let whose = format!("the {} {}", holder.scope.label(), holder.name);
     let done = if grant.amount < NanoUsd::ZERO { "took from" } else { "granted to" };
-    let left = balance.map_or_else(|| NONE.to_owned(), |balance| said(balance.left()));
+    let left = balance.map_or_else(|| NONE.to_owned(), |balance| format_usd(balance.left()));
     let amount = NanoUsd(grant.amount.0.saturating_abs());
-    Ok(format!("{done} {whose}: {}; left: {left}; {KNOWN_SOON}\n", said(amount)))
+    Ok(format!("{done} {whose}: {}; left: {left}; {KNOWN_SOON}\n", format_usd(amount)))
 }
 
-/// What whoever grants should know: that requests go on, unpaid, once the credit is spent.
+/// Advice for a grant whose holder goes on unpaid once the credit is spent.
 fn unpaid(context: &CliContext, holder: &Holder) -> Option<String> {
     let goes_on = |key: &KeyView| key.record.budgets.is_empty() && key.record.policy.money.credit == CreditUse::First;
     let key = match holder.scope {
@@ -166,7 +166,7 @@ fn first_of_team(context: &CliContext, team: &str, wanted: impl Fn(&KeyView) -> 
 }
 
 fn list(args: &CreditsListArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.stored)?;
+    let context = CliContext::open(&args.store)?;
     let only = holder(args.only.key.as_deref(), args.only.team.as_deref());
     if args.grants {
         let grants = grants(&context, only.as_ref())?;
@@ -176,7 +176,7 @@ fn list(args: &CreditsListArgs) -> Result<String, CommandError> {
             _ => grants_table(&grants),
         });
     }
-    let mut balances = context.wait(context.admin.balances())?;
+    let mut balances = context.run(context.admin.balances())?;
     balances.retain(|balance| only.as_ref().is_none_or(|only| *only == balance.holder));
     Ok(match (args.csv, args.json) {
         (true, _) => balances_csv(&balances),
@@ -185,7 +185,7 @@ fn list(args: &CreditsListArgs) -> Result<String, CommandError> {
     })
 }
 
-/// A list that is all there is.
+/// A page that is the whole list.
 fn whole<T>(items: Vec<T>) -> Page<T> {
     Page { items, next: None }
 }
@@ -194,7 +194,7 @@ fn grants(context: &CliContext, only: Option<&Holder>) -> Result<Vec<Grant>, Com
     let mut grants = Vec::<Grant>::new();
     loop {
         let after = grants.last().map_or(0, |grant| grant.id);
-        let page = context.wait(context.admin.grants(only.cloned(), after, PAGE))?;
+        let page = context.run(context.admin.grants(only.cloned(), after, PAGE))?;
         grants.extend(page.items);
         if page.next.is_none() {
             return Ok(grants);
@@ -202,7 +202,7 @@ fn grants(context: &CliContext, only: Option<&Holder>) -> Result<Vec<Grant>, Com
     }
 }
 
-fn said(amount: NanoUsd) -> String {
+fn format_usd(amount: NanoUsd) -> String {
     dollars(amount.0.into())
 }
 
@@ -220,7 +220,7 @@ fn balances_table(balances: &[Balance]) -> String {
     ];
     let row = |balance: &Balance| {
         let mut row = vec![balance.holder.scope.label().to_owned(), balance.holder.name.to_string()];
-        row.extend(columns(balance).map(said));
+        row.extend(columns(balance).map(format_usd));
         row
     };
     table(&head, &balances.iter().map(row).collect::<Vec<_>>())
@@ -257,7 +257,7 @@ fn grants_table(grants: &[Grant]) -> String {
             grant.id.to_string(),
             minute(grant.granted_unix_ms),
             format!("{} {}", grant.holder.scope.label(), grant.holder.name),
-            said(grant.amount),
+            format_usd(grant.amount),
             grant.by.to_string(),
             grant.reason.to_string(),
         ]

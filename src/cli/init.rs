@@ -1,7 +1,7 @@
-//! `tierway init`: a first configuration, from the provider keys that lie in the environment.
+//! `tierway init`: writes a first configuration for the provider keys found in the environment.
 //!
-//! It writes names of variables and must never write what they hold. It never overwrites a file
-//! unless told to.
+//! It writes the names of variables and must never write their values. It overwrites a file only if told to by
+//! --force.
 
 use super::print;
 use crate::config::{Environment, Process};
@@ -12,7 +12,7 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// What `init` takes.
+/// Arguments of `init`.
 #[derive(Args, Debug)]
 pub(super) struct InitArgs {
     /// The file to write
@@ -23,17 +23,17 @@ pub(super) struct InitArgs {
     force: bool,
 }
 
-/// A host whose key we know by its usual variable.
+/// A provider that is recognised by the usual variable of its key.
 struct KnownProvider {
-    /// Where its key usually lies.
+    /// The environment variable of its key.
     variable: &'static str,
-    /// What the provider is called.
+    /// The provider's name in the file.
     name: &'static str,
-    /// Where its API begins.
+    /// The base URL of its API.
     base_url: &'static str,
-    /// A small model there, to begin with.
+    /// A small model of it, for the first configuration.
     model: &'static str,
-    /// `openai`, or a protocol that is not built: then its tables are written as comments.
+    /// `openai`, or a protocol that is not implemented: then its tables are written as comments.
     protocol: &'static str,
 }
 
@@ -99,10 +99,10 @@ const HOSTS: [KnownProvider; 8] = [
     },
 ];
 
-/// Writes the file, prints its path and says what to do next.
+/// Writes the file, prints its path and the next steps.
 ///
 /// # Errors
-/// When there is a file already, or it cannot be written.
+/// If there is a file already, or it cannot be written.
 pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     let found: Vec<&KnownProvider> = HOSTS.iter().filter(|host| is_set(host.variable, &Process)).collect();
     let path = args.output.display();
@@ -124,7 +124,7 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An empty variable is as good as none.
+/// An empty variable counts as not set.
 fn is_set(variable: &str, surroundings: &dyn Environment) -> bool {
     surroundings.variable(variable).is_some_and(|value| !value.trim().is_empty())
 }
@@ -179,7 +179,7 @@ fn tiers(models: &[&str]) -> String {
     text
 }
 
-/// The model of the file when no provider key was found.
+/// The model of the file if no provider key is found.
 const SIMULATED_MODEL: &str = "demo";
 
 const HEADER: &str = "\
@@ -237,7 +237,7 @@ fn what_next(found: &[&KnownProvider], path: &Path) -> String {
     )
 }
 
-/// A path as a shell reads it.
+/// A path, quoted for a shell.
 fn pasted(path: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-');
     if path.bytes().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }

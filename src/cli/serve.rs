@@ -1,10 +1,10 @@
-//! `tierway serve`: builds every part once, wires them, and waits for the end.
+//! `tierway serve`: builds every part, connects them, and serves until the process is stopped.
 //!
-//! It decides nothing about requests. Who may start how is here: no file is the demo, with a key and
-//! an admin token made for this run; a file serves its own keys; a file without keys gets a demo key
-//! on loopback and is refused elsewhere.
+//! It decides nothing about requests. It decides which keys a start needs: without a file, the demo is served, with a
+//! generated key and admin token; a file is served with its own keys; a file without keys gets a generated key on
+//! loopback and is refused elsewhere.
 //!
-//! Start reading at [`serve`]; [`Gateway`] is the same gateway for tests.
+//! Start reading at [`serve`]; [`Gateway`] is the same gateway, used by tests.
 
 use super::banner::{GeneratedSecrets, banner};
 use super::check::EXIT_CONFIGURATION;
@@ -34,20 +34,20 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Which program this is; a build script of a release may say from which commit.
+/// Version and revision of this program; a build script may set the revision.
 const BUILD: Build = Build { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
 
-/// A lease that nobody used for as long as this goes back, so that a crash would not lose it.
+/// An idle lease is returned after this long, so that a crash does not lose it.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
-/// How soon a key that was taken away by a command is refused.
+/// How soon a change made by a command is applied.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why `serve` ends before it serves.
 enum StartError {
-    /// Exit 78, with every problem said.
+    /// Exit code 78, with every problem in the text.
     Configuration(String),
-    /// Exit 69: no address, or no store.
+    /// Exit code 69: an address or the store is not available.
     Unavailable(String),
     Other(anyhow::Error),
 }
@@ -67,25 +67,25 @@ impl<E: Into<anyhow::Error>> From<E> for StartError {
 /// Serves until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// When the process cannot have what it needs of the system.
+/// If the system refuses the process what it needs.
 pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let said = match runtime.block_on(run(args)) {
+    let message = match runtime.block_on(run(args)) {
         Ok(()) => return Ok(ExitCode::SUCCESS),
         Err(StartError::Other(error)) => return Err(error),
         Err(StartError::Configuration(text)) => (text, EXIT_CONFIGURATION),
         Err(StartError::Unavailable(text)) => (text, EXIT_UNAVAILABLE),
     };
     // The stream strips colours where there is no terminal or NO_COLOR is set.
-    writeln!(anstream::stderr(), "{}", said.0.trim_end())?;
-    Ok(ExitCode::from(said.1))
+    writeln!(anstream::stderr(), "{}", message.0.trim_end())?;
+    Ok(ExitCode::from(message.1))
 }
 
 async fn run(args: &ServeArgs) -> Result<(), StartError> {
     let found = FoundConfig::find(args)?;
     let logs = Arc::new(Logs::start(&found.snapshot.telemetry.log)?);
     let clock = Clock;
-    // Ends after everything that settles, and before the logs.
+    // Dropped after everything that settles, and before the logs.
     let (books, _writing) = store::open(&found.snapshot.store, clock).await.map_err(StartError::unavailable)?;
     let keyring = books.keyring.clone();
     let loaded = LoadedConfig::of(found, &keyring)?;
@@ -113,11 +113,11 @@ async fn run(args: &ServeArgs) -> Result<(), StartError> {
     let hangups = signal(SignalKind::hangup())?;
     tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logs.clone(), loaded.admin_token));
     tokio::spawn(shut_down_when_asked(gateway.app.clone(), StopSignals::new()?));
-    // Last, because whoever reads this line may do anything from here on, also stop us.
+    // Printed last: whoever reads this line may use the gateway, or stop it.
     println!("listening on {scheme}://{address}");
     std::io::stdout().flush()?;
     let relay = gateway.relay.clone();
-    tokio::spawn(tidy(relay.clone(), keyring.clone(), clock));
+    tokio::spawn(return_idle_leases(relay.clone(), keyring.clone(), clock));
     tokio::spawn(apply_store_changes(relay.clone(), keyring.clone(), clock));
     gateway.serve(public, ops).await;
     relay.close_budget_pool().await;
@@ -125,26 +125,26 @@ async fn run(args: &ServeArgs) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Every part, wired; it serves whatever listeners it is given.
+/// Every part of a gateway, connected; it serves the listeners it is given.
 pub struct Gateway {
-    /// The corridor.
+    /// The request path.
     pub relay: Arc<Relay>,
-    /// What the keys have taken of their limits.
+    /// The keys' use of their rate limits.
     pub counters: Arc<MemoryCounters>,
-    /// How it is stopped.
+    /// Starts the shutdown.
     pub lifecycle: Lifecycle,
-    /// What its doors share.
+    /// The state that the public and the ops listener share.
     pub app: Arc<App>,
-    /// How connections begin at either door.
+    /// How connections begin, on either listener.
     tls: Option<Tls>,
 }
 
 impl Gateway {
-    /// Builds every part for `snapshot`. `admin_token` opens what is for operators, `books` take
-    /// the receipts and keep the budgets.
+    /// Builds every part for `snapshot`. `admin_token` is the token of operators, `books` keep receipts and
+    /// budgets.
     ///
     /// # Errors
-    /// When a provider of `snapshot` cannot be set up.
+    /// If a provider of `snapshot` cannot be set up.
     pub fn build(
         snapshot: Arc<Snapshot>,
         admin_token: Option<Secret>,
@@ -179,12 +179,12 @@ impl Gateway {
             clock,
             rng,
         };
-        reload::started(&app);
+        reload::publish_start(&app);
         let tls = serves_tls.then(|| Tls::new(Arc::new(InForce(relay.clone())), telemetry));
         Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls })
     }
 
-    /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served there only.
+    /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served only there.
     pub async fn serve(self, public: TcpListener, ops: Option<TcpListener>) {
         let Self { app, lifecycle, tls, .. } = self;
         let service =
@@ -199,8 +199,8 @@ impl Gateway {
     }
 }
 
-/// Gives back what is leased of budgets and idle, and tells when keys were used, for as long as the process lives.
-async fn tidy(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
+/// Returns idle leases of budgets and writes when keys were used, until the process ends.
+async fn return_idle_leases(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     loop {
         clock.sleep(TIDY_EVERY).await;
         relay.tidy_budget_pool();
@@ -208,18 +208,18 @@ async fn tidy(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     }
 }
 
-/// Takes up what commands beside the gateway register, for as long as the process lives.
+/// Applies what commands beside the gateway write to the store, until the process ends.
 async fn apply_store_changes(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     loop {
         clock.sleep(LOOK_EVERY).await;
-        // A store that cannot be read says so itself; it is looked at again.
+        // The store logs that it cannot be read; it is read again in the next round.
         if keyring.refresh().await.unwrap_or(false) {
             relay.apply_store_changes();
         }
     }
 }
 
-/// Leaves in good order when asked to, and at once when asked again.
+/// Shuts down gracefully on the first signal, and at once on the second.
 async fn shut_down_when_asked(app: Arc<App>, mut signals: StopSignals) {
     signals.next().await;
     let (lb_grace, drain) = {
@@ -232,7 +232,7 @@ async fn shut_down_when_asked(app: Arc<App>, mut signals: StopSignals) {
     }
 }
 
-/// A configuration that may be served.
+/// A configuration that can be served.
 struct LoadedConfig {
     source: Source,
     snapshot: Arc<Snapshot>,
@@ -241,7 +241,7 @@ struct LoadedConfig {
     admin_token: Option<Secret>,
 }
 
-/// A configuration by itself: which keys there are beside it is not known yet.
+/// A configuration by itself, before the keys of the store are known.
 struct FoundConfig {
     source: Source,
     snapshot: Snapshot,
@@ -249,8 +249,8 @@ struct FoundConfig {
 
 impl FoundConfig {
     fn find(args: &ServeArgs) -> Result<Self, StartError> {
-        let source = find(args.named.config.as_deref(), &Process).map_err(refuse)?;
-        let snapshot = load(&source, &Process, &[]).map_err(refuse)?;
+        let source = find(args.config_args.config.as_deref(), &Process).map_err(invalid_configuration)?;
+        let snapshot = load(&source, &Process, &[]).map_err(invalid_configuration)?;
         if !snapshot.unenforced.is_empty() && !args.allow_unenforced {
             return Err(StartError::Configuration(not_enforced(&source, &snapshot)));
         }
@@ -281,7 +281,7 @@ impl LoadedConfig {
             }
             key = Some(new_key("demo", &*secrets::random_bytes()?));
             extra_keys = self::extra_keys(key.as_ref());
-            snapshot = load(&source, &Process, &extra_keys).map_err(refuse)?;
+            snapshot = load(&source, &Process, &extra_keys).map_err(invalid_configuration)?;
         }
         let made = if snapshot.server.admin_token.is_none() {
             Some(new_admin_token(&*secrets::random_bytes()?))
@@ -297,7 +297,7 @@ impl LoadedConfig {
         })
     }
 
-    /// What the examples ask for: the first alias, or else the first model.
+    /// The model of the examples: the first alias, or else the first model.
     fn example_model(&self) -> String {
         let table = &self.snapshot.table;
         let alias = table.aliases.first().map(|alias| &alias.name);
@@ -309,7 +309,7 @@ fn extra_keys(key: Option<&Secret>) -> Vec<ExtraKey> {
     key.iter().map(|key| ExtraKey { name: "demo".to_owned(), hash: KeyHash::of(key.expose()) }).collect()
 }
 
-fn refuse(problems: crate::config::Problems) -> StartError {
+fn invalid_configuration(problems: crate::config::Problems) -> StartError {
     StartError::Configuration(problems.render(true))
 }
 
@@ -326,7 +326,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     server::bind(address).map_err(StartError::unavailable)
 }
 
-/// SIGTERM and Ctrl-C, caught from the moment this is made.
+/// SIGTERM and Ctrl-C, caught from the creation of this value on.
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,

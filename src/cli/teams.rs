@@ -1,11 +1,11 @@
-//! `tierway teams`: what keys spend together, made and changed whether or not a gateway runs.
+//! `tierway teams`: teams, whose keys share a budget, created and changed whether or not a gateway runs.
 //!
 //! Start reading at [`teams`].
 
-use super::context::{CliContext, KNOWN_SOON, refused, view};
+use super::context::{CliContext, KNOWN_SOON, command_error, finish};
 use super::store::{CommandError, StoreArgs};
 use super::table::{Align, NONE, table};
-use super::value_parsers::{budget, budget_said, either, instant};
+use super::value_parsers::{budget, either, format_budget, instant};
 use super::views;
 use crate::admin::{TeamEdit, TeamView};
 use crate::domain::budget::BudgetSpec;
@@ -16,7 +16,7 @@ const EXAMPLES: &str = "Examples:
   tierway teams create growth --budget 2000.00/month
   tierway keys create growth-app --policy standard --team growth";
 
-/// What `teams` takes.
+/// Subcommands of `teams`.
 #[derive(Subcommand, Debug)]
 pub(super) enum TeamsCommand {
     /// Make a team
@@ -30,7 +30,7 @@ pub(super) enum TeamsCommand {
     Edit(TeamsEditArgs),
 }
 
-/// What `teams create` takes.
+/// Arguments of `teams create`.
 #[derive(Args, Debug)]
 pub(super) struct TeamsCreateArgs {
     /// What it is called, for ever: reports and budgets stand under its name
@@ -42,20 +42,20 @@ pub(super) struct TeamsCreateArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
 }
 
-/// What `teams list` takes.
+/// Arguments of `teams list`.
 #[derive(Args, Debug)]
 pub(super) struct TeamsListArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
 }
 
-/// What `teams show` takes.
+/// Arguments of `teams show`.
 #[derive(Args, Debug)]
 pub(super) struct TeamsShowArgs {
     /// The team
@@ -64,10 +64,10 @@ pub(super) struct TeamsShowArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
 }
 
-/// What `teams edit` takes.
+/// Arguments of `teams edit`.
 #[derive(Args, Debug)]
 pub(super) struct TeamsEditArgs {
     /// The team
@@ -81,7 +81,7 @@ pub(super) struct TeamsEditArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
 }
 
 #[derive(Args, Debug)]
@@ -95,12 +95,12 @@ struct TeamEditArgs {
     no_budget: bool,
 }
 
-/// Does what `command` says.
+/// Runs `command`.
 ///
 /// # Errors
-/// That the answer could not be written.
+/// Only if the output cannot be written.
 pub(super) fn teams(command: &TeamsCommand) -> anyhow::Result<ExitCode> {
-    view(match command {
+    finish(match command {
         TeamsCommand::Create(args) => create(args),
         TeamsCommand::List(args) => list(args),
         TeamsCommand::Show(args) => show(args),
@@ -109,15 +109,15 @@ pub(super) fn teams(command: &TeamsCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn create(args: &TeamsCreateArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.stored)?;
-    let team = context.wait(context.admin.create_team(&context.snapshot, &args.name, args.budget.clone()))?;
+    let context = CliContext::open(&args.store)?;
+    let team = context.run(context.admin.create_team(&context.snapshot, &args.name, args.budget.clone()))?;
     Ok(changed(&team, "created", args.json))
 }
 
 fn edit(args: &TeamsEditArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.stored)?;
+    let context = CliContext::open(&args.store)?;
     let edit = TeamEdit { budget: either(args.wanted.budget.clone(), args.wanted.no_budget) };
-    let team = context.wait(context.admin.edit_team(&context.snapshot, &args.name, args.if_version, &edit))?;
+    let team = context.run(context.admin.edit_team(&context.snapshot, &args.name, args.if_version, &edit))?;
     Ok(changed(&team, "changed", args.json))
 }
 
@@ -129,7 +129,7 @@ fn changed(team: &TeamView, done: &str, json: bool) -> String {
 }
 
 fn list(args: &TeamsListArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.stored)?;
+    let context = CliContext::open(&args.store)?;
     let page = context.admin.teams(&context.snapshot, None, usize::MAX);
     if args.json {
         return Ok(format!("{:#}\n", views::teams(&page)));
@@ -144,8 +144,8 @@ fn list(args: &TeamsListArgs) -> Result<String, CommandError> {
 }
 
 fn show(args: &TeamsShowArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.stored)?;
-    let team = context.admin.team(&context.snapshot, &args.name).map_err(refused)?;
+    let context = CliContext::open(&args.store)?;
+    let team = context.admin.team(&context.snapshot, &args.name).map_err(command_error)?;
     if args.json {
         return Ok(format!("{:#}\n", views::team(&team)));
     }
@@ -157,5 +157,5 @@ fn show(args: &TeamsShowArgs) -> Result<String, CommandError> {
 }
 
 fn budget_of(team: &TeamView) -> String {
-    team.budget.as_ref().map_or_else(|| NONE.to_owned(), |budget| budget_said(budget.limit, &budget.window))
+    team.budget.as_ref().map_or_else(|| NONE.to_owned(), |budget| format_budget(budget.limit, &budget.window))
 }

@@ -1,6 +1,6 @@
-//! `tierway usage`: who used what, and what it cost, from the ledger.
+//! `tierway usage`: requests, tokens and cost by key, model and more, from the ledger.
 //!
-//! It only reads, beside a running gateway. Tables are rounded to be read; CSV and JSON are exact.
+//! It only reads, beside a running gateway. Tables are rounded; CSV and JSON are exact.
 //!
 //! Start reading at [`usage`].
 
@@ -15,7 +15,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 
-/// From this total on nobody reads less than cents.
+/// From this total on, tables show cents and nothing smaller.
 const CENTS_FROM_NANOUSD: i128 = 100_000_000_000;
 /// The columns after the dimensions, in CSV and JSON.
 const COLUMNS: [&str; 9] = [
@@ -30,7 +30,7 @@ const COLUMNS: [&str; 9] = [
     "cost_usd",
 ];
 
-/// What `usage` takes.
+/// Arguments of `usage`.
 #[derive(Args, Debug)]
 pub(super) struct UsageArgs {
     /// What to sum by; several are separated by commas
@@ -42,7 +42,7 @@ pub(super) struct UsageArgs {
     #[arg(long = "where", value_name = "WHAT=VALUE", value_parser = condition)]
     only: Vec<Condition>,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
     /// Print CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -66,11 +66,11 @@ fn condition(text: &str) -> Result<Condition, String> {
 /// Prints the sums.
 ///
 /// # Errors
-/// Only that they could not be written.
+/// Only if they cannot be written.
 pub(super) fn usage(args: &UsageArgs) -> anyhow::Result<ExitCode> {
     let sums = match sums(args) {
         Ok(sums) => sums,
-        Err(stopped) => return stopped.tell(),
+        Err(error) => return error.print(),
     };
     let total = total(&sums);
     print(&match (args.csv, args.json) {
@@ -89,10 +89,10 @@ fn sums(args: &UsageArgs) -> Result<Vec<UsageSum>, CommandError> {
         until_unix_ms: args.time_range.until(now),
         only: args.only.clone(),
     };
-    args.stored.book()?.usage(&query).map_err(CommandError::store)
+    args.store.book()?.usage(&query).map_err(CommandError::store)
 }
 
-/// All of `sums` together.
+/// The total of `sums`.
 pub(super) fn total(sums: &[UsageSum]) -> UsageSum {
     let mut total = UsageSum::default();
     sums.iter().for_each(|sum| total.add(sum));
@@ -156,7 +156,7 @@ fn as_json(by: &[Dimension], sums: &[UsageSum], total: &UsageSum) -> Value {
         let mut row: Map<String, Value> =
             by.iter().zip(&sum.by).map(|(dimension, name)| (dimension.name().to_owned(), json!(name))).collect();
         for (column, value) in COLUMNS.into_iter().zip(exact(sum)) {
-            // Counts are numbers where a reader keeps them exact; money is a string everywhere.
+            // Counts are numbers if every reader keeps them exact; money is always a string.
             let count = value.parse::<u64>().ok().filter(|_| column != "cost_usd");
             row.insert(column.to_owned(), count.map_or(Value::String(value), Value::from));
         }

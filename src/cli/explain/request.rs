@@ -1,4 +1,4 @@
-//! `explain --request`: what became of one request, from the ledger.
+//! `explain --request`: what happened to one request, from the ledger.
 //!
 //! Start reading at [`explain`].
 
@@ -15,27 +15,27 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Reads `req_` and 32 hex digits, as the header `x-request-id` has it; without `req_` too.
+/// Reads `req_` and 32 hex digits, as in the header `x-request-id`; also without `req_`.
 pub(super) fn id(text: &str) -> Result<RequestId, &'static str> {
     RequestId::parse(text).ok_or("write req_ and 32 hex digits, as the header `x-request-id` has it")
 }
 
-/// Prints the story of request `id`.
+/// Prints the receipt of request `id`.
 ///
 /// # Errors
-/// Only that it could not be written.
-pub(super) fn explain(id: RequestId, stored: &StoreArgs, as_json: bool) -> anyhow::Result<ExitCode> {
-    match find(id, stored) {
+/// Only if it cannot be written.
+pub(super) fn explain(id: RequestId, store: &StoreArgs, as_json: bool) -> anyhow::Result<ExitCode> {
+    match find(id, store) {
         Ok(receipt) => {
             print(&if as_json { format!("{:#}\n", to_json(&ReceiptObject::from(&receipt))) } else { text(&receipt) })?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(stopped) => stopped.tell(),
+        Err(error) => error.print(),
     }
 }
 
-fn find(id: RequestId, stored: &StoreArgs) -> Result<Receipt, CommandError> {
-    let book = stored.book()?;
+fn find(id: RequestId, store: &StoreArgs) -> Result<Receipt, CommandError> {
+    let book = store.book()?;
     let found = book.receipt(id).map_err(CommandError::store)?;
     let Some(receipt) = found else {
         let begins = book.begins_unix_ms().map_err(CommandError::store)?;

@@ -1,9 +1,9 @@
-//! A story as text for people: plain, in columns, to be read from the top.
+//! An explanation as text for people, in columns.
 
 use super::explanation::{CandidateView, DeploymentView, ExplanationView, RouteTerms, WayView};
 use std::fmt::Write;
 
-/// The whole story.
+/// The whole text.
 pub(super) fn of(explanation: &ExplanationView) -> String {
     let mut out = format!("{}\n", headline(explanation));
     // Writing to a string cannot fail.
@@ -102,7 +102,7 @@ fn duration(ms: u64) -> String {
     }
 }
 
-/// How wide the columns of deployments are, over all ways.
+/// The widths of the columns of deployments, over all ways.
 struct ColumnWidths {
     name: usize,
     region: usize,

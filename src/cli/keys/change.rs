@@ -1,4 +1,4 @@
-//! `tierway keys edit`, `disable`, `enable`, `expire`: changes to a key that leave its secrets alone.
+//! `tierway keys edit`, `disable`, `enable`, `expire`: changes of a key that keep its secrets.
 //!
 //! Start reading at [`edit`].
 
@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::domain::budget::BudgetSpec;
 use clap::Args;
 
-/// Which key is changed, and how that is told.
+/// The key to change, and the output.
 #[derive(Args, Debug)]
 struct KeyChangeArgs {
     /// The key
@@ -23,10 +23,10 @@ struct KeyChangeArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
 }
 
-/// What `keys edit` takes.
+/// Arguments of `keys edit`.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct KeysEditArgs {
     #[command(flatten)]
@@ -90,14 +90,14 @@ impl KeyEditArgs {
     }
 }
 
-/// What `keys disable` and `keys enable` take.
+/// Arguments of `keys disable` and `keys enable`.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct KeysSwitchArgs {
     #[command(flatten)]
     change: KeyChangeArgs,
 }
 
-/// What `keys expire` takes.
+/// Arguments of `keys expire`.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct KeysExpireArgs {
     #[command(flatten)]
@@ -132,7 +132,7 @@ pub(super) fn switch(args: &KeysSwitchArgs, disabled: bool) -> Result<String, Co
     changed(&args.change, &edit, |key| format!("{done} the key {}", key.name()))
 }
 
-/// Says when a key ends.
+/// Sets when a key expires.
 pub(super) fn expire(args: &KeysExpireArgs) -> Result<String, CommandError> {
     let KeyEndArgs { at, r#in, never } = &args.end;
     let end = at.or(r#in.map(|ms| EndTime::In(ms).unix(Clock.unix_ms())));
@@ -146,15 +146,15 @@ pub(super) fn expire(args: &KeysExpireArgs) -> Result<String, CommandError> {
 fn changed(
     args: &KeyChangeArgs,
     edit: &KeyEdit,
-    said: impl FnOnce(&KeyView) -> String,
+    message: impl FnOnce(&KeyView) -> String,
 ) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.stored)?;
-    let key = context.wait(context.admin.edit_key(&context.snapshot, &args.name, args.if_version, edit))?;
+    let context = CliContext::open(&args.store)?;
+    let key = context.run(context.admin.edit_key(&context.snapshot, &args.name, args.if_version, edit))?;
     if let Some(Some(team)) = &edit.team {
         note(&format!("in the team {team}{}", super::unknown_team(&context, team)));
     }
     if args.json {
         return Ok(format!("{:#}\n", views::key(&key)));
     }
-    Ok(format!("{} ({}); {KNOWN_SOON}\n", said(&key), key.state.label()))
+    Ok(format!("{} ({}); {KNOWN_SOON}\n", message(&key), key.state.label()))
 }

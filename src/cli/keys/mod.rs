@@ -1,7 +1,7 @@
-//! `tierway keys`: keys made, shown, changed, rotated and taken away, whether or not a gateway runs.
+//! `tierway keys`: keys created, listed, changed, rotated and imported, whether or not a gateway runs.
 //!
-//! The secret of a new key is all that is on stdout, once; everything else that is said goes to stderr. What
-//! may be done is `admin`'s to say.
+//! The secret of a new key is the only output on stdout, once; messages go to stderr. The rules are those of
+//! `admin`.
 //!
 //! Start reading at [`keys`].
 
@@ -10,7 +10,7 @@ mod import;
 mod rows;
 mod show;
 
-use super::context::{CliContext, exposed, hand_over, note, view, what_next};
+use super::context::{CliContext, exposed, finish, note, print_secret, what_next};
 use super::store::{CommandError, StoreArgs};
 use super::value_parsers::{self, EndTime, budget};
 use super::views;
@@ -23,7 +23,7 @@ use clap::{Args, Subcommand};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Keys read at once, of a list that may be long.
+/// Number of keys read at once.
 const PAGE: usize = 1_000;
 
 const CREATE_EXAMPLES: &str = "Examples:
@@ -35,7 +35,7 @@ const ROTATE_EXAMPLES: &str = "Examples:
   KEY=$(tierway keys rotate growth-app)            # the old one works for another 24 hours
   KEY=$(tierway keys rotate growth-app --overlap 0s)   # it leaked: the old one ends now";
 
-/// What `keys` takes.
+/// Subcommands of `keys`.
 #[derive(Subcommand, Debug)]
 pub(super) enum KeysCommand {
     /// Make a key and print its secret, which is shown only now
@@ -62,7 +62,7 @@ pub(super) enum KeysCommand {
     Import(import::KeysImportArgs),
 }
 
-/// What `keys create` takes.
+/// Arguments of `keys create`.
 #[derive(Args, Debug)]
 pub(super) struct KeysCreateArgs {
     /// What it is called, for ever: reports and budgets stand under its name
@@ -92,10 +92,10 @@ pub(super) struct KeysCreateArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
 }
 
-/// What `keys list` takes.
+/// Arguments of `keys list`.
 #[derive(Args, Debug)]
 pub(super) struct KeysListArgs {
     /// No more than so many [default: all]
@@ -111,10 +111,10 @@ pub(super) struct KeysListArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
 }
 
-/// What `keys show` takes.
+/// Arguments of `keys show`.
 #[derive(Args, Debug)]
 pub(super) struct KeysShowArgs {
     /// The key
@@ -123,10 +123,10 @@ pub(super) struct KeysShowArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
 }
 
-/// What `keys rotate` takes.
+/// Arguments of `keys rotate`.
 #[derive(Args, Debug)]
 pub(super) struct KeysRotateArgs {
     /// The key
@@ -141,32 +141,32 @@ pub(super) struct KeysRotateArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: StoreArgs,
+    store: StoreArgs,
 }
 
-/// Does what `command` says.
+/// Runs `command`.
 ///
 /// # Errors
-/// That the answer could not be written.
+/// Only if the output cannot be written.
 pub(super) fn keys(command: &KeysCommand) -> anyhow::Result<ExitCode> {
     match command {
         KeysCommand::Create(args) => issued(create(args), args.json),
         KeysCommand::Rotate(args) => issued(rotate(args), args.json),
-        KeysCommand::List(args) => view(list(args)),
-        KeysCommand::Show(args) => view(show(args)),
-        KeysCommand::Edit(args) => view(change::edit(args)),
-        KeysCommand::Disable(args) => view(change::switch(args, true)),
-        KeysCommand::Enable(args) => view(change::switch(args, false)),
-        KeysCommand::Expire(args) => view(change::expire(args)),
-        KeysCommand::Import(args) => view(import::import(args)),
+        KeysCommand::List(args) => finish(list(args)),
+        KeysCommand::Show(args) => finish(show(args)),
+        KeysCommand::Edit(args) => finish(change::edit(args)),
+        KeysCommand::Disable(args) => finish(change::switch(args, true)),
+        KeysCommand::Enable(args) => finish(change::switch(args, false)),
+        KeysCommand::Expire(args) => finish(change::expire(args)),
+        KeysCommand::Import(args) => finish(import::import(args)),
     }
 }
 
-/// A key with its new secret, and what there is to say of it.
+/// A key with its new secret, and the message about it.
 type IssuedWithNote = (IssuedKey, String);
 
 fn create(args: &KeysCreateArgs) -> Result<IssuedWithNote, CommandError> {
-    let context = CliContext::open(&args.stored)?;
+    let context = CliContext::open(&args.store)?;
     let limits = Limits {
         requests_per_minute: args.requests_per_minute,
         tokens_per_minute: args.tokens_per_minute,
@@ -180,16 +180,16 @@ fn create(args: &KeysCreateArgs) -> Result<IssuedWithNote, CommandError> {
         expires: args.expires.map(|end| end.unix(Clock.unix_ms())),
         hash: None,
     };
-    let issued = context.wait(context.admin.create_key(&context.snapshot, new))?;
-    let mut said = format!("created the key {} with the policy {}", args.name, args.policy);
+    let issued = context.run(context.admin.create_key(&context.snapshot, new))?;
+    let mut message = format!("created the key {} with the policy {}", args.name, args.policy);
     if let Some(team) = &args.team {
-        said.push_str(&format!(", in the team {team}{}", unknown_team(&context, team)));
+        message.push_str(&format!(", in the team {team}{}", unknown_team(&context, team)));
     }
-    said.push_str(&format!("\n{}", what_next(&context.snapshot)));
-    Ok((issued, said))
+    message.push_str(&format!("\n{}", what_next(&context.snapshot)));
+    Ok((issued, message))
 }
 
-/// A team need not be made before its keys, and may be a slip of the pen.
+/// A warning for a team without a budget: its name may be misspelt.
 fn unknown_team(context: &CliContext, team: &str) -> String {
     match context.admin.team(&context.snapshot, team) {
         Ok(_) => String::new(),
@@ -198,9 +198,9 @@ fn unknown_team(context: &CliContext, team: &str) -> String {
 }
 
 fn rotate(args: &KeysRotateArgs) -> Result<IssuedWithNote, CommandError> {
-    let context = CliContext::open(&args.stored)?;
+    let context = CliContext::open(&args.store)?;
     let overlap = Duration::from_millis(args.overlap.unsigned_abs());
-    let issued = context.wait(context.admin.rotate_key(&context.snapshot, &args.name, args.if_version, overlap))?;
+    let issued = context.run(context.admin.rotate_key(&context.snapshot, &args.name, args.if_version, overlap))?;
     let old = issued.key.stored.iter().flat_map(|key| key.secrets.iter().rev().skip(1));
     let until = old.filter_map(|secret| secret.ends_unix_ms).max().filter(|_| args.overlap > 0);
     let old = match until {
@@ -210,21 +210,21 @@ fn rotate(args: &KeysRotateArgs) -> Result<IssuedWithNote, CommandError> {
     Ok((issued, format!("rotated the key {}; {old}\n{}", args.name, what_next(&context.snapshot))))
 }
 
-/// Prints the secret alone, or all in one object, and the rest to stderr.
+/// Prints the secret, alone or in one JSON object, to stdout, and the message to stderr.
 fn issued(done: Result<IssuedWithNote, CommandError>, as_json: bool) -> anyhow::Result<ExitCode> {
-    let (issued, said) = match done {
+    let (issued, message) = match done {
         Ok(done) => done,
-        Err(stopped) => return stopped.tell(),
+        Err(error) => return error.print(),
     };
     let secret = exposed(issued.secret.as_ref());
     let answer = if as_json { format!("{:#}", views::issued_key(&issued)) } else { secret.to_owned() };
-    let code = hand_over(issued.key.name(), &answer)?;
-    note(&said);
+    let code = print_secret(issued.key.name(), &answer)?;
+    note(&message);
     Ok(code)
 }
 
 fn list(args: &KeysListArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.stored)?;
+    let context = CliContext::open(&args.store)?;
     let page = listed(&context, args.after.clone(), args.limit.unwrap_or(usize::MAX));
     Ok(match (args.csv, args.json) {
         (true, _) => show::csv(&page.items),
@@ -233,7 +233,7 @@ fn list(args: &KeysListArgs) -> Result<String, CommandError> {
     })
 }
 
-/// Up to `most` keys after the one called `after`, page by page.
+/// Up to `most` keys after the one called `after`, read page by page.
 fn listed(context: &CliContext, mut after: Option<String>, most: usize) -> Page<KeyView> {
     let mut items = Vec::new();
     loop {
@@ -247,7 +247,7 @@ fn listed(context: &CliContext, mut after: Option<String>, most: usize) -> Page<
 }
 
 fn show(args: &KeysShowArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.stored)?;
-    let key = context.admin.key(&context.snapshot, &args.name).map_err(super::context::refused)?;
+    let context = CliContext::open(&args.store)?;
+    let key = context.admin.key(&context.snapshot, &args.name).map_err(super::context::command_error)?;
     Ok(if args.json { format!("{:#}\n", views::key(&key)) } else { show::one(&key, Clock.unix_ms()) })
 }

@@ -1,14 +1,14 @@
-//! Rows of a file of keys: CSV as RFC 4180 has it, or JSON Lines.
+//! Rows of a file of keys: CSV as in RFC 4180, or JSON Lines.
 //!
-//! It knows lines and columns and nothing of keys. What it complains of it names by its place, never by its
-//! content, which may be a secret.
+//! This module knows lines and columns, and nothing about keys. Errors name a place and never its content, which
+//! may be a secret.
 //!
 //! Start reading at [`rows`].
 
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-/// What a row may say.
+/// The columns of a row.
 pub(super) const COLUMNS: [&str; 10] = [
     "name",
     "policy",
@@ -22,19 +22,19 @@ pub(super) const COLUMNS: [&str; 10] = [
     "expires",
 ];
 
-/// What a row says, in the order of [`COLUMNS`].
+/// The cells of a row, in the order of [`COLUMNS`].
 pub(super) type ImportCells = [Option<Zeroizing<String>>; COLUMNS.len()];
 
-/// One row, or why it cannot be read, and its line from 1.
+/// One row or why it cannot be read, and its line, counted from 1.
 pub(super) struct ImportRow {
     pub(super) line: usize,
     pub(super) cells: Result<ImportCells, String>,
 }
 
-/// The rows of `text`, whichever its form is.
+/// The rows of `text`, in either format.
 ///
 /// # Errors
-/// A line, and why nothing after it can be read.
+/// The line, and why the file cannot be read beyond it.
 pub(super) fn rows(text: &str) -> Result<Vec<ImportRow>, (usize, String)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let rows = if text.trim_start().starts_with('{') { json_lines(text) } else { csv(text)? };
@@ -130,7 +130,7 @@ impl Iterator for CsvRecords<'_> {
 }
 
 impl CsvRecords<'_> {
-    /// The next field; behind it stands a comma, an end of line or nothing.
+    /// The next field; what follows it is a comma, the end of a line, or nothing.
     fn field(&mut self) -> Result<Zeroizing<String>, &'static str> {
         let Some(mut quoted) = self.rest.strip_prefix('"') else {
             let end = self.rest.find([',', '\n']).unwrap_or(self.rest.len());
@@ -171,11 +171,11 @@ mod tests {
         let read = |text: &str| {
             let records = CsvRecords { rest: text, line: 1 }.collect::<Result<Vec<_>, _>>();
             records.map(|records| {
-                let said = |(line, fields): &(usize, Vec<Zeroizing<String>>)| {
+                let text = |(line, fields): &(usize, Vec<Zeroizing<String>>)| {
                     let fields: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
                     format!("{line}:{}", fields.join("|"))
                 };
-                records.iter().map(said).collect::<Vec<_>>()
+                records.iter().map(text).collect::<Vec<_>>()
             })
         };
         let check = |text: &str, expected: &[&str]| {

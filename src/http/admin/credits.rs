@@ -48,7 +48,7 @@ pub(super) async fn grant(request: AdminRequest) -> Result<AdminResponse, AdminF
     let reason = body.optional(&REASON)?.unwrap_or_default();
     let new = NewGrant { holder, amount: body.required(&GIVEN)?, reason, by: "admin API".to_owned() };
     let grant = app.admin.grant(&snapshot, new).await.map_err(|error| match error {
-        // It is the body that names what is not there, and not the path.
+        // A 404 would be about the path; here a field of the body names what does not exist.
         AdminError::NotFound { kind, name } => {
             InputError::field(field, format!("names no {kind}: there is no '{name}'")).into()
         }

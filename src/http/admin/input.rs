@@ -1,7 +1,7 @@
-//! What an operator sends, read field by field: from a JSON body or from the query.
+//! Input of operators, read field by field from a JSON body or from a query.
 //!
-//! Every field says once what it is: the reader and the document of the API are made from the same words. Whatever
-//! is not described is refused, and whatever is wrong is named; nothing is guessed, and nothing is taken twice.
+//! Each field is described once: the reader and the OpenAPI document use the same description. A field that is unknown,
+//! given twice or invalid is refused and named; no value is guessed or corrected.
 //!
 //! Start reading at [`Field`], then [`InputFields`].
 
@@ -13,44 +13,44 @@ use std::fmt;
 
 /// One field of a body or a query.
 pub struct Field<T: 'static> {
-    /// As it is written.
+    /// Its name.
     pub name: &'static str,
-    /// What may be written.
+    /// The values it takes.
     pub is: &'static ValueType<T>,
-    /// Whether it must be.
+    /// Whether it must be present.
     pub need: Presence,
-    /// What it is for, in a sentence.
+    /// Its description for the document, in a sentence.
     pub about: &'static str,
 }
 
-/// What a value must be like.
+/// A type of values.
 pub struct ValueType<T> {
-    /// Reads it.
+    /// Reads a value.
     pub read: fn(&InputValue) -> Result<T, InputError>,
-    /// Describes it, as JSON Schema.
+    /// The JSON Schema of its values.
     pub schema: fn() -> Value,
 }
 
-/// Whether a field must be given.
+/// Whether a field must be present.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Presence {
-    /// It must.
+    /// It must be present, and not null.
     Required,
-    /// It may be left out.
+    /// It may be absent, and must not be null.
     Optional,
-    /// It may be left out, and null says that there is to be none.
+    /// It may be absent or null; null removes the value.
     Nullable,
 }
 
-/// A field as the document tells of it.
+/// A field, whatever the type of its values.
 pub trait DescribedField: Sync {
-    /// As it is written.
+    /// Its name.
     fn name(&self) -> &'static str;
-    /// Whether it must be given.
+    /// Whether it must be present.
     fn need(&self) -> Presence;
-    /// What it is for.
+    /// Its description.
     fn about(&self) -> &'static str;
-    /// What may be written, null aside.
+    /// The JSON Schema of its values, without null.
     fn schema(&self) -> Value;
 }
 
@@ -72,22 +72,22 @@ impl<T> DescribedField for Field<T> {
     }
 }
 
-/// What is wrong with which field.
+/// A field that is invalid, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InputError {
-    /// The field, its parents before it and a dot between; empty: the value itself.
+    /// The path of the field, with dots between its parts; empty for the whole value.
     pub at: String,
     /// What is wrong, as the end of a sentence that begins with the field.
     pub what: String,
 }
 
 impl InputError {
-    /// This is wrong with the value itself.
+    /// An error about the whole value.
     pub fn value(what: impl Into<String>) -> Self {
         Self { at: String::new(), what: what.into() }
     }
 
-    /// This is wrong with the field called `name`.
+    /// An error about the field called `name`.
     pub fn field(name: &str, what: impl Into<String>) -> Self {
         Self { at: name.to_owned(), what: what.into() }
     }
@@ -98,26 +98,26 @@ impl InputError {
     }
 }
 
-/// Fields as they were sent, all of them known and none of them twice.
+/// The fields of one body or query. All of them are known, and none is present twice.
 #[derive(Default, Debug)]
 pub struct InputFields {
     values: Vec<(String, InputValue)>,
 }
 
 impl InputFields {
-    /// The members of an object, of which `fields` are known.
+    /// The members of an object, which must all be among `fields`.
     ///
     /// # Errors
-    /// What is wrong with the first field that is.
+    /// The first field that is unknown or present twice.
     pub fn of(node: &InputValue, fields: &[&dyn DescribedField]) -> Result<Self, InputError> {
         let InputValue::Object(values) = node else { return Err(InputError::value("is not an object")) };
         Self::known(values.clone(), fields)
     }
 
-    /// The same of a query, `a=b&c=d` with percent signs.
+    /// The parameters of a query, which must all be among `fields`.
     ///
     /// # Errors
-    /// What is wrong with the first field that is.
+    /// The first parameter that is unknown, present twice or not UTF-8.
     pub fn of_query(query: &str, fields: &[&dyn DescribedField]) -> Result<Self, InputError> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let values = pairs.map(|pair| {
@@ -134,7 +134,7 @@ impl InputFields {
             if !fields.iter().any(|field| field.name() == name) {
                 let names: Vec<_> = fields.iter().map(|field| field.name()).collect();
                 let known = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
-                // Empty stands for the value itself.
+                // An empty path would mean the whole value.
                 let shown = if name.is_empty() { "\"\"" } else { name };
                 return Err(InputError::field(shown, format!("is not known here; known are: {known}")));
             }
@@ -145,26 +145,26 @@ impl InputFields {
         Ok(Self { values })
     }
 
-    /// The value of a field that must be given.
+    /// The value of a required field.
     ///
     /// # Errors
-    /// It is missing or wrong.
+    /// The field is absent or invalid.
     pub fn required<T>(&self, field: &Field<T>) -> Result<T, InputError> {
         self.optional(field)?.ok_or_else(|| InputError::field(field.name, "is missing"))
     }
 
-    /// The value of a field that may be left out.
+    /// The value of an optional field.
     ///
     /// # Errors
-    /// It is wrong.
+    /// The field is invalid.
     pub fn optional<T>(&self, field: &Field<T>) -> Result<Option<T>, InputError> {
         Ok(self.change(field)?.flatten())
     }
 
-    /// The value of a field that may be left out, `Some(None)` where it is null: then there is to be none.
+    /// The value of an optional field: `None` if it is absent, `Some(None)` if it is null.
     ///
     /// # Errors
-    /// It is wrong.
+    /// The field is invalid.
     pub fn change<T>(&self, field: &Field<T>) -> Result<Option<Option<T>>, InputError> {
         match self.values.iter().find(|(name, _)| name == field.name) {
             None => Ok(None),
@@ -175,14 +175,14 @@ impl InputFields {
     }
 }
 
-/// A JSON value in which nothing given twice is lost.
+/// A JSON value that keeps duplicate members, so that they can be refused.
 #[derive(Clone, PartialEq, Debug)]
 pub enum InputValue {
     /// `null`
     Null,
     /// `true` or `false`
     Flag(bool),
-    /// A number without sign, point or exponent.
+    /// A number without sign, fraction or exponent.
     Whole(u64),
     /// Any other number.
     OtherNumber,
@@ -190,15 +190,15 @@ pub enum InputValue {
     Text(String),
     /// An array.
     List,
-    /// An object, in its own order.
+    /// An object, its members in the order they were sent.
     Object(Vec<(String, InputValue)>),
 }
 
 impl InputValue {
-    /// The text it is.
+    /// The string.
     ///
     /// # Errors
-    /// It is none.
+    /// It is not a string.
     pub fn text(&self) -> Result<&str, InputError> {
         match self {
             Self::Text(text) => Ok(text),

@@ -12,15 +12,15 @@ use crate::domain::register::KeyOverrides;
 use crate::domain::secret::KeyHash;
 use std::time::Duration;
 
-/// How many to a page, unless said otherwise.
+/// Default number of items on a page.
 pub(super) const PAGE: usize = 100;
-/// How long both secrets work, unless said otherwise.
+/// Default overlap of the old secrets and the new one.
 const OVERLAP_USUAL: Duration = Duration::from_secs(86_400);
 
-/// How many to a page.
+/// The number of items on a page.
 pub(super) static PAGE_LIMIT: Field<usize> =
     Field { name: "limit", is: &LIMIT, need: Presence::Optional, about: "How many to a page." };
-/// Where a page by name begins.
+/// The cursor of a page of a list by name.
 pub(super) static PAGE_AFTER: Field<String> =
     Field { name: "after", is: &AFTER_NAME, need: Presence::Optional, about: "The `next` of the page before." };
 static OF_POLICY: Field<String> =
@@ -157,7 +157,7 @@ fn shown(key: &KeyView) -> AdminResponse {
     AdminResponse::ok(&KeyObject::from(key)).of_version(version(key))
 }
 
-/// With the secret that was made.
+/// The key, with its new secret.
 fn issued(issued: &IssuedKey) -> AdminResponse {
     AdminResponse::ok(&IssuedKeyObject::from(issued)).of_version(version(&issued.key))
 }

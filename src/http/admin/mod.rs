@@ -1,8 +1,8 @@
-//! The admin API: what operators do, over HTTP.
+//! The admin API: the actions of operators, over HTTP.
 //!
-//! Every path below `/admin` asks for a token first, the unknown ones too, and says nothing without one. A
-//! handler reads its fields, calls [`Admin`](crate::admin::Admin), which holds the rules, and shows what it
-//! gave; it must never show a secret twice.
+//! Every path below `/admin` needs a token, also those that do not exist: without one, nothing is disclosed. A handler
+//! reads its fields, calls [`Admin`](crate::admin::Admin), which has the rules, and returns an object of
+//! [`views`](crate::admin::views). It must never return a secret a second time.
 //!
 //! Start reading in [`operations`], then [`answer`].
 
@@ -41,10 +41,10 @@ use serde_json::Value;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-/// The longest body: a key with everything there is takes a hundredth of it.
+/// Maximum size of a body, in bytes: a hundred times that of a key with every field.
 const BODY_MAX: u64 = 64 * 1024;
 
-/// Every path of the table.
+/// The routes of every operation.
 pub fn routes() -> Router<Arc<App>> {
     let mut paths: Vec<&'static str> = OPERATIONS.iter().map(|operation| operation.path).collect();
     paths.dedup();
@@ -57,29 +57,29 @@ pub fn routes() -> Router<Arc<App>> {
     })
 }
 
-/// Whether `path` is an operator's, known or not.
+/// Whether `path` belongs to the admin API, whether or not it exists.
 pub fn is_below(path: &str) -> bool {
     path == "/admin" || path.starts_with("/admin/")
 }
 
-/// What no route takes, below `/admin`.
+/// Answers a path below `/admin` that has no route.
 pub async fn unknown(app: Arc<App>, request: Request) -> Response {
     answer(app, None, String::new(), request).await
 }
 
-/// What one operation is asked with.
+/// The input of one operation.
 struct AdminRequest {
     app: Arc<App>,
-    /// In force for all of it.
+    /// The configuration that is active when the request arrives; it stays the same for the whole operation.
     snapshot: Arc<Snapshot>,
-    /// The name in the path; empty where the path has none.
+    /// The name in the path; empty if the path has none.
     name: String,
     query: InputFields,
     body: InputFields,
     if_match: IfMatch,
 }
 
-/// What it answers.
+/// The output of one operation.
 struct AdminResponse {
     status: StatusCode,
     body: Value,
@@ -99,7 +99,7 @@ impl AdminResponse {
         Self { version, ..self }
     }
 
-    /// Whose key, team or credit it is about.
+    /// The key, team or holder of credit that the answer is about.
     fn subject(&self) -> Option<&str> {
         ["name", "key", "team"].iter().find_map(|field| self.body[field].as_str())
     }
@@ -115,7 +115,7 @@ impl AdminResponse {
     }
 }
 
-/// The one way in: token, path, method, right, fields; then the operation.
+/// Handles one request: checks token, path, method, role and fields in this order, then runs the operation.
 async fn answer(app: Arc<App>, path: Option<&'static str>, name: String, request: Request) -> Response {
     let arrival = request.extensions().get::<Arrival>().copied();
     let mut response = match perform(app, path, name, request).await {
@@ -129,7 +129,7 @@ async fn answer(app: Arc<App>, path: Option<&'static str>, name: String, request
             row.response()
         }
     };
-    // It may hold a secret, and is true for this moment only.
+    // It may contain a secret, and is out of date soon.
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -142,7 +142,7 @@ async fn perform(
 ) -> Result<AdminResponse, AdminFailure> {
     let (parts, body) = request.into_parts();
     let body_limits = BodyLimits { max_body: BODY_MAX, ..app.relay.active_config().body_limits() };
-    // What of it is not read is discarded where this is dropped, so that an early answer is read.
+    // Dropping it discards what was not read of the body, so that the client can read an early answer.
     let upload = Upload::new(body, &parts.headers, body_limits, app.held.clone(), app.clock);
     let presented = ingress::key(&parts.headers);
     let role = app.ops.load().role(presented.as_ref()).ok_or(AdminFailure::NoToken)?;
@@ -179,13 +179,13 @@ async fn perform(
     .await
 }
 
-/// Whoever asked may leave: what is written is then in force and in the log all the same.
+/// Runs `change` to its end, even if the client disconnects: it must be applied and logged once it is written.
 async fn run_to_completion(
     change: impl Future<Output = Result<AdminResponse, AdminFailure>> + Send + 'static,
 ) -> Result<AdminResponse, AdminFailure> {
     tokio::spawn(change).await.unwrap_or_else(|failed| match failed.try_into_panic() {
         Ok(panic) => resume_unwind(panic),
-        // The process is ending.
+        // The runtime is shutting down.
         Err(_) => Err(AdminError::Unavailable.into()),
     })
 }
@@ -203,7 +203,7 @@ fn find_operation(
     })
 }
 
-/// The fields of a body. One that may be left out is empty then, whatever its type is said to be.
+/// The fields of a body. An optional body may be absent, and its content type is then not checked.
 async fn read(headers: &HeaderMap, upload: Upload, takes: operations::BodySpec) -> Result<InputFields, AdminFailure> {
     let said = headers.get(CONTENT_TYPE);
     let is_json = said.is_some_and(|said| {
@@ -226,10 +226,10 @@ async fn read(headers: &HeaderMap, upload: Upload, takes: operations::BodySpec) 
     Ok(InputFields::of(&node, takes.fields)?)
 }
 
-/// The states in which a change is wanted.
+/// The condition of a change, from `If-Match`.
 enum IfMatch {
     Anything,
-    /// Versions as they were given out.
+    /// The entity tags that the header lists.
     Only(Vec<String>),
 }
 
@@ -257,7 +257,7 @@ impl IfMatch {
         Ok(if tags.is_empty() { Self::Anything } else { Self::Only(tags) })
     }
 
-    /// The version that a change must find, which now is `current`; `None`: whichever it finds.
+    /// The version that the change must find, given the current one; `None`: any version.
     fn expected(&self, current: Option<i64>) -> Result<Option<i64>, AdminFailure> {
         match self {
             Self::Anything => Ok(None),

@@ -1,4 +1,4 @@
-//! The document of the admin API, OpenAPI 3.1, made from the table the router is made from.
+//! The OpenAPI 3.1 document of the admin API, made from the table that the router is made from.
 //!
 //! Requests are described by the fields that read them, answers by the structs that are serialised, see
 //! [`views`](crate::admin::views). Only the error is described here.
@@ -16,7 +16,7 @@ use std::borrow::Cow;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// All of it.
+/// The document.
 pub(super) fn document() -> Value {
     let mut generator = generator();
     let mut paths = Map::new();
@@ -186,7 +186,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
     in_path.into_iter().chain(in_query).chain(condition).collect()
 }
 
-/// What may come of it, by status.
+/// The answers of an operation, by status.
 fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     let json_of = |schema: Value| json!({ "application/json": { "schema": schema } });
     let error = |about: &str| json!({ "description": about, "content": json_of(json!({ "$ref": "#/components/schemas/Error" })) });

@@ -1,4 +1,4 @@
-//! THE table of the admin API: every operation, once. Router, reader and document are made from it.
+//! Every operation of the admin API, in one table. Router, reader and OpenAPI document are made from it.
 //!
 //! Start reading at [`OPERATIONS`].
 
@@ -13,27 +13,27 @@ use http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::pin::Pin;
 
-/// What an operation's future is.
+/// The future of an operation.
 pub(super) type OperationFuture = Pin<Box<dyn Future<Output = Result<AdminResponse, AdminFailure>> + Send>>;
 
 /// One method at one path.
 pub(super) struct Operation {
     pub(super) method: AdminMethod,
-    /// Paths that are alike stand together.
+    /// Operations of the same path are adjacent.
     pub(super) path: &'static str,
-    /// Its name in the document and in logs.
+    /// Its id in the document and in logs.
     pub(super) id: &'static str,
-    /// What it is for, in a line.
+    /// Its description for the document, in a line.
     pub(super) about: &'static str,
     pub(super) query: &'static [&'static dyn DescribedField],
     pub(super) body: Option<BodySpec>,
-    /// Whether `If-Match` is heeded.
+    /// Whether it evaluates `If-Match`.
     pub(super) conditional: bool,
     pub(super) response: ResponseSpec,
     pub(super) run: fn(AdminRequest) -> OperationFuture,
 }
 
-/// The methods there are here.
+/// The methods of the admin API.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum AdminMethod {
     Get,
@@ -42,7 +42,7 @@ pub(super) enum AdminMethod {
 }
 
 impl AdminMethod {
-    /// What `method` asks for: HEAD is GET whose body the server leaves out.
+    /// The method that `method` is handled as: HEAD is GET, and the server leaves out the body.
     pub(super) fn of(method: &Method) -> Option<Self> {
         match *method {
             Method::GET | Method::HEAD => Some(Self::Get),
@@ -52,7 +52,7 @@ impl AdminMethod {
         }
     }
 
-    /// As the document has it.
+    /// Its name in the document.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Get => "get",
@@ -61,7 +61,7 @@ impl AdminMethod {
         }
     }
 
-    /// As the header `Allow` has it.
+    /// Its part of the header `Allow`.
     pub(super) fn allowed(self) -> &'static str {
         match self {
             Self::Get => "GET, HEAD",
@@ -71,16 +71,16 @@ impl AdminMethod {
     }
 }
 
-/// The body an operation takes.
+/// The body of an operation.
 #[derive(Clone, Copy)]
 pub(super) struct BodySpec {
     pub(super) fields: &'static [&'static dyn DescribedField],
     pub(super) is_optional: bool,
-    /// One that works where the policy `standard` and what it names are there, as JSON.
+    /// JSON that is valid if the policy `standard` exists, and what else it names.
     pub(super) example: &'static str,
 }
 
-/// What it answers where it succeeds.
+/// The answer of an operation that succeeds.
 pub(super) struct ResponseSpec {
     /// The schema of its body; a named one is added to the generator's definitions.
     pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
@@ -101,7 +101,7 @@ impl ResponseSpec {
 }
 
 impl Operation {
-    /// Whether it is an operator's alone.
+    /// Whether only the admin token may run it.
     pub(super) fn changes(&self) -> bool {
         self.method != AdminMethod::Get
     }
@@ -131,7 +131,7 @@ const TEAMS: &str = "/admin/v1/teams";
 const TEAM: &str = "/admin/v1/teams/{name}";
 const GRANTS: &str = "/admin/v1/credits/grants";
 
-/// Every operation there is.
+/// Every operation.
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
         query: &keys::LISTED_BY,

@@ -27,7 +27,7 @@ const fn sought(name: &'static str) -> Field<Option<String>> {
     Field { name, is: &SOUGHT, need: Presence::Optional, about: "Only requests of this; - is none." }
 }
 
-/// By [`Dimension::ALL`].
+/// In the order of [`Dimension::ALL`].
 static OF: [Field<Option<String>>; 10] = [
     sought("key"),
     sought("team"),
@@ -77,7 +77,7 @@ pub(super) async fn list(request: AdminRequest) -> Result<AdminResponse, AdminFa
 }
 
 pub(super) async fn read(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
-    // A name that is no request's is the name of no request.
+    // A name that cannot be a request id is the id of no request.
     let nobody = || AdminError::NotFound { kind: RecordKind::Request, name: request.name.clone() };
     let id = RequestId::parse(&request.name).ok_or_else(nobody)?;
     Ok(AdminResponse::ok(&RequestObject::from(&request.app.admin.receipt(id).await?)))

@@ -1,6 +1,6 @@
-//! What may be written in the fields of the admin API: names, counts, money, moments.
+//! The types of the admin API's fields: names, counts, money, times.
 //!
-//! Each type reads its text and describes it in one place. Money is a decimal string, never a number.
+//! Each type has its reader and its schema in one place. Money is a decimal string, never a number.
 
 use super::input::{DescribedField, Field, InputError, InputFields, InputValue, Presence, ValueType};
 use crate::admin::{TimePoint, parse_duration_ms, parse_expiry};
@@ -13,13 +13,13 @@ use crate::domain::secret::KeyHash;
 use serde_json::json;
 use std::time::Duration;
 
-/// The most that every reader of JSON keeps exact.
+/// The largest integer that every JSON reader represents exactly.
 const COUNT_MAX: u64 = (1 << 53) - 1;
-/// The most that a page holds.
+/// Maximum number of items on a page.
 const PAGE_MAX: u64 = 1000;
-/// The longest cursor: a kind and a name.
+/// Maximum length of a cursor, in characters: a scope and a name.
 const CURSOR_MAX: usize = 300;
-/// Digits before the point: below a billion dollars.
+/// Maximum number of digits before the point: amounts are below a billion dollars.
 const DOLLAR_DIGITS: usize = 9;
 
 /// The name of a key, team or policy.
@@ -43,7 +43,7 @@ pub static COUNT: ValueType<u64> = ValueType {
     schema: || json!({ "type": "integer", "minimum": 1, "maximum": COUNT_MAX, "examples": [50] }),
 };
 
-/// A whole number from 1 that 32 bits hold.
+/// A whole number from 1 that fits 32 bits.
 pub static SMALL_COUNT: ValueType<u32> = ValueType {
     read: |node| {
         let number = if let InputValue::Whole(number) = node { u32::try_from(*number).ok() } else { None };
@@ -53,7 +53,7 @@ pub static SMALL_COUNT: ValueType<u32> = ValueType {
     schema: || json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX, "examples": [16] }),
 };
 
-/// Yes or no.
+/// A boolean.
 pub static FLAG: ValueType<bool> = ValueType {
     read: |node| match node {
         InputValue::Flag(flag) => Ok(*flag),
@@ -62,7 +62,7 @@ pub static FLAG: ValueType<bool> = ValueType {
     schema: || json!({ "type": "boolean", "examples": [false] }),
 };
 
-/// When a key ends.
+/// When a key expires.
 pub static EXPIRY: ValueType<i64> = ValueType {
     read: |node| {
         let wrong = "must be a last day such as \"2027-01-31\", or a time such as \"2027-01-31T12:00:00Z\"";
@@ -75,7 +75,7 @@ pub static EXPIRY: ValueType<i64> = ValueType {
     },
 };
 
-/// How long both secrets of a key work.
+/// How long the old secrets of a key work after a rotation.
 pub static OVERLAP: ValueType<Duration> = ValueType {
     read: |node| {
         overlap(node.text()?).ok_or_else(|| InputError::value("must be a duration such as \"24h\", \"7d\" or \"0s\""))
@@ -84,12 +84,12 @@ pub static OVERLAP: ValueType<Duration> = ValueType {
 };
 
 fn overlap(text: &str) -> Option<Duration> {
-    // Six digits and a unit.
+    // Up to six digits, and a unit.
     let ms = parse_duration_ms(text).filter(|_| text.len() <= 7)?;
     u64::try_from(ms).ok().map(Duration::from_millis)
 }
 
-/// The hash of a secret that exists.
+/// The SHA-256 of an existing secret.
 pub static HASH: ValueType<KeyHash> = ValueType {
     read: |node| {
         let hash = node.text()?.strip_prefix("sha256:").and_then(KeyHash::from_hex);
@@ -101,7 +101,7 @@ pub static HASH: ValueType<KeyHash> = ValueType {
     },
 };
 
-/// One line for people.
+/// One line of text.
 pub static LINE: ValueType<String> = ValueType {
     read: |node| {
         let line = node.text()?;
@@ -116,7 +116,7 @@ pub static LINE: ValueType<String> = ValueType {
     },
 };
 
-/// Dollars to give, or with a sign to take back.
+/// An amount of credit; a negative one takes credit back.
 pub static AMOUNT: ValueType<NanoUsd> = ValueType {
     read: |node| {
         let text = node.text()?;
@@ -176,7 +176,7 @@ static BUDGET_ZONE: Field<Zone> = Field {
 /// The fields of a budget.
 pub static BUDGET_FIELDS: [&dyn DescribedField; 3] = [&LIMIT_USD, &BUDGET_WINDOW, &BUDGET_ZONE];
 
-/// So much in each window.
+/// An amount for each window of time.
 pub static BUDGET: ValueType<BudgetSpec> = ValueType {
     read: |node| {
         let input = InputFields::of(node, &BUDGET_FIELDS)?;
@@ -200,7 +200,7 @@ pub static BUDGET: ValueType<BudgetSpec> = ValueType {
 
 // --- in queries -------------------------------------------------------------------------------
 
-/// How many to a page.
+/// The number of items on a page.
 pub static LIMIT: ValueType<usize> = ValueType {
     read: |node| {
         let text = node.text()?;
@@ -212,13 +212,13 @@ pub static LIMIT: ValueType<usize> = ValueType {
     schema: || json!({ "type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 100, "examples": [100] }),
 };
 
-/// The name after which a page begins.
+/// A cursor: a name.
 pub static AFTER_NAME: ValueType<String> = ValueType {
     read: |node| short(node, CURSOR_MAX),
     schema: || json!({ "type": "string", "maxLength": CURSOR_MAX, "examples": ["growth-app"] }),
 };
 
-/// The number after which a page begins.
+/// A cursor: the number of a grant.
 pub static AFTER_NUMBER: ValueType<i64> = ValueType {
     read: |node| {
         let text = node.text()?;
@@ -228,7 +228,7 @@ pub static AFTER_NUMBER: ValueType<i64> = ValueType {
     schema: || json!({ "type": "string", "pattern": "^[0-9]{1,18}$", "examples": ["100"] }),
 };
 
-/// The holder of credit after which a page begins.
+/// A cursor: a holder of credit.
 pub static AFTER_HOLDER: ValueType<Holder> = ValueType {
     read: |node| {
         let holder = short(node, CURSOR_MAX)?;
@@ -240,7 +240,7 @@ pub static AFTER_HOLDER: ValueType<Holder> = ValueType {
     schema: || json!({ "type": "string", "pattern": "^(key|team)/[!-~]{1,200}$", "examples": ["key/growth-app"] }),
 };
 
-/// The request after which a page begins.
+/// A cursor: the id of a request.
 pub static AFTER_REQUEST: ValueType<RequestId> = ValueType {
     read: |node| RequestId::parse(node.text()?).ok_or_else(|| InputError::value("is no `next` of this list")),
     schema: || {
@@ -249,10 +249,10 @@ pub static AFTER_REQUEST: ValueType<RequestId> = ValueType {
     },
 };
 
-/// How a request is named.
+/// The pattern of a request id.
 pub const REQUEST_ID: &str = "^(req_)?[0-9a-fA-F]{32}$";
 
-/// From or until when.
+/// The beginning or the end of a range of time.
 pub static MOMENT: ValueType<TimePoint> = ValueType {
     read: |node| {
         let wrong = "must be how long ago, such as 30d, 12h or 15m, a date, or a time such as 2026-11-01T12:00:00Z";
@@ -261,13 +261,13 @@ pub static MOMENT: ValueType<TimePoint> = ValueType {
     schema: || json!({ "type": "string", "minLength": 2, "maxLength": 40, "examples": ["30d", "2026-11-01"] }),
 };
 
-/// A value to look for in the ledger; `-` is none.
+/// A value to select receipts by; `-` selects those that have none.
 pub static SOUGHT: ValueType<Option<String>> = ValueType {
     read: |node| short(node, CURSOR_MAX).map(|text| (text != "-").then_some(text)),
     schema: || json!({ "type": "string", "maxLength": CURSOR_MAX, "examples": ["growth-app", "-"] }),
 };
 
-/// What to sum by.
+/// The dimensions to sum by.
 pub static DIMENSIONS: ValueType<Vec<Dimension>> = ValueType {
     read: |node| {
         let mut by = Vec::new();
