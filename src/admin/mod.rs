@@ -1,7 +1,7 @@
 //! The actions of operators: keys, teams, credit, and reports of what was spent.
 //!
 //! Each action is one function, which the command line and the admin API share. It checks what is asked against the
-//! active configuration and writes it to the register; when it returns, the gateway of this process knows it. This
+//! active configuration and writes it to the register; when it returns, the gateway of this process applies it. This
 //! module never speaks HTTP and never prints, and it must never return the secret of a key a second time.
 //!
 //! Start reading at [`Admin::create_key`].

@@ -1,7 +1,7 @@
 //! Endpoints for monitoring: liveness, readiness, metrics.
 //!
-//! Health endpoints need no token and disclose nothing about clients. Metrics are public until a token is set. No
-//! request to them leaves a receipt.
+//! Health endpoints need no token and disclose nothing about clients. Metrics are public until a token is set. These
+//! requests are not recorded in the ledger.
 //!
 //! Start reading at [`routes`].
 

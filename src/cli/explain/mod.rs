@@ -124,7 +124,7 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 
 /// The key of the request.
 fn who(args: &ExplainArgs, snapshot: &Snapshot, unrestricted: &KeyHash) -> Result<Arc<KeyRecord>, String> {
-    let unrestricted_key = snapshot.key(unrestricted).expect("it was handed to the loading");
+    let unrestricted_key = snapshot.key(unrestricted).expect("it was given to the loader");
     if let Some(name) = &args.key {
         let keys = || snapshot.keys.values().filter(|key| !Arc::ptr_eq(key, unrestricted_key));
         let in_file = keys().find(|key| *key.name == **name).cloned();

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_row_is_said_with_its_line_and_none_of_its_cells() {
+    fn every_invalid_row_is_reported_with_its_line_and_none_of_its_cells() {
         let text = "name,policy,secret,max_concurrent\na,pro,hush-1,1\nb,pro,hush-2,hush-3\nc,,hush-4,\nd,pro,,\na,pro,hush-5,\ne,pro,hush-1,\nf,pro\n";
         let message = message(text);
         for expected in [

@@ -48,7 +48,7 @@ pub(super) fn document() -> Value {
     })
 }
 
-/// Names schemas where OpenAPI has them. A format such as `uint64` says nothing that `minimum` does not say.
+/// Puts named schemas where OpenAPI expects them, and drops formats such as `uint64`: `minimum` has that meaning.
 fn generator() -> SchemaGenerator {
     let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
