@@ -1,4 +1,4 @@
-//! The binary as a person starts it: what it prints, with what it exits, what it does on signals.
+//! The binary as a person starts it: its output, its exit codes, its reaction to signals.
 //!
 //! Every test starts its own process on a port the system chose and ends it by pid.
 
@@ -29,7 +29,7 @@ secret = "env:APP_KEY"
 "#;
 
 const APP_KEY: &str = "tw_standard_for_tests_only";
-/// How long a process may take to do what it was told.
+/// How long a process may take for what a test asks of it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory with nothing but the given `tierway.toml`, so that no other file is found.
@@ -105,7 +105,7 @@ impl Running {
         assert!(Command::new("kill").args([name, &pid]).status().expect("kill runs").success());
     }
 
-    /// Ends it by SIGTERM: its exit code, and what it said on stderr.
+    /// Ends it by SIGTERM: its exit code, and its stderr.
     fn stop(mut self) -> (Option<i32>, String) {
         self.signal("-TERM");
         let status = self.child.wait().expect("it was started here");
@@ -149,7 +149,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Checks how a run ended and what it said on stderr.
+/// Checks the exit code and stderr of a run.
 #[track_caller]
 fn check(output: &Output, code: i32, said: &[&str]) {
     let stderr = text(&output.stderr);
@@ -162,7 +162,7 @@ fn check(output: &Output, code: i32, said: &[&str]) {
 #[test]
 fn without_a_file_the_demo_answers_with_the_key_it_prints() {
     let demo = Place::empty().serve(&[]);
-    // The greeting ends on stderr only when the process does: take the key from a second run's text.
+    // The banner on stderr is complete only when the process ends: the key is taken from a second run's text.
     assert_eq!(demo.get("/readyz").0, 200);
     assert_eq!(demo.chat("wrong", "auto").0, 401);
     let (code, said) = demo.stop();
@@ -291,7 +291,7 @@ fn a_changed_file_and_a_hangup_reload_and_a_bad_file_changes_nothing() {
     gateway.signal("-HUP");
     gateway.eventually("the old model back", |gateway| gateway.chat(APP_KEY, "acme/small").0 == 200);
     gateway.eventually("the third reload to be counted", |gateway| count(gateway, "ok") == 2);
-    // A refusal is told at this level.
+    // A refusal is logged at this level.
     (0..5).for_each(|_| assert_eq!(gateway.chat(APP_KEY, "acme/none").0, 404));
     let (code, said) = gateway.stop();
     assert_eq!(code, Some(0));
@@ -300,7 +300,7 @@ fn a_changed_file_and_a_hangup_reload_and_a_bad_file_changes_nothing() {
 }
 
 #[test]
-fn a_gateway_tells_its_own_health() {
+fn a_gateway_reports_its_own_health() {
     let place = Place::with(CONFIG);
     let gateway = place.serve(&["serve"]);
     let address = gateway.addr.to_string();
@@ -330,7 +330,7 @@ fn place_with_tls(year: i32) -> Place {
 }
 
 #[test]
-fn a_gateway_that_serves_tls_says_so_and_tells_its_own_health() {
+fn a_gateway_that_serves_tls_reports_it_and_its_own_health() {
     let place = place_with_tls(2000);
     let gateway = place.serve(&["serve"]);
     let address = gateway.addr.to_string();
@@ -355,7 +355,7 @@ fn a_certificate_that_expired_is_a_warning_with_advice() {
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_said_with_its_place() {
+fn what_is_wrong_with_a_certificate_is_reported_with_its_place() {
     let place = place_with_tls(9999);
     let path = |name: &str| place.0.path().join(name);
     let other = place_with_tls(9999);

@@ -1,4 +1,4 @@
-//! Credit: prepaid money, granted and never changed; a further grant corrects it.
+//! Credit: prepaid money. A grant is never changed; a further grant corrects it.
 
 use super::keys::check_bounded;
 use super::{Admin, AdminError, Page, not_written};
@@ -8,22 +8,22 @@ use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder};
 use crate::store::RegisterChange;
 
-/// What is to be granted.
+/// A grant to be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewGrant {
-    /// To whom: a key or a team that exists.
+    /// The key or team that receives it; it must exist.
     pub holder: Holder,
-    /// How much; below zero it is taken back.
+    /// The amount; below zero it is taken back.
     pub amount: NanoUsd,
-    /// Why, for people.
+    /// The reason, for people: one line of up to 500 characters.
     pub reason: String,
-    /// Who says so, for people.
+    /// Who grants it, for people.
     pub by: String,
 }
 
-/// The longest reason kept, in characters.
+/// Maximum length of a reason, in characters.
 const REASON_MAX: usize = 500;
-/// Grants of one holder stay far from the end of the numbers.
+/// Maximum amount of one grant, either way: a billion dollars. Sums of grants then stay within 64 bits.
 const AMOUNT_MAX: i64 = 1_000_000_000_000_000_000;
 
 impl Admin {
@@ -50,7 +50,7 @@ impl Admin {
         Ok(Grant { id: written.first().copied().unwrap_or_default(), ..grant })
     }
 
-    /// How everybody's credit stands, by holder.
+    /// The credit of every key and team that has any.
     ///
     /// # Errors
     /// [`AdminError::Unavailable`].
@@ -58,7 +58,7 @@ impl Admin {
         Ok(self.keyring.balances().await?)
     }
 
-    /// Up to `most` of them, after the one of `after`.
+    /// Up to `most` balances by holder, after the one of `after`.
     ///
     /// # Errors
     /// [`AdminError::Unavailable`].
@@ -71,7 +71,7 @@ impl Admin {
         Ok(Page::of(balances, most, place))
     }
 
-    /// Up to `most` grants, oldest first, after the one numbered `after`; of `holder` only where one is named.
+    /// Up to `most` grants, oldest first, after the one numbered `after`; only those of `holder`, if one is given.
     ///
     /// # Errors
     /// [`AdminError::Unavailable`].
@@ -80,7 +80,7 @@ impl Admin {
         Ok(Page::of(grants, most, |grant| grant.id.to_string()))
     }
 
-    /// A team is one that was made, or that some key is of.
+    /// A team exists if it was created, or if a key belongs to it.
     fn check_team_holds(&self, snapshot: &Snapshot, name: &str) -> Result<(), AdminError> {
         let policies = self.policies_of_team(snapshot, name);
         if policies.is_empty() {

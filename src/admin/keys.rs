@@ -1,6 +1,6 @@
-//! Keys: made, shown, changed, rotated, taken away.
+//! Keys: created, read, changed, rotated and imported.
 
-use super::{Admin, AdminError, Kind, Page, Source, check_name, not_written};
+use super::{Admin, AdminError, Page, RecordKind, RecordSource, check_name, not_written};
 use crate::config::Snapshot;
 use crate::domain::authorize::{KeyRecord, Limits, Policy, is_valid, too_loose, unbounded};
 use crate::domain::budget::BudgetSpec;
@@ -12,74 +12,74 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a key is to be.
+/// A key to be created.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct NewKey {
-    /// Unique for ever.
+    /// Its name; it is never reused.
     pub name: String,
-    /// One of the configuration's.
+    /// The name of a policy of the configuration.
     pub policy: String,
-    /// Any name; a team with a budget is one of the configuration's or a stored one.
+    /// Any valid name. A team need not exist before its keys.
     pub team: Option<String>,
-    /// What tightens the policy.
+    /// Limits and a budget of its own, which must not exceed those of the policy.
     pub own: KeyOverrides,
-    /// From this Unix second on it no longer works.
+    /// The Unix second from which it is refused; `None`: it does not expire.
     pub expires: Option<i64>,
-    /// The hash of a secret that exists; `None`: one is made.
+    /// The hash of an existing secret; `None`: a secret is generated.
     pub hash: Option<KeyHash>,
 }
 
-/// What is to be different; `None` leaves it as it is.
+/// A change of a key; `None` leaves a field as it is.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct KeyEdit {
-    /// Another policy.
+    /// A new policy.
     pub policy: Option<String>,
-    /// Another team, or none.
+    /// A new team; `Some(None)` removes it.
     pub team: Option<Option<String>>,
-    /// Another ceiling of requests a minute, or none of its own.
+    /// A new limit of requests a minute; `Some(None)` removes the key's own.
     pub requests_per_minute: Option<Option<u64>>,
-    /// Another ceiling of tokens a minute, or none of its own.
+    /// A new limit of tokens a minute; `Some(None)` removes the key's own.
     pub tokens_per_minute: Option<Option<u64>>,
-    /// Another ceiling of requests at once, or none of its own.
+    /// A new limit of concurrent requests; `Some(None)` removes the key's own.
     pub max_concurrent: Option<Option<u32>>,
-    /// Another budget, or none of its own.
+    /// A new budget; `Some(None)` removes the key's own.
     pub budget: Option<Option<BudgetSpec>>,
-    /// Another end, in Unix seconds, or none.
+    /// A new expiry in Unix seconds; `Some(None)` removes it.
     pub expires: Option<Option<i64>>,
-    /// Whether it is refused.
+    /// Whether requests with it are refused.
     pub disabled: Option<bool>,
 }
 
-/// A key, and the secret that was made for it: shown now and never again.
+/// A key, and the secret generated for it, which is returned only this once.
 #[derive(Clone, Debug)]
-pub struct Issued {
-    /// As it is now.
+pub struct IssuedKey {
+    /// The key after the change.
     pub key: KeyView,
-    /// `None` where an existing one was imported.
+    /// The new secret; `None` if an existing one was imported.
     pub secret: Option<Secret>,
 }
 
-/// A key as it stands, wherever it is kept.
+/// A key of the configuration or of the store.
 #[derive(Clone, Debug)]
 pub struct KeyView {
     /// Where it is kept.
-    pub source: Source,
-    /// What requests with it are measured by: the policy's ceilings and its own together.
+    pub source: RecordSource,
+    /// Its limits and budgets as they apply to requests, its own and its policy's together.
     pub record: Arc<KeyRecord>,
-    /// Whether it works.
+    /// Whether it is active, disabled or expired.
     pub state: KeyState,
-    /// All that is stored of it; `None` of a key in the configuration.
+    /// The stored record; `None` for a key of the configuration.
     pub stored: Option<StoredKey>,
-    /// What its secret in the configuration hashes to; `None` of a stored key, whose secrets are with it.
+    /// The hash of its secret in the configuration; `None` for a stored key.
     pub in_file: Option<KeyHash>,
 }
 
-/// Which keys are looked for: of all that is named here.
+/// Selects keys; a field that is `None` selects every key.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct KeyFilter {
-    /// Of this policy.
+    /// Only keys of this policy.
     pub policy: Option<String>,
-    /// Of this team.
+    /// Only keys of this team.
     pub team: Option<String>,
 }
 
@@ -98,26 +98,26 @@ impl KeyView {
 }
 
 impl Admin {
-    /// Makes a key, with a secret of 256 random bits or, imported, with the secret whose hash is given.
+    /// Creates a key with a generated secret of 256 random bits, or with the existing secret whose hash is given.
     ///
     /// # Errors
-    /// [`AdminError`]: nothing was made.
-    pub async fn create_key(&self, snapshot: &Snapshot, new: NewKey) -> Result<Issued, AdminError> {
+    /// [`AdminError`]: nothing was created.
+    pub async fn create_key(&self, snapshot: &Snapshot, new: NewKey) -> Result<IssuedKey, AdminError> {
         let secret = if new.hash.is_none() { Some(self.new_secret(&new.policy)?) } else { None };
         let hash = new.hash.or(secret.as_ref().map(|secret| KeyHash::of(secret.expose())));
         let key = self.stored(snapshot, new, hash)?;
         let name = key.name.clone();
         self.put(vec![RegisterChange::Key { key, expected: 0 }]).await.map_err(|error| match error {
-            AdminError::Stale => exists(&name, Source::Store),
+            AdminError::Stale => exists(&name, RecordSource::Store),
             other => other,
         })?;
-        Ok(Issued { key: self.key(snapshot, &name)?, secret })
+        Ok(IssuedKey { key: self.key(snapshot, &name)?, secret })
     }
 
-    /// Makes all of `new`, each with the secret whose hash it brings, or none. How many that were.
+    /// Creates all of `new` from the hashes they have, or none of them. Returns how many there were.
     ///
     /// # Errors
-    /// The first that cannot be made, by its place from 0, and why.
+    /// The index of the first key that cannot be created, and why.
     pub async fn import_keys(&self, snapshot: &Snapshot, new: Vec<NewKey>) -> Result<usize, (usize, AdminError)> {
         let keys: Vec<StoredKey> = self.imported(snapshot, new.into_iter()).collect::<Result<_, _>>()?;
         let count = keys.len();
@@ -129,12 +129,12 @@ impl Admin {
         Ok(count)
     }
 
-    /// All that keeps [`import_keys`](Self::import_keys) from making `new`, by its place from 0.
+    /// Why [`import_keys`](Self::import_keys) would refuse `new`: the index of each such key, and the reason.
     pub fn check_import(&self, snapshot: &Snapshot, new: &[NewKey]) -> Vec<(usize, AdminError)> {
         self.imported(snapshot, new.iter().cloned()).filter_map(Result::err).collect()
     }
 
-    /// What is stored of each of `new`, if it may be beside those before it.
+    /// The stored record of each of `new`, if it is allowed beside those before it.
     fn imported<'s>(
         &'s self,
         snapshot: &'s Snapshot,
@@ -146,7 +146,7 @@ impl Admin {
             let hash = new.hash.ok_or_else(|| wrong(AdminError::invalid("hash", "is missing")))?;
             let key = self.stored(snapshot, new, Some(hash)).map_err(wrong)?;
             if !names.insert(key.name.clone()) {
-                return Err(wrong(exists(&key.name, Source::Store)));
+                return Err(wrong(exists(&key.name, RecordSource::Store)));
             }
             if !hashes.insert(hash) {
                 return Err(wrong(AdminError::SecretTaken { name: "an earlier one".to_owned() }));
@@ -155,7 +155,7 @@ impl Admin {
         })
     }
 
-    /// Changes what `edit` names. With `expected`, only where that is the key's version.
+    /// Changes the fields that `edit` has. With `expected`, only if that is the key's version.
     ///
     /// # Errors
     /// [`AdminError`]: nothing was changed.
@@ -174,7 +174,7 @@ impl Admin {
         .await
     }
 
-    /// Gives the key a further secret. Those it has work for `overlap` longer; none: they end at once.
+    /// Gives the key a further secret. The existing secrets work for `overlap` longer; zero ends them at once.
     ///
     /// # Errors
     /// [`AdminError`]: nothing was changed.
@@ -184,7 +184,7 @@ impl Admin {
         name: &str,
         expected: Option<i64>,
         overlap: Duration,
-    ) -> Result<Issued, AdminError> {
+    ) -> Result<IssuedKey, AdminError> {
         let overlap_ms = i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX);
         let mut secret = None;
         let key = self
@@ -195,7 +195,7 @@ impl Admin {
                 Ok(key.rotated(new, overlap_ms))
             })
             .await?;
-        Ok(Issued { key, secret })
+        Ok(IssuedKey { key, secret })
     }
 
     /// The key called `name`.
@@ -215,7 +215,7 @@ impl Admin {
         self.keys_of(snapshot, &KeyFilter::default(), after, most)
     }
 
-    /// The same, of those that fit `filter`.
+    /// The same for the keys that `filter` selects.
     pub fn keys_of(&self, snapshot: &Snapshot, filter: &KeyFilter, after: Option<&str>, most: usize) -> Page<KeyView> {
         let wanted = |key: &KeyRecord| {
             filter.fits(&key.policy.name, key.team.as_deref()) && after.is_none_or(|after| *key.name > *after)
@@ -229,8 +229,8 @@ impl Admin {
         Page::of(keys, most, |key| key.name().to_owned())
     }
 
-    /// Changes a stored key by `change`: again, on its newest state, where it was changed meanwhile and
-    /// nobody said which state is meant.
+    /// Changes a stored key by `change`. If it was changed meanwhile and no version is expected, `change` is applied
+    /// again to its newest version.
     async fn change_key(
         &self,
         snapshot: &Snapshot,
@@ -241,7 +241,7 @@ impl Admin {
         loop {
             let Some(key) = self.keyring.key(name) else {
                 let in_file = snapshot.keys.values().any(|key| *key.name == *name);
-                let in_file = in_file.then(|| AdminError::InFile { kind: Kind::Key, name: name.to_owned() });
+                let in_file = in_file.then(|| AdminError::InFile { kind: RecordKind::Key, name: name.to_owned() });
                 return Err(in_file.unwrap_or_else(|| not_found(name)));
             };
             if expected.is_some_and(|expected| expected != key.version) {
@@ -260,16 +260,16 @@ impl Admin {
         self.keyring.write(changes).await.map(drop).map_err(not_written)
     }
 
-    /// What is stored of `new`, if it may be.
+    /// The record to be stored for `new`, if it is allowed.
     fn stored(&self, snapshot: &Snapshot, new: NewKey, hash: Option<KeyHash>) -> Result<StoredKey, AdminError> {
         check_name(&new.name)?;
         let policy = policy(snapshot, &new.policy)?;
         self.check(snapshot, policy, &new.own, new.team.as_deref())?;
         if snapshot.keys.values().any(|key| *key.name == *new.name) {
-            return Err(exists(&new.name, Source::File));
+            return Err(exists(&new.name, RecordSource::File));
         }
         if self.keyring.key(&new.name).is_some() {
-            return Err(exists(&new.name, Source::Store));
+            return Err(exists(&new.name, RecordSource::Store));
         }
         let in_file = hash.and_then(|hash| snapshot.key(&hash)).map(|key| key.name.clone());
         if let Some(name) = in_file.or_else(|| self.keyring.holder_of(&hash?)) {
@@ -289,7 +289,7 @@ impl Admin {
         })
     }
 
-    /// Refuses what a key may not have under `policy`.
+    /// Refuses a team, limits or a budget that a key must not have under `policy`.
     fn check(
         &self,
         snapshot: &Snapshot,
@@ -310,7 +310,7 @@ impl Admin {
     }
 
     fn new_secret(&self, policy: &str) -> Result<Secret, AdminError> {
-        (self.entropy)().map(|random| new_key(policy, &random)).ok_or(AdminError::NoEntropy)
+        (self.random_bytes)().map(|random| new_key(policy, &random)).ok_or(AdminError::NoRandomBytes)
     }
 
     fn view(&self, snapshot: &Snapshot, key: StoredKey) -> KeyView {
@@ -318,7 +318,7 @@ impl Admin {
         let nobody = || Arc::new(Policy::nobody(key.policy.clone()));
         let record = record.unwrap_or_else(|| KeyRecord::of(key.name.clone(), &nobody(), None, &key.own, key.expires));
         KeyView {
-            source: Source::Store,
+            source: RecordSource::Store,
             state: key.state(self.now_unix_ms()),
             record: Arc::new(record),
             stored: Some(key),
@@ -329,7 +329,7 @@ impl Admin {
     fn view_of_file(&self, (hash, key): (&KeyHash, &Arc<KeyRecord>)) -> KeyView {
         let expired = !is_valid(key, self.now_unix_ms().div_euclid(1000));
         let state = if expired { KeyState::Expired } else { KeyState::Active };
-        KeyView { source: Source::File, record: key.clone(), state, stored: None, in_file: Some(*hash) }
+        KeyView { source: RecordSource::File, record: key.clone(), state, stored: None, in_file: Some(*hash) }
     }
 }
 
@@ -365,7 +365,7 @@ fn policy<'s>(snapshot: &'s Snapshot, name: &str) -> Result<&'s Arc<Policy>, Adm
     })
 }
 
-/// Refuses ceilings a key may not have under `policy`.
+/// Refuses limits that a key must not have under `policy`.
 fn check_ceilings(policy: &Policy, own: &KeyOverrides) -> Result<(), AdminError> {
     let zero = |field, limit: Option<u64>| match limit {
         Some(0) => Err(AdminError::invalid(field, "is a whole number above 0; disable the key to refuse everything")),
@@ -381,7 +381,7 @@ fn check_ceilings(policy: &Policy, own: &KeyOverrides) -> Result<(), AdminError>
     Ok(())
 }
 
-/// Refuses `field`, which limits money, over models nobody can bound the cost of.
+/// Refuses `field`, which limits money, if the policy reaches a model whose requests have no known maximum cost.
 pub(super) fn check_bounded(snapshot: &Snapshot, policy: &Policy, field: &'static str) -> Result<(), AdminError> {
     let Some((model, lacks)) = unbounded(&snapshot.table, policy) else { return Ok(()) };
     let message = format!(
@@ -398,10 +398,10 @@ fn check_team(team: Option<&str>) -> Result<(), AdminError> {
     })
 }
 
-fn exists(name: &str, kept: Source) -> AdminError {
-    AdminError::Exists { kind: Kind::Key, name: name.to_owned(), kept }
+fn exists(name: &str, kept_in: RecordSource) -> AdminError {
+    AdminError::Exists { kind: RecordKind::Key, name: name.to_owned(), kept_in }
 }
 
 fn not_found(name: &str) -> AdminError {
-    AdminError::NotFound { kind: Kind::Key, name: name.to_owned() }
+    AdminError::NotFound { kind: RecordKind::Key, name: name.to_owned() }
 }

@@ -1,23 +1,22 @@
-//! What operators do while the gateway runs: keys, teams, credit, and looking at what was spent.
+//! The actions of operators: keys, teams, credit, and reports of what was spent.
 //!
-//! Each action is one function, the same for the command line and for the admin API: it is checked against
-//! the configuration in force, written to the register, and known to the gateway when it returns. This room
-//! never speaks HTTP and never prints; it must never hand out a secret twice.
+//! Each action is one function, which the command line and the admin API share. It checks what is asked against the
+//! active configuration and writes it to the register; when it returns, the gateway of this process applies it. This
+//! module never speaks HTTP and never prints, and it must never return the secret of a key a second time.
 //!
 //! Start reading at [`Admin::create_key`].
 
 mod credits;
 mod keys;
 mod teams;
+mod time_point;
 mod usage;
-mod when;
+pub mod views;
 
 pub use credits::NewGrant;
-pub use keys::{Issued, KeyEdit, KeyFilter, KeyView, NewKey};
+pub use keys::{IssuedKey, KeyEdit, KeyFilter, KeyView, NewKey};
 pub use teams::{TeamEdit, TeamView};
-pub use when::{When, expiry, length};
-
-pub use crate::store::reports::{Condition, Dimension, ReceiptsQuery, UsageQuery, UsageSum};
+pub use time_point::{TimePoint, parse_duration_ms, parse_expiry};
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
@@ -30,31 +29,31 @@ use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Where 256 random bits come from: chance is handed in.
-pub type Entropy = Arc<dyn Fn() -> Option<Zeroizing<[u8; 32]>> + Send + Sync>;
+/// A source of 256 random bits: chance is an argument here. `None` where the system has none.
+pub type RandomBytes = Arc<dyn Fn() -> Option<Zeroizing<[u8; 32]>> + Send + Sync>;
 
-/// The operators' desk.
+/// What operators can do, over one register and one ledger.
 #[derive(Clone)]
 pub struct Admin {
     keyring: Arc<Keyring>,
     clock: Clock,
-    entropy: Entropy,
+    random_bytes: RandomBytes,
     reports: Option<Arc<dyn Reports>>,
 }
 
 impl Admin {
-    /// One that writes through `keyring`.
-    pub fn new(keyring: Arc<Keyring>, clock: Clock, entropy: Entropy) -> Self {
-        Self { keyring, clock, entropy, reports: None }
+    /// Writes through `keyring`, and has no ledger.
+    pub fn new(keyring: Arc<Keyring>, clock: Clock, random_bytes: RandomBytes) -> Self {
+        Self { keyring, clock, random_bytes, reports: None }
     }
 
-    /// The same, which looks at the ledger through `reports`; `None`: it keeps nothing.
+    /// Reads the ledger through `reports`; `None`: no ledger is kept.
     #[must_use]
-    pub fn reading(self, reports: Option<Arc<dyn Reports>>) -> Self {
+    pub fn with_reports(self, reports: Option<Arc<dyn Reports>>) -> Self {
         Self { reports, ..self }
     }
 
-    /// Why `snapshot` cannot be served together with what is stored; empty: it can.
+    /// Why `snapshot` cannot be served together with the store; empty if it can.
     pub fn clashes(&self, snapshot: &Snapshot) -> Vec<String> {
         clashes(&self.keyring, snapshot)
     }
@@ -64,17 +63,17 @@ impl Admin {
     }
 }
 
-/// A part of a list, and where the next one begins.
+/// A page of a list, and where the next one begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page<T> {
-    /// In order.
+    /// The items, in the order of the list.
     pub items: Vec<T>,
-    /// What to ask for the rest with; `None`: this was the end.
+    /// The cursor of the next page; `None` at the end of the list.
     pub next: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// Of `items`, one of which may be more than the `most` that fit.
+    /// A page of `items`, which holds one item more than `most` if there is a next page.
     fn of(mut items: Vec<T>, most: usize, name: impl Fn(&T) -> String) -> Self {
         let more = items.len() > most;
         items.truncate(most);
@@ -82,17 +81,17 @@ impl<T> Page<T> {
     }
 }
 
-/// Where something is kept.
+/// Where a key or a team is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
-    /// In the configuration: it is changed there.
+pub enum RecordSource {
+    /// In the configuration file, and changed there only.
     File,
-    /// In the store: it is changed here.
+    /// In the store, and changed by these actions.
     Store,
 }
 
-impl Source {
-    /// Its word in tables and answers.
+impl RecordSource {
+    /// The word for it in tables and answers.
     pub fn label(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -101,9 +100,9 @@ impl Source {
     }
 }
 
-/// What an action is about.
+/// The kind of record an action is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum RecordKind {
     /// A key.
     Key,
     /// A team.
@@ -112,7 +111,7 @@ pub enum Kind {
     Request,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for RecordKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Key => "key",
@@ -122,61 +121,61 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Why an action was not done; nothing was changed then.
+/// Why an action was refused or failed; nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AdminError {
-    /// There is none of that name.
+    /// No record has this name.
     #[error("there is no {kind} '{name}'")]
     NotFound {
-        /// What was looked for.
-        kind: Kind,
-        /// As it was asked for.
+        /// The kind of record.
+        kind: RecordKind,
+        /// The name that was given.
         name: String,
     },
-    /// There is one already.
-    #[error("there is a {kind} '{name}' already, in the {}; choose another name", .kept.label())]
+    /// A record of this name exists.
+    #[error("there is a {kind} '{name}' already, in the {}; choose another name", .kept_in.label())]
     Exists {
-        /// What it would be.
-        kind: Kind,
-        /// Its name.
+        /// The kind of record.
+        kind: RecordKind,
+        /// The name that is in use.
         name: String,
-        /// Where the other is.
-        kept: Source,
+        /// Where the existing record is kept.
+        kept_in: RecordSource,
     },
-    /// It is the configuration's.
+    /// The record is in the configuration, which actions do not change.
     #[error("the {kind} '{name}' is in the configuration; change it there")]
     InFile {
-        /// What it is.
-        kind: Kind,
+        /// The kind of record.
+        kind: RecordKind,
         /// Its name.
         name: String,
     },
-    /// Another key opens with this secret.
+    /// Another key has this secret.
     #[error("the key '{name}' has this secret already; every key needs one of its own")]
     SecretTaken {
-        /// The other key, where it is known.
+        /// The other key, or a mask where it is not known.
         name: String,
     },
-    /// It was changed since it was looked at.
+    /// The record was changed since its version was read.
     #[error("it was changed meanwhile; look at it again and repeat what still fits")]
     Stale,
-    /// Something that was asked for cannot be.
+    /// A field has a value that is not allowed.
     #[error("{field}: {message}")]
     Invalid {
-        /// Which field.
+        /// The field's name.
         field: &'static str,
-        /// What is wrong with it, and what to do.
+        /// What is wrong with it and what to do, to follow the field's name.
         message: String,
     },
-    /// Nothing keeps what requests cost.
+    /// This gateway keeps no ledger.
     #[error("this gateway keeps no ledger; a [store] url such as \"sqlite:tierway.db\" keeps one")]
     NoLedger,
-    /// The store cannot be read or written now.
+    /// The store cannot be read or written at the moment.
     #[error("the store cannot be used at the moment; nothing was changed, try again")]
     Unavailable,
-    /// The system gives no random bytes.
+    /// The system has no random bytes.
     #[error("the system gives no random bytes to make a secret of")]
-    NoEntropy,
+    NoRandomBytes,
 }
 
 impl AdminError {
@@ -191,7 +190,7 @@ impl From<BackendUnavailable> for AdminError {
     }
 }
 
-/// What an error that nobody foresaw here is called: a secret that was taken between the look and the write.
+/// The error of a write that failed although it was checked before: another writer came first.
 fn not_written(error: RegisterWriteError) -> AdminError {
     match error {
         RegisterWriteError::Conflict { why: RegisterConflict::Changed, .. } => AdminError::Stale,
@@ -202,7 +201,7 @@ fn not_written(error: RegisterWriteError) -> AdminError {
     }
 }
 
-/// Refuses a name that could not stand in the configuration.
+/// Refuses a name that the configuration would refuse.
 fn check_name(name: &str) -> Result<(), AdminError> {
     if is_name(name) {
         return Ok(());
@@ -210,8 +209,8 @@ fn check_name(name: &str) -> Result<(), AdminError> {
     Err(AdminError::invalid("name", "1 to 200 letters, digits and - _ . / :, without blanks or quotes"))
 }
 
-/// Why what is stored and `snapshot` cannot be served together: a name or a secret that both have, and keys
-/// whose policy is gone. Empty: they can.
+/// Why the store and `snapshot` cannot be served together: names or secrets that both have, and policies of stored
+/// keys that `snapshot` does not have. Empty if they can.
 pub fn clashes(keyring: &Keyring, snapshot: &Snapshot) -> Vec<String> {
     let mut clashes = Vec::new();
     for (hash, key) in &snapshot.keys {

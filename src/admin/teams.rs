@@ -1,7 +1,7 @@
-//! Teams: what keys spend together.
+//! Teams: keys that share a budget.
 
 use super::keys::check_bounded;
-use super::{Admin, AdminError, Kind, Page, Source, check_name, not_written};
+use super::{Admin, AdminError, Page, RecordKind, RecordSource, check_name, not_written};
 use crate::config::Snapshot;
 use crate::domain::authorize::Policy;
 use crate::domain::budget::BudgetSpec;
@@ -9,31 +9,31 @@ use crate::domain::register::StoredTeam;
 use crate::store::RegisterChange;
 use std::sync::Arc;
 
-/// What is to be different of a team.
+/// A change of a team.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct TeamEdit {
-    /// Another budget, or none; `None` leaves it as it is.
+    /// A new budget; `Some(None)` removes it, `None` leaves it as it is.
     pub budget: Option<Option<BudgetSpec>>,
 }
 
-/// A team as it stands, wherever it is kept.
+/// A team of the configuration or of the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TeamView {
     /// Its name.
     pub name: Arc<str>,
     /// Where it is kept.
-    pub source: Source,
-    /// What its keys may spend together.
+    pub source: RecordSource,
+    /// The budget its keys share.
     pub budget: Option<BudgetSpec>,
-    /// All that is stored of it; `None` of a team in the configuration.
+    /// The stored record; `None` for a team of the configuration.
     pub stored: Option<Arc<StoredTeam>>,
 }
 
 impl Admin {
-    /// Makes a team.
+    /// Creates a team.
     ///
     /// # Errors
-    /// [`AdminError`]: nothing was made.
+    /// [`AdminError`]: nothing was created.
     pub async fn create_team(
         &self,
         snapshot: &Snapshot,
@@ -42,18 +42,20 @@ impl Admin {
     ) -> Result<TeamView, AdminError> {
         check_name(name)?;
         if let Ok(known) = self.team(snapshot, name) {
-            return Err(AdminError::Exists { kind: Kind::Team, name: name.to_owned(), kept: known.source });
+            return Err(AdminError::Exists { kind: RecordKind::Team, name: name.to_owned(), kept_in: known.source });
         }
         let created_unix_ms = self.now_unix_ms();
         let team = StoredTeam { name: name.into(), budget, created_unix_ms, version: 0 };
         self.put_team(snapshot, team, 0).await.map_err(|error| match error {
-            AdminError::Stale => AdminError::Exists { kind: Kind::Team, name: name.to_owned(), kept: Source::Store },
+            AdminError::Stale => {
+                AdminError::Exists { kind: RecordKind::Team, name: name.to_owned(), kept_in: RecordSource::Store }
+            }
             other => other,
         })?;
         self.team(snapshot, name)
     }
 
-    /// Changes what `edit` names. With `expected`, only where that is the team's version.
+    /// Changes the fields that `edit` has. With `expected`, only if that is the team's version.
     ///
     /// # Errors
     /// [`AdminError`]: nothing was changed.
@@ -66,7 +68,7 @@ impl Admin {
     ) -> Result<TeamView, AdminError> {
         loop {
             let Some(team) = self.team(snapshot, name)?.stored else {
-                return Err(AdminError::InFile { kind: Kind::Team, name: name.to_owned() });
+                return Err(AdminError::InFile { kind: RecordKind::Team, name: name.to_owned() });
             };
             if expected.is_some_and(|expected| expected != team.version) {
                 return Err(AdminError::Stale);
@@ -90,7 +92,7 @@ impl Admin {
             return Ok(stored(team));
         }
         let found = snapshot.teams.get_key_value(name).map(|(name, budget)| in_file(name, budget));
-        found.ok_or_else(|| AdminError::NotFound { kind: Kind::Team, name: name.to_owned() })
+        found.ok_or_else(|| AdminError::NotFound { kind: RecordKind::Team, name: name.to_owned() })
     }
 
     /// Up to `most` teams by name, after the one called `after`.
@@ -122,9 +124,9 @@ impl Admin {
 }
 
 fn stored(team: Arc<StoredTeam>) -> TeamView {
-    TeamView { name: team.name.clone(), source: Source::Store, budget: team.budget.clone(), stored: Some(team) }
+    TeamView { name: team.name.clone(), source: RecordSource::Store, budget: team.budget.clone(), stored: Some(team) }
 }
 
 fn in_file(name: &Arc<str>, budget: &Option<BudgetSpec>) -> TeamView {
-    TeamView { name: name.clone(), source: Source::File, budget: budget.clone(), stored: None }
+    TeamView { name: name.clone(), source: RecordSource::File, budget: budget.clone(), stored: None }
 }

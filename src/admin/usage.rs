@@ -1,18 +1,19 @@
-//! Looking at what was spent: sums over the ledger, and its receipts.
+//! Reports of what was spent: sums over the ledger, and its receipts.
 
-use super::{Admin, AdminError, Kind, Page};
+use super::{Admin, AdminError, Page, RecordKind};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
-use crate::store::reports::{ReceiptsQuery, Reports, UsageQuery, UsageSum};
+use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
+use crate::store::reports::Reports;
 
-/// More rows than these are no report that anybody reads.
+/// Maximum number of rows of a report.
 const ROWS_MAX: usize = 10_000;
 
 impl Admin {
-    /// The receipts of `query`, summed: the dearest first, or day by day where days come first.
+    /// The sums of `query`: the most expensive first, or day by day if the first dimension is the day.
     ///
     /// # Errors
-    /// [`AdminError`], also for a report that is too long.
+    /// [`AdminError`], also if the report would have too many rows.
     pub async fn usage(&self, query: UsageQuery) -> Result<Vec<UsageSum>, AdminError> {
         let sums = self.reports()?.usage(query, ROWS_MAX + 1).await?;
         if sums.len() > ROWS_MAX {
@@ -22,7 +23,7 @@ impl Admin {
         Ok(sums)
     }
 
-    /// A part of the receipts of `query`, the newest first.
+    /// A page of the receipts of `query`, the newest first.
     ///
     /// # Errors
     /// [`AdminError::NoLedger`] or [`AdminError::Unavailable`].
@@ -32,13 +33,13 @@ impl Admin {
         Ok(Page::of(receipts, most, |receipt| receipt.id.to_string()))
     }
 
-    /// What became of request `id`. It is in the ledger a moment after its answer has ended.
+    /// The receipt of request `id`. It is in the ledger a moment after its answer has ended.
     ///
     /// # Errors
     /// [`AdminError::NotFound`], [`AdminError::NoLedger`] or [`AdminError::Unavailable`].
     pub async fn receipt(&self, id: RequestId) -> Result<Receipt, AdminError> {
         let found = self.reports()?.receipt(id).await?;
-        found.ok_or_else(|| AdminError::NotFound { kind: Kind::Request, name: id.to_string() })
+        found.ok_or_else(|| AdminError::NotFound { kind: RecordKind::Request, name: id.to_string() })
     }
 
     fn reports(&self) -> Result<&dyn Reports, AdminError> {

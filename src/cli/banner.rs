@@ -1,21 +1,21 @@
-//! What a first run prints: where it listens, the key, and what to paste next.
+//! The text that `serve` prints at its start: the address, generated secrets, and commands to paste.
 //!
-//! For people, so it goes to stderr; every line fits 80 columns and every command works as pasted.
+//! It is for people, so it goes to stderr. Every line fits 80 columns, and every command works as pasted.
 
 use crate::domain::secret::Secret;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-/// A key and admin token made at start, shown once.
-pub struct Generated {
-    /// What clients present.
+/// Secrets generated for this run, printed once.
+pub struct GeneratedSecrets {
+    /// The key of clients, if the configuration has none.
     pub key: Option<Secret>,
-    /// What operators present.
+    /// The token of operators, if the configuration has none.
     pub admin_token: Option<Secret>,
 }
 
-/// The text for a gateway at `address` that speaks `scheme`; `model` is what the examples ask for.
-pub fn banner(scheme: &str, address: SocketAddr, generated: &Generated, model: &str) -> String {
+/// The text for a gateway at `address` that serves `scheme`; `model` is the one in the examples.
+pub fn banner(scheme: &str, address: SocketAddr, generated: &GeneratedSecrets, model: &str) -> String {
     let url = format!("{scheme}://{}", reachable(address));
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -65,7 +65,7 @@ END
     )
 }
 
-/// An address to connect to: listening on every address is reached over loopback.
+/// An address to connect to: a wildcard address is replaced by loopback.
 pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -86,7 +86,7 @@ mod tests {
         let address: SocketAddr = "255.255.255.255:65535".parse().expect("an address");
         let key = new_key("demo", &[1; 32]);
         let token = new_admin_token(&[2; 32]);
-        let text = banner("https", address, &Generated { key: Some(key), admin_token: Some(token) }, "auto");
+        let text = banner("https", address, &GeneratedSecrets { key: Some(key), admin_token: Some(token) }, "auto");
         for line in text.lines() {
             assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
         }

@@ -1,14 +1,14 @@
-//! `tierway budgets`: how every budget stands, and what crashes left without account.
+//! `tierway budgets`: the balance of every budget, and amounts left leased by processes that crashed.
 //!
 //! It only reads, beside a running gateway: what the gateway has leased counts against the limit and is shown
-//! beside what is spent. Limits are those configured now. Sums are within one scope and one window: the
-//! same dollar is counted for a key, for its team and for its policy.
+//! beside what is spent. Limits are those configured now. Sums are per scope and window: the same dollar counts
+//! for a key, for its team and for its policy.
 //!
 //! Start reading at [`budgets`].
 
 use super::print;
-use super::store::{Stopped, Stored};
-use super::table::{NONE, Side, decimal, dollars, percent, quoted, table};
+use super::store::{CommandError, StoreArgs};
+use super::table::{Align, NONE, decimal, dollars, percent, quoted, table};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::budget::{self, Budget, Scope, WindowSpan};
@@ -21,9 +21,9 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// What `budgets` takes.
+/// Arguments of `budgets`.
 #[derive(Args, Debug)]
-pub(super) struct Budgets {
+pub(super) struct BudgetsArgs {
     /// Show windows that have ended, too
     #[arg(long, conflicts_with = "unaccounted")]
     past: bool,
@@ -31,7 +31,7 @@ pub(super) struct Budgets {
     #[arg(long)]
     unaccounted: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
     /// Print CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -44,8 +44,8 @@ pub(super) struct Budgets {
 ///
 /// # Errors
 /// Only that it could not be written.
-pub(super) fn budgets(args: &Budgets) -> anyhow::Result<ExitCode> {
-    let report = if args.unaccounted { left_open(args) } else { statuses(args) };
+pub(super) fn budgets(args: &BudgetsArgs) -> anyhow::Result<ExitCode> {
+    let report = if args.unaccounted { unaccounted(args) } else { balances(args) };
     match report {
         Ok(report) => {
             print(&match (args.csv, args.json) {
@@ -55,21 +55,21 @@ pub(super) fn budgets(args: &Budgets) -> anyhow::Result<ExitCode> {
             })?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(stopped) => stopped.tell(),
+        Err(error) => error.print(),
     }
 }
 
-fn statuses(args: &Budgets) -> Result<Report, Stopped> {
+fn balances(args: &BudgetsArgs) -> Result<BudgetReport, CommandError> {
     let now = Clock.unix_ms();
-    // Named by itself, a database is read without the configuration's secrets being there.
-    let may_miss = args.stored.is_named() && args.stored.config().is_none();
-    let book = args.stored.book()?;
-    let configured = match args.stored.snapshot() {
-        Ok(snapshot) => configured(&snapshot, &book.registered().map_err(Stopped::store)?),
+    // With --store, a database is read even if secrets of the configuration are not in the environment.
+    let may_miss = args.store.is_named() && args.store.config().is_none();
+    let book = args.store.book()?;
+    let configured = match args.store.snapshot() {
+        Ok(snapshot) => configured(&snapshot, &book.registered().map_err(CommandError::store)?),
         Err(_) if may_miss => BTreeMap::new(),
-        Err(stopped) => return Err(stopped),
+        Err(error) => return Err(error),
     };
-    let mut balances = book.balances().map_err(Stopped::store)?;
+    let mut balances = book.balances().map_err(CommandError::store)?;
     balances.retain(|balance| args.past || now < balance.end_ms);
     for (account, budget) in &configured {
         let is_running = |balance: &BudgetBalance| balance.account == *account && now < balance.end_ms;
@@ -87,18 +87,18 @@ fn statuses(args: &Budgets) -> Result<Report, Stopped> {
     balances.sort_by(|a, b| (&a.account, a.start_ms).cmp(&(&b.account, b.start_ms)));
     let line = |balance: &BudgetBalance| {
         let limit = configured.get(&balance.account).map(|budget| budget.limit.0);
-        Line::of_balance(balance, limit)
+        BudgetLine::of_balance(balance, limit)
     };
-    Ok(Report { kind: &BALANCES, lines: balances.iter().map(line).collect() })
+    Ok(BudgetReport { kind: &BALANCES, lines: balances.iter().map(line).collect() })
 }
 
-fn left_open(args: &Budgets) -> Result<Report, Stopped> {
-    let left = args.stored.book()?.unaccounted().map_err(Stopped::store)?;
-    Ok(Report { kind: &UNACCOUNTED, lines: left.iter().map(Line::of_unaccounted).collect() })
+fn unaccounted(args: &BudgetsArgs) -> Result<BudgetReport, CommandError> {
+    let left = args.store.book()?.unaccounted().map_err(CommandError::store)?;
+    Ok(BudgetReport { kind: &UNACCOUNTED, lines: left.iter().map(BudgetLine::of_unaccounted).collect() })
 }
 
-/// Every budget of the configuration and of stored keys and teams, and all credit, by the labels each has in
-/// the file.
+/// Every budget of the configuration and of stored keys and teams, and all credit, by the labels of its account in
+/// the database.
 fn configured(snapshot: &Snapshot, stored: &RegisterContents) -> BTreeMap<AccountLabels, Budget> {
     let labels = |account: &budget::Account| AccountLabels {
         scope: account.scope.label().to_owned(),
@@ -115,27 +115,27 @@ fn configured(snapshot: &Snapshot, stored: &RegisterContents) -> BTreeMap<Accoun
     budgets.map(|budget| (labels(&budget.account), budget)).collect()
 }
 
-/// What the columns of a report are: names in CSV and JSON, and above a table.
-struct Kind {
-    /// Of moments, before the account's.
+/// The columns of a report: each with its name in CSV and JSON, and its name in a table.
+struct BudgetReportColumns {
+    /// Times, before the columns of the account.
     before: &'static [(&'static str, &'static str)],
-    /// Of moments, after the account's.
+    /// Times, after the columns of the account.
     after: &'static [(&'static str, &'static str)],
-    /// Of money.
+    /// Amounts of money.
     amounts: &'static [(&'static str, &'static str)],
-    /// The amounts at these places make no sum.
+    /// Indexes of the amounts that are not summed.
     no_sum: &'static [usize],
     nothing: &'static str,
 }
 
-const BALANCES: Kind = Kind {
+const BALANCES: BudgetReportColumns = BudgetReportColumns {
     before: &[],
     after: &[("from", "from"), ("to", "to")],
     amounts: &[("limit_usd", "limit"), ("spent_usd", "spent"), ("leased_usd", "leased")],
     no_sum: &[0],
     nothing: "no budgets\n",
 };
-const UNACCOUNTED: Kind = Kind {
+const UNACCOUNTED: BudgetReportColumns = BudgetReportColumns {
     before: &[("booked", "booked")],
     after: &[("from", "of the window from")],
     amounts: &[("amount_usd", "amount")],
@@ -144,15 +144,15 @@ const UNACCOUNTED: Kind = Kind {
 };
 
 /// One row of a report.
-struct Line {
+struct BudgetLine {
     account: AccountLabels,
     before: Vec<Option<i64>>,
     after: Vec<Option<i64>>,
-    /// Billionths of a US dollar; `None` where it is not known.
+    /// Billionths of a US dollar; `None` if unknown.
     amounts: Vec<Option<i64>>,
 }
 
-impl Line {
+impl BudgetLine {
     fn of_balance(balance: &BudgetBalance, limit: Option<i64>) -> Self {
         let [start, end] = [balance.start_ms, balance.end_ms].map(bounded);
         let amounts = vec![limit, Some(balance.spent_nanousd), Some(balance.leased_nanousd)];
@@ -169,18 +169,18 @@ impl Line {
     }
 }
 
-/// `None` for the ends of a window that has none.
+/// `None` for a bound of a window that has none.
 fn bounded(unix_ms: i64) -> Option<i64> {
     (unix_ms != i64::MIN && unix_ms != i64::MAX).then_some(unix_ms)
 }
 
-/// Lines and what they are.
-struct Report {
-    kind: &'static Kind,
-    lines: Vec<Line>,
+/// Rows and their columns.
+struct BudgetReport {
+    kind: &'static BudgetReportColumns,
+    lines: Vec<BudgetLine>,
 }
 
-impl Report {
+impl BudgetReport {
     /// The sum of each amount, by scope and window.
     fn totals(&self) -> BTreeMap<(&str, &str), Vec<i128>> {
         let mut totals = BTreeMap::new();
@@ -204,12 +204,12 @@ impl Report {
         }
         let has_limit = !self.kind.no_sum.is_empty();
         let left = |names: &[(&'static str, &'static str)]| {
-            names.iter().map(|(_, name)| (*name, Side::Left)).collect::<Vec<_>>()
+            names.iter().map(|(_, name)| (*name, Align::Left)).collect::<Vec<_>>()
         };
-        let account = ["scope", "name", "window"].map(|name| (name, Side::Left));
+        let account = ["scope", "name", "window"].map(|name| (name, Align::Left));
         let mut head = [left(self.kind.before), account.to_vec(), left(self.kind.after)].concat();
-        head.extend(self.kind.amounts.iter().map(|(_, name)| (*name, Side::Right)));
-        head.extend(has_limit.then_some(("of the limit", Side::Right)));
+        head.extend(self.kind.amounts.iter().map(|(_, name)| (*name, Align::Right)));
+        head.extend(has_limit.then_some(("of the limit", Align::Right)));
         let mut rows: Vec<Vec<String>> = self.lines.iter().map(|line| row(line, has_limit)).collect();
         for ((scope, window), total) in self.totals() {
             let mut cells = vec![String::new(); self.kind.before.len()];
@@ -227,7 +227,7 @@ impl Report {
         let kind = self.kind;
         let head = [columns(kind.before), vec!["scope", "name", "window"], columns(kind.after), columns(kind.amounts)];
         let mut out = format!("{}\n", head.concat().join(","));
-        for Line { account: AccountLabels { scope, window, name }, before, after, amounts } in &self.lines {
+        for BudgetLine { account: AccountLabels { scope, window, name }, before, after, amounts } in &self.lines {
             let moment = |unix_ms: &Option<i64>| unix_ms.map_or(String::new(), |ms| Rfc3339(ms).to_string());
             let amount = |amount: &Option<i64>| amount.map_or(String::new(), |amount| decimal(amount.into()));
             let cells = before.iter().map(moment);
@@ -238,9 +238,9 @@ impl Report {
         out
     }
 
-    /// Money is a string, in no reader a float.
+    /// Money is a string, so that no reader makes a float of it.
     fn json(&self) -> Value {
-        let row = |line: &Line| {
+        let row = |line: &BudgetLine| {
             let AccountLabels { scope, window, name } = &line.account;
             let mut row = json!({ "scope": scope, "name": name, "window": window });
             let moments = self.kind.before.iter().zip(&line.before).chain(self.kind.after.iter().zip(&line.after));
@@ -266,8 +266,8 @@ impl Report {
     }
 }
 
-fn row(line: &Line, has_limit: bool) -> Vec<String> {
-    let Line { account: AccountLabels { scope, window, name }, before, after, amounts } = line;
+fn row(line: &BudgetLine, has_limit: bool) -> Vec<String> {
+    let BudgetLine { account: AccountLabels { scope, window, name }, before, after, amounts } = line;
     let mut cells: Vec<String> = before.iter().map(|unix_ms| minute(*unix_ms)).collect();
     cells.extend([scope.clone(), name.clone(), window.clone()]);
     cells.extend(after.iter().map(|unix_ms| minute(*unix_ms)));
@@ -279,7 +279,7 @@ fn row(line: &Line, has_limit: bool) -> Vec<String> {
     cells
 }
 
-/// A moment as people read it, in UTC: only the day where it is midnight.
+/// A time in UTC for people: only the day at midnight.
 fn minute(unix_ms: Option<i64>) -> String {
     let Some(unix_ms) = unix_ms else { return NONE.to_owned() };
     let text = Rfc3339(unix_ms).to_string();

@@ -1,6 +1,6 @@
-//! `tierway check`: says everything that is wrong with a configuration before it is started.
+//! `tierway check`: prints every problem of a configuration before it is used.
 //!
-//! It must never start or change anything. The verdict goes to stdout, problems and warnings to stderr.
+//! It must never start or change anything. The result goes to stdout, problems and warnings to stderr.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -9,14 +9,14 @@ use std::process::ExitCode;
 use crate::clock::Clock;
 use crate::config::{ConfigSource, ProcessEnvironment, Snapshot, find, load};
 
-/// `EX_CONFIG` of sysexits: something is wrong with the configuration.
+/// `EX_CONFIG` of sysexits: the configuration is invalid.
 pub const EXIT_CONFIGURATION: u8 = 78;
 
 /// Checks the configuration named on the command line, or the one that would be found.
 ///
 /// # Errors
 ///
-/// Only that the verdict could not be written.
+/// Only if the result cannot be written.
 pub fn check(named: Option<&Path>) -> io::Result<ExitCode> {
     let checked = find(named, &ProcessEnvironment).and_then(|source| {
         let snapshot = load(&source, &ProcessEnvironment, &[])?;
@@ -59,7 +59,7 @@ fn write_verdict(out: &mut impl Write, source: &ConfigSource, snapshot: &Snapsho
     Ok(())
 }
 
-/// What is no mistake of the configuration and will be one of its operator's.
+/// Warnings about what is valid now and will not be soon.
 fn write_warnings(out: &mut impl Write, snapshot: &Snapshot, now_unix_s: i64) -> io::Result<()> {
     if let Some(warning) = snapshot.server.tls.as_ref().and_then(|tls| tls.warning(now_unix_s)) {
         writeln!(out, "warning: server.tls.cert: {warning}")?;

@@ -1,6 +1,6 @@
-//! `tierway completions` and `tierway man`: the command line as shells and `man` want it.
+//! `tierway completions` and `tierway man`: the command line, for shells and for `man`.
 //!
-//! Both are made from the command line itself, so that they cannot be out of date.
+//! Both are generated from the definition of the command line, so that they cannot be out of date.
 
 use super::{Cli, print};
 use anyhow::Context;
@@ -8,16 +8,16 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
-/// What `completions` takes.
+/// Arguments of `completions`.
 #[derive(Args, Debug)]
-pub(super) struct Completions {
+pub(super) struct CompletionsArgs {
     /// For which shell
     shell: Shell,
 }
 
-/// What `man` takes.
+/// Arguments of `man`.
 #[derive(Args, Debug)]
-pub(super) struct Man {
+pub(super) struct ManArgs {
     /// The directory to write to; made where it is missing
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -27,7 +27,7 @@ pub(super) struct Man {
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) fn completions(args: &Completions) -> anyhow::Result<()> {
+pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "tierway", &mut script);
     print(&String::from_utf8_lossy(&script))?;
@@ -38,7 +38,7 @@ pub(super) fn completions(args: &Completions) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the directory cannot be written to.
-pub(super) fn man(args: &Man) -> anyhow::Result<()> {
+pub(super) fn man(args: &ManArgs) -> anyhow::Result<()> {
     let out = &args.out;
     let written = std::fs::create_dir_all(out).and_then(|()| clap_mangen::generate_to(Cli::command(), out));
     written.with_context(|| format!("cannot write manual pages to {}", out.display()))?;

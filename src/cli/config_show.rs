@@ -1,4 +1,4 @@
-//! `tierway config show`: what is in effect, and where each value came from.
+//! `tierway config show`: the effective configuration, and the origin of each value.
 //!
 //! It must never print a secret: the effective configuration holds none.
 
@@ -14,7 +14,7 @@ use crate::config::{ProcessEnvironment, find, load};
 ///
 /// # Errors
 ///
-/// Only that it could not be written.
+/// Only if it cannot be written.
 pub fn config_show(named: Option<&Path>, as_json: bool) -> io::Result<ExitCode> {
     let loaded = find(named, &ProcessEnvironment).and_then(|source| load(&source, &ProcessEnvironment, &[]));
     let snapshot = match loaded {

@@ -1,13 +1,13 @@
-//! The operators' desk on the command line: the configuration and the store, opened beside a gateway or
-//! without one, and what every command that changes something says.
+//! What the operators' commands share: the configuration and the store, opened whether or not a gateway runs, and
+//! the messages of commands that change something.
 //!
-//! Nothing goes over the network: the store is written, and a gateway that runs sees it there. A secret
-//! is handed over once, here, and nowhere else printed.
+//! Nothing goes over the network: the store is written, and a running gateway reads it there. A new secret is
+//! printed once, here, and nowhere else.
 //!
 //! Start reading at [`CliContext::open`].
 
 use super::secrets::random_bytes;
-use super::store::{Stopped, Stored};
+use super::store::{CommandError, StoreArgs};
 use crate::admin::{Admin, AdminError};
 use crate::clock::Clock;
 use crate::config::Snapshot;
@@ -22,47 +22,48 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// How long a running gateway takes, at most, to know what was written beside it.
+/// How soon a running gateway applies what a command wrote.
 pub(super) const KNOWN_SOON: &str = "a running gateway knows within a second";
 
-/// How long a database may look unfinished.
+/// How long another command may take to create a database.
 const MADE_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// What an operator's command works with.
+/// The configuration, the store and the actions of one command.
 pub(super) struct CliContext {
-    /// The configuration that what is stored has to fit.
+    /// The configuration that stored keys and teams must fit.
     pub(super) snapshot: Snapshot,
-    /// What can be done.
+    /// The actions.
     pub(super) admin: Admin,
     runtime: Runtime,
 }
 
 impl CliContext {
-    /// Opens the configuration, and the store it names, made where there is none.
-    pub(super) fn open(stored: &Stored) -> Result<Self, Stopped> {
-        let snapshot = stored.configuration()?;
-        let path = stored.path_of(&snapshot)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Stopped::failed)?;
-        let register = runtime.block_on(register(&path, Clock)).map_err(Stopped::store)?;
+    /// Opens the configuration and the store it names, which is created if it does not exist.
+    pub(super) fn open(store: &StoreArgs) -> Result<Self, CommandError> {
+        let snapshot = store.configuration()?;
+        let path = store.path_of(&snapshot)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
+        let register = runtime.block_on(register(&path, Clock)).map_err(CommandError::store)?;
         let keyring = runtime.block_on(Keyring::open(Arc::new(register)));
-        let keyring = keyring.map_err(|_| Stopped::store(format!("{} cannot be read", path.display())))?;
+        let keyring = keyring.map_err(|_| CommandError::store(format!("{} cannot be read", path.display())))?;
         let entropy = Arc::new(|| random_bytes().ok());
         Ok(Self { snapshot, admin: Admin::new(Arc::new(keyring), Clock, entropy), runtime })
     }
 
-    /// Does `action` to its end.
-    pub(super) fn wait<T>(&self, action: impl Future<Output = Result<T, AdminError>>) -> Result<T, Stopped> {
-        self.wait_for(action).map_err(refused)
+    /// Runs `action` to its end.
+    pub(super) fn run<T>(&self, action: impl Future<Output = Result<T, AdminError>>) -> Result<T, CommandError> {
+        self.block_on(action).map_err(command_error)
     }
 
-    /// The same for what fails in its own way.
-    pub(super) fn wait_for<T>(&self, action: impl Future<Output = T>) -> T {
+    /// The same for an action with an error type of its own.
+    pub(super) fn block_on<T>(&self, action: impl Future<Output = T>) -> T {
         self.runtime.block_on(action)
     }
 }
 
-/// The register at `path`. Another command may be making the database right now, which is soon done.
+/// The register at `path`. Another command may be creating the database; that is waited for.
 async fn register(path: &Path, clock: Clock) -> Result<SqliteRegister, OpenError> {
     let deadline = clock.now() + MADE_WITHIN;
     loop {
@@ -75,48 +76,48 @@ async fn register(path: &Path, clock: Clock) -> Result<SqliteRegister, OpenError
     }
 }
 
-/// What is said of `error`, and with what the command exits.
-pub(super) fn refused(error: AdminError) -> Stopped {
+/// The message and the exit code of `error`.
+pub(super) fn command_error(error: AdminError) -> CommandError {
     match error {
-        AdminError::Invalid { .. } => Stopped::usage(error),
-        AdminError::Unavailable => Stopped::store(error),
-        AdminError::NotFound { kind, .. } => Stopped::failed(format!("{error}; `tierway {kind}s list` shows all")),
-        AdminError::Stale => Stopped::failed(format!("{error} (--if-version)")),
-        _ => Stopped::failed(error),
+        AdminError::Invalid { .. } => CommandError::usage(error),
+        AdminError::Unavailable => CommandError::store(error),
+        AdminError::NotFound { kind, .. } => CommandError::failed(format!("{error}; `tierway {kind}s list` shows all")),
+        AdminError::Stale => CommandError::failed(format!("{error} (--if-version)")),
+        _ => CommandError::failed(error),
     }
 }
 
-/// Ends a command: what it answers goes to stdout, why it stopped to stderr.
-pub(super) fn view(answer: Result<String, Stopped>) -> anyhow::Result<ExitCode> {
-    match answer {
+/// Ends a command: its output goes to stdout, an error to stderr.
+pub(super) fn finish(output: Result<String, CommandError>) -> anyhow::Result<ExitCode> {
+    match output {
         Ok(text) => {
             super::print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(stopped) => stopped.tell(),
+        Err(error) => error.print(),
     }
 }
 
-/// Says something beside the answer.
+/// Prints a message beside the output.
 pub(super) fn note(text: &str) {
-    // Whoever closed stderr wants to hear nothing.
+    // If stderr is closed, the message is not wanted.
     let _ = writeln!(anstream::stderr(), "{}", text.trim_end());
 }
 
-/// Writes `answer`, which holds the new secret of the key called `name`, and says what becomes of it.
+/// Prints `output`, which contains the new secret of the key called `name`.
 ///
 /// # Errors
-/// When nobody could read it: the key is there, and its secret is lost.
-pub(super) fn hand_over(name: &str, answer: &str) -> anyhow::Result<ExitCode> {
+/// If it cannot be written: the key exists, and its secret is lost.
+pub(super) fn print_secret(name: &str, output: &str) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    let written = writeln!(out, "{}", answer.trim_end()).and_then(|()| out.flush());
+    let written = writeln!(out, "{}", output.trim_end()).and_then(|()| out.flush());
     written.with_context(|| {
         format!("the secret could not be written and is lost; `tierway keys rotate {name} --overlap 0s` makes another")
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What to do with a secret that was just printed.
+/// How to use a secret that was just printed.
 pub(super) fn what_next(snapshot: &Snapshot) -> String {
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
     let address = super::banner::reachable(snapshot.server.listen);
@@ -131,7 +132,7 @@ pub(super) fn what_next(snapshot: &Snapshot) -> String {
     )
 }
 
-/// The text of `secret`, where there is one.
+/// The text of `secret`; empty if there is none.
 pub(super) fn exposed(secret: Option<&Secret>) -> &str {
     secret.map_or("", Secret::expose)
 }

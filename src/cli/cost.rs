@@ -1,29 +1,29 @@
-//! `tierway cost`: what tokens cost, and what they would have cost elsewhere.
+//! `tierway cost`: what tokens cost, and what they would cost with another split or price.
 //!
-//! From a stated volume it is a multiplication; from the ledger it is what was paid, beside what the
-//! same traffic would have cost with another split or another price. Whole numbers all the way.
+//! Given a volume, it multiplies; from the ledger, it shows what was paid beside what the same traffic would have
+//! cost with another split or price. All amounts are integers.
 //!
 //! Start reading at [`cost`].
 
 use super::print;
-use super::store::{Stopped, Stored};
-use super::table::{NONE, Side, decimal, dollars, dollars_to, short, table};
-use super::time_range::Span;
+use super::store::{CommandError, StoreArgs};
+use super::table::{Align, NONE, decimal, dollars, dollars_to, short, table};
+use super::time_range::TimeRangeArgs;
 use super::usage::total;
 use crate::clock::Clock;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 use crate::domain::pricing::Price;
-use crate::store::sqlite::{Dimension, UsageQuery, UsageSum};
+use crate::domain::report::{Dimension, UsageQuery, UsageSum};
 use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// What `cost` takes.
+/// Arguments of `cost`.
 #[derive(Args, Debug)]
-pub(super) struct Cost {
+pub(super) struct CostArgs {
     /// A volume instead of the ledger, such as 5M,50M,500M,5B
     #[arg(long, value_name = "COUNT", value_delimiter = ',', value_parser = volume, requires = "price")]
-    tokens: Vec<Volume>,
+    tokens: Vec<TokenVolume>,
     /// What a million of these tokens costs, in USD
     #[arg(long, value_name = "USD", value_parser = price_per_mtok, requires = "tokens")]
     price: Option<PicoUsdPerToken>,
@@ -32,11 +32,11 @@ pub(super) struct Cost {
     against: Option<String>,
     /// Shares of the tiers to compare with, such as default=80,fallback=15,premium=5
     #[arg(long, value_name = "TIER=SHARE", value_delimiter = ',', value_parser = share, conflicts_with = "tokens")]
-    split: Vec<Share>,
+    split: Vec<TierShare>,
     #[command(flatten)]
-    time_range: Span,
+    time_range: TimeRangeArgs,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -44,12 +44,12 @@ pub(super) struct Cost {
 
 /// A number of tokens, and how it was written.
 #[derive(Clone, Debug)]
-struct Volume {
+struct TokenVolume {
     written: String,
     tokens: u64,
 }
 
-fn volume(text: &str) -> Result<Volume, &'static str> {
+fn volume(text: &str) -> Result<TokenVolume, &'static str> {
     const WRONG: &str = "write a whole number of tokens, such as 500K, 5M or 5B";
     let factor = match text.chars().last() {
         Some('K' | 'k') => 1_000,
@@ -60,62 +60,62 @@ fn volume(text: &str) -> Result<Volume, &'static str> {
     let number = if factor == 1 { text } else { &text[..text.len() - 1] };
     let tokens = number.parse::<u64>().ok().filter(|_| number.bytes().all(|byte| byte.is_ascii_digit()));
     let tokens = tokens.and_then(|number| number.checked_mul(factor)).ok_or(WRONG)?;
-    Ok(Volume { written: text.to_owned(), tokens })
+    Ok(TokenVolume { written: text.to_owned(), tokens })
 }
 
 fn price_per_mtok(text: &str) -> Result<PicoUsdPerToken, &'static str> {
     PicoUsdPerToken::parse_usd_per_mtok(text).ok_or("write USD per million tokens, such as 0.25")
 }
 
-/// A tier and its part of the traffic.
+/// A tier and its share of the traffic.
 #[derive(Clone, Debug)]
-struct Share {
+struct TierShare {
     tier: String,
     weight: u32,
 }
 
-fn share(text: &str) -> Result<Share, &'static str> {
+fn share(text: &str) -> Result<TierShare, &'static str> {
     let parts = text.split_once('=').and_then(|(tier, weight)| Some((tier, weight.parse().ok()?)));
     let (tier, weight) = parts.ok_or("write TIER=SHARE, such as default=80")?;
-    Ok(Share { tier: tier.to_owned(), weight })
+    Ok(TierShare { tier: tier.to_owned(), weight })
 }
 
-/// Prints what was asked for.
+/// Prints the comparison.
 ///
 /// # Errors
-/// Only that it could not be written.
-pub(super) fn cost(args: &Cost) -> anyhow::Result<ExitCode> {
-    let view = match args.price {
+/// Only if it cannot be written.
+pub(super) fn cost(args: &CostArgs) -> anyhow::Result<ExitCode> {
+    let rows = match args.price {
         Some(price) => of_volume(args, price),
         None => of_ledger(args),
     };
-    match view {
-        Ok(view) => {
-            print(&view)?;
+    match rows {
+        Ok(rows) => {
+            print(&rows)?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(stopped) => stopped.tell(),
+        Err(error) => error.print(),
     }
 }
 
-/// Rounded up to the nano-dollar.
+/// The cost in nano-dollars, rounded up.
 fn charge(tokens: u128, price: PicoUsdPerToken) -> i128 {
     let pico = tokens.saturating_mul(price.0.into());
     i128::try_from(pico.div_ceil(1_000)).unwrap_or(i128::MAX)
 }
 
-fn of_volume(args: &Cost, price: PicoUsdPerToken) -> Result<String, Stopped> {
+fn of_volume(args: &CostArgs, price: PicoUsdPerToken) -> Result<String, CommandError> {
     let against = args.against.as_deref().map(|text| {
         let wrong = "a volume is compared with a price: write --against in USD per million tokens, such as 10.00";
-        PicoUsdPerToken::parse_usd_per_mtok(text).ok_or_else(|| Stopped::usage(wrong))
+        PicoUsdPerToken::parse_usd_per_mtok(text).ok_or_else(|| CommandError::usage(wrong))
     });
     let against = against.transpose()?;
-    let costs = |volume: &Volume| {
+    let costs = |volume: &TokenVolume| {
         let tokens = u128::from(volume.tokens);
         (charge(tokens, price), against.map(|against| charge(tokens, against)))
     };
     if args.json {
-        let row = |volume: &Volume| {
+        let row = |volume: &TokenVolume| {
             let (cost, other) = costs(volume);
             json!({ "tokens": volume.tokens, "cost_usd": decimal(cost), "against_usd": other.map(decimal) })
         };
@@ -123,8 +123,8 @@ fn of_volume(args: &Cost, price: PicoUsdPerToken) -> Result<String, Stopped> {
     }
     let at = |price: PicoUsdPerToken| format!("at {}", dollars(charge(1_000_000, price)));
     let names = [Some(at(price)), against.map(at), against.map(|_| "saved".to_owned())];
-    let mut head = vec![("tokens", Side::Right)];
-    head.extend(names.iter().flatten().map(|name| (name.as_str(), Side::Right)));
+    let mut head = vec![("tokens", Align::Right)];
+    head.extend(names.iter().flatten().map(|name| (name.as_str(), Align::Right)));
     let rows = args.tokens.iter().map(|volume| {
         let (cost, other) = costs(volume);
         let mut row = vec![volume.written.clone(), dollars(cost)];
@@ -134,7 +134,7 @@ fn of_volume(args: &Cost, price: PicoUsdPerToken) -> Result<String, Stopped> {
     Ok(table(&head, &rows.collect::<Vec<_>>()))
 }
 
-/// By how much `cost` is below `other`, in tenths of a percent; with a minus where it is above.
+/// How much `cost` is below `other`, in tenths of a percent; negative if it is above.
 fn saved(cost: i128, other: i128) -> String {
     let less = other.saturating_sub(cost);
     let Some(mille) = less.checked_mul(1_000).and_then(|less| less.checked_div(other)) else { return NONE.to_owned() };
@@ -142,14 +142,14 @@ fn saved(cost: i128, other: i128) -> String {
     format!("{sign}{}.{} %", mille.unsigned_abs() / 10, mille.unsigned_abs() % 10)
 }
 
-/// One tier: what it was, and what it would have been.
-struct Line {
+/// The cost of one tier, and what it would have been.
+struct CostLine {
     sum: UsageSum,
     split: Option<i128>,
     against: Option<i128>,
 }
 
-fn of_ledger(args: &Cost) -> Result<String, Stopped> {
+fn of_ledger(args: &CostArgs) -> Result<String, CommandError> {
     let against = args.against.as_deref().map(|text| other_price(args, text)).transpose()?;
     let now = Clock.unix_ms();
     let query = UsageQuery {
@@ -158,17 +158,17 @@ fn of_ledger(args: &Cost) -> Result<String, Stopped> {
         until_unix_ms: args.time_range.until(now),
         only: Vec::new(),
     };
-    let sums = args.stored.book()?.usage(&query).map_err(Stopped::store)?;
-    // What never reached a model cost nothing anywhere.
+    let sums = args.store.book()?.usage(&query).map_err(CommandError::store)?;
+    // Requests that reached no model cost nothing at any price.
     let sums: Vec<UsageSum> = sums.into_iter().filter(|sum| sum.metered > 0 || sum.cost_nanousd != 0).collect();
     if sums.is_empty() {
         return Ok(if args.json { "{\"rows\":[]}\n" } else { "nothing was spent\n" }.to_owned());
     }
     let split = if args.split.is_empty() { None } else { Some(divided(&sums, &args.split)?) };
-    let lines: Vec<Line> = sums
+    let lines: Vec<CostLine> = sums
         .into_iter()
         .enumerate()
-        .map(|(at, sum)| Line {
+        .map(|(at, sum)| CostLine {
             split: split.as_ref().and_then(|costs| costs.get(at).copied()),
             against: against.map(|price| charged(&sum, price)),
             sum,
@@ -177,21 +177,21 @@ fn of_ledger(args: &Cost) -> Result<String, Stopped> {
     Ok(if args.json { format!("{:#}\n", as_json(&lines)) } else { text(args, &lines) })
 }
 
-/// A price per million tokens of any kind, or that of a model.
-fn other_price(args: &Cost, text: &str) -> Result<Price, Stopped> {
+/// A price per million tokens of any kind, or the price of a model.
+fn other_price(args: &CostArgs, text: &str) -> Result<Price, CommandError> {
     if let Some(each) = PicoUsdPerToken::parse_usd_per_mtok(text) {
         return Ok(Price { input: each, cached_input: each, output: each, request: NanoUsd::ZERO });
     }
-    let snapshot = args.stored.snapshot()?;
+    let snapshot = args.store.snapshot()?;
     let model = snapshot.table.models.iter().find(|model| *model.name == *text);
-    let model =
-        model.ok_or_else(|| Stopped::usage(format!("--against {text}: neither a price nor a configured model")))?;
+    let model = model
+        .ok_or_else(|| CommandError::usage(format!("--against {text}: neither a price nor a configured model")))?;
     let prices = model.price.as_ref();
     let version = prices.map(|prices| prices.at(Clock.unix_ms()).price);
-    version.ok_or_else(|| Stopped::usage(format!("--against {text}: the configuration has no price for it")))
+    version.ok_or_else(|| CommandError::usage(format!("--against {text}: the configuration has no price for it")))
 }
 
-/// The tokens of `sum` at `price`.
+/// The cost of the tokens of `sum` at `price`.
 fn charged(sum: &UsageSum, price: Price) -> i128 {
     let cached = sum.cached_input.min(sum.input);
     let kinds = [(sum.input - cached, price.input), (cached, price.cached_input), (sum.output, price.output)];
@@ -201,9 +201,9 @@ fn charged(sum: &UsageSum, price: Price) -> i128 {
     i128::try_from(pico.div_ceil(1_000)).unwrap_or(i128::MAX).saturating_add(requests)
 }
 
-/// What each of `sums` would have cost, had the tiers shared all tokens by `shares`; rounded up.
-/// Traffic outside every tier stays as it was.
-fn divided(sums: &[UsageSum], shares: &[Share]) -> Result<Vec<i128>, Stopped> {
+/// What each of `sums` would have cost if the tiers had shared all tokens by `shares`; rounded up. Traffic outside
+/// every tier stays as it was.
+fn divided(sums: &[UsageSum], shares: &[TierShare]) -> Result<Vec<i128>, CommandError> {
     let tokens = |sum: &UsageSum| sum.input.saturating_add(sum.output);
     let in_tiers = || sums.iter().filter_map(|sum| sum.by[0].as_deref().map(|tier| (tier, sum)));
     let all: u128 = in_tiers().map(|(_, sum)| tokens(sum)).sum();
@@ -213,11 +213,11 @@ fn divided(sums: &[UsageSum], shares: &[Share]) -> Result<Vec<i128>, Stopped> {
             let known = in_tiers().map(|(tier, _)| tier).collect::<Vec<_>>().join(", ");
             let why =
                 format!("tier `{}` served nothing in this time, so what a token of it costs is unknown", share.tier);
-            return Err(Stopped::usage(format!("--split: {why}; there is traffic of: {known}")));
+            return Err(CommandError::usage(format!("--split: {why}; there is traffic of: {known}")));
         }
     }
     if parts == 0 {
-        return Err(Stopped::usage("--split: the shares are all zero"));
+        return Err(CommandError::usage("--split: the shares are all zero"));
     }
     let divide = |sum: &UsageSum| {
         let Some(tier) = sum.by[0].as_deref() else { return Some(sum.cost_nanousd) };
@@ -229,16 +229,18 @@ fn divided(sums: &[UsageSum], shares: &[Share]) -> Result<Vec<i128>, Stopped> {
         let moved = all.checked_mul(weight)?.checked_mul(cost)?;
         i128::try_from(moved.div_ceil(parts.checked_mul(tokens(sum))?)).ok()
     };
-    sums.iter().map(|sum| divide(sum).ok_or_else(|| Stopped::usage("--split: the amounts are too large"))).collect()
+    sums.iter()
+        .map(|sum| divide(sum).ok_or_else(|| CommandError::usage("--split: the amounts are too large")))
+        .collect()
 }
 
 fn sum_of(costs: impl Iterator<Item = Option<i128>>) -> Option<i128> {
     costs.sum::<Option<i128>>()
 }
 
-fn text(args: &Cost, lines: &[Line]) -> String {
+fn text(args: &CostArgs, lines: &[CostLine]) -> String {
     let sums: Vec<UsageSum> = lines.iter().map(|line| line.sum.clone()).collect();
-    let whole = Line {
+    let whole = CostLine {
         sum: total(&sums),
         split: sum_of(lines.iter().map(|line| line.split)),
         against: sum_of(lines.iter().map(|line| line.against)),
@@ -246,12 +248,12 @@ fn text(args: &Cost, lines: &[Line]) -> String {
     let most = [Some(whole.sum.cost_nanousd), whole.split, whole.against].into_iter().flatten().max().unwrap_or(0);
     let places = if most >= 100_000_000_000 { 2 } else { 6 };
     let at = args.against.as_ref().map(|other| format!("at {other}"));
-    let mut head = vec![("tier", Side::Left)];
-    head.extend(["requests", "input", "output", "cost"].map(|name| (name, Side::Right)));
-    head.extend(whole.split.map(|_| ("with the split", Side::Right)));
-    head.extend(at.as_deref().map(|name| (name, Side::Right)));
-    head.extend(at.as_ref().map(|_| ("saved", Side::Right)));
-    let row = |name: &str, line: &Line| {
+    let mut head = vec![("tier", Align::Left)];
+    head.extend(["requests", "input", "output", "cost"].map(|name| (name, Align::Right)));
+    head.extend(whole.split.map(|_| ("with the split", Align::Right)));
+    head.extend(at.as_deref().map(|name| (name, Align::Right)));
+    head.extend(at.as_ref().map(|_| ("saved", Align::Right)));
+    let row = |name: &str, line: &CostLine| {
         let (sum, cost) = (&line.sum, line.sum.cost_nanousd);
         let mut row = vec![name.to_owned(), short(sum.requests.into()), short(sum.input), short(sum.output)];
         row.push(dollars_to(cost, places));
@@ -264,8 +266,8 @@ fn text(args: &Cost, lines: &[Line]) -> String {
     format!("{}{}", table(&head, &rows), assumed(args))
 }
 
-/// What a comparison takes for granted.
-fn assumed(args: &Cost) -> String {
+/// The assumptions of a comparison.
+fn assumed(args: &CostArgs) -> String {
     let split = "with the split: all tokens, shared by it, each at what one cost in its tier on average\n";
     let against = "at another price: the same tokens, as many in and out\n";
     match (args.split.is_empty(), args.against.is_none()) {
@@ -276,8 +278,8 @@ fn assumed(args: &Cost) -> String {
     }
 }
 
-fn as_json(lines: &[Line]) -> Value {
-    let row = |line: &Line| {
+fn as_json(lines: &[CostLine]) -> Value {
+    let row = |line: &CostLine| {
         json!({
             "tier": line.sum.by[0],
             "requests": line.sum.requests,
@@ -305,7 +307,7 @@ mod tests {
         UsageSum { by: vec![tier.map(str::to_owned)], metered: 1, input: tokens, cost_nanousd, ..UsageSum::default() }
     }
 
-    fn shares(text: &[&str]) -> Vec<Share> {
+    fn shares(text: &[&str]) -> Vec<TierShare> {
         text.iter().map(|text| share(text).expect("a share")).collect()
     }
 
@@ -313,7 +315,7 @@ mod tests {
     fn a_split_moves_tokens_and_keeps_what_each_costs() {
         let sums = [sum(Some("premium"), 100, 1_000), sum(Some("default"), 300, 300), sum(None, 7, 9)];
         let check = |split: &[&str], expected: &[i128]| {
-            let costs = divided(&sums, &shares(split)).unwrap_or_else(|stopped| panic!("{stopped:?}"));
+            let costs = divided(&sums, &shares(split)).unwrap_or_else(|error| panic!("{error:?}"));
             assert_eq!(costs, expected, "{split:?}");
         };
         check(&["default=75", "premium=25"], &[1_000, 300, 9]);

@@ -1,14 +1,14 @@
-//! `tierway credits`: prepaid money, granted to keys and teams, and how it stands.
+//! `tierway credits`: prepaid money, granted to keys and teams, and its balances.
 //!
-//! Nothing granted is ever changed: a further grant, which may be below zero, corrects it.
+//! A grant is never changed: a further grant, which may be negative, corrects it.
 //!
 //! Start reading at [`credits`].
 
-use super::context::{CliContext, KNOWN_SOON, note, view};
-use super::store::{Stopped, Stored};
-use super::table::{NONE, Side, dollars, quoted, table};
+use super::context::{CliContext, KNOWN_SOON, finish, note};
+use super::store::{CommandError, StoreArgs};
+use super::table::{Align, NONE, dollars, quoted, table};
 use super::value_parsers::{amount, instant, minute};
-use super::views;
+use crate::admin::views::{BalanceObject, GrantObject, ListObject, to_json};
 use crate::admin::{KeyView, NewGrant, Page};
 use crate::domain::budget::{CreditUse, Scope};
 use crate::domain::money::NanoUsd;
@@ -16,28 +16,28 @@ use crate::domain::register::{CreditBalance, Grant, Holder};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
-/// Grants, and keys, read at once.
+/// Number of grants, or keys, read at once.
 const PAGE: usize = 1_000;
 
 const EXAMPLES: &str = "Examples:
   tierway credits grant --team growth 250.00 --reason \"invoice 2026-117\"
   tierway credits grant --key growth-app -5.00 --reason \"granted twice\"";
 
-/// What `credits` takes.
+/// Subcommands of `credits`.
 #[derive(Subcommand, Debug)]
-pub(super) enum Credits {
+pub(super) enum CreditsCommand {
     /// Grant credit to a key or a team; an amount below zero takes it back
     #[command(after_help = EXAMPLES)]
-    Grant(GrantArgs),
+    Grant(CreditsGrantArgs),
     /// Show how credit stands: granted, spent, leased by a running gateway, left
-    List(List),
+    List(CreditsListArgs),
 }
 
-/// What `credits grant` takes.
+/// Arguments of `credits grant`.
 #[derive(Args, Debug)]
-pub(super) struct GrantArgs {
+pub(super) struct CreditsGrantArgs {
     #[command(flatten)]
-    holder: One,
+    holder: HolderArgs,
     /// Dollars as a decimal, such as 25.00 or -5.00
     #[arg(value_name = "AMOUNT", allow_hyphen_values = true, value_parser = amount)]
     amount: NanoUsd,
@@ -51,19 +51,19 @@ pub(super) struct GrantArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
 fn who(text: &str) -> Result<String, &'static str> {
     let line = !text.chars().any(char::is_control) && text.len() <= 200;
-    // A variable may be set to nothing.
+    // The variable may be set and empty.
     let text = if text.is_empty() { "cli" } else { text };
     if line { Ok(text.to_owned()) } else { Err("write one line of up to 200 bytes") }
 }
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
-struct One {
+struct HolderArgs {
     /// To this key
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
@@ -72,11 +72,11 @@ struct One {
     team: Option<String>,
 }
 
-/// What `credits list` takes.
+/// Arguments of `credits list`.
 #[derive(Args, Debug)]
-pub(super) struct List {
+pub(super) struct CreditsListArgs {
     #[command(flatten)]
-    only: AtMostOne,
+    only: HolderFilterArgs,
     /// List the grants, oldest first
     #[arg(long)]
     grants: bool,
@@ -87,12 +87,12 @@ pub(super) struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
 #[derive(Args, Debug)]
 #[group(required = false, multiple = false)]
-struct AtMostOne {
+struct HolderFilterArgs {
     /// Of this key only
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
@@ -106,39 +106,39 @@ fn holder(key: Option<&str>, team: Option<&str>) -> Option<Holder> {
     key.map(of(Scope::Key)).or_else(|| team.map(of(Scope::Team)))
 }
 
-/// Does what `command` says.
+/// Runs `command`.
 ///
 /// # Errors
-/// That the answer could not be written.
-pub(super) fn credits(command: &Credits) -> anyhow::Result<ExitCode> {
-    view(match command {
-        Credits::Grant(args) => grant(args),
-        Credits::List(args) => list(args),
+/// Only if the output cannot be written.
+pub(super) fn credits(command: &CreditsCommand) -> anyhow::Result<ExitCode> {
+    finish(match command {
+        CreditsCommand::Grant(args) => grant(args),
+        CreditsCommand::List(args) => list(args),
     })
 }
 
-fn grant(args: &GrantArgs) -> Result<String, Stopped> {
-    let context = CliContext::open(&args.stored)?;
+fn grant(args: &CreditsGrantArgs) -> Result<String, CommandError> {
+    let context = CliContext::open(&args.store)?;
     let holder = holder(args.holder.key.as_deref(), args.holder.team.as_deref());
-    let holder = holder.ok_or_else(|| Stopped::usage("name a --key or a --team"))?;
+    let holder = holder.ok_or_else(|| CommandError::usage("name a --key or a --team"))?;
     let new =
         NewGrant { holder: holder.clone(), amount: args.amount, reason: args.reason.clone(), by: args.by.clone() };
-    let grant = context.wait(context.admin.grant(&context.snapshot, new))?;
-    let balance = context.wait(context.admin.balances())?.into_iter().find(|balance| balance.holder == holder);
+    let grant = context.run(context.admin.grant(&context.snapshot, new))?;
+    let balance = context.run(context.admin.balances())?.into_iter().find(|balance| balance.holder == holder);
     if let Some(advice) = unpaid(&context, &holder) {
         note(&advice);
     }
     if args.json {
-        return Ok(format!("{:#}\n", views::grant(&grant)));
+        return Ok(format!("{:#}\n", to_json(&GrantObject::from(&grant))));
     }
     let whose = format!("the {} {}", holder.scope.label(), holder.name);
     let done = if grant.amount < NanoUsd::ZERO { "took from" } else { "granted to" };
-    let left = balance.map_or_else(|| NONE.to_owned(), |balance| said(balance.left()));
+    let left = balance.map_or_else(|| NONE.to_owned(), |balance| format_usd(balance.left()));
     let amount = NanoUsd(grant.amount.0.saturating_abs());
-    Ok(format!("{done} {whose}: {}; left: {left}; {KNOWN_SOON}\n", said(amount)))
+    Ok(format!("{done} {whose}: {}; left: {left}; {KNOWN_SOON}\n", format_usd(amount)))
 }
 
-/// What whoever grants should know: that requests go on, unpaid, once the credit is spent.
+/// Advice for a grant whose holder goes on unpaid once the credit is spent.
 fn unpaid(context: &CliContext, holder: &Holder) -> Option<String> {
     let goes_on = |key: &KeyView| key.record.budgets.is_empty() && key.record.policy.money.credit == CreditUse::First;
     let key = match holder.scope {
@@ -165,36 +165,36 @@ fn first_of_team(context: &CliContext, team: &str, wanted: impl Fn(&KeyView) -> 
     }
 }
 
-fn list(args: &List) -> Result<String, Stopped> {
-    let context = CliContext::open(&args.stored)?;
+fn list(args: &CreditsListArgs) -> Result<String, CommandError> {
+    let context = CliContext::open(&args.store)?;
     let only = holder(args.only.key.as_deref(), args.only.team.as_deref());
     if args.grants {
         let grants = grants(&context, only.as_ref())?;
         return Ok(match (args.csv, args.json) {
             (true, _) => grants_csv(&grants),
-            (_, true) => format!("{:#}\n", views::list(&whole(grants), views::grant)),
+            (_, true) => format!("{:#}\n", to_json(&ListObject::<GrantObject>::of(&whole(grants)))),
             _ => grants_table(&grants),
         });
     }
-    let mut balances = context.wait(context.admin.balances())?;
+    let mut balances = context.run(context.admin.balances())?;
     balances.retain(|balance| only.as_ref().is_none_or(|only| *only == balance.holder));
     Ok(match (args.csv, args.json) {
         (true, _) => balances_csv(&balances),
-        (_, true) => format!("{:#}\n", views::list(&whole(balances), views::balance)),
+        (_, true) => format!("{:#}\n", to_json(&ListObject::<BalanceObject>::of(&whole(balances)))),
         _ => balances_table(&balances),
     })
 }
 
-/// A list that is all there is.
+/// A page that is the whole list.
 fn whole<T>(items: Vec<T>) -> Page<T> {
     Page { items, next: None }
 }
 
-fn grants(context: &CliContext, only: Option<&Holder>) -> Result<Vec<Grant>, Stopped> {
+fn grants(context: &CliContext, only: Option<&Holder>) -> Result<Vec<Grant>, CommandError> {
     let mut grants = Vec::<Grant>::new();
     loop {
         let after = grants.last().map_or(0, |grant| grant.id);
-        let page = context.wait(context.admin.grants(only.cloned(), after, PAGE))?;
+        let page = context.run(context.admin.grants(only.cloned(), after, PAGE))?;
         grants.extend(page.items);
         if page.next.is_none() {
             return Ok(grants);
@@ -202,7 +202,7 @@ fn grants(context: &CliContext, only: Option<&Holder>) -> Result<Vec<Grant>, Sto
     }
 }
 
-fn said(amount: NanoUsd) -> String {
+fn format_usd(amount: NanoUsd) -> String {
     dollars(amount.0.into())
 }
 
@@ -211,16 +211,16 @@ fn balances_table(balances: &[CreditBalance]) -> String {
         return "no credit\n".to_owned();
     }
     let head = [
-        ("of", Side::Left),
-        ("name", Side::Left),
-        ("granted", Side::Right),
-        ("spent", Side::Right),
-        ("leased", Side::Right),
-        ("left", Side::Right),
+        ("of", Align::Left),
+        ("name", Align::Left),
+        ("granted", Align::Right),
+        ("spent", Align::Right),
+        ("leased", Align::Right),
+        ("left", Align::Right),
     ];
     let row = |balance: &CreditBalance| {
         let mut row = vec![balance.holder.scope.label().to_owned(), balance.holder.name.to_string()];
-        row.extend(columns(balance).map(said));
+        row.extend(columns(balance).map(format_usd));
         row
     };
     table(&head, &balances.iter().map(row).collect::<Vec<_>>())
@@ -245,19 +245,19 @@ fn grants_table(grants: &[Grant]) -> String {
         return "no grants\n".to_owned();
     }
     let head = [
-        ("id", Side::Right),
-        ("when", Side::Left),
-        ("to", Side::Left),
-        ("amount", Side::Right),
-        ("by", Side::Left),
-        ("reason", Side::Left),
+        ("id", Align::Right),
+        ("when", Align::Left),
+        ("to", Align::Left),
+        ("amount", Align::Right),
+        ("by", Align::Left),
+        ("reason", Align::Left),
     ];
     let row = |grant: &Grant| {
         vec![
             grant.id.to_string(),
             minute(grant.granted_unix_ms),
             format!("{} {}", grant.holder.scope.label(), grant.holder.name),
-            said(grant.amount),
+            format_usd(grant.amount),
             grant.by.to_string(),
             grant.reason.to_string(),
         ]

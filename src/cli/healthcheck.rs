@@ -1,9 +1,8 @@
-//! `tierway healthcheck`: asks a running gateway whether it lives.
+//! `tierway healthcheck`: asks a running gateway whether it is alive.
 //!
-//! It is what a container without a shell or curl can run against itself, so it speaks just enough
-//! HTTP and reads nothing but the status. It asks in plain HTTP and, where that is refused as a
-//! gateway that serves TLS does, again over TLS, trusting whatever certificate it is shown: it sends
-//! no secret, and whether the certificate is good is for `tierway check` and the metrics to say.
+//! A container without a shell or curl can run it against itself, so it implements just enough HTTP and reads only
+//! the status. It uses plain HTTP, and TLS if the answer shows that the gateway serves TLS. It accepts any
+//! certificate: it sends no secret, and `tierway check` and the metrics report the state of the certificate.
 
 use clap::Args;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -16,9 +15,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What `healthcheck` takes.
+/// Arguments of `healthcheck`.
 #[derive(Args, Debug)]
-pub(super) struct Healthcheck {
+pub(super) struct HealthcheckArgs {
     /// Where the gateway listens
     #[arg(long, value_name = "ADDRESS", env = "TIERWAY__SERVER__LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -27,11 +26,11 @@ pub(super) struct Healthcheck {
     path: String,
 }
 
-/// Longer than this is as good as dead.
+/// Timeout of connecting, reading and writing.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Exits with 0 when the gateway answers with a 2xx, else with 1.
-pub(super) fn healthcheck(args: &Healthcheck) -> anyhow::Result<ExitCode> {
+/// Exits with 0 if the gateway answers with a 2xx, else with 1.
+pub(super) fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     let mut address = args.listen;
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() {
@@ -50,7 +49,7 @@ fn code(status: &str) -> Option<&str> {
     status.split(' ').nth(1)
 }
 
-/// The status line of the answer, over TLS where plain HTTP is a bad request.
+/// The status line of the answer, over TLS if plain HTTP is answered with 400.
 fn ask_either_way(address: SocketAddr, path: &str) -> io::Result<String> {
     let plain = ask(connect(address)?, address, path)?;
     if code(&plain) != Some("400") {
@@ -58,7 +57,7 @@ fn ask_either_way(address: SocketAddr, path: &str) -> io::Result<String> {
     }
     let config = trusting().map_err(io::Error::other)?;
     let session = ClientConnection::new(Arc::new(config), address.ip().into()).map_err(io::Error::other)?;
-    // Where it is not TLS that was missing, the first answer stands.
+    // If TLS fails as well, the first answer counts.
     Ok(ask(StreamOwned::new(session, connect(address)?), address, path).unwrap_or(plain))
 }
 
@@ -78,19 +77,19 @@ fn ask(mut stream: impl Read + Write, address: SocketAddr, path: &str) -> io::Re
     Ok(status)
 }
 
-/// Trusts whoever answers.
+/// A TLS configuration that accepts any certificate.
 fn trusting() -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(Anybody(provider.signature_verification_algorithms));
+    let verifier = Arc::new(AcceptAnyCertificate(provider.signature_verification_algorithms));
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-/// Takes every certificate; that it is the one that signs is still asked.
+/// Accepts any certificate; the signature is still verified against it.
 #[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
+struct AcceptAnyCertificate(WebPkiSupportedAlgorithms);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,7 +1,7 @@
-//! `tierway init`: a first configuration, from the provider keys that lie in the environment.
+//! `tierway init`: writes a first configuration for the provider keys found in the environment.
 //!
-//! It writes names of variables and must never write what they hold. It never overwrites a file
-//! unless told to.
+//! It writes the names of variables and must never write their values. It overwrites a file only if told to by
+//! --force.
 
 use super::print;
 use crate::config::{Environment, ProcessEnvironment};
@@ -12,9 +12,9 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// What `init` takes.
+/// Arguments of `init`.
 #[derive(Args, Debug)]
-pub(super) struct Init {
+pub(super) struct InitArgs {
     /// The file to write
     #[arg(long, value_name = "FILE", default_value = "tierway.toml")]
     output: PathBuf,
@@ -23,74 +23,74 @@ pub(super) struct Init {
     force: bool,
 }
 
-/// A host whose key we know by its usual variable.
-struct Host {
-    /// Where its key usually lies.
+/// A provider that is recognised by the usual variable of its key.
+struct KnownProvider {
+    /// The environment variable of its key.
     variable: &'static str,
-    /// What the provider is called.
+    /// The provider's name in the file.
     name: &'static str,
-    /// Where its API begins.
+    /// The base URL of its API.
     base_url: &'static str,
-    /// A small model there, to begin with.
+    /// A small model of it, for the first configuration.
     model: &'static str,
-    /// `openai`, or a protocol that is not built: then its tables are written as comments.
+    /// `openai`, or a protocol that is not implemented: then its tables are written as comments.
     protocol: &'static str,
 }
 
 const OPENAI: &str = "openai";
 
 /// In the order of preference: the first that is found serves the default tier.
-const HOSTS: [Host; 8] = [
-    Host {
+const HOSTS: [KnownProvider; 8] = [
+    KnownProvider {
         variable: "OPENAI_API_KEY",
         name: "openai",
         base_url: "https://api.openai.com/v1",
         model: "gpt-4o-mini",
         protocol: OPENAI,
     },
-    Host {
+    KnownProvider {
         variable: "DEEPSEEK_API_KEY",
         name: "deepseek",
         base_url: "https://api.deepseek.com/v1",
         model: "deepseek-chat",
         protocol: OPENAI,
     },
-    Host {
+    KnownProvider {
         variable: "GROQ_API_KEY",
         name: "groq",
         base_url: "https://api.groq.com/openai/v1",
         model: "llama-3.3-70b-versatile",
         protocol: OPENAI,
     },
-    Host {
+    KnownProvider {
         variable: "TOGETHER_API_KEY",
         name: "together",
         base_url: "https://api.together.xyz/v1",
         model: "meta-llama/Llama-3.3-70B-Instruct-Turbo",
         protocol: OPENAI,
     },
-    Host {
+    KnownProvider {
         variable: "MISTRAL_API_KEY",
         name: "mistral",
         base_url: "https://api.mistral.ai/v1",
         model: "mistral-small-latest",
         protocol: OPENAI,
     },
-    Host {
+    KnownProvider {
         variable: "OPENROUTER_API_KEY",
         name: "openrouter",
         base_url: "https://openrouter.ai/api/v1",
         model: "openai/gpt-4o-mini",
         protocol: OPENAI,
     },
-    Host {
+    KnownProvider {
         variable: "FIREWORKS_API_KEY",
         name: "fireworks",
         base_url: "https://api.fireworks.ai/inference/v1",
         model: "accounts/fireworks/models/llama-v3p3-70b-instruct",
         protocol: OPENAI,
     },
-    Host {
+    KnownProvider {
         variable: "ANTHROPIC_API_KEY",
         name: "anthropic",
         base_url: "https://api.anthropic.com",
@@ -99,12 +99,12 @@ const HOSTS: [Host; 8] = [
     },
 ];
 
-/// Writes the file, prints its path and says what to do next.
+/// Writes the file, prints its path and the next steps.
 ///
 /// # Errors
-/// When there is a file already, or it cannot be written.
-pub(super) fn init(args: &Init) -> anyhow::Result<()> {
-    let found: Vec<&Host> = HOSTS.iter().filter(|host| is_set(host.variable, &ProcessEnvironment)).collect();
+/// If there is a file already, or it cannot be written.
+pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
+    let found: Vec<&KnownProvider> = HOSTS.iter().filter(|host| is_set(host.variable, &ProcessEnvironment)).collect();
     let path = args.output.display();
     let mut options = OpenOptions::new();
     options.write(true);
@@ -124,14 +124,15 @@ pub(super) fn init(args: &Init) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An empty variable is as good as none.
+/// An empty variable counts as not set.
 fn is_set(variable: &str, surroundings: &dyn Environment) -> bool {
     surroundings.variable(variable).is_some_and(|value| !value.trim().is_empty())
 }
 
 /// The text of the file.
-fn configuration(found: &[&Host]) -> String {
-    let (active, idle): (Vec<&Host>, Vec<&Host>) = found.iter().partition(|host| host.protocol == OPENAI);
+fn configuration(found: &[&KnownProvider]) -> String {
+    let (active, idle): (Vec<&KnownProvider>, Vec<&KnownProvider>) =
+        found.iter().partition(|host| host.protocol == OPENAI);
     let mut text = HEADER.to_owned();
     if active.is_empty() {
         text.push_str(SIMULATED);
@@ -152,8 +153,8 @@ fn configuration(found: &[&Host]) -> String {
     text
 }
 
-fn tables(host: &Host) -> String {
-    let Host { variable, name, base_url, model, protocol } = host;
+fn tables(host: &KnownProvider) -> String {
+    let KnownProvider { variable, name, base_url, model, protocol } = host;
     format!(
         r#"[providers.{name}]
 protocol   = "{protocol}"
@@ -178,7 +179,7 @@ fn tiers(models: &[&str]) -> String {
     text
 }
 
-/// The model of the file when no provider key was found.
+/// The model of the file if no provider key is found.
 const SIMULATED_MODEL: &str = "demo";
 
 const HEADER: &str = "\
@@ -226,7 +227,7 @@ requests_per_minute = 600
 # secret = "env:MY_APP_KEY"
 "#;
 
-fn what_next(found: &[&Host], path: &Path) -> String {
+fn what_next(found: &[&KnownProvider], path: &Path) -> String {
     let names: Vec<&str> = found.iter().map(|host| host.variable).collect();
     let from = if names.is_empty() { "no provider key: simulated".to_owned() } else { names.join(", ") };
     let path = pasted(&path.display().to_string());
@@ -236,7 +237,7 @@ fn what_next(found: &[&Host], path: &Path) -> String {
     )
 }
 
-/// A path as a shell reads it.
+/// A path, quoted for a shell.
 fn pasted(path: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-');
     if path.bytes().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
@@ -248,7 +249,9 @@ mod tests {
 
     #[test]
     fn two_hosts_share_the_work_and_one_waits() {
-        let named = |names: &[&str]| -> Vec<&Host> { HOSTS.iter().filter(|host| names.contains(&host.name)).collect() };
+        let named = |names: &[&str]| -> Vec<&KnownProvider> {
+            HOSTS.iter().filter(|host| names.contains(&host.name)).collect()
+        };
         insta::assert_snapshot!("openai_groq_and_anthropic", configuration(&named(&["openai", "groq", "anthropic"])));
         insta::assert_snapshot!("nothing_found", configuration(&[]));
     }

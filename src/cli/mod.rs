@@ -1,7 +1,7 @@
-//! The commands: they build every part once and wire them, and decide nothing.
+//! The commands. They build every part and connect them, and have no rules of their own.
 //!
-//! Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 69 cannot bind or reach the
-//! store, 78 wrong configuration. What a command answers goes to stdout; what it has to say goes to stderr.
+//! Exit codes: 0 success, 1 a failure at run time, 2 wrong usage, 69 an address or the store is not available, 78
+//! an invalid configuration. Output goes to stdout, messages to stderr.
 //!
 //! Start reading at [`serve`].
 
@@ -35,10 +35,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// `EX_UNAVAILABLE` of sysexits: the address, or the store, cannot be had.
+/// `EX_UNAVAILABLE` of sysexits: an address or the store is not available.
 const EXIT_UNAVAILABLE: u8 = 69;
 
-/// What clap exits with too: the command line names something that is not there.
+/// Clap's exit code too: the command line names something that does not exist.
 const EXIT_USAGE: u8 = 2;
 
 /// An OpenAI-compatible model gateway: tiers, measured failover, honest streams, keys with policies.
@@ -49,53 +49,53 @@ struct Cli {
     command: Option<Command>,
 }
 
-/// The version, as `tierway version` and the build metric tell it.
+/// The version, as `tierway version` and the build metric report it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Serve requests; without a configuration, a demo with simulated providers
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Write a first configuration from the provider keys in the environment
-    Init(init::Init),
+    Init(init::InitArgs),
     /// Print every problem of a configuration and exit with 78, or 0 when there is none
-    Check(Named),
+    Check(ConfigArgs),
     /// Say where a request would go and why nowhere else, or what became of one
-    Explain(explain::Explain),
+    Explain(explain::ExplainArgs),
     /// Make, list, rotate and take away keys, beside a running gateway or without one
     Keys {
         #[command(subcommand)]
-        command: keys::Keys,
+        command: keys::KeysCommand,
     },
     /// Make and change teams, whose keys share a budget
     Teams {
         #[command(subcommand)]
-        command: teams::Teams,
+        command: teams::TeamsCommand,
     },
     /// Grant prepaid credit to keys and teams, and show what is left
     Credits {
         #[command(subcommand)]
-        command: credits::Credits,
+        command: credits::CreditsCommand,
     },
     /// Sum up the ledger: requests, tokens and cost, by key, team, model, day and more
-    Usage(usage::Usage),
+    Usage(usage::UsageArgs),
     /// Say what tokens cost, and what they would have cost with another split or price
-    Cost(cost::Cost),
+    Cost(cost::CostArgs),
     /// Show every budget: its window, its limit, what is spent of it and what is leased
-    Budgets(budgets::Budgets),
+    Budgets(budgets::BudgetsArgs),
     /// Bring the database up to date without serving; `serve` does it by itself
-    Migrate(migrate::Migrate),
+    Migrate(migrate::MigrateArgs),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
     /// Ask a running gateway whether it lives; for container health checks
-    Healthcheck(healthcheck::Healthcheck),
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Print a script that completes the command line, for a shell to source
-    Completions(completions::Completions),
+    Completions(completions::CompletionsArgs),
     /// Write manual pages
-    Man(completions::Man),
+    Man(completions::ManArgs),
     /// Print the version
     Version,
 }
@@ -107,7 +107,7 @@ enum ConfigCommand {
     /// Print the effective configuration, secrets masked, with the origin of each value
     Show {
         #[command(flatten)]
-        named: Named,
+        config_args: ConfigArgs,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -115,29 +115,29 @@ enum ConfigCommand {
 }
 
 #[derive(Args, Debug, Default)]
-struct Named {
+struct ConfigArgs {
     /// The configuration file [default: ./tierway.toml, /etc/tierway/tierway.toml, the demo]
     #[arg(long, short, value_name = "FILE", env = "TIERWAY_CONFIG")]
     config: Option<PathBuf>,
 }
 
-/// What `serve` takes.
+/// Arguments of `serve`.
 #[derive(Args, Debug, Default)]
-pub struct Serve {
+pub struct ServeArgs {
     #[command(flatten)]
-    named: Named,
+    config_args: ConfigArgs,
     /// Serve although the configuration asks for things that are not built yet
     #[arg(long)]
     allow_unenforced: bool,
 }
 
-/// Runs the command line and says with what to exit.
+/// Runs the command line and returns the exit code.
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command.unwrap_or(Command::Serve(Serve::default()));
+    let command = Cli::parse().command.unwrap_or(Command::Serve(ServeArgs::default()));
     let done = match command {
         Command::Serve(args) => serve::serve(&args),
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
-        Command::Check(named) => check::check(named.config.as_deref()).map_err(Into::into),
+        Command::Check(args) => check::check(args.config.as_deref()).map_err(Into::into),
         Command::Explain(args) => explain::explain(&args),
         Command::Keys { command } => keys::keys(&command),
         Command::Teams { command } => teams::teams(&command),
@@ -146,8 +146,8 @@ pub fn main() -> ExitCode {
         Command::Cost(args) => cost::cost(&args),
         Command::Budgets(args) => budgets::budgets(&args),
         Command::Migrate(args) => migrate::migrate(&args),
-        Command::Config { command: ConfigCommand::Show { named, json } } => {
-            config_show::config_show(named.config.as_deref(), json).map_err(Into::into)
+        Command::Config { command: ConfigCommand::Show { config_args, json } } => {
+            config_show::config_show(config_args.config.as_deref(), json).map_err(Into::into)
         }
         Command::Config { command: ConfigCommand::Schema } => {
             config_schema::config_schema().map(|()| ExitCode::SUCCESS)
@@ -166,7 +166,7 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Writes an answer to stdout. Whoever reads may have seen enough: `config show | head`.
+/// Writes output to stdout. A reader may close it early: `config show | head`.
 fn print(text: &str) -> io::Result<()> {
     // The stream strips colours where there is no terminal or NO_COLOR is set.
     match write!(anstream::stdout(), "{text}") {

@@ -1,6 +1,6 @@
 //! Applies a changed configuration to a running gateway: each second, and at once on SIGHUP.
 //!
-//! A bad one changes nothing and is reported in the log, in `tierway_config_reloads_total` and in
+//! An invalid one changes nothing; it is reported in the log, in `tierway_config_reloads_total` and in
 //! `tierway_config_last_reload_successful`.
 
 use crate::config::{ConfigChange, Problems, ProcessEnvironment, Snapshot, Watcher};
@@ -12,23 +12,23 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
 
-/// How often the files' content is looked at.
+/// How often the content of the files is compared.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Watches for as long as the process lives. `made` is the admin token made at start, for when the file names none.
+/// Watches until the process ends. `generated_token` is the admin token generated at start, used if the file names none.
 pub(super) async fn watch(
     mut watcher: Watcher<ProcessEnvironment>,
     mut hangups: Signal,
     app: Arc<App>,
-    logger: Arc<Logger>,
-    made: Option<Secret>,
+    logs: Arc<Logger>,
+    generated_token: Option<Secret>,
 ) {
     loop {
         let asked = tokio::select! {
             () = app.clock.sleep(LOOK_EVERY) => false,
             _ = hangups.recv() => true,
         };
-        // A mounted file system may block; it must not block a worker.
+        // A mounted file system may block; it must not block a worker thread.
         let looked = tokio::task::spawn_blocking(move || {
             let found = if asked { Some(watcher.reload()) } else { watcher.check() };
             (watcher, found)
@@ -36,20 +36,20 @@ pub(super) async fn watch(
         let Ok((back, found)) = looked.await else { return };
         watcher = back;
         if let Some(found) = found {
-            apply(found, &app, made.as_ref());
-            if let Err(error) = logger.set_level(&app.relay.active_config().snapshot.telemetry.log) {
+            apply(found, &app, generated_token.as_ref());
+            if let Err(error) = logs.set_level(&app.relay.active_config().snapshot.telemetry.log) {
                 tracing::error!(%error, "the log level stays as it was");
             }
         }
     }
 }
 
-/// Serves what was found from now on, or reports what is wrong with it. `made` is the admin token made at start.
-pub fn apply(found: Result<ConfigChange, Problems>, app: &App, made: Option<&Secret>) {
+/// Applies the change that was found, or reports its problems. `generated_token` is the admin token generated at start.
+pub fn apply(found: Result<ConfigChange, Problems>, app: &App, generated_token: Option<&Secret>) {
     let applied = match found {
         Err(problems) => Err(problems.render(false)),
         Ok(change) => match app.admin.clashes(&change.snapshot).as_slice() {
-            [] => apply_store_changes(change, app, made),
+            [] => activate(change, app, generated_token),
             clashes => Err(clashes.join("\n")),
         },
     };
@@ -66,30 +66,30 @@ pub fn apply(found: Result<ConfigChange, Problems>, app: &App, made: Option<&Sec
     }
 }
 
-fn apply_store_changes(change: ConfigChange, app: &App, made: Option<&Secret>) -> Result<(), String> {
+fn activate(change: ConfigChange, app: &App, generated_token: Option<&Secret>) -> Result<(), String> {
     for setting in &change.needs_restart {
         tracing::warn!(setting, "this setting keeps its old value until a restart");
     }
-    let ops = access(&change.snapshot, made);
+    let ops = access(&change.snapshot, generated_token);
     app.relay.reload(change.snapshot).map(|()| app.ops.store(Arc::new(ops))).map_err(|error| error.to_string())
 }
 
-/// What operators present under `snapshot`; `made` is their token where it names none.
-pub(super) fn access(snapshot: &Snapshot, made: Option<&Secret>) -> OpsAccess {
+/// The tokens of operators under `snapshot`; `generated_token` is the admin token if it names none.
+pub(super) fn access(snapshot: &Snapshot, generated_token: Option<&Secret>) -> OpsAccess {
     OpsAccess {
         metrics_token: snapshot.telemetry.metrics_token.clone(),
-        admin_token: snapshot.server.admin_token.clone().or_else(|| made.cloned()),
+        admin_token: snapshot.server.admin_token.clone().or_else(|| generated_token.cloned()),
         viewer_token: snapshot.server.viewer_token.clone(),
     }
 }
 
-/// Shows what a gateway starts with.
-pub(super) fn started(app: &App) {
+/// Publishes the metrics of the configuration a gateway starts with.
+pub(super) fn publish_start(app: &App) {
     let expires = look_at_certificate(app);
     app.telemetry.metrics.config_activated(unix_s(app), expires);
 }
 
-/// When the certificate in force expires; that it does so soon is said in the log.
+/// When the active certificate expires; a warning is logged if that is soon.
 fn look_at_certificate(app: &App) -> Option<i64> {
     let active = app.relay.active_config();
     let tls = active.snapshot.server.tls.as_ref()?;

@@ -1,11 +1,11 @@
-//! The one place that asks the system for chance.
+//! Random bytes from the system: the only place that asks for them.
 
 use zeroize::Zeroizing;
 
-/// Bytes nobody can guess: for secrets, and for the seed of the dice.
+/// Random bytes for secrets, and for the seed of the random number generator.
 ///
 /// # Errors
-/// When the system gives no random bytes.
+/// If the system has no random bytes.
 pub(super) fn random_bytes<const N: usize>() -> Result<Zeroizing<[u8; N]>, getrandom::Error> {
     let mut bytes = Zeroizing::new([0_u8; N]);
     #[allow(clippy::disallowed_methods)] // the one place that may

@@ -1,18 +1,18 @@
-//! `tierway serve`: builds every part once, wires them, and waits for the end.
+//! `tierway serve`: builds every part, connects them, and serves until the process is stopped.
 //!
-//! It decides nothing about requests. Who may start how is here: no file is the demo, with a key and
-//! an admin token made for this run; a file serves its own keys; a file without keys gets a demo key
-//! on loopback and is refused elsewhere.
+//! It decides nothing about requests. It decides which keys a start needs: without a file, the demo is served, with a
+//! generated key and admin token; a file is served with its own keys; a file without keys gets a generated key on
+//! loopback and is refused elsewhere.
 //!
-//! Start reading at [`serve`]; [`Gateway`] is the same gateway for tests.
+//! Start reading at [`serve`]; [`Gateway`] is the same gateway, used by tests.
 
-use super::banner::{Generated, banner};
+use super::banner::{GeneratedSecrets, banner};
 use super::check::EXIT_CONFIGURATION;
-use super::{EXIT_UNAVAILABLE, Serve, VERSION, reload, secrets, store};
+use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, store};
 use crate::admin::{Admin, clashes};
 use crate::clock::Clock;
-use crate::config::{ConfigSource, ExtraKey, KeyHash, ProcessEnvironment, Snapshot, Watcher, find, load};
-use crate::domain::secret::{Secret, new_admin_token, new_key};
+use crate::config::{ConfigSource, ExtraKey, ProcessEnvironment, Snapshot, Watcher, find, load};
+use crate::domain::secret::{KeyHash, Secret, new_admin_token, new_key};
 use crate::http::conn::lifecycle::Lifecycle;
 use crate::http::conn::server::{self, HttpServer, ListenerKind};
 use crate::http::conn::tls::{ActiveCertificate, ServerTls};
@@ -34,31 +34,31 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Which program this is; a build script of a release may say from which commit.
+/// Version and revision of this program; a build script may set the revision.
 const BUILD: BuildInfo = BuildInfo { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
 
-/// A lease that nobody used for as long as this goes back, so that a crash would not lose it.
+/// An idle lease is returned after this long, so that a crash does not lose it.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
-/// How soon a key that was taken away by a command is refused.
+/// How soon a change made by a command is applied.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why `serve` ends before it serves.
-enum Refused {
-    /// Exit 78, with every problem said.
+enum StartError {
+    /// Exit code 78, with every problem in the text.
     Configuration(String),
-    /// Exit 69: no address, or no store.
+    /// Exit code 69: an address or the store is not available.
     Unavailable(String),
     Other(anyhow::Error),
 }
 
-impl Refused {
+impl StartError {
     fn unavailable(why: impl std::fmt::Display) -> Self {
         Self::Unavailable(format!("error: {why}"))
     }
 }
 
-impl<E: Into<anyhow::Error>> From<E> for Refused {
+impl<E: Into<anyhow::Error>> From<E> for StartError {
     fn from(error: E) -> Self {
         Self::Other(error.into())
     }
@@ -67,28 +67,28 @@ impl<E: Into<anyhow::Error>> From<E> for Refused {
 /// Serves until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// When the process cannot have what it needs of the system.
-pub fn serve(args: &Serve) -> anyhow::Result<ExitCode> {
+/// If the system refuses the process what it needs.
+pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let said = match runtime.block_on(run(args)) {
+    let message = match runtime.block_on(run(args)) {
         Ok(()) => return Ok(ExitCode::SUCCESS),
-        Err(Refused::Other(error)) => return Err(error),
-        Err(Refused::Configuration(text)) => (text, EXIT_CONFIGURATION),
-        Err(Refused::Unavailable(text)) => (text, EXIT_UNAVAILABLE),
+        Err(StartError::Other(error)) => return Err(error),
+        Err(StartError::Configuration(text)) => (text, EXIT_CONFIGURATION),
+        Err(StartError::Unavailable(text)) => (text, EXIT_UNAVAILABLE),
     };
     // The stream strips colours where there is no terminal or NO_COLOR is set.
-    writeln!(anstream::stderr(), "{}", said.0.trim_end())?;
-    Ok(ExitCode::from(said.1))
+    writeln!(anstream::stderr(), "{}", message.0.trim_end())?;
+    Ok(ExitCode::from(message.1))
 }
 
-async fn run(args: &Serve) -> Result<(), Refused> {
-    let found = Found::find(args)?;
+async fn run(args: &ServeArgs) -> Result<(), StartError> {
+    let found = FoundConfig::find(args)?;
     let logger = Arc::new(Logger::start(&found.snapshot.telemetry.log)?);
     let clock = Clock;
-    // Ends after everything that settles, and before the logs.
-    let (books, _writing) = store::open(&found.snapshot.store, clock).await.map_err(Refused::unavailable)?;
+    // Dropped after everything that settles, and before the logs.
+    let (books, _writing) = store::open(&found.snapshot.store, clock).await.map_err(StartError::unavailable)?;
     let keyring = books.keyring.clone();
-    let loaded = Loaded::of(found, &keyring)?;
+    let loaded = LoadedConfig::of(found, &keyring)?;
     let snapshot = loaded.snapshot.clone();
     for unenforced in &snapshot.unenforced {
         tracing::warn!(setting = %unenforced.setting, why = %unenforced.why, "not yet enforced");
@@ -113,11 +113,11 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     let hangups = signal(SignalKind::hangup())?;
     tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logger.clone(), loaded.admin_token));
     tokio::spawn(shut_down_when_asked(gateway.app.clone(), StopSignals::new()?));
-    // Last, because whoever reads this line may do anything from here on, also stop us.
+    // Printed last: whoever reads this line may use the gateway, or stop it.
     println!("listening on {scheme}://{address}");
     std::io::stdout().flush()?;
     let relay = gateway.relay.clone();
-    tokio::spawn(tidy(relay.clone(), keyring.clone(), clock));
+    tokio::spawn(return_idle_leases(relay.clone(), keyring.clone(), clock));
     tokio::spawn(apply_store_changes(relay.clone(), keyring.clone(), clock));
     gateway.serve(public, ops).await;
     relay.close_budget_pool().await;
@@ -125,26 +125,26 @@ async fn run(args: &Serve) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Every part, wired; it serves whatever listeners it is given.
+/// Every part of a gateway, connected; it serves the listeners it is given.
 pub struct Gateway {
-    /// The corridor.
+    /// The request path.
     pub relay: Arc<Relay>,
-    /// What the keys have taken of their limits.
+    /// The keys' use of their rate limits.
     pub counters: Arc<MemoryCounters>,
-    /// How it is stopped.
+    /// Starts the shutdown.
     pub lifecycle: Lifecycle,
-    /// What its doors share.
+    /// The state that the public and the ops listener share.
     pub app: Arc<App>,
-    /// How connections begin at either door.
+    /// How connections begin, on either listener.
     tls: Option<ServerTls>,
 }
 
 impl Gateway {
-    /// Builds every part for `snapshot`. `admin_token` opens what is for operators, `books` take
-    /// the receipts and keep the budgets.
+    /// Builds every part for `snapshot`. `admin_token` is the token of operators, `books` keep receipts and
+    /// budgets.
     ///
     /// # Errors
-    /// When a provider of `snapshot` cannot be set up.
+    /// If a provider of `snapshot` cannot be set up.
     pub fn build(
         snapshot: Arc<Snapshot>,
         admin_token: Option<Secret>,
@@ -170,7 +170,8 @@ impl Gateway {
         let relay = Arc::new(Relay::new(snapshot, parts)?);
         let app = App {
             relay: relay.clone(),
-            admin: Admin::new(books.keyring, clock, Arc::new(|| secrets::random_bytes().ok())).reading(books.reports),
+            admin: Admin::new(books.keyring, clock, Arc::new(|| secrets::random_bytes().ok()))
+                .with_reports(books.reports),
             telemetry: telemetry.clone(),
             lifecycle: lifecycle.clone(),
             ops: ArcSwap::from_pointee(ops),
@@ -178,12 +179,12 @@ impl Gateway {
             clock,
             rng,
         };
-        reload::started(&app);
+        reload::publish_start(&app);
         let tls = serves_tls.then(|| ServerTls::new(Arc::new(ActiveCertificate(relay.clone())), telemetry));
         Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls })
     }
 
-    /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served there only.
+    /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served only there.
     pub async fn serve(self, public: TcpListener, ops: Option<TcpListener>) {
         let Self { app, lifecycle, tls, .. } = self;
         let server = |kind, handler| HttpServer {
@@ -203,8 +204,8 @@ impl Gateway {
     }
 }
 
-/// Gives back what is leased of budgets and idle, and tells when keys were used, for as long as the process lives.
-async fn tidy(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
+/// Returns idle leases of budgets and writes when keys were used, until the process ends.
+async fn return_idle_leases(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     loop {
         clock.sleep(TIDY_EVERY).await;
         relay.return_idle_leases();
@@ -212,18 +213,18 @@ async fn tidy(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     }
 }
 
-/// Takes up what commands beside the gateway register, for as long as the process lives.
+/// Applies what commands beside the gateway write to the store, until the process ends.
 async fn apply_store_changes(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Clock) {
     loop {
         clock.sleep(LOOK_EVERY).await;
-        // A store that cannot be read says so itself; it is looked at again.
+        // The store logs that it cannot be read; it is read again in the next round.
         if keyring.refresh().await.unwrap_or(false) {
             relay.apply_store_changes();
         }
     }
 }
 
-/// Leaves in good order when asked to, and at once when asked again.
+/// Shuts down gracefully on the first signal, and at once on the second.
 async fn shut_down_when_asked(app: Arc<App>, mut signals: StopSignals) {
     signals.next().await;
     let (lb_grace, drain) = {
@@ -236,38 +237,38 @@ async fn shut_down_when_asked(app: Arc<App>, mut signals: StopSignals) {
     }
 }
 
-/// A configuration that may be served.
-struct Loaded {
+/// A configuration that can be served.
+struct LoadedConfig {
     source: ConfigSource,
     snapshot: Arc<Snapshot>,
     extra_keys: Vec<ExtraKey>,
-    generated: Generated,
+    generated: GeneratedSecrets,
     admin_token: Option<Secret>,
 }
 
-/// A configuration by itself: which keys there are beside it is not known yet.
-struct Found {
+/// A configuration by itself, before the keys of the store are known.
+struct FoundConfig {
     source: ConfigSource,
     snapshot: Snapshot,
 }
 
-impl Found {
-    fn find(args: &Serve) -> Result<Self, Refused> {
-        let source = find(args.named.config.as_deref(), &ProcessEnvironment).map_err(refuse)?;
-        let snapshot = load(&source, &ProcessEnvironment, &[]).map_err(refuse)?;
+impl FoundConfig {
+    fn find(args: &ServeArgs) -> Result<Self, StartError> {
+        let source = find(args.config_args.config.as_deref(), &ProcessEnvironment).map_err(invalid_configuration)?;
+        let snapshot = load(&source, &ProcessEnvironment, &[]).map_err(invalid_configuration)?;
         if !snapshot.unenforced.is_empty() && !args.allow_unenforced {
-            return Err(Refused::Configuration(not_enforced(&source, &snapshot)));
+            return Err(StartError::Configuration(not_enforced(&source, &snapshot)));
         }
         Ok(Self { source, snapshot })
     }
 }
 
-impl Loaded {
-    fn of(found: Found, keyring: &Keyring) -> Result<Self, Refused> {
-        let Found { source, mut snapshot } = found;
+impl LoadedConfig {
+    fn of(found: FoundConfig, keyring: &Keyring) -> Result<Self, StartError> {
+        let FoundConfig { source, mut snapshot } = found;
         let clashes = clashes(keyring, &snapshot);
         if !clashes.is_empty() {
-            return Err(Refused::Configuration(format!(
+            return Err(StartError::Configuration(format!(
                 "error: {} and the store cannot be served together\n  {}",
                 source.name(),
                 clashes.join("\n  ")
@@ -276,7 +277,7 @@ impl Loaded {
         let (mut key, mut extra_keys) = (None, Vec::new());
         if snapshot.keys.is_empty() && keyring.is_empty() {
             if !source.is_demo() && !snapshot.server.listen.ip().is_loopback() {
-                return Err(Refused::Configuration(format!(
+                return Err(StartError::Configuration(format!(
                     "error: {}: no key is configured, and {} is not loopback\n  help: add a [[keys]] table, or make \
                      one with `tierway keys create NAME --policy POLICY`",
                     source.name(),
@@ -285,7 +286,7 @@ impl Loaded {
             }
             key = Some(new_key("demo", &*secrets::random_bytes()?));
             extra_keys = self::extra_keys(key.as_ref());
-            snapshot = load(&source, &ProcessEnvironment, &extra_keys).map_err(refuse)?;
+            snapshot = load(&source, &ProcessEnvironment, &extra_keys).map_err(invalid_configuration)?;
         }
         let made = if snapshot.server.admin_token.is_none() {
             Some(new_admin_token(&*secrets::random_bytes()?))
@@ -297,11 +298,11 @@ impl Loaded {
             admin_token: made.clone().or_else(|| snapshot.server.admin_token.clone()),
             snapshot: Arc::new(snapshot),
             extra_keys,
-            generated: Generated { key, admin_token: made },
+            generated: GeneratedSecrets { key, admin_token: made },
         })
     }
 
-    /// What the examples ask for: the first alias, or else the first model.
+    /// The model of the examples: the first alias, or else the first model.
     fn example_model(&self) -> String {
         let table = &self.snapshot.table;
         let alias = table.aliases.first().map(|alias| &alias.name);
@@ -313,8 +314,8 @@ fn extra_keys(key: Option<&Secret>) -> Vec<ExtraKey> {
     key.iter().map(|key| ExtraKey { name: "demo".to_owned(), hash: KeyHash::of(key.expose()) }).collect()
 }
 
-fn refuse(problems: crate::config::Problems) -> Refused {
-    Refused::Configuration(problems.render(true))
+fn invalid_configuration(problems: crate::config::Problems) -> StartError {
+    StartError::Configuration(problems.render(true))
 }
 
 fn not_enforced(source: &ConfigSource, snapshot: &Snapshot) -> String {
@@ -326,11 +327,11 @@ fn not_enforced(source: &ConfigSource, snapshot: &Snapshot) -> String {
     text
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, Refused> {
-    server::bind(address).map_err(Refused::unavailable)
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    server::bind(address).map_err(StartError::unavailable)
 }
 
-/// SIGTERM and Ctrl-C, caught from the moment this is made.
+/// SIGTERM and Ctrl-C, caught from the creation of this value on.
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,

@@ -1,9 +1,9 @@
-//! Where receipts and budgets are kept: what `serve` writes and the commands read.
+//! The store on the command line: opened for writing by `serve`, read by the commands.
 //!
-//! Start reading at [`open`] for the gateway, and at [`Stored`] for the commands.
+//! Start reading at [`open`] for the gateway, and at [`StoreArgs`] for the commands.
 
 use super::check::EXIT_CONFIGURATION;
-use super::{EXIT_UNAVAILABLE, EXIT_USAGE, Named};
+use super::{ConfigArgs, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::clock::Clock;
 use crate::config::{ProcessEnvironment, Snapshot, StoreLocation, StoreSettings, find, load};
 use crate::store::keyring::Keyring;
@@ -20,15 +20,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// The books of `settings`, and what ends the writing of them: dropped last, it waits for what has gathered.
+/// The books of `settings`, and the handle of their writer: dropped last, it waits until everything is written.
 ///
 /// # Errors
-/// When the database cannot be had.
+/// If the database cannot be opened or read.
 pub(super) async fn open(
     settings: &StoreSettings,
     clock: Clock,
 ) -> Result<(Stores, Option<WriterGuard>), StoreUnavailable> {
-    // Of a server there is no ledger yet: who allows what is not enforced is told so at the start.
+    // There is no ledger on a server yet; a start that allows unenforced settings has a warning about it.
     let StoreLocation::Sqlite(path) = &settings.location else {
         return Ok((Stores::memory().await, None));
     };
@@ -40,13 +40,13 @@ pub(super) async fn open(
     Ok((Stores { lease_store: ledger.clone(), ledger, keyring: Arc::new(keyring), reports }, Some(writing)))
 }
 
-/// Why what is kept cannot be had.
+/// Why the store is not available.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StoreUnavailable {
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// It was opened, and what is registered in it could not be read.
+    /// The database was opened, and its register cannot be read.
     #[error("keys, teams and credit cannot be read from the store")]
     Read,
 }
@@ -57,7 +57,7 @@ impl From<BackendUnavailable> for StoreUnavailable {
     }
 }
 
-/// Shows in the metrics how `ledger` stands.
+/// Publishes the state of `ledger` in the metrics.
 pub(super) fn watch(telemetry: &Telemetry, ledger: &Arc<dyn Ledger>) {
     let [waiting, dropped, healthy] = std::array::from_fn(|_| ledger.clone());
     telemetry.metrics.watch_ledger(
@@ -67,7 +67,7 @@ pub(super) fn watch(telemetry: &Telemetry, ledger: &Arc<dyn Ledger>) {
     );
 }
 
-/// What somebody who tries it should know of where receipts go.
+/// A note for first users on where receipts are kept.
 pub(super) fn note(settings: &StoreSettings) -> &'static str {
     match settings.location {
         StoreLocation::Sqlite(_) => "",
@@ -77,11 +77,11 @@ pub(super) fn note(settings: &StoreSettings) -> &'static str {
     }
 }
 
-/// Which database a command reads.
+/// The database of a command.
 #[derive(Args, Debug)]
-pub(super) struct Stored {
+pub(super) struct StoreArgs {
     #[command(flatten)]
-    named: Named,
+    config_args: ConfigArgs,
     /// The database, whatever the configuration says
     #[arg(long, value_name = "sqlite:PATH", value_parser = sqlite_path)]
     store: Option<PathBuf>,
@@ -94,100 +94,100 @@ fn sqlite_path(url: &str) -> Result<PathBuf, &'static str> {
     }
 }
 
-/// What a command exits with that found nothing.
+/// The exit code of a command that failed.
 const EXIT_FAILURE: u8 = 1;
 
-/// Why a command cannot go on: what is said, and with what it exits.
+/// Why a command ends early: a message and an exit code.
 #[derive(Debug)]
-pub(super) struct Stopped {
-    said: String,
+pub(super) struct CommandError {
+    message: String,
     code: u8,
 }
 
-impl Stopped {
-    /// What was asked for is not there.
+impl CommandError {
+    /// What was asked for does not exist, or failed.
     pub(super) fn failed(why: impl Display) -> Self {
-        Self { said: format!("error: {why}"), code: EXIT_FAILURE }
+        Self { message: format!("error: {why}"), code: EXIT_FAILURE }
     }
 
-    /// The database cannot be had.
+    /// The database is not available.
     pub(super) fn store(why: impl Display) -> Self {
-        Self { said: format!("error: {why}"), code: EXIT_UNAVAILABLE }
+        Self { message: format!("error: {why}"), code: EXIT_UNAVAILABLE }
     }
 
-    /// The command line names what is not there.
+    /// The command line names something that does not exist.
     pub(super) fn usage(why: impl Display) -> Self {
-        Self { said: format!("error: {why}"), code: EXIT_USAGE }
+        Self { message: format!("error: {why}"), code: EXIT_USAGE }
     }
 
-    /// What is said.
+    /// The message.
     #[cfg(test)]
-    pub(super) fn said(&self) -> &str {
-        &self.said
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
-    /// Says it.
+    /// Prints the message and returns the exit code.
     ///
     /// # Errors
-    /// Only that it could not be written.
-    pub(super) fn tell(&self) -> anyhow::Result<ExitCode> {
-        writeln!(anstream::stderr(), "{}", self.said.trim_end())?;
+    /// Only if it cannot be written.
+    pub(super) fn print(&self) -> anyhow::Result<ExitCode> {
+        writeln!(anstream::stderr(), "{}", self.message.trim_end())?;
         Ok(ExitCode::from(self.code))
     }
 }
 
-impl Stored {
-    /// The configuration file that was named.
+impl StoreArgs {
+    /// The path of the configuration file, if it was given.
     pub(super) fn config(&self) -> Option<&Path> {
-        self.named.config.as_deref()
+        self.config_args.config.as_deref()
     }
 
-    /// Whether the database was named by itself.
+    /// Whether the database was named on the command line.
     pub(super) fn is_named(&self) -> bool {
         self.store.is_some()
     }
 
-    /// The database's path, named here or by the configuration.
-    pub(super) fn path(&self) -> Result<PathBuf, Stopped> {
+    /// The path of the database, from the command line or the configuration.
+    pub(super) fn path(&self) -> Result<PathBuf, CommandError> {
         match &self.store {
             Some(path) => Ok(path.clone()),
             None => self.path_of(&self.snapshot()?),
         }
     }
 
-    /// The database's path, named here or by `snapshot`.
-    pub(super) fn path_of(&self, snapshot: &Snapshot) -> Result<PathBuf, Stopped> {
+    /// The path of the database, from the command line or `snapshot`.
+    pub(super) fn path_of(&self, snapshot: &Snapshot) -> Result<PathBuf, CommandError> {
         match (&self.store, &snapshot.store.location) {
             (Some(path), _) | (None, StoreLocation::Sqlite(path)) => Ok(path.clone()),
-            (None, StoreLocation::Memory) => Err(Stopped::usage(
+            (None, StoreLocation::Memory) => Err(CommandError::usage(
                 "the store is `memory:`, which keeps nothing; name a database with --store sqlite:PATH",
             )),
             (None, StoreLocation::Server(_)) => {
-                Err(Stopped::usage("only `sqlite:PATH` can be read yet; name one with --store"))
+                Err(CommandError::usage("only `sqlite:PATH` can be read yet; name one with --store"))
             }
         }
     }
 
-    /// The ledger in it.
-    pub(super) fn book(&self) -> Result<LedgerReader, Stopped> {
-        LedgerReader::open(&self.path()?).map_err(Stopped::store)
+    /// The ledger of the database.
+    pub(super) fn book(&self) -> Result<LedgerReader, CommandError> {
+        LedgerReader::open(&self.path()?).map_err(CommandError::store)
     }
 
-    /// The configuration, of which nothing is needed but the database's path.
-    pub(super) fn snapshot(&self) -> Result<Snapshot, Stopped> {
+    /// The configuration, needed only for the path of the database.
+    pub(super) fn snapshot(&self) -> Result<Snapshot, CommandError> {
         self.load("  help: --store sqlite:PATH names the database without a configuration")
     }
 
-    /// The configuration, which is needed whatever names the database.
-    pub(super) fn configuration(&self) -> Result<Snapshot, Stopped> {
+    /// The configuration, needed even if the command line names the database.
+    pub(super) fn configuration(&self) -> Result<Snapshot, CommandError> {
         self.load("  help: run this where the gateway runs, with its configuration and its environment")
     }
 
-    fn load(&self, help: &str) -> Result<Snapshot, Stopped> {
+    fn load(&self, help: &str) -> Result<Snapshot, CommandError> {
         let loaded =
             find(self.config(), &ProcessEnvironment).and_then(|source| load(&source, &ProcessEnvironment, &[]));
-        loaded.map_err(|problems| Stopped {
-            said: format!("{}\n{help}", problems.render(true).trim_end()),
+        loaded.map_err(|problems| CommandError {
+            message: format!("{}\n{help}", problems.render(true).trim_end()),
             code: EXIT_CONFIGURATION,
         })
     }

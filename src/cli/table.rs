@@ -1,21 +1,21 @@
 //! Numbers and tables for people: aligned columns, dollars, amounts that fit.
 //!
-//! Whole numbers only: what is shown rounded is exact in `--csv` and `--json`.
+//! All arithmetic is on integers: what is rounded here is exact in `--csv` and `--json`.
 
 use crate::domain::money::NanoUsd;
 
-/// What stands for a value that is not there.
+/// Shown in place of a value that is absent.
 pub(super) const NONE: &str = "-";
 
-/// On which side of its column a cell stands.
+/// The alignment of a column.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum Align {
     Left,
     Right,
 }
 
-/// `rows` below `head`, in columns two blanks apart.
-pub(super) fn table(head: &[(&str, Side)], rows: &[Vec<String>]) -> String {
+/// `rows` below `head`, with columns two spaces apart.
+pub(super) fn table(head: &[(&str, Align)], rows: &[Vec<String>]) -> String {
     let width = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
         cells.chain([head[at].0.chars().count()]).max().unwrap_or(0)
@@ -24,15 +24,15 @@ pub(super) fn table(head: &[(&str, Side)], rows: &[Vec<String>]) -> String {
     let names = head.iter().map(|(name, _)| (*name).to_owned()).collect();
     let lines = std::iter::once(&names).chain(rows).map(|row: &Vec<String>| {
         let cells = row.iter().zip(head).zip(&widths).map(|((cell, (_, side)), &width)| match side {
-            Side::Left => format!("{cell:<width$}"),
-            Side::Right => format!("{cell:>width$}"),
+            Align::Left => format!("{cell:<width$}"),
+            Align::Right => format!("{cell:>width$}"),
         });
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     });
     lines.collect()
 }
 
-/// Dollars: cents where there are any, more places where they are needed: `$1,250`, `$12.50`, `$0.0000213`.
+/// Dollars, with cents if there are any, and more digits if needed: `$1,250`, `$12.50`, `$0.0000213`.
 pub(super) fn dollars(nanousd: i128) -> String {
     let sign = if nanousd < 0 { "-" } else { "" };
     let (whole, part) = (nanousd.unsigned_abs() / 1_000_000_000, nanousd.unsigned_abs() % 1_000_000_000);
@@ -42,7 +42,7 @@ pub(super) fn dollars(nanousd: i128) -> String {
     format!("{sign}${}{part}", grouped(whole))
 }
 
-/// Dollars with `places` after the point, half up.
+/// Dollars with `places` digits after the point, rounded half up.
 pub(super) fn dollars_to(nanousd: i128, places: u32) -> String {
     let sign = if nanousd < 0 { "-" } else { "" };
     let unit = 10_u128.pow(9_u32.saturating_sub(places));
@@ -59,7 +59,7 @@ pub(super) fn decimal(nanousd: i128) -> String {
     }
 }
 
-/// A whole number with commas.
+/// A whole number with thousands separators.
 pub(super) fn grouped(number: u128) -> String {
     let digits = number.to_string();
     let first = digits.len() % 3;
@@ -85,7 +85,7 @@ pub(super) fn short(number: u128) -> String {
     }
 }
 
-/// A share in tenths of a percent, rounded down; `-` of nothing.
+/// A share in tenths of a percent, rounded down; `-` if `whole` is zero.
 pub(super) fn percent(part: u128, whole: u128) -> String {
     let Some(mille) = part.checked_mul(1_000).and_then(|part| part.checked_div(whole)) else { return NONE.to_owned() };
     match (mille / 10, mille % 10) {
@@ -94,7 +94,7 @@ pub(super) fn percent(part: u128, whole: u128) -> String {
     }
 }
 
-/// A field of CSV, as RFC 4180 has it.
+/// A field of CSV, quoted as RFC 4180 requires.
 pub(super) fn quoted(name: &str) -> String {
     if name.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.to_owned() }
 }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let head = [("key", Side::Left), ("cost", Side::Right)];
+        let head = [("key", Align::Left), ("cost", Align::Right)];
         let rows = [vec!["é".to_owned(), "$1".to_owned()], vec!["long".to_owned(), "$1,000".to_owned()]];
         assert_eq!(table(&head, &rows), "key     cost\né         $1\nlong  $1,000\n");
     }

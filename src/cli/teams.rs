@@ -1,11 +1,11 @@
-//! `tierway teams`: what keys spend together, made and changed whether or not a gateway runs.
+//! `tierway teams`: teams, whose keys share a budget, created and changed whether or not a gateway runs.
 //!
 //! Start reading at [`teams`].
 
-use super::context::{CliContext, KNOWN_SOON, refused, view};
-use super::store::{Stopped, Stored};
-use super::table::{NONE, Side, table};
-use super::value_parsers::{budget, budget_said, either, instant};
+use super::context::{CliContext, KNOWN_SOON, command_error, finish};
+use super::store::{CommandError, StoreArgs};
+use super::table::{Align, NONE, table};
+use super::value_parsers::{budget, either, format_budget, instant};
 use super::views;
 use crate::admin::{TeamEdit, TeamView};
 use crate::domain::budget::BudgetSpec;
@@ -16,23 +16,23 @@ const EXAMPLES: &str = "Examples:
   tierway teams create growth --budget 2000.00/month
   tierway keys create growth-app --policy standard --team growth";
 
-/// What `teams` takes.
+/// Subcommands of `teams`.
 #[derive(Subcommand, Debug)]
-pub(super) enum Teams {
+pub(super) enum TeamsCommand {
     /// Make a team
     #[command(after_help = EXAMPLES)]
-    Create(Create),
+    Create(TeamsCreateArgs),
     /// List teams, those of the configuration too
-    List(List),
+    List(TeamsListArgs),
     /// Show a team
-    Show(Show),
+    Show(TeamsShowArgs),
     /// Change a team's budget
-    Edit(Edit),
+    Edit(TeamsEditArgs),
 }
 
-/// What `teams create` takes.
+/// Arguments of `teams create`.
 #[derive(Args, Debug)]
-pub(super) struct Create {
+pub(super) struct TeamsCreateArgs {
     /// What it is called, for ever: reports and budgets stand under its name
     name: String,
     /// What its keys may spend together: 2000.00/month, 50.00/day/Europe/Paris, or 50.00 once
@@ -42,38 +42,38 @@ pub(super) struct Create {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
-/// What `teams list` takes.
+/// Arguments of `teams list`.
 #[derive(Args, Debug)]
-pub(super) struct List {
+pub(super) struct TeamsListArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
-/// What `teams show` takes.
+/// Arguments of `teams show`.
 #[derive(Args, Debug)]
-pub(super) struct Show {
+pub(super) struct TeamsShowArgs {
     /// The team
     name: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
-/// What `teams edit` takes.
+/// Arguments of `teams edit`.
 #[derive(Args, Debug)]
-pub(super) struct Edit {
+pub(super) struct TeamsEditArgs {
     /// The team
     name: String,
     #[command(flatten)]
-    wanted: Wanted,
+    wanted: TeamEditArgs,
     /// Only if this is its version, as `teams show` has it
     #[arg(long, value_name = "N")]
     if_version: Option<i64>,
@@ -81,12 +81,12 @@ pub(super) struct Edit {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
-struct Wanted {
+struct TeamEditArgs {
     /// What its keys may spend together: 2000.00/month, 50.00/day/Europe/Paris, or 50.00 once
     #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", value_parser = budget)]
     budget: Option<BudgetSpec>,
@@ -95,29 +95,29 @@ struct Wanted {
     no_budget: bool,
 }
 
-/// Does what `command` says.
+/// Runs `command`.
 ///
 /// # Errors
-/// That the answer could not be written.
-pub(super) fn teams(command: &Teams) -> anyhow::Result<ExitCode> {
-    view(match command {
-        Teams::Create(args) => create(args),
-        Teams::List(args) => list(args),
-        Teams::Show(args) => show(args),
-        Teams::Edit(args) => edit(args),
+/// Only if the output cannot be written.
+pub(super) fn teams(command: &TeamsCommand) -> anyhow::Result<ExitCode> {
+    finish(match command {
+        TeamsCommand::Create(args) => create(args),
+        TeamsCommand::List(args) => list(args),
+        TeamsCommand::Show(args) => show(args),
+        TeamsCommand::Edit(args) => edit(args),
     })
 }
 
-fn create(args: &Create) -> Result<String, Stopped> {
-    let context = CliContext::open(&args.stored)?;
-    let team = context.wait(context.admin.create_team(&context.snapshot, &args.name, args.budget.clone()))?;
+fn create(args: &TeamsCreateArgs) -> Result<String, CommandError> {
+    let context = CliContext::open(&args.store)?;
+    let team = context.run(context.admin.create_team(&context.snapshot, &args.name, args.budget.clone()))?;
     Ok(changed(&team, "created", args.json))
 }
 
-fn edit(args: &Edit) -> Result<String, Stopped> {
-    let context = CliContext::open(&args.stored)?;
+fn edit(args: &TeamsEditArgs) -> Result<String, CommandError> {
+    let context = CliContext::open(&args.store)?;
     let edit = TeamEdit { budget: either(args.wanted.budget.clone(), args.wanted.no_budget) };
-    let team = context.wait(context.admin.edit_team(&context.snapshot, &args.name, args.if_version, &edit))?;
+    let team = context.run(context.admin.edit_team(&context.snapshot, &args.name, args.if_version, &edit))?;
     Ok(changed(&team, "changed", args.json))
 }
 
@@ -128,24 +128,24 @@ fn changed(team: &TeamView, done: &str, json: bool) -> String {
     format!("{done} the team {}, budget: {}; {KNOWN_SOON}\n", team.name, budget_of(team))
 }
 
-fn list(args: &List) -> Result<String, Stopped> {
-    let context = CliContext::open(&args.stored)?;
+fn list(args: &TeamsListArgs) -> Result<String, CommandError> {
+    let context = CliContext::open(&args.store)?;
     let page = context.admin.teams(&context.snapshot, None, usize::MAX);
     if args.json {
-        return Ok(format!("{:#}\n", views::list(&page, views::team)));
+        return Ok(format!("{:#}\n", views::teams(&page)));
     }
     let teams = page.items;
     if teams.is_empty() {
         return Ok("no teams\n".to_owned());
     }
-    let head = ["name", "source", "budget"].map(|name| (name, Side::Left));
+    let head = ["name", "source", "budget"].map(|name| (name, Align::Left));
     let row = |team: &TeamView| vec![team.name.to_string(), team.source.label().to_owned(), budget_of(team)];
     Ok(table(&head, &teams.iter().map(row).collect::<Vec<_>>()))
 }
 
-fn show(args: &Show) -> Result<String, Stopped> {
-    let context = CliContext::open(&args.stored)?;
-    let team = context.admin.team(&context.snapshot, &args.name).map_err(refused)?;
+fn show(args: &TeamsShowArgs) -> Result<String, CommandError> {
+    let context = CliContext::open(&args.store)?;
+    let team = context.admin.team(&context.snapshot, &args.name).map_err(command_error)?;
     if args.json {
         return Ok(format!("{:#}\n", views::team(&team)));
     }
@@ -157,5 +157,5 @@ fn show(args: &Show) -> Result<String, Stopped> {
 }
 
 fn budget_of(team: &TeamView) -> String {
-    team.budget.as_ref().map_or_else(|| NONE.to_owned(), |budget| budget_said(budget.limit, &budget.window))
+    team.budget.as_ref().map_or_else(|| NONE.to_owned(), |budget| format_budget(budget.limit, &budget.window))
 }

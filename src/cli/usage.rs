@@ -1,21 +1,21 @@
-//! `tierway usage`: who used what, and what it cost, from the ledger.
+//! `tierway usage`: requests, tokens and cost by key, model and more, from the ledger.
 //!
-//! It only reads, beside a running gateway. Tables are rounded to be read; CSV and JSON are exact.
+//! It only reads, beside a running gateway. Tables are rounded; CSV and JSON are exact.
 //!
 //! Start reading at [`usage`].
 
 use super::print;
-use super::store::{Stopped, Stored};
-use super::table::{NONE, Side, decimal, dollars_to, percent, quoted, short, table};
-use super::time_range::Span;
+use super::store::{CommandError, StoreArgs};
+use super::table::{Align, NONE, decimal, dollars_to, percent, quoted, short, table};
+use super::time_range::TimeRangeArgs;
 use crate::clock::Clock;
-use crate::store::sqlite::{Condition, Dimension, UsageQuery, UsageSum};
+use crate::domain::report::{Condition, Dimension, UsageQuery, UsageSum};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 
-/// From this total on nobody reads less than cents.
+/// From this total on, tables show cents and nothing smaller.
 const CENTS_FROM_NANOUSD: i128 = 100_000_000_000;
 /// The columns after the dimensions, in CSV and JSON.
 const COLUMNS: [&str; 9] = [
@@ -30,19 +30,19 @@ const COLUMNS: [&str; 9] = [
     "cost_usd",
 ];
 
-/// What `usage` takes.
+/// Arguments of `usage`.
 #[derive(Args, Debug)]
-pub(super) struct Usage {
+pub(super) struct UsageArgs {
     /// What to sum by; several are separated by commas
     #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "key", value_parser = dimension_parser())]
     by: Vec<Dimension>,
     #[command(flatten)]
-    time_range: Span,
+    time_range: TimeRangeArgs,
     /// Only these, such as key=growth-app; `-` is none. May be repeated, and then all must hold
     #[arg(long = "where", value_name = "WHAT=VALUE", value_parser = condition)]
     only: Vec<Condition>,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
     /// Print CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -66,11 +66,11 @@ fn condition(text: &str) -> Result<Condition, String> {
 /// Prints the sums.
 ///
 /// # Errors
-/// Only that they could not be written.
-pub(super) fn usage(args: &Usage) -> anyhow::Result<ExitCode> {
+/// Only if they cannot be written.
+pub(super) fn usage(args: &UsageArgs) -> anyhow::Result<ExitCode> {
     let sums = match sums(args) {
         Ok(sums) => sums,
-        Err(stopped) => return stopped.tell(),
+        Err(error) => return error.print(),
     };
     let total = total(&sums);
     print(&match (args.csv, args.json) {
@@ -81,7 +81,7 @@ pub(super) fn usage(args: &Usage) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn sums(args: &Usage) -> Result<Vec<UsageSum>, Stopped> {
+fn sums(args: &UsageArgs) -> Result<Vec<UsageSum>, CommandError> {
     let now = Clock.unix_ms();
     let query = UsageQuery {
         by: args.by.clone(),
@@ -89,10 +89,10 @@ fn sums(args: &Usage) -> Result<Vec<UsageSum>, Stopped> {
         until_unix_ms: args.time_range.until(now),
         only: args.only.clone(),
     };
-    args.stored.book()?.usage(&query).map_err(Stopped::store)
+    args.store.book()?.usage(&query).map_err(CommandError::store)
 }
 
-/// All of `sums` together.
+/// The total of `sums`.
 pub(super) fn total(sums: &[UsageSum]) -> UsageSum {
     let mut total = UsageSum::default();
     sums.iter().for_each(|sum| total.add(sum));
@@ -103,9 +103,9 @@ fn text(by: &[Dimension], sums: &[UsageSum], total: &UsageSum) -> String {
     if sums.is_empty() {
         return "no requests\n".to_owned();
     }
-    let mut head: Vec<(&str, Side)> = by.iter().map(|dimension| (dimension.name(), Side::Left)).collect();
+    let mut head: Vec<(&str, Align)> = by.iter().map(|dimension| (dimension.name(), Align::Left)).collect();
     let numbers = ["requests", "failed", "input", "cached", "output", "reasoning", "estimated", "cost"];
-    head.extend(numbers.map(|name| (name, Side::Right)));
+    head.extend(numbers.map(|name| (name, Align::Right)));
     let places = if total.cost_nanousd >= CENTS_FROM_NANOUSD { 2 } else { 6 };
     let row = |names: Vec<String>, sum: &UsageSum| {
         let mut row = names;
@@ -156,7 +156,7 @@ fn as_json(by: &[Dimension], sums: &[UsageSum], total: &UsageSum) -> Value {
         let mut row: Map<String, Value> =
             by.iter().zip(&sum.by).map(|(dimension, name)| (dimension.name().to_owned(), json!(name))).collect();
         for (column, value) in COLUMNS.into_iter().zip(exact(sum)) {
-            // Counts are numbers where a reader keeps them exact; money is a string everywhere.
+            // Counts are numbers if every reader keeps them exact; money is always a string.
             let count = value.parse::<u64>().ok().filter(|_| column != "cost_usd");
             row.insert(column.to_owned(), count.map_or(Value::String(value), Value::from));
         }

@@ -1,16 +1,16 @@
-//! What operators type, and how it is shown: budgets, amounts, ends.
+//! Parsers and formatters of argument values: budgets, amounts, times.
 //!
-//! Money never passes through a float, days are days of UTC, and what is shown can be typed again.
+//! Money is never a float, days are days of UTC, and what is shown can be typed again.
 //!
-//! Start reading at [`budget`] and [`End`].
+//! Start reading at [`budget`] and [`EndTime`].
 
 use super::table::dollars;
-use crate::admin::{self, expiry};
+use crate::admin::{self, parse_expiry};
 use crate::domain::budget::{BudgetPeriod, BudgetSpec};
 use crate::domain::money::NanoUsd;
 use jiff::Timestamp;
 
-/// Reads a budget such as `50.00/month` or `50.00/day/Europe/Paris`; without a window it is spent once.
+/// Reads a budget such as `50.00/month` or `50.00/day/Europe/Paris`; without a window it is spent only once.
 pub(super) fn budget(text: &str) -> Result<BudgetSpec, &'static str> {
     const WRONG: &str = "write dollars and a window: 50.00/month, 5.00/day/Europe/Paris, or 50.00 to be spent once, with a zone such as Europe/Paris";
     let (limit, window) = text.split_once('/').unwrap_or((text, "none"));
@@ -21,7 +21,7 @@ pub(super) fn budget(text: &str) -> Result<BudgetSpec, &'static str> {
     }
 }
 
-/// A budget as [`budget`] reads it.
+/// A budget in the form that [`budget`] reads.
 pub(super) fn budget_text(budget: &BudgetSpec) -> String {
     match budget.window {
         BudgetPeriod::Ever | BudgetPeriod::Credit => budget.limit.to_string(),
@@ -30,14 +30,14 @@ pub(super) fn budget_text(budget: &BudgetSpec) -> String {
 }
 
 /// A budget for people.
-pub(super) fn budget_said(limit: NanoUsd, window: &BudgetPeriod) -> String {
+pub(super) fn format_budget(limit: NanoUsd, window: &BudgetPeriod) -> String {
     match window {
         BudgetPeriod::Ever | BudgetPeriod::Credit => format!("{} in all", dollars(limit.0.into())),
         _ => format!("{} a {window}", dollars(limit.0.into())),
     }
 }
 
-/// Reads an amount of dollars that may be below zero.
+/// Reads an amount of dollars, which may be negative.
 pub(super) fn amount(text: &str) -> Result<NanoUsd, &'static str> {
     const WRONG: &str =
         "write dollars as a decimal such as 25, 25.00 or -5.00, with at most nine digits after the point";
@@ -45,35 +45,35 @@ pub(super) fn amount(text: &str) -> Result<NanoUsd, &'static str> {
     NanoUsd::parse_usd(digits).map(|amount| NanoUsd(sign * amount.0)).ok_or(WRONG)
 }
 
-/// What is wanted: a value, none, or (`None`) what there is.
+/// The change of a field: a new value, none, or (`None`) no change.
 pub(super) fn either<T>(value: Option<T>, none: bool) -> Option<Option<T>> {
     if none { Some(None) } else { value.map(Some) }
 }
 
-/// When something ends: after a while, or at an instant.
+/// When something ends: after a duration, or at an instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
-    /// In so many milliseconds.
+pub(super) enum EndTime {
+    /// After this many milliseconds.
     In(i64),
-    /// In Unix seconds.
+    /// At this Unix second.
     At(i64),
 }
 
-impl End {
+impl EndTime {
     /// Reads `30d`, `12h`, `15m`, `90s`, a last day or an instant.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         const WRONG: &str =
             "write a last day such as 2027-01-31, an instant such as 2027-01-31T12:00:00Z, or how long: 30d, 12h, 15m";
-        let length = admin::length(text).map(Self::In);
-        length.or_else(|| expiry(text).map(Self::At)).ok_or(WRONG)
+        let length = admin::parse_duration_ms(text).map(Self::In);
+        length.or_else(|| parse_expiry(text).map(Self::At)).ok_or(WRONG)
     }
 
-    /// As [`End::parse`], and only at a moment of the calendar.
+    /// The same, without durations.
     pub(super) fn parse_at(text: &str) -> Result<i64, &'static str> {
-        expiry(text).ok_or("write a last day such as 2027-01-31, or an instant such as 2027-01-31T12:00:00Z")
+        parse_expiry(text).ok_or("write a last day such as 2027-01-31, or an instant such as 2027-01-31T12:00:00Z")
     }
 
-    /// In Unix seconds; the end of a while is rounded up, so that it is never shorter than was said.
+    /// The Unix second of the end. The end of a duration is rounded up, so that it is never shorter than given.
     pub(super) fn unix(self, now_unix_ms: i64) -> i64 {
         match self {
             Self::In(ms) => {
@@ -85,24 +85,24 @@ impl End {
     }
 }
 
-/// Reads how long, in milliseconds.
+/// Reads a duration; returns milliseconds.
 pub(super) fn length(text: &str) -> Result<i64, &'static str> {
-    admin::length(text).ok_or("write a length such as 24h, 30d, 15m or 0s")
+    admin::parse_duration_ms(text).ok_or("write a length such as 24h, 30d, 15m or 0s")
 }
 
-/// An instant to the minute, for people.
+/// An instant in UTC to the minute, for people.
 pub(super) fn minute(unix_ms: i64) -> String {
     Timestamp::from_millisecond(unix_ms)
         .map_or_else(|_| unix_ms.to_string(), |instant| instant.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
-/// An instant as programs read it.
+/// An instant as RFC 3339, for programs.
 pub(super) fn instant(unix_ms: i64) -> String {
     Timestamp::from_millisecond(unix_ms)
         .map_or_else(|_| unix_ms.to_string(), |instant| instant.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
-/// When a key ends, for people: its last day where it ends with one.
+/// The expiry of a key, for people: its last day if it expires at midnight UTC.
 pub(super) fn end(unix: i64) -> String {
     const DAY: i64 = 86_400;
     if unix.rem_euclid(DAY) == 0 {
@@ -131,7 +131,7 @@ mod tests {
             check(wrong, None);
         }
         let paris = budget("1250/month/Europe/Paris").expect("it is one");
-        assert_eq!(budget_said(paris.limit, &paris.window), "$1,250 a month Europe/Paris");
+        assert_eq!(format_budget(paris.limit, &paris.window), "$1,250 a month Europe/Paris");
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn an_end_is_a_last_day_an_instant_or_a_while() {
         let check = |text: &str, expected: Option<i64>| {
-            assert_eq!(End::parse(text).ok().map(|end| end.unix(1_500)), expected, "{text}");
+            assert_eq!(EndTime::parse(text).ok().map(|end| end.unix(1_500)), expected, "{text}");
         };
         check("2027-01-31", Some(1_801_440_000));
         check("2027-01-31T12:00:00+02:00", Some(1_801_389_600));

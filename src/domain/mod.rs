@@ -24,6 +24,7 @@ pub mod readable;
 pub mod receipt;
 pub mod refusal;
 pub mod register;
+pub mod report;
 pub mod retry;
 pub mod routing;
 pub mod secret;

@@ -6,8 +6,6 @@
 //!
 //! Start reading at [`ApiError::of`].
 
-use super::admin::AdminFailure;
-use crate::admin::AdminError;
 use crate::domain::budget::{CREDIT, OverBudget, Scope};
 use crate::domain::call::BodyProblem;
 use crate::domain::failure::Failure;
@@ -31,7 +29,7 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// How long a client waits whose body found no room: bodies in flight leave within about a second.
 const ROOM_AGAIN: Duration = Duration::from_secs(1);
 /// How long a client waits where the ledger cannot be written: by then a full disk may be seen to.
-const LEDGER_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const LEDGER_AGAIN: Duration = Duration::from_secs(5);
 /// How much of a client's own words is repeated to it.
 const MAX_ECHO: usize = 256;
 
@@ -134,69 +132,18 @@ impl ApiError {
         }
     }
 
-    /// The rows of what an operator asks for and does not get.
-    pub fn declined(declined: &AdminFailure) -> Self {
-        match declined {
-            AdminFailure::NoToken => Self::invalid(
-                "invalid_token",
-                "No valid token of an operator was given. Send the gateway's admin token as 'Authorization: Bearer TOKEN'.",
-            )
-            .status(StatusCode::UNAUTHORIZED),
-            AdminFailure::OnlyLooks => {
-                Self::invalid("forbidden", "This token may look and not change anything. Use the admin token.")
-                    .status(StatusCode::FORBIDDEN)
-            }
-            AdminFailure::UnknownUrl(path) => Self::unknown_url(path),
-            AdminFailure::WrongMethod(allow) => Self::wrong_method(allow.clone().into()),
-            AdminFailure::NotJson => Self::invalid(
-                "unsupported_media_type",
-                "The body is not said to be JSON. Send 'Content-Type: application/json'.",
-            )
-            .status(StatusCode::UNSUPPORTED_MEDIA_TYPE),
-            AdminFailure::Body(problem) => Self::body(problem),
-            AdminFailure::Invalid { param, message } => Self::invalid("invalid_value", message.clone()).at(echo(param).to_owned()),
-            AdminFailure::Changed => Self::invalid(
-                "precondition_failed",
-                "It is not in the state that 'if-match' names: it was changed meanwhile. Read it again.",
-            )
-            .status(StatusCode::PRECONDITION_FAILED)
-            .at("if-match"),
-            AdminFailure::Rules(error) => Self::against_the_rules(error),
-        }
-    }
-
-    fn against_the_rules(error: &AdminError) -> Self {
-        let message = sentence(&error.to_string());
-        let conflict = |message| Self::invalid("conflict", message).status(StatusCode::CONFLICT);
-        match error {
-            AdminError::NotFound { .. } => Self::invalid("not_found", message).status(StatusCode::NOT_FOUND),
-            AdminError::NoLedger => Self::invalid("no_ledger", message).status(StatusCode::NOT_FOUND),
-            AdminError::Exists { .. } => conflict(message).at("name"),
-            AdminError::SecretTaken { .. } => conflict(message).at("hash"),
-            AdminError::InFile { .. } | AdminError::Stale => conflict(message),
-            AdminError::Invalid { field, .. } => Self::invalid("invalid_value", message).at(*field),
-            AdminError::Unavailable => Self::server(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "store_unavailable",
-                "The store cannot be used at the moment. Nothing was changed. Try again when 'retry-after' has passed.",
-            )
-            .retry(Retry::After(LEDGER_AGAIN)),
-            AdminError::NoEntropy => Self { log: message.into(), ..Self::internal() },
-        }
-    }
-
-    fn unknown_url(path: &str) -> Self {
+    pub(super) fn unknown_url(path: &str) -> Self {
         Self::invalid("unknown_url", format!("There is no path '{}' here.", echo(path))).status(StatusCode::NOT_FOUND)
     }
 
-    fn wrong_method(allow: Cow<'static, str>) -> Self {
+    pub(super) fn wrong_method(allow: Cow<'static, str>) -> Self {
         let message = format!("This path does not take that method. Use {allow}.");
         Self { allow: Some(allow), ..Self::invalid("method_not_allowed", message) }
             .status(StatusCode::METHOD_NOT_ALLOWED)
     }
 
     /// The rows of a body that was not understood.
-    fn body(problem: &BodyProblem) -> Self {
+    pub(super) fn body(problem: &BodyProblem) -> Self {
         match problem {
             BodyProblem::NotJson(what) | BodyProblem::BadEncoding(what) => Self::invalid("invalid_json", what.clone()),
             BodyProblem::BadField { param, message } => Self::invalid("invalid_value", message.clone()).at(*param),
@@ -365,11 +312,11 @@ impl ApiError {
         response
     }
 
-    fn invalid(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn invalid(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, INVALID, code, message.into())
     }
 
-    fn server(status: StatusCode, code: &'static str, message: &'static str) -> Self {
+    pub(super) fn server(status: StatusCode, code: &'static str, message: &'static str) -> Self {
         Self::new(status, SERVER, code, message.into())
     }
 
@@ -378,15 +325,15 @@ impl ApiError {
         Self { status, kind, code, param: None, log: message.clone(), message, retry, allow: None }
     }
 
-    fn status(self, status: StatusCode) -> Self {
+    pub(super) fn status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    fn at(self, param: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn at(self, param: impl Into<Cow<'static, str>>) -> Self {
         Self { param: Some(param.into()), ..self }
     }
 
-    fn retry(self, retry: Retry) -> Self {
+    pub(super) fn retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
     }
 }
@@ -442,12 +389,6 @@ fn model_not_found(model: &str, nearest: &[Arc<str>]) -> String {
     format!("There is no model '{}' for this key. {advice}", echo(model))
 }
 
-/// What a rule says, with a beginning and an end.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|first| format!("{}{}.", first.to_uppercase(), chars.as_str())).unwrap_or_default()
-}
-
 fn whole_again(ends_unix_ms: Option<i64>) -> String {
     ends_unix_ms.map_or_else(
         || "It is not renewed by itself.".to_owned(),
@@ -456,14 +397,13 @@ fn whole_again(ends_unix_ms: Option<i64>) -> String {
 }
 
 /// A client's own words, cut where they are too long to repeat.
-fn echo(text: &str) -> &str {
+pub(super) fn echo(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_ECHO)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{Kind, Source};
     use crate::domain::budget::Account;
     use http_body_util::BodyExt;
 
@@ -528,43 +468,6 @@ mod tests {
         refused("ledger_unavailable", Refusal::LedgerUnavailable).await;
         refused("slow_down", Refusal::SlowDown { retry_after: Duration::from_millis(870) }).await;
         refused("no_deployment", Refusal::NoDeployment { retry_after: Duration::from_secs(4) }).await;
-    }
-
-    #[tokio::test]
-    async fn rows_of_operators() {
-        let exists = |kept| AdminError::Exists { kind: Kind::Key, name: "app".into(), kept };
-        let rows = [
-            ("no_token", AdminFailure::NoToken),
-            ("only_looks", AdminFailure::OnlyLooks),
-            ("unknown_admin_url", AdminFailure::UnknownUrl("/admin/v2".into())),
-            ("wrong_admin_method", AdminFailure::WrongMethod("GET, HEAD, PATCH".into())),
-            ("not_said_to_be_json", AdminFailure::NotJson),
-            (
-                "bad_admin_body",
-                AdminFailure::Body(BodyProblem::NotJson("The body is not an object. Send a JSON object.".into())),
-            ),
-            (
-                "bad_admin_field",
-                AdminFailure::Invalid { param: "budget.limit".into(), message: "'budget.limit' is missing.".into() },
-            ),
-            ("changed", AdminFailure::Changed),
-            ("no_such_key", AdminError::NotFound { kind: Kind::Key, name: "app".into() }.into()),
-            ("no_ledger", AdminError::NoLedger.into()),
-            ("exists_in_store", exists(Source::Store).into()),
-            ("exists_in_file", exists(Source::File).into()),
-            ("in_file", AdminError::InFile { kind: Kind::Team, name: "growth".into() }.into()),
-            ("secret_taken", AdminError::SecretTaken { name: "app".into() }.into()),
-            ("stale", AdminError::Stale.into()),
-            (
-                "against_the_rules",
-                AdminError::Invalid { field: "policy", message: "there is no policy 'x'".into() }.into(),
-            ),
-            ("store_unavailable", AdminError::Unavailable.into()),
-            ("no_entropy", AdminError::NoEntropy.into()),
-        ];
-        for (name, declined) in rows {
-            check(&format!("declined_{name}"), ApiError::declined(&declined).response()).await;
-        }
     }
 
     fn slug(failure: Failure) -> String {

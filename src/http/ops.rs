@@ -1,7 +1,7 @@
-//! What operators' machines ask: alive, ready, metrics.
+//! Endpoints for monitoring: liveness, readiness, metrics.
 //!
-//! Health answers without a key and says nothing of who is served. Metrics are open until a token is
-//! set. None of this leaves a receipt.
+//! Health endpoints need no token and disclose nothing about clients. Metrics are public until a token is set. These
+//! requests are not recorded in the ledger.
 //!
 //! Start reading at [`routes`].
 
@@ -21,28 +21,28 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
-/// What operators must present.
+/// The tokens of operators.
 #[derive(Default, Debug)]
 pub struct OpsAccess {
-    /// For `/metrics`; `None`: it is open.
+    /// For `/metrics`; `None`: no token is needed.
     pub metrics_token: Option<Secret>,
-    /// For everything of an operator's.
+    /// For everything, including changes.
     pub admin_token: Option<Secret>,
-    /// For looking at it.
+    /// For reading everything.
     pub viewer_token: Option<Secret>,
 }
 
-/// What whoever presents an operators' token may do.
+/// What an operator's token allows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Role {
-    /// Look at everything.
+    /// Reading everything.
     Viewer,
-    /// And change it.
+    /// Reading and changing everything.
     Operator,
 }
 
 impl Role {
-    /// Its word in documents and logs.
+    /// The word for it in documents and logs.
     pub fn label(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -58,10 +58,10 @@ impl OpsAccess {
         presented.is_some_and(|presented| same(presented, metrics_token)) | self.role(presented).is_some()
     }
 
-    /// What `presented` allows; `None`: nothing.
+    /// The role of `presented`; `None` if it is no operator's token.
     pub fn role(&self, presented: Option<&Secret>) -> Option<Role> {
         let is = |token: &Option<Secret>| presented.zip(token.as_ref()).is_some_and(|(a, b)| same(a, b));
-        // Both are compared, whichever it is.
+        // Both are compared in any case, so that the time taken does not depend on which one matches.
         match (is(&self.admin_token), is(&self.viewer_token)) {
             (true, _) => Some(Role::Operator),
             (false, true) => Some(Role::Viewer),
@@ -70,7 +70,7 @@ impl OpsAccess {
     }
 }
 
-/// In a time that tells neither content nor length.
+/// Whether both are the same; the time taken depends on neither content nor length.
 fn same(a: &Secret, b: &Secret) -> bool {
     Sha256::digest(a.expose()).ct_eq(&Sha256::digest(b.expose())).into()
 }
@@ -84,7 +84,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/metrics", read_only(get(read_metrics)))
 }
 
-/// GET and HEAD, anything else refused in our own words.
+/// GET and HEAD; any other method is refused with an error of the API.
 fn read_only(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
     route.fallback(async || ApiError::refused(&Refusal::MethodNotAllowed { allow: "GET, HEAD" }).response())
 }
@@ -93,7 +93,7 @@ async fn alive() -> Response {
     status(StatusCode::OK, "alive")
 }
 
-/// Ready for requests; what the configuration asks for and is not built yet is named beside it.
+/// Whether requests can be served. Settings that are accepted and not yet enforced are listed.
 async fn ready(State(app): State<Arc<App>>) -> Response {
     if !app.lifecycle.is_ready() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "shutting down");

@@ -1,13 +1,13 @@
-//! The API's document, read: which operations there are, what they take, and whether an answer is as it says.
+//! The OpenAPI document as tests read it: which operations exist, their fields, and whether an answer conforms.
 
 use crate::support::client::Response;
 use crate::validator::faults;
 use serde_json::Value;
 
-/// The document with every reference replaced by what it points to.
+/// The document with every reference replaced by its target.
 pub struct Document(pub Value);
 
-/// One operation of it.
+/// One operation of the document.
 #[derive(Clone, Debug)]
 pub struct Described {
     pub method: String,
@@ -36,7 +36,7 @@ impl Document {
         paths.iter().flat_map(of).collect()
     }
 
-    /// Whether `answer` is one that may be given; `Err` says how it is not.
+    /// Whether `answer` conforms; `Err` says why not.
     pub fn holds(&self, method: &str, path: &str, answer: &Response) -> Result<(), String> {
         let path = path.split('?').next().unwrap_or_default();
         let Some(operation) = self.operations().into_iter().find(|one| one.method == method && fits(&one.path, path))
@@ -65,7 +65,7 @@ impl Described {
         self.about["x-tierway-role"] == "operator"
     }
 
-    /// Where it is asked, with `name` in it.
+    /// Its path, with `name` in place of the parameter.
     pub fn at(&self, name: &str) -> String {
         let before = self.path.split('{').next().unwrap_or_default();
         let after = self.path.split('}').nth(1);
@@ -92,7 +92,7 @@ fn clean(schema: &Value, answer: &Response) -> Result<(), String> {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }
 
-/// Whether `path` is one of `template`.
+/// Whether `path` matches `template`.
 fn fits(template: &str, path: &str) -> bool {
     let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
     template.len() == path.len() && template.iter().zip(path).all(|(part, is)| part.starts_with('{') || *part == is)

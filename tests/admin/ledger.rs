@@ -1,20 +1,20 @@
-//! What was asked and what it cost, as operators see it.
+//! The ledger and sums over it, as operators read them.
 
+use crate::admin_gateway::AdminGateway;
 use crate::config::MODEL;
-use crate::house::House;
 use crate::support::gateway::KEY;
 use serde_json::{Value, json};
 
-/// Four requests of two keys, one of them refused; their names, oldest first.
-async fn busy(house: &House) -> Vec<String> {
+/// Four requests of two keys, one of them refused; their ids, oldest first.
+async fn busy(admin: &AdminGateway) -> Vec<String> {
     let key = json!({ "name": "g", "policy": "all", "team": "growth" });
-    let secret = house.done(201, "POST", "/admin/v1/keys", Some(key)).await["secret"].as_str().unwrap().to_owned();
+    let secret = admin.done(201, "POST", "/admin/v1/keys", Some(key)).await["secret"].as_str().unwrap().to_owned();
     let mut ids = Vec::new();
     for secret in [KEY, &secret, KEY, "wrong"] {
-        ids.push(house.chat(secret).await.1);
+        ids.push(admin.chat(secret).await.1);
     }
     for id in &ids {
-        house.booked(id).await;
+        admin.wait_for_receipt(id).await;
     }
     ids
 }
@@ -26,10 +26,10 @@ fn ids(list: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn requests_are_listed_the_newest_first() {
-    let house = House::start().await;
-    let asked = busy(&house).await;
+    let admin = AdminGateway::start().await;
+    let asked = busy(&admin).await;
     let newest: Vec<_> = asked.iter().rev().cloned().collect();
-    let list = async |query: &str| house.done(200, "GET", &format!("/admin/v1/ledger?{query}"), None).await;
+    let list = async |query: &str| admin.done(200, "GET", &format!("/admin/v1/ledger?{query}"), None).await;
     assert_eq!(ids(&list("").await), newest);
     assert_eq!(ids(&list("key=g").await), [asked[1].clone()]);
     assert_eq!(ids(&list("team=growth&since=1h").await), [asked[1].clone()]);
@@ -47,23 +47,23 @@ async fn requests_are_listed_the_newest_first() {
 
 #[tokio::test]
 async fn one_request_is_found_by_its_name() {
-    let house = House::start().await;
-    let asked = busy(&house).await;
-    let found = house.done(200, "GET", &format!("/admin/v1/ledger/{}", asked[1]), None).await;
+    let admin = AdminGateway::start().await;
+    let asked = busy(&admin).await;
+    let found = admin.done(200, "GET", &format!("/admin/v1/ledger/{}", asked[1]), None).await;
     assert_eq!((&found["key"], &found["team"], &found["outcome"]), (&json!("g"), &json!("growth"), &json!("served")));
     assert_eq!((&found["attempts"][0]["reason"], &found["model"]), (&json!("served"), &json!(MODEL)));
     assert_ne!(found["cost_usd"], "0");
     for nobody in ["req_00000000000000000000000000000000", "req_1", "x%2Fy", "%ff"] {
-        let refused = house.refused(404, "GET", &format!("/admin/v1/ledger/{nobody}"), None).await;
+        let refused = admin.refused(404, "GET", &format!("/admin/v1/ledger/{nobody}"), None).await;
         assert_eq!(refused, ("not_found".into(), None));
     }
 }
 
 #[tokio::test]
 async fn usage_is_summed_by_whatever_is_asked() {
-    let house = House::start().await;
-    busy(&house).await;
-    let usage = async |query: &str| house.done(200, "GET", &format!("/admin/v1/usage?{query}"), None).await;
+    let admin = AdminGateway::start().await;
+    busy(&admin).await;
+    let usage = async |query: &str| admin.done(200, "GET", &format!("/admin/v1/usage?{query}"), None).await;
     let by_key = usage("").await;
     assert_eq!((&by_key["by"], &by_key["total"]["requests"]), (&json!(["key"]), &json!(4)));
     let rows: Vec<_> =
@@ -85,17 +85,17 @@ async fn usage_is_summed_by_whatever_is_asked() {
         ("who=x", "who"),
         ("key=a&key=b", "key"),
     ] {
-        let refused = house.refused(400, "GET", &format!("/admin/v1/usage?{query}"), None).await;
+        let refused = admin.refused(400, "GET", &format!("/admin/v1/usage?{query}"), None).await;
         assert_eq!(refused, ("invalid_value".into(), Some(param.into())), "{query}");
     }
 }
 
 #[tokio::test]
-async fn a_gateway_without_a_ledger_says_so() {
-    let house = House::forgetful().await;
+async fn a_gateway_without_a_ledger_reports_that() {
+    let admin = AdminGateway::without_database().await;
     for path in ["usage", "ledger", "ledger/req_00000000000000000000000000000000"] {
-        assert_eq!(house.refused(404, "GET", &format!("/admin/v1/{path}"), None).await, ("no_ledger".into(), None));
+        assert_eq!(admin.refused(404, "GET", &format!("/admin/v1/{path}"), None).await, ("no_ledger".into(), None));
     }
-    let made = house.done(201, "POST", "/admin/v1/keys", Some(json!({ "name": "k", "policy": "all" }))).await;
-    assert_eq!(house.chat(made["secret"].as_str().unwrap()).await.0, 200);
+    let made = admin.done(201, "POST", "/admin/v1/keys", Some(json!({ "name": "k", "policy": "all" }))).await;
+    assert_eq!(admin.chat(made["secret"].as_str().unwrap()).await.0, 200);
 }

@@ -1,16 +1,16 @@
-//! The admin API: real sockets, a real database, and the API's own document as the measure of every answer.
+//! The admin API: real sockets, a real database, and every answer checked against the API's own document.
 //!
-//! Start reading in [`house`]; whatever is asked through it is held against the document.
+//! Start reading in [`admin_gateway`]; every request through it is checked against the document.
 
-// Tests measure real time, and stop at once where something is not as it must be.
+// Tests measure real time, and fail at once where a condition does not hold.
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)]
 
+mod admin_gateway;
 #[allow(dead_code, reason = "shared with the API tests, which use all of it")]
 #[path = "../api/config.rs"]
 mod config;
 mod document;
-mod house;
 mod ledger;
 mod lifecycle;
 mod matrix;

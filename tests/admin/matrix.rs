@@ -1,8 +1,8 @@
-//! Role × route × field, generated from the API's own document: a new operation or field is tried without
-//! anybody writing a test for it.
+//! Role × route × field, generated from the API's own document: a new operation or field is tested without a new
+//! test.
 
+use crate::admin_gateway::{AdminGateway, bearer, send};
 use crate::document::Described;
-use crate::house::{House, bearer, send};
 use crate::support::gateway::{ADMIN_TOKEN, KEY, METRICS_TOKEN, VIEWER_TOKEN};
 use crate::validator::faults;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use tierway::http::{ops_handler, public_handler};
 
 /// Methods to try at every path.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"];
-/// Whoever presents one of these is nobody here.
+/// Credentials that are no operator's.
 const NOBODY: [&str; 6] = [
     "",
     "Bearer ",
@@ -21,42 +21,42 @@ const NOBODY: [&str; 6] = [
     "Bearer twm_canary_metrics_token",
 ];
 
-/// A house in which every operation's example can be carried out.
-async fn furnished() -> (House, String) {
-    let house = House::start().await;
-    house.done(201, "POST", "/admin/v1/keys", Some(json!({ "name": "k", "policy": "standard" }))).await;
-    house.done(201, "POST", "/admin/v1/teams", Some(json!({ "name": "k" }))).await;
-    let (_, id) = house.chat(KEY).await;
-    house.booked(&id).await;
-    (house, id)
+/// A gateway in which the example of every operation can be run.
+async fn with_examples() -> (AdminGateway, String) {
+    let admin = AdminGateway::start().await;
+    admin.done(201, "POST", "/admin/v1/keys", Some(json!({ "name": "k", "policy": "standard" }))).await;
+    admin.done(201, "POST", "/admin/v1/teams", Some(json!({ "name": "k" }))).await;
+    let (_, id) = admin.chat(KEY).await;
+    admin.wait_for_receipt(&id).await;
+    (admin, id)
 }
 
-/// A name that is there.
+/// A name that exists.
 fn name<'a>(operation: &Described, request: &'a str) -> &'a str {
     if operation.path.contains("request_id") { request } else { "k" }
 }
 
 #[tokio::test]
 async fn the_document_and_the_router_have_the_same_operations() {
-    let house = House::start().await;
-    let described: BTreeSet<String> = house.document.operations().into_iter().map(|one| one.path).collect();
+    let admin = AdminGateway::start().await;
+    let described: BTreeSet<String> = admin.document.operations().into_iter().map(|one| one.path).collect();
     let pattern = regex::Regex::new(r#"RouteId\(\d+\): "(/admin[^"]*)""#).expect("the pattern is one");
-    for entry in [public_handler(house.gateway.app.clone(), true), ops_handler(house.gateway.app.clone())] {
+    for entry in [public_handler(admin.gateway.app.clone(), true), ops_handler(admin.gateway.app.clone())] {
         let printed = format!("{entry:?}");
         let routed: BTreeSet<String> = pattern.captures_iter(&printed).map(|found| found[1].to_owned()).collect();
         assert_eq!(routed, described);
     }
-    let clients_only = format!("{:?}", public_handler(house.gateway.app.clone(), false));
+    let clients_only = format!("{:?}", public_handler(admin.gateway.app.clone(), false));
     assert!(!clients_only.contains("/admin"), "operators have an address of their own there");
     for path in described {
-        let here = house.document.operations().into_iter().filter(|one| one.path == path);
+        let here = admin.document.operations().into_iter().filter(|one| one.path == path);
         let mut methods: BTreeSet<String> = here.map(|one| one.method).collect();
         if methods.contains("GET") {
             methods.insert("HEAD".to_owned());
         }
         for method in METHODS.into_iter().filter(|method| !methods.contains(*method)) {
             let at = path.replace("{name}", "k").replace("{request_id}", "x");
-            let answer = house.ask(method, &at, &bearer(ADMIN_TOKEN), None).await;
+            let answer = admin.ask(method, &at, &bearer(ADMIN_TOKEN), None).await;
             let allowed: BTreeSet<String> =
                 answer.header("allow").unwrap_or_default().split(", ").map(str::to_owned).collect();
             assert_eq!((answer.status, &allowed), (405, &methods), "{method} {path}");
@@ -66,41 +66,41 @@ async fn the_document_and_the_router_have_the_same_operations() {
 
 #[tokio::test]
 async fn a_token_opens_what_its_role_may_do_and_nothing_else() {
-    let (house, request) = furnished().await;
-    let before = house.state().await;
+    let (admin, request) = with_examples().await;
+    let before = admin.state().await;
     let mut tried = 0;
-    for operation in house.document.operations() {
+    for operation in admin.document.operations() {
         let path = operation.at(name(&operation, &request));
         let example = operation.body()["example"].as_object().map(|body| Value::Object(body.clone()).to_string());
         for presented in NOBODY {
             let header = if presented.is_empty() { String::new() } else { format!("authorization: {presented}\r\n") };
-            let answer = house.ask(&operation.method, &path, &header, example.as_deref()).await;
+            let answer = admin.ask(&operation.method, &path, &header, example.as_deref()).await;
             assert_eq!(answer.status, 401, "{operation:?} {presented}");
             tried += 1;
         }
-        let answer = house.ask(&operation.method, &path, &bearer(VIEWER_TOKEN), example.as_deref()).await;
+        let answer = admin.ask(&operation.method, &path, &bearer(VIEWER_TOKEN), example.as_deref()).await;
         assert_eq!(answer.status, if operation.changes() { 403 } else { 200 }, "{operation:?}");
         tried += 1;
     }
-    assert_eq!(house.state().await, before, "nobody changed anything");
-    // Teams before their keys, and both before their credit.
-    let mut operations = house.document.operations();
+    assert_eq!(admin.state().await, before, "nobody changed anything");
+    // Teams are created before their keys, and both before their credit.
+    let mut operations = admin.document.operations();
     operations.sort_by_key(|one| (one.path.contains("credits"), one.path.contains("keys")));
     for operation in operations {
         let path = operation.at(name(&operation, &request));
         let example = operation.body()["example"].as_object().map(|body| Value::Object(body.clone()));
-        let answer = house.operate(&operation.method, &path, example).await;
+        let answer = admin.operate(&operation.method, &path, example).await;
         let success = operation.about["responses"].as_object().unwrap().keys().find(|status| status.starts_with('2'));
         assert_eq!(Some(&answer.status.to_string()), success, "{operation:?}: {answer:?}");
         tried += 1;
     }
-    assert_ne!(house.state().await, before);
+    assert_ne!(admin.state().await, before);
     println!("{tried} requests");
     for token in [ADMIN_TOKEN, VIEWER_TOKEN] {
-        let models = send(&house.gateway, "GET", "/v1/models", &bearer(token), None).await;
+        let models = send(&admin.gateway, "GET", "/v1/models", &bearer(token), None).await;
         assert_eq!(models.status, 401, "an operator's token is no client's key");
     }
-    assert_eq!(send(&house.gateway, "GET", "/metrics", &bearer(METRICS_TOKEN), None).await.status, 200);
+    assert_eq!(send(&admin.gateway, "GET", "/metrics", &bearer(METRICS_TOKEN), None).await.status, 200);
 }
 
 /// Values of every kind, most of them wrong for most fields.
@@ -158,7 +158,7 @@ fn values() -> Vec<Value> {
     values
 }
 
-/// Every field of `schema`, those inside others too: its place, and its schema.
+/// Every field of `schema`, including nested ones: its path, and its schema.
 fn fields(schema: &Value, place: &str) -> Vec<(String, Value, bool)> {
     let required = |name: &str| schema["required"].as_array().is_some_and(|all| all.contains(&name.into()));
     let properties = schema["properties"].as_object().cloned().unwrap_or_default();
@@ -171,7 +171,7 @@ fn fields(schema: &Value, place: &str) -> Vec<(String, Value, bool)> {
     found
 }
 
-/// `body` with `value`, or nothing, at `place`; what lies above it is made from the examples.
+/// `body` with `value`, or nothing, at `place`; parent objects are made from the examples.
 fn with(body: &Value, schema: &Value, place: &str, value: Option<Value>) -> Value {
     let mut body = body.clone();
     if let Some((parent, child)) = place.split_once('.') {
@@ -187,11 +187,11 @@ fn with(body: &Value, schema: &Value, place: &str, value: Option<Value>) -> Valu
 
 #[tokio::test]
 async fn a_wrong_field_of_a_body_is_named_and_changes_nothing() {
-    let (house, _) = furnished().await;
-    house.done(201, "POST", "/admin/v1/teams", Some(json!({ "name": "growth" }))).await;
-    let before = house.state().await;
+    let (admin, _) = with_examples().await;
+    admin.done(201, "POST", "/admin/v1/teams", Some(json!({ "name": "growth" }))).await;
+    let before = admin.state().await;
     let mut tried = 0;
-    for operation in house.document.operations().into_iter().filter(|one| !one.body().is_null()) {
+    for operation in admin.document.operations().into_iter().filter(|one| !one.body().is_null()) {
         let (schema, path) = (&operation.body()["schema"], operation.at("k"));
         let example = &operation.body()["example"];
         for (place, field, required) in fields(schema, "") {
@@ -201,9 +201,9 @@ async fn a_wrong_field_of_a_body_is_named_and_changes_nothing() {
             wrong.extend(required.then_some(None));
             for value in wrong {
                 let body = with(example, schema, &place, value.clone());
-                let answer = house.operate(&operation.method, &path, Some(body)).await;
+                let answer = admin.operate(&operation.method, &path, Some(body)).await;
                 let reported = answer.json()["error"]["param"].as_str().unwrap_or_default().to_owned();
-                // An object with wrong members is told by its first wrong member.
+                // The error about an object with invalid members names the first of them.
                 let named =
                     reported == place || reported.strip_prefix(&place).is_some_and(|rest| rest.starts_with('.'));
                 let case = format!("{} {path} {place}={value:?}: {answer:?}", operation.method);
@@ -217,7 +217,7 @@ async fn a_wrong_field_of_a_body_is_named_and_changes_nothing() {
             for unknown in ["unknown", "Name", "", "a\u{0}b", "__proto__", "é"] {
                 let place = format!("{parent}{unknown}");
                 let answer =
-                    house.operate(&operation.method, &path, Some(with(example, schema, &place, Some(json!(1))))).await;
+                    admin.operate(&operation.method, &path, Some(with(example, schema, &place, Some(json!(1))))).await;
                 assert_eq!(answer.status, 400, "{place}");
                 assert!(unknown.is_empty() || answer.json()["error"]["param"] == place.as_str(), "{place}: {answer:?}");
                 tried += 1;
@@ -225,21 +225,21 @@ async fn a_wrong_field_of_a_body_is_named_and_changes_nothing() {
         }
     }
     println!("{tried} requests");
-    assert_eq!(house.state().await, before);
+    assert_eq!(admin.state().await, before);
 }
 
 #[tokio::test]
 async fn a_wrong_parameter_is_named() {
-    let (house, request) = furnished().await;
+    let (admin, request) = with_examples().await;
     let texts = values().into_iter().filter_map(|value| Some(value.as_str()?.to_owned()));
     let texts: Vec<String> = texts.filter(|text| text.len() < 10_000).chain(["x".repeat(4_000)]).collect();
     let mut tried = 0;
-    for operation in house.document.operations().into_iter().filter(|one| one.method == "GET") {
+    for operation in admin.document.operations().into_iter().filter(|one| one.method == "GET") {
         let path = operation.at(name(&operation, &request));
         for (parameter, schema) in operation.query() {
             for text in &texts {
                 let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
-                let answer = house.operate("GET", &format!("{path}?{parameter}={encoded}"), None).await;
+                let answer = admin.operate("GET", &format!("{path}?{parameter}={encoded}"), None).await;
                 let read = match schema["type"].as_str() {
                     Some("integer") => text.parse::<u64>().ok().map(Value::from),
                     Some("array") => Some(text.split(',').map(Value::from).collect()),
@@ -251,11 +251,11 @@ async fn a_wrong_parameter_is_named() {
                 tried += 1;
             }
             for twice in [format!("{parameter}=1&{parameter}=1"), format!("{parameter}=%ff")] {
-                let answer = house.operate("GET", &format!("{path}?{twice}"), None).await;
+                let answer = admin.operate("GET", &format!("{path}?{twice}"), None).await;
                 assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!(parameter)));
             }
         }
-        let answer = house.operate("GET", &format!("{path}?unknown=1"), None).await;
+        let answer = admin.operate("GET", &format!("{path}?unknown=1"), None).await;
         assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!("unknown")));
     }
     println!("{tried} requests");

@@ -1,6 +1,6 @@
-//! What operators are refused, row by row; nothing is changed then.
+//! Every refusal of the admin API; none of them changes anything.
 
-use crate::house::{House, bearer};
+use crate::admin_gateway::{AdminGateway, bearer};
 use crate::support::gateway::{ADMIN_TOKEN, VIEWER_TOKEN, compile};
 use serde_json::{Value, json};
 use tierway::cli::reload::apply;
@@ -9,10 +9,10 @@ use tierway::domain::secret::Secret;
 
 #[tokio::test]
 async fn every_refusal_has_its_row() {
-    let house = House::start().await;
-    house.done(201, "POST", "/admin/v1/keys", Some(json!({ "name": "k", "policy": "standard" }))).await;
-    let before = house.state().await;
-    let check = async |method: &str, path: &str, body, expected| refused(&house, method, path, body, expected).await;
+    let admin = AdminGateway::start().await;
+    admin.done(201, "POST", "/admin/v1/keys", Some(json!({ "name": "k", "policy": "standard" }))).await;
+    let before = admin.state().await;
+    let check = async |method: &str, path: &str, body, expected| refused(&admin, method, path, body, expected).await;
     check("GET", "nothing", None, (404, "unknown_url", None)).await;
     check("GET", "keys/", None, (404, "unknown_url", None)).await;
     check("DELETE", "keys/k", None, (405, "method_not_allowed", None)).await;
@@ -47,54 +47,54 @@ async fn every_refusal_has_its_row() {
     check("POST", "keys/k/rotate", Some(json!({ "overlap": "1w" })), (400, "invalid_value", Some("overlap"))).await;
     check("GET", "keys?limit=1001", None, (400, "invalid_value", Some("limit"))).await;
     check("GET", "keys/k?limit=1", None, (400, "invalid_value", Some("limit"))).await;
-    assert_eq!(house.state().await, before);
+    assert_eq!(admin.state().await, before);
 }
 
 #[tokio::test]
 async fn credit_is_one_holders_who_is_there() {
-    let house = House::start().await;
-    let before = house.state().await;
+    let admin = AdminGateway::start().await;
+    let before = admin.state().await;
     let check = async |body: Value, param: &str| {
-        refused(&house, "POST", "credits/grants", Some(body), (400, "invalid_value", Some(param))).await;
+        refused(&admin, "POST", "credits/grants", Some(body), (400, "invalid_value", Some(param))).await;
     };
     check(json!({ "amount": "1" }), "key").await;
     check(json!({ "amount": "1", "key": "nobody" }), "key").await;
     check(json!({ "amount": "1", "team": "nobody" }), "team").await;
     check(json!({ "amount": "1", "team": "sales", "key": "app" }), "team").await;
     check(json!({ "amount": "0.00", "key": "app" }), "amount").await;
-    assert_eq!(house.state().await, before);
+    assert_eq!(admin.state().await, before);
 }
 
-/// A token changed by a reload is the token from then on.
+/// After a reload with another token, the new token is valid and the old one is not.
 #[tokio::test]
 async fn a_reload_takes_up_another_viewer_token() {
-    let house = House::start().await;
-    let look = async || house.ask("GET", "/admin/v1/keys", &bearer(VIEWER_TOKEN), None).await.status;
+    let admin = AdminGateway::start().await;
+    let look = async || admin.ask("GET", "/admin/v1/keys", &bearer(VIEWER_TOKEN), None).await.status;
     assert_eq!(look().await, 200);
     for (token, expected) in [("env:OTHER_KEY", 401), ("env:VIEWER_TOKEN", 200)] {
-        let config = house.config.replace("env:VIEWER_TOKEN", token);
+        let config = admin.config.replace("env:VIEWER_TOKEN", token);
         let change = ConfigChange { snapshot: compile(&config), needs_restart: Vec::new() };
-        apply(Ok(change), &house.gateway.app, Some(&Secret::new(ADMIN_TOKEN)));
+        apply(Ok(change), &admin.gateway.app, Some(&Secret::new(ADMIN_TOKEN)));
         assert_eq!(look().await, expected, "{token}");
     }
-    assert_eq!(house.operate("GET", "/admin/v1/keys", None).await.status, 200, "the admin token made at start stays");
+    assert_eq!(admin.operate("GET", "/admin/v1/keys", None).await.status, 200, "the admin token made at start stays");
 }
 
-/// The status, code and field of a refusal.
-type Told<'a> = (u16, &'a str, Option<&'a str>);
+/// The status, code and field of an error.
+type ExpectedError<'a> = (u16, &'a str, Option<&'a str>);
 
-async fn refused(house: &House, method: &str, path: &str, body: Option<Value>, expected: Told<'_>) {
+async fn refused(admin: &AdminGateway, method: &str, path: &str, body: Option<Value>, expected: ExpectedError<'_>) {
     let (status, code, param) = expected;
-    let refused = house.refused(status, method, &format!("/admin/v1/{path}"), body).await;
+    let refused = admin.refused(status, method, &format!("/admin/v1/{path}"), body).await;
     assert_eq!(refused, (code.to_owned(), param.map(str::to_owned)), "{method} {path}");
 }
 
 #[tokio::test]
 async fn a_body_is_json_or_refused() {
-    let house = House::start().await;
+    let admin = AdminGateway::start().await;
     let check = async |headers: &str, body: Option<&str>, expected: (u16, &str)| {
         let headers = format!("{}{headers}", bearer(ADMIN_TOKEN));
-        let refused = house.ask("POST", "/admin/v1/keys", &headers, body).await;
+        let refused = admin.ask("POST", "/admin/v1/keys", &headers, body).await;
         let error = refused.json();
         assert_eq!(
             (refused.status, error["error"]["code"].as_str().unwrap_or_default()),
@@ -117,15 +117,15 @@ async fn a_body_is_json_or_refused() {
     let large = format!("{{\"name\":\"{}\"}}", "x".repeat(64 * 1024));
     check("", Some(&large), (413, "request_too_large")).await;
     check("", Some(r#"{"name":"k","policy":"all","name":"l"}"#), (400, "invalid_value")).await;
-    assert_eq!(house.state().await[0]["data"].as_array().map(Vec::len), Some(1), "only the key of the file is there");
+    assert_eq!(admin.state().await[0]["data"].as_array().map(Vec::len), Some(1), "only the key of the file is there");
     let json = "content-type: Application/JSON; charset=utf-8\r\n";
-    let made = house.ask("POST", "/admin/v1/keys", &format!("{}{json}", bearer(ADMIN_TOKEN)), Some(good)).await;
+    let made = admin.ask("POST", "/admin/v1/keys", &format!("{}{json}", bearer(ADMIN_TOKEN)), Some(good)).await;
     assert_eq!(made.status, 201);
 }
 
 #[tokio::test]
 async fn without_a_token_nothing_is_reported() {
-    let house = House::start().await;
+    let admin = AdminGateway::start().await;
     for path in [
         "/admin",
         "/admin/",
@@ -137,7 +137,7 @@ async fn without_a_token_nothing_is_reported() {
     ] {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
             for body in [None, Some("{"), Some(r#"{"name":"x","policy":"all"}"#)] {
-                let answer = house.ask(method, path, "content-type: text/plain\r\n", body).await;
+                let answer = admin.ask(method, path, "content-type: text/plain\r\n", body).await;
                 assert_eq!((answer.status, answer.header("allow")), (401, None), "{method} {path}");
                 assert_eq!(answer.json()["error"]["code"], "invalid_token");
             }
@@ -147,11 +147,11 @@ async fn without_a_token_nothing_is_reported() {
 
 #[tokio::test]
 async fn who_may_only_look_is_refused_before_anything_is_read() {
-    let house = House::start().await;
-    let answer = house.ask("POST", "/admin/v1/keys", &bearer(VIEWER_TOKEN), Some("{")).await;
+    let admin = AdminGateway::start().await;
+    let answer = admin.ask("POST", "/admin/v1/keys", &bearer(VIEWER_TOKEN), Some("{")).await;
     assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (403, Some("forbidden")));
-    let head = house.ask("HEAD", "/admin/v1/keys/app", &bearer(VIEWER_TOKEN), None).await;
+    let head = admin.ask("HEAD", "/admin/v1/keys/app", &bearer(VIEWER_TOKEN), None).await;
     assert_eq!((head.status, head.header("etag")), (200, None), "what is in the file has no version");
-    let metrics = crate::house::send(&house.gateway, "GET", "/metrics", &bearer(VIEWER_TOKEN), None).await;
+    let metrics = crate::admin_gateway::send(&admin.gateway, "GET", "/metrics", &bearer(VIEWER_TOKEN), None).await;
     assert_eq!(metrics.status, 200);
 }

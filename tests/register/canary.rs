@@ -1,10 +1,10 @@
-//! No file, no log and no answer shows the secret of a stored key, in no spelling.
+//! No file, log or answer contains the secret of a stored key, in any encoding.
 
 use crate::place::{CONFIG, Place, asked, until};
 use crate::process::Running;
 use crate::spellings::spellings;
 
-/// Secrets that keys are imported with; each is its own marker.
+/// The secrets of imported keys; each can be searched for.
 const IMPORTED: [&str; 3] = ["sk-canary-in-csv-2f7d", "sk-canary-in-json-81ce", "sk-canary-by-hash-5b90"];
 
 fn free_of(place: &str, bytes: &[u8], secrets: &[String]) {
@@ -37,7 +37,7 @@ fn no_secret_of_a_stored_key_is_found_anywhere() {
     let gateway = Running::hearing(place.command(&["serve"]), |_| true);
     said(&["keys", "import", "keys.jsonl"]);
     said(&["keys", "import", "hashes.csv"]);
-    // Refused, and said so without repeating anything.
+    // Refused, with a message that does not repeat the secret.
     said(&["keys", "import", "keys.csv"]);
     let rotated = place.printed(&["keys", "rotate", "made", "--overlap", "1h"]);
     secrets.push(rotated.trim_end().to_owned());
@@ -60,7 +60,7 @@ fn no_secret_of_a_stored_key_is_found_anywhere() {
     said(&["keys", "disable", "made", "--json"]);
     said(&["usage"]);
     heard.push(("the metrics".to_owned(), gateway.ask("/metrics").1.into_bytes()));
-    // While it is open, with the log and the shared memory beside it, and when it is closed.
+    // While the database is open, with its log and shared memory, and after it is closed.
     let mut files = files_of(&place);
     let log = gateway.stop();
     assert!(log.contains("\"target\":\"access\"") && log.contains("invalid_api_key"), "the log was heard: {log}");
@@ -77,7 +77,7 @@ fn no_secret_of_a_stored_key_is_found_anywhere() {
     }
 }
 
-/// Everything of the database.
+/// All files of the database.
 fn files_of(place: &Place) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(place.folder()).expect("it is there").map(|entry| entry.expect("it is there"));
     let named = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));

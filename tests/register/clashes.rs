@@ -1,10 +1,10 @@
-//! What the file and the store both have is served by nobody: all of it is named.
+//! A name or secret that both the file and the store have is not served: every conflict is reported.
 
 use crate::place::{CONFIG, Place, asked};
 use crate::process::{KEY, PATIENCE, Running};
 use std::time::{Duration, Instant};
 
-/// What [`clashing`] has, as it is said.
+/// The conflicts of [`clashing`], as they are reported.
 const SAID: [&str; 4] = [
     "the key `same-name` is in the configuration and in the store; rename one of them",
     "the key `another` has the secret of the stored key `same-secret`; every key needs its own",
@@ -14,7 +14,7 @@ const SAID: [&str; 4] = [
 
 const SECRET: &str = "sk-both-have-it";
 
-/// A store that fits [`CONFIG`], and not [`clashing`].
+/// A store that fits [`CONFIG`], and conflicts with [`clashing`].
 fn stored(place: &Place) {
     place.printed(&["keys", "create", "same-name", "--policy", "standard"]);
     place.printed(&["keys", "create", "lost", "--policy", "paying"]);
@@ -49,7 +49,7 @@ fn a_clash_refuses_the_start_and_names_everything() {
 fn a_clash_refuses_a_reload_and_names_everything() {
     let place = Place::new();
     stored(&place);
-    // Read from files, since a process keeps the environment it started with.
+    // Read from files, because a process keeps the environment it started with.
     let written = |name: &str, text: &str| {
         place.write(name, text);
         format!("\"file:{}\"", place.path(name).display())

@@ -1,4 +1,4 @@
-//! What the commands print, and with what they exit.
+//! The output of the commands, and their exit codes.
 
 use crate::place::{Place, text};
 use crate::process::KEY;
@@ -44,7 +44,7 @@ fn one_object_holds_everything_of_a_new_key() {
 }
 
 #[test]
-fn a_secret_that_nobody_could_read_is_an_error_that_says_what_to_do() {
+fn a_secret_that_could_not_be_printed_is_an_error_with_advice() {
     let place = Place::new();
     let full = || Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there"));
     let mut create = place.command(&["keys", "create", "growth", "--policy", "standard"]);
@@ -152,7 +152,7 @@ fn an_edit_changes_what_it_names_and_nothing_else() {
 }
 
 #[test]
-fn a_rotation_says_how_long_the_old_one_works() {
+fn a_rotation_reports_how_long_the_old_secret_works() {
     let place = Place::new();
     let first = place.created("growth");
     let output = place.run(&["keys", "rotate", "growth"]);
@@ -181,7 +181,7 @@ fn credit_is_granted_taken_back_and_listed() {
     assert!(note.contains("has no budget") && note.contains("credit = \"first\""), "{note}");
     let (answer, _) = grant(&["--key", "growth", "-2.50"]);
     assert!(answer.starts_with("took from the key growth: $2.50; left: $10;"), "{answer}");
-    // Its team has a budget, which bounds it.
+    // Its team has a budget, which limits it.
     let (_, note) = grant(&["--team", "filed", "1"]);
     assert_eq!(note, "");
     place.printed(&["keys", "edit", "growth", "--policy", "paying"]);
@@ -216,7 +216,7 @@ fn teams_are_made_shown_and_changed() {
     assert!(place.printed(&["teams", "list"]).contains("filed   file    $2,000 a month UTC"));
 }
 
-/// A key of the file's keeps its secret where it is, and says so.
+/// The secret of a key in the file is kept there, and the command says so.
 #[test]
 fn a_key_of_the_file_is_shown_without_its_secret() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! Many keys at once: all, or none, quickly, and every bad row named.
+//! Imports of many keys: all or none, quickly, with every invalid row reported.
 
 use crate::place::{Place, asked, text, until};
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Instant;
 use tierway::domain::secret::KeyHash;
 
-/// Keys of the large import.
+/// Number of keys of the large import.
 const MANY: usize = 100_000;
 
 #[test]
@@ -72,7 +72,7 @@ fn every_bad_row_is_named_and_nothing_is_imported() {
     assert!(place.refused(&["keys", "import", "gone.csv"], 1).contains("gone.csv cannot be read"));
 }
 
-/// Beside a gateway under load, which fails nothing meanwhile.
+/// Beside a gateway under load, which fails no request meanwhile.
 #[test]
 fn a_hundred_thousand_keys_are_imported_beside_a_gateway_that_goes_on() {
     let place = Place::new();
@@ -98,6 +98,6 @@ fn a_hundred_thousand_keys_are_imported_beside_a_gateway_that_goes_on() {
          took {slowest:?}"
     );
     assert_eq!(asked(&gateway, "sk-0-of-many"), 200, "all are known at once");
-    assert!(text(&output.stderr).contains("read 100,000 keys in"), "progress is told");
+    assert!(text(&output.stderr).contains("read 100,000 keys in"), "progress is reported");
     gateway.stop();
 }

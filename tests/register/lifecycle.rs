@@ -1,10 +1,10 @@
-//! A key's life beside a running gateway: what a command writes holds there within a second.
+//! A key beside a running gateway: what a command writes applies there within a second.
 
 use crate::place::{Place, asked, text, until};
 use std::process::Stdio;
 use std::time::Duration;
 
-/// What is promised is a second; what is asserted is ten times that.
+/// A second is promised; ten times that is asserted.
 const KNOWN_WITHIN: Duration = Duration::from_secs(10);
 
 #[test]
@@ -54,7 +54,7 @@ fn a_teams_budget_holds_for_its_keys() {
     gateway.stop();
 }
 
-/// A command that takes a key away returns, and this long after that the key still opens something.
+/// How long a key still works after the command that disabled it has returned.
 #[test]
 fn a_key_that_is_taken_away_is_refused_soon() {
     let place = Place::new();
@@ -90,7 +90,7 @@ fn what_was_made_before_the_start_and_what_was_made_after_survive_a_kill() {
     gateway.stop();
 }
 
-/// The file needs no key where the store has one; without either the demo's is made.
+/// With a key in the store the file needs none; without either, the demo key is generated.
 #[test]
 fn stored_keys_alone_are_enough() {
     let place = Place::new();
@@ -102,7 +102,7 @@ fn stored_keys_alone_are_enough() {
     assert!(!said.contains("tw_demo_"), "{said}");
 }
 
-/// Commands of a script that runs several at once, before there is a database.
+/// Commands that run at the same time, before there is a database.
 #[test]
 fn commands_that_all_find_no_database_make_one_together() {
     let place = Place::new();

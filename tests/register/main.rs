@@ -1,10 +1,9 @@
-//! Keys, teams and credit as operators meet them: by the commands, with the real binary, on a database of
-//! their own.
+//! Keys, teams and credit as operators use them: by commands, with the real binary, on a database of their own.
 //!
-//! What every register promises is in `tests/store_contract/registers.rs`, what keys do in one process in
-//! `tests/api/stored_keys.rs`; here a gateway and commands beside it are processes of their own.
+//! What every register promises is tested in `tests/store_contract/registers.rs`, keys in one process in
+//! `tests/api/stored_keys.rs`; here a gateway and the commands beside it are separate processes.
 
-// Tests watch real processes, and have the system's clock for their patience.
+// Tests observe real processes, and wait by the system's clock.
 #![allow(clippy::disallowed_methods)]
 
 #[path = "../store_sqlite/process.rs"]

@@ -1,4 +1,4 @@
-//! What the page on keys says to type is typed.
+//! The commands of docs/keys.md are run as they are written there.
 
 use crate::place::Place;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 fn every_command_on_the_page_works_as_written() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("docs/keys.md")).expect("the page is there");
-    let folder = Path::new(env!("CARGO_BIN_EXE_tierway")).parent().expect("the binary lies in a folder");
+    let folder = Path::new(env!("CARGO_BIN_EXE_tierway")).parent().expect("the binary is in a folder");
     let place = Place::new();
     let mut tried = 0;
     for block in page.split("```sh\n").skip(1) {

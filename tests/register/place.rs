@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// One provider that answers at once, two policies, and a key of the file's.
+/// One provider that answers at once, two policies, and a key in the file.
 pub const CONFIG: &str = r#"
 [server]
 listen = "127.0.0.1:0"
@@ -81,7 +81,7 @@ impl Place {
         self.command(args).output().expect("the binary starts")
     }
 
-    /// What a command prints, when it ends well.
+    /// The output of a command that succeeds.
     #[track_caller]
     pub fn printed(&self, args: &[&str]) -> String {
         let output = self.run(args);
@@ -95,7 +95,7 @@ impl Place {
         serde_json::from_str(&self.printed(&[args, &["--json"]].concat())).expect("it is JSON")
     }
 
-    /// What a command says that exits with `code` and answers nothing.
+    /// The message of a command that exits with `code` and has no output.
     #[track_caller]
     pub fn refused(&self, args: &[&str], code: i32) -> String {
         let output = self.run(args);

@@ -1,4 +1,4 @@
-//! A key is rotated under load: nobody notices.
+//! A key is rotated under load, and no request fails.
 
 use crate::place::{Place, until};
 use crate::process::{Client, PATIENCE};
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 8;
 const AT_LEAST: u64 = 2_000;
-/// How long the old secret works on: much longer than the clients take to change over.
+/// How long the old secret works: much longer than the clients need to change to the new one.
 const OVERLAP: &str = "6s";
-/// A use is noted once in a second.
+/// A use is recorded once in a second.
 const NOTED_EVERY: Duration = Duration::from_secs(1);
 
-/// Clients that ask as fast as they are answered, each with the secret it was told.
+/// Clients that send requests one after the other, each with the secret it was given.
 struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
@@ -37,7 +37,7 @@ impl Load {
             std::thread::spawn(move || {
                 let mut client = Client::connect(addr).expect("it listens");
                 while !stop.load(Ordering::Relaxed) {
-                    // Held while it asks, so that whoever changes it knows that the old one is no longer in use.
+                    // Held during the request: whoever changes it knows that the old one is no longer in use.
                     let secret = secret.lock().expect("no thread panicked");
                     match client.chat_by(&secret, "m") {
                         Some(answer) if answer.status == 200 => drop(answered.fetch_add(1, Ordering::Relaxed)),
@@ -80,14 +80,14 @@ fn a_rotation_under_load_fails_nobody_and_each_secrets_last_use_is_shown() {
     let load = Load::on(gateway.addr, &old);
     load.until_answered(AT_LEAST / 4);
     let new = place.printed(&["keys", "rotate", "busy", "--overlap", OVERLAP]).trim_end().to_owned();
-    // The gateway knows the new one within a second; a client that waits for it loses nothing.
+    // The gateway knows the new secret within a second; a client that waits for it loses no request.
     until(&gateway, &new, 200);
     for secret in &load.secrets {
         load.until_answered(AT_LEAST / 50);
         new.clone_into(&mut secret.lock().expect("no thread panicked"));
     }
     let old_was_used_until = Timestamp::now();
-    // Nobody asks with it any more: whether it still works is not tried, which would be a use.
+    // No client uses it any more. Whether it still works is not tried, since that would be a use.
     let ends = time(&secrets(&place)[0]["ends"]).expect("it was given an end");
     while Timestamp::now() <= ends {
         load.until_answered(1);
@@ -105,7 +105,7 @@ fn a_rotation_under_load_fails_nobody_and_each_secrets_last_use_is_shown() {
     let [old_used, new_used] = [0, 1].map(|at| time(&secrets[at]["last_used"]).expect("it was used"));
     let within = |used: Timestamp, until: Timestamp| {
         let before = Duration::try_from(until.duration_since(used)).expect("it was used before that");
-        // Besides what is not noted: a request, and the turn of a thread on a machine that has much to do.
+        // Not recorded: the duration of a request, and scheduling delays on a busy machine.
         assert!(before < NOTED_EVERY + Duration::from_secs(2), "{used} is shown, it was used until {until}");
     };
     within(old_used, old_was_used_until);
@@ -124,7 +124,7 @@ fn time(value: &Value) -> Option<Timestamp> {
     value.as_str().map(|text| text.parse().expect("an instant"))
 }
 
-/// As the page says to find it: `printf %s "$KEY" | sha256sum | cut -c1-12`.
+/// As docs/keys.md explains: `printf %s "$KEY" | sha256sum | cut -c1-12`.
 fn id(secret: &str) -> String {
     let script = "printf %s \"$KEY\" | sha256sum | cut -c1-12";
     let output = std::process::Command::new("sh").args(["-c", script]).env("KEY", secret).output();

@@ -1,4 +1,4 @@
-//! What `explain` says, as values: printed as JSON as they are, and as text by `text`.
+//! The explanation of a request as values: serialised for `--json`, and formatted by `text`.
 
 use crate::domain::authorize::{Asked, KeyRecord};
 use crate::domain::call::{Call, Endpoint, Feature};
@@ -13,23 +13,23 @@ use crate::telemetry::rfc3339::Rfc3339;
 use serde::Serialize;
 use std::time::Duration;
 
-/// One request and what would become of it.
+/// A request, and where it would go.
 #[derive(Serialize, Debug)]
 pub(super) struct ExplanationView {
     pub(super) model: String,
-    /// `model`, `alias`, `tier` or `reserved`; none for a name that is unknown or not allowed.
+    /// `model`, `alias`, `tier` or `reserved`; `None` if the name is unknown or not allowed.
     pub(super) kind: Option<&'static str>,
     pub(super) key: Option<String>,
-    /// None for a key that may do everything.
+    /// `None` for a key without restrictions.
     pub(super) policy: Option<String>,
     pub(super) endpoint: &'static str,
     pub(super) features: Vec<&'static str>,
-    /// What the client is told instead of an answer.
+    /// The error that the client would receive instead of an answer.
     pub(super) refusal: Option<ErrorView>,
-    /// What the key may ask for, where it may not ask for this.
+    /// The names the key may use, if it may not use this one.
     pub(super) usable: Vec<String>,
     pub(super) ways: Vec<WayView>,
-    /// Parts of the alias that are never drawn.
+    /// Parts of the alias that are never chosen.
     pub(super) never_drawn: Vec<NeverDrawn>,
     pub(super) terms: RouteTerms,
     pub(super) passed_over: Vec<PassedOver>,
@@ -45,9 +45,9 @@ pub(super) struct ErrorView {
 
 #[derive(Serialize, Debug)]
 pub(super) struct WayView {
-    /// `tier default`, `model m`: where it begins.
+    /// Where it begins: `tier default`, `model m`.
     pub(super) begins: String,
-    /// How many in a hundred requests take it.
+    /// The percentage of requests that take it.
     pub(super) percent: f64,
     #[serde(rename = "legs")]
     pub(super) candidate_models: Vec<CandidateView>,
@@ -57,7 +57,7 @@ pub(super) struct WayView {
 pub(super) struct CandidateView {
     pub(super) model: String,
     pub(super) tier: Option<String>,
-    /// Where the first model is drawn: how many in a hundred requests begin with this one.
+    /// The percentage of requests that begin with this model, if the first model is drawn at random.
     pub(super) first_percent: Option<f64>,
     pub(super) deployments: Vec<DeploymentView>,
 }
@@ -69,7 +69,7 @@ pub(super) struct DeploymentView {
     pub(super) capacity: &'static str,
     pub(super) weight: u32,
     pub(super) max_concurrent: Option<u32>,
-    /// USD per million tokens.
+    /// In USD per million tokens.
     pub(super) price: Option<PriceView>,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct PriceView {
     pub(super) version: String,
     pub(super) input: String,
     pub(super) output: String,
-    /// The price that follows it.
+    /// The next price, if one is configured.
     pub(super) then: Option<NextPriceView>,
 }
 
@@ -104,20 +104,20 @@ pub(super) struct PassedOver {
     pub(super) why: String,
 }
 
-/// What holds for every attempt.
+/// The limits of every attempt.
 #[derive(Serialize, Debug)]
 pub(super) struct RouteTerms {
     pub(super) balance: &'static str,
     pub(super) home_region: Option<String>,
     pub(super) max_attempts: u32,
     pub(super) total_ms: u64,
-    /// Until the first token of a stream, or the whole answer, of the first model.
+    /// Milliseconds until the first token of a stream, or until the whole answer, of the first model.
     pub(super) patience_ms: Option<u64>,
     pub(super) stream: bool,
 }
 
-/// Who asks for what.
-pub(super) struct RequestView<'a> {
+/// The request to explain, with what it is explained from.
+pub(super) struct ExplainContext<'a> {
     pub(super) table: &'a RoutingTable,
     pub(super) key: &'a KeyRecord,
     /// A key of the configuration was named.
@@ -125,11 +125,11 @@ pub(super) struct RequestView<'a> {
     pub(super) by_policy: bool,
     pub(super) call: &'a Call,
     pub(super) no_fallback: bool,
-    /// Whose prices are told, in Unix milliseconds.
+    /// The Unix milliseconds of the prices to show.
     pub(super) now_ms: i64,
 }
 
-impl RequestView<'_> {
+impl ExplainContext<'_> {
     pub(super) fn refused(&self, refusal: &Refusal) -> ExplanationView {
         let row = ApiError::refused(refusal);
         let view = ErrorView { status: row.status.as_u16(), code: row.code, message: row.message.into_owned() };
@@ -184,7 +184,7 @@ impl RequestView<'_> {
         }
     }
 
-    /// A share that is bound to the key is known only where the key is.
+    /// The choice of an alias that is sticky by key is known only if the key is.
     fn is_bound(&self, asked: Asked) -> bool {
         match asked {
             Asked::Plain(Target::Alias(index)) => self.table.aliases[index].sticky != Sticky::Key || self.key_is_known,
@@ -278,7 +278,7 @@ impl RequestView<'_> {
         let deployment = self.table.deployment(id);
         let plain = matches!(asked, Asked::Plain(_));
         let why = match why {
-            // Whatever leads to its model, a plain name does not lead to it.
+            // Another name may lead to its model; a plain name does not.
             WhyNot::Unreached if plain && deployment.capacity == Capacity::Dedicated => WhyNot::Dedicated,
             why => why,
         };

@@ -1,43 +1,44 @@
-//! `tierway explain`: where a request would go, in what order, and why nowhere else; or what became
-//! of one that was answered.
+//! `tierway explain`: where a request would go, in what order, and why nowhere else; or what happened to a request
+//! that was answered.
 //!
-//! It reads the configuration and asks the domain; it must never route by itself, and never send.
-//! Health, load and limits are of the moment and not part of the answer.
+//! It reads the configuration and asks the domain; it must never route by itself, and never send a request. Health,
+//! load and limits change from moment to moment and are not part of the output.
 //!
-//! Start reading at [`explain`]; `explanation` has the words, `text` their layout.
+//! Start reading at [`explain`]; `explanation` has the content, `text` its layout.
 
 mod explanation;
 mod request;
 mod text;
 
-use super::store::{Stopped, Stored};
+use super::store::{CommandError, StoreArgs};
 use super::{EXIT_USAGE, print};
 use crate::cli::check::EXIT_CONFIGURATION;
 use crate::clock::Clock;
-use crate::config::{ExtraKey, KeyHash, ProcessEnvironment, Snapshot, find, load};
+use crate::config::{ExtraKey, ProcessEnvironment, Snapshot, find, load};
 use crate::domain::authorize::{KeyRecord, authorize, is_valid};
 use crate::domain::call::{Bounds, Call, Endpoint, Feature, FeatureSet, RequestMetadata};
 use crate::domain::id::RequestId;
 use crate::domain::refusal::Refusal;
 use crate::domain::register::KeyOverrides;
 use crate::domain::routing::explain as domain;
+use crate::domain::secret::KeyHash;
 use crate::store::RegisterContents;
 use crate::store::sqlite::LedgerReader;
 use bytes::Bytes;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use explanation::{ExplanationView, RequestView};
+use explanation::{ExplainContext, ExplanationView};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// What says how a request would be asked; one that has ended was asked already.
+/// Arguments that describe a request to come; they exclude one that has ended.
 const OF_A_FUTURE_REQUEST: [&str; 8] =
     ["model", "key", "policy", "endpoint", "stream", "user", "features", "no_fallback"];
 
-/// What `explain` takes.
+/// Arguments of `explain`.
 #[derive(Args, Debug)]
-pub(super) struct Explain {
+pub(super) struct ExplainArgs {
     /// What a client would write as `model`: a model, an alias, a tier, or a `Pro/` name
     #[arg(long, value_name = "NAME", required_unless_present = "request")]
     model: Option<String>,
@@ -66,7 +67,7 @@ pub(super) struct Explain {
     #[arg(long)]
     no_fallback: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -82,22 +83,22 @@ fn feature_parser() -> impl TypedValueParser<Value = Feature> {
     PossibleValuesParser::new(Feature::ALL.map(Feature::name)).try_map(move |name| named(name).ok_or("no feature"))
 }
 
-/// Prints the story of one request; exits with 1 when it would be refused.
+/// Prints the explanation of one request; exits with 1 if it would be refused.
 ///
 /// # Errors
-/// Only that it could not be written.
-pub(super) fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
+/// Only if it cannot be written.
+pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     if let Some(id) = args.request {
-        return request::explain(id, &args.stored, args.json);
+        return request::explain(id, &args.store, args.json);
     }
-    if args.stored.is_named() {
-        return Stopped::usage("--store is read with --request only").tell();
+    if args.store.is_named() {
+        return CommandError::usage("--store is read with --request only").print();
     }
-    // A key without limits of any kind, for who names neither key nor policy. Nobody can present it.
-    let anybody = ExtraKey { name: "anybody".to_owned(), hash: KeyHash([0; 32]) };
-    let hash = anybody.hash;
-    let loaded = find(args.stored.config(), &ProcessEnvironment)
-        .and_then(|source| load(&source, &ProcessEnvironment, &[anybody]));
+    // A key without restrictions, for a command line that names neither key nor policy. No client can present it.
+    let unrestricted = ExtraKey { name: "anybody".to_owned(), hash: KeyHash([0; 32]) };
+    let hash = unrestricted.hash;
+    let loaded = find(args.store.config(), &ProcessEnvironment)
+        .and_then(|source| load(&source, &ProcessEnvironment, &[unrestricted]));
     let snapshot = match loaded {
         Ok(snapshot) => snapshot,
         Err(problems) => {
@@ -112,7 +113,7 @@ pub(super) fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
-    let explanation = tell(args, &snapshot, &key, Clock.unix_ms());
+    let explanation = explanation_of(args, &snapshot, &key, Clock.unix_ms());
     let refused = explanation.refusal.is_some();
     print(&if args.json {
         format!("{}\n", serde_json::to_string_pretty(&explanation)?)
@@ -122,11 +123,11 @@ pub(super) fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The key that asks.
-fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<KeyRecord>, String> {
-    let everybody = snapshot.key(anybody).expect("it was handed to the loading");
+/// The key of the request.
+fn who(args: &ExplainArgs, snapshot: &Snapshot, unrestricted: &KeyHash) -> Result<Arc<KeyRecord>, String> {
+    let unrestricted_key = snapshot.key(unrestricted).expect("it was given to the loader");
     if let Some(name) = &args.key {
-        let keys = || snapshot.keys.values().filter(|key| !Arc::ptr_eq(key, everybody));
+        let keys = || snapshot.keys.values().filter(|key| !Arc::ptr_eq(key, unrestricted_key));
         let in_file = keys().find(|key| *key.name == **name).cloned();
         return in_file.or_else(|| stored(args, snapshot, name)).ok_or_else(|| {
             let known = keys().map(|key| &*key.name);
@@ -134,7 +135,7 @@ fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<Key
             format!("there is no key `{name}`; {}; {hint}", list("keys", known))
         });
     }
-    let Some(name) = &args.policy else { return Ok(everybody.clone()) };
+    let Some(name) = &args.policy else { return Ok(unrestricted_key.clone()) };
     let policy = snapshot.policy(name).ok_or_else(|| {
         let known = snapshot.policies.iter().map(|policy| &*policy.name);
         format!("there is no policy `{name}`; {}", list("policies", known))
@@ -142,9 +143,9 @@ fn who(args: &Explain, snapshot: &Snapshot, anybody: &KeyHash) -> Result<Arc<Key
     Ok(Arc::new(KeyRecord::of("".into(), policy, None, &KeyOverrides::default(), None)))
 }
 
-/// The key called `name` in the store, where there is one to be read.
-fn stored(args: &Explain, snapshot: &Snapshot, name: &str) -> Option<Arc<KeyRecord>> {
-    let path = args.stored.path_of(snapshot).ok()?;
+/// The key called `name` in the store, if the store exists and has it.
+fn stored(args: &ExplainArgs, snapshot: &Snapshot, name: &str) -> Option<Arc<KeyRecord>> {
+    let path = args.store.path_of(snapshot).ok()?;
     let RegisterContents { keys, teams, .. } = LedgerReader::open(&path).ok()?.registered().ok()?;
     let key = keys.into_iter().find(|key| *key.name == *name)?;
     let team = teams.iter().find(|team| Some(&team.name) == key.team.as_ref());
@@ -157,10 +158,10 @@ fn list<'n>(kind: &str, known: impl Iterator<Item = &'n str>) -> String {
     if known.is_empty() { format!("no {kind} are configured") } else { format!("the {kind} are: {}", known.join(", ")) }
 }
 
-/// What would become of the request at `now_ms` (Unix milliseconds).
-fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) -> ExplanationView {
+/// The explanation of the request at `now_ms` (Unix milliseconds).
+fn explanation_of(args: &ExplainArgs, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) -> ExplanationView {
     let call = call(args);
-    let asking = RequestView {
+    let context = ExplainContext {
         table: &snapshot.table,
         key,
         key_is_known: args.key.is_some(),
@@ -170,18 +171,18 @@ fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) 
         now_ms,
     };
     if !is_valid(key, now_ms / 1000) {
-        return asking.refused(&Refusal::InvalidKey);
+        return context.refused(&Refusal::InvalidKey);
     }
     match authorize(&snapshot.table, key, &call) {
         Ok(authorized) => {
             let explanation = domain::explain(&snapshot.table, &authorized, &call, args.no_fallback);
-            asking.view(authorized.asked(), explanation)
+            context.view(authorized.asked(), explanation)
         }
-        Err(refusal) => asking.refused(&refusal),
+        Err(refusal) => context.refused(&refusal),
     }
 }
 
-fn call(args: &Explain) -> Call {
+fn call(args: &ExplainArgs) -> Call {
     let metadata = RequestMetadata {
         model: args.model.as_deref().unwrap_or_default().into(),
         model_span: 0..0,

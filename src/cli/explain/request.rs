@@ -1,49 +1,49 @@
-//! `explain --request`: what became of one request, from the ledger.
+//! `explain --request`: what happened to one request, from the ledger.
 //!
 //! Start reading at [`explain`].
 
+use crate::admin::views::{ReceiptObject, to_json};
 use crate::cli::print;
-use crate::cli::store::{Stopped, Stored};
-use crate::cli::table::{Side, dollars, grouped, table};
+use crate::cli::store::{CommandError, StoreArgs};
+use crate::cli::table::{Align, dollars, grouped, table};
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
 use crate::domain::pricing::Price;
 use crate::domain::receipt::{AttemptRecord, Receipt};
-use crate::http::admin::shapes;
 use crate::telemetry::rfc3339::Rfc3339;
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Reads `req_` and 32 hex digits, as the header `x-request-id` has it; without `req_` too.
+/// Reads `req_` and 32 hex digits, as in the header `x-request-id`; also without `req_`.
 pub(super) fn id(text: &str) -> Result<RequestId, &'static str> {
     RequestId::parse(text).ok_or("write req_ and 32 hex digits, as the header `x-request-id` has it")
 }
 
-/// Prints the story of request `id`.
+/// Prints the receipt of request `id`.
 ///
 /// # Errors
-/// Only that it could not be written.
-pub(super) fn explain(id: RequestId, stored: &Stored, as_json: bool) -> anyhow::Result<ExitCode> {
-    match find(id, stored) {
+/// Only if it cannot be written.
+pub(super) fn explain(id: RequestId, store: &StoreArgs, as_json: bool) -> anyhow::Result<ExitCode> {
+    match find(id, store) {
         Ok(receipt) => {
-            print(&if as_json { format!("{:#}\n", shapes::receipt(&receipt)) } else { text(&receipt) })?;
+            print(&if as_json { format!("{:#}\n", to_json(&ReceiptObject::from(&receipt))) } else { text(&receipt) })?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(stopped) => stopped.tell(),
+        Err(error) => error.print(),
     }
 }
 
-fn find(id: RequestId, stored: &Stored) -> Result<Receipt, Stopped> {
-    let book = stored.book()?;
-    let found = book.receipt(id).map_err(Stopped::store)?;
+fn find(id: RequestId, store: &StoreArgs) -> Result<Receipt, CommandError> {
+    let book = store.book()?;
+    let found = book.receipt(id).map_err(CommandError::store)?;
     let Some(receipt) = found else {
-        let begins = book.begins_unix_ms().map_err(Stopped::store)?;
+        let begins = book.begins_unix_ms().map_err(CommandError::store)?;
         let kept = match begins {
             Some(unix_ms) => format!("it begins at {}", Rfc3339(unix_ms)),
             None => "it is empty".to_owned(),
         };
-        return Err(Stopped::failed(format!(
+        return Err(CommandError::failed(format!(
             "the ledger knows no request {id}; {kept}\n  help: a request is written when its answer has ended; look \
              for one that is older than [store] retention, or that another replica served, in the access log"
         )));
@@ -128,11 +128,11 @@ fn priced(price: Price, version: Option<&str>) -> String {
 
 fn attempts(attempts: &[AttemptRecord]) -> String {
     let head = [
-        ("attempt", Side::Right),
-        ("deployment", Side::Left),
-        ("tier", Side::Left),
-        ("ended", Side::Left),
-        ("after", Side::Right),
+        ("attempt", Align::Right),
+        ("deployment", Align::Left),
+        ("tier", Align::Left),
+        ("ended", Align::Left),
+        ("after", Align::Right),
     ];
     let rows = attempts.iter().enumerate().map(|(at, attempt)| {
         let tier = attempt.tier.as_deref().unwrap_or("-").to_owned();

@@ -1,9 +1,9 @@
-//! A story as text for people: plain, in columns, to be read from the top.
+//! An explanation as text for people, in columns.
 
 use super::explanation::{CandidateView, DeploymentView, ExplanationView, RouteTerms, WayView};
 use std::fmt::Write;
 
-/// The whole story.
+/// The whole text.
 pub(super) fn of(explanation: &ExplanationView) -> String {
     let mut out = format!("{}\n", headline(explanation));
     // Writing to a string cannot fail.
@@ -13,7 +13,7 @@ pub(super) fn of(explanation: &ExplanationView) -> String {
     if !explanation.usable.is_empty() {
         let _ = writeln!(out, "\nmay be asked for\n  {}", explanation.usable.join("\n  "));
     }
-    let widths = Widths::of(&explanation.ways);
+    let widths = ColumnWidths::of(&explanation.ways);
     for way in &explanation.ways {
         let _ = writeln!(out, "\n{}", begins(way, explanation));
         for (index, candidate) in way.candidate_models.iter().enumerate() {
@@ -61,7 +61,7 @@ fn begins(way: &WayView, explanation: &ExplanationView) -> String {
     "tried in this order".to_owned()
 }
 
-fn candidate_view(number: usize, candidate: &CandidateView, widths: &Widths) -> String {
+fn candidate_view(number: usize, candidate: &CandidateView, widths: &ColumnWidths) -> String {
     let tier = candidate.tier.as_ref().map_or("in no tier of the policy".to_owned(), |tier| format!("tier {tier}"));
     let first = candidate.first_percent.map_or(String::new(), |share| format!("; {} begin here", percent(share)));
     let mut out = format!("  {number}. {} ({tier}{first})\n", candidate.model);
@@ -102,13 +102,13 @@ fn duration(ms: u64) -> String {
     }
 }
 
-/// How wide the columns of deployments are, over all ways.
-struct Widths {
+/// The widths of the columns of deployments, over all ways.
+struct ColumnWidths {
     name: usize,
     region: usize,
 }
 
-impl Widths {
+impl ColumnWidths {
     fn of(ways: &[WayView]) -> Self {
         let all = || ways.iter().flat_map(|way| &way.candidate_models).flat_map(|candidate| &candidate.deployments);
         Self {

@@ -1,19 +1,19 @@
-//! `tierway keys edit`, `disable`, `enable`, `expire`: changes to a key that leave its secrets alone.
+//! `tierway keys edit`, `disable`, `enable`, `expire`: changes of a key that keep its secrets.
 //!
 //! Start reading at [`edit`].
 
 use crate::admin::{KeyEdit, KeyView};
 use crate::cli::context::{CliContext, KNOWN_SOON, note};
-use crate::cli::store::{Stopped, Stored};
-use crate::cli::value_parsers::{self, End, budget, either};
+use crate::cli::store::{CommandError, StoreArgs};
+use crate::cli::value_parsers::{self, EndTime, budget, either};
 use crate::cli::views;
 use crate::clock::Clock;
 use crate::domain::budget::BudgetSpec;
 use clap::Args;
 
-/// Which key is changed, and how that is told.
+/// The key to change, and the output.
 #[derive(Args, Debug)]
-struct Change {
+struct KeyChangeArgs {
     /// The key
     name: String,
     /// Only if this is its version, as `keys show` has it
@@ -23,21 +23,21 @@ struct Change {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
-/// What `keys edit` takes.
+/// Arguments of `keys edit`.
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Edit {
+pub(in crate::cli) struct KeysEditArgs {
     #[command(flatten)]
-    change: Change,
+    change: KeyChangeArgs,
     #[command(flatten)]
-    wanted: Wanted,
+    wanted: KeyEditArgs,
 }
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = true)]
-struct Wanted {
+struct KeyEditArgs {
     /// Another of the configuration's policies
     #[arg(long)]
     policy: Option<String>,
@@ -76,7 +76,7 @@ struct Wanted {
     no_budget: bool,
 }
 
-impl Wanted {
+impl KeyEditArgs {
     fn edit(&self) -> KeyEdit {
         KeyEdit {
             policy: self.policy.clone(),
@@ -90,27 +90,27 @@ impl Wanted {
     }
 }
 
-/// What `keys disable` and `keys enable` take.
+/// Arguments of `keys disable` and `keys enable`.
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Switch {
+pub(in crate::cli) struct KeysSwitchArgs {
     #[command(flatten)]
-    change: Change,
+    change: KeyChangeArgs,
 }
 
-/// What `keys expire` takes.
+/// Arguments of `keys expire`.
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Expire {
+pub(in crate::cli) struct KeysExpireArgs {
     #[command(flatten)]
-    change: Change,
+    change: KeyChangeArgs,
     #[command(flatten)]
-    end: Ends,
+    end: KeyEndArgs,
 }
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
-struct Ends {
+struct KeyEndArgs {
     /// Its last day (2027-01-31, in UTC), or an instant (2027-01-31T12:00:00Z)
-    #[arg(long, value_name = "DATE", value_parser = End::parse_at)]
+    #[arg(long, value_name = "DATE", value_parser = EndTime::parse_at)]
     at: Option<i64>,
     /// How much longer it works: 30d, 12h, 15m
     #[arg(long, value_name = "LENGTH", value_parser = value_parsers::length)]
@@ -121,21 +121,21 @@ struct Ends {
 }
 
 /// Changes what a key may do.
-pub(super) fn edit(args: &Edit) -> Result<String, Stopped> {
+pub(super) fn edit(args: &KeysEditArgs) -> Result<String, CommandError> {
     changed(&args.change, &args.wanted.edit(), |key| format!("changed the key {}", key.name()))
 }
 
 /// Disables or enables a key.
-pub(super) fn switch(args: &Switch, disabled: bool) -> Result<String, Stopped> {
+pub(super) fn switch(args: &KeysSwitchArgs, disabled: bool) -> Result<String, CommandError> {
     let edit = KeyEdit { disabled: Some(disabled), ..KeyEdit::default() };
     let done = if disabled { "disabled" } else { "enabled" };
     changed(&args.change, &edit, |key| format!("{done} the key {}", key.name()))
 }
 
-/// Says when a key ends.
-pub(super) fn expire(args: &Expire) -> Result<String, Stopped> {
-    let Ends { at, r#in, never } = &args.end;
-    let end = at.or(r#in.map(|ms| End::In(ms).unix(Clock.unix_ms())));
+/// Sets when a key expires.
+pub(super) fn expire(args: &KeysExpireArgs) -> Result<String, CommandError> {
+    let KeyEndArgs { at, r#in, never } = &args.end;
+    let end = at.or(r#in.map(|ms| EndTime::In(ms).unix(Clock.unix_ms())));
     let edit = KeyEdit { expires: either(end, *never), ..KeyEdit::default() };
     changed(&args.change, &edit, |key| match key.record.expires {
         Some(end) => format!("the key {} expires: {}", key.name(), value_parsers::end(end)),
@@ -143,14 +143,18 @@ pub(super) fn expire(args: &Expire) -> Result<String, Stopped> {
     })
 }
 
-fn changed(args: &Change, edit: &KeyEdit, said: impl FnOnce(&KeyView) -> String) -> Result<String, Stopped> {
-    let context = CliContext::open(&args.stored)?;
-    let key = context.wait(context.admin.edit_key(&context.snapshot, &args.name, args.if_version, edit))?;
+fn changed(
+    args: &KeyChangeArgs,
+    edit: &KeyEdit,
+    message: impl FnOnce(&KeyView) -> String,
+) -> Result<String, CommandError> {
+    let context = CliContext::open(&args.store)?;
+    let key = context.run(context.admin.edit_key(&context.snapshot, &args.name, args.if_version, edit))?;
     if let Some(Some(team)) = &edit.team {
         note(&format!("in the team {team}{}", super::unknown_team(&context, team)));
     }
     if args.json {
         return Ok(format!("{:#}\n", views::key(&key)));
     }
-    Ok(format!("{} ({}); {KNOWN_SOON}\n", said(&key), key.state.label()))
+    Ok(format!("{} ({}); {KNOWN_SOON}\n", message(&key), key.state.label()))
 }

@@ -1,15 +1,15 @@
-//! `tierway keys import`: many keys of secrets that exist, from CSV or JSON Lines.
+//! `tierway keys import`: imports keys with existing secrets, from CSV or JSON Lines.
 //!
-//! A secret is hashed as soon as it is read, and no cell is ever repeated in what is said: it might be one in
-//! the wrong column. All rows are made, or none; every bad one is named by its line.
+//! A secret is hashed as soon as it is read, and messages never repeat a cell: it might be a secret in the wrong
+//! column. All rows are imported, or none; every invalid row is reported by its line.
 //!
 //! Start reading at [`import`].
 
-use super::super::context::{CliContext, KNOWN_SOON, note, refused};
-use super::super::store::{Stopped, Stored};
+use super::super::context::{CliContext, KNOWN_SOON, command_error, note};
+use super::super::store::{CommandError, StoreArgs};
 use super::super::table::grouped;
-use super::super::value_parsers::{End, budget};
-use super::rows::{COLUMNS, Cells, Row, rows};
+use super::super::value_parsers::{EndTime, budget};
+use super::rows::{COLUMNS, ImportCells, ImportRow, rows};
 use crate::admin::{AdminError, NewKey};
 use crate::clock::Clock;
 use crate::domain::authorize::Limits;
@@ -33,12 +33,12 @@ Examples:
   printf 'name,policy,hash\\nold-app,standard,sha256:%s\\n' \"$(printf %s \"$KEY\" | sha256sum | cut -c1-64)\" |
     tierway keys import -";
 
-/// What is wrong with a file is said of so many rows.
-const TOLD: usize = 100;
+/// Maximum number of rows reported as invalid.
+const MAX_REPORTED: usize = 100;
 
-/// What `keys import` takes.
+/// Arguments of `keys import`.
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Import {
+pub(in crate::cli) struct KeysImportArgs {
     /// CSV with a header, or JSON Lines; - reads stdin
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
@@ -46,14 +46,14 @@ pub(in crate::cli) struct Import {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
-/// Makes the keys of a file.
-pub(super) fn import(args: &Import) -> Result<String, Stopped> {
+/// Imports the keys of a file.
+pub(super) fn import(args: &KeysImportArgs) -> Result<String, CommandError> {
     let started = Clock.now();
     let text = text(&args.file)?;
-    let context = CliContext::open(&args.stored)?;
+    let context = CliContext::open(&args.store)?;
     let (lines, new) = read(&text)?;
     drop(text);
     let problems = context.admin.check_import(&context.snapshot, &new);
@@ -63,34 +63,34 @@ pub(super) fn import(args: &Import) -> Result<String, Stopped> {
         return Ok(format!("{count} keys can be imported\n"));
     }
     note(&format!("read {count} keys in {:.1?}; writing them", Clock.now() - started));
-    let written = context.wait_for(context.admin.import_keys(&context.snapshot, new));
+    let written = context.block_on(context.admin.import_keys(&context.snapshot, new));
     written.map_err(|(at, error)| match error {
-        AdminError::Unavailable => refused(error),
-        // Somebody made one of them meanwhile.
+        AdminError::Unavailable => command_error(error),
+        // Another command created one of them meanwhile.
         error => only(line(&lines, at), &error),
     })?;
     note(&format!("done in {:.1?}; {KNOWN_SOON}", Clock.now() - started));
     Ok(format!("imported {count} keys\n"))
 }
 
-fn text(file: &Path) -> Result<Zeroizing<String>, Stopped> {
+fn text(file: &Path) -> Result<Zeroizing<String>, CommandError> {
     let mut text = Zeroizing::new(String::new());
     let read = if file == Path::new("-") {
         std::io::stdin().lock().read_to_string(&mut text).map(drop)
     } else {
         std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text)).map(drop)
     };
-    read.map_err(|error| Stopped::failed(format!("{} cannot be read: {error}", file.display())))?;
+    read.map_err(|error| CommandError::failed(format!("{} cannot be read: {error}", file.display())))?;
     Ok(text)
 }
 
-/// The keys of `text`, and on which line each of them is.
-fn read(text: &str) -> Result<(Vec<usize>, Vec<NewKey>), Stopped> {
+/// The keys of `text`, and the line of each.
+fn read(text: &str) -> Result<(Vec<usize>, Vec<NewKey>), CommandError> {
     let now = Clock.unix_ms();
     let mut problems = Vec::new();
     let (mut lines, mut new) = (Vec::new(), Vec::new());
     let (mut names, mut secrets) = (HashMap::new(), HashMap::new());
-    for Row { line, cells } in rows(text).map_err(|(line, why)| only(line, &why))? {
+    for ImportRow { line, cells } in rows(text).map_err(|(line, why)| only(line, &why))? {
         let key = match cells.and_then(|cells| key(&cells, now)) {
             Ok(key) => key,
             Err(why) => {
@@ -112,7 +112,7 @@ fn read(text: &str) -> Result<(Vec<usize>, Vec<NewKey>), Stopped> {
 }
 
 /// The key that a row describes.
-fn key(cells: &Cells, now_unix_ms: i64) -> Result<NewKey, String> {
+fn key(cells: &ImportCells, now_unix_ms: i64) -> Result<NewKey, String> {
     let cell = |name: &str| {
         let at = COLUMNS.iter().position(|column| *column == name)?;
         cells.get(at)?.as_deref().map(|text| text.as_str()).filter(|text| !text.is_empty())
@@ -124,7 +124,7 @@ fn key(cells: &Cells, now_unix_ms: i64) -> Result<NewKey, String> {
         max_concurrent: number(cell("max_concurrent"), "max_concurrent")?,
     };
     let budget = cell("budget").map(budget).transpose().map_err(|why| format!("budget: {why}"))?;
-    let expires = cell("expires").map(End::parse).transpose().map_err(|why| format!("expires: {why}"))?;
+    let expires = cell("expires").map(EndTime::parse).transpose().map_err(|why| format!("expires: {why}"))?;
     Ok(NewKey {
         name: required("name")?,
         policy: required("policy")?,
@@ -155,25 +155,25 @@ fn line(lines: &[usize], at: usize) -> usize {
     lines.get(at).copied().unwrap_or_default()
 }
 
-/// Stops with everything that is wrong, if anything is.
-fn refuse(mut problems: Vec<(usize, String)>) -> Result<(), Stopped> {
+/// Fails with every problem, if there is one.
+fn refuse(mut problems: Vec<(usize, String)>) -> Result<(), CommandError> {
     if problems.is_empty() {
         return Ok(());
     }
     problems.sort_by_key(|(line, _)| *line);
-    let mut said = format!("{} of the rows cannot be imported; nothing was", grouped(problems.len() as u128));
-    for (line, why) in problems.iter().take(TOLD) {
+    let mut message = format!("{} of the rows cannot be imported; nothing was", grouped(problems.len() as u128));
+    for (line, why) in problems.iter().take(MAX_REPORTED) {
         // Writing to a string cannot fail.
-        let _ = write!(said, "\n  line {line}: {why}");
+        let _ = write!(message, "\n  line {line}: {why}");
     }
-    if let Some(more) = problems.len().checked_sub(TOLD).filter(|more| *more > 0) {
-        let _ = write!(said, "\n  and {} more", grouped(more as u128));
+    if let Some(more) = problems.len().checked_sub(MAX_REPORTED).filter(|more| *more > 0) {
+        let _ = write!(message, "\n  and {} more", grouped(more as u128));
     }
-    Err(Stopped::failed(said))
+    Err(CommandError::failed(message))
 }
 
-fn only(line: usize, why: &dyn Display) -> Stopped {
-    Stopped::failed(format!("nothing was imported\n  line {line}: {why}"))
+fn only(line: usize, why: &dyn Display) -> CommandError {
+    CommandError::failed(format!("nothing was imported\n  line {line}: {why}"))
 }
 
 #[cfg(test)]
@@ -181,17 +181,17 @@ mod tests {
     use super::*;
     use crate::domain::money::NanoUsd;
 
-    fn said(text: &str) -> String {
+    fn message(text: &str) -> String {
         match read(text) {
             Ok((lines, new)) => new.iter().zip(lines).map(|(key, line)| format!("{line} {}\n", key.name)).collect(),
-            Err(stopped) => stopped.said().to_owned(),
+            Err(error) => error.message().to_owned(),
         }
     }
 
     #[test]
     fn a_row_is_a_key_with_everything_it_has() {
         let check = |text: &str| {
-            let (_, new) = read(text).unwrap_or_else(|stopped| panic!("{}", stopped.said()));
+            let (_, new) = read(text).unwrap_or_else(|error| panic!("{}", error.message()));
             let key = new.first().expect("one");
             assert_eq!((&*key.name, &*key.policy, key.team.as_deref()), ("a", "pro", Some("x,y")));
             assert_eq!(key.own.limits.requests_per_minute, Some(5));
@@ -207,9 +207,9 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_row_is_said_with_its_line_and_none_of_its_cells() {
+    fn every_invalid_row_is_reported_with_its_line_and_none_of_its_cells() {
         let text = "name,policy,secret,max_concurrent\na,pro,hush-1,1\nb,pro,hush-2,hush-3\nc,,hush-4,\nd,pro,,\na,pro,hush-5,\ne,pro,hush-1,\nf,pro\n";
-        let said = said(text);
+        let message = message(text);
         for expected in [
             "6 of the rows",
             "line 3: max_concurrent: is a whole number",
@@ -219,16 +219,16 @@ mod tests {
             "line 7: the key of line 2 has this secret too",
             "line 8: has 2 cells, and the header 4",
         ] {
-            assert!(said.contains(expected), "{expected} is not in: {said}");
+            assert!(message.contains(expected), "{expected} is not in: {message}");
         }
-        assert!(!said.contains("hush"), "{said}");
+        assert!(!message.contains("hush"), "{message}");
     }
 
     #[test]
     fn a_file_without_its_header_gives_nothing_away() {
         let check = |text: &str, expected: &str| {
-            let said = said(text);
-            assert!(said.contains(expected) && !said.contains("hush"), "{said}");
+            let message = message(text);
+            assert!(message.contains(expected) && !message.contains("hush"), "{message}");
         };
         check("a,pro,hush\n", "line 1: column 1 is none of name, policy");
         check("name,policy,secret,secret\n", "line 1: two columns are called secret");

@@ -1,7 +1,7 @@
-//! `tierway keys`: keys made, shown, changed, rotated and taken away, whether or not a gateway runs.
+//! `tierway keys`: keys created, listed, changed, rotated and imported, whether or not a gateway runs.
 //!
-//! The secret of a new key is all that is on stdout, once; everything else that is said goes to stderr. What
-//! may be done is `admin`'s to say.
+//! The secret of a new key is the only output on stdout, once; messages go to stderr. The rules are those of
+//! `admin`.
 //!
 //! Start reading at [`keys`].
 
@@ -10,21 +10,20 @@ mod import;
 mod rows;
 mod show;
 
-use super::context::{CliContext, exposed, hand_over, note, view, what_next};
-use super::store::{Stopped, Stored};
-use super::value_parsers::{self, End, budget};
+use super::context::{CliContext, exposed, finish, note, print_secret, what_next};
+use super::store::{CommandError, StoreArgs};
+use super::value_parsers::{self, EndTime, budget};
 use super::views;
-use crate::admin::{Issued, KeyView, NewKey, Page};
+use crate::admin::{IssuedKey, KeyView, NewKey, Page};
 use crate::clock::Clock;
 use crate::domain::authorize::Limits;
 use crate::domain::budget::BudgetSpec;
 use crate::domain::register::KeyOverrides;
 use clap::{Args, Subcommand};
-use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Keys read at once, of a list that may be long.
+/// Number of keys read at once.
 const PAGE: usize = 1_000;
 
 const CREATE_EXAMPLES: &str = "Examples:
@@ -36,36 +35,36 @@ const ROTATE_EXAMPLES: &str = "Examples:
   KEY=$(tierway keys rotate growth-app)            # the old one works for another 24 hours
   KEY=$(tierway keys rotate growth-app --overlap 0s)   # it leaked: the old one ends now";
 
-/// What `keys` takes.
+/// Subcommands of `keys`.
 #[derive(Subcommand, Debug)]
-pub(super) enum Keys {
+pub(super) enum KeysCommand {
     /// Make a key and print its secret, which is shown only now
     #[command(after_help = CREATE_EXAMPLES)]
-    Create(Create),
+    Create(KeysCreateArgs),
     /// List keys, those of the configuration too
-    List(List),
+    List(KeysListArgs),
     /// Show all of a key but its secrets, of which only the hash is kept
-    Show(Show),
+    Show(KeysShowArgs),
     /// Change what a key may do; what is not named stays as it is
     #[command(override_usage = "tierway keys edit [OPTIONS] <NAME>")]
-    Edit(change::Edit),
+    Edit(change::KeysEditArgs),
     /// Give a key a new secret and print it; the old ones work for a while longer
     #[command(after_help = ROTATE_EXAMPLES)]
-    Rotate(Rotate),
+    Rotate(KeysRotateArgs),
     /// Refuse a key until it is enabled again
-    Disable(change::Switch),
+    Disable(change::KeysSwitchArgs),
     /// Let a disabled key work again
-    Enable(change::Switch),
+    Enable(change::KeysSwitchArgs),
     /// Say when a key ends
-    Expire(change::Expire),
+    Expire(change::KeysExpireArgs),
     /// Make many keys of secrets that exist, from CSV or JSON Lines: all, or none
     #[command(after_help = import::EXAMPLES)]
-    Import(import::Import),
+    Import(import::KeysImportArgs),
 }
 
-/// What `keys create` takes.
+/// Arguments of `keys create`.
 #[derive(Args, Debug)]
-pub(super) struct Create {
+pub(super) struct KeysCreateArgs {
     /// What it is called, for ever: reports and budgets stand under its name
     name: String,
     /// One of the configuration's policies
@@ -87,18 +86,18 @@ pub(super) struct Create {
     #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", value_parser = budget)]
     budget: Option<BudgetSpec>,
     /// Its last day (2027-01-31, in UTC), an instant, or how long it lasts (30d, 12h)
-    #[arg(long, value_name = "WHEN", value_parser = End::parse)]
-    expires: Option<End>,
+    #[arg(long, value_name = "WHEN", value_parser = EndTime::parse)]
+    expires: Option<EndTime>,
     /// Print one JSON object, with the secret in it
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
-/// What `keys list` takes.
+/// Arguments of `keys list`.
 #[derive(Args, Debug)]
-pub(super) struct List {
+pub(super) struct KeysListArgs {
     /// No more than so many [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -112,24 +111,24 @@ pub(super) struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
-/// What `keys show` takes.
+/// Arguments of `keys show`.
 #[derive(Args, Debug)]
-pub(super) struct Show {
+pub(super) struct KeysShowArgs {
     /// The key
     name: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
-/// What `keys rotate` takes.
+/// Arguments of `keys rotate`.
 #[derive(Args, Debug)]
-pub(super) struct Rotate {
+pub(super) struct KeysRotateArgs {
     /// The key
     name: String,
     /// How much longer the old secret works; 0s: not at all
@@ -142,32 +141,32 @@ pub(super) struct Rotate {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 }
 
-/// Does what `command` says.
+/// Runs `command`.
 ///
 /// # Errors
-/// That the answer could not be written.
-pub(super) fn keys(command: &Keys) -> anyhow::Result<ExitCode> {
+/// Only if the output cannot be written.
+pub(super) fn keys(command: &KeysCommand) -> anyhow::Result<ExitCode> {
     match command {
-        Keys::Create(args) => issued(create(args), args.json),
-        Keys::Rotate(args) => issued(rotate(args), args.json),
-        Keys::List(args) => view(list(args)),
-        Keys::Show(args) => view(show(args)),
-        Keys::Edit(args) => view(change::edit(args)),
-        Keys::Disable(args) => view(change::switch(args, true)),
-        Keys::Enable(args) => view(change::switch(args, false)),
-        Keys::Expire(args) => view(change::expire(args)),
-        Keys::Import(args) => view(import::import(args)),
+        KeysCommand::Create(args) => issued(create(args), args.json),
+        KeysCommand::Rotate(args) => issued(rotate(args), args.json),
+        KeysCommand::List(args) => finish(list(args)),
+        KeysCommand::Show(args) => finish(show(args)),
+        KeysCommand::Edit(args) => finish(change::edit(args)),
+        KeysCommand::Disable(args) => finish(change::switch(args, true)),
+        KeysCommand::Enable(args) => finish(change::switch(args, false)),
+        KeysCommand::Expire(args) => finish(change::expire(args)),
+        KeysCommand::Import(args) => finish(import::import(args)),
     }
 }
 
-/// A key with its new secret, and what there is to say of it.
-type WithSecret = (Issued, String);
+/// A key with its new secret, and the message about it.
+type IssuedWithNote = (IssuedKey, String);
 
-fn create(args: &Create) -> Result<WithSecret, Stopped> {
-    let context = CliContext::open(&args.stored)?;
+fn create(args: &KeysCreateArgs) -> Result<IssuedWithNote, CommandError> {
+    let context = CliContext::open(&args.store)?;
     let limits = Limits {
         requests_per_minute: args.requests_per_minute,
         tokens_per_minute: args.tokens_per_minute,
@@ -181,16 +180,16 @@ fn create(args: &Create) -> Result<WithSecret, Stopped> {
         expires: args.expires.map(|end| end.unix(Clock.unix_ms())),
         hash: None,
     };
-    let issued = context.wait(context.admin.create_key(&context.snapshot, new))?;
-    let mut said = format!("created the key {} with the policy {}", args.name, args.policy);
+    let issued = context.run(context.admin.create_key(&context.snapshot, new))?;
+    let mut message = format!("created the key {} with the policy {}", args.name, args.policy);
     if let Some(team) = &args.team {
-        said.push_str(&format!(", in the team {team}{}", unknown_team(&context, team)));
+        message.push_str(&format!(", in the team {team}{}", unknown_team(&context, team)));
     }
-    said.push_str(&format!("\n{}", what_next(&context.snapshot)));
-    Ok((issued, said))
+    message.push_str(&format!("\n{}", what_next(&context.snapshot)));
+    Ok((issued, message))
 }
 
-/// A team need not be made before its keys, and may be a slip of the pen.
+/// A warning for a team without a budget: its name may be misspelt.
 fn unknown_team(context: &CliContext, team: &str) -> String {
     match context.admin.team(&context.snapshot, team) {
         Ok(_) => String::new(),
@@ -198,10 +197,10 @@ fn unknown_team(context: &CliContext, team: &str) -> String {
     }
 }
 
-fn rotate(args: &Rotate) -> Result<WithSecret, Stopped> {
-    let context = CliContext::open(&args.stored)?;
+fn rotate(args: &KeysRotateArgs) -> Result<IssuedWithNote, CommandError> {
+    let context = CliContext::open(&args.store)?;
     let overlap = Duration::from_millis(args.overlap.unsigned_abs());
-    let issued = context.wait(context.admin.rotate_key(&context.snapshot, &args.name, args.if_version, overlap))?;
+    let issued = context.run(context.admin.rotate_key(&context.snapshot, &args.name, args.if_version, overlap))?;
     let old = issued.key.stored.iter().flat_map(|key| key.secrets.iter().rev().skip(1));
     let until = old.filter_map(|secret| secret.ends_unix_ms).max().filter(|_| args.overlap > 0);
     let old = match until {
@@ -211,36 +210,30 @@ fn rotate(args: &Rotate) -> Result<WithSecret, Stopped> {
     Ok((issued, format!("rotated the key {}; {old}\n{}", args.name, what_next(&context.snapshot))))
 }
 
-/// Prints the secret alone, or all in one object, and the rest to stderr.
-fn issued(done: Result<WithSecret, Stopped>, as_json: bool) -> anyhow::Result<ExitCode> {
-    let (issued, said) = match done {
+/// Prints the secret, alone or in one JSON object, to stdout, and the message to stderr.
+fn issued(done: Result<IssuedWithNote, CommandError>, as_json: bool) -> anyhow::Result<ExitCode> {
+    let (issued, message) = match done {
         Ok(done) => done,
-        Err(stopped) => return stopped.tell(),
+        Err(error) => return error.print(),
     };
     let secret = exposed(issued.secret.as_ref());
-    let answer = if as_json {
-        let mut value = views::key(&issued.key);
-        value["secret"] = json!(secret);
-        format!("{value:#}")
-    } else {
-        secret.to_owned()
-    };
-    let code = hand_over(issued.key.name(), &answer)?;
-    note(&said);
+    let answer = if as_json { format!("{:#}", views::issued_key(&issued)) } else { secret.to_owned() };
+    let code = print_secret(issued.key.name(), &answer)?;
+    note(&message);
     Ok(code)
 }
 
-fn list(args: &List) -> Result<String, Stopped> {
-    let context = CliContext::open(&args.stored)?;
+fn list(args: &KeysListArgs) -> Result<String, CommandError> {
+    let context = CliContext::open(&args.store)?;
     let page = listed(&context, args.after.clone(), args.limit.unwrap_or(usize::MAX));
     Ok(match (args.csv, args.json) {
         (true, _) => show::csv(&page.items),
-        (_, true) => format!("{:#}\n", views::list(&page, views::key)),
+        (_, true) => format!("{:#}\n", views::keys(&page)),
         _ => show::list(&page.items),
     })
 }
 
-/// Up to `most` keys after the one called `after`, page by page.
+/// Up to `most` keys after the one called `after`, read page by page.
 fn listed(context: &CliContext, mut after: Option<String>, most: usize) -> Page<KeyView> {
     let mut items = Vec::new();
     loop {
@@ -253,8 +246,8 @@ fn listed(context: &CliContext, mut after: Option<String>, most: usize) -> Page<
     }
 }
 
-fn show(args: &Show) -> Result<String, Stopped> {
-    let context = CliContext::open(&args.stored)?;
-    let key = context.admin.key(&context.snapshot, &args.name).map_err(super::context::refused)?;
+fn show(args: &KeysShowArgs) -> Result<String, CommandError> {
+    let context = CliContext::open(&args.store)?;
+    let key = context.admin.key(&context.snapshot, &args.name).map_err(super::context::command_error)?;
     Ok(if args.json { format!("{:#}\n", views::key(&key)) } else { show::one(&key, Clock.unix_ms()) })
 }

@@ -1,14 +1,14 @@
-//! Rows of a file of keys: CSV as RFC 4180 has it, or JSON Lines.
+//! Rows of a file of keys: CSV as in RFC 4180, or JSON Lines.
 //!
-//! It knows lines and columns and nothing of keys. What it complains of it names by its place, never by its
-//! content, which may be a secret.
+//! This module knows lines and columns, and nothing about keys. Errors name a place and never its content, which
+//! may be a secret.
 //!
 //! Start reading at [`rows`].
 
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-/// What a row may say.
+/// The columns of a row.
 pub(super) const COLUMNS: [&str; 10] = [
     "name",
     "policy",
@@ -22,20 +22,20 @@ pub(super) const COLUMNS: [&str; 10] = [
     "expires",
 ];
 
-/// What a row says, in the order of [`COLUMNS`].
-pub(super) type Cells = [Option<Zeroizing<String>>; COLUMNS.len()];
+/// The cells of a row, in the order of [`COLUMNS`].
+pub(super) type ImportCells = [Option<Zeroizing<String>>; COLUMNS.len()];
 
-/// One row, or why it cannot be read, and its line from 1.
-pub(super) struct Row {
+/// One row or why it cannot be read, and its line, counted from 1.
+pub(super) struct ImportRow {
     pub(super) line: usize,
-    pub(super) cells: Result<Cells, String>,
+    pub(super) cells: Result<ImportCells, String>,
 }
 
-/// The rows of `text`, whichever its form is.
+/// The rows of `text`, in either format.
 ///
 /// # Errors
-/// A line, and why nothing after it can be read.
-pub(super) fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
+/// The line, and why the file cannot be read beyond it.
+pub(super) fn rows(text: &str) -> Result<Vec<ImportRow>, (usize, String)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let rows = if text.trim_start().starts_with('{') { json_lines(text) } else { csv(text)? };
     if rows.is_empty() {
@@ -44,14 +44,14 @@ pub(super) fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
     Ok(rows)
 }
 
-fn json_lines(text: &str) -> Vec<Row> {
+fn json_lines(text: &str) -> Vec<ImportRow> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(at, line)| Row { line: at + 1, cells: of_json(line) }).collect()
+    lines.map(|(at, line)| ImportRow { line: at + 1, cells: of_json(line) }).collect()
 }
 
-fn of_json(line: &str) -> Result<Cells, String> {
+fn of_json(line: &str) -> Result<ImportCells, String> {
     let object = serde_json::from_str::<Map<String, Value>>(line).map_err(|_| "is no JSON object".to_owned())?;
-    let mut cells = Cells::default();
+    let mut cells = ImportCells::default();
     for (name, value) in object {
         let Some(column) = COLUMNS.iter().position(|column| *column == name) else {
             return Err(format!("has a member that is none of {}", COLUMNS.join(", ")));
@@ -66,8 +66,8 @@ fn of_json(line: &str) -> Result<Cells, String> {
     Ok(cells)
 }
 
-fn csv(text: &str) -> Result<Vec<Row>, (usize, String)> {
-    let mut records = Records { rest: text, line: 1 };
+fn csv(text: &str) -> Result<Vec<ImportRow>, (usize, String)> {
+    let mut records = CsvRecords { rest: text, line: 1 };
     let Some((line, header)) = records.next().transpose()? else { return Ok(Vec::new()) };
     let mut columns = Vec::with_capacity(header.len());
     for (at, name) in header.iter().enumerate() {
@@ -79,15 +79,15 @@ fn csv(text: &str) -> Result<Vec<Row>, (usize, String)> {
         }
         columns.push(column);
     }
-    let row = |(line, fields): (usize, Vec<Zeroizing<String>>)| Row { line, cells: of_fields(&columns, fields) };
+    let row = |(line, fields): (usize, Vec<Zeroizing<String>>)| ImportRow { line, cells: of_fields(&columns, fields) };
     records.map(|record| record.map(row)).collect()
 }
 
-fn of_fields(columns: &[usize], fields: Vec<Zeroizing<String>>) -> Result<Cells, String> {
+fn of_fields(columns: &[usize], fields: Vec<Zeroizing<String>>) -> Result<ImportCells, String> {
     if fields.len() != columns.len() {
         return Err(format!("has {} cells, and the header {}", fields.len(), columns.len()));
     }
-    let mut cells = Cells::default();
+    let mut cells = ImportCells::default();
     for (column, field) in columns.iter().zip(fields) {
         cells[*column] = Some(field);
     }
@@ -95,12 +95,12 @@ fn of_fields(columns: &[usize], fields: Vec<Zeroizing<String>>) -> Result<Cells,
 }
 
 /// The records of CSV that are not empty, each with the line it begins on.
-struct Records<'t> {
+struct CsvRecords<'t> {
     rest: &'t str,
     line: usize,
 }
 
-impl Iterator for Records<'_> {
+impl Iterator for CsvRecords<'_> {
     type Item = Result<(usize, Vec<Zeroizing<String>>), (usize, String)>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -129,8 +129,8 @@ impl Iterator for Records<'_> {
     }
 }
 
-impl Records<'_> {
-    /// The next field; behind it stands a comma, an end of line or nothing.
+impl CsvRecords<'_> {
+    /// The next field; what follows it is a comma, the end of a line, or nothing.
     fn field(&mut self) -> Result<Zeroizing<String>, &'static str> {
         let Some(mut quoted) = self.rest.strip_prefix('"') else {
             let end = self.rest.find([',', '\n']).unwrap_or(self.rest.len());
@@ -169,13 +169,13 @@ mod tests {
     #[test]
     fn records_are_split_as_rfc_4180_has_it() {
         let read = |text: &str| {
-            let records = Records { rest: text, line: 1 }.collect::<Result<Vec<_>, _>>();
+            let records = CsvRecords { rest: text, line: 1 }.collect::<Result<Vec<_>, _>>();
             records.map(|records| {
-                let said = |(line, fields): &(usize, Vec<Zeroizing<String>>)| {
+                let text = |(line, fields): &(usize, Vec<Zeroizing<String>>)| {
                     let fields: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
                     format!("{line}:{}", fields.join("|"))
                 };
-                records.iter().map(said).collect::<Vec<_>>()
+                records.iter().map(text).collect::<Vec<_>>()
             })
         };
         let check = |text: &str, expected: &[&str]| {

@@ -1,10 +1,10 @@
-//! Keys as tables, text and CSV: never a secret, only what its hash is called.
+//! Keys as tables, text and CSV: never a secret, only the id of its hash.
 //!
 //! Start reading at [`list`] and [`one`].
 
 use crate::admin::KeyView;
-use crate::cli::table::{NONE, Side, quoted, table};
-use crate::cli::value_parsers::{budget_said, budget_text, end, instant, minute};
+use crate::cli::table::{Align, NONE, quoted, table};
+use crate::cli::value_parsers::{budget_text, end, format_budget, instant, minute};
 use crate::domain::authorize::Limits;
 use crate::domain::budget::{BudgetSpec, Scope};
 use crate::domain::register::{StoredKey, StoredSecret};
@@ -31,7 +31,7 @@ pub(super) fn list(keys: &[KeyView]) -> String {
     if keys.is_empty() {
         return "no keys\n".to_owned();
     }
-    let head = ["name", "source", "policy", "team", "state", "expires", "last used"].map(|name| (name, Side::Left));
+    let head = ["name", "source", "policy", "team", "state", "expires", "last used"].map(|name| (name, Align::Left));
     let row = |key: &KeyView| {
         vec![
             key.name().to_owned(),
@@ -46,7 +46,7 @@ pub(super) fn list(keys: &[KeyView]) -> String {
     table(&head, &keys.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Keys as CSV: what requests are measured by, and the budget that is the key's alone.
+/// Keys as CSV: the limits that requests are measured by, and the key's own budget.
 pub(super) fn csv(keys: &[KeyView]) -> String {
     let mut out = format!("{}\n", COLUMNS.join(","));
     for key in keys {
@@ -74,7 +74,7 @@ pub(super) fn csv(keys: &[KeyView]) -> String {
     out
 }
 
-/// All of one key, for people.
+/// One key with all its details, for people.
 pub(super) fn one(key: &KeyView, now_unix_ms: i64) -> String {
     let record = &key.record;
     let mut text = String::new();
@@ -88,13 +88,13 @@ pub(super) fn one(key: &KeyView, now_unix_ms: i64) -> String {
     line("team", record.team.as_deref().unwrap_or(NONE));
     line("state", key.state.label());
     line("expires", &record.expires.map_or_else(|| "never".to_owned(), end));
-    line("limits", &limits_said(&record.limits));
+    line("limits", &format_limits(&record.limits));
     if let Some(own) = key.stored.as_ref().map(|stored| &stored.own.limits).filter(|own| **own != Limits::default()) {
-        line("of its own", &limits_said(own));
+        line("of its own", &format_limits(own));
     }
     for budget in record.budgets.iter() {
         let whose = format!("{} {}", budget.account.scope.label(), budget.account.name);
-        line("budget", &format!("{}, of the {whose}", budget_said(budget.limit, &budget.window)));
+        line("budget", &format!("{}, of the {whose}", format_budget(budget.limit, &budget.window)));
     }
     match &key.stored {
         None => {
@@ -113,7 +113,7 @@ pub(super) fn one(key: &KeyView, now_unix_ms: i64) -> String {
 }
 
 fn secrets(key: &StoredKey, now_unix_ms: i64) -> String {
-    let head = ["secret", "created", "ends", "last used"].map(|name| (name, Side::Left));
+    let head = ["secret", "created", "ends", "last used"].map(|name| (name, Align::Left));
     let row = |secret: &StoredSecret| {
         let ends = match secret.ends_unix_ms {
             Some(end) if !secret.works(now_unix_ms) => format!("ended {}", minute(end)),
@@ -125,7 +125,7 @@ fn secrets(key: &StoredKey, now_unix_ms: i64) -> String {
     format!("\n{}\nWhich one do you hold?  printf %s \"$KEY\" | sha256sum | cut -c1-12\n", table(&head, &rows))
 }
 
-fn limits_said(limits: &Limits) -> String {
+fn format_limits(limits: &Limits) -> String {
     let parts = [
         limits.requests_per_minute.map(|limit| format!("{limit} requests a minute")),
         limits.tokens_per_minute.map(|limit| format!("{limit} tokens a minute")),
@@ -135,7 +135,7 @@ fn limits_said(limits: &Limits) -> String {
     if parts.is_empty() { NONE.to_owned() } else { parts.join(", ") }
 }
 
-/// When any secret of the key last opened a request.
+/// When any secret of the key was last used.
 fn last_used(key: &KeyView) -> Option<i64> {
     key.stored.as_ref()?.secrets.iter().filter_map(|secret| secret.last_used_unix_ms).max()
 }

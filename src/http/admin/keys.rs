@@ -1,100 +1,110 @@
 //! `/admin/v1/keys`
 
-use super::form::{Described, Field, Need};
-use super::types::{AFTER_NAME, BUDGET, COUNT, EXPIRY, FLAG, HASH, LIMIT, NAME, OVERLAP, SMALL_COUNT};
-use super::{AdminFailure, Answer, Asking, shapes};
-use crate::admin::{Issued, KeyEdit, KeyFilter, KeyView, NewKey};
+use super::error::AdminFailure;
+use super::input::{DescribedField, Field, Presence};
+use super::value_types::{AFTER_NAME, BUDGET, COUNT, EXPIRY, FLAG, HASH, LIMIT, NAME, OVERLAP, SMALL_COUNT};
+use super::{AdminRequest, AdminResponse};
+use crate::admin::views::{IssuedKeyObject, KeyObject, ListObject};
+use crate::admin::{IssuedKey, KeyEdit, KeyFilter, KeyView, NewKey};
 use crate::domain::authorize::Limits;
 use crate::domain::budget::BudgetSpec;
 use crate::domain::register::KeyOverrides;
 use crate::domain::secret::KeyHash;
 use std::time::Duration;
 
-/// How many to a page, unless said otherwise.
+/// Default number of items on a page.
 pub(super) const PAGE: usize = 100;
-/// How long both secrets work, unless said otherwise.
+/// Default overlap of the old secrets and the new one.
 const OVERLAP_USUAL: Duration = Duration::from_secs(86_400);
 
-/// How many to a page.
+/// The number of items on a page.
 pub(super) static PAGE_LIMIT: Field<usize> =
-    Field { name: "limit", is: &LIMIT, need: Need::Optional, about: "How many to a page." };
-/// Where a page by name begins.
+    Field { name: "limit", is: &LIMIT, need: Presence::Optional, about: "How many to a page." };
+/// The cursor of a page of a list by name.
 pub(super) static PAGE_AFTER: Field<String> =
-    Field { name: "after", is: &AFTER_NAME, need: Need::Optional, about: "The `next` of the page before." };
+    Field { name: "after", is: &AFTER_NAME, need: Presence::Optional, about: "The `next` of the page before." };
 static OF_POLICY: Field<String> =
-    Field { name: "policy", is: &AFTER_NAME, need: Need::Optional, about: "Only keys of this policy." };
+    Field { name: "policy", is: &AFTER_NAME, need: Presence::Optional, about: "Only keys of this policy." };
 static OF_TEAM: Field<String> =
-    Field { name: "team", is: &AFTER_NAME, need: Need::Optional, about: "Only keys of this team." };
-pub(super) static LISTED_BY: [&dyn Described; 4] = [&PAGE_LIMIT, &PAGE_AFTER, &OF_POLICY, &OF_TEAM];
+    Field { name: "team", is: &AFTER_NAME, need: Presence::Optional, about: "Only keys of this team." };
+pub(super) static LISTED_BY: [&dyn DescribedField; 4] = [&PAGE_LIMIT, &PAGE_AFTER, &OF_POLICY, &OF_TEAM];
 
-static NEW_NAME: Field<String> =
-    Field { name: "name", is: &NAME, need: Need::Required, about: "For people, reports and budgets; unique for ever." };
+static NEW_NAME: Field<String> = Field {
+    name: "name",
+    is: &NAME,
+    need: Presence::Required,
+    about: "For people, reports and budgets; unique for ever.",
+};
 static POLICY: Field<String> =
-    Field { name: "policy", is: &NAME, need: Need::Required, about: "One of the configuration's." };
+    Field { name: "policy", is: &NAME, need: Presence::Required, about: "One of the configuration's." };
 static NEW_POLICY: Field<String> =
-    Field { name: "policy", is: &NAME, need: Need::Optional, about: "Another of the configuration's." };
+    Field { name: "policy", is: &NAME, need: Presence::Optional, about: "Another of the configuration's." };
 static TEAM: Field<String> =
-    Field { name: "team", is: &NAME, need: Need::Nullable, about: "Who shares a budget and a report with it." };
+    Field { name: "team", is: &NAME, need: Presence::Nullable, about: "Who shares a budget and a report with it." };
 static REQUESTS: Field<u64> = Field {
     name: "requests_per_minute",
     is: &COUNT,
-    need: Need::Nullable,
+    need: Presence::Nullable,
     about: "Requests in any sliding minute; at or below the policy's.",
 };
 static TOKENS: Field<u64> = Field {
     name: "tokens_per_minute",
     is: &COUNT,
-    need: Need::Nullable,
+    need: Presence::Nullable,
     about: "Tokens in any sliding minute; at or below the policy's.",
 };
 static CONCURRENT: Field<u32> = Field {
     name: "max_concurrent",
     is: &SMALL_COUNT,
-    need: Need::Nullable,
+    need: Presence::Nullable,
     about: "Requests at once; at or below the policy's.",
 };
-static OWN_BUDGET: Field<BudgetSpec> =
-    Field { name: "budget", is: &BUDGET, need: Need::Nullable, about: "What it may spend; at or below the policy's." };
+static OWN_BUDGET: Field<BudgetSpec> = Field {
+    name: "budget",
+    is: &BUDGET,
+    need: Presence::Nullable,
+    about: "What it may spend; at or below the policy's.",
+};
 static EXPIRES: Field<i64> = Field {
     name: "expires",
     is: &EXPIRY,
-    need: Need::Nullable,
+    need: Presence::Nullable,
     about: "Its last day, in UTC, or the instant it ends.",
 };
 static IMPORTED: Field<KeyHash> = Field {
     name: "hash",
     is: &HASH,
-    need: Need::Optional,
+    need: Presence::Optional,
     about: "The SHA-256 of a secret that exists and is kept; without it a secret is made.",
 };
 static DISABLED: Field<bool> = Field {
     name: "disabled",
     is: &FLAG,
-    need: Need::Optional,
+    need: Presence::Optional,
     about: "Whether it is refused until this is false again.",
 };
 static KEPT_FOR: Field<Duration> = Field {
     name: "overlap",
     is: &OVERLAP,
-    need: Need::Optional,
+    need: Presence::Optional,
     about: "How long the secrets it has go on working; 24h unless given, 0s ends them at once.",
 };
-pub(super) static NEW: [&dyn Described; 9] =
+pub(super) static NEW: [&dyn DescribedField; 9] =
     [&NEW_NAME, &POLICY, &TEAM, &REQUESTS, &TOKENS, &CONCURRENT, &OWN_BUDGET, &EXPIRES, &IMPORTED];
-pub(super) static CHANGED: [&dyn Described; 8] =
+pub(super) static CHANGED: [&dyn DescribedField; 8] =
     [&NEW_POLICY, &TEAM, &REQUESTS, &TOKENS, &CONCURRENT, &OWN_BUDGET, &EXPIRES, &DISABLED];
-pub(super) static ROTATED: [&dyn Described; 1] = [&KEPT_FOR];
+pub(super) static ROTATED: [&dyn DescribedField; 1] = [&KEPT_FOR];
 
-pub(super) async fn list(asking: Asking) -> Result<Answer, AdminFailure> {
-    let Asking { app, snapshot, query, .. } = asking;
+pub(super) async fn list(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
+    let AdminRequest { app, snapshot, query, .. } = request;
     let filter = KeyFilter { policy: query.optional(&OF_POLICY)?, team: query.optional(&OF_TEAM)? };
     let (after, most) = (query.optional(&PAGE_AFTER)?, query.optional(&PAGE_LIMIT)?.unwrap_or(PAGE));
     let page = app.admin.keys_of(&snapshot, &filter, after.as_deref(), most);
-    Ok(Answer::ok(shapes::list(&page, shapes::key)))
+    Ok(AdminResponse::ok(&ListObject::<KeyObject>::of(&page)))
 }
 
-pub(super) async fn create(asking: Asking) -> Result<Answer, AdminFailure> {
-    let Asking { app, snapshot, body, .. } = asking;
+pub(super) async fn create(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
+    let AdminRequest { app, snapshot, body, .. } = request;
     let limits = Limits {
         requests_per_minute: body.optional(&REQUESTS)?,
         tokens_per_minute: body.optional(&TOKENS)?,
@@ -108,17 +118,16 @@ pub(super) async fn create(asking: Asking) -> Result<Answer, AdminFailure> {
         expires: body.optional(&EXPIRES)?,
         hash: body.optional(&IMPORTED)?,
     };
-    let issued = app.admin.create_key(&snapshot, new).await?;
-    Ok(shown_once(&issued).created())
+    Ok(issued(&app.admin.create_key(&snapshot, new).await?).created())
 }
 
-pub(super) async fn read(asking: Asking) -> Result<Answer, AdminFailure> {
-    let key = asking.app.admin.key(&asking.snapshot, &asking.name)?;
+pub(super) async fn read(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
+    let key = request.app.admin.key(&request.snapshot, &request.name)?;
     Ok(shown(&key))
 }
 
-pub(super) async fn change(asking: Asking) -> Result<Answer, AdminFailure> {
-    let Asking { app, snapshot, name, body, if_match, .. } = asking;
+pub(super) async fn change(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
+    let AdminRequest { app, snapshot, name, body, if_match, .. } = request;
     let edit = KeyEdit {
         policy: body.optional(&NEW_POLICY)?,
         team: body.change(&TEAM)?,
@@ -133,24 +142,22 @@ pub(super) async fn change(asking: Asking) -> Result<Answer, AdminFailure> {
     Ok(shown(&app.admin.edit_key(&snapshot, &name, expected, &edit).await?))
 }
 
-pub(super) async fn rotate(asking: Asking) -> Result<Answer, AdminFailure> {
-    let Asking { app, snapshot, name, body, if_match, .. } = asking;
+pub(super) async fn rotate(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
+    let AdminRequest { app, snapshot, name, body, if_match, .. } = request;
     let overlap = body.optional(&KEPT_FOR)?.unwrap_or(OVERLAP_USUAL);
     let expected = if_match.expected(version(&app.admin.key(&snapshot, &name)?))?;
-    Ok(shown_once(&app.admin.rotate_key(&snapshot, &name, expected, overlap).await?))
+    Ok(issued(&app.admin.rotate_key(&snapshot, &name, expected, overlap).await?))
 }
 
 fn version(key: &KeyView) -> Option<i64> {
     key.stored.as_ref().map(|stored| stored.version)
 }
 
-fn shown(key: &KeyView) -> Answer {
-    Answer::ok(shapes::key(key)).of_version(version(key))
+fn shown(key: &KeyView) -> AdminResponse {
+    AdminResponse::ok(&KeyObject::from(key)).of_version(version(key))
 }
 
-/// With the secret that was made.
-fn shown_once(issued: &Issued) -> Answer {
-    let Answer { mut body, .. } = shown(&issued.key);
-    body["secret"] = issued.secret.as_ref().map(|secret| secret.expose()).into();
-    Answer::ok(body).of_version(version(&issued.key))
+/// The key, with its new secret.
+fn issued(issued: &IssuedKey) -> AdminResponse {
+    AdminResponse::ok(&IssuedKeyObject::from(issued)).of_version(version(&issued.key))
 }

@@ -1,28 +1,28 @@
-//! The admin API: what operators do, over HTTP.
+//! The admin API: the actions of operators, over HTTP.
 //!
-//! Every path below `/admin` asks for a token first, the unknown ones too, and says nothing without one. A
-//! handler reads its fields, calls [`Admin`](crate::admin::Admin), which holds the rules, and shows what it
-//! gave; it must never show a secret twice.
+//! Every path below `/admin` needs a token, also those that do not exist: without one, nothing is disclosed. A handler
+//! reads its fields, calls [`Admin`](crate::admin::Admin), which has the rules, and returns an object of
+//! [`views`](crate::admin::views). It must never return a secret a second time.
 //!
-//! Start reading in [`table`], then [`answer`].
+//! Start reading in [`operations`], then [`answer`].
 
 mod credits;
-mod form;
+mod error;
+mod input;
 mod keys;
 mod openapi;
+mod operations;
 mod reports;
-pub mod shapes;
-mod table;
 mod teams;
-mod types;
+mod value_types;
 
 use super::App;
-use super::error::ApiError;
 use super::ingress;
 use super::ops::Role;
 use super::request_handler::RequestStart;
 use super::upload::Upload;
 use crate::admin::AdminError;
+use crate::admin::views::to_json;
 use crate::config::Snapshot;
 use crate::domain::call::BodyProblem;
 use crate::relay::BodyLimits;
@@ -31,18 +31,20 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use form::{Form, Node, Wrong};
+use error::AdminFailure;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use input::{InputFields, InputValue};
+use operations::{AdminMethod, OPERATIONS, Operation};
+use serde::Serialize;
 use serde_json::Value;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use table::{OPERATIONS, Operation, Verb};
 
-/// The longest body: a key with everything there is takes a hundredth of it.
+/// Maximum size of a body, in bytes: a hundred times that of a key with every field.
 const BODY_MAX: u64 = 64 * 1024;
 
-/// Every path of the table.
+/// The routes of every operation.
 pub fn routes() -> Router<Arc<App>> {
     let mut paths: Vec<&'static str> = OPERATIONS.iter().map(|operation| operation.path).collect();
     paths.dedup();
@@ -55,84 +57,38 @@ pub fn routes() -> Router<Arc<App>> {
     })
 }
 
-/// Whether `path` is an operator's, known or not.
+/// Whether `path` belongs to the admin API, whether or not it exists.
 pub fn is_below(path: &str) -> bool {
     path == "/admin" || path.starts_with("/admin/")
 }
 
-/// What no route takes, below `/admin`.
+/// Answers a path below `/admin` that has no route.
 pub async fn unknown(app: Arc<App>, request: Request) -> Response {
     answer(app, None, String::new(), request).await
 }
 
-/// Why an operator does not get what was asked for.
-#[derive(Debug)]
-pub enum AdminFailure {
-    /// No token, or none of an operator's.
-    NoToken,
-    /// Who may only look asks for a change.
-    OnlyLooks,
-    /// There is no such path.
-    UnknownUrl(String),
-    /// The path takes these methods.
-    WrongMethod(String),
-    /// The body is not said to be JSON.
-    NotJson,
-    /// The body was not understood.
-    Body(BodyProblem),
-    /// A field or header is not as it must be.
-    Invalid {
-        /// Which.
-        param: String,
-        /// A sentence.
-        message: String,
-    },
-    /// It is not in the state that `If-Match` names.
-    Changed,
-    /// The rules of the house.
-    Rules(AdminError),
-}
-
-impl From<Wrong> for AdminFailure {
-    fn from(wrong: Wrong) -> Self {
-        if wrong.at.is_empty() {
-            return Self::Body(BodyProblem::NotJson(format!("The body {}. Send a JSON object.", wrong.what)));
-        }
-        Self::Invalid { message: format!("'{}' {}.", wrong.at, wrong.what), param: wrong.at }
-    }
-}
-
-impl From<AdminError> for AdminFailure {
-    fn from(error: AdminError) -> Self {
-        match error {
-            AdminError::Stale => Self::Changed,
-            other => Self::Rules(other),
-        }
-    }
-}
-
-/// What one operation is asked with.
-struct Asking {
+/// The input of one operation.
+struct AdminRequest {
     app: Arc<App>,
-    /// In force for all of it.
+    /// The configuration that is active when the request arrives; it stays the same for the whole operation.
     snapshot: Arc<Snapshot>,
-    /// The name in the path; empty where the path has none.
+    /// The name in the path; empty if the path has none.
     name: String,
-    query: Form,
-    body: Form,
+    query: InputFields,
+    body: InputFields,
     if_match: IfMatch,
 }
 
-/// What it answers.
-struct Answer {
+/// The output of one operation.
+struct AdminResponse {
     status: StatusCode,
     body: Value,
     version: Option<i64>,
 }
 
-impl Answer {
-    fn ok(body: Value) -> Self {
-        Self { status: StatusCode::OK, body, version: None }
+impl AdminResponse {
+    fn ok(object: &impl Serialize) -> Self {
+        Self { status: StatusCode::OK, body: to_json(object), version: None }
     }
 
     fn created(self) -> Self {
@@ -143,7 +99,7 @@ impl Answer {
         Self { version, ..self }
     }
 
-    /// Whose key, team or credit it is about.
+    /// The key, team or holder of credit that the answer is about.
     fn subject(&self) -> Option<&str> {
         ["name", "key", "team"].iter().find_map(|field| self.body[field].as_str())
     }
@@ -159,13 +115,13 @@ impl Answer {
     }
 }
 
-/// The one way in: token, path, method, right, fields; then the operation.
+/// Handles one request: checks token, path, method, role and fields in this order, then runs the operation.
 async fn answer(app: Arc<App>, path: Option<&'static str>, name: String, request: Request) -> Response {
     let arrival = request.extensions().get::<RequestStart>().copied();
-    let mut response = match carry_out(app, path, name, request).await {
+    let mut response = match perform(app, path, name, request).await {
         Ok(answer) => answer.response(),
-        Err(declined) => {
-            let row = ApiError::declined(&declined);
+        Err(failure) => {
+            let row = failure.api_error();
             if row.status.is_server_error() {
                 let request_id = arrival.map(|arrival| tracing::field::display(arrival.id));
                 tracing::warn!(request_id, code = row.code, "{}", row.log);
@@ -173,41 +129,47 @@ async fn answer(app: Arc<App>, path: Option<&'static str>, name: String, request
             row.response()
         }
     };
-    // It may hold a secret, and is true for this moment only.
+    // It may contain a secret, and is out of date soon.
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-async fn carry_out(
+async fn perform(
     app: Arc<App>,
     path: Option<&'static str>,
     name: String,
     request: Request,
-) -> Result<Answer, AdminFailure> {
+) -> Result<AdminResponse, AdminFailure> {
     let (parts, body) = request.into_parts();
     let body_limits = BodyLimits { max_body: BODY_MAX, ..app.relay.active_config().body_limits() };
-    // What of it is not read is discarded where this is dropped, so that an early answer is read.
+    // Dropping it discards what was not read of the body, so that the client can read an early answer.
     let upload = Upload::new(body, &parts.headers, body_limits, app.in_flight_bytes.clone(), app.clock);
     let presented = ingress::key(&parts.headers);
     let role = app.ops.load().role(presented.as_ref()).ok_or(AdminFailure::NoToken)?;
-    let operation = found(path, &parts.method, parts.uri.path())?;
+    let operation = find_operation(path, &parts.method, parts.uri.path())?;
     if operation.changes() && role < Role::Operator {
-        return Err(AdminFailure::OnlyLooks);
+        return Err(AdminFailure::ReadOnlyToken);
     }
-    let query = Form::of_query(parts.uri.query().unwrap_or_default(), operation.query)?;
+    let query = InputFields::of_query(parts.uri.query().unwrap_or_default(), operation.query)?;
     let if_match = if operation.conditional { IfMatch::of(&parts.headers)? } else { IfMatch::Anything };
     let body = match operation.body {
         Some(takes) => read(&parts.headers, upload, takes).await?,
-        None => Form::default(),
+        None => InputFields::default(),
     };
-    let asking =
-        Asking { app: app.clone(), snapshot: app.relay.active_config().snapshot.clone(), name, query, body, if_match };
+    let request = AdminRequest {
+        app: app.clone(),
+        snapshot: app.relay.active_config().snapshot.clone(),
+        name,
+        query,
+        body,
+        if_match,
+    };
     if !operation.changes() {
-        return (operation.run)(asking).await;
+        return (operation.run)(request).await;
     }
     let request_id = parts.extensions.get::<RequestStart>().map(|arrival| arrival.id);
-    to_its_end(async move {
-        let answer = (operation.run)(asking).await?;
+    run_to_completion(async move {
+        let answer = (operation.run)(request).await?;
         let (request_id, role) = (request_id.map(tracing::field::display), role.label());
         let subject = answer.subject();
         tracing::info!(request_id, operation = operation.id, subject, role, "an operator changed something");
@@ -217,53 +179,57 @@ async fn carry_out(
     .await
 }
 
-/// Whoever asked may leave: what is written is then in force and in the log all the same.
-async fn to_its_end(
-    change: impl Future<Output = Result<Answer, AdminFailure>> + Send + 'static,
-) -> Result<Answer, AdminFailure> {
+/// Runs `change` to its end, even if the client disconnects: it must be applied and logged once it is written.
+async fn run_to_completion(
+    change: impl Future<Output = Result<AdminResponse, AdminFailure>> + Send + 'static,
+) -> Result<AdminResponse, AdminFailure> {
     tokio::spawn(change).await.unwrap_or_else(|failed| match failed.try_into_panic() {
         Ok(panic) => resume_unwind(panic),
-        // The process is ending.
+        // The runtime is shutting down.
         Err(_) => Err(AdminError::Unavailable.into()),
     })
 }
 
-fn found(path: Option<&'static str>, method: &Method, route: &str) -> Result<&'static Operation, AdminFailure> {
+fn find_operation(
+    path: Option<&'static str>,
+    method: &Method,
+    route: &str,
+) -> Result<&'static Operation, AdminFailure> {
     let Some(path) = path else { return Err(AdminFailure::UnknownUrl(route.to_owned())) };
     let here = || OPERATIONS.iter().filter(|operation| operation.path == path);
-    here().find(|operation| Some(operation.verb) == Verb::of(method)).ok_or_else(|| {
-        let allowed: Vec<_> = here().map(|operation| operation.verb.allowed()).collect();
+    here().find(|operation| Some(operation.method) == AdminMethod::of(method)).ok_or_else(|| {
+        let allowed: Vec<_> = here().map(|operation| operation.method.allowed()).collect();
         AdminFailure::WrongMethod(allowed.join(", "))
     })
 }
 
-/// The fields of a body. One that may be left out is empty then, whatever its type is said to be.
-async fn read(headers: &HeaderMap, upload: Upload, takes: table::Takes) -> Result<Form, AdminFailure> {
+/// The fields of a body. An optional body may be absent, and its content type is then not checked.
+async fn read(headers: &HeaderMap, upload: Upload, takes: operations::BodySpec) -> Result<InputFields, AdminFailure> {
     let said = headers.get(CONTENT_TYPE);
     let is_json = said.is_some_and(|said| {
         let essence = said.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
     });
-    if !is_json && (said.is_some() || !takes.may_be_left_out) {
+    if !is_json && (said.is_some() || !takes.is_optional) {
         return Err(AdminFailure::NotJson);
     }
     let bytes = upload.gather().await.map_err(AdminFailure::Body)?;
-    if bytes.is_empty() && takes.may_be_left_out {
-        return Ok(Form::default());
+    if bytes.is_empty() && takes.is_optional {
+        return Ok(InputFields::default());
     }
     if !is_json {
         return Err(AdminFailure::NotJson);
     }
-    let node = serde_json::from_slice::<Node>(&bytes).map_err(|error| {
+    let node = serde_json::from_slice::<InputValue>(&bytes).map_err(|error| {
         AdminFailure::Body(BodyProblem::NotJson(format!("The body is not JSON: {error}. Send a JSON object.")))
     })?;
-    Ok(Form::of(&node, takes.fields)?)
+    Ok(InputFields::of(&node, takes.fields)?)
 }
 
-/// The states in which a change is wanted.
+/// The condition of a change, from `If-Match`.
 enum IfMatch {
     Anything,
-    /// Versions as they were given out.
+    /// The entity tags that the header lists.
     Only(Vec<String>),
 }
 
@@ -291,7 +257,7 @@ impl IfMatch {
         Ok(if tags.is_empty() { Self::Anything } else { Self::Only(tags) })
     }
 
-    /// The version that a change must find, which now is `current`; `None`: whichever it finds.
+    /// The version that the change must find, given the current one; `None`: any version.
     fn expected(&self, current: Option<i64>) -> Result<Option<i64>, AdminFailure> {
         match self {
             Self::Anything => Ok(None),

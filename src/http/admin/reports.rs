@@ -1,30 +1,33 @@
 //! `/admin/v1/usage` and `/admin/v1/ledger`
 
-use super::form::{Described, Field, Form, Need, Wrong};
+use super::error::AdminFailure;
+use super::input::{DescribedField, Field, InputError, InputFields, Presence};
 use super::keys::{PAGE, PAGE_LIMIT};
-use super::types::{AFTER_REQUEST, DIMENSIONS, MOMENT, SOUGHT};
-use super::{AdminFailure, Answer, Asking, shapes};
-use crate::admin::{AdminError, Condition, Dimension, Kind, ReceiptsQuery, UsageQuery, When};
+use super::value_types::{AFTER_REQUEST, DIMENSIONS, MOMENT, SOUGHT};
+use super::{AdminRequest, AdminResponse};
+use crate::admin::views::{ListObject, RequestObject, UsageObject};
+use crate::admin::{AdminError, RecordKind, TimePoint};
 use crate::domain::id::RequestId;
+use crate::domain::report::{Condition, Dimension, ReceiptsQuery, UsageQuery};
 
 static BY: Field<Vec<Dimension>> =
-    Field { name: "by", is: &DIMENSIONS, need: Need::Optional, about: "What to sum by." };
-static SINCE: Field<When> = Field {
+    Field { name: "by", is: &DIMENSIONS, need: Presence::Optional, about: "What to sum by." };
+static SINCE: Field<TimePoint> = Field {
     name: "since",
     is: &MOMENT,
-    need: Need::Optional,
+    need: Presence::Optional,
     about: "Received at this time or later: how long ago, a day in UTC, or a time.",
 };
-static UNTIL: Field<When> =
-    Field { name: "until", is: &MOMENT, need: Need::Optional, about: "Received before this time: the same." };
+static UNTIL: Field<TimePoint> =
+    Field { name: "until", is: &MOMENT, need: Presence::Optional, about: "Received before this time: the same." };
 static AFTER: Field<RequestId> =
-    Field { name: "after", is: &AFTER_REQUEST, need: Need::Optional, about: "The `next` of the page before." };
+    Field { name: "after", is: &AFTER_REQUEST, need: Presence::Optional, about: "The `next` of the page before." };
 
 const fn sought(name: &'static str) -> Field<Option<String>> {
-    Field { name, is: &SOUGHT, need: Need::Optional, about: "Only requests of this; - is none." }
+    Field { name, is: &SOUGHT, need: Presence::Optional, about: "Only requests of this; - is none." }
 }
 
-/// By [`Dimension::ALL`].
+/// In the order of [`Dimension::ALL`].
 static OF: [Field<Option<String>>; 10] = [
     sought("key"),
     sought("team"),
@@ -37,9 +40,9 @@ static OF: [Field<Option<String>>; 10] = [
     sought("day"),
     sought("reason"),
 ];
-pub(super) static SUMMED_BY: [&dyn Described; 13] =
+pub(super) static SUMMED_BY: [&dyn DescribedField; 13] =
     [&BY, &SINCE, &UNTIL, &OF[0], &OF[1], &OF[2], &OF[3], &OF[4], &OF[5], &OF[6], &OF[7], &OF[8], &OF[9]];
-pub(super) static LISTED_BY: [&dyn Described; 14] = [
+pub(super) static LISTED_BY: [&dyn DescribedField; 14] = [
     &PAGE_LIMIT,
     &AFTER,
     &SINCE,
@@ -56,36 +59,36 @@ pub(super) static LISTED_BY: [&dyn Described; 14] = [
     &OF[9],
 ];
 
-pub(super) async fn usage(asking: Asking) -> Result<Answer, AdminFailure> {
-    let Asking { app, query, .. } = asking;
+pub(super) async fn usage(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
+    let AdminRequest { app, query, .. } = request;
     let (since_unix_ms, until_unix_ms) = span(&query, app.clock.unix_ms())?;
     let by = query.optional(&BY)?.unwrap_or_else(|| vec![Dimension::Key]);
     let query = UsageQuery { by, since_unix_ms, until_unix_ms, only: conditions(&query)? };
     let sums = app.admin.usage(query.clone()).await?;
-    Ok(Answer::ok(shapes::usage(&query, &sums)))
+    Ok(AdminResponse::ok(&UsageObject::of(&query, &sums)))
 }
 
-pub(super) async fn list(asking: Asking) -> Result<Answer, AdminFailure> {
-    let Asking { app, query, .. } = asking;
+pub(super) async fn list(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
+    let AdminRequest { app, query, .. } = request;
     let (since_unix_ms, until_unix_ms) = span(&query, app.clock.unix_ms())?;
     let (after, most) = (query.optional(&AFTER)?, query.optional(&PAGE_LIMIT)?.unwrap_or(PAGE));
     let query = ReceiptsQuery { since_unix_ms, until_unix_ms, only: conditions(&query)?, after, most };
-    Ok(Answer::ok(shapes::list(&app.admin.receipts(query).await?, shapes::request)))
+    Ok(AdminResponse::ok(&ListObject::<RequestObject>::of(&app.admin.receipts(query).await?)))
 }
 
-pub(super) async fn read(asking: Asking) -> Result<Answer, AdminFailure> {
-    // A name that is no request's is the name of no request.
-    let nobody = || AdminError::NotFound { kind: Kind::Request, name: asking.name.clone() };
-    let id = RequestId::parse(&asking.name).ok_or_else(nobody)?;
-    Ok(Answer::ok(shapes::request(&asking.app.admin.receipt(id).await?)))
+pub(super) async fn read(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
+    // A name that cannot be a request id is the id of no request.
+    let nobody = || AdminError::NotFound { kind: RecordKind::Request, name: request.name.clone() };
+    let id = RequestId::parse(&request.name).ok_or_else(nobody)?;
+    Ok(AdminResponse::ok(&RequestObject::from(&request.app.admin.receipt(id).await?)))
 }
 
-fn span(query: &Form, now_unix_ms: i64) -> Result<(Option<i64>, Option<i64>), Wrong> {
-    let moment = |when: Option<When>| when.map(|when| when.unix_ms(now_unix_ms));
+fn span(query: &InputFields, now_unix_ms: i64) -> Result<(Option<i64>, Option<i64>), InputError> {
+    let moment = |when: Option<TimePoint>| when.map(|when| when.unix_ms(now_unix_ms));
     Ok((moment(query.optional(&SINCE)?), moment(query.optional(&UNTIL)?)))
 }
 
-fn conditions(query: &Form) -> Result<Vec<Condition>, Wrong> {
+fn conditions(query: &InputFields) -> Result<Vec<Condition>, InputError> {
     let sought = Dimension::ALL.into_iter().zip(&OF).map(|(dimension, field)| {
         let value = query.optional(field)?;
         Ok(value.map(|value| Condition { dimension, value }))

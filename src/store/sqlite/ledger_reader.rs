@@ -6,8 +6,8 @@ use super::balances::{self, BudgetBalance, UnaccountedLease};
 use super::{OpenError, migrate, open, receipt_row, register};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
+use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
 use crate::store::RegisterContents;
-use crate::store::reports::{ReceiptsQuery, UsageQuery, UsageSum};
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
 

@@ -31,8 +31,6 @@ pub use register::SqliteRegister;
 pub use reports::SqliteReports;
 pub use writer::{WriteOperation, Writer, WriterGuard};
 
-pub use super::reports::{Condition, Dimension, UsageQuery, UsageSum};
-
 use std::sync::Arc;
 
 /// Returns the time in Unix milliseconds. It is passed in, because only `clock` may read the system clock.

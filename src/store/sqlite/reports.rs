@@ -6,7 +6,8 @@
 use super::{LedgerReadError, LedgerReader};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
-use crate::store::reports::{ReceiptsQuery, Reports, UsageQuery, UsageSum};
+use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
+use crate::store::reports::Reports;
 use crate::store::{BackendUnavailable, StoreFuture};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

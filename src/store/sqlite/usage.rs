@@ -7,7 +7,7 @@
 
 use super::receipt_row::{self, CLOCKS_DIFFER_MS, id_at};
 use crate::domain::receipt::Receipt;
-use crate::store::reports::{Condition, Dimension, ReceiptsQuery, UsageQuery, UsageSum};
+use crate::domain::report::{Condition, Dimension, ReceiptsQuery, UsageQuery, UsageSum};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row};
 

@@ -1,24 +1,25 @@
-//! Moments as people write them: `30d`, `2026-11-01`, `2026-11-01T12:00:00Z`.
+//! Points in time as people write them: `30d`, `2026-11-01`, `2026-11-01T12:00:00Z`.
 //!
-//! Days are days of UTC, as the ledger's own are. What time it is now is handed in.
+//! Days are days of UTC, as those of the ledger are. The current time is an argument.
 //!
-//! Start reading at [`When::parse`] and [`expiry`].
+//! Start reading at [`TimePoint::parse`] and [`parse_expiry`].
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// A moment: so many milliseconds ago, or in Unix milliseconds.
+/// A point in time, relative to now or absolute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum When {
+pub enum TimePoint {
     /// Milliseconds before now.
     Ago(i64),
     /// Unix milliseconds.
     At(i64),
 }
 
-impl When {
-    /// In Unix milliseconds.
+impl TimePoint {
+    /// The Unix milliseconds of it.
     pub fn unix_ms(self, now_unix_ms: i64) -> i64 {
         match self {
             Self::Ago(ms) => now_unix_ms.saturating_sub(ms),
@@ -26,10 +27,10 @@ impl When {
         }
     }
 
-    /// How long ago (`30d`, `12h`, `15m`), the beginning of a day (`2026-11-01`), or a time with its offset.
+    /// Reads how long ago (`30d`, `12h`, `15m`), the beginning of a day (`2026-11-01`), or an instant with its offset.
     ///
     /// # Errors
-    /// What to write instead.
+    /// What to write instead, for people.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const WRONG: &str = "write how long ago, such as 30d, 12h or 15m, or a date such as 2026-11-01";
         if let Some(day) = day_of(text) {
@@ -38,12 +39,12 @@ impl When {
         if let Some(unix_ms) = instant(text) {
             return Ok(Self::At(unix_ms));
         }
-        length(text).filter(|_| !text.ends_with('s')).map(Self::Ago).ok_or(WRONG)
+        parse_duration_ms(text).filter(|_| !text.ends_with('s')).map(Self::Ago).ok_or(WRONG)
     }
 }
 
-/// The milliseconds of a length such as `30d`, `12h`, `15m` or `90s`; `None` where it is none.
-pub fn length(text: &str) -> Option<i64> {
+/// The milliseconds of a duration such as `30d`, `12h`, `15m` or `90s`; `None` for any other text.
+pub fn parse_duration_ms(text: &str) -> Option<i64> {
     let unit = match text.chars().last()? {
         'd' => DAY_MS,
         'h' => 3_600_000,
@@ -56,14 +57,14 @@ pub fn length(text: &str) -> Option<i64> {
     number.parse::<i64>().ok().filter(|_| digits)?.checked_mul(unit)
 }
 
-/// The Unix second from which something no longer works whose last day, or the instant of whose end, is `text`;
-/// `None` where it is neither.
-pub fn expiry(text: &str) -> Option<i64> {
+/// The Unix second at which something expires, given its last day or the instant of its end; `None` for any other
+/// text.
+pub fn parse_expiry(text: &str) -> Option<i64> {
     let day = day_of(text).map(|day| (day + 1) * DAY_MS);
     day.or_else(|| instant(text)).map(|unix_ms| unix_ms.div_euclid(1000))
 }
 
-/// The Unix millisecond of `2026-11-01T12:00:00Z` or another time with its offset, from 1970 to 9999.
+/// The Unix milliseconds of an instant with its offset, such as `2026-11-01T12:00:00Z`, from 1970 to 9999.
 fn instant(text: &str) -> Option<i64> {
     let plain = |byte: u8| byte.is_ascii_digit() || b"-:.TZ+".contains(&byte);
     if !text.bytes().all(plain) || text.as_bytes().get(10) != Some(&b'T') {
@@ -73,23 +74,16 @@ fn instant(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond).filter(|unix_ms| *unix_ms >= 0)
 }
 
-/// The day of `YYYY-MM-DD`, counted from 1970-01-01; `None` where it is no date.
+/// The number of days from 1970-01-01 to the date `YYYY-MM-DD`; `None` for another form, or an earlier date.
 fn day_of(text: &str) -> Option<i64> {
-    let fields: Vec<&str> = text.split('-').collect();
-    let [year, month, day] = fields[..] else { return None };
-    if (year.len(), month.len(), day.len()) != (4, 2, 2) || !fields.concat().bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let (year, month, day): (i64, i64, i64) = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let index = usize::try_from(month.checked_sub(1)?).ok()?;
-    if year < 1970 || !(1..=*days.get(index)?).contains(&day) {
-        return None;
-    }
-    let before = year - 1;
-    let leaps = before / 4 - before / 100 + before / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
-    Some((year - 1970) * 365 + leaps + days[..index].iter().sum::<i64>() + day - 1)
+    let is_date = text.len() == 10
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
+    let date: Date = text.parse().ok().filter(|_| is_date)?;
+    let days = date.since(Date::constant(1970, 1, 1)).ok()?.get_days();
+    u32::try_from(days).ok().map(i64::from)
 }
 
 #[cfg(test)]
@@ -98,13 +92,14 @@ mod tests {
 
     #[test]
     fn a_span_is_how_long_ago_or_a_date() {
-        let check = |text: &str, expected: Option<When>| assert_eq!(When::parse(text).ok(), expected, "{text}");
-        check("30d", Some(When::Ago(30 * DAY_MS)));
-        check("12h", Some(When::Ago(43_200_000)));
-        check("15m", Some(When::Ago(900_000)));
-        check("1970-01-01", Some(When::At(0)));
-        check("2000-02-29", Some(When::At(951_782_400_000)));
-        check("2026-11-22", Some(When::At(1_795_305_600_000)));
+        let check =
+            |text: &str, expected: Option<TimePoint>| assert_eq!(TimePoint::parse(text).ok(), expected, "{text}");
+        check("30d", Some(TimePoint::Ago(30 * DAY_MS)));
+        check("12h", Some(TimePoint::Ago(43_200_000)));
+        check("15m", Some(TimePoint::Ago(900_000)));
+        check("1970-01-01", Some(TimePoint::At(0)));
+        check("2000-02-29", Some(TimePoint::At(951_782_400_000)));
+        check("2026-11-22", Some(TimePoint::At(1_795_305_600_000)));
         for wrong in [
             "",
             "d",
@@ -125,9 +120,10 @@ mod tests {
 
     #[test]
     fn a_time_has_an_offset() {
-        let check = |text: &str, expected: Option<When>| assert_eq!(When::parse(text).ok(), expected, "{text}");
-        check("2026-11-22T00:00:00Z", Some(When::At(1_795_305_600_000)));
-        check("2026-11-22T01:00:00.250+01:00", Some(When::At(1_795_305_600_250)));
+        let check =
+            |text: &str, expected: Option<TimePoint>| assert_eq!(TimePoint::parse(text).ok(), expected, "{text}");
+        check("2026-11-22T00:00:00Z", Some(TimePoint::At(1_795_305_600_000)));
+        check("2026-11-22T01:00:00.250+01:00", Some(TimePoint::At(1_795_305_600_250)));
         for wrong in
             ["2026-11-22T00:00:00", "2026-11-22 00:00:00Z", "2026-11-22T00:00:00Z[UTC]", "1969-12-31T23:00:00Z"]
         {
@@ -137,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_expires_works_to_the_end_of_its_last_day() {
-        let check = |text: &str, expected: Option<i64>| assert_eq!(expiry(text), expected, "{text}");
+        let check = |text: &str, expected: Option<i64>| assert_eq!(parse_expiry(text), expected, "{text}");
         check("1970-01-01", Some(86_400));
         check("2027-01-31", Some(1_801_440_000));
         check("2000-02-29T00:00:00Z", Some(951_782_400));

@@ -1,7 +1,7 @@
-//! A gateway with a database, and operators who ask it.
+//! A gateway with a database, and requests of operators to it.
 //!
-//! Every answer is held against the document: its status is one of those listed, its body has the members
-//! described and no others, nothing may be kept by a cache, and no answer to a GET holds a secret or a hash.
+//! Every answer is checked against the OpenAPI document: its status is one of those listed, its body has the members
+//! described and no others, no cache may store it, and no answer to a GET contains a secret or a hash.
 
 use crate::config::Config;
 use crate::document::Document;
@@ -20,24 +20,24 @@ use tierway::store::sqlite::{SqliteLedger, SqliteRegister, SqliteReports, Writer
 use tierway::store::{Ledger, LedgerStatus, Stores};
 
 /// A running gateway, its provider and its database.
-pub struct House {
+pub struct AdminGateway {
     pub gateway: TestGateway,
     _provider: ScriptedProvider,
     pub document: Document,
-    /// What it serves, as TOML.
+    /// Its configuration, as TOML.
     pub config: String,
-    /// Secrets that were handed out, and what they hash to.
+    /// Secrets that were issued, and their hashes.
     secrets: Mutex<Vec<String>>,
     _writing: Option<WriterGuard>,
     _folder: tempfile::TempDir,
 }
 
-/// How an operator shows who it is.
+/// The header line of an operator's token.
 pub fn bearer(token: &str) -> String {
     format!("authorization: Bearer {token}\r\n")
 }
 
-impl House {
+impl AdminGateway {
     /// With a database.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
@@ -57,7 +57,7 @@ impl House {
     }
 
     /// Without one.
-    pub async fn forgetful() -> Self {
+    pub async fn without_database() -> Self {
         let ledger = Arc::new(MemoryLedger::default());
         let books = Stores { ledger: ledger.clone(), ..Stores::memory().await };
         Self::with(ledger, books, tempfile::tempdir().expect("a temporary directory"), None).await
@@ -82,7 +82,7 @@ impl House {
         Self { gateway, _provider: provider, document, config, secrets, _writing: writing, _folder: folder }
     }
 
-    /// What is answered to this; `headers` are lines.
+    /// The answer to a request; `headers` are lines.
     pub async fn ask(&self, method: &str, path: &str, headers: &str, body: Option<&str>) -> Response {
         let answer = send(&self.gateway, method, path, headers, body).await;
         let case = format!("{method} {path} {headers:?} {body:?}: {answer:?}");
@@ -106,19 +106,19 @@ impl House {
         answer
     }
 
-    /// What is answered to the operator.
+    /// The answer to a request with the admin token.
     pub async fn operate(&self, method: &str, path: &str, body: Option<Value>) -> Response {
         self.ask(method, path, &bearer(ADMIN_TOKEN), body.map(|body| body.to_string()).as_deref()).await
     }
 
-    /// The same, which must end with `status`.
+    /// The same, which must have `status`.
     pub async fn done(&self, status: u16, method: &str, path: &str, body: Option<Value>) -> Value {
         let answer = self.operate(method, path, body.clone()).await;
         assert_eq!(answer.status, status, "{method} {path} {body:?}: {answer:?}");
         answer.json()
     }
 
-    /// The same, which must be refused: its code and its field.
+    /// The same, which must be an error: its code and its field.
     pub async fn refused(
         &self,
         status: u16,
@@ -130,7 +130,7 @@ impl House {
         (error["code"].as_str().expect("a code").to_owned(), error["param"].as_str().map(str::to_owned))
     }
 
-    /// Everything that can be looked at and changed.
+    /// Everything that can be read and changed.
     pub async fn state(&self) -> Vec<Value> {
         let mut state = Vec::new();
         for path in ["keys?limit=1000", "teams?limit=1000", "credits?limit=1000", "credits/grants?limit=1000"] {
@@ -139,7 +139,7 @@ impl House {
         state
     }
 
-    /// A chat with `secret`: its status, and its name.
+    /// A chat with `secret`: its status, and its request id.
     pub async fn chat(&self, secret: &str) -> (u16, String) {
         let headers = format!("authorization: Bearer {secret}\r\n");
         let body = format!(
@@ -151,7 +151,7 @@ impl House {
     }
 
     /// Waits until the ledger has the request called `id`.
-    pub async fn booked(&self, id: &str) {
+    pub async fn wait_for_receipt(&self, id: &str) {
         soon("the receipt in the ledger", async {
             while self.operate("GET", &format!("/admin/v1/ledger/{id}"), None).await.status != 200 {
                 tokio::task::yield_now().await;
@@ -182,7 +182,7 @@ fn hash(secret: &str) -> String {
     KeyHash::of(secret).0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A policy with ceilings, a team and a key in the file.
+/// A configuration with policies, a team and a key.
 fn config(provider: &ScriptedProvider) -> String {
     Config::of(provider)
         .server("viewer_token = \"env:VIEWER_TOKEN\"")

@@ -1,71 +1,72 @@
-//! What may be written in the fields of the admin API: names, counts, money, moments.
+//! The types of the admin API's fields: names, counts, money, times.
 //!
-//! Each type reads its text and describes it in one place. Money is a decimal string, never a number.
+//! Each type has its reader and its schema in one place. Money is a decimal string, never a number.
 
-use super::form::{Described, Field, Form, Need, Node, Type, Wrong};
-use crate::admin::{Dimension, When, expiry, length};
+use super::input::{DescribedField, Field, InputError, InputFields, InputValue, Presence, ValueType};
+use crate::admin::{TimePoint, parse_duration_ms, parse_expiry};
 use crate::domain::budget::{BudgetPeriod, BudgetSpec, Scope, Zone};
 use crate::domain::id::{NAME_MAX_BYTES, RequestId, is_name};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::Holder;
+use crate::domain::report::Dimension;
 use crate::domain::secret::KeyHash;
 use serde_json::json;
 use std::time::Duration;
 
-/// The most that every reader of JSON keeps exact.
+/// The largest integer that every JSON reader represents exactly.
 const COUNT_MAX: u64 = (1 << 53) - 1;
-/// The most that a page holds.
+/// Maximum number of items on a page.
 const PAGE_MAX: u64 = 1000;
-/// The longest cursor: a kind and a name.
+/// Maximum length of a cursor, in characters: a scope and a name.
 const CURSOR_MAX: usize = 300;
-/// Digits before the point: below a billion dollars.
+/// Maximum number of digits before the point: amounts are below a billion dollars.
 const DOLLAR_DIGITS: usize = 9;
 
 /// The name of a key, team or policy.
-pub static NAME: Type<String> = Type {
+pub static NAME: ValueType<String> = ValueType {
     read: |node| {
         let name = node.text()?;
         if is_name(name) {
             return Ok(name.to_owned());
         }
-        Err(Wrong::value("must be 1 to 200 letters, digits and - _ . / :, without blanks or quotes"))
+        Err(InputError::value("must be 1 to 200 letters, digits and - _ . / :, without blanks or quotes"))
     },
     schema: || json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX_BYTES, "pattern": "^[!#-\\[\\]-~]+$", "examples": ["standard"] }),
 };
 
 /// A whole number from 1.
-pub static COUNT: Type<u64> = Type {
+pub static COUNT: ValueType<u64> = ValueType {
     read: |node| match node {
-        Node::Whole(number @ 1..=COUNT_MAX) => Ok(*number),
-        _ => Err(Wrong::value(format!("must be a whole number from 1 to {COUNT_MAX}"))),
+        InputValue::Whole(number @ 1..=COUNT_MAX) => Ok(*number),
+        _ => Err(InputError::value(format!("must be a whole number from 1 to {COUNT_MAX}"))),
     },
     schema: || json!({ "type": "integer", "minimum": 1, "maximum": COUNT_MAX, "examples": [50] }),
 };
 
-/// A whole number from 1 that 32 bits hold.
-pub static SMALL_COUNT: Type<u32> = Type {
+/// A whole number from 1 that fits 32 bits.
+pub static SMALL_COUNT: ValueType<u32> = ValueType {
     read: |node| {
-        let number = if let Node::Whole(number) = node { u32::try_from(*number).ok() } else { None };
-        let wrong = || Wrong::value(format!("must be a whole number from 1 to {}", u32::MAX));
+        let number = if let InputValue::Whole(number) = node { u32::try_from(*number).ok() } else { None };
+        let wrong = || InputError::value(format!("must be a whole number from 1 to {}", u32::MAX));
         number.filter(|number| *number > 0).ok_or_else(wrong)
     },
     schema: || json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX, "examples": [16] }),
 };
 
-/// Yes or no.
-pub static FLAG: Type<bool> = Type {
+/// A boolean.
+pub static FLAG: ValueType<bool> = ValueType {
     read: |node| match node {
-        Node::Flag(flag) => Ok(*flag),
-        _ => Err(Wrong::value("must be true or false")),
+        InputValue::Flag(flag) => Ok(*flag),
+        _ => Err(InputError::value("must be true or false")),
     },
     schema: || json!({ "type": "boolean", "examples": [false] }),
 };
 
-/// When a key ends.
-pub static EXPIRY: Type<i64> = Type {
+/// When a key expires.
+pub static EXPIRY: ValueType<i64> = ValueType {
     read: |node| {
         let wrong = "must be a last day such as \"2027-01-31\", or a time such as \"2027-01-31T12:00:00Z\"";
-        expiry(node.text()?).ok_or_else(|| Wrong::value(wrong))
+        parse_expiry(node.text()?).ok_or_else(|| InputError::value(wrong))
     },
     schema: || {
         let pattern =
@@ -74,25 +75,25 @@ pub static EXPIRY: Type<i64> = Type {
     },
 };
 
-/// How long both secrets of a key work.
-pub static OVERLAP: Type<Duration> = Type {
+/// How long the old secrets of a key work after a rotation.
+pub static OVERLAP: ValueType<Duration> = ValueType {
     read: |node| {
-        overlap(node.text()?).ok_or_else(|| Wrong::value("must be a duration such as \"24h\", \"7d\" or \"0s\""))
+        overlap(node.text()?).ok_or_else(|| InputError::value("must be a duration such as \"24h\", \"7d\" or \"0s\""))
     },
     schema: || json!({ "type": "string", "pattern": "^[0-9]{1,6}[smhd]$", "examples": ["24h"] }),
 };
 
 fn overlap(text: &str) -> Option<Duration> {
-    // Six digits and a unit.
-    let ms = length(text).filter(|_| text.len() <= 7)?;
+    // Up to six digits, and a unit.
+    let ms = parse_duration_ms(text).filter(|_| text.len() <= 7)?;
     u64::try_from(ms).ok().map(Duration::from_millis)
 }
 
-/// The hash of a secret that exists.
-pub static HASH: Type<KeyHash> = Type {
+/// The SHA-256 of an existing secret.
+pub static HASH: ValueType<KeyHash> = ValueType {
     read: |node| {
         let hash = node.text()?.strip_prefix("sha256:").and_then(KeyHash::from_hex);
-        hash.ok_or_else(|| Wrong::value("must be \"sha256:\" and 64 hex digits"))
+        hash.ok_or_else(|| InputError::value("must be \"sha256:\" and 64 hex digits"))
     },
     schema: || {
         let example = format!("sha256:{}", "9f86d081884c7d65".repeat(4));
@@ -100,12 +101,12 @@ pub static HASH: Type<KeyHash> = Type {
     },
 };
 
-/// One line for people.
-pub static LINE: Type<String> = Type {
+/// One line of text.
+pub static LINE: ValueType<String> = ValueType {
     read: |node| {
         let line = node.text()?;
         if line.chars().count() > 500 || line.chars().any(char::is_control) {
-            return Err(Wrong::value("must be one line of up to 500 characters"));
+            return Err(InputError::value("must be one line of up to 500 characters"));
         }
         Ok(line.to_owned())
     },
@@ -115,8 +116,8 @@ pub static LINE: Type<String> = Type {
     },
 };
 
-/// Dollars to give, or with a sign to take back.
-pub static AMOUNT: Type<NanoUsd> = Type {
+/// An amount of credit; a negative one takes credit back.
+pub static AMOUNT: ValueType<NanoUsd> = ValueType {
     read: |node| {
         let text = node.text()?;
         let amount = match text.strip_prefix('-') {
@@ -125,7 +126,7 @@ pub static AMOUNT: Type<NanoUsd> = Type {
         };
         let wrong =
             "must be USD as a decimal string such as \"10.00\", below a billion and not zero; \"-10.00\" takes back";
-        amount.filter(|amount| *amount != NanoUsd::ZERO).ok_or_else(|| Wrong::value(wrong))
+        amount.filter(|amount| *amount != NanoUsd::ZERO).ok_or_else(|| InputError::value(wrong))
     },
     schema: || {
         let (pattern, zero) = ("^-?[0-9]{1,9}(\\.[0-9]{1,9})?$", "^-?0+(\\.0+)?$");
@@ -138,53 +139,53 @@ fn dollars(text: &str) -> Option<NanoUsd> {
     NanoUsd::parse_usd(text).filter(|_| whole.len() <= DOLLAR_DIGITS)
 }
 
-static DOLLARS: Type<NanoUsd> = Type {
+static DOLLARS: ValueType<NanoUsd> = ValueType {
     read: |node| {
-        dollars(node.text()?).ok_or_else(|| Wrong::value("must be USD as a decimal string such as \"500.00\""))
+        dollars(node.text()?).ok_or_else(|| InputError::value("must be USD as a decimal string such as \"500.00\""))
     },
     schema: || json!({ "type": "string", "pattern": "^[0-9]{1,9}(\\.[0-9]{1,9})?$", "examples": ["500.00"] }),
 };
 
-static WINDOW: Type<&'static str> = Type {
+static WINDOW: ValueType<&'static str> = ValueType {
     read: |node| {
         let text = node.text()?;
         let known = ["day", "month", "none"].into_iter().find(|window| *window == text);
-        known.ok_or_else(|| Wrong::value("must be \"day\", \"month\" or \"none\""))
+        known.ok_or_else(|| InputError::value("must be \"day\", \"month\" or \"none\""))
     },
     schema: || json!({ "type": "string", "enum": ["day", "month", "none"], "examples": ["month"] }),
 };
 
-static ZONE: Type<Zone> = Type {
+static ZONE: ValueType<Zone> = ValueType {
     read: |node| {
-        let wrong = || Wrong::value("is no time zone; write a name such as \"Europe/Paris\"");
+        let wrong = || InputError::value("is no time zone; write a name such as \"Europe/Paris\"");
         Zone::named(node.text()?).ok_or_else(wrong)
     },
     schema: || json!({ "type": "string", "pattern": "^[A-Za-z0-9_+/-]{1,64}$", "examples": ["Europe/Paris"] }),
 };
 
 static LIMIT_USD: Field<NanoUsd> =
-    Field { name: "limit", is: &DOLLARS, need: Need::Required, about: "USD in each window." };
+    Field { name: "limit", is: &DOLLARS, need: Presence::Required, about: "USD in each window." };
 static BUDGET_WINDOW: Field<&'static str> =
-    Field { name: "window", is: &WINDOW, need: Need::Required, about: "When it is whole again; none: never." };
+    Field { name: "window", is: &WINDOW, need: Presence::Required, about: "When it is whole again; none: never." };
 static BUDGET_ZONE: Field<Zone> = Field {
     name: "zone",
     is: &ZONE,
-    need: Need::Nullable,
+    need: Presence::Nullable,
     about: "In which time zone days and months end; UTC unless given. A budget without window has none.",
 };
 /// The fields of a budget.
-pub static BUDGET_FIELDS: [&dyn Described; 3] = [&LIMIT_USD, &BUDGET_WINDOW, &BUDGET_ZONE];
+pub static BUDGET_FIELDS: [&dyn DescribedField; 3] = [&LIMIT_USD, &BUDGET_WINDOW, &BUDGET_ZONE];
 
-/// So much in each window.
-pub static BUDGET: Type<BudgetSpec> = Type {
+/// An amount for each window of time.
+pub static BUDGET: ValueType<BudgetSpec> = ValueType {
     read: |node| {
-        let form = Form::of(node, &BUDGET_FIELDS)?;
+        let input = InputFields::of(node, &BUDGET_FIELDS)?;
         let (limit, window, zone) =
-            (form.required(&LIMIT_USD)?, form.required(&BUDGET_WINDOW)?, form.optional(&BUDGET_ZONE)?);
-        let utc = || Zone::named("UTC").ok_or_else(|| Wrong::field("zone", "is unknown"));
+            (input.required(&LIMIT_USD)?, input.required(&BUDGET_WINDOW)?, input.optional(&BUDGET_ZONE)?);
+        let utc = || Zone::named("UTC").ok_or_else(|| InputError::field("zone", "is unknown"));
         let window = match (window, zone) {
             ("none", None) => BudgetPeriod::Ever,
-            ("none", Some(_)) => return Err(Wrong::field("zone", "has no meaning without a window")),
+            ("none", Some(_)) => return Err(InputError::field("zone", "has no meaning without a window")),
             ("day", zone) => BudgetPeriod::Day(zone.map_or_else(utc, Ok)?),
             (_, zone) => BudgetPeriod::Month(zone.map_or_else(utc, Ok)?),
         };
@@ -199,83 +200,83 @@ pub static BUDGET: Type<BudgetSpec> = Type {
 
 // --- in queries -------------------------------------------------------------------------------
 
-/// How many to a page.
-pub static LIMIT: Type<usize> = Type {
+/// The number of items on a page.
+pub static LIMIT: ValueType<usize> = ValueType {
     read: |node| {
         let text = node.text()?;
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         let number = text.parse().ok().filter(|number| digits && (1..=PAGE_MAX).contains(number));
         let number = number.and_then(|number| usize::try_from(number).ok());
-        number.ok_or_else(|| Wrong::value(format!("must be a whole number from 1 to {PAGE_MAX}")))
+        number.ok_or_else(|| InputError::value(format!("must be a whole number from 1 to {PAGE_MAX}")))
     },
     schema: || json!({ "type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 100, "examples": [100] }),
 };
 
-/// The name after which a page begins.
-pub static AFTER_NAME: Type<String> = Type {
+/// A cursor: a name.
+pub static AFTER_NAME: ValueType<String> = ValueType {
     read: |node| short(node, CURSOR_MAX),
     schema: || json!({ "type": "string", "maxLength": CURSOR_MAX, "examples": ["growth-app"] }),
 };
 
-/// The number after which a page begins.
-pub static AFTER_NUMBER: Type<i64> = Type {
+/// A cursor: the number of a grant.
+pub static AFTER_NUMBER: ValueType<i64> = ValueType {
     read: |node| {
         let text = node.text()?;
         let right = text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse().ok().filter(|_| right).ok_or_else(|| Wrong::value("is no `next` of this list"))
+        text.parse().ok().filter(|_| right).ok_or_else(|| InputError::value("is no `next` of this list"))
     },
     schema: || json!({ "type": "string", "pattern": "^[0-9]{1,18}$", "examples": ["100"] }),
 };
 
-/// The holder of credit after which a page begins.
-pub static AFTER_HOLDER: Type<Holder> = Type {
+/// A cursor: a holder of credit.
+pub static AFTER_HOLDER: ValueType<Holder> = ValueType {
     read: |node| {
         let holder = short(node, CURSOR_MAX)?;
         let holder = holder
             .split_once('/')
             .and_then(|(scope, name)| Some(Holder { scope: Scope::of_label(scope)?, name: name.into() }));
-        holder.ok_or_else(|| Wrong::value("is no `next` of this list"))
+        holder.ok_or_else(|| InputError::value("is no `next` of this list"))
     },
     schema: || json!({ "type": "string", "pattern": "^(key|team)/[!-~]{1,200}$", "examples": ["key/growth-app"] }),
 };
 
-/// The request after which a page begins.
-pub static AFTER_REQUEST: Type<RequestId> = Type {
-    read: |node| RequestId::parse(node.text()?).ok_or_else(|| Wrong::value("is no `next` of this list")),
+/// A cursor: the id of a request.
+pub static AFTER_REQUEST: ValueType<RequestId> = ValueType {
+    read: |node| RequestId::parse(node.text()?).ok_or_else(|| InputError::value("is no `next` of this list")),
     schema: || {
         let example = format!("req_{}", "0".repeat(32));
         json!({ "type": "string", "pattern": REQUEST_ID, "examples": [example] })
     },
 };
 
-/// How a request is named.
+/// The pattern of a request id.
 pub const REQUEST_ID: &str = "^(req_)?[0-9a-fA-F]{32}$";
 
-/// From or until when.
-pub static MOMENT: Type<When> = Type {
+/// The beginning or the end of a range of time.
+pub static MOMENT: ValueType<TimePoint> = ValueType {
     read: |node| {
         let wrong = "must be how long ago, such as 30d, 12h or 15m, a date, or a time such as 2026-11-01T12:00:00Z";
-        When::parse(node.text()?).map_err(|_| Wrong::value(wrong))
+        TimePoint::parse(node.text()?).map_err(|_| InputError::value(wrong))
     },
     schema: || json!({ "type": "string", "minLength": 2, "maxLength": 40, "examples": ["30d", "2026-11-01"] }),
 };
 
-/// A value to look for in the ledger; `-` is none.
-pub static SOUGHT: Type<Option<String>> = Type {
+/// A value to select receipts by; `-` selects those that have none.
+pub static SOUGHT: ValueType<Option<String>> = ValueType {
     read: |node| short(node, CURSOR_MAX).map(|text| (text != "-").then_some(text)),
     schema: || json!({ "type": "string", "maxLength": CURSOR_MAX, "examples": ["growth-app", "-"] }),
 };
 
-/// What to sum by.
-pub static DIMENSIONS: Type<Vec<Dimension>> = Type {
+/// The dimensions to sum by.
+pub static DIMENSIONS: ValueType<Vec<Dimension>> = ValueType {
     read: |node| {
         let mut by = Vec::new();
         for name in node.text()?.split(',') {
             let names = || Dimension::ALL.map(Dimension::name).join(", ");
-            let unknown = || Wrong::value(format!("must be some of {}, with commas between", names()));
+            let unknown = || InputError::value(format!("must be some of {}, with commas between", names()));
             let dimension = Dimension::of_name(name).ok_or_else(unknown)?;
             if by.contains(&dimension) {
-                return Err(Wrong::value(format!("names '{name}' twice")));
+                return Err(InputError::value(format!("names '{name}' twice")));
             }
             by.push(dimension);
         }
@@ -288,10 +289,10 @@ pub static DIMENSIONS: Type<Vec<Dimension>> = Type {
     },
 };
 
-fn short(node: &Node, most: usize) -> Result<String, Wrong> {
+fn short(node: &InputValue, most: usize) -> Result<String, InputError> {
     let text = node.text()?;
     if text.chars().count() > most {
-        return Err(Wrong::value(format!("must be at most {most} characters")));
+        return Err(InputError::value(format!("must be at most {most} characters")));
     }
     Ok(text.to_owned())
 }
@@ -304,7 +305,7 @@ mod tests {
     #[test]
     fn credit_is_given_or_taken_back_in_decimals() {
         let check = |text: &str, expected: Option<i64>| {
-            let read = (AMOUNT.read)(&Node::Text(text.to_owned()));
+            let read = (AMOUNT.read)(&InputValue::Text(text.to_owned()));
             assert_eq!(read.ok().map(|amount| amount.0), expected, "{text}");
         };
         check("10.00", Some(10_000_000_000));

@@ -1,0 +1,279 @@
+//! Every operation of the admin API, in one table. Router, reader and OpenAPI document are made from it.
+//!
+//! Start reading at [`OPERATIONS`].
+
+use super::error::AdminFailure;
+use super::input::DescribedField;
+use super::openapi::OpenApiDocument;
+use super::{AdminRequest, AdminResponse, credits, keys, openapi, reports, teams};
+use crate::admin::views::{
+    BalanceObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject, TeamObject, UsageObject,
+};
+use http::Method;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use std::pin::Pin;
+
+/// The future of an operation.
+pub(super) type OperationFuture = Pin<Box<dyn Future<Output = Result<AdminResponse, AdminFailure>> + Send>>;
+
+/// One method at one path.
+pub(super) struct Operation {
+    pub(super) method: AdminMethod,
+    /// Operations of the same path are adjacent.
+    pub(super) path: &'static str,
+    /// Its id in the document and in logs.
+    pub(super) id: &'static str,
+    /// Its description for the document, in a line.
+    pub(super) about: &'static str,
+    pub(super) query: &'static [&'static dyn DescribedField],
+    pub(super) body: Option<BodySpec>,
+    /// Whether it evaluates `If-Match`.
+    pub(super) conditional: bool,
+    pub(super) response: ResponseSpec,
+    pub(super) run: fn(AdminRequest) -> OperationFuture,
+}
+
+/// The methods of the admin API.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum AdminMethod {
+    Get,
+    Post,
+    Patch,
+}
+
+impl AdminMethod {
+    /// The method that `method` is handled as: HEAD is GET, and the server leaves out the body.
+    pub(super) fn of(method: &Method) -> Option<Self> {
+        match *method {
+            Method::GET | Method::HEAD => Some(Self::Get),
+            Method::POST => Some(Self::Post),
+            Method::PATCH => Some(Self::Patch),
+            _ => None,
+        }
+    }
+
+    /// Its name in the document.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Post => "post",
+            Self::Patch => "patch",
+        }
+    }
+
+    /// Its part of the header `Allow`.
+    pub(super) fn allowed(self) -> &'static str {
+        match self {
+            Self::Get => "GET, HEAD",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+        }
+    }
+}
+
+/// The body of an operation.
+#[derive(Clone, Copy)]
+pub(super) struct BodySpec {
+    pub(super) fields: &'static [&'static dyn DescribedField],
+    pub(super) is_optional: bool,
+    /// JSON that is valid if the policy `standard` exists, and what else it names.
+    pub(super) example: &'static str,
+}
+
+/// The answer of an operation that succeeds.
+pub(super) struct ResponseSpec {
+    /// The schema of its body; a named one is added to the generator's definitions.
+    pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
+    /// 201 in place of 200.
+    pub(super) is_created: bool,
+    /// Whether there is an `ETag`.
+    pub(super) has_etag: bool,
+}
+
+impl ResponseSpec {
+    const fn created(self) -> Self {
+        Self { is_created: true, ..self }
+    }
+
+    const fn with_etag(self) -> Self {
+        Self { has_etag: true, ..self }
+    }
+}
+
+impl Operation {
+    /// Whether only the admin token may run it.
+    pub(super) fn changes(&self) -> bool {
+        self.method != AdminMethod::Get
+    }
+}
+
+const fn response<T: JsonSchema>() -> ResponseSpec {
+    ResponseSpec { schema: SchemaGenerator::subschema_for::<T>, is_created: false, has_etag: false }
+}
+
+const fn get(
+    path: &'static str,
+    id: &'static str,
+    about: &'static str,
+    response: ResponseSpec,
+    run: fn(AdminRequest) -> OperationFuture,
+) -> Operation {
+    Operation { method: AdminMethod::Get, path, id, about, query: &[], body: None, conditional: false, response, run }
+}
+
+const fn body(fields: &'static [&'static dyn DescribedField], example: &'static str) -> Option<BodySpec> {
+    Some(BodySpec { fields, is_optional: false, example })
+}
+
+const KEYS: &str = "/admin/v1/keys";
+const KEY: &str = "/admin/v1/keys/{name}";
+const TEAMS: &str = "/admin/v1/teams";
+const TEAM: &str = "/admin/v1/teams/{name}";
+const GRANTS: &str = "/admin/v1/credits/grants";
+
+/// Every operation.
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        query: &keys::LISTED_BY,
+        ..get(
+            KEYS,
+            "list_keys",
+            "Keys by name, those of the configuration among them.",
+            response::<ListObject<KeyObject>>(),
+            |a| Box::pin(keys::list(a)),
+        )
+    },
+    Operation {
+        method: AdminMethod::Post,
+        body: body(
+            &keys::NEW,
+            r#"{"name":"growth-app","policy":"standard","team":"growth","requests_per_minute":50,"budget":{"limit":"100.00","window":"month"},"expires":"2037-01-31"}"#,
+        ),
+        ..get(
+            KEYS,
+            "create_key",
+            "Makes a key. Its secret is in this answer and nowhere else.",
+            response::<IssuedKeyObject>().with_etag().created(),
+            |a| Box::pin(keys::create(a)),
+        )
+    },
+    get(KEY, "read_key", "One key.", response::<KeyObject>().with_etag(), |a| Box::pin(keys::read(a))),
+    Operation {
+        method: AdminMethod::Patch,
+        body: body(&keys::CHANGED, r#"{"requests_per_minute":20,"expires":null,"disabled":false}"#),
+        conditional: true,
+        ..get(
+            KEY,
+            "change_key",
+            "Changes what is given; null takes it away.",
+            response::<KeyObject>().with_etag(),
+            |a| Box::pin(keys::change(a)),
+        )
+    },
+    Operation {
+        method: AdminMethod::Post,
+        body: Some(BodySpec { fields: &keys::ROTATED, is_optional: true, example: r#"{"overlap":"24h"}"# }),
+        conditional: true,
+        ..get(
+            "/admin/v1/keys/{name}/rotate",
+            "rotate_key",
+            "Gives a key a further secret. Those it has work until the overlap ends.",
+            response::<IssuedKeyObject>().with_etag(),
+            |a| Box::pin(keys::rotate(a)),
+        )
+    },
+    Operation {
+        query: &teams::LISTED_BY,
+        ..get(
+            TEAMS,
+            "list_teams",
+            "Teams with a budget, or made to have one, by name.",
+            response::<ListObject<TeamObject>>(),
+            |a| Box::pin(teams::list(a)),
+        )
+    },
+    Operation {
+        method: AdminMethod::Post,
+        body: body(
+            &teams::NEW,
+            r#"{"name":"growth","budget":{"limit":"2000.00","window":"month","zone":"Europe/Paris"}}"#,
+        ),
+        ..get(TEAMS, "create_team", "Makes a team.", response::<TeamObject>().with_etag().created(), |a| {
+            Box::pin(teams::create(a))
+        })
+    },
+    get(TEAM, "read_team", "One team.", response::<TeamObject>().with_etag(), |a| Box::pin(teams::read(a))),
+    Operation {
+        method: AdminMethod::Patch,
+        body: body(&teams::CHANGED, r#"{"budget":null}"#),
+        conditional: true,
+        ..get(
+            TEAM,
+            "change_team",
+            "Changes what is given; null takes it away.",
+            response::<TeamObject>().with_etag(),
+            |a| Box::pin(teams::change(a)),
+        )
+    },
+    Operation {
+        query: &credits::LISTED_BY,
+        ..get(
+            "/admin/v1/credits",
+            "list_credits",
+            "What is left of everybody's credit.",
+            response::<ListObject<BalanceObject>>(),
+            |a| Box::pin(credits::balances(a)),
+        )
+    },
+    Operation {
+        query: &credits::GRANTS_LISTED_BY,
+        ..get(
+            GRANTS,
+            "list_grants",
+            "Grants of credit, the oldest first.",
+            response::<ListObject<GrantObject>>(),
+            |a| Box::pin(credits::grants(a)),
+        )
+    },
+    Operation {
+        method: AdminMethod::Post,
+        body: body(&credits::GRANTED, r#"{"team":"growth","amount":"10.00","reason":"invoice 2026-11"}"#),
+        ..get(
+            GRANTS,
+            "grant_credit",
+            "Grants credit to a key or a team, or takes it back.",
+            response::<GrantObject>().created(),
+            |a| Box::pin(credits::grant(a)),
+        )
+    },
+    Operation {
+        query: &reports::SUMMED_BY,
+        ..get(
+            "/admin/v1/usage",
+            "read_usage",
+            "Requests, tokens and money, summed: the dearest first, or day by day where days come first.",
+            response::<UsageObject>(),
+            |a| Box::pin(reports::usage(a)),
+        )
+    },
+    Operation {
+        query: &reports::LISTED_BY,
+        ..get(
+            "/admin/v1/ledger",
+            "list_requests",
+            "Requests, the newest first.",
+            response::<ListObject<RequestObject>>(),
+            |a| Box::pin(reports::list(a)),
+        )
+    },
+    get(
+        "/admin/v1/ledger/{request_id}",
+        "read_request",
+        "What became of one request, by its x-request-id; a moment after its answer ended.",
+        response::<RequestObject>(),
+        |a| Box::pin(reports::read(a)),
+    ),
+    get("/admin/v1/openapi.json", "read_document", "This document.", response::<OpenApiDocument>(), |_| {
+        Box::pin(async { Ok(AdminResponse::ok(&openapi::document())) })
+    }),
+];
