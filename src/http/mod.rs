@@ -132,7 +132,7 @@ async fn without_operators(State(app): State<Arc<App>>, request: Request) -> Res
 
 /// Whatever no route takes, where operators come: below `/admin` after asking for a token.
 async fn without_clients(State(app): State<Arc<App>>, request: Request) -> Response {
-    if admin::is_below(request.uri().path()) { admin::unknown(app, request).await } else { nowhere(&request) }
+    if admin::is_below(request.uri().path()) { admin::not_found(app, request).await } else { nowhere(&request) }
 }
 
 fn nowhere(request: &Request) -> Response {
