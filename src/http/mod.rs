@@ -130,7 +130,7 @@ async fn unknown_client_path(State(app): State<Arc<App>>, request: Request) -> R
 
 /// A path without a route, at an address for operators: below `/admin` the token is checked first.
 async fn unknown_operator_path(State(app): State<Arc<App>>, request: Request) -> Response {
-    if admin::is_below(request.uri().path()) { admin::unknown(app, request).await } else { not_found(&request) }
+    if admin::is_below(request.uri().path()) { admin::not_found(app, request).await } else { not_found(&request) }
 }
 
 fn not_found(request: &Request) -> Response {

@@ -4,7 +4,7 @@
 //! reads its fields, calls [`Admin`](crate::admin::Admin), which has the rules, and returns an object of
 //! [`views`](crate::admin::views). It must never return a secret a second time.
 //!
-//! Start reading in [`operations`], then [`answer`].
+//! Start reading in [`operations`], then [`handle`].
 
 mod credits;
 mod error;
@@ -35,7 +35,7 @@ use error::AdminFailure;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use input::{InputFields, InputValue};
-use operations::{AdminMethod, OPERATIONS, Operation};
+use operations::{AdminMethod, AdminOperation, OPERATIONS};
 use serde::Serialize;
 use serde_json::Value;
 use std::panic::resume_unwind;
@@ -49,11 +49,12 @@ pub fn routes() -> Router<Arc<App>> {
     let mut paths: Vec<&'static str> = OPERATIONS.iter().map(|operation| operation.path).collect();
     paths.dedup();
     paths.into_iter().fold(Router::new(), |router, path| {
-        let answer = move |State(app): State<Arc<App>>, name: Result<Path<String>, PathRejection>, request: Request| {
-            let name = name.map_or_else(|_| String::new(), |Path(name)| name);
-            answer(app, Some(path), name, request)
-        };
-        router.route(path, any(answer))
+        let handler =
+            move |State(app): State<Arc<App>>, name: Result<Path<String>, PathRejection>, request: Request| {
+                let name = name.map_or_else(|_| String::new(), |Path(name)| name);
+                handle(app, Some(path), name, request)
+            };
+        router.route(path, any(handler))
     })
 }
 
@@ -63,8 +64,8 @@ pub fn is_below(path: &str) -> bool {
 }
 
 /// Answers a path below `/admin` that has no route.
-pub async fn unknown(app: Arc<App>, request: Request) -> Response {
-    answer(app, None, String::new(), request).await
+pub async fn not_found(app: Arc<App>, request: Request) -> Response {
+    handle(app, None, String::new(), request).await
 }
 
 /// The input of one operation.
@@ -116,7 +117,7 @@ impl AdminResponse {
 }
 
 /// Handles one request: checks token, path, method, role and fields in this order, then runs the operation.
-async fn answer(app: Arc<App>, path: Option<&'static str>, name: String, request: Request) -> Response {
+async fn handle(app: Arc<App>, path: Option<&'static str>, name: String, request: Request) -> Response {
     let arrival = request.extensions().get::<RequestStart>().copied();
     let mut response = match perform(app, path, name, request).await {
         Ok(answer) => answer.response(),
@@ -153,7 +154,7 @@ async fn perform(
     let query = InputFields::of_query(parts.uri.query().unwrap_or_default(), operation.query)?;
     let if_match = if operation.conditional { IfMatch::of(&parts.headers)? } else { IfMatch::Anything };
     let body = match operation.body {
-        Some(takes) => read(&parts.headers, upload, takes).await?,
+        Some(spec) => read_body(&parts.headers, upload, spec).await?,
         None => InputFields::default(),
     };
     let request = AdminRequest {
@@ -194,7 +195,7 @@ fn find_operation(
     path: Option<&'static str>,
     method: &Method,
     route: &str,
-) -> Result<&'static Operation, AdminFailure> {
+) -> Result<&'static AdminOperation, AdminFailure> {
     let Some(path) = path else { return Err(AdminFailure::UnknownUrl(route.to_owned())) };
     let here = || OPERATIONS.iter().filter(|operation| operation.path == path);
     here().find(|operation| Some(operation.method) == AdminMethod::of(method)).ok_or_else(|| {
@@ -203,18 +204,22 @@ fn find_operation(
     })
 }
 
-/// The fields of a body. An optional body may be absent, and its content type is then not checked.
-async fn read(headers: &HeaderMap, upload: Upload, takes: operations::BodySpec) -> Result<InputFields, AdminFailure> {
-    let said = headers.get(CONTENT_TYPE);
-    let is_json = said.is_some_and(|said| {
-        let essence = said.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+/// The fields of a body. An optional body may be empty, and needs no content type then.
+async fn read_body(
+    headers: &HeaderMap,
+    upload: Upload,
+    spec: operations::BodySpec,
+) -> Result<InputFields, AdminFailure> {
+    let content_type = headers.get(CONTENT_TYPE);
+    let is_json = content_type.is_some_and(|value| {
+        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
     });
-    if !is_json && (said.is_some() || !takes.is_optional) {
+    if !is_json && (content_type.is_some() || !spec.is_optional) {
         return Err(AdminFailure::NotJson);
     }
     let bytes = upload.gather().await.map_err(AdminFailure::Body)?;
-    if bytes.is_empty() && takes.is_optional {
+    if bytes.is_empty() && spec.is_optional {
         return Ok(InputFields::default());
     }
     if !is_json {
@@ -223,7 +228,7 @@ async fn read(headers: &HeaderMap, upload: Upload, takes: operations::BodySpec) 
     let node = serde_json::from_slice::<InputValue>(&bytes).map_err(|error| {
         AdminFailure::Body(BodyProblem::NotJson(format!("The body is not JSON: {error}. Send a JSON object.")))
     })?;
-    Ok(InputFields::of(&node, takes.fields)?)
+    Ok(InputFields::of(&node, spec.fields)?)
 }
 
 /// The condition of a change, from `If-Match`.

@@ -6,7 +6,7 @@
 //! Start reading at [`document`].
 
 use super::input::{DescribedField, Presence};
-use super::operations::{BodySpec, OPERATIONS, Operation};
+use super::operations::{AdminOperation, BodySpec, OPERATIONS};
 use super::value_types::REQUEST_ID;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -137,7 +137,7 @@ fn or_null(mut schema: Value) -> Value {
     }
 }
 
-fn described(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
+fn described(operation: &AdminOperation, generator: &mut SchemaGenerator) -> Value {
     let mut described = json!({
         "operationId": operation.id,
         "summary": operation.about,
@@ -159,7 +159,7 @@ fn tag(path: &str) -> &str {
     path.split('/').nth(3).unwrap_or_default().trim_end_matches(".json")
 }
 
-fn parameters(operation: &Operation) -> Vec<Value> {
+fn parameters(operation: &AdminOperation) -> Vec<Value> {
     let in_path = operation.path.split(['{', '}']).nth(1).map(|name| {
         let schema = match name {
             "request_id" => json!({ "type": "string", "pattern": REQUEST_ID }),
@@ -187,7 +187,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
 }
 
 /// The answers of an operation, by status.
-fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
+fn responses(operation: &AdminOperation, generator: &mut SchemaGenerator) -> Value {
     let json_of = |schema: Value| json!({ "application/json": { "schema": schema } });
     let error = |about: &str| json!({ "description": about, "content": json_of(json!({ "$ref": "#/components/schemas/Error" })) });
     let (status, about) = if operation.response.is_created { ("201", "Made.") } else { ("200", "As it is now.") };

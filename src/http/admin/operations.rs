@@ -17,7 +17,7 @@ use std::pin::Pin;
 pub(super) type OperationFuture = Pin<Box<dyn Future<Output = Result<AdminResponse, AdminFailure>> + Send>>;
 
 /// One method at one path.
-pub(super) struct Operation {
+pub(super) struct AdminOperation {
     pub(super) method: AdminMethod,
     /// Operations of the same path are adjacent.
     pub(super) path: &'static str,
@@ -100,7 +100,7 @@ impl ResponseSpec {
     }
 }
 
-impl Operation {
+impl AdminOperation {
     /// Whether only the admin token may run it.
     pub(super) fn changes(&self) -> bool {
         self.method != AdminMethod::Get
@@ -117,8 +117,18 @@ const fn get(
     about: &'static str,
     response: ResponseSpec,
     run: fn(AdminRequest) -> OperationFuture,
-) -> Operation {
-    Operation { method: AdminMethod::Get, path, id, about, query: &[], body: None, conditional: false, response, run }
+) -> AdminOperation {
+    AdminOperation {
+        method: AdminMethod::Get,
+        path,
+        id,
+        about,
+        query: &[],
+        body: None,
+        conditional: false,
+        response,
+        run,
+    }
 }
 
 const fn body(fields: &'static [&'static dyn DescribedField], example: &'static str) -> Option<BodySpec> {
@@ -132,8 +142,8 @@ const TEAM: &str = "/admin/v1/teams/{name}";
 const GRANTS: &str = "/admin/v1/credits/grants";
 
 /// Every operation.
-pub(super) static OPERATIONS: &[Operation] = &[
-    Operation {
+pub(super) static OPERATIONS: &[AdminOperation] = &[
+    AdminOperation {
         query: &keys::LISTED_BY,
         ..get(
             KEYS,
@@ -143,7 +153,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             |a| Box::pin(keys::list(a)),
         )
     },
-    Operation {
+    AdminOperation {
         method: AdminMethod::Post,
         body: body(
             &keys::NEW,
@@ -158,7 +168,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         )
     },
     get(KEY, "read_key", "One key.", response::<KeyObject>().with_etag(), |a| Box::pin(keys::read(a))),
-    Operation {
+    AdminOperation {
         method: AdminMethod::Patch,
         body: body(&keys::CHANGED, r#"{"requests_per_minute":20,"expires":null,"disabled":false}"#),
         conditional: true,
@@ -170,7 +180,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             |a| Box::pin(keys::change(a)),
         )
     },
-    Operation {
+    AdminOperation {
         method: AdminMethod::Post,
         body: Some(BodySpec { fields: &keys::ROTATED, is_optional: true, example: r#"{"overlap":"24h"}"# }),
         conditional: true,
@@ -182,7 +192,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             |a| Box::pin(keys::rotate(a)),
         )
     },
-    Operation {
+    AdminOperation {
         query: &teams::LISTED_BY,
         ..get(
             TEAMS,
@@ -192,7 +202,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             |a| Box::pin(teams::list(a)),
         )
     },
-    Operation {
+    AdminOperation {
         method: AdminMethod::Post,
         body: body(
             &teams::NEW,
@@ -203,7 +213,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         })
     },
     get(TEAM, "read_team", "One team.", response::<TeamObject>().with_etag(), |a| Box::pin(teams::read(a))),
-    Operation {
+    AdminOperation {
         method: AdminMethod::Patch,
         body: body(&teams::CHANGED, r#"{"budget":null}"#),
         conditional: true,
@@ -215,7 +225,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             |a| Box::pin(teams::change(a)),
         )
     },
-    Operation {
+    AdminOperation {
         query: &credits::LISTED_BY,
         ..get(
             "/admin/v1/credits",
@@ -225,7 +235,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             |a| Box::pin(credits::balances(a)),
         )
     },
-    Operation {
+    AdminOperation {
         query: &credits::GRANTS_LISTED_BY,
         ..get(
             GRANTS,
@@ -235,7 +245,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             |a| Box::pin(credits::grants(a)),
         )
     },
-    Operation {
+    AdminOperation {
         method: AdminMethod::Post,
         body: body(&credits::GRANTED, r#"{"team":"growth","amount":"10.00","reason":"invoice 2026-11"}"#),
         ..get(
@@ -246,7 +256,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             |a| Box::pin(credits::grant(a)),
         )
     },
-    Operation {
+    AdminOperation {
         query: &reports::SUMMED_BY,
         ..get(
             "/admin/v1/usage",
@@ -256,7 +266,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             |a| Box::pin(reports::usage(a)),
         )
     },
-    Operation {
+    AdminOperation {
         query: &reports::LISTED_BY,
         ..get(
             "/admin/v1/ledger",
