@@ -14,14 +14,12 @@
 mod compile;
 mod effective;
 mod env;
-mod parse;
 mod problem;
-mod raw;
 mod reader;
 mod referenced_files;
 mod reload;
 mod schema;
-mod sentences;
+mod sections;
 mod settings;
 mod source;
 mod value;
@@ -128,11 +126,11 @@ pub fn load(
     extra_keys: &[ExtraKey],
 ) -> Result<Snapshot, Problems> {
     let diagnostics = reader::Diagnostics::new(source.text(), environment);
-    let raw = parse::parse(&diagnostics, source.text());
+    let file = sections::read(&diagnostics, source.text());
     if !source.is_demo() {
-        require_admin_token(&diagnostics, &raw.server);
+        require_admin_token(&diagnostics, &file.server);
     }
-    let compiled = compile::compile(&diagnostics, raw, extra_keys);
+    let compiled = compile::compile(&diagnostics, file, extra_keys);
     let findings = diagnostics.finish();
     if !findings.problems.is_empty() {
         let (file, text) = (&source.name(), source.text());
@@ -156,7 +154,7 @@ pub fn load(
 }
 
 /// Off loopback a generated token would be printed into logs that others read.
-fn require_admin_token(diagnostics: &reader::Diagnostics<'_>, server: &raw::Server) {
+fn require_admin_token(diagnostics: &reader::Diagnostics<'_>, server: &sections::ServerSection) {
     let reachable = server.admin_listen.as_ref().unwrap_or(&server.listen);
     if reachable.value.ip().is_loopback() || server.admin_token.is_some() {
         return;

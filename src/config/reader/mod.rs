@@ -11,6 +11,7 @@
 mod catalogue;
 mod diagnostics;
 mod path;
+mod section;
 mod setting;
 mod table;
 mod value_ref;
@@ -18,6 +19,7 @@ mod value_ref;
 pub(super) use catalogue::{ANY_NAME, Catalogue, SettingDescription, SettingKind, ValueShape, ValueType};
 pub(super) use diagnostics::{Diagnostics, nearest};
 pub use diagnostics::{DisplayValue, EffectiveSetting, Origin, UnenforcedSetting};
+pub(super) use section::{SettingKey, section};
 pub(super) use setting::{Keyword, SettingValue, ValueError, keywords, read_keyword};
 pub(super) use table::Table;
 pub(super) use value_ref::ValueRef;
