@@ -1,6 +1,6 @@
-//! The settings, told to others: as a JSON Schema for editors, and row by row for documentation.
+//! The settings as a JSON Schema for editors, and row by row for documentation.
 //!
-//! Both are made from the catalogue that the reading itself fills; nothing here may know a setting.
+//! Both are made from the catalogue that the reading itself fills; no setting may be named here.
 //!
 //! Start reading at [`schema`].
 
@@ -12,7 +12,7 @@ use super::sections::describe;
 
 /// The dialect that the schema is written in.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// Text that points elsewhere, which may stand for any text.
+/// A reference to a variable or a file, allowed in place of any text.
 const REFERENCE: &str = "env:.+|file:/.+";
 
 /// One setting, for documentation.
@@ -60,8 +60,8 @@ pub fn setting_rows() -> Vec<SettingRow> {
 
 /// The JSON Schema of the configuration.
 ///
-/// What can only be known from the whole file, such as whether a name leads anywhere, is for
-/// `tierway check`. In one thing the schema asks for more: arrays of tables are written as arrays.
+/// What can only be known from the whole file, such as whether a name exists, is checked by
+/// `tierway check`. In one respect the schema is stricter: arrays of tables are written as arrays.
 pub fn schema() -> Value {
     let catalogue = describe();
     let mut schema = table(&catalogue, "");

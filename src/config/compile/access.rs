@@ -18,7 +18,7 @@ use crate::domain::routing::table::RoutingTable;
 
 /// In a policy's `tiers`: all of them.
 const ALL: &str = "*";
-/// The policy of keys that no file speaks of: everything, without limits.
+/// The policy of keys that are in no file: everything, without limits.
 const EXTRA_POLICY: &str = "demo";
 
 /// Every policy, in file order.
@@ -220,8 +220,8 @@ fn everything(table: &RoutingTable) -> Policy {
     }
 }
 
-/// Complains about models without `context`, `max_output` and a price where a budget applies: without
-/// them nobody knows what a request may cost at most.
+/// Reports models without `context`, `max_output` and a price where a budget applies: without them the most
+/// that a request may cost is unknown.
 pub(super) fn require_ceilings(
     diagnostics: &Diagnostics<'_>,
     file: &ConfigFile,
@@ -262,7 +262,7 @@ fn is_budgeted(file: &ConfigFile, policy: &PolicySection) -> bool {
         || file.keys.iter().filter(of_policy).any(key_has)
 }
 
-/// `None` only where the limit is missing and was complained about.
+/// `None` only where the limit is missing, which was reported.
 fn budget_spec(written: &BudgetSection) -> Option<BudgetSpec> {
     let zone = written.zone.value.clone();
     let window = match written.window.value {

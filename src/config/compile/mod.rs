@@ -1,7 +1,7 @@
-//! From the mirror of the file to what is meant: names become numbers, once.
+//! From the sections of the file to a snapshot: names become numbers, once.
 //!
-//! A name that leads nowhere is complained about and left out; the desk decides in the end whether
-//! there is a snapshot. Nothing here reads text or fills in a default.
+//! A name that does not exist is reported and left out; whether there is a snapshot is decided at the end, by
+//! the problems in `Diagnostics`. Nothing here reads text or fills in a default.
 //!
 //! Start reading at [`compile`]; the order there is the order in which names become known.
 
@@ -28,7 +28,7 @@ use crate::domain::budget::BudgetSpec;
 use crate::domain::id::RegionId;
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 
-/// Everything a snapshot holds except what the desk found out on the way.
+/// Everything a snapshot holds except what `Diagnostics` collected.
 pub(super) struct CompiledConfig {
     pub(super) server: ServerSettings,
     pub(super) store: StoreSettings,
@@ -41,13 +41,13 @@ pub(super) struct CompiledConfig {
     pub(super) keys: HashMap<KeyHash, Arc<KeyRecord>>,
 }
 
-/// Looks every name up. What could not be found is on the desk afterwards.
+/// Resolves every name. What could not be found is in `diagnostics` afterwards.
 pub(super) fn compile(diagnostics: &Diagnostics<'_>, file: ConfigFile, extra_keys: &[ExtraKey]) -> CompiledConfig {
     let mut regions = RegionNumbers::default();
     for provider in &file.providers {
         regions.number(provider_region(provider));
     }
-    // Where nobody serves there is nothing to prefer.
+    // A region without a provider cannot be preferred.
     let home = file.routing.region.as_ref().and_then(|region| regions.find(&region.value.0));
     let (models, deployments) = models::models(diagnostics, &file, &regions);
     let tiers = tiers::tiers(diagnostics, &file, &models);
@@ -117,7 +117,7 @@ fn number<T>(index: usize, kind: impl FnOnce(u32) -> T) -> T {
     kind(u32::try_from(index).expect("a configuration file has fewer than 2³² tables"))
 }
 
-/// Complains about a name that leads nowhere.
+/// Reports a name that does not exist.
 fn report_unknown<'n>(
     diagnostics: &Diagnostics<'_>,
     written: &Located<impl Sized>,
@@ -173,12 +173,12 @@ fn server_settings(diagnostics: &Diagnostics<'_>, server: ServerSection) -> Serv
     }
 }
 
-/// `None` only where something is missing, or does not fit, that was complained about.
+/// `None` only where something is missing, or does not fit, that was reported.
 fn tls_settings(diagnostics: &Diagnostics<'_>, tls: TlsSection) -> Option<TlsSettings> {
     let (cert, key) = (tls.cert?.value, tls.key?);
     let certified = CertifiedKey::new(cert.certificates, key.value.0.clone());
     match certified.keys_match() {
-        // A key that does not tell its public half cannot be compared.
+        // A key that does not expose its public half cannot be compared.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
             Some(TlsSettings { certified: Arc::new(certified), expires_unix_s: cert.expires_unix_s })
         }
@@ -193,14 +193,14 @@ fn tls_settings(diagnostics: &Diagnostics<'_>, tls: TlsSection) -> Option<TlsSet
 
 fn store_settings(store: StoreSection) -> StoreSettings {
     StoreSettings {
-        // What names no place was complained about when it was read.
+        // A URL of no known kind was reported when it was read.
         location: StoreLocation::of_url(&store.url.value.0).unwrap_or(StoreLocation::Memory),
         retention: store.retention.map(|days| days.value.duration()),
         shared: store.shared.map(|url| url.value.0),
     }
 }
 
-/// `None` only where something is missing that was complained about.
+/// `None` only where something is missing that was reported.
 fn provider_settings(provider: ProviderSection) -> Option<ProviderSettings> {
     let kind = match provider.common.protocol?.value {
         ProviderProtocol::Sim => ProviderKind::Sim(sim_settings(&provider.simulation?)),

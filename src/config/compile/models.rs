@@ -127,7 +127,7 @@ fn report_if_duplicate(
     names.insert(deployment.name.clone(), table.to_owned());
 }
 
-/// `None` only where something of them is missing or out of order, which was complained about.
+/// `None` only where something of them is missing or out of order, which was reported.
 fn prices(written: &[PriceSection]) -> Option<Prices> {
     let (first, later) = written.split_first()?;
     let dated = |written: &PriceSection| Some((written.from.as_ref()?.value.begins_unix_ms(), price(written)?));

@@ -1,4 +1,4 @@
-//! Tiers, aliases, and what each name stands for.
+//! Tiers, aliases, and the target of each name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -115,7 +115,7 @@ fn split(diagnostics: &Diagnostics<'_>, file: &ConfigFile, alias: &AliasSection)
     found
 }
 
-/// What each name stands for: a model before an alias before a tier.
+/// The target of each name: a model before an alias before a tier.
 pub(super) fn names(diagnostics: &Diagnostics<'_>, file: &ConfigFile) -> HashMap<Arc<str>, Target> {
     let mut names: HashMap<Arc<str>, (Target, &'static str)> = HashMap::new();
     let mut add = |name: &Located<String>, target, kind| {

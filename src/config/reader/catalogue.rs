@@ -1,4 +1,4 @@
-//! Which settings there are, recorded as the reading asks for them.
+//! The list of settings, recorded while they are read.
 //!
 //! The sections that are read are the one list of settings. Read from an empty document with
 //! [`Diagnostics::describing`](super::Diagnostics::describing), they give name, type, default, sentence and
@@ -113,7 +113,7 @@ impl SchemaRecorder {
         self.0.is_some()
     }
 
-    /// Records a setting the first time it is asked for.
+    /// Records a setting the first time it is read.
     pub(super) fn setting(&self, setting: impl FnOnce() -> SettingDescription) {
         self.write(|catalogue| {
             let setting = setting();
@@ -128,7 +128,7 @@ impl SchemaRecorder {
         self.amend(path, |setting| setting.kind = SettingKind::Tables(Some(ValueType::of::<T>())));
     }
 
-    /// Records the default of a setting that was noted without.
+    /// Records the default of a setting that was recorded without one.
     pub(super) fn default(&self, path: &SettingPath, default: &DisplayValue) {
         self.amend(path, |setting| setting.default = Some(default.clone()));
     }

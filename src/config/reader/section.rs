@@ -42,7 +42,7 @@ impl SettingKey {
 ///
 /// The comment is the setting's sentence in the schema and in `docs/configuration.md`; what follows `=` is a
 /// method of [`Table`](super::Table) without its first argument, the [`SettingKey`]. A setting needs both,
-/// else it does not compile. `#[unbuilt = "…"]` says what would not happen while its feature is not built. A
+/// else it does not compile. `#[unbuilt = "…"]` is what would not happen while its feature is not built. A
 /// field with neither is another section whose settings lie in this table. `struct X named by name` is a
 /// table whose name is the operator's choice, in a field of that name.
 macro_rules! section {
@@ -72,7 +72,7 @@ macro_rules! section {
 
         impl $Section {
             /// The names of its settings.
-            #[allow(dead_code, reason = "asked for where a table may not hold these settings")]
+            #[allow(dead_code, reason = "used where a table may not hold these settings")]
             $visibility const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
 
             /// Reads each setting in the order of the declaration.

@@ -1,4 +1,4 @@
-//! Tables, asked for their settings by name and type.
+//! Tables, from which settings are read by name and type.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ use crate::domain::secret::MASK;
 
 /// One table of the document, or an absent one whose settings all have their defaults.
 ///
-/// Every name asked for is remembered; what remains when the reading function returns is unknown.
+/// Every name that is read is remembered; any other is reported when the reading function returns.
 pub(crate) struct Table<'d> {
     diagnostics: &'d Diagnostics<'d>,
     path: SettingPath,
@@ -27,10 +27,10 @@ pub(crate) struct Table<'d> {
     known: Vec<KnownName>,
 }
 
-/// A name that was asked for.
+/// A name that was read.
 struct KnownName {
     name: &'static str,
-    /// Whether what is written there, or in a name meant to be this one, may be shown.
+    /// Whether what is written there, or under a misspelling of this name, may be shown.
     plain: bool,
 }
 
@@ -305,7 +305,7 @@ impl<'d> Table<'d> {
         found
     }
 
-    /// Whether somebody wrote the setting, readable or not.
+    /// Whether the setting is written, readable or not.
     pub(crate) fn has(&self, name: &str) -> bool {
         let overridden = |prefix: &String| self.diagnostics.is_overridden(prefix, name);
         self.entry(name).is_some() || self.variables.as_ref().is_some_and(overridden)
@@ -341,7 +341,7 @@ impl<'d> Table<'d> {
         }
     }
 
-    /// Takes a secret that lives in a variable of its own when nobody wrote the setting.
+    /// Records a secret that was taken from a variable of its own because the setting is absent.
     pub(crate) fn taken_from<T>(&self, name: &str, variable: &str, value: T) -> Located<T> {
         let location = ValueLocation::Variable { name: variable.to_owned(), shown: MASK.to_owned() };
         self.record(name, DisplayValue::Masked, &location);
@@ -423,7 +423,7 @@ impl<'d> Table<'d> {
                     let path = value_ref.path.to_string();
                     return SettingLookup::Read(Located { value, path, location });
                 }
-                // A wrong value says more than a wrong type.
+                // The problem of a value is more precise than that of a type.
                 Err(wrong) => said = said.filter(|said| !said.is_mismatch || wrong.is_mismatch).or(Some(wrong)),
             }
         }
@@ -483,7 +483,7 @@ impl<'d> Table<'d> {
         self.diagnostics.record(&self.path, name, value, location);
     }
 
-    /// Reports every name that nobody asked for.
+    /// Reports every name that was not read.
     fn finish(self) {
         for (key, value) in self.entries.into_iter().flatten() {
             let name: &str = key.get_ref();

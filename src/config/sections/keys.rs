@@ -170,7 +170,7 @@ section! {
     #[allow(dead_code, reason = "the fault API is not built")]
     pub(in crate::config) struct DrillSection {
         /// Opens the fault API, so that failover can be rehearsed.
-        // Faults on purpose only where somebody asked for them.
+        // Deliberate faults are opt-in.
         #[unbuilt = "there would be no fault API"]
         enabled: Located<bool> = or(false),
     }

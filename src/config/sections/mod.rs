@@ -8,7 +8,7 @@
 //!
 //! 1. Declare it in its section here; a type that no setting has yet is a `SettingValue` in `value/`.
 //! 2. Use its value: in [`compile`](super::compile), for whoever needs it. Until then the compiler reports a
-//!    field that is never read; `#[unbuilt = "…"]` says instead what would not happen.
+//!    field that is never read; `#[unbuilt = "…"]` marks a feature that is not built, and warns where it is used.
 //! 3. Show it in `config/tierway.example.toml`, and renew `config/tierway.schema.json` and
 //!    `docs/configuration.md`: tests name what is missing and the command that writes it.
 //!
@@ -43,7 +43,7 @@ pub(super) use server::{ServerSection, StoreSection, TelemetrySection, TlsSectio
 const SECRET_NAMES: [&str; 8] =
     ["admin_token", "credential", "hash", "metrics_token", "secret", "shared", "url", "viewer_token"];
 
-/// Tables without which there is nobody to ask and nothing to ask for.
+/// Tables without which no request can be served, each with the problem and the hint of its absence.
 const REQUIRED: [(&str, &str, &str); 2] = [
     ("providers", "no provider is configured", "add a section [providers.NAME] with its `protocol`"),
     ("models", "no model is configured", "add a section [models.\"NAME\"] with its `deployments`"),

@@ -55,7 +55,7 @@ section! {
         /// model's.
         price: Option<Vec<PriceSection>> = read_by(prices),
         /// Dedicated only: when it is down, Pro/ requests may use shared deployments.
-        // `Pro/` names promise reserved capacity; less is an answer only for those who say so.
+        // `Pro/` names promise reserved capacity; shared capacity in its place is opt-in.
         spill: Located<bool> = or(false),
         /// Dedicated only: idle capacity serves plain names.
         // Reserved capacity stays reserved.

@@ -70,7 +70,7 @@ fn check_order(diagnostics: &Diagnostics<'_>, prices: &[PriceSection]) {
     }
 }
 
-/// One name for two prices would tell nobody which of them a receipt was charged at.
+/// With one name for two prices, a receipt would not show which of them it was charged at.
 fn check_versions(diagnostics: &Diagnostics<'_>, prices: &[PriceSection]) {
     for (at, price) in prices.iter().enumerate() {
         let Some(version) = &price.version else { continue };

@@ -56,7 +56,7 @@ section! {
         // Fast enough for a demo, slow enough to see the stream.
         tokens_per_second: Located<NonZeroU32> = or(nonzero(200)),
         /// Simulated only: the share of requests answered with an error.
-        // Simulated providers fail when a drill says so.
+        // Simulated providers fail during drills only.
         error_rate: Located<Percent> = or(Percent::whole(0)),
     }
 }

@@ -46,7 +46,7 @@ section! {
         /// The gateway's own region, preferred where a choice is free.
         region: Option<Located<Name>> = optional(),
         /// How one is chosen among a model's deployments; latency is the better of two drawn.
-        // What clients feel is time.
+        // Latency is what clients notice.
         balance: Located<Balance> = or(Balance::Latency),
         /// Attempts for one request over the whole chain, retries included.
         // The first, one beside it and one more: a client waits no longer for a fourth.
@@ -58,7 +58,7 @@ section! {
         // Across an ocean it takes 300 ms; twice that and a lost packet is a dead host.
         connect_timeout: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_millis(750))),
         /// Streams: from the request sent to the first token.
-        // Long contexts take seconds to read; nobody waits longer than this for a sign of life.
+        // Long contexts take seconds to read; no client waits longer than this for a first token.
         first_token: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(10))),
         /// Streams: between two frames.
         // Tokens come in tens of milliseconds; this long without one is a stall.
@@ -79,7 +79,7 @@ section! {
         // What answered 500 once is likely to do it again.
         same_region_retry_on_500: Located<u32> = or(0),
         /// What a frame that is not JSON means: a failure, or something to pass on.
-        // Garbage is not an answer.
+        // What cannot be read is not an answer.
         malformed_frame: Located<MalformedFrame> = or(MalformedFrame::Fail),
         /// When a deployment is left alone, and for how long.
         breaker: BreakerSection = table(BreakerSection::checked),

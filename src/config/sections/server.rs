@@ -8,7 +8,7 @@ use super::super::settings::StoreLocation;
 use super::super::value::{BaseUrl, ByteSize, CertificateChain, DayCount, LogFilter, PrivateKey, StoreUrl};
 use crate::domain::secret::Secret;
 
-/// Where the admin token is looked for when the file says nothing.
+/// The variable of the admin token where the file has none.
 const ADMIN_TOKEN_VARIABLE: &str = "TIERWAY_ADMIN_TOKEN";
 
 section! {
@@ -56,7 +56,7 @@ section! {
     pub(in crate::config) struct StoreSection {
         /// "sqlite:PATH" is one file, made where there is none, and held by one gateway; "memory:" keeps nothing.
         /// "postgres://…" is not enforced yet.
-        // In the working directory, where somebody who tries it finds it.
+        // In the working directory, where it is easily found when the gateway is tried out.
         url: Located<StoreUrl> = read_by(|key, table| {
             report_unbuilt_server(table.or(key, StoreUrl("sqlite:tierway.db".to_owned())), table)
         }),

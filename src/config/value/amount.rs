@@ -41,7 +41,7 @@ fn unscaled(amount: u64, units: &[(&str, u64)], smallest: &str) -> DisplayValue 
     DisplayValue::Text(text)
 }
 
-/// The string of a cell, where a bare number would be a likely mistake.
+/// The string of a value, where a bare number would be a likely mistake.
 fn quoted(value_ref: &ValueRef<'_>, what: &str) -> Result<String, ValueError> {
     match value_ref.value() {
         DeValue::Integer(_) | DeValue::Float(_) => {

@@ -1,7 +1,7 @@
-//! What TLS is served with: a certificate chain and its private key, both as PEM.
+//! A certificate chain and its private key, both as PEM.
 //!
-//! A value of these types could be read; whether the two belong together is for the compiler of
-//! `[server.tls]` to say. No message here may hold a byte of either file.
+//! A value of these types could be read; whether the two belong together is checked where `[server.tls]` is
+//! compiled. No message here may hold a byte of either file.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 use super::validity;
 use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
 
-/// A server's certificate and those that vouch for it, in that order; never empty.
+/// A server's certificate and its intermediates, in that order; never empty.
 pub(in crate::config) struct CertificateChain {
     pub(in crate::config) certificates: Vec<CertificateDer<'static>>,
-    /// From this Unix second on nobody trusts the first of them.
+    /// From this Unix second on no client trusts the first of them.
     pub(in crate::config) expires_unix_s: i64,
 }
 
