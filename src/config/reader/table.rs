@@ -350,12 +350,12 @@ impl<'d> Table<'d> {
     }
 
     /// Reports a problem of the setting `name` or, where that is absent, of this table.
-    pub(crate) fn report(&self, name: &str, wrong: ValueError) {
+    pub(crate) fn report(&self, name: &str, error: ValueError) {
         let (path, location) = match self.entry(name) {
             Some((_, value)) => (self.path_of(name), ValueLocation::File(value.span())),
             None => (self.path.to_string(), self.location.clone()),
         };
-        self.diagnostics.report(&path, location, wrong);
+        self.diagnostics.report(&path, location, error);
     }
 
     /// Reports that a setting must be there, where it is not.
@@ -380,8 +380,8 @@ impl<'d> Table<'d> {
 
     fn report_missing_one(&self, name: &str, expected: &str) {
         let message = format!("`{name}` is missing");
-        let wrong = ValueError::hinting(message, format!("add `{name} = …`: {expected}"));
-        self.diagnostics.report(&self.path.to_string(), self.location.clone(), wrong);
+        let error = ValueError::hinting(message, format!("add `{name} = …`: {expected}"));
+        self.diagnostics.report(&self.path.to_string(), self.location.clone(), error);
     }
 
     fn find<T: SettingValue>(&mut self, name: &'static str) -> SettingLookup<T> {
@@ -424,12 +424,12 @@ impl<'d> Table<'d> {
                     return SettingLookup::Read(Located { value, path, location });
                 }
                 // The problem of a value is more precise than that of a type.
-                Err(wrong) => said = said.filter(|said| !said.is_mismatch || wrong.is_mismatch).or(Some(wrong)),
+                Err(error) => said = said.filter(|said| !said.is_mismatch || error.is_mismatch).or(Some(error)),
             }
         }
-        if let Some(wrong) = said {
-            let wrong = wrong.or_expecting(T::EXPECTED);
-            self.diagnostics.report(&self.path_of(name), location, wrong);
+        if let Some(error) = said {
+            let error = error.or_expecting(T::EXPECTED);
+            self.diagnostics.report(&self.path_of(name), location, error);
         }
         SettingLookup::Unreadable
     }
@@ -500,9 +500,9 @@ impl<'d> Table<'d> {
                 Some(meant) => format!("did you mean `{}`?", meant.name),
                 None => format!("known here: {}", names.join(", ")),
             };
-            let wrong = ValueError::hinting("no such setting", hint);
+            let error = ValueError::hinting("no such setting", hint);
             let location = ValueLocation::File(key.span());
-            self.diagnostics.report(&self.path_of(name), location, wrong);
+            self.diagnostics.report(&self.path_of(name), location, error);
         }
     }
 }

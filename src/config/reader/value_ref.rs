@@ -33,12 +33,12 @@ impl<'d> ValueRef<'d> {
         }
         match T::read(self) {
             Ok(value) => Some(Located { value, path: self.path.to_string(), location: self.location.clone() }),
-            Err(wrong) => {
+            Err(error) => {
                 if !self.value.is_str() {
                     self.diagnostics.hide_strings(self.value, self.span());
                 }
-                let wrong = wrong.or_expecting(T::EXPECTED);
-                self.diagnostics.report(&self.path.to_string(), self.location.clone(), wrong);
+                let error = error.or_expecting(T::EXPECTED);
+                self.diagnostics.report(&self.path.to_string(), self.location.clone(), error);
                 None
             }
         }
@@ -107,9 +107,9 @@ impl<'d> ValueRef<'d> {
             return Some(entries);
         }
         self.diagnostics.hide_strings(self.value, self.span());
-        let wrong = ValueError::type_of("a table", self.value);
-        let wrong = wrong.or_expecting("`{ name = value }`, or a section of its own");
-        self.diagnostics.report(&self.path.to_string(), self.location.clone(), wrong);
+        let error = ValueError::type_of("a table", self.value);
+        let error = error.or_expecting("`{ name = value }`, or a section of its own");
+        self.diagnostics.report(&self.path.to_string(), self.location.clone(), error);
         None
     }
 }

@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn numbers_carry_their_unit() {
         let check = |text: &str, expected: Result<u64, &str>| {
-            let found = scaled(text, &DURATION_UNITS).map_err(|wrong| wrong.message);
+            let found = scaled(text, &DURATION_UNITS).map_err(|error| error.message);
             assert_eq!(found, expected.map_err(str::to_owned), "{text}");
         };
         check("250ms", Ok(250));
