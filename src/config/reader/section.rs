@@ -71,7 +71,7 @@ macro_rules! section {
         }
 
         impl $Section {
-            /// The names of its settings.
+            /// The names of its fields: of its settings, where it holds no other section.
             #[allow(dead_code, reason = "used where a table may not hold these settings")]
             $visibility const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
 
@@ -102,3 +102,56 @@ macro_rules! section {
     }};
 }
 pub(crate) use section;
+
+#[cfg(test)]
+mod tests {
+    use toml::de::DeTable;
+
+    use super::super::catalogue::EmptyEnvironment;
+    use super::super::{Catalogue, Diagnostics, Located, Table};
+
+    section! {
+        /// `[engine]`
+        struct EngineSection {
+            /// What it is called;
+            /// absent: nothing.
+            label: Option<Located<String>> = optional(),
+            limits: EngineLimitsSection,
+            /// Whether it may run backwards.
+            #[unbuilt = "it would run forwards"]
+            reverse: Located<bool> = or(false),
+        }
+    }
+
+    section! {
+        /// Settings of the same table.
+        struct EngineLimitsSection {
+            /// The most turns in a second.
+            turns: Located<u32> = or(50),
+        }
+    }
+
+    fn described() -> Catalogue {
+        let diagnostics = Diagnostics::describing();
+        Table::document(&diagnostics, &DeTable::new(), EngineSection::read);
+        diagnostics.into_catalogue()
+    }
+
+    #[test]
+    fn one_declaration_describes_and_reads_a_setting() {
+        let rows: Vec<_> = described().settings.iter().map(|s| (s.path.clone(), s.sentence, s.unbuilt)).collect();
+        let expected = [
+            ("label".to_owned(), "What it is called; absent: nothing.", None),
+            ("turns".to_owned(), "The most turns in a second.", None),
+            ("reverse".to_owned(), "Whether it may run backwards.", Some("it would run forwards")),
+        ];
+        assert_eq!(rows, expected);
+        let text = "turns = 3\nreverse = true\n";
+        let diagnostics = Diagnostics::new(text, &EmptyEnvironment);
+        let document = DeTable::parse(text).expect("it is TOML");
+        let engine = Table::document(&diagnostics, document.get_ref(), EngineSection::read);
+        assert_eq!((engine.limits.turns.value, engine.reverse.value), (3, true));
+        assert!(engine.label.is_none());
+        assert_eq!(EngineLimitsSection::NAMES, ["turns"]);
+    }
+}
