@@ -1,7 +1,7 @@
 //! Noticing that the configuration changed, and compiling it anew.
 //!
 //! A [`Watcher`] looks at the content, not at file times, of the configuration and of every file it
-//! points to: a mounted ConfigMap or Secret is swapped by renaming a directory, which neither inotify
+//! refers to: a mounted ConfigMap or Secret is swapped by renaming a directory, which neither inotify
 //! nor a time stamp shows reliably. Its caller decides when to look; it never waits itself. A configuration
 //! with problems changes nothing; settings that need a restart keep their old values.
 
