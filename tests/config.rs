@@ -1,7 +1,7 @@
-//! Configuration from the outside: what loads, what is refused and how that is said.
+//! Configuration from the outside: what loads, what is refused, and the text of each refusal.
 //!
-//! Every kind of problem has a snapshot of what the operator reads. The surroundings are made up, so
-//! that nothing depends on the machine.
+//! Every kind of problem has a snapshot of what the operator reads. The environment is made up, so that
+//! nothing depends on the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -27,7 +27,7 @@ deployments = [{ provider = \"p\" }]
 
 ";
 
-/// A world with the variables and files it is given.
+/// An environment with the given variables and files.
 #[derive(Default)]
 struct TestEnvironment {
     variables: BTreeMap<&'static str, &'static str>,
@@ -234,9 +234,9 @@ fn refused_for_an_empty_variable() {
     insta::assert_snapshot!(problem_text("[server]\nadmin_token = \"env:EMPTY\"\n", &environment));
 }
 
-/// A literal in the place of a secret, or in a place nobody knows, is never shown.
+/// A literal where a secret belongs, or under an unknown name, is never shown.
 #[test]
-fn no_complaint_shows_a_secret() {
+fn no_problem_shows_a_secret() {
     let check = |text: &str| {
         let problem_text = problem_text(text, &TestEnvironment::default());
         assert!(!problem_text.contains("canary"), "{text}\n{problem_text}");
@@ -265,10 +265,10 @@ fn no_complaint_shows_a_secret() {
     check("[secrets]\nx = { y = \"canary\" }\n");
 }
 
-/// Whatever one slip of the hand does to the example, it loads or is refused in words, never shows
-/// the secret somebody wrote into it, and never ends the process.
+/// Whatever one typing error does to the example, it loads or is refused with a message, never shows the
+/// secret that was written into it, and never ends the process.
 #[test]
-fn no_slip_of_the_hand_shows_a_secret() {
+fn no_typing_error_shows_a_secret() {
     const SECRET: &str = "canary-literal";
     let text = DESIGN_EXAMPLE.replace("env:GLOBAL_API_KEY", SECRET).replace("env:GROWTH_APP_KEY", SECRET);
     let environment = TestEnvironment::of_the_examples();
@@ -332,9 +332,9 @@ fn the_shipped_example_means_what_the_design_says() {
     assert_eq!(design.unenforced, shipped.unenforced);
 }
 
-/// What the documentation promises is what the schema knows, and the other way round.
+/// Every setting in use is shown in the example.
 #[test]
-fn the_shipped_example_speaks_of_every_setting() {
+fn the_shipped_example_shows_every_setting() {
     let environment = TestEnvironment::of_the_examples();
     let optional = [
         "admin_listen",
@@ -367,11 +367,11 @@ fn the_shipped_example_speaks_of_every_setting() {
             let rest = SHIPPED_EXAMPLE[at + name.len()..].trim_start_matches(' ');
             rest.starts_with('=') || rest.starts_with(']')
         });
-        assert!(mentioned, "config/tierway.example.toml does not speak of `{name}`");
+        assert!(mentioned, "config/tierway.example.toml does not show `{name}`");
     }
 }
 
-/// A world whose files only somebody else may read.
+/// An environment whose files may not be read.
 struct UnreadableFiles;
 
 impl Environment for UnreadableFiles {
@@ -462,7 +462,7 @@ fn the_demo_serves_everything_the_explanation_needs() {
     assert_eq!(name, Some("sim-eu/Pro/deepseek-ai/DeepSeek-V3.2"));
     let shares: Vec<u32> = table.aliases[0].split.iter().map(|(_, share)| *share).collect();
     assert_eq!(shares, [80, 15, 5]);
-    let record = snapshot.key(&KeyHash::of("tw_demo_x")).expect("the key was handed in");
+    let record = snapshot.key(&KeyHash::of("tw_demo_x")).expect("the key was given");
     assert!(record.policy.reserved);
     assert!(table.names.values().all(|target| record.policy.allows(table, *target)));
 }

@@ -1,6 +1,6 @@
 //! The effective configuration, as `config show` prints it.
 //!
-//! It holds no secret: what is a secret, or was pointed to, arrived here as a mask.
+//! It holds no secret: a secret, or what a reference was resolved to, is already masked here.
 
 use std::fmt::Write as _;
 

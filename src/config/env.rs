@@ -1,8 +1,8 @@
-//! What lies around the file: environment variables and the files it points to.
+//! Environment variables, and the files a configuration refers to.
 //!
-//! Everything that loading needs from the world comes through [`Environment`], handed in, so that
-//! tests are deterministic. Nothing else in this room asks the process for its environment or opens
-//! a file. Start reading at [`EnvOverride`].
+//! Everything that loading needs from outside comes through an [`Environment`] argument, so that tests are
+//! deterministic. Nothing else in this module reads a variable of the process or opens a file. Start reading
+//! at [`EnvOverride`].
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,7 @@ pub const OVERRIDE_PREFIX: &str = "TIERWAY__";
 /// The tables whose settings the environment may override.
 pub const OVERRIDABLE: [&str; 4] = ["server", "store", "telemetry", "routing"];
 
-/// The world as configuration sees it.
+/// The variables and files that loading may read.
 pub trait Environment {
     /// The variable called `name`, `None` where it is not set or not Unicode.
     fn variable(&self, name: &str) -> Option<String>;
@@ -25,7 +25,7 @@ pub trait Environment {
     ///
     /// # Errors
     ///
-    /// Whatever the system says.
+    /// The error of the operating system.
     fn read(&self, path: &Path) -> io::Result<String>;
 }
 

@@ -1,27 +1,24 @@
-//! What was typed becomes what is meant, once.
+//! Loading the configuration: the file is read, checked and compiled once.
 //!
-//! A file, the environment around it and a few generated keys go in; out comes one immutable
-//! [`Snapshot`], or every [`Problem`] at once, each with its place and a hint. Afterwards nothing asks
-//! whether a setting was given. [`Watcher`] does it again whenever the file, or one it points to,
-//! changes.
+//! The input is a file, the environment and a few generated keys; the output is one immutable [`Snapshot`], or
+//! every [`Problem`] at once, each with its location and a hint. A snapshot is complete: no other module checks
+//! whether a setting was given. [`Watcher`] loads again whenever the file, or one it refers to, changes.
 //!
-//! It must never log or show a secret: see [`Secret`], and the `Diagnostics` of `reader`, which keeps
-//! literals out of everything shown.
+//! It must never log or show a secret: see [`Secret`], and the `Diagnostics` of `reader`, which keeps literal
+//! secrets out of all output.
 //!
-//! Start reading at [`load`]: the text is read into its mirror (`parse/`, `raw.rs`) and the mirror
-//! is compiled (`compile/`).
+//! Start reading at [`load`]: the text is read into its sections (`sections/`), and these are compiled
+//! (`compile/`). How a setting is added is written in `sections/mod.rs`; each is declared in one place there.
 
 mod compile;
 mod effective;
 mod env;
-mod parse;
 mod problem;
-mod raw;
 mod reader;
 mod referenced_files;
 mod reload;
 mod schema;
-mod sentences;
+mod sections;
 mod settings;
 mod source;
 mod value;
@@ -50,7 +47,7 @@ use crate::domain::register::{StoredKey, StoredTeam};
 use crate::domain::routing::table::RoutingTable;
 use referenced_files::ReferencedFiles;
 
-/// A key that no file speaks of, such as the one generated for the demo. It may do everything.
+/// A key that is in no file, such as the one generated for the demo. It may use everything.
 #[derive(Clone, Debug)]
 pub struct ExtraKey {
     /// For people and metrics.
@@ -62,13 +59,13 @@ pub struct ExtraKey {
 /// One immutable compiled configuration. A request keeps the one it arrived with.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// How the front door stands.
+    /// Addresses, tokens and limits of the HTTP server.
     pub server: ServerSettings,
     /// What keeps keys and receipts.
     pub store: StoreSettings,
-    /// What is told to whom.
+    /// Logs, metrics and traces.
     pub telemetry: TelemetrySettings,
-    /// How bytes are carried.
+    /// Connections to providers, and the frames read from them.
     pub transport: TransportSettings,
     /// Where requests can go.
     pub table: RoutingTable,
@@ -84,7 +81,7 @@ pub struct Snapshot {
     pub effective: EffectiveConfig,
     /// Settings that are understood and whose feature is not built.
     pub unenforced: Vec<UnenforcedSetting>,
-    /// What was read beside the file.
+    /// The files it refers to.
     referenced_files: ReferencedFiles,
 }
 
@@ -117,22 +114,22 @@ impl Snapshot {
     }
 }
 
-/// Compiles a configuration, or says everything that is wrong with it.
+/// Compiles a configuration, or returns every problem in it.
 ///
 /// # Errors
 ///
-/// Every [`Problem`] of the text, of the environment that overrides it and of what it points to.
+/// Every [`Problem`] of the text, of the environment that overrides it and of the files it refers to.
 pub fn load(
     source: &ConfigSource,
     environment: &dyn Environment,
     extra_keys: &[ExtraKey],
 ) -> Result<Snapshot, Problems> {
     let diagnostics = reader::Diagnostics::new(source.text(), environment);
-    let raw = parse::parse(&diagnostics, source.text());
+    let file = sections::read(&diagnostics, source.text());
     if !source.is_demo() {
-        require_admin_token(&diagnostics, &raw.server);
+        require_admin_token(&diagnostics, &file.server);
     }
-    let compiled = compile::compile(&diagnostics, raw, extra_keys);
+    let compiled = compile::compile(&diagnostics, file, extra_keys);
     let findings = diagnostics.finish();
     if !findings.problems.is_empty() {
         let (file, text) = (&source.name(), source.text());
@@ -156,7 +153,7 @@ pub fn load(
 }
 
 /// Off loopback a generated token would be printed into logs that others read.
-fn require_admin_token(diagnostics: &reader::Diagnostics<'_>, server: &raw::Server) {
+fn require_admin_token(diagnostics: &reader::Diagnostics<'_>, server: &sections::ServerSection) {
     let reachable = server.admin_listen.as_ref().unwrap_or(&server.listen);
     if reachable.value.ip().is_loopback() || server.admin_token.is_some() {
         return;

@@ -1,6 +1,6 @@
-//! The files a configuration points to, as they were when it was read.
+//! The files a configuration refers to, as they were when it was read.
 //!
-//! What is kept of each is a digest, since most of them hold secrets. A file that could not be read is
+//! Only a digest of each is kept, since most of them hold secrets. A file that could not be read is
 //! remembered too: that it can be read later is a change.
 
 use std::collections::BTreeMap;
@@ -11,17 +11,17 @@ use sha2::{Digest, Sha256};
 
 use super::env::Environment;
 
-/// Every `file:/path` of one reading.
+/// Every `file:/path` of one reading, and the digest of its content.
 #[derive(Clone, Default)]
 pub(super) struct ReferencedFiles(BTreeMap<PathBuf, Option<[u8; 32]>>);
 
 impl ReferencedFiles {
-    /// Notes what a file said, `None` where it could not be read.
+    /// Records the content of a file, `None` where it could not be read.
     pub(super) fn note(&mut self, path: &Path, text: Option<&str>) {
         self.0.insert(path.to_owned(), text.map(digest));
     }
 
-    /// Whether one of them says something else now.
+    /// Whether the content of one of them is different now.
     pub(super) fn have_changed(&self, environment: &dyn Environment) -> bool {
         self.0.iter().any(|(path, seen)| environment.read(path).ok().map(|text| digest(&text)) != *seen)
     }
@@ -34,7 +34,7 @@ impl fmt::Debug for ReferencedFiles {
     }
 }
 
-/// What a text is recognised by.
+/// The digest of a text.
 pub(super) fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }

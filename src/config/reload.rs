@@ -1,8 +1,8 @@
 //! Noticing that the configuration changed, and compiling it anew.
 //!
 //! A [`Watcher`] looks at the content, not at file times, of the configuration and of every file it
-//! points to: a mounted ConfigMap or Secret is swapped by renaming a directory, which neither inotify
-//! nor a time stamp shows reliably. It is told when to look and never waits itself. A configuration
+//! refers to: a mounted ConfigMap or Secret is swapped by renaming a directory, which neither inotify
+//! nor a time stamp shows reliably. Its caller decides when to look; it never waits itself. A configuration
 //! with problems changes nothing; settings that need a restart keep their old values.
 
 use std::path::{Path, PathBuf};
@@ -14,22 +14,22 @@ use super::referenced_files::{ReferencedFiles, digest};
 use super::source::ConfigSource;
 use super::{ExtraKey, Snapshot, load};
 
-/// Looks after one configuration.
+/// Watches one configuration for changes.
 pub struct Watcher<S> {
-    /// `None` for the demo, which has no file but may be pointed to some by variables.
+    /// `None` for the demo, which has no file but may refer to some by variables.
     path: Option<PathBuf>,
     environment: S,
     extra_keys: Vec<ExtraKey>,
     current: Arc<Snapshot>,
     /// The content last looked at, good or bad; `None` when it could not be read.
     seen: Option<[u8; 32]>,
-    /// What the file that was last looked at points to.
+    /// The files that the configuration last looked at refers to.
     referenced_files: ReferencedFiles,
-    /// Problems that the next look may find gone.
+    /// Problems that are reported if the next look finds the same content.
     unconfirmed: Option<Problems>,
 }
 
-/// A new configuration that stands.
+/// A new configuration without problems.
 #[derive(Clone, Debug)]
 pub struct ConfigChange {
     /// What applies from now on.
@@ -52,8 +52,8 @@ impl<S: Environment> Watcher<S> {
         }
     }
 
-    /// Looks whether any content changed since it was last looked at: what it is now, or what is
-    /// wrong with it, said once for each content.
+    /// Looks whether any content changed since the last look: the new configuration, or its problems,
+    /// reported once for each content.
     pub fn check(&mut self) -> Option<Result<ConfigChange, Problems>> {
         let source = match self.source() {
             Ok(source) => source,
@@ -67,7 +67,7 @@ impl<S: Environment> Watcher<S> {
         self.seen = Some(digest);
         match self.apply(&source) {
             // A certificate and its key are replaced one after the other, and between the two they
-            // do not fit: that is said only if it stays so.
+            // do not fit: that is reported only if it is the same at the next look.
             Err(problems) if !rewritten => {
                 self.unconfirmed = Some(problems);
                 None
@@ -76,7 +76,7 @@ impl<S: Environment> Watcher<S> {
         }
     }
 
-    /// Loads whatever is there, changed or not: what SIGHUP asks for.
+    /// Loads the configuration whether it changed or not: for SIGHUP.
     pub fn reload(&mut self) -> Result<ConfigChange, Problems> {
         let source = self.source()?;
         self.seen = Some(digest(source.text()));
@@ -104,7 +104,7 @@ impl<S: Environment> Watcher<S> {
     }
 }
 
-/// Puts back what cannot change while we run, and says what that was.
+/// Puts back what cannot change while the gateway runs, and returns the names of it.
 fn keep_what_needs_a_restart(old: &Snapshot, new: &mut Snapshot) -> Vec<&'static str> {
     let mut kept = Vec::new();
     if new.server.listen != old.server.listen {
@@ -267,7 +267,7 @@ mod tests {
         assert!(watcher.check().is_none());
         let (cert, key) = issued("localhost");
         disk.put("/cert", &cert);
-        assert!(watcher.check().is_none(), "half of a renewal is no news");
+        assert!(watcher.check().is_none(), "half of a renewal is not reported");
         disk.put("/key", &key);
         assert_ne!(leaf(&changed(watcher.check())), before);
         assert!(watcher.check().is_none());
@@ -282,7 +282,7 @@ mod tests {
         let said = watcher.check().and_then(Result::err).expect("it is still wrong").render(false);
         assert!(said.contains("server.tls.key: does not belong to the certificate"), "{said}");
         assert!(watcher.check().is_none());
-        assert!(watcher.reload().is_err(), "who asks is told at once");
+        assert!(watcher.reload().is_err(), "a reload on request reports at once");
         disk.put("/key", &key);
         changed(watcher.check());
     }

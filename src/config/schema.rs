@@ -1,19 +1,18 @@
-//! The settings, told to others: as a JSON Schema for editors, and row by row for documentation.
+//! The settings as a JSON Schema for editors, and row by row for documentation.
 //!
-//! Both are made from the catalogue that the reading itself fills; nothing here may know a setting.
+//! Both are made from the catalogue that the reading itself fills; no setting may be named here.
 //!
 //! Start reading at [`schema`].
 
 use serde_json::{Map, Value, json};
 
 use super::effective::toml;
-use super::parse::describe;
 use super::reader::{ANY_NAME, Catalogue, SettingDescription, SettingKind, ValueShape, ValueType};
-use super::sentences::sentence;
+use super::sections::describe;
 
 /// The dialect that the schema is written in.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// Text that points elsewhere, which may stand for any text.
+/// A reference to a variable or a file, allowed in place of any text.
 const REFERENCE: &str = "env:.+|file:/.+";
 
 /// One setting, for documentation.
@@ -61,8 +60,8 @@ pub fn setting_rows() -> Vec<SettingRow> {
 
 /// The JSON Schema of the configuration.
 ///
-/// What can only be known from the whole file, such as whether a name leads anywhere, is for
-/// `tierway check`. In one thing the schema asks for more: arrays of tables are written as arrays.
+/// What can only be known from the whole file, such as whether a name exists, is checked by
+/// `tierway check`. In one respect the schema is stricter: arrays of tables are written as arrays.
 pub fn schema() -> Value {
     let catalogue = describe();
     let mut schema = table(&catalogue, "");
@@ -140,7 +139,7 @@ fn described(catalogue: &Catalogue, setting: &SettingDescription) -> Value {
 }
 
 fn described_as(setting: &SettingDescription) -> String {
-    let sentence = sentence(&setting.path);
+    let sentence = setting.sentence;
     match (&setting.unbuilt, &setting.default) {
         (None, _) => sentence.to_owned(),
         (Some(why), None) => format!("{sentence} Not built yet: {why}."),
@@ -166,5 +165,34 @@ fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The schema of what is called `name` in the table, or the tables, that `schema` is of.
+    fn inside<'s>(schema: &'s Value, name: &str) -> Option<&'s Value> {
+        let own = match name {
+            ANY_NAME => schema.get("additionalProperties"),
+            _ => schema.get("properties").and_then(|properties| properties.get(name)),
+        };
+        let items = || schema.get("items").and_then(|items| inside(items, name));
+        let any = || schema.get("anyOf")?.as_array()?.iter().find_map(|one| inside(one, name));
+        own.filter(|own| own.is_object()).or_else(items).or_else(any)
+    }
+
+    #[test]
+    fn every_setting_that_is_read_has_a_sentence_in_schema_and_documentation() {
+        let (catalogue, schema, rows) = (describe(), schema(), setting_rows());
+        assert!(catalogue.settings.len() > 100, "found only {}", catalogue.settings.len());
+        for setting in &catalogue.settings {
+            let path = &setting.path;
+            assert!(setting.sentence.ends_with(['.', '…']), "{path}: {}", setting.sentence);
+            let found = path.split('.').try_fold(&schema, inside).unwrap_or_else(|| panic!("{path} has no schema"));
+            assert_eq!(found["description"], described_as(setting), "{path}");
+            assert!(rows.iter().any(|row| row.path == *path && row.sentence == described_as(setting)), "{path}");
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! What is meant: the settings of each room that the domain knows nothing of.
+//! The compiled settings of modules other than the domain: server, store, telemetry, providers.
 //!
-//! Values here are final: defaults are in place, names are looked up, units are gone. Nothing here
-//! asks whether something was set. Routing and policies are in the domain's own types; see
+//! Values here are final: defaults are filled in, names are resolved, units are converted. Routing and
+//! policies are in the domain's own types; see
 //! [`Snapshot`](super::Snapshot).
 
 use std::net::SocketAddr;
@@ -13,33 +13,33 @@ use rustls::sign::CertifiedKey;
 
 use crate::domain::secret::Secret;
 
-/// `[server]`: how the front door stands.
+/// `[server]`: addresses, tokens and limits of the HTTP server.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
     /// Where clients are served.
     pub listen: SocketAddr,
     /// Where everything but `/v1` is served, if that has an address of its own.
     pub admin_listen: Option<SocketAddr>,
-    /// What operators present; `None`: one is to be generated and printed once.
+    /// The token of operators; `None`: one is to be generated and printed once.
     pub admin_token: Option<Secret>,
-    /// What those present who only look; `None`: nobody only looks.
+    /// The token that may only read what operators see; `None`: there is none.
     pub viewer_token: Option<Secret>,
     /// The longest request body, in bytes.
     pub max_body_bytes: u64,
     /// The longest sum of request bodies held at once, in bytes.
     pub max_in_flight_bytes: u64,
-    /// How long to keep accepting after SIGTERM while `/readyz` already says 503.
+    /// How long to keep accepting after SIGTERM while `/readyz` already answers 503.
     pub lb_grace: Duration,
     /// How long open streams may finish after SIGTERM.
     pub drain: Duration,
-    /// What both addresses speak TLS with; `None`: they speak plain HTTP.
+    /// The TLS certificate of both addresses; `None`: they serve plain HTTP.
     pub tls: Option<TlsSettings>,
 }
 
 /// `[server.tls]`: a certificate and the key that belongs to it.
 #[derive(Clone)]
 pub struct TlsSettings {
-    /// The chain as it is sent to clients, and what signs for it.
+    /// The chain as it is sent to clients, and its private key.
     pub certified: Arc<CertifiedKey>,
     /// From this Unix second on no client trusts the certificate.
     pub expires_unix_s: i64,
@@ -49,7 +49,7 @@ pub struct TlsSettings {
 const EXPIRES_SOON_S: i64 = 14 * 86_400;
 
 impl TlsSettings {
-    /// What operators should know about the certificate, and do, at this Unix second.
+    /// The warning for operators about the certificate at this Unix second, if it ends soon or has ended.
     pub fn warning(&self, now_unix_s: i64) -> Option<String> {
         let left_s = self.expires_unix_s - now_unix_s;
         let days = |seconds: i64| match seconds / 86_400 {
@@ -67,13 +67,13 @@ impl TlsSettings {
 }
 
 impl std::fmt::Debug for TlsSettings {
-    /// Says nothing of the key.
+    /// Without the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TlsSettings").field("expires_unix_s", &self.expires_unix_s).finish_non_exhaustive()
     }
 }
 
-/// `[store]`: what keeps keys and receipts.
+/// `[store]`: where keys and receipts are kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreSettings {
     /// Where keys and receipts are kept.
@@ -87,16 +87,16 @@ pub struct StoreSettings {
 /// Where keys and receipts are kept.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreLocation {
-    /// Nowhere: they are gone with the process.
+    /// In memory: they are gone with the process.
     Memory,
     /// In one SQLite file, named as it was written.
     Sqlite(PathBuf),
-    /// At a server we do not speak to yet; the URL may hold a password.
+    /// At a database server, which is not built yet; the URL may hold a password.
     Server(String),
 }
 
 impl StoreLocation {
-    /// The place a URL such as `sqlite:tierway.db` names; `None` where it names none we know.
+    /// The location that a URL such as `sqlite:tierway.db` names; `None` where it is of no known kind.
     pub fn of_url(url: &str) -> Option<Self> {
         const SERVERS: [&str; 4] = ["postgres://", "postgresql://", "redis://", "rediss://"];
         match url.split_once(':')? {
@@ -112,25 +112,25 @@ impl StoreLocation {
 }
 
 impl std::fmt::Debug for StoreSettings {
-    /// Says nothing: URLs may hold a password.
+    /// Without its fields: URLs may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoreSettings").finish_non_exhaustive()
     }
 }
 
-/// `[telemetry]`: what is told to whom.
+/// `[telemetry]`: logs and metrics.
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
     /// Which log lines are written: a level or filter directives.
     pub log: String,
-    /// What `/metrics` asks for; `None`: it is open.
+    /// The token that `/metrics` requires; `None`: it is open.
     pub metrics_token: Option<Secret>,
 }
 
-/// The part of `[routing]` that is about bytes on the wire rather than choices.
+/// The part of `[routing]` that is about connections and frames rather than the choice of a deployment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TransportSettings {
-    /// How long a connection may take to stand.
+    /// How long opening a connection may take.
     pub connect_timeout: Duration,
     /// What a frame that is not JSON means.
     pub malformed_frame: MalformedFrame,
@@ -141,31 +141,31 @@ pub struct TransportSettings {
 pub struct ProviderSettings {
     /// Its name.
     pub name: Arc<str>,
-    /// How it is reached.
+    /// Whether it is reached over the network or simulated, and how.
     pub kind: ProviderKind,
     /// Whether an end without a `finish_reason` is a truncation.
     pub finish_reason: FinishReason,
 }
 
-/// How a provider is reached.
+/// Whether a provider is reached over the network or simulated.
 #[derive(Clone, Debug)]
 pub enum ProviderKind {
     /// Over the network.
     Network(NetworkSettings),
-    /// Not at all: answers are made here.
+    /// Simulated: answers are made by the gateway.
     Sim(SimSettings),
 }
 
-/// How to speak to a provider, and where.
+/// Protocol, address and credentials of a provider.
 #[derive(Clone, Debug)]
 pub struct NetworkSettings {
-    /// The dialect it speaks; never [`ProviderProtocol::Sim`].
+    /// The API it serves; never [`ProviderProtocol::Sim`].
     pub protocol: ProviderProtocol,
     /// Scheme, host and path, without a slash at the end.
     pub base_url: String,
-    /// What we present, used in turn; none for a provider that asks for none.
+    /// The credentials sent to it, used in turn; empty for a provider that requires none.
     pub credentials: Vec<Secret>,
-    /// Whether HTTP/2 is spoken.
+    /// Whether HTTP/2 is used.
     pub http2: bool,
 }
 
@@ -180,10 +180,10 @@ pub struct SimSettings {
     pub error_rate_bp: u32,
 }
 
-/// A provider's dialect.
+/// The API that a provider serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProviderProtocol {
-    /// OpenAI's API, and everything that speaks it.
+    /// OpenAI's API, and every API compatible with it.
     OpenAi,
     /// Azure OpenAI.
     Azure,
@@ -211,7 +211,7 @@ pub enum FinishReason {
 pub enum MalformedFrame {
     /// The attempt failed.
     Fail,
-    /// It is handed on as it came.
+    /// It is passed on as it came.
     Pass,
 }
 

@@ -1,4 +1,4 @@
-//! Where the configuration is found.
+//! Finding the configuration: a file, or the built-in demo.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use super::problem::Problems;
 
 /// The variable that names the file where the command line does not.
 const PATH_VARIABLE: &str = "TIERWAY_CONFIG";
-/// Where a file is looked for when nobody names one, in this order.
+/// Where a file is looked for when none is named, in this order.
 const USUAL_PATHS: [&str; 2] = ["./tierway.toml", "/etc/tierway/tierway.toml"];
 /// The demo runs without a file, a network or an account.
 const DEMO: &str = include_str!("../../config/tierway.toml");
@@ -39,7 +39,7 @@ impl ConfigSource {
         }
     }
 
-    /// Whether nobody wrote a file.
+    /// Whether it is the built-in demo.
     pub fn is_demo(&self) -> bool {
         matches!(self, Self::Demo)
     }
@@ -52,7 +52,7 @@ impl ConfigSource {
         }
     }
 
-    /// How messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> String {
         match self {
             Self::File { path, .. } => path.display().to_string(),
@@ -60,7 +60,7 @@ impl ConfigSource {
         }
     }
 
-    /// What it says.
+    /// The text of the file.
     pub fn text(&self) -> &str {
         match self {
             Self::File { text, .. } => text,

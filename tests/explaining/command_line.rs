@@ -1,4 +1,4 @@
-//! What the command line tells shells and `man` about itself.
+//! Completion scripts for shells, and manual pages.
 
 use super::{Workspace, text};
 use std::process::Command;

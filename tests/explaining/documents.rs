@@ -1,4 +1,4 @@
-//! The documentation that follows from the code, held against it; what it says to type is typed.
+//! The documentation that is generated from the code is up to date, and the commands in it work.
 
 use super::{Workspace, text};
 use std::collections::BTreeSet;
@@ -138,7 +138,7 @@ fn what_the_pages_name_is_there() {
     }
 }
 
-/// What stands between single backquotes.
+/// The text between single backquotes.
 fn quoted(page: &str) -> Vec<String> {
     let prose = page.split("```").step_by(2).collect::<String>();
     prose.split('`').skip(1).step_by(2).map(str::to_owned).collect()

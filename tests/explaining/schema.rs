@@ -1,4 +1,4 @@
-//! `config schema`: what an editor is told agrees with what the loading says.
+//! `config schema`: an editor accepts and refuses the same files as loading does.
 
 use super::{Workspace, validator::faults};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ fn committed(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A TOML document as an editor hands it to its validator: dates are text.
+/// A TOML document as an editor passes it to its validator: dates are text.
 fn document(toml: &str) -> Value {
     fn plain(value: toml::Value) -> Value {
         match value {

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::super::raw::{self, Raw};
 use super::super::reader::{Diagnostics, Located};
+use super::super::sections::{
+    BudgetSection, ConfigFile, KeySection, LimitsSection, PeriodKeyword, PolicySection, UnpricedModels,
+};
 use super::super::{ExtraKey, KeyHash};
 use super::report_unknown;
 use crate::domain::authorize::{KeyRecord, Limits, Policy, PolicyMoney};
@@ -16,12 +18,12 @@ use crate::domain::routing::table::RoutingTable;
 
 /// In a policy's `tiers`: all of them.
 const ALL: &str = "*";
-/// The policy of keys that no file speaks of: everything, without limits.
+/// The policy of keys that are in no file: everything, without limits.
 const EXTRA_POLICY: &str = "demo";
 
 /// Every policy, in file order.
-pub(super) fn policies(diagnostics: &Diagnostics<'_>, raw: &Raw, table: &RoutingTable) -> Vec<Arc<Policy>> {
-    let policy = |policy: &raw::Policy| {
+pub(super) fn policies(diagnostics: &Diagnostics<'_>, file: &ConfigFile, table: &RoutingTable) -> Vec<Arc<Policy>> {
+    let policy = |policy: &PolicySection| {
         Arc::new(Policy {
             name: policy.name.value.as_str().into(),
             tiers: tiers(diagnostics, table, policy),
@@ -32,18 +34,18 @@ pub(super) fn policies(diagnostics: &Diagnostics<'_>, raw: &Raw, table: &Routing
             clamp: policy.clamp.value,
             money: PolicyMoney {
                 each: policy.limits.budget.as_ref().and_then(budget_spec),
-                total: policy.total.as_ref().and_then(budget_spec),
+                total: policy.shared_budget().and_then(budget_spec),
                 credit: policy.credit.value,
-                unpriced: policy.unknown_price.value == raw::UnknownPrice::Allow,
+                unpriced: policy.unknown_price.value == UnpricedModels::Allow,
             },
         })
     };
-    raw.policies.iter().map(policy).collect()
+    file.policies.iter().map(policy).collect()
 }
 
-fn tiers(diagnostics: &Diagnostics<'_>, table: &RoutingTable, policy: &raw::Policy) -> Vec<bool> {
+fn tiers(diagnostics: &Diagnostics<'_>, table: &RoutingTable, policy: &PolicySection) -> Vec<bool> {
     let mut allowed = vec![false; table.tiers.len()];
-    for name in &policy.tiers {
+    for name in policy.tiers.iter().flatten() {
         if name.value.0 == ALL {
             allowed.fill(true);
             continue;
@@ -59,14 +61,14 @@ fn tiers(diagnostics: &Diagnostics<'_>, table: &RoutingTable, policy: &raw::Poli
     allowed
 }
 
-fn models(diagnostics: &Diagnostics<'_>, table: &RoutingTable, policy: &raw::Policy) -> Vec<Glob> {
-    for glob in &policy.models {
+fn models(diagnostics: &Diagnostics<'_>, table: &RoutingTable, policy: &PolicySection) -> Vec<Glob> {
+    for glob in policy.models.iter().flatten() {
         if !table.models.iter().any(|model| glob.value.matches(&model.name)) {
             let names = table.models.iter().map(|model| &*model.name);
             report_no_match(diagnostics, glob, "model", names);
         }
     }
-    policy.models.iter().map(|glob| glob.value.clone()).collect()
+    policy.models.iter().flatten().map(|glob| glob.value.clone()).collect()
 }
 
 fn residency(diagnostics: &Diagnostics<'_>, table: &RoutingTable, globs: &[Located<Glob>]) -> Vec<bool> {
@@ -93,21 +95,21 @@ fn report_no_match<'n>(
 /// Every key by the hash of its secret.
 pub(super) fn keys(
     diagnostics: &Diagnostics<'_>,
-    raw: &Raw,
+    file: &ConfigFile,
     table: &RoutingTable,
     policies: &[Arc<Policy>],
     extra_keys: &[ExtraKey],
 ) -> HashMap<KeyHash, Arc<KeyRecord>> {
-    report_duplicate_names(diagnostics, &raw.keys);
+    report_duplicate_names(diagnostics, &file.keys);
     let mut keys: HashMap<KeyHash, Arc<KeyRecord>> = HashMap::new();
-    for key in &raw.keys {
-        let Some((hash, record)) = key_record(diagnostics, raw, key, policies) else {
+    for key in &file.keys {
+        let Some((hash, record)) = key_record(diagnostics, file, key, policies) else {
             continue;
         };
         if let Some(first) = keys.get(&hash) {
             let message = "two keys with one secret".to_owned();
             let hint = format!("the other is `{}`: every key needs a secret of its own", first.name);
-            if let Some(written) = &key.hash {
+            if let Some(written) = key.digest() {
                 diagnostics.report_at(written, message, hint);
             }
             continue;
@@ -122,7 +124,7 @@ pub(super) fn keys(
     keys
 }
 
-fn report_duplicate_names(diagnostics: &Diagnostics<'_>, keys: &[raw::Key]) {
+fn report_duplicate_names(diagnostics: &Diagnostics<'_>, keys: &[KeySection]) {
     let mut seen: HashMap<&str, &str> = HashMap::new();
     for name in keys.iter().filter_map(|key| key.name.as_ref()) {
         match seen.get(name.value.0.as_str()) {
@@ -139,8 +141,8 @@ fn report_duplicate_names(diagnostics: &Diagnostics<'_>, keys: &[raw::Key]) {
 
 fn key_record(
     diagnostics: &Diagnostics<'_>,
-    raw: &Raw,
-    key: &raw::Key,
+    file: &ConfigFile,
+    key: &KeySection,
     policies: &[Arc<Policy>],
 ) -> Option<(KeyHash, KeyRecord)> {
     let named = key.policy.as_ref()?;
@@ -151,30 +153,33 @@ fn key_record(
     };
     let name = key.name.as_ref()?.value.0.as_str();
     let own = own(diagnostics, policy, &key.limits);
-    let team = key.team.as_ref().map(|named| (named.value.0.as_str().into(), team_budget(raw, &named.value.0)));
+    let team = key.team.as_ref().map(|named| (named.value.0.as_str().into(), team_budget(file, &named.value.0)));
     let expires = key.expires.as_ref().map(|expiry| expiry.value.ends_unix);
-    Some((KeyHash(key.hash.as_ref()?.value.0), KeyRecord::of(name.into(), policy, team, &own, expires)))
+    Some((KeyHash(key.digest()?.value.0), KeyRecord::of(name.into(), policy, team, &own, expires)))
 }
 
-fn team_budget(raw: &Raw, name: &str) -> Option<BudgetSpec> {
-    raw.teams.iter().find(|team| team.name.value == name)?.budget.as_ref().and_then(budget_spec)
+fn team_budget(file: &ConfigFile, name: &str) -> Option<BudgetSpec> {
+    file.teams.iter().find(|team| team.name.value == name)?.budget.as_ref().and_then(budget_spec)
 }
 
 /// Every team and what its keys may spend together.
-pub(super) fn teams(raw: &Raw) -> BTreeMap<Arc<str>, Option<BudgetSpec>> {
-    raw.teams.iter().map(|team| (team.name.value.as_str().into(), team.budget.as_ref().and_then(budget_spec))).collect()
+pub(super) fn teams(file: &ConfigFile) -> BTreeMap<Arc<str>, Option<BudgetSpec>> {
+    file.teams
+        .iter()
+        .map(|team| (team.name.value.as_str().into(), team.budget.as_ref().and_then(budget_spec)))
+        .collect()
 }
 
-fn limits(raw: &raw::Limits) -> Limits {
+fn limits(file: &LimitsSection) -> Limits {
     Limits {
-        requests_per_minute: raw.requests_per_minute.as_ref().map(|limit| limit.value.get()),
-        tokens_per_minute: raw.tokens_per_minute.as_ref().map(|limit| limit.value.get()),
-        max_concurrent: raw.max_concurrent.as_ref().map(|limit| limit.value.get()),
+        requests_per_minute: file.requests_per_minute.as_ref().map(|limit| limit.value.get()),
+        tokens_per_minute: file.tokens_per_minute.as_ref().map(|limit| limit.value.get()),
+        max_concurrent: file.max_concurrent.as_ref().map(|limit| limit.value.get()),
     }
 }
 
 /// What a key has of its own, which may only be lower than its policy's.
-fn own(diagnostics: &Diagnostics<'_>, policy: &Policy, key: &raw::Limits) -> KeyOverrides {
+fn own(diagnostics: &Diagnostics<'_>, policy: &Policy, key: &LimitsSection) -> KeyOverrides {
     let own = KeyOverrides { limits: limits(key), budget: key.budget.as_ref().and_then(budget_spec) };
     let (ceilings, limits) = (policy.limits, own.limits);
     lower(diagnostics, ceilings.requests_per_minute, limits.requests_per_minute, &key.requests_per_minute);
@@ -215,16 +220,16 @@ fn everything(table: &RoutingTable) -> Policy {
     }
 }
 
-/// Complains about models without `context`, `max_output` and a price where a budget applies: without
-/// them nobody knows what a request may cost at most.
+/// Reports models without `context`, `max_output` and a price where a budget applies: without them the most
+/// that a request may cost is unknown.
 pub(super) fn require_ceilings(
     diagnostics: &Diagnostics<'_>,
-    raw: &Raw,
+    file: &ConfigFile,
     table: &RoutingTable,
     policies: &[Arc<Policy>],
 ) {
-    let budgeted = || raw.policies.iter().zip(policies).filter(|(written, _)| is_budgeted(raw, written));
-    for (index, model) in raw.models.iter().enumerate() {
+    let budgeted = || file.policies.iter().zip(policies).filter(|(written, _)| is_budgeted(file, written));
+    for (index, model) in file.models.iter().enumerate() {
         let id = super::number(index, ModelId);
         let reached = || budgeted().filter(|(_, policy)| policy.allows_model(table, id));
         let report = |policy: &Policy, hint: &str| {
@@ -236,7 +241,7 @@ pub(super) fn require_ceilings(
                 report(policy, "give it `context` and `max_output`: they bound what a request may cost");
             }
         } else if model.price.is_none() && model.deployments.iter().any(|deployment| deployment.price.is_none()) {
-            let denied = |(written, _): &(&raw::Policy, _)| written.unknown_price.value == raw::UnknownPrice::Deny;
+            let denied = |(written, _): &(&PolicySection, _)| written.unknown_price.value == UnpricedModels::Deny;
             if let Some((_, policy)) = reached().find(denied) {
                 report(policy, "give it a `price`, or the policy `unknown_price = \"allow\"`: it then costs nothing");
             }
@@ -245,23 +250,25 @@ pub(super) fn require_ceilings(
 }
 
 /// Whether the policy, one of its keys, or the team of one of its keys has a budget.
-fn is_budgeted(raw: &Raw, policy: &raw::Policy) -> bool {
-    let team_has = |name: &str| raw.teams.iter().any(|team| team.name.value == name && team.budget.is_some());
-    let key_has = |key: &raw::Key| {
+fn is_budgeted(file: &ConfigFile, policy: &PolicySection) -> bool {
+    let team_has = |name: &str| file.teams.iter().any(|team| team.name.value == name && team.budget.is_some());
+    let key_has = |key: &KeySection| {
         let team = key.team.as_ref().is_some_and(|team| team_has(&team.value.0));
         team || key.limits.budget.is_some()
     };
-    let of_policy = |key: &&raw::Key| key.policy.as_ref().is_some_and(|named| named.value.0 == policy.name.value);
-    policy.limits.budget.is_some() || policy.total.is_some() || raw.keys.iter().filter(of_policy).any(key_has)
+    let of_policy = |key: &&KeySection| key.policy.as_ref().is_some_and(|named| named.value.0 == policy.name.value);
+    policy.limits.budget.is_some()
+        || policy.shared_budget().is_some()
+        || file.keys.iter().filter(of_policy).any(key_has)
 }
 
-/// `None` only where the limit is missing and was complained about.
-fn budget_spec(written: &raw::Budget) -> Option<BudgetSpec> {
+/// `None` only where the limit is missing, which was reported.
+fn budget_spec(written: &BudgetSection) -> Option<BudgetSpec> {
     let zone = written.zone.value.clone();
     let window = match written.window.value {
-        raw::Window::Day => BudgetPeriod::Day(zone),
-        raw::Window::Month => BudgetPeriod::Month(zone),
-        raw::Window::None => BudgetPeriod::Ever,
+        PeriodKeyword::Day => BudgetPeriod::Day(zone),
+        PeriodKeyword::Month => BudgetPeriod::Month(zone),
+        PeriodKeyword::None => BudgetPeriod::Ever,
     };
     Some(BudgetSpec { limit: written.limit.as_ref()?.value, window })
 }

@@ -1,7 +1,7 @@
-//! From the mirror of the file to what is meant: names become numbers, once.
+//! From the sections of the file to a snapshot: names become numbers, once.
 //!
-//! A name that leads nowhere is complained about and left out; the desk decides in the end whether
-//! there is a snapshot. Nothing here reads text or fills in a default.
+//! A name that does not exist is reported and left out; whether there is a snapshot is decided at the end, by
+//! the problems in `Diagnostics`. Nothing here reads text or fills in a default.
 //!
 //! Start reading at [`compile`]; the order there is the order in which names become known.
 
@@ -15,8 +15,10 @@ use std::sync::Arc;
 use rustls::InconsistentKeys;
 use rustls::sign::CertifiedKey;
 
-use super::raw::{Network, Provider, Raw, Server, Sim, Store, Tls};
 use super::reader::{Diagnostics, Located, nearest};
+use super::sections::{
+    ConfigFile, NetworkSection, ProviderSection, ServerSection, SimulationSection, StoreSection, TlsSection,
+};
 use super::settings::{NetworkSettings, ProviderKind, ProviderProtocol, ProviderSettings, ServerSettings};
 use super::settings::{SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings};
 use super::{ExtraKey, KeyHash};
@@ -26,7 +28,7 @@ use crate::domain::budget::BudgetSpec;
 use crate::domain::id::RegionId;
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 
-/// Everything a snapshot holds except what the desk found out on the way.
+/// Everything a snapshot holds except what `Diagnostics` collected.
 pub(super) struct CompiledConfig {
     pub(super) server: ServerSettings,
     pub(super) store: StoreSettings,
@@ -39,18 +41,18 @@ pub(super) struct CompiledConfig {
     pub(super) keys: HashMap<KeyHash, Arc<KeyRecord>>,
 }
 
-/// Looks every name up. What could not be found is on the desk afterwards.
-pub(super) fn compile(diagnostics: &Diagnostics<'_>, raw: Raw, extra_keys: &[ExtraKey]) -> CompiledConfig {
+/// Resolves every name. What could not be found is in `diagnostics` afterwards.
+pub(super) fn compile(diagnostics: &Diagnostics<'_>, file: ConfigFile, extra_keys: &[ExtraKey]) -> CompiledConfig {
     let mut regions = RegionNumbers::default();
-    for provider in &raw.providers {
+    for provider in &file.providers {
         regions.number(provider_region(provider));
     }
-    // Where nobody serves there is nothing to prefer.
-    let home = raw.routing.region.as_ref().and_then(|region| regions.find(&region.value.0));
-    let (models, deployments) = models::models(diagnostics, &raw, &regions);
-    let tiers = tiers::tiers(diagnostics, &raw, &models);
-    let aliases = tiers::aliases(diagnostics, &raw);
-    let names = tiers::names(diagnostics, &raw);
+    // A region without a provider cannot be preferred.
+    let home = file.routing.region.as_ref().and_then(|region| regions.find(&region.value.0));
+    let (models, deployments) = models::models(diagnostics, &file, &regions);
+    let tiers = tiers::tiers(diagnostics, &file, &models);
+    let aliases = tiers::aliases(diagnostics, &file);
+    let names = tiers::names(diagnostics, &file);
     let table = RoutingTable {
         models,
         deployments,
@@ -58,27 +60,27 @@ pub(super) fn compile(diagnostics: &Diagnostics<'_>, raw: Raw, extra_keys: &[Ext
         aliases,
         regions: regions.names,
         names,
-        settings: routing_settings(&raw, home),
+        settings: routing_settings(&file, home),
     };
-    let policies = access::policies(diagnostics, &raw, &table);
-    let keys = access::keys(diagnostics, &raw, &table, &policies, extra_keys);
-    access::require_ceilings(diagnostics, &raw, &table, &policies);
+    let policies = access::policies(diagnostics, &file, &table);
+    let keys = access::keys(diagnostics, &file, &table, &policies, extra_keys);
+    access::require_ceilings(diagnostics, &file, &table, &policies);
     CompiledConfig {
-        teams: access::teams(&raw),
+        teams: access::teams(&file),
         table,
         policies,
         keys,
         transport: TransportSettings {
-            connect_timeout: raw.routing.connect_timeout.value.0,
-            malformed_frame: raw.routing.malformed_frame.value,
+            connect_timeout: file.routing.connect_timeout.value.0,
+            malformed_frame: file.routing.malformed_frame.value,
         },
-        server: server_settings(diagnostics, raw.server),
-        store: store_settings(raw.store),
+        server: server_settings(diagnostics, file.server),
+        store: store_settings(file.store),
         telemetry: TelemetrySettings {
-            log: raw.telemetry.log.value.0,
-            metrics_token: raw.telemetry.metrics_token.map(|token| token.value),
+            log: file.telemetry.log.value.0,
+            metrics_token: file.telemetry.metrics_token.map(|token| token.value),
         },
-        providers: raw.providers.into_iter().filter_map(provider_settings).collect(),
+        providers: file.providers.into_iter().filter_map(provider_settings).collect(),
     }
 }
 
@@ -103,8 +105,8 @@ impl RegionNumbers {
 }
 
 /// A provider without a region is a region of its own.
-fn provider_region(provider: &Provider) -> &str {
-    match &provider.region {
+fn provider_region(provider: &ProviderSection) -> &str {
+    match &provider.common.region {
         Some(region) => &region.value.0,
         None => &provider.name.value,
     }
@@ -115,7 +117,7 @@ fn number<T>(index: usize, kind: impl FnOnce(u32) -> T) -> T {
     kind(u32::try_from(index).expect("a configuration file has fewer than 2³² tables"))
 }
 
-/// Complains about a name that leads nowhere.
+/// Reports a name that does not exist.
 fn report_unknown<'n>(
     diagnostics: &Diagnostics<'_>,
     written: &Located<impl Sized>,
@@ -132,8 +134,8 @@ fn report_unknown<'n>(
     diagnostics.report_at(written, format!("there is no {kind} of this name"), hint);
 }
 
-fn routing_settings(raw: &Raw, home: Option<RegionId>) -> RoutingSettings {
-    let routing = &raw.routing;
+fn routing_settings(file: &ConfigFile, home: Option<RegionId>) -> RoutingSettings {
+    let routing = &file.routing;
     let breaker = &routing.breaker;
     RoutingSettings {
         balance: routing.balance.value,
@@ -157,7 +159,7 @@ fn routing_settings(raw: &Raw, home: Option<RegionId>) -> RoutingSettings {
     }
 }
 
-fn server_settings(diagnostics: &Diagnostics<'_>, server: Server) -> ServerSettings {
+fn server_settings(diagnostics: &Diagnostics<'_>, server: ServerSection) -> ServerSettings {
     ServerSettings {
         listen: server.listen.value,
         admin_listen: server.admin_listen.map(|address| address.value),
@@ -171,12 +173,12 @@ fn server_settings(diagnostics: &Diagnostics<'_>, server: Server) -> ServerSetti
     }
 }
 
-/// `None` only where something is missing, or does not fit, that was complained about.
-fn tls_settings(diagnostics: &Diagnostics<'_>, tls: Tls) -> Option<TlsSettings> {
+/// `None` only where something is missing, or does not fit, that was reported.
+fn tls_settings(diagnostics: &Diagnostics<'_>, tls: TlsSection) -> Option<TlsSettings> {
     let (cert, key) = (tls.cert?.value, tls.key?);
     let certified = CertifiedKey::new(cert.certificates, key.value.0.clone());
     match certified.keys_match() {
-        // A key that does not tell its public half cannot be compared.
+        // A key that does not expose its public half cannot be compared.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
             Some(TlsSettings { certified: Arc::new(certified), expires_unix_s: cert.expires_unix_s })
         }
@@ -189,34 +191,38 @@ fn tls_settings(diagnostics: &Diagnostics<'_>, tls: Tls) -> Option<TlsSettings> 
     }
 }
 
-fn store_settings(store: Store) -> StoreSettings {
+fn store_settings(store: StoreSection) -> StoreSettings {
     StoreSettings {
-        // What names no place was complained about when it was read.
+        // A URL of no known kind was reported when it was read.
         location: StoreLocation::of_url(&store.url.value.0).unwrap_or(StoreLocation::Memory),
         retention: store.retention.map(|days| days.value.duration()),
         shared: store.shared.map(|url| url.value.0),
     }
 }
 
-/// `None` only where something is missing that was complained about.
-fn provider_settings(provider: Provider) -> Option<ProviderSettings> {
-    let kind = match provider.protocol?.value {
-        ProviderProtocol::Sim => ProviderKind::Sim(sim_settings(&provider.sim?)),
+/// `None` only where something is missing that was reported.
+fn provider_settings(provider: ProviderSection) -> Option<ProviderSettings> {
+    let kind = match provider.common.protocol?.value {
+        ProviderProtocol::Sim => ProviderKind::Sim(sim_settings(&provider.simulation?)),
         protocol => ProviderKind::Network(network_settings(protocol, provider.network?)?),
     };
-    Some(ProviderSettings { name: provider.name.value.into(), kind, finish_reason: provider.finish_reason.value })
+    Some(ProviderSettings {
+        name: provider.name.value.into(),
+        kind,
+        finish_reason: provider.common.finish_reason.value,
+    })
 }
 
-fn network_settings(protocol: ProviderProtocol, network: Network) -> Option<NetworkSettings> {
+fn network_settings(protocol: ProviderProtocol, network: NetworkSection) -> Option<NetworkSettings> {
     Some(NetworkSettings {
         protocol,
         base_url: network.base_url?.value.0,
-        credentials: network.credentials.into_iter().map(|secret| secret.value).collect(),
+        credentials: network.credential.into_iter().flatten().map(|secret| secret.value).collect(),
         http2: network.http2.value,
     })
 }
 
-fn sim_settings(sim: &Sim) -> SimSettings {
+fn sim_settings(sim: &SimulationSection) -> SimSettings {
     SimSettings {
         first_token: sim.first_token.value,
         tokens_per_second: sim.tokens_per_second.value.get(),

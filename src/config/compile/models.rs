@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::raw::{self, Raw};
 use super::super::reader::Diagnostics;
+use super::super::sections::{ConfigFile, DeploymentSection, ModelSection, PriceSection};
 use super::{RegionNumbers, number, provider_region, report_unknown};
 use crate::domain::call::{EndpointSet, FeatureSet};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId};
@@ -14,22 +14,22 @@ use crate::domain::routing::table::{Capacity, Deployment, Model, RESERVED_PREFIX
 /// Every model in file order, and every deployment grouped by model.
 pub(super) fn models(
     diagnostics: &Diagnostics<'_>,
-    raw: &Raw,
+    file: &ConfigFile,
     regions: &RegionNumbers,
 ) -> (Vec<Model>, Vec<Deployment>) {
     let mut deployments = Vec::new();
     let mut names = HashMap::new();
-    let compiled = raw.models.iter().enumerate().map(|(index, model)| {
+    let compiled = file.models.iter().enumerate().map(|(index, model)| {
         let from = deployments.len();
         for written in &model.deployments {
             let id = number(index, ModelId);
-            let Some(deployment) = deployment(diagnostics, raw, regions, model, id, written) else {
+            let Some(deployment) = deployment(diagnostics, file, regions, model, id, written) else {
                 continue;
             };
             report_if_duplicate(diagnostics, &mut names, written, &deployment);
             deployments.push(deployment);
         }
-        compiled_model(diagnostics, raw, model, &deployments, from)
+        compiled_model(diagnostics, file, model, &deployments, from)
     });
     let compiled = compiled.collect();
     (compiled, deployments)
@@ -37,8 +37,8 @@ pub(super) fn models(
 
 fn compiled_model(
     diagnostics: &Diagnostics<'_>,
-    raw: &Raw,
-    model: &raw::Model,
+    file: &ConfigFile,
+    model: &ModelSection,
     deployments: &[Deployment],
     from: usize,
 ) -> Model {
@@ -54,7 +54,7 @@ fn compiled_model(
             .map(|(index, _)| number(index, DeploymentId))
             .collect()
     };
-    let routing = &raw.routing;
+    let routing = &file.routing;
     Model {
         name: model.name.value.as_str().into(),
         price: model.price.as_deref().and_then(prices),
@@ -63,7 +63,7 @@ fn compiled_model(
         typical_output: model.typical_output.value.get(),
         endpoints: EndpointSet::of(model.endpoints.iter().copied()),
         features: match &model.features {
-            Some(features) => FeatureSet::of(features.iter().copied()),
+            Some(features) => FeatureSet::of(features.iter().map(|feature| feature.value)),
             None => FeatureSet::all(),
         },
         shared: with(Capacity::Shared),
@@ -75,16 +75,16 @@ fn compiled_model(
 
 fn deployment(
     diagnostics: &Diagnostics<'_>,
-    raw: &Raw,
+    file: &ConfigFile,
     regions: &RegionNumbers,
-    model: &raw::Model,
+    model: &ModelSection,
     id: ModelId,
-    written: &raw::Deployment,
+    written: &DeploymentSection,
 ) -> Option<Deployment> {
     let provider = written.provider.as_ref()?;
-    let known = raw.providers.iter().position(|known| known.name.value == provider.value.0);
+    let known = file.providers.iter().position(|known| known.name.value == provider.value.0);
     let Some(index) = known else {
-        let names = raw.providers.iter().map(|known| known.name.value.as_str());
+        let names = file.providers.iter().map(|known| known.name.value.as_str());
         report_unknown(diagnostics, provider, &provider.value.0, "provider", names);
         return None;
     };
@@ -100,7 +100,7 @@ fn deployment(
         model: id,
         provider: number(index, ProviderId),
         upstream_model: upstream_model.unwrap_or(model_name).into(),
-        region: regions.find(provider_region(&raw.providers[index]))?,
+        region: regions.find(provider_region(&file.providers[index]))?,
         capacity: written.capacity.value,
         weight: written.weight.value.get(),
         max_concurrent: written.max_concurrent.as_ref().map(|limit| limit.value.get()),
@@ -113,7 +113,7 @@ fn deployment(
 fn report_if_duplicate(
     diagnostics: &Diagnostics<'_>,
     names: &mut HashMap<Arc<str>, String>,
-    written: &raw::Deployment,
+    written: &DeploymentSection,
     deployment: &Deployment,
 ) {
     let location = written.name.as_ref().or(written.provider.as_ref());
@@ -127,14 +127,14 @@ fn report_if_duplicate(
     names.insert(deployment.name.clone(), table.to_owned());
 }
 
-/// `None` only where something of them is missing or out of order, which was complained about.
-fn prices(written: &[raw::Price]) -> Option<Prices> {
+/// `None` only where something of them is missing or out of order, which was reported.
+fn prices(written: &[PriceSection]) -> Option<Prices> {
     let (first, later) = written.split_first()?;
-    let dated = |written: &raw::Price| Some((written.from.as_ref()?.value.begins_unix_ms(), price(written)?));
+    let dated = |written: &PriceSection| Some((written.from.as_ref()?.value.begins_unix_ms(), price(written)?));
     Prices::new(price(first)?, later.iter().map(dated).collect::<Option<_>>()?)
 }
 
-fn price(written: &raw::Price) -> Option<PriceVersion> {
+fn price(written: &PriceSection) -> Option<PriceVersion> {
     let input = written.input.as_ref()?.value;
     let price = Price {
         input,

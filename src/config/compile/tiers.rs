@@ -1,10 +1,10 @@
-//! Tiers, aliases, and what each name stands for.
+//! Tiers, aliases, and the target of each name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::raw::{self, Raw};
 use super::super::reader::{Diagnostics, Located};
+use super::super::sections::{AliasSection, ConfigFile, TierSection};
 use super::super::value::Name;
 use super::{number, report_unknown};
 use crate::domain::id::{ModelId, TierId};
@@ -14,22 +14,27 @@ use crate::domain::routing::table::{Alias, Model, RESERVED_PREFIX, Target, Tier}
 const DEFAULT_WEIGHT: u32 = 1;
 
 /// Every tier, in file order.
-pub(super) fn tiers(diagnostics: &Diagnostics<'_>, raw: &Raw, models: &[Model]) -> Vec<Tier> {
-    let tier = |tier: &raw::Tier| Tier {
+pub(super) fn tiers(diagnostics: &Diagnostics<'_>, file: &ConfigFile, models: &[Model]) -> Vec<Tier> {
+    let tier = |tier: &TierSection| Tier {
         name: tier.name.value.as_str().into(),
-        models: tier_models(diagnostics, raw, models, tier),
+        models: tier_models(diagnostics, file, models, tier),
         drawn: tier.models.iter().any(|model| model.weight.is_some()),
-        then: chain(diagnostics, raw, tier),
+        then: chain(diagnostics, file, tier),
     };
-    raw.tiers.iter().map(tier).collect()
+    file.tiers.iter().map(tier).collect()
 }
 
-fn tier_models(diagnostics: &Diagnostics<'_>, raw: &Raw, models: &[Model], tier: &raw::Tier) -> Vec<(ModelId, u32)> {
+fn tier_models(
+    diagnostics: &Diagnostics<'_>,
+    file: &ConfigFile,
+    models: &[Model],
+    tier: &TierSection,
+) -> Vec<(ModelId, u32)> {
     let mut found: Vec<(ModelId, u32)> = Vec::new();
     for written in &tier.models {
         let Some(name) = &written.name else { continue };
-        let Some(id) = find_model(raw, &name.value.0) else {
-            report_no_model(diagnostics, raw, name);
+        let Some(id) = find_model(file, &name.value.0) else {
+            report_no_model(diagnostics, file, name);
             continue;
         };
         if found.iter().any(|(known, _)| *known == id) {
@@ -48,22 +53,22 @@ fn tier_models(diagnostics: &Diagnostics<'_>, raw: &Raw, models: &[Model], tier:
     found
 }
 
-fn report_no_model(diagnostics: &Diagnostics<'_>, raw: &Raw, name: &Located<Name>) {
+fn report_no_model(diagnostics: &Diagnostics<'_>, file: &ConfigFile, name: &Located<Name>) {
     let plain = name.value.0.strip_prefix(RESERVED_PREFIX);
-    if plain.is_some_and(|plain| find_model(raw, plain).is_some()) {
+    if plain.is_some_and(|plain| find_model(file, plain).is_some()) {
         let message = format!("`{RESERVED_PREFIX}` names are not part of tiers");
         diagnostics.report_at(name, message, "write the name without it".to_owned());
         return;
     }
-    let names = raw.models.iter().map(|model| model.name.value.as_str());
+    let names = file.models.iter().map(|model| model.name.value.as_str());
     report_unknown(diagnostics, name, &name.value.0, "model", names);
 }
 
-fn chain(diagnostics: &Diagnostics<'_>, raw: &Raw, tier: &raw::Tier) -> Vec<TierId> {
+fn chain(diagnostics: &Diagnostics<'_>, file: &ConfigFile, tier: &TierSection) -> Vec<TierId> {
     let mut found = Vec::new();
-    for name in &tier.then {
-        let Some(id) = find_tier(raw, &name.value.0) else {
-            let names = raw.tiers.iter().map(|tier| tier.name.value.as_str());
+    for name in tier.then.iter().flatten() {
+        let Some(id) = find_tier(file, &name.value.0) else {
+            let names = file.tiers.iter().map(|tier| tier.name.value.as_str());
             report_unknown(diagnostics, name, &name.value.0, "tier", names);
             continue;
         };
@@ -81,28 +86,28 @@ fn chain(diagnostics: &Diagnostics<'_>, raw: &Raw, tier: &raw::Tier) -> Vec<Tier
 }
 
 /// Every alias, in file order.
-pub(super) fn aliases(diagnostics: &Diagnostics<'_>, raw: &Raw) -> Vec<Alias> {
-    let alias = |alias: &raw::Alias| Alias {
+pub(super) fn aliases(diagnostics: &Diagnostics<'_>, file: &ConfigFile) -> Vec<Alias> {
+    let alias = |alias: &AliasSection| Alias {
         name: alias.name.value.as_str().into(),
-        split: split(diagnostics, raw, alias),
+        split: split(diagnostics, file, alias),
         sticky: alias.sticky.value,
     };
-    raw.aliases.iter().map(alias).collect()
+    file.aliases.iter().map(alias).collect()
 }
 
-fn split(diagnostics: &Diagnostics<'_>, raw: &Raw, alias: &raw::Alias) -> Vec<(Target, u32)> {
+fn split(diagnostics: &Diagnostics<'_>, file: &ConfigFile, alias: &AliasSection) -> Vec<(Target, u32)> {
     let mut found = Vec::new();
     for (name, share) in &alias.split {
-        let model = find_model(raw, &name.value).map(Target::Model);
-        match model.or_else(|| find_tier(raw, &name.value).map(Target::Tier)) {
+        let model = find_model(file, &name.value).map(Target::Model);
+        match model.or_else(|| find_tier(file, &name.value).map(Target::Tier)) {
             Some(target) => found.push((target, share.value.get())),
-            None if raw.aliases.iter().any(|other| other.name.value == name.value) => {
+            None if file.aliases.iter().any(|other| other.name.value == name.value) => {
                 let message = "an alias may not split over aliases".to_owned();
                 diagnostics.report_at(name, message, "name tiers or models".to_owned());
             }
             None => {
-                let tiers = raw.tiers.iter().map(|tier| tier.name.value.as_str());
-                let models = raw.models.iter().map(|model| model.name.value.as_str());
+                let tiers = file.tiers.iter().map(|tier| tier.name.value.as_str());
+                let models = file.models.iter().map(|model| model.name.value.as_str());
                 report_unknown(diagnostics, name, &name.value, "tier or model", tiers.chain(models));
             }
         }
@@ -110,8 +115,8 @@ fn split(diagnostics: &Diagnostics<'_>, raw: &Raw, alias: &raw::Alias) -> Vec<(T
     found
 }
 
-/// What each name stands for: a model before an alias before a tier.
-pub(super) fn names(diagnostics: &Diagnostics<'_>, raw: &Raw) -> HashMap<Arc<str>, Target> {
+/// The target of each name: a model before an alias before a tier.
+pub(super) fn names(diagnostics: &Diagnostics<'_>, file: &ConfigFile) -> HashMap<Arc<str>, Target> {
     let mut names: HashMap<Arc<str>, (Target, &'static str)> = HashMap::new();
     let mut add = |name: &Located<String>, target, kind| {
         if let Some((_, holder)) = names.get(name.value.as_str()) {
@@ -122,24 +127,24 @@ pub(super) fn names(diagnostics: &Diagnostics<'_>, raw: &Raw) -> HashMap<Arc<str
         }
         names.insert(name.value.as_str().into(), (target, kind));
     };
-    for (index, model) in raw.models.iter().enumerate() {
+    for (index, model) in file.models.iter().enumerate() {
         add(&model.name, Target::Model(number(index, ModelId)), "model");
     }
-    for (index, alias) in raw.aliases.iter().enumerate() {
+    for (index, alias) in file.aliases.iter().enumerate() {
         add(&alias.name, Target::Alias(index), "alias");
     }
-    for (index, tier) in raw.tiers.iter().enumerate() {
+    for (index, tier) in file.tiers.iter().enumerate() {
         add(&tier.name, Target::Tier(number(index, TierId)), "tier");
     }
     names.into_iter().map(|(name, (target, _))| (name, target)).collect()
 }
 
-fn find_model(raw: &Raw, name: &str) -> Option<ModelId> {
-    let at = raw.models.iter().position(|model| model.name.value == name)?;
+fn find_model(file: &ConfigFile, name: &str) -> Option<ModelId> {
+    let at = file.models.iter().position(|model| model.name.value == name)?;
     Some(number(at, ModelId))
 }
 
-fn find_tier(raw: &Raw, name: &str) -> Option<TierId> {
-    let at = raw.tiers.iter().position(|tier| tier.name.value == name)?;
+fn find_tier(file: &ConfigFile, name: &str) -> Option<TierId> {
+    let at = file.tiers.iter().position(|tier| tier.name.value == name)?;
     Some(number(at, TierId))
 }

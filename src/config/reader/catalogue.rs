@@ -1,8 +1,9 @@
-//! Which settings there are, noted as the reading asks for them.
+//! The list of settings, recorded while they are read.
 //!
-//! The functions that read a file are the one list of its settings. Run over an empty document with a
-//! desk that describes, they tell name, type, default and place of each; schema and documentation are
-//! made from that, so that a setting that is read cannot be missing there.
+//! The sections that are read are the one list of settings. Read from an empty document with
+//! [`Diagnostics::describing`](super::Diagnostics::describing), they give name, type, default, sentence and
+//! path of each; schema and documentation are made from that, so that a setting that is read cannot be
+//! missing there.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,7 +12,7 @@ use super::super::env::Environment;
 use super::path::SettingPath;
 use super::{DisplayValue, SettingValue};
 
-/// Stands for a name of the operator's choosing: `providers.NAME`.
+/// The placeholder of a name of the operator's choosing: `providers.NAME`.
 pub(crate) const ANY_NAME: &str = "NAME";
 
 /// Every setting, in the order of the reading.
@@ -36,13 +37,15 @@ impl Catalogue {
 pub(crate) struct SettingDescription {
     /// Without positions and with [`ANY_NAME`]: `models.NAME.deployments.weight`.
     pub(crate) path: String,
+    /// What it is for.
+    pub(crate) sentence: &'static str,
     pub(crate) kind: SettingKind,
     /// What holds where it is absent, if anything does.
     pub(crate) default: Option<DisplayValue>,
     /// The environment variable that overrides it, if any may.
     pub(crate) variable: Option<String>,
     /// What would not happen, where its feature is not built.
-    pub(crate) unbuilt: Option<String>,
+    pub(crate) unbuilt: Option<&'static str>,
 }
 
 /// What may be written at a path.
@@ -90,7 +93,7 @@ pub(crate) enum ValueShape {
     },
 }
 
-/// Fills a catalogue while a reading that describes goes on; idle in every other.
+/// Fills a catalogue during a reading that describes; does nothing in any other.
 pub(super) struct SchemaRecorder(Option<RefCell<Catalogue>>);
 
 impl SchemaRecorder {
@@ -110,7 +113,7 @@ impl SchemaRecorder {
         self.0.is_some()
     }
 
-    /// Notes a setting the first time it is asked for.
+    /// Records a setting the first time it is read.
     pub(super) fn setting(&self, setting: impl FnOnce() -> SettingDescription) {
         self.write(|catalogue| {
             let setting = setting();
@@ -120,27 +123,22 @@ impl SchemaRecorder {
         });
     }
 
-    /// Notes that an element of the array of tables at `path` may be a plain `T`.
+    /// Records that an element of the array of tables at `path` may be a plain `T`.
     pub(super) fn short_for_a_table<T: SettingValue>(&self, path: &SettingPath) {
         self.amend(path, |setting| setting.kind = SettingKind::Tables(Some(ValueType::of::<T>())));
     }
 
-    /// Notes the default of a setting that was noted without.
+    /// Records the default of a setting that was recorded without one.
     pub(super) fn default(&self, path: &SettingPath, default: &DisplayValue) {
         self.amend(path, |setting| setting.default = Some(default.clone()));
     }
 
-    /// Notes that the feature behind a setting is not built.
-    pub(super) fn unbuilt(&self, path: &SettingPath, why: &str) {
-        self.amend(path, |setting| setting.unbuilt = Some(why.to_owned()));
-    }
-
-    /// Notes that a setting may not be absent.
+    /// Records that a setting may not be absent.
     pub(super) fn required(&self, path: &SettingPath) {
         self.write(|catalogue| catalogue.required.push(path.bare().to_owned()));
     }
 
-    /// Notes that one of two settings of the table at `path` must be there.
+    /// Records that one of two settings of the table at `path` must be there.
     pub(super) fn required_either(&self, path: &SettingPath, names: [&'static str; 2]) {
         self.write(|catalogue| catalogue.either.push((path.bare().to_owned(), names)));
     }
@@ -158,7 +156,7 @@ impl SchemaRecorder {
     }
 }
 
-/// A world with nothing in it: what is described does not depend on where.
+/// An environment without variables and files: descriptions do not depend on either.
 pub(super) struct EmptyEnvironment;
 
 impl Environment for EmptyEnvironment {

@@ -1,4 +1,4 @@
-//! The desk on which one reading collects everything it finds.
+//! What one reading collects: problems, effective values, and what may not be shown.
 
 use std::cell::RefCell;
 use std::io;
@@ -20,7 +20,7 @@ const LIKENESS: f64 = 0.6;
 /// Where an effective value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody wrote it.
+    /// It is not written.
     Default,
     /// The file, at this line.
     File(usize),
@@ -84,13 +84,13 @@ pub(crate) struct Diagnostics<'d> {
     lines: LineIndex<'d>,
     environment: &'d dyn Environment,
     state: RefCell<DiagnosticsState>,
-    /// Notes which settings there are, where that is asked.
+    /// Records which settings there are, in a reading that describes.
     pub(super) recorder: SchemaRecorder,
-    /// Stands in an array whose elements are to be described.
+    /// The element of an array whose elements are to be described.
     pub(super) blank: DeValue<'d>,
 }
 
-/// What is left of a desk when the reading is over.
+/// What a finished reading has collected.
 pub(crate) struct DiagnosticsReport {
     pub(crate) problems: Vec<Problem>,
     pub(crate) hidden: Vec<Range<usize>>,
@@ -112,7 +112,7 @@ impl<'d> Diagnostics<'d> {
         }
     }
 
-    /// A desk for a reading that only describes what it would read.
+    /// For a reading that only describes what it would read.
     pub(crate) fn describing() -> Self {
         Self { recorder: SchemaRecorder::writing(), ..Self::new("", &EmptyEnvironment) }
     }
@@ -135,7 +135,7 @@ impl<'d> Diagnostics<'d> {
         }
     }
 
-    /// Notes a problem.
+    /// Records a problem.
     pub(crate) fn report(&self, setting: &str, location: ValueLocation, wrong: ValueError) {
         let at = match &location {
             ValueLocation::File(span) => Some(self.lines.position(span.start)),
@@ -150,18 +150,18 @@ impl<'d> Diagnostics<'d> {
         });
     }
 
-    /// Notes a problem with a value that could be read.
+    /// Records a problem of a value that could be read.
     pub(crate) fn report_at<T>(&self, written: &Located<T>, message: String, hint: String) {
         let wrong = ValueError::hinting(message, hint);
         self.report(&written.path, written.location.clone(), wrong);
     }
 
-    /// Notes that the feature behind an explicit setting is not built.
+    /// Records that the feature behind an explicit setting is not built.
     pub(crate) fn unenforced(&self, setting: &str, why: &str) {
         self.state.borrow_mut().unenforced.push(UnenforcedSetting { setting: setting.to_owned(), why: why.to_owned() });
     }
 
-    /// Notes an effective value.
+    /// Records an effective value.
     pub(super) fn record(&self, table: &path::SettingPath, name: &str, value: DisplayValue, from: &ValueLocation) {
         let origin = match from {
             ValueLocation::Unwritten => Origin::Default,
@@ -182,7 +182,7 @@ impl<'d> Diagnostics<'d> {
         self.state.borrow_mut().hidden.push(span);
     }
 
-    /// Hides every string in a value that nobody asked for: it may be a secret in the wrong place.
+    /// Hides every string in a value that no setting reads: it may be a secret in the wrong place.
     pub(super) fn hide_strings(&self, value: &DeValue<'_>, span: Range<usize>) {
         match value {
             DeValue::String(text) if !is_reference(text) => self.hide(span),
@@ -213,7 +213,7 @@ impl<'d> Diagnostics<'d> {
         self.state.borrow().overrides.iter().any(|o| o.name == wanted)
     }
 
-    /// Drops what was complained about on the lines of `spans`: echoes of what is wrong there already.
+    /// Drops the problems on the lines of `spans`: they follow from the syntax error that is reported there.
     pub(crate) fn drop_follow_up_problems(&self, spans: &[Range<usize>], kept: usize) {
         let line = |span: &Range<usize>| self.lines.line(span.start);
         let broken: Vec<usize> = spans.iter().map(line).collect();
@@ -246,7 +246,7 @@ impl<'d> Diagnostics<'d> {
         self.environment.variable(name).filter(|text| !text.is_empty())
     }
 
-    /// What a string stands for: itself, or what `env:NAME` or `file:/path` points to.
+    /// The value of a string: itself, or what `env:NAME` or `file:/path` refers to.
     pub(super) fn resolve(&self, text: &str) -> Result<String, ValueError> {
         if let Some(name) = text.strip_prefix("env:") {
             let value = self.environment.variable(name).ok_or_else(|| {
@@ -310,7 +310,7 @@ fn tail(name: &str) -> &str {
     name.strip_prefix(OVERRIDE_PREFIX).unwrap_or(name)
 }
 
-/// Whether a string points elsewhere rather than being the value.
+/// Whether a string is a reference rather than the value.
 pub(super) fn is_reference(text: &str) -> bool {
     text.starts_with("env:") || text.starts_with("file:")
 }

@@ -1,4 +1,4 @@
-//! Tables, asked for their settings by name and type.
+//! Tables, from which settings are read by name and type.
 
 use std::ops::Range;
 
@@ -11,12 +11,12 @@ use super::catalogue::{ANY_NAME, SettingDescription, SettingKind, ValueType};
 use super::diagnostics::nearest;
 use super::path::SettingPath;
 use super::value_ref::ValueRef;
-use super::{Diagnostics, DisplayValue, Located, SettingValue, ValueError};
+use super::{Diagnostics, DisplayValue, Located, SettingKey, SettingValue, ValueError};
 use crate::domain::secret::MASK;
 
 /// One table of the document, or an absent one whose settings all have their defaults.
 ///
-/// Every name asked for is remembered; what remains when the reading function returns is unknown.
+/// Every name that is read is remembered; any other is reported when the reading function returns.
 pub(crate) struct Table<'d> {
     diagnostics: &'d Diagnostics<'d>,
     path: SettingPath,
@@ -27,17 +27,17 @@ pub(crate) struct Table<'d> {
     known: Vec<KnownName>,
 }
 
-/// A name that was asked for.
+/// A name that was read.
 struct KnownName {
     name: &'static str,
-    /// Whether what is written there, or in a name meant to be this one, may be shown.
+    /// Whether what is written there, or under a misspelling of this name, may be shown.
     plain: bool,
 }
 
 /// What became of one setting.
 enum SettingLookup<T> {
     Absent,
-    /// There, and already complained about.
+    /// There, and already reported.
     Unreadable,
     Read(Located<T>),
 }
@@ -52,7 +52,7 @@ impl<'d> Table<'d> {
         Table::read(diagnostics, SettingPath::default(), ValueLocation::Unwritten, entries, read)
     }
 
-    /// Reads a table with `read`, then complains about what that did not ask for.
+    /// Reads a table with `read`, then reports what that did not ask for.
     pub(super) fn read<R>(
         diagnostics: &'d Diagnostics<'d>,
         path: SettingPath,
@@ -76,117 +76,112 @@ impl<'d> Table<'d> {
         self.path.child(name).to_string()
     }
 
+    /// A setting that `read` reads by one of the other methods, and judges in the same place.
+    pub(crate) fn read_by<R>(&mut self, key: SettingKey, read: impl FnOnce(SettingKey, &mut Table<'d>) -> R) -> R {
+        read(key, self)
+    }
+
     /// A setting that may be absent.
-    pub(crate) fn optional<T: SettingValue>(&mut self, name: &'static str) -> Option<Located<T>> {
-        self.describe(name, SettingKind::Value(ValueType::of::<T>()), None);
-        match self.find(name) {
-            SettingLookup::Read(written) => Some(written),
+    pub(crate) fn optional<T: SettingValue>(&mut self, key: SettingKey) -> Option<Located<T>> {
+        self.describe(key, SettingKind::Value(ValueType::of::<T>()), None);
+        match self.find(key.name) {
+            SettingLookup::Read(written) => {
+                self.report_if_unbuilt(key);
+                Some(written)
+            }
             SettingLookup::Absent | SettingLookup::Unreadable => None,
         }
     }
 
     /// A setting with a default.
-    pub(crate) fn or<T: SettingValue>(&mut self, name: &'static str, default: T) -> Located<T> {
-        self.describe(name, SettingKind::Value(ValueType::of::<T>()), Some(default.show()));
-        match self.find(name) {
-            SettingLookup::Read(written) => written,
-            SettingLookup::Unreadable => self.nowhere(name, default),
+    pub(crate) fn or<T: SettingValue + PartialEq>(&mut self, key: SettingKey, default: T) -> Located<T> {
+        self.describe(key, SettingKind::Value(ValueType::of::<T>()), Some(default.show()));
+        match self.find(key.name) {
+            SettingLookup::Read(written) => {
+                if written.value != default {
+                    self.report_if_unbuilt(key);
+                }
+                written
+            }
+            SettingLookup::Unreadable => self.unwritten(key.name, default),
             SettingLookup::Absent => {
-                self.record(name, default.show(), &ValueLocation::Unwritten);
-                self.nowhere(name, default)
+                self.record(key.name, default.show(), &ValueLocation::Unwritten);
+                self.unwritten(key.name, default)
             }
         }
     }
 
-    /// A setting whose feature is not built: anything but its default is noted.
-    pub(crate) fn or_unbuilt<T: SettingValue + Clone + PartialEq>(
-        &mut self,
-        name: &'static str,
-        default: T,
-        why: &str,
-    ) -> Located<T> {
-        let written = self.or(name, default.clone());
-        if written.value != default || self.diagnostics.recorder.is_writing() {
-            self.unenforced(name, why);
-        }
-        written
-    }
-
-    /// A setting that may be absent and whose feature is not built.
-    pub(crate) fn optional_unbuilt<T: SettingValue>(&mut self, name: &'static str, why: &str) -> Option<Located<T>> {
-        let written = self.optional(name);
-        if written.is_some() || self.diagnostics.recorder.is_writing() {
-            self.unenforced(name, why);
-        }
-        written
-    }
-
-    /// A setting that must be there; `None` only when that has been complained about.
-    pub(crate) fn required<T: SettingValue>(&mut self, name: &'static str) -> Option<Located<T>> {
-        self.describe(name, SettingKind::Value(ValueType::of::<T>()), None);
-        match self.find(name) {
+    /// A setting that must be there; `None` only when its absence has been reported.
+    pub(crate) fn required<T: SettingValue>(&mut self, key: SettingKey) -> Option<Located<T>> {
+        self.describe(key, SettingKind::Value(ValueType::of::<T>()), None);
+        match self.find(key.name) {
             SettingLookup::Read(written) => Some(written),
             SettingLookup::Unreadable => None,
             SettingLookup::Absent => {
-                self.report_missing(name, T::EXPECTED);
+                self.report_missing(key.name, T::EXPECTED);
                 None
             }
         }
     }
 
-    /// An array of one type; `None` where it is absent. A single value stands for an array of one.
-    pub(crate) fn list<T: SettingValue>(&mut self, name: &'static str) -> Option<Vec<Located<T>>> {
-        self.describe(name, SettingKind::List(ValueType::of::<T>()), None);
-        let cells = self.elements(name)?;
+    /// An array of one type; `None` where it is absent. A single value is read as an array of one.
+    pub(crate) fn list<T: SettingValue>(&mut self, key: SettingKey) -> Option<Vec<Located<T>>> {
+        self.describe(key, SettingKind::List(ValueType::of::<T>()), None);
+        let items = self.array_items(key.name)?;
         let location =
-            self.entry(name).map_or(ValueLocation::Unwritten, |(_, value)| ValueLocation::File(value.span()));
-        let read: Vec<Located<T>> = cells.iter().filter_map(ValueRef::read).collect();
-        let shown = cells.iter().zip(&read).map(|(value_ref, item)| value_ref.show(&item.value));
-        self.record(name, DisplayValue::List(shown.collect()), &location);
+            self.entry(key.name).map_or(ValueLocation::Unwritten, |(_, value)| ValueLocation::File(value.span()));
+        let read: Vec<Located<T>> = items.iter().filter_map(ValueRef::read).collect();
+        let shown = items.iter().zip(&read).map(|(value_ref, item)| value_ref.show(&item.value));
+        self.record(key.name, DisplayValue::List(shown.collect()), &location);
         Some(read)
     }
 
-    /// An array that must be there, of tables or what is short for one; `None` only when its absence
-    /// has been complained about.
-    pub(crate) fn required_cells(&mut self, name: &'static str, expected: &str) -> Option<Vec<ValueRef<'d>>> {
-        let cells = self.cells(name);
-        if cells.is_none() || self.diagnostics.recorder.is_writing() {
-            self.report_missing(name, expected);
+    /// An array of one type with a default.
+    pub(crate) fn list_or<T: SettingValue>(&mut self, key: SettingKey, default: Vec<T>) -> Vec<T> {
+        if let Some(written) = self.list(key) {
+            return written.into_iter().map(|item| item.value).collect();
         }
-        cells
+        let shown = DisplayValue::List(default.iter().map(SettingValue::show).collect());
+        self.diagnostics.recorder.default(&self.path.child(key.name), &shown);
+        self.record(key.name, shown, &ValueLocation::Unwritten);
+        default
+    }
+
+    /// An array that must be there, of tables or what is short for one; `None` only when its absence
+    /// has been reported.
+    pub(crate) fn required_elements(&mut self, key: SettingKey, expected: &str) -> Option<Vec<ValueRef<'d>>> {
+        let elements = self.elements(key);
+        if elements.is_none() || self.diagnostics.recorder.is_writing() {
+            self.report_missing(key.name, expected);
+        }
+        elements
     }
 
     /// The elements of an array of tables; `None` where it is absent.
-    pub(crate) fn cells(&mut self, name: &'static str) -> Option<Vec<ValueRef<'d>>> {
-        self.describe(name, SettingKind::Tables(None), None);
+    pub(crate) fn elements(&mut self, key: SettingKey) -> Option<Vec<ValueRef<'d>>> {
+        self.describe(key, SettingKind::Tables(None), None);
         if self.diagnostics.recorder.is_writing() {
-            let path = self.path.child(name).element(0);
-            return Some(vec![ValueRef {
-                diagnostics: self.diagnostics,
-                path,
-                location: ValueLocation::Unwritten,
-                value: &self.diagnostics.blank,
-            }]);
+            return Some(vec![self.blank_at(self.path.child(key.name).element(0))]);
         }
-        self.elements(name)
+        self.array_items(key.name)
     }
 
     /// A table, or an array of such tables; `None` where it is absent.
-    pub(crate) fn one_or_more(&mut self, name: &'static str) -> Option<Vec<ValueRef<'d>>> {
-        self.describe(name, SettingKind::OneOrMore, None);
+    pub(crate) fn one_or_more(&mut self, key: SettingKey) -> Option<Vec<ValueRef<'d>>> {
+        self.describe(key, SettingKind::OneOrMore, None);
         if self.diagnostics.recorder.is_writing() {
-            let path = self.path.child(name);
-            return Some(vec![ValueRef {
-                diagnostics: self.diagnostics,
-                path,
-                location: ValueLocation::Unwritten,
-                value: &self.diagnostics.blank,
-            }]);
+            return Some(vec![self.blank_at(self.path.child(key.name))]);
         }
-        self.elements(name)
+        self.array_items(key.name)
     }
 
-    fn elements(&mut self, name: &'static str) -> Option<Vec<ValueRef<'d>>> {
+    /// An empty table at `path`, whose settings are to be described.
+    fn blank_at(&self, path: SettingPath) -> ValueRef<'d> {
+        let value = &self.diagnostics.blank;
+        ValueRef { diagnostics: self.diagnostics, path, location: ValueLocation::Unwritten, value }
+    }
+
+    fn array_items(&mut self, name: &'static str) -> Option<Vec<ValueRef<'d>>> {
         let value_ref = self.value_ref(name)?;
         let DeValue::Array(items) = value_ref.value else {
             return Some(vec![value_ref]);
@@ -201,18 +196,18 @@ impl<'d> Table<'d> {
     }
 
     /// A table that is read even where it is absent, so that its defaults apply.
-    pub(crate) fn table<R>(&mut self, name: &'static str, read: impl FnOnce(&mut Table<'d>) -> R) -> R {
-        self.describe(name, SettingKind::Table, None);
-        let (location, entries) = match self.value_ref(name) {
+    pub(crate) fn table<R>(&mut self, key: SettingKey, read: impl FnOnce(&mut Table<'d>) -> R) -> R {
+        self.describe(key, SettingKind::Table, None);
+        let (location, entries) = match self.value_ref(key.name) {
             Some(value_ref) => (value_ref.location.clone(), value_ref.entries()),
             None => (ValueLocation::Unwritten, None),
         };
         let mut table = Table {
             diagnostics: self.diagnostics,
-            path: self.path.child(name),
+            path: self.path.child(key.name),
             location,
             entries,
-            variables: self.variables.as_ref().map(|prefix| override_name(prefix, name)),
+            variables: self.variables.as_ref().map(|prefix| override_name(prefix, key.name)),
             known: Vec::new(),
         };
         let result = read(&mut table);
@@ -221,73 +216,74 @@ impl<'d> Table<'d> {
     }
 
     /// A table whose settings the environment may override.
-    pub(crate) fn overridable<R>(&mut self, name: &'static str, read: impl FnOnce(&mut Table<'d>) -> R) -> R {
+    pub(crate) fn overridable<R>(&mut self, key: SettingKey, read: impl FnOnce(&mut Table<'d>) -> R) -> R {
         // The prefix ends in the two underscores that `override_name` puts back.
         let root = super::super::env::OVERRIDE_PREFIX.trim_end_matches('_');
         self.variables = Some(root.to_owned());
-        let result = self.table(name, read);
+        let result = self.table(key, read);
         self.variables = None;
         result
     }
 
     /// A table that means something only where it is there.
-    pub(crate) fn optional_table<R>(
-        &mut self,
-        name: &'static str,
-        read: impl FnOnce(&mut Table<'d>) -> R,
-    ) -> Option<R> {
-        let prefix = self.variables.as_ref().map(|prefix| override_name(prefix, name));
+    pub(crate) fn optional_table<R>(&mut self, key: SettingKey, read: impl FnOnce(&mut Table<'d>) -> R) -> Option<R> {
+        let prefix = self.variables.as_ref().map(|prefix| override_name(prefix, key.name));
         let overridden = prefix.is_some_and(|prefix| self.diagnostics.overrides_below(&prefix));
-        if overridden || self.entry(name).is_some() || self.diagnostics.recorder.is_writing() {
-            return Some(self.table(name, read));
+        if overridden || self.entry(key.name).is_some() || self.diagnostics.recorder.is_writing() {
+            let read = self.table(key, read);
+            self.report_if_unbuilt(key);
+            return Some(read);
         }
-        self.know(name, false);
+        self.know(key.name, false);
         None
     }
 
-    /// A table that must be there; `None` only when its absence has been complained about.
+    /// A table that must be there; `None` only when its absence has been reported.
     pub(crate) fn required_table<R>(
         &mut self,
-        name: &'static str,
+        key: SettingKey,
         expected: &str,
         read: impl FnOnce(&mut Table<'d>) -> R,
     ) -> Option<R> {
-        let read = self.optional_table(name, read);
+        let read = self.optional_table(key, read);
         if read.is_none() || self.diagnostics.recorder.is_writing() {
-            self.report_missing(name, expected);
+            self.report_missing(key.name, expected);
         }
         read
     }
 
-    /// Tables by name, in file order: `[providers.x]`, `[providers.y]`.
+    /// Tables by name, in file order: `[providers.x]`, `[providers.y]`. `each` is the sentence of one of them.
     pub(crate) fn named<R>(
         &mut self,
-        name: &'static str,
+        key: SettingKey,
+        each: &'static str,
         mut read: impl FnMut(Located<String>, &mut Table<'d>) -> R,
     ) -> Vec<R> {
         if self.diagnostics.recorder.is_writing() {
-            return vec![self.table(name, |tables| {
-                tables.table(ANY_NAME, |table| read(table.nowhere(ANY_NAME, ANY_NAME.to_owned()), table))
+            let any = SettingKey::new(ANY_NAME, each);
+            return vec![self.table(key, |tables| {
+                tables.table(any, |table| read(table.unwritten(ANY_NAME, ANY_NAME.to_owned()), table))
             })];
         }
-        let Some(entries) = self.value_ref(name).and_then(|value_ref| value_ref.entries()) else {
+        let Some(entries) = self.value_ref(key.name).and_then(|value_ref| value_ref.entries()) else {
             return Vec::new();
         };
         let mut found = Vec::new();
-        for (key, value) in entries {
-            let path = self.path.child(name).child(key.get_ref());
-            let location = ValueLocation::File(key.span());
+        for (name, value) in entries {
+            let path = self.path.child(key.name).child(name.get_ref());
+            let location = ValueLocation::File(name.span());
             let written =
-                Located { value: key.get_ref().to_string(), path: path.to_string(), location: location.clone() };
+                Located { value: name.get_ref().to_string(), path: path.to_string(), location: location.clone() };
             let value_ref = ValueRef { diagnostics: self.diagnostics, path, location, value: value.get_ref() };
             found.extend(value_ref.table(|table| read(written, table)));
         }
         found
     }
 
-    /// Every entry of a table whose names are free: `{ default = 80, premium = 5 }`.
-    pub(crate) fn free<T: SettingValue>(&mut self) -> Vec<(Located<String>, Located<T>)> {
-        self.describe(ANY_NAME, SettingKind::Value(ValueType::of::<T>()), None);
+    /// Every entry of a table whose names are free: `{ default = 80, premium = 5 }`. `each` is the sentence of
+    /// one of them.
+    pub(crate) fn free<T: SettingValue>(&mut self, each: &'static str) -> Vec<(Located<String>, Located<T>)> {
+        self.describe(SettingKey::new(ANY_NAME, each), SettingKind::Value(ValueType::of::<T>()), None);
         let Some(entries) = self.entries else {
             return Vec::new();
         };
@@ -298,24 +294,24 @@ impl<'d> Table<'d> {
                 path: self.path_of(key.get_ref()),
                 location: ValueLocation::File(key.span()),
             };
-            let value_ref = self.cell_of(key.get_ref(), value.span(), value.get_ref());
+            let value_ref = self.value_ref_of(key.get_ref(), value.span(), value.get_ref());
             if let Some(read) = value_ref.read::<T>() {
                 self.record(key.get_ref(), value_ref.show(&read.value), &value_ref.location);
                 found.push((name, read));
             }
         }
-        // All names are known here; nothing is left over for `finish` to complain about.
+        // All names are known here; nothing is left over for `finish` to report.
         self.entries = None;
         found
     }
 
-    /// Whether somebody wrote the setting, readable or not.
+    /// Whether the setting is written, readable or not.
     pub(crate) fn has(&self, name: &str) -> bool {
         let overridden = |prefix: &String| self.diagnostics.is_overridden(prefix, name);
         self.entry(name).is_some() || self.variables.as_ref().is_some_and(overridden)
     }
 
-    /// Complains about a setting that is known and does not belong where it stands.
+    /// Reports a setting that is known and does not belong in this table.
     pub(crate) fn refuse(&mut self, name: &'static str, message: &str, hint: &str) {
         let Some(value_ref) = self.value_ref(name) else { return };
         self.diagnostics.hide_strings(value_ref.value, value_ref.span());
@@ -333,20 +329,19 @@ impl<'d> Table<'d> {
         list.is_some_and(|items| items.is_empty())
     }
 
-    /// Notes that the feature behind a setting of this table is not built.
+    /// Records that the feature behind the value of a setting is not built.
     pub(crate) fn unenforced(&self, name: &str, why: &str) {
-        self.diagnostics.recorder.unbuilt(&self.path.child(name), why);
         self.diagnostics.unenforced(&self.path_of(name), why);
     }
 
-    /// Notes the default of a list.
-    pub(crate) fn record_default<T: SettingValue>(&self, name: &str, items: &[T]) {
-        let shown = DisplayValue::List(items.iter().map(SettingValue::show).collect());
-        self.diagnostics.recorder.default(&self.path.child(name), &shown);
-        self.record(name, shown, &ValueLocation::Unwritten);
+    /// Records that a setting is in use whose feature is not built.
+    fn report_if_unbuilt(&self, key: SettingKey) {
+        if let Some(why) = key.unbuilt {
+            self.unenforced(key.name, why);
+        }
     }
 
-    /// Takes a secret that lives in a variable of its own when nobody wrote the setting.
+    /// Records a secret that was taken from a variable of its own because the setting is absent.
     pub(crate) fn taken_from<T>(&self, name: &str, variable: &str, value: T) -> Located<T> {
         let location = ValueLocation::Variable { name: variable.to_owned(), shown: MASK.to_owned() };
         self.record(name, DisplayValue::Masked, &location);
@@ -354,16 +349,16 @@ impl<'d> Table<'d> {
         Located { value, path, location }
     }
 
-    /// Complains about this table or, where it is there, the setting `name` in it.
-    pub(crate) fn report(&self, name: &str, wrong: ValueError) {
+    /// Reports a problem of the setting `name` or, where that is absent, of this table.
+    pub(crate) fn report(&self, name: &str, error: ValueError) {
         let (path, location) = match self.entry(name) {
             Some((_, value)) => (self.path_of(name), ValueLocation::File(value.span())),
             None => (self.path.to_string(), self.location.clone()),
         };
-        self.diagnostics.report(&path, location, wrong);
+        self.diagnostics.report(&path, location, error);
     }
 
-    /// Complains where a setting that must be there is not.
+    /// Reports that a setting must be there, where it is not.
     pub(crate) fn require(&self, name: &str, message: &str, hint: &str) {
         self.diagnostics.recorder.required(&self.path.child(name));
         if !self.has(name) {
@@ -371,13 +366,13 @@ impl<'d> Table<'d> {
         }
     }
 
-    /// Complains that neither of two settings is there.
+    /// Reports that neither of two settings is there.
     pub(crate) fn report_missing_either(&self, names: [&'static str; 2], expected: &str) {
         self.diagnostics.recorder.required_either(&self.path, names);
         self.report_missing_one(names[0], expected);
     }
 
-    /// Complains that a setting is missing.
+    /// Reports that a setting is missing.
     pub(crate) fn report_missing(&self, name: &str, expected: &str) {
         self.diagnostics.recorder.required(&self.path.child(name));
         self.report_missing_one(name, expected);
@@ -385,8 +380,8 @@ impl<'d> Table<'d> {
 
     fn report_missing_one(&self, name: &str, expected: &str) {
         let message = format!("`{name}` is missing");
-        let wrong = ValueError::hinting(message, format!("add `{name} = …`: {expected}"));
-        self.diagnostics.report(&self.path.to_string(), self.location.clone(), wrong);
+        let error = ValueError::hinting(message, format!("add `{name} = …`: {expected}"));
+        self.diagnostics.report(&self.path.to_string(), self.location.clone(), error);
     }
 
     fn find<T: SettingValue>(&mut self, name: &'static str) -> SettingLookup<T> {
@@ -428,28 +423,29 @@ impl<'d> Table<'d> {
                     let path = value_ref.path.to_string();
                     return SettingLookup::Read(Located { value, path, location });
                 }
-                // A wrong value says more than a wrong type.
-                Err(wrong) => said = said.filter(|said| !said.is_mismatch || wrong.is_mismatch).or(Some(wrong)),
+                // The problem of a value is more precise than that of a type.
+                Err(error) => said = said.filter(|said| !said.is_mismatch || error.is_mismatch).or(Some(error)),
             }
         }
-        if let Some(wrong) = said {
-            let wrong = wrong.or_expecting(T::EXPECTED);
-            self.diagnostics.report(&self.path_of(name), location, wrong);
+        if let Some(error) = said {
+            let error = error.or_expecting(T::EXPECTED);
+            self.diagnostics.report(&self.path_of(name), location, error);
         }
         SettingLookup::Unreadable
     }
 
-    fn describe(&self, name: &str, kind: SettingKind, default: Option<DisplayValue>) {
+    fn describe(&self, key: SettingKey, kind: SettingKind, default: Option<DisplayValue>) {
         self.diagnostics.recorder.setting(|| SettingDescription {
-            path: self.path.child(name).bare().to_owned(),
+            path: self.path.child(key.name).bare().to_owned(),
+            sentence: key.sentence,
             variable: self
                 .variables
                 .as_ref()
                 .filter(|_| matches!(kind, SettingKind::Value(_)))
-                .map(|prefix| override_name(prefix, name)),
+                .map(|prefix| override_name(prefix, key.name)),
             kind,
             default,
-            unbuilt: None,
+            unbuilt: key.unbuilt,
         });
     }
 
@@ -462,10 +458,10 @@ impl<'d> Table<'d> {
     fn value_ref(&mut self, name: &'static str) -> Option<ValueRef<'d>> {
         self.know(name, false);
         let (_, value) = self.entry(name)?;
-        Some(self.cell_of(name, value.span(), value.get_ref()))
+        Some(self.value_ref_of(name, value.span(), value.get_ref()))
     }
 
-    fn cell_of(&self, name: &str, span: Range<usize>, value: &'d DeValue<'d>) -> ValueRef<'d> {
+    fn value_ref_of(&self, name: &str, span: Range<usize>, value: &'d DeValue<'d>) -> ValueRef<'d> {
         ValueRef {
             diagnostics: self.diagnostics,
             path: self.path.child(name),
@@ -479,7 +475,7 @@ impl<'d> Table<'d> {
         entries.iter().find(|(key, _)| key.get_ref() == name)
     }
 
-    fn nowhere<T>(&self, name: &str, value: T) -> Located<T> {
+    fn unwritten<T>(&self, name: &str, value: T) -> Located<T> {
         Located { value, path: self.path_of(name), location: ValueLocation::Unwritten }
     }
 
@@ -487,7 +483,7 @@ impl<'d> Table<'d> {
         self.diagnostics.record(&self.path, name, value, location);
     }
 
-    /// Complains about every name that nobody asked for.
+    /// Reports every name that was not read.
     fn finish(self) {
         for (key, value) in self.entries.into_iter().flatten() {
             let name: &str = key.get_ref();
@@ -504,9 +500,9 @@ impl<'d> Table<'d> {
                 Some(meant) => format!("did you mean `{}`?", meant.name),
                 None => format!("known here: {}", names.join(", ")),
             };
-            let wrong = ValueError::hinting("no such setting", hint);
+            let error = ValueError::hinting("no such setting", hint);
             let location = ValueLocation::File(key.span());
-            self.diagnostics.report(&self.path_of(name), location, wrong);
+            self.diagnostics.report(&self.path_of(name), location, error);
         }
     }
 }

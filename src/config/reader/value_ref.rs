@@ -1,4 +1,4 @@
-//! Values, each knowing its path and its place.
+//! Values of the document, each with its path and its location.
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ impl<'d> ValueRef<'d> {
         self.value
     }
 
-    /// Reads it, or complains.
+    /// Reads it, or reports why it cannot be read.
     pub(crate) fn read<T: SettingValue>(&self) -> Option<Located<T>> {
         if T::SECRET
             && !self.is_reference()
@@ -33,30 +33,30 @@ impl<'d> ValueRef<'d> {
         }
         match T::read(self) {
             Ok(value) => Some(Located { value, path: self.path.to_string(), location: self.location.clone() }),
-            Err(wrong) => {
+            Err(error) => {
                 if !self.value.is_str() {
                     self.diagnostics.hide_strings(self.value, self.span());
                 }
-                let wrong = wrong.or_expecting(T::EXPECTED);
-                self.diagnostics.report(&self.path.to_string(), self.location.clone(), wrong);
+                let error = error.or_expecting(T::EXPECTED);
+                self.diagnostics.report(&self.path.to_string(), self.location.clone(), error);
                 None
             }
         }
     }
 
-    /// Reads it as a table, or complains.
+    /// Reads it as a table, or reports that it is none.
     pub(crate) fn table<R>(&self, read: impl FnOnce(&mut Table<'d>) -> R) -> Option<R> {
         let entries = self.entries()?;
         Some(Table::read(self.diagnostics, self.path.clone(), self.location.clone(), entries, read))
     }
 
-    /// Whether a plain `T` stands here in place of a table.
+    /// Whether this is a plain `T` in place of a table.
     pub(crate) fn is_short_for_a_table<T: SettingValue>(&self) -> bool {
         self.diagnostics.recorder.short_for_a_table::<T>(&self.path);
         !self.value.is_table()
     }
 
-    /// Notes this value as if it had been written as the only setting `name` of a table.
+    /// Records this value as if it had been written as the only setting `name` of a table.
     pub(crate) fn record_as(&self, name: &str, value: DisplayValue) {
         self.diagnostics.record(&self.path, name, value, &self.location);
     }
@@ -69,7 +69,7 @@ impl<'d> ValueRef<'d> {
         }
     }
 
-    /// Whether the value is to be found elsewhere.
+    /// Whether it is a reference: `env:NAME` or `file:/path`.
     pub(crate) fn is_reference(&self) -> bool {
         self.value.as_str().is_some_and(is_reference)
     }
@@ -107,9 +107,9 @@ impl<'d> ValueRef<'d> {
             return Some(entries);
         }
         self.diagnostics.hide_strings(self.value, self.span());
-        let wrong = ValueError::type_of("a table", self.value);
-        let wrong = wrong.or_expecting("`{ name = value }`, or a section of its own");
-        self.diagnostics.report(&self.path.to_string(), self.location.clone(), wrong);
+        let error = ValueError::type_of("a table", self.value);
+        let error = error.or_expecting("`{ name = value }`, or a section of its own");
+        self.diagnostics.report(&self.path.to_string(), self.location.clone(), error);
         None
     }
 }

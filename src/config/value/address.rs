@@ -1,4 +1,4 @@
-//! Where things are: socket addresses, providers and stores.
+//! Socket addresses, and the URLs of providers and stores.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -67,7 +67,7 @@ impl SettingValue for BaseUrl {
 pub(in crate::config) struct StoreUrl(pub(in crate::config) String);
 
 impl StoreUrl {
-    /// The URL without what stands before an `@`.
+    /// The URL with what precedes an `@` masked.
     pub(in crate::config) fn masked(&self) -> String {
         match (self.0.find("://"), self.0.rfind('@')) {
             (Some(scheme), Some(at)) if scheme < at => {

@@ -41,7 +41,7 @@ fn unscaled(amount: u64, units: &[(&str, u64)], smallest: &str) -> DisplayValue 
     DisplayValue::Text(text)
 }
 
-/// The string of a cell, where a bare number would be a likely mistake.
+/// The string of a value, where a bare number would be a likely mistake.
 fn quoted(value_ref: &ValueRef<'_>, what: &str) -> Result<String, ValueError> {
     match value_ref.value() {
         DeValue::Integer(_) | DeValue::Float(_) => {
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn numbers_carry_their_unit() {
         let check = |text: &str, expected: Result<u64, &str>| {
-            let found = scaled(text, &DURATION_UNITS).map_err(|wrong| wrong.message);
+            let found = scaled(text, &DURATION_UNITS).map_err(|error| error.message);
             assert_eq!(found, expected.map_err(str::to_owned), "{text}");
         };
         check("250ms", Ok(250));

@@ -1,4 +1,4 @@
-//! When a key ends.
+//! The expiry of a key.
 
 use toml::de::DeValue;
 

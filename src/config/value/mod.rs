@@ -1,4 +1,4 @@
-//! The small languages inside strings: durations, sizes, percentages, money, addresses, names.
+//! The types of settings: durations, sizes, percentages, money, addresses, names.
 //!
 //! Each is a type of its own with one reader, so that no unit is ever guessed and no float is ever
 //! money. The messages here never hold the value: it is underlined where it was written.

@@ -1,4 +1,4 @@
-//! Secrets, and what is kept of them.
+//! Secrets, and the hashes that are kept of them.
 
 use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
 use crate::domain::secret::Secret;

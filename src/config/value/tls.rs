@@ -1,7 +1,7 @@
-//! What TLS is served with: a certificate chain and its private key, both as PEM.
+//! A certificate chain and its private key, both as PEM.
 //!
-//! A value of these types could be read; whether the two belong together is for the compiler of
-//! `[server.tls]` to say. No message here may hold a byte of either file.
+//! A value of these types could be read; whether the two belong together is checked where `[server.tls]` is
+//! compiled. No message here may hold a byte of either file.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 use super::validity;
 use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
 
-/// A server's certificate and those that vouch for it, in that order; never empty.
+/// A server's certificate and its intermediates, in that order; never empty.
 pub(in crate::config) struct CertificateChain {
     pub(in crate::config) certificates: Vec<CertificateDer<'static>>,
-    /// From this Unix second on nobody trusts the first of them.
+    /// From this Unix second on no client trusts the first of them.
     pub(in crate::config) expires_unix_s: i64,
 }
 
@@ -29,12 +29,12 @@ impl CertificateChain {
     fn parse(pem: &str) -> Result<Self, ValueError> {
         const HINT: &str = "point to the whole chain as PEM, the server's own certificate first: `fullchain.pem` of \
                             certbot, `tls.crt` of Kubernetes";
-        let wrong = |message| ValueError::hinting(message, HINT);
+        let error = |message| ValueError::hinting(message, HINT);
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-        let certificates = read.map_err(|_| wrong("is not PEM"))?;
-        let first = certificates.first().ok_or_else(|| wrong("holds no certificate"))?;
+        let certificates = read.map_err(|_| error("is not PEM"))?;
+        let first = certificates.first().ok_or_else(|| error("holds no certificate"))?;
         let readable = ParsedCertificate::try_from(first).ok().and_then(|_| validity::expires_unix_s(first));
-        let expires_unix_s = readable.ok_or_else(|| wrong("holds a certificate that cannot be read"))?;
+        let expires_unix_s = readable.ok_or_else(|| error("holds a certificate that cannot be read"))?;
         Ok(Self { certificates, expires_unix_s })
     }
 }
@@ -63,13 +63,13 @@ impl PrivateKey {
                 "write it without its passphrase, readable by the gateway alone: `openssl pkey -in KEY -out PLAIN`";
             return Err(ValueError::hinting("holds an encrypted private key", hint));
         }
-        let wrong = |message| {
+        let error = |message| {
             let hint = "point to one private key as PEM, RSA, ECDSA or Ed25519: `privkey.pem` of certbot, `tls.key` of \
                         Kubernetes";
             ValueError::hinting(message, hint)
         };
-        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| wrong("holds no private key"))?;
-        let key = any_supported_type(&key).map_err(|_| wrong("holds a private key of a kind that cannot be used"))?;
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| error("holds no private key"))?;
+        let key = any_supported_type(&key).map_err(|_| error("holds a private key of a kind that cannot be used"))?;
         Ok(Self(key))
     }
 }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn refused<T>(read: Result<T, ValueError>) -> String {
-        read.err().map(|wrong| wrong.message).unwrap_or_default()
+        read.err().map(|error| error.message).unwrap_or_default()
     }
 
     #[test]

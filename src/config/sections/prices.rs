@@ -1,38 +1,47 @@
 //! `price`: one, or several with the day each begins.
 //!
 //! The first holds from the beginning and has no date, so that at every instant some price is known.
-//! What stands out of order is complained about here, beside the date itself.
+//! What is out of order is reported here, at the date itself.
 
-use super::super::raw::Price;
-use super::super::reader::{Diagnostics, Table, ValueError, ValueRef};
-use crate::domain::money::NanoUsd;
+use super::super::reader::{Diagnostics, Located, SettingKey, Table, ValueError, ValueRef, section};
+use super::super::value::{Name, UtcDay};
+use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 
-/// Only tokens cost something, as a rule.
-const REQUEST: NanoUsd = NanoUsd::ZERO;
-
-/// The prices of the model or deployment in `table`.
-pub(super) fn prices(table: &mut Table<'_>) -> Option<Vec<Price>> {
-    let cells = table.one_or_more("price")?;
-    if cells.is_empty() {
-        let hint = "write `price = { input = \"0.07\", output = \"0.25\" }`, or remove the setting";
-        table.report("price", ValueError::hinting("a list without a price", hint));
+section! {
+    /// `price = { … }`, or each of `price = [{ … }, …]`
+    pub(in crate::config) struct PriceSection {
+        /// The day it begins, at midnight UTC: each has one but the first, which holds until the next begins.
+        from: Option<Located<UtcDay>> = optional(),
+        /// What receipts call it. Absent: what it costs, such as "0.07/0.25" for input and output.
+        version: Option<Located<Name>> = optional(),
+        /// For a million input tokens.
+        input: Option<Located<PicoUsdPerToken>> = required(),
+        /// For a million cached input tokens. Absent: as input.
+        cached_input: Option<Located<PicoUsdPerToken>> = optional(),
+        /// For a million output tokens.
+        output: Option<Located<PicoUsdPerToken>> = required(),
+        /// For each request.
+        // Only tokens cost something, as a rule.
+        request: Located<NanoUsd> = or(NanoUsd::ZERO),
     }
-    let read = |(at, value_ref): (usize, &ValueRef<'_>)| value_ref.table(|table| price(table, at == 0));
-    let prices: Vec<Price> = cells.iter().enumerate().filter_map(read).collect();
+}
+
+/// The prices of a model or a deployment, in the order of their dates; where one is wrong, less.
+pub(super) fn prices(key: SettingKey, table: &mut Table<'_>) -> Option<Vec<PriceSection>> {
+    let elements = table.one_or_more(key)?;
+    if elements.is_empty() {
+        let hint = "write `price = { input = \"0.07\", output = \"0.25\" }`, or remove the setting";
+        table.report(key.name, ValueError::hinting("a list without a price", hint));
+    }
+    let read = |(at, element): (usize, &ValueRef<'_>)| element.table(|table| price(table, at == 0));
+    let prices: Vec<PriceSection> = elements.iter().enumerate().filter_map(read).collect();
     check_order(table.diagnostics(), &prices);
     check_versions(table.diagnostics(), &prices);
     Some(prices)
 }
 
-fn price(table: &mut Table<'_>, is_first: bool) -> Price {
-    let price = Price {
-        from: table.optional("from"),
-        version: table.optional("version"),
-        input: table.required("input"),
-        cached_input: table.optional("cached_input"),
-        output: table.required("output"),
-        request: table.or("request", REQUEST),
-    };
+fn price(table: &mut Table<'_>, is_first: bool) -> PriceSection {
+    let price = PriceSection::read(table);
     match (is_first, table.has("from")) {
         (true, true) => {
             let hint = "remove its `from`: it holds until the next begins; or write before it what holds until then";
@@ -47,7 +56,7 @@ fn price(table: &mut Table<'_>, is_first: bool) -> Price {
     price
 }
 
-fn check_order(diagnostics: &Diagnostics<'_>, prices: &[Price]) {
+fn check_order(diagnostics: &Diagnostics<'_>, prices: &[PriceSection]) {
     for pair in prices.windows(2) {
         let [Some(before), Some(from)] = [&pair[0].from, &pair[1].from] else { continue };
         let day = before.value.date();
@@ -61,8 +70,8 @@ fn check_order(diagnostics: &Diagnostics<'_>, prices: &[Price]) {
     }
 }
 
-/// One name for two prices would tell nobody which of them a receipt was charged at.
-fn check_versions(diagnostics: &Diagnostics<'_>, prices: &[Price]) {
+/// With one name for two prices, a receipt would not show which of them it was charged at.
+fn check_versions(diagnostics: &Diagnostics<'_>, prices: &[PriceSection]) {
     for (at, price) in prices.iter().enumerate() {
         let Some(version) = &price.version else { continue };
         let earlier = prices[..at].iter().filter_map(|price| price.version.as_ref());

@@ -1,0 +1,111 @@
+//! `[models.NAME]` and its deployments.
+
+use std::num::{NonZeroU32, NonZeroU64};
+
+use super::super::reader::{Located, SettingKey, Table, ValueError, keywords, section};
+use super::super::value::{Name, NonZeroDuration};
+use super::prices::{PriceSection, prices};
+use super::{check_name, nonzero};
+use crate::domain::call::{Endpoint, Feature};
+use crate::domain::routing::table::{Capacity, RESERVED_PREFIX};
+
+section! {
+    /// `[models.NAME]`
+    pub(in crate::config) struct ModelSection named by name {
+        /// What it serves.
+        endpoints: Vec<Endpoint> = list_or(vec![Endpoint::Chat]),
+        /// What it costs, in USD, or what it costs from which day on; a deployment's own takes the place of the
+        /// model's.
+        price: Option<Vec<PriceSection>> = read_by(prices),
+        /// The longest input and output together, in tokens. Required where a budget applies.
+        context: Option<Located<NonZeroU64>> = optional(),
+        /// The longest output, in tokens. Required where a budget applies.
+        max_output: Option<Located<NonZeroU64>> = optional(),
+        /// What an answer usually takes, in tokens: for limits where the client names no ceiling.
+        // Corrected as usage is observed.
+        typical_output: Located<NonZeroU64> = or(nonzero(1024).into()),
+        /// What it can do. Absent: everything.
+        features: Option<Vec<Located<Feature>>> = list(),
+        /// Its own deadline for the first token of a stream, in place of that of [routing].
+        first_token: Option<Located<NonZeroDuration>> = optional(),
+        /// Its own deadline for a whole answer, in place of that of [routing].
+        whole: Option<Located<NonZeroDuration>> = optional(),
+        /// Each is this model at one provider.
+        deployments: Vec<DeploymentSection> = read_by(deployments),
+    }
+}
+
+section! {
+    /// `[[models.NAME.deployments]]`
+    pub(in crate::config) struct DeploymentSection {
+        /// Who serves it.
+        provider: Option<Located<Name>> = required(),
+        /// Its share among the model's shared deployments, where balance is weighted.
+        // Equal shares.
+        weight: Located<NonZeroU32> = or(NonZeroU32::MIN),
+        /// The model's name at the provider. Absent: the same.
+        upstream_model: Option<Located<Name>> = optional(),
+        /// Its stable name, in metrics and headers. Absent: PROVIDER/MODEL, or PROVIDER/Pro/MODEL if dedicated.
+        name: Option<Located<Name>> = optional(),
+        /// Dedicated capacity is reached only as "Pro/MODEL".
+        capacity: Located<Capacity> = or(Capacity::Shared),
+        /// How many requests it may carry at once; full is passed over.
+        max_concurrent: Option<Located<NonZeroU32>> = optional(),
+        /// What it costs, in USD, or what it costs from which day on; a deployment's own takes the place of the
+        /// model's.
+        price: Option<Vec<PriceSection>> = read_by(prices),
+        /// Dedicated only: when it is down, Pro/ requests may use shared deployments.
+        // `Pro/` names promise reserved capacity; shared capacity in its place is opt-in.
+        spill: Located<bool> = or(false),
+        /// Dedicated only: idle capacity serves plain names.
+        // Reserved capacity stays reserved.
+        #[unbuilt = "reserved capacity would stay reserved"]
+        lend: Located<bool> = or(false),
+    }
+}
+
+keywords!(Endpoint { "chat" => Chat, "completions" => Completions, "embeddings" => Embeddings });
+keywords!(Feature { "tools" => Tools, "vision" => Vision, "json_schema" => JsonSchema });
+keywords!(Capacity { "shared" => Shared, "dedicated" => Dedicated });
+
+impl ModelSection {
+    pub(super) fn checked(name: Located<String>, table: &mut Table<'_>) -> Self {
+        check_name(table.diagnostics(), &name);
+        if name.value.starts_with(RESERVED_PREFIX) {
+            let message = format!("`{RESERVED_PREFIX}` begins the names of reserved capacity");
+            let hint = "name the model without it and give a deployment `capacity = \"dedicated\"`";
+            table.diagnostics().report_at(&name, message, hint.to_owned());
+        }
+        let model = Self::read(name, table);
+        if table.is_empty_list("endpoints") {
+            let hint = "remove the setting: the default is [\"chat\"]";
+            table.report("endpoints", ValueError::hinting("a model that serves no endpoint", hint));
+        }
+        model
+    }
+}
+
+fn deployments(key: SettingKey, table: &mut Table<'_>) -> Vec<DeploymentSection> {
+    let Some(elements) = table.required_elements(key, "[{ provider = \"NAME\" }]") else {
+        return Vec::new();
+    };
+    if elements.is_empty() {
+        let hint = "name at least one provider: [{ provider = \"NAME\" }]";
+        table.report(key.name, ValueError::hinting("nobody serves this model", hint));
+    }
+    elements.iter().filter_map(|element| element.table(DeploymentSection::checked)).collect()
+}
+
+impl DeploymentSection {
+    fn checked(table: &mut Table<'_>) -> Self {
+        let deployment = Self::read(table);
+        for asked in [&deployment.spill, &deployment.lend] {
+            if asked.value && deployment.capacity.value == Capacity::Shared {
+                let message = "only dedicated capacity has this setting".to_owned();
+                let hint = "remove it, or set `capacity = \"dedicated\"`".to_owned();
+                table.diagnostics().report_at(asked, message, hint);
+            }
+        }
+        deployment
+    }
+}

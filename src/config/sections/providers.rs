@@ -1,0 +1,122 @@
+//! `[providers.NAME]`.
+//!
+//! A provider is either reached over the network or simulated; the settings of the other kind are refused.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::super::reader::{Keyword, Located, SettingValue, Table, keywords, section};
+use super::super::settings::{FinishReason, ProviderProtocol};
+use super::super::value::{BaseUrl, Name, Percent};
+use super::{check_name, nonzero};
+use crate::domain::secret::Secret;
+
+/// `[providers.NAME]`
+pub(in crate::config) struct ProviderSection {
+    pub(in crate::config) name: Located<String>,
+    pub(in crate::config) common: CommonProviderSection,
+    /// `None` where it is simulated.
+    pub(in crate::config) network: Option<NetworkSection>,
+    /// `None` where it is not.
+    pub(in crate::config) simulation: Option<SimulationSection>,
+}
+
+section! {
+    /// What every provider has.
+    pub(in crate::config) struct CommonProviderSection {
+        /// The dialect: openai and everything that speaks it, or sim, which answers by itself; not all are built
+        /// yet.
+        protocol: Option<Located<ProviderProtocol>> = required(),
+        /// Where it runs: for residency, and so that a failing region is left. Absent: a region of its own.
+        region: Option<Located<Name>> = optional(),
+        /// Optional for a provider known to end streams without one; otherwise such an end is a truncation.
+        finish_reason: Located<FinishReason> = or(FinishReason::Required),
+    }
+}
+
+section! {
+    /// The settings of a provider that is reached over the network.
+    pub(in crate::config) struct NetworkSection {
+        /// Scheme, host and path of the API. Required unless the provider is simulated.
+        base_url: Option<Located<BaseUrl>> = optional(),
+        /// What we present. Several are used in turn, each resting on its own.
+        credential: Option<Vec<Located<Secret>>> = list(),
+        /// Whether to speak HTTP/2; one connection per host is then a ceiling.
+        http2: Located<bool> = or(false),
+    }
+}
+
+section! {
+    /// The settings of a `sim` provider.
+    pub(in crate::config) struct SimulationSection {
+        /// Simulated only: the time to the first token.
+        // A fast provider nearby.
+        first_token: Located<Duration> = or(Duration::from_millis(40)),
+        /// Simulated only: the pace after the first token.
+        // Fast enough for a demo, slow enough to see the stream.
+        tokens_per_second: Located<NonZeroU32> = or(nonzero(200)),
+        /// Simulated only: the share of requests answered with an error.
+        // Simulated providers fail during drills only.
+        error_rate: Located<Percent> = or(Percent::whole(0)),
+    }
+}
+
+keywords!(FinishReason { "required" => Required, "optional" => Optional });
+keywords!(ProviderProtocol {
+    "openai" => OpenAi,
+    "azure" => Azure,
+    "anthropic" => Anthropic,
+    "gemini" => Gemini,
+    "bedrock" => Bedrock,
+    "sim" => Sim,
+});
+
+impl ProviderSection {
+    pub(super) fn read(name: Located<String>, table: &mut Table<'_>) -> Self {
+        check_name(table.diagnostics(), &name);
+        let common = CommonProviderSection::read(table);
+        // Where the protocol is missing or wrong, the settings of both kinds are known.
+        let simulated = common.protocol.as_ref().map(|protocol| protocol.value == ProviderProtocol::Sim);
+        let network = match simulated {
+            Some(true) => refuse_network(table),
+            Some(false) | None => Some(NetworkSection::read(table)),
+        };
+        let simulation = match simulated {
+            Some(false) => refuse_simulation(table),
+            Some(true) | None => Some(SimulationSection::read(table)),
+        };
+        if simulated == Some(false) && !table.has("base_url") {
+            table.report_missing("base_url", BaseUrl::EXPECTED);
+        }
+        report_unbuilt_protocol(table, common.protocol.as_ref());
+        Self { name, common, network, simulation }
+    }
+}
+
+fn refuse_network(table: &mut Table<'_>) -> Option<NetworkSection> {
+    for name in NetworkSection::NAMES {
+        table.refuse(name, "a simulated provider has no network", "remove it");
+    }
+    None
+}
+
+fn refuse_simulation(table: &mut Table<'_>) -> Option<SimulationSection> {
+    for name in SimulationSection::NAMES {
+        let hint = match *name {
+            "first_token" => "set it in [routing] or for a model",
+            _ => "remove it, or write `protocol = \"sim\"`",
+        };
+        table.refuse(name, "only a simulated provider has this setting", hint);
+    }
+    None
+}
+
+fn report_unbuilt_protocol(table: &Table<'_>, protocol: Option<&Located<ProviderProtocol>>) {
+    match protocol.map(|protocol| protocol.value) {
+        None | Some(ProviderProtocol::OpenAi | ProviderProtocol::Sim) => {}
+        Some(protocol) => {
+            let why = format!("nothing could be sent to a provider that speaks {}", protocol.word());
+            table.unenforced("protocol", &why);
+        }
+    }
+}
