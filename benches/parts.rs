@@ -23,14 +23,14 @@ use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::id::ProviderId;
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::plan::{PlanTerms, RoutePlan, Step};
-use tierway::http::openai::peek::peek;
+use tierway::protocol::chat::request::read_request;
+use tierway::protocol::sse::SseReader;
 use tierway::random::Rng;
 use tierway::relay::health::HealthRegistry;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
-use tierway::upstream::sse::SseReader;
-use tierway::upstream::{OpenAiSetup, Timeouts, Protocol, ProviderSetup, UpstreamModel, UpstreamRequest, Upstreams};
+use tierway::upstream::{OpenAiSetup, Protocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams};
 use tokio::runtime::Runtime;
 
 const KIB: usize = 1 << 10;
@@ -58,7 +58,7 @@ fn reading(c: &mut Criterion) {
     ];
     for (name, body) in bodies {
         group.throughput(Throughput::Bytes(body.len() as u64));
-        group.bench_function(name, |b| b.iter(|| peek(Endpoint::Chat, black_box(body.clone()))));
+        group.bench_function(name, |b| b.iter(|| read_request(Endpoint::Chat, black_box(body.clone()))));
     }
 }
 
@@ -91,7 +91,7 @@ fn body_of(text: &str, size: usize, stream: bool) -> Bytes {
 }
 
 fn call(size: usize, stream: bool) -> Call {
-    peek(Endpoint::Chat, body(size, stream)).expect("the body is a chat request")
+    read_request(Endpoint::Chat, body(size, stream)).expect("the body is a chat request")
 }
 
 // --- the plan ---------------------------------------------------------------------------------

@@ -27,10 +27,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["domain"]),
     ("telemetry", &["domain"]),
     ("store", &["domain"]),
-    ("upstream", &["domain", "clock"]),
+    ("protocol", &["domain"]),
+    ("upstream", &["domain", "clock", "protocol"]),
     ("relay", &["domain", "clock", "random", "config", "store", "upstream", "telemetry"]),
     ("admin", &["domain", "clock", "config", "store", "telemetry"]),
-    ("http", &["domain", "clock", "random", "config", "relay", "admin", "telemetry"]),
+    ("http", &["domain", "clock", "random", "config", "protocol", "relay", "admin", "telemetry"]),
     ("cli", &["domain", "clock", "random", "config", "telemetry", "store", "upstream", "relay", "admin", "http"]),
 ];
 

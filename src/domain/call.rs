@@ -152,23 +152,23 @@ pub struct RequestMetadata {
     /// What the request needs of a model.
     pub features: FeatureSet,
     /// What else bounds its cost.
-    pub bounds: Bounds,
+    pub cost_facts: CostFacts,
 }
 
-/// What bounds the cost of an answer beside the ceiling on its output.
+/// What bounds the cost of an answer beside the ceiling on its output, and where that ceiling stands.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Bounds {
+pub struct CostFacts {
     /// How many choices are written, and paid for, to give the client the best of them: `best_of`, 0 where absent.
     pub candidates: u32,
     /// Whether some of the input is not in the body: images, files, what the provider remembers. The body's
     /// bytes say nothing about its tokens.
     pub input_elsewhere: bool,
-    /// Where the values of `max_tokens` and `max_completion_tokens` stand, as far as they are given, `null` too.
+    /// Where in the body the client's ceilings on output tokens stand, at most two of them.
     pub ceilings_at: [Option<Range<usize>>; 2],
-    /// Where a ceiling may be inserted: right after the brace that opens the body.
-    pub insert_at: Option<usize>,
-    /// How to write a lower ceiling than the client's own; empty where that one stands.
-    pub lower_ceiling: [Option<Splice>; 2],
+    /// Where in the body a ceiling may be inserted where the client set none.
+    pub ceiling_insert_at: Option<usize>,
+    /// Output tokens per choice to ask the provider for at most, below the client's own ceilings.
+    pub lower_ceiling: Option<u64>,
 }
 
 /// A request whose body has been read and understood.
@@ -221,28 +221,15 @@ impl Call {
 
     /// How many answers are written and paid for at most.
     pub fn paid_answers(&self) -> u64 {
-        u64::from(self.metadata.choices.max(self.metadata.bounds.candidates)) * u64::from(self.metadata.inputs)
+        u64::from(self.metadata.choices.max(self.metadata.cost_facts.candidates)) * u64::from(self.metadata.inputs)
     }
 
     /// This call with an output ceiling of `tokens` per choice in place of the client's, which is not lower.
     #[must_use]
     pub fn with_ceiling(&self, tokens: u64) -> Self {
         let mut call = self.clone();
-        let RequestMetadata { max_output, bounds, .. } = &mut call.metadata;
-        *max_output = Some(tokens);
-        let digits = Bytes::from(tokens.to_string());
-        let is_lower = |at: &Range<usize>| {
-            let text = std::str::from_utf8(&self.body[at.clone()]).ok();
-            text.and_then(|text| text.parse().ok()).is_some_and(|given: u64| given <= tokens)
-        };
-        let given = bounds.ceilings_at.clone();
-        bounds.lower_ceiling =
-            given.map(|at| at.filter(|at| !is_lower(at)).map(|at| Splice { at, with: digits.clone() }));
-        if let ([None, None], Some(at)) = (&bounds.ceilings_at, bounds.insert_at) {
-            // The object around it holds `model`, so the comma is right.
-            let with = Bytes::from(format!("\"max_tokens\":{tokens},"));
-            bounds.lower_ceiling[0] = Some(Splice { at: at..at, with });
-        }
+        call.metadata.max_output = Some(tokens);
+        call.metadata.cost_facts.lower_ceiling = Some(tokens);
         call
     }
 }

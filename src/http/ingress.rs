@@ -8,11 +8,11 @@
 //! Start reading at [`read`].
 
 use super::layers::Arrival;
-use super::openai::peek::peek;
 use super::upload::Upload;
 use super::{App, Route};
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
+use crate::protocol::chat::request::read_request;
 use crate::relay::{RawRequest, RequestOptions, RequestTarget};
 use axum::body::Body;
 use http::header::{AUTHORIZATION, CONNECTION};
@@ -36,7 +36,7 @@ pub fn read(app: &App, route: Route, request: Request<Body>) -> RawRequest {
     let upload = Upload::new(body, &parts.headers, active.body_limits(), app.held.clone(), app.clock);
     let target = match route {
         Route::Endpoint(endpoint) => {
-            let read = Box::pin(async move { peek(endpoint, upload.gather().await?) });
+            let read = Box::pin(async move { read_request(endpoint, upload.gather().await?) });
             RequestTarget::Call { endpoint, read }
         }
         Route::UnknownUrl => RequestTarget::UnknownUrl { path: parts.uri.path().into() },

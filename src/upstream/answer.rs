@@ -7,12 +7,12 @@
 //! Start reading in [`obtain`].
 
 use super::body::AnswerBody;
-use super::meter;
 use super::providers::{Provider, Reply, Source};
 use super::stream::{Broken, Stream};
 use super::{Answer, AttemptError, Rejection, UpstreamRequest, classify};
 use crate::clock::Clock;
 use crate::domain::failure::Failure;
+use crate::protocol::chat::answer as meter;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -8,10 +8,10 @@
 
 use super::order::{Limit, Timeouts};
 use super::stream::Stream;
-use super::text::text_bytes;
 use crate::clock::Clock;
 use crate::domain::estimate::Tally;
 use crate::domain::failure::Failure;
+use crate::protocol::json::text::text_bytes;
 use bytes::Bytes;
 use std::pin::Pin;
 use std::task::{Context, Poll};

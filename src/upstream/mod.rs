@@ -11,17 +11,12 @@ pub mod answer;
 mod body;
 pub mod classify;
 mod client;
-mod loose;
-pub mod meter;
 mod order;
 mod providers;
 mod setup;
-pub mod splice;
-pub mod sse;
 mod stream;
 #[cfg(test)]
 mod testing;
-mod text;
 
 pub use body::AnswerBody;
 pub use order::{Answer, AttemptError, Rejection, Timeouts, UpstreamModel, UpstreamRequest};

@@ -7,13 +7,13 @@
 //! Start reading in [`Stream::poll_batch`].
 
 use super::classify;
-use super::meter::Meter;
 use super::providers::{Reply, Source, Tolerance};
-use super::splice::member_span;
-use super::sse::{Frame, FrameKind, SseReader};
 use crate::domain::call::Call;
 use crate::domain::estimate::Tally;
 use crate::domain::failure::Failure;
+use crate::protocol::chat::answer::Meter;
+use crate::protocol::json::edit::member_span;
+use crate::protocol::sse::{Frame, FrameKind, SseReader};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 use std::task::{Context, Poll, ready};

@@ -5,7 +5,7 @@
 
 use super::providers::Source;
 use super::*;
-use crate::domain::call::{Bounds, Call, Endpoint, FeatureSet, RequestMetadata};
+use crate::domain::call::{Call, CostFacts, Endpoint, FeatureSet, RequestMetadata};
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
 use crate::domain::random::RandomValue;
@@ -35,7 +35,7 @@ pub(super) fn metadata(body: &str) -> RequestMetadata {
         inputs: 1,
         user: None,
         features: FeatureSet::default(),
-        bounds: Bounds::default(),
+        cost_facts: CostFacts::default(),
     }
 }
 

@@ -104,6 +104,9 @@ pub fn table_of_rooms(rooms: &[(&str, &[&str])]) -> Vec<Breach> {
     let law = |room: &str, door: &str| match (room, door) {
         ("domain" | "clock", _) => Some("nobody stands below it"),
         ("http", "store" | "upstream") => Some("the front door reaches them through the corridor"),
+        ("config" | "telemetry" | "store" | "relay" | "admin", "protocol") => {
+            Some("the JSON of model APIs is read and written by `http` and `upstream`")
+        }
         (room, door) if WORKSHOPS.contains(&room) && WORKSHOPS.contains(&door) => {
             Some("workshops never see each other")
         }
@@ -315,6 +318,8 @@ mod tests {
         check("upstream", "config", 1);
         check("relay", "cli", 1);
         check("relay", "store", 0);
+        check("relay", "protocol", 1);
+        check("upstream", "protocol", 0);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::cli::check::EXIT_CONFIGURATION;
 use crate::clock::Clock;
 use crate::config::{ExtraKey, KeyHash, Process, Snapshot, find, load};
 use crate::domain::authorize::{KeyRecord, authorize, is_valid};
-use crate::domain::call::{Bounds, Call, Endpoint, Feature, FeatureSet, RequestMetadata};
+use crate::domain::call::{Call, CostFacts, Endpoint, Feature, FeatureSet, RequestMetadata};
 use crate::domain::id::RequestId;
 use crate::domain::refusal::Refusal;
 use crate::domain::register::KeyOverrides;
@@ -191,7 +191,7 @@ fn call(args: &Explain) -> Call {
         inputs: 1,
         user: args.user.as_deref().map(Into::into),
         features: FeatureSet::of(args.features.iter().copied()),
-        bounds: Bounds::default(),
+        cost_facts: CostFacts::default(),
     };
     Call::new(args.endpoint, Bytes::new(), metadata)
 }

@@ -3,10 +3,7 @@
 //!
 //! It reads what routing and limits need and leaves every byte of a body where it is.
 //!
-//! Start reading in [`chat`], then [`peek::peek`].
+//! Start reading in [`chat`].
 
 pub mod chat;
-mod member;
 pub mod models;
-pub mod peek;
-mod scan;

@@ -6,8 +6,9 @@
 
 use super::{Reply, Source, Tolerance, unanswered};
 use crate::domain::call::Endpoint;
+use crate::protocol::chat::edit::provider_body;
+use crate::protocol::json::edit::EditedBody;
 use crate::upstream::client::{Link, Pool, Tls};
-use crate::upstream::splice::Pieces;
 use crate::upstream::{AttemptError, BuildError, OpenAiSetup, ProviderSetup, UpstreamRequest};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -54,7 +55,7 @@ impl Host {
     pub(super) async fn open(&self, order: &UpstreamRequest<'_>, now: Instant) -> Result<Reply, AttemptError> {
         let mut request = Request::new(Method::POST, self.urls[order.call.endpoint() as usize].clone());
         *request.headers_mut() = self.headers(order);
-        *request.body_mut() = Some(Pieces::for_model(order.call, order.model.json()).into());
+        *request.body_mut() = Some(request_body(provider_body(order.call, order.model.json())));
         let client = self.pool.client(now, order.draw);
         let response = client.execute(request).await.map_err(|error| unanswered(&error))?;
         let (head, body) = http::Response::<reqwest::Body>::from(response).into_parts();
@@ -78,6 +79,11 @@ impl Host {
         };
         headers
     }
+}
+
+/// A body in one piece is sent as such.
+fn request_body(body: EditedBody) -> reqwest::Body {
+    body.into_single().map_or_else(reqwest::Body::wrap, reqwest::Body::from)
 }
 
 /// `text` as a URL to append paths to; the error ends a sentence and does not repeat the URL, which

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use tierway::domain::usage::Usage;
-use tierway::upstream::meter::{Meter, read_whole};
-use tierway::upstream::splice::member_span;
+use tierway::protocol::chat::answer::{Meter, read_whole};
+use tierway::protocol::json::edit::member_span;
 
 use super::json::{Members, depth};
 

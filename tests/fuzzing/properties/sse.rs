@@ -6,7 +6,7 @@
 //! Start reading in [`holds`]; [`reference`] is the slow reading.
 
 use bytes::Bytes;
-use tierway::upstream::sse::{Frame, FrameKind, SseError, SseReader};
+use tierway::protocol::sse::{Frame, FrameKind, SseError, SseReader};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// More than any input here.

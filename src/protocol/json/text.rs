@@ -11,7 +11,7 @@ const NAMES: [&[u8]; 7] =
     [b"content", b"text", b"reasoning", b"reasoning_content", b"refusal", b"arguments", b"thinking"];
 
 /// Bytes of text in `json`, as they are once unescaped; at most two too many for each `\u`.
-pub(super) fn text_bytes(json: &[u8]) -> u64 {
+pub fn text_bytes(json: &[u8]) -> u64 {
     let mut left = json;
     let mut is_text = false;
     let mut total = 0;

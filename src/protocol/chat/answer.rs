@@ -6,10 +6,10 @@
 //!
 //! Start reading in [`Meter::read`].
 
-use super::loose::{Deep, IfObject, Number, Object, Present, TextPresence};
-use super::text::text_bytes;
 use crate::domain::estimate::Tally;
 use crate::domain::usage::Usage;
+use crate::protocol::json::lenient::{NestedText, NonEmpty, ObjectName, ObjectOrDefault, TextPresence, TokenCount};
+use crate::protocol::json::text::text_bytes;
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -19,10 +19,10 @@ use std::fmt;
 /// What was seen of one stream so far.
 #[derive(Default, Debug)]
 pub struct Meter {
-    counted: Counted,
+    counted: UsageReport,
     /// How many frames had carried a token when it was counted.
     counted_at: u64,
-    finished: Finished,
+    finished: FinishedChoices,
     token_frames: u64,
     text_bytes: u64,
 }
@@ -59,7 +59,7 @@ impl Meter {
         }
     }
 
-    fn take_in<'a>(&mut self, chunk: Chunk<'a>) -> Seen<'a> {
+    fn take_in<'a>(&mut self, chunk: ChatFrame<'a>) -> Seen<'a> {
         let error = chunk.error.0 || chunk.object.is_error;
         if error {
             return Seen { error, ..Seen::default() };
@@ -71,7 +71,7 @@ impl Meter {
         self.token_frames += u64::from(choices.token);
         self.text_bytes += choices.text_bytes;
         if let Some(usage) = usage.filter(|_| counted) {
-            self.count(Counted::of(usage));
+            self.count(UsageReport::of(usage));
         }
         Seen {
             good: choices.token || choices.finished.count() > 0,
@@ -83,7 +83,7 @@ impl Meter {
 
     /// The last usage that can be is the whole of it, also where there was one before: providers that count more
     /// than once begin at the beginning each time.
-    fn count(&mut self, said: Counted) {
+    fn count(&mut self, said: UsageReport) {
         if said.usage.is_some() {
             (self.counted, self.counted_at) = (said, self.token_frames);
         } else {
@@ -152,8 +152,8 @@ pub struct Whole {
 /// # Errors
 /// It is not one JSON object.
 pub fn read_whole(body: &[u8]) -> Result<Whole, serde_json::Error> {
-    let answer: WholeAnswer<'_> = object(body)?;
-    let counted = answer.usage.map_or(Counted::default(), |raw| Counted::of(raw.get()));
+    let answer: ChatAnswer<'_> = object(body)?;
+    let counted = answer.usage.map_or(UsageReport::default(), |raw| UsageReport::of(raw.get()));
     // Nobody asks for the text of what was counted; where its shape is unknown, all of it may be text.
     let text = if counted.has_output { 0 } else { text_bytes(body) };
     let text = if text == 0 && counted.usage.is_none() { body.len() as u64 } else { text };
@@ -170,23 +170,23 @@ fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error
 }
 
 #[derive(Deserialize)]
-struct Chunk<'a> {
+struct ChatFrame<'a> {
     #[serde(default)]
-    object: Object,
+    object: ObjectName,
     #[serde(default)]
-    error: Present,
+    error: NonEmpty,
     #[serde(default)]
-    choices: Option<Choices>,
+    choices: Option<ChoicesSummary>,
     #[serde(borrow, default, deserialize_with = "even_null")]
     usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct WholeAnswer<'a> {
+struct ChatAnswer<'a> {
     #[serde(default)]
-    object: Object,
+    object: ObjectName,
     #[serde(default)]
-    error: Present,
+    error: NonEmpty,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
 }
@@ -197,20 +197,20 @@ fn even_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>
 }
 
 #[derive(Deserialize)]
-struct Choice {
+struct ChatChoice {
     #[serde(default)]
-    index: Number,
+    index: TokenCount,
     #[serde(default)]
-    delta: Option<Delta>,
+    delta: Option<ChatDelta>,
     #[serde(default)]
     text: TextPresence,
     #[serde(default)]
-    finish_reason: Present,
+    finish_reason: NonEmpty,
 }
 
 /// Everything that counts as a token, by any host's name for it.
 #[derive(Deserialize)]
-struct Delta {
+struct ChatDelta {
     #[serde(default)]
     content: TextPresence,
     #[serde(default)]
@@ -220,22 +220,22 @@ struct Delta {
     #[serde(default)]
     refusal: TextPresence,
     #[serde(default)]
-    tool_calls: Deep,
+    tool_calls: NestedText,
     #[serde(default)]
-    function_call: Deep,
+    function_call: NestedText,
     #[serde(default)]
-    audio: Present,
+    audio: NonEmpty,
 }
 
-impl Choice {
+impl ChatChoice {
     /// Whether it carries a token, and the bytes of its text.
     fn text(&self) -> TextPresence {
-        let delta = self.delta.as_ref().map_or(TextPresence::default(), Delta::text);
+        let delta = self.delta.as_ref().map_or(TextPresence::default(), ChatDelta::text);
         TextPresence { present: self.text.present || delta.present, bytes: self.text.bytes + delta.bytes }
     }
 }
 
-impl Delta {
+impl ChatDelta {
     fn text(&self) -> TextPresence {
         let Self { content, reasoning, reasoning_content, refusal, tool_calls, function_call, audio } = self;
         let parts = [content, reasoning, reasoning_content, refusal, &tool_calls.0, &function_call.0];
@@ -248,29 +248,29 @@ impl Delta {
 
 /// All choices of a frame, folded while they are read.
 #[derive(Default)]
-struct Choices {
+struct ChoicesSummary {
     given: bool,
     empty: bool,
     token: bool,
     text_bytes: u64,
-    finished: Finished,
+    finished: FinishedChoices,
 }
 
-impl<'de> Deserialize<'de> for Choices {
+impl<'de> Deserialize<'de> for ChoicesSummary {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Fold;
+        struct ChoicesVisitor;
 
-        impl<'de> Visitor<'de> for Fold {
-            type Value = Choices;
+        impl<'de> Visitor<'de> for ChoicesVisitor {
+            type Value = ChoicesSummary;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list of choices")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Choices, A::Error> {
-                let mut all = Choices { given: true, empty: true, ..Choices::default() };
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ChoicesSummary, A::Error> {
+                let mut all = ChoicesSummary { given: true, empty: true, ..ChoicesSummary::default() };
                 let mut position = 0;
-                while let Some(choice) = list.next_element::<Choice>()? {
+                while let Some(choice) = list.next_element::<ChatChoice>()? {
                     all.empty = false;
                     let text = choice.text();
                     all.token |= text.present;
@@ -286,18 +286,18 @@ impl<'de> Deserialize<'de> for Choices {
             }
         }
 
-        from.deserialize_seq(Fold)
+        from.deserialize_seq(ChoicesVisitor)
     }
 }
 
 /// A set of choice indexes, without allocation up to 64.
 #[derive(Clone, Default, Debug)]
-struct Finished {
+struct FinishedChoices {
     first: u64,
     rest: BTreeSet<u32>,
 }
 
-impl Finished {
+impl FinishedChoices {
     fn insert(&mut self, index: u32) {
         match index {
             0..64 => self.first |= 1 << index,
@@ -325,37 +325,37 @@ impl Finished {
 const ABSURD: u64 = 1_000_000_000;
 
 #[derive(Deserialize)]
-struct RawUsage {
+struct ChatUsage {
     #[serde(default)]
-    prompt_tokens: Option<Number>,
+    prompt_tokens: Option<TokenCount>,
     #[serde(default)]
-    completion_tokens: Option<Number>,
+    completion_tokens: Option<TokenCount>,
     #[serde(default)]
-    total_tokens: Number,
+    total_tokens: TokenCount,
     #[serde(default)]
-    prompt_tokens_details: IfObject<PromptDetails>,
+    prompt_tokens_details: ObjectOrDefault<PromptDetails>,
     #[serde(default)]
-    completion_tokens_details: IfObject<CompletionDetails>,
+    completion_tokens_details: ObjectOrDefault<CompletionDetails>,
     /// DeepSeek's name for cached input.
     #[serde(default)]
-    prompt_cache_hit_tokens: Number,
+    prompt_cache_hit_tokens: TokenCount,
 }
 
 #[derive(Default, Deserialize)]
 struct PromptDetails {
     #[serde(default)]
-    cached_tokens: Number,
+    cached_tokens: TokenCount,
 }
 
 #[derive(Default, Deserialize)]
 struct CompletionDetails {
     #[serde(default)]
-    reasoning_tokens: Number,
+    reasoning_tokens: TokenCount,
 }
 
 /// What a provider said of its tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct Counted {
+struct UsageReport {
     /// `None` where a count that costs money is missing or cannot be.
     usage: Option<Usage>,
     /// It says how much was output.
@@ -364,15 +364,15 @@ struct Counted {
     is_impossible: bool,
 }
 
-impl Counted {
+impl UsageReport {
     /// The counts of a `usage` object.
     fn of(json: &str) -> Self {
         let impossible = Self { is_impossible: true, ..Self::default() };
-        let Ok(raw) = object::<RawUsage>(json.as_bytes()) else { return impossible };
-        let sane = |number: Number| number.0.filter(|count| *count <= ABSURD);
+        let Ok(raw) = object::<ChatUsage>(json.as_bytes()) else { return impossible };
+        let sane = |number: TokenCount| number.0.filter(|count| *count <= ABSURD);
         let Some(input) = raw.prompt_tokens else { return Self::default() };
         let has_output = raw.completion_tokens.is_some();
-        let output = raw.completion_tokens.unwrap_or(Number(Some(0)));
+        let output = raw.completion_tokens.unwrap_or(TokenCount(Some(0)));
         let (Some(input), Some(mut output)) = (sane(input), sane(output)) else { return impossible };
         let cached = sane(raw.prompt_tokens_details.0.cached_tokens).or(sane(raw.prompt_cache_hit_tokens)).unwrap_or(0);
         let reasoning = sane(raw.completion_tokens_details.0.reasoning_tokens).unwrap_or(0);
@@ -448,7 +448,7 @@ mod tests {
     #[test]
     fn usage_is_read_as_domain_tokens() {
         let check = |json: &str, expected: Option<[u64; 4]>| {
-            let counted = Counted::of(json);
+            let counted = UsageReport::of(json);
             let usage = counted.usage.map(|u| [u.input, u.cached_input, u.output, u.reasoning]);
             assert_eq!(usage, expected, "{json}");
             assert!(usage.is_none() || !counted.is_impossible, "{json}");
@@ -488,7 +488,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_count_is_reported_from_no_count() {
         let check = |json: &str, impossible: bool| {
-            let counted = Counted::of(json);
+            let counted = UsageReport::of(json);
             assert_eq!((counted.usage, counted.is_impossible), (None, impossible), "{json}");
         };
         check("{}", false);
