@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use std::future::poll_fn;
 use std::hint::black_box;
 use std::io::{self, Read, Write};
@@ -23,6 +23,7 @@ use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::id::ProviderId;
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::plan::{PlanTerms, RoutePlan, Step};
+use tierway::domain::secret::Secret;
 use tierway::protocol::chat::request::read_request;
 use tierway::protocol::sse::SseReader;
 use tierway::random::Rng;
@@ -30,7 +31,9 @@ use tierway::relay::health::HealthRegistry;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
-use tierway::upstream::{OpenAiSetup, Protocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams};
+use tierway::upstream::{
+    ChatQuirks, OpenAiSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams,
+};
 use tokio::runtime::Runtime;
 
 const KIB: usize = 1 << 10;
@@ -230,10 +233,9 @@ fn attempting(c: &mut Criterion) {
     let provider = loopback_provider().expect("loopback has a free port");
     let networked = upstreams(OpenAiSetup {
         base_url: format!("http://{provider}/v1"),
-        credentials: vec![HeaderValue::from_static("Bearer sk-bench")],
+        credentials: vec![Secret::new("sk-bench")],
         http2: false,
-        finish_reason_optional: true,
-        skip_malformed_frames: false,
+        quirks: ChatQuirks { finish_reason_optional: true, ..ChatQuirks::default() },
     });
     let stream = call(KIB, true);
     group.bench_function("a stream of 50 frames, metered", |b| {
@@ -248,7 +250,7 @@ fn attempting(c: &mut Criterion) {
 fn upstreams(host: OpenAiSetup) -> Upstreams {
     let setup = ProviderSetup {
         name: "bench".into(),
-        protocol: Protocol::OpenAi(host),
+        protocol: ProviderProtocol::OpenAi(host),
         connect_timeout: Duration::from_secs(1),
     };
     Upstreams::build(vec![setup], None, Clock).expect("the provider can be set up")

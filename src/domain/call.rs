@@ -32,6 +32,21 @@ impl Endpoint {
         }
     }
 
+    /// In which dialect clients speak on it.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::Chat | Self::Completions | Self::Embeddings => Dialect::Chat,
+        }
+    }
+
+    /// Whether its answers are text that a model writes, and pays for by the token: embeddings are not.
+    pub fn writes_text(self) -> bool {
+        match self {
+            Self::Chat | Self::Completions => true,
+            Self::Embeddings => false,
+        }
+    }
+
     /// Where it lies below a provider's base URL.
     pub fn path(self) -> &'static str {
         match self {
@@ -45,6 +60,14 @@ impl Endpoint {
     pub fn may_change_model(self) -> bool {
         !matches!(self, Self::Embeddings)
     }
+}
+
+/// What a client speaks: how it writes requests and reads answers and errors. `protocol` knows how each is written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Dialect {
+    /// OpenAI's chat completions, completions and embeddings. Also what is spoken where nothing says otherwise.
+    #[default]
+    Chat,
 }
 
 /// A set of [`Endpoint`]s.
@@ -197,6 +220,11 @@ impl Call {
     /// What the client asks us to do.
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint
+    }
+
+    /// In which dialect it is written, and is to be answered.
+    pub fn dialect(&self) -> Dialect {
+        self.endpoint.dialect()
     }
 
     /// The body as it came.

@@ -20,7 +20,7 @@ const CAUTION: u32 = 16;
 
 /// What is known of the tokens of one answer.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Tally {
+pub struct UsageTally {
     /// As the provider counted them, the last time that it did. A provider that counts more than once counts
     /// from the beginning each time, so that counts are never added up.
     pub counted: Option<Usage>,
@@ -52,7 +52,7 @@ impl Basis {
     }
 }
 
-impl Tally {
+impl UsageTally {
     /// The tokens, and how they are known. `input` is a guess, for where nobody counted it.
     pub fn tokens(self, input: u64, measure: BytesPerToken) -> (Usage, Basis) {
         let seen = || measure.tokens(self.text_bytes).max(self.frames).max(1);
@@ -116,20 +116,20 @@ mod tests {
 
     #[test]
     fn the_providers_last_word_counts_and_else_what_was_seen() {
-        let check = |tally: Tally, expected: (Usage, Basis)| {
+        let check = |tally: UsageTally, expected: (Usage, Basis)| {
             assert_eq!(tally.tokens(GUESS, BytesPerToken(2 * ONE)), expected, "{tally:?}");
         };
-        let seen = Tally { frames: 3, text_bytes: 11, ..Tally::default() };
-        let counted = |output| Tally { counted: Some(usage(5, output)), ..seen };
-        check(Tally { is_final: true, ..counted(1) }, (usage(5, 1), Basis::Counted));
-        check(Tally { is_final: true, ..counted(0) }, (usage(5, 0), Basis::Counted));
+        let seen = UsageTally { frames: 3, text_bytes: 11, ..UsageTally::default() };
+        let counted = |output| UsageTally { counted: Some(usage(5, output)), ..seen };
+        check(UsageTally { is_final: true, ..counted(1) }, (usage(5, 1), Basis::Counted));
+        check(UsageTally { is_final: true, ..counted(0) }, (usage(5, 0), Basis::Counted));
         // A count that came before the end is a floor.
         check(counted(2), (usage(5, 6), Basis::Estimated));
         check(counted(8), (usage(5, 8), Basis::Estimated));
         check(seen, (usage(GUESS, 6), Basis::Estimated));
-        check(Tally { frames: 7, ..seen }, (usage(GUESS, 7), Basis::Estimated));
-        check(Tally { is_impossible: true, ..seen }, (usage(GUESS, 6), Basis::Estimated));
-        check(Tally::default(), (usage(GUESS, 1), Basis::Estimated));
+        check(UsageTally { frames: 7, ..seen }, (usage(GUESS, 7), Basis::Estimated));
+        check(UsageTally { is_impossible: true, ..seen }, (usage(GUESS, 6), Basis::Estimated));
+        check(UsageTally::default(), (usage(GUESS, 1), Basis::Estimated));
         assert_eq!(seen.without_output(GUESS), (usage(GUESS, 0), Basis::Estimated));
         assert_eq!(counted(0).without_output(GUESS), (usage(5, 0), Basis::Counted));
     }

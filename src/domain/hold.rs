@@ -4,7 +4,7 @@
 //! receive is bounded from above, at the dearest deployment it may reach, in whole numbers, rounded up
 //! once. Where something cannot be bounded the hold is larger than any limit, so that nothing is sent.
 
-use crate::domain::call::{Call, Endpoint};
+use crate::domain::call::Call;
 use crate::domain::id::DeploymentId;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 use crate::domain::pricing::Price;
@@ -93,7 +93,7 @@ impl<'a> CostBound<'a> {
 
     /// Output tokens of each choice at most.
     fn output(self, model: &Model) -> u64 {
-        if self.call.endpoint() == Endpoint::Embeddings {
+        if !self.call.endpoint().writes_text() {
             return 0;
         }
         let own = model.max_output.or(model.context).unwrap_or(u64::MAX);
@@ -113,7 +113,7 @@ fn dear(price: Price) -> Price {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::call::{CostFacts, RequestMetadata};
+    use crate::domain::call::{CostFacts, Endpoint, RequestMetadata};
     use crate::domain::pricing::Prices;
     use crate::domain::routing::fixture::{metadata, table};
     use bytes::Bytes;

@@ -6,12 +6,12 @@
 //!
 //! Start reading in [`AnswerBody::poll_frames`].
 
-use super::order::{Limit, Timeouts};
-use super::stream::Stream;
+use super::request::{TimeLimit, Timeouts};
+use super::stream::AnswerStream;
 use crate::clock::Clock;
-use crate::domain::estimate::Tally;
+use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
-use crate::protocol::json::text::text_bytes;
+use crate::protocol::Grammar;
 use bytes::Bytes;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -22,24 +22,29 @@ use tokio::time::Sleep;
 const LINGER: Duration = Duration::from_millis(50);
 
 /// The body of an [`Answer`](super::Answer). Dropping it cancels the provider's work.
-pub struct AnswerBody(Kind);
+pub struct AnswerBody(BodyForm);
 
-enum Kind {
-    Whole { bytes: Option<Bytes>, tally: Tally },
-    StreamBody(Box<StreamBody>),
+enum BodyForm {
+    Whole { bytes: Option<Bytes>, grammar: Grammar, tally: UsageTally },
+    Stream(Box<StreamBody>),
 }
 
 impl AnswerBody {
-    /// A whole answer.
-    pub(super) fn whole(bytes: Bytes, tally: Tally) -> Self {
-        Self(Kind::Whole { bytes: Some(bytes), tally })
+    /// A whole answer, in the provider's `grammar`.
+    pub(super) fn whole(bytes: Bytes, grammar: Grammar, tally: UsageTally) -> Self {
+        Self(BodyForm::Whole { bytes: Some(bytes), grammar, tally })
     }
 
     /// The rest of `stream`, after `first`.
-    pub(super) fn stream(stream: Stream, first: Bytes, timeouts: Timeouts, clock: Clock) -> Self {
-        let wait =
-            Wait { idle: timeouts.idle, left: timeouts.idle, since: None, deadline: timeouts.deadline, sleep: None };
-        Self(Kind::StreamBody(Box::new(StreamBody { stream, first: Some(first), wait, clock, over: false })))
+    pub(super) fn stream(stream: AnswerStream, first: Bytes, timeouts: Timeouts, clock: Clock) -> Self {
+        let wait = SilenceTimer {
+            idle: timeouts.idle,
+            left: timeouts.idle,
+            since: None,
+            deadline: timeouts.deadline,
+            sleep: None,
+        };
+        Self(BodyForm::Stream(Box::new(StreamBody { stream, first: Some(first), wait, clock, over: false })))
     }
 
     /// What comes next: whole frames, all that one read brought. `None` at the end of a complete
@@ -49,49 +54,49 @@ impl AnswerBody {
     /// The stream broke: nothing of it may be presented as complete.
     pub fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         match &mut self.0 {
-            Kind::Whole { bytes, .. } => Poll::Ready(bytes.take().map(Ok)),
-            Kind::StreamBody(stream) => stream.poll_frames(cx),
+            BodyForm::Whole { bytes, .. } => Poll::Ready(bytes.take().map(Ok)),
+            BodyForm::Stream(stream) => stream.poll_frames(cx),
         }
     }
 
     /// What is known of its tokens by now.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> UsageTally {
         match &self.0 {
-            Kind::Whole { tally, .. } => *tally,
-            Kind::StreamBody(stream) => stream.stream.tally(),
+            BodyForm::Whole { tally, .. } => *tally,
+            BodyForm::Stream(stream) => stream.stream.tally(),
         }
     }
 
     /// Bytes of text in a whole answer that was not handed out yet: it is read for that once more.
     pub fn whole_text_bytes(&self) -> Option<u64> {
         match &self.0 {
-            Kind::Whole { bytes, .. } => bytes.as_ref().map(|bytes| text_bytes(bytes)),
-            Kind::StreamBody(_) => None,
+            BodyForm::Whole { bytes, grammar, .. } => bytes.as_ref().map(|bytes| grammar.text_bytes(bytes)),
+            BodyForm::Stream(_) => None,
         }
     }
 
     /// Its length in bytes, where it is known before the end: a whole answer not yet handed out.
     pub fn exact_len(&self) -> Option<u64> {
         match &self.0 {
-            Kind::Whole { bytes, .. } => bytes.as_ref().map(|bytes| bytes.len() as u64),
-            Kind::StreamBody(_) => None,
+            BodyForm::Whole { bytes, .. } => bytes.as_ref().map(|bytes| bytes.len() as u64),
+            BodyForm::Stream(_) => None,
         }
     }
 
     /// Whether everything was handed out and nothing is missing.
     pub fn is_complete(&self) -> bool {
         match &self.0 {
-            Kind::Whole { bytes, .. } => bytes.is_none(),
-            Kind::StreamBody(stream) => stream.first.is_none() && stream.stream.is_complete(),
+            BodyForm::Whole { bytes, .. } => bytes.is_none(),
+            BodyForm::Stream(stream) => stream.first.is_none() && stream.stream.is_complete(),
         }
     }
 }
 
 struct StreamBody {
-    stream: Stream,
+    stream: AnswerStream,
     /// What came up to the commit point.
     first: Option<Bytes>,
-    wait: Wait,
+    wait: SilenceTimer,
     clock: Clock,
     over: bool,
 }
@@ -133,7 +138,7 @@ impl StreamBody {
 }
 
 /// How long the provider may still be silent.
-struct Wait {
+struct SilenceTimer {
     idle: Duration,
     /// What is left of `idle` since the last payload, as of `since`.
     left: Duration,
@@ -145,7 +150,7 @@ struct Wait {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Wait {
+impl SilenceTimer {
     /// Something came at `now`; only a payload ends the silence.
     fn heard(&mut self, now: Instant, alive: bool) {
         let waited = self.since.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
@@ -156,7 +161,7 @@ impl Wait {
     fn poll_over(&mut self, cx: &mut Context<'_>, now: Instant, done: bool) -> Poll<Failure> {
         let left = if done { LINGER } else { self.left };
         let since = *self.since.get_or_insert(now);
-        let limit = Limit::earlier(since, left, Failure::IdleTimeout, self.deadline);
+        let limit = TimeLimit::earlier(since, left, Failure::IdleTimeout, self.deadline);
         let at = tokio::time::Instant::from_std(limit.at);
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if sleep.deadline() > at {
@@ -175,7 +180,8 @@ impl Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::providers::{Reply, Tolerance};
+    use crate::protocol::chat::answer::ChatQuirks;
+    use crate::upstream::providers::UpstreamReply;
     use crate::upstream::testing::{call, drain, feed};
     use http::{HeaderMap, StatusCode};
     use std::future::poll_fn;
@@ -204,9 +210,10 @@ mod tests {
     /// A provider and a body past its commit point, with so many seconds of patience.
     fn committed(idle: u64, deadline: u64) -> (Provider, AnswerBody) {
         let (sender, source) = feed();
-        let (status, headers, tolerance) = (StatusCode::OK, HeaderMap::new(), Tolerance::default());
+        let (status, headers) = (StatusCode::OK, HeaderMap::new());
+        let grammar = Grammar::Chat(ChatQuirks::default());
         let call = call(r#"{"model":"m","stream":true}"#);
-        let stream = Stream::new(Reply { status, headers, source, tolerance }, &call);
+        let stream = AnswerStream::new(UpstreamReply { status, headers, source, grammar }, &call);
         let seconds = Duration::from_secs;
         let timeouts = Timeouts {
             first_token: seconds(1),
@@ -307,8 +314,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_whole_answer_is_complete_once_it_was_taken() {
-        let tally = Tally { text_bytes: 7, ..Tally::default() };
-        let mut body = AnswerBody::whole(Bytes::from_static(b"{}"), tally);
+        let tally = UsageTally { text_bytes: 7, ..UsageTally::default() };
+        let mut body = AnswerBody::whole(Bytes::from_static(b"{}"), Grammar::Chat(ChatQuirks::default()), tally);
         assert!(!body.is_complete());
         assert_eq!(drain(&mut body).await, ("{}".into(), None));
         assert!(body.is_complete());

@@ -25,9 +25,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The TLS configuration all clients share, session cache included.
 #[derive(Clone)]
-pub(super) struct Tls(Arc<ClientConfig>);
+pub(super) struct ClientTls(Arc<ClientConfig>);
 
-impl Tls {
+impl ClientTls {
     /// Trusts what the system trusts; where the system has no certificates, what Mozilla trusts.
     pub(super) fn load() -> Result<Self, BuildError> {
         let mut roots = RootCertStore::empty();
@@ -70,11 +70,11 @@ pub(super) struct Link {
 /// A client that is replaced from time to time.
 pub(super) struct Pool {
     link: Link,
-    tls: Tls,
-    current: Mutex<Current>,
+    tls: ClientTls,
+    current: Mutex<CurrentClient>,
 }
 
-struct Current {
+struct CurrentClient {
     client: Client,
     /// When its successor takes over; set when it is first used.
     until: Option<Instant>,
@@ -82,9 +82,9 @@ struct Current {
 
 impl Pool {
     /// A pool without connections.
-    pub(super) fn build(link: Link, tls: Tls) -> Result<Self, reqwest::Error> {
+    pub(super) fn build(link: Link, tls: ClientTls) -> Result<Self, reqwest::Error> {
         let client = client(link, &tls)?;
-        Ok(Self { link, tls, current: Mutex::new(Current { client, until: None }) })
+        Ok(Self { link, tls, current: Mutex::new(CurrentClient { client, until: None }) })
     }
 
     /// The client to use at `now`; `draw` spreads the replacements.
@@ -110,7 +110,7 @@ fn age(draw: RandomValue) -> Duration {
     MAX_AGE.mul_f64(0.8 + 0.4 * draw.unit())
 }
 
-fn client(link: Link, tls: &Tls) -> Result<Client, reqwest::Error> {
+fn client(link: Link, tls: &ClientTls) -> Result<Client, reqwest::Error> {
     let builder = Client::builder()
         .retry(retry::never())
         .redirect(redirect::Policy::none())
@@ -127,7 +127,7 @@ fn client(link: Link, tls: &Tls) -> Result<Client, reqwest::Error> {
     protocol(builder, link, tls).build()
 }
 
-fn protocol(builder: ClientBuilder, link: Link, tls: &Tls) -> ClientBuilder {
+fn protocol(builder: ClientBuilder, link: Link, tls: &ClientTls) -> ClientBuilder {
     if !link.http2 {
         return builder.http1_only().tls_backend_preconfigured(tls.speaking(&[b"http/1.1"]));
     }
@@ -163,7 +163,7 @@ mod tests {
     async fn an_old_client_hands_over_to_one_that_connects_anew() {
         let one = [Act::Read, Act::Write(whole("text/plain", "ok"))];
         let provider = Scripted::start(std::iter::repeat_n(one, 3).flatten().collect()).await;
-        let pool = Pool::build(plain(false), Tls::load().expect("TLS is there")).expect("it can be built");
+        let pool = Pool::build(plain(false), ClientTls::load().expect("TLS is there")).expect("it can be built");
         let start = crate::clock::Clock.now();
         for (second, connections) in [(0, 1), (239, 1), (241, 2), (480, 2), (482, 3)] {
             let client = pool.client(start + Duration::from_secs(second), RandomValue(0));
@@ -184,14 +184,14 @@ mod tests {
                 respond.send_response(http::Response::new(()), true).expect("the stream is open");
             }
         });
-        let pool = Pool::build(plain(true), Tls::load().expect("TLS is there")).expect("it can be built");
+        let pool = Pool::build(plain(true), ClientTls::load().expect("TLS is there")).expect("it can be built");
         let client = pool.client(crate::clock::Clock.now(), RandomValue(0));
         let response = client.get(format!("http://{at}/")).send().await.expect("the provider answers");
         assert_eq!(response.version(), http::Version::HTTP_2);
     }
 
     /// A host with a certificate of its own that speaks one protocol over TLS, and those who trust it.
-    fn tls_host(alpn: &'static [u8]) -> (SocketAddr, Tls) {
+    fn tls_host(alpn: &'static [u8]) -> (SocketAddr, ClientTls) {
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("rcgen can sign");
         let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).expect("rcgen writes keys");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -214,7 +214,7 @@ mod tests {
         });
         let mut roots = RootCertStore::empty();
         roots.add(issued.cert.der().clone()).expect("rcgen writes certificates");
-        (at, Tls::trusting(roots).expect("TLS is there"))
+        (at, ClientTls::trusting(roots).expect("TLS is there"))
     }
 
     #[tokio::test]
@@ -229,7 +229,7 @@ mod tests {
             let text = response.expect("the certificate is trusted").text().await;
             assert_eq!(text.expect("the answer is whole"), "secret handshake");
 
-            let pool = Pool::build(link, Tls::load().expect("TLS is there")).expect("it can be built");
+            let pool = Pool::build(link, ClientTls::load().expect("TLS is there")).expect("it can be built");
             let error = pool.client(crate::clock::Clock.now(), RandomValue(0)).get(&url).send().await;
             assert!(error.expect_err("nobody signed that").is_connect());
         }

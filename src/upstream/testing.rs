@@ -3,14 +3,15 @@
 //!
 //! It never knows what the code under test should make of those bytes.
 
-use super::providers::Source;
+use super::providers::ReplySource;
 use super::*;
 use crate::domain::call::{Call, CostFacts, Endpoint, FeatureSet, RequestMetadata};
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
 use crate::domain::random::RandomValue;
+use crate::domain::secret::Secret;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -45,21 +46,21 @@ pub(super) fn call(body: &'static str) -> Call {
 }
 
 /// A source that has `reads` at hand, and then ends.
-pub(super) fn fed(reads: impl IntoIterator<Item = Bytes>) -> Source {
+pub(super) fn fed(reads: impl IntoIterator<Item = Bytes>) -> ReplySource {
     let (sender, source) = feed();
     reads.into_iter().for_each(|read| sender.send(Ok(read)).expect("the source is alive"));
     source
 }
 
 /// A source fed from outside; it ends when the sender is dropped.
-pub(super) fn feed() -> (mpsc::UnboundedSender<io::Result<Bytes>>, Source) {
+pub(super) fn feed() -> (mpsc::UnboundedSender<io::Result<Bytes>>, ReplySource) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    (sender, Source::Network(reqwest::Body::wrap(Fed(receiver))))
+    (sender, ReplySource::Network(reqwest::Body::wrap(ChannelBody(receiver))))
 }
 
-struct Fed(mpsc::UnboundedReceiver<io::Result<Bytes>>);
+struct ChannelBody(mpsc::UnboundedReceiver<io::Result<Bytes>>);
 
-impl http_body::Body for Fed {
+impl http_body::Body for ChannelBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -68,16 +69,15 @@ impl http_body::Body for Fed {
     }
 }
 
-/// One OpenAI-compatible provider at `base_url`, with the credential `Bearer secret`.
+/// One OpenAI-compatible provider at `base_url`, with the credential `secret`.
 pub(super) fn setup(base_url: String) -> ProviderSetup {
-    let host = OpenAiSetup {
-        base_url,
-        credentials: vec![HeaderValue::from_static("Bearer secret")],
-        http2: false,
-        finish_reason_optional: false,
-        skip_malformed_frames: false,
-    };
-    ProviderSetup { name: "p".into(), protocol: Protocol::OpenAi(host), connect_timeout: Duration::from_secs(10) }
+    let host =
+        OpenAiSetup { base_url, credentials: vec![Secret::new("secret")], http2: false, quirks: ChatQuirks::default() };
+    ProviderSetup {
+        name: "p".into(),
+        protocol: ProviderProtocol::OpenAi(host),
+        connect_timeout: Duration::from_secs(10),
+    }
 }
 
 /// That provider alone.
@@ -92,8 +92,12 @@ pub(super) fn timeouts() -> Timeouts {
 }
 
 /// Sends `call` as model `m` to the first provider.
-pub(super) async fn send(upstreams: &Upstreams, call: &Call, timeouts: Timeouts) -> Result<Answer, AttemptError> {
-    let order = UpstreamRequest {
+pub(super) async fn send(
+    upstreams: &Upstreams,
+    call: &Call,
+    timeouts: Timeouts,
+) -> Result<UpstreamAnswer, AttemptError> {
+    let request = UpstreamRequest {
         provider: ProviderId(0),
         credential: 0,
         model: &UpstreamModel::new("m"),
@@ -102,7 +106,7 @@ pub(super) async fn send(upstreams: &Upstreams, call: &Call, timeouts: Timeouts)
         timeouts,
         draw: RandomValue(0),
     };
-    upstreams.send(order).await
+    upstreams.send(request).await
 }
 
 /// Reads `body` to its end: what came, and how it ended.

@@ -1,120 +1,135 @@
-//! Reads what passes by: usage, which choices are finished, whether a frame carries a token or an
-//! error. It borrows from the bytes and builds no tree; a frame costs no allocation.
+//! Answers of chat completions, completions and embeddings, streamed or whole, read as [`Moment`]s: parts of the
+//! answer, finished choices, usage, errors. It borrows from the bytes and builds no tree; a frame costs no
+//! allocation.
 //!
-//! It never changes a byte and forgives what it does not need to understand: a field of an
-//! unexpected type is as good as absent.
+//! It never changes a byte and forgives what it does not need to understand: a member of an unexpected type is
+//! as good as absent.
 //!
-//! Start reading in [`Meter::read`].
+//! Start reading in [`ChatStream::read`].
 
-use crate::domain::estimate::Tally;
+use super::edit;
+use crate::domain::call::Call;
 use crate::domain::usage::Usage;
 use crate::protocol::json::lenient::{NestedText, NonEmpty, ObjectName, ObjectOrDefault, TextPresence, TokenCount};
 use crate::protocol::json::text::text_bytes;
+use crate::protocol::{AnswerError, Event, FrameEdit, FrameError, Moment, UsageReport};
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// What was seen of one stream so far.
-#[derive(Default, Debug)]
-pub struct Meter {
-    counted: UsageReport,
-    /// How many frames had carried a token when it was counted.
-    counted_at: u64,
+/// The payload that ends a stream.
+const DONE: &[u8] = b"[DONE]";
+/// The frame that ends a stream, for one whose provider forgot it.
+const DONE_FRAME: &[u8] = b"data: [DONE]\n\n";
+
+/// What a provider is known to do otherwise than OpenAI.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ChatQuirks {
+    /// `[DONE]` completes a stream although a `finish_reason` is missing.
+    pub finish_reason_optional: bool,
+    /// Frames that are not JSON are passed on.
+    pub skip_malformed_frames: bool,
+}
+
+/// One stream, as far as it was read.
+pub struct ChatStream {
     finished: FinishedChoices,
-    token_frames: u64,
-    text_bytes: u64,
+    expected_choices: u32,
+    /// We asked for usage and the client did not.
+    hide_usage: bool,
+    quirks: ChatQuirks,
 }
 
-/// What one frame says.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Seen<'a> {
-    /// It carries a token or a finish reason.
-    pub good: bool,
-    /// It is an error.
-    pub error: bool,
-    /// The value of its `usage` member, a slice of the frame, `null` included.
-    pub usage: Option<&'a str>,
-    /// It exists for its usage alone: no choices, and a usage that is not `null`.
-    pub usage_only: bool,
-}
+impl ChatStream {
+    /// The stream that answers `call`, of which nothing was read.
+    pub fn new(call: &Call, quirks: ChatQuirks) -> Self {
+        Self {
+            finished: FinishedChoices::default(),
+            expected_choices: call.expected_choices(),
+            hide_usage: call.metadata().ask_usage.is_some(),
+            quirks,
+        }
+    }
 
-impl Meter {
-    /// Reads the payload of one frame.
+    /// Reads one event and passes `note` each moment in it; returns how the event is to be passed on.
     ///
     /// # Errors
-    /// It is not a JSON object in the shape of a completion.
-    pub fn read<'a>(&mut self, payload: &'a [u8]) -> Result<Seen<'a>, serde_json::Error> {
+    /// [`FrameError::Incomplete`] for a `[DONE]` before every choice is finished; [`FrameError::Malformed`] for
+    /// what is not a JSON object in the shape of a completion.
+    #[inline]
+    pub fn read(&mut self, event: Event<'_>, mut note: impl FnMut(Moment)) -> Result<FrameEdit, FrameError> {
+        let payload = event.payload;
+        if payload.trim_ascii() == DONE {
+            if !self.quirks.finish_reason_optional && !self.has_finished(self.expected_choices) {
+                return Err(FrameError::Incomplete("[DONE] came without every finish_reason"));
+            }
+            note(Moment::End);
+            return Ok(FrameEdit::Keep);
+        }
+        if event.name == Some(b"error") {
+            note(Moment::Fault);
+            return Ok(FrameEdit::Keep);
+        }
         match object(payload) {
-            Ok(chunk) => Ok(self.take_in(chunk)),
-            Err(error) => {
-                let mended = without_surrogates(payload).ok_or(error)?;
-                let seen = self.take_in(object(&mended)?);
-                // Each replacement is as long as what it replaces: it stands at the same place here.
-                let usage = seen.usage.map(|usage| usage.as_ptr().addr() - mended.as_ptr().addr()..).zip(seen.usage);
-                let usage = usage.and_then(|(from, usage)| payload.get(from)?.get(..usage.len()));
-                Ok(Seen { usage: usage.and_then(|usage| std::str::from_utf8(usage).ok()), ..seen })
+            Ok(frame) => return Ok(self.take_in(frame, payload, note)),
+            Err(_) => {
+                // Each replacement is as long as what it replaces: what is cut here stands at the same place there.
+                if let Some(mended) = without_surrogates(payload)
+                    && let Ok(frame) = object(&mended)
+                {
+                    return Ok(self.take_in(frame, &mended, note));
+                }
             }
         }
-    }
-
-    fn take_in<'a>(&mut self, chunk: ChatFrame<'a>) -> Seen<'a> {
-        let error = chunk.error.0 || chunk.object.is_error;
-        if error {
-            return Seen { error, ..Seen::default() };
-        }
-        let usage = chunk.usage.map(RawValue::get);
-        let counted = usage.is_some_and(|text| text != "null");
-        let choices = chunk.choices.unwrap_or_default();
-        self.finished.add(&choices.finished);
-        self.token_frames += u64::from(choices.token);
-        self.text_bytes += choices.text_bytes;
-        if let Some(usage) = usage.filter(|_| counted) {
-            self.count(UsageReport::of(usage));
-        }
-        Seen {
-            good: choices.token || choices.finished.count() > 0,
-            error: false,
-            usage,
-            usage_only: counted && choices.given && choices.empty,
+        match self.quirks.skip_malformed_frames && event.terminated {
+            true => Ok(FrameEdit::Keep),
+            false => Err(FrameError::Malformed("a frame that is no completion")),
         }
     }
 
-    /// The last usage that can be is the whole of it, also where there was one before: providers that count more
-    /// than once begin at the beginning each time.
-    fn count(&mut self, said: UsageReport) {
-        if said.usage.is_some() {
-            (self.counted, self.counted_at) = (said, self.token_frames);
-        } else {
-            self.counted.is_impossible |= said.is_impossible && self.counted.usage.is_none();
+    /// What to add at the end of the provider's bytes where `[DONE]` was not among them.
+    ///
+    /// # Errors
+    /// [`FrameError::Incomplete`] where a choice is not finished.
+    pub fn end(&self) -> Result<&'static [u8], FrameError> {
+        match self.has_finished(self.expected_choices) {
+            true => Ok(DONE_FRAME),
+            false => Err(FrameError::Incomplete("the stream ended without every finish_reason")),
         }
-    }
-
-    /// The last usage seen.
-    pub fn usage(&self) -> Option<Usage> {
-        self.counted.usage
-    }
-
-    /// What is known of the tokens of an answer. A count is final when no token came after it and the answer was
-    /// complete: until then another count may follow, also after the finish.
-    pub fn tally(&self, is_complete: bool) -> Tally {
-        let over = is_complete && self.counted_at == self.token_frames;
-        Tally {
-            is_final: over && self.counted.has_output,
-            frames: self.token_frames,
-            ..self.counted.tally(self.text_bytes)
-        }
-    }
-
-    /// Frames that carried a token.
-    pub fn token_frames(&self) -> u64 {
-        self.token_frames
     }
 
     /// Whether each of the choices 0 … `expected`−1 has its finish reason.
-    pub fn all_finished(&self, expected: u32) -> bool {
+    pub fn has_finished(&self, expected: u32) -> bool {
         self.finished.all_below(expected)
+    }
+
+    /// Takes note of `frame`, which was read from `json`.
+    #[inline]
+    fn take_in(&mut self, frame: ChatFrame<'_>, json: &[u8], mut note: impl FnMut(Moment)) -> FrameEdit {
+        if frame.error.0 || frame.object.is_error {
+            note(Moment::Fault);
+            return FrameEdit::Keep;
+        }
+        let choices = frame.choices.unwrap_or_default();
+        if choices.token {
+            note(Moment::Content { text_bytes: choices.text_bytes });
+        }
+        if choices.finished.any() {
+            self.finished.add(&choices.finished);
+            note(Moment::Finish);
+        }
+        let Some(usage) = frame.usage.map(RawValue::get) else { return FrameEdit::Keep };
+        let is_counted = usage != "null";
+        if is_counted {
+            note(Moment::Usage(usage_report(usage)));
+        }
+        match self.hide_usage {
+            false => FrameEdit::Keep,
+            true if is_counted && choices.given && choices.empty => FrameEdit::Drop,
+            true => edit::without_member(json, usage),
+        }
     }
 }
 
@@ -138,27 +153,31 @@ fn without_surrogates(json: &[u8]) -> Option<Vec<u8>> {
     any.then_some(mended)
 }
 
-/// What a whole answer says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Whole {
-    /// It is an error.
-    pub error: bool,
-    /// What is known of its tokens.
-    pub tally: Tally,
-}
-
-/// Reads a whole answer.
+/// Reads a whole answer and passes `note` each moment in it. The text of one whose output was counted is not
+/// measured: nobody asks for it.
 ///
 /// # Errors
-/// It is not one JSON object.
-pub fn read_whole(body: &[u8]) -> Result<Whole, serde_json::Error> {
-    let answer: ChatAnswer<'_> = object(body)?;
-    let counted = answer.usage.map_or(UsageReport::default(), |raw| UsageReport::of(raw.get()));
-    // Nobody asks for the text of what was counted; where its shape is unknown, all of it may be text.
-    let text = if counted.has_output { 0 } else { text_bytes(body) };
-    let text = if text == 0 && counted.usage.is_none() { body.len() as u64 } else { text };
-    let tally = Tally { is_final: counted.has_output, ..counted.tally(text) };
-    Ok(Whole { error: answer.error.0 || answer.object.is_error, tally })
+/// [`AnswerError`]: it is not one JSON object.
+pub fn read_whole(body: &[u8], mut note: impl FnMut(Moment)) -> Result<(), AnswerError> {
+    let answer: ChatAnswer<'_> = object(body).map_err(|error| match error.is_eof() {
+        true => AnswerError::EndsEarly,
+        false => AnswerError::NotAnObject(error.classify()),
+    })?;
+    let report = answer.usage.map(|usage| usage_report(usage.get()));
+    let counted = report.unwrap_or_default();
+    if !counted.has_output {
+        // Where its shape is unknown, all of it may be text.
+        let text_bytes = match text_bytes(body) {
+            0 if counted.usage.is_none() => body.len() as u64,
+            text_bytes => text_bytes,
+        };
+        note(Moment::Content { text_bytes });
+    }
+    if let Some(report) = report {
+        note(Moment::Usage(report));
+    }
+    note(if answer.error.0 || answer.object.is_error { Moment::Fault } else { Moment::End });
+    Ok(())
 }
 
 /// Reads a JSON object; serde would take an array for a struct as well.
@@ -310,8 +329,8 @@ impl FinishedChoices {
         self.rest.extend(&other.rest);
     }
 
-    fn count(&self) -> usize {
-        self.first.count_ones() as usize + self.rest.len()
+    fn any(&self) -> bool {
+        self.first != 0 || !self.rest.is_empty()
     }
 
     fn all_below(&self, end: u32) -> bool {
@@ -353,51 +372,63 @@ struct CompletionDetails {
     reasoning_tokens: TokenCount,
 }
 
-/// What a provider said of its tokens.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct UsageReport {
-    /// `None` where a count that costs money is missing or cannot be.
-    usage: Option<Usage>,
-    /// It says how much was output.
-    has_output: bool,
-    /// It says what cannot be.
-    is_impossible: bool,
-}
-
-impl UsageReport {
-    /// The counts of a `usage` object.
-    fn of(json: &str) -> Self {
-        let impossible = Self { is_impossible: true, ..Self::default() };
-        let Ok(raw) = object::<ChatUsage>(json.as_bytes()) else { return impossible };
-        let sane = |number: TokenCount| number.0.filter(|count| *count <= ABSURD);
-        let Some(input) = raw.prompt_tokens else { return Self::default() };
-        let has_output = raw.completion_tokens.is_some();
-        let output = raw.completion_tokens.unwrap_or(TokenCount(Some(0)));
-        let (Some(input), Some(mut output)) = (sane(input), sane(output)) else { return impossible };
-        let cached = sane(raw.prompt_tokens_details.0.cached_tokens).or(sane(raw.prompt_cache_hit_tokens)).unwrap_or(0);
-        let reasoning = sane(raw.completion_tokens_details.0.reasoning_tokens).unwrap_or(0);
-        // Some hosts count reasoning beside the output instead of within it; only their total shows it.
-        if reasoning > 0 && sane(raw.total_tokens) == Some(input + output + reasoning) {
-            output += reasoning;
-        }
-        let usage = Usage { input, cached_input: cached.min(input), output, reasoning: reasoning.min(output) };
-        Self { usage: Some(usage), has_output, is_impossible: false }
+/// The counts of a `usage` object.
+fn usage_report(json: &str) -> UsageReport {
+    let impossible = UsageReport { is_impossible: true, ..UsageReport::default() };
+    let Ok(raw) = object::<ChatUsage>(json.as_bytes()) else { return impossible };
+    let sane = |number: TokenCount| number.0.filter(|count| *count <= ABSURD);
+    let Some(input) = raw.prompt_tokens else { return UsageReport::default() };
+    let has_output = raw.completion_tokens.is_some();
+    let output = raw.completion_tokens.unwrap_or(TokenCount(Some(0)));
+    let (Some(input), Some(mut output)) = (sane(input), sane(output)) else { return impossible };
+    let cached = sane(raw.prompt_tokens_details.0.cached_tokens).or(sane(raw.prompt_cache_hit_tokens)).unwrap_or(0);
+    let reasoning = sane(raw.completion_tokens_details.0.reasoning_tokens).unwrap_or(0);
+    // Some hosts count reasoning beside the output instead of within it; only their total shows it.
+    if reasoning > 0 && sane(raw.total_tokens) == Some(input + output + reasoning) {
+        output += reasoning;
     }
-
-    fn tally(self, text_bytes: u64) -> Tally {
-        Tally { counted: self.usage, is_impossible: self.is_impossible, text_bytes, ..Tally::default() }
-    }
+    let usage = Usage { input, cached_input: cached.min(input), output, reasoning: reasoning.min(output) };
+    UsageReport { usage: Some(usage), has_output, is_impossible: false }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::call::Endpoint;
+    use crate::protocol::chat::request::read_request;
+
+    /// A stream of so many choices; `hiding`: usage we asked for and the client did not.
+    fn stream(choices: u32, hiding: bool) -> ChatStream {
+        let body =
+            format!(r#"{{"model":"m","n":{choices},"stream":true,"stream_options":{{"include_usage":{}}}}}"#, !hiding);
+        let call = read_request(Endpoint::Chat, body.into()).expect("the body is a chat request");
+        ChatStream::new(&call, ChatQuirks::default())
+    }
+
+    fn event(payload: &str) -> Event<'_> {
+        Event { name: None, payload: payload.as_bytes(), terminated: true }
+    }
+
+    fn read(stream: &mut ChatStream, payload: &str) -> Result<(Vec<Moment>, FrameEdit), FrameError> {
+        let mut moments = Vec::new();
+        stream.read(event(payload), |moment| moments.push(moment)).map(|edit| (moments, edit))
+    }
+
+    fn moments(payload: &str) -> Vec<Moment> {
+        read(&mut stream(1, false), payload).unwrap_or_else(|error| panic!("{payload}: {error:?}")).0
+    }
+
+    fn whole(body: &str) -> Result<Vec<Moment>, AnswerError> {
+        let mut moments = Vec::new();
+        read_whole(body.as_bytes(), |moment| moments.push(moment)).map(|()| moments)
+    }
 
     #[test]
     fn a_good_frame_carries_a_token_or_an_end() {
         let check = |frame: &str, good: bool| {
-            let seen = Meter::default().read(frame.as_bytes()).unwrap_or_else(|error| panic!("{frame}: {error}"));
-            assert_eq!((seen.good, seen.error), (good, false), "{frame}");
+            let moments = moments(frame);
+            assert_eq!(moments.iter().any(|moment| moment.is_good()), good, "{frame}");
+            assert!(!moments.contains(&Moment::Fault), "{frame}");
         };
         let delta = |delta: &str| format!(r#"{{"choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#);
         check(&delta(r#"{"role":"assistant","content":""}"#), false);
@@ -423,32 +454,104 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_reported_from_an_answer() {
+    fn an_error_is_a_fault_and_nothing_else() {
         let check = |frame: &str, error: bool| {
-            assert_eq!(Meter::default().read(frame.as_bytes()).map(|seen| seen.error).ok(), Some(error), "{frame}");
-            assert_eq!(read_whole(frame.as_bytes()).map(|whole| whole.error).ok(), Some(error), "{frame}");
+            let moments = moments(frame);
+            assert_eq!(moments == [Moment::Fault], error, "{frame}");
+            assert_eq!(moments.contains(&Moment::Fault), error, "{frame}");
+            assert_eq!(whole(frame).map(|moments| moments.contains(&Moment::Fault)), Ok(error), "{frame}");
         };
         check(r#"{"error":{"message":"x"}}"#, true);
         check(r#"{"error":"x","choices":[]}"#, true);
+        check(r#"{"choices":[{"index":0,"text":"x"}],"usage":{"prompt_tokens":1},"error":"x"}"#, true);
         check(r#"{"object":"error","message":"x"}"#, true);
         check(r#"{"error":null,"object":"chat.completion"}"#, false);
         check(r#"{"choices":[{"error":{"message":"x"}}]}"#, false);
+        let named = Event { name: Some(b"error"), ..event("x") };
+        let mut moments = Vec::new();
+        assert_eq!(stream(1, false).read(named, |moment| moments.push(moment)), Ok(FrameEdit::Keep));
+        assert_eq!(moments, [Moment::Fault]);
     }
 
     #[test]
-    fn what_is_no_object_is_an_error() {
+    fn what_is_no_object_is_malformed() {
         for text in ["", "[]", "null", "\"x\"", "{\"a\":1", "{} x", "ping", "{\"choices\":{}}"] {
-            assert!(Meter::default().read(text.as_bytes()).is_err(), "{text}");
+            let malformed = FrameError::Malformed("a frame that is no completion");
+            assert_eq!(read(&mut stream(1, false), text), Err(malformed), "{text}");
+            let skipping = ChatQuirks { skip_malformed_frames: true, ..ChatQuirks::default() };
+            let mut skipping = ChatStream { quirks: skipping, ..stream(1, false) };
+            assert_eq!(read(&mut skipping, text), Ok((vec![], FrameEdit::Keep)), "{text}");
+            let cut = Event { terminated: false, ..event(text) };
+            assert_eq!(skipping.read(cut, |_| ()), Err(malformed), "{text}");
         }
-        assert!(read_whole(b"{\"a\":[1,2").is_err_and(|error| error.is_eof()));
-        assert!(read_whole(b"").is_err_and(|error| error.is_eof()));
-        assert!(read_whole(b"<html>").is_err_and(|error| !error.is_eof()));
+        assert_eq!(whole("{\"a\":[1,2"), Err(AnswerError::EndsEarly));
+        assert_eq!(whole(""), Err(AnswerError::EndsEarly));
+        assert!(matches!(whole("<html>"), Err(AnswerError::NotAnObject(_))));
+    }
+
+    #[test]
+    fn done_ends_a_stream_whose_choices_are_finished() {
+        let stop = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+        let early = Err(FrameError::Incomplete("[DONE] came without every finish_reason"));
+        let done = Ok((vec![Moment::End], FrameEdit::Keep));
+        let mut one = stream(1, false);
+        assert_eq!(read(&mut one, "[DONE]"), early);
+        assert!(one.end().is_err());
+        assert!(read(&mut one, stop).is_ok_and(|(moments, _)| moments == [Moment::Finish]));
+        assert_eq!(read(&mut one, " [DONE]\n"), done);
+        assert_eq!(one.end(), Ok(DONE_FRAME));
+        assert_eq!(read(&mut stream(2, false), "[DONE]"), early);
+        let optional = ChatQuirks { finish_reason_optional: true, ..ChatQuirks::default() };
+        let mut lenient = ChatStream { quirks: optional, ..stream(2, false) };
+        assert_eq!(read(&mut lenient, "[DONE]"), done);
+        assert!(lenient.end().is_err());
+    }
+
+    #[test]
+    fn usage_the_client_did_not_ask_for_is_cut_out() {
+        let check = |frame: &str, expected: Option<&str>| {
+            assert_eq!(read(&mut stream(1, false), frame).map(|(_, edit)| edit), Ok(FrameEdit::Keep), "{frame}");
+            let left = match read(&mut stream(1, true), frame).map(|(_, edit)| edit) {
+                Ok(FrameEdit::Keep) => Some(frame.to_owned()),
+                Ok(FrameEdit::Cut(span)) => Some([&frame[..span.start], &frame[span.end..]].concat()),
+                Ok(FrameEdit::Drop) => None,
+                Err(error) => panic!("{frame}: {error:?}"),
+            };
+            assert_eq!(left.as_deref(), expected, "{frame}");
+        };
+        check(r#"{"choices":[{"usage":null}]}"#, Some(r#"{"choices":[{"usage":null}]}"#));
+        check(r#"{"usage":null,"choices":[]}"#, Some(r#"{"choices":[]}"#));
+        check(r#"{"a": 1.0 , "usage" : null }"#, Some(r#"{"a": 1.0  }"#));
+        check(r#"{"choices":[],"usage":{"prompt_tokens":1}}"#, None);
+        check(r#"{"choices":[{}],"usage":{"prompt_tokens":1}}"#, Some(r#"{"choices":[{}]}"#));
+        check(r#"{"usage":{"prompt_tokens":1},"x":[2]}"#, Some(r#"{"x":[2]}"#));
+        // Half a surrogate pair before it: the frame that is read is not the frame that is cut.
+        check(
+            r#"{"choices":[{"index":0,"delta":{"content":"\ud83d"}}],"usage":{"prompt_tokens":5}}"#,
+            Some(r#"{"choices":[{"index":0,"delta":{"content":"\ud83d"}}]}"#),
+        );
+    }
+
+    #[test]
+    fn usage_is_read_where_it_is_not_null() {
+        let check = |usage: &str, expected: Option<Option<u64>>| {
+            let frame = format!(r#"{{"choices":[],"usage":{usage}}}"#);
+            let report = expected.map(|input| UsageReport {
+                usage: input.map(|input| Usage { input, ..Usage::default() }),
+                ..UsageReport::default()
+            });
+            let moments = moments(&frame);
+            assert_eq!(moments, report.into_iter().map(Moment::Usage).collect::<Vec<_>>(), "{usage}");
+        };
+        check("null", None);
+        check(r#"{"prompt_tokens":1}"#, Some(Some(1)));
+        check("{}", Some(None));
     }
 
     #[test]
     fn usage_is_read_as_domain_tokens() {
         let check = |json: &str, expected: Option<[u64; 4]>| {
-            let counted = UsageReport::of(json);
+            let counted = usage_report(json);
             let usage = counted.usage.map(|u| [u.input, u.cached_input, u.output, u.reasoning]);
             assert_eq!(usage, expected, "{json}");
             assert!(usage.is_none() || !counted.is_impossible, "{json}");
@@ -486,9 +589,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_count_is_reported_from_no_count() {
+    fn what_cannot_be_a_count_differs_from_no_count() {
         let check = |json: &str, impossible: bool| {
-            let counted = UsageReport::of(json);
+            let counted = usage_report(json);
             assert_eq!((counted.usage, counted.is_impossible), (None, impossible), "{json}");
         };
         check("{}", false);
@@ -505,45 +608,10 @@ mod tests {
     }
 
     #[test]
-    fn a_count_is_final_when_nothing_came_after_it() {
-        let token = r#"{"choices":[{"index":0,"delta":{"content":"abc"}}]}"#;
-        let stop = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-        let usage = r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
-        let running =
-            r#"{"choices":[{"index":0,"delta":{"content":"abc"}}],"usage":{"prompt_tokens":5,"completion_tokens":1}}"#;
-        let input_only = r#"{"choices":[],"usage":{"prompt_tokens":5}}"#;
-        let check = |frames: &[&str], is_complete: bool, output: Option<u64>, is_final: bool| {
-            let mut meter = Meter::default();
-            for frame in frames {
-                meter.read(frame.as_bytes()).unwrap_or_else(|error| panic!("{frame}: {error}"));
-            }
-            let tally = meter.tally(is_complete);
-            let said = (tally.counted.map(|usage| usage.output), tally.is_final, tally.is_impossible);
-            assert_eq!(said, (output, is_final, false), "{frames:?}");
-            assert_eq!(tally.text_bytes, 3 * tally.frames, "{frames:?}");
-        };
-        check(&[token, stop, usage], true, Some(2), true);
-        check(&[token, usage, stop], true, Some(2), true);
-        // Its client left, or it broke, before `[DONE]`: the provider may have had another count to give.
-        check(&[token, stop, usage], false, Some(2), false);
-        check(&[token, usage, stop], false, Some(2), false);
-        check(&[token, stop], true, None, false);
-        // With every frame, each time from the beginning: the last is the whole, twice is not the sum.
-        check(&[running, running, stop, usage, usage], true, Some(2), true);
-        check(&[running, running], false, Some(1), false);
-        check(&[running, token, stop], true, Some(1), false);
-        check(&[usage, token, stop], true, Some(2), false);
-        check(&[token, stop, input_only], true, Some(0), false);
-        check(&[token, stop, usage, r#"{"choices":[],"usage":{}}"#], true, Some(2), true);
-    }
-
-    #[test]
     fn the_text_of_an_answer_is_measured() {
         let check = |frame: &str, text_bytes: u64| {
-            let mut meter = Meter::default();
-            let seen = meter.read(frame.as_bytes()).unwrap_or_else(|error| panic!("{frame}: {error}"));
-            assert!(seen.good, "{frame}");
-            assert_eq!(meter.tally(false).text_bytes, text_bytes, "{frame}");
+            let content = moments(frame).into_iter().find(|moment| matches!(moment, Moment::Content { .. }));
+            assert_eq!(content, Some(Moment::Content { text_bytes }), "{frame}");
         };
         let delta = |delta: &str| format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
         check(&delta(r#"{"content":"h\u00e9\n"}"#), 4);
@@ -553,45 +621,33 @@ mod tests {
         // Half a surrogate pair, of a provider that cuts between the two.
         check(&delta(r#"{"content":"\ud83d"}"#), 3);
         check(&delta(r#"{"content":"\\uDE00\ude00"}"#), 9);
-        let frame = r#"{"choices":[{"index":0,"delta":{"content":"\ud83d"}}],"usage":{"prompt_tokens":5}}"#;
-        let seen = Meter::default().read(frame.as_bytes()).map(|seen| seen.usage.map(|usage| usage.as_ptr()));
-        let there = frame.find(r#"{"prompt"#).map(|at| frame[at..].as_ptr());
-        assert_eq!(seen.ok(), Some(there), "it lies in the frame itself");
-        let whole = |body: &str, text_bytes: u64| {
-            let tally = read_whole(body.as_bytes()).map(|whole| whole.tally.text_bytes);
-            assert_eq!(tally.ok(), Some(text_bytes), "{body}");
+        let whole_text = |body: &str, text_bytes: u64| {
+            let moments = whole(body).unwrap_or_else(|error| panic!("{body}: {error}"));
+            let measured = moments.iter().map(|moment| match moment {
+                Moment::Content { text_bytes } => *text_bytes,
+                _ => 0,
+            });
+            assert_eq!(measured.sum::<u64>(), text_bytes, "{body}");
+            assert_eq!(moments.last(), Some(&Moment::End), "{body}");
         };
-        whole(r#"{"choices":[{"message":{"role":"assistant","content":"Hello"}}]}"#, 5);
-        whole(r#"{"choices":[{"text":"Hello"}],"usage":{"prompt_tokens":1}}"#, 5);
-        whole(r#"{"choices":[{"text":"Hello"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#, 0);
+        whole_text(r#"{"choices":[{"message":{"role":"assistant","content":"Hello"}}]}"#, 5);
+        whole_text(r#"{"choices":[{"text":"Hello"}],"usage":{"prompt_tokens":1}}"#, 5);
+        whole_text(r#"{"choices":[{"text":"Hello"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#, 0);
         // Half a surrogate pair, where a ceiling cut an answer short.
-        whole(r#"{"choices":[{"message":{"content":"\ud83d"}}]}"#, 3);
-        whole(r#"{"output":"Hello"}"#, 18);
-        whole(r#"{"choices":{"content":"abc"}}"#, 3);
-    }
-
-    #[test]
-    fn the_last_usage_wins_and_a_bad_one_changes_nothing() {
-        let mut meter = Meter::default();
-        for (usage, expected) in
-            [("null", None), (r#"{"prompt_tokens":1}"#, Some(1)), (r#"{"prompt_tokens":2}"#, Some(2)), ("{}", Some(2))]
-        {
-            let frame = format!(r#"{{"choices":[],"usage":{usage}}}"#);
-            let seen = meter.read(frame.as_bytes()).map(|seen| (seen.usage, seen.usage_only)).ok();
-            assert_eq!(seen, Some((Some(usage), usage != "null")));
-            assert_eq!(meter.usage().map(|usage| usage.input), expected);
-        }
+        whole_text(r#"{"choices":[{"message":{"content":"\ud83d"}}]}"#, 3);
+        whole_text(r#"{"output":"Hello"}"#, 18);
+        whole_text(r#"{"choices":{"content":"abc"}}"#, 3);
     }
 
     #[test]
     fn every_index_must_finish() {
         let check = |indexes: &[u64], expected: u32, all: bool| {
-            let mut meter = Meter::default();
+            let mut stream = stream(1, false);
             for index in indexes {
                 let frame = format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#);
-                meter.read(frame.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+                assert!(read(&mut stream, &frame).is_ok());
             }
-            assert_eq!(meter.all_finished(expected), all, "{indexes:?} of {expected}");
+            assert_eq!(stream.has_finished(expected), all, "{indexes:?} of {expected}");
         };
         check(&[], 1, false);
         check(&[0], 1, true);

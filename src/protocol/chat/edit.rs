@@ -6,7 +6,8 @@
 //! Start reading in [`provider_body`].
 
 use crate::domain::call::{Call, Splice};
-use crate::protocol::json::edit::EditedBody;
+use crate::protocol::FrameEdit;
+use crate::protocol::json::edit::{EditedBody, member_span};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -39,6 +40,12 @@ fn lower_ceilings(call: &Call) -> [Option<Splice>; 2] {
     let digits = Bytes::from(tokens.to_string());
     let places = facts.ceilings_at.clone();
     places.map(|at| at.filter(|at| !stands(at)).map(|at| Splice { at, with: digits.clone() }))
+}
+
+/// Cuts out of `json`, an object, the member whose value is `value`, a slice of it.
+pub fn without_member(json: &[u8], value: &str) -> FrameEdit {
+    let start = value.as_ptr().addr() - json.as_ptr().addr();
+    FrameEdit::Cut(member_span(json, start..start + value.len()))
 }
 
 #[cfg(test)]

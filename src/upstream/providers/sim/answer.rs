@@ -27,7 +27,7 @@ const WORDS: [&str; 16] = [
 ];
 
 /// An answer, as far as it is decided by the request.
-pub(super) struct Answer {
+pub(super) struct SimAnswer {
     endpoint: Endpoint,
     model: Arc<str>,
     seed: RandomValue,
@@ -38,7 +38,7 @@ pub(super) struct Answer {
     id: String,
 }
 
-impl Answer {
+impl SimAnswer {
     /// The answer to `call`.
     pub(super) fn new(call: &Call, model: Arc<str>) -> Self {
         let seed = seed_of(call.body());
@@ -77,9 +77,13 @@ impl Answer {
         WORDS[draw.below(WORDS.len() as u64) as usize]
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> SimUsage {
         let output = self.lengths.iter().map(|(length, _)| *length).sum();
-        Usage { prompt_tokens: self.input_tokens, completion_tokens: output, total_tokens: self.input_tokens + output }
+        SimUsage {
+            prompt_tokens: self.input_tokens,
+            completion_tokens: output,
+            total_tokens: self.input_tokens + output,
+        }
     }
 
     /// Frames of one step: in the first, chat says its role; a choice past its last token finishes;
@@ -110,12 +114,12 @@ impl Answer {
         role: Option<&'static str>,
         content: Option<&'a str>,
         finish_reason: Option<&'static str>,
-    ) -> Choice<'a> {
+    ) -> SimChoice<'a> {
         let chat = self.endpoint == Endpoint::Chat;
-        Choice {
+        SimChoice {
             index,
             message: None,
-            delta: chat.then_some(Said { role, content: content.map(Into::into) }),
+            delta: chat.then_some(SimMessage { role, content: content.map(Into::into) }),
             text: (!chat).then(|| content.unwrap_or_default().into()),
             logprobs: None,
             finish_reason,
@@ -123,7 +127,7 @@ impl Answer {
     }
 
     /// A frame with `choice`, or the one with usage.
-    fn write_frame(&self, choice: Option<Choice<'_>>, out: &mut BytesMut) {
+    fn write_frame(&self, choice: Option<SimChoice<'_>>, out: &mut BytesMut) {
         let usage = choice.is_none().then(|| self.usage());
         let object = match self.endpoint {
             Endpoint::Chat => "chat.completion.chunk",
@@ -145,33 +149,33 @@ impl Answer {
         write_json(&self.completion(object, choices, Some(self.usage())), out);
     }
 
-    fn whole_choice(&self, index: usize) -> Choice<'static> {
+    fn whole_choice(&self, index: usize) -> SimChoice<'static> {
         let (length, cut) = self.lengths[index];
         let said: String = (0..length).map(|position| self.token(index, position)).collect();
         let (message, text) = match self.endpoint {
-            Endpoint::Chat => (Some(Said { role: Some("assistant"), content: Some(said.into()) }), None),
+            Endpoint::Chat => (Some(SimMessage { role: Some("assistant"), content: Some(said.into()) }), None),
             Endpoint::Completions | Endpoint::Embeddings => (None, Some(said.into())),
         };
         let finish_reason = Some(if cut { "length" } else { "stop" });
-        Choice { index, message, delta: None, text, logprobs: None, finish_reason }
+        SimChoice { index, message, delta: None, text, logprobs: None, finish_reason }
     }
 
     fn completion<'a>(
         &'a self,
         object: &'static str,
-        choices: Vec<Choice<'a>>,
-        usage: Option<Usage>,
-    ) -> Completion<'a> {
-        Completion { id: &self.id, object, created: CREATED, model: &self.model, choices, usage }
+        choices: Vec<SimChoice<'a>>,
+        usage: Option<SimUsage>,
+    ) -> SimCompletion<'a> {
+        SimCompletion { id: &self.id, object, created: CREATED, model: &self.model, choices, usage }
     }
 
-    fn embeddings(&self) -> Embeddings<'_> {
+    fn embeddings(&self) -> SimEmbeddings<'_> {
         let vector = |index: u32| {
             let seed = self.seed.salted(u64::from(index));
             (0..DIMENSIONS).map(|dimension| 2.0 * seed.salted(dimension).unit() - 1.0).collect()
         };
-        let data = (0..self.inputs).map(|index| Embedding { object: "embedding", index, embedding: vector(index) });
-        Embeddings { object: "list", data: data.collect(), model: &self.model, usage: self.usage() }
+        let data = (0..self.inputs).map(|index| SimEmbedding { object: "embedding", index, embedding: vector(index) });
+        SimEmbeddings { object: "list", data: data.collect(), model: &self.model, usage: self.usage() }
     }
 }
 
@@ -189,22 +193,22 @@ fn write_json(value: &impl Serialize, out: &mut BytesMut) {
 }
 
 #[derive(Serialize)]
-struct Completion<'a> {
+struct SimCompletion<'a> {
     id: &'a str,
     object: &'static str,
     created: u64,
     model: &'a str,
-    choices: Vec<Choice<'a>>,
-    usage: Option<Usage>,
+    choices: Vec<SimChoice<'a>>,
+    usage: Option<SimUsage>,
 }
 
 #[derive(Serialize)]
-struct Choice<'a> {
+struct SimChoice<'a> {
     index: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<Said<'a>>,
+    message: Option<SimMessage<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    delta: Option<Said<'a>>,
+    delta: Option<SimMessage<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<Cow<'a, str>>,
     logprobs: Option<()>,
@@ -212,7 +216,7 @@ struct Choice<'a> {
 }
 
 #[derive(Serialize)]
-struct Said<'a> {
+struct SimMessage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,22 +224,22 @@ struct Said<'a> {
 }
 
 #[derive(Serialize)]
-struct Usage {
+struct SimUsage {
     prompt_tokens: u64,
     completion_tokens: u64,
     total_tokens: u64,
 }
 
 #[derive(Serialize)]
-struct Embeddings<'a> {
+struct SimEmbeddings<'a> {
     object: &'static str,
-    data: Vec<Embedding>,
+    data: Vec<SimEmbedding>,
     model: &'a str,
-    usage: Usage,
+    usage: SimUsage,
 }
 
 #[derive(Serialize)]
-struct Embedding {
+struct SimEmbedding {
     object: &'static str,
     index: u32,
     embedding: Vec<f64>,

@@ -70,25 +70,25 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// What ends the wait for the commit point of an attempt sent at `now`.
-    pub(super) fn until_commit(&self, now: Instant, stream: bool) -> Limit {
+    pub(super) fn until_commit(&self, now: Instant, stream: bool) -> TimeLimit {
         let (span, failure) = match stream {
             true => (self.first_token, Failure::FirstTokenTimeout),
             false => (self.whole, Failure::WholeTimeout),
         };
-        Limit::earlier(now, span, failure, self.deadline)
+        TimeLimit::earlier(now, span, failure, self.deadline)
     }
 }
 
 /// A moment, and what it means when it comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Limit {
+pub(super) struct TimeLimit {
     /// When.
     pub(super) at: Instant,
     /// What.
     pub(super) failure: Failure,
 }
 
-impl Limit {
+impl TimeLimit {
     /// `span` after `from`, or the deadline where that is not later: it says nothing about the provider.
     pub(super) fn earlier(from: Instant, span: Duration, failure: Failure, deadline: Instant) -> Self {
         match from.checked_add(span) {
@@ -99,7 +99,7 @@ impl Limit {
 }
 
 /// A provider's answer. Holding one means the commit point was reached.
-pub struct Answer {
+pub struct UpstreamAnswer {
     /// A 2xx.
     pub status: StatusCode,
     /// `content-type`, `openai-processing-ms` and `openai-version`, where the provider sent them.
