@@ -12,7 +12,7 @@ use super::upload::Upload;
 use super::{App, Route};
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
-use crate::protocol::chat::request::read_request;
+use crate::protocol::read_request;
 use crate::relay::{RawRequest, RequestOptions, RequestTarget};
 use axum::body::Body;
 use http::header::{AUTHORIZATION, CONNECTION};

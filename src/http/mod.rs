@@ -25,6 +25,7 @@ use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::domain::call::Endpoint;
 use crate::domain::refusal::Refusal;
+use crate::protocol::Dialect;
 use crate::random::Rng;
 use crate::relay::Relay;
 use crate::telemetry::Telemetry;
@@ -75,6 +76,16 @@ pub enum Route {
     },
 }
 
+impl Route {
+    /// In which dialect it is answered.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.dialect(),
+            Self::UnknownUrl | Self::WrongMethod { .. } => Dialect::default(),
+        }
+    }
+}
+
 /// What clients reach; `with_ops` where operators have no address of their own.
 pub fn public_entry(app: Arc<App>, with_ops: bool) -> EntryPoint {
     let (clock, rng) = (app.clock, app.rng.clone());
@@ -101,14 +112,14 @@ pub fn ops_entry(app: Arc<App>) -> EntryPoint {
 
 fn routed(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
     let route = Route::Endpoint(endpoint);
-    wrong_method("POST").post(move |State(app), request: Request| chat::walk(app, route, request))
+    wrong_method("POST").post(move |State(app), request: Request| chat::serve(app, route, request))
 }
 
 /// Whatever method no handler is added for: refused in the corridor, so that nobody without a key
 /// learns what exists. `any`, unlike a fallback, adds no `Allow` of its own, which would tell.
 fn wrong_method(allow: &'static str) -> MethodRouter<Arc<App>> {
     let route = Route::WrongMethod { allow };
-    any(move |State(app), request: Request| chat::walk(app, route, request))
+    any(move |State(app), request: Request| chat::serve(app, route, request))
 }
 
 /// Whatever no route takes, where clients and operators come.
@@ -124,7 +135,7 @@ async fn elsewhere(State(app): State<Arc<App>>, request: Request) -> Response {
 async fn without_operators(State(app): State<Arc<App>>, request: Request) -> Response {
     let path = request.uri().path();
     if path == "/v1" || path.starts_with("/v1/") {
-        chat::walk(app, Route::UnknownUrl, request).await
+        chat::serve(app, Route::UnknownUrl, request).await
     } else {
         nowhere(&request)
     }

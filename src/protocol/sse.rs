@@ -98,6 +98,11 @@ fn place_in(all: &Bytes, part: &Bytes) -> Option<usize> {
     (at.checked_add(part.len())? <= all.len()).then_some(at)
 }
 
+/// Whether `bytes` of a stream end with a whole frame.
+pub fn ends_frame(bytes: &[u8]) -> bool {
+    [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"].iter().any(|end| bytes.ends_with(end))
+}
+
 /// Why a stream cannot be read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SseError {

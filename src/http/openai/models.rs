@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Every model, alias, tier and `Pro/` name this key may use.
 pub async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     match app.relay.names(ingress::key(&headers).as_ref()) {
-        Ok(names) => json(&List { object: "list", data: names.iter().map(Model::of).collect() }),
+        Ok(names) => json(&ModelList { object: "list", data: names.iter().map(ListedModel::of).collect() }),
         Err(refusal) => ApiError::refused(&refusal).response(),
     }
 }
@@ -38,53 +38,53 @@ pub async fn retrieve(
     // An id that is not UTF-8 once decoded is no model's name.
     let id = id.map_or_else(|_| uri.path().trim_start_matches("/v1/models/").to_owned(), |Path(id)| id);
     match names.iter().find(|listed| *listed.name == id) {
-        Some(listed) => json(&Model::of(listed)),
+        Some(listed) => json(&ListedModel::of(listed)),
         None => ApiError::refused(&Refusal::ModelNotFound { model: id.into(), nearest: Vec::new() }).response(),
     }
 }
 
 #[derive(Serialize)]
-struct List<'a> {
+struct ModelList<'a> {
     object: &'static str,
-    data: Vec<Model<'a>>,
+    data: Vec<ListedModel<'a>>,
 }
 
 #[derive(Serialize)]
-struct Model<'a> {
+struct ListedModel<'a> {
     id: &'a str,
     object: &'static str,
     /// Nobody knows when a model was made; clients want a number.
     created: u64,
     owned_by: &'static str,
-    pricing: Option<Pricing>,
+    pricing: Option<ModelPricing>,
     context_length: Option<u64>,
     regions: &'a [Arc<str>],
 }
 
 /// In US dollars, as decimal strings: per million tokens, `request` per request.
 #[derive(Serialize)]
-struct Pricing {
+struct ModelPricing {
     input: String,
     cached_input: String,
     output: String,
     request: String,
 }
 
-impl<'a> Model<'a> {
+impl<'a> ListedModel<'a> {
     fn of(listed: &'a Listed) -> Self {
         Self {
             id: &listed.name,
             object: "model",
             created: 0,
             owned_by: "tierway",
-            pricing: listed.price.as_ref().map(Pricing::of),
+            pricing: listed.price.as_ref().map(ModelPricing::of),
             context_length: listed.context,
             regions: &listed.regions,
         }
     }
 }
 
-impl Pricing {
+impl ModelPricing {
     fn of(price: &Price) -> Self {
         Self {
             input: price.input.usd_per_mtok(),

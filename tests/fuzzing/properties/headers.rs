@@ -10,6 +10,7 @@ use tierway::domain::refusal::Refusal;
 use tierway::domain::secret::Secret;
 use tierway::http::error::ApiError;
 use tierway::http::ingress::{key, options, travelling};
+use tierway::protocol::Dialect;
 use tierway::upstream::answer::passed_back;
 
 const KEY: &str = "sk-canary-0123456789";
@@ -155,6 +156,10 @@ fn tuned(headers: &HeaderMap) {
 /// A refusal, in its body, its headers and its log line.
 fn untold(refusal: &Refusal) {
     let row = ApiError::refused(refusal);
-    let response = format!("{row:?} {} {:?}", String::from_utf8_lossy(&row.json()), row.response().headers());
+    let response = format!(
+        "{row:?} {} {:?}",
+        String::from_utf8_lossy(&row.details().body(Dialect::Chat)),
+        row.response().headers()
+    );
     assert!(!response.contains(KEY), "{response}");
 }
