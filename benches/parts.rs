@@ -1,7 +1,7 @@
-//! The parts of the request path by themselves: reading a body, drafting and walking a plan, reading
-//! a stream, and an attempt from order to last byte.
+//! The parts of the request path by themselves: reading a body, building and following a plan, reading
+//! a stream, and an attempt from request to last byte.
 //!
-//! Only through public doors: splice and meter are timed where they happen, inside an attempt over
+//! Only through public functions: edits and the meter are timed where they happen, inside an attempt over
 //! loopback. `benches/compare.py` says what
 //! the whole costs; this says which part has grown.
 
@@ -101,7 +101,7 @@ fn call(size: usize, stream: bool) -> Call {
 
 fn planning(c: &mut Criterion) {
     let snapshot = snapshot();
-    let key = snapshot.keys.values().next().expect("one was handed in");
+    let key = snapshot.keys.values().next().expect("one was given");
     let call = call(KIB, true);
     let authorized = authorize(&snapshot.table, key, &call).expect("the key may do everything");
     let telemetry = Arc::new(Telemetry::new(AccessLog::off(), Build { version: "bench", revision: None }));

@@ -1,9 +1,10 @@
-//! A request understood: the few fields we must know, beside the bytes as they came.
+//! A request that was read: the few fields we must know, and the bytes as they came.
 //!
 //! It exists so that a provider receives what the client wrote. The body is never re-serialised:
-//! where we must change something (the model's name, asking for usage on a stream) the change is a
-//! [`Splice`], and every byte outside it stays. Reading JSON happens at the front door; this room
-//! only holds the result.
+//! where we must change something (the model's name, the wish for usage, a lower ceiling) it keeps the place or the
+//! value, and every byte outside stays. It never reads or writes JSON: `protocol` does.
+//!
+//! Start reading in [`Call`].
 
 use bytes::Bytes;
 use std::ops::Range;
@@ -148,7 +149,7 @@ impl FeatureSet {
 pub struct Splice {
     /// Byte offsets in the body.
     pub at: Range<usize>,
-    /// What stands there afterwards.
+    /// The bytes that replace them.
     pub with: Bytes,
 }
 
@@ -157,7 +158,7 @@ pub struct Splice {
 pub struct RequestMetadata {
     /// The model's name, unescaped.
     pub model: Box<str>,
-    /// Where the model's name stands in the body, its quotes included.
+    /// The place of the model's name in the body, its quotes included.
     pub model_span: Range<usize>,
     /// Whether the client wants a stream.
     pub stream: bool,
@@ -178,7 +179,7 @@ pub struct RequestMetadata {
     pub cost_facts: CostFacts,
 }
 
-/// What bounds the cost of an answer beside the ceiling on its output, and where that ceiling stands.
+/// What bounds the cost of an answer besides the ceiling on its output, and the places of that ceiling.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct CostFacts {
     /// How many choices are written, and paid for, to give the client the best of them: `best_of`, 0 where absent.
@@ -186,7 +187,7 @@ pub struct CostFacts {
     /// Whether some of the input is not in the body: images, files, what the provider remembers. The body's
     /// bytes say nothing about its tokens.
     pub input_elsewhere: bool,
-    /// Where in the body the client's ceilings on output tokens stand, at most two of them.
+    /// The places of the client's ceilings on output tokens in the body, at most two of them.
     pub ceilings_at: [Option<Range<usize>>; 2],
     /// Where in the body a ceiling may be inserted where the client set none.
     pub ceiling_insert_at: Option<usize>,
@@ -242,7 +243,7 @@ impl Call {
         self.metadata.choices.saturating_mul(self.metadata.inputs)
     }
 
-    /// Input tokens as we guess them before any provider has counted: four bytes to a token, rounded up.
+    /// Input tokens as estimated before any provider has counted: four bytes to a token, rounded up.
     pub fn estimated_input_tokens(&self) -> u64 {
         tokens_of(self.body.len())
     }
@@ -262,7 +263,7 @@ impl Call {
     }
 }
 
-/// Tokens in `bytes` of text as we guess them: four bytes to a token, rounded up.
+/// Tokens in `bytes` of text as estimated: four bytes to a token, rounded up.
 pub fn tokens_of(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(4)
 }

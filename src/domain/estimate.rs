@@ -13,7 +13,7 @@ const ONE: u32 = 256;
 const LEAST: u32 = ONE / 4;
 /// More text than any tokenizer puts into one token, on average.
 const MOST: u32 = 16 * ONE;
-/// A shorter answer is mostly what stands around its text: a role, an end.
+/// In tokens: a shorter answer is mostly what surrounds its text, a role and an end.
 const TELLING: u64 = 32;
 /// What is learned upwards is this part of the difference; downwards it is all of it.
 const CAUTION: u32 = 16;
@@ -29,7 +29,7 @@ pub struct UsageTally {
     /// The provider counted, and only what cannot be: less than nothing, parts of tokens, more than any answer
     /// has, words.
     pub is_impossible: bool,
-    /// Frames that carried a token; none of a whole answer.
+    /// Frames that carried a token; at most one of a whole answer.
     pub frames: u64,
     /// Bytes of text: content, reasoning, arguments of calls. None of a whole answer that was counted.
     pub text_bytes: u64,

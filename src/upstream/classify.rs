@@ -1,7 +1,9 @@
 //! What a provider's refusal or a broken connection means, as one [`Failure`].
 //!
-//! Pure functions over statuses, headers, error bodies and error chains; the table they follow is
-//! the one of the design. It never reads a socket and never decides what comes next.
+//! Pure functions over statuses, headers and error chains; what an error body says is asked of the provider's
+//! grammar. It never reads a socket and never decides what comes next.
+//!
+//! Start reading in [`status`].
 
 use crate::domain::failure::Failure;
 use crate::protocol::Grammar;
@@ -11,7 +13,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Nobody is told to stay away for longer: what says so is a fault, not a time.
+/// The longest wait that is believed: a longer one is a fault of the provider.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a status other than 2xx means. [`Failure::Rejected`] asks for a look at the body with
@@ -41,7 +43,7 @@ pub(super) fn rejection(status: StatusCode, grammar: Grammar, body: &[u8]) -> Fa
     }
 }
 
-/// How long `Retry-After`, in either form, asks us to stay away.
+/// How long `Retry-After`, in either form, asks us to wait.
 fn retry_after(headers: &HeaderMap, now_unix_ms: i64) -> Option<Duration> {
     let millis = text(headers, "retry-after-ms").and_then(|text| seconds(text, 1e-3));
     millis.or_else(|| {
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_was_too_long_is_reported_from_a_bad_one() {
+    fn a_request_that_was_too_long_differs_from_a_bad_one() {
         let grammar = Grammar::Chat(ChatQuirks::default());
         let check = |code: u16, body: &str, expected: Failure| {
             let status = StatusCode::from_u16(code).expect("the case is a status");

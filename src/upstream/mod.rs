@@ -1,9 +1,9 @@
-//! Sends one attempt and brings its answer back, or says what went wrong.
+//! Sends one attempt to a provider and returns its answer, or what went wrong.
 //!
 //! An [`UpstreamRequest`] goes in; an [`UpstreamAnswer`] comes out once the commit point is reached (the first good
-//! frame of a stream, the whole of a whole answer), a [`AttemptError`] otherwise. This room never decides
-//! what happens next, and knows nothing of keys, teams or budgets. Dropping what it handed out, at
-//! any point, cancels the provider's work.
+//! frame of a stream, the whole of a whole answer), an [`AttemptError`] otherwise. It never decides what happens
+//! next, and knows nothing of keys, teams or budgets; what a provider's bytes mean it asks of `protocol`. Dropping
+//! what it returned, at any point, cancels the provider's work.
 //!
 //! Start reading in [`Upstreams::send`], then [`answer`] for the commit rule.
 
@@ -173,8 +173,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_does_not_stand_in_time_is_given_up() {
-        // It accepts and stays silent: TLS never stands.
+    async fn a_connection_that_is_not_established_in_time_is_closed() {
+        // It accepts and stays silent: TLS is never established.
         let mut hole = Scripted::start(vec![Act::Hold]).await;
         let quick = Duration::from_millis(100);
         let setup = ProviderSetup { connect_timeout: quick, ..setup(format!("https://{}", hole.at)) };

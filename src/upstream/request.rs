@@ -1,6 +1,8 @@
 //! What goes into an attempt and what comes out of it.
 //!
-//! Values only; how long an attempt may take is the one rule here. Start reading in [`UpstreamRequest`].
+//! Values only; how long an attempt may take is the one rule here. It never sends anything.
+//!
+//! Start reading in [`UpstreamRequest`].
 
 use super::body::AnswerBody;
 use crate::domain::call::Call;
@@ -25,12 +27,12 @@ impl UpstreamModel {
         Self { name: name.into(), json: serde_json::Value::from(name).to_string().into() }
     }
 
-    /// As configured.
+    /// Its name as configured.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// As a JSON string, quotes included.
+    /// Its name as a JSON string, quotes included.
     pub(super) fn json(&self) -> &Bytes {
         &self.json
     }
@@ -47,11 +49,11 @@ pub struct UpstreamRequest<'a> {
     pub model: &'a UpstreamModel,
     /// The request.
     pub call: &'a Call,
-    /// The client's headers that may travel on; the allow-list is the front door's.
+    /// The client's headers that are passed on; `http` holds the allow-list.
     pub headers: &'a HeaderMap,
     /// How long to wait for what.
     pub timeouts: Timeouts,
-    /// Dice for this attempt.
+    /// The random value of this attempt.
     pub draw: RandomValue,
 }
 
@@ -79,12 +81,12 @@ impl Timeouts {
     }
 }
 
-/// A moment, and what it means when it comes.
+/// When a wait ends, and which failure that is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct TimeLimit {
-    /// When.
+    /// The end of the wait.
     pub(super) at: Instant,
-    /// What.
+    /// The failure of an attempt that waited until then.
     pub(super) failure: Failure,
 }
 
@@ -100,7 +102,7 @@ impl TimeLimit {
 
 /// A provider's answer. Holding one means the commit point was reached.
 pub struct UpstreamAnswer {
-    /// A 2xx.
+    /// The provider's status, a 2xx.
     pub status: StatusCode,
     /// `content-type`, `openai-processing-ms` and `openai-version`, where the provider sent them.
     pub headers: HeaderMap,
@@ -129,10 +131,10 @@ impl AttemptError {
 /// A provider's refusal of the request itself, given to the client as it came.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
-    /// A 4xx.
+    /// The provider's status, a 4xx.
     pub status: StatusCode,
-    /// Of `body`.
+    /// The type of `body`, where the provider named one.
     pub content_type: Option<HeaderValue>,
-    /// As it came, at most 1 MiB.
+    /// The provider's body as it came, at most 1 MiB.
     pub body: Bytes,
 }

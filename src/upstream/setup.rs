@@ -1,7 +1,9 @@
 //! Providers as configured, and what makes a configuration impossible to send to.
 //!
-//! Plain values without behaviour, handed in by whoever read the configuration. They never show a
-//! credential when printed.
+//! Plain values without behaviour, made by whoever read the configuration. They never show a credential when
+//! printed.
+//!
+//! Start reading in [`ProviderSetup`].
 
 use crate::domain::secret::Secret;
 use crate::protocol::chat::answer::ChatQuirks;
@@ -14,22 +16,22 @@ use std::time::Duration;
 pub struct ProviderSetup {
     /// Its configured name.
     pub name: Arc<str>,
-    /// How to speak to it.
+    /// What kind of provider it is.
     pub protocol: ProviderProtocol,
-    /// How long a connection, TLS included, may take to stand.
+    /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
 }
 
-/// The wire protocols we speak.
+/// The kinds of providers.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ProviderProtocol {
-    /// OpenAI's, as spoken by most hosts.
+    /// A host with OpenAI's API, as most have.
     OpenAi(OpenAiSetup),
     /// No network: a simulated provider.
     Sim(SimSetup),
 }
 
-/// A host that speaks OpenAI's protocol, and where it differs.
+/// A host with OpenAI's API, and where it differs.
 #[derive(Clone)]
 pub struct OpenAiSetup {
     /// Up to and including its `/v1`; a query string is kept on every request.
@@ -84,8 +86,8 @@ pub enum BuildError {
         /// What is wrong with it, as the end of a sentence.
         problem: String,
     },
-    /// A credential that cannot stand in a header.
-    #[error("providers.{provider}.credential: holds characters that cannot stand in a header")]
+    /// A credential holds what no header may hold.
+    #[error("providers.{provider}.credential: holds characters that no header may hold")]
     Credential {
         /// Whose.
         provider: Arc<str>,

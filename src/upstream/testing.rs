@@ -1,7 +1,7 @@
-//! What this room's tests share: calls made from JSON texts, and a provider on a real socket that
-//! answers with exactly the bytes a test wrote down.
+//! What the tests of this module share: calls made from JSON texts, and a provider on a real socket that
+//! answers with exactly the bytes of a test.
 //!
-//! It never knows what the code under test should make of those bytes.
+//! It never judges what the code under test makes of those bytes.
 
 use super::providers::ReplySource;
 use super::*;
@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-/// The facts of a body whose `"model":` stands without white space.
+/// The metadata of a body whose `"model":` has no white space behind it.
 pub(super) fn metadata(body: &str) -> RequestMetadata {
     let start = body.find(r#""model":"#).expect("the body names a model") + 8;
     let end = start + 1 + body[start + 1..].find('"').expect("the model is a string") + 1;
@@ -85,7 +85,7 @@ pub(super) fn upstreams(base_url: String) -> Upstreams {
     Upstreams::build(vec![setup(base_url)], None, Clock).expect("the provider can be built")
 }
 
-/// More patience than any test needs.
+/// Longer than any test takes.
 pub(super) fn timeouts() -> Timeouts {
     let long = Duration::from_secs(60);
     Timeouts { first_token: long, whole: long, idle: long, deadline: Clock.now() + 2 * long }

@@ -22,7 +22,7 @@ use std::fmt;
 /// The payload that ends a stream.
 const DONE: &[u8] = b"[DONE]";
 /// The frame that ends a stream, for one whose provider forgot it.
-const DONE_FRAME: &[u8] = b"data: [DONE]\n\n";
+pub(super) const DONE_FRAME: &[u8] = b"data: [DONE]\n\n";
 
 /// What a provider is known to do otherwise than OpenAI.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -75,7 +75,7 @@ impl ChatStream {
         match object(payload) {
             Ok(frame) => return Ok(self.take_in(frame, payload, note)),
             Err(_) => {
-                // Each replacement is as long as what it replaces: what is cut here stands at the same place there.
+                // Each replacement is as long as what it replaces: what is cut has the same place in both.
                 if let Some(mended) = without_surrogates(payload)
                     && let Ok(frame) = object(&mended)
                 {

@@ -33,13 +33,13 @@ fn lower_ceilings(call: &Call) -> [Option<Splice>; 2] {
         let with = Bytes::from(format!("\"max_tokens\":{tokens},"));
         return [Some(Splice { at: at..at, with }), None];
     }
-    let stands = |at: &Range<usize>| {
+    let is_lower = |at: &Range<usize>| {
         let text = std::str::from_utf8(&call.body()[at.clone()]).ok();
         text.and_then(|text| text.parse().ok()).is_some_and(|given: u64| given <= tokens)
     };
     let digits = Bytes::from(tokens.to_string());
     let places = facts.ceilings_at.clone();
-    places.map(|at| at.filter(|at| !stands(at)).map(|at| Splice { at, with: digits.clone() }))
+    places.map(|at| at.filter(|at| !is_lower(at)).map(|at| Splice { at, with: digits.clone() }))
 }
 
 /// Cuts out of `json`, an object, the member whose value is `value`, a slice of it.

@@ -4,9 +4,10 @@
 //! does not need: a member that is not read is the provider's to accept or refuse.
 //!
 //! Start reading in [`request`] for what comes in, [`answer`] for what comes back; [`edit`] is what we change of
-//! either, [`error`] what we say ourselves.
+//! either, [`error`] and [`write`] what we say ourselves.
 
 pub mod answer;
 pub mod edit;
 pub mod error;
 pub mod request;
+pub mod write;

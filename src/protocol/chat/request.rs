@@ -1,5 +1,5 @@
-//! Reads the few members of a request body that routing, limits and the meter must know, and where
-//! they stand, without building the body's JSON as a tree: what comes out is a [`Call`].
+//! Reads the few members of a request body that routing, limits and the meter must know, and their places,
+//! without building the body's JSON as a tree: what comes out is a [`Call`].
 //!
 //! It never changes the body and never judges what it does not need: a member that is not read here
 //! is the provider's to accept or refuse. A member that is read and given twice, in any escaping, is
@@ -27,7 +27,7 @@ const MAX_MODEL_BYTES: usize = 256;
 /// The most choices a request may ask for, as at OpenAI: each is followed to its end on its own.
 const MAX_CHOICES: u64 = 128;
 
-/// The types of content parts that carry an image, as they stand in JSON.
+/// The types of content parts that carry an image, as written in JSON.
 const IMAGE_TYPES: [&str; 2] = ["image_url", "input_image"];
 
 /// The types of content parts whose tokens are fewer than their bytes in the body.
@@ -82,15 +82,15 @@ fn chat(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
             ],
         )?;
     let stream = stream.boolean()?;
-    let shown = shown(&messages)?;
+    let contents = content_kinds(&messages)?;
     Ok(RequestMetadata {
         stream,
         ask_usage: ask_usage(place, stream, &stream_options)?,
         // A provider may know only one of the two; the hold covers whichever it obeys.
         max_output: max_tokens.whole_number()?.max(max_completion_tokens.whole_number()?),
         choices: choices(&n)?,
-        features: features(place, &tools, &functions, &format, shown.images)?,
-        cost_facts: cost_facts(place, [Some(&max_tokens), Some(&max_completion_tokens)], shown.elsewhere),
+        features: features(place, &tools, &functions, &format, contents.images)?,
+        cost_facts: cost_facts(place, [Some(&max_tokens), Some(&max_completion_tokens)], contents.elsewhere),
         ..basics(&model, &user)?
     })
 }
@@ -121,7 +121,7 @@ fn embeddings(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
     Ok(RequestMetadata { inputs: inputs(&input)?, cost_facts, ..basics(&model, &user)? })
 }
 
-/// What every endpoint's body says, the rest as it is for a body that says no more.
+/// What every endpoint's body holds; the rest as for a body that holds no more.
 fn basics(model: &Member<'_>, user: &Member<'_>) -> Result<RequestMetadata, BodyProblem> {
     let (Some(value), Some(name)) = (model.given(), model.string()?) else {
         return Err(model.bad("is required"));
@@ -164,10 +164,10 @@ fn ask_usage(place: BodyText<'_>, stream: bool, options: &Member<'_>) -> Result<
         (Some(null), None) => splice(null.span(), r#"{"include_usage":true}"#),
         (Some(_), Some(object)) => {
             let include_usage = member_of(place.text, object, "stream_options.include_usage")?;
-            let route = include_usage.boolean()?;
+            let asked = include_usage.boolean()?;
             let inside = object.span().start + 1;
             match include_usage.value {
-                _ if route => return Ok(None),
+                _ if asked => return Ok(None),
                 Some(other) => splice(other.span(), "true"),
                 None if object.is_empty() => insert(inside, r#""include_usage":true"#),
                 None => insert(inside, r#""include_usage":true,"#),
@@ -223,7 +223,7 @@ fn asks_for_json_schema(place: BodyText<'_>, format: &Member<'_>) -> Result<bool
     Ok(kind.string()?.as_deref() == Some("json_schema"))
 }
 
-/// What messages hold beside text.
+/// What messages hold besides text.
 #[derive(Clone, Copy, Default)]
 struct ContentKinds {
     /// A content part is an image.
@@ -232,13 +232,13 @@ struct ContentKinds {
     elsewhere: bool,
 }
 
-/// What content parts show. Words are looked for as plain text first, so that only messages that may hold
+/// What content parts are. Words are looked for as plain text first, so that only messages that may hold
 /// more than text are read, those with an escaped letter among them; a list that is not one of messages
-/// shows no images: the provider will refuse it as it sees fit.
-fn shown(messages: &Member<'_>) -> Result<ContentKinds, BodyProblem> {
+/// holds no images: the provider will refuse it as it sees fit.
+fn content_kinds(messages: &Member<'_>) -> Result<ContentKinds, BodyProblem> {
     let Some(list) = messages.list()? else { return Ok(ContentKinds::default()) };
     let text = list.text.as_bytes();
-    // Where no list stands in the list, every content is a text: one search says so, mostly.
+    // Where no list is in the list, every content is a text: one search shows it, mostly.
     if memchr(b'[', &text[1..]).is_none() || !SUSPECT.iter().any(|word| word.find(text).is_some()) {
         return Ok(ContentKinds::default());
     }
@@ -305,15 +305,16 @@ mod tests {
     fn check(endpoint: Endpoint, members: &str, expected: &str) {
         let found = metadata(endpoint, &format!("{{\"model\":\"m\",{members}}}"));
         let metadata = found.unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
-        let mut said = Vec::new();
-        said.extend(metadata.stream.then(|| "stream".to_owned()));
-        said.extend(metadata.ask_usage.is_some().then(|| "ask".to_owned()));
-        said.extend(metadata.max_output.map(|tokens| format!("max={tokens}")));
-        said.extend((metadata.choices != 1).then(|| format!("choices={}", metadata.choices)));
-        said.extend((metadata.inputs != 1).then(|| format!("inputs={}", metadata.inputs)));
-        said.extend(metadata.user.map(|user| format!("user={user}")));
-        said.extend(Feature::ALL.iter().filter(|f| metadata.features.contains(**f)).map(|f| f.name().to_owned()));
-        assert_eq!(said.join(" "), expected, "{members}");
+        let mut found_members = Vec::new();
+        found_members.extend(metadata.stream.then(|| "stream".to_owned()));
+        found_members.extend(metadata.ask_usage.is_some().then(|| "ask".to_owned()));
+        found_members.extend(metadata.max_output.map(|tokens| format!("max={tokens}")));
+        found_members.extend((metadata.choices != 1).then(|| format!("choices={}", metadata.choices)));
+        found_members.extend((metadata.inputs != 1).then(|| format!("inputs={}", metadata.inputs)));
+        found_members.extend(metadata.user.map(|user| format!("user={user}")));
+        found_members
+            .extend(Feature::ALL.iter().filter(|f| metadata.features.contains(**f)).map(|f| f.name().to_owned()));
+        assert_eq!(found_members.join(" "), expected, "{members}");
     }
 
     #[test]

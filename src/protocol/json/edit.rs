@@ -1,7 +1,7 @@
 //! Changes a few bytes of a JSON text and leaves every other byte as it came.
 //!
 //! A request's body goes out as slices of what the client sent, which is never copied, with the edits between
-//! them; of a frame that comes back, one member is cut out. The places are handed in: nothing here parses or
+//! them; of a frame that comes back, one member is cut out. The places are arguments: nothing here parses or
 //! serialises.
 //!
 //! Start reading in [`EditedBody::of`].
@@ -65,7 +65,7 @@ impl Body for EditedBody {
     }
 }
 
-/// What to cut out of a JSON object so that the member whose value stands at `value` is gone: its
+/// What to cut out of a JSON object so that the member whose value is at `value` is gone: its
 /// key, its value and one comma. `json` must be valid, and the key must hold no quote.
 pub fn member_span(json: &[u8], value: Range<usize>) -> Range<usize> {
     // The key holds no quote, however it is escaped: the next one back opens it.

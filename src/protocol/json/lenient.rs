@@ -1,7 +1,9 @@
-//! JSON values read without insisting on their type: providers differ in what they put where, and
-//! a field we only glance at must not fail an answer.
+//! JSON values read without insisting on their type: providers differ in what they put where, and a member of
+//! which little is asked must not fail an answer.
 //!
-//! Nothing here keeps a value; each type remembers the one thing that was asked about it.
+//! It never keeps a value: each type holds only the one fact that is asked about it.
+//!
+//! Start reading in [`TextPresence`].
 
 use super::text::text_bytes;
 use serde::Deserialize;
@@ -9,15 +11,16 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// Whether a value is there and says something: not `null`, not empty.
+/// Whether a value is present and not empty: `null`, `false`, `""`, `[]` and `{}` are empty.
 #[derive(Clone, Copy, Default, Debug)]
 pub(in crate::protocol) struct NonEmpty(pub(in crate::protocol) bool);
 
-/// Whether a value is there and says something, and how many bytes it is, if it is text.
+/// Whether a value is present and not empty, and how long it is, if it is text.
 #[derive(Clone, Copy, Default, Debug)]
 pub(in crate::protocol) struct TextPresence {
-    /// It does.
+    /// Whether it is present and not empty.
     pub(in crate::protocol) present: bool,
+    /// Its length in bytes once unescaped; 0 for what is no text.
     pub(in crate::protocol) bytes: u64,
 }
 
@@ -32,7 +35,7 @@ pub(in crate::protocol) struct ObjectOrDefault<T>(pub(in crate::protocol) T);
 /// Whether a value is the text `error`.
 #[derive(Clone, Copy, Default, Debug)]
 pub(in crate::protocol) struct ObjectName {
-    /// It is.
+    /// Whether it is.
     pub(in crate::protocol) is_error: bool,
 }
 
@@ -49,7 +52,7 @@ enum ValueKind<'a> {
     Other(bool),
 }
 
-/// Takes any value and tells `T` what it is.
+/// Takes any value and makes a `T` of what it is.
 struct AnyValue<T>(fn(ValueKind<'_>) -> T);
 
 impl<'de, T> Visitor<'de> for AnyValue<T> {

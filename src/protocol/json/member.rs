@@ -1,4 +1,4 @@
-//! Reads a few members of a JSON object as they stand in its text, without building the rest.
+//! Reads a few members of a JSON object as they are written in its text, without building the rest.
 //!
 //! It never copies a value that nobody asks for, and never lets one of two members of the same name
 //! win.
@@ -35,7 +35,7 @@ pub fn member_of<'a>(body: &'a str, object: BodyValue<'a>, path: &'static str) -
     Ok(member)
 }
 
-/// A value as it stands in the body.
+/// A value as it is written in the body.
 #[derive(Clone, Copy)]
 pub struct BodyValue<'a> {
     /// Its text, never empty.
@@ -44,7 +44,7 @@ pub struct BodyValue<'a> {
 }
 
 impl<'a> BodyValue<'a> {
-    /// Where it stands in the body.
+    /// Its place in the body.
     pub fn span(self) -> Range<usize> {
         self.start..self.start + self.text.len()
     }
@@ -54,7 +54,7 @@ impl<'a> BodyValue<'a> {
         self.inside().starts_with(['}', ']'])
     }
 
-    /// What stands in it, an object or a list, from the first thing that is not white space.
+    /// The inside of it, an object or a list, from the first byte that is not white space.
     pub fn inside(self) -> &'a str {
         self.text[1..].trim_start_matches(is_space)
     }
@@ -142,7 +142,7 @@ fn read<'a, const N: usize>(
     twice.map_or(Ok(members), Err)
 }
 
-/// What a string that stands in JSON as `quoted` says; `None` for what is no string.
+/// The string that is written in JSON as `quoted`; `None` for what is no string.
 fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
     let content = quoted.strip_prefix('"')?.strip_suffix('"')?;
     if content.contains('\\') { serde_json::from_str(quoted).ok().map(Cow::Owned) } else { Some(content.into()) }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_found_as_they_stand() {
+    fn members_are_found_as_they_are_written() {
         check("{}", Ok([None, None]));
         check(r#" { "b" : [1, {"a": 2}] , "c": {"a": 3}, "a" :null } "#, Ok([Some("null"), Some(r#"[1, {"a": 2}]"#)]));
         check(r#"{"\u0061": 1e999, "outer.b": 4}"#, Ok([Some("1e999"), None]));

@@ -1,4 +1,4 @@
-//! JSON text as it stands: where its members are, what it holds, how to change a few bytes of it.
+//! JSON text as it is written: where its members are, what it holds, how to change a few bytes of it.
 //!
 //! It knows the grammar of JSON and no API: which members matter is said by the modules beside it. It never
 //! builds a tree and never copies a value that nobody asks for.

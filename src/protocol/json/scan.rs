@@ -1,5 +1,5 @@
-//! Reads JSON text once, strictly, and builds nothing: the caller hears where the members of an
-//! object stand. What passes is the grammar of RFC 8259, nested at most [`MAX_DEPTH`] levels, and no
+//! Reads JSON text once, strictly, and builds nothing: the caller learns where the members of an
+//! object are. What passes is the grammar of RFC 8259, nested at most [`MAX_DEPTH`] levels, and no
 //! string with half a surrogate pair, which is no character and which strict readers refuse.
 //!
 //! It never decodes, copies or judges a value.
@@ -25,11 +25,11 @@ pub enum JsonFlaw {
     HalfSurrogate(usize),
 }
 
-/// Reads the object that fills `text` from `start` on, white space aside, and tells `member` of each
-/// of its members: where the name stands, its quotes included, and where the value does.
+/// Reads the object that fills `text` from `start` on, white space aside, and calls `member` for each
+/// of its members: with the place of the name, its quotes included, and that of the value.
 ///
 /// # Errors
-/// The first [`JsonFlaw`]; `member` has then heard of the members before it.
+/// The first [`JsonFlaw`]; `member` was then called for the members before it.
 pub fn object(text: &str, start: usize, member: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), JsonFlaw> {
     let mut scanner = Scanner::new(text, start);
     scanner.skip_space();
@@ -49,7 +49,7 @@ pub fn list_len(text: &str) -> Result<usize, JsonFlaw> {
     Ok(len)
 }
 
-/// Walks over text; each method goes behind what it is named for, or says why that is not there.
+/// A position in text; each method moves it behind what the method is named for, or returns why that is not there.
 struct Scanner<'a> {
     text: &'a [u8],
     /// The next byte to read.
@@ -234,10 +234,10 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Where the first byte at or after `at` stands that does not stand for itself in a string: a quote,
+/// Where the first byte at or after `at` is that does not mean itself in a string: a quote,
 /// a backslash, a control character; the end of the text if there is none.
 ///
-/// Most stretches are a few words long and end at a place that words tell exactly; long ones go by in
+/// Most stretches are a few machine words long, and words find the exact end; long ones are searched in
 /// blocks, which the compiler turns into vector instructions.
 #[inline]
 fn plain_end(text: &[u8], mut at: usize) -> usize {
@@ -354,11 +354,11 @@ mod tests {
     }
 
     #[test]
-    fn members_are_reported_where_they_stand() {
+    fn members_are_reported_where_they_are() {
         let text = r#"xx { "a" : [1, {"b": 2}] ,"\u0063":"}"} "#;
-        let mut send = Vec::new();
-        assert_eq!(object(text, 2, |name, value| send.push((&text[name], &text[value]))), Ok(()));
-        assert_eq!(send, [(r#""a""#, r#"[1, {"b": 2}]"#), (r#""\u0063""#, r#""}""#)]);
+        let mut found = Vec::new();
+        assert_eq!(object(text, 2, |name, value| found.push((&text[name], &text[value]))), Ok(()));
+        assert_eq!(found, [(r#""a""#, r#"[1, {"b": 2}]"#), (r#""\u0063""#, r#""}""#)]);
         assert_eq!(object("[]", 0, |_, _| ()), Err(JsonFlaw::Grammar(0)));
         assert_eq!(object("{} {}", 0, |_, _| ()), Err(JsonFlaw::Grammar(3)));
     }

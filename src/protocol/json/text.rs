@@ -1,6 +1,6 @@
 //! How much text a piece of JSON holds, without reading it twice.
 //!
-//! One pass over the strings, no allocation, no depth: it tells names from values by the colon after a name and
+//! One pass over the strings, no allocation, no depth: it separates names from values by the colon after a name and
 //! counts the values whose name says that they are text. It must never fail: what it does not understand it
 //! does not count.
 
@@ -34,7 +34,7 @@ fn string(json: &[u8]) -> Option<(&[u8], u64, &[u8])> {
         at += memchr2(b'"', b'\\', json.get(at..)?)?;
         match (json[at], json.get(at + 1)) {
             (b'"', _) => return Some((&json[..at], (at - less) as u64, &json[at + 1..])),
-            // Six bytes stand for one to three.
+            // Six bytes spell one to three.
             (_, Some(b'u')) => (at, less) = (at + 6, less + 3),
             (_, _) => (at, less) = (at + 2, less + 1),
         }

@@ -1,8 +1,8 @@
-//! Every host that speaks OpenAI's protocol; where hosts differ, the difference is a value of
+//! Every host that has OpenAI's API; where hosts differ, the difference is a value of
 //! [`OpenAiSetup`], not code.
 //!
 //! It sends the client's bytes with the model's name in place and nothing of the client's identity:
-//! of headers only those handed in, and the ones written here.
+//! of headers only those of the request, and the ones written here.
 
 use super::{ReplySource, UpstreamReply, unanswered};
 use crate::domain::call::Endpoint;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_url_is_said_without_repeating_it() {
+    fn what_is_no_base_url_is_refused_without_repeating_it() {
         for text in ["secret", "ftp://secret.example", "https://u:secret@a.example/v1", "https://"] {
             let problem = base_url(text).expect_err(text);
             assert!(!problem.contains("secret"), "{problem}");

@@ -1,7 +1,7 @@
 //! A provider without a network, for trying Tierway out, for drills and for load.
 //!
 //! The same request always gets the same answer: text, token counts, id and date derive from the
-//! request's bytes, and failures from the draw handed in. It writes the bytes a real host would
+//! request's bytes, and failures from the random value of the request. It writes the bytes a real host would
 //! write, at the times it would; what they mean is decided where every provider's bytes are read.
 //!
 //! Start reading in [`SimProvider::open`].

@@ -261,7 +261,7 @@ fn by_hand(call: &Call, model: &Bytes) -> Vec<u8> {
     body
 }
 
-/// `after` is `before` with another model and, where we ask, the wish for usage: as it stands and as
+/// `after` is `before` with another model and, where we ask, the wish for usage: as it is written and as
 /// one JSON value.
 fn renamed(before: &Members, after: &Members, model: &str, asked: bool) {
     let others = |members: &Members| -> Vec<(String, String)> {

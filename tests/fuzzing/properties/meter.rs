@@ -93,7 +93,7 @@ fn sane(usage: &Usage) {
     assert!(usage.input <= ABSURD && usage.output <= 2 * ABSURD, "{usage:?}");
 }
 
-/// Cutting the usage out of a frame leaves every other member as it stands.
+/// Cutting the usage out of a frame leaves every other member as it is written.
 fn cut_out(frame: &[u8], rest: &[u8]) {
     let (Ok(before), Ok(after)) = (Members::of(frame), Members::of(rest)) else {
         // A name with half a surrogate pair is skipped by the one and refused by the other.
@@ -134,7 +134,7 @@ impl PlainFrame {
     }
 }
 
-/// The meter, slow and obvious.
+/// Reader and meter, slow and obvious.
 #[derive(Default)]
 struct SlowReader {
     usage: Option<Usage>,
