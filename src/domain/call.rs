@@ -33,6 +33,15 @@ impl Endpoint {
         }
     }
 
+    /// Its name in a message to a client.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Chat => "chat completions",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
     /// In which dialect clients speak on it.
     pub fn dialect(self) -> Dialect {
         match self {

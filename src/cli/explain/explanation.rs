@@ -1,7 +1,7 @@
 //! What `explain` says, as values: printed as JSON as they are, and as text by `text`.
 
 use crate::domain::authorize::{Asked, KeyRecord};
-use crate::domain::call::{Call, Endpoint, Feature};
+use crate::domain::call::{Call, Feature};
 use crate::domain::id::DeploymentId;
 use crate::domain::pricing::{PriceVersion, Prices};
 use crate::domain::refusal::Refusal;
@@ -124,7 +124,6 @@ pub(super) struct RequestView<'a> {
     pub(super) key_is_known: bool,
     pub(super) by_policy: bool,
     pub(super) call: &'a Call,
-    pub(super) no_fallback: bool,
     /// Whose prices are told, in Unix milliseconds.
     pub(super) now_ms: i64,
 }
@@ -302,9 +301,9 @@ impl RequestView<'_> {
     }
 
     fn why_no_other_model(&self) -> &'static str {
-        match (self.call.endpoint(), self.no_fallback) {
-            (Endpoint::Embeddings, _) => "embeddings of another model would lie in another space",
-            (Endpoint::Chat | Endpoint::Completions, _) => "another model may not answer: no fallback",
+        match self.call.endpoint().may_change_model() {
+            false => "embeddings of another model would lie in another space",
+            true => "another model may not answer: no fallback",
         }
     }
 }

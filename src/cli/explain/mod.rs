@@ -165,7 +165,6 @@ fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) 
         key_is_known: args.key.is_some(),
         by_policy: args.policy.is_some(),
         call: &call,
-        no_fallback: args.no_fallback,
         now_ms,
     };
     if !is_valid(key, now_ms / 1000) {
