@@ -259,7 +259,7 @@ fn upstreams(host: OpenAiSetup) -> Upstreams {
 async fn attempt(upstreams: &Upstreams, call: &Call) -> usize {
     let long = Duration::from_secs(60);
     let timeouts = Timeouts { first_token: long, whole: long, idle: long, deadline: deadline(long) };
-    let order = UpstreamRequest {
+    let request = UpstreamRequest {
         provider: ProviderId(0),
         credential: 0,
         model: &UpstreamModel::new("deepseek-v4-flash"),
@@ -268,7 +268,7 @@ async fn attempt(upstreams: &Upstreams, call: &Call) -> usize {
         timeouts,
         draw: RandomValue(7),
     };
-    let mut answer = upstreams.send(order).await.unwrap_or_else(|missed| panic!("{missed:?}"));
+    let mut answer = upstreams.send(request).await.unwrap_or_else(|error| panic!("{error:?}"));
     let mut bytes = 0;
     while let Some(frames) = poll_fn(|cx| answer.body.poll_frames(cx)).await {
         bytes += frames.unwrap_or_else(|failure| panic!("{failure:?}")).len();
@@ -285,7 +285,7 @@ fn loopback_provider() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let at = listener.local_addr()?;
     thread::spawn(move || {
-        // A connection that breaks ends its thread; the bench shows it as a missed attempt.
+        // A connection that breaks ends its thread; the bench shows it as a failed attempt.
         listener.incoming().flatten().for_each(|connection| _ = thread::spawn(|| answer_all(connection)));
     });
     Ok(at)

@@ -14,7 +14,7 @@ const LEAST: u32 = ONE / 4;
 /// More text than any tokenizer puts into one token, on average.
 const MOST: u32 = 16 * ONE;
 /// In tokens: a shorter answer is mostly what surrounds its text, a role and an end.
-const TELLING: u64 = 32;
+const MIN_OUTPUT: u64 = 32;
 /// What is learned upwards is this part of the difference; downwards it is all of it.
 const CAUTION: u32 = 16;
 
@@ -38,7 +38,7 @@ pub struct UsageTally {
 /// How the tokens of an answer are known.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Basis {
-    /// By the provider's last word.
+    /// By the provider's last count.
     #[default]
     Counted,
     /// By us, or in part: nobody counted, the answer broke, or its count left the output out.
@@ -94,7 +94,7 @@ impl BytesPerToken {
     /// As it is after an answer with so much text that was counted as `output` tokens. What its provider thought
     /// and did not show counts too.
     pub fn learn(self, text_bytes: u64, output: u64) -> Self {
-        if output < TELLING || text_bytes == 0 {
+        if output < MIN_OUTPUT || text_bytes == 0 {
             return self;
         }
         let shown = text_bytes.saturating_mul(ONE.into()) / output;

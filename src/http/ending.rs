@@ -86,7 +86,7 @@ enum BodyStage {
 enum StreamEnd {
     /// HTTP/1.1 and its body share a task: what was returned before `since` was read is sent once
     /// there is one flush more than that.
-    Flushed { connection: Arc<Connection>, since: Option<u64>, patience: Pin<Box<Sleep>> },
+    Flushed { connection: Arc<Connection>, since: Option<u64>, timeout: Pin<Box<Sleep>> },
     /// An HTTP/2 stream takes one buffer at a time (`server::MAX_SEND_BUFFER`): being asked for more
     /// after an empty line says that all of the event before it has left the stream's queue for the
     /// connection's, which a reset does not touch.
@@ -98,17 +98,17 @@ impl StreamEnd {
         if connection.is_http2() {
             return Self::Queued { blank_due: true };
         }
-        Self::Flushed { connection, since: None, patience: Box::pin(tokio::time::sleep(ERROR_EVENT_TIMEOUT)) }
+        Self::Flushed { connection, since: None, timeout: Box::pin(tokio::time::sleep(ERROR_EVENT_TIMEOUT)) }
     }
 
     /// Something more to send; `None` when nothing can be lost any more.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         match self {
             Self::Queued { blank_due } => Poll::Ready(std::mem::take(blank_due).then_some(BLANK)),
-            Self::Flushed { connection, since, patience } => {
+            Self::Flushed { connection, since, timeout } => {
                 let since = *since.get_or_insert_with(|| connection.flushes());
                 if connection.poll_flushed(since, cx).is_pending() {
-                    ready!(patience.as_mut().poll(cx));
+                    ready!(timeout.as_mut().poll(cx));
                 }
                 Poll::Ready(None)
             }
@@ -490,7 +490,7 @@ mod tests {
     }
 
     async fn broken_streams_on(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rounds: usize) {
-        // A window smaller than the answers: what was said must wait for room.
+        // A window smaller than the answers: what is sent must wait for the client.
         let (client, connection) =
             h2::client::Builder::new().initial_window_size(300).handshake::<_, Bytes>(io).await.unwrap();
         tokio::spawn(connection);

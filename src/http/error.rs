@@ -25,7 +25,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The official clients obey it, whatever the status.
+/// `false` keeps the official clients from trying again, whatever the status.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// [`RETRY_AFTER`] in milliseconds, which the official clients prefer.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -395,7 +395,7 @@ impl ApiError {
 }
 
 impl Retry {
-    /// Writes the headers the official clients obey.
+    /// Writes the headers by which the official clients decide.
     pub fn write(self, headers: &mut HeaderMap) {
         match self {
             Self::Helps => {}

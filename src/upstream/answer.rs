@@ -20,13 +20,13 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::future::poll_fn;
 
-/// Frames held before the first good one; more than this is no answer.
+/// Bytes of frames held before the first good one; more than this is no answer.
 const MAX_HELD: usize = 64 * 1024;
-/// The largest whole answer. Embeddings of a full batch are the largest known, at some 40 MiB.
+/// The largest whole answer, in bytes. Embeddings of a full batch are the largest known, at some 40 MiB.
 const MAX_WHOLE: usize = 64 * 1024 * 1024;
-/// The largest rejection passed on to a client, and the largest error looked into.
+/// The largest rejection passed on to a client and the largest error that is read, in bytes.
 const MAX_ERROR: usize = 1024 * 1024;
-/// Longer ones are no ids.
+/// The longest id of a provider that is logged, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 /// Headers of the provider that the client may see.
 const PASSED_BACK: [HeaderName; 3] =

@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    /// A provider and a body past its commit point, with so many seconds of patience.
+    /// A provider and a body past its commit point, with these timeouts in seconds.
     fn committed(idle: u64, deadline: u64) -> (Provider, AnswerBody) {
         let (sender, source) = feed();
         let (status, headers) = (StatusCode::OK, HeaderMap::new());

@@ -9,6 +9,7 @@ use crate::domain::call::Call;
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
 use crate::domain::random::RandomValue;
+use crate::protocol::json::text::quoted;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub struct UpstreamModel {
 impl UpstreamModel {
     /// The model its provider calls `name`.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), json: serde_json::Value::from(name).to_string().into() }
+        Self { name: name.into(), json: quoted(name) }
     }
 
     /// Its name as configured.

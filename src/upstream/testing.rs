@@ -45,7 +45,7 @@ pub(super) fn call(body: &'static str) -> Call {
     Call::new(Endpoint::Chat, Bytes::from_static(body.as_bytes()), metadata(body))
 }
 
-/// A source that has `reads` at hand, and then ends.
+/// A source of `reads`, all of them ready, that then ends.
 pub(super) fn fed(reads: impl IntoIterator<Item = Bytes>) -> ReplySource {
     let (sender, source) = feed();
     reads.into_iter().for_each(|read| sender.send(Ok(read)).expect("the source is alive"));
@@ -173,7 +173,7 @@ impl Scripted {
     /// The next request it read, as text.
     pub(super) async fn request(&mut self) -> String {
         let request = tokio::time::timeout(Duration::from_secs(10), self.requests.recv()).await;
-        String::from_utf8(request.expect("a request comes").expect("the listener lives")).expect("tests send text")
+        String::from_utf8(request.expect("a request comes").expect("the listener runs")).expect("tests send text")
     }
 
     /// Waits until the other side closes a held connection.

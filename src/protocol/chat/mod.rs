@@ -9,5 +9,6 @@
 pub mod answer;
 pub mod edit;
 pub mod error;
+pub mod models;
 pub mod request;
 pub mod write;

@@ -86,7 +86,7 @@ fn chat(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
     Ok(RequestMetadata {
         stream,
         ask_usage: ask_usage(place, stream, &stream_options)?,
-        // A provider may know only one of the two; the hold covers whichever it obeys.
+        // A provider may know only one of the two; the hold covers whichever it applies.
         max_output: max_tokens.whole_number()?.max(max_completion_tokens.whole_number()?),
         choices: choices(&n)?,
         features: features(place, &tools, &functions, &format, contents.images)?,

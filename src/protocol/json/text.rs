@@ -1,9 +1,12 @@
-//! How much text a piece of JSON holds, without reading it twice.
+//! Text in JSON: how much of it a document holds, without reading it twice, and how one string is written.
 //!
-//! One pass over the strings, no allocation, no depth: it separates names from values by the colon after a name and
-//! counts the values whose name says that they are text. It must never fail: what it does not understand it
-//! does not count.
+//! Measuring is one pass over the strings, no allocation, no depth: it separates names from values by the colon
+//! after a name and counts the values whose name says that they are text. It must never fail: what it does not
+//! understand it does not count.
+//!
+//! Start reading in [`text_bytes`].
 
+use bytes::Bytes;
 use memchr::memchr2;
 
 /// Names of text that a model wrote, in messages and in calls.
@@ -25,6 +28,11 @@ pub fn text_bytes(json: &[u8]) -> u64 {
         }
     }
     total
+}
+
+/// `text` as a JSON string, quotes included.
+pub fn quoted(text: &str) -> Bytes {
+    serde_json::Value::from(text).to_string().into()
 }
 
 /// The string that begins here, as written; its bytes once unescaped; and what follows its closing quote.
