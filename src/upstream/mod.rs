@@ -85,6 +85,7 @@ mod tests {
     use crate::domain::failure::Failure;
     use crate::domain::id::ProviderId;
     use crate::domain::random::RandomValue;
+    use crate::domain::secret::Secret;
     use http::{HeaderMap, HeaderValue};
     use std::future::poll_fn;
     use std::time::Duration;
@@ -225,6 +226,15 @@ mod tests {
         assert!(provider.hung_up.try_recv().is_err());
         drop(answer);
         provider.hangs_up().await;
+    }
+
+    #[test]
+    fn a_credential_that_no_header_may_hold_is_refused_without_showing_it() {
+        let mut setup = setup("http://127.0.0.1:1/v1".into());
+        let ProviderProtocol::OpenAi(host) = &mut setup.protocol else { unreachable!("the setup is OpenAI's") };
+        host.credentials.push(Secret::new("s3cret\n"));
+        let error = Upstreams::build(vec![setup], None, Clock).err().expect("a line feed ends a header");
+        assert_eq!(error.to_string(), "providers.p.credential: holds characters that no header may hold");
     }
 
     #[test]

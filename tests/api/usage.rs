@@ -1,7 +1,7 @@
 //! Usage: what a provider says it used is what is charged, wherever it says it; what it does not say is estimated.
 //!
-//! How a count is read and an estimate is made is proven in `upstream::meter` and `domain::estimate`; here it is
-//! the receipt and the metrics of the whole path.
+//! How a count is read and an estimate is made is proven in `protocol::chat::answer`, `upstream::meter` and
+//! `domain::estimate`; here it is the receipt and the metrics of the whole path.
 
 use crate::support::gateway::reached;
 use crate::support::{Ask, Chat, Ending, Script, ScriptedProvider, TestGateway, Usage, chat};
