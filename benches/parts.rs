@@ -1,7 +1,7 @@
 //! The parts of the request path by themselves: reading a body, building a plan, reading a stream, an
 //! attempt from its request to its last byte, and the access line.
 //!
-//! Only through public doors: splice and meter are timed where they happen, inside an attempt over
+//! Only through public functions: edits and the meter are timed where they happen, inside an attempt over
 //! loopback. `benches/compare.py` says what
 //! the whole costs; this says which part has grown.
 
@@ -10,7 +10,7 @@ mod access_line;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use std::future::poll_fn;
 use std::hint::black_box;
 use std::io::{self, Read, Write};
@@ -26,14 +26,17 @@ use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::id::ProviderId;
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::plan::{PlanTerms, RoutePlan, Step};
-use tierway::http::openai::peek::peek;
+use tierway::domain::secret::Secret;
+use tierway::protocol::chat::request::read_request;
+use tierway::protocol::sse::SseReader;
 use tierway::random::Rng;
 use tierway::relay::health::HealthRegistry;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::BuildInfo;
-use tierway::upstream::sse::SseReader;
-use tierway::upstream::{OpenAiSetup, Protocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams};
+use tierway::upstream::{
+    ChatQuirks, OpenAiSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams,
+};
 use tokio::runtime::Runtime;
 
 const KIB: usize = 1 << 10;
@@ -61,7 +64,7 @@ fn reading(c: &mut Criterion) {
     ];
     for (name, body) in bodies {
         group.throughput(Throughput::Bytes(body.len() as u64));
-        group.bench_function(name, |b| b.iter(|| peek(Endpoint::Chat, black_box(body.clone()))));
+        group.bench_function(name, |b| b.iter(|| read_request(Endpoint::Chat, black_box(body.clone()))));
     }
 }
 
@@ -94,14 +97,14 @@ fn body_of(text: &str, size: usize, stream: bool) -> Bytes {
 }
 
 fn call(size: usize, stream: bool) -> Call {
-    peek(Endpoint::Chat, body(size, stream)).expect("the body is a chat request")
+    read_request(Endpoint::Chat, body(size, stream)).expect("the body is a chat request")
 }
 
 // --- the plan ---------------------------------------------------------------------------------
 
 fn planning(c: &mut Criterion) {
     let snapshot = snapshot();
-    let key = snapshot.keys.values().next().expect("one was handed in");
+    let key = snapshot.keys.values().next().expect("one was given");
     let call = call(KIB, true);
     let authorized = authorize(&snapshot.table, key, &call).expect("the key may do everything");
     let telemetry = Arc::new(Telemetry::new(AccessLog::off(), BuildInfo { version: "bench", revision: None }));
@@ -233,10 +236,9 @@ fn attempting(c: &mut Criterion) {
     let provider = loopback_provider().expect("loopback has a free port");
     let networked = upstreams(OpenAiSetup {
         base_url: format!("http://{provider}/v1"),
-        credentials: vec![HeaderValue::from_static("Bearer sk-bench")],
+        credentials: vec![Secret::new("sk-bench")],
         http2: false,
-        finish_reason_optional: true,
-        skip_malformed_frames: false,
+        quirks: ChatQuirks { finish_reason_optional: true, ..ChatQuirks::default() },
     });
     let stream = call(KIB, true);
     group.bench_function("a stream of 50 frames, metered", |b| {
@@ -251,7 +253,7 @@ fn attempting(c: &mut Criterion) {
 fn upstreams(host: OpenAiSetup) -> Upstreams {
     let setup = ProviderSetup {
         name: "bench".into(),
-        protocol: Protocol::OpenAi(host),
+        protocol: ProviderProtocol::OpenAi(host),
         connect_timeout: Duration::from_secs(1),
     };
     Upstreams::build(vec![setup], None, Clock).expect("the provider can be set up")
@@ -260,7 +262,7 @@ fn upstreams(host: OpenAiSetup) -> Upstreams {
 async fn attempt(upstreams: &Upstreams, call: &Call) -> usize {
     let long = Duration::from_secs(60);
     let timeouts = Timeouts { first_token: long, whole: long, idle: long, deadline: deadline(long) };
-    let order = UpstreamRequest {
+    let request = UpstreamRequest {
         provider: ProviderId(0),
         credential: 0,
         model: &UpstreamModel::new("deepseek-v4-flash"),
@@ -269,7 +271,7 @@ async fn attempt(upstreams: &Upstreams, call: &Call) -> usize {
         timeouts,
         draw: RandomValue(7),
     };
-    let mut answer = upstreams.send(order).await.unwrap_or_else(|missed| panic!("{missed:?}"));
+    let mut answer = upstreams.send(request).await.unwrap_or_else(|error| panic!("{error:?}"));
     let mut bytes = 0;
     while let Some(frames) = poll_fn(|cx| answer.body.poll_frames(cx)).await {
         bytes += frames.unwrap_or_else(|failure| panic!("{failure:?}")).len();
@@ -286,7 +288,7 @@ fn loopback_provider() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let at = listener.local_addr()?;
     thread::spawn(move || {
-        // A connection that breaks ends its thread; the bench shows it as a missed attempt.
+        // A connection that breaks ends its thread; the bench shows it as a failed attempt.
         listener.incoming().flatten().for_each(|connection| _ = thread::spawn(|| answer_all(connection)));
     });
     Ok(at)

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod protocol;
 pub mod random;
 pub mod relay;
 pub mod store;

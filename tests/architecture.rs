@@ -76,6 +76,11 @@ fn each_crate_is_used_in_its_modules() {
 }
 
 #[test]
+fn one_module_knows_the_json_of_model_apis() {
+    assert_kept(all_sources().iter().flat_map(rules::model_json_has_one_module));
+}
+
+#[test]
 fn time_and_chance_are_asked_in_one_place_each() {
     assert_kept(rules::one_clock_one_rng(all_sources()));
 }

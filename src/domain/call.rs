@@ -1,9 +1,10 @@
-//! A request understood: the few fields we must know, beside the bytes as they came.
+//! A request that was read: the few fields we must know, and the bytes as they came.
 //!
 //! It exists so that a provider receives what the client wrote. The body is never re-serialised:
-//! where we must change something (the model's name, asking for usage on a stream) the change is a
-//! [`Splice`], and every byte outside it stays. Reading JSON happens at the front door; this room
-//! only holds the result.
+//! where we must change something (the model's name, the wish for usage, a lower ceiling) it keeps the place or the
+//! value, and every byte outside stays. It never reads or writes JSON: `protocol` does.
+//!
+//! Start reading in [`Call`].
 
 use bytes::Bytes;
 use std::ops::Range;
@@ -32,6 +33,30 @@ impl Endpoint {
         }
     }
 
+    /// Its name in a message to a client.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Chat => "chat completions",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
+    /// In which dialect clients speak on it.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::Chat | Self::Completions | Self::Embeddings => Dialect::Chat,
+        }
+    }
+
+    /// Whether its answers are text that a model writes, and pays for by the token: embeddings are not.
+    pub fn writes_text(self) -> bool {
+        match self {
+            Self::Chat | Self::Completions => true,
+            Self::Embeddings => false,
+        }
+    }
+
     /// Where it lies below a provider's base URL.
     pub fn path(self) -> &'static str {
         match self {
@@ -45,6 +70,14 @@ impl Endpoint {
     pub fn may_change_model(self) -> bool {
         !matches!(self, Self::Embeddings)
     }
+}
+
+/// What a client speaks: how it writes requests and reads answers and errors. `protocol` knows how each is written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Dialect {
+    /// OpenAI's chat completions, completions and embeddings. Also what is spoken where nothing says otherwise.
+    #[default]
+    Chat,
 }
 
 /// A set of [`Endpoint`]s.
@@ -125,7 +158,7 @@ impl FeatureSet {
 pub struct Splice {
     /// Byte offsets in the body.
     pub at: Range<usize>,
-    /// What stands there afterwards.
+    /// The bytes that replace them.
     pub with: Bytes,
 }
 
@@ -134,7 +167,7 @@ pub struct Splice {
 pub struct RequestMetadata {
     /// The model's name, unescaped.
     pub model: Box<str>,
-    /// Where the model's name stands in the body, its quotes included.
+    /// The place of the model's name in the body, its quotes included.
     pub model_span: Range<usize>,
     /// Whether the client wants a stream.
     pub stream: bool,
@@ -152,23 +185,23 @@ pub struct RequestMetadata {
     /// What the request needs of a model.
     pub features: FeatureSet,
     /// What else bounds its cost.
-    pub bounds: Bounds,
+    pub cost_facts: CostFacts,
 }
 
-/// What bounds the cost of an answer beside the ceiling on its output.
+/// What bounds the cost of an answer besides the ceiling on its output, and the places of that ceiling.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Bounds {
+pub struct CostFacts {
     /// How many choices are written, and paid for, to give the client the best of them: `best_of`, 0 where absent.
     pub candidates: u32,
     /// Whether some of the input is not in the body: images, files, what the provider remembers. The body's
     /// bytes say nothing about its tokens.
     pub input_elsewhere: bool,
-    /// Where the values of `max_tokens` and `max_completion_tokens` stand, as far as they are given, `null` too.
+    /// The places of the client's ceilings on output tokens in the body, at most two of them.
     pub ceilings_at: [Option<Range<usize>>; 2],
-    /// Where a ceiling may be inserted: right after the brace that opens the body.
-    pub insert_at: Option<usize>,
-    /// How to write a lower ceiling than the client's own; empty where that one stands.
-    pub lower_ceiling: [Option<Splice>; 2],
+    /// Where in the body a ceiling may be inserted where the client set none.
+    pub ceiling_insert_at: Option<usize>,
+    /// Output tokens per choice to ask the provider for at most, below the client's own ceilings.
+    pub lower_ceiling: Option<u64>,
 }
 
 /// A request whose body has been read and understood.
@@ -199,6 +232,11 @@ impl Call {
         self.endpoint
     }
 
+    /// In which dialect it is written, and is to be answered.
+    pub fn dialect(&self) -> Dialect {
+        self.endpoint.dialect()
+    }
+
     /// The body as it came.
     pub fn body(&self) -> &Bytes {
         &self.body
@@ -214,40 +252,27 @@ impl Call {
         self.metadata.choices.saturating_mul(self.metadata.inputs)
     }
 
-    /// Input tokens as we guess them before any provider has counted: four bytes to a token, rounded up.
+    /// Input tokens as estimated before any provider has counted: four bytes to a token, rounded up.
     pub fn estimated_input_tokens(&self) -> u64 {
         tokens_of(self.body.len())
     }
 
     /// How many answers are written and paid for at most.
     pub fn paid_answers(&self) -> u64 {
-        u64::from(self.metadata.choices.max(self.metadata.bounds.candidates)) * u64::from(self.metadata.inputs)
+        u64::from(self.metadata.choices.max(self.metadata.cost_facts.candidates)) * u64::from(self.metadata.inputs)
     }
 
     /// This call with an output ceiling of `tokens` per choice in place of the client's, which is not lower.
     #[must_use]
     pub fn with_ceiling(&self, tokens: u64) -> Self {
         let mut call = self.clone();
-        let RequestMetadata { max_output, bounds, .. } = &mut call.metadata;
-        *max_output = Some(tokens);
-        let digits = Bytes::from(tokens.to_string());
-        let is_lower = |at: &Range<usize>| {
-            let text = std::str::from_utf8(&self.body[at.clone()]).ok();
-            text.and_then(|text| text.parse().ok()).is_some_and(|given: u64| given <= tokens)
-        };
-        let given = bounds.ceilings_at.clone();
-        bounds.lower_ceiling =
-            given.map(|at| at.filter(|at| !is_lower(at)).map(|at| Splice { at, with: digits.clone() }));
-        if let ([None, None], Some(at)) = (&bounds.ceilings_at, bounds.insert_at) {
-            // The object around it holds `model`, so the comma is right.
-            let with = Bytes::from(format!("\"max_tokens\":{tokens},"));
-            bounds.lower_ceiling[0] = Some(Splice { at: at..at, with });
-        }
+        call.metadata.max_output = Some(tokens);
+        call.metadata.cost_facts.lower_ceiling = Some(tokens);
         call
     }
 }
 
-/// Tokens in `bytes` of text as we guess them: four bytes to a token, rounded up.
+/// Tokens in `bytes` of text as estimated: four bytes to a token, rounded up.
 pub fn tokens_of(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(4)
 }

@@ -6,7 +6,7 @@
 //!
 //! Start reading in [`CostBound`].
 
-use crate::domain::call::{Call, Endpoint};
+use crate::domain::call::Call;
 use crate::domain::id::DeploymentId;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 use crate::domain::pricing::Price;
@@ -87,7 +87,7 @@ impl<'a> CostBound<'a> {
 
     fn input_of(self, model: &Model) -> u64 {
         let context = model.context.unwrap_or(u64::MAX).saturating_mul(u64::from(self.call.metadata().inputs));
-        if self.call.metadata().bounds.input_elsewhere {
+        if self.call.metadata().cost_facts.input_elsewhere {
             return context;
         }
         context.min((self.call.body().len() as u64).saturating_add(TEMPLATE_TOKENS))
@@ -95,7 +95,7 @@ impl<'a> CostBound<'a> {
 
     /// The most output tokens of each choice.
     fn output(self, model: &Model) -> u64 {
-        if self.call.endpoint() == Endpoint::Embeddings {
+        if !self.call.endpoint().writes_text() {
             return 0;
         }
         let own = model.max_output.or(model.context).unwrap_or(u64::MAX);
@@ -115,7 +115,7 @@ fn worst_price(price: Price) -> Price {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::call::{Bounds, RequestMetadata};
+    use crate::domain::call::{CostFacts, Endpoint, RequestMetadata};
     use crate::domain::pricing::Prices;
     use crate::domain::routing::fixture::{metadata, table};
     use bytes::Bytes;
@@ -163,10 +163,10 @@ mod tests {
         check(1_000, &|f| f.max_output = Some(10), [90_420, 127_605, 127_605]);
         check(1_000, &|f| f.max_output = Some(9_999), [337_920, 325_605, 337_920]);
         check(1_000, &|f| (f.max_output, f.choices) = (Some(10), 3), [95_420, 131_605, 131_605]);
-        check(1_000, &|f| (f.max_output, f.bounds.candidates) = (Some(10), 3), [95_420, 131_605, 131_605]);
+        check(1_000, &|f| (f.max_output, f.cost_facts.candidates) = (Some(10), 3), [95_420, 131_605, 131_605]);
         // More bytes than the context holds, or input that is not in the body: the whole context.
         check(50_000, &|f| f.max_output = Some(0), [700_000, 1_000_005, 1_000_005]);
-        check(10, &|f| (f.max_output, f.bounds.input_elsewhere) = (Some(0), true), [700_000, 1_000_005, 1_000_005]);
+        check(10, &|f| (f.max_output, f.cost_facts.input_elsewhere) = (Some(0), true), [700_000, 1_000_005, 1_000_005]);
         check(50_000, &|f| (f.max_output, f.inputs) = (Some(0), 2), [1_400_000, 2_000_005, 2_000_005]);
     }
 
@@ -213,7 +213,7 @@ mod tests {
             let (table, candidate_models) = two_deployments(context, max_output, prices);
             let call = call(bytes, |metadata| {
                 (metadata.max_output, metadata.choices, metadata.inputs) = (asked, choices, inputs);
-                metadata.bounds = Bounds { candidates, input_elsewhere: elsewhere, ..Bounds::default() };
+                metadata.cost_facts = CostFacts { candidates, input_elsewhere: elsewhere, ..CostFacts::default() };
             });
             let worst = CostBound::of(&table, &call, 0);
             let whole = i128::from(context) * i128::from(inputs);

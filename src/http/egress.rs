@@ -1,17 +1,18 @@
-//! From what the corridor gave to what the client reads: status, our headers, the body's stream.
+//! From the reply of the request path to what the client reads: status, our headers, the body's stream.
 //!
-//! Provider headers arrive here already allow-listed; nothing is taken from the request. What an
-//! error says is [`error`](super::error)'s affair, how a stream ends [`ending`](super::ending)'s.
+//! Provider headers arrive here already filtered by an allow-list; nothing is taken from the request. The text of
+//! an error is decided in [`error`](super::error), how a stream ends in [`ending`](super::ending).
 //!
 //! Start reading at [`answer`].
 
 use super::App;
 use super::conn::connection::Connection;
 use super::conn::lifecycle::LifecyclePhase;
-use super::ending::AnswerBody;
+use super::ending::OutgoingBody;
 use super::error::{ApiError, passed_on};
 use crate::domain::id::RequestId;
 use crate::domain::limit::Left;
+use crate::protocol::Dialect;
 use crate::relay::{ErrorReply, Reply, ResponseMetadata};
 use crate::telemetry::InFlight;
 use axum::body::Body;
@@ -21,7 +22,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A request's own name, on every response.
+/// The request's id, on every response.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MODEL: HeaderName = HeaderName::from_static("x-tierway-model");
 const DEPLOYMENT: HeaderName = HeaderName::from_static("x-tierway-deployment");
@@ -31,9 +32,9 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-tierway-attempts");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-tierway-overhead-us");
 const CLAMPED: HeaderName = HeaderName::from_static("x-tierway-clamped");
 const COST: HeaderName = HeaderName::from_static("x-tierway-cost-usd");
-/// As many headers of ours as an answer may bear.
+/// At least as many headers as are added to an answer.
 const OURS: usize = 16;
-/// nginx holds a stream back in its buffers unless told otherwise.
+/// nginx keeps a stream in its buffers unless this header forbids it.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const REQUESTS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
@@ -46,32 +47,34 @@ const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// What an answer goes out through.
+/// What an answer is sent with.
 pub struct Outlet<'a> {
-    /// Whose lifecycle ends streams.
+    /// Its lifecycle ends streams.
     pub app: &'a App,
+    /// What the client speaks.
+    pub dialect: Dialect,
     /// The connection, where it is watched.
     pub connection: Option<Arc<Connection>>,
     /// The request counts as in flight until its body has ended.
     pub in_flight: InFlight,
 }
 
-/// The response to a request the corridor is done with.
+/// The response to a request that was served or refused.
 pub fn answer(result: Result<Reply, ErrorReply>, outlet: Outlet<'_>) -> Response {
     match result {
         Ok(reply) => served(reply, outlet),
-        Err(turned) => turned_away(turned),
+        Err(error_reply) => failed(error_reply, outlet.dialect),
     }
 }
 
 fn served(reply: Reply, outlet: Outlet<'_>) -> Response {
     let Reply { status, headers, metadata, stream, body } = reply;
-    let Outlet { app, connection, in_flight } = outlet;
+    let Outlet { app, dialect, connection, in_flight } = outlet;
     let body = if stream {
         let stop = Box::pin(app.lifecycle.reached(LifecyclePhase::Cutting));
-        AnswerBody::stream(body, in_flight, connection, stop, app.clock)
+        OutgoingBody::stream(body, in_flight, connection, stop, dialect, app.clock)
     } else {
-        AnswerBody::whole(body, in_flight)
+        OutgoingBody::whole(body, in_flight)
     };
     let mut response = Response::new(Body::new(body));
     *response.status_mut() = status;
@@ -84,20 +87,20 @@ fn served(reply: Reply, outlet: Outlet<'_>) -> Response {
     response
 }
 
-fn turned_away(turned: ErrorReply) -> Response {
-    let mut response = match ApiError::of(&turned.error) {
+fn failed(error_reply: ErrorReply, dialect: Dialect) -> Response {
+    let mut response = match ApiError::of(&error_reply.error) {
         Ok(row) => {
-            log(turned.metadata.id, &row);
-            row.response()
+            log(error_reply.metadata.id, &row);
+            row.response_in(dialect)
         }
         Err(rejection) => passed_on(rejection),
     };
-    write(&turned.metadata, response.headers_mut());
-    turned.send(response.status());
+    write(&error_reply.metadata, response.headers_mut());
+    error_reply.send(response.status());
     response
 }
 
-/// One line, at the boundary that answers; the access log has the rest.
+/// One line, where the error becomes a response; the access log has the rest.
 fn log(id: RequestId, row: &ApiError) {
     match row.status {
         StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(request_id = %id, code = row.code, "{}", row.log),
@@ -133,7 +136,7 @@ fn write(metadata: &ResponseMetadata, headers: &mut HeaderMap) {
     }
 }
 
-/// A request's name as a header.
+/// A request's id as a header.
 pub fn id_value(id: RequestId) -> HeaderValue {
     HeaderValue::from_bytes(&id.text()).expect("hex digits are a header value")
 }

@@ -1,16 +1,17 @@
 //! An answer's body on its way to the client, and how a broken stream ends.
 //!
-//! A truncated answer must never look complete: after the last good frame come one `error` event and
-//! an aborted transport, since some clients notice only the one and some only the other. The trap is
-//! that hyper drops what it was handed in the same turn as a body's error, and that an HTTP/2 reset
-//! throws away what its stream has queued. So the body waits until the event is out of their reach,
-//! and only then errs.
+//! A truncated answer must never look complete: after the last good frame come an error event in the client's
+//! dialect and an aborted transport, since some clients notice only the one and some only the other. The
+//! difficulty is that hyper drops what it received in the same turn as a body's error, and that an HTTP/2 reset
+//! discards what its stream has queued. So the body waits until neither can lose the event, and only then fails.
 //!
-//! Start reading at [`AnswerBody`].
+//! Start reading at [`OutgoingBody`].
 
 use super::conn::connection::Connection;
 use super::error::ApiError;
 use crate::clock::Clock;
+use crate::protocol::Dialect;
+use crate::protocol::sse::ends_frame;
 use crate::relay::{Broken, ReplyBody};
 use crate::telemetry::InFlight;
 use bytes::Bytes;
@@ -21,21 +22,21 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
-/// How often a silent stream says that it lives: proxies on the way give up after 30 to 60 s.
+/// How long a stream may be silent before a comment is sent: proxies on the way give up after 30 to 60 s.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long a client that does not read may hold up the end of a broken stream.
-const LAST_WORD_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client that does not read may delay the end of a broken stream.
+const ERROR_EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A comment: clients ignore it.
 const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// An empty line between events: clients ignore it.
 const BLANK: Bytes = Bytes::from_static(b"\n");
 
 /// Fires when streams must end, whatever they still have to say.
-pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type StopSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Where an answer's bytes come from.
-pub trait Source: Send + Unpin + 'static {
-    /// The next bytes: whole frames on a stream. `None` is the honest end.
+pub trait AnswerSource: Send + Unpin + 'static {
+    /// The next bytes: whole frames on a stream. `None` is the end of a complete answer.
     fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>>;
     /// Ends it from our side.
     fn cut(&mut self) -> Broken;
@@ -43,7 +44,7 @@ pub trait Source: Send + Unpin + 'static {
     fn exact_len(&self) -> Option<u64>;
 }
 
-impl Source for ReplyBody {
+impl AnswerSource for ReplyBody {
     fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         self.poll_frames(cx)
     }
@@ -62,11 +63,10 @@ impl Source for ReplyBody {
 #[error("the answer broke off")]
 pub struct Aborted;
 
-/// An answer on its way out. Dropping it before its end drops its source, which then knows that the
-/// client left.
-pub struct AnswerBody<S> {
+/// An answer's body. Dropping it before its end drops its source, which takes that for a client that left.
+pub struct OutgoingBody<S> {
     source: S,
-    stage: Stage,
+    stage: BodyStage,
     /// `None` for a whole answer.
     streaming: Option<Streaming>,
     /// Bytes a whole answer has still to send, where known.
@@ -75,18 +75,18 @@ pub struct AnswerBody<S> {
     _in_flight: InFlight,
 }
 
-enum Stage {
+enum BodyStage {
     Flowing,
-    /// The error event was handed out.
+    /// The error event was returned.
     Leaving(StreamEnd),
     Ended,
 }
 
-/// Waits until the error event is out of an abort's reach.
+/// Waits until an abort cannot lose the error event.
 enum StreamEnd {
-    /// HTTP/1.1 and its body share a task: what was handed out before `since` was read is gone once
+    /// HTTP/1.1 and its body share a task: what was returned before `since` was read is sent once
     /// there is one flush more than that.
-    Flushed { connection: Arc<Connection>, since: Option<u64>, patience: Pin<Box<Sleep>> },
+    Flushed { connection: Arc<Connection>, since: Option<u64>, timeout: Pin<Box<Sleep>> },
     /// An HTTP/2 stream takes one buffer at a time (`server::MAX_SEND_BUFFER`): being asked for more
     /// after an empty line says that all of the event before it has left the stream's queue for the
     /// connection's, which a reset does not touch.
@@ -98,17 +98,17 @@ impl StreamEnd {
         if connection.is_http2() {
             return Self::Queued { blank_due: true };
         }
-        Self::Flushed { connection, since: None, patience: Box::pin(tokio::time::sleep(LAST_WORD_PATIENCE)) }
+        Self::Flushed { connection, since: None, timeout: Box::pin(tokio::time::sleep(ERROR_EVENT_TIMEOUT)) }
     }
 
-    /// Something more to hand out; `None` when nothing can be lost any more.
+    /// Something more to send; `None` when nothing can be lost any more.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         match self {
             Self::Queued { blank_due } => Poll::Ready(std::mem::take(blank_due).then_some(BLANK)),
-            Self::Flushed { connection, since, patience } => {
+            Self::Flushed { connection, since, timeout } => {
                 let since = *since.get_or_insert_with(|| connection.flushes());
                 if connection.poll_flushed(since, cx).is_pending() {
-                    ready!(patience.as_mut().poll(cx));
+                    ready!(timeout.as_mut().poll(cx));
                 }
                 Poll::Ready(None)
             }
@@ -118,35 +118,37 @@ impl StreamEnd {
 
 struct Streaming {
     clock: Clock,
-    /// `None` where nobody watches the connection: the last word cannot be waited for then.
+    dialect: Dialect,
+    /// `None` where the connection is not watched: then the error event cannot be waited for.
     connection: Option<Arc<Connection>>,
-    stop: Stop,
-    /// When the last byte was handed out. The timer is moved only when it fires, not at each frame.
-    heard: Instant,
+    stop: StopSignal,
+    /// When the last byte was returned. The timer is moved only when it fires, not at each frame.
+    last_sent: Instant,
     keep_alive: Pin<Box<Sleep>>,
-    /// Whether what was handed out ends with a whole frame: a comment may follow.
+    /// Whether what was returned ends with a whole frame: a comment may follow.
     between_frames: bool,
 }
 
-impl<S: Source> AnswerBody<S> {
+impl<S: AnswerSource> OutgoingBody<S> {
     /// A whole answer.
     pub fn whole(source: S, in_flight: InFlight) -> Self {
         let remaining = source.exact_len();
-        Self { source, stage: Stage::Flowing, streaming: None, remaining, _in_flight: in_flight }
+        Self { source, stage: BodyStage::Flowing, streaming: None, remaining, _in_flight: in_flight }
     }
 
-    /// A stream of events, going out on `connection`, to be ended early when `stop` fires.
+    /// A stream of events in `dialect`, going out on `connection`, to be ended early when `stop` fires.
     pub fn stream(
         source: S,
         in_flight: InFlight,
         connection: Option<Arc<Connection>>,
-        stop: Stop,
+        stop: StopSignal,
+        dialect: Dialect,
         clock: Clock,
     ) -> Self {
-        let heard = clock.now();
-        let keep_alive = Box::pin(tokio::time::sleep_until((heard + KEEP_ALIVE).into()));
-        let streaming = Streaming { clock, connection, stop, heard, keep_alive, between_frames: true };
-        Self { source, stage: Stage::Flowing, streaming: Some(streaming), remaining: None, _in_flight: in_flight }
+        let last_sent = clock.now();
+        let keep_alive = Box::pin(tokio::time::sleep_until((last_sent + KEEP_ALIVE).into()));
+        let streaming = Streaming { clock, dialect, connection, stop, last_sent, keep_alive, between_frames: true };
+        Self { source, stage: BodyStage::Flowing, streaming: Some(streaming), remaining: None, _in_flight: in_flight }
     }
 
     fn poll_flowing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
@@ -157,7 +159,7 @@ impl<S: Source> AnswerBody<S> {
             }
             Poll::Ready(Some(Err(broken))) => Poll::Ready(Some(self.break_off(broken))),
             Poll::Ready(None) => {
-                self.stage = Stage::Ended;
+                self.stage = BodyStage::Ended;
                 Poll::Ready(None)
             }
             Poll::Pending => {
@@ -174,53 +176,54 @@ impl<S: Source> AnswerBody<S> {
 
     fn note(&mut self, bytes: &Bytes) {
         if let Some(streaming) = &mut self.streaming {
-            streaming.heard = streaming.clock.now();
+            streaming.last_sent = streaming.clock.now();
             streaming.between_frames = ends_frame(bytes);
         }
         if let Some(remaining) = &mut self.remaining {
             *remaining = remaining.saturating_sub(bytes.len() as u64);
             if *remaining == 0 {
-                self.stage = Stage::Ended;
+                self.stage = BodyStage::Ended;
             }
         }
     }
 
-    /// The error event, for a stream whose end can be watched; the transport's abort otherwise.
+    /// The dialect's error event, for a stream whose end can be watched; the transport's abort otherwise.
     fn break_off(&mut self, broken: Broken) -> Result<Bytes, Aborted> {
-        let connection = self.streaming.as_ref().and_then(|streaming| streaming.connection.clone());
-        let Some(connection) = connection else {
-            self.stage = Stage::Ended;
+        let watched = self.streaming.as_ref().and_then(|streaming| Some((streaming.connection.clone()?, streaming)));
+        let Some((connection, streaming)) = watched else {
+            self.stage = BodyStage::Ended;
             return Err(Aborted);
         };
-        self.stage = Stage::Leaving(StreamEnd::on(connection));
-        Ok(error_event(broken))
+        let event = ApiError::broken(broken).details().break_frame(streaming.dialect);
+        self.stage = BodyStage::Leaving(StreamEnd::on(connection));
+        Ok(event)
     }
 
     fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
-        let Stage::Leaving(word) = &mut self.stage else { return Poll::Ready(None) };
-        let rest = ready!(word.poll_rest(cx));
+        let BodyStage::Leaving(end) = &mut self.stage else { return Poll::Ready(None) };
+        let rest = ready!(end.poll_rest(cx));
         if rest.is_none() {
-            self.stage = Stage::Ended;
+            self.stage = BodyStage::Ended;
         }
         Poll::Ready(Some(rest.ok_or(Aborted)))
     }
 }
 
-impl<S: Source> Body for AnswerBody<S> {
+impl<S: AnswerSource> Body for OutgoingBody<S> {
     type Data = Bytes;
     type Error = Aborted;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let next = match self.stage {
-            Stage::Flowing => self.poll_flowing(cx),
-            Stage::Leaving(_) => self.poll_leaving(cx),
-            Stage::Ended => Poll::Ready(None),
+            BodyStage::Flowing => self.poll_flowing(cx),
+            BodyStage::Leaving(_) => self.poll_leaving(cx),
+            BodyStage::Ended => Poll::Ready(None),
         };
         next.map(|end| end.map(|result| result.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.stage, Stage::Ended)
+        matches!(self.stage, BodyStage::Ended)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -229,33 +232,21 @@ impl<S: Source> Body for AnswerBody<S> {
 }
 
 impl Streaming {
-    /// Ready when the client has heard nothing for [`KEEP_ALIVE`] and stands between two frames.
+    /// Ready when nothing was returned for [`KEEP_ALIVE`] and the last frame is whole.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.keep_alive.as_mut().poll(cx));
             let now = self.clock.now();
-            let silent = now >= self.heard + KEEP_ALIVE;
+            let silent = now >= self.last_sent + KEEP_ALIVE;
             if silent {
-                self.heard = now;
+                self.last_sent = now;
             }
-            self.keep_alive.as_mut().reset((self.heard + KEEP_ALIVE).into());
+            self.keep_alive.as_mut().reset((self.last_sent + KEEP_ALIVE).into());
             if silent && self.between_frames {
                 return Poll::Ready(());
             }
         }
     }
-}
-
-/// What a broken stream says last.
-fn error_event(broken: Broken) -> Bytes {
-    let mut event = b"data: ".to_vec();
-    event.extend(ApiError::broken(broken).json());
-    event.extend(b"\n\n");
-    event.into()
-}
-
-fn ends_frame(bytes: &[u8]) -> bool {
-    [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"].iter().any(|end| bytes.ends_with(end))
 }
 
 #[cfg(test)]
@@ -291,7 +282,7 @@ mod tests {
         exact_len: Option<u64>,
     }
 
-    impl Source for Script {
+    impl AnswerSource for Script {
         fn poll_frames(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
             match self.steps.front() {
                 Some(Step::Silence) => return Poll::Pending,
@@ -321,25 +312,26 @@ mod tests {
         Metrics::new(BuildInfo { version: "0", revision: None }, || 0).request_started()
     }
 
-    fn stream(source: Script, connection: Option<Arc<Connection>>, stop: Stop) -> AnswerBody<Script> {
-        AnswerBody::stream(source, in_flight(), connection, stop, Clock)
+    fn stream(source: Script, connection: Option<Arc<Connection>>, stop: StopSignal) -> OutgoingBody<Script> {
+        OutgoingBody::stream(source, in_flight(), connection, stop, Dialect::Chat, Clock)
     }
 
-    fn never() -> Stop {
+    fn never() -> StopSignal {
         Box::pin(std::future::pending())
     }
 
-    async fn next(body: &mut AnswerBody<Script>) -> Option<Result<String, Aborted>> {
+    async fn next(body: &mut OutgoingBody<Script>) -> Option<Result<String, Aborted>> {
         let frame = body.frame().await?;
         Some(frame.map(|frame| String::from_utf8(frame.into_data().expect("data").to_vec()).expect("UTF-8")))
     }
 
     fn error_text(broken: Broken) -> String {
-        String::from_utf8(error_event(broken).to_vec()).expect("UTF-8")
+        let event = ApiError::broken(broken).details().break_frame(Dialect::Chat);
+        String::from_utf8(event.to_vec()).expect("UTF-8")
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_stream_says_every_fifteen_seconds_that_it_lives() {
+    async fn a_silent_stream_sends_a_comment_every_fifteen_seconds() {
         let start = Clock.now();
         let mut body = stream(script([Step::Frame(FRAME), Step::Silence]), None, never());
         assert_eq!(next(&mut body).await.unwrap().unwrap(), FRAME);
@@ -350,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_heard_puts_the_comment_off() {
+    async fn what_was_sent_puts_the_comment_off() {
         let start = Clock.now();
         let mut body = stream(script([Step::Frame(FRAME), Step::Silence]), None, never());
         tokio::time::advance(Duration::from_secs(10)).await;
@@ -382,7 +374,7 @@ mod tests {
     #[tokio::test]
     async fn a_whole_answer_knows_its_length_and_its_end() {
         let source = Script { exact_len: Some(5), ..script([Step::Frame("{\"a\""), Step::Frame("}")]) };
-        let mut body = AnswerBody::whole(source, in_flight());
+        let mut body = OutgoingBody::whole(source, in_flight());
         assert_eq!(body.size_hint().exact(), Some(5));
         next(&mut body).await.unwrap().unwrap();
         assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(1), false));
@@ -392,7 +384,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_answer_that_breaks_is_aborted_without_an_event() {
-        let mut body = AnswerBody::whole(script([Step::Break(Broken::Interrupted)]), in_flight());
+        let mut body = OutgoingBody::whole(script([Step::Break(Broken::Interrupted)]), in_flight());
         assert!(next(&mut body).await.unwrap().is_err());
     }
 
@@ -499,7 +491,7 @@ mod tests {
     }
 
     async fn broken_streams_on(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rounds: usize) {
-        // A window smaller than the answers: what was said must wait for room.
+        // A window smaller than the answers: what is sent must wait for the client.
         let (client, connection) =
             h2::client::Builder::new().initial_window_size(300).handshake::<_, Bytes>(io).await.unwrap();
         tokio::spawn(connection);

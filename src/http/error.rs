@@ -1,8 +1,9 @@
-//! THE table: what a client is told for every way a request can end without an answer.
+//! The error table: what a client reads for every way a request can end without an answer.
 //!
-//! One row for each: status, type, code, message, and whether trying again helps. A message never
-//! holds a deployment's name, a secret or a provider's words; the one exception, a provider's
-//! refusal of the request itself, passes as it came and is no row. Nothing else here builds an error.
+//! One row for each: status, type, code, message, and whether trying again helps. A row belongs to no dialect;
+//! `protocol` writes it in the client's. A message never holds a deployment's name, a secret or a provider's
+//! words; the one exception, a provider's refusal of the request itself, passes as it came and is no row. No
+//! other file of this module builds an error.
 //!
 //! Start reading at [`ApiError::of`].
 
@@ -11,26 +12,26 @@ use crate::domain::call::BodyProblem;
 use crate::domain::failure::Failure;
 use crate::domain::money::NanoUsd;
 use crate::domain::refusal::{LimitKind, OverLimit, Refusal};
+use crate::protocol::{Dialect, ErrorDetails};
 use crate::relay::{Broken, Rejection, ServeError};
 use crate::telemetry::rfc3339::Rfc3339;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The official clients obey it, whatever the status.
+/// `false` keeps the official clients from trying again, whatever the status.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// [`RETRY_AFTER`] in milliseconds, which the official clients prefer.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
-/// How long a client waits whose body found no room: bodies in flight leave within about a second.
-const ROOM_AGAIN: Duration = Duration::from_secs(1);
+/// How long a client waits whose body could not be held: bodies in flight leave within about a second.
+const BODY_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a client waits where the ledger cannot be written: by then a full disk may be seen to.
-pub(super) const LEDGER_AGAIN: Duration = Duration::from_secs(5);
-/// How much of a client's own words is repeated to it.
+pub(super) const LEDGER_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How many bytes of a client's own words are repeated to it.
 const MAX_ECHO: usize = 256;
 
 const INVALID: &str = "invalid_request_error";
@@ -65,12 +66,12 @@ pub enum Retry {
     Helps,
     /// It does, after this long.
     After(Duration),
-    /// It does not: the client is told so.
+    /// It does not: the client reads so.
     Pointless,
 }
 
 impl ApiError {
-    /// What the client is told for `error`; `Err` holds a provider's refusal, which passes as it came.
+    /// The row of `error`; `Err` holds a provider's refusal, which passes as it came.
     pub fn of(error: &ServeError) -> Result<Self, &Rejection> {
         match error {
             ServeError::Refused(refusal) => Ok(Self::refused(refusal)),
@@ -119,7 +120,7 @@ impl ApiError {
                 "ledger_unavailable",
                 "Money cannot be kept account of at the moment. Try again when 'retry-after' has passed.",
             )
-            .retry(Retry::After(LEDGER_AGAIN)),
+            .retry(Retry::After(LEDGER_RETRY_AFTER)),
             Refusal::SlowDown { retry_after } => {
                 Self::slow_down("Every model that could serve this is at its limit.", *retry_after)
             }
@@ -171,7 +172,7 @@ impl ApiError {
             )
             .status(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             BodyProblem::TooMuchInFlight => {
-                Self::slow_down("The gateway holds as many request bodies as it can.", ROOM_AGAIN)
+                Self::slow_down("The gateway holds as many request bodies as it can.", BODY_RETRY_AFTER)
             }
         }
     }
@@ -225,8 +226,7 @@ impl ApiError {
         }
     }
 
-    /// The rows of attempts that were made in vain. Our attempts are spent: the client's own retries
-    /// would only multiply them.
+    /// The rows of attempts that all failed. They are spent: the client's own retries would only multiply them.
     pub fn failed(failure: Failure) -> Self {
         let error = match failure {
             Failure::FirstTokenTimeout | Failure::WholeTimeout | Failure::Deadline => Self::server(
@@ -293,22 +293,25 @@ impl ApiError {
         Self::server(StatusCode::OK, code, message)
     }
 
-    /// `{"error":{…}}`, all four keys.
-    pub fn json(&self) -> Vec<u8> {
-        let Self { kind, code, param, message, .. } = self;
-        let error = Detail { message, kind, param: param.as_deref(), code };
-        serde_json::to_vec(&Envelope { error }).expect("texts always serialise")
+    /// What of it a dialect writes.
+    pub fn details(&self) -> ErrorDetails<'_> {
+        ErrorDetails { kind: self.kind, code: Some(self.code), param: self.param.as_deref(), message: &self.message }
     }
 
-    /// Status, body and the headers that belong to an error.
+    /// [`response_in`](Self::response_in) the dialect that is spoken where nothing says otherwise.
     pub fn response(&self) -> Response {
-        let mut response = (self.status, Body::from(self.json())).into_response();
+        self.response_in(Dialect::default())
+    }
+
+    /// Status, body and the headers that belong to an error, for a client that speaks `dialect`.
+    pub fn response_in(&self, dialect: Dialect) -> Response {
+        let mut response = (self.status, Body::from(self.details().body(dialect))).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(Ok(allow)) = self.allow.as_deref().map(HeaderValue::try_from) {
             headers.insert(ALLOW, allow);
         }
-        self.retry.tell(headers);
+        self.retry.write(headers);
         response
     }
 
@@ -339,8 +342,8 @@ impl ApiError {
 }
 
 impl Retry {
-    /// Writes the headers the official clients obey.
-    pub fn tell(self, headers: &mut HeaderMap) {
+    /// Writes the headers by which the official clients decide.
+    pub fn write(self, headers: &mut HeaderMap) {
         match self {
             Self::Helps => {}
             Self::After(wait) => {
@@ -362,22 +365,8 @@ pub fn passed_on(rejection: &Rejection) -> Response {
     if let Some(content_type) = &rejection.content_type {
         response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
     }
-    Retry::Pointless.tell(response.headers_mut());
+    Retry::Pointless.write(response.headers_mut());
     response
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: Detail<'a>,
-}
-
-#[derive(Serialize)]
-struct Detail<'a> {
-    message: &'a str,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    param: Option<&'a str>,
-    code: &'a str,
 }
 
 fn model_not_found(model: &str, nearest: &[Arc<str>]) -> String {
@@ -517,7 +506,9 @@ mod tests {
     #[test]
     fn rows_of_broken_streams() {
         for broken in [Broken::Interrupted, Broken::OutOfTime, Broken::ShuttingDown] {
-            let json = String::from_utf8(ApiError::broken(broken).json()).expect("UTF-8");
+            let error = ApiError::broken(broken);
+            let json = String::from_utf8(error.details().body(Dialect::Chat)).expect("UTF-8");
+            assert_eq!(error.details().break_frame(Dialect::Chat), format!("data: {json}\n\n"));
             insta::assert_snapshot!(format!("broken_{broken:?}"), json);
         }
     }

@@ -1,34 +1,33 @@
-//! From what a client sent to a [`RawRequest`]: key, knobs, the headers that may travel on, and a body
-//! that is read when the corridor asks for it.
+//! From what a client sent to a [`RawRequest`]: key, options, the headers that are passed on, and a body
+//! that is read when `relay` asks for it.
 //!
-//! The door never says no: whatever is wrong travels on as a value and is refused in the corridor, so
-//! that it leaves a receipt. What is not on the list here does not travel: no cookie, no credential,
-//! no host.
+//! It never refuses: whatever is wrong is passed on as a value and refused by `relay`, so that it gets a
+//! receipt. A header that is not on the list here is not passed on: no cookie, no credential, no host.
 //!
 //! Start reading at [`read`].
 
-use super::openai::peek::peek;
 use super::request_handler::RequestStart;
 use super::upload::Upload;
 use super::{App, Route};
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
+use crate::protocol::read_request;
 use crate::relay::{RawRequest, RequestOptions, RequestTarget};
 use axum::body::Body;
 use http::header::{AUTHORIZATION, CONNECTION};
 use http::{HeaderMap, HeaderName, Request};
 use std::time::Duration;
 
-/// Also a place for the key, as Azure's clients have it.
+/// Where Azure's clients send the key.
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 static NO_FALLBACK: HeaderName = HeaderName::from_static("x-tierway-no-fallback");
 static DEADLINE: HeaderName = HeaderName::from_static("x-tierway-deadline-ms");
-/// What travels on to the provider, beside names that begin with [`CLIENT_FACTS`].
-const TRAVELS: [&str; 6] = ["accept", "content-type", "traceparent", "tracestate", "idempotency-key", "openai-beta"];
-/// What the official clients tell of themselves.
-const CLIENT_FACTS: &str = "x-stainless-";
+/// Headers that are passed on to the provider, besides names that begin with [`CLIENT_METADATA`].
+const FORWARDED: [&str; 6] = ["accept", "content-type", "traceparent", "tracestate", "idempotency-key", "openai-beta"];
+/// Headers by which the official clients describe themselves.
+const CLIENT_METADATA: &str = "x-stainless-";
 
-/// The request as the corridor takes it.
+/// The request as `relay` takes it.
 pub fn read(app: &App, route: Route, request: Request<Body>) -> RawRequest {
     let (parts, body) = request.into_parts();
     let arrival = parts.extensions.get::<RequestStart>().expect("a layer gives every request one");
@@ -36,7 +35,7 @@ pub fn read(app: &App, route: Route, request: Request<Body>) -> RawRequest {
     let upload = Upload::new(body, &parts.headers, active.body_limits(), app.in_flight_bytes.clone(), app.clock);
     let target = match route {
         Route::Endpoint(endpoint) => {
-            let read = Box::pin(async move { peek(endpoint, upload.gather().await?) });
+            let read = Box::pin(async move { read_request(endpoint, upload.gather().await?) });
             RequestTarget::Call { endpoint, read }
         }
         Route::UnknownUrl => RequestTarget::UnknownUrl { path: parts.uri.path().into() },
@@ -49,7 +48,7 @@ pub fn read(app: &App, route: Route, request: Request<Body>) -> RawRequest {
         key: key(&parts.headers),
         target,
         options: options(&parts.headers),
-        headers: travelling(&parts.headers),
+        headers: forwarded_headers(&parts.headers),
     }
 }
 
@@ -68,7 +67,7 @@ pub fn key(headers: &HeaderMap) -> Option<Secret> {
     bearer.or_else(plain).filter(|text| !text.is_empty()).map(Secret::new)
 }
 
-/// The headers of ours by which a client tunes its request.
+/// Our own headers by which a client sets options of its request.
 ///
 /// # Errors
 /// [`Refusal::BadHeader`] for one that is given twice or holds anything but what it may.
@@ -98,21 +97,21 @@ fn option<T>(
     read.map(Some).ok_or(Refusal::BadHeader { name: name.as_str() })
 }
 
-/// The headers that travel on, without those that `Connection` keeps to this hop.
-pub fn travelling(headers: &HeaderMap) -> HeaderMap {
+/// The headers that are passed on, without those that `Connection` keeps to this hop.
+pub fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
     // As bytes: a list that is not ASCII names headers all the same.
     let this_hop_only = |name: &HeaderName| {
         let mut named = headers.get_all(CONNECTION).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
         named.any(|item| item.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
     };
-    let travels = |name: &HeaderName| {
-        (TRAVELS.contains(&name.as_str()) || name.as_str().starts_with(CLIENT_FACTS)) && !this_hop_only(name)
+    let is_forwarded = |name: &HeaderName| {
+        (FORWARDED.contains(&name.as_str()) || name.as_str().starts_with(CLIENT_METADATA)) && !this_hop_only(name)
     };
-    let mut travelling = HeaderMap::new();
-    for (name, value) in headers.iter().filter(|(name, _)| travels(name)) {
-        travelling.append(name.clone(), value.clone());
+    let mut passed = HeaderMap::new();
+    for (name, value) in headers.iter().filter(|(name, _)| is_forwarded(name)) {
+        passed.append(name.clone(), value.clone());
     }
-    travelling
+    passed
 }
 
 #[cfg(test)]
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn only_listed_headers_travel_on() {
+    fn only_listed_headers_are_forwarded() {
         let sent = headers(&[
             ("host", "elsewhere"),
             ("authorization", "Bearer sk-1"),
@@ -193,8 +192,8 @@ mod tests {
             ("x-stainless-os", "Linux"),
             ("connection", "keep-alive, X-Stainless-OS"),
         ]);
-        let travelled = travelling(&sent);
-        let travelled: Vec<_> = travelled.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        let passed = forwarded_headers(&sent);
+        let passed: Vec<_> = passed.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
         let mut expected = vec![
             "accept: text/event-stream",
             "content-type: application/json",
@@ -205,10 +204,10 @@ mod tests {
             "openai-beta: x=y",
             "x-stainless-lang: python",
         ];
-        let mut travelled: Vec<&str> = travelled.iter().map(String::as_str).collect();
-        travelled.sort_unstable();
+        let mut passed: Vec<&str> = passed.iter().map(String::as_str).collect();
+        passed.sort_unstable();
         expected.sort_unstable();
-        assert_eq!(travelled, expected);
+        assert_eq!(passed, expected);
     }
 
     #[test]
@@ -216,7 +215,7 @@ mod tests {
         let mut sent = headers(&[("x-stainless-os", "Linux"), ("x-stainless-lang", "python")]);
         let list = HeaderValue::from_bytes(b"X-Stainless-OS, \xff").expect("a header may hold it");
         sent.insert(CONNECTION, list);
-        let travelled = travelling(&sent);
-        assert_eq!(travelled.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-stainless-lang"]);
+        let passed = forwarded_headers(&sent);
+        assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-stainless-lang"]);
     }
 }

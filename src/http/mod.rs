@@ -22,6 +22,7 @@ use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::domain::call::Endpoint;
 use crate::domain::refusal::Refusal;
+use crate::protocol::Dialect;
 use crate::random::Rng;
 use crate::relay::Relay;
 use crate::telemetry::Telemetry;
@@ -72,6 +73,16 @@ pub enum Route {
     },
 }
 
+impl Route {
+    /// The dialect that answers are written in.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.dialect(),
+            Self::UnknownUrl | Self::WrongMethod { .. } => Dialect::default(),
+        }
+    }
+}
+
 /// The routes at the public address; with those for operators too if `with_ops`.
 pub fn public_handler(app: Arc<App>, with_ops: bool) -> RequestHandler {
     let (clock, rng) = (app.clock, app.rng.clone());
@@ -98,14 +109,14 @@ pub fn ops_handler(app: Arc<App>) -> RequestHandler {
 
 fn routed(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
     let route = Route::Endpoint(endpoint);
-    wrong_method("POST").post(move |State(app), request: Request| chat::walk(app, route, request))
+    wrong_method("POST").post(move |State(app), request: Request| chat::serve(app, route, request))
 }
 
 /// Methods without a route: refused by the relay after it has checked the key, so that nobody without
 /// one learns which paths exist. Unlike a fallback, `any` adds no `allow` header, which would show that.
 fn wrong_method(allow: &'static str) -> MethodRouter<Arc<App>> {
     let route = Route::WrongMethod { allow };
-    any(move |State(app), request: Request| chat::walk(app, route, request))
+    any(move |State(app), request: Request| chat::serve(app, route, request))
 }
 
 /// A path without a route, at an address for clients and operators.
@@ -122,7 +133,7 @@ async fn unknown_path(State(app): State<Arc<App>>, request: Request) -> Response
 async fn unknown_client_path(State(app): State<Arc<App>>, request: Request) -> Response {
     let path = request.uri().path();
     if path == "/v1" || path.starts_with("/v1/") {
-        chat::walk(app, Route::UnknownUrl, request).await
+        chat::serve(app, Route::UnknownUrl, request).await
     } else {
         not_found(&request)
     }

@@ -18,8 +18,9 @@ use crate::domain::routing::table::Target;
 use crate::domain::secret::Secret;
 use crate::store::budget_pool::BudgetAccount;
 use crate::store::keyring::KeyringVersions;
-use crate::upstream::{self, OpenAiSetup, Protocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
-use http::HeaderValue;
+use crate::upstream::{
+    self, ChatQuirks, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams,
+};
 use parking_lot::RwLock;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -229,12 +230,6 @@ pub enum ActivateError {
     /// A provider that cannot be sent to.
     #[error(transparent)]
     Upstream(#[from] upstream::BuildError),
-    /// A credential that cannot stand in a header.
-    #[error("providers.{provider}.credential: holds characters that cannot stand in a header")]
-    Credential {
-        /// The provider's name.
-        provider: Arc<str>,
-    },
     /// A protocol that is not built yet.
     #[error("providers.{provider}.protocol: not built yet")]
     Protocol {
@@ -246,19 +241,20 @@ pub enum ActivateError {
 fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<ProviderSetup, ActivateError> {
     let name = provider.name.clone();
     let protocol = match &provider.kind {
-        ProviderKind::Sim(sim) => Protocol::Sim(SimSetup {
+        ProviderKind::Sim(sim) => ProviderProtocol::Sim(SimSetup {
             first_token: sim.first_token,
             tokens_per_second: sim.tokens_per_second,
             error_rate_bp: sim.error_rate_bp,
         }),
         ProviderKind::Network(network) if network.protocol == config::ProviderProtocol::OpenAi => {
-            let credentials = network.credentials.iter().map(bearer).collect::<Option<Vec<_>>>();
-            Protocol::OpenAi(OpenAiSetup {
+            ProviderProtocol::OpenAi(OpenAiSetup {
                 base_url: network.base_url.clone(),
-                credentials: credentials.ok_or_else(|| ActivateError::Credential { provider: name.clone() })?,
+                credentials: network.credentials.clone(),
                 http2: network.http2,
-                finish_reason_optional: provider.finish_reason == FinishReason::Optional,
-                skip_malformed_frames: transport.malformed_frame == MalformedFrame::Pass,
+                quirks: ChatQuirks {
+                    finish_reason_optional: provider.finish_reason == FinishReason::Optional,
+                    skip_malformed_frames: transport.malformed_frame == MalformedFrame::Pass,
+                },
             })
         }
         ProviderKind::Network(_) => return Err(ActivateError::Protocol { provider: name }),
@@ -272,10 +268,4 @@ fn credentials(provider: &ProviderSettings) -> &[Secret] {
         ProviderKind::Network(network) => &network.credentials,
         ProviderKind::Sim(_) => &[],
     }
-}
-
-fn bearer(credential: &Secret) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }

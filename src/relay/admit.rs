@@ -65,9 +65,7 @@ fn tokens(active: &ActiveConfig, call: &Call, plan: &RoutePlan) -> u64 {
         .candidate_models()
         .first()
         .map_or(0, |candidate| active.snapshot.table.model(candidate.model).typical_output);
-    let output = match call.endpoint() {
-        crate::domain::call::Endpoint::Embeddings => 0,
-        _ => call.metadata().max_output.unwrap_or(typical),
-    };
+    let writes_text = call.endpoint().writes_text();
+    let output = if writes_text { call.metadata().max_output.unwrap_or(typical) } else { 0 };
     call.estimated_input_tokens().saturating_add(output.saturating_mul(u64::from(call.expected_choices())))
 }

@@ -8,7 +8,6 @@ use super::error::Broken;
 use super::estimator::TokenEstimator;
 use super::guard::{CLIENT_GONE, RequestGuard};
 use super::health::Permit;
-use crate::domain::call::Endpoint;
 use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::receipt::{Outcome, Reason};
@@ -133,7 +132,7 @@ pub(super) fn meter(guard: &mut RequestGuard, body: &AnswerBody, estimator: &Tok
     let state = &mut guard.state;
     let tally = body.tally();
     let (usage, basis) = match state.endpoint {
-        Some(Endpoint::Embeddings) => tally.without_output(state.estimated_input),
+        Some(endpoint) if !endpoint.writes_text() => tally.without_output(state.estimated_input),
         _ => tally.tokens(state.estimated_input, estimator.measure()),
     };
     (state.usage, state.basis) = (Some(usage), basis);

@@ -18,14 +18,14 @@ use crate::domain::random::RandomValue;
 use crate::domain::receipt::Served;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::{Attempt, FailedAttempt, GiveUp, RoutePlan, Step};
-use crate::upstream::{Answer, AttemptError, Rejection, Timeouts, UpstreamRequest};
+use crate::upstream::{AttemptError, Rejection, Timeouts, UpstreamAnswer, UpstreamRequest};
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// An answer whose first good frame is in hand, and the permit it runs under.
 pub(super) struct CommittedAnswer {
-    pub(super) answer: Answer,
+    pub(super) answer: UpstreamAnswer,
     pub(super) permit: Permit,
     /// The token estimator of the model that answers.
     pub(super) estimator: Arc<TokenEstimator>,
@@ -103,7 +103,7 @@ impl Dispatch<'_> {
         Ok(Err((model, error.rejection)))
     }
 
-    async fn send(&self, deployment: DeploymentId, permit: &Permit) -> Result<Answer, AttemptError> {
+    async fn send(&self, deployment: DeploymentId, permit: &Permit) -> Result<UpstreamAnswer, AttemptError> {
         let table = &self.active.snapshot.table;
         let target = table.deployment(deployment);
         let model = table.model(target.model);

@@ -11,7 +11,7 @@ use super::guard::IN_FLIGHT;
 use super::{RelayContext, ServeError};
 use crate::domain::authorize::KeyRecord;
 use crate::domain::budget::{Charge, OverBudget};
-use crate::domain::call::{Call, Endpoint};
+use crate::domain::call::Call;
 use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::hold::CostBound;
@@ -82,7 +82,7 @@ pub(super) async fn hold_first(
     plan: &RoutePlan,
     spend: &mut RequestSpend,
 ) -> Result<Call, ServeError> {
-    let mut clamps = if key.policy.clamp && call.endpoint() != Endpoint::Embeddings { CLAMPS } else { 0 };
+    let mut clamps = if key.policy.clamp && call.endpoint().writes_text() { CLAMPS } else { 0 };
     loop {
         let bounds = CostBound::of(&active.snapshot.table, &call, plan.priced_at_ms()).serving_unpriced(spend.unpriced);
         let worst = bounds.dearest(plan.candidate_models());

@@ -7,36 +7,38 @@
 //! Start reading in [`obtain`].
 
 use super::body::AnswerBody;
-use super::meter;
-use super::providers::{Provider, Reply, Source};
-use super::stream::{Broken, Stream};
-use super::{Answer, AttemptError, Rejection, UpstreamRequest, classify};
+use super::meter::AnswerMeter;
+use super::providers::{ReplySource, UpstreamProvider, UpstreamReply};
+use super::stream::{AnswerStream, StreamError};
+use super::{AttemptError, Rejection, UpstreamAnswer, UpstreamRequest, classify};
 use crate::clock::Clock;
+use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
+use crate::protocol::{AnswerError, Grammar, Moment};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::future::poll_fn;
 
-/// Frames held before the first good one; more than this is no answer.
+/// Bytes of frames held before the first good one; more than this is no answer.
 const MAX_HELD: usize = 64 * 1024;
-/// The largest whole answer. Embeddings of a full batch are the largest known, at some 40 MiB.
+/// The largest whole answer, in bytes. Embeddings of a full batch are the largest known, at some 40 MiB.
 const MAX_WHOLE: usize = 64 * 1024 * 1024;
-/// The largest rejection passed on to a client, and the largest error looked into.
+/// The largest rejection passed on to a client and the largest error that is read, in bytes.
 const MAX_ERROR: usize = 1024 * 1024;
-/// Longer ones are no ids.
+/// The longest id of a provider that is logged, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 /// Headers of the provider that the client may see.
 const PASSED_BACK: [HeaderName; 3] =
     [CONTENT_TYPE, HeaderName::from_static("openai-processing-ms"), HeaderName::from_static("openai-version")];
 
-/// Sends `order` to `provider` and waits for the commit point.
+/// Sends `request` to `provider` and waits for the commit point.
 pub(super) async fn obtain(
-    provider: &Provider,
-    order: &UpstreamRequest<'_>,
+    provider: &UpstreamProvider,
+    request: &UpstreamRequest<'_>,
     clock: Clock,
-) -> Result<Answer, AttemptError> {
-    let reply = provider.open(order, clock.now()).await?;
+) -> Result<UpstreamAnswer, AttemptError> {
+    let reply = provider.open(request, clock.now()).await?;
     if !reply.status.is_success() {
         return Err(refused(reply, clock.unix_ms()).await);
     }
@@ -48,11 +50,11 @@ pub(super) async fn obtain(
     }
     let status = reply.status;
     let headers = passed_back(&reply.headers);
-    let body = match order.call.metadata().stream {
-        true => stream(reply, order, clock).await?,
+    let body = match request.call.metadata().stream {
+        true => stream(reply, request, clock).await?,
         false => whole(reply).await?,
     };
-    Ok(Answer { status, headers, body })
+    Ok(UpstreamAnswer { status, headers, body })
 }
 
 /// Of a provider's headers, those that the client may see.
@@ -61,8 +63,8 @@ pub fn passed_back(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What a reply without success means; the provider's words are read only where they matter.
-async fn refused(reply: Reply, now_unix_ms: i64) -> AttemptError {
-    let Reply { status, headers, mut source, .. } = reply;
+async fn refused(reply: UpstreamReply, now_unix_ms: i64) -> AttemptError {
+    let UpstreamReply { status, headers, mut source, grammar } = reply;
     let detail = format!("HTTP {}{}", status.as_u16(), request_id(&headers));
     let failure = classify::status(status, &headers, now_unix_ms);
     if failure != Failure::Rejected {
@@ -70,11 +72,11 @@ async fn refused(reply: Reply, now_unix_ms: i64) -> AttemptError {
     }
     match collect(&mut source, MAX_ERROR).await {
         Ok(body) => AttemptError {
-            failure: classify::rejection(status, &body),
+            failure: classify::rejection(status, grammar, &body),
             rejection: Some(Rejection { status, content_type: headers.get(CONTENT_TYPE).cloned(), body }),
             detail: detail.into(),
         },
-        Err(missed) => missed,
+        Err(error) => error,
     }
 }
 
@@ -84,23 +86,40 @@ fn request_id(headers: &HeaderMap) -> String {
     id.map_or_else(String::new, |id| format!(", x-request-id {id}"))
 }
 
-async fn whole(mut reply: Reply) -> Result<AnswerBody, AttemptError> {
+async fn whole(mut reply: UpstreamReply) -> Result<AnswerBody, AttemptError> {
     let body = collect(&mut reply.source, MAX_WHOLE).await?;
-    match meter::read_whole(&body) {
-        Ok(whole) if whole.error => Err(AttemptError::new(Failure::ErrorInside, "an error inside a 2xx")),
-        Ok(whole) => Ok(AnswerBody::whole(body, whole.tally)),
-        Err(error) if error.is_eof() => Err(AttemptError::new(Failure::Truncated, "the JSON ends early")),
-        Err(error) => Err(AttemptError::new(Failure::Garbage, format!("no JSON object: {:?} error", error.classify()))),
+    match read_whole(reply.grammar, &body) {
+        Ok(WholeAnswer { fault: true, .. }) => Err(AttemptError::new(Failure::ErrorInside, "an error inside a 2xx")),
+        Ok(answer) => Ok(AnswerBody::whole(body, reply.grammar, answer.tally)),
+        Err(error @ AnswerError::EndsEarly) => Err(AttemptError::new(Failure::Truncated, error.to_string())),
+        Err(error @ AnswerError::NotAnObject(_)) => Err(AttemptError::new(Failure::Garbage, error.to_string())),
     }
 }
 
-async fn stream(reply: Reply, order: &UpstreamRequest<'_>, clock: Clock) -> Result<AnswerBody, AttemptError> {
+/// What a whole answer says.
+struct WholeAnswer {
+    /// It is an error.
+    fault: bool,
+    /// What is known of its tokens.
+    tally: UsageTally,
+}
+
+fn read_whole(grammar: Grammar, body: &[u8]) -> Result<WholeAnswer, AnswerError> {
+    let (mut fault, mut meter) = (false, AnswerMeter::default());
+    grammar.read_whole(body, |moment| {
+        fault |= moment == Moment::Fault;
+        meter.note(moment);
+    })?;
+    Ok(WholeAnswer { fault, tally: meter.tally(true) })
+}
+
+async fn stream(reply: UpstreamReply, request: &UpstreamRequest<'_>, clock: Clock) -> Result<AnswerBody, AttemptError> {
     if !is_event_stream(reply.headers.get(CONTENT_TYPE)) {
         return Err(no_stream(reply).await);
     }
-    let mut stream = Stream::new(reply, order.call);
+    let mut stream = AnswerStream::new(reply, request.call);
     let first = first_good(&mut stream).await?;
-    Ok(AnswerBody::stream(stream, first, order.timeouts, clock))
+    Ok(AnswerBody::stream(stream, first, request.timeouts, clock))
 }
 
 fn is_event_stream(content_type: Option<&HeaderValue>) -> bool {
@@ -109,27 +128,27 @@ fn is_event_stream(content_type: Option<&HeaderValue>) -> bool {
 }
 
 /// A 2xx that should be a stream and is not: an error in its place, or anything else.
-async fn no_stream(mut reply: Reply) -> AttemptError {
+async fn no_stream(mut reply: UpstreamReply) -> AttemptError {
     let detail = match reply.headers.get(CONTENT_TYPE) {
         Some(given) => format!("content-type {given:?} where a stream was asked for"),
         None => "no content-type where a stream was asked for".to_owned(),
     };
     match collect(&mut reply.source, MAX_ERROR).await {
-        Ok(body) if meter::read_whole(&body).is_ok_and(|whole| whole.error) => {
+        Ok(body) if read_whole(reply.grammar, &body).is_ok_and(|answer| answer.fault) => {
             AttemptError::new(Failure::ErrorInside, detail)
         }
         Ok(_) => AttemptError::new(Failure::Garbage, detail),
-        Err(missed) => missed,
+        Err(error) => error,
     }
 }
 
 /// Everything up to the read that brought the first good frame, in order.
-async fn first_good(stream: &mut Stream) -> Result<Bytes, AttemptError> {
+async fn first_good(stream: &mut AnswerStream) -> Result<Bytes, AttemptError> {
     let mut held = BytesMut::new();
     loop {
         let batch = match poll_fn(|cx| stream.poll_batch(cx)).await {
             Some(Ok(batch)) => batch,
-            Some(Err(broken)) => return Err(missed(broken)),
+            Some(Err(broken)) => return Err(attempt_error(broken)),
             None => return Err(AttemptError::new(Failure::Truncated, "the stream ended before its first token")),
         };
         match (batch.good, held.is_empty()) {
@@ -145,15 +164,15 @@ async fn first_good(stream: &mut Stream) -> Result<Bytes, AttemptError> {
     }
 }
 
-fn missed(broken: Broken) -> AttemptError {
+fn attempt_error(broken: StreamError) -> AttemptError {
     match broken {
-        Broken::Failure(failure, detail) => AttemptError::new(failure, detail),
-        Broken::Transport(error) => AttemptError::new(classify::broken_body(&error), classify::describe(&error)),
+        StreamError::Failure(failure, detail) => AttemptError::new(failure, detail),
+        StreamError::Transport(error) => AttemptError::new(classify::broken_body(&error), classify::describe(&error)),
     }
 }
 
 /// The whole body; a single read is not copied.
-async fn collect(source: &mut Source, limit: usize) -> Result<Bytes, AttemptError> {
+async fn collect(source: &mut ReplySource, limit: usize) -> Result<Bytes, AttemptError> {
     let too_large = || AttemptError::new(Failure::Garbage, format!("an answer of more than {limit} bytes"));
     if source.promised().is_some_and(|promised| promised > limit as u64) {
         return Err(too_large());
@@ -164,7 +183,7 @@ async fn collect(source: &mut Source, limit: usize) -> Result<Bytes, AttemptErro
         let chunk = match poll_fn(|cx| source.poll_chunk(cx)).await {
             None if all.is_empty() => return Ok(first),
             None => return Ok(all.freeze()),
-            Some(Err(error)) => return Err(missed(Broken::Transport(error))),
+            Some(Err(error)) => return Err(attempt_error(StreamError::Transport(error))),
             Some(Ok(chunk)) => chunk,
         };
         if first.len().max(all.len()) + chunk.len() > limit {
@@ -202,7 +221,7 @@ mod tests {
     const JSON: &str = "application/json";
 
     /// What comes of `body`, sent to a provider that reads it and then does `acts`.
-    async fn tried(call: &Call, acts: Vec<Act>, timeouts: Timeouts) -> Result<Answer, AttemptError> {
+    async fn tried(call: &Call, acts: Vec<Act>, timeouts: Timeouts) -> Result<UpstreamAnswer, AttemptError> {
         let script = [vec![Act::Read], acts].concat();
         let provider = Scripted::start(script).await;
         send(&upstreams(provider.base_url()), call, timeouts).await
@@ -218,7 +237,7 @@ mod tests {
         };
         match tried(&call(body), acts, timeouts).await {
             Ok(_) => panic!("{shown} counts as an answer"),
-            Err(missed) => assert_eq!(missed.failure, expected, "{shown}: {}", missed.detail),
+            Err(error) => assert_eq!(error.failure, expected, "{shown}: {}", error.detail),
         }
     }
 
@@ -234,7 +253,7 @@ mod tests {
         let headers = "content-type: application/json\r\nopenai-version: 2020-10-01\r\nset-cookie: a=b\r\nx-ratelimit-limit-requests: 9\r\n";
         let written = Act::Write(respond("201 Created", headers, text));
         let mut answer =
-            tried(&call(WHOLE), vec![written], timeouts()).await.unwrap_or_else(|missed| panic!("{missed:?}"));
+            tried(&call(WHOLE), vec![written], timeouts()).await.unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(answer.status, 201);
         let names: Vec<&str> = answer.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "openai-version"]);
@@ -247,7 +266,7 @@ mod tests {
         let text = format!(r#"{{"data":"{}"}}"#, "x".repeat(3 << 20));
         let acts = vec![Act::Write(whole(JSON, &text))];
         let answer = tried(&call(WHOLE), acts, timeouts()).await;
-        let mut answer = answer.unwrap_or_else(|missed| panic!("{missed:?}"));
+        let mut answer = answer.unwrap_or_else(|error| panic!("{error:?}"));
         assert!(drain(&mut answer.body).await == (text, None));
     }
 
@@ -291,12 +310,12 @@ mod tests {
         for body in [WHOLE, STREAM] {
             let acts =
                 vec![Act::Write(respond("422 No", "content-type: application/json\r\nx-request-id: r1\r\n", text))];
-            let missed = tried(&call(body), acts, timeouts()).await.err().expect("a 422 is no answer");
-            assert_eq!(missed.failure, Failure::Rejected);
-            let rejection = missed.rejection.expect("the provider said why");
+            let error = tried(&call(body), acts, timeouts()).await.err().expect("a 422 is no answer");
+            assert_eq!(error.failure, Failure::Rejected);
+            let rejection = error.rejection.expect("the provider said why");
             assert_eq!((rejection.status.as_u16(), &rejection.body[..]), (422, text.as_bytes()));
             assert_eq!(rejection.content_type, Some(HeaderValue::from_static(JSON)));
-            assert_eq!(&*missed.detail, "HTTP 422, x-request-id r1");
+            assert_eq!(&*error.detail, "HTTP 422, x-request-id r1");
         }
         let long = r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#;
         check(WHOLE, vec![Act::Write(respond("400 No", "", long))], Failure::ContextTooLong).await;
@@ -306,7 +325,7 @@ mod tests {
     async fn a_stream_is_answered_by_its_first_good_frame() {
         let acts = vec![streamed(&[": c\n\n", ROLE, GOOD]), Act::Hold];
         let answer = tried(&call(STREAM), acts, timeouts()).await;
-        let mut body = answer.unwrap_or_else(|missed| panic!("{missed:?}")).body;
+        let mut body = answer.unwrap_or_else(|error| panic!("{error:?}")).body;
         let first = poll_fn(|cx| body.poll_frames(cx)).await;
         assert!(first.is_some_and(|first| first.is_ok_and(|first| first == [": c\n\n", ROLE, GOOD].concat())));
     }
@@ -340,7 +359,7 @@ mod tests {
             (vec![streamed(&[GOOD, STOP]), Act::Close], "{GOOD}{STOP}", Some(Failure::Reset)),
         ] {
             let answer = tried(&call(STREAM), acts, timeouts()).await;
-            let mut body = answer.unwrap_or_else(|missed| panic!("{missed:?}")).body;
+            let mut body = answer.unwrap_or_else(|error| panic!("{error:?}")).body;
             let expected = out.replace("{GOOD}", GOOD).replace("{STOP}", STOP);
             assert_eq!(drain(&mut body).await, (expected, failure));
             assert_eq!(body.is_complete(), failure.is_none());

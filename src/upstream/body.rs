@@ -1,45 +1,50 @@
-//! The rest of an answer after the commit point, handed out as it comes.
+//! The rest of an answer after the commit point, returned as it comes.
 //!
 //! It watches the silence between frames and the request's own deadline, and ends with a failure
 //! rather than pretend that a broken answer is whole. A slow reader never counts against the
-//! provider: only waiting for it does. It never retries; what is out is out.
+//! provider: only waiting for it does. It never retries: what was returned cannot be taken back.
 //!
 //! Start reading in [`AnswerBody::poll_frames`].
 
-use super::order::{Limit, Timeouts};
-use super::stream::Stream;
-use super::text::text_bytes;
+use super::request::{TimeLimit, Timeouts};
+use super::stream::AnswerStream;
 use crate::clock::Clock;
 use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
+use crate::protocol::Grammar;
 use bytes::Bytes;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
-/// How long the end of a connection may come after `[DONE]` for the connection to be used again.
+/// How long after the end of the answer the end of its bytes may come for the connection to be used again.
 const LINGER: Duration = Duration::from_millis(50);
 
 /// The body of an [`Answer`](super::Answer). Dropping it cancels the provider's work.
-pub struct AnswerBody(Kind);
+pub struct AnswerBody(BodyForm);
 
-enum Kind {
-    Whole { bytes: Option<Bytes>, tally: UsageTally },
-    StreamBody(Box<StreamBody>),
+enum BodyForm {
+    Whole { bytes: Option<Bytes>, grammar: Grammar, tally: UsageTally },
+    Stream(Box<StreamBody>),
 }
 
 impl AnswerBody {
-    /// A whole answer.
-    pub(super) fn whole(bytes: Bytes, tally: UsageTally) -> Self {
-        Self(Kind::Whole { bytes: Some(bytes), tally })
+    /// A whole answer, in the provider's `grammar`.
+    pub(super) fn whole(bytes: Bytes, grammar: Grammar, tally: UsageTally) -> Self {
+        Self(BodyForm::Whole { bytes: Some(bytes), grammar, tally })
     }
 
     /// The rest of `stream`, after `first`.
-    pub(super) fn stream(stream: Stream, first: Bytes, timeouts: Timeouts, clock: Clock) -> Self {
-        let wait =
-            Wait { idle: timeouts.idle, left: timeouts.idle, since: None, deadline: timeouts.deadline, sleep: None };
-        Self(Kind::StreamBody(Box::new(StreamBody { stream, first: Some(first), wait, clock, over: false })))
+    pub(super) fn stream(stream: AnswerStream, first: Bytes, timeouts: Timeouts, clock: Clock) -> Self {
+        let silence = SilenceTimer {
+            idle: timeouts.idle,
+            left: timeouts.idle,
+            since: None,
+            deadline: timeouts.deadline,
+            sleep: None,
+        };
+        Self(BodyForm::Stream(Box::new(StreamBody { stream, first: Some(first), silence, clock, over: false })))
     }
 
     /// What comes next: whole frames, all that one read brought. `None` at the end of a complete
@@ -49,49 +54,49 @@ impl AnswerBody {
     /// The stream broke: nothing of it may be presented as complete.
     pub fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         match &mut self.0 {
-            Kind::Whole { bytes, .. } => Poll::Ready(bytes.take().map(Ok)),
-            Kind::StreamBody(stream) => stream.poll_frames(cx),
+            BodyForm::Whole { bytes, .. } => Poll::Ready(bytes.take().map(Ok)),
+            BodyForm::Stream(stream) => stream.poll_frames(cx),
         }
     }
 
     /// What is known of its tokens by now.
     pub fn tally(&self) -> UsageTally {
         match &self.0 {
-            Kind::Whole { tally, .. } => *tally,
-            Kind::StreamBody(stream) => stream.stream.tally(),
+            BodyForm::Whole { tally, .. } => *tally,
+            BodyForm::Stream(stream) => stream.stream.tally(),
         }
     }
 
-    /// Bytes of text in a whole answer that was not handed out yet: it is read for that once more.
+    /// Bytes of text in a whole answer that was not returned yet: it is read for that once more.
     pub fn whole_text_bytes(&self) -> Option<u64> {
         match &self.0 {
-            Kind::Whole { bytes, .. } => bytes.as_ref().map(|bytes| text_bytes(bytes)),
-            Kind::StreamBody(_) => None,
+            BodyForm::Whole { bytes, grammar, .. } => bytes.as_ref().map(|bytes| grammar.text_bytes(bytes)),
+            BodyForm::Stream(_) => None,
         }
     }
 
-    /// Its length in bytes, where it is known before the end: a whole answer not yet handed out.
+    /// Its length in bytes, where it is known before the end: a whole answer not yet returned.
     pub fn exact_len(&self) -> Option<u64> {
         match &self.0 {
-            Kind::Whole { bytes, .. } => bytes.as_ref().map(|bytes| bytes.len() as u64),
-            Kind::StreamBody(_) => None,
+            BodyForm::Whole { bytes, .. } => bytes.as_ref().map(|bytes| bytes.len() as u64),
+            BodyForm::Stream(_) => None,
         }
     }
 
-    /// Whether everything was handed out and nothing is missing.
+    /// Whether everything was returned and nothing is missing.
     pub fn is_complete(&self) -> bool {
         match &self.0 {
-            Kind::Whole { bytes, .. } => bytes.is_none(),
-            Kind::StreamBody(stream) => stream.first.is_none() && stream.stream.is_complete(),
+            BodyForm::Whole { bytes, .. } => bytes.is_none(),
+            BodyForm::Stream(stream) => stream.first.is_none() && stream.stream.is_complete(),
         }
     }
 }
 
 struct StreamBody {
-    stream: Stream,
+    stream: AnswerStream,
     /// What came up to the commit point.
     first: Option<Bytes>,
-    wait: Wait,
+    silence: SilenceTimer,
     clock: Clock,
     over: bool,
 }
@@ -103,12 +108,12 @@ impl StreamBody {
         }
         while !self.over {
             let now = self.clock.now();
-            if now >= self.wait.deadline && !self.stream.is_complete() {
+            if now >= self.silence.deadline && !self.stream.is_complete() {
                 return self.end(Some(Failure::Deadline));
             }
             match self.stream.poll_batch(cx) {
                 Poll::Ready(Some(Ok(batch))) => {
-                    self.wait.heard(now, batch.alive);
+                    self.silence.note(now, batch.alive);
                     if !batch.bytes.is_empty() {
                         return Poll::Ready(Some(Ok(batch.bytes)));
                     }
@@ -117,7 +122,7 @@ impl StreamBody {
                 Poll::Ready(None) => return self.end(None),
                 Poll::Pending => {
                     let done = self.stream.is_complete();
-                    let Poll::Ready(failure) = self.wait.poll_over(cx, now, done) else { return Poll::Pending };
+                    let Poll::Ready(failure) = self.silence.poll_over(cx, now, done) else { return Poll::Pending };
                     return self.end((!done).then_some(failure));
                 }
             }
@@ -133,7 +138,7 @@ impl StreamBody {
 }
 
 /// How long the provider may still be silent.
-struct Wait {
+struct SilenceTimer {
     idle: Duration,
     /// What is left of `idle` since the last payload, as of `since`.
     left: Duration,
@@ -145,9 +150,9 @@ struct Wait {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Wait {
+impl SilenceTimer {
     /// Something came at `now`; only a payload ends the silence.
-    fn heard(&mut self, now: Instant, alive: bool) {
+    fn note(&mut self, now: Instant, alive: bool) {
         let waited = self.since.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.left = if alive { self.idle } else { self.left.saturating_sub(waited) };
     }
@@ -156,7 +161,7 @@ impl Wait {
     fn poll_over(&mut self, cx: &mut Context<'_>, now: Instant, done: bool) -> Poll<Failure> {
         let left = if done { LINGER } else { self.left };
         let since = *self.since.get_or_insert(now);
-        let limit = Limit::earlier(since, left, Failure::IdleTimeout, self.deadline);
+        let limit = TimeLimit::earlier(since, left, Failure::IdleTimeout, self.deadline);
         let at = tokio::time::Instant::from_std(limit.at);
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if sleep.deadline() > at {
@@ -175,7 +180,8 @@ impl Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::providers::{Reply, Tolerance};
+    use crate::protocol::chat::answer::ChatQuirks;
+    use crate::upstream::providers::UpstreamReply;
     use crate::upstream::testing::{call, drain, feed};
     use http::{HeaderMap, StatusCode};
     use std::future::poll_fn;
@@ -190,9 +196,9 @@ mod tests {
     struct Provider(Option<UnboundedSender<io::Result<Bytes>>>);
 
     impl Provider {
-        fn says(&self, frames: &[&str]) {
+        fn sends(&self, frames: &[&str]) {
             let sender = self.0.as_ref().expect("it has not ended yet");
-            sender.send(Ok(frames.concat().into())).expect("somebody listens");
+            sender.send(Ok(frames.concat().into())).expect("the body is alive");
         }
 
         /// Whether its work was cancelled.
@@ -201,12 +207,13 @@ mod tests {
         }
     }
 
-    /// A provider and a body past its commit point, with so many seconds of patience.
+    /// A provider and a body past its commit point, with these timeouts in seconds.
     fn committed(idle: u64, deadline: u64) -> (Provider, AnswerBody) {
         let (sender, source) = feed();
-        let (status, headers, tolerance) = (StatusCode::OK, HeaderMap::new(), Tolerance::default());
+        let (status, headers) = (StatusCode::OK, HeaderMap::new());
+        let grammar = Grammar::Chat(ChatQuirks::default());
         let call = call(r#"{"model":"m","stream":true}"#);
-        let stream = Stream::new(Reply { status, headers, source, tolerance }, &call);
+        let stream = AnswerStream::new(UpstreamReply { status, headers, source, grammar }, &call);
         let seconds = Duration::from_secs;
         let timeouts = Timeouts {
             first_token: seconds(1),
@@ -230,7 +237,7 @@ mod tests {
     async fn silence_ends_it_and_cancels_the_provider() {
         let (provider, mut body) = committed(30, 600);
         let start = Clock.now();
-        provider.says(&[GOOD]);
+        provider.sends(&[GOOD]);
         assert_eq!(drain(&mut body).await, (format!("first;{GOOD}"), Some(Failure::IdleTimeout)));
         assert_eq!(seconds_since(start), 30);
         assert!(provider.is_cancelled() && !body.is_complete());
@@ -241,15 +248,15 @@ mod tests {
     async fn only_payloads_end_a_silence() {
         let (provider, mut body) = committed(30, 600);
         let start = Clock.now();
-        let talk = async {
-            for said in [GOOD, ": c\n\n", ": c\n\n"] {
+        let sending = async {
+            for sent in [GOOD, ": c\n\n", ": c\n\n"] {
                 tokio::time::sleep(Duration::from_secs(14)).await;
-                provider.says(&[said]);
+                provider.sends(&[sent]);
             }
         };
-        let ((out, failure), ()) = tokio::join!(drain(&mut body), talk);
+        let ((out, failure), ()) = tokio::join!(drain(&mut body), sending);
         assert_eq!((out.matches("data").count(), failure), (1, Some(Failure::IdleTimeout)));
-        // 30 s after the payload at 14 s, whatever the comments say.
+        // 30 s after the payload at 14 s, whatever comments come.
         assert_eq!(seconds_since(start), 44);
     }
 
@@ -257,36 +264,36 @@ mod tests {
     async fn a_slow_reader_does_not_count_against_the_provider() {
         let (provider, mut body) = committed(30, 600);
         assert!(next(&mut body).await.is_some_and(|first| first.is_ok()));
-        provider.says(&[GOOD]);
+        provider.sends(&[GOOD]);
         assert_eq!(next(&mut body).await, Some(Ok(GOOD.into())));
         advance(Duration::from_secs(120)).await;
         assert!(timeout(Duration::from_secs(29), next(&mut body)).await.is_err(), "the silence begins when we wait");
-        provider.says(&[GOOD]);
+        provider.sends(&[GOOD]);
         assert_eq!(next(&mut body).await, Some(Ok(GOOD.into())));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_deadline_beats_silence_and_talk() {
+    async fn the_deadline_ends_silent_and_busy_streams() {
         let (provider, mut body) = committed(30, 30);
         assert_eq!(drain(&mut body).await.1, Some(Failure::Deadline));
         assert!(provider.is_cancelled());
 
         let (provider, mut body) = committed(30, 50);
         let start = Clock.now();
-        let talk = async {
+        let sending = async {
             while !provider.is_cancelled() {
-                provider.says(&[GOOD]);
+                provider.sends(&[GOOD]);
                 tokio::time::sleep(Duration::from_secs(7)).await;
             }
         };
-        let ((_, failure), ()) = tokio::join!(drain(&mut body), talk);
+        let ((_, failure), ()) = tokio::join!(drain(&mut body), sending);
         assert_eq!((failure, seconds_since(start) / 10), (Some(Failure::Deadline), 5));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_stays_open_after_done_is_not_waited_for() {
         let (provider, mut body) = committed(30, 600);
-        provider.says(&[GOOD, STOP, DONE]);
+        provider.sends(&[GOOD, STOP, DONE]);
         let start = Clock.now();
         assert_eq!(drain(&mut body).await, (["first;", GOOD, STOP, DONE].concat(), None));
         assert_eq!(seconds_since(start), 0);
@@ -296,10 +303,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_broken_connection_is_no_end() {
         let (mut provider, mut body) = committed(30, 600);
-        provider.says(&[GOOD, STOP]);
+        provider.sends(&[GOOD, STOP]);
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         let sender = provider.0.take().expect("it has not ended yet");
-        sender.send(Err(reset)).expect("somebody listens");
+        sender.send(Err(reset)).expect("the body is alive");
         assert_eq!(drain(&mut body).await, (["first;", GOOD, STOP].concat(), Some(Failure::Reset)));
         assert!(!body.is_complete());
         assert_eq!((body.tally().counted, body.tally().frames), (None, 1));
@@ -308,7 +315,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_whole_answer_is_complete_once_it_was_taken() {
         let tally = UsageTally { text_bytes: 7, ..UsageTally::default() };
-        let mut body = AnswerBody::whole(Bytes::from_static(b"{}"), tally);
+        let mut body = AnswerBody::whole(Bytes::from_static(b"{}"), Grammar::Chat(ChatQuirks::default()), tally);
         assert!(!body.is_complete());
         assert_eq!(drain(&mut body).await, ("{}".into(), None));
         assert!(body.is_complete());

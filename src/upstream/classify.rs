@@ -1,16 +1,19 @@
 //! What a provider's refusal or a broken connection means, as one [`Failure`].
 //!
-//! Pure functions over statuses, headers, error bodies and error chains; the table they follow is
-//! the one of the design. It never reads a socket and never decides what comes next.
+//! Pure functions over statuses, headers and error chains; what an error body says is asked of the provider's
+//! grammar. It never reads a socket and never decides what comes next.
+//!
+//! Start reading in [`status`].
 
 use crate::domain::failure::Failure;
+use crate::protocol::Grammar;
 use http::{HeaderMap, HeaderName, StatusCode};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Nobody is told to stay away for longer: what says so is a fault, not a time.
+/// The longest wait that is believed: a longer one is a fault of the provider.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a status other than 2xx means. [`Failure::Rejected`] asks for a look at the body with
@@ -31,39 +34,16 @@ pub fn status(status: StatusCode, headers: &HeaderMap, now_unix_ms: i64) -> Fail
     }
 }
 
-/// What a rejected request's body adds: whether it was merely too long.
-pub(super) fn rejection(status: StatusCode, body: &[u8]) -> Failure {
+/// What a rejected request's body adds, read in the provider's `grammar`: whether it was merely too long.
+pub(super) fn rejection(status: StatusCode, grammar: Grammar, body: &[u8]) -> Failure {
     let may_be_length = matches!(status.as_u16(), 400 | 413 | 422);
-    match serde_json::from_slice::<serde_json::Value>(body) {
-        Ok(error) if may_be_length && speaks_of_context(&error) => Failure::ContextTooLong,
-        _ => Failure::Rejected,
+    match may_be_length && grammar.says_context_too_long(body) {
+        true => Failure::ContextTooLong,
+        false => Failure::Rejected,
     }
 }
 
-/// How hosts word it where they give no code.
-const CONTEXT_TEXTS: [&str; 6] = [
-    "maximum context length",
-    "context length exceeded",
-    "context_length_exceeded",
-    "exceeds the context window",
-    "exceed context limit",
-    "prompt is too long",
-];
-
-fn speaks_of_context(error: &serde_json::Value) -> bool {
-    // OpenAI nests the error; some hosts do not.
-    let inner = error.get("error").filter(|inner| inner.is_object()).unwrap_or(error);
-    let is = |field: &str| inner.get(field).and_then(|value| value.as_str()) == Some("context_length_exceeded");
-    let text = [inner.get("message"), error.get("error"), error.get("detail")];
-    is("code")
-        || is("type")
-        || text.into_iter().flatten().filter_map(|value| value.as_str()).any(|text| {
-            let text = text.to_ascii_lowercase();
-            CONTEXT_TEXTS.iter().any(|known| text.contains(known))
-        })
-}
-
-/// How long `Retry-After`, in either form, asks us to stay away.
+/// How long `Retry-After`, in either form, asks us to wait.
 fn retry_after(headers: &HeaderMap, now_unix_ms: i64) -> Option<Duration> {
     let millis = text(headers, "retry-after-ms").and_then(|text| seconds(text, 1e-3));
     millis.or_else(|| {
@@ -165,6 +145,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::chat::answer::ChatQuirks;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT.
     const NOW_MS: i64 = 784_111_777_000;
@@ -253,17 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_was_too_long_is_reported_from_a_bad_one() {
+    fn a_request_that_was_too_long_differs_from_a_bad_one() {
+        let grammar = Grammar::Chat(ChatQuirks::default());
         let check = |code: u16, body: &str, expected: Failure| {
             let status = StatusCode::from_u16(code).expect("the case is a status");
-            assert_eq!(rejection(status, body.as_bytes()), expected, "{body}");
+            assert_eq!(rejection(status, grammar, body.as_bytes()), expected, "{code}: {body}");
         };
-        let long = Failure::ContextTooLong;
-        check(400, r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#, long);
-        check(400, r#"{"error":{"message":"x","type":"context_length_exceeded","code":400}}"#, long);
-        check(400, r#"{"error":{"message":"This model's maximum context length is 8192 tokens."}}"#, long);
-        check(422, r#"{"object":"error","message":"The prompt is too long","code":422}"#, long);
-        check(413, r#"{"error":"input exceeds the context window"}"#, long);
+        for code in [400, 413, 422] {
+            check(code, r#"{"error":{"code":"context_length_exceeded"}}"#, Failure::ContextTooLong);
+        }
         check(415, r#"{"error":{"code":"context_length_exceeded"}}"#, Failure::Rejected);
         check(400, r#"{"error":{"message":"bad","code":"invalid_value"}}"#, Failure::Rejected);
         check(400, "context_length_exceeded", Failure::Rejected);

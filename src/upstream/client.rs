@@ -2,7 +2,7 @@
 //!
 //! A client sends each request once: it never retries, follows redirects, asks a proxy, decompresses
 //! or times out beyond the connect; whoever calls it watches the clock. It is replaced every few
-//! minutes so that addresses are resolved anew, while the old one finishes what it began.
+//! minutes so that addresses are resolved anew, while the old one finishes its requests.
 
 use super::BuildError;
 use crate::domain::random::RandomValue;
@@ -16,18 +16,18 @@ use std::time::{Duration, Instant};
 const POOL_IDLE: Duration = Duration::from_secs(45);
 /// Unused connections kept at most; beyond it they are closed at once.
 const POOL_MAX_IDLE: usize = 256;
-/// A client's age before its successor takes over, give or take a fifth.
+/// A client's age when it is replaced, give or take a fifth.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
-/// HTTP/2 only: a silent connection is asked whether it lives.
+/// HTTP/2 only: after this long a silent connection is sent a ping.
 const PING_EVERY: Duration = Duration::from_secs(10);
-/// HTTP/2 only: no answer to that for this long and it is given up.
+/// HTTP/2 only: without an answer to the ping for this long, the connection is closed.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The TLS configuration all clients share, session cache included.
 #[derive(Clone)]
-pub(super) struct Tls(Arc<ClientConfig>);
+pub(super) struct ClientTls(Arc<ClientConfig>);
 
-impl Tls {
+impl ClientTls {
     /// Trusts what the system trusts; where the system has no certificates, what Mozilla trusts.
     pub(super) fn load() -> Result<Self, BuildError> {
         let mut roots = RootCertStore::empty();
@@ -49,7 +49,7 @@ impl Tls {
         Ok(Self(Arc::new(config)))
     }
 
-    fn speaking(&self, protocols: &[&[u8]]) -> ClientConfig {
+    fn offering(&self, protocols: &[&[u8]]) -> ClientConfig {
         let mut config = ClientConfig::clone(&self.0);
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         config
@@ -59,32 +59,32 @@ impl Tls {
 /// How a provider is connected to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Link {
-    /// Whether it speaks TLS.
+    /// Whether to use TLS.
     pub(super) tls: bool,
-    /// Whether to speak HTTP/2.
+    /// Whether to offer HTTP/2.
     pub(super) http2: bool,
-    /// How long a connection may take to stand.
+    /// How long connecting may take, TLS included.
     pub(super) connect_timeout: Duration,
 }
 
 /// A client that is replaced from time to time.
 pub(super) struct Pool {
     link: Link,
-    tls: Tls,
-    current: Mutex<Current>,
+    tls: ClientTls,
+    current: Mutex<CurrentClient>,
 }
 
-struct Current {
+struct CurrentClient {
     client: Client,
-    /// When its successor takes over; set when it is first used.
+    /// When it is replaced; set when it is first used.
     until: Option<Instant>,
 }
 
 impl Pool {
     /// A pool without connections.
-    pub(super) fn build(link: Link, tls: Tls) -> Result<Self, reqwest::Error> {
+    pub(super) fn build(link: Link, tls: ClientTls) -> Result<Self, reqwest::Error> {
         let client = client(link, &tls)?;
-        Ok(Self { link, tls, current: Mutex::new(Current { client, until: None }) })
+        Ok(Self { link, tls, current: Mutex::new(CurrentClient { client, until: None }) })
     }
 
     /// The client to use at `now`; `draw` spreads the replacements.
@@ -110,7 +110,7 @@ fn age(draw: RandomValue) -> Duration {
     MAX_AGE.mul_f64(0.8 + 0.4 * draw.unit())
 }
 
-fn client(link: Link, tls: &Tls) -> Result<Client, reqwest::Error> {
+fn client(link: Link, tls: &ClientTls) -> Result<Client, reqwest::Error> {
     let builder = Client::builder()
         .retry(retry::never())
         .redirect(redirect::Policy::none())
@@ -127,16 +127,16 @@ fn client(link: Link, tls: &Tls) -> Result<Client, reqwest::Error> {
     protocol(builder, link, tls).build()
 }
 
-fn protocol(builder: ClientBuilder, link: Link, tls: &Tls) -> ClientBuilder {
+fn protocol(builder: ClientBuilder, link: Link, tls: &ClientTls) -> ClientBuilder {
     if !link.http2 {
-        return builder.http1_only().tls_backend_preconfigured(tls.speaking(&[b"http/1.1"]));
+        return builder.http1_only().tls_backend_preconfigured(tls.offering(&[b"http/1.1"]));
     }
     let builder = builder
         .http2_adaptive_window(true)
         .http2_keep_alive_interval(PING_EVERY)
         .http2_keep_alive_timeout(PING_TIMEOUT)
         .http2_keep_alive_while_idle(true)
-        .tls_backend_preconfigured(tls.speaking(&[b"h2", b"http/1.1"]));
+        .tls_backend_preconfigured(tls.offering(&[b"h2", b"http/1.1"]));
     if link.tls { builder } else { builder.http2_prior_knowledge() }
 }
 
@@ -149,7 +149,7 @@ mod tests {
     use std::net::{SocketAddr, TcpListener};
 
     #[test]
-    fn a_client_lives_five_minutes_give_or_take_a_fifth() {
+    fn a_client_is_used_for_five_minutes_give_or_take_a_fifth() {
         assert_eq!(age(RandomValue(0)), Duration::from_secs(240));
         assert!(age(RandomValue(u64::MAX)) <= Duration::from_secs(360));
         assert!(age(RandomValue(u64::MAX)) > Duration::from_secs(359));
@@ -160,10 +160,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_old_client_hands_over_to_one_that_connects_anew() {
+    async fn an_old_client_is_replaced_by_one_that_connects_anew() {
         let one = [Act::Read, Act::Write(whole("text/plain", "ok"))];
         let provider = Scripted::start(std::iter::repeat_n(one, 3).flatten().collect()).await;
-        let pool = Pool::build(plain(false), Tls::load().expect("TLS is there")).expect("it can be built");
+        let pool = Pool::build(plain(false), ClientTls::load().expect("TLS is there")).expect("it can be built");
         let start = crate::clock::Clock.now();
         for (second, connections) in [(0, 1), (239, 1), (241, 2), (480, 2), (482, 3)] {
             let client = pool.client(start + Duration::from_secs(second), RandomValue(0));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn http2_is_spoken_by_prior_knowledge() {
+    async fn http2_is_used_by_prior_knowledge() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let at = listener.local_addr().expect("a bound listener has an address");
         tokio::spawn(async move {
@@ -184,14 +184,14 @@ mod tests {
                 respond.send_response(http::Response::new(()), true).expect("the stream is open");
             }
         });
-        let pool = Pool::build(plain(true), Tls::load().expect("TLS is there")).expect("it can be built");
+        let pool = Pool::build(plain(true), ClientTls::load().expect("TLS is there")).expect("it can be built");
         let client = pool.client(crate::clock::Clock.now(), RandomValue(0));
         let response = client.get(format!("http://{at}/")).send().await.expect("the provider answers");
         assert_eq!(response.version(), http::Version::HTTP_2);
     }
 
-    /// A host with a certificate of its own that speaks one protocol over TLS, and those who trust it.
-    fn tls_host(alpn: &'static [u8]) -> (SocketAddr, Tls) {
+    /// A host with a certificate of its own and one protocol over TLS, and a configuration that trusts it.
+    fn tls_host(alpn: &'static [u8]) -> (SocketAddr, ClientTls) {
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("rcgen can sign");
         let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).expect("rcgen writes keys");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -214,14 +214,14 @@ mod tests {
         });
         let mut roots = RootCertStore::empty();
         roots.add(issued.cert.der().clone()).expect("rcgen writes certificates");
-        (at, Tls::trusting(roots).expect("TLS is there"))
+        (at, ClientTls::trusting(roots).expect("TLS is there"))
     }
 
     #[tokio::test]
-    async fn tls_is_spoken_with_those_we_trust_alone() {
+    async fn tls_connects_only_to_trusted_hosts() {
         let (at, trusting) = tls_host(b"http/1.1");
         let url = format!("https://localhost:{}/", at.port());
-        // A host that may speak HTTP/2 and does not want to is spoken to as it likes.
+        // A host that is offered HTTP/2 may choose HTTP/1.1.
         for http2 in [false, true] {
             let link = Link { tls: true, ..plain(http2) };
             let pool = Pool::build(link, trusting.clone()).expect("it can be built");
@@ -229,7 +229,7 @@ mod tests {
             let text = response.expect("the certificate is trusted").text().await;
             assert_eq!(text.expect("the answer is whole"), "secret handshake");
 
-            let pool = Pool::build(link, Tls::load().expect("TLS is there")).expect("it can be built");
+            let pool = Pool::build(link, ClientTls::load().expect("TLS is there")).expect("it can be built");
             let error = pool.client(crate::clock::Clock.now(), RandomValue(0)).get(&url).send().await;
             assert!(error.expect_err("nobody signed that").is_connect());
         }

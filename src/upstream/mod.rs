@@ -1,9 +1,9 @@
-//! Sends one attempt and brings its answer back, or says what went wrong.
+//! Sends one attempt to a provider and returns its answer, or what went wrong.
 //!
-//! An [`UpstreamRequest`] goes in; an [`Answer`] comes out once the commit point is reached (the first good
-//! frame of a stream, the whole of a whole answer), a [`AttemptError`] otherwise. This room never decides
-//! what happens next, and knows nothing of keys, teams or budgets. Dropping what it handed out, at
-//! any point, cancels the provider's work.
+//! An [`UpstreamRequest`] goes in; an [`UpstreamAnswer`] comes out once the commit point is reached (the first good
+//! frame of a stream, the whole of a whole answer), an [`AttemptError`] otherwise. It never decides what happens
+//! next, and knows nothing of keys, teams or budgets; what a provider's bytes mean it asks of `protocol`. Dropping
+//! what it returned, at any point, cancels the provider's work.
 //!
 //! Start reading in [`Upstreams::send`], then [`answer`] for the commit rule.
 
@@ -11,32 +11,29 @@ pub mod answer;
 mod body;
 pub mod classify;
 mod client;
-mod loose;
 pub mod meter;
-mod order;
 mod providers;
+mod request;
 mod setup;
-pub mod splice;
-pub mod sse;
 mod stream;
 #[cfg(test)]
 mod testing;
-mod text;
 
+pub use crate::protocol::chat::answer::ChatQuirks;
 pub use body::AnswerBody;
-pub use order::{Answer, AttemptError, Rejection, Timeouts, UpstreamModel, UpstreamRequest};
-pub use setup::{BuildError, OpenAiSetup, Protocol, ProviderSetup, SimSetup};
+pub use request::{AttemptError, Rejection, Timeouts, UpstreamAnswer, UpstreamModel, UpstreamRequest};
+pub use setup::{BuildError, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup};
 
 use crate::clock::Clock;
-use client::Tls;
-use providers::Provider;
+use client::ClientTls;
+use providers::UpstreamProvider;
 use std::sync::Arc;
 
 /// Everything that can be sent to, compiled once per snapshot.
 pub struct Upstreams {
     /// By [`ProviderId`](crate::domain::id::ProviderId).
-    providers: Vec<Arc<Provider>>,
-    tls: Tls,
+    providers: Vec<Arc<UpstreamProvider>>,
+    tls: ClientTls,
     clock: Clock,
 }
 
@@ -47,13 +44,13 @@ impl Upstreams {
     /// # Errors
     /// A base URL that is none, or a TLS configuration the system does not let us have.
     pub fn build(setups: Vec<ProviderSetup>, previous: Option<&Self>, clock: Clock) -> Result<Self, BuildError> {
-        let tls = previous.map_or_else(Tls::load, |old| Ok(old.tls.clone()))?;
+        let tls = previous.map_or_else(ClientTls::load, |old| Ok(old.tls.clone()))?;
         let old = previous.map_or(&[][..], |old| &old.providers);
         let providers = setups
             .into_iter()
             .map(|setup| match old.iter().find(|provider| *provider.setup() == setup) {
                 Some(unchanged) => Ok(unchanged.clone()),
-                None => Provider::build(setup, &tls).map(Arc::new),
+                None => UpstreamProvider::build(setup, &tls).map(Arc::new),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { providers, tls, clock })
@@ -65,17 +62,17 @@ impl Upstreams {
     /// [`AttemptError`]: nothing of it may reach the client, except a rejection given as it came.
     ///
     /// # Panics
-    /// When `order.provider` is of another snapshot.
-    pub async fn send(&self, order: UpstreamRequest<'_>) -> Result<Answer, AttemptError> {
+    /// When `request.provider` is of another snapshot.
+    pub async fn send(&self, request: UpstreamRequest<'_>) -> Result<UpstreamAnswer, AttemptError> {
         let now = self.clock.now();
-        let limit = order.timeouts.until_commit(now, order.call.metadata().stream);
+        let limit = request.timeouts.until_commit(now, request.call.metadata().stream);
         if limit.at <= now {
             return Err(AttemptError::new(limit.failure, "no time was left to send it"));
         }
-        let provider = &self.providers[order.provider.index()];
+        let provider = &self.providers[request.provider.index()];
         tokio::select! {
             biased;
-            end = answer::obtain(provider, &order, self.clock) => end,
+            end = answer::obtain(provider, &request, self.clock) => end,
             () = self.clock.sleep_until(limit.at) => Err(AttemptError::new(limit.failure, "time ran out before the commit point")),
         }
     }
@@ -88,6 +85,7 @@ mod tests {
     use crate::domain::failure::Failure;
     use crate::domain::id::ProviderId;
     use crate::domain::random::RandomValue;
+    use crate::domain::secret::Secret;
     use http::{HeaderMap, HeaderValue};
     use std::future::poll_fn;
     use std::time::Duration;
@@ -102,7 +100,7 @@ mod tests {
 
     async fn succeed(upstreams: &Upstreams) {
         let answer = send(upstreams, &call(BODY), timeouts()).await;
-        let mut answer = answer.unwrap_or_else(|missed| panic!("{missed:?}"));
+        let mut answer = answer.unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(drain(&mut answer.body).await, ("{}".into(), None));
     }
 
@@ -113,7 +111,7 @@ mod tests {
             (http::header::AUTHORIZATION, HeaderValue::from_static("Bearer of-the-client")),
             (http::HeaderName::from_static("traceparent"), HeaderValue::from_static("00-1")),
         ]);
-        let order = UpstreamRequest {
+        let request = UpstreamRequest {
             provider: ProviderId(0),
             credential: 0,
             model: &UpstreamModel::new("up/\"name\""),
@@ -122,7 +120,7 @@ mod tests {
             timeouts: timeouts(),
             draw: RandomValue(0),
         };
-        upstreams(provider.base_url()).send(order).await.map(drop).unwrap_or_else(|missed| panic!("{missed:?}"));
+        upstreams(provider.base_url()).send(request).await.map(drop).unwrap_or_else(|error| panic!("{error:?}"));
         let request = provider.request().await;
         let (head, body) = request.split_once("\r\n\r\n").expect("a request has a head");
         assert_eq!(body, r#"{"model":"up/\"name\"", "n":1.50}"#);
@@ -146,7 +144,7 @@ mod tests {
     async fn without_credentials_none_is_sent() {
         let mut provider = Scripted::start(answers(1)).await;
         let mut setup = setup(provider.base_url());
-        let Protocol::OpenAi(host) = &mut setup.protocol else { unreachable!("the setup is OpenAI's") };
+        let ProviderProtocol::OpenAi(host) = &mut setup.protocol else { unreachable!("the setup is OpenAI's") };
         host.credentials.clear();
         succeed(&Upstreams::build(vec![setup], None, Clock).expect("it can be built")).await;
         assert!(!provider.request().await.contains("authorization"));
@@ -169,21 +167,21 @@ mod tests {
     async fn what_cannot_be_reached_says_so() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let gone = format!("http://{}/v1?key=s3cret", free.expect("loopback has a free port"));
-        let missed = send(&upstreams(gone), &call(BODY), timeouts()).await.err().expect("nobody is there");
-        assert_eq!(missed.failure, Failure::Unreachable);
-        assert!(!missed.detail.contains("s3cret"), "{}", missed.detail);
-        assert!(missed.detail.contains("refused"), "{}", missed.detail);
+        let error = send(&upstreams(gone), &call(BODY), timeouts()).await.err().expect("nobody is there");
+        assert_eq!(error.failure, Failure::Unreachable);
+        assert!(!error.detail.contains("s3cret"), "{}", error.detail);
+        assert!(error.detail.contains("refused"), "{}", error.detail);
     }
 
     #[tokio::test]
-    async fn a_connection_that_does_not_stand_in_time_is_given_up() {
-        // It accepts and stays silent: TLS never stands.
+    async fn a_connection_that_is_not_established_in_time_is_closed() {
+        // It accepts and stays silent: TLS is never established.
         let mut hole = Scripted::start(vec![Act::Hold]).await;
         let quick = Duration::from_millis(100);
         let setup = ProviderSetup { connect_timeout: quick, ..setup(format!("https://{}", hole.at)) };
         let upstreams = Upstreams::build(vec![setup], None, Clock).expect("it can be built");
-        let missed = send(&upstreams, &call(BODY), timeouts()).await.err().expect("it is a black hole");
-        assert_eq!(missed.failure, Failure::ConnectTimeout, "{}", missed.detail);
+        let error = send(&upstreams, &call(BODY), timeouts()).await.err().expect("it is a black hole");
+        assert_eq!(error.failure, Failure::ConnectTimeout, "{}", error.detail);
         hole.hangs_up().await;
     }
 
@@ -198,8 +196,8 @@ mod tests {
             (quick, Duration::ZERO, Failure::Deadline),
         ] {
             let timeouts = Timeouts { whole, deadline: Clock.now() + deadline, ..timeouts() };
-            let missed = send(&upstreams, &call(BODY), timeouts).await.err().expect("it is a black hole");
-            assert_eq!(missed.failure, expected);
+            let error = send(&upstreams, &call(BODY), timeouts).await.err().expect("it is a black hole");
+            assert_eq!(error.failure, expected);
         }
         hole.hangs_up().await;
     }
@@ -223,11 +221,20 @@ mod tests {
         let mut provider = Scripted::start(vec![Act::Read, Act::Write(first), Act::Hold]).await;
         let upstreams = upstreams(provider.base_url());
         let answer = send(&upstreams, &call(r#"{"model":"m","stream":true}"#), timeouts()).await;
-        let mut answer = answer.unwrap_or_else(|missed| panic!("{missed:?}"));
+        let mut answer = answer.unwrap_or_else(|error| panic!("{error:?}"));
         assert!(poll_fn(|cx| answer.body.poll_frames(cx)).await.is_some_and(|first| first.is_ok()));
         assert!(provider.hung_up.try_recv().is_err());
         drop(answer);
         provider.hangs_up().await;
+    }
+
+    #[test]
+    fn a_credential_that_no_header_may_hold_is_refused_without_showing_it() {
+        let mut setup = setup("http://127.0.0.1:1/v1".into());
+        let ProviderProtocol::OpenAi(host) = &mut setup.protocol else { unreachable!("the setup is OpenAI's") };
+        host.credentials.push(Secret::new("s3cret\n"));
+        let error = Upstreams::build(vec![setup], None, Clock).err().expect("a line feed ends a header");
+        assert_eq!(error.to_string(), "providers.p.credential: holds characters that no header may hold");
     }
 
     #[test]

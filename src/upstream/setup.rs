@@ -1,9 +1,12 @@
 //! Providers as configured, and what makes a configuration impossible to send to.
 //!
-//! Plain values without behaviour, handed in by whoever read the configuration. They never show a
-//! credential when printed.
+//! Plain values without behaviour, made by whoever read the configuration. They never show a credential when
+//! printed.
+//!
+//! Start reading in [`ProviderSetup`].
 
-use http::HeaderValue;
+use crate::domain::secret::Secret;
+use crate::protocol::chat::answer::ChatQuirks;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,34 +16,41 @@ use std::time::Duration;
 pub struct ProviderSetup {
     /// Its configured name.
     pub name: Arc<str>,
-    /// How to speak to it.
-    pub protocol: Protocol,
-    /// How long a connection, TLS included, may take to stand.
+    /// What kind of provider it is.
+    pub protocol: ProviderProtocol,
+    /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
 }
 
-/// The wire protocols we speak.
+/// The kinds of providers.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Protocol {
-    /// OpenAI's, as spoken by most hosts.
+pub enum ProviderProtocol {
+    /// A host with OpenAI's API, as most have.
     OpenAi(OpenAiSetup),
     /// No network: a simulated provider.
     Sim(SimSetup),
 }
 
-/// A host that speaks OpenAI's protocol, and where it differs.
-#[derive(Clone, PartialEq)]
+/// A host with OpenAI's API, and where it differs.
+#[derive(Clone)]
 pub struct OpenAiSetup {
     /// Up to and including its `/v1`; a query string is kept on every request.
     pub base_url: String,
-    /// Whole `Authorization` values; none is sent when empty.
-    pub credentials: Vec<HeaderValue>,
+    /// Sent as bearer tokens, one with each request; none is sent when empty.
+    pub credentials: Vec<Secret>,
     /// HTTP/2: by prior knowledge over `http://`, where the host agrees over `https://`.
     pub http2: bool,
-    /// The host is known to leave `finish_reason` out; `[DONE]` alone then completes a stream.
-    pub finish_reason_optional: bool,
-    /// The host is known to send frames that are not JSON: they are passed on instead of failing the stream.
-    pub skip_malformed_frames: bool,
+    /// What its answers are known to do otherwise.
+    pub quirks: ChatQuirks,
+}
+
+impl PartialEq for OpenAiSetup {
+    fn eq(&self, other: &Self) -> bool {
+        self.base_url == other.base_url
+            && self.credentials.iter().map(Secret::expose).eq(other.credentials.iter().map(Secret::expose))
+            && self.http2 == other.http2
+            && self.quirks == other.quirks
+    }
 }
 
 impl fmt::Debug for OpenAiSetup {
@@ -49,8 +59,7 @@ impl fmt::Debug for OpenAiSetup {
         f.debug_struct("OpenAiSetup")
             .field("credentials", &self.credentials.len())
             .field("http2", &self.http2)
-            .field("finish_reason_optional", &self.finish_reason_optional)
-            .field("skip_malformed_frames", &self.skip_malformed_frames)
+            .field("quirks", &self.quirks)
             .finish_non_exhaustive()
     }
 }
@@ -76,6 +85,12 @@ pub enum BuildError {
         provider: Arc<str>,
         /// What is wrong with it, as the end of a sentence.
         problem: String,
+    },
+    /// A credential holds what no header may hold.
+    #[error("providers.{provider}.credential: holds characters that no header may hold")]
+    Credential {
+        /// Whose.
+        provider: Arc<str>,
     },
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]

@@ -1,43 +1,39 @@
 //! One provider's event stream on its way through: frames in, the bytes to pass on out.
 //!
-//! It cuts reads into frames, lets the meter see each, hides the usage the client did not ask for
-//! and judges the end: `[DONE]` leaves here only after every choice has finished. What it does not
-//! change it does not copy. It knows nothing of time or of the commit point.
+//! It cuts reads into frames, has the provider's grammar read each, counts what it reads, and ends with a failure
+//! where the grammar finds the answer incomplete. What is not changed is not copied. It knows nothing of time or
+//! of the commit point.
 //!
-//! Start reading in [`Stream::poll_batch`].
+//! Start reading in [`AnswerStream::poll_batch`].
 
 use super::classify;
-use super::meter::Meter;
-use super::providers::{Reply, Source, Tolerance};
-use super::splice::member_span;
-use super::sse::{Frame, FrameKind, SseReader};
+use super::meter::AnswerMeter;
+use super::providers::{ReplySource, UpstreamReply};
 use crate::domain::call::Call;
 use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
+use crate::protocol::sse::{Frame, SseReader};
+use crate::protocol::{FrameEdit, FrameError, Moment, StreamReader};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
-/// The largest frame. Images and audio come in frames of some hundred KiB.
+/// The largest frame, in bytes. Images and audio come in frames of some hundred KiB.
 const MAX_FRAME: usize = 1024 * 1024;
-const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// A provider's stream being read.
-pub(super) struct Stream {
+pub(super) struct AnswerStream {
     /// `None` once nothing more is wanted: dropping it cancels the provider's work.
-    source: Option<Source>,
-    reader: SseReader,
-    meter: Meter,
-    tolerance: Tolerance,
-    /// We asked for usage and the client did not.
-    hide_usage: bool,
-    expected_choices: u32,
-    /// How many bytes went through the reader: where the next frame begins in the stream.
+    source: Option<ReplySource>,
+    framing: SseReader,
+    reader: StreamReader,
+    meter: AnswerMeter,
+    /// How many bytes went through the framing: where the next frame begins in the stream.
     framed: u64,
-    /// How many bytes were pushed into the reader.
+    /// How many bytes were pushed into the framing.
     pushed: u64,
     /// What the last read brought after its batch.
-    failure: Option<Broken>,
+    failure: Option<StreamError>,
     complete: bool,
 }
 
@@ -54,14 +50,14 @@ pub(super) struct Batch {
 
 /// Why a stream cannot be passed on.
 #[derive(Debug)]
-pub(super) enum Broken {
-    /// By what it said, or did not say; with a line for the log.
+pub(super) enum StreamError {
+    /// Its content, or what is missing of it; with a line for the log.
     Failure(Failure, &'static str),
-    /// By its connection.
+    /// Its connection.
     Transport(reqwest::Error),
 }
 
-impl Broken {
+impl StreamError {
     /// What it means after the commit point.
     pub(super) fn failure(&self) -> Failure {
         match self {
@@ -72,16 +68,14 @@ impl Broken {
     }
 }
 
-impl Stream {
+impl AnswerStream {
     /// The stream in `reply`, an answer to `call`.
-    pub(super) fn new(reply: Reply, call: &Call) -> Self {
+    pub(super) fn new(reply: UpstreamReply, call: &Call) -> Self {
         Self {
             source: Some(reply.source),
-            reader: SseReader::new(MAX_FRAME),
-            meter: Meter::default(),
-            tolerance: reply.tolerance,
-            hide_usage: call.metadata().ask_usage.is_some(),
-            expected_choices: call.expected_choices(),
+            framing: SseReader::new(MAX_FRAME),
+            reader: reply.grammar.stream_reader(call),
+            meter: AnswerMeter::default(),
             framed: 0,
             pushed: 0,
             failure: None,
@@ -94,7 +88,7 @@ impl Stream {
         self.meter.tally(self.complete)
     }
 
-    /// Whether the answer is whole: the last bytes of it were handed out.
+    /// Whether the answer is whole: the last bytes of it were returned.
     pub(super) fn is_complete(&self) -> bool {
         self.complete
     }
@@ -105,13 +99,13 @@ impl Stream {
         self.failure = None;
     }
 
-    /// What the next read brings, `None` at the end of a complete answer. After `[DONE]` it goes on
-    /// reading, and ignoring, up to the end, so that the connection can be used again.
-    pub(super) fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch, Broken>>> {
+    /// What the next read brings, `None` at the end of a complete answer. After the answer's own end it goes on
+    /// reading, and ignoring, up to the end of the bytes, so that the connection can be used again.
+    pub(super) fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch, StreamError>>> {
         loop {
-            if let Some(broken) = self.failure.take() {
+            if let Some(error) = self.failure.take() {
                 self.source = None;
-                return Poll::Ready(Some(Err(broken)));
+                return Poll::Ready(Some(Err(error)));
             }
             let Some(source) = &mut self.source else { return Poll::Ready(None) };
             let read = ready!(source.poll_chunk(cx));
@@ -122,7 +116,7 @@ impl Stream {
                     }
                 }
                 Some(Ok(chunk)) => return Poll::Ready(Some(Ok(self.read(chunk)))),
-                Some(Err(error)) => self.failure = Some(Broken::Transport(error)),
+                Some(Err(error)) => self.failure = Some(StreamError::Transport(error)),
                 None if self.complete => self.source = None,
                 None => {
                     let last = self.end();
@@ -134,11 +128,11 @@ impl Stream {
     }
 
     fn read(&mut self, chunk: Bytes) -> Batch {
-        let mut out = Out::new(chunk.clone(), self.pushed);
+        let mut out = BatchBuilder::new(chunk.clone(), self.pushed);
         self.pushed += chunk.len() as u64;
-        self.reader.push(chunk);
+        self.framing.push(chunk);
         while !self.is_over() {
-            match self.reader.next_frame() {
+            match self.framing.next_frame() {
                 Ok(Some(frame)) => self.take(frame, &mut out),
                 Ok(None) => break,
                 Err(_) => self.fail(Failure::Garbage, "a frame of more than 1 MiB"),
@@ -147,18 +141,23 @@ impl Stream {
         out.into_batch()
     }
 
-    /// The end of the source: what is left of it, and `[DONE]` where the provider forgot it.
+    /// The end of the source: what is left of it, and the grammar's own end where the provider forgot it.
     fn end(&mut self) -> Batch {
-        let mut out = Out::new(Bytes::new(), self.pushed);
+        let mut out = BatchBuilder::new(Bytes::new(), self.pushed);
         while !self.is_over()
-            && let Some(frame) = self.reader.finish()
+            && let Some(frame) = self.framing.finish()
         {
             self.take(frame, &mut out);
         }
         if !self.is_over() {
-            match self.meter.all_finished(self.expected_choices) {
-                true => self.finish(&mut out, DONE),
-                false => self.fail(Failure::Truncated, "the stream ended without every finish_reason"),
+            match self.reader.end() {
+                Ok(closing) => {
+                    out.copy(closing);
+                    self.complete = true;
+                }
+                Err(FrameError::Incomplete(detail) | FrameError::Malformed(detail)) => {
+                    self.fail(Failure::Truncated, detail);
+                }
             }
         }
         out.into_batch()
@@ -169,89 +168,44 @@ impl Stream {
     }
 
     fn fail(&mut self, failure: Failure, detail: &'static str) {
-        self.failure = Some(Broken::Failure(failure, detail));
+        self.failure = Some(StreamError::Failure(failure, detail));
     }
 
-    fn finish(&mut self, out: &mut Out, done: &[u8]) {
-        out.copy(done);
-        self.complete = true;
-    }
-
-    fn take(&mut self, frame: Frame, out: &mut Out) {
+    fn take(&mut self, frame: Frame, out: &mut BatchBuilder) {
         let at = self.framed;
         self.framed += frame.raw.len() as u64;
-        let payload = frame.data.as_ref().filter(|data| !data.trim_ascii().is_empty());
-        match (frame.kind, payload) {
-            (FrameKind::Done, _) => self.take_done(&frame, at, out),
-            (FrameKind::Data, Some(payload)) => self.take_data(&frame, payload, at, out),
-            // A torn comment is of no use to anybody.
-            (FrameKind::Data | FrameKind::Comment, _) if !frame.terminated => {}
-            (FrameKind::Data | FrameKind::Comment, _) => out.pass(at, &frame.raw),
-        }
-    }
-
-    fn take_done(&mut self, frame: &Frame, at: u64, out: &mut Out) {
-        if !self.tolerance.finish_reason_optional && !self.meter.all_finished(self.expected_choices) {
-            return self.fail(Failure::Truncated, "[DONE] came without every finish_reason");
-        }
-        out.pass(at, &frame.raw);
-        if !frame.terminated {
-            out.copy(blank_line(&frame.raw));
-        }
-        self.complete = true;
-    }
-
-    fn take_data(&mut self, frame: &Frame, payload: &Bytes, at: u64, out: &mut Out) {
-        if frame.event.as_deref() == Some(b"error") {
-            return self.fail(Failure::ErrorInside, "an error frame");
-        }
-        out.alive = true;
-        match self.meter.read(payload) {
-            Err(_) if !frame.terminated => return self.fail(Failure::Truncated, "the stream ended within a frame"),
-            Err(_) if self.tolerance.skip_malformed_frames => out.pass(at, &frame.raw),
-            Err(_) => return self.fail(Failure::Garbage, "a frame that is no completion"),
-            Ok(seen) if seen.error => return self.fail(Failure::ErrorInside, "an error frame"),
-            Ok(seen) => {
-                out.good |= seen.good;
-                match seen.usage.filter(|_| self.hide_usage) {
-                    Some(_) if seen.usage_only => return,
-                    Some(usage) => hide(frame, payload, usage, out),
-                    None => out.pass(at, &frame.raw),
-                }
+        let Some(event) = frame.event() else {
+            // A cut comment is of no use to anybody.
+            if frame.terminated {
+                out.pass(at, &frame.raw);
             }
+            return;
+        };
+        out.alive = true;
+        let (mut good, mut fault, mut end) = (false, false, false);
+        let read = self.reader.read(event, |moment| {
+            good |= moment.is_good();
+            fault |= moment == Moment::Fault;
+            end |= moment == Moment::End;
+            self.meter.note(moment);
+        });
+        match read {
+            Err(FrameError::Incomplete(detail)) => return self.fail(Failure::Truncated, detail),
+            Err(FrameError::Malformed(_)) if !frame.terminated => {
+                return self.fail(Failure::Truncated, "the stream ended within a frame");
+            }
+            Err(FrameError::Malformed(detail)) => return self.fail(Failure::Garbage, detail),
+            Ok(_) if fault => return self.fail(Failure::ErrorInside, "an error frame"),
+            Ok(FrameEdit::Keep) => out.pass(at, &frame.raw),
+            Ok(FrameEdit::Cut(span)) => frame.write_without(span, |bytes| out.copy(bytes)),
+            Ok(FrameEdit::Drop) => return,
         }
         if !frame.terminated {
             out.copy(blank_line(&frame.raw));
         }
+        out.good |= good;
+        self.complete |= end;
     }
-}
-
-/// Passes `frame` on without the member whose value is `usage`, a slice of `payload`.
-fn hide(frame: &Frame, payload: &Bytes, usage: &str, out: &mut Out) {
-    let start = usage.as_ptr().addr() - payload.as_ptr().addr();
-    let cut = member_span(payload, start..start + usage.len());
-    if let Some(at) = place_in(&frame.raw, payload) {
-        out.copy(&frame.raw[..at + cut.start]);
-        out.copy(&frame.raw[at + cut.end..]);
-        return;
-    }
-    // The payload came in several `data` lines and is a text of its own: it goes out line by line.
-    if let Some(event) = &frame.event {
-        out.copy(&[b"event: ", &event[..], b"\n"].concat());
-    }
-    let left = [&payload[..cut.start], &payload[cut.end..]].concat();
-    for line in left.split(|&byte| byte == b'\n') {
-        out.copy(&[b"data: ", line, b"\n"].concat());
-    }
-    if frame.terminated {
-        out.copy(b"\n");
-    }
-}
-
-/// Where `part` lies in `all`, when it is a slice of it.
-fn place_in(all: &Bytes, part: &Bytes) -> Option<usize> {
-    let at = part.as_ptr().addr().checked_sub(all.as_ptr().addr())?;
-    (at.checked_add(part.len())? <= all.len()).then_some(at)
 }
 
 /// What a last frame without its blank line lacks.
@@ -261,51 +215,51 @@ fn blank_line(raw: &[u8]) -> &'static [u8] {
 
 /// What goes out of one read, as one piece: a slice of it while nothing was changed, a copy from the
 /// first change on.
-struct Out {
+struct BatchBuilder {
     chunk: Bytes,
     /// Where the chunk begins in the stream.
     chunk_at: u64,
-    held: Held,
+    held: PassedBytes,
     alive: bool,
     good: bool,
 }
 
-enum Held {
+enum PassedBytes {
     Slice(Range<usize>),
     Copy(BytesMut),
 }
 
-impl Out {
+impl BatchBuilder {
     fn new(chunk: Bytes, chunk_at: u64) -> Self {
-        Self { chunk, chunk_at, held: Held::Slice(0..0), alive: false, good: false }
+        Self { chunk, chunk_at, held: PassedBytes::Slice(0..0), alive: false, good: false }
     }
 
     /// Passes on `raw`, which begins at `at` in the stream, unchanged.
     fn pass(&mut self, at: u64, raw: &Bytes) {
         let start = at.checked_sub(self.chunk_at).map(|start| start as usize);
         match (&mut self.held, start) {
-            (Held::Slice(range), Some(start)) if range.start == range.end => *range = start..start + raw.len(),
-            (Held::Slice(range), Some(start)) if range.end == start => range.end += raw.len(),
+            (PassedBytes::Slice(range), Some(start)) if range.start == range.end => *range = start..start + raw.len(),
+            (PassedBytes::Slice(range), Some(start)) if range.end == start => range.end += raw.len(),
             _ => self.copy(raw),
         }
     }
 
     /// Adds bytes that are not in the chunk, or not where they stood.
     fn copy(&mut self, bytes: &[u8]) {
-        if let Held::Slice(range) = &self.held {
+        if let PassedBytes::Slice(range) = &self.held {
             let mut copy = BytesMut::with_capacity(self.chunk.len() + bytes.len());
             copy.extend_from_slice(&self.chunk[range.clone()]);
-            self.held = Held::Copy(copy);
+            self.held = PassedBytes::Copy(copy);
         }
-        if let Held::Copy(copy) = &mut self.held {
+        if let PassedBytes::Copy(copy) = &mut self.held {
             copy.extend_from_slice(bytes);
         }
     }
 
     fn into_batch(self) -> Batch {
         let bytes = match self.held {
-            Held::Slice(range) => self.chunk.slice(range),
-            Held::Copy(copy) => copy.freeze(),
+            PassedBytes::Slice(range) => self.chunk.slice(range),
+            PassedBytes::Copy(copy) => copy.freeze(),
         };
         Batch { bytes, alive: self.alive, good: self.good }
     }
@@ -315,6 +269,8 @@ impl Out {
 mod tests {
     use super::*;
     use crate::domain::call::{Endpoint, RequestMetadata, Splice};
+    use crate::protocol::Grammar;
+    use crate::protocol::chat::answer::ChatQuirks;
     use crate::upstream::testing::{fed, metadata};
     use http::{HeaderMap, StatusCode};
     use std::task::Waker;
@@ -335,25 +291,25 @@ mod tests {
 
     struct Case {
         metadata: RequestMetadata,
-        tolerance: Tolerance,
+        quirks: ChatQuirks,
     }
 
     impl Case {
         fn plain() -> Self {
-            Self { metadata: metadata(BODY), tolerance: Tolerance::default() }
+            Self { metadata: metadata(BODY), quirks: ChatQuirks::default() }
         }
 
         /// The client did not ask for usage; we did.
         fn hiding() -> Self {
             let ask_usage = Some(Splice { at: 1..1, with: Bytes::new() });
-            Self { metadata: RequestMetadata { ask_usage, ..metadata(BODY) }, tolerance: Tolerance::default() }
+            Self { metadata: RequestMetadata { ask_usage, ..metadata(BODY) }, quirks: ChatQuirks::default() }
         }
 
-        fn stream(&self, reads: &[&[u8]]) -> Stream {
-            let (headers, tolerance) = (HeaderMap::new(), self.tolerance);
+        fn stream(&self, reads: &[&[u8]]) -> AnswerStream {
+            let (headers, grammar) = (HeaderMap::new(), Grammar::Chat(self.quirks));
             let source = fed(reads.iter().map(|read| Bytes::copy_from_slice(read)));
             let call = Call::new(Endpoint::Chat, Bytes::from_static(BODY.as_bytes()), self.metadata.clone());
-            Stream::new(Reply { status: StatusCode::OK, headers, source, tolerance }, &call)
+            AnswerStream::new(UpstreamReply { status: StatusCode::OK, headers, source, grammar }, &call)
         }
 
         /// What goes out of these reads, and how it ends.
@@ -366,7 +322,7 @@ mod tests {
         }
     }
 
-    fn batches(stream: &mut Stream) -> (Vec<Batch>, Option<Failure>) {
+    fn batches(stream: &mut AnswerStream) -> (Vec<Batch>, Option<Failure>) {
         let mut cx = Context::from_waker(Waker::noop());
         let mut all = Vec::new();
         loop {
@@ -439,7 +395,7 @@ mod tests {
     fn what_one_read_brings_goes_out_as_one_slice_of_it() {
         let read = Bytes::from([GOOD, ": c\n\n", GOOD, "data: {\"ch"].concat());
         let source = fed([read.clone(), Bytes::from("oices\":[]}\n\n")]);
-        let mut stream = Stream { source: Some(source), ..Case::plain().stream(&[]) };
+        let mut stream = AnswerStream { source: Some(source), ..Case::plain().stream(&[]) };
         let (batches, _) = batches(&mut stream);
         assert_eq!(batches[0].bytes.as_ptr(), read.as_ptr());
         assert_eq!(batches[0].bytes.len(), 2 * GOOD.len() + 5);
@@ -465,8 +421,8 @@ mod tests {
         check(&plain, &[GOOD, DONE], GOOD, truncated);
         check(&plain, &[GOOD], GOOD, truncated);
         check(&plain, &[], "", truncated);
-        let optional = Tolerance { finish_reason_optional: true, ..Tolerance::default() };
-        let lenient = Case { tolerance: optional, ..Case::plain() };
+        let optional = ChatQuirks { finish_reason_optional: true, ..ChatQuirks::default() };
+        let lenient = Case { quirks: optional, ..Case::plain() };
         check(&lenient, &[GOOD, DONE], &[GOOD, DONE].concat(), None);
         check(&lenient, &[GOOD], GOOD, truncated);
         let two = Case { metadata: RequestMetadata { choices: 2, ..metadata(BODY) }, ..Case::plain() };
@@ -477,13 +433,13 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_of_an_answer_ends_it() {
-        let check = |tolerance: Tolerance, frame: &str, expected: Option<Failure>| {
-            let case = Case { tolerance, ..Case::plain() };
+        let check = |quirks: ChatQuirks, frame: &str, expected: Option<Failure>| {
+            let case = Case { quirks, ..Case::plain() };
             let (out, failure) = case.run(&[[GOOD, frame, STOP].concat().as_bytes()]);
             let passed = if expected.is_none() { [GOOD, frame, STOP, DONE].concat() } else { GOOD.to_owned() };
             assert_eq!((out, failure), (passed, expected), "{frame}");
         };
-        let strict = Tolerance::default();
+        let strict = ChatQuirks::default();
         check(strict, "data: {\"error\":{\"message\":\"x\"}}\n\n", Some(Failure::ErrorInside));
         check(strict, "event: error\ndata: x\n\n", Some(Failure::ErrorInside));
         check(strict, "data: ping\n\n", Some(Failure::Garbage));
@@ -491,7 +447,7 @@ mod tests {
         check(strict, "data:\n\n", None);
         check(strict, "event: ping\n\n", None);
         check(strict, &format!("data: \"{}\"\n\n", "x".repeat(MAX_FRAME)), Some(Failure::Garbage));
-        let forgiving = Tolerance { skip_malformed_frames: true, ..strict };
+        let forgiving = ChatQuirks { skip_malformed_frames: true, ..strict };
         check(forgiving, "data: ping\n\n", None);
         check(forgiving, "data: {\"error\":1}\n\n", Some(Failure::ErrorInside));
     }

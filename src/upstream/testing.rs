@@ -1,16 +1,17 @@
-//! What this room's tests share: calls made from JSON texts, and a provider on a real socket that
-//! answers with exactly the bytes a test wrote down.
+//! What the tests of this module share: calls made from JSON texts, and a provider on a real socket that
+//! answers with exactly the bytes of a test.
 //!
-//! It never knows what the code under test should make of those bytes.
+//! It never judges what the code under test makes of those bytes.
 
-use super::providers::Source;
+use super::providers::ReplySource;
 use super::*;
-use crate::domain::call::{Bounds, Call, Endpoint, FeatureSet, RequestMetadata};
+use crate::domain::call::{Call, CostFacts, Endpoint, FeatureSet, RequestMetadata};
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
 use crate::domain::random::RandomValue;
+use crate::domain::secret::Secret;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-/// The facts of a body whose `"model":` stands without white space.
+/// The metadata of a body whose `"model":` has no white space behind it.
 pub(super) fn metadata(body: &str) -> RequestMetadata {
     let start = body.find(r#""model":"#).expect("the body names a model") + 8;
     let end = start + 1 + body[start + 1..].find('"').expect("the model is a string") + 1;
@@ -35,7 +36,7 @@ pub(super) fn metadata(body: &str) -> RequestMetadata {
         inputs: 1,
         user: None,
         features: FeatureSet::default(),
-        bounds: Bounds::default(),
+        cost_facts: CostFacts::default(),
     }
 }
 
@@ -44,22 +45,22 @@ pub(super) fn call(body: &'static str) -> Call {
     Call::new(Endpoint::Chat, Bytes::from_static(body.as_bytes()), metadata(body))
 }
 
-/// A source that has `reads` at hand, and then ends.
-pub(super) fn fed(reads: impl IntoIterator<Item = Bytes>) -> Source {
+/// A source of `reads`, all of them ready, that then ends.
+pub(super) fn fed(reads: impl IntoIterator<Item = Bytes>) -> ReplySource {
     let (sender, source) = feed();
     reads.into_iter().for_each(|read| sender.send(Ok(read)).expect("the source is alive"));
     source
 }
 
 /// A source fed from outside; it ends when the sender is dropped.
-pub(super) fn feed() -> (mpsc::UnboundedSender<io::Result<Bytes>>, Source) {
+pub(super) fn feed() -> (mpsc::UnboundedSender<io::Result<Bytes>>, ReplySource) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    (sender, Source::Network(reqwest::Body::wrap(Fed(receiver))))
+    (sender, ReplySource::Network(reqwest::Body::wrap(ChannelBody(receiver))))
 }
 
-struct Fed(mpsc::UnboundedReceiver<io::Result<Bytes>>);
+struct ChannelBody(mpsc::UnboundedReceiver<io::Result<Bytes>>);
 
-impl http_body::Body for Fed {
+impl http_body::Body for ChannelBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -68,16 +69,15 @@ impl http_body::Body for Fed {
     }
 }
 
-/// One OpenAI-compatible provider at `base_url`, with the credential `Bearer secret`.
+/// One OpenAI-compatible provider at `base_url`, with the credential `secret`.
 pub(super) fn setup(base_url: String) -> ProviderSetup {
-    let host = OpenAiSetup {
-        base_url,
-        credentials: vec![HeaderValue::from_static("Bearer secret")],
-        http2: false,
-        finish_reason_optional: false,
-        skip_malformed_frames: false,
-    };
-    ProviderSetup { name: "p".into(), protocol: Protocol::OpenAi(host), connect_timeout: Duration::from_secs(10) }
+    let host =
+        OpenAiSetup { base_url, credentials: vec![Secret::new("secret")], http2: false, quirks: ChatQuirks::default() };
+    ProviderSetup {
+        name: "p".into(),
+        protocol: ProviderProtocol::OpenAi(host),
+        connect_timeout: Duration::from_secs(10),
+    }
 }
 
 /// That provider alone.
@@ -85,15 +85,19 @@ pub(super) fn upstreams(base_url: String) -> Upstreams {
     Upstreams::build(vec![setup(base_url)], None, Clock).expect("the provider can be built")
 }
 
-/// More patience than any test needs.
+/// Longer than any test takes.
 pub(super) fn timeouts() -> Timeouts {
     let long = Duration::from_secs(60);
     Timeouts { first_token: long, whole: long, idle: long, deadline: Clock.now() + 2 * long }
 }
 
 /// Sends `call` as model `m` to the first provider.
-pub(super) async fn send(upstreams: &Upstreams, call: &Call, timeouts: Timeouts) -> Result<Answer, AttemptError> {
-    let order = UpstreamRequest {
+pub(super) async fn send(
+    upstreams: &Upstreams,
+    call: &Call,
+    timeouts: Timeouts,
+) -> Result<UpstreamAnswer, AttemptError> {
+    let request = UpstreamRequest {
         provider: ProviderId(0),
         credential: 0,
         model: &UpstreamModel::new("m"),
@@ -102,7 +106,7 @@ pub(super) async fn send(upstreams: &Upstreams, call: &Call, timeouts: Timeouts)
         timeouts,
         draw: RandomValue(0),
     };
-    upstreams.send(order).await
+    upstreams.send(request).await
 }
 
 /// Reads `body` to its end: what came, and how it ended.
@@ -169,7 +173,7 @@ impl Scripted {
     /// The next request it read, as text.
     pub(super) async fn request(&mut self) -> String {
         let request = tokio::time::timeout(Duration::from_secs(10), self.requests.recv()).await;
-        String::from_utf8(request.expect("a request comes").expect("the listener lives")).expect("tests send text")
+        String::from_utf8(request.expect("a request comes").expect("the listener runs")).expect("tests send text")
     }
 
     /// Waits until the other side closes a held connection.

@@ -1,7 +1,7 @@
 //! Usage: the usage that a provider reports is charged, wherever it is reported; missing usage is estimated.
 //!
-//! Reading a count and making an estimate are tested in `upstream::meter` and `domain::estimate`; these tests cover
-//! the receipt and the metrics of the whole path.
+//! How a count is read and an estimate is made is tested in `protocol::chat::answer`, `upstream::meter` and
+//! `domain::estimate`; these tests cover the receipt and the metrics of the whole path.
 
 use crate::support::gateway::provider_table;
 use crate::support::{ChatAnswer, Ending, Script, ScriptedProvider, TestGateway, TestRequest, Usage, chat};

@@ -48,6 +48,11 @@ const ONLY_IN_DOMAIN_TESTS: &[&[&str]] =
 /// No float touches money.
 const MONEY: &[&str] = &["src/domain/money.rs", "src/domain/pricing.rs", "src/domain/budget.rs"];
 
+/// Folders whose files pass the JSON of model APIs on and ask `protocol` what it means.
+const WITHOUT_MODEL_JSON: &[&str] = &["src/upstream/", "src/relay/", "src/http/"];
+/// Files below them with a JSON of their own.
+const OWN_JSON: &[&str] = &["src/http/admin/", "src/http/ops.rs"];
+
 /// Who may lift the ban of clippy.toml on asking the system for time and chance, besides one file
 /// of chance. `lib.rs` lifts it for unit tests.
 const ASKS_THE_SYSTEM: &[&str] = &["src/clock.rs", "src/lib.rs"];
@@ -199,6 +204,28 @@ pub fn crates_in_their_modules(source: &Source) -> Vec<Breach> {
                 path,
                 format!("`{module}` uses the crate `{}`", path.segments[0]),
                 "use our own types here; CRATES in this test says which module knows that crate",
+            )
+        })
+        .collect()
+}
+
+pub fn model_json_has_one_module(source: &Source) -> Vec<Breach> {
+    let below = |places: &[&str]| places.iter().any(|place| source.file.starts_with(place));
+    if !below(WITHOUT_MODEL_JSON) || below(OWN_JSON) {
+        return Vec::new();
+    }
+    let reads_json =
+        |path: &&CodePath| !path.in_test && (contains(path, &["serde"]) || contains(path, &["serde_json"]));
+    source
+        .paths
+        .iter()
+        .filter(reads_json)
+        .map(|path| {
+            breach(
+                source,
+                path,
+                format!("reads or writes JSON with `{}`", path.segments.join("::")),
+                "the JSON of model APIs is known to `protocol` alone: ask its Dialect or Grammar",
             )
         })
         .collect()
@@ -379,6 +406,16 @@ mod tests {
         check(money_is_whole, "src/domain/breaker/mod.rs", "fn f(x: f64) {}", &[]);
         check(crates_in_their_modules, "src/relay/mod.rs", "use axum::Router;\nfn f(c: reqwest::Client) {}", &[1, 2]);
         check(crates_in_their_modules, "src/upstream/client.rs", "use reqwest::Client;", &[]);
+        check(model_json_has_one_module, "src/upstream/stream.rs", "use serde_json::Value;", &[1]);
+        check(model_json_has_one_module, "src/http/error.rs", "#[derive(serde::Serialize)]\nstruct S;", &[1]);
+        check(model_json_has_one_module, "src/http/admin/form.rs", "use serde_json::Value;", &[]);
+        check(model_json_has_one_module, "src/protocol/chat/answer.rs", "use serde::Deserialize;", &[]);
+        check(
+            model_json_has_one_module,
+            "src/upstream/stream.rs",
+            "#[cfg(test)]\nmod tests {\n use serde_json::Value;\n}",
+            &[],
+        );
         let header = |source: &Source| header(source).into_iter().collect();
         check(header, "src/relay/mod.rs", "//! What it is for.", &[]);
         check(header, "src/relay/mod.rs", "use x::y;\n//! What it is for.", &[1]);

@@ -121,7 +121,7 @@ fn what_the_pages_name_is_there() {
         setting_rows().iter().map(|row| row.path.rsplit('.').next().unwrap_or_default().to_owned()).collect();
     let metrics = read("src/telemetry/metrics.rs");
     let reasons = read("src/domain/receipt.rs");
-    let members = read("src/http/openai/peek.rs");
+    let members = read("src/protocol/chat/request.rs");
     for page in ["docs/troubleshooting.md", "docs/concepts.md"] {
         for word in quoted(&read(page)) {
             let snake = word.contains('_') && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tierway::clock::Clock;
 use tierway::domain::authorize::authorize;
 use tierway::domain::breaker::{Availability, StateName};
-use tierway::domain::call::{Bounds, Call, Endpoint, FeatureSet, RequestMetadata};
+use tierway::domain::call::{Call, CostFacts, Endpoint, FeatureSet, RequestMetadata};
 use tierway::domain::failure::Failure;
 use tierway::domain::id::DeploymentId;
 use tierway::domain::random::FNV_BASIS;
@@ -286,7 +286,7 @@ impl<'w> Day<'w> {
             inputs: 1,
             user: None,
             features: FeatureSet::default(),
-            bounds: Bounds::default(),
+            cost_facts: CostFacts::default(),
         };
         let call = Call::new(Endpoint::Chat, Bytes::new(), metadata);
         let authorized = authorize(&table, &key, &call).ok()?;

@@ -1,7 +1,7 @@
 //! The explanation of a request as values: serialised for `--json`, and formatted by `text`.
 
 use crate::domain::authorize::{Asked, KeyRecord};
-use crate::domain::call::{Call, Endpoint, Feature};
+use crate::domain::call::{Call, Feature};
 use crate::domain::id::DeploymentId;
 use crate::domain::pricing::{PriceVersion, Prices};
 use crate::domain::refusal::Refusal;
@@ -124,7 +124,6 @@ pub(super) struct ExplainContext<'a> {
     pub(super) key_is_known: bool,
     pub(super) by_policy: bool,
     pub(super) call: &'a Call,
-    pub(super) no_fallback: bool,
     /// The Unix milliseconds of the prices to show.
     pub(super) now_ms: i64,
 }
@@ -302,9 +301,9 @@ impl ExplainContext<'_> {
     }
 
     fn why_no_other_model(&self) -> &'static str {
-        match (self.call.endpoint(), self.no_fallback) {
-            (Endpoint::Embeddings, _) => "embeddings of another model would lie in another space",
-            (Endpoint::Chat | Endpoint::Completions, _) => "another model may not answer: no fallback",
+        match self.call.endpoint().may_change_model() {
+            false => "embeddings of another model would lie in another space",
+            true => "another model may not answer: no fallback",
         }
     }
 }

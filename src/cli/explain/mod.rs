@@ -16,7 +16,7 @@ use crate::cli::check::EXIT_CONFIGURATION;
 use crate::clock::Clock;
 use crate::config::{ExtraKey, ProcessEnvironment, Snapshot, find, load};
 use crate::domain::authorize::{KeyRecord, authorize, is_valid};
-use crate::domain::call::{Bounds, Call, Endpoint, Feature, FeatureSet, RequestMetadata};
+use crate::domain::call::{Call, CostFacts, Endpoint, Feature, FeatureSet, RequestMetadata};
 use crate::domain::id::RequestId;
 use crate::domain::refusal::Refusal;
 use crate::domain::register::KeyOverrides;
@@ -167,7 +167,6 @@ fn explanation_of(args: &ExplainArgs, snapshot: &Snapshot, key: &Arc<KeyRecord>,
         key_is_known: args.key.is_some(),
         by_policy: args.policy.is_some(),
         call: &call,
-        no_fallback: args.no_fallback,
         now_ms,
     };
     if !is_valid(key, now_ms / 1000) {
@@ -193,7 +192,7 @@ fn call(args: &ExplainArgs) -> Call {
         inputs: 1,
         user: args.user.as_deref().map(Into::into),
         features: FeatureSet::of(args.features.iter().copied()),
-        bounds: Bounds::default(),
+        cost_facts: CostFacts::default(),
     };
     Call::new(args.endpoint, Bytes::new(), metadata)
 }

@@ -5,7 +5,7 @@
 //! ever sees what is allowed. It decides nothing about health or load.
 
 use crate::domain::authorize::{Asked, AuthorizedRequest, Policy};
-use crate::domain::call::{Call, Endpoint, Feature};
+use crate::domain::call::{Call, Feature};
 use crate::domain::id::{DeploymentId, ModelId, TierId};
 use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
@@ -312,7 +312,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
     fn missing(&self, model: ModelId) -> Option<&'static str> {
         let model = self.table.model(model);
         if !model.endpoints.contains(self.call.endpoint()) {
-            return Some(endpoint_words(self.call.endpoint()));
+            return Some(self.call.endpoint().words());
         }
         let needed = self.call.metadata().features;
         Feature::ALL
@@ -335,14 +335,6 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
     }
 }
 
-fn endpoint_words(endpoint: Endpoint) -> &'static str {
-    match endpoint {
-        Endpoint::Chat => "chat completions",
-        Endpoint::Completions => "completions",
-        Endpoint::Embeddings => "embeddings",
-    }
-}
-
 fn feature_words(feature: Feature) -> &'static str {
     match feature {
         Feature::Tools => "tools",
@@ -355,7 +347,7 @@ fn feature_words(feature: Feature) -> &'static str {
 mod tests {
     use super::*;
     use crate::domain::authorize::{KeyRecord, authorize};
-    use crate::domain::call::{EndpointSet, FeatureSet, RequestMetadata};
+    use crate::domain::call::{Endpoint, EndpointSet, FeatureSet, RequestMetadata};
     use crate::domain::glob::Glob;
     use crate::domain::routing::fixture::{
         authorized, chat, key, metadata, model_id, policy, residency, table, with_alias,

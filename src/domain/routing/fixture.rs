@@ -5,7 +5,7 @@
 
 use crate::domain::authorize::{AuthorizedRequest, KeyRecord, Limits, Policy, PolicyMoney, authorize};
 use crate::domain::breaker::BreakerSettings;
-use crate::domain::call::{Bounds, Call, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
+use crate::domain::call::{Call, CostFacts, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
 use crate::domain::routing::table::{
     Alias, BalanceStrategy, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
@@ -105,7 +105,7 @@ pub(crate) fn metadata(model: &str) -> RequestMetadata {
         inputs: 1,
         user: None,
         features: FeatureSet::default(),
-        bounds: Bounds::default(),
+        cost_facts: CostFacts::default(),
     }
 }
 

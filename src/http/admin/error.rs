@@ -7,7 +7,7 @@
 use super::input::InputError;
 use crate::admin::AdminError;
 use crate::domain::call::BodyProblem;
-use crate::http::error::{ApiError, LEDGER_AGAIN, Retry, echo};
+use crate::http::error::{ApiError, LEDGER_RETRY_AFTER, Retry, echo};
 use http::StatusCode;
 
 /// Why an operator's request is not carried out; nothing was changed then.
@@ -107,7 +107,7 @@ fn refused_action(error: &AdminError) -> ApiError {
             "store_unavailable",
             "The store cannot be used at the moment. Nothing was changed. Try again when 'retry-after' has passed.",
         )
-        .retry(Retry::After(LEDGER_AGAIN)),
+        .retry(Retry::After(LEDGER_RETRY_AFTER)),
         AdminError::NoRandomBytes => ApiError { log: message.into(), ..ApiError::internal() },
     }
 }

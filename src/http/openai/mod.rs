@@ -1,12 +1,8 @@
-//! OpenAI's API: its routed calls, its list of models, and its JSON as far as the front door must
-//! know it.
+//! The handlers of OpenAI's API: its routed calls and its list of models.
 //!
-//! It reads what routing and limits need and leaves every byte of a body where it is.
+//! It never reads or writes the JSON of a call: `protocol` does.
 //!
-//! Start reading in [`chat`], then [`peek::peek`].
+//! Start reading in [`chat`].
 
 pub mod chat;
-mod member;
 pub mod models;
-pub mod peek;
-mod scan;

@@ -1,41 +1,43 @@
-//! The doorway to every wire protocol: an order goes in, a [`Reply`] in OpenAI's format comes out.
+//! Every kind of provider: a request goes in, an [`UpstreamReply`] comes out that states its grammar.
 //!
-//! A protocol is one file here and one variant below. It prepares URL, headers and body; where it
-//! speaks another format than OpenAI's it also translates the bytes that come back, so that the
-//! commit rule, the meter and the body exist once. It never looks at time limits and never judges
-//! an answer.
+//! A kind of provider is one file here and one variant below. It prepares URL, credentials, headers and body; what
+//! comes back is read by [`Grammar`], so that the commit rule, the meter and the body exist once. It never looks
+//! at time limits and never judges an answer.
+//!
+//! Start reading in [`UpstreamProvider::open`].
 
 mod openai;
 mod sim;
 
-use super::client::Tls;
-use super::{AttemptError, BuildError, Protocol, ProviderSetup, UpstreamRequest, classify};
+use super::client::ClientTls;
+use super::{AttemptError, BuildError, ProviderProtocol, ProviderSetup, UpstreamRequest, classify};
+use crate::protocol::Grammar;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
-use openai::Host;
-use sim::{Sim, SimBody};
+use openai::OpenAiHost;
+use sim::{SimBody, SimProvider};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 /// One provider, compiled.
-pub(super) struct Provider {
+pub(super) struct UpstreamProvider {
     setup: ProviderSetup,
-    wire: Wire,
+    wire: ProviderKind,
 }
 
-enum Wire {
-    OpenAi(Box<Host>),
-    Sim(Sim),
+enum ProviderKind {
+    OpenAi(Box<OpenAiHost>),
+    Sim(SimProvider),
 }
 
-impl Provider {
+impl UpstreamProvider {
     /// Compiles `setup`.
-    pub(super) fn build(setup: ProviderSetup, tls: &Tls) -> Result<Self, BuildError> {
+    pub(super) fn build(setup: ProviderSetup, tls: &ClientTls) -> Result<Self, BuildError> {
         let wire = match &setup.protocol {
-            Protocol::OpenAi(host) => Wire::OpenAi(Box::new(Host::build(&setup, host, tls)?)),
-            Protocol::Sim(sim) => Wire::Sim(Sim::new(*sim)),
+            ProviderProtocol::OpenAi(host) => ProviderKind::OpenAi(Box::new(OpenAiHost::build(&setup, host, tls)?)),
+            ProviderProtocol::Sim(sim) => ProviderKind::Sim(SimProvider::new(*sim)),
         };
         Ok(Self { setup, wire })
     }
@@ -45,48 +47,43 @@ impl Provider {
         &self.setup
     }
 
-    /// Sends `order` and waits for the head of the reply.
+    /// Sends `request` and waits for the head of the reply.
     ///
     /// # Errors
     /// [`AttemptError`] when no head came.
-    pub(super) async fn open(&self, order: &UpstreamRequest<'_>, now: Instant) -> Result<Reply, AttemptError> {
+    pub(super) async fn open(
+        &self,
+        request: &UpstreamRequest<'_>,
+        now: Instant,
+    ) -> Result<UpstreamReply, AttemptError> {
         match &self.wire {
-            Wire::OpenAi(host) => host.open(order, now).await,
-            Wire::Sim(sim) => Ok(sim.open(order, now)),
+            ProviderKind::OpenAi(host) => host.open(request, now).await,
+            ProviderKind::Sim(sim) => Ok(sim.open(request, now)),
         }
     }
 }
 
 /// The head of a provider's reply and the bytes to come.
-pub(super) struct Reply {
+pub(super) struct UpstreamReply {
     /// As the provider sent it.
     pub(super) status: StatusCode,
     /// All of the provider's headers.
     pub(super) headers: HeaderMap,
-    /// The body in OpenAI's format, encoding undone.
-    pub(super) source: Source,
-    /// What to forgive in it.
-    pub(super) tolerance: Tolerance,
-}
-
-/// What a provider is known to do otherwise than OpenAI.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Tolerance {
-    /// `[DONE]` completes a stream although a `finish_reason` is missing.
-    pub(super) finish_reason_optional: bool,
-    /// Frames that are not JSON are passed on.
-    pub(super) skip_malformed_frames: bool,
+    /// The body, encoding undone.
+    pub(super) source: ReplySource,
+    /// What the body is written in.
+    pub(super) grammar: Grammar,
 }
 
 /// Where a reply's bytes come from. Dropping it cancels the provider's work.
-pub(super) enum Source {
+pub(super) enum ReplySource {
     /// A connection.
     Network(reqwest::Body),
     /// A simulation.
     Sim(SimBody),
 }
 
-impl Source {
+impl ReplySource {
     /// The next bytes, never empty; `None` at the end.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, reqwest::Error>>> {
         let body = match self {

@@ -1,13 +1,15 @@
-//! Every host that speaks OpenAI's protocol; where hosts differ, the difference is a value of
+//! Every host that has OpenAI's API; where hosts differ, the difference is a value of
 //! [`OpenAiSetup`], not code.
 //!
 //! It sends the client's bytes with the model's name in place and nothing of the client's identity:
-//! of headers only those handed in, and the ones written here.
+//! of headers only those of the request, and the ones written here.
 
-use super::{Reply, Source, Tolerance, unanswered};
+use super::{ReplySource, UpstreamReply, unanswered};
 use crate::domain::call::Endpoint;
-use crate::upstream::client::{Link, Pool, Tls};
-use crate::upstream::splice::Pieces;
+use crate::domain::secret::Secret;
+use crate::protocol::Grammar;
+use crate::protocol::json::edit::EditedBody;
+use crate::upstream::client::{ClientTls, Link, Pool};
 use crate::upstream::{AttemptError, BuildError, OpenAiSetup, ProviderSetup, UpstreamRequest};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -15,17 +17,18 @@ use reqwest::{Request, Url};
 use std::time::Instant;
 
 /// One host.
-pub(super) struct Host {
+pub(super) struct OpenAiHost {
     pool: Pool,
     /// By position in [`Endpoint::ALL`].
     urls: [Url; Endpoint::ALL.len()],
+    /// Whole `Authorization` values.
     credentials: Vec<HeaderValue>,
-    tolerance: Tolerance,
+    grammar: Grammar,
 }
 
-impl Host {
+impl OpenAiHost {
     /// Parses every URL once.
-    pub(super) fn build(provider: &ProviderSetup, setup: &OpenAiSetup, tls: &Tls) -> Result<Self, BuildError> {
+    pub(super) fn build(provider: &ProviderSetup, setup: &OpenAiSetup, tls: &ClientTls) -> Result<Self, BuildError> {
         let base = base_url(&setup.base_url)
             .map_err(|problem| BuildError::BaseUrl { provider: provider.name.clone(), problem })?;
         let link =
@@ -34,50 +37,60 @@ impl Host {
             provider: provider.name.clone(),
             problem: error.without_url().to_string(),
         })?;
-        let sensitive = |value: &HeaderValue| {
-            let mut value = value.clone();
-            value.set_sensitive(true);
-            value
-        };
+        let unfit = || BuildError::Credential { provider: provider.name.clone() };
+        let credentials = setup.credentials.iter().map(|credential| bearer(credential).ok_or_else(unfit));
         Ok(Self {
             pool,
             urls: Endpoint::ALL.map(|endpoint| url_of(&base, endpoint)),
-            credentials: setup.credentials.iter().map(sensitive).collect(),
-            tolerance: Tolerance {
-                finish_reason_optional: setup.finish_reason_optional,
-                skip_malformed_frames: setup.skip_malformed_frames,
-            },
+            credentials: credentials.collect::<Result<_, _>>()?,
+            grammar: Grammar::Chat(setup.quirks),
         })
     }
 
-    /// Sends `order` and waits for the head of the reply.
-    pub(super) async fn open(&self, order: &UpstreamRequest<'_>, now: Instant) -> Result<Reply, AttemptError> {
-        let mut request = Request::new(Method::POST, self.urls[order.call.endpoint() as usize].clone());
-        *request.headers_mut() = self.headers(order);
-        *request.body_mut() = Some(Pieces::for_model(order.call, order.model.json()).into());
-        let client = self.pool.client(now, order.draw);
-        let response = client.execute(request).await.map_err(|error| unanswered(&error))?;
+    /// Sends `request` and waits for the head of the reply.
+    pub(super) async fn open(
+        &self,
+        request: &UpstreamRequest<'_>,
+        now: Instant,
+    ) -> Result<UpstreamReply, AttemptError> {
+        let mut http_request = Request::new(Method::POST, self.urls[request.call.endpoint() as usize].clone());
+        *http_request.headers_mut() = self.headers(request);
+        *http_request.body_mut() = Some(request_body(self.grammar.write_request(request.call, request.model.json())));
+        let client = self.pool.client(now, request.draw);
+        let response = client.execute(http_request).await.map_err(|error| unanswered(&error))?;
         let (head, body) = http::Response::<reqwest::Body>::from(response).into_parts();
-        Ok(Reply {
+        Ok(UpstreamReply {
             status: head.status,
             headers: head.headers,
-            source: Source::Network(body),
-            tolerance: self.tolerance,
+            source: ReplySource::Network(body),
+            grammar: self.grammar,
         })
     }
 
-    fn headers(&self, order: &UpstreamRequest<'_>) -> HeaderMap {
-        let accept = if order.call.metadata().stream { "text/event-stream" } else { "application/json" };
-        let mut headers = order.headers.clone();
+    fn headers(&self, request: &UpstreamRequest<'_>) -> HeaderMap {
+        let accept = if request.call.metadata().stream { "text/event-stream" } else { "application/json" };
+        let mut headers = request.headers.clone();
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        match self.credentials.get(order.credential) {
+        match self.credentials.get(request.credential) {
             Some(credential) => headers.insert(AUTHORIZATION, credential.clone()),
             None => headers.remove(AUTHORIZATION),
         };
         headers
     }
+}
+
+/// The `Authorization` value that presents `credential`; `None` where it holds what no header can.
+fn bearer(credential: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// A body in one piece is sent as such.
+fn request_body(body: EditedBody) -> reqwest::Body {
+    body.into_single().map_or_else(reqwest::Body::wrap, reqwest::Body::from)
 }
 
 /// `text` as a URL to append paths to; the error ends a sentence and does not repeat the URL, which
@@ -125,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_url_is_said_without_repeating_it() {
+    fn what_is_no_base_url_is_refused_without_repeating_it() {
         for text in ["secret", "ftp://secret.example", "https://u:secret@a.example/v1", "https://"] {
             let problem = base_url(text).expect_err(text);
             assert!(!problem.contains("secret"), "{problem}");

@@ -1,16 +1,18 @@
 //! A provider without a network, for trying Tierway out, for drills and for load.
 //!
 //! The same request always gets the same answer: text, token counts, id and date derive from the
-//! request's bytes, and failures from the draw handed in. It writes the bytes a real host would
+//! request's bytes, and failures from the random value of the request. It writes the bytes a real host would
 //! write, at the times it would; what they mean is decided where every provider's bytes are read.
 //!
-//! Start reading in [`Sim::open`].
+//! Start reading in [`SimProvider::open`].
 
 mod answer;
 
-use super::{Reply, Source, Tolerance};
+use super::{ReplySource, UpstreamReply};
+use crate::protocol::chat::answer::ChatQuirks;
+use crate::protocol::{Dialect, ErrorDetails, Grammar};
 use crate::upstream::{SimSetup, UpstreamRequest};
-use answer::Answer;
+use answer::SimAnswer;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -24,56 +26,56 @@ const MAX_CHOICES: u32 = 2048;
 const ERROR_SALT: u64 = 0x51;
 
 /// A simulated provider.
-pub(super) struct Sim {
+pub(super) struct SimProvider {
     setup: SimSetup,
 }
 
-impl Sim {
+impl SimProvider {
     /// One that behaves as `setup` says.
     pub(super) fn new(setup: SimSetup) -> Self {
         Self { setup }
     }
 
-    /// The reply to `order`, its clock beginning at `now`.
-    pub(super) fn open(&self, order: &UpstreamRequest<'_>, now: Instant) -> Reply {
-        let call = order.call;
-        if order.draw.salted(ERROR_SALT).below(10_000) < u64::from(self.setup.error_rate_bp) {
+    /// The reply to `request`, its clock beginning at `now`.
+    pub(super) fn open(&self, request: &UpstreamRequest<'_>, now: Instant) -> UpstreamReply {
+        let call = request.call;
+        if request.draw.salted(ERROR_SALT).below(10_000) < u64::from(self.setup.error_rate_bp) {
             return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "a simulated failure", now);
         }
         if call.expected_choices() > MAX_CHOICES {
             let text = "the simulated provider answers at most 2048 choices or inputs";
             return error(StatusCode::BAD_REQUEST, "invalid_request_error", text, now);
         }
-        let answer = Answer::new(call, order.model.name().clone());
+        let answer = SimAnswer::new(call, request.model.name().clone());
         let (content_type, script) = match call.metadata().stream {
-            true => ("text/event-stream", Script::Steps { answer, next: 0 }),
-            false => ("application/json", Script::Whole(answer)),
+            true => ("text/event-stream", SimScript::Steps { answer, next: 0 }),
+            false => ("application/json", SimScript::Whole(answer)),
         };
         reply(StatusCode::OK, content_type, SimBody::new(script, self.setup, now))
     }
 }
 
-fn reply(status: StatusCode, content_type: &'static str, body: SimBody) -> Reply {
+fn reply(status: StatusCode, content_type: &'static str, body: SimBody) -> UpstreamReply {
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-    Reply { status, headers, source: Source::Sim(body), tolerance: Tolerance::default() }
+    UpstreamReply { status, headers, source: ReplySource::Sim(body), grammar: Grammar::Chat(ChatQuirks::default()) }
 }
 
-fn error(status: StatusCode, kind: &str, message: &str, now: Instant) -> Reply {
-    let text = format!(r#"{{"error":{{"message":"{message}","type":"{kind}","param":null,"code":null}}}}"#);
+fn error(status: StatusCode, kind: &str, message: &str, now: Instant) -> UpstreamReply {
+    let text = ErrorDetails { kind, code: None, param: None, message }.body(Dialect::Chat);
     let at_once = SimSetup { first_token: Duration::ZERO, tokens_per_second: 0, error_rate_bp: 0 };
-    reply(status, "application/json", SimBody::new(Script::Text(text.into()), at_once, now))
+    reply(status, "application/json", SimBody::new(SimScript::Text(text.into()), at_once, now))
 }
 
 /// The bytes of a simulated reply, each when it is due.
 pub(in crate::upstream) struct SimBody {
-    script: Script,
+    script: SimScript,
     setup: SimSetup,
     sent: Instant,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl SimBody {
-    fn new(script: Script, setup: SimSetup, sent: Instant) -> Self {
+    fn new(script: SimScript, setup: SimSetup, sent: Instant) -> Self {
         Self { script, setup, sent, sleep: Box::pin(tokio::time::sleep_until(sent.into())) }
     }
 
@@ -108,18 +110,18 @@ impl SimSetup {
 }
 
 /// What is left to write.
-enum Script {
+enum SimScript {
     /// A stream: step `n` holds the n-th token of each choice, the last one the end.
-    Steps { answer: Answer, next: u64 },
+    Steps { answer: SimAnswer, next: u64 },
     /// A whole answer.
-    Whole(Answer),
+    Whole(SimAnswer),
     /// These bytes.
     Text(Bytes),
     /// Nothing.
     Over,
 }
 
-impl Script {
+impl SimScript {
     /// How many tokens come before what is next; `None` at the end.
     fn tokens_before_next(&self) -> Option<u64> {
         match self {
@@ -154,7 +156,7 @@ mod tests {
     use crate::domain::id::ProviderId;
     use crate::domain::random::RandomValue;
     use crate::upstream::testing::{drain, metadata, timeouts};
-    use crate::upstream::{AttemptError, Protocol, ProviderSetup, UpstreamModel, Upstreams};
+    use crate::upstream::{AttemptError, ProviderProtocol, ProviderSetup, UpstreamModel, Upstreams};
     use serde_json::Value;
 
     const QUICK: SimSetup =
@@ -170,10 +172,11 @@ mod tests {
 
     /// The whole answer to `call` and the time it took.
     async fn ask(setup: SimSetup, call: &Call, draw: RandomValue) -> Result<(String, Duration), AttemptError> {
-        let setup = ProviderSetup { name: "s".into(), protocol: Protocol::Sim(setup), connect_timeout: Duration::ZERO };
+        let setup =
+            ProviderSetup { name: "s".into(), protocol: ProviderProtocol::Sim(setup), connect_timeout: Duration::ZERO };
         let upstreams = Upstreams::build(vec![setup], None, Clock).expect("a simulation can be built");
         let start = Clock.now();
-        let order = UpstreamRequest {
+        let request = UpstreamRequest {
             provider: ProviderId(0),
             credential: 0,
             model: &UpstreamModel::new("up"),
@@ -182,14 +185,14 @@ mod tests {
             timeouts: timeouts(),
             draw,
         };
-        let mut answer = upstreams.send(order).await?;
+        let mut answer = upstreams.send(request).await?;
         let (text, failure) = drain(&mut answer.body).await;
         assert_eq!(failure, None, "{text}");
         Ok((text, Clock.now() - start))
     }
 
     async fn answer(call: &Call) -> Value {
-        let (text, _) = ask(QUICK, call, RandomValue(0)).await.unwrap_or_else(|missed| panic!("{missed:?}"));
+        let (text, _) = ask(QUICK, call, RandomValue(0)).await.unwrap_or_else(|error| panic!("{error:?}"));
         serde_json::from_str(&text).expect("the answer is JSON")
     }
 
@@ -258,9 +261,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failures_come_as_often_as_asked_for() {
         let call = call(Endpoint::Chat, WHOLE, |_| {});
-        let sim = Sim::new(SimSetup { error_rate_bp: 2_500, ..QUICK });
+        let sim = SimProvider::new(SimSetup { error_rate_bp: 2_500, ..QUICK });
         let failed = (0..4_000).filter(|seed| {
-            let order = UpstreamRequest {
+            let request = UpstreamRequest {
                 provider: ProviderId(0),
                 credential: 0,
                 model: &UpstreamModel::new("up"),
@@ -269,30 +272,33 @@ mod tests {
                 timeouts: timeouts(),
                 draw: RandomValue(1).salted(*seed),
             };
-            sim.open(&order, Clock.now()).status == 500
+            sim.open(&request, Clock.now()).status == 500
         });
         let failed = failed.count();
         assert!((900..1_100).contains(&failed), "{failed} of 4,000");
         let always = SimSetup { error_rate_bp: 10_000, ..QUICK };
-        let missed = ask(always, &call, RandomValue(0)).await.expect_err("it always fails");
-        assert_eq!(missed.failure, Failure::Status(500));
+        let error = ask(always, &call, RandomValue(0)).await.expect_err("it always fails");
+        assert_eq!(error.failure, Failure::Status(500));
     }
 
     #[tokio::test(start_paused = true)]
     async fn more_choices_than_it_answers_are_rejected() {
         let call = call(Endpoint::Completions, WHOLE, |metadata| metadata.inputs = MAX_CHOICES + 1);
-        let missed = ask(QUICK, &call, RandomValue(0)).await.expect_err("it refuses");
-        assert_eq!(missed.failure, Failure::Rejected);
-        assert!(missed.rejection.is_some());
+        let error = ask(QUICK, &call, RandomValue(0)).await.expect_err("it refuses");
+        assert_eq!(error.failure, Failure::Rejected);
+        assert!(error.rejection.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_a_rate_everything_comes_in_one_piece() {
         let setup = SimSetup { first_token: Duration::ZERO, tokens_per_second: 0, error_rate_bp: 0 };
-        let sim = Sim::new(setup);
+        let sim = SimProvider::new(setup);
         let call = call(Endpoint::Chat, STREAM, |_| {});
-        let mut body =
-            SimBody::new(Script::Steps { answer: Answer::new(&call, "m".into()), next: 0 }, sim.setup, Clock.now());
+        let mut body = SimBody::new(
+            SimScript::Steps { answer: SimAnswer::new(&call, "m".into()), next: 0 },
+            sim.setup,
+            Clock.now(),
+        );
         let first = std::future::poll_fn(|cx| body.poll_chunk(cx)).await;
         assert!(first.is_some_and(|first| first.ends_with(b"data: [DONE]\n\n")));
         assert_eq!(std::future::poll_fn(|cx| body.poll_chunk(cx)).await, None);

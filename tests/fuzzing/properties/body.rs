@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tierway::domain::call::{BodyProblem, Call, Endpoint, Feature, Splice};
-use tierway::http::openai::peek::peek;
-use tierway::upstream::splice::Pieces;
+use tierway::protocol::chat::edit::provider_body;
+use tierway::protocol::chat::request::read_request;
 
 use super::json::{Members, depth};
 
@@ -28,7 +28,7 @@ const MAX_DEPTH: usize = 128;
 pub fn holds(body: &[u8]) {
     let members = Members::of(body);
     for endpoint in Endpoint::ALL {
-        match (peek(endpoint, Bytes::copy_from_slice(body)), &members) {
+        match (read_request(endpoint, Bytes::copy_from_slice(body)), &members) {
             (Ok(call), Ok(members)) => {
                 assert!(depth(body) <= MAX_DEPTH);
                 assert_eq!(Ok(Read::of(&call)), expected(endpoint, members), "{endpoint:?}");
@@ -228,7 +228,7 @@ fn edits(call: &Call, before: &Members) {
         assert_eq!(sent, by_hand(call, &json), "every other byte stays");
         let after = Members::of(&sent).expect("it is still an object");
         renamed(before, &after, name, metadata.ask_usage.is_some());
-        let again = peek(call.endpoint(), sent.clone().into()).expect("it is still a good body");
+        let again = read_request(call.endpoint(), sent.clone().into()).expect("it is still a good body");
         let read = Read { model: name.to_owned(), asks_usage: false, ..Read::of(call) };
         assert_eq!(Read::of(&again), read, "read back");
         assert_eq!(joined(&again, &json), sent, "once is as good as twice");
@@ -237,7 +237,7 @@ fn edits(call: &Call, before: &Members) {
 
 /// What goes out, gathered.
 fn joined(call: &Call, model: &Bytes) -> Vec<u8> {
-    let mut pieces = Pieces::for_model(call, model);
+    let mut pieces = provider_body(call, model);
     let length = pieces.size_hint().exact();
     let mut all = Vec::new();
     let cx = &mut Context::from_waker(Waker::noop());
@@ -261,7 +261,7 @@ fn by_hand(call: &Call, model: &Bytes) -> Vec<u8> {
     body
 }
 
-/// `after` is `before` with another model and, where we ask, the wish for usage: as it stands and as
+/// `after` is `before` with another model and, where we ask, the wish for usage: as it is written and as
 /// one JSON value.
 fn renamed(before: &Members, after: &Members, model: &str, asked: bool) {
     let others = |members: &Members| -> Vec<(String, String)> {

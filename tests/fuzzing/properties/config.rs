@@ -3,7 +3,7 @@
 //! in effect again.
 //!
 //! A line `#TIERWAY__…=value` of the text is a variable that overrides a setting; `$SECRET` in its
-//! value stands for a secret, where one belongs.
+//! value is replaced by a secret, where one belongs.
 
 use std::io;
 use std::ops::Range;
@@ -34,14 +34,14 @@ pub fn holds(data: &[u8]) {
     match load(&source(text), &world, &[]) {
         Err(problems) => point_inside(text, &problems),
         Ok(snapshot) => {
-            untold(&format!("{snapshot:?}"));
+            shows_no_secret(&format!("{snapshot:?}"));
             shown_again(&snapshot.effective);
         }
     }
     if let Some(text) = with_secrets_written_out(text) {
         match load(&source(&text), &world, &[]) {
             Err(problems) => point_inside(&text, &problems),
-            Ok(snapshot) => untold(&format!("{snapshot:?}{}", snapshot.effective.to_toml())),
+            Ok(snapshot) => shows_no_secret(&format!("{snapshot:?}{}", snapshot.effective.to_toml())),
         }
     }
 }
@@ -96,13 +96,13 @@ fn point_inside(text: &str, problems: &Problems) {
             let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
             assert_eq!((line, column), (lines, text[start..span.start].chars().count() + 1), "{problem:?}");
         }
-        untold(&format!("{problem:?}"));
+        shows_no_secret(&format!("{problem:?}"));
     }
-    untold(&problems.render(false));
-    untold(&problems.render(true));
+    shows_no_secret(&problems.render(false));
+    shows_no_secret(&problems.render(true));
 }
 
-fn untold(shown: &str) {
+fn shows_no_secret(shown: &str) {
     for secret in [POINTED_TO, WRITTEN_OUT] {
         assert!(!shown.contains(secret), "a secret is shown:\n{shown}");
     }
@@ -111,8 +111,8 @@ fn untold(shown: &str) {
 /// What is in effect is TOML and, with what is masked pointed to, has the same effect again.
 fn shown_again(effective: &EffectiveConfig) {
     let printed = effective.to_toml();
-    untold(&printed);
-    untold(&effective.to_json().to_string());
+    shows_no_secret(&printed);
+    shows_no_secret(&effective.to_json().to_string());
     let text = printed.replace(&format!("{MASK:?}"), "\"env:ANY\"");
     let again = load(&source(&text), &World { overrides: Vec::new() }, &[]);
     let again = again.unwrap_or_else(|problems| panic!("{problems}\n{text}"));
@@ -149,7 +149,7 @@ fn with_secrets_written_out(text: &str) -> Option<String> {
     (in_place > 0 && in_place == planted.matches(WRITTEN_OUT).count()).then_some(planted)
 }
 
-/// Where every string of `table` stands, below any name of a secret; an alias may have any name.
+/// Where every string of `table` is, below any name of a secret; an alias may have any name.
 fn secrets(table: &DeTable<'_>, spans: &mut Vec<Range<usize>>) {
     for (name, value) in table.iter().filter(|(name, _)| name.get_ref() != "aliases") {
         let named = SECRETS.contains(&name.get_ref().as_ref());

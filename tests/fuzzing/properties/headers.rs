@@ -1,7 +1,7 @@
-//! Headers of clients and providers: whatever they hold, what travels on is on the list and as it
-//! came, nothing belongs to one hop, and the key a client presents is told to nobody.
+//! Headers of clients and providers: whatever they hold, what is passed on is on the list and as it
+//! came, nothing belongs to one hop, and the key a client presents is shown nowhere.
 //!
-//! Each line of the input is `name: value`; `$KEY` in a value stands for the key, where a client may
+//! Each line of the input is `name: value`; `$KEY` in a value is replaced by the key, where a client may
 //! put one.
 
 use http::header::CONNECTION;
@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tierway::domain::refusal::Refusal;
 use tierway::domain::secret::Secret;
 use tierway::http::error::ApiError;
-use tierway::http::ingress::{key, options, travelling};
+use tierway::http::ingress::{forwarded_headers, key, options};
+use tierway::protocol::Dialect;
 use tierway::upstream::answer::passed_back;
 
 const KEY: &str = "sk-canary-0123456789";
@@ -42,7 +43,7 @@ pub fn holds(data: &[u8]) {
         return;
     }
     let headers = read(data);
-    let to_provider = travelling(&headers);
+    let to_provider = forwarded_headers(&headers);
     let listed = |name: &str| TO_PROVIDERS.contains(&name) || name.starts_with("x-stainless-");
     kept(&headers, &to_provider, |name| listed(name) && !named_by_connection(&headers, name));
     let to_client = passed_back(&headers);
@@ -114,7 +115,7 @@ fn presented(headers: &HeaderMap) {
     let given = |value: &&HeaderValue| value.to_str().is_ok_and(|text| text.contains(found.expose()));
     assert!(bearer.iter().chain(&plain).any(given));
     assert!(!format!("{found:?}").contains(found.expose()) || "********".contains(found.expose()));
-    untold(&Refusal::InvalidKey);
+    shows_no_key(&Refusal::InvalidKey);
     let _: &Secret = &found;
 }
 
@@ -147,14 +148,18 @@ fn tuned(headers: &HeaderMap) {
         }
         Err(refusal) => {
             assert!(no_fallback.is_err() || deadline.is_err(), "{refusal:?}");
-            untold(&refusal);
+            shows_no_key(&refusal);
         }
     }
 }
 
 /// A refusal, in its body, its headers and its log line.
-fn untold(refusal: &Refusal) {
+fn shows_no_key(refusal: &Refusal) {
     let row = ApiError::refused(refusal);
-    let response = format!("{row:?} {} {:?}", String::from_utf8_lossy(&row.json()), row.response().headers());
+    let response = format!(
+        "{row:?} {} {:?}",
+        String::from_utf8_lossy(&row.details().body(Dialect::Chat)),
+        row.response().headers()
+    );
     assert!(!response.contains(KEY), "{response}");
 }

@@ -1,4 +1,4 @@
-//! JSON read slowly: every member as it stands, those given twice included.
+//! JSON read slowly: every member as it is written, those given twice included.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ impl Members {
         serde_json::from_slice(text)
     }
 
-    /// Every member called `name`, as it stands in the text.
+    /// Every member called `name`, as it is written in the text.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(given, _)| given == name).map(|(_, raw)| raw.get())
     }

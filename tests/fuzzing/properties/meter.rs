@@ -1,5 +1,6 @@
-//! The metering of answers: any frame is read or refused, counts stay within each other and within
-//! reason, and a frame that a whole JSON reader understands means the same to both.
+//! The reading and metering of answers: any frame is read or refused, counts stay within each other and within
+//! reason, what is cut out of a frame is its usage, and a frame that a whole JSON reader understands means the
+//! same to both.
 //!
 //! Compared are frames that leave no choice: no member given twice, no list in an object's place.
 //!
@@ -7,10 +8,14 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use serde_json::Value;
+use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::usage::Usage;
-use tierway::upstream::meter::{Meter, read_whole};
-use tierway::upstream::splice::member_span;
+use tierway::protocol::chat::answer::{ChatQuirks, ChatStream, read_whole};
+use tierway::protocol::chat::request::read_request;
+use tierway::protocol::{Event, FrameEdit, Moment};
+use tierway::upstream::meter::AnswerMeter;
 
 use super::json::{Members, depth};
 
@@ -21,26 +26,33 @@ const READABLE_DEPTH: usize = 126;
 
 /// What must hold for any frames.
 pub fn holds(data: &[u8]) {
-    let mut meter = Meter::default();
-    let mut slow = Slow { comparable: true, ..Slow::default() };
-    for frame in data.split(|byte| *byte == b'\n') {
+    let (mut stream, mut meter) = (ChatStream::new(&call(), ChatQuirks::default()), AnswerMeter::default());
+    let mut slow = SlowReader { comparable: true, ..SlowReader::default() };
+    // A `[DONE]` is no frame of JSON.
+    for frame in data.split(|byte| *byte == b'\n').filter(|frame| frame.trim_ascii() != b"[DONE]") {
         let tokens = meter.token_frames();
-        let seen = meter.read(frame);
+        let (mut good, mut fault) = (false, false);
+        let edit = stream.read(Event { name: None, payload: frame, terminated: true }, |moment| {
+            good |= moment.is_good();
+            fault |= moment == Moment::Fault;
+            meter.note(moment);
+        });
         assert!(meter.token_frames() - tokens <= 1);
         meter.usage().inspect(sane);
-        if let Ok(seen) = &seen {
-            if let Some(usage) = seen.usage {
-                cut_out(frame, usage);
-            }
-            assert!(!(seen.error && seen.good));
+        assert!(!(fault && good));
+        if let Ok(FrameEdit::Cut(span)) = &edit {
+            cut_out(frame, &[&frame[..span.start], &frame[span.end..]].concat());
         }
-        match Plain::of(frame) {
+        match PlainFrame::of(frame) {
             Some(plain) => {
-                let read = seen.as_ref().map(|seen| (seen.good, seen.error, seen.usage_only)).ok();
+                let read = edit.as_ref().map(|edit| (good, fault, *edit == FrameEdit::Drop)).ok();
                 assert_eq!(read, slow.read(&plain), "{}", frame.escape_ascii());
+                let hidden = plain.0.get("usage").is_some();
+                let kept = edit.is_ok_and(|edit| edit == FrameEdit::Keep);
+                assert_eq!(kept, fault || !hidden, "{}", frame.escape_ascii());
             }
             // Refused or not, it may mean anything.
-            None if seen.is_ok() => slow.comparable = false,
+            None if edit.is_ok() => slow.comparable = false,
             None => {}
         }
         if slow.comparable {
@@ -48,21 +60,30 @@ pub fn holds(data: &[u8]) {
             assert_eq!(meter.token_frames(), slow.token_frames);
             for expected in [1, 2, 3, 63, 64, 65, 128] {
                 let all = (0..expected).all(|index| slow.finished.contains(&u64::from(index)));
-                assert_eq!(meter.all_finished(expected), all, "{expected} choices");
+                assert_eq!(stream.has_finished(expected), all, "{expected} choices");
             }
         }
     }
     whole(data);
 }
 
+/// A call whose client did not ask for usage: it is to be hidden.
+fn call() -> Call {
+    let body = Bytes::from_static(br#"{"model":"m","stream":true}"#);
+    read_request(Endpoint::Chat, body).expect("it is a chat request")
+}
+
 fn whole(body: &[u8]) {
-    let read = read_whole(body);
-    if let Ok(Some(usage)) = read.as_ref().map(|whole| whole.tally.counted) {
-        sane(&usage);
-    }
-    if let Some(plain) = Plain::of(body) {
-        let read = read.expect("it is an object");
-        assert_eq!((read.error, read.tally.counted), (is_error(&plain.0), usage_of(&plain.0["usage"])));
+    let (mut fault, mut meter) = (false, AnswerMeter::default());
+    let read = read_whole(body, |moment| {
+        fault |= moment == Moment::Fault;
+        meter.note(moment);
+    });
+    let counted = meter.tally(true).counted;
+    counted.inspect(sane);
+    if let Some(plain) = PlainFrame::of(body) {
+        assert_eq!(read, Ok(()), "it is an object");
+        assert_eq!((fault, counted), (is_error(&plain.0), usage_of(&plain.0["usage"])));
     }
 }
 
@@ -72,14 +93,11 @@ fn sane(usage: &Usage) {
     assert!(usage.input <= ABSURD && usage.output <= 2 * ABSURD, "{usage:?}");
 }
 
-/// Cutting the usage out of a frame leaves every other member as it stands.
-fn cut_out(frame: &[u8], usage: &str) {
-    let start = usage.as_ptr().addr() - frame.as_ptr().addr();
-    let span = member_span(frame, start..start + usage.len());
-    let rest = [&frame[..span.start], &frame[span.end..]].concat();
-    let (Ok(before), Ok(after)) = (Members::of(frame), Members::of(&rest)) else {
+/// Cutting the usage out of a frame leaves every other member as it is written.
+fn cut_out(frame: &[u8], rest: &[u8]) {
+    let (Ok(before), Ok(after)) = (Members::of(frame), Members::of(rest)) else {
         // A name with half a surrogate pair is skipped by the one and refused by the other.
-        assert_eq!(Members::of(frame).is_ok(), Members::of(&rest).is_ok(), "{}", rest.escape_ascii());
+        assert_eq!(Members::of(frame).is_ok(), Members::of(rest).is_ok(), "{}", rest.escape_ascii());
         return;
     };
     let others = |members: &Members| -> Vec<(String, String)> {
@@ -91,9 +109,9 @@ fn cut_out(frame: &[u8], usage: &str) {
 }
 
 /// A frame that can be read in one way only.
-struct Plain(Value);
+struct PlainFrame(Value);
 
-impl Plain {
+impl PlainFrame {
     fn of(frame: &[u8]) -> Option<Self> {
         let members = Members::of(frame).ok().filter(|_| depth(frame) < READABLE_DEPTH)?;
         let value: Value = serde_json::from_slice(frame).ok()?;
@@ -116,9 +134,9 @@ impl Plain {
     }
 }
 
-/// The meter, slow and obvious.
+/// Reader and meter, slow and obvious.
 #[derive(Default)]
-struct Slow {
+struct SlowReader {
     usage: Option<Usage>,
     finished: BTreeSet<u64>,
     token_frames: u64,
@@ -126,9 +144,9 @@ struct Slow {
     comparable: bool,
 }
 
-impl Slow {
+impl SlowReader {
     /// Whether the frame is good, an error, and there for its usage alone.
-    fn read(&mut self, Plain(frame): &Plain) -> Option<(bool, bool, bool)> {
+    fn read(&mut self, PlainFrame(frame): &PlainFrame) -> Option<(bool, bool, bool)> {
         if is_error(frame) {
             return Some((false, true, false));
         }

@@ -6,18 +6,18 @@
 //! Start reading in [`holds`]; [`reference`] is the slow reading.
 
 use bytes::Bytes;
-use tierway::upstream::sse::{Frame, FrameKind, SseError, SseReader};
+use tierway::protocol::sse::{Frame, SseError, SseReader};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// More than any input here.
-const ROOM: usize = 1 << 20;
+const NO_LIMIT: usize = 1 << 20;
 
 /// What must hold for any stream, in any chunks.
 pub fn holds(data: &[u8]) {
     let (input, sizes) = stream_and_sizes(data);
     let expected = reference(input);
     let cut = chunks(input, sizes);
-    assert_eq!(read_all(ROOM, &[input]), Ok(expected.clone()), "in one chunk");
+    assert_eq!(read_all(NO_LIMIT, &[input]), Ok(expected.clone()), "in one chunk");
     check(&cut, &expected);
     check(&input.chunks(1).collect::<Vec<_>>(), &expected);
     let limit = 1 + sizes.iter().map(|size| usize::from(*size)).sum::<usize>() % 64;
@@ -39,7 +39,7 @@ pub fn holds_at_every_cut(data: &[u8]) {
 }
 
 fn check(chunks: &[&[u8]], expected: &[Frame]) {
-    let frames = read_all(ROOM, chunks).expect("no frame is larger than the input");
+    let frames = read_all(NO_LIMIT, chunks).expect("no frame is larger than the input");
     let raw: Vec<u8> = frames.iter().flat_map(|frame| frame.raw.to_vec()).collect();
     assert_eq!(raw, chunks.concat(), "every byte, once");
     assert_eq!(join_cut_endings(frames), expected, "as the reference reads it");
@@ -89,7 +89,7 @@ fn join_cut_endings(frames: Vec<Frame>) -> Vec<Frame> {
     for frame in frames {
         match joined.last_mut() {
             Some(last) if last.terminated && last.raw.ends_with(b"\r") && frame.raw == "\n" => {
-                assert_eq!(frame.kind, FrameKind::Comment);
+                assert_eq!((&frame.data, frame.event()), (&None, None));
                 last.raw = [&last.raw[..], b"\n"].concat().into();
             }
             _ => joined.push(frame),
@@ -153,12 +153,6 @@ fn reference_frame(raw: Vec<u8>, lines: &[&[u8]], terminated: bool) -> Frame {
     };
     let data = values("data");
     let data = (!data.is_empty()).then(|| Bytes::from(data.join(&b'\n')));
-    let text = data.as_ref().map(|data| String::from_utf8_lossy(data));
-    let kind = match text.as_deref().map(|text| text.trim_matches([' ', '\t', '\n', '\x0c'])) {
-        None => FrameKind::Comment,
-        Some("[DONE]") => FrameKind::Done,
-        Some(_) => FrameKind::Data,
-    };
     let event = values("event").pop().filter(|name| !name.is_empty());
-    Frame { raw: raw.into(), data, event: event.map(Bytes::from), kind, terminated }
+    Frame { raw: raw.into(), data, event_name: event.map(Bytes::from), terminated }
 }

@@ -1,15 +1,17 @@
-//! What a simulated provider says: OpenAI's shapes around words drawn from the request.
+//! What a simulated provider answers: words drawn from the request, written as a host of chat completions does.
 //!
 //! The same request always gives the same answer, whole or streamed. It never knows the time.
+//!
+//! Start reading in [`SimAnswer::new`].
 
 use crate::domain::call::{Call, Endpoint};
 use crate::domain::random::{FNV_BASIS, RandomValue, fnv1a};
-use bytes::{BufMut, BytesMut};
-use serde::Serialize;
-use std::borrow::Cow;
+use crate::domain::usage::Usage;
+use crate::protocol::chat::write::{ChatWriter, ChoicePiece};
+use bytes::BytesMut;
 use std::sync::Arc;
 
-/// A date no answer of a real provider bears: 2023-11-14.
+/// A date no answer of a real provider has: 2023-11-14, in Unix seconds.
 const CREATED: u64 = 1_700_000_000;
 /// An answer's natural length in tokens: from this on, and this many more at most.
 const SHORTEST: u64 = 16;
@@ -20,14 +22,14 @@ const DIMENSIONS: u64 = 16;
 const SEED_BYTES: usize = 4096;
 /// How every answer begins, so that nobody takes it for a model's.
 const OPENING: [&str; 8] = ["This", " answer", " is", " simulated", ":", " the", " river", " says"];
-/// What it goes on with, a token each.
+/// How it continues, a token each.
 const WORDS: [&str; 16] = [
     " one", " river", " carries", " the", " light", " of", " many", " stones", " and", " slowly", " turns", " toward",
     " open", " water", " without", " hurry",
 ];
 
 /// An answer, as far as it is decided by the request.
-pub(super) struct Answer {
+pub(super) struct SimAnswer {
     endpoint: Endpoint,
     model: Arc<str>,
     seed: RandomValue,
@@ -38,7 +40,7 @@ pub(super) struct Answer {
     id: String,
 }
 
-impl Answer {
+impl SimAnswer {
     /// The answer to `call`.
     pub(super) fn new(call: &Call, model: Arc<str>) -> Self {
         let seed = seed_of(call.body());
@@ -48,11 +50,8 @@ impl Answer {
             (natural.min(ceiling), ceiling < natural)
         };
         let endpoint = call.endpoint();
-        let (choices, prefix) = match endpoint {
-            Endpoint::Chat => (call.expected_choices(), "chatcmpl"),
-            Endpoint::Completions => (call.expected_choices(), "cmpl"),
-            Endpoint::Embeddings => (0, "embd"),
-        };
+        let choices = if endpoint.writes_text() { call.expected_choices() } else { 0 };
+        let prefix = ChatWriter::id_prefix(endpoint);
         Self {
             endpoint,
             model,
@@ -79,161 +78,62 @@ impl Answer {
 
     fn usage(&self) -> Usage {
         let output = self.lengths.iter().map(|(length, _)| *length).sum();
-        Usage { prompt_tokens: self.input_tokens, completion_tokens: output, total_tokens: self.input_tokens + output }
+        Usage { input: self.input_tokens, output, ..Usage::default() }
+    }
+
+    fn writer(&self) -> ChatWriter<'_> {
+        ChatWriter { endpoint: self.endpoint, id: &self.id, created: CREATED, model: &self.model }
     }
 
     /// Frames of one step: in the first, chat says its role; a choice past its last token finishes;
-    /// after the last of them come usage and `[DONE]`.
+    /// after the last of them come usage and the stream's end.
     pub(super) fn write_step(&self, step: u64, out: &mut BytesMut) {
+        let writer = self.writer();
+        let piece = |index| ChoicePiece { index, ..ChoicePiece::default() };
         if step == 0 && self.endpoint == Endpoint::Chat {
             for choice in 0..self.lengths.len() {
-                self.write_frame(Some(self.piece(choice, Some("assistant"), Some(""), None)), out);
+                let first = ChoicePiece { role: Some("assistant"), content: Some(""), ..piece(choice) };
+                writer.write_piece(first, out);
             }
         }
         for (choice, (length, cut)) in self.lengths.iter().enumerate() {
             if step < *length {
-                self.write_frame(Some(self.piece(choice, None, Some(self.token(choice, step)), None)), out);
+                let next = ChoicePiece { content: Some(self.token(choice, step)), ..piece(choice) };
+                writer.write_piece(next, out);
             } else if step == *length {
-                let reason = if *cut { "length" } else { "stop" };
-                self.write_frame(Some(self.piece(choice, None, None, Some(reason))), out);
+                let last = ChoicePiece { finish_reason: Some(finish_reason(*cut)), ..piece(choice) };
+                writer.write_piece(last, out);
             }
         }
         if step > self.longest() {
-            self.write_frame(None, out);
-            out.extend_from_slice(b"data: [DONE]\n\n");
+            writer.write_end(self.usage(), out);
         }
     }
 
-    fn piece<'a>(
-        &self,
-        index: usize,
-        role: Option<&'static str>,
-        content: Option<&'a str>,
-        finish_reason: Option<&'static str>,
-    ) -> Choice<'a> {
-        let chat = self.endpoint == Endpoint::Chat;
-        Choice {
-            index,
-            message: None,
-            delta: chat.then_some(Said { role, content: content.map(Into::into) }),
-            text: (!chat).then(|| content.unwrap_or_default().into()),
-            logprobs: None,
-            finish_reason,
-        }
-    }
-
-    /// A frame with `choice`, or the one with usage.
-    fn write_frame(&self, choice: Option<Choice<'_>>, out: &mut BytesMut) {
-        let usage = choice.is_none().then(|| self.usage());
-        let object = match self.endpoint {
-            Endpoint::Chat => "chat.completion.chunk",
-            Endpoint::Completions | Endpoint::Embeddings => "text_completion",
-        };
-        out.extend_from_slice(b"data: ");
-        write_json(&self.completion(object, choice.into_iter().collect(), usage), out);
-        out.extend_from_slice(b"\n\n");
-    }
-
-    /// All of it, as one JSON document.
+    /// All of it, as one document.
     pub(super) fn write_whole(&self, out: &mut BytesMut) {
-        let object = match self.endpoint {
-            Endpoint::Chat => "chat.completion",
-            Endpoint::Completions => "text_completion",
-            Endpoint::Embeddings => return write_json(&self.embeddings(), out),
-        };
-        let choices = (0..self.lengths.len()).map(|index| self.whole_choice(index)).collect();
-        write_json(&self.completion(object, choices, Some(self.usage())), out);
+        if !self.endpoint.writes_text() {
+            return self.writer().write_embeddings((0..self.inputs).map(|index| self.vector(index)), self.usage(), out);
+        }
+        let choices = self.lengths.iter().enumerate().map(|(index, (length, cut))| {
+            let text = (0..*length).map(|position| self.token(index, position)).collect();
+            (text, finish_reason(*cut))
+        });
+        self.writer().write_whole(choices, self.usage(), out);
     }
 
-    fn whole_choice(&self, index: usize) -> Choice<'static> {
-        let (length, cut) = self.lengths[index];
-        let said: String = (0..length).map(|position| self.token(index, position)).collect();
-        let (message, text) = match self.endpoint {
-            Endpoint::Chat => (Some(Said { role: Some("assistant"), content: Some(said.into()) }), None),
-            Endpoint::Completions | Endpoint::Embeddings => (None, Some(said.into())),
-        };
-        let finish_reason = Some(if cut { "length" } else { "stop" });
-        Choice { index, message, delta: None, text, logprobs: None, finish_reason }
+    fn vector(&self, index: u32) -> Vec<f64> {
+        let seed = self.seed.salted(u64::from(index));
+        (0..DIMENSIONS).map(|dimension| 2.0 * seed.salted(dimension).unit() - 1.0).collect()
     }
+}
 
-    fn completion<'a>(
-        &'a self,
-        object: &'static str,
-        choices: Vec<Choice<'a>>,
-        usage: Option<Usage>,
-    ) -> Completion<'a> {
-        Completion { id: &self.id, object, created: CREATED, model: &self.model, choices, usage }
-    }
-
-    fn embeddings(&self) -> Embeddings<'_> {
-        let vector = |index: u32| {
-            let seed = self.seed.salted(u64::from(index));
-            (0..DIMENSIONS).map(|dimension| 2.0 * seed.salted(dimension).unit() - 1.0).collect()
-        };
-        let data = (0..self.inputs).map(|index| Embedding { object: "embedding", index, embedding: vector(index) });
-        Embeddings { object: "list", data: data.collect(), model: &self.model, usage: self.usage() }
-    }
+fn finish_reason(cut: bool) -> &'static str {
+    if cut { "length" } else { "stop" }
 }
 
 /// FNV-1a over the body's end and its length.
 fn seed_of(body: &[u8]) -> RandomValue {
     let end = &body[body.len().saturating_sub(SEED_BYTES)..];
     RandomValue(fnv1a(FNV_BASIS ^ body.len() as u64, end))
-}
-
-fn write_json(value: &impl Serialize, out: &mut BytesMut) {
-    serde_json::to_writer(out.writer(), value).expect("plain structs with string keys, written to memory");
-}
-
-#[derive(Serialize)]
-struct Completion<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: Vec<Choice<'a>>,
-    usage: Option<Usage>,
-}
-
-#[derive(Serialize)]
-struct Choice<'a> {
-    index: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<Said<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delta: Option<Said<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<Cow<'a, str>>,
-    logprobs: Option<()>,
-    finish_reason: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct Said<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<Cow<'a, str>>,
-}
-
-#[derive(Serialize)]
-struct Usage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    total_tokens: u64,
-}
-
-#[derive(Serialize)]
-struct Embeddings<'a> {
-    object: &'static str,
-    data: Vec<Embedding>,
-    model: &'a str,
-    usage: Usage,
-}
-
-#[derive(Serialize)]
-struct Embedding {
-    object: &'static str,
-    index: u32,
-    embedding: Vec<f64>,
 }

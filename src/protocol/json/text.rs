@@ -1,9 +1,12 @@
-//! How much text a piece of JSON holds, without reading it twice.
+//! Text in JSON: how much of it a document holds, without reading it twice, and how one string is written.
 //!
-//! One pass over the strings, no allocation, no depth: it tells names from values by the colon after a name and
-//! counts the values whose name says that they are text. It must never fail: what it does not understand it
-//! does not count.
+//! Measuring is one pass over the strings, no allocation, no depth: it separates names from values by the colon
+//! after a name and counts the values whose name says that they are text. It must never fail: what it does not
+//! understand it does not count.
+//!
+//! Start reading in [`text_bytes`].
 
+use bytes::Bytes;
 use memchr::memchr2;
 
 /// Names of text that a model wrote, in messages and in calls.
@@ -11,7 +14,7 @@ const NAMES: [&[u8]; 7] =
     [b"content", b"text", b"reasoning", b"reasoning_content", b"refusal", b"arguments", b"thinking"];
 
 /// Bytes of text in `json`, as they are once unescaped; at most two too many for each `\u`.
-pub(super) fn text_bytes(json: &[u8]) -> u64 {
+pub fn text_bytes(json: &[u8]) -> u64 {
     let mut left = json;
     let mut is_text = false;
     let mut total = 0;
@@ -27,6 +30,11 @@ pub(super) fn text_bytes(json: &[u8]) -> u64 {
     total
 }
 
+/// `text` as a JSON string, quotes included.
+pub fn quoted(text: &str) -> Bytes {
+    serde_json::Value::from(text).to_string().into()
+}
+
 /// The string that begins here, as written; its bytes once unescaped; and what follows its closing quote.
 fn string(json: &[u8]) -> Option<(&[u8], u64, &[u8])> {
     let (mut at, mut less) = (0, 0);
@@ -34,7 +42,7 @@ fn string(json: &[u8]) -> Option<(&[u8], u64, &[u8])> {
         at += memchr2(b'"', b'\\', json.get(at..)?)?;
         match (json[at], json.get(at + 1)) {
             (b'"', _) => return Some((&json[..at], (at - less) as u64, &json[at + 1..])),
-            // Six bytes stand for one to three.
+            // Six bytes spell one to three.
             (_, Some(b'u')) => (at, less) = (at + 6, less + 3),
             (_, _) => (at, less) = (at + 2, less + 1),
         }

@@ -1,5 +1,5 @@
-//! Reads JSON text once, strictly, and builds nothing: the caller hears where the members of an
-//! object stand. What passes is the grammar of RFC 8259, nested at most [`MAX_DEPTH`] levels, and no
+//! Reads JSON text once, strictly, and builds nothing: the caller learns where the members of an
+//! object are. What passes is the grammar of RFC 8259, nested at most [`MAX_DEPTH`] levels, and no
 //! string with half a surrogate pair, which is no character and which strict readers refuse.
 //!
 //! It never decodes, copies or judges a value.
@@ -16,7 +16,7 @@ const TRAILING: RangeInclusive<u16> = 0xDC00..=0xDFFF;
 
 /// Why text does not pass, and at which byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flaw {
+pub enum JsonFlaw {
     /// It is not JSON, or not of the kind asked for.
     Grammar(usize),
     /// It nests deeper than [`MAX_DEPTH`] levels.
@@ -25,12 +25,12 @@ pub enum Flaw {
     HalfSurrogate(usize),
 }
 
-/// Reads the object that fills `text` from `start` on, white space aside, and tells `member` of each
-/// of its members: where the name stands, its quotes included, and where the value does.
+/// Reads the object that fills `text` from `start` on, white space aside, and calls `member` for each
+/// of its members: with the place of the name, its quotes included, and that of the value.
 ///
 /// # Errors
-/// The first [`Flaw`]; `member` has then heard of the members before it.
-pub fn object(text: &str, start: usize, member: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), Flaw> {
+/// The first [`JsonFlaw`]; `member` was then called for the members before it.
+pub fn object(text: &str, start: usize, member: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), JsonFlaw> {
     let mut scanner = Scanner::new(text, start);
     scanner.skip_space();
     scanner.object(member)?;
@@ -40,8 +40,8 @@ pub fn object(text: &str, start: usize, member: impl FnMut(Range<usize>, Range<u
 /// How many elements the list has that fills `text`.
 ///
 /// # Errors
-/// The first [`Flaw`].
-pub fn list_len(text: &str) -> Result<usize, Flaw> {
+/// The first [`JsonFlaw`].
+pub fn list_len(text: &str) -> Result<usize, JsonFlaw> {
     let mut scanner = Scanner::new(text, 0);
     let mut len = 0;
     scanner.list(|| len += 1)?;
@@ -49,7 +49,7 @@ pub fn list_len(text: &str) -> Result<usize, Flaw> {
     Ok(len)
 }
 
-/// Walks over text; each method goes behind what it is named for, or says why that is not there.
+/// A position in text; each method moves it behind what the method is named for, or returns why that is not there.
 struct Scanner<'a> {
     text: &'a [u8],
     /// The next byte to read.
@@ -63,7 +63,7 @@ impl<'a> Scanner<'a> {
         Self { text: text.as_bytes(), at: start, depth: 0 }
     }
 
-    fn value(&mut self) -> Result<(), Flaw> {
+    fn value(&mut self) -> Result<(), JsonFlaw> {
         match self.next() {
             Some(b'"') => self.string(),
             Some(b'{') => self.object(|_, _| ()),
@@ -75,7 +75,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn object(&mut self, mut member: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), Flaw> {
+    fn object(&mut self, mut member: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), JsonFlaw> {
         self.open(b'{')?;
         let mut more = !self.close(b'}');
         while more {
@@ -93,7 +93,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn list(&mut self, mut element: impl FnMut()) -> Result<(), Flaw> {
+    fn list(&mut self, mut element: impl FnMut()) -> Result<(), JsonFlaw> {
         self.open(b'[')?;
         let mut more = !self.close(b']');
         while more {
@@ -105,10 +105,10 @@ impl<'a> Scanner<'a> {
     }
 
     /// An opening bracket and the space behind it.
-    fn open(&mut self, bracket: u8) -> Result<(), Flaw> {
+    fn open(&mut self, bracket: u8) -> Result<(), JsonFlaw> {
         self.byte(bracket)?;
         if self.depth == MAX_DEPTH {
-            return Err(Flaw::TooDeep(self.at - 1));
+            return Err(JsonFlaw::TooDeep(self.at - 1));
         }
         self.depth += 1;
         self.skip_space();
@@ -124,7 +124,7 @@ impl<'a> Scanner<'a> {
 
     /// What follows an element: a comma, the space around it, and thus another element (`true`), or
     /// the closing bracket.
-    fn comma_or(&mut self, bracket: u8) -> Result<bool, Flaw> {
+    fn comma_or(&mut self, bracket: u8) -> Result<bool, JsonFlaw> {
         self.skip_space();
         if self.close(bracket) {
             return Ok(false);
@@ -134,7 +134,7 @@ impl<'a> Scanner<'a> {
         Ok(true)
     }
 
-    fn string(&mut self) -> Result<(), Flaw> {
+    fn string(&mut self) -> Result<(), JsonFlaw> {
         self.byte(b'"')?;
         let mut at = self.at;
         loop {
@@ -143,7 +143,7 @@ impl<'a> Scanner<'a> {
                 [b'"', ..] => break,
                 [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => at += 2,
                 [b'\\', b'u', ..] => at = self.after_unicode(at)?,
-                _ => return Err(Flaw::Grammar(at)),
+                _ => return Err(JsonFlaw::Grammar(at)),
             }
         }
         self.at = at + 1;
@@ -151,13 +151,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// Where the text goes on after a `\uXXXX` at `at`, or after the two that spell one character.
-    fn after_unicode(&self, at: usize) -> Result<usize, Flaw> {
-        let unit = self.code_unit(at).ok_or(Flaw::Grammar(at))?;
+    fn after_unicode(&self, at: usize) -> Result<usize, JsonFlaw> {
+        let unit = self.code_unit(at).ok_or(JsonFlaw::Grammar(at))?;
         if LEADING.contains(&unit) && self.code_unit(at + 6).is_some_and(|next| TRAILING.contains(&next)) {
             return Ok(at + 12);
         }
         if LEADING.contains(&unit) || TRAILING.contains(&unit) {
-            return Err(Flaw::HalfSurrogate(at));
+            return Err(JsonFlaw::HalfSurrogate(at));
         }
         Ok(at + 6)
     }
@@ -169,7 +169,7 @@ impl<'a> Scanner<'a> {
         hex.iter().try_fold(0, |unit, byte| Some(unit << 4 | digit(*byte)? as u16))
     }
 
-    fn number(&mut self) -> Result<(), Flaw> {
+    fn number(&mut self) -> Result<(), JsonFlaw> {
         self.take(b'-');
         // A zero leads nothing: a digit behind it is a flaw to whoever reads on.
         if !self.take(b'0') {
@@ -186,7 +186,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// One digit or more.
-    fn digits(&mut self) -> Result<(), Flaw> {
+    fn digits(&mut self) -> Result<(), JsonFlaw> {
         let start = self.at;
         while self.next().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
@@ -194,7 +194,7 @@ impl<'a> Scanner<'a> {
         if self.at == start { Err(self.flaw()) } else { Ok(()) }
     }
 
-    fn word(&mut self, word: &[u8]) -> Result<(), Flaw> {
+    fn word(&mut self, word: &[u8]) -> Result<(), JsonFlaw> {
         if !self.text[self.at..].starts_with(word) {
             return Err(self.flaw());
         }
@@ -203,7 +203,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The end of the text, and space before it.
-    fn end(&mut self) -> Result<(), Flaw> {
+    fn end(&mut self) -> Result<(), JsonFlaw> {
         self.skip_space();
         if self.at == self.text.len() { Ok(()) } else { Err(self.flaw()) }
     }
@@ -214,7 +214,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn byte(&mut self, byte: u8) -> Result<(), Flaw> {
+    fn byte(&mut self, byte: u8) -> Result<(), JsonFlaw> {
         if self.take(byte) { Ok(()) } else { Err(self.flaw()) }
     }
 
@@ -229,15 +229,15 @@ impl<'a> Scanner<'a> {
         self.text.get(self.at).copied()
     }
 
-    fn flaw(&self) -> Flaw {
-        Flaw::Grammar(self.at)
+    fn flaw(&self) -> JsonFlaw {
+        JsonFlaw::Grammar(self.at)
     }
 }
 
-/// Where the first byte at or after `at` stands that does not stand for itself in a string: a quote,
+/// Where the first byte at or after `at` is that does not mean itself in a string: a quote,
 /// a backslash, a control character; the end of the text if there is none.
 ///
-/// Most stretches are a few words long and end at a place that words tell exactly; long ones go by in
+/// Most stretches are a few machine words long, and words find the exact end; long ones are searched in
 /// blocks, which the compiler turns into vector instructions.
 #[inline]
 fn plain_end(text: &[u8], mut at: usize) -> usize {
@@ -287,20 +287,20 @@ mod tests {
     use super::*;
 
     /// What becomes of one value, from its first byte on.
-    fn value(text: &str) -> Result<(), Flaw> {
+    fn value(text: &str) -> Result<(), JsonFlaw> {
         let mut scanner = Scanner::new(text, 0);
         scanner.value()?;
         scanner.end()
     }
 
-    fn check(text: impl AsRef<str>, expected: Result<(), Flaw>) {
+    fn check(text: impl AsRef<str>, expected: Result<(), JsonFlaw>) {
         assert_eq!(value(text.as_ref()), expected, "{}", text.as_ref());
     }
 
     #[test]
     fn nesting_is_counted_outside_strings_only() {
         let nested = |open: &str, close: &str, depth| open.repeat(depth) + &close.repeat(depth);
-        let too_deep = |at| Err(Flaw::TooDeep(at));
+        let too_deep = |at| Err(JsonFlaw::TooDeep(at));
         check(nested("[", "]", 128), Ok(()));
         check(nested("[", "]", 129), too_deep(128));
         check(format!("{}0{}", "{\"\":".repeat(128), "}".repeat(128)), Ok(()));
@@ -311,12 +311,12 @@ mod tests {
         check(format!("[\"{}\"]", "[".repeat(500)), Ok(()));
         check(format!("[\"\\\"{}\"]", "[".repeat(500)), Ok(()));
         check(format!("[\"\\\\\",{}", "[".repeat(128)), too_deep(133));
-        check(format!("\"{}", "[".repeat(500)), Err(Flaw::Grammar(501)));
+        check(format!("\"{}", "[".repeat(500)), Err(JsonFlaw::Grammar(501)));
     }
 
     #[test]
     fn surrogates_come_in_pairs() {
-        let half = |at| Err(Flaw::HalfSurrogate(at));
+        let half = |at| Err(JsonFlaw::HalfSurrogate(at));
         check(r#""\ud83d\ude00 \uD83D\uDE00 \u00e9 \uE000""#, Ok(()));
         check(r#""\ud83d""#, half(1));
         check(r#""ab\ude00""#, half(3));
@@ -349,18 +349,18 @@ mod tests {
             ("null null", 5),
         ];
         for (text, at) in cases {
-            check(text, Err(Flaw::Grammar(at)));
+            check(text, Err(JsonFlaw::Grammar(at)));
         }
     }
 
     #[test]
-    fn members_are_reported_where_they_stand() {
+    fn members_are_reported_where_they_are() {
         let text = r#"xx { "a" : [1, {"b": 2}] ,"\u0063":"}"} "#;
-        let mut send = Vec::new();
-        assert_eq!(object(text, 2, |name, value| send.push((&text[name], &text[value]))), Ok(()));
-        assert_eq!(send, [(r#""a""#, r#"[1, {"b": 2}]"#), (r#""\u0063""#, r#""}""#)]);
-        assert_eq!(object("[]", 0, |_, _| ()), Err(Flaw::Grammar(0)));
-        assert_eq!(object("{} {}", 0, |_, _| ()), Err(Flaw::Grammar(3)));
+        let mut found = Vec::new();
+        assert_eq!(object(text, 2, |name, value| found.push((&text[name], &text[value]))), Ok(()));
+        assert_eq!(found, [(r#""a""#, r#"[1, {"b": 2}]"#), (r#""\u0063""#, r#""}""#)]);
+        assert_eq!(object("[]", 0, |_, _| ()), Err(JsonFlaw::Grammar(0)));
+        assert_eq!(object("{} {}", 0, |_, _| ()), Err(JsonFlaw::Grammar(3)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reads a Server-Sent Events stream frame by frame, made for passing it on byte for byte.
 //! Line endings (LF, CR, CRLF, mixed), comments, the byte order mark and the field rules are those
 //! of the HTML standard, section 9.2; only a last frame without its blank line, which the standard
-//! drops, is handed out here too, marked as such.
+//! drops, is returned here too, marked as such.
 //!
 //! It never loses, adds or alters a byte: the `raw` of all frames, joined, is the input. It never
 //! looks inside a payload, never waits for a byte it does not need, and looks at each byte once
@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::Event;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 
@@ -19,12 +20,12 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Cuts chunks of bytes into frames.
 ///
-/// Push a chunk, then call [`next_frame`](Self::next_frame) until it answers `None`; at the end of
+/// Push a chunk, then call [`next_frame`](Self::next_frame) until it returns `None`; at the end of
 /// the stream call [`finish`](Self::finish). Memory stays below one frame plus the chunks pushed.
 ///
 /// A carriage return at the very end of a chunk may be half of a CRLF. When it closes a frame, that
-/// frame is handed out at once all the same; the line feed, should it follow, becomes a frame of its
-/// own: one blank line, [`FrameKind::Comment`], harmless to every reader, and no client that splits
+/// frame is returned at once all the same; the line feed, should it follow, becomes a frame of its
+/// own: one blank line and no data, harmless to every reader, and no client that splits
 /// on `\r\n\r\n` has to wait for the next event to see the last one.
 #[derive(Debug)]
 pub struct SseReader {
@@ -43,7 +44,7 @@ pub struct SseReader {
     after_cr: bool,
     /// No line was read yet, so this one may begin with a byte order mark.
     first_line: bool,
-    fields: Fields,
+    fields: FrameFields,
     failed: bool,
 }
 
@@ -57,22 +58,49 @@ pub struct Frame {
     /// line. `None` without any `data` line, empty for a bare `data:`.
     pub data: Option<Bytes>,
     /// The value of the last `event` line, unless empty.
-    pub event: Option<Bytes>,
-    /// What the frame is for.
-    pub kind: FrameKind,
-    /// Whether its blank line came; `false` only for what [`SseReader::finish`] hands out last.
+    pub event_name: Option<Bytes>,
+    /// Whether its blank line came; `false` only for what [`SseReader::finish`] returns last.
     pub terminated: bool,
 }
 
-/// What a frame is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameKind {
-    /// It carries a payload.
-    Data,
-    /// Its payload is `[DONE]`, give or take white space around it.
-    Done,
-    /// It carries no payload: comments, other fields, or nothing but a blank line.
-    Comment,
+impl Frame {
+    /// The event it carries; `None` for comments, blank payloads and nothing but a blank line.
+    pub fn event(&self) -> Option<Event<'_>> {
+        let payload = self.data.as_deref().filter(|data| !data.trim_ascii().is_empty())?;
+        Some(Event { name: self.event_name.as_deref(), payload, terminated: self.terminated })
+    }
+
+    /// Passes `write` the frame without the bytes of its payload at `cut`, in order; nothing where it has none.
+    pub fn write_without(&self, cut: Range<usize>, mut write: impl FnMut(&[u8])) {
+        let Some(payload) = &self.data else { return };
+        if let Some(at) = place_in(&self.raw, payload) {
+            write(&self.raw[..at + cut.start]);
+            write(&self.raw[at + cut.end..]);
+            return;
+        }
+        // The payload came in several `data` lines and is a text of its own: it goes out line by line.
+        if let Some(name) = &self.event_name {
+            write(&[b"event: ", &name[..], b"\n"].concat());
+        }
+        let left = [&payload[..cut.start], &payload[cut.end..]].concat();
+        for line in left.split(|&byte| byte == b'\n') {
+            write(&[b"data: ", line, b"\n"].concat());
+        }
+        if self.terminated {
+            write(b"\n");
+        }
+    }
+}
+
+/// Where `part` lies in `all`, when it is a slice of it.
+fn place_in(all: &Bytes, part: &Bytes) -> Option<usize> {
+    let at = part.as_ptr().addr().checked_sub(all.as_ptr().addr())?;
+    (at.checked_add(part.len())? <= all.len()).then_some(at)
+}
+
+/// Whether `bytes` of a stream end with a whole frame.
+pub fn ends_frame(bytes: &[u8]) -> bool {
+    [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"].iter().any(|end| bytes.ends_with(end))
 }
 
 /// Why a stream cannot be read on.
@@ -88,7 +116,7 @@ pub enum SseError {
 
 impl SseReader {
     /// A reader that holds at most `max_frame_bytes` of an unfinished frame. (The line feed of a
-    /// closing CRLF is not counted, as it may come after the frame was handed out.)
+    /// closing CRLF is not counted, as it may come after the frame was returned.)
     pub fn new(max_frame_bytes: usize) -> Self {
         Self {
             max_frame_bytes,
@@ -99,7 +127,7 @@ impl SseReader {
             scanned: 0,
             after_cr: false,
             first_line: true,
-            fields: Fields::default(),
+            fields: FrameFields::default(),
             failed: false,
         }
     }
@@ -116,7 +144,7 @@ impl SseReader {
         }
     }
 
-    /// The next complete frame; `None` when it takes more bytes to tell.
+    /// The next complete frame; `None` when it takes more bytes to know.
     ///
     /// # Errors
     ///
@@ -165,7 +193,7 @@ impl SseReader {
     }
 
     /// Steps over the line feed of a CRLF that was cut by a chunk's end. When the carriage return
-    /// had closed a frame already, the line feed is the answer.
+    /// had closed a frame already, the line feed is a frame.
     fn rest_of_crlf(&mut self) -> Option<Frame> {
         let next = *self.chunk.get(self.scanned - self.carry.len())?;
         if !std::mem::take(&mut self.after_cr) || next != b'\n' {
@@ -251,15 +279,15 @@ impl SseReader {
     }
 }
 
-/// What the lines of the unfinished frame said so far, as places in it.
+/// What the lines of the unfinished frame hold so far, as places in it.
 #[derive(Debug, Default)]
-struct Fields {
-    data: Payload,
+struct FrameFields {
+    data: DataLines,
     event: Option<Range<usize>>,
 }
 
 #[derive(Debug, Default)]
-enum Payload {
+enum DataLines {
     #[default]
     None,
     /// One `data` line, the common case: nothing is copied.
@@ -268,7 +296,7 @@ enum Payload {
     Joined(BytesMut),
 }
 
-impl Fields {
+impl FrameFields {
     /// Reads the line at `line` of `frame`.
     fn note(&mut self, frame: &[u8], line: Range<usize>) {
         let text = &frame[line.clone()];
@@ -286,21 +314,16 @@ impl Fields {
 
     fn into_frame(self, raw: Bytes, terminated: bool) -> Frame {
         let data = match self.data {
-            Payload::None => None,
-            Payload::Line(line) => Some(raw.slice(line)),
-            Payload::Joined(lines) => Some(lines.freeze()),
+            DataLines::None => None,
+            DataLines::Line(line) => Some(raw.slice(line)),
+            DataLines::Joined(lines) => Some(lines.freeze()),
         };
-        let kind = match &data {
-            None => FrameKind::Comment,
-            Some(data) if data.trim_ascii() == b"[DONE]" => FrameKind::Done,
-            Some(_) => FrameKind::Data,
-        };
-        let event = self.event.filter(|name| !name.is_empty());
-        Frame { data, event: event.map(|name| raw.slice(name)), kind, terminated, raw }
+        let event_name = self.event.filter(|name| !name.is_empty());
+        Frame { data, event_name: event_name.map(|name| raw.slice(name)), terminated, raw }
     }
 }
 
-impl Payload {
+impl DataLines {
     fn append(&mut self, frame: &[u8], line: Range<usize>) {
         let mut lines = match std::mem::take(self) {
             Self::None => {
@@ -322,7 +345,7 @@ mod tests {
 
     use super::*;
 
-    const ROOM: usize = 1 << 16;
+    const MAX_FRAME: usize = 1 << 16;
 
     /// All frames of a stream that comes in the given chunks.
     fn read_all<'a>(
@@ -348,35 +371,51 @@ mod tests {
             None => "-".into(),
         };
         let open = if frame.terminated { "" } else { " unterminated" };
-        format!("{:?} {} {}{open}", frame.kind, text(&frame.event), text(&frame.data))
+        format!("{} {}{open}", text(&frame.event_name), text(&frame.data))
     }
 
     fn check(input: &[u8], expected: &[&str]) {
-        let frames = read_all(ROOM, [input]).expect("no frame is too large here");
+        let frames = read_all(MAX_FRAME, [input]).expect("no frame is too large here");
         let summaries: Vec<String> = frames.iter().map(summary).collect();
         assert_eq!(summaries, expected, "{}", input.escape_ascii());
     }
 
     #[test]
     fn frames_are_read_by_the_rules() {
-        check(b"data: a\r\rdata: b\n\n", &["Data - \"a\"", "Data - \"b\""]);
-        check(b"\xEF\xBB\xBFdata: a\r\n\r\n", &["Data - \"a\""]);
-        check(b"data: a\n\n\xEF\xBB\xBFdata: b\n\n", &["Data - \"a\"", "Comment - -"]);
-        check(b"data: a\ndata:b\ndata\n\n", &["Data - \"a\\nb\\n\""]);
-        check(b"data:  a \n\n", &["Data - \" a \""]);
-        check(b"data\n\n:data\n\n", &["Data - \"\"", "Comment - -"]);
-        check(b"event: x\nid: 1\ndata: {}\n\n", &["Data \"x\" \"{}\""]);
-        check(b"event: x\nevent:\n\n\n", &["Comment - -", "Comment - -"]);
-        check(b"data: [DONE]\n\ndata:[DONE] \r\n\r\n", &["Done - \"[DONE]\"", "Done - \"[DONE] \""]);
-        check(b"data: [DONE]", &["Done - \"[DONE]\" unterminated"]);
-        check(b"data: a\n", &["Data - \"a\" unterminated"]);
-        check(b":", &["Comment - - unterminated"]);
+        check(b"data: a\r\rdata: b\n\n", &["- \"a\"", "- \"b\""]);
+        check(b"\xEF\xBB\xBFdata: a\r\n\r\n", &["- \"a\""]);
+        check(b"data: a\n\n\xEF\xBB\xBFdata: b\n\n", &["- \"a\"", "- -"]);
+        check(b"data: a\ndata:b\ndata\n\n", &["- \"a\\nb\\n\""]);
+        check(b"data:  a \n\n", &["- \" a \""]);
+        check(b"data\n\n:data\n\n", &["- \"\"", "- -"]);
+        check(b"event: x\nid: 1\ndata: {}\n\n", &["\"x\" \"{}\""]);
+        check(b"event: x\nevent:\n\n\n", &["- -", "- -"]);
+        check(b"data: [DONE]\n\ndata:[DONE] \r\n\r\n", &["- \"[DONE]\"", "- \"[DONE] \""]);
+        check(b"data: [DONE]", &["- \"[DONE]\" unterminated"]);
+        check(b"data: a\n", &["- \"a\" unterminated"]);
+        check(b":", &["- - unterminated"]);
     }
 
     #[test]
-    fn a_frame_is_handed_out_with_its_last_byte() {
+    fn an_event_has_a_payload_that_is_not_blank() {
+        let check = |input: &[u8], expected: Option<(Option<&str>, &str)>| {
+            let frames = read_all(MAX_FRAME, [input]).expect("no frame is too large here");
+            let text = |bytes| std::str::from_utf8(bytes).expect("tests send text");
+            let event = frames[0].event().map(|event| (event.name.map(text), text(event.payload)));
+            assert_eq!(event, expected, "{}", input.escape_ascii());
+        };
+        check(b"data:  a \n\n", Some((None, " a ")));
+        check(b"event: x\ndata: [DONE]\n\n", Some((Some("x"), "[DONE]")));
+        check(b"data: a", Some((None, "a")));
+        check(b"event: x\ndata: \n\n", None);
+        check(b"event: x\n\n", None);
+        check(b": c\n\n", None);
+    }
+
+    #[test]
+    fn a_frame_is_returned_with_its_last_byte() {
         for input in ["data: a\r\n\r", "data: a\r\r", "data: a\n\n"] {
-            let mut reader = SseReader::new(ROOM);
+            let mut reader = SseReader::new(MAX_FRAME);
             reader.push(Bytes::from(input));
             let frame = reader.next_frame().expect("small").expect("complete");
             assert_eq!((&frame.raw[..], frame.terminated), (input.as_bytes(), true));
@@ -386,17 +425,17 @@ mod tests {
 
     #[test]
     fn a_line_feed_cut_off_is_a_blank_line_of_its_own_at_once() {
-        let frames = read_all(ROOM, [&b"data: a\r\n\r"[..], b"\n", b"data: b\n\n"]).expect("small");
+        let frames = read_all(MAX_FRAME, [&b"data: a\r\n\r"[..], b"\n", b"data: b\n\n"]).expect("small");
         let raw: Vec<&[u8]> = frames.iter().map(|frame| &frame.raw[..]).collect();
         assert_eq!(raw, [&b"data: a\r\n\r"[..], b"\n", b"data: b\n\n"]);
-        assert_eq!(summary(&frames[1]), "Comment - -");
+        assert_eq!(summary(&frames[1]), "- -");
     }
 
     #[test]
     fn a_frame_within_one_chunk_is_not_copied() {
         let chunk = Bytes::from_static(b"data: a\n\nevent: x\ndata: b\n\n");
         let within = chunk.as_ptr_range();
-        let mut reader = SseReader::new(ROOM);
+        let mut reader = SseReader::new(MAX_FRAME);
         reader.push(chunk);
         while let Some(frame) = reader.next_frame().expect("small") {
             assert!(within.contains(&frame.raw.as_ptr()));
@@ -406,12 +445,12 @@ mod tests {
 
     #[test]
     fn chunks_may_be_pushed_ahead() {
-        let mut reader = SseReader::new(ROOM);
+        let mut reader = SseReader::new(MAX_FRAME);
         for chunk in [&b"data"[..], b"", b": a\n", b"\ndata: b\n\n"] {
             reader.push(Bytes::from_static(chunk));
         }
         let frames: Vec<String> = std::iter::from_fn(|| reader.finish()).map(|f| summary(&f)).collect();
-        assert_eq!(frames, ["Data - \"a\"", "Data - \"b\""]);
+        assert_eq!(frames, ["- \"a\"", "- \"b\""]);
     }
 
     #[test]
@@ -428,7 +467,7 @@ mod tests {
 
     #[test]
     fn an_endless_line_is_refused_without_holding_it() {
-        let mut reader = SseReader::new(ROOM);
+        let mut reader = SseReader::new(MAX_FRAME);
         let mut pushed = 0;
         let refused = loop {
             reader.push(Bytes::from_static(&[b'x'; 1000]));
@@ -438,7 +477,7 @@ mod tests {
                 Err(refused) => break refused,
             }
         };
-        assert_eq!(refused, SseError::FrameTooLarge { max_frame_bytes: ROOM });
-        assert!(pushed <= ROOM + 1000);
+        assert_eq!(refused, SseError::FrameTooLarge { max_frame_bytes: MAX_FRAME });
+        assert!(pushed <= MAX_FRAME + 1000);
     }
 }

@@ -1,11 +1,11 @@
-//! Reads the few members of a request body that routing, limits and the meter must know, and where
-//! they stand, without building the body's JSON as a tree: what comes out is a [`Call`].
+//! Reads the few members of a request body that routing, limits and the meter must know, and their places,
+//! without building the body's JSON as a tree: what comes out is a [`Call`].
 //!
 //! It never changes the body and never judges what it does not need: a member that is not read here
 //! is the provider's to accept or refuse. A member that is read and given twice, in any escaping, is
 //! refused, at the top and inside the objects read: which one wins would be the provider's choice.
 //!
-//! Start reading in [`peek`].
+//! Start reading in [`read_request`].
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -17,8 +17,8 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::member::{Member, is_space, member_of, members};
-use crate::domain::call::{BodyProblem, Bounds, Call, Endpoint, Feature, FeatureSet, RequestMetadata, Splice};
+use crate::domain::call::{BodyProblem, Call, CostFacts, Endpoint, Feature, FeatureSet, RequestMetadata, Splice};
+use crate::protocol::json::member::{Member, is_space, member_of, members};
 
 /// The longest model name taken as one: finding the nearest names to an unknown one costs time by
 /// its length.
@@ -27,7 +27,7 @@ const MAX_MODEL_BYTES: usize = 256;
 /// The most choices a request may ask for, as at OpenAI: each is followed to its end on its own.
 const MAX_CHOICES: u64 = 128;
 
-/// The types of content parts that carry an image, as they stand in JSON.
+/// The types of content parts that carry an image, as written in JSON.
 const IMAGE_TYPES: [&str; 2] = ["image_url", "input_image"];
 
 /// The types of content parts whose tokens are fewer than their bytes in the body.
@@ -44,18 +44,18 @@ static SUSPECT: LazyLock<[Finder<'static>; 5]> =
 /// [`BodyProblem::NotJson`] for anything but one JSON object in UTF-8, nested at most 128 levels;
 /// [`BodyProblem::BadField`] for a member that is read and has the wrong type, an impossible value,
 /// is given twice, or is `model` and missing.
-pub fn peek(endpoint: Endpoint, body: Bytes) -> Result<Call, BodyProblem> {
-    let metadata = read_facts(endpoint, &body)?;
+pub fn read_request(endpoint: Endpoint, body: Bytes) -> Result<Call, BodyProblem> {
+    let metadata = read_metadata(endpoint, &body)?;
     Ok(Call::new(endpoint, body, metadata))
 }
 
-fn read_facts(endpoint: Endpoint, body: &[u8]) -> Result<RequestMetadata, BodyProblem> {
+fn read_metadata(endpoint: Endpoint, body: &[u8]) -> Result<RequestMetadata, BodyProblem> {
     let text = std::str::from_utf8(body)
         .map_err(|error| BodyProblem::NotJson(format!("The body is not UTF-8 at byte {}.", error.valid_up_to())))?;
     let Some(opening_brace) = text.find(|c| !is_space(c)).filter(|&at| body[at] == b'{') else {
         return Err(BodyProblem::NotJson("The body is not a JSON object.".to_owned()));
     };
-    let place = Place { text, opening_brace };
+    let place = BodyText { text, opening_brace };
     match endpoint {
         Endpoint::Chat => chat(place),
         Endpoint::Completions => completions(place),
@@ -63,7 +63,7 @@ fn read_facts(endpoint: Endpoint, body: &[u8]) -> Result<RequestMetadata, BodyPr
     }
 }
 
-fn chat(place: Place<'_>) -> Result<RequestMetadata, BodyProblem> {
+fn chat(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
     let [model, user, stream, stream_options, n, max_tokens, max_completion_tokens, tools, functions, format, messages] =
         members(
             place.text,
@@ -82,20 +82,20 @@ fn chat(place: Place<'_>) -> Result<RequestMetadata, BodyProblem> {
             ],
         )?;
     let stream = stream.boolean()?;
-    let shown = shown(&messages)?;
+    let contents = content_kinds(&messages)?;
     Ok(RequestMetadata {
         stream,
         ask_usage: ask_usage(place, stream, &stream_options)?,
-        // A provider may know only one of the two; the hold covers whichever it obeys.
+        // A provider may know only one of the two; the hold covers whichever it applies.
         max_output: max_tokens.whole_number()?.max(max_completion_tokens.whole_number()?),
         choices: choices(&n)?,
-        features: features(place, &tools, &functions, &format, shown.images)?,
-        bounds: bounds(place, [Some(&max_tokens), Some(&max_completion_tokens)], shown.elsewhere),
+        features: features(place, &tools, &functions, &format, contents.images)?,
+        cost_facts: cost_facts(place, [Some(&max_tokens), Some(&max_completion_tokens)], contents.elsewhere),
         ..basics(&model, &user)?
     })
 }
 
-fn completions(place: Place<'_>) -> Result<RequestMetadata, BodyProblem> {
+fn completions(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
     let [model, user, stream, stream_options, n, best_of, max_tokens, prompt] =
         members(place.text, ["model", "user", "stream", "stream_options", "n", "best_of", "max_tokens", "prompt"])?;
     let stream = stream.boolean()?;
@@ -105,23 +105,23 @@ fn completions(place: Place<'_>) -> Result<RequestMetadata, BodyProblem> {
         max_output: max_tokens.whole_number()?,
         choices: choices(&n)?,
         inputs: inputs(&prompt)?,
-        bounds: Bounds {
+        cost_facts: CostFacts {
             candidates: best_of.whole_number()?.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
-            ..bounds(place, [Some(&max_tokens), None], false)
+            ..cost_facts(place, [Some(&max_tokens), None], false)
         },
         ..basics(&model, &user)?
     })
 }
 
-fn embeddings(place: Place<'_>) -> Result<RequestMetadata, BodyProblem> {
+fn embeddings(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
     let [model, user, input] = members(place.text, ["model", "user", "input"])?;
     // Inputs that are objects may be images by reference.
     let input_elsewhere = input.value.is_some_and(|value| memchr(b'{', value.text.as_bytes()).is_some());
-    let bounds = Bounds { input_elsewhere, ..Bounds::default() };
-    Ok(RequestMetadata { inputs: inputs(&input)?, bounds, ..basics(&model, &user)? })
+    let cost_facts = CostFacts { input_elsewhere, ..CostFacts::default() };
+    Ok(RequestMetadata { inputs: inputs(&input)?, cost_facts, ..basics(&model, &user)? })
 }
 
-/// What every endpoint's body says, the rest as it is for a body that says no more.
+/// What every endpoint's body holds; the rest as for a body that holds no more.
 fn basics(model: &Member<'_>, user: &Member<'_>) -> Result<RequestMetadata, BodyProblem> {
     let (Some(value), Some(name)) = (model.given(), model.string()?) else {
         return Err(model.bad("is required"));
@@ -139,23 +139,23 @@ fn basics(model: &Member<'_>, user: &Member<'_>) -> Result<RequestMetadata, Body
         inputs: 1,
         user: user.string()?.filter(|user| !user.is_empty()).map(Box::from),
         features: FeatureSet::default(),
-        bounds: Bounds::default(),
+        cost_facts: CostFacts::default(),
     })
 }
 
 /// What bounds the cost of an answer, where the ceiling on its output is among `ceilings`.
-fn bounds(place: Place<'_>, ceilings: [Option<&Member<'_>>; 2], input_elsewhere: bool) -> Bounds {
-    Bounds {
+fn cost_facts(place: BodyText<'_>, ceilings: [Option<&Member<'_>>; 2], input_elsewhere: bool) -> CostFacts {
+    CostFacts {
         candidates: 0,
         input_elsewhere,
         ceilings_at: ceilings.map(|member| Some(member?.value?.span())),
-        insert_at: Some(place.opening_brace + 1),
-        lower_ceiling: [None, None],
+        ceiling_insert_at: Some(place.opening_brace + 1),
+        lower_ceiling: None,
     }
 }
 
 /// How to make the provider report usage at the end of a stream, unless the client asked already.
-fn ask_usage(place: Place<'_>, stream: bool, options: &Member<'_>) -> Result<Option<Splice>, BodyProblem> {
+fn ask_usage(place: BodyText<'_>, stream: bool, options: &Member<'_>) -> Result<Option<Splice>, BodyProblem> {
     let splice = |at: Range<usize>, with: &'static str| Splice { at, with: Bytes::from_static(with.as_bytes()) };
     let insert = |at: usize, with| splice(at..at, with);
     let splice = match (options.value, options.object()?) {
@@ -164,10 +164,10 @@ fn ask_usage(place: Place<'_>, stream: bool, options: &Member<'_>) -> Result<Opt
         (Some(null), None) => splice(null.span(), r#"{"include_usage":true}"#),
         (Some(_), Some(object)) => {
             let include_usage = member_of(place.text, object, "stream_options.include_usage")?;
-            let route = include_usage.boolean()?;
+            let asked = include_usage.boolean()?;
             let inside = object.span().start + 1;
             match include_usage.value {
-                _ if route => return Ok(None),
+                _ if asked => return Ok(None),
                 Some(other) => splice(other.span(), "true"),
                 None if object.is_empty() => insert(inside, r#""include_usage":true"#),
                 None => insert(inside, r#""include_usage":true,"#),
@@ -199,7 +199,7 @@ fn inputs(member: &Member<'_>) -> Result<u32, BodyProblem> {
 }
 
 fn features(
-    place: Place<'_>,
+    place: BodyText<'_>,
     tools: &Member<'_>,
     functions: &Member<'_>,
     format: &Member<'_>,
@@ -217,62 +217,62 @@ fn lists_some(member: &Member<'_>) -> Result<bool, BodyProblem> {
     Ok(member.list()?.is_some_and(|list| !list.is_empty()))
 }
 
-fn asks_for_json_schema(place: Place<'_>, format: &Member<'_>) -> Result<bool, BodyProblem> {
+fn asks_for_json_schema(place: BodyText<'_>, format: &Member<'_>) -> Result<bool, BodyProblem> {
     let Some(object) = format.object()? else { return Ok(false) };
     let kind = member_of(place.text, object, "response_format.type")?;
     Ok(kind.string()?.as_deref() == Some("json_schema"))
 }
 
-/// What messages hold beside text.
+/// What messages hold besides text.
 #[derive(Clone, Copy, Default)]
-struct Beside {
+struct ContentKinds {
     /// A content part is an image.
     images: bool,
     /// A content part's tokens are not its bytes: an image, a file, a kind we do not know.
     elsewhere: bool,
 }
 
-/// What content parts show. Words are looked for as plain text first, so that only messages that may hold
+/// What content parts are. Words are looked for as plain text first, so that only messages that may hold
 /// more than text are read, those with an escaped letter among them; a list that is not one of messages
-/// shows no images: the provider will refuse it as it sees fit.
-fn shown(messages: &Member<'_>) -> Result<Beside, BodyProblem> {
-    let Some(list) = messages.list()? else { return Ok(Beside::default()) };
+/// holds no images: the provider will refuse it as it sees fit.
+fn content_kinds(messages: &Member<'_>) -> Result<ContentKinds, BodyProblem> {
+    let Some(list) = messages.list()? else { return Ok(ContentKinds::default()) };
     let text = list.text.as_bytes();
-    // Where no list stands in the list, every content is a text: one search says so, mostly.
+    // Where no list is in the list, every content is a text: one search shows it, mostly.
     if memchr(b'[', &text[1..]).is_none() || !SUSPECT.iter().any(|word| word.find(text).is_some()) {
-        return Ok(Beside::default());
+        return Ok(ContentKinds::default());
     }
-    let Ok(messages) = serde_json::from_str::<Vec<Message>>(list.text) else { return Ok(Beside::UNKNOWN) };
+    let Ok(messages) = serde_json::from_str::<Vec<MessageContent>>(list.text) else { return Ok(ContentKinds::UNKNOWN) };
     let parts = messages.iter().map(|message| message.content);
-    Ok(parts.fold(Beside::default(), |all, one| Beside {
+    Ok(parts.fold(ContentKinds::default(), |all, one| ContentKinds {
         images: all.images | one.images,
         elsewhere: all.elsewhere | one.elsewhere,
     }))
 }
 
-impl Beside {
+impl ContentKinds {
     const UNKNOWN: Self = Self { images: false, elsewhere: true };
 }
 
 #[derive(Deserialize)]
-struct Message {
+struct MessageContent {
     #[serde(default)]
-    content: Beside,
+    content: ContentKinds,
 }
 
 #[derive(Deserialize)]
-struct Part<'a> {
+struct ContentPart<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
 }
 
-impl<'de> Deserialize<'de> for Beside {
+impl<'de> Deserialize<'de> for ContentKinds {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
         if !raw.get().starts_with('[') {
             return Ok(Self::default());
         }
-        let Ok(parts) = serde_json::from_str::<Vec<Part<'_>>>(raw.get()) else { return Ok(Self::UNKNOWN) };
+        let Ok(parts) = serde_json::from_str::<Vec<ContentPart<'_>>>(raw.get()) else { return Ok(Self::UNKNOWN) };
         Ok(Self {
             images: parts.iter().any(|part| IMAGE_TYPES.contains(&&*part.kind)),
             elsewhere: parts.iter().any(|part| !INLINE_TYPES.contains(&&*part.kind)),
@@ -282,7 +282,7 @@ impl<'de> Deserialize<'de> for Beside {
 
 /// The body as text, and where its outermost object begins.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct BodyText<'a> {
     text: &'a str,
     opening_brace: usize,
 }
@@ -298,22 +298,23 @@ mod tests {
     use super::*;
 
     fn metadata(endpoint: Endpoint, body: &str) -> Result<RequestMetadata, BodyProblem> {
-        peek(endpoint, Bytes::copy_from_slice(body.as_bytes())).map(|call| call.metadata().clone())
+        read_request(endpoint, Bytes::copy_from_slice(body.as_bytes())).map(|call| call.metadata().clone())
     }
 
     /// What a body says beyond the model, as one line.
     fn check(endpoint: Endpoint, members: &str, expected: &str) {
         let found = metadata(endpoint, &format!("{{\"model\":\"m\",{members}}}"));
         let metadata = found.unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
-        let mut said = Vec::new();
-        said.extend(metadata.stream.then(|| "stream".to_owned()));
-        said.extend(metadata.ask_usage.is_some().then(|| "ask".to_owned()));
-        said.extend(metadata.max_output.map(|tokens| format!("max={tokens}")));
-        said.extend((metadata.choices != 1).then(|| format!("choices={}", metadata.choices)));
-        said.extend((metadata.inputs != 1).then(|| format!("inputs={}", metadata.inputs)));
-        said.extend(metadata.user.map(|user| format!("user={user}")));
-        said.extend(Feature::ALL.iter().filter(|f| metadata.features.contains(**f)).map(|f| f.name().to_owned()));
-        assert_eq!(said.join(" "), expected, "{members}");
+        let mut found_members = Vec::new();
+        found_members.extend(metadata.stream.then(|| "stream".to_owned()));
+        found_members.extend(metadata.ask_usage.is_some().then(|| "ask".to_owned()));
+        found_members.extend(metadata.max_output.map(|tokens| format!("max={tokens}")));
+        found_members.extend((metadata.choices != 1).then(|| format!("choices={}", metadata.choices)));
+        found_members.extend((metadata.inputs != 1).then(|| format!("inputs={}", metadata.inputs)));
+        found_members.extend(metadata.user.map(|user| format!("user={user}")));
+        found_members
+            .extend(Feature::ALL.iter().filter(|f| metadata.features.contains(**f)).map(|f| f.name().to_owned()));
+        assert_eq!(found_members.join(" "), expected, "{members}");
     }
 
     #[test]
@@ -439,7 +440,7 @@ mod tests {
     }
 
     fn refuse_text(body: &[u8], expected: &str) {
-        match peek(Endpoint::Chat, Bytes::copy_from_slice(body)) {
+        match read_request(Endpoint::Chat, Bytes::copy_from_slice(body)) {
             Err(BodyProblem::NotJson(text)) => assert!(text.contains(expected), "{}: {text}", body.escape_ascii()),
             other => panic!("{}: {other:?}", body.escape_ascii()),
         }
@@ -622,8 +623,8 @@ mod tests {
         #[test]
         fn no_body_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..80), garbage in "[{}\\[\\]\":,a-e\\\\0-9 ]{0,60}") {
             for endpoint in Endpoint::ALL {
-                let _ = peek(endpoint, body.clone().into());
-                let _ = peek(endpoint, format!("{{\"model\":\"m\",\"n\":{garbage}}}").into());
+                let _ = read_request(endpoint, body.clone().into());
+                let _ = read_request(endpoint, format!("{{\"model\":\"m\",\"n\":{garbage}}}").into());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Reads a few members of a JSON object as they stand in its text, without building the rest.
+//! Reads a few members of a JSON object as they are written in its text, without building the rest.
 //!
 //! It never copies a value that nobody asks for, and never lets one of two members of the same name
 //! win.
@@ -12,7 +12,7 @@ use std::ops::Range;
 use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
-use super::scan::{Flaw, MAX_DEPTH, list_len, object};
+use super::scan::{JsonFlaw, MAX_DEPTH, list_len, object};
 use crate::domain::call::BodyProblem;
 
 /// Reads the members of `body`, one object, that `names` name.
@@ -29,22 +29,22 @@ pub fn members<'a, const N: usize>(body: &'a str, names: [&'static str; N]) -> R
 ///
 /// # Errors
 /// As [`members`].
-pub fn member_of<'a>(body: &'a str, object: Value<'a>, path: &'static str) -> Result<Member<'a>, BodyProblem> {
+pub fn member_of<'a>(body: &'a str, object: BodyValue<'a>, path: &'static str) -> Result<Member<'a>, BodyProblem> {
     let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
     let [member] = read(&body[..object.span().end], object.start, [name], [path])?;
     Ok(member)
 }
 
-/// A value as it stands in the body.
+/// A value as it is written in the body.
 #[derive(Clone, Copy)]
-pub struct Value<'a> {
+pub struct BodyValue<'a> {
     /// Its text, never empty.
     pub text: &'a str,
     start: usize,
 }
 
-impl<'a> Value<'a> {
-    /// Where it stands in the body.
+impl<'a> BodyValue<'a> {
+    /// Its place in the body.
     pub fn span(self) -> Range<usize> {
         self.start..self.start + self.text.len()
     }
@@ -54,7 +54,7 @@ impl<'a> Value<'a> {
         self.inside().starts_with(['}', ']'])
     }
 
-    /// What stands in it, an object or a list, from the first thing that is not white space.
+    /// The inside of it, an object or a list, from the first byte that is not white space.
     pub fn inside(self) -> &'a str {
         self.text[1..].trim_start_matches(is_space)
     }
@@ -64,14 +64,14 @@ impl<'a> Value<'a> {
 pub struct Member<'a> {
     path: &'static str,
     /// The value, `null` included.
-    pub value: Option<Value<'a>>,
+    pub value: Option<BodyValue<'a>>,
 }
 
 /// Reading the value: absent and `null` are the same, `None`; any other type than the one asked for is
 /// [`BodyProblem::BadField`].
 impl<'a> Member<'a> {
     /// It, whatever its type.
-    pub fn given(&self) -> Option<Value<'a>> {
+    pub fn given(&self) -> Option<BodyValue<'a>> {
         self.value.filter(|value| value.text != "null")
     }
 
@@ -91,12 +91,12 @@ impl<'a> Member<'a> {
     }
 
     /// It, an object.
-    pub fn object(&self) -> Result<Option<Value<'a>>, BodyProblem> {
+    pub fn object(&self) -> Result<Option<BodyValue<'a>>, BodyProblem> {
         self.beginning_with('{', "must be an object")
     }
 
     /// It, a list.
-    pub fn list(&self) -> Result<Option<Value<'a>>, BodyProblem> {
+    pub fn list(&self) -> Result<Option<BodyValue<'a>>, BodyProblem> {
         self.beginning_with('[', "must be a list")
     }
 
@@ -109,7 +109,7 @@ impl<'a> Member<'a> {
         self.given().map(|value| read(value.text).ok_or_else(|| self.bad(otherwise))).transpose()
     }
 
-    fn beginning_with(&self, first: char, otherwise: &str) -> Result<Option<Value<'a>>, BodyProblem> {
+    fn beginning_with(&self, first: char, otherwise: &str) -> Result<Option<BodyValue<'a>>, BodyProblem> {
         match self.given() {
             Some(value) if !value.text.starts_with(first) => Err(self.bad(otherwise)),
             given => Ok(given),
@@ -133,7 +133,7 @@ fn read<'a, const N: usize>(
     let passed = object(body, start, |name, value| {
         let Some(name) = unquoted(&body[name]) else { return };
         let Some(index) = names.iter().position(|wanted| *wanted == name) else { return };
-        let value = Value { start: value.start, text: &body[value] };
+        let value = BodyValue { start: value.start, text: &body[value] };
         if members[index].value.replace(value).is_some() {
             twice.get_or_insert_with(|| members[index].bad("is given twice"));
         }
@@ -142,7 +142,7 @@ fn read<'a, const N: usize>(
     twice.map_or(Ok(members), Err)
 }
 
-/// What a string that stands in JSON as `quoted` says; `None` for what is no string.
+/// The string that is written in JSON as `quoted`; `None` for what is no string.
 fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
     let content = quoted.strip_prefix('"')?.strip_suffix('"')?;
     if content.contains('\\') { serde_json::from_str(quoted).ok().map(Cow::Owned) } else { Some(content.into()) }
@@ -151,11 +151,11 @@ fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
 /// What to say of a `body` with `flaw`. A reader that explains itself reads it again: only a body to
 /// be refused pays for that.
 #[cold]
-fn problem(body: &str, flaw: Flaw) -> BodyProblem {
+fn problem(body: &str, flaw: JsonFlaw) -> BodyProblem {
     BodyProblem::NotJson(match flaw {
-        Flaw::TooDeep(at) => format!("The body nests deeper than {MAX_DEPTH} levels at byte {at}."),
-        Flaw::HalfSurrogate(at) => format!("A string holds half a surrogate pair at byte {at}."),
-        Flaw::Grammar(at) => match explain(body) {
+        JsonFlaw::TooDeep(at) => format!("The body nests deeper than {MAX_DEPTH} levels at byte {at}."),
+        JsonFlaw::HalfSurrogate(at) => format!("A string holds half a surrogate pair at byte {at}."),
+        JsonFlaw::Grammar(at) => match explain(body) {
             Err(error) => format!("The body is not JSON: {error}."),
             Ok(()) => {
                 debug_assert!(false, "the scanner refused JSON at byte {at}");
@@ -167,9 +167,9 @@ fn problem(body: &str, flaw: Flaw) -> BodyProblem {
 
 /// Why `body` is not one object and nothing else.
 fn explain(body: &str) -> serde_json::Result<()> {
-    struct Object;
+    struct ObjectCheck;
 
-    impl<'de> Visitor<'de> for Object {
+    impl<'de> Visitor<'de> for ObjectCheck {
         type Value = ();
 
         fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,7 +183,7 @@ fn explain(body: &str) -> serde_json::Result<()> {
     }
 
     let mut json = serde_json::Deserializer::from_str(body);
-    json.deserialize_map(Object)?;
+    json.deserialize_map(ObjectCheck)?;
     json.end()
 }
 
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_found_as_they_stand() {
+    fn members_are_found_as_they_are_written() {
         check("{}", Ok([None, None]));
         check(r#" { "b" : [1, {"a": 2}] , "c": {"a": 3}, "a" :null } "#, Ok([Some("null"), Some(r#"[1, {"a": 2}]"#)]));
         check(r#"{"\u0061": 1e999, "outer.b": 4}"#, Ok([Some("1e999"), None]));

@@ -1,12 +1,15 @@
 //! What goes into an attempt and what comes out of it.
 //!
-//! Values only; how long an attempt may take is the one rule here. Start reading in [`UpstreamRequest`].
+//! Values only; how long an attempt may take is the one rule here. It never sends anything.
+//!
+//! Start reading in [`UpstreamRequest`].
 
 use super::body::AnswerBody;
 use crate::domain::call::Call;
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
 use crate::domain::random::RandomValue;
+use crate::protocol::json::text::quoted;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::Arc;
@@ -22,15 +25,15 @@ pub struct UpstreamModel {
 impl UpstreamModel {
     /// The model its provider calls `name`.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), json: serde_json::Value::from(name).to_string().into() }
+        Self { name: name.into(), json: quoted(name) }
     }
 
-    /// As configured.
+    /// Its name as configured.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// As a JSON string, quotes included.
+    /// Its name as a JSON string, quotes included.
     pub(super) fn json(&self) -> &Bytes {
         &self.json
     }
@@ -47,11 +50,11 @@ pub struct UpstreamRequest<'a> {
     pub model: &'a UpstreamModel,
     /// The request.
     pub call: &'a Call,
-    /// The client's headers that may travel on; the allow-list is the front door's.
+    /// The client's headers that are passed on; `http` holds the allow-list.
     pub headers: &'a HeaderMap,
     /// How long to wait for what.
     pub timeouts: Timeouts,
-    /// Dice for this attempt.
+    /// The random value of this attempt.
     pub draw: RandomValue,
 }
 
@@ -70,25 +73,25 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// What ends the wait for the commit point of an attempt sent at `now`.
-    pub(super) fn until_commit(&self, now: Instant, stream: bool) -> Limit {
+    pub(super) fn until_commit(&self, now: Instant, stream: bool) -> TimeLimit {
         let (span, failure) = match stream {
             true => (self.first_token, Failure::FirstTokenTimeout),
             false => (self.whole, Failure::WholeTimeout),
         };
-        Limit::earlier(now, span, failure, self.deadline)
+        TimeLimit::earlier(now, span, failure, self.deadline)
     }
 }
 
-/// A moment, and what it means when it comes.
+/// When a wait ends, and which failure that is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Limit {
-    /// When.
+pub(super) struct TimeLimit {
+    /// The end of the wait.
     pub(super) at: Instant,
-    /// What.
+    /// The failure of an attempt that waited until then.
     pub(super) failure: Failure,
 }
 
-impl Limit {
+impl TimeLimit {
     /// `span` after `from`, or the deadline where that is not later: it says nothing about the provider.
     pub(super) fn earlier(from: Instant, span: Duration, failure: Failure, deadline: Instant) -> Self {
         match from.checked_add(span) {
@@ -99,8 +102,8 @@ impl Limit {
 }
 
 /// A provider's answer. Holding one means the commit point was reached.
-pub struct Answer {
-    /// A 2xx.
+pub struct UpstreamAnswer {
+    /// The provider's status, a 2xx.
     pub status: StatusCode,
     /// `content-type`, `openai-processing-ms` and `openai-version`, where the provider sent them.
     pub headers: HeaderMap,
@@ -129,10 +132,10 @@ impl AttemptError {
 /// A provider's refusal of the request itself, given to the client as it came.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
-    /// A 4xx.
+    /// The provider's status, a 4xx.
     pub status: StatusCode,
-    /// Of `body`.
+    /// The type of `body`, where the provider named one.
     pub content_type: Option<HeaderValue>,
-    /// As it came, at most 1 MiB.
+    /// The provider's body as it came, at most 1 MiB.
     pub body: Bytes,
 }

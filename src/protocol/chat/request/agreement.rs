@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::peek;
+use super::read_request;
 use super::tests::body;
 use crate::domain::call::{BodyProblem, Endpoint};
 
@@ -21,7 +21,7 @@ fn agrees_with_another_reader(body: &[u8]) {
     let text = std::str::from_utf8(body).map_err(|error| error.to_string());
     let skipping = text.clone().and_then(object);
     let whole = text.and_then(|text| serde_json::from_str::<Value>(text).map_err(|error| error.to_string()));
-    match peek(Endpoint::Embeddings, Bytes::copy_from_slice(body)) {
+    match read_request(Endpoint::Embeddings, Bytes::copy_from_slice(body)) {
         Err(BodyProblem::NotJson(said)) if said.contains("levels") || said.contains("surrogate") => {
             assert!(whole.is_err(), "{shown}: {said}");
         }

@@ -1,0 +1,214 @@
+//! What clients and providers speak: the JSON of model APIs and its framing. No other module knows either.
+//!
+//! A [`Dialect`] is what a client speaks to us; a [`Grammar`] is what a provider answers in. Whoever asks here
+//! says which one is meant; how it is written is known to that dialect's own module alone, [`chat`] so far. It
+//! never does I/O, never looks at a clock and knows neither keys nor budgets.
+//!
+//! Start reading in [`Grammar`], then [`chat::request`] and [`chat::answer`]; ADR 0006 says what to add where.
+
+pub mod chat;
+pub mod json;
+pub mod sse;
+
+pub use crate::domain::call::Dialect;
+
+use crate::domain::call::{BodyProblem, Call, Endpoint};
+use crate::domain::usage::Usage;
+use bytes::Bytes;
+use chat::answer::{ChatQuirks, ChatStream};
+use json::edit::EditedBody;
+use std::ops::Range;
+
+/// Understands `body` as a request to `endpoint`, in its dialect.
+///
+/// # Errors
+/// [`BodyProblem`]: what is wrong with it, for the client.
+pub fn read_request(endpoint: Endpoint, body: Bytes) -> Result<Call, BodyProblem> {
+    match endpoint.dialect() {
+        Dialect::Chat => chat::request::read_request(endpoint, body),
+    }
+}
+
+/// The grammar a provider answers in, and where this provider differs from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Grammar {
+    /// OpenAI's chat completions, completions and embeddings.
+    Chat(ChatQuirks),
+}
+
+impl Grammar {
+    /// The body of `call` for a provider that calls the model `model`, a JSON string.
+    pub fn write_request(self, call: &Call, model: &Bytes) -> EditedBody {
+        match (self, call.dialect()) {
+            (Self::Chat(_), Dialect::Chat) => chat::edit::provider_body(call, model),
+        }
+    }
+
+    /// A reader of the stream that answers `call`.
+    pub fn stream_reader(self, call: &Call) -> StreamReader {
+        match self {
+            Self::Chat(quirks) => StreamReader::Chat(ChatStream::new(call, quirks)),
+        }
+    }
+
+    /// Reads a whole answer, a stream of one frame, and passes `note` each moment in it.
+    ///
+    /// # Errors
+    /// [`AnswerError`]: it is no answer of this grammar.
+    pub fn read_whole(self, body: &[u8], note: impl FnMut(Moment)) -> Result<(), AnswerError> {
+        match self {
+            Self::Chat(_) => chat::answer::read_whole(body, note),
+        }
+    }
+
+    /// Bytes of text in a whole answer, reasoning and arguments of calls included.
+    pub fn text_bytes(self, body: &[u8]) -> u64 {
+        match self {
+            Self::Chat(_) => json::text::text_bytes(body),
+        }
+    }
+
+    /// Whether a provider's refusal says that the request is longer than the model's context.
+    pub fn says_context_too_long(self, error_body: &[u8]) -> bool {
+        match self {
+            Self::Chat(_) => chat::error::says_context_too_long(error_body),
+        }
+    }
+}
+
+/// What a provider says of an answer at one point of it, whatever its grammar. What means nothing to anybody
+/// behind the reader (roles, pings, unknown members) is no moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// A part of the answer: text, reasoning, a refusal, a call of a tool, audio.
+    Content {
+        /// How much of it is text, in bytes as they are once unescaped.
+        text_bytes: u64,
+    },
+    /// A choice, or more than one, is finished.
+    Finish,
+    /// The provider counted tokens.
+    Usage(UsageReport),
+    /// The answer is an error.
+    Fault,
+    /// The answer is complete, and nothing of it follows.
+    End,
+}
+
+impl Moment {
+    /// Whether it commits us to this answer: from then on the request goes to no other provider.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Content { .. } | Self::Finish)
+    }
+}
+
+/// What a provider says of its tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct UsageReport {
+    /// `None` where a count that costs money is missing or cannot be.
+    pub usage: Option<Usage>,
+    /// It says how much was output.
+    pub has_output: bool,
+    /// It says what cannot be a count: less than nothing, parts of tokens, more than any answer has, words.
+    pub is_impossible: bool,
+}
+
+/// One event of a stream, whatever its framing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event<'a> {
+    /// The name of its type, where it has one.
+    pub name: Option<&'a [u8]>,
+    /// Never blank.
+    pub payload: &'a [u8],
+    /// Whether its end was seen; `false` only for the last one of a stream that was cut.
+    pub terminated: bool,
+}
+
+/// A stream being read: one event after the other.
+pub enum StreamReader {
+    /// In the grammar of chat completions.
+    Chat(ChatStream),
+}
+
+impl StreamReader {
+    /// Reads one event and passes `note` each moment in it; returns how the event is to be passed on.
+    ///
+    /// # Errors
+    /// [`FrameError`]: the stream cannot be read on.
+    #[inline]
+    pub fn read(&mut self, event: Event<'_>, note: impl FnMut(Moment)) -> Result<FrameEdit, FrameError> {
+        match self {
+            Self::Chat(stream) => stream.read(event, note),
+        }
+    }
+
+    /// Judges the end of a stream that did not say itself that it was over: what to add to a complete one.
+    ///
+    /// # Errors
+    /// [`FrameError::Incomplete`].
+    pub fn end(&self) -> Result<&'static [u8], FrameError> {
+        match self {
+            Self::Chat(stream) => stream.end(),
+        }
+    }
+}
+
+/// How a frame of a stream is passed on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FrameEdit {
+    /// As it came.
+    Keep,
+    /// Without these bytes of its payload.
+    Cut(Range<usize>),
+    /// Not at all: it holds only what the client did not ask for.
+    Drop,
+}
+
+/// Why a stream cannot be passed on, each with a line for the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrameError {
+    /// A frame is none of this grammar.
+    Malformed(&'static str),
+    /// The stream is over and something of the answer is missing.
+    Incomplete(&'static str),
+}
+
+/// Why a whole answer is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// It is cut.
+    #[error("the JSON ends early")]
+    EndsEarly,
+    /// It is not one JSON object, or one whose members have impossible types.
+    #[error("no JSON object: {0:?} error")]
+    NotAnObject(serde_json::error::Category),
+}
+
+/// An error of ours, whatever the dialect it is written in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ErrorDetails<'a> {
+    /// Its class, one of few.
+    pub kind: &'a str,
+    /// What exactly it is, for programs.
+    pub code: Option<&'a str>,
+    /// The field or header at fault.
+    pub param: Option<&'a str>,
+    /// What happened and what to do, for people.
+    pub message: &'a str,
+}
+
+impl ErrorDetails<'_> {
+    /// The body of an answer that is this error, in `dialect`.
+    pub fn body(&self, dialect: Dialect) -> Vec<u8> {
+        match dialect {
+            Dialect::Chat => chat::error::body(self),
+        }
+    }
+
+    /// What ends a stream in `dialect` that broke after its first part, so that its client notices.
+    pub fn break_frame(&self, dialect: Dialect) -> Bytes {
+        match dialect {
+            Dialect::Chat => chat::error::break_frame(self),
+        }
+    }
+}
