@@ -30,7 +30,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use tierway::domain::routing::table::Balance;
+use tierway::domain::routing::table::BalanceStrategy;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
@@ -143,7 +143,7 @@ fn the_recovered_have_a_tenth_at_first_and_their_share_by_twice_the_pause() {
     let (mut first_second, mut whole) = ((0, 0), (0, 0));
     for seed in 0..20 {
         let script = Script::between(dies, lives, Behaviour::Refusing);
-        let world = World::rehearsal(seed, Balance::Weighted, 100, 40, script);
+        let world = World::rehearsal(seed, BalanceStrategy::Weighted, 100, 40, script);
         let run = engine::run(&world, &telemetry, None, false);
         assert_eq!(run.violation, None);
         let [(_, at, slept)] = &run.closings[..] else { panic!("seed {seed}: it came back {:?}", run.closings) };
@@ -164,7 +164,7 @@ fn the_recovered_have_a_tenth_at_first_and_their_share_by_twice_the_pause() {
 fn a_region_that_accepts_and_stays_silent_is_avoided_within_a_second() {
     let telemetry = telemetry();
     let second = Duration::from_secs(1);
-    for balance in [Balance::Ordered, Balance::Weighted, Balance::Latency] {
+    for balance in [BalanceStrategy::Ordered, BalanceStrategy::Weighted, BalanceStrategy::Latency] {
         for seed in 0..5 {
             let script = Script::between(10 * second, 60 * second, Behaviour::BlackHole);
             let world = World::rehearsal(seed, balance, 50, 20, script);

@@ -16,7 +16,7 @@ use crate::domain::budget::{CreditUse, Zone};
 use crate::domain::call::{Endpoint, Feature};
 use crate::domain::glob::Glob;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
-use crate::domain::routing::table::{Balance, Capacity, Sticky};
+use crate::domain::routing::table::{BalanceStrategy, Capacity, Sticky};
 use crate::domain::secret::Secret;
 
 /// The whole file.
@@ -154,7 +154,7 @@ pub(super) struct Alias {
 /// `[routing]`
 pub(super) struct Routing {
     pub(super) region: Option<Located<Name>>,
-    pub(super) balance: Located<Balance>,
+    pub(super) balance: Located<BalanceStrategy>,
     pub(super) max_attempts: Located<NonZeroU32>,
     pub(super) retry_budget: Located<Percent>,
     pub(super) connect_timeout: Located<Wait>,
@@ -252,7 +252,7 @@ words!(Window { "day" => Day, "month" => Month, "none" => None });
 words!(Stream { "strict" => Strict, "buffered" => Buffered, "splice" => Splice });
 words!(UnknownPrice { "deny" => Deny, "allow" => Allow });
 words!(CreditUse { "first" => First, "only" => Only });
-words!(Balance { "weighted" => Weighted, "latency" => Latency, "cost" => Cost, "ordered" => Ordered });
+words!(BalanceStrategy { "weighted" => Weighted, "latency" => Latency, "cost" => Cost, "ordered" => Ordered });
 words!(Capacity { "shared" => Shared, "dedicated" => Dedicated });
 words!(Sticky { "none" => None, "key" => Key, "user" => User });
 words!(FinishReason { "required" => Required, "optional" => Optional });

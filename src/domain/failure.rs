@@ -1,7 +1,7 @@
 //! The ways one attempt goes wrong, and what each means.
 //!
-//! It exists so that "what does a 529 mean" has one answer: [`Failure::verdict`] is what the breaker
-//! hears, [`Failure::next`] is what the request does, both straight from the same table. It never
+//! It exists so that "what does a 529 mean" has one answer: [`Failure::health_signal`] is what the breaker
+//! hears, [`Failure::next_action`] is what the request does, both straight from the same table. It never
 //! sees a socket; whoever classifies an attempt's end makes one of these values.
 
 use crate::domain::receipt::Reason;
@@ -52,7 +52,7 @@ pub enum Failure {
 
 /// What a deployment's breaker hears of an attempt's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub enum HealthSignal {
     /// It works.
     Good,
     /// It does not.
@@ -71,7 +71,7 @@ pub enum Verdict {
 
 /// What the request does after a failed attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Next {
+pub enum NextAction {
     /// Another deployment.
     Other,
     /// The same deployment once more, without counting against it.
@@ -86,9 +86,9 @@ pub enum Next {
 
 impl Failure {
     /// What the breaker hears.
-    pub fn verdict(self) -> Verdict {
+    pub fn health_signal(self) -> HealthSignal {
         match self {
-            Self::Unreachable | Self::ConnectTimeout => Verdict::Down,
+            Self::Unreachable | Self::ConnectTimeout => HealthSignal::Down,
             Self::Reset
             | Self::FirstTokenTimeout
             | Self::WholeTimeout
@@ -96,12 +96,12 @@ impl Failure {
             | Self::Status(_)
             | Self::Garbage
             | Self::Truncated
-            | Self::ErrorInside => Verdict::Bad,
-            Self::Stale | Self::Deadline => Verdict::Neutral,
-            Self::Throttled { after } => Verdict::Throttled(after),
-            Self::CredentialRefused => Verdict::CredentialRefused,
-            Self::NotFound => Verdict::NotFound,
-            Self::Rejected | Self::ContextTooLong => Verdict::Good,
+            | Self::ErrorInside => HealthSignal::Bad,
+            Self::Stale | Self::Deadline => HealthSignal::Neutral,
+            Self::Throttled { after } => HealthSignal::Throttled(after),
+            Self::CredentialRefused => HealthSignal::CredentialRefused,
+            Self::NotFound => HealthSignal::NotFound,
+            Self::Rejected | Self::ContextTooLong => HealthSignal::Good,
         }
     }
 
@@ -130,13 +130,13 @@ impl Failure {
     }
 
     /// What the request does next.
-    pub fn next(self) -> Next {
+    pub fn next_action(self) -> NextAction {
         match self {
-            Self::Stale => Next::Same,
-            Self::Deadline => Next::Stop,
-            Self::Rejected => Next::Reject,
-            Self::ContextTooLong => Next::LargerContext,
-            _ => Next::Other,
+            Self::Stale => NextAction::Same,
+            Self::Deadline => NextAction::Stop,
+            Self::Rejected => NextAction::Reject,
+            Self::ContextTooLong => NextAction::LargerContext,
+            _ => NextAction::Other,
         }
     }
 
@@ -146,15 +146,15 @@ impl Failure {
     pub fn remembered(self) -> Option<bool> {
         match self {
             Self::Stale => Some(false),
-            other if other.verdict() == Verdict::Neutral => None,
-            other => Some(other.verdict() == Verdict::Good),
+            other if other.health_signal() == HealthSignal::Neutral => None,
+            other => Some(other.health_signal() == HealthSignal::Good),
         }
     }
 
     /// Whether the same deployment, tried again, could answer: not while our configuration is wrong
     /// or the provider told us to stay away.
     pub fn may_pass(self) -> bool {
-        matches!(self.verdict(), Verdict::Bad | Verdict::Down | Verdict::Neutral)
+        matches!(self.health_signal(), HealthSignal::Bad | HealthSignal::Down | HealthSignal::Neutral)
     }
 
     /// The closed label of this failure.
@@ -186,25 +186,25 @@ mod tests {
 
     #[test]
     fn every_end_means_what_the_table_says() {
-        let check = |failures: &[Failure], verdict, next| {
+        let check = |failures: &[Failure], signal, next| {
             for failure in failures {
-                assert_eq!((failure.verdict(), failure.next()), (verdict, next), "{failure:?}");
+                assert_eq!((failure.health_signal(), failure.next_action()), (signal, next), "{failure:?}");
             }
         };
         use Failure::*;
-        check(&[Unreachable, ConnectTimeout], Verdict::Down, Next::Other);
-        check(&[Stale], Verdict::Neutral, Next::Same);
-        check(&[Reset, FirstTokenTimeout, IdleTimeout, WholeTimeout], Verdict::Bad, Next::Other);
-        check(&[Deadline], Verdict::Neutral, Next::Stop);
-        check(&[408, 500, 502, 503, 504, 529].map(Status), Verdict::Bad, Next::Other);
-        check(&[Garbage, Truncated, ErrorInside], Verdict::Bad, Next::Other);
-        check(&[Throttled { after: None }], Verdict::Throttled(None), Next::Other);
+        check(&[Unreachable, ConnectTimeout], HealthSignal::Down, NextAction::Other);
+        check(&[Stale], HealthSignal::Neutral, NextAction::Same);
+        check(&[Reset, FirstTokenTimeout, IdleTimeout, WholeTimeout], HealthSignal::Bad, NextAction::Other);
+        check(&[Deadline], HealthSignal::Neutral, NextAction::Stop);
+        check(&[408, 500, 502, 503, 504, 529].map(Status), HealthSignal::Bad, NextAction::Other);
+        check(&[Garbage, Truncated, ErrorInside], HealthSignal::Bad, NextAction::Other);
+        check(&[Throttled { after: None }], HealthSignal::Throttled(None), NextAction::Other);
         let after = Some(Duration::from_secs(7));
-        check(&[Throttled { after }], Verdict::Throttled(after), Next::Other);
-        check(&[CredentialRefused], Verdict::CredentialRefused, Next::Other);
-        check(&[NotFound], Verdict::NotFound, Next::Other);
-        check(&[Rejected], Verdict::Good, Next::Reject);
-        check(&[ContextTooLong], Verdict::Good, Next::LargerContext);
+        check(&[Throttled { after }], HealthSignal::Throttled(after), NextAction::Other);
+        check(&[CredentialRefused], HealthSignal::CredentialRefused, NextAction::Other);
+        check(&[NotFound], HealthSignal::NotFound, NextAction::Other);
+        check(&[Rejected], HealthSignal::Good, NextAction::Reject);
+        check(&[ContextTooLong], HealthSignal::Good, NextAction::LargerContext);
     }
 
     #[test]

@@ -40,21 +40,21 @@ pub struct SlidingWindow {
 
 /// Units taken, to be corrected by [`SlidingWindow::settle`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Taken {
+pub struct RateReservation {
     at: Instant,
     amount: u64,
 }
 
 /// Units refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Refused {
+pub struct RateExceeded {
     /// When the same units would be given; `None`: never, they are more than the limit.
     pub retry_after: Option<Duration>,
 }
 
 /// What is left, for the client to see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Left {
+pub struct RateLimitStatus {
     /// The limit.
     pub limit: u64,
     /// Units that could be taken now.
@@ -77,51 +77,51 @@ impl SlidingWindow {
     /// Takes `amount` units, or says when they could be had.
     ///
     /// # Errors
-    /// [`Refused`]; nothing was taken then.
-    pub fn take(&mut self, amount: u64, now: Instant) -> Result<Taken, Refused> {
-        self.forget(now);
+    /// [`RateExceeded`]; nothing was taken then.
+    pub fn take(&mut self, amount: u64, now: Instant) -> Result<RateReservation, RateExceeded> {
+        self.expire(now);
         if self.used.saturating_add(amount) > self.limit {
-            return Err(Refused { retry_after: self.wait_for(amount, now) });
+            return Err(RateExceeded { retry_after: self.wait_for(amount, now) });
         }
-        let at = self.stamp(now);
+        let at = self.effective_instant(now);
         self.add(at, amount);
-        Ok(Taken { at, amount })
+        Ok(RateReservation { at, amount })
     }
 
     /// Corrects what was taken to what was used: too much goes back where it came from, too little
     /// becomes debt, taken now whatever the limit says.
-    pub fn settle(&mut self, taken: Taken, used: u64, now: Instant) {
-        self.forget(now);
+    pub fn settle(&mut self, taken: RateReservation, used: u64, now: Instant) {
+        self.expire(now);
         if used > taken.amount {
-            let at = self.stamp(now);
+            let at = self.effective_instant(now);
             self.add(at, used - taken.amount);
         } else if let Ok(index) = self.taken.binary_search_by_key(&taken.at, |(at, _)| *at) {
-            let held = &mut self.taken[index].1;
-            let back = (taken.amount - used).min(*held);
-            *held -= back;
+            let amount_there = &mut self.taken[index].1;
+            let back = (taken.amount - used).min(*amount_there);
+            *amount_there -= back;
             self.used -= back;
             // Many requests that give all back would otherwise fill a minute with nothing.
-            if *held == 0 {
+            if *amount_there == 0 {
                 self.taken.remove(index);
             }
         }
     }
 
     /// What is left at `now`.
-    pub fn left(&mut self, now: Instant) -> Left {
-        self.forget(now);
+    pub fn left(&mut self, now: Instant) -> RateLimitStatus {
+        self.expire(now);
         let next = self.taken.iter().find(|(_, amount)| *amount > 0);
         let reset = next.map_or(Duration::ZERO, |(at, _)| (*at + WINDOW).saturating_duration_since(now));
-        Left { limit: self.limit, remaining: self.limit.saturating_sub(self.used), reset }
+        RateLimitStatus { limit: self.limit, remaining: self.limit.saturating_sub(self.used), reset }
     }
 
     /// Whether it remembers nothing at `now`, and so can be dropped.
     pub fn is_idle(&mut self, now: Instant) -> bool {
-        self.forget(now);
+        self.expire(now);
         self.used == 0
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn expire(&mut self, now: Instant) {
         while let Some((at, amount)) = self.taken.front().copied() {
             if now < at + WINDOW {
                 break;
@@ -135,13 +135,13 @@ impl SlidingWindow {
         self.used = self.used.saturating_add(amount);
         match self.taken.back_mut() {
             // A clock read a moment earlier on another thread joins the latest entry: later is safe.
-            Some((last, held)) if *last >= at => *held = held.saturating_add(amount),
+            Some((last, amount_there)) if *last >= at => *amount_there = amount_there.saturating_add(amount),
             _ => self.taken.push_back((at, amount)),
         }
     }
 
     /// The instant that units taken at `now` count as taken at.
-    fn stamp(&mut self, now: Instant) -> Instant {
+    fn effective_instant(&mut self, now: Instant) -> Instant {
         let latest = self.taken.back().map_or(now, |(at, _)| *at);
         if self.limit <= u64::from(SLOTS) {
             return now.max(latest);
@@ -157,8 +157,8 @@ impl SlidingWindow {
             return None;
         }
         let mut used = self.used;
-        for (at, held) in &self.taken {
-            used -= held;
+        for (at, amount_there) in &self.taken {
+            used -= amount_there;
             if used + amount <= self.limit {
                 return Some((*at + WINDOW).saturating_duration_since(now));
             }

@@ -4,7 +4,7 @@
 //! just when there is least of it: with three attempts a dead provider sees three times its traffic.
 //! A budget over all requests bounds the sum instead: extra attempts are at most a share of the last
 //! ten seconds' requests, with a floor so that a quiet gateway may still retry. Which failures call
-//! for another attempt at all is [`Failure::next`](super::failure::Failure::next).
+//! for another attempt at all is [`Failure::next_action`](super::failure::Failure::next_action).
 //!
 //! ```
 //! use std::time::Instant;
@@ -24,7 +24,7 @@ const SECONDS: u64 = 10;
 const FLOOR_PER_SECOND: u64 = 10;
 
 #[derive(Clone, Copy, Default, Debug)]
-struct Second {
+struct SecondCounts {
     turn: u64,
     requests: u64,
     extras: u64,
@@ -35,7 +35,7 @@ struct Second {
 pub struct RetryBudget {
     share_bp: u32,
     start: Option<Instant>,
-    seconds: [Second; SECONDS as usize],
+    seconds: [SecondCounts; SECONDS as usize],
 }
 
 impl RetryBudget {
@@ -71,12 +71,12 @@ impl RetryBudget {
         left
     }
 
-    fn second(&mut self, now: Instant) -> &mut Second {
+    fn second(&mut self, now: Instant) -> &mut SecondCounts {
         self.start.get_or_insert(now);
         let turn = self.turn(now);
         let second = &mut self.seconds[(turn % SECONDS) as usize];
         if second.turn != turn {
-            *second = Second { turn, ..Second::default() };
+            *second = SecondCounts { turn, ..SecondCounts::default() };
         }
         second
     }

@@ -13,7 +13,7 @@ use crate::domain::call::BodyProblem;
 use crate::domain::failure::Failure;
 use crate::domain::money::NanoUsd;
 use crate::domain::refusal::{LimitKind, OverLimit, Refusal};
-use crate::relay::{Broken, Rejection, ServeError};
+use crate::relay::{Rejection, ServeError, StreamInterruption};
 use crate::telemetry::rfc3339::Rfc3339;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -331,15 +331,15 @@ impl ApiError {
     }
 
     /// What a stream that broke after its commit point ends with. The status is already sent.
-    pub fn broken(broken: Broken) -> Self {
+    pub fn broken(broken: StreamInterruption) -> Self {
         let (code, message) = match broken {
-            Broken::Interrupted => {
+            StreamInterruption::Interrupted => {
                 ("upstream_stream_interrupted", "The provider broke off: this answer is incomplete. Ask again.")
             }
-            Broken::OutOfTime => {
+            StreamInterruption::OutOfTime => {
                 ("upstream_timeout", "The time allowed for this request is over: this answer is incomplete.")
             }
-            Broken::ShuttingDown => {
+            StreamInterruption::ShuttingDown => {
                 ("upstream_stream_interrupted", "The gateway is restarting: this answer is incomplete. Ask again.")
             }
         };
@@ -613,7 +613,8 @@ mod tests {
 
     #[test]
     fn rows_of_broken_streams() {
-        for broken in [Broken::Interrupted, Broken::OutOfTime, Broken::ShuttingDown] {
+        for broken in [StreamInterruption::Interrupted, StreamInterruption::OutOfTime, StreamInterruption::ShuttingDown]
+        {
             let json = String::from_utf8(ApiError::broken(broken).json()).expect("UTF-8");
             insta::assert_snapshot!(format!("broken_{broken:?}"), json);
         }

@@ -7,7 +7,7 @@
 use super::RelayContext;
 use super::health::{DeploymentSet, HealthRegistry};
 use crate::config::{self, FinishReason, KeyHash, MalformedFrame, ProviderSettings, Reach, Snapshot, WireSettings};
-use crate::domain::authorize::{Asked, KeyRecord};
+use crate::domain::authorize::{KeyRecord, ResolvedName};
 use crate::domain::budget::{Account, Scope};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId};
 use crate::domain::pricing::Price;
@@ -78,11 +78,11 @@ impl ActiveConfig {
         let setups = snapshot.providers.iter().map(|provider| setup(provider, &snapshot.wire));
         let setups = setups.collect::<Result<Vec<_>, _>>()?;
         let upstreams = Upstreams::build(setups, previous.map(|(active, _)| &*active.upstreams), context.clock)?;
-        let fingerprints = |provider: &ProviderSettings| {
+        let hashes = |provider: &ProviderSettings| {
             credentials(provider).iter().map(|secret| KeyHash::of(secret.expose()).0).collect()
         };
         let providers: Vec<_> =
-            snapshot.providers.iter().map(|provider| (provider.name.clone(), fingerprints(provider))).collect();
+            snapshot.providers.iter().map(|provider| (provider.name.clone(), hashes(provider))).collect();
         let names = snapshot.table.deployments.iter().map(|deployment| UpstreamModel::new(&deployment.upstream_model));
         // Read before the teams: what changes between the two is applied once more.
         let applied = context.keyring.versions();
@@ -142,24 +142,24 @@ impl ActiveConfig {
     pub(super) fn listed(
         &self,
         name: Arc<str>,
-        asked: Asked,
+        requested: ResolvedName,
         now_ms: i64,
         allows_region: impl Fn(RegionId) -> bool,
-    ) -> Listed {
+    ) -> ListedModel {
         let table = &self.snapshot.table;
-        let model = match asked {
-            Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(table.model(model)),
-            Asked::Plain(Target::Alias(_) | Target::Tier(_)) => None,
+        let model = match requested {
+            ResolvedName::Reserved(model) | ResolvedName::Plain(Target::Model(model)) => Some(table.model(model)),
+            ResolvedName::Plain(Target::Alias(_) | Target::Tier(_)) => None,
         };
         let mut deployments = Vec::new();
-        self.deployments_of(asked, &mut deployments);
+        self.deployments_of(requested, &mut deployments);
         let regions: BTreeSet<_> = deployments
             .into_iter()
             .map(|id| table.deployment(id).region)
             .filter(|region| allows_region(*region))
             .map(|region| table.region(region).clone())
             .collect();
-        Listed {
+        ListedModel {
             name,
             price: model.and_then(|model| model.price.as_ref()).map(|prices| prices.at(now_ms).price),
             context: model.and_then(|model| model.context),
@@ -167,18 +167,18 @@ impl ActiveConfig {
         }
     }
 
-    fn deployments_of(&self, asked: Asked, into: &mut Vec<DeploymentId>) {
+    fn deployments_of(&self, requested: ResolvedName, into: &mut Vec<DeploymentId>) {
         let table = &self.snapshot.table;
         let shared = |model: ModelId| table.model(model).shared.iter().copied();
-        match asked {
-            Asked::Reserved(model) => into.extend(&table.model(model).dedicated),
-            Asked::Plain(Target::Model(model)) => into.extend(shared(model)),
-            Asked::Plain(Target::Tier(tier)) => {
+        match requested {
+            ResolvedName::Reserved(model) => into.extend(&table.model(model).dedicated),
+            ResolvedName::Plain(Target::Model(model)) => into.extend(shared(model)),
+            ResolvedName::Plain(Target::Tier(tier)) => {
                 into.extend(table.tier(tier).models.iter().flat_map(|(model, _)| shared(*model)));
             }
-            Asked::Plain(Target::Alias(alias)) => {
+            ResolvedName::Plain(Target::Alias(alias)) => {
                 for (part, _) in &table.aliases[alias].split {
-                    self.deployments_of(Asked::Plain(*part), into);
+                    self.deployments_of(ResolvedName::Plain(*part), into);
                 }
             }
         }
@@ -210,7 +210,7 @@ fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, Re
 
 /// A name a key may use.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct ListedModel {
     /// What to write as `model`.
     pub name: Arc<str>,
     /// What it costs; `None` for aliases and tiers, and where no price is known.

@@ -17,7 +17,7 @@ use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::random::RandomValue;
 use crate::domain::receipt::Served;
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::plan::{Attempt, FailedAttempt, GiveUp, RoutePlan, Step};
+use crate::domain::routing::plan::{Attempt, FailedAttempt, GiveUpReason, PlanStep, RoutePlan};
 use crate::upstream::{Answer, AttemptError, Rejection, Timeouts, UpstreamRequest};
 use http::HeaderMap;
 use std::sync::Arc;
@@ -48,18 +48,18 @@ impl Dispatch<'_> {
         plan: &mut RoutePlan,
         guard: &mut RequestGuard,
     ) -> Result<CommittedAnswer, ServeError> {
-        let health = self.active.deployments.seen_by(guard.state.key_id);
+        let health = self.active.deployments.view_for(guard.state.key_id);
         let table = &self.active.snapshot.table;
         self.active.deployments.request(self.context.clock.now());
-        let mut refused = FirstRejection::default();
+        let mut refused = FirstModelRejection::default();
         loop {
             match plan.next(table, &health, self.context.clock.now(), self.context.rng.draw()) {
-                Step::Try(attempt) => match self.attempt(plan, attempt, guard).await? {
+                PlanStep::Try(attempt) => match self.attempt(plan, attempt, guard).await? {
                     Ok(answer) => return Ok(answer),
                     Err((model, rejection)) => refused.keep(model, rejection),
                 },
-                Step::Wait(pause) => guard.wait(self.context.clock.sleep(pause)).await,
-                Step::GiveUp(reason) => return Err(self.give_up(reason, refused)),
+                PlanStep::Wait(pause) => guard.wait(self.context.clock.sleep(pause)).await,
+                PlanStep::GiveUp(reason) => return Err(self.give_up(reason, refused)),
             }
         }
     }
@@ -135,16 +135,16 @@ impl Dispatch<'_> {
         }
     }
 
-    fn give_up(&self, reason: GiveUp, refused: FirstRejection) -> ServeError {
+    fn give_up(&self, reason: GiveUpReason, refused: FirstModelRejection) -> ServeError {
         match (reason, refused.rejection) {
-            (GiveUp::Rejected, Some(rejection)) => ServeError::Rejected(rejection),
-            (GiveUp::Rejected, None) => ServeError::Failed(Failure::Rejected),
-            (GiveUp::Exhausted(failure), _) => ServeError::Failed(failure),
-            (GiveUp::OutOfTime, _) => ServeError::Failed(Failure::Deadline),
-            (GiveUp::Full, _) => {
+            (GiveUpReason::Rejected, Some(rejection)) => ServeError::Rejected(rejection),
+            (GiveUpReason::Rejected, None) => ServeError::Failed(Failure::Rejected),
+            (GiveUpReason::Exhausted(failure), _) => ServeError::Failed(failure),
+            (GiveUpReason::OutOfTime, _) => ServeError::Failed(Failure::Deadline),
+            (GiveUpReason::Full, _) => {
                 Refusal::SlowDown { retry_after: jittered(FULL_PAUSE, self.context.rng.draw()) }.into()
             }
-            (GiveUp::Unavailable { until }, _) => {
+            (GiveUpReason::Unavailable { until }, _) => {
                 let retry_after = until.saturating_duration_since(self.context.clock.now());
                 Refusal::NoDeployment { retry_after }.into()
             }
@@ -162,12 +162,12 @@ fn jittered(pause: Duration, draw: RandomValue) -> Duration {
 
 /// The first model's refusal of the request: what the client is given if nothing else serves.
 #[derive(Default)]
-struct FirstRejection {
+struct FirstModelRejection {
     first_model: Option<ModelId>,
     rejection: Option<Rejection>,
 }
 
-impl FirstRejection {
+impl FirstModelRejection {
     fn keep(&mut self, model: ModelId, rejection: Option<Rejection>) {
         if *self.first_model.get_or_insert(model) == model && rejection.is_some() {
             self.rejection = rejection;

@@ -41,7 +41,7 @@ impl From<Refusal> for ServeError {
 
 /// How a stream broke after its commit point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Broken {
+pub enum StreamInterruption {
     /// The provider broke off, fell silent or sent an error.
     Interrupted,
     /// The request's total time, or the client's deadline, passed.

@@ -32,7 +32,7 @@ impl TokenEstimator {
     }
 
     /// Whether the next whole answer is to be learned from.
-    pub(super) fn is_curious(&self) -> bool {
+    pub(super) fn should_sample(&self) -> bool {
         self.whole_answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(ONE_OF)
     }
 

@@ -14,7 +14,7 @@ use crate::domain::call::Endpoint;
 use crate::domain::estimate::Basis;
 use crate::domain::failure::Failure;
 use crate::domain::id::{KeyId, RequestId};
-use crate::domain::limit::Left;
+use crate::domain::limit::RateLimitStatus;
 use crate::domain::money::NanoUsd;
 use crate::domain::pricing::{Price, PriceVersion};
 use crate::domain::receipt::{AttemptRecord, Outcome, Reason, Receipt, Served};
@@ -81,8 +81,8 @@ pub(super) struct RequestState {
     pub(super) overhead: Option<Duration>,
     /// What was taken of the key's limits.
     pub(super) admission: Option<Admission>,
-    pub(super) requests_left: Option<Left>,
-    pub(super) tokens_left: Option<Left>,
+    pub(super) requests_left: Option<RateLimitStatus>,
+    pub(super) tokens_left: Option<RateLimitStatus>,
     pub(super) spend: RequestSpend,
 }
 

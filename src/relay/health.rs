@@ -10,11 +10,11 @@
 use super::estimator::{TokenEstimator, TokenEstimators};
 use crate::domain::breaker::credential::CredentialHealth;
 use crate::domain::breaker::{Availability, Breaker, BreakerPermit, StateName, Transition};
-use crate::domain::failure::{Failure, Verdict};
+use crate::domain::failure::{Failure, HealthSignal};
 use crate::domain::id::{DeploymentId, KeyId, ModelId};
 use crate::domain::random::RandomValue;
 use crate::domain::retry::RetryBudget;
-use crate::domain::routing::gauge::{Form, Gauge, Waiting};
+use crate::domain::routing::gauge::{Gauge, PendingAttempt, ResponseMode};
 use crate::domain::routing::plan::{self, HealthView};
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 use crate::random::Rng;
@@ -28,10 +28,10 @@ use std::time::{Duration, Instant};
 /// Every slot the process has, by stable name.
 pub struct HealthRegistry {
     /// Taken at reloads only.
-    states: Mutex<HashMap<Arc<str>, Arc<DeploymentState>>>,
+    deployments: Mutex<HashMap<Arc<str>, Arc<DeploymentState>>>,
     /// Taken at reloads only; by provider name and the credential itself: a new one starts welcome,
     /// wherever it stands in the list.
-    credentials: Mutex<HashMap<(Arc<str>, Fingerprint), SharedHealth>>,
+    credentials: Mutex<HashMap<(Arc<str>, CredentialHash), SharedHealth>>,
     /// Shared by all lineups: one gateway, one retry budget.
     retries: Arc<Mutex<RetryBudget>>,
     estimators: TokenEstimators,
@@ -40,14 +40,14 @@ pub struct HealthRegistry {
 }
 
 /// A credential's SHA-256.
-pub type Fingerprint = [u8; 32];
+pub type CredentialHash = [u8; 32];
 
 type SharedHealth = Arc<Mutex<CredentialHealth>>;
 
 /// One deployment's shared state.
 struct DeploymentState {
     name: Arc<str>,
-    state: Mutex<DeploymentHealth>,
+    health: Mutex<DeploymentHealth>,
 }
 
 struct DeploymentHealth {
@@ -57,7 +57,7 @@ struct DeploymentHealth {
 
 /// The slots of one snapshot, by [`DeploymentId`].
 pub struct DeploymentSet {
-    states: Vec<SetMember>,
+    members: Vec<SetMember>,
     /// By [`ModelId`].
     estimators: Vec<Arc<TokenEstimator>>,
     silent_after: Duration,
@@ -82,7 +82,7 @@ impl HealthRegistry {
     /// An empty board.
     pub fn new(settings: &RoutingSettings, telemetry: Arc<Telemetry>, rng: Arc<Rng>) -> Self {
         Self {
-            states: Mutex::default(),
+            deployments: Mutex::default(),
             credentials: Mutex::default(),
             retries: Arc::new(Mutex::new(RetryBudget::new(settings.retry_budget_bp))),
             estimators: TokenEstimators::default(),
@@ -92,25 +92,26 @@ impl HealthRegistry {
     }
 
     /// The lineup of `table`: slots known by name keep their state, new ones join. `providers` holds
-    /// each provider's name and its credentials' fingerprints. `newcomers_at` is `None` at the start, when
+    /// each provider's name and its credentials' fingerprints. `slow_start_at` is `None` at the start, when
     /// nobody is new because everybody is.
     pub fn deployment_set(
         &self,
         table: &RoutingTable,
-        providers: &[(Arc<str>, Vec<Fingerprint>)],
-        newcomers_at: Option<Instant>,
+        providers: &[(Arc<str>, Vec<CredentialHash>)],
+        slow_start_at: Option<Instant>,
     ) -> DeploymentSet {
         self.retries.lock().set_share(table.settings.retry_budget_bp);
         let credentials = self.credentials_of(providers);
-        let mut states = self.states.lock();
+        let mut deployments = self.deployments.lock();
         let members = table.deployments.iter().map(|deployment| {
-            let state = states.entry(deployment.name.clone()).or_insert_with(|| {
+            let state = deployments.entry(deployment.name.clone()).or_insert_with(|| {
                 let settings = table.settings.breaker;
-                let breaker = newcomers_at.map_or_else(|| Breaker::new(settings), |at| Breaker::newcomer(settings, at));
-                let state = Mutex::new(DeploymentHealth { breaker, gauge: Gauge::default() });
-                Arc::new(DeploymentState { name: deployment.name.clone(), state })
+                let breaker =
+                    slow_start_at.map_or_else(|| Breaker::new(settings), |at| Breaker::with_slow_start(settings, at));
+                let health = Mutex::new(DeploymentHealth { breaker, gauge: Gauge::default() });
+                Arc::new(DeploymentState { name: deployment.name.clone(), health })
             });
-            state.state.lock().breaker.resettle(table.settings.breaker);
+            state.health.lock().breaker.update_settings(table.settings.breaker);
             SetMember {
                 state: state.clone(),
                 max_concurrent: deployment.max_concurrent,
@@ -118,9 +119,9 @@ impl HealthRegistry {
             }
         });
         let members: Vec<_> = members.collect();
-        states.retain(|name, _| table.deployments.iter().any(|deployment| deployment.name == *name));
+        deployments.retain(|name, _| table.deployments.iter().any(|deployment| deployment.name == *name));
         DeploymentSet {
-            states: members,
+            members,
             estimators: self.estimators.of(table.models.iter().map(|model| &model.name)),
             silent_after: table.settings.silent_after,
             retries: self.retries.clone(),
@@ -130,12 +131,12 @@ impl HealthRegistry {
     }
 
     /// By [`ProviderId`](crate::domain::id::ProviderId).
-    fn credentials_of(&self, providers: &[(Arc<str>, Vec<Fingerprint>)]) -> Vec<Arc<Credentials>> {
+    fn credentials_of(&self, providers: &[(Arc<str>, Vec<CredentialHash>)]) -> Vec<Arc<Credentials>> {
         let mut all = self.credentials.lock();
         let mut known = std::mem::take(&mut *all);
-        let mut of = |(name, fingerprints): &(Arc<str>, Vec<Fingerprint>)| {
-            let health = fingerprints.iter().map(|fingerprint| {
-                let place = (name.clone(), *fingerprint);
+        let mut of = |(name, hashes): &(Arc<str>, Vec<CredentialHash>)| {
+            let health = hashes.iter().map(|hash| {
+                let place = (name.clone(), *hash);
                 let health = known.remove(&place).unwrap_or_default();
                 all.entry(place).or_insert(health).clone()
             });
@@ -147,7 +148,7 @@ impl HealthRegistry {
 
 impl DeploymentSet {
     /// The lineup as a plan of one key's request sees it.
-    pub fn seen_by(&self, key: KeyId) -> KeyHealthView<'_> {
+    pub fn view_for(&self, key: KeyId) -> KeyHealthView<'_> {
         KeyHealthView { deployments: self, key }
     }
 
@@ -163,13 +164,13 @@ impl DeploymentSet {
 
     /// Every deployment's name and state.
     pub fn states(&self, now: Instant) -> Vec<(Arc<str>, StateName)> {
-        let state = |member: &SetMember| (member.state.name.clone(), member.state.state.lock().breaker.name(now));
-        self.states.iter().map(state).collect()
+        let state = |member: &SetMember| (member.state.name.clone(), member.state.health.lock().breaker.name(now));
+        self.members.iter().map(state).collect()
     }
 
     /// Attempts in flight over all deployments.
     pub fn in_flight(&self) -> u32 {
-        self.states.iter().map(|member| member.state.state.lock().gauge.in_flight()).sum()
+        self.members.iter().map(|member| member.state.health.lock().gauge.in_flight()).sum()
     }
 }
 
@@ -183,45 +184,45 @@ pub struct KeyHealthView<'a> {
 impl plan::HealthSource for KeyHealthView<'_> {
     type Permit = Permit;
 
-    fn view(&self, deployment: DeploymentId, form: Form, now: Instant) -> HealthView {
-        let member = &self.deployments.states[deployment.index()];
+    fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView {
+        let member = &self.deployments.members[deployment.index()];
         let credentials = member.credentials.availability(now);
-        let state = member.state.state.lock();
+        let health = member.state.health.lock();
         HealthView {
-            availability: stricter(state.breaker.availability(now), credentials),
-            full: member.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most),
-            silent: state.gauge.is_silent(self.deployments.silent_after, now),
-            load: state.gauge.load(form, now),
-            average: state.gauge.average(form),
-            last_good: state.gauge.last_good(),
+            availability: stricter(health.breaker.availability(now), credentials),
+            full: member.max_concurrent.is_some_and(|most| health.gauge.in_flight() >= most),
+            silent: health.gauge.is_silent(self.deployments.silent_after, now),
+            load: health.gauge.load(mode, now),
+            average: health.gauge.average(mode),
+            last_good: health.gauge.last_good(),
         }
     }
 
-    fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<Permit> {
-        let member = &self.deployments.states[deployment.index()];
+    fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<Permit> {
+        let member = &self.deployments.members[deployment.index()];
         let credential = member.credentials.take(now)?;
-        let mut state = member.state.state.lock();
-        let full = member.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most);
-        let permit = if full { None } else { state.breaker.admit(now) };
+        let mut health = member.state.health.lock();
+        let full = member.max_concurrent.is_some_and(|most| health.gauge.in_flight() >= most);
+        let permit = if full { None } else { health.breaker.admit(now) };
         let Some(permit) = permit else {
-            drop(state);
+            drop(health);
             credential.undecided(now);
             return None;
         };
-        let last_was_good = state.gauge.last_good() == Some(true);
-        let waiting = state.gauge.sent(form, now);
-        drop(state);
+        let last_was_good = health.gauge.last_good() == Some(true);
+        let pending = health.gauge.sent(mode, now);
+        drop(health);
         Some(Permit {
             state: member.state.clone(),
             telemetry: self.deployments.telemetry.clone(),
             rng: self.deployments.rng.clone(),
             key: self.key,
-            form,
+            mode,
             sent: now,
             last_was_good,
             credential,
             permit,
-            waiting: Some(waiting),
+            pending: Some(pending),
             reported: false,
         })
     }
@@ -245,13 +246,13 @@ pub struct Permit {
     telemetry: Arc<Telemetry>,
     rng: Arc<Rng>,
     key: KeyId,
-    form: Form,
+    mode: ResponseMode,
     sent: Instant,
     last_was_good: bool,
     credential: CredentialPermit,
     permit: BreakerPermit,
     /// Until its first token, or its end.
-    waiting: Option<Waiting>,
+    pending: Option<PendingAttempt>,
     reported: bool,
 }
 
@@ -273,60 +274,60 @@ impl Permit {
 
     /// The commit point: its first good token is in hand.
     pub fn answered(&mut self, now: Instant) {
-        let mut state = self.state.state.lock();
-        if let Some(waiting) = self.waiting.take() {
-            state.gauge.answered(self.form, waiting, now);
+        let mut health = self.state.health.lock();
+        if let Some(pending) = self.pending.take() {
+            health.gauge.answered(self.mode, pending, now);
         }
-        let closed = state.breaker.answered(&mut self.permit, now);
+        let closed = health.breaker.answered(&mut self.permit, now);
         if closed.is_some() {
             // How long this one was waited for is how long the outage was.
-            state.gauge.forget();
+            health.gauge.forget();
         }
-        drop(state);
+        drop(health);
         self.credential.accepted();
-        self.tell(closed);
+        self.report_transition(closed);
     }
 
     /// It failed before its commit point.
     pub fn failed(mut self, failure: Failure, now: Instant) {
-        let verdict = failure.verdict();
-        match verdict {
-            Verdict::CredentialRefused => self.credential.refused(now, self.rng.draw()),
+        let signal = failure.health_signal();
+        match signal {
+            HealthSignal::CredentialRefused => self.credential.refused(now, self.rng.draw()),
             // Whoever looked at the request had let the credential in.
-            Verdict::Good | Verdict::Throttled(_) | Verdict::NotFound => self.credential.accepted(),
+            HealthSignal::Good | HealthSignal::Throttled(_) | HealthSignal::NotFound => self.credential.accepted(),
             // A provider in trouble may have failed before it looked.
-            Verdict::Bad | Verdict::Down | Verdict::Neutral => self.credential.undecided(now),
+            HealthSignal::Bad | HealthSignal::Down | HealthSignal::Neutral => self.credential.undecided(now),
         }
-        self.report(verdict, failure.remembered(), now);
+        self.report(signal, failure.remembered(), now);
     }
 
     /// Its answer is complete.
     pub fn ended(mut self, now: Instant) {
-        self.report(Verdict::Good, Some(true), now);
+        self.report(HealthSignal::Good, Some(true), now);
     }
 
     /// Its answer broke after the commit point.
     pub fn broke(mut self, failure: Failure, now: Instant) {
-        let verdict = failure.verdict();
-        self.report(verdict, failure.remembered().map(|_| false), now);
+        let signal = failure.health_signal();
+        self.report(signal, failure.remembered().map(|_| false), now);
     }
 
-    fn report(&mut self, verdict: Verdict, finished: Option<bool>, now: Instant) {
+    fn report(&mut self, signal: HealthSignal, finished: Option<bool>, now: Instant) {
         self.reported = true;
-        let mut state = self.state.state.lock();
-        if let Some(waiting) = self.waiting.take() {
-            state.gauge.gave_up(self.form, waiting);
+        let mut health = self.state.health.lock();
+        if let Some(pending) = self.pending.take() {
+            health.gauge.ended_unanswered(self.mode, pending);
         }
-        state.gauge.done();
+        health.gauge.done();
         if let Some(good) = finished {
-            state.gauge.finished(good);
+            health.gauge.finished(good);
         }
-        let transition = state.breaker.report(self.permit, self.key, verdict, now, self.rng.draw());
-        drop(state);
-        self.tell(transition);
+        let transition = health.breaker.report(self.permit, self.key, signal, now, self.rng.draw());
+        drop(health);
+        self.report_transition(transition);
     }
 
-    fn tell(&self, transition: Option<Transition>) {
+    fn report_transition(&self, transition: Option<Transition>) {
         if let Some(transition) = transition {
             let cause = transition.cause.map_or("recovered", |cause| cause.label());
             tracing::warn!(deployment = %self.state.name, to = transition.to.label(), cause, "breaker moved");
@@ -340,7 +341,7 @@ impl Drop for Permit {
         if !self.reported {
             let sent = self.sent;
             self.credential.undecided(sent);
-            self.report(Verdict::Neutral, None, sent);
+            self.report(HealthSignal::Neutral, None, sent);
         }
     }
 }

@@ -19,9 +19,9 @@ mod guard;
 mod spend;
 
 pub use crate::upstream::Rejection;
-pub use active_config::{ActivateError, ActiveConfig, BodyLimits, Listed};
+pub use active_config::{ActivateError, ActiveConfig, BodyLimits, ListedModel};
 pub use deliver::ReplyBody;
-pub use error::{Broken, ServeError};
+pub use error::{ServeError, StreamInterruption};
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
@@ -29,7 +29,7 @@ use crate::domain::authorize::authorize;
 use crate::domain::budget::{AccountStatus, CREDIT};
 use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::id::{KeyIds, RequestId};
-use crate::domain::limit::Left;
+use crate::domain::limit::RateLimitStatus;
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::{Outcome, Served};
 use crate::domain::refusal::Refusal;
@@ -106,7 +106,7 @@ pub struct RequestOptions {
 }
 
 /// An answer whose first good frame is in hand.
-pub struct Reply {
+pub struct SuccessReply {
     /// As the provider gave it.
     pub status: StatusCode,
     /// The provider's headers that may travel on.
@@ -156,9 +156,9 @@ pub struct ResponseMetadata {
     /// The output ceiling written into the request, so that it fits its budget.
     pub clamped: Option<u64>,
     /// Of the key's requests a minute.
-    pub requests: Option<Left>,
+    pub requests: Option<RateLimitStatus>,
     /// Of the key's tokens a minute.
-    pub tokens: Option<Left>,
+    pub tokens: Option<RateLimitStatus>,
 }
 
 /// What all requests share.
@@ -180,13 +180,13 @@ pub struct Relay {
     health: HealthRegistry,
     active: ArcSwap<ActiveConfig>,
     /// Whoever puts another in force holds it, so that none is lost.
-    changing: Mutex<()>,
+    activation: Mutex<()>,
     /// Requests that entered; as many receipts must leave.
     entered: AtomicU64,
 }
 
 /// What a corridor is built from.
-pub struct Parts {
+pub struct RelayParts {
     /// The one source of time.
     pub clock: Clock,
     /// The one place of chance.
@@ -208,8 +208,8 @@ impl Relay {
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
-    pub fn new(snapshot: Arc<Snapshot>, parts: Parts) -> Result<Self, ActivateError> {
-        let Parts { clock, rng, ledger, counters, lease_store, keyring, telemetry } = parts;
+    pub fn new(snapshot: Arc<Snapshot>, parts: RelayParts) -> Result<Self, ActivateError> {
+        let RelayParts { clock, rng, ledger, counters, lease_store, keyring, telemetry } = parts;
         let budget_pool = BudgetPool::new(lease_store.clone());
         budget_pool.set_credit(&keyring.credit(), clock.unix_ms());
         let health = HealthRegistry::new(&snapshot.table.settings, telemetry.clone(), rng.clone());
@@ -219,7 +219,7 @@ impl Relay {
         let active = ActiveConfig::new(snapshot, &health, &context, None)?;
         context.telemetry.metrics.deployments(&active.deployments.states(clock.now()));
         let (context, active) = (Arc::new(context), ArcSwap::from_pointee(active));
-        Ok(Self { context, health, active, changing: Mutex::default(), entered: AtomicU64::new(0) })
+        Ok(Self { context, health, active, activation: Mutex::default(), entered: AtomicU64::new(0) })
     }
 
     /// Serves `snapshot` from now on. Requests in flight keep what they arrived with; breakers, limits
@@ -228,13 +228,13 @@ impl Relay {
     /// # Errors
     /// When a provider of `snapshot` cannot be set up; everything stays as it was then.
     pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), ActivateError> {
-        let _changing = self.changing.lock();
+        let _activation = self.activation.lock();
         self.activate(snapshot, &self.active.load_full())
     }
 
     /// Takes up what was changed of stored teams and credit; keys are found as they are at any time.
     pub fn apply_store_changes(&self) {
-        let _changing = self.changing.lock();
+        let _activation = self.activation.lock();
         let (context, active) = (&*self.context, self.active.load_full());
         let versions = context.keyring.versions();
         if active.applied.credit != versions.credit {
@@ -307,7 +307,7 @@ impl Relay {
     ///
     /// # Errors
     /// [`Refusal::InvalidKey`].
-    pub fn names(&self, key: Option<&Secret>) -> Result<Vec<Listed>, Refusal> {
+    pub fn names(&self, key: Option<&Secret>) -> Result<Vec<ListedModel>, Refusal> {
         let active = self.active.load();
         let key = admit::identify(&self.context, &active, key)?.record;
         let now_ms = self.context.clock.unix_ms();
@@ -321,11 +321,11 @@ impl Relay {
     ///
     /// # Errors
     /// [`ErrorReply`], to be told to the client.
-    pub async fn serve(&self, raw: RawRequest) -> Result<Reply, ErrorReply> {
+    pub async fn serve(&self, raw: RawRequest) -> Result<SuccessReply, ErrorReply> {
         self.entered.fetch_add(1, Ordering::Relaxed);
         let mut guard = RequestGuard::open(self.context.clone(), raw.id, raw.received);
         let active = raw.active.clone();
-        match self.walk(&active, raw, &mut guard).await {
+        match self.handle(&active, raw, &mut guard).await {
             Ok(answered) => Ok(reply(answered, guard)),
             Err(error) => {
                 if let ServeError::Refused(refusal) = &error {
@@ -340,7 +340,7 @@ impl Relay {
         }
     }
 
-    async fn walk(
+    async fn handle(
         &self,
         active: &ActiveConfig,
         raw: RawRequest,
@@ -352,7 +352,7 @@ impl Relay {
         let funding = context.budget_pool.funding(&key.name, key.team.as_ref(), key.policy.money.credit, budgets);
         guard.state.spend = RequestSpend::funded_by(funding, key.policy.money.unpriced);
         (guard.state.key, guard.state.key_id) = (Some(key.clone()), id);
-        let call = understand(raw.target, guard).await?;
+        let call = read_call(raw.target, guard).await?;
         let options = raw.options?;
         let authorized = authorize(table, &key, &call)?;
         let deadline = raw.received + options.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
@@ -370,7 +370,7 @@ impl Relay {
 }
 
 /// Reads the body, once the key is known. Time spent on it is the client's.
-async fn understand(target: RequestTarget, guard: &mut RequestGuard) -> Result<Call, Refusal> {
+async fn read_call(target: RequestTarget, guard: &mut RequestGuard) -> Result<Call, Refusal> {
     let (endpoint, read) = match target {
         RequestTarget::Call { endpoint, read } => (endpoint, read),
         RequestTarget::UnknownUrl { path } => return Err(Refusal::UnknownUrl { path }),
@@ -384,7 +384,7 @@ async fn understand(target: RequestTarget, guard: &mut RequestGuard) -> Result<C
     Ok(call)
 }
 
-fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> Reply {
+fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> SuccessReply {
     let stream = guard.state.stream;
     if !stream {
         deliver::meter(&mut guard, &answered.answer.body, &answered.estimator);
@@ -393,7 +393,7 @@ fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> Reply {
     let state = &guard.state;
     let known = !stream && state.price.is_some();
     let cost = known.then(|| state.spend.bill(state.price(), state.usage, state.basis).cost);
-    Reply {
+    SuccessReply {
         status: answered.answer.status,
         headers: std::mem::take(&mut answered.answer.headers),
         metadata: metadata(&guard, cost),

@@ -94,8 +94,8 @@ pub(super) async fn hold_first(
             Err(HoldError::Unavailable) => return Err(Refusal::LedgerUnavailable.into()),
             Err(HoldError::Over(over)) => over,
         };
-        let room = bounds.output_within(plan.candidate_models(), over.left);
-        let Some(tokens) = room.filter(|_| clamps > 0) else { return Err(refused(over)) };
+        let affordable = bounds.output_within(plan.candidate_models(), over.left);
+        let Some(tokens) = affordable.filter(|_| clamps > 0) else { return Err(refused(over)) };
         clamps -= 1;
         call = call.with_ceiling(tokens);
         spend.clamped = Some(tokens);

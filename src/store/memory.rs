@@ -8,7 +8,7 @@
 
 use super::{Admission, Ask, BoxFuture, Counters, Denied, Ledger, LedgerStatus, RatesLeft};
 use crate::domain::id::KeyId;
-use crate::domain::limit::{Left, Refused, SlidingWindow, Taken};
+use crate::domain::limit::{RateExceeded, RateLimitStatus, RateReservation, SlidingWindow};
 use crate::domain::receipt::Receipt;
 use crate::domain::refusal::{LimitKind, OverLimit};
 use std::collections::{HashMap, VecDeque};
@@ -256,15 +256,15 @@ impl Rate {
         }
         // More than remains cannot be taken; being refused it tells the exact wait.
         let reported = self.window.take(amount, now);
-        reported.map(drop).map_err(|Refused { retry_after }| OverLimit { limit: self.kind, ceiling, retry_after })
+        reported.map(drop).map_err(|RateExceeded { retry_after }| OverLimit { limit: self.kind, ceiling, retry_after })
     }
 
-    fn take(&mut self, amount: u64, now: Instant) -> Option<Taken> {
+    fn take(&mut self, amount: u64, now: Instant) -> Option<RateReservation> {
         self.limit?;
         self.window.take(amount, now).ok()
     }
 
-    fn left(&mut self, now: Instant) -> Option<Left> {
+    fn left(&mut self, now: Instant) -> Option<RateLimitStatus> {
         self.limit.map(|_| self.window.left(now))
     }
 }

@@ -21,7 +21,7 @@ pub mod sqlite;
 use crate::domain::authorize::Limits;
 use crate::domain::budget::{Account, Charge, Span};
 use crate::domain::id::KeyId;
-use crate::domain::limit::{Left, Taken};
+use crate::domain::limit::{RateLimitStatus, RateReservation};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use crate::domain::refusal::OverLimit;
@@ -257,9 +257,9 @@ pub struct Ask {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct RatesLeft {
     /// Of the requests a minute.
-    pub requests: Option<Left>,
+    pub requests: Option<RateLimitStatus>,
     /// Of the tokens a minute.
-    pub tokens: Option<Left>,
+    pub tokens: Option<RateLimitStatus>,
 }
 
 /// A request refused, and what its client is told all the same.
@@ -276,18 +276,18 @@ pub struct Denied {
 #[derive(Debug)]
 pub struct Admission {
     key: KeyId,
-    tokens: Option<Taken>,
+    tokens: Option<RateReservation>,
     left: RatesLeft,
 }
 
 impl Admission {
     /// Requests left right after this one was let in; `None` without such a limit.
-    pub fn requests(&self) -> Option<Left> {
+    pub fn requests(&self) -> Option<RateLimitStatus> {
         self.left.requests
     }
 
     /// Tokens left right after this request was let in; `None` without such a limit.
-    pub fn tokens(&self) -> Option<Left> {
+    pub fn tokens(&self) -> Option<RateLimitStatus> {
         self.left.tokens
     }
 }

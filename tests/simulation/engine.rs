@@ -22,8 +22,10 @@ use tierway::domain::call::{Bounds, Call, Endpoint, FeatureSet, RequestMetadata}
 use tierway::domain::failure::Failure;
 use tierway::domain::id::DeploymentId;
 use tierway::domain::random::FNV_BASIS;
-use tierway::domain::routing::gauge::Form;
-use tierway::domain::routing::plan::{self, Attempt, FailedAttempt, GiveUp, HealthView, PlanTerms, RoutePlan, Step};
+use tierway::domain::routing::gauge::ResponseMode;
+use tierway::domain::routing::plan::{
+    self, Attempt, FailedAttempt, GiveUpReason, HealthView, PlanStep, PlanTerms, RoutePlan,
+};
 use tierway::domain::routing::table::RoutingTable;
 use tierway::random::Rng;
 use tierway::relay::health::{DeploymentSet, HealthRegistry, KeyHealthView, Permit};
@@ -106,7 +108,7 @@ impl Live {
 struct Flight {
     plan: RoutePlan,
     live: Arc<Live>,
-    form: Form,
+    mode: ResponseMode,
     deadline: Duration,
     running: Option<Running>,
 }
@@ -256,8 +258,8 @@ impl<'w> Day<'w> {
         if let Some(after) = wish.leaves {
             self.later(wish.at + after, Event::ClientGone(request));
         }
-        let form = Form::of(wish.stream);
-        self.flights[request] = Some(Flight { plan, live, form, deadline, running: None });
+        let mode = ResponseMode::of(wish.stream);
+        self.flights[request] = Some(Flight { plan, live, mode, deadline, running: None });
         self.advance(request);
     }
 
@@ -306,14 +308,14 @@ impl<'w> Day<'w> {
         let live = flight.live.clone();
         let draw = self.rng.draw();
         let health = Watched {
-            view: live.deployments.seen_by(self.world.clients[self.world.wishes[request].key].id),
+            view: live.deployments.view_for(self.world.clients[self.world.wishes[request].key].id),
             live: &live,
             referee: &self.referee,
             mutant: self.mutant,
             taken: Cell::new(None),
         };
         match flight.plan.next(&live.walked, &health, self.instant(), draw) {
-            Step::Try(attempt) => {
+            PlanStep::Try(attempt) => {
                 let (availability, average, state) = health.taken.get().expect("what is tried was taken");
                 let Some(worth) = self.hold_again(request, &live, attempt.deployment) else {
                     drop(attempt);
@@ -322,7 +324,7 @@ impl<'w> Day<'w> {
                 self.send(request, &mut flight, attempt, worth, (availability, average, state));
                 self.flights[request] = Some(flight);
             }
-            Step::Wait(pause) => {
+            PlanStep::Wait(pause) => {
                 self.referee.borrow_mut().sights.see(Sight::Pause);
                 self.trace.note(self.now, [3, request as u64, pause.as_nanos() as u64], || {
                     format!("request {request} waits {pause:?}")
@@ -330,8 +332,8 @@ impl<'w> Day<'w> {
                 self.later(self.now + pause, Event::Wake(request));
                 self.flights[request] = Some(flight);
             }
-            Step::GiveUp(reason) => {
-                if matches!(reason, GiveUp::Unavailable { .. }) {
+            PlanStep::GiveUp(reason) => {
+                if matches!(reason, GiveUpReason::Unavailable { .. }) {
                     self.referee.borrow_mut().sights.see(Sight::Unavailable);
                 }
                 self.end(request, End::GaveUp);
@@ -396,10 +398,10 @@ impl<'w> Day<'w> {
     /// Where the plan's request would be well served now.
     fn healthy(&self, flight: &Flight) -> Vec<usize> {
         let live = &flight.live;
-        let view = live.deployments.seen_by(self.world.clients[0].id);
+        let view = live.deployments.view_for(self.world.clients[0].id);
         let ids = flight.plan.candidate_models().iter().flat_map(|candidate| &candidate.deployments);
         let well = ids.filter(|id| {
-            let view = plan::HealthSource::view(&view, **id, flight.form, self.instant());
+            let view = plan::HealthSource::view(&view, **id, flight.mode, self.instant());
             let flows = matches!(view.availability, Availability::Flowing { .. });
             let in_time = view.average.is_none_or(|average| self.now + average < flight.deadline);
             flows && !view.full && in_time
@@ -410,8 +412,9 @@ impl<'w> Day<'w> {
     fn blocked_a_day_later(&self) -> Vec<Arc<str>> {
         let later = self.instant() + Duration::from_secs(24 * 3600);
         let Some(live) = self.lives.last() else { return Vec::new() };
-        let view = live.deployments.seen_by(self.world.clients[0].id);
-        let availability = |id: &DeploymentId| plan::HealthSource::view(&view, *id, Form::Stream, later).availability;
+        let view = live.deployments.view_for(self.world.clients[0].id);
+        let availability =
+            |id: &DeploymentId| plan::HealthSource::view(&view, *id, ResponseMode::Stream, later).availability;
         let blocked = |id: &DeploymentId| matches!(availability(id), Availability::Blocked { .. });
         live.table.deployment_ids().filter(blocked).map(|id| live.table.deployment(id).name.clone()).collect()
     }
@@ -505,9 +508,10 @@ impl<'w> Day<'w> {
         });
         let index = live.places.iter().position(|place| *place == sent.place).expect("it was chosen from there");
         let state = live.deployments.states(self.instant())[index].1;
-        let view = live.deployments.seen_by(self.world.clients[0].id);
+        let view = live.deployments.view_for(self.world.clients[0].id);
         let availability =
-            plan::HealthSource::view(&view, DeploymentId(index as u32), Form::Stream, self.instant()).availability;
+            plan::HealthSource::view(&view, DeploymentId(index as u32), ResponseMode::Stream, self.instant())
+                .availability;
         let until = match availability {
             Availability::Blocked { until } => Some(until - self.start),
             Availability::Flowing { .. } | Availability::ProbeDue => None,
@@ -570,20 +574,20 @@ impl Watched<'_, '_> {
 impl plan::HealthSource for Watched<'_, '_> {
     type Permit = Pass;
 
-    fn view(&self, deployment: DeploymentId, form: Form, now: Instant) -> HealthView {
-        let view = self.view.view(deployment, form, now);
+    fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView {
+        let view = self.view.view(deployment, mode, now);
         let bent = self.mutant.map(|mutant| mutant.bend_glance(view, || self.state(deployment, now)));
         let view = bent.unwrap_or(view);
         self.referee.borrow_mut().view(self.live.places[deployment.index()], view.availability);
         view
     }
 
-    fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<Pass> {
-        let HealthView { availability, average, .. } = self.view.view(deployment, form, now);
+    fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<Pass> {
+        let HealthView { availability, average, .. } = self.view.view(deployment, mode, now);
         let flows = matches!(availability, Availability::Flowing { .. });
         let state = if flows { StateName::Closed } else { self.state(deployment, now) };
         let forges = self.mutant.is_some_and(Mutant::forges_permits);
-        let pass = match self.view.take(deployment, form, now) {
+        let pass = match self.view.take(deployment, mode, now) {
             Some(permit) => Pass::Real(permit),
             None if forges => Pass::Forged,
             None => return None,

@@ -16,9 +16,9 @@ use tierway::domain::id::{DeploymentId, KeyId, KeyIds, ModelId, ProviderId, Regi
 use tierway::domain::money::NanoUsd;
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::table::{
-    Alias, Balance, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
+    Alias, BalanceStrategy, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };
-use tierway::relay::health::Fingerprint;
+use tierway::relay::health::CredentialHash;
 
 /// Dice that give the same numbers for the same seed.
 pub struct SimRng {
@@ -103,7 +103,7 @@ pub struct World {
     /// Tables and from when on they hold; the first from the start.
     pub tables: Vec<(Duration, RoutingTable)>,
     /// By name, with our credentials' fingerprints.
-    pub providers: Vec<(Arc<str>, Vec<Fingerprint>)>,
+    pub providers: Vec<(Arc<str>, Vec<CredentialHash>)>,
     pub clients: Vec<Client>,
     pub wishes: Vec<Wish>,
     /// By the deployment's name, over all reloads.
@@ -303,7 +303,7 @@ impl World {
     }
 
     /// `flash` in two regions of equal share under `per_second` requests; the first behaves as `script` says.
-    pub fn rehearsal(seed: u64, balance: Balance, per_second: u32, seconds: u32, script: Script) -> Self {
+    pub fn rehearsal(seed: u64, balance: BalanceStrategy, per_second: u32, seconds: u32, script: Script) -> Self {
         let mut rng = SimRng::seeded(seed);
         let settings = RoutingSettings { balance, home: None, max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
         let mut table = table(settings, &mut rng);
@@ -417,7 +417,8 @@ pub const BREAKER: BreakerSettings = BreakerSettings {
 };
 
 fn settings(rng: &mut SimRng) -> RoutingSettings {
-    let balances = [Balance::Latency, Balance::Weighted, Balance::Ordered, Balance::Cost];
+    let balances =
+        [BalanceStrategy::Latency, BalanceStrategy::Weighted, BalanceStrategy::Ordered, BalanceStrategy::Cost];
     RoutingSettings {
         balance: rng.pick(&balances),
         home: rng.random(30).then_some(RegionId(1)),

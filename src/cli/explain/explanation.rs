@@ -1,13 +1,13 @@
 //! What `explain` says, as values: printed as JSON as they are, and as text by `text`.
 
-use crate::domain::authorize::{Asked, KeyRecord};
+use crate::domain::authorize::{KeyRecord, ResolvedName};
 use crate::domain::call::{Call, Endpoint, Feature};
 use crate::domain::id::DeploymentId;
 use crate::domain::pricing::{PriceVersion, Prices};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::builder::{CandidateModel, WhyNot};
-use crate::domain::routing::explain::{Explanation, Way};
-use crate::domain::routing::table::{Balance, Capacity, RESERVED_PREFIX, RoutingTable, Sticky, Target};
+use crate::domain::routing::explain::{PossibleRoute, RouteExplanation};
+use crate::domain::routing::table::{BalanceStrategy, Capacity, RESERVED_PREFIX, RoutingTable, Sticky, Target};
 use crate::http::error::ApiError;
 use crate::telemetry::rfc3339::Rfc3339;
 use serde::Serialize;
@@ -142,15 +142,15 @@ impl RequestView<'_> {
         ExplanationView { refusal: Some(view), usable, ..self.opening() }
     }
 
-    pub(super) fn view(&self, asked: Asked, explanation: Explanation) -> ExplanationView {
+    pub(super) fn view(&self, asked: ResolvedName, explanation: RouteExplanation) -> ExplanationView {
         let passed_over = explanation.passed_over.iter().map(|(id, why)| self.passed_over(asked, *id, *why)).collect();
         let kind = Some(match asked {
-            Asked::Reserved(_) => "reserved",
-            Asked::Plain(Target::Model(_)) => "model",
-            Asked::Plain(Target::Alias(_)) => "alias",
-            Asked::Plain(Target::Tier(_)) => "tier",
+            ResolvedName::Reserved(_) => "reserved",
+            ResolvedName::Plain(Target::Model(_)) => "model",
+            ResolvedName::Plain(Target::Alias(_)) => "alias",
+            ResolvedName::Plain(Target::Tier(_)) => "tier",
         });
-        let explanation = match explanation.ways {
+        let explanation = match explanation.routes {
             Err(refusal) => self.refused(&refusal),
             Ok(ways) => {
                 let never_drawn = self.never_drawn(asked, &ways);
@@ -185,16 +185,18 @@ impl RequestView<'_> {
     }
 
     /// A share that is bound to the key is known only where the key is.
-    fn is_bound(&self, asked: Asked) -> bool {
+    fn is_bound(&self, asked: ResolvedName) -> bool {
         match asked {
-            Asked::Plain(Target::Alias(index)) => self.table.aliases[index].sticky != Sticky::Key || self.key_is_known,
-            Asked::Plain(_) | Asked::Reserved(_) => false,
+            ResolvedName::Plain(Target::Alias(index)) => {
+                self.table.aliases[index].sticky != Sticky::Key || self.key_is_known
+            }
+            ResolvedName::Plain(_) | ResolvedName::Reserved(_) => false,
         }
     }
 
-    fn ways(&self, ways: &[Way], bound: Option<usize>) -> Vec<WayView> {
+    fn ways(&self, ways: &[PossibleRoute], bound: Option<usize>) -> Vec<WayView> {
         let total: u64 = ways.iter().map(|way| u64::from(way.weight)).sum();
-        let view = |(index, way): (usize, &Way)| WayView {
+        let view = |(index, way): (usize, &PossibleRoute)| WayView {
             begins: self.part(way.begins),
             percent: match bound {
                 Some(bound) => f64::from(u8::from(bound == index)) * 100.0,
@@ -205,7 +207,7 @@ impl RequestView<'_> {
         ways.iter().enumerate().map(view).filter(|way| way.percent > 0.0).collect()
     }
 
-    fn candidate(&self, candidate: &CandidateModel, way: &Way) -> CandidateView {
+    fn candidate(&self, candidate: &CandidateModel, way: &PossibleRoute) -> CandidateView {
         let total: u64 = way.drawn.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let drawn = way.drawn.iter().find(|(model, _)| *model == candidate.model);
         CandidateView {
@@ -231,8 +233,8 @@ impl RequestView<'_> {
         }
     }
 
-    fn never_drawn(&self, asked: Asked, ways: &[Way]) -> Vec<NeverDrawn> {
-        let Asked::Plain(Target::Alias(index)) = asked else { return Vec::new() };
+    fn never_drawn(&self, asked: ResolvedName, ways: &[PossibleRoute]) -> Vec<NeverDrawn> {
+        let ResolvedName::Plain(Target::Alias(index)) = asked else { return Vec::new() };
         let parts = self.table.aliases[index].split.iter().map(|(part, _)| *part);
         let idle = parts.filter(|part| !ways.iter().any(|way| way.begins == *part));
         let view = |part| NeverDrawn {
@@ -246,16 +248,16 @@ impl RequestView<'_> {
         idle.map(view).collect()
     }
 
-    fn terms(&self, way: Option<&Way>) -> RouteTerms {
+    fn terms(&self, way: Option<&PossibleRoute>) -> RouteTerms {
         let settings = &self.table.settings;
         let stream = self.call.metadata().stream;
         let first = way.and_then(|way| way.candidate_models.first()).map(|candidate| self.table.model(candidate.model));
         RouteTerms {
             balance: match settings.balance {
-                Balance::Weighted => "weighted",
-                Balance::Latency => "latency",
-                Balance::Cost => "cost",
-                Balance::Ordered => "ordered",
+                BalanceStrategy::Weighted => "weighted",
+                BalanceStrategy::Latency => "latency",
+                BalanceStrategy::Cost => "cost",
+                BalanceStrategy::Ordered => "ordered",
             },
             home_region: settings.home.map(|id| self.table.region(id).to_string()),
             max_attempts: settings.max_attempts,
@@ -274,9 +276,9 @@ impl RequestView<'_> {
         format!("{kind} {}", self.table.target_name(part))
     }
 
-    fn passed_over(&self, asked: Asked, id: DeploymentId, why: WhyNot) -> PassedOver {
+    fn passed_over(&self, asked: ResolvedName, id: DeploymentId, why: WhyNot) -> PassedOver {
         let deployment = self.table.deployment(id);
-        let plain = matches!(asked, Asked::Plain(_));
+        let plain = matches!(asked, ResolvedName::Plain(_));
         let why = match why {
             // Whatever leads to its model, a plain name does not lead to it.
             WhyNot::Unreached if plain && deployment.capacity == Capacity::Dedicated => WhyNot::Dedicated,

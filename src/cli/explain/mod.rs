@@ -174,7 +174,7 @@ fn tell(args: &Explain, snapshot: &Snapshot, key: &Arc<KeyRecord>, now_ms: i64) 
     match authorize(&snapshot.table, key, &call) {
         Ok(authorized) => {
             let explanation = domain::explain(&snapshot.table, &authorized, &call, args.no_fallback);
-            asking.view(authorized.asked(), explanation)
+            asking.view(authorized.requested(), explanation)
         }
         Err(refusal) => asking.refused(&refusal),
     }

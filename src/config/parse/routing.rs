@@ -8,12 +8,12 @@ use super::super::reader::{Located, Table, ValueError, ValueRef};
 use super::super::settings::MalformedFrame;
 use super::super::value::{Name, Percent, Wait};
 use super::check_name;
-use crate::domain::routing::table::{Balance, RESERVED_PREFIX, Sticky};
+use crate::domain::routing::table::{BalanceStrategy, RESERVED_PREFIX, Sticky};
 
 /// Every request draws anew: shares hold from the first requests on.
 const STICKY: Sticky = Sticky::None;
 /// What clients feel is time.
-const BALANCE: Balance = Balance::Latency;
+const BALANCE: BalanceStrategy = BalanceStrategy::Latency;
 /// The first, one beside it and one more: a client waits no longer for a fourth.
 const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(3).expect("3 is not 0");
 /// In a total outage providers see at most a fifth more than the traffic.

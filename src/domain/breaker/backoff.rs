@@ -58,7 +58,7 @@ impl Backoff {
     }
 
     /// The provider's own time, capped.
-    pub fn floor(&self, after: Duration) -> Duration {
+    pub fn capped(&self, after: Duration) -> Duration {
         after.min(RETRY_AFTER_MAX)
     }
 

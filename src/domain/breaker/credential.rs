@@ -10,25 +10,25 @@ use crate::domain::random::RandomValue;
 use std::time::{Duration, Instant};
 
 /// While an attempt tries a rested credential, others are told to come back after this.
-const TRIAL_PATIENCE: Duration = Duration::from_secs(1);
+const TRIAL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    Welcome,
+enum CredentialState {
+    Accepted,
     Resting { until: Instant },
-    OnTrial,
+    InTrial,
 }
 
 /// One credential's standing at one provider.
 #[derive(Clone, Debug)]
 pub struct CredentialHealth {
-    state: State,
-    rests: Backoff,
+    state: CredentialState,
+    backoff: Backoff,
 }
 
 impl Default for CredentialHealth {
     fn default() -> Self {
-        Self { state: State::Welcome, rests: Backoff::credential() }
+        Self { state: CredentialState::Accepted, backoff: Backoff::credential() }
     }
 }
 
@@ -36,10 +36,10 @@ impl CredentialHealth {
     /// Whether it may be used at `now`.
     pub fn availability(&self, now: Instant) -> Availability {
         match self.state {
-            State::Welcome => Availability::Flowing { share: 1.0 },
-            State::Resting { until } if now < until => Availability::Blocked { until },
-            State::Resting { .. } => Availability::ProbeDue,
-            State::OnTrial => Availability::Blocked { until: now + TRIAL_PATIENCE },
+            CredentialState::Accepted => Availability::Flowing { share: 1.0 },
+            CredentialState::Resting { until } if now < until => Availability::Blocked { until },
+            CredentialState::Resting { .. } => Availability::ProbeDue,
+            CredentialState::InTrial => Availability::Blocked { until: now + TRIAL_RETRY_AFTER },
         }
     }
 
@@ -49,7 +49,7 @@ impl CredentialHealth {
             Availability::Flowing { .. } => Some(false),
             Availability::Blocked { .. } => None,
             Availability::ProbeDue => {
-                self.state = State::OnTrial;
+                self.state = CredentialState::InTrial;
                 Some(true)
             }
         }
@@ -57,23 +57,23 @@ impl CredentialHealth {
 
     /// The provider accepted it.
     pub fn accepted(&mut self) {
-        self.state = State::Welcome;
-        self.rests.reset();
+        self.state = CredentialState::Accepted;
+        self.backoff.reset();
     }
 
     /// The provider refused it. Says whether it begins to rest by this.
     pub fn refused(&mut self, trial: bool, now: Instant, draw: RandomValue) -> bool {
-        let begins = trial || self.state == State::Welcome;
+        let begins = trial || self.state == CredentialState::Accepted;
         if begins {
-            self.state = State::Resting { until: now + self.rests.next(now, draw) };
+            self.state = CredentialState::Resting { until: now + self.backoff.next(now, draw) };
         }
         begins
     }
 
     /// A trial that ended without showing anything: the next attempt is the trial.
     pub fn undecided(&mut self, now: Instant) {
-        if self.state == State::OnTrial {
-            self.state = State::Resting { until: now };
+        if self.state == CredentialState::InTrial {
+            self.state = CredentialState::Resting { until: now };
         }
     }
 }

@@ -17,16 +17,16 @@ const OTHERS: KeyId = KeyId(0);
 
 /// Bad ends since the last good one, by key.
 #[derive(Clone, Default, Debug)]
-pub struct Run {
+pub struct FailureStreak {
     keyless: u32,
     by_key: Vec<(KeyId, u32)>,
 }
 
-impl Run {
+impl FailureStreak {
     /// One more bad end.
     pub fn bad(&mut self, key: Option<KeyId>) {
-        let held = key.and_then(|key| self.by_key.iter().position(|(held, _)| *held == key));
-        match (key, held) {
+        let known = key.and_then(|key| self.by_key.iter().position(|(known, _)| *known == key));
+        match (key, known) {
             (_, Some(index)) => self.by_key[index].1 = self.by_key[index].1.saturating_add(1),
             (Some(key), None) if self.by_key.len() < KEYS => self.by_key.push((key, 1)),
             _ => self.keyless = self.keyless.saturating_add(1),
@@ -70,28 +70,28 @@ impl WindowCounts {
 }
 
 #[derive(Clone, Copy, Default, Debug)]
-struct Count {
+struct KeyCounts {
     good: u64,
     bad: u64,
 }
 
 #[derive(Clone, Default, Debug)]
-struct Slice {
+struct WindowSlice {
     /// Which slice of time this is, counted from the window's start.
     turn: u64,
     keyless: u64,
-    by_key: Vec<(KeyId, Count)>,
+    by_key: Vec<(KeyId, KeyCounts)>,
 }
 
 /// The ends of the last window.
 #[derive(Clone, Debug)]
-pub struct Window {
+pub struct FailureRateWindow {
     slice: Duration,
     start: Option<Instant>,
-    slices: [Slice; SLICES as usize],
+    slices: [WindowSlice; SLICES as usize],
 }
 
-impl Window {
+impl FailureRateWindow {
     /// An empty window of this length.
     pub fn new(length: Duration) -> Self {
         let slice = (length / SLICES).max(Duration::from_millis(1));
@@ -118,32 +118,32 @@ impl Window {
     }
 
     /// What the last window amounts to.
-    pub fn tally(&self, now: Instant) -> WindowCounts {
+    pub fn counts(&self, now: Instant) -> WindowCounts {
         let turn = self.turn(now);
         let live = self.slices.iter().filter(|slice| slice.turn + u64::from(SLICES) > turn);
         let mut keyless = 0;
-        let mut keys: Vec<(KeyId, Count)> = Vec::new();
+        let mut keys: Vec<(KeyId, KeyCounts)> = Vec::new();
         for slice in live {
             keyless += slice.keyless;
             for (key, count) in &slice.by_key {
-                let held = entry(&mut keys, *key, usize::MAX);
-                held.good += count.good;
-                held.bad += count.bad;
+                let known = entry(&mut keys, *key, usize::MAX);
+                known.good += count.good;
+                known.bad += count.bad;
             }
         }
-        weigh(&keys, keyless)
+        weighted_counts(&keys, keyless)
     }
 
-    fn count(&mut self, key: KeyId, now: Instant) -> &mut Count {
+    fn count(&mut self, key: KeyId, now: Instant) -> &mut KeyCounts {
         entry(&mut self.current(now).by_key, key, KEYS)
     }
 
-    fn current(&mut self, now: Instant) -> &mut Slice {
+    fn current(&mut self, now: Instant) -> &mut WindowSlice {
         self.start.get_or_insert(now);
         let turn = self.turn(now);
         let slice = &mut self.slices[(turn % u64::from(SLICES)) as usize];
         if slice.turn != turn {
-            *slice = Slice { turn, ..Slice::default() };
+            *slice = WindowSlice { turn, ..WindowSlice::default() };
         }
         slice
     }
@@ -155,12 +155,12 @@ impl Window {
     }
 }
 
-fn entry(counts: &mut Vec<(KeyId, Count)>, key: KeyId, most: usize) -> &mut Count {
-    let found = counts.iter().position(|(held, _)| *held == key);
+fn entry(counts: &mut Vec<(KeyId, KeyCounts)>, key: KeyId, most: usize) -> &mut KeyCounts {
+    let found = counts.iter().position(|(known, _)| *known == key);
     let index = found.unwrap_or_else(|| {
         let key = if counts.len() < most { key } else { OTHERS };
-        counts.iter().position(|(held, _)| *held == key).unwrap_or_else(|| {
-            counts.push((key, Count::default()));
+        counts.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+            counts.push((key, KeyCounts::default()));
             counts.len() - 1
         })
     });
@@ -168,7 +168,7 @@ fn entry(counts: &mut Vec<(KeyId, Count)>, key: KeyId, most: usize) -> &mut Coun
 }
 
 /// Each key's requests and failures count at most as much as all the others' together.
-fn weigh(keys: &[(KeyId, Count)], keyless: u64) -> WindowCounts {
+fn weighted_counts(keys: &[(KeyId, KeyCounts)], keyless: u64) -> WindowCounts {
     let requests: u64 = keys.iter().map(|(_, c)| c.good + c.bad).sum::<u64>() + keyless;
     let failures: u64 = keys.iter().map(|(_, c)| c.bad).sum::<u64>() + keyless;
     if keys.len() < 2 {
@@ -190,9 +190,9 @@ mod tests {
     #[test]
     fn a_run_of_one_key_counts_half_when_others_use_the_deployment() {
         let check = |ends: &[Option<KeyId>], keys, expected| {
-            let mut run = Run::default();
-            ends.iter().for_each(|key| run.bad(*key));
-            assert_eq!(run.reaches(5, keys), expected, "{ends:?} among {keys}");
+            let mut streak = FailureStreak::default();
+            ends.iter().for_each(|key| streak.bad(*key));
+            assert_eq!(streak.reaches(5, keys), expected, "{ends:?} among {keys}");
         };
         check(&[Some(A); 4], 1, false);
         check(&[Some(A); 5], 1, true);
@@ -206,20 +206,20 @@ mod tests {
     #[test]
     fn a_tally_weighs_each_key_and_forgets_what_is_old() {
         let start = Instant::now();
-        let mut window = Window::new(Duration::from_secs(30));
+        let mut window = FailureRateWindow::new(Duration::from_secs(30));
         for _ in 0..90 {
             window.bad(Some(A), start);
         }
-        assert_eq!(window.tally(start), WindowCounts { requests: 90, failures: 90, keys: 1 });
+        assert_eq!(window.counts(start), WindowCounts { requests: 90, failures: 90, keys: 1 });
         for _ in 0..10 {
             window.good(B, start);
         }
-        assert_eq!(window.tally(start), WindowCounts { requests: 20, failures: 0, keys: 2 });
+        assert_eq!(window.counts(start), WindowCounts { requests: 20, failures: 0, keys: 2 });
         for _ in 0..10 {
             window.bad(Some(B), start);
         }
-        assert_eq!(window.tally(start), WindowCounts { requests: 40, failures: 20, keys: 2 });
-        assert_eq!(window.tally(start + Duration::from_secs(29)).requests, 40);
-        assert_eq!(window.tally(start + Duration::from_secs(31)), WindowCounts::default());
+        assert_eq!(window.counts(start), WindowCounts { requests: 40, failures: 20, keys: 2 });
+        assert_eq!(window.counts(start + Duration::from_secs(29)).requests, 40);
+        assert_eq!(window.counts(start + Duration::from_secs(31)), WindowCounts::default());
     }
 }

@@ -4,12 +4,12 @@
 //! can do) filters the plan before any choice is made: the machine in [`plan`](super::plan) only
 //! ever sees what is allowed. It decides nothing about health or load.
 
-use crate::domain::authorize::{Asked, AuthorizedRequest, Policy};
+use crate::domain::authorize::{AuthorizedRequest, Policy, ResolvedName};
 use crate::domain::call::{Call, Endpoint, Feature};
 use crate::domain::id::{DeploymentId, ModelId, TierId};
 use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::split::{self, Share};
+use crate::domain::routing::split::{self, WeightedShare};
 use crate::domain::routing::table::{Alias, RoutingTable, Sticky, Target};
 
 /// One model of the plan and the deployments that may serve it.
@@ -71,9 +71,9 @@ pub(super) fn why_nothing(
     no_fallback: bool,
 ) -> Refusal {
     // Who names a model is told about that model, not about what it would have stepped down to.
-    let named = match authorized.asked() {
-        Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(model),
-        Asked::Plain(Target::Alias(_) | Target::Tier(_)) => None,
+    let named = match authorized.requested() {
+        ResolvedName::Reserved(model) | ResolvedName::Plain(Target::Model(model)) => Some(model),
+        ResolvedName::Plain(Target::Alias(_) | Target::Tier(_)) => None,
     };
     let is_asked = |id: &DeploymentId| named.is_none_or(|model| table.deployment(*id).model == model);
     let mut reasons = Vec::new();
@@ -97,7 +97,7 @@ const PLAIN_NAMES: &str = "requests for its plain name, only for its 'Pro/' name
 pub(super) struct PlanBuilder<'a, N> {
     table: &'a RoutingTable,
     policy: &'a Policy,
-    asked: Asked,
+    requested: ResolvedName,
     key: &'a str,
     call: &'a Call,
     may_change_model: bool,
@@ -115,7 +115,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
         Self {
             table,
             policy: &authorized.key().policy,
-            asked: authorized.asked(),
+            requested: authorized.requested(),
             key: &authorized.key().name,
             call,
             may_change_model: !no_fallback && call.endpoint().may_change_model(),
@@ -124,10 +124,10 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
     }
 
     fn build(&mut self, draw: RandomValue) -> Vec<CandidateModel> {
-        match self.asked {
-            Asked::Reserved(model) => self.by_reserved(model),
-            Asked::Plain(Target::Alias(alias)) => self.by_alias(&self.table.aliases[alias], draw),
-            Asked::Plain(part) => self.by_part(part, Some(draw)),
+        match self.requested {
+            ResolvedName::Reserved(model) => self.by_reserved(model),
+            ResolvedName::Plain(Target::Alias(alias)) => self.by_alias(&self.table.aliases[alias], draw),
+            ResolvedName::Plain(part) => self.by_part(part, Some(draw)),
         }
     }
 
@@ -203,9 +203,9 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
     }
 
     fn choose(&self, alias: &Alias, shares: &[(Target, u32)], draw: RandomValue) -> Option<usize> {
-        let shares: Vec<Share<'_>> = shares
+        let shares: Vec<WeightedShare<'_>> = shares
             .iter()
-            .map(|(part, weight)| Share { name: self.table.target_name(*part), weight: *weight })
+            .map(|(part, weight)| WeightedShare { name: self.table.target_name(*part), weight: *weight })
             .collect();
         match self.client(alias) {
             Some(client) => split::sticky(&shares, client),
@@ -272,10 +272,10 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
         if self.may_change_model {
             return None;
         }
-        match self.asked {
+        match self.requested {
             // Who names a model means that one, also where the plan without it would begin with another.
-            Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(model),
-            Asked::Plain(Target::Alias(_) | Target::Tier(_)) => {
+            ResolvedName::Reserved(model) | ResolvedName::Plain(Target::Model(model)) => Some(model),
+            ResolvedName::Plain(Target::Alias(_) | Target::Tier(_)) => {
                 candidate_models.first().map(|candidate| candidate.model)
             }
         }
@@ -363,7 +363,7 @@ mod tests {
     use bytes::Bytes;
 
     /// Three tiers over four models in two regions; `kimi` also has dedicated capacity.
-    fn house() -> RoutingTable {
+    fn sample_table() -> RoutingTable {
         let models: &[(&str, &[&str])] = &[
             ("flash", &["us", "eu"]),
             ("qwen", &["us", "eu"]),
@@ -410,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_name_leads_through_its_tier_and_then_its_chain_as_written() {
-        let table = house();
+        let table = sample_table();
         let check = |policy: Policy, name: &str, expected: &str| {
             assert_eq!(written(&table, policy, &chat(name), RandomValue(0)), Ok(expected.to_owned()), "{name}");
         };
@@ -427,7 +427,7 @@ mod tests {
 
     #[test]
     fn reserved_capacity_and_shared_never_mix_unless_it_spills() {
-        let mut table = house();
+        let mut table = sample_table();
         let check = |table: &RoutingTable, policy: Policy, name: &str, expected: &str| {
             assert_eq!(written(table, policy, &chat(name), RandomValue(0)), Ok(expected.to_owned()), "{name}");
         };
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn residency_comes_before_every_choice() {
-        let table = house();
+        let table = sample_table();
         let check = |regions: &[&str], name: &str, expected: Result<&str, Refusal>| {
             let found = written(&table, within(&table, regions), &chat(name), RandomValue(0));
             assert_eq!(found, expected.map(str::to_owned), "{name} within {regions:?}");
@@ -462,7 +462,7 @@ mod tests {
     #[test]
     fn an_alias_keeps_its_shares_among_what_the_key_may_use() {
         let check = |allowed: &[&str], expected: &[(&str, f64)]| {
-            let table = house();
+            let table = sample_table();
             let call = chat("auto");
             let authorized = authorized(&table, policy(&table, allowed), &call);
             let mut hits = [0_u32; 3];
@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn a_sticky_alias_binds_a_key_or_a_user_to_one_share() {
         let first = |sticky: Sticky, id: u64, user: Option<&str>, seed: u64| {
-            let mut table = house();
+            let mut table = sample_table();
             table.aliases[0].sticky = sticky;
             let call = Call::new(
                 Endpoint::Chat,
@@ -542,7 +542,7 @@ mod tests {
     fn another_model_is_never_tried_where_it_may_not_answer() {
         let check =
             |endpoint: Endpoint, no_fallback: bool, regions: &[&str], name: &str, expected: Result<&str, Refusal>| {
-                let mut table = house();
+                let mut table = sample_table();
                 let all = EndpointSet::of(Endpoint::ALL);
                 table.models.iter_mut().for_each(|model| model.endpoints = all);
                 let call = Call::new(endpoint, Bytes::new(), metadata(name));
@@ -566,7 +566,7 @@ mod tests {
 
     #[test]
     fn what_a_model_cannot_do_filters_the_plan() {
-        let mut table = house();
+        let mut table = sample_table();
         let kimi = model_id(&table, "kimi");
         let flash = model_id(&table, "flash");
         table.models.iter_mut().for_each(|model| model.features = FeatureSet::default());
@@ -591,7 +591,7 @@ mod tests {
 
     #[test]
     fn who_names_a_model_is_reported_what_that_model_lacks() {
-        let mut table = house();
+        let mut table = sample_table();
         let qwen = model_id(&table, "qwen");
         table.models[qwen.index()].features = FeatureSet::default();
         let metadata = RequestMetadata { features: FeatureSet::of([Feature::Tools]), ..metadata("qwen") };
@@ -604,7 +604,7 @@ mod tests {
     #[test]
     fn a_share_that_leads_nowhere_is_spread_over_the_others() {
         let split: &[(&str, u32)] = &[("solo", 80), ("default", 15), ("fallback", 5)];
-        let table = with_alias(house(), "mix", split, Sticky::None);
+        let table = with_alias(sample_table(), "mix", split, Sticky::None);
         let call = chat("mix");
         let within_us = Policy { models: vec![Glob::new("*")], ..within(&table, &["us"]) };
         let authorized = authorized(&table, within_us, &call);

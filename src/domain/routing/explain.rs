@@ -4,7 +4,7 @@
 //! the same drafting that serves requests; nothing here decides anything. It knows nothing of health,
 //! load or limits: those are of the moment.
 
-use crate::domain::authorize::{Asked, AuthorizedRequest};
+use crate::domain::authorize::{AuthorizedRequest, ResolvedName};
 use crate::domain::call::Call;
 use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::refusal::Refusal;
@@ -13,9 +13,9 @@ use crate::domain::routing::table::{RoutingTable, Target};
 
 /// The whole story of one request.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Explanation {
+pub struct RouteExplanation {
     /// The ways it may take: several only for an alias. Or what the client is told instead.
-    pub ways: Result<Vec<Way>, Refusal>,
+    pub routes: Result<Vec<PossibleRoute>, Refusal>,
     /// The way that every request like this one takes, where the alias is sticky for it.
     pub bound: Option<usize>,
     /// Every deployment that is on none of the ways, in file order.
@@ -24,7 +24,7 @@ pub struct Explanation {
 
 /// One way a request may take.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Way {
+pub struct PossibleRoute {
     /// Where it begins: what was asked for, or a part of the alias.
     pub begins: Target,
     /// How often it is drawn, beside the weights of the other ways.
@@ -36,42 +36,50 @@ pub struct Way {
 }
 
 /// Explains `call`.
-pub fn explain(table: &RoutingTable, authorized: &AuthorizedRequest, call: &Call, no_fallback: bool) -> Explanation {
+pub fn explain(
+    table: &RoutingTable,
+    authorized: &AuthorizedRequest,
+    call: &Call,
+    no_fallback: bool,
+) -> RouteExplanation {
     let mut reasons: Vec<Option<WhyNot>> = vec![None; table.deployments.len()];
     let note = |passed: &[DeploymentId], why| passed.iter().for_each(|id| _ = reasons[id.index()].get_or_insert(why));
-    let mut drafter = PlanBuilder::new(table, authorized, call, no_fallback, note);
-    let alias = match authorized.asked() {
-        Asked::Plain(Target::Alias(index)) => Some(&table.aliases[index]),
-        Asked::Plain(_) | Asked::Reserved(_) => None,
+    let mut builder = PlanBuilder::new(table, authorized, call, no_fallback, note);
+    let alias = match authorized.requested() {
+        ResolvedName::Plain(Target::Alias(index)) => Some(&table.aliases[index]),
+        ResolvedName::Plain(_) | ResolvedName::Reserved(_) => None,
     };
-    let ways: Vec<Way> = match (authorized.asked(), alias) {
-        (Asked::Reserved(model), _) => {
-            let candidate_models = drafter.by_reserved(model);
-            vec![Way { begins: Target::Model(model), weight: 1, drawn: Vec::new(), candidate_models }]
+    let routes: Vec<PossibleRoute> = match (authorized.requested(), alias) {
+        (ResolvedName::Reserved(model), _) => {
+            let candidate_models = builder.by_reserved(model);
+            vec![PossibleRoute { begins: Target::Model(model), weight: 1, drawn: Vec::new(), candidate_models }]
         }
-        (Asked::Plain(_), Some(alias)) => {
-            drafter.shares(alias).into_iter().map(|share| way(&mut drafter, share)).collect()
+        (ResolvedName::Plain(_), Some(alias)) => {
+            builder.shares(alias).into_iter().map(|share| way(&mut builder, share)).collect()
         }
-        (Asked::Plain(part), None) => vec![way(&mut drafter, (part, 1))],
+        (ResolvedName::Plain(part), None) => vec![way(&mut builder, (part, 1))],
     };
-    let ways: Vec<Way> = ways.into_iter().filter(|way| !way.candidate_models.is_empty()).collect();
-    let shares: Vec<(Target, u32)> = ways.iter().map(|way| (way.begins, way.weight)).collect();
-    let bound = alias.and_then(|alias| drafter.bound(alias, &shares));
+    let routes: Vec<PossibleRoute> = routes.into_iter().filter(|way| !way.candidate_models.is_empty()).collect();
+    let shares: Vec<(Target, u32)> = routes.iter().map(|way| (way.begins, way.weight)).collect();
+    let bound = alias.and_then(|alias| builder.bound(alias, &shares));
     let used = |id: DeploymentId| {
-        ways.iter().flat_map(|way| &way.candidate_models).any(|candidate| candidate.deployments.contains(&id))
+        routes.iter().flat_map(|way| &way.candidate_models).any(|candidate| candidate.deployments.contains(&id))
     };
     let passed_over = table.deployment_ids().filter(|id| !used(*id));
     let passed_over = passed_over.map(|id| (id, reasons[id.index()].unwrap_or(WhyNot::Unreached))).collect();
-    let ways = if ways.is_empty() { Err(why_nothing(table, authorized, call, no_fallback)) } else { Ok(ways) };
-    Explanation { ways, bound, passed_over }
+    let routes = if routes.is_empty() { Err(why_nothing(table, authorized, call, no_fallback)) } else { Ok(routes) };
+    RouteExplanation { routes, bound, passed_over }
 }
 
-fn way<N: FnMut(&[DeploymentId], WhyNot)>(drafter: &mut PlanBuilder<'_, N>, (begins, weight): (Target, u32)) -> Way {
+fn way<N: FnMut(&[DeploymentId], WhyNot)>(
+    builder: &mut PlanBuilder<'_, N>,
+    (begins, weight): (Target, u32),
+) -> PossibleRoute {
     let drawn = match begins {
-        Target::Tier(tier) => drafter.drawn(tier),
+        Target::Tier(tier) => builder.drawn(tier),
         Target::Model(_) | Target::Alias(_) => Vec::new(),
     };
-    Way { begins, weight, drawn, candidate_models: drafter.by_part(begins, None) }
+    PossibleRoute { begins, weight, drawn, candidate_models: builder.by_part(begins, None) }
 }
 
 #[cfg(test)]
@@ -87,7 +95,7 @@ mod tests {
     use crate::domain::routing::table::Sticky;
     use bytes::Bytes;
 
-    fn house() -> RoutingTable {
+    fn sample_table() -> RoutingTable {
         let models: &[(&str, &[&str])] =
             &[("flash", &["us", "eu"]), ("qwen", &["us"]), ("kimi", &["us", "eu!"]), ("solo", &["eu"])];
         let tiers: &[(&str, &[&str], &[&str])] = &[
@@ -112,7 +120,7 @@ mod tests {
 
     #[test]
     fn every_deployment_outside_the_plan_says_why() {
-        let table = house();
+        let table = sample_table();
         let check = |policy: Policy, call: &Call, no_fallback: bool, expected: &[&str]| {
             assert_eq!(passed_over(&table, policy, call, no_fallback), expected, "{}", call.metadata().model);
         };
@@ -134,7 +142,7 @@ mod tests {
 
     #[test]
     fn embeddings_and_what_a_model_lacks_are_reported_apart() {
-        let mut table = house();
+        let mut table = sample_table();
         let flash = model_id(&table, "flash");
         table.models[flash.index()].endpoints = EndpointSet::of([Endpoint::Chat, Endpoint::Embeddings]);
         let call = Call::new(Endpoint::Embeddings, Bytes::new(), metadata("premium"));
@@ -146,19 +154,19 @@ mod tests {
         table.models.iter_mut().for_each(|model| model.features = FeatureSet::default());
         let call = Call::new(Endpoint::Chat, Bytes::new(), metadata);
         let found = explain(&table, &authorized(&table, everything(&table), &call), &call, false);
-        assert_eq!(found.ways, Err(Refusal::NotServed { model: "qwen".into(), what: "tools" }));
+        assert_eq!(found.routes, Err(Refusal::NotServed { model: "qwen".into(), what: "tools" }));
         assert_eq!(found.passed_over.len(), table.deployments.len());
     }
 
     #[test]
     fn shares_are_those_that_lead_anywhere() {
-        let table = house();
+        let table = sample_table();
         let check = |policy: Policy, expected: &[(&str, u32)]| {
             let call = chat("auto");
             let found = explain(&table, &authorized(&table, policy, &call), &call, false);
-            let ways = found.ways.expect("a plan");
+            let routes = found.routes.expect("a plan");
             let found: Vec<(&str, u32)> =
-                ways.iter().map(|way| (&**table.target_name(way.begins), way.weight)).collect();
+                routes.iter().map(|way| (&**table.target_name(way.begins), way.weight)).collect();
             assert_eq!(found, expected);
         };
         check(everything(&table), &[("default", 80), ("fallback", 15), ("premium", 5)]);
@@ -168,7 +176,7 @@ mod tests {
     }
 
     /// Whether `found` is this way, but for a first model that was drawn.
-    fn is_reported(way: &Way, found: &[CandidateModel]) -> bool {
+    fn is_reported(way: &PossibleRoute, found: &[CandidateModel]) -> bool {
         let (mut reported, mut found) = (way.candidate_models.clone(), found.to_vec());
         if !way.drawn.is_empty() {
             reported.sort_by_key(|candidate| candidate.model);
@@ -181,7 +189,7 @@ mod tests {
     #[test]
     fn no_request_takes_a_way_that_was_not_reported() {
         for sticky in [Sticky::None, Sticky::Key, Sticky::User] {
-            let mut table = house();
+            let mut table = sample_table();
             table.aliases[0].sticky = sticky;
             for name in ["auto", "premium", "flash", "Pro/kimi", "solo"] {
                 let call = Call::new(
@@ -191,10 +199,10 @@ mod tests {
                 );
                 let authorized = authorized(&table, everything(&table), &call);
                 let reported = explain(&table, &authorized, &call, false);
-                let ways = reported.ways.expect("a plan");
+                let routes = reported.routes.expect("a plan");
                 for seed in 0..300 {
                     let found = candidate_models(&table, &authorized, &call, false, RandomValue(seed)).expect("a plan");
-                    let way = ways.iter().position(|way| is_reported(way, &found));
+                    let way = routes.iter().position(|way| is_reported(way, &found));
                     assert!(way.is_some(), "{name} {sticky:?}, seed {seed}: {found:?}");
                     if reported.bound.is_some() {
                         assert_eq!(way, reported.bound, "{name} {sticky:?}, seed {seed}");
@@ -207,10 +215,10 @@ mod tests {
 
     #[test]
     fn a_drawn_tier_tells_its_weights() {
-        let table = house();
+        let table = sample_table();
         let call = chat("premium");
         let found = explain(&table, &authorized(&table, everything(&table), &call), &call, false);
-        let way = &found.ways.expect("a plan")[0];
+        let way = &found.routes.expect("a plan")[0];
         assert_eq!(way.begins, Target::Tier(TierId(2)));
         assert_eq!(way.drawn, [(model_id(&table, "kimi"), 3), (model_id(&table, "flash"), 1)]);
     }

@@ -8,7 +8,7 @@ use crate::domain::breaker::BreakerSettings;
 use crate::domain::call::{Bounds, Call, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
 use crate::domain::routing::table::{
-    Alias, Balance, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
+    Alias, BalanceStrategy, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -136,7 +136,7 @@ fn tier_id(table: &RoutingTable, name: &str) -> TierId {
 
 fn settings() -> RoutingSettings {
     RoutingSettings {
-        balance: Balance::Ordered,
+        balance: BalanceStrategy::Ordered,
         home: None,
         max_attempts: 3,
         retry_budget_bp: 2_000,

@@ -8,7 +8,7 @@ use crate::domain::random::{FNV_BASIS, RandomValue, fnv1a};
 
 /// One share of a split.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Share<'a> {
+pub struct WeightedShare<'a> {
     /// A stable name, for sticky choices.
     pub name: &'a str,
     /// Its weight; 0 is never chosen.
@@ -16,13 +16,13 @@ pub struct Share<'a> {
 }
 
 /// The share drawn by weight, as an index; `None` when every weight is 0.
-pub fn draw(shares: &[Share<'_>], draw: RandomValue) -> Option<usize> {
+pub fn draw(shares: &[WeightedShare<'_>], draw: RandomValue) -> Option<usize> {
     draw.weighted(shares.iter().map(|share| u64::from(share.weight)))
 }
 
 /// The share that `client` always draws, by weighted rendezvous; `None` when every weight is 0.
-pub fn sticky(shares: &[Share<'_>], client: u64) -> Option<usize> {
-    let score = |share: &Share<'_>| {
+pub fn sticky(shares: &[WeightedShare<'_>], client: u64) -> Option<usize> {
+    let score = |share: &WeightedShare<'_>| {
         let unit = RandomValue(client).salted(hash_name(share.name)).unit().max(f64::MIN_POSITIVE);
         -f64::from(share.weight) / unit.ln()
     };
@@ -51,10 +51,10 @@ pub fn hash_name(name: &str) -> u64 {
 mod tests {
     use super::*;
 
-    const SPLIT: [Share<'static>; 3] = [
-        Share { name: "default", weight: 80 },
-        Share { name: "fallback", weight: 15 },
-        Share { name: "premium", weight: 5 },
+    const SPLIT: [WeightedShare<'static>; 3] = [
+        WeightedShare { name: "default", weight: 80 },
+        WeightedShare { name: "fallback", weight: 15 },
+        WeightedShare { name: "premium", weight: 5 },
     ];
 
     fn shares_of(choose: impl Fn(u64) -> Option<usize>) -> [f64; 3] {
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn nothing_is_chosen_from_nothing() {
-        let none = [Share { name: "a", weight: 0 }];
+        let none = [WeightedShare { name: "a", weight: 0 }];
         assert_eq!(draw(&none, RandomValue(1)), None);
         assert_eq!(sticky(&none, 1), None);
     }

@@ -190,7 +190,7 @@ pub enum Sticky {
 
 /// How one deployment is chosen among a model's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Balance {
+pub enum BalanceStrategy {
     /// By weight.
     Weighted,
     /// Power of two choices on expected first-token time × load.
@@ -205,7 +205,7 @@ pub enum Balance {
 #[derive(Clone, Debug)]
 pub struct RoutingSettings {
     /// How one deployment is chosen among a model's.
-    pub balance: Balance,
+    pub balance: BalanceStrategy,
     /// The gateway's own region, preferred where a choice is free.
     pub home: Option<RegionId>,
     /// Attempts per request over the whole chain.

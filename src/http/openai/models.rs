@@ -7,7 +7,7 @@ use crate::domain::pricing::Price;
 use crate::domain::refusal::Refusal;
 use crate::http::error::ApiError;
 use crate::http::{App, ingress};
-use crate::relay::Listed;
+use crate::relay::ListedModel;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -71,7 +71,7 @@ struct Pricing {
 }
 
 impl<'a> Model<'a> {
-    fn of(listed: &'a Listed) -> Self {
+    fn of(listed: &'a ListedModel) -> Self {
         Self {
             id: &listed.name,
             object: "model",
