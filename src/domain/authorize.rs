@@ -1,9 +1,11 @@
-//! Who may ask for what.
+//! Authorization: which key may ask for which model.
 //!
 //! It exists so that permission is decided in one pure step: [`authorize`] takes a key's record, the
-//! call and the table and answers with an [`AuthorizedRequest`] or a [`Refusal`]. Holding an
-//! `AuthorizedRequest` is the proof; no later room asks again. It never looks a key up and never
-//! compares secrets.
+//! call and the table and returns an [`AuthorizedRequest`] or a [`Refusal`]. Holding an
+//! `AuthorizedRequest` is the proof; no later module checks again. It must never look a key up or
+//! compare secrets.
+//!
+//! Start reading in [`authorize`].
 
 use crate::domain::budget::{Budget, BudgetSpec, CreditUse, Scope};
 use crate::domain::call::Call;
@@ -27,29 +29,29 @@ pub struct Policy {
     pub reserved: bool,
     /// By [`RegionId`]: where its requests may go; `None` is everywhere.
     pub residency: Option<Vec<bool>>,
-    /// Each key's own ceilings.
+    /// The ceilings of each single key.
     pub limits: Limits,
-    /// Whether an answer is shortened to what is left of a budget rather than refused.
+    /// Whether the output ceiling is lowered to what the budget has left, where the request would be refused otherwise.
     pub clamp: bool,
-    /// What its keys may spend.
+    /// The budgets and credit of its keys.
     pub money: PolicyMoney,
 }
 
-/// What the keys of a policy may spend.
+/// The budgets and credit that a policy gives its keys.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct PolicyMoney {
-    /// Each of them for itself.
+    /// The budget of each single key.
     pub each: Option<BudgetSpec>,
-    /// All of them together.
+    /// One budget that all of them share.
     pub total: Option<BudgetSpec>,
-    /// How credit comes in.
+    /// How credit and budgets are combined.
     pub credit: CreditUse,
-    /// Whether what has no price is served although a budget or credit applies; it then costs nothing.
+    /// Whether a model without a price is served although a budget or credit applies; it then costs nothing.
     pub unpriced: bool,
 }
 
 impl Policy {
-    /// One that allows nothing: of keys whose own is gone.
+    /// A policy that allows nothing: for keys whose own policy is no longer configured.
     pub fn deny_all(name: Arc<str>) -> Self {
         Self {
             name,
@@ -63,24 +65,24 @@ impl Policy {
         }
     }
 
-    /// Whether requests may step into `tier`.
+    /// Whether requests may use `tier`.
     pub fn allows_tier(&self, tier: TierId) -> bool {
         self.tiers.get(tier.index()).copied().unwrap_or(false)
     }
 
-    /// Whether `model` may be asked for by name: a tier that holds it is allowed, or a glob fits.
+    /// Whether `model` may be asked for by name: a tier that contains it is allowed, or a glob matches.
     pub fn allows_model(&self, table: &RoutingTable, model: ModelId) -> bool {
         self.tier_of(table, model).is_some() || self.models.iter().any(|glob| glob.matches(&table.model(model).name))
     }
 
-    /// The first tier, in file order, that holds `model` and is allowed.
+    /// The first allowed tier, in file order, that contains `model`.
     pub fn tier_of(&self, table: &RoutingTable, model: ModelId) -> Option<TierId> {
         (0..table.tiers.len() as u32)
             .map(TierId)
             .find(|&id| self.allows_tier(id) && table.tier(id).models.iter().any(|(listed, _)| *listed == model))
     }
 
-    /// Whether a request may touch `region`.
+    /// Whether a request may be sent to `region`.
     pub fn allows_region(&self, region: RegionId) -> bool {
         self.residency.as_ref().is_none_or(|regions| regions.get(region.index()).copied().unwrap_or(false))
     }
@@ -128,14 +130,14 @@ pub struct Limits {
     pub max_concurrent: Option<u32>,
 }
 
-/// What we know of a key. Its secret is not here.
+/// What is configured for a key, without its secret.
 #[derive(Clone, Debug)]
 pub struct KeyRecord {
-    /// For people; unique.
+    /// The unique name that reports and logs show.
     pub name: Arc<str>,
-    /// Who shares a budget and a report with it.
+    /// The team that shares a budget and a report with it.
     pub team: Option<Arc<str>>,
-    /// What it may do.
+    /// The policy that says what it may do.
     pub policy: Arc<Policy>,
     /// The policy's ceilings, tightened by the key's own.
     pub limits: Limits,
@@ -145,17 +147,17 @@ pub struct KeyRecord {
     pub expires: Option<i64>,
 }
 
-/// A key's ceiling that is above the one of its policy: a key may only tighten.
+/// A ceiling of a key that is above its policy's: a key may only tighten.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExceedsPolicy {
-    /// Which one, as configured.
+    /// The configuration name of the ceiling.
     pub field: &'static str,
-    /// The policy's, as text.
+    /// The policy's ceiling, as text.
     pub ceiling: String,
 }
 
 impl KeyRecord {
-    /// The key called `name`, with what is its `own`; `team` with the budget its keys share.
+    /// The key called `name` with its `own` overrides; `team` comes with the budget that its keys share.
     pub fn of(
         name: Arc<str>,
         policy: &Arc<Policy>,
@@ -181,7 +183,7 @@ impl KeyRecord {
 }
 
 /// Every budget that a key's requests are paid from: its own, its policy's for each key, its team's, and the
-/// one that its policy's keys share.
+/// one that all keys of its policy share.
 fn budgets(
     name: &Arc<str>,
     policy: &Policy,
@@ -216,8 +218,8 @@ pub fn exceeds_policy(policy: &Policy, own: &KeyOverrides) -> Option<ExceedsPoli
         .or_else(|| above("budget", budget.map(|(each, _)| each.limit), budget.map(|(_, own)| own.limit)))
 }
 
-/// Why a model of `policy` cannot be kept within a budget or credit, where there is one such: its name and
-/// what it lacks.
+/// The first model of `policy` whose cost cannot be bounded, so that no budget or credit can hold: its name
+/// and the setting it lacks.
 pub fn unbounded(table: &RoutingTable, policy: &Policy) -> Option<(Arc<str>, &'static str)> {
     let reached = (0..table.models.len() as u32).map(ModelId).filter(|&id| policy.allows_model(table, id));
     reached.into_iter().find_map(|id| {
@@ -237,12 +239,12 @@ pub fn unbounded(table: &RoutingTable, policy: &Policy) -> Option<(Arc<str>, &'s
     })
 }
 
-/// What a client asked for, resolved.
+/// What the `model` name of a request resolves to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ResolvedName {
     /// `Pro/NAME`: the model's dedicated deployments.
     Reserved(ModelId),
-    /// A model, alias or tier.
+    /// A model, alias or tier without the prefix.
     Plain(Target),
 }
 
@@ -254,12 +256,12 @@ pub struct AuthorizedRequest {
 }
 
 impl AuthorizedRequest {
-    /// Whose request it is.
+    /// The key that makes the request.
     pub fn key(&self) -> &Arc<KeyRecord> {
         &self.key
     }
 
-    /// What was asked for.
+    /// What the name it asks for resolves to.
     pub fn requested(&self) -> ResolvedName {
         self.requested
     }
@@ -287,8 +289,8 @@ pub fn authorize(table: &RoutingTable, key: &Arc<KeyRecord>, call: &Call) -> Res
     Ok(AuthorizedRequest { key: key.clone(), requested })
 }
 
-/// What `name` stands for, whoever asks. A model stands behind its plain name only with shared
-/// deployments, and behind its `Pro/` name only with dedicated ones.
+/// Resolves `name`, whichever key asks. A plain model name resolves only where the model has shared
+/// deployments, a `Pro/` name only where it has dedicated ones.
 pub fn resolve(table: &RoutingTable, name: &str) -> Option<ResolvedName> {
     if let Some(plain) = name.strip_prefix(RESERVED_PREFIX)
         && let Some(Target::Model(model)) = table.names.get(plain)
@@ -301,9 +303,9 @@ pub fn resolve(table: &RoutingTable, name: &str) -> Option<ResolvedName> {
     target.filter(reachable).map(ResolvedName::Plain)
 }
 
-/// How many near names an error offers.
+/// How many similar names an error offers.
 const NEAREST: usize = 3;
-/// Names less alike than this (0 to 1) are no help.
+/// Names less similar than this, between 0 and 1, are not offered.
 const MIN_SIMILARITY: f64 = 0.5;
 
 fn not_found(table: &RoutingTable, policy: &Policy, requested: &str) -> Refusal {
@@ -319,8 +321,8 @@ fn not_found(table: &RoutingTable, policy: &Policy, requested: &str) -> Refusal 
     Refusal::ModelNotFound { model: requested.into(), nearest: near.into_iter().map(|(_, name)| name).collect() }
 }
 
-/// How alike two lower-case names are; the part after the last slash counts as well as the whole,
-/// for people leave the owner out.
+/// The similarity of two lower-case names, between 0 and 1. The part after the last slash is compared as well
+/// as the whole, because people leave the owner out.
 fn similarity(requested: &str, name: &str) -> f64 {
     let short = |s: &str| s.rsplit('/').next().unwrap_or(s).to_owned();
     let whole = strsim::normalized_damerau_levenshtein(requested, name);
@@ -356,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_name_comes_before_all_others_and_a_stronger_kind_hides_a_weaker_one() {
+    fn a_reserved_name_comes_first_and_a_model_hides_an_alias_of_its_name() {
         let mut table = sample_table();
         let (kimi, solo) = (model_id(&table, "kimi"), model_id(&table, "solo"));
         table.names.insert("Pro/kimi".into(), Target::Model(solo));

@@ -1,11 +1,11 @@
 //! The breaker of one deployment: closed → open → half-open → closed.
 //!
-//! It exists so that a deployment in trouble is left alone quickly, asked again politely and given
-//! its share back slowly. Being throttled ("resting") is the same machine with another [`Cause`]:
-//! no traffic until a known instant, then exactly one probe.
+//! It exists so that a failing deployment quickly gets no traffic, is then tested by single probes, and
+//! gets its share of traffic back slowly. Being throttled ("resting") is the same state machine with another
+//! [`Cause`]: no traffic until a known instant, then exactly one probe.
 //!
-//! It is told the time and the dice; it knows nothing of requests, regions or other deployments.
-//! The state diagram is [`Breaker::report`].
+//! It must never know requests, regions or other deployments; time and random values are passed in.
+//! Start reading in [`Breaker::report`], which has all transitions.
 
 pub mod backoff;
 pub mod credential;
@@ -21,32 +21,32 @@ use window::{FailureRateWindow, FailureStreak};
 /// When a deployment trips and for how long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BreakerSettings {
-    /// Bad ends in a row that trip.
+    /// The number of failures in a row that trips.
     pub failures: u32,
-    /// Trips when the share of good ends falls under this, in hundredths of a percent.
+    /// Trips when the share of good ends is below this, in hundredths of a percent.
     pub ratio_bp: u32,
-    /// Over how long the share is taken.
+    /// The time over which the share is computed.
     pub window: Duration,
-    /// With fewer ends than this in the window the share says nothing.
+    /// With fewer ends than this in the window the share never trips.
     pub min_requests: u32,
-    /// The first time it stays open.
+    /// How long it stays open the first time.
     pub open: Duration,
-    /// It never stays open longer by its own count.
+    /// The longest time it stays open, unless the provider asks for more.
     pub open_max: Duration,
 }
 
 /// Why no traffic flows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Cause {
-    /// Too many bad ends in a row.
+    /// Too many failures in a row.
     Consecutive,
     /// Too small a share of good ends.
     Ratio,
     /// The probe failed.
     Probe,
-    /// The provider throttles us: resting.
+    /// The provider throttles us: the deployment rests.
     Throttled,
-    /// The provider does not know the model or path: resting.
+    /// The provider does not know the model or path: the deployment rests.
     NotFound,
 }
 
@@ -62,20 +62,20 @@ impl Cause {
         }
     }
 
-    /// Whether the deployment rests rather than being at fault.
+    /// Whether the deployment rests, which is not a fault.
     pub fn is_rest(self) -> bool {
         matches!(self, Self::Throttled | Self::NotFound)
     }
 }
 
-/// The states as metrics name them.
+/// The states of a breaker, as metrics and logs name them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum StateName {
     /// Traffic flows.
     Closed,
     /// No traffic flows.
     Open,
-    /// One probe is, or may be, on its way.
+    /// One probe is in flight, or may be sent.
     HalfOpen,
     /// No traffic flows because the provider asked us to stay away.
     Resting,
@@ -99,7 +99,7 @@ impl StateName {
 /// Whether, and how, a deployment may be used now.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Availability {
-    /// Traffic flows; below 1 only this share of what it would get (slow start).
+    /// Traffic flows; below 1 the deployment gets only this share of its traffic (slow start).
     Flowing {
         /// In `(0, 1]`.
         share: f64,
@@ -108,16 +108,16 @@ pub enum Availability {
     ProbeDue,
     /// Nothing may be sent before `until`.
     Blocked {
-        /// When the probe is due; with a probe on its way, when another might be.
+        /// When the probe is due; with a probe in flight, when to check again.
         until: Instant,
     },
 }
 
-/// Leave to make one attempt.
+/// Permission for one attempt. Its end must be reported to the breaker exactly once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BreakerPermit {
     probe: bool,
-    /// How often the breaker had opened when this was given: an opening since makes its end old news.
+    /// How often the breaker had opened when this was issued: if it has opened since, the end is outdated.
     generation: u32,
 }
 
@@ -133,13 +133,13 @@ impl BreakerPermit {
 pub struct Transition {
     /// The state entered.
     pub to: StateName,
-    /// Why; `None` when it closed.
+    /// The cause; `None` when it closed.
     pub cause: Option<Cause>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum BreakerState {
-    /// `recovered`: when it last closed and how long it had been open, for slow start.
+    /// `recovered`: when it last closed and how long it had been open, for the slow start.
     Closed {
         recovered: Option<(Instant, Duration)>,
     },
@@ -148,7 +148,7 @@ enum BreakerState {
         open_for: Duration,
         cause: Cause,
     },
-    /// Past its time; `probing` while the one probe is on its way.
+    /// The pause is over; `probing` while the one probe is in flight.
     HalfOpen {
         probing: bool,
         open_for: Duration,
@@ -156,13 +156,13 @@ enum BreakerState {
     },
 }
 
-/// In its first second back a deployment gets this share.
+/// The share of its traffic that a deployment gets at first after it closed.
 const FIRST_SHARE: f64 = 0.1;
 /// How long the first share lasts.
 const FIRST_SECOND: Duration = Duration::from_secs(1);
 /// The shortest slow start.
 const SLOW_START_MIN: Duration = Duration::from_secs(2);
-/// While a probe is on its way others are told to come back after this.
+/// While a probe is in flight, other attempts may check again after this.
 const PROBE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// One deployment's breaker.
@@ -194,14 +194,14 @@ impl Breaker {
         }
     }
 
-    /// A closed breaker whose deployment joins running traffic at `now`: it starts slowly.
+    /// A closed breaker of a deployment that is added to running traffic at `now`: it begins with a slow start.
     pub fn with_slow_start(settings: BreakerSettings, now: Instant) -> Self {
         let mut breaker = Self::new(settings);
         breaker.state = BreakerState::Closed { recovered: Some((now, Duration::ZERO)) };
         breaker
     }
 
-    /// The same breaker under new settings; its state and counts stay.
+    /// Applies new settings; state and counts stay, but a new `window` starts empty.
     pub fn update_settings(&mut self, settings: BreakerSettings) {
         if settings != self.settings {
             self.trip_backoff.set_bounds(settings.open, settings.open_max);
@@ -233,8 +233,8 @@ impl Breaker {
         }
     }
 
-    /// Leave for one attempt at `now`, if any may be made. A probe's leave is given once; whoever
-    /// holds it must [`report`](Self::report) or give it back with [`HealthSignal::Neutral`].
+    /// A permit for one attempt at `now`, if one may be made. Only one probe at a time gets a permit; its
+    /// holder must [`report`](Self::report) the end, with [`HealthSignal::Neutral`] where there is no result.
     pub fn admit(&mut self, now: Instant) -> Option<BreakerPermit> {
         match self.availability(now) {
             Availability::Flowing { .. } => Some(BreakerPermit { probe: false, generation: self.generation }),
@@ -250,8 +250,8 @@ impl Breaker {
         }
     }
 
-    /// The first good token under `permit` is in hand. The probe's closes; from here on it is an attempt
-    /// like any other, and its end is reported like any other.
+    /// The first good token under `permit` has arrived. If it is the probe's, the breaker closes; from then on it
+    /// is an attempt like any other, and its end is reported like any other.
     pub fn answered(&mut self, permit: &mut BreakerPermit, now: Instant) -> Option<Transition> {
         if std::mem::take(&mut permit.probe) { self.close(now) } else { None }
     }
@@ -265,7 +265,7 @@ impl Breaker {
         Some(Transition { to: StateName::Closed, cause: None })
     }
 
-    /// Hears how an attempt of `key` ended.
+    /// Records how an attempt of `key` ended. Returns the transition that this causes, if any.
     pub fn report(
         &mut self,
         permit: BreakerPermit,
@@ -286,8 +286,8 @@ impl Breaker {
         }
     }
 
-    /// Sent before the breaker last opened, ended afterwards: old news, or the attempts that hung in an
-    /// outage would trip it again once it is over. Only a throttling provider's wish still holds.
+    /// An attempt that was sent before the breaker last opened and ended afterwards. It is ignored, or attempts
+    /// that hung in an outage would trip the breaker again after it. Only a provider's Retry-After still counts.
     fn report_late(&mut self, signal: HealthSignal, now: Instant, draw: RandomValue) -> Option<Transition> {
         let HealthSignal::Throttled(Some(after)) = signal else { return None };
         let asked_until = now + self.throttle_backoff.capped(after);
@@ -299,7 +299,7 @@ impl Breaker {
             BreakerState::HalfOpen { probing: false, open_for, cause } => {
                 self.state = BreakerState::Open { until: asked_until, open_for, cause }
             }
-            // The probe on its way will bring newer news.
+            // The probe in flight will give a newer result.
             BreakerState::HalfOpen { probing: true, .. } => {}
         }
         None
@@ -331,7 +331,7 @@ impl Breaker {
         }
     }
 
-    /// `key` is `None` for an end that cannot be any one key's doing: nothing of the request was sent.
+    /// `key` is `None` for an end that no key can have caused: nothing of the request was sent.
     fn count_bad(&mut self, key: Option<KeyId>, now: Instant, draw: RandomValue) -> Option<Transition> {
         self.streak.bad(key);
         self.window.bad(key, now);
@@ -348,7 +348,7 @@ impl Breaker {
 
     fn report_probe(&mut self, signal: HealthSignal, now: Instant, draw: RandomValue) -> Option<Transition> {
         match signal {
-            // The client left, or our credential rests: the slot is free for another probe.
+            // The client disconnected, or our credential rests: another probe may be sent.
             HealthSignal::Neutral | HealthSignal::CredentialRefused => None,
             HealthSignal::Good => self.close(now),
             HealthSignal::Bad | HealthSignal::Down => Some(self.trip(Cause::Probe, now, draw)),
@@ -387,7 +387,7 @@ fn open_name(cause: Cause) -> StateName {
     if cause.is_rest() { StateName::Resting } else { StateName::Open }
 }
 
-/// Slow start: a tenth in the first second, then evenly up to the whole when twice the time it was
+/// Slow start: a tenth in the first second, then a linear increase to the full share when twice the time it was
 /// open, or two seconds, have passed.
 fn share((since, open_for): (Instant, Duration), now: Instant) -> f64 {
     let age = now.saturating_duration_since(since);
@@ -417,7 +417,7 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// A breaker and the time, which only its tests move.
+    /// A breaker and the time, which only the test advances.
     struct Scenario {
         breaker: Breaker,
         now: Instant,
@@ -436,7 +436,7 @@ mod tests {
             self.breaker.report(permit, key, signal, self.now, MIDDLE)
         }
 
-        /// One attempt from its leave to its end; why it opened, if it did.
+        /// One attempt from its permit to its end; the cause, if the breaker opened.
         fn attempt(&mut self, key: KeyId, signal: HealthSignal) -> Option<Cause> {
             let permit = self.take();
             self.end(permit, key, signal)?.cause
@@ -460,7 +460,7 @@ mod tests {
             self.breaker.name(self.now)
         }
 
-        /// For how long it is closed to traffic from now on.
+        /// For how long from now no traffic may be sent.
         fn blocked_for(&self) -> Option<Duration> {
             match self.availability() {
                 Availability::Blocked { until } => Some(until - self.now),
@@ -492,8 +492,8 @@ mod tests {
         }
     }
 
-    /// `ends` written as one thinks them: `a` and `b` are bad ends of two keys, `A` and `B` good ones,
-    /// `d` is no connection, `n` says nothing, `c` is a refused credential.
+    /// Ends as letters: `a` and `b` are bad ends of two keys, `A` and `B` good ones, `d` is no connection,
+    /// `n` is neutral, `c` is a refused credential.
     fn ends(written: &str) -> Vec<(KeyId, HealthSignal)> {
         let end = |letter| match letter {
             'a' => (A, HealthSignal::Bad),
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn it_trips_for_the_reason_that_holds_and_at_no_other_end() {
+    fn it_trips_for_the_right_cause_and_at_the_right_end() {
         let check = |written: &str, expected: Option<(Cause, usize)>| {
             assert_eq!(Scenario::new().attempts(&ends(written)), expected, "{written}");
         };
@@ -532,7 +532,7 @@ mod tests {
         check("AaAaAaAaAaAaAaAaAaAa", None);
         check("AaAaAaAaAaAaAaAaAaAaa", ratio(21));
         check("AAaaAAaaAAaaAAaaAaaa", ratio(20));
-        // Of two keys, none counts for more than half; no connection is nobody's doing.
+        // Of two keys, none counts for more than half; a failed connection counts for no key.
         check("Baaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", None);
         check("Baaaaabb", None);
         check("Baaaaabbb", consecutive(9));
@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_taken_over_the_window_only() {
+    fn the_ratio_is_computed_over_the_window_only() {
         let check = |gap: Duration, expected| {
             let mut scenario = Scenario::new();
             assert_eq!(scenario.attempts(&ends("aaaAaaaAaaaAaaaA")), None);
@@ -584,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn a_throttled_deployment_rests_as_long_as_it_was_reported() {
+    fn a_throttled_deployment_rests_as_long_as_its_provider_asks() {
         let check = |after: Option<Duration>, expected: Duration| {
             let mut scenario = Scenario::new();
             assert_eq!(scenario.attempt(A, HealthSignal::Throttled(after)), Some(Cause::Throttled));
@@ -618,17 +618,17 @@ mod tests {
     }
 
     #[test]
-    fn being_throttled_counts_in_the_ratio_and_never_in_the_run() {
+    fn being_throttled_counts_in_the_ratio_and_never_in_the_streak() {
         let mut scenario = Scenario::new();
         assert_eq!(scenario.attempts(&ends("aaaa")), None);
-        // Two in flight at once: the first lets it rest, for no time at all.
+        // A rest of no length at all.
         scenario.attempt(A, HealthSignal::Throttled(Some(Duration::ZERO)));
-        assert!(!scenario.breaker.streak.reaches(1, 1), "the run is over");
+        assert!(!scenario.breaker.streak.reaches(1, 1), "the streak is over");
         assert_eq!(scenario.breaker.window.counts(scenario.now).failures, 5);
     }
 
     #[test]
-    fn half_open_admits_one_probe_and_a_lost_one_frees_the_slot() {
+    fn half_open_admits_one_probe_and_a_lost_probe_may_be_replaced() {
         let mut scenario = Scenario::tripped();
         scenario.later(SECOND);
         assert_eq!((scenario.availability(), scenario.name()), (Availability::ProbeDue, StateName::HalfOpen));
@@ -645,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn the_probes_first_token_closes_and_forgets_what_was() {
+    fn the_first_token_of_the_probe_closes_the_breaker_and_clears_its_counts() {
         let mut scenario = Scenario::tripped();
         scenario.later(SECOND);
         let mut probe = scenario.take();
@@ -654,14 +654,14 @@ mod tests {
         assert_eq!(scenario.breaker.window.counts(scenario.now), window::WindowCounts::default());
         assert!(!probe.is_probe());
         assert_eq!(scenario.breaker.answered(&mut probe, scenario.now), None, "it closes once");
-        // Its end counts like any other: with four more it is a run of five.
+        // Its end counts like any other: with four more it is a streak of five.
         assert_eq!(scenario.end(probe, A, HealthSignal::Bad), None);
         assert_eq!(scenario.attempts(&ends("aaaa")), Some((Cause::Consecutive, 4)));
-        assert_eq!(scenario.blocked_for(), Some(2 * SECOND), "so soon after, the pause goes on doubling");
+        assert_eq!(scenario.blocked_for(), Some(2 * SECOND), "so soon after closing, the pause continues to double");
     }
 
     #[test]
-    fn a_deployment_comes_back_slowly() {
+    fn a_recovered_deployment_gets_its_share_back_slowly() {
         let check = |trip_backoff: u32, open_for: Duration| {
             let mut scenario = Scenario::tripped();
             (1..trip_backoff).for_each(|_| assert!(scenario.probe(HealthSignal::Bad).is_some()));
@@ -681,11 +681,11 @@ mod tests {
         check(1, SECOND);
         check(2, 2 * SECOND);
         check(4, 8 * SECOND);
-        assert_eq!(Scenario::new().share(), 1.0, "who never tripped has it all");
+        assert_eq!(Scenario::new().share(), 1.0, "a breaker that never tripped has the full share");
     }
 
     #[test]
-    fn a_newcomer_starts_slowly_too() {
+    fn an_added_deployment_has_a_slow_start_too() {
         let now = Instant::now();
         let check = |age, expected| {
             let availability = Breaker::with_slow_start(BREAKER, now).availability(now + age);
@@ -697,7 +697,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_before_the_trip_changes_nothing_after_it() {
+    fn an_attempt_sent_before_the_trip_changes_nothing_after_it() {
         for signal in [
             HealthSignal::Good,
             HealthSignal::Bad,
@@ -722,7 +722,7 @@ mod tests {
     }
 
     #[test]
-    fn a_throttling_providers_longer_wish_holds_whenever_it_comes() {
+    fn a_longer_retry_after_counts_even_after_the_trip() {
         let check = |later: Duration, asked_until: Duration, expected: Duration| {
             let mut scenario = Scenario::new();
             let late = scenario.take();
@@ -763,7 +763,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_fall_is_forgotten_once_it_went_well_for_longest_pause() {
+    fn an_old_trip_is_forgotten_after_the_longest_pause_without_failures() {
         let check = |well: Duration, expected| {
             let mut scenario = Scenario::tripped();
             scenario.probe(HealthSignal::Good);

@@ -1,21 +1,23 @@
-//! What the breaker remembers: the run of bad ends, and the ends of the last window.
+//! What a breaker counts: the streak of failures, and the ends of attempts in the last window.
 //!
-//! It exists so that one key with poisonous requests cannot close a deployment for the others: when
-//! two or more keys used a deployment within the window, any one key's requests and failures weigh
-//! at most as much as all the others' together. An end that cannot be a key's doing (no connection
-//! stood, nothing was sent) counts in full.
+//! It exists so that one key whose requests always fail cannot trip a deployment for the others: when two or
+//! more keys used a deployment within the window, the requests and failures of one key must never count for
+//! more than those of all others together. An end that no key can have caused (no connection was established,
+//! nothing was sent) counts in full.
+//!
+//! Start reading in [`FailureRateWindow`].
 
 use crate::domain::id::KeyId;
 use std::time::{Duration, Instant};
 
 /// The window is kept in this many slices.
 const SLICES: u32 = 10;
-/// Keys told apart in one slice; the rest count as one.
+/// The number of keys that are distinguished in one slice; the rest count as one.
 const KEYS: usize = 64;
-/// The key of all keys past [`KEYS`].
+/// Stands for all keys beyond the first [`KEYS`].
 const OTHERS: KeyId = KeyId(0);
 
-/// Bad ends since the last good one, by key.
+/// Failures since the last good end, by key.
 #[derive(Clone, Default, Debug)]
 pub struct FailureStreak {
     keyless: u32,
@@ -23,7 +25,7 @@ pub struct FailureStreak {
 }
 
 impl FailureStreak {
-    /// One more bad end.
+    /// Counts a failure of `key`, or of no particular key.
     pub fn bad(&mut self, key: Option<KeyId>) {
         let known = key.and_then(|key| self.by_key.iter().position(|(known, _)| *known == key));
         match (key, known) {
@@ -33,13 +35,13 @@ impl FailureStreak {
         }
     }
 
-    /// A good end.
+    /// Ends the streak.
     pub fn clear(&mut self) {
         self.keyless = 0;
         self.by_key.clear();
     }
 
-    /// Whether the run is `failures` long, when `keys` keys used the deployment of late.
+    /// Whether the streak is `failures` long; `keys` is how many keys used the deployment in the window.
     pub fn reaches(&self, failures: u32, keys: usize) -> bool {
         let (failures, keyless) = (u64::from(failures), u64::from(self.keyless));
         let counts = self.by_key.iter().map(|(_, count)| u64::from(*count));
@@ -51,19 +53,19 @@ impl FailureStreak {
     }
 }
 
-/// What the window amounts to, each key weighed.
+/// The sums of a window, with no key counted for more than half.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct WindowCounts {
-    /// Ends.
+    /// Ends of attempts.
     pub requests: u64,
-    /// Bad ends among them.
+    /// The failures among them.
     pub failures: u64,
-    /// How many keys there were.
+    /// The number of keys.
     pub keys: usize,
 }
 
 impl WindowCounts {
-    /// Good ends.
+    /// The good ends.
     pub fn good(&self) -> u64 {
         self.requests.saturating_sub(self.failures)
     }
@@ -83,7 +85,7 @@ struct WindowSlice {
     by_key: Vec<(KeyId, KeyCounts)>,
 }
 
-/// The ends of the last window.
+/// The ends of attempts in the last window, in [`SLICES`] slices of time.
 #[derive(Clone, Debug)]
 pub struct FailureRateWindow {
     slice: Duration,
@@ -98,18 +100,18 @@ impl FailureRateWindow {
         Self { slice, start: None, slices: Default::default() }
     }
 
-    /// Forgets all.
+    /// Empties it.
     pub fn clear(&mut self) {
         self.start = None;
         self.slices = Default::default();
     }
 
-    /// A good end of `key`.
+    /// Counts a good end of `key`.
     pub fn good(&mut self, key: KeyId, now: Instant) {
         self.count(key, now).good += 1;
     }
 
-    /// A bad end of `key`, or of nobody in particular.
+    /// Counts a failure of `key`, or of no particular key.
     pub fn bad(&mut self, key: Option<KeyId>, now: Instant) {
         match key {
             Some(key) => self.count(key, now).bad += 1,
@@ -117,7 +119,7 @@ impl FailureRateWindow {
         }
     }
 
-    /// What the last window amounts to.
+    /// The sums of the window that ends at `now`.
     pub fn counts(&self, now: Instant) -> WindowCounts {
         let turn = self.turn(now);
         let live = self.slices.iter().filter(|slice| slice.turn + u64::from(SLICES) > turn);
@@ -167,7 +169,7 @@ fn entry(counts: &mut Vec<(KeyId, KeyCounts)>, key: KeyId, most: usize) -> &mut 
     &mut counts[index].1
 }
 
-/// Each key's requests and failures count at most as much as all the others' together.
+/// Counts the requests and failures of one key at most as often as those of all others together.
 fn weighted_counts(keys: &[(KeyId, KeyCounts)], keyless: u64) -> WindowCounts {
     let requests: u64 = keys.iter().map(|(_, c)| c.good + c.bad).sum::<u64>() + keyless;
     let failures: u64 = keys.iter().map(|(_, c)| c.bad).sum::<u64>() + keyless;
@@ -188,7 +190,7 @@ mod tests {
     const B: KeyId = KeyId(2);
 
     #[test]
-    fn a_run_of_one_key_counts_half_when_others_use_the_deployment() {
+    fn a_streak_of_one_key_counts_half_when_others_use_the_deployment() {
         let check = |ends: &[Option<KeyId>], keys, expected| {
             let mut streak = FailureStreak::default();
             ends.iter().for_each(|key| streak.bad(*key));
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tally_weighs_each_key_and_forgets_what_is_old() {
+    fn counts_limit_each_key_to_half_and_drop_what_is_old() {
         let start = Instant::now();
         let mut window = FailureRateWindow::new(Duration::from_secs(30));
         for _ in 0..90 {

@@ -1,20 +1,22 @@
-//! How quick and how busy one deployment is.
+//! The latency and load of one deployment.
 //!
-//! It exists so that the choice among deployments follows what requests feel, the time to the first
-//! token, and notices a deployment that has fallen silent before its breaker can: an attempt waiting
-//! far longer than usual counts against it at once. Streams and whole answers are measured apart,
-//! for the first token of a whole answer is its last.
+//! It exists so that the choice among deployments depends on what clients notice, the time to the first
+//! token, and so that a silent deployment is avoided before its breaker can trip: an attempt that waits far
+//! longer than usual counts against it at once. Streams and whole answers are measured separately, because
+//! the first token of a whole answer is its last. It must never decide whether a deployment may be used.
+//!
+//! Start reading in [`Gauge::load`] and [`Gauge::is_silent`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The average forgets with this time constant.
+/// The time constant with which the average decays.
 const DECAY: Duration = Duration::from_secs(10);
-/// How many first-token times the 99th percentile is taken from.
+/// The number of first-token times that the 99th percentile is computed from.
 const SAMPLES: usize = 128;
-/// What a deployment is taken for while the first attempt finds out.
+/// The first-token time that is assumed while the first attempt at a deployment measures it.
 const UNKNOWN: Duration = Duration::from_millis(300);
-/// No attempt is called silent before this, however quick its deployment usually is.
+/// The shortest wait after which an attempt is called silent, however quick its deployment usually is.
 const SILENT_FLOOR: Duration = Duration::from_millis(500);
 
 /// Whether an answer comes as a stream or whole.
@@ -22,18 +24,18 @@ const SILENT_FLOOR: Duration = Duration::from_millis(500);
 pub enum ResponseMode {
     /// Frame by frame.
     Stream,
-    /// At once.
+    /// In one piece.
     Whole,
 }
 
 impl ResponseMode {
-    /// The form of an answer to a call with `stream` set so.
+    /// The mode of the answer to a call whose `stream` member has this value.
     pub fn of(stream: bool) -> Self {
         if stream { Self::Stream } else { Self::Whole }
     }
 }
 
-/// A waiting attempt, to be ended by [`Gauge::answered`] or [`Gauge::ended_unanswered`].
+/// An attempt without an answer so far, to be ended by [`Gauge::answered`] or [`Gauge::ended_unanswered`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct PendingAttempt(u64);
 
@@ -50,7 +52,7 @@ pub struct Gauge {
 #[derive(Clone, Debug, Default)]
 struct LatencyTracker {
     pending: BTreeMap<u64, Instant>,
-    /// Peak EWMA in seconds and when it was last fed.
+    /// Peak EWMA in seconds and when it was last updated.
     average: Option<(f64, Instant)>,
     samples: Vec<Duration>,
     seen: usize,
@@ -58,7 +60,7 @@ struct LatencyTracker {
 }
 
 impl Gauge {
-    /// An attempt is sent.
+    /// Records that an attempt is sent.
     pub fn sent(&mut self, mode: ResponseMode, now: Instant) -> PendingAttempt {
         self.next += 1;
         self.in_flight += 1;
@@ -67,7 +69,7 @@ impl Gauge {
         pending
     }
 
-    /// Its first good token is in hand.
+    /// Records its first good token.
     pub fn answered(&mut self, mode: ResponseMode, pending: PendingAttempt, now: Instant) {
         let tracker = self.tracker_mut(mode);
         if let Some(sent) = tracker.pending.remove(&pending.0) {
@@ -75,22 +77,22 @@ impl Gauge {
         }
     }
 
-    /// It no longer waits, and no token came.
+    /// Records that it ended without a token.
     pub fn ended_unanswered(&mut self, mode: ResponseMode, pending: PendingAttempt) {
         self.tracker_mut(mode).pending.remove(&pending.0);
     }
 
-    /// Its connection is free again.
+    /// Records that it is no longer in flight.
     pub fn done(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// It finished well or badly.
+    /// Records whether it ended well.
     pub fn finished(&mut self, good: bool) {
         self.last_good = Some(good);
     }
 
-    /// Attempts sent and not yet at their end.
+    /// Attempts that were sent and have not ended.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
@@ -105,10 +107,10 @@ impl Gauge {
         self.tracker(mode).average.map(|(seconds, _)| Duration::from_secs_f64(seconds))
     }
 
-    /// What the choice compares: average first-token seconds × (attempts in flight + 1).
+    /// The load that the choice compares: average first-token seconds × (attempts in flight + 1).
     ///
-    /// The average fades while nothing new is learned, or one slow answer would keep a deployment from
-    /// ever being asked again. Where nothing is known, one attempt may find out.
+    /// The average decays without new measurements, or one slow answer would keep a deployment from ever being
+    /// asked again. Where nothing was measured, one attempt may measure it.
     pub fn load(&self, mode: ResponseMode, now: Instant) -> f64 {
         let seconds = match self.tracker(mode).average {
             Some((seconds, at)) => seconds * decay(now.saturating_duration_since(at)),
@@ -118,14 +120,14 @@ impl Gauge {
         seconds * f64::from(self.in_flight + 1)
     }
 
-    /// What was measured no longer tells how quick it is: it has come back from an outage.
+    /// Drops all measurements, which are out of date after an outage; attempts in flight stay.
     pub fn forget(&mut self) {
         for tracker in [&mut self.stream, &mut self.whole] {
             *tracker = LatencyTracker { pending: std::mem::take(&mut tracker.pending), ..LatencyTracker::default() };
         }
     }
 
-    /// Whether some attempt has been silent for so long that it counts as failed in the choice.
+    /// Whether an attempt has waited for so long that the deployment counts as failed in the choice.
     pub fn is_silent(&self, silent_after: Duration, now: Instant) -> bool {
         [&self.stream, &self.whole].into_iter().any(|tracker| {
             let oldest = tracker.pending.first_key_value();
@@ -149,7 +151,7 @@ impl Gauge {
 }
 
 impl LatencyTracker {
-    /// Feeds the average (a peak is taken at once, a dip slowly) and the percentile.
+    /// Updates the average (an increase at once, a decrease slowly) and the percentile.
     fn record(&mut self, took: Duration, now: Instant) {
         let seconds = took.as_secs_f64();
         let average = match self.average {
@@ -172,16 +174,16 @@ impl LatencyTracker {
         }
     }
 
-    /// How long an attempt may be silent: four times the 99th percentile, at least half a second, at
-    /// most `silent_after`; but never less than the 99th percentile itself, or a model that thinks
-    /// for three seconds would always be called silent.
+    /// How long an attempt may wait before it is called silent: four times the 99th percentile, at least half a
+    /// second, at most `silent_after`; but never less than the 99th percentile itself, or a model that always
+    /// needs three seconds would always be called silent.
     fn silence_limit(&self, silent_after: Duration) -> Duration {
         let Some(p99) = self.p99 else { return silent_after };
         (p99 * 4).max(SILENT_FLOOR).min(silent_after).max(p99)
     }
 }
 
-/// How much of an average still counts after `age`.
+/// The weight of an average after `age`, in `(0, 1]`.
 fn decay(age: Duration) -> f64 {
     (-age.as_secs_f64() / DECAY.as_secs_f64()).exp()
 }
@@ -230,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_whole_answers_are_kept_apart() {
+    fn streams_and_whole_answers_are_measured_separately() {
         let (gauge, _) = with_samples(Duration::from_millis(10), 5);
         assert!(gauge.average(ResponseMode::Stream).is_some());
         assert_eq!(gauge.average(ResponseMode::Whole), None);
     }
 
     #[test]
-    fn a_peak_is_taken_at_once_and_forgotten_slowly() {
+    fn an_increase_counts_at_once_and_decays_slowly() {
         let (mut gauge, now) = with_samples(Duration::from_millis(10), 5);
         let pending = gauge.sent(ResponseMode::Stream, now);
         gauge.answered(ResponseMode::Stream, pending, now + SECOND);
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_answer_is_not_held_against_a_deployment_for_ever() {
+    fn a_slow_answer_does_not_count_against_a_deployment_for_ever() {
         let (slow, now) = with_samples(9 * SECOND, 1);
         let (quick, _) = with_samples(Duration::from_millis(50), 1);
         let quick = quick.load(ResponseMode::Stream, now);
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn one_attempt_finds_out_how_quick_an_unknown_deployment_is() {
+    fn one_attempt_measures_a_deployment_without_measurements() {
         let (known, now) = with_samples(Duration::from_millis(10), 5);
         let mut unknown = Gauge::default();
         assert!(unknown.load(ResponseMode::Stream, now) < known.load(ResponseMode::Stream, now));
@@ -274,12 +276,12 @@ mod tests {
     }
 
     #[test]
-    fn what_an_outage_measured_is_forgotten() {
+    fn measurements_of_an_outage_are_dropped() {
         let (mut gauge, now) = with_samples(9 * SECOND, 5);
         let pending = gauge.sent(ResponseMode::Stream, now);
         gauge.forget();
         assert_eq!(gauge.average(ResponseMode::Stream), None);
-        assert!(gauge.is_silent(SECOND, now + 2 * SECOND), "who waits still waits, and is judged anew");
+        assert!(gauge.is_silent(SECOND, now + 2 * SECOND), "an attempt in flight is still pending, under the default limit");
         gauge.answered(ResponseMode::Stream, pending, now + SECOND);
         assert_eq!(gauge.average(ResponseMode::Stream), Some(SECOND));
     }
