@@ -14,7 +14,8 @@ pub fn readable(text: &str) -> Cow<'_, str> {
     if text.len() <= LONGEST && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
         return Cow::Borrowed(text);
     }
-    let mut short: String = text.chars().take(LONGEST).map(|c| if controls_terminal(c) { '\u{fffd}' } else { c }).collect();
+    let mut short: String =
+        text.chars().take(LONGEST).map(|c| if controls_terminal(c) { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(LONGEST).is_some() {
         short.push('…');
     }

@@ -281,7 +281,10 @@ mod tests {
         let pending = gauge.sent(ResponseMode::Stream, now);
         gauge.forget();
         assert_eq!(gauge.average(ResponseMode::Stream), None);
-        assert!(gauge.is_silent(SECOND, now + 2 * SECOND), "an attempt in flight is still pending, under the default limit");
+        assert!(
+            gauge.is_silent(SECOND, now + 2 * SECOND),
+            "an attempt in flight is still pending, under the default limit"
+        );
         gauge.answered(ResponseMode::Stream, pending, now + SECOND);
         assert_eq!(gauge.average(ResponseMode::Stream), Some(SECOND));
     }

@@ -1,9 +1,9 @@
-//! The machine that walks one request through its legs: asked what to do next, told how it went.
+//! The plan of one request: returns what to do next, and records how each attempt failed.
 //!
-//! It exists so that retrying, falling back, waiting and giving up are decided in one place that
-//! can be read in one sitting and simulated without a network. It never sends, sleeps or looks at a
-//! clock: [`RoutePlan::next`] answers `Try`, `Wait` or `GiveUp`, [`RoutePlan::record`] hears how an
-//! attempt failed. Health and load it learns through [`HealthSource`].
+//! It exists so that retrying, falling back, waiting and giving up are decided in one place that can be
+//! simulated without a network. It must never send, sleep or read a clock: [`RoutePlan::next`] returns `Try`,
+//! `Wait` or `GiveUp`, [`RoutePlan::record`] records a failed attempt. Health and load come through
+//! [`HealthSource`]. Start reading in [`RoutePlan::next`].
 //!
 //! The order of preference, first to last: a deployment in a region that has not failed in this
 //! request, in chain order; any untried deployment, in chain order; the same one again, after a
@@ -23,35 +23,35 @@ use crate::domain::routing::split;
 use crate::domain::routing::table::{BalanceStrategy, RoutingTable};
 use std::time::{Duration, Instant};
 
-/// What the plan must know of the deployments' health and load.
+/// Where the plan reads the health and load of deployments, and takes permits.
 pub trait HealthSource {
-    /// Proof that an attempt may be made; giving it back is its own affair.
+    /// Proof that an attempt may be made; it is returned when it is dropped.
     type Permit;
 
-    /// How `deployment` stands at `now`, for an answer of this form.
+    /// The health of `deployment` at `now`, for an answer of this mode.
     fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView;
-    /// Leave for one attempt, unless breaker, capacity or credentials refuse it by now.
+    /// A permit for one attempt, unless breaker, capacity or credentials refuse it by now.
     fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<Self::Permit>;
-    /// Whether the retry budget has something left.
+    /// Whether the retry budget allows an extra attempt.
     fn has_retry(&self, now: Instant) -> bool;
-    /// Spends one unit of the retry budget, if there is one.
+    /// Takes one extra attempt from the retry budget, if one is left; returns whether it was.
     fn spend_retry(&self, now: Instant) -> bool;
 }
 
-/// One deployment at one moment.
+/// The health of one deployment at one moment.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct HealthView {
-    /// Breaker and rests, the credentials' included.
+    /// Of breaker and credentials together: the stricter one.
     pub availability: Availability,
-    /// It carries as many requests as it may.
+    /// As many requests are in flight as it may have.
     pub full: bool,
-    /// An attempt there has been silent for too long.
+    /// An attempt there has waited too long for an answer.
     pub silent: bool,
     /// What `latency` compares: smaller is better.
     pub load: f64,
     /// The average first-token time, once known.
     pub average: Option<Duration>,
-    /// How the last finished attempt there ended.
+    /// Whether the last finished attempt there was good, once there was one.
     pub last_good: Option<bool>,
 }
 
@@ -71,38 +71,38 @@ pub enum PlanStep<P> {
 pub struct Attempt<P> {
     /// Counted from 1.
     pub number: u32,
-    /// Where.
+    /// The deployment to send it to.
     pub deployment: DeploymentId,
-    /// Reached through.
+    /// The tier that the deployment is reached through, if any.
     pub tier: Option<TierId>,
-    /// Leave to make it.
+    /// The permit to make it.
     pub permit: P,
 }
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedAttempt {
-    /// What went wrong, as the upstream saw it.
+    /// The failure, as `upstream` classified it.
     pub failure: Failure,
     /// From the attempt being sent to its end.
     pub age: Duration,
-    /// Whether the last attempt at its deployment that had ended when it was sent was good.
+    /// Whether the last attempt at its deployment that had finished when it was sent was good.
     pub last_was_good: bool,
 }
 
 /// Why there is nothing more to try.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GiveUpReason {
-    /// Nothing was tried: every deployment is open or resting, the soonest until then.
+    /// Nothing was tried: every deployment is open or resting.
     Unavailable {
-        /// When the soonest may be asked again.
+        /// When the first of them may be asked again.
         until: Instant,
     },
     /// Nothing was tried: every deployment that could serve is full.
     Full,
     /// The provider refused the request itself, at the first model tried.
     Rejected,
-    /// Attempts were made; this is the first model's failure.
+    /// Attempts were made; this is the last failure of the first model tried.
     Exhausted(Failure),
     /// The request's time is over.
     OutOfTime,
@@ -111,22 +111,22 @@ pub enum GiveUpReason {
 /// The shortest and longest pause before the same deployment is tried again (full jitter).
 const BACKOFF_FIRST: Duration = Duration::from_millis(25);
 const BACKOFF_MOST: Duration = Duration::from_millis(250);
-/// A stale pooled connection shows within this time of the attempt being sent.
+/// A reset within this time after the attempt was sent may be a stale pooled connection.
 const STALE_WITHIN: Duration = Duration::from_millis(100);
 
-/// What is settled for a request before its plan is drawn.
+/// The terms of a request that are fixed before its plan is built.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanTerms {
-    /// No other model than the one asked for.
+    /// No other model than the requested one may answer.
     pub no_fallback: bool,
-    /// When it is over.
+    /// The instant at which the request ends.
     pub deadline: Instant,
-    /// Of when its prices are, in Unix milliseconds. What is held for it and what it is charged go by these
-    /// alone, also where another price begins while it is under way: a hold covers its bill.
+    /// The instant whose prices apply, in Unix milliseconds. Holds and charges use these prices only, also where
+    /// another price begins during the request: so a hold covers the cost.
     pub priced_at_ms: i64,
 }
 
-/// The way of one request.
+/// The state of one request's routing.
 #[derive(Debug)]
 pub struct RoutePlan {
     candidate_models: Vec<CandidateModel>,
@@ -134,14 +134,14 @@ pub struct RoutePlan {
     deadline: Instant,
     priced_at_ms: i64,
     tried: Vec<TrackedAttempt>,
-    /// The same deployment is to be tried once more before any other, where an attempt can be spared
-    /// for it: at once after a stale connection, else after a pause.
+    /// The deployment to try once more before any other, if an attempt can be spared for it: at once after a
+    /// stale connection, else after a pause.
     retry_same: Option<(usize, DeploymentId)>,
-    /// A pause for the same deployment has been taken; the next step may retry.
+    /// The pause before the same deployment is over; the next step may retry there.
     paused: bool,
-    /// No throttled deployment is waited for longer than until then; set by the first such wait.
+    /// The latest instant to wait for a throttled deployment; set by the first such wait.
     wait_deadline: Option<Instant>,
-    /// Only models with more context than this may be tried, once.
+    /// Only models with a larger context than this may be tried.
     larger_than: Option<u64>,
     gave_up: Option<GiveUpReason>,
 }
@@ -155,7 +155,7 @@ struct TrackedAttempt {
     failure: Option<Failure>,
 }
 
-/// A way on that could be taken now.
+/// A deployment that could be tried now.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     model_index: usize,
@@ -164,10 +164,10 @@ struct Candidate {
 }
 
 impl RoutePlan {
-    /// The plan of one request: nothing outside policy, residency, capacity and ability is in it.
+    /// The plan of one request: only deployments within policy, residency, capacity and features are in it.
     ///
     /// # Errors
-    /// A [`Refusal`] when that leaves nothing.
+    /// A [`Refusal`] when there is no such deployment.
     pub fn build(
         table: &RoutingTable,
         authorized: &AuthorizedRequest,
@@ -191,12 +191,12 @@ impl RoutePlan {
         })
     }
 
-    /// The legs, in the order they are stepped down.
+    /// The candidate models, in the order in which they are tried.
     pub fn candidate_models(&self) -> &[CandidateModel] {
         &self.candidate_models
     }
 
-    /// Of when its prices are, as its [`PlanTerms`] have it.
+    /// The instant whose prices apply, in Unix milliseconds: [`PlanTerms::priced_at_ms`].
     pub fn priced_at_ms(&self) -> i64 {
         self.priced_at_ms
     }
@@ -226,8 +226,8 @@ impl RoutePlan {
         if let Some(pause) = self.pause_before_retry_same(table, health, now, draw) {
             return PlanStep::Wait(pause);
         }
-        // A choice can be lost to another request between glance and take; each loss removes a
-        // candidate, so this ends.
+        // Another request can take a choice between view and take; each loss removes a candidate,
+        // so the loop ends.
         let mut lost = Vec::new();
         while let Some(choice) = self.choose(table, health, &lost, now, draw) {
             match health.take(choice.deployment, self.mode, now) {
@@ -240,8 +240,8 @@ impl RoutePlan {
         self.wait_or_give_up(table, health, now, draw)
     }
 
-    /// Records how attempt `number` failed, and returns what the failure really was: a reset may have been
-    /// nothing but a stale pooled connection.
+    /// Records how attempt `number` failed, and returns the failure: a reset may turn out to be a stale pooled
+    /// connection.
     ///
     /// # Panics
     /// When no attempt of this plan has that number.
@@ -318,7 +318,7 @@ impl RoutePlan {
         if self.tried.is_empty() {
             return pick(&fresh, true);
         }
-        // A request that has failed once already is not made a probe while something healthy is left.
+        // A request that has already failed once is not used as a probe while a healthy deployment is left.
         pick(&fresh, false)
             .or_else(|| pick(&fresh, true))
             .or_else(|| pick(&untried, false))
@@ -326,7 +326,7 @@ impl RoutePlan {
             .or_else(|| pick(&|id| self.paused && self.may_try_again(table, id), true))
     }
 
-    /// The first leg, in chain order, that offers anything, and the best it offers.
+    /// The best candidate of the first model, in chain order, that has any.
     fn first_candidate(
         &self,
         table: &RoutingTable,
@@ -342,7 +342,7 @@ impl RoutePlan {
         })
     }
 
-    /// `deployment` as a way on, if it may be used now.
+    /// `deployment` as a candidate, if it may be used now.
     fn usable<B: HealthSource>(
         &self,
         health: &B,
@@ -353,15 +353,15 @@ impl RoutePlan {
         let view = health.view(deployment, self.mode, now);
         let candidate = Candidate { model_index, deployment, view };
         let blocked = matches!(view.availability, Availability::Blocked { .. });
-        // An extra attempt that could not answer in the time left would only be load.
+        // An extra attempt that cannot answer in the time left would only add load.
         let in_time = self.tried.is_empty() || view.average.is_none_or(|average| now + average < self.deadline);
         let usable =
             !blocked && !view.full && in_time && (!self.needs_retry_budget(&candidate) || health.has_retry(now));
         usable.then_some(candidate)
     }
 
-    /// The deployment to be tried once more before any other, unless the attempts left are all needed
-    /// for regions that were not tried: one that lives must be reached.
+    /// The deployment to be tried once more before any other, unless all attempts left are needed for regions
+    /// that were not tried: a healthy one must be reached.
     fn immediate_retry<B: HealthSource>(&self, table: &RoutingTable, health: &B, now: Instant) -> Option<Candidate> {
         let (model_index, deployment) = self.retry_same?;
         let region = |id: DeploymentId| table.deployment(id).region;
@@ -376,7 +376,8 @@ impl RoutePlan {
         spare.then(|| self.usable(health, model_index, deployment, now))?
     }
 
-    /// A first attempt is free, and so is a fallback to a deployment that looks well; every other spends.
+    /// The first attempt is free, and so is a fallback to a deployment whose last attempt did not fail; every other
+    /// attempt needs the retry budget.
     fn needs_retry_budget(&self, candidate: &Candidate) -> bool {
         let is_first = self.tried.is_empty();
         let is_retry = self.has_tried(candidate.deployment);
@@ -387,7 +388,7 @@ impl RoutePlan {
         self.tried.iter().any(|t| t.deployment == deployment)
     }
 
-    /// Whether something that is no fault of the request went wrong there.
+    /// Whether an attempt failed there for a reason that is not the request's own fault.
     fn region_failed(&self, region: RegionId) -> bool {
         let failures = self.tried.iter().filter(|t| t.region == region).filter_map(|t| t.failure);
         failures.map(Failure::next_action).any(|next| matches!(next, NextAction::Other | NextAction::Same))
@@ -397,12 +398,12 @@ impl RoutePlan {
         self.tried.iter().rev().find(|t| t.deployment == deployment)?.failure
     }
 
-    /// Whether the same deployment could answer now, after a pause or, where waiting is allowed, a rest.
+    /// Whether the same deployment could answer now: after a pause or, where waiting is allowed, a rest.
     fn may_try_again(&self, table: &RoutingTable, deployment: DeploymentId) -> bool {
         let waits = table.settings.retry_after_wait_max > Duration::ZERO;
         self.last_failure_of(deployment).is_some_and(|failure| match failure {
             Failure::Throttled { .. } => waits,
-            // With another credential; while none is welcome there, the deployment is blocked.
+            // With another credential; while none may be used there, the deployment is blocked.
             Failure::CredentialRefused => true,
             other => other.may_pass(),
         })
@@ -482,8 +483,8 @@ impl RoutePlan {
         self.paused.then_some(pause)
     }
 
-    /// How long until the soonest of those that throttled this request may be asked again, if that
-    /// is worth waiting for. However often it is waited, no longer than the longest wait in all.
+    /// How long until the first deployment that throttled this request may be asked again, if that is within the
+    /// allowed wait. All waits of a request together stay within `retry_after_wait_max`.
     fn pause_for_throttled<B: HealthSource>(
         &mut self,
         table: &RoutingTable,
@@ -526,7 +527,7 @@ impl RoutePlan {
             .flat_map(|(index, model)| model.deployments.iter().map(move |id| (index, *id)))
     }
 
-    /// The first model's failure: what the client asked for is what it is told about.
+    /// The failure of the first model, because that is the one the client requested.
     fn exhausted(&self) -> GiveUpReason {
         let first = self.tried.first();
         let of_first_model = self.tried.iter().filter(|t| self.on_first_model(t.model_index));
@@ -539,8 +540,8 @@ impl RoutePlan {
     }
 }
 
-/// The best of one leg's candidates. A probe that is due goes first, or recovery would wait for luck;
-/// then those that are neither silent nor still being eased in; then, better than nothing, those.
+/// The best candidate of one model. A due probe goes first, or recovery would depend on chance; then deployments
+/// that are neither silent nor outside their slow-start share; then, where there are none, the others.
 fn best(table: &RoutingTable, offered: &[Candidate], priced_at_ms: i64, draw: RandomValue) -> Option<Candidate> {
     if let Some(probe) = offered.iter().find(|c| c.view.availability == Availability::ProbeDue && !c.view.silent) {
         return Some(*probe);
@@ -577,13 +578,13 @@ fn balance(table: &RoutingTable, pool: &[Candidate], priced_at_ms: i64, draw: Ra
     }
 }
 
-/// What `cost` compares: the price of as many input as output tokens; unknown prices come last.
+/// The value that `cost` compares: the price of one input and one output token; unknown prices come last.
 fn cost_of(table: &RoutingTable, deployment: DeploymentId, priced_at_ms: i64) -> u64 {
     let version = table.price(deployment, priced_at_ms);
     version.map_or(u64::MAX, |PriceVersion { price, .. }| price.input.0.saturating_add(price.output.0))
 }
 
-/// Full jitter: anything up to 25 ms doubled for each attempt made, at most 250 ms.
+/// Full jitter: a random time up to 25 ms, doubled for each attempt made, at most 250 ms.
 fn jittered_backoff(attempts: u32, draw: RandomValue) -> Duration {
     let most = BACKOFF_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(BACKOFF_MOST);
     most.mul_f64(draw.salted(7).unit())
@@ -608,10 +609,10 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// A board whose every deployment stands as a test says.
+    /// A health source whose views a test sets.
     struct FakeHealth {
         views: RefCell<Vec<HealthView>>,
-        /// What another request takes between glance and take.
+        /// Deployments that another request takes between view and take.
         taken_by_others: RefCell<Vec<DeploymentId>>,
         retries: Cell<u32>,
     }
@@ -651,7 +652,7 @@ mod tests {
 
     type Change = Box<dyn Fn(&mut HealthView)>;
 
-    /// One request on its way, and everything a test may change about it.
+    /// One request, and everything that a test may change about it.
     struct Scenario {
         table: RoutingTable,
         health: FakeHealth,
@@ -662,7 +663,7 @@ mod tests {
         took: Duration,
         last_was_good: bool,
         draw: RandomValue,
-        /// What else a failure does to its deployment.
+        /// A further effect of a failure on its deployment.
         once_failed: Option<Change>,
         pauses: Vec<Duration>,
     }
@@ -764,9 +765,9 @@ mod tests {
                         self.pauses.push(pause);
                     }
                     PlanStep::GiveUp(reason) => {
-                        trace.push(self.words(reason));
+                        trace.push(self.describe(reason));
                         let retry_same = plan.next(&self.table, &self.health, self.now, self.draw);
-                        assert!(matches!(retry_same, PlanStep::GiveUp(_)), "who gave up stays so: {retry_same:?}");
+                        assert!(matches!(retry_same, PlanStep::GiveUp(_)), "a plan that gave up stays so: {retry_same:?}");
                         break;
                     }
                 }
@@ -775,7 +776,7 @@ mod tests {
             trace.join(" ")
         }
 
-        /// As the real board does: a bad end shows, and who throttles rests.
+        /// Like the real health registry: a bad end is visible, and a throttling deployment rests.
         fn record_failure(&self, deployment: DeploymentId, failure: Failure) {
             let view = &mut self.health.views.borrow_mut()[deployment.index()];
             view.last_good = Some(matches!(failure, Failure::Rejected | Failure::ContextTooLong));
@@ -787,7 +788,7 @@ mod tests {
             }
         }
 
-        fn words(&self, reason: GiveUpReason) -> String {
+        fn describe(&self, reason: GiveUpReason) -> String {
             match reason {
                 GiveUpReason::Unavailable { until } => format!("unavailable for {:?}", until - self.now),
                 GiveUpReason::Full => "full".into(),
@@ -798,7 +799,7 @@ mod tests {
         }
 
         /// How often each deployment is the first choice, in hundredths, over 10,000 requests.
-        fn firsts(&mut self) -> BTreeMap<String, u32> {
+        fn first_choices(&mut self) -> BTreeMap<String, u32> {
             let mut hits = BTreeMap::new();
             for seed in 0..10_000 {
                 self.draw = RandomValue(seed).salted(4);
@@ -817,7 +818,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_that_failed_is_passed_over_while_another_is_untried() {
+    fn a_region_that_failed_is_avoided_while_another_is_untried() {
         let scenario = || five_attempts(Scenario::new());
         check(scenario(), &[], "us/a");
         check(scenario(), &[BUSY], "us/a eu/a");
@@ -826,7 +827,7 @@ mod tests {
         check(scenario().blocked("asia/b", ms(900)), &[BUSY, BUSY], "us/a eu/a us/b");
         check(scenario().blocked("eu/a", ms(900)), &[BUSY], "us/a asia/b");
         check(scenario().view("eu/a", |view| view.full = true), &[BUSY], "us/a asia/b");
-        // Two providers in one region fall together; in two regions they do not.
+        // Two providers in one region fail together; in two regions they do not.
         let twins = table(&[("a", &["x@us", "y@us", "z@eu"])], &[("one", &["a"], &[])]);
         check(Scenario::of(twins), &[BUSY, BUSY], "x/a z/a y/a");
     }
@@ -842,8 +843,8 @@ mod tests {
     }
 
     #[test]
-    fn with_an_empty_budget_only_a_fallback_that_looks_well_follows() {
-        let broke = |retries: u32| {
+    fn with_an_empty_retry_budget_only_a_fallback_to_a_good_deployment_follows() {
+        let with_retries = |retries: u32| {
             let scenario = Scenario::new();
             scenario.health.retries.set(retries);
             scenario
@@ -853,18 +854,18 @@ mod tests {
             assert_eq!(scenario.health.retries.get(), left, "{expected}");
         };
         let bad = |view: &mut HealthView| view.last_good = Some(false);
-        check(broke(0), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
-        check(broke(5), &[BUSY, BUSY], "us/a eu/a asia/b", 5);
-        check(broke(0).view("eu/a", |view| view.last_good = None), &[BUSY], "us/a eu/a", 0);
-        check(broke(0).view("eu/a", bad), &[BUSY], "us/a asia/b", 0);
-        check(broke(1).view("eu/a", bad), &[BUSY], "us/a eu/a", 0);
+        check(with_retries(0), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
+        check(with_retries(5), &[BUSY, BUSY], "us/a eu/a asia/b", 5);
+        check(with_retries(0).view("eu/a", |view| view.last_good = None), &[BUSY], "us/a eu/a", 0);
+        check(with_retries(0).view("eu/a", bad), &[BUSY], "us/a asia/b", 0);
+        check(with_retries(1).view("eu/a", bad), &[BUSY], "us/a eu/a", 0);
         let all_bad = |scenario: Scenario| scenario.view("eu/a", bad).view("asia/b", bad).view("us/b", bad);
-        check(all_bad(broke(0)), &[BUSY], "us/a failed by Status(503)", 0);
-        check(all_bad(broke(1)), &[BUSY, BUSY], "us/a eu/a failed by Status(503)", 0);
-        check(all_bad(broke(2)), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
+        check(all_bad(with_retries(0)), &[BUSY], "us/a failed by Status(503)", 0);
+        check(all_bad(with_retries(1)), &[BUSY, BUSY], "us/a eu/a failed by Status(503)", 0);
+        check(all_bad(with_retries(2)), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
         // The first attempt is free, wherever it goes.
-        check(all_bad(broke(0)).view("us/a", bad), &[], "us/a", 0);
-        // The same deployment again always spends, and does not wait for what it cannot have.
+        check(all_bad(with_retries(0)).view("us/a", bad), &[], "us/a", 0);
+        // The same deployment again always needs the budget, and does not wait without it.
         let alone = |retries: u32| {
             let scenario = alone();
             scenario.health.retries.set(retries);
@@ -898,7 +899,7 @@ mod tests {
         for (most, bound) in longest.iter().zip([25, 50, 100, 200, 250]) {
             assert!(*most <= ms(bound) && *most > ms(bound * 9 / 10), "{most:?} of {bound} ms");
         }
-        // What will not pass is not tried again.
+        // A failure that is not temporary is not retried.
         for failure in [THROTTLED, Failure::NotFound] {
             let mut scenario = alone();
             scenario.run(&[failure]);
@@ -915,7 +916,7 @@ mod tests {
         };
         check(slow(400, 401), &[BUSY], "us/a eu/a");
         check(slow(400, 399), &[BUSY], "us/a asia/b");
-        // A first attempt always may.
+        // A first attempt always starts.
         let mut first = Scenario::new().view("us/a", |view| view.average = Some(ms(5_000)));
         first.deadline = first.now + ms(100);
         check(first, &[], "us/a");
@@ -932,22 +933,22 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_connection_is_replaced_once_at_the_same_place() {
+    fn a_stale_connection_is_replaced_once_at_the_same_deployment() {
         let scenario = |last_was_good, took| Scenario { last_was_good, took, ..five_attempts(Scenario::new()) };
         check(scenario(true, ms(5)), &[Failure::Reset], "us/a us/a");
         check(scenario(true, ms(5)), &[Failure::Reset, Failure::Reset], "us/a us/a eu/a");
         check(scenario(true, ms(100)), &[Failure::Reset], "us/a eu/a");
         check(scenario(false, ms(5)), &[Failure::Reset], "us/a eu/a");
         check(scenario(true, ms(5)), &[DOWN], "us/a eu/a");
-        // Where the same place is out of reach by now, another will do.
+        // Where the same deployment cannot be used by now, another is tried.
         let tripped = scenario(true, ms(5)).once_failed(|view| view.full = true);
         check(tripped, &[Failure::Reset], "us/a eu/a");
-        // Three regions and three attempts: none can be spared for the same place.
+        // Three regions and three attempts: none can be spared for the same deployment.
         let scarce = |max_attempts| scenario(true, ms(5)).settings(|settings| settings.max_attempts = max_attempts);
         check(scarce(3), &[Failure::Reset, BUSY], "us/a eu/a asia/b");
         check(scarce(4), &[Failure::Reset, BUSY], "us/a us/a eu/a");
         check(scarce(3).blocked("asia/b", ms(900)), &[Failure::Reset, BUSY], "us/a us/a eu/a");
-        // It is no free attempt.
+        // It needs the retry budget.
         let empty = scenario(true, ms(5)).view("eu/a", |view| view.last_good = Some(false));
         empty.health.retries.set(0);
         check(empty, &[Failure::Reset], "us/a asia/b");
@@ -965,7 +966,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_request_stops_at_the_first_model_and_goes_on_at_a_later_one() {
+    fn a_rejected_request_stops_at_the_first_model_and_continues_at_a_later_one() {
         let rejected = Failure::Rejected;
         check(Scenario::new(), &[rejected], "us/a rejected");
         check(Scenario::new(), &[BUSY, rejected], "us/a eu/a rejected");
@@ -1008,16 +1009,16 @@ mod tests {
         let mut scenario = waits(3);
         assert_eq!(scenario.run(&[THROTTLED]), "us/a wait us/a");
         assert_eq!(scenario.pauses, [Duration::from_secs(3)]);
-        // No longer in all than once.
+        // All waits together are no longer than one.
         check(waits(5), &[THROTTLED, THROTTLED], "us/a wait us/a failed by Throttled { after: Some(3s) }");
         check(waits(7), &[THROTTLED, THROTTLED], "us/a wait us/a wait us/a");
         let mut soon_over = waits(3);
         soon_over.deadline = soon_over.now + Duration::from_secs(2);
         check(soon_over, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
-        let broke = waits(3);
-        broke.health.retries.set(0);
-        check(broke, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
-        // Whatever else can serve goes first, and a breaker is not waited for.
+        let without_retries = waits(3);
+        without_retries.health.retries.set(0);
+        check(without_retries, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
+        // Any other deployment goes first, and no request waits for a breaker.
         let patient =
             |scenario: Scenario| scenario.settings(|settings| settings.retry_after_wait_max = Duration::from_secs(9));
         check(patient(Scenario::new()), &[THROTTLED], "us/a eu/a");
@@ -1035,7 +1036,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_can_be_tried_it_says_until_when_or_that_all_are_full() {
+    fn where_nothing_can_be_tried_the_reason_is_the_first_reopening_or_being_full() {
         let full = |view: &mut HealthView| view.full = true;
         let open =
             |scenario: Scenario| scenario.blocked("eu/a", ms(800)).blocked("us/b", ms(300)).blocked("asia/b", ms(900));
@@ -1074,14 +1075,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_silent_or_eased_in_is_chosen_less() {
+    fn silent_deployments_and_those_in_slow_start_are_chosen_less() {
         let pair = |balance: BalanceStrategy| {
             let pair = table(&[("a", &["us", "eu"])], &[("one", &["a"], &[])]);
             Scenario::of(pair).settings(|settings| settings.balance = balance)
         };
         let silent = |view: &mut HealthView| view.silent = true;
         let shares = |mut scenario: Scenario, expected: &[(&str, u32)]| {
-            let found = scenario.firsts();
+            let found = scenario.first_choices();
             for (name, share) in expected {
                 let hits = found.get(*name).copied().unwrap_or(0);
                 assert!(hits.abs_diff(*share) <= 2, "{name}: {hits} instead of {share} of 100");
@@ -1118,7 +1119,7 @@ mod tests {
             scenario
         };
         let check = |mut scenario: Scenario, expected: &[(&str, u32)]| {
-            let found = scenario.firsts();
+            let found = scenario.first_choices();
             assert_eq!(found.values().sum::<u32>(), 100, "{found:?}");
             for (name, share) in expected {
                 let hits = found.get(*name).copied().unwrap_or(0);
@@ -1127,7 +1128,7 @@ mod tests {
         };
         check(three(BalanceStrategy::Ordered), &[("us/a", 100)]);
         check(three(BalanceStrategy::Weighted), &[("us/a", 25), ("eu/a", 50), ("asia/a", 25)]);
-        // The better of two: the lightest wins both its pairs, the heaviest none.
+        // The better of two: the least loaded wins both its pairs, the most loaded none.
         check(three(BalanceStrategy::Latency), &[("us/a", 67), ("eu/a", 0), ("asia/a", 33)]);
         check(three(BalanceStrategy::Cost), &[("eu/a", 100)]);
         let in_home_region = |balance| {
