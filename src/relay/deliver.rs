@@ -1,7 +1,9 @@
-//! Be delivered, end: hands the answer's frames on and settles when they end.
+//! Delivery: passes the answer's frames to the client and settles the request when they end.
 //!
-//! The body fires exactly once: at its end, at an error, or when it is dropped because the client
-//! left. It never looks into a frame; usage was read as the frames passed.
+//! A body ends exactly once: at its last frame, at an error, or when it is dropped because the client
+//! disconnected. It must never parse a frame; `upstream` read the usage from the frames.
+//!
+//! Start reading in [`ReplyBody::poll_frames`].
 
 use super::dispatch::CommittedAnswer;
 use super::error::StreamInterruption;
@@ -17,7 +19,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// An answer on its way to the client. Dropping it before its end means that the client left.
+/// The body of an answer. Dropping it before its end means that the client disconnected.
 pub struct ReplyBody {
     reply: Option<ReplyInFlight>,
     exact_len: Option<u64>,
@@ -31,7 +33,7 @@ struct ReplyInFlight {
     estimator: Arc<TokenEstimator>,
 }
 
-/// How a delivery ends.
+/// How the delivery of an answer ends.
 enum ReplyEnd {
     Complete,
     Broken(Failure),
@@ -51,7 +53,7 @@ impl ReplyBody {
     pub fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamInterruption>>> {
         let Some(reply) = &mut self.reply else { return Poll::Ready(None) };
         let frames = ready!(reply.body.poll_frames(cx));
-        // The last reader of a body of known length need not ask again: it ends with its last byte.
+        // The reader of a body of known length need not poll again: the body ends with its last byte.
         let over = self.exact_len.is_some() && reply.body.is_complete();
         match frames {
             Some(Ok(frames)) => {
@@ -71,7 +73,7 @@ impl ReplyBody {
         }
     }
 
-    /// Ends it from our side, because the gateway is being stopped.
+    /// Ends it, because the gateway is shutting down.
     pub fn cut(&mut self) -> StreamInterruption {
         self.end(ReplyEnd::ShutDown);
         StreamInterruption::ShuttingDown
@@ -106,7 +108,7 @@ impl ReplyInFlight {
                 permit.ended(now);
                 guard.settle(Outcome::Served, Reason::Served, status);
             }
-            // A client that hangs up on `[DONE]` has had everything.
+            // A client that disconnects after `[DONE]` has received everything.
             ReplyEnd::ClientLeft if body.is_complete() => {
                 permit.ended(now);
                 guard.settle(Outcome::Served, Reason::Served, status);
@@ -128,7 +130,7 @@ impl ReplyInFlight {
     }
 }
 
-/// What the answer used, as far as is known by now.
+/// Records the usage of the answer, as far as it is known by now.
 pub(super) fn meter(guard: &mut RequestGuard, body: &AnswerBody, estimator: &TokenEstimator) {
     let state = &mut guard.state;
     let tally = body.tally();
@@ -140,8 +142,8 @@ pub(super) fn meter(guard: &mut RequestGuard, body: &AnswerBody, estimator: &Tok
     state.impossible_usage = tally.is_impossible;
 }
 
-/// What was counted tells how to measure what will not be: every stream at its end, and a whole answer now and
-/// then, while it is in hand.
+/// Improves the estimator with usage that the provider counted: with every stream at its end, and with a sample of
+/// whole answers while they are in memory.
 pub(super) fn learn(guard: &RequestGuard, body: &AnswerBody, estimator: &TokenEstimator) {
     if let (Basis::Counted, Some(usage)) = (guard.state.basis, guard.state.usage) {
         let text_bytes = match body.exact_len() {

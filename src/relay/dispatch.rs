@@ -1,9 +1,9 @@
-//! Dispatch: asks the plan what to do next, does it, and records in the plan how it went.
+//! Dispatch: makes the attempts that the plan chooses, and records their failures in the plan.
 //!
-//! The plan never sends; this loop never decides. It ends with an answer whose first good frame is
-//! in hand (the commit point), or with the reason there is none.
+//! The plan never sends; this loop must never decide. It ends with an answer whose first good frame has
+//! arrived (the commit point), or with the reason why there is none.
 //!
-//! Start reading at [`Dispatch::run`].
+//! Start reading in [`Dispatch::run`].
 
 use super::active_config::ActiveConfig;
 use super::estimator::TokenEstimator;
@@ -23,7 +23,7 @@ use http::HeaderMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// An answer whose first good frame is in hand, and the permit it runs under.
+/// An answer whose first good frame has arrived, and the permit of its attempt.
 pub(super) struct CommittedAnswer {
     pub(super) answer: Answer,
     pub(super) permit: Permit,
@@ -31,18 +31,18 @@ pub(super) struct CommittedAnswer {
     pub(super) estimator: Arc<TokenEstimator>,
 }
 
-/// What stays the same over all attempts of one request.
+/// What is the same for all attempts of one request.
 pub(super) struct Dispatch<'a> {
     pub(super) context: &'a RelayContext,
     pub(super) active: &'a ActiveConfig,
     pub(super) call: &'a Call,
-    /// The client's headers that are passed on.
+    /// The client's headers that are sent to the provider.
     pub(super) headers: &'a HeaderMap,
     pub(super) deadline: Instant,
 }
 
 impl Dispatch<'_> {
-    /// Follows `plan` until something answers or nothing is left.
+    /// Follows `plan` until an attempt is answered or the plan gives up.
     pub(super) async fn run(
         &self,
         plan: &mut RoutePlan,
@@ -64,11 +64,11 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Makes one attempt. Where it fails, that is recorded everywhere, and its model and the provider's refusal of
-    /// the request are returned.
+    /// Makes one attempt. If it fails, the failure is recorded in plan, guard and permit, and its model and the
+    /// provider's refusal of the request, if it is one, are returned.
     ///
     /// # Errors
-    /// Where no budget has room for the attempt: nothing was sent.
+    /// When a budget has too little left for the attempt: nothing was sent.
     async fn attempt(
         &self,
         plan: &mut RoutePlan,
@@ -152,15 +152,15 @@ impl Dispatch<'_> {
     }
 }
 
-/// When every deployment is full, clients are told to come back after about this long.
+/// The Retry-After when every deployment is full, before jitter.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
-/// ± 30 %, so that those who were turned away together do not return together.
+/// ± 30 %, so that clients that were refused together do not return together.
 fn jittered(pause: Duration, draw: RandomValue) -> Duration {
     pause.mul_f64(0.7 + 0.6 * draw.unit())
 }
 
-/// The first model's refusal of the request: what the client is given if nothing else serves.
+/// The latest refusal of the request by a provider of the first model: what the client gets if nothing else serves.
 #[derive(Default)]
 struct FirstModelRejection {
     first_model: Option<ModelId>,

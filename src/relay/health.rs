@@ -1,11 +1,11 @@
 //! The deployments' health and load, as all requests share them.
 //!
-//! One small lock for each deployment and credential holds what the domain decides over: breaker,
-//! gauge, rests. Slots are found by stable names, so a reload keeps them; a [`DeploymentSet`] is the slots
-//! of one snapshot in the order of its table. No lock is ever held across an await, and no decision
-//! is made here: this room only keeps state, takes turns and counts.
+//! One small lock for each deployment and credential protects what the domain decides by: breaker, gauge and
+//! credential health. States are found by names that stay over reloads; a [`DeploymentSet`] is the states of
+//! one snapshot in the order of its table. No lock may be held across an await, and no decision may be made
+//! here: this module only stores state, rotates credentials and counts.
 //!
-//! Start at [`Permit`]: what an attempt holds, and how its end is reported exactly once.
+//! Start reading in [`Permit`]: what an attempt holds, and how its end is reported exactly once.
 
 use super::estimator::{TokenEstimator, TokenEstimators};
 use crate::domain::breaker::credential::CredentialHealth;
@@ -25,14 +25,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Every slot the process has, by stable name.
+/// The states of all deployments and credentials in the process.
 pub struct HealthRegistry {
-    /// Taken at reloads only.
+    /// By deployment name; locked at reloads only.
     deployments: Mutex<HashMap<Arc<str>, Arc<DeploymentState>>>,
-    /// Taken at reloads only; by provider name and the credential itself: a new one starts welcome,
-    /// wherever it stands in the list.
+    /// Locked at reloads only; by provider name and the hash of the credential: a new one starts accepted,
+    /// whatever its position in the list.
     credentials: Mutex<HashMap<(Arc<str>, CredentialHash), SharedHealth>>,
-    /// Shared by all lineups: one gateway, one retry budget.
+    /// Shared by all deployment sets: the gateway has one retry budget.
     retries: Arc<Mutex<RetryBudget>>,
     estimators: TokenEstimators,
     telemetry: Arc<Telemetry>,
@@ -44,7 +44,7 @@ pub type CredentialHash = [u8; 32];
 
 type SharedHealth = Arc<Mutex<CredentialHealth>>;
 
-/// One deployment's shared state.
+/// One deployment's shared state, over all snapshots.
 struct DeploymentState {
     name: Arc<str>,
     health: Mutex<DeploymentHealth>,
@@ -55,8 +55,9 @@ struct DeploymentHealth {
     gauge: Gauge,
 }
 
-/// The slots of one snapshot, by [`DeploymentId`].
+/// The deployments of one snapshot with their shared state.
 pub struct DeploymentSet {
+    /// By [`DeploymentId`].
     members: Vec<SetMember>,
     /// By [`ModelId`].
     estimators: Vec<Arc<TokenEstimator>>,
@@ -79,7 +80,7 @@ struct Credentials {
 }
 
 impl HealthRegistry {
-    /// An empty board.
+    /// A registry without deployments.
     pub fn new(settings: &RoutingSettings, telemetry: Arc<Telemetry>, rng: Arc<Rng>) -> Self {
         Self {
             deployments: Mutex::default(),
@@ -91,9 +92,9 @@ impl HealthRegistry {
         }
     }
 
-    /// The lineup of `table`: slots known by name keep their state, new ones join. `providers` holds
-    /// each provider's name and its credentials' fingerprints. `slow_start_at` is `None` at the start, when
-    /// nobody is new because everybody is.
+    /// The set of `table`: deployments that are known by name keep their state, others are added. `providers` has
+    /// each provider's name and the hashes of its credentials. Added deployments begin a slow start at
+    /// `slow_start_at`; it is `None` when the gateway starts, when all are new.
     pub fn deployment_set(
         &self,
         table: &RoutingTable,
@@ -147,12 +148,12 @@ impl HealthRegistry {
 }
 
 impl DeploymentSet {
-    /// The lineup as a plan of one key's request sees it.
+    /// The health source of a plan for a request of `key`.
     pub fn view_for(&self, key: KeyId) -> KeyHealthView<'_> {
         KeyHealthView { deployments: self, key }
     }
 
-    /// By what the answers of `model` are measured where nobody counted them.
+    /// The token estimator of `model`, for answers without usage.
     pub(super) fn estimator(&self, model: ModelId) -> &Arc<TokenEstimator> {
         &self.estimators[model.index()]
     }
@@ -162,7 +163,7 @@ impl DeploymentSet {
         self.retries.lock().request(now);
     }
 
-    /// Every deployment's name and state.
+    /// Every deployment's name and breaker state at `now`.
     pub fn states(&self, now: Instant) -> Vec<(Arc<str>, StateName)> {
         let state = |member: &SetMember| (member.state.name.clone(), member.state.health.lock().breaker.name(now));
         self.members.iter().map(state).collect()
@@ -174,7 +175,7 @@ impl DeploymentSet {
     }
 }
 
-/// A lineup through one key's eyes.
+/// A [`DeploymentSet`] whose permits report their ends for one key.
 #[derive(Clone, Copy)]
 pub struct KeyHealthView<'a> {
     deployments: &'a DeploymentSet,
@@ -236,10 +237,10 @@ impl plan::HealthSource for KeyHealthView<'_> {
     }
 }
 
-/// Leave for one attempt, and its place in flight until the last byte of its answer.
+/// Permission for one attempt, which is in flight until the last byte of its answer.
 ///
 /// Its end is reported exactly once: [`failed`](Self::failed), [`ended`](Self::ended),
-/// [`broke`](Self::broke), or, when it is dropped, as saying nothing about the deployment.
+/// [`broke`](Self::broke), or, when it is dropped, as neutral for the deployment.
 #[must_use]
 pub struct Permit {
     state: Arc<DeploymentState>,
@@ -251,28 +252,28 @@ pub struct Permit {
     last_was_good: bool,
     credential: CredentialPermit,
     permit: BreakerPermit,
-    /// Until its first token, or its end.
+    /// Some until its first token or its end.
     pending: Option<PendingAttempt>,
     reported: bool,
 }
 
 impl Permit {
-    /// Which of the provider's credentials to present.
+    /// The index of the provider's credential to present.
     pub fn credential(&self) -> usize {
         self.credential.index
     }
 
-    /// When it was taken.
+    /// When it was taken, which is when the attempt is sent.
     pub fn sent(&self) -> Instant {
         self.sent
     }
 
-    /// Whether the last attempt there that had finished by then was good.
+    /// Whether the last attempt at the deployment that had finished by then was good.
     pub fn last_was_good(&self) -> bool {
         self.last_was_good
     }
 
-    /// The commit point: its first good token is in hand.
+    /// Reports the commit point: its first good token has arrived.
     pub fn answered(&mut self, now: Instant) {
         let mut health = self.state.health.lock();
         if let Some(pending) = self.pending.take() {
@@ -280,7 +281,7 @@ impl Permit {
         }
         let closed = health.breaker.answered(&mut self.permit, now);
         if closed.is_some() {
-            // How long this one was waited for is how long the outage was.
+            // Its first-token time measured the outage, not the deployment.
             health.gauge.forget();
         }
         drop(health);
@@ -288,25 +289,25 @@ impl Permit {
         self.report_transition(closed);
     }
 
-    /// It failed before its commit point.
+    /// Reports that it failed before its commit point.
     pub fn failed(mut self, failure: Failure, now: Instant) {
         let signal = failure.health_signal();
         match signal {
             HealthSignal::CredentialRefused => self.credential.refused(now, self.rng.draw()),
-            // Whoever looked at the request had let the credential in.
+            // A provider that looked at the request had accepted the credential.
             HealthSignal::Good | HealthSignal::Throttled(_) | HealthSignal::NotFound => self.credential.accepted(),
-            // A provider in trouble may have failed before it looked.
+            // A failing provider may have failed before it checked the credential.
             HealthSignal::Bad | HealthSignal::Down | HealthSignal::Neutral => self.credential.undecided(now),
         }
         self.report(signal, failure.remembered(), now);
     }
 
-    /// Its answer is complete.
+    /// Reports that its answer is complete.
     pub fn ended(mut self, now: Instant) {
         self.report(HealthSignal::Good, Some(true), now);
     }
 
-    /// Its answer broke after the commit point.
+    /// Reports that its answer broke off after the commit point.
     pub fn broke(mut self, failure: Failure, now: Instant) {
         let signal = failure.health_signal();
         self.report(signal, failure.remembered().map(|_| false), now);
@@ -330,7 +331,7 @@ impl Permit {
     fn report_transition(&self, transition: Option<Transition>) {
         if let Some(transition) = transition {
             let cause = transition.cause.map_or("recovered", |cause| cause.label());
-            tracing::warn!(deployment = %self.state.name, to = transition.to.label(), cause, "breaker moved");
+            tracing::warn!(deployment = %self.state.name, to = transition.to.label(), cause, "a breaker changed its state");
             self.telemetry.metrics.transition(&self.state.name, transition);
         }
     }
@@ -378,13 +379,13 @@ impl CredentialPermit {
 }
 
 impl Credentials {
-    /// The best standing among them; a provider that asks for none always flows.
+    /// The best availability among them; a provider without credentials always flows.
     fn availability(&self, now: Instant) -> Availability {
         let statuses = self.health.iter().map(|health| health.lock().availability(now));
-        statuses.reduce(milder).unwrap_or(Availability::Flowing { share: 1.0 })
+        statuses.reduce(less_strict).unwrap_or(Availability::Flowing { share: 1.0 })
     }
 
-    /// The next in turn that does not rest.
+    /// Takes the next one in rotation that may be used.
     fn take(&self, now: Instant) -> Option<CredentialPermit> {
         let count = self.health.len();
         if count == 0 {
@@ -407,7 +408,7 @@ fn rank(availability: Availability) -> (u8, Option<Instant>) {
     }
 }
 
-fn milder(a: Availability, b: Availability) -> Availability {
+fn less_strict(a: Availability, b: Availability) -> Availability {
     if rank(b) < rank(a) { b } else { a }
 }
 

@@ -767,7 +767,10 @@ mod tests {
                     PlanStep::GiveUp(reason) => {
                         trace.push(self.describe(reason));
                         let retry_same = plan.next(&self.table, &self.health, self.now, self.draw);
-                        assert!(matches!(retry_same, PlanStep::GiveUp(_)), "a plan that gave up stays so: {retry_same:?}");
+                        assert!(
+                            matches!(retry_same, PlanStep::GiveUp(_)),
+                            "a plan that gave up stays so: {retry_same:?}"
+                        );
                         break;
                     }
                 }
