@@ -23,7 +23,7 @@ mod provider;
 mod world;
 
 use engine::Run;
-use laws::{Law, Sights, Violation};
+use laws::{Coverage, Invariant, Violation};
 use mutant::Mutant;
 use provider::{Behaviour, Script};
 use std::collections::BTreeSet;
@@ -34,7 +34,7 @@ use tierway::domain::routing::table::BalanceStrategy;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
-use world::{Kind, World};
+use world::{World, WorldKind};
 
 /// How many days are lived unless `TIERWAY_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 1_000;
@@ -50,35 +50,36 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// Lives the day of `seed` twice; the first breach, if any.
-fn live(seed: u64, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>) -> (Option<Violation>, Sights) {
+fn run_seed(seed: u64, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>) -> (Option<Violation>, Coverage) {
     let mut world = World::of(seed);
     if let Some(mutant) = mutant {
-        mutant.bend_world(&mut world);
+        mutant.alter_world(&mut world);
     }
     let once = engine::run(&world, telemetry, mutant, false);
     let again = engine::run(&world, telemetry, mutant, false);
-    let differs = (once.trace, once.sights) != (again.trace, again.sights);
-    let reported = || format!("{:x} is not {:x}", once.trace, again.trace);
-    let differs = differs.then(|| Violation { law: Law::SameTrace, seed, at: Duration::ZERO, reported: reported() });
-    (once.violation.or(differs), once.sights)
+    let differs = (once.trace, once.coverage) != (again.trace, again.coverage);
+    let message = || format!("{:x} is not {:x}", once.trace, again.trace);
+    let differs =
+        differs.then(|| Violation { invariant: Invariant::SameTrace, seed, at: Duration::ZERO, message: message() });
+    (once.violation.or(differs), once.coverage)
 }
 
 /// Lives days side by side, each processor its share.
-fn live_all(seeds: u64) -> (Vec<Violation>, Sights) {
+fn run_all(seeds: u64) -> (Vec<Violation>, Coverage) {
     let threads = thread::available_parallelism().map_or(1, |count| count.get() as u64).min(8);
     let share = |first: u64| {
         let telemetry = telemetry();
-        let mut found = (Vec::new(), Sights::default());
+        let mut found = (Vec::new(), Coverage::default());
         for seed in (first..seeds).step_by(threads as usize) {
-            let (violation, sights) = live(seed, &telemetry, None);
+            let (violation, coverage) = run_seed(seed, &telemetry, None);
             found.0.extend(violation);
-            found.1.add(&sights);
+            found.1.add(&coverage);
         }
         found
     };
     thread::scope(|scope| {
         let handles: Vec<_> = (0..threads).map(|first| scope.spawn(move || share(first))).collect();
-        let mut all = (Vec::new(), Sights::default());
+        let mut all = (Vec::new(), Coverage::default());
         for handle in handles {
             let (violations, stats) = handle.join().expect("a day is lived without a panic");
             all.0.extend(violations);
@@ -92,13 +93,13 @@ fn live_all(seeds: u64) -> (Vec<Violation>, Sights) {
 #[test]
 fn every_law_holds_on_every_day() {
     let seeds = setting("TIERWAY_SIM_SEEDS").unwrap_or(SEEDS);
-    let (violations, sights) = live_all(seeds);
-    let reported: Vec<String> = violations.iter().take(5).map(Violation::to_string).collect();
-    assert!(reported.is_empty(), "{} of {seeds} days break a law\n{}", violations.len(), reported.join("\n"));
+    let (violations, coverage) = run_all(seeds);
+    let message: Vec<String> = violations.iter().take(5).map(Violation::to_string).collect();
+    assert!(message.is_empty(), "{} of {seeds} days break a law\n{}", violations.len(), message.join("\n"));
     println!("{seeds} days");
-    for sight in Sights::ALL {
-        println!("{:>10} × {sight:?}", sights.of(sight));
-        assert!(seeds < 100 || sights.of(sight) >= 50, "{sight:?} is hardly ever seen: these days prove little");
+    for event in Coverage::ALL {
+        println!("{:>10} × {event:?}", coverage.of(event));
+        assert!(seeds < 100 || coverage.of(event) >= 50, "{event:?} is hardly ever seen: these days prove little");
     }
 }
 
@@ -116,15 +117,21 @@ fn one_seed_is_lived_aloud() {
 #[test]
 fn each_mutant_is_caught_by_its_law_and_by_no_other() {
     let telemetry = telemetry();
-    for (mutant, law) in Mutant::ALL {
+    for (mutant, invariant) in Mutant::ALL {
         // On a day of survival whatever makes requests fail breaks that law too.
-        let days = (0..MUTANT_SEEDS).filter(|seed| (World::of(*seed).kind == Kind::Survival) == (law == Law::Survival));
-        let found = days.filter_map(|seed| live(seed, &telemetry, Some(mutant)).0);
+        let days = (0..MUTANT_SEEDS)
+            .filter(|seed| (World::of(*seed).kind == WorldKind::Survival) == (invariant == Invariant::Survival));
+        let found = days.filter_map(|seed| run_seed(seed, &telemetry, Some(mutant)).0);
         let found: Vec<Violation> = found.collect();
-        let laws: BTreeSet<Law> = found.iter().map(|violation| violation.law).collect();
-        let first = found.iter().find(|violation| violation.law != law);
-        println!("{:>4} days catch {mutant:?} by {law:?}", found.len());
-        assert_eq!(laws, BTreeSet::from([law]), "{mutant:?}: {}", first.map_or(String::new(), Violation::to_string));
+        let laws: BTreeSet<Invariant> = found.iter().map(|violation| violation.invariant).collect();
+        let first = found.iter().find(|violation| violation.invariant != invariant);
+        println!("{:>4} days catch {mutant:?} by {invariant:?}", found.len());
+        assert_eq!(
+            laws,
+            BTreeSet::from([invariant]),
+            "{mutant:?}: {}",
+            first.map_or(String::new(), Violation::to_string)
+        );
     }
 }
 
@@ -139,17 +146,17 @@ fn share_of_first(world: &World, run: &Run, from: Duration, to: Duration) -> (u6
 fn the_recovered_have_a_tenth_at_first_and_their_share_by_twice_the_pause() {
     let telemetry = telemetry();
     let second = Duration::from_secs(1);
-    let (dies, lives) = (5 * second, 12 * second);
+    let (fails, recovers) = (5 * second, 12 * second);
     let (mut first_second, mut whole) = ((0, 0), (0, 0));
     for seed in 0..20 {
-        let script = Script::between(dies, lives, Behaviour::Refusing);
-        let world = World::rehearsal(seed, BalanceStrategy::Weighted, 100, 40, script);
+        let script = Script::between(fails, recovers, Behaviour::Refusing);
+        let world = World::two_regions(seed, BalanceStrategy::Weighted, 100, 40, script);
         let run = engine::run(&world, &telemetry, None, false);
         assert_eq!(run.violation, None);
-        let [(_, at, slept)] = &run.closings[..] else { panic!("seed {seed}: it came back {:?}", run.closings) };
-        let asked = lives + *slept + second / 5; // and answers within a fifth of a second
-        assert!(*at >= lives && *at <= asked, "seed {seed}: back at {at:?}, asked after {slept:?}");
-        let by = *at + (*slept * 2).max(2 * second);
+        let [(_, at, away_for)] = &run.closings[..] else { panic!("seed {seed}: it came back {:?}", run.closings) };
+        let asked = recovers + *away_for + second / 5; // and answers within a fifth of a second
+        assert!(*at >= recovers && *at <= asked, "seed {seed}: back at {at:?}, asked after {away_for:?}");
+        let by = *at + (*away_for * 2).max(2 * second);
         for (sum, (from, to)) in [(&mut first_second, (*at, *at + second)), (&mut whole, (by, by + 5 * second))] {
             let (there, all) = share_of_first(&world, &run, from, to);
             *sum = (sum.0 + there, sum.1 + all);
@@ -167,7 +174,7 @@ fn a_region_that_accepts_and_stays_silent_is_avoided_within_a_second() {
     for balance in [BalanceStrategy::Ordered, BalanceStrategy::Weighted, BalanceStrategy::Latency] {
         for seed in 0..5 {
             let script = Script::between(10 * second, 60 * second, Behaviour::BlackHole);
-            let world = World::rehearsal(seed, balance, 50, 20, script);
+            let world = World::two_regions(seed, balance, 50, 20, script);
             let run = engine::run(&world, &telemetry, None, false);
             assert_eq!(run.violation, None);
             let (before, _) = share_of_first(&world, &run, 5 * second, 10 * second);

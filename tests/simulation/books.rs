@@ -4,14 +4,14 @@
 //! what is booked as spent at last it compares with the bank's own count.
 //! Start reading in [`Books::held`].
 
-use crate::laws::Law;
+use crate::laws::Invariant;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tierway::domain::budget::{Account, Budget, Charge, Span};
 use tierway::domain::money::NanoUsd;
 
 /// A law that money broke, and how.
-pub type Breach = (Law, String);
+pub type Violated = (Invariant, String);
 
 type Key = (Arc<Account>, Span);
 
@@ -19,7 +19,7 @@ type Key = (Arc<Account>, Span);
 pub struct Books {
     /// The window that money is taken from: the latest that was ever seen.
     running: BTreeMap<Arc<Account>, Span>,
-    rows: BTreeMap<Key, Row>,
+    rows: BTreeMap<Key, WindowTotals>,
     /// By request: how much it holds.
     holds: HashMap<usize, i64>,
     /// By request: where what it is served is paid from.
@@ -27,7 +27,7 @@ pub struct Books {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Row {
+struct WindowTotals {
     held: i64,
     spent: i64,
     served: i64,
@@ -48,7 +48,7 @@ impl Books {
     }
 
     /// `request` holds `amount` of each of `budgets`: nowhere may more be spent and held than the limit.
-    pub fn held(&mut self, request: usize, budgets: &[Budget], amount: NanoUsd) -> Result<(), Breach> {
+    pub fn held(&mut self, request: usize, budgets: &[Budget], amount: NanoUsd) -> Result<(), Violated> {
         let keys = budgets.iter().map(|budget| (budget.account.clone(), self.running[&budget.account]));
         let keys: Vec<Key> = keys.collect();
         self.holds.insert(request, amount.0);
@@ -58,27 +58,27 @@ impl Books {
             row.held += amount.0;
             let (out, limit, name) = (row.held + row.spent, budget.limit.0, &budget.account.name);
             if out > limit {
-                return Err((Law::Budget, format!("{out} of {limit} are spent and held of {name}")));
+                return Err((Invariant::Budget, format!("{out} of {limit} are spent and held of {name}")));
             }
         }
         Ok(())
     }
 
     /// An attempt of `request` is sent that costs `worst` at most.
-    pub fn sent(&self, request: usize, worst: NanoUsd) -> Result<(), Breach> {
+    pub fn sent(&self, request: usize, worst: NanoUsd) -> Result<(), Violated> {
         let held = self.holds.get(&request).copied().unwrap_or_default();
-        let reported = || format!("request {request} is sent under {held} and can cost {}", worst.0);
-        if held >= worst.0 { Ok(()) } else { Err((Law::HeldFirst, reported())) }
+        let message = || format!("request {request} is sent under {held} and can cost {}", worst.0);
+        if held >= worst.0 { Ok(()) } else { Err((Invariant::HeldFirst, message())) }
     }
 
     /// The hold of `request` cost `actual`.
-    pub fn settled(&mut self, request: usize, actual: NanoUsd, charges: &[Charge]) -> Result<(), Breach> {
+    pub fn settled(&mut self, request: usize, actual: NanoUsd, charges: &[Charge]) -> Result<(), Violated> {
         self.end(request, actual.0);
         let funding = &self.funding[&request];
         let strange = charges.iter().find(|charge| !funding.contains(&(charge.account.clone(), charge.span)));
-        let reported =
+        let message =
             |charge: &Charge| format!("request {request} was held in {funding:?} and is charged in {:?}", charge.span);
-        strange.map_or(Ok(()), |charge| Err((Law::Window, reported(charge))))
+        strange.map_or(Ok(()), |charge| Err((Invariant::Window, message(charge))))
     }
 
     /// The hold of `request` cost nothing.
@@ -103,31 +103,37 @@ impl Books {
     }
 
     /// The process was killed: what was held is spent, and so is all else that it had leased.
-    pub fn crashed(&mut self, spent: impl Fn(&Arc<Account>, Span) -> NanoUsd) -> Result<(), Breach> {
+    pub fn crashed(&mut self, spent: impl Fn(&Arc<Account>, Span) -> NanoUsd) -> Result<(), Violated> {
         self.holds.clear();
         self.running.clear();
         for ((account, span), row) in &mut self.rows {
             let (least, booked) = (row.spent + row.held, spent(account, *span).0);
             if booked < least {
-                return Err((Law::Paid, format!("{booked} of {least} are booked of {} after a crash", account.name)));
+                return Err((
+                    Invariant::Paid,
+                    format!("{booked} of {least} are booked of {} after a crash", account.name),
+                ));
             }
-            *row = Row { held: 0, spent: booked, ..*row };
+            *row = WindowTotals { held: 0, spent: booked, ..*row };
         }
         Ok(())
     }
 
     /// The day is over, and `leased` is still leased.
-    pub fn close(&self, leased: NanoUsd, spent: impl Fn(&Arc<Account>, Span) -> NanoUsd) -> Result<(), Breach> {
+    pub fn close(&self, leased: NanoUsd, spent: impl Fn(&Arc<Account>, Span) -> NanoUsd) -> Result<(), Violated> {
         for ((account, span), row) in &self.rows {
             let booked = spent(account, *span).0;
             if row.held != 0 {
-                return Err((Law::NothingHeld, format!("{} is held of {}", row.held, account.name)));
+                return Err((Invariant::NothingHeld, format!("{} is held of {}", row.held, account.name)));
             }
             if booked < row.served {
-                return Err((Law::Paid, format!("{booked} of {} that were served of {}", row.served, account.name)));
+                return Err((
+                    Invariant::Paid,
+                    format!("{booked} of {} that were served of {}", row.served, account.name),
+                ));
             }
         }
-        let reported = || format!("{} is leased after the end", leased.0);
-        if leased == NanoUsd::ZERO { Ok(()) } else { Err((Law::NothingHeld, reported())) }
+        let message = || format!("{} is leased after the end", leased.0);
+        if leased == NanoUsd::ZERO { Ok(()) } else { Err((Invariant::NothingHeld, message())) }
     }
 }

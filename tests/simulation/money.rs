@@ -3,9 +3,9 @@
 //! Must never judge: what is held, settled and served it tells the referee's books, which count for themselves.
 //! The rules of who pays what are those of `relay/spend.rs`. The purse's futures are driven by a runtime with
 //! one thread and no clock, so that a day stays as repeatable as it was.
-//! Start reading in [`Cash::hold`].
+//! Start reading in [`BudgetSimulation::hold`].
 
-use crate::books::{Books, Breach};
+use crate::books::{Books, Violated};
 use crate::mutant::Mutant;
 use crate::world::{Money, SimRng, World};
 use std::collections::BTreeMap;
@@ -57,11 +57,11 @@ pub enum Answer {
 }
 
 /// One process's money, and the bank that outlives it.
-pub struct Cash<'w> {
+pub struct BudgetSimulation<'w> {
     world: &'w World,
     mutant: Option<Mutant>,
     runtime: Runtime,
-    lease_store: Arc<Teller>,
+    lease_store: Arc<FlakyLeaseStore>,
     budget_pool: BudgetPool,
     /// What is configured now: by client, its budgets and their tills.
     budgets: Vec<Vec<Budget>>,
@@ -69,13 +69,13 @@ pub struct Cash<'w> {
     holds: Vec<Option<Hold>>,
     books: Books,
     /// What providers count by chance.
-    luck: SimRng,
+    rng: SimRng,
 }
 
-impl<'w> Cash<'w> {
+impl<'w> BudgetSimulation<'w> {
     /// Money for the day of `world`, unless none of its keys has a budget.
     pub fn of(world: &'w World, mutant: Option<Mutant>) -> Option<Self> {
-        let lease_store = Arc::new(Teller::new(&world.money, world.seed, mutant));
+        let lease_store = Arc::new(FlakyLeaseStore::new(&world.money, world.seed, mutant));
         (!world.money.budgets.is_empty()).then(|| Self {
             world,
             mutant,
@@ -84,9 +84,9 @@ impl<'w> Cash<'w> {
             lease_store,
             budgets: Vec::new(),
             budget_accounts: Vec::new(),
-            holds: world.wishes.iter().map(|_| None).collect(),
+            holds: world.planned_requests.iter().map(|_| None).collect(),
             books: Books::default(),
-            luck: SimRng::seeded(world.seed ^ 0x6c75_636b),
+            rng: SimRng::seeded(world.seed ^ 0x6c75_636b),
         })
     }
 
@@ -102,11 +102,11 @@ impl<'w> Cash<'w> {
         let clock = self.world.money.clock(now);
         let open = |budget: &Budget| self.budget_pool.budget_account(budget, clock);
         self.budget_accounts = self.budgets.iter().map(|of_client| of_client.iter().map(open).collect()).collect();
-        self.look(clock);
+        self.open_current_windows(clock);
     }
 
     /// Whoever looks at how the accounts stand opens the windows that are running, where one has ended.
-    fn look(&mut self, clock: i64) {
+    fn open_current_windows(&mut self, clock: i64) {
         if self.books.has_ended(clock) {
             self.budget_pool.statuses(clock);
             for budget in self.budgets.iter().flatten() {
@@ -116,9 +116,9 @@ impl<'w> Cash<'w> {
     }
 
     /// Takes `amount` for `request` from every budget of its client's.
-    pub fn hold(&mut self, request: usize, amount: NanoUsd, now: Duration) -> Result<Answer, Breach> {
-        let (client, clock) = (self.world.wishes[request].key, self.world.money.clock(now));
-        self.look(clock);
+    pub fn hold(&mut self, request: usize, amount: NanoUsd, now: Duration) -> Result<Answer, Violated> {
+        let (client, clock) = (self.world.planned_requests[request].key, self.world.money.clock(now));
+        self.open_current_windows(clock);
         let held = self.runtime.block_on(self.budget_pool.hold(
             &FundingSources::budgets(self.budget_accounts[client].clone()),
             amount,
@@ -141,7 +141,7 @@ impl<'w> Cash<'w> {
     }
 
     /// An attempt that costs `worst` at most is sent under the hold of `request`.
-    pub fn sent(&mut self, request: usize, worst: NanoUsd) -> Result<(), Breach> {
+    pub fn sent(&mut self, request: usize, worst: NanoUsd) -> Result<(), Violated> {
         if let Some(hold) = &mut self.holds[request] {
             hold.sent();
         }
@@ -157,7 +157,7 @@ impl<'w> Cash<'w> {
 
     /// How many tokens a provider writes in answer to something, and whether it says so.
     pub fn writes(&mut self) -> (u64, bool) {
-        (self.luck.below(CEILING + 1), self.luck.random(85))
+        (self.rng.below(CEILING + 1), self.rng.random(85))
     }
 
     /// A provider has counted `amount` for `request`.
@@ -166,11 +166,11 @@ impl<'w> Cash<'w> {
     }
 
     /// Ends the hold of `request`, which cost `actual`.
-    pub fn settle(&mut self, request: usize, actual: NanoUsd, now: Duration) -> Result<(), Breach> {
+    pub fn settle(&mut self, request: usize, actual: NanoUsd, now: Duration) -> Result<(), Violated> {
         let Some(hold) = self.holds[request].take() else { return Ok(()) };
         let mut charges = hold.settle(actual);
-        if self.mutant == Some(Mutant::BooksInTheWindowRunning) {
-            let windows = self.budgets[self.world.wishes[request].key].iter().map(|budget| &budget.window);
+        if self.mutant == Some(Mutant::ChargesTheCurrentWindow) {
+            let windows = self.budgets[self.world.planned_requests[request].key].iter().map(|budget| &budget.window);
             let clock = self.world.money.clock(now);
             charges.iter_mut().zip(windows).for_each(|(charge, window)| charge.span = window.at(clock));
         }
@@ -196,12 +196,12 @@ impl<'w> Cash<'w> {
     /// Gives back what nobody used.
     pub fn tidy(&mut self, now: Duration) {
         let clock = self.world.money.clock(now);
-        self.look(clock);
+        self.open_current_windows(clock);
         self.budget_pool.tidy(clock);
     }
 
     /// The process is killed and begins again: what it held and had leased is gone.
-    pub fn crash(&mut self, now: Duration) -> Result<(), Breach> {
+    pub fn crash(&mut self, now: Duration) -> Result<(), Violated> {
         self.holds.iter_mut().for_each(|hold| std::mem::forget(hold.take()));
         self.runtime = runtime();
         self.lease_store.book_leases_as_spent();
@@ -212,7 +212,7 @@ impl<'w> Cash<'w> {
     }
 
     /// The process ends as it should.
-    pub fn close(self) -> Result<(), Breach> {
+    pub fn close(self) -> Result<(), Violated> {
         self.runtime.block_on(self.budget_pool.close());
         self.books.close(self.lease_store.inner.leased(), |account, span| self.lease_store.spent(account, span))
     }
@@ -223,52 +223,52 @@ fn runtime() -> Runtime {
 }
 
 /// The memory bank behind a counter that fails now and then, and knows what a crash leaves.
-struct Teller {
+struct FlakyLeaseStore {
     inner: MemoryLeaseStore,
     mutant: Option<Mutant>,
     /// In a hundred.
     fails: u64,
-    reported: Mutex<Reported>,
+    records: Mutex<LeaseRecords>,
 }
 
 /// What the bank has been asked and told.
-struct Reported {
-    luck: SimRng,
-    rows: BTreeMap<(Arc<Account>, Span), Row>,
+struct LeaseRecords {
+    rng: SimRng,
+    rows: BTreeMap<(Arc<Account>, Span), WindowTotals>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Row {
+struct WindowTotals {
     spent: i64,
     leased: i64,
 }
 
-impl Teller {
+impl FlakyLeaseStore {
     fn new(money: &Money, seed: u64, mutant: Option<Mutant>) -> Self {
-        let reported = Reported { luck: SimRng::seeded(seed ^ 0x6261_6e6b), rows: BTreeMap::new() };
+        let records = LeaseRecords { rng: SimRng::seeded(seed ^ 0x6261_6e6b), rows: BTreeMap::new() };
         Self {
             inner: MemoryLeaseStore::default(),
             mutant,
             fails: money.lease_store_fails,
-            reported: Mutex::new(reported),
+            records: Mutex::new(records),
         }
     }
 
-    fn reported(&self) -> MutexGuard<'_, Reported> {
-        self.reported.lock().expect("no thread panics with it")
+    fn records(&self) -> MutexGuard<'_, LeaseRecords> {
+        self.records.lock().expect("no thread panics with it")
     }
 
     /// The latest window of which anything was asked for.
     fn latest(&self, account: &Arc<Account>) -> Option<Span> {
-        self.reported().rows.keys().rev().find(|(of, _)| of == account).map(|(_, span)| *span)
+        self.records().rows.keys().rev().find(|(of, _)| of == account).map(|(_, span)| *span)
     }
 
     fn spent(&self, account: &Arc<Account>, span: Span) -> NanoUsd {
-        NanoUsd(self.reported().rows.get(&(account.clone(), span)).map_or(0, |row| row.spent))
+        NanoUsd(self.records().rows.get(&(account.clone(), span)).map_or(0, |row| row.spent))
     }
 
     fn book_leases_as_spent(&self) {
-        let rows: Vec<_> = self.reported().rows.iter().map(|(key, row)| (key.clone(), row.leased)).collect();
+        let rows: Vec<_> = self.records().rows.iter().map(|(key, row)| (key.clone(), row.leased)).collect();
         let left = rows.into_iter().filter(|(_, leased)| *leased > 0);
         let charge =
             |((account, span), leased)| Charge { account, span, spent: NanoUsd(leased), leased: NanoUsd(leased) };
@@ -277,16 +277,16 @@ impl Teller {
     }
 
     fn book(&self, account: &Arc<Account>, span: Span, leased: i64, spent: i64) {
-        let mut reported = self.reported();
-        let row = reported.rows.entry((account.clone(), span)).or_default();
+        let mut records = self.records();
+        let row = records.rows.entry((account.clone(), span)).or_default();
         row.leased += leased;
         row.spent += spent;
     }
 }
 
-impl LeaseStore for Teller {
+impl LeaseStore for FlakyLeaseStore {
     fn lease(&self, ask: LeaseAsk) -> BoxFuture<'static, Result<Leased, Unavailable>> {
-        if self.reported().luck.random(self.fails) {
+        if self.records().rng.random(self.fails) {
             return Box::pin(std::future::ready(Err(Unavailable)));
         }
         // Granted before it is heard of: a crash in between leaves a lease that nobody knows.

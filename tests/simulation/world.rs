@@ -57,7 +57,7 @@ impl SimRng {
 
 /// What kind of day it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum WorldKind {
     /// Bursts of traffic over a day, every kind of trouble, reloads; every other one under budgets.
     Day,
     /// Everything fails at once, and no breaker ever trips: only the retry budget holds.
@@ -67,12 +67,12 @@ pub enum Kind {
     /// One region lives, all others fail in turns.
     Survival,
     /// Made by a test for what it is about.
-    Rehearsal,
+    TwoRegions,
 }
 
 /// One request to come.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct PlannedRequest {
     pub at: Duration,
     pub key: usize,
     pub model: &'static str,
@@ -81,9 +81,9 @@ pub struct Wish {
     /// From `at` on.
     pub deadline: Duration,
     /// The client is gone this long after `at`.
-    pub leaves: Option<Duration>,
+    pub leaves_after: Option<Duration>,
     /// Providers refuse it, whoever they are.
-    pub poisonous: bool,
+    pub always_rejected: bool,
     /// In tokens.
     pub size: u64,
 }
@@ -99,13 +99,13 @@ pub struct Client {
 /// Everything about one day.
 pub struct World {
     pub seed: u64,
-    pub kind: Kind,
+    pub kind: WorldKind,
     /// Tables and from when on they hold; the first from the start.
     pub tables: Vec<(Duration, RoutingTable)>,
     /// By name, with our credentials' fingerprints.
     pub providers: Vec<(Arc<str>, Vec<CredentialHash>)>,
     pub clients: Vec<Client>,
-    pub wishes: Vec<Wish>,
+    pub planned_requests: Vec<PlannedRequest>,
     /// By the deployment's name, over all reloads.
     pub scripts: HashMap<Arc<str>, Script>,
     /// When everything is down.
@@ -218,8 +218,8 @@ impl World {
         let mut rng = SimRng::seeded(seed);
         let table = table(settings(&mut rng), &mut rng);
         let bursts = bursts(&mut rng);
-        let wishes = wishes(&mut rng, &bursts);
-        let mut world = Self::quiet(seed, Kind::Day, table, wishes);
+        let planned_requests = planned_requests(&mut rng, &bursts);
+        let mut world = Self::quiet(seed, WorldKind::Day, table, planned_requests);
         world.scripts = world.script(|rng, _| Behaviour::any_day(rng, &bursts), &mut rng);
         world.reloads(&bursts, &mut rng);
         if seed.is_multiple_of(2) {
@@ -235,8 +235,8 @@ impl World {
         settings.same_region_retry_on_500 = false;
         settings.breaker = BreakerSettings { failures: u32::MAX, ratio_bp: 0, ..BREAKER };
         let table = table(settings, &mut rng);
-        let wishes = steady(&mut rng, 220, Duration::from_millis(25));
-        let mut world = Self::quiet(seed, Kind::Storm, table, wishes);
+        let planned_requests = steady(&mut rng, 220, Duration::from_millis(25));
+        let mut world = Self::quiet(seed, WorldKind::Storm, table, planned_requests);
         world.scripts = world.script(|_, _| Script::always(Behaviour::Failing(503)), &mut rng);
         world
     }
@@ -245,9 +245,9 @@ impl World {
         let mut rng = SimRng::seeded(seed);
         let settings = RoutingSettings { max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
         let table = table(settings, &mut rng);
-        let wishes = steady(&mut rng, 400, Duration::from_millis(50));
+        let planned_requests = steady(&mut rng, 400, Duration::from_millis(50));
         let (from, to) = (Duration::from_secs(3), Duration::from_secs(15));
-        let mut world = Self::quiet(seed, Kind::Outage, table, wishes);
+        let mut world = Self::quiet(seed, WorldKind::Outage, table, planned_requests);
         let down = rng.pick(&[Behaviour::Refusing, Behaviour::Unroutable, Behaviour::Failing(503)]);
         world.scripts = world.script(|_, _| Script::between(from, to, down), &mut rng);
         world.outage = Some((from, to));
@@ -260,7 +260,7 @@ impl World {
         &held.unwrap_or(&self.tables[0]).1.settings
     }
 
-    fn quiet(seed: u64, kind: Kind, table: RoutingTable, wishes: Vec<Wish>) -> Self {
+    fn quiet(seed: u64, kind: WorldKind, table: RoutingTable, planned_requests: Vec<PlannedRequest>) -> Self {
         Self {
             seed,
             kind,
@@ -270,7 +270,7 @@ impl World {
                 .iter()
                 .map(|(name, _, count)| ((*name).into(), (0..*count).map(|c| [c; 32]).collect()))
                 .collect(),
-            wishes,
+            planned_requests,
             scripts: HashMap::new(),
             outage: None,
             money: Money::default(),
@@ -285,15 +285,19 @@ impl World {
         let mut table = table(settings, &mut rng);
         table.deployments.iter_mut().for_each(|deployment| deployment.max_concurrent = None);
         // `flash` runs in three regions, its chain in a fourth.
-        let wish =
-            |wish| Wish { model: "flash", no_fallback: regions == 3, deadline: Duration::from_secs(600), ..wish };
+        let planned = |planned| PlannedRequest {
+            model: "flash",
+            no_fallback: regions == 3,
+            deadline: Duration::from_secs(600),
+            ..planned
+        };
         let gap = rng.spread(Duration::from_millis(10), Duration::from_secs(2));
-        let wishes = steady(&mut rng, 150, gap).into_iter().map(wish).collect();
-        let mut world = Self::quiet(seed, Kind::Survival, table, wishes);
-        let lives = RegionId(rng.below(u64::from(regions)) as u32);
+        let planned_requests = steady(&mut rng, 150, gap).into_iter().map(planned).collect();
+        let mut world = Self::quiet(seed, WorldKind::Survival, table, planned_requests);
+        let healthy_region = RegionId(rng.below(u64::from(regions)) as u32);
         let lasts = gap * 150;
         world.scripts = world.script(
-            |rng, deployment| match deployment.region == lives {
+            |rng, deployment| match deployment.region == healthy_region {
                 true => Script::always(Behaviour::Healthy),
                 false => Behaviour::flipping(rng, lasts),
             },
@@ -303,16 +307,16 @@ impl World {
     }
 
     /// `flash` in two regions of equal share under `per_second` requests; the first behaves as `script` says.
-    pub fn rehearsal(seed: u64, balance: BalanceStrategy, per_second: u32, seconds: u32, script: Script) -> Self {
+    pub fn two_regions(seed: u64, balance: BalanceStrategy, per_second: u32, seconds: u32, script: Script) -> Self {
         let mut rng = SimRng::seeded(seed);
         let settings = RoutingSettings { balance, home: None, max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
         let mut table = table(settings, &mut rng);
         table.deployments.iter_mut().for_each(|deployment| deployment.max_concurrent = None);
         table.models[0].shared.truncate(2);
         let gap = Duration::from_secs(1) / per_second;
-        let wish = |wish| Wish { model: "flash", stream: true, ..wish };
-        let wishes = steady(&mut rng, per_second * seconds, gap).into_iter().map(wish).collect();
-        let mut world = Self::quiet(seed, Kind::Rehearsal, table, wishes);
+        let planned = |planned| PlannedRequest { model: "flash", stream: true, ..planned };
+        let planned_requests = steady(&mut rng, per_second * seconds, gap).into_iter().map(planned).collect();
+        let mut world = Self::quiet(seed, WorldKind::TwoRegions, table, planned_requests);
         let first = world.tables[0].1.deployments[0].name.clone();
         world.scripts = world.script(|_, _| Script::always(Behaviour::Healthy), &mut rng);
         world.scripts.insert(first, script);
@@ -366,43 +370,43 @@ fn bursts(rng: &mut SimRng) -> Vec<Burst> {
     (0..6).map(|_| burst(rng, &mut at)).collect()
 }
 
-fn wishes(rng: &mut SimRng, bursts: &[Burst]) -> Vec<Wish> {
-    let mut wishes = Vec::new();
+fn planned_requests(rng: &mut SimRng, bursts: &[Burst]) -> Vec<PlannedRequest> {
+    let mut planned_requests = Vec::new();
     for burst in bursts {
         for _ in 0..burst.requests {
             let at = burst.at + burst.lasts.mul_f64(rng.draw().unit());
-            wishes.push(wish(rng, at));
+            planned_requests.push(planned(rng, at));
         }
     }
-    wishes.sort_by_key(|wish| wish.at);
-    wishes
+    planned_requests.sort_by_key(|planned| planned.at);
+    planned_requests
 }
 
-fn steady(rng: &mut SimRng, count: u32, gap: Duration) -> Vec<Wish> {
-    let plain = |rng: &mut SimRng, at| Wish {
+fn steady(rng: &mut SimRng, count: u32, gap: Duration) -> Vec<PlannedRequest> {
+    let plain = |rng: &mut SimRng, at| PlannedRequest {
         key: 0,
         model: rng.pick(&["auto", "flash", "qwen"]),
         no_fallback: false,
         deadline: Duration::from_secs(60),
-        leaves: None,
-        poisonous: false,
+        leaves_after: None,
+        always_rejected: false,
         size: 1_000,
-        ..wish(rng, at)
+        ..planned(rng, at)
     };
     (0..count).map(|n| plain(rng, gap * n)).collect()
 }
 
-fn wish(rng: &mut SimRng, at: Duration) -> Wish {
+fn planned(rng: &mut SimRng, at: Duration) -> PlannedRequest {
     let names = ["auto", "auto", "default", "premium", "flash", "qwen", "kimi", "tiny", "Pro/kimi", "Pro/kimi", "gpt"];
-    Wish {
+    PlannedRequest {
         at,
         key: rng.below(4) as usize,
         model: rng.pick(&names),
         stream: rng.random(70),
         no_fallback: rng.random(8),
         deadline: rng.spread(Duration::from_millis(200), Duration::from_secs(600)),
-        leaves: rng.random(12).then(|| rng.spread(Duration::from_millis(1), Duration::from_secs(20))),
-        poisonous: rng.random(4),
+        leaves_after: rng.random(12).then(|| rng.spread(Duration::from_millis(1), Duration::from_secs(20))),
+        always_rejected: rng.random(4),
         size: rng.pick(&[500, 1_000, 2_000, 6_000, 20_000]),
     }
 }
@@ -436,7 +440,7 @@ fn settings(rng: &mut SimRng) -> RoutingSettings {
 
 /// The table of this house; what may differ between two of them are settings, spilling and room.
 fn table(settings: RoutingSettings, rng: &mut SimRng) -> RoutingTable {
-    let (spill, room) = (rng.random(40), rng.pick(&[None, None, Some(2), Some(6)]));
+    let (spill, max_concurrent) = (rng.random(40), rng.pick(&[None, None, Some(2), Some(6)]));
     let mut table = RoutingTable {
         models: Vec::new(),
         deployments: Vec::new(),
@@ -449,7 +453,7 @@ fn table(settings: RoutingSettings, rng: &mut SimRng) -> RoutingTable {
     for (index, (name, context, places)) in MODELS.into_iter().enumerate() {
         let id = ModelId(index as u32);
         let first = table.deployments.len();
-        table.deployments.extend(places.iter().map(|place| deployment(id, name, place, spill, room)));
+        table.deployments.extend(places.iter().map(|place| deployment(id, name, place, spill, max_concurrent)));
         table.models.push(model(name, context, &table.deployments, first));
         table.names.insert(name.into(), Target::Model(id));
     }
@@ -487,7 +491,7 @@ fn model(name: &str, context: u64, deployments: &[Deployment], first: usize) -> 
     }
 }
 
-fn deployment(model: ModelId, name: &str, place: &str, spill: bool, room: Option<u32>) -> Deployment {
+fn deployment(model: ModelId, name: &str, place: &str, spill: bool, max_concurrent: Option<u32>) -> Deployment {
     let dedicated = place.ends_with('!');
     let at = place.trim_end_matches('!');
     let provider = PROVIDERS.iter().position(|(name, ..)| *name == at).expect("the house knows its providers");
@@ -500,7 +504,7 @@ fn deployment(model: ModelId, name: &str, place: &str, spill: bool, room: Option
         region: RegionId(region as u32),
         capacity: if dedicated { Capacity::Dedicated } else { Capacity::Shared },
         weight: 1,
-        max_concurrent: if dedicated { Some(3) } else { room },
+        max_concurrent: if dedicated { Some(3) } else { max_concurrent },
         price: None,
         spill: dedicated && spill,
     }
