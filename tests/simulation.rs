@@ -1,11 +1,12 @@
-//! A day of traffic in a second, by seed: the deciding room and the board, over scripted deployments.
+//! A simulated day of traffic for each seed: the real rules and health registry, over scripted deployments.
 //!
-//! Each seed makes a day: tables, reloads, clients, deployments that are slow, throttled, dead, silent,
-//! flapping or cutting their answers; keys with budgets, a bank that fails, a process that is killed, and a
-//! calendar that jumps. It is lived twice on a clock that goes from event to event, and a referee holds every
-//! step against the laws of the house. Each law is shown to catch something: a mutant that breaks just that one.
+//! Each seed defines a day: tables, reloads, clients, deployments that are slow, throttled, dead, silent,
+//! flapping or breaking off their answers; keys with budgets, a lease store that fails, a process that is killed,
+//! and a wall clock that jumps. Each day runs twice on a clock that advances from event to event, and a checker
+//! compares every step with the invariants. Each invariant is shown to catch a mutant that breaks only that one.
 //!
-//! `TIERWAY_SIM_SEEDS=n` lives more days, `TIERWAY_SIM_SEED=n` lives one and prints its every step.
+//! `TIERWAY_SIM_SEEDS=n` runs more days, `TIERWAY_SIM_SEED=n` runs one and prints its every step.
+//! Start reading in `engine.rs`, then `laws.rs`.
 
 #[path = "simulation/books.rs"]
 mod books;
@@ -36,9 +37,9 @@ use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::Build;
 use world::{World, WorldKind};
 
-/// How many days are lived unless `TIERWAY_SIM_SEEDS` says otherwise.
+/// How many days are simulated unless `TIERWAY_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 1_000;
-/// Within so many days every mutant is caught.
+/// The number of days within which every mutant is caught.
 const MUTANT_SEEDS: u64 = 60;
 
 fn telemetry() -> Arc<Telemetry> {
@@ -49,7 +50,7 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a whole number"))
 }
 
-/// Lives the day of `seed` twice; the first breach, if any.
+/// Runs the day of `seed` twice; returns the first violation, if any.
 fn run_seed(seed: u64, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>) -> (Option<Violation>, Coverage) {
     let mut world = World::of(seed);
     if let Some(mutant) = mutant {
@@ -64,7 +65,7 @@ fn run_seed(seed: u64, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>) -> (O
     (once.violation.or(differs), once.coverage)
 }
 
-/// Lives days side by side, each processor its share.
+/// Runs days in parallel, on all processors.
 fn run_all(seeds: u64) -> (Vec<Violation>, Coverage) {
     let threads = thread::available_parallelism().map_or(1, |count| count.get() as u64).min(8);
     let share = |first: u64| {
@@ -81,7 +82,7 @@ fn run_all(seeds: u64) -> (Vec<Violation>, Coverage) {
         let handles: Vec<_> = (0..threads).map(|first| scope.spawn(move || share(first))).collect();
         let mut all = (Vec::new(), Coverage::default());
         for handle in handles {
-            let (violations, stats) = handle.join().expect("a day is lived without a panic");
+            let (violations, stats) = handle.join().expect("a day runs without a panic");
             all.0.extend(violations);
             all.1.add(&stats);
         }
@@ -91,21 +92,21 @@ fn run_all(seeds: u64) -> (Vec<Violation>, Coverage) {
 }
 
 #[test]
-fn every_law_holds_on_every_day() {
+fn every_invariant_holds_on_every_day() {
     let seeds = setting("TIERWAY_SIM_SEEDS").unwrap_or(SEEDS);
     let (violations, coverage) = run_all(seeds);
     let message: Vec<String> = violations.iter().take(5).map(Violation::to_string).collect();
-    assert!(message.is_empty(), "{} of {seeds} days break a law\n{}", violations.len(), message.join("\n"));
+    assert!(message.is_empty(), "{} of {seeds} days break an invariant\n{}", violations.len(), message.join("\n"));
     println!("{seeds} days");
     for event in Coverage::ALL {
         println!("{:>10} × {event:?}", coverage.of(event));
-        assert!(seeds < 100 || coverage.of(event) >= 50, "{event:?} is hardly ever seen: these days prove little");
+        assert!(seeds < 100 || coverage.of(event) >= 50, "{event:?} is hardly ever covered: these days prove little");
     }
 }
 
-/// Lives the day that `TIERWAY_SIM_SEED` names, aloud; without it, the first.
+/// Runs the day that `TIERWAY_SIM_SEED` names and prints its steps; without it, the first, without printing.
 #[test]
-fn one_seed_is_lived_aloud() {
+fn one_seed_runs_with_all_steps_printed() {
     let named = setting("TIERWAY_SIM_SEED");
     let world = World::of(named.unwrap_or(0));
     let run = engine::run(&world, &telemetry(), None, named.is_some());
@@ -115,10 +116,10 @@ fn one_seed_is_lived_aloud() {
 }
 
 #[test]
-fn each_mutant_is_caught_by_its_law_and_by_no_other() {
+fn each_mutant_is_caught_by_its_invariant_and_by_no_other() {
     let telemetry = telemetry();
     for (mutant, invariant) in Mutant::ALL {
-        // On a day of survival whatever makes requests fail breaks that law too.
+        // On a survival day everything that makes requests fail breaks that invariant too.
         let days = (0..MUTANT_SEEDS)
             .filter(|seed| (World::of(*seed).kind == WorldKind::Survival) == (invariant == Invariant::Survival));
         let found = days.filter_map(|seed| run_seed(seed, &telemetry, Some(mutant)).0);
@@ -143,7 +144,7 @@ fn share_of_first(world: &World, run: &Run, from: Duration, to: Duration) -> (u6
 }
 
 #[test]
-fn the_recovered_have_a_tenth_at_first_and_their_share_by_twice_the_pause() {
+fn a_recovered_deployment_gets_a_tenth_at_first_and_its_full_share_after_twice_the_pause() {
     let telemetry = telemetry();
     let second = Duration::from_secs(1);
     let (fails, recovers) = (5 * second, 12 * second);
@@ -153,7 +154,7 @@ fn the_recovered_have_a_tenth_at_first_and_their_share_by_twice_the_pause() {
         let world = World::two_regions(seed, BalanceStrategy::Weighted, 100, 40, script);
         let run = engine::run(&world, &telemetry, None, false);
         assert_eq!(run.violation, None);
-        let [(_, at, away_for)] = &run.closings[..] else { panic!("seed {seed}: it came back {:?}", run.closings) };
+        let [(_, at, away_for)] = &run.closings[..] else { panic!("seed {seed}: it recovered {:?}", run.closings) };
         let asked = recovers + *away_for + second / 5; // and answers within a fifth of a second
         assert!(*at >= recovers && *at <= asked, "seed {seed}: back at {at:?}, asked after {away_for:?}");
         let by = *at + (*away_for * 2).max(2 * second);

@@ -1,7 +1,7 @@
-//! The referee's books: what is held, spent and served of every window, counted beside the purse.
+//! The checker's own count of what is held, spent and served of every budget window.
 //!
-//! Must never ask the purse: what was granted and settled it is told, the limits it knows from the world, and
-//! what is booked as spent at last it compares with the bank's own count.
+//! It must never ask the budget pool: holds and settlements are reported to it, limits come from the world, and
+//! at the end it compares what is charged with the count of the lease store.
 //! Start reading in [`Books::held`].
 
 use crate::laws::Invariant;
@@ -10,19 +10,19 @@ use std::sync::Arc;
 use tierway::domain::budget::{Account, Budget, Charge, Span};
 use tierway::domain::money::NanoUsd;
 
-/// A law that money broke, and how.
+/// An invariant about money that was broken, and how.
 pub type Violated = (Invariant, String);
 
 type Key = (Arc<Account>, Span);
 
 #[derive(Default)]
 pub struct Books {
-    /// The window that money is taken from: the latest that was ever seen.
+    /// The current window of each account: the latest that was ever seen.
     running: BTreeMap<Arc<Account>, Span>,
     rows: BTreeMap<Key, WindowTotals>,
-    /// By request: how much it holds.
+    /// By request: the amount that it holds.
     holds: HashMap<usize, i64>,
-    /// By request: where what it is served is paid from.
+    /// By request: the windows that pay for it.
     funding: HashMap<usize, Vec<Key>>,
 }
 
@@ -34,12 +34,12 @@ struct WindowTotals {
 }
 
 impl Books {
-    /// Whether a window has ended, or none is known to run.
+    /// Whether a window has ended, or no window is known.
     pub fn has_ended(&self, clock: i64) -> bool {
         self.running.is_empty() || self.running.values().any(|span| span.end_ms <= clock)
     }
 
-    /// The clock shows `clock`, and the bank knows a window as late as `latest`.
+    /// Updates the current window: the wall clock is at `clock`, and the lease store's latest window is `latest`.
     pub fn window(&mut self, budget: &Budget, clock: i64, latest: Option<Span>) {
         let now = budget.window.at(clock);
         let now = latest.map_or(now, |latest| latest.max(now));
@@ -47,7 +47,7 @@ impl Books {
         *running = now.max(*running);
     }
 
-    /// `request` holds `amount` of each of `budgets`: nowhere may more be spent and held than the limit.
+    /// `request` holds `amount` of each of `budgets`: in none may more be spent and held than the limit.
     pub fn held(&mut self, request: usize, budgets: &[Budget], amount: NanoUsd) -> Result<(), Violated> {
         let keys = budgets.iter().map(|budget| (budget.account.clone(), self.running[&budget.account]));
         let keys: Vec<Key> = keys.collect();
@@ -64,14 +64,14 @@ impl Books {
         Ok(())
     }
 
-    /// An attempt of `request` is sent that costs `worst` at most.
+    /// An attempt of `request` is sent that can cost `worst`.
     pub fn sent(&self, request: usize, worst: NanoUsd) -> Result<(), Violated> {
         let held = self.holds.get(&request).copied().unwrap_or_default();
         let message = || format!("request {request} is sent under {held} and can cost {}", worst.0);
         if held >= worst.0 { Ok(()) } else { Err((Invariant::HeldFirst, message())) }
     }
 
-    /// The hold of `request` cost `actual`.
+    /// The hold of `request` is settled with `actual`.
     pub fn settled(&mut self, request: usize, actual: NanoUsd, charges: &[Charge]) -> Result<(), Violated> {
         self.end(request, actual.0);
         let funding = &self.funding[&request];
@@ -81,7 +81,7 @@ impl Books {
         strange.map_or(Ok(()), |charge| Err((Invariant::Window, message(charge))))
     }
 
-    /// The hold of `request` cost nothing.
+    /// The hold of `request` is released.
     pub fn released(&mut self, request: usize) {
         self.end(request, 0);
     }
@@ -95,14 +95,14 @@ impl Books {
         }
     }
 
-    /// A provider counted `amount` for `request`.
+    /// A provider charges `amount` for `request`.
     pub fn served(&mut self, request: usize, amount: NanoUsd) {
         for key in self.funding.get(&request).into_iter().flatten() {
             self.rows.entry(key.clone()).or_default().served += amount.0;
         }
     }
 
-    /// The process was killed: what was held is spent, and so is all else that it had leased.
+    /// The process was killed: what was held counts as spent, and so does everything else that it had leased.
     pub fn crashed(&mut self, spent: impl Fn(&Arc<Account>, Span) -> NanoUsd) -> Result<(), Violated> {
         self.holds.clear();
         self.running.clear();
@@ -119,7 +119,7 @@ impl Books {
         Ok(())
     }
 
-    /// The day is over, and `leased` is still leased.
+    /// Checks the end of the day, at which `leased` is still leased.
     pub fn close(&self, leased: NanoUsd, spent: impl Fn(&Arc<Account>, Span) -> NanoUsd) -> Result<(), Violated> {
         for ((account, span), row) in &self.rows {
             let booked = spent(account, *span).0;

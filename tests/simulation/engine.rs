@@ -1,7 +1,7 @@
-//! Lives one day: events in the order of their time, the real plan, the real board, a jumping clock.
+//! Runs one day: events in order of time, the real plan, the real health registry, a jumping clock.
 //!
-//! Must never decide anything that the gateway decides: like `relay/dispatch.rs` it asks the plan, does
-//! what it says to scripted deployments, and reports how that went. The referee looks on.
+//! It must never decide what the gateway decides: like `relay/dispatch.rs` it asks the plan, makes its attempts
+//! at scripted deployments, and reports how they ended. The checker gets every step.
 //! Start reading in [`run`].
 
 use crate::laws::{AttemptStart, Checker, Coverage, CoverageEvent, End, SentAttempt, Violation};
@@ -36,20 +36,19 @@ mod paying;
 
 use paying::AttemptCost;
 
-/// What came of one day.
+/// The result of one day.
 pub struct Run {
     /// Equal for equal traces.
     pub trace: u64,
     pub violation: Option<Violation>,
     pub coverage: Coverage,
-    /// Where and when each attempt was made.
+    /// Each attempt: its deployment and its time.
     pub attempts: Vec<(Arc<str>, Duration)>,
-    /// Deployments that came back: which, when, and after how long.
+    /// Breakers that closed: of which deployment, when, and after how long.
     pub closings: Vec<(String, Duration, Duration)>,
 }
 
-/// Lives the day of `world`, with one decision broken on purpose if `mutant` says so. Prints every step
-/// if `verbose`.
+/// Runs the day of `world`, with the one wrong decision of `mutant`, if any. Prints every step if `verbose`.
 pub fn run(world: &World, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>, verbose: bool) -> Run {
     let mut simulation = Simulation::new(world, telemetry, mutant, verbose);
     while let Some(Reverse((at, _, event))) = simulation.queue.pop() {
@@ -82,19 +81,19 @@ enum Event {
     Fail(usize, u32),
     Commit(usize, u32),
     Finish(usize, u32),
-    /// The client is gone.
+    /// The client disconnects.
     ClientGone(usize),
     /// The process is killed.
     Crash,
 }
 
-/// One table and its lineup, as requests that arrive under it keep them.
+/// One table and its deployment set, which the requests that arrive under it keep.
 struct ActiveTable {
     table: RoutingTable,
-    /// As a mutant's plan walks it; the same otherwise.
+    /// The table that plans choose from: changed by a mutant, the same otherwise.
     plan_table: RoutingTable,
     deployments: DeploymentSet,
-    /// By deployment: the referee's number of it.
+    /// By deployment: the checker's number of it.
     places: Vec<usize>,
 }
 
@@ -104,7 +103,7 @@ impl ActiveTable {
     }
 }
 
-/// A request on its way.
+/// A request that has not ended.
 struct ActiveRequest {
     plan: RoutePlan,
     active: Arc<ActiveTable>,
@@ -117,12 +116,12 @@ struct Running {
     sim_permit: SimulatedPermit,
     sent: SentAttempt,
     outcome: ScriptedOutcome,
-    /// The answer, or its failure, as the deadline leaves it.
+    /// How the answer breaks off, if it does, with the deadline considered.
     broken: Option<Failure>,
     cost: AttemptCost,
 }
 
-/// Leave to make an attempt: real, or a mutant's forgery.
+/// A permit for an attempt: a real one, or forged by a mutant.
 enum SimulatedPermit {
     Real(Permit),
     Forged,
@@ -145,7 +144,7 @@ struct Simulation<'w> {
     active_tables: Vec<Arc<ActiveTable>>,
     active_requests: Vec<Option<ActiveRequest>>,
     rng: Rng,
-    /// What providers do by chance.
+    /// For random behaviour of providers.
     provider_rng: SimRng,
     /// On days with budgets.
     budgets: Option<BudgetSimulation<'w>>,
@@ -207,7 +206,7 @@ impl<'w> Simulation<'w> {
         }
     }
 
-    /// Breakers survive by name; what the new table does not name is gone.
+    /// Deployments keep their breakers by name; those that the new table does not have are removed.
     fn reload(&mut self, index: usize) {
         if let Some(budgets) = &mut self.budgets {
             budgets.reload(index, self.now);
@@ -375,7 +374,7 @@ impl<'w> Simulation<'w> {
         active_request.running = Some(self.schedule(sent, sim_permit, cost, outcome, active_request.deadline));
     }
 
-    /// When what of the attempt will be seen, the deadline considered.
+    /// Schedules the events of an attempt, with the deadline considered.
     fn schedule(
         &mut self,
         sent: SentAttempt,
@@ -403,7 +402,7 @@ impl<'w> Simulation<'w> {
         Running { sim_permit, sent, outcome, broken, cost }
     }
 
-    /// Where the plan's request would be well served now.
+    /// The deployments of the plan that are healthy and would answer in time now.
     fn healthy(&self, active_request: &ActiveRequest) -> Vec<usize> {
         let active = &active_request.active;
         let view = active.deployments.view_for(self.world.clients[0].id);
@@ -532,7 +531,7 @@ impl<'w> Simulation<'w> {
         self.checker.borrow_mut().finished(sent, failure, state, until);
     }
 
-    /// The one way out of every request.
+    /// Ends a request, however it ended.
     fn end(&mut self, request: usize, how: End) {
         self.trace.note(self.now, [5, request as u64, how as u64], || format!("request {request}: {how:?}"));
         self.active_requests[request] = None;
@@ -548,7 +547,7 @@ impl<'w> Simulation<'w> {
 }
 
 fn active_request_of(active_requests: &mut [Option<ActiveRequest>], request: usize) -> &mut ActiveRequest {
-    active_requests[request].as_mut().expect("the request is on its way")
+    active_requests[request].as_mut().expect("the request has not ended")
 }
 
 impl Trace {
@@ -568,13 +567,13 @@ impl Trace {
     }
 }
 
-/// The real board through one key's eyes, with the referee looking over its shoulder.
+/// The real health source of one key; the checker gets every view of it.
 struct CheckedHealth<'a, 'w> {
     view: KeyHealthView<'a>,
     active: &'a ActiveTable,
     checker: &'a RefCell<Checker<'w>>,
     mutant: Option<Mutant>,
-    /// How the deployment taken last stood just before.
+    /// The health of the deployment taken last, just before it was taken.
     taken: Cell<Option<(Availability, Option<Duration>, StateName)>>,
 }
 

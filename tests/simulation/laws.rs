@@ -1,8 +1,8 @@
-//! The laws of the house, and the referee who watches a simulated day for a breach.
+//! The invariants of routing and budgets, and the checker that watches a simulated day for violations.
 //!
-//! Must never ask the code under trial whether it was right: what the referee holds against a decision
-//! it has counted itself, from what attempts were made and how they ended. From the board it reads only
-//! how a deployment stood just before it was taken.
+//! It must never ask the code under test whether it was right: the checker counts for itself, from the attempts
+//! that were made and how they ended. From the health registry it reads only the health of a deployment just
+//! before it was taken.
 //! Start reading in [`Invariant`], then [`Checker::attempt`].
 
 use crate::world::{World, WorldKind};
@@ -30,21 +30,21 @@ pub enum Invariant {
     Deadline,
     /// A region that failed in this request is passed over while a healthy one is left.
     FailedRegion,
-    /// A residency is never left.
+    /// No attempt is outside the residency.
     Residency,
     /// What the policy forbids is never tried.
     Policy,
-    /// `Pro/` never lands on shared capacity, unless it spills, and nothing else on dedicated.
+    /// `Pro/` requests never use shared capacity, unless it spills, and nothing else on dedicated.
     Reserved,
-    /// A deployment carries no more than it may.
+    /// A deployment has no more requests in flight than it may.
     Capacity,
-    /// Who forbids another model gets none.
+    /// A request that forbids other models gets none.
     OnlyModel,
-    /// The recovered return slowly, and are whole in time.
+    /// A recovered deployment gets its share back slowly, and all of it in time.
     SlowStart,
     /// In a total outage attempts ÷ requests ≤ 1.2.
     Amplification,
-    /// No request fails while a region lives.
+    /// No request fails while a region is healthy.
     Survival,
     /// Every request ends exactly once.
     OneEnd,
@@ -52,9 +52,9 @@ pub enum Invariant {
     NothingLeft,
     /// What is spent and held of a budget is within its limit, in every window.
     Budget,
-    /// A hold belongs to the window it was made in, and a window that ended is not opened again.
+    /// A hold belongs to the window it was made in, and a window that ended is never used again.
     Window,
-    /// Nothing is sent but under a hold of the most that it can cost.
+    /// Nothing is sent without a hold of the most that it can cost.
     HeldFirst,
     /// What providers served is spent, whatever happened to the request or to the process.
     Paid,
@@ -64,7 +64,7 @@ pub enum Invariant {
     SameTrace,
 }
 
-/// A law broken.
+/// A broken invariant.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Violation {
     pub invariant: Invariant,
@@ -82,7 +82,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The interesting things that happen: days without them prove nothing.
+/// What must happen for the invariants to be tested at all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CoverageEvent {
     Request,
@@ -105,7 +105,7 @@ pub enum CoverageEvent {
     /// A hold for a further attempt.
     FurtherHold,
     OverBudget,
-    /// A hold that would have needed a lease when the bank could not be asked.
+    /// A hold that needed a lease when the lease store was unavailable.
     LeaseStoreGone,
     Crash,
 }
@@ -160,36 +160,36 @@ pub enum End {
     Abandoned,
 }
 
-/// What the referee knows of a deployment; a deployment removed and added again is another.
+/// What the checker knows of a deployment; one that is removed and added again is another.
 struct DeploymentRecord {
     name: String,
     region: usize,
     dedicated: bool,
     model: String,
     provider: usize,
-    /// How often it has opened; ends of attempts sent before the last time are old news.
+    /// How often it has opened; ends of attempts sent before the last time are ignored.
     generation: u32,
     open: bool,
     /// Connections refused in a row.
     refused: u32,
     /// Nothing may be sent before.
     away_until: Duration,
-    /// The probe on its way.
+    /// The probe in flight.
     probe: Option<AttemptId>,
     away_for: Duration,
-    /// When it last came back (or joined), and how long it had been away.
+    /// When its breaker last closed, or it was added, and how long it had been open.
     returned: Option<(Duration, Duration)>,
     in_flight: u32,
     /// How the last finished attempt there ended.
     last_good: Option<bool>,
-    /// Removed by a reload: only requests that set out before can still reach it.
+    /// Removed by a reload: only requests that arrived before can still use it.
     gone: bool,
 }
 
 /// Request and number of the attempt.
 pub type AttemptId = (usize, u32);
 
-/// What the referee remembers of one request.
+/// What the checker knows of one request.
 #[derive(Default)]
 struct RequestRecord {
     tried: Vec<usize>,
@@ -203,20 +203,20 @@ struct RequestRecord {
 pub struct AttemptStart<'a> {
     pub id: AttemptId,
     pub place: usize,
-    /// How the deployment stood just before.
+    /// The health of the deployment just before.
     pub availability: Availability,
     pub state: StateName,
     pub average: Option<Duration>,
     pub max_attempts: u32,
-    /// How many the deployment may carry at once.
+    /// How many requests may be in flight at the deployment.
     pub max_concurrent: Option<u32>,
     pub spills: bool,
     pub deadline: Duration,
-    /// Places of the plan that flow, have room and would answer in time.
+    /// Deployments of the plan that are healthy, not full and would answer in time.
     pub healthy: &'a [usize],
 }
 
-/// An attempt that was sent, for its end to be heard.
+/// An attempt that was sent and has not ended.
 #[derive(Clone, Copy, Debug)]
 pub struct SentAttempt {
     pub id: AttemptId,
@@ -237,7 +237,7 @@ pub struct Checker<'w> {
     /// Requests and attempts within the outage, once tripped.
     outage: (u64, u64),
     pub coverage: Coverage,
-    /// Deployments that came back: which, when, and after how long.
+    /// Breakers that closed: of which deployment, when, and after how long.
     pub closings: Vec<(String, Duration, Duration)>,
     pub violation: Option<Violation>,
 }
@@ -265,7 +265,7 @@ impl<'w> Checker<'w> {
         }
     }
 
-    /// A deployment joins.
+    /// A deployment is added.
     pub fn join(&mut self, name: &str, model: &str, region: usize, provider: usize, dedicated: bool) -> usize {
         if self.now > Duration::ZERO {
             self.coverage.see(CoverageEvent::Newcomer);
@@ -308,14 +308,14 @@ impl<'w> Checker<'w> {
         }
     }
 
-    /// A request sets out.
+    /// A request arrives and has a plan.
     pub fn request(&mut self) {
         self.coverage.see(CoverageEvent::Request);
         self.requests.push_back(self.now);
         self.outage.0 += u64::from(self.in_tripped_outage());
     }
 
-    /// The plan is told that `place` stands like this.
+    /// The plan gets this availability of `place`.
     pub fn view(&mut self, place: usize, availability: Availability) {
         let (Availability::Flowing { share }, Some((since, away_for))) = (availability, self.places[place].returned)
         else {
@@ -420,7 +420,7 @@ impl<'w> Checker<'w> {
     fn check_region(&mut self, start: &AttemptStart<'_>) {
         let record = &self.request_records[start.id.0];
         let failed = |place: usize| record.failed_regions.contains(&self.places[place].region);
-        // Once more at the same place is its own affair, and so is the size of a context.
+        // Retries at the same deployment and for a larger context are exempt.
         let same = record.tried.last() == Some(&start.place);
         if same || record.wants_larger || !failed(start.place) {
             return;
@@ -452,7 +452,7 @@ impl<'w> Checker<'w> {
         self.hold(Invariant::RetryBudget, spent <= allowed, |_| format!("{spent} extra attempts of {allowed}"));
     }
 
-    /// The attempt's first token is in hand.
+    /// The attempt's first token has arrived.
     pub fn answered(&mut self, sent: &SentAttempt) {
         self.coverage.see(CoverageEvent::Commit);
         self.request_records[sent.id.0].committed = true;
@@ -473,8 +473,8 @@ impl<'w> Checker<'w> {
         self.closings.push((place.name.clone(), now, place.away_for));
     }
 
-    /// The attempt is over; `failure` says how, where it did not go well. `state` is the breaker's state
-    /// now and `until` the end of its being closed to traffic.
+    /// The attempt ended, with `failure` if it failed. `state` is the breaker's state now, and before `until`
+    /// nothing may be sent to the deployment.
     pub fn finished(
         &mut self,
         sent: &SentAttempt,
@@ -522,7 +522,7 @@ impl<'w> Checker<'w> {
         }
     }
 
-    /// Until when, at least, the deployment must now be left alone.
+    /// Until when, at least, nothing may be sent to the deployment now.
     fn keep_away(&mut self, sent: &SentAttempt, failure: Option<Failure>, was_probe: bool) {
         let settings = self.world.settings_at(self.now).breaker;
         let least = settings.open.mul_f64(JITTER);
@@ -537,7 +537,7 @@ impl<'w> Checker<'w> {
             Some(Failure::NotFound) if current => away(now + NOT_FOUND.mul_f64(JITTER)),
             Some(Failure::CredentialRefused) if self.world.providers[place.provider].1.len() == 1 => {
                 let (last, until) = &mut self.credentials[place.provider];
-                // A refusal of an attempt sent before another's refusal is old news.
+                // A refusal of an attempt sent before another's refusal is ignored.
                 if sent.at >= *last {
                     *until = now + CREDENTIAL.mul_f64(JITTER);
                 }
@@ -557,7 +557,7 @@ impl<'w> Checker<'w> {
         }
     }
 
-    /// The attempt is dropped: its client left.
+    /// The attempt is dropped: its client disconnected.
     pub fn dropped(&mut self, sent: &SentAttempt) {
         let place = &mut self.places[sent.place];
         place.in_flight -= 1;
@@ -567,7 +567,7 @@ impl<'w> Checker<'w> {
         }
     }
 
-    /// A request leaves its receipt.
+    /// A request ended.
     pub fn end(&mut self, request: usize, how: End) {
         let must_serve = self.world.kind == WorldKind::Survival;
         self.hold(Invariant::Survival, !must_serve || how == End::Served, |_| format!("request {request} {how:?}"));

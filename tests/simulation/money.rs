@@ -1,8 +1,8 @@
-//! The day's money: the real purse over a bank that fails now and then, and crashes with all it has leased.
+//! The budgets of a day: the real budget pool over a lease store that fails at times, and crashes that lose leases.
 //!
-//! Must never judge: what is held, settled and served it tells the referee's books, which count for themselves.
-//! The rules of who pays what are those of `relay/spend.rs`. The purse's futures are driven by a runtime with
-//! one thread and no clock, so that a day stays as repeatable as it was.
+//! It must never check an invariant: it reports what is held, settled and served to [`Books`], which counts for
+//! itself. The rules of payment are those of `relay/spend.rs`. The futures of the budget pool run on a runtime
+//! with one thread and no clock, so that a day stays repeatable.
 //! Start reading in [`BudgetSimulation::hold`].
 
 use crate::books::{Books, Violated};
@@ -22,10 +22,10 @@ use tierway::store::memory_lease_store::MemoryLeaseStore;
 use tierway::store::{BoxFuture, LeaseAsk, LeaseStore, Leased, Unavailable};
 use tokio::runtime::Runtime;
 
-/// No answer is longer, in tokens.
+/// The longest answer, in tokens.
 const CEILING: u64 = 1_000;
 
-/// What `input` and `output` tokens of `model` cost.
+/// The cost of `input` and `output` tokens of `model`.
 pub fn cost(model: &str, input: u64, output: u64) -> NanoUsd {
     let times = match model {
         "tiny" => 1,
@@ -48,7 +48,7 @@ pub fn worst(model: &str, size: u64) -> NanoUsd {
     cost(model, input_bound(size), CEILING)
 }
 
-/// What came of asking for a hold.
+/// The result of asking for a hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     Held,
@@ -56,24 +56,24 @@ pub enum Answer {
     Unavailable,
 }
 
-/// One process's money, and the bank that outlives it.
+/// One process's budget pool, and the lease store that outlives the process.
 pub struct BudgetSimulation<'w> {
     world: &'w World,
     mutant: Option<Mutant>,
     runtime: Runtime,
     lease_store: Arc<FlakyLeaseStore>,
     budget_pool: BudgetPool,
-    /// What is configured now: by client, its budgets and their tills.
+    /// What is configured now: by client, its budgets and their accounts.
     budgets: Vec<Vec<Budget>>,
     budget_accounts: Vec<Vec<Arc<BudgetAccount>>>,
     holds: Vec<Option<Hold>>,
     books: Books,
-    /// What providers count by chance.
+    /// For random usage.
     rng: SimRng,
 }
 
 impl<'w> BudgetSimulation<'w> {
-    /// Money for the day of `world`, unless none of its keys has a budget.
+    /// The budgets of the day of `world`, unless none of its keys has one.
     pub fn of(world: &'w World, mutant: Option<Mutant>) -> Option<Self> {
         let lease_store = Arc::new(FlakyLeaseStore::new(&world.money, world.seed, mutant));
         (!world.money.budgets.is_empty()).then(|| Self {
@@ -90,7 +90,7 @@ impl<'w> BudgetSimulation<'w> {
         })
     }
 
-    /// From now on the limits of the table at `index` hold.
+    /// Applies the limits of the table at `index`.
     pub fn reload(&mut self, index: usize, now: Duration) {
         let budgets = self.world.money.budgets.iter();
         let scaled = |budget: &Budget| Budget { limit: self.world.money.limit(budget, index), ..budget.clone() };
@@ -105,7 +105,7 @@ impl<'w> BudgetSimulation<'w> {
         self.open_current_windows(clock);
     }
 
-    /// Whoever looks at how the accounts stand opens the windows that are running, where one has ended.
+    /// Opens the current windows, where one has ended: reading the account statuses does that.
     fn open_current_windows(&mut self, clock: i64) {
         if self.books.has_ended(clock) {
             self.budget_pool.statuses(clock);
@@ -115,7 +115,7 @@ impl<'w> BudgetSimulation<'w> {
         }
     }
 
-    /// Takes `amount` for `request` from every budget of its client's.
+    /// Holds `amount` for `request` in every budget of its client.
     pub fn hold(&mut self, request: usize, amount: NanoUsd, now: Duration) -> Result<Answer, Violated> {
         let (client, clock) = (self.world.planned_requests[request].key, self.world.money.clock(now));
         self.open_current_windows(clock);
@@ -140,7 +140,7 @@ impl<'w> BudgetSimulation<'w> {
         self.holds[request].as_ref().map(Hold::amount)
     }
 
-    /// An attempt that costs `worst` at most is sent under the hold of `request`.
+    /// An attempt that can cost `worst` is sent with the hold of `request`.
     pub fn sent(&mut self, request: usize, worst: NanoUsd) -> Result<(), Violated> {
         if let Some(hold) = &mut self.holds[request] {
             hold.sent();
@@ -155,17 +155,17 @@ impl<'w> BudgetSimulation<'w> {
         }
     }
 
-    /// How many tokens a provider writes in answer to something, and whether it says so.
+    /// How many tokens a provider answers with, and whether it reports them.
     pub fn writes(&mut self) -> (u64, bool) {
         (self.rng.below(CEILING + 1), self.rng.random(85))
     }
 
-    /// A provider has counted `amount` for `request`.
+    /// A provider charges `amount` for `request`.
     pub fn served(&mut self, request: usize, amount: NanoUsd) {
         self.books.served(request, amount);
     }
 
-    /// Ends the hold of `request`, which cost `actual`.
+    /// Settles the hold of `request` with `actual`.
     pub fn settle(&mut self, request: usize, actual: NanoUsd, now: Duration) -> Result<(), Violated> {
         let Some(hold) = self.holds[request].take() else { return Ok(()) };
         let mut charges = hold.settle(actual);
@@ -178,7 +178,7 @@ impl<'w> BudgetSimulation<'w> {
         self.books.settled(request, actual, &charges)
     }
 
-    /// Ends the hold of `request`, if there is one, which cost nothing.
+    /// Releases the hold of `request`, if there is one.
     pub fn release(&mut self, request: usize) {
         if let Some(hold) = self.holds[request].take() {
             hold.release();
@@ -186,21 +186,21 @@ impl<'w> BudgetSimulation<'w> {
         }
     }
 
-    /// The client of `request` is gone.
+    /// The client of `request` disconnected.
     pub fn forget(&mut self, request: usize) {
         if self.mutant == Some(Mutant::LeaksHolds) {
             std::mem::forget(self.holds[request].take());
         }
     }
 
-    /// Gives back what nobody used.
+    /// Returns idle leases.
     pub fn tidy(&mut self, now: Duration) {
         let clock = self.world.money.clock(now);
         self.open_current_windows(clock);
         self.budget_pool.tidy(clock);
     }
 
-    /// The process is killed and begins again: what it held and had leased is gone.
+    /// The process is killed and started again: its holds and leases are lost.
     pub fn crash(&mut self, now: Duration) -> Result<(), Violated> {
         self.holds.iter_mut().for_each(|hold| std::mem::forget(hold.take()));
         self.runtime = runtime();
@@ -211,7 +211,7 @@ impl<'w> BudgetSimulation<'w> {
         kept
     }
 
-    /// The process ends as it should.
+    /// The process stops normally.
     pub fn close(self) -> Result<(), Violated> {
         self.runtime.block_on(self.budget_pool.close());
         self.books.close(self.lease_store.inner.leased(), |account, span| self.lease_store.spent(account, span))
@@ -222,16 +222,16 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().build().expect("it needs nothing of the system")
 }
 
-/// The memory bank behind a counter that fails now and then, and knows what a crash leaves.
+/// A memory lease store that fails at times, and knows what a crash leaves.
 struct FlakyLeaseStore {
     inner: MemoryLeaseStore,
     mutant: Option<Mutant>,
-    /// In a hundred.
+    /// How often it fails, in percent.
     fails: u64,
     records: Mutex<LeaseRecords>,
 }
 
-/// What the bank has been asked and told.
+/// What the lease store was asked for.
 struct LeaseRecords {
     rng: SimRng,
     rows: BTreeMap<(Arc<Account>, Span), WindowTotals>,
@@ -258,7 +258,7 @@ impl FlakyLeaseStore {
         self.records.lock().expect("no thread panics with it")
     }
 
-    /// The latest window of which anything was asked for.
+    /// The latest window that a lease was asked for.
     fn latest(&self, account: &Arc<Account>) -> Option<Span> {
         self.records().rows.keys().rev().find(|(of, _)| of == account).map(|(_, span)| *span)
     }
@@ -289,13 +289,13 @@ impl LeaseStore for FlakyLeaseStore {
         if self.records().rng.random(self.fails) {
             return Box::pin(std::future::ready(Err(Unavailable)));
         }
-        // Granted before it is heard of: a crash in between leaves a lease that nobody knows.
+        // Granted before the answer arrives: a crash in between leaves a lease that no process knows.
         let (account, limit) = (ask.account.clone(), ask.limit);
         let forgets = self.mutant == Some(Mutant::LeasesBeyondTheLimit);
         let ask = if forgets { LeaseAsk { limit: NanoUsd(limit.0 * 2), ..ask } } else { ask };
         let Poll::Ready(Ok(leased)) = self.inner.lease(ask).as_mut().poll(&mut Context::from_waker(Waker::noop()))
         else {
-            unreachable!("the memory bank answers at once");
+            unreachable!("the memory lease store answers at once");
         };
         self.book(&account, leased.span, leased.amount.0, 0);
         let taken = if forgets { leased.taken.min(limit) } else { leased.taken };

@@ -1,7 +1,6 @@
-//! Decisions gone wrong on purpose, each to be caught by one law.
+//! Deliberately wrong decisions, each to be caught by one invariant.
 //!
-//! Must never be more than one step away from the real thing: a mutant wraps the real decision and
-//! bends one answer of it.
+//! A mutant must never differ in more than one step: it wraps the real decision and changes one answer of it.
 //! Start reading in [`Mutant`].
 
 use crate::laws::Invariant;
@@ -15,7 +14,7 @@ use tierway::domain::id::RegionId;
 use tierway::domain::routing::plan::HealthView;
 use tierway::domain::routing::table::RoutingTable;
 
-/// What was broken on purpose.
+/// What is deliberately wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutant {
     AdmitsWhileOpen,
@@ -46,7 +45,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// Every mutant and the law that it breaks.
+    /// Every mutant and the invariant that it breaks.
     pub const ALL: [(Self, Invariant); 25] = [
         (Self::AdmitsWhileOpen, Invariant::OpenBreaker),
         (Self::AdmitsASecondProbe, Invariant::OneProbe),
@@ -75,7 +74,7 @@ impl Mutant {
         (Self::DrawsOtherNumbers, Invariant::SameTrace),
     ];
 
-    /// How the mutant sees a deployment that truly stands like `view`.
+    /// The health that the mutant's plan gets for a deployment whose real health is `view`.
     pub fn alter_view(self, view: HealthView, state: impl Fn() -> StateName) -> HealthView {
         let availability = match (self, view.availability) {
             (Self::AdmitsWhileOpen, Availability::Blocked { .. })
@@ -92,12 +91,12 @@ impl Mutant {
         HealthView { availability, full: view.full && self != Self::ExceedsCapacity, ..view }
     }
 
-    /// Whether it makes attempts without leave.
+    /// Whether it makes attempts without a permit.
     pub fn forges_permits(self) -> bool {
         matches!(self, Self::AdmitsWhileOpen | Self::AdmitsASecondProbe | Self::ExceedsCapacity)
     }
 
-    /// The table as the mutant's plan walks it.
+    /// Changes the table that the mutant's plan chooses from.
     pub fn alter_plan_table(self, table: &mut RoutingTable) {
         match self {
             Self::IgnoresTheAttemptLimit => table.settings.max_attempts += 3,
@@ -107,7 +106,7 @@ impl Mutant {
         }
     }
 
-    /// The table as the mutant's plan is drafted from.
+    /// Changes the table that the mutant's plan is built from.
     pub fn alter_build_table(self, table: &mut RoutingTable) {
         if self == Self::MixesCapacity {
             for model in &mut table.models {
@@ -120,7 +119,7 @@ impl Mutant {
         }
     }
 
-    /// The day as the mutant lives it.
+    /// Changes the day that the mutant runs.
     pub fn alter_world(self, world: &mut World) {
         if self == Self::OpensForAMoment {
             for (_, table) in &mut world.tables {
@@ -130,7 +129,7 @@ impl Mutant {
         }
     }
 
-    /// The key as the mutant knows it.
+    /// The key that the mutant authorizes with.
     pub fn alter_key(self, key: &Arc<KeyRecord>) -> Arc<KeyRecord> {
         let mut policy = (*key.policy).clone();
         match self {
@@ -141,7 +140,7 @@ impl Mutant {
         Arc::new(KeyRecord { policy: Arc::new(policy), ..(**key).clone() })
     }
 
-    /// What the mutant's dice are seeded with.
+    /// The seed of the mutant's random values.
     pub fn alter_seed(self, seed: u64) -> u64 {
         static TURN: AtomicU64 = AtomicU64::new(0);
         if self == Self::DrawsOtherNumbers { seed ^ TURN.fetch_add(1, Ordering::Relaxed) << 32 } else { seed }

@@ -1,7 +1,7 @@
-//! How a day's requests pay: a hold before anything is sent, and what becomes of it.
+//! The payment of simulated requests: a hold before anything is sent, and its settlement or release.
 //!
-//! Must never be kinder than `relay/spend.rs`, whose rules these are, with numbers drawn in place of tokens.
-//! Start reading in [`Simulation::hold_first`]; a request's last word is in [`Simulation::end`].
+//! It must never be less strict than `relay/spend.rs`, whose rules these are, with random numbers for tokens.
+//! Start reading in [`Simulation::hold_first`]; the end of a request is [`Simulation::end`].
 
 use super::{ActiveTable, Running, Simulation};
 use crate::books::Violated;
@@ -14,17 +14,17 @@ use tierway::domain::id::DeploymentId;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::routing::plan::RoutePlan;
 
-/// What an attempt can cost, and what its answer has.
+/// What an attempt can cost, and the length of its answer.
 #[derive(Clone, Copy)]
 pub struct AttemptCost {
     worst: NanoUsd,
-    /// Its provider's output, in tokens, and whether it says how much that was.
+    /// The provider's output, in tokens, and whether the provider reports it.
     output: u64,
     is_reported: bool,
 }
 
 impl Simulation<'_> {
-    /// The process is killed: all that is under way is gone, and nobody settles it.
+    /// The process is killed: all requests in flight are lost, and none is settled.
     pub fn crash(&mut self) {
         let mut checker = self.checker.borrow_mut();
         checker.coverage.see(CoverageEvent::Crash);
@@ -44,7 +44,7 @@ impl Simulation<'_> {
         gone.into_iter().for_each(|request| self.end(request, End::Abandoned));
     }
 
-    /// Holds the dearest that the plan can come to.
+    /// Holds the cost of the most expensive deployment in the plan.
     pub fn hold_first(&mut self, request: usize, plan: &RoutePlan, active: &ActiveTable) -> bool {
         let size = self.world.planned_requests[request].size;
         let ids = plan.candidate_models().iter().flat_map(|candidate| &candidate.deployments);
@@ -57,7 +57,7 @@ impl Simulation<'_> {
         self.hold(request, dearest.unwrap_or(NanoUsd::ZERO))
     }
 
-    /// Before an attempt at `deployment`: what it can cost is held, again if it must be.
+    /// Before an attempt at `deployment`: holds what it can cost, with a new hold if necessary.
     pub fn hold_again(
         &mut self,
         request: usize,
@@ -100,7 +100,7 @@ impl Simulation<'_> {
         answer == Answer::Held
     }
 
-    /// An attempt failed. Where its provider may ask to be paid for it, it is charged as the worst.
+    /// An attempt failed. Where its provider may charge for it, it costs the most that it can.
     pub fn pay_failed(&mut self, request: usize, cost: AttemptCost, failure: Failure) {
         let Some(budgets) = &mut self.budgets else { return };
         if failure.may_cost() {
@@ -112,7 +112,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// An attempt ended before its answer did, for its client left.
+    /// An attempt ended before its answer did, because its client disconnected.
     pub fn pay_unfinished(
         &mut self,
         request: usize,
@@ -133,7 +133,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// An answer of which `seen` arrived is paid: as it was counted, or as it can have been at most.
+    /// Pays for an answer of which the share `seen` arrived: what was reported, or the most that it can have been.
     pub fn pay(&mut self, request: usize, active: &ActiveTable, sent: &SentAttempt, cost: AttemptCost, seen: f64) {
         let Some(budgets) = &mut self.budgets else { return };
         let place = active.places.iter().position(|place| *place == sent.place).expect("it was chosen from there");

@@ -1,6 +1,6 @@
-//! A day made from a seed: what can be routed to, how each deployment behaves when, who asks for what.
+//! A day generated from a seed: the routing tables, the behaviour of each deployment, and all requests.
 //!
-//! Must never look at what the gateway does with it: a world is complete before its first request.
+//! It must never depend on what the gateway does: a world is complete before its first request.
 //! Start reading in [`World::of`].
 
 use crate::provider::{Behaviour, Script};
@@ -20,7 +20,7 @@ use tierway::domain::routing::table::{
 };
 use tierway::relay::health::CredentialHash;
 
-/// Dice that give the same numbers for the same seed.
+/// Random values that are the same for the same seed.
 pub struct SimRng {
     seed: RandomValue,
     next: u64,
@@ -48,25 +48,25 @@ impl SimRng {
         among[self.below(among.len() as u64) as usize].clone()
     }
 
-    /// Between `least` and `most`, each order of magnitude alike.
+    /// A time between `least` and `most`, each order of magnitude with the same probability.
     pub fn spread(&mut self, least: Duration, most: Duration) -> Duration {
         let (least, most) = (least.as_secs_f64().ln(), most.as_secs_f64().ln());
         Duration::from_secs_f64((least + (most - least) * self.draw().unit()).exp())
     }
 }
 
-/// What kind of day it is.
+/// The kind of a day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WorldKind {
-    /// Bursts of traffic over a day, every kind of trouble, reloads; every other one under budgets.
+    /// Bursts of traffic over a day, every kind of fault, reloads; every other seed with budgets.
     Day,
     /// Everything fails at once, and no breaker ever trips: only the retry budget holds.
     Storm,
-    /// Everything is down for a while, under steady load.
+    /// Everything is down for some seconds, under steady load.
     Outage,
-    /// One region lives, all others fail in turns.
+    /// One region stays healthy, all others fail again and again.
     Survival,
-    /// Made by a test for what it is about.
+    /// Two regions, one of which behaves as a test says.
     TwoRegions,
 }
 
@@ -78,17 +78,17 @@ pub struct PlannedRequest {
     pub model: &'static str,
     pub stream: bool,
     pub no_fallback: bool,
-    /// From `at` on.
+    /// Counted from `at`.
     pub deadline: Duration,
-    /// The client is gone this long after `at`.
+    /// The client disconnects this long after `at`.
     pub leaves_after: Option<Duration>,
-    /// Providers refuse it, whoever they are.
+    /// Every provider rejects it.
     pub always_rejected: bool,
-    /// In tokens.
+    /// The input in tokens.
     pub size: u64,
 }
 
-/// A key and what, by hand and not by policy, its requests may touch.
+/// A key, and the models and regions it may use, written here by hand and not computed from its policy.
 pub struct Client {
     pub id: KeyId,
     pub key: Arc<KeyRecord>,
@@ -100,9 +100,9 @@ pub struct Client {
 pub struct World {
     pub seed: u64,
     pub kind: WorldKind,
-    /// Tables and from when on they hold; the first from the start.
+    /// Tables and the times at which they are activated; the first at the start.
     pub tables: Vec<(Duration, RoutingTable)>,
-    /// By name, with our credentials' fingerprints.
+    /// Provider names with the hashes of our credentials.
     pub providers: Vec<(Arc<str>, Vec<CredentialHash>)>,
     pub clients: Vec<Client>,
     pub planned_requests: Vec<PlannedRequest>,
@@ -113,25 +113,25 @@ pub struct World {
     pub money: Money,
 }
 
-/// What may be spent, and what becomes of the clock and the process that count it.
+/// The budgets, and the faults of clock, process and lease store.
 #[derive(Default)]
 pub struct Money {
-    /// By client: of the first table.
+    /// By client; the limits are those of the first table.
     pub budgets: Vec<Vec<Budget>>,
-    /// By table: all limits, in a hundred.
+    /// By table: the factor of all limits, in percent.
     percent: Vec<i64>,
-    /// What the clock shows when the day begins.
+    /// The wall clock at the start of the day.
     start_unix_ms: i64,
-    /// From when on it shows how many milliseconds more.
+    /// Jumps of the wall clock: from when on, and the offset in milliseconds.
     jumps: Vec<(Duration, i64)>,
     /// When the process is killed.
     pub crashes: Vec<Duration>,
-    /// How often the bank cannot be asked, in a hundred.
+    /// How often the lease store is unavailable, in percent.
     pub lease_store_fails: u64,
 }
 
 impl Money {
-    /// What the clock shows at `now`, in Unix milliseconds.
+    /// The wall clock at `now`, in Unix milliseconds.
     pub fn clock(&self, now: Duration) -> i64 {
         let jump = self.jumps.iter().rev().find(|(from, _)| *from <= now);
         self.start_unix_ms + now.as_millis() as i64 + jump.map_or(0, |(_, by)| *by)
@@ -142,7 +142,7 @@ impl Money {
         NanoUsd(budget.limit.0 / 100 * self.percent[index])
     }
 
-    /// Money for a day of these bursts, in the midst of one of which a year ends.
+    /// Budgets for a day with these bursts; a year ends during one of them.
     fn of_day(seed: u64, bursts: &[Burst], tables: usize) -> Self {
         let rng = &mut SimRng::seeded(seed ^ 0x6d6f_6e65);
         let moment = |rng: &mut SimRng| {
@@ -168,7 +168,7 @@ impl Money {
 /// The first millisecond of 2027 in UTC.
 const NEW_YEAR_MS: i64 = 1_798_761_600_000;
 
-/// Two keys share a team, the other two a policy; one key has nothing of its own.
+/// Two keys share a team, the other two a policy; one key has no budget of its own.
 fn budgets(rng: &mut SimRng) -> Vec<Vec<Budget>> {
     let mut budget = |scope, name: &str, dollars: &[i64], windows: &[&str]| {
         let zone = Zone::named(rng.pick(&["UTC", "Europe/Paris", "Asia/Kathmandu"])).expect("it is built in");
@@ -254,7 +254,7 @@ impl World {
         world
     }
 
-    /// The settings that hold at `now`.
+    /// The settings that are active at `now`.
     pub fn settings_at(&self, now: Duration) -> &RoutingSettings {
         let held = self.tables.iter().rev().find(|(from, _)| *from <= now);
         &held.unwrap_or(&self.tables[0]).1.settings
@@ -277,7 +277,7 @@ impl World {
         }
     }
 
-    /// One region lives, as many attempts as there are regions, faults flip every one to ten seconds.
+    /// One region stays healthy, there are as many attempts as regions, faults change every one to ten seconds.
     pub fn survival(seed: u64) -> Self {
         let mut rng = SimRng::seeded(seed);
         let regions = rng.pick(&[3, 4]);
@@ -306,7 +306,7 @@ impl World {
         world
     }
 
-    /// `flash` in two regions of equal share under `per_second` requests; the first behaves as `script` says.
+    /// `flash` in two regions of equal weight under `per_second` requests; the first behaves as `script` says.
     pub fn two_regions(seed: u64, balance: BalanceStrategy, per_second: u32, seconds: u32, script: Script) -> Self {
         let mut rng = SimRng::seeded(seed);
         let settings = RoutingSettings { balance, home: None, max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
@@ -332,12 +332,12 @@ impl World {
         deployments.map(|deployment| (deployment.name.clone(), script(rng, deployment))).collect()
     }
 
-    /// Up to three reloads in the midst of traffic: a deployment goes or comes back, settings change.
+    /// Up to three reloads during traffic: a deployment is removed or added again, settings change.
     fn reloads(&mut self, bursts: &[Burst], rng: &mut SimRng) {
         for _ in 0..rng.below(4) {
             let burst = rng.pick(bursts);
             let mut settings = settings(rng);
-            // The share of extra attempts stays, for it is counted over reloads.
+            // The share of extra attempts stays, because it is counted over reloads.
             settings.retry_budget_bp = self.tables[0].1.settings.retry_budget_bp;
             let mut table = table(settings, rng);
             if rng.random(60) {
@@ -350,7 +350,7 @@ impl World {
     }
 }
 
-/// A stretch of traffic.
+/// A period of traffic.
 #[derive(Clone, Debug)]
 pub struct Burst {
     pub at: Duration,
@@ -438,7 +438,7 @@ fn settings(rng: &mut SimRng) -> RoutingSettings {
     }
 }
 
-/// The table of this house; what may differ between two of them are settings, spilling and room.
+/// The routing table; two of them may differ in settings, spilling and capacity.
 fn table(settings: RoutingSettings, rng: &mut SimRng) -> RoutingTable {
     let (spill, max_concurrent) = (rng.random(40), rng.pick(&[None, None, Some(2), Some(6)]));
     let mut table = RoutingTable {
@@ -494,7 +494,7 @@ fn model(name: &str, context: u64, deployments: &[Deployment], first: usize) -> 
 fn deployment(model: ModelId, name: &str, place: &str, spill: bool, max_concurrent: Option<u32>) -> Deployment {
     let dedicated = place.ends_with('!');
     let at = place.trim_end_matches('!');
-    let provider = PROVIDERS.iter().position(|(name, ..)| *name == at).expect("the house knows its providers");
+    let provider = PROVIDERS.iter().position(|(name, ..)| *name == at).expect("every provider is listed");
     let region = REGIONS.iter().position(|region| *region == PROVIDERS[provider].1).expect("and their regions");
     Deployment {
         name: if dedicated { format!("{at}/Pro/{name}") } else { format!("{at}/{name}") }.into(),
