@@ -331,7 +331,7 @@ impl Permit {
     fn report_transition(&self, transition: Option<Transition>) {
         if let Some(transition) = transition {
             let cause = transition.cause.map_or("recovered", |cause| cause.label());
-            tracing::warn!(deployment = %self.state.name, to = transition.to.label(), cause, "a breaker changed its state");
+            tracing::warn!(deployment = %self.state.name, to = transition.to.label(), cause, "a breaker changed state");
             self.telemetry.metrics.transition(&self.state.name, transition);
         }
     }

@@ -85,7 +85,7 @@ struct WindowSlice {
     by_key: Vec<(KeyId, KeyCounts)>,
 }
 
-/// The ends of attempts in the last window, in [`SLICES`] slices of time.
+/// The ends of attempts in the last window, in ten slices of time.
 #[derive(Clone, Debug)]
 pub struct FailureRateWindow {
     slice: Duration,

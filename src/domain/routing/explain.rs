@@ -1,7 +1,7 @@
 //! Explains one request: the routes it may take, and why every other deployment is not among them.
 //!
 //! It exists so that an operator can check before a client asks. Candidate models and reasons come from the
-//! same [`PlanBuilder`] that serves requests; nothing here may decide anything. It knows nothing of health,
+//! same plan builder that serves requests; nothing here may decide anything. It knows nothing of health,
 //! load or limits, which change from moment to moment.
 //!
 //! Start reading in [`explain`].
