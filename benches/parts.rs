@@ -25,7 +25,7 @@ use tierway::domain::authorize::authorize;
 use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::id::ProviderId;
 use tierway::domain::random::RandomValue;
-use tierway::domain::routing::plan::{PlanTerms, RoutePlan, Step};
+use tierway::domain::routing::plan::{PlanStep, PlanTerms, RoutePlan};
 use tierway::domain::secret::Secret;
 use tierway::protocol::chat::request::read_request;
 use tierway::protocol::sse::SseReader;
@@ -112,7 +112,7 @@ fn planning(c: &mut Criterion) {
     let one = || vec![Default::default()];
     let providers: Vec<_> = snapshot.providers.iter().map(|provider| (provider.name.clone(), one())).collect();
     let deployments = health.deployment_set(&snapshot.table, &providers, None);
-    let view = deployments.seen_by(tierway::domain::id::KeyId(1));
+    let view = deployments.view_for(tierway::domain::id::KeyId(1));
     let now = Clock.now();
     let deadline = now + Duration::from_secs(60);
     let terms = PlanTerms { no_fallback: false, deadline, priced_at_ms: 0 };
@@ -125,8 +125,8 @@ fn planning(c: &mut Criterion) {
         b.iter_batched(
             build,
             |plan| match plan.expect("something may serve").next(&snapshot.table, &view, now, RandomValue(7)) {
-                Step::Try(attempt) => attempt,
-                Step::Wait(_) | Step::GiveUp(_) => panic!("everything is well"),
+                PlanStep::Try(attempt) => attempt,
+                PlanStep::Wait(_) | PlanStep::GiveUp(_) => panic!("everything is well"),
             },
             BatchSize::SmallInput,
         );

@@ -1,22 +1,22 @@
-//! The one source of time.
+//! The source of time, and the only module that may read a system clock.
 //!
-//! Every other room is handed an `Instant`. Time runs through tokio's clock, so that a test which
-//! pauses it pauses the gateway.
+//! Code that decides by time gets an `Instant` passed in. Time comes from tokio's clock, so that a test
+//! that pauses it pauses the gateway.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Asks the system for the time.
+/// Reads the system's clocks.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Clock;
 
 impl Clock {
-    /// A moment that only moves forward, for measuring and deadlines.
+    /// A monotonic instant, for measurements and deadlines.
     #[allow(clippy::disallowed_methods)] // the one place that may
     pub fn now(self) -> Instant {
         tokio::time::Instant::now().into_std()
     }
 
-    /// Milliseconds since 1970, for people and receipts.
+    /// Milliseconds since 1970 in UTC, for receipts and displays.
     #[allow(clippy::disallowed_methods)] // the one place that may
     pub fn unix_ms(self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

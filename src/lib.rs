@@ -1,13 +1,12 @@
 //! Tierway: an OpenAI-compatible model gateway.
 //!
-//! The folder list read aloud is the life of a request: `http` reads it, `relay` walks it down the
-//! corridor, `domain` decides, `upstream` sends it, `store` and `telemetry` keep what happened.
-//! `admin` is what operators do meanwhile.
-//! Imports point inward only; `tests/architecture.rs` holds the table and fails when one does not.
+//! The modules follow a request: `http` reads it, `relay` takes it through its steps, `domain` decides,
+//! `upstream` sends it, `store` and `telemetry` record it. `admin` is what operators do.
+//! Imports point inward only; `tests/architecture.rs` has the table and fails when one does not.
 //!
 //! Start reading in [`relay`], then [`domain::routing::plan`].
 
-// Unit tests need some instant to count from; production code is handed one (clippy.toml).
+// Unit tests need some instant to start from; production code gets one passed in (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod admin;

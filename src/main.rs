@@ -1,4 +1,4 @@
-//! The `tierway` binary: hands everything to [`tierway::cli`].
+//! The `tierway` binary: calls [`tierway::cli`].
 
 use std::process::ExitCode;
 

@@ -1,12 +1,12 @@
-//! The one place of chance.
+//! The source of random values.
 //!
-//! Every decision that needs dice is handed a [`RandomValue`] from here. One counter, one finaliser: draws
-//! cost an atomic addition, and the same seed gives the same sequence.
+//! A decision that needs chance gets a [`RandomValue`] passed in that was drawn here. One counter, one finaliser:
+//! a draw costs an atomic addition, and the same seed gives the same sequence. It must never be used for secrets.
 
 use crate::domain::random::RandomValue;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A sequence of draws.
+/// A seeded sequence of random values, for all threads.
 #[derive(Debug)]
 pub struct Rng {
     seed: RandomValue,
@@ -19,7 +19,7 @@ impl Rng {
         Self { seed: RandomValue(seed), next: AtomicU64::new(0) }
     }
 
-    /// The next draw.
+    /// The next value of the sequence.
     pub fn draw(&self) -> RandomValue {
         self.seed.salted(self.next.fetch_add(1, Ordering::Relaxed))
     }

@@ -1,11 +1,12 @@
-//! A day of traffic in a second, by seed: the deciding room and the board, over scripted deployments.
+//! A simulated day of traffic for each seed: the real rules and health registry, over scripted deployments.
 //!
-//! Each seed makes a day: tables, reloads, clients, deployments that are slow, throttled, dead, silent,
-//! flapping or cutting their answers; keys with budgets, a bank that fails, a process that is killed, and a
-//! calendar that jumps. It is lived twice on a clock that goes from event to event, and a referee holds every
-//! step against the laws of the house. Each law is shown to catch something: a mutant that breaks just that one.
+//! Each seed defines a day: tables, reloads, clients, deployments that are slow, throttled, dead, silent,
+//! flapping or breaking off their answers; keys with budgets, a lease store that fails, a process that is killed,
+//! and a wall clock that jumps. Each day runs twice on a clock that advances from event to event, and a checker
+//! compares every step with the invariants. Each invariant is shown to catch a mutant that breaks only that one.
 //!
-//! `TIERWAY_SIM_SEEDS=n` lives more days, `TIERWAY_SIM_SEED=n` lives one and prints its every step.
+//! `TIERWAY_SIM_SEEDS=n` runs more days, `TIERWAY_SIM_SEED=n` runs one and prints its every step.
+//! Start reading in `engine.rs`, then `laws.rs`.
 
 #[path = "simulation/books.rs"]
 mod books;
@@ -23,7 +24,7 @@ mod provider;
 mod world;
 
 use engine::Run;
-use laws::{Law, Sights, Violation};
+use laws::{Coverage, Invariant, Violation};
 use mutant::Mutant;
 use provider::{Behaviour, Script};
 use std::collections::BTreeSet;
@@ -34,11 +35,11 @@ use tierway::domain::routing::table::BalanceStrategy;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::BuildInfo;
-use world::{Kind, World};
+use world::{World, WorldKind};
 
-/// How many days are lived unless `TIERWAY_SIM_SEEDS` says otherwise.
+/// How many days are simulated unless `TIERWAY_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 1_000;
-/// Within so many days every mutant is caught.
+/// The number of days within which every mutant is caught.
 const MUTANT_SEEDS: u64 = 60;
 
 fn telemetry() -> Arc<Telemetry> {
@@ -49,38 +50,39 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a whole number"))
 }
 
-/// Lives the day of `seed` twice; the first breach, if any.
-fn live(seed: u64, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>) -> (Option<Violation>, Sights) {
+/// Runs the day of `seed` twice; returns the first violation, if any.
+fn run_seed(seed: u64, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>) -> (Option<Violation>, Coverage) {
     let mut world = World::of(seed);
     if let Some(mutant) = mutant {
-        mutant.bend_world(&mut world);
+        mutant.alter_world(&mut world);
     }
     let once = engine::run(&world, telemetry, mutant, false);
     let again = engine::run(&world, telemetry, mutant, false);
-    let differs = (once.trace, once.sights) != (again.trace, again.sights);
-    let reported = || format!("{:x} is not {:x}", once.trace, again.trace);
-    let differs = differs.then(|| Violation { law: Law::SameTrace, seed, at: Duration::ZERO, reported: reported() });
-    (once.violation.or(differs), once.sights)
+    let differs = (once.trace, once.coverage) != (again.trace, again.coverage);
+    let message = || format!("{:x} is not {:x}", once.trace, again.trace);
+    let differs =
+        differs.then(|| Violation { invariant: Invariant::SameTrace, seed, at: Duration::ZERO, message: message() });
+    (once.violation.or(differs), once.coverage)
 }
 
-/// Lives days side by side, each processor its share.
-fn live_all(seeds: u64) -> (Vec<Violation>, Sights) {
+/// Runs days in parallel, on all processors.
+fn run_all(seeds: u64) -> (Vec<Violation>, Coverage) {
     let threads = thread::available_parallelism().map_or(1, |count| count.get() as u64).min(8);
     let share = |first: u64| {
         let telemetry = telemetry();
-        let mut found = (Vec::new(), Sights::default());
+        let mut found = (Vec::new(), Coverage::default());
         for seed in (first..seeds).step_by(threads as usize) {
-            let (violation, sights) = live(seed, &telemetry, None);
+            let (violation, coverage) = run_seed(seed, &telemetry, None);
             found.0.extend(violation);
-            found.1.add(&sights);
+            found.1.add(&coverage);
         }
         found
     };
     thread::scope(|scope| {
         let handles: Vec<_> = (0..threads).map(|first| scope.spawn(move || share(first))).collect();
-        let mut all = (Vec::new(), Sights::default());
+        let mut all = (Vec::new(), Coverage::default());
         for handle in handles {
-            let (violations, stats) = handle.join().expect("a day is lived without a panic");
+            let (violations, stats) = handle.join().expect("a day runs without a panic");
             all.0.extend(violations);
             all.1.add(&stats);
         }
@@ -90,21 +92,21 @@ fn live_all(seeds: u64) -> (Vec<Violation>, Sights) {
 }
 
 #[test]
-fn every_law_holds_on_every_day() {
+fn every_invariant_holds_on_every_day() {
     let seeds = setting("TIERWAY_SIM_SEEDS").unwrap_or(SEEDS);
-    let (violations, sights) = live_all(seeds);
-    let reported: Vec<String> = violations.iter().take(5).map(Violation::to_string).collect();
-    assert!(reported.is_empty(), "{} of {seeds} days break a law\n{}", violations.len(), reported.join("\n"));
+    let (violations, coverage) = run_all(seeds);
+    let message: Vec<String> = violations.iter().take(5).map(Violation::to_string).collect();
+    assert!(message.is_empty(), "{} of {seeds} days break an invariant\n{}", violations.len(), message.join("\n"));
     println!("{seeds} days");
-    for sight in Sights::ALL {
-        println!("{:>10} × {sight:?}", sights.of(sight));
-        assert!(seeds < 100 || sights.of(sight) >= 50, "{sight:?} is hardly ever seen: these days prove little");
+    for event in Coverage::ALL {
+        println!("{:>10} × {event:?}", coverage.of(event));
+        assert!(seeds < 100 || coverage.of(event) >= 50, "{event:?} is hardly ever covered: these days prove little");
     }
 }
 
-/// Lives the day that `TIERWAY_SIM_SEED` names, aloud; without it, the first.
+/// Runs the day that `TIERWAY_SIM_SEED` names and prints its steps; without it, the first, without printing.
 #[test]
-fn one_seed_is_lived_aloud() {
+fn one_seed_runs_with_all_steps_printed() {
     let named = setting("TIERWAY_SIM_SEED");
     let world = World::of(named.unwrap_or(0));
     let run = engine::run(&world, &telemetry(), None, named.is_some());
@@ -114,17 +116,23 @@ fn one_seed_is_lived_aloud() {
 }
 
 #[test]
-fn each_mutant_is_caught_by_its_law_and_by_no_other() {
+fn each_mutant_is_caught_by_its_invariant_and_by_no_other() {
     let telemetry = telemetry();
-    for (mutant, law) in Mutant::ALL {
-        // On a day of survival whatever makes requests fail breaks that law too.
-        let days = (0..MUTANT_SEEDS).filter(|seed| (World::of(*seed).kind == Kind::Survival) == (law == Law::Survival));
-        let found = days.filter_map(|seed| live(seed, &telemetry, Some(mutant)).0);
+    for (mutant, invariant) in Mutant::ALL {
+        // On a survival day everything that makes requests fail breaks that invariant too.
+        let days = (0..MUTANT_SEEDS)
+            .filter(|seed| (World::of(*seed).kind == WorldKind::Survival) == (invariant == Invariant::Survival));
+        let found = days.filter_map(|seed| run_seed(seed, &telemetry, Some(mutant)).0);
         let found: Vec<Violation> = found.collect();
-        let laws: BTreeSet<Law> = found.iter().map(|violation| violation.law).collect();
-        let first = found.iter().find(|violation| violation.law != law);
-        println!("{:>4} days catch {mutant:?} by {law:?}", found.len());
-        assert_eq!(laws, BTreeSet::from([law]), "{mutant:?}: {}", first.map_or(String::new(), Violation::to_string));
+        let laws: BTreeSet<Invariant> = found.iter().map(|violation| violation.invariant).collect();
+        let first = found.iter().find(|violation| violation.invariant != invariant);
+        println!("{:>4} days catch {mutant:?} by {invariant:?}", found.len());
+        assert_eq!(
+            laws,
+            BTreeSet::from([invariant]),
+            "{mutant:?}: {}",
+            first.map_or(String::new(), Violation::to_string)
+        );
     }
 }
 
@@ -136,20 +144,20 @@ fn share_of_first(world: &World, run: &Run, from: Duration, to: Duration) -> (u6
 }
 
 #[test]
-fn the_recovered_have_a_tenth_at_first_and_their_share_by_twice_the_pause() {
+fn a_recovered_deployment_gets_a_tenth_at_first_and_its_full_share_after_twice_the_pause() {
     let telemetry = telemetry();
     let second = Duration::from_secs(1);
-    let (dies, lives) = (5 * second, 12 * second);
+    let (fails, recovers) = (5 * second, 12 * second);
     let (mut first_second, mut whole) = ((0, 0), (0, 0));
     for seed in 0..20 {
-        let script = Script::between(dies, lives, Behaviour::Refusing);
-        let world = World::rehearsal(seed, BalanceStrategy::Weighted, 100, 40, script);
+        let script = Script::between(fails, recovers, Behaviour::Refusing);
+        let world = World::two_regions(seed, BalanceStrategy::Weighted, 100, 40, script);
         let run = engine::run(&world, &telemetry, None, false);
         assert_eq!(run.violation, None);
-        let [(_, at, slept)] = &run.closings[..] else { panic!("seed {seed}: it came back {:?}", run.closings) };
-        let asked = lives + *slept + second / 5; // and answers within a fifth of a second
-        assert!(*at >= lives && *at <= asked, "seed {seed}: back at {at:?}, asked after {slept:?}");
-        let by = *at + (*slept * 2).max(2 * second);
+        let [(_, at, away_for)] = &run.closings[..] else { panic!("seed {seed}: it recovered {:?}", run.closings) };
+        let asked = recovers + *away_for + second / 5; // and answers within a fifth of a second
+        assert!(*at >= recovers && *at <= asked, "seed {seed}: back at {at:?}, asked after {away_for:?}");
+        let by = *at + (*away_for * 2).max(2 * second);
         for (sum, (from, to)) in [(&mut first_second, (*at, *at + second)), (&mut whole, (by, by + 5 * second))] {
             let (there, all) = share_of_first(&world, &run, from, to);
             *sum = (sum.0 + there, sum.1 + all);
@@ -167,7 +175,7 @@ fn a_region_that_accepts_and_stays_silent_is_avoided_within_a_second() {
     for balance in [BalanceStrategy::Ordered, BalanceStrategy::Weighted, BalanceStrategy::Latency] {
         for seed in 0..5 {
             let script = Script::between(10 * second, 60 * second, Behaviour::BlackHole);
-            let world = World::rehearsal(seed, balance, 50, 20, script);
+            let world = World::two_regions(seed, balance, 50, 20, script);
             let run = engine::run(&world, &telemetry, None, false);
             assert_eq!(run.violation, None);
             let (before, _) = share_of_first(&world, &run, 5 * second, 10 * second);

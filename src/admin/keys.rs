@@ -2,7 +2,7 @@
 
 use super::{Admin, AdminError, Page, RecordKind, RecordSource, check_name, not_written};
 use crate::config::Snapshot;
-use crate::domain::authorize::{KeyRecord, Limits, Policy, is_valid, too_loose, unbounded};
+use crate::domain::authorize::{KeyRecord, Limits, Policy, exceeds_policy, is_valid, unbounded};
 use crate::domain::budget::BudgetSpec;
 use crate::domain::register::{KeyOverrides, KeyState, StoredKey, StoredSecret};
 use crate::domain::secret::{KeyHash, Secret, new_key};
@@ -315,7 +315,7 @@ impl Admin {
 
     fn view(&self, snapshot: &Snapshot, key: StoredKey) -> KeyView {
         let record = record(snapshot, &self.keyring, &key);
-        let nobody = || Arc::new(Policy::nobody(key.policy.clone()));
+        let nobody = || Arc::new(Policy::deny_all(key.policy.clone()));
         let record = record.unwrap_or_else(|| KeyRecord::of(key.name.clone(), &nobody(), None, &key.own, key.expires));
         KeyView {
             source: RecordSource::Store,
@@ -374,7 +374,7 @@ fn check_ceilings(policy: &Policy, own: &KeyOverrides) -> Result<(), AdminError>
     zero("requests_per_minute", own.limits.requests_per_minute)?;
     zero("tokens_per_minute", own.limits.tokens_per_minute)?;
     zero("max_concurrent", own.limits.max_concurrent.map(u64::from))?;
-    if let Some(loose) = too_loose(policy, own) {
+    if let Some(loose) = exceeds_policy(policy, own) {
         let message = format!("is above the policy's {}: a key may only tighten it", loose.ceiling);
         return Err(AdminError::invalid(loose.field, message));
     }

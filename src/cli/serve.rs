@@ -18,7 +18,7 @@ use crate::http::conn::server::{self, HttpServer, ListenerKind};
 use crate::http::conn::tls::{ActiveCertificate, ServerTls};
 use crate::http::{App, ops_handler, public_handler};
 use crate::random::Rng;
-use crate::relay::{ActivateError, Parts, Relay};
+use crate::relay::{ActivateError, Relay, RelayParts};
 use crate::store::keyring::Keyring;
 use crate::store::memory::MemoryCounters;
 use crate::store::{Counters, Stores};
@@ -158,7 +158,7 @@ impl Gateway {
         let ops = reload::access(&snapshot, admin_token.as_ref());
         let rng = Arc::new(rng);
         let serves_tls = snapshot.server.tls.is_some();
-        let parts = Parts {
+        let parts = RelayParts {
             clock,
             rng: rng.clone(),
             ledger: books.ledger,

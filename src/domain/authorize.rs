@@ -1,9 +1,11 @@
-//! Who may ask for what.
+//! Authorization: which key may ask for which model.
 //!
 //! It exists so that permission is decided in one pure step: [`authorize`] takes a key's record, the
-//! call and the table and answers with an [`AuthorizedRequest`] or a [`Refusal`]. Holding an
-//! `AuthorizedRequest` is the proof; no later room asks again. It never looks a key up and never
-//! compares secrets.
+//! call and the table and returns an [`AuthorizedRequest`] or a [`Refusal`]. Holding an
+//! `AuthorizedRequest` is the proof; no later module checks again. It must never look a key up or
+//! compare secrets.
+//!
+//! Start reading in [`authorize`].
 
 use crate::domain::budget::{Budget, BudgetSpec, CreditUse, Scope};
 use crate::domain::call::Call;
@@ -27,30 +29,30 @@ pub struct Policy {
     pub reserved: bool,
     /// By [`RegionId`]: where its requests may go; `None` is everywhere.
     pub residency: Option<Vec<bool>>,
-    /// Each key's own ceilings.
+    /// The ceilings of each single key.
     pub limits: Limits,
-    /// Whether an answer is shortened to what is left of a budget rather than refused.
+    /// Whether the output ceiling is lowered to what the budget has left, where the request would be refused otherwise.
     pub clamp: bool,
-    /// What its keys may spend.
+    /// The budgets and credit of its keys.
     pub money: PolicyMoney,
 }
 
-/// What the keys of a policy may spend.
+/// The budgets and credit that a policy gives its keys.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct PolicyMoney {
-    /// Each of them for itself.
+    /// The budget of each single key.
     pub each: Option<BudgetSpec>,
-    /// All of them together.
+    /// One budget that all of them share.
     pub total: Option<BudgetSpec>,
-    /// How credit comes in.
+    /// How credit and budgets are combined.
     pub credit: CreditUse,
-    /// Whether what has no price is served although a budget or credit applies; it then costs nothing.
+    /// Whether a model without a price is served although a budget or credit applies; it then costs nothing.
     pub unpriced: bool,
 }
 
 impl Policy {
-    /// One that allows nothing: of keys whose own is gone.
-    pub fn nobody(name: Arc<str>) -> Self {
+    /// A policy that allows nothing: for keys whose own policy is no longer configured.
+    pub fn deny_all(name: Arc<str>) -> Self {
         Self {
             name,
             tiers: Vec::new(),
@@ -63,24 +65,24 @@ impl Policy {
         }
     }
 
-    /// Whether requests may step into `tier`.
+    /// Whether requests may use `tier`.
     pub fn allows_tier(&self, tier: TierId) -> bool {
         self.tiers.get(tier.index()).copied().unwrap_or(false)
     }
 
-    /// Whether `model` may be asked for by name: a tier that holds it is allowed, or a glob fits.
+    /// Whether `model` may be asked for by name: a tier that contains it is allowed, or a glob matches.
     pub fn allows_model(&self, table: &RoutingTable, model: ModelId) -> bool {
         self.tier_of(table, model).is_some() || self.models.iter().any(|glob| glob.matches(&table.model(model).name))
     }
 
-    /// The first tier, in file order, that holds `model` and is allowed.
+    /// The first allowed tier, in file order, that contains `model`.
     pub fn tier_of(&self, table: &RoutingTable, model: ModelId) -> Option<TierId> {
         (0..table.tiers.len() as u32)
             .map(TierId)
-            .find(|&id| self.allows_tier(id) && table.tier(id).models.iter().any(|(held, _)| *held == model))
+            .find(|&id| self.allows_tier(id) && table.tier(id).models.iter().any(|(listed, _)| *listed == model))
     }
 
-    /// Whether a request may touch `region`.
+    /// Whether a request may be sent to `region`.
     pub fn allows_region(&self, region: RegionId) -> bool {
         self.residency.as_ref().is_none_or(|regions| regions.get(region.index()).copied().unwrap_or(false))
     }
@@ -97,20 +99,22 @@ impl Policy {
     }
 
     /// Every name this policy may use: models, aliases, tiers in file order, then `Pro/` names.
-    pub fn usable_names(&self, table: &RoutingTable) -> Vec<(Arc<str>, Asked)> {
+    pub fn usable_names(&self, table: &RoutingTable) -> Vec<(Arc<str>, ResolvedName)> {
         let models = table.models.iter().enumerate().map(|(i, m)| (&m.name, Target::Model(ModelId(i as u32))));
         let aliases = table.aliases.iter().enumerate().map(|(i, a)| (&a.name, Target::Alias(i)));
         let tiers = table.tiers.iter().enumerate().map(|(i, t)| (&t.name, Target::Tier(TierId(i as u32))));
         let plain = models
             .chain(aliases)
             .chain(tiers)
-            .filter(|(name, target)| resolve(table, name) == Some(Asked::Plain(*target)) && self.allows(table, *target))
-            .map(|(name, target)| (name.clone(), Asked::Plain(target)));
+            .filter(|(name, target)| {
+                resolve(table, name) == Some(ResolvedName::Plain(*target)) && self.allows(table, *target)
+            })
+            .map(|(name, target)| (name.clone(), ResolvedName::Plain(target)));
         let reserved = (0..table.models.len() as u32)
             .map(ModelId)
             .filter(|&id| self.reserved && !table.model(id).dedicated.is_empty() && self.allows_model(table, id));
-        let reserved =
-            reserved.map(|id| (format!("{RESERVED_PREFIX}{}", table.model(id).name).into(), Asked::Reserved(id)));
+        let reserved = reserved
+            .map(|id| (format!("{RESERVED_PREFIX}{}", table.model(id).name).into(), ResolvedName::Reserved(id)));
         plain.chain(reserved).collect()
     }
 }
@@ -126,14 +130,14 @@ pub struct Limits {
     pub max_concurrent: Option<u32>,
 }
 
-/// What we know of a key. Its secret is not here.
+/// What is configured for a key, without its secret.
 #[derive(Clone, Debug)]
 pub struct KeyRecord {
-    /// For people; unique.
+    /// The unique name that reports and logs show.
     pub name: Arc<str>,
-    /// Who shares a budget and a report with it.
+    /// The team that shares a budget and a report with it.
     pub team: Option<Arc<str>>,
-    /// What it may do.
+    /// The policy that says what it may do.
     pub policy: Arc<Policy>,
     /// The policy's ceilings, tightened by the key's own.
     pub limits: Limits,
@@ -143,17 +147,17 @@ pub struct KeyRecord {
     pub expires: Option<i64>,
 }
 
-/// A key's ceiling that is above the one of its policy: a key may only tighten.
+/// A ceiling of a key that is above its policy's: a key may only tighten.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TooLoose {
-    /// Which one, as configured.
+pub struct ExceedsPolicy {
+    /// The configuration name of the ceiling.
     pub field: &'static str,
-    /// The policy's, as text.
+    /// The policy's ceiling, as text.
     pub ceiling: String,
 }
 
 impl KeyRecord {
-    /// The key called `name`, with what is its `own`; `team` with the budget its keys share.
+    /// The key called `name` with its `own` overrides; `team` comes with the budget that its keys share.
     pub fn of(
         name: Arc<str>,
         policy: &Arc<Policy>,
@@ -179,7 +183,7 @@ impl KeyRecord {
 }
 
 /// Every budget that a key's requests are paid from: its own, its policy's for each key, its team's, and the
-/// one that its policy's keys share.
+/// one that all keys of its policy share.
 fn budgets(
     name: &Arc<str>,
     policy: &Policy,
@@ -201,10 +205,10 @@ fn budgets(
 }
 
 /// The first ceiling of `own` that is above the policy's.
-pub fn too_loose(policy: &Policy, own: &KeyOverrides) -> Option<TooLoose> {
-    fn above<N: Ord + ToString>(field: &'static str, ceiling: Option<N>, own: Option<N>) -> Option<TooLoose> {
+pub fn exceeds_policy(policy: &Policy, own: &KeyOverrides) -> Option<ExceedsPolicy> {
+    fn above<N: Ord + ToString>(field: &'static str, ceiling: Option<N>, own: Option<N>) -> Option<ExceedsPolicy> {
         let (ceiling, own) = (ceiling?, own?);
-        (own > ceiling).then(|| TooLoose { field, ceiling: ceiling.to_string() })
+        (own > ceiling).then(|| ExceedsPolicy { field, ceiling: ceiling.to_string() })
     }
     let (limits, own_limits) = (policy.limits, own.limits);
     let budget = policy.money.each.as_ref().zip(own.budget.as_ref()).filter(|(each, own)| each.window == own.window);
@@ -214,8 +218,8 @@ pub fn too_loose(policy: &Policy, own: &KeyOverrides) -> Option<TooLoose> {
         .or_else(|| above("budget", budget.map(|(each, _)| each.limit), budget.map(|(_, own)| own.limit)))
 }
 
-/// Why a model of `policy` cannot be kept within a budget or credit, where there is one such: its name and
-/// what it lacks.
+/// The first model of `policy` whose cost cannot be bounded, so that no budget or credit can hold: its name
+/// and the setting it lacks.
 pub fn unbounded(table: &RoutingTable, policy: &Policy) -> Option<(Arc<str>, &'static str)> {
     let reached = (0..table.models.len() as u32).map(ModelId).filter(|&id| policy.allows_model(table, id));
     reached.into_iter().find_map(|id| {
@@ -235,12 +239,12 @@ pub fn unbounded(table: &RoutingTable, policy: &Policy) -> Option<(Arc<str>, &'s
     })
 }
 
-/// What a client asked for, resolved.
+/// What the `model` name of a request resolves to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asked {
+pub enum ResolvedName {
     /// `Pro/NAME`: the model's dedicated deployments.
     Reserved(ModelId),
-    /// A model, alias or tier.
+    /// A model, alias or tier without the prefix.
     Plain(Target),
 }
 
@@ -248,18 +252,18 @@ pub enum Asked {
 #[derive(Clone, Debug)]
 pub struct AuthorizedRequest {
     key: Arc<KeyRecord>,
-    asked: Asked,
+    requested: ResolvedName,
 }
 
 impl AuthorizedRequest {
-    /// Whose request it is.
+    /// The key that makes the request.
     pub fn key(&self) -> &Arc<KeyRecord> {
         &self.key
     }
 
-    /// What was asked for.
-    pub fn asked(&self) -> Asked {
-        self.asked
+    /// What the name it asks for resolves to.
+    pub fn requested(&self) -> ResolvedName {
+        self.requested
     }
 }
 
@@ -274,55 +278,55 @@ pub fn is_valid(key: &KeyRecord, now_unix: i64) -> bool {
 /// [`Refusal::ModelNotFound`] with the nearest usable names, or [`Refusal::ModelNotAllowed`].
 pub fn authorize(table: &RoutingTable, key: &Arc<KeyRecord>, call: &Call) -> Result<AuthorizedRequest, Refusal> {
     let name = &*call.metadata().model;
-    let asked = resolve(table, name).ok_or_else(|| not_found(table, &key.policy, name))?;
-    let allowed = match asked {
-        Asked::Plain(target) => key.policy.allows(table, target),
-        Asked::Reserved(model) => key.policy.reserved && key.policy.allows_model(table, model),
+    let requested = resolve(table, name).ok_or_else(|| not_found(table, &key.policy, name))?;
+    let allowed = match requested {
+        ResolvedName::Plain(target) => key.policy.allows(table, target),
+        ResolvedName::Reserved(model) => key.policy.reserved && key.policy.allows_model(table, model),
     };
     if !allowed {
         return Err(Refusal::ModelNotAllowed { model: name.into() });
     }
-    Ok(AuthorizedRequest { key: key.clone(), asked })
+    Ok(AuthorizedRequest { key: key.clone(), requested })
 }
 
-/// What `name` stands for, whoever asks. A model stands behind its plain name only with shared
-/// deployments, and behind its `Pro/` name only with dedicated ones.
-pub fn resolve(table: &RoutingTable, name: &str) -> Option<Asked> {
+/// Resolves `name`, whichever key asks. A plain model name resolves only where the model has shared
+/// deployments, a `Pro/` name only where it has dedicated ones.
+pub fn resolve(table: &RoutingTable, name: &str) -> Option<ResolvedName> {
     if let Some(plain) = name.strip_prefix(RESERVED_PREFIX)
         && let Some(Target::Model(model)) = table.names.get(plain)
         && !table.model(*model).dedicated.is_empty()
     {
-        return Some(Asked::Reserved(*model));
+        return Some(ResolvedName::Reserved(*model));
     }
     let target = table.names.get(name).copied();
     let reachable = |target: &Target| !matches!(target, Target::Model(id) if table.model(*id).shared.is_empty());
-    target.filter(reachable).map(Asked::Plain)
+    target.filter(reachable).map(ResolvedName::Plain)
 }
 
-/// How many near names an error offers.
+/// How many similar names an error offers.
 const NEAREST: usize = 3;
-/// Names less alike than this (0 to 1) are no help.
-const ALIKE: f64 = 0.5;
+/// Names less similar than this, between 0 and 1, are not offered.
+const MIN_SIMILARITY: f64 = 0.5;
 
-fn not_found(table: &RoutingTable, policy: &Policy, asked: &str) -> Refusal {
-    let lower = asked.to_lowercase();
+fn not_found(table: &RoutingTable, policy: &Policy, requested: &str) -> Refusal {
+    let lower = requested.to_lowercase();
     let mut near: Vec<(f64, Arc<str>)> = policy
         .usable_names(table)
         .into_iter()
-        .map(|(name, _)| (likeness(&lower, &name.to_lowercase()), name))
-        .filter(|(alike, _)| *alike >= ALIKE)
+        .map(|(name, _)| (similarity(&lower, &name.to_lowercase()), name))
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
     near.truncate(NEAREST);
-    Refusal::ModelNotFound { model: asked.into(), nearest: near.into_iter().map(|(_, name)| name).collect() }
+    Refusal::ModelNotFound { model: requested.into(), nearest: near.into_iter().map(|(_, name)| name).collect() }
 }
 
-/// How alike two lower-case names are; the part after the last slash counts as well as the whole,
-/// for people leave the owner out.
-fn likeness(asked: &str, name: &str) -> f64 {
+/// The similarity of two lower-case names, between 0 and 1. The part after the last slash is compared as well
+/// as the whole, because people leave the owner out.
+fn similarity(requested: &str, name: &str) -> f64 {
     let short = |s: &str| s.rsplit('/').next().unwrap_or(s).to_owned();
-    let whole = strsim::normalized_damerau_levenshtein(asked, name);
-    whole.max(strsim::normalized_damerau_levenshtein(&short(asked), &short(name)))
+    let whole = strsim::normalized_damerau_levenshtein(requested, name);
+    whole.max(strsim::normalized_damerau_levenshtein(&short(requested), &short(name)))
 }
 
 #[cfg(test)]
@@ -332,7 +336,7 @@ mod tests {
     use crate::domain::routing::table::Sticky;
 
     /// `flash` and `kimi` in tiers of their own, `solo` in none, `vip` dedicated only.
-    fn house() -> RoutingTable {
+    fn sample_table() -> RoutingTable {
         let models: &[(&str, &[&str])] =
             &[("deepseek/flash", &["us", "eu"]), ("kimi", &["us", "eu!"]), ("solo", &["us"]), ("vip", &["eu!"])];
         let tiers: &[(&str, &[&str], &[&str])] =
@@ -349,22 +353,22 @@ mod tests {
         Policy { reserved: true, ..policy(table, &["*"]) }
     }
 
-    fn asked(table: &RoutingTable, policy: Policy, name: &str) -> Result<Asked, Refusal> {
-        authorize(table, &key(policy), &chat(name)).map(|authorized| authorized.asked())
+    fn requested(table: &RoutingTable, policy: Policy, name: &str) -> Result<ResolvedName, Refusal> {
+        authorize(table, &key(policy), &chat(name)).map(|authorized| authorized.requested())
     }
 
     #[test]
-    fn a_reserved_name_comes_before_all_others_and_a_stronger_kind_hides_a_weaker_one() {
-        let mut table = house();
+    fn a_reserved_name_comes_first_and_a_model_hides_an_alias_of_its_name() {
+        let mut table = sample_table();
         let (kimi, solo) = (model_id(&table, "kimi"), model_id(&table, "solo"));
         table.names.insert("Pro/kimi".into(), Target::Model(solo));
         table.names.insert("Pro/solo".into(), Target::Model(solo));
         table.aliases[0].name = "kimi".into();
         let check = |name: &str, expected| assert_eq!(resolve(&table, name), expected, "{name}");
-        check("Pro/kimi", Some(Asked::Reserved(kimi)));
-        check("Pro/solo", Some(Asked::Plain(Target::Model(solo))));
-        check("kimi", Some(Asked::Plain(Target::Model(kimi))));
-        check("premium", Some(Asked::Plain(Target::Tier(TierId(1)))));
+        check("Pro/kimi", Some(ResolvedName::Reserved(kimi)));
+        check("Pro/solo", Some(ResolvedName::Plain(Target::Model(solo))));
+        check("kimi", Some(ResolvedName::Plain(Target::Model(kimi))));
+        check("premium", Some(ResolvedName::Plain(Target::Tier(TierId(1)))));
         check("vip", None);
         let names = pro(&table).usable_names(&table);
         assert_eq!(names.iter().filter(|(name, _)| &**name == "kimi").count(), 1, "the alias is hidden");
@@ -372,11 +376,11 @@ mod tests {
 
     #[test]
     fn what_the_policy_does_not_name_is_forbidden() {
-        let table = house();
+        let table = sample_table();
         let with_solo = Policy { models: vec![Glob::new("so*")], ..standard(&table) };
         let poor_pro = Policy { reserved: true, ..standard(&table) };
         let check = |policy: &Policy, name: &str, allowed: bool| {
-            let found = asked(&table, policy.clone(), name);
+            let found = requested(&table, policy.clone(), name);
             let refusal = Refusal::ModelNotAllowed { model: name.into() };
             assert_eq!(found.is_ok(), allowed, "{name}: {found:?}");
             assert!(allowed || found == Err(refusal), "{name}");
@@ -398,8 +402,8 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_answered_with_the_nearest_usable_ones() {
-        let table = house();
-        let check = |policy: Policy, name: &str, expected: &[&str]| match asked(&table, policy, name) {
+        let table = sample_table();
+        let check = |policy: Policy, name: &str, expected: &[&str]| match requested(&table, policy, name) {
             Err(Refusal::ModelNotFound { model, nearest }) => {
                 assert_eq!(&*model, name);
                 assert_eq!(nearest.iter().map(|name| &**name).collect::<Vec<_>>(), expected, "{name}");
@@ -418,13 +422,13 @@ mod tests {
 
     #[test]
     fn the_list_of_names_hides_what_would_be_refused() {
-        let table = house();
+        let table = sample_table();
         let every = Policy { models: vec![Glob::new("*")], ..pro(&table) };
         let check = |policy: Policy, expected: &[&str]| {
             let names = policy.usable_names(&table);
             assert_eq!(names.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), expected);
             for (name, listed) in &names {
-                assert_eq!(asked(&table, policy.clone(), name), Ok(*listed), "{name} is listed");
+                assert_eq!(requested(&table, policy.clone(), name), Ok(*listed), "{name} is listed");
             }
         };
         check(standard(&table), &["deepseek/flash", "auto", "default"]);
@@ -437,7 +441,7 @@ mod tests {
     #[test]
     fn a_key_works_until_the_second_it_expires() {
         let check = |expires, now, expected| {
-            let mut record = (*key(standard(&house()))).clone();
+            let mut record = (*key(standard(&sample_table()))).clone();
             record.expires = expires;
             assert_eq!(is_valid(&record, now), expected, "{expires:?} at {now}");
         };

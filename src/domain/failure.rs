@@ -1,8 +1,10 @@
-//! The ways one attempt goes wrong, and what each means.
+//! The ways in which one attempt fails, and what each means for breakers and for the request.
 //!
-//! It exists so that "what does a 529 mean" has one answer: [`Failure::verdict`] is what the breaker
-//! hears, [`Failure::next`] is what the request does, both straight from the same table. It never
-//! sees a socket; whoever classifies an attempt's end makes one of these values.
+//! It exists so that "what does a 529 mean" has one answer: [`Failure::health_signal`] is what the
+//! breaker counts, [`Failure::next_action`] is what the request does, both from the same enum. It must never
+//! see a socket: `upstream` classifies the end of an attempt as one of these values.
+//!
+//! Start reading in [`Failure`].
 
 use crate::domain::receipt::Reason;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use std::time::Duration;
 pub enum Failure {
     /// No connection: refused, reset or TLS failed before anything was sent.
     Unreachable,
-    /// The connection did not stand within `connect_timeout`.
+    /// No connection was established within `connect_timeout`.
     ConnectTimeout,
     /// The connection broke before any byte of the answer came.
     Reset,
@@ -23,17 +25,17 @@ pub enum Failure {
     FirstTokenTimeout,
     /// The whole answer did not come in time.
     WholeTimeout,
-    /// Between two frames, before the commit point, too long a silence.
+    /// Too long without a frame, before the commit point.
     IdleTimeout,
     /// The request's own time is over: `total`, or a deadline the client set.
     Deadline,
-    /// A status that speaks of the provider's trouble: 408, 500, 502, 503, 504, 529 or another 5xx.
+    /// A status that reports trouble at the provider: 408, 500, 502, 503, 504, 529 or another 5xx.
     Status(u16),
-    /// An answer that is not what it says: no JSON, no HTTP, the wrong type, a redirect.
+    /// An answer that is not what it claims to be: no JSON, no HTTP, the wrong type, a redirect.
     Garbage,
     /// The answer ended before it was complete.
     Truncated,
-    /// An error inside a 200.
+    /// An error in the body of a 200.
     ErrorInside,
     /// 429, or 503 with a Retry-After.
     Throttled {
@@ -50,20 +52,20 @@ pub enum Failure {
     ContextTooLong,
 }
 
-/// What a deployment's breaker hears of an attempt's end.
+/// What the end of an attempt says about the health of its deployment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// It works.
+pub enum HealthSignal {
+    /// The deployment works.
     Good,
-    /// It does not.
+    /// The deployment failed.
     Bad,
-    /// It could not even be reached: bad, and no key's doing, for nothing was sent.
+    /// The deployment could not be reached: bad, and not caused by any key, because nothing was sent.
     Down,
-    /// This says nothing about it.
+    /// Nothing about the deployment.
     Neutral,
-    /// It rests, for this long where its provider said so.
+    /// The deployment must rest: for this long, where its provider said so.
     Throttled(Option<Duration>),
-    /// It is not where the configuration says.
+    /// The provider does not know the configured model or path.
     NotFound,
     /// Our credential was refused: the credential rests, not the deployment.
     CredentialRefused,
@@ -71,24 +73,24 @@ pub enum Verdict {
 
 /// What the request does after a failed attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Next {
-    /// Another deployment.
+pub enum NextAction {
+    /// Tries another deployment.
     Other,
-    /// The same deployment once more, without counting against it.
+    /// Tries the same deployment once more; the failure does not count against it.
     Same,
-    /// The provider's answer goes to the client as it came, unless an earlier model was tried.
+    /// Returns the provider's answer to the client unchanged, unless an earlier model was tried.
     Reject,
-    /// One more attempt, at a model with a larger context.
+    /// Makes one more attempt, at a model with a larger context.
     LargerContext,
-    /// Nothing.
+    /// Ends.
     Stop,
 }
 
 impl Failure {
-    /// What the breaker hears.
-    pub fn verdict(self) -> Verdict {
+    /// What it says about the health of the deployment.
+    pub fn health_signal(self) -> HealthSignal {
         match self {
-            Self::Unreachable | Self::ConnectTimeout => Verdict::Down,
+            Self::Unreachable | Self::ConnectTimeout => HealthSignal::Down,
             Self::Reset
             | Self::FirstTokenTimeout
             | Self::WholeTimeout
@@ -96,17 +98,17 @@ impl Failure {
             | Self::Status(_)
             | Self::Garbage
             | Self::Truncated
-            | Self::ErrorInside => Verdict::Bad,
-            Self::Stale | Self::Deadline => Verdict::Neutral,
-            Self::Throttled { after } => Verdict::Throttled(after),
-            Self::CredentialRefused => Verdict::CredentialRefused,
-            Self::NotFound => Verdict::NotFound,
-            Self::Rejected | Self::ContextTooLong => Verdict::Good,
+            | Self::ErrorInside => HealthSignal::Bad,
+            Self::Stale | Self::Deadline => HealthSignal::Neutral,
+            Self::Throttled { after } => HealthSignal::Throttled(after),
+            Self::CredentialRefused => HealthSignal::CredentialRefused,
+            Self::NotFound => HealthSignal::NotFound,
+            Self::Rejected | Self::ContextTooLong => HealthSignal::Good,
         }
     }
 
-    /// Whether the provider may have worked, and ask to be paid, for an attempt that ended so: it took the
-    /// request and did not say that it failed.
+    /// Whether the provider may charge for an attempt that ended like this: it accepted the request and did not
+    /// report a failure.
     pub fn may_cost(self) -> bool {
         match self {
             Self::Reset
@@ -130,31 +132,31 @@ impl Failure {
     }
 
     /// What the request does next.
-    pub fn next(self) -> Next {
+    pub fn next_action(self) -> NextAction {
         match self {
-            Self::Stale => Next::Same,
-            Self::Deadline => Next::Stop,
-            Self::Rejected => Next::Reject,
-            Self::ContextTooLong => Next::LargerContext,
-            _ => Next::Other,
+            Self::Stale => NextAction::Same,
+            Self::Deadline => NextAction::Stop,
+            Self::Rejected => NextAction::Reject,
+            Self::ContextTooLong => NextAction::LargerContext,
+            _ => NextAction::Other,
         }
     }
 
-    /// Whether the next attempt is told that the last one there was good; `None`: this end is not
-    /// remembered. A stale connection is no fault, but is remembered as one until an attempt ends well:
-    /// the next reset is then none of a stale connection's, or a dead deployment would stay unnoticed.
+    /// Whether the next attempt at this deployment counts the last one as good; `None`: this end changes nothing.
+    /// A stale connection is no fault, but is recorded as one until an attempt ends well: the next reset then
+    /// counts as a real one, or a dead deployment would stay unnoticed.
     pub fn remembered(self) -> Option<bool> {
         match self {
             Self::Stale => Some(false),
-            other if other.verdict() == Verdict::Neutral => None,
-            other => Some(other.verdict() == Verdict::Good),
+            other if other.health_signal() == HealthSignal::Neutral => None,
+            other => Some(other.health_signal() == HealthSignal::Good),
         }
     }
 
-    /// Whether the same deployment, tried again, could answer: not while our configuration is wrong
-    /// or the provider told us to stay away.
+    /// Whether the same deployment could answer another attempt: not while our configuration is wrong or the
+    /// provider asked us to stay away.
     pub fn may_pass(self) -> bool {
-        matches!(self.verdict(), Verdict::Bad | Verdict::Down | Verdict::Neutral)
+        matches!(self.health_signal(), HealthSignal::Bad | HealthSignal::Down | HealthSignal::Neutral)
     }
 
     /// The closed label of this failure.
@@ -185,30 +187,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_end_means_what_the_table_says() {
-        let check = |failures: &[Failure], verdict, next| {
+    fn each_failure_has_its_health_signal_and_its_next_action() {
+        let check = |failures: &[Failure], signal, next| {
             for failure in failures {
-                assert_eq!((failure.verdict(), failure.next()), (verdict, next), "{failure:?}");
+                assert_eq!((failure.health_signal(), failure.next_action()), (signal, next), "{failure:?}");
             }
         };
         use Failure::*;
-        check(&[Unreachable, ConnectTimeout], Verdict::Down, Next::Other);
-        check(&[Stale], Verdict::Neutral, Next::Same);
-        check(&[Reset, FirstTokenTimeout, IdleTimeout, WholeTimeout], Verdict::Bad, Next::Other);
-        check(&[Deadline], Verdict::Neutral, Next::Stop);
-        check(&[408, 500, 502, 503, 504, 529].map(Status), Verdict::Bad, Next::Other);
-        check(&[Garbage, Truncated, ErrorInside], Verdict::Bad, Next::Other);
-        check(&[Throttled { after: None }], Verdict::Throttled(None), Next::Other);
+        check(&[Unreachable, ConnectTimeout], HealthSignal::Down, NextAction::Other);
+        check(&[Stale], HealthSignal::Neutral, NextAction::Same);
+        check(&[Reset, FirstTokenTimeout, IdleTimeout, WholeTimeout], HealthSignal::Bad, NextAction::Other);
+        check(&[Deadline], HealthSignal::Neutral, NextAction::Stop);
+        check(&[408, 500, 502, 503, 504, 529].map(Status), HealthSignal::Bad, NextAction::Other);
+        check(&[Garbage, Truncated, ErrorInside], HealthSignal::Bad, NextAction::Other);
+        check(&[Throttled { after: None }], HealthSignal::Throttled(None), NextAction::Other);
         let after = Some(Duration::from_secs(7));
-        check(&[Throttled { after }], Verdict::Throttled(after), Next::Other);
-        check(&[CredentialRefused], Verdict::CredentialRefused, Next::Other);
-        check(&[NotFound], Verdict::NotFound, Next::Other);
-        check(&[Rejected], Verdict::Good, Next::Reject);
-        check(&[ContextTooLong], Verdict::Good, Next::LargerContext);
+        check(&[Throttled { after }], HealthSignal::Throttled(after), NextAction::Other);
+        check(&[CredentialRefused], HealthSignal::CredentialRefused, NextAction::Other);
+        check(&[NotFound], HealthSignal::NotFound, NextAction::Other);
+        check(&[Rejected], HealthSignal::Good, NextAction::Reject);
+        check(&[ContextTooLong], HealthSignal::Good, NextAction::LargerContext);
     }
 
     #[test]
-    fn only_what_may_pass_is_worth_another_try_at_the_same_place() {
+    fn only_temporary_failures_are_retried_at_the_same_deployment() {
         let check = |failure: Failure, expected| assert_eq!(failure.may_pass(), expected, "{failure:?}");
         check(Failure::Unreachable, true);
         check(Failure::Status(503), true);

@@ -1,14 +1,14 @@
-//! Names with stars: `eu-*`, `deepseek-ai/*`.
+//! Patterns over names: `eu-*`, `deepseek-ai/*`.
 //!
-//! It exists because residencies and model lists are written as globs. `*` stands for any run of
-//! characters, `/` included; nothing else is special.
+//! Residencies and model lists are written as globs. `*` matches any sequence of characters, `/` included;
+//! no other character is special.
 
-/// A pattern over names.
+/// A pattern that is compared with whole names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Glob(Box<str>);
 
 impl Glob {
-    /// The pattern as written.
+    /// Keeps `pattern` as written.
     pub fn new(pattern: &str) -> Self {
         Self(pattern.into())
     }
@@ -18,7 +18,7 @@ impl Glob {
         &self.0
     }
 
-    /// Whether the whole of `name` fits the pattern.
+    /// Whether the whole of `name` matches the pattern.
     pub fn matches(&self, name: &str) -> bool {
         let mut parts = self.0.split('*');
         let first = parts.next().unwrap_or_default();
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_is_any_run_and_nothing_else_is_special() {
+    fn a_star_matches_any_characters_and_nothing_else_is_special() {
         let check = |pattern, name, expected| {
             assert_eq!(Glob::new(pattern).matches(name), expected, "{pattern} on {name}");
         };

@@ -1,7 +1,7 @@
-//! Numbers that stand for configured things, and the name of a request.
+//! Numbers in place of configured names, and the identifier of a request.
 //!
-//! Inside one snapshot a model, deployment, tier, region, provider or policy is its index in the
-//! table that holds it: small, `Copy`, and impossible to confuse with another kind. Across
+//! Inside one snapshot a model, deployment, tier, region or provider is its index in the table that
+//! contains it: small, `Copy`, and of a type that cannot be confused with another. Across
 //! snapshots only names are stable; nothing here may outlive the snapshot it came from, except
 //! [`KeyId`] and [`RequestId`].
 
@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest name that is kept: names become labels and header values.
+/// The longest name that is accepted, in bytes: names become labels and header values.
 pub const NAME_MAX_BYTES: usize = 200;
 
-/// Whether `text` may name something of an operator's choosing: printable ASCII without blanks, quotes and
+/// Whether `text` may be a name that an operator chooses: printable ASCII without blanks, quotes and
 /// backslashes.
 pub fn is_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
@@ -57,17 +57,17 @@ index!(
 );
 
 /// A client's key: the number that [`KeyIds`] gave its name. Two keys never share one, so that what is counted
-/// by it (limits, budgets, evidence at breakers) is one key's alone. It means nothing in another process.
+/// by it (limits, failures at breakers) belongs to one key only. It has no meaning in another process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct KeyId(pub u32);
 
 impl KeyId {
-    /// No key: given to no name.
+    /// No key; no name ever gets it.
     pub const NONE: Self = Self(0);
 }
 
-/// The number of every key name this process has seen, in the order they were seen, from 1. None is forgotten:
-/// a key that is removed and comes back is the same key.
+/// The number of every key name that this process has seen, in the order of first use, from 1. None is dropped:
+/// a key that is removed and added again is the same key.
 #[derive(Default, Debug)]
 pub struct KeyIds {
     by_name: HashMap<Arc<str>, KeyId>,
@@ -88,12 +88,12 @@ impl KeyIds {
     }
 }
 
-/// A request's own name: 128 bits, ordered by time (UUID version 7), written `req_` and 32 hex digits.
+/// The identifier of a request: 128 bits, ordered by time (UUID version 7), written `req_` and 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u128);
 
 impl RequestId {
-    /// A new name, given at `unix_ms`. Two draws of one sequence never give the same one.
+    /// A new identifier, created at `unix_ms`. Two draws of one sequence never give the same one.
     pub fn new(unix_ms: i64, draw: RandomValue) -> Self {
         // Version 7 in bits 76 to 79, variant 2 in bits 62 and 63, chance in what is left below the time.
         let time = (unix_ms.max(0) as u128) << 80;
@@ -102,14 +102,14 @@ impl RequestId {
         Self(time | 7 << 76 | high | 2 << 62 | low)
     }
 
-    /// The name that `text` is: `req_` and 32 hex digits, or the digits alone.
+    /// Parses `req_` and 32 hex digits, or the digits alone.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("req_").unwrap_or(text);
         let right = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         u128::from_str_radix(digits, 16).ok().filter(|_| right).map(Self)
     }
 
-    /// As it is written: ASCII.
+    /// Its written form, in ASCII.
     pub fn text(self) -> [u8; 36] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = *b"req_00000000000000000000000000000000";
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_uuids_of_version_seven() {
+    fn request_ids_are_uuids_of_version_seven() {
         let check = |draw: u64| {
             let id = RequestId::new(0x0123_4567_89ab, RandomValue(draw)).0;
             assert_eq!(id >> 80, 0x0123_4567_89ab, "the time comes first");
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_has_a_number_of_its_own_and_keeps_it() {
+    fn every_key_name_has_one_number_and_keeps_it() {
         let mut ids = KeyIds::default();
         // The second and the third have one FNV-1a hash.
         let names = ["a", "8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ", "b"].map(Arc::from);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_written_in_hex() {
+    fn a_request_id_is_written_in_hex() {
         let check = |id: u128, expected: &str| assert_eq!(RequestId(id).to_string(), expected);
         check(0, "req_00000000000000000000000000000000");
         check(u128::MAX, "req_ffffffffffffffffffffffffffffffff");

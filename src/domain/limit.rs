@@ -1,10 +1,10 @@
-//! A ceiling over any sliding minute.
+//! Rate limits over a sliding minute.
 //!
 //! It exists because a fixed window lets twice the limit through around its edge and a token bucket
 //! lets a burst through on top of the rate; a sliding window never lets more than `limit` through
-//! in any 60 seconds, wherever they begin. Up to 256 units it remembers exact instants; above, it
+//! in any 60 seconds, wherever they begin. Up to 256 units it stores exact instants; above, it
 //! rounds instants *up* to 256ths of the window, so that it is never above the limit and at least
-//! 99.5 % of it stays usable.
+//! 99.5 % of it stays usable. It must never read a clock: every call passes the time in.
 //!
 //! ```
 //! use std::time::{Duration, Instant};
@@ -24,104 +24,104 @@ use std::time::{Duration, Instant};
 
 /// The length of every rate limit's window.
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// Exact instants up to this limit, and as many slots above it.
+/// Up to this limit instants are exact; above it the window has this many slots.
 const SLOTS: u32 = 256;
 
-/// A rate limit's memory.
+/// One rate limit and what was taken of it in the last [`WINDOW`].
 #[derive(Clone, Debug)]
 pub struct SlidingWindow {
     limit: u64,
     used: u64,
-    /// The instant slots are counted from: the first take.
+    /// The instant that slots are counted from: the first take.
     origin: Option<Instant>,
-    /// What was taken and the instant it counts as taken at, oldest first; it returns [`WINDOW`] later.
+    /// Units taken and the instant they count as taken at, oldest first; they return [`WINDOW`] later.
     taken: VecDeque<(Instant, u64)>,
 }
 
-/// Units taken, to be corrected by [`SlidingWindow::settle`].
+/// Units taken for one request, to be corrected by [`SlidingWindow::settle`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Taken {
+pub struct RateReservation {
     at: Instant,
     amount: u64,
 }
 
-/// Units refused.
+/// A refusal: the units did not fit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Refused {
-    /// When the same units would be given; `None`: never, they are more than the limit.
+pub struct RateExceeded {
+    /// How long until the same units would be granted; `None`: never, they are more than the limit.
     pub retry_after: Option<Duration>,
 }
 
-/// What is left, for the client to see.
+/// The limit and what is left of it, as response headers show it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Left {
-    /// The limit.
+pub struct RateLimitStatus {
+    /// Units a minute.
     pub limit: u64,
     /// Units that could be taken now.
     pub remaining: u64,
-    /// When the next unit returns; zero when nothing is taken.
+    /// How long until the next unit returns; zero when nothing is taken.
     pub reset: Duration,
 }
 
 impl SlidingWindow {
-    /// Nothing taken of `limit` units a minute.
+    /// A window of `limit` units a minute, with nothing taken.
     pub fn new(limit: u64) -> Self {
         Self { limit, used: 0, origin: None, taken: VecDeque::new() }
     }
 
-    /// Another limit from now on; what is taken stays taken.
+    /// Changes the limit; what is taken stays taken.
     pub fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
     }
 
-    /// Takes `amount` units, or says when they could be had.
+    /// Takes `amount` units, or returns when they would be available.
     ///
     /// # Errors
-    /// [`Refused`]; nothing was taken then.
-    pub fn take(&mut self, amount: u64, now: Instant) -> Result<Taken, Refused> {
-        self.forget(now);
+    /// [`RateExceeded`]; nothing was taken then.
+    pub fn take(&mut self, amount: u64, now: Instant) -> Result<RateReservation, RateExceeded> {
+        self.expire(now);
         if self.used.saturating_add(amount) > self.limit {
-            return Err(Refused { retry_after: self.wait_for(amount, now) });
+            return Err(RateExceeded { retry_after: self.wait_for(amount, now) });
         }
-        let at = self.stamp(now);
+        let at = self.effective_instant(now);
         self.add(at, amount);
-        Ok(Taken { at, amount })
+        Ok(RateReservation { at, amount })
     }
 
-    /// Corrects what was taken to what was used: too much goes back where it came from, too little
-    /// becomes debt, taken now whatever the limit says.
-    pub fn settle(&mut self, taken: Taken, used: u64, now: Instant) {
-        self.forget(now);
+    /// Corrects units taken to units used: a surplus is returned to the instant it was taken at, a deficit
+    /// is taken now, even above the limit.
+    pub fn settle(&mut self, taken: RateReservation, used: u64, now: Instant) {
+        self.expire(now);
         if used > taken.amount {
-            let at = self.stamp(now);
+            let at = self.effective_instant(now);
             self.add(at, used - taken.amount);
         } else if let Ok(index) = self.taken.binary_search_by_key(&taken.at, |(at, _)| *at) {
-            let held = &mut self.taken[index].1;
-            let back = (taken.amount - used).min(*held);
-            *held -= back;
+            let amount_there = &mut self.taken[index].1;
+            let back = (taken.amount - used).min(*amount_there);
+            *amount_there -= back;
             self.used -= back;
-            // Many requests that give all back would otherwise fill a minute with nothing.
-            if *held == 0 {
+            // Many requests that return everything would otherwise fill the queue with empty entries.
+            if *amount_there == 0 {
                 self.taken.remove(index);
             }
         }
     }
 
     /// What is left at `now`.
-    pub fn left(&mut self, now: Instant) -> Left {
-        self.forget(now);
+    pub fn left(&mut self, now: Instant) -> RateLimitStatus {
+        self.expire(now);
         let next = self.taken.iter().find(|(_, amount)| *amount > 0);
         let reset = next.map_or(Duration::ZERO, |(at, _)| (*at + WINDOW).saturating_duration_since(now));
-        Left { limit: self.limit, remaining: self.limit.saturating_sub(self.used), reset }
+        RateLimitStatus { limit: self.limit, remaining: self.limit.saturating_sub(self.used), reset }
     }
 
-    /// Whether it remembers nothing at `now`, and so can be dropped.
+    /// Whether nothing is taken at `now`, so that it can be dropped.
     pub fn is_idle(&mut self, now: Instant) -> bool {
-        self.forget(now);
+        self.expire(now);
         self.used == 0
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn expire(&mut self, now: Instant) {
         while let Some((at, amount)) = self.taken.front().copied() {
             if now < at + WINDOW {
                 break;
@@ -134,14 +134,14 @@ impl SlidingWindow {
     fn add(&mut self, at: Instant, amount: u64) {
         self.used = self.used.saturating_add(amount);
         match self.taken.back_mut() {
-            // A clock read a moment earlier on another thread joins the latest entry: later is safe.
-            Some((last, held)) if *last >= at => *held = held.saturating_add(amount),
+            // A clock read slightly earlier on another thread joins the latest entry: a later instant is safe.
+            Some((last, amount_there)) if *last >= at => *amount_there = amount_there.saturating_add(amount),
             _ => self.taken.push_back((at, amount)),
         }
     }
 
     /// The instant that units taken at `now` count as taken at.
-    fn stamp(&mut self, now: Instant) -> Instant {
+    fn effective_instant(&mut self, now: Instant) -> Instant {
         let latest = self.taken.back().map_or(now, |(at, _)| *at);
         if self.limit <= u64::from(SLOTS) {
             return now.max(latest);
@@ -157,8 +157,8 @@ impl SlidingWindow {
             return None;
         }
         let mut used = self.used;
-        for (at, held) in &self.taken {
-            used -= held;
+        for (at, amount_there) in &self.taken {
+            used -= amount_there;
             if used + amount <= self.limit {
                 return Some((*at + WINDOW).saturating_duration_since(now));
             }
@@ -173,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// The law: in no sliding minute more than the limit, however the takes fall.
+        /// Invariant: no sliding minute contains more than the limit, whatever the timing.
         #[test]
         fn never_above_the_limit_in_any_window(
             limit in prop_oneof![1..300_u64, 1_000..100_000_u64],
@@ -196,9 +196,9 @@ mod tests {
             }
         }
 
-        /// Whoever waits as told is let in; whoever comes a slot earlier is not, when alone.
+        /// A request that waits for `retry_after` is admitted.
         #[test]
-        fn the_wait_reported_is_the_wait_needed(limit in 1..2_000_u64, pause in 0..60_000_u64) {
+        fn a_request_that_waits_as_long_as_reported_is_admitted(limit in 1..2_000_u64, pause in 0..60_000_u64) {
             let start = Instant::now();
             let mut window = SlidingWindow::new(limit);
             window.take(limit, start).expect("an empty window gives its limit");
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_comes_back_and_too_little_becomes_debt() {
+    fn a_surplus_is_returned_and_a_deficit_is_taken_above_the_limit() {
         let now = Instant::now();
         let mut window = SlidingWindow::new(1_000);
         let taken = window.take(600, now).expect("it fits");
@@ -237,14 +237,14 @@ mod tests {
         let taken = window.take(900, now).expect("what came back can be taken");
         window.settle(taken, 2_000, now + Duration::from_secs(1));
         assert_eq!(window.left(now).remaining, 0);
-        // The debt of 1,100 is taken a second later and is more than the limit by itself.
+        // The deficit of 1,100 is taken a second later and is more than the limit by itself.
         let later = now + Duration::from_secs(60);
         assert!(window.take(1, later).is_err());
         assert!(window.take(1, later + Duration::from_secs(2)).is_ok());
     }
 
     #[test]
-    fn more_than_the_limit_is_never_given() {
+    fn an_amount_above_the_limit_is_never_granted() {
         let refused = SlidingWindow::new(10).take(11, Instant::now()).expect_err("it cannot fit");
         assert_eq!(refused.retry_after, None);
     }

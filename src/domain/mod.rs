@@ -1,8 +1,8 @@
-//! The deciding room: who may ask, where a request goes, what an attempt's end means, what it costs.
+//! The rules: who may ask, where a request goes, what the end of an attempt means, what it costs.
 //!
-//! It exists so that every rule of the house can be read, tested and simulated without a network.
-//! It knows nobody: no async, no I/O, no clock, no dice, no logging, no serde. Time, chance and
-//! money are values handed in.
+//! It exists so that every rule can be read, tested and simulated without a network. It imports no other
+//! module and must never use async, I/O, a clock, a random source, logging or serde. Time, chance and
+//! money are passed in as values.
 //!
 //! Start reading in [`routing::plan`]; the values it decides over are in [`routing::table`].
 

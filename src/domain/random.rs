@@ -1,15 +1,15 @@
 //! Chance as a value.
 //!
-//! A decision that needs dice is handed a [`RandomValue`]: 64 random bits, from which it may derive as
-//! many independent numbers as it likes. The same draw always gives the same decision, which is
-//! what lets a simulation be replayed from its seed. Nothing here makes randomness.
+//! A decision that needs chance gets a [`RandomValue`]: 64 random bits, from which it can derive as
+//! many independent numbers as it needs. The same value always gives the same decision, so that a
+//! simulation can be replayed from its seed. Nothing here may create randomness; [`Rng`](crate::random::Rng) does.
 
-/// 64 random bits handed to one decision.
+/// 64 random bits for one decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RandomValue(pub u64);
 
 impl RandomValue {
-    /// Another draw, independent of this one for a different `salt` (SplitMix64's finaliser).
+    /// Another value, independent of this one for a different `salt` (SplitMix64's finaliser).
     #[must_use]
     pub fn salted(self, salt: u64) -> Self {
         let mut z = self.0.wrapping_add(salt.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -28,7 +28,7 @@ impl RandomValue {
         (self.0 >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// The index drawn by weight, `None` when every weight is 0.
+    /// An index drawn by weight; `None` when every weight is 0.
     pub fn weighted(self, weights: impl Iterator<Item = u64> + Clone) -> Option<usize> {
         let total: u64 = weights.clone().sum();
         if total == 0 {
@@ -45,11 +45,11 @@ impl RandomValue {
     }
 }
 
-/// Where an FNV-1a hash begins.
+/// The initial value of an FNV-1a-64 hash.
 pub const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// FNV-1a-64 of `bytes`, going on from `hash`. It only spreads choices evenly: two inputs may share a hash, so
-/// it never stands for a name.
+/// FNV-1a-64 of `bytes`, continued from `hash`. It only spreads choices evenly: two inputs may share a hash, so
+/// it must never identify a name.
 pub fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,8 +1,8 @@
-//! The record of how a request ended: exactly one for each.
+//! The receipt: how a request ended and what it cost. Exactly one for each request.
 //!
-//! It exists so that ledger, metrics, budgets and the access log read the same truth. A receipt
-//! holds configured names and numbers only: no secret, no prompt, no answer. What the client wrote
-//! as a model's name stands in it, because that is what a person looks for, and never as a label.
+//! It exists so that ledger, metrics, budgets and the access log read the same facts. A receipt
+//! contains configured names and numbers only and must never contain a secret, a prompt or an answer. The
+//! model name as the client wrote it is included, because operators search for it; it must never be a label.
 
 use crate::domain::budget::Charge;
 use crate::domain::call::Endpoint;
@@ -14,26 +14,26 @@ use crate::domain::usage::Usage;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One request's end, priced.
+/// The end of one request, with its cost.
 #[derive(Clone, Debug)]
 pub struct Receipt {
-    /// The request's own name.
+    /// The request's identifier.
     pub id: RequestId,
     /// When it was received, in Unix milliseconds.
     pub received_unix_ms: i64,
-    /// What was asked of us; `None` for a path we do not serve.
+    /// The endpoint; `None` for a path that is not served.
     pub endpoint: Option<Endpoint>,
-    /// Whose it was; `None` without a valid key.
+    /// The name of the key; `None` without a valid one.
     pub key: Option<Arc<str>>,
     /// The key's team.
     pub team: Option<Arc<str>>,
     /// The key's policy.
     pub policy: Option<Arc<str>>,
-    /// The model as the client wrote it; `None` when the body was not understood.
+    /// The model as the client wrote it; `None` when the body was not read or is invalid.
     pub asked_model: Option<Box<str>>,
     /// Whether a stream was asked for.
     pub stream: bool,
-    /// What served it, or was tried last.
+    /// The deployment that served it, or that was tried last.
     pub served: Option<Served>,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptRecord>,
@@ -43,35 +43,35 @@ pub struct Receipt {
     pub reason: Reason,
     /// The limit that refused it.
     pub limit: Option<LimitKind>,
-    /// What the client read as HTTP status; 499 when it had gone before it could read one.
+    /// The HTTP status that the client read; 499 when it disconnected before it could read one.
     pub status: u16,
     /// Tokens, where known.
     pub usage: Option<Usage>,
-    /// Whether `usage`, or a part of `cost`, was counted by us.
+    /// Whether `usage`, or a part of `cost`, is an estimate of the gateway.
     pub estimated: bool,
-    /// What the tokens of its answer were charged at; `None` where nothing answered, or no price is known.
+    /// The price of the answer's tokens; `None` where nothing answered, or no price is known.
     pub price: Option<Price>,
-    /// The name of that price; `None` on receipts older than names.
+    /// The version of that price; `None` on receipts written before prices had versions.
     pub price_version: Option<Arc<str>>,
     /// What it cost, over all attempts that may have to be paid for.
     pub cost: NanoUsd,
-    /// What of that was charged to whose budget; empty for a key without one.
+    /// The part of that charged to each budget; empty for a key without one.
     pub charges: Vec<Charge>,
-    /// From received to the first token in hand.
+    /// From the request received to the first token received.
     pub first_token: Option<Duration>,
-    /// From received to the end.
+    /// From the request received to its end.
     pub duration: Duration,
     /// The part of `duration`, up to the first byte of the answer, that was spent in the gateway
-    /// and not waiting for the client, a provider or a pause.
+    /// and not in waiting for the client, a provider or a pause.
     pub overhead: Duration,
 }
 
 /// The deployment behind an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Served {
-    /// The model that answered.
+    /// The configured name of the model.
     pub model: Arc<str>,
-    /// Where it ran.
+    /// The deployment's name.
     pub deployment: Arc<str>,
     /// The tier it was reached through; `None` for a model outside every allowed tier.
     pub tier: Option<Arc<str>>,
@@ -79,12 +79,12 @@ pub struct Served {
     pub region: Arc<str>,
 }
 
-/// One try at one deployment.
+/// One attempt at one deployment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AttemptRecord {
-    /// Where.
+    /// The deployment's name.
     pub deployment: Arc<str>,
-    /// Through which tier.
+    /// The tier it was reached through, if any.
     pub tier: Option<Arc<str>>,
     /// How it ended; `Served` for the one that answered.
     pub reason: Reason,
@@ -95,7 +95,7 @@ pub struct AttemptRecord {
 /// How a request ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Outcome {
-    /// Answered whole.
+    /// Answered completely.
     Served,
     /// Refused before anything was tried.
     Refused,
@@ -103,7 +103,7 @@ pub enum Outcome {
     Failed,
     /// The answer broke after the commit point.
     Broken,
-    /// The client left.
+    /// The client disconnected.
     Abandoned,
 }
 
@@ -146,11 +146,11 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Answered.
+    /// The request was answered.
     Served => "served",
-    /// The client left before the end.
+    /// The client disconnected before the end.
     ClientGone => "client_gone",
-    /// A bug of ours.
+    /// A bug of the gateway.
     Internal => "internal",
     /// The gateway was stopped while the answer ran.
     Shutdown => "shutdown",
@@ -175,24 +175,24 @@ reasons! {
     ModelNotFound => "model_not_found",
     /// The policy forbids the model.
     ModelNotAllowed => "model_not_allowed",
-    /// The residency leaves nothing.
+    /// No deployment is within the residency.
     ResidencyUnavailable => "residency_unavailable",
     /// No model here serves the endpoint or feature.
     NotServed => "not_served",
     /// Over one of the key's limits.
     RateLimitExceeded => "rate_limit_exceeded",
-    /// A budget had no room for it.
+    /// A budget has too little left for it.
     InsufficientQuota => "insufficient_quota",
-    /// Money could not be kept account of.
+    /// Costs cannot be recorded.
     LedgerUnavailable => "ledger_unavailable",
-    /// Full.
+    /// Every deployment that could serve it is full.
     SlowDown => "slow_down",
-    /// All breakers open or resting.
+    /// Every deployment is open or resting.
     NoDeploymentAvailable => "no_deployment_available",
     // Failures.
-    /// No connection.
+    /// No connection could be established.
     Unreachable => "unreachable",
-    /// The connection did not stand in time.
+    /// No connection was established in time.
     ConnectTimeout => "connect_timeout",
     /// The connection broke before the answer began.
     Reset => "reset",
@@ -200,17 +200,17 @@ reasons! {
     FirstTokenTimeout => "first_token_timeout",
     /// No whole answer in time.
     WholeTimeout => "whole_timeout",
-    /// Too long a silence between frames.
+    /// Too long between two frames.
     IdleTimeout => "idle_timeout",
     /// The request's total time, or the client's deadline, passed.
     Deadline => "deadline",
     /// A 5xx or 408 of the provider.
     UpstreamStatus => "upstream_status",
-    /// An answer that is not what it says.
+    /// An answer that is not what it claims to be.
     Garbage => "garbage",
     /// An answer that ended too soon.
     Truncated => "truncated",
-    /// An error inside a 200.
+    /// An error in the body of a 200.
     ErrorInside => "error_inside",
     /// Throttled by the provider.
     Throttled => "throttled",

@@ -1,8 +1,10 @@
-//! The ways we say no before trying anything.
+//! The reasons for refusing a request before any attempt.
 //!
-//! It exists so that every refusal is a value that walks out by the same door as an answer: it
-//! leaves a receipt and is told to the client from one table. A refusal never names a deployment
-//! and never holds a secret.
+//! It exists so that every refusal is a value that is handled like an answer: it leaves a receipt, and
+//! `http/error.rs` alone maps it to what the client reads. A refusal must never name a deployment or
+//! contain a secret.
+//!
+//! Start reading in [`Refusal`].
 
 use crate::domain::budget::OverBudget;
 use crate::domain::call::BodyProblem;
@@ -13,14 +15,14 @@ use std::time::Duration;
 /// Why a request was refused.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Refusal {
-    /// The body cannot be understood.
+    /// The body is invalid.
     Body(BodyProblem),
-    /// A header of ours has an impossible value.
+    /// A request header of the gateway's own has an invalid value.
     BadHeader {
         /// The header's name.
         name: &'static str,
     },
-    /// No key, or one that is unknown, disabled or expired: the client is not told which.
+    /// No key, or one that is unknown, disabled or expired: the client does not learn which.
     InvalidKey,
     /// No such path below `/v1`.
     UnknownUrl {
@@ -29,14 +31,14 @@ pub enum Refusal {
     },
     /// The path exists, the method does not.
     MethodNotAllowed {
-        /// What would be right, for the `Allow` header.
+        /// The methods that are allowed, for the `Allow` header.
         allow: &'static str,
     },
     /// No model, alias or tier of this name.
     ModelNotFound {
         /// As the client wrote it.
         model: Box<str>,
-        /// Near names that this key may use, the nearest first.
+        /// Similar names that this key may use, the most similar first.
         nearest: Vec<Arc<str>>,
     },
     /// The policy forbids the model or tier.
@@ -44,7 +46,7 @@ pub enum Refusal {
         /// As the client wrote it.
         model: Box<str>,
     },
-    /// The residency leaves no deployment.
+    /// No deployment is within the residency.
     ResidencyUnavailable {
         /// As the client wrote it.
         model: Box<str>,
@@ -58,18 +60,18 @@ pub enum Refusal {
     },
     /// Over one of the key's limits.
     OverLimit(OverLimit),
-    /// A budget has no room for what the request may cost.
+    /// A budget has less left than the request may cost.
     OverBudget(Box<OverBudget>),
-    /// Money cannot be kept account of at the moment, and this request would cost some.
+    /// Costs cannot be recorded at the moment, and this request would cost something.
     LedgerUnavailable,
-    /// Full: every deployment that could serve carries all it may.
+    /// Every deployment that could serve it has as many requests in flight as it may.
     SlowDown {
-        /// When to come back.
+        /// How long the client should wait.
         retry_after: Duration,
     },
-    /// Every breaker on the way is open or every deployment rests.
+    /// The breaker of every deployment in the plan is open or resting.
     NoDeployment {
-        /// Until the soonest reopens.
+        /// How long until the first of them may be asked again.
         retry_after: Duration,
     },
 }
@@ -77,11 +79,11 @@ pub enum Refusal {
 /// Which of a key's ceilings was reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OverLimit {
-    /// Which one.
+    /// The kind of limit.
     pub limit: LimitKind,
-    /// The ceiling.
+    /// The ceiling: units a minute, or requests at once.
     pub ceiling: u64,
-    /// When the same request would be let in; `None`: never, it is larger than the limit itself.
+    /// How long until the same request would be admitted; `None`: never, it is larger than the limit itself.
     pub retry_after: Option<Duration>,
 }
 

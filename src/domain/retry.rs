@@ -1,10 +1,10 @@
-//! The allowed share of extra attempts.
+//! The retry budget: the allowed share of extra attempts.
 //!
-//! It exists because a count per request ("three retries") multiplies the load on whatever is left
-//! just when there is least of it: with three attempts a dead provider sees three times its traffic.
+//! It exists because a count per request ("three retries") multiplies the load on the deployments that are
+//! left just when they are fewest: with three attempts a dead provider gets three times its traffic.
 //! A budget over all requests bounds the sum instead: extra attempts are at most a share of the last
-//! ten seconds' requests, with a floor so that a quiet gateway may still retry. Which failures call
-//! for another attempt at all is [`Failure::next`](super::failure::Failure::next).
+//! ten seconds' requests, with a floor so that a quiet gateway may still retry. Which failures lead
+//! to another attempt at all is [`Failure::next_action`](super::failure::Failure::next_action).
 //!
 //! ```
 //! use std::time::Instant;
@@ -20,11 +20,12 @@ use std::time::{Duration, Instant};
 
 /// Over how many seconds traffic and extra attempts are counted.
 const SECONDS: u64 = 10;
-/// Extra attempts a second that are always allowed.
+/// Extra attempts per second that are always allowed.
 const FLOOR_PER_SECOND: u64 = 10;
 
 #[derive(Clone, Copy, Default, Debug)]
-struct Second {
+struct SecondCounts {
+    /// Which second this is, counted from the first use.
     turn: u64,
     requests: u64,
     extras: u64,
@@ -35,7 +36,7 @@ struct Second {
 pub struct RetryBudget {
     share_bp: u32,
     start: Option<Instant>,
-    seconds: [Second; SECONDS as usize],
+    seconds: [SecondCounts; SECONDS as usize],
 }
 
 impl RetryBudget {
@@ -44,17 +45,17 @@ impl RetryBudget {
         Self { share_bp, start: None, seconds: Default::default() }
     }
 
-    /// Another share from now on; what was counted stays.
+    /// Changes the share; the counts stay.
     pub fn set_share(&mut self, share_bp: u32) {
         self.share_bp = share_bp;
     }
 
-    /// A request made its first attempt.
+    /// Counts a request.
     pub fn request(&mut self, now: Instant) {
         self.second(now).requests += 1;
     }
 
-    /// Whether an extra attempt could be made.
+    /// Whether an extra attempt may be made at `now`.
     pub fn has_left(&self, now: Instant) -> bool {
         let turn = self.turn(now);
         let live = self.seconds.iter().filter(|second| second.turn + SECONDS > turn);
@@ -62,7 +63,7 @@ impl RetryBudget {
         extras < (requests * u64::from(self.share_bp) / 10_000).max(FLOOR_PER_SECOND * SECONDS)
     }
 
-    /// Spends one extra attempt, if there is one.
+    /// Takes one extra attempt, if one is left; returns whether it was.
     pub fn spend(&mut self, now: Instant) -> bool {
         let left = self.has_left(now);
         if left {
@@ -71,12 +72,12 @@ impl RetryBudget {
         left
     }
 
-    fn second(&mut self, now: Instant) -> &mut Second {
+    fn second(&mut self, now: Instant) -> &mut SecondCounts {
         self.start.get_or_insert(now);
         let turn = self.turn(now);
         let second = &mut self.seconds[(turn % SECONDS) as usize];
         if second.turn != turn {
-            *second = Second { turn, ..Second::default() };
+            *second = SecondCounts { turn, ..SecondCounts::default() };
         }
         second
     }
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_spent_comes_back_after_ten_seconds() {
+    fn a_spent_attempt_is_available_again_after_ten_seconds() {
         let start = Instant::now();
         let mut budget = RetryBudget::new(0);
         while budget.spend(start) {}

@@ -1,8 +1,8 @@
-//! A secret that cannot be printed, the hash that is kept of it, and secrets of our own making.
+//! A secret that cannot be printed, the hash that is stored of it, and the creation of keys and tokens.
 //!
 //! It exists so that a credential cannot reach a log, an error or a configuration dump by accident.
-//! It must never gain `Display`, `Debug` or `Serialize` that shows what it holds: whoever needs the
-//! text says so by calling [`Secret::expose`], which is easy to search for.
+//! It must never get a `Display`, `Debug` or `Serialize` that shows its text: code that needs the text
+//! calls [`Secret::expose`], which is easy to search for.
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -29,12 +29,12 @@ pub const MASK: &str = "********";
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// Takes the text over.
+    /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into().into())
     }
 
-    /// The text itself, for the one place that presents or compares it.
+    /// The text itself, for the code that presents or compares it.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -46,12 +46,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The SHA-256 of a key's secret: all that is kept of it.
+/// The SHA-256 of a key's secret: all that is stored of it.
 #[derive(Clone, Copy, Eq, Debug)]
 pub struct KeyHash(pub [u8; 32]);
 
 impl PartialEq for KeyHash {
-    /// In constant time: how alike two hashes are shows nowhere.
+    /// In constant time: timing does not reveal how much two hashes have in common.
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -69,7 +69,7 @@ impl KeyHash {
         Self(Sha256::digest(secret.as_bytes()).into())
     }
 
-    /// The hash written as 64 hex digits.
+    /// Parses 64 hex digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut hash = [0; 32];
         let digits = text.as_bytes();
@@ -83,13 +83,13 @@ impl KeyHash {
         Some(Self(hash))
     }
 
-    /// By what people call a secret without knowing it: the first twelve hex digits of its hash.
+    /// The identifier of a secret that is not secret itself: the first twelve hex digits of its hash.
     pub fn id(&self) -> String {
         self.0.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// Enough of a hash to tell the secrets of one house apart.
+/// Bytes of a hash that are enough to distinguish the secrets of one installation.
 const ID_BYTES: usize = 6;
 
 /// Base 62 digits of 256 bits.
@@ -99,7 +99,7 @@ const CHECKSUM_DIGITS: usize = 6;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A new key for `policy`, of 256 random bits: `tw_<policy>_<secret><checksum>`. The checksum lets a leaked
-/// string be recognised, and a mistyped one be told apart, without asking anyone.
+/// string be recognised, and a mistyped one be rejected, without a lookup.
 pub fn new_key(policy: &str, random: &[u8; 32]) -> Secret {
     let body = Zeroizing::new(format!("tw_{policy}_{}", digits(random).as_str()));
     let checksum = Sha256::digest(body.as_bytes());
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_read_from_its_digits_or_not_at_all() {
+    fn a_hash_is_parsed_from_exactly_64_hex_digits() {
         let hash = KeyHash::of("x");
         let hex: String = hash.0.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(KeyHash::from_hex(&hex), Some(hash));

@@ -11,9 +11,9 @@ use super::conn::lifecycle::LifecyclePhase;
 use super::ending::OutgoingBody;
 use super::error::{ApiError, passed_on};
 use crate::domain::id::RequestId;
-use crate::domain::limit::Left;
+use crate::domain::limit::RateLimitStatus;
 use crate::protocol::Dialect;
-use crate::relay::{ErrorReply, Reply, ResponseMetadata};
+use crate::relay::{ErrorReply, ResponseMetadata, SuccessReply};
 use crate::telemetry::InFlight;
 use axum::body::Body;
 use axum::response::Response;
@@ -60,15 +60,15 @@ pub struct Outlet<'a> {
 }
 
 /// The response to a request that was served or refused.
-pub fn answer(result: Result<Reply, ErrorReply>, outlet: Outlet<'_>) -> Response {
+pub fn answer(result: Result<SuccessReply, ErrorReply>, outlet: Outlet<'_>) -> Response {
     match result {
         Ok(reply) => served(reply, outlet),
         Err(error_reply) => failed(error_reply, outlet.dialect),
     }
 }
 
-fn served(reply: Reply, outlet: Outlet<'_>) -> Response {
-    let Reply { status, headers, metadata, stream, body } = reply;
+fn served(reply: SuccessReply, outlet: Outlet<'_>) -> Response {
+    let SuccessReply { status, headers, metadata, stream, body } = reply;
     let Outlet { app, dialect, connection, in_flight } = outlet;
     let body = if stream {
         let stop = Box::pin(app.lifecycle.reached(LifecyclePhase::Cutting));
@@ -148,7 +148,7 @@ fn name(header: &HeaderName, name: &str, headers: &mut HeaderMap) {
     }
 }
 
-fn rate([limit, remaining, reset]: [HeaderName; 3], left: Left, headers: &mut HeaderMap) {
+fn rate([limit, remaining, reset]: [HeaderName; 3], left: RateLimitStatus, headers: &mut HeaderMap) {
     headers.insert(limit, HeaderValue::from(left.limit));
     headers.insert(remaining, HeaderValue::from(left.remaining));
     headers.insert(reset, HeaderValue::try_from(spell(left.reset)).expect("digits are a header value"));
@@ -214,7 +214,7 @@ mod tests {
             tier: Some("default".into()),
             region: "us-east".into(),
         };
-        let left = |limit, remaining| Left { limit, remaining, reset: Duration::from_millis(1500) };
+        let left = |limit, remaining| RateLimitStatus { limit, remaining, reset: Duration::from_millis(1500) };
         insta::assert_snapshot!(written(&ResponseMetadata {
             served: Some(served),
             attempts: 2,

@@ -13,7 +13,7 @@ use crate::domain::failure::Failure;
 use crate::domain::money::NanoUsd;
 use crate::domain::refusal::{LimitKind, OverLimit, Refusal};
 use crate::protocol::{Dialect, ErrorDetails};
-use crate::relay::{Broken, Rejection, ServeError};
+use crate::relay::{Rejection, ServeError, StreamInterruption};
 use crate::telemetry::rfc3339::Rfc3339;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -278,15 +278,15 @@ impl ApiError {
     }
 
     /// What a stream that broke after its commit point ends with. The status is already sent.
-    pub fn broken(broken: Broken) -> Self {
+    pub fn broken(broken: StreamInterruption) -> Self {
         let (code, message) = match broken {
-            Broken::Interrupted => {
+            StreamInterruption::Interrupted => {
                 ("upstream_stream_interrupted", "The provider broke off: this answer is incomplete. Ask again.")
             }
-            Broken::OutOfTime => {
+            StreamInterruption::OutOfTime => {
                 ("upstream_timeout", "The time allowed for this request is over: this answer is incomplete.")
             }
-            Broken::ShuttingDown => {
+            StreamInterruption::ShuttingDown => {
                 ("upstream_stream_interrupted", "The gateway is restarting: this answer is incomplete. Ask again.")
             }
         };
@@ -505,7 +505,8 @@ mod tests {
 
     #[test]
     fn rows_of_broken_streams() {
-        for broken in [Broken::Interrupted, Broken::OutOfTime, Broken::ShuttingDown] {
+        for broken in [StreamInterruption::Interrupted, StreamInterruption::OutOfTime, StreamInterruption::ShuttingDown]
+        {
             let error = ApiError::broken(broken);
             let json = String::from_utf8(error.details().body(Dialect::Chat)).expect("UTF-8");
             assert_eq!(error.details().break_frame(Dialect::Chat), format!("data: {json}\n\n"));

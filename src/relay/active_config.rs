@@ -1,15 +1,18 @@
-//! One snapshot with its moving parts resolved: the slots on the board, the upstreams, the names
-//! ready to splice.
+//! One configuration snapshot with everything that requests need resolved: deployment states, upstreams, keys
+//! and model names.
 //!
-//! A request keeps the `ActiveConfig` it arrived with for its whole life; a reload makes another and swaps
-//! it in. Whatever does not change from request to request is made here, once.
+//! A request keeps the `ActiveConfig` it arrived with until its end; a reload builds another and swaps it in.
+//! What is the same for all requests is built here, once. It must never change after a request has it, except
+//! for the cache of stored keys.
+//!
+//! Start reading in [`ActiveConfig::new`].
 
 use super::RelayContext;
 use super::health::{DeploymentSet, HealthRegistry};
 use crate::config::{
     self, FinishReason, KeyHash, MalformedFrame, ProviderKind, ProviderSettings, Snapshot, TransportSettings,
 };
-use crate::domain::authorize::{Asked, KeyRecord};
+use crate::domain::authorize::{KeyRecord, ResolvedName};
 use crate::domain::budget::{Account, Scope};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId};
 use crate::domain::pricing::Price;
@@ -28,50 +31,50 @@ use std::time::Instant;
 
 /// A snapshot, ready to serve.
 pub struct ActiveConfig {
-    /// What was configured.
+    /// The configuration that it was built from.
     pub snapshot: Arc<Snapshot>,
     pub(super) deployments: DeploymentSet,
     pub(super) upstreams: Arc<Upstreams>,
     /// By [`DeploymentId`].
     pub(super) upstream_models: Vec<UpstreamModel>,
-    /// The file's keys, by the hash of their secrets.
+    /// The keys of the configuration file, by the hash of their secrets.
     file_keys: HashMap<KeyHash, ResolvedKey>,
-    /// Stored keys that were used, by name: one entry for each, however often its secrets change.
+    /// Stored keys that were used, by name: one entry for each key, however often its secrets change.
     stored_keys: RwLock<HashMap<Arc<str>, ResolvedStoredKey>>,
     /// The versions of stored teams and credit that this was made with.
     pub(super) applied: KeyringVersions,
 }
 
-/// A key as this snapshot has it.
+/// A key, resolved for this snapshot.
 #[derive(Clone)]
 pub(super) struct ResolvedKey {
     pub(super) id: KeyId,
     pub(super) record: Arc<KeyRecord>,
-    /// The accounts of its budgets, in the order of the record's; credit is looked up for each request.
+    /// The accounts of its budgets, in the order of the record; credit is looked up for each request.
     pub(super) budgets: Arc<[Arc<BudgetAccount>]>,
 }
 
-/// A stored key as this snapshot has it.
+/// A stored key and what it resolved to.
 struct ResolvedStoredKey {
     stored: Arc<StoredKey>,
     key: ResolvedKey,
 }
 
-/// What the front door must know before a request is understood. Sizes in bytes.
+/// The limits that the HTTP layer applies before it parses a request, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BodyLimits {
     /// The largest body, as sent and as decoded.
     pub max_body: u64,
-    /// All bodies held at once.
+    /// The sum of all bodies in memory.
     pub max_in_flight_bytes: u64,
 }
 
 impl ActiveConfig {
-    /// Resolves `snapshot`. Warm connections of `previous`, the configuration that this one replaces and the
-    /// instant of that, are kept where a provider is unchanged; `None` at the start.
+    /// Resolves `snapshot`. `previous` is the configuration that it replaces, and when; `None` at the start. Warm
+    /// connections are kept where a provider is unchanged.
     ///
     /// # Errors
-    /// When a provider cannot be set up: a base URL that is none, a credential that is no header.
+    /// When a provider cannot be set up: an invalid base URL, a credential that is no header value.
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
         health: &HealthRegistry,
@@ -81,13 +84,13 @@ impl ActiveConfig {
         let setups = snapshot.providers.iter().map(|provider| setup(provider, &snapshot.transport));
         let setups = setups.collect::<Result<Vec<_>, _>>()?;
         let upstreams = Upstreams::build(setups, previous.map(|(active, _)| &*active.upstreams), context.clock)?;
-        let fingerprints = |provider: &ProviderSettings| {
+        let hashes = |provider: &ProviderSettings| {
             credentials(provider).iter().map(|secret| KeyHash::of(secret.expose()).0).collect()
         };
         let providers: Vec<_> =
-            snapshot.providers.iter().map(|provider| (provider.name.clone(), fingerprints(provider))).collect();
+            snapshot.providers.iter().map(|provider| (provider.name.clone(), hashes(provider))).collect();
         let names = snapshot.table.deployments.iter().map(|deployment| UpstreamModel::new(&deployment.upstream_model));
-        // Read before the teams: what changes between the two is applied once more.
+        // Read before the teams: a change between the two reads is applied again later.
         let applied = context.keyring.versions();
         // Last, because it cannot fail: from here on the new limits apply.
         let file_keys = file_keys(&snapshot, context);
@@ -102,7 +105,7 @@ impl ActiveConfig {
         })
     }
 
-    /// How much of request bodies is accepted.
+    /// The limits of request bodies.
     pub fn body_limits(&self) -> BodyLimits {
         let server = &self.snapshot.server;
         BodyLimits { max_body: server.max_body_bytes, max_in_flight_bytes: server.max_in_flight_bytes }
@@ -122,7 +125,7 @@ impl ActiveConfig {
         self.resolve_stored(stored, context, now_unix_ms)
     }
 
-    /// Compiles a stored key for this snapshot, once for each of its states.
+    /// Resolves a stored key for this snapshot, once for each of its versions.
     fn resolve_stored(&self, stored: Arc<StoredKey>, context: &RelayContext, now_unix_ms: i64) -> Option<ResolvedKey> {
         let team = stored.team.as_ref().and_then(|team| context.keyring.team(team));
         let record = Arc::new(self.snapshot.record_of(&stored, team.as_deref())?);
@@ -134,35 +137,35 @@ impl ActiveConfig {
         Some(key)
     }
 
-    /// Every account that a key is charged to, credit aside.
+    /// Every account that a key is charged to, except credit.
     pub(super) fn accounts(&self) -> HashSet<Arc<Account>> {
         let stored_keys = self.stored_keys.read();
         let keys = self.file_keys.values().chain(stored_keys.values().map(|stored| &stored.key));
         keys.flat_map(|key| key.budgets.iter()).map(|account| account.account().clone()).collect()
     }
 
-    /// A name a key may use, as `GET /v1/models` lists it, with the price in force at `now_ms` (Unix milliseconds).
+    /// A name a key may use, as `GET /v1/models` lists it, with the price at `now_ms` (Unix milliseconds).
     pub(super) fn listed(
         &self,
         name: Arc<str>,
-        asked: Asked,
+        requested: ResolvedName,
         now_ms: i64,
         allows_region: impl Fn(RegionId) -> bool,
-    ) -> Listed {
+    ) -> ListedModel {
         let table = &self.snapshot.table;
-        let model = match asked {
-            Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(table.model(model)),
-            Asked::Plain(Target::Alias(_) | Target::Tier(_)) => None,
+        let model = match requested {
+            ResolvedName::Reserved(model) | ResolvedName::Plain(Target::Model(model)) => Some(table.model(model)),
+            ResolvedName::Plain(Target::Alias(_) | Target::Tier(_)) => None,
         };
         let mut deployments = Vec::new();
-        self.deployments_of(asked, &mut deployments);
+        self.deployments_of(requested, &mut deployments);
         let regions: BTreeSet<_> = deployments
             .into_iter()
             .map(|id| table.deployment(id).region)
             .filter(|region| allows_region(*region))
             .map(|region| table.region(region).clone())
             .collect();
-        Listed {
+        ListedModel {
             name,
             price: model.and_then(|model| model.price.as_ref()).map(|prices| prices.at(now_ms).price),
             context: model.and_then(|model| model.context),
@@ -170,18 +173,18 @@ impl ActiveConfig {
         }
     }
 
-    fn deployments_of(&self, asked: Asked, into: &mut Vec<DeploymentId>) {
+    fn deployments_of(&self, requested: ResolvedName, into: &mut Vec<DeploymentId>) {
         let table = &self.snapshot.table;
         let shared = |model: ModelId| table.model(model).shared.iter().copied();
-        match asked {
-            Asked::Reserved(model) => into.extend(&table.model(model).dedicated),
-            Asked::Plain(Target::Model(model)) => into.extend(shared(model)),
-            Asked::Plain(Target::Tier(tier)) => {
+        match requested {
+            ResolvedName::Reserved(model) => into.extend(&table.model(model).dedicated),
+            ResolvedName::Plain(Target::Model(model)) => into.extend(shared(model)),
+            ResolvedName::Plain(Target::Tier(tier)) => {
                 into.extend(table.tier(tier).models.iter().flat_map(|(model, _)| shared(*model)));
             }
-            Asked::Plain(Target::Alias(alias)) => {
+            ResolvedName::Plain(Target::Alias(alias)) => {
                 for (part, _) in &table.aliases[alias].split {
-                    self.deployments_of(Asked::Plain(*part), into);
+                    self.deployments_of(ResolvedName::Plain(*part), into);
                 }
             }
         }
@@ -211,23 +214,23 @@ fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, Re
     snapshot.keys.iter().map(|(hash, record)| (*hash, resolve(record))).collect()
 }
 
-/// A name a key may use.
+/// A model, alias or tier that a key may use.
 #[derive(Clone, Debug)]
-pub struct Listed {
-    /// What to write as `model`.
+pub struct ListedModel {
+    /// The name to use as `model`.
     pub name: Arc<str>,
-    /// What it costs; `None` for aliases and tiers, and where no price is known.
+    /// Its price; `None` for aliases and tiers, and where no price is known.
     pub price: Option<Price>,
-    /// The longest input and output together, in tokens, where known.
+    /// The maximum of input and output together, in tokens, where known.
     pub context: Option<u64>,
-    /// Where this key's requests for it may run, sorted.
+    /// The regions that this key's requests for it may be sent to, sorted.
     pub regions: Vec<Arc<str>>,
 }
 
-/// A snapshot that cannot serve.
+/// Why a snapshot cannot be activated.
 #[derive(Debug, thiserror::Error)]
 pub enum ActivateError {
-    /// A provider that cannot be sent to.
+    /// An upstream that cannot be built.
     #[error(transparent)]
     Upstream(#[from] upstream::BuildError),
     /// A protocol that is not built yet.
@@ -262,7 +265,7 @@ fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<P
     Ok(ProviderSetup { name, protocol, connect_timeout: transport.connect_timeout })
 }
 
-/// What we present to a provider; a simulated one asks for nothing.
+/// The credentials for a provider; a simulated one needs none.
 fn credentials(provider: &ProviderSettings) -> &[Secret] {
     match &provider.kind {
         ProviderKind::Network(network) => &network.credentials,

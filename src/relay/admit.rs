@@ -1,7 +1,9 @@
-//! Identification and admission: the key of a request is found, its limits are taken.
+//! Identification and admission: finds the key of a request, and takes the request from the key's limits.
 //!
 //! The answer is the same for a key that is missing, unknown or expired, and takes as long. Whether the key may
-//! make the call is decided in `domain/authorize.rs`, not here.
+//! make the call must never be decided here; `domain/authorize.rs` does.
+//!
+//! Start reading in [`identify`], then [`admit`].
 
 use super::active_config::{ActiveConfig, ResolvedKey};
 use super::guard::RequestGuard;
@@ -23,8 +25,8 @@ pub(super) fn identify(
     active: &ActiveConfig,
     presented: Option<&Secret>,
 ) -> Result<ResolvedKey, Refusal> {
-    // Hashing also when nothing was presented keeps one timing for all refusals. The table is
-    // searched by hash: a caller who can choose hashes byte by byte has broken SHA-256 first.
+    // Hashing even when no key was presented gives all refusals the same timing. The table is searched
+    // by hash: a caller who can choose hashes byte by byte has broken SHA-256 first.
     let hash = KeyHash::of(presented.map_or("", |secret| secret.expose()));
     let now_unix_ms = context.clock.unix_ms();
     let found = active.resolve(&hash, context, now_unix_ms);
@@ -32,7 +34,7 @@ pub(super) fn identify(
     presented.and(valid).ok_or(Refusal::InvalidKey)
 }
 
-/// Takes the request, its tokens and a slot of concurrency from the key's limits; the guard returns them.
+/// Takes the request, its tokens and one concurrent request from the key's limits; the guard returns them.
 pub(super) async fn admit(
     context: &RelayContext,
     guard: &mut RequestGuard,
@@ -58,8 +60,8 @@ pub(super) async fn admit(
     }
 }
 
-/// What the request may take, in tokens: its input as guessed, and for each choice the client's
-/// ceiling or else what the first model usually takes.
+/// The tokens to take for the request: its estimated input, and for each choice the client's ceiling or else the
+/// usual output of the first model.
 fn tokens(active: &ActiveConfig, call: &Call, plan: &RoutePlan) -> u64 {
     let typical = plan
         .candidate_models()

@@ -1,10 +1,12 @@
-//! Be delivered, end: hands the answer's frames on and settles when they end.
+//! Delivery: passes the answer's frames to the client and settles the request when they end.
 //!
-//! The body fires exactly once: at its end, at an error, or when it is dropped because the client
-//! left. It never looks into a frame; usage was read as the frames passed.
+//! A body ends exactly once: at its last frame, at an error, or when it is dropped because the client
+//! disconnected. It must never parse a frame; `upstream` read the usage from the frames.
+//!
+//! Start reading in [`ReplyBody::poll_frames`].
 
 use super::dispatch::CommittedAnswer;
-use super::error::Broken;
+use super::error::StreamInterruption;
 use super::estimator::TokenEstimator;
 use super::guard::{CLIENT_GONE, RequestGuard};
 use super::health::Permit;
@@ -16,13 +18,13 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// An answer on its way to the client. Dropping it before its end means that the client left.
+/// The body of an answer. Dropping it before its end means that the client disconnected.
 pub struct ReplyBody {
-    delivery: Option<Delivery>,
+    reply: Option<ReplyInFlight>,
     exact_len: Option<u64>,
 }
 
-struct Delivery {
+struct ReplyInFlight {
     body: AnswerBody,
     permit: Permit,
     guard: RequestGuard,
@@ -30,8 +32,8 @@ struct Delivery {
     estimator: Arc<TokenEstimator>,
 }
 
-/// How a delivery ends.
-enum Ending {
+/// How the delivery of an answer ends.
+enum ReplyEnd {
     Complete,
     Broken(Failure),
     ShutDown,
@@ -43,37 +45,37 @@ impl ReplyBody {
         let CommittedAnswer { answer, permit, estimator } = answered;
         let exact_len = answer.body.exact_len();
         let status = answer.status.as_u16();
-        Self { delivery: Some(Delivery { body: answer.body, permit, guard, status, estimator }), exact_len }
+        Self { reply: Some(ReplyInFlight { body: answer.body, permit, guard, status, estimator }), exact_len }
     }
 
     /// The next frames, in one piece; `None` at the end; an error when the answer broke.
-    pub fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        let Some(delivery) = &mut self.delivery else { return Poll::Ready(None) };
-        let frames = ready!(delivery.body.poll_frames(cx));
-        // The last reader of a body of known length need not ask again: it ends with its last byte.
-        let over = self.exact_len.is_some() && delivery.body.is_complete();
+    pub fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamInterruption>>> {
+        let Some(reply) = &mut self.reply else { return Poll::Ready(None) };
+        let frames = ready!(reply.body.poll_frames(cx));
+        // The reader of a body of known length need not poll again: the body ends with its last byte.
+        let over = self.exact_len.is_some() && reply.body.is_complete();
         match frames {
             Some(Ok(frames)) => {
                 if over {
-                    self.end(Ending::Complete);
+                    self.end(ReplyEnd::Complete);
                 }
                 Poll::Ready(Some(Ok(frames)))
             }
             None => {
-                self.end(Ending::Complete);
+                self.end(ReplyEnd::Complete);
                 Poll::Ready(None)
             }
             Some(Err(failure)) => {
-                self.end(Ending::Broken(failure));
+                self.end(ReplyEnd::Broken(failure));
                 Poll::Ready(Some(Err(broken_by(failure))))
             }
         }
     }
 
-    /// Ends it from our side, because the gateway is being stopped.
-    pub fn cut(&mut self) -> Broken {
-        self.end(Ending::ShutDown);
-        Broken::ShuttingDown
+    /// Ends it, because the gateway is shutting down.
+    pub fn cut(&mut self) -> StreamInterruption {
+        self.end(ReplyEnd::ShutDown);
+        StreamInterruption::ShuttingDown
     }
 
     /// Its length in bytes, where it is known before the end: whole answers.
@@ -81,44 +83,44 @@ impl ReplyBody {
         self.exact_len
     }
 
-    fn end(&mut self, ending: Ending) {
-        if let Some(delivery) = self.delivery.take() {
-            delivery.end(ending);
+    fn end(&mut self, end: ReplyEnd) {
+        if let Some(reply) = self.reply.take() {
+            reply.end(end);
         }
     }
 }
 
 impl Drop for ReplyBody {
     fn drop(&mut self) {
-        self.end(Ending::ClientLeft);
+        self.end(ReplyEnd::ClientLeft);
     }
 }
 
-impl Delivery {
-    fn end(self, ending: Ending) {
+impl ReplyInFlight {
+    fn end(self, end: ReplyEnd) {
         let Self { body, permit, mut guard, status, estimator } = self;
         meter(&mut guard, &body, &estimator);
         learn(&guard, &body, &estimator);
         let now = guard.now();
-        match ending {
-            Ending::Complete => {
+        match end {
+            ReplyEnd::Complete => {
                 permit.ended(now);
                 guard.settle(Outcome::Served, Reason::Served, status);
             }
-            // A client that hangs up on `[DONE]` has had everything.
-            Ending::ClientLeft if body.is_complete() => {
+            // A client that disconnects after `[DONE]` has received everything.
+            ReplyEnd::ClientLeft if body.is_complete() => {
                 permit.ended(now);
                 guard.settle(Outcome::Served, Reason::Served, status);
             }
-            Ending::ClientLeft => {
+            ReplyEnd::ClientLeft => {
                 drop(permit);
                 guard.settle(Outcome::Abandoned, Reason::ClientGone, CLIENT_GONE);
             }
-            Ending::ShutDown => {
+            ReplyEnd::ShutDown => {
                 drop(permit);
                 guard.settle(Outcome::Broken, Reason::Shutdown, status);
             }
-            Ending::Broken(failure) => {
+            ReplyEnd::Broken(failure) => {
                 tracing::warn!(request_id = %guard.state.id, reason = failure.reason().label(), "a stream broke after its commit point");
                 permit.broke(failure, now);
                 guard.settle(Outcome::Broken, failure.reason(), status);
@@ -127,7 +129,7 @@ impl Delivery {
     }
 }
 
-/// What the answer used, as far as is known by now.
+/// Records the usage of the answer, as far as it is known by now.
 pub(super) fn meter(guard: &mut RequestGuard, body: &AnswerBody, estimator: &TokenEstimator) {
     let state = &mut guard.state;
     let tally = body.tally();
@@ -139,12 +141,12 @@ pub(super) fn meter(guard: &mut RequestGuard, body: &AnswerBody, estimator: &Tok
     state.impossible_usage = tally.is_impossible;
 }
 
-/// What was counted tells how to measure what will not be: every stream at its end, and a whole answer now and
-/// then, while it is in hand.
+/// Improves the estimator with usage that the provider counted: with every stream at its end, and with a sample of
+/// whole answers while they are in memory.
 pub(super) fn learn(guard: &RequestGuard, body: &AnswerBody, estimator: &TokenEstimator) {
     if let (UsageBasis::Counted, Some(usage)) = (guard.state.basis, guard.state.usage) {
         let text_bytes = match body.exact_len() {
-            Some(_) if estimator.is_curious() => body.whole_text_bytes().unwrap_or(0),
+            Some(_) if estimator.should_sample() => body.whole_text_bytes().unwrap_or(0),
             Some(_) => 0,
             None => body.tally().text_bytes,
         };
@@ -152,9 +154,9 @@ pub(super) fn learn(guard: &RequestGuard, body: &AnswerBody, estimator: &TokenEs
     }
 }
 
-fn broken_by(failure: Failure) -> Broken {
+fn broken_by(failure: Failure) -> StreamInterruption {
     match failure {
-        Failure::Deadline => Broken::OutOfTime,
-        _ => Broken::Interrupted,
+        Failure::Deadline => StreamInterruption::OutOfTime,
+        _ => StreamInterruption::Interrupted,
     }
 }

@@ -1,9 +1,9 @@
-//! Dispatch: asks the plan what to do next, does it, and records in the plan how it went.
+//! Dispatch: makes the attempts that the plan chooses, and records their failures in the plan.
 //!
-//! The plan never sends; this loop never decides. It ends with an answer whose first good frame is
-//! in hand (the commit point), or with the reason there is none.
+//! The plan never sends; this loop must never decide. It ends with an answer whose first good frame has
+//! arrived (the commit point), or with the reason why there is none.
 //!
-//! Start reading at [`Dispatch::run`].
+//! Start reading in [`Dispatch::run`].
 
 use super::active_config::ActiveConfig;
 use super::estimator::TokenEstimator;
@@ -17,13 +17,13 @@ use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::random::RandomValue;
 use crate::domain::receipt::Served;
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::plan::{Attempt, FailedAttempt, GiveUp, RoutePlan, Step};
+use crate::domain::routing::plan::{Attempt, FailedAttempt, GiveUpReason, PlanStep, RoutePlan};
 use crate::upstream::{AttemptError, Rejection, Timeouts, UpstreamAnswer, UpstreamRequest};
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// An answer whose first good frame is in hand, and the permit it runs under.
+/// An answer whose first good frame has arrived, and the permit of its attempt.
 pub(super) struct CommittedAnswer {
     pub(super) answer: UpstreamAnswer,
     pub(super) permit: Permit,
@@ -31,44 +31,44 @@ pub(super) struct CommittedAnswer {
     pub(super) estimator: Arc<TokenEstimator>,
 }
 
-/// What stays the same over all attempts of one request.
+/// What is the same for all attempts of one request.
 pub(super) struct Dispatch<'a> {
     pub(super) context: &'a RelayContext,
     pub(super) active: &'a ActiveConfig,
     pub(super) call: &'a Call,
-    /// The client's headers that are passed on.
+    /// The client's headers that are sent to the provider.
     pub(super) headers: &'a HeaderMap,
     pub(super) deadline: Instant,
 }
 
 impl Dispatch<'_> {
-    /// Follows `plan` until something answers or nothing is left.
+    /// Follows `plan` until an attempt is answered or the plan gives up.
     pub(super) async fn run(
         &self,
         plan: &mut RoutePlan,
         guard: &mut RequestGuard,
     ) -> Result<CommittedAnswer, ServeError> {
-        let health = self.active.deployments.seen_by(guard.state.key_id);
+        let health = self.active.deployments.view_for(guard.state.key_id);
         let table = &self.active.snapshot.table;
         self.active.deployments.request(self.context.clock.now());
-        let mut refused = FirstRejection::default();
+        let mut refused = FirstModelRejection::default();
         loop {
             match plan.next(table, &health, self.context.clock.now(), self.context.rng.draw()) {
-                Step::Try(attempt) => match self.attempt(plan, attempt, guard).await? {
+                PlanStep::Try(attempt) => match self.attempt(plan, attempt, guard).await? {
                     Ok(answer) => return Ok(answer),
                     Err((model, rejection)) => refused.keep(model, rejection),
                 },
-                Step::Wait(pause) => guard.wait(self.context.clock.sleep(pause)).await,
-                Step::GiveUp(reason) => return Err(self.give_up(reason, refused)),
+                PlanStep::Wait(pause) => guard.wait(self.context.clock.sleep(pause)).await,
+                PlanStep::GiveUp(reason) => return Err(self.give_up(reason, refused)),
             }
         }
     }
 
-    /// Makes one attempt. Where it fails, that is recorded everywhere, and its model and the provider's refusal of
-    /// the request are returned.
+    /// Makes one attempt. If it fails, the failure is recorded in plan, guard and permit, and its model and the
+    /// provider's refusal of the request, if it is one, are returned.
     ///
     /// # Errors
-    /// Where no budget has room for the attempt: nothing was sent.
+    /// When a budget has too little left for the attempt: nothing was sent.
     async fn attempt(
         &self,
         plan: &mut RoutePlan,
@@ -135,16 +135,16 @@ impl Dispatch<'_> {
         }
     }
 
-    fn give_up(&self, reason: GiveUp, refused: FirstRejection) -> ServeError {
+    fn give_up(&self, reason: GiveUpReason, refused: FirstModelRejection) -> ServeError {
         match (reason, refused.rejection) {
-            (GiveUp::Rejected, Some(rejection)) => ServeError::Rejected(rejection),
-            (GiveUp::Rejected, None) => ServeError::Failed(Failure::Rejected),
-            (GiveUp::Exhausted(failure), _) => ServeError::Failed(failure),
-            (GiveUp::OutOfTime, _) => ServeError::Failed(Failure::Deadline),
-            (GiveUp::Full, _) => {
+            (GiveUpReason::Rejected, Some(rejection)) => ServeError::Rejected(rejection),
+            (GiveUpReason::Rejected, None) => ServeError::Failed(Failure::Rejected),
+            (GiveUpReason::Exhausted(failure), _) => ServeError::Failed(failure),
+            (GiveUpReason::OutOfTime, _) => ServeError::Failed(Failure::Deadline),
+            (GiveUpReason::Full, _) => {
                 Refusal::SlowDown { retry_after: jittered(FULL_PAUSE, self.context.rng.draw()) }.into()
             }
-            (GiveUp::Unavailable { until }, _) => {
+            (GiveUpReason::Unavailable { until }, _) => {
                 let retry_after = until.saturating_duration_since(self.context.clock.now());
                 Refusal::NoDeployment { retry_after }.into()
             }
@@ -152,22 +152,22 @@ impl Dispatch<'_> {
     }
 }
 
-/// When every deployment is full, clients are told to come back after about this long.
+/// The Retry-After when every deployment is full, before jitter.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
-/// ± 30 %, so that those who were turned away together do not return together.
+/// ± 30 %, so that clients that were refused together do not return together.
 fn jittered(pause: Duration, draw: RandomValue) -> Duration {
     pause.mul_f64(0.7 + 0.6 * draw.unit())
 }
 
-/// The first model's refusal of the request: what the client is given if nothing else serves.
+/// The latest refusal of the request by a provider of the first model: what the client gets if nothing else serves.
 #[derive(Default)]
-struct FirstRejection {
+struct FirstModelRejection {
     first_model: Option<ModelId>,
     rejection: Option<Rejection>,
 }
 
-impl FirstRejection {
+impl FirstModelRejection {
     fn keep(&mut self, model: ModelId, rejection: Option<Rejection>) {
         if *self.first_model.get_or_insert(model) == model && rejection.is_some() {
             self.rejection = rejection;

@@ -1,7 +1,7 @@
-//! How a request ends that was not answered.
+//! The error types of the relay: why a request was not answered, and why a stream broke off.
 //!
-//! The corridor's only error type. It says what happened in the house's own words; what the client
-//! reads is the front door's affair, from its one table.
+//! They say what happened in terms of the domain and must never contain what the client reads: the HTTP layer
+//! maps them to responses, in `http/error.rs`.
 
 use crate::domain::failure::Failure;
 use crate::domain::receipt::Reason;
@@ -11,13 +11,13 @@ use crate::upstream::Rejection;
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum ServeError {
-    /// We said no before trying.
+    /// Refused before any attempt.
     Refused(Refusal),
-    /// The first model's provider refused the request itself: its answer goes to the client as it came.
+    /// The first model's provider refused the request itself: the client gets its answer unchanged.
     Rejected(Rejection),
-    /// Attempts were made and none answered. The failure is the first model's.
+    /// No attempt was answered. The failure is the first model's.
     Failed(Failure),
-    /// A bug of ours.
+    /// A bug of the gateway.
     Internal,
 }
 
@@ -39,13 +39,13 @@ impl From<Refusal> for ServeError {
     }
 }
 
-/// How a stream broke after its commit point.
+/// Why a stream broke off after its commit point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Broken {
-    /// The provider broke off, fell silent or sent an error.
+pub enum StreamInterruption {
+    /// The provider closed the connection, sent nothing for too long, or sent an error.
     Interrupted,
     /// The request's total time, or the client's deadline, passed.
     OutOfTime,
-    /// The gateway is being stopped.
+    /// The gateway is shutting down.
     ShuttingDown,
 }

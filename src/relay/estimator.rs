@@ -1,7 +1,8 @@
-//! How many bytes of text each model makes of a token, as all requests share it.
+//! The estimated bytes of text per token of each model, shared by all requests.
 //!
-//! One atomic for each model, read when an answer came without usage and moved when one came with it. Kept
-//! by name, so that a reload forgets nothing of a model that stays. What is learned is `domain::estimate`'s.
+//! One atomic for each model, read when an answer has no usage and updated when one has. Stored by name, so that
+//! a reload keeps the estimate of a model that stays. The computation is `domain::estimate`'s and must never be
+//! done here.
 
 use crate::domain::estimate::BytesPerToken;
 use parking_lot::Mutex;
@@ -9,10 +10,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A whole answer is read once more to learn from it: one of so many is. Streams are measured as they pass.
+/// One of this many whole answers is parsed again to update the estimate. Streams are measured as they pass.
 const ONE_OF: u32 = 16;
 
-/// One model's.
+/// The estimate of one model.
 #[derive(Debug)]
 pub(super) struct TokenEstimator {
     measure: AtomicU32,
@@ -26,33 +27,33 @@ impl Default for TokenEstimator {
 }
 
 impl TokenEstimator {
-    /// As it is now.
+    /// The current estimate.
     pub(super) fn measure(&self) -> BytesPerToken {
         BytesPerToken(self.measure.load(Ordering::Relaxed))
     }
 
-    /// Whether the next whole answer is to be learned from.
-    pub(super) fn is_curious(&self) -> bool {
+    /// Whether the next whole answer should update the estimate. Counts calls: one of [`ONE_OF`] returns true.
+    pub(super) fn should_sample(&self) -> bool {
         self.whole_answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(ONE_OF)
     }
 
-    /// An answer with so much text was counted as `output` tokens.
+    /// Updates the estimate: a provider counted `text_bytes` bytes of text as `output` tokens.
     pub(super) fn learn(&self, text_bytes: u64, output: u64) {
         let learned = |measure| {
             let next = BytesPerToken(measure).learn(text_bytes, output).0;
             (next != measure).then_some(next)
         };
-        // Unchanged is the usual end, and no failure.
+        // An error here means that nothing changed, which is usual.
         let _ = self.measure.fetch_update(Ordering::Relaxed, Ordering::Relaxed, learned);
     }
 }
 
-/// Every model's, by name.
+/// The estimates of all models, by name.
 #[derive(Default)]
 pub(super) struct TokenEstimators(Mutex<HashMap<Arc<str>, Arc<TokenEstimator>>>);
 
 impl TokenEstimators {
-    /// Those of models with these `names`, in their order; others are forgotten.
+    /// Those of the models with these `names`, in this order; others are dropped.
     pub(super) fn of<'n>(&self, names: impl Iterator<Item = &'n Arc<str>>) -> Vec<Arc<TokenEstimator>> {
         let mut all = self.0.lock();
         let mut known = std::mem::take(&mut *all);
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_that_stays_is_known_by_its_name() {
+    fn a_model_that_stays_keeps_its_estimate() {
         let estimators = TokenEstimators::default();
         let of = |names: &[&str]| {
             let names: Vec<Arc<str>> = names.iter().map(|name| (*name).into()).collect();
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn many_at_once_learn_what_one_after_another_would() {
+    fn concurrent_updates_give_the_same_estimate_as_sequential_ones() {
         let estimator = TokenEstimator::default();
         std::thread::scope(|threads| {
             for _ in 0..4 {

@@ -3,9 +3,9 @@
 //! A guard is opened when a request has been received and settled exactly once: at the end of its answer, at
 //! the error that the client gets, or, when it is dropped before either, as abandoned. So a client that
 //! disconnects leaks nothing and every request leaves one [`Receipt`], which ledger, metrics and access log
-//! read. It decides nothing: what an end costs is computed in [`spend`](super::spend).
+//! read. It must never decide: what an end costs is computed in [`spend`](super::spend).
 //!
-//! Start reading at [`RequestGuard`]; the end is [`RequestGuard::settle`].
+//! Start reading in [`RequestGuard`]; the end is [`RequestGuard::settle`].
 
 use super::RelayContext;
 use super::spend::{Bill, RequestSpend};
@@ -14,7 +14,7 @@ use crate::domain::call::Endpoint;
 use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::id::{KeyId, RequestId};
-use crate::domain::limit::Left;
+use crate::domain::limit::RateLimitStatus;
 use crate::domain::money::NanoUsd;
 use crate::domain::pricing::{Price, PriceVersion};
 use crate::domain::receipt::{AttemptRecord, Outcome, Reason, Receipt, Served};
@@ -42,7 +42,7 @@ pub(super) struct RequestGuard {
 
 /// One attempt in flight.
 struct RunningAttempt {
-    /// As the plan counts, from 1.
+    /// Its number in the plan, from 1.
     number: u32,
     place: Served,
     sent: Instant,
@@ -79,10 +79,10 @@ pub(super) struct RequestState {
     pub(super) waited: Duration,
     /// Time spent in the gateway up to the answer's first byte, once there is one.
     pub(super) overhead: Option<Duration>,
-    /// What was taken of the key's limits.
+    /// What was taken from the key's limits.
     pub(super) admission: Option<Admission>,
-    pub(super) requests_left: Option<Left>,
-    pub(super) tokens_left: Option<Left>,
+    pub(super) requests_left: Option<RateLimitStatus>,
+    pub(super) tokens_left: Option<RateLimitStatus>,
     pub(super) spend: RequestSpend,
 }
 

@@ -1,20 +1,20 @@
 //! The deployments' health and load, as all requests share them.
 //!
-//! One small lock for each deployment and credential holds what the domain decides over: breaker,
-//! gauge, rests. Slots are found by stable names, so a reload keeps them; a [`DeploymentSet`] is the slots
-//! of one snapshot in the order of its table. No lock is ever held across an await, and no decision
-//! is made here: this room only keeps state, takes turns and counts.
+//! One small lock for each deployment and credential protects what the domain decides by: breaker, gauge and
+//! credential health. States are found by names that stay over reloads; a [`DeploymentSet`] is the states of
+//! one snapshot in the order of its table. No lock may be held across an await, and no decision may be made
+//! here: this module only stores state, rotates credentials and counts.
 //!
-//! Start at [`Permit`]: what an attempt holds, and how its end is reported exactly once.
+//! Start reading in [`Permit`]: what an attempt holds, and how its end is reported exactly once.
 
 use super::estimator::{TokenEstimator, TokenEstimators};
 use crate::domain::breaker::credential::CredentialHealth;
 use crate::domain::breaker::{Availability, Breaker, BreakerPermit, StateName, Transition};
-use crate::domain::failure::{Failure, Verdict};
+use crate::domain::failure::{Failure, HealthSignal};
 use crate::domain::id::{DeploymentId, KeyId, ModelId};
 use crate::domain::random::RandomValue;
 use crate::domain::retry::RetryBudget;
-use crate::domain::routing::gauge::{Form, Gauge, Waiting};
+use crate::domain::routing::gauge::{Gauge, PendingAttempt, ResponseMode};
 use crate::domain::routing::plan::{self, HealthView};
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 use crate::random::Rng;
@@ -25,14 +25,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Every slot the process has, by stable name.
+/// The states of all deployments and credentials in the process.
 pub struct HealthRegistry {
-    /// Taken at reloads only.
-    states: Mutex<HashMap<Arc<str>, Arc<DeploymentState>>>,
-    /// Taken at reloads only; by provider name and the credential itself: a new one starts welcome,
-    /// wherever it stands in the list.
-    credentials: Mutex<HashMap<(Arc<str>, Fingerprint), SharedHealth>>,
-    /// Shared by all lineups: one gateway, one retry budget.
+    /// By deployment name; locked at reloads only.
+    deployments: Mutex<HashMap<Arc<str>, Arc<DeploymentState>>>,
+    /// Locked at reloads only; by provider name and the hash of the credential: a new one starts accepted,
+    /// whatever its position in the list.
+    credentials: Mutex<HashMap<(Arc<str>, CredentialHash), SharedHealth>>,
+    /// Shared by all deployment sets: the gateway has one retry budget.
     retries: Arc<Mutex<RetryBudget>>,
     estimators: TokenEstimators,
     telemetry: Arc<Telemetry>,
@@ -40,14 +40,14 @@ pub struct HealthRegistry {
 }
 
 /// A credential's SHA-256.
-pub type Fingerprint = [u8; 32];
+pub type CredentialHash = [u8; 32];
 
 type SharedHealth = Arc<Mutex<CredentialHealth>>;
 
-/// One deployment's shared state.
+/// One deployment's shared state, over all snapshots.
 struct DeploymentState {
     name: Arc<str>,
-    state: Mutex<DeploymentHealth>,
+    health: Mutex<DeploymentHealth>,
 }
 
 struct DeploymentHealth {
@@ -55,9 +55,10 @@ struct DeploymentHealth {
     gauge: Gauge,
 }
 
-/// The slots of one snapshot, by [`DeploymentId`].
+/// The deployments of one snapshot with their shared state.
 pub struct DeploymentSet {
-    states: Vec<SetMember>,
+    /// By [`DeploymentId`].
+    members: Vec<SetMember>,
     /// By [`ModelId`].
     estimators: Vec<Arc<TokenEstimator>>,
     silent_after: Duration,
@@ -79,10 +80,10 @@ struct Credentials {
 }
 
 impl HealthRegistry {
-    /// An empty board.
+    /// A registry without deployments.
     pub fn new(settings: &RoutingSettings, telemetry: Arc<Telemetry>, rng: Arc<Rng>) -> Self {
         Self {
-            states: Mutex::default(),
+            deployments: Mutex::default(),
             credentials: Mutex::default(),
             retries: Arc::new(Mutex::new(RetryBudget::new(settings.retry_budget_bp))),
             estimators: TokenEstimators::default(),
@@ -91,26 +92,27 @@ impl HealthRegistry {
         }
     }
 
-    /// The lineup of `table`: slots known by name keep their state, new ones join. `providers` holds
-    /// each provider's name and its credentials' fingerprints. `newcomers_at` is `None` at the start, when
-    /// nobody is new because everybody is.
+    /// The set of `table`: deployments that are known by name keep their state, others are added. `providers` has
+    /// each provider's name and the hashes of its credentials. Added deployments begin a slow start at
+    /// `slow_start_at`; it is `None` when the gateway starts, when all are new.
     pub fn deployment_set(
         &self,
         table: &RoutingTable,
-        providers: &[(Arc<str>, Vec<Fingerprint>)],
-        newcomers_at: Option<Instant>,
+        providers: &[(Arc<str>, Vec<CredentialHash>)],
+        slow_start_at: Option<Instant>,
     ) -> DeploymentSet {
         self.retries.lock().set_share(table.settings.retry_budget_bp);
         let credentials = self.credentials_of(providers);
-        let mut states = self.states.lock();
+        let mut deployments = self.deployments.lock();
         let members = table.deployments.iter().map(|deployment| {
-            let state = states.entry(deployment.name.clone()).or_insert_with(|| {
+            let state = deployments.entry(deployment.name.clone()).or_insert_with(|| {
                 let settings = table.settings.breaker;
-                let breaker = newcomers_at.map_or_else(|| Breaker::new(settings), |at| Breaker::newcomer(settings, at));
-                let state = Mutex::new(DeploymentHealth { breaker, gauge: Gauge::default() });
-                Arc::new(DeploymentState { name: deployment.name.clone(), state })
+                let breaker =
+                    slow_start_at.map_or_else(|| Breaker::new(settings), |at| Breaker::with_slow_start(settings, at));
+                let health = Mutex::new(DeploymentHealth { breaker, gauge: Gauge::default() });
+                Arc::new(DeploymentState { name: deployment.name.clone(), health })
             });
-            state.state.lock().breaker.resettle(table.settings.breaker);
+            state.health.lock().breaker.update_settings(table.settings.breaker);
             SetMember {
                 state: state.clone(),
                 max_concurrent: deployment.max_concurrent,
@@ -118,9 +120,9 @@ impl HealthRegistry {
             }
         });
         let members: Vec<_> = members.collect();
-        states.retain(|name, _| table.deployments.iter().any(|deployment| deployment.name == *name));
+        deployments.retain(|name, _| table.deployments.iter().any(|deployment| deployment.name == *name));
         DeploymentSet {
-            states: members,
+            members,
             estimators: self.estimators.of(table.models.iter().map(|model| &model.name)),
             silent_after: table.settings.silent_after,
             retries: self.retries.clone(),
@@ -130,12 +132,12 @@ impl HealthRegistry {
     }
 
     /// By [`ProviderId`](crate::domain::id::ProviderId).
-    fn credentials_of(&self, providers: &[(Arc<str>, Vec<Fingerprint>)]) -> Vec<Arc<Credentials>> {
+    fn credentials_of(&self, providers: &[(Arc<str>, Vec<CredentialHash>)]) -> Vec<Arc<Credentials>> {
         let mut all = self.credentials.lock();
         let mut known = std::mem::take(&mut *all);
-        let mut of = |(name, fingerprints): &(Arc<str>, Vec<Fingerprint>)| {
-            let health = fingerprints.iter().map(|fingerprint| {
-                let place = (name.clone(), *fingerprint);
+        let mut of = |(name, hashes): &(Arc<str>, Vec<CredentialHash>)| {
+            let health = hashes.iter().map(|hash| {
+                let place = (name.clone(), *hash);
                 let health = known.remove(&place).unwrap_or_default();
                 all.entry(place).or_insert(health).clone()
             });
@@ -146,12 +148,12 @@ impl HealthRegistry {
 }
 
 impl DeploymentSet {
-    /// The lineup as a plan of one key's request sees it.
-    pub fn seen_by(&self, key: KeyId) -> KeyHealthView<'_> {
+    /// The health source of a plan for a request of `key`.
+    pub fn view_for(&self, key: KeyId) -> KeyHealthView<'_> {
         KeyHealthView { deployments: self, key }
     }
 
-    /// By what the answers of `model` are measured where nobody counted them.
+    /// The token estimator of `model`, for answers without usage.
     pub(super) fn estimator(&self, model: ModelId) -> &Arc<TokenEstimator> {
         &self.estimators[model.index()]
     }
@@ -161,19 +163,19 @@ impl DeploymentSet {
         self.retries.lock().request(now);
     }
 
-    /// Every deployment's name and state.
+    /// Every deployment's name and breaker state at `now`.
     pub fn states(&self, now: Instant) -> Vec<(Arc<str>, StateName)> {
-        let state = |member: &SetMember| (member.state.name.clone(), member.state.state.lock().breaker.name(now));
-        self.states.iter().map(state).collect()
+        let state = |member: &SetMember| (member.state.name.clone(), member.state.health.lock().breaker.name(now));
+        self.members.iter().map(state).collect()
     }
 
     /// Attempts in flight over all deployments.
     pub fn in_flight(&self) -> u32 {
-        self.states.iter().map(|member| member.state.state.lock().gauge.in_flight()).sum()
+        self.members.iter().map(|member| member.state.health.lock().gauge.in_flight()).sum()
     }
 }
 
-/// A lineup through one key's eyes.
+/// A [`DeploymentSet`] whose permits report their ends for one key.
 #[derive(Clone, Copy)]
 pub struct KeyHealthView<'a> {
     deployments: &'a DeploymentSet,
@@ -183,45 +185,45 @@ pub struct KeyHealthView<'a> {
 impl plan::HealthSource for KeyHealthView<'_> {
     type Permit = Permit;
 
-    fn view(&self, deployment: DeploymentId, form: Form, now: Instant) -> HealthView {
-        let member = &self.deployments.states[deployment.index()];
+    fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView {
+        let member = &self.deployments.members[deployment.index()];
         let credentials = member.credentials.availability(now);
-        let state = member.state.state.lock();
+        let health = member.state.health.lock();
         HealthView {
-            availability: stricter(state.breaker.availability(now), credentials),
-            full: member.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most),
-            silent: state.gauge.is_silent(self.deployments.silent_after, now),
-            load: state.gauge.load(form, now),
-            average: state.gauge.average(form),
-            last_good: state.gauge.last_good(),
+            availability: stricter(health.breaker.availability(now), credentials),
+            full: member.max_concurrent.is_some_and(|most| health.gauge.in_flight() >= most),
+            silent: health.gauge.is_silent(self.deployments.silent_after, now),
+            load: health.gauge.load(mode, now),
+            average: health.gauge.average(mode),
+            last_good: health.gauge.last_good(),
         }
     }
 
-    fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<Permit> {
-        let member = &self.deployments.states[deployment.index()];
+    fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<Permit> {
+        let member = &self.deployments.members[deployment.index()];
         let credential = member.credentials.take(now)?;
-        let mut state = member.state.state.lock();
-        let full = member.max_concurrent.is_some_and(|most| state.gauge.in_flight() >= most);
-        let permit = if full { None } else { state.breaker.admit(now) };
+        let mut health = member.state.health.lock();
+        let full = member.max_concurrent.is_some_and(|most| health.gauge.in_flight() >= most);
+        let permit = if full { None } else { health.breaker.admit(now) };
         let Some(permit) = permit else {
-            drop(state);
+            drop(health);
             credential.undecided(now);
             return None;
         };
-        let last_was_good = state.gauge.last_good() == Some(true);
-        let waiting = state.gauge.sent(form, now);
-        drop(state);
+        let last_was_good = health.gauge.last_good() == Some(true);
+        let pending = health.gauge.sent(mode, now);
+        drop(health);
         Some(Permit {
             state: member.state.clone(),
             telemetry: self.deployments.telemetry.clone(),
             rng: self.deployments.rng.clone(),
             key: self.key,
-            form,
+            mode,
             sent: now,
             last_was_good,
             credential,
             permit,
-            waiting: Some(waiting),
+            pending: Some(pending),
             reported: false,
         })
     }
@@ -235,101 +237,101 @@ impl plan::HealthSource for KeyHealthView<'_> {
     }
 }
 
-/// Leave for one attempt, and its place in flight until the last byte of its answer.
+/// Permission for one attempt, which is in flight until the last byte of its answer.
 ///
 /// Its end is reported exactly once: [`failed`](Self::failed), [`ended`](Self::ended),
-/// [`broke`](Self::broke), or, when it is dropped, as saying nothing about the deployment.
+/// [`broke`](Self::broke), or, when it is dropped, as neutral for the deployment.
 #[must_use]
 pub struct Permit {
     state: Arc<DeploymentState>,
     telemetry: Arc<Telemetry>,
     rng: Arc<Rng>,
     key: KeyId,
-    form: Form,
+    mode: ResponseMode,
     sent: Instant,
     last_was_good: bool,
     credential: CredentialPermit,
     permit: BreakerPermit,
-    /// Until its first token, or its end.
-    waiting: Option<Waiting>,
+    /// Some until its first token or its end.
+    pending: Option<PendingAttempt>,
     reported: bool,
 }
 
 impl Permit {
-    /// Which of the provider's credentials to present.
+    /// The index of the provider's credential to present.
     pub fn credential(&self) -> usize {
         self.credential.index
     }
 
-    /// When it was taken.
+    /// When it was taken, which is when the attempt is sent.
     pub fn sent(&self) -> Instant {
         self.sent
     }
 
-    /// Whether the last attempt there that had finished by then was good.
+    /// Whether the last attempt at the deployment that had finished by then was good.
     pub fn last_was_good(&self) -> bool {
         self.last_was_good
     }
 
-    /// The commit point: its first good token is in hand.
+    /// Reports the commit point: its first good token has arrived.
     pub fn answered(&mut self, now: Instant) {
-        let mut state = self.state.state.lock();
-        if let Some(waiting) = self.waiting.take() {
-            state.gauge.answered(self.form, waiting, now);
+        let mut health = self.state.health.lock();
+        if let Some(pending) = self.pending.take() {
+            health.gauge.answered(self.mode, pending, now);
         }
-        let closed = state.breaker.answered(&mut self.permit, now);
+        let closed = health.breaker.answered(&mut self.permit, now);
         if closed.is_some() {
-            // How long this one was waited for is how long the outage was.
-            state.gauge.forget();
+            // Its first-token time measured the outage, not the deployment.
+            health.gauge.forget();
         }
-        drop(state);
+        drop(health);
         self.credential.accepted();
-        self.tell(closed);
+        self.report_transition(closed);
     }
 
-    /// It failed before its commit point.
+    /// Reports that it failed before its commit point.
     pub fn failed(mut self, failure: Failure, now: Instant) {
-        let verdict = failure.verdict();
-        match verdict {
-            Verdict::CredentialRefused => self.credential.refused(now, self.rng.draw()),
-            // Whoever looked at the request had let the credential in.
-            Verdict::Good | Verdict::Throttled(_) | Verdict::NotFound => self.credential.accepted(),
-            // A provider in trouble may have failed before it looked.
-            Verdict::Bad | Verdict::Down | Verdict::Neutral => self.credential.undecided(now),
+        let signal = failure.health_signal();
+        match signal {
+            HealthSignal::CredentialRefused => self.credential.refused(now, self.rng.draw()),
+            // A provider that looked at the request had accepted the credential.
+            HealthSignal::Good | HealthSignal::Throttled(_) | HealthSignal::NotFound => self.credential.accepted(),
+            // A failing provider may have failed before it checked the credential.
+            HealthSignal::Bad | HealthSignal::Down | HealthSignal::Neutral => self.credential.undecided(now),
         }
-        self.report(verdict, failure.remembered(), now);
+        self.report(signal, failure.remembered(), now);
     }
 
-    /// Its answer is complete.
+    /// Reports that its answer is complete.
     pub fn ended(mut self, now: Instant) {
-        self.report(Verdict::Good, Some(true), now);
+        self.report(HealthSignal::Good, Some(true), now);
     }
 
-    /// Its answer broke after the commit point.
+    /// Reports that its answer broke off after the commit point.
     pub fn broke(mut self, failure: Failure, now: Instant) {
-        let verdict = failure.verdict();
-        self.report(verdict, failure.remembered().map(|_| false), now);
+        let signal = failure.health_signal();
+        self.report(signal, failure.remembered().map(|_| false), now);
     }
 
-    fn report(&mut self, verdict: Verdict, finished: Option<bool>, now: Instant) {
+    fn report(&mut self, signal: HealthSignal, finished: Option<bool>, now: Instant) {
         self.reported = true;
-        let mut state = self.state.state.lock();
-        if let Some(waiting) = self.waiting.take() {
-            state.gauge.gave_up(self.form, waiting);
+        let mut health = self.state.health.lock();
+        if let Some(pending) = self.pending.take() {
+            health.gauge.ended_unanswered(self.mode, pending);
         }
-        state.gauge.done();
+        health.gauge.done();
         if let Some(good) = finished {
-            state.gauge.finished(good);
+            health.gauge.finished(good);
         }
-        let transition = state.breaker.report(self.permit, self.key, verdict, now, self.rng.draw());
-        drop(state);
-        self.tell(transition);
+        let transition = health.breaker.report(self.permit, self.key, signal, now, self.rng.draw());
+        drop(health);
+        self.report_transition(transition);
     }
 
-    fn tell(&self, transition: Option<Transition>) {
+    fn report_transition(&self, transition: Option<Transition>) {
         if let Some(transition) = transition {
             let cause = transition.cause.map_or("recovered", |cause| cause.label());
-            tracing::warn!(deployment = %self.state.name, to = transition.to.label(), cause, "breaker moved");
+            tracing::warn!(deployment = %self.state.name, to = transition.to.label(), cause, "a breaker changed state");
             self.telemetry.metrics.transition(&self.state.name, transition);
         }
     }
@@ -340,7 +342,7 @@ impl Drop for Permit {
         if !self.reported {
             let sent = self.sent;
             self.credential.undecided(sent);
-            self.report(Verdict::Neutral, None, sent);
+            self.report(HealthSignal::Neutral, None, sent);
         }
     }
 }
@@ -377,13 +379,13 @@ impl CredentialPermit {
 }
 
 impl Credentials {
-    /// The best standing among them; a provider that asks for none always flows.
+    /// The best availability among them; a provider without credentials always flows.
     fn availability(&self, now: Instant) -> Availability {
         let statuses = self.health.iter().map(|health| health.lock().availability(now));
-        statuses.reduce(milder).unwrap_or(Availability::Flowing { share: 1.0 })
+        statuses.reduce(less_strict).unwrap_or(Availability::Flowing { share: 1.0 })
     }
 
-    /// The next in turn that does not rest.
+    /// Takes the next one in rotation that may be used.
     fn take(&self, now: Instant) -> Option<CredentialPermit> {
         let count = self.health.len();
         if count == 0 {
@@ -406,7 +408,7 @@ fn rank(availability: Availability) -> (u8, Option<Instant>) {
     }
 }
 
-fn milder(a: Availability, b: Availability) -> Availability {
+fn less_strict(a: Availability, b: Availability) -> Availability {
     if rank(b) < rank(a) { b } else { a }
 }
 

@@ -1,11 +1,10 @@
-//! The corridor: one request, from read to settled.
+//! The request path: one request, from received to settled.
 //!
-//! It sequences what the other rooms can do and decides nothing: who may ask, where to go next and
-//! what a failure means are asked of `domain`. It knows neither axum nor OpenAI's JSON. Every way
-//! out, an answer, a refusal, a failure, a client that left, passes the same ticket and leaves one
-//! receipt.
+//! It calls the other modules in order and must never decide: who may ask, where to send a request and what a
+//! failure means are decided in `domain`. It knows neither axum nor OpenAI's JSON. Every end of a request (an
+//! answer, a refusal, a failure, a client that disconnects) goes through the same guard and leaves one receipt.
 //!
-//! Start reading at [`Relay::serve`].
+//! Start reading in [`Relay::serve`].
 
 mod admit;
 mod deliver;
@@ -19,9 +18,9 @@ mod guard;
 mod spend;
 
 pub use crate::upstream::Rejection;
-pub use active_config::{ActivateError, ActiveConfig, BodyLimits, Listed};
+pub use active_config::{ActivateError, ActiveConfig, BodyLimits, ListedModel};
 pub use deliver::ReplyBody;
-pub use error::{Broken, ServeError};
+pub use error::{ServeError, StreamInterruption};
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
@@ -29,7 +28,7 @@ use crate::domain::authorize::authorize;
 use crate::domain::budget::{AccountStatus, CREDIT};
 use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::id::{KeyIds, RequestId};
-use crate::domain::limit::Left;
+use crate::domain::limit::RateLimitStatus;
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::{Outcome, Served};
 use crate::domain::refusal::Refusal;
@@ -53,63 +52,63 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A future that can be handed through a doorway.
+/// A future behind a pointer, whatever its type.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A request as the front door hands it over: nothing is known of it yet.
+/// A request as the HTTP layer passes it in: neither key nor body has been read.
 pub struct RawRequest {
-    /// Its own name.
+    /// Its identifier.
     pub id: RequestId,
     /// When its head had been read.
     pub received: Instant,
-    /// What it keeps for its whole life.
+    /// The configuration that it is served with until its end.
     pub active: Arc<ActiveConfig>,
     /// The key as the client presented it.
     pub key: Option<Secret>,
-    /// What is wanted.
+    /// What its path and method ask for.
     pub target: RequestTarget,
-    /// Our own request headers.
+    /// What the gateway's own request headers say.
     pub options: Result<RequestOptions, Refusal>,
-    /// The client's headers that may travel on.
+    /// The client's headers that may be sent to providers.
     pub headers: HeaderMap,
 }
 
 /// What a path and a method ask for.
 pub enum RequestTarget {
-    /// A routed call. Reading it waits until the key is known, so that nobody without one can make us
-    /// read a body.
+    /// A call to a served endpoint. Its body is read only once the key is known, so that no client without a key
+    /// can make the gateway read one.
     Call {
-        /// Which one.
+        /// The endpoint of its path.
         endpoint: Endpoint,
-        /// Reads and understands the body.
+        /// Reads and parses the body.
         read: BoxFuture<'static, Result<Call, BodyProblem>>,
     },
-    /// Nothing we serve.
+    /// A path that is not served.
     UnknownUrl {
         /// As the client wrote it.
         path: Box<str>,
     },
-    /// A path we serve, by another method.
+    /// A path that is served with another method.
     WrongMethod {
-        /// The methods that would be right.
+        /// The methods that are allowed.
         allow: &'static str,
     },
 }
 
-/// What a client may set by header.
+/// What a client may set by request header.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct RequestOptions {
-    /// No other model than the one asked for.
+    /// No other model than the requested one may answer.
     pub no_fallback: bool,
-    /// Less time than `total`.
+    /// A shorter time limit than `total`, counted from the request received.
     pub deadline: Option<Duration>,
 }
 
-/// An answer whose first good frame is in hand.
-pub struct Reply {
-    /// As the provider gave it.
+/// An answer whose first good frame has arrived.
+pub struct SuccessReply {
+    /// The provider's status.
     pub status: StatusCode,
-    /// The provider's headers that may travel on.
+    /// The provider's headers that may be sent to the client.
     pub headers: HeaderMap,
     /// What our own headers say.
     pub metadata: ResponseMetadata,
@@ -119,9 +118,9 @@ pub struct Reply {
     pub body: ReplyBody,
 }
 
-/// A request that gets an error instead of an answer.
+/// An error instead of an answer.
 pub struct ErrorReply {
-    /// Why.
+    /// The reason.
     pub error: ServeError,
     /// What our own headers say.
     pub metadata: ResponseMetadata,
@@ -129,7 +128,7 @@ pub struct ErrorReply {
 }
 
 impl ErrorReply {
-    /// Ends the request: the client is told `status`.
+    /// Ends the request with the HTTP status that the client gets.
     pub fn send(self, status: StatusCode) {
         let outcome = match &self.error {
             ServeError::Refused(Refusal::Body(BodyProblem::BrokenOff)) => Outcome::Abandoned,
@@ -140,25 +139,25 @@ impl ErrorReply {
     }
 }
 
-/// What a response's own headers say.
+/// The content of the gateway's own response headers.
 #[derive(Clone, Debug)]
 pub struct ResponseMetadata {
-    /// The request's name.
+    /// The request's identifier.
     pub id: RequestId,
-    /// What served it.
+    /// The deployment that served it.
     pub served: Option<Served>,
     /// Attempts made.
     pub attempts: u32,
-    /// Time spent in the gateway.
+    /// Time spent in the gateway up to the answer's first byte.
     pub overhead: Duration,
-    /// What it cost, where known by now: whole answers.
+    /// Its cost, where it is known before the body: for whole answers.
     pub cost: Option<NanoUsd>,
     /// The output ceiling written into the request, so that it fits its budget.
     pub clamped: Option<u64>,
-    /// Of the key's requests a minute.
-    pub requests: Option<Left>,
-    /// Of the key's tokens a minute.
-    pub tokens: Option<Left>,
+    /// The key's limit of requests a minute, if it has one.
+    pub requests: Option<RateLimitStatus>,
+    /// The key's limit of tokens a minute, if it has one.
+    pub tokens: Option<RateLimitStatus>,
 }
 
 /// What all requests share.
@@ -174,42 +173,42 @@ pub(crate) struct RelayContext {
     telemetry: Arc<Telemetry>,
 }
 
-/// The corridor itself.
+/// Serves requests, and activates configurations.
 pub struct Relay {
     context: Arc<RelayContext>,
     health: HealthRegistry,
     active: ArcSwap<ActiveConfig>,
-    /// Whoever puts another in force holds it, so that none is lost.
-    changing: Mutex<()>,
-    /// Requests that entered; as many receipts must leave.
+    /// Held while a configuration is activated, so that concurrent activations do not overwrite each other.
+    activation: Mutex<()>,
+    /// Requests received; there must be as many receipts in the end.
     entered: AtomicU64,
 }
 
-/// What a corridor is built from.
-pub struct Parts {
-    /// The one source of time.
+/// What a [`Relay`] is built from.
+pub struct RelayParts {
+    /// The source of time.
     pub clock: Clock,
-    /// The one place of chance.
+    /// The source of random values.
     pub rng: Arc<Rng>,
-    /// Where receipts go.
+    /// Where receipts are written.
     pub ledger: Arc<dyn Ledger>,
     /// Where limits are counted.
     pub counters: Arc<dyn Counters>,
-    /// Where budgets are kept.
+    /// Where budgets are stored.
     pub lease_store: Arc<dyn LeaseStore>,
-    /// Keys, teams and credit that are not the file's.
+    /// Stored keys, teams and credit.
     pub keyring: Arc<Keyring>,
-    /// Where everything is seen.
+    /// Metrics and the access log.
     pub telemetry: Arc<Telemetry>,
 }
 
 impl Relay {
-    /// A corridor serving `snapshot`.
+    /// A relay that serves `snapshot`.
     ///
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
-    pub fn new(snapshot: Arc<Snapshot>, parts: Parts) -> Result<Self, ActivateError> {
-        let Parts { clock, rng, ledger, counters, lease_store, keyring, telemetry } = parts;
+    pub fn new(snapshot: Arc<Snapshot>, parts: RelayParts) -> Result<Self, ActivateError> {
+        let RelayParts { clock, rng, ledger, counters, lease_store, keyring, telemetry } = parts;
         let budget_pool = BudgetPool::new(lease_store.clone());
         budget_pool.set_credit(&keyring.credit(), clock.unix_ms());
         let health = HealthRegistry::new(&snapshot.table.settings, telemetry.clone(), rng.clone());
@@ -219,22 +218,22 @@ impl Relay {
         let active = ActiveConfig::new(snapshot, &health, &context, None)?;
         context.telemetry.metrics.deployments(&active.deployments.states(clock.now()));
         let (context, active) = (Arc::new(context), ArcSwap::from_pointee(active));
-        Ok(Self { context, health, active, changing: Mutex::default(), entered: AtomicU64::new(0) })
+        Ok(Self { context, health, active, activation: Mutex::default(), entered: AtomicU64::new(0) })
     }
 
-    /// Serves `snapshot` from now on. Requests in flight keep what they arrived with; breakers, limits
-    /// and connections stay.
+    /// Activates `snapshot`. Requests in flight keep the configuration they arrived with; breakers, limits and
+    /// connections stay.
     ///
     /// # Errors
-    /// When a provider of `snapshot` cannot be set up; everything stays as it was then.
+    /// When a provider of `snapshot` cannot be set up; then nothing changes.
     pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), ActivateError> {
-        let _changing = self.changing.lock();
+        let _activation = self.activation.lock();
         self.activate(snapshot, &self.active.load_full())
     }
 
-    /// Takes up what was changed of stored teams and credit; keys are found as they are at any time.
+    /// Applies changes of stored teams and credit; stored keys are always looked up in their current version.
     pub fn apply_store_changes(&self) {
-        let _changing = self.changing.lock();
+        let _activation = self.activation.lock();
         let (context, active) = (&*self.context, self.active.load_full());
         let versions = context.keyring.versions();
         if active.applied.credit != versions.credit {
@@ -243,7 +242,7 @@ impl Relay {
         if active.applied != versions
             && let Err(error) = self.activate(active.snapshot.clone(), &active)
         {
-            tracing::error!(%error, "stored teams and credit are not taken up");
+            tracing::error!(%error, "changes of stored teams and credit are not applied");
         }
     }
 
@@ -256,20 +255,20 @@ impl Relay {
         Ok(())
     }
 
-    /// What requests arriving now are served with.
+    /// The configuration that requests arriving now are served with.
     pub fn active_config(&self) -> Arc<ActiveConfig> {
         self.active.load_full()
     }
 
-    /// Tells the metrics how every deployment and every budget stands: half-open and a window's end come with
-    /// time, not with an event.
+    /// Publishes the state of every deployment and every budget as metrics: a breaker becomes half-open, and a
+    /// budget window ends, by time and not by an event.
     pub fn publish_states(&self) {
         let active = self.active.load();
         self.context.telemetry.metrics.deployments(&active.deployments.states(self.context.clock.now()));
         self.context.telemetry.metrics.budgets(&self.budgets());
     }
 
-    /// How every budget stands that is configured now, and all credit.
+    /// The status of every budget that is configured now, and of all credit.
     pub fn budgets(&self) -> Vec<AccountStatus> {
         let active = self.active.load();
         let mut all = self.context.budget_pool.statuses(self.context.clock.unix_ms());
@@ -278,12 +277,12 @@ impl Relay {
         all
     }
 
-    /// Gives back what is leased of budgets and idle. Called now and then.
+    /// Returns idle leases to their budgets. To be called from time to time.
     pub fn return_idle_leases(&self) {
         self.context.budget_pool.return_idle_leases(self.context.clock.unix_ms());
     }
 
-    /// Gives back what is leased of budgets and not held, at the end.
+    /// Returns all leases that are not held to their budgets, when the gateway stops.
     pub async fn close_budget_pool(&self) {
         self.context.budget_pool.close().await;
     }
@@ -298,16 +297,16 @@ impl Relay {
         self.context.ledger.status().healthy
     }
 
-    /// Requests that entered the corridor so far; as many receipts leave it.
+    /// Requests received so far; there are as many receipts once all have ended.
     pub fn entered(&self) -> u64 {
         self.entered.load(Ordering::Relaxed)
     }
 
-    /// What a key may use, in file order. Leaves no receipt.
+    /// The models, aliases and tiers that a key may use, in file order. Writes no receipt.
     ///
     /// # Errors
     /// [`Refusal::InvalidKey`].
-    pub fn names(&self, key: Option<&Secret>) -> Result<Vec<Listed>, Refusal> {
+    pub fn names(&self, key: Option<&Secret>) -> Result<Vec<ListedModel>, Refusal> {
         let active = self.active.load();
         let key = admit::identify(&self.context, &active, key)?.record;
         let now_ms = self.context.clock.unix_ms();
@@ -316,16 +315,16 @@ impl Relay {
         Ok(names.map(listed).collect())
     }
 
-    /// Walks one request from read to answered. Dropping the future, or the reply's body, at any point
-    /// cancels what runs at a provider and settles the request as abandoned.
+    /// Serves one request, up to its answer. Dropping the future, or the reply's body, at any point cancels the
+    /// attempts at providers and settles the request as abandoned.
     ///
     /// # Errors
-    /// [`ErrorReply`], to be told to the client.
-    pub async fn serve(&self, raw: RawRequest) -> Result<Reply, ErrorReply> {
+    /// [`ErrorReply`], which must be sent to the client.
+    pub async fn serve(&self, raw: RawRequest) -> Result<SuccessReply, ErrorReply> {
         self.entered.fetch_add(1, Ordering::Relaxed);
         let mut guard = RequestGuard::open(self.context.clone(), raw.id, raw.received);
         let active = raw.active.clone();
-        match self.walk(&active, raw, &mut guard).await {
+        match self.handle(&active, raw, &mut guard).await {
             Ok(answered) => Ok(reply(answered, guard)),
             Err(error) => {
                 if let ServeError::Refused(refusal) = &error {
@@ -340,7 +339,7 @@ impl Relay {
         }
     }
 
-    async fn walk(
+    async fn handle(
         &self,
         active: &ActiveConfig,
         raw: RawRequest,
@@ -352,7 +351,7 @@ impl Relay {
         let funding = context.budget_pool.funding(&key.name, key.team.as_ref(), key.policy.money.credit, budgets);
         guard.state.spend = RequestSpend::funded_by(funding, key.policy.money.unpriced);
         (guard.state.key, guard.state.key_id) = (Some(key.clone()), id);
-        let call = understand(raw.target, guard).await?;
+        let call = read_call(raw.target, guard).await?;
         let options = raw.options?;
         let authorized = authorize(table, &key, &call)?;
         let deadline = raw.received + options.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
@@ -369,8 +368,8 @@ impl Relay {
     }
 }
 
-/// Reads the body, once the key is known. Time spent on it is the client's.
-async fn understand(target: RequestTarget, guard: &mut RequestGuard) -> Result<Call, Refusal> {
+/// Reads and parses the body, once the key is known. Time spent on it counts as waiting for the client.
+async fn read_call(target: RequestTarget, guard: &mut RequestGuard) -> Result<Call, Refusal> {
     let (endpoint, read) = match target {
         RequestTarget::Call { endpoint, read } => (endpoint, read),
         RequestTarget::UnknownUrl { path } => return Err(Refusal::UnknownUrl { path }),
@@ -384,7 +383,7 @@ async fn understand(target: RequestTarget, guard: &mut RequestGuard) -> Result<C
     Ok(call)
 }
 
-fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> Reply {
+fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> SuccessReply {
     let stream = guard.state.stream;
     if !stream {
         deliver::meter(&mut guard, &answered.answer.body, &answered.estimator);
@@ -393,7 +392,7 @@ fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> Reply {
     let state = &guard.state;
     let known = !stream && state.price.is_some();
     let cost = known.then(|| state.spend.bill(state.price(), state.usage, state.basis).cost);
-    Reply {
+    SuccessReply {
         status: answered.answer.status,
         headers: std::mem::take(&mut answered.answer.headers),
         metadata: metadata(&guard, cost),

@@ -1,8 +1,8 @@
-//! A request's money: what is held for it before anything is sent, and what it is charged in the end.
+//! A request's money: what is held for it before anything is sent, and what it is charged at its end.
 //!
-//! Every attempt runs under a hold of its own that covers the most it can cost. What was answered is settled as
-//! it was counted; what was sent and never answered, as what its attempt could cost at most. A key without a
-//! budget holds nothing.
+//! Every attempt has a hold of its own that covers the most it can cost; nothing may be sent without it. An
+//! answered attempt is settled at its counted usage, an attempt that was sent and never answered at the most it
+//! can cost. A key without a budget holds nothing.
 //!
 //! Start reading in [`hold_first`]; the end is [`RequestSpend::end`].
 
@@ -23,25 +23,25 @@ use crate::domain::routing::plan::RoutePlan;
 use crate::domain::usage::Usage;
 use crate::store::budget_pool::{FundingSources, Hold, HoldError};
 
-/// How often an answer is shortened anew because others were quicker.
+/// How often the output ceiling is lowered again because other requests took money in the meantime.
 const CLAMPS: usize = 4;
-/// What was sent was not free, however little is known of it.
+/// The least cost of an attempt that was sent, however little is known of its usage.
 const LEAST: NanoUsd = NanoUsd(1);
 
-/// What a request holds and was charged so far.
+/// What a request holds, and what it was charged so far.
 #[derive(Default)]
 pub(super) struct RequestSpend {
     funding: FundingSources,
-    /// Whether what has no price is served all the same, and costs nothing.
+    /// Whether a model without a price is served, and costs nothing.
     unpriced: bool,
-    /// Held, and not yet the hold of any attempt.
+    /// A hold that no attempt uses yet.
     spare: Option<Hold>,
     /// Attempts in flight that are paid for, and the one that answered until the request's end.
     running: [Option<AttemptSpend>; IN_FLIGHT],
     /// The number of the attempt that answered.
     answered: Option<u32>,
     charges: Vec<Charge>,
-    /// What attempts that were sent and not answered cost, as estimated.
+    /// The estimated cost of attempts that were sent and not answered.
     unanswered: NanoUsd,
     /// The lower output ceiling that was written into the request.
     pub(super) clamped: Option<u64>,
@@ -54,7 +54,7 @@ struct AttemptSpend {
     bounds: AttemptBounds,
 }
 
-/// What an attempt can cost and read at most.
+/// The most that an attempt can cost, and the most input it can have.
 #[derive(Clone, Copy)]
 struct AttemptBounds {
     worst: NanoUsd,
@@ -62,18 +62,18 @@ struct AttemptBounds {
     input: u64,
 }
 
-/// What an answer cost, and how that is known.
+/// The cost of a request, and whether it is exact.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Bill {
     pub(super) cost: NanoUsd,
     /// Whether a part of it was estimated.
     pub(super) estimated: bool,
-    /// By how much it is more than what was held.
+    /// The amount by which it exceeds what was held.
     pub(super) beyond: NanoUsd,
 }
 
-/// Holds what `call` may cost at most before anything is sent. Gives the call back, with a lower output
-/// ceiling where its policy says so and the budget leaves room for no more.
+/// Holds the most that `call` can cost before anything is sent. Returns the call, with a lower output ceiling
+/// where its policy says so and the budget has too little left.
 pub(super) async fn hold_first(
     context: &RelayContext,
     active: &ActiveConfig,
@@ -94,8 +94,8 @@ pub(super) async fn hold_first(
             Err(HoldError::Unavailable) => return Err(Refusal::LedgerUnavailable.into()),
             Err(HoldError::Over(over)) => over,
         };
-        let room = bounds.output_within(plan.candidate_models(), over.left);
-        let Some(tokens) = room.filter(|_| clamps > 0) else { return Err(refused(over)) };
+        let affordable = bounds.output_within(plan.candidate_models(), over.left);
+        let Some(tokens) = affordable.filter(|_| clamps > 0) else { return Err(refused(over)) };
         clamps -= 1;
         call = call.with_ceiling(tokens);
         spend.clamped = Some(tokens);
@@ -107,21 +107,21 @@ fn refused(over: OverBudget) -> ServeError {
 }
 
 impl RequestSpend {
-    /// Nothing is held yet; `funding` will pay. `unpriced`: whether what has no price is served all the same.
+    /// `funding` pays, and nothing is held yet. `unpriced`: whether a model without a price is served.
     pub(super) fn funded_by(funding: FundingSources, unpriced: bool) -> Self {
         Self { funding, unpriced, ..Self::default() }
     }
 
-    /// Whether anybody pays, so that money must be held.
+    /// Whether a budget or credit pays, so that money must be held.
     pub(super) fn is_paid(&self) -> bool {
         !self.funding.is_empty()
     }
 
-    /// Makes sure that attempt `number`, at `deployment`, runs under a hold of its own, and records that it is sent.
+    /// Makes sure that attempt `number`, at `deployment`, has a hold of its own, and records that it is sent.
     ///
-    /// A hold whose attempt will not be charged for serves the next one; after one that will be, another is
-    /// taken, and where that does not fit the request ends with the budget's refusal: it is what the client
-    /// can do something about.
+    /// The hold of an attempt that is not charged is used for the next one; after an attempt that is charged,
+    /// another is taken. Where it does not fit, the request ends with the budget's refusal, because that is the
+    /// reason the client can act on.
     pub(super) async fn before_attempt(
         &mut self,
         context: &RelayContext,
@@ -134,7 +134,7 @@ impl RequestSpend {
         }
         let bound = bound.serving_unpriced(self.unpriced);
         let bounds = AttemptBounds { worst: bound.at(deployment), input: bound.input(deployment) };
-        // One left over from a cheaper deployment covers no dearer one.
+        // A hold left over from a cheaper deployment does not cover a more expensive one.
         if let Some(hold) = self.spare.take_if(|hold| hold.amount() < bounds.worst) {
             hold.release();
         }
@@ -172,12 +172,12 @@ impl RequestSpend {
         }
     }
 
-    /// Records that attempt `number` answered: the request's end bills it.
+    /// Records that attempt `number` answered: it is billed at the request's end.
     pub(super) fn attempt_answered(&mut self, number: u32) {
         self.answered = Some(number);
     }
 
-    /// What the answer costs, and what was charged before it: the number for header, receipt and budgets.
+    /// The cost of the answer and of all that was charged before it: the number in header, receipt and budgets.
     pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, basis: UsageBasis) -> Bill {
         let (Some(price), Some(usage)) = (price, usage) else {
             return Bill { cost: self.unanswered, estimated: self.unanswered > NanoUsd::ZERO, beyond: NanoUsd::ZERO };
@@ -185,8 +185,8 @@ impl RequestSpend {
         let of_answer = self.running.iter().flatten().find(|attempt| Some(attempt.number) == self.answered);
         let (cost, beyond) = match of_answer {
             Some(AttemptSpend { bounds, .. }) if basis.is_estimate() => {
-                // All the input it can have been, also where a count that came too early says less: a token is a
-                // byte or more, and that slack is all that covers output that nobody saw.
+                // With the most input that it can have had, even where an early count says less: a token is a byte
+                // or more, and only that margin covers output that was not seen.
                 let at_most = Usage { input: usage.input.max(bounds.input), ..usage };
                 (price.cost(at_most).max(LEAST).min(bounds.worst), NanoUsd::ZERO)
             }
@@ -207,7 +207,7 @@ impl RequestSpend {
     pub(super) fn end(&mut self, price: Option<Price>, usage: Option<Usage>, basis: UsageBasis) -> (Bill, Vec<Charge>) {
         let answered = self.answered.filter(|_| usage.is_some());
         for slot in 0..IN_FLIGHT {
-            // Sent and not answered, or answered without a trace of its usage: as much as it can have cost.
+            // Sent and not answered, or answered without any usage: the most that it can have cost.
             let unanswered = self.running[slot].take_if(|attempt| Some(attempt.number) != answered);
             if let Some(AttemptSpend { hold, bounds, .. }) = unanswered {
                 self.charge_unanswered(hold, bounds.worst);

@@ -8,7 +8,7 @@
 
 use super::{Admission, AdmissionDenied, AdmissionRequest, Counters, Ledger, LedgerStatus, RatesLeft, StoreFuture};
 use crate::domain::id::KeyId;
-use crate::domain::limit::{Left, Refused, SlidingWindow, Taken};
+use crate::domain::limit::{RateExceeded, RateLimitStatus, RateReservation, SlidingWindow};
 use crate::domain::receipt::Receipt;
 use crate::domain::refusal::{LimitKind, OverLimit};
 use parking_lot::{Mutex, RwLock};
@@ -265,19 +265,19 @@ impl RateCounter {
             return Ok(());
         }
         // More than remains cannot be taken: the refusal contains the exact wait.
-        self.window.take(amount, now).map(drop).map_err(|Refused { retry_after }| OverLimit {
+        self.window.take(amount, now).map(drop).map_err(|RateExceeded { retry_after }| OverLimit {
             limit: self.kind,
             ceiling,
             retry_after,
         })
     }
 
-    fn take(&mut self, amount: u64, now: Instant) -> Option<Taken> {
+    fn take(&mut self, amount: u64, now: Instant) -> Option<RateReservation> {
         self.limit?;
         self.window.take(amount, now).ok()
     }
 
-    fn left(&mut self, now: Instant) -> Option<Left> {
+    fn left(&mut self, now: Instant) -> Option<RateLimitStatus> {
         self.limit.map(|_| self.window.left(now))
     }
 }

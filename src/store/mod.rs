@@ -19,7 +19,7 @@ pub mod sqlite;
 use crate::domain::authorize::Limits;
 use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::id::KeyId;
-use crate::domain::limit::{Left, Taken};
+use crate::domain::limit::{RateLimitStatus, RateReservation};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use crate::domain::refusal::OverLimit;
@@ -260,9 +260,9 @@ pub struct AdmissionRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct RatesLeft {
     /// Of the requests per minute.
-    pub requests: Option<Left>,
+    pub requests: Option<RateLimitStatus>,
     /// Of the tokens per minute.
-    pub tokens: Option<Left>,
+    pub tokens: Option<RateLimitStatus>,
 }
 
 /// Why a request was refused, and what the client reads about its rate limits.
@@ -279,18 +279,18 @@ pub struct AdmissionDenied {
 #[derive(Debug)]
 pub struct Admission {
     key: KeyId,
-    tokens: Option<Taken>,
+    tokens: Option<RateReservation>,
     left: RatesLeft,
 }
 
 impl Admission {
     /// Requests that remained after this one was admitted; `None` without such a limit.
-    pub fn requests(&self) -> Option<Left> {
+    pub fn requests(&self) -> Option<RateLimitStatus> {
         self.left.requests
     }
 
     /// Tokens that remained after this request was admitted; `None` without such a limit.
-    pub fn tokens(&self) -> Option<Left> {
+    pub fn tokens(&self) -> Option<RateLimitStatus> {
         self.left.tokens
     }
 }

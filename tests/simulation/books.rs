@@ -1,45 +1,45 @@
-//! The referee's books: what is held, spent and served of every window, counted beside the purse.
+//! The checker's own count of what is held, spent and served of every budget window.
 //!
-//! Must never ask the purse: what was granted and settled it is told, the limits it knows from the world, and
-//! what is booked as spent at last it compares with the bank's own count.
+//! It must never ask the budget pool: holds and settlements are reported to it, limits come from the world, and
+//! at the end it compares what is charged with the count of the lease store.
 //! Start reading in [`Books::held`].
 
-use crate::laws::Law;
+use crate::laws::Invariant;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tierway::domain::budget::{Account, Budget, Charge, WindowSpan};
 use tierway::domain::money::NanoUsd;
 
-/// A law that money broke, and how.
-pub type Breach = (Law, String);
+/// An invariant about money that was broken, and how.
+pub type Violated = (Invariant, String);
 
 type Key = (Arc<Account>, WindowSpan);
 
 #[derive(Default)]
 pub struct Books {
-    /// The window that money is taken from: the latest that was ever seen.
+    /// The current window of each account: the latest that was ever seen.
     running: BTreeMap<Arc<Account>, WindowSpan>,
-    rows: BTreeMap<Key, Row>,
-    /// By request: how much it holds.
+    rows: BTreeMap<Key, WindowTotals>,
+    /// By request: the amount that it holds.
     holds: HashMap<usize, i64>,
-    /// By request: where what it is served is paid from.
+    /// By request: the windows that pay for it.
     funding: HashMap<usize, Vec<Key>>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Row {
+struct WindowTotals {
     held: i64,
     spent: i64,
     served: i64,
 }
 
 impl Books {
-    /// Whether a window has ended, or none is known to run.
+    /// Whether a window has ended, or no window is known.
     pub fn has_ended(&self, clock: i64) -> bool {
         self.running.is_empty() || self.running.values().any(|span| span.end_ms <= clock)
     }
 
-    /// The clock shows `clock`, and the bank knows a window as late as `latest`.
+    /// Updates the current window: the wall clock is at `clock`, and the lease store's latest window is `latest`.
     pub fn window(&mut self, budget: &Budget, clock: i64, latest: Option<WindowSpan>) {
         let now = budget.window.at(clock);
         let now = latest.map_or(now, |latest| latest.max(now));
@@ -47,8 +47,8 @@ impl Books {
         *running = now.max(*running);
     }
 
-    /// `request` holds `amount` of each of `budgets`: nowhere may more be spent and held than the limit.
-    pub fn held(&mut self, request: usize, budgets: &[Budget], amount: NanoUsd) -> Result<(), Breach> {
+    /// `request` holds `amount` of each of `budgets`: in none may more be spent and held than the limit.
+    pub fn held(&mut self, request: usize, budgets: &[Budget], amount: NanoUsd) -> Result<(), Violated> {
         let keys = budgets.iter().map(|budget| (budget.account.clone(), self.running[&budget.account]));
         let keys: Vec<Key> = keys.collect();
         self.holds.insert(request, amount.0);
@@ -58,30 +58,30 @@ impl Books {
             row.held += amount.0;
             let (out, limit, name) = (row.held + row.spent, budget.limit.0, &budget.account.name);
             if out > limit {
-                return Err((Law::Budget, format!("{out} of {limit} are spent and held of {name}")));
+                return Err((Invariant::Budget, format!("{out} of {limit} are spent and held of {name}")));
             }
         }
         Ok(())
     }
 
-    /// An attempt of `request` is sent that costs `worst` at most.
-    pub fn sent(&self, request: usize, worst: NanoUsd) -> Result<(), Breach> {
+    /// An attempt of `request` is sent that can cost `worst`.
+    pub fn sent(&self, request: usize, worst: NanoUsd) -> Result<(), Violated> {
         let held = self.holds.get(&request).copied().unwrap_or_default();
-        let reported = || format!("request {request} is sent under {held} and can cost {}", worst.0);
-        if held >= worst.0 { Ok(()) } else { Err((Law::HeldFirst, reported())) }
+        let message = || format!("request {request} is sent under {held} and can cost {}", worst.0);
+        if held >= worst.0 { Ok(()) } else { Err((Invariant::HeldFirst, message())) }
     }
 
-    /// The hold of `request` cost `actual`.
-    pub fn settled(&mut self, request: usize, actual: NanoUsd, charges: &[Charge]) -> Result<(), Breach> {
+    /// The hold of `request` is settled with `actual`.
+    pub fn settled(&mut self, request: usize, actual: NanoUsd, charges: &[Charge]) -> Result<(), Violated> {
         self.end(request, actual.0);
         let funding = &self.funding[&request];
         let strange = charges.iter().find(|charge| !funding.contains(&(charge.account.clone(), charge.span)));
-        let reported =
+        let message =
             |charge: &Charge| format!("request {request} was held in {funding:?} and is charged in {:?}", charge.span);
-        strange.map_or(Ok(()), |charge| Err((Law::Window, reported(charge))))
+        strange.map_or(Ok(()), |charge| Err((Invariant::BudgetPeriod, message(charge))))
     }
 
-    /// The hold of `request` cost nothing.
+    /// The hold of `request` is released.
     pub fn released(&mut self, request: usize) {
         self.end(request, 0);
     }
@@ -95,39 +95,45 @@ impl Books {
         }
     }
 
-    /// A provider counted `amount` for `request`.
+    /// A provider charges `amount` for `request`.
     pub fn served(&mut self, request: usize, amount: NanoUsd) {
         for key in self.funding.get(&request).into_iter().flatten() {
             self.rows.entry(key.clone()).or_default().served += amount.0;
         }
     }
 
-    /// The process was killed: what was held is spent, and so is all else that it had leased.
-    pub fn crashed(&mut self, spent: impl Fn(&Arc<Account>, WindowSpan) -> NanoUsd) -> Result<(), Breach> {
+    /// The process was killed: what was held counts as spent, and so does everything else that it had leased.
+    pub fn crashed(&mut self, spent: impl Fn(&Arc<Account>, WindowSpan) -> NanoUsd) -> Result<(), Violated> {
         self.holds.clear();
         self.running.clear();
         for ((account, span), row) in &mut self.rows {
             let (least, booked) = (row.spent + row.held, spent(account, *span).0);
             if booked < least {
-                return Err((Law::Paid, format!("{booked} of {least} are booked of {} after a crash", account.name)));
+                return Err((
+                    Invariant::Paid,
+                    format!("{booked} of {least} are booked of {} after a crash", account.name),
+                ));
             }
-            *row = Row { held: 0, spent: booked, ..*row };
+            *row = WindowTotals { held: 0, spent: booked, ..*row };
         }
         Ok(())
     }
 
-    /// The day is over, and `leased` is still leased.
-    pub fn close(&self, leased: NanoUsd, spent: impl Fn(&Arc<Account>, WindowSpan) -> NanoUsd) -> Result<(), Breach> {
+    /// Checks the end of the day, at which `leased` is still leased.
+    pub fn close(&self, leased: NanoUsd, spent: impl Fn(&Arc<Account>, WindowSpan) -> NanoUsd) -> Result<(), Violated> {
         for ((account, span), row) in &self.rows {
             let booked = spent(account, *span).0;
             if row.held != 0 {
-                return Err((Law::NothingHeld, format!("{} is held of {}", row.held, account.name)));
+                return Err((Invariant::NothingHeld, format!("{} is held of {}", row.held, account.name)));
             }
             if booked < row.served {
-                return Err((Law::Paid, format!("{booked} of {} that were served of {}", row.served, account.name)));
+                return Err((
+                    Invariant::Paid,
+                    format!("{booked} of {} that were served of {}", row.served, account.name),
+                ));
             }
         }
-        let reported = || format!("{} is leased after the end", leased.0);
-        if leased == NanoUsd::ZERO { Ok(()) } else { Err((Law::NothingHeld, reported())) }
+        let message = || format!("{} is leased after the end", leased.0);
+        if leased == NanoUsd::ZERO { Ok(()) } else { Err((Invariant::NothingHeld, message())) }
     }
 }

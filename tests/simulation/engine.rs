@@ -1,13 +1,13 @@
-//! Lives one day: events in the order of their time, the real plan, the real board, a jumping clock.
+//! Runs one day: events in order of time, the real plan, the real health registry, a jumping clock.
 //!
-//! Must never decide anything that the gateway decides: like `relay/dispatch.rs` it asks the plan, does
-//! what it says to scripted deployments, and reports how that went. The referee looks on.
+//! It must never decide what the gateway decides: like `relay/dispatch.rs` it asks the plan, makes its attempts
+//! at scripted deployments, and reports how they ended. The checker gets every step.
 //! Start reading in [`run`].
 
-use crate::laws::{End, Made, Referee, Sent, Sight, Sights, Violation};
-use crate::money::Cash;
+use crate::laws::{AttemptStart, Checker, Coverage, CoverageEvent, End, SentAttempt, Violation};
+use crate::money::BudgetSimulation;
 use crate::mutant::Mutant;
-use crate::provider::Fate;
+use crate::provider::ScriptedOutcome;
 use crate::world::{SimRng, World};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -22,8 +22,10 @@ use tierway::domain::call::{Call, CostFacts, Endpoint, FeatureSet, RequestMetada
 use tierway::domain::failure::Failure;
 use tierway::domain::id::DeploymentId;
 use tierway::domain::random::FNV_BASIS;
-use tierway::domain::routing::gauge::Form;
-use tierway::domain::routing::plan::{self, Attempt, FailedAttempt, GiveUp, HealthView, PlanTerms, RoutePlan, Step};
+use tierway::domain::routing::gauge::ResponseMode;
+use tierway::domain::routing::plan::{
+    self, Attempt, FailedAttempt, GiveUpReason, HealthView, PlanStep, PlanTerms, RoutePlan,
+};
 use tierway::domain::routing::table::RoutingTable;
 use tierway::random::Rng;
 use tierway::relay::health::{DeploymentSet, HealthRegistry, KeyHealthView, Permit};
@@ -32,42 +34,41 @@ use tierway::telemetry::Telemetry;
 #[path = "paying.rs"]
 mod paying;
 
-use paying::Worth;
+use paying::AttemptCost;
 
-/// What came of one day.
+/// The result of one day.
 pub struct Run {
     /// Equal for equal traces.
     pub trace: u64,
     pub violation: Option<Violation>,
-    pub sights: Sights,
-    /// Where and when each attempt was made.
+    pub coverage: Coverage,
+    /// Each attempt: its deployment and its time.
     pub attempts: Vec<(Arc<str>, Duration)>,
-    /// Deployments that came back: which, when, and after how long.
+    /// Breakers that closed: of which deployment, when, and after how long.
     pub closings: Vec<(String, Duration, Duration)>,
 }
 
-/// Lives the day of `world`, with one decision broken on purpose if `mutant` says so. Prints every step
-/// if `aloud`.
-pub fn run(world: &World, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>, aloud: bool) -> Run {
-    let mut day = Day::new(world, telemetry, mutant, aloud);
-    while let Some(Reverse((at, _, event))) = day.queue.pop() {
-        day.now = at;
-        day.referee.borrow_mut().now = at;
-        day.happen(event);
-        if day.referee.borrow().violation.is_some() {
+/// Runs the day of `world`, with the one wrong decision of `mutant`, if any. Prints every step if `verbose`.
+pub fn run(world: &World, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>, verbose: bool) -> Run {
+    let mut simulation = Simulation::new(world, telemetry, mutant, verbose);
+    while let Some(Reverse((at, _, event))) = simulation.queue.pop() {
+        simulation.now = at;
+        simulation.checker.borrow_mut().now = at;
+        simulation.handle(event);
+        if simulation.checker.borrow().violation.is_some() {
             break;
         }
     }
-    let in_flight = day.lives.iter().map(|live| live.deployments.in_flight()).sum();
-    let blocked = day.blocked_a_day_later();
-    let mut referee = day.referee.into_inner();
-    if referee.violation.is_none() {
-        referee.close_the_day(in_flight, &blocked);
-        let closed = day.cash.map_or(Ok(()), Cash::close);
-        closed.unwrap_or_else(|(law, reported)| referee.breach(law, reported));
+    let in_flight = simulation.active_tables.iter().map(|active| active.deployments.in_flight()).sum();
+    let blocked = simulation.blocked_a_day_later();
+    let mut checker = simulation.checker.into_inner();
+    if checker.violation.is_none() {
+        checker.close_the_day(in_flight, &blocked);
+        let closed = simulation.budgets.map_or(Ok(()), BudgetSimulation::close);
+        closed.unwrap_or_else(|(invariant, message)| checker.violate(invariant, message));
     }
-    let Referee { violation, sights, closings, .. } = referee;
-    Run { trace: day.trace.hash, violation, sights, attempts: day.trace.attempts, closings }
+    let Checker { violation, coverage, closings, .. } = checker;
+    Run { trace: simulation.trace.hash, violation, coverage, attempts: simulation.trace.attempts, closings }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -80,59 +81,59 @@ enum Event {
     Fail(usize, u32),
     Commit(usize, u32),
     Finish(usize, u32),
-    /// The client is gone.
+    /// The client disconnects.
     ClientGone(usize),
     /// The process is killed.
     Crash,
 }
 
-/// One table and its lineup, as requests that arrive under it keep them.
-struct Live {
+/// One table and its deployment set, which the requests that arrive under it keep.
+struct ActiveTable {
     table: RoutingTable,
-    /// As a mutant's plan walks it; the same otherwise.
-    walked: RoutingTable,
+    /// The table that plans choose from: changed by a mutant, the same otherwise.
+    plan_table: RoutingTable,
     deployments: DeploymentSet,
-    /// By deployment: the referee's number of it.
+    /// By deployment: the checker's number of it.
     places: Vec<usize>,
 }
 
-impl Live {
+impl ActiveTable {
     fn model(&self, deployment: DeploymentId) -> &str {
         &self.table.model(self.table.deployment(deployment).model).name
     }
 }
 
-/// A request on its way.
-struct Flight {
+/// A request that has not ended.
+struct ActiveRequest {
     plan: RoutePlan,
-    live: Arc<Live>,
-    form: Form,
+    active: Arc<ActiveTable>,
+    mode: ResponseMode,
     deadline: Duration,
     running: Option<Running>,
 }
 
 struct Running {
-    pass: Pass,
-    sent: Sent,
-    fate: Fate,
-    /// The answer, or its failure, as the deadline leaves it.
+    sim_permit: SimulatedPermit,
+    sent: SentAttempt,
+    outcome: ScriptedOutcome,
+    /// How the answer breaks off, if it does, with the deadline considered.
     broken: Option<Failure>,
-    worth: Worth,
+    cost: AttemptCost,
 }
 
-/// Leave to make an attempt: real, or a mutant's forgery.
-enum Pass {
+/// A permit for an attempt: a real one, or forged by a mutant.
+enum SimulatedPermit {
     Real(Permit),
     Forged,
 }
 
 struct Trace {
     hash: u64,
-    aloud: bool,
+    verbose: bool,
     attempts: Vec<(Arc<str>, Duration)>,
 }
 
-struct Day<'w> {
+struct Simulation<'w> {
     world: &'w World,
     mutant: Option<Mutant>,
     start: Instant,
@@ -140,22 +141,22 @@ struct Day<'w> {
     queue: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     events: u64,
     health: HealthRegistry,
-    lives: Vec<Arc<Live>>,
-    flights: Vec<Option<Flight>>,
+    active_tables: Vec<Arc<ActiveTable>>,
+    active_requests: Vec<Option<ActiveRequest>>,
     rng: Rng,
-    /// What providers do by chance.
-    luck: SimRng,
+    /// For random behaviour of providers.
+    provider_rng: SimRng,
     /// On days with budgets.
-    cash: Option<Cash<'w>>,
-    referee: RefCell<Referee<'w>>,
+    budgets: Option<BudgetSimulation<'w>>,
+    checker: RefCell<Checker<'w>>,
     trace: Trace,
 }
 
-impl<'w> Day<'w> {
-    fn new(world: &'w World, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>, aloud: bool) -> Self {
-        let seed = mutant.map_or(world.seed, |mutant| mutant.bend_seed(world.seed));
+impl<'w> Simulation<'w> {
+    fn new(world: &'w World, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>, verbose: bool) -> Self {
+        let seed = mutant.map_or(world.seed, |mutant| mutant.alter_seed(world.seed));
         let rng = Arc::new(Rng::seeded(seed));
-        let mut day = Self {
+        let mut simulation = Self {
             world,
             mutant,
             start: Clock.now(),
@@ -163,24 +164,24 @@ impl<'w> Day<'w> {
             queue: BinaryHeap::new(),
             events: 0,
             health: HealthRegistry::new(&world.tables[0].1.settings, telemetry.clone(), rng),
-            lives: Vec::new(),
-            flights: world.wishes.iter().map(|_| None).collect(),
+            active_tables: Vec::new(),
+            active_requests: world.planned_requests.iter().map(|_| None).collect(),
             rng: Rng::seeded(!seed),
-            luck: SimRng::seeded(seed),
-            cash: Cash::of(world, mutant),
-            referee: RefCell::new(Referee::new(world)),
-            trace: Trace { hash: FNV_BASIS, aloud, attempts: Vec::new() },
+            provider_rng: SimRng::seeded(seed),
+            budgets: BudgetSimulation::of(world, mutant),
+            checker: RefCell::new(Checker::new(world)),
+            trace: Trace { hash: FNV_BASIS, verbose, attempts: Vec::new() },
         };
         for (index, (at, _)) in world.tables.iter().enumerate() {
-            day.later(*at, Event::Reload(index));
+            simulation.later(*at, Event::Reload(index));
         }
-        for (index, wish) in world.wishes.iter().enumerate() {
-            day.later(wish.at, Event::Arrive(index));
+        for (index, planned) in world.planned_requests.iter().enumerate() {
+            simulation.later(planned.at, Event::Arrive(index));
         }
         for at in &world.money.crashes {
-            day.later(*at, Event::Crash);
+            simulation.later(*at, Event::Crash);
         }
-        day
+        simulation
     }
 
     fn later(&mut self, at: Duration, event: Event) {
@@ -192,7 +193,7 @@ impl<'w> Day<'w> {
         self.start + self.now
     }
 
-    fn happen(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Reload(index) => self.reload(index),
             Event::Arrive(request) => self.arrive(request),
@@ -200,76 +201,76 @@ impl<'w> Day<'w> {
             Event::Fail(request, number) => self.fail(request, number),
             Event::Commit(request, number) => self.commit(request, number),
             Event::Finish(request, number) => self.finish(request, number),
-            Event::ClientGone(request) => self.permit(request),
+            Event::ClientGone(request) => self.client_leaves(request),
             Event::Crash => self.crash(),
         }
     }
 
-    /// Breakers survive by name; what the new table does not name is gone.
+    /// Deployments keep their breakers by name; those that the new table does not have are removed.
     fn reload(&mut self, index: usize) {
-        if let Some(cash) = &mut self.cash {
-            cash.reload(index, self.now);
+        if let Some(budgets) = &mut self.budgets {
+            budgets.reload(index, self.now);
         }
         let table = self.world.tables[index].1.clone();
         let newcomers = (index > 0).then(|| self.instant());
         let deployments = self.health.deployment_set(&table, &self.world.providers, newcomers);
-        let mut referee = self.referee.borrow_mut();
-        let before = self.lives.last();
+        let mut checker = self.checker.borrow_mut();
+        let before = self.active_tables.last();
         let known = |name: &str| {
-            let (ids, live) = before.map(|live| (live.table.deployment_ids(), live))?;
-            let mut ids = ids.filter(|id| *live.table.deployment(*id).name == *name);
-            ids.next().map(|id| live.places[id.index()])
+            let (ids, active) = before.map(|active| (active.table.deployment_ids(), active))?;
+            let mut ids = ids.filter(|id| *active.table.deployment(*id).name == *name);
+            ids.next().map(|id| active.places[id.index()])
         };
         let mut join = |id: DeploymentId| {
             let held = table.deployment(id);
             let dedicated = table.model(held.model).dedicated.contains(&id);
             let model = &*table.model(held.model).name;
             let (region, provider) = (held.region.index(), held.provider.index());
-            known(&held.name).unwrap_or_else(|| referee.join(&held.name, model, region, provider, dedicated))
+            known(&held.name).unwrap_or_else(|| checker.join(&held.name, model, region, provider, dedicated))
         };
         let places: Vec<usize> = table.deployment_ids().map(&mut join).collect();
-        let gone = before.into_iter().flat_map(|live| &live.places).filter(|place| !places.contains(place));
-        gone.for_each(|place| referee.permit(*place));
-        drop(referee);
-        let mut walked = table.clone();
+        let gone = before.into_iter().flat_map(|active| &active.places).filter(|place| !places.contains(place));
+        gone.for_each(|place| checker.remove(*place));
+        drop(checker);
+        let mut plan_table = table.clone();
         if let Some(mutant) = self.mutant {
-            mutant.bend_walked(&mut walked);
+            mutant.alter_plan_table(&mut plan_table);
         }
         self.trace.note(self.now, [1, index as u64, 0], || format!("reload {index}"));
-        self.lives.push(Arc::new(Live { table, walked, deployments, places }));
+        self.active_tables.push(Arc::new(ActiveTable { table, plan_table, deployments, places }));
     }
 
     fn arrive(&mut self, request: usize) {
-        let live = self.lives.last().expect("the first table is there from the start").clone();
-        let (world, wish) = (self.world, &self.world.wishes[request]);
-        self.trace.note(self.now, [2, request as u64, wish.key as u64], || {
-            let (who, stream) = (&world.clients[wish.key].key.name, wish.stream);
-            format!("request {request} of {who} for {}, stream: {stream}", wish.model)
+        let active = self.active_tables.last().expect("the first table is there from the start").clone();
+        let (world, planned) = (self.world, &self.world.planned_requests[request]);
+        self.trace.note(self.now, [2, request as u64, planned.key as u64], || {
+            let (who, stream) = (&world.clients[planned.key].key.name, planned.stream);
+            format!("request {request} of {who} for {}, stream: {stream}", planned.model)
         });
-        let Some(plan) = self.build(request, &live) else { return self.end(request, End::Refused) };
-        if !self.hold_first(request, &plan, &live) {
+        let Some(plan) = self.build(request, &active) else { return self.end(request, End::Refused) };
+        if !self.hold_first(request, &plan, &active) {
             return self.end(request, End::Refused);
         }
-        let deadline = wish.at + wish.deadline.min(live.table.settings.total);
-        live.deployments.request(self.instant());
-        self.referee.borrow_mut().request();
-        if let Some(after) = wish.leaves {
-            self.later(wish.at + after, Event::ClientGone(request));
+        let deadline = planned.at + planned.deadline.min(active.table.settings.total);
+        active.deployments.request(self.instant());
+        self.checker.borrow_mut().request();
+        if let Some(after) = planned.leaves_after {
+            self.later(planned.at + after, Event::ClientGone(request));
         }
-        let form = Form::of(wish.stream);
-        self.flights[request] = Some(Flight { plan, live, form, deadline, running: None });
+        let mode = ResponseMode::of(planned.stream);
+        self.active_requests[request] = Some(ActiveRequest { plan, active, mode, deadline, running: None });
         self.advance(request);
     }
 
-    fn build(&mut self, request: usize, live: &Live) -> Option<RoutePlan> {
-        let wish = &self.world.wishes[request];
-        let mut key = self.world.clients[wish.key].key.clone();
-        let mut deadline = self.instant() + wish.deadline.min(live.table.settings.total);
-        let mut no_fallback = wish.no_fallback;
-        let mut table = std::borrow::Cow::Borrowed(&live.table);
+    fn build(&mut self, request: usize, active: &ActiveTable) -> Option<RoutePlan> {
+        let planned = &self.world.planned_requests[request];
+        let mut key = self.world.clients[planned.key].key.clone();
+        let mut deadline = self.instant() + planned.deadline.min(active.table.settings.total);
+        let mut no_fallback = planned.no_fallback;
+        let mut table = std::borrow::Cow::Borrowed(&active.table);
         if let Some(mutant) = self.mutant {
-            key = mutant.bend_key(&key);
-            mutant.bend_drafted(table.to_mut());
+            key = mutant.alter_key(&key);
+            mutant.alter_build_table(table.to_mut());
             match mutant {
                 Mutant::IgnoresTheDeadline => deadline += Duration::from_secs(3600),
                 Mutant::IgnoresNoFallback => no_fallback = false,
@@ -277,9 +278,9 @@ impl<'w> Day<'w> {
             }
         }
         let metadata = RequestMetadata {
-            model: wish.model.into(),
+            model: planned.model.into(),
             model_span: 0..0,
-            stream: wish.stream,
+            stream: planned.stream,
             ask_usage: None,
             max_output: None,
             choices: 1,
@@ -302,37 +303,37 @@ impl<'w> Day<'w> {
 
     /// Asks the plan what to do next, and does it.
     fn advance(&mut self, request: usize) {
-        let Some(mut flight) = self.flights[request].take() else { return };
-        let live = flight.live.clone();
+        let Some(mut active_request) = self.active_requests[request].take() else { return };
+        let active = active_request.active.clone();
         let draw = self.rng.draw();
-        let health = Watched {
-            view: live.deployments.seen_by(self.world.clients[self.world.wishes[request].key].id),
-            live: &live,
-            referee: &self.referee,
+        let health = CheckedHealth {
+            view: active.deployments.view_for(self.world.clients[self.world.planned_requests[request].key].id),
+            active: &active,
+            checker: &self.checker,
             mutant: self.mutant,
             taken: Cell::new(None),
         };
-        match flight.plan.next(&live.walked, &health, self.instant(), draw) {
-            Step::Try(attempt) => {
+        match active_request.plan.next(&active.plan_table, &health, self.instant(), draw) {
+            PlanStep::Try(attempt) => {
                 let (availability, average, state) = health.taken.get().expect("what is tried was taken");
-                let Some(worth) = self.hold_again(request, &live, attempt.deployment) else {
+                let Some(cost) = self.hold_again(request, &active, attempt.deployment) else {
                     drop(attempt);
                     return self.end(request, End::Refused);
                 };
-                self.send(request, &mut flight, attempt, worth, (availability, average, state));
-                self.flights[request] = Some(flight);
+                self.send(request, &mut active_request, attempt, cost, (availability, average, state));
+                self.active_requests[request] = Some(active_request);
             }
-            Step::Wait(pause) => {
-                self.referee.borrow_mut().sights.see(Sight::Pause);
+            PlanStep::Wait(pause) => {
+                self.checker.borrow_mut().coverage.see(CoverageEvent::Pause);
                 self.trace.note(self.now, [3, request as u64, pause.as_nanos() as u64], || {
                     format!("request {request} waits {pause:?}")
                 });
                 self.later(self.now + pause, Event::Wake(request));
-                self.flights[request] = Some(flight);
+                self.active_requests[request] = Some(active_request);
             }
-            Step::GiveUp(reason) => {
-                if matches!(reason, GiveUp::Unavailable { .. }) {
-                    self.referee.borrow_mut().sights.see(Sight::Unavailable);
+            PlanStep::GiveUp(reason) => {
+                if matches!(reason, GiveUpReason::Unavailable { .. }) {
+                    self.checker.borrow_mut().coverage.see(CoverageEvent::Unavailable);
                 }
                 self.end(request, End::GaveUp);
             }
@@ -342,120 +343,134 @@ impl<'w> Day<'w> {
     fn send(
         &mut self,
         request: usize,
-        flight: &mut Flight,
-        attempt: Attempt<Pass>,
-        worth: Worth,
+        active_request: &mut ActiveRequest,
+        attempt: Attempt<SimulatedPermit>,
+        cost: AttemptCost,
         (availability, average, state): (Availability, Option<Duration>, StateName),
     ) {
-        let Attempt { number, deployment, permit: pass, .. } = attempt;
-        let live = &flight.live;
-        let place = live.places[deployment.index()];
-        let healthy = if number > 1 { self.healthy(flight) } else { Vec::new() };
-        let model = live.table.model(live.table.deployment(deployment).model);
-        let made = Made {
+        let Attempt { number, deployment, permit: sim_permit, .. } = attempt;
+        let active = &active_request.active;
+        let place = active.places[deployment.index()];
+        let healthy = if number > 1 { self.healthy(active_request) } else { Vec::new() };
+        let model = active.table.model(active.table.deployment(deployment).model);
+        let start = AttemptStart {
             id: (request, number),
             place,
             availability,
             state,
             average,
-            max_attempts: live.table.settings.max_attempts,
-            room: live.table.deployment(deployment).max_concurrent,
-            spills: model.dedicated.iter().any(|id| live.table.deployment(*id).spill),
-            deadline: flight.deadline,
+            max_attempts: active.table.settings.max_attempts,
+            max_concurrent: active.table.deployment(deployment).max_concurrent,
+            spills: model.dedicated.iter().any(|id| active.table.deployment(*id).spill),
+            deadline: active_request.deadline,
             healthy: &healthy,
         };
-        let sent = self.referee.borrow_mut().attempt(&made);
-        let name = &live.table.deployment(deployment).name;
+        let sent = self.checker.borrow_mut().attempt(&start);
+        let name = &active.table.deployment(deployment).name;
         self.trace.attempt(self.now, request, number, place, name);
-        let wish = &self.world.wishes[request];
+        let planned = &self.world.planned_requests[request];
         let context = model.context.unwrap_or(u64::MAX);
-        let fate = self.world.scripts[name].fate(self.now, wish, context, &mut self.luck);
-        flight.running = Some(self.schedule(sent, pass, worth, fate, flight.deadline));
+        let outcome = self.world.scripts[name].outcome(self.now, planned, context, &mut self.provider_rng);
+        active_request.running = Some(self.schedule(sent, sim_permit, cost, outcome, active_request.deadline));
     }
 
-    /// When what of the attempt will be seen, the deadline considered.
-    fn schedule(&mut self, sent: Sent, pass: Pass, worth: Worth, fate: Fate, deadline: Duration) -> Running {
+    /// Schedules the events of an attempt, with the deadline considered.
+    fn schedule(
+        &mut self,
+        sent: SentAttempt,
+        sim_permit: SimulatedPermit,
+        cost: AttemptCost,
+        outcome: ScriptedOutcome,
+        deadline: Duration,
+    ) -> Running {
         let (request, number) = sent.id;
         let in_time = |after: Duration| self.now + after < deadline;
-        let late = Fate::Fails { after: deadline.saturating_sub(self.now), failure: Failure::Deadline };
-        let (fate, broken) = match fate {
-            Fate::Fails { after, .. } if in_time(after) => (fate, None),
-            Fate::Answers { end, broken, .. } if in_time(end) => (fate, broken),
-            Fate::Answers { first, .. } if in_time(first) => {
-                (Fate::Answers { first, end: deadline.saturating_sub(self.now), broken: None }, Some(Failure::Deadline))
-            }
+        let late = ScriptedOutcome::Fails { after: deadline.saturating_sub(self.now), failure: Failure::Deadline };
+        let (outcome, broken) = match outcome {
+            ScriptedOutcome::Fails { after, .. } if in_time(after) => (outcome, None),
+            ScriptedOutcome::Answers { end, broken, .. } if in_time(end) => (outcome, broken),
+            ScriptedOutcome::Answers { first, .. } if in_time(first) => (
+                ScriptedOutcome::Answers { first, end: deadline.saturating_sub(self.now), broken: None },
+                Some(Failure::Deadline),
+            ),
             _ => (late, None),
         };
-        match fate {
-            Fate::Fails { after, .. } => self.later(self.now + after, Event::Fail(request, number)),
-            Fate::Answers { first, .. } => self.later(self.now + first, Event::Commit(request, number)),
+        match outcome {
+            ScriptedOutcome::Fails { after, .. } => self.later(self.now + after, Event::Fail(request, number)),
+            ScriptedOutcome::Answers { first, .. } => self.later(self.now + first, Event::Commit(request, number)),
         }
-        Running { pass, sent, fate, broken, worth }
+        Running { sim_permit, sent, outcome, broken, cost }
     }
 
-    /// Where the plan's request would be well served now.
-    fn healthy(&self, flight: &Flight) -> Vec<usize> {
-        let live = &flight.live;
-        let view = live.deployments.seen_by(self.world.clients[0].id);
-        let ids = flight.plan.candidate_models().iter().flat_map(|candidate| &candidate.deployments);
+    /// The deployments of the plan that are healthy and would answer in time now.
+    fn healthy(&self, active_request: &ActiveRequest) -> Vec<usize> {
+        let active = &active_request.active;
+        let view = active.deployments.view_for(self.world.clients[0].id);
+        let ids = active_request.plan.candidate_models().iter().flat_map(|candidate| &candidate.deployments);
         let well = ids.filter(|id| {
-            let view = plan::HealthSource::view(&view, **id, flight.form, self.instant());
+            let view = plan::HealthSource::view(&view, **id, active_request.mode, self.instant());
             let flows = matches!(view.availability, Availability::Flowing { .. });
-            let in_time = view.average.is_none_or(|average| self.now + average < flight.deadline);
+            let in_time = view.average.is_none_or(|average| self.now + average < active_request.deadline);
             flows && !view.full && in_time
         });
-        well.map(|id| live.places[id.index()]).collect()
+        well.map(|id| active.places[id.index()]).collect()
     }
 
     fn blocked_a_day_later(&self) -> Vec<Arc<str>> {
         let later = self.instant() + Duration::from_secs(24 * 3600);
-        let Some(live) = self.lives.last() else { return Vec::new() };
-        let view = live.deployments.seen_by(self.world.clients[0].id);
-        let availability = |id: &DeploymentId| plan::HealthSource::view(&view, *id, Form::Stream, later).availability;
+        let Some(active) = self.active_tables.last() else { return Vec::new() };
+        let view = active.deployments.view_for(self.world.clients[0].id);
+        let availability =
+            |id: &DeploymentId| plan::HealthSource::view(&view, *id, ResponseMode::Stream, later).availability;
         let blocked = |id: &DeploymentId| matches!(availability(id), Availability::Blocked { .. });
-        live.table.deployment_ids().filter(blocked).map(|id| live.table.deployment(id).name.clone()).collect()
+        active.table.deployment_ids().filter(blocked).map(|id| active.table.deployment(id).name.clone()).collect()
     }
 
     /// The running attempt, if it is still the one that an event is about.
     fn running(&mut self, request: usize, number: u32) -> Option<&mut Running> {
-        let running = self.flights[request].as_mut()?.running.as_mut()?;
+        let running = self.active_requests[request].as_mut()?.running.as_mut()?;
         (running.sent.id.1 == number).then_some(running)
     }
 
     fn fail(&mut self, request: usize, number: u32) {
         let now = self.instant();
-        let Some(&mut Running { sent, fate: Fate::Fails { after, failure }, .. }) = self.running(request, number)
+        let Some(&mut Running { sent, outcome: ScriptedOutcome::Fails { after, failure }, .. }) =
+            self.running(request, number)
         else {
             return;
         };
-        let flight = self.flights[request].as_mut().expect("it runs");
-        let running = flight.running.take().expect("it runs");
-        let last_was_good = match &running.pass {
-            Pass::Real(permit) => permit.last_was_good(),
-            Pass::Forged => false,
+        let active_request = self.active_requests[request].as_mut().expect("it runs");
+        let running = active_request.running.take().expect("it runs");
+        let last_was_good = match &running.sim_permit {
+            SimulatedPermit::Real(permit) => permit.last_was_good(),
+            SimulatedPermit::Forged => false,
         };
-        let failure =
-            flight.plan.record(&flight.live.walked, number, FailedAttempt { failure, age: after, last_was_good });
-        let live = flight.live.clone();
-        if let Pass::Real(permit) = running.pass {
+        let failure = active_request.plan.record(
+            &active_request.active.plan_table,
+            number,
+            FailedAttempt { failure, age: after, last_was_good },
+        );
+        let active = active_request.active.clone();
+        if let SimulatedPermit::Real(permit) = running.sim_permit {
             permit.failed(failure, now);
         }
-        self.finished(&live, &sent, Some(failure));
-        self.pay_failed(request, running.worth, failure);
+        self.finished(&active, &sent, Some(failure));
+        self.pay_failed(request, running.cost, failure);
         self.advance(request);
     }
 
     fn commit(&mut self, request: usize, number: u32) {
         let now = self.instant();
-        let Some(Running { pass, sent, fate: Fate::Answers { first, end, .. }, .. }) = self.running(request, number)
+        let Some(Running { sim_permit, sent, outcome: ScriptedOutcome::Answers { first, end, .. }, .. }) =
+            self.running(request, number)
         else {
             return;
         };
-        if let Pass::Real(permit) = pass {
+        if let SimulatedPermit::Real(permit) = sim_permit {
             permit.answered(now);
         }
         let (sent, rest) = (*sent, *end - *first);
-        self.referee.borrow_mut().answered(&sent);
+        self.checker.borrow_mut().answered(&sent);
         self.trace.note(self.now, [4, request as u64, u64::from(number)], || format!("request {request} is answered"));
         self.later(self.now + rest, Event::Finish(request, number));
     }
@@ -463,20 +478,20 @@ impl<'w> Day<'w> {
     fn finish(&mut self, request: usize, number: u32) {
         let now = self.instant();
         let Some(&mut Running { sent, broken, .. }) = self.running(request, number) else { return };
-        let flight = self.flights[request].as_mut().expect("it runs");
-        let running = flight.running.take().expect("it runs");
-        let live = flight.live.clone();
-        match (running.pass, broken) {
-            (Pass::Real(permit), None) => permit.ended(now),
-            (Pass::Real(permit), Some(failure)) => permit.broke(failure, now),
-            (Pass::Forged, _) => {}
+        let active_request = self.active_requests[request].as_mut().expect("it runs");
+        let running = active_request.running.take().expect("it runs");
+        let active = active_request.active.clone();
+        match (running.sim_permit, broken) {
+            (SimulatedPermit::Real(permit), None) => permit.ended(now),
+            (SimulatedPermit::Real(permit), Some(failure)) => permit.broke(failure, now),
+            (SimulatedPermit::Forged, _) => {}
         }
-        self.finished(&live, &sent, broken);
-        self.pay(request, &live, &sent, running.worth, 1.0);
+        self.finished(&active, &sent, broken);
+        self.pay(request, &active, &sent, running.cost, 1.0);
         match (self.mutant, broken) {
             (Some(Mutant::RetriesAfterTheCommit), Some(failure)) => {
                 let end = FailedAttempt { failure, age: Duration::MAX, last_was_good: false };
-                flight_of(&mut self.flights, request).plan.record(&live.walked, number, end);
+                active_request_of(&mut self.active_requests, request).plan.record(&active.plan_table, number, end);
                 self.advance(request);
             }
             (_, None) => self.end(request, End::Served),
@@ -484,63 +499,64 @@ impl<'w> Day<'w> {
         }
     }
 
-    fn permit(&mut self, request: usize) {
-        let Some(flight) = self.flights[request].take() else { return };
-        self.referee.borrow_mut().sights.see(Sight::ClientGone);
-        if let Some(Running { pass, sent, fate, worth, .. }) = flight.running {
-            self.referee.borrow_mut().dropped(&sent);
-            self.pay_unfinished(request, &flight.live, &sent, fate, worth);
+    fn client_leaves(&mut self, request: usize) {
+        let Some(active_request) = self.active_requests[request].take() else { return };
+        self.checker.borrow_mut().coverage.see(CoverageEvent::ClientGone);
+        if let Some(Running { sim_permit, sent, outcome, cost, .. }) = active_request.running {
+            self.checker.borrow_mut().dropped(&sent);
+            self.pay_unfinished(request, &active_request.active, &sent, outcome, cost);
             if self.mutant == Some(Mutant::LeaksPermits) {
-                std::mem::forget(pass);
+                std::mem::forget(sim_permit);
             }
         }
-        if self.mutant != Some(Mutant::NeverSettlesTheGone) {
+        if self.mutant != Some(Mutant::NeverSettlesAbandoned) {
             self.end(request, End::Abandoned);
         }
     }
 
-    fn finished(&mut self, live: &Live, sent: &Sent, failure: Option<Failure>) {
+    fn finished(&mut self, active: &ActiveTable, sent: &SentAttempt, failure: Option<Failure>) {
         self.trace.note(self.now, [6, sent.id.0 as u64, u64::from(sent.id.1)], || {
             format!("attempt {}.{} ends: {failure:?}", sent.id.0, sent.id.1)
         });
-        let index = live.places.iter().position(|place| *place == sent.place).expect("it was chosen from there");
-        let state = live.deployments.states(self.instant())[index].1;
-        let view = live.deployments.seen_by(self.world.clients[0].id);
+        let index = active.places.iter().position(|place| *place == sent.place).expect("it was chosen from there");
+        let state = active.deployments.states(self.instant())[index].1;
+        let view = active.deployments.view_for(self.world.clients[0].id);
         let availability =
-            plan::HealthSource::view(&view, DeploymentId(index as u32), Form::Stream, self.instant()).availability;
+            plan::HealthSource::view(&view, DeploymentId(index as u32), ResponseMode::Stream, self.instant())
+                .availability;
         let until = match availability {
             Availability::Blocked { until } => Some(until - self.start),
             Availability::Flowing { .. } | Availability::ProbeDue => None,
         };
-        self.referee.borrow_mut().finished(sent, failure, state, until);
+        self.checker.borrow_mut().finished(sent, failure, state, until);
     }
 
-    /// The one way out of every request.
+    /// Ends a request, however it ended.
     fn end(&mut self, request: usize, how: End) {
         self.trace.note(self.now, [5, request as u64, how as u64], || format!("request {request}: {how:?}"));
-        self.flights[request] = None;
-        if let Some(cash) = &mut self.cash {
-            cash.release(request);
+        self.active_requests[request] = None;
+        if let Some(budgets) = &mut self.budgets {
+            budgets.release(request);
         }
-        let mut referee = self.referee.borrow_mut();
-        referee.end(request, how);
+        let mut checker = self.checker.borrow_mut();
+        checker.end(request, how);
         if self.mutant == Some(Mutant::SettlesTwice) {
-            referee.end(request, how);
+            checker.end(request, how);
         }
     }
 }
 
-fn flight_of(flights: &mut [Option<Flight>], request: usize) -> &mut Flight {
-    flights[request].as_mut().expect("the request is on its way")
+fn active_request_of(active_requests: &mut [Option<ActiveRequest>], request: usize) -> &mut ActiveRequest {
+    active_requests[request].as_mut().expect("the request has not ended")
 }
 
 impl Trace {
-    fn note(&mut self, now: Duration, words: [u64; 3], reported: impl FnOnce() -> String) {
+    fn note(&mut self, now: Duration, words: [u64; 3], message: impl FnOnce() -> String) {
         for word in [now.as_nanos() as u64].into_iter().chain(words) {
             self.hash = (self.hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
         }
-        if self.aloud {
-            println!("{now:>16.3?}  {}", reported());
+        if self.verbose {
+            println!("{now:>16.3?}  {}", message());
         }
     }
 
@@ -551,45 +567,45 @@ impl Trace {
     }
 }
 
-/// The real board through one key's eyes, with the referee looking over its shoulder.
-struct Watched<'a, 'w> {
+/// The real health source of one key; the checker gets every view of it.
+struct CheckedHealth<'a, 'w> {
     view: KeyHealthView<'a>,
-    live: &'a Live,
-    referee: &'a RefCell<Referee<'w>>,
+    active: &'a ActiveTable,
+    checker: &'a RefCell<Checker<'w>>,
     mutant: Option<Mutant>,
-    /// How the deployment taken last stood just before.
+    /// The health of the deployment taken last, just before it was taken.
     taken: Cell<Option<(Availability, Option<Duration>, StateName)>>,
 }
 
-impl Watched<'_, '_> {
+impl CheckedHealth<'_, '_> {
     fn state(&self, deployment: DeploymentId, now: Instant) -> StateName {
-        self.live.deployments.states(now)[deployment.index()].1
+        self.active.deployments.states(now)[deployment.index()].1
     }
 }
 
-impl plan::HealthSource for Watched<'_, '_> {
-    type Permit = Pass;
+impl plan::HealthSource for CheckedHealth<'_, '_> {
+    type Permit = SimulatedPermit;
 
-    fn view(&self, deployment: DeploymentId, form: Form, now: Instant) -> HealthView {
-        let view = self.view.view(deployment, form, now);
-        let bent = self.mutant.map(|mutant| mutant.bend_glance(view, || self.state(deployment, now)));
-        let view = bent.unwrap_or(view);
-        self.referee.borrow_mut().view(self.live.places[deployment.index()], view.availability);
+    fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView {
+        let view = self.view.view(deployment, mode, now);
+        let altered = self.mutant.map(|mutant| mutant.alter_view(view, || self.state(deployment, now)));
+        let view = altered.unwrap_or(view);
+        self.checker.borrow_mut().view(self.active.places[deployment.index()], view.availability);
         view
     }
 
-    fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<Pass> {
-        let HealthView { availability, average, .. } = self.view.view(deployment, form, now);
+    fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<SimulatedPermit> {
+        let HealthView { availability, average, .. } = self.view.view(deployment, mode, now);
         let flows = matches!(availability, Availability::Flowing { .. });
         let state = if flows { StateName::Closed } else { self.state(deployment, now) };
         let forges = self.mutant.is_some_and(Mutant::forges_permits);
-        let pass = match self.view.take(deployment, form, now) {
-            Some(permit) => Pass::Real(permit),
-            None if forges => Pass::Forged,
+        let sim_permit = match self.view.take(deployment, mode, now) {
+            Some(permit) => SimulatedPermit::Real(permit),
+            None if forges => SimulatedPermit::Forged,
             None => return None,
         };
         self.taken.set(Some((availability, average, state)));
-        Some(pass)
+        Some(sim_permit)
     }
 
     fn has_retry(&self, now: Instant) -> bool {

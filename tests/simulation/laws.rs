@@ -1,11 +1,11 @@
-//! The laws of the house, and the referee who watches a simulated day for a breach.
+//! The invariants of routing and budgets, and the checker that watches a simulated day for violations.
 //!
-//! Must never ask the code under trial whether it was right: what the referee holds against a decision
-//! it has counted itself, from what attempts were made and how they ended. From the board it reads only
-//! how a deployment stood just before it was taken.
-//! Start reading in [`Law`], then [`Referee::attempt`].
+//! It must never ask the code under test whether it was right: the checker counts for itself, from the attempts
+//! that were made and how they ended. From the health registry it reads only the health of a deployment just
+//! before it was taken.
+//! Start reading in [`Invariant`], then [`Checker::attempt`].
 
-use crate::world::{Kind, World};
+use crate::world::{World, WorldKind};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tierway::domain::failure::Failure;
 
 /// What must hold at every step of every day.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Law {
+pub enum Invariant {
     /// Nothing is sent to an open breaker or a resting deployment before its instant.
     OpenBreaker,
     /// Half-open admits one probe.
@@ -30,21 +30,21 @@ pub enum Law {
     Deadline,
     /// A region that failed in this request is passed over while a healthy one is left.
     FailedRegion,
-    /// A residency is never left.
+    /// No attempt is outside the residency.
     Residency,
     /// What the policy forbids is never tried.
     Policy,
-    /// `Pro/` never lands on shared capacity, unless it spills, and nothing else on dedicated.
+    /// `Pro/` requests never use shared capacity, unless it spills, and nothing else on dedicated.
     Reserved,
-    /// A deployment carries no more than it may.
+    /// A deployment has no more requests in flight than it may.
     Capacity,
-    /// Who forbids another model gets none.
+    /// A request that forbids other models gets none.
     OnlyModel,
-    /// The recovered return slowly, and are whole in time.
-    SlowReturn,
+    /// A recovered deployment gets its share back slowly, and all of it in time.
+    SlowStart,
     /// In a total outage attempts ÷ requests ≤ 1.2.
     Amplification,
-    /// No request fails while a region lives.
+    /// No request fails while a region is healthy.
     Survival,
     /// Every request ends exactly once.
     OneEnd,
@@ -52,9 +52,9 @@ pub enum Law {
     NothingLeft,
     /// What is spent and held of a budget is within its limit, in every window.
     Budget,
-    /// A hold belongs to the window it was made in, and a window that ended is not opened again.
-    Window,
-    /// Nothing is sent but under a hold of the most that it can cost.
+    /// A hold belongs to the window it was made in, and a window that ended is never used again.
+    BudgetPeriod,
+    /// Nothing is sent without a hold of the most that it can cost.
     HeldFirst,
     /// What providers served is spent, whatever happened to the request or to the process.
     Paid,
@@ -64,27 +64,27 @@ pub enum Law {
     SameTrace,
 }
 
-/// A law broken.
+/// A broken invariant.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Violation {
-    pub law: Law,
+    pub invariant: Invariant,
     pub seed: u64,
     /// Since the start of the day.
     pub at: Duration,
-    pub reported: String,
+    pub message: String,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { law, seed, at, reported } = self;
-        writeln!(f, "seed {seed} breaks {law:?} at {at:?}: {reported}")?;
+        let Self { invariant, seed, at, message } = self;
+        writeln!(f, "seed {seed} breaks {invariant:?} at {at:?}: {message}")?;
         write!(f, "replay: TIERWAY_SIM_SEED={seed} cargo test --test simulation -- --nocapture one_seed")
     }
 }
 
-/// The interesting things that happen: days without them prove nothing.
+/// What must happen for the invariants to be tested at all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sight {
+pub enum CoverageEvent {
     Request,
     Attempt,
     Extra,
@@ -105,44 +105,44 @@ pub enum Sight {
     /// A hold for a further attempt.
     FurtherHold,
     OverBudget,
-    /// A hold that would have needed a lease when the bank could not be asked.
+    /// A hold that needed a lease when the lease store was unavailable.
     LeaseStoreGone,
     Crash,
 }
 
 /// How often each was seen.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
-pub struct Sights([u64; Self::ALL.len()]);
+pub struct Coverage([u64; Self::ALL.len()]);
 
-impl Sights {
-    pub const ALL: [Sight; 19] = [
-        Sight::Request,
-        Sight::Attempt,
-        Sight::Extra,
-        Sight::PaidExtra,
-        Sight::FailedRegion,
-        Sight::Commit,
-        Sight::Opening,
-        Sight::Probe,
-        Sight::LostProbe,
-        Sight::Closing,
-        Sight::ClientGone,
-        Sight::Unavailable,
-        Sight::Pause,
-        Sight::Newcomer,
-        Sight::Hold,
-        Sight::FurtherHold,
-        Sight::OverBudget,
-        Sight::LeaseStoreGone,
-        Sight::Crash,
+impl Coverage {
+    pub const ALL: [CoverageEvent; 19] = [
+        CoverageEvent::Request,
+        CoverageEvent::Attempt,
+        CoverageEvent::Extra,
+        CoverageEvent::PaidExtra,
+        CoverageEvent::FailedRegion,
+        CoverageEvent::Commit,
+        CoverageEvent::Opening,
+        CoverageEvent::Probe,
+        CoverageEvent::LostProbe,
+        CoverageEvent::Closing,
+        CoverageEvent::ClientGone,
+        CoverageEvent::Unavailable,
+        CoverageEvent::Pause,
+        CoverageEvent::Newcomer,
+        CoverageEvent::Hold,
+        CoverageEvent::FurtherHold,
+        CoverageEvent::OverBudget,
+        CoverageEvent::LeaseStoreGone,
+        CoverageEvent::Crash,
     ];
 
-    pub fn see(&mut self, sight: Sight) {
-        self.0[sight as usize] += 1;
+    pub fn see(&mut self, event: CoverageEvent) {
+        self.0[event as usize] += 1;
     }
 
-    pub fn of(&self, sight: Sight) -> u64 {
-        self.0[sight as usize]
+    pub fn of(&self, event: CoverageEvent) -> u64 {
+        self.0[event as usize]
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -160,38 +160,38 @@ pub enum End {
     Abandoned,
 }
 
-/// What the referee knows of a deployment; a deployment removed and added again is another.
-struct Place {
+/// What the checker knows of a deployment; one that is removed and added again is another.
+struct DeploymentRecord {
     name: String,
     region: usize,
     dedicated: bool,
     model: String,
     provider: usize,
-    /// How often it has opened; ends of attempts sent before the last time are old news.
+    /// How often it has opened; ends of attempts sent before the last time are ignored.
     generation: u32,
     open: bool,
     /// Connections refused in a row.
     refused: u32,
     /// Nothing may be sent before.
     away_until: Duration,
-    /// The probe on its way.
+    /// The probe in flight.
     probe: Option<AttemptId>,
-    slept: Duration,
-    /// When it last came back (or joined), and how long it had been away.
+    away_for: Duration,
+    /// When its breaker last closed, or it was added, and how long it had been open.
     returned: Option<(Duration, Duration)>,
     in_flight: u32,
     /// How the last finished attempt there ended.
     last_good: Option<bool>,
-    /// Removed by a reload: only requests that set out before can still reach it.
+    /// Removed by a reload: only requests that arrived before can still use it.
     gone: bool,
 }
 
 /// Request and number of the attempt.
 pub type AttemptId = (usize, u32);
 
-/// What the referee remembers of one request.
+/// What the checker knows of one request.
 #[derive(Default)]
-struct Case {
+struct RequestRecord {
     tried: Vec<usize>,
     failed_regions: Vec<usize>,
     wants_larger: bool,
@@ -200,44 +200,44 @@ struct Case {
 }
 
 /// One attempt as it is made.
-pub struct Made<'a> {
+pub struct AttemptStart<'a> {
     pub id: AttemptId,
     pub place: usize,
-    /// How the deployment stood just before.
+    /// The health of the deployment just before.
     pub availability: Availability,
     pub state: StateName,
     pub average: Option<Duration>,
     pub max_attempts: u32,
-    /// How many the deployment may carry at once.
-    pub room: Option<u32>,
+    /// How many requests may be in flight at the deployment.
+    pub max_concurrent: Option<u32>,
     pub spills: bool,
     pub deadline: Duration,
-    /// Places of the plan that flow, have room and would answer in time.
+    /// Deployments of the plan that are healthy, not full and would answer in time.
     pub healthy: &'a [usize],
 }
 
-/// An attempt that was sent, for its end to be heard.
+/// An attempt that was sent and has not ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent {
+pub struct SentAttempt {
     pub id: AttemptId,
     pub place: usize,
     pub at: Duration,
     generation: u32,
 }
 
-pub struct Referee<'w> {
+pub struct Checker<'w> {
     world: &'w World,
     pub now: Duration,
-    places: Vec<Place>,
-    cases: Vec<Case>,
+    places: Vec<DeploymentRecord>,
+    request_records: Vec<RequestRecord>,
     /// By provider: since the last refusal of its only credential, and until when it rests at least.
     credentials: Vec<(Duration, Duration)>,
     requests: VecDeque<Duration>,
     paid: VecDeque<Duration>,
     /// Requests and attempts within the outage, once tripped.
     outage: (u64, u64),
-    pub sights: Sights,
-    /// Deployments that came back: which, when, and after how long.
+    pub coverage: Coverage,
+    /// Breakers that closed: of which deployment, when, and after how long.
     pub closings: Vec<(String, Duration, Duration)>,
     pub violation: Option<Violation>,
 }
@@ -248,29 +248,29 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 const NOT_FOUND: Duration = Duration::from_secs(60);
 const CREDENTIAL: Duration = Duration::from_secs(30);
 
-impl<'w> Referee<'w> {
+impl<'w> Checker<'w> {
     pub fn new(world: &'w World) -> Self {
         Self {
             world,
             now: Duration::ZERO,
             places: Vec::new(),
-            cases: world.wishes.iter().map(|_| Case::default()).collect(),
+            request_records: world.planned_requests.iter().map(|_| RequestRecord::default()).collect(),
             credentials: vec![(Duration::ZERO, Duration::ZERO); world.providers.len()],
             requests: VecDeque::new(),
             paid: VecDeque::new(),
             outage: (0, 0),
-            sights: Sights::default(),
+            coverage: Coverage::default(),
             closings: Vec::new(),
             violation: None,
         }
     }
 
-    /// A deployment joins.
+    /// A deployment is added.
     pub fn join(&mut self, name: &str, model: &str, region: usize, provider: usize, dedicated: bool) -> usize {
         if self.now > Duration::ZERO {
-            self.sights.see(Sight::Newcomer);
+            self.coverage.see(CoverageEvent::Newcomer);
         }
-        self.places.push(Place {
+        self.places.push(DeploymentRecord {
             name: name.to_owned(),
             region,
             dedicated,
@@ -281,7 +281,7 @@ impl<'w> Referee<'w> {
             refused: 0,
             away_until: Duration::ZERO,
             probe: None,
-            slept: Duration::ZERO,
+            away_for: Duration::ZERO,
             returned: (self.now > Duration::ZERO).then_some((self.now, Duration::ZERO)),
             in_flight: 0,
             last_good: None,
@@ -291,183 +291,197 @@ impl<'w> Referee<'w> {
     }
 
     /// A deployment is removed.
-    pub fn permit(&mut self, place: usize) {
+    pub fn remove(&mut self, place: usize) {
         self.places[place].gone = true;
     }
 
-    pub fn breach(&mut self, law: Law, reported: String) {
+    pub fn violate(&mut self, invariant: Invariant, message: String) {
         if self.violation.is_none() {
-            self.violation = Some(Violation { law, seed: self.world.seed, at: self.now, reported });
+            self.violation = Some(Violation { invariant, seed: self.world.seed, at: self.now, message });
         }
     }
 
-    fn hold(&mut self, law: Law, kept: bool, reported: impl FnOnce(&Self) -> String) {
+    fn hold(&mut self, invariant: Invariant, kept: bool, message: impl FnOnce(&Self) -> String) {
         if !kept {
-            let reported = reported(self);
-            self.breach(law, reported);
+            let message = message(self);
+            self.violate(invariant, message);
         }
     }
 
-    /// A request sets out.
+    /// A request arrives and has a plan.
     pub fn request(&mut self) {
-        self.sights.see(Sight::Request);
+        self.coverage.see(CoverageEvent::Request);
         self.requests.push_back(self.now);
         self.outage.0 += u64::from(self.in_tripped_outage());
     }
 
-    /// The plan is told that `place` stands like this.
+    /// The plan gets this availability of `place`.
     pub fn view(&mut self, place: usize, availability: Availability) {
-        let (Availability::Flowing { share }, Some((since, slept))) = (availability, self.places[place].returned)
+        let (Availability::Flowing { share }, Some((since, away_for))) = (availability, self.places[place].returned)
         else {
             return;
         };
         let age = self.now - since;
-        let whole = (slept * 2).max(Duration::from_secs(2));
+        let whole = (away_for * 2).max(Duration::from_secs(2));
         let kept = (age >= Duration::from_secs(1) || share <= 0.1) && (age < whole || share >= 1.0);
-        self.hold(Law::SlowReturn, kept, |r| {
-            format!("{} has {share} of its share {age:?} after {slept:?} away", r.places[place].name)
+        self.hold(Invariant::SlowStart, kept, |r| {
+            format!("{} has {share} of its share {age:?} after {away_for:?} away", r.places[place].name)
         });
     }
 
     /// An attempt is made.
-    pub fn attempt(&mut self, made: &Made<'_>) -> Sent {
-        let Made { id: (request, number), place, .. } = *made;
-        self.sights.see(Sight::Attempt);
+    pub fn attempt(&mut self, start: &AttemptStart<'_>) -> SentAttempt {
+        let AttemptStart { id: (request, number), place, .. } = *start;
+        self.coverage.see(CoverageEvent::Attempt);
         self.outage.1 += u64::from(self.in_tripped_outage());
-        self.hold(Law::AfterCommit, !self.cases[request].committed, |_| format!("request {request} had its answer"));
-        self.hold(Law::AttemptLimit, number <= made.max_attempts, |_| format!("attempt {number} of request {request}"));
+        self.hold(Invariant::AfterCommit, !self.request_records[request].committed, |_| {
+            format!("request {request} had its answer")
+        });
+        self.hold(Invariant::AttemptLimit, number <= start.max_attempts, |_| {
+            format!("attempt {number} of request {request}")
+        });
         self.places[place].in_flight += 1;
         let in_flight = self.places[place].in_flight;
-        let fits = made.room.is_none_or(|room| in_flight <= room);
-        self.hold(Law::Capacity, fits, |r| format!("{} carries {in_flight} of {:?}", r.places[place].name, made.room));
-        self.judge_balances(made);
-        self.judge_place(request, place, made.spills);
-        self.judge_time(made);
+        let fits = start.max_concurrent.is_none_or(|max_concurrent| in_flight <= max_concurrent);
+        self.hold(Invariant::Capacity, fits, |r| {
+            format!("{} carries {in_flight} of {:?}", r.places[place].name, start.max_concurrent)
+        });
+        self.check_availability(start);
+        self.check_allowed(request, place, start.spills);
+        self.check_deadline(start);
         if number > 1 {
-            self.sights.see(Sight::Extra);
-            self.judge_region(made);
-            self.judge_budget(request, place);
+            self.coverage.see(CoverageEvent::Extra);
+            self.check_region(start);
+            self.check_retry_budget(request, place);
         }
-        self.cases[request].tried.push(place);
-        Sent { id: made.id, place, at: self.now, generation: self.places[place].generation }
+        self.request_records[request].tried.push(place);
+        SentAttempt { id: start.id, place, at: self.now, generation: self.places[place].generation }
     }
 
-    fn judge_balances(&mut self, made: &Made<'_>) {
-        let place = made.place;
-        let half_open = made.state == StateName::HalfOpen;
-        match made.availability {
+    fn check_availability(&mut self, start: &AttemptStart<'_>) {
+        let place = start.place;
+        let half_open = start.state == StateName::HalfOpen;
+        match start.availability {
             Availability::Flowing { .. } => {}
             Availability::Blocked { .. } if half_open => {
-                self.breach(Law::OneProbe, format!("{} has its probe", self.places[place].name));
+                self.violate(Invariant::OneProbe, format!("{} has its probe", self.places[place].name));
             }
             Availability::Blocked { .. } => {
-                self.breach(Law::OpenBreaker, format!("{} is {:?}", self.places[place].name, made.state));
+                self.violate(Invariant::OpenBreaker, format!("{} is {:?}", self.places[place].name, start.state));
             }
             Availability::ProbeDue if half_open => {
-                self.sights.see(Sight::Probe);
-                let probe = self.places[place].probe.replace(made.id);
-                self.hold(Law::OneProbe, probe.is_none(), |r| {
+                self.coverage.see(CoverageEvent::Probe);
+                let probe = self.places[place].probe.replace(start.id);
+                self.hold(Invariant::OneProbe, probe.is_none(), |r| {
                     format!("{} has {probe:?} on its way", r.places[place].name)
                 });
             }
             // Its credential's trial.
             Availability::ProbeDue => {}
         }
-        let Place { away_until, provider, .. } = self.places[place];
+        let DeploymentRecord { away_until, provider, .. } = self.places[place];
         let until = away_until.max(self.credentials[provider].1);
-        self.hold(Law::OpenBreaker, self.now >= until, |r| {
+        self.hold(Invariant::OpenBreaker, self.now >= until, |r| {
             format!("{} was to be left alone until {until:?}", r.places[place].name)
         });
     }
 
-    fn judge_place(&mut self, request: usize, place: usize, spills: bool) {
-        let (wish, world) = (&self.world.wishes[request], self.world);
-        let client = &world.clients[wish.key];
-        let Place { name, region, dedicated, model, .. } = &self.places[place];
-        let reported = format!("request {request} of {} for {} at {name}", client.key.name, wish.model);
-        let reserved = wish.model.strip_prefix("Pro/");
+    fn check_allowed(&mut self, request: usize, place: usize, spills: bool) {
+        let (planned, world) = (&self.world.planned_requests[request], self.world);
+        let client = &world.clients[planned.key];
+        let DeploymentRecord { name, region, dedicated, model, .. } = &self.places[place];
+        let message = format!("request {request} of {} for {} at {name}", client.key.name, planned.model);
+        let reserved = planned.model.strip_prefix("Pro/");
         let region_kept = client.regions.contains(&crate::world::REGIONS[*region]);
         let policy_kept = client.models.contains(&&**model);
         let capacity_kept = if reserved.is_some() { *dedicated || spills } else { !*dedicated };
-        let named =
-            reserved.or_else(|| world.tables[0].1.models.iter().any(|m| &*m.name == wish.model).then_some(wish.model));
-        let bound = reserved.is_some() || wish.no_fallback;
+        let named = reserved
+            .or_else(|| world.tables[0].1.models.iter().any(|m| &*m.name == planned.model).then_some(planned.model));
+        let bound = reserved.is_some() || planned.no_fallback;
         let model_kept = !bound || named.is_none_or(|named| named == *model);
-        for (law, kept) in [
-            (Law::Residency, region_kept),
-            (Law::Policy, policy_kept),
-            (Law::Reserved, capacity_kept),
-            (Law::OnlyModel, model_kept),
+        for (invariant, kept) in [
+            (Invariant::Residency, region_kept),
+            (Invariant::Policy, policy_kept),
+            (Invariant::Reserved, capacity_kept),
+            (Invariant::OnlyModel, model_kept),
         ] {
-            self.hold(law, kept, |_| reported.clone());
+            self.hold(invariant, kept, |_| message.clone());
         }
     }
 
-    fn judge_time(&mut self, made: &Made<'_>) {
-        let needed = if made.id.1 > 1 { made.average.unwrap_or_default() } else { Duration::ZERO };
-        let kept = self.now < made.deadline && self.now + needed <= made.deadline;
-        self.hold(Law::Deadline, kept, |r| format!("{needed:?} needed, until {:?} at {:?}", made.deadline, r.now));
+    fn check_deadline(&mut self, start: &AttemptStart<'_>) {
+        let needed = if start.id.1 > 1 { start.average.unwrap_or_default() } else { Duration::ZERO };
+        let kept = self.now < start.deadline && self.now + needed <= start.deadline;
+        self.hold(Invariant::Deadline, kept, |r| {
+            format!("{needed:?} needed, until {:?} at {:?}", start.deadline, r.now)
+        });
     }
 
-    fn judge_region(&mut self, made: &Made<'_>) {
-        let case = &self.cases[made.id.0];
-        let failed = |place: usize| case.failed_regions.contains(&self.places[place].region);
-        // Once more at the same place is its own affair, and so is the size of a context.
-        let same = case.tried.last() == Some(&made.place);
-        if same || case.wants_larger || !failed(made.place) {
+    fn check_region(&mut self, start: &AttemptStart<'_>) {
+        let record = &self.request_records[start.id.0];
+        let failed = |place: usize| record.failed_regions.contains(&self.places[place].region);
+        // Retries at the same deployment and for a larger context are exempt.
+        let same = record.tried.last() == Some(&start.place);
+        if same || record.wants_larger || !failed(start.place) {
             return;
         }
-        self.sights.see(Sight::FailedRegion);
-        let better = made.healthy.iter().find(|place| {
-            !failed(**place) && !case.tried.contains(place) && self.places[**place].last_good != Some(false)
+        self.coverage.see(CoverageEvent::FailedRegion);
+        let better = start.healthy.iter().find(|place| {
+            !failed(**place) && !record.tried.contains(place) && self.places[**place].last_good != Some(false)
         });
         let better = better.map(|place| self.places[*place].name.clone());
-        self.hold(Law::FailedRegion, better.is_none(), |r| {
-            format!("{} although {better:?} is left", r.places[made.place].name)
+        self.hold(Invariant::FailedRegion, better.is_none(), |r| {
+            format!("{} although {better:?} is left", r.places[start.place].name)
         });
     }
 
     /// 20 % of the last ten seconds' requests, at least ten a second. The budget counts in whole seconds,
     /// so the last nine seconds' extra attempts are surely among those it allowed.
-    fn judge_budget(&mut self, request: usize, place: usize) {
-        let fallback = !self.cases[request].tried.contains(&place);
+    fn check_retry_budget(&mut self, request: usize, place: usize) {
+        let fallback = !self.request_records[request].tried.contains(&place);
         if fallback && self.places[place].last_good != Some(false) {
             return;
         }
-        self.sights.see(Sight::PaidExtra);
+        self.coverage.see(CoverageEvent::PaidExtra);
         self.paid.push_back(self.now);
         forget(&mut self.paid, self.now, 9);
         forget(&mut self.requests, self.now, 10);
         let share = u64::from(self.world.tables[0].1.settings.retry_budget_bp);
         let allowed = (self.requests.len() as u64 * share / 10_000).max(100);
         let spent = self.paid.len() as u64;
-        self.hold(Law::RetryBudget, spent <= allowed, |_| format!("{spent} extra attempts of {allowed}"));
+        self.hold(Invariant::RetryBudget, spent <= allowed, |_| format!("{spent} extra attempts of {allowed}"));
     }
 
-    /// The attempt's first token is in hand.
-    pub fn answered(&mut self, sent: &Sent) {
-        self.sights.see(Sight::Commit);
-        self.cases[sent.id.0].committed = true;
+    /// The attempt's first token has arrived.
+    pub fn answered(&mut self, sent: &SentAttempt) {
+        self.coverage.see(CoverageEvent::Commit);
+        self.request_records[sent.id.0].committed = true;
         if self.places[sent.place].probe == Some(sent.id) {
             self.close(sent.place);
         }
     }
 
     fn close(&mut self, place: usize) {
-        self.sights.see(Sight::Closing);
+        self.coverage.see(CoverageEvent::Closing);
         let now = self.now;
         let place = &mut self.places[place];
         place.probe = None;
         place.open = false;
         place.refused = 0;
         place.away_until = Duration::ZERO;
-        place.returned = Some((now, place.slept));
-        self.closings.push((place.name.clone(), now, place.slept));
+        place.returned = Some((now, place.away_for));
+        self.closings.push((place.name.clone(), now, place.away_for));
     }
 
-    /// The attempt is over; `failure` says how, where it did not go well. `state` is the breaker's state
-    /// now and `until` the end of its being closed to traffic.
-    pub fn finished(&mut self, sent: &Sent, failure: Option<Failure>, state: StateName, until: Option<Duration>) {
+    /// The attempt ended, with `failure` if it failed. `state` is the breaker's state now, and before `until`
+    /// nothing may be sent to the deployment.
+    pub fn finished(
+        &mut self,
+        sent: &SentAttempt,
+        failure: Option<Failure>,
+        state: StateName,
+        until: Option<Duration>,
+    ) {
         let was_probe = self.places[sent.place].probe == Some(sent.id);
         let good = matches!(failure, None | Some(Failure::Rejected | Failure::ContextTooLong));
         let says_nothing = matches!(failure, Some(Failure::Stale | Failure::Deadline));
@@ -484,32 +498,32 @@ impl<'w> Referee<'w> {
             place.probe = None;
         }
         if is_lost {
-            self.sights.see(Sight::LostProbe);
+            self.coverage.see(CoverageEvent::LostProbe);
         }
         if !says_nothing {
             place.last_good = Some(good);
         }
         let opens = state != StateName::Closed && !is_lost && (!place.open || was_probe);
         if opens {
-            self.sights.see(Sight::Opening);
+            self.coverage.see(CoverageEvent::Opening);
             place.open = true;
             place.generation += 1;
             place.refused = 0;
-            place.slept = until.map_or(Duration::ZERO, |until| until.saturating_sub(now));
+            place.away_for = until.map_or(Duration::ZERO, |until| until.saturating_sub(now));
         }
     }
 
-    fn note_failure(&mut self, sent: &Sent, failure: Option<Failure>) {
-        let case = &mut self.cases[sent.id.0];
+    fn note_failure(&mut self, sent: &SentAttempt, failure: Option<Failure>) {
+        let record = &mut self.request_records[sent.id.0];
         match failure {
-            Some(Failure::ContextTooLong) => case.wants_larger = true,
+            Some(Failure::ContextTooLong) => record.wants_larger = true,
             None | Some(Failure::Rejected | Failure::Deadline) => {}
-            Some(_) => case.failed_regions.push(self.places[sent.place].region),
+            Some(_) => record.failed_regions.push(self.places[sent.place].region),
         }
     }
 
-    /// Until when, at least, the deployment must now be left alone.
-    fn keep_away(&mut self, sent: &Sent, failure: Option<Failure>, was_probe: bool) {
+    /// Until when, at least, nothing may be sent to the deployment now.
+    fn keep_away(&mut self, sent: &SentAttempt, failure: Option<Failure>, was_probe: bool) {
         let settings = self.world.settings_at(self.now).breaker;
         let least = settings.open.mul_f64(JITTER);
         let (now, place) = (self.now, &mut self.places[sent.place]);
@@ -523,7 +537,7 @@ impl<'w> Referee<'w> {
             Some(Failure::NotFound) if current => away(now + NOT_FOUND.mul_f64(JITTER)),
             Some(Failure::CredentialRefused) if self.world.providers[place.provider].1.len() == 1 => {
                 let (last, until) = &mut self.credentials[place.provider];
-                // A refusal of an attempt sent before another's refusal is old news.
+                // A refusal of an attempt sent before another's refusal is ignored.
                 if sent.at >= *last {
                     *until = now + CREDENTIAL.mul_f64(JITTER);
                 }
@@ -543,33 +557,33 @@ impl<'w> Referee<'w> {
         }
     }
 
-    /// The attempt is dropped: its client left.
-    pub fn dropped(&mut self, sent: &Sent) {
+    /// The attempt is dropped: its client disconnected.
+    pub fn dropped(&mut self, sent: &SentAttempt) {
         let place = &mut self.places[sent.place];
         place.in_flight -= 1;
         if place.probe == Some(sent.id) {
             place.probe = None;
-            self.sights.see(Sight::LostProbe);
+            self.coverage.see(CoverageEvent::LostProbe);
         }
     }
 
-    /// A request leaves its receipt.
+    /// A request ended.
     pub fn end(&mut self, request: usize, how: End) {
-        let lives = self.world.kind == Kind::Survival;
-        self.hold(Law::Survival, !lives || how == End::Served, |_| format!("request {request} {how:?}"));
-        let already = std::mem::replace(&mut self.cases[request].ended, true);
-        self.hold(Law::OneEnd, !already, |_| format!("request {request} ended twice"));
+        let must_serve = self.world.kind == WorldKind::Survival;
+        self.hold(Invariant::Survival, !must_serve || how == End::Served, |_| format!("request {request} {how:?}"));
+        let already = std::mem::replace(&mut self.request_records[request].ended, true);
+        self.hold(Invariant::OneEnd, !already, |_| format!("request {request} ended twice"));
     }
 
     /// The day is over. `blocked` would still not be asked a day later.
     pub fn close_the_day(&mut self, in_flight: u32, blocked: &[Arc<str>]) {
-        let open = self.cases.iter().position(|case| !case.ended);
-        self.hold(Law::OneEnd, open.is_none(), |_| format!("request {open:?} never ended"));
-        self.hold(Law::NothingLeft, in_flight == 0, |_| format!("{in_flight} attempts in flight"));
-        self.hold(Law::NothingLeft, blocked.is_empty(), |_| format!("{blocked:?} are never asked again"));
+        let open = self.request_records.iter().position(|record| !record.ended);
+        self.hold(Invariant::OneEnd, open.is_none(), |_| format!("request {open:?} never ended"));
+        self.hold(Invariant::NothingLeft, in_flight == 0, |_| format!("{in_flight} attempts in flight"));
+        self.hold(Invariant::NothingLeft, blocked.is_empty(), |_| format!("{blocked:?} are never asked again"));
         let (requests, attempts) = self.outage;
         let kept = attempts * 10 <= requests * 12;
-        self.hold(Law::Amplification, kept, |_| format!("{attempts} attempts for {requests} requests"));
+        self.hold(Invariant::Amplification, kept, |_| format!("{attempts} attempts for {requests} requests"));
     }
 
     /// From a second after everything went down.

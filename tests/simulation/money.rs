@@ -1,11 +1,11 @@
-//! The day's money: the real purse over a bank that fails now and then, and crashes with all it has leased.
+//! The budgets of a day: the real budget pool over a lease store that fails at times, and crashes that lose leases.
 //!
-//! Must never judge: what is held, settled and served it tells the referee's books, which count for themselves.
-//! The rules of who pays what are those of `relay/spend.rs`. The purse's futures are driven by a runtime with
-//! one thread and no clock, so that a day stays as repeatable as it was.
-//! Start reading in [`Cash::hold`].
+//! It must never check an invariant: it reports what is held, settled and served to [`Books`], which counts for
+//! itself. The rules of payment are those of `relay/spend.rs`. The futures of the budget pool run on a runtime
+//! with one thread and no clock, so that a day stays repeatable.
+//! Start reading in [`BudgetSimulation::hold`].
 
-use crate::books::{Books, Breach};
+use crate::books::{Books, Violated};
 use crate::mutant::Mutant;
 use crate::world::{Money, SimRng, World};
 use std::collections::BTreeMap;
@@ -22,10 +22,10 @@ use tierway::store::memory_lease_store::MemoryLeaseStore;
 use tierway::store::{BackendUnavailable, Lease, LeaseRequest, LeaseStore, StoreFuture};
 use tokio::runtime::Runtime;
 
-/// No answer is longer, in tokens.
+/// The longest answer, in tokens.
 const CEILING: u64 = 1_000;
 
-/// What `input` and `output` tokens of `model` cost.
+/// The cost of `input` and `output` tokens of `model`.
 pub fn cost(model: &str, input: u64, output: u64) -> NanoUsd {
     let times = match model {
         "tiny" => 1,
@@ -48,7 +48,7 @@ pub fn worst(model: &str, size: u64) -> NanoUsd {
     cost(model, input_bound(size), CEILING)
 }
 
-/// What came of asking for a hold.
+/// The result of asking for a hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     Held,
@@ -56,26 +56,26 @@ pub enum Answer {
     Unavailable,
 }
 
-/// One process's money, and the bank that outlives it.
-pub struct Cash<'w> {
+/// One process's budget pool, and the lease store that outlives the process.
+pub struct BudgetSimulation<'w> {
     world: &'w World,
     mutant: Option<Mutant>,
     runtime: Runtime,
-    lease_store: Arc<Teller>,
+    lease_store: Arc<FlakyLeaseStore>,
     budget_pool: BudgetPool,
-    /// What is configured now: by client, its budgets and their tills.
+    /// What is configured now: by client, its budgets and their accounts.
     budgets: Vec<Vec<Budget>>,
     budget_accounts: Vec<Vec<Arc<BudgetAccount>>>,
     holds: Vec<Option<Hold>>,
     books: Books,
-    /// What providers count by chance.
-    luck: SimRng,
+    /// For random usage.
+    rng: SimRng,
 }
 
-impl<'w> Cash<'w> {
-    /// Money for the day of `world`, unless none of its keys has a budget.
+impl<'w> BudgetSimulation<'w> {
+    /// The budgets of the day of `world`, unless none of its keys has one.
     pub fn of(world: &'w World, mutant: Option<Mutant>) -> Option<Self> {
-        let lease_store = Arc::new(Teller::new(&world.money, world.seed, mutant));
+        let lease_store = Arc::new(FlakyLeaseStore::new(&world.money, world.seed, mutant));
         (!world.money.budgets.is_empty()).then(|| Self {
             world,
             mutant,
@@ -84,13 +84,13 @@ impl<'w> Cash<'w> {
             lease_store,
             budgets: Vec::new(),
             budget_accounts: Vec::new(),
-            holds: world.wishes.iter().map(|_| None).collect(),
+            holds: world.planned_requests.iter().map(|_| None).collect(),
             books: Books::default(),
-            luck: SimRng::seeded(world.seed ^ 0x6c75_636b),
+            rng: SimRng::seeded(world.seed ^ 0x6c75_636b),
         })
     }
 
-    /// From now on the limits of the table at `index` hold.
+    /// Applies the limits of the table at `index`.
     pub fn reload(&mut self, index: usize, now: Duration) {
         let budgets = self.world.money.budgets.iter();
         let scaled = |budget: &Budget| Budget { limit: self.world.money.limit(budget, index), ..budget.clone() };
@@ -102,11 +102,11 @@ impl<'w> Cash<'w> {
         let clock = self.world.money.clock(now);
         let open = |budget: &Budget| self.budget_pool.budget_account(budget, clock);
         self.budget_accounts = self.budgets.iter().map(|of_client| of_client.iter().map(open).collect()).collect();
-        self.look(clock);
+        self.open_current_windows(clock);
     }
 
-    /// Whoever looks at how the accounts stand opens the windows that are running, where one has ended.
-    fn look(&mut self, clock: i64) {
+    /// Opens the current windows, where one has ended: reading the account statuses does that.
+    fn open_current_windows(&mut self, clock: i64) {
         if self.books.has_ended(clock) {
             self.budget_pool.statuses(clock);
             for budget in self.budgets.iter().flatten() {
@@ -115,10 +115,10 @@ impl<'w> Cash<'w> {
         }
     }
 
-    /// Takes `amount` for `request` from every budget of its client's.
-    pub fn hold(&mut self, request: usize, amount: NanoUsd, now: Duration) -> Result<Answer, Breach> {
-        let (client, clock) = (self.world.wishes[request].key, self.world.money.clock(now));
-        self.look(clock);
+    /// Holds `amount` for `request` in every budget of its client.
+    pub fn hold(&mut self, request: usize, amount: NanoUsd, now: Duration) -> Result<Answer, Violated> {
+        let (client, clock) = (self.world.planned_requests[request].key, self.world.money.clock(now));
+        self.open_current_windows(clock);
         let held = self.runtime.block_on(self.budget_pool.hold(
             &FundingSources::budgets(self.budget_accounts[client].clone()),
             amount,
@@ -140,8 +140,8 @@ impl<'w> Cash<'w> {
         self.holds[request].as_ref().map(Hold::amount)
     }
 
-    /// An attempt that costs `worst` at most is sent under the hold of `request`.
-    pub fn sent(&mut self, request: usize, worst: NanoUsd) -> Result<(), Breach> {
+    /// An attempt that can cost `worst` is sent with the hold of `request`.
+    pub fn sent(&mut self, request: usize, worst: NanoUsd) -> Result<(), Violated> {
         if let Some(hold) = &mut self.holds[request] {
             hold.sent();
         }
@@ -155,22 +155,22 @@ impl<'w> Cash<'w> {
         }
     }
 
-    /// How many tokens a provider writes in answer to something, and whether it says so.
+    /// How many tokens a provider answers with, and whether it reports them.
     pub fn writes(&mut self) -> (u64, bool) {
-        (self.luck.below(CEILING + 1), self.luck.random(85))
+        (self.rng.below(CEILING + 1), self.rng.random(85))
     }
 
-    /// A provider has counted `amount` for `request`.
+    /// A provider charges `amount` for `request`.
     pub fn served(&mut self, request: usize, amount: NanoUsd) {
         self.books.served(request, amount);
     }
 
-    /// Ends the hold of `request`, which cost `actual`.
-    pub fn settle(&mut self, request: usize, actual: NanoUsd, now: Duration) -> Result<(), Breach> {
+    /// Settles the hold of `request` with `actual`.
+    pub fn settle(&mut self, request: usize, actual: NanoUsd, now: Duration) -> Result<(), Violated> {
         let Some(hold) = self.holds[request].take() else { return Ok(()) };
         let mut charges = hold.settle(actual);
-        if self.mutant == Some(Mutant::BooksInTheWindowRunning) {
-            let windows = self.budgets[self.world.wishes[request].key].iter().map(|budget| &budget.window);
+        if self.mutant == Some(Mutant::ChargesTheCurrentWindow) {
+            let windows = self.budgets[self.world.planned_requests[request].key].iter().map(|budget| &budget.window);
             let clock = self.world.money.clock(now);
             charges.iter_mut().zip(windows).for_each(|(charge, window)| charge.span = window.at(clock));
         }
@@ -178,7 +178,7 @@ impl<'w> Cash<'w> {
         self.books.settled(request, actual, &charges)
     }
 
-    /// Ends the hold of `request`, if there is one, which cost nothing.
+    /// Releases the hold of `request`, if there is one.
     pub fn release(&mut self, request: usize) {
         if let Some(hold) = self.holds[request].take() {
             hold.release();
@@ -186,22 +186,22 @@ impl<'w> Cash<'w> {
         }
     }
 
-    /// The client of `request` is gone.
+    /// The client of `request` disconnected.
     pub fn forget(&mut self, request: usize) {
         if self.mutant == Some(Mutant::LeaksHolds) {
             std::mem::forget(self.holds[request].take());
         }
     }
 
-    /// Gives back what nobody used.
+    /// Returns idle leases.
     pub fn tidy(&mut self, now: Duration) {
         let clock = self.world.money.clock(now);
-        self.look(clock);
+        self.open_current_windows(clock);
         self.budget_pool.return_idle_leases(clock);
     }
 
-    /// The process is killed and begins again: what it held and had leased is gone.
-    pub fn crash(&mut self, now: Duration) -> Result<(), Breach> {
+    /// The process is killed and started again: its holds and leases are lost.
+    pub fn crash(&mut self, now: Duration) -> Result<(), Violated> {
         self.holds.iter_mut().for_each(|hold| std::mem::forget(hold.take()));
         self.runtime = runtime();
         self.lease_store.book_leases_as_spent();
@@ -211,8 +211,8 @@ impl<'w> Cash<'w> {
         kept
     }
 
-    /// The process ends as it should.
-    pub fn close(self) -> Result<(), Breach> {
+    /// The process stops normally.
+    pub fn close(self) -> Result<(), Violated> {
         self.runtime.block_on(self.budget_pool.close());
         self.books.close(self.lease_store.inner.leased(), |account, span| self.lease_store.spent(account, span))
     }
@@ -222,53 +222,53 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().build().expect("it needs nothing of the system")
 }
 
-/// The memory bank behind a counter that fails now and then, and knows what a crash leaves.
-struct Teller {
+/// A memory lease store that fails at times, and knows what a crash leaves.
+struct FlakyLeaseStore {
     inner: MemoryLeaseStore,
     mutant: Option<Mutant>,
-    /// In a hundred.
+    /// How often it fails, in percent.
     fails: u64,
-    reported: Mutex<Reported>,
+    records: Mutex<LeaseRecords>,
 }
 
-/// What the bank has been asked and told.
-struct Reported {
-    luck: SimRng,
-    rows: BTreeMap<(Arc<Account>, WindowSpan), Row>,
+/// What the lease store was asked for.
+struct LeaseRecords {
+    rng: SimRng,
+    rows: BTreeMap<(Arc<Account>, WindowSpan), WindowTotals>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Row {
+struct WindowTotals {
     spent: i64,
     leased: i64,
 }
 
-impl Teller {
+impl FlakyLeaseStore {
     fn new(money: &Money, seed: u64, mutant: Option<Mutant>) -> Self {
-        let reported = Reported { luck: SimRng::seeded(seed ^ 0x6261_6e6b), rows: BTreeMap::new() };
+        let records = LeaseRecords { rng: SimRng::seeded(seed ^ 0x6261_6e6b), rows: BTreeMap::new() };
         Self {
             inner: MemoryLeaseStore::default(),
             mutant,
             fails: money.lease_store_fails,
-            reported: Mutex::new(reported),
+            records: Mutex::new(records),
         }
     }
 
-    fn reported(&self) -> MutexGuard<'_, Reported> {
-        self.reported.lock().expect("no thread panics with it")
+    fn records(&self) -> MutexGuard<'_, LeaseRecords> {
+        self.records.lock().expect("no thread panics with it")
     }
 
-    /// The latest window of which anything was asked for.
+    /// The latest window that a lease was asked for.
     fn latest(&self, account: &Arc<Account>) -> Option<WindowSpan> {
-        self.reported().rows.keys().rev().find(|(of, _)| of == account).map(|(_, span)| *span)
+        self.records().rows.keys().rev().find(|(of, _)| of == account).map(|(_, span)| *span)
     }
 
     fn spent(&self, account: &Arc<Account>, span: WindowSpan) -> NanoUsd {
-        NanoUsd(self.reported().rows.get(&(account.clone(), span)).map_or(0, |row| row.spent))
+        NanoUsd(self.records().rows.get(&(account.clone(), span)).map_or(0, |row| row.spent))
     }
 
     fn book_leases_as_spent(&self) {
-        let rows: Vec<_> = self.reported().rows.iter().map(|(key, row)| (key.clone(), row.leased)).collect();
+        let rows: Vec<_> = self.records().rows.iter().map(|(key, row)| (key.clone(), row.leased)).collect();
         let left = rows.into_iter().filter(|(_, leased)| *leased > 0);
         let charge =
             |((account, span), leased)| Charge { account, span, spent: NanoUsd(leased), leased: NanoUsd(leased) };
@@ -277,25 +277,25 @@ impl Teller {
     }
 
     fn book(&self, account: &Arc<Account>, span: WindowSpan, leased: i64, spent: i64) {
-        let mut reported = self.reported();
-        let row = reported.rows.entry((account.clone(), span)).or_default();
+        let mut records = self.records();
+        let row = records.rows.entry((account.clone(), span)).or_default();
         row.leased += leased;
         row.spent += spent;
     }
 }
 
-impl LeaseStore for Teller {
+impl LeaseStore for FlakyLeaseStore {
     fn lease(&self, ask: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
-        if self.reported().luck.random(self.fails) {
+        if self.records().rng.random(self.fails) {
             return Box::pin(std::future::ready(Err(BackendUnavailable)));
         }
-        // Granted before it is heard of: a crash in between leaves a lease that nobody knows.
+        // Granted before the answer arrives: a crash in between leaves a lease that no process knows.
         let (account, limit) = (ask.account.clone(), ask.limit);
         let forgets = self.mutant == Some(Mutant::LeasesBeyondTheLimit);
         let ask = if forgets { LeaseRequest { limit: NanoUsd(limit.0 * 2), ..ask } } else { ask };
         let Poll::Ready(Ok(leased)) = self.inner.lease(ask).as_mut().poll(&mut Context::from_waker(Waker::noop()))
         else {
-            unreachable!("the memory bank answers at once");
+            unreachable!("the memory lease store answers at once");
         };
         self.book(&account, leased.span, leased.amount.0, 0);
         let taken = if forgets { leased.taken.min(limit) } else { leased.taken };

@@ -1,10 +1,9 @@
-//! Decisions gone wrong on purpose, each to be caught by one law.
+//! Deliberately wrong decisions, each to be caught by one invariant.
 //!
-//! Must never be more than one step away from the real thing: a mutant wraps the real decision and
-//! bends one answer of it.
+//! A mutant must never differ in more than one step: it wraps the real decision and changes one answer of it.
 //! Start reading in [`Mutant`].
 
-use crate::laws::Law;
+use crate::laws::Invariant;
 use crate::world::World;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +14,7 @@ use tierway::domain::id::RegionId;
 use tierway::domain::routing::plan::HealthView;
 use tierway::domain::routing::table::RoutingTable;
 
-/// What was broken on purpose.
+/// What is deliberately wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutant {
     AdmitsWhileOpen,
@@ -29,54 +28,54 @@ pub enum Mutant {
     IgnoresResidency,
     IgnoresThePolicy,
     MixesCapacity,
-    Overfills,
+    ExceedsCapacity,
     IgnoresNoFallback,
-    ReturnsAtOnce,
+    SkipsSlowStart,
     OpensForAMoment,
     SettlesTwice,
-    NeverSettlesTheGone,
+    NeverSettlesAbandoned,
     LeaksPermits,
     LeasesBeyondTheLimit,
-    BooksInTheWindowRunning,
+    ChargesTheCurrentWindow,
     SendsWithoutAHold,
     SendsUnderTooSmallAHold,
-    TakesSilenceForFree,
+    ChargesNothingWithoutUsage,
     LeaksHolds,
     DrawsOtherNumbers,
 }
 
 impl Mutant {
-    /// Every mutant and the law that it breaks.
-    pub const ALL: [(Self, Law); 25] = [
-        (Self::AdmitsWhileOpen, Law::OpenBreaker),
-        (Self::AdmitsASecondProbe, Law::OneProbe),
-        (Self::IgnoresTheAttemptLimit, Law::AttemptLimit),
-        (Self::GivesUpEarly, Law::Survival),
-        (Self::NeverCountsRetries, Law::RetryBudget),
-        (Self::RetriesAfterTheCommit, Law::AfterCommit),
-        (Self::IgnoresTheDeadline, Law::Deadline),
-        (Self::ForgetsFailedRegions, Law::FailedRegion),
-        (Self::IgnoresResidency, Law::Residency),
-        (Self::IgnoresThePolicy, Law::Policy),
-        (Self::MixesCapacity, Law::Reserved),
-        (Self::Overfills, Law::Capacity),
-        (Self::IgnoresNoFallback, Law::OnlyModel),
-        (Self::ReturnsAtOnce, Law::SlowReturn),
-        (Self::OpensForAMoment, Law::Amplification),
-        (Self::SettlesTwice, Law::OneEnd),
-        (Self::NeverSettlesTheGone, Law::OneEnd),
-        (Self::LeaksPermits, Law::NothingLeft),
-        (Self::LeasesBeyondTheLimit, Law::Budget),
-        (Self::BooksInTheWindowRunning, Law::Window),
-        (Self::SendsWithoutAHold, Law::HeldFirst),
-        (Self::SendsUnderTooSmallAHold, Law::HeldFirst),
-        (Self::TakesSilenceForFree, Law::Paid),
-        (Self::LeaksHolds, Law::NothingHeld),
-        (Self::DrawsOtherNumbers, Law::SameTrace),
+    /// Every mutant and the invariant that it breaks.
+    pub const ALL: [(Self, Invariant); 25] = [
+        (Self::AdmitsWhileOpen, Invariant::OpenBreaker),
+        (Self::AdmitsASecondProbe, Invariant::OneProbe),
+        (Self::IgnoresTheAttemptLimit, Invariant::AttemptLimit),
+        (Self::GivesUpEarly, Invariant::Survival),
+        (Self::NeverCountsRetries, Invariant::RetryBudget),
+        (Self::RetriesAfterTheCommit, Invariant::AfterCommit),
+        (Self::IgnoresTheDeadline, Invariant::Deadline),
+        (Self::ForgetsFailedRegions, Invariant::FailedRegion),
+        (Self::IgnoresResidency, Invariant::Residency),
+        (Self::IgnoresThePolicy, Invariant::Policy),
+        (Self::MixesCapacity, Invariant::Reserved),
+        (Self::ExceedsCapacity, Invariant::Capacity),
+        (Self::IgnoresNoFallback, Invariant::OnlyModel),
+        (Self::SkipsSlowStart, Invariant::SlowStart),
+        (Self::OpensForAMoment, Invariant::Amplification),
+        (Self::SettlesTwice, Invariant::OneEnd),
+        (Self::NeverSettlesAbandoned, Invariant::OneEnd),
+        (Self::LeaksPermits, Invariant::NothingLeft),
+        (Self::LeasesBeyondTheLimit, Invariant::Budget),
+        (Self::ChargesTheCurrentWindow, Invariant::BudgetPeriod),
+        (Self::SendsWithoutAHold, Invariant::HeldFirst),
+        (Self::SendsUnderTooSmallAHold, Invariant::HeldFirst),
+        (Self::ChargesNothingWithoutUsage, Invariant::Paid),
+        (Self::LeaksHolds, Invariant::NothingHeld),
+        (Self::DrawsOtherNumbers, Invariant::SameTrace),
     ];
 
-    /// How the mutant sees a deployment that truly stands like `view`.
-    pub fn bend_glance(self, view: HealthView, state: impl Fn() -> StateName) -> HealthView {
+    /// The health that the mutant's plan gets for a deployment whose real health is `view`.
+    pub fn alter_view(self, view: HealthView, state: impl Fn() -> StateName) -> HealthView {
         let availability = match (self, view.availability) {
             (Self::AdmitsWhileOpen, Availability::Blocked { .. })
                 if matches!(state(), StateName::Open | StateName::Resting) =>
@@ -86,19 +85,19 @@ impl Mutant {
             (Self::AdmitsASecondProbe, Availability::Blocked { .. }) if state() == StateName::HalfOpen => {
                 Availability::ProbeDue
             }
-            (Self::ReturnsAtOnce, Availability::Flowing { .. }) => Availability::Flowing { share: 1.0 },
+            (Self::SkipsSlowStart, Availability::Flowing { .. }) => Availability::Flowing { share: 1.0 },
             (_, availability) => availability,
         };
-        HealthView { availability, full: view.full && self != Self::Overfills, ..view }
+        HealthView { availability, full: view.full && self != Self::ExceedsCapacity, ..view }
     }
 
-    /// Whether it makes attempts without leave.
+    /// Whether it makes attempts without a permit.
     pub fn forges_permits(self) -> bool {
-        matches!(self, Self::AdmitsWhileOpen | Self::AdmitsASecondProbe | Self::Overfills)
+        matches!(self, Self::AdmitsWhileOpen | Self::AdmitsASecondProbe | Self::ExceedsCapacity)
     }
 
-    /// The table as the mutant's plan walks it.
-    pub fn bend_walked(self, table: &mut RoutingTable) {
+    /// Changes the table that the mutant's plan chooses from.
+    pub fn alter_plan_table(self, table: &mut RoutingTable) {
         match self {
             Self::IgnoresTheAttemptLimit => table.settings.max_attempts += 3,
             Self::GivesUpEarly => table.settings.max_attempts = 1,
@@ -107,8 +106,8 @@ impl Mutant {
         }
     }
 
-    /// The table as the mutant's plan is drafted from.
-    pub fn bend_drafted(self, table: &mut RoutingTable) {
+    /// Changes the table that the mutant's plan is built from.
+    pub fn alter_build_table(self, table: &mut RoutingTable) {
         if self == Self::MixesCapacity {
             for model in &mut table.models {
                 let all: Vec<_> = model.shared.iter().chain(&model.dedicated).copied().collect();
@@ -120,8 +119,8 @@ impl Mutant {
         }
     }
 
-    /// The day as the mutant lives it.
-    pub fn bend_world(self, world: &mut World) {
+    /// Changes the day that the mutant runs.
+    pub fn alter_world(self, world: &mut World) {
         if self == Self::OpensForAMoment {
             for (_, table) in &mut world.tables {
                 table.settings.breaker.open = Duration::from_millis(1);
@@ -130,8 +129,8 @@ impl Mutant {
         }
     }
 
-    /// The key as the mutant knows it.
-    pub fn bend_key(self, key: &Arc<KeyRecord>) -> Arc<KeyRecord> {
+    /// The key that the mutant authorizes with.
+    pub fn alter_key(self, key: &Arc<KeyRecord>) -> Arc<KeyRecord> {
         let mut policy = (*key.policy).clone();
         match self {
             Self::IgnoresResidency => policy.residency = None,
@@ -141,8 +140,8 @@ impl Mutant {
         Arc::new(KeyRecord { policy: Arc::new(policy), ..(**key).clone() })
     }
 
-    /// What the mutant's dice are seeded with.
-    pub fn bend_seed(self, seed: u64) -> u64 {
+    /// The seed of the mutant's random values.
+    pub fn alter_seed(self, seed: u64) -> u64 {
         static TURN: AtomicU64 = AtomicU64::new(0);
         if self == Self::DrawsOtherNumbers { seed ^ TURN.fetch_add(1, Ordering::Relaxed) << 32 } else { seed }
     }

@@ -1,93 +1,98 @@
-//! How a day's requests pay: a hold before anything is sent, and what becomes of it.
+//! The payment of simulated requests: a hold before anything is sent, and its settlement or release.
 //!
-//! Must never be kinder than `relay/spend.rs`, whose rules these are, with numbers drawn in place of tokens.
-//! Start reading in [`Day::hold_first`]; a request's last word is in [`Day::end`].
+//! It must never be less strict than `relay/spend.rs`, whose rules these are, with random numbers for tokens.
+//! Start reading in [`Simulation::hold_first`]; the end of a request is [`Simulation::end`].
 
-use super::{Day, Live, Running};
-use crate::books::Breach;
-use crate::laws::{End, Sent, Sight};
+use super::{ActiveTable, Running, Simulation};
+use crate::books::Violated;
+use crate::laws::{CoverageEvent, End, SentAttempt};
 use crate::money::{self, Answer};
 use crate::mutant::Mutant;
-use crate::provider::Fate;
+use crate::provider::ScriptedOutcome;
 use tierway::domain::failure::Failure;
 use tierway::domain::id::DeploymentId;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::routing::plan::RoutePlan;
 
-/// What an attempt can cost, and what its answer has.
+/// What an attempt can cost, and the length of its answer.
 #[derive(Clone, Copy)]
-pub struct Worth {
+pub struct AttemptCost {
     worst: NanoUsd,
-    /// Its provider's output, in tokens, and whether it says how much that was.
+    /// The provider's output, in tokens, and whether the provider reports it.
     output: u64,
     is_reported: bool,
 }
 
-impl Day<'_> {
-    /// The process is killed: all that is under way is gone, and nobody settles it.
+impl Simulation<'_> {
+    /// The process is killed: all requests in flight are lost, and none is settled.
     pub fn crash(&mut self) {
-        let mut referee = self.referee.borrow_mut();
-        referee.sights.see(Sight::Crash);
+        let mut checker = self.checker.borrow_mut();
+        checker.coverage.see(CoverageEvent::Crash);
         self.trace.note(self.now, [8, 0, 0], || "the process is killed".to_owned());
         let mut gone = Vec::new();
-        for (request, flight) in self.flights.iter_mut().enumerate() {
-            let Some(flight) = flight.take() else { continue };
+        for (request, active_request) in self.active_requests.iter_mut().enumerate() {
+            let Some(active_request) = active_request.take() else { continue };
             gone.push(request);
-            if let (Some(Running { sent, worth, .. }), Some(cash)) = (&flight.running, &mut self.cash) {
-                referee.dropped(sent);
-                cash.served(request, worth.worst);
+            if let (Some(Running { sent, cost, .. }), Some(budgets)) = (&active_request.running, &mut self.budgets) {
+                checker.dropped(sent);
+                budgets.served(request, cost.worst);
             }
         }
-        drop(referee);
-        let kept = self.cash.as_mut().map(|cash| cash.crash(self.now));
-        self.judge(kept.unwrap_or(Ok(())));
+        drop(checker);
+        let kept = self.budgets.as_mut().map(|budgets| budgets.crash(self.now));
+        self.check(kept.unwrap_or(Ok(())));
         gone.into_iter().for_each(|request| self.end(request, End::Abandoned));
     }
 
-    /// Holds the dearest that the plan can come to.
-    pub fn hold_first(&mut self, request: usize, plan: &RoutePlan, live: &Live) -> bool {
-        let size = self.world.wishes[request].size;
+    /// Holds the cost of the most expensive deployment in the plan.
+    pub fn hold_first(&mut self, request: usize, plan: &RoutePlan, active: &ActiveTable) -> bool {
+        let size = self.world.planned_requests[request].size;
         let ids = plan.candidate_models().iter().flat_map(|candidate| &candidate.deployments);
-        let dearest = ids.map(|id| money::worst(live.model(*id), size)).max();
+        let dearest = ids.map(|id| money::worst(active.model(*id), size)).max();
         if request.is_multiple_of(16)
-            && let Some(cash) = &mut self.cash
+            && let Some(budgets) = &mut self.budgets
         {
-            cash.tidy(self.now);
+            budgets.tidy(self.now);
         }
         self.hold(request, dearest.unwrap_or(NanoUsd::ZERO))
     }
 
-    /// Before an attempt at `deployment`: what it can cost is held, again if it must be.
-    pub fn hold_again(&mut self, request: usize, live: &Live, deployment: DeploymentId) -> Option<Worth> {
-        let worst = money::worst(live.model(deployment), self.world.wishes[request].size);
-        let Some(cash) = &mut self.cash else { return Some(Worth { worst, output: 0, is_reported: true }) };
-        let (output, is_reported) = cash.writes();
-        let suffices = match (self.mutant, cash.held(request)) {
+    /// Before an attempt at `deployment`: holds what it can cost, with a new hold if necessary.
+    pub fn hold_again(
+        &mut self,
+        request: usize,
+        active: &ActiveTable,
+        deployment: DeploymentId,
+    ) -> Option<AttemptCost> {
+        let worst = money::worst(active.model(deployment), self.world.planned_requests[request].size);
+        let Some(budgets) = &mut self.budgets else { return Some(AttemptCost { worst, output: 0, is_reported: true }) };
+        let (output, is_reported) = budgets.writes();
+        let suffices = match (self.mutant, budgets.held(request)) {
             (Some(Mutant::SendsWithoutAHold), None) | (Some(Mutant::SendsUnderTooSmallAHold), Some(_)) => true,
             (_, held) => held.is_some_and(|held| held >= worst),
         };
         if !suffices {
-            cash.release(request);
-            self.referee.borrow_mut().sights.see(Sight::FurtherHold);
+            budgets.release(request);
+            self.checker.borrow_mut().coverage.see(CoverageEvent::FurtherHold);
             if !self.hold(request, worst) {
                 return None;
             }
         }
-        let kept = self.cash.as_mut()?.sent(request, worst);
-        self.judge(kept);
-        Some(Worth { worst, output, is_reported })
+        let kept = self.budgets.as_mut()?.sent(request, worst);
+        self.check(kept);
+        Some(AttemptCost { worst, output, is_reported })
     }
 
     fn hold(&mut self, request: usize, amount: NanoUsd) -> bool {
-        let Some(cash) = &mut self.cash else { return true };
-        let answer = cash.hold(request, amount, self.now).unwrap_or_else(|(law, reported)| {
-            self.referee.borrow_mut().breach(law, reported);
+        let Some(budgets) = &mut self.budgets else { return true };
+        let answer = budgets.hold(request, amount, self.now).unwrap_or_else(|(invariant, message)| {
+            self.checker.borrow_mut().violate(invariant, message);
             Answer::Held
         });
-        self.referee.borrow_mut().sights.see(match answer {
-            Answer::Held => Sight::Hold,
-            Answer::Over => Sight::OverBudget,
-            Answer::Unavailable => Sight::LeaseStoreGone,
+        self.checker.borrow_mut().coverage.see(match answer {
+            Answer::Held => CoverageEvent::Hold,
+            Answer::Over => CoverageEvent::OverBudget,
+            Answer::Unavailable => CoverageEvent::LeaseStoreGone,
         });
         self.trace.note(self.now, [9, request as u64, amount.0 as u64 ^ answer as u64], || {
             format!("request {request} asks to hold {amount}: {answer:?}")
@@ -95,50 +100,57 @@ impl Day<'_> {
         answer == Answer::Held
     }
 
-    /// An attempt failed. Where its provider may ask to be paid for it, it is charged as the worst.
-    pub fn pay_failed(&mut self, request: usize, worth: Worth, failure: Failure) {
-        let Some(cash) = &mut self.cash else { return };
+    /// An attempt failed. Where its provider may charge for it, it costs the most that it can.
+    pub fn pay_failed(&mut self, request: usize, cost: AttemptCost, failure: Failure) {
+        let Some(budgets) = &mut self.budgets else { return };
         if failure.may_cost() {
-            cash.served(request, worth.worst);
-            let kept = cash.settle(request, worth.worst, self.now);
-            self.judge(kept);
+            budgets.served(request, cost.worst);
+            let kept = budgets.settle(request, cost.worst, self.now);
+            self.check(kept);
         } else {
-            cash.unsent(request);
+            budgets.unsent(request);
         }
     }
 
-    /// An attempt ended before its answer did, for its client left.
-    pub fn pay_unfinished(&mut self, request: usize, live: &Live, sent: &Sent, fate: Fate, worth: Worth) {
-        if let Some(cash) = &mut self.cash {
-            cash.forget(request);
+    /// An attempt ended before its answer did, because its client disconnected.
+    pub fn pay_unfinished(
+        &mut self,
+        request: usize,
+        active: &ActiveTable,
+        sent: &SentAttempt,
+        outcome: ScriptedOutcome,
+        cost: AttemptCost,
+    ) {
+        if let Some(budgets) = &mut self.budgets {
+            budgets.forget(request);
         }
-        match fate {
-            Fate::Answers { first, end, .. } if self.now >= sent.at + first => {
+        match outcome {
+            ScriptedOutcome::Answers { first, end, .. } if self.now >= sent.at + first => {
                 let seen = (self.now - sent.at - first).as_secs_f64() / (end - first).as_secs_f64().max(1e-9);
-                self.pay(request, live, sent, Worth { is_reported: false, ..worth }, seen.min(1.0));
+                self.pay(request, active, sent, AttemptCost { is_reported: false, ..cost }, seen.min(1.0));
             }
-            _ => self.pay_failed(request, worth, Failure::Deadline),
+            _ => self.pay_failed(request, cost, Failure::Deadline),
         }
     }
 
-    /// An answer of which `seen` arrived is paid: as it was counted, or as it can have been at most.
-    pub fn pay(&mut self, request: usize, live: &Live, sent: &Sent, worth: Worth, seen: f64) {
-        let Some(cash) = &mut self.cash else { return };
-        let place = live.places.iter().position(|place| *place == sent.place).expect("it was chosen from there");
-        let (model, size) = (live.model(DeploymentId(place as u32)), self.world.wishes[request].size);
-        let output = (worth.output as f64 * seen) as u64;
+    /// Pays for an answer of which the share `seen` arrived: what was reported, or the most that it can have been.
+    pub fn pay(&mut self, request: usize, active: &ActiveTable, sent: &SentAttempt, cost: AttemptCost, seen: f64) {
+        let Some(budgets) = &mut self.budgets else { return };
+        let place = active.places.iter().position(|place| *place == sent.place).expect("it was chosen from there");
+        let (model, size) = (active.model(DeploymentId(place as u32)), self.world.planned_requests[request].size);
+        let output = (cost.output as f64 * seen) as u64;
         let served = money::cost(model, size, output);
         let actual = match self.mutant {
-            _ if worth.is_reported => served,
-            Some(Mutant::TakesSilenceForFree) => NanoUsd::ZERO,
-            _ => money::cost(model, money::input_bound(size), output).min(worth.worst),
+            _ if cost.is_reported => served,
+            Some(Mutant::ChargesNothingWithoutUsage) => NanoUsd::ZERO,
+            _ => money::cost(model, money::input_bound(size), output).min(cost.worst),
         };
-        cash.served(request, served);
-        let kept = cash.settle(request, actual, self.now);
-        self.judge(kept);
+        budgets.served(request, served);
+        let kept = budgets.settle(request, actual, self.now);
+        self.check(kept);
     }
 
-    fn judge(&mut self, kept: Result<(), Breach>) {
-        kept.unwrap_or_else(|(law, reported)| self.referee.borrow_mut().breach(law, reported));
+    fn check(&mut self, kept: Result<(), Violated>) {
+        kept.unwrap_or_else(|(invariant, message)| self.checker.borrow_mut().violate(invariant, message));
     }
 }

@@ -1,13 +1,13 @@
-//! Deployments that behave as a script says: well, slowly, badly, or not at all.
+//! Scripted deployments: healthy, slow, failing or silent.
 //!
-//! Must never know a breaker or a plan: what an attempt meets depends on the time and the request only.
-//! Start reading in [`Script::fate`].
+//! They must never know a breaker or a plan: the outcome of an attempt depends on time and request only.
+//! Start reading in [`Script::outcome`].
 
-use crate::world::{Burst, SimRng, Wish};
+use crate::world::{Burst, PlannedRequest, SimRng};
 use std::time::Duration;
 use tierway::domain::failure::Failure;
 
-/// How a deployment is at some time.
+/// How a deployment behaves at some time.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Behaviour {
     Healthy,
@@ -22,7 +22,7 @@ pub enum Behaviour {
     /// Fails every other time.
     Sick,
     Throttling(Option<Duration>),
-    /// Well and dead in turns of half a second.
+    /// Alternates between healthy and unreachable every half second.
     Flapping,
     /// Breaks its answers after the first token.
     Cutting,
@@ -33,19 +33,19 @@ pub enum Behaviour {
     Missing,
 }
 
-/// What becomes of one attempt, counted from it being sent.
+/// The outcome of one attempt; times count from when it is sent.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Fate {
+pub enum ScriptedOutcome {
     Fails { after: Duration, failure: Failure },
     Answers { first: Duration, end: Duration, broken: Option<Failure> },
 }
 
-/// One deployment's behaviours and from when on each holds.
+/// One deployment's behaviours, each with the time at which it begins.
 #[derive(Clone, Debug)]
 pub struct Script(Vec<(Duration, Behaviour)>);
 
 impl Behaviour {
-    /// A script over a day: for each burst something new, and something else in its midst.
+    /// A script for a day: a new behaviour for each burst, and another during it.
     pub fn any_day(rng: &mut SimRng, bursts: &[Burst]) -> Script {
         let mut turns = vec![(Duration::ZERO, Self::any(rng))];
         for burst in bursts {
@@ -56,7 +56,7 @@ impl Behaviour {
         Script(turns)
     }
 
-    /// Something else every one to ten seconds, for as long as it `lasts`; answers once begun are whole.
+    /// A new behaviour every one to ten seconds, for as long as it `lasts`; answers that began never break off.
     pub fn flipping(rng: &mut SimRng, lasts: Duration) -> Script {
         let (mut turns, mut at) = (Vec::new(), Duration::ZERO);
         while at <= lasts {
@@ -99,31 +99,31 @@ impl Script {
         Self(vec![(Duration::ZERO, behaviour)])
     }
 
-    /// Healthy but for `behaviour` in between.
+    /// Healthy, except for `behaviour` in between.
     pub fn between(from: Duration, to: Duration, behaviour: Behaviour) -> Self {
         Self(vec![(Duration::ZERO, Behaviour::Healthy), (from, behaviour), (to, Behaviour::Healthy)])
     }
 
-    /// What `wish`, sent at `now` to a model of this `context`, meets.
-    pub fn fate(&self, now: Duration, wish: &Wish, context: u64, rng: &mut SimRng) -> Fate {
+    /// The outcome of `planned`, sent at `now` to a model of this `context`.
+    pub fn outcome(&self, now: Duration, planned: &PlannedRequest, context: u64, rng: &mut SimRng) -> ScriptedOutcome {
         let turn = self.0.iter().rev().find(|(from, _)| *from <= now);
         let behaviour = turn.map_or(Behaviour::Healthy, |(_, behaviour)| *behaviour);
         let ms = Duration::from_millis;
         let quick = ms(20 + rng.below(100));
-        let fails = |after, failure| Fate::Fails { after, failure };
+        let fails = |after, failure| ScriptedOutcome::Fails { after, failure };
         let answers = |first: Duration, rng: &mut SimRng| match first + rng.spread(ms(20), ms(5_000)) {
-            _ if wish.poisonous => Fate::Fails { after: first, failure: Failure::Rejected },
-            _ if wish.size > context => Fate::Fails { after: first, failure: Failure::ContextTooLong },
-            end if wish.stream => Fate::Answers { first, end, broken: None },
-            end => Fate::Answers { first: end, end, broken: None },
+            _ if planned.always_rejected => ScriptedOutcome::Fails { after: first, failure: Failure::Rejected },
+            _ if planned.size > context => ScriptedOutcome::Fails { after: first, failure: Failure::ContextTooLong },
+            end if planned.stream => ScriptedOutcome::Answers { first, end, broken: None },
+            end => ScriptedOutcome::Answers { first: end, end, broken: None },
         };
-        let silence = if wish.stream { Failure::FirstTokenTimeout } else { Failure::WholeTimeout };
+        let silence = if planned.stream { Failure::FirstTokenTimeout } else { Failure::WholeTimeout };
         match behaviour {
             Behaviour::Healthy => answers(quick, rng),
             Behaviour::Slow => answers(quick * 20, rng),
             Behaviour::Refusing => fails(ms(1), Failure::Unreachable),
             Behaviour::Unroutable => fails(ms(750), Failure::ConnectTimeout),
-            Behaviour::BlackHole => fails(ms(if wish.stream { 10_000 } else { 120_000 }), silence),
+            Behaviour::BlackHole => fails(ms(if planned.stream { 10_000 } else { 120_000 }), silence),
             Behaviour::Failing(status) => fails(quick, Failure::Status(status)),
             Behaviour::Sick if rng.random(50) => fails(quick, Failure::Status(502)),
             Behaviour::Sick => answers(quick, rng),
@@ -131,7 +131,9 @@ impl Script {
             Behaviour::Flapping if (now.as_millis() / 500).is_multiple_of(2) => fails(ms(1), Failure::Unreachable),
             Behaviour::Flapping => answers(quick, rng),
             Behaviour::Cutting => match answers(quick, rng) {
-                Fate::Answers { first, end, .. } => Fate::Answers { first, end, broken: Some(Failure::Truncated) },
+                ScriptedOutcome::Answers { first, end, .. } => {
+                    ScriptedOutcome::Answers { first, end, broken: Some(Failure::Truncated) }
+                }
                 refused => refused,
             },
             Behaviour::Resetting => fails(ms(2), Failure::Reset),

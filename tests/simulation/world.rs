@@ -1,6 +1,6 @@
-//! A day made from a seed: what can be routed to, how each deployment behaves when, who asks for what.
+//! A day generated from a seed: the routing tables, the behaviour of each deployment, and all requests.
 //!
-//! Must never look at what the gateway does with it: a world is complete before its first request.
+//! It must never depend on what the gateway does: a world is complete before its first request.
 //! Start reading in [`World::of`].
 
 use crate::provider::{Behaviour, Script};
@@ -18,9 +18,9 @@ use tierway::domain::random::RandomValue;
 use tierway::domain::routing::table::{
     Alias, BalanceStrategy, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };
-use tierway::relay::health::Fingerprint;
+use tierway::relay::health::CredentialHash;
 
-/// Dice that give the same numbers for the same seed.
+/// Random values that are the same for the same seed.
 pub struct SimRng {
     seed: RandomValue,
     next: u64,
@@ -48,47 +48,47 @@ impl SimRng {
         among[self.below(among.len() as u64) as usize].clone()
     }
 
-    /// Between `least` and `most`, each order of magnitude alike.
+    /// A time between `least` and `most`, each order of magnitude with the same probability.
     pub fn spread(&mut self, least: Duration, most: Duration) -> Duration {
         let (least, most) = (least.as_secs_f64().ln(), most.as_secs_f64().ln());
         Duration::from_secs_f64((least + (most - least) * self.draw().unit()).exp())
     }
 }
 
-/// What kind of day it is.
+/// The kind of a day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// Bursts of traffic over a day, every kind of trouble, reloads; every other one under budgets.
+pub enum WorldKind {
+    /// Bursts of traffic over a day, every kind of fault, reloads; every other seed with budgets.
     Day,
     /// Everything fails at once, and no breaker ever trips: only the retry budget holds.
     Storm,
-    /// Everything is down for a while, under steady load.
+    /// Everything is down for some seconds, under steady load.
     Outage,
-    /// One region lives, all others fail in turns.
+    /// One region stays healthy, all others fail again and again.
     Survival,
-    /// Made by a test for what it is about.
-    Rehearsal,
+    /// Two regions, one of which behaves as a test says.
+    TwoRegions,
 }
 
 /// One request to come.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct PlannedRequest {
     pub at: Duration,
     pub key: usize,
     pub model: &'static str,
     pub stream: bool,
     pub no_fallback: bool,
-    /// From `at` on.
+    /// Counted from `at`.
     pub deadline: Duration,
-    /// The client is gone this long after `at`.
-    pub leaves: Option<Duration>,
-    /// Providers refuse it, whoever they are.
-    pub poisonous: bool,
-    /// In tokens.
+    /// The client disconnects this long after `at`.
+    pub leaves_after: Option<Duration>,
+    /// Every provider rejects it.
+    pub always_rejected: bool,
+    /// The input in tokens.
     pub size: u64,
 }
 
-/// A key and what, by hand and not by policy, its requests may touch.
+/// A key, and the models and regions it may use, written here by hand and not computed from its policy.
 pub struct Client {
     pub id: KeyId,
     pub key: Arc<KeyRecord>,
@@ -99,13 +99,13 @@ pub struct Client {
 /// Everything about one day.
 pub struct World {
     pub seed: u64,
-    pub kind: Kind,
-    /// Tables and from when on they hold; the first from the start.
+    pub kind: WorldKind,
+    /// Tables and the times at which they are activated; the first at the start.
     pub tables: Vec<(Duration, RoutingTable)>,
-    /// By name, with our credentials' fingerprints.
-    pub providers: Vec<(Arc<str>, Vec<Fingerprint>)>,
+    /// Provider names with the hashes of our credentials.
+    pub providers: Vec<(Arc<str>, Vec<CredentialHash>)>,
     pub clients: Vec<Client>,
-    pub wishes: Vec<Wish>,
+    pub planned_requests: Vec<PlannedRequest>,
     /// By the deployment's name, over all reloads.
     pub scripts: HashMap<Arc<str>, Script>,
     /// When everything is down.
@@ -113,25 +113,25 @@ pub struct World {
     pub money: Money,
 }
 
-/// What may be spent, and what becomes of the clock and the process that count it.
+/// The budgets, and the faults of clock, process and lease store.
 #[derive(Default)]
 pub struct Money {
-    /// By client: of the first table.
+    /// By client; the limits are those of the first table.
     pub budgets: Vec<Vec<Budget>>,
-    /// By table: all limits, in a hundred.
+    /// By table: the factor of all limits, in percent.
     percent: Vec<i64>,
-    /// What the clock shows when the day begins.
+    /// The wall clock at the start of the day.
     start_unix_ms: i64,
-    /// From when on it shows how many milliseconds more.
+    /// Jumps of the wall clock: from when on, and the offset in milliseconds.
     jumps: Vec<(Duration, i64)>,
     /// When the process is killed.
     pub crashes: Vec<Duration>,
-    /// How often the bank cannot be asked, in a hundred.
+    /// How often the lease store is unavailable, in percent.
     pub lease_store_fails: u64,
 }
 
 impl Money {
-    /// What the clock shows at `now`, in Unix milliseconds.
+    /// The wall clock at `now`, in Unix milliseconds.
     pub fn clock(&self, now: Duration) -> i64 {
         let jump = self.jumps.iter().rev().find(|(from, _)| *from <= now);
         self.start_unix_ms + now.as_millis() as i64 + jump.map_or(0, |(_, by)| *by)
@@ -142,7 +142,7 @@ impl Money {
         NanoUsd(budget.limit.0 / 100 * self.percent[index])
     }
 
-    /// Money for a day of these bursts, in the midst of one of which a year ends.
+    /// Budgets for a day with these bursts; a year ends during one of them.
     fn of_day(seed: u64, bursts: &[Burst], tables: usize) -> Self {
         let rng = &mut SimRng::seeded(seed ^ 0x6d6f_6e65);
         let moment = |rng: &mut SimRng| {
@@ -168,7 +168,7 @@ impl Money {
 /// The first millisecond of 2027 in UTC.
 const NEW_YEAR_MS: i64 = 1_798_761_600_000;
 
-/// Two keys share a team, the other two a policy; one key has nothing of its own.
+/// Two keys share a team, the other two a policy; one key has no budget of its own.
 fn budgets(rng: &mut SimRng) -> Vec<Vec<Budget>> {
     let mut budget = |scope, name: &str, dollars: &[i64], windows: &[&str]| {
         let zone = Zone::named(rng.pick(&["UTC", "Europe/Paris", "Asia/Kathmandu"])).expect("it is built in");
@@ -218,8 +218,8 @@ impl World {
         let mut rng = SimRng::seeded(seed);
         let table = table(settings(&mut rng), &mut rng);
         let bursts = bursts(&mut rng);
-        let wishes = wishes(&mut rng, &bursts);
-        let mut world = Self::quiet(seed, Kind::Day, table, wishes);
+        let planned_requests = planned_requests(&mut rng, &bursts);
+        let mut world = Self::quiet(seed, WorldKind::Day, table, planned_requests);
         world.scripts = world.script(|rng, _| Behaviour::any_day(rng, &bursts), &mut rng);
         world.reloads(&bursts, &mut rng);
         if seed.is_multiple_of(2) {
@@ -235,8 +235,8 @@ impl World {
         settings.same_region_retry_on_500 = false;
         settings.breaker = BreakerSettings { failures: u32::MAX, ratio_bp: 0, ..BREAKER };
         let table = table(settings, &mut rng);
-        let wishes = steady(&mut rng, 220, Duration::from_millis(25));
-        let mut world = Self::quiet(seed, Kind::Storm, table, wishes);
+        let planned_requests = steady(&mut rng, 220, Duration::from_millis(25));
+        let mut world = Self::quiet(seed, WorldKind::Storm, table, planned_requests);
         world.scripts = world.script(|_, _| Script::always(Behaviour::Failing(503)), &mut rng);
         world
     }
@@ -245,22 +245,22 @@ impl World {
         let mut rng = SimRng::seeded(seed);
         let settings = RoutingSettings { max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
         let table = table(settings, &mut rng);
-        let wishes = steady(&mut rng, 400, Duration::from_millis(50));
+        let planned_requests = steady(&mut rng, 400, Duration::from_millis(50));
         let (from, to) = (Duration::from_secs(3), Duration::from_secs(15));
-        let mut world = Self::quiet(seed, Kind::Outage, table, wishes);
+        let mut world = Self::quiet(seed, WorldKind::Outage, table, planned_requests);
         let down = rng.pick(&[Behaviour::Refusing, Behaviour::Unroutable, Behaviour::Failing(503)]);
         world.scripts = world.script(|_, _| Script::between(from, to, down), &mut rng);
         world.outage = Some((from, to));
         world
     }
 
-    /// The settings that hold at `now`.
+    /// The settings that are active at `now`.
     pub fn settings_at(&self, now: Duration) -> &RoutingSettings {
         let held = self.tables.iter().rev().find(|(from, _)| *from <= now);
         &held.unwrap_or(&self.tables[0]).1.settings
     }
 
-    fn quiet(seed: u64, kind: Kind, table: RoutingTable, wishes: Vec<Wish>) -> Self {
+    fn quiet(seed: u64, kind: WorldKind, table: RoutingTable, planned_requests: Vec<PlannedRequest>) -> Self {
         Self {
             seed,
             kind,
@@ -270,14 +270,14 @@ impl World {
                 .iter()
                 .map(|(name, _, count)| ((*name).into(), (0..*count).map(|c| [c; 32]).collect()))
                 .collect(),
-            wishes,
+            planned_requests,
             scripts: HashMap::new(),
             outage: None,
             money: Money::default(),
         }
     }
 
-    /// One region lives, as many attempts as there are regions, faults flip every one to ten seconds.
+    /// One region stays healthy, there are as many attempts as regions, faults change every one to ten seconds.
     pub fn survival(seed: u64) -> Self {
         let mut rng = SimRng::seeded(seed);
         let regions = rng.pick(&[3, 4]);
@@ -285,15 +285,19 @@ impl World {
         let mut table = table(settings, &mut rng);
         table.deployments.iter_mut().for_each(|deployment| deployment.max_concurrent = None);
         // `flash` runs in three regions, its chain in a fourth.
-        let wish =
-            |wish| Wish { model: "flash", no_fallback: regions == 3, deadline: Duration::from_secs(600), ..wish };
+        let planned = |planned| PlannedRequest {
+            model: "flash",
+            no_fallback: regions == 3,
+            deadline: Duration::from_secs(600),
+            ..planned
+        };
         let gap = rng.spread(Duration::from_millis(10), Duration::from_secs(2));
-        let wishes = steady(&mut rng, 150, gap).into_iter().map(wish).collect();
-        let mut world = Self::quiet(seed, Kind::Survival, table, wishes);
-        let lives = RegionId(rng.below(u64::from(regions)) as u32);
+        let planned_requests = steady(&mut rng, 150, gap).into_iter().map(planned).collect();
+        let mut world = Self::quiet(seed, WorldKind::Survival, table, planned_requests);
+        let healthy_region = RegionId(rng.below(u64::from(regions)) as u32);
         let lasts = gap * 150;
         world.scripts = world.script(
-            |rng, deployment| match deployment.region == lives {
+            |rng, deployment| match deployment.region == healthy_region {
                 true => Script::always(Behaviour::Healthy),
                 false => Behaviour::flipping(rng, lasts),
             },
@@ -302,17 +306,17 @@ impl World {
         world
     }
 
-    /// `flash` in two regions of equal share under `per_second` requests; the first behaves as `script` says.
-    pub fn rehearsal(seed: u64, balance: BalanceStrategy, per_second: u32, seconds: u32, script: Script) -> Self {
+    /// `flash` in two regions of equal weight under `per_second` requests; the first behaves as `script` says.
+    pub fn two_regions(seed: u64, balance: BalanceStrategy, per_second: u32, seconds: u32, script: Script) -> Self {
         let mut rng = SimRng::seeded(seed);
         let settings = RoutingSettings { balance, home: None, max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
         let mut table = table(settings, &mut rng);
         table.deployments.iter_mut().for_each(|deployment| deployment.max_concurrent = None);
         table.models[0].shared.truncate(2);
         let gap = Duration::from_secs(1) / per_second;
-        let wish = |wish| Wish { model: "flash", stream: true, ..wish };
-        let wishes = steady(&mut rng, per_second * seconds, gap).into_iter().map(wish).collect();
-        let mut world = Self::quiet(seed, Kind::Rehearsal, table, wishes);
+        let planned = |planned| PlannedRequest { model: "flash", stream: true, ..planned };
+        let planned_requests = steady(&mut rng, per_second * seconds, gap).into_iter().map(planned).collect();
+        let mut world = Self::quiet(seed, WorldKind::TwoRegions, table, planned_requests);
         let first = world.tables[0].1.deployments[0].name.clone();
         world.scripts = world.script(|_, _| Script::always(Behaviour::Healthy), &mut rng);
         world.scripts.insert(first, script);
@@ -328,12 +332,12 @@ impl World {
         deployments.map(|deployment| (deployment.name.clone(), script(rng, deployment))).collect()
     }
 
-    /// Up to three reloads in the midst of traffic: a deployment goes or comes back, settings change.
+    /// Up to three reloads during traffic: a deployment is removed or added again, settings change.
     fn reloads(&mut self, bursts: &[Burst], rng: &mut SimRng) {
         for _ in 0..rng.below(4) {
             let burst = rng.pick(bursts);
             let mut settings = settings(rng);
-            // The share of extra attempts stays, for it is counted over reloads.
+            // The share of extra attempts stays, because it is counted over reloads.
             settings.retry_budget_bp = self.tables[0].1.settings.retry_budget_bp;
             let mut table = table(settings, rng);
             if rng.random(60) {
@@ -346,7 +350,7 @@ impl World {
     }
 }
 
-/// A stretch of traffic.
+/// A period of traffic.
 #[derive(Clone, Debug)]
 pub struct Burst {
     pub at: Duration,
@@ -366,43 +370,43 @@ fn bursts(rng: &mut SimRng) -> Vec<Burst> {
     (0..6).map(|_| burst(rng, &mut at)).collect()
 }
 
-fn wishes(rng: &mut SimRng, bursts: &[Burst]) -> Vec<Wish> {
-    let mut wishes = Vec::new();
+fn planned_requests(rng: &mut SimRng, bursts: &[Burst]) -> Vec<PlannedRequest> {
+    let mut planned_requests = Vec::new();
     for burst in bursts {
         for _ in 0..burst.requests {
             let at = burst.at + burst.lasts.mul_f64(rng.draw().unit());
-            wishes.push(wish(rng, at));
+            planned_requests.push(planned(rng, at));
         }
     }
-    wishes.sort_by_key(|wish| wish.at);
-    wishes
+    planned_requests.sort_by_key(|planned| planned.at);
+    planned_requests
 }
 
-fn steady(rng: &mut SimRng, count: u32, gap: Duration) -> Vec<Wish> {
-    let plain = |rng: &mut SimRng, at| Wish {
+fn steady(rng: &mut SimRng, count: u32, gap: Duration) -> Vec<PlannedRequest> {
+    let plain = |rng: &mut SimRng, at| PlannedRequest {
         key: 0,
         model: rng.pick(&["auto", "flash", "qwen"]),
         no_fallback: false,
         deadline: Duration::from_secs(60),
-        leaves: None,
-        poisonous: false,
+        leaves_after: None,
+        always_rejected: false,
         size: 1_000,
-        ..wish(rng, at)
+        ..planned(rng, at)
     };
     (0..count).map(|n| plain(rng, gap * n)).collect()
 }
 
-fn wish(rng: &mut SimRng, at: Duration) -> Wish {
+fn planned(rng: &mut SimRng, at: Duration) -> PlannedRequest {
     let names = ["auto", "auto", "default", "premium", "flash", "qwen", "kimi", "tiny", "Pro/kimi", "Pro/kimi", "gpt"];
-    Wish {
+    PlannedRequest {
         at,
         key: rng.below(4) as usize,
         model: rng.pick(&names),
         stream: rng.random(70),
         no_fallback: rng.random(8),
         deadline: rng.spread(Duration::from_millis(200), Duration::from_secs(600)),
-        leaves: rng.random(12).then(|| rng.spread(Duration::from_millis(1), Duration::from_secs(20))),
-        poisonous: rng.random(4),
+        leaves_after: rng.random(12).then(|| rng.spread(Duration::from_millis(1), Duration::from_secs(20))),
+        always_rejected: rng.random(4),
         size: rng.pick(&[500, 1_000, 2_000, 6_000, 20_000]),
     }
 }
@@ -434,9 +438,9 @@ fn settings(rng: &mut SimRng) -> RoutingSettings {
     }
 }
 
-/// The table of this house; what may differ between two of them are settings, spilling and room.
+/// The routing table; two of them may differ in settings, spilling and capacity.
 fn table(settings: RoutingSettings, rng: &mut SimRng) -> RoutingTable {
-    let (spill, room) = (rng.random(40), rng.pick(&[None, None, Some(2), Some(6)]));
+    let (spill, max_concurrent) = (rng.random(40), rng.pick(&[None, None, Some(2), Some(6)]));
     let mut table = RoutingTable {
         models: Vec::new(),
         deployments: Vec::new(),
@@ -449,7 +453,7 @@ fn table(settings: RoutingSettings, rng: &mut SimRng) -> RoutingTable {
     for (index, (name, context, places)) in MODELS.into_iter().enumerate() {
         let id = ModelId(index as u32);
         let first = table.deployments.len();
-        table.deployments.extend(places.iter().map(|place| deployment(id, name, place, spill, room)));
+        table.deployments.extend(places.iter().map(|place| deployment(id, name, place, spill, max_concurrent)));
         table.models.push(model(name, context, &table.deployments, first));
         table.names.insert(name.into(), Target::Model(id));
     }
@@ -487,10 +491,10 @@ fn model(name: &str, context: u64, deployments: &[Deployment], first: usize) -> 
     }
 }
 
-fn deployment(model: ModelId, name: &str, place: &str, spill: bool, room: Option<u32>) -> Deployment {
+fn deployment(model: ModelId, name: &str, place: &str, spill: bool, max_concurrent: Option<u32>) -> Deployment {
     let dedicated = place.ends_with('!');
     let at = place.trim_end_matches('!');
-    let provider = PROVIDERS.iter().position(|(name, ..)| *name == at).expect("the house knows its providers");
+    let provider = PROVIDERS.iter().position(|(name, ..)| *name == at).expect("every provider is listed");
     let region = REGIONS.iter().position(|region| *region == PROVIDERS[provider].1).expect("and their regions");
     Deployment {
         name: if dedicated { format!("{at}/Pro/{name}") } else { format!("{at}/{name}") }.into(),
@@ -500,7 +504,7 @@ fn deployment(model: ModelId, name: &str, place: &str, spill: bool, room: Option
         region: RegionId(region as u32),
         capacity: if dedicated { Capacity::Dedicated } else { Capacity::Shared },
         weight: 1,
-        max_concurrent: if dedicated { Some(3) } else { room },
+        max_concurrent: if dedicated { Some(3) } else { max_concurrent },
         price: None,
         spill: dedicated && spill,
     }

@@ -1,12 +1,12 @@
 //! The explanation of a request as values: serialised for `--json`, and formatted by `text`.
 
-use crate::domain::authorize::{Asked, KeyRecord};
+use crate::domain::authorize::{KeyRecord, ResolvedName};
 use crate::domain::call::{Call, Feature};
 use crate::domain::id::DeploymentId;
 use crate::domain::pricing::{PriceVersion, Prices};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::builder::{CandidateModel, WhyNot};
-use crate::domain::routing::explain::{Explanation, Way};
+use crate::domain::routing::explain::{PossibleRoute, RouteExplanation};
 use crate::domain::routing::table::{BalanceStrategy, Capacity, RESERVED_PREFIX, RoutingTable, Sticky, Target};
 use crate::http::error::ApiError;
 use crate::telemetry::rfc3339::Rfc3339;
@@ -141,15 +141,15 @@ impl ExplainContext<'_> {
         ExplanationView { refusal: Some(view), usable, ..self.opening() }
     }
 
-    pub(super) fn view(&self, asked: Asked, explanation: Explanation) -> ExplanationView {
+    pub(super) fn view(&self, asked: ResolvedName, explanation: RouteExplanation) -> ExplanationView {
         let passed_over = explanation.passed_over.iter().map(|(id, why)| self.passed_over(asked, *id, *why)).collect();
         let kind = Some(match asked {
-            Asked::Reserved(_) => "reserved",
-            Asked::Plain(Target::Model(_)) => "model",
-            Asked::Plain(Target::Alias(_)) => "alias",
-            Asked::Plain(Target::Tier(_)) => "tier",
+            ResolvedName::Reserved(_) => "reserved",
+            ResolvedName::Plain(Target::Model(_)) => "model",
+            ResolvedName::Plain(Target::Alias(_)) => "alias",
+            ResolvedName::Plain(Target::Tier(_)) => "tier",
         });
-        let explanation = match explanation.ways {
+        let explanation = match explanation.routes {
             Err(refusal) => self.refused(&refusal),
             Ok(ways) => {
                 let never_drawn = self.never_drawn(asked, &ways);
@@ -184,16 +184,18 @@ impl ExplainContext<'_> {
     }
 
     /// The choice of an alias that is sticky by key is known only if the key is.
-    fn is_bound(&self, asked: Asked) -> bool {
+    fn is_bound(&self, asked: ResolvedName) -> bool {
         match asked {
-            Asked::Plain(Target::Alias(index)) => self.table.aliases[index].sticky != Sticky::Key || self.key_is_known,
-            Asked::Plain(_) | Asked::Reserved(_) => false,
+            ResolvedName::Plain(Target::Alias(index)) => {
+                self.table.aliases[index].sticky != Sticky::Key || self.key_is_known
+            }
+            ResolvedName::Plain(_) | ResolvedName::Reserved(_) => false,
         }
     }
 
-    fn ways(&self, ways: &[Way], bound: Option<usize>) -> Vec<WayView> {
+    fn ways(&self, ways: &[PossibleRoute], bound: Option<usize>) -> Vec<WayView> {
         let total: u64 = ways.iter().map(|way| u64::from(way.weight)).sum();
-        let view = |(index, way): (usize, &Way)| WayView {
+        let view = |(index, way): (usize, &PossibleRoute)| WayView {
             begins: self.part(way.begins),
             percent: match bound {
                 Some(bound) => f64::from(u8::from(bound == index)) * 100.0,
@@ -204,7 +206,7 @@ impl ExplainContext<'_> {
         ways.iter().enumerate().map(view).filter(|way| way.percent > 0.0).collect()
     }
 
-    fn candidate(&self, candidate: &CandidateModel, way: &Way) -> CandidateView {
+    fn candidate(&self, candidate: &CandidateModel, way: &PossibleRoute) -> CandidateView {
         let total: u64 = way.drawn.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let drawn = way.drawn.iter().find(|(model, _)| *model == candidate.model);
         CandidateView {
@@ -230,8 +232,8 @@ impl ExplainContext<'_> {
         }
     }
 
-    fn never_drawn(&self, asked: Asked, ways: &[Way]) -> Vec<NeverDrawn> {
-        let Asked::Plain(Target::Alias(index)) = asked else { return Vec::new() };
+    fn never_drawn(&self, asked: ResolvedName, ways: &[PossibleRoute]) -> Vec<NeverDrawn> {
+        let ResolvedName::Plain(Target::Alias(index)) = asked else { return Vec::new() };
         let parts = self.table.aliases[index].split.iter().map(|(part, _)| *part);
         let idle = parts.filter(|part| !ways.iter().any(|way| way.begins == *part));
         let view = |part| NeverDrawn {
@@ -245,7 +247,7 @@ impl ExplainContext<'_> {
         idle.map(view).collect()
     }
 
-    fn terms(&self, way: Option<&Way>) -> RouteTerms {
+    fn terms(&self, way: Option<&PossibleRoute>) -> RouteTerms {
         let settings = &self.table.settings;
         let stream = self.call.metadata().stream;
         let first = way.and_then(|way| way.candidate_models.first()).map(|candidate| self.table.model(candidate.model));
@@ -273,9 +275,9 @@ impl ExplainContext<'_> {
         format!("{kind} {}", self.table.target_name(part))
     }
 
-    fn passed_over(&self, asked: Asked, id: DeploymentId, why: WhyNot) -> PassedOver {
+    fn passed_over(&self, asked: ResolvedName, id: DeploymentId, why: WhyNot) -> PassedOver {
         let deployment = self.table.deployment(id);
-        let plain = matches!(asked, Asked::Plain(_));
+        let plain = matches!(asked, ResolvedName::Plain(_));
         let why = match why {
             // Another name may lead to its model; a plain name does not.
             WhyNot::Unreached if plain && deployment.capacity == Capacity::Dedicated => WhyNot::Dedicated,

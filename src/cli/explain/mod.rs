@@ -175,7 +175,7 @@ fn explanation_of(args: &ExplainArgs, snapshot: &Snapshot, key: &Arc<KeyRecord>,
     match authorize(&snapshot.table, key, &call) {
         Ok(authorized) => {
             let explanation = domain::explain(&snapshot.table, &authorized, &call, args.no_fallback);
-            context.view(authorized.asked(), explanation)
+            context.view(authorized.requested(), explanation)
         }
         Err(refusal) => context.refused(&refusal),
     }

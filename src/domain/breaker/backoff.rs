@@ -1,12 +1,13 @@
-//! How long to stay away, and for how much longer the next time.
+//! Doubling pauses: how long a deployment or credential gets no traffic.
 //!
 //! It exists because three things double in the same way (a tripped breaker, a throttled and a
-//! misconfigured deployment) with different bounds. It draws jitter from the dice it is handed.
+//! misconfigured deployment) with different bounds. It must never read a clock or a random source: time and
+//! the jitter's random value are passed in.
 
 use crate::domain::random::RandomValue;
 use std::time::{Duration, Instant};
 
-/// No provider keeps us away for longer than this by its Retry-After.
+/// The longest pause that a provider's Retry-After can ask for.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// A doubling pause.
@@ -14,14 +15,14 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 pub struct Backoff {
     first: Duration,
     most: Duration,
-    /// How many pauses in a row there have been.
+    /// The number of pauses in a row.
     level: u32,
-    /// When things last went well; a fall soon afterwards goes on doubling.
+    /// When it last recovered; a failure soon afterwards continues the doubling.
     closed_at: Option<Instant>,
 }
 
 impl Backoff {
-    /// `first`, doubling up to `most`.
+    /// Pauses that start at `first` and double up to `most`.
     pub fn doubling(first: Duration, most: Duration) -> Self {
         Self { first, most, level: 0, closed_at: None }
     }
@@ -31,7 +32,7 @@ impl Backoff {
         Self::doubling(Duration::from_secs(1), Duration::from_secs(60))
     }
 
-    /// For a 404 on a routed path: 60 s to 16 min.
+    /// For a 404 on a configured path: 60 s to 16 min.
     pub fn not_found() -> Self {
         Self::doubling(Duration::from_secs(60), Duration::from_secs(960))
     }
@@ -41,7 +42,7 @@ impl Backoff {
         Self::doubling(Duration::from_secs(30), Duration::from_secs(960))
     }
 
-    /// New bounds; the level stays.
+    /// Changes the bounds; the level stays.
     pub fn set_bounds(&mut self, first: Duration, most: Duration) {
         self.first = first;
         self.most = most;
@@ -57,17 +58,17 @@ impl Backoff {
         plain.mul_f64(0.8 + 0.4 * draw.unit()).min(self.most)
     }
 
-    /// The provider's own time, capped.
-    pub fn floor(&self, after: Duration) -> Duration {
+    /// The pause that a provider asked for, at most [`RETRY_AFTER_MAX`].
+    pub fn capped(&self, after: Duration) -> Duration {
         after.min(RETRY_AFTER_MAX)
     }
 
-    /// Things went well again at `now`: a fall within `most` of it goes on doubling.
+    /// Records a recovery at `now`: a failure within `most` of it continues the doubling.
     pub fn closed(&mut self, now: Instant) {
         self.closed_at = Some(now);
     }
 
-    /// Forgets all.
+    /// Starts again at the first pause.
     pub fn reset(&mut self) {
         self.level = 0;
         self.closed_at = None;
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fall_soon_after_closing_goes_on_doubling_and_a_late_one_starts_anew() {
+    fn a_failure_soon_after_closing_continues_the_doubling_and_a_late_one_restarts_it() {
         let middle = RandomValue(1 << 63);
         let now = Instant::now();
         let mut backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(20));

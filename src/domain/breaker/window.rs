@@ -1,45 +1,47 @@
-//! What the breaker remembers: the run of bad ends, and the ends of the last window.
+//! What a breaker counts: the streak of failures, and the ends of attempts in the last window.
 //!
-//! It exists so that one key with poisonous requests cannot close a deployment for the others: when
-//! two or more keys used a deployment within the window, any one key's requests and failures weigh
-//! at most as much as all the others' together. An end that cannot be a key's doing (no connection
-//! stood, nothing was sent) counts in full.
+//! It exists so that one key whose requests always fail cannot trip a deployment for the others: when two or
+//! more keys used a deployment within the window, the requests and failures of one key must never count for
+//! more than those of all others together. An end that no key can have caused (no connection was established,
+//! nothing was sent) counts in full.
+//!
+//! Start reading in [`FailureRateWindow`].
 
 use crate::domain::id::KeyId;
 use std::time::{Duration, Instant};
 
 /// The window is kept in this many slices.
 const SLICES: u32 = 10;
-/// Keys told apart in one slice; the rest count as one.
+/// The number of keys that are distinguished in one slice; the rest count as one.
 const KEYS: usize = 64;
-/// The key of all keys past [`KEYS`].
+/// Stands for all keys beyond the first [`KEYS`].
 const OTHERS: KeyId = KeyId(0);
 
-/// Bad ends since the last good one, by key.
+/// Failures since the last good end, by key.
 #[derive(Clone, Default, Debug)]
-pub struct Run {
+pub struct FailureStreak {
     keyless: u32,
     by_key: Vec<(KeyId, u32)>,
 }
 
-impl Run {
-    /// One more bad end.
+impl FailureStreak {
+    /// Counts a failure of `key`, or of no particular key.
     pub fn bad(&mut self, key: Option<KeyId>) {
-        let held = key.and_then(|key| self.by_key.iter().position(|(held, _)| *held == key));
-        match (key, held) {
+        let known = key.and_then(|key| self.by_key.iter().position(|(known, _)| *known == key));
+        match (key, known) {
             (_, Some(index)) => self.by_key[index].1 = self.by_key[index].1.saturating_add(1),
             (Some(key), None) if self.by_key.len() < KEYS => self.by_key.push((key, 1)),
             _ => self.keyless = self.keyless.saturating_add(1),
         }
     }
 
-    /// A good end.
+    /// Ends the streak.
     pub fn clear(&mut self) {
         self.keyless = 0;
         self.by_key.clear();
     }
 
-    /// Whether the run is `failures` long, when `keys` keys used the deployment of late.
+    /// Whether the streak is `failures` long; `keys` is how many keys used the deployment in the window.
     pub fn reaches(&self, failures: u32, keys: usize) -> bool {
         let (failures, keyless) = (u64::from(failures), u64::from(self.keyless));
         let counts = self.by_key.iter().map(|(_, count)| u64::from(*count));
@@ -51,65 +53,65 @@ impl Run {
     }
 }
 
-/// What the window amounts to, each key weighed.
+/// The sums of a window, with no key counted for more than half.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct WindowCounts {
-    /// Ends.
+    /// Ends of attempts.
     pub requests: u64,
-    /// Bad ends among them.
+    /// The failures among them.
     pub failures: u64,
-    /// How many keys there were.
+    /// The number of keys.
     pub keys: usize,
 }
 
 impl WindowCounts {
-    /// Good ends.
+    /// The good ends.
     pub fn good(&self) -> u64 {
         self.requests.saturating_sub(self.failures)
     }
 }
 
 #[derive(Clone, Copy, Default, Debug)]
-struct Count {
+struct KeyCounts {
     good: u64,
     bad: u64,
 }
 
 #[derive(Clone, Default, Debug)]
-struct Slice {
+struct WindowSlice {
     /// Which slice of time this is, counted from the window's start.
     turn: u64,
     keyless: u64,
-    by_key: Vec<(KeyId, Count)>,
+    by_key: Vec<(KeyId, KeyCounts)>,
 }
 
-/// The ends of the last window.
+/// The ends of attempts in the last window, in ten slices of time.
 #[derive(Clone, Debug)]
-pub struct Window {
+pub struct FailureRateWindow {
     slice: Duration,
     start: Option<Instant>,
-    slices: [Slice; SLICES as usize],
+    slices: [WindowSlice; SLICES as usize],
 }
 
-impl Window {
+impl FailureRateWindow {
     /// An empty window of this length.
     pub fn new(length: Duration) -> Self {
         let slice = (length / SLICES).max(Duration::from_millis(1));
         Self { slice, start: None, slices: Default::default() }
     }
 
-    /// Forgets all.
+    /// Empties it.
     pub fn clear(&mut self) {
         self.start = None;
         self.slices = Default::default();
     }
 
-    /// A good end of `key`.
+    /// Counts a good end of `key`.
     pub fn good(&mut self, key: KeyId, now: Instant) {
         self.count(key, now).good += 1;
     }
 
-    /// A bad end of `key`, or of nobody in particular.
+    /// Counts a failure of `key`, or of no particular key.
     pub fn bad(&mut self, key: Option<KeyId>, now: Instant) {
         match key {
             Some(key) => self.count(key, now).bad += 1,
@@ -117,33 +119,33 @@ impl Window {
         }
     }
 
-    /// What the last window amounts to.
-    pub fn tally(&self, now: Instant) -> WindowCounts {
+    /// The sums of the window that ends at `now`.
+    pub fn counts(&self, now: Instant) -> WindowCounts {
         let turn = self.turn(now);
         let live = self.slices.iter().filter(|slice| slice.turn + u64::from(SLICES) > turn);
         let mut keyless = 0;
-        let mut keys: Vec<(KeyId, Count)> = Vec::new();
+        let mut keys: Vec<(KeyId, KeyCounts)> = Vec::new();
         for slice in live {
             keyless += slice.keyless;
             for (key, count) in &slice.by_key {
-                let held = entry(&mut keys, *key, usize::MAX);
-                held.good += count.good;
-                held.bad += count.bad;
+                let known = entry(&mut keys, *key, usize::MAX);
+                known.good += count.good;
+                known.bad += count.bad;
             }
         }
-        weigh(&keys, keyless)
+        weighted_counts(&keys, keyless)
     }
 
-    fn count(&mut self, key: KeyId, now: Instant) -> &mut Count {
+    fn count(&mut self, key: KeyId, now: Instant) -> &mut KeyCounts {
         entry(&mut self.current(now).by_key, key, KEYS)
     }
 
-    fn current(&mut self, now: Instant) -> &mut Slice {
+    fn current(&mut self, now: Instant) -> &mut WindowSlice {
         self.start.get_or_insert(now);
         let turn = self.turn(now);
         let slice = &mut self.slices[(turn % u64::from(SLICES)) as usize];
         if slice.turn != turn {
-            *slice = Slice { turn, ..Slice::default() };
+            *slice = WindowSlice { turn, ..WindowSlice::default() };
         }
         slice
     }
@@ -155,20 +157,20 @@ impl Window {
     }
 }
 
-fn entry(counts: &mut Vec<(KeyId, Count)>, key: KeyId, most: usize) -> &mut Count {
-    let found = counts.iter().position(|(held, _)| *held == key);
+fn entry(counts: &mut Vec<(KeyId, KeyCounts)>, key: KeyId, most: usize) -> &mut KeyCounts {
+    let found = counts.iter().position(|(known, _)| *known == key);
     let index = found.unwrap_or_else(|| {
         let key = if counts.len() < most { key } else { OTHERS };
-        counts.iter().position(|(held, _)| *held == key).unwrap_or_else(|| {
-            counts.push((key, Count::default()));
+        counts.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+            counts.push((key, KeyCounts::default()));
             counts.len() - 1
         })
     });
     &mut counts[index].1
 }
 
-/// Each key's requests and failures count at most as much as all the others' together.
-fn weigh(keys: &[(KeyId, Count)], keyless: u64) -> WindowCounts {
+/// Counts the requests and failures of one key at most as often as those of all others together.
+fn weighted_counts(keys: &[(KeyId, KeyCounts)], keyless: u64) -> WindowCounts {
     let requests: u64 = keys.iter().map(|(_, c)| c.good + c.bad).sum::<u64>() + keyless;
     let failures: u64 = keys.iter().map(|(_, c)| c.bad).sum::<u64>() + keyless;
     if keys.len() < 2 {
@@ -188,11 +190,11 @@ mod tests {
     const B: KeyId = KeyId(2);
 
     #[test]
-    fn a_run_of_one_key_counts_half_when_others_use_the_deployment() {
+    fn a_streak_of_one_key_counts_half_when_others_use_the_deployment() {
         let check = |ends: &[Option<KeyId>], keys, expected| {
-            let mut run = Run::default();
-            ends.iter().for_each(|key| run.bad(*key));
-            assert_eq!(run.reaches(5, keys), expected, "{ends:?} among {keys}");
+            let mut streak = FailureStreak::default();
+            ends.iter().for_each(|key| streak.bad(*key));
+            assert_eq!(streak.reaches(5, keys), expected, "{ends:?} among {keys}");
         };
         check(&[Some(A); 4], 1, false);
         check(&[Some(A); 5], 1, true);
@@ -204,22 +206,22 @@ mod tests {
     }
 
     #[test]
-    fn a_tally_weighs_each_key_and_forgets_what_is_old() {
+    fn counts_limit_each_key_to_half_and_drop_what_is_old() {
         let start = Instant::now();
-        let mut window = Window::new(Duration::from_secs(30));
+        let mut window = FailureRateWindow::new(Duration::from_secs(30));
         for _ in 0..90 {
             window.bad(Some(A), start);
         }
-        assert_eq!(window.tally(start), WindowCounts { requests: 90, failures: 90, keys: 1 });
+        assert_eq!(window.counts(start), WindowCounts { requests: 90, failures: 90, keys: 1 });
         for _ in 0..10 {
             window.good(B, start);
         }
-        assert_eq!(window.tally(start), WindowCounts { requests: 20, failures: 0, keys: 2 });
+        assert_eq!(window.counts(start), WindowCounts { requests: 20, failures: 0, keys: 2 });
         for _ in 0..10 {
             window.bad(Some(B), start);
         }
-        assert_eq!(window.tally(start), WindowCounts { requests: 40, failures: 20, keys: 2 });
-        assert_eq!(window.tally(start + Duration::from_secs(29)).requests, 40);
-        assert_eq!(window.tally(start + Duration::from_secs(31)), WindowCounts::default());
+        assert_eq!(window.counts(start), WindowCounts { requests: 40, failures: 20, keys: 2 });
+        assert_eq!(window.counts(start + Duration::from_secs(29)).requests, 40);
+        assert_eq!(window.counts(start + Duration::from_secs(31)), WindowCounts::default());
     }
 }

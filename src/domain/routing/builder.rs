@@ -1,15 +1,17 @@
-//! The legs of a request: which models, reached through which tiers, in which order.
+//! The candidates of a request: which models, reached through which tiers, in which order.
 //!
-//! It exists so that everything that may never be left (policy, residency, capacity, what a model
-//! can do) filters the plan before any choice is made: the machine in [`plan`](super::plan) only
-//! ever sees what is allowed. It decides nothing about health or load.
+//! It exists so that every hard constraint (policy, residency, capacity, what a model can do) filters the plan
+//! before any choice is made: the state machine in [`plan`](super::plan) only ever gets what is allowed. It
+//! must never decide by health or load.
+//!
+//! Start reading in [`candidate_models`].
 
-use crate::domain::authorize::{Asked, AuthorizedRequest, Policy};
+use crate::domain::authorize::{AuthorizedRequest, Policy, ResolvedName};
 use crate::domain::call::{Call, Feature};
 use crate::domain::id::{DeploymentId, ModelId, TierId};
 use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::split::{self, Share};
+use crate::domain::routing::split::{self, WeightedShare};
 use crate::domain::routing::table::{Alias, RoutingTable, Sticky, Target};
 
 /// One model of the plan and the deployments that may serve it.
@@ -23,30 +25,30 @@ pub struct CandidateModel {
     pub deployments: Vec<DeploymentId>,
 }
 
-/// Why a deployment is not in a plan. It is said where the drafting passes the deployment over, so
-/// that an explanation cannot disagree with the plan.
+/// Why a deployment is not in a plan. The builder records it where it excludes the deployment, so that an
+/// explanation cannot disagree with the plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WhyNot {
-    /// The policy forbids the tier, or the part of an alias, that would lead there.
+    /// The policy forbids the tier, or the part of an alias, that contains it.
     Forbidden(Target),
     /// The model lacks the endpoint or a feature: `embeddings`, `tools`.
     NotServed(&'static str),
     /// Its region is outside the policy's residency.
     OutsideResidency,
-    /// It is dedicated, and the name asked for does not begin with `Pro/`.
+    /// It is dedicated, and the requested name does not begin with `Pro/`.
     Dedicated,
-    /// It is shared, the name asked for begins with `Pro/`, and no dedicated deployment spills.
+    /// It is shared, the requested name begins with `Pro/`, and no dedicated deployment spills.
     Shared,
-    /// Another model may not answer: the client forbids it, or the endpoint does.
+    /// It serves another model, which the client or the endpoint forbids.
     OtherModel,
-    /// Nothing that was asked for leads to its model.
+    /// The requested name does not lead to its model.
     Unreached,
 }
 
-/// The legs of one request, in the order they are stepped down.
+/// The candidate models of one request, in the order in which they are tried.
 ///
 /// # Errors
-/// [`Refusal::ResidencyUnavailable`] when only the residency leaves nothing,
+/// [`Refusal::ResidencyUnavailable`] when the residency excludes all of them,
 /// [`Refusal::NotServed`] when no model serves the endpoint, a feature or a plain name.
 pub fn candidate_models(
     table: &RoutingTable,
@@ -63,21 +65,21 @@ pub fn candidate_models(
     }
 }
 
-/// Why the drafting found nothing: it is asked again, for its reasons.
+/// Why there is no candidate: builds the plan once more, to collect the reasons.
 pub(super) fn why_nothing(
     table: &RoutingTable,
     authorized: &AuthorizedRequest,
     call: &Call,
     no_fallback: bool,
 ) -> Refusal {
-    // Who names a model is told about that model, not about what it would have stepped down to.
-    let named = match authorized.asked() {
-        Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(model),
-        Asked::Plain(Target::Alias(_) | Target::Tier(_)) => None,
+    // A client that names a model gets the reason of that model, not of what it would have stepped down to.
+    let named = match authorized.requested() {
+        ResolvedName::Reserved(model) | ResolvedName::Plain(Target::Model(model)) => Some(model),
+        ResolvedName::Plain(Target::Alias(_) | Target::Tier(_)) => None,
     };
-    let is_asked = |id: &DeploymentId| named.is_none_or(|model| table.deployment(*id).model == model);
+    let is_requested = |id: &DeploymentId| named.is_none_or(|model| table.deployment(*id).model == model);
     let mut reasons = Vec::new();
-    let note = |passed: &[DeploymentId], why| reasons.extend(passed.iter().any(is_asked).then_some(why));
+    let note = |passed: &[DeploymentId], why| reasons.extend(passed.iter().any(is_requested).then_some(why));
     PlanBuilder::new(table, authorized, call, no_fallback, note).build(RandomValue(0));
     let model = call.metadata().model.clone();
     if reasons.contains(&WhyNot::OutsideResidency) {
@@ -90,14 +92,14 @@ pub(super) fn why_nothing(
     Refusal::NotServed { model, what: lacking.unwrap_or(PLAIN_NAMES) }
 }
 
-/// What a model with nothing but dedicated capacity does not serve.
+/// What a model with only dedicated capacity does not serve.
 const PLAIN_NAMES: &str = "requests for its plain name, only for its 'Pro/' name";
 
-/// Walks one request over the table. Every deployment that it meets and passes over is noted.
+/// Collects the candidates of one request. Calls `note` for the deployments that it excludes.
 pub(super) struct PlanBuilder<'a, N> {
     table: &'a RoutingTable,
     policy: &'a Policy,
-    asked: Asked,
+    requested: ResolvedName,
     key: &'a str,
     call: &'a Call,
     may_change_model: bool,
@@ -115,7 +117,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
         Self {
             table,
             policy: &authorized.key().policy,
-            asked: authorized.asked(),
+            requested: authorized.requested(),
             key: &authorized.key().name,
             call,
             may_change_model: !no_fallback && call.endpoint().may_change_model(),
@@ -124,27 +126,27 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
     }
 
     fn build(&mut self, draw: RandomValue) -> Vec<CandidateModel> {
-        match self.asked {
-            Asked::Reserved(model) => self.by_reserved(model),
-            Asked::Plain(Target::Alias(alias)) => self.by_alias(&self.table.aliases[alias], draw),
-            Asked::Plain(part) => self.by_part(part, Some(draw)),
+        match self.requested {
+            ResolvedName::Reserved(model) => self.by_reserved(model),
+            ResolvedName::Plain(Target::Alias(alias)) => self.by_alias(&self.table.aliases[alias], draw),
+            ResolvedName::Plain(part) => self.by_part(part, Some(draw)),
         }
     }
 
-    /// Dedicated deployments first; the shared ones only where spilling is configured.
+    /// For a `Pro/` name: dedicated deployments first; the shared ones only where spilling is configured.
     pub(super) fn by_reserved(&mut self, model: ModelId) -> Vec<CandidateModel> {
-        let held = self.table.model(model);
+        let configured = self.table.model(model);
         let tier = self.policy.tier_of(self.table, model);
-        let spills = held.dedicated.iter().any(|id| self.table.deployment(*id).spill);
-        let dedicated = self.candidate(tier, model, &held.dedicated);
-        let shared = if spills { self.candidate(tier, model, &held.shared) } else { None };
+        let spills = configured.dedicated.iter().any(|id| self.table.deployment(*id).spill);
+        let dedicated = self.candidate(tier, model, &configured.dedicated);
+        let shared = if spills { self.candidate(tier, model, &configured.shared) } else { None };
         if !spills {
-            (self.note)(&held.shared, WhyNot::Shared);
+            (self.note)(&configured.shared, WhyNot::Shared);
         }
         dedicated.into_iter().chain(shared).collect()
     }
 
-    /// By a model or a tier, which may be a share of an alias. Without a draw a tier is as written.
+    /// For a model or a tier, which may be a share of an alias. Without `draw` a tier's models stay in file order.
     pub(super) fn by_part(&mut self, part: Target, draw: Option<RandomValue>) -> Vec<CandidateModel> {
         match part {
             Target::Model(model) => self.by_model(model),
@@ -153,7 +155,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
         }
     }
 
-    /// The model itself, the rest of its tier, then the tier's chain.
+    /// For a model: the model itself, the rest of its tier, then the tier's chain.
     fn by_model(&mut self, model: ModelId) -> Vec<CandidateModel> {
         let Some(tier) = self.policy.tier_of(self.table, model) else {
             return self.shared_candidate(None, model).into_iter().collect();
@@ -165,7 +167,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
         candidate_models
     }
 
-    /// The tier's models as written, or the first of them drawn, then its chain.
+    /// For a tier: its models in file order, or the first of them drawn, then its chain.
     fn by_tier(&mut self, tier: TierId, draw: Option<RandomValue>) -> Vec<CandidateModel> {
         let mut candidate_models = Vec::with_capacity(4);
         self.push_tier(&mut candidate_models, tier, draw);
@@ -173,7 +175,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
         candidate_models
     }
 
-    /// One share is drawn among those that lead anywhere; then its chain holds.
+    /// For an alias: one share is drawn among those with candidates; then its chain applies.
     fn by_alias(&mut self, alias: &Alias, mut draw: RandomValue) -> Vec<CandidateModel> {
         let mut shares = self.shares(alias);
         while !shares.is_empty() {
@@ -183,7 +185,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
                 return candidate_models;
             }
             shares.remove(index);
-            // The same dice again would favour whoever stood beside the share that led nowhere.
+            // The same random value again would favour the neighbour of the share without candidates.
             draw = draw.salted(2);
         }
         Vec::new()
@@ -203,9 +205,9 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
     }
 
     fn choose(&self, alias: &Alias, shares: &[(Target, u32)], draw: RandomValue) -> Option<usize> {
-        let shares: Vec<Share<'_>> = shares
+        let shares: Vec<WeightedShare<'_>> = shares
             .iter()
-            .map(|(part, weight)| Share { name: self.table.target_name(*part), weight: *weight })
+            .map(|(part, weight)| WeightedShare { name: self.table.target_name(*part), weight: *weight })
             .collect();
         match self.client(alias) {
             Some(client) => split::sticky(&shares, client),
@@ -213,12 +215,12 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
         }
     }
 
-    /// The one of `shares` that every request like this one draws, where the alias is sticky for it.
+    /// The index of the share that every request like this one gets, where the alias is sticky for it.
     pub(super) fn bound(&self, alias: &Alias, shares: &[(Target, u32)]) -> Option<usize> {
         self.client(alias).and_then(|_| self.choose(alias, shares, RandomValue(0)))
     }
 
-    /// Who is bound to one share of `alias`, if anybody.
+    /// The hash of the client that `alias` is sticky for, if it is.
     fn client(&self, alias: &Alias) -> Option<u64> {
         match alias.sticky {
             Sticky::None => None,
@@ -237,19 +239,24 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
         self.table.tier(tier).models.iter().for_each(|(model, _)| self.push(candidate_models, tier, *model));
     }
 
-    /// The models of which one is drawn to be the first, by weight; none where a tier is as written.
+    /// The models of which one is drawn by weight to be the first; empty where a tier's order is fixed.
     pub(super) fn drawn(&mut self, tier: TierId) -> Vec<(ModelId, u32)> {
-        let held = self.table.tier(tier);
-        if !held.drawn {
+        let configured = self.table.tier(tier);
+        if !configured.drawn {
             return Vec::new();
         }
-        held.models.iter().copied().filter(|(model, _)| self.shared_candidate(Some(tier), *model).is_some()).collect()
+        configured
+            .models
+            .iter()
+            .copied()
+            .filter(|(model, _)| self.shared_candidate(Some(tier), *model).is_some())
+            .collect()
     }
 
     fn push_chain(&mut self, candidate_models: &mut Vec<CandidateModel>, tier: TierId) {
         for &next in &self.table.tier(tier).then {
             if self.policy.allows_tier(next) {
-                // The draw decides only where a request starts; a chain is walked as written.
+                // The random value decides only the first model; a chain keeps its configured order.
                 self.push_tier(candidate_models, next, None);
             } else {
                 self.note_part(Target::Tier(next));
@@ -267,24 +274,24 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
         candidate_models.extend(self.shared_candidate(Some(tier), model));
     }
 
-    /// The model that must answer, where no other may.
+    /// The only model that may answer, if there is such a restriction.
     fn only_model(&self, candidate_models: &[CandidateModel]) -> Option<ModelId> {
         if self.may_change_model {
             return None;
         }
-        match self.asked {
-            // Who names a model means that one, also where the plan without it would begin with another.
-            Asked::Reserved(model) | Asked::Plain(Target::Model(model)) => Some(model),
-            Asked::Plain(Target::Alias(_) | Target::Tier(_)) => {
+        match self.requested {
+            // A named model is meant, also where the plan without it would begin with another.
+            ResolvedName::Reserved(model) | ResolvedName::Plain(Target::Model(model)) => Some(model),
+            ResolvedName::Plain(Target::Alias(_) | Target::Tier(_)) => {
                 candidate_models.first().map(|candidate| candidate.model)
             }
         }
     }
 
     fn shared_candidate(&mut self, tier: Option<TierId>, model: ModelId) -> Option<CandidateModel> {
-        let held = self.table.model(model);
-        (self.note)(&held.dedicated, WhyNot::Dedicated);
-        self.candidate(tier, model, &held.shared)
+        let configured = self.table.model(model);
+        (self.note)(&configured.dedicated, WhyNot::Dedicated);
+        self.candidate(tier, model, &configured.shared)
     }
 
     fn candidate(
@@ -355,7 +362,7 @@ mod tests {
     use bytes::Bytes;
 
     /// Three tiers over four models in two regions; `kimi` also has dedicated capacity.
-    fn house() -> RoutingTable {
+    fn sample_table() -> RoutingTable {
         let models: &[(&str, &[&str])] = &[
             ("flash", &["us", "eu"]),
             ("qwen", &["us", "eu"]),
@@ -380,8 +387,8 @@ mod tests {
         Policy { residency: residency(table, regions), ..pro(table) }
     }
 
-    /// The legs as `tier:model(provider provider)`, `-` where no tier leads there.
-    fn written(table: &RoutingTable, policy: Policy, call: &Call, draw: RandomValue) -> Result<String, Refusal> {
+    /// Candidate models as `tier:model(provider provider)`, `-` for a model outside every tier.
+    fn plan_text(table: &RoutingTable, policy: Policy, call: &Call, draw: RandomValue) -> Result<String, Refusal> {
         let candidate_models = candidate_models(table, &authorized(table, policy, call), call, false, draw)?;
         Ok(show(table, &candidate_models))
     }
@@ -401,10 +408,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_leads_through_its_tier_and_then_its_chain_as_written() {
-        let table = house();
+    fn a_name_gives_its_tier_and_then_its_chain_in_order() {
+        let table = sample_table();
         let check = |policy: Policy, name: &str, expected: &str| {
-            assert_eq!(written(&table, policy, &chat(name), RandomValue(0)), Ok(expected.to_owned()), "{name}");
+            assert_eq!(plan_text(&table, policy, &chat(name), RandomValue(0)), Ok(expected.to_owned()), "{name}");
         };
         check(pro(&table), "flash", "default:flash(us eu) fallback:qwen(us eu)");
         check(pro(&table), "qwen", "fallback:qwen(us eu) default:flash(us eu)");
@@ -419,9 +426,9 @@ mod tests {
 
     #[test]
     fn reserved_capacity_and_shared_never_mix_unless_it_spills() {
-        let mut table = house();
+        let mut table = sample_table();
         let check = |table: &RoutingTable, policy: Policy, name: &str, expected: &str| {
-            assert_eq!(written(table, policy, &chat(name), RandomValue(0)), Ok(expected.to_owned()), "{name}");
+            assert_eq!(plan_text(table, policy, &chat(name), RandomValue(0)), Ok(expected.to_owned()), "{name}");
         };
         check(&table, pro(&table), "Pro/kimi", "premium:kimi(us! eu!)");
         check(&table, within(&table, &["eu"]), "Pro/kimi", "premium:kimi(eu!)");
@@ -432,9 +439,9 @@ mod tests {
 
     #[test]
     fn residency_comes_before_every_choice() {
-        let table = house();
+        let table = sample_table();
         let check = |regions: &[&str], name: &str, expected: Result<&str, Refusal>| {
-            let found = written(&table, within(&table, regions), &chat(name), RandomValue(0));
+            let found = plan_text(&table, within(&table, regions), &chat(name), RandomValue(0));
             assert_eq!(found, expected.map(str::to_owned), "{name} within {regions:?}");
         };
         let unavailable = |name: &str| Err(Refusal::ResidencyUnavailable { model: name.into() });
@@ -444,17 +451,18 @@ mod tests {
         check(&[], "flash", unavailable("flash"));
         check(&[], "Pro/kimi", unavailable("Pro/kimi"));
         check(&[], "auto", unavailable("auto"));
-        // Every draw of an alias leads somewhere while any of its shares does.
+        // Every draw of an alias gives a plan while any of its shares has deployments.
         for seed in 0..500 {
-            let candidate_models = written(&table, within(&table, &["eu"]), &chat("auto"), RandomValue(seed).salted(3));
+            let candidate_models =
+                plan_text(&table, within(&table, &["eu"]), &chat("auto"), RandomValue(seed).salted(3));
             assert!(candidate_models.is_ok_and(|candidate_models| !candidate_models.contains("us")), "seed {seed}");
         }
     }
 
     #[test]
-    fn an_alias_keeps_its_shares_among_what_the_key_may_use() {
+    fn an_alias_keeps_its_weights_among_what_the_key_may_use() {
         let check = |allowed: &[&str], expected: &[(&str, f64)]| {
-            let table = house();
+            let table = sample_table();
             let call = chat("auto");
             let authorized = authorized(&table, policy(&table, allowed), &call);
             let mut hits = [0_u32; 3];
@@ -476,7 +484,7 @@ mod tests {
     #[test]
     fn a_sticky_alias_binds_a_key_or_a_user_to_one_share() {
         let first = |sticky: Sticky, id: u64, user: Option<&str>, seed: u64| {
-            let mut table = house();
+            let mut table = sample_table();
             table.aliases[0].sticky = sticky;
             let call = Call::new(
                 Endpoint::Chat,
@@ -487,7 +495,7 @@ mod tests {
             let authorized = authorize(&table, &record.into(), &call).expect("allowed");
             candidate_models(&table, &authorized, &call, false, RandomValue(seed).salted(5)).expect("a plan")[0].tier
         };
-        // How many different shares 200 draws reach when the key, the user, or only the dice change.
+        // How many different shares 200 draws reach when the key, the user, or only the random value changes.
         let check = |sticky, user: Option<&str>, expected_one: bool| {
             let mut reached: Vec<_> = (0..200).map(|seed| first(sticky, 7, user, seed)).collect();
             reached.sort();
@@ -510,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_draw_where_a_tier_begins_and_a_chain_is_walked_as_written() {
+    fn weights_draw_the_first_model_of_a_tier_and_a_chain_keeps_its_order() {
         let models: &[(&str, &[&str])] = &[("a", &["us"]), ("b", &["us"]), ("c", &["us"]), ("d", &["us"])];
         let tiers: &[(&str, &[&str], &[&str])] =
             &[("one", &["a:1", "b:3"], &["two"]), ("two", &["c:1", "d:9"], &["one"])];
@@ -518,7 +526,7 @@ mod tests {
         let mut begun_with_b = 0_u32;
         for seed in 0..10_000 {
             let found =
-                written(&table, policy(&table, &["*"]), &chat("one"), RandomValue(seed).salted(2)).expect("a plan");
+                plan_text(&table, policy(&table, &["*"]), &chat("one"), RandomValue(seed).salted(2)).expect("a plan");
             match &*found {
                 "one:b(us) one:a(us) two:c(us) two:d(us)" => begun_with_b += 1,
                 "one:a(us) one:b(us) two:c(us) two:d(us)" => {}
@@ -526,7 +534,7 @@ mod tests {
             }
         }
         assert!((begun_with_b as f64 / 100.0 - 75.0).abs() <= 1.5, "{begun_with_b}");
-        let named = written(&table, policy(&table, &["*"]), &chat("a"), RandomValue(u64::MAX));
+        let named = plan_text(&table, policy(&table, &["*"]), &chat("a"), RandomValue(u64::MAX));
         assert_eq!(named, Ok("one:a(us) one:b(us) two:c(us) two:d(us)".to_owned()), "a named model is not drawn");
     }
 
@@ -534,7 +542,7 @@ mod tests {
     fn another_model_is_never_tried_where_it_may_not_answer() {
         let check =
             |endpoint: Endpoint, no_fallback: bool, regions: &[&str], name: &str, expected: Result<&str, Refusal>| {
-                let mut table = house();
+                let mut table = sample_table();
                 let all = EndpointSet::of(Endpoint::ALL);
                 table.models.iter_mut().for_each(|model| model.endpoints = all);
                 let call = Call::new(endpoint, Bytes::new(), metadata(name));
@@ -550,7 +558,7 @@ mod tests {
         check(Endpoint::Chat, true, &everywhere, "premium", Ok("premium:kimi(us eu)"));
         check(Endpoint::Completions, false, &everywhere, "flash", Ok("default:flash(us eu) fallback:qwen(us eu)"));
         check(Endpoint::Embeddings, false, &everywhere, "flash", Ok("default:flash(us eu)"));
-        // Nor where the named model itself has nothing to offer.
+        // Nor where the named model itself has no deployment left.
         check(Endpoint::Chat, true, &["eu"], "v3", unavailable.clone());
         check(Endpoint::Embeddings, false, &["eu"], "v3", unavailable);
         check(Endpoint::Embeddings, false, &["eu"], "premium", Ok("premium:kimi(eu)"));
@@ -558,7 +566,7 @@ mod tests {
 
     #[test]
     fn what_a_model_cannot_do_filters_the_plan() {
-        let mut table = house();
+        let mut table = sample_table();
         let kimi = model_id(&table, "kimi");
         let flash = model_id(&table, "flash");
         table.models.iter_mut().for_each(|model| model.features = FeatureSet::default());
@@ -567,7 +575,7 @@ mod tests {
         let check = |endpoint, features: &[Feature], name: &str, expected: Result<&str, &'static str>| {
             let features = FeatureSet::of(features.iter().copied());
             let metadata = RequestMetadata { features, ..metadata(name) };
-            let found = written(&table, pro(&table), &Call::new(endpoint, Bytes::new(), metadata), RandomValue(0));
+            let found = plan_text(&table, pro(&table), &Call::new(endpoint, Bytes::new(), metadata), RandomValue(0));
             let refused = |what| Refusal::NotServed { model: name.into(), what };
             assert_eq!(found, expected.map(str::to_owned).map_err(refused), "{name} with {features:?}");
         };
@@ -582,21 +590,21 @@ mod tests {
     }
 
     #[test]
-    fn who_names_a_model_is_reported_what_that_model_lacks() {
-        let mut table = house();
+    fn a_refusal_names_what_the_requested_model_lacks() {
+        let mut table = sample_table();
         let qwen = model_id(&table, "qwen");
         table.models[qwen.index()].features = FeatureSet::default();
         let metadata = RequestMetadata { features: FeatureSet::of([Feature::Tools]), ..metadata("qwen") };
         let call = Call::new(Endpoint::Chat, Bytes::new(), metadata);
         // `flash`, one step down, has tools and is out of reach.
-        let found = written(&table, within(&table, &[]), &call, RandomValue(0));
+        let found = plan_text(&table, within(&table, &[]), &call, RandomValue(0));
         assert_eq!(found, Err(Refusal::NotServed { model: "qwen".into(), what: "tools" }));
     }
 
     #[test]
-    fn a_share_that_leads_nowhere_is_spread_over_the_others() {
+    fn a_share_without_deployments_is_spread_over_the_others() {
         let split: &[(&str, u32)] = &[("solo", 80), ("default", 15), ("fallback", 5)];
-        let table = with_alias(house(), "mix", split, Sticky::None);
+        let table = with_alias(sample_table(), "mix", split, Sticky::None);
         let call = chat("mix");
         let within_us = Policy { models: vec![Glob::new("*")], ..within(&table, &["us"]) };
         let authorized = authorized(&table, within_us, &call);
@@ -608,9 +616,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tier_without_shared_capacity_is_not_blamed_on_residency() {
+    fn a_tier_without_shared_capacity_is_not_refused_for_residency() {
         let table = table(&[("vip", &["us!"])], &[("top", &["vip"], &[])]);
-        let found = written(&table, pro(&table), &chat("top"), RandomValue(0));
+        let found = plan_text(&table, pro(&table), &chat("top"), RandomValue(0));
         assert_eq!(found, Err(Refusal::NotServed { model: "top".into(), what: PLAIN_NAMES }));
     }
 }

@@ -1,77 +1,87 @@
-//! What would become of one request, and why every other deployment has no part in it.
+//! Explains one request: the routes it may take, and why every other deployment is not among them.
 //!
-//! It exists so that an operator can ask before a client does. The legs and the reasons come from
-//! the same drafting that serves requests; nothing here decides anything. It knows nothing of health,
-//! load or limits: those are of the moment.
+//! It exists so that an operator can check before a client asks. Candidate models and reasons come from the
+//! same plan builder that serves requests; nothing here may decide anything. It knows nothing of health,
+//! load or limits, which change from moment to moment.
+//!
+//! Start reading in [`explain`].
 
-use crate::domain::authorize::{Asked, AuthorizedRequest};
+use crate::domain::authorize::{AuthorizedRequest, ResolvedName};
 use crate::domain::call::Call;
 use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::builder::{CandidateModel, PlanBuilder, WhyNot, why_nothing};
 use crate::domain::routing::table::{RoutingTable, Target};
 
-/// The whole story of one request.
+/// The explanation of one request.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Explanation {
-    /// The ways it may take: several only for an alias. Or what the client is told instead.
-    pub ways: Result<Vec<Way>, Refusal>,
-    /// The way that every request like this one takes, where the alias is sticky for it.
+pub struct RouteExplanation {
+    /// The routes it may take, several only for an alias; or the refusal that the client gets.
+    pub routes: Result<Vec<PossibleRoute>, Refusal>,
+    /// The index of the route that every request like this one takes, where the alias is sticky for it.
     pub bound: Option<usize>,
-    /// Every deployment that is on none of the ways, in file order.
+    /// Every deployment that is on none of the routes, in file order.
     pub passed_over: Vec<(DeploymentId, WhyNot)>,
 }
 
-/// One way a request may take.
+/// One route that a request may take.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Way {
-    /// Where it begins: what was asked for, or a part of the alias.
+pub struct PossibleRoute {
+    /// Its first target: what was requested, or a part of the alias.
     pub begins: Target,
-    /// How often it is drawn, beside the weights of the other ways.
+    /// Its weight among the routes.
     pub weight: u32,
-    /// The models of which one is drawn by weight to be the first; none where the legs stand as they are.
+    /// The models of which one is drawn by weight to be the first; empty where the order is fixed.
     pub drawn: Vec<(ModelId, u32)>,
-    /// In the order they are stepped down.
+    /// In the order in which they are tried.
     pub candidate_models: Vec<CandidateModel>,
 }
 
 /// Explains `call`.
-pub fn explain(table: &RoutingTable, authorized: &AuthorizedRequest, call: &Call, no_fallback: bool) -> Explanation {
+pub fn explain(
+    table: &RoutingTable,
+    authorized: &AuthorizedRequest,
+    call: &Call,
+    no_fallback: bool,
+) -> RouteExplanation {
     let mut reasons: Vec<Option<WhyNot>> = vec![None; table.deployments.len()];
     let note = |passed: &[DeploymentId], why| passed.iter().for_each(|id| _ = reasons[id.index()].get_or_insert(why));
-    let mut drafter = PlanBuilder::new(table, authorized, call, no_fallback, note);
-    let alias = match authorized.asked() {
-        Asked::Plain(Target::Alias(index)) => Some(&table.aliases[index]),
-        Asked::Plain(_) | Asked::Reserved(_) => None,
+    let mut builder = PlanBuilder::new(table, authorized, call, no_fallback, note);
+    let alias = match authorized.requested() {
+        ResolvedName::Plain(Target::Alias(index)) => Some(&table.aliases[index]),
+        ResolvedName::Plain(_) | ResolvedName::Reserved(_) => None,
     };
-    let ways: Vec<Way> = match (authorized.asked(), alias) {
-        (Asked::Reserved(model), _) => {
-            let candidate_models = drafter.by_reserved(model);
-            vec![Way { begins: Target::Model(model), weight: 1, drawn: Vec::new(), candidate_models }]
+    let routes: Vec<PossibleRoute> = match (authorized.requested(), alias) {
+        (ResolvedName::Reserved(model), _) => {
+            let candidate_models = builder.by_reserved(model);
+            vec![PossibleRoute { begins: Target::Model(model), weight: 1, drawn: Vec::new(), candidate_models }]
         }
-        (Asked::Plain(_), Some(alias)) => {
-            drafter.shares(alias).into_iter().map(|share| way(&mut drafter, share)).collect()
+        (ResolvedName::Plain(_), Some(alias)) => {
+            builder.shares(alias).into_iter().map(|share| route(&mut builder, share)).collect()
         }
-        (Asked::Plain(part), None) => vec![way(&mut drafter, (part, 1))],
+        (ResolvedName::Plain(part), None) => vec![route(&mut builder, (part, 1))],
     };
-    let ways: Vec<Way> = ways.into_iter().filter(|way| !way.candidate_models.is_empty()).collect();
-    let shares: Vec<(Target, u32)> = ways.iter().map(|way| (way.begins, way.weight)).collect();
-    let bound = alias.and_then(|alias| drafter.bound(alias, &shares));
+    let routes: Vec<PossibleRoute> = routes.into_iter().filter(|route| !route.candidate_models.is_empty()).collect();
+    let shares: Vec<(Target, u32)> = routes.iter().map(|route| (route.begins, route.weight)).collect();
+    let bound = alias.and_then(|alias| builder.bound(alias, &shares));
     let used = |id: DeploymentId| {
-        ways.iter().flat_map(|way| &way.candidate_models).any(|candidate| candidate.deployments.contains(&id))
+        routes.iter().flat_map(|route| &route.candidate_models).any(|candidate| candidate.deployments.contains(&id))
     };
     let passed_over = table.deployment_ids().filter(|id| !used(*id));
     let passed_over = passed_over.map(|id| (id, reasons[id.index()].unwrap_or(WhyNot::Unreached))).collect();
-    let ways = if ways.is_empty() { Err(why_nothing(table, authorized, call, no_fallback)) } else { Ok(ways) };
-    Explanation { ways, bound, passed_over }
+    let routes = if routes.is_empty() { Err(why_nothing(table, authorized, call, no_fallback)) } else { Ok(routes) };
+    RouteExplanation { routes, bound, passed_over }
 }
 
-fn way<N: FnMut(&[DeploymentId], WhyNot)>(drafter: &mut PlanBuilder<'_, N>, (begins, weight): (Target, u32)) -> Way {
+fn route<N: FnMut(&[DeploymentId], WhyNot)>(
+    builder: &mut PlanBuilder<'_, N>,
+    (begins, weight): (Target, u32),
+) -> PossibleRoute {
     let drawn = match begins {
-        Target::Tier(tier) => drafter.drawn(tier),
+        Target::Tier(tier) => builder.drawn(tier),
         Target::Model(_) | Target::Alias(_) => Vec::new(),
     };
-    Way { begins, weight, drawn, candidate_models: drafter.by_part(begins, None) }
+    PossibleRoute { begins, weight, drawn, candidate_models: builder.by_part(begins, None) }
 }
 
 #[cfg(test)]
@@ -87,7 +97,7 @@ mod tests {
     use crate::domain::routing::table::Sticky;
     use bytes::Bytes;
 
-    fn house() -> RoutingTable {
+    fn sample_table() -> RoutingTable {
         let models: &[(&str, &[&str])] =
             &[("flash", &["us", "eu"]), ("qwen", &["us"]), ("kimi", &["us", "eu!"]), ("solo", &["eu"])];
         let tiers: &[(&str, &[&str], &[&str])] = &[
@@ -111,8 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn every_deployment_outside_the_plan_says_why() {
-        let table = house();
+    fn every_deployment_outside_the_plan_has_a_reason() {
+        let table = sample_table();
         let check = |policy: Policy, call: &Call, no_fallback: bool, expected: &[&str]| {
             assert_eq!(passed_over(&table, policy, call, no_fallback), expected, "{}", call.metadata().model);
         };
@@ -133,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn embeddings_and_what_a_model_lacks_are_reported_apart() {
-        let mut table = house();
+    fn embeddings_and_missing_features_have_different_reasons() {
+        let mut table = sample_table();
         let flash = model_id(&table, "flash");
         table.models[flash.index()].endpoints = EndpointSet::of([Endpoint::Chat, Endpoint::Embeddings]);
         let call = Call::new(Endpoint::Embeddings, Bytes::new(), metadata("premium"));
@@ -146,19 +156,19 @@ mod tests {
         table.models.iter_mut().for_each(|model| model.features = FeatureSet::default());
         let call = Call::new(Endpoint::Chat, Bytes::new(), metadata);
         let found = explain(&table, &authorized(&table, everything(&table), &call), &call, false);
-        assert_eq!(found.ways, Err(Refusal::NotServed { model: "qwen".into(), what: "tools" }));
+        assert_eq!(found.routes, Err(Refusal::NotServed { model: "qwen".into(), what: "tools" }));
         assert_eq!(found.passed_over.len(), table.deployments.len());
     }
 
     #[test]
-    fn shares_are_those_that_lead_anywhere() {
-        let table = house();
+    fn only_shares_with_deployments_are_listed() {
+        let table = sample_table();
         let check = |policy: Policy, expected: &[(&str, u32)]| {
             let call = chat("auto");
             let found = explain(&table, &authorized(&table, policy, &call), &call, false);
-            let ways = found.ways.expect("a plan");
+            let routes = found.routes.expect("a plan");
             let found: Vec<(&str, u32)> =
-                ways.iter().map(|way| (&**table.target_name(way.begins), way.weight)).collect();
+                routes.iter().map(|route| (&**table.target_name(route.begins), route.weight)).collect();
             assert_eq!(found, expected);
         };
         check(everything(&table), &[("default", 80), ("fallback", 15), ("premium", 5)]);
@@ -167,21 +177,21 @@ mod tests {
         check(eu, &[("premium", 5)]);
     }
 
-    /// Whether `found` is this way, but for a first model that was drawn.
-    fn is_reported(way: &Way, found: &[CandidateModel]) -> bool {
-        let (mut reported, mut found) = (way.candidate_models.clone(), found.to_vec());
-        if !way.drawn.is_empty() {
-            reported.sort_by_key(|candidate| candidate.model);
+    /// Whether `found` is this route, up to the order of a drawn first model.
+    fn is_explained(route: &PossibleRoute, found: &[CandidateModel]) -> bool {
+        let (mut explained, mut found) = (route.candidate_models.clone(), found.to_vec());
+        if !route.drawn.is_empty() {
+            explained.sort_by_key(|candidate| candidate.model);
             found.sort_by_key(|candidate| candidate.model);
         }
-        reported == found
+        explained == found
     }
 
-    /// Whatever is drafted for real was told beforehand.
+    /// Every plan that is built was among the explained routes.
     #[test]
-    fn no_request_takes_a_way_that_was_not_reported() {
+    fn no_request_takes_a_route_that_was_not_explained() {
         for sticky in [Sticky::None, Sticky::Key, Sticky::User] {
-            let mut table = house();
+            let mut table = sample_table();
             table.aliases[0].sticky = sticky;
             for name in ["auto", "premium", "flash", "Pro/kimi", "solo"] {
                 let call = Call::new(
@@ -190,28 +200,28 @@ mod tests {
                     RequestMetadata { user: Some("ann".into()), ..metadata(name) },
                 );
                 let authorized = authorized(&table, everything(&table), &call);
-                let reported = explain(&table, &authorized, &call, false);
-                let ways = reported.ways.expect("a plan");
+                let explained = explain(&table, &authorized, &call, false);
+                let routes = explained.routes.expect("a plan");
                 for seed in 0..300 {
                     let found = candidate_models(&table, &authorized, &call, false, RandomValue(seed)).expect("a plan");
-                    let way = ways.iter().position(|way| is_reported(way, &found));
-                    assert!(way.is_some(), "{name} {sticky:?}, seed {seed}: {found:?}");
-                    if reported.bound.is_some() {
-                        assert_eq!(way, reported.bound, "{name} {sticky:?}, seed {seed}");
+                    let route = routes.iter().position(|route| is_explained(route, &found));
+                    assert!(route.is_some(), "{name} {sticky:?}, seed {seed}: {found:?}");
+                    if explained.bound.is_some() {
+                        assert_eq!(route, explained.bound, "{name} {sticky:?}, seed {seed}");
                     }
                 }
-                assert_eq!(reported.bound.is_some(), name == "auto" && sticky != Sticky::None, "{name} {sticky:?}");
+                assert_eq!(explained.bound.is_some(), name == "auto" && sticky != Sticky::None, "{name} {sticky:?}");
             }
         }
     }
 
     #[test]
-    fn a_drawn_tier_tells_its_weights() {
-        let table = house();
+    fn the_weights_of_a_drawn_tier_are_listed() {
+        let table = sample_table();
         let call = chat("premium");
         let found = explain(&table, &authorized(&table, everything(&table), &call), &call, false);
-        let way = &found.ways.expect("a plan")[0];
-        assert_eq!(way.begins, Target::Tier(TierId(2)));
-        assert_eq!(way.drawn, [(model_id(&table, "kimi"), 3), (model_id(&table, "flash"), 1)]);
+        let route = &found.routes.expect("a plan")[0];
+        assert_eq!(route.begins, Target::Tier(TierId(2)));
+        assert_eq!(route.drawn, [(model_id(&table, "kimi"), 3), (model_id(&table, "flash"), 1)]);
     }
 }

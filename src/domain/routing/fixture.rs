@@ -1,6 +1,6 @@
-//! Routing tables, policies and calls for this room's unit tests, written as short as one thinks them.
+//! Routing tables, policies and calls in a short notation, for this module's unit tests.
 //!
-//! It exists so that a test shows only what it is about. A deployment is written
+//! It exists so that a test shows only what it is about; it must never be used outside tests. A deployment is written
 //! `PROVIDER[@REGION][!][+]`: `!` is dedicated, `+` spills. A tier's model is written `NAME[:WEIGHT]`.
 
 use crate::domain::authorize::{AuthorizedRequest, KeyRecord, Limits, Policy, PolicyMoney, authorize};
@@ -25,8 +25,8 @@ pub(crate) const BREAKER: BreakerSettings = BreakerSettings {
     open_max: Duration::from_secs(20),
 };
 
-/// A table of `(model, deployments)` and `(tier, models, then)`, with the settings of the documentation
-/// but for the balance: in file order, so that a test sees what it wrote.
+/// A table of `(model, deployments)` and `(tier, models, then)`, with the documented default settings except for
+/// the balance: deployments are chosen in file order, so that a test gets them as written.
 pub(crate) fn table(models: &[(&str, &[&str])], tiers: &[(&str, &[&str], &[&str])]) -> RoutingTable {
     let mut table = RoutingTable {
         models: Vec::new(),
@@ -42,11 +42,11 @@ pub(crate) fn table(models: &[(&str, &[&str])], tiers: &[(&str, &[&str], &[&str]
         table.names.insert((*name).into(), Target::Tier(TierId(index as u32)));
     }
     for (name, models, then) in tiers {
-        let held: Vec<(&str, Option<u32>)> = models.iter().map(|written| weighted(written)).collect();
+        let weights: Vec<(&str, Option<u32>)> = models.iter().map(|written| weighted(written)).collect();
         let tier = Tier {
             name: (*name).into(),
-            models: held.iter().map(|(model, weight)| (model_id(&table, model), weight.unwrap_or(1))).collect(),
-            drawn: held.iter().any(|(_, weight)| weight.is_some()),
+            models: weights.iter().map(|(model, weight)| (model_id(&table, model), weight.unwrap_or(1))).collect(),
+            drawn: weights.iter().any(|(_, weight)| weight.is_some()),
             then: then.iter().map(|name| tier_id(&table, name)).collect(),
         };
         table.tiers.push(tier);
@@ -93,7 +93,7 @@ pub(crate) fn key(policy: Policy) -> Arc<KeyRecord> {
     })
 }
 
-/// What a call for `model` says, to be changed where a test is about it.
+/// The metadata of a call for `model`, to be changed where a test is about it.
 pub(crate) fn metadata(model: &str) -> RequestMetadata {
     RequestMetadata {
         model: model.into(),
@@ -182,7 +182,7 @@ fn deployment(table: &mut RoutingTable, model: ModelId, name: &str, written: &st
     let place = written.trim_end_matches(['!', '+']);
     let (provider, region) = place.split_once('@').unwrap_or((place, place));
     let dedicated = written.contains('!');
-    let known = table.regions.iter().position(|held| **held == *region);
+    let known = table.regions.iter().position(|name| **name == *region);
     let region = RegionId(known.unwrap_or_else(|| {
         table.regions.push(region.into());
         table.regions.len() - 1

@@ -1,41 +1,43 @@
-//! How quick and how busy one deployment is.
+//! The latency and load of one deployment.
 //!
-//! It exists so that the choice among deployments follows what requests feel, the time to the first
-//! token, and notices a deployment that has fallen silent before its breaker can: an attempt waiting
-//! far longer than usual counts against it at once. Streams and whole answers are measured apart,
-//! for the first token of a whole answer is its last.
+//! It exists so that the choice among deployments depends on what clients notice, the time to the first
+//! token, and so that a silent deployment is avoided before its breaker can trip: an attempt that waits far
+//! longer than usual counts against it at once. Streams and whole answers are measured separately, because
+//! the first token of a whole answer is its last. It must never decide whether a deployment may be used.
+//!
+//! Start reading in [`Gauge::load`] and [`Gauge::is_silent`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The average forgets with this time constant.
+/// The time constant with which the average decays.
 const DECAY: Duration = Duration::from_secs(10);
-/// How many first-token times the 99th percentile is taken from.
+/// The number of first-token times that the 99th percentile is computed from.
 const SAMPLES: usize = 128;
-/// What a deployment is taken for while the first attempt finds out.
+/// The first-token time that is assumed while the first attempt at a deployment measures it.
 const UNKNOWN: Duration = Duration::from_millis(300);
-/// No attempt is called silent before this, however quick its deployment usually is.
+/// The shortest wait after which an attempt is called silent, however quick its deployment usually is.
 const SILENT_FLOOR: Duration = Duration::from_millis(500);
 
 /// Whether an answer comes as a stream or whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Form {
+pub enum ResponseMode {
     /// Frame by frame.
     Stream,
-    /// At once.
+    /// In one piece.
     Whole,
 }
 
-impl Form {
-    /// The form of an answer to a call with `stream` set so.
+impl ResponseMode {
+    /// The mode of the answer to a call whose `stream` member has this value.
     pub fn of(stream: bool) -> Self {
         if stream { Self::Stream } else { Self::Whole }
     }
 }
 
-/// A waiting attempt, to be ended by [`Gauge::answered`] or [`Gauge::gave_up`].
+/// An attempt without an answer so far, to be ended by [`Gauge::answered`] or [`Gauge::ended_unanswered`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Waiting(u64);
+pub struct PendingAttempt(u64);
 
 /// One deployment's measurements.
 #[derive(Clone, Debug, Default)]
@@ -43,14 +45,14 @@ pub struct Gauge {
     next: u64,
     in_flight: u32,
     last_good: Option<bool>,
-    stream: Side,
-    whole: Side,
+    stream: LatencyTracker,
+    whole: LatencyTracker,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Side {
-    waiting: BTreeMap<u64, Instant>,
-    /// Peak EWMA in seconds and when it was last fed.
+struct LatencyTracker {
+    pending: BTreeMap<u64, Instant>,
+    /// Peak EWMA in seconds and when it was last updated.
     average: Option<(f64, Instant)>,
     samples: Vec<Duration>,
     seen: usize,
@@ -58,39 +60,39 @@ struct Side {
 }
 
 impl Gauge {
-    /// An attempt is sent.
-    pub fn sent(&mut self, form: Form, now: Instant) -> Waiting {
+    /// Records that an attempt is sent.
+    pub fn sent(&mut self, mode: ResponseMode, now: Instant) -> PendingAttempt {
         self.next += 1;
         self.in_flight += 1;
-        let waiting = Waiting(self.next);
-        self.side_mut(form).waiting.insert(waiting.0, now);
-        waiting
+        let pending = PendingAttempt(self.next);
+        self.tracker_mut(mode).pending.insert(pending.0, now);
+        pending
     }
 
-    /// Its first good token is in hand.
-    pub fn answered(&mut self, form: Form, waiting: Waiting, now: Instant) {
-        let side = self.side_mut(form);
-        if let Some(sent) = side.waiting.remove(&waiting.0) {
-            side.feed(now.saturating_duration_since(sent), now);
+    /// Records its first good token.
+    pub fn answered(&mut self, mode: ResponseMode, pending: PendingAttempt, now: Instant) {
+        let tracker = self.tracker_mut(mode);
+        if let Some(sent) = tracker.pending.remove(&pending.0) {
+            tracker.record(now.saturating_duration_since(sent), now);
         }
     }
 
-    /// It no longer waits, and no token came.
-    pub fn gave_up(&mut self, form: Form, waiting: Waiting) {
-        self.side_mut(form).waiting.remove(&waiting.0);
+    /// Records that it ended without a token.
+    pub fn ended_unanswered(&mut self, mode: ResponseMode, pending: PendingAttempt) {
+        self.tracker_mut(mode).pending.remove(&pending.0);
     }
 
-    /// Its connection is free again.
+    /// Records that it is no longer in flight.
     pub fn done(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// It finished well or badly.
+    /// Records whether it ended well.
     pub fn finished(&mut self, good: bool) {
         self.last_good = Some(good);
     }
 
-    /// Attempts sent and not yet at their end.
+    /// Attempts that were sent and have not ended.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
@@ -101,60 +103,60 @@ impl Gauge {
     }
 
     /// The average first-token time, once known.
-    pub fn average(&self, form: Form) -> Option<Duration> {
-        self.side(form).average.map(|(seconds, _)| Duration::from_secs_f64(seconds))
+    pub fn average(&self, mode: ResponseMode) -> Option<Duration> {
+        self.tracker(mode).average.map(|(seconds, _)| Duration::from_secs_f64(seconds))
     }
 
-    /// What the choice compares: average first-token seconds × (attempts in flight + 1).
+    /// The load that the choice compares: average first-token seconds × (attempts in flight + 1).
     ///
-    /// The average fades while nothing new is learned, or one slow answer would keep a deployment from
-    /// ever being asked again. Where nothing is known, one attempt may find out.
-    pub fn load(&self, form: Form, now: Instant) -> f64 {
-        let seconds = match self.side(form).average {
-            Some((seconds, at)) => seconds * kept(now.saturating_duration_since(at)),
+    /// The average decays without new measurements, or one slow answer would keep a deployment from ever being
+    /// asked again. Where nothing was measured, one attempt may measure it.
+    pub fn load(&self, mode: ResponseMode, now: Instant) -> f64 {
+        let seconds = match self.tracker(mode).average {
+            Some((seconds, at)) => seconds * decay(now.saturating_duration_since(at)),
             None if self.in_flight == 0 => 0.0,
             None => UNKNOWN.as_secs_f64(),
         };
         seconds * f64::from(self.in_flight + 1)
     }
 
-    /// What was measured no longer tells how quick it is: it has come back from an outage.
+    /// Drops all measurements, which are out of date after an outage; attempts in flight stay.
     pub fn forget(&mut self) {
-        for side in [&mut self.stream, &mut self.whole] {
-            *side = Side { waiting: std::mem::take(&mut side.waiting), ..Side::default() };
+        for tracker in [&mut self.stream, &mut self.whole] {
+            *tracker = LatencyTracker { pending: std::mem::take(&mut tracker.pending), ..LatencyTracker::default() };
         }
     }
 
-    /// Whether some attempt has been silent for so long that it counts as failed in the choice.
+    /// Whether an attempt has waited for so long that the deployment counts as failed in the choice.
     pub fn is_silent(&self, silent_after: Duration, now: Instant) -> bool {
-        [&self.stream, &self.whole].into_iter().any(|side| {
-            let oldest = side.waiting.first_key_value();
-            oldest.is_some_and(|(_, sent)| now.saturating_duration_since(*sent) > side.patience(silent_after))
+        [&self.stream, &self.whole].into_iter().any(|tracker| {
+            let oldest = tracker.pending.first_key_value();
+            oldest.is_some_and(|(_, sent)| now.saturating_duration_since(*sent) > tracker.silence_limit(silent_after))
         })
     }
 
-    fn side(&self, form: Form) -> &Side {
-        match form {
-            Form::Stream => &self.stream,
-            Form::Whole => &self.whole,
+    fn tracker(&self, mode: ResponseMode) -> &LatencyTracker {
+        match mode {
+            ResponseMode::Stream => &self.stream,
+            ResponseMode::Whole => &self.whole,
         }
     }
 
-    fn side_mut(&mut self, form: Form) -> &mut Side {
-        match form {
-            Form::Stream => &mut self.stream,
-            Form::Whole => &mut self.whole,
+    fn tracker_mut(&mut self, mode: ResponseMode) -> &mut LatencyTracker {
+        match mode {
+            ResponseMode::Stream => &mut self.stream,
+            ResponseMode::Whole => &mut self.whole,
         }
     }
 }
 
-impl Side {
-    /// Feeds the average (a peak is taken at once, a dip slowly) and the percentile.
-    fn feed(&mut self, took: Duration, now: Instant) {
+impl LatencyTracker {
+    /// Updates the average (an increase at once, a decrease slowly) and the percentile.
+    fn record(&mut self, took: Duration, now: Instant) {
         let seconds = took.as_secs_f64();
         let average = match self.average {
             Some((average, at)) if seconds < average => {
-                let keep = kept(now.saturating_duration_since(at));
+                let keep = decay(now.saturating_duration_since(at));
                 average * keep + seconds * (1.0 - keep)
             }
             _ => seconds,
@@ -172,17 +174,17 @@ impl Side {
         }
     }
 
-    /// How long an attempt may be silent: four times the 99th percentile, at least half a second, at
-    /// most `silent_after`; but never less than the 99th percentile itself, or a model that thinks
-    /// for three seconds would always be called silent.
-    fn patience(&self, silent_after: Duration) -> Duration {
+    /// How long an attempt may wait before it is called silent: four times the 99th percentile, at least half a
+    /// second, at most `silent_after`; but never less than the 99th percentile itself, or a model that always
+    /// needs three seconds would always be called silent.
+    fn silence_limit(&self, silent_after: Duration) -> Duration {
         let Some(p99) = self.p99 else { return silent_after };
         (p99 * 4).max(SILENT_FLOOR).min(silent_after).max(p99)
     }
 }
 
-/// How much of an average still counts after `age`.
-fn kept(age: Duration) -> f64 {
+/// The weight of an average after `age`, in `(0, 1]`.
+fn decay(age: Duration) -> f64 {
     (-age.as_secs_f64() / DECAY.as_secs_f64()).exp()
 }
 
@@ -198,13 +200,13 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn fed(took: Duration, times: u32) -> (Gauge, Instant) {
+    fn with_samples(took: Duration, times: u32) -> (Gauge, Instant) {
         let mut now = Instant::now();
         let mut gauge = Gauge::default();
         for _ in 0..times {
-            let waiting = gauge.sent(Form::Stream, now);
+            let pending = gauge.sent(ResponseMode::Stream, now);
             now += took;
-            gauge.answered(Form::Stream, waiting, now);
+            gauge.answered(ResponseMode::Stream, pending, now);
             gauge.done();
         }
         (gauge, now)
@@ -213,8 +215,8 @@ mod tests {
     #[test]
     fn silence_is_measured_against_what_is_usual() {
         let check = |usual: Option<Duration>, age: Duration, expected: bool| {
-            let (mut gauge, now) = usual.map_or((Gauge::default(), Instant::now()), |took| fed(took, 50));
-            gauge.sent(Form::Stream, now);
+            let (mut gauge, now) = usual.map_or((Gauge::default(), Instant::now()), |took| with_samples(took, 50));
+            gauge.sent(ResponseMode::Stream, now);
             assert_eq!(gauge.is_silent(SECOND, now + age), expected, "{usual:?} after {age:?}");
         };
         let ms = Duration::from_millis;
@@ -230,57 +232,60 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_whole_answers_are_kept_apart() {
-        let (gauge, _) = fed(Duration::from_millis(10), 5);
-        assert!(gauge.average(Form::Stream).is_some());
-        assert_eq!(gauge.average(Form::Whole), None);
+    fn streams_and_whole_answers_are_measured_separately() {
+        let (gauge, _) = with_samples(Duration::from_millis(10), 5);
+        assert!(gauge.average(ResponseMode::Stream).is_some());
+        assert_eq!(gauge.average(ResponseMode::Whole), None);
     }
 
     #[test]
-    fn a_peak_is_taken_at_once_and_forgotten_slowly() {
-        let (mut gauge, now) = fed(Duration::from_millis(10), 5);
-        let waiting = gauge.sent(Form::Stream, now);
-        gauge.answered(Form::Stream, waiting, now + SECOND);
-        assert_eq!(gauge.average(Form::Stream), Some(SECOND));
-        let waiting = gauge.sent(Form::Stream, now + SECOND);
-        gauge.answered(Form::Stream, waiting, now + SECOND + Duration::from_millis(10));
-        assert!(gauge.average(Form::Stream).expect("fed") > Duration::from_millis(900));
+    fn an_increase_counts_at_once_and_decays_slowly() {
+        let (mut gauge, now) = with_samples(Duration::from_millis(10), 5);
+        let pending = gauge.sent(ResponseMode::Stream, now);
+        gauge.answered(ResponseMode::Stream, pending, now + SECOND);
+        assert_eq!(gauge.average(ResponseMode::Stream), Some(SECOND));
+        let pending = gauge.sent(ResponseMode::Stream, now + SECOND);
+        gauge.answered(ResponseMode::Stream, pending, now + SECOND + Duration::from_millis(10));
+        assert!(gauge.average(ResponseMode::Stream).expect("fed") > Duration::from_millis(900));
     }
 
     #[test]
     fn load_grows_with_what_is_in_flight() {
-        let (mut gauge, now) = fed(SECOND, 1);
-        assert!((gauge.load(Form::Stream, now) - 1.0).abs() < 1e-9);
-        gauge.sent(Form::Stream, now);
-        assert!((gauge.load(Form::Stream, now) - 2.0).abs() < 1e-9);
+        let (mut gauge, now) = with_samples(SECOND, 1);
+        assert!((gauge.load(ResponseMode::Stream, now) - 1.0).abs() < 1e-9);
+        gauge.sent(ResponseMode::Stream, now);
+        assert!((gauge.load(ResponseMode::Stream, now) - 2.0).abs() < 1e-9);
     }
 
     #[test]
-    fn a_slow_answer_is_not_held_against_a_deployment_for_ever() {
-        let (slow, now) = fed(9 * SECOND, 1);
-        let (quick, _) = fed(Duration::from_millis(50), 1);
-        let quick = quick.load(Form::Stream, now);
-        assert!(slow.load(Form::Stream, now + 10 * SECOND) > quick);
-        assert!(slow.load(Form::Stream, now + 60 * SECOND) < 0.05);
+    fn a_slow_answer_does_not_count_against_a_deployment_for_ever() {
+        let (slow, now) = with_samples(9 * SECOND, 1);
+        let (quick, _) = with_samples(Duration::from_millis(50), 1);
+        let quick = quick.load(ResponseMode::Stream, now);
+        assert!(slow.load(ResponseMode::Stream, now + 10 * SECOND) > quick);
+        assert!(slow.load(ResponseMode::Stream, now + 60 * SECOND) < 0.05);
     }
 
     #[test]
-    fn one_attempt_finds_out_how_quick_an_unknown_deployment_is() {
-        let (known, now) = fed(Duration::from_millis(10), 5);
+    fn one_attempt_measures_a_deployment_without_measurements() {
+        let (known, now) = with_samples(Duration::from_millis(10), 5);
         let mut unknown = Gauge::default();
-        assert!(unknown.load(Form::Stream, now) < known.load(Form::Stream, now));
-        unknown.sent(Form::Stream, now);
-        assert!(unknown.load(Form::Stream, now) > known.load(Form::Stream, now));
+        assert!(unknown.load(ResponseMode::Stream, now) < known.load(ResponseMode::Stream, now));
+        unknown.sent(ResponseMode::Stream, now);
+        assert!(unknown.load(ResponseMode::Stream, now) > known.load(ResponseMode::Stream, now));
     }
 
     #[test]
-    fn what_an_outage_measured_is_forgotten() {
-        let (mut gauge, now) = fed(9 * SECOND, 5);
-        let waiting = gauge.sent(Form::Stream, now);
+    fn measurements_of_an_outage_are_dropped() {
+        let (mut gauge, now) = with_samples(9 * SECOND, 5);
+        let pending = gauge.sent(ResponseMode::Stream, now);
         gauge.forget();
-        assert_eq!(gauge.average(Form::Stream), None);
-        assert!(gauge.is_silent(SECOND, now + 2 * SECOND), "who waits still waits, and is judged anew");
-        gauge.answered(Form::Stream, waiting, now + SECOND);
-        assert_eq!(gauge.average(Form::Stream), Some(SECOND));
+        assert_eq!(gauge.average(ResponseMode::Stream), None);
+        assert!(
+            gauge.is_silent(SECOND, now + 2 * SECOND),
+            "an attempt in flight is still pending, under the default limit"
+        );
+        gauge.answered(ResponseMode::Stream, pending, now + SECOND);
+        assert_eq!(gauge.average(ResponseMode::Stream), Some(SECOND));
     }
 }

@@ -1,8 +1,10 @@
-//! Where a request goes: the values ([`table`]), the weighted choices ([`split`]) and the machine
-//! that walks one request through them ([`plan`]).
+//! Routing: the configured values ([`table`]), the weighted choices ([`split`]) and the state machine that
+//! chooses the attempts of one request ([`plan`]).
 //!
-//! It exists so that routing can be told the time and the dice and asked what to do next, by the
-//! corridor and by a simulator alike. It never sends anything.
+//! It exists so that the request path and a simulation use the same routing: time and random values are
+//! passed in, and the plan returns what to do next. It must never send anything.
+//!
+//! Start reading in [`plan`].
 
 pub mod builder;
 pub mod explain;

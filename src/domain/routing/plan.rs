@@ -1,9 +1,9 @@
-//! The machine that walks one request through its legs: asked what to do next, told how it went.
+//! The plan of one request: returns what to do next, and records how each attempt failed.
 //!
-//! It exists so that retrying, falling back, waiting and giving up are decided in one place that
-//! can be read in one sitting and simulated without a network. It never sends, sleeps or looks at a
-//! clock: [`RoutePlan::next`] answers `Try`, `Wait` or `GiveUp`, [`RoutePlan::record`] hears how an
-//! attempt failed. Health and load it learns through [`HealthSource`].
+//! It exists so that retrying, falling back, waiting and giving up are decided in one place that can be
+//! simulated without a network. It must never send, sleep or read a clock: [`RoutePlan::next`] returns `Try`,
+//! `Wait` or `GiveUp`, [`RoutePlan::record`] records a failed attempt. Health and load come through
+//! [`HealthSource`]. Start reading in [`RoutePlan::next`].
 //!
 //! The order of preference, first to last: a deployment in a region that has not failed in this
 //! request, in chain order; any untried deployment, in chain order; the same one again, after a
@@ -12,58 +12,58 @@
 use crate::domain::authorize::AuthorizedRequest;
 use crate::domain::breaker::Availability;
 use crate::domain::call::Call;
-use crate::domain::failure::{Failure, Next};
+use crate::domain::failure::{Failure, NextAction};
 use crate::domain::id::{DeploymentId, RegionId, TierId};
 use crate::domain::pricing::PriceVersion;
 use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::builder::{self, CandidateModel};
-use crate::domain::routing::gauge::Form;
+use crate::domain::routing::gauge::ResponseMode;
 use crate::domain::routing::split;
 use crate::domain::routing::table::{BalanceStrategy, RoutingTable};
 use std::time::{Duration, Instant};
 
-/// What the plan must know of the deployments' health and load.
+/// Where the plan reads the health and load of deployments, and takes permits.
 pub trait HealthSource {
-    /// Proof that an attempt may be made; giving it back is its own affair.
+    /// Proof that an attempt may be made; it is returned when it is dropped.
     type Permit;
 
-    /// How `deployment` stands at `now`, for an answer of this form.
-    fn view(&self, deployment: DeploymentId, form: Form, now: Instant) -> HealthView;
-    /// Leave for one attempt, unless breaker, capacity or credentials refuse it by now.
-    fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<Self::Permit>;
-    /// Whether the retry budget has something left.
+    /// The health of `deployment` at `now`, for an answer of this mode.
+    fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView;
+    /// A permit for one attempt, unless breaker, capacity or credentials refuse it by now.
+    fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<Self::Permit>;
+    /// Whether the retry budget allows an extra attempt.
     fn has_retry(&self, now: Instant) -> bool;
-    /// Spends one unit of the retry budget, if there is one.
+    /// Takes one extra attempt from the retry budget, if one is left; returns whether it was.
     fn spend_retry(&self, now: Instant) -> bool;
 }
 
-/// One deployment at one moment.
+/// The health of one deployment at one moment.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct HealthView {
-    /// Breaker and rests, the credentials' included.
+    /// Of breaker and credentials together: the stricter one.
     pub availability: Availability,
-    /// It carries as many requests as it may.
+    /// As many requests are in flight as it may have.
     pub full: bool,
-    /// An attempt there has been silent for too long.
+    /// An attempt there has waited too long for an answer.
     pub silent: bool,
     /// What `latency` compares: smaller is better.
     pub load: f64,
     /// The average first-token time, once known.
     pub average: Option<Duration>,
-    /// How the last finished attempt there ended.
+    /// Whether the last finished attempt there was good, once there was one.
     pub last_good: Option<bool>,
 }
 
 /// What to do next.
 #[derive(Debug)]
-pub enum Step<P> {
+pub enum PlanStep<P> {
     /// Make this attempt.
     Try(Attempt<P>),
     /// Ask again after this long.
     Wait(Duration),
     /// Stop.
-    GiveUp(GiveUp),
+    GiveUp(GiveUpReason),
 }
 
 /// One attempt to make.
@@ -71,38 +71,38 @@ pub enum Step<P> {
 pub struct Attempt<P> {
     /// Counted from 1.
     pub number: u32,
-    /// Where.
+    /// The deployment to send it to.
     pub deployment: DeploymentId,
-    /// Reached through.
+    /// The tier that the deployment is reached through, if any.
     pub tier: Option<TierId>,
-    /// Leave to make it.
+    /// The permit to make it.
     pub permit: P,
 }
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedAttempt {
-    /// What went wrong, as the upstream saw it.
+    /// The failure, as `upstream` classified it.
     pub failure: Failure,
     /// From the attempt being sent to its end.
     pub age: Duration,
-    /// Whether the last attempt at its deployment that had ended when it was sent was good.
+    /// Whether the last attempt at its deployment that had finished when it was sent was good.
     pub last_was_good: bool,
 }
 
 /// Why there is nothing more to try.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum GiveUp {
-    /// Nothing was tried: every deployment is open or resting, the soonest until then.
+pub enum GiveUpReason {
+    /// Nothing was tried: every deployment is open or resting.
     Unavailable {
-        /// When the soonest may be asked again.
+        /// When the first of them may be asked again.
         until: Instant,
     },
     /// Nothing was tried: every deployment that could serve is full.
     Full,
     /// The provider refused the request itself, at the first model tried.
     Rejected,
-    /// Attempts were made; this is the first model's failure.
+    /// Attempts were made; this is the last failure of the first model tried.
     Exhausted(Failure),
     /// The request's time is over.
     OutOfTime,
@@ -111,63 +111,63 @@ pub enum GiveUp {
 /// The shortest and longest pause before the same deployment is tried again (full jitter).
 const BACKOFF_FIRST: Duration = Duration::from_millis(25);
 const BACKOFF_MOST: Duration = Duration::from_millis(250);
-/// A stale pooled connection shows within this time of the attempt being sent.
+/// A reset within this time after the attempt was sent may be a stale pooled connection.
 const STALE_WITHIN: Duration = Duration::from_millis(100);
 
-/// What is settled for a request before its plan is drawn.
+/// The terms of a request that are fixed before its plan is built.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanTerms {
-    /// No other model than the one asked for.
+    /// No other model than the requested one may answer.
     pub no_fallback: bool,
-    /// When it is over.
+    /// The instant at which the request ends.
     pub deadline: Instant,
-    /// Of when its prices are, in Unix milliseconds. What is held for it and what it is charged go by these
-    /// alone, also where another price begins while it is under way: a hold covers its bill.
+    /// The instant whose prices apply, in Unix milliseconds. Holds and charges use these prices only, also where
+    /// another price begins during the request: so a hold covers the cost.
     pub priced_at_ms: i64,
 }
 
-/// The way of one request.
+/// The state of one request's routing.
 #[derive(Debug)]
 pub struct RoutePlan {
     candidate_models: Vec<CandidateModel>,
-    form: Form,
+    mode: ResponseMode,
     deadline: Instant,
     priced_at_ms: i64,
-    tried: Vec<Tried>,
-    /// The same deployment is to be tried once more before any other, where an attempt can be spared
-    /// for it: at once after a stale connection, else after a pause.
-    again: Option<(usize, DeploymentId)>,
-    /// A pause for the same deployment has been taken; the next step may retry.
+    tried: Vec<TrackedAttempt>,
+    /// The deployment to try once more before any other, if an attempt can be spared for it: at once after a
+    /// stale connection, else after a pause.
+    retry_same: Option<(usize, DeploymentId)>,
+    /// The pause before the same deployment is over; the next step may retry there.
     paused: bool,
-    /// No throttled deployment is waited for longer than until then; set by the first such wait.
-    patience: Option<Instant>,
-    /// Only models with more context than this may be tried, once.
+    /// The latest instant to wait for a throttled deployment; set by the first such wait.
+    wait_deadline: Option<Instant>,
+    /// Only models with a larger context than this may be tried.
     larger_than: Option<u64>,
-    over: Option<GiveUp>,
+    gave_up: Option<GiveUpReason>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Tried {
-    candidate: usize,
+struct TrackedAttempt {
+    model_index: usize,
     deployment: DeploymentId,
     region: RegionId,
     /// `None` while it runs.
     failure: Option<Failure>,
 }
 
-/// A way on that could be taken now.
+/// A deployment that could be tried now.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
-    candidate: usize,
+    model_index: usize,
     deployment: DeploymentId,
     view: HealthView,
 }
 
 impl RoutePlan {
-    /// The plan of one request: nothing outside policy, residency, capacity and ability is in it.
+    /// The plan of one request: only deployments within policy, residency, capacity and features are in it.
     ///
     /// # Errors
-    /// A [`Refusal`] when that leaves nothing.
+    /// A [`Refusal`] when there is no such deployment.
     pub fn build(
         table: &RoutingTable,
         authorized: &AuthorizedRequest,
@@ -179,24 +179,24 @@ impl RoutePlan {
         let candidate_models = builder::candidate_models(table, authorized, call, no_fallback, draw)?;
         Ok(Self {
             candidate_models,
-            form: Form::of(call.metadata().stream),
+            mode: ResponseMode::of(call.metadata().stream),
             deadline,
             priced_at_ms,
             tried: Vec::with_capacity(1),
-            again: None,
+            retry_same: None,
             paused: false,
-            patience: None,
+            wait_deadline: None,
             larger_than: None,
-            over: None,
+            gave_up: None,
         })
     }
 
-    /// The legs, in the order they are stepped down.
+    /// The candidate models, in the order in which they are tried.
     pub fn candidate_models(&self) -> &[CandidateModel] {
         &self.candidate_models
     }
 
-    /// Of when its prices are, as its [`PlanTerms`] have it.
+    /// The instant whose prices apply, in Unix milliseconds: [`PlanTerms::priced_at_ms`].
     pub fn priced_at_ms(&self) -> i64 {
         self.priced_at_ms
     }
@@ -213,26 +213,26 @@ impl RoutePlan {
         health: &B,
         now: Instant,
         draw: RandomValue,
-    ) -> Step<B::Permit> {
-        if let Some(over) = self.over {
-            return Step::GiveUp(over);
+    ) -> PlanStep<B::Permit> {
+        if let Some(gave_up) = self.gave_up {
+            return PlanStep::GiveUp(gave_up);
         }
         if now >= self.deadline {
-            return Step::GiveUp(GiveUp::OutOfTime);
+            return PlanStep::GiveUp(GiveUpReason::OutOfTime);
         }
         if self.attempts() >= table.settings.max_attempts {
-            return Step::GiveUp(self.exhausted());
+            return PlanStep::GiveUp(self.exhausted());
         }
-        if let Some(pause) = self.pause_before_again(table, health, now, draw) {
-            return Step::Wait(pause);
+        if let Some(pause) = self.pause_before_retry_same(table, health, now, draw) {
+            return PlanStep::Wait(pause);
         }
-        // A choice can be lost to another request between glance and take; each loss removes a
-        // candidate, so this ends.
+        // Another request can take a choice between view and take; each loss removes a candidate,
+        // so the loop ends.
         let mut lost = Vec::new();
         while let Some(choice) = self.choose(table, health, &lost, now, draw) {
-            match health.take(choice.deployment, self.form, now) {
-                Some(permit) if !self.needs_budget(&choice) || health.spend_retry(now) => {
-                    return Step::Try(self.attempt(table, choice, permit));
+            match health.take(choice.deployment, self.mode, now) {
+                Some(permit) if !self.needs_retry_budget(&choice) || health.spend_retry(now) => {
+                    return PlanStep::Try(self.attempt(table, choice, permit));
                 }
                 _ => lost.push(choice.deployment),
             }
@@ -240,8 +240,8 @@ impl RoutePlan {
         self.wait_or_give_up(table, health, now, draw)
     }
 
-    /// Records how attempt `number` failed, and returns what the failure really was: a reset may have been
-    /// nothing but a stale pooled connection.
+    /// Records how attempt `number` failed, and returns the failure: a reset may turn out to be a stale pooled
+    /// connection.
     ///
     /// # Panics
     /// When no attempt of this plan has that number.
@@ -258,27 +258,34 @@ impl RoutePlan {
             table.settings.same_region_retry_on_500 && failure == Failure::Status(500) && same_before.count() == 0;
         self.tried[index].failure = Some(failure);
         self.paused = false;
-        self.again = None;
-        match failure.next() {
-            Next::Same => self.again = Some((current.candidate, current.deployment)),
-            Next::Other if again_on_500 => self.again = Some((current.candidate, current.deployment)),
-            Next::Other => {}
-            Next::Stop => self.over = Some(GiveUp::OutOfTime),
-            Next::Reject if self.on_first_model(current.candidate) => self.over = Some(GiveUp::Rejected),
-            Next::Reject => {}
-            Next::LargerContext => self.want_larger_context(table, current.candidate),
+        self.retry_same = None;
+        match failure.next_action() {
+            NextAction::Same => self.retry_same = Some((current.model_index, current.deployment)),
+            NextAction::Other if again_on_500 => self.retry_same = Some((current.model_index, current.deployment)),
+            NextAction::Other => {}
+            NextAction::Stop => self.gave_up = Some(GiveUpReason::OutOfTime),
+            NextAction::Reject if self.on_first_model(current.model_index) => {
+                self.gave_up = Some(GiveUpReason::Rejected)
+            }
+            NextAction::Reject => {}
+            NextAction::LargerContext => self.require_larger_context(table, current.model_index),
         }
         failure
     }
 
     fn attempt<P>(&mut self, table: &RoutingTable, choice: Candidate, permit: P) -> Attempt<P> {
         let region = table.deployment(choice.deployment).region;
-        self.tried.push(Tried { candidate: choice.candidate, deployment: choice.deployment, region, failure: None });
-        self.again = None;
+        self.tried.push(TrackedAttempt {
+            model_index: choice.model_index,
+            deployment: choice.deployment,
+            region,
+            failure: None,
+        });
+        self.retry_same = None;
         Attempt {
             number: self.attempts(),
             deployment: choice.deployment,
-            tier: self.candidate_models[choice.candidate].tier,
+            tier: self.candidate_models[choice.model_index].tier,
             permit,
         }
     }
@@ -291,11 +298,11 @@ impl RoutePlan {
         now: Instant,
         draw: RandomValue,
     ) -> Option<Candidate> {
-        let usable = |candidate: usize, deployment: DeploymentId| {
-            (!lost.contains(&deployment)).then(|| self.usable(health, candidate, deployment, now))?
+        let usable = |model_index: usize, deployment: DeploymentId| {
+            (!lost.contains(&deployment)).then(|| self.usable(health, model_index, deployment, now))?
         };
-        if let Some(same) = self.once_more(table, health, now)
-            && (self.paused || self.may_hurry())
+        if let Some(same) = self.immediate_retry(table, health, now)
+            && (self.paused || self.needs_no_pause())
             && !lost.contains(&same.deployment)
         {
             return Some(same);
@@ -303,15 +310,15 @@ impl RoutePlan {
         let untried = |id| !self.has_tried(id);
         let fresh = |id| untried(id) && !self.region_failed(table.deployment(id).region);
         let pick = |allowed: &dyn Fn(DeploymentId) -> bool, probes: bool| {
-            self.first_candidate(table, draw, |candidate, id| {
-                let candidate = allowed(id).then(|| usable(candidate, id))??;
+            self.first_candidate(table, draw, |model_index, id| {
+                let candidate = allowed(id).then(|| usable(model_index, id))??;
                 (probes || candidate.view.availability != Availability::ProbeDue).then_some(candidate)
             })
         };
         if self.tried.is_empty() {
             return pick(&fresh, true);
         }
-        // A request that has failed once already is not made a probe while something healthy is left.
+        // A request that has already failed once is not used as a probe while a healthy deployment is left.
         pick(&fresh, false)
             .or_else(|| pick(&fresh, true))
             .or_else(|| pick(&untried, false))
@@ -319,57 +326,59 @@ impl RoutePlan {
             .or_else(|| pick(&|id| self.paused && self.may_try_again(table, id), true))
     }
 
-    /// The first leg, in chain order, that offers anything, and the best it offers.
+    /// The best candidate of the first model, in chain order, that has any.
     fn first_candidate(
         &self,
         table: &RoutingTable,
         draw: RandomValue,
         offer: impl Fn(usize, DeploymentId) -> Option<Candidate>,
     ) -> Option<Candidate> {
-        self.candidate_models.iter().enumerate().find_map(|(index, candidate)| {
-            if !self.has_context(table, candidate) {
+        self.candidate_models.iter().enumerate().find_map(|(index, model)| {
+            if !self.has_context(table, model) {
                 return None;
             }
-            let offered: Vec<Candidate> = candidate.deployments.iter().filter_map(|id| offer(index, *id)).collect();
+            let offered: Vec<Candidate> = model.deployments.iter().filter_map(|id| offer(index, *id)).collect();
             best(table, &offered, self.priced_at_ms, draw.salted(index as u64))
         })
     }
 
-    /// `deployment` as a way on, if it may be used now.
+    /// `deployment` as a candidate, if it may be used now.
     fn usable<B: HealthSource>(
         &self,
         health: &B,
-        candidate: usize,
+        model_index: usize,
         deployment: DeploymentId,
         now: Instant,
     ) -> Option<Candidate> {
-        let view = health.view(deployment, self.form, now);
-        let candidate = Candidate { candidate, deployment, view };
+        let view = health.view(deployment, self.mode, now);
+        let candidate = Candidate { model_index, deployment, view };
         let blocked = matches!(view.availability, Availability::Blocked { .. });
-        // An extra attempt that could not answer in the time left would only be load.
+        // An extra attempt that cannot answer in the time left would only add load.
         let in_time = self.tried.is_empty() || view.average.is_none_or(|average| now + average < self.deadline);
-        let usable = !blocked && !view.full && in_time && (!self.needs_budget(&candidate) || health.has_retry(now));
+        let usable =
+            !blocked && !view.full && in_time && (!self.needs_retry_budget(&candidate) || health.has_retry(now));
         usable.then_some(candidate)
     }
 
-    /// The deployment to be tried once more before any other, unless the attempts left are all needed
-    /// for regions that were not tried: one that lives must be reached.
-    fn once_more<B: HealthSource>(&self, table: &RoutingTable, health: &B, now: Instant) -> Option<Candidate> {
-        let (candidate, deployment) = self.again?;
+    /// The deployment to be tried once more before any other, unless all attempts left are needed for regions
+    /// that were not tried: a healthy one must be reached.
+    fn immediate_retry<B: HealthSource>(&self, table: &RoutingTable, health: &B, now: Instant) -> Option<Candidate> {
+        let (model_index, deployment) = self.retry_same?;
         let region = |id: DeploymentId| table.deployment(id).region;
         let untried = |id: DeploymentId| !self.tried.iter().any(|t| t.region == region(id));
         let reachable = self
             .deployments()
-            .filter(|(candidate, id)| untried(*id) && self.usable(health, *candidate, *id, now).is_some());
+            .filter(|(model_index, id)| untried(*id) && self.usable(health, *model_index, *id, now).is_some());
         let mut regions: Vec<RegionId> = reachable.map(|(_, id)| region(id)).collect();
         regions.sort_unstable();
         regions.dedup();
         let spare = (regions.len() as u32) < table.settings.max_attempts.saturating_sub(self.attempts());
-        spare.then(|| self.usable(health, candidate, deployment, now))?
+        spare.then(|| self.usable(health, model_index, deployment, now))?
     }
 
-    /// A first attempt is free, and so is a fallback to a deployment that looks well; every other spends.
-    fn needs_budget(&self, candidate: &Candidate) -> bool {
+    /// The first attempt is free, and so is a fallback to a deployment whose last attempt did not fail; every other
+    /// attempt needs the retry budget.
+    fn needs_retry_budget(&self, candidate: &Candidate) -> bool {
         let is_first = self.tried.is_empty();
         let is_retry = self.has_tried(candidate.deployment);
         !is_first && (is_retry || candidate.view.last_good == Some(false))
@@ -379,43 +388,43 @@ impl RoutePlan {
         self.tried.iter().any(|t| t.deployment == deployment)
     }
 
-    /// Whether something that is no fault of the request went wrong there.
+    /// Whether an attempt failed there for a reason that is not the request's own fault.
     fn region_failed(&self, region: RegionId) -> bool {
         let failures = self.tried.iter().filter(|t| t.region == region).filter_map(|t| t.failure);
-        failures.map(Failure::next).any(|next| matches!(next, Next::Other | Next::Same))
+        failures.map(Failure::next_action).any(|next| matches!(next, NextAction::Other | NextAction::Same))
     }
 
     fn last_failure_of(&self, deployment: DeploymentId) -> Option<Failure> {
         self.tried.iter().rev().find(|t| t.deployment == deployment)?.failure
     }
 
-    /// Whether the same deployment could answer now, after a pause or, where waiting is allowed, a rest.
+    /// Whether the same deployment could answer now: after a pause or, where waiting is allowed, a rest.
     fn may_try_again(&self, table: &RoutingTable, deployment: DeploymentId) -> bool {
         let waits = table.settings.retry_after_wait_max > Duration::ZERO;
         self.last_failure_of(deployment).is_some_and(|failure| match failure {
             Failure::Throttled { .. } => waits,
-            // With another credential; while none is welcome there, the deployment is blocked.
+            // With another credential; while none may be used there, the deployment is blocked.
             Failure::CredentialRefused => true,
             other => other.may_pass(),
         })
     }
 
     /// A stale connection says nothing about its deployment: there is nothing to wait for.
-    fn may_hurry(&self) -> bool {
+    fn needs_no_pause(&self) -> bool {
         self.tried.last().is_some_and(|t| t.failure == Some(Failure::Stale))
     }
 
-    fn on_first_model(&self, candidate: usize) -> bool {
-        self.tried
-            .first()
-            .is_some_and(|first| self.candidate_models[first.candidate].model == self.candidate_models[candidate].model)
+    fn on_first_model(&self, model_index: usize) -> bool {
+        self.tried.first().is_some_and(|first| {
+            self.candidate_models[first.model_index].model == self.candidate_models[model_index].model
+        })
     }
 
-    fn want_larger_context(&mut self, table: &RoutingTable, candidate: usize) {
-        let context = table.model(self.candidate_models[candidate].model).context;
+    fn require_larger_context(&mut self, table: &RoutingTable, model_index: usize) {
+        let context = table.model(self.candidate_models[model_index].model).context;
         match context {
             Some(context) if self.larger_than.is_none() => self.larger_than = Some(context),
-            _ => self.over = Some(self.exhausted()),
+            _ => self.gave_up = Some(self.exhausted()),
         }
     }
 
@@ -429,26 +438,27 @@ impl RoutePlan {
         health: &B,
         now: Instant,
         draw: RandomValue,
-    ) -> Step<B::Permit> {
-        let pause = self.pause_for_same(table, health, now, draw).or_else(|| self.pause_for_rest(table, health, now));
+    ) -> PlanStep<B::Permit> {
+        let pause =
+            self.pause_for_same(table, health, now, draw).or_else(|| self.pause_for_throttled(table, health, now));
         match pause {
-            Some(pause) => Step::Wait(pause),
-            None if self.tried.is_empty() => Step::GiveUp(self.nothing_tried(health, now)),
-            None => Step::GiveUp(self.exhausted()),
+            Some(pause) => PlanStep::Wait(pause),
+            None if self.tried.is_empty() => PlanStep::GiveUp(self.why_nothing_tried(health, now)),
+            None => PlanStep::GiveUp(self.exhausted()),
         }
     }
 
     /// The pause before the deployment that failed just now is tried again ahead of all others.
-    fn pause_before_again<B: HealthSource>(
+    fn pause_before_retry_same<B: HealthSource>(
         &mut self,
         table: &RoutingTable,
         health: &B,
         now: Instant,
         draw: RandomValue,
     ) -> Option<Duration> {
-        let due = !self.paused && !self.may_hurry();
-        due.then(|| self.once_more(table, health, now))??;
-        self.back_off(now, draw)
+        let due = !self.paused && !self.needs_no_pause();
+        due.then(|| self.immediate_retry(table, health, now))??;
+        self.pause_for_retry(now, draw)
     }
 
     /// The pause before some deployment is tried again, when no other is left.
@@ -459,92 +469,98 @@ impl RoutePlan {
         now: Instant,
         draw: RandomValue,
     ) -> Option<Duration> {
-        let again = !self.paused
+        let retry_same = !self.paused
             && self.larger_than.is_none()
-            && self.deployments().any(|(candidate, id)| {
-                self.may_try_again(table, id) && self.usable(health, candidate, id, now).is_some()
+            && self.deployments().any(|(model_index, id)| {
+                self.may_try_again(table, id) && self.usable(health, model_index, id, now).is_some()
             });
-        again.then(|| self.back_off(now, draw))?
+        retry_same.then(|| self.pause_for_retry(now, draw))?
     }
 
-    fn back_off(&mut self, now: Instant, draw: RandomValue) -> Option<Duration> {
-        let pause = backoff(self.attempts(), draw);
+    fn pause_for_retry(&mut self, now: Instant, draw: RandomValue) -> Option<Duration> {
+        let pause = jittered_backoff(self.attempts(), draw);
         self.paused = now + pause < self.deadline;
         self.paused.then_some(pause)
     }
 
-    /// How long until the soonest of those that throttled this request may be asked again, if that
-    /// is worth waiting for. However often it is waited, no longer than the longest wait in all.
-    fn pause_for_rest<B: HealthSource>(&mut self, table: &RoutingTable, health: &B, now: Instant) -> Option<Duration> {
+    /// How long until the first deployment that throttled this request may be asked again, if that is within the
+    /// allowed wait. All waits of a request together stay within `retry_after_wait_max`.
+    fn pause_for_throttled<B: HealthSource>(
+        &mut self,
+        table: &RoutingTable,
+        health: &B,
+        now: Instant,
+    ) -> Option<Duration> {
         if !health.has_retry(now) {
             return None;
         }
         let throttled = |id: &DeploymentId| matches!(self.last_failure_of(*id), Some(Failure::Throttled { .. }));
         let resting = self.deployments().map(|(_, id)| id).filter(throttled);
-        let until = resting.filter_map(|id| match health.view(id, self.form, now).availability {
+        let until = resting.filter_map(|id| match health.view(id, self.mode, now).availability {
             Availability::Blocked { until } => Some(until),
             Availability::Flowing { .. } | Availability::ProbeDue => None,
         });
         let until = until.min()?;
-        let patience = *self.patience.get_or_insert(now + table.settings.retry_after_wait_max);
-        self.paused = now < until && until <= patience && until < self.deadline;
+        let wait_deadline = *self.wait_deadline.get_or_insert(now + table.settings.retry_after_wait_max);
+        self.paused = now < until && until <= wait_deadline && until < self.deadline;
         self.paused.then(|| until - now)
     }
 
     /// Why no deployment could even be tried.
-    fn nothing_tried<B: HealthSource>(&self, health: &B, now: Instant) -> GiveUp {
+    fn why_nothing_tried<B: HealthSource>(&self, health: &B, now: Instant) -> GiveUpReason {
         let mut soonest = None::<Instant>;
         for (_, deployment) in self.deployments() {
-            let view = health.view(deployment, self.form, now);
+            let view = health.view(deployment, self.mode, now);
             match view.availability {
                 Availability::Blocked { until } => soonest = Some(soonest.map_or(until, |s| s.min(until))),
-                Availability::Flowing { .. } | Availability::ProbeDue if view.full => return GiveUp::Full,
+                Availability::Flowing { .. } | Availability::ProbeDue if view.full => return GiveUpReason::Full,
                 Availability::Flowing { .. } | Availability::ProbeDue => {}
             }
         }
-        GiveUp::Unavailable { until: soonest.unwrap_or(now) }
+        GiveUpReason::Unavailable { until: soonest.unwrap_or(now) }
     }
 
     fn deployments(&self) -> impl Iterator<Item = (usize, DeploymentId)> + '_ {
         self.candidate_models
             .iter()
             .enumerate()
-            .flat_map(|(candidate, held)| held.deployments.iter().map(move |id| (candidate, *id)))
+            .flat_map(|(index, model)| model.deployments.iter().map(move |id| (index, *id)))
     }
 
-    /// The first model's failure: what the client asked for is what it is told about.
-    fn exhausted(&self) -> GiveUp {
+    /// The failure of the first model, because that is the one the client requested.
+    fn exhausted(&self) -> GiveUpReason {
         let first = self.tried.first();
-        let of_first_model = self.tried.iter().filter(|t| self.on_first_model(t.candidate));
+        let of_first_model = self.tried.iter().filter(|t| self.on_first_model(t.model_index));
         let failure = of_first_model.filter_map(|t| t.failure).next_back();
         match failure.or(first.and_then(|t| t.failure)) {
-            Some(Failure::Rejected | Failure::ContextTooLong) => GiveUp::Rejected,
-            Some(failure) => GiveUp::Exhausted(failure),
-            None => GiveUp::OutOfTime,
+            Some(Failure::Rejected | Failure::ContextTooLong) => GiveUpReason::Rejected,
+            Some(failure) => GiveUpReason::Exhausted(failure),
+            None => GiveUpReason::OutOfTime,
         }
     }
 }
 
-/// The best of one leg's candidates. A probe that is due goes first, or recovery would wait for luck;
-/// then those that are neither silent nor still being eased in; then, better than nothing, those.
+/// The best candidate of one model. A due probe goes first, or recovery would depend on chance; then deployments
+/// that are neither silent nor outside their slow-start share; then, where there are none, the others.
 fn best(table: &RoutingTable, offered: &[Candidate], priced_at_ms: i64, draw: RandomValue) -> Option<Candidate> {
     if let Some(probe) = offered.iter().find(|c| c.view.availability == Availability::ProbeDue && !c.view.silent) {
         return Some(*probe);
     }
-    let eased_in = |candidate: &Candidate| match candidate.view.availability {
+    let in_slow_start_share = |candidate: &Candidate| match candidate.view.availability {
         Availability::Flowing { share } => draw.salted(100 + u64::from(candidate.deployment.0)).unit() < share,
         Availability::ProbeDue | Availability::Blocked { .. } => true,
     };
-    let mut pool: Vec<Candidate> = offered.iter().copied().filter(|c| !c.view.silent && eased_in(c)).collect();
+    let mut pool: Vec<Candidate> =
+        offered.iter().copied().filter(|c| !c.view.silent && in_slow_start_share(c)).collect();
     if pool.is_empty() {
         pool = offered.iter().copied().filter(|c| !c.view.silent).collect();
     }
     if pool.is_empty() {
         pool = offered.to_vec();
     }
-    let at_home = |c: &&Candidate| table.settings.home == Some(table.deployment(c.deployment).region);
-    if pool.iter().any(|c| at_home(&c)) {
-        pool.retain(|c| at_home(&c));
+    let in_home_region = |c: &&Candidate| table.settings.home == Some(table.deployment(c.deployment).region);
+    if pool.iter().any(|c| in_home_region(&c)) {
+        pool.retain(|c| in_home_region(&c));
     }
     balance(table, &pool, priced_at_ms, draw)
 }
@@ -562,14 +578,14 @@ fn balance(table: &RoutingTable, pool: &[Candidate], priced_at_ms: i64, draw: Ra
     }
 }
 
-/// What `cost` compares: the price of as many input as output tokens; unknown prices come last.
+/// The value that `cost` compares: the price of one input and one output token; unknown prices come last.
 fn cost_of(table: &RoutingTable, deployment: DeploymentId, priced_at_ms: i64) -> u64 {
     let version = table.price(deployment, priced_at_ms);
     version.map_or(u64::MAX, |PriceVersion { price, .. }| price.input.0.saturating_add(price.output.0))
 }
 
-/// Full jitter: anything up to 25 ms doubled for each attempt made, at most 250 ms.
-fn backoff(attempts: u32, draw: RandomValue) -> Duration {
+/// Full jitter: a random time up to 25 ms, doubled for each attempt made, at most 250 ms.
+fn jittered_backoff(attempts: u32, draw: RandomValue) -> Duration {
     let most = BACKOFF_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(BACKOFF_MOST);
     most.mul_f64(draw.salted(7).unit())
 }
@@ -593,19 +609,19 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// A board whose every deployment stands as a test says.
-    struct FakeBoard {
-        glances: RefCell<Vec<HealthView>>,
-        /// What another request takes between glance and take.
-        snatched: RefCell<Vec<DeploymentId>>,
+    /// A health source whose views a test sets.
+    struct FakeHealth {
+        views: RefCell<Vec<HealthView>>,
+        /// Deployments that another request takes between view and take.
+        taken_by_others: RefCell<Vec<DeploymentId>>,
         retries: Cell<u32>,
     }
 
-    impl HealthSource for FakeBoard {
+    impl HealthSource for FakeHealth {
         type Permit = DeploymentId;
 
-        fn view(&self, deployment: DeploymentId, _: Form, now: Instant) -> HealthView {
-            let view = self.glances.borrow()[deployment.index()];
+        fn view(&self, deployment: DeploymentId, _: ResponseMode, now: Instant) -> HealthView {
+            let view = self.views.borrow()[deployment.index()];
             match view.availability {
                 Availability::Blocked { until } if until <= now => {
                     HealthView { availability: Availability::ProbeDue, ..view }
@@ -614,13 +630,13 @@ mod tests {
             }
         }
 
-        fn take(&self, deployment: DeploymentId, form: Form, now: Instant) -> Option<DeploymentId> {
-            let view = self.view(deployment, form, now);
+        fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<DeploymentId> {
+            let view = self.view(deployment, mode, now);
             assert!(
                 !matches!(view.availability, Availability::Blocked { .. }) && !view.full,
                 "a blocked one is not taken"
             );
-            (!self.snatched.borrow().contains(&deployment)).then_some(deployment)
+            (!self.taken_by_others.borrow().contains(&deployment)).then_some(deployment)
         }
 
         fn has_retry(&self, _: Instant) -> bool {
@@ -636,10 +652,10 @@ mod tests {
 
     type Change = Box<dyn Fn(&mut HealthView)>;
 
-    /// One request on its way, and everything a test may change about it.
-    struct Bench {
+    /// One request, and everything that a test may change about it.
+    struct Scenario {
         table: RoutingTable,
-        health: FakeBoard,
+        health: FakeHealth,
         model: &'static str,
         now: Instant,
         deadline: Instant,
@@ -647,12 +663,12 @@ mod tests {
         took: Duration,
         last_was_good: bool,
         draw: RandomValue,
-        /// What else a failure does to its deployment.
+        /// A further effect of a failure on its deployment.
         once_failed: Option<Change>,
         pauses: Vec<Duration>,
     }
 
-    impl Bench {
+    impl Scenario {
         /// `a` in us and eu, then `b` in us and asia by the chain.
         fn new() -> Self {
             let models: &[(&str, &[&str])] = &[("a", &["us", "eu"]), ("b", &["us", "asia"])];
@@ -670,9 +686,9 @@ mod tests {
             };
             let now = Instant::now();
             Self {
-                health: FakeBoard {
-                    glances: RefCell::new(vec![well; table.deployments.len()]),
-                    snatched: RefCell::default(),
+                health: FakeHealth {
+                    views: RefCell::new(vec![well; table.deployments.len()]),
+                    taken_by_others: RefCell::default(),
                     retries: Cell::new(100),
                 },
                 model: "a",
@@ -698,7 +714,7 @@ mod tests {
         }
 
         fn view(self, name: &str, change: impl Fn(&mut HealthView)) -> Self {
-            change(&mut self.health.glances.borrow_mut()[self.id(name).index()]);
+            change(&mut self.health.views.borrow_mut()[self.id(name).index()]);
             self
         }
 
@@ -725,13 +741,13 @@ mod tests {
 
         /// Where the attempts of one request go when they fail in these ways and the next one answers,
         /// and how it ends.
-        fn walk(&mut self, failures: &[Failure]) -> String {
+        fn run(&mut self, failures: &[Failure]) -> String {
             let mut plan = self.plan();
             let mut failures = failures.iter();
             let mut trace: Vec<String> = Vec::new();
             loop {
                 match plan.next(&self.table, &self.health, self.now, self.draw) {
-                    Step::Try(attempt) => {
+                    PlanStep::Try(attempt) => {
                         assert_eq!((attempt.number, attempt.permit), (plan.attempts(), attempt.deployment));
                         trace.push(self.table.deployment(attempt.deployment).name.to_string());
                         let Some(failure) = failures.next() else { break };
@@ -741,17 +757,20 @@ mod tests {
                             attempt.number,
                             FailedAttempt { failure: *failure, age: self.took, last_was_good: self.last_was_good },
                         );
-                        self.hear(attempt.deployment, failure);
+                        self.record_failure(attempt.deployment, failure);
                     }
-                    Step::Wait(pause) => {
+                    PlanStep::Wait(pause) => {
                         trace.push("wait".into());
                         self.now += pause;
                         self.pauses.push(pause);
                     }
-                    Step::GiveUp(reason) => {
-                        trace.push(self.words(reason));
-                        let again = plan.next(&self.table, &self.health, self.now, self.draw);
-                        assert!(matches!(again, Step::GiveUp(_)), "who gave up stays so: {again:?}");
+                    PlanStep::GiveUp(reason) => {
+                        trace.push(self.describe(reason));
+                        let retry_same = plan.next(&self.table, &self.health, self.now, self.draw);
+                        assert!(
+                            matches!(retry_same, PlanStep::GiveUp(_)),
+                            "a plan that gave up stays so: {retry_same:?}"
+                        );
                         break;
                     }
                 }
@@ -760,9 +779,9 @@ mod tests {
             trace.join(" ")
         }
 
-        /// As the real board does: a bad end shows, and who throttles rests.
-        fn hear(&self, deployment: DeploymentId, failure: Failure) {
-            let view = &mut self.health.glances.borrow_mut()[deployment.index()];
+        /// Like the real health registry: a bad end is visible, and a throttling deployment rests.
+        fn record_failure(&self, deployment: DeploymentId, failure: Failure) {
+            let view = &mut self.health.views.borrow_mut()[deployment.index()];
             view.last_good = Some(matches!(failure, Failure::Rejected | Failure::ContextTooLong));
             if let Failure::Throttled { after: Some(after) } = failure {
                 view.availability = Availability::Blocked { until: self.now + after };
@@ -772,88 +791,88 @@ mod tests {
             }
         }
 
-        fn words(&self, reason: GiveUp) -> String {
+        fn describe(&self, reason: GiveUpReason) -> String {
             match reason {
-                GiveUp::Unavailable { until } => format!("unavailable for {:?}", until - self.now),
-                GiveUp::Full => "full".into(),
-                GiveUp::Rejected => "rejected".into(),
-                GiveUp::Exhausted(failure) => format!("failed by {failure:?}"),
-                GiveUp::OutOfTime => "out of time".into(),
+                GiveUpReason::Unavailable { until } => format!("unavailable for {:?}", until - self.now),
+                GiveUpReason::Full => "full".into(),
+                GiveUpReason::Rejected => "rejected".into(),
+                GiveUpReason::Exhausted(failure) => format!("failed by {failure:?}"),
+                GiveUpReason::OutOfTime => "out of time".into(),
             }
         }
 
         /// How often each deployment is the first choice, in hundredths, over 10,000 requests.
-        fn firsts(&mut self) -> BTreeMap<String, u32> {
+        fn first_choices(&mut self) -> BTreeMap<String, u32> {
             let mut hits = BTreeMap::new();
             for seed in 0..10_000 {
                 self.draw = RandomValue(seed).salted(4);
-                *hits.entry(self.walk(&[])).or_insert(0) += 1;
+                *hits.entry(self.run(&[])).or_insert(0) += 1;
             }
             hits.into_iter().map(|(name, hits)| (name, (f64::from(hits) / 100.0).round() as u32)).collect()
         }
     }
 
-    fn check(mut bench: Bench, failures: &[Failure], expected: &str) {
-        assert_eq!(bench.walk(failures), expected, "after {failures:?}");
+    fn check(mut scenario: Scenario, failures: &[Failure], expected: &str) {
+        assert_eq!(scenario.run(failures), expected, "after {failures:?}");
     }
 
-    fn five_attempts(bench: Bench) -> Bench {
-        bench.settings(|settings| settings.max_attempts = 5)
+    fn five_attempts(scenario: Scenario) -> Scenario {
+        scenario.settings(|settings| settings.max_attempts = 5)
     }
 
     #[test]
-    fn a_region_that_failed_is_passed_over_while_another_is_untried() {
-        let bench = || five_attempts(Bench::new());
-        check(bench(), &[], "us/a");
-        check(bench(), &[BUSY], "us/a eu/a");
-        check(bench(), &[BUSY, BUSY], "us/a eu/a asia/b");
-        check(bench(), &[BUSY, BUSY, BUSY], "us/a eu/a asia/b us/b");
-        check(bench().blocked("asia/b", ms(900)), &[BUSY, BUSY], "us/a eu/a us/b");
-        check(bench().blocked("eu/a", ms(900)), &[BUSY], "us/a asia/b");
-        check(bench().view("eu/a", |view| view.full = true), &[BUSY], "us/a asia/b");
-        // Two providers in one region fall together; in two regions they do not.
+    fn a_region_that_failed_is_avoided_while_another_is_untried() {
+        let scenario = || five_attempts(Scenario::new());
+        check(scenario(), &[], "us/a");
+        check(scenario(), &[BUSY], "us/a eu/a");
+        check(scenario(), &[BUSY, BUSY], "us/a eu/a asia/b");
+        check(scenario(), &[BUSY, BUSY, BUSY], "us/a eu/a asia/b us/b");
+        check(scenario().blocked("asia/b", ms(900)), &[BUSY, BUSY], "us/a eu/a us/b");
+        check(scenario().blocked("eu/a", ms(900)), &[BUSY], "us/a asia/b");
+        check(scenario().view("eu/a", |view| view.full = true), &[BUSY], "us/a asia/b");
+        // Two providers in one region fail together; in two regions they do not.
         let twins = table(&[("a", &["x@us", "y@us", "z@eu"])], &[("one", &["a"], &[])]);
-        check(Bench::of(twins), &[BUSY, BUSY], "x/a z/a y/a");
+        check(Scenario::of(twins), &[BUSY, BUSY], "x/a z/a y/a");
     }
 
     #[test]
     fn attempts_end_with_the_limit_and_the_first_models_failure() {
-        check(Bench::new(), &[BUSY, DOWN, ERROR], "us/a eu/a asia/b failed by Unreachable");
-        let once = || Bench::new().settings(|settings| settings.max_attempts = 1);
+        check(Scenario::new(), &[BUSY, DOWN, ERROR], "us/a eu/a asia/b failed by Unreachable");
+        let once = || Scenario::new().settings(|settings| settings.max_attempts = 1);
         check(once(), &[BUSY], "us/a failed by Status(503)");
         check(once(), &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
         let last_of_a = "us/a eu/a asia/b us/b wait us/a failed by Status(500)";
-        check(five_attempts(Bench::new()), &[DOWN, BUSY, BUSY, BUSY, ERROR], last_of_a);
+        check(five_attempts(Scenario::new()), &[DOWN, BUSY, BUSY, BUSY, ERROR], last_of_a);
     }
 
     #[test]
-    fn with_an_empty_budget_only_a_fallback_that_looks_well_follows() {
-        let broke = |retries: u32| {
-            let bench = Bench::new();
-            bench.health.retries.set(retries);
-            bench
+    fn with_an_empty_retry_budget_only_a_fallback_to_a_good_deployment_follows() {
+        let with_retries = |retries: u32| {
+            let scenario = Scenario::new();
+            scenario.health.retries.set(retries);
+            scenario
         };
-        let check = |mut bench: Bench, failures: &[Failure], expected: &str, left: u32| {
-            assert_eq!(bench.walk(failures), expected);
-            assert_eq!(bench.health.retries.get(), left, "{expected}");
+        let check = |mut scenario: Scenario, failures: &[Failure], expected: &str, left: u32| {
+            assert_eq!(scenario.run(failures), expected);
+            assert_eq!(scenario.health.retries.get(), left, "{expected}");
         };
         let bad = |view: &mut HealthView| view.last_good = Some(false);
-        check(broke(0), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
-        check(broke(5), &[BUSY, BUSY], "us/a eu/a asia/b", 5);
-        check(broke(0).view("eu/a", |view| view.last_good = None), &[BUSY], "us/a eu/a", 0);
-        check(broke(0).view("eu/a", bad), &[BUSY], "us/a asia/b", 0);
-        check(broke(1).view("eu/a", bad), &[BUSY], "us/a eu/a", 0);
-        let all_bad = |bench: Bench| bench.view("eu/a", bad).view("asia/b", bad).view("us/b", bad);
-        check(all_bad(broke(0)), &[BUSY], "us/a failed by Status(503)", 0);
-        check(all_bad(broke(1)), &[BUSY, BUSY], "us/a eu/a failed by Status(503)", 0);
-        check(all_bad(broke(2)), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
+        check(with_retries(0), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
+        check(with_retries(5), &[BUSY, BUSY], "us/a eu/a asia/b", 5);
+        check(with_retries(0).view("eu/a", |view| view.last_good = None), &[BUSY], "us/a eu/a", 0);
+        check(with_retries(0).view("eu/a", bad), &[BUSY], "us/a asia/b", 0);
+        check(with_retries(1).view("eu/a", bad), &[BUSY], "us/a eu/a", 0);
+        let all_bad = |scenario: Scenario| scenario.view("eu/a", bad).view("asia/b", bad).view("us/b", bad);
+        check(all_bad(with_retries(0)), &[BUSY], "us/a failed by Status(503)", 0);
+        check(all_bad(with_retries(1)), &[BUSY, BUSY], "us/a eu/a failed by Status(503)", 0);
+        check(all_bad(with_retries(2)), &[BUSY, BUSY], "us/a eu/a asia/b", 0);
         // The first attempt is free, wherever it goes.
-        check(all_bad(broke(0)).view("us/a", bad), &[], "us/a", 0);
-        // The same deployment again always spends, and does not wait for what it cannot have.
+        check(all_bad(with_retries(0)).view("us/a", bad), &[], "us/a", 0);
+        // The same deployment again always needs the budget, and does not wait without it.
         let alone = |retries: u32| {
-            let bench = alone();
-            bench.health.retries.set(retries);
-            bench
+            let scenario = alone();
+            scenario.health.retries.set(retries);
+            scenario
         };
         // Even where it went well for others in the meantime.
         let well = |view: &mut HealthView| view.last_good = Some(true);
@@ -862,86 +881,86 @@ mod tests {
         check(alone(1), &[BUSY, BUSY], "us/a wait us/a failed by Status(503)", 0);
     }
 
-    fn alone() -> Bench {
-        Bench::of(table(&[("a", &["us"])], &[("one", &["a"], &[])]))
+    fn alone() -> Scenario {
+        Scenario::of(table(&[("a", &["us"])], &[("one", &["a"], &[])]))
     }
 
     #[test]
     fn the_same_deployment_is_tried_again_only_after_a_jittered_pause() {
         let mut longest = [Duration::ZERO; 5];
         for seed in 0..500 {
-            let mut bench = alone().settings(|settings| settings.max_attempts = 6);
-            bench.draw = RandomValue(seed).salted(9);
+            let mut scenario = alone().settings(|settings| settings.max_attempts = 6);
+            scenario.draw = RandomValue(seed).salted(9);
             assert_eq!(
-                bench.walk(&[BUSY; 6]),
+                scenario.run(&[BUSY; 6]),
                 "us/a wait us/a wait us/a wait us/a wait us/a wait us/a failed by Status(503)"
             );
-            for (most, pause) in longest.iter_mut().zip(&bench.pauses) {
+            for (most, pause) in longest.iter_mut().zip(&scenario.pauses) {
                 *most = (*most).max(*pause);
             }
         }
         for (most, bound) in longest.iter().zip([25, 50, 100, 200, 250]) {
             assert!(*most <= ms(bound) && *most > ms(bound * 9 / 10), "{most:?} of {bound} ms");
         }
-        // What will not pass is not tried again.
+        // A failure that is not temporary is not retried.
         for failure in [THROTTLED, Failure::NotFound] {
-            let mut bench = alone();
-            bench.walk(&[failure]);
-            assert!(bench.pauses.is_empty(), "{failure:?}");
+            let mut scenario = alone();
+            scenario.run(&[failure]);
+            assert!(scenario.pauses.is_empty(), "{failure:?}");
         }
     }
 
     #[test]
     fn no_extra_attempt_starts_that_could_not_answer_in_time() {
         let slow = |average: u64, left: u64| {
-            let mut bench = Bench::new().view("eu/a", |view| view.average = Some(ms(average)));
-            bench.deadline = bench.now + bench.took + ms(left);
-            bench
+            let mut scenario = Scenario::new().view("eu/a", |view| view.average = Some(ms(average)));
+            scenario.deadline = scenario.now + scenario.took + ms(left);
+            scenario
         };
         check(slow(400, 401), &[BUSY], "us/a eu/a");
         check(slow(400, 399), &[BUSY], "us/a asia/b");
-        // A first attempt always may.
-        let mut first = Bench::new().view("us/a", |view| view.average = Some(ms(5_000)));
+        // A first attempt always starts.
+        let mut first = Scenario::new().view("us/a", |view| view.average = Some(ms(5_000)));
         first.deadline = first.now + ms(100);
         check(first, &[], "us/a");
-        let mut late = Bench::new();
+        let mut late = Scenario::new();
         late.deadline = late.now;
         check(late, &[], "out of time");
-        let mut during = Bench::new();
+        let mut during = Scenario::new();
         during.deadline = during.now + during.took;
         check(during, &[BUSY], "us/a out of time");
         let mut no_time_to_pause = alone();
         no_time_to_pause.deadline = no_time_to_pause.now + no_time_to_pause.took + Duration::from_micros(1);
         check(no_time_to_pause, &[BUSY], "us/a failed by Status(503)");
-        check(Bench::new(), &[Failure::Deadline], "us/a out of time");
+        check(Scenario::new(), &[Failure::Deadline], "us/a out of time");
     }
 
     #[test]
-    fn a_stale_connection_is_replaced_once_at_the_same_place() {
-        let bench = |last_was_good, took| Bench { last_was_good, took, ..five_attempts(Bench::new()) };
-        check(bench(true, ms(5)), &[Failure::Reset], "us/a us/a");
-        check(bench(true, ms(5)), &[Failure::Reset, Failure::Reset], "us/a us/a eu/a");
-        check(bench(true, ms(100)), &[Failure::Reset], "us/a eu/a");
-        check(bench(false, ms(5)), &[Failure::Reset], "us/a eu/a");
-        check(bench(true, ms(5)), &[DOWN], "us/a eu/a");
-        // Where the same place is out of reach by now, another will do.
-        let tripped = bench(true, ms(5)).once_failed(|view| view.full = true);
+    fn a_stale_connection_is_replaced_once_at_the_same_deployment() {
+        let scenario = |last_was_good, took| Scenario { last_was_good, took, ..five_attempts(Scenario::new()) };
+        check(scenario(true, ms(5)), &[Failure::Reset], "us/a us/a");
+        check(scenario(true, ms(5)), &[Failure::Reset, Failure::Reset], "us/a us/a eu/a");
+        check(scenario(true, ms(100)), &[Failure::Reset], "us/a eu/a");
+        check(scenario(false, ms(5)), &[Failure::Reset], "us/a eu/a");
+        check(scenario(true, ms(5)), &[DOWN], "us/a eu/a");
+        // Where the same deployment cannot be used by now, another is tried.
+        let tripped = scenario(true, ms(5)).once_failed(|view| view.full = true);
         check(tripped, &[Failure::Reset], "us/a eu/a");
-        // Three regions and three attempts: none can be spared for the same place.
-        let scarce = |max_attempts| bench(true, ms(5)).settings(|settings| settings.max_attempts = max_attempts);
+        // Three regions and three attempts: none can be spared for the same deployment.
+        let scarce = |max_attempts| scenario(true, ms(5)).settings(|settings| settings.max_attempts = max_attempts);
         check(scarce(3), &[Failure::Reset, BUSY], "us/a eu/a asia/b");
         check(scarce(4), &[Failure::Reset, BUSY], "us/a us/a eu/a");
         check(scarce(3).blocked("asia/b", ms(900)), &[Failure::Reset, BUSY], "us/a us/a eu/a");
-        // It is no free attempt.
-        let empty = bench(true, ms(5)).view("eu/a", |view| view.last_good = Some(false));
+        // It needs the retry budget.
+        let empty = scenario(true, ms(5)).view("eu/a", |view| view.last_good = Some(false));
         empty.health.retries.set(0);
         check(empty, &[Failure::Reset], "us/a asia/b");
     }
 
     #[test]
     fn a_500_is_tried_once_more_in_its_region_where_that_is_wanted() {
-        let wanted = || five_attempts(Bench::new()).settings(|settings| settings.same_region_retry_on_500 = true);
-        check(Bench::new(), &[ERROR], "us/a eu/a");
+        let wanted = || five_attempts(Scenario::new()).settings(|settings| settings.same_region_retry_on_500 = true);
+        check(Scenario::new(), &[ERROR], "us/a eu/a");
         check(wanted(), &[ERROR], "us/a wait us/a");
         check(wanted(), &[ERROR, ERROR], "us/a wait us/a eu/a");
         check(wanted(), &[BUSY], "us/a eu/a");
@@ -950,68 +969,69 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_request_stops_at_the_first_model_and_goes_on_at_a_later_one() {
+    fn a_rejected_request_stops_at_the_first_model_and_continues_at_a_later_one() {
         let rejected = Failure::Rejected;
-        check(Bench::new(), &[rejected], "us/a rejected");
-        check(Bench::new(), &[BUSY, rejected], "us/a eu/a rejected");
-        let bench = || five_attempts(Bench::new()).blocked("eu/a", ms(60_000));
-        check(bench(), &[BUSY, rejected], "us/a asia/b us/b");
-        check(bench(), &[BUSY, rejected, rejected], "us/a asia/b us/b wait us/a");
-        check(bench(), &[DOWN, rejected, rejected, BUSY], "us/a asia/b us/b wait us/a wait us/a");
-        let three = Bench::new().blocked("eu/a", ms(60_000));
+        check(Scenario::new(), &[rejected], "us/a rejected");
+        check(Scenario::new(), &[BUSY, rejected], "us/a eu/a rejected");
+        let scenario = || five_attempts(Scenario::new()).blocked("eu/a", ms(60_000));
+        check(scenario(), &[BUSY, rejected], "us/a asia/b us/b");
+        check(scenario(), &[BUSY, rejected, rejected], "us/a asia/b us/b wait us/a");
+        check(scenario(), &[DOWN, rejected, rejected, BUSY], "us/a asia/b us/b wait us/a wait us/a");
+        let three = Scenario::new().blocked("eu/a", ms(60_000));
         check(three, &[DOWN, rejected, rejected], "us/a asia/b us/b failed by Unreachable");
     }
 
     #[test]
     fn too_long_a_context_is_tried_once_at_a_larger_model() {
-        let bench = |contexts: [Option<u64>; 3]| {
+        let scenario = |contexts: [Option<u64>; 3]| {
             let models: &[(&str, &[&str])] = &[("a", &["us", "eu"]), ("b", &["us"]), ("c", &["eu"])];
             let mut table = table(models, &[("one", &["a", "b", "c"], &[])]);
             for (name, context) in ["a", "b", "c"].into_iter().zip(contexts) {
                 let id = model_id(&table, name);
                 table.models[id.index()].context = context;
             }
-            Bench::of(table)
+            Scenario::of(table)
         };
         let long = Failure::ContextTooLong;
-        check(bench([Some(8), Some(8), Some(32)]), &[long], "us/a eu/c");
-        check(bench([Some(8), Some(32), Some(32)]), &[long], "us/a us/b");
-        check(bench([Some(8), Some(32), Some(64)]), &[long, long], "us/a us/b rejected");
-        check(bench([Some(8), None, Some(4)]), &[long], "us/a rejected");
-        check(bench([None, Some(32), Some(32)]), &[long], "us/a rejected");
-        check(bench([Some(8), None, Some(32)]), &[long, BUSY], "us/a eu/c rejected");
+        check(scenario([Some(8), Some(8), Some(32)]), &[long], "us/a eu/c");
+        check(scenario([Some(8), Some(32), Some(32)]), &[long], "us/a us/b");
+        check(scenario([Some(8), Some(32), Some(64)]), &[long, long], "us/a us/b rejected");
+        check(scenario([Some(8), None, Some(4)]), &[long], "us/a rejected");
+        check(scenario([None, Some(32), Some(32)]), &[long], "us/a rejected");
+        check(scenario([Some(8), None, Some(32)]), &[long, BUSY], "us/a eu/c rejected");
     }
 
     #[test]
     fn a_throttled_deployment_is_waited_for_only_where_allowed_and_nothing_else_serves() {
         let waits = |most: u64| {
-            let bench = alone().settings(|settings| settings.retry_after_wait_max = Duration::from_secs(most));
-            five_attempts(bench)
+            let scenario = alone().settings(|settings| settings.retry_after_wait_max = Duration::from_secs(most));
+            five_attempts(scenario)
         };
         check(waits(0), &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
         check(waits(2), &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
-        let mut bench = waits(3);
-        assert_eq!(bench.walk(&[THROTTLED]), "us/a wait us/a");
-        assert_eq!(bench.pauses, [Duration::from_secs(3)]);
-        // No longer in all than once.
+        let mut scenario = waits(3);
+        assert_eq!(scenario.run(&[THROTTLED]), "us/a wait us/a");
+        assert_eq!(scenario.pauses, [Duration::from_secs(3)]);
+        // All waits together are no longer than one.
         check(waits(5), &[THROTTLED, THROTTLED], "us/a wait us/a failed by Throttled { after: Some(3s) }");
         check(waits(7), &[THROTTLED, THROTTLED], "us/a wait us/a wait us/a");
         let mut soon_over = waits(3);
         soon_over.deadline = soon_over.now + Duration::from_secs(2);
         check(soon_over, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
-        let broke = waits(3);
-        broke.health.retries.set(0);
-        check(broke, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
-        // Whatever else can serve goes first, and a breaker is not waited for.
-        let patient = |bench: Bench| bench.settings(|settings| settings.retry_after_wait_max = Duration::from_secs(9));
-        check(patient(Bench::new()), &[THROTTLED], "us/a eu/a");
+        let without_retries = waits(3);
+        without_retries.health.retries.set(0);
+        check(without_retries, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
+        // Any other deployment goes first, and no request waits for a breaker.
+        let patient =
+            |scenario: Scenario| scenario.settings(|settings| settings.retry_after_wait_max = Duration::from_secs(9));
+        check(patient(Scenario::new()), &[THROTTLED], "us/a eu/a");
         check(patient(alone()).blocked("us/a", ms(500)), &[], "unavailable for 500ms");
     }
 
     #[test]
     fn a_refused_credential_leads_elsewhere_and_back_only_with_another_credential() {
         let refused = Failure::CredentialRefused;
-        check(Bench::new(), &[refused], "us/a eu/a");
+        check(Scenario::new(), &[refused], "us/a eu/a");
         check(alone(), &[refused], "us/a wait us/a");
         let until = Instant::now() + Duration::from_secs(3600);
         let resting = alone().once_failed(move |view| view.availability = Availability::Blocked { until });
@@ -1019,34 +1039,35 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_can_be_tried_it_says_until_when_or_that_all_are_full() {
+    fn where_nothing_can_be_tried_the_reason_is_the_first_reopening_or_being_full() {
         let full = |view: &mut HealthView| view.full = true;
-        let open = |bench: Bench| bench.blocked("eu/a", ms(800)).blocked("us/b", ms(300)).blocked("asia/b", ms(900));
-        check(open(Bench::new()).blocked("us/a", ms(700)), &[], "unavailable for 300ms");
-        check(open(Bench::new()).view("us/a", full), &[], "full");
+        let open =
+            |scenario: Scenario| scenario.blocked("eu/a", ms(800)).blocked("us/b", ms(300)).blocked("asia/b", ms(900));
+        check(open(Scenario::new()).blocked("us/a", ms(700)), &[], "unavailable for 300ms");
+        check(open(Scenario::new()).view("us/a", full), &[], "full");
         check(alone().view("us/a", full), &[], "full");
     }
 
     #[test]
     fn a_choice_lost_to_another_request_leads_to_the_next() {
-        let bench = Bench::new();
-        bench.health.snatched.replace(vec![bench.id("us/a"), bench.id("eu/a")]);
-        check(bench, &[], "us/b");
-        let bench = Bench::new();
-        bench.health.snatched.replace(bench.table.deployment_ids().collect());
-        check(bench, &[], "unavailable for 0ns");
+        let scenario = Scenario::new();
+        scenario.health.taken_by_others.replace(vec![scenario.id("us/a"), scenario.id("eu/a")]);
+        check(scenario, &[], "us/b");
+        let scenario = Scenario::new();
+        scenario.health.taken_by_others.replace(scenario.table.deployment_ids().collect());
+        check(scenario, &[], "unavailable for 0ns");
     }
 
     #[test]
     fn a_due_probe_goes_first_with_a_first_attempt_and_last_with_an_extra_one() {
         let due = Availability::ProbeDue;
-        check(Bench::new().availability("eu/a", due), &[], "eu/a");
-        check(Bench::new().availability("us/b", due), &[], "us/a");
-        check(Bench::new().availability("eu/a", due).view("eu/a", |view| view.silent = true), &[], "us/a");
+        check(Scenario::new().availability("eu/a", due), &[], "eu/a");
+        check(Scenario::new().availability("us/b", due), &[], "us/a");
+        check(Scenario::new().availability("eu/a", due).view("eu/a", |view| view.silent = true), &[], "us/a");
         // With an extra attempt only where nothing healthy is left in a region that has not failed.
-        check(Bench::new().availability("us/a", due).availability("eu/a", due), &[BUSY, BUSY], "us/a asia/b eu/a");
+        check(Scenario::new().availability("us/a", due).availability("eu/a", due), &[BUSY, BUSY], "us/a asia/b eu/a");
         let models: &[(&str, &[&str])] = &[("a", &["v@us", "w@us", "x@us", "y@us"])];
-        let one_region = || Bench::of(table(models, &[("one", &["a"], &[])])).availability("w/a", due);
+        let one_region = || Scenario::of(table(models, &[("one", &["a"], &[])])).availability("w/a", due);
         let flowing = Availability::Flowing { share: 1.0 };
         check(
             one_region().availability("v/a", due).availability("w/a", flowing).availability("x/a", due),
@@ -1057,14 +1078,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_silent_or_eased_in_is_chosen_less() {
+    fn silent_deployments_and_those_in_slow_start_are_chosen_less() {
         let pair = |balance: BalanceStrategy| {
             let pair = table(&[("a", &["us", "eu"])], &[("one", &["a"], &[])]);
-            Bench::of(pair).settings(|settings| settings.balance = balance)
+            Scenario::of(pair).settings(|settings| settings.balance = balance)
         };
         let silent = |view: &mut HealthView| view.silent = true;
-        let shares = |mut bench: Bench, expected: &[(&str, u32)]| {
-            let found = bench.firsts();
+        let shares = |mut scenario: Scenario, expected: &[(&str, u32)]| {
+            let found = scenario.first_choices();
             for (name, share) in expected {
                 let hits = found.get(*name).copied().unwrap_or(0);
                 assert!(hits.abs_diff(*share) <= 2, "{name}: {hits} instead of {share} of 100");
@@ -1087,20 +1108,21 @@ mod tests {
     fn deployments_are_chosen_as_the_balance_says() {
         let three = |balance: BalanceStrategy| {
             let three = table(&[("a", &["us", "eu", "asia"])], &[("one", &["a"], &[])]);
-            let mut bench = Bench::of(three).settings(|settings| settings.balance = balance);
-            for (deployment, (weight, price)) in bench.table.deployments.iter_mut().zip([(1, 30), (2, 10), (1, 20)]) {
+            let mut scenario = Scenario::of(three).settings(|settings| settings.balance = balance);
+            for (deployment, (weight, price)) in scenario.table.deployments.iter_mut().zip([(1, 30), (2, 10), (1, 20)])
+            {
                 deployment.weight = weight;
                 let pico = PicoUsdPerToken(price);
                 let request = NanoUsd::ZERO;
                 deployment.price = Some(Price { input: pico, cached_input: pico, output: pico, request }.into());
             }
             for (name, load) in [("us/a", 1.0), ("eu/a", 3.0), ("asia/a", 2.0)] {
-                bench = bench.view(name, |view| view.load = load);
+                scenario = scenario.view(name, |view| view.load = load);
             }
-            bench
+            scenario
         };
-        let check = |mut bench: Bench, expected: &[(&str, u32)]| {
-            let found = bench.firsts();
+        let check = |mut scenario: Scenario, expected: &[(&str, u32)]| {
+            let found = scenario.first_choices();
             assert_eq!(found.values().sum::<u32>(), 100, "{found:?}");
             for (name, share) in expected {
                 let hits = found.get(*name).copied().unwrap_or(0);
@@ -1109,20 +1131,20 @@ mod tests {
         };
         check(three(BalanceStrategy::Ordered), &[("us/a", 100)]);
         check(three(BalanceStrategy::Weighted), &[("us/a", 25), ("eu/a", 50), ("asia/a", 25)]);
-        // The better of two: the lightest wins both its pairs, the heaviest none.
+        // The better of two: the least loaded wins both its pairs, the most loaded none.
         check(three(BalanceStrategy::Latency), &[("us/a", 67), ("eu/a", 0), ("asia/a", 33)]);
         check(three(BalanceStrategy::Cost), &[("eu/a", 100)]);
-        let at_home = |balance| {
-            let mut bench = three(balance);
-            let region = bench.table.deployment(bench.id("asia/a")).region;
-            bench.table.settings.home = Some(region);
-            bench
+        let in_home_region = |balance| {
+            let mut scenario = three(balance);
+            let region = scenario.table.deployment(scenario.id("asia/a")).region;
+            scenario.table.settings.home = Some(region);
+            scenario
         };
         for balance in
             [BalanceStrategy::Ordered, BalanceStrategy::Weighted, BalanceStrategy::Latency, BalanceStrategy::Cost]
         {
-            check(at_home(balance), &[("asia/a", 100)]);
+            check(in_home_region(balance), &[("asia/a", 100)]);
         }
-        check(at_home(BalanceStrategy::Ordered).view("asia/a", |view| view.full = true), &[("us/a", 100)]);
+        check(in_home_region(BalanceStrategy::Ordered).view("asia/a", |view| view.full = true), &[("us/a", 100)]);
     }
 }

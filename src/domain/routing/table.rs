@@ -1,7 +1,9 @@
-//! What can be routed to: models, deployments, tiers, aliases.
+//! The routing table: models, deployments, tiers, aliases.
 //!
-//! It exists so that a request is planned from resolved numbers, never from strings: every name was
-//! looked up once, when the configuration was compiled. A table never changes; a reload makes another.
+//! It exists so that a request is planned from resolved indexes and not from strings: every name was
+//! looked up once, when the configuration was compiled. A table must never change; a reload builds another.
+//!
+//! Start reading in [`RoutingTable`].
 
 use crate::domain::breaker::BreakerSettings;
 use crate::domain::call::{EndpointSet, FeatureSet};
@@ -21,7 +23,7 @@ pub struct RoutingTable {
     pub models: Vec<Model>,
     /// In file order, grouped by model.
     pub deployments: Vec<Deployment>,
-    /// In file order: the first tier that holds a model is that model's tier.
+    /// In file order: the first tier that contains a model is that model's tier.
     pub tiers: Vec<Tier>,
     /// In file order.
     pub aliases: Vec<Alias>,
@@ -29,7 +31,7 @@ pub struct RoutingTable {
     pub regions: Vec<Arc<str>>,
     /// What a client may write as `model`, `Pro/` names aside.
     pub names: HashMap<Arc<str>, Target>,
-    /// How to choose and for how long to wait.
+    /// How deployments are chosen, and all timeouts.
     pub settings: RoutingSettings,
 }
 
@@ -44,13 +46,13 @@ impl RoutingTable {
         &self.deployments[id.index()]
     }
 
-    /// What an answer of the deployment numbered `id` costs to a request whose prices are those of `unix_ms`:
-    /// by its own price, else by its model's.
+    /// The price of the deployment numbered `id` for a request whose prices are those of `unix_ms`: its own, else
+    /// its model's.
     pub fn price(&self, id: DeploymentId, unix_ms: i64) -> Option<&PriceVersion> {
         self.prices(id).map(|prices| prices.at(unix_ms))
     }
 
-    /// All that an answer of the deployment numbered `id` costs by and by.
+    /// All prices of the deployment numbered `id`, over time.
     pub fn prices(&self, id: DeploymentId) -> Option<&Prices> {
         let deployment = self.deployment(id);
         deployment.price.as_ref().or(self.model(deployment.model).price.as_ref())
@@ -81,7 +83,7 @@ impl RoutingTable {
     }
 }
 
-/// What a name stands for. A model hides an alias of the same name, an alias hides a tier.
+/// What a name refers to. A model hides an alias of the same name, an alias hides a tier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// One model.
@@ -92,22 +94,22 @@ pub enum Target {
     Tier(TierId),
 }
 
-/// A model as clients name it.
+/// A model, as clients know it.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The name clients ask for.
     pub name: Arc<str>,
-    /// What it costs where a deployment says nothing else; `None` when no price is known.
+    /// Its price where a deployment has none of its own; `None` when no price is known.
     pub price: Option<Prices>,
-    /// The longest input and output together, in tokens.
+    /// The maximum of input and output together, in tokens.
     pub context: Option<u64>,
-    /// The longest output, in tokens.
+    /// The maximum output, in tokens.
     pub max_output: Option<u64>,
-    /// What an answer usually takes, in output tokens: for token limits where the client gives no ceiling.
+    /// The usual length of an answer, in output tokens: for token limits where the client sets no ceiling.
     pub typical_output: u64,
     /// The endpoints it serves.
     pub endpoints: EndpointSet,
-    /// The features it has.
+    /// The features it supports.
     pub features: FeatureSet,
     /// Shared deployments, in file order.
     pub shared: Vec<DeploymentId>,
@@ -119,7 +121,7 @@ pub struct Model {
     pub whole: Duration,
 }
 
-/// Whether a deployment is everybody's or reserved.
+/// Whether a deployment serves every request or only reserved ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Capacity {
     /// Serves plain model names.
@@ -131,7 +133,7 @@ pub enum Capacity {
 /// One model at one provider.
 #[derive(Clone, Debug)]
 pub struct Deployment {
-    /// Its stable name: `PROVIDER/MODEL`, `PROVIDER/Pro/MODEL`, or as configured.
+    /// Its name, which stays over reloads: `PROVIDER/MODEL`, `PROVIDER/Pro/MODEL`, or as configured.
     pub name: Arc<str>,
     /// The model it serves.
     pub model: ModelId,
@@ -139,15 +141,15 @@ pub struct Deployment {
     pub provider: ProviderId,
     /// The model's name at the provider.
     pub upstream_model: Arc<str>,
-    /// Where it runs.
+    /// The region it runs in.
     pub region: RegionId,
-    /// Everybody's or reserved.
+    /// Whether it is shared or dedicated.
     pub capacity: Capacity,
-    /// Its share among the model's deployments.
+    /// Its weight among the model's deployments.
     pub weight: u32,
-    /// How many requests it may carry at once; full is passed over.
+    /// How many requests may be in flight at it; when full, it is not chosen. `None` is no limit.
     pub max_concurrent: Option<u32>,
-    /// Its own price, where it differs from the model's.
+    /// Its price, where it differs from the model's.
     pub price: Option<Prices>,
     /// Dedicated only: when it is down, `Pro/` requests may use the model's shared deployments.
     pub spill: bool,
@@ -158,33 +160,33 @@ pub struct Deployment {
 pub struct Tier {
     /// `default`, `fallback`, `premium`, or as configured.
     pub name: Arc<str>,
-    /// In the order they are tried, with weights where the first is drawn.
+    /// In the order in which they are tried, with weights for drawing the first.
     pub models: Vec<(ModelId, u32)>,
     /// Whether the first model is drawn by weight (some model was given one).
     pub drawn: bool,
-    /// The whole list of tiers to step down through, in order.
+    /// The complete chain of tiers to step down through, in order.
     pub then: Vec<TierId>,
 }
 
-/// A model name of our own that splits over tiers or models.
+/// A model name that the operator defines and that splits over tiers or models.
 #[derive(Clone, Debug)]
 pub struct Alias {
-    /// What clients ask for.
+    /// The name clients ask for.
     pub name: Arc<str>,
-    /// Tiers or models and their shares.
+    /// Tiers or models and their weights.
     pub split: Vec<(Target, u32)>,
-    /// Whether one client always draws the same share.
+    /// Whether one client always gets the same share.
     pub sticky: Sticky,
 }
 
-/// What an alias's draw is bound to.
+/// What the choice of an alias depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sticky {
-    /// Every request draws anew.
+    /// Every request draws independently.
     None,
-    /// One key, one share.
+    /// All requests of one key get the same share.
     Key,
-    /// One value of the body's `user`, one share; requests without one draw anew.
+    /// All requests with one value of the body's `user` get the same share; requests without one draw independently.
     User,
 }
 
@@ -201,7 +203,7 @@ pub enum BalanceStrategy {
     Ordered,
 }
 
-/// `[routing]`, compiled.
+/// The `[routing]` section, compiled.
 #[derive(Clone, Debug)]
 pub struct RoutingSettings {
     /// How one deployment is chosen among a model's.
@@ -212,18 +214,18 @@ pub struct RoutingSettings {
     pub max_attempts: u32,
     /// Extra attempts allowed, in hundredths of a percent of the last 10 s of traffic.
     pub retry_budget_bp: u32,
-    /// How long a connection may take to stand.
+    /// How long a connection may take to be established.
     pub connect_timeout: Duration,
-    /// Streams: how long between two data frames.
+    /// Streams: the longest time between two data frames.
     pub idle: Duration,
     /// From the request being read to its last byte, over all attempts.
     pub total: Duration,
-    /// How long to wait for a throttled deployment when nothing else can serve.
+    /// How long a request may wait for a throttled deployment when nothing else can serve it.
     pub retry_after_wait_max: Duration,
-    /// Whether a 500 is tried once more at the same deployment before another is.
+    /// Whether a request is retried once at the same deployment after a 500, before another is tried.
     pub same_region_retry_on_500: bool,
-    /// An attempt silent for this long counts against its deployment in the choice.
+    /// An attempt without an answer for this long counts against its deployment when one is chosen.
     pub silent_after: Duration,
-    /// When deployments trip and for how long.
+    /// The settings of every deployment's breaker.
     pub breaker: BreakerSettings,
 }

@@ -6,8 +6,8 @@
 use crate::domain::refusal::Refusal;
 use crate::http::error::ApiError;
 use crate::http::{App, ingress};
-use crate::protocol::chat::models::{ListedModel, ModelList};
-use crate::relay::Listed;
+use crate::protocol::chat::models::{ModelEntry, ModelList};
+use crate::relay::ListedModel;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -42,8 +42,8 @@ pub async fn retrieve(
     }
 }
 
-fn listed_model(listed: &Listed) -> ListedModel<'_> {
-    ListedModel::new(&listed.name, listed.price.as_ref(), listed.context, &listed.regions)
+fn listed_model(listed: &ListedModel) -> ModelEntry<'_> {
+    ModelEntry::new(&listed.name, listed.price.as_ref(), listed.context, &listed.regions)
 }
 
 fn json(body: Vec<u8>) -> Response {

@@ -11,12 +11,12 @@ use std::sync::Arc;
 #[derive(Serialize)]
 pub struct ModelList<'a> {
     object: &'static str,
-    data: Vec<ListedModel<'a>>,
+    data: Vec<ModelEntry<'a>>,
 }
 
 /// One model.
 #[derive(Serialize)]
-pub struct ListedModel<'a> {
+pub struct ModelEntry<'a> {
     id: &'a str,
     object: &'static str,
     /// It is known of no model when it was made; clients want a number.
@@ -38,7 +38,7 @@ struct ModelPricing {
 
 impl<'a> ModelList<'a> {
     /// The list of `models`.
-    pub fn new(models: impl Iterator<Item = ListedModel<'a>>) -> Self {
+    pub fn new(models: impl Iterator<Item = ModelEntry<'a>>) -> Self {
         Self { object: "list", data: models.collect() }
     }
 
@@ -48,7 +48,7 @@ impl<'a> ModelList<'a> {
     }
 }
 
-impl<'a> ListedModel<'a> {
+impl<'a> ModelEntry<'a> {
     /// The model `id`; `context_length` in tokens, input and output together.
     pub fn new(id: &'a str, price: Option<&Price>, context_length: Option<u64>, regions: &'a [Arc<str>]) -> Self {
         let pricing = price.map(ModelPricing::of);
