@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 use tierway::clock::Clock;
-use tierway::domain::authorize::Limits;
 use tierway::domain::id::{KeyId, KeyIds};
+use tierway::domain::limit::Limits;
 use tierway::domain::limit::WINDOW;
-use tierway::domain::refusal::{LimitKind, OverLimit};
+use tierway::domain::limit::{LimitKind, OverLimit};
 use tierway::store::{Admission, AdmissionDenied, AdmissionRequest, Counters};
 
 const THREADS: usize = 32;

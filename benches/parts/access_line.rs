@@ -12,7 +12,8 @@ use std::time::Duration;
 use tierway::domain::call::Endpoint;
 use tierway::domain::id::RequestId;
 use tierway::domain::money::NanoUsd;
-use tierway::domain::receipt::{AttemptRecord, Outcome, Reason, Receipt, Served};
+use tierway::domain::reason::Reason;
+use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
 use tierway::domain::usage::Usage;
 use tierway::telemetry::access::AccessLog;
 

@@ -2,8 +2,9 @@
 
 use super::{Admin, AdminError, Page, RecordKind, RecordSource, check_name, not_written};
 use crate::config::Snapshot;
-use crate::domain::authorize::{KeyRecord, Limits, Policy, exceeds_policy, is_valid, unbounded};
 use crate::domain::budget::BudgetSpec;
+use crate::domain::limit::Limits;
+use crate::domain::policy::{KeyRecord, Policy, exceeds_policy, is_valid, unbounded};
 use crate::domain::register::{KeyOverrides, KeyState, StoredKey, StoredSecret};
 use crate::domain::secret::{KeyHash, Secret, new_key};
 use crate::store::keyring::Keyring;

@@ -3,8 +3,8 @@
 use super::keys::check_bounded;
 use super::{Admin, AdminError, Page, RecordKind, RecordSource, check_name, not_written};
 use crate::config::Snapshot;
-use crate::domain::authorize::Policy;
 use crate::domain::budget::BudgetSpec;
+use crate::domain::policy::Policy;
 use crate::domain::register::StoredTeam;
 use crate::store::RegisterChange;
 use std::sync::Arc;

@@ -10,10 +10,11 @@
 use super::{IssuedKey, KeyView, Page, RecordSource, TeamView};
 use crate::domain::budget::{Budget, BudgetPeriod, BudgetSpec, Scope};
 use crate::domain::call::Endpoint;
+use crate::domain::limit::LimitKind;
 use crate::domain::money::NanoUsd;
 use crate::domain::pricing::Price;
-use crate::domain::receipt::{AttemptRecord, Outcome, Reason, Receipt};
-use crate::domain::refusal::LimitKind;
+use crate::domain::reason::Reason;
+use crate::domain::receipt::{AttemptRecord, Outcome, Receipt};
 use crate::domain::register::{CreditBalance, Grant, Holder, KeyState, StoredSecret};
 use crate::domain::report::{Dimension, UsageQuery, UsageSum};
 use crate::domain::secret::KeyHash;

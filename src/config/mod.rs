@@ -40,9 +40,9 @@ pub use source::{ConfigSource, find};
 
 pub use crate::domain::secret::{KeyHash, MASK, Secret};
 
-use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::budget::BudgetSpec;
 use crate::domain::id::ProviderId;
+use crate::domain::policy::{KeyRecord, Policy};
 use crate::domain::register::{StoredKey, StoredTeam};
 use crate::domain::routing::table::RoutingTable;
 use referenced_files::ReferencedFiles;

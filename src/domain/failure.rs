@@ -6,7 +6,7 @@
 //!
 //! Start reading in [`Failure`].
 
-use crate::domain::receipt::Reason;
+use crate::domain::reason::Reason;
 use std::time::Duration;
 
 /// How one attempt ended badly.

@@ -167,6 +167,53 @@ impl SlidingWindow {
     }
 }
 
+/// Ceilings of one key; `None` is no ceiling.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Limits {
+    /// Requests in any sliding minute.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens in any sliding minute, as taken at admission.
+    pub tokens_per_minute: Option<u64>,
+    /// Requests at once.
+    pub max_concurrent: Option<u32>,
+}
+
+/// Which of a key's ceilings was reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OverLimit {
+    /// The kind of limit.
+    pub limit: LimitKind,
+    /// The ceiling: units a minute, or requests at once.
+    pub ceiling: u64,
+    /// How long until the same request would be admitted; `None`: never, it is larger than the limit itself.
+    pub retry_after: Option<Duration>,
+}
+
+/// The kinds of limits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LimitKind {
+    /// Requests in a sliding minute.
+    Requests,
+    /// Tokens in a sliding minute.
+    Tokens,
+    /// Requests at once.
+    Concurrency,
+}
+
+impl LimitKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::Concurrency];
+
+    /// Its label in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Requests => "requests_per_minute",
+            Self::Tokens => "tokens_per_minute",
+            Self::Concurrency => "max_concurrent",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,9 +7,10 @@
 use crate::domain::budget::Charge;
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
+use crate::domain::limit::LimitKind;
 use crate::domain::money::NanoUsd;
 use crate::domain::pricing::Price;
-use crate::domain::refusal::LimitKind;
+use crate::domain::reason::Reason;
 use crate::domain::usage::Usage;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,119 +121,5 @@ impl Outcome {
             Self::Broken => "broken",
             Self::Abandoned => "abandoned",
         }
-    }
-}
-
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
-        /// Why a request or an attempt ended as it did: the closed set of `reason` labels.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-        pub enum Reason {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Reason {
-            /// Every reason.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// The label in metrics and logs.
-            pub fn label(self) -> &'static str {
-                match self {
-                    $(Self::$name => $label,)*
-                }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// The request was answered.
-    Served => "served",
-    /// The client disconnected before the end.
-    ClientGone => "client_gone",
-    /// A bug of the gateway.
-    Internal => "internal",
-    /// The gateway was stopped while the answer ran.
-    Shutdown => "shutdown",
-    // Refusals.
-    /// The body is not JSON, too deep, or wrongly encoded.
-    InvalidJson => "invalid_json",
-    /// A field or header has the wrong type or an impossible value.
-    InvalidValue => "invalid_value",
-    /// The body is too large.
-    RequestTooLarge => "request_too_large",
-    /// The client sent its body too slowly.
-    RequestTimeout => "request_timeout",
-    /// A content encoding we do not read.
-    UnsupportedContentEncoding => "unsupported_content_encoding",
-    /// No valid key.
-    InvalidApiKey => "invalid_api_key",
-    /// No such path.
-    UnknownUrl => "unknown_url",
-    /// The path exists, the method does not.
-    MethodNotAllowed => "method_not_allowed",
-    /// No such model.
-    ModelNotFound => "model_not_found",
-    /// The policy forbids the model.
-    ModelNotAllowed => "model_not_allowed",
-    /// No deployment is within the residency.
-    ResidencyUnavailable => "residency_unavailable",
-    /// No model here serves the endpoint or feature.
-    NotServed => "not_served",
-    /// Over one of the key's limits.
-    RateLimitExceeded => "rate_limit_exceeded",
-    /// A budget has too little left for it.
-    InsufficientQuota => "insufficient_quota",
-    /// Costs cannot be recorded.
-    LedgerUnavailable => "ledger_unavailable",
-    /// Every deployment that could serve it is full.
-    SlowDown => "slow_down",
-    /// Every deployment is open or resting.
-    NoDeploymentAvailable => "no_deployment_available",
-    // Failures.
-    /// No connection could be established.
-    Unreachable => "unreachable",
-    /// No connection was established in time.
-    ConnectTimeout => "connect_timeout",
-    /// The connection broke before the answer began.
-    Reset => "reset",
-    /// No first token in time.
-    FirstTokenTimeout => "first_token_timeout",
-    /// No whole answer in time.
-    WholeTimeout => "whole_timeout",
-    /// Too long between two frames.
-    IdleTimeout => "idle_timeout",
-    /// The request's total time, or the client's deadline, passed.
-    Deadline => "deadline",
-    /// A 5xx or 408 of the provider.
-    UpstreamStatus => "upstream_status",
-    /// An answer that is not what it claims to be.
-    Garbage => "garbage",
-    /// An answer that ended too soon.
-    Truncated => "truncated",
-    /// An error in the body of a 200.
-    ErrorInside => "error_inside",
-    /// Throttled by the provider.
-    Throttled => "throttled",
-    /// Our credential was refused.
-    CredentialRefused => "credential_refused",
-    /// The provider knows no such model or path.
-    UpstreamNotFound => "upstream_not_found",
-    /// The provider refused the request itself.
-    Rejected => "rejected",
-    /// Longer than the model's context.
-    ContextTooLong => "context_too_long",
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn labels_are_snake_case_and_distinct() {
-        let labels: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.label()).collect();
-        assert_eq!(labels.len(), Reason::ALL.len());
-        assert!(labels.iter().all(|l| l.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
     }
 }

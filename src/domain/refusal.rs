@@ -8,7 +8,8 @@
 
 use crate::domain::budget::OverBudget;
 use crate::domain::call::BodyProblem;
-use crate::domain::receipt::Reason;
+use crate::domain::limit::OverLimit;
+use crate::domain::reason::Reason;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,42 +75,6 @@ pub enum Refusal {
         /// How long until the first of them may be asked again.
         retry_after: Duration,
     },
-}
-
-/// Which of a key's ceilings was reached.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct OverLimit {
-    /// The kind of limit.
-    pub limit: LimitKind,
-    /// The ceiling: units a minute, or requests at once.
-    pub ceiling: u64,
-    /// How long until the same request would be admitted; `None`: never, it is larger than the limit itself.
-    pub retry_after: Option<Duration>,
-}
-
-/// The kinds of limits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum LimitKind {
-    /// Requests in a sliding minute.
-    Requests,
-    /// Tokens in a sliding minute.
-    Tokens,
-    /// Requests at once.
-    Concurrency,
-}
-
-impl LimitKind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::Concurrency];
-
-    /// Its label in metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Requests => "requests_per_minute",
-            Self::Tokens => "tokens_per_minute",
-            Self::Concurrency => "max_concurrent",
-        }
-    }
 }
 
 impl Refusal {

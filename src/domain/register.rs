@@ -7,8 +7,8 @@
 //!
 //! Start reading in [`StoredKey`].
 
-use crate::domain::authorize::Limits;
 use crate::domain::budget::{Account, Budget, BudgetPeriod, BudgetSpec, CREDIT, Scope};
+use crate::domain::limit::Limits;
 use crate::domain::money::NanoUsd;
 use crate::domain::secret::KeyHash;
 use std::sync::Arc;

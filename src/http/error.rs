@@ -10,8 +10,9 @@
 use crate::domain::budget::{CREDIT, OverBudget, Scope};
 use crate::domain::call::BodyProblem;
 use crate::domain::failure::Failure;
+use crate::domain::limit::{LimitKind, OverLimit};
 use crate::domain::money::NanoUsd;
-use crate::domain::refusal::{LimitKind, OverLimit, Refusal};
+use crate::domain::refusal::Refusal;
 use crate::protocol::{Dialect, ErrorDetails};
 use crate::relay::{Rejection, ServeError, StreamInterruption};
 use crate::telemetry::rfc3339::Rfc3339;

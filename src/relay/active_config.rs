@@ -12,9 +12,9 @@ use super::health::{DeploymentSet, HealthRegistry};
 use crate::config::{
     self, FinishReason, KeyHash, MalformedFrame, ProviderKind, ProviderSettings, Snapshot, TransportSettings,
 };
-use crate::domain::authorize::{KeyRecord, ResolvedName};
 use crate::domain::budget::{Account, Scope};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId};
+use crate::domain::policy::{KeyRecord, ResolvedName};
 use crate::domain::pricing::Price;
 use crate::domain::register::StoredKey;
 use crate::domain::routing::table::Target;

@@ -4,7 +4,7 @@
 //! maps them to responses, in `http/error.rs`.
 
 use crate::domain::failure::Failure;
-use crate::domain::receipt::Reason;
+use crate::domain::reason::Reason;
 use crate::domain::refusal::Refusal;
 use crate::upstream::Rejection;
 

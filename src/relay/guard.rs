@@ -9,16 +9,17 @@
 
 use super::RelayContext;
 use super::spend::{Bill, RequestSpend};
-use crate::domain::authorize::KeyRecord;
 use crate::domain::call::Endpoint;
 use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::id::{KeyId, RequestId};
-use crate::domain::limit::RateLimitStatus;
+use crate::domain::limit::{LimitKind, RateLimitStatus};
 use crate::domain::money::NanoUsd;
+use crate::domain::policy::KeyRecord;
 use crate::domain::pricing::{Price, PriceVersion};
-use crate::domain::receipt::{AttemptRecord, Outcome, Reason, Receipt, Served};
-use crate::domain::refusal::{LimitKind, Refusal};
+use crate::domain::reason::Reason;
+use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
+use crate::domain::refusal::Refusal;
 use crate::domain::usage::Usage;
 use crate::store::Admission;
 use std::sync::Arc;

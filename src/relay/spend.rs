@@ -9,7 +9,6 @@
 use super::active_config::ActiveConfig;
 use super::guard::IN_FLIGHT;
 use super::{RelayContext, ServeError};
-use crate::domain::authorize::KeyRecord;
 use crate::domain::budget::{Charge, OverBudget};
 use crate::domain::call::Call;
 use crate::domain::estimate::UsageBasis;
@@ -17,6 +16,7 @@ use crate::domain::failure::Failure;
 use crate::domain::hold::CostBound;
 use crate::domain::id::DeploymentId;
 use crate::domain::money::NanoUsd;
+use crate::domain::policy::KeyRecord;
 use crate::domain::pricing::Price;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;

@@ -8,9 +8,8 @@
 
 use super::{Admission, AdmissionDenied, AdmissionRequest, Counters, Ledger, LedgerStatus, RatesLeft, StoreFuture};
 use crate::domain::id::KeyId;
-use crate::domain::limit::{RateExceeded, RateLimitStatus, RateReservation, SlidingWindow};
+use crate::domain::limit::{LimitKind, OverLimit, RateExceeded, RateLimitStatus, RateReservation, SlidingWindow};
 use crate::domain::receipt::Receipt;
-use crate::domain::refusal::{LimitKind, OverLimit};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -285,11 +284,11 @@ impl RateCounter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::authorize::Limits;
     use crate::domain::id::RequestId;
-    use crate::domain::limit::WINDOW;
+    use crate::domain::limit::{Limits, WINDOW};
     use crate::domain::money::NanoUsd;
-    use crate::domain::receipt::{Outcome, Reason};
+    use crate::domain::reason::Reason;
+    use crate::domain::receipt::Outcome;
 
     fn ask(key: u32, limits: Limits) -> AdmissionRequest {
         AdmissionRequest { key: KeyId(key), limits, tokens: 1 }

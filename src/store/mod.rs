@@ -16,13 +16,13 @@ pub mod memory_register;
 pub mod reports;
 pub mod sqlite;
 
-use crate::domain::authorize::Limits;
 use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::id::KeyId;
+use crate::domain::limit::Limits;
+use crate::domain::limit::OverLimit;
 use crate::domain::limit::{RateLimitStatus, RateReservation};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
-use crate::domain::refusal::OverLimit;
 use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
 use keyring::Keyring;

@@ -9,9 +9,9 @@
 use super::line_writer::{LineSender, LineWriterGuard};
 use super::rfc3339::Rfc3339;
 use crate::domain::call::Endpoint;
+use crate::domain::limit::LimitKind;
 use crate::domain::readable::readable;
 use crate::domain::receipt::{AttemptRecord, Receipt};
-use crate::domain::refusal::LimitKind;
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;

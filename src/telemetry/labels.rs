@@ -7,8 +7,8 @@
 //! Start reading in [`Label`].
 
 use crate::domain::breaker::{Cause, StateName};
-use crate::domain::receipt::Reason;
-use crate::domain::refusal::LimitKind;
+use crate::domain::limit::LimitKind;
+use crate::domain::reason::Reason;
 use crate::domain::usage::Usage;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

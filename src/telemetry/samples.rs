@@ -2,9 +2,10 @@
 
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
+use crate::domain::limit::LimitKind;
 use crate::domain::money::NanoUsd;
-use crate::domain::receipt::{AttemptRecord, Outcome, Reason, Receipt, Served};
-use crate::domain::refusal::LimitKind;
+use crate::domain::reason::Reason;
+use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
 use crate::domain::usage::Usage;
 use std::time::Duration;
 

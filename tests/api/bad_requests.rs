@@ -9,7 +9,8 @@ use crate::support::gateway::{ADMIN_TOKEN, BEARER, KEY, OTHER_KEY};
 use crate::support::{Client, ScriptedProvider, TestGateway, chat_whole, soon};
 use async_compression::tokio::bufread::{BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
 use std::collections::BTreeMap;
-use tierway::domain::receipt::{Outcome, Reason};
+use tierway::domain::reason::Reason;
+use tierway::domain::receipt::Outcome;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

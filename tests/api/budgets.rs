@@ -13,7 +13,8 @@ use crate::support::{
 use serde_json::json;
 use std::sync::Arc;
 use tierway::domain::money::NanoUsd;
-use tierway::domain::receipt::{Outcome, Reason, Receipt};
+use tierway::domain::reason::Reason;
+use tierway::domain::receipt::{Outcome, Receipt};
 use tokio::task::JoinSet;
 
 /// Nano-dollars per input and output token in [`priced_config`].

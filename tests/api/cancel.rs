@@ -6,7 +6,8 @@ use crate::config::{Config, chat_request};
 use crate::support::gateway::BEARER;
 use crate::support::{Client, Ending, Gate, H2Client, Script, ScriptedProvider, TestGateway, chat_stream};
 use std::time::Duration;
-use tierway::domain::receipt::{Outcome, Reason};
+use tierway::domain::reason::Reason;
+use tierway::domain::receipt::Outcome;
 use tokio::time::Instant;
 
 const CHAT: &str = "/v1/chat/completions";

@@ -6,7 +6,8 @@ use crate::support::gateway::BEARER;
 use crate::support::{BodyEnd, Client, Gate, ScriptedProvider, TestGateway, chat_stream, soon};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use tierway::domain::receipt::{Outcome, Reason};
+use tierway::domain::reason::Reason;
+use tierway::domain::receipt::Outcome;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 

@@ -13,7 +13,8 @@ use crate::support::{
 };
 use bytes::{Bytes, BytesMut};
 use std::time::{Duration, Instant};
-use tierway::domain::receipt::{Outcome, Reason};
+use tierway::domain::reason::Reason;
+use tierway::domain::receipt::Outcome;
 
 const CHAT: &str = "/v1/chat/completions";
 /// Every cut of this suite is reproducible from it.

@@ -8,9 +8,9 @@ use crate::world::World;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tierway::domain::authorize::KeyRecord;
 use tierway::domain::breaker::{Availability, StateName};
 use tierway::domain::id::RegionId;
+use tierway::domain::policy::KeyRecord;
 use tierway::domain::routing::plan::HealthView;
 use tierway::domain::routing::table::RoutingTable;
 

@@ -8,12 +8,13 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tierway::domain::authorize::{KeyRecord, Limits, Policy, PolicyMoney};
 use tierway::domain::breaker::BreakerSettings;
 use tierway::domain::budget::{Budget, BudgetPeriod, Scope, Zone};
 use tierway::domain::call::{Endpoint, EndpointSet, FeatureSet};
 use tierway::domain::id::{DeploymentId, KeyId, KeyIds, ModelId, ProviderId, RegionId, TierId};
+use tierway::domain::limit::Limits;
 use tierway::domain::money::NanoUsd;
+use tierway::domain::policy::{KeyRecord, Policy, PolicyMoney};
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::table::{
     Alias, BalanceStrategy, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,

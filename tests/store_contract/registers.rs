@@ -6,8 +6,8 @@
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tierway::domain::authorize::Limits;
 use tierway::domain::budget::{BudgetPeriod, BudgetSpec, Charge, Scope, WindowSpan, Zone};
+use tierway::domain::limit::Limits;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::register::{Grant, Holder, KeyOverrides, StoredKey, StoredSecret, StoredTeam};
 use tierway::domain::secret::KeyHash;

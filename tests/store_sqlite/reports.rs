@@ -5,10 +5,11 @@ use crate::receipts::{Place, receipt, until_written};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tierway::domain::limit::LimitKind;
 use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
 use tierway::domain::pricing::Price;
-use tierway::domain::receipt::{AttemptRecord, Outcome, Reason, Receipt, Served};
-use tierway::domain::refusal::LimitKind;
+use tierway::domain::reason::Reason;
+use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
 use tierway::domain::usage::Usage;
 use tierway::store::Ledger;
 

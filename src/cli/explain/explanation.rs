@@ -1,8 +1,8 @@
 //! The explanation of a request as values: serialised for `--json`, and formatted by `text`.
 
-use crate::domain::authorize::{KeyRecord, ResolvedName};
 use crate::domain::call::{Call, Feature};
 use crate::domain::id::DeploymentId;
+use crate::domain::policy::{KeyRecord, ResolvedName};
 use crate::domain::pricing::{PriceVersion, Prices};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::builder::{CandidateModel, WhyNot};

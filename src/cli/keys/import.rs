@@ -12,7 +12,7 @@ use super::super::value_parsers::{EndTime, budget};
 use super::rows::{COLUMNS, ImportCells, ImportRow, rows};
 use crate::admin::{AdminError, NewKey};
 use crate::clock::Clock;
-use crate::domain::authorize::Limits;
+use crate::domain::limit::Limits;
 use crate::domain::register::KeyOverrides;
 use crate::domain::secret::KeyHash;
 use clap::Args;

@@ -5,8 +5,8 @@
 use crate::admin::KeyView;
 use crate::cli::table::{Align, NONE, quoted, table};
 use crate::cli::value_parsers::{budget_text, end, format_budget, instant, minute};
-use crate::domain::authorize::Limits;
 use crate::domain::budget::{BudgetSpec, Scope};
+use crate::domain::limit::Limits;
 use crate::domain::register::{StoredKey, StoredSecret};
 use std::fmt::Write;
 

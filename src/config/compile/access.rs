@@ -9,10 +9,11 @@ use super::super::sections::{
 };
 use super::super::{ExtraKey, KeyHash};
 use super::report_unknown;
-use crate::domain::authorize::{KeyRecord, Limits, Policy, PolicyMoney};
 use crate::domain::budget::{BudgetPeriod, BudgetSpec};
 use crate::domain::glob::Glob;
 use crate::domain::id::ModelId;
+use crate::domain::limit::Limits;
+use crate::domain::policy::{KeyRecord, Policy, PolicyMoney};
 use crate::domain::register::KeyOverrides;
 use crate::domain::routing::table::RoutingTable;
 

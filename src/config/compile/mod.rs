@@ -22,10 +22,10 @@ use super::sections::{
 use super::settings::{NetworkSettings, ProviderKind, ProviderProtocol, ProviderSettings, ServerSettings};
 use super::settings::{SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings};
 use super::{ExtraKey, KeyHash};
-use crate::domain::authorize::{KeyRecord, Policy};
 use crate::domain::breaker::BreakerSettings;
 use crate::domain::budget::BudgetSpec;
 use crate::domain::id::RegionId;
+use crate::domain::policy::{KeyRecord, Policy};
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 
 /// Everything a snapshot holds except what `Diagnostics` collected.

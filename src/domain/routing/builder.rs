@@ -6,9 +6,10 @@
 //!
 //! Start reading in [`candidate_models`].
 
-use crate::domain::authorize::{AuthorizedRequest, Policy, ResolvedName};
+use crate::domain::authorize::AuthorizedRequest;
 use crate::domain::call::{Call, Feature};
 use crate::domain::id::{DeploymentId, ModelId, TierId};
+use crate::domain::policy::{Policy, ResolvedName};
 use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::split::{self, WeightedShare};
@@ -353,9 +354,10 @@ fn feature_words(feature: Feature) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::authorize::{KeyRecord, authorize};
+    use crate::domain::authorize::authorize;
     use crate::domain::call::{Endpoint, EndpointSet, FeatureSet, RequestMetadata};
     use crate::domain::glob::Glob;
+    use crate::domain::policy::KeyRecord;
     use crate::domain::routing::fixture::{
         authorized, chat, key, metadata, model_id, policy, residency, table, with_alias,
     };

@@ -6,9 +6,10 @@
 //!
 //! Start reading in [`explain`].
 
-use crate::domain::authorize::{AuthorizedRequest, ResolvedName};
+use crate::domain::authorize::AuthorizedRequest;
 use crate::domain::call::Call;
 use crate::domain::id::{DeploymentId, ModelId};
+use crate::domain::policy::ResolvedName;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::builder::{CandidateModel, PlanBuilder, WhyNot, why_nothing};
 use crate::domain::routing::table::{RoutingTable, Target};
@@ -87,10 +88,10 @@ fn route<N: FnMut(&[DeploymentId], WhyNot)>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::authorize::Policy;
     use crate::domain::call::{Endpoint, EndpointSet, FeatureSet, RequestMetadata};
     use crate::domain::glob::Glob;
     use crate::domain::id::TierId;
+    use crate::domain::policy::Policy;
     use crate::domain::random::RandomValue;
     use crate::domain::routing::builder::candidate_models;
     use crate::domain::routing::fixture::{authorized, chat, metadata, model_id, policy, residency, table, with_alias};

@@ -3,10 +3,12 @@
 //! It exists so that a test shows only what it is about; it must never be used outside tests. A deployment is written
 //! `PROVIDER[@REGION][!][+]`: `!` is dedicated, `+` spills. A tier's model is written `NAME[:WEIGHT]`.
 
-use crate::domain::authorize::{AuthorizedRequest, KeyRecord, Limits, Policy, PolicyMoney, authorize};
+use crate::domain::authorize::{AuthorizedRequest, authorize};
 use crate::domain::breaker::BreakerSettings;
 use crate::domain::call::{Call, CostFacts, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
+use crate::domain::limit::Limits;
+use crate::domain::policy::{KeyRecord, Policy, PolicyMoney};
 use crate::domain::routing::table::{
     Alias, BalanceStrategy, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };

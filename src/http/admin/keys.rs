@@ -6,8 +6,8 @@ use super::value_types::{AFTER_NAME, BUDGET, COUNT, EXPIRY, FLAG, HASH, LIMIT, N
 use super::{AdminRequest, AdminResponse};
 use crate::admin::views::{IssuedKeyObject, KeyObject, ListObject};
 use crate::admin::{IssuedKey, KeyEdit, KeyFilter, KeyView, NewKey};
-use crate::domain::authorize::Limits;
 use crate::domain::budget::BudgetSpec;
+use crate::domain::limit::Limits;
 use crate::domain::register::KeyOverrides;
 use crate::domain::secret::KeyHash;
 use std::time::Duration;

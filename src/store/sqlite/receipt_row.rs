@@ -6,11 +6,12 @@
 use super::attempts;
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
+use crate::domain::limit::LimitKind;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 use crate::domain::pricing::Price;
 use crate::domain::readable::readable;
-use crate::domain::receipt::{Outcome, Reason, Receipt, Served};
-use crate::domain::refusal::LimitKind;
+use crate::domain::reason::Reason;
+use crate::domain::receipt::{Outcome, Receipt, Served};
 use crate::domain::usage::Usage;
 use rusqlite::types::Type;
 use rusqlite::{Row, Transaction, named_params};

@@ -8,8 +8,8 @@
 
 use super::writer::{WriteOperation, Writer};
 use super::{OpenError, migrate, open};
-use crate::domain::authorize::Limits;
 use crate::domain::budget::{BudgetSpec, CREDIT, Scope};
+use crate::domain::limit::Limits;
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder, KeyOverrides, StoredKey, StoredSecret, StoredTeam};
 use crate::domain::secret::KeyHash;
