@@ -14,35 +14,27 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 
-# The files of which code runs for every chat request that a provider answers, in the order in which they
-# run, with what each does for it. Left out are values without a course of their own (ids, money, a table's
-# rows), shared scanners of bytes and JSON, telemetry, and accepting a connection: a reader takes them as given.
+# The files that put a chat request through its steps or decide over it, in the order in which they run, with what
+# each does. Left out is what a reader takes as given: values without steps of their own (ids, money, the state of
+# a request), shared scanners and framing of bytes and JSON, choices and locks behind one call that returns a value,
+# telemetry, and accepting a connection. A streamed answer adds upstream/stream.rs, upstream/body.rs and http/ending.rs.
 SPINE = [
     ("http/mod.rs", "route"),
-    ("http/layers.rs", "identify"),
-    ("http/openai/chat.rs", "handle"),
-    ("http/ingress.rs", "read"),
-    ("http/upload.rs", "gather"),
-    ("http/openai/peek.rs", "parse"),
+    ("http/ingress.rs", "receive"),
+    ("protocol/chat/request.rs", "parse"),
     ("relay/mod.rs", "serve"),
-    ("relay/admit.rs", "admit"),
     ("domain/authorize.rs", "authorize"),
-    ("domain/routing/builder.rs", "draw"),
+    ("domain/routing/builder.rs", "collect"),
     ("domain/routing/plan.rs", "plan"),
     ("relay/spend.rs", "hold"),
     ("relay/dispatch.rs", "attempt"),
-    ("relay/health.rs", "permit"),
+    ("relay/health/permit.rs", "permit"),
     ("upstream/mod.rs", "send"),
-    ("upstream/providers/mod.rs", "choose"),
     ("upstream/providers/openai.rs", "connect"),
     ("upstream/answer.rs", "commit"),
-    ("upstream/stream.rs", "frame"),
-    ("upstream/body.rs", "time"),
     ("relay/deliver.rs", "deliver"),
     ("http/egress.rs", "answer"),
-    ("http/response_body.rs", "write"),
-    ("relay/guard.rs", "end"),
-    ("relay/settle.rs", "settle"),
+    ("relay/guard.rs", "settle"),
 ]
 SPINE_FILES, SPINE_LINES = 16, 2_500
 FUNCTION_LINES = 70

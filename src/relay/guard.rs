@@ -8,27 +8,19 @@
 //! Start reading in [`RequestGuard`]; the end is [`RequestGuard::settle`].
 
 use super::RelayContext;
-use super::spend::{Bill, RequestSpend};
-use crate::domain::call::Endpoint;
-use crate::domain::estimate::UsageBasis;
+use super::spend::{Bill, IN_FLIGHT};
+use super::state::RequestState;
 use crate::domain::failure::Failure;
-use crate::domain::id::{KeyId, RequestId};
-use crate::domain::limit::{LimitKind, RateLimitStatus};
+use crate::domain::id::RequestId;
 use crate::domain::money::NanoUsd;
-use crate::domain::policy::KeyRecord;
-use crate::domain::pricing::{Price, PriceVersion};
 use crate::domain::reason::Reason;
 use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
 use crate::domain::refusal::Refusal;
-use crate::domain::usage::Usage;
-use crate::store::Admission;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The HTTP status on a receipt when the client disconnected before it could read one.
 pub(super) const CLIENT_GONE: u16 = 499;
-/// Attempts of one request that may be in flight together: one, and one started beside it.
-pub(super) const IN_FLIGHT: usize = 2;
 
 /// Everything a request holds; settles in its drop if nothing settled it before.
 pub(super) struct RequestGuard {
@@ -47,82 +39,6 @@ struct RunningAttempt {
     number: u32,
     place: Served,
     sent: Instant,
-}
-
-/// What is known of a request so far.
-pub(super) struct RequestState {
-    pub(super) id: RequestId,
-    pub(super) received: Instant,
-    pub(super) endpoint: Option<Endpoint>,
-    pub(super) key: Option<Arc<KeyRecord>>,
-    pub(super) key_id: KeyId,
-    /// The model as the client wrote it.
-    pub(super) asked_model: Option<Box<str>>,
-    pub(super) stream: bool,
-    /// Input tokens as estimated, for when the provider counts none.
-    pub(super) estimated_input: u64,
-    /// The deployment that answered, or that was tried last.
-    pub(super) served: Option<Served>,
-    /// Every attempt sent so far, by number from 1. Reason and duration are final once it is not in flight.
-    pub(super) attempts: Vec<AttemptRecord>,
-    /// The price that the answer is charged at.
-    pub(super) price: Option<PriceVersion>,
-    pub(super) usage: Option<Usage>,
-    /// Whether `usage` was counted by the provider or estimated here.
-    pub(super) basis: UsageBasis,
-    /// The provider reported token counts that no answer can have.
-    pub(super) impossible_usage: bool,
-    /// The limit that refused the request.
-    pub(super) limit: Option<LimitKind>,
-    /// From received to the first token.
-    pub(super) first_token: Option<Duration>,
-    /// Time spent waiting for the client, a provider or a pause, up to the answer's first byte.
-    pub(super) waited: Duration,
-    /// Time spent in the gateway up to the answer's first byte, once there is one.
-    pub(super) overhead: Option<Duration>,
-    /// What was taken from the key's limits.
-    pub(super) admission: Option<Admission>,
-    pub(super) requests_left: Option<RateLimitStatus>,
-    pub(super) tokens_left: Option<RateLimitStatus>,
-    pub(super) spend: RequestSpend,
-}
-
-impl RequestState {
-    fn new(id: RequestId, received: Instant) -> Self {
-        Self {
-            id,
-            received,
-            endpoint: None,
-            key: None,
-            key_id: KeyId::NONE,
-            asked_model: None,
-            stream: false,
-            estimated_input: 0,
-            served: None,
-            attempts: Vec::with_capacity(1),
-            price: None,
-            usage: None,
-            basis: UsageBasis::default(),
-            impossible_usage: false,
-            limit: None,
-            first_token: None,
-            waited: Duration::ZERO,
-            overhead: None,
-            admission: None,
-            requests_left: None,
-            tokens_left: None,
-            spend: RequestSpend::default(),
-        }
-    }
-
-    /// The price of a token of the answer.
-    pub(super) fn price(&self) -> Option<Price> {
-        self.price.as_ref().map(|version| version.price)
-    }
-
-    fn deployment(&self) -> &str {
-        self.served.as_ref().map_or("", |served| &served.deployment)
-    }
 }
 
 impl RequestGuard {

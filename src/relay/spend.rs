@@ -7,7 +7,6 @@
 //! Start reading in [`hold_first`]; the end is [`RequestSpend::end`].
 
 use super::active_config::ActiveConfig;
-use super::guard::IN_FLIGHT;
 use super::{RelayContext, ServeError};
 use crate::domain::budget::{Charge, OverBudget};
 use crate::domain::call::Call;
@@ -27,6 +26,9 @@ use crate::store::budget_pool::{FundingSources, Hold, HoldError};
 const CLAMPS: usize = 4;
 /// The least cost of an attempt that was sent, however little is known of its usage.
 const LEAST: NanoUsd = NanoUsd(1);
+
+/// Attempts of one request that may be in flight together: one, and one started beside it.
+pub(super) const IN_FLIGHT: usize = 2;
 
 /// What a request holds, and what it was charged so far.
 #[derive(Default)]

@@ -23,9 +23,8 @@ use tierway::domain::failure::Failure;
 use tierway::domain::id::DeploymentId;
 use tierway::domain::random::FNV_BASIS;
 use tierway::domain::routing::gauge::ResponseMode;
-use tierway::domain::routing::plan::{
-    self, Attempt, FailedAttempt, GiveUpReason, HealthView, PlanStep, PlanTerms, RoutePlan,
-};
+use tierway::domain::routing::health::{self, HealthView};
+use tierway::domain::routing::plan::{Attempt, FailedAttempt, GiveUpReason, PlanStep, PlanTerms, RoutePlan};
 use tierway::domain::routing::table::RoutingTable;
 use tierway::random::Rng;
 use tierway::relay::health::{DeploymentSet, HealthRegistry, KeyHealthView, Permit};
@@ -408,7 +407,7 @@ impl<'w> Simulation<'w> {
         let view = active.deployments.view_for(self.world.clients[0].id);
         let ids = active_request.plan.candidate_models().iter().flat_map(|candidate| &candidate.deployments);
         let well = ids.filter(|id| {
-            let view = plan::HealthSource::view(&view, **id, active_request.mode, self.instant());
+            let view = health::HealthSource::view(&view, **id, active_request.mode, self.instant());
             let flows = matches!(view.availability, Availability::Flowing { .. });
             let in_time = view.average.is_none_or(|average| self.now + average < active_request.deadline);
             flows && !view.full && in_time
@@ -421,7 +420,7 @@ impl<'w> Simulation<'w> {
         let Some(active) = self.active_tables.last() else { return Vec::new() };
         let view = active.deployments.view_for(self.world.clients[0].id);
         let availability =
-            |id: &DeploymentId| plan::HealthSource::view(&view, *id, ResponseMode::Stream, later).availability;
+            |id: &DeploymentId| health::HealthSource::view(&view, *id, ResponseMode::Stream, later).availability;
         let blocked = |id: &DeploymentId| matches!(availability(id), Availability::Blocked { .. });
         active.table.deployment_ids().filter(blocked).map(|id| active.table.deployment(id).name.clone()).collect()
     }
@@ -522,7 +521,7 @@ impl<'w> Simulation<'w> {
         let state = active.deployments.states(self.instant())[index].1;
         let view = active.deployments.view_for(self.world.clients[0].id);
         let availability =
-            plan::HealthSource::view(&view, DeploymentId(index as u32), ResponseMode::Stream, self.instant())
+            health::HealthSource::view(&view, DeploymentId(index as u32), ResponseMode::Stream, self.instant())
                 .availability;
         let until = match availability {
             Availability::Blocked { until } => Some(until - self.start),
@@ -583,7 +582,7 @@ impl CheckedHealth<'_, '_> {
     }
 }
 
-impl plan::HealthSource for CheckedHealth<'_, '_> {
+impl health::HealthSource for CheckedHealth<'_, '_> {
     type Permit = SimulatedPermit;
 
     fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView {

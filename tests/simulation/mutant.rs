@@ -11,7 +11,7 @@ use std::time::Duration;
 use tierway::domain::breaker::{Availability, StateName};
 use tierway::domain::id::RegionId;
 use tierway::domain::policy::KeyRecord;
-use tierway::domain::routing::plan::HealthView;
+use tierway::domain::routing::health::HealthView;
 use tierway::domain::routing::table::RoutingTable;
 
 /// What is deliberately wrong.

@@ -7,10 +7,12 @@
 //! Start reading in [`plan`].
 
 pub mod builder;
+mod choice;
 pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod gauge;
+pub mod health;
 pub mod plan;
 pub mod split;
 pub mod table;

@@ -14,46 +14,14 @@ use crate::domain::breaker::Availability;
 use crate::domain::call::Call;
 use crate::domain::failure::{Failure, NextAction};
 use crate::domain::id::{DeploymentId, RegionId, TierId};
-use crate::domain::pricing::PriceVersion;
 use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::builder::{self, CandidateModel};
+use crate::domain::routing::choice::{Candidate, best};
 use crate::domain::routing::gauge::ResponseMode;
-use crate::domain::routing::split;
-use crate::domain::routing::table::{BalanceStrategy, RoutingTable};
+use crate::domain::routing::health::HealthSource;
+use crate::domain::routing::table::RoutingTable;
 use std::time::{Duration, Instant};
-
-/// Where the plan reads the health and load of deployments, and takes permits.
-pub trait HealthSource {
-    /// Proof that an attempt may be made; it is returned when it is dropped.
-    type Permit;
-
-    /// The health of `deployment` at `now`, for an answer of this mode.
-    fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView;
-    /// A permit for one attempt, unless breaker, capacity or credentials refuse it by now.
-    fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<Self::Permit>;
-    /// Whether the retry budget allows an extra attempt.
-    fn has_retry(&self, now: Instant) -> bool;
-    /// Takes one extra attempt from the retry budget, if one is left; returns whether it was.
-    fn spend_retry(&self, now: Instant) -> bool;
-}
-
-/// The health of one deployment at one moment.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct HealthView {
-    /// Of breaker and credentials together: the stricter one.
-    pub availability: Availability,
-    /// As many requests are in flight as it may have.
-    pub full: bool,
-    /// An attempt there has waited too long for an answer.
-    pub silent: bool,
-    /// What `latency` compares: smaller is better.
-    pub load: f64,
-    /// The average first-token time, once known.
-    pub average: Option<Duration>,
-    /// Whether the last finished attempt there was good, once there was one.
-    pub last_good: Option<bool>,
-}
 
 /// What to do next.
 #[derive(Debug)]
@@ -153,14 +121,6 @@ struct TrackedAttempt {
     region: RegionId,
     /// `None` while it runs.
     failure: Option<Failure>,
-}
-
-/// A deployment that could be tried now.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    model_index: usize,
-    deployment: DeploymentId,
-    view: HealthView,
 }
 
 impl RoutePlan {
@@ -540,50 +500,6 @@ impl RoutePlan {
     }
 }
 
-/// The best candidate of one model. A due probe goes first, or recovery would depend on chance; then deployments
-/// that are neither silent nor outside their slow-start share; then, where there are none, the others.
-fn best(table: &RoutingTable, offered: &[Candidate], priced_at_ms: i64, draw: RandomValue) -> Option<Candidate> {
-    if let Some(probe) = offered.iter().find(|c| c.view.availability == Availability::ProbeDue && !c.view.silent) {
-        return Some(*probe);
-    }
-    let in_slow_start_share = |candidate: &Candidate| match candidate.view.availability {
-        Availability::Flowing { share } => draw.salted(100 + u64::from(candidate.deployment.0)).unit() < share,
-        Availability::ProbeDue | Availability::Blocked { .. } => true,
-    };
-    let mut pool: Vec<Candidate> =
-        offered.iter().copied().filter(|c| !c.view.silent && in_slow_start_share(c)).collect();
-    if pool.is_empty() {
-        pool = offered.iter().copied().filter(|c| !c.view.silent).collect();
-    }
-    if pool.is_empty() {
-        pool = offered.to_vec();
-    }
-    let in_home_region = |c: &&Candidate| table.settings.home == Some(table.deployment(c.deployment).region);
-    if pool.iter().any(|c| in_home_region(&c)) {
-        pool.retain(|c| in_home_region(&c));
-    }
-    balance(table, &pool, priced_at_ms, draw)
-}
-
-fn balance(table: &RoutingTable, pool: &[Candidate], priced_at_ms: i64, draw: RandomValue) -> Option<Candidate> {
-    let weight = |c: &Candidate| u64::from(table.deployment(c.deployment).weight);
-    match table.settings.balance {
-        BalanceStrategy::Ordered => pool.first().copied(),
-        BalanceStrategy::Weighted => {
-            let index = draw.weighted(pool.iter().map(weight));
-            index.map_or(pool.first(), |index| pool.get(index)).copied()
-        }
-        BalanceStrategy::Latency => split::power_of_two(pool, draw, |c| c.view.load),
-        BalanceStrategy::Cost => pool.iter().copied().min_by_key(|c| cost_of(table, c.deployment, priced_at_ms)),
-    }
-}
-
-/// The value that `cost` compares: the price of one input and one output token; unknown prices come last.
-fn cost_of(table: &RoutingTable, deployment: DeploymentId, priced_at_ms: i64) -> u64 {
-    let version = table.price(deployment, priced_at_ms);
-    version.map_or(u64::MAX, |PriceVersion { price, .. }| price.input.0.saturating_add(price.output.0))
-}
-
 /// Full jitter: a random time up to 25 ms, doubled for each attempt made, at most 250 ms.
 fn jittered_backoff(attempts: u32, draw: RandomValue) -> Duration {
     let most = BACKOFF_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(BACKOFF_MOST);
@@ -596,6 +512,8 @@ mod tests {
     use crate::domain::money::{NanoUsd, PicoUsdPerToken};
     use crate::domain::pricing::Price;
     use crate::domain::routing::fixture::{authorized, chat, model_id, policy, table};
+    use crate::domain::routing::health::HealthView;
+    use crate::domain::routing::table::BalanceStrategy;
     use crate::domain::routing::table::RoutingSettings;
     use std::cell::{Cell, RefCell};
     use std::collections::BTreeMap;

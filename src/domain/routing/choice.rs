@@ -1,0 +1,71 @@
+//! The choice among deployments of one model that could all be tried now.
+//!
+//! It exists so that each strategy of `[routing] balance` is one line beside the others. It never changes who may be
+//! chosen: candidates are what policy, residency, capacity and breakers left.
+//!
+//! Start reading in [`best`].
+
+use crate::domain::breaker::Availability;
+use crate::domain::id::DeploymentId;
+use crate::domain::pricing::PriceVersion;
+use crate::domain::random::RandomValue;
+use crate::domain::routing::health::HealthView;
+use crate::domain::routing::split;
+use crate::domain::routing::table::{BalanceStrategy, RoutingTable};
+
+/// A deployment that could be tried now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) model_index: usize,
+    pub(super) deployment: DeploymentId,
+    pub(super) view: HealthView,
+}
+
+/// The best candidate of one model. A due probe goes first, or recovery would depend on chance; then deployments
+/// that are neither silent nor outside their slow-start share; then, where there are none, the others.
+pub(super) fn best(
+    table: &RoutingTable,
+    offered: &[Candidate],
+    priced_at_ms: i64,
+    draw: RandomValue,
+) -> Option<Candidate> {
+    if let Some(probe) = offered.iter().find(|c| c.view.availability == Availability::ProbeDue && !c.view.silent) {
+        return Some(*probe);
+    }
+    let in_slow_start_share = |candidate: &Candidate| match candidate.view.availability {
+        Availability::Flowing { share } => draw.salted(100 + u64::from(candidate.deployment.0)).unit() < share,
+        Availability::ProbeDue | Availability::Blocked { .. } => true,
+    };
+    let mut pool: Vec<Candidate> =
+        offered.iter().copied().filter(|c| !c.view.silent && in_slow_start_share(c)).collect();
+    if pool.is_empty() {
+        pool = offered.iter().copied().filter(|c| !c.view.silent).collect();
+    }
+    if pool.is_empty() {
+        pool = offered.to_vec();
+    }
+    let in_home_region = |c: &&Candidate| table.settings.home == Some(table.deployment(c.deployment).region);
+    if pool.iter().any(|c| in_home_region(&c)) {
+        pool.retain(|c| in_home_region(&c));
+    }
+    balance(table, &pool, priced_at_ms, draw)
+}
+
+fn balance(table: &RoutingTable, pool: &[Candidate], priced_at_ms: i64, draw: RandomValue) -> Option<Candidate> {
+    let weight = |c: &Candidate| u64::from(table.deployment(c.deployment).weight);
+    match table.settings.balance {
+        BalanceStrategy::Ordered => pool.first().copied(),
+        BalanceStrategy::Weighted => {
+            let index = draw.weighted(pool.iter().map(weight));
+            index.map_or(pool.first(), |index| pool.get(index)).copied()
+        }
+        BalanceStrategy::Latency => split::power_of_two(pool, draw, |c| c.view.load),
+        BalanceStrategy::Cost => pool.iter().copied().min_by_key(|c| cost_of(table, c.deployment, priced_at_ms)),
+    }
+}
+
+/// The value that `cost` compares: the price of one input and one output token; unknown prices come last.
+fn cost_of(table: &RoutingTable, deployment: DeploymentId, priced_at_ms: i64) -> u64 {
+    let version = table.price(deployment, priced_at_ms);
+    version.map_or(u64::MAX, |PriceVersion { price, .. }| price.input.0.saturating_add(price.output.0))
+}

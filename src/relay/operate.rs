@@ -1,0 +1,155 @@
+//! What a [`Relay`] does beside serving requests: it is built, activates configurations, and reports its state.
+//!
+//! Nothing here runs for a request. A configuration is activated as a whole or not at all.
+//!
+//! Start reading at [`Relay::new`], then [`Relay::reload`].
+
+use super::active_config::{ActivateError, ActiveConfig, ListedModel};
+use super::health::HealthRegistry;
+use super::{Relay, RelayContext, identify};
+use crate::clock::Clock;
+use crate::config::Snapshot;
+use crate::domain::budget::{AccountStatus, CREDIT};
+use crate::domain::refusal::Refusal;
+use crate::domain::secret::Secret;
+use crate::random::Rng;
+use crate::store::budget_pool::BudgetPool;
+use crate::store::keyring::Keyring;
+use crate::store::{Counters, LeaseStore, Ledger};
+use crate::telemetry::Telemetry;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a [`Relay`] is built from.
+pub struct RelayParts {
+    /// The source of time.
+    pub clock: Clock,
+    /// The source of random values.
+    pub rng: Arc<Rng>,
+    /// Where receipts are written.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where limits are counted.
+    pub counters: Arc<dyn Counters>,
+    /// Where budgets are stored.
+    pub lease_store: Arc<dyn LeaseStore>,
+    /// Stored keys, teams and credit.
+    pub keyring: Arc<Keyring>,
+    /// Metrics and the access log.
+    pub telemetry: Arc<Telemetry>,
+}
+
+impl Relay {
+    /// A relay that serves `snapshot`.
+    ///
+    /// # Errors
+    /// When a provider of `snapshot` cannot be set up.
+    pub fn new(snapshot: Arc<Snapshot>, parts: RelayParts) -> Result<Self, ActivateError> {
+        let RelayParts { clock, rng, ledger, counters, lease_store, keyring, telemetry } = parts;
+        let budget_pool = BudgetPool::new(lease_store.clone());
+        budget_pool.set_credit(&keyring.credit(), clock.unix_ms());
+        let health = HealthRegistry::new(&snapshot.table.settings, telemetry.clone(), rng.clone());
+        let key_ids = Mutex::default();
+        let context =
+            RelayContext { clock, rng, ledger, counters, lease_store, budget_pool, keyring, key_ids, telemetry };
+        let active = ActiveConfig::new(snapshot, &health, &context, None)?;
+        context.telemetry.metrics.deployments(&active.deployments.states(clock.now()));
+        let (context, active) = (Arc::new(context), ArcSwap::from_pointee(active));
+        Ok(Self { context, health, active, activation: Mutex::default(), entered: AtomicU64::new(0) })
+    }
+
+    /// Activates `snapshot`. Requests in flight keep the configuration they arrived with; breakers, limits and
+    /// connections stay.
+    ///
+    /// # Errors
+    /// When a provider of `snapshot` cannot be set up; then nothing changes.
+    pub fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), ActivateError> {
+        let _activation = self.activation.lock();
+        self.activate(snapshot, &self.active.load_full())
+    }
+
+    /// Applies changes of stored teams and credit; stored keys are always looked up in their current version.
+    pub fn apply_store_changes(&self) {
+        let _activation = self.activation.lock();
+        let (context, active) = (&*self.context, self.active.load_full());
+        let versions = context.keyring.versions();
+        if active.applied.credit != versions.credit {
+            context.budget_pool.set_credit(&context.keyring.credit(), context.clock.unix_ms());
+        }
+        if active.applied != versions
+            && let Err(error) = self.activate(active.snapshot.clone(), &active)
+        {
+            tracing::error!(%error, "changes of stored teams and credit are not applied");
+        }
+    }
+
+    fn activate(&self, snapshot: Arc<Snapshot>, previous: &ActiveConfig) -> Result<(), ActivateError> {
+        let context = &*self.context;
+        let now = context.clock.now();
+        let active = ActiveConfig::new(snapshot, &self.health, context, Some((previous, now)))?;
+        self.context.telemetry.metrics.deployments(&active.deployments.states(now));
+        self.active.store(Arc::new(active));
+        Ok(())
+    }
+
+    /// The configuration that requests arriving now are served with.
+    pub fn active_config(&self) -> Arc<ActiveConfig> {
+        self.active.load_full()
+    }
+
+    /// Publishes the state of every deployment and every budget as metrics: a breaker becomes half-open, and a
+    /// budget window ends, by time and not by an event.
+    pub fn publish_states(&self) {
+        let active = self.active.load();
+        self.context.telemetry.metrics.deployments(&active.deployments.states(self.context.clock.now()));
+        self.context.telemetry.metrics.budgets(&self.budgets());
+    }
+
+    /// The status of every budget that is configured now, and of all credit.
+    pub fn budgets(&self) -> Vec<AccountStatus> {
+        let active = self.active.load();
+        let mut all = self.context.budget_pool.statuses(self.context.clock.unix_ms());
+        let accounts = active.accounts();
+        all.retain(|status| &*status.account.window == CREDIT || accounts.contains(&status.account));
+        all
+    }
+
+    /// Returns idle leases to their budgets. To be called from time to time.
+    pub fn return_idle_leases(&self) {
+        self.context.budget_pool.return_idle_leases(self.context.clock.unix_ms());
+    }
+
+    /// Returns all leases that are not held to their budgets, when the gateway stops.
+    pub async fn close_budget_pool(&self) {
+        self.context.budget_pool.close().await;
+    }
+
+    /// Attempts in flight at providers.
+    pub fn attempts_in_flight(&self) -> u32 {
+        self.active.load().deployments.in_flight()
+    }
+
+    /// Whether receipts can be written.
+    pub fn ledger_is_healthy(&self) -> bool {
+        self.context.ledger.status().healthy
+    }
+
+    /// Requests received so far; there are as many receipts once all have ended.
+    pub fn entered(&self) -> u64 {
+        self.entered.load(Ordering::Relaxed)
+    }
+
+    /// The models, aliases and tiers that a key may use, in file order. Writes no receipt.
+    ///
+    /// # Errors
+    /// [`Refusal::InvalidKey`].
+    pub fn names(&self, key: Option<&Secret>) -> Result<Vec<ListedModel>, Refusal> {
+        let active = self.active.load();
+        let key = identify(&self.context, &active, key)?.record;
+        let now_ms = self.context.clock.unix_ms();
+        let names = key.policy.usable_names(&active.snapshot.table).into_iter();
+        let listed = |(name, asked)| active.listed(name, asked, now_ms, |region| key.policy.allows_region(region));
+        Ok(names.map(listed).collect())
+    }
+}

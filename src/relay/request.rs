@@ -1,0 +1,129 @@
+//! What the HTTP layer passes in for a request, and what it gets back.
+//!
+//! Values only. They know neither axum nor the JSON of model APIs.
+//!
+//! Start reading at [`RawRequest`].
+
+use super::active_config::ActiveConfig;
+use super::deliver::ReplyBody;
+use super::error::ServeError;
+use super::guard::RequestGuard;
+use crate::domain::call::{BodyProblem, Call, Endpoint};
+use crate::domain::id::RequestId;
+use crate::domain::limit::RateLimitStatus;
+use crate::domain::money::NanoUsd;
+use crate::domain::receipt::{Outcome, Served};
+use crate::domain::refusal::Refusal;
+use crate::domain::secret::Secret;
+use http::{HeaderMap, StatusCode};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A future behind a pointer, whatever its type.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A request as the HTTP layer passes it in: neither key nor body has been read.
+pub struct RawRequest {
+    /// Its identifier.
+    pub id: RequestId,
+    /// When its head had been read.
+    pub received: Instant,
+    /// The configuration that it is served with until its end.
+    pub active: Arc<ActiveConfig>,
+    /// The key as the client presented it.
+    pub key: Option<Secret>,
+    /// What its path and method ask for.
+    pub target: RequestTarget,
+    /// What the gateway's own request headers say.
+    pub options: Result<RequestOptions, Refusal>,
+    /// The client's headers that may be sent to providers.
+    pub headers: HeaderMap,
+}
+
+/// What a path and a method ask for.
+pub enum RequestTarget {
+    /// A call to a served endpoint. Its body is read only once the key is known, so that no client without a key
+    /// can make the gateway read one.
+    Call {
+        /// The endpoint of its path.
+        endpoint: Endpoint,
+        /// Reads and parses the body.
+        read: BoxFuture<'static, Result<Call, BodyProblem>>,
+    },
+    /// A path that is not served.
+    UnknownUrl {
+        /// As the client wrote it.
+        path: Box<str>,
+    },
+    /// A path that is served with another method.
+    WrongMethod {
+        /// The methods that are allowed.
+        allow: &'static str,
+    },
+}
+
+/// What a client may set by request header.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct RequestOptions {
+    /// No other model than the requested one may answer.
+    pub no_fallback: bool,
+    /// A shorter time limit than `total`, counted from the request received.
+    pub deadline: Option<Duration>,
+}
+
+/// An answer whose first good frame has arrived.
+pub struct SuccessReply {
+    /// The provider's status.
+    pub status: StatusCode,
+    /// The provider's headers that may be sent to the client.
+    pub headers: HeaderMap,
+    /// What our own headers say.
+    pub metadata: ResponseMetadata,
+    /// Whether the body is a stream of events.
+    pub stream: bool,
+    /// The answer itself.
+    pub body: ReplyBody,
+}
+
+/// An error instead of an answer.
+pub struct ErrorReply {
+    /// The reason.
+    pub error: ServeError,
+    /// What our own headers say.
+    pub metadata: ResponseMetadata,
+    pub(super) guard: RequestGuard,
+}
+
+impl ErrorReply {
+    /// Ends the request with the HTTP status that the client gets.
+    pub fn send(self, status: StatusCode) {
+        let outcome = match &self.error {
+            ServeError::Refused(Refusal::Body(BodyProblem::BrokenOff)) => Outcome::Abandoned,
+            ServeError::Refused(_) => Outcome::Refused,
+            _ => Outcome::Failed,
+        };
+        self.guard.settle(outcome, self.error.reason(), status.as_u16());
+    }
+}
+
+/// The content of the gateway's own response headers.
+#[derive(Clone, Debug)]
+pub struct ResponseMetadata {
+    /// The request's identifier.
+    pub id: RequestId,
+    /// The deployment that served it.
+    pub served: Option<Served>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Time spent in the gateway up to the answer's first byte.
+    pub overhead: Duration,
+    /// Its cost, where it is known before the body: for whole answers.
+    pub cost: Option<NanoUsd>,
+    /// The output ceiling written into the request, so that it fits its budget.
+    pub clamped: Option<u64>,
+    /// The key's limit of requests a minute, if it has one.
+    pub requests: Option<RateLimitStatus>,
+    /// The key's limit of tokens a minute, if it has one.
+    pub tokens: Option<RateLimitStatus>,
+}
