@@ -24,6 +24,7 @@ use tierway::config::{ConfigSource, Environment, ExtraKey, KeyHash, Snapshot, lo
 use tierway::domain::authorize::authorize;
 use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::id::ProviderId;
+use tierway::domain::quirks::ChatQuirks;
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::plan::{PlanStep, PlanTerms, RoutePlan};
 use tierway::domain::secret::Secret;
@@ -35,7 +36,7 @@ use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::BuildInfo;
 use tierway::upstream::{
-    ChatQuirks, OpenAiSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams,
+    OpenAiSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams,
 };
 use tokio::runtime::Runtime;
 

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use crate::clock::Clock;
 use crate::protocol::Dialect;
 use crate::protocol::sse::ends_frame;
-use crate::relay::{ReplyBody, StreamInterruption};
+use crate::relay::{ReplyBody, StreamFailure};
 use crate::telemetry::InFlight;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -37,19 +37,19 @@ pub type StopSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Where an answer's bytes come from.
 pub trait AnswerSource: Send + Unpin + 'static {
     /// The next bytes: whole frames on a stream. `None` is the end of a complete answer.
-    fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamInterruption>>>;
+    fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamFailure>>>;
     /// Ends it from our side.
-    fn cut(&mut self) -> StreamInterruption;
+    fn cut(&mut self) -> StreamFailure;
     /// All its bytes, where known.
     fn exact_len(&self) -> Option<u64>;
 }
 
 impl AnswerSource for ReplyBody {
-    fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamInterruption>>> {
+    fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamFailure>>> {
         self.poll_frames(cx)
     }
 
-    fn cut(&mut self) -> StreamInterruption {
+    fn cut(&mut self) -> StreamFailure {
         self.cut()
     }
 
@@ -188,7 +188,7 @@ impl<S: AnswerSource> OutgoingBody<S> {
     }
 
     /// The dialect's error event, for a stream whose end can be watched; the transport's abort otherwise.
-    fn break_off(&mut self, broken: StreamInterruption) -> Result<Bytes, Aborted> {
+    fn break_off(&mut self, broken: StreamFailure) -> Result<Bytes, Aborted> {
         let watched = self.streaming.as_ref().and_then(|streaming| Some((streaming.connection.clone()?, streaming)));
         let Some((connection, streaming)) = watched else {
             self.stage = BodyStage::Ended;
@@ -272,7 +272,7 @@ mod tests {
 
     enum Step {
         Frame(&'static str),
-        Break(StreamInterruption),
+        Break(StreamFailure),
         Silence,
     }
 
@@ -283,7 +283,7 @@ mod tests {
     }
 
     impl AnswerSource for Script {
-        fn poll_frames(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamInterruption>>> {
+        fn poll_frames(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamFailure>>> {
             match self.steps.front() {
                 Some(Step::Silence) => return Poll::Pending,
                 Some(Step::Frame(_) | Step::Break(_)) | None => {}
@@ -295,8 +295,8 @@ mod tests {
             }))
         }
 
-        fn cut(&mut self) -> StreamInterruption {
-            StreamInterruption::ShuttingDown
+        fn cut(&mut self) -> StreamFailure {
+            StreamFailure::ShuttingDown
         }
 
         fn exact_len(&self) -> Option<u64> {
@@ -325,7 +325,7 @@ mod tests {
         Some(frame.map(|frame| String::from_utf8(frame.into_data().expect("data").to_vec()).expect("UTF-8")))
     }
 
-    fn error_text(broken: StreamInterruption) -> String {
+    fn error_text(broken: StreamFailure) -> String {
         let event = ApiError::broken(broken).details().break_frame(Dialect::Chat);
         String::from_utf8(event.to_vec()).expect("UTF-8")
     }
@@ -364,7 +364,7 @@ mod tests {
         let connection = Arc::new(Connection::new(Clock));
         let stop = Box::pin(Clock.sleep(Duration::from_secs(7)));
         let mut body = stream(script([Step::Silence]), Some(connection), stop);
-        assert_eq!(next(&mut body).await.unwrap().unwrap(), error_text(StreamInterruption::ShuttingDown));
+        assert_eq!(next(&mut body).await.unwrap().unwrap(), error_text(StreamFailure::ShuttingDown));
         // Nobody flushes: the end is not put off for ever.
         assert!(next(&mut body).await.unwrap().is_err());
         assert!(next(&mut body).await.is_none());
@@ -384,7 +384,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_answer_that_breaks_is_aborted_without_an_event() {
-        let mut body = OutgoingBody::whole(script([Step::Break(StreamInterruption::Interrupted)]), in_flight());
+        let mut body = OutgoingBody::whole(script([Step::Break(StreamFailure::Interrupted)]), in_flight());
         assert!(next(&mut body).await.unwrap().is_err());
     }
 
@@ -398,10 +398,10 @@ mod tests {
         };
         let chatty = || {
             let words = std::iter::repeat_n((), 200).map(|()| Step::Frame(FRAME));
-            words.chain([Step::Break(StreamInterruption::OutOfTime)]).collect()
+            words.chain([Step::Break(StreamFailure::OutOfTime)]).collect()
         };
         let router = Router::new()
-            .route("/breaks", answer(|| vec![Step::Frame(FRAME), Step::Break(StreamInterruption::Interrupted)]))
+            .route("/breaks", answer(|| vec![Step::Frame(FRAME), Step::Break(StreamFailure::Interrupted)]))
             .route("/ends", answer(|| vec![Step::Frame(FRAME)]))
             .route("/chats", answer(chatty));
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -435,7 +435,7 @@ mod tests {
         assert!(http1(address, "/ends").await.ends_with("0\r\n\r\n"));
         for round in 0..500 {
             let (path, broken) =
-                [("/breaks", StreamInterruption::Interrupted), ("/chats", StreamInterruption::OutOfTime)][round % 2];
+                [("/breaks", StreamFailure::Interrupted), ("/chats", StreamFailure::OutOfTime)][round % 2];
             let read = http1(address, path).await;
             let event = error_text(broken);
             assert!(read.contains(&event), "round {round}: {read}");
@@ -451,7 +451,7 @@ mod tests {
         assert!(read.ends_with("0\r\n\r\n") && end.is_ok(), "{end:?}: {read}");
         for round in 0..200 {
             let (path, broken) =
-                [("/breaks", StreamInterruption::Interrupted), ("/chats", StreamInterruption::OutOfTime)][round % 2];
+                [("/breaks", StreamFailure::Interrupted), ("/chats", StreamFailure::OutOfTime)][round % 2];
             let (read, end) = http1_on(ends.connect(address).await, path).await;
             assert!(read.contains(&error_text(broken)), "round {round}: {read}");
             assert!(!read.contains("\r\n0\r\n"), "round {round}: {read}");
@@ -502,7 +502,7 @@ mod tests {
             let mut streams = tokio::task::JoinSet::new();
             for turn in 0..20 {
                 let (path, broken) =
-                    [("/breaks", StreamInterruption::Interrupted), ("/chats", StreamInterruption::OutOfTime)][turn % 2];
+                    [("/breaks", StreamFailure::Interrupted), ("/chats", StreamFailure::OutOfTime)][turn % 2];
                 let client = client.clone();
                 streams.spawn(async move { (http2(client, path).await, error_text(broken)) });
             }

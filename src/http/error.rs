@@ -14,7 +14,7 @@ use crate::domain::limit::{LimitKind, OverLimit};
 use crate::domain::money::NanoUsd;
 use crate::domain::refusal::Refusal;
 use crate::protocol::{Dialect, ErrorDetails};
-use crate::relay::{Rejection, ServeError, StreamInterruption};
+use crate::relay::{Rejection, ServeError, StreamFailure};
 use crate::telemetry::rfc3339::Rfc3339;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -279,15 +279,15 @@ impl ApiError {
     }
 
     /// What a stream that broke after its commit point ends with. The status is already sent.
-    pub fn broken(broken: StreamInterruption) -> Self {
+    pub fn broken(broken: StreamFailure) -> Self {
         let (code, message) = match broken {
-            StreamInterruption::Interrupted => {
+            StreamFailure::Interrupted => {
                 ("upstream_stream_interrupted", "The provider broke off: this answer is incomplete. Ask again.")
             }
-            StreamInterruption::OutOfTime => {
+            StreamFailure::OutOfTime => {
                 ("upstream_timeout", "The time allowed for this request is over: this answer is incomplete.")
             }
-            StreamInterruption::ShuttingDown => {
+            StreamFailure::ShuttingDown => {
                 ("upstream_stream_interrupted", "The gateway is restarting: this answer is incomplete. Ask again.")
             }
         };
@@ -506,8 +506,7 @@ mod tests {
 
     #[test]
     fn rows_of_broken_streams() {
-        for broken in [StreamInterruption::Interrupted, StreamInterruption::OutOfTime, StreamInterruption::ShuttingDown]
-        {
+        for broken in [StreamFailure::Interrupted, StreamFailure::OutOfTime, StreamFailure::ShuttingDown] {
             let error = ApiError::broken(broken);
             let json = String::from_utf8(error.details().body(Dialect::Chat)).expect("UTF-8");
             assert_eq!(error.details().break_frame(Dialect::Chat), format!("data: {json}\n\n"));

@@ -16,14 +16,13 @@ use crate::domain::budget::{Account, Scope};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId};
 use crate::domain::policy::{KeyRecord, ResolvedName};
 use crate::domain::pricing::Price;
+use crate::domain::quirks::ChatQuirks;
 use crate::domain::register::StoredKey;
 use crate::domain::routing::table::Target;
 use crate::domain::secret::Secret;
 use crate::store::budget_pool::BudgetAccount;
 use crate::store::keyring::KeyringVersions;
-use crate::upstream::{
-    self, ChatQuirks, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams,
-};
+use crate::upstream::{self, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
 use parking_lot::RwLock;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

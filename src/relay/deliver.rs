@@ -6,7 +6,7 @@
 //! Start reading in [`ReplyBody::poll_frames`].
 
 use super::dispatch::CommittedAnswer;
-use super::error::StreamInterruption;
+use super::error::StreamFailure;
 use super::estimator::TokenEstimator;
 use super::guard::{CLIENT_GONE, RequestGuard};
 use super::health::Permit;
@@ -50,7 +50,7 @@ impl ReplyBody {
     }
 
     /// The next frames, in one piece; `None` at the end; an error when the answer broke.
-    pub fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamInterruption>>> {
+    pub fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamFailure>>> {
         let Some(reply) = &mut self.reply else { return Poll::Ready(None) };
         let frames = ready!(reply.body.poll_frames(cx));
         // The reader of a body of known length need not poll again: the body ends with its last byte.
@@ -74,9 +74,9 @@ impl ReplyBody {
     }
 
     /// Ends it, because the gateway is shutting down.
-    pub fn cut(&mut self) -> StreamInterruption {
+    pub fn cut(&mut self) -> StreamFailure {
         self.end(ReplyEnd::ShutDown);
-        StreamInterruption::ShuttingDown
+        StreamFailure::ShuttingDown
     }
 
     /// Its length in bytes, where it is known before the end: whole answers.
@@ -155,9 +155,9 @@ pub(super) fn learn(guard: &RequestGuard, body: &AnswerBody, estimator: &TokenEs
     }
 }
 
-fn broken_by(failure: Failure) -> StreamInterruption {
+fn broken_by(failure: Failure) -> StreamFailure {
     match failure {
-        Failure::Deadline => StreamInterruption::OutOfTime,
-        _ => StreamInterruption::Interrupted,
+        Failure::Deadline => StreamFailure::OutOfTime,
+        _ => StreamFailure::Interrupted,
     }
 }

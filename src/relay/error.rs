@@ -41,7 +41,7 @@ impl From<Refusal> for ServeError {
 
 /// Why a stream broke off after its commit point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StreamInterruption {
+pub enum StreamFailure {
     /// The provider closed the connection, sent nothing for too long, or sent an error.
     Interrupted,
     /// The request's total time, or the client's deadline, passed.

@@ -8,7 +8,7 @@
 //! Start reading in [`RequestGuard`]; the end is [`RequestGuard::settle`].
 
 use super::RelayContext;
-use super::spend::{Bill, IN_FLIGHT};
+use super::spend::{IN_FLIGHT, RequestCost};
 use super::state::RequestState;
 use crate::domain::failure::Failure;
 use crate::domain::id::RequestId;
@@ -196,7 +196,7 @@ impl RequestGuard {
 }
 
 /// A provider that serves more than it was asked for is the one way for a budget to be overspent.
-fn report_overrun(context: &RelayContext, state: &RequestState, bill: Bill) {
+fn report_overrun(context: &RelayContext, state: &RequestState, bill: RequestCost) {
     tracing::error!(
         request_id = %state.id,
         deployment = state.deployment(),

@@ -21,7 +21,7 @@ mod state;
 pub use crate::upstream::Rejection;
 pub use active_config::{ActivateError, ActiveConfig, BodyLimits, ListedModel};
 pub use deliver::ReplyBody;
-pub use error::{ServeError, StreamInterruption};
+pub use error::{ServeError, StreamFailure};
 pub use operate::RelayParts;
 pub use request::{BoxFuture, ErrorReply, RawRequest, RequestOptions, RequestTarget, ResponseMetadata, SuccessReply};
 

@@ -66,7 +66,7 @@ struct AttemptBounds {
 
 /// The cost of a request, and whether it is exact.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Bill {
+pub(super) struct RequestCost {
     pub(super) cost: NanoUsd,
     /// Whether a part of it was estimated.
     pub(super) estimated: bool,
@@ -180,9 +180,13 @@ impl RequestSpend {
     }
 
     /// The cost of the answer and of all that was charged before it: the number in header, receipt and budgets.
-    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, basis: UsageBasis) -> Bill {
+    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, basis: UsageBasis) -> RequestCost {
         let (Some(price), Some(usage)) = (price, usage) else {
-            return Bill { cost: self.unanswered, estimated: self.unanswered > NanoUsd::ZERO, beyond: NanoUsd::ZERO };
+            return RequestCost {
+                cost: self.unanswered,
+                estimated: self.unanswered > NanoUsd::ZERO,
+                beyond: NanoUsd::ZERO,
+            };
         };
         let of_answer = self.running.iter().flatten().find(|attempt| Some(attempt.number) == self.answered);
         let (cost, beyond) = match of_answer {
@@ -198,7 +202,7 @@ impl RequestSpend {
             }
             None => (price.cost(usage), NanoUsd::ZERO),
         };
-        Bill {
+        RequestCost {
             cost: NanoUsd(cost.0.saturating_add(self.unanswered.0)),
             estimated: basis.is_estimate() || self.unanswered > NanoUsd::ZERO,
             beyond,
@@ -206,7 +210,12 @@ impl RequestSpend {
     }
 
     /// Settles or releases everything that is held, once.
-    pub(super) fn end(&mut self, price: Option<Price>, usage: Option<Usage>, basis: UsageBasis) -> (Bill, Vec<Charge>) {
+    pub(super) fn end(
+        &mut self,
+        price: Option<Price>,
+        usage: Option<Usage>,
+        basis: UsageBasis,
+    ) -> (RequestCost, Vec<Charge>) {
         let answered = self.answered.filter(|_| usage.is_some());
         for slot in 0..IN_FLIGHT {
             // Sent and not answered, or answered without any usage: the most that it can have cost.

@@ -180,7 +180,7 @@ impl SilenceTimer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::chat::answer::ChatQuirks;
+    use crate::domain::quirks::ChatQuirks;
     use crate::upstream::providers::UpstreamReply;
     use crate::upstream::testing::{call, drain, feed};
     use http::{HeaderMap, StatusCode};

@@ -19,7 +19,6 @@ mod stream;
 #[cfg(test)]
 mod testing;
 
-pub use crate::protocol::chat::answer::ChatQuirks;
 pub use body::AnswerBody;
 pub use request::{AttemptError, Rejection, Timeouts, UpstreamAnswer, UpstreamModel, UpstreamRequest};
 pub use setup::{BuildError, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup};

@@ -5,8 +5,8 @@
 //!
 //! Start reading in [`ProviderSetup`].
 
+use crate::domain::quirks::ChatQuirks;
 use crate::domain::secret::Secret;
-use crate::protocol::chat::answer::ChatQuirks;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -269,8 +269,8 @@ impl BatchBuilder {
 mod tests {
     use super::*;
     use crate::domain::call::{Endpoint, RequestMetadata, Splice};
+    use crate::domain::quirks::ChatQuirks;
     use crate::protocol::Grammar;
-    use crate::protocol::chat::answer::ChatQuirks;
     use crate::upstream::testing::{fed, metadata};
     use http::{HeaderMap, StatusCode};
     use std::task::Waker;

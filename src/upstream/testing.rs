@@ -8,6 +8,7 @@ use super::*;
 use crate::domain::call::{Call, CostFacts, Endpoint, FeatureSet, RequestMetadata};
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
+use crate::domain::quirks::ChatQuirks;
 use crate::domain::random::RandomValue;
 use crate::domain::secret::Secret;
 use bytes::Bytes;

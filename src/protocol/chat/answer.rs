@@ -9,6 +9,7 @@
 
 use super::edit;
 use crate::domain::call::Call;
+use crate::domain::quirks::ChatQuirks;
 use crate::domain::usage::Usage;
 use crate::protocol::json::lenient::{NestedText, NonEmpty, ObjectName, ObjectOrDefault, TextPresence, TokenCount};
 use crate::protocol::json::text::text_bytes;
@@ -23,15 +24,6 @@ use std::fmt;
 const DONE: &[u8] = b"[DONE]";
 /// The frame that ends a stream, for one whose provider forgot it.
 pub(super) const DONE_FRAME: &[u8] = b"data: [DONE]\n\n";
-
-/// What a provider is known to do otherwise than OpenAI.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct ChatQuirks {
-    /// `[DONE]` completes a stream although a `finish_reason` is missing.
-    pub finish_reason_optional: bool,
-    /// Frames that are not JSON are passed on.
-    pub skip_malformed_frames: bool,
-}
 
 /// One stream, as far as it was read.
 pub struct ChatStream {

@@ -9,7 +9,7 @@
 mod answer;
 
 use super::{ReplySource, UpstreamReply};
-use crate::protocol::chat::answer::ChatQuirks;
+use crate::domain::quirks::ChatQuirks;
 use crate::protocol::{Dialect, ErrorDetails, Grammar};
 use crate::upstream::{SimSetup, UpstreamRequest};
 use answer::SimAnswer;
