@@ -2,19 +2,19 @@
 //!
 //! A guard is opened when a request has been received and settled exactly once: at the end of its answer, at
 //! the error that the client gets, or, when it is dropped before either, as abandoned. So a client that
-//! disconnects leaks nothing and every request leaves one [`Receipt`], which ledger, metrics and access log
+//! disconnects leaks nothing and every request leaves one [`Receipt`](crate::domain::receipt::Receipt), which ledger, metrics and access log
 //! read. It must never decide: what an end costs is computed in [`spend`](super::spend).
 //!
 //! Start reading in [`RequestGuard`]; the end is [`RequestGuard::settle`].
 
 use super::RelayContext;
 use super::spend::{IN_FLIGHT, RequestCost};
-use super::state::RequestState;
+use super::state::{RequestEnd, RequestState};
 use crate::domain::failure::Failure;
 use crate::domain::id::RequestId;
 use crate::domain::money::NanoUsd;
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
+use crate::domain::receipt::{AttemptRecord, Outcome, Served};
 use crate::domain::refusal::Refusal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,7 +143,15 @@ impl RequestGuard {
         if let Some(admission) = self.state.admission.take() {
             self.context.counters.settle(admission, used, now);
         }
-        let receipt = Arc::new(self.receipt(outcome, reason, status, now));
+        let (cost, charges) = self.state.spend.end(self.state.price(), self.state.usage, self.state.basis);
+        if cost.beyond > NanoUsd::ZERO {
+            report_overrun(&self.context, &self.state, cost);
+        }
+        if self.state.impossible_usage {
+            report_impossible_usage(&self.context, &self.state);
+        }
+        let end = RequestEnd { outcome, reason, status, at: now, at_unix_ms: self.context.clock.unix_ms() };
+        let receipt = Arc::new(self.state.receipt(end, cost, charges));
         self.context.ledger.append(&receipt);
         if !receipt.charges.is_empty() {
             self.context.lease_store.settle(&receipt);
@@ -156,52 +164,15 @@ impl RequestGuard {
     fn used_tokens(&self) -> Option<u64> {
         if self.state.attempts.is_empty() { Some(0) } else { self.state.usage.map(|usage| usage.total()) }
     }
-
-    fn receipt(&mut self, outcome: Outcome, reason: Reason, status: u16, now: Instant) -> Receipt {
-        let state = &mut self.state;
-        let duration = now.saturating_duration_since(state.received);
-        let (bill, charges) = state.spend.end(state.price(), state.usage, state.basis);
-        if bill.beyond > NanoUsd::ZERO {
-            report_overrun(&self.context, state, bill);
-        }
-        if state.impossible_usage {
-            report_impossible_usage(&self.context, state);
-        }
-        Receipt {
-            id: state.id,
-            received_unix_ms: self.context.clock.unix_ms() - i64::try_from(duration.as_millis()).unwrap_or(0),
-            endpoint: state.endpoint,
-            key: state.key.as_ref().map(|key| key.name.clone()),
-            team: state.key.as_ref().and_then(|key| key.team.clone()),
-            policy: state.key.as_ref().map(|key| key.policy.name.clone()),
-            asked_model: state.asked_model.take(),
-            stream: state.stream,
-            served: state.served.take(),
-            attempts: std::mem::take(&mut state.attempts),
-            outcome,
-            reason,
-            limit: state.limit,
-            status,
-            usage: state.usage,
-            estimated: bill.estimated,
-            price: state.price(),
-            price_version: state.price.take().map(|version| version.version),
-            cost: bill.cost,
-            charges,
-            first_token: state.first_token,
-            duration,
-            overhead: state.overhead.unwrap_or_default(),
-        }
-    }
 }
 
 /// A provider that serves more than it was asked for is the one way for a budget to be overspent.
-fn report_overrun(context: &RelayContext, state: &RequestState, bill: RequestCost) {
+fn report_overrun(context: &RelayContext, state: &RequestState, cost: RequestCost) {
     tracing::error!(
         request_id = %state.id,
         deployment = state.deployment(),
-        cost_usd = %bill.cost,
-        beyond_usd = %bill.beyond,
+        cost_usd = %cost.cost,
+        beyond_usd = %cost.beyond,
         "a provider served more than it was asked for: its budgets are charged in full"
     );
     context.telemetry.metrics.beyond_hold();

@@ -1,15 +1,18 @@
 //! What is known of one request so far.
 //!
-//! Values only, filled as the request proceeds; its [`guard`](super::guard) makes the receipt of them at the end.
+//! Filled as the request proceeds; at the end the receipt is made of it. It holds nothing that must be returned but
+//! through its [`guard`](super::guard), and decides nothing.
 
-use super::spend::RequestSpend;
+use super::spend::{RequestCost, RequestSpend};
+use crate::domain::budget::Charge;
 use crate::domain::call::Endpoint;
 use crate::domain::estimate::UsageBasis;
 use crate::domain::id::{KeyId, RequestId};
 use crate::domain::limit::{LimitKind, RateLimitStatus};
 use crate::domain::policy::KeyRecord;
 use crate::domain::pricing::{Price, PriceVersion};
-use crate::domain::receipt::{AttemptRecord, Served};
+use crate::domain::reason::Reason;
+use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
 use crate::domain::usage::Usage;
 use crate::store::Admission;
 use std::sync::Arc;
@@ -90,4 +93,45 @@ impl RequestState {
     pub(super) fn deployment(&self) -> &str {
         self.served.as_ref().map_or("", |served| &served.deployment)
     }
+
+    /// The receipt of the request, which has ended. What it takes of the state is not needed any more.
+    pub(super) fn receipt(&mut self, end: RequestEnd, cost: RequestCost, charges: Vec<Charge>) -> Receipt {
+        let duration = end.at.saturating_duration_since(self.received);
+        Receipt {
+            id: self.id,
+            received_unix_ms: end.at_unix_ms - i64::try_from(duration.as_millis()).unwrap_or(0),
+            endpoint: self.endpoint,
+            key: self.key.as_ref().map(|key| key.name.clone()),
+            team: self.key.as_ref().and_then(|key| key.team.clone()),
+            policy: self.key.as_ref().map(|key| key.policy.name.clone()),
+            asked_model: self.asked_model.take(),
+            stream: self.stream,
+            served: self.served.take(),
+            attempts: std::mem::take(&mut self.attempts),
+            outcome: end.outcome,
+            reason: end.reason,
+            limit: self.limit,
+            status: end.status,
+            usage: self.usage,
+            estimated: cost.estimated,
+            price: self.price(),
+            price_version: self.price.take().map(|version| version.version),
+            cost: cost.cost,
+            charges,
+            first_token: self.first_token,
+            duration,
+            overhead: self.overhead.unwrap_or_default(),
+        }
+    }
+}
+
+/// How and when a request ended.
+pub(super) struct RequestEnd {
+    pub(super) outcome: Outcome,
+    pub(super) reason: Reason,
+    /// What the client read as HTTP status.
+    pub(super) status: u16,
+    pub(super) at: Instant,
+    /// The same instant in Unix milliseconds.
+    pub(super) at_unix_ms: i64,
 }
