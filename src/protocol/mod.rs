@@ -15,7 +15,7 @@ pub use crate::domain::call::Dialect;
 use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::usage::Usage;
 use bytes::Bytes;
-use chat::answer::{ChatQuirks, ChatStream};
+use chat::answer::{ChatQuirkSet, ChatStream};
 use json::edit::EditedBody;
 use std::ops::Range;
 
@@ -33,7 +33,7 @@ pub fn read_request(endpoint: Endpoint, body: Bytes) -> Result<Call, BodyProblem
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Grammar {
     /// OpenAI's chat completions, completions and embeddings.
-    Chat(ChatQuirks),
+    Chat(ChatQuirkSet),
 }
 
 impl Grammar {

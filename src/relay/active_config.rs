@@ -21,9 +21,7 @@ use crate::domain::routing::table::Target;
 use crate::domain::secret::Secret;
 use crate::store::budget_pool::BudgetAccount;
 use crate::store::keyring::KeyringVersions;
-use crate::upstream::{
-    self, ChatQuirks, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams,
-};
+use crate::upstream::{self, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
 use parking_lot::RwLock;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -254,10 +252,8 @@ fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<P
                 base_url: network.base_url.clone(),
                 credentials: network.credentials.clone(),
                 http2: network.http2,
-                quirks: ChatQuirks {
-                    finish_reason_optional: provider.finish_reason == FinishReason::Optional,
-                    skip_malformed_frames: transport.malformed_frame == MalformedFrame::Pass,
-                },
+                finish_reason_optional: provider.finish_reason == FinishReason::Optional,
+                skip_malformed_frames: transport.malformed_frame == MalformedFrame::Pass,
             })
         }
         ProviderKind::Network(_) => return Err(ActivateError::Protocol { provider: name }),

@@ -17,7 +17,6 @@ mod estimator;
 mod guard;
 mod spend;
 
-pub use crate::upstream::Rejection;
 pub use active_config::{ActivateError, ActiveConfig, BodyLimits, ListedModel};
 pub use deliver::ReplyBody;
 pub use error::{ServeError, StreamInterruption};

@@ -21,7 +21,7 @@ use tokio::time::Sleep;
 /// How long after the end of the answer the end of its bytes may come for the connection to be used again.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// The body of an [`Answer`](super::Answer). Dropping it cancels the provider's work.
+/// The body of an [`UpstreamAnswer`](super::UpstreamAnswer). Dropping it cancels the provider's work.
 pub struct AnswerBody(BodyForm);
 
 enum BodyForm {
@@ -180,7 +180,7 @@ impl SilenceTimer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::chat::answer::ChatQuirks;
+    use crate::protocol::chat::answer::ChatQuirkSet;
     use crate::upstream::providers::UpstreamReply;
     use crate::upstream::testing::{call, drain, feed};
     use http::{HeaderMap, StatusCode};
@@ -211,7 +211,7 @@ mod tests {
     fn committed(idle: u64, deadline: u64) -> (Provider, AnswerBody) {
         let (sender, source) = feed();
         let (status, headers) = (StatusCode::OK, HeaderMap::new());
-        let grammar = Grammar::Chat(ChatQuirks::default());
+        let grammar = Grammar::Chat(ChatQuirkSet::default());
         let call = call(r#"{"model":"m","stream":true}"#);
         let stream = AnswerStream::new(UpstreamReply { status, headers, source, grammar }, &call);
         let seconds = Duration::from_secs;
@@ -315,7 +315,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_whole_answer_is_complete_once_it_was_taken() {
         let tally = UsageTally { text_bytes: 7, ..UsageTally::default() };
-        let mut body = AnswerBody::whole(Bytes::from_static(b"{}"), Grammar::Chat(ChatQuirks::default()), tally);
+        let mut body = AnswerBody::whole(Bytes::from_static(b"{}"), Grammar::Chat(ChatQuirkSet::default()), tally);
         assert!(!body.is_complete());
         assert_eq!(drain(&mut body).await, ("{}".into(), None));
         assert!(body.is_complete());

@@ -145,7 +145,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::chat::answer::ChatQuirks;
+    use crate::protocol::chat::answer::ChatQuirkSet;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT.
     const NOW_MS: i64 = 784_111_777_000;
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_request_that_was_too_long_differs_from_a_bad_one() {
-        let grammar = Grammar::Chat(ChatQuirks::default());
+        let grammar = Grammar::Chat(ChatQuirkSet::default());
         let check = |code: u16, body: &str, expected: Failure| {
             let status = StatusCode::from_u16(code).expect("the case is a status");
             assert_eq!(rejection(status, grammar, body.as_bytes()), expected, "{code}: {body}");

@@ -39,7 +39,7 @@ pub(super) struct AnswerStream {
 
 /// What one read brought.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Batch {
+pub(super) struct FrameBatch {
     /// To pass on; empty when there was nothing but what is hidden, or no whole frame.
     pub(super) bytes: Bytes,
     /// A frame with a payload was among it: the provider is at work.
@@ -101,7 +101,7 @@ impl AnswerStream {
 
     /// What the next read brings, `None` at the end of a complete answer. After the answer's own end it goes on
     /// reading, and ignoring, up to the end of the bytes, so that the connection can be used again.
-    pub(super) fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch, StreamError>>> {
+    pub(super) fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<FrameBatch, StreamError>>> {
         loop {
             if let Some(error) = self.failure.take() {
                 self.source = None;
@@ -127,7 +127,7 @@ impl AnswerStream {
         }
     }
 
-    fn read(&mut self, chunk: Bytes) -> Batch {
+    fn read(&mut self, chunk: Bytes) -> FrameBatch {
         let mut out = BatchBuilder::new(chunk.clone(), self.pushed);
         self.pushed += chunk.len() as u64;
         self.framing.push(chunk);
@@ -142,7 +142,7 @@ impl AnswerStream {
     }
 
     /// The end of the source: what is left of it, and the grammar's own end where the provider forgot it.
-    fn end(&mut self) -> Batch {
+    fn end(&mut self) -> FrameBatch {
         let mut out = BatchBuilder::new(Bytes::new(), self.pushed);
         while !self.is_over()
             && let Some(frame) = self.framing.finish()
@@ -256,12 +256,12 @@ impl BatchBuilder {
         }
     }
 
-    fn into_batch(self) -> Batch {
+    fn into_batch(self) -> FrameBatch {
         let bytes = match self.held {
             PassedBytes::Slice(range) => self.chunk.slice(range),
             PassedBytes::Copy(copy) => copy.freeze(),
         };
-        Batch { bytes, alive: self.alive, good: self.good }
+        FrameBatch { bytes, alive: self.alive, good: self.good }
     }
 }
 
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
     use crate::domain::call::{Endpoint, RequestMetadata, Splice};
     use crate::protocol::Grammar;
-    use crate::protocol::chat::answer::ChatQuirks;
+    use crate::protocol::chat::answer::ChatQuirkSet;
     use crate::upstream::testing::{fed, metadata};
     use http::{HeaderMap, StatusCode};
     use std::task::Waker;
@@ -291,18 +291,18 @@ mod tests {
 
     struct Case {
         metadata: RequestMetadata,
-        quirks: ChatQuirks,
+        quirks: ChatQuirkSet,
     }
 
     impl Case {
         fn plain() -> Self {
-            Self { metadata: metadata(BODY), quirks: ChatQuirks::default() }
+            Self { metadata: metadata(BODY), quirks: ChatQuirkSet::default() }
         }
 
         /// The client did not ask for usage; we did.
         fn hiding() -> Self {
             let ask_usage = Some(Splice { at: 1..1, with: Bytes::new() });
-            Self { metadata: RequestMetadata { ask_usage, ..metadata(BODY) }, quirks: ChatQuirks::default() }
+            Self { metadata: RequestMetadata { ask_usage, ..metadata(BODY) }, quirks: ChatQuirkSet::default() }
         }
 
         fn stream(&self, reads: &[&[u8]]) -> AnswerStream {
@@ -322,7 +322,7 @@ mod tests {
         }
     }
 
-    fn batches(stream: &mut AnswerStream) -> (Vec<Batch>, Option<Failure>) {
+    fn batches(stream: &mut AnswerStream) -> (Vec<FrameBatch>, Option<Failure>) {
         let mut cx = Context::from_waker(Waker::noop());
         let mut all = Vec::new();
         loop {
@@ -421,7 +421,7 @@ mod tests {
         check(&plain, &[GOOD, DONE], GOOD, truncated);
         check(&plain, &[GOOD], GOOD, truncated);
         check(&plain, &[], "", truncated);
-        let optional = ChatQuirks { finish_reason_optional: true, ..ChatQuirks::default() };
+        let optional = ChatQuirkSet { finish_reason_optional: true, ..ChatQuirkSet::default() };
         let lenient = Case { quirks: optional, ..Case::plain() };
         check(&lenient, &[GOOD, DONE], &[GOOD, DONE].concat(), None);
         check(&lenient, &[GOOD], GOOD, truncated);
@@ -433,13 +433,13 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_of_an_answer_ends_it() {
-        let check = |quirks: ChatQuirks, frame: &str, expected: Option<Failure>| {
+        let check = |quirks: ChatQuirkSet, frame: &str, expected: Option<Failure>| {
             let case = Case { quirks, ..Case::plain() };
             let (out, failure) = case.run(&[[GOOD, frame, STOP].concat().as_bytes()]);
             let passed = if expected.is_none() { [GOOD, frame, STOP, DONE].concat() } else { GOOD.to_owned() };
             assert_eq!((out, failure), (passed, expected), "{frame}");
         };
-        let strict = ChatQuirks::default();
+        let strict = ChatQuirkSet::default();
         check(strict, "data: {\"error\":{\"message\":\"x\"}}\n\n", Some(Failure::ErrorInside));
         check(strict, "event: error\ndata: x\n\n", Some(Failure::ErrorInside));
         check(strict, "data: ping\n\n", Some(Failure::Garbage));
@@ -447,7 +447,7 @@ mod tests {
         check(strict, "data:\n\n", None);
         check(strict, "event: ping\n\n", None);
         check(strict, &format!("data: \"{}\"\n\n", "x".repeat(MAX_FRAME)), Some(Failure::Garbage));
-        let forgiving = ChatQuirks { skip_malformed_frames: true, ..strict };
+        let forgiving = ChatQuirkSet { skip_malformed_frames: true, ..strict };
         check(forgiving, "data: ping\n\n", None);
         check(forgiving, "data: {\"error\":1}\n\n", Some(Failure::ErrorInside));
     }

@@ -10,7 +10,7 @@
 use super::edit;
 use crate::domain::call::Call;
 use crate::domain::usage::Usage;
-use crate::protocol::json::lenient::{NestedText, NonEmpty, ObjectName, ObjectOrDefault, TextPresence, TokenCount};
+use crate::protocol::json::lenient::{LenientObject, NestedText, NonEmptyValue, ObjectName, TextSize, TokenCount};
 use crate::protocol::json::text::text_bytes;
 use crate::protocol::{AnswerError, Event, FrameEdit, FrameError, Moment, UsageReport};
 use serde::Deserialize;
@@ -26,7 +26,7 @@ pub(super) const DONE_FRAME: &[u8] = b"data: [DONE]\n\n";
 
 /// What a provider is known to do otherwise than OpenAI.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct ChatQuirks {
+pub struct ChatQuirkSet {
     /// `[DONE]` completes a stream although a `finish_reason` is missing.
     pub finish_reason_optional: bool,
     /// Frames that are not JSON are passed on.
@@ -39,12 +39,12 @@ pub struct ChatStream {
     expected_choices: u32,
     /// We asked for usage and the client did not.
     hide_usage: bool,
-    quirks: ChatQuirks,
+    quirks: ChatQuirkSet,
 }
 
 impl ChatStream {
     /// The stream that answers `call`, of which nothing was read.
-    pub fn new(call: &Call, quirks: ChatQuirks) -> Self {
+    pub fn new(call: &Call, quirks: ChatQuirkSet) -> Self {
         Self {
             finished: FinishedChoices::default(),
             expected_choices: call.expected_choices(),
@@ -193,7 +193,7 @@ struct ChatFrame<'a> {
     #[serde(default)]
     object: ObjectName,
     #[serde(default)]
-    error: NonEmpty,
+    error: NonEmptyValue,
     #[serde(default)]
     choices: Option<ChoicesSummary>,
     #[serde(borrow, default, deserialize_with = "even_null")]
@@ -205,7 +205,7 @@ struct ChatAnswer<'a> {
     #[serde(default)]
     object: ObjectName,
     #[serde(default)]
-    error: NonEmpty,
+    error: NonEmptyValue,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
 }
@@ -222,43 +222,43 @@ struct ChatChoice {
     #[serde(default)]
     delta: Option<ChatDelta>,
     #[serde(default)]
-    text: TextPresence,
+    text: TextSize,
     #[serde(default)]
-    finish_reason: NonEmpty,
+    finish_reason: NonEmptyValue,
 }
 
 /// Everything that counts as a token, by any host's name for it.
 #[derive(Deserialize)]
 struct ChatDelta {
     #[serde(default)]
-    content: TextPresence,
+    content: TextSize,
     #[serde(default)]
-    reasoning: TextPresence,
+    reasoning: TextSize,
     #[serde(default)]
-    reasoning_content: TextPresence,
+    reasoning_content: TextSize,
     #[serde(default)]
-    refusal: TextPresence,
+    refusal: TextSize,
     #[serde(default)]
     tool_calls: NestedText,
     #[serde(default)]
     function_call: NestedText,
     #[serde(default)]
-    audio: NonEmpty,
+    audio: NonEmptyValue,
 }
 
 impl ChatChoice {
     /// Whether it carries a token, and the bytes of its text.
-    fn text(&self) -> TextPresence {
-        let delta = self.delta.as_ref().map_or(TextPresence::default(), ChatDelta::text);
-        TextPresence { present: self.text.present || delta.present, bytes: self.text.bytes + delta.bytes }
+    fn text(&self) -> TextSize {
+        let delta = self.delta.as_ref().map_or(TextSize::default(), ChatDelta::text);
+        TextSize { present: self.text.present || delta.present, bytes: self.text.bytes + delta.bytes }
     }
 }
 
 impl ChatDelta {
-    fn text(&self) -> TextPresence {
+    fn text(&self) -> TextSize {
         let Self { content, reasoning, reasoning_content, refusal, tool_calls, function_call, audio } = self;
         let parts = [content, reasoning, reasoning_content, refusal, &tool_calls.0, &function_call.0];
-        TextPresence {
+        TextSize {
             present: audio.0 || parts.iter().any(|part| part.present),
             bytes: parts.iter().map(|part| part.bytes).sum(),
         }
@@ -352,9 +352,9 @@ struct ChatUsage {
     #[serde(default)]
     total_tokens: TokenCount,
     #[serde(default)]
-    prompt_tokens_details: ObjectOrDefault<PromptDetails>,
+    prompt_tokens_details: LenientObject<PromptDetails>,
     #[serde(default)]
-    completion_tokens_details: ObjectOrDefault<CompletionDetails>,
+    completion_tokens_details: LenientObject<CompletionDetails>,
     /// DeepSeek's name for cached input.
     #[serde(default)]
     prompt_cache_hit_tokens: TokenCount,
@@ -402,7 +402,7 @@ mod tests {
         let body =
             format!(r#"{{"model":"m","n":{choices},"stream":true,"stream_options":{{"include_usage":{}}}}}"#, !hiding);
         let call = read_request(Endpoint::Chat, body.into()).expect("the body is a chat request");
-        ChatStream::new(&call, ChatQuirks::default())
+        ChatStream::new(&call, ChatQuirkSet::default())
     }
 
     fn event(payload: &str) -> Event<'_> {
@@ -478,7 +478,7 @@ mod tests {
         for text in ["", "[]", "null", "\"x\"", "{\"a\":1", "{} x", "ping", "{\"choices\":{}}"] {
             let malformed = FrameError::Malformed("a frame that is no completion");
             assert_eq!(read(&mut stream(1, false), text), Err(malformed), "{text}");
-            let skipping = ChatQuirks { skip_malformed_frames: true, ..ChatQuirks::default() };
+            let skipping = ChatQuirkSet { skip_malformed_frames: true, ..ChatQuirkSet::default() };
             let mut skipping = ChatStream { quirks: skipping, ..stream(1, false) };
             assert_eq!(read(&mut skipping, text), Ok((vec![], FrameEdit::Keep)), "{text}");
             let cut = Event { terminated: false, ..event(text) };
@@ -501,7 +501,7 @@ mod tests {
         assert_eq!(read(&mut one, " [DONE]\n"), done);
         assert_eq!(one.end(), Ok(DONE_FRAME));
         assert_eq!(read(&mut stream(2, false), "[DONE]"), early);
-        let optional = ChatQuirks { finish_reason_optional: true, ..ChatQuirks::default() };
+        let optional = ChatQuirkSet { finish_reason_optional: true, ..ChatQuirkSet::default() };
         let mut lenient = ChatStream { quirks: optional, ..stream(2, false) };
         assert_eq!(read(&mut lenient, "[DONE]"), done);
         assert!(lenient.end().is_err());

@@ -9,7 +9,7 @@
 mod answer;
 
 use super::{ReplySource, UpstreamReply};
-use crate::protocol::chat::answer::ChatQuirks;
+use crate::protocol::chat::answer::ChatQuirkSet;
 use crate::protocol::{Dialect, ErrorDetails, Grammar};
 use crate::upstream::{SimSetup, UpstreamRequest};
 use answer::SimAnswer;
@@ -57,7 +57,7 @@ impl SimProvider {
 
 fn reply(status: StatusCode, content_type: &'static str, body: SimBody) -> UpstreamReply {
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-    UpstreamReply { status, headers, source: ReplySource::Sim(body), grammar: Grammar::Chat(ChatQuirks::default()) }
+    UpstreamReply { status, headers, source: ReplySource::Sim(body), grammar: Grammar::Chat(ChatQuirkSet::default()) }
 }
 
 fn error(status: StatusCode, kind: &str, message: &str, now: Instant) -> UpstreamReply {
@@ -117,7 +117,7 @@ enum SimScript {
     Whole(SimAnswer),
     /// These bytes.
     Text(Bytes),
-    /// Nothing.
+    /// Everything is written.
     Over,
 }
 

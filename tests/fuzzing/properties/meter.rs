@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::usage::Usage;
-use tierway::protocol::chat::answer::{ChatQuirks, ChatStream, read_whole};
+use tierway::protocol::chat::answer::{ChatQuirkSet, ChatStream, read_whole};
 use tierway::protocol::chat::request::read_request;
 use tierway::protocol::{Event, FrameEdit, Moment};
 use tierway::upstream::meter::AnswerMeter;
@@ -26,7 +26,7 @@ const READABLE_DEPTH: usize = 126;
 
 /// What must hold for any frames.
 pub fn holds(data: &[u8]) {
-    let (mut stream, mut meter) = (ChatStream::new(&call(), ChatQuirks::default()), AnswerMeter::default());
+    let (mut stream, mut meter) = (ChatStream::new(&call(), ChatQuirkSet::default()), AnswerMeter::default());
     let mut slow = SlowReader { comparable: true, ..SlowReader::default() };
     // A `[DONE]` is no frame of JSON.
     for frame in data.split(|byte| *byte == b'\n').filter(|frame| frame.trim_ascii() != b"[DONE]") {
