@@ -24,7 +24,6 @@ use tierway::config::{ConfigSource, Environment, ExtraKey, KeyHash, Snapshot, lo
 use tierway::domain::authorize::authorize;
 use tierway::domain::call::{Call, Endpoint};
 use tierway::domain::id::ProviderId;
-use tierway::domain::quirks::ChatQuirks;
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::plan::{PlanStep, PlanTerms, RoutePlan};
 use tierway::domain::secret::Secret;
@@ -34,7 +33,7 @@ use tierway::random::Rng;
 use tierway::relay::health::HealthRegistry;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
-use tierway::telemetry::metrics::BuildInfo;
+use tierway::telemetry::metrics::BuildMetadata;
 use tierway::upstream::{
     OpenAiSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams,
 };
@@ -108,7 +107,7 @@ fn planning(c: &mut Criterion) {
     let key = snapshot.keys.values().next().expect("one was given");
     let call = call(KIB, true);
     let authorized = authorize(&snapshot.table, key, &call).expect("the key may do everything");
-    let telemetry = Arc::new(Telemetry::new(AccessLog::off(), BuildInfo { version: "bench", revision: None }));
+    let telemetry = Arc::new(Telemetry::new(AccessLog::off(), BuildMetadata { version: "bench", revision: None }));
     let health = HealthRegistry::new(&snapshot.table.settings, telemetry, Arc::new(Rng::seeded(1)));
     let one = || vec![Default::default()];
     let providers: Vec<_> = snapshot.providers.iter().map(|provider| (provider.name.clone(), one())).collect();
@@ -239,7 +238,8 @@ fn attempting(c: &mut Criterion) {
         base_url: format!("http://{provider}/v1"),
         credentials: vec![Secret::new("sk-bench")],
         http2: false,
-        quirks: ChatQuirks { finish_reason_optional: true, ..ChatQuirks::default() },
+        finish_reason_optional: true,
+        skip_malformed_frames: false,
     });
     let stream = call(KIB, true);
     group.bench_function("a stream of 50 frames, metered", |b| {

@@ -23,7 +23,7 @@ use tierway::store::Stores;
 use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
-use tierway::telemetry::metrics::BuildInfo;
+use tierway::telemetry::metrics::BuildMetadata;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const KEY: &str = "tw_test_allocations_key";
@@ -188,7 +188,7 @@ fn serve(
     let snapshot = load(&source, &Variables, &[]).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
     runtime.spawn(async move {
         let log = AccessLog::to_writer(Box::new(io::sink()));
-        let telemetry = Arc::new(Telemetry::new(log, BuildInfo { version: "counted", revision: None }));
+        let telemetry = Arc::new(Telemetry::new(log, BuildMetadata { version: "counted", revision: None }));
         let ledger = Arc::new(MemoryLedger::default());
         let gateway = Gateway::build(
             Arc::new(snapshot),

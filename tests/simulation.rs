@@ -34,7 +34,7 @@ use std::time::Duration;
 use tierway::domain::routing::table::BalanceStrategy;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
-use tierway::telemetry::metrics::BuildInfo;
+use tierway::telemetry::metrics::BuildMetadata;
 use world::{World, WorldKind};
 
 /// How many days are simulated unless `TIERWAY_SIM_SEEDS` says otherwise.
@@ -43,7 +43,7 @@ const SEEDS: u64 = 1_000;
 const MUTANT_SEEDS: u64 = 60;
 
 fn telemetry() -> Arc<Telemetry> {
-    Arc::new(Telemetry::new(AccessLog::off(), BuildInfo { version: "simulated", revision: None }))
+    Arc::new(Telemetry::new(AccessLog::off(), BuildMetadata { version: "simulated", revision: None }))
 }
 
 fn setting(name: &str) -> Option<u64> {

@@ -20,7 +20,7 @@ use tierway::store::Stores;
 use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
-use tierway::telemetry::metrics::BuildInfo;
+use tierway::telemetry::metrics::BuildMetadata;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::net::unix::pipe::Receiver;
@@ -44,7 +44,7 @@ async fn serve(config: &Path) -> anyhow::Result<()> {
     let snapshot = load(&source, &ProcessEnvironment, &[]).map_err(|problems| anyhow!(problems.render(false)))?;
     let listener = TcpListener::bind(snapshot.server.listen).await?;
     let telemetry =
-        Telemetry::new(AccessLog::to_writer(Box::new(Never)), BuildInfo { version: "counted", revision: None });
+        Telemetry::new(AccessLog::to_writer(Box::new(Never)), BuildMetadata { version: "counted", revision: None });
     let ledger = Arc::new(MemoryLedger::default());
     let gateway = Gateway::build(
         Arc::new(snapshot),

@@ -18,7 +18,7 @@ use crate::domain::receipt::{AttemptRecord, Outcome, Receipt};
 use crate::domain::register::{CreditBalance, Grant, Holder, KeyState, StoredSecret};
 use crate::domain::report::{Dimension, UsageQuery, UsageSum};
 use crate::domain::secret::KeyHash;
-use crate::telemetry::rfc3339::Rfc3339;
+use crate::telemetry::rfc3339::Rfc3339Text;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
@@ -581,7 +581,7 @@ struct UtcTime(String);
 
 impl UtcTime {
     fn of(unix_ms: i64) -> Self {
-        Self(Rfc3339(unix_ms).to_string())
+        Self(Rfc3339Text(unix_ms).to_string())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::config::Snapshot;
 use crate::domain::budget::{self, Budget, Scope, WindowSpan};
 use crate::store::RegisterContents;
 use crate::store::sqlite::{AccountLabels, BudgetBalance, UnaccountedLease};
-use crate::telemetry::rfc3339::Rfc3339;
+use crate::telemetry::rfc3339::Rfc3339Text;
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -228,7 +228,7 @@ impl BudgetReport {
         let head = [columns(kind.before), vec!["scope", "name", "window"], columns(kind.after), columns(kind.amounts)];
         let mut out = format!("{}\n", head.concat().join(","));
         for BudgetLine { account: AccountLabels { scope, window, name }, before, after, amounts } in &self.lines {
-            let moment = |unix_ms: &Option<i64>| unix_ms.map_or(String::new(), |ms| Rfc3339(ms).to_string());
+            let moment = |unix_ms: &Option<i64>| unix_ms.map_or(String::new(), |ms| Rfc3339Text(ms).to_string());
             let amount = |amount: &Option<i64>| amount.map_or(String::new(), |amount| decimal(amount.into()));
             let cells = before.iter().map(moment);
             let cells = cells.chain([quoted(scope), quoted(name), quoted(window)]).chain(after.iter().map(moment));
@@ -245,7 +245,7 @@ impl BudgetReport {
             let mut row = json!({ "scope": scope, "name": name, "window": window });
             let moments = self.kind.before.iter().zip(&line.before).chain(self.kind.after.iter().zip(&line.after));
             for ((name, _), unix_ms) in moments {
-                row[*name] = json!(unix_ms.map(|ms| Rfc3339(ms).to_string()));
+                row[*name] = json!(unix_ms.map(|ms| Rfc3339Text(ms).to_string()));
             }
             for ((name, _), amount) in self.kind.amounts.iter().zip(&line.amounts) {
                 row[*name] = json!(amount.map(|amount| decimal(amount.into())));
@@ -282,7 +282,7 @@ fn row(line: &BudgetLine, has_limit: bool) -> Vec<String> {
 /// A time in UTC for people: only the day at midnight.
 fn minute(unix_ms: Option<i64>) -> String {
     let Some(unix_ms) = unix_ms else { return NONE.to_owned() };
-    let text = Rfc3339(unix_ms).to_string();
+    let text = Rfc3339Text(unix_ms).to_string();
     match text.split_once('T') {
         Some((day, "00:00:00.000Z")) => day.to_owned(),
         Some((day, time)) => format!("{day} {}Z", &time[..5]),

@@ -5,9 +5,9 @@
 
 use crate::config::{ConfigChange, Problems, ProcessEnvironment, Snapshot, Watcher};
 use crate::domain::secret::Secret;
-use crate::http::App;
-use crate::http::ops::OpsAccess;
-use crate::telemetry::log::Logger;
+use crate::http::AppState;
+use crate::http::ops::OperatorTokens;
+use crate::telemetry::log::LogWriter;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
@@ -19,8 +19,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn watch(
     mut watcher: Watcher<ProcessEnvironment>,
     mut hangups: Signal,
-    app: Arc<App>,
-    logs: Arc<Logger>,
+    app: Arc<AppState>,
+    logs: Arc<LogWriter>,
     generated_token: Option<Secret>,
 ) {
     loop {
@@ -45,7 +45,7 @@ pub(super) async fn watch(
 }
 
 /// Applies the change that was found, or reports its problems. `generated_token` is the admin token generated at start.
-pub fn apply(found: Result<ConfigChange, Problems>, app: &App, generated_token: Option<&Secret>) {
+pub fn apply(found: Result<ConfigChange, Problems>, app: &AppState, generated_token: Option<&Secret>) {
     let applied = match found {
         Err(problems) => Err(problems.render(false)),
         Ok(change) => match app.admin.clashes(&change.snapshot).as_slice() {
@@ -66,7 +66,7 @@ pub fn apply(found: Result<ConfigChange, Problems>, app: &App, generated_token: 
     }
 }
 
-fn activate(change: ConfigChange, app: &App, generated_token: Option<&Secret>) -> Result<(), String> {
+fn activate(change: ConfigChange, app: &AppState, generated_token: Option<&Secret>) -> Result<(), String> {
     for setting in &change.needs_restart {
         tracing::warn!(setting, "this setting keeps its old value until a restart");
     }
@@ -75,8 +75,8 @@ fn activate(change: ConfigChange, app: &App, generated_token: Option<&Secret>) -
 }
 
 /// The tokens of operators under `snapshot`; `generated_token` is the admin token if it names none.
-pub(super) fn access(snapshot: &Snapshot, generated_token: Option<&Secret>) -> OpsAccess {
-    OpsAccess {
+pub(super) fn access(snapshot: &Snapshot, generated_token: Option<&Secret>) -> OperatorTokens {
+    OperatorTokens {
         metrics_token: snapshot.telemetry.metrics_token.clone(),
         admin_token: snapshot.server.admin_token.clone().or_else(|| generated_token.cloned()),
         viewer_token: snapshot.server.viewer_token.clone(),
@@ -84,13 +84,13 @@ pub(super) fn access(snapshot: &Snapshot, generated_token: Option<&Secret>) -> O
 }
 
 /// Publishes the metrics of the configuration a gateway starts with.
-pub(super) fn publish_start(app: &App) {
+pub(super) fn publish_start(app: &AppState) {
     let expires = look_at_certificate(app);
     app.telemetry.metrics.config_activated(unix_s(app), expires);
 }
 
 /// When the active certificate expires; a warning is logged if that is soon.
-fn look_at_certificate(app: &App) -> Option<i64> {
+fn look_at_certificate(app: &AppState) -> Option<i64> {
     let active = app.relay.active_config();
     let tls = active.snapshot.server.tls.as_ref()?;
     if let Some(warning) = tls.warning(unix_s(app)) {
@@ -99,6 +99,6 @@ fn look_at_certificate(app: &App) -> Option<i64> {
     Some(tls.expires_unix_s)
 }
 
-fn unix_s(app: &App) -> i64 {
+fn unix_s(app: &AppState) -> i64 {
     app.clock.unix_ms() / 1000
 }

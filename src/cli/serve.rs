@@ -15,16 +15,16 @@ use crate::config::{ConfigSource, ExtraKey, ProcessEnvironment, Snapshot, Watche
 use crate::domain::secret::{KeyHash, Secret, new_admin_token, new_key};
 use crate::http::conn::lifecycle::Lifecycle;
 use crate::http::conn::server::{self, HttpServer, ListenerKind};
-use crate::http::conn::tls::{ActiveCertificate, ServerTls};
-use crate::http::{App, ops_handler, public_handler};
+use crate::http::conn::tls::{CertificateSource, ServerTls};
+use crate::http::{AppState, ops_handler, public_handler};
 use crate::random::Rng;
 use crate::relay::{ActivateError, Relay, RelayParts};
 use crate::store::keyring::Keyring;
 use crate::store::memory::MemoryCounters;
 use crate::store::{Counters, Stores};
 use crate::telemetry::Telemetry;
-use crate::telemetry::log::Logger;
-use crate::telemetry::metrics::BuildInfo;
+use crate::telemetry::log::LogWriter;
+use crate::telemetry::metrics::BuildMetadata;
 use arc_swap::ArcSwap;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Version and revision of this program; a build script may set the revision.
-const BUILD: BuildInfo = BuildInfo { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
+const BUILD: BuildMetadata = BuildMetadata { version: VERSION, revision: option_env!("TIERWAY_REVISION") };
 
 /// An idle lease is returned after this long, so that a crash does not lose it.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 
 async fn run(args: &ServeArgs) -> Result<(), StartError> {
     let found = FoundConfig::find(args)?;
-    let logger = Arc::new(Logger::start(&found.snapshot.telemetry.log)?);
+    let logger = Arc::new(LogWriter::start(&found.snapshot.telemetry.log)?);
     let clock = Clock;
     // Dropped after everything that settles, and before the logs.
     let (books, _writing) = store::open(&found.snapshot.store, clock).await.map_err(StartError::unavailable)?;
@@ -134,7 +134,7 @@ pub struct Gateway {
     /// Starts the shutdown.
     pub lifecycle: Lifecycle,
     /// The state that the public and the ops listener share.
-    pub app: Arc<App>,
+    pub app: Arc<AppState>,
     /// How connections begin, on either listener.
     tls: Option<ServerTls>,
 }
@@ -168,7 +168,7 @@ impl Gateway {
             telemetry: telemetry.clone(),
         };
         let relay = Arc::new(Relay::new(snapshot, parts)?);
-        let app = App {
+        let app = AppState {
             relay: relay.clone(),
             admin: Admin::new(books.keyring, clock, Arc::new(|| secrets::random_bytes().ok()))
                 .with_reports(books.reports),
@@ -180,7 +180,7 @@ impl Gateway {
             rng,
         };
         reload::publish_start(&app);
-        let tls = serves_tls.then(|| ServerTls::new(Arc::new(ActiveCertificate(relay.clone())), telemetry));
+        let tls = serves_tls.then(|| ServerTls::new(Arc::new(CertificateSource(relay.clone())), telemetry));
         Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls })
     }
 
@@ -225,7 +225,7 @@ async fn apply_store_changes(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Cl
 }
 
 /// Shuts down gracefully on the first signal, and at once on the second.
-async fn shut_down_when_asked(app: Arc<App>, mut signals: StopSignals) {
+async fn shut_down_when_asked(app: Arc<AppState>, mut signals: StopSignals) {
     signals.next().await;
     let (lb_grace, drain) = {
         let active = app.relay.active_config();

@@ -7,6 +7,7 @@
 //! Start reading in [`Failure`].
 
 use crate::domain::reason::Reason;
+use bytes::Bytes;
 use std::time::Duration;
 
 /// How one attempt ended badly.
@@ -50,6 +51,17 @@ pub enum Failure {
     Rejected,
     /// The request is longer than the model's context.
     ContextTooLong,
+}
+
+/// A provider's refusal of the request itself, passed to the client as it came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rejection {
+    /// The provider's HTTP status, a 4xx.
+    pub status: u16,
+    /// The value of `content-type`, where the provider sent one.
+    pub content_type: Option<Bytes>,
+    /// The provider's body, at most 1 MiB.
+    pub body: Bytes,
 }
 
 /// What the end of an attempt says about the health of its deployment.

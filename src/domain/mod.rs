@@ -20,7 +20,6 @@ pub mod limit;
 pub mod money;
 pub mod policy;
 pub mod pricing;
-pub mod quirks;
 pub mod random;
 pub mod readable;
 pub mod reason;

@@ -5,7 +5,7 @@
 //!
 //! Start reading at [`answer`].
 
-use super::App;
+use super::AppState;
 use super::conn::connection::Connection;
 use super::conn::lifecycle::LifecyclePhase;
 use super::ending::OutgoingBody;
@@ -48,9 +48,9 @@ const TOKENS: [HeaderName; 3] = [
 ];
 
 /// What an answer is sent with.
-pub struct Outlet<'a> {
+pub struct ResponseContext<'a> {
     /// Its lifecycle ends streams.
-    pub app: &'a App,
+    pub app: &'a AppState,
     /// What the client speaks.
     pub dialect: Dialect,
     /// The connection, where it is watched.
@@ -60,16 +60,16 @@ pub struct Outlet<'a> {
 }
 
 /// The response to a request that was served or refused.
-pub fn answer(result: Result<SuccessReply, ErrorReply>, outlet: Outlet<'_>) -> Response {
+pub fn answer(result: Result<SuccessReply, ErrorReply>, outlet: ResponseContext<'_>) -> Response {
     match result {
         Ok(reply) => served(reply, outlet),
         Err(error_reply) => failed(error_reply, outlet.dialect),
     }
 }
 
-fn served(reply: SuccessReply, outlet: Outlet<'_>) -> Response {
+fn served(reply: SuccessReply, outlet: ResponseContext<'_>) -> Response {
     let SuccessReply { status, headers, metadata, stream, body } = reply;
-    let Outlet { app, dialect, connection, in_flight } = outlet;
+    let ResponseContext { app, dialect, connection, in_flight } = outlet;
     let body = if stream {
         let stop = Box::pin(app.lifecycle.reached(LifecyclePhase::Cutting));
         OutgoingBody::stream(body, in_flight, connection, stop, dialect, app.clock)

@@ -32,7 +32,7 @@ const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 const BLANK: Bytes = Bytes::from_static(b"\n");
 
 /// Fires when streams must end, whatever they still have to say.
-pub type StopSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type StopFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Where an answer's bytes come from.
 pub trait AnswerSource: Send + Unpin + 'static {
@@ -61,7 +61,7 @@ impl AnswerSource for ReplyBody {
 /// The transport is to be aborted: HTTP/1.1 closes without the last chunk, HTTP/2 resets the stream.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer broke off")]
-pub struct Aborted;
+pub struct AbortError;
 
 /// An answer's body. Dropping it before its end drops its source, which takes that for a client that left.
 pub struct OutgoingBody<S> {
@@ -121,7 +121,7 @@ struct Streaming {
     dialect: Dialect,
     /// `None` where the connection is not watched: then the error event cannot be waited for.
     connection: Option<Arc<Connection>>,
-    stop: StopSignal,
+    stop: StopFuture,
     /// When the last byte was returned. The timer is moved only when it fires, not at each frame.
     last_sent: Instant,
     keep_alive: Pin<Box<Sleep>>,
@@ -141,7 +141,7 @@ impl<S: AnswerSource> OutgoingBody<S> {
         source: S,
         in_flight: InFlight,
         connection: Option<Arc<Connection>>,
-        stop: StopSignal,
+        stop: StopFuture,
         dialect: Dialect,
         clock: Clock,
     ) -> Self {
@@ -151,7 +151,7 @@ impl<S: AnswerSource> OutgoingBody<S> {
         Self { source, stage: BodyStage::Flowing, streaming: Some(streaming), remaining: None, _in_flight: in_flight }
     }
 
-    fn poll_flowing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+    fn poll_flowing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AbortError>>> {
         match self.source.poll_frames(cx) {
             Poll::Ready(Some(Ok(bytes))) => {
                 self.note(&bytes);
@@ -188,32 +188,32 @@ impl<S: AnswerSource> OutgoingBody<S> {
     }
 
     /// The dialect's error event, for a stream whose end can be watched; the transport's abort otherwise.
-    fn break_off(&mut self, broken: StreamFailure) -> Result<Bytes, Aborted> {
+    fn break_off(&mut self, broken: StreamFailure) -> Result<Bytes, AbortError> {
         let watched = self.streaming.as_ref().and_then(|streaming| Some((streaming.connection.clone()?, streaming)));
         let Some((connection, streaming)) = watched else {
             self.stage = BodyStage::Ended;
-            return Err(Aborted);
+            return Err(AbortError);
         };
         let event = ApiError::broken(broken).details().break_frame(streaming.dialect);
         self.stage = BodyStage::Leaving(StreamEnd::on(connection));
         Ok(event)
     }
 
-    fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+    fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AbortError>>> {
         let BodyStage::Leaving(end) = &mut self.stage else { return Poll::Ready(None) };
         let rest = ready!(end.poll_rest(cx));
         if rest.is_none() {
             self.stage = BodyStage::Ended;
         }
-        Poll::Ready(Some(rest.ok_or(Aborted)))
+        Poll::Ready(Some(rest.ok_or(AbortError)))
     }
 }
 
 impl<S: AnswerSource> Body for OutgoingBody<S> {
     type Data = Bytes;
-    type Error = Aborted;
+    type Error = AbortError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AbortError>>> {
         let next = match self.stage {
             BodyStage::Flowing => self.poll_flowing(cx),
             BodyStage::Leaving(_) => self.poll_leaving(cx),
@@ -258,7 +258,7 @@ mod tests {
     use crate::http::conn::tls::testing::TlsTestPair;
     use crate::http::request_handler::RequestHandler;
     use crate::random::Rng;
-    use crate::telemetry::metrics::{BuildInfo, Metrics};
+    use crate::telemetry::metrics::{BuildMetadata, Metrics};
     use axum::Router;
     use axum::extract::Request;
     use axum::routing::get;
@@ -309,18 +309,18 @@ mod tests {
     }
 
     fn in_flight() -> InFlight {
-        Metrics::new(BuildInfo { version: "0", revision: None }, || 0).request_started()
+        Metrics::new(BuildMetadata { version: "0", revision: None }, || 0).request_started()
     }
 
-    fn stream(source: Script, connection: Option<Arc<Connection>>, stop: StopSignal) -> OutgoingBody<Script> {
+    fn stream(source: Script, connection: Option<Arc<Connection>>, stop: StopFuture) -> OutgoingBody<Script> {
         OutgoingBody::stream(source, in_flight(), connection, stop, Dialect::Chat, Clock)
     }
 
-    fn never() -> StopSignal {
+    fn never() -> StopFuture {
         Box::pin(std::future::pending())
     }
 
-    async fn next(body: &mut OutgoingBody<Script>) -> Option<Result<String, Aborted>> {
+    async fn next(body: &mut OutgoingBody<Script>) -> Option<Result<String, AbortError>> {
         let frame = body.frame().await?;
         Some(frame.map(|frame| String::from_utf8(frame.into_data().expect("data").to_vec()).expect("UTF-8")))
     }

@@ -9,13 +9,13 @@
 
 use crate::domain::budget::{CREDIT, OverBudget, Scope};
 use crate::domain::call::BodyProblem;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, Rejection};
 use crate::domain::limit::{LimitKind, OverLimit};
 use crate::domain::money::NanoUsd;
 use crate::domain::refusal::Refusal;
 use crate::protocol::{Dialect, ErrorDetails};
-use crate::relay::{Rejection, ServeError, StreamFailure};
-use crate::telemetry::rfc3339::Rfc3339;
+use crate::relay::{ServeError, StreamFailure};
+use crate::telemetry::rfc3339::Rfc3339Text;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -361,10 +361,11 @@ impl Retry {
 
 /// A provider's refusal of the request itself: status, type and body as they came.
 pub fn passed_on(rejection: &Rejection) -> Response {
-    let mut response = (rejection.status, Body::from(rejection.body.clone())).into_response();
+    let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut response = (status, Body::from(rejection.body.clone())).into_response();
     response.headers_mut().remove(CONTENT_TYPE);
-    if let Some(content_type) = &rejection.content_type {
-        response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+    if let Some(Ok(content_type)) = rejection.content_type.clone().map(HeaderValue::from_maybe_shared) {
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
     }
     Retry::Pointless.write(response.headers_mut());
     response
@@ -382,7 +383,7 @@ fn model_not_found(model: &str, nearest: &[Arc<str>]) -> String {
 fn whole_again(ends_unix_ms: Option<i64>) -> String {
     ends_unix_ms.map_or_else(
         || "It is not renewed by itself.".to_owned(),
-        |end| format!("It is whole again at {}.", Rfc3339(end)),
+        |end| format!("It is whole again at {}.", Rfc3339Text(end)),
     )
 }
 
@@ -494,11 +495,7 @@ mod tests {
 
     #[tokio::test]
     async fn rows_of_a_providers_refusal_and_of_our_bugs() {
-        let rejection = Rejection {
-            status: StatusCode::UNPROCESSABLE_ENTITY,
-            content_type: Some(HeaderValue::from_static("text/plain")),
-            body: "as it came".into(),
-        };
+        let rejection = Rejection { status: 422, content_type: Some("text/plain".into()), body: "as it came".into() };
         check("rejected", passed_on(&rejection)).await;
         assert!(ApiError::of(&ServeError::Rejected(rejection)).is_err());
         check("internal", ApiError::of(&ServeError::Internal).expect("a row").response()).await;

@@ -6,9 +6,9 @@
 //!
 //! Start reading at [`read`].
 
-use super::request_handler::RequestStart;
+use super::request_handler::RequestArrival;
 use super::upload::Upload;
-use super::{App, Route};
+use super::{AppState, Route};
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
 use crate::protocol::read_request;
@@ -28,9 +28,9 @@ const FORWARDED: [&str; 6] = ["accept", "content-type", "traceparent", "tracesta
 const CLIENT_METADATA: &str = "x-stainless-";
 
 /// The request as `relay` takes it.
-pub fn read(app: &App, route: Route, request: Request<Body>) -> RawRequest {
+pub fn read(app: &AppState, route: Route, request: Request<Body>) -> RawRequest {
     let (parts, body) = request.into_parts();
-    let arrival = parts.extensions.get::<RequestStart>().expect("a layer gives every request one");
+    let arrival = parts.extensions.get::<RequestArrival>().expect("a layer gives every request one");
     let active = app.relay.active_config();
     let upload = Upload::new(body, &parts.headers, active.body_limits(), app.in_flight_bytes.clone(), app.clock);
     let target = match route {

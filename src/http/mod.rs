@@ -4,7 +4,7 @@
 //! never imports a store or an upstream, and it decides neither who may send a request nor where one
 //! goes. The only requests it refuses itself are those that are neither for clients nor for operators.
 //!
-//! Start reading at [`public_handler`], then [`conn`] for connections and [`error`] for the table of
+//! Start reading at [`public_handler`] and [`serve`], then [`conn`] for connections and [`error`] for the table of
 //! errors.
 
 pub mod admin;
@@ -13,7 +13,7 @@ pub mod egress;
 pub mod ending;
 pub mod error;
 pub mod ingress;
-pub mod openai;
+pub mod models;
 pub mod ops;
 pub mod request_handler;
 pub mod upload;
@@ -31,16 +31,17 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any};
+use conn::connection::Connection;
 use conn::lifecycle::Lifecycle;
+use egress::ResponseContext;
 use error::ApiError;
-use openai::{chat, models};
-use ops::OpsAccess;
+use ops::OperatorTokens;
 use request_handler::RequestHandler;
 use std::sync::Arc;
 use upload::InFlightBytes;
 
 /// What the routes share. Built once, in `cli`.
-pub struct App {
+pub struct AppState {
     /// The request path.
     pub relay: Arc<Relay>,
     /// What the admin API does.
@@ -50,7 +51,7 @@ pub struct App {
     /// The process's phase, and what is open in it.
     pub lifecycle: Lifecycle,
     /// What operators authenticate with. A reload replaces it.
-    pub ops: ArcSwap<OpsAccess>,
+    pub ops: ArcSwap<OperatorTokens>,
     /// The bytes of all request bodies in memory.
     pub in_flight_bytes: Arc<InFlightBytes>,
     /// The source of time.
@@ -84,7 +85,7 @@ impl Route {
 }
 
 /// The routes at the public address; with those for operators too if `with_ops`.
-pub fn public_handler(app: Arc<App>, with_ops: bool) -> RequestHandler {
+pub fn public_handler(app: Arc<AppState>, with_ops: bool) -> RequestHandler {
     let (clock, rng) = (app.clock, app.rng.clone());
     let v1 = Router::new()
         .route("/v1/chat/completions", routed(Endpoint::Chat))
@@ -101,26 +102,35 @@ pub fn public_handler(app: Arc<App>, with_ops: bool) -> RequestHandler {
 }
 
 /// The routes at the operators' own address: everything but `/v1`.
-pub fn ops_handler(app: Arc<App>) -> RequestHandler {
+pub fn ops_handler(app: Arc<AppState>) -> RequestHandler {
     let (clock, rng) = (app.clock, app.rng.clone());
     let router = ops::routes().merge(admin::routes()).fallback(unknown_operator_path);
     RequestHandler::new(router.with_state(app), clock, rng)
 }
 
-fn routed(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
+/// Every request on `/v1` but the list of models, also one without a route: it is read, served and answered.
+async fn serve(app: Arc<AppState>, route: Route, request: Request) -> Response {
+    let in_flight = app.telemetry.metrics.request_started();
+    let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    let raw = ingress::read(&app, route, request);
+    let result = app.relay.serve(raw).await;
+    egress::answer(result, ResponseContext { app: &app, dialect: route.dialect(), connection, in_flight })
+}
+
+fn routed(endpoint: Endpoint) -> MethodRouter<Arc<AppState>> {
     let route = Route::Endpoint(endpoint);
-    wrong_method("POST").post(move |State(app), request: Request| chat::serve(app, route, request))
+    wrong_method("POST").post(move |State(app), request: Request| serve(app, route, request))
 }
 
 /// Methods without a route: refused by the relay after it has checked the key, so that nobody without
 /// one learns which paths exist. Unlike a fallback, `any` adds no `allow` header, which would show that.
-fn wrong_method(allow: &'static str) -> MethodRouter<Arc<App>> {
+fn wrong_method(allow: &'static str) -> MethodRouter<Arc<AppState>> {
     let route = Route::WrongMethod { allow };
-    any(move |State(app), request: Request| chat::serve(app, route, request))
+    any(move |State(app), request: Request| serve(app, route, request))
 }
 
 /// A path without a route, at an address for clients and operators.
-async fn unknown_path(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn unknown_path(State(app): State<Arc<AppState>>, request: Request) -> Response {
     if admin::is_below(request.uri().path()) {
         unknown_operator_path(State(app), request).await
     } else {
@@ -130,17 +140,17 @@ async fn unknown_path(State(app): State<Arc<App>>, request: Request) -> Response
 
 /// A path without a route, at an address for clients: below `/v1` the relay refuses it after it has
 /// checked the key.
-async fn unknown_client_path(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn unknown_client_path(State(app): State<Arc<AppState>>, request: Request) -> Response {
     let path = request.uri().path();
     if path == "/v1" || path.starts_with("/v1/") {
-        chat::serve(app, Route::UnknownUrl, request).await
+        serve(app, Route::UnknownUrl, request).await
     } else {
         not_found(&request)
     }
 }
 
 /// A path without a route, at an address for operators: below `/admin` the token is checked first.
-async fn unknown_operator_path(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn unknown_operator_path(State(app): State<Arc<AppState>>, request: Request) -> Response {
     if admin::is_below(request.uri().path()) { admin::not_found(app, request).await } else { not_found(&request) }
 }
 

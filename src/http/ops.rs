@@ -5,7 +5,7 @@
 //!
 //! Start reading at [`routes`].
 
-use super::App;
+use super::AppState;
 use super::error::ApiError;
 use super::ingress;
 use crate::domain::refusal::Refusal;
@@ -23,7 +23,7 @@ use subtle::ConstantTimeEq;
 
 /// The tokens of operators.
 #[derive(Default, Debug)]
-pub struct OpsAccess {
+pub struct OperatorTokens {
     /// For `/metrics`; `None`: no token is needed.
     pub metrics_token: Option<Secret>,
     /// For everything, including changes.
@@ -34,14 +34,14 @@ pub struct OpsAccess {
 
 /// What an operator's token allows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Role {
+pub enum TokenRole {
     /// Reading everything.
     Viewer,
     /// Reading and changing everything.
     Operator,
 }
 
-impl Role {
+impl TokenRole {
     /// The word for it in documents and logs.
     pub fn label(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl Role {
     }
 }
 
-impl OpsAccess {
+impl OperatorTokens {
     /// Whether `presented` may read metrics.
     fn may_read_metrics(&self, presented: Option<&Secret>) -> bool {
         let Some(metrics_token) = &self.metrics_token else { return true };
@@ -59,12 +59,12 @@ impl OpsAccess {
     }
 
     /// The role of `presented`; `None` if it is no operator's token.
-    pub fn role(&self, presented: Option<&Secret>) -> Option<Role> {
+    pub fn role(&self, presented: Option<&Secret>) -> Option<TokenRole> {
         let is = |token: &Option<Secret>| presented.zip(token.as_ref()).is_some_and(|(a, b)| same(a, b));
         // Both are compared in any case, so that the time taken does not depend on which one matches.
         match (is(&self.admin_token), is(&self.viewer_token)) {
-            (true, _) => Some(Role::Operator),
-            (false, true) => Some(Role::Viewer),
+            (true, _) => Some(TokenRole::Operator),
+            (false, true) => Some(TokenRole::Viewer),
             (false, false) => None,
         }
     }
@@ -76,7 +76,7 @@ fn same(a: &Secret, b: &Secret) -> bool {
 }
 
 /// Health, readiness and metrics.
-pub fn routes() -> Router<Arc<App>> {
+pub fn routes() -> Router<Arc<AppState>> {
     Router::new()
         .route("/healthz", read_only(get(alive)))
         .route("/livez", read_only(get(alive)))
@@ -85,7 +85,7 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 /// GET and HEAD; any other method is refused with an error of the API.
-fn read_only(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+fn read_only(route: MethodRouter<Arc<AppState>>) -> MethodRouter<Arc<AppState>> {
     route.fallback(async || ApiError::refused(&Refusal::MethodNotAllowed { allow: "GET, HEAD" }).response())
 }
 
@@ -94,7 +94,7 @@ async fn alive() -> Response {
 }
 
 /// Whether requests can be served. Settings that are accepted and not yet enforced are listed.
-async fn ready(State(app): State<Arc<App>>) -> Response {
+async fn ready(State(app): State<Arc<AppState>>) -> Response {
     if !app.lifecycle.is_ready() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
     }
@@ -110,7 +110,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     (StatusCode::OK, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response()
 }
 
-async fn read_metrics(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn read_metrics(State(app): State<Arc<AppState>>, request: Request) -> Response {
     if !app.ops.load().may_read_metrics(ingress::key(request.headers()).as_ref()) {
         return ApiError::refused(&Refusal::InvalidKey).response();
     }
@@ -132,7 +132,7 @@ mod tests {
         let secret = |text: &str| Some(Secret::new(text));
         let check = |metrics: Option<&str>, admin: Option<&str>, presented: Option<&str>, expected: bool| {
             let (metrics_token, admin_token) = (metrics.and_then(secret), admin.and_then(secret));
-            let access = OpsAccess { metrics_token, admin_token, viewer_token: secret("v") };
+            let access = OperatorTokens { metrics_token, admin_token, viewer_token: secret("v") };
             let presented = presented.and_then(secret);
             let case = format!("{metrics:?} {admin:?} {presented:?}");
             assert_eq!(access.may_read_metrics(presented.as_ref()), expected, "{case}");
@@ -150,18 +150,19 @@ mod tests {
     #[test]
     fn a_token_is_a_role() {
         let secret = |text: &str| Some(Secret::new(text));
-        let check = |admin: Option<&str>, viewer: Option<&str>, presented: Option<&str>, expected: Option<Role>| {
-            let (admin_token, viewer_token) = (admin.and_then(secret), viewer.and_then(secret));
-            let access = OpsAccess { metrics_token: secret("m"), admin_token, viewer_token };
-            assert_eq!(
-                access.role(presented.and_then(secret).as_ref()),
-                expected,
-                "{admin:?} {viewer:?} {presented:?}"
-            );
-        };
-        check(Some("a"), Some("v"), Some("a"), Some(Role::Operator));
-        check(Some("a"), Some("v"), Some("v"), Some(Role::Viewer));
-        check(Some("a"), Some("a"), Some("a"), Some(Role::Operator));
+        let check =
+            |admin: Option<&str>, viewer: Option<&str>, presented: Option<&str>, expected: Option<TokenRole>| {
+                let (admin_token, viewer_token) = (admin.and_then(secret), viewer.and_then(secret));
+                let access = OperatorTokens { metrics_token: secret("m"), admin_token, viewer_token };
+                assert_eq!(
+                    access.role(presented.and_then(secret).as_ref()),
+                    expected,
+                    "{admin:?} {viewer:?} {presented:?}"
+                );
+            };
+        check(Some("a"), Some("v"), Some("a"), Some(TokenRole::Operator));
+        check(Some("a"), Some("v"), Some("v"), Some(TokenRole::Viewer));
+        check(Some("a"), Some("a"), Some("a"), Some(TokenRole::Operator));
         check(Some("a"), None, Some("v"), None);
         check(Some("a"), Some("v"), Some("m"), None);
         check(Some("a"), Some("v"), None, None);

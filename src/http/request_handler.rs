@@ -25,7 +25,7 @@ use tower::Service;
 
 /// A request's id, and when its head had been read.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestStart {
+pub struct RequestArrival {
     /// Its id, sent as `x-request-id`.
     pub id: RequestId,
     /// The instant its head had been read.
@@ -49,7 +49,7 @@ impl RequestHandler {
     /// The router's response. Every response has `x-request-id`.
     pub async fn handle(&self, mut request: Request) -> Response {
         let id = RequestId::new(self.clock.unix_ms(), self.rng.draw());
-        request.extensions_mut().insert(RequestStart { id, received: self.clock.now() });
+        request.extensions_mut().insert(RequestArrival { id, received: self.clock.now() });
         let mut response = self.catch_panic(request).await;
         response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_value(id));
         response

@@ -13,10 +13,9 @@ pub mod sse;
 pub use crate::domain::call::Dialect;
 
 use crate::domain::call::{BodyProblem, Call, Endpoint};
-use crate::domain::quirks::ChatQuirks;
 use crate::domain::usage::Usage;
 use bytes::Bytes;
-use chat::answer::ChatStream;
+use chat::answer::{ChatQuirks, ChatStream};
 use json::edit::EditedBody;
 use std::ops::Range;
 

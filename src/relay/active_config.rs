@@ -16,7 +16,6 @@ use crate::domain::budget::{Account, Scope};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId};
 use crate::domain::policy::{KeyRecord, ResolvedName};
 use crate::domain::pricing::Price;
-use crate::domain::quirks::ChatQuirks;
 use crate::domain::register::StoredKey;
 use crate::domain::routing::table::Target;
 use crate::domain::secret::Secret;
@@ -253,10 +252,8 @@ fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<P
                 base_url: network.base_url.clone(),
                 credentials: network.credentials.clone(),
                 http2: network.http2,
-                quirks: ChatQuirks {
-                    finish_reason_optional: provider.finish_reason == FinishReason::Optional,
-                    skip_malformed_frames: transport.malformed_frame == MalformedFrame::Pass,
-                },
+                finish_reason_optional: provider.finish_reason == FinishReason::Optional,
+                skip_malformed_frames: transport.malformed_frame == MalformedFrame::Pass,
             })
         }
         ProviderKind::Network(_) => return Err(ActivateError::Protocol { provider: name }),

@@ -3,10 +3,9 @@
 //! They say what happened in terms of the domain and must never contain what the client reads: the HTTP layer
 //! maps them to responses, in `http/error.rs`.
 
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, Rejection};
 use crate::domain::reason::Reason;
 use crate::domain::refusal::Refusal;
-use crate::upstream::Rejection;
 
 /// Why there is no answer.
 #[derive(Debug)]

@@ -18,7 +18,6 @@ mod request;
 mod spend;
 mod state;
 
-pub use crate::upstream::Rejection;
 pub use active_config::{ActivateError, ActiveConfig, BodyLimits, ListedModel};
 pub use deliver::ReplyBody;
 pub use error::{ServeError, StreamFailure};

@@ -6,8 +6,8 @@
 //!
 //! Start reading at [`put_line`]: its fields are stable, and units end their names.
 
-use super::line_writer::{LineSender, LineWriterGuard};
-use super::rfc3339::Rfc3339;
+use super::line_writer::{LineWriterGuard, LineWriterHandle};
+use super::rfc3339::Rfc3339Text;
 use crate::domain::call::Endpoint;
 use crate::domain::limit::LimitKind;
 use crate::domain::readable::readable;
@@ -22,7 +22,7 @@ const USUAL_LINE: usize = 1024;
 /// Writes one line per request, or none.
 #[derive(Debug)]
 pub struct AccessLog {
-    lines: Option<LineSender>,
+    lines: Option<LineWriterHandle>,
     /// Writes the last lines when it is dropped; `None` where the logs own the thread.
     _guard: Option<LineWriterGuard>,
 }
@@ -35,12 +35,12 @@ impl AccessLog {
 
     /// Lines to `writer`, written by a thread that ends when this is dropped.
     pub fn to_writer(writer: Box<dyn Write + Send>) -> Self {
-        let (lines, guard) = LineSender::to(writer);
+        let (lines, guard) = LineWriterHandle::to(writer);
         Self { lines: Some(lines), _guard: Some(guard) }
     }
 
-    /// Lines between those of the logs: [`Logger::access`](super::log::Logger::access).
-    pub(super) fn to_sender(lines: LineSender) -> Self {
+    /// Lines between those of the logs: [`LogWriter::access`](super::log::Logger::access).
+    pub(super) fn to_sender(lines: LineWriterHandle) -> Self {
         Self { lines: Some(lines), _guard: None }
     }
 
@@ -55,7 +55,7 @@ impl AccessLog {
     /// Returns how many lines were dropped, each time it is called.
     pub(super) fn dropped(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
         let lines = self.lines.clone();
-        move || lines.as_ref().map_or(0, LineSender::dropped)
+        move || lines.as_ref().map_or(0, LineWriterHandle::dropped)
     }
 }
 
@@ -65,7 +65,7 @@ fn put_line(line: &mut Vec<u8>, receipt: &Receipt) {
     let usage = receipt.usage;
     let mut fields = JsonObjectWriter::open(line);
     // When the request was received, in UTC.
-    fields.display("time", Rfc3339(receipt.received_unix_ms));
+    fields.display("time", Rfc3339Text(receipt.received_unix_ms));
     // The logs have the same field: it distinguishes their lines from these.
     fields.text("target", "access");
     fields.display("request_id", receipt.id);

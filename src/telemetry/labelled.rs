@@ -7,7 +7,6 @@
 //! Start reading in [`LabelledMetric::with`].
 
 use super::labels::Label;
-use super::registry::MetricSpec;
 use foldhash::fast::FixedState;
 use parking_lot::RwLock;
 use prometheus::core::{Collector, Desc, Metric};
@@ -15,6 +14,23 @@ use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{Opts, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// A metric's name, help text and label names.
+#[derive(Clone, Copy)]
+pub(super) struct MetricSpec<const N: usize> {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) labels: [&'static str; N],
+}
+
+/// A shorthand for the table in [`metrics`](super::metrics).
+pub(super) const fn spec<const N: usize>(
+    name: &'static str,
+    help: &'static str,
+    labels: [&'static str; N],
+) -> MetricSpec<N> {
+    MetricSpec { name, help, labels }
+}
 
 /// A metric with `N` labels. A clone is the same metric.
 #[derive(Clone)]
@@ -91,7 +107,6 @@ impl<M: Metric, const N: usize> Collector for LabelledMetric<M, N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::registry::spec;
     use prometheus::IntCounter;
 
     #[test]

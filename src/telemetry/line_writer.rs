@@ -4,7 +4,7 @@
 //! written at once; under load one write carries many. When the reader stalls and the buffer is full,
 //! lines are dropped and counted: no caller ever waits.
 //!
-//! Start reading in [`LineSender::to`].
+//! Start reading in [`LineWriterHandle::to`].
 
 use parking_lot::{Condvar, Mutex};
 use std::io::{self, Write};
@@ -26,7 +26,7 @@ const KEPT_CAPACITY: usize = 256 * 1024;
 
 /// Passes lines to the thread that writes them. A clone passes them to the same one.
 #[derive(Clone, Debug)]
-pub(super) struct LineSender(Arc<LineBuffer>);
+pub(super) struct LineWriterHandle(Arc<LineBuffer>);
 
 /// Ends the thread when it is dropped, after it has written what is buffered, within a second.
 #[must_use = "dropped at once, nothing is written"]
@@ -49,7 +49,7 @@ struct LineBufferState {
     ended: bool,
 }
 
-impl LineSender {
+impl LineWriterHandle {
     /// Lines to `sink`, written by a thread of their own until the [`LineWriterGuard`] is dropped.
     pub(super) fn to(sink: impl Write + Send + 'static) -> (Self, LineWriterGuard) {
         let buffer = Arc::new(LineBuffer::default());
@@ -83,7 +83,7 @@ impl LineSender {
 }
 
 /// The formatter of `tracing_subscriber` writes one whole line per call.
-impl Write for LineSender {
+impl Write for LineWriterHandle {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
         Ok(line.len())
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_single_line_is_written_at_once_and_those_collected_meanwhile_together() {
         let (sink, written, go_on_sender) = slow();
-        let (lines, guard) = LineSender::to(sink);
+        let (lines, guard) = LineWriterHandle::to(sink);
         lines.push(b"one\n");
         assert_eq!(written.recv().expect("the thread runs"), b"one\n");
         lines.push(b"two\n");
@@ -181,7 +181,7 @@ mod tests {
     fn dropping_the_guard_waits_for_what_is_buffered() {
         let (sink, written, go_on_sender) = slow();
         drop(go_on_sender);
-        let (lines, guard) = LineSender::to(sink);
+        let (lines, guard) = LineWriterHandle::to(sink);
         for _ in 0..1000 {
             lines.push(b"line\n");
         }
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn lines_are_dropped_when_the_reader_stalls() {
         let (sink, written, go_on_sender) = slow();
-        let (lines, guard) = LineSender::to(sink);
+        let (lines, guard) = LineWriterHandle::to(sink);
         lines.push(b"first\n");
         written.recv().expect("the thread runs");
         // The thread is blocked on the first line; the buffer is full before the last 100 of these.

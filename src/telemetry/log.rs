@@ -3,10 +3,10 @@
 //! One thread writes these lines and those of the access log, so their order is kept. A reader that
 //! stalls delays no request: lines are dropped and counted instead.
 //!
-//! Start reading in [`Logger::start`].
+//! Start reading in [`LogWriter::start`].
 
 use super::access::AccessLog;
-use super::line_writer::{LineSender, LineWriterGuard};
+use super::line_writer::{LineWriterGuard, LineWriterHandle};
 use std::io::{self, IsTerminal};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
@@ -15,9 +15,9 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 /// The process's logs. Dropping it writes what is buffered and ends them.
 #[must_use = "dropped at once, the logs end"]
-pub struct Logger {
+pub struct LogWriter {
     filter: Handle<EnvFilter, Registry>,
-    lines: LineSender,
+    lines: LineWriterHandle,
     _guard: LineWriterGuard,
 }
 
@@ -37,14 +37,14 @@ pub enum LogError {
     Twice,
 }
 
-impl Logger {
+impl LogWriter {
     /// Starts the process's logs at `level`: `info`, `debug`, `warn,tierway::relay=debug`, …
     ///
     /// # Errors
     /// [`LogError`]; nothing was started then.
     pub fn start(level: &str) -> Result<Self, LogError> {
         let (filter, handle) = reload::Layer::new(parse(level)?);
-        let (lines, guard) = LineSender::to(io::stderr());
+        let (lines, guard) = LineWriterHandle::to(io::stderr());
         let writer = lines.clone();
         let layer = fmt::layer().with_writer(move || writer.clone());
         let layer = if io::stderr().is_terminal() {

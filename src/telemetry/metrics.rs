@@ -5,9 +5,9 @@
 //!
 //! Start reading at the table of metrics; [`Metrics::record`] is what one receipt changes.
 
-use super::labelled::LabelledMetric;
+use super::labelled::{LabelledMetric, MetricSpec, spec};
 use super::labels::{self, Label, TokenKind};
-use super::registry::{MetricRegistry, MetricSpec, spec};
+use super::registry::MetricRegistry;
 use crate::domain::breaker::{StateName, Transition};
 use crate::domain::budget::AccountStatus;
 use crate::domain::receipt::Receipt;
@@ -132,7 +132,7 @@ const OVERHEAD_BUCKETS: &[f64] =
 
 /// The labels of `tierway_build_info`.
 #[derive(Clone, Copy, Debug)]
-pub struct BuildInfo {
+pub struct BuildMetadata {
     /// The version of the package.
     pub version: &'static str,
     /// The commit it was built from, where the build knew it.
@@ -169,11 +169,11 @@ pub struct Metrics {
 
 impl Metrics {
     /// With nothing counted. `lines_dropped` returns how many log lines were dropped so far.
-    pub fn new(build: BuildInfo, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+    pub fn new(build: BuildMetadata, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self::declare(build, lines_dropped).expect("the names in the table are valid and distinct")
     }
 
-    fn declare(build: BuildInfo, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
+    fn declare(build: BuildMetadata, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
         let registry = MetricRegistry::new()?;
         let tokens = registry.counters(TOKENS)?;
         let metrics = Self {
@@ -398,7 +398,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn metrics() -> Metrics {
-        Metrics::new(BuildInfo { version: "1.2.3", revision: None }, || 7)
+        Metrics::new(BuildMetadata { version: "1.2.3", revision: None }, || 7)
     }
 
     /// The samples of `tierway_*`, without the buckets of histograms.

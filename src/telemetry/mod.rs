@@ -19,7 +19,7 @@ mod samples;
 use crate::domain::receipt::Receipt;
 use access::AccessLog;
 pub use metrics::InFlight;
-use metrics::{BuildInfo, Metrics};
+use metrics::{BuildMetadata, Metrics};
 
 /// What every finished request is reported to.
 pub struct Telemetry {
@@ -30,7 +30,7 @@ pub struct Telemetry {
 
 impl Telemetry {
     /// With nothing counted and no line written.
-    pub fn new(access: AccessLog, build: BuildInfo) -> Self {
+    pub fn new(access: AccessLog, build: BuildMetadata) -> Self {
         Self { metrics: Metrics::new(build, access.dropped()), access }
     }
 

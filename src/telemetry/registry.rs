@@ -2,29 +2,12 @@
 //!
 //! It knows no metric by name. It is not a global, so two gateways in one process count separately.
 //!
-//! Start reading in [`MetricSpec`]; the metrics are listed in [`metrics`](super::metrics).
+//! Start reading in [`MetricRegistry`]; the metrics are listed in [`metrics`](super::metrics).
 
-use super::labelled::LabelledMetric;
+use super::labelled::{LabelledMetric, MetricSpec};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, Metric, MetricFamily, MetricType};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, Result, TextEncoder};
-
-/// A metric's name, help text and label names.
-#[derive(Clone, Copy)]
-pub(super) struct MetricSpec<const N: usize> {
-    pub(super) name: &'static str,
-    pub(super) help: &'static str,
-    pub(super) labels: [&'static str; N],
-}
-
-/// A shorthand for the table in [`metrics`](super::metrics).
-pub(super) const fn spec<const N: usize>(
-    name: &'static str,
-    help: &'static str,
-    labels: [&'static str; N],
-) -> MetricSpec<N> {
-    MetricSpec { name, help, labels }
-}
 
 /// The metrics of one gateway. Every method registers one; it fails when the name is invalid or in use.
 pub(super) struct MetricRegistry(Registry);

@@ -10,9 +10,9 @@ use jiff::civil::{DateTime, date};
 const UNIX_EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 /// Unix milliseconds, shown as `2026-11-22T14:57:03.123Z`.
-pub struct Rfc3339(pub i64);
+pub struct Rfc3339Text(pub i64);
 
-impl fmt::Display for Rfc3339 {
+impl fmt::Display for Rfc3339Text {
     /// What lies outside the years -9999 to 9999 is shown as the nearest instant inside them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A civil time, not a `Timestamp`: that ends a day before the last of the year 9999.
@@ -26,7 +26,7 @@ mod tests {
 
     #[test]
     fn instants_are_shown_in_utc() {
-        let check = |ms: i64, expected: &str| assert_eq!(Rfc3339(ms).to_string(), expected);
+        let check = |ms: i64, expected: &str| assert_eq!(Rfc3339Text(ms).to_string(), expected);
         check(0, "1970-01-01T00:00:00.000Z");
         check(-1, "1969-12-31T23:59:59.999Z");
         check(951_782_399_999, "2000-02-28T23:59:59.999Z");
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn what_is_no_date_is_shown_as_the_nearest() {
-        assert_eq!(Rfc3339(i64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
-        assert_eq!(Rfc3339(i64::MIN).to_string(), "-009999-01-01T00:00:00.000Z");
+        assert_eq!(Rfc3339Text(i64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(Rfc3339Text(i64::MIN).to_string(), "-009999-01-01T00:00:00.000Z");
     }
 }

@@ -10,14 +10,14 @@ use super::body::AnswerBody;
 use super::meter::AnswerMeter;
 use super::providers::{ReplySource, UpstreamProvider, UpstreamReply};
 use super::stream::{AnswerStream, StreamError};
-use super::{AttemptError, Rejection, UpstreamAnswer, UpstreamRequest, classify};
+use super::{AttemptError, UpstreamRequest, classify};
 use crate::clock::Clock;
 use crate::domain::estimate::UsageTally;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, Rejection};
 use crate::protocol::{AnswerError, Grammar, Moment};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::future::poll_fn;
 
 /// Bytes of frames held before the first good one; more than this is no answer.
@@ -57,6 +57,16 @@ pub(super) async fn obtain(
     Ok(UpstreamAnswer { status, headers, body })
 }
 
+/// A provider's answer. Holding one means the commit point was reached.
+pub struct UpstreamAnswer {
+    /// The provider's status, a 2xx.
+    pub status: StatusCode,
+    /// `content-type`, `openai-processing-ms` and `openai-version`, where the provider sent them.
+    pub headers: HeaderMap,
+    /// The rest, to be polled to its end.
+    pub body: AnswerBody,
+}
+
 /// Of a provider's headers, those that the client may see.
 pub fn passed_back(headers: &HeaderMap) -> HeaderMap {
     PASSED_BACK.into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))).collect()
@@ -73,7 +83,11 @@ async fn refused(reply: UpstreamReply, now_unix_ms: i64) -> AttemptError {
     match collect(&mut source, MAX_ERROR).await {
         Ok(body) => AttemptError {
             failure: classify::rejection(status, grammar, &body),
-            rejection: Some(Rejection { status, content_type: headers.get(CONTENT_TYPE).cloned(), body }),
+            rejection: Some(Rejection {
+                status: status.as_u16(),
+                content_type: headers.get(CONTENT_TYPE).map(|value| Bytes::copy_from_slice(value.as_bytes())),
+                body,
+            }),
             detail: detail.into(),
         },
         Err(error) => error,
@@ -313,8 +327,8 @@ mod tests {
             let error = tried(&call(body), acts, timeouts()).await.err().expect("a 422 is no answer");
             assert_eq!(error.failure, Failure::Rejected);
             let rejection = error.rejection.expect("the provider said why");
-            assert_eq!((rejection.status.as_u16(), &rejection.body[..]), (422, text.as_bytes()));
-            assert_eq!(rejection.content_type, Some(HeaderValue::from_static(JSON)));
+            assert_eq!((rejection.status, &rejection.body[..]), (422, text.as_bytes()));
+            assert_eq!(rejection.content_type, Some(Bytes::from_static(JSON.as_bytes())));
             assert_eq!(&*error.detail, "HTTP 422, x-request-id r1");
         }
         let long = r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#;

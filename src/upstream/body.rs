@@ -21,7 +21,7 @@ use tokio::time::Sleep;
 /// How long after the end of the answer the end of its bytes may come for the connection to be used again.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// The body of an [`Answer`](super::Answer). Dropping it cancels the provider's work.
+/// The body of an [`UpstreamAnswer`](super::UpstreamAnswer). Dropping it cancels the provider's work.
 pub struct AnswerBody(BodyForm);
 
 enum BodyForm {
@@ -180,7 +180,7 @@ impl SilenceTimer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::quirks::ChatQuirks;
+    use crate::protocol::chat::answer::ChatQuirks;
     use crate::upstream::providers::UpstreamReply;
     use crate::upstream::testing::{call, drain, feed};
     use http::{HeaderMap, StatusCode};

@@ -145,7 +145,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::quirks::ChatQuirks;
+    use crate::protocol::chat::answer::ChatQuirks;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT.
     const NOW_MS: i64 = 784_111_777_000;

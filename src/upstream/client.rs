@@ -58,7 +58,7 @@ impl ClientTls {
 
 /// How a provider is connected to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Link {
+pub(super) struct ConnectionOptions {
     /// Whether to use TLS.
     pub(super) tls: bool,
     /// Whether to offer HTTP/2.
@@ -68,8 +68,8 @@ pub(super) struct Link {
 }
 
 /// A client that is replaced from time to time.
-pub(super) struct Pool {
-    link: Link,
+pub(super) struct ConnectionPool {
+    options: ConnectionOptions,
     tls: ClientTls,
     current: Mutex<CurrentClient>,
 }
@@ -80,11 +80,11 @@ struct CurrentClient {
     until: Option<Instant>,
 }
 
-impl Pool {
+impl ConnectionPool {
     /// A pool without connections.
-    pub(super) fn build(link: Link, tls: ClientTls) -> Result<Self, reqwest::Error> {
-        let client = client(link, &tls)?;
-        Ok(Self { link, tls, current: Mutex::new(CurrentClient { client, until: None }) })
+    pub(super) fn build(options: ConnectionOptions, tls: ClientTls) -> Result<Self, reqwest::Error> {
+        let client = client(options, &tls)?;
+        Ok(Self { options, tls, current: Mutex::new(CurrentClient { client, until: None }) })
     }
 
     /// The client to use at `now`; `draw` spreads the replacements.
@@ -94,7 +94,7 @@ impl Pool {
             Some(until) if now < until => {}
             Some(_) => {
                 // It could be built before, so this one is as good as certain; else the old one goes on.
-                if let Ok(client) = client(self.link, &self.tls) {
+                if let Ok(client) = client(self.options, &self.tls) {
                     current.client = client;
                 }
                 current.until = Some(now + age(draw));
@@ -110,7 +110,7 @@ fn age(draw: RandomValue) -> Duration {
     MAX_AGE.mul_f64(0.8 + 0.4 * draw.unit())
 }
 
-fn client(link: Link, tls: &ClientTls) -> Result<Client, reqwest::Error> {
+fn client(options: ConnectionOptions, tls: &ClientTls) -> Result<Client, reqwest::Error> {
     let builder = Client::builder()
         .retry(retry::never())
         .redirect(redirect::Policy::none())
@@ -120,15 +120,15 @@ fn client(link: Link, tls: &ClientTls) -> Result<Client, reqwest::Error> {
         .no_brotli()
         .no_zstd()
         .no_deflate()
-        .connect_timeout(link.connect_timeout)
+        .connect_timeout(options.connect_timeout)
         .tcp_nodelay(true)
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(POOL_MAX_IDLE);
-    protocol(builder, link, tls).build()
+    protocol(builder, options, tls).build()
 }
 
-fn protocol(builder: ClientBuilder, link: Link, tls: &ClientTls) -> ClientBuilder {
-    if !link.http2 {
+fn protocol(builder: ClientBuilder, options: ConnectionOptions, tls: &ClientTls) -> ClientBuilder {
+    if !options.http2 {
         return builder.http1_only().tls_backend_preconfigured(tls.offering(&[b"http/1.1"]));
     }
     let builder = builder
@@ -137,7 +137,7 @@ fn protocol(builder: ClientBuilder, link: Link, tls: &ClientTls) -> ClientBuilde
         .http2_keep_alive_timeout(PING_TIMEOUT)
         .http2_keep_alive_while_idle(true)
         .tls_backend_preconfigured(tls.offering(&[b"h2", b"http/1.1"]));
-    if link.tls { builder } else { builder.http2_prior_knowledge() }
+    if options.tls { builder } else { builder.http2_prior_knowledge() }
 }
 
 #[cfg(test)]
@@ -155,15 +155,16 @@ mod tests {
         assert!(age(RandomValue(u64::MAX)) > Duration::from_secs(359));
     }
 
-    fn plain(http2: bool) -> Link {
-        Link { tls: false, http2, connect_timeout: Duration::from_secs(10) }
+    fn plain(http2: bool) -> ConnectionOptions {
+        ConnectionOptions { tls: false, http2, connect_timeout: Duration::from_secs(10) }
     }
 
     #[tokio::test]
     async fn an_old_client_is_replaced_by_one_that_connects_anew() {
         let one = [Act::Read, Act::Write(whole("text/plain", "ok"))];
         let provider = Scripted::start(std::iter::repeat_n(one, 3).flatten().collect()).await;
-        let pool = Pool::build(plain(false), ClientTls::load().expect("TLS is there")).expect("it can be built");
+        let pool =
+            ConnectionPool::build(plain(false), ClientTls::load().expect("TLS is there")).expect("it can be built");
         let start = crate::clock::Clock.now();
         for (second, connections) in [(0, 1), (239, 1), (241, 2), (480, 2), (482, 3)] {
             let client = pool.client(start + Duration::from_secs(second), RandomValue(0));
@@ -184,7 +185,8 @@ mod tests {
                 respond.send_response(http::Response::new(()), true).expect("the stream is open");
             }
         });
-        let pool = Pool::build(plain(true), ClientTls::load().expect("TLS is there")).expect("it can be built");
+        let pool =
+            ConnectionPool::build(plain(true), ClientTls::load().expect("TLS is there")).expect("it can be built");
         let client = pool.client(crate::clock::Clock.now(), RandomValue(0));
         let response = client.get(format!("http://{at}/")).send().await.expect("the provider answers");
         assert_eq!(response.version(), http::Version::HTTP_2);
@@ -223,13 +225,14 @@ mod tests {
         let url = format!("https://localhost:{}/", at.port());
         // A host that is offered HTTP/2 may choose HTTP/1.1.
         for http2 in [false, true] {
-            let link = Link { tls: true, ..plain(http2) };
-            let pool = Pool::build(link, trusting.clone()).expect("it can be built");
+            let options = ConnectionOptions { tls: true, ..plain(http2) };
+            let pool = ConnectionPool::build(options, trusting.clone()).expect("it can be built");
             let response = pool.client(crate::clock::Clock.now(), RandomValue(0)).get(&url).send().await;
             let text = response.expect("the certificate is trusted").text().await;
             assert_eq!(text.expect("the answer is whole"), "secret handshake");
 
-            let pool = Pool::build(link, ClientTls::load().expect("TLS is there")).expect("it can be built");
+            let pool =
+                ConnectionPool::build(options, ClientTls::load().expect("TLS is there")).expect("it can be built");
             let error = pool.client(crate::clock::Clock.now(), RandomValue(0)).get(&url).send().await;
             assert!(error.expect_err("nobody signed that").is_connect());
         }

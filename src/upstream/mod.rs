@@ -19,8 +19,9 @@ mod stream;
 #[cfg(test)]
 mod testing;
 
+pub use answer::UpstreamAnswer;
 pub use body::AnswerBody;
-pub use request::{AttemptError, Rejection, Timeouts, UpstreamAnswer, UpstreamModel, UpstreamRequest};
+pub use request::{AttemptError, Timeouts, UpstreamModel, UpstreamRequest};
 pub use setup::{BuildError, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup};
 
 use crate::clock::Clock;

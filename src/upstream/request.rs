@@ -1,17 +1,17 @@
-//! What goes into an attempt and what comes out of it.
+//! What an attempt is made of, and how it fails.
 //!
-//! Values only; how long an attempt may take is the one rule here. It never sends anything.
+//! Values only; how long an attempt may take is the one rule here. It never sends anything. What a successful
+//! attempt returns is in [`answer`](super::answer).
 //!
 //! Start reading in [`UpstreamRequest`].
 
-use super::body::AnswerBody;
 use crate::domain::call::Call;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, Rejection};
 use crate::domain::id::ProviderId;
 use crate::domain::random::RandomValue;
 use crate::protocol::json::text::quoted;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::HeaderMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ impl UpstreamModel {
 /// One attempt to make.
 #[derive(Clone, Copy)]
 pub struct UpstreamRequest<'a> {
-    /// Where to.
+    /// The provider it is sent to.
     pub provider: ProviderId,
     /// Which of the provider's credentials to use.
     pub credential: usize,
@@ -101,16 +101,6 @@ impl TimeLimit {
     }
 }
 
-/// A provider's answer. Holding one means the commit point was reached.
-pub struct UpstreamAnswer {
-    /// The provider's status, a 2xx.
-    pub status: StatusCode,
-    /// `content-type`, `openai-processing-ms` and `openai-version`, where the provider sent them.
-    pub headers: HeaderMap,
-    /// The rest, to be polled to its end.
-    pub body: AnswerBody,
-}
-
 /// An attempt that failed before the commit point.
 #[derive(Debug)]
 pub struct AttemptError {
@@ -127,15 +117,4 @@ impl AttemptError {
     pub(super) fn new(failure: Failure, detail: impl Into<Box<str>>) -> Self {
         Self { failure, rejection: None, detail: detail.into() }
     }
-}
-
-/// A provider's refusal of the request itself, given to the client as it came.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rejection {
-    /// The provider's status, a 4xx.
-    pub status: StatusCode,
-    /// The type of `body`, where the provider named one.
-    pub content_type: Option<HeaderValue>,
-    /// The provider's body as it came, at most 1 MiB.
-    pub body: Bytes,
 }

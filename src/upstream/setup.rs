@@ -5,8 +5,8 @@
 //!
 //! Start reading in [`ProviderSetup`].
 
-use crate::domain::quirks::ChatQuirks;
 use crate::domain::secret::Secret;
+use crate::protocol::chat::answer::ChatQuirks;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,8 +40,18 @@ pub struct OpenAiSetup {
     pub credentials: Vec<Secret>,
     /// HTTP/2: by prior knowledge over `http://`, where the host agrees over `https://`.
     pub http2: bool,
+    /// Its streams may end without a `finish_reason`.
+    pub finish_reason_optional: bool,
+    /// Frames of its streams that are not JSON are passed on.
+    pub skip_malformed_frames: bool,
+}
+
+impl OpenAiSetup {
     /// What its answers are known to do otherwise.
-    pub quirks: ChatQuirks,
+    pub(super) fn quirks(&self) -> ChatQuirks {
+        let Self { finish_reason_optional, skip_malformed_frames, .. } = *self;
+        ChatQuirks { finish_reason_optional, skip_malformed_frames }
+    }
 }
 
 impl PartialEq for OpenAiSetup {
@@ -49,7 +59,7 @@ impl PartialEq for OpenAiSetup {
         self.base_url == other.base_url
             && self.credentials.iter().map(Secret::expose).eq(other.credentials.iter().map(Secret::expose))
             && self.http2 == other.http2
-            && self.quirks == other.quirks
+            && self.quirks() == other.quirks()
     }
 }
 
@@ -59,7 +69,7 @@ impl fmt::Debug for OpenAiSetup {
         f.debug_struct("OpenAiSetup")
             .field("credentials", &self.credentials.len())
             .field("http2", &self.http2)
-            .field("quirks", &self.quirks)
+            .field("quirks", &self.quirks())
             .finish_non_exhaustive()
     }
 }
@@ -81,7 +91,7 @@ pub enum BuildError {
     /// The URL is none, is not HTTP or has no host.
     #[error("provider `{provider}`: base_url {problem}")]
     BaseUrl {
-        /// Whose.
+        /// The configured name of the provider.
         provider: Arc<str>,
         /// What is wrong with it, as the end of a sentence.
         problem: String,
@@ -89,7 +99,7 @@ pub enum BuildError {
     /// A credential holds what no header may hold.
     #[error("providers.{provider}.credential: holds characters that no header may hold")]
     Credential {
-        /// Whose.
+        /// The configured name of the provider.
         provider: Arc<str>,
     },
     /// TLS cannot be set up.
@@ -98,7 +108,7 @@ pub enum BuildError {
     /// The HTTP client cannot be set up.
     #[error("provider `{provider}`: the HTTP client cannot be set up: {problem}")]
     Client {
-        /// Whose.
+        /// The configured name of the provider.
         provider: Arc<str>,
         /// What the client library says.
         problem: String,

@@ -39,7 +39,7 @@ pub(super) struct AnswerStream {
 
 /// What one read brought.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Batch {
+pub(super) struct FrameBatch {
     /// To pass on; empty when there was nothing but what is hidden, or no whole frame.
     pub(super) bytes: Bytes,
     /// A frame with a payload was among it: the provider is at work.
@@ -101,7 +101,7 @@ impl AnswerStream {
 
     /// What the next read brings, `None` at the end of a complete answer. After the answer's own end it goes on
     /// reading, and ignoring, up to the end of the bytes, so that the connection can be used again.
-    pub(super) fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch, StreamError>>> {
+    pub(super) fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<FrameBatch, StreamError>>> {
         loop {
             if let Some(error) = self.failure.take() {
                 self.source = None;
@@ -127,7 +127,7 @@ impl AnswerStream {
         }
     }
 
-    fn read(&mut self, chunk: Bytes) -> Batch {
+    fn read(&mut self, chunk: Bytes) -> FrameBatch {
         let mut out = BatchBuilder::new(chunk.clone(), self.pushed);
         self.pushed += chunk.len() as u64;
         self.framing.push(chunk);
@@ -142,7 +142,7 @@ impl AnswerStream {
     }
 
     /// The end of the source: what is left of it, and the grammar's own end where the provider forgot it.
-    fn end(&mut self) -> Batch {
+    fn end(&mut self) -> FrameBatch {
         let mut out = BatchBuilder::new(Bytes::new(), self.pushed);
         while !self.is_over()
             && let Some(frame) = self.framing.finish()
@@ -256,12 +256,12 @@ impl BatchBuilder {
         }
     }
 
-    fn into_batch(self) -> Batch {
+    fn into_batch(self) -> FrameBatch {
         let bytes = match self.held {
             PassedBytes::Slice(range) => self.chunk.slice(range),
             PassedBytes::Copy(copy) => copy.freeze(),
         };
-        Batch { bytes, alive: self.alive, good: self.good }
+        FrameBatch { bytes, alive: self.alive, good: self.good }
     }
 }
 
@@ -269,8 +269,8 @@ impl BatchBuilder {
 mod tests {
     use super::*;
     use crate::domain::call::{Endpoint, RequestMetadata, Splice};
-    use crate::domain::quirks::ChatQuirks;
     use crate::protocol::Grammar;
+    use crate::protocol::chat::answer::ChatQuirks;
     use crate::upstream::testing::{fed, metadata};
     use http::{HeaderMap, StatusCode};
     use std::task::Waker;
@@ -322,7 +322,7 @@ mod tests {
         }
     }
 
-    fn batches(stream: &mut AnswerStream) -> (Vec<Batch>, Option<Failure>) {
+    fn batches(stream: &mut AnswerStream) -> (Vec<FrameBatch>, Option<Failure>) {
         let mut cx = Context::from_waker(Waker::noop());
         let mut all = Vec::new();
         loop {

@@ -8,7 +8,6 @@ use super::*;
 use crate::domain::call::{Call, CostFacts, Endpoint, FeatureSet, RequestMetadata};
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
-use crate::domain::quirks::ChatQuirks;
 use crate::domain::random::RandomValue;
 use crate::domain::secret::Secret;
 use bytes::Bytes;
@@ -72,8 +71,13 @@ impl http_body::Body for ChannelBody {
 
 /// One OpenAI-compatible provider at `base_url`, with the credential `secret`.
 pub(super) fn setup(base_url: String) -> ProviderSetup {
-    let host =
-        OpenAiSetup { base_url, credentials: vec![Secret::new("secret")], http2: false, quirks: ChatQuirks::default() };
+    let host = OpenAiSetup {
+        base_url,
+        credentials: vec![Secret::new("secret")],
+        http2: false,
+        finish_reason_optional: false,
+        skip_malformed_frames: false,
+    };
     ProviderSetup {
         name: "p".into(),
         protocol: ProviderProtocol::OpenAi(host),

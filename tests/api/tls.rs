@@ -27,7 +27,7 @@ use tierway::store::Stores;
 use tierway::store::memory::MemoryLedger;
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
-use tierway::telemetry::metrics::BuildInfo;
+use tierway::telemetry::metrics::BuildMetadata;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
@@ -209,7 +209,7 @@ async fn clients_are_answered_over_tls_as_over_plain_http() {
 async fn the_operators_own_address_speaks_tls_too() {
     let fixture = TlsFixture::new().await;
     let access = AccessLog::to_writer(Box::new(io::sink()));
-    let telemetry = Arc::new(Telemetry::new(access, BuildInfo { version: "0.0.0-test", revision: None }));
+    let telemetry = Arc::new(Telemetry::new(access, BuildMetadata { version: "0.0.0-test", revision: None }));
     let snapshot = fixture.gateway.relay.active_config().snapshot.clone();
     let ledger = Arc::new(MemoryLedger::default());
     let gateway =

@@ -9,7 +9,7 @@ use crate::domain::routing::builder::{CandidateModel, WhyNot};
 use crate::domain::routing::explain::{PossibleRoute, RouteExplanation};
 use crate::domain::routing::table::{BalanceStrategy, Capacity, RESERVED_PREFIX, RoutingTable, Sticky, Target};
 use crate::http::error::ApiError;
-use crate::telemetry::rfc3339::Rfc3339;
+use crate::telemetry::rfc3339::Rfc3339Text;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -313,7 +313,7 @@ impl ExplainContext<'_> {
 fn priced(prices: &Prices, now_ms: i64) -> PriceView {
     let PriceVersion { price, version } = prices.at(now_ms);
     let next = |(from_unix_ms, PriceVersion { price, version }): (i64, &PriceVersion)| NextPriceView {
-        from: Rfc3339(from_unix_ms).to_string()[.."2027-01-01".len()].to_owned(),
+        from: Rfc3339Text(from_unix_ms).to_string()[.."2027-01-01".len()].to_owned(),
         version: version.to_string(),
         input: price.input.usd_per_mtok(),
         output: price.output.usd_per_mtok(),

@@ -10,7 +10,7 @@ use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
 use crate::domain::pricing::Price;
 use crate::domain::receipt::{AttemptRecord, Receipt};
-use crate::telemetry::rfc3339::Rfc3339;
+use crate::telemetry::rfc3339::Rfc3339Text;
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -40,7 +40,7 @@ fn find(id: RequestId, store: &StoreArgs) -> Result<Receipt, CommandError> {
     let Some(receipt) = found else {
         let begins = book.begins_unix_ms().map_err(CommandError::store)?;
         let kept = match begins {
-            Some(unix_ms) => format!("it begins at {}", Rfc3339(unix_ms)),
+            Some(unix_ms) => format!("it begins at {}", Rfc3339Text(unix_ms)),
             None => "it is empty".to_owned(),
         };
         return Err(CommandError::failed(format!(
@@ -52,7 +52,7 @@ fn find(id: RequestId, store: &StoreArgs) -> Result<Receipt, CommandError> {
 }
 
 fn text(receipt: &Receipt) -> String {
-    let mut out = format!("{}  {}\n\n", receipt.id, Rfc3339(receipt.received_unix_ms));
+    let mut out = format!("{}  {}\n\n", receipt.id, Rfc3339Text(receipt.received_unix_ms));
     let mut say = |name: &str, what: String| {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{name:<9}{what}");

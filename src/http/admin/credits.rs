@@ -1,7 +1,7 @@
 //! `/admin/v1/credits`
 
 use super::error::AdminFailure;
-use super::input::{DescribedField, Field, InputError, InputFields, Presence};
+use super::input::{DescribedField, Field, InputError, InputFields, PresenceKind};
 use super::keys::{PAGE, PAGE_LIMIT};
 use super::value_types::{AFTER_HOLDER, AFTER_NUMBER, AMOUNT, LINE, NAME};
 use super::{AdminRequest, AdminResponse};
@@ -12,19 +12,27 @@ use crate::domain::money::NanoUsd;
 use crate::domain::register::Holder;
 
 static AFTER: Field<Holder> =
-    Field { name: "after", is: &AFTER_HOLDER, need: Presence::Optional, about: "The `next` of the page before." };
+    Field { name: "after", is: &AFTER_HOLDER, need: PresenceKind::Optional, about: "The `next` of the page before." };
 pub(super) static LISTED_BY: [&dyn DescribedField; 2] = [&PAGE_LIMIT, &AFTER];
 static AFTER_GRANT: Field<i64> =
-    Field { name: "after", is: &AFTER_NUMBER, need: Presence::Optional, about: "The `next` of the page before." };
-static OF_KEY: Field<String> =
-    Field { name: "key", is: &NAME, need: Presence::Optional, about: "The key that holds it. One of key and team." };
-static OF_TEAM: Field<String> =
-    Field { name: "team", is: &NAME, need: Presence::Optional, about: "The team that holds it. One of key and team." };
+    Field { name: "after", is: &AFTER_NUMBER, need: PresenceKind::Optional, about: "The `next` of the page before." };
+static OF_KEY: Field<String> = Field {
+    name: "key",
+    is: &NAME,
+    need: PresenceKind::Optional,
+    about: "The key that holds it. One of key and team.",
+};
+static OF_TEAM: Field<String> = Field {
+    name: "team",
+    is: &NAME,
+    need: PresenceKind::Optional,
+    about: "The team that holds it. One of key and team.",
+};
 pub(super) static GRANTS_LISTED_BY: [&dyn DescribedField; 4] = [&PAGE_LIMIT, &AFTER_GRANT, &OF_KEY, &OF_TEAM];
 static GIVEN: Field<NanoUsd> =
-    Field { name: "amount", is: &AMOUNT, need: Presence::Required, about: "USD; with a sign it is taken back." };
+    Field { name: "amount", is: &AMOUNT, need: PresenceKind::Required, about: "USD; with a sign it is taken back." };
 static REASON: Field<String> =
-    Field { name: "reason", is: &LINE, need: Presence::Nullable, about: "Why, in one line for people." };
+    Field { name: "reason", is: &LINE, need: PresenceKind::Nullable, about: "Why, in one line for people." };
 pub(super) static GRANTED: [&dyn DescribedField; 4] = [&OF_KEY, &OF_TEAM, &GIVEN, &REASON];
 
 pub(super) async fn balances(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {

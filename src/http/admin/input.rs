@@ -7,7 +7,7 @@
 
 use percent_encoding::percent_decode_str;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct Field<T: 'static> {
     /// The values it takes.
     pub is: &'static ValueType<T>,
     /// Whether it must be present.
-    pub need: Presence,
+    pub need: PresenceKind,
     /// Its description for the document, in a sentence.
     pub about: &'static str,
 }
@@ -33,7 +33,7 @@ pub struct ValueType<T> {
 
 /// Whether a field must be present.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Presence {
+pub enum PresenceKind {
     /// It must be present, and not null.
     Required,
     /// It may be absent, and must not be null.
@@ -47,7 +47,7 @@ pub trait DescribedField: Sync {
     /// Its name.
     fn name(&self) -> &'static str;
     /// Whether it must be present.
-    fn need(&self) -> Presence;
+    fn need(&self) -> PresenceKind;
     /// Its description.
     fn about(&self) -> &'static str;
     /// The JSON Schema of its values, without null.
@@ -59,7 +59,7 @@ impl<T> DescribedField for Field<T> {
         self.name
     }
 
-    fn need(&self) -> Presence {
+    fn need(&self) -> PresenceKind {
         self.need
     }
 
@@ -69,6 +69,46 @@ impl<T> DescribedField for Field<T> {
 
     fn schema(&self) -> Value {
         (self.is.schema)()
+    }
+}
+
+/// The schema of an object of `fields`.
+pub(super) fn object(fields: &[&dyn DescribedField]) -> Value {
+    let properties: Map<String, Value> =
+        fields.iter().map(|field| (field.name().to_owned(), property(*field))).collect();
+    let required: Vec<_> =
+        fields.iter().filter(|field| field.need() == PresenceKind::Required).map(|field| field.name()).collect();
+    let mut schema = json!({ "type": "object", "properties": properties, "additionalProperties": false });
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    schema
+}
+
+fn property(field: &dyn DescribedField) -> Value {
+    let mut schema = field.schema();
+    if field.need() == PresenceKind::Nullable {
+        schema = or_null(schema);
+    }
+    schema["description"] = field.about().into();
+    schema
+}
+
+fn or_null(mut schema: Value) -> Value {
+    match schema["type"].take() {
+        Value::String(plain) => {
+            schema["type"] = json!([plain, "null"]);
+            if let Some(known) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+                known.push(Value::Null);
+            }
+            schema
+        }
+        _ => {
+            if let Some(members) = schema.as_object_mut() {
+                members.remove("type");
+            }
+            json!({ "anyOf": [schema, { "type": "null" }] })
+        }
     }
 }
 
@@ -168,7 +208,7 @@ impl InputFields {
     pub fn change<T>(&self, field: &Field<T>) -> Result<Option<Option<T>>, InputError> {
         match self.values.iter().find(|(name, _)| name == field.name) {
             None => Ok(None),
-            Some((_, InputValue::Null)) if field.need == Presence::Nullable => Ok(Some(None)),
+            Some((_, InputValue::Null)) if field.need == PresenceKind::Nullable => Ok(Some(None)),
             Some((_, InputValue::Null)) => Err(InputError::field(field.name, "is null")),
             Some((_, node)) => (field.is.read)(node).map(|value| Some(Some(value))).map_err(|w| w.within(field.name)),
         }
@@ -272,8 +312,8 @@ mod tests {
     use serde_json::json;
 
     static WORD: ValueType<String> = ValueType { read: |node| node.text().map(str::to_owned), schema: || json!({}) };
-    static ONE: Field<String> = Field { name: "one", is: &WORD, need: Presence::Required, about: "" };
-    static TWO: Field<String> = Field { name: "two", is: &WORD, need: Presence::Nullable, about: "" };
+    static ONE: Field<String> = Field { name: "one", is: &WORD, need: PresenceKind::Required, about: "" };
+    static TWO: Field<String> = Field { name: "two", is: &WORD, need: PresenceKind::Nullable, about: "" };
 
     fn read(input: Result<InputFields, InputError>) -> Result<(String, Option<Option<String>>), String> {
         let read = |input: InputFields| Ok((input.required(&ONE)?, input.change(&TWO)?));

@@ -1,7 +1,7 @@
 //! `/admin/v1/keys`
 
 use super::error::AdminFailure;
-use super::input::{DescribedField, Field, Presence};
+use super::input::{DescribedField, Field, PresenceKind};
 use super::value_types::{AFTER_NAME, BUDGET, COUNT, EXPIRY, FLAG, HASH, LIMIT, NAME, OVERLAP, SMALL_COUNT};
 use super::{AdminRequest, AdminResponse};
 use crate::admin::views::{IssuedKeyObject, KeyObject, ListObject};
@@ -19,74 +19,74 @@ const OVERLAP_USUAL: Duration = Duration::from_secs(86_400);
 
 /// The number of items on a page.
 pub(super) static PAGE_LIMIT: Field<usize> =
-    Field { name: "limit", is: &LIMIT, need: Presence::Optional, about: "How many to a page." };
+    Field { name: "limit", is: &LIMIT, need: PresenceKind::Optional, about: "How many to a page." };
 /// The cursor of a page of a list by name.
 pub(super) static PAGE_AFTER: Field<String> =
-    Field { name: "after", is: &AFTER_NAME, need: Presence::Optional, about: "The `next` of the page before." };
+    Field { name: "after", is: &AFTER_NAME, need: PresenceKind::Optional, about: "The `next` of the page before." };
 static OF_POLICY: Field<String> =
-    Field { name: "policy", is: &AFTER_NAME, need: Presence::Optional, about: "Only keys of this policy." };
+    Field { name: "policy", is: &AFTER_NAME, need: PresenceKind::Optional, about: "Only keys of this policy." };
 static OF_TEAM: Field<String> =
-    Field { name: "team", is: &AFTER_NAME, need: Presence::Optional, about: "Only keys of this team." };
+    Field { name: "team", is: &AFTER_NAME, need: PresenceKind::Optional, about: "Only keys of this team." };
 pub(super) static LISTED_BY: [&dyn DescribedField; 4] = [&PAGE_LIMIT, &PAGE_AFTER, &OF_POLICY, &OF_TEAM];
 
 static NEW_NAME: Field<String> = Field {
     name: "name",
     is: &NAME,
-    need: Presence::Required,
+    need: PresenceKind::Required,
     about: "For people, reports and budgets; unique for ever.",
 };
 static POLICY: Field<String> =
-    Field { name: "policy", is: &NAME, need: Presence::Required, about: "One of the configuration's." };
+    Field { name: "policy", is: &NAME, need: PresenceKind::Required, about: "One of the configuration's." };
 static NEW_POLICY: Field<String> =
-    Field { name: "policy", is: &NAME, need: Presence::Optional, about: "Another of the configuration's." };
+    Field { name: "policy", is: &NAME, need: PresenceKind::Optional, about: "Another of the configuration's." };
 static TEAM: Field<String> =
-    Field { name: "team", is: &NAME, need: Presence::Nullable, about: "Who shares a budget and a report with it." };
+    Field { name: "team", is: &NAME, need: PresenceKind::Nullable, about: "Who shares a budget and a report with it." };
 static REQUESTS: Field<u64> = Field {
     name: "requests_per_minute",
     is: &COUNT,
-    need: Presence::Nullable,
+    need: PresenceKind::Nullable,
     about: "Requests in any sliding minute; at or below the policy's.",
 };
 static TOKENS: Field<u64> = Field {
     name: "tokens_per_minute",
     is: &COUNT,
-    need: Presence::Nullable,
+    need: PresenceKind::Nullable,
     about: "Tokens in any sliding minute; at or below the policy's.",
 };
 static CONCURRENT: Field<u32> = Field {
     name: "max_concurrent",
     is: &SMALL_COUNT,
-    need: Presence::Nullable,
+    need: PresenceKind::Nullable,
     about: "Requests at once; at or below the policy's.",
 };
 static OWN_BUDGET: Field<BudgetSpec> = Field {
     name: "budget",
     is: &BUDGET,
-    need: Presence::Nullable,
+    need: PresenceKind::Nullable,
     about: "What it may spend; at or below the policy's.",
 };
 static EXPIRES: Field<i64> = Field {
     name: "expires",
     is: &EXPIRY,
-    need: Presence::Nullable,
+    need: PresenceKind::Nullable,
     about: "Its last day, in UTC, or the instant it ends.",
 };
 static IMPORTED: Field<KeyHash> = Field {
     name: "hash",
     is: &HASH,
-    need: Presence::Optional,
+    need: PresenceKind::Optional,
     about: "The SHA-256 of a secret that exists and is kept; without it a secret is made.",
 };
 static DISABLED: Field<bool> = Field {
     name: "disabled",
     is: &FLAG,
-    need: Presence::Optional,
+    need: PresenceKind::Optional,
     about: "Whether it is refused until this is false again.",
 };
 static KEPT_FOR: Field<Duration> = Field {
     name: "overlap",
     is: &OVERLAP,
-    need: Presence::Optional,
+    need: PresenceKind::Optional,
     about: "How long the secrets it has go on working; 24h unless given, 0s ends them at once.",
 };
 pub(super) static NEW: [&dyn DescribedField; 9] =

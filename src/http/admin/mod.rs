@@ -16,10 +16,10 @@ mod reports;
 mod teams;
 mod value_types;
 
-use super::App;
+use super::AppState;
 use super::ingress;
-use super::ops::Role;
-use super::request_handler::RequestStart;
+use super::ops::TokenRole;
+use super::request_handler::RequestArrival;
 use super::upload::Upload;
 use crate::admin::AdminError;
 use crate::admin::views::to_json;
@@ -45,12 +45,12 @@ use std::sync::Arc;
 const BODY_MAX: u64 = 64 * 1024;
 
 /// The routes of every operation.
-pub fn routes() -> Router<Arc<App>> {
+pub fn routes() -> Router<Arc<AppState>> {
     let mut paths: Vec<&'static str> = OPERATIONS.iter().map(|operation| operation.path).collect();
     paths.dedup();
     paths.into_iter().fold(Router::new(), |router, path| {
         let handler =
-            move |State(app): State<Arc<App>>, name: Result<Path<String>, PathRejection>, request: Request| {
+            move |State(app): State<Arc<AppState>>, name: Result<Path<String>, PathRejection>, request: Request| {
                 let name = name.map_or_else(|_| String::new(), |Path(name)| name);
                 handle(app, Some(path), name, request)
             };
@@ -64,13 +64,13 @@ pub fn is_below(path: &str) -> bool {
 }
 
 /// Answers a path below `/admin` that has no route.
-pub async fn not_found(app: Arc<App>, request: Request) -> Response {
+pub async fn not_found(app: Arc<AppState>, request: Request) -> Response {
     handle(app, None, String::new(), request).await
 }
 
 /// The input of one operation.
 struct AdminRequest {
-    app: Arc<App>,
+    app: Arc<AppState>,
     /// The configuration that is active when the request arrives; it stays the same for the whole operation.
     snapshot: Arc<Snapshot>,
     /// The name in the path; empty if the path has none.
@@ -117,8 +117,8 @@ impl AdminResponse {
 }
 
 /// Handles one request: checks token, path, method, role and fields in this order, then runs the operation.
-async fn handle(app: Arc<App>, path: Option<&'static str>, name: String, request: Request) -> Response {
-    let arrival = request.extensions().get::<RequestStart>().copied();
+async fn handle(app: Arc<AppState>, path: Option<&'static str>, name: String, request: Request) -> Response {
+    let arrival = request.extensions().get::<RequestArrival>().copied();
     let mut response = match perform(app, path, name, request).await {
         Ok(answer) => answer.response(),
         Err(failure) => {
@@ -136,7 +136,7 @@ async fn handle(app: Arc<App>, path: Option<&'static str>, name: String, request
 }
 
 async fn perform(
-    app: Arc<App>,
+    app: Arc<AppState>,
     path: Option<&'static str>,
     name: String,
     request: Request,
@@ -148,7 +148,7 @@ async fn perform(
     let presented = ingress::key(&parts.headers);
     let role = app.ops.load().role(presented.as_ref()).ok_or(AdminFailure::NoToken)?;
     let operation = find_operation(path, &parts.method, parts.uri.path())?;
-    if operation.changes() && role < Role::Operator {
+    if operation.changes() && role < TokenRole::Operator {
         return Err(AdminFailure::ReadOnlyToken);
     }
     let query = InputFields::of_query(parts.uri.query().unwrap_or_default(), operation.query)?;
@@ -168,7 +168,7 @@ async fn perform(
     if !operation.changes() {
         return (operation.run)(request).await;
     }
-    let request_id = parts.extensions.get::<RequestStart>().map(|arrival| arrival.id);
+    let request_id = parts.extensions.get::<RequestArrival>().map(|arrival| arrival.id);
     run_to_completion(async move {
         let answer = (operation.run)(request).await?;
         let (request_id, role) = (request_id.map(tracing::field::display), role.label());

@@ -5,7 +5,8 @@
 //!
 //! Start reading at [`document`].
 
-use super::input::{DescribedField, Presence};
+use super::input::object;
+// circle: operations.rs: the document describes every operation, and one of the operations returns it.
 use super::operations::{AdminOperation, BodySpec, OPERATIONS};
 use super::value_types::REQUEST_ID;
 use schemars::generate::SchemaSettings;
@@ -94,46 +95,6 @@ impl JsonSchema for OpenApiDocument {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "object" })
-    }
-}
-
-/// The schema of an object of `fields`.
-pub(super) fn object(fields: &[&dyn DescribedField]) -> Value {
-    let properties: Map<String, Value> =
-        fields.iter().map(|field| (field.name().to_owned(), property(*field))).collect();
-    let required: Vec<_> =
-        fields.iter().filter(|field| field.need() == Presence::Required).map(|field| field.name()).collect();
-    let mut schema = json!({ "type": "object", "properties": properties, "additionalProperties": false });
-    if !required.is_empty() {
-        schema["required"] = json!(required);
-    }
-    schema
-}
-
-fn property(field: &dyn DescribedField) -> Value {
-    let mut schema = field.schema();
-    if field.need() == Presence::Nullable {
-        schema = or_null(schema);
-    }
-    schema["description"] = field.about().into();
-    schema
-}
-
-fn or_null(mut schema: Value) -> Value {
-    match schema["type"].take() {
-        Value::String(plain) => {
-            schema["type"] = json!([plain, "null"]);
-            if let Some(known) = schema.get_mut("enum").and_then(Value::as_array_mut) {
-                known.push(Value::Null);
-            }
-            schema
-        }
-        _ => {
-            if let Some(members) = schema.as_object_mut() {
-                members.remove("type");
-            }
-            json!({ "anyOf": [schema, { "type": "null" }] })
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/admin/v1/usage` and `/admin/v1/ledger`
 
 use super::error::AdminFailure;
-use super::input::{DescribedField, Field, InputError, InputFields, Presence};
+use super::input::{DescribedField, Field, InputError, InputFields, PresenceKind};
 use super::keys::{PAGE, PAGE_LIMIT};
 use super::value_types::{AFTER_REQUEST, DIMENSIONS, MOMENT, SOUGHT};
 use super::{AdminRequest, AdminResponse};
@@ -11,20 +11,20 @@ use crate::domain::id::RequestId;
 use crate::domain::report::{Condition, Dimension, ReceiptsQuery, UsageQuery};
 
 static BY: Field<Vec<Dimension>> =
-    Field { name: "by", is: &DIMENSIONS, need: Presence::Optional, about: "What to sum by." };
+    Field { name: "by", is: &DIMENSIONS, need: PresenceKind::Optional, about: "What to sum by." };
 static SINCE: Field<TimePoint> = Field {
     name: "since",
     is: &MOMENT,
-    need: Presence::Optional,
+    need: PresenceKind::Optional,
     about: "Received at this time or later: how long ago, a day in UTC, or a time.",
 };
 static UNTIL: Field<TimePoint> =
-    Field { name: "until", is: &MOMENT, need: Presence::Optional, about: "Received before this time: the same." };
+    Field { name: "until", is: &MOMENT, need: PresenceKind::Optional, about: "Received before this time: the same." };
 static AFTER: Field<RequestId> =
-    Field { name: "after", is: &AFTER_REQUEST, need: Presence::Optional, about: "The `next` of the page before." };
+    Field { name: "after", is: &AFTER_REQUEST, need: PresenceKind::Optional, about: "The `next` of the page before." };
 
 const fn sought(name: &'static str) -> Field<Option<String>> {
-    Field { name, is: &SOUGHT, need: Presence::Optional, about: "Only requests of this; - is none." }
+    Field { name, is: &SOUGHT, need: PresenceKind::Optional, about: "Only requests of this; - is none." }
 }
 
 /// In the order of [`Dimension::ALL`].

@@ -1,7 +1,7 @@
 //! `/admin/v1/teams`
 
 use super::error::AdminFailure;
-use super::input::{DescribedField, Field, Presence};
+use super::input::{DescribedField, Field, PresenceKind};
 use super::keys::{PAGE, PAGE_AFTER, PAGE_LIMIT};
 use super::value_types::{BUDGET, NAME};
 use super::{AdminRequest, AdminResponse};
@@ -11,9 +11,9 @@ use crate::domain::budget::BudgetSpec;
 
 pub(super) static LISTED_BY: [&dyn DescribedField; 2] = [&PAGE_LIMIT, &PAGE_AFTER];
 static NEW_NAME: Field<String> =
-    Field { name: "name", is: &NAME, need: Presence::Required, about: "As its keys name it; unique for ever." };
+    Field { name: "name", is: &NAME, need: PresenceKind::Required, about: "As its keys name it; unique for ever." };
 static SHARED: Field<BudgetSpec> =
-    Field { name: "budget", is: &BUDGET, need: Presence::Nullable, about: "What its keys may spend together." };
+    Field { name: "budget", is: &BUDGET, need: PresenceKind::Nullable, about: "What its keys may spend together." };
 pub(super) static NEW: [&dyn DescribedField; 2] = [&NEW_NAME, &SHARED];
 pub(super) static CHANGED: [&dyn DescribedField; 1] = [&SHARED];
 

@@ -2,7 +2,7 @@
 //!
 //! Each type has its reader and its schema in one place. Money is a decimal string, never a number.
 
-use super::input::{DescribedField, Field, InputError, InputFields, InputValue, Presence, ValueType};
+use super::input::{DescribedField, Field, InputError, InputFields, InputValue, PresenceKind, ValueType, object};
 use crate::admin::{TimePoint, parse_duration_ms, parse_expiry};
 use crate::domain::budget::{BudgetPeriod, BudgetSpec, Scope, Zone};
 use crate::domain::id::{NAME_MAX_BYTES, RequestId, is_name};
@@ -164,13 +164,13 @@ static ZONE: ValueType<Zone> = ValueType {
 };
 
 static LIMIT_USD: Field<NanoUsd> =
-    Field { name: "limit", is: &DOLLARS, need: Presence::Required, about: "USD in each window." };
+    Field { name: "limit", is: &DOLLARS, need: PresenceKind::Required, about: "USD in each window." };
 static BUDGET_WINDOW: Field<&'static str> =
-    Field { name: "window", is: &WINDOW, need: Presence::Required, about: "When it is whole again; none: never." };
+    Field { name: "window", is: &WINDOW, need: PresenceKind::Required, about: "When it is whole again; none: never." };
 static BUDGET_ZONE: Field<Zone> = Field {
     name: "zone",
     is: &ZONE,
-    need: Presence::Nullable,
+    need: PresenceKind::Nullable,
     about: "In which time zone days and months end; UTC unless given. A budget without window has none.",
 };
 /// The fields of a budget.
@@ -192,7 +192,7 @@ pub static BUDGET: ValueType<BudgetSpec> = ValueType {
         Ok(BudgetSpec { limit, window })
     },
     schema: || {
-        let mut schema = super::openapi::object(&BUDGET_FIELDS);
+        let mut schema = object(&BUDGET_FIELDS);
         schema["examples"] = json!([{ "limit": "500.00", "window": "month", "zone": "Europe/Paris" }]);
         schema
     },

@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`Connection::check_timeouts`].
 
+// circle: response_body.rs: a body counts as open on its connection, which drops it if its client does not read it.
 use super::response_body::{BodyHandle, UnreadBody};
 use crate::clock::Clock;
 use parking_lot::Mutex;

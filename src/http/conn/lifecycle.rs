@@ -21,7 +21,7 @@ const GRACEFUL_CLOSE: Duration = Duration::from_secs(1);
 /// How far the process is on its way from serving to closed. It never goes back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum LifecyclePhase {
-    /// Serving.
+    /// Connections and requests are accepted.
     Serving,
     /// Serving, with 503 on `/readyz`: load balancers have time to notice.
     Leaving,

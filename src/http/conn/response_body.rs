@@ -11,7 +11,7 @@
 use super::connection::{Connection, OpenRequest, UNREAD_TIMEOUT};
 use super::lifecycle::OpenGuard;
 use crate::clock::Clock;
-use crate::http::ending::Aborted;
+use crate::http::ending::AbortError;
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -92,7 +92,7 @@ impl http_body::Body for ResponseBody {
         };
         let mut monitored = monitored.lock();
         let Some((body, _)) = &mut monitored.body else {
-            return Poll::Ready(Some(Err(axum::Error::new(Aborted))));
+            return Poll::Ready(Some(Err(axum::Error::new(AbortError))));
         };
         let polled = Pin::new(body).poll_frame(cx);
         monitored.unread_since = polled.is_ready().then(|| clock.now());

@@ -92,17 +92,17 @@ async fn refuse_plain_http(socket: &mut TcpStream) {
 }
 
 /// Serves the certificate of the active configuration.
-pub struct ActiveCertificate(pub Arc<Relay>);
+pub struct CertificateSource(pub Arc<Relay>);
 
-impl ResolvesServerCert for ActiveCertificate {
+impl ResolvesServerCert for CertificateSource {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.active_config().snapshot.server.tls.as_ref().map(|tls| tls.certified.clone())
     }
 }
 
-impl fmt::Debug for ActiveCertificate {
+impl fmt::Debug for CertificateSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ActiveCertificate")
+        f.write_str("CertificateSource")
     }
 }
 
@@ -173,7 +173,7 @@ impl AsyncWrite for MaybeTlsStream {
 pub(in crate::http) mod testing {
     use super::*;
     use crate::telemetry::access::AccessLog;
-    use crate::telemetry::metrics::BuildInfo;
+    use crate::telemetry::metrics::BuildMetadata;
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::sign::SingleCertAndKey;
     use std::net::SocketAddr;
@@ -194,7 +194,7 @@ pub(in crate::http) mod testing {
             let certified = CertifiedKey::from_der(vec![issued.cert.der().clone()], key, &provider);
             let certificates = Arc::new(SingleCertAndKey::from(certified.expect("they belong together")));
             let access = AccessLog::to_writer(Box::new(io::sink()));
-            let telemetry = Arc::new(Telemetry::new(access, BuildInfo { version: "0", revision: None }));
+            let telemetry = Arc::new(Telemetry::new(access, BuildMetadata { version: "0", revision: None }));
             let mut roots = rustls::RootCertStore::empty();
             roots.add(issued.cert.der().clone()).expect("rcgen writes certificates");
             let client = rustls::ClientConfig::builder_with_provider(provider)

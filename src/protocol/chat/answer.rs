@@ -9,9 +9,8 @@
 
 use super::edit;
 use crate::domain::call::Call;
-use crate::domain::quirks::ChatQuirks;
 use crate::domain::usage::Usage;
-use crate::protocol::json::lenient::{NestedText, NonEmpty, ObjectName, ObjectOrDefault, TextPresence, TokenCount};
+use crate::protocol::json::lenient::{LenientObject, NestedText, NonEmptyValue, ObjectName, TextSize, TokenCount};
 use crate::protocol::json::text::text_bytes;
 use crate::protocol::{AnswerError, Event, FrameEdit, FrameError, Moment, UsageReport};
 use serde::Deserialize;
@@ -24,6 +23,15 @@ use std::fmt;
 const DONE: &[u8] = b"[DONE]";
 /// The frame that ends a stream, for one whose provider forgot it.
 pub(super) const DONE_FRAME: &[u8] = b"data: [DONE]\n\n";
+
+/// What a provider is known to do otherwise than OpenAI.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ChatQuirks {
+    /// `[DONE]` completes a stream although a `finish_reason` is missing.
+    pub finish_reason_optional: bool,
+    /// Frames that are not JSON are passed on.
+    pub skip_malformed_frames: bool,
+}
 
 /// One stream, as far as it was read.
 pub struct ChatStream {
@@ -185,7 +193,7 @@ struct ChatFrame<'a> {
     #[serde(default)]
     object: ObjectName,
     #[serde(default)]
-    error: NonEmpty,
+    error: NonEmptyValue,
     #[serde(default)]
     choices: Option<ChoicesSummary>,
     #[serde(borrow, default, deserialize_with = "even_null")]
@@ -197,7 +205,7 @@ struct ChatAnswer<'a> {
     #[serde(default)]
     object: ObjectName,
     #[serde(default)]
-    error: NonEmpty,
+    error: NonEmptyValue,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
 }
@@ -214,43 +222,43 @@ struct ChatChoice {
     #[serde(default)]
     delta: Option<ChatDelta>,
     #[serde(default)]
-    text: TextPresence,
+    text: TextSize,
     #[serde(default)]
-    finish_reason: NonEmpty,
+    finish_reason: NonEmptyValue,
 }
 
 /// Everything that counts as a token, by any host's name for it.
 #[derive(Deserialize)]
 struct ChatDelta {
     #[serde(default)]
-    content: TextPresence,
+    content: TextSize,
     #[serde(default)]
-    reasoning: TextPresence,
+    reasoning: TextSize,
     #[serde(default)]
-    reasoning_content: TextPresence,
+    reasoning_content: TextSize,
     #[serde(default)]
-    refusal: TextPresence,
+    refusal: TextSize,
     #[serde(default)]
     tool_calls: NestedText,
     #[serde(default)]
     function_call: NestedText,
     #[serde(default)]
-    audio: NonEmpty,
+    audio: NonEmptyValue,
 }
 
 impl ChatChoice {
     /// Whether it carries a token, and the bytes of its text.
-    fn text(&self) -> TextPresence {
-        let delta = self.delta.as_ref().map_or(TextPresence::default(), ChatDelta::text);
-        TextPresence { present: self.text.present || delta.present, bytes: self.text.bytes + delta.bytes }
+    fn text(&self) -> TextSize {
+        let delta = self.delta.as_ref().map_or(TextSize::default(), ChatDelta::text);
+        TextSize { present: self.text.present || delta.present, bytes: self.text.bytes + delta.bytes }
     }
 }
 
 impl ChatDelta {
-    fn text(&self) -> TextPresence {
+    fn text(&self) -> TextSize {
         let Self { content, reasoning, reasoning_content, refusal, tool_calls, function_call, audio } = self;
         let parts = [content, reasoning, reasoning_content, refusal, &tool_calls.0, &function_call.0];
-        TextPresence {
+        TextSize {
             present: audio.0 || parts.iter().any(|part| part.present),
             bytes: parts.iter().map(|part| part.bytes).sum(),
         }
@@ -344,9 +352,9 @@ struct ChatUsage {
     #[serde(default)]
     total_tokens: TokenCount,
     #[serde(default)]
-    prompt_tokens_details: ObjectOrDefault<PromptDetails>,
+    prompt_tokens_details: LenientObject<PromptDetails>,
     #[serde(default)]
-    completion_tokens_details: ObjectOrDefault<CompletionDetails>,
+    completion_tokens_details: LenientObject<CompletionDetails>,
     /// DeepSeek's name for cached input.
     #[serde(default)]
     prompt_cache_hit_tokens: TokenCount,

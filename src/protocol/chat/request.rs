@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::call::{BodyProblem, Call, CostFacts, Endpoint, Feature, FeatureSet, RequestMetadata, Splice};
-use crate::protocol::json::member::{Member, is_space, member_of, members};
+use crate::protocol::json::member::{BodyField, is_space, member_of, members};
 
 /// The longest model name taken as one: finding the nearest names to an unknown one costs time by
 /// its length.
@@ -122,7 +122,7 @@ fn embeddings(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
 }
 
 /// What every endpoint's body holds; the rest as for a body that holds no more.
-fn basics(model: &Member<'_>, user: &Member<'_>) -> Result<RequestMetadata, BodyProblem> {
+fn basics(model: &BodyField<'_>, user: &BodyField<'_>) -> Result<RequestMetadata, BodyProblem> {
     let (Some(value), Some(name)) = (model.given(), model.string()?) else {
         return Err(model.bad("is required"));
     };
@@ -144,7 +144,7 @@ fn basics(model: &Member<'_>, user: &Member<'_>) -> Result<RequestMetadata, Body
 }
 
 /// What bounds the cost of an answer, where the ceiling on its output is among `ceilings`.
-fn cost_facts(place: BodyText<'_>, ceilings: [Option<&Member<'_>>; 2], input_elsewhere: bool) -> CostFacts {
+fn cost_facts(place: BodyText<'_>, ceilings: [Option<&BodyField<'_>>; 2], input_elsewhere: bool) -> CostFacts {
     CostFacts {
         candidates: 0,
         input_elsewhere,
@@ -155,7 +155,7 @@ fn cost_facts(place: BodyText<'_>, ceilings: [Option<&Member<'_>>; 2], input_els
 }
 
 /// How to make the provider report usage at the end of a stream, unless the client asked already.
-fn ask_usage(place: BodyText<'_>, stream: bool, options: &Member<'_>) -> Result<Option<Splice>, BodyProblem> {
+fn ask_usage(place: BodyText<'_>, stream: bool, options: &BodyField<'_>) -> Result<Option<Splice>, BodyProblem> {
     let splice = |at: Range<usize>, with: &'static str| Splice { at, with: Bytes::from_static(with.as_bytes()) };
     let insert = |at: usize, with| splice(at..at, with);
     let splice = match (options.value, options.object()?) {
@@ -177,7 +177,7 @@ fn ask_usage(place: BodyText<'_>, stream: bool, options: &Member<'_>) -> Result<
     Ok(stream.then_some(splice))
 }
 
-fn choices(n: &Member<'_>) -> Result<u32, BodyProblem> {
+fn choices(n: &BodyField<'_>) -> Result<u32, BodyProblem> {
     match n.whole_number()? {
         None => Ok(1),
         Some(n @ 1..=MAX_CHOICES) => Ok(n as u32),
@@ -187,7 +187,7 @@ fn choices(n: &Member<'_>) -> Result<u32, BodyProblem> {
 
 /// How many prompts or inputs: a text is one, a list of token numbers is one, any other list has
 /// one per element.
-fn inputs(member: &Member<'_>) -> Result<u32, BodyProblem> {
+fn inputs(member: &BodyField<'_>) -> Result<u32, BodyProblem> {
     let Some(value) = member.given() else { return Ok(1) };
     let of_tokens = || value.inside().starts_with(|c: char| c == '-' || c.is_ascii_digit());
     match value.text.as_bytes()[0] {
@@ -200,9 +200,9 @@ fn inputs(member: &Member<'_>) -> Result<u32, BodyProblem> {
 
 fn features(
     place: BodyText<'_>,
-    tools: &Member<'_>,
-    functions: &Member<'_>,
-    format: &Member<'_>,
+    tools: &BodyField<'_>,
+    functions: &BodyField<'_>,
+    format: &BodyField<'_>,
     images: bool,
 ) -> Result<FeatureSet, BodyProblem> {
     let needed = [
@@ -213,11 +213,11 @@ fn features(
     Ok(FeatureSet::of(needed.into_iter().filter_map(|(feature, needed)| needed.then_some(feature))))
 }
 
-fn lists_some(member: &Member<'_>) -> Result<bool, BodyProblem> {
+fn lists_some(member: &BodyField<'_>) -> Result<bool, BodyProblem> {
     Ok(member.list()?.is_some_and(|list| !list.is_empty()))
 }
 
-fn asks_for_json_schema(place: BodyText<'_>, format: &Member<'_>) -> Result<bool, BodyProblem> {
+fn asks_for_json_schema(place: BodyText<'_>, format: &BodyField<'_>) -> Result<bool, BodyProblem> {
     let Some(object) = format.object()? else { return Ok(false) };
     let kind = member_of(place.text, object, "response_format.type")?;
     Ok(kind.string()?.as_deref() == Some("json_schema"))
@@ -235,7 +235,7 @@ struct ContentKinds {
 /// What content parts are. Words are looked for as plain text first, so that only messages that may hold
 /// more than text are read, those with an escaped letter among them; a list that is not one of messages
 /// holds no images: the provider will refuse it as it sees fit.
-fn content_kinds(messages: &Member<'_>) -> Result<ContentKinds, BodyProblem> {
+fn content_kinds(messages: &BodyField<'_>) -> Result<ContentKinds, BodyProblem> {
     let Some(list) = messages.list()? else { return Ok(ContentKinds::default()) };
     let text = list.text.as_bytes();
     // Where no list is in the list, every content is a text: one search shows it, mostly.

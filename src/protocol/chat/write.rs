@@ -24,10 +24,10 @@ pub struct ChatWriter<'a> {
     pub model: &'a str,
 }
 
-/// One piece of a streamed choice.
+/// What one frame of a stream adds to one choice.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct ChoicePiece<'a> {
-    /// Which choice.
+pub struct ChoiceFrame<'a> {
+    /// The choice it belongs to, counted from 0.
     pub index: usize,
     /// Who speaks, in the first piece of a chat's choice.
     pub role: Option<&'static str>,
@@ -48,8 +48,8 @@ impl ChatWriter<'_> {
     }
 
     /// A frame with `piece`.
-    pub fn write_piece(&self, piece: ChoicePiece<'_>, out: &mut BytesMut) {
-        let ChoicePiece { index, role, content, finish_reason } = piece;
+    pub fn write_piece(&self, piece: ChoiceFrame<'_>, out: &mut BytesMut) {
+        let ChoiceFrame { index, role, content, finish_reason } = piece;
         let (delta, text) = match self.endpoint {
             Endpoint::Chat => (Some(MessageObject { role, content: content.map(Into::into) }), None),
             Endpoint::Completions | Endpoint::Embeddings => (None, Some(content.unwrap_or_default().into())),
@@ -89,7 +89,7 @@ impl ChatWriter<'_> {
         write_json(&EmbeddingsObject { object: "list", data, model: self.model, usage: usage.into() }, out);
     }
 
-    fn write_frame(&self, choices: Vec<ChoiceObject<'_>>, usage: Option<UsageObject>, out: &mut BytesMut) {
+    fn write_frame(&self, choices: Vec<ChoiceObject<'_>>, usage: Option<ChatUsageObject>, out: &mut BytesMut) {
         let object = match self.endpoint {
             Endpoint::Chat => "chat.completion.chunk",
             Endpoint::Completions | Endpoint::Embeddings => "text_completion",
@@ -103,7 +103,7 @@ impl ChatWriter<'_> {
         &'b self,
         object: &'static str,
         choices: Vec<ChoiceObject<'b>>,
-        usage: Option<UsageObject>,
+        usage: Option<ChatUsageObject>,
     ) -> CompletionObject<'b> {
         CompletionObject { id: self.id, object, created: self.created, model: self.model, choices, usage }
     }
@@ -120,7 +120,7 @@ struct CompletionObject<'a> {
     created: u64,
     model: &'a str,
     choices: Vec<ChoiceObject<'a>>,
-    usage: Option<UsageObject>,
+    usage: Option<ChatUsageObject>,
 }
 
 #[derive(Serialize)]
@@ -145,13 +145,13 @@ struct MessageObject<'a> {
 }
 
 #[derive(Serialize)]
-struct UsageObject {
+struct ChatUsageObject {
     prompt_tokens: u64,
     completion_tokens: u64,
     total_tokens: u64,
 }
 
-impl From<Usage> for UsageObject {
+impl From<Usage> for ChatUsageObject {
     fn from(usage: Usage) -> Self {
         let Usage { input, output, .. } = usage;
         Self { prompt_tokens: input, completion_tokens: output, total_tokens: input + output }
@@ -163,7 +163,7 @@ struct EmbeddingsObject<'a> {
     object: &'static str,
     data: Vec<EmbeddingObject>,
     model: &'a str,
-    usage: UsageObject,
+    usage: ChatUsageObject,
 }
 
 #[derive(Serialize)]
@@ -187,14 +187,14 @@ mod tests {
 
     #[test]
     fn frames_are_written_as_hosts_write_them() {
-        let piece = ChoicePiece { index: 1, role: Some("assistant"), content: Some("a\""), finish_reason: None };
+        let piece = ChoiceFrame { index: 1, role: Some("assistant"), content: Some("a\""), finish_reason: None };
         check(
             Endpoint::Chat,
             |writer, out| writer.write_piece(piece, out),
             "data: {\"id\":\"i\",\"object\":\"chat.completion.chunk\",\"created\":7,\"model\":\"m\",\"choices\":[{\"index\":1,\
              \"delta\":{\"role\":\"assistant\",\"content\":\"a\\\"\"},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n",
         );
-        let last = ChoicePiece { finish_reason: Some("stop"), ..ChoicePiece::default() };
+        let last = ChoiceFrame { finish_reason: Some("stop"), ..ChoiceFrame::default() };
         check(
             Endpoint::Completions,
             |writer, out| writer.write_piece(last, out),

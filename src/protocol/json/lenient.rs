@@ -3,7 +3,7 @@
 //!
 //! It never keeps a value: each type holds only the one fact that is asked about it.
 //!
-//! Start reading in [`TextPresence`].
+//! Start reading in [`TextSize`].
 
 use super::text::text_bytes;
 use serde::Deserialize;
@@ -13,11 +13,11 @@ use std::fmt;
 
 /// Whether a value is present and not empty: `null`, `false`, `""`, `[]` and `{}` are empty.
 #[derive(Clone, Copy, Default, Debug)]
-pub(in crate::protocol) struct NonEmpty(pub(in crate::protocol) bool);
+pub(in crate::protocol) struct NonEmptyValue(pub(in crate::protocol) bool);
 
 /// Whether a value is present and not empty, and how long it is, if it is text.
 #[derive(Clone, Copy, Default, Debug)]
-pub(in crate::protocol) struct TextPresence {
+pub(in crate::protocol) struct TextSize {
     /// Whether it is present and not empty.
     pub(in crate::protocol) present: bool,
     /// Its length in bytes once unescaped; 0 for what is no text.
@@ -26,11 +26,11 @@ pub(in crate::protocol) struct TextPresence {
 
 /// A value in which there may be text at any depth, such as calls of tools.
 #[derive(Clone, Copy, Default, Debug)]
-pub(in crate::protocol) struct NestedText(pub(in crate::protocol) TextPresence);
+pub(in crate::protocol) struct NestedText(pub(in crate::protocol) TextSize);
 
 /// An object; anything else is as good as one without members.
 #[derive(Default, Debug)]
-pub(in crate::protocol) struct ObjectOrDefault<T>(pub(in crate::protocol) T);
+pub(in crate::protocol) struct LenientObject<T>(pub(in crate::protocol) T);
 
 /// Whether a value is the text `error`.
 #[derive(Clone, Copy, Default, Debug)]
@@ -104,7 +104,7 @@ impl<'de, T> Visitor<'de> for AnyValue<T> {
     }
 }
 
-impl<'de> Deserialize<'de> for NonEmpty {
+impl<'de> Deserialize<'de> for NonEmptyValue {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(AnyValue(|kind| match kind {
             ValueKind::Nothing => Self(false),
@@ -115,7 +115,7 @@ impl<'de> Deserialize<'de> for NonEmpty {
     }
 }
 
-impl<'de> Deserialize<'de> for TextPresence {
+impl<'de> Deserialize<'de> for TextSize {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(AnyValue(|kind| match kind {
             ValueKind::Nothing => Self::default(),
@@ -132,11 +132,11 @@ impl<'de> Deserialize<'de> for NestedText {
         let inside = raw.strip_prefix(['[', '{', '"']).map_or("", |rest| &rest[..rest.len() - 1]);
         let is_scalar = !raw.starts_with(['[', '{', '"']) && raw != "null" && raw != "false";
         let present = is_scalar || (raw.starts_with('"') && !inside.is_empty()) || !inside.trim_ascii().is_empty();
-        Ok(Self(TextPresence { present, bytes: text_bytes(raw.as_bytes()) }))
+        Ok(Self(TextSize { present, bytes: text_bytes(raw.as_bytes()) }))
     }
 }
 
-impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for ObjectOrDefault<T> {
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for LenientObject<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(from)?.get();
         Ok(Self(if raw.starts_with('{') { serde_json::from_str(raw).unwrap_or_default() } else { T::default() }))

@@ -12,7 +12,7 @@ use std::ops::Range;
 use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
-use super::scan::{JsonFlaw, MAX_DEPTH, list_len, object};
+use super::scan::{JsonError, MAX_DEPTH, list_len, object};
 use crate::domain::call::BodyProblem;
 
 /// Reads the members of `body`, one object, that `names` name.
@@ -21,7 +21,7 @@ use crate::domain::call::BodyProblem;
 /// [`BodyProblem::NotJson`] when `body` is not one object and nothing else, or is one that
 /// [`scan`](super::scan) does not pass; [`BodyProblem::BadField`] for a member of `names` given twice,
 /// in any escaping.
-pub fn members<'a, const N: usize>(body: &'a str, names: [&'static str; N]) -> Result<[Member<'a>; N], BodyProblem> {
+pub fn members<'a, const N: usize>(body: &'a str, names: [&'static str; N]) -> Result<[BodyField<'a>; N], BodyProblem> {
     read(body, 0, names, names)
 }
 
@@ -29,7 +29,7 @@ pub fn members<'a, const N: usize>(body: &'a str, names: [&'static str; N]) -> R
 ///
 /// # Errors
 /// As [`members`].
-pub fn member_of<'a>(body: &'a str, object: BodyValue<'a>, path: &'static str) -> Result<Member<'a>, BodyProblem> {
+pub fn member_of<'a>(body: &'a str, object: BodyValue<'a>, path: &'static str) -> Result<BodyField<'a>, BodyProblem> {
     let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
     let [member] = read(&body[..object.span().end], object.start, [name], [path])?;
     Ok(member)
@@ -61,7 +61,7 @@ impl<'a> BodyValue<'a> {
 }
 
 /// A member of an object, there or not: its path below the body, and its value if it is there.
-pub struct Member<'a> {
+pub struct BodyField<'a> {
     path: &'static str,
     /// The value, `null` included.
     pub value: Option<BodyValue<'a>>,
@@ -69,7 +69,7 @@ pub struct Member<'a> {
 
 /// Reading the value: absent and `null` are the same, `None`; any other type than the one asked for is
 /// [`BodyProblem::BadField`].
-impl<'a> Member<'a> {
+impl<'a> BodyField<'a> {
     /// It, whatever its type.
     pub fn given(&self) -> Option<BodyValue<'a>> {
         self.value.filter(|value| value.text != "null")
@@ -127,8 +127,8 @@ fn read<'a, const N: usize>(
     start: usize,
     names: [&str; N],
     paths: [&'static str; N],
-) -> Result<[Member<'a>; N], BodyProblem> {
-    let mut members = paths.map(|path| Member { path, value: None });
+) -> Result<[BodyField<'a>; N], BodyProblem> {
+    let mut members = paths.map(|path| BodyField { path, value: None });
     let mut twice = None;
     let passed = object(body, start, |name, value| {
         let Some(name) = unquoted(&body[name]) else { return };
@@ -138,7 +138,7 @@ fn read<'a, const N: usize>(
             twice.get_or_insert_with(|| members[index].bad("is given twice"));
         }
     });
-    passed.map_err(|flaw| problem(body, flaw))?;
+    passed.map_err(|error| problem(body, error))?;
     twice.map_or(Ok(members), Err)
 }
 
@@ -148,14 +148,14 @@ fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
     if content.contains('\\') { serde_json::from_str(quoted).ok().map(Cow::Owned) } else { Some(content.into()) }
 }
 
-/// What to say of a `body` with `flaw`. A reader that explains itself reads it again: only a body to
+/// What to say of a `body` with `error`. A reader that explains itself reads it again: only a body to
 /// be refused pays for that.
 #[cold]
-fn problem(body: &str, flaw: JsonFlaw) -> BodyProblem {
-    BodyProblem::NotJson(match flaw {
-        JsonFlaw::TooDeep(at) => format!("The body nests deeper than {MAX_DEPTH} levels at byte {at}."),
-        JsonFlaw::HalfSurrogate(at) => format!("A string holds half a surrogate pair at byte {at}."),
-        JsonFlaw::Grammar(at) => match explain(body) {
+fn problem(body: &str, error: JsonError) -> BodyProblem {
+    BodyProblem::NotJson(match error {
+        JsonError::TooDeep(at) => format!("The body nests deeper than {MAX_DEPTH} levels at byte {at}."),
+        JsonError::HalfSurrogate(at) => format!("A string holds half a surrogate pair at byte {at}."),
+        JsonError::Grammar(at) => match explain(body) {
             Err(error) => format!("The body is not JSON: {error}."),
             Ok(()) => {
                 debug_assert!(false, "the scanner refused JSON at byte {at}");

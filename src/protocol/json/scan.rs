@@ -16,7 +16,7 @@ const TRAILING: RangeInclusive<u16> = 0xDC00..=0xDFFF;
 
 /// Why text does not pass, and at which byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum JsonFlaw {
+pub enum JsonError {
     /// It is not JSON, or not of the kind asked for.
     Grammar(usize),
     /// It nests deeper than [`MAX_DEPTH`] levels.
@@ -29,8 +29,8 @@ pub enum JsonFlaw {
 /// of its members: with the place of the name, its quotes included, and that of the value.
 ///
 /// # Errors
-/// The first [`JsonFlaw`]; `member` was then called for the members before it.
-pub fn object(text: &str, start: usize, member: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), JsonFlaw> {
+/// The first [`JsonError`]; `member` was then called for the members before it.
+pub fn object(text: &str, start: usize, member: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), JsonError> {
     let mut scanner = Scanner::new(text, start);
     scanner.skip_space();
     scanner.object(member)?;
@@ -40,8 +40,8 @@ pub fn object(text: &str, start: usize, member: impl FnMut(Range<usize>, Range<u
 /// How many elements the list has that fills `text`.
 ///
 /// # Errors
-/// The first [`JsonFlaw`].
-pub fn list_len(text: &str) -> Result<usize, JsonFlaw> {
+/// The first [`JsonError`].
+pub fn list_len(text: &str) -> Result<usize, JsonError> {
     let mut scanner = Scanner::new(text, 0);
     let mut len = 0;
     scanner.list(|| len += 1)?;
@@ -63,7 +63,7 @@ impl<'a> Scanner<'a> {
         Self { text: text.as_bytes(), at: start, depth: 0 }
     }
 
-    fn value(&mut self) -> Result<(), JsonFlaw> {
+    fn value(&mut self) -> Result<(), JsonError> {
         match self.next() {
             Some(b'"') => self.string(),
             Some(b'{') => self.object(|_, _| ()),
@@ -75,7 +75,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn object(&mut self, mut member: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), JsonFlaw> {
+    fn object(&mut self, mut member: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), JsonError> {
         self.open(b'{')?;
         let mut more = !self.close(b'}');
         while more {
@@ -93,7 +93,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn list(&mut self, mut element: impl FnMut()) -> Result<(), JsonFlaw> {
+    fn list(&mut self, mut element: impl FnMut()) -> Result<(), JsonError> {
         self.open(b'[')?;
         let mut more = !self.close(b']');
         while more {
@@ -105,10 +105,10 @@ impl<'a> Scanner<'a> {
     }
 
     /// An opening bracket and the space behind it.
-    fn open(&mut self, bracket: u8) -> Result<(), JsonFlaw> {
+    fn open(&mut self, bracket: u8) -> Result<(), JsonError> {
         self.byte(bracket)?;
         if self.depth == MAX_DEPTH {
-            return Err(JsonFlaw::TooDeep(self.at - 1));
+            return Err(JsonError::TooDeep(self.at - 1));
         }
         self.depth += 1;
         self.skip_space();
@@ -124,7 +124,7 @@ impl<'a> Scanner<'a> {
 
     /// What follows an element: a comma, the space around it, and thus another element (`true`), or
     /// the closing bracket.
-    fn comma_or(&mut self, bracket: u8) -> Result<bool, JsonFlaw> {
+    fn comma_or(&mut self, bracket: u8) -> Result<bool, JsonError> {
         self.skip_space();
         if self.close(bracket) {
             return Ok(false);
@@ -134,7 +134,7 @@ impl<'a> Scanner<'a> {
         Ok(true)
     }
 
-    fn string(&mut self) -> Result<(), JsonFlaw> {
+    fn string(&mut self) -> Result<(), JsonError> {
         self.byte(b'"')?;
         let mut at = self.at;
         loop {
@@ -143,7 +143,7 @@ impl<'a> Scanner<'a> {
                 [b'"', ..] => break,
                 [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => at += 2,
                 [b'\\', b'u', ..] => at = self.after_unicode(at)?,
-                _ => return Err(JsonFlaw::Grammar(at)),
+                _ => return Err(JsonError::Grammar(at)),
             }
         }
         self.at = at + 1;
@@ -151,13 +151,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// Where the text goes on after a `\uXXXX` at `at`, or after the two that spell one character.
-    fn after_unicode(&self, at: usize) -> Result<usize, JsonFlaw> {
-        let unit = self.code_unit(at).ok_or(JsonFlaw::Grammar(at))?;
+    fn after_unicode(&self, at: usize) -> Result<usize, JsonError> {
+        let unit = self.code_unit(at).ok_or(JsonError::Grammar(at))?;
         if LEADING.contains(&unit) && self.code_unit(at + 6).is_some_and(|next| TRAILING.contains(&next)) {
             return Ok(at + 12);
         }
         if LEADING.contains(&unit) || TRAILING.contains(&unit) {
-            return Err(JsonFlaw::HalfSurrogate(at));
+            return Err(JsonError::HalfSurrogate(at));
         }
         Ok(at + 6)
     }
@@ -169,9 +169,9 @@ impl<'a> Scanner<'a> {
         hex.iter().try_fold(0, |unit, byte| Some(unit << 4 | digit(*byte)? as u16))
     }
 
-    fn number(&mut self) -> Result<(), JsonFlaw> {
+    fn number(&mut self) -> Result<(), JsonError> {
         self.take(b'-');
-        // A zero leads nothing: a digit behind it is a flaw to whoever reads on.
+        // A zero leads nothing: a digit behind it is an error for whoever reads on.
         if !self.take(b'0') {
             self.digits()?;
         }
@@ -186,26 +186,26 @@ impl<'a> Scanner<'a> {
     }
 
     /// One digit or more.
-    fn digits(&mut self) -> Result<(), JsonFlaw> {
+    fn digits(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         while self.next().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
         }
-        if self.at == start { Err(self.flaw()) } else { Ok(()) }
+        if self.at == start { Err(self.error()) } else { Ok(()) }
     }
 
-    fn word(&mut self, word: &[u8]) -> Result<(), JsonFlaw> {
+    fn word(&mut self, word: &[u8]) -> Result<(), JsonError> {
         if !self.text[self.at..].starts_with(word) {
-            return Err(self.flaw());
+            return Err(self.error());
         }
         self.at += word.len();
         Ok(())
     }
 
     /// The end of the text, and space before it.
-    fn end(&mut self) -> Result<(), JsonFlaw> {
+    fn end(&mut self) -> Result<(), JsonError> {
         self.skip_space();
-        if self.at == self.text.len() { Ok(()) } else { Err(self.flaw()) }
+        if self.at == self.text.len() { Ok(()) } else { Err(self.error()) }
     }
 
     fn skip_space(&mut self) {
@@ -214,8 +214,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn byte(&mut self, byte: u8) -> Result<(), JsonFlaw> {
-        if self.take(byte) { Ok(()) } else { Err(self.flaw()) }
+    fn byte(&mut self, byte: u8) -> Result<(), JsonError> {
+        if self.take(byte) { Ok(()) } else { Err(self.error()) }
     }
 
     /// Whether `byte` is next; goes behind it.
@@ -229,8 +229,8 @@ impl<'a> Scanner<'a> {
         self.text.get(self.at).copied()
     }
 
-    fn flaw(&self) -> JsonFlaw {
-        JsonFlaw::Grammar(self.at)
+    fn error(&self) -> JsonError {
+        JsonError::Grammar(self.at)
     }
 }
 
@@ -287,20 +287,20 @@ mod tests {
     use super::*;
 
     /// What becomes of one value, from its first byte on.
-    fn value(text: &str) -> Result<(), JsonFlaw> {
+    fn value(text: &str) -> Result<(), JsonError> {
         let mut scanner = Scanner::new(text, 0);
         scanner.value()?;
         scanner.end()
     }
 
-    fn check(text: impl AsRef<str>, expected: Result<(), JsonFlaw>) {
+    fn check(text: impl AsRef<str>, expected: Result<(), JsonError>) {
         assert_eq!(value(text.as_ref()), expected, "{}", text.as_ref());
     }
 
     #[test]
     fn nesting_is_counted_outside_strings_only() {
         let nested = |open: &str, close: &str, depth| open.repeat(depth) + &close.repeat(depth);
-        let too_deep = |at| Err(JsonFlaw::TooDeep(at));
+        let too_deep = |at| Err(JsonError::TooDeep(at));
         check(nested("[", "]", 128), Ok(()));
         check(nested("[", "]", 129), too_deep(128));
         check(format!("{}0{}", "{\"\":".repeat(128), "}".repeat(128)), Ok(()));
@@ -311,12 +311,12 @@ mod tests {
         check(format!("[\"{}\"]", "[".repeat(500)), Ok(()));
         check(format!("[\"\\\"{}\"]", "[".repeat(500)), Ok(()));
         check(format!("[\"\\\\\",{}", "[".repeat(128)), too_deep(133));
-        check(format!("\"{}", "[".repeat(500)), Err(JsonFlaw::Grammar(501)));
+        check(format!("\"{}", "[".repeat(500)), Err(JsonError::Grammar(501)));
     }
 
     #[test]
     fn surrogates_come_in_pairs() {
-        let half = |at| Err(JsonFlaw::HalfSurrogate(at));
+        let half = |at| Err(JsonError::HalfSurrogate(at));
         check(r#""\ud83d\ude00 \uD83D\uDE00 \u00e9 \uE000""#, Ok(()));
         check(r#""\ud83d""#, half(1));
         check(r#""ab\ude00""#, half(3));
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_flaw_is_reported_with_its_place() {
+    fn the_first_error_is_reported_with_its_place() {
         let cases = [
             ("", 0),
             ("\"", 1),
@@ -349,7 +349,7 @@ mod tests {
             ("null null", 5),
         ];
         for (text, at) in cases {
-            check(text, Err(JsonFlaw::Grammar(at)));
+            check(text, Err(JsonError::Grammar(at)));
         }
     }
 
@@ -359,8 +359,8 @@ mod tests {
         let mut found = Vec::new();
         assert_eq!(object(text, 2, |name, value| found.push((&text[name], &text[value]))), Ok(()));
         assert_eq!(found, [(r#""a""#, r#"[1, {"b": 2}]"#), (r#""\u0063""#, r#""}""#)]);
-        assert_eq!(object("[]", 0, |_, _| ()), Err(JsonFlaw::Grammar(0)));
-        assert_eq!(object("{} {}", 0, |_, _| ()), Err(JsonFlaw::Grammar(3)));
+        assert_eq!(object("[]", 0, |_, _| ()), Err(JsonError::Grammar(0)));
+        assert_eq!(object("{} {}", 0, |_, _| ()), Err(JsonError::Grammar(3)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::domain::call::Endpoint;
 use crate::domain::secret::Secret;
 use crate::protocol::Grammar;
 use crate::protocol::json::edit::EditedBody;
-use crate::upstream::client::{ClientTls, Link, Pool};
+use crate::upstream::client::{ClientTls, ConnectionOptions, ConnectionPool};
 use crate::upstream::{AttemptError, BuildError, OpenAiSetup, ProviderSetup, UpstreamRequest};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 /// One host.
 pub(super) struct OpenAiHost {
-    pool: Pool,
+    pool: ConnectionPool,
     /// By position in [`Endpoint::ALL`].
     urls: [Url; Endpoint::ALL.len()],
     /// Whole `Authorization` values.
@@ -31,9 +31,12 @@ impl OpenAiHost {
     pub(super) fn build(provider: &ProviderSetup, setup: &OpenAiSetup, tls: &ClientTls) -> Result<Self, BuildError> {
         let base = base_url(&setup.base_url)
             .map_err(|problem| BuildError::BaseUrl { provider: provider.name.clone(), problem })?;
-        let link =
-            Link { tls: base.scheme() == "https", http2: setup.http2, connect_timeout: provider.connect_timeout };
-        let pool = Pool::build(link, tls.clone()).map_err(|error| BuildError::Client {
+        let options = ConnectionOptions {
+            tls: base.scheme() == "https",
+            http2: setup.http2,
+            connect_timeout: provider.connect_timeout,
+        };
+        let pool = ConnectionPool::build(options, tls.clone()).map_err(|error| BuildError::Client {
             provider: provider.name.clone(),
             problem: error.without_url().to_string(),
         })?;
@@ -43,7 +46,7 @@ impl OpenAiHost {
             pool,
             urls: Endpoint::ALL.map(|endpoint| url_of(&base, endpoint)),
             credentials: credentials.collect::<Result<_, _>>()?,
-            grammar: Grammar::Chat(setup.quirks),
+            grammar: Grammar::Chat(setup.quirks()),
         })
     }
 

@@ -9,7 +9,7 @@
 mod answer;
 
 use super::{ReplySource, UpstreamReply};
-use crate::domain::quirks::ChatQuirks;
+use crate::protocol::chat::answer::ChatQuirks;
 use crate::protocol::{Dialect, ErrorDetails, Grammar};
 use crate::upstream::{SimSetup, UpstreamRequest};
 use answer::SimAnswer;
@@ -117,7 +117,7 @@ enum SimScript {
     Whole(SimAnswer),
     /// These bytes.
     Text(Bytes),
-    /// Nothing.
+    /// Everything is written.
     Over,
 }
 

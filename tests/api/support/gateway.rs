@@ -18,7 +18,7 @@ use tierway::clock::Clock;
 use tierway::config::{ConfigSource, Environment, Snapshot, load};
 use tierway::domain::receipt::Receipt;
 use tierway::domain::secret::Secret;
-use tierway::http::App;
+use tierway::http::AppState;
 use tierway::http::conn::lifecycle::Lifecycle;
 use tierway::random::Rng;
 use tierway::relay::Relay;
@@ -27,7 +27,7 @@ use tierway::store::Stores;
 use tierway::store::memory::{MemoryCounters, MemoryLedger};
 use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
-use tierway::telemetry::metrics::BuildInfo;
+use tierway::telemetry::metrics::BuildMetadata;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -59,7 +59,7 @@ pub struct TestGateway {
     /// Its metrics and logs.
     pub telemetry: Arc<Telemetry>,
     /// The state its HTTP handlers share.
-    pub app: Arc<App>,
+    pub app: Arc<AppState>,
     counters: Arc<MemoryCounters>,
     access: SharedBuffer,
     runtime: Option<Runtime>,
@@ -91,7 +91,7 @@ impl TestGateway {
     ) -> Self {
         let access = SharedBuffer::default();
         let log = AccessLog::to_writer(Box::new(access.clone()));
-        let telemetry = Arc::new(Telemetry::new(log, BuildInfo { version: "0.0.0-test", revision: None }));
+        let telemetry = Arc::new(Telemetry::new(log, BuildMetadata { version: "0.0.0-test", revision: None }));
         let token = Some(Secret::new(ADMIN_TOKEN));
         let gateway = Gateway::build(snapshot, token, telemetry.clone(), Rng::seeded(seed), Clock, stores)
             .unwrap_or_else(|error| panic!("the gateway cannot be built: {error}"));

@@ -7,7 +7,7 @@
 use crate::domain::call::{Call, Endpoint};
 use crate::domain::random::{FNV_BASIS, RandomValue, fnv1a};
 use crate::domain::usage::Usage;
-use crate::protocol::chat::write::{ChatWriter, ChoicePiece};
+use crate::protocol::chat::write::{ChatWriter, ChoiceFrame};
 use bytes::BytesMut;
 use std::sync::Arc;
 
@@ -89,19 +89,19 @@ impl SimAnswer {
     /// after the last of them come usage and the stream's end.
     pub(super) fn write_step(&self, step: u64, out: &mut BytesMut) {
         let writer = self.writer();
-        let piece = |index| ChoicePiece { index, ..ChoicePiece::default() };
+        let piece = |index| ChoiceFrame { index, ..ChoiceFrame::default() };
         if step == 0 && self.endpoint == Endpoint::Chat {
             for choice in 0..self.lengths.len() {
-                let first = ChoicePiece { role: Some("assistant"), content: Some(""), ..piece(choice) };
+                let first = ChoiceFrame { role: Some("assistant"), content: Some(""), ..piece(choice) };
                 writer.write_piece(first, out);
             }
         }
         for (choice, (length, cut)) in self.lengths.iter().enumerate() {
             if step < *length {
-                let next = ChoicePiece { content: Some(self.token(choice, step)), ..piece(choice) };
+                let next = ChoiceFrame { content: Some(self.token(choice, step)), ..piece(choice) };
                 writer.write_piece(next, out);
             } else if step == *length {
-                let last = ChoicePiece { finish_reason: Some(finish_reason(*cut)), ..piece(choice) };
+                let last = ChoiceFrame { finish_reason: Some(finish_reason(*cut)), ..piece(choice) };
                 writer.write_piece(last, out);
             }
         }

@@ -5,7 +5,7 @@
 
 use crate::domain::refusal::Refusal;
 use crate::http::error::ApiError;
-use crate::http::{App, ingress};
+use crate::http::{AppState, ingress};
 use crate::protocol::chat::models::{ModelEntry, ModelList};
 use crate::relay::ListedModel;
 use axum::extract::rejection::PathRejection;
@@ -16,7 +16,7 @@ use http::{HeaderMap, Uri};
 use std::sync::Arc;
 
 /// Every model, alias, tier and `Pro/` name this key may use.
-pub async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+pub async fn list(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Response {
     match app.relay.names(ingress::key(&headers).as_ref()) {
         Ok(names) => json(ModelList::new(names.iter().map(listed_model)).json()),
         Err(refusal) => ApiError::refused(&refusal).response(),
@@ -25,7 +25,7 @@ pub async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
 
 /// One of them. Names hold slashes, written as they are or as `%2F`.
 pub async fn retrieve(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     id: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
