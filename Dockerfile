@@ -1,7 +1,7 @@
 # The image of Tierway: `docker build -t tierway .`
 #
 # Two stages: Rust to build, and distroless "cc" to run, which has glibc, libgcc, CA certificates and
-# nothing else: no shell, no package manager. Both are Debian 12, so that the binary meets the glibc
+# nothing else: no shell, no package manager. Both are Debian 12, so that the binary runs with the glibc
 # it was linked against. RUN steps use relative paths: tests/ops/replay_dockerfile.py replays them
 # where there is no container engine.
 
@@ -34,8 +34,8 @@ USER 65532:65532
 WORKDIR /var/lib/tierway
 VOLUME /var/lib/tierway
 
-# Inside a container, loopback would be reached by nobody, and only the volume outlives it. Both
-# overrule the file.
+# Inside a container, loopback cannot be reached from outside, and only the volume outlives it. Both
+# override the file.
 ENV TIERWAY__SERVER__LISTEN=0.0.0.0:8080 \
     TIERWAY__STORE__URL=sqlite:/var/lib/tierway/tierway.db
 EXPOSE 8080

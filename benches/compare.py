@@ -246,7 +246,7 @@ def run(args, folder):
         open_streams = growth.many_streams(args, folder, loads, contenders)
         grown = growth.growth(args, folder, loads, mock_port)
         account = money.money(args, folder, loads, mock_port, TIERWAY)
-    return {"figures": figures, "crowd": open_streams, "growth": grown, "money": account}, lengths
+    return {"figures": figures, "open_streams": open_streams, "growth": grown, "money": account}, lengths
 
 
 def interleaved(gateways, loads, mock_port):

@@ -195,7 +195,7 @@ def plot_name(measure):
 
 
 def text(seen, lengths, about):
-    figures, open_streams = seen["figures"], seen["crowd"]
+    figures, open_streams = seen["figures"], seen["open_streams"]
     keys, deployments = by_shape(seen["growth"])
     rows = {row.measure: row.name for row in ROWS}
     plots = "\n".join(f"![{rows[measure]}]({plot_name(measure)}.svg)" for measure in PLOTS)

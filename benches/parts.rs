@@ -2,8 +2,7 @@
 //! attempt from its request to its last byte, and the access line.
 //!
 //! Only through public functions: edits and the meter are timed where they happen, inside an attempt over
-//! loopback. `benches/compare.py` says what
-//! the whole costs; this says which part has grown.
+//! loopback. `benches/compare.py` says what the whole costs; this says which part has grown.
 
 #[path = "parts/access_line.rs"]
 mod access_line;
@@ -53,7 +52,7 @@ criterion_main!(parts);
 // --- the client's body ------------------------------------------------------------------------
 
 fn reading(c: &mut Criterion) {
-    let mut group = c.benchmark_group("peek");
+    let mut group = c.benchmark_group("read_request");
     let small = r#"{"model":"deepseek-ai/DeepSeek-V4-Flash","messages":[{"role":"user","content":"Hello!"}]}"#;
     let bodies = [
         ("90 bytes", Bytes::from_static(small.as_bytes())),

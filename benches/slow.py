@@ -1,6 +1,6 @@
 """Thousands of deliberately slow clients, beside normal requests at a fixed rate: `make slow`.
 
-The release binary on a core of its own; honest requests and slow clients share the other with the
+The release binary on a core of its own; normal requests and slow clients share the other with the
 provider. The same honest load goes directly to the provider at the same time: its latency there
 is caused by the machine, not by the gateway.
 
@@ -24,7 +24,7 @@ RATE = 100
 SECONDS = 6
 #: Time for slowhttptest to open its connections, in seconds.
 RAMP = 5
-#: Longest time that gateway and provider may be busy with the new connections before the honest requests are timed.
+#: Longest time that gateway and provider may be busy with the new connections before the normal requests are timed.
 SETTLE = 20
 
 CONFIG = """
@@ -219,7 +219,7 @@ never retried.
   open is fewer.
 - **busy with them**: how long gateway and provider were busy after all had connected: thousands
   of streams are relayed until every buffer between provider and client is full. A request in that time queues
-  behind them, as behind any load that fills a core; the honest requests are timed after it, at most {SETTLE} s later.
+  behind them, as behind any load that fills a core; the normal requests are timed after it, at most {SETTLE} s later.
 - **MiB**: resident memory of the gateway at the end of each manner, the same process throughout.
 
 {about["cpu"]}, {about["cores"]} cores, Linux {about["kernel"]}, load average at the start {about["load"]}. The gateway has core {args.gateway_core}, everything

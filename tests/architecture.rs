@@ -81,7 +81,7 @@ fn one_module_knows_the_json_of_model_apis() {
 }
 
 #[test]
-fn time_and_chance_are_asked_in_one_place_each() {
+fn time_and_random_bytes_are_read_in_one_file_each() {
     assert_kept(rules::one_clock_one_rng(all_sources()));
 }
 

@@ -229,7 +229,7 @@ fn what_is_not_built_is_refused_unless_allowed() {
 }
 
 #[test]
-fn receipts_are_kept_beside_the_file_and_the_demo_keeps_none() {
+fn a_file_has_a_database_beside_it_and_the_demo_has_none() {
     let place = Place::with(CONFIG);
     let gateway = place.serve(&["serve"]);
     assert_eq!(gateway.chat(APP_KEY, "acme/small").0, 200);

@@ -522,7 +522,7 @@ fn the_effective_configuration_reads_as_a_file() {
 }
 
 #[test]
-fn the_gateways_own_region_is_preferred_where_somebody_serves() {
+fn the_gateways_own_region_is_preferred_where_it_can_serve() {
     let check = |region: &str, expected: Option<&str>| {
         let snapshot = loaded(&format!("{LEAST}[routing]\nregion = \"{region}\"\n"), &TestEnvironment::default());
         let home = snapshot.table.settings.home.map(|id| &**snapshot.table.region(id));

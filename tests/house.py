@@ -336,7 +336,7 @@ def read_tree(texts, at, stem, leaves):
 
 def without_parents(edges):
     """The edges but those from a part of a module up to the `mod.rs` above it: what a module shares among
-    its parts stands there, and it uses its parts. Also how many such pairs use each other."""
+    its parts is there, and it uses its parts. Also how many such pairs use each other."""
     kept, pairs = defaultdict(set), 0
     for file, used in edges.items():
         for target in used:
@@ -419,12 +419,12 @@ def main():
             broken.append(f"{name} in {source.file} has {count} lines")
 
     print("\nLines of code by module")
-    rooms = defaultdict(list)
+    modules = defaultdict(list)
     for file, count in lines.items():
-        rooms[file.split("/")[0].removesuffix(".rs")].append(count)
-    for room, counts in sorted(rooms.items(), key=lambda item: -sum(item[1])):
+        modules[file.split("/")[0].removesuffix(".rs")].append(count)
+    for module, counts in sorted(modules.items(), key=lambda item: -sum(item[1])):
         files = sum(1 for count in counts if count)
-        print(f"  {sum(counts):5}  {room:12} {files} {'file' if files == 1 else 'files'}")
+        print(f"  {sum(counts):5}  {module:12} {files} {'file' if files == 1 else 'files'}")
     print(f"  {sum(lines.values()):5}  in all")
 
     print("\nLongest files")
@@ -487,9 +487,9 @@ def self_test():
     assert found({"r/mod.rs": "mod a;\npub use a::A;\nstruct M;", "r/a.rs": "use super::M;\nstruct A;"}) == []
     ring = {f"r/{a}.rs": f"use super::{b}::X;\nstruct X;" for a, b in (("a", "b"), ("b", "c"), ("c", "a"))}
     assert found({"r/mod.rs": "", **ring}) == [(("r/a.rs", "r/b.rs", "r/c.rs"), None)]
-    # What a module shares among its parts stands in its mod.rs.
+    # What a module shares among its parts is in its mod.rs.
     assert found({"r/mod.rs": "mod a;\nuse a::A;\nstruct M;", "r/a.rs": "use super::M;\nstruct A;"}) == []
-    # Modules may use each other's neighbours only by ROOMS; that is another test's.
+    # Which top-level modules may use each other is checked by tests/architecture.rs.
     assert found({"r/a.rs": "use crate::s::X;\nstruct X;", "s.rs": "use crate::r::a::X;\nstruct X;"}) == []
     print("the readers find what they should")
     return 0

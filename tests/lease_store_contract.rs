@@ -445,7 +445,7 @@ async fn a_hold_belongs_to_the_window_it_was_made_in() {
 }
 
 #[tokio::test]
-async fn a_process_that_begins_again_behind_the_clock_finds_the_later_window() {
+async fn a_process_that_restarts_with_an_earlier_clock_finds_the_later_window() {
     let lease_store = Arc::new(MemoryLeaseStore::default());
     let first = BudgetPool::new(lease_store.clone());
     let hold = taken(&first, &first.budget_account(&daily(100), DAY_MS), 80, DAY_MS).await.expect("it fits");
@@ -542,7 +542,7 @@ impl LeaseStore for Panics {
 }
 
 #[tokio::test]
-async fn a_lease_store_that_fails_badly_leaves_nobody_waiting() {
+async fn a_lease_store_that_panics_leaves_no_request_waiting() {
     let budget_pool = BudgetPool::new(Arc::new(Panics));
     let budget_account = budget_pool.budget_account(&daily(100), 0);
     for _ in 0..2 {
@@ -558,7 +558,7 @@ fn sqlite(place: &tempfile::TempDir) -> (Arc<dyn LeaseStore>, WriterGuard) {
 }
 
 #[test]
-fn what_a_process_leaves_leased_counts_as_spent() {
+fn what_a_killed_process_had_leased_counts_as_spent() {
     let place = tempfile::tempdir().expect("a folder");
     let (lease_store, guard) = sqlite(&place);
     let client = Client::at(lease_store);

@@ -6,14 +6,14 @@
 //! compares every step with the invariants. Each invariant is shown to catch a mutant that breaks only that one.
 //!
 //! `TIERWAY_SIM_SEEDS=n` runs more days, `TIERWAY_SIM_SEED=n` runs one and prints its every step.
-//! Start reading in `engine.rs`, then `laws.rs`.
+//! Start reading in `engine.rs`, then `invariants.rs`.
 
-#[path = "simulation/books.rs"]
-mod books;
 #[path = "simulation/engine.rs"]
 mod engine;
-#[path = "simulation/laws.rs"]
-mod laws;
+#[path = "simulation/expected_balances.rs"]
+mod expected_balances;
+#[path = "simulation/invariants.rs"]
+mod invariants;
 #[path = "simulation/money.rs"]
 mod money;
 #[path = "simulation/mutant.rs"]
@@ -24,7 +24,7 @@ mod provider;
 mod world;
 
 use engine::Run;
-use laws::{Coverage, Invariant, Violation};
+use invariants::{Coverage, Invariant, Violation};
 use mutant::Mutant;
 use provider::{Behaviour, Script};
 use std::collections::BTreeSet;
@@ -124,11 +124,11 @@ fn each_mutant_is_caught_by_its_invariant_and_by_no_other() {
             .filter(|seed| (World::of(*seed).kind == WorldKind::Survival) == (invariant == Invariant::Survival));
         let found = days.filter_map(|seed| run_seed(seed, &telemetry, Some(mutant)).0);
         let found: Vec<Violation> = found.collect();
-        let laws: BTreeSet<Invariant> = found.iter().map(|violation| violation.invariant).collect();
+        let broken: BTreeSet<Invariant> = found.iter().map(|violation| violation.invariant).collect();
         let first = found.iter().find(|violation| violation.invariant != invariant);
         println!("{:>4} days catch {mutant:?} by {invariant:?}", found.len());
         assert_eq!(
-            laws,
+            broken,
             BTreeSet::from([invariant]),
             "{mutant:?}: {}",
             first.map_or(String::new(), Violation::to_string)

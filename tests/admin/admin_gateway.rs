@@ -47,25 +47,25 @@ impl AdminGateway {
         let keyring = Arc::new(Keyring::open(register).await.expect("it is read"));
         let sqlite = Arc::new(sqlite);
         let memory = Arc::new(MemoryLedger::default());
-        let books = Stores {
+        let stores = Stores {
             ledger: Arc::new(Both(memory.clone(), sqlite.clone())),
             lease_store: sqlite,
             keyring,
             reports: Some(Arc::new(SqliteReports::of(&path)) as Arc<dyn Reports>),
         };
-        Self::with(memory, books, folder, Some(writing)).await
+        Self::with(memory, stores, folder, Some(writing)).await
     }
 
     /// Without one.
     pub async fn without_database() -> Self {
         let ledger = Arc::new(MemoryLedger::default());
-        let books = Stores { ledger: ledger.clone(), ..Stores::memory().await };
-        Self::with(ledger, books, tempfile::tempdir().expect("a temporary directory"), None).await
+        let stores = Stores { ledger: ledger.clone(), ..Stores::memory().await };
+        Self::with(ledger, stores, tempfile::tempdir().expect("a temporary directory"), None).await
     }
 
     async fn with(
         memory: Arc<MemoryLedger>,
-        books: Stores,
+        stores: Stores,
         folder: tempfile::TempDir,
         writing: Option<WriterGuard>,
     ) -> Self {
@@ -75,7 +75,7 @@ impl AdminGateway {
             ..ChatAnswer::default()
         }));
         let config = config(&provider);
-        let gateway = TestGateway::start_with_stores(compile(&config), 1, memory, books).await;
+        let gateway = TestGateway::start_with_stores(compile(&config), 1, memory, stores).await;
         let answer = send(&gateway, "GET", "/admin/v1/openapi.json", &bearer(ADMIN_TOKEN), None).await;
         let document = Document::of(answer.json());
         let secrets = Mutex::new(vec![KEY.to_owned(), hash(KEY), ADMIN_TOKEN.to_owned(), VIEWER_TOKEN.to_owned()]);

@@ -8,7 +8,7 @@ fn secret(issued: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_key_is_made_used_rotated_and_taken_away() {
+async fn a_key_is_created_used_rotated_and_disabled() {
     let admin = AdminGateway::start().await;
     let made = admin.done(201, "POST", "/admin/v1/keys", Some(json!({ "name": "app-2", "policy": "standard" }))).await;
     let first = secret(&made);
@@ -108,7 +108,7 @@ async fn a_secret_that_exists_is_imported_by_its_hash() {
 }
 
 #[tokio::test]
-async fn a_team_shares_a_budget_that_its_keys_feel_at_once() {
+async fn a_teams_budget_applies_to_all_its_keys_at_once() {
     let admin = AdminGateway::start().await;
     let team = json!({ "name": "growth", "budget": { "limit": "0.000001", "window": "month" } });
     let made = admin.done(201, "POST", "/admin/v1/teams", Some(team)).await;

@@ -65,7 +65,7 @@ async fn the_document_and_the_router_have_the_same_operations() {
 }
 
 #[tokio::test]
-async fn a_token_opens_what_its_role_may_do_and_nothing_else() {
+async fn a_token_permits_what_its_role_may_do_and_nothing_else() {
     let (admin, request) = with_examples().await;
     let before = admin.state().await;
     let mut tried = 0;

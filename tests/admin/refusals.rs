@@ -67,7 +67,7 @@ async fn credit_is_one_holders_who_is_there() {
 
 /// After a reload with another token, the new token is valid and the old one is not.
 #[tokio::test]
-async fn a_reload_takes_up_another_viewer_token() {
+async fn a_reload_applies_another_viewer_token() {
     let admin = AdminGateway::start().await;
     let look = async || admin.ask("GET", "/admin/v1/keys", &bearer(VIEWER_TOKEN), None).await.status;
     assert_eq!(look().await, 200);

@@ -65,7 +65,7 @@ async fn a_limit_counts_only_the_requests_of_its_own_key() {
 }
 
 #[tokio::test]
-async fn failures_of_one_key_block_nothing_for_the_other() {
+async fn failures_of_one_key_do_not_affect_another() {
     let (gateway, provider) = twins("", "").await;
     let (fails, answers) = (Fault::Status500.script().expect("a script"), chat(ChatAnswer::default()));
     provider.answers(Script::by(move |request| match request.json()["user"].is_string() {

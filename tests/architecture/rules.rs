@@ -53,8 +53,8 @@ const WITHOUT_MODEL_JSON: &[&str] = &["src/upstream/", "src/relay/", "src/http/"
 /// Files below them with a JSON of their own.
 const OWN_JSON: &[&str] = &["src/http/admin/", "src/http/ops.rs"];
 
-/// Who may lift the ban of clippy.toml on asking the system for time and chance, besides one file
-/// of chance. `lib.rs` lifts it for unit tests.
+/// Who may lift the ban of clippy.toml on asking the system for time and random bytes, besides one file that
+/// draws random bytes. `lib.rs` lifts it for unit tests.
 const ASKS_THE_SYSTEM: &[&str] = &["src/clock.rs", "src/lib.rs"];
 
 /// Places that exist on one machine only, and the registry hosts a lock file must not pin.
@@ -111,10 +111,10 @@ pub fn imports(source: &Source, exports: &ReExports) -> Vec<Breach> {
     out
 }
 
-/// The laws the table itself must obey, whatever rows are added.
+/// The rules for the table itself, whatever rows are added.
 pub fn table_of_imports(table: &[(&str, &[&str])]) -> Vec<Breach> {
     const ADAPTERS: [&str; 4] = ["config", "telemetry", "store", "upstream"];
-    let law = |module: &str, used: &str| match (module, used) {
+    let reason_against = |module: &str, used: &str| match (module, used) {
         ("domain" | "clock", _) => Some("nothing is below it"),
         ("http", "store" | "upstream") => Some("http reaches them through relay and admin"),
         ("config" | "telemetry" | "store" | "relay" | "admin", "protocol") => {
@@ -129,7 +129,7 @@ pub fn table_of_imports(table: &[(&str, &[&str])]) -> Vec<Breach> {
     let pairs = table.iter().flat_map(|(module, permitted)| permitted.iter().map(move |used| (*module, *used)));
     pairs
         .filter_map(|(module, used)| {
-            law(module, used).map(|why| Breach {
+            reason_against(module, used).map(|why| Breach {
                 file: "tests/architecture.rs".to_owned(),
                 line: 1,
                 rule: format!("ROOMS lets `{module}` use `{used}`: {why}"),
@@ -240,8 +240,8 @@ pub fn one_clock_one_rng(sources: &[Source]) -> Vec<Breach> {
             paths.find(|path| contains(path, &["disallowed_methods"])).map(|path| (source, path))
         })
         .collect();
-    let one_place_of_chance = 1;
-    if lifting.len() <= one_place_of_chance {
+    let files_that_may = 1;
+    if lifting.len() <= files_that_may {
         return Vec::new();
     }
     let places = lifting.iter();
@@ -250,8 +250,8 @@ pub fn one_clock_one_rng(sources: &[Source]) -> Vec<Breach> {
             breach(
                 source,
                 path,
-                format!("{} files besides clock.rs lift the ban on time and chance", lifting.len()),
-                "keep one place of chance; everywhere else take `now` or a `Draw` as an argument",
+                format!("{} files besides clock.rs lift the ban on system time and random bytes", lifting.len()),
+                "draw random bytes in one file; everywhere else take `now` or a `RandomValue` as an argument",
             )
         })
         .collect()
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_place_of_chance_is_found() {
+    fn a_second_file_that_draws_random_bytes_is_found() {
         let lifting = |file: &str| Source::parse(file, "#![allow(clippy::disallowed_methods)]");
         let check = |files: &[&str], expected: usize| {
             let sources: Vec<Source> = files.iter().map(|file| lifting(file)).collect();

@@ -62,7 +62,7 @@ fn explanation(code: i32, args: &str) -> String {
 }
 
 #[test]
-fn a_explanation_is_reported_from_the_top() {
+fn an_explanation_begins_with_what_the_name_means() {
     insta::assert_snapshot!("alias", explanation(0, "--model auto --stream"));
     insta::assert_snapshot!("alias_for_a_policy", explanation(0, "--model auto --policy small"));
     insta::assert_snapshot!("tier_that_draws", explanation(0, "--model drawn"));
@@ -89,7 +89,7 @@ fn a_sticky_alias_is_reported_for_a_key_and_drawn_for_a_policy() {
 }
 
 #[test]
-fn json_tells_the_same() {
+fn json_has_the_same_content() {
     let json: serde_json::Value =
         serde_json::from_str(&explanation(0, "--model auto --policy small --json")).expect("JSON");
     assert_eq!(json["ways"][0]["percent"], 100.0);
@@ -119,7 +119,7 @@ fn wrong_names_are_wrong_usage() {
 }
 
 #[test]
-fn a_wrong_configuration_is_said_as_by_check() {
+fn a_wrong_configuration_is_reported_as_by_check() {
     let output = Workspace::with("[serverr]\n").run(&["explain", "--model", "a"]);
     assert_eq!(output.status.code(), Some(78));
     assert!(text(&output.stderr).contains("serverr"));

@@ -34,7 +34,7 @@ fn every_set_of_keys_gives_a_file_that_checks() {
 }
 
 #[test]
-fn what_it_says_next_works_as_pasted() {
+fn the_commands_that_init_prints_work_as_pasted() {
     let workspace = Workspace::empty();
     std::fs::create_dir(workspace.path("my files")).expect("a directory");
     let output = workspace.run(&["init", "--output", "my files/gateway.toml"]);
@@ -53,7 +53,7 @@ fn what_it_says_next_works_as_pasted() {
 }
 
 #[test]
-fn a_file_is_replaced_only_when_reported() {
+fn a_file_is_replaced_only_with_force() {
     let workspace = Workspace::with("# mine\n");
     let output = workspace.run(&["init"]);
     assert_eq!(output.status.code(), Some(1));

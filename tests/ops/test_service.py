@@ -51,7 +51,7 @@ def test_the_parts_of_compose_find_one_another():
     assert f"./config/grafana/tierway.json:{home}:ro" in grafana["volumes"]
 
 
-def test_nobody_is_killed_while_draining(leaving_s):
+def test_no_process_is_killed_while_draining(leaving_s):
     assert int(COMPOSE["services"]["tierway"]["stop_grace_period"].removesuffix("s")) > leaving_s
     assert int(re.search(r"^TimeoutStopSec=(\d+)s$", UNIT.read_text(), re.M)[1]) > leaving_s
 

@@ -56,7 +56,7 @@ fn a_teams_budget_holds_for_its_keys() {
 
 /// How long a key still works after the command that disabled it has returned.
 #[test]
-fn a_key_that_is_taken_away_is_refused_soon() {
+fn a_key_that_is_disabled_is_refused_soon() {
     let place = Place::new();
     let gateway = place.serve();
     let mut slowest = Duration::ZERO;
@@ -104,7 +104,7 @@ fn stored_keys_alone_are_enough() {
 
 /// Commands that run at the same time, before there is a database.
 #[test]
-fn commands_that_all_find_no_database_make_one_together() {
+fn commands_that_start_at_once_without_a_database_create_one() {
     let place = Place::new();
     let create = |nth: usize| {
         let name = format!("key-{nth}");

@@ -72,7 +72,7 @@ impl Load {
 }
 
 #[test]
-fn a_rotation_under_load_fails_nobody_and_each_secrets_last_use_is_shown() {
+fn no_request_fails_during_a_rotation_and_each_secrets_last_use_is_shown() {
     let place = Place::new();
     let gateway = place.serve();
     let old = place.created("busy");

@@ -4,7 +4,7 @@
 //! at scripted deployments, and reports how they ended. The checker gets every step.
 //! Start reading in [`run`].
 
-use crate::laws::{AttemptStart, Checker, Coverage, CoverageEvent, End, SentAttempt, Violation};
+use crate::invariants::{AttemptStart, Checker, Coverage, CoverageEvent, End, SentAttempt, Violation};
 use crate::money::BudgetSimulation;
 use crate::mutant::Mutant;
 use crate::provider::ScriptedOutcome;

@@ -1,11 +1,11 @@
 //! The budgets of a day: the real budget pool over a lease store that fails at times, and crashes that lose leases.
 //!
-//! It must never check an invariant: it reports what is held, settled and served to [`Books`], which counts for
+//! It must never check an invariant: it reports what is held, settled and served to [`ExpectedBalances`], which counts for
 //! itself. The rules of payment are those of `relay/spend.rs`. The futures of the budget pool run on a runtime
 //! with one thread and no clock, so that a day stays repeatable.
 //! Start reading in [`BudgetSimulation::hold`].
 
-use crate::books::{Books, Violated};
+use crate::expected_balances::{ExpectedBalances, Violated};
 use crate::mutant::Mutant;
 use crate::world::{Money, SimRng, World};
 use std::collections::BTreeMap;
@@ -67,7 +67,7 @@ pub struct BudgetSimulation<'w> {
     budgets: Vec<Vec<Budget>>,
     budget_accounts: Vec<Vec<Arc<BudgetAccount>>>,
     holds: Vec<Option<Hold>>,
-    books: Books,
+    expected_balances: ExpectedBalances,
     /// For random usage.
     rng: SimRng,
 }
@@ -85,7 +85,7 @@ impl<'w> BudgetSimulation<'w> {
             budgets: Vec::new(),
             budget_accounts: Vec::new(),
             holds: world.planned_requests.iter().map(|_| None).collect(),
-            books: Books::default(),
+            expected_balances: ExpectedBalances::default(),
             rng: SimRng::seeded(world.seed ^ 0x6c75_636b),
         })
     }
@@ -107,10 +107,10 @@ impl<'w> BudgetSimulation<'w> {
 
     /// Opens the current windows, where one has ended: reading the account statuses does that.
     fn open_current_windows(&mut self, clock: i64) {
-        if self.books.has_ended(clock) {
+        if self.expected_balances.has_ended(clock) {
             self.budget_pool.statuses(clock);
             for budget in self.budgets.iter().flatten() {
-                self.books.window(budget, clock, self.lease_store.latest(&budget.account));
+                self.expected_balances.window(budget, clock, self.lease_store.latest(&budget.account));
             }
         }
     }
@@ -127,7 +127,7 @@ impl<'w> BudgetSimulation<'w> {
         match held {
             Ok(hold) => {
                 self.holds[request] = Some(hold);
-                self.books.held(request, &self.budgets[client], amount)?;
+                self.expected_balances.held(request, &self.budgets[client], amount)?;
                 Ok(Answer::Held)
             }
             Err(HoldError::Over(_)) => Ok(Answer::Over),
@@ -145,7 +145,7 @@ impl<'w> BudgetSimulation<'w> {
         if let Some(hold) = &mut self.holds[request] {
             hold.sent();
         }
-        self.books.sent(request, worst)
+        self.expected_balances.sent(request, worst)
     }
 
     /// That attempt will not be charged for.
@@ -162,7 +162,7 @@ impl<'w> BudgetSimulation<'w> {
 
     /// A provider charges `amount` for `request`.
     pub fn served(&mut self, request: usize, amount: NanoUsd) {
-        self.books.served(request, amount);
+        self.expected_balances.served(request, amount);
     }
 
     /// Settles the hold of `request` with `actual`.
@@ -175,14 +175,14 @@ impl<'w> BudgetSimulation<'w> {
             charges.iter_mut().zip(windows).for_each(|(charge, window)| charge.span = window.at(clock));
         }
         self.lease_store.write_off(&charges);
-        self.books.settled(request, actual, &charges)
+        self.expected_balances.settled(request, actual, &charges)
     }
 
     /// Releases the hold of `request`, if there is one.
     pub fn release(&mut self, request: usize) {
         if let Some(hold) = self.holds[request].take() {
             hold.release();
-            self.books.released(request);
+            self.expected_balances.released(request);
         }
     }
 
@@ -206,7 +206,7 @@ impl<'w> BudgetSimulation<'w> {
         self.runtime = runtime();
         self.lease_store.book_leases_as_spent();
         self.budget_pool = BudgetPool::new(self.lease_store.clone());
-        let kept = self.books.crashed(|account, span| self.lease_store.spent(account, span));
+        let kept = self.expected_balances.crashed(|account, span| self.lease_store.spent(account, span));
         self.open_budget_accounts(now);
         kept
     }
@@ -214,7 +214,8 @@ impl<'w> BudgetSimulation<'w> {
     /// The process stops normally.
     pub fn close(self) -> Result<(), Violated> {
         self.runtime.block_on(self.budget_pool.close());
-        self.books.close(self.lease_store.inner.leased(), |account, span| self.lease_store.spent(account, span))
+        self.expected_balances
+            .close(self.lease_store.inner.leased(), |account, span| self.lease_store.spent(account, span))
     }
 }
 

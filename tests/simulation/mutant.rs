@@ -3,7 +3,7 @@
 //! A mutant must never differ in more than one step: it wraps the real decision and changes one answer of it.
 //! Start reading in [`Mutant`].
 
-use crate::laws::Invariant;
+use crate::invariants::Invariant;
 use crate::world::World;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

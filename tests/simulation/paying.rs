@@ -4,8 +4,8 @@
 //! Start reading in [`Simulation::hold_first`]; the end of a request is [`Simulation::end`].
 
 use super::{ActiveTable, Running, Simulation};
-use crate::books::Violated;
-use crate::laws::{CoverageEvent, End, SentAttempt};
+use crate::expected_balances::Violated;
+use crate::invariants::{CoverageEvent, End, SentAttempt};
 use crate::money::{self, Answer};
 use crate::mutant::Mutant;
 use crate::provider::ScriptedOutcome;

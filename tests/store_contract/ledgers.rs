@@ -163,7 +163,7 @@ fn each_is_kept_once_and_in_its_threads_order(fixture: &dyn LedgerFixture) {
     assert_eq!(kept.len() as u64, THREADS * EACH);
 }
 
-fn a_ledger_that_can_be_written_says_so(fixture: &dyn LedgerFixture) {
+fn a_ledger_that_can_be_written_is_reported_healthy(fixture: &dyn LedgerFixture) {
     fixture.ledger().append(&Arc::new(receipt(1)));
     settled(fixture);
     let status = fixture.ledger().status();
@@ -177,7 +177,7 @@ macro_rules! ledger {
             use super::*;
 
             ledger!(@each $new => every_field_is_read_back each_is_kept_once_and_in_its_threads_order
-                a_ledger_that_can_be_written_says_so);
+                a_ledger_that_can_be_written_is_reported_healthy);
         }
     };
     (@each $new:expr => $($promise:ident)*) => {

@@ -348,7 +348,7 @@ const THREADS: usize = 8;
 const EACH: usize = 100;
 
 /// Every thread takes turns at one key, makes keys of its own and grants to one team.
-fn concurrent_changes_are_all_there(registers: &[&(dyn Register + 'static)]) {
+fn concurrent_changes_are_all_kept(registers: &[&(dyn Register + 'static)]) {
     write(registers[0], vec![new_key("shared")]).expect("it is new");
     let mut versions: Vec<i64> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
@@ -399,8 +399,8 @@ macro_rules! register {
             use super::*;
 
             #[test]
-            fn concurrent_changes_are_all_there() {
-                super::concurrent_changes_are_all_there(&[$new.register()]);
+            fn concurrent_changes_are_all_kept() {
+                super::concurrent_changes_are_all_kept(&[$new.register()]);
             }
 
             register!(@each $new => everything_is_read_back_as_it_was_written
@@ -422,14 +422,14 @@ register!(sqlite, InSqlite::of_gateway());
 register!(sqlite_beside_a_gateway, InSqlite::of_command());
 
 #[test]
-fn those_beside_a_gateway_and_its_own_lose_nothing_of_each_other() {
+fn changes_by_commands_and_by_a_gateway_at_once_are_all_kept() {
     let gateway = InSqlite::of_gateway();
     let (one, other) = (gateway.another(), gateway.another());
-    concurrent_changes_are_all_there(&[&gateway.register, &one, &other]);
+    concurrent_changes_are_all_kept(&[&gateway.register, &one, &other]);
 }
 
 #[test]
-fn what_is_written_beside_is_seen_by_the_gateway_and_the_other_way_round() {
+fn commands_and_the_gateway_see_each_others_changes() {
     let gateway = InSqlite::of_gateway();
     let of_command = gateway.another();
     let first = write(&of_command, vec![new_key("a")]).expect("it is new")[0];

@@ -198,7 +198,7 @@ fn no_kill_makes_a_budget_overspent() {
 
 /// Files of the process cannot grow, so that no lease can be written.
 #[test]
-fn money_fails_closed_on_a_disk_that_refuses_and_opens_by_itself() {
+fn keys_with_a_budget_are_refused_while_the_disk_fails_and_served_again_by_themselves() {
     let (place, provider) = (Place::new(), Provider::start());
     drop(place.open());
     // A budget for more requests than fill the disk.

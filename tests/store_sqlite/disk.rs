@@ -55,7 +55,7 @@ fn an_operation_is_reported_once_it_is_durable_and_keeps_its_place() {
 }
 
 #[test]
-fn an_operation_at_fault_is_left_out_and_holds_up_nobody() {
+fn an_operation_that_fails_is_skipped_and_delays_no_other() {
     let place = Place::new();
     let (ledger, _writing) = place.open();
     let held = Held::writer(ledger.writer());
@@ -99,7 +99,7 @@ fn a_full_disk_loses_nothing_and_needs_no_restart() {
 }
 
 #[test]
-fn a_connection_gone_bad_is_replaced() {
+fn a_broken_connection_is_replaced() {
     let place = Place::new();
     let (ledger, _writing) = place.open();
     let held = Held::writer(ledger.writer());
@@ -116,7 +116,7 @@ fn a_connection_gone_bad_is_replaced() {
 
 /// A sync that fails may leave a commit in the write-ahead log, where the next connection finds it.
 #[test]
-fn a_commit_that_failed_and_is_found_all_the_same_is_not_made_again() {
+fn a_commit_that_failed_and_is_found_is_not_repeated() {
     let place = Place::new();
     let (ledger, _writing) = place.open();
     let held = Held::writer(ledger.writer());
@@ -141,7 +141,7 @@ fn a_commit_that_failed_and_is_found_all_the_same_is_not_made_again() {
 }
 
 #[test]
-fn a_file_out_of_reach_is_waited_for_and_never_made_anew() {
+fn a_missing_file_is_waited_for_and_never_created_again() {
     let place = Place::new();
     let (mount, away) = (place.folder().join("mount"), place.folder().join("away"));
     std::fs::create_dir(&mount).expect("it is made");
@@ -161,7 +161,7 @@ fn a_file_out_of_reach_is_waited_for_and_never_made_anew() {
 }
 
 #[test]
-fn a_file_that_is_removed_is_not_written_on_out_of_sight() {
+fn a_file_that_is_removed_is_not_written_any_further() {
     let place = Place::new();
     let (ledger, _writing) = place.open();
     let backup = place.folder().join("backup.db");
@@ -179,7 +179,7 @@ fn a_file_that_is_removed_is_not_written_on_out_of_sight() {
 }
 
 #[test]
-fn a_full_queue_drops_and_counts_and_holds_up_nobody() {
+fn a_full_queue_drops_and_counts_and_delays_no_request() {
     const QUEUE_CAPACITY: u64 = 65_536;
     let place = Place::new();
     let (ledger, _writing) = place.open();
@@ -192,7 +192,7 @@ fn a_full_queue_drops_and_counts_and_holds_up_nobody() {
 }
 
 #[test]
-fn the_end_waits_for_what_has_gathered() {
+fn shutdown_waits_for_queued_operations() {
     let place = Place::new();
     let (ledger, writing) = place.open();
     let appended = append(&ledger, 0..1_000);

@@ -117,7 +117,7 @@ fn what_was_committed_survives_kill_9() {
 }
 
 #[test]
-fn a_stop_in_good_order_loses_nothing() {
+fn a_graceful_shutdown_loses_nothing() {
     let place = Place::new();
     let gateway = Running::serve(place.folder());
     let load = Load::on(gateway.addr);
@@ -130,7 +130,7 @@ fn a_stop_in_good_order_loses_nothing() {
 
 /// Files of the process cannot grow beyond a limit, so that the system itself refuses the write.
 #[test]
-fn a_disk_that_refuses_is_said_and_waited_for_while_requests_are_served() {
+fn a_failing_disk_is_reported_and_requests_are_served_meanwhile() {
     let place = Place::new();
     drop(place.open());
     let gateway = Running::confined(place.folder(), 256);

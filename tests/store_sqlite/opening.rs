@@ -38,7 +38,7 @@ fn two_gateways_never_share_a_file() {
 }
 
 #[test]
-fn nothing_is_made_where_its_directory_is_not() {
+fn no_database_is_created_in_a_missing_directory() {
     let place = Place::new();
     let said = refused(&place.folder().join("not-mounted/tierway.db"));
     assert!(said.contains("there is no directory") && said.contains("not-mounted"), "{said}");
@@ -91,7 +91,7 @@ fn an_old_database_is_migrated_by_the_gateway_and_never_by_a_reader() {
 }
 
 #[test]
-fn a_missing_database_is_not_made_by_reading() {
+fn reading_does_not_create_a_missing_database() {
     let place = Place::new();
     let said = LedgerReader::open(&place.database()).err().expect("it is refused").to_string();
     assert!(said.contains("there is no database at"), "{said}");

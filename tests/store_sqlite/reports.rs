@@ -244,7 +244,7 @@ fn without_a_database_each_command_says_what_to_do() {
 }
 
 #[test]
-fn a_running_gateway_is_read_beside_and_not_migrated_under() {
+fn a_database_in_use_can_be_read_and_not_migrated() {
     let place = Place::new();
     let gateway = Running::serve(place.folder());
     let answer = Client::connect(gateway.addr).expect("it listens").chat("m").expect("it answers");

@@ -9,7 +9,7 @@ use tierway::store::sqlite::SqliteLedger;
 const DAY_MS: i64 = 86_400_000;
 
 #[test]
-fn receipts_are_kept_for_as_long_as_was_said() {
+fn receipts_are_kept_for_the_configured_retention() {
     let place = Place::new();
     let (ledger, writing) = place.open();
     // One each millisecond: the limit falls between two of them.

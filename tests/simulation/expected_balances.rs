@@ -2,9 +2,9 @@
 //!
 //! It must never ask the budget pool: holds and settlements are reported to it, limits come from the world, and
 //! at the end it compares what is charged with the count of the lease store.
-//! Start reading in [`Books::held`].
+//! Start reading in [`ExpectedBalances::held`].
 
-use crate::laws::Invariant;
+use crate::invariants::Invariant;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tierway::domain::budget::{Account, Budget, Charge, WindowSpan};
@@ -16,7 +16,7 @@ pub type Violated = (Invariant, String);
 type Key = (Arc<Account>, WindowSpan);
 
 #[derive(Default)]
-pub struct Books {
+pub struct ExpectedBalances {
     /// The current window of each account: the latest that was ever seen.
     running: BTreeMap<Arc<Account>, WindowSpan>,
     rows: BTreeMap<Key, WindowTotals>,
@@ -33,7 +33,7 @@ struct WindowTotals {
     served: i64,
 }
 
-impl Books {
+impl ExpectedBalances {
     /// Whether a window has ended, or no window is known.
     pub fn has_ended(&self, clock: i64) -> bool {
         self.running.is_empty() || self.running.values().any(|span| span.end_ms <= clock)
