@@ -18,7 +18,7 @@ use crate::domain::money::NanoUsd;
 use crate::domain::policy::KeyRecord;
 use crate::domain::pricing::{Price, PriceVersion};
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
+use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
 use crate::domain::refusal::Refusal;
 use crate::domain::usage::Usage;
 use crate::store::Admission;
@@ -45,7 +45,7 @@ pub(super) struct RequestGuard {
 struct RunningAttempt {
     /// Its number in the plan, from 1.
     number: u32,
-    place: Served,
+    place: ServingDeployment,
     sent: Instant,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct RequestState {
     /// Input tokens as estimated, for when the provider counts none.
     pub(super) estimated_input: u64,
     /// The deployment that answered, or that was tried last.
-    pub(super) served: Option<Served>,
+    pub(super) served: Option<ServingDeployment>,
     /// Every attempt sent so far, by number from 1. Reason and duration are final once it is not in flight.
     pub(super) attempts: Vec<AttemptRecord>,
     /// The price that the answer is charged at.
@@ -147,7 +147,7 @@ impl RequestGuard {
     }
 
     /// Records that attempt `number` is being sent to `place`. From now on the provider is waited for.
-    pub(super) fn attempt_sent(&mut self, number: u32, place: Served) {
+    pub(super) fn attempt_sent(&mut self, number: u32, place: ServingDeployment) {
         let now = self.now();
         debug_assert_eq!(number as usize, self.state.attempts.len() + 1, "attempts are numbered from 1, without a gap");
         self.state.attempts.push(AttemptRecord {

@@ -14,7 +14,7 @@ use crate::domain::failure::{Failure, HealthSignal};
 use crate::domain::id::{DeploymentId, KeyId, ModelId};
 use crate::domain::random::RandomValue;
 use crate::domain::retry::RetryBudget;
-use crate::domain::routing::gauge::{Gauge, PendingAttempt, ResponseMode};
+use crate::domain::routing::gauge::{AnswerMode, Gauge, PendingAttempt};
 use crate::domain::routing::plan::{self, HealthView};
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 use crate::random::Rng;
@@ -185,7 +185,7 @@ pub struct KeyHealthView<'a> {
 impl plan::HealthSource for KeyHealthView<'_> {
     type Permit = Permit;
 
-    fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView {
+    fn view(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> HealthView {
         let member = &self.deployments.members[deployment.index()];
         let credentials = member.credentials.availability(now);
         let health = member.state.health.lock();
@@ -199,7 +199,7 @@ impl plan::HealthSource for KeyHealthView<'_> {
         }
     }
 
-    fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<Permit> {
+    fn take(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> Option<Permit> {
         let member = &self.deployments.members[deployment.index()];
         let credential = member.credentials.take(now)?;
         let mut health = member.state.health.lock();
@@ -247,7 +247,7 @@ pub struct Permit {
     telemetry: Arc<Telemetry>,
     rng: Arc<Rng>,
     key: KeyId,
-    mode: ResponseMode,
+    mode: AnswerMode,
     sent: Instant,
     last_was_good: bool,
     credential: CredentialPermit,

@@ -30,7 +30,7 @@ use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::id::{KeyIds, RequestId};
 use crate::domain::limit::RateLimitStatus;
 use crate::domain::money::NanoUsd;
-use crate::domain::receipt::{Outcome, Served};
+use crate::domain::receipt::{Outcome, ServingDeployment};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::{PlanTerms, RoutePlan};
 use crate::domain::secret::Secret;
@@ -145,7 +145,7 @@ pub struct ResponseMetadata {
     /// The request's identifier.
     pub id: RequestId,
     /// The deployment that served it.
-    pub served: Option<Served>,
+    pub served: Option<ServingDeployment>,
     /// Attempts made.
     pub attempts: u32,
     /// Time spent in the gateway up to the answer's first byte.

@@ -3,10 +3,11 @@
 //! Everything is an operation of the one writer, so that balances are read and written in order. While the database
 //! cannot be written nothing is leased. What was leased when a process ended counts as spent from the next start.
 
-use super::writer::{WriteOperation, Writer};
+use super::operation::WriteOperation;
+use super::writer::Writer;
 use crate::domain::budget::{Account, CREDIT, Charge, WindowSpan, grant};
 use crate::domain::money::NanoUsd;
-use crate::store::{BackendUnavailable, Lease, LeaseRequest};
+use crate::store::{Lease, LeaseRequest, StoreUnavailable};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::sync::Arc;
@@ -56,16 +57,16 @@ fn add(
 }
 
 /// Requests a lease, and returns it once it is durable.
-pub(super) async fn lease(writer: Writer, request: LeaseRequest) -> Result<Lease, BackendUnavailable> {
+pub(super) async fn lease(writer: Writer, request: LeaseRequest) -> Result<Lease, StoreUnavailable> {
     if !writer.status().healthy {
-        return Err(BackendUnavailable);
+        return Err(StoreUnavailable);
     }
     let (result, leased) = oneshot::channel();
     let operation = LeaseOperation { writer: writer.clone(), request, granted: Mutex::new(None), result };
-    writer.submit(Box::new(operation)).map_err(|_| BackendUnavailable)?;
+    writer.submit(Box::new(operation)).map_err(|_| StoreUnavailable)?;
     match tokio::time::timeout(LEASE_TIMEOUT, leased).await {
         Ok(Ok(leased)) => Ok(leased),
-        _ => Err(BackendUnavailable),
+        _ => Err(StoreUnavailable),
     }
 }
 
