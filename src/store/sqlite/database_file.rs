@@ -8,7 +8,7 @@
 
 use super::open::existing;
 use super::operation::{QueuedOperation, WriteOperation};
-use super::{lease_store, receipt_row};
+use super::{budget_row, receipt_row};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -106,7 +106,7 @@ fn transact(
         let written = match work {
             // The charges of a receipt that exists were booked with it.
             QueuedOperation::Receipt(receipt) => match receipt_row::insert(&transaction, receipt) {
-                Ok(true) => lease_store::charge(&transaction, &receipt.charges),
+                Ok(true) => budget_row::charge(&transaction, &receipt.charges),
                 other => other.map(drop),
             },
             QueuedOperation::Operation(operation) => write_whole(&**operation, &transaction),

@@ -9,6 +9,7 @@
 
 mod attempts;
 mod balances;
+mod budget_row;
 mod column;
 mod database_file;
 mod lease_store;
