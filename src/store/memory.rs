@@ -310,7 +310,7 @@ mod tests {
         let busy = counters.take(&ask(0, limits), start).expect("an unused key is admitted");
         for key in 1..100_000 {
             // A minute passes every thousand keys, so at most about the last thousand have used anything.
-            let now = start + WINDOW * (key as u32 / 1_000);
+            let now = start + WINDOW * (key / 1_000);
             let admission = counters.take(&ask(key, limits), now).expect("an unused key is admitted");
             counters.settle(admission, None, now);
         }

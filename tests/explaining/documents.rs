@@ -120,7 +120,7 @@ fn what_the_pages_name_is_there() {
     let settings: BTreeSet<String> =
         setting_rows().iter().map(|row| row.path.rsplit('.').next().unwrap_or_default().to_owned()).collect();
     let metrics = read("src/telemetry/metrics.rs");
-    let reasons = read("src/domain/receipt.rs");
+    let reasons = read("src/domain/reason.rs");
     let members = read("src/protocol/chat/request.rs");
     for page in ["docs/troubleshooting.md", "docs/concepts.md"] {
         for word in quoted(&read(page)) {
