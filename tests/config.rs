@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use tierway::config::{
-    ConfigSource, DisplayValue, Environment, ExtraKey, KeyHash, MASK, ProviderKind, Snapshot, StoreLocation, find, load,
+    ConfigSource, DisplayValue, Environment, ExtraKey, KeyHash, MASK, ProviderTransport, Snapshot, StoreLocation, find,
+    load,
 };
 use tierway::domain::random::RandomValue;
 use tierway::domain::routing::table::Capacity;
@@ -453,7 +454,7 @@ fn the_demo_serves_everything_the_explanation_needs() {
     let key = ExtraKey { name: "demo".to_owned(), hash: KeyHash::of("tw_demo_x") };
     let snapshot = load(&ConfigSource::Demo, &TestEnvironment::default(), &[key]).unwrap_or_else(|p| panic!("{p}"));
     assert!(snapshot.unenforced.is_empty(), "{:?}", snapshot.unenforced);
-    assert!(snapshot.providers.iter().all(|provider| matches!(provider.kind, ProviderKind::Sim(_))));
+    assert!(snapshot.providers.iter().all(|provider| matches!(provider.kind, ProviderTransport::Sim(_))));
     let table = &snapshot.table;
     let regions: Vec<&str> = table.regions.iter().map(|region| &**region).collect();
     assert_eq!(regions, ["us-east", "eu-central", "ap-south"]);
@@ -496,7 +497,7 @@ fn what_is_pointed_to_is_read_and_never_shown() {
                 [models.m]\ndeployments = [{ provider = \"p\" }]\n";
     let snapshot = loaded(text, &environment);
     assert_eq!(&*snapshot.table.regions[0], "canary-region");
-    let ProviderKind::Network(network) = &snapshot.providers[0].kind else {
+    let ProviderTransport::Network(network) = &snapshot.providers[0].kind else {
         panic!("not simulated");
     };
     assert_eq!(network.base_url, "https://x.example/v1");

@@ -13,7 +13,7 @@ use tierway::domain::receipt::Receipt;
 use tierway::store::budget_pool::{BudgetAccount, BudgetPool, FundingSources, Hold, HoldError};
 use tierway::store::memory_lease_store::MemoryLeaseStore;
 use tierway::store::sqlite::{SqliteLedger, WriterGuard};
-use tierway::store::{BackendUnavailable, Lease, LeaseRequest, LeaseStore, StoreFuture};
+use tierway::store::{Lease, LeaseRequest, LeaseStore, StoreFuture, StoreUnavailable};
 use tokio::runtime::Runtime;
 
 const THREADS: usize = 32;
@@ -163,9 +163,9 @@ struct Faulty {
 }
 
 impl LeaseStore for Flaky {
-    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
+    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, StoreUnavailable>> {
         if self.asked.fetch_add(1, Ordering::Relaxed) % 7 == 3 {
-            return Box::pin(std::future::ready(Err(BackendUnavailable)));
+            return Box::pin(std::future::ready(Err(StoreUnavailable)));
         }
         let lease = self.lease_store.lease(request);
         Box::pin(async move {
@@ -188,7 +188,7 @@ impl LeaseStore for Flaky {
 }
 
 impl LeaseStore for Faulty {
-    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
+    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, StoreUnavailable>> {
         let more = i64::from(self.mutant == Mutant::LeasesMore);
         let lease = self.lease_store.lease(request);
         Box::pin(async move {
@@ -533,7 +533,7 @@ async fn all_budgets_take_a_hold_or_none_does() {
 struct Panics;
 
 impl LeaseStore for Panics {
-    fn lease(&self, _: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
+    fn lease(&self, _: LeaseRequest) -> StoreFuture<'static, Result<Lease, StoreUnavailable>> {
         Box::pin(async { panic!("on purpose") })
     }
     fn give_back(&self, _: &Arc<Account>, _: WindowSpan, _: NanoUsd) {}

@@ -13,7 +13,7 @@ use tierway::domain::call::Endpoint;
 use tierway::domain::id::RequestId;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::reason::Reason;
-use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
+use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
 use tierway::domain::usage::Usage;
 use tierway::telemetry::access::AccessLog;
 
@@ -26,7 +26,7 @@ pub fn access_line(c: &mut Criterion) {
 }
 
 fn receipt() -> Receipt {
-    let served = Served {
+    let served = ServingDeployment {
         model: "deepseek-ai/DeepSeek-V4-Flash".into(),
         deployment: "eu-1".into(),
         tier: Some("default".into()),

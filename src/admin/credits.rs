@@ -1,7 +1,7 @@
 //! Credit: prepaid money. A grant is never changed; a further grant corrects it.
 
 use super::keys::check_bounded;
-use super::{Admin, AdminError, Page, not_written};
+use super::{AdminError, AdminOperations, Page, not_written};
 use crate::config::Snapshot;
 use crate::domain::budget::Scope;
 use crate::domain::money::NanoUsd;
@@ -26,7 +26,7 @@ const REASON_MAX: usize = 500;
 /// Maximum amount of one grant, either way: a billion dollars. Sums of grants then stay within 64 bits.
 const AMOUNT_MAX: i64 = 1_000_000_000_000_000_000;
 
-impl Admin {
+impl AdminOperations {
     /// Grants credit.
     ///
     /// # Errors

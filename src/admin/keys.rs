@@ -1,6 +1,6 @@
 //! Keys: created, read, changed, rotated and imported.
 
-use super::{Admin, AdminError, Page, RecordKind, RecordSource, check_name, not_written};
+use super::{AdminError, AdminOperations, Page, RecordKind, RecordSource, check_name, not_written};
 use crate::config::Snapshot;
 use crate::domain::budget::BudgetSpec;
 use crate::domain::limit::Limits;
@@ -98,7 +98,7 @@ impl KeyView {
     }
 }
 
-impl Admin {
+impl AdminOperations {
     /// Creates a key with a generated secret of 256 random bits, or with the existing secret whose hash is given.
     ///
     /// # Errors

@@ -4,19 +4,19 @@
 //! active configuration and writes it to the register; when it returns, the gateway of this process applies it. This
 //! module never speaks HTTP and never prints, and it must never return the secret of a key a second time.
 //!
-//! Start reading at [`Admin::create_key`].
+//! Start reading at [`AdminOperations::create_key`].
 
 mod credits;
 mod keys;
+mod report_time;
 mod teams;
-mod time_point;
 mod usage;
 pub mod views;
 
 pub use credits::NewGrant;
 pub use keys::{IssuedKey, KeyEdit, KeyFilter, KeyView, NewKey};
+pub use report_time::{ReportTime, parse_duration_ms, parse_expiry};
 pub use teams::{TeamEdit, TeamView};
-pub use time_point::{TimePoint, parse_duration_ms, parse_expiry};
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
@@ -24,7 +24,7 @@ use crate::domain::id::is_name;
 use crate::domain::secret::MASK;
 use crate::store::keyring::Keyring;
 use crate::store::reports::Reports;
-use crate::store::{BackendUnavailable, RegisterConflict, RegisterWriteError};
+use crate::store::{RegisterConflict, RegisterWriteError, StoreUnavailable};
 use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -34,14 +34,14 @@ pub type RandomBytes = Arc<dyn Fn() -> Option<Zeroizing<[u8; 32]>> + Send + Sync
 
 /// What operators can do, over one register and one ledger.
 #[derive(Clone)]
-pub struct Admin {
+pub struct AdminOperations {
     keyring: Arc<Keyring>,
     clock: Clock,
     random_bytes: RandomBytes,
     reports: Option<Arc<dyn Reports>>,
 }
 
-impl Admin {
+impl AdminOperations {
     /// Writes through `keyring`, and has no ledger.
     pub fn new(keyring: Arc<Keyring>, clock: Clock, random_bytes: RandomBytes) -> Self {
         Self { keyring, clock, random_bytes, reports: None }
@@ -184,8 +184,8 @@ impl AdminError {
     }
 }
 
-impl From<BackendUnavailable> for AdminError {
-    fn from(_: BackendUnavailable) -> Self {
+impl From<StoreUnavailable> for AdminError {
+    fn from(_: StoreUnavailable) -> Self {
         Self::Unavailable
     }
 }

@@ -1,7 +1,7 @@
 //! Teams: keys that share a budget.
 
 use super::keys::check_bounded;
-use super::{Admin, AdminError, Page, RecordKind, RecordSource, check_name, not_written};
+use super::{AdminError, AdminOperations, Page, RecordKind, RecordSource, check_name, not_written};
 use crate::config::Snapshot;
 use crate::domain::budget::BudgetSpec;
 use crate::domain::policy::Policy;
@@ -29,7 +29,7 @@ pub struct TeamView {
     pub stored: Option<Arc<StoredTeam>>,
 }
 
-impl Admin {
+impl AdminOperations {
     /// Creates a team.
     ///
     /// # Errors

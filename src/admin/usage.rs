@@ -1,6 +1,6 @@
 //! Reports of what was spent: sums over the ledger, and its receipts.
 
-use super::{Admin, AdminError, Page, RecordKind};
+use super::{AdminError, AdminOperations, Page, RecordKind};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
@@ -9,7 +9,7 @@ use crate::store::reports::Reports;
 /// Maximum number of rows of a report.
 const ROWS_MAX: usize = 10_000;
 
-impl Admin {
+impl AdminOperations {
     /// The sums of `query`: the most expensive first, or day by day if the first dimension is the day.
     ///
     /// # Errors

@@ -312,7 +312,7 @@ fn key_or_team(holder: &Holder) -> [Option<String>; 2] {
 /// Sums over the ledger, and their total.
 #[derive(serde::Serialize, JsonSchema, Debug)]
 #[schemars(rename = "Usage", deny_unknown_fields)]
-pub struct UsageObject {
+pub struct UsageReportObject {
     #[schemars(extend("const" = "usage"))]
     object: &'static str,
     #[schemars(schema_with = "lists_of_dimensions")]
@@ -377,7 +377,7 @@ impl JsonSchema for DimensionValues {
     }
 }
 
-impl UsageObject {
+impl UsageReportObject {
     /// `sums` as the answer to `query`.
     pub fn of(query: &UsageQuery, sums: &[UsageSum]) -> Self {
         let mut total = UsageSum::default();
@@ -555,9 +555,9 @@ fn micros(duration: Duration) -> u64 {
 
 // --- values -----------------------------------------------------------------------------------
 
-/// USD.
+/// US dollars as an exact decimal, with up to nine digits after the point.
 #[derive(serde::Serialize, JsonSchema, Debug)]
-#[schemars(inline)]
+#[schemars(inline, description = "USD.")]
 struct Usd(#[schemars(regex(pattern = r"^-?[0-9]+(\.[0-9]{1,9})?$"))] String);
 
 impl From<NanoUsd> for Usd {

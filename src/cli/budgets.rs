@@ -8,7 +8,7 @@
 
 use super::print;
 use super::store::{CommandError, StoreArgs};
-use super::table::{Align, NONE, decimal, dollars, percent, quoted, table};
+use super::table::{NONE, decimal, dollars, percent, quoted, table};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::budget::{self, Budget, Scope, WindowSpan};
@@ -18,6 +18,7 @@ use crate::telemetry::rfc3339::Rfc3339Text;
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Alignment;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -204,12 +205,12 @@ impl BudgetReport {
         }
         let has_limit = !self.kind.no_sum.is_empty();
         let left = |names: &[(&'static str, &'static str)]| {
-            names.iter().map(|(_, name)| (*name, Align::Left)).collect::<Vec<_>>()
+            names.iter().map(|(_, name)| (*name, Alignment::Left)).collect::<Vec<_>>()
         };
-        let account = ["scope", "name", "window"].map(|name| (name, Align::Left));
+        let account = ["scope", "name", "window"].map(|name| (name, Alignment::Left));
         let mut head = [left(self.kind.before), account.to_vec(), left(self.kind.after)].concat();
-        head.extend(self.kind.amounts.iter().map(|(_, name)| (*name, Align::Right)));
-        head.extend(has_limit.then_some(("of the limit", Align::Right)));
+        head.extend(self.kind.amounts.iter().map(|(_, name)| (*name, Alignment::Right)));
+        head.extend(has_limit.then_some(("of the limit", Alignment::Right)));
         let mut rows: Vec<Vec<String>> = self.lines.iter().map(|line| row(line, has_limit)).collect();
         for ((scope, window), total) in self.totals() {
             let mut cells = vec![String::new(); self.kind.before.len()];

@@ -8,7 +8,7 @@
 
 use super::secrets::random_bytes;
 use super::store::{CommandError, StoreArgs};
-use crate::admin::{Admin, AdminError};
+use crate::admin::{AdminError, AdminOperations};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::secret::Secret;
@@ -34,7 +34,7 @@ pub(super) struct CliContext {
     /// The configuration that stored keys and teams must fit.
     pub(super) snapshot: Snapshot,
     /// The actions.
-    pub(super) admin: Admin,
+    pub(super) admin: AdminOperations,
     runtime: Runtime,
 }
 
@@ -49,7 +49,7 @@ impl CliContext {
         let keyring = runtime.block_on(Keyring::open(Arc::new(register)));
         let keyring = keyring.map_err(|_| CommandError::store(format!("{} cannot be read", path.display())))?;
         let entropy = Arc::new(|| random_bytes().ok());
-        Ok(Self { snapshot, admin: Admin::new(Arc::new(keyring), Clock, entropy), runtime })
+        Ok(Self { snapshot, admin: AdminOperations::new(Arc::new(keyring), Clock, entropy), runtime })
     }
 
     /// Runs `action` to its end.

@@ -7,7 +7,7 @@
 
 use super::print;
 use super::store::{CommandError, StoreArgs};
-use super::table::{Align, NONE, decimal, dollars, dollars_to, short, table};
+use super::table::{NONE, decimal, dollars, dollars_to, short, table};
 use super::time_range::TimeRangeArgs;
 use super::usage::total;
 use crate::clock::Clock;
@@ -16,6 +16,7 @@ use crate::domain::pricing::Price;
 use crate::domain::report::{Dimension, UsageQuery, UsageSum};
 use clap::Args;
 use serde_json::{Value, json};
+use std::fmt::Alignment;
 use std::process::ExitCode;
 
 /// Arguments of `cost`.
@@ -123,8 +124,8 @@ fn of_volume(args: &CostArgs, price: PicoUsdPerToken) -> Result<String, CommandE
     }
     let at = |price: PicoUsdPerToken| format!("at {}", dollars(charge(1_000_000, price)));
     let names = [Some(at(price)), against.map(at), against.map(|_| "saved".to_owned())];
-    let mut head = vec![("tokens", Align::Right)];
-    head.extend(names.iter().flatten().map(|name| (name.as_str(), Align::Right)));
+    let mut head = vec![("tokens", Alignment::Right)];
+    head.extend(names.iter().flatten().map(|name| (name.as_str(), Alignment::Right)));
     let rows = args.tokens.iter().map(|volume| {
         let (cost, other) = costs(volume);
         let mut row = vec![volume.written.clone(), dollars(cost)];
@@ -248,11 +249,11 @@ fn text(args: &CostArgs, lines: &[CostLine]) -> String {
     let most = [Some(whole.sum.cost_nanousd), whole.split, whole.against].into_iter().flatten().max().unwrap_or(0);
     let places = if most >= 100_000_000_000 { 2 } else { 6 };
     let at = args.against.as_ref().map(|other| format!("at {other}"));
-    let mut head = vec![("tier", Align::Left)];
-    head.extend(["requests", "input", "output", "cost"].map(|name| (name, Align::Right)));
-    head.extend(whole.split.map(|_| ("with the split", Align::Right)));
-    head.extend(at.as_deref().map(|name| (name, Align::Right)));
-    head.extend(at.as_ref().map(|_| ("saved", Align::Right)));
+    let mut head = vec![("tier", Alignment::Left)];
+    head.extend(["requests", "input", "output", "cost"].map(|name| (name, Alignment::Right)));
+    head.extend(whole.split.map(|_| ("with the split", Alignment::Right)));
+    head.extend(at.as_deref().map(|name| (name, Alignment::Right)));
+    head.extend(at.as_ref().map(|_| ("saved", Alignment::Right)));
     let row = |name: &str, line: &CostLine| {
         let (sum, cost) = (&line.sum, line.sum.cost_nanousd);
         let mut row = vec![name.to_owned(), short(sum.requests.into()), short(sum.input), short(sum.output)];

@@ -6,7 +6,7 @@
 
 use super::context::{CliContext, KNOWN_SOON, finish, note};
 use super::store::{CommandError, StoreArgs};
-use super::table::{Align, NONE, dollars, quoted, table};
+use super::table::{NONE, dollars, quoted, table};
 use super::value_parsers::{amount, instant, minute};
 use crate::admin::views::{BalanceObject, GrantObject, ListObject, to_json};
 use crate::admin::{KeyView, NewGrant, Page};
@@ -14,6 +14,7 @@ use crate::domain::budget::{CreditUse, Scope};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder};
 use clap::{Args, Subcommand};
+use std::fmt::Alignment;
 use std::process::ExitCode;
 
 /// Number of grants, or keys, read at once.
@@ -211,12 +212,12 @@ fn balances_table(balances: &[CreditBalance]) -> String {
         return "no credit\n".to_owned();
     }
     let head = [
-        ("of", Align::Left),
-        ("name", Align::Left),
-        ("granted", Align::Right),
-        ("spent", Align::Right),
-        ("leased", Align::Right),
-        ("left", Align::Right),
+        ("of", Alignment::Left),
+        ("name", Alignment::Left),
+        ("granted", Alignment::Right),
+        ("spent", Alignment::Right),
+        ("leased", Alignment::Right),
+        ("left", Alignment::Right),
     ];
     let row = |balance: &CreditBalance| {
         let mut row = vec![balance.holder.scope.label().to_owned(), balance.holder.name.to_string()];
@@ -245,12 +246,12 @@ fn grants_table(grants: &[Grant]) -> String {
         return "no grants\n".to_owned();
     }
     let head = [
-        ("id", Align::Right),
-        ("when", Align::Left),
-        ("to", Align::Left),
-        ("amount", Align::Right),
-        ("by", Align::Left),
-        ("reason", Align::Left),
+        ("id", Alignment::Right),
+        ("when", Alignment::Left),
+        ("to", Alignment::Left),
+        ("amount", Alignment::Right),
+        ("by", Alignment::Left),
+        ("reason", Alignment::Left),
     ];
     let row = |grant: &Grant| {
         vec![

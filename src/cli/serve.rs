@@ -9,9 +9,9 @@
 use super::banner::{GeneratedSecrets, banner};
 use super::check::EXIT_CONFIGURATION;
 use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, store};
-use crate::admin::{Admin, clashes};
+use crate::admin::{AdminOperations, clashes};
 use crate::clock::Clock;
-use crate::config::{ConfigSource, ExtraKey, ProcessEnvironment, Snapshot, Watcher, find, load};
+use crate::config::{ConfigSource, ConfigWatcher, ExtraKey, ProcessEnvironment, Snapshot, find, load};
 use crate::domain::secret::{KeyHash, Secret, new_admin_token, new_key};
 use crate::http::conn::lifecycle::Lifecycle;
 use crate::http::conn::server::{self, HttpServer, ListenerKind};
@@ -109,7 +109,7 @@ async fn run(args: &ServeArgs) -> Result<(), StartError> {
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
     eprint!("{}", banner(scheme, address, &loaded.generated, &loaded.example_model()));
     eprint!("{}", store::note(&snapshot.store));
-    let watcher = Watcher::new(&loaded.source, ProcessEnvironment, loaded.extra_keys, snapshot.clone());
+    let watcher = ConfigWatcher::new(&loaded.source, ProcessEnvironment, loaded.extra_keys, snapshot.clone());
     let hangups = signal(SignalKind::hangup())?;
     tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logger.clone(), loaded.admin_token));
     tokio::spawn(shut_down_when_asked(gateway.app.clone(), StopSignals::new()?));
@@ -170,7 +170,7 @@ impl Gateway {
         let relay = Arc::new(Relay::new(snapshot, parts)?);
         let app = AppState {
             relay: relay.clone(),
-            admin: Admin::new(books.keyring, clock, Arc::new(|| secrets::random_bytes().ok()))
+            admin: AdminOperations::new(books.keyring, clock, Arc::new(|| secrets::random_bytes().ok()))
                 .with_reports(books.reports),
             telemetry: telemetry.clone(),
             lifecycle: lifecycle.clone(),

@@ -11,7 +11,7 @@ use crate::store::reports::Reports;
 use crate::store::sqlite::{
     LedgerReader, OpenError, SqliteLedger, SqliteRegister, SqliteReports, WallClock, WriterGuard,
 };
-use crate::store::{BackendUnavailable, Ledger, Stores};
+use crate::store::{Ledger, StoreUnavailable, Stores};
 use crate::telemetry::Telemetry;
 use clap::Args;
 use std::fmt::Display;
@@ -27,7 +27,7 @@ use std::sync::Arc;
 pub(super) async fn open(
     settings: &StoreSettings,
     clock: Clock,
-) -> Result<(Stores, Option<WriterGuard>), StoreUnavailable> {
+) -> Result<(Stores, Option<WriterGuard>), StoreOpenError> {
     // There is no ledger on a server yet; a start that allows unenforced settings has a warning about it.
     let StoreLocation::Sqlite(path) = &settings.location else {
         return Ok((Stores::memory().await, None));
@@ -42,7 +42,7 @@ pub(super) async fn open(
 
 /// Why the store is not available.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StoreUnavailable {
+pub(super) enum StoreOpenError {
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -51,8 +51,8 @@ pub(super) enum StoreUnavailable {
     Read,
 }
 
-impl From<BackendUnavailable> for StoreUnavailable {
-    fn from(_: BackendUnavailable) -> Self {
+impl From<StoreUnavailable> for StoreOpenError {
+    fn from(_: StoreUnavailable) -> Self {
         Self::Read
     }
 }

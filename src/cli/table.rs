@@ -3,19 +3,13 @@
 //! All arithmetic is on integers: what is rounded here is exact in `--csv` and `--json`.
 
 use crate::domain::money::NanoUsd;
+use std::fmt::Alignment;
 
 /// Shown in place of a value that is absent.
 pub(super) const NONE: &str = "-";
 
-/// The alignment of a column.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Align {
-    Left,
-    Right,
-}
-
-/// `rows` below `head`, with columns two spaces apart.
-pub(super) fn table(head: &[(&str, Align)], rows: &[Vec<String>]) -> String {
+/// `rows` below `head`, each column aligned as its head says, two spaces apart.
+pub(super) fn table(head: &[(&str, Alignment)], rows: &[Vec<String>]) -> String {
     let width = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
         cells.chain([head[at].0.chars().count()]).max().unwrap_or(0)
@@ -24,8 +18,9 @@ pub(super) fn table(head: &[(&str, Align)], rows: &[Vec<String>]) -> String {
     let names = head.iter().map(|(name, _)| (*name).to_owned()).collect();
     let lines = std::iter::once(&names).chain(rows).map(|row: &Vec<String>| {
         let cells = row.iter().zip(head).zip(&widths).map(|((cell, (_, side)), &width)| match side {
-            Align::Left => format!("{cell:<width$}"),
-            Align::Right => format!("{cell:>width$}"),
+            Alignment::Left => format!("{cell:<width$}"),
+            Alignment::Center => format!("{cell:^width$}"),
+            Alignment::Right => format!("{cell:>width$}"),
         });
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     });
@@ -138,7 +133,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let head = [("key", Align::Left), ("cost", Align::Right)];
+        let head = [("key", Alignment::Left), ("cost", Alignment::Right)];
         let rows = [vec!["é".to_owned(), "$1".to_owned()], vec!["long".to_owned(), "$1,000".to_owned()]];
         assert_eq!(table(&head, &rows), "key     cost\né         $1\nlong  $1,000\n");
     }

@@ -4,12 +4,13 @@
 
 use super::context::{CliContext, KNOWN_SOON, command_error, finish};
 use super::store::{CommandError, StoreArgs};
-use super::table::{Align, NONE, table};
+use super::table::{NONE, table};
 use super::value_parsers::{budget, either, format_budget, instant};
 use super::views;
 use crate::admin::{TeamEdit, TeamView};
 use crate::domain::budget::BudgetSpec;
 use clap::{Args, Subcommand};
+use std::fmt::Alignment;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "Examples:
@@ -138,7 +139,7 @@ fn list(args: &TeamsListArgs) -> Result<String, CommandError> {
     if teams.is_empty() {
         return Ok("no teams\n".to_owned());
     }
-    let head = ["name", "source", "budget"].map(|name| (name, Align::Left));
+    let head = ["name", "source", "budget"].map(|name| (name, Alignment::Left));
     let row = |team: &TeamView| vec![team.name.to_string(), team.source.label().to_owned(), budget_of(team)];
     Ok(table(&head, &teams.iter().map(row).collect::<Vec<_>>()))
 }

@@ -2,18 +2,18 @@
 //!
 //! Days are days of UTC, as those of the ledger are.
 
-use crate::admin::TimePoint;
+use crate::admin::ReportTime;
 use clap::Args;
 
 /// The range of time of the receipts to read.
 #[derive(Args, Debug)]
 pub(super) struct TimeRangeArgs {
     /// Received since: a number of days, hours or minutes ago (30d, 12h, 15m), or a date (2026-11-01)
-    #[arg(long, value_name = "WHEN", value_parser = TimePoint::parse)]
-    since: Option<TimePoint>,
+    #[arg(long, value_name = "WHEN", value_parser = ReportTime::parse)]
+    since: Option<ReportTime>,
     /// Received before: the same
-    #[arg(long, value_name = "WHEN", value_parser = TimePoint::parse)]
-    until: Option<TimePoint>,
+    #[arg(long, value_name = "WHEN", value_parser = ReportTime::parse)]
+    until: Option<ReportTime>,
 }
 
 impl TimeRangeArgs {

@@ -6,13 +6,14 @@
 
 use super::print;
 use super::store::{CommandError, StoreArgs};
-use super::table::{Align, NONE, decimal, dollars_to, percent, quoted, short, table};
+use super::table::{NONE, decimal, dollars_to, percent, quoted, short, table};
 use super::time_range::TimeRangeArgs;
 use crate::clock::Clock;
 use crate::domain::report::{Condition, Dimension, UsageQuery, UsageSum};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Map, Value, json};
+use std::fmt::Alignment;
 use std::process::ExitCode;
 
 /// From this total on, tables show cents and nothing smaller.
@@ -103,9 +104,9 @@ fn text(by: &[Dimension], sums: &[UsageSum], total: &UsageSum) -> String {
     if sums.is_empty() {
         return "no requests\n".to_owned();
     }
-    let mut head: Vec<(&str, Align)> = by.iter().map(|dimension| (dimension.name(), Align::Left)).collect();
+    let mut head: Vec<(&str, Alignment)> = by.iter().map(|dimension| (dimension.name(), Alignment::Left)).collect();
     let numbers = ["requests", "failed", "input", "cached", "output", "reasoning", "estimated", "cost"];
-    head.extend(numbers.map(|name| (name, Align::Right)));
+    head.extend(numbers.map(|name| (name, Alignment::Right)));
     let places = if total.cost_nanousd >= CENTS_FROM_NANOUSD { 2 } else { 6 };
     let row = |names: Vec<String>, sum: &UsageSum| {
         let mut row = names;

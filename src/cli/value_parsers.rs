@@ -2,7 +2,7 @@
 //!
 //! Money is never a float, days are days of UTC, and what is shown can be typed again.
 //!
-//! Start reading at [`budget`] and [`EndTime`].
+//! Start reading at [`budget`] and [`ExpiryTime`].
 
 use super::table::dollars;
 use crate::admin::{self, parse_expiry};
@@ -52,14 +52,14 @@ pub(super) fn either<T>(value: Option<T>, none: bool) -> Option<Option<T>> {
 
 /// When something ends: after a duration, or at an instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum EndTime {
+pub(super) enum ExpiryTime {
     /// After this many milliseconds.
     In(i64),
     /// At this Unix second.
     At(i64),
 }
 
-impl EndTime {
+impl ExpiryTime {
     /// Reads `30d`, `12h`, `15m`, `90s`, a last day or an instant.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         const WRONG: &str =
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn an_end_is_a_last_day_an_instant_or_a_while() {
         let check = |text: &str, expected: Option<i64>| {
-            assert_eq!(EndTime::parse(text).ok().map(|end| end.unix(1_500)), expected, "{text}");
+            assert_eq!(ExpiryTime::parse(text).ok().map(|end| end.unix(1_500)), expected, "{text}");
         };
         check("2027-01-31", Some(1_801_440_000));
         check("2027-01-31T12:00:00+02:00", Some(1_801_389_600));

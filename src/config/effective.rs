@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::reader::{DisplayValue, EffectiveSetting, Origin};
+use super::reader::{DisplayValue, EffectiveSetting, SettingOrigin};
 use crate::domain::secret::MASK;
 
 /// Where the trailing comments begin, unless a line is longer.
@@ -68,11 +68,11 @@ impl EffectiveConfig {
         tables.into_iter().map(|(_, header, entries)| (header, entries)).collect()
     }
 
-    fn origin(&self, origin: &Origin) -> String {
+    fn origin(&self, origin: &SettingOrigin) -> String {
         match origin {
-            Origin::Default => "default".to_owned(),
-            Origin::File(line) => format!("file, line {line}"),
-            Origin::Env(name) => format!("env {name}"),
+            SettingOrigin::Default => "default".to_owned(),
+            SettingOrigin::File(line) => format!("file, line {line}"),
+            SettingOrigin::Env(name) => format!("env {name}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The input is a file, the environment and a few generated keys; the output is one immutable [`Snapshot`], or
 //! every [`Problem`] at once, each with its location and a hint. A snapshot is complete: no other module checks
-//! whether a setting was given. [`Watcher`] loads again whenever the file, or one it refers to, changes.
+//! whether a setting was given. [`ConfigWatcher`] loads again whenever the file, or one it refers to, changes.
 //!
 //! It must never log or show a secret: see [`Secret`], and the `Diagnostics` of `reader`, which keeps literal
 //! secrets out of all output.
@@ -29,11 +29,11 @@ use std::sync::Arc;
 pub use effective::EffectiveConfig;
 pub use env::{Environment, OVERRIDE_PREFIX, ProcessEnvironment};
 pub use problem::{Problem, Problems, ValueLocation};
-pub use reader::{DisplayValue, EffectiveSetting, Origin, UnenforcedSetting};
-pub use reload::{ConfigChange, Watcher};
+pub use reader::{DisplayValue, EffectiveSetting, SettingOrigin, UnenforcedSetting};
+pub use reload::{ConfigChange, ConfigWatcher};
 pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
-    FinishReason, MalformedFrame, NetworkSettings, ProviderKind, ProviderProtocol, ProviderSettings, ServerSettings,
+    FinishReason, MalformedFrame, NetworkSettings, ProtocolName, ProviderSettings, ProviderTransport, ServerSettings,
     SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings,
 };
 pub use source::{ConfigSource, find};

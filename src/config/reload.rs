@@ -1,6 +1,6 @@
 //! Noticing that the configuration changed, and compiling it anew.
 //!
-//! A [`Watcher`] looks at the content, not at file times, of the configuration and of every file it
+//! A [`ConfigWatcher`] looks at the content, not at file times, of the configuration and of every file it
 //! refers to: a mounted ConfigMap or Secret is swapped by renaming a directory, which neither inotify
 //! nor a time stamp shows reliably. Its caller decides when to look; it never waits itself. A configuration
 //! with problems changes nothing; settings that need a restart keep their old values.
@@ -15,7 +15,7 @@ use super::source::ConfigSource;
 use super::{ExtraKey, Snapshot, load};
 
 /// Watches one configuration for changes.
-pub struct Watcher<S> {
+pub struct ConfigWatcher<S> {
     /// `None` for the demo, which has no file but may refer to some by variables.
     path: Option<PathBuf>,
     environment: S,
@@ -38,7 +38,7 @@ pub struct ConfigChange {
     pub needs_restart: Vec<&'static str>,
 }
 
-impl<S: Environment> Watcher<S> {
+impl<S: Environment> ConfigWatcher<S> {
     /// Watches what `current` was loaded from.
     pub fn new(source: &ConfigSource, environment: S, extra_keys: Vec<ExtraKey>, current: Arc<Snapshot>) -> Self {
         Self {
@@ -171,15 +171,15 @@ mod tests {
         }
     }
 
-    fn watched(text: &str) -> (Disk, Watcher<Disk>) {
+    fn watched(text: &str) -> (Disk, ConfigWatcher<Disk>) {
         watched_on(Disk::default(), text)
     }
 
-    fn watched_on(disk: Disk, text: &str) -> (Disk, Watcher<Disk>) {
+    fn watched_on(disk: Disk, text: &str) -> (Disk, ConfigWatcher<Disk>) {
         disk.write(text);
         let source = ConfigSource::file(Path::new(CONFIGURATION), &disk).expect("it was written");
         let snapshot = load(&source, &disk, &[]).unwrap_or_else(|problems| panic!("{problems}"));
-        (disk.clone(), Watcher::new(&source, disk, Vec::new(), Arc::new(snapshot)))
+        (disk.clone(), ConfigWatcher::new(&source, disk, Vec::new(), Arc::new(snapshot)))
     }
 
     fn changed(found: Option<Result<ConfigChange, Problems>>) -> ConfigChange {
@@ -247,7 +247,7 @@ mod tests {
         (issued.cert.pem(), issued.signing_key.serialize_pem())
     }
 
-    fn with_tls() -> (Disk, Watcher<Disk>) {
+    fn with_tls() -> (Disk, ConfigWatcher<Disk>) {
         let disk = Disk::default();
         let (cert, key) = issued("localhost");
         disk.put("/cert", &cert);
@@ -316,7 +316,7 @@ mod tests {
     fn the_demo_can_be_asked_to_reload() {
         let disk = Disk::default();
         let demo = load(&ConfigSource::Demo, &disk, &[]).unwrap_or_else(|problems| panic!("{problems}"));
-        let mut watcher = Watcher::new(&ConfigSource::Demo, disk, Vec::new(), Arc::new(demo));
+        let mut watcher = ConfigWatcher::new(&ConfigSource::Demo, disk, Vec::new(), Arc::new(demo));
         assert!(watcher.check().is_none());
         assert!(watcher.reload().is_ok());
     }

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::effective::toml;
-use super::reader::{ANY_NAME, Catalogue, SettingDescription, SettingKind, ValueShape, ValueType};
+use super::reader::{ANY_NAME, SettingCatalogue, SettingDescription, SettingKind, SettingShape, SettingType};
 use super::sections::describe;
 
 /// The dialect that the schema is written in.
@@ -73,7 +73,7 @@ pub fn schema() -> Value {
 }
 
 /// The schema of the table at `path`; the document itself is at the empty path.
-fn table(catalogue: &Catalogue, path: &str) -> Map<String, Value> {
+fn table(catalogue: &SettingCatalogue, path: &str) -> Map<String, Value> {
     let mut properties = Map::new();
     let mut others = json!(false);
     let mut required = Vec::new();
@@ -110,7 +110,7 @@ fn child<'p>(table: &str, path: &'p str) -> Option<&'p str> {
     (!name.contains('.')).then_some(name)
 }
 
-fn described(catalogue: &Catalogue, setting: &SettingDescription) -> Value {
+fn described(catalogue: &SettingCatalogue, setting: &SettingDescription) -> Value {
     let mut schema = match &setting.kind {
         SettingKind::Value(kind) => value(kind),
         SettingKind::List(kind) => {
@@ -147,17 +147,17 @@ fn described_as(setting: &SettingDescription) -> String {
     }
 }
 
-fn value(kind: &ValueType) -> Map<String, Value> {
+fn value(kind: &SettingType) -> Map<String, Value> {
     object(match &kind.shape {
-        ValueShape::Text => json!({ "type": "string", "minLength": 1 }),
-        ValueShape::Pattern(form) => json!({ "type": "string", "pattern": format!("^({REFERENCE}|{form})$") }),
-        ValueShape::Reference => json!({ "type": "string", "pattern": format!("^({REFERENCE})$") }),
-        ValueShape::Words(keywords) => {
+        SettingShape::Text => json!({ "type": "string", "minLength": 1 }),
+        SettingShape::Pattern(form) => json!({ "type": "string", "pattern": format!("^({REFERENCE}|{form})$") }),
+        SettingShape::Reference => json!({ "type": "string", "pattern": format!("^({REFERENCE})$") }),
+        SettingShape::Words(keywords) => {
             json!({ "anyOf": [{ "enum": keywords }, { "type": "string", "pattern": format!("^({REFERENCE})$") }] })
         }
-        ValueShape::Flag => json!({ "type": "boolean" }),
-        ValueShape::Integer { least, most } if *most == u64::MAX => json!({ "type": "integer", "minimum": least }),
-        ValueShape::Integer { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        SettingShape::Flag => json!({ "type": "boolean" }),
+        SettingShape::Integer { least, most } if *most == u64::MAX => json!({ "type": "integer", "minimum": least }),
+        SettingShape::Integer { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
     })
 }
 

@@ -142,14 +142,14 @@ pub struct ProviderSettings {
     /// Its name.
     pub name: Arc<str>,
     /// Whether it is reached over the network or simulated, and how.
-    pub kind: ProviderKind,
+    pub kind: ProviderTransport,
     /// Whether an end without a `finish_reason` is a truncation.
     pub finish_reason: FinishReason,
 }
 
 /// Whether a provider is reached over the network or simulated.
 #[derive(Clone, Debug)]
-pub enum ProviderKind {
+pub enum ProviderTransport {
     /// Over the network.
     Network(NetworkSettings),
     /// Simulated: answers are made by the gateway.
@@ -159,8 +159,8 @@ pub enum ProviderKind {
 /// Protocol, address and credentials of a provider.
 #[derive(Clone, Debug)]
 pub struct NetworkSettings {
-    /// The API it serves; never [`ProviderProtocol::Sim`].
-    pub protocol: ProviderProtocol,
+    /// The API it serves; never [`ProtocolName::Sim`].
+    pub protocol: ProtocolName,
     /// Scheme, host and path, without a slash at the end.
     pub base_url: String,
     /// The credentials sent to it, used in turn; empty for a provider that requires none.
@@ -182,7 +182,7 @@ pub struct SimSettings {
 
 /// The API that a provider serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ProviderProtocol {
+pub enum ProtocolName {
     /// OpenAI's API, and every API compatible with it.
     OpenAi,
     /// Azure OpenAI.

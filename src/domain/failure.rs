@@ -85,7 +85,7 @@ pub enum HealthSignal {
 
 /// What the request does after a failed attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NextAction {
+pub enum FailureAction {
     /// Tries another deployment.
     Other,
     /// Tries the same deployment once more; the failure does not count against it.
@@ -94,7 +94,7 @@ pub enum NextAction {
     Reject,
     /// Makes one more attempt, at a model with a larger context.
     LargerContext,
-    /// Ends.
+    /// Makes no further attempt: the request fails.
     Stop,
 }
 
@@ -144,13 +144,13 @@ impl Failure {
     }
 
     /// What the request does next.
-    pub fn next_action(self) -> NextAction {
+    pub fn next_action(self) -> FailureAction {
         match self {
-            Self::Stale => NextAction::Same,
-            Self::Deadline => NextAction::Stop,
-            Self::Rejected => NextAction::Reject,
-            Self::ContextTooLong => NextAction::LargerContext,
-            _ => NextAction::Other,
+            Self::Stale => FailureAction::Same,
+            Self::Deadline => FailureAction::Stop,
+            Self::Rejected => FailureAction::Reject,
+            Self::ContextTooLong => FailureAction::LargerContext,
+            _ => FailureAction::Other,
         }
     }
 
@@ -206,19 +206,19 @@ mod tests {
             }
         };
         use Failure::*;
-        check(&[Unreachable, ConnectTimeout], HealthSignal::Down, NextAction::Other);
-        check(&[Stale], HealthSignal::Neutral, NextAction::Same);
-        check(&[Reset, FirstTokenTimeout, IdleTimeout, WholeTimeout], HealthSignal::Bad, NextAction::Other);
-        check(&[Deadline], HealthSignal::Neutral, NextAction::Stop);
-        check(&[408, 500, 502, 503, 504, 529].map(Status), HealthSignal::Bad, NextAction::Other);
-        check(&[Garbage, Truncated, ErrorInside], HealthSignal::Bad, NextAction::Other);
-        check(&[Throttled { after: None }], HealthSignal::Throttled(None), NextAction::Other);
+        check(&[Unreachable, ConnectTimeout], HealthSignal::Down, FailureAction::Other);
+        check(&[Stale], HealthSignal::Neutral, FailureAction::Same);
+        check(&[Reset, FirstTokenTimeout, IdleTimeout, WholeTimeout], HealthSignal::Bad, FailureAction::Other);
+        check(&[Deadline], HealthSignal::Neutral, FailureAction::Stop);
+        check(&[408, 500, 502, 503, 504, 529].map(Status), HealthSignal::Bad, FailureAction::Other);
+        check(&[Garbage, Truncated, ErrorInside], HealthSignal::Bad, FailureAction::Other);
+        check(&[Throttled { after: None }], HealthSignal::Throttled(None), FailureAction::Other);
         let after = Some(Duration::from_secs(7));
-        check(&[Throttled { after }], HealthSignal::Throttled(after), NextAction::Other);
-        check(&[CredentialRefused], HealthSignal::CredentialRefused, NextAction::Other);
-        check(&[NotFound], HealthSignal::NotFound, NextAction::Other);
-        check(&[Rejected], HealthSignal::Good, NextAction::Reject);
-        check(&[ContextTooLong], HealthSignal::Good, NextAction::LargerContext);
+        check(&[Throttled { after }], HealthSignal::Throttled(after), FailureAction::Other);
+        check(&[CredentialRefused], HealthSignal::CredentialRefused, FailureAction::Other);
+        check(&[NotFound], HealthSignal::NotFound, FailureAction::Other);
+        check(&[Rejected], HealthSignal::Good, FailureAction::Reject);
+        check(&[ContextTooLong], HealthSignal::Good, FailureAction::LargerContext);
     }
 
     #[test]

@@ -40,14 +40,14 @@ pub struct SlidingWindow {
 
 /// Units taken for one request, to be corrected by [`SlidingWindow::settle`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RateReservation {
+pub struct RateLimitReservation {
     at: Instant,
     amount: u64,
 }
 
 /// A refusal: the units did not fit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RateExceeded {
+pub struct RateLimitExceeded {
     /// How long until the same units would be granted; `None`: never, they are more than the limit.
     pub retry_after: Option<Duration>,
 }
@@ -77,20 +77,20 @@ impl SlidingWindow {
     /// Takes `amount` units, or returns when they would be available.
     ///
     /// # Errors
-    /// [`RateExceeded`]; nothing was taken then.
-    pub fn take(&mut self, amount: u64, now: Instant) -> Result<RateReservation, RateExceeded> {
+    /// [`RateLimitExceeded`]; nothing was taken then.
+    pub fn take(&mut self, amount: u64, now: Instant) -> Result<RateLimitReservation, RateLimitExceeded> {
         self.expire(now);
         if self.used.saturating_add(amount) > self.limit {
-            return Err(RateExceeded { retry_after: self.wait_for(amount, now) });
+            return Err(RateLimitExceeded { retry_after: self.wait_for(amount, now) });
         }
         let at = self.effective_instant(now);
         self.add(at, amount);
-        Ok(RateReservation { at, amount })
+        Ok(RateLimitReservation { at, amount })
     }
 
     /// Corrects units taken to units used: a surplus is returned to the instant it was taken at, a deficit
     /// is taken now, even above the limit.
-    pub fn settle(&mut self, taken: RateReservation, used: u64, now: Instant) {
+    pub fn settle(&mut self, taken: RateLimitReservation, used: u64, now: Instant) {
         self.expire(now);
         if used > taken.amount {
             let at = self.effective_instant(now);

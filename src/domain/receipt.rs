@@ -35,7 +35,7 @@ pub struct Receipt {
     /// Whether a stream was asked for.
     pub stream: bool,
     /// The deployment that served it, or that was tried last.
-    pub served: Option<Served>,
+    pub served: Option<ServingDeployment>,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptRecord>,
     /// How it ended.
@@ -69,7 +69,7 @@ pub struct Receipt {
 
 /// The deployment behind an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Served {
+pub struct ServingDeployment {
     /// The configured name of the model.
     pub model: Arc<str>,
     /// The deployment's name.

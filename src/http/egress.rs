@@ -169,7 +169,7 @@ fn spell(duration: Duration) -> String {
 mod tests {
     use super::*;
     use crate::domain::money::NanoUsd;
-    use crate::domain::receipt::Served;
+    use crate::domain::receipt::ServingDeployment;
 
     #[test]
     fn durations_are_spelled_like_openai_spells_them() {
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn an_answer_says_what_served_it() {
-        let served = Served {
+        let served = ServingDeployment {
             model: "deepseek-ai/DeepSeek-V4-Flash".into(),
             deployment: "global-us/deepseek-ai/DeepSeek-V4-Flash".into(),
             tier: Some("default".into()),
@@ -233,7 +233,8 @@ mod tests {
 
     #[test]
     fn a_name_that_no_header_can_hold_is_left_out() {
-        let served = Served { model: "a\nb".into(), deployment: "d".into(), tier: None, region: "é".into() };
+        let served =
+            ServingDeployment { model: "a\nb".into(), deployment: "d".into(), tier: None, region: "é".into() };
         let written = written(&ResponseMetadata { served: Some(served), ..refused() });
         assert!(!written.contains("x-tierway-model") && written.contains("x-tierway-region"), "{written}");
     }

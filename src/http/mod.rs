@@ -18,7 +18,7 @@ pub mod ops;
 pub mod request_handler;
 pub mod upload;
 
-use crate::admin::Admin;
+use crate::admin::AdminOperations;
 use crate::clock::Clock;
 use crate::domain::call::Endpoint;
 use crate::domain::refusal::Refusal;
@@ -45,7 +45,7 @@ pub struct AppState {
     /// The request path.
     pub relay: Arc<Relay>,
     /// What the admin API does.
-    pub admin: Admin,
+    pub admin: AdminOperations,
     /// Metrics and the access log.
     pub telemetry: Arc<Telemetry>,
     /// The process's phase, and what is open in it.

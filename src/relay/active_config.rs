@@ -10,7 +10,7 @@
 use super::RelayContext;
 use super::health::{DeploymentSet, HealthRegistry};
 use crate::config::{
-    self, FinishReason, KeyHash, MalformedFrame, ProviderKind, ProviderSettings, Snapshot, TransportSettings,
+    self, FinishReason, KeyHash, MalformedFrame, ProviderSettings, ProviderTransport, Snapshot, TransportSettings,
 };
 use crate::domain::budget::{Account, Scope};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId};
@@ -242,12 +242,12 @@ pub enum ActivateError {
 fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<ProviderSetup, ActivateError> {
     let name = provider.name.clone();
     let protocol = match &provider.kind {
-        ProviderKind::Sim(sim) => ProviderProtocol::Sim(SimSetup {
+        ProviderTransport::Sim(sim) => ProviderProtocol::Sim(SimSetup {
             first_token: sim.first_token,
             tokens_per_second: sim.tokens_per_second,
             error_rate_bp: sim.error_rate_bp,
         }),
-        ProviderKind::Network(network) if network.protocol == config::ProviderProtocol::OpenAi => {
+        ProviderTransport::Network(network) if network.protocol == config::ProtocolName::OpenAi => {
             ProviderProtocol::OpenAi(OpenAiSetup {
                 base_url: network.base_url.clone(),
                 credentials: network.credentials.clone(),
@@ -256,7 +256,7 @@ fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<P
                 skip_malformed_frames: transport.malformed_frame == MalformedFrame::Pass,
             })
         }
-        ProviderKind::Network(_) => return Err(ActivateError::Protocol { provider: name }),
+        ProviderTransport::Network(_) => return Err(ActivateError::Protocol { provider: name }),
     };
     Ok(ProviderSetup { name, protocol, connect_timeout: transport.connect_timeout })
 }
@@ -264,7 +264,7 @@ fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<P
 /// The credentials for a provider; a simulated one needs none.
 fn credentials(provider: &ProviderSettings) -> &[Secret] {
     match &provider.kind {
-        ProviderKind::Network(network) => &network.credentials,
-        ProviderKind::Sim(_) => &[],
+        ProviderTransport::Network(network) => &network.credentials,
+        ProviderTransport::Sim(_) => &[],
     }
 }

@@ -15,7 +15,7 @@ use crate::domain::failure::{Failure, Rejection};
 use crate::domain::hold::CostBound;
 use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::random::RandomValue;
-use crate::domain::receipt::Served;
+use crate::domain::receipt::ServingDeployment;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::{Attempt, FailedAttempt, GiveUpReason, PlanStep, RoutePlan};
 use crate::upstream::{AttemptError, Timeouts, UpstreamAnswer, UpstreamRequest};
@@ -124,10 +124,10 @@ impl Dispatch<'_> {
         self.active.upstreams.send(request).await
     }
 
-    fn place(&self, attempt: &Attempt<Permit>) -> Served {
+    fn place(&self, attempt: &Attempt<Permit>) -> ServingDeployment {
         let table = &self.active.snapshot.table;
         let deployment = table.deployment(attempt.deployment);
-        Served {
+        ServingDeployment {
             model: table.model(deployment.model).name.clone(),
             deployment: deployment.name.clone(),
             tier: attempt.tier.map(|tier| table.tier(tier).name.clone()),

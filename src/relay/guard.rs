@@ -14,7 +14,7 @@ use crate::domain::failure::Failure;
 use crate::domain::id::RequestId;
 use crate::domain::money::NanoUsd;
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{AttemptRecord, Outcome, Served};
+use crate::domain::receipt::{AttemptRecord, Outcome, ServingDeployment};
 use crate::domain::refusal::Refusal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ pub(super) struct RequestGuard {
 struct RunningAttempt {
     /// Its number in the plan, from 1.
     number: u32,
-    place: Served,
+    place: ServingDeployment,
     sent: Instant,
 }
 
@@ -63,7 +63,7 @@ impl RequestGuard {
     }
 
     /// Records that attempt `number` is being sent to `place`. From now on the provider is waited for.
-    pub(super) fn attempt_sent(&mut self, number: u32, place: Served) {
+    pub(super) fn attempt_sent(&mut self, number: u32, place: ServingDeployment) {
         let now = self.now();
         debug_assert_eq!(number as usize, self.state.attempts.len() + 1, "attempts are numbered from 1, without a gap");
         self.state.attempts.push(AttemptRecord {

@@ -12,7 +12,7 @@ use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::id::RequestId;
 use crate::domain::limit::RateLimitStatus;
 use crate::domain::money::NanoUsd;
-use crate::domain::receipt::{Outcome, Served};
+use crate::domain::receipt::{Outcome, ServingDeployment};
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
 use http::{HeaderMap, StatusCode};
@@ -113,7 +113,7 @@ pub struct ResponseMetadata {
     /// The request's identifier.
     pub id: RequestId,
     /// The deployment that served it.
-    pub served: Option<Served>,
+    pub served: Option<ServingDeployment>,
     /// Attempts made.
     pub attempts: u32,
     /// Time spent in the gateway up to the answer's first byte.

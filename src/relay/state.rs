@@ -12,7 +12,7 @@ use crate::domain::limit::{LimitKind, RateLimitStatus};
 use crate::domain::policy::KeyRecord;
 use crate::domain::pricing::{Price, PriceVersion};
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
+use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
 use crate::domain::usage::Usage;
 use crate::store::Admission;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) struct RequestState {
     /// Input tokens as estimated, for when the provider counts none.
     pub(super) estimated_input: u64,
     /// The deployment that answered, or that was tried last.
-    pub(super) served: Option<Served>,
+    pub(super) served: Option<ServingDeployment>,
     /// Every attempt sent so far, by number from 1. Reason and duration are final once it is not in flight.
     pub(super) attempts: Vec<AttemptRecord>,
     /// The price that the answer is charged at.

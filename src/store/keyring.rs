@@ -6,7 +6,7 @@
 //!
 //! Start reading in [`Keyring::find`], then [`Keyring::write`].
 
-use super::{BackendUnavailable, Register, RegisterChange, RegisterContents, RegisterWriteError};
+use super::{Register, RegisterChange, RegisterContents, RegisterWriteError, StoreUnavailable};
 use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
@@ -68,8 +68,8 @@ impl Keyring {
     /// Reads all of `register`.
     ///
     /// # Errors
-    /// [`BackendUnavailable`]: it cannot be read.
-    pub async fn open(register: Arc<dyn Register>) -> Result<Self, BackendUnavailable> {
+    /// [`StoreUnavailable`]: it cannot be read.
+    pub async fn open(register: Arc<dyn Register>) -> Result<Self, StoreUnavailable> {
         let ring = Self { register, contents: RwLock::default(), refreshing: tokio::sync::Mutex::default() };
         ring.refresh().await?;
         Ok(ring)
@@ -171,8 +171,8 @@ impl Keyring {
     /// Reads what was changed since the last read, by any process; returns whether there was anything.
     ///
     /// # Errors
-    /// [`BackendUnavailable`]: it cannot be read now.
-    pub async fn refresh(&self) -> Result<bool, BackendUnavailable> {
+    /// [`StoreUnavailable`]: it cannot be read now.
+    pub async fn refresh(&self) -> Result<bool, StoreUnavailable> {
         let _refreshing = self.refreshing.lock().await;
         let seen = self.contents().version;
         let read = self.register.since(seen).await?;
@@ -215,21 +215,21 @@ impl Keyring {
     /// The balance of all credit, by holder.
     ///
     /// # Errors
-    /// [`BackendUnavailable`]: it cannot be read now.
-    pub async fn balances(&self) -> Result<Vec<CreditBalance>, BackendUnavailable> {
+    /// [`StoreUnavailable`]: it cannot be read now.
+    pub async fn balances(&self) -> Result<Vec<CreditBalance>, StoreUnavailable> {
         self.register.balances().await
     }
 
     /// Up to `most` grants with a number above `after`, in ascending order; only those of `holder` if it is given.
     ///
     /// # Errors
-    /// [`BackendUnavailable`]: they cannot be read now.
+    /// [`StoreUnavailable`]: they cannot be read now.
     pub async fn grants(
         &self,
         holder: Option<Holder>,
         after: i64,
         most: usize,
-    ) -> Result<Vec<Grant>, BackendUnavailable> {
+    ) -> Result<Vec<Grant>, StoreUnavailable> {
         self.register.grants(holder, after, most).await
     }
 

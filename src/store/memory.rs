@@ -6,9 +6,13 @@
 //!
 //! Start reading in [`KeyCounters::admit`].
 
-use super::{Admission, AdmissionDenied, AdmissionRequest, Counters, Ledger, LedgerStatus, RatesLeft, StoreFuture};
+use super::{
+    Admission, AdmissionDenied, AdmissionRequest, Counters, Ledger, LedgerStatus, RemainingRateLimits, StoreFuture,
+};
 use crate::domain::id::KeyId;
-use crate::domain::limit::{LimitKind, OverLimit, RateExceeded, RateLimitStatus, RateReservation, SlidingWindow};
+use crate::domain::limit::{
+    LimitKind, OverLimit, RateLimitExceeded, RateLimitReservation, RateLimitStatus, SlidingWindow,
+};
 use crate::domain::receipt::Receipt;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
@@ -210,8 +214,8 @@ impl KeyCounters {
         }
     }
 
-    fn left(&mut self, now: Instant) -> RatesLeft {
-        RatesLeft { requests: self.requests.left(now), tokens: self.tokens.left(now) }
+    fn left(&mut self, now: Instant) -> RemainingRateLimits {
+        RemainingRateLimits { requests: self.requests.left(now), tokens: self.tokens.left(now) }
     }
 
     fn is_idle(&mut self, now: Instant) -> bool {
@@ -264,14 +268,14 @@ impl RateCounter {
             return Ok(());
         }
         // More than remains cannot be taken: the refusal contains the exact wait.
-        self.window.take(amount, now).map(drop).map_err(|RateExceeded { retry_after }| OverLimit {
+        self.window.take(amount, now).map(drop).map_err(|RateLimitExceeded { retry_after }| OverLimit {
             limit: self.kind,
             ceiling,
             retry_after,
         })
     }
 
-    fn take(&mut self, amount: u64, now: Instant) -> Option<RateReservation> {
+    fn take(&mut self, amount: u64, now: Instant) -> Option<RateLimitReservation> {
         self.limit?;
         self.window.take(amount, now).ok()
     }
@@ -306,7 +310,7 @@ mod tests {
         let busy = counters.take(&ask(0, limits), start).expect("an unused key is admitted");
         for key in 1..100_000 {
             // A minute passes every thousand keys, so at most about the last thousand have used anything.
-            let now = start + WINDOW * (key as u32 / 1_000);
+            let now = start + WINDOW * (key / 1_000);
             let admission = counters.take(&ask(key, limits), now).expect("an unused key is admitted");
             counters.settle(admission, None, now);
         }

@@ -3,7 +3,7 @@
 //! It is the reference implementation: `tests/lease_store_contract.rs` states what every lease store guarantees. A
 //! window that ended is removed once nothing of it is leased.
 
-use super::{BackendUnavailable, Lease, LeaseRequest, LeaseStore, StoreFuture};
+use super::{Lease, LeaseRequest, LeaseStore, StoreFuture, StoreUnavailable};
 use crate::domain::budget::{Account, Charge, WindowSpan, grant};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
@@ -57,7 +57,7 @@ impl MemoryLeaseStore {
 }
 
 impl LeaseStore for MemoryLeaseStore {
-    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
+    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, StoreUnavailable>> {
         Box::pin(std::future::ready(Ok(self.lease_now(&request))))
     }
 

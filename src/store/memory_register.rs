@@ -3,7 +3,7 @@
 //! It is the reference implementation: `tests/store_contract.rs` states what every register guarantees.
 
 use super::{
-    BackendUnavailable, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture,
+    Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture, StoreUnavailable,
 };
 use crate::domain::budget::WindowSpan;
 use crate::domain::money::NanoUsd;
@@ -92,7 +92,7 @@ impl RegisterState {
 }
 
 impl Register for MemoryRegister {
-    fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, BackendUnavailable>> {
+    fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, StoreUnavailable>> {
         let state = self.state();
         let contents = RegisterContents {
             version: state.version,
@@ -128,7 +128,7 @@ impl Register for MemoryRegister {
         }
     }
 
-    fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, BackendUnavailable>> {
+    fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, StoreUnavailable>> {
         let balance = |(holder, granted): (Holder, NanoUsd)| {
             let (spent, leased) = self.lease_store.balance(&Arc::new(holder.account()), WindowSpan::EVER);
             CreditBalance { holder, granted, spent, leased }
@@ -142,7 +142,7 @@ impl Register for MemoryRegister {
         holder: Option<Holder>,
         after: i64,
         most: usize,
-    ) -> StoreFuture<'static, Result<Vec<Grant>, BackendUnavailable>> {
+    ) -> StoreFuture<'static, Result<Vec<Grant>, StoreUnavailable>> {
         let state = self.state();
         let of_holder = |grant: &&Grant| holder.as_ref().is_none_or(|holder| grant.holder == *holder);
         let grants = state.grants.iter().filter(|grant| grant.id > after).filter(of_holder).take(most);

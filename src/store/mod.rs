@@ -20,7 +20,7 @@ use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::id::KeyId;
 use crate::domain::limit::Limits;
 use crate::domain::limit::OverLimit;
-use crate::domain::limit::{RateLimitStatus, RateReservation};
+use crate::domain::limit::{RateLimitReservation, RateLimitStatus};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
@@ -66,8 +66,8 @@ pub trait LeaseStore: Send + Sync {
     /// end: a lease that is granted and not received cannot be spent.
     ///
     /// # Errors
-    /// [`BackendUnavailable`]: nothing was leased.
-    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>>;
+    /// [`StoreUnavailable`]: nothing was leased.
+    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, StoreUnavailable>>;
 
     /// Returns money that was leased and is neither spent nor held. It never blocks.
     fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd);
@@ -109,7 +109,7 @@ impl Stores {
 /// Every change gets a version higher than all versions before it, so that a reader can ask for what is new.
 pub trait Register: Send + Sync {
     /// What was changed after `version`, keys in the order of their names; everything if `version` is 0.
-    fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, BackendUnavailable>>;
+    fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, StoreUnavailable>>;
 
     /// Writes all of `changes`, or nothing, and returns the version of each. It completes even if the future is
     /// dropped.
@@ -123,7 +123,7 @@ pub trait Register: Send + Sync {
     fn close(&self) {}
 
     /// The balance of all credit, by holder.
-    fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, BackendUnavailable>>;
+    fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, StoreUnavailable>>;
 
     /// Up to `most` grants with a number above `after`, in ascending order; only those of `holder` if it is given.
     fn grants(
@@ -131,7 +131,7 @@ pub trait Register: Send + Sync {
         holder: Option<Holder>,
         after: i64,
         most: usize,
-    ) -> StoreFuture<'static, Result<Vec<Grant>, BackendUnavailable>>;
+    ) -> StoreFuture<'static, Result<Vec<Grant>, StoreUnavailable>>;
 }
 
 /// All or some of what is registered.
@@ -175,7 +175,7 @@ pub enum RegisterWriteError {
     Conflict {
         /// The index of that change, from 0.
         at: usize,
-        /// What differs.
+        /// How the stored entry differs from what that change expects.
         why: RegisterConflict,
     },
     /// The register cannot be written at the moment.
@@ -217,9 +217,9 @@ pub struct Lease {
     pub taken: NanoUsd,
 }
 
-/// The back end cannot be reached at the moment: nothing that needs money is served.
+/// The store cannot be read or written at the moment: nothing that needs money is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BackendUnavailable;
+pub struct StoreUnavailable;
 
 /// How much of its limits each key has used.
 pub trait Counters: Send + Sync {
@@ -258,7 +258,7 @@ pub struct AdmissionRequest {
 
 /// What remains of a key's rate limits; `None` without a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct RatesLeft {
+pub struct RemainingRateLimits {
     /// Of the requests per minute.
     pub requests: Option<RateLimitStatus>,
     /// Of the tokens per minute.
@@ -271,7 +271,7 @@ pub struct AdmissionDenied {
     /// The exceeded limit, and when to retry.
     pub over: OverLimit,
     /// What remains of the rate limits: the refused request took nothing.
-    pub left: RatesLeft,
+    pub left: RemainingRateLimits,
 }
 
 /// Proof that a request was admitted; it occupies a concurrency slot until [`Counters::settle`] ends it.
@@ -279,8 +279,8 @@ pub struct AdmissionDenied {
 #[derive(Debug)]
 pub struct Admission {
     key: KeyId,
-    tokens: Option<RateReservation>,
-    left: RatesLeft,
+    tokens: Option<RateLimitReservation>,
+    left: RemainingRateLimits,
 }
 
 impl Admission {

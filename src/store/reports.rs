@@ -5,7 +5,7 @@
 //!
 //! Start reading in [`Reports`].
 
-use super::{BackendUnavailable, StoreFuture};
+use super::{StoreFuture, StoreUnavailable};
 use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
@@ -14,11 +14,11 @@ use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
 pub trait Reports: Send + Sync {
     /// The receipts of `query`, summed by its dimensions, `most` sums at most: the dearest first, or day by day
     /// where days come first.
-    fn usage(&self, query: UsageQuery, most: usize) -> StoreFuture<'static, Result<Vec<UsageSum>, BackendUnavailable>>;
+    fn usage(&self, query: UsageQuery, most: usize) -> StoreFuture<'static, Result<Vec<UsageSum>, StoreUnavailable>>;
 
     /// The receipts of `query`, newest first.
-    fn receipts(&self, query: ReceiptsQuery) -> StoreFuture<'static, Result<Vec<Receipt>, BackendUnavailable>>;
+    fn receipts(&self, query: ReceiptsQuery) -> StoreFuture<'static, Result<Vec<Receipt>, StoreUnavailable>>;
 
     /// The receipt of request `id`.
-    fn receipt(&self, id: RequestId) -> StoreFuture<'static, Result<Option<Receipt>, BackendUnavailable>>;
+    fn receipt(&self, id: RequestId) -> StoreFuture<'static, Result<Option<Receipt>, StoreUnavailable>>;
 }

@@ -6,7 +6,7 @@
 //!
 //! Start reading in [`Label`].
 
-use crate::domain::breaker::{Cause, StateName};
+use crate::domain::breaker::{StateName, TransitionCause};
 use crate::domain::limit::LimitKind;
 use crate::domain::reason::Reason;
 use crate::domain::usage::Usage;
@@ -79,10 +79,10 @@ impl From<StateName> for Label {
     }
 }
 
-impl From<Option<Cause>> for Label {
+impl From<Option<TransitionCause>> for Label {
     /// A breaker opens for a cause; without one it has recovered.
-    fn from(cause: Option<Cause>) -> Self {
-        Self::Word(cause.map_or("recovered", Cause::label))
+    fn from(cause: Option<TransitionCause>) -> Self {
+        Self::Word(cause.map_or("recovered", TransitionCause::label))
     }
 }
 

@@ -391,7 +391,7 @@ fn request_labels(receipt: &Receipt) -> [Label; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::breaker::Cause;
+    use crate::domain::breaker::TransitionCause;
     use crate::domain::budget::{Account, Scope};
     use crate::domain::money::NanoUsd;
     use crate::telemetry::samples;
@@ -418,7 +418,7 @@ mod tests {
         let metrics = metrics();
         metrics.watch_ledger(|| 3, || 5, || true);
         metrics.deployments(&[("eu-1".into(), StateName::Closed), ("us-1".into(), StateName::Resting)]);
-        metrics.transition("eu-1", Transition { to: StateName::Open, cause: Some(Cause::Consecutive) });
+        metrics.transition("eu-1", Transition { to: StateName::Open, cause: Some(TransitionCause::Consecutive) });
         for receipt in samples::receipts() {
             metrics.record(&receipt);
         }

@@ -5,7 +5,7 @@ use crate::domain::id::RequestId;
 use crate::domain::limit::LimitKind;
 use crate::domain::money::NanoUsd;
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
+use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
 use crate::domain::usage::Usage;
 use std::time::Duration;
 
@@ -128,9 +128,9 @@ fn untried() -> Receipt {
     }
 }
 
-fn at(deployment: &str) -> Served {
+fn at(deployment: &str) -> ServingDeployment {
     let (model, region) = ("org/model-1".into(), deployment[..2].into());
-    Served { model, deployment: deployment.into(), tier: Some("default".into()), region }
+    ServingDeployment { model, deployment: deployment.into(), tier: Some("default".into()), region }
 }
 
 fn attempt(deployment: &str, reason: Reason, ms: u64) -> AttemptRecord {

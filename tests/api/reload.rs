@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tierway::cli::reload::apply;
-use tierway::config::{ConfigSource, ProcessEnvironment, Watcher, load};
+use tierway::config::{ConfigSource, ConfigWatcher, ProcessEnvironment, load};
 
 /// Number of reloads; every second one is of an invalid file.
 const RELOADS: usize = 1_000;
@@ -89,13 +89,13 @@ impl ConfigFiles {
     }
 
     /// A gateway that serves the first valid file, and the watcher of that file.
-    async fn serve(&self) -> (TestGateway, Watcher<ProcessEnvironment>) {
+    async fn serve(&self) -> (TestGateway, ConfigWatcher<ProcessEnvironment>) {
         self.write(&self.good(0));
         let source = ConfigSource::file(Path::new(&self.path()), &ProcessEnvironment)
             .unwrap_or_else(|problems| panic!("{problems}"));
         let snapshot =
             Arc::new(load(&source, &ProcessEnvironment, &[]).unwrap_or_else(|problems| panic!("{problems}")));
-        let watcher = Watcher::new(&source, ProcessEnvironment, Vec::new(), snapshot.clone());
+        let watcher = ConfigWatcher::new(&source, ProcessEnvironment, Vec::new(), snapshot.clone());
         (TestGateway::start_snapshot(snapshot, 1).await, watcher)
     }
 }

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tierway::cli::reload::apply;
 use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
-use tierway::config::{ConfigChange, ConfigSource, Environment, Problems, Snapshot, Watcher, load};
+use tierway::config::{ConfigChange, ConfigSource, ConfigWatcher, Environment, Problems, Snapshot, load};
 use tierway::domain::receipt::Outcome;
 use tierway::random::Rng;
 use tierway::store::Stores;
@@ -106,7 +106,7 @@ struct TlsFixture {
     provider: ScriptedProvider,
     authority: Authority,
     gateway: TestGateway,
-    watcher: Watcher<RealFiles>,
+    watcher: ConfigWatcher<RealFiles>,
 }
 
 impl TlsFixture {
@@ -122,7 +122,7 @@ impl TlsFixture {
         std::fs::write(&path, configuration(folder.path(), &provider)).unwrap();
         let source = ConfigSource::file(&path, &RealFiles).unwrap();
         let snapshot = compiled(load(&source, &RealFiles, &[]));
-        let watcher = Watcher::new(&source, RealFiles, Vec::new(), snapshot.clone());
+        let watcher = ConfigWatcher::new(&source, RealFiles, Vec::new(), snapshot.clone());
         let gateway = TestGateway::start_snapshot(snapshot, 1).await;
         Self { folder, provider, authority, gateway, watcher }
     }

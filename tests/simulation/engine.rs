@@ -22,7 +22,7 @@ use tierway::domain::call::{Call, CostFacts, Endpoint, FeatureSet, RequestMetada
 use tierway::domain::failure::Failure;
 use tierway::domain::id::DeploymentId;
 use tierway::domain::random::FNV_BASIS;
-use tierway::domain::routing::gauge::ResponseMode;
+use tierway::domain::routing::gauge::AnswerMode;
 use tierway::domain::routing::health::{self, HealthView};
 use tierway::domain::routing::plan::{Attempt, FailedAttempt, GiveUpReason, PlanStep, PlanTerms, RoutePlan};
 use tierway::domain::routing::table::RoutingTable;
@@ -106,7 +106,7 @@ impl ActiveTable {
 struct ActiveRequest {
     plan: RoutePlan,
     active: Arc<ActiveTable>,
-    mode: ResponseMode,
+    mode: AnswerMode,
     deadline: Duration,
     running: Option<Running>,
 }
@@ -256,7 +256,7 @@ impl<'w> Simulation<'w> {
         if let Some(after) = planned.leaves_after {
             self.later(planned.at + after, Event::ClientGone(request));
         }
-        let mode = ResponseMode::of(planned.stream);
+        let mode = AnswerMode::of(planned.stream);
         self.active_requests[request] = Some(ActiveRequest { plan, active, mode, deadline, running: None });
         self.advance(request);
     }
@@ -420,7 +420,7 @@ impl<'w> Simulation<'w> {
         let Some(active) = self.active_tables.last() else { return Vec::new() };
         let view = active.deployments.view_for(self.world.clients[0].id);
         let availability =
-            |id: &DeploymentId| health::HealthSource::view(&view, *id, ResponseMode::Stream, later).availability;
+            |id: &DeploymentId| health::HealthSource::view(&view, *id, AnswerMode::Stream, later).availability;
         let blocked = |id: &DeploymentId| matches!(availability(id), Availability::Blocked { .. });
         active.table.deployment_ids().filter(blocked).map(|id| active.table.deployment(id).name.clone()).collect()
     }
@@ -521,7 +521,7 @@ impl<'w> Simulation<'w> {
         let state = active.deployments.states(self.instant())[index].1;
         let view = active.deployments.view_for(self.world.clients[0].id);
         let availability =
-            health::HealthSource::view(&view, DeploymentId(index as u32), ResponseMode::Stream, self.instant())
+            health::HealthSource::view(&view, DeploymentId(index as u32), AnswerMode::Stream, self.instant())
                 .availability;
         let until = match availability {
             Availability::Blocked { until } => Some(until - self.start),
@@ -585,7 +585,7 @@ impl CheckedHealth<'_, '_> {
 impl health::HealthSource for CheckedHealth<'_, '_> {
     type Permit = SimulatedPermit;
 
-    fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView {
+    fn view(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> HealthView {
         let view = self.view.view(deployment, mode, now);
         let altered = self.mutant.map(|mutant| mutant.alter_view(view, || self.state(deployment, now)));
         let view = altered.unwrap_or(view);
@@ -593,7 +593,7 @@ impl health::HealthSource for CheckedHealth<'_, '_> {
         view
     }
 
-    fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<SimulatedPermit> {
+    fn take(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> Option<SimulatedPermit> {
         let HealthView { availability, average, .. } = self.view.view(deployment, mode, now);
         let flows = matches!(availability, Availability::Flowing { .. });
         let state = if flows { StateName::Closed } else { self.state(deployment, now) };

@@ -19,7 +19,7 @@ use tierway::domain::receipt::Receipt;
 use tierway::domain::usage::Usage;
 use tierway::store::budget_pool::{BudgetAccount, BudgetPool, FundingSources, Hold, HoldError};
 use tierway::store::memory_lease_store::MemoryLeaseStore;
-use tierway::store::{BackendUnavailable, Lease, LeaseRequest, LeaseStore, StoreFuture};
+use tierway::store::{Lease, LeaseRequest, LeaseStore, StoreFuture, StoreUnavailable};
 use tokio::runtime::Runtime;
 
 /// The longest answer, in tokens.
@@ -286,9 +286,9 @@ impl FlakyLeaseStore {
 }
 
 impl LeaseStore for FlakyLeaseStore {
-    fn lease(&self, ask: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
+    fn lease(&self, ask: LeaseRequest) -> StoreFuture<'static, Result<Lease, StoreUnavailable>> {
         if self.records().rng.random(self.fails) {
-            return Box::pin(std::future::ready(Err(BackendUnavailable)));
+            return Box::pin(std::future::ready(Err(StoreUnavailable)));
         }
         // Granted before the answer arrives: a crash in between leaves a lease that no process knows.
         let (account, limit) = (ask.account.clone(), ask.limit);

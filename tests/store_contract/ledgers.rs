@@ -11,7 +11,7 @@ use tierway::domain::limit::LimitKind;
 use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
 use tierway::domain::pricing::Price;
 use tierway::domain::reason::Reason;
-use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
+use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
 use tierway::domain::usage::Usage;
 use tierway::store::Ledger;
 use tierway::store::memory::MemoryLedger;
@@ -79,7 +79,7 @@ fn settled(fixture: &dyn LedgerFixture) -> Vec<Receipt> {
 fn receipt(number: u64) -> Receipt {
     let some = |kind: &str| Arc::<str>::from(format!("{kind}-{}", number % 3));
     let every = |nth: u64| number.is_multiple_of(nth);
-    let place = |nth: u64| Served {
+    let place = |nth: u64| ServingDeployment {
         model: some("org/model"),
         deployment: format!("region-{nth}/org/model").into(),
         tier: (nth < 2).then(|| some("tier")),

@@ -9,7 +9,7 @@ use tierway::domain::call::Endpoint;
 use tierway::domain::id::RequestId;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::reason::Reason;
-use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
+use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
 use tierway::domain::usage::Usage;
 use tierway::store::sqlite::{SqliteLedger, WallClock, WriteOperation, Writer, WriterGuard};
 use tierway::store::{Ledger, LedgerStatus};
@@ -77,7 +77,7 @@ pub fn receipt(number: u64) -> Receipt {
         policy: Some("standard".into()),
         asked_model: Some("auto".into()),
         stream: true,
-        served: Some(Served {
+        served: Some(ServingDeployment {
             model: "org/model-1".into(),
             deployment: "eu/org/model-1".into(),
             tier: Some("default".into()),

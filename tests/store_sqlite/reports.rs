@@ -9,14 +9,14 @@ use tierway::domain::limit::LimitKind;
 use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
 use tierway::domain::pricing::Price;
 use tierway::domain::reason::Reason;
-use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, Served};
+use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
 use tierway::domain::usage::Usage;
 use tierway::store::Ledger;
 
 const DAY_MS: i64 = 86_400_000;
 
 fn served_by(tier: &str, model: &str, usage: Usage, cost: i64) -> impl Fn(u64) -> Receipt {
-    let served = Served {
+    let served = ServingDeployment {
         model: model.into(),
         deployment: format!("eu/{model}").into(),
         tier: Some(tier.into()),

@@ -5,7 +5,7 @@ use crate::domain::id::DeploymentId;
 use crate::domain::policy::{KeyRecord, ResolvedName};
 use crate::domain::pricing::{PriceVersion, Prices};
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::builder::{CandidateModel, WhyNot};
+use crate::domain::routing::builder::{CandidateModel, ExclusionReason};
 use crate::domain::routing::explain::{PossibleRoute, RouteExplanation};
 use crate::domain::routing::table::{BalanceStrategy, Capacity, RESERVED_PREFIX, RoutingTable, Sticky, Target};
 use crate::http::error::ApiError;
@@ -28,11 +28,11 @@ pub(super) struct ExplanationView {
     pub(super) refusal: Option<ErrorView>,
     /// The names the key may use, if it may not use this one.
     pub(super) usable: Vec<String>,
-    pub(super) ways: Vec<WayView>,
+    pub(super) ways: Vec<PlanView>,
     /// Parts of the alias that are never chosen.
-    pub(super) never_drawn: Vec<NeverDrawn>,
+    pub(super) never_drawn: Vec<UnusedShareView>,
     pub(super) terms: RouteTerms,
-    pub(super) passed_over: Vec<PassedOver>,
+    pub(super) passed_over: Vec<ExcludedDeployment>,
 }
 
 /// An error as the client reads it.
@@ -44,7 +44,7 @@ pub(super) struct ErrorView {
 }
 
 #[derive(Serialize, Debug)]
-pub(super) struct WayView {
+pub(super) struct PlanView {
     /// Where it begins: `tier default`, `model m`.
     pub(super) begins: String,
     /// The percentage of requests that take it.
@@ -92,13 +92,13 @@ pub(super) struct NextPriceView {
 }
 
 #[derive(Serialize, Debug)]
-pub(super) struct NeverDrawn {
+pub(super) struct UnusedShareView {
     pub(super) part: String,
     pub(super) why: &'static str,
 }
 
 #[derive(Serialize, Debug)]
-pub(super) struct PassedOver {
+pub(super) struct ExcludedDeployment {
     pub(super) deployment: String,
     pub(super) reason: &'static str,
     pub(super) why: String,
@@ -193,9 +193,9 @@ impl ExplainContext<'_> {
         }
     }
 
-    fn ways(&self, ways: &[PossibleRoute], bound: Option<usize>) -> Vec<WayView> {
+    fn ways(&self, ways: &[PossibleRoute], bound: Option<usize>) -> Vec<PlanView> {
         let total: u64 = ways.iter().map(|way| u64::from(way.weight)).sum();
-        let view = |(index, way): (usize, &PossibleRoute)| WayView {
+        let view = |(index, way): (usize, &PossibleRoute)| PlanView {
             begins: self.part(way.begins),
             percent: match bound {
                 Some(bound) => f64::from(u8::from(bound == index)) * 100.0,
@@ -232,11 +232,11 @@ impl ExplainContext<'_> {
         }
     }
 
-    fn never_drawn(&self, asked: ResolvedName, ways: &[PossibleRoute]) -> Vec<NeverDrawn> {
+    fn never_drawn(&self, asked: ResolvedName, ways: &[PossibleRoute]) -> Vec<UnusedShareView> {
         let ResolvedName::Plain(Target::Alias(index)) = asked else { return Vec::new() };
         let parts = self.table.aliases[index].split.iter().map(|(part, _)| *part);
         let idle = parts.filter(|part| !ways.iter().any(|way| way.begins == *part));
-        let view = |part| NeverDrawn {
+        let view = |part| UnusedShareView {
             part: self.part(part),
             why: if self.key.policy.allows(self.table, part) {
                 "none of its deployments may serve this request"
@@ -275,31 +275,39 @@ impl ExplainContext<'_> {
         format!("{kind} {}", self.table.target_name(part))
     }
 
-    fn passed_over(&self, asked: ResolvedName, id: DeploymentId, why: WhyNot) -> PassedOver {
+    fn passed_over(&self, asked: ResolvedName, id: DeploymentId, why: ExclusionReason) -> ExcludedDeployment {
         let deployment = self.table.deployment(id);
         let plain = matches!(asked, ResolvedName::Plain(_));
         let why = match why {
             // Another name may lead to its model; a plain name does not.
-            WhyNot::Unreached if plain && deployment.capacity == Capacity::Dedicated => WhyNot::Dedicated,
+            ExclusionReason::Unreached if plain && deployment.capacity == Capacity::Dedicated => {
+                ExclusionReason::Dedicated
+            }
             why => why,
         };
         let (reason, words) = match why {
-            WhyNot::Forbidden(part) => ("forbidden", format!("the policy does not allow the {}", self.part(part))),
-            WhyNot::NotServed(what) => ("not_served", format!("its model does not serve {what}")),
-            WhyNot::OutsideResidency => {
+            ExclusionReason::Forbidden(part) => {
+                ("forbidden", format!("the policy does not allow the {}", self.part(part)))
+            }
+            ExclusionReason::NotServed(what) => ("not_served", format!("its model does not serve {what}")),
+            ExclusionReason::OutsideResidency => {
                 let region = self.table.region(deployment.region);
                 ("outside_residency", format!("the policy never leaves its regions, and {region} is none of them"))
             }
-            WhyNot::Dedicated => {
+            ExclusionReason::Dedicated => {
                 let model = &self.table.model(deployment.model).name;
                 ("dedicated", format!("dedicated: reached only as {RESERVED_PREFIX}{model}"))
             }
-            WhyNot::Shared => ("shared", format!("shared: a {RESERVED_PREFIX} name keeps to dedicated capacity")),
-            WhyNot::OtherModel => ("other_model", self.why_no_other_model().to_owned()),
-            WhyNot::Unreached if plain => ("unreached", "nothing on the way leads to its model".to_owned()),
-            WhyNot::Unreached => ("unreached", format!("a {RESERVED_PREFIX} name never steps down to another model")),
+            ExclusionReason::Shared => {
+                ("shared", format!("shared: a {RESERVED_PREFIX} name keeps to dedicated capacity"))
+            }
+            ExclusionReason::OtherModel => ("other_model", self.why_no_other_model().to_owned()),
+            ExclusionReason::Unreached if plain => ("unreached", "nothing on the way leads to its model".to_owned()),
+            ExclusionReason::Unreached => {
+                ("unreached", format!("a {RESERVED_PREFIX} name never steps down to another model"))
+            }
         };
-        PassedOver { deployment: deployment.name.to_string(), reason, why: words }
+        ExcludedDeployment { deployment: deployment.name.to_string(), reason, why: words }
     }
 
     fn why_no_other_model(&self) -> &'static str {

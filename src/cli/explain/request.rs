@@ -5,13 +5,13 @@
 use crate::admin::views::{ReceiptObject, to_json};
 use crate::cli::print;
 use crate::cli::store::{CommandError, StoreArgs};
-use crate::cli::table::{Align, dollars, grouped, table};
+use crate::cli::table::{dollars, grouped, table};
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
 use crate::domain::pricing::Price;
 use crate::domain::receipt::{AttemptRecord, Receipt};
 use crate::telemetry::rfc3339::Rfc3339Text;
-use std::fmt::Write;
+use std::fmt::{Alignment, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -128,11 +128,11 @@ fn priced(price: Price, version: Option<&str>) -> String {
 
 fn attempts(attempts: &[AttemptRecord]) -> String {
     let head = [
-        ("attempt", Align::Right),
-        ("deployment", Align::Left),
-        ("tier", Align::Left),
-        ("ended", Align::Left),
-        ("after", Align::Right),
+        ("attempt", Alignment::Right),
+        ("deployment", Alignment::Left),
+        ("tier", Alignment::Left),
+        ("ended", Alignment::Left),
+        ("after", Alignment::Right),
     ];
     let rows = attempts.iter().enumerate().map(|(at, attempt)| {
         let tier = attempt.tier.as_deref().unwrap_or("-").to_owned();

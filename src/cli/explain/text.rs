@@ -1,6 +1,6 @@
 //! An explanation as text for people, in columns.
 
-use super::explanation::{CandidateView, DeploymentView, ExplanationView, RouteTerms, WayView};
+use super::explanation::{CandidateView, DeploymentView, ExplanationView, PlanView, RouteTerms};
 use std::fmt::Write;
 
 /// The whole text.
@@ -54,7 +54,7 @@ fn headline(explanation: &ExplanationView) -> String {
     format!("{}{kind}; {who} asks the {} endpoint{needs}", explanation.model, explanation.endpoint)
 }
 
-fn begins(way: &WayView, explanation: &ExplanationView) -> String {
+fn begins(way: &PlanView, explanation: &ExplanationView) -> String {
     if explanation.kind == Some("alias") {
         return format!("{:>7}  {}", percent(way.percent), way.begins);
     }
@@ -109,7 +109,7 @@ struct ColumnWidths {
 }
 
 impl ColumnWidths {
-    fn of(ways: &[WayView]) -> Self {
+    fn of(ways: &[PlanView]) -> Self {
         let all = || ways.iter().flat_map(|way| &way.candidate_models).flat_map(|candidate| &candidate.deployments);
         Self {
             name: all().map(|deployment| deployment.name.len()).max().unwrap_or(0),

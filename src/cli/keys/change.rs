@@ -5,7 +5,7 @@
 use crate::admin::{KeyEdit, KeyView};
 use crate::cli::context::{CliContext, KNOWN_SOON, note};
 use crate::cli::store::{CommandError, StoreArgs};
-use crate::cli::value_parsers::{self, EndTime, budget, either};
+use crate::cli::value_parsers::{self, ExpiryTime, budget, either};
 use crate::cli::views;
 use crate::clock::Clock;
 use crate::domain::budget::BudgetSpec;
@@ -110,7 +110,7 @@ pub(in crate::cli) struct KeysExpireArgs {
 #[group(required = true, multiple = false)]
 struct KeyEndArgs {
     /// Its last day (2027-01-31, in UTC), or an instant (2027-01-31T12:00:00Z)
-    #[arg(long, value_name = "DATE", value_parser = EndTime::parse_at)]
+    #[arg(long, value_name = "DATE", value_parser = ExpiryTime::parse_at)]
     at: Option<i64>,
     /// How much longer it works: 30d, 12h, 15m
     #[arg(long, value_name = "LENGTH", value_parser = value_parsers::length)]
@@ -135,7 +135,7 @@ pub(super) fn switch(args: &KeysSwitchArgs, disabled: bool) -> Result<String, Co
 /// Sets when a key expires.
 pub(super) fn expire(args: &KeysExpireArgs) -> Result<String, CommandError> {
     let KeyEndArgs { at, r#in, never } = &args.end;
-    let end = at.or(r#in.map(|ms| EndTime::In(ms).unix(Clock.unix_ms())));
+    let end = at.or(r#in.map(|ms| ExpiryTime::In(ms).unix(Clock.unix_ms())));
     let edit = KeyEdit { expires: either(end, *never), ..KeyEdit::default() };
     changed(&args.change, &edit, |key| match key.record.expires {
         Some(end) => format!("the key {} expires: {}", key.name(), value_parsers::end(end)),

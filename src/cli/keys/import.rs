@@ -8,8 +8,8 @@
 use super::super::context::{CliContext, KNOWN_SOON, command_error, note};
 use super::super::store::{CommandError, StoreArgs};
 use super::super::table::grouped;
-use super::super::value_parsers::{EndTime, budget};
-use super::rows::{COLUMNS, ImportCells, ImportRow, rows};
+use super::super::value_parsers::{ExpiryTime, budget};
+use super::rows::{COLUMNS, ImportFields, ImportRow, rows};
 use crate::admin::{AdminError, NewKey};
 use crate::clock::Clock;
 use crate::domain::limit::Limits;
@@ -112,7 +112,7 @@ fn read(text: &str) -> Result<(Vec<usize>, Vec<NewKey>), CommandError> {
 }
 
 /// The key that a row describes.
-fn key(cells: &ImportCells, now_unix_ms: i64) -> Result<NewKey, String> {
+fn key(cells: &ImportFields, now_unix_ms: i64) -> Result<NewKey, String> {
     let cell = |name: &str| {
         let at = COLUMNS.iter().position(|column| *column == name)?;
         cells.get(at)?.as_deref().map(|text| text.as_str()).filter(|text| !text.is_empty())
@@ -124,7 +124,7 @@ fn key(cells: &ImportCells, now_unix_ms: i64) -> Result<NewKey, String> {
         max_concurrent: number(cell("max_concurrent"), "max_concurrent")?,
     };
     let budget = cell("budget").map(budget).transpose().map_err(|why| format!("budget: {why}"))?;
-    let expires = cell("expires").map(EndTime::parse).transpose().map_err(|why| format!("expires: {why}"))?;
+    let expires = cell("expires").map(ExpiryTime::parse).transpose().map_err(|why| format!("expires: {why}"))?;
     Ok(NewKey {
         name: required("name")?,
         policy: required("policy")?,

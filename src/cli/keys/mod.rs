@@ -12,7 +12,7 @@ mod show;
 
 use super::context::{CliContext, exposed, finish, note, print_secret, what_next};
 use super::store::{CommandError, StoreArgs};
-use super::value_parsers::{self, EndTime, budget};
+use super::value_parsers::{self, ExpiryTime, budget};
 use super::views;
 use crate::admin::{IssuedKey, KeyView, NewKey, Page};
 use crate::clock::Clock;
@@ -86,8 +86,8 @@ pub(super) struct KeysCreateArgs {
     #[arg(long, value_name = "USD[/WINDOW[/ZONE]]", value_parser = budget)]
     budget: Option<BudgetSpec>,
     /// Its last day (2027-01-31, in UTC), an instant, or how long it lasts (30d, 12h)
-    #[arg(long, value_name = "WHEN", value_parser = EndTime::parse)]
-    expires: Option<EndTime>,
+    #[arg(long, value_name = "WHEN", value_parser = ExpiryTime::parse)]
+    expires: Option<ExpiryTime>,
     /// Print one JSON object, with the secret in it
     #[arg(long)]
     json: bool,

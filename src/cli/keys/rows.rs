@@ -23,12 +23,12 @@ pub(super) const COLUMNS: [&str; 10] = [
 ];
 
 /// The cells of a row, in the order of [`COLUMNS`].
-pub(super) type ImportCells = [Option<Zeroizing<String>>; COLUMNS.len()];
+pub(super) type ImportFields = [Option<Zeroizing<String>>; COLUMNS.len()];
 
 /// One row or why it cannot be read, and its line, counted from 1.
 pub(super) struct ImportRow {
     pub(super) line: usize,
-    pub(super) cells: Result<ImportCells, String>,
+    pub(super) cells: Result<ImportFields, String>,
 }
 
 /// The rows of `text`, in either format.
@@ -49,9 +49,9 @@ fn json_lines(text: &str) -> Vec<ImportRow> {
     lines.map(|(at, line)| ImportRow { line: at + 1, cells: of_json(line) }).collect()
 }
 
-fn of_json(line: &str) -> Result<ImportCells, String> {
+fn of_json(line: &str) -> Result<ImportFields, String> {
     let object = serde_json::from_str::<Map<String, Value>>(line).map_err(|_| "is no JSON object".to_owned())?;
-    let mut cells = ImportCells::default();
+    let mut cells = ImportFields::default();
     for (name, value) in object {
         let Some(column) = COLUMNS.iter().position(|column| *column == name) else {
             return Err(format!("has a member that is none of {}", COLUMNS.join(", ")));
@@ -83,11 +83,11 @@ fn csv(text: &str) -> Result<Vec<ImportRow>, (usize, String)> {
     records.map(|record| record.map(row)).collect()
 }
 
-fn of_fields(columns: &[usize], fields: Vec<Zeroizing<String>>) -> Result<ImportCells, String> {
+fn of_fields(columns: &[usize], fields: Vec<Zeroizing<String>>) -> Result<ImportFields, String> {
     if fields.len() != columns.len() {
         return Err(format!("has {} cells, and the header {}", fields.len(), columns.len()));
     }
-    let mut cells = ImportCells::default();
+    let mut cells = ImportFields::default();
     for (column, field) in columns.iter().zip(fields) {
         cells[*column] = Some(field);
     }

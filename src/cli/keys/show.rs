@@ -3,12 +3,12 @@
 //! Start reading at [`list`] and [`one`].
 
 use crate::admin::KeyView;
-use crate::cli::table::{Align, NONE, quoted, table};
+use crate::cli::table::{NONE, quoted, table};
 use crate::cli::value_parsers::{budget_text, end, format_budget, instant, minute};
 use crate::domain::budget::{BudgetSpec, Scope};
 use crate::domain::limit::Limits;
 use crate::domain::register::{StoredKey, StoredSecret};
-use std::fmt::Write;
+use std::fmt::{Alignment, Write};
 
 /// The columns of CSV.
 const COLUMNS: [&str; 12] = [
@@ -31,7 +31,8 @@ pub(super) fn list(keys: &[KeyView]) -> String {
     if keys.is_empty() {
         return "no keys\n".to_owned();
     }
-    let head = ["name", "source", "policy", "team", "state", "expires", "last used"].map(|name| (name, Align::Left));
+    let head =
+        ["name", "source", "policy", "team", "state", "expires", "last used"].map(|name| (name, Alignment::Left));
     let row = |key: &KeyView| {
         vec![
             key.name().to_owned(),
@@ -113,7 +114,7 @@ pub(super) fn one(key: &KeyView, now_unix_ms: i64) -> String {
 }
 
 fn secrets(key: &StoredKey, now_unix_ms: i64) -> String {
-    let head = ["secret", "created", "ends", "last used"].map(|name| (name, Align::Left));
+    let head = ["secret", "created", "ends", "last used"].map(|name| (name, Alignment::Left));
     let row = |secret: &StoredSecret| {
         let ends = match secret.ends_unix_ms {
             Some(end) if !secret.works(now_unix_ms) => format!("ended {}", minute(end)),

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::super::reader::{Diagnostics, Located};
+use super::super::reader::{Diagnostics, Setting};
 use super::super::sections::{
-    BudgetSection, ConfigFile, KeySection, LimitsSection, PeriodKeyword, PolicySection, UnpricedModels,
+    BudgetPeriodKeyword, BudgetSection, ConfigFile, KeySection, LimitsSection, PolicySection, UnpricedModels,
 };
 use super::super::{ExtraKey, KeyHash};
 use super::report_unknown;
@@ -72,7 +72,7 @@ fn models(diagnostics: &Diagnostics<'_>, table: &RoutingTable, policy: &PolicySe
     policy.models.iter().flatten().map(|glob| glob.value.clone()).collect()
 }
 
-fn residency(diagnostics: &Diagnostics<'_>, table: &RoutingTable, globs: &[Located<Glob>]) -> Vec<bool> {
+fn residency(diagnostics: &Diagnostics<'_>, table: &RoutingTable, globs: &[Setting<Glob>]) -> Vec<bool> {
     for glob in globs {
         if !table.regions.iter().any(|region| glob.value.matches(region)) {
             report_no_match(diagnostics, glob, "region", table.regions.iter().map(|name| &**name));
@@ -84,7 +84,7 @@ fn residency(diagnostics: &Diagnostics<'_>, table: &RoutingTable, globs: &[Locat
 
 fn report_no_match<'n>(
     diagnostics: &Diagnostics<'_>,
-    glob: &Located<Glob>,
+    glob: &Setting<Glob>,
     kind: &str,
     known: impl Iterator<Item = &'n str>,
 ) {
@@ -198,7 +198,7 @@ fn lower<N: Copy + Ord + std::fmt::Display>(
     diagnostics: &Diagnostics<'_>,
     policy: Option<N>,
     own: Option<N>,
-    written: &Option<Located<impl Sized>>,
+    written: &Option<Setting<impl Sized>>,
 ) {
     if let (Some(ceiling), Some(own), Some(written)) = (policy, own, written)
         && own > ceiling
@@ -267,9 +267,9 @@ fn is_budgeted(file: &ConfigFile, policy: &PolicySection) -> bool {
 fn budget_spec(written: &BudgetSection) -> Option<BudgetSpec> {
     let zone = written.zone.value.clone();
     let window = match written.window.value {
-        PeriodKeyword::Day => BudgetPeriod::Day(zone),
-        PeriodKeyword::Month => BudgetPeriod::Month(zone),
-        PeriodKeyword::None => BudgetPeriod::Ever,
+        BudgetPeriodKeyword::Day => BudgetPeriod::Day(zone),
+        BudgetPeriodKeyword::Month => BudgetPeriod::Month(zone),
+        BudgetPeriodKeyword::None => BudgetPeriod::Ever,
     };
     Some(BudgetSpec { limit: written.limit.as_ref()?.value, window })
 }

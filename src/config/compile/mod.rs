@@ -15,11 +15,11 @@ use std::sync::Arc;
 use rustls::InconsistentKeys;
 use rustls::sign::CertifiedKey;
 
-use super::reader::{Diagnostics, Located, nearest};
+use super::reader::{Diagnostics, Setting, nearest};
 use super::sections::{
     ConfigFile, NetworkSection, ProviderSection, ServerSection, SimulationSection, StoreSection, TlsSection,
 };
-use super::settings::{NetworkSettings, ProviderKind, ProviderProtocol, ProviderSettings, ServerSettings};
+use super::settings::{NetworkSettings, ProtocolName, ProviderSettings, ProviderTransport, ServerSettings};
 use super::settings::{SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings};
 use super::{ExtraKey, KeyHash};
 use crate::domain::breaker::BreakerSettings;
@@ -120,7 +120,7 @@ fn number<T>(index: usize, kind: impl FnOnce(u32) -> T) -> T {
 /// Reports a name that does not exist.
 fn report_unknown<'n>(
     diagnostics: &Diagnostics<'_>,
-    written: &Located<impl Sized>,
+    written: &Setting<impl Sized>,
     name: &str,
     kind: &str,
     known: impl Iterator<Item = &'n str>,
@@ -203,8 +203,8 @@ fn store_settings(store: StoreSection) -> StoreSettings {
 /// `None` only where something is missing that was reported.
 fn provider_settings(provider: ProviderSection) -> Option<ProviderSettings> {
     let kind = match provider.common.protocol?.value {
-        ProviderProtocol::Sim => ProviderKind::Sim(sim_settings(&provider.simulation?)),
-        protocol => ProviderKind::Network(network_settings(protocol, provider.network?)?),
+        ProtocolName::Sim => ProviderTransport::Sim(sim_settings(&provider.simulation?)),
+        protocol => ProviderTransport::Network(network_settings(protocol, provider.network?)?),
     };
     Some(ProviderSettings {
         name: provider.name.value.into(),
@@ -213,7 +213,7 @@ fn provider_settings(provider: ProviderSection) -> Option<ProviderSettings> {
     })
 }
 
-fn network_settings(protocol: ProviderProtocol, network: NetworkSection) -> Option<NetworkSettings> {
+fn network_settings(protocol: ProtocolName, network: NetworkSection) -> Option<NetworkSettings> {
     Some(NetworkSettings {
         protocol,
         base_url: network.base_url?.value.0,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::reader::{Diagnostics, Located};
+use super::super::reader::{Diagnostics, Setting};
 use super::super::sections::{AliasSection, ConfigFile, TierSection};
 use super::super::value::Name;
 use super::{number, report_unknown};
@@ -53,7 +53,7 @@ fn tier_models(
     found
 }
 
-fn report_no_model(diagnostics: &Diagnostics<'_>, file: &ConfigFile, name: &Located<Name>) {
+fn report_no_model(diagnostics: &Diagnostics<'_>, file: &ConfigFile, name: &Setting<Name>) {
     let plain = name.value.0.strip_prefix(RESERVED_PREFIX);
     if plain.is_some_and(|plain| find_model(file, plain).is_some()) {
         let message = format!("`{RESERVED_PREFIX}` names are not part of tiers");
@@ -118,7 +118,7 @@ fn split(diagnostics: &Diagnostics<'_>, file: &ConfigFile, alias: &AliasSection)
 /// The target of each name: a model before an alias before a tier.
 pub(super) fn names(diagnostics: &Diagnostics<'_>, file: &ConfigFile) -> HashMap<Arc<str>, Target> {
     let mut names: HashMap<Arc<str>, (Target, &'static str)> = HashMap::new();
-    let mut add = |name: &Located<String>, target, kind| {
+    let mut add = |name: &Setting<String>, target, kind| {
         if let Some((_, holder)) = names.get(name.value.as_str()) {
             let message = format!("clients could never ask for this {kind}");
             let hint = format!("a {holder} has the same name and is looked up first: rename one");

@@ -10,14 +10,15 @@ use std::io;
 
 use super::super::env::Environment;
 use super::path::SettingPath;
-use super::{DisplayValue, SettingValue};
+use super::setting::{DisplayValue, SettingShape};
+use super::setting_value::SettingValue;
 
 /// The placeholder of a name of the operator's choosing: `providers.NAME`.
 pub(crate) const ANY_NAME: &str = "NAME";
 
 /// Every setting, in the order of the reading.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Catalogue {
+pub(crate) struct SettingCatalogue {
     pub(crate) settings: Vec<SettingDescription>,
     /// The paths of settings that may not be absent.
     pub(crate) required: Vec<String>,
@@ -25,7 +26,7 @@ pub(crate) struct Catalogue {
     pub(crate) either: Vec<(String, [&'static str; 2])>,
 }
 
-impl Catalogue {
+impl SettingCatalogue {
     /// Whether the setting at `path` may not be absent.
     pub(crate) fn requires(&self, path: &str) -> bool {
         self.required.iter().any(|required| required == path)
@@ -51,50 +52,33 @@ pub(crate) struct SettingDescription {
 /// What may be written at a path.
 #[derive(Clone, Debug)]
 pub(crate) enum SettingKind {
-    Value(ValueType),
+    Value(SettingType),
     /// An array of one type, or one value of it.
-    List(ValueType),
+    List(SettingType),
     /// A table; what is below its path is in it.
     Table,
     /// A table, or an array of such tables.
     OneOrMore,
     /// An array of tables; with a type, each may be a plain value instead.
-    Tables(Option<ValueType>),
+    Tables(Option<SettingType>),
 }
 
 /// A type as it is written.
 #[derive(Clone, Debug)]
-pub(crate) struct ValueType {
-    pub(crate) shape: ValueShape,
+pub(crate) struct SettingType {
+    pub(crate) shape: SettingShape,
     /// For people, completing "write …".
     pub(crate) expected: &'static str,
 }
 
-impl ValueType {
+impl SettingType {
     pub(super) fn of<T: SettingValue>() -> Self {
         Self { shape: T::shape(), expected: T::EXPECTED }
     }
 }
 
-/// The form of a value, as far as an editor can check it. Any text may instead point elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ValueShape {
-    Text,
-    /// Text that fits this regular expression from its beginning to its end.
-    Pattern(&'static str),
-    /// Only ever `env:NAME` or `file:/path`.
-    Reference,
-    /// One of these.
-    Words(Vec<&'static str>),
-    Flag,
-    Integer {
-        least: u64,
-        most: u64,
-    },
-}
-
 /// Fills a catalogue during a reading that describes; does nothing in any other.
-pub(super) struct SchemaRecorder(Option<RefCell<Catalogue>>);
+pub(super) struct SchemaRecorder(Option<RefCell<SettingCatalogue>>);
 
 impl SchemaRecorder {
     pub(super) fn idle() -> Self {
@@ -105,7 +89,7 @@ impl SchemaRecorder {
         Self(Some(RefCell::default()))
     }
 
-    pub(super) fn into_catalogue(self) -> Catalogue {
+    pub(super) fn into_catalogue(self) -> SettingCatalogue {
         self.0.map(RefCell::into_inner).unwrap_or_default()
     }
 
@@ -125,7 +109,7 @@ impl SchemaRecorder {
 
     /// Records that an element of the array of tables at `path` may be a plain `T`.
     pub(super) fn short_for_a_table<T: SettingValue>(&self, path: &SettingPath) {
-        self.amend(path, |setting| setting.kind = SettingKind::Tables(Some(ValueType::of::<T>())));
+        self.amend(path, |setting| setting.kind = SettingKind::Tables(Some(SettingType::of::<T>())));
     }
 
     /// Records the default of a setting that was recorded without one.
@@ -149,7 +133,7 @@ impl SchemaRecorder {
         });
     }
 
-    fn write(&self, line: impl FnOnce(&mut Catalogue)) {
+    fn write(&self, line: impl FnOnce(&mut SettingCatalogue)) {
         if let Some(catalogue) = &self.0 {
             line(&mut catalogue.borrow_mut());
         }

@@ -10,37 +10,21 @@ use toml::de::{DeTable, DeValue};
 use super::super::env::{EnvOverride, Environment, OVERRIDABLE, OVERRIDE_PREFIX, override_name, overrides};
 use super::super::problem::{LineIndex, Problem, ValueLocation};
 use super::super::referenced_files::ReferencedFiles;
-use super::catalogue::{Catalogue, EmptyEnvironment, SchemaRecorder};
-use super::{Located, ValueError, path};
+use super::catalogue::{EmptyEnvironment, SchemaRecorder, SettingCatalogue};
+use super::path;
+use super::setting::{DisplayValue, Setting, ValueError};
+use super::similar::nearest;
 use crate::domain::secret::MASK;
-
-/// How alike two names must be for one to be suggested in place of the other.
-const LIKENESS: f64 = 0.6;
 
 /// Where an effective value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// It is not written.
     Default,
     /// The file, at this line.
     File(usize),
     /// An environment variable that overrides the file.
     Env(String),
-}
-
-/// A value as `config show` may print it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DisplayValue {
-    /// A string.
-    Text(String),
-    /// A whole number.
-    Number(u64),
-    /// `true` or `false`.
-    Flag(bool),
-    /// An array.
-    List(Vec<DisplayValue>),
-    /// Something that may not be shown.
-    Masked,
 }
 
 /// One effective setting.
@@ -55,7 +39,7 @@ pub struct EffectiveSetting {
     /// Its value.
     pub value: DisplayValue,
     /// Where that came from.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
 }
 
 /// A setting that is understood and whose feature is not built yet.
@@ -118,7 +102,7 @@ impl<'d> Diagnostics<'d> {
     }
 
     /// Ends a reading that described.
-    pub(crate) fn into_catalogue(self) -> Catalogue {
+    pub(crate) fn into_catalogue(self) -> SettingCatalogue {
         self.recorder.into_catalogue()
     }
 
@@ -151,7 +135,7 @@ impl<'d> Diagnostics<'d> {
     }
 
     /// Records a problem of a value that could be read.
-    pub(crate) fn report_at<T>(&self, written: &Located<T>, message: String, hint: String) {
+    pub(crate) fn report_at<T>(&self, written: &Setting<T>, message: String, hint: String) {
         let wrong = ValueError::hinting(message, hint);
         self.report(&written.path, written.location.clone(), wrong);
     }
@@ -164,9 +148,9 @@ impl<'d> Diagnostics<'d> {
     /// Records an effective value.
     pub(super) fn record(&self, table: &path::SettingPath, name: &str, value: DisplayValue, from: &ValueLocation) {
         let origin = match from {
-            ValueLocation::Unwritten => Origin::Default,
-            ValueLocation::File(span) => Origin::File(self.lines.line(span.start)),
-            ValueLocation::Variable { name, .. } => Origin::Env(name.clone()),
+            ValueLocation::Unwritten => SettingOrigin::Default,
+            ValueLocation::File(span) => SettingOrigin::File(self.lines.line(span.start)),
+            ValueLocation::Variable { name, .. } => SettingOrigin::Env(name.clone()),
         };
         self.state.borrow_mut().entries.push(EffectiveSetting {
             header: table.header(),
@@ -321,13 +305,4 @@ fn non_empty(text: String, what: &str) -> Result<String, ValueError> {
         return Err(ValueError::hinting(format!("{what} is empty"), hint));
     }
     Ok(text)
-}
-
-/// The most alike of `names`, if any is alike enough to be what was meant.
-pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    names
-        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
-        .filter(|(likeness, _)| *likeness >= LIKENESS)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }

@@ -4,29 +4,6 @@
 //! that a setting cannot be read without a sentence, nor described without being read. Start reading at the
 //! example of the macro.
 
-/// What is declared of a setting beside its type and its default. Only [`section!`] writes one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SettingKey {
-    /// As the file writes it.
-    pub(crate) name: &'static str,
-    /// What it is for, in one sentence.
-    pub(crate) sentence: &'static str,
-    /// What would not happen, where its feature is not built.
-    pub(crate) unbuilt: Option<&'static str>,
-}
-
-impl SettingKey {
-    /// A setting whose feature is built.
-    pub(crate) const fn new(name: &'static str, sentence: &'static str) -> Self {
-        Self { name, sentence: sentence.trim_ascii(), unbuilt: None }
-    }
-
-    /// The same, not built yet: `why` completes the warning that is given where it is set.
-    pub(crate) const fn unbuilt(self, why: &'static str) -> Self {
-        Self { unbuilt: Some(why), ..self }
-    }
-}
-
 /// Declares a table of the file: the struct that mirrors it, and `read`, which reads it in the order of the
 /// declaration.
 ///
@@ -59,7 +36,7 @@ macro_rules! section {
     ) => {
         $(#[$attribute])*
         $visibility struct $Section {
-            $($visibility $name: $crate::config::reader::Located<String>,)?
+            $($visibility $name: $crate::config::reader::Setting<String>,)?
             $(
                 // A sentence is for operators: its brackets are tables, not links.
                 $(#[doc = $sentence])*
@@ -77,7 +54,7 @@ macro_rules! section {
 
             /// Reads each setting in the order of the declaration.
             $visibility fn read(
-                $($name: $crate::config::reader::Located<String>,)?
+                $($name: $crate::config::reader::Setting<String>,)?
                 table: &mut $crate::config::reader::Table<'_>,
             ) -> Self {
                 Self {
@@ -108,18 +85,18 @@ mod tests {
     use toml::de::DeTable;
 
     use super::super::catalogue::EmptyEnvironment;
-    use super::super::{Catalogue, Diagnostics, Located, Table};
+    use super::super::{Diagnostics, Setting, SettingCatalogue, Table};
 
     section! {
         /// `[engine]`
         struct EngineSection {
             /// What it is called;
             /// absent: nothing.
-            label: Option<Located<String>> = optional(),
+            label: Option<Setting<String>> = optional(),
             limits: EngineLimitsSection,
             /// Whether it may run backwards.
             #[unbuilt = "it would run forwards"]
-            reverse: Located<bool> = or(false),
+            reverse: Setting<bool> = or(false),
         }
     }
 
@@ -127,11 +104,11 @@ mod tests {
         /// Settings of the same table.
         struct EngineLimitsSection {
             /// The most turns in a second.
-            turns: Located<u32> = or(50),
+            turns: Setting<u32> = or(50),
         }
     }
 
-    fn described() -> Catalogue {
+    fn described() -> SettingCatalogue {
         let diagnostics = Diagnostics::describing();
         Table::document(&diagnostics, &DeTable::new(), EngineSection::read);
         diagnostics.into_catalogue()

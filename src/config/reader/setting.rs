@@ -1,32 +1,82 @@
-//! What a type must know to be a setting, and the plain types that do.
-
-use std::num::{NonZeroU32, NonZeroU64};
+//! What is known of one setting: its declaration, its value with where it was written, and what may be shown of it.
+//!
+//! Nothing is read here: start reading at [`Setting`], and at [`SettingValue`](super::SettingValue) for the reading.
 
 use toml::de::DeValue;
 
-use super::{DisplayValue, ValueRef, ValueShape};
+use super::super::problem::ValueLocation;
 
-/// A type that a setting may have.
-pub(crate) trait SettingValue: Sized {
-    /// What to write, completing "write …".
-    const EXPECTED: &'static str;
+/// A value as `config show` may print it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DisplayValue {
+    /// A string.
+    Text(String),
+    /// A whole number.
+    Number(u64),
+    /// `true` or `false`.
+    Flag(bool),
+    /// An array.
+    List(Vec<DisplayValue>),
+    /// Something that may not be shown.
+    Masked,
+}
 
-    /// Whether a literal may never be shown.
-    const SECRET: bool = false;
+/// One value of the configuration and where it was written.
+#[derive(Clone, Debug)]
+pub struct Setting<T> {
+    /// What was written, or its default.
+    pub value: T,
+    /// The path of the setting, such as `tiers.default.then[0]`.
+    pub path: String,
+    /// Where it was written.
+    pub location: ValueLocation,
+}
 
-    /// Whether a secret may have been written here by mistake.
-    const SENSITIVE: bool = Self::SECRET;
+impl<T> Setting<T> {
+    /// Whether it was written, rather than being a default.
+    pub fn is_explicit(&self) -> bool {
+        self.location != ValueLocation::Unwritten
+    }
+}
 
-    /// What a literal looks like.
-    fn shape() -> ValueShape {
-        ValueShape::Text
+/// What is declared of a setting beside its type and its default. Only [`section!`](super::section) writes one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SettingKey {
+    /// As the file writes it.
+    pub(crate) name: &'static str,
+    /// What it is for, in one sentence.
+    pub(crate) sentence: &'static str,
+    /// What would not happen, where its feature is not built.
+    pub(crate) unbuilt: Option<&'static str>,
+}
+
+impl SettingKey {
+    /// A setting whose feature is built.
+    pub(crate) const fn new(name: &'static str, sentence: &'static str) -> Self {
+        Self { name, sentence: sentence.trim_ascii(), unbuilt: None }
     }
 
-    /// Reads a value.
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError>;
+    /// The same, not built yet: `why` completes the warning that is given where it is set.
+    pub(crate) const fn unbuilt(self, why: &'static str) -> Self {
+        Self { unbuilt: Some(why), ..self }
+    }
+}
 
-    /// The value as `config show` prints it.
-    fn show(&self) -> DisplayValue;
+/// The form of a value, as far as an editor can check it. Any text may instead point elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SettingShape {
+    Text,
+    /// Text that fits this regular expression from its beginning to its end.
+    Pattern(&'static str),
+    /// Only ever `env:NAME` or `file:/path`.
+    Reference,
+    /// One of these.
+    Words(Vec<&'static str>),
+    Flag,
+    Integer {
+        least: u64,
+        most: u64,
+    },
 }
 
 /// Why a value could not be read; never holds the value.
@@ -65,172 +115,3 @@ impl ValueError {
         self
     }
 }
-
-impl SettingValue for String {
-    const EXPECTED: &'static str = "a string in double quotes";
-
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
-        let text = value_ref.text()?;
-        if text.is_empty() {
-            return Err(ValueError::new("is empty"));
-        }
-        Ok(text)
-    }
-
-    fn show(&self) -> DisplayValue {
-        DisplayValue::Text(self.clone())
-    }
-}
-
-impl SettingValue for bool {
-    const EXPECTED: &'static str = "true or false";
-
-    fn shape() -> ValueShape {
-        ValueShape::Flag
-    }
-
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
-        match value_ref.value() {
-            DeValue::Boolean(flag) => Ok(*flag),
-            other => Err(ValueError::type_of("true or false", other)),
-        }
-    }
-
-    fn show(&self) -> DisplayValue {
-        DisplayValue::Flag(*self)
-    }
-}
-
-impl SettingValue for u64 {
-    const EXPECTED: &'static str = "a whole number, without quotes";
-
-    fn shape() -> ValueShape {
-        ValueShape::Integer { least: 0, most: u64::MAX }
-    }
-
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
-        let DeValue::Integer(number) = value_ref.value() else {
-            return Err(ValueError::type_of("a whole number", value_ref.value()));
-        };
-        u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| {
-            if number.as_str().starts_with('-') {
-                return ValueError::new("is below zero");
-            }
-            ValueError::new("is too large")
-        })
-    }
-
-    fn show(&self) -> DisplayValue {
-        DisplayValue::Number(*self)
-    }
-}
-
-impl SettingValue for u32 {
-    const EXPECTED: &'static str = u64::EXPECTED;
-
-    fn shape() -> ValueShape {
-        ValueShape::Integer { least: 0, most: u64::from(u32::MAX) }
-    }
-
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
-        u32::try_from(u64::read(value_ref)?).map_err(|_| ValueError::new("is too large"))
-    }
-
-    fn show(&self) -> DisplayValue {
-        DisplayValue::Number(u64::from(*self))
-    }
-}
-
-impl SettingValue for NonZeroU64 {
-    const EXPECTED: &'static str = "a whole number from 1 on, without quotes";
-
-    fn shape() -> ValueShape {
-        ValueShape::Integer { least: 1, most: u64::MAX }
-    }
-
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
-        NonZeroU64::new(u64::read(value_ref)?).ok_or_else(zero)
-    }
-
-    fn show(&self) -> DisplayValue {
-        DisplayValue::Number(self.get())
-    }
-}
-
-impl SettingValue for NonZeroU32 {
-    const EXPECTED: &'static str = NonZeroU64::EXPECTED;
-
-    fn shape() -> ValueShape {
-        ValueShape::Integer { least: 1, most: u64::from(u32::MAX) }
-    }
-
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
-        NonZeroU32::new(u32::read(value_ref)?).ok_or_else(zero)
-    }
-
-    fn show(&self) -> DisplayValue {
-        DisplayValue::Number(u64::from(self.get()))
-    }
-}
-
-fn zero() -> ValueError {
-    ValueError::hinting("is 0, which would allow nothing", "write a number from 1 on, or remove the setting")
-}
-
-/// A setting that is one of a few words.
-pub(crate) trait Keyword: Copy + PartialEq + 'static {
-    /// The words, each with its meaning.
-    const KEYWORDS: &'static [(&'static str, Self)];
-
-    /// How it is written.
-    fn word(self) -> &'static str {
-        let named = Self::KEYWORDS.iter().find(|(_, meaning)| *meaning == self);
-        named.map_or("", |(word, _)| word)
-    }
-}
-
-/// Reads one of the words of `T`.
-pub(crate) fn read_keyword<T: Keyword>(value_ref: &ValueRef<'_>) -> Result<T, ValueError> {
-    let text = value_ref.text()?;
-    if let Some((_, meaning)) = T::KEYWORDS.iter().find(|(word, _)| *word == text) {
-        return Ok(*meaning);
-    }
-    let keywords: Vec<&str> = T::KEYWORDS.iter().map(|(word, _)| *word).collect();
-    let near = super::diagnostics::nearest(&text, keywords.iter().copied());
-    let hint = match near {
-        Some(word) => format!("did you mean \"{word}\"?"),
-        None => format!("write one of: {}", keywords.join(", ")),
-    };
-    Err(ValueError::hinting("is not one of the words allowed here", hint))
-}
-
-/// Declares how the variants of an enum are written in the file.
-macro_rules! keywords {
-    ($type:ty { $first:literal => $variant_one:ident $(, $word:literal => $variant:ident)* $(,)? }) => {
-        impl $crate::config::reader::Keyword for $type {
-            const KEYWORDS: &'static [(&'static str, Self)] =
-                &[($first, <$type>::$variant_one) $(, ($word, <$type>::$variant))*];
-        }
-
-        impl $crate::config::reader::SettingValue for $type {
-            const EXPECTED: &'static str = concat!("one of: ", $first $(, ", ", $word)*);
-
-            fn shape() -> $crate::config::reader::ValueShape {
-                let keywords = <$type as $crate::config::reader::Keyword>::KEYWORDS;
-                $crate::config::reader::ValueShape::Words(keywords.iter().map(|(word, _)| *word).collect())
-            }
-
-            fn read(
-                value_ref: &$crate::config::reader::ValueRef<'_>,
-            ) -> Result<Self, $crate::config::reader::ValueError> {
-                $crate::config::reader::read_keyword(value_ref)
-            }
-
-            fn show(&self) -> $crate::config::reader::DisplayValue {
-                let word = $crate::config::reader::Keyword::word(*self);
-                $crate::config::reader::DisplayValue::Text(word.to_owned())
-            }
-        }
-    };
-}
-pub(crate) use keywords;

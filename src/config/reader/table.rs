@@ -1,5 +1,7 @@
 //! Tables, from which settings are read by name and type.
 
+// circle: value_ref.rs: a table is read value by value, and a value may be a table again.
+
 use std::ops::Range;
 
 use toml::Spanned;
@@ -7,11 +9,13 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::super::env::override_name;
 use super::super::problem::ValueLocation;
-use super::catalogue::{ANY_NAME, SettingDescription, SettingKind, ValueType};
-use super::diagnostics::nearest;
+use super::catalogue::{ANY_NAME, SettingDescription, SettingKind, SettingType};
+use super::diagnostics::Diagnostics;
 use super::path::SettingPath;
-use super::value_ref::ValueRef;
-use super::{Diagnostics, DisplayValue, Located, SettingKey, SettingValue, ValueError};
+use super::setting::{DisplayValue, Setting, SettingKey, ValueError};
+use super::setting_value::SettingValue;
+use super::similar::nearest;
+use super::value_ref::ConfigValueRef;
 use crate::domain::secret::MASK;
 
 /// One table of the document, or an absent one whose settings all have their defaults.
@@ -39,7 +43,7 @@ enum SettingLookup<T> {
     Absent,
     /// There, and already reported.
     Unreadable,
-    Read(Located<T>),
+    Read(Setting<T>),
 }
 
 impl<'d> Table<'d> {
@@ -82,8 +86,8 @@ impl<'d> Table<'d> {
     }
 
     /// A setting that may be absent.
-    pub(crate) fn optional<T: SettingValue>(&mut self, key: SettingKey) -> Option<Located<T>> {
-        self.describe(key, SettingKind::Value(ValueType::of::<T>()), None);
+    pub(crate) fn optional<T: SettingValue>(&mut self, key: SettingKey) -> Option<Setting<T>> {
+        self.describe(key, SettingKind::Value(SettingType::of::<T>()), None);
         match self.find(key.name) {
             SettingLookup::Read(written) => {
                 self.report_if_unbuilt(key);
@@ -94,8 +98,8 @@ impl<'d> Table<'d> {
     }
 
     /// A setting with a default.
-    pub(crate) fn or<T: SettingValue + PartialEq>(&mut self, key: SettingKey, default: T) -> Located<T> {
-        self.describe(key, SettingKind::Value(ValueType::of::<T>()), Some(default.show()));
+    pub(crate) fn or<T: SettingValue + PartialEq>(&mut self, key: SettingKey, default: T) -> Setting<T> {
+        self.describe(key, SettingKind::Value(SettingType::of::<T>()), Some(default.show()));
         match self.find(key.name) {
             SettingLookup::Read(written) => {
                 if written.value != default {
@@ -112,8 +116,8 @@ impl<'d> Table<'d> {
     }
 
     /// A setting that must be there; `None` only when its absence has been reported.
-    pub(crate) fn required<T: SettingValue>(&mut self, key: SettingKey) -> Option<Located<T>> {
-        self.describe(key, SettingKind::Value(ValueType::of::<T>()), None);
+    pub(crate) fn required<T: SettingValue>(&mut self, key: SettingKey) -> Option<Setting<T>> {
+        self.describe(key, SettingKind::Value(SettingType::of::<T>()), None);
         match self.find(key.name) {
             SettingLookup::Read(written) => Some(written),
             SettingLookup::Unreadable => None,
@@ -125,12 +129,12 @@ impl<'d> Table<'d> {
     }
 
     /// An array of one type; `None` where it is absent. A single value is read as an array of one.
-    pub(crate) fn list<T: SettingValue>(&mut self, key: SettingKey) -> Option<Vec<Located<T>>> {
-        self.describe(key, SettingKind::List(ValueType::of::<T>()), None);
+    pub(crate) fn list<T: SettingValue>(&mut self, key: SettingKey) -> Option<Vec<Setting<T>>> {
+        self.describe(key, SettingKind::List(SettingType::of::<T>()), None);
         let items = self.array_items(key.name)?;
         let location =
             self.entry(key.name).map_or(ValueLocation::Unwritten, |(_, value)| ValueLocation::File(value.span()));
-        let read: Vec<Located<T>> = items.iter().filter_map(ValueRef::read).collect();
+        let read: Vec<Setting<T>> = items.iter().filter_map(ConfigValueRef::read).collect();
         let shown = items.iter().zip(&read).map(|(value_ref, item)| value_ref.show(&item.value));
         self.record(key.name, DisplayValue::List(shown.collect()), &location);
         Some(read)
@@ -149,7 +153,7 @@ impl<'d> Table<'d> {
 
     /// An array that must be there, of tables or what is short for one; `None` only when its absence
     /// has been reported.
-    pub(crate) fn required_elements(&mut self, key: SettingKey, expected: &str) -> Option<Vec<ValueRef<'d>>> {
+    pub(crate) fn required_elements(&mut self, key: SettingKey, expected: &str) -> Option<Vec<ConfigValueRef<'d>>> {
         let elements = self.elements(key);
         if elements.is_none() || self.diagnostics.recorder.is_writing() {
             self.report_missing(key.name, expected);
@@ -158,7 +162,7 @@ impl<'d> Table<'d> {
     }
 
     /// The elements of an array of tables; `None` where it is absent.
-    pub(crate) fn elements(&mut self, key: SettingKey) -> Option<Vec<ValueRef<'d>>> {
+    pub(crate) fn elements(&mut self, key: SettingKey) -> Option<Vec<ConfigValueRef<'d>>> {
         self.describe(key, SettingKind::Tables(None), None);
         if self.diagnostics.recorder.is_writing() {
             return Some(vec![self.blank_at(self.path.child(key.name).element(0))]);
@@ -167,7 +171,7 @@ impl<'d> Table<'d> {
     }
 
     /// A table, or an array of such tables; `None` where it is absent.
-    pub(crate) fn one_or_more(&mut self, key: SettingKey) -> Option<Vec<ValueRef<'d>>> {
+    pub(crate) fn one_or_more(&mut self, key: SettingKey) -> Option<Vec<ConfigValueRef<'d>>> {
         self.describe(key, SettingKind::OneOrMore, None);
         if self.diagnostics.recorder.is_writing() {
             return Some(vec![self.blank_at(self.path.child(key.name))]);
@@ -176,17 +180,17 @@ impl<'d> Table<'d> {
     }
 
     /// An empty table at `path`, whose settings are to be described.
-    fn blank_at(&self, path: SettingPath) -> ValueRef<'d> {
+    fn blank_at(&self, path: SettingPath) -> ConfigValueRef<'d> {
         let value = &self.diagnostics.blank;
-        ValueRef { diagnostics: self.diagnostics, path, location: ValueLocation::Unwritten, value }
+        ConfigValueRef { diagnostics: self.diagnostics, path, location: ValueLocation::Unwritten, value }
     }
 
-    fn array_items(&mut self, name: &'static str) -> Option<Vec<ValueRef<'d>>> {
+    fn array_items(&mut self, name: &'static str) -> Option<Vec<ConfigValueRef<'d>>> {
         let value_ref = self.value_ref(name)?;
         let DeValue::Array(items) = value_ref.value else {
             return Some(vec![value_ref]);
         };
-        let at = |(index, item): (usize, &'d Spanned<DeValue<'d>>)| ValueRef {
+        let at = |(index, item): (usize, &'d Spanned<DeValue<'d>>)| ConfigValueRef {
             diagnostics: self.diagnostics,
             path: value_ref.path.element(index),
             location: ValueLocation::File(item.span()),
@@ -257,7 +261,7 @@ impl<'d> Table<'d> {
         &mut self,
         key: SettingKey,
         each: &'static str,
-        mut read: impl FnMut(Located<String>, &mut Table<'d>) -> R,
+        mut read: impl FnMut(Setting<String>, &mut Table<'d>) -> R,
     ) -> Vec<R> {
         if self.diagnostics.recorder.is_writing() {
             let any = SettingKey::new(ANY_NAME, each);
@@ -273,8 +277,8 @@ impl<'d> Table<'d> {
             let path = self.path.child(key.name).child(name.get_ref());
             let location = ValueLocation::File(name.span());
             let written =
-                Located { value: name.get_ref().to_string(), path: path.to_string(), location: location.clone() };
-            let value_ref = ValueRef { diagnostics: self.diagnostics, path, location, value: value.get_ref() };
+                Setting { value: name.get_ref().to_string(), path: path.to_string(), location: location.clone() };
+            let value_ref = ConfigValueRef { diagnostics: self.diagnostics, path, location, value: value.get_ref() };
             found.extend(value_ref.table(|table| read(written, table)));
         }
         found
@@ -282,14 +286,14 @@ impl<'d> Table<'d> {
 
     /// Every entry of a table whose names are free: `{ default = 80, premium = 5 }`. `each` is the sentence of
     /// one of them.
-    pub(crate) fn free<T: SettingValue>(&mut self, each: &'static str) -> Vec<(Located<String>, Located<T>)> {
-        self.describe(SettingKey::new(ANY_NAME, each), SettingKind::Value(ValueType::of::<T>()), None);
+    pub(crate) fn free<T: SettingValue>(&mut self, each: &'static str) -> Vec<(Setting<String>, Setting<T>)> {
+        self.describe(SettingKey::new(ANY_NAME, each), SettingKind::Value(SettingType::of::<T>()), None);
         let Some(entries) = self.entries else {
             return Vec::new();
         };
         let mut found = Vec::new();
         for (key, value) in entries {
-            let name = Located {
+            let name = Setting {
                 value: key.get_ref().to_string(),
                 path: self.path_of(key.get_ref()),
                 location: ValueLocation::File(key.span()),
@@ -342,11 +346,11 @@ impl<'d> Table<'d> {
     }
 
     /// Records a secret that was taken from a variable of its own because the setting is absent.
-    pub(crate) fn taken_from<T>(&self, name: &str, variable: &str, value: T) -> Located<T> {
+    pub(crate) fn taken_from<T>(&self, name: &str, variable: &str, value: T) -> Setting<T> {
         let location = ValueLocation::Variable { name: variable.to_owned(), shown: MASK.to_owned() };
         self.record(name, DisplayValue::Masked, &location);
         let path = self.path_of(name);
-        Located { value, path, location }
+        Setting { value, path, location }
     }
 
     /// Reports a problem of the setting `name` or, where that is absent, of this table.
@@ -411,7 +415,7 @@ impl<'d> Table<'d> {
         let toml = DeValue::parse(text).ok().map(Spanned::into_inner);
         let mut said: Option<ValueError> = None;
         for value in std::iter::once(&string).chain(&toml) {
-            let value_ref = ValueRef {
+            let value_ref = ConfigValueRef {
                 diagnostics: self.diagnostics,
                 path: self.path.child(name),
                 location: location.clone(),
@@ -421,7 +425,7 @@ impl<'d> Table<'d> {
                 Ok(value) => {
                     self.record(name, value_ref.show(&value), &location);
                     let path = value_ref.path.to_string();
-                    return SettingLookup::Read(Located { value, path, location });
+                    return SettingLookup::Read(Setting { value, path, location });
                 }
                 // The problem of a value is more precise than that of a type.
                 Err(error) => said = said.filter(|said| !said.is_mismatch || error.is_mismatch).or(Some(error)),
@@ -455,14 +459,14 @@ impl<'d> Table<'d> {
         }
     }
 
-    fn value_ref(&mut self, name: &'static str) -> Option<ValueRef<'d>> {
+    fn value_ref(&mut self, name: &'static str) -> Option<ConfigValueRef<'d>> {
         self.know(name, false);
         let (_, value) = self.entry(name)?;
         Some(self.value_ref_of(name, value.span(), value.get_ref()))
     }
 
-    fn value_ref_of(&self, name: &str, span: Range<usize>, value: &'d DeValue<'d>) -> ValueRef<'d> {
-        ValueRef {
+    fn value_ref_of(&self, name: &str, span: Range<usize>, value: &'d DeValue<'d>) -> ConfigValueRef<'d> {
+        ConfigValueRef {
             diagnostics: self.diagnostics,
             path: self.path.child(name),
             location: ValueLocation::File(span),
@@ -475,8 +479,8 @@ impl<'d> Table<'d> {
         entries.iter().find(|(key, _)| key.get_ref() == name)
     }
 
-    fn unwritten<T>(&self, name: &str, value: T) -> Located<T> {
-        Located { value, path: self.path_of(name), location: ValueLocation::Unwritten }
+    fn unwritten<T>(&self, name: &str, value: T) -> Setting<T> {
+        Setting { value, path: self.path_of(name), location: ValueLocation::Unwritten }
     }
 
     fn record(&self, name: &str, value: DisplayValue, location: &ValueLocation) {

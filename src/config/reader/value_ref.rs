@@ -5,26 +5,28 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::super::problem::ValueLocation;
-use super::diagnostics::is_reference;
+use super::diagnostics::{Diagnostics, is_reference};
 use super::path::SettingPath;
-use super::{Diagnostics, DisplayValue, Located, SettingValue, Table, ValueError};
+use super::setting::{DisplayValue, Setting, ValueError};
+use super::setting_value::SettingValue;
+use super::table::Table;
 
 /// One value of the document.
-pub(crate) struct ValueRef<'d> {
+pub(crate) struct ConfigValueRef<'d> {
     pub(super) diagnostics: &'d Diagnostics<'d>,
     pub(super) path: SettingPath,
     pub(super) location: ValueLocation,
     pub(super) value: &'d DeValue<'d>,
 }
 
-impl<'d> ValueRef<'d> {
+impl<'d> ConfigValueRef<'d> {
     /// The value as TOML has it.
     pub(crate) fn value(&self) -> &'d DeValue<'d> {
         self.value
     }
 
     /// Reads it, or reports why it cannot be read.
-    pub(crate) fn read<T: SettingValue>(&self) -> Option<Located<T>> {
+    pub(crate) fn read<T: SettingValue>(&self) -> Option<Setting<T>> {
         if T::SECRET
             && !self.is_reference()
             && let ValueLocation::File(span) = &self.location
@@ -32,7 +34,7 @@ impl<'d> ValueRef<'d> {
             self.diagnostics.hide(span.clone());
         }
         match T::read(self) {
-            Ok(value) => Some(Located { value, path: self.path.to_string(), location: self.location.clone() }),
+            Ok(value) => Some(Setting { value, path: self.path.to_string(), location: self.location.clone() }),
             Err(error) => {
                 if !self.value.is_str() {
                     self.diagnostics.hide_strings(self.value, self.span());

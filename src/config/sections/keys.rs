@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::super::reader::{Located, SettingKey, Table, ValueError, keywords, section};
-use super::super::value::{Expiry, HedgeAfter, Name, NonZeroDuration, Percent, Sha256Digest};
+use super::super::reader::{Setting, SettingKey, Table, ValueError, keywords, section};
+use super::super::value::{Expiry, HedgeDelay, Name, NonZeroDuration, Percent, SecretDigest};
 use super::check_name;
 use crate::domain::budget::{CreditUse, Zone};
 use crate::domain::glob::Glob;
@@ -17,14 +17,14 @@ section! {
     /// `[policies.NAME]`
     pub(in crate::config) struct PolicySection named by name {
         /// The tiers whose models it may use: names, or "*" for all.
-        tiers: Option<Vec<Located<Name>>> = list(),
+        tiers: Option<Vec<Setting<Name>>> = list(),
         /// Models beyond those tiers, as patterns.
-        models: Option<Vec<Located<Glob>>> = list(),
+        models: Option<Vec<Setting<Glob>>> = list(),
         limits: LimitsSection,
         /// The share when the gateway is full.
         // All policies are equal unless one is said to be more.
         #[unbuilt = "all policies would be equal when the gateway is full"]
-        priority: Located<NonZeroU32> = or(NonZeroU32::MIN),
+        priority: Setting<NonZeroU32> = or(NonZeroU32::MIN),
         /// A second attempt while the first is still silent; the first good frame wins.
         #[unbuilt = "no second attempt would be started"]
         hedge: Option<HedgeSection> = optional_table(HedgeSection::read),
@@ -32,21 +32,21 @@ section! {
         #[unbuilt = "no credit would be given"]
         sla: Option<SlaSection> = optional_table(SlaSection::read),
         /// Whether an answer is shortened to what is left of a budget rather than refused.
-        clamp: Located<bool> = or(false),
+        clamp: Setting<bool> = or(false),
         /// Whether models without a price may be used where a budget applies; they then cost nothing.
         // What has no price cannot be kept within a budget.
-        unknown_price: Located<UnpricedModels> = or(UnpricedModels::Deny),
+        unknown_price: Setting<UnpricedModels> = or(UnpricedModels::Deny),
         /// Whether credit is spent first and budgets pay for the rest, or nothing is served that credit does not
         /// cover.
         // Whoever was given credit wants it spent before anything else.
-        credit: Located<CreditUse> = or(CreditUse::First),
+        credit: Setting<CreditUse> = or(CreditUse::First),
         /// What all keys of the policy share.
         total: Option<TotalSection> = optional_table(TotalSection::read),
         /// Residency, as patterns: never left, not even by a retry. Absent: everywhere.
-        regions: Option<Vec<Located<Glob>>> = list(),
+        regions: Option<Vec<Setting<Glob>>> = list(),
         /// Whether Pro/ names may be used.
         // Reserved capacity is only for keys whose policy allows it.
-        reserved: Located<bool> = or(false),
+        reserved: Setting<bool> = or(false),
     }
 }
 
@@ -54,11 +54,11 @@ section! {
     /// What a policy allows each of its keys, and a key may tighten.
     pub(in crate::config) struct LimitsSection {
         /// Requests in any sliding minute.
-        requests_per_minute: Option<Located<NonZeroU64>> = optional(),
+        requests_per_minute: Option<Setting<NonZeroU64>> = optional(),
         /// Tokens in any sliding minute, as taken at admission and corrected by usage.
-        tokens_per_minute: Option<Located<NonZeroU64>> = optional(),
+        tokens_per_minute: Option<Setting<NonZeroU64>> = optional(),
         /// Requests at once.
-        max_concurrent: Option<Located<NonZeroU32>> = optional(),
+        max_concurrent: Option<Setting<NonZeroU32>> = optional(),
         /// What may be spent; a request that may cost more than is left is not sent.
         budget: Option<BudgetSection> = optional_table(BudgetSection::read),
     }
@@ -69,13 +69,13 @@ section! {
     pub(in crate::config) struct TotalSection {
         /// Requests in any sliding minute.
         #[unbuilt = "only a budget is shared by the policy's keys yet"]
-        requests_per_minute: Option<Located<NonZeroU64>> = optional(),
+        requests_per_minute: Option<Setting<NonZeroU64>> = optional(),
         /// Tokens in any sliding minute, as taken at admission and corrected by usage.
         #[unbuilt = "only a budget is shared by the policy's keys yet"]
-        tokens_per_minute: Option<Located<NonZeroU64>> = optional(),
+        tokens_per_minute: Option<Setting<NonZeroU64>> = optional(),
         /// Requests at once.
         #[unbuilt = "only a budget is shared by the policy's keys yet"]
-        max_concurrent: Option<Located<NonZeroU32>> = optional(),
+        max_concurrent: Option<Setting<NonZeroU32>> = optional(),
         /// What may be spent; a request that may cost more than is left is not sent.
         budget: Option<BudgetSection> = optional_table(BudgetSection::read),
     }
@@ -85,13 +85,13 @@ section! {
     /// `budget = { … }`
     pub(in crate::config) struct BudgetSection {
         /// In USD.
-        limit: Option<Located<NanoUsd>> = required(),
+        limit: Option<Setting<NanoUsd>> = required(),
         /// When it is whole again: each day, each month, or never.
         // A budget without a window is spent once.
-        window: Located<PeriodKeyword> = or(PeriodKeyword::None),
+        window: Setting<BudgetPeriodKeyword> = or(BudgetPeriodKeyword::None),
         /// In which time zone days and months end.
         // Windows end at midnight in one zone for everybody.
-        zone: Located<Zone> = or(Zone::named("UTC").expect("UTC is built in")),
+        zone: Setting<Zone> = or(Zone::named("UTC").expect("UTC is built in")),
     }
 }
 
@@ -100,13 +100,13 @@ section! {
     #[allow(dead_code, reason = "hedging is not built")]
     pub(in crate::config) struct HedgeSection {
         /// When it starts: a percentile of the usual first token, or a time.
-        after: Option<Located<HedgeAfter>> = required(),
+        after: Option<Setting<HedgeDelay>> = required(),
         /// Never earlier than this.
         // An earlier hedge would be sent to healthy deployments.
-        at_least: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_millis(300))),
+        at_least: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_millis(300))),
         /// At most this share of the traffic.
         // Two requests in a hundred may be sent twice.
-        extra: Located<Percent> = or(Percent::whole(2)),
+        extra: Setting<Percent> = or(Percent::whole(2)),
     }
 }
 
@@ -115,9 +115,9 @@ section! {
     #[allow(dead_code, reason = "the credit of an SLA is not built")]
     pub(in crate::config) struct SlaSection {
         /// The share of requests served.
-        uptime: Option<Located<Percent>> = required(),
+        uptime: Option<Setting<Percent>> = required(),
         /// The time to the first token.
-        first_token: Option<Located<NonZeroDuration>> = optional(),
+        first_token: Option<Setting<NonZeroDuration>> = optional(),
         /// What is given back, by how much was missed.
         credits: Vec<SlaCreditSection> = read_by(|key, table| {
             let elements = table.elements(key).unwrap_or_default();
@@ -131,9 +131,9 @@ section! {
     #[allow(dead_code, reason = "the credit of an SLA is not built")]
     pub(in crate::config) struct SlaCreditSection {
         /// Below this uptime …
-        below: Option<Located<Percent>> = required(),
+        below: Option<Setting<Percent>> = required(),
         /// … this share of what was spent.
-        credit: Option<Located<Percent>> = required(),
+        credit: Option<Setting<Percent>> = required(),
     }
 }
 
@@ -149,18 +149,18 @@ section! {
     /// `[[keys]]`
     pub(in crate::config) struct KeySection {
         /// For people; unique.
-        name: Option<Located<Name>> = required(),
+        name: Option<Setting<Name>> = required(),
         /// What the client presents. One of secret and hash.
         // Only its hash is kept.
-        secret: Option<Located<Sha256Digest>> = read_by(|key, table| table.optional(key).map(hash_of)),
+        secret: Option<Setting<SecretDigest>> = read_by(|key, table| table.optional(key).map(hash_of)),
         /// The SHA-256 of what the client presents.
-        hash: Option<Located<Sha256Digest>> = read_by(hash_unless_secret),
+        hash: Option<Setting<SecretDigest>> = read_by(hash_unless_secret),
         /// Whom it belongs to.
-        team: Option<Located<Name>> = optional(),
+        team: Option<Setting<Name>> = optional(),
         /// What it may do.
-        policy: Option<Located<Name>> = required(),
+        policy: Option<Setting<Name>> = required(),
         /// Its last day, in UTC, or the instant it ends.
-        expires: Option<Located<Expiry>> = optional(),
+        expires: Option<Setting<Expiry>> = optional(),
         limits: LimitsSection,
     }
 }
@@ -172,13 +172,13 @@ section! {
         /// Opens the fault API, so that failover can be rehearsed.
         // Deliberate faults are opt-in.
         #[unbuilt = "there would be no fault API"]
-        enabled: Located<bool> = or(false),
+        enabled: Setting<bool> = or(false),
     }
 }
 
 /// When a window of money ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::config) enum PeriodKeyword {
+pub(in crate::config) enum BudgetPeriodKeyword {
     Day,
     Month,
     None,
@@ -191,12 +191,12 @@ pub(in crate::config) enum UnpricedModels {
     Allow,
 }
 
-keywords!(PeriodKeyword { "day" => Day, "month" => Month, "none" => None });
+keywords!(BudgetPeriodKeyword { "day" => Day, "month" => Month, "none" => None });
 keywords!(UnpricedModels { "deny" => Deny, "allow" => Allow });
 keywords!(CreditUse { "first" => First, "only" => Only });
 
 impl PolicySection {
-    pub(super) fn checked(name: Located<String>, table: &mut Table<'_>) -> Self {
+    pub(super) fn checked(name: Setting<String>, table: &mut Table<'_>) -> Self {
         check_name(table.diagnostics(), &name);
         let policy = Self::read(name, table);
         if policy.tiers.is_none() && policy.models.is_none() {
@@ -212,7 +212,7 @@ impl PolicySection {
 }
 
 impl TeamSection {
-    pub(super) fn checked(name: Located<String>, table: &mut Table<'_>) -> Self {
+    pub(super) fn checked(name: Setting<String>, table: &mut Table<'_>) -> Self {
         check_name(table.diagnostics(), &name);
         Self::read(name, table)
     }
@@ -225,7 +225,7 @@ pub(super) fn keys(key: SettingKey, file: &mut Table<'_>) -> Vec<KeySection> {
 }
 
 /// The hash, where it is written: a key has it or a secret, not both.
-fn hash_unless_secret(key: SettingKey, table: &mut Table<'_>) -> Option<Located<Sha256Digest>> {
+fn hash_unless_secret(key: SettingKey, table: &mut Table<'_>) -> Option<Setting<SecretDigest>> {
     let hash = table.optional(key);
     match (table.has("secret"), table.has(key.name)) {
         (true, true) => {
@@ -240,14 +240,14 @@ fn hash_unless_secret(key: SettingKey, table: &mut Table<'_>) -> Option<Located<
     hash
 }
 
-fn hash_of(secret: Located<Secret>) -> Located<Sha256Digest> {
-    let value = Sha256Digest(Sha256::digest(secret.value.expose()).into());
-    Located { value, path: secret.path, location: secret.location }
+fn hash_of(secret: Setting<Secret>) -> Setting<SecretDigest> {
+    let value = SecretDigest(Sha256::digest(secret.value.expose()).into());
+    Setting { value, path: secret.path, location: secret.location }
 }
 
 impl KeySection {
     /// What identifies it: the hash that is written or, without one, that of its secret.
-    pub(in crate::config) fn digest(&self) -> Option<&Located<Sha256Digest>> {
+    pub(in crate::config) fn digest(&self) -> Option<&Setting<SecretDigest>> {
         self.hash.as_ref().or(self.secret.as_ref())
     }
 }

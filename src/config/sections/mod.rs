@@ -28,10 +28,10 @@ use std::ops::Range;
 use toml::de::DeTable;
 
 use super::problem::ValueLocation;
-use super::reader::{Catalogue, Diagnostics, Located, Table, ValueError, section};
+use super::reader::{Diagnostics, Setting, SettingCatalogue, Table, ValueError, section};
 use super::value::Name;
 pub(super) use keys::UnpricedModels;
-pub(super) use keys::{BudgetSection, KeySection, LimitsSection, PeriodKeyword, PolicySection, TeamSection};
+pub(super) use keys::{BudgetPeriodKeyword, BudgetSection, KeySection, LimitsSection, PolicySection, TeamSection};
 use keys::{DrillSection, keys};
 pub(super) use models::{DeploymentSection, ModelSection};
 pub(super) use prices::PriceSection;
@@ -98,7 +98,7 @@ pub(super) fn read(diagnostics: &Diagnostics<'_>, text: &str) -> ConfigFile {
 }
 
 /// Every setting that [`read`] would read.
-pub(super) fn describe() -> Catalogue {
+pub(super) fn describe() -> SettingCatalogue {
     let diagnostics = Diagnostics::describing();
     read_document(&diagnostics, &DeTable::new());
     diagnostics.into_catalogue()
@@ -141,7 +141,7 @@ fn hide_secrets_by_line(diagnostics: &Diagnostics<'_>, text: &str, broken: &[Ran
 }
 
 /// Reports a name that could not be a label.
-fn check_name(diagnostics: &Diagnostics<'_>, name: &Located<String>) {
+fn check_name(diagnostics: &Diagnostics<'_>, name: &Setting<String>) {
     if let Some(wrong) = Name::fault(&name.value) {
         diagnostics.report(&name.path, name.location.clone(), wrong);
     }

@@ -2,7 +2,7 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-use super::super::reader::{Located, SettingKey, Table, ValueError, keywords, section};
+use super::super::reader::{Setting, SettingKey, Table, ValueError, keywords, section};
 use super::super::value::{Name, NonZeroDuration};
 use super::prices::{PriceSection, prices};
 use super::{check_name, nonzero};
@@ -18,18 +18,18 @@ section! {
         /// model's.
         price: Option<Vec<PriceSection>> = read_by(prices),
         /// The longest input and output together, in tokens. Required where a budget applies.
-        context: Option<Located<NonZeroU64>> = optional(),
+        context: Option<Setting<NonZeroU64>> = optional(),
         /// The longest output, in tokens. Required where a budget applies.
-        max_output: Option<Located<NonZeroU64>> = optional(),
+        max_output: Option<Setting<NonZeroU64>> = optional(),
         /// What an answer usually takes, in tokens: for limits where the client names no ceiling.
         // Corrected as usage is observed.
-        typical_output: Located<NonZeroU64> = or(nonzero(1024).into()),
+        typical_output: Setting<NonZeroU64> = or(nonzero(1024).into()),
         /// What it can do. Absent: everything.
-        features: Option<Vec<Located<Feature>>> = list(),
+        features: Option<Vec<Setting<Feature>>> = list(),
         /// Its own deadline for the first token of a stream, in place of that of [routing].
-        first_token: Option<Located<NonZeroDuration>> = optional(),
+        first_token: Option<Setting<NonZeroDuration>> = optional(),
         /// Its own deadline for a whole answer, in place of that of [routing].
-        whole: Option<Located<NonZeroDuration>> = optional(),
+        whole: Option<Setting<NonZeroDuration>> = optional(),
         /// Each is this model at one provider.
         deployments: Vec<DeploymentSection> = read_by(deployments),
     }
@@ -39,28 +39,28 @@ section! {
     /// `[[models.NAME.deployments]]`
     pub(in crate::config) struct DeploymentSection {
         /// Who serves it.
-        provider: Option<Located<Name>> = required(),
+        provider: Option<Setting<Name>> = required(),
         /// Its share among the model's shared deployments, where balance is weighted.
         // Equal shares.
-        weight: Located<NonZeroU32> = or(NonZeroU32::MIN),
+        weight: Setting<NonZeroU32> = or(NonZeroU32::MIN),
         /// The model's name at the provider. Absent: the same.
-        upstream_model: Option<Located<Name>> = optional(),
+        upstream_model: Option<Setting<Name>> = optional(),
         /// Its stable name, in metrics and headers. Absent: PROVIDER/MODEL, or PROVIDER/Pro/MODEL if dedicated.
-        name: Option<Located<Name>> = optional(),
+        name: Option<Setting<Name>> = optional(),
         /// Dedicated capacity is reached only as "Pro/MODEL".
-        capacity: Located<Capacity> = or(Capacity::Shared),
+        capacity: Setting<Capacity> = or(Capacity::Shared),
         /// How many requests it may carry at once; full is passed over.
-        max_concurrent: Option<Located<NonZeroU32>> = optional(),
+        max_concurrent: Option<Setting<NonZeroU32>> = optional(),
         /// What it costs, in USD, or what it costs from which day on; a deployment's own takes the place of the
         /// model's.
         price: Option<Vec<PriceSection>> = read_by(prices),
         /// Dedicated only: when it is down, Pro/ requests may use shared deployments.
         // `Pro/` names promise reserved capacity; shared capacity in its place is opt-in.
-        spill: Located<bool> = or(false),
+        spill: Setting<bool> = or(false),
         /// Dedicated only: idle capacity serves plain names.
         // Reserved capacity stays reserved.
         #[unbuilt = "reserved capacity would stay reserved"]
-        lend: Located<bool> = or(false),
+        lend: Setting<bool> = or(false),
     }
 }
 
@@ -69,7 +69,7 @@ keywords!(Feature { "tools" => Tools, "vision" => Vision, "json_schema" => JsonS
 keywords!(Capacity { "shared" => Shared, "dedicated" => Dedicated });
 
 impl ModelSection {
-    pub(super) fn checked(name: Located<String>, table: &mut Table<'_>) -> Self {
+    pub(super) fn checked(name: Setting<String>, table: &mut Table<'_>) -> Self {
         check_name(table.diagnostics(), &name);
         if name.value.starts_with(RESERVED_PREFIX) {
             let message = format!("`{RESERVED_PREFIX}` begins the names of reserved capacity");

@@ -3,7 +3,7 @@
 //! The first holds from the beginning and has no date, so that at every instant some price is known.
 //! What is out of order is reported here, at the date itself.
 
-use super::super::reader::{Diagnostics, Located, SettingKey, Table, ValueError, ValueRef, section};
+use super::super::reader::{ConfigValueRef, Diagnostics, Setting, SettingKey, Table, ValueError, section};
 use super::super::value::{Name, UtcDay};
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 
@@ -11,18 +11,18 @@ section! {
     /// `price = { … }`, or each of `price = [{ … }, …]`
     pub(in crate::config) struct PriceSection {
         /// The day it begins, at midnight UTC: each has one but the first, which holds until the next begins.
-        from: Option<Located<UtcDay>> = optional(),
+        from: Option<Setting<UtcDay>> = optional(),
         /// What receipts call it. Absent: what it costs, such as "0.07/0.25" for input and output.
-        version: Option<Located<Name>> = optional(),
+        version: Option<Setting<Name>> = optional(),
         /// For a million input tokens.
-        input: Option<Located<PicoUsdPerToken>> = required(),
+        input: Option<Setting<PicoUsdPerToken>> = required(),
         /// For a million cached input tokens. Absent: as input.
-        cached_input: Option<Located<PicoUsdPerToken>> = optional(),
+        cached_input: Option<Setting<PicoUsdPerToken>> = optional(),
         /// For a million output tokens.
-        output: Option<Located<PicoUsdPerToken>> = required(),
+        output: Option<Setting<PicoUsdPerToken>> = required(),
         /// For each request.
         // Only tokens cost something, as a rule.
-        request: Located<NanoUsd> = or(NanoUsd::ZERO),
+        request: Setting<NanoUsd> = or(NanoUsd::ZERO),
     }
 }
 
@@ -33,7 +33,7 @@ pub(super) fn prices(key: SettingKey, table: &mut Table<'_>) -> Option<Vec<Price
         let hint = "write `price = { input = \"0.07\", output = \"0.25\" }`, or remove the setting";
         table.report(key.name, ValueError::hinting("a list without a price", hint));
     }
-    let read = |(at, element): (usize, &ValueRef<'_>)| element.table(|table| price(table, at == 0));
+    let read = |(at, element): (usize, &ConfigValueRef<'_>)| element.table(|table| price(table, at == 0));
     let prices: Vec<PriceSection> = elements.iter().enumerate().filter_map(read).collect();
     check_order(table.diagnostics(), &prices);
     check_versions(table.diagnostics(), &prices);

@@ -5,15 +5,15 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::super::reader::{Keyword, Located, SettingValue, Table, keywords, section};
-use super::super::settings::{FinishReason, ProviderProtocol};
+use super::super::reader::{KeywordValue, Setting, SettingValue, Table, keywords, section};
+use super::super::settings::{FinishReason, ProtocolName};
 use super::super::value::{BaseUrl, Name, Percent};
 use super::{check_name, nonzero};
 use crate::domain::secret::Secret;
 
 /// `[providers.NAME]`
 pub(in crate::config) struct ProviderSection {
-    pub(in crate::config) name: Located<String>,
+    pub(in crate::config) name: Setting<String>,
     pub(in crate::config) common: CommonProviderSection,
     /// `None` where it is simulated.
     pub(in crate::config) network: Option<NetworkSection>,
@@ -26,11 +26,11 @@ section! {
     pub(in crate::config) struct CommonProviderSection {
         /// The dialect: openai and everything that speaks it, or sim, which answers by itself; not all are built
         /// yet.
-        protocol: Option<Located<ProviderProtocol>> = required(),
+        protocol: Option<Setting<ProtocolName>> = required(),
         /// Where it runs: for residency, and so that a failing region is left. Absent: a region of its own.
-        region: Option<Located<Name>> = optional(),
+        region: Option<Setting<Name>> = optional(),
         /// Optional for a provider known to end streams without one; otherwise such an end is a truncation.
-        finish_reason: Located<FinishReason> = or(FinishReason::Required),
+        finish_reason: Setting<FinishReason> = or(FinishReason::Required),
     }
 }
 
@@ -38,11 +38,11 @@ section! {
     /// The settings of a provider that is reached over the network.
     pub(in crate::config) struct NetworkSection {
         /// Scheme, host and path of the API. Required unless the provider is simulated.
-        base_url: Option<Located<BaseUrl>> = optional(),
+        base_url: Option<Setting<BaseUrl>> = optional(),
         /// What we present. Several are used in turn, each resting on its own.
-        credential: Option<Vec<Located<Secret>>> = list(),
+        credential: Option<Vec<Setting<Secret>>> = list(),
         /// Whether to speak HTTP/2; one connection per host is then a ceiling.
-        http2: Located<bool> = or(false),
+        http2: Setting<bool> = or(false),
     }
 }
 
@@ -51,18 +51,18 @@ section! {
     pub(in crate::config) struct SimulationSection {
         /// Simulated only: the time to the first token.
         // A fast provider nearby.
-        first_token: Located<Duration> = or(Duration::from_millis(40)),
+        first_token: Setting<Duration> = or(Duration::from_millis(40)),
         /// Simulated only: the pace after the first token.
         // Fast enough for a demo, slow enough to see the stream.
-        tokens_per_second: Located<NonZeroU32> = or(nonzero(200)),
+        tokens_per_second: Setting<NonZeroU32> = or(nonzero(200)),
         /// Simulated only: the share of requests answered with an error.
         // Simulated providers fail during drills only.
-        error_rate: Located<Percent> = or(Percent::whole(0)),
+        error_rate: Setting<Percent> = or(Percent::whole(0)),
     }
 }
 
 keywords!(FinishReason { "required" => Required, "optional" => Optional });
-keywords!(ProviderProtocol {
+keywords!(ProtocolName {
     "openai" => OpenAi,
     "azure" => Azure,
     "anthropic" => Anthropic,
@@ -72,11 +72,11 @@ keywords!(ProviderProtocol {
 });
 
 impl ProviderSection {
-    pub(super) fn read(name: Located<String>, table: &mut Table<'_>) -> Self {
+    pub(super) fn read(name: Setting<String>, table: &mut Table<'_>) -> Self {
         check_name(table.diagnostics(), &name);
         let common = CommonProviderSection::read(table);
         // Where the protocol is missing or wrong, the settings of both kinds are known.
-        let simulated = common.protocol.as_ref().map(|protocol| protocol.value == ProviderProtocol::Sim);
+        let simulated = common.protocol.as_ref().map(|protocol| protocol.value == ProtocolName::Sim);
         let network = match simulated {
             Some(true) => refuse_network(table),
             Some(false) | None => Some(NetworkSection::read(table)),
@@ -111,9 +111,9 @@ fn refuse_simulation(table: &mut Table<'_>) -> Option<SimulationSection> {
     None
 }
 
-fn report_unbuilt_protocol(table: &Table<'_>, protocol: Option<&Located<ProviderProtocol>>) {
+fn report_unbuilt_protocol(table: &Table<'_>, protocol: Option<&Setting<ProtocolName>>) {
     match protocol.map(|protocol| protocol.value) {
-        None | Some(ProviderProtocol::OpenAi | ProviderProtocol::Sim) => {}
+        None | Some(ProtocolName::OpenAi | ProtocolName::Sim) => {}
         Some(protocol) => {
             let why = format!("nothing could be sent to a provider that speaks {}", protocol.word());
             table.unenforced("protocol", &why);

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::super::reader::{Located, SettingKey, Table, ValueError, ValueRef, keywords, section};
+use super::super::reader::{ConfigValueRef, Setting, SettingKey, Table, ValueError, keywords, section};
 use super::super::settings::MalformedFrame;
 use super::super::value::{Name, NonZeroDuration, Percent};
 use super::{check_name, nonzero};
@@ -13,7 +13,7 @@ section! {
     /// `[tiers.NAME]`
     pub(in crate::config) struct TierSection named by name {
         /// The whole list of tiers to step down through; never followed further.
-        then: Option<Vec<Located<Name>>> = list(),
+        then: Option<Vec<Setting<Name>>> = list(),
         /// Tried as written; where one is given a weight, the first is drawn by weight.
         models: Vec<TierModelSection> = read_by(tier_models),
     }
@@ -23,9 +23,9 @@ section! {
     /// `"NAME"` or `{ name = "NAME", weight = 2 }`
     pub(in crate::config) struct TierModelSection {
         /// The model.
-        name: Option<Located<Name>> = required(),
+        name: Option<Setting<Name>> = required(),
         /// How often it is the first, beside the others; 1 where only others have one.
-        weight: Option<Located<NonZeroU32>> = optional(),
+        weight: Option<Setting<NonZeroU32>> = optional(),
     }
 }
 
@@ -34,9 +34,9 @@ section! {
     pub(in crate::config) struct AliasSection named by name {
         /// What a draw is bound to: nothing, the key, or the body's `user`.
         // Every request draws anew: shares hold from the first requests on.
-        sticky: Located<Sticky> = or(Sticky::None),
+        sticky: Setting<Sticky> = or(Sticky::None),
         /// Tiers or models and their shares.
-        split: Vec<(Located<String>, Located<NonZeroU32>)> = read_by(split),
+        split: Vec<(Setting<String>, Setting<NonZeroU32>)> = read_by(split),
     }
 }
 
@@ -44,49 +44,49 @@ section! {
     /// `[routing]`
     pub(in crate::config) struct RoutingSection {
         /// The gateway's own region, preferred where a choice is free.
-        region: Option<Located<Name>> = optional(),
+        region: Option<Setting<Name>> = optional(),
         /// How one is chosen among a model's deployments; latency is the better of two drawn.
         // Latency is what clients notice.
-        balance: Located<BalanceStrategy> = or(BalanceStrategy::Latency),
+        balance: Setting<BalanceStrategy> = or(BalanceStrategy::Latency),
         /// Attempts for one request over the whole chain, retries included.
         // The first, one beside it and one more: a client waits no longer for a fourth.
-        max_attempts: Located<NonZeroU32> = or(nonzero(3)),
+        max_attempts: Setting<NonZeroU32> = or(nonzero(3)),
         /// Extra attempts, as a share of traffic, with a floor of 10 per second.
         // In a total outage providers see at most a fifth more than the traffic.
-        retry_budget: Located<Percent> = or(Percent::whole(20)),
+        retry_budget: Setting<Percent> = or(Percent::whole(20)),
         /// How long opening a connection may take.
         // Across an ocean it takes 300 ms; twice that and a lost packet is a dead host.
-        connect_timeout: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_millis(750))),
+        connect_timeout: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_millis(750))),
         /// Streams: from the request sent to the first token.
         // Long contexts take seconds to read; no client waits longer than this for a first token.
-        first_token: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(10))),
+        first_token: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(10))),
         /// Streams: between two frames.
         // Tokens come in tens of milliseconds; this long without one is a stall.
-        idle: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(20))),
+        idle: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(20))),
         /// Whole answers: from the request sent to the last byte.
         // A whole answer shows nothing until it is complete.
-        whole: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(120))),
+        whole: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(120))),
         /// From the request being read to its last byte, over all attempts.
         // The longest answer worth waiting for.
-        total: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(600))),
+        total: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(600))),
         /// An attempt silent for this long counts against its deployment in the choice.
         // Silent this long, a region is avoided before its breaker trips.
-        silent_after: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(1))),
+        silent_after: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(1))),
         /// How long to wait for a throttled deployment when nothing else can serve.
         // A client can wait by itself.
-        retry_after_wait_max: Located<Duration> = or(Duration::ZERO),
+        retry_after_wait_max: Setting<Duration> = or(Duration::ZERO),
         /// 1: a 500 is tried once more at the same deployment before another is.
         // What answered 500 once is likely to do it again.
-        same_region_retry_on_500: Located<u32> = or(0),
+        same_region_retry_on_500: Setting<u32> = or(0),
         /// What a frame that is not JSON means: a failure, or something to pass on.
         // What cannot be read is not an answer.
-        malformed_frame: Located<MalformedFrame> = or(MalformedFrame::Fail),
+        malformed_frame: Setting<MalformedFrame> = or(MalformedFrame::Fail),
         /// When a deployment is left alone, and for how long.
         breaker: BreakerSection = table(BreakerSection::checked),
         /// What happens to a stream that breaks: strict ends it with an error.
         // A truncated answer is never presented as complete.
         #[unbuilt = "streams would be strict"]
-        stream: Located<BrokenStreamMode> = or(BrokenStreamMode::Strict),
+        stream: Setting<BrokenStream> = or(BrokenStream::Strict),
     }
 }
 
@@ -95,27 +95,27 @@ section! {
     pub(in crate::config) struct BreakerSection {
         /// It trips after this many failures in a row.
         // Few enough to notice an outage within a handful of requests.
-        failures: Located<NonZeroU32> = or(nonzero(5)),
+        failures: Setting<NonZeroU32> = or(nonzero(5)),
         /// It trips when fewer than this share succeed.
         // A deployment that fails every second request is worse than none.
-        ratio: Located<Percent> = or(Percent::whole(50)),
+        ratio: Setting<Percent> = or(Percent::whole(50)),
         /// The time over which the share is counted.
         // Half a minute remembers a brown-out and forgets yesterday.
-        window: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(30))),
+        window: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(30))),
         /// Below this many requests in the window a share says nothing.
-        min_requests: Located<NonZeroU32> = or(nonzero(20)),
+        min_requests: Setting<NonZeroU32> = or(nonzero(20)),
         /// How long it is left alone the first time; doubled each time after.
         // A restart takes about a second.
-        open: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(1))),
+        open: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(1))),
         /// The longest it is left alone.
         // Recovery is noticed within this.
-        open_max: Located<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(20))),
+        open_max: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(20))),
     }
 }
 
 /// What happens to a stream that breaks after its first token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::config) enum BrokenStreamMode {
+pub(in crate::config) enum BrokenStream {
     Strict,
     Buffered,
     Splice,
@@ -124,10 +124,10 @@ pub(in crate::config) enum BrokenStreamMode {
 keywords!(BalanceStrategy { "weighted" => Weighted, "latency" => Latency, "cost" => Cost, "ordered" => Ordered });
 keywords!(Sticky { "none" => None, "key" => Key, "user" => User });
 keywords!(MalformedFrame { "fail" => Fail, "pass" => Pass });
-keywords!(BrokenStreamMode { "strict" => Strict, "buffered" => Buffered, "splice" => Splice });
+keywords!(BrokenStream { "strict" => Strict, "buffered" => Buffered, "splice" => Splice });
 
 impl TierSection {
-    pub(super) fn checked(name: Located<String>, table: &mut Table<'_>) -> Self {
+    pub(super) fn checked(name: Setting<String>, table: &mut Table<'_>) -> Self {
         check_name(table.diagnostics(), &name);
         Self::read(name, table)
     }
@@ -143,7 +143,7 @@ fn tier_models(key: SettingKey, table: &mut Table<'_>) -> Vec<TierModelSection> 
     models
 }
 
-fn tier_model(element: &ValueRef<'_>) -> Option<TierModelSection> {
+fn tier_model(element: &ConfigValueRef<'_>) -> Option<TierModelSection> {
     if element.is_short_for_a_table::<Name>() {
         let name = element.read::<Name>()?;
         element.record_as("name", element.show(&name.value));
@@ -153,7 +153,7 @@ fn tier_model(element: &ValueRef<'_>) -> Option<TierModelSection> {
 }
 
 impl AliasSection {
-    pub(super) fn checked(name: Located<String>, table: &mut Table<'_>) -> Self {
+    pub(super) fn checked(name: Setting<String>, table: &mut Table<'_>) -> Self {
         check_name(table.diagnostics(), &name);
         if name.value.starts_with(RESERVED_PREFIX) {
             let message = format!("`{RESERVED_PREFIX}` begins the names of reserved capacity");
@@ -163,7 +163,7 @@ impl AliasSection {
     }
 }
 
-fn split(key: SettingKey, table: &mut Table<'_>) -> Vec<(Located<String>, Located<NonZeroU32>)> {
+fn split(key: SettingKey, table: &mut Table<'_>) -> Vec<(Setting<String>, Setting<NonZeroU32>)> {
     let split = table.required_table(key, "{ default = 80, premium = 20 }", |split| {
         if split.is_empty() {
             let hint = "give tiers or models their shares: { default = 80, premium = 20 }";

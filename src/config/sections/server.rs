@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::super::reader::{Located, SettingKey, Table, section};
+use super::super::reader::{Setting, SettingKey, Table, section};
 use super::super::settings::StoreLocation;
-use super::super::value::{BaseUrl, ByteSize, CertificateChain, DayCount, LogFilter, PrivateKey, StoreUrl};
+use super::super::value::{BaseUrl, ByteSize, CertificateChain, LogFilter, PrivateKey, StoreUrl, WholeDays};
 use crate::domain::secret::Secret;
 
 /// The variable of the admin token where the file has none.
@@ -16,26 +16,26 @@ section! {
     pub(in crate::config) struct ServerSection {
         /// Where clients are served, and operators unless moved. A change needs a restart.
         // Loopback: without configuration nobody else may reach the gateway.
-        listen: Located<SocketAddr> = or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)),
+        listen: Setting<SocketAddr> = or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)),
         /// Moves everything but /v1 to an address of its own. A change needs a restart.
-        admin_listen: Option<Located<SocketAddr>> = optional(),
+        admin_listen: Option<Setting<SocketAddr>> = optional(),
         /// What operators present. Absent: $TIERWAY_ADMIN_TOKEN, else one is made at start and printed once.
         /// Required where operators can be reached from other machines.
-        admin_token: Option<Located<Secret>> = read_by(admin_token),
+        admin_token: Option<Setting<Secret>> = read_by(admin_token),
         /// What those present who may look at everything of an operator's and change nothing.
-        viewer_token: Option<Located<Secret>> = optional(),
+        viewer_token: Option<Setting<Secret>> = optional(),
         /// The longest request body, as sent and as decoded.
         // A long conversation with a few images.
-        max_body: Located<ByteSize> = or(ByteSize(32 << 20)),
+        max_body: Setting<ByteSize> = or(ByteSize(32 << 20)),
         /// The longest sum of all request bodies held at once; beyond it requests are refused for the moment.
         // Thirty-two of the largest bodies, which a small machine survives.
-        max_in_flight_bytes: Located<ByteSize> = or(ByteSize(1 << 30)),
+        max_in_flight_bytes: Setting<ByteSize> = or(ByteSize(1 << 30)),
         /// How long to keep accepting after SIGTERM, while /readyz already says 503.
         // Most load balancers need no grace, and tests should not wait.
-        lb_grace: Located<Duration> = or(Duration::ZERO),
+        lb_grace: Setting<Duration> = or(Duration::ZERO),
         /// How long open streams may finish after SIGTERM.
         // The grace period of Kubernetes.
-        drain: Located<Duration> = or(Duration::from_secs(30)),
+        drain: Setting<Duration> = or(Duration::from_secs(30)),
         /// Serves HTTPS on every address. New files are taken while running; on or off needs a restart.
         tls: Option<TlsSection> = optional_table(TlsSection::read),
     }
@@ -45,9 +45,9 @@ section! {
     /// `[server.tls]`
     pub(in crate::config) struct TlsSection {
         /// The certificate chain as PEM, the server's own certificate first.
-        cert: Option<Located<CertificateChain>> = required(),
+        cert: Option<Setting<CertificateChain>> = required(),
         /// The private key of the first certificate, as PEM.
-        key: Option<Located<PrivateKey>> = required(),
+        key: Option<Setting<PrivateKey>> = required(),
     }
 }
 
@@ -57,15 +57,15 @@ section! {
         /// "sqlite:PATH" is one file, made where there is none, and held by one gateway; "memory:" keeps nothing.
         /// "postgres://…" is not enforced yet.
         // In the working directory, where it is easily found when the gateway is tried out.
-        url: Located<StoreUrl> = read_by(|key, table| {
+        url: Setting<StoreUrl> = read_by(|key, table| {
             report_unbuilt_server(table.or(key, StoreUrl("sqlite:tierway.db".to_owned())), table)
         }),
         /// How long receipts are kept, such as "400d"; absent: for ever. What is too old is deleted a little at a
         /// time.
-        retention: Option<Located<DayCount>> = optional(),
+        retention: Option<Setting<WholeDays>> = optional(),
         /// Rate limits and concurrency shared by replicas.
         #[unbuilt = "each replica would keep limits of its own"]
-        shared: Option<Located<StoreUrl>> = optional(),
+        shared: Option<Setting<StoreUrl>> = optional(),
     }
 }
 
@@ -74,17 +74,17 @@ section! {
     pub(in crate::config) struct TelemetrySection {
         /// A level, or directives such as "info,tierway::relay=debug"; one line a request at info.
         // One line per request and every change of state, no more.
-        log: Located<LogFilter> = or(LogFilter("info".to_owned())),
+        log: Setting<LogFilter> = or(LogFilter("info".to_owned())),
         /// What /metrics asks for; without it /metrics is open to whoever reaches it.
-        metrics_token: Option<Located<Secret>> = optional(),
+        metrics_token: Option<Setting<Secret>> = optional(),
         /// Where traces are sent.
         #[unbuilt = "no traces would be sent"]
-        otlp: Option<Located<BaseUrl>> = optional(),
+        otlp: Option<Setting<BaseUrl>> = optional(),
     }
 }
 
 /// An absent token is looked for in the environment; a written one must be found.
-fn admin_token(key: SettingKey, table: &mut Table<'_>) -> Option<Located<Secret>> {
+fn admin_token(key: SettingKey, table: &mut Table<'_>) -> Option<Setting<Secret>> {
     let written = table.optional(key);
     if written.is_some() || table.has(key.name) {
         return written;
@@ -94,7 +94,7 @@ fn admin_token(key: SettingKey, table: &mut Table<'_>) -> Option<Located<Secret>
 }
 
 /// No server can hold the store yet.
-fn report_unbuilt_server(url: Located<StoreUrl>, table: &Table<'_>) -> Located<StoreUrl> {
+fn report_unbuilt_server(url: Setting<StoreUrl>, table: &Table<'_>) -> Setting<StoreUrl> {
     if matches!(StoreLocation::of_url(&url.value.0), Some(StoreLocation::Server(_))) {
         table.unenforced("url", "receipts and what budgets have spent would be kept in memory only");
     }

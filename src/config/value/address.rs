@@ -3,14 +3,14 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
+use crate::config::reader::{ConfigValueRef, DisplayValue, SettingShape, SettingValue, ValueError};
 use crate::config::settings::StoreLocation;
 use crate::domain::secret::MASK;
 
 impl SettingValue for SocketAddr {
     const EXPECTED: &'static str = "an address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"";
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
         text.parse().map_err(|_| ValueError::new("is not an IP address with a port"))
     }
@@ -28,11 +28,11 @@ impl SettingValue for BaseUrl {
     const EXPECTED: &'static str = "a URL such as \"https://api.example.com/v1\"";
     const SENSITIVE: bool = true;
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("[Hh][Tt][Tt][Pp][Ss]?://[^@?#]+")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("[Hh][Tt][Tt][Pp][Ss]?://[^@?#]+")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
         if text.contains(['@', '?', '#']) {
             value_ref.hide();
@@ -89,11 +89,11 @@ impl SettingValue for StoreUrl {
 
     const SENSITIVE: bool = true;
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("(memory:|sqlite:.+|(postgres|postgresql|redis|rediss)://.*)")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("(memory:|sqlite:.+|(postgres|postgresql|redis|rediss)://.*)")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
         if text.contains('@') {
             value_ref.hide();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
+use crate::config::reader::{ConfigValueRef, DisplayValue, SettingShape, SettingValue, ValueError};
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 
 /// Units of duration, the largest first so that a value is shown in the largest that divides it.
@@ -42,7 +42,7 @@ fn unscaled(amount: u64, units: &[(&str, u64)], smallest: &str) -> DisplayValue 
 }
 
 /// The string of a value, where a bare number would be a likely mistake.
-fn quoted(value_ref: &ValueRef<'_>, what: &str) -> Result<String, ValueError> {
+fn quoted(value_ref: &ConfigValueRef<'_>, what: &str) -> Result<String, ValueError> {
     match value_ref.value() {
         DeValue::Integer(_) | DeValue::Float(_) => {
             Err(ValueError::new(format!("{what} is written as a string, not as a number")))
@@ -54,11 +54,11 @@ fn quoted(value_ref: &ValueRef<'_>, what: &str) -> Result<String, ValueError> {
 impl SettingValue for Duration {
     const EXPECTED: &'static str = "a duration such as \"250ms\", \"10s\" or \"5m\"";
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("[0-9]+(ms|s|m|h)")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("[0-9]+(ms|s|m|h)")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         scaled(&quoted(value_ref, "a duration")?, &DURATION_UNITS).map(Duration::from_millis)
     }
 
@@ -75,11 +75,11 @@ pub(in crate::config) struct NonZeroDuration(pub(in crate::config) Duration);
 impl SettingValue for NonZeroDuration {
     const EXPECTED: &'static str = Duration::EXPECTED;
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("0*[1-9][0-9]*(ms|s|m|h)")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("0*[1-9][0-9]*(ms|s|m|h)")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let duration = Duration::read(value_ref)?;
         if duration.is_zero() {
             return Err(ValueError::new("is zero, which would leave no time at all"));
@@ -94,23 +94,23 @@ impl SettingValue for NonZeroDuration {
 
 /// A whole number of days, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) struct DayCount(u32);
+pub(in crate::config) struct WholeDays(u32);
 
-impl DayCount {
+impl WholeDays {
     /// As a duration; days of 24 hours.
     pub(in crate::config) fn duration(self) -> Duration {
         Duration::from_secs(u64::from(self.0) * 86_400)
     }
 }
 
-impl SettingValue for DayCount {
+impl SettingValue for WholeDays {
     const EXPECTED: &'static str = "a number of days such as \"400d\"";
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("0*[1-9][0-9]{0,5}d")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("0*[1-9][0-9]{0,5}d")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = quoted(value_ref, "a number of days")?;
         let days = text.strip_suffix('d').filter(|days| days.bytes().all(|byte| byte.is_ascii_digit()));
         match days.and_then(|days| days.parse().ok()) {
@@ -133,11 +133,11 @@ pub(in crate::config) struct ByteSize(pub(in crate::config) u64);
 impl SettingValue for ByteSize {
     const EXPECTED: &'static str = "a size such as \"64KiB\", \"32MiB\" or \"1GiB\"";
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("0*[1-9][0-9]*(B|KiB|MiB|GiB)")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("0*[1-9][0-9]*(B|KiB|MiB|GiB)")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         match scaled(&quoted(value_ref, "a size")?, &SIZE_UNITS)? {
             0 => Err(ValueError::new("is zero, which would leave no room at all")),
             bytes => Ok(Self(bytes)),
@@ -177,11 +177,11 @@ impl Percent {
 impl SettingValue for Percent {
     const EXPECTED: &'static str = "a percentage such as \"20%\" or \"99.9%\"";
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("[0-9]{1,3}(\\.[0-9]{1,2})?%")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("[0-9]{1,3}(\\.[0-9]{1,2})?%")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = quoted(value_ref, "a percentage")?;
         Self::parse(&text)
             .ok_or_else(|| ValueError::new("is not a percentage from 0% to 100% with at most two decimals"))
@@ -200,11 +200,11 @@ impl SettingValue for Percent {
 impl SettingValue for NanoUsd {
     const EXPECTED: &'static str = "an amount in USD as a string, such as \"500.00\"";
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("[0-9]+(\\.[0-9]{1,9})?")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("[0-9]+(\\.[0-9]{1,9})?")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = quoted(value_ref, "money")?;
         Self::parse_usd(&text)
             .ok_or_else(|| ValueError::new("is not a decimal amount of US dollars with at most nine decimals"))
@@ -218,11 +218,11 @@ impl SettingValue for NanoUsd {
 impl SettingValue for PicoUsdPerToken {
     const EXPECTED: &'static str = "USD per million tokens as a string, such as \"0.25\"";
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("[0-9]+(\\.[0-9]{1,6})?")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("[0-9]+(\\.[0-9]{1,6})?")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = quoted(value_ref, "a price")?;
         Self::parse_usd_per_mtok(&text)
             .ok_or_else(|| ValueError::new("is not a price in USD per million tokens with at most six decimals"))
@@ -235,16 +235,16 @@ impl SettingValue for PicoUsdPerToken {
 
 /// When a hedge starts: at a percentile of the usual first token, or after a fixed time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::config) struct HedgeAfter(String);
+pub(in crate::config) struct HedgeDelay(String);
 
-impl SettingValue for HedgeAfter {
+impl SettingValue for HedgeDelay {
     const EXPECTED: &'static str = "a percentile such as \"p95\", or a duration";
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("p[1-9][0-9]?|0*[1-9][0-9]*(ms|s|m|h)")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("p[1-9][0-9]?|0*[1-9][0-9]*(ms|s|m|h)")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
         let percentile = text.strip_prefix('p').and_then(|digits| digits.parse::<u8>().ok());
         match percentile {

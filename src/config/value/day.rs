@@ -3,7 +3,7 @@
 use jiff::civil;
 use toml::de::DeValue;
 
-use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
+use crate::config::reader::{ConfigValueRef, DisplayValue, SettingShape, SettingValue, ValueError};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -42,11 +42,11 @@ pub(super) fn unix_day(date: toml::value::Date) -> Option<i64> {
 impl SettingValue for UtcDay {
     const EXPECTED: &'static str = "a date such as \"2027-01-01\"";
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("[0-9]{4}-[0-9]{2}-[0-9]{2}")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let written = match value_ref.value() {
             DeValue::Datetime(written) => Some(*written),
             _ => value_ref.text()?.parse().ok(),

@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use super::day::unix_day;
-use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef};
+use crate::config::reader::{ConfigValueRef, DisplayValue, SettingValue, ValueError};
 
 /// The last day on which something works, or the instant it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Expiry {
 impl SettingValue for Expiry {
     const EXPECTED: &'static str = "a date such as \"2027-01-31\" or a time such as \"2027-01-31T12:00:00Z\"";
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let written = match value_ref.value() {
             DeValue::Datetime(written) => Some(*written),
             _ => value_ref.text()?.parse().ok(),

@@ -14,9 +14,9 @@ mod validity;
 mod zone;
 
 pub(super) use address::{BaseUrl, StoreUrl};
-pub(super) use amount::{ByteSize, DayCount, HedgeAfter, NonZeroDuration, Percent};
+pub(super) use amount::{ByteSize, HedgeDelay, NonZeroDuration, Percent, WholeDays};
 pub(super) use day::UtcDay;
 pub(super) use expiry::Expiry;
 pub(super) use name::{LogFilter, Name};
-pub(super) use secret::Sha256Digest;
+pub(super) use secret::SecretDigest;
 pub(super) use tls::{CertificateChain, PrivateKey};

@@ -1,6 +1,6 @@
 //! Names of the operator's choosing, patterns over them, and log filters.
 
-use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
+use crate::config::reader::{ConfigValueRef, DisplayValue, SettingShape, SettingValue, ValueError};
 use crate::domain::glob::Glob;
 use crate::domain::id::{NAME_MAX_BYTES, is_name};
 
@@ -30,11 +30,11 @@ impl Name {
 impl SettingValue for Name {
     const EXPECTED: &'static str = "a name in double quotes";
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("[!#-\\[\\]-~]{1,200}")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("[!#-\\[\\]-~]{1,200}")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
         match Self::fault(&text) {
             Some(wrong) => Err(wrong),
@@ -50,11 +50,11 @@ impl SettingValue for Name {
 impl SettingValue for Glob {
     const EXPECTED: &'static str = "a name or a pattern such as \"eu-*\"";
 
-    fn shape() -> ValueShape {
+    fn shape() -> SettingShape {
         Name::shape()
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let Name(text) = Name::read(value_ref)?;
         Ok(Self::new(&text))
     }
@@ -71,7 +71,7 @@ pub(in crate::config) struct LogFilter(pub(in crate::config) String);
 impl SettingValue for LogFilter {
     const EXPECTED: &'static str = "a level: error, warn, info, debug or trace";
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
         let level = text.split(['=', ',']).all(|part| !part.trim().is_empty());
         match tracing_subscriber::EnvFilter::try_new(&text) {

@@ -1,17 +1,17 @@
 //! Secrets, and the hashes that are kept of them.
 
-use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
+use crate::config::reader::{ConfigValueRef, DisplayValue, SettingShape, SettingValue, ValueError};
 use crate::domain::secret::Secret;
 
 impl SettingValue for Secret {
     const EXPECTED: &'static str = "\"env:NAME\" or \"file:/path\"";
     const SECRET: bool = true;
 
-    fn shape() -> ValueShape {
-        ValueShape::Reference
+    fn shape() -> SettingShape {
+        SettingShape::Reference
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
         if !value_ref.is_reference() && !value_ref.is_override() {
             return Err(ValueError::hinting(
@@ -36,9 +36,9 @@ impl SettingValue for Secret {
 
 /// `sha256:` and 64 hex digits: what is kept of a key's secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) struct Sha256Digest(pub(in crate::config) [u8; 32]);
+pub(in crate::config) struct SecretDigest(pub(in crate::config) [u8; 32]);
 
-impl Sha256Digest {
+impl SecretDigest {
     const PREFIX: &str = "sha256:";
 
     fn parse(text: &str) -> Option<Self> {
@@ -56,15 +56,15 @@ impl Sha256Digest {
     }
 }
 
-impl SettingValue for Sha256Digest {
+impl SettingValue for SecretDigest {
     const EXPECTED: &'static str = "\"sha256:\" and 64 hex digits";
     const SENSITIVE: bool = true;
 
-    fn shape() -> ValueShape {
-        ValueShape::Pattern("sha256:[0-9a-fA-F]{64}")
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("sha256:[0-9a-fA-F]{64}")
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
         Self::parse(&text).ok_or_else(|| {
             // It may be the secret itself, in the wrong place.
@@ -90,7 +90,7 @@ mod tests {
     fn hashes_are_64_hex_digits() {
         let zeros = "0".repeat(62);
         let check = |text: String, expected: Option<u8>| {
-            assert_eq!(Sha256Digest::parse(&text).map(|h| h.0[31]), expected, "{text}");
+            assert_eq!(SecretDigest::parse(&text).map(|h| h.0[31]), expected, "{text}");
         };
         check(format!("sha256:{zeros}fF"), Some(255));
         check(format!("sha256:{zeros}f"), None);

@@ -13,7 +13,7 @@ use rustls::sign::SigningKey;
 use zeroize::Zeroizing;
 
 use super::validity;
-use crate::config::reader::{DisplayValue, SettingValue, ValueError, ValueRef, ValueShape};
+use crate::config::reader::{ConfigValueRef, DisplayValue, SettingShape, SettingValue, ValueError};
 
 /// A server's certificate and its intermediates, in that order; never empty.
 pub(in crate::config) struct CertificateChain {
@@ -43,11 +43,11 @@ impl SettingValue for CertificateChain {
     const EXPECTED: &'static str = "\"file:/path\"";
     const SECRET: bool = true;
 
-    fn shape() -> ValueShape {
-        ValueShape::Reference
+    fn shape() -> SettingShape {
+        SettingShape::Reference
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         Self::parse(&referenced_files(value_ref)?)
     }
 
@@ -78,11 +78,11 @@ impl SettingValue for PrivateKey {
     const EXPECTED: &'static str = CertificateChain::EXPECTED;
     const SECRET: bool = true;
 
-    fn shape() -> ValueShape {
-        ValueShape::Reference
+    fn shape() -> SettingShape {
+        SettingShape::Reference
     }
 
-    fn read(value_ref: &ValueRef<'_>) -> Result<Self, ValueError> {
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         Self::parse(&referenced_files(value_ref)?)
     }
 
@@ -92,7 +92,7 @@ impl SettingValue for PrivateKey {
 }
 
 /// The text of a file, which may have many lines.
-fn referenced_files(value_ref: &ValueRef<'_>) -> Result<Zeroizing<String>, ValueError> {
+fn referenced_files(value_ref: &ConfigValueRef<'_>) -> Result<Zeroizing<String>, ValueError> {
     if !value_ref.is_reference() && value_ref.value().is_str() {
         return Err(ValueError::new("the text of a file may not be written out here"));
     }

@@ -2,7 +2,7 @@
 //!
 //! It exists so that a failing deployment quickly gets no traffic, is then tested by single probes, and
 //! gets its share of traffic back slowly. Being throttled ("resting") is the same state machine with another
-//! [`Cause`]: no traffic until a known instant, then exactly one probe.
+//! [`TransitionCause`]: no traffic until a known instant, then exactly one probe.
 //!
 //! It must never know requests, regions or other deployments; time and random values are passed in.
 //! Start reading in [`Breaker::report`], which has all transitions.
@@ -37,7 +37,7 @@ pub struct BreakerSettings {
 
 /// Why no traffic flows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Cause {
+pub enum TransitionCause {
     /// Too many failures in a row.
     Consecutive,
     /// Too small a share of good ends.
@@ -50,7 +50,7 @@ pub enum Cause {
     NotFound,
 }
 
-impl Cause {
+impl TransitionCause {
     /// Its label in metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -134,7 +134,7 @@ pub struct Transition {
     /// The state entered.
     pub to: StateName,
     /// The cause; `None` when it closed.
-    pub cause: Option<Cause>,
+    pub cause: Option<TransitionCause>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,13 +146,13 @@ enum BreakerState {
     Open {
         until: Instant,
         open_for: Duration,
-        cause: Cause,
+        cause: TransitionCause,
     },
     /// The pause is over; `probing` while the one probe is in flight.
     HalfOpen {
         probing: bool,
         open_for: Duration,
-        cause: Cause,
+        cause: TransitionCause,
     },
 }
 
@@ -337,11 +337,11 @@ impl Breaker {
         self.window.bad(key, now);
         let counts = self.window.counts(now);
         if self.streak.reaches(self.settings.failures, counts.keys) {
-            return Some(self.trip(Cause::Consecutive, now, draw));
+            return Some(self.trip(TransitionCause::Consecutive, now, draw));
         }
         let enough = counts.requests >= u64::from(self.settings.min_requests);
         if enough && counts.good() * 10_000 < counts.requests * u64::from(self.settings.ratio_bp) {
-            return Some(self.trip(Cause::Ratio, now, draw));
+            return Some(self.trip(TransitionCause::Ratio, now, draw));
         }
         None
     }
@@ -351,13 +351,13 @@ impl Breaker {
             // The client disconnected, or our credential rests: another probe may be sent.
             HealthSignal::Neutral | HealthSignal::CredentialRefused => None,
             HealthSignal::Good => self.close(now),
-            HealthSignal::Bad | HealthSignal::Down => Some(self.trip(Cause::Probe, now, draw)),
+            HealthSignal::Bad | HealthSignal::Down => Some(self.trip(TransitionCause::Probe, now, draw)),
             HealthSignal::Throttled(after) => Some(self.rest(after, now, draw)),
             HealthSignal::NotFound => Some(self.rest_not_found(now, draw)),
         }
     }
 
-    fn trip(&mut self, cause: Cause, now: Instant, draw: RandomValue) -> Transition {
+    fn trip(&mut self, cause: TransitionCause, now: Instant, draw: RandomValue) -> Transition {
         let pause = self.trip_backoff.next(now, draw);
         self.open(cause, pause, now)
     }
@@ -367,15 +367,15 @@ impl Breaker {
             Some(after) => self.throttle_backoff.capped(after),
             None => self.throttle_backoff.next(now, draw),
         };
-        self.open(Cause::Throttled, pause, now)
+        self.open(TransitionCause::Throttled, pause, now)
     }
 
     fn rest_not_found(&mut self, now: Instant, draw: RandomValue) -> Transition {
         let pause = self.not_found_backoff.next(now, draw);
-        self.open(Cause::NotFound, pause, now)
+        self.open(TransitionCause::NotFound, pause, now)
     }
 
-    fn open(&mut self, cause: Cause, pause: Duration, now: Instant) -> Transition {
+    fn open(&mut self, cause: TransitionCause, pause: Duration, now: Instant) -> Transition {
         self.state = BreakerState::Open { until: now + pause, open_for: pause, cause };
         self.generation = self.generation.wrapping_add(1);
         self.streak.clear();
@@ -383,7 +383,7 @@ impl Breaker {
     }
 }
 
-fn open_name(cause: Cause) -> StateName {
+fn open_name(cause: TransitionCause) -> StateName {
     if cause.is_rest() { StateName::Resting } else { StateName::Open }
 }
 
@@ -437,13 +437,13 @@ mod tests {
         }
 
         /// One attempt from its permit to its end; the cause, if the breaker opened.
-        fn attempt(&mut self, key: KeyId, signal: HealthSignal) -> Option<Cause> {
+        fn attempt(&mut self, key: KeyId, signal: HealthSignal) -> Option<TransitionCause> {
             let permit = self.take();
             self.end(permit, key, signal)?.cause
         }
 
         /// As [`attempt`](Self::attempt), many times; the cause and the number of the attempt that tripped.
-        fn attempts(&mut self, ends: &[(KeyId, HealthSignal)]) -> Option<(Cause, usize)> {
+        fn attempts(&mut self, ends: &[(KeyId, HealthSignal)]) -> Option<(TransitionCause, usize)> {
             ends.iter().enumerate().find_map(|(at, (key, end))| Some((self.attempt(*key, *end)?, at + 1)))
         }
 
@@ -477,7 +477,7 @@ mod tests {
 
         fn tripped() -> Self {
             let mut scenario = Self::new();
-            assert_eq!(scenario.attempts(&[(A, HealthSignal::Bad); 5]), Some((Cause::Consecutive, 5)));
+            assert_eq!(scenario.attempts(&[(A, HealthSignal::Bad); 5]), Some((TransitionCause::Consecutive, 5)));
             scenario
         }
 
@@ -510,11 +510,11 @@ mod tests {
 
     #[test]
     fn it_trips_for_the_right_cause_and_at_the_right_end() {
-        let check = |written: &str, expected: Option<(Cause, usize)>| {
+        let check = |written: &str, expected: Option<(TransitionCause, usize)>| {
             assert_eq!(Scenario::new().attempts(&ends(written)), expected, "{written}");
         };
-        let consecutive = |at| Some((Cause::Consecutive, at));
-        let ratio = |at| Some((Cause::Ratio, at));
+        let consecutive = |at| Some((TransitionCause::Consecutive, at));
+        let ratio = |at| Some((TransitionCause::Ratio, at));
         check("aaaa", None);
         check("aaaaa", consecutive(5));
         check("aaaaAaaaa", None);
@@ -555,7 +555,7 @@ mod tests {
             scenario.later(gap);
             assert_eq!(scenario.attempts(&ends("aaaAa")), expected, "{gap:?} later");
         };
-        check(ms(26_000), Some((Cause::Ratio, 5)));
+        check(ms(26_000), Some((TransitionCause::Ratio, 5)));
         check(ms(31_000), None);
     }
 
@@ -578,7 +578,7 @@ mod tests {
                 let permit = scenario.take();
                 let transition =
                     scenario.breaker.report(permit, A, HealthSignal::Bad, scenario.now, draw.salted(round as u64));
-                assert_eq!(transition, Some(Transition { to: StateName::Open, cause: Some(Cause::Probe) }));
+                assert_eq!(transition, Some(Transition { to: StateName::Open, cause: Some(TransitionCause::Probe) }));
             }
         }
     }
@@ -587,7 +587,7 @@ mod tests {
     fn a_throttled_deployment_rests_as_long_as_its_provider_asks() {
         let check = |after: Option<Duration>, expected: Duration| {
             let mut scenario = Scenario::new();
-            assert_eq!(scenario.attempt(A, HealthSignal::Throttled(after)), Some(Cause::Throttled));
+            assert_eq!(scenario.attempt(A, HealthSignal::Throttled(after)), Some(TransitionCause::Throttled));
             assert_eq!(scenario.blocked_for(), Some(expected), "{after:?}");
             assert_eq!(scenario.name(), StateName::Resting);
         };
@@ -613,8 +613,8 @@ mod tests {
             scenario.attempt(A, signal);
             assert_eq!(scenario.blocked_for(), Some(seconds[0] * SECOND), "a good end starts {signal:?} anew");
         };
-        check(HealthSignal::Throttled(None), Cause::Throttled, &[1, 2, 4, 8, 16, 32, 60, 60]);
-        check(HealthSignal::NotFound, Cause::NotFound, &[60, 120, 240]);
+        check(HealthSignal::Throttled(None), TransitionCause::Throttled, &[1, 2, 4, 8, 16, 32, 60, 60]);
+        check(HealthSignal::NotFound, TransitionCause::NotFound, &[60, 120, 240]);
     }
 
     #[test]
@@ -656,7 +656,7 @@ mod tests {
         assert_eq!(scenario.breaker.answered(&mut probe, scenario.now), None, "it closes once");
         // Its end counts like any other: with four more it is a streak of five.
         assert_eq!(scenario.end(probe, A, HealthSignal::Bad), None);
-        assert_eq!(scenario.attempts(&ends("aaaa")), Some((Cause::Consecutive, 4)));
+        assert_eq!(scenario.attempts(&ends("aaaa")), Some((TransitionCause::Consecutive, 4)));
         assert_eq!(scenario.blocked_for(), Some(2 * SECOND), "so soon after closing, the pause continues to double");
     }
 
@@ -759,7 +759,7 @@ mod tests {
         scenario.probe(HealthSignal::Bad);
         assert_eq!(scenario.blocked_for(), Some(10 * SECOND), "the second pause by the new bounds");
         scenario.probe(HealthSignal::Good);
-        assert_eq!(scenario.attempts(&ends("aa")), Some((Cause::Consecutive, 2)));
+        assert_eq!(scenario.attempts(&ends("aa")), Some((TransitionCause::Consecutive, 2)));
     }
 
     #[test]

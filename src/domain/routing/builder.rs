@@ -29,7 +29,7 @@ pub struct CandidateModel {
 /// Why a deployment is not in a plan. The builder records it where it excludes the deployment, so that an
 /// explanation cannot disagree with the plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WhyNot {
+pub enum ExclusionReason {
     /// The policy forbids the tier, or the part of an alias, that contains it.
     Forbidden(Target),
     /// The model lacks the endpoint or a feature: `embeddings`, `tools`.
@@ -83,11 +83,11 @@ pub(super) fn why_nothing(
     let note = |passed: &[DeploymentId], why| reasons.extend(passed.iter().any(is_requested).then_some(why));
     PlanBuilder::new(table, authorized, call, no_fallback, note).build(RandomValue(0));
     let model = call.metadata().model.clone();
-    if reasons.contains(&WhyNot::OutsideResidency) {
+    if reasons.contains(&ExclusionReason::OutsideResidency) {
         return Refusal::ResidencyUnavailable { model };
     }
     let lacking = reasons.iter().find_map(|why| match why {
-        WhyNot::NotServed(what) => Some(*what),
+        ExclusionReason::NotServed(what) => Some(*what),
         _ => None,
     });
     Refusal::NotServed { model, what: lacking.unwrap_or(PLAIN_NAMES) }
@@ -107,7 +107,7 @@ pub(super) struct PlanBuilder<'a, N> {
     note: N,
 }
 
-impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
+impl<'a, N: FnMut(&[DeploymentId], ExclusionReason)> PlanBuilder<'a, N> {
     pub(super) fn new(
         table: &'a RoutingTable,
         authorized: &'a AuthorizedRequest,
@@ -142,7 +142,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
         let dedicated = self.candidate(tier, model, &configured.dedicated);
         let shared = if spills { self.candidate(tier, model, &configured.shared) } else { None };
         if !spills {
-            (self.note)(&configured.shared, WhyNot::Shared);
+            (self.note)(&configured.shared, ExclusionReason::Shared);
         }
         dedicated.into_iter().chain(shared).collect()
     }
@@ -270,7 +270,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
             return;
         }
         if self.only_model(candidate_models).is_some_and(|only| only != model) {
-            return (self.note)(&self.table.model(model).shared, WhyNot::OtherModel);
+            return (self.note)(&self.table.model(model).shared, ExclusionReason::OtherModel);
         }
         candidate_models.extend(self.shared_candidate(Some(tier), model));
     }
@@ -291,7 +291,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
 
     fn shared_candidate(&mut self, tier: Option<TierId>, model: ModelId) -> Option<CandidateModel> {
         let configured = self.table.model(model);
-        (self.note)(&configured.dedicated, WhyNot::Dedicated);
+        (self.note)(&configured.dedicated, ExclusionReason::Dedicated);
         self.candidate(tier, model, &configured.shared)
     }
 
@@ -302,7 +302,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
         deployments: &[DeploymentId],
     ) -> Option<CandidateModel> {
         if let Some(what) = self.missing(model) {
-            (self.note)(deployments, WhyNot::NotServed(what));
+            (self.note)(deployments, ExclusionReason::NotServed(what));
             return None;
         }
         let mut inside = Vec::with_capacity(deployments.len());
@@ -310,7 +310,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
             if self.policy.allows_region(self.table.deployment(id).region) {
                 inside.push(id);
             } else {
-                (self.note)(&[id], WhyNot::OutsideResidency);
+                (self.note)(&[id], ExclusionReason::OutsideResidency);
             }
         }
         (!inside.is_empty()).then_some(CandidateModel { tier, model, deployments: inside })
@@ -331,7 +331,7 @@ impl<'a, N: FnMut(&[DeploymentId], WhyNot)> PlanBuilder<'a, N> {
 
     /// Notes everything that a forbidden tier or model would have led to.
     fn note_part(&mut self, part: Target) {
-        let forbidden = WhyNot::Forbidden(part);
+        let forbidden = ExclusionReason::Forbidden(part);
         match part {
             Target::Model(model) => (self.note)(&self.table.model(model).shared, forbidden),
             Target::Tier(tier) => {

@@ -11,7 +11,7 @@ use crate::domain::call::Call;
 use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::policy::ResolvedName;
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::builder::{CandidateModel, PlanBuilder, WhyNot, why_nothing};
+use crate::domain::routing::builder::{CandidateModel, ExclusionReason, PlanBuilder, why_nothing};
 use crate::domain::routing::table::{RoutingTable, Target};
 
 /// The explanation of one request.
@@ -22,7 +22,7 @@ pub struct RouteExplanation {
     /// The index of the route that every request like this one takes, where the alias is sticky for it.
     pub bound: Option<usize>,
     /// Every deployment that is on none of the routes, in file order.
-    pub passed_over: Vec<(DeploymentId, WhyNot)>,
+    pub passed_over: Vec<(DeploymentId, ExclusionReason)>,
 }
 
 /// One route that a request may take.
@@ -45,7 +45,7 @@ pub fn explain(
     call: &Call,
     no_fallback: bool,
 ) -> RouteExplanation {
-    let mut reasons: Vec<Option<WhyNot>> = vec![None; table.deployments.len()];
+    let mut reasons: Vec<Option<ExclusionReason>> = vec![None; table.deployments.len()];
     let note = |passed: &[DeploymentId], why| passed.iter().for_each(|id| _ = reasons[id.index()].get_or_insert(why));
     let mut builder = PlanBuilder::new(table, authorized, call, no_fallback, note);
     let alias = match authorized.requested() {
@@ -69,12 +69,12 @@ pub fn explain(
         routes.iter().flat_map(|route| &route.candidate_models).any(|candidate| candidate.deployments.contains(&id))
     };
     let passed_over = table.deployment_ids().filter(|id| !used(*id));
-    let passed_over = passed_over.map(|id| (id, reasons[id.index()].unwrap_or(WhyNot::Unreached))).collect();
+    let passed_over = passed_over.map(|id| (id, reasons[id.index()].unwrap_or(ExclusionReason::Unreached))).collect();
     let routes = if routes.is_empty() { Err(why_nothing(table, authorized, call, no_fallback)) } else { Ok(routes) };
     RouteExplanation { routes, bound, passed_over }
 }
 
-fn route<N: FnMut(&[DeploymentId], WhyNot)>(
+fn route<N: FnMut(&[DeploymentId], ExclusionReason)>(
     builder: &mut PlanBuilder<'_, N>,
     (begins, weight): (Target, u32),
 ) -> PossibleRoute {
@@ -117,7 +117,7 @@ mod tests {
     /// `deployment: reason` for each that was passed over.
     fn passed_over(table: &RoutingTable, policy: Policy, call: &Call, no_fallback: bool) -> Vec<String> {
         let found = explain(table, &authorized(table, policy, call), call, no_fallback);
-        let one = |(id, why): &(DeploymentId, WhyNot)| format!("{}: {why:?}", table.deployment(*id).name);
+        let one = |(id, why): &(DeploymentId, ExclusionReason)| format!("{}: {why:?}", table.deployment(*id).name);
         found.passed_over.iter().map(one).collect()
     }
 

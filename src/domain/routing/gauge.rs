@@ -21,14 +21,14 @@ const SILENT_FLOOR: Duration = Duration::from_millis(500);
 
 /// Whether an answer comes as a stream or whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ResponseMode {
+pub enum AnswerMode {
     /// Frame by frame.
     Stream,
     /// In one piece.
     Whole,
 }
 
-impl ResponseMode {
+impl AnswerMode {
     /// The mode of the answer to a call whose `stream` member has this value.
     pub fn of(stream: bool) -> Self {
         if stream { Self::Stream } else { Self::Whole }
@@ -61,7 +61,7 @@ struct LatencyTracker {
 
 impl Gauge {
     /// Records that an attempt is sent.
-    pub fn sent(&mut self, mode: ResponseMode, now: Instant) -> PendingAttempt {
+    pub fn sent(&mut self, mode: AnswerMode, now: Instant) -> PendingAttempt {
         self.next += 1;
         self.in_flight += 1;
         let pending = PendingAttempt(self.next);
@@ -70,7 +70,7 @@ impl Gauge {
     }
 
     /// Records its first good token.
-    pub fn answered(&mut self, mode: ResponseMode, pending: PendingAttempt, now: Instant) {
+    pub fn answered(&mut self, mode: AnswerMode, pending: PendingAttempt, now: Instant) {
         let tracker = self.tracker_mut(mode);
         if let Some(sent) = tracker.pending.remove(&pending.0) {
             tracker.record(now.saturating_duration_since(sent), now);
@@ -78,7 +78,7 @@ impl Gauge {
     }
 
     /// Records that it ended without a token.
-    pub fn ended_unanswered(&mut self, mode: ResponseMode, pending: PendingAttempt) {
+    pub fn ended_unanswered(&mut self, mode: AnswerMode, pending: PendingAttempt) {
         self.tracker_mut(mode).pending.remove(&pending.0);
     }
 
@@ -103,7 +103,7 @@ impl Gauge {
     }
 
     /// The average first-token time, once known.
-    pub fn average(&self, mode: ResponseMode) -> Option<Duration> {
+    pub fn average(&self, mode: AnswerMode) -> Option<Duration> {
         self.tracker(mode).average.map(|(seconds, _)| Duration::from_secs_f64(seconds))
     }
 
@@ -111,7 +111,7 @@ impl Gauge {
     ///
     /// The average decays without new measurements, or one slow answer would keep a deployment from ever being
     /// asked again. Where nothing was measured, one attempt may measure it.
-    pub fn load(&self, mode: ResponseMode, now: Instant) -> f64 {
+    pub fn load(&self, mode: AnswerMode, now: Instant) -> f64 {
         let seconds = match self.tracker(mode).average {
             Some((seconds, at)) => seconds * decay(now.saturating_duration_since(at)),
             None if self.in_flight == 0 => 0.0,
@@ -135,17 +135,17 @@ impl Gauge {
         })
     }
 
-    fn tracker(&self, mode: ResponseMode) -> &LatencyTracker {
+    fn tracker(&self, mode: AnswerMode) -> &LatencyTracker {
         match mode {
-            ResponseMode::Stream => &self.stream,
-            ResponseMode::Whole => &self.whole,
+            AnswerMode::Stream => &self.stream,
+            AnswerMode::Whole => &self.whole,
         }
     }
 
-    fn tracker_mut(&mut self, mode: ResponseMode) -> &mut LatencyTracker {
+    fn tracker_mut(&mut self, mode: AnswerMode) -> &mut LatencyTracker {
         match mode {
-            ResponseMode::Stream => &mut self.stream,
-            ResponseMode::Whole => &mut self.whole,
+            AnswerMode::Stream => &mut self.stream,
+            AnswerMode::Whole => &mut self.whole,
         }
     }
 }
@@ -204,9 +204,9 @@ mod tests {
         let mut now = Instant::now();
         let mut gauge = Gauge::default();
         for _ in 0..times {
-            let pending = gauge.sent(ResponseMode::Stream, now);
+            let pending = gauge.sent(AnswerMode::Stream, now);
             now += took;
-            gauge.answered(ResponseMode::Stream, pending, now);
+            gauge.answered(AnswerMode::Stream, pending, now);
             gauge.done();
         }
         (gauge, now)
@@ -216,7 +216,7 @@ mod tests {
     fn silence_is_measured_against_what_is_usual() {
         let check = |usual: Option<Duration>, age: Duration, expected: bool| {
             let (mut gauge, now) = usual.map_or((Gauge::default(), Instant::now()), |took| with_samples(took, 50));
-            gauge.sent(ResponseMode::Stream, now);
+            gauge.sent(AnswerMode::Stream, now);
             assert_eq!(gauge.is_silent(SECOND, now + age), expected, "{usual:?} after {age:?}");
         };
         let ms = Duration::from_millis;
@@ -234,58 +234,58 @@ mod tests {
     #[test]
     fn streams_and_whole_answers_are_measured_separately() {
         let (gauge, _) = with_samples(Duration::from_millis(10), 5);
-        assert!(gauge.average(ResponseMode::Stream).is_some());
-        assert_eq!(gauge.average(ResponseMode::Whole), None);
+        assert!(gauge.average(AnswerMode::Stream).is_some());
+        assert_eq!(gauge.average(AnswerMode::Whole), None);
     }
 
     #[test]
     fn an_increase_counts_at_once_and_decays_slowly() {
         let (mut gauge, now) = with_samples(Duration::from_millis(10), 5);
-        let pending = gauge.sent(ResponseMode::Stream, now);
-        gauge.answered(ResponseMode::Stream, pending, now + SECOND);
-        assert_eq!(gauge.average(ResponseMode::Stream), Some(SECOND));
-        let pending = gauge.sent(ResponseMode::Stream, now + SECOND);
-        gauge.answered(ResponseMode::Stream, pending, now + SECOND + Duration::from_millis(10));
-        assert!(gauge.average(ResponseMode::Stream).expect("fed") > Duration::from_millis(900));
+        let pending = gauge.sent(AnswerMode::Stream, now);
+        gauge.answered(AnswerMode::Stream, pending, now + SECOND);
+        assert_eq!(gauge.average(AnswerMode::Stream), Some(SECOND));
+        let pending = gauge.sent(AnswerMode::Stream, now + SECOND);
+        gauge.answered(AnswerMode::Stream, pending, now + SECOND + Duration::from_millis(10));
+        assert!(gauge.average(AnswerMode::Stream).expect("fed") > Duration::from_millis(900));
     }
 
     #[test]
     fn load_grows_with_what_is_in_flight() {
         let (mut gauge, now) = with_samples(SECOND, 1);
-        assert!((gauge.load(ResponseMode::Stream, now) - 1.0).abs() < 1e-9);
-        gauge.sent(ResponseMode::Stream, now);
-        assert!((gauge.load(ResponseMode::Stream, now) - 2.0).abs() < 1e-9);
+        assert!((gauge.load(AnswerMode::Stream, now) - 1.0).abs() < 1e-9);
+        gauge.sent(AnswerMode::Stream, now);
+        assert!((gauge.load(AnswerMode::Stream, now) - 2.0).abs() < 1e-9);
     }
 
     #[test]
     fn a_slow_answer_does_not_count_against_a_deployment_for_ever() {
         let (slow, now) = with_samples(9 * SECOND, 1);
         let (quick, _) = with_samples(Duration::from_millis(50), 1);
-        let quick = quick.load(ResponseMode::Stream, now);
-        assert!(slow.load(ResponseMode::Stream, now + 10 * SECOND) > quick);
-        assert!(slow.load(ResponseMode::Stream, now + 60 * SECOND) < 0.05);
+        let quick = quick.load(AnswerMode::Stream, now);
+        assert!(slow.load(AnswerMode::Stream, now + 10 * SECOND) > quick);
+        assert!(slow.load(AnswerMode::Stream, now + 60 * SECOND) < 0.05);
     }
 
     #[test]
     fn one_attempt_measures_a_deployment_without_measurements() {
         let (known, now) = with_samples(Duration::from_millis(10), 5);
         let mut unknown = Gauge::default();
-        assert!(unknown.load(ResponseMode::Stream, now) < known.load(ResponseMode::Stream, now));
-        unknown.sent(ResponseMode::Stream, now);
-        assert!(unknown.load(ResponseMode::Stream, now) > known.load(ResponseMode::Stream, now));
+        assert!(unknown.load(AnswerMode::Stream, now) < known.load(AnswerMode::Stream, now));
+        unknown.sent(AnswerMode::Stream, now);
+        assert!(unknown.load(AnswerMode::Stream, now) > known.load(AnswerMode::Stream, now));
     }
 
     #[test]
     fn measurements_of_an_outage_are_dropped() {
         let (mut gauge, now) = with_samples(9 * SECOND, 5);
-        let pending = gauge.sent(ResponseMode::Stream, now);
+        let pending = gauge.sent(AnswerMode::Stream, now);
         gauge.forget();
-        assert_eq!(gauge.average(ResponseMode::Stream), None);
+        assert_eq!(gauge.average(AnswerMode::Stream), None);
         assert!(
             gauge.is_silent(SECOND, now + 2 * SECOND),
             "an attempt in flight is still pending, under the default limit"
         );
-        gauge.answered(ResponseMode::Stream, pending, now + SECOND);
-        assert_eq!(gauge.average(ResponseMode::Stream), Some(SECOND));
+        gauge.answered(AnswerMode::Stream, pending, now + SECOND);
+        assert_eq!(gauge.average(AnswerMode::Stream), Some(SECOND));
     }
 }

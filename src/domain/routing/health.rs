@@ -7,7 +7,7 @@
 
 use crate::domain::breaker::Availability;
 use crate::domain::id::DeploymentId;
-use crate::domain::routing::gauge::ResponseMode;
+use crate::domain::routing::gauge::AnswerMode;
 use std::time::{Duration, Instant};
 
 /// Where the plan reads the health and load of deployments, and takes permits.
@@ -16,9 +16,9 @@ pub trait HealthSource {
     type Permit;
 
     /// The health of `deployment` at `now`, for an answer of this mode.
-    fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView;
+    fn view(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> HealthView;
     /// A permit for one attempt, unless breaker, capacity or credentials refuse it by now.
-    fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<Self::Permit>;
+    fn take(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> Option<Self::Permit>;
     /// Whether the retry budget allows an extra attempt.
     fn has_retry(&self, now: Instant) -> bool;
     /// Takes one extra attempt from the retry budget, if one is left; returns whether it was.

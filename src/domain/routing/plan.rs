@@ -12,13 +12,13 @@
 use crate::domain::authorize::AuthorizedRequest;
 use crate::domain::breaker::Availability;
 use crate::domain::call::Call;
-use crate::domain::failure::{Failure, NextAction};
+use crate::domain::failure::{Failure, FailureAction};
 use crate::domain::id::{DeploymentId, RegionId, TierId};
 use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::builder::{self, CandidateModel};
 use crate::domain::routing::choice::{Candidate, best};
-use crate::domain::routing::gauge::ResponseMode;
+use crate::domain::routing::gauge::AnswerMode;
 use crate::domain::routing::health::HealthSource;
 use crate::domain::routing::table::RoutingTable;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub enum PlanStep<P> {
     Try(Attempt<P>),
     /// Ask again after this long.
     Wait(Duration),
-    /// Stop.
+    /// Make no further attempt, for this reason.
     GiveUp(GiveUpReason),
 }
 
@@ -98,7 +98,7 @@ pub struct PlanTerms {
 #[derive(Debug)]
 pub struct RoutePlan {
     candidate_models: Vec<CandidateModel>,
-    mode: ResponseMode,
+    mode: AnswerMode,
     deadline: Instant,
     priced_at_ms: i64,
     tried: Vec<TrackedAttempt>,
@@ -139,7 +139,7 @@ impl RoutePlan {
         let candidate_models = builder::candidate_models(table, authorized, call, no_fallback, draw)?;
         Ok(Self {
             candidate_models,
-            mode: ResponseMode::of(call.metadata().stream),
+            mode: AnswerMode::of(call.metadata().stream),
             deadline,
             priced_at_ms,
             tried: Vec::with_capacity(1),
@@ -220,15 +220,15 @@ impl RoutePlan {
         self.paused = false;
         self.retry_same = None;
         match failure.next_action() {
-            NextAction::Same => self.retry_same = Some((current.model_index, current.deployment)),
-            NextAction::Other if again_on_500 => self.retry_same = Some((current.model_index, current.deployment)),
-            NextAction::Other => {}
-            NextAction::Stop => self.gave_up = Some(GiveUpReason::OutOfTime),
-            NextAction::Reject if self.on_first_model(current.model_index) => {
+            FailureAction::Same => self.retry_same = Some((current.model_index, current.deployment)),
+            FailureAction::Other if again_on_500 => self.retry_same = Some((current.model_index, current.deployment)),
+            FailureAction::Other => {}
+            FailureAction::Stop => self.gave_up = Some(GiveUpReason::OutOfTime),
+            FailureAction::Reject if self.on_first_model(current.model_index) => {
                 self.gave_up = Some(GiveUpReason::Rejected)
             }
-            NextAction::Reject => {}
-            NextAction::LargerContext => self.require_larger_context(table, current.model_index),
+            FailureAction::Reject => {}
+            FailureAction::LargerContext => self.require_larger_context(table, current.model_index),
         }
         failure
     }
@@ -351,7 +351,7 @@ impl RoutePlan {
     /// Whether an attempt failed there for a reason that is not the request's own fault.
     fn region_failed(&self, region: RegionId) -> bool {
         let failures = self.tried.iter().filter(|t| t.region == region).filter_map(|t| t.failure);
-        failures.map(Failure::next_action).any(|next| matches!(next, NextAction::Other | NextAction::Same))
+        failures.map(Failure::next_action).any(|next| matches!(next, FailureAction::Other | FailureAction::Same))
     }
 
     fn last_failure_of(&self, deployment: DeploymentId) -> Option<Failure> {
@@ -538,7 +538,7 @@ mod tests {
     impl HealthSource for FakeHealth {
         type Permit = DeploymentId;
 
-        fn view(&self, deployment: DeploymentId, _: ResponseMode, now: Instant) -> HealthView {
+        fn view(&self, deployment: DeploymentId, _: AnswerMode, now: Instant) -> HealthView {
             let view = self.views.borrow()[deployment.index()];
             match view.availability {
                 Availability::Blocked { until } if until <= now => {
@@ -548,7 +548,7 @@ mod tests {
             }
         }
 
-        fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<DeploymentId> {
+        fn take(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> Option<DeploymentId> {
             let view = self.view(deployment, mode, now);
             assert!(
                 !matches!(view.availability, Availability::Blocked { .. }) && !view.full,

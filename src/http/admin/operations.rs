@@ -7,7 +7,7 @@ use super::input::DescribedField;
 use super::openapi::OpenApiDocument;
 use super::{AdminRequest, AdminResponse, credits, keys, openapi, reports, teams};
 use crate::admin::views::{
-    BalanceObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject, TeamObject, UsageObject,
+    BalanceObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject, TeamObject, UsageReportObject,
 };
 use http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -262,7 +262,7 @@ pub(super) static OPERATIONS: &[AdminOperation] = &[
             "/admin/v1/usage",
             "read_usage",
             "Requests, tokens and money, summed: the dearest first, or day by day where days come first.",
-            response::<UsageObject>(),
+            response::<UsageReportObject>(),
             |a| Box::pin(reports::usage(a)),
         )
     },

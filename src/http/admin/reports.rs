@@ -5,20 +5,20 @@ use super::input::{DescribedField, Field, InputError, InputFields, PresenceKind}
 use super::keys::{PAGE, PAGE_LIMIT};
 use super::value_types::{AFTER_REQUEST, DIMENSIONS, MOMENT, SOUGHT};
 use super::{AdminRequest, AdminResponse};
-use crate::admin::views::{ListObject, RequestObject, UsageObject};
-use crate::admin::{AdminError, RecordKind, TimePoint};
+use crate::admin::views::{ListObject, RequestObject, UsageReportObject};
+use crate::admin::{AdminError, RecordKind, ReportTime};
 use crate::domain::id::RequestId;
 use crate::domain::report::{Condition, Dimension, ReceiptsQuery, UsageQuery};
 
 static BY: Field<Vec<Dimension>> =
     Field { name: "by", is: &DIMENSIONS, need: PresenceKind::Optional, about: "What to sum by." };
-static SINCE: Field<TimePoint> = Field {
+static SINCE: Field<ReportTime> = Field {
     name: "since",
     is: &MOMENT,
     need: PresenceKind::Optional,
     about: "Received at this time or later: how long ago, a day in UTC, or a time.",
 };
-static UNTIL: Field<TimePoint> =
+static UNTIL: Field<ReportTime> =
     Field { name: "until", is: &MOMENT, need: PresenceKind::Optional, about: "Received before this time: the same." };
 static AFTER: Field<RequestId> =
     Field { name: "after", is: &AFTER_REQUEST, need: PresenceKind::Optional, about: "The `next` of the page before." };
@@ -65,7 +65,7 @@ pub(super) async fn usage(request: AdminRequest) -> Result<AdminResponse, AdminF
     let by = query.optional(&BY)?.unwrap_or_else(|| vec![Dimension::Key]);
     let query = UsageQuery { by, since_unix_ms, until_unix_ms, only: conditions(&query)? };
     let sums = app.admin.usage(query.clone()).await?;
-    Ok(AdminResponse::ok(&UsageObject::of(&query, &sums)))
+    Ok(AdminResponse::ok(&UsageReportObject::of(&query, &sums)))
 }
 
 pub(super) async fn list(request: AdminRequest) -> Result<AdminResponse, AdminFailure> {
@@ -84,7 +84,7 @@ pub(super) async fn read(request: AdminRequest) -> Result<AdminResponse, AdminFa
 }
 
 fn span(query: &InputFields, now_unix_ms: i64) -> Result<(Option<i64>, Option<i64>), InputError> {
-    let moment = |when: Option<TimePoint>| when.map(|when| when.unix_ms(now_unix_ms));
+    let moment = |when: Option<ReportTime>| when.map(|when| when.unix_ms(now_unix_ms));
     Ok((moment(query.optional(&SINCE)?), moment(query.optional(&UNTIL)?)))
 }
 

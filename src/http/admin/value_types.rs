@@ -3,7 +3,7 @@
 //! Each type has its reader and its schema in one place. Money is a decimal string, never a number.
 
 use super::input::{DescribedField, Field, InputError, InputFields, InputValue, PresenceKind, ValueType, object};
-use crate::admin::{TimePoint, parse_duration_ms, parse_expiry};
+use crate::admin::{ReportTime, parse_duration_ms, parse_expiry};
 use crate::domain::budget::{BudgetPeriod, BudgetSpec, Scope, Zone};
 use crate::domain::id::{NAME_MAX_BYTES, RequestId, is_name};
 use crate::domain::money::NanoUsd;
@@ -253,10 +253,10 @@ pub static AFTER_REQUEST: ValueType<RequestId> = ValueType {
 pub const REQUEST_ID: &str = "^(req_)?[0-9a-fA-F]{32}$";
 
 /// The beginning or the end of a range of time.
-pub static MOMENT: ValueType<TimePoint> = ValueType {
+pub static MOMENT: ValueType<ReportTime> = ValueType {
     read: |node| {
         let wrong = "must be how long ago, such as 30d, 12h or 15m, a date, or a time such as 2026-11-01T12:00:00Z";
-        TimePoint::parse(node.text()?).map_err(|_| InputError::value(wrong))
+        ReportTime::parse(node.text()?).map_err(|_| InputError::value(wrong))
     },
     schema: || json!({ "type": "string", "minLength": 2, "maxLength": 40, "examples": ["30d", "2026-11-01"] }),
 };

@@ -10,7 +10,7 @@ use crate::domain::breaker::{BreakerPermit, Transition};
 use crate::domain::failure::{Failure, HealthSignal};
 use crate::domain::id::{DeploymentId, KeyId};
 use crate::domain::random::RandomValue;
-use crate::domain::routing::gauge::{PendingAttempt, ResponseMode};
+use crate::domain::routing::gauge::{AnswerMode, PendingAttempt};
 use crate::domain::routing::health::{HealthSource, HealthView};
 use crate::random::Rng;
 use crate::telemetry::Telemetry;
@@ -27,7 +27,7 @@ pub struct KeyHealthView<'a> {
 impl HealthSource for KeyHealthView<'_> {
     type Permit = Permit;
 
-    fn view(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> HealthView {
+    fn view(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> HealthView {
         let member = &self.deployments.members[deployment.index()];
         let credentials = member.credentials.availability(now);
         let health = member.state.health.lock();
@@ -41,7 +41,7 @@ impl HealthSource for KeyHealthView<'_> {
         }
     }
 
-    fn take(&self, deployment: DeploymentId, mode: ResponseMode, now: Instant) -> Option<Permit> {
+    fn take(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> Option<Permit> {
         let member = &self.deployments.members[deployment.index()];
         let credential = member.credentials.take(now)?;
         let mut health = member.state.health.lock();
@@ -89,7 +89,7 @@ pub struct Permit {
     telemetry: Arc<Telemetry>,
     rng: Arc<Rng>,
     key: KeyId,
-    mode: ResponseMode,
+    mode: AnswerMode,
     sent: Instant,
     last_was_good: bool,
     credential: CredentialPermit,

@@ -3,8 +3,8 @@
 //! They are read one request at a time and never aggregated, so a table of their own would cost a second index for
 //! nothing. Names that the row already contains are left out.
 
-use super::receipt_row::{duration, micros, reason, unknown};
-use crate::domain::receipt::{AttemptRecord, Served};
+use super::column::{duration, micros, reason, unknown};
+use crate::domain::receipt::{AttemptRecord, ServingDeployment};
 use std::sync::Arc;
 
 /// Deployment, tier, reason, duration in microseconds.
@@ -13,7 +13,7 @@ type EncodedAttempt<'a> = (Option<&'a str>, Option<&'a str>, &'a str, i64);
 type DecodedAttempt = (Option<Arc<str>>, Option<Arc<str>>, String, i64);
 
 /// `attempts` as JSON, for a row that also contains `served`.
-pub(super) fn encode(attempts: &[AttemptRecord], served: Option<&Served>) -> String {
+pub(super) fn encode(attempts: &[AttemptRecord], served: Option<&ServingDeployment>) -> String {
     let rows: Vec<EncodedAttempt<'_>> = attempts
         .iter()
         .map(|attempt| {
@@ -27,7 +27,7 @@ pub(super) fn encode(attempts: &[AttemptRecord], served: Option<&Served>) -> Str
 }
 
 /// The attempts that [`encode`] wrote.
-pub(super) fn decode(text: &str, served: Option<&Served>) -> rusqlite::Result<Vec<AttemptRecord>> {
+pub(super) fn decode(text: &str, served: Option<&ServingDeployment>) -> rusqlite::Result<Vec<AttemptRecord>> {
     let rows: Vec<DecodedAttempt> = serde_json::from_str(text).map_err(|_| unknown("attempts"))?;
     rows.into_iter()
         .map(|(deployment, tier, label, micros)| {

@@ -3,10 +3,12 @@
 //! Everything is an operation of the one writer, so that balances are read and written in order. While the database
 //! cannot be written nothing is leased. What was leased when a process ended counts as spent from the next start.
 
-use super::writer::{WriteOperation, Writer};
+use super::budget_row::{add, charge};
+use super::operation::WriteOperation;
+use super::writer::Writer;
 use crate::domain::budget::{Account, CREDIT, Charge, WindowSpan, grant};
 use crate::domain::money::NanoUsd;
-use crate::store::{BackendUnavailable, Lease, LeaseRequest};
+use crate::store::{Lease, LeaseRequest, StoreUnavailable};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::sync::Arc;
@@ -18,9 +20,6 @@ const LEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const LATEST_WINDOW: &str = "SELECT start_ms, end_ms, spent_nanousd, leased_nanousd FROM budgets
     WHERE scope = ?1 AND name = ?2 AND window = ?3 ORDER BY start_ms DESC LIMIT 1";
-const ADD_TO_WINDOW: &str = "INSERT INTO budgets VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-    ON CONFLICT DO UPDATE SET spent_nanousd = spent_nanousd
-        + min(?6, 9223372036854775807 - spent_nanousd), leased_nanousd = leased_nanousd + ?7";
 const GRANTED_CREDIT: &str = "SELECT coalesce(sum(amount_nanousd), 0) FROM grants WHERE scope = ?1 AND name = ?2";
 const RECORD_OPEN_LEASES: &str = "INSERT INTO unaccounted
     SELECT ?1, scope, name, window, start_ms, leased_nanousd FROM budgets WHERE leased_nanousd > 0";
@@ -36,36 +35,17 @@ pub(super) fn close_leases(connection: &mut Connection, now_unix_ms: i64) -> rus
     Ok(left_open)
 }
 
-/// Moves `charges` from leased to spent.
-pub(super) fn charge(transaction: &Transaction<'_>, charges: &[Charge]) -> rusqlite::Result<()> {
-    charges
-        .iter()
-        .try_for_each(|charge| add(transaction, &charge.account, charge.span, charge.spent, NanoUsd(-charge.leased.0)))
-}
-
-fn add(
-    transaction: &Transaction<'_>,
-    account: &Account,
-    span: WindowSpan,
-    spent: NanoUsd,
-    leased: NanoUsd,
-) -> rusqlite::Result<()> {
-    let Account { scope, name, window } = account;
-    let row = params![scope.label(), &**name, &**window, span.start_ms, span.end_ms, spent.0, leased.0];
-    transaction.prepare_cached(ADD_TO_WINDOW)?.execute(row).map(drop)
-}
-
 /// Requests a lease, and returns it once it is durable.
-pub(super) async fn lease(writer: Writer, request: LeaseRequest) -> Result<Lease, BackendUnavailable> {
+pub(super) async fn lease(writer: Writer, request: LeaseRequest) -> Result<Lease, StoreUnavailable> {
     if !writer.status().healthy {
-        return Err(BackendUnavailable);
+        return Err(StoreUnavailable);
     }
     let (result, leased) = oneshot::channel();
     let operation = LeaseOperation { writer: writer.clone(), request, granted: Mutex::new(None), result };
-    writer.submit(Box::new(operation)).map_err(|_| BackendUnavailable)?;
+    writer.submit(Box::new(operation)).map_err(|_| StoreUnavailable)?;
     match tokio::time::timeout(LEASE_TIMEOUT, leased).await {
         Ok(Ok(leased)) => Ok(leased),
-        _ => Err(BackendUnavailable),
+        _ => Err(StoreUnavailable),
     }
 }
 

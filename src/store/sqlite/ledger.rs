@@ -2,14 +2,14 @@
 //!
 //! A receipt and its charges are committed in one transaction. Start reading in [`SqliteLedger::open`].
 
-use super::disk::Disk;
+use super::database_file::DatabaseFile;
 use super::retention::Retention;
 use super::writer::{Writer, WriterGuard};
 use super::{OpenError, WallClock, lease_store, migrate, open};
 use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
-use crate::store::{BackendUnavailable, Lease, LeaseRequest, LeaseStore, Ledger, LedgerStatus, StoreFuture};
+use crate::store::{Lease, LeaseRequest, LeaseStore, Ledger, LedgerStatus, StoreFuture, StoreUnavailable};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ impl SqliteLedger {
             tracing::warn!(leases = left_open, "the last process ended without settling; its leases count as spent");
         }
         drop(connection);
-        let disk = Disk::open(path, lock).map_err(OpenError::sqlite(path))?;
-        let started = Writer::start(disk, keep.map(Retention::new), unix_ms);
+        let database = DatabaseFile::open(path, lock).map_err(OpenError::sqlite(path))?;
+        let started = Writer::start(database, keep.map(Retention::new), unix_ms);
         let (writer, guard) = started.map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
         Ok((Self { writer }, guard))
     }
@@ -57,7 +57,7 @@ impl Ledger for SqliteLedger {
 }
 
 impl LeaseStore for SqliteLedger {
-    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, BackendUnavailable>> {
+    fn lease(&self, request: LeaseRequest) -> StoreFuture<'static, Result<Lease, StoreUnavailable>> {
         Box::pin(lease_store::lease(self.writer.clone(), request))
     }
 

@@ -45,7 +45,7 @@ impl Migration {
 
 /// The result of [`migrate`].
 #[derive(Debug, Default)]
-pub struct Migrated {
+pub struct AppliedMigrations {
     /// The names of the migrations that were applied; empty if the schema was current.
     pub applied: Vec<&'static str>,
 }
@@ -63,7 +63,7 @@ pub struct MigrationStatus {
 ///
 /// # Errors
 /// When it cannot be opened or written, or belongs to another program or a newer version.
-pub fn migrate(path: &Path, now_unix_ms: i64) -> Result<Migrated, OpenError> {
+pub fn migrate(path: &Path, now_unix_ms: i64) -> Result<AppliedMigrations, OpenError> {
     let mut connection = writable(path)?;
     apply(&mut connection, path, MIGRATIONS, now_unix_ms)
 }
@@ -95,9 +95,9 @@ fn apply(
     path: &Path,
     migrations: &[Migration],
     now_unix_ms: i64,
-) -> Result<Migrated, OpenError> {
+) -> Result<AppliedMigrations, OpenError> {
     let done = applied(connection, path, migrations)?.len();
-    let mut migrated = Migrated::default();
+    let mut migrated = AppliedMigrations::default();
     for (at, migration) in migrations.iter().enumerate().skip(done) {
         step(connection, at + 1, migration, now_unix_ms).map_err(OpenError::sqlite(path))?;
         migrated.applied.push(migration.name);

@@ -9,12 +9,15 @@
 
 mod attempts;
 mod balances;
-mod disk;
+mod budget_row;
+mod column;
+mod database_file;
 mod lease_store;
 mod ledger;
 mod ledger_reader;
 mod migrate;
 mod open;
+mod operation;
 mod receipt_row;
 mod register;
 mod reports;
@@ -25,11 +28,12 @@ mod writer;
 pub use balances::{AccountLabels, BudgetBalance, UnaccountedLease};
 pub use ledger::SqliteLedger;
 pub use ledger_reader::{LedgerReadError, LedgerReader};
-pub use migrate::{Migrated, Migration, MigrationStatus, migrate, status};
+pub use migrate::{AppliedMigrations, Migration, MigrationStatus, migrate, status};
 pub use open::{OpenError, lock};
+pub use operation::WriteOperation;
 pub use register::SqliteRegister;
 pub use reports::SqliteReports;
-pub use writer::{WriteOperation, Writer, WriterGuard};
+pub use writer::{Writer, WriterGuard};
 
 use std::sync::Arc;
 

@@ -4,19 +4,17 @@
 //! program does not know is an error, and never read as something else.
 
 use super::attempts;
+use super::column::{duration, from_label, micros, reason, unknown};
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
 use crate::domain::limit::LimitKind;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 use crate::domain::pricing::Price;
 use crate::domain::readable::readable;
-use crate::domain::reason::Reason;
-use crate::domain::receipt::{Outcome, Receipt, Served};
+use crate::domain::receipt::{Outcome, Receipt, ServingDeployment};
 use crate::domain::usage::Usage;
-use rusqlite::types::Type;
 use rusqlite::{Row, Transaction, named_params};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How far the time inside an id may be from `received_unix_ms`: the clock may have been set back between the two,
 /// or the request may have run long. A query by time extends its range of ids by this much.
@@ -82,7 +80,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
     let text = |column: &str| row.get::<_, Option<Arc<str>>>(column);
     let served = match (text("model")?, text("deployment")?, text("region")?) {
         (Some(model), Some(deployment), Some(region)) => {
-            Some(Served { model, deployment, tier: text("tier")?, region })
+            Some(ServingDeployment { model, deployment, tier: text("tier")?, region })
         }
         _ => None,
     };
@@ -112,33 +110,6 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
         duration: duration(row.get("duration_us")?),
         overhead: duration(row.get("overhead_us")?),
     })
-}
-
-/// The reason with this label.
-pub(super) fn reason(label: &str) -> rusqlite::Result<Reason> {
-    Reason::ALL.iter().copied().find(|reason| reason.label() == label).ok_or_else(|| unknown(label))
-}
-
-/// The error for a value that this program cannot read: a later version or another program wrote it.
-pub(super) fn unknown(what: &str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("unknown: {what}").into())
-}
-
-pub(super) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-pub(super) fn duration(micros: i64) -> Duration {
-    Duration::from_micros(micros.max(0).unsigned_abs())
-}
-
-fn from_label<T: Copy, const N: usize>(
-    label: Option<String>,
-    all: [T; N],
-    name: fn(T) -> &'static str,
-) -> rusqlite::Result<Option<T>> {
-    let Some(label) = label else { return Ok(None) };
-    all.into_iter().find(|one| name(*one) == label).map(Some).ok_or_else(|| unknown(&label))
 }
 
 fn usage(row: &Row<'_>) -> rusqlite::Result<Option<Usage>> {

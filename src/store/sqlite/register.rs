@@ -6,7 +6,8 @@
 //!
 //! Start reading in [`apply`], then [`read_since`].
 
-use super::writer::{WriteOperation, Writer};
+use super::operation::WriteOperation;
+use super::writer::Writer;
 use super::{OpenError, migrate, open};
 use crate::domain::budget::{BudgetSpec, CREDIT, Scope};
 use crate::domain::limit::Limits;
@@ -14,7 +15,7 @@ use crate::domain::money::NanoUsd;
 use crate::domain::register::{CreditBalance, Grant, Holder, KeyOverrides, StoredKey, StoredSecret, StoredTeam};
 use crate::domain::secret::KeyHash;
 use crate::store::{
-    BackendUnavailable, Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture,
+    Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture, StoreUnavailable,
 };
 use parking_lot::Mutex;
 use rusqlite::types::Type;
@@ -105,17 +106,17 @@ impl SqliteRegister {
     fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> StoreFuture<'static, Result<T, BackendUnavailable>> {
+    ) -> StoreFuture<'static, Result<T, StoreUnavailable>> {
         let reader = self.reader.clone();
         Box::pin(async move {
             let result = tokio::task::spawn_blocking(move || reader.query(query)).await;
-            result.unwrap_or(Err(BackendUnavailable))
+            result.unwrap_or(Err(StoreUnavailable))
         })
     }
 }
 
 impl Register for SqliteRegister {
-    fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, BackendUnavailable>> {
+    fn since(&self, version: i64) -> StoreFuture<'static, Result<RegisterContents, StoreUnavailable>> {
         self.read(move |connection| read_since(connection, version))
     }
 
@@ -144,7 +145,7 @@ impl Register for SqliteRegister {
         *self.reader.connection.lock() = ReadConnection::Closed;
     }
 
-    fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, BackendUnavailable>> {
+    fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, StoreUnavailable>> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(BALANCES)?;
             let balance = |row: &Row<'_>| {
@@ -160,7 +161,7 @@ impl Register for SqliteRegister {
         holder: Option<Holder>,
         after: i64,
         most: usize,
-    ) -> StoreFuture<'static, Result<Vec<Grant>, BackendUnavailable>> {
+    ) -> StoreFuture<'static, Result<Vec<Grant>, StoreUnavailable>> {
         self.read(move |connection| {
             let (scope, name) = holder.map(|holder| (holder.scope.label(), holder.name)).unzip();
             let most = i64::try_from(most).unwrap_or(i64::MAX);
@@ -175,14 +176,14 @@ impl RegisterReader {
         Self { path: path.to_owned(), connection: Mutex::new(ReadConnection::None) }
     }
 
-    fn query<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, BackendUnavailable> {
+    fn query<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreUnavailable> {
         let mut connection = self.connection.lock();
         let open = match std::mem::replace(&mut *connection, ReadConnection::None) {
             ReadConnection::Open(open) => open,
             ReadConnection::None => open::readable(&self.path).map_err(unavailable)?,
             ReadConnection::Closed => {
                 *connection = ReadConnection::Closed;
-                return Err(BackendUnavailable);
+                return Err(StoreUnavailable);
             }
         };
         let result = query(&open).map_err(unavailable)?;
@@ -192,9 +193,9 @@ impl RegisterReader {
     }
 }
 
-fn unavailable(error: impl std::fmt::Display) -> BackendUnavailable {
+fn unavailable(error: impl std::fmt::Display) -> StoreUnavailable {
     tracing::error!(%error, "keys, teams and credit cannot be read");
-    BackendUnavailable
+    StoreUnavailable
 }
 
 /// What was changed after `version`, read in one transaction.

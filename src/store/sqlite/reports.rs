@@ -8,7 +8,7 @@ use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{ReceiptsQuery, UsageQuery, UsageSum};
 use crate::store::reports::Reports;
-use crate::store::{BackendUnavailable, StoreFuture};
+use crate::store::{StoreFuture, StoreUnavailable};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -31,33 +31,33 @@ impl SqliteReports {
     fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&LedgerReader) -> Result<T, LedgerReadError> + Send + 'static,
-    ) -> StoreFuture<'static, Result<T, BackendUnavailable>> {
+    ) -> StoreFuture<'static, Result<T, StoreUnavailable>> {
         let (path, permits) = (self.path.clone(), self.permits.clone());
         Box::pin(async move {
-            let permit = permits.acquire_owned().await.map_err(|_| BackendUnavailable)?;
+            let permit = permits.acquire_owned().await.map_err(|_| StoreUnavailable)?;
             let reading = tokio::task::spawn_blocking(move || {
                 // Held by this thread: the caller may be cancelled while it still reads.
                 let _permit = permit;
                 LedgerReader::open(&path).and_then(|reader| read(&reader))
             });
-            reading.await.map_err(|_| BackendUnavailable)?.map_err(|error| {
+            reading.await.map_err(|_| StoreUnavailable)?.map_err(|error| {
                 tracing::error!(%error, "the ledger cannot be read");
-                BackendUnavailable
+                StoreUnavailable
             })
         })
     }
 }
 
 impl Reports for SqliteReports {
-    fn usage(&self, query: UsageQuery, most: usize) -> StoreFuture<'static, Result<Vec<UsageSum>, BackendUnavailable>> {
+    fn usage(&self, query: UsageQuery, most: usize) -> StoreFuture<'static, Result<Vec<UsageSum>, StoreUnavailable>> {
         self.read(move |reader| reader.usage_up_to(&query, most))
     }
 
-    fn receipts(&self, query: ReceiptsQuery) -> StoreFuture<'static, Result<Vec<Receipt>, BackendUnavailable>> {
+    fn receipts(&self, query: ReceiptsQuery) -> StoreFuture<'static, Result<Vec<Receipt>, StoreUnavailable>> {
         self.read(move |reader| reader.receipts(&query))
     }
 
-    fn receipt(&self, id: RequestId) -> StoreFuture<'static, Result<Option<Receipt>, BackendUnavailable>> {
+    fn receipt(&self, id: RequestId) -> StoreFuture<'static, Result<Option<Receipt>, StoreUnavailable>> {
         self.read(move |reader| reader.receipt(id))
     }
 }

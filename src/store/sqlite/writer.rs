@@ -7,12 +7,12 @@
 //! Start reading in [`WriterThread::run`]; other operations than receipts implement [`WriteOperation`].
 
 use super::WallClock;
-use super::disk::Disk;
+use super::database_file::DatabaseFile;
+use super::operation::{QueuedOperation, WriteOperation};
 use super::retention::Retention;
 use crate::domain::receipt::Receipt;
 use crate::store::LedgerStatus;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use rusqlite::Transaction;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -33,19 +33,6 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The least time between two log messages about dropped receipts.
 const LOG_DROPS_EVERY_MS: i64 = 60_000;
 
-/// A write to the database.
-pub trait WriteOperation: Send {
-    /// Writes within `transaction`. Called again if that transaction was not committed.
-    ///
-    /// # Errors
-    /// The error of SQLite. After an error of the disk the whole transaction is retried; if a row violates the
-    /// schema, only this operation is rolled back and left out.
-    fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()>;
-
-    /// Called once, after the write is durable; never, if the operation was left out.
-    fn committed(self: Box<Self>);
-}
-
 /// Queues operations; clones share one queue.
 #[derive(Clone)]
 pub struct Writer(Arc<WriterShared>);
@@ -53,12 +40,6 @@ pub struct Writer(Arc<WriterShared>);
 /// Stops the writer thread when it is dropped, after waiting at most a second for queued operations.
 #[must_use = "dropping it stops the writer thread"]
 pub struct WriterGuard(Arc<WriterShared>);
-
-/// An entry of the queue.
-pub(super) enum QueuedWrite {
-    Receipt(Arc<Receipt>),
-    Operation(Box<dyn WriteOperation>),
-}
 
 struct WriterShared {
     queue: Mutex<WriteQueue>,
@@ -72,7 +53,7 @@ struct WriterShared {
 
 #[derive(Default)]
 struct WriteQueue {
-    waiting: VecDeque<QueuedWrite>,
+    waiting: VecDeque<QueuedOperation>,
     /// Operations taken by the thread and not committed yet.
     in_commit: usize,
     /// The thread waits for the first operation, and must be woken for it.
@@ -84,12 +65,12 @@ struct WriteQueue {
 }
 
 impl Writer {
-    /// Starts a thread that writes to `disk` until the [`WriterGuard`] is dropped.
+    /// Starts a thread that writes to `database` until the [`WriterGuard`] is dropped.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub(super) fn start(
-        disk: Disk,
+        database: DatabaseFile,
         retention: Option<Retention>,
         unix_ms: WallClock,
     ) -> std::io::Result<(Self, WriterGuard)> {
@@ -101,7 +82,7 @@ impl Writer {
             logged_unix_ms: AtomicI64::new(i64::MIN),
             unix_ms,
         });
-        let thread = WriterThread { shared: shared.clone(), disk, retention };
+        let thread = WriterThread { shared: shared.clone(), database, retention };
         std::thread::Builder::new().name("tierway-store".to_owned()).spawn(move || thread.run())?;
         Ok((Self(shared.clone()), WriterGuard(shared)))
     }
@@ -113,7 +94,7 @@ impl Writer {
             drop(queue);
             return self.0.count_drop();
         }
-        queue.waiting.push_back(QueuedWrite::Receipt(receipt));
+        queue.waiting.push_back(QueuedOperation::Receipt(receipt));
         // The thread is woken for the first operation and for a full batch, not for each operation.
         if std::mem::take(&mut queue.idle) || queue.waiting.len() == BATCH {
             drop(queue);
@@ -130,7 +111,7 @@ impl Writer {
         if queue.is_full() || queue.closing || queue.ended {
             return Err(operation);
         }
-        queue.waiting.push_back(QueuedWrite::Operation(operation));
+        queue.waiting.push_back(QueuedOperation::Operation(operation));
         queue.urgent = true;
         queue.idle = false;
         drop(queue);
@@ -189,7 +170,7 @@ impl WriteQueue {
 /// The state of the writer thread.
 struct WriterThread {
     shared: Arc<WriterShared>,
-    disk: Disk,
+    database: DatabaseFile,
     retention: Option<Retention>,
 }
 
@@ -206,7 +187,7 @@ impl WriterThread {
             }
             for (at, work) in batch.drain(..).enumerate() {
                 match work {
-                    QueuedWrite::Operation(operation) if !thread.disk.left_out(at) => operation.committed(),
+                    QueuedOperation::Operation(operation) if !thread.database.left_out(at) => operation.committed(),
                     _ => {}
                 }
             }
@@ -217,7 +198,7 @@ impl WriterThread {
 
     /// Waits for an operation, collects more, and takes those of one commit; takes nothing if only expired receipts
     /// are due to be deleted. `false` at the end.
-    fn take(&self, batch: &mut Vec<QueuedWrite>) -> bool {
+    fn take(&self, batch: &mut Vec<QueuedOperation>) -> bool {
         let (shared, mut queue) = (&self.shared, self.shared.queue());
         let until_deletion = self.retention.as_ref().map(|retention| retention.pause((shared.unix_ms)()));
         while queue.waiting.is_empty() && !queue.closing {
@@ -243,11 +224,11 @@ impl WriterThread {
     }
 
     /// Commits `batch`, retrying until it succeeds; `false` if the end came first.
-    fn commit(&mut self, batch: &[QueuedWrite]) -> bool {
+    fn commit(&mut self, batch: &[QueuedOperation]) -> bool {
         let mut pause = FIRST_RETRY;
         loop {
             let last_try = self.shared.queue().closing;
-            let Err(error) = self.disk.commit(batch) else {
+            let Err(error) = self.database.commit(batch) else {
                 if !self.shared.healthy.swap(true, Ordering::Relaxed) {
                     tracing::info!("the store can be written again");
                 }
@@ -267,7 +248,7 @@ impl WriterThread {
     /// Deletes some expired receipts. An error is not logged: the next commit fails as well, and logs it.
     fn delete_expired(&mut self) {
         let now = (self.shared.unix_ms)();
-        if let (Some(retention), Some(connection)) = (&mut self.retention, self.disk.connection()) {
+        if let (Some(retention), Some(connection)) = (&mut self.retention, self.database.connection()) {
             retention.delete_expired(connection, now);
         }
     }

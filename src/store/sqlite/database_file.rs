@@ -4,11 +4,11 @@
 //! assumes that a failed commit was lost: a commit whose sync failed may still be in the file later. So each
 //! commit has a number there (`user_version`), and one that is found is not repeated.
 //!
-//! Start reading in [`Disk::commit`].
+//! Start reading in [`DatabaseFile::commit`].
 
 use super::open::existing;
-use super::writer::{QueuedWrite, WriteOperation};
-use super::{lease_store, receipt_row};
+use super::operation::{QueuedOperation, WriteOperation};
+use super::{budget_row, receipt_row};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 const NUMBER: &str = "user_version";
 
 /// The database at a path, connected or not.
-pub(super) struct Disk {
+pub(super) struct DatabaseFile {
     path: PathBuf,
     connection: Option<Connection>,
     /// The device and inode of the connected file.
@@ -32,7 +32,7 @@ pub(super) struct Disk {
     _lock: File,
 }
 
-impl Disk {
+impl DatabaseFile {
     /// Connects to the database at `path`, whose lock is `lock`.
     pub(super) fn open(path: &Path, lock: File) -> rusqlite::Result<Self> {
         let connection = Some(existing(path)?);
@@ -57,7 +57,7 @@ impl Disk {
     }
 
     /// Commits `batch`, or nothing of it. After a failure the caller must pass the same batch again.
-    pub(super) fn commit(&mut self, batch: &[QueuedWrite]) -> rusqlite::Result<()> {
+    pub(super) fn commit(&mut self, batch: &[QueuedOperation]) -> rusqlite::Result<()> {
         // Otherwise a file that was removed or replaced would be written to unseen.
         if self.file != identity(&self.path) {
             self.connection = None;
@@ -85,7 +85,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 fn transact(
     connection: &mut Connection,
-    batch: &[QueuedWrite],
+    batch: &[QueuedOperation],
     left_out: &mut Vec<usize>,
     doubtful: &mut Option<i32>,
 ) -> rusqlite::Result<()> {
@@ -105,11 +105,11 @@ fn transact(
     for (at, work) in batch.iter().enumerate() {
         let written = match work {
             // The charges of a receipt that exists were booked with it.
-            QueuedWrite::Receipt(receipt) => match receipt_row::insert(&transaction, receipt) {
-                Ok(true) => lease_store::charge(&transaction, &receipt.charges),
+            QueuedOperation::Receipt(receipt) => match receipt_row::insert(&transaction, receipt) {
+                Ok(true) => budget_row::charge(&transaction, &receipt.charges),
                 other => other.map(drop),
             },
-            QueuedWrite::Operation(operation) => write_whole(&**operation, &transaction),
+            QueuedOperation::Operation(operation) => write_whole(&**operation, &transaction),
         };
         match written {
             Err(error) if is_its_own_fault(&error) => {

@@ -2,7 +2,7 @@
 //!
 //! Days are days of UTC, as those of the ledger are. The current time is an argument.
 //!
-//! Start reading at [`TimePoint::parse`] and [`parse_expiry`].
+//! Start reading at [`ReportTime::parse`] and [`parse_expiry`].
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -11,14 +11,14 @@ const DAY_MS: i64 = 86_400_000;
 
 /// A point in time, relative to now or absolute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TimePoint {
+pub enum ReportTime {
     /// Milliseconds before now.
     Ago(i64),
     /// Unix milliseconds.
     At(i64),
 }
 
-impl TimePoint {
+impl ReportTime {
     /// The Unix milliseconds of it.
     pub fn unix_ms(self, now_unix_ms: i64) -> i64 {
         match self {
@@ -93,13 +93,13 @@ mod tests {
     #[test]
     fn a_span_is_how_long_ago_or_a_date() {
         let check =
-            |text: &str, expected: Option<TimePoint>| assert_eq!(TimePoint::parse(text).ok(), expected, "{text}");
-        check("30d", Some(TimePoint::Ago(30 * DAY_MS)));
-        check("12h", Some(TimePoint::Ago(43_200_000)));
-        check("15m", Some(TimePoint::Ago(900_000)));
-        check("1970-01-01", Some(TimePoint::At(0)));
-        check("2000-02-29", Some(TimePoint::At(951_782_400_000)));
-        check("2026-11-22", Some(TimePoint::At(1_795_305_600_000)));
+            |text: &str, expected: Option<ReportTime>| assert_eq!(ReportTime::parse(text).ok(), expected, "{text}");
+        check("30d", Some(ReportTime::Ago(30 * DAY_MS)));
+        check("12h", Some(ReportTime::Ago(43_200_000)));
+        check("15m", Some(ReportTime::Ago(900_000)));
+        check("1970-01-01", Some(ReportTime::At(0)));
+        check("2000-02-29", Some(ReportTime::At(951_782_400_000)));
+        check("2026-11-22", Some(ReportTime::At(1_795_305_600_000)));
         for wrong in [
             "",
             "d",
@@ -121,9 +121,9 @@ mod tests {
     #[test]
     fn a_time_has_an_offset() {
         let check =
-            |text: &str, expected: Option<TimePoint>| assert_eq!(TimePoint::parse(text).ok(), expected, "{text}");
-        check("2026-11-22T00:00:00Z", Some(TimePoint::At(1_795_305_600_000)));
-        check("2026-11-22T01:00:00.250+01:00", Some(TimePoint::At(1_795_305_600_250)));
+            |text: &str, expected: Option<ReportTime>| assert_eq!(ReportTime::parse(text).ok(), expected, "{text}");
+        check("2026-11-22T00:00:00Z", Some(ReportTime::At(1_795_305_600_000)));
+        check("2026-11-22T01:00:00.250+01:00", Some(ReportTime::At(1_795_305_600_250)));
         for wrong in
             ["2026-11-22T00:00:00", "2026-11-22 00:00:00Z", "2026-11-22T00:00:00Z[UTC]", "1969-12-31T23:00:00Z"]
         {
