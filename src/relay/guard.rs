@@ -8,7 +8,8 @@
 //! Start reading in [`RequestGuard`]; the end is [`RequestGuard::settle`].
 
 use super::RelayContext;
-use super::spend::{IN_FLIGHT, RequestCost};
+use super::in_flight::{InFlightAttempts, Numbered};
+use super::spend::RequestCost;
 use super::state::{RequestEnd, RequestState};
 use crate::domain::failure::Failure;
 use crate::domain::id::RequestId;
@@ -27,7 +28,7 @@ pub(super) struct RequestGuard {
     context: Arc<RelayContext>,
     pub(super) state: RequestState,
     /// Attempts in flight.
-    running: [Option<RunningAttempt>; IN_FLIGHT],
+    running: InFlightAttempts<RunningAttempt>,
     /// Since when the client, a provider or a pause is waited for.
     waiting_since: Option<Instant>,
     settled: bool,
@@ -41,11 +42,17 @@ struct RunningAttempt {
     sent: Instant,
 }
 
+impl Numbered for RunningAttempt {
+    fn number(&self) -> u32 {
+        self.number
+    }
+}
+
 impl RequestGuard {
     /// The guard of request `id`, received at `received`.
     pub(super) fn open(context: Arc<RelayContext>, id: RequestId, received: Instant) -> Self {
         let state = RequestState::new(id, received);
-        Self { context, state, running: [const { None }; IN_FLIGHT], waiting_since: None, settled: false }
+        Self { context, state, running: InFlightAttempts::default(), waiting_since: None, settled: false }
     }
 
     /// The time, from the clock that all requests share.
@@ -73,8 +80,7 @@ impl RequestGuard {
             reason: Reason::ClientGone,
             duration: Duration::ZERO,
         });
-        let free = self.running.iter_mut().find(|slot| slot.is_none());
-        *free.expect("no more attempts are in flight than may be") = Some(RunningAttempt { number, place, sent: now });
+        self.running.insert(RunningAttempt { number, place, sent: now });
         self.waiting_since = Some(now);
     }
 
@@ -112,8 +118,7 @@ impl RequestGuard {
     }
 
     fn attempt_ended(&mut self, number: u32, reason: Reason, now: Instant) {
-        let slot = self.running.iter_mut().find(|slot| slot.as_ref().is_some_and(|running| running.number == number));
-        let Some(RunningAttempt { place, sent, .. }) = slot.and_then(Option::take) else { return };
+        let Some(RunningAttempt { place, sent, .. }) = self.running.take(number) else { return };
         let record = &mut self.state.attempts[number as usize - 1];
         record.reason = reason;
         record.duration = now.saturating_duration_since(sent);
@@ -132,9 +137,7 @@ impl RequestGuard {
         }
         let now = self.context.clock.now();
         // A client that disconnects does so in the middle of something: an attempt, or a wait.
-        for number in
-            self.running.each_ref().map(|slot| slot.as_ref().map(|running| running.number)).into_iter().flatten()
-        {
+        for number in 1..=self.state.attempts.len() as u32 {
             self.attempt_ended(number, reason, now);
         }
         self.stop_waiting(now);

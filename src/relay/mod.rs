@@ -13,6 +13,7 @@ pub mod error;
 mod estimator;
 mod guard;
 pub mod health;
+mod in_flight;
 mod operate;
 mod request;
 mod spend;

@@ -7,6 +7,7 @@
 //! Start reading in [`hold_first`]; the end is [`RequestSpend::end`].
 
 use super::active_config::ActiveConfig;
+use super::in_flight::{InFlightAttempts, Numbered};
 use super::{RelayContext, ServeError};
 use crate::domain::budget::{Charge, OverBudget};
 use crate::domain::call::Call;
@@ -27,9 +28,6 @@ const CLAMPS: usize = 4;
 /// The least cost of an attempt that was sent, however little is known of its usage.
 const LEAST: NanoUsd = NanoUsd(1);
 
-/// Attempts of one request that may be in flight together: one, and one started beside it.
-pub(super) const IN_FLIGHT: usize = 2;
-
 /// What a request holds, and what it was charged so far.
 #[derive(Default)]
 pub(super) struct RequestSpend {
@@ -39,7 +37,7 @@ pub(super) struct RequestSpend {
     /// A hold that no attempt uses yet.
     spare: Option<Hold>,
     /// Attempts in flight that are paid for, and the one that answered until the request's end.
-    running: [Option<AttemptSpend>; IN_FLIGHT],
+    running: InFlightAttempts<AttemptSpend>,
     /// The number of the attempt that answered.
     answered: Option<u32>,
     charges: Vec<Charge>,
@@ -108,6 +106,12 @@ fn refused(over: OverBudget) -> ServeError {
     Refusal::OverBudget(Box::new(over)).into()
 }
 
+impl Numbered for AttemptSpend {
+    fn number(&self) -> u32 {
+        self.number
+    }
+}
+
 impl RequestSpend {
     /// `funding` pays, and nothing is held yet. `unpriced`: whether a model without a price is served.
     pub(super) fn funded_by(funding: FundingSources, unpriced: bool) -> Self {
@@ -151,14 +155,13 @@ impl RequestSpend {
             }
         };
         hold.sent();
-        let free = self.running.iter_mut().find(|slot| slot.is_none());
-        *free.expect("no more attempts are in flight than may be") = Some(AttemptSpend { number, hold, bounds });
+        self.running.insert(AttemptSpend { number, hold, bounds });
         Ok(())
     }
 
     /// Records that attempt `number` failed.
     pub(super) fn attempt_failed(&mut self, number: u32, failure: Failure) {
-        let Some(AttemptSpend { mut hold, bounds, .. }) = self.take(number) else { return };
+        let Some(AttemptSpend { mut hold, bounds, .. }) = self.running.take(number) else { return };
         if failure.may_cost() {
             self.charge_unanswered(hold, bounds.worst);
             return;
@@ -188,7 +191,7 @@ impl RequestSpend {
                 beyond: NanoUsd::ZERO,
             };
         };
-        let of_answer = self.running.iter().flatten().find(|attempt| Some(attempt.number) == self.answered);
+        let of_answer = self.answered.and_then(|number| self.running.find(number));
         let (cost, beyond) = match of_answer {
             Some(AttemptSpend { bounds, .. }) if basis.is_estimate() => {
                 // With the most input that it can have had, even where an early count says less: a token is a byte
@@ -217,26 +220,18 @@ impl RequestSpend {
         basis: UsageBasis,
     ) -> (RequestCost, Vec<Charge>) {
         let answered = self.answered.filter(|_| usage.is_some());
-        for slot in 0..IN_FLIGHT {
-            // Sent and not answered, or answered without any usage: the most that it can have cost.
-            let unanswered = self.running[slot].take_if(|attempt| Some(attempt.number) != answered);
-            if let Some(AttemptSpend { hold, bounds, .. }) = unanswered {
-                self.charge_unanswered(hold, bounds.worst);
-            }
+        // Sent and not answered, or answered without any trace of its usage: charged the most it can have cost.
+        while let Some(AttemptSpend { hold, bounds, .. }) = self.running.take_if(|one| Some(one.number) != answered) {
+            self.charge_unanswered(hold, bounds.worst);
         }
         let bill = self.bill(price, usage, basis);
-        if let Some(AttemptSpend { hold, .. }) = answered.and_then(|number| self.take(number)) {
+        if let Some(AttemptSpend { hold, .. }) = answered.and_then(|number| self.running.take(number)) {
             self.charges.extend(hold.settle(NanoUsd(bill.cost.0 - self.unanswered.0)));
         }
         if let Some(hold) = self.spare.take() {
             hold.release();
         }
         (bill, std::mem::take(&mut self.charges))
-    }
-
-    fn take(&mut self, number: u32) -> Option<AttemptSpend> {
-        let of_number = |attempt: &&mut Option<AttemptSpend>| attempt.as_ref().is_some_and(|one| one.number == number);
-        self.running.iter_mut().find(of_number).and_then(Option::take)
     }
 
     fn charge_unanswered(&mut self, hold: Hold, worst: NanoUsd) {
