@@ -12,6 +12,7 @@ pub mod conn;
 pub mod egress;
 pub mod ending;
 pub mod error;
+pub mod headers;
 pub mod ingress;
 pub mod models;
 pub mod ops;

@@ -7,8 +7,8 @@
 //!
 //! Start reading at [`RequestHandler::handle`].
 
-use super::egress::{REQUEST_ID, id_value};
 use super::error::ApiError;
+use super::headers::{REQUEST_ID, id_value};
 use crate::clock::Clock;
 use crate::domain::id::RequestId;
 use crate::random::Rng;

@@ -81,7 +81,11 @@ impl Dispatch<'_> {
         guard.state.spend.before_attempt(self.context, number, bound, deployment).await?;
         guard.attempt_sent(number, self.place(&attempt));
         let mut permit = attempt.permit;
-        let result = guard.wait(self.send(deployment, &permit)).await;
+        let result = {
+            // Pinned here: passed by value it would lie in this future twice, and futures are moved.
+            let sending = std::pin::pin!(self.send(deployment, &permit));
+            guard.wait(sending).await
+        };
         let now = self.context.clock.now();
         let model = table.deployment(deployment).model;
         let error = match result {
