@@ -257,6 +257,14 @@ impl Call {
         tokens_of(self.body.len())
     }
 
+    /// The tokens that the request takes from its key's limit: its estimated input, and for each choice the client's
+    /// ceiling or else `typical_output`, what the model usually writes.
+    pub fn tokens_to_admit(&self, typical_output: u64) -> u64 {
+        let output = if self.endpoint.writes_text() { self.metadata.max_output.unwrap_or(typical_output) } else { 0 };
+        let output = output.saturating_mul(u64::from(self.expected_choices()));
+        self.estimated_input_tokens().saturating_add(output)
+    }
+
     /// How many answers are written and paid for at most.
     pub fn paid_answers(&self) -> u64 {
         u64::from(self.metadata.choices.max(self.metadata.cost_facts.candidates)) * u64::from(self.metadata.inputs)

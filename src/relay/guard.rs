@@ -8,9 +8,9 @@
 //! Start reading in [`RequestGuard`]; the end is [`RequestGuard::settle`].
 
 use super::RelayContext;
-use super::in_flight::{InFlightAttempts, Numbered};
+use super::in_flight::{AttemptNumbered, InFlightAttempts};
 use super::spend::RequestCost;
-use super::state::{RequestEnd, RequestState};
+use super::state::{RequestOutcome, RequestState};
 use crate::domain::failure::Failure;
 use crate::domain::id::RequestId;
 use crate::domain::money::NanoUsd;
@@ -42,7 +42,7 @@ struct RunningAttempt {
     sent: Instant,
 }
 
-impl Numbered for RunningAttempt {
+impl AttemptNumbered for RunningAttempt {
     fn number(&self) -> u32 {
         self.number
     }
@@ -153,7 +153,7 @@ impl RequestGuard {
         if self.state.impossible_usage {
             report_impossible_usage(&self.context, &self.state);
         }
-        let end = RequestEnd { outcome, reason, status, at: now, at_unix_ms: self.context.clock.unix_ms() };
+        let end = RequestOutcome { outcome, reason, status, at: now, at_unix_ms: self.context.clock.unix_ms() };
         let receipt = Arc::new(self.state.receipt(end, cost, charges));
         self.context.ledger.append(&receipt);
         if !receipt.charges.is_empty() {

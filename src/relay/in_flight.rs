@@ -3,7 +3,7 @@
 //! At most two: the usual one lies inline, one started beside it behind a pointer, so that a request stays small.
 
 /// Something of an attempt in flight.
-pub(super) trait Numbered {
+pub(super) trait AttemptNumbered {
     /// The attempt's number in the plan, from 1.
     fn number(&self) -> u32;
 }
@@ -20,7 +20,7 @@ impl<T> Default for InFlightAttempts<T> {
     }
 }
 
-impl<T: Numbered> InFlightAttempts<T> {
+impl<T: AttemptNumbered> InFlightAttempts<T> {
     /// Adds an attempt.
     ///
     /// # Panics
@@ -55,7 +55,7 @@ impl<T: Numbered> InFlightAttempts<T> {
 mod tests {
     use super::*;
 
-    impl Numbered for u32 {
+    impl AttemptNumbered for u32 {
         fn number(&self) -> u32 {
             *self
         }

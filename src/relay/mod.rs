@@ -30,7 +30,6 @@ use crate::config::KeyHash;
 use crate::domain::authorize::{AuthorizedRequest, authorize};
 use crate::domain::call::Call;
 use crate::domain::id::KeyIds;
-use crate::domain::money::NanoUsd;
 use crate::domain::policy::is_valid;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::{PlanTerms, RoutePlan};
@@ -91,7 +90,7 @@ impl Relay {
                     guard.refused(refusal);
                 }
                 guard.stop_overhead(self.context.clock.now());
-                let mut metadata = metadata(&guard, None);
+                let mut metadata = ResponseMetadata::of(&guard.state, None);
                 // Nothing served it, unless the answer is a provider's own refusal.
                 metadata.served = metadata.served.filter(|_| matches!(error, ServeError::Rejected(_)));
                 Err(ErrorReply { error, metadata, guard })
@@ -167,7 +166,9 @@ async fn admit(
     plan: &RoutePlan,
 ) -> Result<(), ServeError> {
     let key = authorized.key();
-    let ask = AdmissionRequest { key: guard.state.key_id, limits: key.limits, tokens: tokens(active, call, plan) };
+    let first = plan.candidate_models().first();
+    let tokens = call.tokens_to_admit(first.map_or(0, |first| active.snapshot.table.model(first.model).typical_output));
+    let ask = AdmissionRequest { key: guard.state.key_id, limits: key.limits, tokens };
     match context.counters.admit(&ask, context.clock.now()).await {
         Ok(admission) => {
             guard.state.requests_left = admission.requests();
@@ -183,18 +184,6 @@ async fn admit(
     }
 }
 
-/// The tokens to take for the request: its estimated input, and for each choice the client's ceiling or else the
-/// usual output of the first model.
-fn tokens(active: &ActiveConfig, call: &Call, plan: &RoutePlan) -> u64 {
-    let typical = plan
-        .candidate_models()
-        .first()
-        .map_or(0, |candidate| active.snapshot.table.model(candidate.model).typical_output);
-    let writes_text = call.endpoint().writes_text();
-    let output = if writes_text { call.metadata().max_output.unwrap_or(typical) } else { 0 };
-    call.estimated_input_tokens().saturating_add(output.saturating_mul(u64::from(call.expected_choices())))
-}
-
 fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> SuccessReply {
     let stream = guard.state.stream;
     if !stream {
@@ -207,22 +196,8 @@ fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> SuccessReply
     SuccessReply {
         status: answered.answer.status,
         headers: std::mem::take(&mut answered.answer.headers),
-        metadata: metadata(&guard, cost),
+        metadata: ResponseMetadata::of(&guard.state, cost),
         stream,
         body: ReplyBody::new(answered, guard),
-    }
-}
-
-fn metadata(guard: &RequestGuard, cost: Option<NanoUsd>) -> ResponseMetadata {
-    let state = &guard.state;
-    ResponseMetadata {
-        id: state.id,
-        served: state.served.clone(),
-        attempts: state.attempts.len() as u32,
-        overhead: state.overhead.unwrap_or_default(),
-        cost,
-        clamped: state.spend.clamped,
-        requests: state.requests_left,
-        tokens: state.tokens_left,
     }
 }

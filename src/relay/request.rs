@@ -8,6 +8,7 @@ use super::active_config::ActiveConfig;
 use super::deliver::ReplyBody;
 use super::error::ServeError;
 use super::guard::RequestGuard;
+use super::state::RequestState;
 use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::id::RequestId;
 use crate::domain::limit::RateLimitStatus;
@@ -126,4 +127,20 @@ pub struct ResponseMetadata {
     pub requests: Option<RateLimitStatus>,
     /// The key's limit of tokens a minute, if it has one.
     pub tokens: Option<RateLimitStatus>,
+}
+
+impl ResponseMetadata {
+    /// What is known of the request; `cost` where it is known before the body.
+    pub(super) fn of(state: &RequestState, cost: Option<NanoUsd>) -> Self {
+        Self {
+            id: state.id,
+            served: state.served.clone(),
+            attempts: state.attempts.len() as u32,
+            overhead: state.overhead.unwrap_or_default(),
+            cost,
+            clamped: state.spend.clamped,
+            requests: state.requests_left,
+            tokens: state.tokens_left,
+        }
+    }
 }

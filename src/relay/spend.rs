@@ -7,7 +7,7 @@
 //! Start reading in [`hold_first`]; the end is [`RequestSpend::end`].
 
 use super::active_config::ActiveConfig;
-use super::in_flight::{InFlightAttempts, Numbered};
+use super::in_flight::{AttemptNumbered, InFlightAttempts};
 use super::{RelayContext, ServeError};
 use crate::domain::budget::{Charge, OverBudget};
 use crate::domain::call::Call;
@@ -106,7 +106,7 @@ fn refused(over: OverBudget) -> ServeError {
     Refusal::OverBudget(Box::new(over)).into()
 }
 
-impl Numbered for AttemptSpend {
+impl AttemptNumbered for AttemptSpend {
     fn number(&self) -> u32 {
         self.number
     }

@@ -95,7 +95,7 @@ impl RequestState {
     }
 
     /// The receipt of the request, which has ended. What it takes of the state is not needed any more.
-    pub(super) fn receipt(&mut self, end: RequestEnd, cost: RequestCost, charges: Vec<Charge>) -> Receipt {
+    pub(super) fn receipt(&mut self, end: RequestOutcome, cost: RequestCost, charges: Vec<Charge>) -> Receipt {
         let duration = end.at.saturating_duration_since(self.received);
         Receipt {
             id: self.id,
@@ -126,7 +126,7 @@ impl RequestState {
 }
 
 /// How and when a request ended.
-pub(super) struct RequestEnd {
+pub(super) struct RequestOutcome {
     pub(super) outcome: Outcome,
     pub(super) reason: Reason,
     /// What the client read as HTTP status.

@@ -4,7 +4,7 @@
 //! does not need: a member that is not read is the provider's to accept or refuse.
 //!
 //! Start reading in [`request`] for what comes in, [`answer`] for what comes back; [`edit`] is what we change of
-//! either, [`error`] and [`write`] what we say ourselves.
+//! either, [`error`](mod@error) and [`write`](mod@write) what we say ourselves.
 
 pub mod answer;
 pub mod edit;
