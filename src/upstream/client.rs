@@ -6,9 +6,10 @@
 
 use super::BuildError;
 use crate::domain::random::RandomValue;
+use parking_lot::Mutex;
 use reqwest::{Client, ClientBuilder, redirect, retry};
 use rustls::{ClientConfig, RootCertStore};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Unused connections are closed after this: most providers keep theirs for 60 s, and one that is
@@ -89,7 +90,7 @@ impl ConnectionPool {
 
     /// The client to use at `now`; `draw` spreads the replacements.
     pub(super) fn client(&self, now: Instant, draw: RandomValue) -> Client {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         match current.until {
             Some(until) if now < until => {}
             Some(_) => {
