@@ -39,7 +39,7 @@ impl AccessLog {
         Self { lines: Some(lines), _guard: Some(guard) }
     }
 
-    /// Lines between those of the logs: [`LogWriter::access`](super::log::Logger::access).
+    /// Lines between those of the logs: [`LogWriter::access`](super::log::LogWriter::access).
     pub(super) fn to_sender(lines: LineWriterHandle) -> Self {
         Self { lines: Some(lines), _guard: None }
     }

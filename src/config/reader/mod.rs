@@ -5,7 +5,7 @@
 //! is also where the effective value and its origin are recorded, where environment overrides apply, where
 //! secrets are kept out of all output, and where the [`SettingCatalogue`] of all settings comes from.
 //!
-//! No particular setting may be named here. Start reading at [`section!`](section), then [`Table`].
+//! No particular setting may be named here. Start reading at [`section!`](mod@section), then [`Table`].
 
 mod catalogue;
 mod diagnostics;

@@ -18,7 +18,7 @@
 /// ```
 ///
 /// The comment is the setting's sentence in the schema and in `docs/configuration.md`; what follows `=` is a
-/// method of [`Table`](super::Table) without its first argument, the [`SettingKey`]. A setting needs both,
+/// method of [`Table`](super::Table) without its first argument, the [`SettingKey`](super::SettingKey). A setting needs both,
 /// else it does not compile. `#[unbuilt = "…"]` is what would not happen while its feature is not built. A
 /// field with neither is another section whose settings lie in this table. `struct X named by name` is a
 /// table whose name is the operator's choice, in a field of that name.

@@ -39,7 +39,7 @@ impl<T> Setting<T> {
     }
 }
 
-/// What is declared of a setting beside its type and its default. Only [`section!`](super::section) writes one.
+/// What is declared of a setting beside its type and its default. Only [`section!`](mod@super::section) writes one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SettingKey {
     /// As the file writes it.
