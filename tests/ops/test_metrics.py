@@ -14,7 +14,7 @@ DASHBOARD = json.loads((PROJECT / "config/grafana/tierway.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
 RULE_LIST = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
-REASONS = set(re.findall(r'^    \w+ => "(\w+)",$', (PROJECT / "src/domain/receipt.rs").read_text(), re.M))
+REASONS = set(re.findall(r'^    \w+ => "(\w+)",$', (PROJECT / "src/domain/reason.rs").read_text(), re.M))
 
 # Attached by Prometheus, not by us.
 TARGET_LABELS = {"job", "instance"}
