@@ -393,19 +393,23 @@ pub(super) fn echo(text: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::domain::budget::Account;
     use http_body_util::BodyExt;
 
-    /// Every row: status, headers, body.
-    async fn check(name: &str, response: Response) {
+    /// Status, headers and body of a row, as text.
+    pub(in crate::http) async fn shown(response: Response) -> String {
         let (parts, body) = response.into_parts();
         let mut headers: Vec<_> = parts.headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
         headers.sort();
         let body = body.collect().await.expect("a body in memory").to_bytes();
         let body = String::from_utf8_lossy(&body);
-        insta::assert_snapshot!(name, format!("{}\n{}\n\n{body}", parts.status, headers.join("\n")));
+        format!("{}\n{}\n\n{body}", parts.status, headers.join("\n"))
+    }
+
+    async fn check(name: &str, response: Response) {
+        insta::assert_snapshot!(name, shown(response).await);
     }
 
     async fn refused(name: &str, refusal: Refusal) {

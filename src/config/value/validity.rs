@@ -1,18 +1,33 @@
 //! Until when a certificate is valid: the one field of it that operators need and rustls does not expose.
 //!
-//! The parser is x509-cert's. Whether the certificate can be trusted is not checked here.
+//! Elements and times are read by the `der` and `x509-cert` crates. Whether the certificate is well formed and can
+//! be trusted is not checked here: what rustls serves is not refused for a field that nobody here needs.
 
-use x509_cert::certificate::{CertificateInner, Raw};
-use x509_cert::der::Decode;
+use x509_cert::der::asn1::AnyRef;
+use x509_cert::der::{Class, Decode, Error, SliceReader, Tagged};
+use x509_cert::time::Time;
 
 /// The Unix second at which the certificate ends; `None` where that cannot be read.
-///
-/// The profile is `Raw`: a certificate that rustls can serve is not refused for a serial number that
-/// RFC 5280 does not allow.
 pub(super) fn expires_unix_s(certificate: &[u8]) -> Option<i64> {
-    let certificate = CertificateInner::<Raw>::from_der(certificate).ok()?;
-    let not_after = certificate.tbs_certificate().validity().not_after;
+    let not_after = not_after(certificate).ok()?;
     i64::try_from(not_after.to_unix_duration().as_secs()).ok()
+}
+
+/// `notAfter` of a certificate in DER; the order of fields is that of RFC 5280, section 4.1.
+fn not_after(certificate: &[u8]) -> Result<Time, Error> {
+    let certificate = AnyRef::from_der(certificate)?;
+    let signed = AnyRef::decode(&mut SliceReader::new(certificate.value())?)?;
+    let mut fields = SliceReader::new(signed.value())?;
+    let first = AnyRef::decode(&mut fields)?;
+    // The version may be left out; then the serial number comes first.
+    if first.tag().class() == Class::ContextSpecific {
+        AnyRef::decode(&mut fields)?;
+    }
+    let (_signature, _issuer) = (AnyRef::decode(&mut fields)?, AnyRef::decode(&mut fields)?);
+    let validity = AnyRef::decode(&mut fields)?;
+    let mut validity = SliceReader::new(validity.value())?;
+    let _not_before = AnyRef::decode(&mut validity)?;
+    Time::decode(&mut validity)
 }
 
 #[cfg(test)]
@@ -21,9 +36,13 @@ mod tests {
 
     /// A certificate that ends with the first second of `year`.
     fn until(year: i32) -> Vec<u8> {
+        valid(1999, year)
+    }
+
+    fn valid(from: i32, year: i32) -> Vec<u8> {
         let key = rcgen::KeyPair::generate().expect("rcgen makes keys");
         let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
-        params.not_before = rcgen::date_time_ymd(1999, 1, 1);
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         params.self_signed(&key).expect("rcgen can sign").der().to_vec()
     }
@@ -37,6 +56,13 @@ mod tests {
         check(2049, 2_493_072_000);
         check(2050, 2_524_608_000);
         check(9999, 253_370_764_800);
+    }
+
+    #[test]
+    fn the_beginning_does_not_matter() {
+        for from in [1950, 1969, 1970, 2026] {
+            assert_eq!(expires_unix_s(&valid(from, 2027)), Some(1_798_761_600), "{from}");
+        }
     }
 
     #[test]

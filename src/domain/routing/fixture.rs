@@ -8,7 +8,7 @@ use crate::domain::breaker::BreakerSettings;
 use crate::domain::call::{Call, CostFacts, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
 use crate::domain::limit::Limits;
-use crate::domain::policy::{KeyRecord, Policy, PolicyMoney};
+use crate::domain::policy::{KeyRecord, Policy};
 use crate::domain::routing::table::{
     Alias, BalanceStrategy, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };
@@ -67,14 +67,8 @@ pub(crate) fn with_alias(mut table: RoutingTable, name: &str, split: &[(&str, u3
 /// A policy that allows `tiers` (`*`: all) everywhere, and no `Pro/` names.
 pub(crate) fn policy(table: &RoutingTable, tiers: &[&str]) -> Policy {
     Policy {
-        name: "policy".into(),
         tiers: table.tiers.iter().map(|tier| tiers.contains(&"*") || tiers.contains(&&*tier.name)).collect(),
-        models: Vec::new(),
-        reserved: false,
-        residency: None,
-        limits: Limits::default(),
-        clamp: false,
-        money: PolicyMoney::default(),
+        ..Policy::deny_all("policy".into())
     }
 }
 

@@ -122,18 +122,7 @@ fn sentence(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::admin::{RecordKind, RecordSource};
-    use axum::response::Response;
-    use http_body_util::BodyExt;
-
-    /// Status, headers and body of one row.
-    async fn check(name: &str, response: Response) {
-        let (parts, body) = response.into_parts();
-        let mut headers: Vec<_> = parts.headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
-        headers.sort();
-        let body = body.collect().await.expect("a body in memory").to_bytes();
-        let body = String::from_utf8_lossy(&body);
-        insta::assert_snapshot!(name, format!("{}\n{}\n\n{body}", parts.status, headers.join("\n")));
-    }
+    use crate::http::error::tests::shown;
 
     #[tokio::test]
     async fn every_failure_has_a_row() {
@@ -168,7 +157,7 @@ mod tests {
             ("no_random_bytes", AdminError::NoRandomBytes.into()),
         ];
         for (name, failure) in rows {
-            check(name, failure.api_error().response()).await;
+            insta::assert_snapshot!(name, shown(failure.api_error().response()).await);
         }
     }
 }

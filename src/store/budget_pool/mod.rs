@@ -311,11 +311,6 @@ impl Hold {
         self.split.amount()
     }
 
-    /// Whether the attempt was sent.
-    pub fn is_sent(&self) -> bool {
-        self.sent
-    }
-
     /// Marks the attempt as sent: from now on, dropping the hold spends all that it holds.
     pub fn sent(&mut self) {
         self.sent = true;
