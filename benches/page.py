@@ -223,9 +223,9 @@ A refusal costs Tierway {share:.2f} of a served request. For the reasons, see [w
 
 ## {open_streams["streams"]:,} open streams
 
-Held at once, each after its first token; for {lengths.fast} s 200 new streams a second go through the same process,
-before (*alone*) and while they are held (*meanwhile*). A stream needs two descriptors, and this system allows {open_streams["files"]:,} to a
-process: half of them, less a few, is what was held.
+Open at the same time, each after its first token; for {lengths.fast} s 200 new streams a second go through the same process,
+before (*alone*) and while they are open (*meanwhile*). A stream needs two descriptors, and this system allows {open_streams["files"]:,} to a
+process: half of them, less a few, are open.
 
 {open_streams_table(open_streams)}
 

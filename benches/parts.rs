@@ -119,8 +119,8 @@ fn planning(c: &mut Criterion) {
 
     let mut group = c.benchmark_group("plan");
     group.bench_function("authorize", |b| b.iter(|| authorize(&snapshot.table, key, black_box(&call))));
-    group.bench_function("draft", |b| b.iter(build));
-    group.bench_function("draft and first step", |b| {
+    group.bench_function("plan", |b| b.iter(build));
+    group.bench_function("plan and first step", |b| {
         b.iter_batched(
             build,
             |plan| match plan.expect("something may serve").next(&snapshot.table, &view, now, RandomValue(7)) {

@@ -143,7 +143,7 @@ def phase(args, gateway, mock, name, clients):
     result = {}
     with clients(result):
         result["settled_s"] = settle(gateway, mock)
-        seen = honest(args, gateway, mock)
+        seen = normal_requests(args, gateway, mock)
         result |= {"name": name, "rss_mib": gateway.rss_kib() / 1024, **seen}
     say(f"{name}: {sum(seen[way]['failed'] for way in seen)} failed")
     return result

@@ -66,6 +66,12 @@ fn domain_only_decides() {
 }
 
 #[test]
+fn the_files_that_rules_name_exist() {
+    let missing: Vec<&str> = rules::named_places().filter(|place| !project().join(place).exists()).collect();
+    assert!(missing.is_empty(), "rules name what is not there: {missing:?}");
+}
+
+#[test]
 fn no_float_touches_money() {
     assert_kept(all_sources().iter().flat_map(rules::money_is_whole));
 }

@@ -146,11 +146,6 @@ impl FeatureSet {
     pub fn contains(self, feature: Feature) -> bool {
         self.0 & 1 << feature as u8 != 0
     }
-
-    /// Whether every feature of `needed` is in it.
-    pub fn covers(self, needed: Self) -> bool {
-        needed.0 & !self.0 == 0
-    }
 }
 
 /// Replace the bytes at `at` by `with`; an empty range inserts.

@@ -30,7 +30,7 @@ pub struct UsageTally {
     pub is_final: bool,
     /// Whether the provider reported only impossible usage: negative, fractional or absurdly large numbers, or text.
     pub is_impossible: bool,
-    /// The number of frames that carried a token; 0 for a whole answer.
+    /// The number of frames that carried a token; at most 1 for a whole answer.
     pub frames: u64,
     /// Bytes of text: content, reasoning, arguments of calls. 0 for a whole answer with reported usage.
     pub text_bytes: u64,

@@ -11,7 +11,7 @@ use super::conn::connection::Connection;
 use super::error::ApiError;
 use crate::clock::Clock;
 use crate::protocol::Dialect;
-use crate::protocol::sse::ends_frame;
+use crate::protocol::sse::{BLANK_LINE, KEEP_ALIVE_COMMENT, ends_frame};
 use crate::relay::{ReplyBody, StreamFailure};
 use crate::telemetry::InFlight;
 use bytes::Bytes;
@@ -26,10 +26,6 @@ use tokio::time::Sleep;
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a client that does not read may delay the end of a broken stream.
 const ERROR_EVENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A comment: clients ignore it.
-const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
-/// An empty line between events: clients ignore it.
-const BLANK: Bytes = Bytes::from_static(b"\n");
 
 /// Fires when streams must end, whatever they still have to say.
 pub type StopFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -104,7 +100,9 @@ impl StreamEnd {
     /// Something more to send; `None` when nothing can be lost any more.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         match self {
-            Self::Queued { blank_due } => Poll::Ready(std::mem::take(blank_due).then_some(BLANK)),
+            Self::Queued { blank_due } => {
+                Poll::Ready(std::mem::take(blank_due).then_some(Bytes::from_static(BLANK_LINE)))
+            }
             Self::Flushed { connection, since, timeout } => {
                 let since = *since.get_or_insert_with(|| connection.flushes());
                 if connection.poll_flushed(since, cx).is_pending() {
@@ -169,7 +167,7 @@ impl<S: AnswerSource> OutgoingBody<S> {
                     return Poll::Ready(Some(self.break_off(broken)));
                 }
                 ready!(streaming.poll_silence(cx));
-                Poll::Ready(Some(Ok(COMMENT)))
+                Poll::Ready(Some(Ok(Bytes::from_static(KEEP_ALIVE_COMMENT))))
             }
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! One row for each: status, type, code, message, and whether trying again helps. A row belongs to no dialect;
 //! `protocol` writes it in the client's. A message never holds a deployment's name, a secret or a provider's
-//! words; the one exception, a provider's refusal of the request itself, passes as it came and is no row. No
-//! other file of this module builds an error.
+//! words; the one exception, a provider's refusal of the request itself, passes as it came and is no row. Besides
+//! `admin/error.rs`, no other file of this module builds an error.
 //!
 //! Start reading at [`ApiError::of`].
 

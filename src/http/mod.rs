@@ -2,7 +2,7 @@
 //!
 //! It turns HTTP into a [`RawRequest`](crate::relay::RawRequest) and the relay's answer into HTTP. It
 //! never imports a store or an upstream, and it decides neither who may send a request nor where one
-//! goes. The only requests it refuses itself are those that are neither for clients nor for operators.
+//! goes. It refuses by itself only what is for nobody, and operators without a right token.
 //!
 //! Start reading at [`public_handler`] and [`serve`], then [`conn`] for connections and [`error`] for the table of
 //! errors.

@@ -145,8 +145,8 @@ impl StreamReader {
     /// Judges the end of a stream that did not say itself that it was over: what to add to a complete one.
     ///
     /// # Errors
-    /// [`FrameError::Incomplete`].
-    pub fn end(&self) -> Result<&'static [u8], FrameError> {
+    /// What is missing of an incomplete one, for the log.
+    pub fn end(&self) -> Result<&'static [u8], &'static str> {
         match self {
             Self::Chat(stream) => stream.end(),
         }

@@ -98,6 +98,16 @@ fn place_in(all: &Bytes, part: &Bytes) -> Option<usize> {
     (at.checked_add(part.len())? <= all.len()).then_some(at)
 }
 
+/// A comment: clients ignore it, and proxies on the way see that the stream is alive.
+pub const KEEP_ALIVE_COMMENT: &[u8] = b": keep-alive\n\n";
+/// An empty line between events: clients ignore it.
+pub const BLANK_LINE: &[u8] = b"\n";
+
+/// What a last frame without its blank line lacks.
+pub fn missing_end(raw: &[u8]) -> &'static [u8] {
+    if raw.ends_with(b"\n") { b"\n" } else { b"\n\n" }
+}
+
 /// Whether `bytes` of a stream end with a whole frame.
 pub fn ends_frame(bytes: &[u8]) -> bool {
     [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"].iter().any(|end| bytes.ends_with(end))

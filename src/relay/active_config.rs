@@ -192,9 +192,8 @@ impl ActiveConfig {
 /// The file's keys, each with its accounts, by the hash of its secret.
 fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, ResolvedKey> {
     let now_unix_ms = context.clock.unix_ms();
-    let mut ids = context.key_ids.lock();
     let no_budgets: Arc<[Arc<BudgetAccount>]> = Arc::default();
-    let mut resolve = |record: &Arc<KeyRecord>| {
+    let resolve = |record: &Arc<KeyRecord>| {
         let team = record.team.as_ref().filter(|team| !snapshot.teams.contains_key(*team));
         let team_budget = team.and_then(|team| {
             let stored = context.keyring.team(team)?;
@@ -207,7 +206,8 @@ fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, Re
             .map(|budget| context.budget_pool.budget_account(budget, now_unix_ms))
             .peekable();
         let budgets = if accounts.peek().is_none() { no_budgets.clone() } else { accounts.collect() };
-        ResolvedKey { id: ids.id_of(&record.name), record: record.clone(), budgets }
+        // Locked for each by itself: requests with stored keys need the lock meanwhile.
+        ResolvedKey { id: context.key_ids.lock().id_of(&record.name), record: record.clone(), budgets }
     };
     snapshot.keys.iter().map(|(hash, record)| (*hash, resolve(record))).collect()
 }

@@ -81,7 +81,7 @@ impl RequestGuard {
             duration: Duration::ZERO,
         });
         self.running.insert(RunningAttempt { number, place, sent: now });
-        self.waiting_since = Some(now);
+        self.waiting_since.get_or_insert(now);
     }
 
     /// Records that attempt `number` failed.
@@ -122,7 +122,10 @@ impl RequestGuard {
         let record = &mut self.state.attempts[number as usize - 1];
         record.reason = reason;
         record.duration = now.saturating_duration_since(sent);
-        self.state.served = Some(place);
+        // The attempt that answered served the request, whatever ends after it.
+        if self.state.first_token.is_none() {
+            self.state.served = Some(place);
+        }
     }
 
     fn stop_waiting(&mut self, now: Instant) {

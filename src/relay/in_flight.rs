@@ -1,6 +1,7 @@
 //! The attempts of one request that are in flight, by number.
 //!
 //! At most two: the usual one lies inline, one started beside it behind a pointer, so that a request stays small.
+//! The relay starts one at a time so far; whoever starts a second ends the one that lost before the request ends.
 
 /// Something of an attempt in flight.
 pub(super) trait AttemptNumbered {

@@ -12,7 +12,7 @@ use super::providers::{ReplySource, UpstreamReply};
 use crate::domain::call::Call;
 use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
-use crate::protocol::sse::{Frame, SseReader};
+use crate::protocol::sse::{Frame, SseReader, missing_end};
 use crate::protocol::{FrameEdit, FrameError, Moment, StreamReader};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
@@ -155,9 +155,7 @@ impl AnswerStream {
                     out.copy(closing);
                     self.complete = true;
                 }
-                Err(FrameError::Incomplete(detail) | FrameError::Malformed(detail)) => {
-                    self.fail(Failure::Truncated, detail);
-                }
+                Err(detail) => self.fail(Failure::Truncated, detail),
             }
         }
         out.into_batch()
@@ -201,16 +199,11 @@ impl AnswerStream {
             Ok(FrameEdit::Drop) => return,
         }
         if !frame.terminated {
-            out.copy(blank_line(&frame.raw));
+            out.copy(missing_end(&frame.raw));
         }
         out.good |= good;
         self.complete |= end;
     }
-}
-
-/// What a last frame without its blank line lacks.
-fn blank_line(raw: &[u8]) -> &'static [u8] {
-    if raw.ends_with(b"\n") { b"\n" } else { b"\n\n" }
 }
 
 /// What goes out of one read, as one piece: a slice of it while nothing was changed, a copy from the

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 /// One file under `src/`, read.
 pub struct Source {
-    /// Relative to the project, with `/`, as in `src/relay/admit.rs`.
+    /// Relative to the project, with `/`, as in `src/relay/guard.rs`.
     pub file: String,
     /// The first line as it stands.
     pub first_line: String,
@@ -126,7 +126,7 @@ impl Source {
         (module != "lib" && module != "main").then_some(module)
     }
 
-    /// The path of the module this file is: `src/relay/admit.rs` is `relay::admit`, `src/relay/mod.rs` `relay`.
+    /// The path of the module this file is: `src/relay/guard.rs` is `relay::guard`, `src/relay/mod.rs` `relay`.
     pub fn module_path(&self) -> Vec<String> {
         let inside = self.file.strip_prefix("src/").unwrap_or(&self.file);
         let mut parts: Vec<String> = inside.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
@@ -418,7 +418,7 @@ fn end_of_item(words: &[Word], start: usize) -> usize {
     words.len()
 }
 
-/// How many modules below the crate a file sits: `src/relay/admit.rs` is 2, `src/clock.rs` 1.
+/// How many modules below the crate a file sits: `src/relay/guard.rs` is 2, `src/clock.rs` 1.
 fn file_depth(file: &str) -> usize {
     let inside = file.strip_prefix("src/").unwrap_or(file);
     let own = usize::from(!inside.ends_with("mod.rs") && !matches!(inside, "lib.rs" | "main.rs"));

@@ -119,9 +119,12 @@ impl Glossary {
 
     /// Words that `text` never uses, whether as words, in `snake_case` or in `CamelCase`.
     pub fn unused(&self, text: &str) -> Vec<Breach> {
-        let text = text.to_lowercase();
-        let used =
-            |words: &[String]| ["_", "-", "", " ", "\n"].iter().any(|between| text.contains(&words.join(between)));
+        let used_words: Vec<String> =
+            text.split(|c: char| !c.is_alphanumeric()).flat_map(segments).map(|word| singular(&word)).collect();
+        // Each run of as many words as a term has: `in flight`, `in_flight`, `InFlight`.
+        let lengths: BTreeSet<usize> = self.terms.keys().map(Vec::len).collect();
+        let runs: BTreeSet<&[String]> = lengths.iter().flat_map(|length| used_words.windows(*length)).collect();
+        let used = |words: &[String]| runs.contains(words);
         let unused = self.terms.iter().filter(|(words, _)| !used(words));
         unused
             .map(|(words, line)| Breach {
@@ -156,7 +159,7 @@ fn singular(word: &str) -> String {
 /// A type that others see is called by what it is. It ends, as English compounds do, in a word of the glossary,
 /// all of it (`LeaseStore` in `lease store` or `store`), or in a plain one; or else it is a compound about
 /// something that the glossary explains (`PolicyMoney`). So no type is called by a single word that is neither,
-/// and none by plain words or others alone (`TooLoose`).
+/// and none by other words alone (`TooLoose`).
 pub fn public_types(source: &Source, glossary: &Glossary) -> Vec<Breach> {
     let plain: BTreeSet<String> = PLAIN.iter().map(|word| singular(word)).collect();
     let explained = |name: &str| {
@@ -434,8 +437,10 @@ mod tests {
         check("| a | b | |\n| A | c | |", &[2]);
         check("| a | b |\n| c | | d |\n| | x | |", &[1, 2, 3]);
         let glossary = Glossary::parse(PAGE).ok().expect("a glossary");
-        assert_eq!(lines(glossary.unused("policies = 1\nstruct LeaseStore;")), [5, 7]);
+        assert_eq!(lines(glossary.unused("policies = 1\nstruct LeaseStore;")), [7]);
         assert_eq!(lines(glossary.unused("a policy, the lease\nstore, budget_window")), []);
+        // A word within another is not used.
+        assert_eq!(lines(glossary.unused("policyholder, leases stored, windows")), [6, 5]);
     }
 
     #[test]

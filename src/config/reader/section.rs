@@ -12,7 +12,7 @@
 ///     /// `[store]`
 ///     pub(in crate::config) struct StoreSection {
 ///         /// How long receipts are kept; absent: for ever.
-///         retention: Option<Located<DayCount>> = optional(),
+///         retention: Option<Setting<WholeDays>> = optional(),
 ///     }
 /// }
 /// ```

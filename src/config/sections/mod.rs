@@ -8,7 +8,8 @@
 //!
 //! 1. Declare it in its section here; a type that no setting has yet is a `SettingValue` in `value/`.
 //! 2. Use its value: in [`compile`](super::compile), for whoever needs it. Until then the compiler reports a
-//!    field that is never read; `#[unbuilt = "…"]` marks a feature that is not built, and warns where it is used.
+//!    field that is never read; `#[unbuilt = "…"]` marks a feature that is not built; `optional`, `or`
+//!    and `optional_table` warn where such a setting is used.
 //! 3. Show it in `config/tierway.example.toml`, and renew `config/tierway.schema.json` and
 //!    `docs/configuration.md`: tests name what is missing and the command that writes it.
 //!

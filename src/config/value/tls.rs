@@ -48,7 +48,7 @@ impl SettingValue for CertificateChain {
     }
 
     fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
-        Self::parse(&referenced_files(value_ref)?)
+        Self::parse(&file_text(value_ref)?)
     }
 
     fn show(&self) -> DisplayValue {
@@ -83,7 +83,7 @@ impl SettingValue for PrivateKey {
     }
 
     fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
-        Self::parse(&referenced_files(value_ref)?)
+        Self::parse(&file_text(value_ref)?)
     }
 
     fn show(&self) -> DisplayValue {
@@ -92,7 +92,7 @@ impl SettingValue for PrivateKey {
 }
 
 /// The text of a file, which may have many lines.
-fn referenced_files(value_ref: &ConfigValueRef<'_>) -> Result<Zeroizing<String>, ValueError> {
+fn file_text(value_ref: &ConfigValueRef<'_>) -> Result<Zeroizing<String>, ValueError> {
     if !value_ref.is_reference() && value_ref.value().is_str() {
         return Err(ValueError::new("the text of a file may not be written out here"));
     }

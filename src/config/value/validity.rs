@@ -66,6 +66,25 @@ mod tests {
     }
 
     #[test]
+    fn times_that_do_not_exist_are_none() {
+        let check = |year: i32, from: &str, to: &str, expected: Option<i64>| {
+            let mut certificate = until(year);
+            let at = certificate.windows(from.len()).rposition(|window| window == from.as_bytes());
+            let at = at.expect("the end is in the certificate");
+            certificate[at..at + to.len()].copy_from_slice(to.as_bytes());
+            assert_eq!(expires_unix_s(&certificate), expected, "{to}");
+        };
+        check(2027, "270101000000Z", "700101000000Z", Some(0));
+        check(2027, "270101000000Z", "270228000000Z", Some(1_803_772_800));
+        check(2027, "270101000000Z", "270230000000Z", None);
+        check(2027, "270101000000Z", "2701010000+01", None);
+        // Four digits where two would do.
+        check(2050, "20500101000000Z", "20270101000000Z", Some(1_798_761_600));
+        // Another tag than that of a time.
+        check(2027, "\u{17}\u{d}270101000000Z", "\u{4}\u{d}270101000000Z", None);
+    }
+
+    #[test]
     fn whatever_is_cut_off_is_no_time_and_no_panic() {
         let whole = until(2027);
         let most = 200;

@@ -121,13 +121,6 @@ pub struct BreakerPermit {
     generation: u32,
 }
 
-impl BreakerPermit {
-    /// Whether this attempt is the probe.
-    pub fn is_probe(self) -> bool {
-        self.probe
-    }
-}
-
 /// A change of state, for metrics and logs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Transition {
@@ -487,7 +480,7 @@ mod tests {
             self.later(wait);
             assert_eq!(self.availability(), Availability::ProbeDue);
             let permit = self.take();
-            assert!(permit.is_probe());
+            assert!(permit.probe);
             self.end(permit, A, signal)
         }
     }
@@ -634,7 +627,7 @@ mod tests {
         assert_eq!((scenario.availability(), scenario.name()), (Availability::ProbeDue, StateName::HalfOpen));
         for signal in [HealthSignal::Neutral, HealthSignal::CredentialRefused] {
             let probe = scenario.take();
-            assert!(probe.is_probe());
+            assert!(probe.probe);
             assert_eq!(scenario.breaker.admit(scenario.now), None, "one probe");
             scenario.later(3600 * SECOND);
             assert_eq!(scenario.breaker.admit(scenario.now), None, "however long it takes");
@@ -652,7 +645,7 @@ mod tests {
         let closed = scenario.breaker.answered(&mut probe, scenario.now);
         assert_eq!(closed, Some(Transition { to: StateName::Closed, cause: None }));
         assert_eq!(scenario.breaker.window.counts(scenario.now), window::WindowCounts::default());
-        assert!(!probe.is_probe());
+        assert!(!probe.probe);
         assert_eq!(scenario.breaker.answered(&mut probe, scenario.now), None, "it closes once");
         // Its end counts like any other: with four more it is a streak of five.
         assert_eq!(scenario.end(probe, A, HealthSignal::Bad), None);

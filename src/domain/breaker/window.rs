@@ -15,7 +15,7 @@ const SLICES: u32 = 10;
 /// The number of keys that are distinguished in one slice; the rest count as one.
 const KEYS: usize = 64;
 /// Stands for all keys beyond the first [`KEYS`].
-const OTHERS: KeyId = KeyId(0);
+const OTHERS: KeyId = KeyId::NONE;
 
 /// Failures since the last good end, by key.
 #[derive(Clone, Default, Debug)]

@@ -6,7 +6,7 @@
 //! - [`response_body`]: a response's body, which its connection drops when the client never reads it.
 //! - [`lifecycle`]: the phases of a shutdown, and the requests and connections that are open.
 //!
-//! Nothing here reads a request or chooses an answer: every request goes to a
+//! Nothing here reads a request or chooses an answer (but to plain HTTP on a port for TLS): every request goes to a
 //! [`RequestHandler`](crate::http::request_handler::RequestHandler).
 
 pub mod connection;

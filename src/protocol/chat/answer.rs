@@ -92,11 +92,11 @@ impl ChatStream {
     /// What to add at the end of the provider's bytes where `[DONE]` was not among them.
     ///
     /// # Errors
-    /// [`FrameError::Incomplete`] where a choice is not finished.
-    pub fn end(&self) -> Result<&'static [u8], FrameError> {
+    /// What is missing, where a choice is not finished.
+    pub fn end(&self) -> Result<&'static [u8], &'static str> {
         match self.has_finished(self.expected_choices) {
             true => Ok(DONE_FRAME),
-            false => Err(FrameError::Incomplete("the stream ended without every finish_reason")),
+            false => Err("the stream ended without every finish_reason"),
         }
     }
 
