@@ -59,10 +59,20 @@ fn write_verdict(out: &mut impl Write, source: &ConfigSource, snapshot: &Snapsho
     Ok(())
 }
 
-/// Warnings about what is valid now and will not be soon.
+/// Warnings about what is valid and may not be meant: what will not be valid for long, what cannot be reached.
 fn write_warnings(out: &mut impl Write, snapshot: &Snapshot, now_unix_s: i64) -> io::Result<()> {
     if let Some(warning) = snapshot.server.tls.as_ref().and_then(|tls| tls.warning(now_unix_s)) {
         writeln!(out, "warning: server.tls.cert: {warning}")?;
+    }
+    let table = &snapshot.table;
+    for (tier, models) in table.chains_out_of_reach() {
+        writeln!(
+            out,
+            "warning: tiers.{}: it has {models} models with its chain, and one request makes {} attempts: the last ones are \
+             reached only when others are left alone. Raise routing.max_attempts, or shorten the chain",
+            table.tier(tier).name,
+            table.settings.max_attempts,
+        )?;
     }
     Ok(())
 }
@@ -70,6 +80,27 @@ fn write_warnings(out: &mut impl Write, snapshot: &Snapshot, now_unix_s: i64) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chain_that_no_request_reaches_the_end_of_is_warned_about() {
+        let warned = |attempts: u32| {
+            let text = format!(
+                "providers.p.protocol = \"sim\"\nmodels.a.deployments = [{{ provider = \"p\" }}]\n\
+                 models.b.deployments = [{{ provider = \"p\" }}]\nmodels.c.deployments = [{{ provider = \"p\" }}]\n\
+                 tiers.one = {{ models = [\"a\", \"b\"], then = [\"two\"] }}\ntiers.two.models = [\"c\", \"a\"]\n\
+                 routing.max_attempts = {attempts}\n"
+            );
+            let source = ConfigSource::File { path: "tierway.toml".into(), text };
+            let snapshot = load(&source, &ProcessEnvironment, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+            let mut out = Vec::new();
+            write_warnings(&mut out, &snapshot, 0).expect("a Vec takes everything");
+            String::from_utf8(out).expect("it is text")
+        };
+        assert_eq!(warned(3), "");
+        let expected = "warning: tiers.one: it has 3 models with its chain, and one request makes 2 attempts: the last ones \
+                        are reached only when others are left alone. Raise routing.max_attempts, or shorten the chain\n";
+        assert_eq!(warned(2), expected);
+    }
 
     #[test]
     fn the_verdict_counts_and_names_what_is_not_enforced() {

@@ -22,8 +22,11 @@ mod migrate;
 pub mod reload;
 mod secrets;
 pub mod serve;
+mod service_manager;
+mod status;
 mod store;
 mod table;
+mod take_over;
 mod teams;
 mod time_range;
 mod usage;
@@ -62,6 +65,8 @@ enum Command {
     Check(ConfigArgs),
     /// Say where a request would go and why nowhere else, or what became of one
     Explain(explain::ExplainArgs),
+    /// Show what a running gateway sends where, and what it does not: whose fault, since when, tried again when
+    Status(status::StatusArgs),
     /// Make, list, rotate and take away keys, beside a running gateway or without one
     Keys {
         #[command(subcommand)]
@@ -129,6 +134,13 @@ pub struct ServeArgs {
     /// Serve although the configuration asks for things that are not built yet
     #[arg(long)]
     allow_unenforced: bool,
+    /// Continue where a running gateway is: get its listening sockets, then have it drain and end. Nothing is refused
+    /// meanwhile. If none runs, this is a usual start
+    #[arg(long)]
+    take_over: bool,
+    /// The socket by which a gateway is taken over from [default: the database's path and `.take-over`]
+    #[arg(long, value_name = "PATH", env = "TIERWAY_TAKE_OVER_SOCKET")]
+    take_over_socket: Option<PathBuf>,
 }
 
 /// Runs the command line and returns the exit code.
@@ -139,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::check(args.config.as_deref()).map_err(Into::into),
         Command::Explain(args) => explain::explain(&args),
+        Command::Status(args) => status::status(&args),
         Command::Keys { command } => keys::keys(&command),
         Command::Teams { command } => teams::teams(&command),
         Command::Credits { command } => credits::credits(&command),

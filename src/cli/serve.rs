@@ -8,12 +8,14 @@
 
 use super::banner::{GeneratedSecrets, banner};
 use super::check::EXIT_CONFIGURATION;
-use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, store};
+use super::take_over::{self, Predecessor, TakeOverError, TakeOverListener, TakeOverResources};
+use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, service_manager, store};
 use crate::admin::{AdminOperations, clashes};
 use crate::clock::Clock;
 use crate::config::{ConfigSource, ConfigWatcher, ExtraKey, ProcessEnvironment, Snapshot, find, load};
 use crate::domain::secret::{KeyHash, Secret, new_admin_token, new_key};
 use crate::http::conn::lifecycle::Lifecycle;
+use crate::http::conn::listener::{InheritError, InheritedListeners, bind};
 use crate::http::conn::server::{self, HttpServer, ListenerKind};
 use crate::http::conn::tls::{CertificateSource, ServerTls};
 use crate::http::{AppState, ops_handler, public_handler};
@@ -27,7 +29,7 @@ use crate::telemetry::log::LogWriter;
 use crate::telemetry::metrics::BuildMetadata;
 use arc_swap::ArcSwap;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,8 +71,10 @@ impl<E: Into<anyhow::Error>> From<E> for StartError {
 /// # Errors
 /// If the system refuses the process what it needs.
 pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    // Before the runtime has threads: it changes the environment.
+    let passed = service_manager::passed_listeners();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let message = match runtime.block_on(run(args)) {
+    let message = match runtime.block_on(run(args, passed)) {
         Ok(()) => return Ok(ExitCode::SUCCESS),
         Err(StartError::Other(error)) => return Err(error),
         Err(StartError::Configuration(text)) => (text, EXIT_CONFIGURATION),
@@ -81,12 +85,17 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(message.1))
 }
 
-async fn run(args: &ServeArgs) -> Result<(), StartError> {
+async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>) -> Result<(), StartError> {
+    let passed = passed.map_err(StartError::unavailable)?;
     let found = FoundConfig::find(args)?;
     let logger = Arc::new(LogWriter::start(&found.snapshot.telemetry.log)?);
     let clock = Clock;
+    let asked_at = take_over::socket_path(args.take_over_socket.as_deref(), &found.snapshot);
+    let mut predecessor = if args.take_over { find_predecessor(asked_at.clone(), clock).await? } else { None };
     // Dropped after everything that settles, and before the logs.
-    let (books, _writing) = store::open(&found.snapshot.store, clock).await.map_err(StartError::unavailable)?;
+    let shared = predecessor.as_mut().and_then(Predecessor::take_lock);
+    let opened = store::open(&found.snapshot.store, clock, shared).await.map_err(StartError::unavailable)?;
+    let (books, _writing) = (opened.books, opened.writing);
     let keyring = books.keyring.clone();
     let loaded = LoadedConfig::of(found, &keyring)?;
     let snapshot = loaded.snapshot.clone();
@@ -103,26 +112,92 @@ async fn run(args: &ServeArgs) -> Result<(), StartError> {
         clock,
         books,
     )?;
-    let public = bind(snapshot.server.listen)?;
-    let ops = snapshot.server.admin_listen.map(bind).transpose()?;
-    let address = public.local_addr()?;
+    let listeners = Listeners::open(&snapshot, passed, predecessor.as_mut())?;
+    let address = listeners.public.local_addr()?;
+    let resources = TakeOverResources::new(&listeners.public, listeners.ops.as_ref(), opened.lock)?;
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
-    eprint!("{}", banner(scheme, address, &loaded.generated, &loaded.example_model()));
-    eprint!("{}", store::note(&snapshot.store));
+    let banner = banner(scheme, address, &loaded.generated, &loaded.example_model());
     let watcher = ConfigWatcher::new(&loaded.source, ProcessEnvironment, loaded.extra_keys, snapshot.clone());
-    let hangups = signal(SignalKind::hangup())?;
+    let (hangups, stops) = (signal(SignalKind::hangup())?, StopSignals::new()?);
+    // Nothing of the start can fail any more.
+    let took_over = predecessor.is_some();
+    if let Some(predecessor) = predecessor {
+        predecessor.commit(clock).await.map_err(StartError::unavailable)?;
+    }
+    let successors = asked_at.and_then(|path| be_asked(path, resources, took_over, clock));
+    eprint!("{banner}{}", store::note(&snapshot.store));
     tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logger.clone(), loaded.admin_token));
-    tokio::spawn(shut_down_when_asked(gateway.app.clone(), StopSignals::new()?));
+    tokio::spawn(shut_down_when_asked(gateway.app.clone(), stops, successors));
     // Printed last: whoever reads this line may use the gateway, or stop it.
     println!("listening on {scheme}://{address}");
     std::io::stdout().flush()?;
+    service_manager::notify_ready();
     let relay = gateway.relay.clone();
     tokio::spawn(return_idle_leases(relay.clone(), keyring.clone(), clock));
     tokio::spawn(apply_store_changes(relay.clone(), keyring.clone(), clock));
-    gateway.serve(public, ops).await;
+    gateway.serve(listeners.public, listeners.ops).await;
     relay.close_budget_pool().await;
     keyring.close();
     Ok(())
+}
+
+/// The gateway to take over from; `None`, with a note, if none runs.
+async fn find_predecessor(path: Option<PathBuf>, clock: Clock) -> Result<Option<Predecessor>, StartError> {
+    let path = path.ok_or(TakeOverError::NoPlace).map_err(StartError::unavailable)?;
+    let found = Predecessor::find(path.clone(), clock).await.map_err(StartError::unavailable)?;
+    if found.is_none() {
+        eprintln!("No running gateway answers at {}: this is a usual start.", path.display());
+    }
+    Ok(found)
+}
+
+/// Listens for a successor. Where that is not possible the gateway serves all the same, and cannot be taken over from.
+fn be_asked(path: PathBuf, resources: TakeOverResources, took_over: bool, clock: Clock) -> Option<TakeOverListener> {
+    match TakeOverListener::bind(path, resources, took_over, clock) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::warn!(%error, "`serve --take-over` will not find this gateway");
+            None
+        }
+    }
+}
+
+/// The sockets that a gateway serves.
+struct Listeners {
+    public: TcpListener,
+    ops: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// The sockets that were passed, or else the predecessor's; new ones for addresses that neither has.
+    fn open(
+        snapshot: &Snapshot,
+        mut passed: InheritedListeners,
+        mut predecessor: Option<&mut Predecessor>,
+    ) -> Result<Self, StartError> {
+        let mut open = |kind, address| -> Result<TcpListener, StartError> {
+            if let Some(listener) = passed.take(kind, address)? {
+                return Ok(listener);
+            }
+            let inherited = predecessor.as_mut().map(|predecessor| predecessor.listeners().take(kind, address));
+            match inherited.transpose()?.flatten() {
+                Some(listener) => Ok(listener),
+                None => bind(address).map_err(StartError::unavailable),
+            }
+        };
+        let public = open(ListenerKind::Public, snapshot.server.listen)?;
+        let ops = snapshot.server.admin_listen.map(|address| open(ListenerKind::Ops, address)).transpose()?;
+        if let Some(unused) = passed.addresses().next() {
+            return Err(StartError::unavailable(format!(
+                "LISTEN_FDS passes a socket for {unused}, which is neither [server] listen nor admin_listen: write the \
+                 same address in both places"
+            )));
+        }
+        for unused in predecessor.iter_mut().flat_map(|predecessor| predecessor.listeners().addresses()) {
+            tracing::warn!(address = %unused, "this address is not in the configuration any more and will be closed");
+        }
+        Ok(Self { public, ops })
+    }
 }
 
 /// Every part of a gateway, connected; it serves the listeners it is given.
@@ -224,13 +299,37 @@ async fn apply_store_changes(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Cl
     }
 }
 
-/// Shuts down gracefully on the first signal, and at once on the second.
-async fn shut_down_when_asked(app: Arc<AppState>, mut signals: StopSignals) {
-    signals.next().await;
+/// Shuts down gracefully on the first signal, and at once on the second; drains when a successor serves.
+async fn shut_down_when_asked(app: Arc<AppState>, mut signals: StopSignals, successors: Option<TakeOverListener>) {
+    let succeeded = async {
+        match &successors {
+            Some(successors) => successors.succeeded().await,
+            None => std::future::pending().await,
+        }
+    };
+    let succeeded = tokio::select! {
+        () = signals.next() => false,
+        () = succeeded => true,
+    };
+    service_manager::notify_stopping();
     let (lb_grace, drain) = {
         let active = app.relay.active_config();
         (active.snapshot.server.lb_grace, active.snapshot.server.drain)
     };
+    if succeeded {
+        // It would keep the sockets open; the file at its path is the successor's.
+        drop(successors);
+        tracing::info!("another process took over; this one drains");
+        tokio::select! {
+            () = app.lifecycle.be_succeeded(drain) => {}
+            // The first asks for what it does already.
+            () = async { signals.next().await; signals.next().await } => std::process::exit(1),
+        }
+        return;
+    }
+    if let Some(successors) = successors {
+        successors.remove();
+    }
     tokio::select! {
         () = app.lifecycle.shut_down(lb_grace, drain) => {}
         () = signals.next() => std::process::exit(1),
@@ -325,10 +424,6 @@ fn not_enforced(source: &ConfigSource, snapshot: &Snapshot) -> String {
     }
     text.push_str("  help: remove these settings, or start with --allow-unenforced to serve without them");
     text
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    server::bind(address).map_err(StartError::unavailable)
 }
 
 /// SIGTERM and Ctrl-C, caught from the creation of this value on.

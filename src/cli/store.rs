@@ -9,7 +9,7 @@ use crate::config::{ProcessEnvironment, Snapshot, StoreLocation, StoreSettings, 
 use crate::store::keyring::Keyring;
 use crate::store::reports::Reports;
 use crate::store::sqlite::{
-    LedgerReader, OpenError, SqliteLedger, SqliteRegister, SqliteReports, WallClock, WriterGuard,
+    LedgerReader, OpenError, SqliteLedger, SqliteRegister, SqliteReports, StoreLock, WallClock, WriterGuard,
 };
 use crate::store::{Ledger, StoreUnavailable, Stores};
 use crate::telemetry::Telemetry;
@@ -18,26 +18,42 @@ use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-/// The books of `settings`, and the handle of their writer: dropped last, it waits until everything is written.
+/// The store of a gateway.
+pub(super) struct OpenedStore {
+    /// What the gateway is built with.
+    pub(super) books: Stores,
+    /// The handle of its writer: dropped last, it waits until everything is written.
+    pub(super) writing: Option<WriterGuard>,
+    /// The lock of its file, for a successor.
+    pub(super) lock: Option<Weak<StoreLock>>,
+}
+
+/// Opens the store of `settings`; with `lock`, beside the gateway that shares it.
 ///
 /// # Errors
 /// If the database cannot be opened or read.
 pub(super) async fn open(
     settings: &StoreSettings,
     clock: Clock,
-) -> Result<(Stores, Option<WriterGuard>), StoreOpenError> {
+    lock: Option<StoreLock>,
+) -> Result<OpenedStore, StoreOpenError> {
     // There is no ledger on a server yet; a start that allows unenforced settings has a warning about it.
     let StoreLocation::Sqlite(path) = &settings.location else {
-        return Ok((Stores::memory().await, None));
+        return Ok(OpenedStore { books: Stores::memory().await, writing: None, lock: None });
     };
     let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
-    let (ledger, writing) = SqliteLedger::open(path, settings.retention, unix_ms)?;
+    let (ledger, writing) = match lock {
+        Some(lock) => SqliteLedger::succeed(path, settings.retention, unix_ms, lock)?,
+        None => SqliteLedger::open(path, settings.retention, unix_ms)?,
+    };
+    let lock = Some(ledger.lock());
     let keyring = Keyring::open(Arc::new(SqliteRegister::of_gateway(path, ledger.writer()))).await?;
     let ledger = Arc::new(ledger);
     let reports = Some(Arc::new(SqliteReports::of(path)) as Arc<dyn Reports>);
-    Ok((Stores { lease_store: ledger.clone(), ledger, keyring: Arc::new(keyring), reports }, Some(writing)))
+    let books = Stores { lease_store: ledger.clone(), ledger, keyring: Arc::new(keyring), reports };
+    Ok(OpenedStore { books, writing: Some(writing), lock })
 }
 
 /// Why the store is not available.
@@ -115,6 +131,11 @@ impl CommandError {
         Self { message: format!("error: {why}"), code: EXIT_UNAVAILABLE }
     }
 
+    /// The configuration is not valid; `message` has its problems.
+    pub(super) fn configuration(message: String) -> Self {
+        Self { message, code: EXIT_CONFIGURATION }
+    }
+
     /// The command line names something that does not exist.
     pub(super) fn usage(why: impl Display) -> Self {
         Self { message: format!("error: {why}"), code: EXIT_USAGE }
@@ -186,9 +207,6 @@ impl StoreArgs {
     fn load(&self, help: &str) -> Result<Snapshot, CommandError> {
         let loaded =
             find(self.config(), &ProcessEnvironment).and_then(|source| load(&source, &ProcessEnvironment, &[]));
-        loaded.map_err(|problems| CommandError {
-            message: format!("{}\n{help}", problems.render(true).trim_end()),
-            code: EXIT_CONFIGURATION,
-        })
+        loaded.map_err(|problems| CommandError::configuration(format!("{}\n{help}", problems.render(true).trim_end())))
     }
 }

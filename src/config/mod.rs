@@ -33,8 +33,9 @@ pub use reader::{DisplayValue, EffectiveSetting, SettingOrigin, UnenforcedSettin
 pub use reload::{ConfigChange, ConfigWatcher};
 pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
-    FinishReason, MalformedFrame, NetworkSettings, ProtocolName, ProviderSettings, ProviderTransport, ServerSettings,
-    SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings,
+    FinishReason, MalformedFrame, NetworkSettings, ProtocolName, ProviderCredential, ProviderSettings,
+    ProviderTransport, ServerSettings, SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings,
+    TransportSettings,
 };
 pub use source::{ConfigSource, find};
 

@@ -125,6 +125,8 @@ pub struct TelemetrySettings {
     pub log: String,
     /// The token that `/metrics` requires; `None`: it is open.
     pub metrics_token: Option<Secret>,
+    /// The longest that a failover should take; metrics count those within it.
+    pub failover_objective: Duration,
 }
 
 /// The part of `[routing]` that is about connections and frames rather than the choice of a deployment.
@@ -164,9 +166,18 @@ pub struct NetworkSettings {
     /// Scheme, host and path, without a slash at the end.
     pub base_url: String,
     /// The credentials sent to it, used in turn; empty for a provider that requires none.
-    pub credentials: Vec<Secret>,
+    pub credentials: Vec<ProviderCredential>,
     /// Whether HTTP/2 is used.
     pub http2: bool,
+}
+
+/// One credential of a provider.
+#[derive(Clone, Debug)]
+pub struct ProviderCredential {
+    /// Where its text is written, for people: the name of a variable, or `file:` and a path. Never the text itself.
+    pub name: Arc<str>,
+    /// What is presented.
+    pub secret: Secret,
 }
 
 /// How a simulated provider behaves.

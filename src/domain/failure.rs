@@ -30,37 +30,51 @@ pub enum Failure {
     IdleTimeout,
     /// The request's own time is over: `total`, or a deadline the client set.
     Deadline,
-    /// A status that reports trouble at the provider: 408, 500, 502, 503, 504, 529 or another 5xx.
+    /// A status that reports trouble at the provider: 408, 409, 500, 502, 503, 504, 529 or another 5xx.
     Status(u16),
-    /// An answer that is not what it claims to be: no JSON, no HTTP, the wrong type, a redirect.
+    /// An answer that is not what it claims to be: no JSON, no HTTP, the wrong type, a redirect, a page of what
+    /// stands before the provider.
     Garbage,
+    /// An answer beyond what the gateway reads: larger than its limits, encoded, or whole where a stream was asked
+    /// for. The provider may be in the right.
+    Unreadable,
+    /// A 2xx, complete and without an answer: no choice, no vector.
+    NoAnswer,
     /// The answer ended before it was complete.
     Truncated,
     /// An error in the body of a 200.
     ErrorInside,
-    /// 429, or 503 with a Retry-After.
+    /// 429, a 5xx that names a time, or a refusal that speaks of tokens per minute.
     Throttled {
         /// How long the provider asks us to stay away.
         after: Option<Duration>,
     },
-    /// 401 or 403 to our credential.
+    /// 401 to our credential, or another status that says so.
     CredentialRefused,
-    /// 404 on a path we route: our configuration is wrong, not the client.
+    /// Our account is refused, with this status: 402, 403, or another one that speaks of money, a quota that
+    /// waiting does not renew, or a suspension.
+    AccountRefused(u16),
+    /// 404 on a path we route, or another status that says that the model is unknown or withdrawn: our configuration
+    /// is wrong, not the client.
     NotFound,
-    /// 400, 413, 415, 422 or a content filter: the provider refuses the request itself.
+    /// 400, 413, 415, 422, 451 or a content filter: the provider refuses the request itself.
     Rejected,
     /// The request is longer than the model's context.
     ContextTooLong,
+    /// Ended by the gateway: its deployment was silent, and another one was asked.
+    Silent,
+    /// Ended by the gateway: another attempt of the request was answered first.
+    Overtaken,
 }
 
-/// A provider's refusal of the request itself, passed to the client as it came.
+/// What a provider replied instead of an answer. The client gets it as it came where it is about the request.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rejection {
-    /// The provider's HTTP status, a 4xx.
+pub struct ProviderError {
+    /// The provider's HTTP status, never a 2xx.
     pub status: u16,
     /// The value of `content-type`, where the provider sent one.
     pub content_type: Option<Bytes>,
-    /// The provider's body, at most 1 MiB.
+    /// The provider's body, at most 1 MiB; empty where it was too large, broke off or did not come in time.
     pub body: Bytes,
 }
 
@@ -75,12 +89,16 @@ pub enum HealthSignal {
     Down,
     /// Nothing about the deployment.
     Neutral,
+    /// It has not answered: bad while the deployment is silent, and otherwise slow, which is no fault.
+    Unanswered,
     /// The deployment must rest: for this long, where its provider said so.
     Throttled(Option<Duration>),
     /// The provider does not know the configured model or path.
     NotFound,
     /// Our credential was refused: the credential rests, not the deployment.
     CredentialRefused,
+    /// Our account was refused: as for the credential, counted apart.
+    AccountRefused,
 }
 
 /// What the request does after a failed attempt.
@@ -103,20 +121,56 @@ impl Failure {
     pub fn health_signal(self) -> HealthSignal {
         match self {
             Self::Unreachable | Self::ConnectTimeout => HealthSignal::Down,
-            Self::Reset
-            | Self::FirstTokenTimeout
+            Self::Reset | Self::Status(_) | Self::Garbage | Self::NoAnswer | Self::Truncated | Self::ErrorInside => {
+                HealthSignal::Bad
+            }
+            Self::FirstTokenTimeout
             | Self::WholeTimeout
             | Self::IdleTimeout
-            | Self::Status(_)
-            | Self::Garbage
-            | Self::Truncated
-            | Self::ErrorInside => HealthSignal::Bad,
-            Self::Stale | Self::Deadline => HealthSignal::Neutral,
+            | Self::Deadline
+            | Self::Silent
+            | Self::Overtaken => HealthSignal::Unanswered,
+            // How strictly the gateway reads is no evidence against anybody.
+            Self::Stale | Self::Unreadable => HealthSignal::Neutral,
             Self::Throttled { after } => HealthSignal::Throttled(after),
             Self::CredentialRefused => HealthSignal::CredentialRefused,
+            Self::AccountRefused(_) => HealthSignal::AccountRefused,
             Self::NotFound => HealthSignal::NotFound,
             Self::Rejected | Self::ContextTooLong => HealthSignal::Good,
         }
+    }
+
+    /// What it says about the health of the deployment when it ends an answer after its commit point.
+    pub fn signal_after_commit(self) -> HealthSignal {
+        match self {
+            // A stream that has begun owes its frames, however busy the deployment is.
+            Self::IdleTimeout => HealthSignal::Bad,
+            other => other.health_signal(),
+        }
+    }
+
+    /// Whether two failures of one request, at two deployments, point at the request itself. What a request cannot
+    /// cause, and what says nothing of an answer, is never alike.
+    pub fn is_alike(self, other: Self) -> bool {
+        let may_be_the_requests = match self {
+            Self::Status(_) | Self::Garbage | Self::Truncated | Self::ErrorInside | Self::NoAnswer => true,
+            Self::CredentialRefused | Self::AccountRefused(_) | Self::NotFound => true,
+            Self::Unreachable
+            | Self::ConnectTimeout
+            | Self::Reset
+            | Self::Stale
+            | Self::FirstTokenTimeout
+            | Self::WholeTimeout
+            | Self::IdleTimeout
+            | Self::Deadline
+            | Self::Unreadable
+            | Self::Throttled { .. }
+            | Self::Rejected
+            | Self::ContextTooLong
+            | Self::Silent
+            | Self::Overtaken => false,
+        };
+        may_be_the_requests && self.reason() == other.reason()
     }
 
     /// Whether the provider may charge for an attempt that ended like this: it accepted the request and did not
@@ -129,18 +183,67 @@ impl Failure {
             | Self::IdleTimeout
             | Self::Deadline
             | Self::Garbage
+            | Self::Unreadable
+            | Self::NoAnswer
             | Self::Truncated
-            | Self::ErrorInside => true,
+            | Self::ErrorInside
+            | Self::Silent
+            | Self::Overtaken => true,
             Self::Unreachable
             | Self::ConnectTimeout
             | Self::Stale
             | Self::Status(_)
             | Self::Throttled { .. }
             | Self::CredentialRefused
+            | Self::AccountRefused(_)
             | Self::NotFound
             | Self::Rejected
             | Self::ContextTooLong => false,
         }
+    }
+
+    /// Whether a second one of the same request at the same deployment adds nothing: all but what was presented,
+    /// which was another credential.
+    pub fn counts_once(self) -> bool {
+        !self.is_of_credential()
+    }
+
+    /// Whether the provider replied: its deployment is not silent.
+    pub fn is_reply(self) -> bool {
+        match self {
+            Self::Status(_)
+            | Self::Garbage
+            | Self::Unreadable
+            | Self::NoAnswer
+            | Self::ErrorInside
+            | Self::Throttled { .. }
+            | Self::CredentialRefused
+            | Self::AccountRefused(_)
+            | Self::NotFound
+            | Self::Rejected
+            | Self::ContextTooLong => true,
+            Self::Unreachable
+            | Self::ConnectTimeout
+            | Self::Reset
+            | Self::Stale
+            | Self::FirstTokenTimeout
+            | Self::WholeTimeout
+            | Self::IdleTimeout
+            | Self::Deadline
+            | Self::Truncated
+            | Self::Silent
+            | Self::Overtaken => false,
+        }
+    }
+
+    /// Whether it is about what we presented: another credential may be let in.
+    pub fn is_of_credential(self) -> bool {
+        matches!(self, Self::Throttled { .. } | Self::CredentialRefused | Self::AccountRefused(_))
+    }
+
+    /// Whether it may just as well be about the request: a model, a right or a payment that it alone needs.
+    pub fn speaks_of_the_request(self) -> bool {
+        matches!(self, Self::AccountRefused(402 | 403) | Self::NotFound)
     }
 
     /// What the request does next.
@@ -154,21 +257,30 @@ impl Failure {
         }
     }
 
-    /// Whether the next attempt at this deployment counts the last one as good; `None`: this end changes nothing.
-    /// A stale connection is no fault, but is recorded as one until an attempt ends well: the next reset then
+    /// Whether the next attempt at this deployment counts the last one as good; `None`: this end changes nothing, as
+    /// long as a deployment that has not answered is not silent. A stale connection is no fault, but is recorded as one until an attempt ends well: the next reset then
     /// counts as a real one, or a dead deployment would stay unnoticed.
     pub fn remembered(self) -> Option<bool> {
         match self {
             Self::Stale => Some(false),
-            other if other.health_signal() == HealthSignal::Neutral => None,
-            other => Some(other.health_signal() == HealthSignal::Good),
+            other => match other.health_signal() {
+                HealthSignal::Neutral | HealthSignal::Unanswered => None,
+                signal => Some(signal == HealthSignal::Good),
+            },
         }
     }
 
     /// Whether the same deployment could answer another attempt: not while our configuration is wrong or the
     /// provider asked us to stay away.
     pub fn may_pass(self) -> bool {
-        matches!(self.health_signal(), HealthSignal::Bad | HealthSignal::Down | HealthSignal::Neutral)
+        match self.health_signal() {
+            HealthSignal::Bad | HealthSignal::Down | HealthSignal::Neutral | HealthSignal::Unanswered => true,
+            HealthSignal::Good
+            | HealthSignal::Throttled(_)
+            | HealthSignal::NotFound
+            | HealthSignal::CredentialRefused
+            | HealthSignal::AccountRefused => false,
+        }
     }
 
     /// The closed label of this failure.
@@ -183,13 +295,18 @@ impl Failure {
             Self::Deadline => Reason::Deadline,
             Self::Status(_) => Reason::UpstreamStatus,
             Self::Garbage => Reason::Garbage,
+            Self::Unreadable => Reason::Unreadable,
+            Self::NoAnswer => Reason::NoAnswer,
             Self::Truncated => Reason::Truncated,
             Self::ErrorInside => Reason::ErrorInside,
             Self::Throttled { .. } => Reason::Throttled,
             Self::CredentialRefused => Reason::CredentialRefused,
+            Self::AccountRefused(_) => Reason::AccountRefused,
             Self::NotFound => Reason::UpstreamNotFound,
             Self::Rejected => Reason::Rejected,
             Self::ContextTooLong => Reason::ContextTooLong,
+            Self::Silent => Reason::Silent,
+            Self::Overtaken => Reason::Overtaken,
         }
     }
 }
@@ -208,17 +325,63 @@ mod tests {
         use Failure::*;
         check(&[Unreachable, ConnectTimeout], HealthSignal::Down, FailureAction::Other);
         check(&[Stale], HealthSignal::Neutral, FailureAction::Same);
-        check(&[Reset, FirstTokenTimeout, IdleTimeout, WholeTimeout], HealthSignal::Bad, FailureAction::Other);
-        check(&[Deadline], HealthSignal::Neutral, FailureAction::Stop);
+        let unanswered = [FirstTokenTimeout, IdleTimeout, WholeTimeout, Silent, Overtaken];
+        check(&unanswered, HealthSignal::Unanswered, FailureAction::Other);
+        check(&[Deadline], HealthSignal::Unanswered, FailureAction::Stop);
         check(&[408, 500, 502, 503, 504, 529].map(Status), HealthSignal::Bad, FailureAction::Other);
-        check(&[Garbage, Truncated, ErrorInside], HealthSignal::Bad, FailureAction::Other);
+        check(&[Reset, Garbage, NoAnswer, Truncated, ErrorInside], HealthSignal::Bad, FailureAction::Other);
+        check(&[Unreadable], HealthSignal::Neutral, FailureAction::Other);
         check(&[Throttled { after: None }], HealthSignal::Throttled(None), FailureAction::Other);
         let after = Some(Duration::from_secs(7));
         check(&[Throttled { after }], HealthSignal::Throttled(after), FailureAction::Other);
         check(&[CredentialRefused], HealthSignal::CredentialRefused, FailureAction::Other);
+        check(&[402, 403, 429].map(AccountRefused), HealthSignal::AccountRefused, FailureAction::Other);
         check(&[NotFound], HealthSignal::NotFound, FailureAction::Other);
         check(&[Rejected], HealthSignal::Good, FailureAction::Reject);
         check(&[ContextTooLong], HealthSignal::Good, FailureAction::LargerContext);
+    }
+
+    #[test]
+    fn after_the_commit_point_a_silence_is_a_fault() {
+        let check = |failures: &[Failure], signal| {
+            for failure in failures {
+                assert_eq!(failure.signal_after_commit(), signal, "{failure:?}");
+            }
+        };
+        use Failure::*;
+        check(&[IdleTimeout, Reset, Truncated, Garbage, ErrorInside, Status(500)], HealthSignal::Bad);
+        check(&[Deadline], HealthSignal::Unanswered);
+        check(&[Unreadable], HealthSignal::Neutral);
+    }
+
+    #[test]
+    fn only_what_a_request_can_cause_is_alike() {
+        use Failure::*;
+        let causes =
+            [Status(500), Garbage, Truncated, ErrorInside, NoAnswer, CredentialRefused, AccountRefused(402), NotFound];
+        for (at, one) in causes.into_iter().enumerate() {
+            for (other_at, other) in causes.into_iter().enumerate() {
+                assert_eq!(one.is_alike(other), at == other_at, "{one:?} {other:?}");
+            }
+        }
+        assert!(Status(500).is_alike(Status(503)) && AccountRefused(402).is_alike(AccountRefused(403)));
+        let never = [
+            Unreachable,
+            ConnectTimeout,
+            Reset,
+            Stale,
+            FirstTokenTimeout,
+            WholeTimeout,
+            IdleTimeout,
+            Deadline,
+            Unreadable,
+            Throttled { after: None },
+            Silent,
+            Overtaken,
+        ];
+        for failure in never {
+            assert!(!failure.is_alike(failure), "{failure:?}");
+        }
     }
 
     #[test]
@@ -228,7 +391,10 @@ mod tests {
         check(Failure::Status(503), true);
         check(Failure::Stale, true);
         check(Failure::Throttled { after: None }, false);
+        check(Failure::WholeTimeout, true);
+        check(Failure::Unreadable, true);
         check(Failure::CredentialRefused, false);
+        check(Failure::AccountRefused(402), false);
         check(Failure::NotFound, false);
         check(Failure::Rejected, false);
         check(Failure::ContextTooLong, false);

@@ -88,6 +88,36 @@ impl KeyIds {
     }
 }
 
+/// A team, or a key without one: whose attempts are evidence of a deployment's health. The number that [`TeamIds`]
+/// gave it; it has no meaning in another process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct TeamId(pub u32);
+
+/// The number of every team that this process has seen, in the order of first use, from 1. None is dropped.
+#[derive(Default, Debug)]
+pub struct TeamIds {
+    by_team: HashMap<Arc<str>, TeamId>,
+    by_key: HashMap<KeyId, TeamId>,
+}
+
+impl TeamIds {
+    /// The number of `team`, or of the key itself where it has none.
+    ///
+    /// # Panics
+    /// After 2³² − 1 different teams, more than memory holds.
+    pub fn id_of(&mut self, team: Option<&Arc<str>>, key: KeyId) -> TeamId {
+        let next = u32::try_from(self.by_team.len() + self.by_key.len() + 1);
+        let next = TeamId(next.expect("memory ends before the numbers do"));
+        match team {
+            Some(team) => match self.by_team.get(team) {
+                Some(known) => *known,
+                None => *self.by_team.entry(team.clone()).or_insert(next),
+            },
+            None => *self.by_key.entry(key).or_insert(next),
+        }
+    }
+}
+
 /// The identifier of a request: 128 bits, ordered by time (UUID version 7), written `req_` and 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u128);
@@ -158,6 +188,15 @@ mod tests {
         assert_eq!(first, [KeyId(1), KeyId(2), KeyId(3), KeyId(4)]);
         let again: Vec<KeyId> = names.iter().rev().map(|name| ids.id_of(name)).collect();
         assert_eq!(again, [KeyId(4), KeyId(3), KeyId(2), KeyId(1)]);
+    }
+
+    #[test]
+    fn keys_of_one_team_share_its_number_and_a_key_without_one_has_its_own() {
+        let mut ids = TeamIds::default();
+        let (red, blue) = (Arc::from("red"), Arc::from("blue"));
+        let mut of = |team: Option<&Arc<str>>, key| ids.id_of(team, KeyId(key));
+        assert_eq!([of(Some(&red), 1), of(Some(&red), 2), of(Some(&blue), 3)], [TeamId(1), TeamId(1), TeamId(2)]);
+        assert_eq!([of(None, 1), of(None, 4), of(None, 1)], [TeamId(3), TeamId(4), TeamId(3)]);
     }
 
     #[test]

@@ -30,4 +30,5 @@ pub mod report;
 pub mod retry;
 pub mod routing;
 pub mod secret;
+pub mod status;
 pub mod usage;

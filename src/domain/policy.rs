@@ -12,6 +12,7 @@ use crate::domain::limit::Limits;
 use crate::domain::register::KeyOverrides;
 use crate::domain::routing::table::{RESERVED_PREFIX, RoutingTable, Target};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a key may do.
 #[derive(Clone, Debug)]
@@ -32,6 +33,28 @@ pub struct Policy {
     pub clamp: bool,
     /// The budgets and credit of its keys.
     pub money: PolicyMoney,
+    /// When a second attempt is made beside one whose first token is late; `None`: only when its deployment is silent.
+    pub hedge: Option<HedgeRule>,
+}
+
+/// When a hedge is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HedgeRule {
+    /// After how long without a first token.
+    pub after: HedgeDelay,
+    /// Never sooner than this.
+    pub at_least: Duration,
+    /// At most this many hedges, in hundredths of a percent of the policy's requests.
+    pub extra_bp: u32,
+}
+
+/// After how long without a first token a hedge is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HedgeDelay {
+    /// A percentile of the deployment's usual first-token times, in percent.
+    Percentile(u8),
+    /// A fixed time.
+    Fixed(Duration),
 }
 
 /// The budgets and credit that a policy gives its keys.
@@ -59,6 +82,7 @@ impl Policy {
             limits: Limits::default(),
             clamp: false,
             money: PolicyMoney::default(),
+            hedge: None,
         }
     }
 

@@ -84,10 +84,14 @@ reasons! {
     IdleTimeout => "idle_timeout",
     /// The request's total time, or the client's deadline, passed.
     Deadline => "deadline",
-    /// A 5xx or 408 of the provider.
+    /// A 5xx of the provider, or another status that speaks of trouble there.
     UpstreamStatus => "upstream_status",
     /// An answer that is not what it claims to be.
     Garbage => "garbage",
+    /// An answer beyond what the gateway reads.
+    Unreadable => "unreadable",
+    /// A complete answer without a choice or a vector.
+    NoAnswer => "no_answer",
     /// An answer that ended too soon.
     Truncated => "truncated",
     /// An error in the body of a 200.
@@ -96,12 +100,18 @@ reasons! {
     Throttled => "throttled",
     /// Our credential was refused.
     CredentialRefused => "credential_refused",
+    /// Our account was refused.
+    AccountRefused => "account_refused",
     /// The provider knows no such model or path.
     UpstreamNotFound => "upstream_not_found",
     /// The provider refused the request itself.
     Rejected => "rejected",
     /// Longer than the model's context.
     ContextTooLong => "context_too_long",
+    /// The deployment was silent, and another one was asked.
+    Silent => "silent",
+    /// Another attempt of the request was answered first.
+    Overtaken => "overtaken",
 }
 
 #[cfg(test)]

@@ -251,7 +251,8 @@ impl Streaming {
 mod tests {
     use super::*;
     use crate::http::conn::lifecycle::Lifecycle;
-    use crate::http::conn::server::{HttpServer, ListenerKind, bind, serve};
+    use crate::http::conn::listener::bind;
+    use crate::http::conn::server::{HttpServer, ListenerKind, serve};
     use crate::http::conn::tls::ServerTls;
     use crate::http::conn::tls::testing::TlsTestPair;
     use crate::http::request_handler::RequestHandler;

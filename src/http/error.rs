@@ -1,15 +1,16 @@
 //! The error table: what a client reads for every way a request can end without an answer.
 //!
 //! One row for each: status, type, code, message, and whether trying again helps. A row belongs to no dialect;
-//! `protocol` writes it in the client's. A message never holds a deployment's name, a secret or a provider's
-//! words; the one exception, a provider's refusal of the request itself, passes as it came and is no row. Besides
+//! `protocol` writes it in the client's. A message never holds a deployment's name or a secret, and a provider's words
+//! in two cases alone: its refusal of the request itself passes as it came and is no row, and where a request failed
+//! alike at two deployments its message is repeated, masked. Besides
 //! `admin/error.rs`, no other file of this module builds an error.
 //!
 //! Start reading at [`ApiError::of`].
 
 use crate::domain::budget::{CREDIT, OverBudget, Scope};
 use crate::domain::call::BodyProblem;
-use crate::domain::failure::{Failure, Rejection};
+use crate::domain::failure::{Failure, ProviderError};
 use crate::domain::limit::{LimitKind, OverLimit};
 use crate::domain::money::NanoUsd;
 use crate::domain::refusal::Refusal;
@@ -24,7 +25,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// `false` keeps the official clients from trying again, whatever the status.
+/// `false` keeps the official clients from trying again, whatever the status; `true` makes them.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// [`RETRY_AFTER`] in milliseconds, which the official clients prefer.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -73,11 +74,13 @@ pub enum Retry {
 
 impl ApiError {
     /// The row of `error`; `Err` holds a provider's refusal, which passes as it came.
-    pub fn of(error: &ServeError) -> Result<Self, &Rejection> {
+    pub fn of(error: &ServeError) -> Result<Self, &ProviderError> {
         match error {
             ServeError::Refused(refusal) => Ok(Self::refused(refusal)),
             ServeError::Rejected(rejection) => Err(rejection),
-            ServeError::Failed(failure) => Ok(Self::failed(*failure)),
+            ServeError::Failed { failure, said, to_blame: true } => Ok(Self::failed_alike(*failure, said.as_deref())),
+            ServeError::Failed { failure, .. } => Ok(Self::failed(*failure)),
+            ServeError::Throttled { retry_after } => Ok(Self::throttled(*retry_after)),
             ServeError::Internal => Ok(Self::internal()),
         }
     }
@@ -227,10 +230,11 @@ impl ApiError {
         }
     }
 
-    /// The rows of attempts that all failed. They are spent: the client's own retries would only multiply them.
+    /// The rows of attempts that all failed. What may pass is worth another try: the official clients would make one if
+    /// they asked the provider itself.
     pub fn failed(failure: Failure) -> Self {
         let error = match failure {
-            Failure::FirstTokenTimeout | Failure::WholeTimeout | Failure::Deadline => Self::server(
+            Failure::FirstTokenTimeout | Failure::WholeTimeout | Failure::Deadline | Failure::Silent => Self::server(
                 StatusCode::GATEWAY_TIMEOUT,
                 "upstream_timeout",
                 "No provider of this model answered in time. Ask for less, or allow more time.",
@@ -251,18 +255,41 @@ impl ApiError {
             | Failure::IdleTimeout
             | Failure::Status(_)
             | Failure::Garbage
+            | Failure::Unreadable
+            | Failure::NoAnswer
             | Failure::ErrorInside
             | Failure::Throttled { .. }
             | Failure::CredentialRefused
+            | Failure::AccountRefused(_)
             | Failure::NotFound
-            | Failure::Rejected => Self::server(
+            | Failure::Rejected
+            | Failure::Overtaken => Self::server(
                 StatusCode::BAD_GATEWAY,
                 "upstream_error",
                 "Every provider tried failed to answer this request. Try again later or use another model.",
             ),
         };
         let log = format!("every attempt failed; the first model's: {}", failure.reason().label());
-        Self { log: log.into(), ..error }.retry(Retry::Pointless)
+        Self { log: log.into(), ..error }.retry(if may_pass(failure) { Retry::Helps } else { Retry::Pointless })
+    }
+
+    /// The row of a request that failed alike at two deployments; `said` is the provider's masked message.
+    fn failed_alike(failure: Failure, said: Option<&str>) -> Self {
+        let alike = "Every provider tried failed this request in the same way.";
+        let message = said.map_or_else(|| alike.into(), |said| format!("{alike} The provider said: \"{said}\"").into());
+        let log = format!("the request failed alike at two deployments: {}", failure.reason().label());
+        // Whether it helps to try again is the client's to judge, as with the same answer from a provider.
+        Self { log: log.into(), message, ..Self::server(StatusCode::BAD_GATEWAY, "upstream_error", alike) }
+            .retry(Self::failed(failure).retry)
+    }
+
+    fn throttled(retry_after: Duration) -> Self {
+        Self::server(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no_deployment_available",
+            "Every provider of this model is limiting its requests at the moment. Try again when 'retry-after' has passed.",
+        )
+        .retry(Retry::After(retry_after))
     }
 
     /// The row of a bug of ours.
@@ -312,7 +339,7 @@ impl ApiError {
         if let Some(Ok(allow)) = self.allow.as_deref().map(HeaderValue::try_from) {
             headers.insert(ALLOW, allow);
         }
-        self.retry.write(headers);
+        self.retry.write(self.status, headers);
         response
     }
 
@@ -343,14 +370,18 @@ impl ApiError {
 }
 
 impl Retry {
-    /// Writes the headers by which the official clients decide.
-    pub fn write(self, headers: &mut HeaderMap) {
+    /// Writes the headers by which the official clients decide, for an answer with `status`.
+    pub fn write(self, status: StatusCode, headers: &mut HeaderMap) {
         match self {
             Self::Helps => {}
             Self::After(wait) => {
                 let ms = wait.as_nanos().div_ceil(1_000_000).max(1) as u64;
                 headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
                 headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
+                // Clients differ in whether a 503 is worth another try.
+                if status == StatusCode::SERVICE_UNAVAILABLE {
+                    headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
+                }
             }
             Self::Pointless => {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -359,15 +390,44 @@ impl Retry {
     }
 }
 
-/// A provider's refusal of the request itself: status, type and body as they came.
-pub fn passed_on(rejection: &Rejection) -> Response {
+/// Whether another try, of the client's own, may be answered: not while our configuration, the request or what the
+/// gateway reads must change first.
+fn may_pass(failure: Failure) -> bool {
+    match failure {
+        Failure::Unreachable
+        | Failure::ConnectTimeout
+        | Failure::Reset
+        | Failure::Stale
+        | Failure::FirstTokenTimeout
+        | Failure::WholeTimeout
+        | Failure::IdleTimeout
+        | Failure::Deadline
+        | Failure::Status(_)
+        | Failure::Garbage
+        | Failure::NoAnswer
+        | Failure::Truncated
+        | Failure::ErrorInside
+        | Failure::Throttled { .. }
+        | Failure::Silent
+        | Failure::Overtaken => true,
+        Failure::Unreadable
+        | Failure::CredentialRefused
+        | Failure::AccountRefused(_)
+        | Failure::NotFound
+        | Failure::Rejected
+        | Failure::ContextTooLong => false,
+    }
+}
+
+/// A provider's reply, given to the client: status, type and body as they came.
+pub fn passed_on(rejection: &ProviderError) -> Response {
     let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = (status, Body::from(rejection.body.clone())).into_response();
     response.headers_mut().remove(CONTENT_TYPE);
     if let Some(Ok(content_type)) = rejection.content_type.clone().map(HeaderValue::from_maybe_shared) {
         response.headers_mut().insert(CONTENT_TYPE, content_type);
     }
-    Retry::Pointless.write(response.headers_mut());
+    Retry::Pointless.write(status, response.headers_mut());
     response
 }
 
@@ -483,13 +543,18 @@ pub(super) mod tests {
             Failure::Deadline,
             Failure::Status(503),
             Failure::Garbage,
+            Failure::Unreadable,
+            Failure::NoAnswer,
             Failure::Truncated,
             Failure::ErrorInside,
             Failure::Throttled { after: Some(Duration::from_secs(9)) },
             Failure::CredentialRefused,
+            Failure::AccountRefused(402),
             Failure::NotFound,
             Failure::Rejected,
             Failure::ContextTooLong,
+            Failure::Silent,
+            Failure::Overtaken,
         ];
         for failure in failures {
             let name = format!("failed_{}", slug(failure));
@@ -498,8 +563,23 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
+    async fn rows_of_what_was_learned_from_several_attempts() {
+        let row = |error: ServeError| ApiError::of(&error).expect("a row").response();
+        let alike = |said: Option<&str>| {
+            let failure = Failure::Status(500);
+            ServeError::Failed { failure, said: said.map(Into::into), to_blame: true }
+        };
+        check("failed_alike", row(alike(Some("No \"schema\" is that deep.")))).await;
+        check("failed_alike_without_words", row(alike(None))).await;
+        check("throttled", row(ServeError::Throttled { retry_after: Duration::from_millis(2500) })).await;
+        let said = ServeError::Failed { failure: Failure::Status(500), said: Some("x".into()), to_blame: false };
+        assert_eq!(shown(row(said)).await, shown(ApiError::failed(Failure::Status(500)).response()).await);
+    }
+
+    #[tokio::test]
     async fn rows_of_a_providers_refusal_and_of_our_bugs() {
-        let rejection = Rejection { status: 422, content_type: Some("text/plain".into()), body: "as it came".into() };
+        let rejection =
+            ProviderError { status: 422, content_type: Some("text/plain".into()), body: "as it came".into() };
         check("rejected", passed_on(&rejection)).await;
         assert!(ApiError::of(&ServeError::Rejected(rejection)).is_err());
         check("internal", ApiError::of(&ServeError::Internal).expect("a row").response()).await;

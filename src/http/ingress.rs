@@ -22,6 +22,11 @@ use std::time::Duration;
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 static NO_FALLBACK: HeaderName = HeaderName::from_static("x-tierway-no-fallback");
 static DEADLINE: HeaderName = HeaderName::from_static("x-tierway-deadline-ms");
+/// How long the official clients wait, in seconds: Python's and Node's.
+static CLIENT_TIMEOUTS: [HeaderName; 2] =
+    [HeaderName::from_static("x-stainless-read-timeout"), HeaderName::from_static("x-stainless-timeout")];
+/// A client that waits longer does not limit anything.
+const LONGEST_CLIENT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Headers that are passed on to the provider, besides names that begin with [`CLIENT_METADATA`].
 const FORWARDED: [&str; 6] = ["accept", "content-type", "traceparent", "tracestate", "idempotency-key", "openai-beta"];
 /// Headers by which the official clients describe themselves.
@@ -81,7 +86,18 @@ pub fn options(headers: &HeaderMap) -> Result<RequestOptions, Refusal> {
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse().ok().filter(|ms| digits && *ms > 0).map(Duration::from_millis)
     })?;
-    Ok(RequestOptions { no_fallback: no_fallback.unwrap_or_default(), deadline })
+    let client_timeout = CLIENT_TIMEOUTS.iter().filter_map(|name| client_timeout(headers, name)).min();
+    Ok(RequestOptions { no_fallback: no_fallback.unwrap_or_default(), deadline, client_timeout })
+}
+
+/// What a client's library says of its own timeout. Nobody wrote that by hand: what cannot be one is ignored.
+fn client_timeout(headers: &HeaderMap, name: &HeaderName) -> Option<Duration> {
+    let mut values = headers.get_all(name).iter();
+    let (value, more) = (values.next()?.to_str().ok()?.trim(), values.next());
+    let plain = value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = value.parse().ok().filter(|_| plain && more.is_none())?;
+    let timeout = Duration::try_from_secs_f64(seconds).ok()?;
+    (!timeout.is_zero() && timeout <= LONGEST_CLIENT_TIMEOUT).then_some(timeout)
 }
 
 /// One header of ours, which may be given once.
@@ -167,6 +183,30 @@ mod tests {
         }
         check(&[(DEADLINE.as_str(), "5"), (DEADLINE.as_str(), "6")], Err(DEADLINE.as_str()));
         check(&[(NO_FALLBACK.as_str(), "true"), (NO_FALLBACK.as_str(), "true")], Err(NO_FALLBACK.as_str()));
+    }
+
+    #[test]
+    fn a_clients_own_timeout_is_a_hint() {
+        let check = |list: &[(&'static str, &'static str)], millis: Option<u64>| {
+            let read = options(&headers(list)).expect("a hint is never refused");
+            assert_eq!(read.client_timeout, millis.map(Duration::from_millis), "{list:?}");
+        };
+        let [python, node] = CLIENT_TIMEOUTS.each_ref().map(|name| name.as_str());
+        check(&[], None);
+        check(&[(python, "600")], Some(600_000));
+        check(&[(python, "600.0")], Some(600_000));
+        check(&[(node, " 0.25 ")], Some(250));
+        check(&[(python, "60"), (node, "20")], Some(20_000));
+        check(&[(python, "20"), (node, "60")], Some(20_000));
+        check(&[(python, "86400")], Some(86_400_000));
+        for bad in
+            ["", ".", "0", "0.0", "-1", "+1", "1e3", "inf", "NaN", "None", "10s", "1.2.3", "86401", "9999999999999999"]
+        {
+            check(&[(python, bad)], None);
+            check(&[(python, bad), (node, "5")], Some(5_000));
+        }
+        check(&[(python, "5"), (python, "5")], None);
+        check(&[(python, "5"), (python, "5"), (node, "7")], Some(7_000));
     }
 
     #[test]

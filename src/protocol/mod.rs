@@ -68,10 +68,10 @@ impl Grammar {
         }
     }
 
-    /// Whether a provider's refusal says that the request is longer than the model's context.
-    pub fn says_context_too_long(self, error_body: &[u8]) -> bool {
+    /// What the body of a provider's error speaks of, and what it says to people.
+    pub fn read_error(self, body: &[u8]) -> ErrorReading {
         match self {
-            Self::Chat(_) => chat::error::says_context_too_long(error_body),
+            Self::Chat(_) => chat::error::read_error(body),
         }
     }
 }
@@ -111,6 +111,39 @@ pub struct UsageReport {
     pub has_output: bool,
     /// It says what cannot be a count: less than nothing, parts of tokens, more than any answer has, words.
     pub is_impossible: bool,
+}
+
+/// What a provider's error speaks of. Statuses are used for many things; the body often says which is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ErrorTopic {
+    /// The request is longer than the model's context.
+    ContextTooLong,
+    /// What the request says is not allowed: a content filter, moderation.
+    Content,
+    /// Our credential is refused.
+    Credential,
+    /// Our account is refused: money, a quota that waiting does not renew, a suspension, a region.
+    Account,
+    /// The model is unknown there, or withdrawn.
+    Model,
+    /// Too much in too little time: tokens or requests per minute.
+    Rate,
+    /// It is a page for browsers, of something that stands before the provider.
+    Page,
+    /// Nothing of these, or it could not be read.
+    Unknown,
+}
+
+/// The body of a provider's error, as far as it was understood.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ErrorReading {
+    /// What it speaks of.
+    pub topic: ErrorTopic,
+    /// The provider's own message, one line of at most 300 characters, with `***` in place of whatever looks like a
+    /// credential. It may repeat what the client sent.
+    pub sentence: Option<Box<str>>,
+    /// The span of time after which it asks to try again, as it writes it: `12.5s`, `9m38.016s`, `20 seconds`.
+    pub wait: Option<Box<str>>,
 }
 
 /// One event of a stream, whatever its framing.

@@ -8,17 +8,18 @@
 //! Start reading in [`ActiveConfig::new`].
 
 use super::RelayContext;
-use super::health::{DeploymentSet, HealthRegistry};
+use super::health::{DeploymentSet, HealthRegistry, ProviderLabels, StatusClock};
 use crate::config::{
-    self, FinishReason, KeyHash, MalformedFrame, ProviderSettings, ProviderTransport, Snapshot, TransportSettings,
+    self, FinishReason, KeyHash, MalformedFrame, ProviderCredential, ProviderSettings, ProviderTransport, Snapshot,
+    TransportSettings,
 };
 use crate::domain::budget::{Account, Scope};
-use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId};
+use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId, TeamId};
 use crate::domain::policy::{KeyRecord, ResolvedName};
 use crate::domain::pricing::Price;
 use crate::domain::register::StoredKey;
 use crate::domain::routing::table::Target;
-use crate::domain::secret::Secret;
+use crate::domain::status::DeploymentStatus;
 use crate::store::budget_pool::BudgetAccount;
 use crate::store::keyring::KeyringVersions;
 use crate::upstream::{self, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
@@ -35,6 +36,8 @@ pub struct ActiveConfig {
     pub(super) upstreams: Arc<Upstreams>,
     /// By [`DeploymentId`].
     pub(super) upstream_models: Vec<UpstreamModel>,
+    /// By [`ProviderId`](crate::domain::id::ProviderId).
+    provider_labels: Vec<Arc<ProviderLabels>>,
     /// The keys of the configuration file, by the hash of their secrets.
     file_keys: HashMap<KeyHash, ResolvedKey>,
     /// Stored keys that were used, by name: one entry for each key, however often its secrets change.
@@ -47,6 +50,7 @@ pub struct ActiveConfig {
 #[derive(Clone)]
 pub(super) struct ResolvedKey {
     pub(super) id: KeyId,
+    pub(super) team: TeamId,
     pub(super) record: Arc<KeyRecord>,
     /// The accounts of its budgets, in the order of the record; credit is looked up for each request.
     pub(super) budgets: Arc<[Arc<BudgetAccount>]>,
@@ -83,7 +87,7 @@ impl ActiveConfig {
         let setups = setups.collect::<Result<Vec<_>, _>>()?;
         let upstreams = Upstreams::build(setups, previous.map(|(active, _)| &*active.upstreams), context.clock)?;
         let hashes = |provider: &ProviderSettings| {
-            credentials(provider).iter().map(|secret| KeyHash::of(secret.expose()).0).collect()
+            credentials(provider).iter().map(|credential| KeyHash::of(credential.secret.expose()).0).collect()
         };
         let providers: Vec<_> =
             snapshot.providers.iter().map(|provider| (provider.name.clone(), hashes(provider))).collect();
@@ -99,8 +103,21 @@ impl ActiveConfig {
             deployments: health.deployment_set(&snapshot.table, &providers, previous.map(|(_, now)| now)),
             upstreams: Arc::new(upstreams),
             upstream_models: names.collect(),
+            provider_labels: snapshot.providers.iter().map(|provider| Arc::new(labels(provider))).collect(),
             snapshot,
         })
+    }
+
+    /// How the provider of `deployment` is named to operators.
+    pub(super) fn labels(&self, deployment: DeploymentId) -> &Arc<ProviderLabels> {
+        &self.provider_labels[self.snapshot.table.deployment(deployment).provider.index()]
+    }
+
+    /// The status of every deployment, in the order of the file.
+    pub(super) fn deployment_statuses(&self, clock: StatusClock) -> Vec<DeploymentStatus> {
+        let table = &self.snapshot.table;
+        let status = |id| self.deployments.status(table, id, self.labels(id), clock);
+        table.deployment_ids().map(status).collect()
     }
 
     /// The limits of request bodies.
@@ -129,7 +146,8 @@ impl ActiveConfig {
         let record = Arc::new(self.snapshot.record_of(&stored, team.as_deref())?);
         let account = |budget| context.budget_pool.budget_account(budget, now_unix_ms);
         let budgets = record.budgets.iter().map(account).collect();
-        let key = ResolvedKey { id: context.key_ids.lock().id_of(&record.name), record, budgets };
+        let (id, team) = ids_of(&record, context);
+        let key = ResolvedKey { id, team, record, budgets };
         let entry = ResolvedStoredKey { stored, key: key.clone() };
         self.stored_keys.write().insert(key.record.name.clone(), entry);
         Some(key)
@@ -189,6 +207,12 @@ impl ActiveConfig {
     }
 }
 
+/// The numbers of a key and of its team, which is the key itself where it has none.
+fn ids_of(record: &KeyRecord, context: &RelayContext) -> (KeyId, TeamId) {
+    let id = context.key_ids.lock().id_of(&record.name);
+    (id, context.team_ids.lock().id_of(record.team.as_ref(), id))
+}
+
 /// The file's keys, each with its accounts, by the hash of its secret.
 fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, ResolvedKey> {
     let now_unix_ms = context.clock.unix_ms();
@@ -207,7 +231,8 @@ fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, Re
             .peekable();
         let budgets = if accounts.peek().is_none() { no_budgets.clone() } else { accounts.collect() };
         // Locked for each by itself: requests with stored keys need the lock meanwhile.
-        ResolvedKey { id: context.key_ids.lock().id_of(&record.name), record: record.clone(), budgets }
+        let (id, team) = ids_of(record, context);
+        ResolvedKey { id, team, record: record.clone(), budgets }
     };
     snapshot.keys.iter().map(|(hash, record)| (*hash, resolve(record))).collect()
 }
@@ -250,7 +275,7 @@ fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<P
         ProviderTransport::Network(network) if network.protocol == config::ProtocolName::OpenAi => {
             ProviderProtocol::OpenAi(OpenAiSetup {
                 base_url: network.base_url.clone(),
-                credentials: network.credentials.clone(),
+                credentials: network.credentials.iter().map(|credential| credential.secret.clone()).collect(),
                 http2: network.http2,
                 finish_reason_optional: provider.finish_reason == FinishReason::Optional,
                 skip_malformed_frames: transport.malformed_frame == MalformedFrame::Pass,
@@ -262,9 +287,41 @@ fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<P
 }
 
 /// The credentials for a provider; a simulated one needs none.
-fn credentials(provider: &ProviderSettings) -> &[Secret] {
+fn credentials(provider: &ProviderSettings) -> &[ProviderCredential] {
     match &provider.kind {
         ProviderTransport::Network(network) => &network.credentials,
         ProviderTransport::Sim(_) => &[],
+    }
+}
+
+fn labels(provider: &ProviderSettings) -> ProviderLabels {
+    let url = match &provider.kind {
+        ProviderTransport::Network(network) => without_user_and_query(&network.base_url),
+        ProviderTransport::Sim(_) => "sim".to_owned(),
+    };
+    let credentials = credentials(provider).iter().map(|credential| credential.name.clone()).collect();
+    ProviderLabels { name: provider.name.clone(), url: url.into(), credentials }
+}
+
+/// `url` without the parts that may be secret.
+fn without_user_and_query(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_secrets() {
+        let check = |url: &str, expected: &str| assert_eq!(without_user_and_query(url), expected);
+        check("https://api.example/v1", "https://api.example/v1");
+        check("https://user:pass@api.example:8443/v1?key=s3cret#part", "https://api.example:8443/v1");
+        check("http://127.0.0.1:9?x=/y@z", "http://127.0.0.1:9");
+        check("https://api.example/a@b", "https://api.example/a@b");
     }
 }

@@ -9,7 +9,7 @@ use super::dispatch::CommittedAnswer;
 use super::error::StreamFailure;
 use super::estimator::TokenEstimator;
 use super::guard::{CLIENT_GONE, RequestGuard};
-use super::health::Permit;
+use super::health::{AttemptLabels, FailureReport, Permit};
 use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::reason::Reason;
@@ -18,6 +18,7 @@ use crate::upstream::AnswerBody;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// The body of an answer. Dropping it before its end means that the client disconnected.
 pub struct ReplyBody {
@@ -32,6 +33,9 @@ struct ReplyInFlight {
     status: u16,
     estimator: Arc<TokenEstimator>,
 }
+
+/// The detail of an answer that broke off.
+const BROKE_OFF: &str = "the answer broke off after its first token";
 
 /// How the delivery of an answer ends.
 enum ReplyEnd {
@@ -57,6 +61,9 @@ impl ReplyBody {
         let over = self.exact_len.is_some() && reply.body.is_complete();
         match frames {
             Some(Ok(frames)) => {
+                if let Some(now) = reply.body.heard_at() {
+                    reply.permit.heard(now);
+                }
                 if over {
                     self.end(ReplyEnd::Complete);
                 }
@@ -114,7 +121,7 @@ impl ReplyInFlight {
                 guard.settle(Outcome::Served, Reason::Served, status);
             }
             ReplyEnd::ClientLeft => {
-                drop(permit);
+                permit.abandoned(now);
                 guard.settle(Outcome::Abandoned, Reason::ClientGone, CLIENT_GONE);
             }
             ReplyEnd::ShutDown => {
@@ -122,12 +129,29 @@ impl ReplyInFlight {
                 guard.settle(Outcome::Broken, Reason::Shutdown, status);
             }
             ReplyEnd::Broken(failure) => {
-                tracing::warn!(request_id = %guard.state.id, reason = failure.reason().label(), "a stream broke after its commit point");
-                permit.broke(failure, now);
+                broke(permit, &guard, failure, now);
                 guard.settle(Outcome::Broken, failure.reason(), status);
             }
         }
     }
+}
+
+/// Logs that an answer broke off, and reports it to `permit`.
+fn broke(permit: Permit, guard: &RequestGuard, failure: Failure, now: Instant) {
+    let model = guard.state.served.as_ref().map_or("", |served| &served.model);
+    let provider = guard.state.provider.as_ref();
+    let labels = provider.map_or_else(AttemptLabels::default, |labels| labels.attempt(model, permit.credential()));
+    tracing::warn!(
+        request_id = %guard.state.id,
+        provider = labels.provider,
+        deployment = guard.state.deployment(),
+        model,
+        credential = labels.credential,
+        url = labels.url,
+        reason = failure.reason().label(),
+        "a stream broke after its commit point"
+    );
+    permit.broke(&FailureReport { failure, status: None, detail: BROKE_OFF, labels }, now);
 }
 
 /// Records the usage of the answer, as far as it is known by now.

@@ -1,24 +1,26 @@
 //! Dispatch: makes the attempts that the plan chooses, and records their failures in the plan.
 //!
 //! The plan never sends; this loop must never decide. It ends with an answer whose first good frame has
-//! arrived (the commit point), or with the reason why there is none.
+//! arrived (the commit point), or with the reason why there is none. How the attempts of one step are watched, one
+//! or two at a time, is in [`attempts`](super::attempts).
 //!
 //! Start reading in [`Dispatch::run`].
 
 use super::active_config::ActiveConfig;
+use super::attempts::RequestAttempts;
 use super::estimator::TokenEstimator;
 use super::guard::RequestGuard;
-use super::health::Permit;
+use super::health::{Permit, ReportedFailure, TeamHealthView};
 use super::{RelayContext, ServeError};
 use crate::domain::call::Call;
-use crate::domain::failure::{Failure, Rejection};
-use crate::domain::hold::CostBound;
-use crate::domain::id::{DeploymentId, ModelId};
+use crate::domain::failure::{Failure, ProviderError};
+use crate::domain::id::{ModelId, TeamId};
+use crate::domain::policy::Policy;
 use crate::domain::random::RandomValue;
-use crate::domain::receipt::ServingDeployment;
+use crate::domain::receipt::{PassedOverDeployment, passed_over};
 use crate::domain::refusal::Refusal;
-use crate::domain::routing::plan::{Attempt, FailedAttempt, GiveUpReason, PlanStep, RoutePlan};
-use crate::upstream::{AttemptError, Timeouts, UpstreamAnswer, UpstreamRequest};
+use crate::domain::routing::plan::{GiveUpReason, PlanStep, RoutePlan};
+use crate::upstream::{AttemptError, UpstreamAnswer};
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +41,9 @@ pub(super) struct Dispatch<'a> {
     /// The client's headers that are sent to the provider.
     pub(super) headers: &'a HeaderMap,
     pub(super) deadline: Instant,
+    pub(super) team: TeamId,
+    /// The key's.
+    pub(super) policy: &'a Policy,
 }
 
 impl Dispatch<'_> {
@@ -48,109 +53,92 @@ impl Dispatch<'_> {
         plan: &mut RoutePlan,
         guard: &mut RequestGuard,
     ) -> Result<CommittedAnswer, ServeError> {
-        let health = self.active.deployments.view_for(guard.state.key_id);
+        let health = self.health();
         let table = &self.active.snapshot.table;
-        self.active.deployments.request(self.context.clock.now());
-        let mut refused = FirstModelRejection::default();
+        health.request(self.context.clock.now());
+        let mut failures = FailedAttempts::default();
         loop {
-            match plan.next(table, &health, self.context.clock.now(), self.context.rng.draw()) {
-                PlanStep::Try(attempt) => match self.attempt(plan, attempt, guard).await? {
-                    Ok(answer) => return Ok(answer),
-                    Err((model, rejection)) => refused.keep(model, rejection),
-                },
+            let step = plan.next(table, &health, self.context.clock.now(), self.context.rng.draw());
+            match &step {
+                PlanStep::Try(attempt) if plan.attempts() == 1 && !plan.is_first_model(attempt.deployment, table) => {
+                    self.note_passed_over(plan, &health, guard);
+                }
+                PlanStep::GiveUp(
+                    GiveUpReason::Unavailable { .. } | GiveUpReason::Full | GiveUpReason::Throttled { .. },
+                ) => {
+                    self.note_passed_over(plan, &health, guard);
+                }
+                PlanStep::Try(_) | PlanStep::Wait(_) | PlanStep::GiveUp(_) => {}
+            }
+            match step {
+                PlanStep::Try(attempt) => {
+                    let mut progress = RequestAttempts { plan, guard, failures: &mut failures };
+                    if let Some(answer) = self.attempts(&mut progress, &health, attempt).await? {
+                        return Ok(answer);
+                    }
+                }
                 PlanStep::Wait(pause) => guard.wait(self.context.clock.sleep(pause)).await,
-                PlanStep::GiveUp(reason) => return Err(self.give_up(reason, refused)),
+                PlanStep::GiveUp(reason) => return Err(self.give_up(reason, plan, failures)),
             }
         }
     }
 
-    /// Makes one attempt. If it fails, the failure is recorded in plan, guard and permit, and its model and the
-    /// provider's refusal of the request, if it is one, are returned.
-    ///
-    /// # Errors
-    /// When a budget has too little left for the attempt: nothing was sent.
-    async fn attempt(
-        &self,
-        plan: &mut RoutePlan,
-        attempt: Attempt<Permit>,
-        guard: &mut RequestGuard,
-    ) -> Result<Result<CommittedAnswer, (ModelId, Option<Rejection>)>, ServeError> {
-        let table = &self.active.snapshot.table;
-        let (number, deployment) = (attempt.number, attempt.deployment);
-        let bound = CostBound::of(table, self.call, plan.priced_at_ms());
-        guard.state.spend.before_attempt(self.context, number, bound, deployment).await?;
-        guard.attempt_sent(number, self.place(&attempt));
-        let mut permit = attempt.permit;
-        let result = {
-            // Pinned here: passed by value it would lie in this future twice, and futures are moved.
-            let sending = std::pin::pin!(self.send(deployment, &permit));
-            guard.wait(sending).await
-        };
+    fn health(&self) -> TeamHealthView<'_> {
+        let hedge = self.policy.hedge.map(|rule| (&self.policy.name, rule));
+        self.active.deployments.view_for(self.team, hedge)
+    }
+
+    /// Keeps on the receipt why deployments of the plan were not asked.
+    fn note_passed_over(&self, plan: &RoutePlan, health: &TeamHealthView<'_>, guard: &mut RequestGuard) {
+        let (table, now) = (&self.active.snapshot.table, self.context.clock.now());
+        let received = guard.state.received;
+        let models = plan.candidate_models().iter();
+        let deployments = models.flat_map(|model| model.deployments.iter().map(move |id| (model.tier, *id)));
+        let all = deployments.filter_map(|(tier, id)| {
+            let (why, until) = health.why_passed_over(id, now)?;
+            let deployment = table.deployment(id);
+            Some(PassedOverDeployment {
+                tier: tier.map(|tier| table.tier(tier).name.clone()),
+                model: table.model(deployment.model).name.clone(),
+                deployment: deployment.name.clone(),
+                why,
+                until: until.map(|until| until.saturating_duration_since(received)),
+            })
+        });
+        guard.state.passed_over = passed_over(all);
+    }
+
+    fn give_up(&self, reason: GiveUpReason, plan: &RoutePlan, failures: FailedAttempts) -> ServeError {
+        let FailedAttempts { provider_error, said, reported, .. } = failures;
         let now = self.context.clock.now();
-        let model = table.deployment(deployment).model;
-        let error = match result {
-            Ok(answer) => {
-                permit.answered(now);
-                guard.attempt_answered(number, now);
-                guard.state.price = table.price(deployment, plan.priced_at_ms()).cloned();
-                let estimator = self.active.deployments.estimator(model).clone();
-                return Ok(Ok(CommittedAnswer { answer, permit, estimator }));
-            }
-            Err(error) => error,
-        };
-        let age = now.saturating_duration_since(permit.sent());
-        let end = FailedAttempt { failure: error.failure, age, last_was_good: permit.last_was_good() };
-        let failure = plan.record(table, number, end);
-        log_failure(guard, &table.deployment(deployment).name, failure, &error);
-        permit.failed(failure, now);
-        guard.attempt_failed(number, failure, now);
-        Ok(Err((model, error.rejection)))
-    }
-
-    async fn send(&self, deployment: DeploymentId, permit: &Permit) -> Result<UpstreamAnswer, AttemptError> {
-        let table = &self.active.snapshot.table;
-        let target = table.deployment(deployment);
-        let model = table.model(target.model);
-        let request = UpstreamRequest {
-            provider: target.provider,
-            credential: permit.credential(),
-            model: &self.active.upstream_models[deployment.index()],
-            call: self.call,
-            headers: self.headers,
-            timeouts: Timeouts {
-                first_token: model.first_token,
-                whole: model.whole,
-                idle: table.settings.idle,
-                deadline: self.deadline,
-            },
-            draw: self.context.rng.draw(),
-        };
-        self.active.upstreams.send(request).await
-    }
-
-    fn place(&self, attempt: &Attempt<Permit>) -> ServingDeployment {
-        let table = &self.active.snapshot.table;
-        let deployment = table.deployment(attempt.deployment);
-        ServingDeployment {
-            model: table.model(deployment.model).name.clone(),
-            deployment: deployment.name.clone(),
-            tier: attempt.tier.map(|tier| table.tier(tier).name.clone()),
-            region: table.region(deployment.region).clone(),
+        if plan.is_to_blame() {
+            reported.into_iter().for_each(|failure| failure.take_back(now));
         }
-    }
-
-    fn give_up(&self, reason: GiveUpReason, refused: FirstModelRejection) -> ServeError {
-        match (reason, refused.rejection) {
-            (GiveUpReason::Rejected, Some(rejection)) => ServeError::Rejected(rejection),
-            (GiveUpReason::Rejected, None) => ServeError::Failed(Failure::Rejected),
-            (GiveUpReason::Exhausted(failure), _) => ServeError::Failed(failure),
-            (GiveUpReason::OutOfTime, _) => ServeError::Failed(Failure::Deadline),
-            (GiveUpReason::Full, _) => {
+        match reason {
+            GiveUpReason::Rejected => match provider_error {
+                Some(rejection) => ServeError::Rejected(rejection),
+                None => Failure::Rejected.into(),
+            },
+            GiveUpReason::Exhausted(failure) => {
+                let alone = plan.is_to_blame() || plan.has_one_deployment();
+                match provider_error.filter(|_| alone && failure.speaks_of_the_request()) {
+                    Some(rejection) => ServeError::Rejected(rejection),
+                    None => {
+                        // Where all failed in one way, a provider's word is what there is to say.
+                        let to_blame = plan.is_to_blame() || (said.is_some() && plan.failed_in_one_way());
+                        ServeError::Failed { failure, said, to_blame }
+                    }
+                }
+            }
+            GiveUpReason::OutOfTime => Failure::Deadline.into(),
+            GiveUpReason::Throttled { until } => {
+                ServeError::Throttled { retry_after: until.saturating_duration_since(now) }
+            }
+            GiveUpReason::Full => {
                 Refusal::SlowDown { retry_after: jittered(FULL_PAUSE, self.context.rng.draw()) }.into()
             }
-            (GiveUpReason::Unavailable { until }, _) => {
-                let retry_after = until.saturating_duration_since(self.context.clock.now());
-                Refusal::NoDeployment { retry_after }.into()
+            GiveUpReason::Unavailable { until } => {
+                Refusal::NoDeployment { retry_after: until.saturating_duration_since(now) }.into()
             }
         }
     }
@@ -164,27 +152,28 @@ fn jittered(pause: Duration, draw: RandomValue) -> Duration {
     pause.mul_f64(0.7 + 0.6 * draw.unit())
 }
 
-/// The latest refusal of the request by a provider of the first model: what the client gets if nothing else serves.
+/// What is kept of the failed attempts of one request.
 #[derive(Default)]
-struct FirstModelRejection {
+pub(super) struct FailedAttempts {
     first_model: Option<ModelId>,
-    rejection: Option<Rejection>,
+    /// The latest reply of a provider of the first model: what the client gets if nothing else serves.
+    provider_error: Option<ProviderError>,
+    /// What that provider said, for an error of ours.
+    said: Option<Box<str>>,
+    /// What was counted for deployments.
+    reported: Vec<ReportedFailure>,
 }
 
-impl FirstModelRejection {
-    fn keep(&mut self, model: ModelId, rejection: Option<Rejection>) {
-        if *self.first_model.get_or_insert(model) == model && rejection.is_some() {
-            self.rejection = rejection;
+impl FailedAttempts {
+    /// Keeps what the failure of an attempt at `model` says, if it is the first model tried.
+    pub(super) fn keep(&mut self, model: ModelId, error: AttemptError) {
+        if *self.first_model.get_or_insert(model) == model && error.provider_error.is_some() {
+            (self.provider_error, self.said) = (error.provider_error, error.said);
         }
     }
-}
 
-fn log_failure(guard: &RequestGuard, deployment: &str, failure: Failure, error: &AttemptError) {
-    tracing::info!(
-        request_id = %guard.state.id,
-        deployment,
-        reason = failure.reason().label(),
-        detail = %error.detail,
-        "an attempt failed"
-    );
+    /// An attempt was counted for its deployment, or not.
+    pub(super) fn reported(&mut self, failure: Option<ReportedFailure>) {
+        self.reported.extend(failure);
+    }
 }

@@ -3,9 +3,10 @@
 //! They say what happened in terms of the domain and must never contain what the client reads: the HTTP layer
 //! maps them to responses, in `http/error.rs`.
 
-use crate::domain::failure::{Failure, Rejection};
+use crate::domain::failure::{Failure, ProviderError};
 use crate::domain::reason::Reason;
 use crate::domain::refusal::Refusal;
+use std::time::Duration;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -13,9 +14,21 @@ pub enum ServeError {
     /// Refused before any attempt.
     Refused(Refusal),
     /// The first model's provider refused the request itself: the client gets its answer unchanged.
-    Rejected(Rejection),
-    /// No attempt was answered. The failure is the first model's.
-    Failed(Failure),
+    Rejected(ProviderError),
+    /// No attempt was answered.
+    Failed {
+        /// The first model's.
+        failure: Failure,
+        /// What its provider said, as [`AttemptError::said`](crate::upstream::AttemptError::said) holds it.
+        said: Option<Box<str>>,
+        /// The request failed alike at two deployments: the next ones would fail in the same way.
+        to_blame: bool,
+    },
+    /// Every provider that may serve it limits its requests.
+    Throttled {
+        /// The soonest time that one of them named.
+        retry_after: Duration,
+    },
     /// A bug of the gateway.
     Internal,
 }
@@ -26,9 +39,16 @@ impl ServeError {
         match self {
             Self::Refused(refusal) => refusal.reason(),
             Self::Rejected(_) => Reason::Rejected,
-            Self::Failed(failure) => failure.reason(),
+            Self::Failed { failure, .. } => failure.reason(),
+            Self::Throttled { .. } => Reason::Throttled,
             Self::Internal => Reason::Internal,
         }
+    }
+}
+
+impl From<Failure> for ServeError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed { failure, said: None, to_blame: false }
     }
 }
 

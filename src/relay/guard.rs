@@ -73,13 +73,8 @@ impl RequestGuard {
     pub(super) fn attempt_sent(&mut self, number: u32, place: ServingDeployment) {
         let now = self.now();
         debug_assert_eq!(number as usize, self.state.attempts.len() + 1, "attempts are numbered from 1, without a gap");
-        self.state.attempts.push(AttemptRecord {
-            deployment: place.deployment.clone(),
-            tier: place.tier.clone(),
-            // Until it ends; an attempt still in flight at the request's end is given that end's reason.
-            reason: Reason::ClientGone,
-            duration: Duration::ZERO,
-        });
+        // An attempt still in flight at the request's end is given that end's reason.
+        self.state.attempts.push(AttemptRecord::sent(&place, now.saturating_duration_since(self.state.received)));
         self.running.insert(RunningAttempt { number, place, sent: now });
         self.waiting_since.get_or_insert(now);
     }
@@ -94,7 +89,7 @@ impl RequestGuard {
     pub(super) fn attempt_answered(&mut self, number: u32, now: Instant) {
         self.state.spend.attempt_answered(number);
         self.attempt_ended(number, Reason::Served, now);
-        self.state.first_token = Some(now.saturating_duration_since(self.state.received));
+        self.state.answered(number, now);
         self.stop_overhead(now);
     }
 
@@ -142,6 +137,9 @@ impl RequestGuard {
         // A client that disconnects does so in the middle of something: an attempt, or a wait.
         for number in 1..=self.state.attempts.len() as u32 {
             self.attempt_ended(number, reason, now);
+        }
+        if outcome == Outcome::Broken {
+            self.state.answer_broke(reason);
         }
         self.stop_waiting(now);
         self.stop_overhead(now);

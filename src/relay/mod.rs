@@ -7,6 +7,7 @@
 //! Start reading in [`Relay::serve`]; what happens beside requests is in [`operate`].
 
 mod active_config;
+mod attempts;
 mod deliver;
 mod dispatch;
 pub mod error;
@@ -29,7 +30,7 @@ use crate::clock::Clock;
 use crate::config::KeyHash;
 use crate::domain::authorize::{AuthorizedRequest, authorize};
 use crate::domain::call::Call;
-use crate::domain::id::KeyIds;
+use crate::domain::id::{KeyIds, TeamIds};
 use crate::domain::policy::is_valid;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::{PlanTerms, RoutePlan};
@@ -70,6 +71,7 @@ pub(crate) struct RelayContext {
     budget_pool: BudgetPool,
     keyring: Arc<Keyring>,
     key_ids: Mutex<KeyIds>,
+    team_ids: Mutex<TeamIds>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -106,7 +108,7 @@ impl Relay {
     ) -> Result<CommittedAnswer, ServeError> {
         let context = &*self.context;
         let table = &active.snapshot.table;
-        let ResolvedKey { id, record: key, budgets } = identify(context, active, raw.key.as_ref())?;
+        let ResolvedKey { id, team, record: key, budgets } = identify(context, active, raw.key.as_ref())?;
         let funding = context.budget_pool.funding(&key.name, key.team.as_ref(), key.policy.money.credit, budgets);
         guard.state.spend = RequestSpend::funded_by(funding, key.policy.money.unpriced);
         (guard.state.key, guard.state.key_id) = (Some(key.clone()), id);
@@ -114,15 +116,19 @@ impl Relay {
         let options = raw.options?;
         let authorized = authorize(table, &key, &call)?;
         let deadline = raw.received + options.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
-        let terms = PlanTerms { no_fallback: options.no_fallback, deadline, priced_at_ms: context.clock.unix_ms() };
+        let answer_by = options.client_timeout.map_or(deadline, |timeout| deadline.min(raw.received + timeout));
+        let priced_at_ms = context.clock.unix_ms();
+        let terms = PlanTerms { no_fallback: options.no_fallback, deadline, answer_by, priced_at_ms };
         let mut plan = RoutePlan::build(table, &authorized, &call, terms, context.rng.draw())?;
+        guard.state.meant(table, plan.candidate_models().first());
         admit(context, guard, active, &authorized, &call, &plan).await?;
         let call = if guard.state.spend.is_paid() {
             spend::hold_first(context, active, &key, call, &plan, &mut guard.state.spend).await?
         } else {
             call
         };
-        let dispatch = Dispatch { context, active, call: &call, headers: &raw.headers, deadline };
+        let policy = &*key.policy;
+        let dispatch = Dispatch { context, active, call: &call, headers: &raw.headers, deadline, team, policy };
         dispatch.run(&mut plan, guard).await
     }
 }

@@ -5,13 +5,16 @@
 //! Start reading at [`Relay::new`], then [`Relay::reload`].
 
 use super::active_config::{ActivateError, ActiveConfig, ListedModel};
-use super::health::HealthRegistry;
+use super::health::{HealthRegistry, StatusClock};
 use super::{Relay, RelayContext, identify};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::budget::{AccountStatus, CREDIT};
+use crate::domain::receipt::PlannedModel;
 use crate::domain::refusal::Refusal;
+use crate::domain::routing::table::Tier;
 use crate::domain::secret::Secret;
+use crate::domain::status::DeploymentStatus;
 use crate::random::Rng;
 use crate::store::budget_pool::BudgetPool;
 use crate::store::keyring::Keyring;
@@ -21,6 +24,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// What a [`Relay`] is built from.
 pub struct RelayParts {
@@ -49,12 +53,22 @@ impl Relay {
         let RelayParts { clock, rng, ledger, counters, lease_store, keyring, telemetry } = parts;
         let budget_pool = BudgetPool::new(lease_store.clone());
         budget_pool.set_credit(&keyring.credit(), clock.unix_ms());
-        let health = HealthRegistry::new(&snapshot.table.settings, telemetry.clone(), rng.clone());
-        let key_ids = Mutex::default();
-        let context =
-            RelayContext { clock, rng, ledger, counters, lease_store, budget_pool, keyring, key_ids, telemetry };
+        let health = HealthRegistry::new(&snapshot.table.settings, telemetry.clone(), rng.clone(), clock);
+        let (key_ids, team_ids) = Default::default();
+        let context = RelayContext {
+            clock,
+            rng,
+            ledger,
+            counters,
+            lease_store,
+            budget_pool,
+            keyring,
+            key_ids,
+            team_ids,
+            telemetry,
+        };
         let active = ActiveConfig::new(snapshot, &health, &context, None)?;
-        context.telemetry.metrics.deployments(&active.deployments.states(clock.now()));
+        publish(&context.telemetry, &active, clock.now());
         let (context, active) = (Arc::new(context), ArcSwap::from_pointee(active));
         Ok(Self { context, health, active, activation: Mutex::default(), entered: AtomicU64::new(0) })
     }
@@ -88,7 +102,7 @@ impl Relay {
         let context = &*self.context;
         let now = context.clock.now();
         let active = ActiveConfig::new(snapshot, &self.health, context, Some((previous, now)))?;
-        self.context.telemetry.metrics.deployments(&active.deployments.states(now));
+        publish(&context.telemetry, &active, now);
         self.active.store(Arc::new(active));
         Ok(())
     }
@@ -104,6 +118,12 @@ impl Relay {
         let active = self.active.load();
         self.context.telemetry.metrics.deployments(&active.deployments.states(self.context.clock.now()));
         self.context.telemetry.metrics.budgets(&self.budgets());
+    }
+
+    /// The status of every deployment, in the order of the file, and the Unix millisecond that it is of.
+    pub fn deployment_statuses(&self) -> (i64, Vec<DeploymentStatus>) {
+        let clock = StatusClock { now: self.context.clock.now(), unix_ms: self.context.clock.unix_ms() };
+        (clock.unix_ms, self.active.load().deployment_statuses(clock))
     }
 
     /// The status of every budget that is configured now, and of all credit.
@@ -152,4 +172,18 @@ impl Relay {
         let listed = |(name, asked)| active.listed(name, asked, now_ms, |region| key.policy.allows_region(region));
         Ok(names.map(listed).collect())
     }
+}
+
+/// Publishes what is configured, and the state of every deployment, as metrics.
+fn publish(telemetry: &Telemetry, active: &ActiveConfig, now: Instant) {
+    let (snapshot, table) = (&active.snapshot, &active.snapshot.table);
+    let of_tier = |tier: &Tier| {
+        let models = tier.models.iter().map(|(model, _)| table.model(*model).name.clone());
+        models.map(|model| PlannedModel { model, tier: Some(tier.name.clone()) }).collect::<Vec<_>>()
+    };
+    // Asked for by its name, a model may be outside every tier that the key may use.
+    let alone = table.models.iter().map(|model| PlannedModel { model: model.name.clone(), tier: None });
+    let models: Vec<PlannedModel> = table.tiers.iter().flat_map(of_tier).chain(alone).collect();
+    telemetry.metrics.configured(snapshot.telemetry.failover_objective, &models, &table.regions);
+    telemetry.metrics.deployments(&active.deployments.states(now));
 }

@@ -71,6 +71,8 @@ pub struct RequestOptions {
     pub no_fallback: bool,
     /// A shorter time limit than `total`, counted from the request received.
     pub deadline: Option<Duration>,
+    /// How long the client's library waits, where it tells: a hint, counted from the request received.
+    pub client_timeout: Option<Duration>,
 }
 
 /// An answer whose first good frame has arrived.

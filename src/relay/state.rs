@@ -3,6 +3,7 @@
 //! Filled as the request proceeds; at the end the receipt is made of it. It holds nothing that must be returned but
 //! through its [`guard`](super::guard), and decides nothing.
 
+use super::health::ProviderLabels;
 use super::spend::{RequestCost, RequestSpend};
 use crate::domain::budget::Charge;
 use crate::domain::call::Endpoint;
@@ -12,7 +13,9 @@ use crate::domain::limit::{LimitKind, RateLimitStatus};
 use crate::domain::policy::KeyRecord;
 use crate::domain::pricing::{Price, PriceVersion};
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
+use crate::domain::receipt::{AttemptRecord, Outcome, PassedOverDeployment, PlannedModel, Receipt, ServingDeployment};
+use crate::domain::routing::builder::CandidateModel;
+use crate::domain::routing::table::RoutingTable;
 use crate::domain::usage::Usage;
 use crate::store::Admission;
 use std::sync::Arc;
@@ -30,10 +33,17 @@ pub(super) struct RequestState {
     pub(super) stream: bool,
     /// Input tokens as estimated, for when the provider counts none.
     pub(super) estimated_input: u64,
+    /// The model that the plan put first.
+    pub(super) meant: Option<PlannedModel>,
     /// The deployment that answered, or that was tried last.
     pub(super) served: Option<ServingDeployment>,
+    /// How the provider that answered is named to operators.
+    pub(super) provider: Option<Arc<ProviderLabels>>,
     /// Every attempt sent so far, by number from 1. Reason and duration are final once it is not in flight.
     pub(super) attempts: Vec<AttemptRecord>,
+    /// Deployments that the plan did not ask, where the receipt is to say so:
+    /// [`passed_over`](crate::domain::receipt::passed_over) makes the list.
+    pub(super) passed_over: Vec<PassedOverDeployment>,
     /// The price that the answer is charged at.
     pub(super) price: Option<PriceVersion>,
     pub(super) usage: Option<Usage>,
@@ -45,6 +55,8 @@ pub(super) struct RequestState {
     pub(super) limit: Option<LimitKind>,
     /// From received to the first token.
     pub(super) first_token: Option<Duration>,
+    /// From the first attempt sent to the commit point of another one.
+    pub(super) failover: Option<Duration>,
     /// Time spent waiting for the client, a provider or a pause, up to the answer's first byte.
     pub(super) waited: Duration,
     /// Time spent in the gateway up to the answer's first byte, once there is one.
@@ -67,20 +79,49 @@ impl RequestState {
             asked_model: None,
             stream: false,
             estimated_input: 0,
+            meant: None,
             served: None,
+            provider: None,
             attempts: Vec::with_capacity(1),
+            passed_over: Vec::new(),
             price: None,
             usage: None,
             basis: UsageBasis::default(),
             impossible_usage: false,
             limit: None,
             first_token: None,
+            failover: None,
             waited: Duration::ZERO,
             overhead: None,
             admission: None,
             requests_left: None,
             tokens_left: None,
             spend: RequestSpend::default(),
+        }
+    }
+
+    /// Records which model the plan put first.
+    pub(super) fn meant(&mut self, table: &RoutingTable, first: Option<&CandidateModel>) {
+        self.meant = first.map(|first| PlannedModel {
+            model: table.model(first.model).name.clone(),
+            tier: first.tier.map(|tier| table.tier(tier).name.clone()),
+        });
+    }
+
+    /// Records that attempt `number` answered at `now`: its commit point.
+    pub(super) fn answered(&mut self, number: u32, now: Instant) {
+        let first_token = now.saturating_duration_since(self.received);
+        self.first_token = Some(first_token);
+        if number > 1 {
+            let first_sent = self.attempts.first().and_then(|first| first.started);
+            self.failover = first_sent.map(|sent| first_token.saturating_sub(sent));
+        }
+    }
+
+    /// Records that the answer broke: the attempt that gave it did not serve the request after all.
+    pub(super) fn answer_broke(&mut self, reason: Reason) {
+        if let Some(answered) = self.attempts.iter_mut().find(|attempt| attempt.reason == Reason::Served) {
+            answered.reason = reason;
         }
     }
 
@@ -106,8 +147,10 @@ impl RequestState {
             policy: self.key.as_ref().map(|key| key.policy.name.clone()),
             asked_model: self.asked_model.take(),
             stream: self.stream,
+            meant: self.meant.take(),
             served: self.served.take(),
             attempts: std::mem::take(&mut self.attempts),
+            passed_over: std::mem::take(&mut self.passed_over),
             outcome: end.outcome,
             reason: end.reason,
             limit: self.limit,
@@ -119,6 +162,7 @@ impl RequestState {
             cost: cost.cost,
             charges,
             first_token: self.first_token,
+            failover: self.failover,
             duration,
             overhead: self.overhead.unwrap_or_default(),
         }

@@ -352,8 +352,10 @@ mod tests {
             policy: None,
             asked_model: None,
             stream: false,
+            meant: None,
             served: None,
             attempts: Vec::new(),
+            passed_over: Vec::new(),
             outcome: Outcome::Refused,
             reason: Reason::UnknownUrl,
             limit: None,
@@ -365,6 +367,7 @@ mod tests {
             cost: NanoUsd::ZERO,
             charges: Vec::new(),
             first_token: None,
+            failover: None,
             duration: Duration::ZERO,
             overhead: Duration::ZERO,
         }

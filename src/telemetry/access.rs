@@ -11,7 +11,7 @@ use super::rfc3339::Rfc3339Text;
 use crate::domain::call::Endpoint;
 use crate::domain::limit::LimitKind;
 use crate::domain::readable::readable;
-use crate::domain::receipt::{AttemptRecord, Receipt};
+use crate::domain::receipt::{AttemptRecord, PassedOverDeployment, Receipt};
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
@@ -85,6 +85,14 @@ fn put_line(line: &mut Vec<u8>, receipt: &Receipt) {
     if receipt.attempts.len() > 1 {
         fields.list("attempt_list", &receipt.attempts, put_attempt);
     }
+    // Where it was answered elsewhere than the plan first meant.
+    if let Some((meant, _)) = receipt.meant_elsewhere() {
+        fields.text("meant_model", &meant.model);
+        fields.some_text("meant_tier", meant.tier.as_deref());
+    }
+    if !receipt.passed_over.is_empty() {
+        fields.list("passed_over", &receipt.passed_over, put_passed_over);
+    }
     fields.text("outcome", receipt.outcome.label());
     fields.text("reason", receipt.reason.label());
     fields.some_text("limit", receipt.limit.map(LimitKind::label));
@@ -101,6 +109,9 @@ fn put_line(line: &mut Vec<u8>, receipt: &Receipt) {
     if let Some(first_token) = receipt.first_token {
         fields.ms("first_token_ms", first_token);
     }
+    if let Some(failover) = receipt.failover {
+        fields.ms("failover_ms", failover);
+    }
     fields.ms("duration_ms", receipt.duration);
     fields.number("overhead_us", receipt.overhead.as_micros() as u64);
     fields.close();
@@ -111,8 +122,24 @@ fn put_attempt(attempt: &AttemptRecord, into: &mut Vec<u8>) {
     let mut fields = JsonObjectWriter::open(into);
     fields.text("deployment", &attempt.deployment);
     fields.some_text("tier", attempt.tier.as_deref());
+    fields.some_text("region", attempt.region.as_deref());
     fields.text("reason", attempt.reason.label());
+    if let Some(started) = attempt.started {
+        fields.ms("started_ms", started);
+    }
     fields.ms("duration_ms", attempt.duration);
+    fields.close();
+}
+
+fn put_passed_over(passed: &PassedOverDeployment, into: &mut Vec<u8>) {
+    let mut fields = JsonObjectWriter::open(into);
+    fields.text("model", &passed.model);
+    fields.text("deployment", &passed.deployment);
+    fields.some_text("tier", passed.tier.as_deref());
+    fields.text("why", passed.why.label());
+    if let Some(until) = passed.until {
+        fields.ms("until_ms", until);
+    }
     fields.close();
 }
 

@@ -9,6 +9,7 @@
 use crate::domain::breaker::{StateName, TransitionCause};
 use crate::domain::limit::LimitKind;
 use crate::domain::reason::Reason;
+use crate::domain::receipt::Receipt;
 use crate::domain::usage::Usage;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -84,6 +85,47 @@ impl From<Option<TransitionCause>> for Label {
     fn from(cause: Option<TransitionCause>) -> Self {
         Self::Word(cause.map_or("recovered", TransitionCause::label))
     }
+}
+
+/// The `mode` label: what was asked for. A whole answer's first token arrives with its last, so that figures of the two
+/// mean different things and are never added up.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ModeLabel {
+    /// A stream.
+    Stream,
+    /// A whole answer.
+    Whole,
+    /// Refused before the body said which.
+    Unknown,
+}
+
+impl ModeLabel {
+    /// The modes of requests that were read.
+    pub(super) const READ: [Self; 2] = [Self::Stream, Self::Whole];
+
+    pub(super) fn of(receipt: &Receipt) -> Self {
+        match (receipt.stream, &receipt.asked_model) {
+            (true, _) => Self::Stream,
+            (false, Some(_)) => Self::Whole,
+            (false, None) => Self::Unknown,
+        }
+    }
+}
+
+impl From<ModeLabel> for Label {
+    fn from(mode: ModeLabel) -> Self {
+        match mode {
+            ModeLabel::Stream => Self::Word("stream"),
+            ModeLabel::Whole => Self::Word("whole"),
+            ModeLabel::Unknown => Self::NONE,
+        }
+    }
+}
+
+/// A model as reached through a tier, `TIER:MODEL`, for `tierway_fallbacks_total`.
+pub(super) fn model_in_tier(tier: Option<&Arc<str>>, model: &Arc<str>) -> Label {
+    let tier = Label::from(tier);
+    Label::Name(format!("{}:{model}", tier.as_str()).into())
 }
 
 /// The `kind` label of `tierway_tokens_total`.

@@ -6,14 +6,16 @@
 //! Start reading at the table of metrics; [`Metrics::record`] is what one receipt changes.
 
 use super::labelled::{LabelledMetric, MetricSpec, spec};
-use super::labels::{self, Label, TokenKind};
+use super::labels::{self, Label, ModeLabel, TokenKind};
 use super::registry::MetricRegistry;
 use crate::domain::breaker::{StateName, Transition};
 use crate::domain::budget::AccountStatus;
-use crate::domain::receipt::Receipt;
-use prometheus::{Histogram, IntCounter, IntGauge, Result};
+use crate::domain::receipt::{PlannedModel, Receipt};
+use parking_lot::Mutex;
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -24,14 +26,20 @@ const REQUESTS: MetricSpec<4> = spec(
     "Requests that ended, by what served them or was tried last, and by the reason of the end.",
     ["tier", "model", "deployment", "reason"],
 );
-const REQUEST_DURATION: MetricSpec<0> =
-    spec("tierway_request_duration_seconds", "Seconds from the receipt of a request to its end, however it ended.", []);
-const FIRST_TOKEN: MetricSpec<1> =
-    spec("tierway_first_token_seconds", "Seconds from the receipt of a request to its first token.", ["tier"]);
-const UPSTREAM_DURATION: MetricSpec<1> = spec(
+const REQUEST_DURATION: MetricSpec<1> = spec(
+    "tierway_request_duration_seconds",
+    "Seconds from the receipt of a request to its end, however it ended.",
+    ["mode"],
+);
+const FIRST_TOKEN: MetricSpec<2> = spec(
+    "tierway_first_token_seconds",
+    "Seconds from the receipt of a request to its first token: of a whole answer, to all of it.",
+    ["tier", "mode"],
+);
+const UPSTREAM_DURATION: MetricSpec<2> = spec(
     "tierway_upstream_duration_seconds",
-    "Seconds from sending an attempt to its failure, or to its first token.",
-    ["deployment"],
+    "Seconds from sending an attempt to its failure, or to its first token: of a whole answer, to all of it.",
+    ["deployment", "mode"],
 );
 const OVERHEAD: MetricSpec<0> =
     spec("tierway_overhead_seconds", "Seconds spent in the gateway itself up to the first byte of the answer.", []);
@@ -43,9 +51,23 @@ const ATTEMPTS: MetricSpec<2> =
     spec("tierway_attempts_total", "Attempts at deployments, by the reason of their end.", ["deployment", "reason"]);
 const FALLBACKS: MetricSpec<3> = spec(
     "tierway_fallbacks_total",
-    "Fallbacks of a request from one deployment to the next, by the reason the first attempt failed.",
+    "Answers by another model, or through another tier, than the plan put first: TIER:MODEL to TIER:MODEL, by the reason of the first attempt at it, or passed_over without one. And attempts at another deployment of one model: deployment to deployment, by the reason the one before failed.",
     ["from", "to", "reason"],
 );
+const FAILOVER: MetricSpec<3> = spec(
+    "tierway_failover_seconds",
+    "Seconds from sending the first attempt to the commit point of another one that answered in its place, by the region and the reason of the first.",
+    ["from_region", "reason", "mode"],
+);
+const FAILOVERS: MetricSpec<1> =
+    spec("tierway_failovers_total", "Requests that another attempt than the first answered.", ["mode"]);
+const FAILOVERS_WITHIN: MetricSpec<1> = spec(
+    "tierway_failovers_within_objective_total",
+    "Requests that another attempt than the first answered, within the objective in force at their end.",
+    ["mode"],
+);
+const FAILOVER_OBJECTIVE: MetricSpec<0> =
+    spec("tierway_failover_objective_seconds", "The longest that a failover should take, as configured.", []);
 const BREAKER_STATE: MetricSpec<2> = spec(
     "tierway_breaker_state",
     "1 for the state a deployment's breaker is in, 0 for the others.",
@@ -143,14 +165,18 @@ pub struct BuildMetadata {
 pub struct Metrics {
     registry: MetricRegistry,
     requests: LabelledMetric<IntCounter, 4>,
-    request_duration: Histogram,
-    first_token: LabelledMetric<Histogram, 1>,
-    upstream_duration: LabelledMetric<Histogram, 1>,
+    request_duration: LabelledMetric<Histogram, 1>,
+    first_token: LabelledMetric<Histogram, 2>,
+    upstream_duration: LabelledMetric<Histogram, 2>,
     overhead: Histogram,
     tokens: [(TokenKind, IntCounter); 4],
     cost: IntCounter,
     attempts: LabelledMetric<IntCounter, 2>,
     fallbacks: LabelledMetric<IntCounter, 3>,
+    failover: LabelledMetric<Histogram, 3>,
+    failovers: LabelledMetric<IntCounter, 1>,
+    failovers_within: LabelledMetric<IntCounter, 1>,
+    failover_objective: Gauge,
     breaker_state: LabelledMetric<IntGauge, 2>,
     breaker_transitions: LabelledMetric<IntCounter, 3>,
     in_flight: IntGauge,
@@ -165,6 +191,15 @@ pub struct Metrics {
     budget_held: LabelledMetric<IntGauge, 3>,
     beyond_hold: IntCounter,
     impossible_usage: IntCounter,
+    configured: Mutex<ConfiguredNames>,
+}
+
+/// Names that labels may have, deployments aside.
+#[derive(Default)]
+struct ConfiguredNames {
+    /// As in `tierway_fallbacks_total`.
+    models: HashSet<Label>,
+    regions: HashSet<Label>,
 }
 
 impl Metrics {
@@ -178,7 +213,7 @@ impl Metrics {
         let tokens = registry.counters(TOKENS)?;
         let metrics = Self {
             requests: registry.counters(REQUESTS)?,
-            request_duration: registry.histogram(REQUEST_DURATION, DURATION_BUCKETS)?,
+            request_duration: registry.histograms(REQUEST_DURATION, DURATION_BUCKETS)?,
             first_token: registry.histograms(FIRST_TOKEN, FIRST_TOKEN_BUCKETS)?,
             upstream_duration: registry.histograms(UPSTREAM_DURATION, DURATION_BUCKETS)?,
             overhead: registry.histogram(OVERHEAD, OVERHEAD_BUCKETS)?,
@@ -186,6 +221,10 @@ impl Metrics {
             cost: registry.counter(COST)?,
             attempts: registry.counters(ATTEMPTS)?,
             fallbacks: registry.counters(FALLBACKS)?,
+            failover: registry.histograms(FAILOVER, FIRST_TOKEN_BUCKETS)?,
+            failovers: registry.counters(FAILOVERS)?,
+            failovers_within: registry.counters(FAILOVERS_WITHIN)?,
+            failover_objective: registry.float_gauge(FAILOVER_OBJECTIVE)?,
             breaker_state: registry.gauges(BREAKER_STATE)?,
             breaker_transitions: registry.counters(BREAKER_TRANSITIONS)?,
             in_flight: registry.gauge(IN_FLIGHT)?,
@@ -200,6 +239,7 @@ impl Metrics {
             budget_held: registry.gauges(BUDGET_HELD)?,
             beyond_hold: registry.counter(BEYOND_HOLD)?,
             impossible_usage: registry.counter(IMPOSSIBLE_USAGE)?,
+            configured: Mutex::default(),
             registry,
         };
         let revision = Label::Word(build.revision.unwrap_or("unknown"));
@@ -208,6 +248,10 @@ impl Metrics {
         // Present from the start, so that the first failure is an increase and not a new series.
         for ok in [true, false] {
             metrics.config_reloads.with([labels::reload(ok)]);
+        }
+        for mode in ModeLabel::READ {
+            metrics.failovers.with([mode.into()]);
+            metrics.failovers_within.with([mode.into()]);
         }
         Ok(metrics)
     }
@@ -231,10 +275,11 @@ impl Metrics {
     /// Counts a finished request.
     pub fn record(&self, receipt: &Receipt) {
         self.requests.with(request_labels(receipt)).inc();
-        self.request_duration.observe(receipt.duration.as_secs_f64());
+        let mode = Label::from(ModeLabel::of(receipt));
+        self.request_duration.with([mode.clone()]).observe(receipt.duration.as_secs_f64());
         self.overhead.observe(receipt.overhead.as_secs_f64());
         if let Some(first_token) = receipt.first_token {
-            self.first_token.with([tier_label(receipt)]).observe(first_token.as_secs_f64());
+            self.first_token.with([tier_label(receipt), mode.clone()]).observe(first_token.as_secs_f64());
         }
         if let Some(usage) = receipt.usage {
             for (kind, tokens) in &self.tokens {
@@ -246,17 +291,41 @@ impl Metrics {
         if let Some(limit) = receipt.limit {
             self.limit_refusals.with([receipt.policy.as_ref().into(), limit.into()]).inc();
         }
-        self.record_attempts(receipt);
+        self.record_attempts(receipt, &mode);
+        self.record_failover(receipt, mode);
+        self.record_fallbacks(receipt);
     }
 
-    fn record_attempts(&self, receipt: &Receipt) {
+    fn record_attempts(&self, receipt: &Receipt, mode: &Label) {
         for attempt in &receipt.attempts {
             self.attempts.with([Label::from(&attempt.deployment), attempt.reason.into()]).inc();
-            self.upstream_duration.with([Label::from(&attempt.deployment)]).observe(attempt.duration.as_secs_f64());
+            let labels = [Label::from(&attempt.deployment), mode.clone()];
+            self.upstream_duration.with(labels).observe(attempt.duration.as_secs_f64());
         }
-        for pair in receipt.attempts.windows(2) {
+    }
+
+    fn record_failover(&self, receipt: &Receipt, mode: Label) {
+        let (Some(took), Some(first)) = (receipt.failover, receipt.failed_over_from()) else { return };
+        let labels = [first.region.as_ref().into(), first.reason.into(), mode.clone()];
+        self.failover.with(labels).observe(took.as_secs_f64());
+        self.failovers.with([mode.clone()]).inc();
+        if took.as_secs_f64() <= self.failover_objective.get() {
+            self.failovers_within.with([mode]).inc();
+        }
+    }
+
+    /// Each change of model or tier once, however many attempts it took; each change of deployment inside one.
+    fn record_fallbacks(&self, receipt: &Receipt) {
+        if let Some((meant, served)) = receipt.meant_elsewhere() {
+            let from = labels::model_in_tier(meant.tier.as_ref(), &meant.model);
+            let to = labels::model_in_tier(served.tier.as_ref(), &served.model);
+            let reason = receipt.reason_at_meant().map_or(PASSED_OVER, Label::from);
+            self.fallbacks.with([from, to, reason]).inc();
+        }
+        for pair in receipt.attempts_until_answer().windows(2) {
+            let same_model = pair[0].model == pair[1].model && pair[0].tier == pair[1].tier;
             // Another attempt at the same deployment is a retry, not a fallback.
-            if pair[0].deployment != pair[1].deployment {
+            if same_model && pair[0].deployment != pair[1].deployment {
                 let (from, to) = (&pair[0].deployment, &pair[1].deployment);
                 self.fallbacks.with([from.into(), to.into(), pair[0].reason.into()]).inc();
             }
@@ -300,6 +369,16 @@ impl Metrics {
         }
     }
 
+    /// Sets what is configured, when a configuration is activated: how long a failover should take, every model in
+    /// every tier, and the regions. Series with other names are dropped at the next [`Metrics::deployments`].
+    pub fn configured(&self, failover_objective: Duration, models: &[PlannedModel], regions: &[Arc<str>]) {
+        self.failover_objective.set(failover_objective.as_secs_f64());
+        *self.configured.lock() = ConfiguredNames {
+            models: models.iter().map(|planned| labels::model_in_tier(planned.tier.as_ref(), &planned.model)).collect(),
+            regions: regions.iter().map(Label::from).collect(),
+        };
+    }
+
     /// Sets the breaker states of all deployments: at the start, after each reload, and before metrics
     /// are rendered (half-open is reached by time, without a transition). Series of deployments that are
     /// not in `names` are dropped; a request still open at one may add a counter of it again until the
@@ -308,9 +387,13 @@ impl Metrics {
         let named: HashSet<&str> = names.iter().map(|(name, _)| &**name).chain([Label::NONE.as_str()]).collect();
         let keep = |label: &Label| named.contains(label.as_str());
         self.requests.retain(|[_, _, deployment, _]| keep(deployment));
-        self.upstream_duration.retain(|[deployment]| keep(deployment));
+        self.upstream_duration.retain(|[deployment, _]| keep(deployment));
         self.attempts.retain(|[deployment, _]| keep(deployment));
-        self.fallbacks.retain(|[from, to, _]| keep(from) && keep(to));
+        let configured = self.configured.lock();
+        let either = |label: &Label| keep(label) || configured.models.contains(label);
+        self.fallbacks.retain(|[from, to, _]| either(from) && either(to));
+        self.failover.retain(|[region, _, _]| configured.regions.contains(region));
+        drop(configured);
         self.breaker_state.retain(|[deployment, _]| keep(deployment));
         self.breaker_transitions.retain(|[deployment, _, _]| keep(deployment));
         for (name, state) in names {
@@ -372,6 +455,9 @@ impl Drop for InFlight {
     }
 }
 
+/// The reason of a fallback without an attempt.
+const PASSED_OVER: Label = Label::Word("passed_over");
+
 /// The tier that served the request, or was tried last.
 fn tier_label(receipt: &Receipt) -> Label {
     receipt.served.as_ref().and_then(|served| served.tier.as_ref()).into()
@@ -417,6 +503,9 @@ mod tests {
     fn everything() -> Metrics {
         let metrics = metrics();
         metrics.watch_ledger(|| 3, || 5, || true);
+        let planned = |model: &str| PlannedModel { model: model.into(), tier: Some("default".into()) };
+        let models = [planned("org/model-0"), planned("org/model-1")];
+        metrics.configured(Duration::from_millis(750), &models, &["eu".into(), "us".into()]);
         metrics.deployments(&[("eu-1".into(), StateName::Closed), ("us-1".into(), StateName::Resting)]);
         metrics.transition("eu-1", Transition { to: StateName::Open, cause: Some(TransitionCause::Consecutive) });
         for receipt in samples::receipts() {
@@ -470,7 +559,9 @@ mod tests {
                 "counter" => unit == "total",
                 "histogram" => unit == "seconds",
                 "gauge" if unit == "nanousd" => name.starts_with("tierway_budget_"),
-                "gauge" if unit == "seconds" => name.ends_with("_timestamp_seconds"),
+                "gauge" if unit == "seconds" => {
+                    name.ends_with("_timestamp_seconds") || name == "tierway_failover_objective_seconds"
+                }
                 "gauge" => {
                     let states =
                         ["tierway_breaker_state", "tierway_config_last_reload_successful", "tierway_ledger_healthy"];
@@ -492,6 +583,7 @@ mod tests {
             let bounds: Vec<&str> = rendered
                 .lines()
                 .filter(|line| line.starts_with(&prefix) && !line.contains("us-1"))
+                .filter(|line| !line.contains("mode=") || line.contains(r#"mode="stream""#))
                 .filter_map(|line| line.split_once("le=\"")?.1.split_once('"').map(|(bound, _)| bound))
                 .collect();
             assert_eq!((bounds.first(), bounds.last()), (Some(&first), Some(&"+Inf")), "{name}");
@@ -501,17 +593,42 @@ mod tests {
         check("tierway_first_token_seconds", "0.001", "60", 16);
         check("tierway_request_duration_seconds", "0.01", "655.36", 17);
         check("tierway_upstream_duration_seconds", "0.01", "655.36", 17);
+        check("tierway_failover_seconds", "0.001", "60", 16);
         check("tierway_overhead_seconds", "0.000025", "0.25", 13);
+    }
+
+    #[test]
+    fn a_failover_is_within_the_objective_or_not() {
+        let metrics = metrics();
+        metrics.configured(Duration::from_millis(750), &[], &[]);
+        let count = |ms: Option<u64>, stream: bool| {
+            let failover = ms.map(Duration::from_millis);
+            metrics.record(&Receipt { failover, stream, ..samples::served() });
+        };
+        [Some(1), Some(750), Some(751), None].into_iter().for_each(|ms| count(ms, true));
+        [Some(751), Some(20_000)].into_iter().for_each(|ms| count(ms, false));
+        let samples = samples_of(&metrics);
+        for line in [
+            r#"tierway_failovers_total{mode="stream"} 3"#,
+            r#"tierway_failovers_within_objective_total{mode="stream"} 2"#,
+            r#"tierway_failovers_total{mode="whole"} 2"#,
+            r#"tierway_failovers_within_objective_total{mode="whole"} 0"#,
+            "tierway_failover_objective_seconds 0.75",
+        ] {
+            assert!(samples.contains(line), "{line} in\n{samples}");
+        }
     }
 
     #[test]
     fn a_removed_deployment_has_no_series() {
         let metrics = everything();
         assert!(samples_of(&metrics).contains("eu-1"));
+        metrics.configured(Duration::from_secs(1), &[], &["us".into()]);
         metrics.deployments(&[("us-1".into(), StateName::Closed)]);
         metrics.transition("gone", Transition { to: StateName::Closed, cause: None });
         let left = samples_of(&metrics);
-        assert!(!left.contains("eu-1"), "{left}");
+        assert!(!left.contains("eu-1") && !left.contains(r#"from_region="eu""#), "{left}");
+        assert!(!left.contains("default:org/model-0"), "nor does a removed model: {left}");
         assert!(left.contains(r#"tierway_breaker_state{deployment="us-1",state="closed"} 1"#), "{left}");
         assert!(left.contains(r#"tierway_breaker_state{deployment="us-1",state="resting"} 0"#), "{left}");
         assert!(!left.contains(r#"tierway_breaker_state{deployment="gone""#), "{left}");

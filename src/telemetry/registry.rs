@@ -7,7 +7,7 @@
 use super::labelled::{LabelledMetric, MetricSpec};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, Metric, MetricFamily, MetricType};
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, Result, TextEncoder};
+use prometheus::{Gauge as FloatGauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, Result, TextEncoder};
 
 /// The metrics of one gateway. Every method registers one; it fails when the name is invalid or in use.
 pub(super) struct MetricRegistry(Registry);
@@ -27,6 +27,10 @@ impl MetricRegistry {
 
     pub(super) fn gauge(&self, spec: MetricSpec<0>) -> Result<IntGauge> {
         self.register(IntGauge::new(spec.name, spec.help)?)
+    }
+
+    pub(super) fn float_gauge(&self, spec: MetricSpec<0>) -> Result<FloatGauge> {
+        self.register(FloatGauge::new(spec.name, spec.help)?)
     }
 
     pub(super) fn histogram(&self, spec: MetricSpec<0>, buckets: &[f64]) -> Result<Histogram> {

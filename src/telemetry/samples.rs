@@ -5,13 +5,26 @@ use crate::domain::id::RequestId;
 use crate::domain::limit::LimitKind;
 use crate::domain::money::NanoUsd;
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
+use crate::domain::receipt::{
+    AttemptRecord, Outcome, PassedOverDeployment, PassedOverReason, PlannedModel, Receipt, ServingDeployment,
+};
 use crate::domain::usage::Usage;
 use std::time::Duration;
 
 /// One for each outcome.
 pub(super) fn receipts() -> Vec<Receipt> {
-    vec![served(), fallen_back(), refused(), unauthenticated(), failed(), broken(), abandoned()]
+    vec![
+        served(),
+        whole(),
+        fallen_back(),
+        passed_over(),
+        refused(),
+        unauthenticated(),
+        failed(),
+        unavailable(),
+        broken(),
+        abandoned(),
+    ]
 }
 
 /// Answered by the first attempt.
@@ -25,8 +38,10 @@ pub(super) fn served() -> Receipt {
         policy: Some("standard".into()),
         asked_model: Some("auto".into()),
         stream: true,
+        meant: Some(meant("org/model-1")),
         served: Some(at("eu-1")),
-        attempts: vec![attempt("eu-1", Reason::Served, 480)],
+        attempts: vec![attempt("eu-1", Reason::Served, 0, 480)],
+        passed_over: Vec::new(),
         outcome: Outcome::Served,
         reason: Reason::Served,
         limit: None,
@@ -38,8 +53,39 @@ pub(super) fn served() -> Receipt {
         cost: NanoUsd(21_300),
         charges: Vec::new(),
         first_token: Some(Duration::from_millis(480)),
+        failover: None,
         duration: Duration::from_micros(2_345_678),
         overhead: Duration::from_micros(87),
+    }
+}
+
+/// A whole answer.
+fn whole() -> Receipt {
+    Receipt { stream: false, ..served() }
+}
+
+/// Answered by another model than the first of its plan, which was not asked.
+pub(super) fn passed_over() -> Receipt {
+    let open = PassedOverDeployment {
+        tier: Some("default".into()),
+        model: "org/model-0".into(),
+        deployment: "us-0".into(),
+        why: PassedOverReason::Open,
+        until: Some(Duration::from_millis(1_500)),
+    };
+    Receipt { meant: Some(meant("org/model-0")), passed_over: vec![open], ..served() }
+}
+
+/// Refused, because nothing could be asked.
+fn unavailable() -> Receipt {
+    let PassedOverDeployment { tier, model, deployment, .. } = passed_over().passed_over.remove(0);
+    let full = PassedOverDeployment { tier, model, deployment, why: PassedOverReason::Full, until: None };
+    Receipt {
+        passed_over: vec![full],
+        outcome: Outcome::Refused,
+        reason: Reason::NoDeploymentAvailable,
+        status: 503,
+        ..untried()
     }
 }
 
@@ -48,12 +94,13 @@ fn fallen_back() -> Receipt {
     Receipt {
         served: Some(at("us-1")),
         attempts: vec![
-            attempt("eu-1", Reason::Throttled, 12),
-            attempt("eu-1", Reason::Unreachable, 3),
-            attempt("us-1", Reason::Served, 700),
+            attempt("eu-1", Reason::Throttled, 0, 12),
+            attempt("eu-1", Reason::Unreachable, 12, 3),
+            attempt("us-1", Reason::Served, 15, 700),
         ],
         estimated: true,
         first_token: Some(Duration::from_millis(715)),
+        failover: Some(Duration::from_millis(715)),
         ..served()
     }
 }
@@ -77,6 +124,7 @@ fn unauthenticated() -> Receipt {
         team: None,
         policy: None,
         asked_model: None,
+        meant: None,
         outcome: Outcome::Refused,
         reason: Reason::InvalidApiKey,
         status: 401,
@@ -88,7 +136,10 @@ fn unauthenticated() -> Receipt {
 fn failed() -> Receipt {
     Receipt {
         served: Some(at("us-1")),
-        attempts: vec![attempt("eu-1", Reason::FirstTokenTimeout, 10_000), attempt("us-1", Reason::UpstreamStatus, 40)],
+        attempts: vec![
+            attempt("eu-1", Reason::FirstTokenTimeout, 0, 10_000),
+            attempt("us-1", Reason::UpstreamStatus, 10_000, 40),
+        ],
         outcome: Outcome::Failed,
         reason: Reason::UpstreamStatus,
         status: 502,
@@ -99,14 +150,20 @@ fn failed() -> Receipt {
 
 /// Broken after the commit point.
 fn broken() -> Receipt {
-    Receipt { outcome: Outcome::Broken, reason: Reason::Truncated, estimated: true, ..served() }
+    Receipt {
+        attempts: vec![attempt("eu-1", Reason::Truncated, 0, 480)],
+        outcome: Outcome::Broken,
+        reason: Reason::Truncated,
+        estimated: true,
+        ..served()
+    }
 }
 
 /// Its client disconnected before the first token.
 fn abandoned() -> Receipt {
     Receipt {
         served: Some(at("eu-1")),
-        attempts: vec![attempt("eu-1", Reason::ClientGone, 200)],
+        attempts: vec![attempt("eu-1", Reason::ClientGone, 0, 200)],
         outcome: Outcome::Abandoned,
         reason: Reason::ClientGone,
         status: 499,
@@ -133,7 +190,21 @@ fn at(deployment: &str) -> ServingDeployment {
     ServingDeployment { model, deployment: deployment.into(), tier: Some("default".into()), region }
 }
 
-fn attempt(deployment: &str, reason: Reason, ms: u64) -> AttemptRecord {
-    let duration = Duration::from_millis(ms);
-    AttemptRecord { deployment: deployment.into(), tier: Some("default".into()), reason, duration }
+fn meant(model: &str) -> PlannedModel {
+    PlannedModel { model: model.into(), tier: Some("default".into()) }
+}
+
+/// An attempt that was sent `started` ms after the request was received, and took `ms`.
+fn attempt(deployment: &str, reason: Reason, started: u64, ms: u64) -> AttemptRecord {
+    let ServingDeployment { model, deployment, tier, region } = at(deployment);
+    let [started, duration] = [started, ms].map(Duration::from_millis);
+    AttemptRecord {
+        deployment,
+        tier,
+        model: Some(model),
+        region: Some(region),
+        reason,
+        started: Some(started),
+        duration,
+    }
 }

@@ -8,12 +8,12 @@
 
 use super::body::AnswerBody;
 use super::meter::AnswerMeter;
-use super::providers::{ReplySource, UpstreamProvider, UpstreamReply};
+use super::providers::{UpstreamProvider, UpstreamReply};
 use super::stream::{AnswerStream, StreamError};
-use super::{AttemptError, UpstreamRequest, classify};
+use super::{AttemptError, AttemptWatch, UpstreamRequest, classify, error_reply};
 use crate::clock::Clock;
 use crate::domain::estimate::UsageTally;
-use crate::domain::failure::{Failure, Rejection};
+use crate::domain::failure::Failure;
 use crate::protocol::{AnswerError, Grammar, Moment};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -22,12 +22,12 @@ use std::future::poll_fn;
 
 /// Bytes of frames held before the first good one; more than this is no answer.
 const MAX_HELD: usize = 64 * 1024;
+/// Frames without a token that may open a stream, however long its first token takes.
+const OPENING_FRAMES: u32 = 2;
 /// The largest whole answer, in bytes. Embeddings of a full batch are the largest known, at some 40 MiB.
 const MAX_WHOLE: usize = 64 * 1024 * 1024;
-/// The largest rejection passed on to a client and the largest error that is read, in bytes.
-const MAX_ERROR: usize = 1024 * 1024;
-/// The longest id of a provider that is logged, in bytes.
-const MAX_REQUEST_ID: usize = 128;
+/// The largest JSON that is read where a stream was asked for, in bytes.
+const MAX_INSTEAD_OF_STREAM: usize = 1024 * 1024;
 /// Headers of the provider that the client may see.
 const PASSED_BACK: [HeaderName; 3] =
     [CONTENT_TYPE, HeaderName::from_static("openai-processing-ms"), HeaderName::from_static("openai-version")];
@@ -37,22 +37,25 @@ pub(super) async fn obtain(
     provider: &UpstreamProvider,
     request: &UpstreamRequest<'_>,
     clock: Clock,
+    watch: &dyn AttemptWatch,
 ) -> Result<UpstreamAnswer, AttemptError> {
     let reply = provider.open(request, clock.now()).await?;
+    let mut heard = || watch.heard(clock.now());
+    heard();
     if !reply.status.is_success() {
-        return Err(refused(reply, clock.unix_ms()).await);
+        return Err(error_reply::read(reply, clock).await);
     }
     if let Some(encoding) = reply.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
         return Err(AttemptError::new(
-            Failure::Garbage,
+            Failure::Unreadable,
             format!("the answer is encoded ({encoding:?}) though we asked it not to be"),
         ));
     }
     let status = reply.status;
     let headers = passed_back(&reply.headers);
     let body = match request.call.metadata().stream {
-        true => stream(reply, request, clock).await?,
-        false => whole(reply).await?,
+        true => stream(reply, request, clock, &mut heard).await?,
+        false => whole(reply, &mut heard).await?,
     };
     Ok(UpstreamAnswer { status, headers, body })
 }
@@ -72,38 +75,13 @@ pub fn passed_back(headers: &HeaderMap) -> HeaderMap {
     PASSED_BACK.into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))).collect()
 }
 
-/// What a reply without success means; the provider's words are read only where they matter.
-async fn refused(reply: UpstreamReply, now_unix_ms: i64) -> AttemptError {
-    let UpstreamReply { status, headers, mut source, grammar } = reply;
-    let detail = format!("HTTP {}{}", status.as_u16(), request_id(&headers));
-    let failure = classify::status(status, &headers, now_unix_ms);
-    if failure != Failure::Rejected {
-        return AttemptError::new(failure, detail);
-    }
-    match collect(&mut source, MAX_ERROR).await {
-        Ok(body) => AttemptError {
-            failure: classify::rejection(status, grammar, &body),
-            rejection: Some(Rejection {
-                status: status.as_u16(),
-                content_type: headers.get(CONTENT_TYPE).map(|value| Bytes::copy_from_slice(value.as_bytes())),
-                body,
-            }),
-            detail: detail.into(),
-        },
-        Err(error) => error,
-    }
-}
-
-/// The provider's name for the request, which its support will ask for.
-fn request_id(headers: &HeaderMap) -> String {
-    let id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(|id| id.len() <= MAX_REQUEST_ID);
-    id.map_or_else(String::new, |id| format!(", x-request-id {id}"))
-}
-
-async fn whole(mut reply: UpstreamReply) -> Result<AnswerBody, AttemptError> {
-    let body = collect(&mut reply.source, MAX_WHOLE).await?;
+async fn whole(mut reply: UpstreamReply, heard: &mut (dyn FnMut() + Send)) -> Result<AnswerBody, AttemptError> {
+    let body = reply.source.collect(MAX_WHOLE, heard).await?;
     match read_whole(reply.grammar, &body) {
         Ok(WholeAnswer { fault: true, .. }) => Err(AttemptError::new(Failure::ErrorInside, "an error inside a 2xx")),
+        Ok(WholeAnswer { answered: false, .. }) => {
+            Err(AttemptError::new(Failure::NoAnswer, "a 2xx without a choice or a vector"))
+        }
         Ok(answer) => Ok(AnswerBody::whole(body, reply.grammar, answer.tally)),
         Err(error @ AnswerError::EndsEarly) => Err(AttemptError::new(Failure::Truncated, error.to_string())),
         Err(error @ AnswerError::NotAnObject(_)) => Err(AttemptError::new(Failure::Garbage, error.to_string())),
@@ -114,25 +92,34 @@ async fn whole(mut reply: UpstreamReply) -> Result<AnswerBody, AttemptError> {
 struct WholeAnswer {
     /// It is an error.
     fault: bool,
+    /// It has a choice or a vector.
+    answered: bool,
     /// What is known of its tokens.
     tally: UsageTally,
 }
 
 fn read_whole(grammar: Grammar, body: &[u8]) -> Result<WholeAnswer, AnswerError> {
-    let (mut fault, mut meter) = (false, AnswerMeter::default());
+    let (mut fault, mut answered, mut meter) = (false, false, AnswerMeter::default());
     grammar.read_whole(body, |moment| {
         fault |= moment == Moment::Fault;
+        answered |= moment == Moment::Finish;
         meter.note(moment);
     })?;
-    Ok(WholeAnswer { fault, tally: meter.tally(true) })
+    Ok(WholeAnswer { fault, answered, tally: meter.tally(true) })
 }
 
-async fn stream(reply: UpstreamReply, request: &UpstreamRequest<'_>, clock: Clock) -> Result<AnswerBody, AttemptError> {
+async fn stream(
+    reply: UpstreamReply,
+    request: &UpstreamRequest<'_>,
+    clock: Clock,
+    heard: &mut (dyn FnMut() + Send),
+) -> Result<AnswerBody, AttemptError> {
     if !is_event_stream(reply.headers.get(CONTENT_TYPE)) {
-        return Err(no_stream(reply).await);
+        return Err(no_stream(reply, heard).await);
     }
     let mut stream = AnswerStream::new(reply, request.call);
-    let first = first_good(&mut stream).await?;
+    let late_at = clock.now() + request.timeouts.first_token;
+    let first = first_good(&mut stream, heard, || clock.now() > late_at).await?;
     Ok(AnswerBody::stream(stream, first, request.timeouts, clock))
 }
 
@@ -142,29 +129,39 @@ fn is_event_stream(content_type: Option<&HeaderValue>) -> bool {
 }
 
 /// A 2xx that should be a stream and is not: an error in its place, or anything else.
-async fn no_stream(mut reply: UpstreamReply) -> AttemptError {
+async fn no_stream(mut reply: UpstreamReply, heard: &mut (dyn FnMut() + Send)) -> AttemptError {
     let detail = match reply.headers.get(CONTENT_TYPE) {
         Some(given) => format!("content-type {given:?} where a stream was asked for"),
         None => "no content-type where a stream was asked for".to_owned(),
     };
-    match collect(&mut reply.source, MAX_ERROR).await {
-        Ok(body) if read_whole(reply.grammar, &body).is_ok_and(|answer| answer.fault) => {
-            AttemptError::new(Failure::ErrorInside, detail)
-        }
-        Ok(_) => AttemptError::new(Failure::Garbage, detail),
+    match reply.source.collect(MAX_INSTEAD_OF_STREAM, heard).await {
+        Ok(body) => match read_whole(reply.grammar, &body) {
+            Ok(WholeAnswer { fault: true, .. }) => AttemptError::new(Failure::ErrorInside, detail),
+            Ok(WholeAnswer { answered: true, .. }) => AttemptError::new(Failure::Unreadable, detail),
+            Ok(_) | Err(_) => AttemptError::new(Failure::Garbage, detail),
+        },
         Err(error) => error,
     }
 }
 
 /// Everything up to the read that brought the first good frame, in order.
-async fn first_good(stream: &mut AnswerStream) -> Result<Bytes, AttemptError> {
+///
+/// # Errors
+/// Besides the stream's own: frames without a token come for longer than a first token may take.
+async fn first_good(
+    stream: &mut AnswerStream,
+    heard: &mut (dyn FnMut() + Send),
+    is_late: impl Fn() -> bool,
+) -> Result<Bytes, AttemptError> {
     let mut held = BytesMut::new();
+    let mut empty_frames = 0;
     loop {
         let batch = match poll_fn(|cx| stream.poll_batch(cx)).await {
             Some(Ok(batch)) => batch,
             Some(Err(broken)) => return Err(attempt_error(broken)),
             None => return Err(AttemptError::new(Failure::Truncated, "the stream ended before its first token")),
         };
+        heard();
         match (batch.good, held.is_empty()) {
             (true, true) => return Ok(batch.bytes),
             (_, _) => held.extend_from_slice(&batch.bytes),
@@ -172,8 +169,13 @@ async fn first_good(stream: &mut AnswerStream) -> Result<Bytes, AttemptError> {
         if batch.good {
             return Ok(held.freeze());
         }
+        // One opens a stream; more are an answer that says nothing, however alive its provider is.
+        empty_frames += u32::from(batch.alive);
+        if empty_frames > OPENING_FRAMES && is_late() {
+            return Err(AttemptError::new(Failure::FirstTokenTimeout, "frames without a token, and no end of them"));
+        }
         if held.len() > MAX_HELD {
-            return Err(AttemptError::new(Failure::Garbage, "64 KiB of frames without a token"));
+            return Err(AttemptError::new(Failure::Unreadable, "64 KiB of frames without a token"));
         }
     }
 }
@@ -182,36 +184,6 @@ fn attempt_error(broken: StreamError) -> AttemptError {
     match broken {
         StreamError::Failure(failure, detail) => AttemptError::new(failure, detail),
         StreamError::Transport(error) => AttemptError::new(classify::broken_body(&error), classify::describe(&error)),
-    }
-}
-
-/// The whole body; a single read is not copied.
-async fn collect(source: &mut ReplySource, limit: usize) -> Result<Bytes, AttemptError> {
-    let too_large = || AttemptError::new(Failure::Garbage, format!("an answer of more than {limit} bytes"));
-    if source.promised().is_some_and(|promised| promised > limit as u64) {
-        return Err(too_large());
-    }
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
-    loop {
-        let chunk = match poll_fn(|cx| source.poll_chunk(cx)).await {
-            None if all.is_empty() => return Ok(first),
-            None => return Ok(all.freeze()),
-            Some(Err(error)) => return Err(attempt_error(StreamError::Transport(error))),
-            Some(Ok(chunk)) => chunk,
-        };
-        if first.len().max(all.len()) + chunk.len() > limit {
-            return Err(too_large());
-        }
-        match (first.is_empty(), all.is_empty()) {
-            (true, _) => first = chunk,
-            (false, true) => {
-                all.reserve(first.len() + chunk.len() + source.promised().unwrap_or(0) as usize);
-                all.extend_from_slice(&first);
-                all.extend_from_slice(&chunk);
-            }
-            (false, false) => all.extend_from_slice(&chunk),
-        }
     }
 }
 
@@ -263,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_answer_passes_as_it_came() {
-        let text = r#"{ "id":"x","big":12345678901234567890.10,"usage":{"prompt_tokens":2,"completion_tokens":3}}"#;
+        let text = r#"{ "id":"x","choices":[{}],"big":12345678901234567890.10,"usage":{"prompt_tokens":2,"completion_tokens":3}}"#;
         let headers = "content-type: application/json\r\nopenai-version: 2020-10-01\r\nset-cookie: a=b\r\nx-ratelimit-limit-requests: 9\r\n";
         let written = Act::Write(respond("201 Created", headers, text));
         let mut answer =
@@ -296,9 +268,12 @@ mod tests {
         check(WHOLE, write(promised.clone()), Failure::Truncated).await;
         check(WHOLE, vec![Act::Write(promised.clone()), Act::Hold], Failure::WholeTimeout).await;
         let huge = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{".to_vec();
-        check(WHOLE, vec![Act::Write(huge), Act::Hold], Failure::Garbage).await;
+        check(WHOLE, vec![Act::Write(huge), Act::Hold], Failure::Unreadable).await;
         let gzip = respond("200 OK", "content-encoding: gzip\r\n", "{}");
-        check(WHOLE, write(gzip), Failure::Garbage).await;
+        check(WHOLE, write(gzip), Failure::Unreadable).await;
+        for empty in ["{}", r#"{"choices":[]}"#, r#"{"id":"x","choices":null}"#, r#"{"object":"list","data":[]}"#] {
+            check(WHOLE, write(whole(JSON, empty)), Failure::NoAnswer).await;
+        }
     }
 
     #[tokio::test]
@@ -319,20 +294,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rejection_is_kept_for_the_client() {
-        let text = r#"{"error":{"message":"bad","code":"invalid_value"}}"#;
-        for body in [WHOLE, STREAM] {
-            let acts =
-                vec![Act::Write(respond("422 No", "content-type: application/json\r\nx-request-id: r1\r\n", text))];
-            let error = tried(&call(body), acts, timeouts()).await.err().expect("a 422 is no answer");
-            assert_eq!(error.failure, Failure::Rejected);
-            let rejection = error.rejection.expect("the provider said why");
-            assert_eq!((rejection.status, &rejection.body[..]), (422, text.as_bytes()));
-            assert_eq!(rejection.content_type, Some(Bytes::from_static(JSON.as_bytes())));
-            assert_eq!(&*error.detail, "HTTP 422, x-request-id r1");
+    async fn what_counts_as_a_whole_answer() {
+        let filtered = r#"{"choices":[{"index":0,"message":{"content":""},"finish_reason":"content_filter"}]}"#;
+        for text in [filtered, r#"{"choices":[{"text":""}]}"#, r#"{"data":[{"embedding":"AAAA"}]}"#] {
+            let answer = tried(&call(WHOLE), vec![Act::Write(whole(JSON, text))], timeouts()).await;
+            assert!(answer.is_ok(), "{text}");
         }
-        let long = r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#;
-        check(WHOLE, vec![Act::Write(respond("400 No", "", long))], Failure::ContextTooLong).await;
     }
 
     #[tokio::test]
@@ -348,6 +315,8 @@ mod tests {
     async fn what_is_no_stream() {
         let json = whole(JSON, r#"{"choices":[]}"#);
         check(STREAM, vec![Act::Write(json)], Failure::Garbage).await;
+        let json = whole(JSON, r#"{"choices":[{"message":{"content":"x"}}]}"#);
+        check(STREAM, vec![Act::Write(json)], Failure::Unreadable).await;
         let error = whole(JSON, r#"{"error":{"message":"x"}}"#);
         check(STREAM, vec![Act::Write(error)], Failure::ErrorInside).await;
         check(STREAM, vec![streamed(&[ERROR])], Failure::ErrorInside).await;
@@ -360,7 +329,7 @@ mod tests {
         check(STREAM, vec![streamed(&[ROLE]), Act::Write(b"zz\r\n".to_vec()), Act::Hold], Failure::Garbage).await;
         check(STREAM, vec![streamed(&[ROLE]), Act::Hold], Failure::FirstTokenTimeout).await;
         let much = ROLE.repeat(MAX_HELD / ROLE.len() + 1);
-        check(STREAM, vec![streamed(&[&much]), Act::Hold], Failure::Garbage).await;
+        check(STREAM, vec![streamed(&[&much]), Act::Hold], Failure::Unreadable).await;
     }
 
     #[tokio::test]

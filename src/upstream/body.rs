@@ -44,7 +44,14 @@ impl AnswerBody {
             deadline: timeouts.deadline,
             sleep: None,
         };
-        Self(BodyForm::Stream(Box::new(StreamBody { stream, first: Some(first), silence, clock, over: false })))
+        Self(BodyForm::Stream(Box::new(StreamBody {
+            stream,
+            first: Some(first),
+            heard_at: None,
+            silence,
+            clock,
+            over: false,
+        })))
     }
 
     /// What comes next: whole frames, all that one read brought. `None` at the end of a complete
@@ -56,6 +63,14 @@ impl AnswerBody {
         match &mut self.0 {
             BodyForm::Whole { bytes, .. } => Poll::Ready(bytes.take().map(Ok)),
             BodyForm::Stream(stream) => stream.poll_frames(cx),
+        }
+    }
+
+    /// When the latest frames of a stream came from its provider.
+    pub fn heard_at(&self) -> Option<Instant> {
+        match &self.0 {
+            BodyForm::Whole { .. } => None,
+            BodyForm::Stream(stream) => stream.heard_at,
         }
     }
 
@@ -96,6 +111,7 @@ struct StreamBody {
     stream: AnswerStream,
     /// What came up to the commit point.
     first: Option<Bytes>,
+    heard_at: Option<Instant>,
     silence: SilenceTimer,
     clock: Clock,
     over: bool,
@@ -114,6 +130,7 @@ impl StreamBody {
             match self.stream.poll_batch(cx) {
                 Poll::Ready(Some(Ok(batch))) => {
                     self.silence.note(now, batch.alive);
+                    self.heard_at = Some(now);
                     if !batch.bytes.is_empty() {
                         return Poll::Ready(Some(Ok(batch.bytes)));
                     }

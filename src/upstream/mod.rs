@@ -11,6 +11,7 @@ pub mod answer;
 mod body;
 pub mod classify;
 mod client;
+mod error_reply;
 pub mod meter;
 mod providers;
 mod request;
@@ -25,9 +26,33 @@ pub use request::{AttemptError, Timeouts, UpstreamModel, UpstreamRequest};
 pub use setup::{BuildError, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup};
 
 use crate::clock::Clock;
+use crate::domain::failure::Failure;
 use client::ClientTls;
 use providers::UpstreamProvider;
+use request::TimeLimit;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How soon a late first token is asked after again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What an attempt tells of its deployment until its commit point, and asks.
+pub trait AttemptWatch: Sync {
+    /// Something came at `now`: a head, frames, a part of a body.
+    fn heard(&self, now: Instant);
+    /// Whether the deployment is at work at `now`, so that a late first token is worth waiting for.
+    fn is_slow(&self, now: Instant) -> bool;
+}
+
+/// Nothing is recorded, and nothing late is waited for.
+impl AttemptWatch for () {
+    fn heard(&self, _: Instant) {}
+
+    fn is_slow(&self, _: Instant) -> bool {
+        false
+    }
+}
 
 /// Everything that can be sent to, compiled once per snapshot.
 pub struct Upstreams {
@@ -56,24 +81,37 @@ impl Upstreams {
         Ok(Self { providers, tls, clock })
     }
 
-    /// Sends one attempt and waits for the commit point.
+    /// Sends one attempt and waits for the commit point. A first token that is late is waited for while `watch` says
+    /// that its deployment is slow rather than silent.
     ///
     /// # Errors
-    /// [`AttemptError`]: nothing of it may reach the client, except a rejection given as it came.
+    /// [`AttemptError`]: nothing of it may reach the client, except what is given as it came.
     ///
     /// # Panics
     /// When `request.provider` is of another snapshot.
-    pub async fn send(&self, request: UpstreamRequest<'_>) -> Result<UpstreamAnswer, AttemptError> {
+    pub async fn send(
+        &self,
+        request: UpstreamRequest<'_>,
+        watch: &dyn AttemptWatch,
+    ) -> Result<UpstreamAnswer, AttemptError> {
         let now = self.clock.now();
-        let limit = request.timeouts.until_commit(now, request.call.metadata().stream);
+        let mut limit = request.timeouts.until_commit(now, request.call.metadata().stream);
         if limit.at <= now {
             return Err(AttemptError::new(limit.failure, "no time was left to send it"));
         }
         let provider = &self.providers[request.provider.index()];
-        tokio::select! {
-            biased;
-            end = answer::obtain(provider, &request, self.clock) => end,
-            () = self.clock.sleep_until(limit.at) => Err(AttemptError::new(limit.failure, "time ran out before the commit point")),
+        let mut answering = pin!(answer::obtain(provider, &request, self.clock, watch));
+        loop {
+            tokio::select! {
+                biased;
+                end = &mut answering => return end,
+                () = self.clock.sleep_until(limit.at) => {}
+            }
+            let now = self.clock.now();
+            if limit.failure != Failure::FirstTokenTimeout || !watch.is_slow(now) {
+                return Err(AttemptError::new(limit.failure, "time ran out before the commit point"));
+            }
+            limit = TimeLimit::earlier(now, LOOK_AGAIN, Failure::FirstTokenTimeout, request.timeouts.deadline);
         }
     }
 }
@@ -82,26 +120,26 @@ impl Upstreams {
 mod tests {
     use super::testing::{Act, STREAM_HEAD, Scripted, call, chunk, drain, send, setup, timeouts, upstreams, whole};
     use super::*;
-    use crate::domain::failure::Failure;
     use crate::domain::id::ProviderId;
     use crate::domain::random::RandomValue;
     use crate::domain::secret::Secret;
     use http::{HeaderMap, HeaderValue};
     use std::future::poll_fn;
-    use std::time::Duration;
 
     const BODY: &str = r#"{"model":"client/name", "n":1.50}"#;
     const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
 
+    const ANSWER: &str = r#"{"choices":[{}]}"#;
+
     fn answers(times: usize) -> Vec<Act> {
-        let one = [Act::Read, Act::Write(whole("application/json", "{}"))];
+        let one = [Act::Read, Act::Write(whole("application/json", ANSWER))];
         std::iter::repeat_n(one, times).flatten().collect()
     }
 
     async fn succeed(upstreams: &Upstreams) {
         let answer = send(upstreams, &call(BODY), timeouts()).await;
         let mut answer = answer.unwrap_or_else(|error| panic!("{error:?}"));
-        assert_eq!(drain(&mut answer.body).await, ("{}".into(), None));
+        assert_eq!(drain(&mut answer.body).await, (ANSWER.into(), None));
     }
 
     #[tokio::test]
@@ -120,7 +158,7 @@ mod tests {
             timeouts: timeouts(),
             draw: RandomValue(0),
         };
-        upstreams(provider.base_url()).send(request).await.map(drop).unwrap_or_else(|error| panic!("{error:?}"));
+        upstreams(provider.base_url()).send(request, &()).await.map(drop).unwrap_or_else(|error| panic!("{error:?}"));
         let request = provider.request().await;
         let (head, body) = request.split_once("\r\n\r\n").expect("a request has a head");
         assert_eq!(body, r#"{"model":"up/\"name\"", "n":1.50}"#);

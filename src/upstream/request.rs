@@ -6,7 +6,7 @@
 //! Start reading in [`UpstreamRequest`].
 
 use crate::domain::call::Call;
-use crate::domain::failure::{Failure, Rejection};
+use crate::domain::failure::{Failure, ProviderError};
 use crate::domain::id::ProviderId;
 use crate::domain::random::RandomValue;
 use crate::protocol::json::text::quoted;
@@ -106,15 +106,22 @@ impl TimeLimit {
 pub struct AttemptError {
     /// What went wrong.
     pub failure: Failure,
-    /// With [`Failure::Rejected`] and [`Failure::ContextTooLong`]: the provider's own words, for the client.
-    pub rejection: Option<Rejection>,
-    /// One line for the log: no bodies, no secrets.
+    /// What the provider replied, with every status but a 2xx.
+    pub provider_error: Option<ProviderError>,
+    /// The provider's message from it, masked; none where it is about the content of the request.
+    pub said: Option<Box<str>>,
+    /// One line for the log, with what was [`said`](Self::said): no bodies, no secrets.
     pub detail: Box<str>,
 }
 
 impl AttemptError {
-    /// Without a rejection.
+    /// Of an attempt that the gateway ended: nothing came of it.
+    pub fn cancelled(failure: Failure) -> Self {
+        Self::new(failure, "cancelled")
+    }
+
+    /// Without a reply of the provider.
     pub(super) fn new(failure: Failure, detail: impl Into<Box<str>>) -> Self {
-        Self { failure, rejection: None, detail: detail.into() }
+        Self { failure, provider_error: None, said: None, detail: detail.into() }
     }
 }

@@ -135,7 +135,7 @@ impl AnswerStream {
             match self.framing.next_frame() {
                 Ok(Some(frame)) => self.take(frame, &mut out),
                 Ok(None) => break,
-                Err(_) => self.fail(Failure::Garbage, "a frame of more than 1 MiB"),
+                Err(_) => self.fail(Failure::Unreadable, "a frame of more than 1 MiB"),
             }
         }
         out.into_batch()
@@ -439,7 +439,7 @@ mod tests {
         check(strict, "data: [1]\n\n", Some(Failure::Garbage));
         check(strict, "data:\n\n", None);
         check(strict, "event: ping\n\n", None);
-        check(strict, &format!("data: \"{}\"\n\n", "x".repeat(MAX_FRAME)), Some(Failure::Garbage));
+        check(strict, &format!("data: \"{}\"\n\n", "x".repeat(MAX_FRAME)), Some(Failure::Unreadable));
         let forgiving = ChatQuirks { skip_malformed_frames: true, ..strict };
         check(forgiving, "data: ping\n\n", None);
         check(forgiving, "data: {\"error\":1}\n\n", Some(Failure::ErrorInside));

@@ -111,7 +111,7 @@ pub(super) async fn send(
         timeouts,
         draw: RandomValue(0),
     };
-    upstreams.send(request).await
+    upstreams.send(request, &()).await
 }
 
 /// Reads `body` to its end: what came, and how it ended.

@@ -9,7 +9,7 @@ use crate::cli::table::{dollars, grouped, table};
 use crate::domain::call::Endpoint;
 use crate::domain::id::RequestId;
 use crate::domain::pricing::Price;
-use crate::domain::receipt::{AttemptRecord, Receipt};
+use crate::domain::receipt::{AttemptRecord, PassedOverDeployment, Receipt};
 use crate::telemetry::rfc3339::Rfc3339Text;
 use std::fmt::{Alignment, Write};
 use std::process::ExitCode;
@@ -60,12 +60,22 @@ fn text(receipt: &Receipt) -> String {
     say("whose", whose(receipt));
     say("asked", asked(receipt));
     say("ended", ended(receipt));
+    if let Some(meant) = meant(receipt) {
+        say("meant", meant);
+    }
     if let Some(served) = &receipt.served {
-        let tier = served.tier.as_ref().map_or("no tier".to_owned(), |tier| format!("tier {tier}"));
+        let tier = in_tier(served.tier.as_deref());
         let last = if receipt.outcome.label() == "served" { "served" } else { "last" };
         say(last, format!("{} at {} ({tier}, region {})", served.model, served.deployment, served.region));
     }
     say("clocks", clocks(receipt));
+    if let (Some(failover), Some(first)) = (receipt.failover, receipt.failed_over_from()) {
+        let region = first.region.as_ref().map_or(String::new(), |region| format!("region {region}, "));
+        say(
+            "failover",
+            format!("{} from the first attempt ({region}{}) to the answer", ms(failover), first.reason.label()),
+        );
+    }
     say("tokens", tokens(receipt));
     if let Some(price) = receipt.price {
         say("price", priced(price, receipt.price_version.as_deref()));
@@ -74,7 +84,21 @@ fn text(receipt: &Receipt) -> String {
     if !receipt.attempts.is_empty() {
         let _ = write!(out, "\n{}", attempts(&receipt.attempts));
     }
+    if !receipt.passed_over.is_empty() {
+        let _ = write!(out, "\n{}", passed_over(&receipt.passed_over));
+    }
     out
+}
+
+/// Where the plan meant it to go, unless that is what served it.
+fn meant(receipt: &Receipt) -> Option<String> {
+    let meant = receipt.meant.as_ref()?;
+    let as_meant = receipt.served.as_ref().is_some_and(|last| last.model == meant.model && last.tier == meant.tier);
+    (!as_meant).then(|| format!("{} ({})", meant.model, in_tier(meant.tier.as_deref())))
+}
+
+fn in_tier(tier: Option<&str>) -> String {
+    tier.map_or("no tier".to_owned(), |tier| format!("tier {tier}"))
 }
 
 fn whose(receipt: &Receipt) -> String {
@@ -131,17 +155,42 @@ fn attempts(attempts: &[AttemptRecord]) -> String {
         ("attempt", Alignment::Right),
         ("deployment", Alignment::Left),
         ("tier", Alignment::Left),
+        ("region", Alignment::Left),
+        ("started", Alignment::Right),
         ("ended", Alignment::Left),
         ("after", Alignment::Right),
     ];
     let rows = attempts.iter().enumerate().map(|(at, attempt)| {
-        let tier = attempt.tier.as_deref().unwrap_or("-").to_owned();
+        let name = |name: &Option<std::sync::Arc<str>>| name.as_deref().unwrap_or("-").to_owned();
         vec![
             (at + 1).to_string(),
             attempt.deployment.to_string(),
-            tier,
+            name(&attempt.tier),
+            name(&attempt.region),
+            attempt.started.map_or("-".to_owned(), ms),
             attempt.reason.label().to_owned(),
             ms(attempt.duration),
+        ]
+    });
+    table(&head, &rows.collect::<Vec<_>>())
+}
+
+/// Why each deployment of the plan was not asked.
+fn passed_over(deployments: &[PassedOverDeployment]) -> String {
+    let head = [
+        ("passed over", Alignment::Left),
+        ("tier", Alignment::Left),
+        ("model", Alignment::Left),
+        ("why", Alignment::Left),
+        ("until", Alignment::Right),
+    ];
+    let rows = deployments.iter().map(|passed| {
+        vec![
+            passed.deployment.to_string(),
+            passed.tier.as_deref().unwrap_or("-").to_owned(),
+            passed.model.to_string(),
+            passed.why.label().to_owned(),
+            passed.until.map_or("-".to_owned(), ms),
         ]
     });
     table(&head, &rows.collect::<Vec<_>>())

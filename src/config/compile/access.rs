@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::super::reader::{Diagnostics, Setting};
 use super::super::sections::{
-    BudgetPeriodKeyword, BudgetSection, ConfigFile, KeySection, LimitsSection, PolicySection, UnpricedModels,
+    BudgetPeriodKeyword, BudgetSection, ConfigFile, HedgeSection, KeySection, LimitsSection, PolicySection,
+    UnpricedModels,
 };
 use super::super::{ExtraKey, KeyHash};
 use super::report_unknown;
@@ -13,7 +14,7 @@ use crate::domain::budget::{BudgetPeriod, BudgetSpec};
 use crate::domain::glob::Glob;
 use crate::domain::id::ModelId;
 use crate::domain::limit::Limits;
-use crate::domain::policy::{KeyRecord, Policy, PolicyMoney};
+use crate::domain::policy::{HedgeRule, KeyRecord, Policy, PolicyMoney};
 use crate::domain::register::KeyOverrides;
 use crate::domain::routing::table::RoutingTable;
 
@@ -39,9 +40,18 @@ pub(super) fn policies(diagnostics: &Diagnostics<'_>, file: &ConfigFile, table: 
                 credit: policy.credit.value,
                 unpriced: policy.unknown_price.value == UnpricedModels::Allow,
             },
+            hedge: policy.hedge.as_ref().and_then(hedge),
         })
     };
     file.policies.iter().map(policy).collect()
+}
+
+fn hedge(written: &HedgeSection) -> Option<HedgeRule> {
+    Some(HedgeRule {
+        after: written.after.as_ref()?.value,
+        at_least: written.at_least.value.0,
+        extra_bp: written.extra.value.basis_points,
+    })
 }
 
 fn tiers(diagnostics: &Diagnostics<'_>, table: &RoutingTable, policy: &PolicySection) -> Vec<bool> {
@@ -218,6 +228,7 @@ fn everything(table: &RoutingTable) -> Policy {
         limits: Limits::default(),
         clamp: false,
         money: PolicyMoney::default(),
+        hedge: None,
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) fn compile(diagnostics: &Diagnostics<'_>, file: ConfigFile, extra_key
         telemetry: TelemetrySettings {
             log: file.telemetry.log.value.0,
             metrics_token: file.telemetry.metrics_token.map(|token| token.value),
+            failover_objective: file.routing.failover_objective.value.0,
         },
         providers: file.providers.into_iter().filter_map(provider_settings).collect(),
     }

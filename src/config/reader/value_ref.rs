@@ -76,6 +76,16 @@ impl<'d> ConfigValueRef<'d> {
         self.value.as_str().is_some_and(is_reference)
     }
 
+    /// Where its text is written, for people: the variable's name, or `file:` and the path; `None` where that is the
+    /// configuration file itself.
+    pub(crate) fn written_in(&self) -> Option<String> {
+        match (self.value.as_str().filter(|_| self.is_reference()), &self.location) {
+            (Some(reference), _) => Some(reference.strip_prefix("env:").unwrap_or(reference).to_owned()),
+            (None, ValueLocation::Variable { name, .. }) => Some(name.clone()),
+            (None, ValueLocation::File(_) | ValueLocation::Unwritten) => None,
+        }
+    }
+
     /// Whether it came from the environment, where a secret may be written out.
     pub(crate) fn is_override(&self) -> bool {
         matches!(self.location, ValueLocation::Variable { .. })

@@ -6,11 +6,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::super::reader::{Setting, SettingKey, Table, ValueError, keywords, section};
-use super::super::value::{Expiry, HedgeDelay, Name, NonZeroDuration, Percent, SecretDigest};
+use super::super::value::{Expiry, Name, NonZeroDuration, Percent, SecretDigest};
 use super::check_name;
 use crate::domain::budget::{CreditUse, Zone};
 use crate::domain::glob::Glob;
 use crate::domain::money::NanoUsd;
+use crate::domain::policy::HedgeDelay;
 use crate::domain::secret::Secret;
 
 section! {
@@ -25,8 +26,7 @@ section! {
         // All policies are equal unless one is said to be more.
         #[unbuilt = "all policies would be equal when the gateway is full"]
         priority: Setting<NonZeroU32> = or(NonZeroU32::MIN),
-        /// A second attempt while the first is still silent; the first good frame wins.
-        #[unbuilt = "no second attempt would be started"]
+        /// A second attempt beside the first while it has no token; the first good frame wins.
         hedge: Option<HedgeSection> = optional_table(HedgeSection::read),
         /// What is promised, and the credit given when it is not kept.
         #[unbuilt = "no credit would be given"]
@@ -97,7 +97,6 @@ section! {
 
 section! {
     /// `hedge = { … }`
-    #[allow(dead_code, reason = "hedging is not built")]
     pub(in crate::config) struct HedgeSection {
         /// When it starts: a percentile of the usual first token, or a time.
         after: Option<Setting<HedgeDelay>> = required(),

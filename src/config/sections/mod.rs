@@ -32,7 +32,9 @@ use super::problem::ValueLocation;
 use super::reader::{Diagnostics, Setting, SettingCatalogue, Table, ValueError, section};
 use super::value::Name;
 pub(super) use keys::UnpricedModels;
-pub(super) use keys::{BudgetPeriodKeyword, BudgetSection, KeySection, LimitsSection, PolicySection, TeamSection};
+pub(super) use keys::{
+    BudgetPeriodKeyword, BudgetSection, HedgeSection, KeySection, LimitsSection, PolicySection, TeamSection,
+};
 use keys::{DrillSection, keys};
 pub(super) use models::{DeploymentSection, ModelSection};
 pub(super) use prices::PriceSection;

@@ -6,10 +6,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::super::reader::{KeywordValue, Setting, SettingValue, Table, keywords, section};
-use super::super::settings::{FinishReason, ProtocolName};
+use super::super::settings::{FinishReason, ProtocolName, ProviderCredential};
 use super::super::value::{BaseUrl, Name, Percent};
 use super::{check_name, nonzero};
-use crate::domain::secret::Secret;
 
 /// `[providers.NAME]`
 pub(in crate::config) struct ProviderSection {
@@ -40,7 +39,7 @@ section! {
         /// Scheme, host and path of the API. Required unless the provider is simulated.
         base_url: Option<Setting<BaseUrl>> = optional(),
         /// What we present. Several are used in turn, each resting on its own.
-        credential: Option<Vec<Setting<Secret>>> = list(),
+        credential: Option<Vec<Setting<ProviderCredential>>> = list(),
         /// Whether to speak HTTP/2; one connection per host is then a ceiling.
         http2: Setting<bool> = or(false),
     }

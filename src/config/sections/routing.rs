@@ -69,12 +69,17 @@ section! {
         /// From the request being read to its last byte, over all attempts.
         // The longest answer worth waiting for.
         total: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(600))),
-        /// An attempt silent for this long counts against its deployment in the choice.
-        // Silent this long, a region is avoided before its breaker trips.
+        /// A deployment from which nothing comes for this long is silent, unless longer is usual for it: its requests
+        /// are made elsewhere as well, and new ones avoid it.
+        // No client waits long for a sign of life, and under load a second without one is an outage.
         silent_after: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(1))),
-        /// How long to wait for a throttled deployment when nothing else can serve.
-        // A client can wait by itself.
-        retry_after_wait_max: Setting<Duration> = or(Duration::ZERO),
+        /// From a request's first attempt to the answer of another one; what takes longer is alerted on.
+        // A client that waits a second longer notices.
+        failover_objective: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(1))),
+        /// How long a request may wait, within its own time, for a deployment that throttles it or is left alone, when
+        /// nothing else can serve.
+        // As long as the official clients wait before they ask again.
+        retry_after_wait_max: Setting<Duration> = or(Duration::from_secs(2)),
         /// 1: a 500 is tried once more at the same deployment before another is.
         // What answered 500 once is likely to do it again.
         same_region_retry_on_500: Setting<u32> = or(0),

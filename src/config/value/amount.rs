@@ -6,6 +6,7 @@ use toml::de::DeValue;
 
 use crate::config::reader::{ConfigValueRef, DisplayValue, SettingShape, SettingValue, ValueError};
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
+use crate::domain::policy::HedgeDelay;
 
 /// Units of duration, the largest first so that a value is shown in the largest that divides it.
 const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
@@ -233,10 +234,6 @@ impl SettingValue for PicoUsdPerToken {
     }
 }
 
-/// When a hedge starts: at a percentile of the usual first token, or after a fixed time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::config) struct HedgeDelay(String);
-
 impl SettingValue for HedgeDelay {
     const EXPECTED: &'static str = "a percentile such as \"p95\", or a duration";
 
@@ -246,16 +243,18 @@ impl SettingValue for HedgeDelay {
 
     fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
-        let percentile = text.strip_prefix('p').and_then(|digits| digits.parse::<u8>().ok());
-        match percentile {
-            Some(1..=99) => Ok(Self(text)),
+        match text.strip_prefix('p').and_then(|digits| digits.parse::<u8>().ok()) {
+            Some(percent @ 1..=99) => Ok(Self::Percentile(percent)),
             Some(_) => Err(ValueError::new("is not a percentile from p1 to p99")),
-            None => NonZeroDuration::read(value_ref).map(|_| Self(text)),
+            None => NonZeroDuration::read(value_ref).map(|delay| Self::Fixed(delay.0)),
         }
     }
 
     fn show(&self) -> DisplayValue {
-        DisplayValue::Text(self.0.clone())
+        match self {
+            Self::Percentile(percent) => DisplayValue::Text(format!("p{percent}")),
+            Self::Fixed(delay) => delay.show(),
+        }
     }
 }
 

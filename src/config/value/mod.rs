@@ -14,7 +14,7 @@ mod validity;
 mod zone;
 
 pub(super) use address::{BaseUrl, StoreUrl};
-pub(super) use amount::{ByteSize, HedgeDelay, NonZeroDuration, Percent, WholeDays};
+pub(super) use amount::{ByteSize, NonZeroDuration, Percent, WholeDays};
 pub(super) use day::UtcDay;
 pub(super) use expiry::Expiry;
 pub(super) use name::{LogFilter, Name};

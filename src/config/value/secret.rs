@@ -1,6 +1,7 @@
 //! Secrets, and the hashes that are kept of them.
 
 use crate::config::reader::{ConfigValueRef, DisplayValue, SettingShape, SettingValue, ValueError};
+use crate::config::settings::ProviderCredential;
 use crate::domain::secret::Secret;
 
 impl SettingValue for Secret {
@@ -27,6 +28,25 @@ impl SettingValue for Secret {
             ));
         }
         Ok(Self::new(text))
+    }
+
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Masked
+    }
+}
+
+impl SettingValue for ProviderCredential {
+    const EXPECTED: &'static str = Secret::EXPECTED;
+    const SECRET: bool = true;
+
+    fn shape() -> SettingShape {
+        Secret::shape()
+    }
+
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
+        let secret = Secret::read(value_ref)?;
+        let name = value_ref.written_in().unwrap_or_default();
+        Ok(Self { name: name.into(), secret })
     }
 
     fn show(&self) -> DisplayValue {

@@ -32,9 +32,9 @@ impl Backoff {
         Self::doubling(Duration::from_secs(1), Duration::from_secs(60))
     }
 
-    /// For a 404 on a configured path: 60 s to 16 min.
+    /// For a 404 on a configured path: 30 s to 5 min, because a model that is added must be found soon.
     pub fn not_found() -> Self {
-        Self::doubling(Duration::from_secs(60), Duration::from_secs(960))
+        Self::doubling(Duration::from_secs(30), Duration::from_secs(300))
     }
 
     /// For a credential that was refused: 30 s to 16 min.

@@ -1,22 +1,24 @@
 //! The breaker of one deployment: closed → open → half-open → closed.
 //!
 //! It exists so that a failing deployment quickly gets no traffic, is then tested by single probes, and
-//! gets its share of traffic back slowly. Being throttled ("resting") is the same state machine with another
-//! [`TransitionCause`]: no traffic until a known instant, then exactly one probe.
+//! gets its share of traffic back slowly. What rests because its provider said so is in [`rest`]; what one team's
+//! attempts say to that team alone is in [`team`].
 //!
 //! It must never know requests, regions or other deployments; time and random values are passed in.
 //! Start reading in [`Breaker::report`], which has all transitions.
 
 pub mod backoff;
-pub mod credential;
+pub mod evidence;
+pub mod rest;
+pub mod team;
 pub mod window;
 
-use crate::domain::failure::HealthSignal;
-use crate::domain::id::KeyId;
+use crate::domain::id::TeamId;
 use crate::domain::random::RandomValue;
 use backoff::Backoff;
+use evidence::{ActiveTeams, FailureStreak};
 use std::time::{Duration, Instant};
-use window::{FailureRateWindow, FailureStreak};
+use window::FailureRateWindow;
 
 /// When a deployment trips and for how long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +46,8 @@ pub enum TransitionCause {
     Ratio,
     /// The probe failed.
     Probe,
+    /// An answer broke off after its first token within slow start.
+    BrokenOff,
     /// The provider throttles us: the deployment rests.
     Throttled,
     /// The provider does not know the model or path: the deployment rests.
@@ -57,6 +61,7 @@ impl TransitionCause {
             Self::Consecutive => "consecutive",
             Self::Ratio => "ratio",
             Self::Probe => "probe",
+            Self::BrokenOff => "broken_off",
             Self::Throttled => "throttled",
             Self::NotFound => "not_found",
         }
@@ -113,10 +118,56 @@ pub enum Availability {
     },
 }
 
+impl Availability {
+    /// The stricter of both; of two times to wait, the later.
+    pub fn stricter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Blocked { until }, Self::Blocked { until: other }) => Self::Blocked { until: until.max(other) },
+            (Self::Flowing { share }, Self::Flowing { share: other }) => Self::Flowing { share: share.min(other) },
+            _ if self.rank() >= other.rank() => self,
+            _ => other,
+        }
+    }
+
+    /// The less strict of both; of two times to wait, the sooner.
+    pub fn less_strict(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Blocked { until }, Self::Blocked { until: other }) => Self::Blocked { until: until.min(other) },
+            _ if self.rank() <= other.rank() => self,
+            _ => other,
+        }
+    }
+
+    fn rank(self) -> u8 {
+        match self {
+            Self::Flowing { .. } => 0,
+            Self::ProbeDue => 1,
+            Self::Blocked { .. } => 2,
+        }
+    }
+}
+
+/// How an attempt ended, as far as a breaker is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AttemptEnd {
+    /// Well: the deployment works.
+    Good,
+    /// Badly, before the first token.
+    Bad,
+    /// Badly, and no team can have caused it: nothing of the request was sent.
+    Down,
+    /// Badly, after the first token.
+    BrokenOff,
+    /// It says nothing about the deployment.
+    Neutral,
+}
+
 /// Permission for one attempt. Its end must be reported to the breaker exactly once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BreakerPermit {
     probe: bool,
+    /// It was given although the breaker is open, because nothing else was left: only a good end counts.
+    trial: bool,
     /// How often the breaker had opened when this was issued: if it has opened since, the end is outdated.
     generation: u32,
 }
@@ -132,21 +183,42 @@ pub struct Transition {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum BreakerState {
-    /// `recovered`: when it last closed and how long it had been open, for the slow start.
     Closed {
-        recovered: Option<(Instant, Duration)>,
+        slow_start: Option<SlowStart>,
     },
     Open {
         until: Instant,
-        open_for: Duration,
-        cause: TransitionCause,
+        outage: Outage,
     },
     /// The pause is over; `probing` while the one probe is in flight.
     HalfOpen {
         probing: bool,
-        open_for: Duration,
-        cause: TransitionCause,
+        outage: Outage,
     },
+}
+
+/// Why and for how long a breaker is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Outage {
+    since: Instant,
+    open_for: Duration,
+    cause: TransitionCause,
+    /// The one team whose attempts tripped it, if it was one: others may send their own probe at any time.
+    sole: Option<TeamId>,
+    /// Its answers broke off after their first token: only one that ends well closes it.
+    broken_off: bool,
+}
+
+/// The way back to a full share after it closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct SlowStart {
+    since: Instant,
+    /// How long it had been open; zero for a deployment that is new.
+    open_for: Duration,
+    /// It was open because answers broke off: the share grows by those that end well.
+    broken_off: bool,
+    /// How many have ended well since.
+    good_ends: u32,
 }
 
 /// The share of its traffic that a deployment gets at first after it closed.
@@ -155,8 +227,12 @@ const FIRST_SHARE: f64 = 0.1;
 const FIRST_SECOND: Duration = Duration::from_secs(1);
 /// The shortest slow start.
 const SLOW_START_MIN: Duration = Duration::from_secs(2);
+/// The number of good ends after which slow start is over.
+const SLOW_START_ENDS: u32 = 10;
 /// While a probe is in flight, other attempts may check again after this.
 const PROBE_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A streak trips only when this has passed since the last success.
+const AFTER_SUCCESS: Duration = Duration::from_secs(1);
 
 /// One deployment's breaker.
 #[derive(Clone, Debug)]
@@ -167,37 +243,36 @@ pub struct Breaker {
     generation: u32,
     streak: FailureStreak,
     window: FailureRateWindow,
-    trip_backoff: Backoff,
-    throttle_backoff: Backoff,
-    not_found_backoff: Backoff,
+    teams: ActiveTeams,
+    last_good: Option<Instant>,
+    backoff: Backoff,
 }
 
 impl Breaker {
     /// A closed breaker.
     pub fn new(settings: BreakerSettings) -> Self {
         Self {
-            state: BreakerState::Closed { recovered: None },
+            state: BreakerState::Closed { slow_start: None },
             generation: 0,
             streak: FailureStreak::default(),
             window: FailureRateWindow::new(settings.window),
-            trip_backoff: Backoff::doubling(settings.open, settings.open_max),
-            throttle_backoff: Backoff::throttled(),
-            not_found_backoff: Backoff::not_found(),
+            teams: ActiveTeams::default(),
+            last_good: None,
+            backoff: Backoff::doubling(settings.open, settings.open_max),
             settings,
         }
     }
 
     /// A closed breaker of a deployment that is added to running traffic at `now`: it begins with a slow start.
     pub fn with_slow_start(settings: BreakerSettings, now: Instant) -> Self {
-        let mut breaker = Self::new(settings);
-        breaker.state = BreakerState::Closed { recovered: Some((now, Duration::ZERO)) };
-        breaker
+        let slow_start = SlowStart { since: now, open_for: Duration::ZERO, broken_off: false, good_ends: 0 };
+        Self { state: BreakerState::Closed { slow_start: Some(slow_start) }, ..Self::new(settings) }
     }
 
     /// Applies new settings; state and counts stay, but a new `window` starts empty.
     pub fn update_settings(&mut self, settings: BreakerSettings) {
         if settings != self.settings {
-            self.trip_backoff.set_bounds(settings.open, settings.open_max);
+            self.backoff.set_bounds(settings.open, settings.open_max);
             if settings.window != self.settings.window {
                 self.window = FailureRateWindow::new(settings.window);
             }
@@ -205,13 +280,15 @@ impl Breaker {
         }
     }
 
-    /// Whether, and how, the deployment may be used at `now`.
-    pub fn availability(&self, now: Instant) -> Availability {
+    /// Whether, and how, `team` may use the deployment at `now`.
+    pub fn availability(&self, team: TeamId, now: Instant) -> Availability {
         match self.state {
-            BreakerState::Closed { recovered } => {
-                Availability::Flowing { share: recovered.map_or(1.0, |r| share(r, now)) }
+            BreakerState::Closed { slow_start } => {
+                Availability::Flowing { share: slow_start.map_or(1.0, |start| start.share(now)) }
             }
-            BreakerState::Open { until, .. } if now < until => Availability::Blocked { until },
+            BreakerState::Open { until, outage } if now < until && !outage.spares(team) => {
+                Availability::Blocked { until }
+            }
             BreakerState::Open { .. } | BreakerState::HalfOpen { probing: false, .. } => Availability::ProbeDue,
             BreakerState::HalfOpen { probing: true, .. } => Availability::Blocked { until: now + PROBE_RETRY_AFTER },
         }
@@ -221,117 +298,185 @@ impl Breaker {
     pub fn name(&self, now: Instant) -> StateName {
         match self.state {
             BreakerState::Closed { .. } => StateName::Closed,
-            BreakerState::Open { until, cause, .. } if now < until => open_name(cause),
+            BreakerState::Open { until, .. } if now < until => StateName::Open,
             BreakerState::Open { .. } | BreakerState::HalfOpen { .. } => StateName::HalfOpen,
         }
     }
 
-    /// A permit for one attempt at `now`, if one may be made. Only one probe at a time gets a permit; its
-    /// holder must [`report`](Self::report) the end, with [`HealthSignal::Neutral`] where there is no result.
-    pub fn admit(&mut self, now: Instant) -> Option<BreakerPermit> {
-        match self.availability(now) {
-            Availability::Flowing { .. } => Some(BreakerPermit { probe: false, generation: self.generation }),
+    /// Why, since when and until when it is not closed; while half-open the end of the pause is past.
+    pub fn outage(&self, now: Instant) -> Option<(TransitionCause, Instant, Instant)> {
+        match self.state {
+            BreakerState::Closed { .. } => None,
+            BreakerState::Open { until, outage } => Some((outage.cause, outage.since, until)),
+            BreakerState::HalfOpen { outage, .. } => Some((outage.cause, outage.since, now)),
+        }
+    }
+
+    /// A permit for one attempt of `team` at `now`, if one may be made. Only one probe at a time gets a permit; its
+    /// holder must [`report`](Self::report) the end, with [`AttemptEnd::Neutral`] where there is no result.
+    pub fn admit(&mut self, team: TeamId, now: Instant) -> Option<BreakerPermit> {
+        let permit = BreakerPermit { probe: false, trial: false, generation: self.generation };
+        match self.availability(team, now) {
+            Availability::Flowing { .. } => Some(permit),
             Availability::Blocked { .. } => None,
             Availability::ProbeDue => {
-                if let BreakerState::Open { open_for, cause, .. } | BreakerState::HalfOpen { open_for, cause, .. } =
-                    self.state
-                {
-                    self.state = BreakerState::HalfOpen { probing: true, open_for, cause };
+                if let BreakerState::Open { outage, .. } | BreakerState::HalfOpen { outage, .. } = self.state {
+                    self.state = BreakerState::HalfOpen { probing: true, outage };
                 }
-                Some(BreakerPermit { probe: true, generation: self.generation })
+                Some(BreakerPermit { probe: true, ..permit })
             }
         }
     }
 
-    /// The first good token under `permit` has arrived. If it is the probe's, the breaker closes; from then on it
-    /// is an attempt like any other, and its end is reported like any other.
+    /// A permit whatever the state, because nothing else is left: a bad end of it changes nothing.
+    pub fn admit_trial(&self) -> BreakerPermit {
+        BreakerPermit { probe: false, trial: true, generation: self.generation }
+    }
+
+    /// The permit of an attempt that had been sent already when this breaker was made.
+    pub(super) fn admit_late(&self) -> BreakerPermit {
+        BreakerPermit { probe: false, trial: false, generation: self.generation }
+    }
+
+    /// The first good token under `permit` has arrived. If it is the probe's or a trial's, the breaker closes, unless
+    /// answers broke off before; from then on it is an attempt like any other, and its end is reported like any other.
     pub fn answered(&mut self, permit: &mut BreakerPermit, now: Instant) -> Option<Transition> {
-        if std::mem::take(&mut permit.probe) { self.close(now) } else { None }
+        let broke_off = match self.state {
+            BreakerState::Closed { .. } => false,
+            BreakerState::Open { outage, .. } | BreakerState::HalfOpen { outage, .. } => outage.broken_off,
+        };
+        if broke_off || !(permit.probe || permit.trial) {
+            return None;
+        }
+        (permit.probe, permit.trial) = (false, false);
+        let closed = self.close(now);
+        // Its end belongs to what begins now.
+        permit.generation = self.generation;
+        closed
     }
 
     fn close(&mut self, now: Instant) -> Option<Transition> {
-        let BreakerState::HalfOpen { open_for, .. } = self.state else { return None };
-        self.state = BreakerState::Closed { recovered: Some((now, open_for)) };
+        let (BreakerState::Open { outage, .. } | BreakerState::HalfOpen { outage, .. }) = self.state else {
+            return None;
+        };
+        let Outage { open_for, broken_off, .. } = outage;
+        let slow_start = SlowStart { since: now, open_for, broken_off, good_ends: 0 };
+        self.state = BreakerState::Closed { slow_start: Some(slow_start) };
         self.streak.clear();
         self.window.clear();
-        self.trip_backoff.closed(now);
+        self.backoff.closed(now);
+        self.last_good = Some(now);
         Some(Transition { to: StateName::Closed, cause: None })
     }
 
-    /// Records how an attempt of `key` ended. Returns the transition that this causes, if any.
+    /// Records how an attempt of `team` ended. Returns the transition that this causes, if any.
     pub fn report(
         &mut self,
         permit: BreakerPermit,
-        key: KeyId,
-        signal: HealthSignal,
+        team: TeamId,
+        end: AttemptEnd,
         now: Instant,
         draw: RandomValue,
     ) -> Option<Transition> {
         match self.state {
             BreakerState::Closed { .. } if permit.generation == self.generation => {
-                self.report_closed(key, signal, now, draw)
+                self.report_closed(team, end, now, draw)
             }
-            BreakerState::HalfOpen { open_for, cause, .. } if permit.probe => {
-                self.state = BreakerState::HalfOpen { probing: false, open_for, cause };
-                self.report_probe(signal, now, draw)
+            BreakerState::HalfOpen { outage, .. } if permit.probe && permit.generation == self.generation => {
+                self.state = BreakerState::HalfOpen { probing: false, outage };
+                self.report_probe(team, end, outage, now, draw)
             }
-            _ => self.report_late(signal, now, draw),
+            BreakerState::Open { .. } | BreakerState::HalfOpen { .. } if permit.trial && end == AttemptEnd::Good => {
+                self.close(now)
+            }
+            // It was sent before the breaker last opened. Attempts that hung in an outage must not trip it again.
+            _ => None,
         }
     }
 
-    /// An attempt that was sent before the breaker last opened and ended afterwards. It is ignored, or attempts
-    /// that hung in an outage would trip the breaker again after it. Only a provider's Retry-After still counts.
-    fn report_late(&mut self, signal: HealthSignal, now: Instant, draw: RandomValue) -> Option<Transition> {
-        let HealthSignal::Throttled(Some(after)) = signal else { return None };
-        let asked_until = now + self.throttle_backoff.capped(after);
-        match self.state {
-            BreakerState::Closed { .. } => return Some(self.rest(Some(after), now, draw)),
-            BreakerState::Open { until, open_for, cause } => {
-                self.state = BreakerState::Open { until: until.max(asked_until), open_for, cause }
-            }
-            BreakerState::HalfOpen { probing: false, open_for, cause } => {
-                self.state = BreakerState::Open { until: asked_until, open_for, cause }
-            }
-            // The probe in flight will give a newer result.
-            BreakerState::HalfOpen { probing: true, .. } => {}
+    /// Takes a failure of `team` back that was reported before: the same request failed alike elsewhere, so the
+    /// request is to blame.
+    pub fn take_back(&mut self, team: TeamId, now: Instant) {
+        if let BreakerState::Closed { .. } = self.state {
+            self.streak.take_back(team);
+            self.window.take_back(team, now);
         }
-        None
     }
 
-    fn report_closed(
-        &mut self,
-        key: KeyId,
-        signal: HealthSignal,
-        now: Instant,
-        draw: RandomValue,
-    ) -> Option<Transition> {
-        match signal {
-            HealthSignal::Neutral | HealthSignal::CredentialRefused => None,
-            HealthSignal::Good => {
+    /// Whether no other team than `team` was active here within the window.
+    pub fn is_alone(&self, team: TeamId, now: Instant) -> bool {
+        self.teams.is_alone(team, self.settings.window, now)
+    }
+
+    /// When an attempt last ended well, or a probe answered.
+    pub fn last_good(&self) -> Option<Instant> {
+        self.last_good
+    }
+
+    /// Drops the failures since the last success.
+    pub(super) fn forget_failures(&mut self) {
+        self.streak.clear();
+    }
+
+    fn report_closed(&mut self, team: TeamId, end: AttemptEnd, now: Instant, draw: RandomValue) -> Option<Transition> {
+        if end == AttemptEnd::Neutral {
+            return None;
+        }
+        let alone = self.is_alone(team, now);
+        self.teams.note(team, now);
+        match end {
+            AttemptEnd::Neutral => None,
+            AttemptEnd::Good => {
                 self.streak.clear();
-                self.window.good(key, now);
-                self.throttle_backoff.reset();
-                self.not_found_backoff.reset();
+                self.window.good(team, now);
+                self.last_good = Some(now);
+                self.count_good_end(now);
                 None
             }
-            HealthSignal::Throttled(after) => {
-                self.window.bad(Some(key), now);
-                Some(self.rest(after, now, draw))
+            AttemptEnd::Bad => {
+                self.streak.bad(Some(team), 1);
+                self.window.bad(Some(team), now);
+                self.trip_if_due(alone, now, draw)
             }
-            HealthSignal::NotFound => Some(self.rest_not_found(now, draw)),
-            HealthSignal::Bad => self.count_bad(Some(key), now, draw),
-            HealthSignal::Down => self.count_bad(None, now, draw),
+            AttemptEnd::Down => {
+                self.streak.bad(None, 1);
+                self.window.bad(None, now);
+                self.trip_if_due(alone, now, draw)
+            }
+            AttemptEnd::BrokenOff => self.count_broken_off(team, alone, now, draw),
         }
     }
 
-    /// `key` is `None` for an end that no key can have caused: nothing of the request was sent.
-    fn count_bad(&mut self, key: Option<KeyId>, now: Instant, draw: RandomValue) -> Option<Transition> {
-        self.streak.bad(key);
-        self.window.bad(key, now);
-        let counts = self.window.counts(now);
-        if self.streak.reaches(self.settings.failures, counts.keys) {
+    fn count_good_end(&mut self, now: Instant) {
+        let BreakerState::Closed { slow_start: Some(start) } = &mut self.state else { return };
+        start.good_ends += 1;
+        if start.good_ends >= SLOW_START_ENDS && start.share(now) >= 1.0 {
+            self.state = BreakerState::Closed { slow_start: None };
+        }
+    }
+
+    /// A break within slow start opens it again, for twice as long; a new deployment's break counts twice.
+    fn count_broken_off(&mut self, team: TeamId, alone: bool, now: Instant, draw: RandomValue) -> Option<Transition> {
+        let slow_start = match self.state {
+            BreakerState::Closed { slow_start } => slow_start.filter(|start| start.good_ends < SLOW_START_ENDS),
+            _ => None,
+        };
+        self.streak.broken_off(team, if slow_start.is_some() { 2 } else { 1 });
+        self.window.bad(Some(team), now);
+        // One team's answers do not close it to others that are active.
+        let attested = self.streak.reaches(1, alone);
+        if attested && slow_start.is_some_and(|start| start.open_for > Duration::ZERO) {
+            return Some(self.trip(TransitionCause::BrokenOff, now, draw));
+        }
+        self.trip_if_due(alone, now, draw)
+    }
+
+    fn trip_if_due(&mut self, alone: bool, now: Instant, draw: RandomValue) -> Option<Transition> {
+        let quiet = self.last_good.is_none_or(|at| now.saturating_duration_since(at) >= AFTER_SUCCESS);
+        if quiet && self.streak.reaches(self.settings.failures, alone) {
             return Some(self.trip(TransitionCause::Consecutive, now, draw));
         }
+        let counts = self.window.counts(now);
         let enough = counts.requests >= u64::from(self.settings.min_requests);
         if enough && counts.good() * 10_000 < counts.requests * u64::from(self.settings.ratio_bp) {
             return Some(self.trip(TransitionCause::Ratio, now, draw));
@@ -339,59 +484,73 @@ impl Breaker {
         None
     }
 
-    fn report_probe(&mut self, signal: HealthSignal, now: Instant, draw: RandomValue) -> Option<Transition> {
-        match signal {
-            // The client disconnected, or our credential rests: another probe may be sent.
-            HealthSignal::Neutral | HealthSignal::CredentialRefused => None,
-            HealthSignal::Good => self.close(now),
-            HealthSignal::Bad | HealthSignal::Down => Some(self.trip(TransitionCause::Probe, now, draw)),
-            HealthSignal::Throttled(after) => Some(self.rest(after, now, draw)),
-            HealthSignal::NotFound => Some(self.rest_not_found(now, draw)),
+    fn report_probe(
+        &mut self,
+        team: TeamId,
+        end: AttemptEnd,
+        outage: Outage,
+        now: Instant,
+        draw: RandomValue,
+    ) -> Option<Transition> {
+        match end {
+            // The client disconnected, or the end is no evidence: another probe may be sent.
+            AttemptEnd::Neutral => None,
+            AttemptEnd::Good => self.close(now),
+            AttemptEnd::Bad | AttemptEnd::Down | AttemptEnd::BrokenOff => {
+                let sole = outage.sole.filter(|sole| *sole == team && end != AttemptEnd::Down);
+                let broken_off = outage.broken_off || end == AttemptEnd::BrokenOff;
+                Some(self.open(TransitionCause::Probe, sole, broken_off, now, draw))
+            }
         }
     }
 
     fn trip(&mut self, cause: TransitionCause, now: Instant, draw: RandomValue) -> Transition {
-        let pause = self.trip_backoff.next(now, draw);
-        self.open(cause, pause, now)
+        let (sole, broken_off) = (self.streak.only_team(), self.streak.is_mostly_broken_off());
+        self.open(cause, sole, broken_off, now, draw)
     }
 
-    fn rest(&mut self, after: Option<Duration>, now: Instant, draw: RandomValue) -> Transition {
-        let pause = match after {
-            Some(after) => self.throttle_backoff.capped(after),
-            None => self.throttle_backoff.next(now, draw),
+    fn open(
+        &mut self,
+        cause: TransitionCause,
+        sole: Option<TeamId>,
+        broken_off: bool,
+        now: Instant,
+        draw: RandomValue,
+    ) -> Transition {
+        let open_for = self.backoff.next(now, draw);
+        let since = match self.state {
+            BreakerState::Closed { .. } => now,
+            BreakerState::Open { outage, .. } | BreakerState::HalfOpen { outage, .. } => outage.since,
         };
-        self.open(TransitionCause::Throttled, pause, now)
-    }
-
-    fn rest_not_found(&mut self, now: Instant, draw: RandomValue) -> Transition {
-        let pause = self.not_found_backoff.next(now, draw);
-        self.open(TransitionCause::NotFound, pause, now)
-    }
-
-    fn open(&mut self, cause: TransitionCause, pause: Duration, now: Instant) -> Transition {
-        self.state = BreakerState::Open { until: now + pause, open_for: pause, cause };
+        let outage = Outage { since, open_for, cause, sole, broken_off };
+        self.state = BreakerState::Open { until: now + open_for, outage };
         self.generation = self.generation.wrapping_add(1);
         self.streak.clear();
-        Transition { to: open_name(cause), cause: Some(cause) }
+        Transition { to: StateName::Open, cause: Some(cause) }
     }
 }
 
-fn open_name(cause: TransitionCause) -> StateName {
-    if cause.is_rest() { StateName::Resting } else { StateName::Open }
+impl Outage {
+    /// Whether `team` may ask for itself: it had no part in the trip.
+    fn spares(&self, team: TeamId) -> bool {
+        self.sole.is_some_and(|sole| sole != team)
+    }
 }
 
-/// Slow start: a tenth in the first second, then a linear increase to the full share when twice the time it was
-/// open, or two seconds, have passed.
-fn share((since, open_for): (Instant, Duration), now: Instant) -> f64 {
-    let age = now.saturating_duration_since(since);
-    let whole = (open_for * 2).max(SLOW_START_MIN);
-    if age < FIRST_SECOND {
-        FIRST_SHARE
-    } else if age >= whole {
-        1.0
-    } else {
-        let progress = (age - FIRST_SECOND).as_secs_f64() / (whole - FIRST_SECOND).as_secs_f64();
-        FIRST_SHARE + (1.0 - FIRST_SHARE) * progress
+impl SlowStart {
+    /// A tenth in the first second, then a linear increase to the full share when twice the time it was open has
+    /// passed. After answers that broke off it grows no faster than by one tenth for each that ends well.
+    fn share(&self, now: Instant) -> f64 {
+        let age = now.saturating_duration_since(self.since);
+        let whole = (self.open_for * 2).max(SLOW_START_MIN);
+        let by_time = if age < FIRST_SECOND {
+            FIRST_SHARE
+        } else {
+            let passed = (age - FIRST_SECOND).as_secs_f64() / (whole - FIRST_SECOND).as_secs_f64();
+            (FIRST_SHARE + (1.0 - FIRST_SHARE) * passed).min(1.0)
+        };
+        let by_ends = FIRST_SHARE * f64::from(self.good_ends + 1);
+        if self.broken_off { by_time.min(by_ends) } else { by_time }
     }
 }
 
@@ -400,11 +559,13 @@ mod tests {
     use super::*;
     use crate::domain::routing::fixture::BREAKER;
 
-    const A: KeyId = KeyId(1);
-    const B: KeyId = KeyId(2);
+    const A: TeamId = TeamId(1);
+    const B: TeamId = TeamId(2);
     /// No jitter: pauses are exactly as written.
     const MIDDLE: RandomValue = RandomValue(1 << 63);
     const SECOND: Duration = Duration::from_secs(1);
+    /// Between two ends of a sequence: a streak of five lasts a second.
+    const STEP: Duration = Duration::from_millis(250);
 
     fn ms(count: u64) -> Duration {
         Duration::from_millis(count)
@@ -422,22 +583,27 @@ mod tests {
         }
 
         fn take(&mut self) -> BreakerPermit {
-            self.breaker.admit(self.now).expect("traffic flows or a probe is due")
+            self.breaker.admit(A, self.now).expect("traffic flows or a probe is due")
         }
 
-        fn end(&mut self, permit: BreakerPermit, key: KeyId, signal: HealthSignal) -> Option<Transition> {
-            self.breaker.report(permit, key, signal, self.now, MIDDLE)
+        fn end(&mut self, permit: BreakerPermit, team: TeamId, end: AttemptEnd) -> Option<Transition> {
+            self.breaker.report(permit, team, end, self.now, MIDDLE)
         }
 
         /// One attempt from its permit to its end; the cause, if the breaker opened.
-        fn attempt(&mut self, key: KeyId, signal: HealthSignal) -> Option<TransitionCause> {
+        fn attempt(&mut self, team: TeamId, end: AttemptEnd) -> Option<TransitionCause> {
             let permit = self.take();
-            self.end(permit, key, signal)?.cause
+            self.end(permit, team, end)?.cause
         }
 
         /// As [`attempt`](Self::attempt), many times; the cause and the number of the attempt that tripped.
-        fn attempts(&mut self, ends: &[(KeyId, HealthSignal)]) -> Option<(TransitionCause, usize)> {
-            ends.iter().enumerate().find_map(|(at, (key, end))| Some((self.attempt(*key, *end)?, at + 1)))
+        fn attempts(&mut self, ends: &[(TeamId, AttemptEnd)]) -> Option<(TransitionCause, usize)> {
+            ends.iter().enumerate().find_map(|(at, (team, end))| {
+                if at > 0 {
+                    self.now += STEP;
+                }
+                Some((self.attempt(*team, *end)?, at + 1))
+            })
         }
 
         fn later(&mut self, by: Duration) -> &mut Self {
@@ -446,7 +612,7 @@ mod tests {
         }
 
         fn availability(&self) -> Availability {
-            self.breaker.availability(self.now)
+            self.breaker.availability(A, self.now)
         }
 
         fn name(&self) -> StateName {
@@ -470,32 +636,32 @@ mod tests {
 
         fn tripped() -> Self {
             let mut scenario = Self::new();
-            assert_eq!(scenario.attempts(&[(A, HealthSignal::Bad); 5]), Some((TransitionCause::Consecutive, 5)));
+            assert_eq!(scenario.attempts(&[(A, AttemptEnd::Bad); 5]), Some((TransitionCause::Consecutive, 5)));
             scenario
         }
 
         /// Waits until the probe is due and sends it.
-        fn probe(&mut self, signal: HealthSignal) -> Option<Transition> {
+        fn probe(&mut self, end: AttemptEnd) -> Option<Transition> {
             let wait = self.blocked_for().expect("open");
             self.later(wait);
             assert_eq!(self.availability(), Availability::ProbeDue);
             let permit = self.take();
             assert!(permit.probe);
-            self.end(permit, A, signal)
+            self.end(permit, A, end)
         }
     }
 
-    /// Ends as letters: `a` and `b` are bad ends of two keys, `A` and `B` good ones, `d` is no connection,
-    /// `n` is neutral, `c` is a refused credential.
-    fn ends(written: &str) -> Vec<(KeyId, HealthSignal)> {
+    /// Ends as letters: `a` and `b` are bad ends of two teams, `A` and `B` good ones, `x` is an answer of `A` that broke
+    /// off, `d` is no connection, `n` is neutral.
+    fn ends(written: &str) -> Vec<(TeamId, AttemptEnd)> {
         let end = |letter| match letter {
-            'a' => (A, HealthSignal::Bad),
-            'b' => (B, HealthSignal::Bad),
-            'A' => (A, HealthSignal::Good),
-            'B' => (B, HealthSignal::Good),
-            'd' => (A, HealthSignal::Down),
-            'n' => (A, HealthSignal::Neutral),
-            'c' => (A, HealthSignal::CredentialRefused),
+            'a' => (A, AttemptEnd::Bad),
+            'b' => (B, AttemptEnd::Bad),
+            'A' => (A, AttemptEnd::Good),
+            'B' => (B, AttemptEnd::Good),
+            'd' => (A, AttemptEnd::Down),
+            'n' => (A, AttemptEnd::Neutral),
+            'x' => (A, AttemptEnd::BrokenOff),
             other => panic!("what is {other}?"),
         };
         written.chars().map(end).collect()
@@ -512,8 +678,9 @@ mod tests {
         check("aaaaa", consecutive(5));
         check("aaaaAaaaa", None);
         check("aaaaBaaaa", None);
-        check("aannncca", None);
-        check("aannnccaaa", consecutive(10));
+        check("aannnnna", None);
+        check("aannnnnaaa", consecutive(10));
+        check("aaxaa", consecutive(5));
         check("aaddd", consecutive(5));
         // Below 50 % of at least 20: not at 19 ends, not at exactly a half.
         check("aaaaAaaaaAaaaaAaaaa", None);
@@ -525,16 +692,17 @@ mod tests {
         check("AaAaAaAaAaAaAaAaAaAa", None);
         check("AaAaAaAaAaAaAaAaAaAaa", ratio(21));
         check("AAaaAAaaAAaaAAaaAaaa", ratio(20));
-        // Of two keys, none counts for more than half; a failed connection counts for no key.
+        // While a second team is active, one team's failures count for that team only; a connection that fails is
+        // caused by none.
         check("Baaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", None);
-        check("Baaaaabb", None);
-        check("Baaaaabbb", consecutive(9));
-        check("Baaaaadd", None);
-        check("Baaaaaddd", consecutive(9));
+        check("Baaaaab", consecutive(7));
+        check("BaaaBaab", None);
+        check("BaaaBaabaa", consecutive(10));
+        check("Baaaaad", consecutive(7));
         check("Bddddd", consecutive(6));
         check("BBBBBBBBBBaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", None);
-        check("ababaA", None);
-        check("ababab", consecutive(6));
+        check("abab", None);
+        check("ababa", consecutive(5));
         check("bBaaaaBaaaaBaaaaBaaaaBaaaaBaaaaBaaaaBaaaaBaaaaBaaaaB", None);
         check("aabbAaabbBaabbAaabbB", None);
         check("aabbAaabbBaabbAaabbBa", ratio(21));
@@ -548,7 +716,7 @@ mod tests {
             scenario.later(gap);
             assert_eq!(scenario.attempts(&ends("aaaAa")), expected, "{gap:?} later");
         };
-        check(ms(26_000), Some((TransitionCause::Ratio, 5)));
+        check(ms(21_000), Some((TransitionCause::Ratio, 5)));
         check(ms(31_000), None);
     }
 
@@ -559,65 +727,21 @@ mod tests {
             let draw = RandomValue(seed).salted(1);
             for _ in 0..5 {
                 let permit = scenario.take();
-                scenario.breaker.report(permit, A, HealthSignal::Bad, scenario.now, draw);
+                scenario.breaker.report(permit, A, AttemptEnd::Bad, scenario.now, draw);
             }
             for (round, plain) in [1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0].into_iter().enumerate() {
                 let open = scenario.blocked_for().expect("open");
                 let (least, most) = (plain * 0.8, f64::min(plain * 1.2, 20.0));
                 assert!((least..=most).contains(&open.as_secs_f64()), "seed {seed}, round {round}: {open:?}");
                 scenario.later(open - Duration::from_nanos(1));
-                assert_eq!(scenario.breaker.admit(scenario.now), None, "not an instant too soon");
+                assert_eq!(scenario.breaker.admit(A, scenario.now), None, "not an instant too soon");
                 scenario.later(Duration::from_nanos(1));
                 let permit = scenario.take();
                 let transition =
-                    scenario.breaker.report(permit, A, HealthSignal::Bad, scenario.now, draw.salted(round as u64));
+                    scenario.breaker.report(permit, A, AttemptEnd::Bad, scenario.now, draw.salted(round as u64));
                 assert_eq!(transition, Some(Transition { to: StateName::Open, cause: Some(TransitionCause::Probe) }));
             }
         }
-    }
-
-    #[test]
-    fn a_throttled_deployment_rests_as_long_as_its_provider_asks() {
-        let check = |after: Option<Duration>, expected: Duration| {
-            let mut scenario = Scenario::new();
-            assert_eq!(scenario.attempt(A, HealthSignal::Throttled(after)), Some(TransitionCause::Throttled));
-            assert_eq!(scenario.blocked_for(), Some(expected), "{after:?}");
-            assert_eq!(scenario.name(), StateName::Resting);
-        };
-        check(Some(ms(1)), ms(1));
-        check(Some(7 * SECOND), 7 * SECOND);
-        check(Some(300 * SECOND), 300 * SECOND);
-        check(Some(86_400 * SECOND), 300 * SECOND);
-        check(None, SECOND);
-    }
-
-    #[test]
-    fn rests_without_a_time_double() {
-        let check = |signal: HealthSignal, cause, seconds: &[u32]| {
-            let mut scenario = Scenario::new();
-            assert_eq!(scenario.attempt(A, signal), Some(cause));
-            for (round, expected) in seconds.iter().enumerate() {
-                assert_eq!(scenario.blocked_for(), Some(*expected * SECOND), "{signal:?}, round {round}");
-                let transition = scenario.probe(signal);
-                assert_eq!(transition, Some(Transition { to: StateName::Resting, cause: Some(cause) }));
-            }
-            scenario.probe(HealthSignal::Good);
-            scenario.attempt(A, HealthSignal::Good);
-            scenario.attempt(A, signal);
-            assert_eq!(scenario.blocked_for(), Some(seconds[0] * SECOND), "a good end starts {signal:?} anew");
-        };
-        check(HealthSignal::Throttled(None), TransitionCause::Throttled, &[1, 2, 4, 8, 16, 32, 60, 60]);
-        check(HealthSignal::NotFound, TransitionCause::NotFound, &[60, 120, 240]);
-    }
-
-    #[test]
-    fn being_throttled_counts_in_the_ratio_and_never_in_the_streak() {
-        let mut scenario = Scenario::new();
-        assert_eq!(scenario.attempts(&ends("aaaa")), None);
-        // A rest of no length at all.
-        scenario.attempt(A, HealthSignal::Throttled(Some(Duration::ZERO)));
-        assert!(!scenario.breaker.streak.reaches(1, 1), "the streak is over");
-        assert_eq!(scenario.breaker.window.counts(scenario.now).failures, 5);
     }
 
     #[test]
@@ -625,12 +749,12 @@ mod tests {
         let mut scenario = Scenario::tripped();
         scenario.later(SECOND);
         assert_eq!((scenario.availability(), scenario.name()), (Availability::ProbeDue, StateName::HalfOpen));
-        for signal in [HealthSignal::Neutral, HealthSignal::CredentialRefused] {
+        for signal in [AttemptEnd::Neutral, AttemptEnd::Neutral] {
             let probe = scenario.take();
             assert!(probe.probe);
-            assert_eq!(scenario.breaker.admit(scenario.now), None, "one probe");
+            assert_eq!(scenario.breaker.admit(A, scenario.now), None, "one probe");
             scenario.later(3600 * SECOND);
-            assert_eq!(scenario.breaker.admit(scenario.now), None, "however long it takes");
+            assert_eq!(scenario.breaker.admit(A, scenario.now), None, "however long it takes");
             assert!(scenario.blocked_for().is_some_and(|patience| patience > Duration::ZERO));
             assert_eq!(scenario.end(probe, A, signal), None);
             assert_eq!(scenario.availability(), Availability::ProbeDue);
@@ -648,7 +772,8 @@ mod tests {
         assert!(!probe.probe);
         assert_eq!(scenario.breaker.answered(&mut probe, scenario.now), None, "it closes once");
         // Its end counts like any other: with four more it is a streak of five.
-        assert_eq!(scenario.end(probe, A, HealthSignal::Bad), None);
+        assert_eq!(scenario.end(probe, A, AttemptEnd::Bad), None);
+        scenario.later(STEP);
         assert_eq!(scenario.attempts(&ends("aaaa")), Some((TransitionCause::Consecutive, 4)));
         assert_eq!(scenario.blocked_for(), Some(2 * SECOND), "so soon after closing, the pause continues to double");
     }
@@ -657,9 +782,9 @@ mod tests {
     fn a_recovered_deployment_gets_its_share_back_slowly() {
         let check = |trip_backoff: u32, open_for: Duration| {
             let mut scenario = Scenario::tripped();
-            (1..trip_backoff).for_each(|_| assert!(scenario.probe(HealthSignal::Bad).is_some()));
+            (1..trip_backoff).for_each(|_| assert!(scenario.probe(AttemptEnd::Bad).is_some()));
             assert_eq!(scenario.blocked_for(), Some(open_for));
-            scenario.probe(HealthSignal::Good);
+            scenario.probe(AttemptEnd::Good);
             assert!(scenario.share() <= 0.1);
             assert!(scenario.later(ms(999)).share() <= 0.1, "the whole first second");
             let mut last = scenario.share();
@@ -681,7 +806,7 @@ mod tests {
     fn an_added_deployment_has_a_slow_start_too() {
         let now = Instant::now();
         let check = |age, expected| {
-            let availability = Breaker::with_slow_start(BREAKER, now).availability(now + age);
+            let availability = Breaker::with_slow_start(BREAKER, now).availability(A, now + age);
             assert_eq!(availability, Availability::Flowing { share: expected }, "after {age:?}");
         };
         check(Duration::ZERO, 0.1);
@@ -691,13 +816,7 @@ mod tests {
 
     #[test]
     fn an_attempt_sent_before_the_trip_changes_nothing_after_it() {
-        for signal in [
-            HealthSignal::Good,
-            HealthSignal::Bad,
-            HealthSignal::Down,
-            HealthSignal::NotFound,
-            HealthSignal::Throttled(None),
-        ] {
+        for signal in [AttemptEnd::Good, AttemptEnd::Bad, AttemptEnd::Down, AttemptEnd::BrokenOff] {
             let mut scenario = Scenario::new();
             let late: Vec<BreakerPermit> = (0..20).map(|_| scenario.take()).collect();
             scenario.attempts(&ends("aaaaa"));
@@ -707,40 +826,11 @@ mod tests {
             scenario.later(SECOND);
             let probe = scenario.take();
             assert_eq!(scenario.end(late[1], B, signal), None);
-            assert_eq!(scenario.breaker.admit(scenario.now), None, "{signal:?} while probing");
-            scenario.end(probe, A, HealthSignal::Good);
+            assert_eq!(scenario.breaker.admit(A, scenario.now), None, "{signal:?} while probing");
+            scenario.end(probe, A, AttemptEnd::Good);
             late[2..].iter().for_each(|permit| assert_eq!(scenario.end(*permit, B, signal), None));
             assert_eq!(scenario.breaker.window.counts(scenario.now).requests, 0, "{signal:?} when closed again");
         }
-    }
-
-    #[test]
-    fn a_longer_retry_after_counts_even_after_the_trip() {
-        let check = |later: Duration, asked_until: Duration, expected: Duration| {
-            let mut scenario = Scenario::new();
-            let late = scenario.take();
-            scenario.attempts(&ends("aaaaa"));
-            scenario.later(later).end(late, B, HealthSignal::Throttled(Some(asked_until)));
-            assert_eq!(scenario.blocked_for(), Some(expected), "{asked_until:?} after {later:?}");
-        };
-        check(Duration::ZERO, ms(100), SECOND);
-        check(Duration::ZERO, 9 * SECOND, 9 * SECOND);
-        check(Duration::ZERO, 900 * SECOND, 300 * SECOND);
-        check(5 * SECOND, 9 * SECOND, 9 * SECOND);
-
-        let mut lost_probe = Scenario::new();
-        let late = lost_probe.take();
-        lost_probe.attempts(&ends("aaaaa"));
-        lost_probe.probe(HealthSignal::Neutral);
-        lost_probe.end(late, B, HealthSignal::Throttled(Some(9 * SECOND)));
-        assert_eq!(lost_probe.blocked_for(), Some(9 * SECOND), "before the next probe");
-
-        let mut recovered = Scenario::new();
-        let late = recovered.take();
-        recovered.attempts(&ends("aaaaa"));
-        recovered.probe(HealthSignal::Good);
-        recovered.end(late, B, HealthSignal::Throttled(Some(9 * SECOND)));
-        assert_eq!(recovered.blocked_for(), Some(9 * SECOND), "after it closed");
     }
 
     #[test]
@@ -749,9 +839,10 @@ mod tests {
         let before = scenario.availability();
         scenario.breaker.update_settings(BreakerSettings { open: 5 * SECOND, failures: 2, ..BREAKER });
         assert_eq!(scenario.availability(), before);
-        scenario.probe(HealthSignal::Bad);
+        scenario.probe(AttemptEnd::Bad);
         assert_eq!(scenario.blocked_for(), Some(10 * SECOND), "the second pause by the new bounds");
-        scenario.probe(HealthSignal::Good);
+        scenario.probe(AttemptEnd::Good);
+        scenario.later(SECOND);
         assert_eq!(scenario.attempts(&ends("aa")), Some((TransitionCause::Consecutive, 2)));
     }
 
@@ -759,11 +850,68 @@ mod tests {
     fn an_old_trip_is_forgotten_after_the_longest_pause_without_failures() {
         let check = |well: Duration, expected| {
             let mut scenario = Scenario::tripped();
-            scenario.probe(HealthSignal::Good);
+            scenario.probe(AttemptEnd::Good);
             scenario.later(well).attempts(&ends("aaaaa"));
             assert_eq!(scenario.blocked_for(), Some(expected), "after {well:?}");
         };
-        check(20 * SECOND, 2 * SECOND);
-        check(21 * SECOND, SECOND);
+        // The streak itself lasts a second.
+        check(19 * SECOND, 2 * SECOND);
+        check(20 * SECOND + ms(1), SECOND);
+    }
+
+    #[test]
+    fn five_failures_within_a_second_of_a_success_are_no_outage() {
+        let mut scenario = Scenario::new();
+        scenario.attempt(A, AttemptEnd::Good);
+        (0..50).for_each(|_| assert_eq!(scenario.attempt(A, AttemptEnd::Neutral), None));
+        (0..9).for_each(|_| assert_eq!(scenario.attempt(A, AttemptEnd::Bad), None));
+        scenario.later(SECOND);
+        assert_eq!(scenario.attempt(A, AttemptEnd::Bad), Some(TransitionCause::Consecutive));
+    }
+
+    #[test]
+    fn a_break_within_slow_start_opens_it_again_for_twice_as_long() {
+        let mut scenario = Scenario::tripped();
+        scenario.later(SECOND);
+        let mut probe = scenario.take();
+        assert!(scenario.breaker.answered(&mut probe, scenario.now).is_some());
+        assert_eq!(
+            scenario.end(probe, A, AttemptEnd::BrokenOff).and_then(|t| t.cause),
+            Some(TransitionCause::BrokenOff)
+        );
+        assert_eq!(scenario.blocked_for(), Some(2 * SECOND));
+        // From now on only an answer that ends well closes it, and its share grows by those.
+        scenario.later(2 * SECOND);
+        let mut probe = scenario.take();
+        assert_eq!(scenario.breaker.answered(&mut probe, scenario.now), None, "a first token is not enough");
+        scenario.end(probe, A, AttemptEnd::Good);
+        scenario.later(60 * SECOND);
+        for ends in 1..=9 {
+            assert!((scenario.share() - f64::from(ends) / 10.0).abs() < 1e-9, "{} after {ends}", scenario.share());
+            scenario.attempt(A, AttemptEnd::Good);
+        }
+        assert_eq!(scenario.share(), 1.0);
+        scenario.attempt(A, AttemptEnd::Good);
+        assert_eq!(scenario.attempt(A, AttemptEnd::BrokenOff), None, "slow start is over");
+    }
+
+    #[test]
+    fn breaks_of_a_new_deployment_count_twice_until_slow_start_is_over() {
+        let mut scenario = Scenario { breaker: Breaker::with_slow_start(BREAKER, Instant::now()), ..Scenario::new() };
+        assert_eq!(scenario.attempts(&ends("xx")), None);
+        assert_eq!(scenario.attempt(A, AttemptEnd::BrokenOff), Some(TransitionCause::Consecutive));
+    }
+
+    #[test]
+    fn a_trial_closes_it_and_changes_nothing_where_it_fails() {
+        let mut scenario = Scenario::tripped();
+        let before = scenario.availability();
+        let trial = scenario.breaker.admit_trial();
+        assert_eq!(scenario.end(trial, A, AttemptEnd::Bad), None);
+        assert_eq!(scenario.availability(), before);
+        let mut trial = scenario.breaker.admit_trial();
+        assert!(scenario.breaker.answered(&mut trial, scenario.now).is_some());
+        assert!(scenario.share() <= 0.1, "with a slow start");
+        assert_eq!(scenario.end(trial, A, AttemptEnd::Good), None);
     }
 }

@@ -1,67 +1,31 @@
-//! What a breaker counts: the streak of failures, and the ends of attempts in the last window.
+//! The ends of attempts at a deployment in the last window, by team.
 //!
-//! It exists so that one key whose requests always fail cannot trip a deployment for the others: when two or
-//! more keys used a deployment within the window, the requests and failures of one key must never count for
-//! more than those of all others together. An end that no key can have caused (no connection was established,
+//! It exists so that one team whose requests always fail cannot trip a deployment for the others: when two or
+//! more teams used a deployment within the window, the requests and failures of one must never count for
+//! more than those of all others together. An end that no team can have caused (no connection was established,
 //! nothing was sent) counts in full.
 //!
 //! Start reading in [`FailureRateWindow`].
 
-use crate::domain::id::KeyId;
+use crate::domain::id::TeamId;
 use std::time::{Duration, Instant};
 
 /// The window is kept in this many slices.
 const SLICES: u32 = 10;
-/// The number of keys that are distinguished in one slice; the rest count as one.
-const KEYS: usize = 64;
-/// Stands for all keys beyond the first [`KEYS`].
-const OTHERS: KeyId = KeyId::NONE;
+/// The number of teams that are distinguished in one slice; the rest count as one.
+const TEAMS: usize = 64;
+/// Stands for all teams beyond the first [`TEAMS`].
+const OTHERS: TeamId = TeamId(0);
 
-/// Failures since the last good end, by key.
-#[derive(Clone, Default, Debug)]
-pub struct FailureStreak {
-    keyless: u32,
-    by_key: Vec<(KeyId, u32)>,
-}
-
-impl FailureStreak {
-    /// Counts a failure of `key`, or of no particular key.
-    pub fn bad(&mut self, key: Option<KeyId>) {
-        let known = key.and_then(|key| self.by_key.iter().position(|(known, _)| *known == key));
-        match (key, known) {
-            (_, Some(index)) => self.by_key[index].1 = self.by_key[index].1.saturating_add(1),
-            (Some(key), None) if self.by_key.len() < KEYS => self.by_key.push((key, 1)),
-            _ => self.keyless = self.keyless.saturating_add(1),
-        }
-    }
-
-    /// Ends the streak.
-    pub fn clear(&mut self) {
-        self.keyless = 0;
-        self.by_key.clear();
-    }
-
-    /// Whether the streak is `failures` long; `keys` is how many keys used the deployment in the window.
-    pub fn reaches(&self, failures: u32, keys: usize) -> bool {
-        let (failures, keyless) = (u64::from(failures), u64::from(self.keyless));
-        let counts = self.by_key.iter().map(|(_, count)| u64::from(*count));
-        if keys < 2 {
-            return keyless + counts.sum::<u64>() >= failures;
-        }
-        // In halves, so that half of an odd threshold stays exact.
-        2 * keyless + counts.map(|count| (2 * count).min(failures)).sum::<u64>() >= 2 * failures
-    }
-}
-
-/// The sums of a window, with no key counted for more than half.
+/// The sums of a window, with no team counted for more than half.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct WindowCounts {
     /// Ends of attempts.
     pub requests: u64,
     /// The failures among them.
     pub failures: u64,
-    /// The number of keys.
-    pub keys: usize,
+    /// The number of teams.
+    pub teams: usize,
 }
 
 impl WindowCounts {
@@ -72,7 +36,7 @@ impl WindowCounts {
 }
 
 #[derive(Clone, Copy, Default, Debug)]
-struct KeyCounts {
+struct TeamCounts {
     good: u64,
     bad: u64,
 }
@@ -81,8 +45,8 @@ struct KeyCounts {
 struct WindowSlice {
     /// Which slice of time this is, counted from the window's start.
     turn: u64,
-    keyless: u64,
-    by_key: Vec<(KeyId, KeyCounts)>,
+    unattributed: u64,
+    by_team: Vec<(TeamId, TeamCounts)>,
 }
 
 /// The ends of attempts in the last window, in ten slices of time.
@@ -106,38 +70,44 @@ impl FailureRateWindow {
         self.slices = Default::default();
     }
 
-    /// Counts a good end of `key`.
-    pub fn good(&mut self, key: KeyId, now: Instant) {
-        self.count(key, now).good += 1;
+    /// Counts a good end of `team`.
+    pub fn good(&mut self, team: TeamId, now: Instant) {
+        self.count(team, now).good += 1;
     }
 
-    /// Counts a failure of `key`, or of no particular key.
-    pub fn bad(&mut self, key: Option<KeyId>, now: Instant) {
-        match key {
-            Some(key) => self.count(key, now).bad += 1,
-            None => self.current(now).keyless += 1,
+    /// Counts a failure of `team`, or of no particular team.
+    pub fn bad(&mut self, team: Option<TeamId>, now: Instant) {
+        match team {
+            Some(team) => self.count(team, now).bad += 1,
+            None => self.current(now).unattributed += 1,
         }
+    }
+
+    /// Takes one failure of `team` back: it turned out to be the request's own fault.
+    pub fn take_back(&mut self, team: TeamId, now: Instant) {
+        let count = self.count(team, now);
+        count.bad = count.bad.saturating_sub(1);
     }
 
     /// The sums of the window that ends at `now`.
     pub fn counts(&self, now: Instant) -> WindowCounts {
         let turn = self.turn(now);
         let live = self.slices.iter().filter(|slice| slice.turn + u64::from(SLICES) > turn);
-        let mut keyless = 0;
-        let mut keys: Vec<(KeyId, KeyCounts)> = Vec::new();
+        let mut unattributed = 0;
+        let mut teams: Vec<(TeamId, TeamCounts)> = Vec::new();
         for slice in live {
-            keyless += slice.keyless;
-            for (key, count) in &slice.by_key {
-                let known = entry(&mut keys, *key, usize::MAX);
+            unattributed += slice.unattributed;
+            for (team, count) in &slice.by_team {
+                let known = entry(&mut teams, *team, usize::MAX);
                 known.good += count.good;
                 known.bad += count.bad;
             }
         }
-        weighted_counts(&keys, keyless)
+        weighted_counts(&teams, unattributed)
     }
 
-    fn count(&mut self, key: KeyId, now: Instant) -> &mut KeyCounts {
-        entry(&mut self.current(now).by_key, key, KEYS)
+    fn count(&mut self, team: TeamId, now: Instant) -> &mut TeamCounts {
+        entry(&mut self.current(now).by_team, team, TEAMS)
     }
 
     fn current(&mut self, now: Instant) -> &mut WindowSlice {
@@ -157,53 +127,41 @@ impl FailureRateWindow {
     }
 }
 
-fn entry(counts: &mut Vec<(KeyId, KeyCounts)>, key: KeyId, most: usize) -> &mut KeyCounts {
-    let found = counts.iter().position(|(known, _)| *known == key);
+fn entry(counts: &mut Vec<(TeamId, TeamCounts)>, team: TeamId, most: usize) -> &mut TeamCounts {
+    let found = counts.iter().position(|(known, _)| *known == team);
     let index = found.unwrap_or_else(|| {
-        let key = if counts.len() < most { key } else { OTHERS };
-        counts.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
-            counts.push((key, KeyCounts::default()));
+        let team = if counts.len() < most { team } else { OTHERS };
+        counts.iter().position(|(known, _)| *known == team).unwrap_or_else(|| {
+            counts.push((team, TeamCounts::default()));
             counts.len() - 1
         })
     });
     &mut counts[index].1
 }
 
-/// Counts the requests and failures of one key at most as often as those of all others together.
-fn weighted_counts(keys: &[(KeyId, KeyCounts)], keyless: u64) -> WindowCounts {
-    let requests: u64 = keys.iter().map(|(_, c)| c.good + c.bad).sum::<u64>() + keyless;
-    let failures: u64 = keys.iter().map(|(_, c)| c.bad).sum::<u64>() + keyless;
-    if keys.len() < 2 {
-        return WindowCounts { requests, failures, keys: keys.len() };
+/// Counts the requests and failures of one team at most as often as those of all others together.
+fn weighted_counts(teams: &[(TeamId, TeamCounts)], unattributed: u64) -> WindowCounts {
+    let requests: u64 = teams.iter().map(|(_, c)| c.good + c.bad).sum::<u64>() + unattributed;
+    let failures: u64 = teams.iter().map(|(_, c)| c.bad).sum::<u64>() + unattributed;
+    if teams.len() < 2 {
+        return WindowCounts { requests, failures, teams: teams.len() };
     }
-    let most_requests = keys.iter().map(|(_, c)| c.good + c.bad).max().unwrap_or(0);
-    let most_failures = keys.iter().map(|(_, c)| c.bad).max().unwrap_or(0);
+    let most_requests = teams.iter().map(|(_, c)| c.good + c.bad).max().unwrap_or(0);
+    let most_failures = teams.iter().map(|(_, c)| c.bad).max().unwrap_or(0);
     let half = |all: u64, most: u64| (all - most) + most.min(all - most);
-    WindowCounts { requests: half(requests, most_requests), failures: half(failures, most_failures), keys: keys.len() }
+    WindowCounts {
+        requests: half(requests, most_requests),
+        failures: half(failures, most_failures),
+        teams: teams.len(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const A: KeyId = KeyId(1);
-    const B: KeyId = KeyId(2);
-
-    #[test]
-    fn a_streak_of_one_key_counts_half_when_others_use_the_deployment() {
-        let check = |ends: &[Option<KeyId>], keys, expected| {
-            let mut streak = FailureStreak::default();
-            ends.iter().for_each(|key| streak.bad(*key));
-            assert_eq!(streak.reaches(5, keys), expected, "{ends:?} among {keys}");
-        };
-        check(&[Some(A); 4], 1, false);
-        check(&[Some(A); 5], 1, true);
-        check(&[Some(A); 50], 2, false);
-        check(&[Some(A), Some(A), Some(A), Some(B), Some(B)], 2, false);
-        check(&[Some(A), Some(A), Some(A), Some(B), Some(B), Some(B)], 2, true);
-        check(&[None; 5], 2, true);
-        check(&[None; 4], 2, false);
-    }
+    const A: TeamId = TeamId(1);
+    const B: TeamId = TeamId(2);
 
     #[test]
     fn counts_limit_each_key_to_half_and_drop_what_is_old() {
@@ -212,15 +170,15 @@ mod tests {
         for _ in 0..90 {
             window.bad(Some(A), start);
         }
-        assert_eq!(window.counts(start), WindowCounts { requests: 90, failures: 90, keys: 1 });
+        assert_eq!(window.counts(start), WindowCounts { requests: 90, failures: 90, teams: 1 });
         for _ in 0..10 {
             window.good(B, start);
         }
-        assert_eq!(window.counts(start), WindowCounts { requests: 20, failures: 0, keys: 2 });
+        assert_eq!(window.counts(start), WindowCounts { requests: 20, failures: 0, teams: 2 });
         for _ in 0..10 {
             window.bad(Some(B), start);
         }
-        assert_eq!(window.counts(start), WindowCounts { requests: 40, failures: 20, keys: 2 });
+        assert_eq!(window.counts(start), WindowCounts { requests: 40, failures: 20, teams: 2 });
         assert_eq!(window.counts(start + Duration::from_secs(29)).requests, 40);
         assert_eq!(window.counts(start + Duration::from_secs(31)), WindowCounts::default());
     }

@@ -9,7 +9,7 @@ use crate::domain::breaker::Availability;
 use crate::domain::id::DeploymentId;
 use crate::domain::pricing::PriceVersion;
 use crate::domain::random::RandomValue;
-use crate::domain::routing::health::HealthView;
+use crate::domain::routing::health::{HealthView, PermitKind};
 use crate::domain::routing::split;
 use crate::domain::routing::table::{BalanceStrategy, RoutingTable};
 
@@ -21,25 +21,43 @@ pub(super) struct Candidate {
     pub(super) view: HealthView,
 }
 
+impl Candidate {
+    /// Whether an attempt there is a probe, or asks a silent deployment.
+    pub(super) fn is_probe(&self) -> bool {
+        self.view.availability == Availability::ProbeDue || (self.view.silent && self.view.may_ask)
+    }
+
+    /// The kind of permit that an attempt there needs.
+    pub(super) fn permit_kind(&self) -> PermitKind {
+        match self.view {
+            HealthView { silent: false, .. } => PermitKind::Usual,
+            HealthView { may_ask: true, .. } => PermitKind::AskSilent,
+            HealthView { .. } => PermitKind::DespiteSilence,
+        }
+    }
+}
+
 /// The best candidate of one model. A due probe goes first, or recovery would depend on chance; then deployments
-/// that are neither silent nor outside their slow-start share; then, where there are none, the others.
+/// whose credentials work and that are within their slow-start share; then, where there are none, the others.
 pub(super) fn best(
     table: &RoutingTable,
     offered: &[Candidate],
     priced_at_ms: i64,
     draw: RandomValue,
 ) -> Option<Candidate> {
-    if let Some(probe) = offered.iter().find(|c| c.view.availability == Availability::ProbeDue && !c.view.silent) {
+    if let Some(probe) = offered.iter().find(|candidate| candidate.is_probe()) {
         return Some(*probe);
     }
     let in_slow_start_share = |candidate: &Candidate| match candidate.view.availability {
         Availability::Flowing { share } => draw.salted(100 + u64::from(candidate.deployment.0)).unit() < share,
         Availability::ProbeDue | Availability::Blocked { .. } => true,
     };
-    let mut pool: Vec<Candidate> =
-        offered.iter().copied().filter(|c| !c.view.silent && in_slow_start_share(c)).collect();
+    let narrowed = |keep: &dyn Fn(&Candidate) -> bool| -> Vec<Candidate> {
+        offered.iter().copied().filter(|candidate| keep(candidate)).collect()
+    };
+    let mut pool = narrowed(&|candidate| !candidate.view.asked_last && in_slow_start_share(candidate));
     if pool.is_empty() {
-        pool = offered.iter().copied().filter(|c| !c.view.silent).collect();
+        pool = narrowed(&|candidate| !candidate.view.asked_last);
     }
     if pool.is_empty() {
         pool = offered.to_vec();

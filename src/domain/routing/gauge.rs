@@ -1,49 +1,28 @@
 //! The latency and load of one deployment.
 //!
 //! It exists so that the choice among deployments depends on what clients notice, the time to the first
-//! token, and so that a silent deployment is avoided before its breaker can trip: an attempt that waits far
-//! longer than usual counts against it at once. Streams and whole answers are measured separately, because
-//! the first token of a whole answer is its last. It must never decide whether a deployment may be used.
+//! token. Streams and whole answers are measured separately, because the first token of a whole answer is its
+//! last. What is in flight, and whether it is silent, is in [`silence`](super::silence). It must never decide
+//! whether a deployment may be used.
 //!
-//! Start reading in [`Gauge::load`] and [`Gauge::is_silent`].
+//! Start reading in [`Gauge::load`].
 
-use std::collections::BTreeMap;
+use super::AnswerMode;
+use super::silence::{AttemptInFlight, SignsOfLife, SilenceLimits, UsualAnswerTimes};
 use std::time::{Duration, Instant};
 
 /// The time constant with which the average decays.
 const DECAY: Duration = Duration::from_secs(10);
 /// The number of first-token times that the 99th percentile is computed from.
 const SAMPLES: usize = 128;
+/// With fewer of them than this a percentile is not known; it is computed anew after as many more.
+const KNOWN_SAMPLES: usize = 16;
 /// The first-token time that is assumed while the first attempt at a deployment measures it.
 const UNKNOWN: Duration = Duration::from_millis(300);
-/// The shortest wait after which an attempt is called silent, however quick its deployment usually is.
-const SILENT_FLOOR: Duration = Duration::from_millis(500);
-
-/// Whether an answer comes as a stream or whole.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AnswerMode {
-    /// Frame by frame.
-    Stream,
-    /// In one piece.
-    Whole,
-}
-
-impl AnswerMode {
-    /// The mode of the answer to a call whose `stream` member has this value.
-    pub fn of(stream: bool) -> Self {
-        if stream { Self::Stream } else { Self::Whole }
-    }
-}
-
-/// An attempt without an answer so far, to be ended by [`Gauge::answered`] or [`Gauge::ended_unanswered`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct PendingAttempt(u64);
-
 /// One deployment's measurements.
 #[derive(Clone, Debug, Default)]
 pub struct Gauge {
-    next: u64,
-    in_flight: u32,
+    signs: SignsOfLife,
     last_good: Option<bool>,
     stream: LatencyTracker,
     whole: LatencyTracker,
@@ -51,7 +30,6 @@ pub struct Gauge {
 
 #[derive(Clone, Debug, Default)]
 struct LatencyTracker {
-    pending: BTreeMap<u64, Instant>,
     /// Peak EWMA in seconds and when it was last updated.
     average: Option<(f64, Instant)>,
     samples: Vec<Duration>,
@@ -61,30 +39,30 @@ struct LatencyTracker {
 
 impl Gauge {
     /// Records that an attempt is sent.
-    pub fn sent(&mut self, mode: AnswerMode, now: Instant) -> PendingAttempt {
-        self.next += 1;
-        self.in_flight += 1;
-        let pending = PendingAttempt(self.next);
-        self.tracker_mut(mode).pending.insert(pending.0, now);
-        pending
+    pub fn sent(&mut self, mode: AnswerMode, now: Instant) -> AttemptInFlight {
+        self.signs.sent(mode, now)
+    }
+
+    /// Records that something came for it: a head, a frame, a comment, a part of a body.
+    pub fn heard(&mut self, attempt: AttemptInFlight, now: Instant) {
+        self.signs.heard(attempt, now);
+    }
+
+    /// Records that it was replied to, with something else than an answer.
+    pub fn replied(&mut self, attempt: AttemptInFlight, now: Instant) {
+        self.signs.progressed(attempt, now);
     }
 
     /// Records its first good token.
-    pub fn answered(&mut self, mode: AnswerMode, pending: PendingAttempt, now: Instant) {
-        let tracker = self.tracker_mut(mode);
-        if let Some(sent) = tracker.pending.remove(&pending.0) {
-            tracker.record(now.saturating_duration_since(sent), now);
+    pub fn answered(&mut self, attempt: AttemptInFlight, now: Instant) {
+        if let Some((mode, sent)) = self.signs.answered(attempt, now) {
+            self.tracker_mut(mode).record(now.saturating_duration_since(sent), now);
         }
     }
 
-    /// Records that it ended without a token.
-    pub fn ended_unanswered(&mut self, mode: AnswerMode, pending: PendingAttempt) {
-        self.tracker_mut(mode).pending.remove(&pending.0);
-    }
-
     /// Records that it is no longer in flight.
-    pub fn done(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    pub fn ended(&mut self, attempt: AttemptInFlight, now: Instant) {
+        self.signs.ended(attempt, now);
     }
 
     /// Records whether it ended well.
@@ -94,7 +72,7 @@ impl Gauge {
 
     /// Attempts that were sent and have not ended.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight
+        self.signs.in_flight()
     }
 
     /// How the last finished attempt ended; `None` before any finished.
@@ -107,6 +85,17 @@ impl Gauge {
         self.tracker(mode).average.map(|(seconds, _)| Duration::from_secs_f64(seconds))
     }
 
+    /// A percentile of the latest first-token times, once there are any.
+    pub fn percentile(&self, mode: AnswerMode, percent: u8) -> Option<Duration> {
+        let samples = &self.tracker(mode).samples;
+        (!samples.is_empty()).then(|| percentile(samples, usize::from(percent)))
+    }
+
+    /// The 99th percentile of first-token times, once enough are known.
+    pub fn p99(&self, mode: AnswerMode) -> Option<Duration> {
+        self.tracker(mode).p99
+    }
+
     /// The load that the choice compares: average first-token seconds × (attempts in flight + 1).
     ///
     /// The average decays without new measurements, or one slow answer would keep a deployment from ever being
@@ -114,25 +103,65 @@ impl Gauge {
     pub fn load(&self, mode: AnswerMode, now: Instant) -> f64 {
         let seconds = match self.tracker(mode).average {
             Some((seconds, at)) => seconds * decay(now.saturating_duration_since(at)),
-            None if self.in_flight == 0 => 0.0,
+            None if self.in_flight() == 0 => 0.0,
             None => UNKNOWN.as_secs_f64(),
         };
-        seconds * f64::from(self.in_flight + 1)
+        seconds * f64::from(self.in_flight() + 1)
     }
 
     /// Drops all measurements, which are out of date after an outage; attempts in flight stay.
     pub fn forget(&mut self) {
-        for tracker in [&mut self.stream, &mut self.whole] {
-            *tracker = LatencyTracker { pending: std::mem::take(&mut tracker.pending), ..LatencyTracker::default() };
-        }
+        (self.stream, self.whole) = (LatencyTracker::default(), LatencyTracker::default());
+        self.signs.forget();
     }
 
-    /// Whether an attempt has waited for so long that the deployment counts as failed in the choice.
-    pub fn is_silent(&self, silent_after: Duration, now: Instant) -> bool {
-        [&self.stream, &self.whole].into_iter().any(|tracker| {
-            let oldest = tracker.pending.first_key_value();
-            oldest.is_some_and(|(_, sent)| now.saturating_duration_since(*sent) > tracker.silence_limit(silent_after))
-        })
+    /// Whether the deployment is silent at `now`: see [`SignsOfLife::judge`].
+    pub fn is_silent(&mut self, limits: SilenceLimits, now: Instant) -> bool {
+        let usual = self.usual();
+        self.signs.judge(usual, limits, now)
+    }
+
+    /// When it counts as silent unless it is heard of before; `None` where nothing is waited for.
+    pub fn silent_at(&self, limits: SilenceLimits) -> Option<Instant> {
+        self.signs.silent_at(self.usual(), limits)
+    }
+
+    /// When anything last came from it.
+    pub fn last_heard(&self) -> Option<Instant> {
+        self.signs.last_heard()
+    }
+
+    /// Since when it has been found silent.
+    pub fn silent_since(&self) -> Option<Instant> {
+        self.signs.silent_since()
+    }
+
+    /// Whether more than the opening of an answer came within `span` before `now`.
+    pub fn progressed_within(&self, span: Duration, now: Instant) -> bool {
+        self.signs.last_progress().is_some_and(|at| now.saturating_duration_since(at) <= span)
+    }
+
+    /// Whether one attempt may ask the silent deployment at `now`.
+    pub fn may_ask(&self, now: Instant) -> bool {
+        self.signs.may_ask(now)
+    }
+
+    /// When the next attempt may ask the silent deployment; `None` where it is not silent.
+    pub fn asked_next_at(&self) -> Option<Instant> {
+        self.signs.asked_next_at()
+    }
+
+    /// Records that `attempt`, sent at `now`, asks the silent deployment. Returns until when it may: twice what is
+    /// usual, at least `silent_after`, never more than `first_token`.
+    pub fn asks(&mut self, attempt: AttemptInFlight, mode: AnswerMode, limits: SilenceLimits, now: Instant) -> Instant {
+        let usual = self.p99(mode).map_or(limits.silent_after, |p99| p99 * 2);
+        let until = now + usual.max(limits.silent_after).min(limits.first_token);
+        self.signs.asks(attempt, until);
+        until
+    }
+
+    fn usual(&self) -> UsualAnswerTimes {
+        UsualAnswerTimes { stream: self.stream.p99, whole: self.whole.p99 }
     }
 
     fn tracker(&self, mode: AnswerMode) -> &LatencyTracker {
@@ -168,18 +197,10 @@ impl LatencyTracker {
             self.samples[self.seen % SAMPLES] = took;
         }
         self.seen += 1;
-        // Sorting 128 numbers is a microsecond: done for each of the first few, then for every 16th.
-        if self.seen < 16 || self.seen.is_multiple_of(16) {
-            self.p99 = Some(p99(&self.samples));
+        // A few say little of the longest. Sorting 128 numbers is a microsecond.
+        if self.seen.is_multiple_of(KNOWN_SAMPLES) {
+            self.p99 = Some(percentile(&self.samples, 99));
         }
-    }
-
-    /// How long an attempt may wait before it is called silent: four times the 99th percentile, at least half a
-    /// second, at most `silent_after`; but never less than the 99th percentile itself, or a model that always
-    /// needs three seconds would always be called silent.
-    fn silence_limit(&self, silent_after: Duration) -> Duration {
-        let Some(p99) = self.p99 else { return silent_after };
-        (p99 * 4).max(SILENT_FLOOR).min(silent_after).max(p99)
     }
 }
 
@@ -188,9 +209,9 @@ fn decay(age: Duration) -> f64 {
     (-age.as_secs_f64() / DECAY.as_secs_f64()).exp()
 }
 
-fn p99(samples: &[Duration]) -> Duration {
+fn percentile(samples: &[Duration], percent: usize) -> Duration {
     let mut sorted = samples.to_vec();
-    let index = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
+    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     *sorted.select_nth_unstable(index).1
 }
 
@@ -204,31 +225,12 @@ mod tests {
         let mut now = Instant::now();
         let mut gauge = Gauge::default();
         for _ in 0..times {
-            let pending = gauge.sent(AnswerMode::Stream, now);
+            let attempt = gauge.sent(AnswerMode::Stream, now);
             now += took;
-            gauge.answered(AnswerMode::Stream, pending, now);
-            gauge.done();
+            gauge.answered(attempt, now);
+            gauge.ended(attempt, now);
         }
         (gauge, now)
-    }
-
-    #[test]
-    fn silence_is_measured_against_what_is_usual() {
-        let check = |usual: Option<Duration>, age: Duration, expected: bool| {
-            let (mut gauge, now) = usual.map_or((Gauge::default(), Instant::now()), |took| with_samples(took, 50));
-            gauge.sent(AnswerMode::Stream, now);
-            assert_eq!(gauge.is_silent(SECOND, now + age), expected, "{usual:?} after {age:?}");
-        };
-        let ms = Duration::from_millis;
-        check(None, ms(1_000), false);
-        check(None, ms(1_001), true);
-        check(Some(ms(10)), ms(500), false);
-        check(Some(ms(10)), ms(501), true);
-        check(Some(ms(200)), ms(800), false);
-        check(Some(ms(200)), ms(801), true);
-        check(Some(ms(400)), ms(1_001), true);
-        check(Some(ms(3_000)), ms(3_000), false);
-        check(Some(ms(3_000)), ms(3_001), true);
     }
 
     #[test]
@@ -241,11 +243,11 @@ mod tests {
     #[test]
     fn an_increase_counts_at_once_and_decays_slowly() {
         let (mut gauge, now) = with_samples(Duration::from_millis(10), 5);
-        let pending = gauge.sent(AnswerMode::Stream, now);
-        gauge.answered(AnswerMode::Stream, pending, now + SECOND);
+        let attempt = gauge.sent(AnswerMode::Stream, now);
+        gauge.answered(attempt, now + SECOND);
         assert_eq!(gauge.average(AnswerMode::Stream), Some(SECOND));
-        let pending = gauge.sent(AnswerMode::Stream, now + SECOND);
-        gauge.answered(AnswerMode::Stream, pending, now + SECOND + Duration::from_millis(10));
+        let attempt = gauge.sent(AnswerMode::Stream, now + SECOND);
+        gauge.answered(attempt, now + SECOND + Duration::from_millis(10));
         assert!(gauge.average(AnswerMode::Stream).expect("fed") > Duration::from_millis(900));
     }
 
@@ -278,14 +280,10 @@ mod tests {
     #[test]
     fn measurements_of_an_outage_are_dropped() {
         let (mut gauge, now) = with_samples(9 * SECOND, 5);
-        let pending = gauge.sent(AnswerMode::Stream, now);
+        let attempt = gauge.sent(AnswerMode::Stream, now);
         gauge.forget();
         assert_eq!(gauge.average(AnswerMode::Stream), None);
-        assert!(
-            gauge.is_silent(SECOND, now + 2 * SECOND),
-            "an attempt in flight is still pending, under the default limit"
-        );
-        gauge.answered(AnswerMode::Stream, pending, now + SECOND);
+        gauge.answered(attempt, now + SECOND);
         assert_eq!(gauge.average(AnswerMode::Stream), Some(SECOND));
     }
 }

@@ -14,5 +14,22 @@ pub(crate) mod fixture;
 pub mod gauge;
 pub mod health;
 pub mod plan;
+pub mod silence;
 pub mod split;
 pub mod table;
+
+/// Whether an answer comes as a stream or whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AnswerMode {
+    /// Frame by frame.
+    Stream,
+    /// In one piece.
+    Whole,
+}
+
+impl AnswerMode {
+    /// The mode of the answer to a call whose `stream` member has this value.
+    pub fn of(stream: bool) -> Self {
+        if stream { Self::Stream } else { Self::Whole }
+    }
+}

@@ -2,24 +2,30 @@
 //!
 //! It exists so that retrying, falling back, waiting and giving up are decided in one place that can be
 //! simulated without a network. It must never send, sleep or read a clock: [`RoutePlan::next`] returns `Try`,
-//! `Wait` or `GiveUp`, [`RoutePlan::record`] records a failed attempt. Health and load come through
-//! [`HealthSource`]. Start reading in [`RoutePlan::next`].
+//! `Wait` or `GiveUp`, [`RoutePlan::beside`] an attempt to make beside one that is waited for, and
+//! [`RoutePlan::record`] records a failed attempt. Health and load come through [`HealthSource`].
 //!
-//! The order of preference, first to last: a deployment in a region that has not failed in this
-//! request, in chain order; any untried deployment, in chain order; the same one again, after a
-//! pause; one that throttled this request, after its rest, if waiting is allowed.
+//! The order of preference, first to last: another credential of a deployment that refused or throttled the first;
+//! a deployment in a region that has not failed in this request, in chain order; any untried deployment, in chain
+//! order; the same one again, after a pause; a silent one; then, where nothing flows, a trial. An attempt is kept
+//! for each model of the chain that was not tried. Start reading in [`RoutePlan::next`].
+
+mod beside;
+mod selection;
+
+pub use beside::{BesideReason, InFlight};
 
 use crate::domain::authorize::AuthorizedRequest;
 use crate::domain::breaker::Availability;
 use crate::domain::call::Call;
-use crate::domain::failure::{Failure, FailureAction};
+use crate::domain::failure::{Failure, FailureAction, HealthSignal};
 use crate::domain::id::{DeploymentId, RegionId, TierId};
 use crate::domain::random::RandomValue;
 use crate::domain::refusal::Refusal;
+use crate::domain::routing::AnswerMode;
 use crate::domain::routing::builder::{self, CandidateModel};
-use crate::domain::routing::choice::{Candidate, best};
-use crate::domain::routing::gauge::AnswerMode;
-use crate::domain::routing::health::HealthSource;
+use crate::domain::routing::choice::Candidate;
+use crate::domain::routing::health::{ExtraBudget, HealthSource, PermitKind};
 use crate::domain::routing::table::RoutingTable;
 use std::time::{Duration, Instant};
 
@@ -58,6 +64,24 @@ pub struct FailedAttempt {
     pub last_was_good: bool,
 }
 
+/// What a recorded failure says, now that the whole request is seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Evidence {
+    /// It counts for the deployment, until [`RoutePlan::is_to_blame`] says otherwise.
+    Counts,
+    /// It says nothing: the request failed there before, or nowhere else could have shown whose fault it is.
+    Neutral,
+}
+
+/// A failure as it was recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordedFailure {
+    /// A reset may turn out to be a stale pooled connection.
+    pub failure: Failure,
+    /// What it says.
+    pub evidence: Evidence,
+}
+
 /// Why there is nothing more to try.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GiveUpReason {
@@ -70,6 +94,11 @@ pub enum GiveUpReason {
     Full,
     /// The provider refused the request itself, at the first model tried.
     Rejected,
+    /// Only throttled deployments are left.
+    Throttled {
+        /// When the first of them may be asked again.
+        until: Instant,
+    },
     /// Attempts were made; this is the last failure of the first model tried.
     Exhausted(Failure),
     /// The request's time is over.
@@ -79,6 +108,12 @@ pub enum GiveUpReason {
 /// The shortest and longest pause before the same deployment is tried again (full jitter).
 const BACKOFF_FIRST: Duration = Duration::from_millis(25);
 const BACKOFF_MOST: Duration = Duration::from_millis(250);
+/// How soon a request that nothing is left for looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// How soon a throttled deployment is asked again that named no time.
+const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
+/// After a model failed in this many regions, the request goes on to the next model.
+const REGIONS_OF_A_MODEL: usize = 2;
 /// A reset within this time after the attempt was sent may be a stale pooled connection.
 const STALE_WITHIN: Duration = Duration::from_millis(100);
 
@@ -89,6 +124,8 @@ pub struct PlanTerms {
     pub no_fallback: bool,
     /// The instant at which the request ends.
     pub deadline: Instant,
+    /// When its client is expected to give up: its time is shared among attempts up to this instant.
+    pub answer_by: Instant,
     /// The instant whose prices apply, in Unix milliseconds. Holds and charges use these prices only, also where
     /// another price begins during the request: so a hold covers the cost.
     pub priced_at_ms: i64,
@@ -99,18 +136,19 @@ pub struct PlanTerms {
 pub struct RoutePlan {
     candidate_models: Vec<CandidateModel>,
     mode: AnswerMode,
-    deadline: Instant,
-    priced_at_ms: i64,
+    terms: PlanTerms,
     tried: Vec<TrackedAttempt>,
     /// The deployment to try once more before any other, if an attempt can be spared for it: at once after a
     /// stale connection, else after a pause.
     retry_same: Option<(usize, DeploymentId)>,
     /// The pause before the same deployment is over; the next step may retry there.
     paused: bool,
-    /// The latest instant to wait for a throttled deployment; set by the first such wait.
+    /// The latest instant to wait for a throttled deployment or a trial; set by the first such wait.
     wait_deadline: Option<Instant>,
     /// Only models with a larger context than this may be tried.
     larger_than: Option<u64>,
+    /// An attempt was made beside another one.
+    rescued: bool,
     gave_up: Option<GiveUpReason>,
 }
 
@@ -121,6 +159,17 @@ struct TrackedAttempt {
     region: RegionId,
     /// `None` while it runs.
     failure: Option<Failure>,
+    /// After a throttle: when its deployment may be asked again, if its provider said so.
+    asked_until: Option<Instant>,
+}
+
+/// Where the next attempt goes, and what it needs.
+#[derive(Clone, Copy, Debug)]
+struct Chosen {
+    candidate: Candidate,
+    kind: PermitKind,
+    /// What pays for it; the first attempt is free.
+    budget: Option<ExtraBudget>,
 }
 
 impl RoutePlan {
@@ -135,18 +184,17 @@ impl RoutePlan {
         terms: PlanTerms,
         draw: RandomValue,
     ) -> Result<Self, Refusal> {
-        let PlanTerms { no_fallback, deadline, priced_at_ms } = terms;
-        let candidate_models = builder::candidate_models(table, authorized, call, no_fallback, draw)?;
+        let candidate_models = builder::candidate_models(table, authorized, call, terms.no_fallback, draw)?;
         Ok(Self {
             candidate_models,
             mode: AnswerMode::of(call.metadata().stream),
-            deadline,
-            priced_at_ms,
+            terms,
             tried: Vec::with_capacity(1),
             retry_same: None,
             paused: false,
             wait_deadline: None,
             larger_than: None,
+            rescued: false,
             gave_up: None,
         })
     }
@@ -158,7 +206,7 @@ impl RoutePlan {
 
     /// The instant whose prices apply, in Unix milliseconds: [`PlanTerms::priced_at_ms`].
     pub fn priced_at_ms(&self) -> i64 {
-        self.priced_at_ms
+        self.terms.priced_at_ms
     }
 
     /// Attempts made so far.
@@ -166,7 +214,7 @@ impl RoutePlan {
         self.tried.len() as u32
     }
 
-    /// What to do next.
+    /// What to do next, while no attempt is in flight.
     pub fn next<B: HealthSource>(
         &mut self,
         table: &RoutingTable,
@@ -177,11 +225,11 @@ impl RoutePlan {
         if let Some(gave_up) = self.gave_up {
             return PlanStep::GiveUp(gave_up);
         }
-        if now >= self.deadline {
+        if now >= self.terms.deadline {
             return PlanStep::GiveUp(GiveUpReason::OutOfTime);
         }
-        if self.attempts() >= table.settings.max_attempts {
-            return PlanStep::GiveUp(self.exhausted());
+        if self.attempts() >= self.most_attempts(table) {
+            return PlanStep::GiveUp(self.exhausted(now));
         }
         if let Some(pause) = self.pause_before_retry_same(table, health, now, draw) {
             return PlanStep::Wait(pause);
@@ -190,33 +238,72 @@ impl RoutePlan {
         // so the loop ends.
         let mut lost = Vec::new();
         while let Some(choice) = self.choose(table, health, &lost, now, draw) {
-            match health.take(choice.deployment, self.mode, now) {
-                Some(permit) if !self.needs_retry_budget(&choice) || health.spend_retry(now) => {
-                    return PlanStep::Try(self.attempt(table, choice, permit));
-                }
-                _ => lost.push(choice.deployment),
+            let budget = self.needs_retry_budget(&choice).then_some(ExtraBudget::Retry);
+            match self.take(table, health, Chosen { candidate: choice, kind: choice.permit_kind(), budget }, now) {
+                Some(attempt) => return PlanStep::Try(attempt),
+                None => lost.push(choice.deployment),
             }
         }
-        self.wait_or_give_up(table, health, now, draw)
+        match self.trial(table, health, now) {
+            Some(attempt) => PlanStep::Try(attempt),
+            None => self.wait_or_give_up(table, health, now, draw),
+        }
     }
 
-    /// Records how attempt `number` failed, and returns the failure: a reset may turn out to be a stale pooled
-    /// connection.
+    /// Whether it made its last attempt, whatever others in flight bring.
+    pub fn has_given_up(&self) -> bool {
+        self.gave_up.is_some()
+    }
+
+    /// Whether all attempts failed in the same way.
+    pub fn failed_in_one_way(&self) -> bool {
+        let mut failures = self.tried.iter().filter_map(|attempt| attempt.failure);
+        let first = failures.next();
+        failures.all(|failure| first.is_some_and(|first| first.is_alike(failure)))
+    }
+
+    /// Whether one deployment is all that may serve the request.
+    pub fn has_one_deployment(&self) -> bool {
+        self.deployments().nth(1).is_none()
+    }
+
+    /// Whether `deployment` serves the model that is first in order.
+    pub fn is_first_model(&self, deployment: DeploymentId, table: &RoutingTable) -> bool {
+        let model = table.deployment(deployment).model;
+        self.candidate_models.first().is_some_and(|first| first.model == model)
+    }
+
+    /// Withdraws the latest attempt: it was not sent.
+    pub fn withdraw(&mut self, number: u32) {
+        debug_assert_eq!(number, self.attempts(), "only the latest attempt can be withdrawn");
+        self.tried.truncate(number as usize - 1);
+    }
+
+    /// Records how attempt `number` failed, and returns what that says.
     ///
     /// # Panics
     /// When no attempt of this plan has that number.
-    pub fn record(&mut self, table: &RoutingTable, number: u32, end: FailedAttempt) -> Failure {
+    pub fn record(&mut self, table: &RoutingTable, number: u32, end: FailedAttempt, now: Instant) -> RecordedFailure {
         let index = number as usize - 1;
         let current = self.tried[index];
-        let same_before = self.tried[..index].iter().filter(|t| t.deployment == current.deployment);
-        let stale_before = same_before.clone().any(|t| t.failure == Some(Failure::Stale));
+        let same_before: Vec<Failure> = self.tried[..index]
+            .iter()
+            .filter(|t| t.deployment == current.deployment)
+            .filter_map(|t| t.failure)
+            .collect();
         let failure = match end.failure {
-            Failure::Reset if end.age < STALE_WITHIN && end.last_was_good && !stale_before => Failure::Stale,
+            Failure::Reset if end.age < STALE_WITHIN && end.last_was_good && !same_before.contains(&Failure::Stale) => {
+                Failure::Stale
+            }
             other => other,
         };
         let again_on_500 =
-            table.settings.same_region_retry_on_500 && failure == Failure::Status(500) && same_before.count() == 0;
+            table.settings.same_region_retry_on_500 && failure == Failure::Status(500) && same_before.is_empty();
+        let evidence = self.evidence(failure, &same_before);
         self.tried[index].failure = Some(failure);
+        if let Failure::Throttled { after: Some(after) } = failure {
+            self.tried[index].asked_until = Some(now + after);
+        }
         self.paused = false;
         self.retry_same = None;
         match failure.next_action() {
@@ -228,120 +315,63 @@ impl RoutePlan {
                 self.gave_up = Some(GiveUpReason::Rejected)
             }
             FailureAction::Reject => {}
-            FailureAction::LargerContext => self.require_larger_context(table, current.model_index),
+            FailureAction::LargerContext => self.require_larger_context(table, current.model_index, now),
         }
-        failure
+        RecordedFailure { failure, evidence }
     }
 
-    fn attempt<P>(&mut self, table: &RoutingTable, choice: Candidate, permit: P) -> Attempt<P> {
+    /// Whether the request, which nothing served, failed in the same way at two deployments: then it is to blame
+    /// itself, and what was counted for its attempts is to be taken back.
+    pub fn is_to_blame(&self) -> bool {
+        self.tried.iter().enumerate().any(|(index, attempt)| {
+            self.tried[..index].iter().any(|earlier| {
+                let both = earlier.failure.zip(attempt.failure);
+                earlier.deployment != attempt.deployment && both.is_some_and(|(one, other)| one.is_alike(other))
+            })
+        })
+    }
+
+    /// One failure of a request counts at each deployment. What speaks against our account or the model counts only if
+    /// another deployment could have shown that it is not the request.
+    fn evidence(&self, failure: Failure, same_before: &[Failure]) -> Evidence {
+        let repeated = same_before.iter().any(|before| before.health_signal() != HealthSignal::Neutral);
+        // A throttle or a refused credential was another credential's before.
+        if (repeated && failure.counts_once()) || (self.has_one_deployment() && failure.speaks_of_the_request()) {
+            return Evidence::Neutral;
+        }
+        Evidence::Counts
+    }
+
+    /// `max_attempts`, and one more after a stale connection: it was no attempt that could have answered.
+    fn most_attempts(&self, table: &RoutingTable) -> u32 {
+        let stale = self.tried.iter().any(|attempt| attempt.failure == Some(Failure::Stale));
+        table.settings.max_attempts + u32::from(stale)
+    }
+
+    /// Takes the permit for what was chosen, and what pays for it.
+    fn take<B: HealthSource>(
+        &mut self,
+        table: &RoutingTable,
+        health: &B,
+        chosen: Chosen,
+        now: Instant,
+    ) -> Option<Attempt<B::Permit>> {
+        let Chosen { candidate: choice, kind, budget } = chosen;
+        let permit = health.take(choice.deployment, self.mode, kind, now)?;
+        if !budget.is_none_or(|budget| health.spend_extra(budget, now)) {
+            return None;
+        }
         let region = table.deployment(choice.deployment).region;
         self.tried.push(TrackedAttempt {
             model_index: choice.model_index,
             deployment: choice.deployment,
             region,
             failure: None,
+            asked_until: None,
         });
         self.retry_same = None;
-        Attempt {
-            number: self.attempts(),
-            deployment: choice.deployment,
-            tier: self.candidate_models[choice.model_index].tier,
-            permit,
-        }
-    }
-
-    fn choose<B: HealthSource>(
-        &self,
-        table: &RoutingTable,
-        health: &B,
-        lost: &[DeploymentId],
-        now: Instant,
-        draw: RandomValue,
-    ) -> Option<Candidate> {
-        let usable = |model_index: usize, deployment: DeploymentId| {
-            (!lost.contains(&deployment)).then(|| self.usable(health, model_index, deployment, now))?
-        };
-        if let Some(same) = self.immediate_retry(table, health, now)
-            && (self.paused || self.needs_no_pause())
-            && !lost.contains(&same.deployment)
-        {
-            return Some(same);
-        }
-        let untried = |id| !self.has_tried(id);
-        let fresh = |id| untried(id) && !self.region_failed(table.deployment(id).region);
-        let pick = |allowed: &dyn Fn(DeploymentId) -> bool, probes: bool| {
-            self.first_candidate(table, draw, |model_index, id| {
-                let candidate = allowed(id).then(|| usable(model_index, id))??;
-                (probes || candidate.view.availability != Availability::ProbeDue).then_some(candidate)
-            })
-        };
-        if self.tried.is_empty() {
-            return pick(&fresh, true);
-        }
-        // A request that has already failed once is not used as a probe while a healthy deployment is left.
-        pick(&fresh, false)
-            .or_else(|| pick(&fresh, true))
-            .or_else(|| pick(&untried, false))
-            .or_else(|| pick(&untried, true))
-            .or_else(|| pick(&|id| self.paused && self.may_try_again(table, id), true))
-    }
-
-    /// The best candidate of the first model, in chain order, that has any.
-    fn first_candidate(
-        &self,
-        table: &RoutingTable,
-        draw: RandomValue,
-        offer: impl Fn(usize, DeploymentId) -> Option<Candidate>,
-    ) -> Option<Candidate> {
-        self.candidate_models.iter().enumerate().find_map(|(index, model)| {
-            if !self.has_context(table, model) {
-                return None;
-            }
-            let offered: Vec<Candidate> = model.deployments.iter().filter_map(|id| offer(index, *id)).collect();
-            best(table, &offered, self.priced_at_ms, draw.salted(index as u64))
-        })
-    }
-
-    /// `deployment` as a candidate, if it may be used now.
-    fn usable<B: HealthSource>(
-        &self,
-        health: &B,
-        model_index: usize,
-        deployment: DeploymentId,
-        now: Instant,
-    ) -> Option<Candidate> {
-        let view = health.view(deployment, self.mode, now);
-        let candidate = Candidate { model_index, deployment, view };
-        let blocked = matches!(view.availability, Availability::Blocked { .. });
-        // An extra attempt that cannot answer in the time left would only add load.
-        let in_time = self.tried.is_empty() || view.average.is_none_or(|average| now + average < self.deadline);
-        let usable =
-            !blocked && !view.full && in_time && (!self.needs_retry_budget(&candidate) || health.has_retry(now));
-        usable.then_some(candidate)
-    }
-
-    /// The deployment to be tried once more before any other, unless all attempts left are needed for regions
-    /// that were not tried: a healthy one must be reached.
-    fn immediate_retry<B: HealthSource>(&self, table: &RoutingTable, health: &B, now: Instant) -> Option<Candidate> {
-        let (model_index, deployment) = self.retry_same?;
-        let region = |id: DeploymentId| table.deployment(id).region;
-        let untried = |id: DeploymentId| !self.tried.iter().any(|t| t.region == region(id));
-        let reachable = self
-            .deployments()
-            .filter(|(model_index, id)| untried(*id) && self.usable(health, *model_index, *id, now).is_some());
-        let mut regions: Vec<RegionId> = reachable.map(|(_, id)| region(id)).collect();
-        regions.sort_unstable();
-        regions.dedup();
-        let spare = (regions.len() as u32) < table.settings.max_attempts.saturating_sub(self.attempts());
-        spare.then(|| self.usable(health, model_index, deployment, now))?
-    }
-
-    /// The first attempt is free, and so is a fallback to a deployment whose last attempt did not fail; every other
-    /// attempt needs the retry budget.
-    fn needs_retry_budget(&self, candidate: &Candidate) -> bool {
-        let is_first = self.tried.is_empty();
-        let is_retry = self.has_tried(candidate.deployment);
-        !is_first && (is_retry || candidate.view.last_good == Some(false))
+        let tier = self.candidate_models[choice.model_index].tier;
+        Some(Attempt { number: self.attempts(), deployment: choice.deployment, tier, permit })
     }
 
     fn has_tried(&self, deployment: DeploymentId) -> bool {
@@ -354,18 +384,24 @@ impl RoutePlan {
         failures.map(Failure::next_action).any(|next| matches!(next, FailureAction::Other | FailureAction::Same))
     }
 
+    /// Whether an attempt is in flight there.
+    fn waits_in(&self, region: RegionId) -> bool {
+        self.tried.iter().any(|t| t.region == region && t.failure.is_none())
+    }
+
     fn last_failure_of(&self, deployment: DeploymentId) -> Option<Failure> {
         self.tried.iter().rev().find(|t| t.deployment == deployment)?.failure
     }
 
-    /// Whether the same deployment could answer now: after a pause or, where waiting is allowed, a rest.
-    fn may_try_again(&self, table: &RoutingTable, deployment: DeploymentId) -> bool {
-        let waits = table.settings.retry_after_wait_max > Duration::ZERO;
-        self.last_failure_of(deployment).is_some_and(|failure| match failure {
-            Failure::Throttled { .. } => waits,
+    /// Whether the same deployment could answer now: after a pause or the time that its provider named.
+    fn may_try_again(&self, deployment: DeploymentId, now: Instant) -> bool {
+        let last = self.tried.iter().rev().find(|t| t.deployment == deployment);
+        last.is_some_and(|last| match last.failure {
+            Some(Failure::Throttled { .. }) => last.asked_until.is_none_or(|until| until <= now),
             // With another credential; while none may be used there, the deployment is blocked.
-            Failure::CredentialRefused => true,
-            other => other.may_pass(),
+            Some(Failure::CredentialRefused) => true,
+            Some(other) => other.may_pass(),
+            None => false,
         })
     }
 
@@ -380,16 +416,38 @@ impl RoutePlan {
         })
     }
 
-    fn require_larger_context(&mut self, table: &RoutingTable, model_index: usize) {
+    fn require_larger_context(&mut self, table: &RoutingTable, model_index: usize, now: Instant) {
         let context = table.model(self.candidate_models[model_index].model).context;
         match context {
             Some(context) if self.larger_than.is_none() => self.larger_than = Some(context),
-            _ => self.gave_up = Some(self.exhausted()),
+            _ => self.gave_up = Some(self.exhausted(now)),
         }
     }
 
     fn has_context(&self, table: &RoutingTable, candidate: &CandidateModel) -> bool {
         self.larger_than.is_none_or(|least| table.model(candidate.model).context.is_some_and(|context| context > least))
+    }
+
+    /// Where nothing flows: the untried deployment whose last trial is longest ago, and of those without one that is
+    /// soonest to be asked again, is asked now, if its provider did not name a later time.
+    fn trial<B: HealthSource>(&mut self, table: &RoutingTable, health: &B, now: Instant) -> Option<Attempt<B::Permit>> {
+        let is_further = !self.tried.is_empty();
+        if is_further && !(health.has_extra(ExtraBudget::Trial, now) && health.has_extra(ExtraBudget::Retry, now)) {
+            return None;
+        }
+        let budget = is_further.then_some(ExtraBudget::Retry);
+        let mut left = self.trial_candidates(table, health, now);
+        left.retain(|(_, candidate)| candidate.view.trial_at <= now);
+        // In turn: else all trials would go to the one that is soonest to reopen, and the others would stay unheard.
+        left.sort_by_key(|(until, candidate)| (candidate.view.last_trial, *until));
+        let mut left = left.into_iter();
+        let taken = left.find_map(|(_, candidate)| {
+            self.take(table, health, Chosen { candidate, kind: PermitKind::Trial, budget }, now)
+        })?;
+        if is_further {
+            health.spend_extra(ExtraBudget::Trial, now);
+        }
+        Some(taken)
     }
 
     fn wait_or_give_up<B: HealthSource>(
@@ -399,12 +457,18 @@ impl RoutePlan {
         now: Instant,
         draw: RandomValue,
     ) -> PlanStep<B::Permit> {
-        let pause =
-            self.pause_for_same(table, health, now, draw).or_else(|| self.pause_for_throttled(table, health, now));
+        // The last attempts are kept for regions that were not tried, where a trial may be made soon.
+        let patient = now + table.settings.retry_after_wait_max;
+        let spare = self.has_spare_attempt(table, health, now, |view| view.trial_at <= patient);
+        let kept = if spare { None } else { self.pause_for_trial(table, health, now) };
+        let pause = kept
+            .or_else(|| self.pause_for_same(table, health, now, draw))
+            .or_else(|| self.pause_for_throttled(table, health, now))
+            .or_else(|| self.pause_for_trial(table, health, now));
         match pause {
             Some(pause) => PlanStep::Wait(pause),
             None if self.tried.is_empty() => PlanStep::GiveUp(self.why_nothing_tried(health, now)),
-            None => PlanStep::GiveUp(self.exhausted()),
+            None => PlanStep::GiveUp(self.exhausted(now)),
         }
     }
 
@@ -432,14 +496,16 @@ impl RoutePlan {
         let retry_same = !self.paused
             && self.larger_than.is_none()
             && self.deployments().any(|(model_index, id)| {
-                self.may_try_again(table, id) && self.usable(health, model_index, id, now).is_some()
+                self.may_try_again(id, now)
+                    && !self.must_go_on(table, health, model_index, now)
+                    && self.usable(health, model_index, id, now).is_some()
             });
         retry_same.then(|| self.pause_for_retry(now, draw))?
     }
 
     fn pause_for_retry(&mut self, now: Instant, draw: RandomValue) -> Option<Duration> {
         let pause = jittered_backoff(self.attempts(), draw);
-        self.paused = now + pause < self.deadline;
+        self.paused = now + pause < self.terms.deadline;
         self.paused.then_some(pause)
     }
 
@@ -451,19 +517,35 @@ impl RoutePlan {
         health: &B,
         now: Instant,
     ) -> Option<Duration> {
-        if !health.has_retry(now) {
+        if !health.has_extra(ExtraBudget::Retry, now) {
             return None;
         }
-        let throttled = |id: &DeploymentId| matches!(self.last_failure_of(*id), Some(Failure::Throttled { .. }));
-        let resting = self.deployments().map(|(_, id)| id).filter(throttled);
-        let until = resting.filter_map(|id| match health.view(id, self.mode, now).availability {
-            Availability::Blocked { until } => Some(until),
-            Availability::Flowing { .. } | Availability::ProbeDue => None,
+        let throttled = self.tried.iter().filter(|t| matches!(t.failure, Some(Failure::Throttled { .. })));
+        let until = throttled.filter_map(|attempt| {
+            let blocked = match health.view(attempt.deployment, self.mode, now).availability {
+                Availability::Blocked { until } => Some(until),
+                Availability::Flowing { .. } | Availability::ProbeDue => None,
+            };
+            blocked.max(attempt.asked_until)
         });
-        let until = until.min()?;
-        let wait_deadline = *self.wait_deadline.get_or_insert(now + table.settings.retry_after_wait_max);
-        self.paused = now < until && until <= wait_deadline && until < self.deadline;
-        self.paused.then(|| until - now)
+        let until = until.filter(|until| *until > now).min()?;
+        let within = until <= self.wait_deadline(table, now) && until < self.terms.deadline;
+        self.paused = within;
+        within.then(|| until - now)
+    }
+
+    /// How long until this request looks again for a deployment that a trial found, its own or another request's.
+    fn pause_for_trial<B: HealthSource>(&mut self, table: &RoutingTable, health: &B, now: Instant) -> Option<Duration> {
+        let left = self.trial_candidates(table, health, now);
+        let soonest = left.iter().map(|(_, candidate)| candidate.view.trial_at).min()?;
+        let wait_deadline = self.wait_deadline(table, now);
+        let until_then = soonest.saturating_duration_since(now);
+        let pause = if until_then.is_zero() { LOOK_AGAIN } else { until_then.min(LOOK_AGAIN) };
+        (soonest <= wait_deadline && now + pause <= wait_deadline.min(self.terms.deadline)).then_some(pause)
+    }
+
+    fn wait_deadline(&mut self, table: &RoutingTable, now: Instant) -> Instant {
+        *self.wait_deadline.get_or_insert(now + table.settings.retry_after_wait_max)
     }
 
     /// Why no deployment could even be tried.
@@ -487,15 +569,23 @@ impl RoutePlan {
             .flat_map(|(index, model)| model.deployments.iter().map(move |id| (index, *id)))
     }
 
-    /// The failure of the first model, because that is the one the client requested.
-    fn exhausted(&self) -> GiveUpReason {
+    /// Where a provider throttled, waiting helps; otherwise the failure of the first model, because that is the one
+    /// the client requested.
+    fn exhausted(&self, now: Instant) -> GiveUpReason {
+        let is_last = |index: usize, attempt: &TrackedAttempt| {
+            !self.tried[index + 1..].iter().any(|later| later.deployment == attempt.deployment)
+        };
+        let last = self.tried.iter().enumerate().filter(|(index, attempt)| is_last(*index, attempt));
+        let throttled = last.filter(|(_, attempt)| matches!(attempt.failure, Some(Failure::Throttled { .. })));
+        let until = throttled.map(|(_, attempt)| attempt.asked_until.unwrap_or(now + THROTTLED_PAUSE)).min();
         let first = self.tried.first();
         let of_first_model = self.tried.iter().filter(|t| self.on_first_model(t.model_index));
         let failure = of_first_model.filter_map(|t| t.failure).next_back();
-        match failure.or(first.and_then(|t| t.failure)) {
-            Some(Failure::Rejected | Failure::ContextTooLong) => GiveUpReason::Rejected,
-            Some(failure) => GiveUpReason::Exhausted(failure),
-            None => GiveUpReason::OutOfTime,
+        match (failure.or(first.and_then(|t| t.failure)), until) {
+            (Some(Failure::Rejected | Failure::ContextTooLong), _) => GiveUpReason::Rejected,
+            (Some(_), Some(until)) => GiveUpReason::Throttled { until: until.max(now) },
+            (Some(failure), None) => GiveUpReason::Exhausted(failure),
+            (None, _) => GiveUpReason::OutOfTime,
         }
     }
 }
@@ -548,22 +638,32 @@ mod tests {
             }
         }
 
-        fn take(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> Option<DeploymentId> {
+        fn take(
+            &self,
+            deployment: DeploymentId,
+            mode: AnswerMode,
+            kind: PermitKind,
+            now: Instant,
+        ) -> Option<DeploymentId> {
             let view = self.view(deployment, mode, now);
-            assert!(
-                !matches!(view.availability, Availability::Blocked { .. }) && !view.full,
-                "a blocked one is not taken"
-            );
+            match kind {
+                PermitKind::Trial => assert!(view.trial_at <= now, "a trial is due"),
+                PermitKind::Usual => assert!(view.is_open_to_attempts() && !view.silent, "a blocked one is not taken"),
+                PermitKind::AskSilent => assert!(view.is_open_to_attempts() && view.may_ask),
+                PermitKind::DespiteSilence => assert!(view.is_open_to_attempts() && view.silent),
+            }
             (!self.taken_by_others.borrow().contains(&deployment)).then_some(deployment)
         }
 
-        fn has_retry(&self, _: Instant) -> bool {
-            self.retries.get() > 0
+        fn has_extra(&self, budget: ExtraBudget, _: Instant) -> bool {
+            budget != ExtraBudget::Retry || self.retries.get() > 0
         }
 
-        fn spend_retry(&self, now: Instant) -> bool {
-            let had = self.has_retry(now);
-            self.retries.set(self.retries.get().saturating_sub(1));
+        fn spend_extra(&self, budget: ExtraBudget, now: Instant) -> bool {
+            let had = self.has_extra(budget, now);
+            if budget == ExtraBudget::Retry {
+                self.retries.set(self.retries.get().saturating_sub(1));
+            }
             had
         }
     }
@@ -594,15 +694,21 @@ mod tests {
         }
 
         fn of(table: RoutingTable) -> Self {
+            let now = Instant::now();
             let well = HealthView {
                 availability: Availability::Flowing { share: 1.0 },
                 full: false,
                 silent: false,
+                may_ask: false,
+                asked_last: false,
+                fresh_credential: false,
+                trial_at: now + Duration::from_secs(86_400),
+                last_trial: None,
                 load: 1.0,
                 average: None,
+                p99: None,
                 last_good: Some(true),
             };
-            let now = Instant::now();
             Self {
                 health: FakeHealth {
                     views: RefCell::new(vec![well; table.deployments.len()]),
@@ -653,7 +759,8 @@ mod tests {
         fn plan(&self) -> RoutePlan {
             let call = chat(self.model);
             let authorized = authorized(&self.table, policy(&self.table, &["*"]), &call);
-            let terms = PlanTerms { no_fallback: false, deadline: self.deadline, priced_at_ms: 0 };
+            let answer_by = self.deadline;
+            let terms = PlanTerms { no_fallback: false, deadline: self.deadline, answer_by, priced_at_ms: 0 };
             RoutePlan::build(&self.table, &authorized, &call, terms, self.draw).expect("a plan")
         }
 
@@ -670,12 +777,13 @@ mod tests {
                         trace.push(self.table.deployment(attempt.deployment).name.to_string());
                         let Some(failure) = failures.next() else { break };
                         self.now += self.took;
-                        let failure = plan.record(
+                        let recorded = plan.record(
                             &self.table,
                             attempt.number,
                             FailedAttempt { failure: *failure, age: self.took, last_was_good: self.last_was_good },
+                            self.now,
                         );
-                        self.record_failure(attempt.deployment, failure);
+                        self.record_failure(attempt.deployment, recorded.failure);
                     }
                     PlanStep::Wait(pause) => {
                         trace.push("wait".into());
@@ -714,6 +822,7 @@ mod tests {
                 GiveUpReason::Unavailable { until } => format!("unavailable for {:?}", until - self.now),
                 GiveUpReason::Full => "full".into(),
                 GiveUpReason::Rejected => "rejected".into(),
+                GiveUpReason::Throttled { until } => format!("throttled for {:?}", until - self.now),
                 GiveUpReason::Exhausted(failure) => format!("failed by {failure:?}"),
                 GiveUpReason::OutOfTime => "out of time".into(),
             }
@@ -758,7 +867,7 @@ mod tests {
         check(Scenario::new(), &[BUSY, DOWN, ERROR], "us/a eu/a asia/b failed by Unreachable");
         let once = || Scenario::new().settings(|settings| settings.max_attempts = 1);
         check(once(), &[BUSY], "us/a failed by Status(503)");
-        check(once(), &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
+        check(once(), &[THROTTLED], "us/a throttled for 3s");
         let last_of_a = "us/a eu/a asia/b us/b wait us/a failed by Status(500)";
         check(five_attempts(Scenario::new()), &[DOWN, BUSY, BUSY, BUSY, ERROR], last_of_a);
     }
@@ -864,9 +973,9 @@ mod tests {
         // Where the same deployment cannot be used by now, another is tried.
         let tripped = scenario(true, ms(5)).once_failed(|view| view.full = true);
         check(tripped, &[Failure::Reset], "us/a eu/a");
-        // Three regions and three attempts: none can be spared for the same deployment.
+        // Three regions and three attempts: the one that met a stale connection is not counted.
         let scarce = |max_attempts| scenario(true, ms(5)).settings(|settings| settings.max_attempts = max_attempts);
-        check(scarce(3), &[Failure::Reset, BUSY], "us/a eu/a asia/b");
+        check(scarce(3), &[Failure::Reset, BUSY, BUSY], "us/a us/a eu/a asia/b");
         check(scarce(4), &[Failure::Reset, BUSY], "us/a us/a eu/a");
         check(scarce(3).blocked("asia/b", ms(900)), &[Failure::Reset, BUSY], "us/a us/a eu/a");
         // It needs the retry budget.
@@ -925,20 +1034,20 @@ mod tests {
             let scenario = alone().settings(|settings| settings.retry_after_wait_max = Duration::from_secs(most));
             five_attempts(scenario)
         };
-        check(waits(0), &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
-        check(waits(2), &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
+        check(waits(0), &[THROTTLED], "us/a throttled for 3s");
+        check(waits(2), &[THROTTLED], "us/a throttled for 3s");
         let mut scenario = waits(3);
         assert_eq!(scenario.run(&[THROTTLED]), "us/a wait us/a");
         assert_eq!(scenario.pauses, [Duration::from_secs(3)]);
         // All waits together are no longer than one.
-        check(waits(5), &[THROTTLED, THROTTLED], "us/a wait us/a failed by Throttled { after: Some(3s) }");
+        check(waits(5), &[THROTTLED, THROTTLED], "us/a wait us/a throttled for 3s");
         check(waits(7), &[THROTTLED, THROTTLED], "us/a wait us/a wait us/a");
         let mut soon_over = waits(3);
         soon_over.deadline = soon_over.now + Duration::from_secs(2);
-        check(soon_over, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
+        check(soon_over, &[THROTTLED], "us/a throttled for 3s");
         let without_retries = waits(3);
         without_retries.health.retries.set(0);
-        check(without_retries, &[THROTTLED], "us/a failed by Throttled { after: Some(3s) }");
+        check(without_retries, &[THROTTLED], "us/a throttled for 3s");
         // Any other deployment goes first, and no request waits for a breaker.
         let patient =
             |scenario: Scenario| scenario.settings(|settings| settings.retry_after_wait_max = Duration::from_secs(9));
@@ -1064,5 +1173,108 @@ mod tests {
             check(in_home_region(balance), &[("asia/a", 100)]);
         }
         check(in_home_region(BalanceStrategy::Ordered).view("asia/a", |view| view.full = true), &[("us/a", 100)]);
+    }
+
+    /// Where trials may be made: those deployments are asked one after the other, soonest to reopen first.
+    #[test]
+    fn where_nothing_flows_each_deployment_is_tried_once_soonest_first() {
+        let open = |scenario: Scenario, name: &str, wait: u64| {
+            let now = scenario.now;
+            scenario.blocked(name, ms(wait)).view(name, |view| view.trial_at = now)
+        };
+        let three = || Scenario::of(table(&[("a", &["us", "eu", "asia"])], &[("one", &["a"], &[])]));
+        let all = open(open(open(three(), "us/a", 900), "eu/a", 300), "asia/a", 600);
+        check(all, &[BUSY, DOWN, ERROR], "eu/a asia/a us/a failed by Status(500)");
+        // One that fails is not tried again while others could be the one that is well.
+        let first = open(open(three(), "eu/a", 300), "asia/a", 600);
+        check(first, &[BUSY, DOWN], "us/a eu/a asia/a");
+        // Not before its time: the request waits, as long as it may.
+        let mut later = three().settings(|settings| settings.retry_after_wait_max = Duration::from_secs(2));
+        for name in ["us/a", "eu/a", "asia/a"] {
+            let at = later.now + ms(60);
+            later = later.blocked(name, ms(60_000)).view(name, |view| view.trial_at = at);
+        }
+        check(later, &[], "wait wait wait us/a");
+    }
+
+    /// What `beside` gives while the first attempt is in flight.
+    #[test]
+    fn another_attempt_beside_the_first_goes_elsewhere_and_only_once() {
+        let beside = |scenario: &Scenario, plan: &mut RoutePlan, why| {
+            let attempt = plan.beside(&scenario.table, &scenario.health, why, scenario.now, scenario.draw);
+            attempt.map(|attempt| scenario.table.deployment(attempt.deployment).name.to_string())
+        };
+        let started = |scenario: &Scenario| {
+            let mut plan = scenario.plan();
+            let step = plan.next(&scenario.table, &scenario.health, scenario.now, scenario.draw);
+            assert!(matches!(step, PlanStep::Try(_)));
+            plan
+        };
+        for why in [BesideReason::Rescue, BesideReason::ShareOfTime, BesideReason::Hedge] {
+            let scenario = Scenario::new();
+            let mut plan = started(&scenario);
+            assert_eq!(beside(&scenario, &mut plan, why).as_deref(), Some("eu/a"), "{why:?}");
+            assert_eq!(beside(&scenario, &mut plan, why), None, "{why:?}: once");
+        }
+        // It needs the retry budget, and a deployment that is neither open nor silent; only a rescue may be a trial.
+        let scenario = Scenario::new();
+        scenario.health.retries.set(0);
+        assert_eq!(beside(&scenario, &mut started(&scenario), BesideReason::Rescue), None);
+        let silent = |view: &mut HealthView| view.silent = true;
+        let scenario = Scenario::new().view("eu/a", silent).blocked("us/b", ms(900));
+        assert_eq!(beside(&scenario, &mut started(&scenario), BesideReason::Rescue).as_deref(), Some("asia/b"));
+        let scenario = scenario.blocked("asia/b", ms(900));
+        let now = scenario.now;
+        let scenario = scenario.view("asia/b", |view| view.trial_at = now);
+        assert_eq!(beside(&scenario, &mut started(&scenario), BesideReason::Hedge), None);
+        assert_eq!(beside(&scenario, &mut started(&scenario), BesideReason::Rescue).as_deref(), Some("asia/b"));
+    }
+
+    #[test]
+    fn an_attempt_is_kept_for_each_model_of_the_chain() {
+        let tiers: &[(&str, &[&str], &[&str])] =
+            &[("one", &["a"], &["two", "three"]), ("two", &["b"], &[]), ("three", &["c"], &[])];
+        let apart = || table(&[("a", &["us", "eu", "asia"]), ("b", &["north"]), ("c", &["south"])], tiers);
+        check(Scenario::of(apart()), &[BUSY, DOWN], "us/a north/b south/c");
+        // With attempts to spare a second region of the model comes first, and then the chain.
+        check(five_attempts(Scenario::of(apart())), &[BUSY, DOWN, ERROR], "us/a eu/a north/b south/c");
+        // What cannot be reached needs no attempt.
+        let open = Scenario::of(apart()).blocked("north/b", ms(60_000)).blocked("south/c", ms(60_000));
+        check(open, &[BUSY, DOWN], "us/a eu/a asia/a");
+        // Where all regions serve all models, each attempt is at another model in another region.
+        let all: &[&str] = &["us", "eu", "asia"];
+        let together = table(&[("a", all), ("b", all), ("c", all)], tiers);
+        check(Scenario::of(together), &[BUSY, DOWN], "us/a eu/b asia/c");
+        // A model that is only in a region that failed does not keep an attempt from a region that did not.
+        let beside = table(&[("a", all), ("b", &["us"])], &[("one", &["a"], &["two"]), ("two", &["b"], &[])]);
+        check(Scenario::of(beside), &[DOWN, DOWN], "us/a eu/a asia/a");
+    }
+
+    #[test]
+    fn another_credential_is_used_in_the_same_request() {
+        let fresh = |view: &mut HealthView| view.fresh_credential = true;
+        // The throttled one does not block the deployment.
+        let flows = |view: &mut HealthView| view.availability = Availability::Flowing { share: 1.0 };
+        check(alone().view("us/a", fresh).once_failed(flows), &[THROTTLED], "us/a us/a");
+        check(five_attempts(Scenario::new()).view("us/a", fresh), &[Failure::CredentialRefused], "us/a us/a");
+        let other = Scenario::new().view("us/a", fresh);
+        check(other, &[BUSY], "us/a eu/a");
+    }
+
+    #[test]
+    fn a_request_that_fails_alike_at_two_deployments_is_to_blame() {
+        let blame = |failures: [Failure; 2]| {
+            let scenario = Scenario::new();
+            let mut plan = scenario.plan();
+            for failure in failures {
+                let step = plan.next(&scenario.table, &scenario.health, scenario.now, scenario.draw);
+                let PlanStep::Try(attempt) = step else { panic!("{step:?}") };
+                let end = FailedAttempt { failure, age: ms(5), last_was_good: false };
+                plan.record(&scenario.table, attempt.number, end, scenario.now);
+            }
+            plan.is_to_blame()
+        };
+        assert!(blame([ERROR, ERROR]) && blame([ERROR, BUSY]) && blame([Failure::NotFound, Failure::NotFound]));
+        assert!(!blame([DOWN, DOWN]) && !blame([ERROR, DOWN]) && !blame([ERROR, Failure::Garbage]));
     }
 }

@@ -36,6 +36,22 @@ pub struct RoutingTable {
 }
 
 impl RoutingTable {
+    /// The tiers whose models, with those of their chains, are more than one request has attempts for, each with the
+    /// number of models.
+    pub fn chains_out_of_reach(&self) -> Vec<(TierId, usize)> {
+        let most = self.settings.max_attempts as usize;
+        let models = |tier: TierId| {
+            let chain = [tier].into_iter().chain(self.tier(tier).then.iter().copied());
+            let mut models: Vec<ModelId> =
+                chain.flat_map(|tier| self.tier(tier).models.iter().map(|(model, _)| *model)).collect();
+            models.sort_unstable();
+            models.dedup();
+            models.len()
+        };
+        let tiers = (0..self.tiers.len() as u32).map(TierId);
+        tiers.map(|tier| (tier, models(tier))).filter(|(_, models)| *models > most).collect()
+    }
+
     /// The model numbered `id`.
     pub fn model(&self, id: ModelId) -> &Model {
         &self.models[id.index()]

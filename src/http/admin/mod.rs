@@ -13,6 +13,7 @@ mod keys;
 mod openapi;
 mod operations;
 mod reports;
+mod status;
 mod teams;
 mod value_types;
 

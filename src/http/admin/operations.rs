@@ -5,9 +5,10 @@
 use super::error::AdminFailure;
 use super::input::DescribedField;
 use super::openapi::OpenApiDocument;
-use super::{AdminRequest, AdminResponse, credits, keys, openapi, reports, teams};
+use super::{AdminRequest, AdminResponse, credits, keys, openapi, reports, status, teams};
 use crate::admin::views::{
-    BalanceObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject, TeamObject, UsageReportObject,
+    BalanceObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject, StatusObject, TeamObject,
+    UsageReportObject,
 };
 use http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -282,6 +283,13 @@ pub(super) static OPERATIONS: &[AdminOperation] = &[
         "What became of one request, by its x-request-id; a moment after its answer ended.",
         response::<RequestObject>(),
         |a| Box::pin(reports::read(a)),
+    ),
+    get(
+        "/admin/v1/status",
+        "read_status",
+        "Every deployment and its credentials: what does not flow, why, since when, and when it is tried again.",
+        response::<StatusObject>(),
+        |a| Box::pin(status::read(a)),
     ),
     get("/admin/v1/openapi.json", "read_document", "This document.", response::<OpenApiDocument>(), |_| {
         Box::pin(async { Ok(AdminResponse::ok(&openapi::document())) })

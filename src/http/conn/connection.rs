@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -33,6 +34,8 @@ pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// One connection, shared by its task and the bodies sent on it.
 pub struct Connection {
     clock: Clock,
+    /// Whether its process drains.
+    draining: AtomicBool,
     /// Locked for a few instructions at a time, never across a write.
     state: Mutex<ConnectionState>,
 }
@@ -55,6 +58,8 @@ struct ConnectionState {
 /// What the client is sending while no request is open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ReadPhase {
+    /// Nothing since the connection was accepted, at this instant.
+    Accepted(Instant),
     /// The first head; the connection was accepted at this instant.
     FirstHead(Instant),
     /// Nothing since the last request ended, at this instant.
@@ -68,10 +73,19 @@ enum ReadPhase {
 pub enum TimeoutAction {
     /// Nothing before this instant.
     CheckAt(Instant),
-    /// It was idle for [`IDLE_TIMEOUT`]: close it gracefully.
+    /// It was idle for [`IDLE_TIMEOUT`], or for its [`DrainGrace`]: close it gracefully.
     CloseIdle,
     /// Its client is too slow: drop it.
     Abort,
+}
+
+/// How long a connection may be idle while its process drains.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrainGrace {
+    /// When the process began to drain: what was idle by then is counted from here.
+    pub since: Instant,
+    /// How long from then, or from the end of the last request.
+    pub idle: Duration,
 }
 
 impl Connection {
@@ -84,9 +98,19 @@ impl Connection {
             http2: false,
             open_requests: 0,
             bodies: Vec::new(),
-            read_phase: ReadPhase::FirstHead(clock.now()),
+            read_phase: ReadPhase::Accepted(clock.now()),
         };
-        Self { clock, state: Mutex::new(state) }
+        Self { clock, draining: AtomicBool::new(false), state: Mutex::new(state) }
+    }
+
+    /// Records that the process drains.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the next answer is to be the last.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Records that a request's head has been read. Its response has ended when the guard is dropped.
@@ -136,8 +160,8 @@ impl Connection {
         bodies.iter().filter_map(|body| body.take_unread(now)).collect()
     }
 
-    /// Which timeout has passed at `now`, or when to look again.
-    pub fn check_timeouts(&self, now: Instant) -> TimeoutAction {
+    /// Which timeout has passed at `now`, or when to look again. `draining` is given once the process drains.
+    pub fn check_timeouts(&self, now: Instant, draining: Option<DrainGrace>) -> TimeoutAction {
         let state = self.state.lock();
         // No timeout that starts after `now` can pass before this.
         let soonest = now + HEAD_TIMEOUT;
@@ -148,14 +172,17 @@ impl Connection {
         if state.open_requests > 0 {
             return TimeoutAction::CheckAt(soonest);
         }
-        match state.read_phase {
-            ReadPhase::FirstHead(since) | ReadPhase::NextHead(since) if now >= since + HEAD_TIMEOUT => {
-                TimeoutAction::Abort
-            }
-            ReadPhase::FirstHead(since) | ReadPhase::NextHead(since) => TimeoutAction::CheckAt(since + HEAD_TIMEOUT),
-            ReadPhase::Idle(since) if now >= since + IDLE_TIMEOUT => TimeoutAction::CloseIdle,
-            ReadPhase::Idle(since) => TimeoutAction::CheckAt(soonest.min(since + IDLE_TIMEOUT)),
-        }
+        let idle_end = |since: Instant, limit: Duration| match draining {
+            Some(grace) => (since + limit).min(since.max(grace.since) + grace.idle),
+            None => since + limit,
+        };
+        let (end, action) = match state.read_phase {
+            ReadPhase::FirstHead(since) | ReadPhase::NextHead(since) => (since + HEAD_TIMEOUT, TimeoutAction::Abort),
+            ReadPhase::Accepted(since) if draining.is_none() => (since + HEAD_TIMEOUT, TimeoutAction::Abort),
+            ReadPhase::Accepted(since) => (idle_end(since, HEAD_TIMEOUT), TimeoutAction::CloseIdle),
+            ReadPhase::Idle(since) => (idle_end(since, IDLE_TIMEOUT), TimeoutAction::CloseIdle),
+        };
+        if now >= end { action } else { TimeoutAction::CheckAt(soonest.min(end)) }
     }
 
     fn record_flush(&self) {
@@ -176,9 +203,13 @@ impl Connection {
 
     fn record_read(&self) {
         let mut state = self.state.lock();
-        // HTTP/2 sends pings and window updates between requests; our own pings find a dead client.
-        if state.open_requests == 0 && !state.http2 && matches!(state.read_phase, ReadPhase::Idle(_)) {
-            state.read_phase = ReadPhase::NextHead(self.clock.now());
+        match state.read_phase {
+            ReadPhase::Accepted(since) => state.read_phase = ReadPhase::FirstHead(since),
+            // HTTP/2 sends pings and window updates between requests; our own pings find a dead client.
+            ReadPhase::Idle(_) if state.open_requests == 0 && !state.http2 => {
+                state.read_phase = ReadPhase::NextHead(self.clock.now());
+            }
+            _ => {}
         }
     }
 }
@@ -263,7 +294,7 @@ mod tests {
         let connection = Arc::new(Connection::new(clock));
         let start = clock.now();
         let check = |after_s: u64, expected: TimeoutAction| {
-            assert_eq!(connection.check_timeouts(start + Duration::from_secs(after_s)), expected, "{after_s} s");
+            assert_eq!(connection.check_timeouts(start + Duration::from_secs(after_s), None), expected, "{after_s} s");
         };
         let until = |after_s: u64| TimeoutAction::CheckAt(start + Duration::from_secs(after_s));
         // A first head must be complete within ten seconds, however many bytes have come.
@@ -287,12 +318,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn while_the_process_drains_an_idle_connection_has_a_grace_and_a_head_its_time() {
+        let connection = Arc::new(Connection::new(Clock));
+        let start = Clock.now();
+        let second = |count: u64| start + Duration::from_secs(count);
+        let draining = Some(DrainGrace { since: second(2), idle: Duration::from_secs(5) });
+        // Nothing has come: the client connected ahead of its first request.
+        assert_eq!(connection.check_timeouts(second(6), draining), TimeoutAction::CheckAt(second(7)));
+        assert_eq!(connection.check_timeouts(second(7), draining), TimeoutAction::CloseIdle);
+        connection.record_read();
+        assert_eq!(connection.check_timeouts(second(7), draining), TimeoutAction::CheckAt(second(10)));
+        let open = connection.open_request(false);
+        tokio::time::advance(Duration::from_secs(20)).await;
+        drop(open);
+        assert_eq!(connection.check_timeouts(second(24), draining), TimeoutAction::CheckAt(second(25)));
+        assert_eq!(connection.check_timeouts(second(25), draining), TimeoutAction::CloseIdle);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_http2_ping_does_not_start_a_request() {
         let connection = Arc::new(Connection::new(Clock));
         let start = Clock.now();
         drop(connection.open_request(true));
         connection.record_read();
-        assert_eq!(connection.check_timeouts(start + IDLE_TIMEOUT), TimeoutAction::CloseIdle);
+        assert_eq!(connection.check_timeouts(start + IDLE_TIMEOUT, None), TimeoutAction::CloseIdle);
     }
 
     #[tokio::test(start_paused = true)]
@@ -304,12 +353,12 @@ mod tests {
         tokio::time::advance(Duration::from_secs(30)).await;
         connection.record_write(false);
         assert_eq!(
-            connection.check_timeouts(start + Duration::from_secs(59)),
+            connection.check_timeouts(start + Duration::from_secs(59), None),
             TimeoutAction::CheckAt(start + STALL_TIMEOUT)
         );
-        assert_eq!(connection.check_timeouts(start + STALL_TIMEOUT), TimeoutAction::Abort);
+        assert_eq!(connection.check_timeouts(start + STALL_TIMEOUT, None), TimeoutAction::Abort);
         connection.record_write(true);
-        assert!(matches!(connection.check_timeouts(start + STALL_TIMEOUT), TimeoutAction::CheckAt(_)));
+        assert!(matches!(connection.check_timeouts(start + STALL_TIMEOUT, None), TimeoutAction::CheckAt(_)));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! every connection, every stream. A request counts as open until its response's *body* has ended.
 //! Nothing here touches a socket.
 //!
-//! Start reading at [`Lifecycle::shut_down`].
+//! There are two ways to the end: [`Lifecycle::shut_down`], when the process is stopped, and
+//! [`Lifecycle::be_succeeded`], when another process accepts from the same listeners. Start reading there.
 
 use crate::clock::Clock;
 use std::future::Future;
@@ -15,8 +16,15 @@ use tokio::sync::{Notify, watch};
 
 /// The longest time that streams ended by the shutdown may take to send their error event.
 const ERROR_EVENT_TIMEOUT: Duration = Duration::from_secs(6);
-/// The shortest time that connections without a request are given to close gracefully.
+/// The time that connections still open after that are given to close gracefully.
 const GRACEFUL_CLOSE: Duration = Duration::from_secs(1);
+/// How long a draining connection may be idle before it is closed. Within it the next request is answered, and its
+/// answer ends the connection: a client that sends while we close would read no answer.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
+/// The same while a successor serves: nobody waits for the end of this process.
+const IDLE_GRACE_SUCCEEDED: Duration = Duration::from_secs(5);
+/// The same on the operators' address, at the end.
+const IDLE_GRACE_CLOSING: Duration = Duration::from_millis(500);
 
 /// How far the process is on its way from serving to closed. It never goes back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -25,10 +33,12 @@ pub enum LifecyclePhase {
     Serving,
     /// Serving, with 503 on `/readyz`: load balancers have time to notice.
     Leaving,
-    /// No new connections; each open one closes after the requests on it.
+    /// No new connections; each open one closes after the next answer on it, or once it was idle for a while.
     Draining,
     /// Streams still open are ended with an error.
     Cutting,
+    /// The operators' address, which was served until here, closes as the clients' did.
+    Closing,
     /// Whatever is still open is dropped.
     Closed,
 }
@@ -40,41 +50,104 @@ pub struct Lifecycle(Arc<LifecycleState>);
 struct LifecycleState {
     clock: Clock,
     phase: watch::Sender<LifecyclePhase>,
+    /// Whether another process accepts from the same listeners.
+    succeeded: watch::Sender<bool>,
     requests: OpenCount,
     connections: OpenCount,
+    ops_connections: OpenCount,
 }
 
 impl Lifecycle {
     /// Serving, with nothing open.
     pub fn new(clock: Clock) -> Self {
         let phase = watch::Sender::new(LifecyclePhase::Serving);
-        let (requests, connections) = (OpenCount::default(), OpenCount::default());
-        Self(Arc::new(LifecycleState { clock, phase, requests, connections }))
+        let succeeded = watch::Sender::new(false);
+        let [requests, connections, ops_connections] = std::array::from_fn(|_| OpenCount::default());
+        Self(Arc::new(LifecycleState { clock, phase, succeeded, requests, connections, ops_connections }))
     }
 
     /// Shuts down: is not ready for `lb_grace`, then stops accepting, lets open requests finish for up
     /// to `drain`, and ends the streams still open with an error. When this returns, every accept loop
     /// is about to return.
     pub async fn shut_down(&self, lb_grace: Duration, drain: Duration) {
-        let LifecycleState { clock, requests, connections, .. } = &*self.0;
         self.enter(LifecyclePhase::Leaving);
-        clock.sleep(lb_grace).await;
+        self.0.clock.sleep(lb_grace).await;
+        self.drain(drain).await;
+    }
+
+    /// The same without `lb_grace`, because a successor accepts from the same listeners: the address stays ready,
+    /// and so is this process to the load balancers still connected to it.
+    pub async fn be_succeeded(&self, drain: Duration) {
+        self.0.succeeded.send_replace(true);
+        self.drain(drain).await;
+    }
+
+    async fn drain(&self, drain: Duration) {
+        let LifecycleState { clock, requests, connections, ops_connections, .. } = &*self.0;
         self.enter(LifecyclePhase::Draining);
-        let end = clock.now() + drain;
-        if !requests.none_within(drain, *clock).await {
-            tracing::warn!(open = requests.count(), "requests still open after the drain time are ended");
+        let ended = tokio::select! {
+            biased;
+            () = self.nothing_open() => true,
+            () = clock.sleep(drain) => false,
+        };
+        if !ended {
+            let (requests_open, connections_open) = (requests.count(), connections.count());
+            tracing::warn!(requests_open, connections_open, "what is still open after the drain time is ended");
             self.enter(LifecyclePhase::Cutting);
             requests.none_within(ERROR_EVENT_TIMEOUT, *clock).await;
         }
-        // A body has ended when its last bytes were given to its connection, before they are sent.
-        let left = end.saturating_duration_since(clock.now());
-        connections.none_within(left.max(GRACEFUL_CLOSE), *clock).await;
+        self.enter(LifecyclePhase::Closing);
+        let (clients, operators) =
+            (connections.none_within(GRACEFUL_CLOSE, *clock), ops_connections.none_within(GRACEFUL_CLOSE, *clock));
+        tokio::join!(clients, operators);
         self.enter(LifecyclePhase::Closed);
+    }
+
+    /// Waits until no request and no connection is open; a connection of operators counts if it drains already. A
+    /// connection outlives the body of its last answer, which has ended when its bytes were given to the connection,
+    /// before they are sent.
+    async fn nothing_open(&self) {
+        let LifecycleState { requests, connections, ops_connections, .. } = &*self.0;
+        loop {
+            requests.none().await;
+            connections.none().await;
+            if self.is_succeeded() {
+                ops_connections.none().await;
+            }
+            // A connection that was waited for may have brought another request.
+            if requests.count() == 0 {
+                return;
+            }
+        }
     }
 
     /// Whether load balancers may send new requests.
     pub fn is_ready(&self) -> bool {
-        *self.0.phase.borrow() == LifecyclePhase::Serving
+        *self.0.phase.borrow() == LifecyclePhase::Serving || self.is_succeeded()
+    }
+
+    fn is_succeeded(&self) -> bool {
+        *self.0.succeeded.borrow()
+    }
+
+    /// How long a connection may be idle while this process drains.
+    pub fn idle_grace(&self) -> Duration {
+        match *self.0.phase.borrow() {
+            _ if self.is_succeeded() => IDLE_GRACE_SUCCEEDED,
+            phase if phase >= LifecyclePhase::Closing => IDLE_GRACE_CLOSING,
+            _ => IDLE_GRACE,
+        }
+    }
+
+    /// Ready once [`Lifecycle::is_succeeded`].
+    pub fn succeeded(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut receiver = self.0.succeeded.subscribe();
+        let state = self.0.clone();
+        async move {
+            // It cannot fail: `state` keeps the sender alive.
+            let _ = receiver.wait_for(|succeeded| *succeeded).await;
+            drop(state);
+        }
     }
 
     /// Ready once `phase`, or a later one, is reached.
@@ -93,9 +166,14 @@ impl Lifecycle {
         self.open(|state| &state.requests)
     }
 
-    /// Counts a connection as open until the guard is dropped.
+    /// Counts a client's connection as open until the guard is dropped.
     pub fn open_connection(&self) -> OpenGuard {
         self.open(|state| &state.connections)
+    }
+
+    /// Counts an operator's connection as open until the guard is dropped.
+    pub fn open_ops_connection(&self) -> OpenGuard {
+        self.open(|state| &state.ops_connections)
     }
 
     fn open(&self, count: fn(&LifecycleState) -> &OpenCount) -> OpenGuard {
@@ -231,5 +309,26 @@ mod tests {
         leaving.await;
         assert!(!lifecycle.is_ready());
         shutting_down.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_a_successor_the_address_stays_ready_and_requests_that_come_late_are_waited_for() {
+        let (clock, lifecycle) = (Clock, Lifecycle::new(Clock));
+        let start = clock.now();
+        let connection = lifecycle.open_connection();
+        tokio::spawn({
+            let lifecycle = lifecycle.clone();
+            async move {
+                lifecycle.reached(LifecyclePhase::Draining).await;
+                // An idle connection brings a request, whose stream ends after ten seconds.
+                clock.sleep(Duration::from_secs(4)).await;
+                let request = lifecycle.open_request();
+                clock.sleep(Duration::from_secs(10)).await;
+                drop((request, connection));
+            }
+        });
+        lifecycle.be_succeeded(Duration::from_secs(30)).await;
+        assert_eq!((clock.now() - start).as_secs(), 14);
+        assert!(lifecycle.is_ready());
     }
 }

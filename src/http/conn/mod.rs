@@ -1,6 +1,7 @@
 //! Client connections: accepting them, TLS, timeouts, and shutting down.
 //!
 //! - [`server`]: the accept loop, and the task that serves one connection. Start reading there.
+//! - [`listener`]: listening on an address, or on a socket that was passed to the process.
 //! - [`tls`]: the handshake, and a stream that may or may not be encrypted.
 //! - [`connection`]: what one connection is doing, and which timeout applies to it.
 //! - [`response_body`]: a response's body, which its connection drops when the client never reads it.
@@ -11,6 +12,7 @@
 
 pub mod connection;
 pub mod lifecycle;
+pub mod listener;
 pub mod response_body;
 pub mod server;
 pub mod tls;

@@ -7,29 +7,27 @@
 //!
 //! Start reading at [`serve`].
 
-use super::connection::{Connection, MonitoredStream, TimeoutAction};
+use super::connection::{Connection, DrainGrace, MonitoredStream, TimeoutAction};
 use super::lifecycle::{Lifecycle, LifecyclePhase};
 use super::response_body::ResponseBody;
 use super::tls::{MaybeTlsStream, ServerTls};
 use crate::clock::Clock;
 use crate::http::request_handler::RequestHandler;
 use axum::body::Body;
-use http::{Request, Response, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-/// The most connections that the operating system queues before we accept them.
-const BACKLOG: u32 = 1024;
 /// The pause after accepting failed: out of file descriptors, the next call fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The limit on open files that is assumed where the operating system does not report one.
@@ -64,7 +62,7 @@ const MAX_SEND_BUFFER: usize = 1;
 pub enum ListenerKind {
     /// Clients. It closes when draining begins.
     Public,
-    /// Operators. It stays open while requests drain.
+    /// Operators. It stays open while requests drain, unless a successor accepts from it.
     Ops,
 }
 
@@ -72,40 +70,16 @@ impl ListenerKind {
     fn closes_at(self) -> LifecyclePhase {
         match self {
             Self::Public => LifecyclePhase::Draining,
-            Self::Ops => LifecyclePhase::Closed,
+            Self::Ops => LifecyclePhase::Closing,
         }
     }
-}
 
-/// Why an address cannot be served.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}. {}", advice(.source))]
-pub struct BindError {
-    address: SocketAddr,
-    source: io::Error,
-}
-
-/// Listens on `address`; to be called inside the runtime. With port 0 the operating system chooses one.
-///
-/// # Errors
-/// [`BindError`], which says what to do.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let bind = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A restarted process need not wait until the last one's connections have left TIME_WAIT.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    bind().map_err(|source| BindError { address, source })
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "Another process listens there: stop it, or set another address in [server].",
-        io::ErrorKind::PermissionDenied => "Ports below 1024 need a privilege: set a higher one in [server].",
-        io::ErrorKind::AddrNotAvailable => "This machine has no such address: set one it has in [server].",
-        _ => "Set another address in [server].",
+    /// When connections still open are closed without a grace.
+    fn cut_at(self) -> LifecyclePhase {
+        match self {
+            Self::Public => LifecyclePhase::Cutting,
+            Self::Ops => LifecyclePhase::Closed,
+        }
     }
 }
 
@@ -135,14 +109,17 @@ async fn serve_with_slots(slots: Arc<Semaphore>, listener: TcpListener, server: 
     let HttpServer { lifecycle, clock, kind, .. } = &server;
     let (clock, kind) = (*clock, *kind);
     let mut connections = JoinSet::new();
-    let mut closing = pin!(lifecycle.reached(kind.closes_at()));
+    let mut closing = pin!(server.closing());
     loop {
         tokio::select! {
             biased;
             () = &mut closing => break,
             Some(ended) = connections.join_next() => log_panic(ended),
             (socket, slot) = accept(&listener, &slots, clock) => {
-                let open = (kind == ListenerKind::Public).then(|| lifecycle.open_connection());
+                let open = match kind {
+                    ListenerKind::Public => lifecycle.open_connection(),
+                    ListenerKind::Ops => lifecycle.open_ops_connection(),
+                };
                 let server = server.clone();
                 connections.spawn(async move {
                     server.serve_connection(socket).await;
@@ -223,21 +200,35 @@ impl HttpServer {
         let io = TokioIo::new(MonitoredStream::new(stream, connection.clone()));
         let builder = protocol_builder();
         let mut http = pin!(builder.serve_connection(io, service_fn(|request| self.handle(request, &connection))));
-        let mut closing = pin!(self.lifecycle.reached(self.kind.closes_at()));
-        let mut shutting_down = false;
+        let mut closing = pin!(self.closing());
+        let mut cutting = pin!(self.lifecycle.reached(self.kind.cut_at()));
+        let (mut draining, mut shutting_down) = (None, false);
         let mut next_check = self.clock.now();
         loop {
             tokio::select! {
-                // An error is the client's: it disconnected, or it does not speak HTTP.
-                _ = http.as_mut() => return,
-                () = closing.as_mut(), if !shutting_down => {
+                // An answer that begins after this must know of it.
+                biased;
+                () = closing.as_mut(), if draining.is_none() => {
+                    connection.drain();
+                    next_check = self.clock.now();
+                    draining = Some(DrainGrace { since: next_check, idle: self.lifecycle.idle_grace() });
+                }
+                () = cutting.as_mut(), if !shutting_down => {
                     shutting_down = true;
                     http.as_mut().graceful_shutdown();
                 }
+                // An error is the client's: it disconnected, or it does not speak HTTP.
+                _ = http.as_mut() => return,
                 () = self.clock.sleep_until(next_check) => {
                     let now = self.clock.now();
                     drop(connection.take_unread(now));
-                    match connection.check_timeouts(now) {
+                    // HTTP/2 can say which requests will still be answered; the client sends others elsewhere.
+                    if draining.is_some() && !shutting_down && connection.is_http2() {
+                        shutting_down = true;
+                        http.as_mut().graceful_shutdown();
+                    }
+                    // What closes gracefully may still have an answer to send.
+                    match connection.check_timeouts(now, draining.filter(|_| !shutting_down)) {
                         TimeoutAction::CheckAt(at) => next_check = at,
                         TimeoutAction::CloseIdle if !shutting_down => {
                             shutting_down = true;
@@ -251,23 +242,40 @@ impl HttpServer {
         }
     }
 
-    /// The handshake, which shares the first head's timeout. A client that has not sent a request yet
-    /// is not waited for at shutdown.
+    /// Ready once no further connections are accepted here.
+    fn closing(&self) -> impl Future<Output = ()> + Send + 'static {
+        let closing = self.lifecycle.reached(self.kind.closes_at());
+        let succeeded = self.lifecycle.succeeded();
+        async move {
+            tokio::select! {
+                () = closing => {}
+                () = succeeded => {}
+            }
+        }
+    }
+
+    /// The handshake, which shares the first head's timeout. At shutdown it is waited for as long as for an idle
+    /// connection.
     async fn tls_handshake(
         &self,
         tls: &ServerTls,
         socket: TcpStream,
         connection: &Connection,
     ) -> Option<MaybeTlsStream> {
-        let TimeoutAction::CheckAt(end) = connection.check_timeouts(self.clock.now()) else { return None };
+        let TimeoutAction::CheckAt(end) = connection.check_timeouts(self.clock.now(), None) else { return None };
+        let closed = async {
+            self.closing().await;
+            self.clock.sleep(self.lifecycle.idle_grace()).await;
+        };
         tokio::select! {
             stream = tls.handshake(socket) => stream,
-            () = self.lifecycle.reached(self.kind.closes_at()) => None,
+            () = closed => None,
             () = self.clock.sleep_until(end) => None,
         }
     }
 
-    /// Answers one request, which counts as open until its response's body has ended.
+    /// Answers one request, which counts as open until its response's body has ended. An answer that begins while the
+    /// process drains says that it is the last on its connection, so that no client sends another into a closing one.
     fn handle(
         &self,
         request: Request<Incoming>,
@@ -279,7 +287,10 @@ impl HttpServer {
         request.extensions_mut().insert(connection.clone());
         let (handler, connection, clock) = (self.handler.clone(), connection.clone(), self.clock);
         async move {
-            let response = handler.handle(request).await;
+            let mut response = handler.handle(request).await;
+            if !http2 && connection.is_draining() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok(response.map(|body| ResponseBody::new(body, guards, &connection, clock)))
         }
     }
@@ -315,6 +326,7 @@ fn protocol_builder() -> Builder<TokioExecutor> {
 mod tests {
     use super::*;
     use crate::http::conn::connection::UNREAD_TIMEOUT;
+    use crate::http::conn::listener::bind;
     use crate::http::conn::tls::testing::TlsTestPair;
     use crate::http::upload::{InFlightBytes, Upload};
     use crate::random::Rng;
@@ -323,6 +335,7 @@ mod tests {
     use axum::routing::{get, post};
     use bytes::Bytes;
     use http_body::Frame;
+    use std::net::SocketAddr;
     use std::pin::Pin;
     use std::task::{Context, Poll};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -642,12 +655,56 @@ mod tests {
         served.serving.await.unwrap();
     }
 
-    #[tokio::test]
-    async fn an_address_in_use_is_named_with_advice() {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap();
-        let error = bind(address).unwrap_err().to_string();
-        assert!(error.contains(&address.to_string()) && error.contains("Another process listens there"), "{error}");
+    #[tokio::test(start_paused = true)]
+    async fn while_it_drains_the_next_answer_on_a_connection_is_its_last() {
+        for succeeded in [false, true] {
+            let served = served(ListenerKind::Public, 10);
+            let [mut used, mut unused, mut late] =
+                [connect(&served).await, connect(&served).await, connect(&served).await];
+            used.write_all(HEAD).await.unwrap();
+            assert!(!read_answer(&mut used).await.contains("connection: close"));
+            // Both are accepted once a third is served.
+            late.write_all(HEAD).await.unwrap();
+            read_answer(&mut late).await;
+            let (lifecycle, drain) = (served.lifecycle.clone(), Duration::from_secs(600));
+            let ending = tokio::spawn(async move {
+                if succeeded {
+                    lifecycle.be_succeeded(drain).await
+                } else {
+                    lifecycle.shut_down(Duration::ZERO, drain).await
+                }
+            });
+            served.lifecycle.reached(LifecyclePhase::Draining).await;
+            let start = Clock.now();
+            for socket in [&mut used, &mut unused] {
+                Clock.sleep(Duration::from_millis(400)).await;
+                socket.write_all(HEAD).await.unwrap();
+                let (read, _) = read_to_end(socket).await;
+                assert!(read.starts_with("HTTP/1.1 200") && read.contains("connection: close"), "{read}");
+            }
+            assert_eq!(read_to_end(&mut late).await.0, "");
+            assert_eq!((Clock.now() - start).as_secs(), if succeeded { 5 } else { 1 });
+            ending.await.unwrap();
+            served.serving.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_successor_accepts_from_the_operators_address_as_well() {
+        let served = served(ListenerKind::Ops, 10);
+        let mut kept = connect(&served).await;
+        kept.write_all(HEAD).await.unwrap();
+        read_answer(&mut kept).await;
+        let request = served.lifecycle.open_request();
+        let lifecycle = served.lifecycle.clone();
+        let ending = tokio::spawn(async move { lifecycle.be_succeeded(Duration::from_secs(600)).await });
+        served.lifecycle.reached(LifecyclePhase::Draining).await;
+        kept.write_all(HEAD).await.unwrap();
+        assert!(read_to_end(&mut kept).await.0.contains("connection: close"));
+        let refused = async { while TcpStream::connect(served.address).await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(600), refused).await.expect("it does not accept any more");
+        drop(request);
+        ending.await.unwrap();
     }
 
     #[test]

@@ -235,7 +235,8 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::http::conn::lifecycle::Lifecycle;
-    use crate::http::conn::server::{HttpServer, ListenerKind, bind, serve};
+    use crate::http::conn::listener::bind;
+    use crate::http::conn::server::{HttpServer, ListenerKind, serve};
     use crate::http::request_handler::RequestHandler;
     use crate::random::Rng;
     use axum::Router;

@@ -153,7 +153,7 @@ fn without_surrogates(json: &[u8]) -> Option<Vec<u8>> {
     any.then_some(mended)
 }
 
-/// Reads a whole answer and passes `note` each moment in it. The text of one whose output was counted is not
+/// Reads a whole answer and passes `note` each moment in it; one that has a choice or a vector is finished. The text of one whose output was counted is not
 /// measured: nobody asks for it.
 ///
 /// # Errors
@@ -163,6 +163,10 @@ pub fn read_whole(body: &[u8], mut note: impl FnMut(Moment)) -> Result<(), Answe
         true => AnswerError::EndsEarly,
         false => AnswerError::NotAnObject(error.classify()),
     })?;
+    // An official client reads `choices`, or `data` of embeddings; what is in them is its own matter.
+    if answer.choices.0 || answer.data.0 {
+        note(Moment::Finish);
+    }
     let report = answer.usage.map(|usage| usage_report(usage.get()));
     let counted = report.unwrap_or_default();
     if !counted.has_output {
@@ -206,6 +210,10 @@ struct ChatAnswer<'a> {
     object: ObjectName,
     #[serde(default)]
     error: NonEmptyValue,
+    #[serde(default)]
+    choices: NonEmptyValue,
+    #[serde(default)]
+    data: NonEmptyValue,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
 }

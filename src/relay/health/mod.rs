@@ -1,31 +1,49 @@
 //! The deployments' health and load, as all requests share them.
 //!
-//! One small lock for each deployment and credential protects what the domain decides by: breaker, gauge and
-//! credential health. States are found by names that stay over reloads; a [`DeploymentSet`] is the states of
+//! One small lock for each deployment and credential protects what the domain decides by: breakers, gauge and
+//! rests. States are found by names that stay over reloads; a [`DeploymentSet`] is the states of
 //! one snapshot in the order of its table. No lock may be held across an await, and no decision may be made
 //! here: this module only stores state, rotates credentials and counts.
 //!
 //! Start reading at [`HealthRegistry`]; what an attempt holds, and how its end is reported, is in `permit.rs`.
 
+mod credential;
 mod permit;
+mod status;
+mod view;
 
-pub use permit::{KeyHealthView, Permit};
+pub use permit::{AttemptSigns, Permit, ReportedFailure};
+pub use status::{AttemptLabels, FailureReport};
+pub(super) use status::{ProviderLabels, StatusClock};
+pub use view::TeamHealthView;
 
 use super::estimator::{TokenEstimator, TokenEstimators};
-use crate::domain::breaker::credential::CredentialHealth;
-use crate::domain::breaker::{Availability, Breaker, StateName};
-use crate::domain::id::{KeyId, ModelId};
+use crate::clock::Clock;
+use crate::domain::breaker::StateName;
+use crate::domain::breaker::rest::{Rest, RestRule};
+use crate::domain::breaker::team::TeamBreakers;
+use crate::domain::id::{ModelId, TeamId};
+use crate::domain::policy::HedgeRule;
 use crate::domain::retry::RetryBudget;
 use crate::domain::routing::gauge::Gauge;
+use crate::domain::routing::silence::SilenceLimits;
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
 use crate::random::Rng;
 use crate::telemetry::Telemetry;
+use credential::{CredentialHash, CredentialSlot, Credentials};
 use parking_lot::Mutex;
-use permit::CredentialPermit;
+use status::FailureNote;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+/// Trials at one deployment that nothing else is left for are made no more often than this.
+const TRIAL_EVERY: Duration = Duration::from_millis(100);
+
+/// Further trials of one request, in hundredths of a percent of the traffic, and how many per second there may be
+/// at least.
+const TRIAL_SHARE_BP: u32 = 1_000;
+const TRIALS_PER_SECOND: u64 = 1;
 
 /// The states of all deployments and credentials in the process.
 pub struct HealthRegistry {
@@ -33,28 +51,41 @@ pub struct HealthRegistry {
     deployments: Mutex<HashMap<Arc<str>, Arc<DeploymentState>>>,
     /// Locked at reloads only; by provider name and the hash of the credential: a new one starts accepted,
     /// whatever its position in the list.
-    credentials: Mutex<HashMap<(Arc<str>, CredentialHash), SharedHealth>>,
-    /// Shared by all deployment sets: the gateway has one retry budget.
-    retries: Arc<Mutex<RetryBudget>>,
+    credentials: Mutex<HashMap<(Arc<str>, CredentialHash), SharedRest>>,
+    budgets: Arc<ExtraBudgets>,
     estimators: TokenEstimators,
     telemetry: Arc<Telemetry>,
     rng: Arc<Rng>,
+    clock: Clock,
 }
 
-/// A credential's SHA-256.
-pub type CredentialHash = [u8; 32];
+/// What extra attempts are paid from; shared by all deployment sets.
+struct ExtraBudgets {
+    retry: Mutex<RetryBudget>,
+    trial: Mutex<RetryBudget>,
+    /// By policy name, for policies that hedge.
+    hedge: Mutex<HashMap<Arc<str>, SharedBudget>>,
+}
 
-type SharedHealth = Arc<Mutex<CredentialHealth>>;
+type SharedRest = Arc<Mutex<Rest>>;
+type SharedBudget = Arc<Mutex<RetryBudget>>;
 
 /// One deployment's shared state, over all snapshots.
 struct DeploymentState {
     name: Arc<str>,
     health: Mutex<DeploymentHealth>,
+    /// Locked at reloads only; by the hash of the credential: whether it is throttled for this deployment.
+    throttles: Mutex<HashMap<CredentialHash, SharedRest>>,
 }
 
 struct DeploymentHealth {
-    breaker: Breaker,
+    breakers: TeamBreakers,
+    /// Whether the provider knows the model.
+    not_found: Rest,
     gauge: Gauge,
+    last_trial: Option<Instant>,
+    /// The latest failure of an attempt that was not the request's own fault.
+    last_failure: Option<FailureNote>,
 }
 
 /// The deployments of one snapshot with their shared state.
@@ -63,34 +94,35 @@ pub struct DeploymentSet {
     members: Vec<SetMember>,
     /// By [`ModelId`].
     estimators: Vec<Arc<TokenEstimator>>,
-    silent_after: Duration,
-    retries: Arc<Mutex<RetryBudget>>,
+    budgets: Arc<ExtraBudgets>,
     telemetry: Arc<Telemetry>,
     rng: Arc<Rng>,
+    clock: Clock,
 }
 
 struct SetMember {
     state: Arc<DeploymentState>,
     max_concurrent: Option<u32>,
-    credentials: Arc<Credentials>,
-}
-
-/// A provider's credentials, used in turn.
-struct Credentials {
-    turn: AtomicUsize,
-    health: Vec<SharedHealth>,
+    silence: SilenceLimits,
+    credentials: Credentials,
 }
 
 impl HealthRegistry {
     /// A registry without deployments.
-    pub fn new(settings: &RoutingSettings, telemetry: Arc<Telemetry>, rng: Arc<Rng>) -> Self {
+    pub fn new(settings: &RoutingSettings, telemetry: Arc<Telemetry>, rng: Arc<Rng>, clock: Clock) -> Self {
+        let budgets = ExtraBudgets {
+            retry: Mutex::new(RetryBudget::new(settings.retry_budget_bp)),
+            trial: Mutex::new(RetryBudget::with_floor(TRIAL_SHARE_BP, TRIALS_PER_SECOND)),
+            hedge: Mutex::default(),
+        };
         Self {
             deployments: Mutex::default(),
             credentials: Mutex::default(),
-            retries: Arc::new(Mutex::new(RetryBudget::new(settings.retry_budget_bp))),
+            budgets: Arc::new(budgets),
             estimators: TokenEstimators::default(),
             telemetry,
             rng,
+            clock,
         }
     }
 
@@ -103,56 +135,84 @@ impl HealthRegistry {
         providers: &[(Arc<str>, Vec<CredentialHash>)],
         slow_start_at: Option<Instant>,
     ) -> DeploymentSet {
-        self.retries.lock().set_share(table.settings.retry_budget_bp);
+        self.budgets.retry.lock().set_share(table.settings.retry_budget_bp);
         let credentials = self.credentials_of(providers);
         let mut deployments = self.deployments.lock();
         let members = table.deployments.iter().map(|deployment| {
             let state = deployments.entry(deployment.name.clone()).or_insert_with(|| {
-                let settings = table.settings.breaker;
-                let breaker =
-                    slow_start_at.map_or_else(|| Breaker::new(settings), |at| Breaker::with_slow_start(settings, at));
-                let health = Mutex::new(DeploymentHealth { breaker, gauge: Gauge::default() });
-                Arc::new(DeploymentState { name: deployment.name.clone(), health })
+                Arc::new(DeploymentState::new(deployment.name.clone(), &table.settings, slow_start_at))
             });
-            state.health.lock().breaker.update_settings(table.settings.breaker);
-            SetMember {
-                state: state.clone(),
-                max_concurrent: deployment.max_concurrent,
-                credentials: credentials[deployment.provider.index()].clone(),
-            }
+            state.health.lock().breakers.update_settings(table.settings.breaker);
+            let silence = SilenceLimits {
+                silent_after: table.settings.silent_after,
+                first_token: table.model(deployment.model).first_token,
+            };
+            let credentials = Credentials::new(state.slots(&credentials[deployment.provider.index()]));
+            SetMember { state: state.clone(), max_concurrent: deployment.max_concurrent, silence, credentials }
         });
         let members: Vec<_> = members.collect();
         deployments.retain(|name, _| table.deployments.iter().any(|deployment| deployment.name == *name));
         DeploymentSet {
             members,
             estimators: self.estimators.of(table.models.iter().map(|model| &model.name)),
-            silent_after: table.settings.silent_after,
-            retries: self.retries.clone(),
+            budgets: self.budgets.clone(),
             telemetry: self.telemetry.clone(),
             rng: self.rng.clone(),
+            clock: self.clock,
         }
     }
 
-    /// By [`ProviderId`](crate::domain::id::ProviderId).
-    fn credentials_of(&self, providers: &[(Arc<str>, Vec<CredentialHash>)]) -> Vec<Arc<Credentials>> {
+    /// By [`ProviderId`](crate::domain::id::ProviderId): the credentials' hashes and health. A provider without
+    /// credentials has one that presents nothing.
+    fn credentials_of(&self, providers: &[(Arc<str>, Vec<CredentialHash>)]) -> Vec<Vec<(CredentialHash, SharedRest)>> {
         let mut all = self.credentials.lock();
         let mut known = std::mem::take(&mut *all);
         let mut of = |(name, hashes): &(Arc<str>, Vec<CredentialHash>)| {
-            let health = hashes.iter().map(|hash| {
+            let nothing = [CredentialHash::default()];
+            let hashes = if hashes.is_empty() { &nothing[..] } else { hashes };
+            let slots = hashes.iter().map(|hash| {
                 let place = (name.clone(), *hash);
-                let health = known.remove(&place).unwrap_or_default();
-                all.entry(place).or_insert(health).clone()
+                let health = known.remove(&place);
+                let health = health.unwrap_or_else(|| Arc::new(Mutex::new(Rest::new(RestRule::credential()))));
+                (*hash, all.entry(place).or_insert(health).clone())
             });
-            Arc::new(Credentials { turn: AtomicUsize::new(0), health: health.collect() })
+            slots.collect()
         };
         providers.iter().map(&mut of).collect()
     }
 }
 
+impl DeploymentState {
+    fn new(name: Arc<str>, settings: &RoutingSettings, slow_start_at: Option<Instant>) -> Self {
+        let settings = settings.breaker;
+        let breakers =
+            slow_start_at.map_or_else(|| TeamBreakers::new(settings), |at| TeamBreakers::with_slow_start(settings, at));
+        let not_found = Rest::new(RestRule::not_found());
+        let gauge = Gauge::default();
+        let health = DeploymentHealth { breakers, not_found, gauge, last_trial: None, last_failure: None };
+        Self { name, health: Mutex::new(health), throttles: Mutex::default() }
+    }
+
+    /// What is known of each of its provider's credentials, with whether it is throttled for this deployment.
+    fn slots(&self, credentials: &[(CredentialHash, SharedRest)]) -> Vec<CredentialSlot> {
+        let mut throttles = self.throttles.lock();
+        throttles.retain(|hash, _| credentials.iter().any(|(known, _)| known == hash));
+        let slot = |(hash, health): &(CredentialHash, SharedRest)| CredentialSlot {
+            health: health.clone(),
+            throttle: throttles
+                .entry(*hash)
+                .or_insert_with(|| Arc::new(Mutex::new(Rest::new(RestRule::throttled()))))
+                .clone(),
+        };
+        credentials.iter().map(slot).collect()
+    }
+}
+
 impl DeploymentSet {
-    /// The health source of a plan for a request of `key`.
-    pub fn view_for(&self, key: KeyId) -> KeyHealthView<'_> {
-        KeyHealthView { deployments: self, key }
+    /// The health source of a plan for a request of `team`, under a policy that may hedge.
+    pub fn view_for(&self, team: TeamId, hedge: Option<(&Arc<str>, HedgeRule)>) -> TeamHealthView<'_> {
+        let hedge = hedge.map(|(policy, rule)| self.budgets.hedge_of(policy, rule));
+        TeamHealthView { deployments: self, team, hedge }
     }
 
     /// The token estimator of `model`, for answers without usage.
@@ -160,14 +220,9 @@ impl DeploymentSet {
         &self.estimators[model.index()]
     }
 
-    /// Counts a request towards the retry budget.
-    pub fn request(&self, now: Instant) {
-        self.retries.lock().request(now);
-    }
-
-    /// Every deployment's name and breaker state at `now`.
+    /// Every deployment's name and state at `now`.
     pub fn states(&self, now: Instant) -> Vec<(Arc<str>, StateName)> {
-        let state = |member: &SetMember| (member.state.name.clone(), member.state.health.lock().breaker.name(now));
+        let state = |member: &SetMember| (member.state.name.clone(), member.state_name(now));
         self.members.iter().map(state).collect()
     }
 
@@ -177,40 +232,25 @@ impl DeploymentSet {
     }
 }
 
-impl Credentials {
-    /// The best availability among them; a provider without credentials always flows.
-    fn availability(&self, now: Instant) -> Availability {
-        let statuses = self.health.iter().map(|health| health.lock().availability(now));
-        statuses.reduce(less_strict).unwrap_or(Availability::Flowing { share: 1.0 })
-    }
-
-    /// Takes the next one in rotation that may be used.
-    fn take(&self, now: Instant) -> Option<CredentialPermit> {
-        let count = self.health.len();
-        if count == 0 {
-            return Some(CredentialPermit { index: 0, health: None, trial: false });
+impl SetMember {
+    fn state_name(&self, now: Instant) -> StateName {
+        let credentials_rest = self.credentials.all_rest(now);
+        let health = self.state.health.lock();
+        match health.breakers.name(now) {
+            StateName::Closed if credentials_rest || health.not_found.resting_until(now).is_some() => {
+                StateName::Resting
+            }
+            name => name,
         }
-        let start = self.turn.fetch_add(1, Ordering::Relaxed);
-        (0..count).map(|step| start.wrapping_add(step) % count).find_map(|index| {
-            let health = &self.health[index];
-            let trial = health.lock().take(now)?;
-            Some(CredentialPermit { index, health: Some(health.clone()), trial })
-        })
     }
 }
 
-fn rank(availability: Availability) -> (u8, Option<Instant>) {
-    match availability {
-        Availability::Flowing { .. } => (0, None),
-        Availability::ProbeDue => (1, None),
-        Availability::Blocked { until } => (2, Some(until)),
+impl ExtraBudgets {
+    fn hedge_of(&self, policy: &Arc<str>, rule: HedgeRule) -> SharedBudget {
+        let mut all = self.hedge.lock();
+        let new = || Arc::new(Mutex::new(RetryBudget::of_a_minute(rule.extra_bp)));
+        let budget = all.entry(policy.clone()).or_insert_with(new).clone();
+        budget.lock().set_share(rule.extra_bp);
+        budget
     }
-}
-
-fn less_strict(a: Availability, b: Availability) -> Availability {
-    if rank(b) < rank(a) { b } else { a }
-}
-
-fn stricter(a: Availability, b: Availability) -> Availability {
-    if rank(b) > rank(a) { b } else { a }
 }

@@ -1,102 +1,82 @@
-//! The health of deployments as one request's plan reads it, and the permit that each of its attempts holds.
+//! The permit that each attempt at a deployment holds.
 //!
-//! A permit's end is reported to breaker, gauge and credential exactly once, whatever happens to the attempt. Nothing
-//! is decided here.
+//! A permit's end is reported to breakers, gauge and credential exactly once, whatever happens to the attempt. What an
+//! end means is decided in `domain`; nothing is decided here.
 //!
 //! Start reading in [`Permit`].
 
-use super::{DeploymentSet, DeploymentState, SharedHealth, stricter};
-use crate::domain::breaker::{BreakerPermit, Transition};
-use crate::domain::failure::{Failure, HealthSignal};
-use crate::domain::id::{DeploymentId, KeyId};
-use crate::domain::random::RandomValue;
-use crate::domain::routing::gauge::{AnswerMode, PendingAttempt};
-use crate::domain::routing::health::{HealthSource, HealthView};
+use super::DeploymentState;
+use super::credential::CredentialPermit;
+use super::status::{FailureNote, FailureReport};
+use crate::clock::Clock;
+use crate::domain::breaker::rest::Rest;
+use crate::domain::breaker::team::TeamBreakerPermit;
+use crate::domain::breaker::{AttemptEnd, StateName, Transition, TransitionCause};
+use crate::domain::failure::HealthSignal;
+use crate::domain::id::TeamId;
+use crate::domain::routing::AnswerMode;
+use crate::domain::routing::plan::Evidence;
+use crate::domain::routing::silence::{AttemptInFlight, SilenceLimits};
 use crate::random::Rng;
 use crate::telemetry::Telemetry;
+use crate::upstream::AttemptWatch;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-/// A [`DeploymentSet`] whose permits report their ends for one key.
-#[derive(Clone, Copy)]
-pub struct KeyHealthView<'a> {
-    pub(super) deployments: &'a DeploymentSet,
-    pub(super) key: KeyId,
-}
-
-impl HealthSource for KeyHealthView<'_> {
-    type Permit = Permit;
-
-    fn view(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> HealthView {
-        let member = &self.deployments.members[deployment.index()];
-        let credentials = member.credentials.availability(now);
-        let health = member.state.health.lock();
-        HealthView {
-            availability: stricter(health.breaker.availability(now), credentials),
-            full: member.max_concurrent.is_some_and(|most| health.gauge.in_flight() >= most),
-            silent: health.gauge.is_silent(self.deployments.silent_after, now),
-            load: health.gauge.load(mode, now),
-            average: health.gauge.average(mode),
-            last_good: health.gauge.last_good(),
-        }
-    }
-
-    fn take(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> Option<Permit> {
-        let member = &self.deployments.members[deployment.index()];
-        let credential = member.credentials.take(now)?;
-        let mut health = member.state.health.lock();
-        let full = member.max_concurrent.is_some_and(|most| health.gauge.in_flight() >= most);
-        let permit = if full { None } else { health.breaker.admit(now) };
-        let Some(permit) = permit else {
-            drop(health);
-            credential.undecided(now);
-            return None;
-        };
-        let last_was_good = health.gauge.last_good() == Some(true);
-        let pending = health.gauge.sent(mode, now);
-        drop(health);
-        Some(Permit {
-            state: member.state.clone(),
-            telemetry: self.deployments.telemetry.clone(),
-            rng: self.deployments.rng.clone(),
-            key: self.key,
-            mode,
-            sent: now,
-            last_was_good,
-            credential,
-            permit,
-            pending: Some(pending),
-            reported: false,
-        })
-    }
-
-    fn has_retry(&self, now: Instant) -> bool {
-        self.deployments.retries.lock().has_left(now)
-    }
-
-    fn spend_retry(&self, now: Instant) -> bool {
-        self.deployments.retries.lock().spend(now)
-    }
-}
+/// Signs of life of one attempt are recorded no more often than this: every frame would take the lock.
+const HEARD_EVERY: Duration = Duration::from_millis(50);
 
 /// Permission for one attempt, which is in flight until the last byte of its answer.
 ///
-/// Its end is reported exactly once: [`failed`](Self::failed), [`ended`](Self::ended),
-/// [`broke`](Self::broke), or, when it is dropped, as neutral for the deployment.
+/// Its end is reported exactly once: [`failed`](Self::failed), [`ended`](Self::ended), [`broke`](Self::broke),
+/// [`abandoned`](Self::abandoned), or, when it is dropped, as abandoned then.
 #[must_use]
 pub struct Permit {
+    pub(super) state: Arc<DeploymentState>,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) rng: Arc<Rng>,
+    pub(super) clock: Clock,
+    pub(super) team: TeamId,
+    pub(super) silence: SilenceLimits,
+    pub(super) sent: Instant,
+    /// When a sign of life was last recorded after the commit point.
+    pub(super) heard: Option<Instant>,
+    pub(super) last_was_good: bool,
+    /// Until then it has not waited long enough itself for anything to be said of its deployment.
+    pub(super) ask_until: Instant,
+    pub(super) credential: CredentialPermit,
+    pub(super) permit: TeamBreakerPermit,
+    pub(super) not_found_trial: bool,
+    pub(super) attempt: AttemptInFlight,
+    pub(super) answered: bool,
+    pub(super) reported: bool,
+}
+
+/// A failure that was counted, to be taken back if the request turns out to be to blame.
+pub struct ReportedFailure {
     state: Arc<DeploymentState>,
-    telemetry: Arc<Telemetry>,
-    rng: Arc<Rng>,
-    key: KeyId,
-    mode: AnswerMode,
-    sent: Instant,
-    last_was_good: bool,
-    credential: CredentialPermit,
-    permit: BreakerPermit,
-    /// Some until its first token or its end.
-    pending: Option<PendingAttempt>,
-    reported: bool,
+    team: TeamId,
+    counted: CountedFor,
+}
+
+/// What a failure was counted for.
+enum CountedFor {
+    Breaker,
+    NotFound,
+    Credential(Arc<Mutex<Rest>>),
+}
+
+impl ReportedFailure {
+    /// Takes it back.
+    pub fn take_back(self, now: Instant) {
+        match self.counted {
+            CountedFor::Breaker => self.state.health.lock().breakers.take_back(self.team, now),
+            CountedFor::NotFound => self.state.health.lock().not_found.take_back(self.team),
+            CountedFor::Credential(health) => health.lock().take_back(self.team),
+        }
+    }
 }
 
 impl Permit {
@@ -115,57 +95,197 @@ impl Permit {
         self.last_was_good
     }
 
+    /// Where the attempt's signs of life are recorded until its commit point.
+    pub fn signs_of_life(&self) -> AttemptSigns {
+        AttemptSigns {
+            state: self.state.clone(),
+            attempt: self.attempt,
+            silence: self.silence,
+            heard: Mutex::default(),
+            has_head: AtomicBool::new(false),
+        }
+    }
+
+    /// Something came for the attempt after its commit point.
+    pub fn heard(&mut self, now: Instant) {
+        if is_due(&mut self.heard, now) {
+            self.state.health.lock().gauge.heard(self.attempt, now);
+        }
+    }
+
+    /// When its deployment counts as silent unless it is heard of before, or when the attempt has asked a silent one
+    /// for long enough; `None` where nothing is waited for.
+    pub fn silent_at(&self) -> Option<Instant> {
+        let health = self.state.health.lock();
+        match health.gauge.silent_since() {
+            Some(_) => Some(self.ask_until),
+            None => health.gauge.silent_at(self.silence).map(|at| at.max(self.ask_until)),
+        }
+    }
+
+    /// Whether its deployment is silent at `now`, or the attempt has asked a silent one for long enough.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        let silent = self.state.health.lock().gauge.is_silent(self.silence, now);
+        silent && now >= self.ask_until
+    }
+
+    /// When anything last came from its deployment.
+    pub fn last_heard(&self) -> Option<Instant> {
+        self.state.health.lock().gauge.last_heard()
+    }
+
+    /// The 99th percentile of the deployment's first-token times in this mode, once enough are known.
+    pub fn usual_p99(&self, mode: AnswerMode) -> Option<Duration> {
+        self.state.health.lock().gauge.p99(mode)
+    }
+
+    /// A percentile of the deployment's first-token times in this mode, once known.
+    pub fn usual_first_token(&self, mode: AnswerMode, percent: u8) -> Option<Duration> {
+        self.state.health.lock().gauge.percentile(mode, percent)
+    }
+
     /// Reports the commit point: its first good token has arrived.
     pub fn answered(&mut self, now: Instant) {
+        self.answered = true;
         let mut health = self.state.health.lock();
-        if let Some(pending) = self.pending.take() {
-            health.gauge.answered(self.mode, pending, now);
-        }
-        let closed = health.breaker.answered(&mut self.permit, now);
+        health.gauge.answered(self.attempt, now);
+        let closed = health.breakers.answered(self.team, &mut self.permit, now);
         if closed.is_some() {
             // Its first-token time measured the outage, not the deployment.
             health.gauge.forget();
         }
+        let found = health.not_found.is_resting();
+        health.not_found.good(self.team, now);
         drop(health);
-        self.credential.accepted();
-        self.report_transition(closed);
+        let rested = self.credential.accepted(self.team, now);
+        self.report_transition(closed.or_else(|| (found || rested).then_some(RECOVERED)));
     }
 
-    /// Reports that it failed before its commit point.
-    pub fn failed(mut self, failure: Failure, now: Instant) {
+    /// Reports that it failed before its commit point, and what that is evidence of. Returns what may be taken back.
+    pub fn failed(mut self, report: &FailureReport<'_>, evidence: Evidence, now: Instant) -> Option<ReportedFailure> {
+        let failure = report.failure;
+        let counts = evidence == Evidence::Counts;
         let signal = failure.health_signal();
-        match signal {
-            HealthSignal::CredentialRefused => self.credential.refused(now, self.rng.draw()),
-            // A provider that looked at the request had accepted the credential.
-            HealthSignal::Good | HealthSignal::Throttled(_) | HealthSignal::NotFound => self.credential.accepted(),
-            // A failing provider may have failed before it checked the credential.
-            HealthSignal::Bad | HealthSignal::Down | HealthSignal::Neutral => self.credential.undecided(now),
+        if failure.is_reply() {
+            self.state.health.lock().gauge.replied(self.attempt, now);
         }
-        self.report(signal, failure.remembered(), now);
+        let rest = if counts { self.rest(signal, report, now) } else { None };
+        self.note(FailureNote::of(report, now));
+        match signal {
+            // A provider that looked at the request had accepted the credential.
+            HealthSignal::Good => _ = self.credential.accepted(self.team, now),
+            _ => self.credential.undecided(now),
+        }
+        let end = match signal {
+            HealthSignal::Good => AttemptEnd::Good,
+            // A probe decides whatever the request did elsewhere: else every request of an outage would be the next one.
+            HealthSignal::Bad if counts || self.permit.is_probe() => AttemptEnd::Bad,
+            HealthSignal::Down => AttemptEnd::Down,
+            HealthSignal::Unanswered if counts && self.is_silent(now) => AttemptEnd::Bad,
+            _ => AttemptEnd::Neutral,
+        };
+        let finished = match end {
+            AttemptEnd::Neutral => failure.remembered(),
+            end => Some(end == AttemptEnd::Good),
+        };
+        self.report(end, finished, now);
+        self.report_transition(rest);
+        let counted = match signal {
+            _ if end == AttemptEnd::Bad => CountedFor::Breaker,
+            HealthSignal::NotFound if counts => CountedFor::NotFound,
+            // A refused credential is never the request's fault.
+            HealthSignal::AccountRefused if counts => CountedFor::Credential(self.credential.shared_health()),
+            _ => return None,
+        };
+        Some(ReportedFailure { state: self.state.clone(), team: self.team, counted })
     }
 
     /// Reports that its answer is complete.
     pub fn ended(mut self, now: Instant) {
-        self.report(HealthSignal::Good, Some(true), now);
+        self.report(AttemptEnd::Good, Some(true), now);
     }
 
     /// Reports that its answer broke off after the commit point.
-    pub fn broke(mut self, failure: Failure, now: Instant) {
-        let signal = failure.health_signal();
-        self.report(signal, failure.remembered().map(|_| false), now);
+    pub fn broke(mut self, report: &FailureReport<'_>, now: Instant) {
+        let failure = report.failure;
+        let end = match failure.signal_after_commit() {
+            HealthSignal::Bad | HealthSignal::Down => AttemptEnd::BrokenOff,
+            HealthSignal::Unanswered if self.is_silent(now) => AttemptEnd::BrokenOff,
+            _ => AttemptEnd::Neutral,
+        };
+        if end == AttemptEnd::BrokenOff {
+            self.note(FailureNote::of(report, now));
+        }
+        self.report(end, (end != AttemptEnd::Neutral).then_some(false), now);
     }
 
-    fn report(&mut self, signal: HealthSignal, finished: Option<bool>, now: Instant) {
+    /// Keeps what became of the attempt for operators.
+    fn note(&self, note: Option<FailureNote>) {
+        if note.is_some() {
+            self.state.health.lock().last_failure = note;
+        }
+    }
+
+    /// Reports that its client left. That is evidence only where the deployment was silent.
+    pub fn abandoned(mut self, now: Instant) {
+        self.abandon(now);
+    }
+
+    fn abandon(&mut self, now: Instant) {
+        self.credential.undecided(now);
+        let silent = !self.answered && self.is_silent(now);
+        let end = if silent { AttemptEnd::Bad } else { AttemptEnd::Neutral };
+        self.note(silent.then(|| FailureNote::silent(now)));
+        self.report(end, silent.then_some(false), now);
+    }
+
+    /// Counts what makes a credential or a model rest. Returns the transition of the deployment, if any.
+    fn rest(&mut self, signal: HealthSignal, report: &FailureReport<'_>, now: Instant) -> Option<Transition> {
+        let (team, draw) = (self.team, self.rng.draw());
+        match signal {
+            HealthSignal::Throttled(stated) => {
+                let (mut throttle, trial) = self.credential.throttle();
+                let began = throttle.bad(team, trial, stated, now, draw);
+                began.then_some(Transition { to: StateName::Resting, cause: Some(TransitionCause::Throttled) })
+            }
+            HealthSignal::NotFound => {
+                let trial = std::mem::take(&mut self.not_found_trial);
+                let began = self.state.health.lock().not_found.bad(team, trial, None, now, draw);
+                began.then_some(Transition { to: StateName::Resting, cause: Some(TransitionCause::NotFound) })
+            }
+            HealthSignal::CredentialRefused | HealthSignal::AccountRefused => {
+                let (mut health, trial) = self.credential.health();
+                let began = health.bad(team, trial, None, now, draw);
+                drop(health);
+                if began {
+                    let FailureReport { labels, detail, .. } = report;
+                    tracing::error!(
+                        provider = labels.provider,
+                        deployment = &*self.state.name,
+                        model = labels.model,
+                        credential = labels.credential,
+                        url = labels.url,
+                        detail,
+                        "a provider refused our credential; it rests"
+                    );
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn report(&mut self, end: AttemptEnd, finished: Option<bool>, now: Instant) {
         self.reported = true;
         let mut health = self.state.health.lock();
-        if let Some(pending) = self.pending.take() {
-            health.gauge.ended_unanswered(self.mode, pending);
-        }
-        health.gauge.done();
+        health.gauge.ended(self.attempt, now);
         if let Some(good) = finished {
             health.gauge.finished(good);
         }
-        let transition = health.breaker.report(self.permit, self.key, signal, now, self.rng.draw());
+        if std::mem::take(&mut self.not_found_trial) {
+            health.not_found.undecided(now);
+        }
+        let transition = health.breakers.report(self.permit, self.team, end, now, self.rng.draw());
         drop(health);
         self.report_transition(transition);
     }
@@ -179,43 +299,47 @@ impl Permit {
     }
 }
 
+/// A rest is over.
+const RECOVERED: Transition = Transition { to: StateName::Closed, cause: None };
+
+/// Records the signs of life of one attempt until its commit point.
+pub struct AttemptSigns {
+    state: Arc<DeploymentState>,
+    attempt: AttemptInFlight,
+    silence: SilenceLimits,
+    /// When something was last recorded; the head is not.
+    heard: Mutex<Option<Instant>>,
+    has_head: AtomicBool,
+}
+
+impl AttemptWatch for AttemptSigns {
+    fn heard(&self, now: Instant) {
+        let is_head = !self.has_head.swap(true, Ordering::Relaxed);
+        if is_head || is_due(&mut self.heard.lock(), now) {
+            self.state.health.lock().gauge.heard(self.attempt, now);
+        }
+    }
+
+    fn is_slow(&self, now: Instant) -> bool {
+        let mut health = self.state.health.lock();
+        !health.gauge.is_silent(self.silence, now) && health.gauge.progressed_within(self.silence.silent_after, now)
+    }
+}
+
+/// Whether a sign of life is to be recorded, `last` being when one was; then it is `now`.
+fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
+    let due = last.is_none_or(|last| now.saturating_duration_since(last) >= HEARD_EVERY);
+    if due {
+        *last = Some(now);
+    }
+    due
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.reported {
-            let sent = self.sent;
-            self.credential.undecided(sent);
-            self.report(HealthSignal::Neutral, None, sent);
-        }
-    }
-}
-
-/// One credential, taken for one attempt.
-pub(super) struct CredentialPermit {
-    pub(super) index: usize,
-    pub(super) health: Option<SharedHealth>,
-    pub(super) trial: bool,
-}
-
-impl CredentialPermit {
-    fn accepted(&mut self) {
-        if let (true, Some(health)) = (self.trial, &self.health) {
-            health.lock().accepted();
-        }
-        self.trial = false;
-    }
-
-    fn refused(&mut self, now: Instant, draw: RandomValue) {
-        if let Some(health) = &self.health
-            && health.lock().refused(self.trial, now, draw)
-        {
-            tracing::error!(credential = self.index, "a provider refused our credential; it rests");
-        }
-        self.trial = false;
-    }
-
-    fn undecided(&self, now: Instant) {
-        if let (true, Some(health)) = (self.trial, &self.health) {
-            health.lock().undecided(now);
+            let now = self.clock.now();
+            self.abandon(now);
         }
     }
 }

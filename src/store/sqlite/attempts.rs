@@ -1,42 +1,110 @@
-//! The attempts of a request, encoded in one column.
+//! The attempts of a request, and the deployments it passed over, each encoded in one column.
 //!
 //! They are read one request at a time and never aggregated, so a table of their own would cost a second index for
 //! nothing. Names that the row already contains are left out.
 
 use super::column::{duration, micros, reason, unknown};
-use crate::domain::receipt::{AttemptRecord, ServingDeployment};
+use crate::domain::receipt::{AttemptRecord, PassedOverDeployment, PassedOverReason, ServingDeployment};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Deployment, tier, reason, duration in microseconds.
-type EncodedAttempt<'a> = (Option<&'a str>, Option<&'a str>, &'a str, i64);
-/// The same, as read.
-type DecodedAttempt = (Option<Arc<str>>, Option<Arc<str>>, String, i64);
+type Text<'a> = Option<&'a str>;
+
+/// Deployment, tier, reason, duration in microseconds, start in microseconds after the request was received; and, unless
+/// the row has all the names, model and region.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum EncodedAttempt<'a> {
+    AsServed(Text<'a>, Text<'a>, &'a str, i64, Option<i64>),
+    Elsewhere(Text<'a>, Text<'a>, &'a str, i64, Option<i64>, Text<'a>, Text<'a>),
+}
+
+/// The same, as read. What has a default is missing where the row has it, and in rows that an earlier version wrote.
+#[derive(Deserialize)]
+struct DecodedAttempt {
+    deployment: Option<Arc<str>>,
+    tier: Option<Arc<str>>,
+    reason: String,
+    micros: i64,
+    #[serde(default)]
+    started: Option<i64>,
+    #[serde(default)]
+    model: Option<Arc<str>>,
+    #[serde(default)]
+    region: Option<Arc<str>>,
+}
 
 /// `attempts` as JSON, for a row that also contains `served`.
 pub(super) fn encode(attempts: &[AttemptRecord], served: Option<&ServingDeployment>) -> String {
-    let rows: Vec<EncodedAttempt<'_>> = attempts
-        .iter()
-        .map(|attempt| {
-            // Both are left out, or none: a null beside a name means that there is no tier.
-            let same = served.is_some_and(|row| row.deployment == attempt.deployment && row.tier == attempt.tier);
-            let names = if same { (None, None) } else { (Some(&*attempt.deployment), attempt.tier.as_deref()) };
-            (names.0, names.1, attempt.reason.label(), micros(attempt.duration))
-        })
-        .collect();
+    let rows: Vec<EncodedAttempt<'_>> = attempts.iter().map(|attempt| encoded(attempt, served)).collect();
     serde_json::to_string(&rows).expect("strings and integers are JSON")
+}
+
+fn encoded<'a>(attempt: &'a AttemptRecord, served: Option<&ServingDeployment>) -> EncodedAttempt<'a> {
+    let (reason, micros_taken, started) =
+        (attempt.reason.label(), micros(attempt.duration), attempt.started.map(micros));
+    // All are left out, or none: a null beside a name means that there is no such.
+    if served.is_some_and(|row| is_at(attempt, row)) {
+        return EncodedAttempt::AsServed(None, None, reason, micros_taken, started);
+    }
+    let (model, region) = (attempt.model.as_deref(), attempt.region.as_deref());
+    let (deployment, tier) = (Some(&*attempt.deployment), attempt.tier.as_deref());
+    EncodedAttempt::Elsewhere(deployment, tier, reason, micros_taken, started, model, region)
+}
+
+fn is_at(attempt: &AttemptRecord, row: &ServingDeployment) -> bool {
+    attempt.deployment == row.deployment
+        && attempt.tier == row.tier
+        && attempt.model.as_ref() == Some(&row.model)
+        && attempt.region.as_ref() == Some(&row.region)
 }
 
 /// The attempts that [`encode`] wrote.
 pub(super) fn decode(text: &str, served: Option<&ServingDeployment>) -> rusqlite::Result<Vec<AttemptRecord>> {
     let rows: Vec<DecodedAttempt> = serde_json::from_str(text).map_err(|_| unknown("attempts"))?;
+    rows.into_iter().map(|row| decoded(row, served)).collect()
+}
+
+fn decoded(row: DecodedAttempt, served: Option<&ServingDeployment>) -> rusqlite::Result<AttemptRecord> {
+    let (deployment, tier, model, region) = match (row.deployment, served) {
+        (Some(deployment), _) => (deployment, row.tier, row.model, row.region),
+        (None, Some(ServingDeployment { model, deployment, tier, region })) => {
+            (deployment.clone(), tier.clone(), Some(model.clone()), Some(region.clone()))
+        }
+        (None, None) => return Err(unknown("attempts")),
+    };
+    let (reason, started) = (reason(&row.reason)?, row.started.map(duration));
+    Ok(AttemptRecord { deployment, tier, model, region, reason, started, duration: duration(row.micros) })
+}
+
+/// Deployment, tier, model, why, and until when in microseconds after the request was received.
+type EncodedPassedOver<'a> = (&'a str, Text<'a>, &'a str, &'a str, Option<i64>);
+/// The same, as read.
+type DecodedPassedOver = (Arc<str>, Option<Arc<str>>, Arc<str>, String, Option<i64>);
+
+/// `deployments` as JSON; `None` where there are none.
+pub(super) fn encode_passed_over(deployments: &[PassedOverDeployment]) -> Option<String> {
+    if deployments.is_empty() {
+        return None;
+    }
+    let rows: Vec<EncodedPassedOver<'_>> = deployments.iter().map(encoded_passed_over).collect();
+    Some(serde_json::to_string(&rows).expect("strings and integers are JSON"))
+}
+
+fn encoded_passed_over(passed: &PassedOverDeployment) -> EncodedPassedOver<'_> {
+    let PassedOverDeployment { tier, model, deployment, why, until } = passed;
+    (deployment, tier.as_deref(), model, why.label(), until.map(micros))
+}
+
+/// The deployments that [`encode_passed_over`] wrote.
+pub(super) fn decode_passed_over(text: Option<&str>) -> rusqlite::Result<Vec<PassedOverDeployment>> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    let rows: Vec<DecodedPassedOver> = serde_json::from_str(text).map_err(|_| unknown("passed_over"))?;
     rows.into_iter()
-        .map(|(deployment, tier, label, micros)| {
-            let (deployment, tier) = match (deployment, served) {
-                (Some(deployment), _) => (deployment, tier),
-                (None, Some(served)) => (served.deployment.clone(), served.tier.clone()),
-                (None, None) => return Err(unknown("attempts")),
-            };
-            Ok(AttemptRecord { deployment, tier, reason: reason(&label)?, duration: duration(micros) })
+        .map(|(deployment, tier, model, label, until)| {
+            let why = PassedOverReason::ALL.into_iter().find(|why| why.label() == label);
+            let why = why.ok_or_else(|| unknown(&label))?;
+            Ok(PassedOverDeployment { tier, model, deployment, why, until: until.map(duration) })
         })
         .collect()
 }

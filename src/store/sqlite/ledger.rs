@@ -5,18 +5,19 @@
 use super::database_file::DatabaseFile;
 use super::retention::Retention;
 use super::writer::{Writer, WriterGuard};
-use super::{OpenError, WallClock, lease_store, migrate, open};
+use super::{OpenError, StoreLock, WallClock, lease_store, migrate, open};
 use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
 use crate::store::{Lease, LeaseRequest, LeaseStore, Ledger, LedgerStatus, StoreFuture, StoreUnavailable};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// The ledger and lease store of the gateway that writes a database.
 pub struct SqliteLedger {
     writer: Writer,
+    lock: Weak<StoreLock>,
 }
 
 impl SqliteLedger {
@@ -34,10 +35,47 @@ impl SqliteLedger {
             tracing::warn!(leases = left_open, "the last process ended without settling; its leases count as spent");
         }
         drop(connection);
+        Self::write(path, lock, keep, unix_ms)
+    }
+
+    /// The same as successor of the gateway that shares `lock`, which goes on writing until it has ended. What it has
+    /// leased stays leased: it settles that itself. Another database than the one of `lock` is just opened.
+    ///
+    /// # Errors
+    /// As [`SqliteLedger::open`], and when the database lacks a migration.
+    pub fn succeed(
+        path: &Path,
+        keep: Option<Duration>,
+        unix_ms: WallClock,
+        lock: StoreLock,
+    ) -> Result<(Self, WriterGuard), OpenError> {
+        if !lock.is_for(path) {
+            return Self::open(path, keep, unix_ms);
+        }
+        migrate::is_current(&open::readable(path)?, path).map_err(|error| match error {
+            OpenError::Older { path, name } => OpenError::OlderInUse { path, name },
+            other => other,
+        })?;
+        Self::write(path, lock, keep, unix_ms)
+    }
+
+    fn write(
+        path: &Path,
+        lock: StoreLock,
+        keep: Option<Duration>,
+        unix_ms: WallClock,
+    ) -> Result<(Self, WriterGuard), OpenError> {
+        let lock = Arc::new(lock);
+        let shared = Arc::downgrade(&lock);
         let database = DatabaseFile::open(path, lock).map_err(OpenError::sqlite(path))?;
         let started = Writer::start(database, keep.map(Retention::new), unix_ms);
         let (writer, guard) = started.map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
-        Ok((Self { writer }, guard))
+        Ok((Self { writer, lock: shared }, guard))
+    }
+
+    /// The lock of the database, for a successor; nothing once the writer has stopped.
+    pub fn lock(&self) -> Weak<StoreLock> {
+        self.lock.clone()
     }
 
     /// The writer, for other operations on the same database.

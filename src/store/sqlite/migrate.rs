@@ -27,6 +27,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0002_budgets", sql: include_str!("migrations/0002_budgets.sql") },
     Migration { name: "0003_price_versions", sql: include_str!("migrations/0003_price_versions.sql") },
     Migration { name: "0004_register", sql: include_str!("migrations/0004_register.sql") },
+    Migration { name: "0005_failover", sql: include_str!("migrations/0005_failover.sql") },
 ];
 
 /// The table that records applied migrations.
@@ -221,6 +222,24 @@ mod tests {
         let receipt = connection.query_row("SELECT * FROM receipts", [], super::super::receipt_row::read);
         let receipt = receipt.expect("the row is a receipt");
         assert_eq!((receipt.price.map(|price| price.input.0), receipt.price_version), (Some(70_000), None));
+    }
+
+    #[test]
+    fn a_receipt_from_before_failover_times_can_be_read() {
+        let mut connection = with(&MIGRATIONS[..4]);
+        let row = r#"INSERT INTO receipts (id, received_unix_ms, stream, model, deployment, tier, region, attempts,
+            outcome, reason, status, estimated, cost_nanousd, first_token_us, duration_us, overhead_us)
+            VALUES (zeroblob(16), 1, 1, 'm', 'eu/m', 't', 'eu', '[["us/m","t","reset",7],[null,null,"served",9]]',
+            'served', 'served', 200, 0, 9, 20, 30, 1)"#;
+        connection.execute(row, []).expect("the row fits the old schema");
+        apply(&mut connection, path(), MIGRATIONS, 8).expect("the migration applies");
+        let receipt = connection.query_row("SELECT * FROM receipts", [], super::super::receipt_row::read);
+        let receipt = receipt.expect("the row is a receipt");
+        assert_eq!((receipt.failover, receipt.meant, receipt.passed_over), (None, None, Vec::new()));
+        let [first, second] = &receipt.attempts[..] else { panic!("{:?}", receipt.attempts) };
+        assert_eq!((&*first.deployment, &first.model, &first.region, first.started), ("us/m", &None, &None, None));
+        let named = (second.model.as_deref(), second.region.as_deref(), second.started);
+        assert_eq!((&*second.deployment, named), ("eu/m", (Some("m"), Some("eu"), None)));
     }
 
     #[test]

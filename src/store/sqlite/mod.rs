@@ -2,7 +2,7 @@
 //!
 //! One thread writes, many operations per commit; readers open connections of their own. A committed row is
 //! durable. A request waits for a commit only to get a lease that it needs, never to append a receipt. It must
-//! never decide anything, nor share its database with another gateway.
+//! never decide anything, nor share its database with another gateway but its successor.
 //!
 //! Start reading in [`SqliteLedger::open`]; other writes implement [`WriteOperation`], and [`LedgerReader`] reads
 //! the ledger.
@@ -29,7 +29,7 @@ pub use balances::{AccountLabels, BudgetBalance, UnaccountedLease};
 pub use ledger::SqliteLedger;
 pub use ledger_reader::{LedgerReadError, LedgerReader};
 pub use migrate::{AppliedMigrations, Migration, MigrationStatus, migrate, status};
-pub use open::{OpenError, lock};
+pub use open::{OpenError, StoreLock, lock};
 pub use operation::WriteOperation;
 pub use register::SqliteRegister;
 pub use reports::SqliteReports;

@@ -6,9 +6,10 @@
 //! Start reading in [`writable`].
 
 use rusqlite::{Connection, OpenFlags};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,7 +38,9 @@ pub enum OpenError {
     #[error("there is no database at {0}; `tierway serve` makes it, and `tierway migrate` does without serving")]
     Missing(PathBuf),
     /// Another process has locked it.
-    #[error("another tierway holds {0}; stop that one, or give each gateway a file of its own in store.url")]
+    #[error(
+        "another tierway holds {0}; stop that one, take over from it with `serve --take-over`, or give each gateway a file of its own in store.url"
+    )]
     Held(PathBuf),
     /// It belongs to another program.
     #[error("{0} is the database of another program; name another file in store.url")]
@@ -67,6 +70,17 @@ pub enum OpenError {
     /// It lacks a migration, and may only be read.
     #[error("{path} lacks migration {name}; run `tierway migrate`, or start the gateway, which does it by itself")]
     Older {
+        /// The path of the database.
+        path: PathBuf,
+        /// The first migration that is missing.
+        name: &'static str,
+    },
+    /// It lacks a migration, and the process that is taken over from still writes to it.
+    #[error(
+        "{path} lacks migration {name}, which cannot be applied while the gateway that is taken over from writes to \
+         it; stop that one, then start this one without --take-over"
+    )]
+    OlderInUse {
         /// The path of the database.
         path: PathBuf,
         /// The first migration that is missing.
@@ -103,23 +117,65 @@ impl OpenError {
     }
 }
 
-/// Locks the database at `path` for this process, until the returned file is dropped or the process ends.
+/// How many processes of one succession can write a database at once: each counts its commits in a place of its own.
+pub(super) const WRITERS: u8 = 8;
+
+/// The right to write a database, until it is dropped or the process ends. Only a successor shares it.
+#[derive(Debug)]
+pub struct StoreLock {
+    file: File,
+    /// Where this process counts its commits; below [`WRITERS`].
+    writer: u8,
+}
+
+impl StoreLock {
+    /// The same right for the next process, which may have it longer than this one: the lock is never free between.
+    ///
+    /// # Errors
+    /// If the process may not open another file.
+    pub fn for_successor(&self) -> io::Result<(OwnedFd, u8)> {
+        Ok((self.file.try_clone()?.into(), (self.writer + 1) % WRITERS))
+    }
+
+    /// What [`StoreLock::for_successor`] of another process returned.
+    pub fn of_predecessor(file: OwnedFd, writer: u8) -> Self {
+        Self { file: File::from(file), writer: writer % WRITERS }
+    }
+
+    /// Where this process counts its commits.
+    pub(super) fn writer(&self) -> u8 {
+        self.writer
+    }
+
+    /// Whether it is the lock of the database at `path`.
+    pub(super) fn is_for(&self, path: &Path) -> bool {
+        let identity = |file: Metadata| (file.dev(), file.ino());
+        let held = self.file.metadata().map(identity);
+        held.is_ok_and(|held| lock_path(path).metadata().is_ok_and(|file| identity(file) == held))
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    // A file of its own, because closing any handle of the database itself would release SQLite's own locks.
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    PathBuf::from(lock_path)
+}
+
+/// Locks the database at `path` for this process.
 ///
 /// # Errors
 /// When another process has locked it, or its directory is missing or not accessible.
-pub fn lock(path: &Path) -> Result<File, OpenError> {
+pub fn lock(path: &Path) -> Result<StoreLock, OpenError> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !directory.is_dir() {
         return Err(OpenError::NoDirectory { path: path.to_owned(), directory: directory.to_owned() });
     }
-    // A file of its own, because closing any handle of the database itself would release SQLite's own locks.
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
+    let lock_path = lock_path(path);
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(OWNER_ONLY).open(&lock_path);
     let file = file.map_err(OpenError::io(&lock_path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(StoreLock { file, writer: 0 }),
         Err(TryLockError::WouldBlock) => Err(OpenError::Held(path.to_owned())),
         Err(TryLockError::Error(error)) => Err(OpenError::io(&lock_path)(error)),
     }

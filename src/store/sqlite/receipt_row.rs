@@ -11,7 +11,7 @@ use crate::domain::limit::LimitKind;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 use crate::domain::pricing::Price;
 use crate::domain::readable::readable;
-use crate::domain::receipt::{Outcome, Receipt, ServingDeployment};
+use crate::domain::receipt::{Outcome, PlannedModel, Receipt, ServingDeployment};
 use crate::domain::usage::Usage;
 use rusqlite::{Row, Transaction, named_params};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const INSERT: &str = "INSERT INTO receipts VALUES (
     :id, :received_unix_ms, :endpoint, :key, :team, :policy, :asked_model, :stream, :model, :deployment, :tier,
     :region, :attempts, :outcome, :reason, :limited_by, :status, :input_tokens, :cached_input_tokens, :output_tokens,
     :reasoning_tokens, :estimated, :input_pico, :cached_input_pico, :output_pico, :request_nanousd, :cost_nanousd,
-    :first_token_us, :duration_us, :overhead_us, :price_version
+    :first_token_us, :duration_us, :overhead_us, :price_version, :meant_model, :meant_tier, :failover_us, :passed_over
 ) ON CONFLICT (id) DO NOTHING";
 
 /// The lowest id that a request can have at `unix_ms`.
@@ -37,6 +37,7 @@ pub(super) fn id_at(unix_ms: i64) -> [u8; 16] {
 pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqlite::Result<bool> {
     let served = receipt.served.as_ref();
     let (usage, price) = (receipt.usage, receipt.price);
+    let (meant_model, meant_tier) = meant_columns(receipt);
     let tokens = |count: fn(Usage) -> u64| usage.map(|usage| signed(count(usage)));
     let pico = |price: Option<PicoUsdPerToken>| price.map(|price| signed(price.0));
     let inserted = transaction.prepare_cached(INSERT)?.execute(named_params! {
@@ -71,6 +72,10 @@ pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqli
         ":duration_us": micros(receipt.duration),
         ":overhead_us": micros(receipt.overhead),
         ":price_version": receipt.price_version.as_deref(),
+        ":meant_model": meant_model,
+        ":meant_tier": meant_tier,
+        ":failover_us": receipt.failover.map(micros),
+        ":passed_over": attempts::encode_passed_over(&receipt.passed_over),
     })?;
     Ok(inserted == 1)
 }
@@ -84,6 +89,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
         }
         _ => None,
     };
+    let meant = meant(text("meant_model")?, text("meant_tier")?, served.as_ref())?;
     let label = |column: &'static str| row.get::<_, Option<String>>(column);
     Ok(Receipt {
         id: RequestId(u128::from_be_bytes(row.get("id")?)),
@@ -95,7 +101,9 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
         asked_model: row.get("asked_model")?,
         stream: row.get("stream")?,
         attempts: attempts::decode(&row.get::<_, String>("attempts")?, served.as_ref())?,
+        meant,
         served,
+        passed_over: attempts::decode_passed_over(row.get::<_, Option<String>>("passed_over")?.as_deref())?,
         outcome: from_label(label("outcome")?, Outcome::ALL, Outcome::label)?.ok_or_else(|| unknown("no outcome"))?,
         reason: reason(&row.get::<_, String>("reason")?)?,
         limit: from_label(label("limited_by")?, LimitKind::ALL, LimitKind::label)?,
@@ -107,9 +115,35 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Receipt> {
         cost: NanoUsd(row.get("cost_nanousd")?),
         charges: Vec::new(),
         first_token: row.get::<_, Option<i64>>("first_token_us")?.map(duration),
+        failover: row.get::<_, Option<i64>>("failover_us")?.map(duration),
         duration: duration(row.get("duration_us")?),
         overhead: duration(row.get("overhead_us")?),
     })
+}
+
+/// In most rows what was meant is what served, which is not written twice.
+const MEANT_AS_SERVED: &str = "";
+
+/// The columns of the model that was meant, and its tier.
+fn meant_columns(receipt: &Receipt) -> (Option<&str>, Option<&str>) {
+    let Some(PlannedModel { model, tier }) = &receipt.meant else { return (None, None) };
+    let as_served = receipt.served.as_ref().is_some_and(|served| served.model == *model && served.tier == *tier);
+    if as_served { (Some(MEANT_AS_SERVED), None) } else { (Some(model), tier.as_deref()) }
+}
+
+/// What [`meant_columns`] wrote, in a row with `served`.
+fn meant(
+    model: Option<Arc<str>>,
+    tier: Option<Arc<str>>,
+    served: Option<&ServingDeployment>,
+) -> rusqlite::Result<Option<PlannedModel>> {
+    match (model, served) {
+        (Some(model), Some(served)) if &*model == MEANT_AS_SERVED => {
+            Ok(Some(PlannedModel { model: served.model.clone(), tier: served.tier.clone() }))
+        }
+        (Some(model), None) if &*model == MEANT_AS_SERVED => Err(unknown("meant_model")),
+        (model, _) => Ok(model.map(|model| PlannedModel { model, tier })),
+    }
 }
 
 fn usage(row: &Row<'_>) -> rusqlite::Result<Option<Usage>> {

@@ -11,12 +11,14 @@ mod sim;
 
 use super::client::ClientTls;
 use super::{AttemptError, BuildError, ProviderProtocol, ProviderSetup, UpstreamRequest, classify};
+use crate::domain::failure::Failure;
 use crate::protocol::Grammar;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use openai::OpenAiHost;
 use sim::{SimBody, SimProvider};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -110,9 +112,52 @@ impl ReplySource {
             Self::Sim(_) => None,
         }
     }
+
+    /// All of its bytes; a single read is not copied. Calls `heard` for each read.
+    ///
+    /// # Errors
+    /// More than `limit` bytes, or a connection that broke.
+    pub(super) async fn collect(
+        &mut self,
+        limit: usize,
+        heard: &mut (dyn FnMut() + Send),
+    ) -> Result<Bytes, AttemptError> {
+        let too_large = || AttemptError::new(Failure::Unreadable, format!("an answer of more than {limit} bytes"));
+        if self.promised().is_some_and(|promised| promised > limit as u64) {
+            return Err(too_large());
+        }
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        loop {
+            let chunk = match poll_fn(|cx| self.poll_chunk(cx)).await {
+                None if all.is_empty() => return Ok(first),
+                None => return Ok(all.freeze()),
+                Some(Err(error)) => return Err(broken_body(&error)),
+                Some(Ok(chunk)) => chunk,
+            };
+            heard();
+            if first.len().max(all.len()) + chunk.len() > limit {
+                return Err(too_large());
+            }
+            match (first.is_empty(), all.is_empty()) {
+                (true, _) => first = chunk,
+                (false, true) => {
+                    all.reserve(first.len() + chunk.len() + self.promised().unwrap_or(0) as usize);
+                    all.extend_from_slice(&first);
+                    all.extend_from_slice(&chunk);
+                }
+                (false, false) => all.extend_from_slice(&chunk),
+            }
+        }
+    }
 }
 
 /// A request that brought no head.
 fn unanswered(error: &reqwest::Error) -> AttemptError {
     AttemptError::new(classify::unanswered(error), classify::describe(error))
+}
+
+/// A body that broke off before the commit point.
+fn broken_body(error: &reqwest::Error) -> AttemptError {
+    AttemptError::new(classify::broken_body(error), classify::describe(error))
 }

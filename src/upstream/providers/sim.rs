@@ -185,7 +185,7 @@ mod tests {
             timeouts: timeouts(),
             draw,
         };
-        let mut answer = upstreams.send(request).await?;
+        let mut answer = upstreams.send(request, &()).await?;
         let (text, failure) = drain(&mut answer.body).await;
         assert_eq!(failure, None, "{text}");
         Ok((text, Clock.now() - start))
@@ -286,7 +286,7 @@ mod tests {
         let call = call(Endpoint::Completions, WHOLE, |metadata| metadata.inputs = MAX_CHOICES + 1);
         let error = ask(QUICK, &call, RandomValue(0)).await.expect_err("it refuses");
         assert_eq!(error.failure, Failure::Rejected);
-        assert!(error.rejection.is_some());
+        assert!(error.provider_error.is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,11 +1,15 @@
-//! Keys, teams, credit, usage and requests as JSON objects: the answers of the admin API and the output of `--json`.
+//! Keys, teams, credit, usage, requests and the status as JSON objects: the answers of the admin API and the output of `--json`.
 //!
 //! Each object is described once: serde writes it, and the OpenAPI document takes its schema from the same struct.
 //! Every member is always present, and there are no others. Money is a decimal string of USD, times are RFC 3339
 //! in UTC. A secret appears only in [`IssuedKeyObject`]; anywhere else there is its id, the first twelve hex digits
 //! of its SHA-256, and never the whole hash.
 //!
-//! Start reading at [`KeyObject`].
+//! Start reading at [`KeyObject`]; the status of deployments is in `status.rs`.
+
+mod status;
+
+pub use status::StatusObject;
 
 use super::{IssuedKey, KeyView, Page, RecordSource, TeamView};
 use crate::domain::budget::{Budget, BudgetPeriod, BudgetSpec, Scope};
@@ -14,7 +18,7 @@ use crate::domain::limit::LimitKind;
 use crate::domain::money::NanoUsd;
 use crate::domain::pricing::Price;
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{AttemptRecord, Outcome, Receipt};
+use crate::domain::receipt::{AttemptRecord, Outcome, PassedOverDeployment, PassedOverReason, Receipt};
 use crate::domain::register::{CreditBalance, Grant, Holder, KeyState, StoredSecret};
 use crate::domain::report::{Dimension, UsageQuery, UsageSum};
 use crate::domain::secret::KeyHash;
@@ -441,7 +445,13 @@ pub struct ReceiptObject {
     deployment: Option<String>,
     tier: Option<String>,
     region: Option<String>,
+    /// The model that the plan put first.
+    meant_model: Option<String>,
+    /// The tier through which it was to be reached.
+    meant_tier: Option<String>,
     attempts: Vec<AttemptObject>,
+    /// Deployments of the plan that were not asked, where nothing could be, or another model answered.
+    passed_over: Vec<PassedOverObject>,
     #[schemars(schema_with = "outcomes")]
     outcome: &'static str,
     #[schemars(schema_with = "reasons")]
@@ -459,6 +469,8 @@ pub struct ReceiptObject {
     price: Option<PriceObject>,
     cost_usd: Usd,
     first_token_us: Option<u64>,
+    /// From the first attempt sent to the answer of another one.
+    failover_us: Option<u64>,
     duration_us: u64,
     overhead_us: u64,
 }
@@ -469,9 +481,26 @@ pub struct ReceiptObject {
 struct AttemptObject {
     deployment: String,
     tier: Option<String>,
+    model: Option<String>,
+    region: Option<String>,
     #[schemars(schema_with = "reasons")]
     reason: &'static str,
+    /// After the request was received; attempts may overlap.
+    started_us: Option<u64>,
     duration_us: u64,
+}
+
+/// A deployment of the plan that was not asked.
+#[derive(serde::Serialize, JsonSchema, Debug)]
+#[schemars(inline, deny_unknown_fields)]
+struct PassedOverObject {
+    deployment: String,
+    tier: Option<String>,
+    model: String,
+    #[schemars(schema_with = "passed_over_reasons")]
+    why: &'static str,
+    /// When it may be asked again, after the request was received.
+    until_us: Option<u64>,
 }
 
 /// The price that a request was charged at.
@@ -507,7 +536,10 @@ impl From<&Receipt> for ReceiptObject {
             deployment: served.map(|served| served.deployment.to_string()),
             tier: served.and_then(|served| text(&served.tier)),
             region: served.map(|served| served.region.to_string()),
+            meant_model: receipt.meant.as_ref().map(|meant| meant.model.to_string()),
+            meant_tier: receipt.meant.as_ref().and_then(|meant| text(&meant.tier)),
             attempts: receipt.attempts.iter().map(AttemptObject::from).collect(),
+            passed_over: receipt.passed_over.iter().map(PassedOverObject::from).collect(),
             outcome: receipt.outcome.label(),
             reason: receipt.reason.label(),
             limit: receipt.limit.map(LimitKind::label),
@@ -521,6 +553,7 @@ impl From<&Receipt> for ReceiptObject {
             price: receipt.price.map(PriceObject::from),
             cost_usd: receipt.cost.into(),
             first_token_us: receipt.first_token.map(micros),
+            failover_us: receipt.failover.map(micros),
             duration_us: micros(receipt.duration),
             overhead_us: micros(receipt.overhead),
         }
@@ -532,8 +565,23 @@ impl From<&AttemptRecord> for AttemptObject {
         Self {
             deployment: attempt.deployment.to_string(),
             tier: attempt.tier.as_deref().map(str::to_owned),
+            model: attempt.model.as_deref().map(str::to_owned),
+            region: attempt.region.as_deref().map(str::to_owned),
             reason: attempt.reason.label(),
+            started_us: attempt.started.map(micros),
             duration_us: micros(attempt.duration),
+        }
+    }
+}
+
+impl From<&PassedOverDeployment> for PassedOverObject {
+    fn from(passed: &PassedOverDeployment) -> Self {
+        Self {
+            deployment: passed.deployment.to_string(),
+            tier: passed.tier.as_deref().map(str::to_owned),
+            model: passed.model.to_string(),
+            why: passed.why.label(),
+            until_us: passed.until.map(micros),
         }
     }
 }
@@ -636,6 +684,10 @@ fn endpoints_or_null(_: &mut SchemaGenerator) -> Schema {
 
 fn outcomes(_: &mut SchemaGenerator) -> Schema {
     one_of(&Outcome::ALL.map(Outcome::label))
+}
+
+fn passed_over_reasons(_: &mut SchemaGenerator) -> Schema {
+    one_of(&PassedOverReason::ALL.map(PassedOverReason::label))
 }
 
 fn reasons(_: &mut SchemaGenerator) -> Schema {

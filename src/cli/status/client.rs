@@ -1,0 +1,183 @@
+//! Asks the operators' address of a running gateway: one `GET` on a connection of its own.
+//!
+//! It sends a token, so over TLS it talks to two kinds of certificates only: the one that the configuration names, and
+//! those that the system trusts. It must never follow a redirect, and never print the token.
+//!
+//! Start reading at [`GatewayClient::get`].
+
+use crate::clock::Clock;
+use crate::domain::secret::Secret;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderValue, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest answer that is read, in bytes.
+const ANSWER_MOST: usize = 64 << 20;
+
+/// Where and how a gateway is asked.
+pub(super) struct GatewayClient {
+    /// Scheme and authority; a path of its own goes before that of the question.
+    pub(super) url: Uri,
+    /// The token of an operator.
+    pub(super) token: Secret,
+    /// The certificate of the configuration, for an address that serves TLS.
+    pub(super) known: Option<CertificateDer<'static>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum AskError {
+    /// The gateway was not reached, or does not speak HTTP.
+    Unreachable(String),
+    /// The gateway refused the token.
+    Token,
+    /// It answered with another status.
+    Status(StatusCode),
+}
+
+impl GatewayClient {
+    /// The body of the answer at `path`.
+    pub(super) async fn get(&self, path: &str) -> Result<Bytes, AskError> {
+        tokio::select! {
+            answer = self.ask(path) => answer,
+            () = Clock.sleep(PATIENCE) => Err(AskError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
+        }
+    }
+
+    async fn ask(&self, path: &str) -> Result<Bytes, AskError> {
+        let is_tls = self.url.scheme_str() == Some("https");
+        let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let port = self.url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
+        if !is_tls {
+            return self.exchange(stream, path).await;
+        }
+        let config = KnownOrTrusted::config(self.known.clone())?;
+        let name = ServerName::try_from(host.to_owned()).map_err(unreachable)?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(unreachable)?;
+        self.exchange(stream, path).await
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        path: &str,
+    ) -> Result<Bytes, AskError> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
+        // It ends with the answer, or with this command.
+        tokio::spawn(async { drop(connection.await) });
+        let answer = sender.send_request(self.request(path)?).await.map_err(unreachable)?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED => return Err(AskError::Token),
+            status => return Err(AskError::Status(status)),
+        }
+        let body = Limited::new(answer.into_body(), ANSWER_MOST).collect().await;
+        body.map(|body| body.to_bytes()).map_err(|error| AskError::Unreachable(error.to_string()))
+    }
+
+    fn request(&self, path: &str) -> Result<Request<Empty<Bytes>>, AskError> {
+        let mut token = HeaderValue::try_from(format!("Bearer {}", self.token.expose())).map_err(unreachable)?;
+        token.set_sensitive(true);
+        let authority = self.url.authority().map_or("", |authority| authority.as_str());
+        let path = format!("{}{path}", self.url.path().trim_end_matches('/'));
+        let request = Request::get(path).header(HOST, authority).header(AUTHORIZATION, token);
+        request.body(Empty::new()).map_err(unreachable)
+    }
+}
+
+/// With its causes: hyper and rustls name the real one last.
+fn unreachable(error: impl Error + 'static) -> AskError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    AskError::Unreachable(text)
+}
+
+/// Accepts the certificate of the configuration whatever its name, and any other one as the system does.
+struct KnownOrTrusted {
+    known: Option<CertificateDer<'static>>,
+    trusted: Arc<WebPkiServerVerifier>,
+}
+
+impl KnownOrTrusted {
+    fn config(known: Option<CertificateDer<'static>>) -> Result<ClientConfig, AskError> {
+        let mut roots = RootCertStore::empty();
+        let (added, _unreadable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if added == 0 {
+            roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let trusted = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let trusted = trusted.build().map_err(unreachable)?;
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let verifier = Arc::new(Self { known, trusted });
+        Ok(builder.map_err(unreachable)?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    }
+}
+
+impl fmt::Debug for KnownOrTrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KnownOrTrusted").finish_non_exhaustive()
+    }
+}
+
+impl ServerCertVerifier for KnownOrTrusted {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.known.as_ref().is_some_and(|known| known == end_entity) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.trusted.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.trusted.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.trusted.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trusted.supported_verify_schemes()
+    }
+}

@@ -1,0 +1,196 @@
+//! `tierway status`: what a running gateway sends where, what it does not, and whose fault that is.
+//!
+//! It asks the admin API of the gateway, because breakers and rests are in its memory only, and shows the answer. It
+//! must never start or change anything.
+//!
+//! Start reading at [`status`]; how the answer is shown is in `text.rs`.
+
+mod client;
+mod text;
+
+use super::store::CommandError;
+use super::{ConfigArgs, EXIT_USAGE, banner};
+use crate::admin::parse_duration_ms;
+use crate::clock::Clock;
+use crate::config::{ProcessEnvironment, Snapshot, find, load};
+use crate::domain::secret::Secret;
+use clap::Args;
+use client::{AskError, GatewayClient};
+use http::Uri;
+use serde_json::Value;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Where the status is.
+const PATH: &str = "/admin/v1/status";
+/// Moves a terminal's cursor to the top, and clears what is below.
+const REDRAW: &str = "\x1b[H\x1b[J";
+
+const EXAMPLES: &str = "\
+Exit codes: 0 the status is shown; 1 the gateway was not reached, or refused the token; 2 with --check, if a
+deployment does not get its traffic.
+
+Examples:
+  tierway status                                # beside the gateway: its configuration names address and token
+  tierway status --watch                        # redraws every second, until Ctrl-C
+  TIERWAY_ADMIN_TOKEN=twa_... tierway status --url https://gateway.example:8081
+  tierway status --check > /dev/null || echo 'something does not flow'";
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    config_args: ConfigArgs,
+    /// Where the gateway serves operators [default: the address in the configuration]
+    #[arg(long, value_name = "URL", value_parser = origin)]
+    url: Option<Uri>,
+    /// The admin token or the viewer token [default: the one in the configuration]
+    #[arg(long, value_name = "TOKEN", env = "TIERWAY_ADMIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Show it again and again
+    #[arg(long, conflicts_with = "check")]
+    watch: bool,
+    /// How often, with --watch
+    #[arg(long, value_name = "DURATION", value_parser = pause, default_value = "1s", requires = "watch")]
+    every: Duration,
+    /// Exit with 2 if a deployment does not get its traffic
+    #[arg(long)]
+    check: bool,
+    /// Print JSON; with --watch, an object a line
+    #[arg(long)]
+    json: bool,
+}
+
+fn origin(text: &str) -> Result<Uri, &'static str> {
+    let url: Uri = text.parse().map_err(|_| "write it like http://127.0.0.1:8080")?;
+    match (url.scheme_str(), url.host(), url.query()) {
+        (Some("http" | "https"), Some(_), None) => Ok(url),
+        _ => Err("write scheme, host and port: http://127.0.0.1:8080"),
+    }
+}
+
+fn pause(text: &str) -> Result<Duration, &'static str> {
+    let ms = parse_duration_ms(text).and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
+    ms.map(Duration::from_millis).ok_or("write a duration such as 1s, 30s or 5m")
+}
+
+/// Shows the status of a running gateway.
+///
+/// # Errors
+/// Only what the system refuses.
+pub(super) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let client = match client(args) {
+        Ok(client) => client,
+        Err(error) => return error.print(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let shown = runtime.block_on(async {
+        let answer = ask(&client).await?;
+        show(args, &answer).map_err(CommandError::failed)?;
+        if args.watch {
+            watch(args, &client).await.map_err(CommandError::failed)?;
+        }
+        Ok::<_, CommandError>(answer)
+    });
+    match shown {
+        Ok(answer) if args.check && answer["flows"] != true => Ok(ExitCode::from(EXIT_USAGE)),
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(error) => error.print(),
+    }
+}
+
+/// Shows it until the reader of the output leaves. A gateway that is gone may come back.
+async fn watch(args: &StatusArgs, client: &GatewayClient) -> io::Result<()> {
+    loop {
+        Clock.sleep(args.every).await;
+        let shown = match ask(client).await {
+            Ok(answer) => show(args, &answer),
+            Err(error) => {
+                clear(args)?;
+                error.print().map(drop).map_err(io::Error::other)
+            }
+        };
+        match shown {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            shown => shown?,
+        }
+    }
+}
+
+fn show(args: &StatusArgs, answer: &Value) -> io::Result<()> {
+    clear(args)?;
+    let mut out = io::stdout().lock();
+    match (args.json, args.watch) {
+        (true, true) => writeln!(out, "{answer}")?,
+        (true, false) => writeln!(out, "{answer:#}")?,
+        (false, watched) => {
+            let end = if watched && !out.is_terminal() { "\n" } else { "" };
+            write!(out, "{}{end}", text::text(answer, Clock.unix_ms()))?;
+        }
+    }
+    out.flush()
+}
+
+/// Clears a terminal for what is shown next.
+fn clear(args: &StatusArgs) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if args.watch && !args.json && out.is_terminal() { write!(out, "{REDRAW}") } else { Ok(()) }
+}
+
+async fn ask(client: &GatewayClient) -> Result<Value, CommandError> {
+    let url = &client.url;
+    let body = client.get(PATH).await.map_err(|error| match error {
+        AskError::Unreachable(why) => CommandError::failed(format!(
+            "no gateway answers at {url}: {why}\n  help: is it running, and is this where it serves operators \
+             (server.admin_listen, else server.listen)? --url names another address"
+        )),
+        AskError::Token => CommandError::failed(format!(
+            "the gateway at {url} refuses the token\n  help: put its admin token or viewer token into \
+             TIERWAY_ADMIN_TOKEN; one that was made at its start was printed there"
+        )),
+        AskError::Status(status) => CommandError::failed(format!(
+            "{url}{PATH} answers {status}\n  help: is this the operators' address of a gateway of this version?"
+        )),
+    })?;
+    serde_json::from_slice(&body).map_err(|error| CommandError::failed(format!("{url}{PATH} answers no JSON: {error}")))
+}
+
+/// What to ask: from the command line, and from the configuration where that does not say it all.
+fn client(args: &StatusArgs) -> Result<GatewayClient, CommandError> {
+    if let (Some(url), Some(token)) = (&args.url, &args.token) {
+        return Ok(GatewayClient { url: url.clone(), token: Secret::new(token.as_str()), known: None });
+    }
+    let path = args.config_args.config.as_deref();
+    let snapshot = find(path, &ProcessEnvironment).and_then(|source| load(&source, &ProcessEnvironment, &[]));
+    let snapshot = snapshot.map_err(|problems| {
+        let help = "  help: run this where the gateway runs, or give --url and TIERWAY_ADMIN_TOKEN";
+        CommandError::configuration(format!("{}\n{help}", problems.render(true).trim_end()))
+    })?;
+    let server = &snapshot.server;
+    let given = args.token.as_deref().map(Secret::new);
+    let token = given.or_else(|| server.viewer_token.clone()).or_else(|| server.admin_token.clone());
+    let token = token.ok_or_else(|| {
+        CommandError::failed(
+            "the configuration has no admin token\n  help: put the one that the gateway printed at its start into \
+             TIERWAY_ADMIN_TOKEN",
+        )
+    })?;
+    let known = server.tls.as_ref().and_then(|tls| tls.certified.cert.first()).map(|known| known.clone().into_owned());
+    let url = args.url.clone().map_or_else(|| configured_url(&snapshot), Ok)?;
+    Ok(GatewayClient { url, token, known })
+}
+
+fn configured_url(snapshot: &Snapshot) -> Result<Uri, CommandError> {
+    let server = &snapshot.server;
+    let address = banner::reachable(server.admin_listen.unwrap_or(server.listen));
+    if address.port() == 0 {
+        return Err(CommandError::failed(
+            "the configuration lets the system choose the port\n  help: --url names the address that the gateway \
+             printed",
+        ));
+    }
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{address}").parse().map_err(CommandError::failed)
+}

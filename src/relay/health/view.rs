@@ -1,0 +1,200 @@
+//! The health of deployments as the plan of one request reads it, and where it takes permits.
+//!
+//! It answers with what the locks hold at that moment; nothing is decided here. A permit that was taken is in
+//! `permit.rs`.
+//!
+//! Start reading in [`TeamHealthView`].
+
+use super::permit::Permit;
+use super::{DeploymentHealth, DeploymentSet, SetMember, TRIAL_EVERY};
+use crate::domain::breaker::team::TeamBreakerPermit;
+use crate::domain::breaker::{Availability, StateName};
+use crate::domain::id::{DeploymentId, TeamId};
+use crate::domain::receipt::PassedOverReason;
+use crate::domain::retry::RetryBudget;
+use crate::domain::routing::AnswerMode;
+use crate::domain::routing::health::{ExtraBudget, HealthSource, HealthView, PermitKind};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A [`DeploymentSet`] as the requests of one team see it.
+#[derive(Clone)]
+pub struct TeamHealthView<'a> {
+    pub(super) deployments: &'a DeploymentSet,
+    pub(super) team: TeamId,
+    /// What its policy may spend on hedges.
+    pub(super) hedge: Option<Arc<Mutex<RetryBudget>>>,
+}
+
+impl TeamHealthView<'_> {
+    /// Counts a request towards the budgets of extra attempts.
+    pub fn request(&self, now: Instant) {
+        self.deployments.budgets.retry.lock().request(self.team, now);
+        self.deployments.budgets.trial.lock().request(self.team, now);
+        if let Some(hedge) = &self.hedge {
+            hedge.lock().request(self.team, now);
+        }
+    }
+
+    /// Why `deployment` would not be asked at `now`, and until when, as far as that is known.
+    pub fn why_passed_over(
+        &self,
+        deployment: DeploymentId,
+        now: Instant,
+    ) -> Option<(PassedOverReason, Option<Instant>)> {
+        let member = self.member(deployment);
+        let credentials = member.credentials.view(self.team, now);
+        let mut health = member.state.health.lock();
+        let until = |availability: Availability| match availability {
+            Availability::Blocked { until } => Some(until),
+            Availability::Flowing { .. } | Availability::ProbeDue => None,
+        };
+        if let Some(until) = until(health.breakers.availability(self.team, now)) {
+            let half_open = health.breakers.name(now) == StateName::HalfOpen;
+            let why = if half_open { PassedOverReason::HalfOpen } else { PassedOverReason::Open };
+            return Some((why, Some(until)));
+        }
+        if let Some(until) = until(health.not_found.availability(self.team, now)) {
+            return Some((PassedOverReason::Resting, Some(until)));
+        }
+        if let Some(until) = until(credentials.availability) {
+            let throttled = member.credentials.are_throttled(now);
+            let why = if throttled { PassedOverReason::Throttled } else { PassedOverReason::Resting };
+            return Some((why, Some(until)));
+        }
+        if health.gauge.is_silent(member.silence, now) {
+            return Some((PassedOverReason::Silent, None));
+        }
+        health.is_full(member).then_some((PassedOverReason::Full, None))
+    }
+
+    fn member(&self, deployment: DeploymentId) -> &SetMember {
+        &self.deployments.members[deployment.index()]
+    }
+
+    fn budget(&self, budget: ExtraBudget) -> Option<&Mutex<RetryBudget>> {
+        match budget {
+            ExtraBudget::Retry => Some(&self.deployments.budgets.retry),
+            ExtraBudget::Trial => Some(&self.deployments.budgets.trial),
+            ExtraBudget::Hedge => self.hedge.as_deref(),
+        }
+    }
+}
+
+impl HealthSource for TeamHealthView<'_> {
+    type Permit = Permit;
+
+    fn view(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> HealthView {
+        let member = self.member(deployment);
+        let credentials = member.credentials.view(self.team, now);
+        let mut health = member.state.health.lock();
+        let rests = credentials.availability.stricter(health.not_found.availability(self.team, now));
+        let silent = health.gauge.is_silent(member.silence, now);
+        HealthView {
+            availability: health.breakers.availability(self.team, now).stricter(rests),
+            full: health.is_full(member),
+            silent,
+            may_ask: silent && health.gauge.may_ask(now),
+            asked_last: credentials.asked_last,
+            fresh_credential: !credentials.asked_last,
+            trial_at: health.trial_at(now).max(credentials.stated_until.unwrap_or(now)),
+            last_trial: health.last_trial,
+            load: health.gauge.load(mode, now),
+            average: health.gauge.average(mode),
+            p99: health.gauge.p99(mode),
+            last_good: health.gauge.last_good(),
+        }
+    }
+
+    fn take(&self, deployment: DeploymentId, mode: AnswerMode, kind: PermitKind, now: Instant) -> Option<Permit> {
+        let member = self.member(deployment);
+        let mut credential = match kind {
+            PermitKind::Trial => member.credentials.take_for_trial(self.team, now)?,
+            PermitKind::Usual | PermitKind::AskSilent | PermitKind::DespiteSilence => {
+                member.credentials.take(self.team, now)?
+            }
+        };
+        let mut health = member.state.health.lock();
+        let Some((permit, not_found_trial)) = health.admit(member, self.team, kind, now) else {
+            drop(health);
+            credential.undecided(now);
+            return None;
+        };
+        let last_was_good = health.gauge.last_good() == Some(true);
+        let attempt = health.gauge.sent(mode, now);
+        let ask_until = match kind {
+            PermitKind::AskSilent if health.gauge.silent_since().is_some() => {
+                health.gauge.asks(attempt, mode, member.silence, now)
+            }
+            _ => now + member.silence.silent_after,
+        };
+        drop(health);
+        Some(Permit {
+            state: member.state.clone(),
+            telemetry: self.deployments.telemetry.clone(),
+            rng: self.deployments.rng.clone(),
+            clock: self.deployments.clock,
+            team: self.team,
+            silence: member.silence,
+            sent: now,
+            heard: None,
+            last_was_good,
+            ask_until,
+            credential,
+            permit,
+            not_found_trial,
+            attempt,
+            answered: false,
+            reported: false,
+        })
+    }
+
+    fn has_extra(&self, budget: ExtraBudget, now: Instant) -> bool {
+        self.budget(budget).is_some_and(|budget| budget.lock().has_left(self.team, now))
+    }
+
+    fn spend_extra(&self, budget: ExtraBudget, now: Instant) -> bool {
+        self.budget(budget).is_some_and(|budget| budget.lock().spend(self.team, now))
+    }
+}
+
+impl DeploymentHealth {
+    fn is_full(&self, member: &SetMember) -> bool {
+        member.max_concurrent.is_some_and(|most| self.gauge.in_flight() >= most)
+    }
+
+    fn trial_at(&self, now: Instant) -> Instant {
+        self.last_trial.map_or(now, |last| (last + TRIAL_EVERY).max(now))
+    }
+
+    /// What lets an attempt of this kind pass, and whether it is the trial of a model that was not found.
+    fn admit(
+        &mut self,
+        member: &SetMember,
+        team: TeamId,
+        kind: PermitKind,
+        now: Instant,
+    ) -> Option<(TeamBreakerPermit, bool)> {
+        if self.is_full(member) {
+            return None;
+        }
+        let silent = self.gauge.is_silent(member.silence, now);
+        match kind {
+            PermitKind::Usual if silent => return None,
+            PermitKind::AskSilent if silent && !self.gauge.may_ask(now) => return None,
+            PermitKind::Trial if self.trial_at(now) > now => return None,
+            PermitKind::Trial => {
+                self.last_trial = Some(now);
+                return Some((self.breakers.admit_trial(team), false));
+            }
+            PermitKind::Usual | PermitKind::AskSilent | PermitKind::DespiteSilence => {}
+        }
+        let trial = self.not_found.take(team, now)?;
+        let permit = self.breakers.admit(team, now);
+        if permit.is_none() && trial {
+            self.not_found.undecided(now);
+        }
+        Some((permit?, trial))
+    }
+}
