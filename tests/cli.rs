@@ -403,3 +403,121 @@ fn every_example_in_the_tree_checks() {
         .expect("the binary starts");
     check(&output, 0, &[]);
 }
+
+/// [`CONFIG`] with a model whose provider refuses our credential.
+fn place_with_a_refusing_provider() -> Place {
+    let provider = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let url = format!("http://{}/v1", provider.local_addr().expect("it is bound"));
+    // It ends with the test's process.
+    std::thread::spawn(move || {
+        for stream in provider.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream);
+            let mut length = 0;
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().expect("a length");
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            let _ = reader.read_exact(&mut body);
+            let said = r#"{"error":{"message":"Incorrect API key provided"}}"#;
+            let _ = write!(
+                reader.get_mut(),
+                "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                 connection: close\r\n\r\n{said}",
+                said.len()
+            );
+        }
+    });
+    Place::with(&format!(
+        "{CONFIG}\n[providers.refusing]\nprotocol = \"openai\"\nbase_url = \"{url}\"\ncredential = \"env:BROKEN_KEY\"\n\
+         [models.broken]\ndeployments = [{{ provider = \"refusing\" }}]\n"
+    ))
+}
+
+const BROKEN_KEY: &str = "sk-canary-refused";
+const OPERATOR: &str = "twa_canary_operator";
+
+fn with_tokens(mut command: Command) -> Command {
+    command.env("BROKEN_KEY", BROKEN_KEY).env("TIERWAY_ADMIN_TOKEN", OPERATOR);
+    command
+}
+
+#[test]
+fn the_status_of_a_running_gateway_says_whose_fault_it_is() {
+    let place = place_with_a_refusing_provider();
+    let gateway = Running::start(with_tokens(place.command(&["serve"])));
+    let url = format!("http://{}", gateway.addr);
+    let status = |args: &[&str]| {
+        let mut command = with_tokens(place.command(&["status", "--url", &url]));
+        let output = command.args(args).output().expect("the binary starts");
+        assert!(!text(&output.stdout).contains(BROKEN_KEY) && !text(&output.stdout).contains(OPERATOR));
+        output
+    };
+    let well = status(&["--check"]);
+    check(&well, 0, &[]);
+    assert!(text(&well.stdout).contains("all get their traffic"), "{}", text(&well.stdout));
+    (0..2).for_each(|_| assert_eq!(gateway.chat(APP_KEY, "broken").0, 502));
+    let broken = status(&["--check"]);
+    check(&broken, 2, &[]);
+    let shown = text(&broken.stdout);
+    for wanted in ["1 of 2", "refusing/broken", "resting", "BROKEN_KEY at http://127.0.0.1", "Incorrect API key"] {
+        assert!(shown.contains(wanted), "{wanted:?} is not in: {shown}");
+    }
+    check(&status(&[]), 0, &[]);
+    let object: serde_json::Value = serde_json::from_slice(&status(&["--json"]).stdout).expect("JSON");
+    assert_eq!((&object["object"], &object["flows"]), (&"status".into(), &false.into()));
+    assert_eq!(object["deployments"][1]["credentials"][0]["name"], "BROKEN_KEY");
+
+    // Beside the gateway, its configuration has address and token.
+    let mut beside = with_tokens(place.command(&["status"]));
+    check(&beside.output().expect("it starts"), 1, &["--url"]);
+    beside.env("TIERWAY__SERVER__LISTEN", gateway.addr.to_string());
+    check(&beside.output().expect("it starts"), 0, &[]);
+    let refused = with_tokens(place.command(&["status", "--url", &url, "--token", "wrong"])).output();
+    check(&refused.expect("it starts"), 1, &["refuses the token", "TIERWAY_ADMIN_TOKEN"]);
+    let (_, said) = gateway.stop();
+    for wanted in ["\"credential\":\"BROKEN_KEY\"", "\"provider\":\"refusing\"", "Incorrect API key", "it rests"] {
+        assert!(said.contains(wanted), "{wanted:?} is not in: {said}");
+    }
+    check(&status(&[]), 1, &["no gateway answers", "is it running"]);
+}
+
+#[test]
+fn the_status_is_watched_block_by_block() {
+    let place = place_with_a_refusing_provider();
+    let gateway = Running::start(with_tokens(place.command(&["serve"])));
+    let url = format!("http://{}", gateway.addr);
+    let watch = |args: &[&str], lines: usize| {
+        let mut command = with_tokens(place.command(&["status", "--url", &url, "--watch"]));
+        let mut child = command.args(args).stdout(Stdio::piped()).spawn().expect("the binary starts");
+        let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let read: Vec<String> = output.lines().take(lines).map(|line| line.expect("stdout is text")).collect();
+        // Its reader has left: the next block ends it.
+        assert_eq!(child.wait().expect("it was started here").code(), Some(0));
+        read
+    };
+    let objects = watch(&["--json"], 2);
+    assert!(objects.iter().all(|line| line.starts_with('{') && line.ends_with('}')), "{objects:?}");
+    // A line that sums up, a blank one, the heads, two deployments, and a blank line after the block.
+    let blocks = watch(&[], 8);
+    assert!(blocks[0].contains("2 deployments") && blocks[6] == blocks[0], "{blocks:#?}");
+    assert!(blocks[5].is_empty() && !blocks.concat().contains('\x1b'), "{blocks:#?}");
+    gateway.stop();
+}
+
+#[test]
+fn the_status_trusts_the_certificate_of_the_configuration() {
+    let place = place_with_tls(2100);
+    let gateway = Running::start(with_tokens(place.command(&["serve"])));
+    let mut beside = with_tokens(place.command(&["status"]));
+    beside.env("TIERWAY__SERVER__LISTEN", gateway.addr.to_string());
+    check(&beside.output().expect("it starts"), 0, &[]);
+    let elsewhere = Place::empty();
+    let url = format!("https://{}", gateway.addr);
+    let output = with_tokens(elsewhere.command(&["status", "--url", &url])).output().expect("it starts");
+    check(&output, 1, &["no gateway answers", "certificate"]);
+    gateway.stop();
+}

@@ -406,7 +406,7 @@ fn a_file_that_may_not_be_read_is_named_with_what_to_do() {
 fn what_is_not_built_is_listed() {
     let snapshot = loaded(DESIGN_EXAMPLE, &TestEnvironment::of_the_examples());
     let settings: Vec<&str> = snapshot.unenforced.iter().map(|u| u.setting.as_str()).collect();
-    let expected = ["policies.pro.priority", "policies.pro.hedge", "policies.pro.sla"];
+    let expected = ["policies.pro.priority", "policies.pro.sla"];
     assert_eq!(settings, expected);
     for unenforced in &snapshot.unenforced {
         assert!(!unenforced.why.is_empty(), "{unenforced:?}");
@@ -501,7 +501,8 @@ fn what_is_pointed_to_is_read_and_never_shown() {
         panic!("not simulated");
     };
     assert_eq!(network.base_url, "https://x.example/v1");
-    assert_eq!(network.credentials[0].expose(), "canary-credential");
+    assert_eq!(network.credentials[0].secret.expose(), "canary-credential");
+    assert_eq!(&*network.credentials[0].name, "file:/run/credential");
     let shown = format!("{}{}", snapshot.effective.to_toml(), snapshot.effective.to_json());
     assert!(!shown.contains("canary") && shown.contains(MASK), "{shown}");
     // Region names are no secrets of the domain; credentials are.

@@ -26,7 +26,8 @@ SPINE = [
     ("domain/authorize.rs", "authorize"),
     ("domain/routing/builder.rs", "collect"),
     ("relay/spend.rs", "hold"),
-    ("relay/dispatch.rs", "attempt"),
+    ("relay/dispatch.rs", "dispatch"),
+    ("relay/attempts.rs", "attempt"),
     ("domain/routing/plan.rs", "plan"),
     ("relay/health/permit.rs", "permit"),
     ("upstream/mod.rs", "send"),
@@ -36,7 +37,7 @@ SPINE = [
     ("http/egress.rs", "answer"),
     ("relay/guard.rs", "settle"),
 ]
-SPINE_FILES, SPINE_LINES = 16, 2_500
+SPINE_FILES, SPINE_LINES = 17, 3_050
 FUNCTION_LINES = 70
 # Equal lines in a row, by which two places count as a duplicate.
 EQUAL_LINES = 8

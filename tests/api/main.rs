@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod bad_requests;
+mod blame;
 mod budgets;
 mod bytes;
 mod canary;
@@ -14,13 +15,16 @@ mod credit;
 mod drain;
 mod errors;
 mod failover;
+mod hedging;
 mod identity;
 mod limits;
 mod provider_itself;
 mod reload;
 mod resting;
+mod rotation;
 mod routing;
 mod spellings;
+mod status;
 mod stepdown;
 mod stored_keys;
 mod streams;

@@ -24,14 +24,19 @@ fn throttled(status: u16, headers: &[(&str, &str)]) -> Script {
     headers.iter().fold(refused, |script, (name, value)| script.header(name, value))
 }
 
-/// After a throttling answer like this the deployment rests for about `rest`, and clients see when to retry.
+/// After three throttling answers in a row the deployment rests for about `rest`, and clients see when to retry.
 async fn check(status: u16, headers: &[(&str, &str)], rest: Duration) {
-    let (gateway, only) = one_region("").await;
-    only.answers_once(throttled(status, headers));
+    let (gateway, only) = one_region("retry_after_wait_max = \"0s\"\nmax_attempts = 1").await;
+    for _ in 0..3 {
+        only.answers_once(throttled(status, headers));
+    }
+    for _ in 0..3 {
+        let answer = TestRequest::chat("small").send_to(&gateway).await;
+        assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "{status} {headers:?}");
+        assert_eq!(answer.attempts(), 1, "{status} {headers:?}: there is no other deployment");
+        assert_eq!(answer.header("x-should-retry"), Some("true"));
+    }
     let begun = Instant::now();
-    let answer = TestRequest::chat("small").send_to(&gateway).await;
-    assert_eq!(answer.refusal(), (502, "upstream_error".into()), "{status} {headers:?}");
-    assert_eq!(answer.attempts(), 1, "{status} {headers:?}: there is no other deployment");
     assert_eq!(gateway.transitions("only/small", r#"reason="throttled",to="resting""#), 1.0);
 
     let (least, most) = (rest.mul_f64(0.8), rest.mul_f64(1.2));
@@ -48,7 +53,7 @@ async fn check(status: u16, headers: &[(&str, &str)], rest: Duration) {
     }
     let arrivals: Vec<_> = only.journal().requests().map(|request| request.arrived).collect();
     assert!(
-        arrivals.iter().skip(1).all(|arrived| *arrived - arrivals[0] >= least),
+        arrivals.iter().skip(3).all(|arrived| *arrived - arrivals[0] >= least),
         "{status} {headers:?}: it did not rest"
     );
 }
@@ -70,8 +75,19 @@ async fn a_throttled_deployment_rests_as_long_as_its_provider_asks() {
 }
 
 #[tokio::test]
-async fn a_deployment_throttled_without_a_time_rests_for_a_second() {
-    check(429, &[], Duration::from_secs(1)).await;
+async fn a_deployment_throttled_without_a_time_is_asked_again_where_nothing_else_is_left() {
+    let (gateway, only) = one_region("max_attempts = 1").await;
+    for _ in 0..3 {
+        only.answers_once(throttled(429, &[]));
+    }
+    for _ in 0..3 {
+        let answer = TestRequest::chat("small").send_to(&gateway).await;
+        assert_eq!(answer.refusal(), (503, "no_deployment_available".into()));
+    }
+    assert_eq!(gateway.transitions("only/small", r#"reason="throttled",to="resting""#), 1.0);
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
+    assert_eq!(answer.chat_text().as_deref(), Ok("Hello"), "a trial finds it well");
+    assert_eq!(gateway.transitions("only/small", r#"reason="recovered",to="closed""#), 1.0);
 }
 
 /// The HTTP date this long from now.
@@ -109,8 +125,7 @@ async fn a_rest_is_no_fault_and_others_serve_meanwhile() {
     let rested = arrivals[1] - arrivals[0];
     println!("asked to rest for 1.5 s, asked again after {rested:.2?}");
     assert!(rested >= Duration::from_millis(1500), "asked again after {rested:?}");
-    assert_eq!(arrivals.len(), 2, "one probe, and it was good");
-    assert_eq!(gateway.transitions("first/small", r#"reason="recovered",to="closed""#), 1.0);
+    assert_eq!(gateway.sum("tierway_breaker_transitions_total"), 0, "one throttle is asked last and no rest");
 }
 
 #[tokio::test]
@@ -130,12 +145,15 @@ async fn a_request_waits_for_a_short_rest_where_that_is_allowed() {
 async fn a_request_does_not_wait_for_a_long_rest() {
     let (gateway, only) = one_region("retry_after_wait_max = \"2s\"").await;
     only.answers_once(throttled(429, &[("retry-after", "30")]));
-    let answer = TestRequest::chat("small").send_to(&gateway).await;
-    assert_eq!(answer.refusal(), (502, "upstream_error".into()));
+    let begun = Instant::now();
     let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!(answer.refusal(), (503, "no_deployment_available".into()));
+    assert_eq!(answer.header("x-should-retry"), Some("true"));
     assert!(answer.retry_after() > Duration::from_secs(25));
+    assert!(begun.elapsed() < Duration::from_secs(20), "waiting could not have helped");
     assert_eq!(only.attempts(), 1);
+    // One throttle rests nothing: the next request is served.
+    assert_eq!(TestRequest::chat("small").send_to(&gateway).await.chat_text().as_deref(), Ok("Hello"));
 }
 
 #[tokio::test]
@@ -144,7 +162,7 @@ async fn a_deadline_is_not_waited_past() {
     only.answers_once(throttled(429, &[("retry-after", "5")]));
     let begun = Instant::now();
     let answer = TestRequest::chat("small").header("x-tierway-deadline-ms", "1000").send_to(&gateway).await;
-    assert_eq!(answer.refusal(), (502, "upstream_error".into()));
+    assert_eq!(answer.refusal(), (503, "no_deployment_available".into()));
     assert!(begun.elapsed() < Duration::from_secs(1), "waiting could not have helped");
     assert_eq!(only.attempts(), 1);
 }
@@ -167,10 +185,10 @@ async fn a_refused_credential_rests_without_other_credentials() {
     let mut clients = TestClients::new(4, &gateway);
     let statuses: Vec<_> =
         clients.send_all(40, |_| TestRequest::chat("small")).await.iter().map(|answer| answer.status).collect();
-    assert!(statuses.iter().all(|status| [200, 502].contains(status)), "{statuses:?}");
+    assert!(statuses.iter().all(|status| *status == 200), "the other one is used in the same request: {statuses:?}");
     let refusals = gateway.sum(r#"tierway_attempts_total{deployment="p/small",reason="credential_refused"}"#);
     println!("{refusals} attempts met the revoked credential");
-    assert!((1..=4).contains(&refusals), "as many as were under way when it was found out, not {refusals}");
+    assert!((1..=5).contains(&refusals), "as many as were under way when it was found out, not {refusals}");
     let answers = clients.send_all(40, |_| TestRequest::stream("small")).await;
     assert!(answers.iter().all(|answer| answer.chat_text().as_deref() == Ok("Hello")), "the other credential goes on");
     assert_eq!(gateway.sum("tierway_breaker_transitions_total"), 0, "the deployment is well");
@@ -182,13 +200,12 @@ async fn another_credential_does_not_inherit_the_rest_of_the_refused_one() {
     let model = "[models.small]\ndeployments = [{ provider = \"p\" }]\n";
     let revoked = provider_table("p", &provider, "east") + model + ALLOW_ALL;
     let gateway = TestGateway::start(&revoked).await;
-    provider.answers_once(Fault::Status401.script().expect("a script"));
-    let answer = TestRequest::chat("small").send_to(&gateway).await;
-    assert_eq!(answer.refusal(), (502, "upstream_error".into()));
-
-    gateway.reload(&revoked);
-    let answer = TestRequest::chat("small").send_to(&gateway).await;
-    assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "the same one still rests");
+    provider.break_with(Fault::Status401).await;
+    for _ in 0..2 {
+        let answer = TestRequest::chat("small").send_to(&gateway).await;
+        assert_eq!(answer.refusal(), (502, "upstream_error".into()));
+    }
+    provider.heal().await;
     gateway.reload(&revoked.replace("\"env:CREDENTIAL\"", "\"env:OTHER_KEY\""));
     let answer = TestRequest::chat("small").send_to(&gateway).await;
     assert_eq!(answer.chat_text().as_deref(), Ok("Hello"));
@@ -196,15 +213,14 @@ async fn another_credential_does_not_inherit_the_rest_of_the_refused_one() {
 
 #[tokio::test]
 async fn errors_of_the_gateways_own_setup_are_never_the_clients_fault() {
-    for (fault, rest) in [(Fault::Status401, 30.0), (Fault::Status404, 60.0)] {
-        let (gateway, only) = one_region("").await;
-        only.break_with(fault).await;
+    let (gateway, only) = one_region("").await;
+    only.break_with(Fault::Status401).await;
+    for _ in 0..5 {
         let answer = TestRequest::chat("small").send_to(&gateway).await;
-        assert_eq!(answer.refusal(), (502, "upstream_error".into()), "{fault:?}");
-        let answer = TestRequest::chat("small").send_to(&gateway).await;
-        assert_eq!(answer.refusal(), (503, "no_deployment_available".into()), "{fault:?}");
-        let wait = answer.retry_after().as_secs_f64();
-        assert!((rest * 0.8 - 5.0..=rest * 1.2).contains(&wait), "{fault:?}: advised to wait {wait} s");
-        assert_eq!(only.attempts(), 1, "{fault:?}");
+        assert_eq!(answer.refusal(), (502, "upstream_error".into()));
     }
+    // What the only provider says of a model it does not know may be the request's fault: the client reads it.
+    only.break_with(Fault::Status404).await;
+    let answer = TestRequest::chat("small").send_to(&gateway).await;
+    assert_eq!(answer.status, 404);
 }

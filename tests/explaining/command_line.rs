@@ -3,8 +3,20 @@
 use super::{Workspace, text};
 use std::process::Command;
 
-const COMMANDS: [&str; 11] =
-    ["serve", "check", "explain", "keys", "teams", "credits", "budgets", "config", "healthcheck", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "serve",
+    "check",
+    "explain",
+    "status",
+    "keys",
+    "teams",
+    "credits",
+    "budgets",
+    "config",
+    "healthcheck",
+    "completions",
+    "man",
+];
 
 #[test]
 fn every_shell_gets_a_script_that_knows_the_commands() {

@@ -24,7 +24,7 @@ enum RouteAccess {
 }
 
 /// Every route.
-const ROUTES: [(&str, RouteAccess); 20] = [
+const ROUTES: [(&str, RouteAccess); 21] = [
     ("/admin/v1/credits", RouteAccess::Admin),
     ("/admin/v1/credits/grants", RouteAccess::Admin),
     ("/admin/v1/keys", RouteAccess::Admin),
@@ -33,6 +33,7 @@ const ROUTES: [(&str, RouteAccess); 20] = [
     ("/admin/v1/ledger", RouteAccess::Admin),
     ("/admin/v1/ledger/{request_id}", RouteAccess::Admin),
     ("/admin/v1/openapi.json", RouteAccess::Admin),
+    ("/admin/v1/status", RouteAccess::Admin),
     ("/admin/v1/teams", RouteAccess::Admin),
     ("/admin/v1/teams/{name}", RouteAccess::Admin),
     ("/admin/v1/usage", RouteAccess::Admin),

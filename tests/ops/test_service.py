@@ -11,6 +11,7 @@ from stage import BINARY, PROJECT
 
 COMPOSE = yaml.safe_load((PROJECT / "compose.yaml").read_text())
 UNIT = PROJECT / "config/systemd/tierway.service"
+SOCKET = PROJECT / "config/systemd/tierway.socket"
 GRAFANA = PROJECT / "config/grafana/provisioning"
 # After lb_grace and drain: error events of cut streams, and closing connections.
 AFTERWARDS_S = 7
@@ -56,17 +57,26 @@ def test_no_process_is_killed_while_draining(leaving_s):
     assert int(re.search(r"^TimeoutStopSec=(\d+)s$", UNIT.read_text(), re.M)[1]) > leaving_s
 
 
+def test_the_socket_has_the_address_that_is_the_default():
+    command = [BINARY, "config", "show", "--json", "--config", PROJECT / "config/tierway.toml"]
+    shown = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    listen = next(each["value"] for each in shown if each["setting"] == "server.listen")
+    assert re.findall(r"^ListenStream=(.+)$", SOCKET.read_text(), re.M) == [listen]
+
+
 def systemd_analyze(*arguments) -> subprocess.CompletedProcess:
     if not shutil.which("systemd-analyze"):
         pytest.skip("no systemd-analyze on this machine")
     return subprocess.run(["systemd-analyze", "--no-pager", *arguments], capture_output=True, text=True)
 
 
-def test_systemd_understands_the_unit(tmp_path):
+def test_systemd_understands_the_units(tmp_path):
     # The program is not installed where the unit will find it.
     unit = tmp_path / "tierway.service"
     unit.write_text(UNIT.read_text().replace("/usr/local/bin/tierway", str(BINARY)))
-    verified = systemd_analyze("verify", "--man=no", unit)
+    socket = tmp_path / "tierway.socket"
+    socket.write_text(SOCKET.read_text())
+    verified = systemd_analyze("verify", "--man=no", unit, socket)
     said = [line for line in verified.stderr.splitlines() if "tierway" in line]
     assert verified.returncode == 0 and not said, verified.stderr
 

@@ -271,17 +271,18 @@ def test_a_rate_limit_says_when(stage, connect):
 
 
 @pytest.mark.parametrize(("model", "stream"), [("scene/down", False), ("scene/down-streaming", True)])
-def test_all_providers_down_costs_the_attempts_of_one_request(stage, connect, model, stream):
-    call = lambda: say(connect(max_retries=2), model, stream=stream)  # noqa: E731
+def test_all_providers_down_costs_an_attempt_each_and_may_pass(stage, connect, model, stream):
+    call = lambda: say(connect(max_retries=0), model, stream=stream)  # noqa: E731
     error = refused(InternalServerError, call, 502, "upstream_error")
-    assert error.response.headers["x-should-retry"] == "false"
+    assert "x-should-retry" not in error.response.headers
     assert [visit.region for visit in stage.journal.of(model)] == ["us", "eu"]
 
 
 def test_all_providers_resting_says_when_and_sends_nothing(stage, client):
     model = "scene/resting"
-    with pytest.raises(APIStatusError):
-        say(client, model)
+    # Throttled three times in a row it rests, until the time that the provider named.
+    for _ in range(3):
+        refused(InternalServerError, lambda: say(client, model), 503, "no_deployment_available")
     visits = len(stage.journal.of(model))
     error = refused(InternalServerError, lambda: say(client, model), 503, "no_deployment_available")
     assert 0 < float(error.response.headers["retry-after-ms"]) <= 20_000

@@ -11,7 +11,9 @@ use tierway::domain::limit::LimitKind;
 use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
 use tierway::domain::pricing::Price;
 use tierway::domain::reason::Reason;
-use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
+use tierway::domain::receipt::{
+    AttemptRecord, Outcome, PassedOverDeployment, PassedOverReason, PlannedModel, Receipt, ServingDeployment,
+};
 use tierway::domain::usage::Usage;
 use tierway::store::Ledger;
 use tierway::store::memory::MemoryLedger;
@@ -88,11 +90,21 @@ fn receipt(number: u64) -> Receipt {
     let attempt = |nth: u64, reason| AttemptRecord {
         deployment: place(nth).deployment,
         tier: place(nth).tier,
+        model: (nth != 1).then(|| place(nth).model),
+        region: (nth != 2).then(|| place(nth).region),
         reason,
+        started: (!every(10)).then(|| Duration::from_micros(number * 5 + nth)),
         duration: Duration::from_micros(number * 7 + nth),
     };
     let at = |nth: u64, all: usize| usize::try_from(nth).expect("a small number") % all;
     let reason = Reason::ALL[at(number, Reason::ALL.len())];
+    let passed_over = |nth: u64| PassedOverDeployment {
+        tier: place(nth).tier,
+        model: place(nth).model,
+        deployment: place(nth).deployment,
+        why: PassedOverReason::ALL[at(number + nth, PassedOverReason::ALL.len())],
+        until: (nth != 1).then(|| Duration::from_micros(number + nth)),
+    };
     let pico = |price: u64| PicoUsdPerToken(price + number);
     let price =
         Price { input: pico(70_000), cached_input: pico(1), output: pico(250_000), request: NanoUsd(number as i64) };
@@ -105,8 +117,13 @@ fn receipt(number: u64) -> Receipt {
         policy: (!every(7)).then(|| some("policy")),
         asked_model: (!every(3)).then(|| format!("modèle-{number}'; DROP TABLE receipts; --").into()),
         stream: every(2),
+        meant: (!every(3)).then(|| PlannedModel {
+            model: some(if every(2) { "meant" } else { "org/model" }),
+            tier: (!every(5)).then(|| some("tier")),
+        }),
         served: (!every(4)).then(|| place(number % 3)),
         attempts: (0..number % 4).map(|nth| attempt(nth, Reason::ALL[at(number + nth, Reason::ALL.len())])).collect(),
+        passed_over: (0..number % 5).map(passed_over).collect(),
         outcome: Outcome::ALL[at(number, Outcome::ALL.len())],
         reason,
         limit: every(6).then(|| LimitKind::ALL[at(number, LimitKind::ALL.len())]),
@@ -123,6 +140,7 @@ fn receipt(number: u64) -> Receipt {
         cost: NanoUsd(number as i64 * 21_300),
         charges: Vec::new(),
         first_token: every(2).then(|| Duration::from_micros(number * 3)),
+        failover: every(3).then(|| Duration::from_micros(number * 2)),
         duration: Duration::from_micros(number * 1_000_003),
         overhead: Duration::from_micros(number),
     }

@@ -15,3 +15,4 @@ mod process;
 mod receipts;
 mod reports;
 mod retention;
+mod succession;

@@ -9,7 +9,7 @@ use tierway::domain::call::Endpoint;
 use tierway::domain::id::RequestId;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::reason::Reason;
-use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
+use tierway::domain::receipt::{AttemptRecord, Outcome, PlannedModel, Receipt, ServingDeployment};
 use tierway::domain::usage::Usage;
 use tierway::store::sqlite::{SqliteLedger, WallClock, WriteOperation, Writer, WriterGuard};
 use tierway::store::{Ledger, LedgerStatus};
@@ -77,6 +77,7 @@ pub fn receipt(number: u64) -> Receipt {
         policy: Some("standard".into()),
         asked_model: Some("auto".into()),
         stream: true,
+        meant: Some(PlannedModel { model: "org/model-1".into(), tier: Some("default".into()) }),
         served: Some(ServingDeployment {
             model: "org/model-1".into(),
             deployment: "eu/org/model-1".into(),
@@ -86,9 +87,13 @@ pub fn receipt(number: u64) -> Receipt {
         attempts: vec![AttemptRecord {
             deployment: "eu/org/model-1".into(),
             tier: Some("default".into()),
+            model: Some("org/model-1".into()),
+            region: Some("eu-central".into()),
             reason: Reason::Served,
+            started: Some(Duration::ZERO),
             duration: Duration::from_millis(480),
         }],
+        passed_over: Vec::new(),
         outcome: Outcome::Served,
         reason: Reason::Served,
         limit: None,
@@ -100,6 +105,7 @@ pub fn receipt(number: u64) -> Receipt {
         cost: NanoUsd(21_300),
         charges: Vec::new(),
         first_token: Some(Duration::from_millis(480)),
+        failover: None,
         duration: Duration::from_micros(2_345_678),
         overhead: Duration::from_micros(87),
     }

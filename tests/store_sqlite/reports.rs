@@ -9,7 +9,9 @@ use tierway::domain::limit::LimitKind;
 use tierway::domain::money::{NanoUsd, PicoUsdPerToken};
 use tierway::domain::pricing::Price;
 use tierway::domain::reason::Reason;
-use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
+use tierway::domain::receipt::{
+    AttemptRecord, Outcome, PassedOverDeployment, PassedOverReason, PlannedModel, Receipt, ServingDeployment,
+};
 use tierway::domain::usage::Usage;
 use tierway::store::Ledger;
 
@@ -55,6 +57,7 @@ fn filled() -> Place {
         Receipt { outcome: Outcome::Broken, reason: Reason::Truncated, estimated: true, ..dear(6) },
         reported(7),
         refused(8),
+        unavailable(9),
     ];
     receipts.into_iter().for_each(|receipt| ledger.append(&Arc::new(receipt)));
     until_written(&ledger);
@@ -65,19 +68,25 @@ fn filled() -> Place {
 /// A receipt with several attempts: two failed, the third answered.
 fn reported(number: u64) -> Receipt {
     let plain = receipt(number);
-    let attempt = |deployment: &str, reason, ms| AttemptRecord {
-        deployment: deployment.into(),
+    let attempt = |region: &str, reason, started, ms| AttemptRecord {
+        deployment: format!("{}/org/model-1", &region[..2]).into(),
         tier: Some("default".into()),
+        model: Some("org/model-1".into()),
+        region: Some(region.into()),
         reason,
+        started: Some(Duration::from_millis(started)),
         duration: Duration::from_millis(ms),
     };
     let pico = PicoUsdPerToken;
     Receipt {
         attempts: vec![
-            attempt("us/org/model-1", Reason::Throttled, 12),
-            attempt("us/org/model-1", Reason::FirstTokenTimeout, 10_000),
-            attempt("eu/org/model-1", Reason::Served, 480),
+            attempt("us-east", Reason::Throttled, 1, 12),
+            attempt("us-east", Reason::FirstTokenTimeout, 20, 10_000),
+            attempt("eu-central", Reason::Served, 1_020, 480),
         ],
+        first_token: Some(Duration::from_millis(1_500)),
+        failover: Some(Duration::from_millis(1_499)),
+        duration: Duration::from_millis(2_345),
         price: Some(Price {
             input: pico(70_000),
             cached_input: pico(7_000),
@@ -87,6 +96,29 @@ fn reported(number: u64) -> Receipt {
         price_version: Some("2026-11".into()),
         cost: NanoUsd(69_900),
         ..plain
+    }
+}
+
+/// A receipt of a request that nothing could be asked for.
+fn unavailable(number: u64) -> Receipt {
+    let passed = |region: &str, why, until: Option<u64>| PassedOverDeployment {
+        tier: Some("premium".into()),
+        model: "org/large".into(),
+        deployment: format!("{region}/org/large").into(),
+        why,
+        until: until.map(Duration::from_millis),
+    };
+    Receipt {
+        meant: Some(PlannedModel { model: "org/large".into(), tier: Some("premium".into()) }),
+        passed_over: vec![
+            passed("us", PassedOverReason::Open, Some(800)),
+            passed("eu", PassedOverReason::Throttled, Some(29_500)),
+            passed("ap", PassedOverReason::Full, None),
+        ],
+        reason: Reason::NoDeploymentAvailable,
+        limit: None,
+        status: 503,
+        ..refused(number)
     }
 }
 
@@ -145,14 +177,17 @@ fn usage_sums_by_whatever_is_asked() {
 #[test]
 fn a_request_is_explained() {
     let place = filled();
-    let (id, unknown, refused_id) =
-        (reported(7).id.to_string(), "req_00000000000000000000000000000001", refused(8).id.to_string());
+    let [id, refused_id, unavailable_id] =
+        [reported(7), refused(8), unavailable(9)].map(|receipt| receipt.id.to_string());
+    let unknown = "req_00000000000000000000000000000001";
     let reported = all_said(
         place.folder(),
         &[
             &["explain", "--request", &id],
             &["explain", "--request", &refused_id],
+            &["explain", "--request", &unavailable_id],
             &["explain", "--request", &id, "--json"],
+            &["explain", "--request", &unavailable_id, "--json"],
             &["explain", "--request", unknown],
             &["explain", "--request", "chatcmpl-1"],
             &["explain", "--request", &id, "--model", "m"],

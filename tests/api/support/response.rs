@@ -58,13 +58,21 @@ impl Response {
     }
 
     /// How long the client should wait before it retries; fails the test unless both headers are present,
-    /// agree and are positive, and no header forbids a retry.
+    /// agree and are positive, and no header forbids a retry; with a 503 one asks for it.
     pub fn retry_after(&self) -> Duration {
         let ms = self.number("retry-after-ms");
         assert!(ms > 0, "no answer advises an immediate retry: {self:?}");
         assert_eq!(self.number("retry-after"), ms.div_ceil(1000), "both headers agree, in whole seconds rounded up");
-        assert_eq!(self.header("x-should-retry"), None, "waiting helps: {self:?}");
+        let asks = (self.status == 503).then_some("true");
+        assert_eq!(self.header("x-should-retry"), asks, "waiting helps: {self:?}");
         Duration::from_millis(ms)
+    }
+
+    /// Fails the test unless the answer leaves it to the client whether and when to retry.
+    pub fn assert_may_retry(&self) {
+        assert_eq!(self.header("x-should-retry"), None, "{self:?}");
+        assert_eq!(self.header("retry-after"), None, "{self:?}");
+        assert_eq!(self.header("retry-after-ms"), None, "{self:?}");
     }
 
     /// Fails the test unless the answer forbids a retry and advises no delay.

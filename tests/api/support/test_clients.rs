@@ -8,7 +8,9 @@ use super::gateway::{KEY, TestGateway};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// One request to the gateway.
 #[derive(Clone, Debug)]
@@ -96,16 +98,32 @@ impl TestClients {
         count: usize,
         make: impl Fn(usize) -> TestRequest + Send + Sync + 'static,
     ) -> Vec<Response> {
-        let (make, next, addr) = (Arc::new(make), Arc::new(AtomicUsize::new(0)), self.addr);
+        self.send_paced(count, Duration::ZERO, make, |_, answer| answer).await
+    }
+
+    /// The same with one request per `every`, as long as a connection is free when it is due; returns what `read`
+    /// makes of each number and its answer.
+    pub async fn send_paced<T: Send + 'static>(
+        &mut self,
+        count: usize,
+        every: Duration,
+        make: impl Fn(usize) -> TestRequest + Send + Sync + 'static,
+        read: impl Fn(usize, Response) -> T + Send + Sync + 'static,
+    ) -> Vec<T> {
+        let (make, read, begun) = (Arc::new(make), Arc::new(read), Instant::now());
+        let (next, addr) = (Arc::new(AtomicUsize::new(0)), self.addr);
         let mut asking = JoinSet::new();
         for mut kept in self.clients.drain(..) {
-            let (make, next) = (make.clone(), next.clone());
+            let (make, read, next) = (make.clone(), read.clone(), next.clone());
             asking.spawn(async move {
                 let mut answers = Vec::new();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= count {
                         return (kept, answers);
+                    }
+                    if !every.is_zero() {
+                        tokio::time::sleep_until(begun + every * number as u32).await;
                     }
                     let mut client = match kept.take() {
                         Some(client) => client,
@@ -115,7 +133,7 @@ impl TestClients {
                     let answer = client.response().await;
                     let last = answer.end != BodyEnd::Clean || answer.header("connection") == Some("close");
                     kept = (!last).then_some(client);
-                    answers.push((number, answer));
+                    answers.push((number, read(number, answer)));
                 }
             });
         }
