@@ -24,11 +24,12 @@ mod provider;
 mod world;
 
 use engine::Run;
-use invariants::{Coverage, Invariant, Violation};
+use invariants::{Coverage, CoverageEvent, Invariant, Violation};
 use mutant::Mutant;
 use provider::{Behaviour, Script};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use tierway::domain::routing::table::BalanceStrategy;
@@ -38,9 +39,11 @@ use tierway::telemetry::metrics::BuildMetadata;
 use world::{World, WorldKind};
 
 /// How many days are simulated unless `TIERWAY_SIM_SEEDS` says otherwise.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 400;
 /// The number of days within which every mutant is caught.
-const MUTANT_SEEDS: u64 = 60;
+const MUTANT_SEEDS: u64 = 100;
+/// The number of days that must catch a mutant by the right invariant at most.
+const MUTANT_CAUGHT: usize = 6;
 
 fn telemetry() -> Arc<Telemetry> {
     Arc::new(Telemetry::new(AccessLog::off(), BuildMetadata { version: "simulated", revision: None }))
@@ -57,6 +60,10 @@ fn run_seed(seed: u64, telemetry: &Arc<Telemetry>, mutant: Option<Mutant>) -> (O
         mutant.alter_world(&mut world);
     }
     let once = engine::run(&world, telemetry, mutant, false);
+    // The traces of a mutant matter only where it is the one that changes them.
+    if mutant.is_some_and(|mutant| mutant != Mutant::DrawsOtherNumbers) {
+        return (once.violation, once.coverage);
+    }
     let again = engine::run(&world, telemetry, mutant, false);
     let differs = (once.trace, once.coverage) != (again.trace, again.coverage);
     let message = || format!("{:x} is not {:x}", once.trace, again.trace);
@@ -95,12 +102,29 @@ fn run_all(seeds: u64) -> (Vec<Violation>, Coverage) {
 fn every_invariant_holds_on_every_day() {
     let seeds = setting("TIERWAY_SIM_SEEDS").unwrap_or(SEEDS);
     let (violations, coverage) = run_all(seeds);
-    let message: Vec<String> = violations.iter().take(5).map(Violation::to_string).collect();
+    let mut by_invariant: BTreeMap<Invariant, Vec<&Violation>> = BTreeMap::new();
+    violations.iter().for_each(|violation| by_invariant.entry(violation.invariant).or_default().push(violation));
+    for (invariant, violations) in &by_invariant {
+        println!("{:>6} days break {invariant:?}", violations.len());
+    }
+    let first = by_invariant.values().flat_map(|violations| violations.iter().take(2));
+    let message: Vec<String> = first.map(|violation| violation.to_string()).collect();
     assert!(message.is_empty(), "{} of {seeds} days break an invariant\n{}", violations.len(), message.join("\n"));
     println!("{seeds} days");
+    let excused = coverage.of(CoverageEvent::Excused);
+    assert!(excused * 5_000 <= coverage.of(CoverageEvent::Request), "{excused} requests lost more than a turn");
     for event in Coverage::ALL {
         println!("{:>10} × {event:?}", coverage.of(event));
-        assert!(seeds < 100 || coverage.of(event) >= 50, "{event:?} is hardly ever covered: these days prove little");
+        let least = match event {
+            // They need two silent deployments in one request and a healthy third, or none.
+            CoverageEvent::Replaced | CoverageEvent::DespiteSilence => 10,
+            CoverageEvent::Excused => 0,
+            _ => 20,
+        };
+        assert!(
+            seeds < SEEDS || coverage.of(event) >= least,
+            "{event:?} is hardly ever covered: these days prove little"
+        );
     }
 }
 
@@ -117,23 +141,41 @@ fn one_seed_runs_with_all_steps_printed() {
 
 #[test]
 fn each_mutant_is_caught_by_its_invariant_and_by_no_other() {
-    let telemetry = telemetry();
-    for (mutant, invariant) in Mutant::ALL {
-        // On a survival day everything that makes requests fail breaks that invariant too.
-        let days = (0..MUTANT_SEEDS)
-            .filter(|seed| (World::of(*seed).kind == WorldKind::Survival) == (invariant == Invariant::Survival));
-        let found = days.filter_map(|seed| run_seed(seed, &telemetry, Some(mutant)).0);
-        let found: Vec<Violation> = found.collect();
-        let broken: BTreeSet<Invariant> = found.iter().map(|violation| violation.invariant).collect();
-        let first = found.iter().find(|violation| violation.invariant != invariant);
-        println!("{:>4} days catch {mutant:?} by {invariant:?}", found.len());
-        assert_eq!(
-            broken,
-            BTreeSet::from([invariant]),
-            "{mutant:?}: {}",
-            first.map_or(String::new(), Violation::to_string)
-        );
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let (telemetry, mut wrong) = (telemetry(), Vec::new());
+        while let Some((mutant, invariant)) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            wrong.extend(is_caught(*mutant, *invariant, &telemetry).err());
+        }
+        wrong
+    };
+    let wrong: Vec<String> = thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        handles.into_iter().flat_map(|handle| handle.join().expect("a day runs without a panic")).collect()
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// # Errors
+/// Which other invariants break, or that none does.
+fn is_caught(mutant: Mutant, invariant: Invariant, telemetry: &Arc<Telemetry>) -> Result<(), String> {
+    // Where requests must be served, everything that makes requests fail breaks that invariant too.
+    let days = (0..MUTANT_SEEDS).filter(|seed| match World::of(*seed).kind {
+        WorldKind::Survival | WorldKind::RotatingLive => invariant == Invariant::Survival,
+        WorldKind::OneKey => invariant == Invariant::Evidence,
+        _ => !matches!(invariant, Invariant::Survival | Invariant::Evidence),
+    });
+    let found = days.filter_map(|seed| run_seed(seed, telemetry, Some(mutant)).0).take(MUTANT_CAUGHT);
+    let found: Vec<Violation> = found.collect();
+    let broken: BTreeSet<Invariant> = found.iter().map(|violation| violation.invariant).collect();
+    let first = found.iter().find(|violation| violation.invariant != invariant);
+    println!("{:>4} days catch {mutant:?} by {invariant:?}", found.len());
+    if broken == BTreeSet::from([invariant]) {
+        return Ok(());
     }
+    let first = first.map_or(String::new(), Violation::to_string);
+    Err(format!("{mutant:?} breaks {broken:?} and not {invariant:?} only: {first}"))
 }
 
 /// How many attempts in `from..to` went to the first deployment, and how many there were.
@@ -169,7 +211,7 @@ fn a_recovered_deployment_gets_a_tenth_at_first_and_its_full_share_after_twice_t
 }
 
 #[test]
-fn a_region_that_accepts_and_stays_silent_is_avoided_within_a_second() {
+fn a_region_that_accepts_and_stays_silent_is_avoided_although_older_streams_go_on() {
     let telemetry = telemetry();
     let second = Duration::from_secs(1);
     for balance in [BalanceStrategy::Ordered, BalanceStrategy::Weighted, BalanceStrategy::Latency] {
@@ -179,9 +221,11 @@ fn a_region_that_accepts_and_stays_silent_is_avoided_within_a_second() {
             let run = engine::run(&world, &telemetry, None, false);
             assert_eq!(run.violation, None);
             let (before, _) = share_of_first(&world, &run, 5 * second, 10 * second);
-            let (after, all) = share_of_first(&world, &run, 11 * second, 20 * second);
+            // Streams that began before go on for five seconds.
+            let (after, all) = share_of_first(&world, &run, 12 * second, 15 * second);
             assert!(before > 20, "{balance:?}, seed {seed}: it had its share");
-            assert_eq!(after, 0, "{balance:?}, seed {seed}: of {all} a second after it fell silent");
+            // One attempt at a time asks it again.
+            assert!(after <= 5, "{balance:?}, seed {seed}: {after} of {all} after it fell silent");
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Runs one day: events in order of time, the real plan, the real health registry, a jumping clock.
 //!
 //! It must never decide what the gateway decides: like `relay/dispatch.rs` it asks the plan, makes its attempts
-//! at scripted deployments, and reports how they ended. The checker gets every step.
+//! at scripted deployments, and reports how they ended. How attempts are watched while they run is in `watching.rs`,
+//! how they are paid for in `paying.rs`. The checker gets every step.
 //! Start reading in [`run`].
 
-use crate::invariants::{AttemptStart, Checker, Coverage, CoverageEvent, End, SentAttempt, Violation};
+use crate::invariants::{AttemptId, AttemptStart, Checker, Coverage, CoverageEvent, End, SentAttempt, Violation};
 use crate::money::BudgetSimulation;
 use crate::mutant::Mutant;
-use crate::provider::ScriptedOutcome;
+use crate::provider::{Behaviour, KEEP_ALIVE, ScriptedOutcome};
 use crate::world::{SimRng, World};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -20,20 +21,26 @@ use tierway::domain::authorize::authorize;
 use tierway::domain::breaker::{Availability, StateName};
 use tierway::domain::call::{Call, CostFacts, Endpoint, FeatureSet, RequestMetadata};
 use tierway::domain::failure::Failure;
-use tierway::domain::id::DeploymentId;
+use tierway::domain::id::{DeploymentId, TeamId};
 use tierway::domain::random::FNV_BASIS;
-use tierway::domain::routing::gauge::AnswerMode;
-use tierway::domain::routing::health::{self, HealthView};
-use tierway::domain::routing::plan::{Attempt, FailedAttempt, GiveUpReason, PlanStep, PlanTerms, RoutePlan};
+use tierway::domain::routing::AnswerMode;
+use tierway::domain::routing::health::{self, ExtraBudget, HealthSource, HealthView, PermitKind};
+use tierway::domain::routing::plan::{Attempt, Evidence, FailedAttempt, GiveUpReason, PlanStep, PlanTerms, RoutePlan};
 use tierway::domain::routing::table::RoutingTable;
 use tierway::random::Rng;
-use tierway::relay::health::{DeploymentSet, HealthRegistry, KeyHealthView, Permit};
+use tierway::relay::health::{
+    AttemptLabels, AttemptSigns, DeploymentSet, FailureReport, HealthRegistry, Permit, ReportedFailure, TeamHealthView,
+};
 use tierway::telemetry::Telemetry;
+use tierway::upstream::AttemptWatch;
 
 #[path = "paying.rs"]
 mod paying;
+#[path = "watching.rs"]
+mod watching;
 
 use paying::AttemptCost;
+use watching::Schedule;
 
 /// The result of one day.
 pub struct Run {
@@ -80,6 +87,12 @@ enum Event {
     Fail(usize, u32),
     Commit(usize, u32),
     Finish(usize, u32),
+    /// A sign of life of that attempt.
+    Sign(usize, u32),
+    /// It is time to look at the attempts of a request; the number is that of the latest look that was planned.
+    Due(usize, u64),
+    /// The attempt of this number has surely used its share of the time.
+    ShareOver(usize, u32),
     /// The client disconnects.
     ClientGone(usize),
     /// The process is killed.
@@ -108,11 +121,18 @@ struct ActiveRequest {
     active: Arc<ActiveTable>,
     mode: AnswerMode,
     deadline: Duration,
-    running: Option<Running>,
+    answer_by: Duration,
+    /// One attempt, and at times a second one beside it.
+    running: Vec<Running>,
+    schedule: Schedule,
+    /// What was counted for a deployment, by number of the attempt.
+    reported: Vec<(u32, ReportedFailure)>,
+    committed: bool,
 }
 
 struct Running {
     sim_permit: SimulatedPermit,
+    signs: Option<AttemptSigns>,
     sent: SentAttempt,
     outcome: ScriptedOutcome,
     /// How the answer breaks off, if it does, with the deadline considered.
@@ -124,6 +144,29 @@ struct Running {
 enum SimulatedPermit {
     Real(Permit),
     Forged,
+}
+
+impl SimulatedPermit {
+    fn real(&self) -> Option<&Permit> {
+        match self {
+            Self::Real(permit) => Some(permit),
+            Self::Forged => None,
+        }
+    }
+
+    fn abandoned(self, now: Instant) {
+        if let Self::Real(permit) = self {
+            permit.abandoned(now);
+        }
+    }
+}
+
+/// The health of the deployment taken last, just before it was taken.
+#[derive(Clone, Copy)]
+struct TakenHealth {
+    view: HealthView,
+    state: StateName,
+    kind: PermitKind,
 }
 
 struct Trace {
@@ -162,7 +205,7 @@ impl<'w> Simulation<'w> {
             now: Duration::ZERO,
             queue: BinaryHeap::new(),
             events: 0,
-            health: HealthRegistry::new(&world.tables[0].1.settings, telemetry.clone(), rng),
+            health: HealthRegistry::new(&world.tables[0].1.settings, telemetry.clone(), rng, Clock),
             active_tables: Vec::new(),
             active_requests: world.planned_requests.iter().map(|_| None).collect(),
             rng: Rng::seeded(!seed),
@@ -200,6 +243,9 @@ impl<'w> Simulation<'w> {
             Event::Fail(request, number) => self.fail(request, number),
             Event::Commit(request, number) => self.commit(request, number),
             Event::Finish(request, number) => self.finish(request, number),
+            Event::Sign(request, number) => self.sign(request, number),
+            Event::Due(request, turn) => self.due(request, turn),
+            Event::ShareOver(request, number) => self.share_is_over(request, number),
             Event::ClientGone(request) => self.client_leaves(request),
             Event::Crash => self.crash(),
         }
@@ -251,13 +297,24 @@ impl<'w> Simulation<'w> {
             return self.end(request, End::Refused);
         }
         let deadline = planned.at + planned.deadline.min(active.table.settings.total);
-        active.deployments.request(self.instant());
-        self.checker.borrow_mut().request();
+        let answer_by = planned.answer_by.map_or(deadline, |answer_by| deadline.min(planned.at + answer_by));
+        active.deployments.view_for(self.payer(request), None).request(self.instant());
+        self.checker.borrow_mut().request(request);
         if let Some(after) = planned.leaves_after {
             self.later(planned.at + after, Event::ClientGone(request));
         }
         let mode = AnswerMode::of(planned.stream);
-        self.active_requests[request] = Some(ActiveRequest { plan, active, mode, deadline, running: None });
+        self.active_requests[request] = Some(ActiveRequest {
+            plan,
+            active,
+            mode,
+            deadline,
+            answer_by,
+            running: Vec::new(),
+            schedule: Schedule::default(),
+            reported: Vec::new(),
+            committed: false,
+        });
         self.advance(request);
     }
 
@@ -265,12 +322,13 @@ impl<'w> Simulation<'w> {
         let planned = &self.world.planned_requests[request];
         let mut key = self.world.clients[planned.key].key.clone();
         let mut deadline = self.instant() + planned.deadline.min(active.table.settings.total);
+        let answer_by = planned.answer_by.map_or(deadline, |after| deadline.min(self.instant() + after));
         let mut no_fallback = planned.no_fallback;
         let mut table = std::borrow::Cow::Borrowed(&active.table);
         if let Some(mutant) = self.mutant {
             key = mutant.alter_key(&key);
-            mutant.alter_build_table(table.to_mut());
             match mutant {
+                Mutant::MixesCapacity => mutant.alter_build_table(table.to_mut()),
                 Mutant::IgnoresTheDeadline => deadline += Duration::from_secs(3600),
                 Mutant::IgnoresNoFallback => no_fallback = false,
                 _ => {}
@@ -294,10 +352,20 @@ impl<'w> Simulation<'w> {
             &table,
             &authorized,
             &call,
-            PlanTerms { no_fallback, deadline, priced_at_ms: 0 },
+            PlanTerms { no_fallback, deadline, answer_by, priced_at_ms: 0 },
             self.rng.draw(),
         )
         .ok()
+    }
+
+    /// The team as which the health registry knows the client of `request`.
+    fn team(&self, request: usize) -> TeamId {
+        if self.mutant == Some(Mutant::MixesTeams) { TeamId(100 + request as u32 % 50) } else { self.payer(request) }
+    }
+
+    /// The team whose share of the budgets pays for the extra attempts of `request`.
+    fn payer(&self, request: usize) -> TeamId {
+        self.world.clients[self.world.planned_requests[request].key].id
     }
 
     /// Asks the plan what to do next, and does it.
@@ -306,21 +374,18 @@ impl<'w> Simulation<'w> {
         let active = active_request.active.clone();
         let draw = self.rng.draw();
         let health = CheckedHealth {
-            view: active.deployments.view_for(self.world.clients[self.world.planned_requests[request].key].id),
+            view: active.deployments.view_for(self.team(request), None),
+            budgets: active.deployments.view_for(self.payer(request), None),
             active: &active,
             checker: &self.checker,
             mutant: self.mutant,
+            first: active_request.plan.attempts() == 0,
             taken: Cell::new(None),
         };
         match active_request.plan.next(&active.plan_table, &health, self.instant(), draw) {
             PlanStep::Try(attempt) => {
-                let (availability, average, state) = health.taken.get().expect("what is tried was taken");
-                let Some(cost) = self.hold_again(request, &active, attempt.deployment) else {
-                    drop(attempt);
-                    return self.end(request, End::Refused);
-                };
-                self.send(request, &mut active_request, attempt, cost, (availability, average, state));
-                self.active_requests[request] = Some(active_request);
+                let taken = health.taken.get().expect("what is tried was taken");
+                self.first_of_step(request, active_request, attempt, taken);
             }
             PlanStep::Wait(pause) => {
                 self.checker.borrow_mut().coverage.see(CoverageEvent::Pause);
@@ -331,12 +396,33 @@ impl<'w> Simulation<'w> {
                 self.active_requests[request] = Some(active_request);
             }
             PlanStep::GiveUp(reason) => {
+                self.take_back_if_to_blame(request, active_request);
                 if matches!(reason, GiveUpReason::Unavailable { .. }) {
                     self.checker.borrow_mut().coverage.see(CoverageEvent::Unavailable);
                 }
+                self.trace.note(self.now, [10, request as u64, 0], || format!("request {request}: {reason:?}"));
                 self.end(request, End::GaveUp);
             }
         }
+    }
+
+    /// Makes the first attempt of a step of the plan, unless a budget has too little left for it.
+    fn first_of_step(
+        &mut self,
+        request: usize,
+        mut active_request: ActiveRequest,
+        attempt: Attempt<SimulatedPermit>,
+        taken: TakenHealth,
+    ) {
+        let id = (request, attempt.number);
+        let Some(cost) = self.hold_again(id, &active_request.active, attempt.deployment) else {
+            attempt.permit.abandoned(self.instant());
+            return self.end(request, End::Refused);
+        };
+        self.send(request, &mut active_request, attempt, cost, (taken, false));
+        self.begin_schedule(request, &mut active_request);
+        self.active_requests[request] = Some(active_request);
+        self.watch(request);
     }
 
     fn send(
@@ -345,19 +431,27 @@ impl<'w> Simulation<'w> {
         active_request: &mut ActiveRequest,
         attempt: Attempt<SimulatedPermit>,
         cost: AttemptCost,
-        (availability, average, state): (Availability, Option<Duration>, StateName),
+        // Whether another one is in flight.
+        (taken, beside): (TakenHealth, bool),
     ) {
         let Attempt { number, deployment, permit: sim_permit, .. } = attempt;
-        let active = &active_request.active;
+        let active = active_request.active.clone();
         let place = active.places[deployment.index()];
-        let healthy = if number > 1 { self.healthy(active_request) } else { Vec::new() };
+        let last_resort = matches!(taken.kind, PermitKind::Trial | PermitKind::DespiteSilence);
+        let healthy = if number > 1 || last_resort { self.healthy(request, active_request) } else { Vec::new() };
+        let retry_left = self.has_retry_left(request, &active);
         let model = active.table.model(active.table.deployment(deployment).model);
         let start = AttemptStart {
             id: (request, number),
             place,
-            availability,
-            state,
-            average,
+            availability: taken.view.availability,
+            silent: taken.view.silent,
+            kind: taken.kind,
+            state: taken.state,
+            average: taken.view.average,
+            fresh_credential: taken.view.fresh_credential,
+            beside,
+            retry_left,
             max_attempts: active.table.settings.max_attempts,
             max_concurrent: active.table.deployment(deployment).max_concurrent,
             spills: model.dedicated.iter().any(|id| active.table.deployment(*id).spill),
@@ -366,22 +460,27 @@ impl<'w> Simulation<'w> {
         };
         let sent = self.checker.borrow_mut().attempt(&start);
         let name = &active.table.deployment(deployment).name;
-        self.trace.attempt(self.now, request, number, place, name);
+        self.trace.attempt(self.now, (request, number), (place, name), taken.kind, beside);
         let planned = &self.world.planned_requests[request];
-        let context = model.context.unwrap_or(u64::MAX);
-        let outcome = self.world.scripts[name].outcome(self.now, planned, context, &mut self.provider_rng);
-        active_request.running = Some(self.schedule(sent, sim_permit, cost, outcome, active_request.deadline));
+        let outcome = self.world.scripts[name].outcome(self.now, planned, model, &mut self.provider_rng);
+        let signs = sim_permit.real().map(Permit::signs_of_life);
+        let gives_signs = self.world.scripts[name].at(self.now) == Behaviour::SlowWithSigns;
+        let (outcome, broken) = self.schedule(&sent, outcome, active_request.deadline, gives_signs);
+        // Its first token is late: that ends it unless its deployment is at work.
+        if matches!(outcome, ScriptedOutcome::Answers { first, .. } if planned.stream && first > model.first_token) {
+            self.later(self.now + model.first_token, Event::Fail(request, number));
+        }
+        active_request.running.push(Running { sim_permit, signs, sent, outcome, broken, cost });
     }
 
     /// Schedules the events of an attempt, with the deadline considered.
     fn schedule(
         &mut self,
-        sent: SentAttempt,
-        sim_permit: SimulatedPermit,
-        cost: AttemptCost,
+        sent: &SentAttempt,
         outcome: ScriptedOutcome,
         deadline: Duration,
-    ) -> Running {
+        gives_signs: bool,
+    ) -> (ScriptedOutcome, Option<Failure>) {
         let (request, number) = sent.id;
         let in_time = |after: Duration| self.now + after < deadline;
         let late = ScriptedOutcome::Fails { after: deadline.saturating_sub(self.now), failure: Failure::Deadline };
@@ -398,99 +497,183 @@ impl<'w> Simulation<'w> {
             ScriptedOutcome::Fails { after, .. } => self.later(self.now + after, Event::Fail(request, number)),
             ScriptedOutcome::Answers { first, .. } => self.later(self.now + first, Event::Commit(request, number)),
         }
-        Running { sim_permit, sent, outcome, broken, cost }
+        if gives_signs {
+            self.later(self.now + KEEP_ALIVE, Event::Sign(request, number));
+        }
+        (outcome, broken)
     }
 
-    /// The deployments of the plan that are healthy and would answer in time now.
-    fn healthy(&self, active_request: &ActiveRequest) -> Vec<usize> {
+    /// The deployments of the plan that were not tried, are healthy and would answer in time now.
+    fn healthy(&self, request: usize, active_request: &ActiveRequest) -> Vec<usize> {
         let active = &active_request.active;
-        let view = active.deployments.view_for(self.world.clients[0].id);
+        let view = active.deployments.view_for(self.team(request), None);
         let ids = active_request.plan.candidate_models().iter().flat_map(|candidate| &candidate.deployments);
         let well = ids.filter(|id| {
-            let view = health::HealthSource::view(&view, **id, active_request.mode, self.instant());
+            let view = view.view(**id, active_request.mode, self.instant());
             let flows = matches!(view.availability, Availability::Flowing { .. });
             let in_time = view.average.is_none_or(|average| self.now + average < active_request.deadline);
-            flows && !view.full && in_time
+            flows && !view.full && !view.silent && in_time
         });
         well.map(|id| active.places[id.index()]).collect()
+    }
+
+    fn has_retry_left(&self, request: usize, active: &ActiveTable) -> bool {
+        active.deployments.view_for(self.payer(request), None).has_extra(ExtraBudget::Retry, self.instant())
     }
 
     fn blocked_a_day_later(&self) -> Vec<Arc<str>> {
         let later = self.instant() + Duration::from_secs(24 * 3600);
         let Some(active) = self.active_tables.last() else { return Vec::new() };
-        let view = active.deployments.view_for(self.world.clients[0].id);
+        let view = active.deployments.view_for(self.world.clients[0].id, None);
         let availability =
             |id: &DeploymentId| health::HealthSource::view(&view, *id, AnswerMode::Stream, later).availability;
         let blocked = |id: &DeploymentId| matches!(availability(id), Availability::Blocked { .. });
         active.table.deployment_ids().filter(blocked).map(|id| active.table.deployment(id).name.clone()).collect()
     }
 
-    /// The running attempt, if it is still the one that an event is about.
+    /// The running attempt, if it is still in flight.
     fn running(&mut self, request: usize, number: u32) -> Option<&mut Running> {
-        let running = self.active_requests[request].as_mut()?.running.as_mut()?;
-        (running.sent.id.1 == number).then_some(running)
+        self.active_requests[request].as_mut()?.running.iter_mut().find(|running| running.sent.id.1 == number)
+    }
+
+    /// Takes the running attempt, if it is still in flight.
+    fn take_running(&mut self, request: usize, number: u32) -> Option<Running> {
+        let running = &mut self.active_requests[request].as_mut()?.running;
+        let index = running.iter().position(|running| running.sent.id.1 == number)?;
+        Some(running.remove(index))
     }
 
     fn fail(&mut self, request: usize, number: u32) {
         let now = self.instant();
-        let Some(&mut Running { sent, outcome: ScriptedOutcome::Fails { after, failure }, .. }) =
-            self.running(request, number)
-        else {
+        if self.is_waited_for(request, number) {
             return;
-        };
-        let active_request = self.active_requests[request].as_mut().expect("it runs");
-        let running = active_request.running.take().expect("it runs");
-        let last_was_good = match &running.sim_permit {
-            SimulatedPermit::Real(permit) => permit.last_was_good(),
-            SimulatedPermit::Forged => false,
-        };
-        let failure = active_request.plan.record(
-            &active_request.active.plan_table,
-            number,
-            FailedAttempt { failure, age: after, last_was_good },
-        );
-        let active = active_request.active.clone();
-        if let SimulatedPermit::Real(permit) = running.sim_permit {
-            permit.failed(failure, now);
         }
-        self.finished(&active, &sent, Some(failure));
-        self.pay_failed(request, running.cost, failure);
-        self.advance(request);
+        let Some(running) = self.take_running(request, number) else { return };
+        let failure = match running.outcome {
+            ScriptedOutcome::Fails { failure, .. } => failure,
+            ScriptedOutcome::Answers { .. } => Failure::FirstTokenTimeout,
+        };
+        self.record(request, running, failure, now);
+        let active_request = active_request_of(&mut self.active_requests, request);
+        if active_request.plan.has_given_up() {
+            self.cancel(request, Failure::Overtaken);
+        }
+        if active_request_of(&mut self.active_requests, request).running.is_empty() {
+            self.advance(request);
+        } else {
+            self.watch(request);
+        }
+    }
+
+    /// Whether the attempt has answered, or is given more time because its deployment is slow and not silent; like
+    /// `upstream`, which looks again every second.
+    fn is_waited_for(&mut self, request: usize, number: u32) -> bool {
+        let (now, at) = (self.instant(), self.now);
+        let Some(active_request) = &mut self.active_requests[request] else { return true };
+        let (committed, deadline) = (active_request.committed, active_request.deadline);
+        let Some(running) = active_request.running.iter_mut().find(|running| running.sent.id.1 == number) else {
+            return true;
+        };
+        let late = match running.outcome {
+            ScriptedOutcome::Fails { failure, .. } => failure == Failure::FirstTokenTimeout,
+            ScriptedOutcome::Answers { .. } if committed => return true,
+            ScriptedOutcome::Answers { .. } => true,
+        };
+        if !late || !running.signs.as_ref().is_some_and(|signs| signs.is_slow(now)) {
+            return false;
+        }
+        let next = at + LATE_AGAIN;
+        if next >= deadline {
+            let after = deadline - running.sent.at;
+            running.outcome = ScriptedOutcome::Fails { after, failure: Failure::Deadline };
+        }
+        self.later(next.min(deadline), Event::Fail(request, number));
+        true
+    }
+
+    /// A request that failed alike at two deployments, and that nothing served, is no evidence.
+    fn take_back_if_to_blame(&mut self, request: usize, given_up: ActiveRequest) {
+        if given_up.plan.is_to_blame() {
+            for (number, reported) in given_up.reported {
+                reported.take_back(self.instant());
+                self.checker.borrow_mut().taken_back((request, number));
+            }
+        }
+    }
+
+    /// Records a failed attempt in plan, permit and budgets, like `relay/attempts.rs`.
+    fn record(&mut self, request: usize, mut running: Running, failure: Failure, now: Instant) {
+        if ScriptedOutcome::is_heard(failure) {
+            if let Some(signs) = &mut running.signs {
+                signs.heard(now);
+            }
+            self.checker.borrow_mut().sign(&running.sent);
+        }
+        if ScriptedOutcome::is_whole(failure) {
+            self.checker.borrow_mut().came_on(&running.sent);
+        }
+        let active_request = active_request_of(&mut self.active_requests, request);
+        let last_was_good = running.sim_permit.real().is_some_and(Permit::last_was_good);
+        let age = self.now - running.sent.at;
+        let number = running.sent.id.1;
+        let end = FailedAttempt { failure, age, last_was_good };
+        let recorded = active_request.plan.record(&active_request.active.plan_table, number, end, now);
+        if let SimulatedPermit::Real(permit) = running.sim_permit {
+            let reported = permit.failed(&report_of(recorded.failure), recorded.evidence, now);
+            active_request.reported.extend(reported.map(|reported| (number, reported)));
+        }
+        let active = active_request.active.clone();
+        let counts = recorded.evidence == Evidence::Counts;
+        self.finished(&active, &running.sent, Some(recorded.failure), counts);
+        self.pay_failed((request, number), running.cost, recorded.failure);
     }
 
     fn commit(&mut self, request: usize, number: u32) {
-        let now = self.instant();
-        let Some(Running { sim_permit, sent, outcome: ScriptedOutcome::Answers { first, end, .. }, .. }) =
+        let (now, is_stream) = (self.instant(), self.world.planned_requests[request].stream);
+        let Some(Running { sim_permit, signs, sent, outcome: ScriptedOutcome::Answers { first, end, .. }, .. }) =
             self.running(request, number)
         else {
             return;
         };
+        // Head and first frame.
+        signs.iter().for_each(|signs| (0..2).for_each(|_| signs.heard(now)));
         if let SimulatedPermit::Real(permit) = sim_permit {
             permit.answered(now);
         }
         let (sent, rest) = (*sent, *end - *first);
+        (0..2).for_each(|_| self.checker.borrow_mut().sign(&sent));
         self.checker.borrow_mut().answered(&sent);
-        self.trace.note(self.now, [4, request as u64, u64::from(number)], || format!("request {request} is answered"));
+        self.trace.note(self.now, [4, request as u64, u64::from(number)], || {
+            format!("request {request} is answered by {number}")
+        });
+        let active_request = active_request_of(&mut self.active_requests, request);
+        active_request.committed = true;
+        let active = active_request.active.clone();
+        self.observe(&active, &sent);
+        self.cancel_others(request, number, Failure::Overtaken);
         self.later(self.now + rest, Event::Finish(request, number));
+        if is_stream {
+            self.later(self.now + FRAME_EVERY, Event::Sign(request, number));
+        }
     }
 
     fn finish(&mut self, request: usize, number: u32) {
         let now = self.instant();
-        let Some(&mut Running { sent, broken, .. }) = self.running(request, number) else { return };
-        let active_request = self.active_requests[request].as_mut().expect("it runs");
-        let running = active_request.running.take().expect("it runs");
-        let active = active_request.active.clone();
+        let Some(running) = self.take_running(request, number) else { return };
+        let (sent, broken) = (running.sent, running.broken);
+        let active = active_request_of(&mut self.active_requests, request).active.clone();
         match (running.sim_permit, broken) {
             (SimulatedPermit::Real(permit), None) => permit.ended(now),
-            (SimulatedPermit::Real(permit), Some(failure)) => permit.broke(failure, now),
+            (SimulatedPermit::Real(permit), Some(failure)) => permit.broke(&report_of(failure), now),
             (SimulatedPermit::Forged, _) => {}
         }
-        self.finished(&active, &sent, broken);
-        self.pay(request, &active, &sent, running.cost, 1.0);
+        self.finished(&active, &sent, broken, true);
+        self.pay(&active, &sent, running.cost, 1.0);
         match (self.mutant, broken) {
             (Some(Mutant::RetriesAfterTheCommit), Some(failure)) => {
                 let end = FailedAttempt { failure, age: Duration::MAX, last_was_good: false };
-                active_request_of(&mut self.active_requests, request).plan.record(&active.plan_table, number, end);
+                let active_request = active_request_of(&mut self.active_requests, request);
+                active_request.plan.record(&active.plan_table, number, end, now);
                 self.advance(request);
             }
             (_, None) => self.end(request, End::Served),
@@ -500,34 +683,44 @@ impl<'w> Simulation<'w> {
 
     fn client_leaves(&mut self, request: usize) {
         let Some(active_request) = self.active_requests[request].take() else { return };
+        let now = self.instant();
         self.checker.borrow_mut().coverage.see(CoverageEvent::ClientGone);
-        if let Some(Running { sim_permit, sent, outcome, cost, .. }) = active_request.running {
-            self.checker.borrow_mut().dropped(&sent);
-            self.pay_unfinished(request, &active_request.active, &sent, outcome, cost);
-            if self.mutant == Some(Mutant::LeaksPermits) {
-                std::mem::forget(sim_permit);
+        for Running { sim_permit, sent, outcome, cost, .. } in active_request.running {
+            // What is leaked stays in flight, for the registry and so for the checker.
+            if self.mutant != Some(Mutant::LeaksPermits) {
+                self.checker.borrow_mut().dropped(&sent);
             }
+            self.pay_unfinished(&active_request.active, &sent, outcome, cost);
+            match self.mutant {
+                Some(Mutant::LeaksPermits) => std::mem::forget(sim_permit),
+                _ => sim_permit.abandoned(now),
+            }
+            self.observe(&active_request.active, &sent);
         }
         if self.mutant != Some(Mutant::NeverSettlesAbandoned) {
             self.end(request, End::Abandoned);
         }
     }
 
-    fn finished(&mut self, active: &ActiveTable, sent: &SentAttempt, failure: Option<Failure>) {
-        self.trace.note(self.now, [6, sent.id.0 as u64, u64::from(sent.id.1)], || {
-            format!("attempt {}.{} ends: {failure:?}", sent.id.0, sent.id.1)
-        });
+    /// Tells the checker the state of the deployment that `sent` was at.
+    fn observe(&self, active: &ActiveTable, sent: &SentAttempt) {
         let index = active.places.iter().position(|place| *place == sent.place).expect("it was chosen from there");
         let state = active.deployments.states(self.instant())[index].1;
-        let view = active.deployments.view_for(self.world.clients[0].id);
-        let availability =
-            health::HealthSource::view(&view, DeploymentId(index as u32), AnswerMode::Stream, self.instant())
-                .availability;
+        let view = active.deployments.view_for(self.team(sent.id.0), None);
+        let availability = view.view(DeploymentId(index as u32), AnswerMode::Stream, self.instant()).availability;
         let until = match availability {
             Availability::Blocked { until } => Some(until - self.start),
             Availability::Flowing { .. } | Availability::ProbeDue => None,
         };
-        self.checker.borrow_mut().finished(sent, failure, state, until);
+        self.checker.borrow_mut().observe(sent, state, until);
+    }
+
+    fn finished(&mut self, active: &ActiveTable, sent: &SentAttempt, failure: Option<Failure>, counts: bool) {
+        self.trace.note(self.now, [6, sent.id.0 as u64, u64::from(sent.id.1)], || {
+            format!("attempt {}.{} ends: {failure:?}, counts: {counts}", sent.id.0, sent.id.1)
+        });
+        self.checker.borrow_mut().finished(sent, failure, counts);
+        self.observe(active, sent);
     }
 
     /// Ends a request, however it ended.
@@ -549,6 +742,11 @@ fn active_request_of(active_requests: &mut [Option<ActiveRequest>], request: usi
     active_requests[request].as_mut().expect("the request has not ended")
 }
 
+/// A failure as a permit is told it, without what is for people only.
+fn report_of(failure: Failure) -> FailureReport<'static> {
+    FailureReport { failure, status: None, detail: "", labels: AttemptLabels::default() }
+}
+
 impl Trace {
     fn note(&mut self, now: Duration, words: [u64; 3], message: impl FnOnce() -> String) {
         for word in [now.as_nanos() as u64].into_iter().chain(words) {
@@ -559,21 +757,32 @@ impl Trace {
         }
     }
 
-    fn attempt(&mut self, now: Duration, request: usize, number: u32, place: usize, name: &Arc<str>) {
+    fn attempt(
+        &mut self,
+        now: Duration,
+        (request, number): AttemptId,
+        (place, name): (usize, &Arc<str>),
+        kind: PermitKind,
+        beside: bool,
+    ) {
         let words = [7, (request as u64) << 8 | u64::from(number), place as u64];
-        self.note(now, words, || format!("attempt {request}.{number} at {name}"));
+        self.note(now, words, || {
+            format!("attempt {request}.{number} at {name}, {kind:?}{}", if beside { ", beside" } else { "" })
+        });
         self.attempts.push((name.clone(), now));
     }
 }
 
-/// The real health source of one key; the checker gets every view of it.
+/// The real health source of one team; the checker gets every view of it.
 struct CheckedHealth<'a, 'w> {
-    view: KeyHealthView<'a>,
+    view: TeamHealthView<'a>,
+    budgets: TeamHealthView<'a>,
     active: &'a ActiveTable,
     checker: &'a RefCell<Checker<'w>>,
     mutant: Option<Mutant>,
-    /// The health of the deployment taken last, just before it was taken.
-    taken: Cell<Option<(Availability, Option<Duration>, StateName)>>,
+    /// The request has made no attempt yet.
+    first: bool,
+    taken: Cell<Option<TakenHealth>>,
 }
 
 impl CheckedHealth<'_, '_> {
@@ -587,31 +796,43 @@ impl health::HealthSource for CheckedHealth<'_, '_> {
 
     fn view(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> HealthView {
         let view = self.view.view(deployment, mode, now);
-        let altered = self.mutant.map(|mutant| mutant.alter_view(view, || self.state(deployment, now)));
+        let altered =
+            self.mutant.map(|mutant| mutant.alter_view(view, self.first, now, || self.state(deployment, now)));
         let view = altered.unwrap_or(view);
-        self.checker.borrow_mut().view(self.active.places[deployment.index()], view.availability);
+        self.checker.borrow_mut().view(self.active.places[deployment.index()], &view);
         view
     }
 
-    fn take(&self, deployment: DeploymentId, mode: AnswerMode, now: Instant) -> Option<SimulatedPermit> {
-        let HealthView { availability, average, .. } = self.view.view(deployment, mode, now);
-        let flows = matches!(availability, Availability::Flowing { .. });
+    fn take(
+        &self,
+        deployment: DeploymentId,
+        mode: AnswerMode,
+        kind: PermitKind,
+        now: Instant,
+    ) -> Option<SimulatedPermit> {
+        let view = self.view.view(deployment, mode, now);
+        let flows = matches!(view.availability, Availability::Flowing { .. });
         let state = if flows { StateName::Closed } else { self.state(deployment, now) };
         let forges = self.mutant.is_some_and(Mutant::forges_permits);
-        let sim_permit = match self.view.take(deployment, mode, now) {
+        let sim_permit = match self.view.take(deployment, mode, kind, now) {
             Some(permit) => SimulatedPermit::Real(permit),
             None if forges => SimulatedPermit::Forged,
             None => return None,
         };
-        self.taken.set(Some((availability, average, state)));
+        self.taken.set(Some(TakenHealth { view, state, kind }));
         Some(sim_permit)
     }
 
-    fn has_retry(&self, now: Instant) -> bool {
-        self.mutant == Some(Mutant::NeverCountsRetries) || self.view.has_retry(now)
+    fn has_extra(&self, budget: ExtraBudget, now: Instant) -> bool {
+        self.mutant.is_some_and(|mutant| mutant.never_counts(budget)) || self.budgets.has_extra(budget, now)
     }
 
-    fn spend_retry(&self, now: Instant) -> bool {
-        self.mutant == Some(Mutant::NeverCountsRetries) || self.view.spend_retry(now)
+    fn spend_extra(&self, budget: ExtraBudget, now: Instant) -> bool {
+        self.mutant.is_some_and(|mutant| mutant.never_counts(budget)) || self.budgets.spend_extra(budget, now)
     }
 }
+
+/// How often a stream that is answered gives a sign.
+const FRAME_EVERY: Duration = Duration::from_millis(250);
+/// How soon a late first token is looked at again.
+const LATE_AGAIN: Duration = Duration::from_secs(1);

@@ -20,10 +20,10 @@ pub struct ExpectedBalances {
     /// The current window of each account: the latest that was ever seen.
     running: BTreeMap<Arc<Account>, WindowSpan>,
     rows: BTreeMap<Key, WindowTotals>,
-    /// By request: the amount that it holds.
-    holds: HashMap<usize, i64>,
-    /// By request: the windows that pay for it.
-    funding: HashMap<usize, Vec<Key>>,
+    /// By number of the hold: its amount.
+    holds: HashMap<u64, i64>,
+    /// By number of the hold: the windows that pay for it.
+    funding: HashMap<u64, Vec<Key>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -47,12 +47,12 @@ impl ExpectedBalances {
         *running = now.max(*running);
     }
 
-    /// `request` holds `amount` of each of `budgets`: in none may more be spent and held than the limit.
-    pub fn held(&mut self, request: usize, budgets: &[Budget], amount: NanoUsd) -> Result<(), Violated> {
+    /// Hold number `hold` takes `amount` of each of `budgets`: in none may more be spent and held than the limit.
+    pub fn held(&mut self, hold: u64, budgets: &[Budget], amount: NanoUsd) -> Result<(), Violated> {
         let keys = budgets.iter().map(|budget| (budget.account.clone(), self.running[&budget.account]));
         let keys: Vec<Key> = keys.collect();
-        self.holds.insert(request, amount.0);
-        self.funding.insert(request, keys.clone());
+        self.holds.insert(hold, amount.0);
+        self.funding.insert(hold, keys.clone());
         for (key, budget) in keys.into_iter().zip(budgets) {
             let row = self.rows.entry(key).or_default();
             row.held += amount.0;
@@ -64,40 +64,40 @@ impl ExpectedBalances {
         Ok(())
     }
 
-    /// An attempt of `request` is sent that can cost `worst`.
-    pub fn sent(&self, request: usize, worst: NanoUsd) -> Result<(), Violated> {
-        let held = self.holds.get(&request).copied().unwrap_or_default();
+    /// An attempt of `request` that can cost `worst` is sent under the hold of this number, if under any.
+    pub fn sent(&self, request: usize, hold: Option<u64>, worst: NanoUsd) -> Result<(), Violated> {
+        let held = hold.and_then(|hold| self.holds.get(&hold)).copied().unwrap_or_default();
         let message = || format!("request {request} is sent under {held} and can cost {}", worst.0);
         if held >= worst.0 { Ok(()) } else { Err((Invariant::HeldFirst, message())) }
     }
 
-    /// The hold of `request` is settled with `actual`.
-    pub fn settled(&mut self, request: usize, actual: NanoUsd, charges: &[Charge]) -> Result<(), Violated> {
-        self.end(request, actual.0);
-        let funding = &self.funding[&request];
+    /// A hold is settled with `actual`.
+    pub fn settled(&mut self, hold: u64, actual: NanoUsd, charges: &[Charge]) -> Result<(), Violated> {
+        self.end(hold, actual.0);
+        let funding = &self.funding[&hold];
         let strange = charges.iter().find(|charge| !funding.contains(&(charge.account.clone(), charge.span)));
         let message =
-            |charge: &Charge| format!("request {request} was held in {funding:?} and is charged in {:?}", charge.span);
+            |charge: &Charge| format!("hold {hold} was made in {funding:?} and is charged in {:?}", charge.span);
         strange.map_or(Ok(()), |charge| Err((Invariant::BudgetPeriod, message(charge))))
     }
 
-    /// The hold of `request` is released.
-    pub fn released(&mut self, request: usize) {
-        self.end(request, 0);
+    /// A hold is released.
+    pub fn released(&mut self, hold: u64) {
+        self.end(hold, 0);
     }
 
-    fn end(&mut self, request: usize, actual: i64) {
-        let Some(held) = self.holds.remove(&request) else { return };
-        for key in &self.funding[&request] {
+    fn end(&mut self, hold: u64, actual: i64) {
+        let Some(held) = self.holds.remove(&hold) else { return };
+        for key in &self.funding[&hold] {
             let row = self.rows.entry(key.clone()).or_default();
             row.held -= held;
             row.spent += actual;
         }
     }
 
-    /// A provider charges `amount` for `request`.
-    pub fn served(&mut self, request: usize, amount: NanoUsd) {
-        for key in self.funding.get(&request).into_iter().flatten() {
+    /// A provider charges `amount` for an attempt that was sent under the hold of this number.
+    pub fn served(&mut self, hold: u64, amount: NanoUsd) {
+        for key in self.funding.get(&hold).into_iter().flatten() {
             self.rows.entry(key.clone()).or_default().served += amount.0;
         }
     }

@@ -66,10 +66,37 @@ pub struct BudgetSimulation<'w> {
     /// What is configured now: by client, its budgets and their accounts.
     budgets: Vec<Vec<Budget>>,
     budget_accounts: Vec<Vec<Arc<BudgetAccount>>>,
-    holds: Vec<Option<Hold>>,
+    /// By request.
+    holds: Vec<RequestHolds>,
+    /// The number of holds made.
+    made: u64,
     expected_balances: ExpectedBalances,
     /// For random usage.
     rng: SimRng,
+}
+
+/// What one request holds: for each attempt that runs, and one that is not used yet.
+#[derive(Default)]
+struct RequestHolds {
+    spare: Option<NumberedHold>,
+    /// With the number of the attempt.
+    running: Vec<(u32, NumberedHold)>,
+}
+
+struct NumberedHold {
+    number: u64,
+    hold: Hold,
+}
+
+impl RequestHolds {
+    fn take(&mut self, attempt: u32) -> Option<NumberedHold> {
+        let index = self.running.iter().position(|(number, _)| *number == attempt)?;
+        Some(self.running.remove(index).1)
+    }
+
+    fn number_of(&self, attempt: u32) -> Option<u64> {
+        self.running.iter().find(|(number, _)| *number == attempt).map(|(_, held)| held.number)
+    }
 }
 
 impl<'w> BudgetSimulation<'w> {
@@ -84,7 +111,8 @@ impl<'w> BudgetSimulation<'w> {
             lease_store,
             budgets: Vec::new(),
             budget_accounts: Vec::new(),
-            holds: world.planned_requests.iter().map(|_| None).collect(),
+            holds: world.planned_requests.iter().map(|_| RequestHolds::default()).collect(),
+            made: 0,
             expected_balances: ExpectedBalances::default(),
             rng: SimRng::seeded(world.seed ^ 0x6c75_636b),
         })
@@ -115,7 +143,7 @@ impl<'w> BudgetSimulation<'w> {
         }
     }
 
-    /// Holds `amount` for `request` in every budget of its client.
+    /// Holds `amount` for `request` in every budget of its client, for an attempt to come.
     pub fn hold(&mut self, request: usize, amount: NanoUsd, now: Duration) -> Result<Answer, Violated> {
         let (client, clock) = (self.world.planned_requests[request].key, self.world.money.clock(now));
         self.open_current_windows(clock);
@@ -126,8 +154,9 @@ impl<'w> BudgetSimulation<'w> {
         ));
         match held {
             Ok(hold) => {
-                self.holds[request] = Some(hold);
-                self.expected_balances.held(request, &self.budgets[client], amount)?;
+                self.made += 1;
+                self.holds[request].spare = Some(NumberedHold { number: self.made, hold });
+                self.expected_balances.held(self.made, &self.budgets[client], amount)?;
                 Ok(Answer::Held)
             }
             Err(HoldError::Over(_)) => Ok(Answer::Over),
@@ -135,23 +164,34 @@ impl<'w> BudgetSimulation<'w> {
         }
     }
 
-    /// How much `request` holds.
-    pub fn held(&self, request: usize) -> Option<NanoUsd> {
-        self.holds[request].as_ref().map(Hold::amount)
+    /// How much `request` holds for an attempt to come.
+    pub fn spare(&self, request: usize) -> Option<NanoUsd> {
+        self.holds[request].spare.as_ref().map(|held| held.hold.amount())
     }
 
-    /// An attempt that can cost `worst` is sent with the hold of `request`.
-    pub fn sent(&mut self, request: usize, worst: NanoUsd) -> Result<(), Violated> {
-        if let Some(hold) = &mut self.holds[request] {
-            hold.sent();
+    /// Attempt `attempt`, which can cost `worst`, is sent under what `request` holds for it.
+    pub fn sent(&mut self, request: usize, attempt: u32, worst: NanoUsd) -> Result<(), Violated> {
+        let holds = &mut self.holds[request];
+        let mut number = None;
+        if let Some(mut held) = holds.spare.take() {
+            held.hold.sent();
+            number = Some(held.number);
+            holds.running.push((attempt, held));
         }
-        self.expected_balances.sent(request, worst)
+        self.expected_balances.sent(request, number, worst)
     }
 
-    /// That attempt will not be charged for.
-    pub fn unsent(&mut self, request: usize) {
-        if let Some(hold) = &mut self.holds[request] {
-            hold.unsent();
+    /// That attempt will not be charged for: the larger of what is held now is kept for another one.
+    pub fn unsent(&mut self, request: usize, attempt: u32) {
+        let Some(mut held) = self.holds[request].take(attempt) else { return };
+        held.hold.unsent();
+        match &self.holds[request].spare {
+            Some(spare) if spare.hold.amount() >= held.hold.amount() => self.give_back(held),
+            _ => {
+                if let Some(smaller) = self.holds[request].spare.replace(held) {
+                    self.give_back(smaller);
+                }
+            }
         }
     }
 
@@ -160,14 +200,16 @@ impl<'w> BudgetSimulation<'w> {
         (self.rng.below(CEILING + 1), self.rng.random(85))
     }
 
-    /// A provider charges `amount` for `request`.
-    pub fn served(&mut self, request: usize, amount: NanoUsd) {
-        self.expected_balances.served(request, amount);
+    /// A provider charges `amount` for an attempt of `request`.
+    pub fn served(&mut self, request: usize, attempt: u32, amount: NanoUsd) {
+        if let Some(number) = self.holds[request].number_of(attempt) {
+            self.expected_balances.served(number, amount);
+        }
     }
 
-    /// Settles the hold of `request` with `actual`.
-    pub fn settle(&mut self, request: usize, actual: NanoUsd, now: Duration) -> Result<(), Violated> {
-        let Some(hold) = self.holds[request].take() else { return Ok(()) };
+    /// Settles the hold of an attempt of `request` with `actual`.
+    pub fn settle(&mut self, request: usize, attempt: u32, actual: NanoUsd, now: Duration) -> Result<(), Violated> {
+        let Some(NumberedHold { number, hold }) = self.holds[request].take(attempt) else { return Ok(()) };
         let mut charges = hold.settle(actual);
         if self.mutant == Some(Mutant::ChargesTheCurrentWindow) {
             let windows = self.budgets[self.world.planned_requests[request].key].iter().map(|budget| &budget.window);
@@ -175,21 +217,25 @@ impl<'w> BudgetSimulation<'w> {
             charges.iter_mut().zip(windows).for_each(|(charge, window)| charge.span = window.at(clock));
         }
         self.lease_store.write_off(&charges);
-        self.expected_balances.settled(request, actual, &charges)
+        self.expected_balances.settled(number, actual, &charges)
     }
 
-    /// Releases the hold of `request`, if there is one.
+    /// Releases what `request` holds for an attempt to come, if anything.
     pub fn release(&mut self, request: usize) {
-        if let Some(hold) = self.holds[request].take() {
-            hold.release();
-            self.expected_balances.released(request);
+        if let Some(spare) = self.holds[request].spare.take() {
+            self.give_back(spare);
         }
+    }
+
+    fn give_back(&mut self, held: NumberedHold) {
+        held.hold.release();
+        self.expected_balances.released(held.number);
     }
 
     /// The client of `request` disconnected.
     pub fn forget(&mut self, request: usize) {
         if self.mutant == Some(Mutant::LeaksHolds) {
-            std::mem::forget(self.holds[request].take());
+            std::mem::forget(std::mem::take(&mut self.holds[request]));
         }
     }
 
@@ -202,7 +248,7 @@ impl<'w> BudgetSimulation<'w> {
 
     /// The process is killed and started again: its holds and leases are lost.
     pub fn crash(&mut self, now: Duration) -> Result<(), Violated> {
-        self.holds.iter_mut().for_each(|hold| std::mem::forget(hold.take()));
+        self.holds.iter_mut().for_each(|holds| std::mem::forget(std::mem::take(holds)));
         self.runtime = runtime();
         self.lease_store.book_leases_as_spent();
         self.budget_pool = BudgetPool::new(self.lease_store.clone());

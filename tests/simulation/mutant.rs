@@ -7,11 +7,11 @@ use crate::invariants::Invariant;
 use crate::world::World;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tierway::domain::breaker::{Availability, StateName};
 use tierway::domain::id::RegionId;
 use tierway::domain::policy::KeyRecord;
-use tierway::domain::routing::health::HealthView;
+use tierway::domain::routing::health::{ExtraBudget, HealthView};
 use tierway::domain::routing::table::RoutingTable;
 
 /// What is deliberately wrong.
@@ -42,11 +42,19 @@ pub enum Mutant {
     ChargesNothingWithoutUsage,
     LeaksHolds,
     DrawsOtherNumbers,
+    KeepsTheSilent,
+    TriesTooOften,
+    TriesWithoutNeed,
+    AsksSilentTogether,
+    MixesTeams,
+    TakesSlownessForSilence,
+    NeverSharesTime,
+    NeverBooksTheLoser,
 }
 
 impl Mutant {
     /// Every mutant and the invariant that it breaks.
-    pub const ALL: [(Self, Invariant); 25] = [
+    pub const ALL: [(Self, Invariant); 33] = [
         (Self::AdmitsWhileOpen, Invariant::OpenBreaker),
         (Self::AdmitsASecondProbe, Invariant::OneProbe),
         (Self::IgnoresTheAttemptLimit, Invariant::AttemptLimit),
@@ -72,10 +80,19 @@ impl Mutant {
         (Self::ChargesNothingWithoutUsage, Invariant::Paid),
         (Self::LeaksHolds, Invariant::NothingHeld),
         (Self::DrawsOtherNumbers, Invariant::SameTrace),
+        (Self::KeepsTheSilent, Invariant::OneRescue),
+        (Self::TriesTooOften, Invariant::TrialRate),
+        (Self::TriesWithoutNeed, Invariant::LastResort),
+        (Self::AsksSilentTogether, Invariant::OneAsker),
+        (Self::MixesTeams, Invariant::Evidence),
+        (Self::TakesSlownessForSilence, Invariant::Silence),
+        (Self::NeverSharesTime, Invariant::SharedTime),
+        (Self::NeverBooksTheLoser, Invariant::Paid),
     ];
 
-    /// The health that the mutant's plan gets for a deployment whose real health is `view`.
-    pub fn alter_view(self, view: HealthView, state: impl Fn() -> StateName) -> HealthView {
+    /// The health that the mutant's plan gets for a deployment whose real health is `view`, before its request's
+    /// `first` attempt or later.
+    pub fn alter_view(self, view: HealthView, first: bool, now: Instant, state: impl Fn() -> StateName) -> HealthView {
         let availability = match (self, view.availability) {
             (Self::AdmitsWhileOpen, Availability::Blocked { .. })
                 if matches!(state(), StateName::Open | StateName::Resting) =>
@@ -88,12 +105,42 @@ impl Mutant {
             (Self::SkipsSlowStart, Availability::Flowing { .. }) => Availability::Flowing { share: 1.0 },
             (_, availability) => availability,
         };
-        HealthView { availability, full: view.full && self != Self::ExceedsCapacity, ..view }
+        HealthView {
+            availability,
+            full: (view.full && self != Self::ExceedsCapacity) || self.hides(view, first),
+            silent: view.silent || self == Self::TakesSlownessForSilence,
+            may_ask: view.may_ask || (self == Self::AsksSilentTogether && view.silent),
+            trial_at: if self == Self::TriesTooOften { now } else { view.trial_at },
+            ..view
+        }
+    }
+
+    fn hides(self, view: HealthView, first: bool) -> bool {
+        let flows = matches!(view.availability, Availability::Flowing { .. });
+        // What never answered is left, until it is open.
+        // A further attempt that passes over what is hidden would go to a region that failed, against another law.
+        self == Self::TriesWithoutNeed && first && flows && view.average.is_some()
     }
 
     /// Whether it makes attempts without a permit.
     pub fn forges_permits(self) -> bool {
-        matches!(self, Self::AdmitsWhileOpen | Self::AdmitsASecondProbe | Self::ExceedsCapacity)
+        matches!(
+            self,
+            Self::AdmitsWhileOpen
+                | Self::AdmitsASecondProbe
+                | Self::ExceedsCapacity
+                | Self::TriesTooOften
+                | Self::AsksSilentTogether
+        )
+    }
+
+    /// Whether extra attempts from this budget are not counted.
+    pub fn never_counts(self, budget: ExtraBudget) -> bool {
+        match budget {
+            ExtraBudget::Retry => self == Self::NeverCountsRetries,
+            ExtraBudget::Trial => false,
+            ExtraBudget::Hedge => false,
+        }
     }
 
     /// Changes the table that the mutant's plan chooses from.

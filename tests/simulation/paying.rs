@@ -5,7 +5,7 @@
 
 use super::{ActiveTable, Running, Simulation};
 use crate::expected_balances::Violated;
-use crate::invariants::{CoverageEvent, End, SentAttempt};
+use crate::invariants::{AttemptId, CoverageEvent, End, SentAttempt};
 use crate::money::{self, Answer};
 use crate::mutant::Mutant;
 use crate::provider::ScriptedOutcome;
@@ -33,9 +33,13 @@ impl Simulation<'_> {
         for (request, active_request) in self.active_requests.iter_mut().enumerate() {
             let Some(active_request) = active_request.take() else { continue };
             gone.push(request);
-            if let (Some(Running { sent, cost, .. }), Some(budgets)) = (&active_request.running, &mut self.budgets) {
-                checker.dropped(sent);
-                budgets.served(request, cost.worst);
+            let now = self.start + self.now;
+            for Running { sim_permit, sent, cost, .. } in active_request.running {
+                checker.dropped(&sent);
+                if let Some(budgets) = &mut self.budgets {
+                    budgets.served(request, sent.id.1, cost.worst);
+                }
+                sim_permit.abandoned(now);
             }
         }
         drop(checker);
@@ -57,17 +61,17 @@ impl Simulation<'_> {
         self.hold(request, dearest.unwrap_or(NanoUsd::ZERO))
     }
 
-    /// Before an attempt at `deployment`: holds what it can cost, with a new hold if necessary.
+    /// Before attempt `number` at `deployment`: holds what it can cost, with a new hold if necessary.
     pub fn hold_again(
         &mut self,
-        request: usize,
+        (request, number): AttemptId,
         active: &ActiveTable,
         deployment: DeploymentId,
     ) -> Option<AttemptCost> {
         let worst = money::worst(active.model(deployment), self.world.planned_requests[request].size);
         let Some(budgets) = &mut self.budgets else { return Some(AttemptCost { worst, output: 0, is_reported: true }) };
         let (output, is_reported) = budgets.writes();
-        let suffices = match (self.mutant, budgets.held(request)) {
+        let suffices = match (self.mutant, budgets.spare(request)) {
             (Some(Mutant::SendsWithoutAHold), None) | (Some(Mutant::SendsUnderTooSmallAHold), Some(_)) => true,
             (_, held) => held.is_some_and(|held| held >= worst),
         };
@@ -78,7 +82,7 @@ impl Simulation<'_> {
                 return None;
             }
         }
-        let kept = self.budgets.as_mut()?.sent(request, worst);
+        let kept = self.budgets.as_mut()?.sent(request, number, worst);
         self.check(kept);
         Some(AttemptCost { worst, output, is_reported })
     }
@@ -101,40 +105,43 @@ impl Simulation<'_> {
     }
 
     /// An attempt failed. Where its provider may charge for it, it costs the most that it can.
-    pub fn pay_failed(&mut self, request: usize, cost: AttemptCost, failure: Failure) {
+    pub fn pay_failed(&mut self, (request, number): AttemptId, cost: AttemptCost, failure: Failure) {
         let Some(budgets) = &mut self.budgets else { return };
         if failure.may_cost() {
-            budgets.served(request, cost.worst);
-            let kept = budgets.settle(request, cost.worst, self.now);
+            budgets.served(request, number, cost.worst);
+            if self.mutant == Some(Mutant::NeverBooksTheLoser) && failure == Failure::Overtaken {
+                return budgets.unsent(request, number);
+            }
+            let kept = budgets.settle(request, number, cost.worst, self.now);
             self.check(kept);
         } else {
-            budgets.unsent(request);
+            budgets.unsent(request, number);
         }
     }
 
     /// An attempt ended before its answer did, because its client disconnected.
     pub fn pay_unfinished(
         &mut self,
-        request: usize,
         active: &ActiveTable,
         sent: &SentAttempt,
         outcome: ScriptedOutcome,
         cost: AttemptCost,
     ) {
         if let Some(budgets) = &mut self.budgets {
-            budgets.forget(request);
+            budgets.forget(sent.id.0);
         }
         match outcome {
             ScriptedOutcome::Answers { first, end, .. } if self.now >= sent.at + first => {
                 let seen = (self.now - sent.at - first).as_secs_f64() / (end - first).as_secs_f64().max(1e-9);
-                self.pay(request, active, sent, AttemptCost { is_reported: false, ..cost }, seen.min(1.0));
+                self.pay(active, sent, AttemptCost { is_reported: false, ..cost }, seen.min(1.0));
             }
-            _ => self.pay_failed(request, cost, Failure::Deadline),
+            _ => self.pay_failed(sent.id, cost, Failure::Deadline),
         }
     }
 
     /// Pays for an answer of which the share `seen` arrived: what was reported, or the most that it can have been.
-    pub fn pay(&mut self, request: usize, active: &ActiveTable, sent: &SentAttempt, cost: AttemptCost, seen: f64) {
+    pub fn pay(&mut self, active: &ActiveTable, sent: &SentAttempt, cost: AttemptCost, seen: f64) {
+        let (request, number) = sent.id;
         let Some(budgets) = &mut self.budgets else { return };
         let place = active.places.iter().position(|place| *place == sent.place).expect("it was chosen from there");
         let (model, size) = (active.model(DeploymentId(place as u32)), self.world.planned_requests[request].size);
@@ -145,8 +152,8 @@ impl Simulation<'_> {
             Some(Mutant::ChargesNothingWithoutUsage) => NanoUsd::ZERO,
             _ => money::cost(model, money::input_bound(size), output).min(cost.worst),
         };
-        budgets.served(request, served);
-        let kept = budgets.settle(request, actual, self.now);
+        budgets.served(request, number, served);
+        let kept = budgets.settle(request, number, actual, self.now);
         self.check(kept);
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tierway::domain::breaker::BreakerSettings;
 use tierway::domain::budget::{Budget, BudgetPeriod, Scope, Zone};
 use tierway::domain::call::{Endpoint, EndpointSet, FeatureSet};
-use tierway::domain::id::{DeploymentId, KeyId, KeyIds, ModelId, ProviderId, RegionId, TierId};
+use tierway::domain::id::{DeploymentId, KeyIds, ModelId, ProviderId, RegionId, TeamId, TeamIds, TierId};
 use tierway::domain::limit::Limits;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::policy::{KeyRecord, Policy, PolicyMoney};
@@ -19,7 +19,9 @@ use tierway::domain::random::RandomValue;
 use tierway::domain::routing::table::{
     Alias, BalanceStrategy, Capacity, Deployment, Model, RoutingSettings, RoutingTable, Sticky, Target, Tier,
 };
-use tierway::relay::health::CredentialHash;
+
+/// As a provider's credential is known to the health registry.
+type CredentialHash = [u8; 32];
 
 /// Random values that are the same for the same seed.
 pub struct SimRng {
@@ -67,6 +69,10 @@ pub enum WorldKind {
     Outage,
     /// One region stays healthy, all others fail again and again.
     Survival,
+    /// One region is live at a time, and another one every six to eight seconds.
+    RotatingLive,
+    /// The requests of one key fail at every deployment, those of the others at none.
+    OneKey,
     /// Two regions, one of which behaves as a test says.
     TwoRegions,
 }
@@ -81,6 +87,8 @@ pub struct PlannedRequest {
     pub no_fallback: bool,
     /// Counted from `at`.
     pub deadline: Duration,
+    /// When its client gives up, if it says so, counted from `at`.
+    pub answer_by: Option<Duration>,
     /// The client disconnects this long after `at`.
     pub leaves_after: Option<Duration>,
     /// Every provider rejects it.
@@ -91,7 +99,8 @@ pub struct PlannedRequest {
 
 /// A key, and the models and regions it may use, written here by hand and not computed from its policy.
 pub struct Client {
-    pub id: KeyId,
+    /// None of the keys has a team: each is its own.
+    pub id: TeamId,
     pub key: Arc<KeyRecord>,
     pub models: &'static [&'static str],
     pub regions: &'static [&'static str],
@@ -211,6 +220,8 @@ impl World {
             0 => Self::storm(seed),
             1 => Self::outage(seed),
             2 => Self::survival(seed),
+            3 => Self::rotating_live(seed),
+            4 => Self::one_key(seed),
             _ => Self::day(seed),
         }
     }
@@ -247,7 +258,7 @@ impl World {
         let settings = RoutingSettings { max_attempts: 3, breaker: BREAKER, ..settings(&mut rng) };
         let table = table(settings, &mut rng);
         let planned_requests = steady(&mut rng, 400, Duration::from_millis(50));
-        let (from, to) = (Duration::from_secs(3), Duration::from_secs(15));
+        let (from, to) = (Duration::from_secs(3), Duration::from_secs(19));
         let mut world = Self::quiet(seed, WorldKind::Outage, table, planned_requests);
         let down = rng.pick(&[Behaviour::Refusing, Behaviour::Unroutable, Behaviour::Failing(503)]);
         world.scripts = world.script(|_, _| Script::between(from, to, down), &mut rng);
@@ -305,6 +316,66 @@ impl World {
             &mut rng,
         );
         world
+    }
+
+    /// Only one region is live at a time. There is one attempt more than regions: for a connection that turns out to be
+    /// stale, which is indistinguishable from the region that has just gone.
+    pub fn rotating_live(seed: u64) -> Self {
+        let mut rng = SimRng::seeded(seed);
+        let settings = RoutingSettings {
+            max_attempts: 4,
+            retry_after_wait_max: Duration::from_secs(2),
+            breaker: BREAKER,
+            ..settings(&mut rng)
+        };
+        let mut table = table(settings, &mut rng);
+        table.deployments.iter_mut().for_each(|deployment| deployment.max_concurrent = None);
+        let gap = rng.spread(Duration::from_millis(20), Duration::from_millis(700));
+        let planned = |planned| PlannedRequest {
+            model: "flash",
+            no_fallback: true,
+            deadline: Duration::from_secs(600),
+            answer_by: Some(Duration::from_secs(30)),
+            ..planned
+        };
+        let planned_requests = steady(&mut rng, 150, gap).into_iter().map(planned).collect();
+        let mut world = Self::quiet(seed, WorldKind::RotatingLive, table, planned_requests);
+        let (mut turns, mut at, mut live) = (Vec::new(), Duration::ZERO, 0);
+        while at <= gap * 150 + Duration::from_secs(700) {
+            turns.push((at, live));
+            at += TURN + Duration::from_millis(rng.below(2_000));
+            live = (live + 1 + rng.below(2) as usize) % 3;
+        }
+        world.scripts =
+            world.script(|rng, deployment| Behaviour::rotating(rng, deployment.region.index(), &turns), &mut rng);
+        world
+    }
+
+    /// One key's requests fail at every deployment alike; all others are served.
+    pub fn one_key(seed: u64) -> Self {
+        let mut rng = SimRng::seeded(seed);
+        let mut table = table(settings(&mut rng), &mut rng);
+        table.deployments.iter_mut().for_each(|deployment| deployment.max_concurrent = None);
+        let gap = rng.spread(Duration::from_millis(20), Duration::from_millis(700));
+        let (shares, no_fallback) = (rng.pick(&[30, 60, 90]), rng.random(50));
+        let mut planned_requests = steady(&mut rng, 200, gap);
+        for planned in &mut planned_requests {
+            planned.key = if rng.random(shares) { 0 } else { rng.pick(&[1, 3]) };
+            planned.no_fallback = no_fallback;
+            planned.model = if rng.random(50) { "flash" } else { "tiny" };
+        }
+        let mut world = Self::quiet(seed, WorldKind::OneKey, table, planned_requests);
+        world.scripts = world.script(|_, _| Script::always(Behaviour::RefusesContent(0)), &mut rng);
+        world
+    }
+
+    /// Whether `request` must be served.
+    pub fn must_serve(&self, request: usize) -> bool {
+        match self.kind {
+            WorldKind::Survival | WorldKind::RotatingLive => true,
+            WorldKind::OneKey => self.planned_requests[request].key != 0,
+            WorldKind::Day | WorldKind::Storm | WorldKind::Outage | WorldKind::TwoRegions => false,
+        }
     }
 
     /// `flash` in two regions of equal weight under `per_second` requests; the first behaves as `script` says.
@@ -389,6 +460,7 @@ fn steady(rng: &mut SimRng, count: u32, gap: Duration) -> Vec<PlannedRequest> {
         model: rng.pick(&["auto", "flash", "qwen"]),
         no_fallback: false,
         deadline: Duration::from_secs(60),
+        answer_by: None,
         leaves_after: None,
         always_rejected: false,
         size: 1_000,
@@ -406,11 +478,15 @@ fn planned(rng: &mut SimRng, at: Duration) -> PlannedRequest {
         stream: rng.random(70),
         no_fallback: rng.random(8),
         deadline: rng.spread(Duration::from_millis(200), Duration::from_secs(600)),
+        answer_by: rng.random(50).then(|| rng.spread(Duration::from_secs(2), Duration::from_secs(90))),
         leaves_after: rng.random(12).then(|| rng.spread(Duration::from_millis(1), Duration::from_secs(20))),
         always_rejected: rng.random(4),
         size: rng.pick(&[500, 1_000, 2_000, 6_000, 20_000]),
     }
 }
+
+/// How long a region is live at least, where they take turns.
+pub const TURN: Duration = Duration::from_secs(6);
 
 pub const BREAKER: BreakerSettings = BreakerSettings {
     failures: 5,
@@ -523,7 +599,7 @@ fn remove(table: &mut RoutingTable, gone: usize) {
 }
 
 fn clients(table: &RoutingTable) -> Vec<Client> {
-    let ids = RefCell::new(KeyIds::default());
+    let (ids, keys) = (RefCell::new(TeamIds::default()), RefCell::new(KeyIds::default()));
     let client = |name: &str, tiers: &[&str], reserved, models, regions: &'static [&'static str]| {
         let residency = table.regions.iter().map(|region| regions.contains(&&**region)).collect();
         let policy = Policy {
@@ -535,6 +611,7 @@ fn clients(table: &RoutingTable) -> Vec<Client> {
             limits: Limits::default(),
             clamp: false,
             money: PolicyMoney::default(),
+            hedge: None,
         };
         let key = KeyRecord {
             name: name.into(),
@@ -544,7 +621,8 @@ fn clients(table: &RoutingTable) -> Vec<Client> {
             budgets: Arc::default(),
             expires: None,
         };
-        Client { id: ids.borrow_mut().id_of(&key.name), key: Arc::new(key), models, regions }
+        let id = ids.borrow_mut().id_of(None, keys.borrow_mut().id_of(&key.name));
+        Client { id, key: Arc::new(key), models, regions }
     };
     let (few, all): (&[&str], &[&str]) = (&["default", "fallback"], &["default", "fallback", "premium"]);
     vec![
