@@ -34,6 +34,9 @@ pub struct Findings {
     pub exact: u64,
     pub estimated: u64,
     pub free: u64,
+    /// Requests of which an attempt was overtaken by a hedge, and others that a second attempt rescued from silence.
+    pub hedges: u64,
+    pub rescues: u64,
     pub uses: Vec<Use>,
     /// Nano-dollars that the provider may ask for, at least.
     pub billed: i64,
@@ -62,6 +65,8 @@ pub fn check(run: &Run) -> Findings {
     let mut found = Findings::default();
     let mut served: HashMap<u64, Vec<Served>> = HashMap::new();
     run.served.iter().for_each(|attempt| served.entry(attempt.tag).or_default().push(*attempt));
+    // Attempts of one request overlap: the journal has them in the order in which they ended.
+    served.values_mut().for_each(|attempts| attempts.sort_by_key(|attempt| attempt.at_ms));
     found.attempts = run.served.len() as u64;
     let lines = linked(run, &mut found);
     let cases: Vec<Case<'_>> = run
@@ -110,6 +115,9 @@ fn apart_ms(run: &Run, seen: &Seen, line: &Line) -> Option<i64> {
     given.map(|given| (given - seen.end_ms).max(0)).min().filter(|apart| *apart < UNREAD_MS)
 }
 
+/// How an attempt ends that was cancelled for another one in flight.
+const SECOND_ATTEMPT: [&str; 2] = ["overtaken", "silent"];
+
 /// Attempts that ended so are not billed and must not be charged for.
 const FREE_OF_CHARGE: [&str; 5] = ["upstream_status", "unreachable", "connect_timeout", "throttled", "rejected"];
 
@@ -151,6 +159,10 @@ impl Findings {
         };
         let key = KEYS[case.seen.ask.key].name;
         self.must("one_line_each", line.key.as_deref() == Some(key), || format!("another's line: {}", case.describe()));
+        if line.attempts.iter().any(|reason| SECOND_ATTEMPT.contains(&reason.as_str())) {
+            let hedged = KEYS[case.seen.ask.key].hedges();
+            *(if hedged { &mut self.hedges } else { &mut self.rescues }) += 1;
+        }
         let versions = case.versions(run);
         let deployment = line.deployment.as_deref().and_then(|name| DEPLOYMENTS.iter().position(|own| *own == name));
         if let (Some(price), Some(deployment)) = (line.price, deployment) {
@@ -178,7 +190,8 @@ impl Findings {
             let nothing = line.cost == 0 && (case.served.is_empty() || free);
             return self.must("lines_exact", nothing, || format!("not free of cost: {}", case.describe()));
         };
-        let last = case.served.last().map(|last| last.tokens);
+        let of_line = |one: &&Served| line.deployment.as_deref() == Some(DEPLOYMENTS[one.deployment]);
+        let last = case.served.iter().rfind(of_line).map(|last| last.tokens);
         let same = last == Some(Tokens { input, cached, output }) && (free || case.served.len() == 1);
         let exact = last.is_some_and(|tokens| line.cost == cost(price, tokens));
         self.must("lines_exact", same && exact, || case.describe());

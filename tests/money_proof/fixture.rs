@@ -87,6 +87,16 @@ impl Account {
     }
 }
 
+/// What a policy says that hedges.
+const HEDGE: &str = r#"hedge  = { after = "20ms", at_least = "20ms", extra = "30%" }"#;
+
+impl Key {
+    /// Whether its late requests are hedged.
+    pub fn hedges(&self) -> bool {
+        matches!(self.policy, "daily" | "pooled")
+    }
+}
+
 /// Deployments by name; the second has a price of its own.
 pub const DEPLOYMENTS: [&str; 4] = ["a/small", "b/small", "a/large", "b/large"];
 
@@ -156,6 +166,9 @@ log = "warn"
 [routing]
 balance      = "ordered"
 retry_budget = "100%"
+silent_after = "100ms"
+first_token  = "1s"
+whole        = "3s"
 breaker      = {{ failures = 1000000, ratio = "0.01%", min_requests = 1000000, open = "10ms", open_max = "10ms" }}
 [providers.a]
 protocol = "openai"
@@ -177,11 +190,13 @@ max_output  = {CEILING}
 deployments = [{{ provider = "a" }}, {{ provider = "b" }}]
 [policies.daily]
 models = ["*"]
+{HEDGE}
 [policies.once]
 models = ["*"]
 clamp  = true
 [policies.pooled]
 models = ["*"]
+{HEDGE}
 total  = {{ {pooled} }}
 [policies.free]
 models = ["*"]

@@ -23,6 +23,7 @@ mod summary;
 mod timeline;
 mod wire;
 
+use checks::Findings;
 use mutant::{MUTANTS, Mutant};
 use run::{Run, Scenario};
 use std::path::Path;
@@ -36,6 +37,8 @@ const KILLS: u64 = 50;
 const SEED: u64 = 20_261_122;
 /// Enough for a mutant to show.
 const MUTANT_REQUESTS: u64 = 700;
+/// From so many on, hedges and rescues must have been seen.
+const MIXED: u64 = 1_000;
 /// More are another run, with a seed and a database of its own.
 const RUN_REQUESTS: u64 = 100_000;
 
@@ -82,6 +85,7 @@ fn prove(requests: u64, kills: u64, seed: u64) -> ExitCode {
     let started = Instant::now();
     let mut sound = true;
     let (mut asked, mut killed, mut slowest) = (0, 0, Duration::ZERO);
+    let (mut hedges, mut rescues) = (0, 0);
     println!("{requests} requests, {kills} kills, seed {seed}");
     let runs = requests.div_ceil(RUN_REQUESTS).max(1);
     for number in 0..runs {
@@ -95,8 +99,14 @@ fn prove(requests: u64, kills: u64, seed: u64) -> ExitCode {
             sound &= played.caught.is_empty();
             asked += played.asked;
             killed += played.killed;
+            hedges += played.hedges;
+            rescues += played.rescues;
             slowest = slowest.max(played.slowest);
         }
+    }
+    if requests >= MIXED && (hedges == 0 || rescues == 0) {
+        println!("  BREACH: a second attempt beside the first is part of the mix");
+        sound = false;
     }
     for mutant in MUTANTS {
         let caught = catch(mutant, MUTANT_REQUESTS, seed);
@@ -108,8 +118,8 @@ fn prove(requests: u64, kills: u64, seed: u64) -> ExitCode {
         sound &= as_meant;
     }
     println!(
-        "{} runs, {asked} requests, {killed} kills, ready again after {slowest:?} at most, {} mutants, seed {seed}: {} \
-         after {:.1} s",
+        "{} runs, {asked} requests, {hedges} hedges, {rescues} rescues, {killed} kills, ready again after {slowest:?} \
+         at most, {} mutants, seed {seed}: {} after {:.1} s",
         3 * runs,
         MUTANTS.len(),
         if sound { "0 nano-dollars over any limit" } else { "BROKEN" },
@@ -128,6 +138,8 @@ struct Played {
     caught: Vec<&'static str>,
     asked: usize,
     killed: usize,
+    hedges: u64,
+    rescues: u64,
     slowest: Duration,
 }
 
@@ -150,7 +162,8 @@ fn play(scenario: Scenario, requests: u64, seed: u64, mutant: Option<&Mutant>) -
         folder.disable_cleanup(!caught.is_empty());
     }
     let slowest = run.openings.iter().max().copied().unwrap_or_default();
-    Played { caught, asked: run.seen.len(), killed: run.killed.len(), slowest }
+    let Findings { hedges, rescues, .. } = found;
+    Played { caught, asked: run.seen.len(), killed: run.killed.len(), hedges, rescues, slowest }
 }
 
 /// The time that driver and provider share, in Unix milliseconds.

@@ -76,6 +76,15 @@ pub const MUTANTS: &[Mutant] = &[
             UPDATE receipts SET cost_nanousd = coalesce(output_tokens, 0) * 2000 WHERE id = NEW.id; END",
     },
     Mutant {
+        name: "loser_not_booked",
+        caught_by: "estimated_between",
+        killed: false,
+        trigger:
+            "AFTER INSERT ON receipts WHEN instr(NEW.attempts, 'overtaken') > 0 AND NEW.input_pico IS NOT NULL BEGIN
+            UPDATE receipts SET cost_nanousd = ((input_tokens - cached_input_tokens) * input_pico
+                + cached_input_tokens * cached_input_pico + output_tokens * output_pico) / 1000 WHERE id = NEW.id; END",
+    },
+    Mutant {
         name: "price_of_another_day",
         caught_by: "price_in_force",
         killed: false,

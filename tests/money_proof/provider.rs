@@ -3,7 +3,7 @@
 //! It follows the script and records the tokens that each attempt is billed for; prices are applied elsewhere. It is
 //! never killed; when its standard input ends it waits for running requests and exits. Start reading in [`serve`]; the other side is [`Provider`].
 
-use crate::script::{Act, Ask, End, SLOW, Tokens, UsageReport};
+use crate::script::{Act, Ask, End, SLOW, Tokens, UsageReport, is_late};
 use crate::wire::{Head, read_head};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -21,6 +21,8 @@ pub const SEED: &str = "TIERWAY_PROOF_PROVIDER_SEED";
 /// How long a held answer waits for the gateway to disconnect; only a faulty gateway does not.
 const HELD: Duration = Duration::from_secs(20);
 const SLOW_FRAME: Duration = Duration::from_millis(10);
+/// How late a late answer is begun.
+const LATE: Duration = Duration::from_millis(60);
 /// A connection that resets as soon as it is used passes for a stale one, on which nothing was done; one that
 /// worked takes longer.
 const AT_WORK: Duration = Duration::from_millis(120);
@@ -153,7 +155,10 @@ fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &st
         fixture.journal.lock().expect("no thread panicked").write_all(line.as_bytes()).expect("the disk has room");
     };
     let stream = asked["stream"].as_bool() == Some(true);
-    match Act::of(fixture.seed, &ask, number) {
+    if is_late(fixture.seed, &ask, number) {
+        std::thread::sleep(LATE);
+    }
+    match Act::of(fixture.seed, &ask, number, start.starts_with("POST /a/")) {
         Act::Error(status) => {
             let body = r#"{"error":{"message":"busy","type":"server_error"}}"#;
             write(reader, &whole(&format!("{status} No"), "application/json", body))
@@ -163,6 +168,10 @@ fn answer(fixture: &ProviderState, reader: &mut BufReader<TcpStream>, start: &st
             write(reader, &whole("200 OK", "text/html", "<html>"))
         }
         Act::Gone => reset(reader),
+        Act::Silent => {
+            record(tokens);
+            until_left(reader)
+        }
         Act::Answer { report, end } if stream => {
             let mut streamed = Streamed { reader, tokens, written: 0 };
             let done = streamed.run(report, end);

@@ -101,20 +101,28 @@ pub enum Act {
     Garbage,
     /// The request is read, nothing is done and the connection is gone.
     Gone,
+    /// The work is done and billed, and nothing is ever sent.
+    Silent,
     Answer {
         report: UsageReport,
         end: End,
     },
 }
 
+/// Of each thousand tags, those for which one of the two providers is silent: enough for all clients to wait at once.
+const SILENT: std::ops::Range<u64> = 300..340;
+
 /// Tags from here on are not of the mix: a stream that lasts half a second.
 pub const SLOW: u64 = 1 << 40;
 
 impl Act {
-    /// What happens to attempt `number`, counted from 1, of `ask`.
-    pub fn of(seed: u64, ask: &Ask, number: u64) -> Self {
+    /// What happens to attempt `number`, counted from 1, of `ask`; `preferred`: at the first of the two providers.
+    pub fn of(seed: u64, ask: &Ask, number: u64, preferred: bool) -> Self {
         if ask.tag >= SLOW {
             return Self::Answer { report: UsageReport::Once, end: End::Slow };
+        }
+        if preferred && SILENT.contains(&(ask.tag % 1_000)) {
+            return Self::Silent;
         }
         let draw = RandomValue(seed).salted(ask.tag).salted(100 + number);
         let percent = 5 + draw.salted(2).below(95);
@@ -138,6 +146,11 @@ impl Act {
             _ => Self::Answer { report, end: End::Whole },
         }
     }
+}
+
+/// Whether attempt `number` of `ask` is begun late: later than a policy that hedges waits.
+pub fn is_late(seed: u64, ask: &Ask, number: u64) -> bool {
+    ask.tag < SLOW && number == 1 && RandomValue(seed).salted(ask.tag).salted(8).below(100) < 8
 }
 
 /// Tokens of one attempt as its provider counts them.

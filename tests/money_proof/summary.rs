@@ -25,6 +25,7 @@ pub fn print(run: &Run, found: &Findings, took: Duration) {
     println!("  requests          {}", run.seen.len());
     kinds.iter().for_each(|(kind, count)| println!("    {kind:<34} {count:>8}"));
     println!("  attempts billed   {}, {} nano-dollars at least", found.attempts, found.billed);
+    println!("  second attempts   {} hedges, {} rescues from a silent provider", found.hedges, found.rescues);
     let unaccounted: i64 = run.database.unaccounted.values().sum();
     println!(
         "  lines             {} exact, {} estimated and paid from a budget, {} estimated of a key without one",
