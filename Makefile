@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
 
-.PHONY: help run test setup check house advisories instructions rust sdk ops admin quickstart image-check ledger bench failover slow fuzz fuzz-keep prove-money
+.PHONY: help run test setup check house advisories instructions rust sdk ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday outages real-server fuzz fuzz-keep prove-money
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,7 +26,7 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: check rust sdk ops admin quickstart ## install what the tests need, then run every one of them
+test: check rust sdk outages ops admin quickstart ## install what the tests need, then run every one of them
 
 check: setup house ## formatting, lints, documentation (of private items too), shape of the source, licences, instruction counts
 	cargo fmt --check
@@ -80,6 +80,10 @@ prove-money: ## check that no budget is overspent: N=1000000 requests, KILLS=500
 	TIERWAY_PROOF_REQUESTS=$(N) TIERWAY_PROOF_KILLS=$(KILLS) TIERWAY_PROOF_SEED=$(SEED) TIERWAY_PROOF_MUTANT=$(MUTANT) \
 		cargo test --release --locked --test money_proof -- --nocapture
 
+restarts: ## restart under load in every way that refuses nothing: REQUESTS=20000 over RESTARTS=3; none may fail
+	TIERWAY_RESTART_REQUESTS=$(or $(REQUESTS),20000) TIERWAY_RESTARTS=$(or $(RESTARTS),3) \
+		cargo test --locked --test restarts -- --nocapture --test-threads 1 nothing
+
 bench: ## compare with nginx and a bare proxy, keep 10,000 streams open, measure growth; write docs/performance.md
 	@command -v wrk >/dev/null && PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || { $(call apt_install,wrk nginx-light); }
 	python3 benches/compare.py $(ARGS)
@@ -87,9 +91,26 @@ bench: ## compare with nginx and a bare proxy, keep 10,000 streams open, measure
 failover: ## stop one of three regions under load, in five ways; write docs/failover.md and its picture
 	python3 benches/failover.py $(ARGS)
 
+hedging: setup tests/sdk/.venv/installed ## one region slow for some requests, under policies with and without `hedge`; write docs/hedging.md
+	python3 benches/hedging.py $(ARGS)
+
 slow: ## run thousands of slow clients beside normal ones; write docs/slow-clients.md
 	@command -v slowhttptest >/dev/null && command -v ss >/dev/null || { $(call apt_install,slowhttptest iproute2); }
 	python3 benches/slow.py $(ARGS)
+
+tuesday: setup tests/sdk/.venv/installed ## fail the cheapest provider in seven ways under the official client, and throttle at random; write docs/tuesday.md
+	python3 benches/tuesday.py $(ARGS)
+
+outages: setup tests/sdk/.venv/installed ## the official client while the cheapest provider fails, in four ways, a few seconds each, against the debug binary
+	cargo build --locked
+	python3 benches/tuesday.py --tierway $(TIERWAY_BIN) --small $(ARGS)
+
+real-server: setup tests/sdk/.venv/installed .tools/bin/llama-server ## more users than a real server has slots, and an image to its text model; write docs/real-server.md
+	tests/sdk/.venv/bin/python tests/real_server/real_server.py $(ARGS)
+
+.tools/bin/llama-server: tests/real_server/.venv/installed
+	@if ! command -v c++ >/dev/null; then $(call apt_install,build-essential); fi
+	tests/real_server/build_server.sh $(CURDIR)/$@
 
 # Coverage for libFuzzer, by options of stable Rust.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,\

@@ -107,14 +107,14 @@ fn planning(c: &mut Criterion) {
     let call = call(KIB, true);
     let authorized = authorize(&snapshot.table, key, &call).expect("the key may do everything");
     let telemetry = Arc::new(Telemetry::new(AccessLog::off(), BuildMetadata { version: "bench", revision: None }));
-    let health = HealthRegistry::new(&snapshot.table.settings, telemetry, Arc::new(Rng::seeded(1)));
+    let health = HealthRegistry::new(&snapshot.table.settings, telemetry, Arc::new(Rng::seeded(1)), Clock);
     let one = || vec![Default::default()];
     let providers: Vec<_> = snapshot.providers.iter().map(|provider| (provider.name.clone(), one())).collect();
     let deployments = health.deployment_set(&snapshot.table, &providers, None);
-    let view = deployments.view_for(tierway::domain::id::KeyId(1));
+    let view = deployments.view_for(tierway::domain::id::TeamId(1), None);
     let now = Clock.now();
     let deadline = now + Duration::from_secs(60);
-    let terms = PlanTerms { no_fallback: false, deadline, priced_at_ms: 0 };
+    let terms = PlanTerms { no_fallback: false, deadline, answer_by: deadline, priced_at_ms: 0 };
     let build = || RoutePlan::build(&snapshot.table, &authorized, &call, terms, RandomValue(7));
 
     let mut group = c.benchmark_group("plan");
@@ -271,7 +271,7 @@ async fn attempt(upstreams: &Upstreams, call: &Call) -> usize {
         timeouts,
         draw: RandomValue(7),
     };
-    let mut answer = upstreams.send(request).await.unwrap_or_else(|error| panic!("{error:?}"));
+    let mut answer = upstreams.send(request, &()).await.unwrap_or_else(|error| panic!("{error:?}"));
     let mut bytes = 0;
     while let Some(frames) = poll_fn(|cx| answer.body.poll_frames(cx)).await {
         bytes += frames.unwrap_or_else(|failure| panic!("{failure:?}")).len();

@@ -13,7 +13,7 @@ use tierway::domain::call::Endpoint;
 use tierway::domain::id::RequestId;
 use tierway::domain::money::NanoUsd;
 use tierway::domain::reason::Reason;
-use tierway::domain::receipt::{AttemptRecord, Outcome, Receipt, ServingDeployment};
+use tierway::domain::receipt::{AttemptRecord, Outcome, PlannedModel, Receipt, ServingDeployment};
 use tierway::domain::usage::Usage;
 use tierway::telemetry::access::AccessLog;
 
@@ -35,7 +35,10 @@ fn receipt() -> Receipt {
     let attempt = AttemptRecord {
         deployment: "eu-1".into(),
         tier: Some("default".into()),
+        model: Some("deepseek-ai/DeepSeek-V4-Flash".into()),
+        region: Some("eu".into()),
         reason: Reason::Served,
+        started: Some(Duration::ZERO),
         duration: Duration::from_millis(480),
     };
     Receipt {
@@ -47,8 +50,10 @@ fn receipt() -> Receipt {
         policy: Some("standard".into()),
         asked_model: Some("auto".into()),
         stream: true,
+        meant: Some(PlannedModel { model: served.model.clone(), tier: served.tier.clone() }),
         served: Some(served),
         attempts: vec![attempt],
+        passed_over: Vec::new(),
         outcome: Outcome::Served,
         reason: Reason::Served,
         limit: None,
@@ -60,6 +65,7 @@ fn receipt() -> Receipt {
         cost: NanoUsd(21_300),
         charges: Vec::new(),
         first_token: Some(Duration::from_millis(480)),
+        failover: None,
         duration: Duration::from_micros(2_345_678),
         overhead: Duration::from_micros(87),
     }
