@@ -18,7 +18,7 @@ use crate::domain::id::DeploymentId;
 use crate::domain::policy::HedgeDelay;
 use crate::domain::receipt::ServingDeployment;
 use crate::domain::routing::AnswerMode;
-use crate::domain::routing::plan::{Attempt, FailedAttempt, InFlight, RoutePlan};
+use crate::domain::routing::plan::{Attempt, FailedAttempt, PendingAttempts, RoutePlan};
 use crate::upstream::{AttemptError, Timeouts, UpstreamAnswer, UpstreamRequest};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -298,7 +298,8 @@ impl Dispatch<'_> {
         let late = is_over(schedule.share_over) || in_flight.iter().any(|attempt| now > self.overdue_at(attempt));
         // Once rescued, one of two that nothing may come of makes room.
         let in_vain = in_flight.iter().all(|attempt| attempt.permit.is_silent(now) || self.seems_lost(attempt, now));
-        let in_flight = InFlight { alone: in_flight.len() == 1, silent, hedge: is_over(schedule.hedge), late, in_vain };
+        let in_flight =
+            PendingAttempts { alone: in_flight.len() == 1, silent, hedge: is_over(schedule.hedge), late, in_vain };
         let found = plan.due(table, health, in_flight, now, self.context.rng.draw()).map(|(attempt, _)| attempt);
         if found.is_none() {
             schedule.not_before = now + LOOK_AGAIN;

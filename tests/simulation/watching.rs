@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::time::Duration;
 use tierway::domain::failure::Failure;
 use tierway::domain::routing::AnswerMode;
-use tierway::domain::routing::plan::{Attempt, BesideReason, InFlight};
+use tierway::domain::routing::plan::{Attempt, BesideReason, PendingAttempts};
 use tierway::relay::health::Permit;
 use tierway::upstream::AttemptWatch;
 
@@ -146,7 +146,7 @@ impl Simulation<'_> {
             running.sim_permit.real().is_some_and(|permit| permit.is_silent(now))
                 || running.knows_usual(active_request.mode) && self.now > running.overdue_at(active_request)
         });
-        let in_flight = InFlight { alone: running.len() == 1, silent, hedge: false, late, in_vain };
+        let in_flight = PendingAttempts { alone: running.len() == 1, silent, hedge: false, late, in_vain };
         let health = CheckedHealth {
             view: active.deployments.view_for(self.team(request), None),
             budgets: active.deployments.view_for(self.payer(request), None),

@@ -13,7 +13,7 @@
 mod beside;
 mod selection;
 
-pub use beside::{BesideReason, InFlight};
+pub use beside::{BesideReason, PendingAttempts};
 
 use crate::domain::authorize::AuthorizedRequest;
 use crate::domain::breaker::Availability;

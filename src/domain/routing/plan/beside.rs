@@ -1,7 +1,7 @@
 //! The attempts of a plan that are made while another one is in flight: beside it, or in its place.
 //!
 //! It exists so that rescuing, sharing time and hedging are one decision, which the simulation makes with the same
-//! code as a gateway. What is known of the attempts in flight is passed in, as [`InFlight`]; who watches them cancels.
+//! code as a gateway. What is known of the attempts in flight is passed in, as [`PendingAttempts`]; who watches them cancels.
 //!
 //! Start reading in [`RoutePlan::due`].
 
@@ -24,7 +24,7 @@ pub enum BesideReason {
 
 /// What is known of the attempts in flight.
 #[derive(Clone, Copy, Debug)]
-pub struct InFlight {
+pub struct PendingAttempts {
     /// There is only one.
     pub alone: bool,
     /// The deployments of all of them are silent.
@@ -48,11 +48,11 @@ impl RoutePlan {
         &mut self,
         table: &RoutingTable,
         health: &B,
-        in_flight: InFlight,
+        in_flight: PendingAttempts,
         now: Instant,
         draw: RandomValue,
     ) -> Option<(Attempt<B::Permit>, Option<BesideReason>)> {
-        let InFlight { alone, silent, hedge, late, in_vain } = in_flight;
+        let PendingAttempts { alone, silent, hedge, late, in_vain } = in_flight;
         if !self.rescued {
             let reasons =
                 [(silent, BesideReason::Rescue), (hedge, BesideReason::Hedge), (late, BesideReason::ShareOfTime)];
