@@ -2,9 +2,9 @@
 //!
 //! It is for people, so it goes to stderr. Every line fits 80 columns, and every command works as pasted.
 
+use crate::config::ListenAddress;
 use crate::domain::secret::Secret;
 use std::fmt::Write;
-use std::net::SocketAddr;
 
 /// Secrets generated for this run, printed once.
 pub struct GeneratedSecrets {
@@ -15,11 +15,14 @@ pub struct GeneratedSecrets {
 }
 
 /// The text for a gateway at `address` that serves `scheme`; `model` is the one in the examples.
-pub fn banner(scheme: &str, address: SocketAddr, generated: &GeneratedSecrets, model: &str) -> String {
-    let url = format!("{scheme}://{}", reachable(address));
+pub fn banner(scheme: &str, address: &ListenAddress, generated: &GeneratedSecrets, model: &str) -> String {
+    let url = local_url(scheme, address);
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "\nTierway is serving at {url}/v1\n");
+    let _ = match &url {
+        Some(url) => writeln!(text, "\nTierway is serving at {url}/v1\n"),
+        None => writeln!(text, "\nTierway is serving at {address}\n"),
+    };
     if let Some(token) = &generated.admin_token {
         let _ = writeln!(text, "  admin token  {}", token.expose());
     }
@@ -30,25 +33,40 @@ pub fn banner(scheme: &str, address: SocketAddr, generated: &GeneratedSecrets, m
         let _ = writeln!(text, "  (made for this run and shown only here)");
     }
     if let Some(key) = &generated.key {
-        let _ = write!(text, "{}", snippets(&url, key, model));
+        let _ = write!(text, "{}", snippets(url.as_deref(), scheme, address, key, model));
     }
-    let _ = writeln!(text, "\nMetrics: {url}/metrics   Stop: Ctrl-C");
+    let _ = match url {
+        Some(url) => writeln!(text, "\nMetrics: {url}/metrics   Stop: Ctrl-C"),
+        None => writeln!(text, "\nMetrics: /metrics   Stop: Ctrl-C"),
+    };
     text
 }
 
-fn snippets(url: &str, key: &Secret, model: &str) -> String {
-    format!(
+/// The commands to paste. Clients without a setting for a socket's file are given none.
+fn snippets(url: Option<&str>, scheme: &str, address: &ListenAddress, key: &Secret, model: &str) -> String {
+    let (base_url, option) = match (url, address.socket_file()) {
+        (None, Some(path)) => (format!("{scheme}://localhost/v1"), format!(" --unix-socket '{}'", path.display())),
+        (url, _) => (format!("{}/v1", url.unwrap_or_default()), String::new()),
+    };
+    let key = key.expose();
+    let curl = format!(
         r#"
 # Paste this into another terminal:
 
-export OPENAI_BASE_URL={url}/v1
+export OPENAI_BASE_URL={base_url}
 export OPENAI_API_KEY={key}
 
-curl $OPENAI_BASE_URL/chat/completions \
+curl{option} $OPENAI_BASE_URL/chat/completions \
   -H "Authorization: Bearer $OPENAI_API_KEY" \
   -H "Content-Type: application/json" \
   -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hi"}}]}}'
-
+"#
+    );
+    if url.is_none() {
+        return curl;
+    }
+    format!(
+        r#"{curl}
 # Or, after `pip install openai`:
 
 python3 - <<'END'
@@ -60,20 +78,13 @@ for part in OpenAI().chat.completions.create(
     print(part.choices[0].delta.content or "", end="", flush=True)
 print()
 END
-"#,
-        key = key.expose()
+"#
     )
 }
 
-/// An address to connect to: a wildcard address is replaced by loopback.
-pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
+/// Where a client on this machine finds a gateway at `address`; `None` if that is the file of a socket.
+pub(super) fn local_url(scheme: &str, address: &ListenAddress) -> Option<String> {
+    address.reachable().map(|address| format!("{scheme}://{address}"))
 }
 
 #[cfg(test)]
@@ -83,22 +94,26 @@ mod tests {
 
     #[test]
     fn every_line_fits_eighty_columns_with_the_longest_address() {
-        let address: SocketAddr = "255.255.255.255:65535".parse().expect("an address");
+        let address: ListenAddress = "255.255.255.255:65535".parse().expect("an address");
         let key = new_key("demo", &[1; 32]);
         let token = new_admin_token(&[2; 32]);
-        let text = banner("https", address, &GeneratedSecrets { key: Some(key), admin_token: Some(token) }, "auto");
+        let text = banner("https", &address, &GeneratedSecrets { key: Some(key), admin_token: Some(token) }, "auto");
         for line in text.lines() {
             assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
         }
     }
 
     #[test]
-    fn an_unspecified_address_is_shown_as_loopback() {
-        let check = |listen: &str, expected: &str| {
-            assert_eq!(reachable(listen.parse().expect("an address")).to_string(), expected);
-        };
-        check("0.0.0.0:8080", "127.0.0.1:8080");
-        check("[::]:8080", "[::1]:8080");
-        check("10.1.2.3:80", "10.1.2.3:80");
+    fn a_socket_file_is_named_to_curl() {
+        let address: ListenAddress = "unix:/run/tierway.sock".parse().expect("an address");
+        let text = banner(
+            "http",
+            &address,
+            &GeneratedSecrets { key: Some(new_key("demo", &[1; 32])), admin_token: None },
+            "m",
+        );
+        assert!(text.contains("serving at unix:/run/tierway.sock\n"), "{text}");
+        assert!(text.contains("curl --unix-socket '/run/tierway.sock' $OPENAI_BASE_URL/chat/completions"), "{text}");
+        assert!(text.contains("export OPENAI_BASE_URL=http://localhost/v1\n") && !text.contains("python3"), "{text}");
     }
 }

@@ -1,32 +1,59 @@
 //! `tierway check`: prints every problem of a configuration before it is used.
 //!
-//! It must never start or change anything. The result goes to stdout, problems and warnings to stderr.
+//! It must never start or change anything, and asks nobody unless `--live` says so. The result goes to stdout, problems
+//! and warnings to stderr.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
+use clap::Args;
+
+use super::check_live::check_live;
+use super::former_place::refuse_former_place;
+use super::{ConfigArgs, find_config, provider_warnings};
 use crate::clock::Clock;
-use crate::config::{ConfigSource, ProcessEnvironment, Snapshot, find, load};
+use crate::config::{CatalogueFilledProvider, CatalogueUse, ConfigSource, ProcessEnvironment, Snapshot, load};
 
 /// `EX_CONFIG` of sysexits: the configuration is invalid.
 pub const EXIT_CONFIGURATION: u8 = 78;
+
+const EXAMPLES: &str = "\
+Exit codes: 0 the configuration is valid, and with --live every provider lists the configured models; 1 with --live, if
+one does not; 78 the configuration is invalid.";
+
+/// Arguments of `check`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config_args: ConfigArgs,
+    /// Ask each provider for its models with each of its credentials: a row says what it answered
+    #[arg(long)]
+    live: bool,
+    /// With --live, print JSON
+    #[arg(long, requires = "live")]
+    json: bool,
+}
 
 /// Checks the configuration named on the command line, or the one that would be found.
 ///
 /// # Errors
 ///
-/// Only if the result cannot be written.
-pub fn check(named: Option<&Path>) -> io::Result<ExitCode> {
-    let checked = find(named, &ProcessEnvironment).and_then(|source| {
+/// Only if the result cannot be written, or with `--live` the system refuses what it needs.
+pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
+    let checked = find_config(args.config_args.config.as_deref()).and_then(|source| {
         let snapshot = load(&source, &ProcessEnvironment, &[])?;
         Ok((source, snapshot))
     });
     match checked {
         Ok((source, snapshot)) => {
-            write_verdict(&mut anstream::stdout(), &source, &snapshot)?;
+            if !args.json {
+                write_verdict(&mut anstream::stdout(), &source, &snapshot)?;
+            }
             write_warnings(&mut anstream::stderr(), &snapshot, Clock.unix_ms() / 1000)?;
-            Ok(ExitCode::SUCCESS)
+            write_price_warnings(&mut anstream::stderr(), &snapshot.catalogue, Clock.unix_ms())?;
+            let is_good = !args.live || check_live(&snapshot, args.json)?;
+            Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Err(problems) => {
             // The stream strips colours where there is no terminal or NO_COLOR is set.
@@ -49,6 +76,7 @@ fn write_verdict(out: &mut impl Write, source: &ConfigSource, snapshot: &Snapsho
         snapshot.policies.len(),
         snapshot.keys.len(),
     )?;
+    write_catalogue(out, &snapshot.catalogue)?;
     if snapshot.unenforced.is_empty() {
         return Ok(());
     }
@@ -59,10 +87,66 @@ fn write_verdict(out: &mut impl Write, source: &ConfigSource, snapshot: &Snapsho
     Ok(())
 }
 
+/// What models have of the price catalogue, because the file does not say it.
+fn write_catalogue(out: &mut impl Write, used: &CatalogueUse) -> io::Result<()> {
+    if !used.is_used() && used.providers.is_empty() {
+        return Ok(());
+    }
+    let asked = used.asked.iter().map(|(day, file)| {
+        let file = file.as_ref().map_or_else(|| "built in".to_owned(), |file| file.display().to_string());
+        format!("catalogue of {} ({file})", day.text)
+    });
+    writeln!(out, "\nwhat the file does not say: {}", asked.collect::<Vec<_>>().join(", then "))?;
+    for model in used.models.iter().filter(|model| !model.filled.is_empty()) {
+        let (filled, entries) = (model.filled.join(", "), model.entries.join(" and "));
+        writeln!(out, "  models.{}: {filled} as {entries}", model.model)?;
+        if !model.uncharged.is_empty() {
+            writeln!(out, "    priced there and not charged here: {}", model.uncharged.join(", "))?;
+        }
+        if model.differs_by_hour {
+            writeln!(out, "    the price differs by the hour: the highest is charged")?;
+        }
+    }
+    for CatalogueFilledProvider { provider, filled, headers } in &used.providers {
+        if !filled.is_empty() {
+            writeln!(out, "  providers.{provider}: {}", filled.join(", "))?;
+        }
+        if !headers.is_empty() {
+            writeln!(out, "  providers.{provider}: the host knows {}; `headers` can send them", headers.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+/// From how many days on prices are called old.
+const OLD_PRICES_DAYS: u64 = 90;
+
+fn write_price_warnings(out: &mut impl Write, used: &CatalogueUse, now_unix_ms: i64) -> io::Result<()> {
+    for model in &used.models {
+        for why in &model.unpriced {
+            writeln!(out, "warning: models.{}: {why}; give it a `price`", model.model)?;
+        }
+    }
+    let age = used.age_days(now_unix_ms);
+    if used.is_used() && age > OLD_PRICES_DAYS {
+        writeln!(
+            out,
+            "warning: the price catalogue is {age} days old: take a newer one with `tierway prices import FILE`"
+        )?;
+    }
+    Ok(())
+}
+
 /// Warnings about what is valid and may not be meant: what will not be valid for long, what cannot be reached.
 fn write_warnings(out: &mut impl Write, snapshot: &Snapshot, now_unix_s: i64) -> io::Result<()> {
     if let Some(warning) = snapshot.server.tls.as_ref().and_then(|tls| tls.warning(now_unix_s)) {
         writeln!(out, "warning: server.tls.cert: {warning}")?;
+    }
+    if let Err(refused) = refuse_former_place(&snapshot.store) {
+        writeln!(out, "warning: store.url: `serve` will refuse this: {refused}")?;
+    }
+    for warning in provider_warnings::of_snapshot(snapshot) {
+        writeln!(out, "warning: {warning}")?;
     }
     let table = &snapshot.table;
     for (tier, models) in table.chains_out_of_reach() {
@@ -100,6 +184,33 @@ mod tests {
         let expected = "warning: tiers.one: it has 3 models with its chain, and one request makes 2 attempts: the last ones \
                         are reached only when others are left alone. Raise routing.max_attempts, or shorten the chain\n";
         assert_eq!(warned(2), expected);
+    }
+
+    #[test]
+    fn what_the_catalogue_gave_and_could_not_is_said() {
+        let text = "providers.openai = { protocol = \"openai\", base_url = \"https://api.openai.com/v1\" }\n\
+                    models.gpt-4o-mini = { context = 1000, deployments = [{ provider = \"openai\" }] }\n\
+                    models.mine = { deployments = [{ provider = \"openai\" }] }\n";
+        let source = ConfigSource::File { path: "tierway.toml".into(), text: text.to_owned() };
+        let snapshot = load(&source, &ProcessEnvironment, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        let used = &snapshot.catalogue;
+        let (mut said, mut warned) = (Vec::new(), Vec::new());
+        write_catalogue(&mut said, used).expect("a Vec takes everything");
+        let later = used.as_of.unix_ms + 91 * 86_400_000;
+        write_price_warnings(&mut warned, used, later).expect("a Vec takes everything");
+        let (said, warned) = (String::from_utf8_lossy(&said), String::from_utf8_lossy(&warned));
+        let expected = format!(
+            "\nwhat the file does not say: catalogue of {} (built in)\n  \
+             models.gpt-4o-mini: price, max_output as openai gpt-4o-mini\n    \
+             priced there and not charged here: per_1000_searches, per_1000_storage_searches, \
+             service_tier=priority, service_tier=fast, processing=batch\n  \
+             providers.openai: max_tokens_name = \"max_completion_tokens\"\n",
+            used.as_of.text
+        );
+        assert_eq!(said, expected);
+        assert!(warned.contains("models.mine: openai/mine has no price: the catalogue does not know mine"), "{warned}");
+        assert!(warned.contains("the price catalogue is 91 days old"), "{warned}");
+        assert_eq!(snapshot.table.models[0].context, Some(1_000));
     }
 
     #[test]

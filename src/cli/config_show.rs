@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::check::EXIT_CONFIGURATION;
-use super::print;
-use crate::config::{ProcessEnvironment, find, load};
+use super::{find_config, print};
+use crate::config::{ProcessEnvironment, load};
 
 /// Prints the effective configuration as TOML with each value's origin, or as JSON.
 ///
@@ -16,7 +16,7 @@ use crate::config::{ProcessEnvironment, find, load};
 ///
 /// Only if it cannot be written.
 pub fn config_show(named: Option<&Path>, as_json: bool) -> io::Result<ExitCode> {
-    let loaded = find(named, &ProcessEnvironment).and_then(|source| load(&source, &ProcessEnvironment, &[]));
+    let loaded = find_config(named).and_then(|source| load(&source, &ProcessEnvironment, &[]));
     let snapshot = match loaded {
         Ok(snapshot) => snapshot,
         Err(problems) => {

@@ -12,8 +12,10 @@ use crate::admin::{AdminError, AdminOperations};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::secret::Secret;
+use crate::store::Register;
 use crate::store::keyring::Keyring;
-use crate::store::sqlite::{OpenError, SqliteRegister};
+use crate::store::memory_register::MemoryRegister;
+use crate::store::sqlite::{OpenError, SqliteRegister, require_directory};
 use anyhow::Context;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -41,12 +43,34 @@ pub(super) struct CliContext {
 impl CliContext {
     /// Opens the configuration and the store it names, which is created if it does not exist.
     pub(super) fn open(store: &StoreArgs) -> Result<Self, CommandError> {
+        Self::of(store, |path, runtime| {
+            let made = || SqliteRegister::of_command(path, Clock.unix_ms());
+            Ok(Arc::new(runtime.block_on(register(made, Clock))?))
+        })
+    }
+
+    /// The same for a command that only reads: the store of the configuration is not created, and read as empty where
+    /// it does not exist yet.
+    pub(super) fn open_to_read(store: &StoreArgs) -> Result<Self, CommandError> {
+        Self::of(store, |path, runtime| {
+            require_directory(path)?;
+            if !path.exists() && !store.is_named() {
+                return Ok(Arc::new(MemoryRegister::new(Arc::default())));
+            }
+            Ok(Arc::new(runtime.block_on(register(|| SqliteRegister::of_reader(path), Clock))?))
+        })
+    }
+
+    fn of(
+        store: &StoreArgs,
+        open: impl FnOnce(&Path, &Runtime) -> Result<Arc<dyn Register>, OpenError>,
+    ) -> Result<Self, CommandError> {
         let snapshot = store.configuration()?;
         let path = store.path_of(&snapshot)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
-        let register = runtime.block_on(register(&path, Clock)).map_err(CommandError::store)?;
-        let keyring = runtime.block_on(Keyring::open(Arc::new(register)));
+        let register = open(&path, &runtime).map_err(CommandError::store)?;
+        let keyring = runtime.block_on(Keyring::open(register));
         let keyring = keyring.map_err(|_| CommandError::store(format!("{} cannot be read", path.display())))?;
         let entropy = Arc::new(|| random_bytes().ok());
         Ok(Self { snapshot, admin: AdminOperations::new(Arc::new(keyring), Clock, entropy), runtime })
@@ -63,11 +87,14 @@ impl CliContext {
     }
 }
 
-/// The register at `path`. Another command may be creating the database; that is waited for.
-async fn register(path: &Path, clock: Clock) -> Result<SqliteRegister, OpenError> {
+/// The register that `open` opens. Another command may be creating the database; that is waited for.
+async fn register(
+    open: impl Fn() -> Result<SqliteRegister, OpenError>,
+    clock: Clock,
+) -> Result<SqliteRegister, OpenError> {
     let deadline = clock.now() + MADE_WITHIN;
     loop {
-        match SqliteRegister::of_command(path, clock.unix_ms()) {
+        match open() {
             Err(OpenError::Missing(_) | OpenError::Older { .. } | OpenError::Foreign(_)) if clock.now() < deadline => {
                 clock.sleep(LOOK_EVERY).await;
             }
@@ -120,7 +147,9 @@ pub(super) fn print_secret(name: &str, output: &str) -> anyhow::Result<ExitCode>
 /// How to use a secret that was just printed.
 pub(super) fn what_next(snapshot: &Snapshot) -> String {
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
-    let address = super::banner::reachable(snapshot.server.listen);
+    let listen = &snapshot.server.listen;
+    let origin = super::banner::local_url(scheme, listen).unwrap_or_else(|| format!("{scheme}://localhost"));
+    let socket = listen.socket_file().map(|path| format!("  # by the socket {}", path.display())).unwrap_or_default();
     let key = if std::io::stdout().is_terminal() {
         "...       # the line above"
     } else {
@@ -128,7 +157,7 @@ pub(super) fn what_next(snapshot: &Snapshot) -> String {
     };
     format!(
         "This secret is shown now and never again: the store keeps its SHA-256. Next:\n\n  \
-         export OPENAI_BASE_URL={scheme}://{address}/v1\n  export OPENAI_API_KEY={key}\n"
+         export OPENAI_BASE_URL={origin}/v1{socket}\n  export OPENAI_API_KEY={key}\n"
     )
 }
 

@@ -11,7 +11,7 @@ use super::table::{NONE, decimal, dollars, dollars_to, short, table};
 use super::time_range::TimeRangeArgs;
 use super::usage::total;
 use crate::clock::Clock;
-use crate::domain::money::{NanoUsd, PicoUsdPerToken};
+use crate::domain::money::PicoUsdPerToken;
 use crate::domain::pricing::Price;
 use crate::domain::report::{Dimension, UsageQuery, UsageSum};
 use clap::Args;
@@ -181,7 +181,7 @@ fn of_ledger(args: &CostArgs) -> Result<String, CommandError> {
 /// A price per million tokens of any kind, or the price of a model.
 fn other_price(args: &CostArgs, text: &str) -> Result<Price, CommandError> {
     if let Some(each) = PicoUsdPerToken::parse_usd_per_mtok(text) {
-        return Ok(Price { input: each, cached_input: each, output: each, request: NanoUsd::ZERO });
+        return Ok(Price { input: each, cached_input: each, output: each, ..Price::default() });
     }
     let snapshot = args.store.snapshot()?;
     let model = snapshot.table.models.iter().find(|model| *model.name == *text);

@@ -167,7 +167,7 @@ fn first_of_team(context: &CliContext, team: &str, wanted: impl Fn(&KeyView) -> 
 }
 
 fn list(args: &CreditsListArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.store)?;
+    let context = CliContext::open_to_read(&args.store)?;
     let only = holder(args.only.key.as_deref(), args.only.team.as_deref());
     if args.grants {
         let grants = grants(&context, only.as_ref())?;

@@ -4,13 +4,16 @@
 //! the status. It uses plain HTTP, and TLS if the answer shows that the gateway serves TLS. It accepts any
 //! certificate: it sends no secret, and `tierway check` and the metrics report the state of the certificate.
 
+use crate::config::ListenAddress;
 use clap::Args;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +23,7 @@ use std::time::Duration;
 pub(super) struct HealthcheckArgs {
     /// Where the gateway listens
     #[arg(long, value_name = "ADDRESS", env = "TIERWAY__SERVER__LISTEN", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
+    listen: ListenAddress,
     /// What to ask
     #[arg(long, value_name = "PATH", default_value = "/healthz")]
     path: String,
@@ -29,17 +32,16 @@ pub(super) struct HealthcheckArgs {
 /// Timeout of connecting, reading and writing.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// A connection of either kind.
+trait Transport: Read + Write {}
+
+impl<T: Read + Write> Transport for T {}
+
 /// Exits with 0 if the gateway answers with a 2xx, else with 1.
 pub(super) fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
-    let mut address = args.listen;
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() {
-            std::net::Ipv4Addr::LOCALHOST.into()
-        } else {
-            std::net::Ipv6Addr::LOCALHOST.into()
-        });
-    }
-    let status = ask_either_way(address, &args.path).map_err(|error| anyhow::anyhow!("{address}: {error}"))?;
+    // As it was written, where nothing can be connected to under that name.
+    let address = args.listen.reachable().map_or_else(|| args.listen.clone(), Into::into);
+    let status = ask_either_way(&address, &args.path).map_err(|error| anyhow::anyhow!("{address}: {error}"))?;
     let healthy = code(&status).is_some_and(|code| code.len() == 3 && code.starts_with('2'));
     println!("{address}{}: {}", args.path, status.trim());
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -50,26 +52,36 @@ fn code(status: &str) -> Option<&str> {
 }
 
 /// The status line of the answer, over TLS if plain HTTP is answered with 400.
-fn ask_either_way(address: SocketAddr, path: &str) -> io::Result<String> {
-    let plain = ask(connect(address)?, address, path)?;
+fn ask_either_way(address: &ListenAddress, path: &str) -> io::Result<String> {
+    let at = address.reachable();
+    let host = at.map_or_else(|| "localhost".to_owned(), |at| at.to_string());
+    let plain = ask(connect(address)?, &host, path)?;
     if code(&plain) != Some("400") {
         return Ok(plain);
     }
     let config = trusting().map_err(io::Error::other)?;
-    let session = ClientConnection::new(Arc::new(config), address.ip().into()).map_err(io::Error::other)?;
+    let name = at.map_or_else(|| ServerName::try_from("localhost"), |at| Ok(at.ip().into()));
+    let session = ClientConnection::new(Arc::new(config), name.map_err(io::Error::other)?);
+    let session = session.map_err(io::Error::other)?;
     // If TLS fails as well, the first answer counts.
-    Ok(ask(StreamOwned::new(session, connect(address)?), address, path).unwrap_or(plain))
+    Ok(ask(StreamOwned::new(session, connect(address)?), &host, path).unwrap_or(plain))
 }
 
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+fn connect(address: &ListenAddress) -> io::Result<Box<dyn Transport>> {
+    let Some(at) = address.reachable() else {
+        let stream = UnixStream::connect(address.socket_file().unwrap_or(Path::new("")))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        return Ok(Box::new(stream));
+    };
+    let stream = TcpStream::connect_timeout(&at, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
+    Ok(Box::new(stream))
 }
 
-fn ask(mut stream: impl Read + Write, address: SocketAddr, path: &str) -> io::Result<String> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+fn ask(mut stream: impl Read + Write, host: &str, path: &str) -> io::Result<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     stream.flush()?;
     let mut status = String::new();

@@ -3,8 +3,9 @@
 //! It writes the names of variables and must never write their values. It overwrites a file only if told to by
 //! --force.
 
-use super::print;
-use crate::config::{Environment, ProcessEnvironment};
+use super::{print, provider_warnings};
+use crate::config::{Environment, PriceCatalogue, ProcessEnvironment};
+use crate::domain::secret::Secret;
 use anyhow::Context;
 use clap::Args;
 use std::fmt::Write as _;
@@ -38,6 +39,8 @@ struct KnownProvider {
 }
 
 const OPENAI: &str = "openai";
+/// Where the official clients find the address of another host.
+const BASE_URL_VARIABLE: &str = "OPENAI_BASE_URL";
 
 /// In the order of preference: the first that is found serves the default tier.
 const HOSTS: [KnownProvider; 8] = [
@@ -87,7 +90,7 @@ const HOSTS: [KnownProvider; 8] = [
         variable: "FIREWORKS_API_KEY",
         name: "fireworks",
         base_url: "https://api.fireworks.ai/inference/v1",
-        model: "accounts/fireworks/models/llama-v3p3-70b-instruct",
+        model: "accounts/fireworks/models/gpt-oss-120b",
         protocol: OPENAI,
     },
     KnownProvider {
@@ -104,7 +107,8 @@ const HOSTS: [KnownProvider; 8] = [
 /// # Errors
 /// If there is a file already, or it cannot be written.
 pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
-    let found: Vec<&KnownProvider> = HOSTS.iter().filter(|host| is_set(host.variable, &ProcessEnvironment)).collect();
+    let set: Vec<&KnownProvider> = HOSTS.iter().filter(|host| is_set(host.variable, &ProcessEnvironment)).collect();
+    let (ours, found): (Vec<_>, Vec<_>) = set.into_iter().partition(|host| is_ours(host.variable, &ProcessEnvironment));
     let path = args.output.display();
     let mut options = OpenOptions::new();
     options.write(true);
@@ -120,13 +124,46 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     let written = file.and_then(|mut file| file.write_all(configuration(&found).as_bytes()));
     written.with_context(|| format!("cannot write {path}"))?;
     print(&format!("{path}\n"))?;
-    write!(anstream::stderr(), "{}", what_next(&found, &args.output))?;
+    let mut messages = anstream::stderr();
+    for host in ours {
+        writeln!(
+            messages,
+            "warning: {} holds a key of a Tierway gateway, not of a provider: it is left out",
+            host.variable
+        )?;
+    }
+    for warning in base_url_warnings(&found, &ProcessEnvironment) {
+        writeln!(messages, "warning: {warning}")?;
+    }
+    write!(messages, "{}", what_next(&found, &args.output))?;
     Ok(())
 }
 
 /// An empty variable counts as not set.
 fn is_set(variable: &str, surroundings: &dyn Environment) -> bool {
     surroundings.variable(variable).is_some_and(|value| !value.trim().is_empty())
+}
+
+/// Whether a variable holds a key of a gateway: it was set to use one, as `serve` says.
+fn is_ours(variable: &str, surroundings: &dyn Environment) -> bool {
+    surroundings.variable(variable).is_some_and(|value| provider_warnings::is_ours(&Secret::new(value.trim())))
+}
+
+/// What is to be said of `OPENAI_BASE_URL`, by which the official clients reach another host: its value is not written.
+fn base_url_warnings(found: &[&KnownProvider], surroundings: &dyn Environment) -> Vec<String> {
+    let host = found.iter().find(|host| host.variable == "OPENAI_API_KEY");
+    let set = surroundings.variable(BASE_URL_VARIABLE).filter(|url| !url.trim().is_empty());
+    let (Some(host), Some(url)) = (host, set) else { return Vec::new() };
+    if url.trim().trim_end_matches('/') == host.base_url {
+        return Vec::new();
+    }
+    let elsewhere = format!(
+        "{BASE_URL_VARIABLE} is set, and the file asks {}: write base_url = \"env:{BASE_URL_VARIABLE}\" where that is \
+         meant",
+        host.base_url
+    );
+    let odd = provider_warnings::of_base_url(url.trim()).into_iter().map(|odd| format!("{BASE_URL_VARIABLE}: {odd}"));
+    std::iter::once(elsewhere).chain(odd).collect()
 }
 
 /// The text of the file.
@@ -162,7 +199,8 @@ base_url   = "{base_url}"
 credential = "env:{variable}"
 
 [models."{model}"]
-# price = {{ input = "0.00", output = "0.00" }}   # USD per million tokens, from the provider's list
+# Its price, context and max_output are the price catalogue's (`tierway prices show {model}`);
+# what is written here takes their place:  price = {{ input = "0.00", output = "0.00" }}   # USD per million tokens
 deployments = [{{ provider = "{name}" }}]
 
 "#
@@ -231,8 +269,13 @@ fn what_next(found: &[&KnownProvider], path: &Path) -> String {
     let names: Vec<&str> = found.iter().map(|host| host.variable).collect();
     let from = if names.is_empty() { "no provider key: simulated".to_owned() } else { names.join(", ") };
     let path = pasted(&path.display().to_string());
+    let prices = if found.is_empty() {
+        String::new()
+    } else {
+        format!("prices: catalogue of {}\n", PriceCatalogue::built_in().as_of().text)
+    };
     format!(
-        "\nfrom {from}\n\nNext:\n  tierway check --config {path}\n  \
+        "\nfrom {from}\n{prices}\nNext:\n  tierway check --config {path}\n  \
          tierway explain --config {path} --model auto\n  tierway serve --config {path}\n"
     )
 }
@@ -246,6 +289,7 @@ fn pasted(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CatalogueMatch;
 
     #[test]
     fn two_hosts_share_the_work_and_one_waits() {
@@ -254,6 +298,23 @@ mod tests {
         };
         insta::assert_snapshot!("openai_groq_and_anthropic", configuration(&named(&["openai", "groq", "anthropic"])));
         insta::assert_snapshot!("nothing_found", configuration(&[]));
+    }
+
+    #[test]
+    fn what_is_written_is_not_odd() {
+        for host in HOSTS.iter().filter(|host| host.protocol == OPENAI) {
+            assert_eq!(provider_warnings::of_base_url(host.base_url), Vec::<String>::new(), "{}", host.name);
+        }
+    }
+
+    #[test]
+    fn the_catalogue_knows_every_model_that_is_written() {
+        let catalogue = PriceCatalogue::built_in();
+        for host in &HOSTS {
+            let found = catalogue.find(host.base_url, host.model).expect("the built-in catalogue can be read");
+            let Some(CatalogueMatch::Found(entry)) = found else { panic!("{}: {found:?}", host.model) };
+            assert!(entry.prices.is_some() && entry.context.is_some(), "{entry:?}");
+        }
     }
 
     #[test]

@@ -8,17 +8,23 @@
 mod banner;
 mod budgets;
 pub mod check;
+mod check_live;
 mod completions;
 mod config_schema;
 pub mod config_show;
 mod context;
 mod cost;
 mod credits;
+mod demo_store;
+pub mod environment;
 mod explain;
+mod former_place;
 mod healthcheck;
 mod init;
 mod keys;
 mod migrate;
+mod prices;
+mod provider_warnings;
 pub mod reload;
 mod secrets;
 pub mod serve;
@@ -33,10 +39,12 @@ mod usage;
 mod value_parsers;
 mod views;
 
+use crate::config::{ConfigSource, ListenAddress, Problems, ProcessEnvironment, find};
 use clap::{Args, Parser, Subcommand};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Once;
 
 /// `EX_UNAVAILABLE` of sysexits: an address or the store is not available.
 const EXIT_UNAVAILABLE: u8 = 69;
@@ -62,7 +70,7 @@ enum Command {
     /// Write a first configuration from the provider keys in the environment
     Init(init::InitArgs),
     /// Print every problem of a configuration and exit with 78, or 0 when there is none
-    Check(ConfigArgs),
+    Check(check::CheckArgs),
     /// Say where a request would go and why nowhere else, or what became of one
     Explain(explain::ExplainArgs),
     /// Show what a running gateway sends where, and what it does not: whose fault, since when, tried again when
@@ -86,6 +94,11 @@ enum Command {
     Usage(usage::UsageArgs),
     /// Say what tokens cost, and what they would have cost with another split or price
     Cost(cost::CostArgs),
+    /// Show the prices and limits of known models, and take newer ones
+    Prices {
+        #[command(subcommand)]
+        command: prices::PricesCommand,
+    },
     /// Show every budget: its window, its limit, what is spent of it and what is leased
     Budgets(budgets::BudgetsArgs),
     /// Bring the database up to date without serving; `serve` does it by itself
@@ -131,6 +144,9 @@ struct ConfigArgs {
 pub struct ServeArgs {
     #[command(flatten)]
     config_args: ConfigArgs,
+    /// Where to listen, in place of `[server] listen`: 127.0.0.1:8080, localhost:8080, :8080 or unix:/path
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<ListenAddress>,
     /// Serve although the configuration asks for things that are not built yet
     #[arg(long)]
     allow_unenforced: bool,
@@ -149,7 +165,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Serve(args) => serve::serve(&args),
         Command::Init(args) => init::init(&args).map(|()| ExitCode::SUCCESS),
-        Command::Check(args) => check::check(args.config.as_deref()).map_err(Into::into),
+        Command::Check(args) => check::check(&args).map_err(Into::into),
         Command::Explain(args) => explain::explain(&args),
         Command::Status(args) => status::status(&args),
         Command::Keys { command } => keys::keys(&command),
@@ -157,6 +173,7 @@ pub fn main() -> ExitCode {
         Command::Credits { command } => credits::credits(&command),
         Command::Usage(args) => usage::usage(&args),
         Command::Cost(args) => cost::cost(&args),
+        Command::Prices { command } => prices::prices(&command),
         Command::Budgets(args) => budgets::budgets(&args),
         Command::Migrate(args) => migrate::migrate(&args),
         Command::Config { command: ConfigCommand::Show { config_args, json } } => {
@@ -177,6 +194,25 @@ pub fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Finds the configuration of a command: the file `named`, or the usual ones. Says once that there is none, where the
+/// command is about the demo therefore.
+///
+/// # Errors
+/// The one problem that the file cannot be read.
+fn find_config(named: Option<&Path>) -> Result<ConfigSource, Problems> {
+    static SAID: Once = Once::new();
+    let source = find(named, &ProcessEnvironment)?;
+    if source.is_demo() {
+        SAID.call_once(|| {
+            context::note(
+                "note: there is no configuration file (--config, TIERWAY_CONFIG, ./tierway.toml or \
+                 /etc/tierway/tierway.toml): this shows the built-in demo",
+            );
+        });
+    }
+    Ok(source)
 }
 
 /// Writes output to stdout. A reader may close it early: `config show | head`.

@@ -3,7 +3,8 @@
 //! An invalid one changes nothing; it is reported in the log, in `tierway_config_reloads_total` and in
 //! `tierway_config_last_reload_successful`.
 
-use crate::config::{ConfigChange, ConfigWatcher, Problems, ProcessEnvironment, Snapshot};
+use super::environment::CommandEnvironment;
+use crate::config::{ConfigChange, ConfigWatcher, Problems, Snapshot};
 use crate::domain::secret::Secret;
 use crate::http::AppState;
 use crate::http::ops::OperatorTokens;
@@ -17,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Watches until the process ends. `generated_token` is the admin token generated at start, used if the file names none.
 pub(super) async fn watch(
-    mut watcher: ConfigWatcher<ProcessEnvironment>,
+    mut watcher: ConfigWatcher<CommandEnvironment>,
     mut hangups: Signal,
     app: Arc<AppState>,
     logs: Arc<LogWriter>,

@@ -8,15 +8,17 @@
 
 use super::banner::{GeneratedSecrets, banner};
 use super::check::EXIT_CONFIGURATION;
+use super::demo_store::DemoStore;
+use super::environment::CommandEnvironment;
 use super::take_over::{self, Predecessor, TakeOverError, TakeOverListener, TakeOverResources};
 use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, service_manager, store};
 use crate::admin::{AdminOperations, clashes};
 use crate::clock::Clock;
-use crate::config::{ConfigSource, ConfigWatcher, ExtraKey, ProcessEnvironment, Snapshot, find, load};
+use crate::config::{ConfigSource, ConfigWatcher, ExtraKey, ListenAddress, Snapshot, StoreLocation, find, load};
 use crate::domain::secret::{KeyHash, Secret, new_admin_token, new_key};
 use crate::http::conn::lifecycle::Lifecycle;
-use crate::http::conn::listener::{InheritError, InheritedListeners, bind};
-use crate::http::conn::server::{self, HttpServer, ListenerKind};
+use crate::http::conn::listener::{InheritError, InheritedListeners, Listener, ListenerKind, bind};
+use crate::http::conn::server::{self, HttpServer};
 use crate::http::conn::tls::{CertificateSource, ServerTls};
 use crate::http::{AppState, ops_handler, public_handler};
 use crate::random::Rng;
@@ -31,9 +33,8 @@ use arc_swap::ArcSwap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Version and revision of this program; a build script may set the revision.
@@ -92,9 +93,12 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
     let clock = Clock;
     let asked_at = take_over::socket_path(args.take_over_socket.as_deref(), &found.snapshot);
     let mut predecessor = if args.take_over { find_predecessor(asked_at.clone(), clock).await? } else { None };
+    // Removed after the last write to it.
+    let demo = demo_store(&found.snapshot).map(Arc::new);
     // Dropped after everything that settles, and before the logs.
     let shared = predecessor.as_mut().and_then(Predecessor::take_lock);
-    let opened = store::open(&found.snapshot.store, clock, shared).await.map_err(StartError::unavailable)?;
+    let opened = store::open(&found.snapshot.store, demo.as_deref(), clock, shared).await;
+    let opened = opened.map_err(StartError::unavailable)?;
     let (books, _writing) = (opened.books, opened.writing);
     let keyring = books.keyring.clone();
     let loaded = LoadedConfig::of(found, &keyring)?;
@@ -113,11 +117,11 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
         books,
     )?;
     let listeners = Listeners::open(&snapshot, passed, predecessor.as_mut())?;
-    let address = listeners.public.local_addr()?;
+    let address = listeners.public.address()?;
     let resources = TakeOverResources::new(&listeners.public, listeners.ops.as_ref(), opened.lock)?;
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
-    let banner = banner(scheme, address, &loaded.generated, &loaded.example_model());
-    let watcher = ConfigWatcher::new(&loaded.source, ProcessEnvironment, loaded.extra_keys, snapshot.clone());
+    let banner = banner(scheme, &address, &loaded.generated, &loaded.example_model());
+    let watcher = ConfigWatcher::new(&loaded.source, loaded.environment, loaded.extra_keys, snapshot.clone());
     let (hangups, stops) = (signal(SignalKind::hangup())?, StopSignals::new()?);
     // Nothing of the start can fail any more.
     let took_over = predecessor.is_some();
@@ -125,11 +129,15 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
         predecessor.commit(clock).await.map_err(StartError::unavailable)?;
     }
     let successors = asked_at.and_then(|path| be_asked(path, resources, took_over, clock));
-    eprint!("{banner}{}", store::note(&snapshot.store));
+    let kept = demo.as_ref().is_some_and(|demo| demo.publish(&address.to_string()).is_ok());
+    eprint!("{banner}{}", store::note(&snapshot.store, kept));
     tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logger.clone(), loaded.admin_token));
-    tokio::spawn(shut_down_when_asked(gateway.app.clone(), stops, successors));
+    tokio::spawn(shut_down_when_asked(gateway.app.clone(), stops, successors, demo.as_ref().map(Arc::downgrade)));
     // Printed last: whoever reads this line may use the gateway, or stop it.
-    println!("listening on {scheme}://{address}");
+    match address {
+        ListenAddress::Unix(_) => println!("listening on {address}"),
+        address => println!("listening on {scheme}://{address}"),
+    }
     std::io::stdout().flush()?;
     service_manager::notify_ready();
     let relay = gateway.relay.clone();
@@ -139,6 +147,18 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
     relay.close_budget_pool().await;
     keyring.close();
     Ok(())
+}
+
+/// The store of a demo; `None`, with a warning, where it cannot have one and keeps everything in memory.
+fn demo_store(snapshot: &Snapshot) -> Option<DemoStore> {
+    if snapshot.store.location != StoreLocation::Temporary {
+        return None;
+    }
+    let created = DemoStore::create();
+    if let Err(error) = &created {
+        tracing::warn!(%error, "the demo has no place for its ledger");
+    }
+    created.ok()
 }
 
 /// The gateway to take over from; `None`, with a note, if none runs.
@@ -164,8 +184,8 @@ fn be_asked(path: PathBuf, resources: TakeOverResources, took_over: bool, clock:
 
 /// The sockets that a gateway serves.
 struct Listeners {
-    public: TcpListener,
-    ops: Option<TcpListener>,
+    public: Listener,
+    ops: Option<Listener>,
 }
 
 impl Listeners {
@@ -175,7 +195,7 @@ impl Listeners {
         mut passed: InheritedListeners,
         mut predecessor: Option<&mut Predecessor>,
     ) -> Result<Self, StartError> {
-        let mut open = |kind, address| -> Result<TcpListener, StartError> {
+        let mut open = |kind, address: &ListenAddress| -> Result<Listener, StartError> {
             if let Some(listener) = passed.take(kind, address)? {
                 return Ok(listener);
             }
@@ -185,8 +205,8 @@ impl Listeners {
                 None => bind(address).map_err(StartError::unavailable),
             }
         };
-        let public = open(ListenerKind::Public, snapshot.server.listen)?;
-        let ops = snapshot.server.admin_listen.map(|address| open(ListenerKind::Ops, address)).transpose()?;
+        let public = open(ListenerKind::Public, &snapshot.server.listen)?;
+        let ops = snapshot.server.admin_listen.as_ref().map(|address| open(ListenerKind::Ops, address)).transpose()?;
         if let Some(unused) = passed.addresses().next() {
             return Err(StartError::unavailable(format!(
                 "LISTEN_FDS passes a socket for {unused}, which is neither [server] listen nor admin_listen: write the \
@@ -212,6 +232,8 @@ pub struct Gateway {
     pub app: Arc<AppState>,
     /// How connections begin, on either listener.
     tls: Option<ServerTls>,
+    /// Whether a client that has closed its sending side is still answered.
+    half_close: bool,
 }
 
 impl Gateway {
@@ -232,7 +254,7 @@ impl Gateway {
         let lifecycle = Lifecycle::new(clock);
         let ops = reload::access(&snapshot, admin_token.as_ref());
         let rng = Arc::new(rng);
-        let serves_tls = snapshot.server.tls.is_some();
+        let (serves_tls, half_close) = (snapshot.server.tls.is_some(), snapshot.server.half_close);
         let parts = RelayParts {
             clock,
             rng: rng.clone(),
@@ -256,20 +278,22 @@ impl Gateway {
         };
         reload::publish_start(&app);
         let tls = serves_tls.then(|| ServerTls::new(Arc::new(CertificateSource(relay.clone())), telemetry));
-        Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls })
+        Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls, half_close })
     }
 
     /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served only there.
-    pub async fn serve(self, public: TcpListener, ops: Option<TcpListener>) {
-        let Self { app, lifecycle, tls, .. } = self;
+    pub async fn serve(self, public: impl Into<Listener>, ops: Option<Listener>) {
+        let Self { app, lifecycle, tls, half_close, .. } = self;
         let server = |kind, handler| HttpServer {
             handler,
             lifecycle: lifecycle.clone(),
             clock: app.clock,
             kind,
             tls: tls.clone(),
+            half_close,
         };
-        let clients = server::serve(public, server(ListenerKind::Public, public_handler(app.clone(), ops.is_none())));
+        let clients =
+            server::serve(public.into(), server(ListenerKind::Public, public_handler(app.clone(), ops.is_none())));
         let operators = async {
             if let Some(listener) = ops {
                 server::serve(listener, server(ListenerKind::Ops, ops_handler(app.clone()))).await;
@@ -300,7 +324,17 @@ async fn apply_store_changes(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Cl
 }
 
 /// Shuts down gracefully on the first signal, and at once on the second; drains when a successor serves.
-async fn shut_down_when_asked(app: Arc<AppState>, mut signals: StopSignals, successors: Option<TakeOverListener>) {
+async fn shut_down_when_asked(
+    app: Arc<AppState>,
+    mut signals: StopSignals,
+    successors: Option<TakeOverListener>,
+    demo: Option<Weak<DemoStore>>,
+) {
+    let exit = || {
+        // Nothing is dropped by an exit.
+        demo.as_ref().and_then(Weak::upgrade).iter().for_each(|demo| demo.remove());
+        std::process::exit(1)
+    };
     let succeeded = async {
         match &successors {
             Some(successors) => successors.succeeded().await,
@@ -323,7 +357,7 @@ async fn shut_down_when_asked(app: Arc<AppState>, mut signals: StopSignals, succ
         tokio::select! {
             () = app.lifecycle.be_succeeded(drain) => {}
             // The first asks for what it does already.
-            () = async { signals.next().await; signals.next().await } => std::process::exit(1),
+            () = async { signals.next().await; signals.next().await } => exit(),
         }
         return;
     }
@@ -332,13 +366,14 @@ async fn shut_down_when_asked(app: Arc<AppState>, mut signals: StopSignals, succ
     }
     tokio::select! {
         () = app.lifecycle.shut_down(lb_grace, drain) => {}
-        () = signals.next() => std::process::exit(1),
+        () = signals.next() => exit(),
     }
 }
 
 /// A configuration that can be served.
 struct LoadedConfig {
     source: ConfigSource,
+    environment: CommandEnvironment,
     snapshot: Arc<Snapshot>,
     extra_keys: Vec<ExtraKey>,
     generated: GeneratedSecrets,
@@ -348,23 +383,25 @@ struct LoadedConfig {
 /// A configuration by itself, before the keys of the store are known.
 struct FoundConfig {
     source: ConfigSource,
+    environment: CommandEnvironment,
     snapshot: Snapshot,
 }
 
 impl FoundConfig {
     fn find(args: &ServeArgs) -> Result<Self, StartError> {
-        let source = find(args.config_args.config.as_deref(), &ProcessEnvironment).map_err(invalid_configuration)?;
-        let snapshot = load(&source, &ProcessEnvironment, &[]).map_err(invalid_configuration)?;
+        let environment = CommandEnvironment { listen: args.listen.clone() };
+        let source = find(args.config_args.config.as_deref(), &environment).map_err(invalid_configuration)?;
+        let snapshot = load(&source, &environment, &[]).map_err(invalid_configuration)?;
         if !snapshot.unenforced.is_empty() && !args.allow_unenforced {
             return Err(StartError::Configuration(not_enforced(&source, &snapshot)));
         }
-        Ok(Self { source, snapshot })
+        Ok(Self { source, environment, snapshot })
     }
 }
 
 impl LoadedConfig {
     fn of(found: FoundConfig, keyring: &Keyring) -> Result<Self, StartError> {
-        let FoundConfig { source, mut snapshot } = found;
+        let FoundConfig { source, environment, mut snapshot } = found;
         let clashes = clashes(keyring, &snapshot);
         if !clashes.is_empty() {
             return Err(StartError::Configuration(format!(
@@ -375,7 +412,7 @@ impl LoadedConfig {
         }
         let (mut key, mut extra_keys) = (None, Vec::new());
         if snapshot.keys.is_empty() && keyring.is_empty() {
-            if !source.is_demo() && !snapshot.server.listen.ip().is_loopback() {
+            if !source.is_demo() && !snapshot.server.listen.is_loopback() {
                 return Err(StartError::Configuration(format!(
                     "error: {}: no key is configured, and {} is not loopback\n  help: add a [[keys]] table, or make \
                      one with `tierway keys create NAME --policy POLICY`",
@@ -385,7 +422,7 @@ impl LoadedConfig {
             }
             key = Some(new_key("demo", &*secrets::random_bytes()?));
             extra_keys = self::extra_keys(key.as_ref());
-            snapshot = load(&source, &ProcessEnvironment, &extra_keys).map_err(invalid_configuration)?;
+            snapshot = load(&source, &environment, &extra_keys).map_err(invalid_configuration)?;
         }
         let made = if snapshot.server.admin_token.is_none() {
             Some(new_admin_token(&*secrets::random_bytes()?))
@@ -394,6 +431,7 @@ impl LoadedConfig {
         };
         Ok(Self {
             source,
+            environment,
             admin_token: made.clone().or_else(|| snapshot.server.admin_token.clone()),
             snapshot: Arc::new(snapshot),
             extra_keys,

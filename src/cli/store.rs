@@ -3,9 +3,11 @@
 //! Start reading at [`open`] for the gateway, and at [`StoreArgs`] for the commands.
 
 use super::check::EXIT_CONFIGURATION;
-use super::{ConfigArgs, EXIT_UNAVAILABLE, EXIT_USAGE};
+use super::demo_store::{self, DemoError, DemoStore};
+use super::former_place::refuse_former_place;
+use super::{ConfigArgs, EXIT_UNAVAILABLE, EXIT_USAGE, find_config};
 use crate::clock::Clock;
-use crate::config::{ProcessEnvironment, Snapshot, StoreLocation, StoreSettings, find, load};
+use crate::config::{ProcessEnvironment, Snapshot, StoreLocation, StoreSettings, load};
 use crate::store::keyring::Keyring;
 use crate::store::reports::Reports;
 use crate::store::sqlite::{
@@ -30,25 +32,33 @@ pub(super) struct OpenedStore {
     pub(super) lock: Option<Weak<StoreLock>>,
 }
 
-/// Opens the store of `settings`; with `lock`, beside the gateway that shares it.
+/// Opens the store of `settings`, a temporary one in `demo`; with `lock`, beside the gateway that shares it.
 ///
 /// # Errors
 /// If the database cannot be opened or read.
 pub(super) async fn open(
     settings: &StoreSettings,
+    demo: Option<&DemoStore>,
     clock: Clock,
     lock: Option<StoreLock>,
 ) -> Result<OpenedStore, StoreOpenError> {
-    // There is no ledger on a server yet; a start that allows unenforced settings has a warning about it.
-    let StoreLocation::Sqlite(path) = &settings.location else {
-        return Ok(OpenedStore { books: Stores::memory().await, writing: None, lock: None });
+    let path = match (&settings.location, demo) {
+        (StoreLocation::Sqlite(path), _) => path.clone(),
+        (StoreLocation::Temporary, Some(demo)) => demo.path(),
+        // There is no ledger on a server yet; a start that allows unenforced settings has a warning about it.
+        (StoreLocation::Memory | StoreLocation::Temporary | StoreLocation::Server(_), _) => {
+            return Ok(OpenedStore { books: Stores::memory().await, writing: None, lock: None });
+        }
     };
+    refuse_former_place(settings).map_err(StoreOpenError::FormerPlace)?;
+    let path = &path;
     let unix_ms: WallClock = Arc::new(move || clock.unix_ms());
     let (ledger, writing) = match lock {
         Some(lock) => SqliteLedger::succeed(path, settings.retention, unix_ms, lock)?,
         None => SqliteLedger::open(path, settings.retention, unix_ms)?,
     };
-    let lock = Some(ledger.lock());
+    // A demo's store ends with the demo: its successor has one of its own.
+    let lock = demo.is_none().then(|| ledger.lock());
     let keyring = Keyring::open(Arc::new(SqliteRegister::of_gateway(path, ledger.writer()))).await?;
     let ledger = Arc::new(ledger);
     let reports = Some(Arc::new(SqliteReports::of(path)) as Arc<dyn Reports>);
@@ -62,6 +72,9 @@ pub(super) enum StoreOpenError {
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It lies where relative paths were read before.
+    #[error("{0}")]
+    FormerPlace(String),
     /// The database was opened, and its register cannot be read.
     #[error("keys, teams and credit cannot be read from the store")]
     Read,
@@ -83,11 +96,14 @@ pub(super) fn watch(telemetry: &Telemetry, ledger: &Arc<dyn Ledger>) {
     );
 }
 
-/// A note for first users on where receipts are kept.
-pub(super) fn note(settings: &StoreSettings) -> &'static str {
+/// A note for first users on where receipts are kept; `demo` is whether a temporary file keeps them.
+pub(super) fn note(settings: &StoreSettings, demo: bool) -> &'static str {
     match settings.location {
         StoreLocation::Sqlite(_) => "",
-        StoreLocation::Memory | StoreLocation::Server(_) => {
+        StoreLocation::Temporary if demo => {
+            "Receipts are kept until this demo stops. From any folder:\n\n  tierway usage\n  tierway explain --request ID    # the answer's x-request-id\n\n"
+        }
+        StoreLocation::Memory | StoreLocation::Temporary | StoreLocation::Server(_) => {
             "Receipts are kept in memory only, and so is what budgets have spent.\nTIERWAY__STORE__URL=sqlite:tierway.db keeps them in a file.\n"
         }
     }
@@ -179,7 +195,17 @@ impl StoreArgs {
     /// The path of the database, from the command line or `snapshot`.
     pub(super) fn path_of(&self, snapshot: &Snapshot) -> Result<PathBuf, CommandError> {
         match (&self.store, &snapshot.store.location) {
-            (Some(path), _) | (None, StoreLocation::Sqlite(path)) => Ok(path.clone()),
+            (Some(path), _) => Ok(path.clone()),
+            (None, StoreLocation::Sqlite(path)) => {
+                refuse_former_place(&snapshot.store).map_err(CommandError::store)?;
+                Ok(path.clone())
+            }
+            (None, StoreLocation::Temporary) => {
+                demo_store::find(&snapshot.server.listen.to_string()).map_err(|why| match why {
+                    DemoError::None => CommandError::store(why),
+                    DemoError::Several(_) => CommandError::usage(why),
+                })
+            }
             (None, StoreLocation::Memory) => Err(CommandError::usage(
                 "the store is `memory:`, which keeps nothing; name a database with --store sqlite:PATH",
             )),
@@ -205,8 +231,7 @@ impl StoreArgs {
     }
 
     fn load(&self, help: &str) -> Result<Snapshot, CommandError> {
-        let loaded =
-            find(self.config(), &ProcessEnvironment).and_then(|source| load(&source, &ProcessEnvironment, &[]));
+        let loaded = find_config(self.config()).and_then(|source| load(&source, &ProcessEnvironment, &[]));
         loaded.map_err(|problems| CommandError::configuration(format!("{}\n{help}", problems.render(true).trim_end())))
     }
 }

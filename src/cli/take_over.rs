@@ -11,8 +11,7 @@
 
 use crate::clock::Clock;
 use crate::config::{Snapshot, StoreLocation};
-use crate::http::conn::listener::InheritedListeners;
-use crate::http::conn::server::ListenerKind;
+use crate::http::conn::listener::{InheritedListeners, Listener, ListenerKind};
 use crate::store::sqlite::StoreLock;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -26,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 
 /// What a successor sends first; the number changes when the exchange does.
 const REQUEST: &[u8] = b"tierway take-over 1\n";
@@ -90,14 +89,18 @@ pub(super) enum TakeOverError {
     },
 }
 
-/// Where a gateway with this configuration can be asked: beside its database, which is its alone, or else in the
-/// user's own directory for such sockets.
+/// Where a gateway with this configuration can be asked: beside its database or the socket that it serves, which are
+/// its alone, or else in the user's own directory for such sockets.
 pub(super) fn socket_path(named: Option<&Path>, snapshot: &Snapshot) -> Option<PathBuf> {
     if let Some(path) = named {
         return Some(path.to_owned());
     }
-    if let StoreLocation::Sqlite(database) = &snapshot.store.location {
-        let mut path = database.clone().into_os_string();
+    let database = match &snapshot.store.location {
+        StoreLocation::Sqlite(database) => Some(database.as_path()),
+        StoreLocation::Memory | StoreLocation::Temporary | StoreLocation::Server(_) => None,
+    };
+    if let Some(file) = database.or_else(|| snapshot.server.listen.socket_file()) {
+        let mut path = file.as_os_str().to_owned();
         path.push(".take-over");
         return Some(path.into());
     }
@@ -202,11 +205,7 @@ impl TakeOverResources {
     ///
     /// # Errors
     /// If the process may not open further files.
-    pub(super) fn new(
-        public: &TcpListener,
-        ops: Option<&TcpListener>,
-        lock: Option<Weak<StoreLock>>,
-    ) -> io::Result<Self> {
+    pub(super) fn new(public: &Listener, ops: Option<&Listener>, lock: Option<Weak<StoreLock>>) -> io::Result<Self> {
         let mut listeners = vec![(OfferedListener::Public, public.as_fd().try_clone_to_owned()?)];
         if let Some(ops) = ops {
             listeners.push((OfferedListener::Ops, ops.as_fd().try_clone_to_owned()?));

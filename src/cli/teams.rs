@@ -130,7 +130,7 @@ fn changed(team: &TeamView, done: &str, json: bool) -> String {
 }
 
 fn list(args: &TeamsListArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.store)?;
+    let context = CliContext::open_to_read(&args.store)?;
     let page = context.admin.teams(&context.snapshot, None, usize::MAX);
     if args.json {
         return Ok(format!("{:#}\n", views::teams(&page)));
@@ -145,7 +145,7 @@ fn list(args: &TeamsListArgs) -> Result<String, CommandError> {
 }
 
 fn show(args: &TeamsShowArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.store)?;
+    let context = CliContext::open_to_read(&args.store)?;
     let team = context.admin.team(&context.snapshot, &args.name).map_err(command_error)?;
     if args.json {
         return Ok(format!("{:#}\n", views::team(&team)));

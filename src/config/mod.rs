@@ -10,9 +10,11 @@
 //! Start reading at [`load`]: the text is read into its sections (`sections/`), and these are compiled
 //! (`compile/`). How a setting is added is written in `sections/mod.rs`; each is declared in one place there.
 
+mod catalogue;
 mod compile;
 mod effective;
 mod env;
+mod listen;
 mod problem;
 mod reader;
 mod referenced_files;
@@ -26,16 +28,22 @@ mod value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use catalogue::{
+    CatalogueDay, CatalogueEntry, CatalogueError, CatalogueHost, CatalogueMatch, HostQuirks, ListedPrice,
+    PriceCatalogue, PriceVariant,
+};
+pub use compile::{CatalogueFilledModel, CatalogueFilledProvider, CatalogueUse};
 pub use effective::EffectiveConfig;
 pub use env::{Environment, OVERRIDE_PREFIX, ProcessEnvironment};
+pub use listen::{ListenAddress, ListenAddressError};
 pub use problem::{Problem, Problems, ValueLocation};
 pub use reader::{DisplayValue, EffectiveSetting, SettingOrigin, UnenforcedSetting};
 pub use reload::{ConfigChange, ConfigWatcher};
 pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
-    FinishReason, MalformedFrame, NetworkSettings, ProtocolName, ProviderCredential, ProviderSettings,
-    ProviderTransport, ServerSettings, SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings,
-    TransportSettings,
+    CorsSettings, FinishReason, MalformedFrame, NetworkSettings, OutputCeiling, ProtocolName, ProviderCredential,
+    ProviderSettings, ProviderTransport, ServerSettings, SimSettings, StoreLocation, StoreSettings, TelemetrySettings,
+    TlsSettings, TransportSettings,
 };
 pub use source::{ConfigSource, find};
 
@@ -78,6 +86,8 @@ pub struct Snapshot {
     pub teams: BTreeMap<Arc<str>, Option<BudgetSpec>>,
     /// The file's keys and the generated ones, by the hash of their secrets.
     pub keys: HashMap<KeyHash, Arc<KeyRecord>>,
+    /// What the price catalogue gave where the file says nothing.
+    pub catalogue: CatalogueUse,
     /// Every setting, its value and where that came from.
     pub effective: EffectiveConfig,
     /// Settings that are understood and whose feature is not built.
@@ -130,7 +140,8 @@ pub fn load(
     if !source.is_demo() {
         require_admin_token(&diagnostics, &file.server);
     }
-    let compiled = compile::compile(&diagnostics, file, extra_keys);
+    let catalogue = price_catalogue(&diagnostics, source, environment);
+    let compiled = compile::compile(&diagnostics, file, source, &catalogue, extra_keys);
     let findings = diagnostics.finish();
     if !findings.problems.is_empty() {
         let (file, text) = (&source.name(), source.text());
@@ -147,16 +158,31 @@ pub fn load(
         policies: compiled.policies,
         teams: compiled.teams,
         keys: compiled.keys,
+        catalogue: compiled.catalogue,
         effective: EffectiveConfig::new(source.name(), findings.entries),
         unenforced: findings.unenforced,
         referenced_files: findings.referenced_files,
     })
 }
 
+/// The operator's catalogue over the built-in one. That the first cannot be used is reported.
+fn price_catalogue(
+    diagnostics: &reader::Diagnostics<'_>,
+    source: &ConfigSource,
+    environment: &dyn Environment,
+) -> PriceCatalogue {
+    let Some(file) = source.path().map(PriceCatalogue::path_beside) else { return PriceCatalogue::built_in() };
+    diagnostics.note_file(&file);
+    PriceCatalogue::open(&file, environment).unwrap_or_else(|error| {
+        compile::report_catalogue(diagnostics, &file, &error);
+        PriceCatalogue::built_in()
+    })
+}
+
 /// Off loopback a generated token would be printed into logs that others read.
 fn require_admin_token(diagnostics: &reader::Diagnostics<'_>, server: &sections::ServerSection) {
     let reachable = server.admin_listen.as_ref().unwrap_or(&server.listen);
-    if reachable.value.ip().is_loopback() || server.admin_token.is_some() {
+    if reachable.value.is_loopback() || server.admin_token.is_some() {
         return;
     }
     let message = "operators can be reached here, and there is no admin token".to_owned();

@@ -54,13 +54,15 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Problems of the text of `file`, in the order of their places; `hidden` are the bytes of it
-    /// that may not be shown.
+    /// Problems of the text of `file`: what is not TOML, what is missing, then the others in the order of their
+    /// places; `hidden` are the bytes of it that may not be shown.
     pub(super) fn new(file: &str, text: &str, hidden: Vec<Range<usize>>, mut list: Vec<Problem>) -> Self {
         list.sort_by_key(|problem| match &problem.location {
-            ValueLocation::Unwritten => (0, 0),
-            ValueLocation::File(span) => (1, span.start),
-            ValueLocation::Variable { .. } => (2, 0),
+            // A file that cannot be read as TOML: whatever else is wrong may follow from it.
+            ValueLocation::File(span) if problem.setting.is_empty() => (0, span.start),
+            ValueLocation::Unwritten => (1, 0),
+            ValueLocation::File(span) => (2, span.start),
+            ValueLocation::Variable { .. } => (3, 0),
         });
         Self {
             file: file.to_owned(),
@@ -77,12 +79,16 @@ impl Problems {
 
     /// The one problem of a file that could not be read at all.
     pub fn unreadable(file: &str, error: &std::io::Error) -> Self {
+        let hint = match error.kind() {
+            std::io::ErrorKind::InvalidData => "save it as UTF-8, the encoding of TOML",
+            _ => "check the path and who may read it",
+        };
         let problem = Problem {
             setting: String::new(),
             location: ValueLocation::Unwritten,
             position: None,
             message: format!("cannot read the configuration: {error}"),
-            hint: "check the path and who may read it".to_owned(),
+            hint: hint.to_owned(),
         };
         Self::new(file, "", Vec::new(), vec![problem])
     }

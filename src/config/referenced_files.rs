@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::env::Environment;
 
 /// Every `file:/path` of one reading, and the digest of its content.
-#[derive(Clone, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub(super) struct ReferencedFiles(BTreeMap<PathBuf, Option<[u8; 32]>>);
 
 impl ReferencedFiles {

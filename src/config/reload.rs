@@ -2,8 +2,10 @@
 //!
 //! A [`ConfigWatcher`] looks at the content, not at file times, of the configuration and of every file it
 //! refers to: a mounted ConfigMap or Secret is swapped by renaming a directory, which neither inotify
-//! nor a time stamp shows reliably. Its caller decides when to look; it never waits itself. A configuration
-//! with problems changes nothing; settings that need a restart keep their old values.
+//! nor a time stamp shows reliably. Its caller decides when to look; it never waits itself. What a look finds counts
+//! once the next look finds the same: most programs empty a file before they write it, some write it in parts, and
+//! a certificate and its key are replaced one after the other. A configuration with problems changes nothing;
+//! settings that need a restart keep their old values.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,12 +23,19 @@ pub struct ConfigWatcher<S> {
     environment: S,
     extra_keys: Vec<ExtraKey>,
     current: Arc<Snapshot>,
-    /// The content last looked at, good or bad; `None` when it could not be read.
-    seen: Option<[u8; 32]>,
-    /// The files that the configuration last looked at refers to.
+    /// What was last applied, or reported for its problems.
+    handled: FoundContent,
+    /// What the last look found, where that is something else.
+    unconfirmed: Option<FoundContent>,
+}
+
+/// The content that one look found.
+#[derive(Clone, PartialEq, Eq)]
+struct FoundContent {
+    /// The digest of the configuration; `None` when it could not be read.
+    text: Option<[u8; 32]>,
+    /// The files that it refers to.
     referenced_files: ReferencedFiles,
-    /// Problems that are reported if the next look finds the same content.
-    unconfirmed: Option<Problems>,
 }
 
 /// A new configuration without problems.
@@ -43,44 +52,38 @@ impl<S: Environment> ConfigWatcher<S> {
     pub fn new(source: &ConfigSource, environment: S, extra_keys: Vec<ExtraKey>, current: Arc<Snapshot>) -> Self {
         Self {
             path: source.path().map(Path::to_owned),
-            seen: Some(digest(source.text())),
             environment,
             extra_keys,
-            referenced_files: current.referenced_files.clone(),
+            handled: FoundContent {
+                text: Some(digest(source.text())),
+                referenced_files: current.referenced_files.clone(),
+            },
             current,
             unconfirmed: None,
         }
     }
 
-    /// Looks whether any content changed since the last look: the new configuration, or its problems,
-    /// reported once for each content.
+    /// Looks whether any content is different, and the same as at the last look: the new configuration, or its
+    /// problems, reported once for each content.
     pub fn check(&mut self) -> Option<Result<ConfigChange, Problems>> {
-        let source = match self.source() {
-            Ok(source) => source,
-            Err(problems) => return self.seen.take().map(|_| Err(problems)),
-        };
-        let digest = digest(source.text());
-        let rewritten = self.seen != Some(digest);
-        if !rewritten && !self.referenced_files.have_changed(&self.environment) {
-            return self.unconfirmed.take().map(Err);
+        let source = self.source();
+        let text = source.as_ref().ok().map(|source| digest(source.text()));
+        if text == self.handled.text && !self.handled.referenced_files.have_changed(&self.environment) {
+            self.unconfirmed = None;
+            return None;
         }
-        self.seen = Some(digest);
-        match self.apply(&source) {
-            // A certificate and its key are replaced one after the other, and between the two they
-            // do not fit: that is reported only if it is the same at the next look.
-            Err(problems) if !rewritten => {
-                self.unconfirmed = Some(problems);
-                None
-            }
-            found => Some(found),
+        let (found, loaded) = self.load(source);
+        if self.unconfirmed.as_ref() != Some(&found) {
+            self.unconfirmed = Some(found);
+            return None;
         }
+        Some(self.apply(found, loaded))
     }
 
-    /// Loads the configuration whether it changed or not: for SIGHUP.
+    /// Loads the configuration at once, whether it changed or not: for SIGHUP.
     pub fn reload(&mut self) -> Result<ConfigChange, Problems> {
-        let source = self.source()?;
-        self.seen = Some(digest(source.text()));
-        self.apply(&source)
+        let (found, loaded) = self.load(self.source());
+        self.apply(found, loaded)
     }
 
     fn source(&self) -> Result<ConfigSource, Problems> {
@@ -90,12 +93,17 @@ impl<S: Environment> ConfigWatcher<S> {
         }
     }
 
-    fn apply(&mut self, source: &ConfigSource) -> Result<ConfigChange, Problems> {
-        self.unconfirmed = None;
-        let loaded = load(source, &self.environment, &self.extra_keys);
+    fn load(&self, source: Result<ConfigSource, Problems>) -> (FoundContent, Result<Snapshot, Problems>) {
+        let text = source.as_ref().ok().map(|source| digest(source.text()));
+        let loaded = source.and_then(|source| load(&source, &self.environment, &self.extra_keys));
         let referenced_files =
-            loaded.as_ref().map_or_else(|problems| &problems.referenced_files, |new| &new.referenced_files);
-        self.referenced_files = referenced_files.clone();
+            loaded.as_ref().map_or_else(|problems| &problems.referenced_files, |new| &new.referenced_files).clone();
+        (FoundContent { text, referenced_files }, loaded)
+    }
+
+    fn apply(&mut self, found: FoundContent, loaded: Result<Snapshot, Problems>) -> Result<ConfigChange, Problems> {
+        self.unconfirmed = None;
+        self.handled = found;
         let mut snapshot = loaded?;
         let needs_restart = keep_what_needs_a_restart(&self.current, &mut snapshot);
         let snapshot = Arc::new(snapshot);
@@ -108,11 +116,11 @@ impl<S: Environment> ConfigWatcher<S> {
 fn keep_what_needs_a_restart(old: &Snapshot, new: &mut Snapshot) -> Vec<&'static str> {
     let mut kept = Vec::new();
     if new.server.listen != old.server.listen {
-        new.server.listen = old.server.listen;
+        new.server.listen = old.server.listen.clone();
         kept.push("server.listen");
     }
     if new.server.admin_listen != old.server.admin_listen {
-        new.server.admin_listen = old.server.admin_listen;
+        new.server.admin_listen = old.server.admin_listen.clone();
         kept.push("server.admin_listen");
     }
     if new.store != old.store {
@@ -182,8 +190,14 @@ mod tests {
         (disk.clone(), ConfigWatcher::new(&source, disk, Vec::new(), Arc::new(snapshot)))
     }
 
-    fn changed(found: Option<Result<ConfigChange, Problems>>) -> ConfigChange {
-        match found {
+    /// The second of two looks that find the same.
+    fn confirmed(watcher: &mut ConfigWatcher<Disk>) -> Option<Result<ConfigChange, Problems>> {
+        assert!(watcher.check().is_none(), "one look is not enough");
+        watcher.check()
+    }
+
+    fn changed(watcher: &mut ConfigWatcher<Disk>) -> ConfigChange {
+        match confirmed(watcher) {
             Some(Ok(change)) => change,
             Some(Err(problems)) => panic!("{problems}"),
             None => panic!("no change was seen"),
@@ -195,7 +209,7 @@ mod tests {
         let (disk, mut watcher) = watched("");
         assert!(watcher.check().is_none());
         disk.write("[routing]\nmax_attempts = 2\n");
-        let change = changed(watcher.check());
+        let change = changed(&mut watcher);
         assert_eq!(change.snapshot.table.settings.max_attempts, 2);
         assert!(change.needs_restart.is_empty());
         assert!(watcher.check().is_none());
@@ -205,31 +219,93 @@ mod tests {
     fn a_bad_file_is_reported_once_and_a_good_one_heals() {
         let (disk, mut watcher) = watched("");
         disk.write("[routing]\nmax_attempts = 0\n");
-        assert!(matches!(watcher.check(), Some(Err(_))));
+        assert!(matches!(confirmed(&mut watcher), Some(Err(_))));
         assert!(watcher.check().is_none());
         disk.write("[routing]\nmax_attempts = 1\n");
-        assert_eq!(changed(watcher.check()).snapshot.table.settings.max_attempts, 1);
+        assert_eq!(changed(&mut watcher).snapshot.table.settings.max_attempts, 1);
     }
 
     #[test]
     fn a_file_that_vanishes_is_reported_once_and_read_when_it_is_back() {
         let (disk, mut watcher) = watched("");
         disk.remove(CONFIGURATION);
-        assert!(matches!(watcher.check(), Some(Err(_))));
+        assert!(matches!(confirmed(&mut watcher), Some(Err(_))));
         assert!(watcher.check().is_none());
         disk.write("");
-        changed(watcher.check());
+        changed(&mut watcher);
     }
 
     #[test]
     fn what_needs_a_restart_keeps_its_value_and_the_rest_applies() {
         let (disk, mut watcher) = watched("");
         disk.write("[server]\nlisten = \"127.0.0.1:1\"\ndrain = \"7s\"\n[store]\nurl = \"sqlite:x\"\n");
-        let change = changed(watcher.check());
+        let change = changed(&mut watcher);
         assert_eq!(change.needs_restart, ["server.listen", "store"]);
-        assert_eq!(change.snapshot.server.listen.port(), 8080);
-        assert!(change.snapshot.store.location == StoreLocation::Sqlite("tierway.db".into()));
+        assert_eq!(change.snapshot.server.listen.to_string(), "127.0.0.1:8080");
+        assert!(change.snapshot.store.location == StoreLocation::Sqlite("/tierway.db".into()));
         assert_eq!(change.snapshot.server.drain.as_secs(), 7);
+    }
+
+    #[test]
+    fn a_file_written_in_parts_is_applied_once_it_is_whole() {
+        let whole = format!("{GOOD}[routing]\nmax_attempts = 2\n");
+        // Emptied, begun, cut in a value, and cut where it is valid and says something else.
+        let half = &whole[..whole.len() / 2];
+        let cut = &whole[..whole.len() - 3];
+        for parts in [&[""][..], &["", half], &[GOOD], &["", half, GOOD, cut]] {
+            let (disk, mut watcher) = watched("");
+            disk.write("[routing]\nmax_attempts = 1\n");
+            changed(&mut watcher);
+            for part in parts {
+                disk.put(CONFIGURATION, part);
+                assert!(watcher.check().is_none(), "{part:?} is not the whole file");
+            }
+            disk.put(CONFIGURATION, &whole);
+            assert_eq!(changed(&mut watcher).snapshot.table.settings.max_attempts, 2);
+            assert!(watcher.check().is_none());
+        }
+    }
+
+    #[test]
+    fn a_change_taken_back_between_two_looks_changes_nothing() {
+        let (disk, mut watcher) = watched("");
+        for other in ["[routing]\nmax_attempts = 2\n", "[nonsense"] {
+            disk.write(other);
+            assert!(watcher.check().is_none());
+            disk.write("");
+            assert!(watcher.check().is_none());
+            assert!(watcher.check().is_none());
+        }
+        disk.remove(CONFIGURATION);
+        assert!(watcher.check().is_none(), "a file is removed before it is written anew");
+        disk.write("");
+        assert!(watcher.check().is_none());
+    }
+
+    #[test]
+    fn a_secret_written_in_parts_is_applied_once_it_is_whole() {
+        let disk = Disk::default();
+        disk.put("/token", "twa_first");
+        let (disk, mut watcher) = watched_on(disk, "[server]\nadmin_token = \"file:/token\"\n");
+        let token = |change: &ConfigChange| {
+            change.snapshot.server.admin_token.as_ref().map(|token| token.expose().to_owned()).unwrap_or_default()
+        };
+        for part in ["", "twa_sec"] {
+            disk.put("/token", part);
+            assert!(watcher.check().is_none(), "{part:?} is not the whole secret");
+        }
+        disk.put("/token", "twa_second");
+        assert_eq!(token(&changed(&mut watcher)), "twa_second");
+    }
+
+    #[test]
+    fn a_signal_reloads_at_once() {
+        let (disk, mut watcher) = watched("");
+        disk.write("[routing]\nmax_attempts = 2\n");
+        assert!(watcher.check().is_none());
+        let change = watcher.reload().unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(change.snapshot.table.settings.max_attempts, 2);
+        assert!(watcher.check().is_none(), "it is not reported again");
     }
 
     #[test]
@@ -269,7 +345,7 @@ mod tests {
         disk.put("/cert", &cert);
         assert!(watcher.check().is_none(), "half of a renewal is not reported");
         disk.put("/key", &key);
-        assert_ne!(leaf(&changed(watcher.check())), before);
+        assert_ne!(leaf(&changed(&mut watcher)), before);
         assert!(watcher.check().is_none());
     }
 
@@ -278,13 +354,12 @@ mod tests {
         let (disk, mut watcher) = with_tls();
         let (cert, key) = issued("localhost");
         disk.put("/cert", &cert);
-        assert!(watcher.check().is_none());
-        let said = watcher.check().and_then(Result::err).expect("it is still wrong").render(false);
+        let said = confirmed(&mut watcher).and_then(Result::err).expect("it is still wrong").render(false);
         assert!(said.contains("server.tls.key: does not belong to the certificate"), "{said}");
         assert!(watcher.check().is_none());
         assert!(watcher.reload().is_err(), "a reload on request reports at once");
         disk.put("/key", &key);
-        changed(watcher.check());
+        changed(&mut watcher);
     }
 
     #[test]
@@ -292,22 +367,21 @@ mod tests {
         let (disk, mut watcher) = with_tls();
         let key = disk.read(Path::new("/key")).expect("it was written");
         disk.remove("/key");
-        assert!(watcher.check().is_none());
-        assert!(matches!(watcher.check(), Some(Err(_))));
+        assert!(matches!(confirmed(&mut watcher), Some(Err(_))));
         disk.put("/key", &key);
-        changed(watcher.check());
+        changed(&mut watcher);
     }
 
     #[test]
     fn tls_is_switched_on_and_off_by_a_restart_only() {
         let (disk, mut watcher) = with_tls();
         disk.write("");
-        let change = changed(watcher.check());
+        let change = changed(&mut watcher);
         assert_eq!(change.needs_restart, ["server.tls"]);
         assert!(change.snapshot.server.tls.is_some());
         let (disk, mut watcher) = watched_on(disk, "");
         disk.write(TLS);
-        let change = changed(watcher.check());
+        let change = changed(&mut watcher);
         assert_eq!(change.needs_restart, ["server.tls"]);
         assert!(change.snapshot.server.tls.is_none());
     }

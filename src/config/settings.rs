@@ -4,26 +4,29 @@
 //! policies are in the domain's own types; see
 //! [`Snapshot`](super::Snapshot).
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use rustls::sign::CertifiedKey;
 
+use super::listen::ListenAddress;
 use crate::domain::secret::Secret;
 
 /// `[server]`: addresses, tokens and limits of the HTTP server.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
     /// Where clients are served.
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Where everything but `/v1` is served, if that has an address of its own.
-    pub admin_listen: Option<SocketAddr>,
+    pub admin_listen: Option<ListenAddress>,
     /// The token of operators; `None`: one is to be generated and printed once.
     pub admin_token: Option<Secret>,
     /// The token that may only read what operators see; `None`: there is none.
     pub viewer_token: Option<Secret>,
+    /// Which web pages may call `/v1` from a browser.
+    pub cors: CorsSettings,
     /// The longest request body, in bytes.
     pub max_body_bytes: u64,
     /// The longest sum of request bodies held at once, in bytes.
@@ -32,8 +35,19 @@ pub struct ServerSettings {
     pub lb_grace: Duration,
     /// How long open streams may finish after SIGTERM.
     pub drain: Duration,
+    /// Whether a client that has closed its sending side is still answered.
+    pub half_close: bool,
     /// The TLS certificate of both addresses; `None`: they serve plain HTTP.
     pub tls: Option<TlsSettings>,
+}
+
+/// `[server] cors_origins`: which web pages may call `/v1` from a browser.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct CorsSettings {
+    /// Whether those of any origin may.
+    pub any: bool,
+    /// The origins whose pages may, as browsers write them.
+    pub origins: Vec<String>,
 }
 
 /// `[server.tls]`: a certificate and the key that belongs to it.
@@ -78,6 +92,9 @@ impl std::fmt::Debug for TlsSettings {
 pub struct StoreSettings {
     /// Where keys and receipts are kept.
     pub location: StoreLocation,
+    /// The file that a relative path of the configuration meant before it was read beside the configuration: in the
+    /// working directory. `None` where both are the same.
+    pub former_path: Option<PathBuf>,
     /// How long receipts are kept; `None`: for ever.
     pub retention: Option<Duration>,
     /// Redis for limits shared by replicas; may hold a password.
@@ -89,7 +106,9 @@ pub struct StoreSettings {
 pub enum StoreLocation {
     /// In memory: they are gone with the process.
     Memory,
-    /// In one SQLite file, named as it was written.
+    /// In a temporary SQLite file, removed with the process: the demo's.
+    Temporary,
+    /// In one SQLite file. A relative path is one from the working directory.
     Sqlite(PathBuf),
     /// At a database server, which is not built yet; the URL may hold a password.
     Server(String),
@@ -169,6 +188,26 @@ pub struct NetworkSettings {
     pub credentials: Vec<ProviderCredential>,
     /// Whether HTTP/2 is used.
     pub http2: bool,
+    /// What the ceiling of the output is called where we write it.
+    pub max_tokens_name: OutputCeiling,
+    /// Whether it may be sent `stream_options`.
+    pub stream_options: bool,
+    /// Headers sent with every request; any of them may be secret.
+    pub headers: Vec<(HeaderName, Secret)>,
+    /// The client's headers that are passed on.
+    pub forward_headers: Vec<HeaderName>,
+    /// The parameters of the client's query that are passed on.
+    pub forward_query: Vec<Arc<str>>,
+}
+
+/// The member by which a provider takes the ceiling of the output.
+#[derive(Clone, Copy, PartialEq, Eq, serde::Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputCeiling {
+    /// As everywhere, once.
+    MaxTokens,
+    /// What OpenAI's reasoning models want, and refuse the other name.
+    MaxCompletionTokens,
 }
 
 /// One credential of a provider.

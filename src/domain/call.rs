@@ -6,6 +6,7 @@
 //!
 //! Start reading in [`Call`].
 
+use super::estimate::{MediaSize, USUAL_IMAGE};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -188,9 +189,11 @@ pub struct RequestMetadata {
 pub struct CostFacts {
     /// How many choices are written, and paid for, to give the client the best of them: `best_of`, 0 where absent.
     pub candidates: u32,
-    /// Whether some of the input is not in the body: images, files, what the provider remembers. The body's
-    /// bytes say nothing about its tokens.
+    /// Whether some of the input is bounded by nothing in the body: files, videos, what the provider remembers. The
+    /// body's bytes say nothing about its tokens.
     pub input_elsewhere: bool,
+    /// Media in the body, and images wherever they are.
+    pub media: MediaSize,
     /// The places of the client's ceilings on output tokens in the body, at most two of them.
     pub ceilings_at: [Option<Range<usize>>; 2],
     /// Where in the body a ceiling may be inserted where the client set none.
@@ -247,17 +250,20 @@ impl Call {
         self.metadata.choices.saturating_mul(self.metadata.inputs)
     }
 
-    /// Input tokens as estimated before any provider has counted: four bytes to a token, rounded up.
-    pub fn estimated_input_tokens(&self) -> u64 {
-        tokens_of(self.body.len())
+    /// Input tokens as estimated before any provider has counted: four bytes of text to a token, rounded up, and media
+    /// at their usual size: an image at `typical_image` tokens where the model is known to count so.
+    pub fn estimated_input_tokens(&self, typical_image: Option<u64>) -> u64 {
+        let media = self.metadata.cost_facts.media;
+        let text = (self.body.len() as u64).saturating_sub(media.bytes());
+        text.div_ceil(BYTES_PER_TOKEN).saturating_add(media.usual_tokens(typical_image.unwrap_or(USUAL_IMAGE)))
     }
 
     /// The tokens that the request takes from its key's limit: its estimated input, and for each choice the client's
     /// ceiling or else `typical_output`, what the model usually writes.
-    pub fn tokens_to_admit(&self, typical_output: u64) -> u64 {
+    pub fn tokens_to_admit(&self, typical_output: u64, typical_image: Option<u64>) -> u64 {
         let output = if self.endpoint.writes_text() { self.metadata.max_output.unwrap_or(typical_output) } else { 0 };
         let output = output.saturating_mul(u64::from(self.expected_choices()));
-        self.estimated_input_tokens().saturating_add(output)
+        self.estimated_input_tokens(typical_image).saturating_add(output)
     }
 
     /// How many answers are written and paid for at most.
@@ -275,10 +281,8 @@ impl Call {
     }
 }
 
-/// Tokens in `bytes` of text as estimated: four bytes to a token, rounded up.
-pub fn tokens_of(bytes: usize) -> u64 {
-    (bytes as u64).div_ceil(4)
-}
+/// How many bytes of a client's text are taken for a token.
+const BYTES_PER_TOKEN: u64 = 4;
 
 /// A body that cannot be understood: the request is refused before anything is tried.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -20,6 +20,55 @@ const LEAST_OUTPUT: u64 = 32;
 /// Upwards, this fraction of the difference is learned; downwards, all of it.
 const UPWARD_FRACTION: u32 = 16;
 
+/// Tokens of an image at a model of which it is not known: OpenAI counts 765 for 1024 × 1024 pixels in detail, Google four tiles of 258, Anthropic
+/// a token for each 750 pixels, 1,398.
+pub const USUAL_IMAGE: u64 = 1_000;
+/// Bytes of base64 to a token of a recording: 32 tokens a second at Google, the most, of which speech as MP3 has some
+/// 16 KB, and 21 of base64.
+const RECORDED_BYTES_PER_TOKEN: u64 = 512;
+/// Bytes of base64 to a token of a file: a page of a PDF is some 1,500 to 3,000 tokens at Anthropic and 258 at Google,
+/// and some 40 KB.
+const FILE_BYTES_PER_TOKEN: u64 = 24;
+
+/// Media in the body of a request. Their bytes are not their tokens: they count at the size that is usual for them, which
+/// is good enough for a rate and no bound.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct MediaSize {
+    /// How many images there are, in the body or by reference.
+    pub images: u32,
+    /// Bytes of the body that are images.
+    pub image_bytes: u64,
+    /// Bytes of the body that are audio or video.
+    pub recorded_bytes: u64,
+    /// Bytes of the body that are encoded files.
+    pub file_bytes: u64,
+}
+
+impl MediaSize {
+    /// These and `other`.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            images: self.images.saturating_add(other.images),
+            image_bytes: self.image_bytes.saturating_add(other.image_bytes),
+            recorded_bytes: self.recorded_bytes.saturating_add(other.recorded_bytes),
+            file_bytes: self.file_bytes.saturating_add(other.file_bytes),
+        }
+    }
+
+    /// How many bytes of the body they are.
+    pub fn bytes(self) -> u64 {
+        self.image_bytes.saturating_add(self.recorded_bytes).saturating_add(self.file_bytes)
+    }
+
+    /// Their tokens at the size that is usual for them, where an image takes `image` tokens.
+    pub fn usual_tokens(self, image: u64) -> u64 {
+        let images = u64::from(self.images).saturating_mul(image);
+        let recorded = self.recorded_bytes.div_ceil(RECORDED_BYTES_PER_TOKEN);
+        images.saturating_add(recorded).saturating_add(self.file_bytes.div_ceil(FILE_BYTES_PER_TOKEN))
+    }
+}
+
 /// What was observed of the tokens of one answer.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct UsageTally {
@@ -54,22 +103,30 @@ impl UsageBasis {
 }
 
 impl UsageTally {
-    /// The tokens, and where they come from. `input` is the estimate used if the provider did not report input.
+    /// The tokens, and where they come from. `input` is the estimate used if the provider did not report input; that
+    /// it was none is no report.
     pub fn tokens(self, input: u64, bytes_per_token: BytesPerToken) -> (Usage, UsageBasis) {
         let seen = || bytes_per_token.tokens(self.text_bytes).max(self.frames).max(1);
         match self.counted {
-            Some(usage) if self.is_final => (usage, UsageBasis::Counted),
-            Some(usage) => (Usage { output: usage.output.max(seen()), ..usage }, UsageBasis::Estimated),
+            Some(usage) if self.is_final => with_input(usage, input),
+            Some(usage) => {
+                (with_input(Usage { output: usage.output.max(seen()), ..usage }, input).0, UsageBasis::Estimated)
+            }
             None => (Usage { input, output: seen(), ..Usage::default() }, UsageBasis::Estimated),
         }
     }
 
     /// The same for an answer without output tokens: embeddings.
     pub fn without_output(self, input: u64) -> (Usage, UsageBasis) {
-        match self.counted {
-            Some(usage) => (usage, UsageBasis::Counted),
-            None => (Usage { input, ..Usage::default() }, UsageBasis::Estimated),
-        }
+        with_input(self.counted.unwrap_or_default(), input)
+    }
+}
+
+/// `usage` as counted, with `input` as its input where it has none: every request has some.
+fn with_input(usage: Usage, input: u64) -> (Usage, UsageBasis) {
+    match usage.input {
+        0 => (Usage { input, ..usage }, UsageBasis::Estimated),
+        _ => (usage, UsageBasis::Counted),
     }
 }
 
@@ -133,6 +190,21 @@ mod tests {
         check(UsageTally::default(), (usage(INPUT_ESTIMATE, 1), UsageBasis::Estimated));
         assert_eq!(seen.without_output(INPUT_ESTIMATE), (usage(INPUT_ESTIMATE, 0), UsageBasis::Estimated));
         assert_eq!(counted(0).without_output(INPUT_ESTIMATE), (usage(5, 0), UsageBasis::Counted));
+        // Every request has some input: that it was none is no count of it.
+        let no_input = UsageTally { counted: Some(usage(0, 7)), ..seen };
+        check(UsageTally { is_final: true, ..no_input }, (usage(INPUT_ESTIMATE, 7), UsageBasis::Estimated));
+        check(no_input, (usage(INPUT_ESTIMATE, 7), UsageBasis::Estimated));
+        let zeros = UsageTally { counted: Some(usage(0, 0)), ..seen };
+        assert_eq!(zeros.without_output(INPUT_ESTIMATE), (usage(INPUT_ESTIMATE, 0), UsageBasis::Estimated));
+    }
+
+    #[test]
+    fn media_count_at_their_usual_size() {
+        let media = MediaSize { images: 2, image_bytes: 9_000_000, recorded_bytes: 1_000, file_bytes: 2_400 };
+        assert_eq!(MediaSize::default().and(media).bytes(), 9_003_400);
+        assert_eq!(media.usual_tokens(USUAL_IMAGE), 2_000 + 2 + 100);
+        assert_eq!(media.usual_tokens(765), 1_530 + 2 + 100);
+        assert_eq!(MediaSize::default().usual_tokens(USUAL_IMAGE), 0);
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub struct ProviderError {
     pub status: u16,
     /// The value of `content-type`, where the provider sent one.
     pub content_type: Option<Bytes>,
-    /// The provider's body, at most 1 MiB; empty where it was too large, broke off or did not come in time.
+    /// The beginning of the provider's body, at most 8 MiB of it; empty where it broke off or did not come in time.
     pub body: Bytes,
 }
 

@@ -8,7 +8,7 @@
 
 use crate::domain::call::Call;
 use crate::domain::id::DeploymentId;
-use crate::domain::money::{NanoUsd, PicoUsdPerToken};
+use crate::domain::money::NanoUsd;
 use crate::domain::pricing::Price;
 use crate::domain::routing::builder::CandidateModel;
 use crate::domain::routing::table::{Model, RoutingTable};
@@ -47,11 +47,11 @@ impl<'a> CostBound<'a> {
     /// The bound at `deployment`.
     pub fn at(self, deployment: DeploymentId) -> NanoUsd {
         let (model, price) = self.priced(deployment);
-        price.map_or(self.unpriced, |price| worst_price(price).cost(self.usage(model, self.output(model))))
+        price.map_or(self.unpriced, |price| price.cost(self.usage(model, self.output(model))))
     }
 
-    /// The most input tokens of this call at `deployment`: a token has one byte or more, and a model reads no more
-    /// than its context.
+    /// The most input tokens of this call at `deployment`: a token of text has one byte or more, an image has no more
+    /// than any image at that model, and a model reads no more than its context.
     pub fn input(self, deployment: DeploymentId) -> u64 {
         self.input_of(self.priced(deployment).0)
     }
@@ -66,7 +66,7 @@ impl<'a> CostBound<'a> {
     fn output_within_at(self, deployment: DeploymentId, left: NanoUsd) -> Option<u64> {
         let (model, price) = self.priced(deployment);
         let ceiling = self.output(model);
-        let Some(price) = price.map(worst_price) else { return (self.unpriced <= left).then_some(ceiling) };
+        let Some(price) = price else { return (self.unpriced <= left).then_some(ceiling) };
         let fixed = price.cost(self.usage(model, 0));
         // Whole nano-dollars left for output, so that the rounding of the fixed part is not used twice.
         let spare = u128::try_from(left.0.checked_sub(fixed.0)?).ok()? * 1000;
@@ -75,9 +75,11 @@ impl<'a> CostBound<'a> {
         Some(ceiling.min(fits))
     }
 
+    /// The model of `deployment`, and its price at its highest.
     fn priced(self, deployment: DeploymentId) -> (&'a Model, Option<Price>) {
         let model = self.table.model(self.table.deployment(deployment).model);
-        (model, self.table.price(deployment, self.priced_at_ms).map(|version| version.price))
+        let version = self.table.price(deployment, self.priced_at_ms);
+        (model, version.map(|version| version.most(self.input_of(model))))
     }
 
     fn usage(self, model: &Model, output: u64) -> Usage {
@@ -87,10 +89,15 @@ impl<'a> CostBound<'a> {
 
     fn input_of(self, model: &Model) -> u64 {
         let context = model.context.unwrap_or(u64::MAX).saturating_mul(u64::from(self.call.metadata().inputs));
-        if self.call.metadata().cost_facts.input_elsewhere {
-            return context;
-        }
-        context.min((self.call.body().len() as u64).saturating_add(TEMPLATE_TOKENS))
+        let facts = &self.call.metadata().cost_facts;
+        let images = match (facts.media.images, model.image_tokens) {
+            _ if facts.input_elsewhere => return context,
+            (0, _) => 0,
+            (_, None) => return context,
+            (images, Some(each)) => each.most.saturating_mul(u64::from(images)),
+        };
+        let text = (self.call.body().len() as u64).saturating_sub(facts.media.image_bytes);
+        context.min(text.saturating_add(TEMPLATE_TOKENS).saturating_add(images))
     }
 
     /// The most output tokens of each choice.
@@ -107,17 +114,16 @@ fn deployments(candidate_models: &[CandidateModel]) -> impl Iterator<Item = Depl
     candidate_models.iter().flat_map(|candidate| candidate.deployments.iter().copied())
 }
 
-/// `price` at its worst: whether input is cached is not known before sending, so the higher price counts.
-fn worst_price(price: Price) -> Price {
-    Price { input: PicoUsdPerToken(price.input.0.max(price.cached_input.0)), ..price }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::call::{CostFacts, Endpoint, RequestMetadata};
-    use crate::domain::pricing::Prices;
+    use crate::domain::estimate::MediaSize;
+    use crate::domain::money::PicoUsdPerToken;
+    use crate::domain::pricing::{PriceVersion, Prices};
     use crate::domain::routing::fixture::{metadata, table};
+    use crate::domain::routing::table::ImageTokens;
+    use crate::domain::usage::TokenClass;
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -133,6 +139,7 @@ mod tests {
             cached_input: PicoUsdPerToken(cached),
             output: PicoUsdPerToken(output),
             request: NanoUsd(request),
+            ..Price::default()
         });
         let model = &mut table.models[0];
         (model.context, model.max_output, model.price) = (Some(context), Some(max_output), Some(first.into()));
@@ -171,6 +178,23 @@ mod tests {
     }
 
     #[test]
+    fn images_cost_what_any_image_can_at_the_model_and_not_their_bytes() {
+        let (mut table, _) = two_deployments(10_000, 1_000, [(1_000, 1_000, 0, 0), (1_000, 1_000, 0, 0)]);
+        let input = |table: &RoutingTable, images: u32, elsewhere: bool| {
+            let call = call(5_000, |metadata| {
+                metadata.cost_facts.media = MediaSize { images, image_bytes: 4_900, ..MediaSize::default() };
+                metadata.cost_facts.input_elsewhere = elsewhere;
+            });
+            CostBound::of(table, &call, 0).input(DeploymentId(0))
+        };
+        assert_eq!(input(&table, 2, false), 10_000, "the context, where nothing is known of an image there");
+        table.models[0].image_tokens = Some(ImageTokens { typical: 700, most: 1_500 });
+        assert_eq!(input(&table, 2, false), 100 + TEMPLATE_TOKENS + 3_000);
+        assert_eq!(input(&table, 7, false), 10_000);
+        assert_eq!(input(&table, 2, true), 10_000);
+    }
+
+    #[test]
     fn what_cannot_be_bounded_fits_no_budget() {
         let (mut table, candidate_models) = two_deployments(1, 1, [(1, 1, 1, 0), (1, 1, 1, 0)]);
         (table.models[0].context, table.models[0].max_output) = (None, None);
@@ -199,6 +223,23 @@ mod tests {
                 "{priced_at_ms}"
             );
         }
+    }
+
+    #[test]
+    fn a_hold_covers_long_inputs_and_what_is_priced_apart() {
+        let (mut table, candidate_models) = two_deployments(10_000, 1_000, [(1_000, 1_000, 1_000, 0), (1, 1, 1, 0)]);
+        let own = table.models[0].price.take().expect("the model has a price").at(0).price;
+        let mut long = Price { input: PicoUsdPerToken(2_000), ..own };
+        long.apart.set(TokenClass::AudioOutput, Some(PicoUsdPerToken(9_000)));
+        let version = PriceVersion::with_above(own, vec![(1_000, long)], None).expect("one threshold ascends");
+        table.models[0].price = Prices::new(version, Vec::new());
+        let held = |bytes| {
+            let call = call(bytes, |metadata| metadata.max_output = Some(100));
+            CostBound::of(&table, &call, 0).dearest(&candidate_models).0
+        };
+        // With the template, 1,000 input tokens are not above the threshold, and 1,001 are.
+        assert_eq!(held(744), 1_000 + 100);
+        assert_eq!(held(745), 2_002 + 900);
     }
 
     proptest! {
@@ -234,7 +275,7 @@ mod tests {
                 input,
                 cached_input: part(input.into(), shares[1]),
                 output: part(output, shares[2]),
-                reasoning: 0,
+                ..Usage::default()
             };
             for id in table.deployment_ids() {
                 let version = table.price(id, 0).expect("both have a price");

@@ -106,6 +106,8 @@ pub struct AttemptRecord {
     pub started: Option<Duration>,
     /// From the request being sent to the attempt's end, or to the commit point of the one that answered.
     pub duration: Duration,
+    /// The provider's own name for the request, where it gave one; at most 128 printable ASCII characters.
+    pub provider_request_id: Option<Box<str>>,
 }
 
 impl AttemptRecord {
@@ -119,6 +121,7 @@ impl AttemptRecord {
             reason: Reason::ClientGone,
             started: Some(started),
             duration: Duration::ZERO,
+            provider_request_id: None,
         }
     }
 }
@@ -210,6 +213,11 @@ impl Receipt {
         answered.map_or(&self.attempts[..], |at| &self.attempts[..=at])
     }
 
+    /// How the provider names the request: that of the attempt that answered, or of the last one where none did.
+    pub fn provider_request_id(&self) -> Option<&str> {
+        self.attempts_until_answer().last()?.provider_request_id.as_deref()
+    }
+
     /// The attempt in whose place another one answered, for a request that has a failover time: the first.
     pub fn failed_over_from(&self) -> Option<&AttemptRecord> {
         self.failover.and(self.attempts.first())
@@ -281,6 +289,7 @@ mod tests {
             reason,
             started: Some(ms(1)),
             duration: ms(2),
+            provider_request_id: None,
         }
     }
 
@@ -343,6 +352,21 @@ mod tests {
         let mut other_tier = receipt(vec![attempt("us", "big", Served)], Some(("us", "big")), Served);
         other_tier.meant = Some(PlannedModel { model: "big".into(), tier: None });
         assert!(other_tier.meant_elsewhere().is_some());
+    }
+
+    #[test]
+    fn the_provider_that_answered_names_the_request_or_the_one_tried_last() {
+        use Reason::{ClientGone, Reset, Served};
+        let named =
+            |id: &str, reason| AttemptRecord { provider_request_id: Some(id.into()), ..attempt(id, "big", reason) };
+        let check = |attempts: Vec<AttemptRecord>, served, expected: Option<&str>| {
+            assert_eq!(receipt(attempts, served, Served).provider_request_id(), expected);
+        };
+        check(vec![named("us", Reset), named("eu", Served)], Some(("eu", "big")), Some("eu"));
+        check(vec![named("us", Served), named("eu", ClientGone)], Some(("us", "big")), Some("us"));
+        check(vec![named("us", Reset), attempt("eu", "big", Served)], Some(("eu", "big")), None);
+        check(vec![named("us", Reset), named("eu", Reset)], None, Some("eu"));
+        check(vec![], None, None);
     }
 
     #[test]

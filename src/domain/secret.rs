@@ -34,6 +34,14 @@ impl Secret {
         Self(text.into().into())
     }
 
+    /// Whether a client can present `text` as its key and is understood: printable ASCII without blanks around it, and
+    /// without the scheme that is written before a key. Blanks inside are allowed, because clients send them.
+    pub fn is_presentable(text: &str) -> bool {
+        let scheme = text.split(' ').next().unwrap_or_default();
+        let printable = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        !text.is_empty() && printable && text.trim() == text && !scheme.eq_ignore_ascii_case("bearer")
+    }
+
     /// The text itself, for the code that presents or compares it.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
@@ -141,6 +149,17 @@ mod tests {
             let secret = Secret::new(text.to_owned());
             assert_eq!(format!("{secret:?}"), MASK);
             assert_eq!(secret.expose(), text);
+        }
+    }
+
+    #[test]
+    fn a_key_that_a_client_can_present_may_hold_blanks() {
+        for text in ["x", "tw_demo_1", "My API Key", "bearers of news", "\"quoted\""] {
+            assert!(Secret::is_presentable(text), "{text:?}");
+        }
+        // What is read before and after a key is not the key's.
+        for text in ["", " ", " x", "x ", "x\n", "x\ty", "Schlüssel", "Bearer x", "bearer x y", "Bearer"] {
+            assert!(!Secret::is_presentable(text), "{text:?}");
         }
     }
 

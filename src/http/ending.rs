@@ -251,8 +251,8 @@ impl Streaming {
 mod tests {
     use super::*;
     use crate::http::conn::lifecycle::Lifecycle;
-    use crate::http::conn::listener::bind;
-    use crate::http::conn::server::{HttpServer, ListenerKind, serve};
+    use crate::http::conn::listener::{ListenerKind, bind};
+    use crate::http::conn::server::{HttpServer, serve};
     use crate::http::conn::tls::ServerTls;
     use crate::http::conn::tls::testing::TlsTestPair;
     use crate::http::request_handler::RequestHandler;
@@ -403,12 +403,18 @@ mod tests {
             .route("/breaks", answer(|| vec![Step::Frame(FRAME), Step::Break(StreamFailure::Interrupted)]))
             .route("/ends", answer(|| vec![Step::Frame(FRAME)]))
             .route("/chats", answer(chatty));
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.address().unwrap().reachable().unwrap();
         let lifecycle = Lifecycle::new(Clock);
         let handler = RequestHandler::new(router, Clock, Arc::new(Rng::seeded(1)));
-        let server =
-            HttpServer { handler, lifecycle: lifecycle.clone(), clock: Clock, kind: ListenerKind::Public, tls };
+        let server = HttpServer {
+            handler,
+            lifecycle: lifecycle.clone(),
+            clock: Clock,
+            kind: ListenerKind::Public,
+            tls,
+            half_close: false,
+        };
         tokio::spawn(serve(listener, server));
         (address, lifecycle)
     }

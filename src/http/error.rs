@@ -2,8 +2,8 @@
 //!
 //! One row for each: status, type, code, message, and whether trying again helps. A row belongs to no dialect;
 //! `protocol` writes it in the client's. A message never holds a deployment's name or a secret, and a provider's words
-//! in two cases alone: its refusal of the request itself passes as it came and is no row, and where a request failed
-//! alike at two deployments its message is repeated, masked. Besides
+//! in three cases alone: its refusal of the request itself passes as it came and is no row; where a request failed
+//! alike at two deployments, and where the reason is a fault of its own (5xx), its message is repeated, masked. Besides
 //! `admin/error.rs`, no other file of this module builds an error.
 //!
 //! Start reading at [`ApiError::of`].
@@ -35,6 +35,9 @@ const BODY_RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) const LEDGER_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How many bytes of a client's own words are repeated to it.
 const MAX_ECHO: usize = 256;
+
+/// What most clients have wrong whose path does not exist.
+const BASE_URL: &str = "A client's base URL is the address of this gateway and '/v1', such as 'https://HOST:PORT/v1', with no endpoint after it.";
 
 const INVALID: &str = "invalid_request_error";
 const RATE: &str = "rate_limit_error";
@@ -79,7 +82,7 @@ impl ApiError {
             ServeError::Refused(refusal) => Ok(Self::refused(refusal)),
             ServeError::Rejected(rejection) => Err(rejection),
             ServeError::Failed { failure, said, to_blame: true } => Ok(Self::failed_alike(*failure, said.as_deref())),
-            ServeError::Failed { failure, .. } => Ok(Self::failed(*failure)),
+            ServeError::Failed { failure, said, .. } => Ok(Self::failed(*failure).saying(*failure, said.as_deref())),
             ServeError::Throttled { retry_after } => Ok(Self::throttled(*retry_after)),
             ServeError::Internal => Ok(Self::internal()),
         }
@@ -97,7 +100,10 @@ impl ApiError {
                 "No valid API key was given. Send a key of this gateway as 'Authorization: Bearer KEY'.",
             )
             .status(StatusCode::UNAUTHORIZED),
-            Refusal::UnknownUrl { path } => Self::unknown_url(path),
+            Refusal::UnknownUrl { path } => {
+                let unknown = Self::unknown_url(path);
+                Self { message: format!("{} {BASE_URL}", unknown.message).into(), ..unknown }
+            }
             Refusal::MethodNotAllowed { allow } => Self::wrong_method((*allow).into()),
             Refusal::ModelNotFound { model, nearest } => {
                 Self::invalid("model_not_found", model_not_found(model, nearest))
@@ -281,6 +287,17 @@ impl ApiError {
         // Whether it helps to try again is the client's to judge, as with the same answer from a provider.
         Self { log: log.into(), message, ..Self::server(StatusCode::BAD_GATEWAY, "upstream_error", alike) }
             .retry(Self::failed(failure).retry)
+    }
+
+    /// This, with the provider's masked message where a fault of its own is the reason: an official client that asked
+    /// it directly would show it.
+    fn saying(self, failure: Failure, said: Option<&str>) -> Self {
+        match (failure, said) {
+            (Failure::Status(500..), Some(said)) => {
+                Self { message: format!("{} The provider said: \"{said}\"", self.message).into(), ..self }
+            }
+            _ => self,
+        }
     }
 
     fn throttled(retry_after: Duration) -> Self {
@@ -572,8 +589,14 @@ pub(super) mod tests {
         check("failed_alike", row(alike(Some("No \"schema\" is that deep.")))).await;
         check("failed_alike_without_words", row(alike(None))).await;
         check("throttled", row(ServeError::Throttled { retry_after: Duration::from_millis(2500) })).await;
-        let said = ServeError::Failed { failure: Failure::Status(500), said: Some("x".into()), to_blame: false };
-        assert_eq!(shown(row(said)).await, shown(ApiError::failed(Failure::Status(500)).response()).await);
+        let said = |failure| ServeError::Failed { failure, said: Some("No worker is free.".into()), to_blame: false };
+        check("failed_with_the_providers_words", row(said(Failure::Status(503)))).await;
+        // What is not a fault of its own is for operators.
+        for failure in
+            [Failure::CredentialRefused, Failure::AccountRefused(403), Failure::Status(408), Failure::NotFound]
+        {
+            assert_eq!(shown(row(said(failure))).await, shown(ApiError::failed(failure).response()).await);
+        }
     }
 
     #[tokio::test]

@@ -34,6 +34,13 @@ const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
+/// What a web page may read of an answer, besides what every browser shows: each header that the gateway adds.
+pub(super) const EXPOSED: &str = "x-request-id, x-tierway-model, x-tierway-deployment, x-tierway-tier, \
+    x-tierway-region, x-tierway-attempts, x-tierway-overhead-us, x-tierway-clamped, x-tierway-cost-usd, \
+    x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
+    x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
+    retry-after, retry-after-ms, x-should-retry, allow";
+
 /// Writes `metadata` as headers.
 pub fn write_metadata(metadata: &ResponseMetadata, headers: &mut HeaderMap) {
     headers.reserve(OURS);
@@ -96,6 +103,7 @@ mod tests {
     use super::*;
     use crate::domain::money::NanoUsd;
     use crate::domain::receipt::ServingDeployment;
+    use crate::http::error::Retry;
 
     #[test]
     fn durations_are_spelled_like_openai_spells_them() {
@@ -150,6 +158,28 @@ mod tests {
             tokens: Some(left(200_000, 198_500)),
             ..refused()
         }));
+    }
+
+    #[test]
+    fn whatever_is_written_may_be_read_by_a_page() {
+        let served =
+            ServingDeployment { model: "m".into(), deployment: "d".into(), tier: Some("t".into()), region: "r".into() };
+        let left = RateLimitStatus { limit: 1, remaining: 1, reset: Duration::ZERO };
+        let metadata = ResponseMetadata {
+            served: Some(served),
+            cost: Some(NanoUsd(1)),
+            clamped: Some(1),
+            requests: Some(left),
+            tokens: Some(left),
+            ..refused()
+        };
+        let mut headers = HeaderMap::new();
+        write_metadata(&metadata, &mut headers);
+        Retry::After(Duration::ZERO).write(http::StatusCode::SERVICE_UNAVAILABLE, &mut headers);
+        let exposed: Vec<&str> = EXPOSED.split(", ").collect();
+        let missing: Vec<_> = headers.keys().filter(|name| !exposed.contains(&name.as_str())).collect();
+        assert!(headers.len() == 18 && missing.is_empty(), "{missing:?} of {}", headers.len());
+        assert!(HeaderValue::from_str(EXPOSED).is_ok());
     }
 
     #[test]

@@ -46,30 +46,43 @@ pub fn read(app: &AppState, route: Route, request: Request<Body>) -> RawRequest 
         Route::UnknownUrl => RequestTarget::UnknownUrl { path: parts.uri.path().into() },
         Route::WrongMethod { allow } => RequestTarget::WrongMethod { allow },
     };
+    let listed = active.forwarded();
     RawRequest {
         id: arrival.id,
         received: arrival.received,
-        active,
         key: key(&parts.headers),
         target,
         options: options(&parts.headers),
         headers: forwarded_headers(&parts.headers),
+        listed_headers: listed_headers(&parts.headers, &listed.headers),
+        query: parts.uri.query().filter(|_| listed.query).map(Box::from),
+        active,
     }
 }
 
-/// The key a client presents: `Authorization: Bearer KEY`, else `api-key: KEY`. A header given twice
-/// presents none: another hop may have looked at the other one.
+/// The key a client presents: `Authorization: Bearer KEY`, else `api-key: KEY`. Blanks around it, and a scheme written
+/// twice, are what libraries make of a key that was pasted with more than the key. A header given twice presents none:
+/// another hop may have looked at the other one.
 pub fn key(headers: &HeaderMap) -> Option<Secret> {
     let twice = |name| headers.get_all(name).iter().nth(1).is_some();
     if twice(AUTHORIZATION) || twice(API_KEY) {
         return None;
     }
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
-        let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| without_scheme(value.to_str().ok()?.trim()));
     let plain = || headers.get(API_KEY).and_then(|value| value.to_str().ok()).map(str::trim);
-    bearer.or_else(plain).filter(|text| !text.is_empty()).map(Secret::new)
+    let key = bearer.or_else(plain).map(|mut text| {
+        while let Some(rest) = without_scheme(text) {
+            text = rest;
+        }
+        text
+    });
+    key.filter(|text| !text.is_empty()).map(Secret::new)
+}
+
+/// What follows `Bearer` and blanks in `text`, which has none around it; `None` for any other text.
+fn without_scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once([' ', '\t'])?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim())
 }
 
 /// Our own headers by which a client sets options of its request.
@@ -113,19 +126,34 @@ fn option<T>(
     read.map(Some).ok_or(Refusal::BadHeader { name: name.as_str() })
 }
 
-/// The headers that are passed on, without those that `Connection` keeps to this hop.
+/// The headers that are passed on to every provider, without those that `Connection` keeps to this hop.
 pub fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
-    // As bytes: a list that is not ASCII names headers all the same.
-    let this_hop_only = |name: &HeaderName| {
-        let mut named = headers.get_all(CONNECTION).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
-        named.any(|item| item.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
-    };
-    let is_forwarded = |name: &HeaderName| {
-        (FORWARDED.contains(&name.as_str()) || name.as_str().starts_with(CLIENT_METADATA)) && !this_hop_only(name)
-    };
+    let is_forwarded = |name: &HeaderName| is_always_forwarded(name) && !is_for_this_hop(name, headers);
     let mut passed = HeaderMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| is_forwarded(name)) {
         passed.append(name.clone(), value.clone());
+    }
+    passed
+}
+
+fn is_always_forwarded(name: &HeaderName) -> bool {
+    FORWARDED.contains(&name.as_str()) || name.as_str().starts_with(CLIENT_METADATA)
+}
+
+/// Whether `Connection` keeps the header to this hop.
+fn is_for_this_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
+    // As bytes: a list that is not ASCII names headers all the same.
+    let mut named = headers.get_all(CONNECTION).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    named.any(|item| item.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+}
+
+/// Of a client's headers those that some provider's configuration lists, `listed`, and not every provider gets.
+fn listed_headers(headers: &HeaderMap, listed: &[HeaderName]) -> HeaderMap {
+    let mut passed = HeaderMap::new();
+    for name in listed.iter().filter(|name| !is_always_forwarded(name) && !is_for_this_hop(name, headers)) {
+        for value in headers.get_all(name) {
+            passed.append(name, value.clone());
+        }
     }
     passed
 }
@@ -134,6 +162,24 @@ pub fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn what_a_provider_lists_is_kept_for_it() {
+        let sent = headers(&[
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-two", "3"),
+            ("x-hop", "4"),
+            ("accept", "a"),
+            ("cookie", "c"),
+            ("connection", "x-hop"),
+        ]);
+        let listed = ["x-two", "x-hop", "accept", "x-none"].map(HeaderName::from_static);
+        let kept = listed_headers(&sent, &listed);
+        let kept: Vec<_> = kept.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("it is text"))).collect();
+        assert_eq!(kept, ["x-two: 2", "x-two: 3"]);
+        assert!(listed_headers(&sent, &[]).is_empty());
+    }
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -151,6 +197,12 @@ mod tests {
         };
         check(&[("authorization", "Bearer sk-1")], Some("sk-1"));
         check(&[("authorization", "bearer  sk-1 ")], Some("sk-1"));
+        check(&[("authorization", " Bearer\tsk-1\t ")], Some("sk-1"));
+        check(&[("authorization", "Bearer Bearer sk-1")], Some("sk-1"));
+        check(&[("authorization", "Bearer  bearer   BEARER sk-1")], Some("sk-1"));
+        check(&[("api-key", " Bearer sk-2 ")], Some("sk-2"));
+        check(&[("authorization", "BearerBearer sk-1")], None);
+        check(&[("authorization", "Bearer sk 1")], Some("sk 1"));
         check(&[("api-key", "sk-2")], Some("sk-2"));
         check(&[("authorization", "Bearer sk-1"), ("api-key", "sk-2")], Some("sk-1"));
         check(&[("authorization", "Basic c2s6"), ("api-key", "sk-2")], Some("sk-2"));

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod conn;
+mod cors;
 pub mod egress;
 pub mod ending;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod headers;
 pub mod ingress;
 pub mod models;
 pub mod ops;
+mod paths;
 pub mod request_handler;
 pub mod upload;
 
@@ -36,9 +38,11 @@ use conn::connection::Connection;
 use conn::lifecycle::Lifecycle;
 use egress::ResponseContext;
 use error::ApiError;
+use http::Uri;
 use ops::OperatorTokens;
 use request_handler::RequestHandler;
 use std::sync::Arc;
+use tower::ServiceExt;
 use upload::InFlightBytes;
 
 /// What the routes share. Built once, in `cli`.
@@ -87,19 +91,22 @@ impl Route {
 
 /// The routes at the public address; with those for operators too if `with_ops`.
 pub fn public_handler(app: Arc<AppState>, with_ops: bool) -> RequestHandler {
-    let (clock, rng) = (app.clock, app.rng.clone());
-    let v1 = Router::new()
+    let (clock, rng, relay) = (app.clock, app.rng.clone(), app.relay.clone());
+    let clients = client_routes();
+    // Where a path is served that names one of them in another spelling.
+    let exact = clients.clone().with_state(app.clone());
+    let unknown = move |state: State<Arc<AppState>>, request: Request| unknown_path(state, request, exact, with_ops);
+    let router = if with_ops { clients.merge(ops::routes()).merge(admin::routes()) } else { clients }.fallback(unknown);
+    RequestHandler::new(router.with_state(app), clock, rng).for_pages(relay)
+}
+
+fn client_routes() -> Router<Arc<AppState>> {
+    Router::new()
         .route("/v1/chat/completions", routed(Endpoint::Chat))
         .route("/v1/completions", routed(Endpoint::Completions))
         .route("/v1/embeddings", routed(Endpoint::Embeddings))
         .route("/v1/models", wrong_method("GET, HEAD").get(models::list))
-        .route("/v1/models/{*id}", wrong_method("GET, HEAD").get(models::retrieve));
-    let router = if with_ops {
-        v1.merge(ops::routes()).merge(admin::routes()).fallback(unknown_path)
-    } else {
-        v1.fallback(unknown_client_path)
-    };
-    RequestHandler::new(router.with_state(app), clock, rng)
+        .route("/v1/models/{*id}", wrong_method("GET, HEAD").get(models::retrieve))
 }
 
 /// The routes at the operators' own address: everything but `/v1`.
@@ -130,31 +137,35 @@ fn wrong_method(allow: &'static str) -> MethodRouter<Arc<AppState>> {
     any(move |State(app), request: Request| serve(app, route, request))
 }
 
-/// A path without a route, at an address for clients and operators.
-async fn unknown_path(State(app): State<Arc<AppState>>, request: Request) -> Response {
-    if admin::is_below(request.uri().path()) {
-        unknown_operator_path(State(app), request).await
-    } else {
-        unknown_client_path(State(app), request).await
+/// A path without a route, at an address for clients and, if `with_ops`, operators. One that names an endpoint in another
+/// spelling is served by `exact`; any other one below `/v1` is refused by the relay after it has checked the key.
+async fn unknown_path(state: State<Arc<AppState>>, mut request: Request, exact: Router, with_ops: bool) -> Response {
+    let path = request.uri().path();
+    if with_ops && admin::is_below(path) {
+        return unknown_operator_path(state, request).await;
     }
+    if let Some(uri) = paths::canonical(path).and_then(|path| with_path(request.uri(), &path)) {
+        *request.uri_mut() = uri;
+        return exact.oneshot(request).await.unwrap_or_else(|never| match never {});
+    }
+    if paths::is_of_clients(path) {
+        return serve(state.0, Route::UnknownUrl, request).await;
+    }
+    ApiError::refused(&Refusal::UnknownUrl { path: path.into() }).response()
 }
 
-/// A path without a route, at an address for clients: below `/v1` the relay refuses it after it has
-/// checked the key.
-async fn unknown_client_path(State(app): State<Arc<AppState>>, request: Request) -> Response {
-    let path = request.uri().path();
-    if path == "/v1" || path.starts_with("/v1/") {
-        serve(app, Route::UnknownUrl, request).await
-    } else {
-        not_found(&request)
+/// `uri` with another path; `None` where that is not one.
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+    match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
     }
+    .parse()
+    .ok()
 }
 
 /// A path without a route, at an address for operators: below `/admin` the token is checked first.
 async fn unknown_operator_path(State(app): State<Arc<AppState>>, request: Request) -> Response {
-    if admin::is_below(request.uri().path()) { admin::not_found(app, request).await } else { not_found(&request) }
-}
-
-fn not_found(request: &Request) -> Response {
-    ApiError::refused(&Refusal::UnknownUrl { path: request.uri().path().into() }).response()
+    let path = request.uri().path();
+    if admin::is_below(path) { admin::not_found(app, request).await } else { ApiError::unknown_url(path).response() }
 }

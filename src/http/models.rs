@@ -5,7 +5,7 @@
 
 use crate::domain::refusal::Refusal;
 use crate::http::error::ApiError;
-use crate::http::{AppState, ingress};
+use crate::http::{AppState, ingress, paths};
 use crate::protocol::chat::models::{ModelEntry, ModelList};
 use crate::relay::ListedModel;
 use axum::extract::rejection::PathRejection;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Every model, alias, tier and `Pro/` name this key may use.
 pub async fn list(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Response {
     match app.relay.names(ingress::key(&headers).as_ref()) {
-        Ok(names) => json(ModelList::new(names.iter().map(listed_model)).json()),
+        Ok(names) => listed_all(&names),
         Err(refusal) => ApiError::refused(&refusal).response(),
     }
 }
@@ -36,10 +36,16 @@ pub async fn retrieve(
     };
     // An id that is not UTF-8 once decoded is no model's name.
     let id = id.map_or_else(|_| uri.path().trim_start_matches("/v1/models/").to_owned(), |Path(id)| id);
-    match names.iter().find(|listed| *listed.name == id) {
+    let called = |id: &str| names.iter().find(|listed| *listed.name == *id);
+    let Some(plain) = paths::model_name(uri.path()) else { return listed_all(&names) };
+    match called(&id).or_else(|| called(&plain)) {
         Some(listed) => json(listed_model(listed).json()),
         None => ApiError::refused(&Refusal::ModelNotFound { model: id.into(), nearest: Vec::new() }).response(),
     }
+}
+
+fn listed_all(names: &[ListedModel]) -> Response {
+    json(ModelList::new(names.iter().map(listed_model)).json())
 }
 
 fn listed_model(listed: &ListedModel) -> ModelEntry<'_> {

@@ -1,5 +1,5 @@
-//! What happens to every request before and after its route: it gets an id and a start time, and a
-//! panic becomes a 500.
+//! What happens to every request before and after its route: it gets an id and a start time, a panic becomes
+//! a 500, and web pages are told what they may read.
 //!
 //! Limits on connections and heads are in [`conn`](super::conn), limits on bodies in
 //! [`upload`](super::upload). This is a value around the router and not a tower layer within it, which
@@ -7,14 +7,17 @@
 //!
 //! Start reading at [`RequestHandler::handle`].
 
+use super::cors::CrossOriginRequest;
 use super::error::ApiError;
 use super::headers::{REQUEST_ID, id_value};
 use crate::clock::Clock;
 use crate::domain::id::RequestId;
 use crate::random::Rng;
+use crate::relay::Relay;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
+use std::fmt;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -33,24 +36,51 @@ pub struct RequestArrival {
 }
 
 /// A router with what every request to it needs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RequestHandler {
     router: Router,
     clock: Clock,
     rng: Arc<Rng>,
+    /// Whose configuration says which web pages may read the answers; `None`: none may.
+    pages: Option<Arc<Relay>>,
+}
+
+impl fmt::Debug for RequestHandler {
+    /// Only its routes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestHandler").field("router", &self.router).finish_non_exhaustive()
+    }
 }
 
 impl RequestHandler {
     /// Sends requests to `router`.
     pub fn new(router: Router, clock: Clock, rng: Arc<Rng>) -> Self {
-        Self { router, clock, rng }
+        Self { router, clock, rng, pages: None }
+    }
+
+    /// The same for web pages too, as far as the configuration of `relay` allows.
+    pub fn for_pages(self, relay: Arc<Relay>) -> Self {
+        Self { pages: Some(relay), ..self }
     }
 
     /// The router's response. Every response has `x-request-id`.
     pub async fn handle(&self, mut request: Request) -> Response {
         let id = RequestId::new(self.clock.unix_ms(), self.rng.draw());
         request.extensions_mut().insert(RequestArrival { id, received: self.clock.now() });
-        let mut response = self.catch_panic(request).await;
+        let cross_origin = self.pages.as_ref().and_then(|relay| {
+            let active = relay.active_config();
+            CrossOriginRequest::of(&active.snapshot.server.cors, &request)
+        });
+        let mut response = match cross_origin.as_ref().and_then(CrossOriginRequest::preflight) {
+            Some(preflight) => preflight,
+            None => {
+                let mut response = self.catch_panic(request).await;
+                if let Some(cross_origin) = cross_origin {
+                    cross_origin.allow(response.headers_mut());
+                }
+                response
+            }
+        };
         response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_value(id));
         response
     }

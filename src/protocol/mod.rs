@@ -6,9 +6,13 @@
 //!
 //! Start reading in [`Grammar`], then [`chat::request`] and [`chat::answer`]; ADR 0006 says what to add where.
 
+mod body_kind;
 pub mod chat;
 pub mod json;
+mod json_schema;
 pub mod sse;
+
+pub use body_kind::{BYTE_ORDER_MARK, BodyKind};
 
 pub use crate::domain::call::Dialect;
 
@@ -37,10 +41,20 @@ pub enum Grammar {
 }
 
 impl Grammar {
-    /// The body of `call` for a provider that calls the model `model`, a JSON string.
-    pub fn write_request(self, call: &Call, model: &Bytes) -> EditedBody {
+    /// The body of `call` for a provider that calls the model `model`, a JSON string. `ask_usage`: whether the wish for
+    /// usage that the call may have is written into it.
+    pub fn write_request(self, call: &Call, model: &Bytes, ask_usage: bool) -> EditedBody {
         match (self, call.dialect()) {
-            (Self::Chat(_), Dialect::Chat) => chat::edit::provider_body(call, model),
+            (Self::Chat(quirks), Dialect::Chat) => {
+                chat::edit::provider_body(call, model, ask_usage, quirks.ceiling_name(call.endpoint()))
+            }
+        }
+    }
+
+    /// Whether the body of an error is about our wish for usage.
+    pub fn refuses_usage(self, error: &[u8]) -> bool {
+        match self {
+            Self::Chat(_) => chat::error::refuses_usage(error),
         }
     }
 
@@ -61,10 +75,32 @@ impl Grammar {
         }
     }
 
+    /// A whole answer to `call` as the stream that its client asked for: one frame, and the end. `None` where it is none
+    /// of this grammar.
+    pub fn stream_of(self, whole: &[u8], call: &Call) -> Option<Vec<u8>> {
+        match self {
+            Self::Chat(_) => chat::reshape::stream_of(whole, call),
+        }
+    }
+
+    /// A complete stream as the whole answer that its client asked for; `None` where it is none of this grammar.
+    pub fn whole_of(self, stream: Bytes) -> Option<Vec<u8>> {
+        match self {
+            Self::Chat(_) => chat::reshape::whole_of(stream),
+        }
+    }
+
     /// Bytes of text in a whole answer, reasoning and arguments of calls included.
     pub fn text_bytes(self, body: &[u8]) -> u64 {
         match self {
             Self::Chat(_) => json::text::text_bytes(body),
+        }
+    }
+
+    /// The names in a provider's list of models; `None` where it is none.
+    pub fn listed_models(self, body: &[u8]) -> Option<Vec<String>> {
+        match self {
+            Self::Chat(_) => chat::models::listed(body),
         }
     }
 
@@ -175,6 +211,14 @@ impl StreamReader {
         }
     }
 
+    /// Whether all of the answer was said, whatever follows: counts may, and an end.
+    #[inline]
+    pub fn is_finished(&self) -> bool {
+        match self {
+            Self::Chat(stream) => stream.is_finished(),
+        }
+    }
+
     /// Judges the end of a stream that did not say itself that it was over: what to add to a complete one.
     ///
     /// # Errors
@@ -193,8 +237,12 @@ pub enum FrameEdit {
     Keep,
     /// Without these bytes of its payload.
     Cut(Range<usize>),
+    /// Without the name of its event, which is not what it is, and without these bytes of its payload.
+    Unname(Range<usize>),
     /// Not at all: it holds only what the client did not ask for.
     Drop,
+    /// Not at all: it is no part of an answer, and a client might fail on it.
+    Ignore,
 }
 
 /// Why a stream cannot be passed on, each with a line for the log.

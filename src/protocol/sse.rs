@@ -1,7 +1,8 @@
 //! Reads a Server-Sent Events stream frame by frame, made for passing it on byte for byte.
 //! Line endings (LF, CR, CRLF, mixed), comments, the byte order mark and the field rules are those
 //! of the HTML standard, section 9.2; only a last frame without its blank line, which the standard
-//! drops, is returned here too, marked as such.
+//! drops, is returned here too, marked as such, and a byte order mark is skipped before any line, not the
+//! first alone: some hosts write one with each event, and the official Node client skips it.
 //!
 //! It never loses, adds or alters a byte: the `raw` of all frames, joined, is the input. It never
 //! looks inside a payload, never waits for a byte it does not need, and looks at each byte once
@@ -13,10 +14,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::Event;
+use super::body_kind::BYTE_ORDER_MARK;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
-
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Cuts chunks of bytes into frames.
 ///
@@ -42,8 +42,6 @@ pub struct SseReader {
     scanned: usize,
     /// The last byte looked at was a carriage return: a line feed now belongs to it.
     after_cr: bool,
-    /// No line was read yet, so this one may begin with a byte order mark.
-    first_line: bool,
     fields: FrameFields,
     failed: bool,
 }
@@ -68,6 +66,12 @@ impl Frame {
     pub fn event(&self) -> Option<Event<'_>> {
         let payload = self.data.as_deref().filter(|data| !data.trim_ascii().is_empty())?;
         Some(Event { name: self.event_name.as_deref(), payload, terminated: self.terminated })
+    }
+
+    /// Takes away the name of its event; all but its payload goes with it.
+    pub fn unname(&mut self) {
+        self.event_name = None;
+        self.raw = Bytes::new();
     }
 
     /// Passes `write` the frame without the bytes of its payload at `cut`, in order; nothing where it has none.
@@ -136,10 +140,15 @@ impl SseReader {
             line_start: 0,
             scanned: 0,
             after_cr: false,
-            first_line: true,
             fields: FrameFields::default(),
             failed: false,
         }
+    }
+
+    /// How many bytes of an unfinished frame are held.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.carry.len()
     }
 
     /// Takes the next bytes of the stream.
@@ -251,10 +260,10 @@ impl SseReader {
     /// Reads the field in the line that ends at `end`; whether the line is blank.
     fn note_line(&mut self, end: usize) -> bool {
         let so_far: &[u8] = if self.carry.is_empty() { &self.chunk } else { &self.carry };
-        if std::mem::take(&mut self.first_line) && so_far[..end].starts_with(BYTE_ORDER_MARK) {
-            self.line_start = BYTE_ORDER_MARK.len();
-        }
-        self.fields.note(so_far, self.line_start..end);
+        // Before any other line it is a part of a name that no field has, and alone it is no blank line.
+        let is_marked = self.line_start == 0 && so_far[..end].starts_with(BYTE_ORDER_MARK);
+        let start = self.line_start + if is_marked { BYTE_ORDER_MARK.len() } else { 0 };
+        self.fields.note(so_far, start..end);
         self.line_start == end
     }
 
@@ -394,7 +403,7 @@ mod tests {
     fn frames_are_read_by_the_rules() {
         check(b"data: a\r\rdata: b\n\n", &["- \"a\"", "- \"b\""]);
         check(b"\xEF\xBB\xBFdata: a\r\n\r\n", &["- \"a\""]);
-        check(b"data: a\n\n\xEF\xBB\xBFdata: b\n\n", &["- \"a\"", "- -"]);
+        check(b"data: a\n\n\xEF\xBB\xBFdata: b\n\n", &["- \"a\"", "- \"b\""]);
         check(b"data: a\ndata:b\ndata\n\n", &["- \"a\\nb\\n\""]);
         check(b"data:  a \n\n", &["- \" a \""]);
         check(b"data\n\n:data\n\n", &["- \"\"", "- -"]);

@@ -10,19 +10,22 @@
 use super::RelayContext;
 use super::health::{DeploymentSet, HealthRegistry, ProviderLabels, StatusClock};
 use crate::config::{
-    self, FinishReason, KeyHash, MalformedFrame, ProviderCredential, ProviderSettings, ProviderTransport, Snapshot,
-    TransportSettings,
+    self, FinishReason, KeyHash, MalformedFrame, OutputCeiling, ProviderCredential, ProviderSettings,
+    ProviderTransport, Snapshot, TransportSettings,
 };
 use crate::domain::budget::{Account, Scope};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId, TeamId};
 use crate::domain::policy::{KeyRecord, ResolvedName};
 use crate::domain::pricing::Price;
 use crate::domain::register::StoredKey;
-use crate::domain::routing::table::Target;
+use crate::domain::routing::table::{Model, RoutingTable, Target};
 use crate::domain::status::DeploymentStatus;
 use crate::store::budget_pool::BudgetAccount;
 use crate::store::keyring::KeyringVersions;
-use crate::upstream::{self, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams};
+use crate::upstream::{
+    self, FieldSetup, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup, UpstreamModel, Upstreams,
+};
+use http::HeaderName;
 use parking_lot::RwLock;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -42,6 +45,7 @@ pub struct ActiveConfig {
     file_keys: HashMap<KeyHash, ResolvedKey>,
     /// Stored keys that were used, by name: one entry for each key, however often its secrets change.
     stored_keys: RwLock<HashMap<Arc<str>, ResolvedStoredKey>>,
+    forwarded: ForwardedNames,
     /// The versions of stored teams and credit that this was made with.
     pub(super) applied: KeyringVersions,
 }
@@ -71,6 +75,31 @@ pub struct BodyLimits {
     pub max_in_flight_bytes: u64,
 }
 
+/// What of a client's request some provider's configuration lists.
+#[derive(Debug)]
+pub struct ForwardedNames {
+    /// The names of headers, each once.
+    pub headers: Vec<HeaderName>,
+    /// Whether there is any parameter of the query.
+    pub query: bool,
+}
+
+impl ForwardedNames {
+    fn of(providers: &[ProviderSettings]) -> Self {
+        let mut all = Self { headers: Vec::new(), query: false };
+        for provider in providers {
+            let ProviderTransport::Network(network) = &provider.kind else { continue };
+            all.query |= !network.forward_query.is_empty();
+            for name in &network.forward_headers {
+                if !all.headers.contains(name) {
+                    all.headers.push(name.clone());
+                }
+            }
+        }
+        all
+    }
+}
+
 impl ActiveConfig {
     /// Resolves `snapshot`. `previous` is the configuration that it replaces, and when; `None` at the start. Warm
     /// connections are kept where a provider is unchanged.
@@ -83,7 +112,7 @@ impl ActiveConfig {
         context: &RelayContext,
         previous: Option<(&Self, Instant)>,
     ) -> Result<Self, ActivateError> {
-        let setups = snapshot.providers.iter().map(|provider| setup(provider, &snapshot.transport));
+        let setups = snapshot.providers.iter().map(|provider| provider_setup(provider, &snapshot.transport));
         let setups = setups.collect::<Result<Vec<_>, _>>()?;
         let upstreams = Upstreams::build(setups, previous.map(|(active, _)| &*active.upstreams), context.clock)?;
         let hashes = |provider: &ProviderSettings| {
@@ -97,6 +126,7 @@ impl ActiveConfig {
         // Last, because it cannot fail: from here on the new limits apply.
         let file_keys = file_keys(&snapshot, context);
         Ok(Self {
+            forwarded: ForwardedNames::of(&snapshot.providers),
             file_keys,
             stored_keys: RwLock::default(),
             applied,
@@ -124,6 +154,11 @@ impl ActiveConfig {
     pub fn body_limits(&self) -> BodyLimits {
         let server = &self.snapshot.server;
         BodyLimits { max_body: server.max_body_bytes, max_in_flight_bytes: server.max_in_flight_bytes }
+    }
+
+    /// What of a client's request some provider gets.
+    pub fn forwarded(&self) -> &ForwardedNames {
+        &self.forwarded
     }
 
     /// The key whose secret has this hash, the file's or a stored one.
@@ -183,7 +218,7 @@ impl ActiveConfig {
             .collect();
         ListedModel {
             name,
-            price: model.and_then(|model| model.price.as_ref()).map(|prices| prices.at(now_ms).price),
+            price: model.and_then(|model| listed_price(table, model, now_ms)),
             context: model.and_then(|model| model.context),
             regions: regions.into_iter().collect(),
         }
@@ -205,6 +240,16 @@ impl ActiveConfig {
             }
         }
     }
+}
+
+/// The price of `model` as clients see it: its own, else the highest that its deployments have of the price catalogue.
+fn listed_price(table: &RoutingTable, model: &Model, now_ms: i64) -> Option<(Price, Option<Arc<str>>)> {
+    if let Some(prices) = &model.price {
+        return Some((prices.at(now_ms).price, None));
+    }
+    let own = model.shared.iter().chain(&model.dedicated).filter_map(|id| table.deployment(*id).price.as_ref());
+    let of_catalogue = own.filter_map(|prices| Some((prices.at(now_ms).price, Some(prices.catalogue()?.clone()))));
+    of_catalogue.max_by_key(|(price, _)| price.input.0.saturating_add(price.output.0))
 }
 
 /// The numbers of a key and of its team, which is the key itself where it has none.
@@ -242,8 +287,9 @@ fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, Re
 pub struct ListedModel {
     /// The name to use as `model`.
     pub name: Arc<str>,
-    /// Its price; `None` for aliases and tiers, and where no price is known.
-    pub price: Option<Price>,
+    /// Its price, and the day of the price catalogue that it is from; `None` for aliases and tiers, and where no price
+    /// is known.
+    pub price: Option<(Price, Option<Arc<str>>)>,
     /// The maximum of input and output together, in tokens, where known.
     pub context: Option<u64>,
     /// The regions that this key's requests for it may be sent to, sorted.
@@ -264,7 +310,14 @@ pub enum ActivateError {
     },
 }
 
-fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<ProviderSetup, ActivateError> {
+/// What `provider` is set up as.
+///
+/// # Errors
+/// [`ActivateError::Protocol`], if what it speaks is not built.
+pub fn provider_setup(
+    provider: &ProviderSettings,
+    transport: &TransportSettings,
+) -> Result<ProviderSetup, ActivateError> {
     let name = provider.name.clone();
     let protocol = match &provider.kind {
         ProviderTransport::Sim(sim) => ProviderProtocol::Sim(SimSetup {
@@ -279,6 +332,13 @@ fn setup(provider: &ProviderSettings, transport: &TransportSettings) -> Result<P
                 http2: network.http2,
                 finish_reason_optional: provider.finish_reason == FinishReason::Optional,
                 skip_malformed_frames: transport.malformed_frame == MalformedFrame::Pass,
+                max_completion_tokens: network.max_tokens_name == OutputCeiling::MaxCompletionTokens,
+                asks_usage: network.stream_options,
+                fields: FieldSetup {
+                    headers: network.headers.clone(),
+                    forward_headers: network.forward_headers.clone(),
+                    forward_query: network.forward_query.clone(),
+                },
             })
         }
         ProviderTransport::Network(_) => return Err(ActivateError::Protocol { provider: name }),

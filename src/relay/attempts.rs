@@ -170,6 +170,7 @@ impl Dispatch<'_> {
             model: &self.active.upstream_models[deployment.index()],
             call: self.call,
             headers: self.headers,
+            fields: self.fields,
             timeouts: Timeouts {
                 first_token: model.first_token,
                 whole: model.whole,
@@ -196,7 +197,7 @@ impl Dispatch<'_> {
         &self,
         progress: &mut RequestAttempts<'_>,
         answered: SentAttempt<'_>,
-        answer: UpstreamAnswer,
+        mut answer: UpstreamAnswer,
         now: Instant,
     ) -> CommittedAnswer {
         let RequestAttempts { plan, guard, .. } = progress;
@@ -204,6 +205,7 @@ impl Dispatch<'_> {
         let table = &self.active.snapshot.table;
         permit.answered(now);
         guard.attempt_answered(number, now);
+        guard.state.provider_named(number, answer.provider_request_id.take());
         guard.state.price = table.price(deployment, plan.priced_at_ms()).cloned();
         let estimator = self.active.deployments.estimator(table.deployment(deployment).model).clone();
         guard.state.provider = Some(self.active.labels(deployment).clone());
@@ -211,7 +213,13 @@ impl Dispatch<'_> {
     }
 
     /// Records the failure of an attempt in plan, guard and permit.
-    fn record(&self, progress: &mut RequestAttempts<'_>, failed: SentAttempt<'_>, error: AttemptError, now: Instant) {
+    fn record(
+        &self,
+        progress: &mut RequestAttempts<'_>,
+        failed: SentAttempt<'_>,
+        mut error: AttemptError,
+        now: Instant,
+    ) {
         let RequestAttempts { plan, guard, failures } = progress;
         let SentAttempt { number, deployment, permit, sending } = failed;
         // Its connection is closed here, if it was not over.
@@ -227,6 +235,7 @@ impl Dispatch<'_> {
         log_failure(guard, &target.name, &report);
         failures.reported(permit.failed(&report, recorded.evidence, now));
         guard.attempt_failed(number, recorded.failure, now);
+        guard.state.provider_named(number, error.provider_request_id.take());
         failures.keep(target.model, error);
     }
 

@@ -20,7 +20,7 @@ use crate::domain::random::RandomValue;
 use crate::domain::receipt::{PassedOverDeployment, passed_over};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::{GiveUpReason, PlanStep, RoutePlan};
-use crate::upstream::{AttemptError, UpstreamAnswer};
+use crate::upstream::{AttemptError, ForwardedFields, UpstreamAnswer};
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +40,8 @@ pub(super) struct Dispatch<'a> {
     pub(super) call: &'a Call,
     /// The client's headers that are sent to the provider.
     pub(super) headers: &'a HeaderMap,
+    /// What of the client's request is sent to a provider that lists it.
+    pub(super) fields: ForwardedFields<'a>,
     pub(super) deadline: Instant,
     pub(super) team: TeamId,
     /// The key's.
@@ -116,13 +118,13 @@ impl Dispatch<'_> {
         }
         match reason {
             GiveUpReason::Rejected => match provider_error {
-                Some(rejection) => ServeError::Rejected(rejection),
+                Some(rejection) => ServeError::Rejected(*rejection),
                 None => Failure::Rejected.into(),
             },
             GiveUpReason::Exhausted(failure) => {
                 let alone = plan.is_to_blame() || plan.has_one_deployment();
                 match provider_error.filter(|_| alone && failure.speaks_of_the_request()) {
-                    Some(rejection) => ServeError::Rejected(rejection),
+                    Some(rejection) => ServeError::Rejected(*rejection),
                     None => {
                         // Where all failed in one way, a provider's word is what there is to say.
                         let to_blame = plan.is_to_blame() || (said.is_some() && plan.failed_in_one_way());
@@ -157,7 +159,7 @@ fn jittered(pause: Duration, draw: RandomValue) -> Duration {
 pub(super) struct FailedAttempts {
     first_model: Option<ModelId>,
     /// The latest reply of a provider of the first model: what the client gets if nothing else serves.
-    provider_error: Option<ProviderError>,
+    provider_error: Option<Box<ProviderError>>,
     /// What that provider said, for an error of ours.
     said: Option<Box<str>>,
     /// What was counted for deployments.

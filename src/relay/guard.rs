@@ -147,7 +147,8 @@ impl RequestGuard {
         if let Some(admission) = self.state.admission.take() {
             self.context.counters.settle(admission, used, now);
         }
-        let (cost, charges) = self.state.spend.end(self.state.price(), self.state.usage, self.state.basis);
+        let state = &mut self.state;
+        let (cost, charges) = state.spend.end(state.price.as_ref(), state.usage, state.basis);
         if cost.beyond > NanoUsd::ZERO {
             report_overrun(&self.context, &self.state, cost);
         }

@@ -20,7 +20,7 @@ mod request;
 mod spend;
 mod state;
 
-pub use active_config::{ActivateError, ActiveConfig, BodyLimits, ListedModel};
+pub use active_config::{ActivateError, ActiveConfig, BodyLimits, ForwardedNames, ListedModel, provider_setup};
 pub use deliver::ReplyBody;
 pub use error::{ServeError, StreamFailure};
 pub use operate::RelayParts;
@@ -40,6 +40,7 @@ use crate::store::budget_pool::BudgetPool;
 use crate::store::keyring::Keyring;
 use crate::store::{AdmissionRequest, Counters, LeaseStore, Ledger};
 use crate::telemetry::Telemetry;
+use crate::upstream::ForwardedFields;
 use active_config::ResolvedKey;
 use arc_swap::ArcSwap;
 use dispatch::{CommittedAnswer, Dispatch};
@@ -128,7 +129,8 @@ impl Relay {
             call
         };
         let policy = &*key.policy;
-        let dispatch = Dispatch { context, active, call: &call, headers: &raw.headers, deadline, team, policy };
+        let fields = ForwardedFields { headers: Some(&raw.listed_headers), query: raw.query.as_deref() };
+        let dispatch = Dispatch { context, active, call: &call, headers: &raw.headers, fields, deadline, team, policy };
         dispatch.run(&mut plan, guard).await
     }
 }
@@ -158,7 +160,7 @@ async fn read_call(target: RequestTarget, guard: &mut RequestGuard) -> Result<Ca
     let call = guard.wait(read).await.map_err(Refusal::Body)?;
     guard.state.asked_model = Some(call.metadata().model.clone());
     guard.state.stream = call.metadata().stream;
-    guard.state.estimated_input = call.estimated_input_tokens();
+    guard.state.estimated_input = call.estimated_input_tokens(None);
     Ok(call)
 }
 
@@ -172,8 +174,10 @@ async fn admit(
     plan: &RoutePlan,
 ) -> Result<(), ServeError> {
     let key = authorized.key();
-    let first = plan.candidate_models().first();
-    let tokens = call.tokens_to_admit(first.map_or(0, |first| active.snapshot.table.model(first.model).typical_output));
+    let first = plan.candidate_models().first().map(|first| active.snapshot.table.model(first.model));
+    let typical_image = first.and_then(|model| Some(model.image_tokens?.typical));
+    guard.state.estimated_input = call.estimated_input_tokens(typical_image);
+    let tokens = call.tokens_to_admit(first.map_or(0, |model| model.typical_output), typical_image);
     let ask = AdmissionRequest { key: guard.state.key_id, limits: key.limits, tokens };
     match context.counters.admit(&ask, context.clock.now()).await {
         Ok(admission) => {
@@ -198,7 +202,7 @@ fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> SuccessReply
     }
     let state = &guard.state;
     let known = !stream && state.price.is_some();
-    let cost = known.then(|| state.spend.bill(state.price(), state.usage, state.basis).cost);
+    let cost = known.then(|| state.spend.bill(state.price.as_ref(), state.usage, state.basis).cost);
     SuccessReply {
         status: answered.answer.status,
         headers: std::mem::take(&mut answered.answer.headers),

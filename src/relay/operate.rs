@@ -112,12 +112,14 @@ impl Relay {
         self.active.load_full()
     }
 
-    /// Publishes the state of every deployment and every budget as metrics: a breaker becomes half-open, and a
-    /// budget window ends, by time and not by an event.
+    /// Publishes the state of every deployment and every budget, and the age of the price catalogue, as metrics: a
+    /// breaker becomes half-open, and a budget window ends, by time and not by an event.
     pub fn publish_states(&self) {
         let active = self.active.load();
         self.context.telemetry.metrics.deployments(&active.deployments.states(self.context.clock.now()));
         self.context.telemetry.metrics.budgets(&self.budgets());
+        let now_unix_ms = self.context.clock.unix_ms();
+        self.context.telemetry.metrics.price_age(active.snapshot.catalogue.age_days(now_unix_ms));
     }
 
     /// The status of every deployment, in the order of the file, and the Unix millisecond that it is of.

@@ -38,8 +38,12 @@ pub struct RawRequest {
     pub target: RequestTarget,
     /// What the gateway's own request headers say.
     pub options: Result<RequestOptions, Refusal>,
-    /// The client's headers that may be sent to providers.
+    /// The client's headers that may be sent to every provider.
     pub headers: HeaderMap,
+    /// Those that are sent to providers whose configuration lists them.
+    pub listed_headers: HeaderMap,
+    /// The client's query, where some provider gets a part of it.
+    pub query: Option<Box<str>>,
 }
 
 /// What a path and a method ask for.

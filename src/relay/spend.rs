@@ -17,7 +17,7 @@ use crate::domain::hold::CostBound;
 use crate::domain::id::DeploymentId;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::KeyRecord;
-use crate::domain::pricing::Price;
+use crate::domain::pricing::PriceVersion;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::usage::Usage;
@@ -183,7 +183,7 @@ impl RequestSpend {
     }
 
     /// The cost of the answer and of all that was charged before it: the number in header, receipt and budgets.
-    pub(super) fn bill(&self, price: Option<Price>, usage: Option<Usage>, basis: UsageBasis) -> RequestCost {
+    pub(super) fn bill(&self, price: Option<&PriceVersion>, usage: Option<Usage>, basis: UsageBasis) -> RequestCost {
         let (Some(price), Some(usage)) = (price, usage) else {
             return RequestCost {
                 cost: self.unanswered,
@@ -197,13 +197,13 @@ impl RequestSpend {
                 // With the most input that it can have had, even where an early count says less: a token is a byte
                 // or more, and only that margin covers output that was not seen.
                 let at_most = Usage { input: usage.input.max(bounds.input), ..usage };
-                (price.cost(at_most).max(LEAST).min(bounds.worst), NanoUsd::ZERO)
+                (price.for_input(at_most.input).cost(at_most).max(LEAST).min(bounds.worst), NanoUsd::ZERO)
             }
             Some(AttemptSpend { hold, .. }) => {
-                let cost = price.cost(usage);
+                let cost = price.for_input(usage.input).cost(usage);
                 (cost, NanoUsd(cost.0.saturating_sub(hold.amount().0).max(0)))
             }
-            None => (price.cost(usage), NanoUsd::ZERO),
+            None => (price.for_input(usage.input).cost(usage), NanoUsd::ZERO),
         };
         RequestCost {
             cost: NanoUsd(cost.0.saturating_add(self.unanswered.0)),
@@ -215,7 +215,7 @@ impl RequestSpend {
     /// Settles or releases everything that is held, once.
     pub(super) fn end(
         &mut self,
-        price: Option<Price>,
+        price: Option<&PriceVersion>,
         usage: Option<Usage>,
         basis: UsageBasis,
     ) -> (RequestCost, Vec<Charge>) {

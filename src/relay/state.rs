@@ -125,9 +125,17 @@ impl RequestState {
         }
     }
 
-    /// The price of a token of the answer.
-    pub(super) fn price(&self) -> Option<Price> {
-        self.price.as_ref().map(|version| version.price)
+    /// Records how the provider of attempt `number` names the request, where it does.
+    pub(super) fn provider_named(&mut self, number: u32, provider_request_id: Option<Box<str>>) {
+        if let Some(attempt) = (number as usize).checked_sub(1).and_then(|at| self.attempts.get_mut(at)) {
+            attempt.provider_request_id = provider_request_id;
+        }
+    }
+
+    /// The price of the answer's tokens, which depends on how many its input has.
+    fn price(&self) -> Option<Price> {
+        let input = self.usage.map_or(0, |usage| usage.input);
+        self.price.as_ref().map(|version| *version.for_input(input))
     }
 
     /// The name of the deployment that answered, or that was tried last; empty before any was.

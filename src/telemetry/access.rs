@@ -79,6 +79,8 @@ fn put_line(line: &mut Vec<u8>, receipt: &Receipt) {
     fields.some_text("deployment", served.map(|served| &*served.deployment));
     fields.some_text("tier", served.and_then(|served| served.tier.as_deref()));
     fields.some_text("region", served.map(|served| &*served.region));
+    // How the provider of `deployment` names the request.
+    fields.some_text("provider_request_id", receipt.provider_request_id());
     fields.boolean("stream", receipt.stream);
     fields.number("attempts", receipt.attempts.len() as u64);
     // A single attempt is described by the other fields.
@@ -123,6 +125,7 @@ fn put_attempt(attempt: &AttemptRecord, into: &mut Vec<u8>) {
     fields.text("deployment", &attempt.deployment);
     fields.some_text("tier", attempt.tier.as_deref());
     fields.some_text("region", attempt.region.as_deref());
+    fields.some_text("provider_request_id", attempt.provider_request_id.as_deref());
     fields.text("reason", attempt.reason.label());
     if let Some(started) = attempt.started {
         fields.ms("started_ms", started);

@@ -92,6 +92,11 @@ const CONFIG_LAST_SUCCESS: MetricSpec<0> = spec(
     "When the active configuration was activated, in Unix seconds.",
     [],
 );
+const PRICE_AGE: MetricSpec<0> = spec(
+    "tierway_price_age_days",
+    "Whole days since the prices of the price catalogue in use were known to be right.",
+    [],
+);
 const TLS_EXPIRES: MetricSpec<0> = spec(
     "tierway_tls_certificate_expires_timestamp_seconds",
     "When the certificate served to clients expires, in Unix seconds; 0 without TLS.",
@@ -184,6 +189,7 @@ pub struct Metrics {
     config_reloads: LabelledMetric<IntCounter, 1>,
     config_last_reload: IntGauge,
     config_last_success: IntGauge,
+    price_age: IntGauge,
     tls_expires: IntGauge,
     tls_failures: IntCounter,
     budget_limit: LabelledMetric<IntGauge, 3>,
@@ -232,6 +238,7 @@ impl Metrics {
             config_reloads: registry.counters(CONFIG_RELOADS)?,
             config_last_reload: registry.gauge(CONFIG_LAST_RELOAD)?,
             config_last_success: registry.gauge(CONFIG_LAST_SUCCESS)?,
+            price_age: registry.gauge(PRICE_AGE)?,
             tls_expires: registry.gauge(TLS_EXPIRES)?,
             tls_failures: registry.counter(TLS_FAILURES)?,
             budget_limit: registry.gauges(BUDGET_LIMIT)?,
@@ -254,6 +261,11 @@ impl Metrics {
             metrics.failovers_within.with([mode.into()]);
         }
         Ok(metrics)
+    }
+
+    /// Sets the age of the price catalogue in use, in whole days.
+    pub fn price_age(&self, days: u64) {
+        self.price_age.set(i64::try_from(days).unwrap_or(i64::MAX));
     }
 
     /// Adds the ledger's metrics: operations waiting, receipts dropped, and whether it can be written.
@@ -565,7 +577,8 @@ mod tests {
                 "gauge" => {
                     let states =
                         ["tierway_breaker_state", "tierway_config_last_reload_successful", "tierway_ledger_healthy"];
-                    let others = ["tierway_in_flight", "tierway_build_info", "tierway_ledger_waiting"];
+                    let others =
+                        ["tierway_in_flight", "tierway_build_info", "tierway_ledger_waiting", "tierway_price_age_days"];
                     states.contains(&name) || others.contains(&name)
                 }
                 _ => false,

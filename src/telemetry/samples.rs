@@ -46,7 +46,7 @@ pub(super) fn served() -> Receipt {
         reason: Reason::Served,
         limit: None,
         status: 200,
-        usage: Some(Usage { input: 1_000, cached_input: 200, output: 50, reasoning: 10 }),
+        usage: Some(Usage { input: 1_000, cached_input: 200, output: 50, reasoning: 10, ..Usage::default() }),
         estimated: false,
         price: None,
         price_version: None,
@@ -206,5 +206,6 @@ fn attempt(deployment: &str, reason: Reason, started: u64, ms: u64) -> AttemptRe
         reason,
         started: Some(started),
         duration,
+        provider_request_id: None,
     }
 }

@@ -7,27 +7,30 @@
 //! Start reading in [`obtain`].
 
 use super::body::AnswerBody;
+use super::large_frames::LargeFrameBytes;
 use super::meter::AnswerMeter;
+use super::open::open;
+use super::provider_request_id::provider_request_id;
 use super::providers::{UpstreamProvider, UpstreamReply};
-use super::stream::{AnswerStream, StreamError};
-use super::{AttemptError, AttemptWatch, UpstreamRequest, classify, error_reply};
+use super::stream::AnswerStream;
+use super::{AttemptError, AttemptWatch, UpstreamRequest, content_type, fold};
 use crate::clock::Clock;
 use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
 use crate::protocol::{AnswerError, Grammar, Moment};
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, StatusCode};
 use std::future::poll_fn;
 
-/// Bytes of frames held before the first good one; more than this is no answer.
+/// Bytes of frames held before the first good one: from there on the client gets them, and no other provider is asked.
 const MAX_HELD: usize = 64 * 1024;
+/// The most bytes of comments before the first frame, which are forgotten [`MAX_HELD`] at a time.
+const MAX_COMMENTS: usize = 1024 * 1024;
 /// Frames without a token that may open a stream, however long its first token takes.
 const OPENING_FRAMES: u32 = 2;
 /// The largest whole answer, in bytes. Embeddings of a full batch are the largest known, at some 40 MiB.
 const MAX_WHOLE: usize = 64 * 1024 * 1024;
-/// The largest JSON that is read where a stream was asked for, in bytes.
-const MAX_INSTEAD_OF_STREAM: usize = 1024 * 1024;
 /// Headers of the provider that the client may see.
 const PASSED_BACK: [HeaderName; 3] =
     [CONTENT_TYPE, HeaderName::from_static("openai-processing-ms"), HeaderName::from_static("openai-version")];
@@ -36,28 +39,40 @@ const PASSED_BACK: [HeaderName; 3] =
 pub(super) async fn obtain(
     provider: &UpstreamProvider,
     request: &UpstreamRequest<'_>,
+    large_frames: &LargeFrameBytes,
     clock: Clock,
     watch: &dyn AttemptWatch,
 ) -> Result<UpstreamAnswer, AttemptError> {
-    let reply = provider.open(request, clock.now()).await?;
     let mut heard = || watch.heard(clock.now());
-    heard();
-    if !reply.status.is_success() {
-        return Err(error_reply::read(reply, clock).await);
-    }
-    if let Some(encoding) = reply.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
-        return Err(AttemptError::new(
-            Failure::Unreadable,
-            format!("the answer is encoded ({encoding:?}) though we asked it not to be"),
-        ));
-    }
+    let mut reply = open(provider, request, clock, &mut heard).await?;
     let status = reply.status;
-    let headers = passed_back(&reply.headers);
-    let body = match request.call.metadata().stream {
-        true => stream(reply, request, clock, &mut heard).await?,
-        false => whole(reply, &mut heard).await?,
+    let mut headers = passed_back(&reply.headers);
+    let provider_request_id = provider_request_id(&reply.headers).map(|(_, id)| id.into());
+    let asked = request.call.metadata().stream;
+    let label = content_type::is_event_stream(&headers);
+    let is_stream = reply.source.is_event_stream(asked, label, &mut heard).await?;
+    let grammar = reply.grammar;
+    let body = match (asked, is_stream) {
+        (true, true) => stream(reply, request, large_frames, clock, &mut heard).await?,
+        (false, false) => {
+            let (bytes, tally) = whole(&mut reply, &mut heard).await?;
+            AnswerBody::whole(bytes, grammar, tally)
+        }
+        (true, false) => {
+            let (bytes, tally) = whole(&mut reply, &mut heard).await?;
+            let stream = grammar.stream_of(&bytes, request.call).ok_or_else(garbage)?;
+            AnswerBody::whole(stream.into(), grammar, tally)
+        }
+        (false, true) => {
+            let stream = AnswerStream::new(reply, request.call, large_frames);
+            let (all, tally) = fold::read(stream, MAX_WHOLE, clock, &mut heard).await?;
+            let whole = Bytes::from(grammar.whole_of(all).ok_or_else(garbage)?);
+            judge(grammar, &whole)?;
+            AnswerBody::whole(whole, grammar, tally)
+        }
     };
-    Ok(UpstreamAnswer { status, headers, body })
+    content_type::correct(&mut headers, asked);
+    Ok(UpstreamAnswer { status, headers, body, provider_request_id })
 }
 
 /// A provider's answer. Holding one means the commit point was reached.
@@ -68,6 +83,8 @@ pub struct UpstreamAnswer {
     pub headers: HeaderMap,
     /// The rest, to be polled to its end.
     pub body: AnswerBody,
+    /// The provider's own name for the request, where it gave one.
+    pub provider_request_id: Option<Box<str>>,
 }
 
 /// Of a provider's headers, those that the client may see.
@@ -75,98 +92,87 @@ pub fn passed_back(headers: &HeaderMap) -> HeaderMap {
     PASSED_BACK.into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))).collect()
 }
 
-async fn whole(mut reply: UpstreamReply, heard: &mut (dyn FnMut() + Send)) -> Result<AnswerBody, AttemptError> {
+/// All bytes of a whole answer, and what is known of its tokens.
+async fn whole(
+    reply: &mut UpstreamReply,
+    heard: &mut (dyn FnMut() + Send),
+) -> Result<(Bytes, UsageTally), AttemptError> {
     let body = reply.source.collect(MAX_WHOLE, heard).await?;
-    match read_whole(reply.grammar, &body) {
-        Ok(WholeAnswer { fault: true, .. }) => Err(AttemptError::new(Failure::ErrorInside, "an error inside a 2xx")),
-        Ok(WholeAnswer { answered: false, .. }) => {
-            Err(AttemptError::new(Failure::NoAnswer, "a 2xx without a choice or a vector"))
-        }
-        Ok(answer) => Ok(AnswerBody::whole(body, reply.grammar, answer.tally)),
+    let tally = judge(reply.grammar, &body)?;
+    Ok((body, tally))
+}
+
+/// What is known of the tokens of the whole answer `body`.
+///
+/// # Errors
+/// It is none.
+fn judge(grammar: Grammar, body: &[u8]) -> Result<UsageTally, AttemptError> {
+    let (mut fault, mut answered, mut meter) = (false, false, AnswerMeter::default());
+    let read = grammar.read_whole(body, |moment| {
+        fault |= moment == Moment::Fault;
+        answered |= moment == Moment::Finish;
+        meter.note(moment);
+    });
+    match read {
+        Ok(()) if fault => Err(AttemptError::new(Failure::ErrorInside, "an error inside a 2xx")),
+        Ok(()) if !answered => Err(AttemptError::new(Failure::NoAnswer, "a 2xx without a choice or a vector")),
+        Ok(()) => Ok(meter.tally(true)),
         Err(error @ AnswerError::EndsEarly) => Err(AttemptError::new(Failure::Truncated, error.to_string())),
         Err(error @ AnswerError::NotAnObject(_)) => Err(AttemptError::new(Failure::Garbage, error.to_string())),
     }
 }
 
-/// What a whole answer says.
-struct WholeAnswer {
-    /// It is an error.
-    fault: bool,
-    /// It has a choice or a vector.
-    answered: bool,
-    /// What is known of its tokens.
-    tally: UsageTally,
-}
-
-fn read_whole(grammar: Grammar, body: &[u8]) -> Result<WholeAnswer, AnswerError> {
-    let (mut fault, mut answered, mut meter) = (false, false, AnswerMeter::default());
-    grammar.read_whole(body, |moment| {
-        fault |= moment == Moment::Fault;
-        answered |= moment == Moment::Finish;
-        meter.note(moment);
-    })?;
-    Ok(WholeAnswer { fault, answered, tally: meter.tally(true) })
+fn garbage() -> AttemptError {
+    AttemptError::new(Failure::Garbage, "an answer that cannot be read")
 }
 
 async fn stream(
     reply: UpstreamReply,
     request: &UpstreamRequest<'_>,
+    large_frames: &LargeFrameBytes,
     clock: Clock,
     heard: &mut (dyn FnMut() + Send),
 ) -> Result<AnswerBody, AttemptError> {
-    if !is_event_stream(reply.headers.get(CONTENT_TYPE)) {
-        return Err(no_stream(reply, heard).await);
-    }
-    let mut stream = AnswerStream::new(reply, request.call);
+    let mut stream = AnswerStream::new(reply, request.call, large_frames);
     let late_at = clock.now() + request.timeouts.first_token;
     let first = first_good(&mut stream, heard, || clock.now() > late_at).await?;
     Ok(AnswerBody::stream(stream, first, request.timeouts, clock))
 }
 
-fn is_event_stream(content_type: Option<&HeaderValue>) -> bool {
-    let text = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    text.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
-}
-
-/// A 2xx that should be a stream and is not: an error in its place, or anything else.
-async fn no_stream(mut reply: UpstreamReply, heard: &mut (dyn FnMut() + Send)) -> AttemptError {
-    let detail = match reply.headers.get(CONTENT_TYPE) {
-        Some(given) => format!("content-type {given:?} where a stream was asked for"),
-        None => "no content-type where a stream was asked for".to_owned(),
-    };
-    match reply.source.collect(MAX_INSTEAD_OF_STREAM, heard).await {
-        Ok(body) => match read_whole(reply.grammar, &body) {
-            Ok(WholeAnswer { fault: true, .. }) => AttemptError::new(Failure::ErrorInside, detail),
-            Ok(WholeAnswer { answered: true, .. }) => AttemptError::new(Failure::Unreadable, detail),
-            Ok(_) | Err(_) => AttemptError::new(Failure::Garbage, detail),
-        },
-        Err(error) => error,
-    }
-}
-
 /// Everything up to the read that brought the first good frame, in order.
 ///
 /// # Errors
-/// Besides the stream's own: frames without a token come for longer than a first token may take.
+/// Besides the stream's own: frames without a token come for longer than a first token may take, or comments alone come
+/// without end.
 async fn first_good(
     stream: &mut AnswerStream,
     heard: &mut (dyn FnMut() + Send),
     is_late: impl Fn() -> bool,
 ) -> Result<Bytes, AttemptError> {
     let mut held = BytesMut::new();
-    let mut empty_frames = 0;
+    let (mut empty_frames, mut comments) = (0, 0);
     loop {
         let batch = match poll_fn(|cx| stream.poll_batch(cx)).await {
             Some(Ok(batch)) => batch,
-            Some(Err(broken)) => return Err(attempt_error(broken)),
+            Some(Err(broken)) => return Err(broken.into()),
             None => return Err(AttemptError::new(Failure::Truncated, "the stream ended before its first token")),
         };
         heard();
-        match (batch.good, held.is_empty()) {
+        let is_much = held.len() + batch.bytes.len() > MAX_HELD;
+        if is_much && !batch.good && !batch.alive && empty_frames == 0 {
+            comments += held.len() + batch.bytes.len();
+            held.clear();
+            if comments > MAX_COMMENTS {
+                return Err(AttemptError::new(Failure::Garbage, "comments alone, and no end of them"));
+            }
+            continue;
+        }
+        let commits = batch.good || is_much;
+        match (commits, held.is_empty()) {
             (true, true) => return Ok(batch.bytes),
             (_, _) => held.extend_from_slice(&batch.bytes),
         }
-        if batch.good {
+        if commits {
             return Ok(held.freeze());
         }
         // One opens a stream; more are an answer that says nothing, however alive its provider is.
@@ -174,16 +180,6 @@ async fn first_good(
         if empty_frames > OPENING_FRAMES && is_late() {
             return Err(AttemptError::new(Failure::FirstTokenTimeout, "frames without a token, and no end of them"));
         }
-        if held.len() > MAX_HELD {
-            return Err(AttemptError::new(Failure::Unreadable, "64 KiB of frames without a token"));
-        }
-    }
-}
-
-fn attempt_error(broken: StreamError) -> AttemptError {
-    match broken {
-        StreamError::Failure(failure, detail) => AttemptError::new(failure, detail),
-        StreamError::Transport(error) => AttemptError::new(classify::broken_body(&error), classify::describe(&error)),
     }
 }
 
@@ -248,8 +244,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_head_may_be_as_untidy_as_the_clients_bear() {
+        let text = r#"{"choices":[{"index":0}]}"#;
+        for odd in
+            ["x-a: b\r\n c\r\n", "x-a : b\r\n", "x a: b\r\n", "x-a: \u{1}\r\n", "x-a: caf\u{e9}\r\n", "nothing\r\n"]
+        {
+            let headers = format!("content-type: application/json\r\n{odd}openai-version: 1\r\n");
+            let answer = tried(&call(WHOLE), vec![Act::Write(respond("200", &headers, text))], timeouts()).await;
+            let mut answer = answer.unwrap_or_else(|error| panic!("{odd:?}: {error:?}"));
+            assert_eq!(answer.headers["openai-version"], "1", "{odd:?}");
+            assert_eq!(drain(&mut answer.body).await, (text.to_owned(), None), "{odd:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_large_answer_in_many_reads_is_put_together() {
-        let text = format!(r#"{{"data":"{}"}}"#, "x".repeat(3 << 20));
+        let text = format!(r#"{{"data":[{{"embedding":"{}"}}]}}"#, "x".repeat(3 << 20));
         let acts = vec![Act::Write(whole(JSON, &text))];
         let answer = tried(&call(WHOLE), acts, timeouts()).await;
         let mut answer = answer.unwrap_or_else(|error| panic!("{error:?}"));
@@ -270,8 +280,18 @@ mod tests {
         let huge = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{".to_vec();
         check(WHOLE, vec![Act::Write(huge), Act::Hold], Failure::Unreadable).await;
         let gzip = respond("200 OK", "content-encoding: gzip\r\n", "{}");
-        check(WHOLE, write(gzip), Failure::Unreadable).await;
-        for empty in ["{}", r#"{"choices":[]}"#, r#"{"id":"x","choices":null}"#, r#"{"object":"list","data":[]}"#] {
+        check(WHOLE, write(gzip), Failure::NoAnswer).await;
+        for empty in [
+            "{}",
+            r#"{"choices":[]}"#,
+            r#"{"id":"x","choices":null}"#,
+            r#"{"choices":[null]}"#,
+            r#"{"choices":{"0":{"message":{"content":"x"}}}}"#,
+            r#"{"choices":[{"index":0,"message":null,"finish_reason":null}]}"#,
+            r#"{"object":"list","data":[]}"#,
+            r#"{"data":[{"embedding":null}]}"#,
+            r#"{"code":0,"data":{"choices":[{"message":{"content":"x"}}]}}"#,
+        ] {
             check(WHOLE, write(whole(JSON, empty)), Failure::NoAnswer).await;
         }
     }
@@ -313,10 +333,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_stream() {
-        let json = whole(JSON, r#"{"choices":[]}"#);
-        check(STREAM, vec![Act::Write(json)], Failure::Garbage).await;
-        let json = whole(JSON, r#"{"choices":[{"message":{"content":"x"}}]}"#);
-        check(STREAM, vec![Act::Write(json)], Failure::Unreadable).await;
+        for empty in [r#"{"choices":[]}"#, "{}", r#"{"detail":"x"}"#] {
+            check(STREAM, vec![Act::Write(whole(JSON, empty))], Failure::NoAnswer).await;
+        }
+        check(STREAM, vec![Act::Write(whole(JSON, ""))], Failure::Truncated).await;
+        check(STREAM, vec![Act::Write(whole("text/plain", "upstream connect error"))], Failure::Garbage).await;
+        check(STREAM, vec![Act::Write(whole(JSON, "[1]"))], Failure::Garbage).await;
         let error = whole(JSON, r#"{"error":{"message":"x"}}"#);
         check(STREAM, vec![Act::Write(error)], Failure::ErrorInside).await;
         check(STREAM, vec![streamed(&[ERROR])], Failure::ErrorInside).await;
@@ -328,8 +350,14 @@ mod tests {
         check(STREAM, vec![streamed(&[ROLE]), Act::Write(LAST_CHUNK.to_vec())], Failure::Truncated).await;
         check(STREAM, vec![streamed(&[ROLE]), Act::Write(b"zz\r\n".to_vec()), Act::Hold], Failure::Garbage).await;
         check(STREAM, vec![streamed(&[ROLE]), Act::Hold], Failure::FirstTokenTimeout).await;
+    }
+
+    #[tokio::test]
+    async fn more_than_is_held_commits() {
         let much = ROLE.repeat(MAX_HELD / ROLE.len() + 1);
-        check(STREAM, vec![streamed(&[&much]), Act::Hold], Failure::Unreadable).await;
+        let answer = tried(&call(STREAM), vec![streamed(&[&much, GOOD]), Act::Close], timeouts()).await;
+        let mut body = answer.unwrap_or_else(|error| panic!("{error:?}")).body;
+        assert_eq!(drain(&mut body).await, ([&much, GOOD].concat(), Some(Failure::Reset)));
     }
 
     #[tokio::test]
@@ -339,7 +367,8 @@ mod tests {
             (vec![streamed(&[GOOD, STOP]), Act::Write(LAST_CHUNK.to_vec())], "{GOOD}{STOP}data: [DONE]\n\n", None),
             (vec![streamed(&[GOOD]), Act::Write(LAST_CHUNK.to_vec())], "{GOOD}", Some(Failure::Truncated)),
             (vec![streamed(&[GOOD]), error_chunk], "{GOOD}", Some(Failure::ErrorInside)),
-            (vec![streamed(&[GOOD, STOP]), Act::Close], "{GOOD}{STOP}", Some(Failure::Reset)),
+            (vec![streamed(&[GOOD]), Act::Close], "{GOOD}", Some(Failure::Reset)),
+            (vec![streamed(&[GOOD, STOP]), Act::Close], "{GOOD}{STOP}data: [DONE]\n\n", None),
         ] {
             let answer = tried(&call(STREAM), acts, timeouts()).await;
             let mut body = answer.unwrap_or_else(|error| panic!("{error:?}")).body;

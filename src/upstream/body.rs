@@ -21,6 +21,10 @@ use tokio::time::Sleep;
 /// How long after the end of the answer the end of its bytes may come for the connection to be used again.
 const LINGER: Duration = Duration::from_millis(50);
 
+/// How long a stream that has said everything may be silent before it is ended for its provider: its count of tokens
+/// may follow, and its own end.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
 /// The body of an [`UpstreamAnswer`](super::UpstreamAnswer). Dropping it cancels the provider's work.
 pub struct AnswerBody(BodyForm);
 
@@ -39,7 +43,7 @@ impl AnswerBody {
     pub(super) fn stream(stream: AnswerStream, first: Bytes, timeouts: Timeouts, clock: Clock) -> Self {
         let silence = SilenceTimer {
             idle: timeouts.idle,
-            left: timeouts.idle,
+            left: longest_silence(timeouts.idle, stream.is_finished()),
             since: None,
             deadline: timeouts.deadline,
             sleep: None,
@@ -125,11 +129,11 @@ impl StreamBody {
         while !self.over {
             let now = self.clock.now();
             if now >= self.silence.deadline && !self.stream.is_complete() {
-                return self.end(Some(Failure::Deadline));
+                return self.run_out(Failure::Deadline);
             }
             match self.stream.poll_batch(cx) {
                 Poll::Ready(Some(Ok(batch))) => {
-                    self.silence.note(now, batch.alive);
+                    self.silence.note(now, batch.alive, self.stream.is_finished());
                     self.heard_at = Some(now);
                     if !batch.bytes.is_empty() {
                         return Poll::Ready(Some(Ok(batch.bytes)));
@@ -140,11 +144,20 @@ impl StreamBody {
                 Poll::Pending => {
                     let done = self.stream.is_complete();
                     let Poll::Ready(failure) = self.silence.poll_over(cx, now, done) else { return Poll::Pending };
-                    return self.end((!done).then_some(failure));
+                    return self.run_out(failure);
                 }
             }
         }
         Poll::Ready(None)
+    }
+
+    /// Its time is over: that ends an answer of which all came, and breaks any other.
+    fn run_out(&mut self, failure: Failure) -> Poll<Option<Result<Bytes, Failure>>> {
+        if self.stream.is_finished() {
+            return Poll::Ready(Some(Ok(self.stream.close())));
+        }
+        let is_complete = self.stream.is_complete();
+        self.end((!is_complete).then_some(failure))
     }
 
     fn end(&mut self, failure: Option<Failure>) -> Poll<Option<Result<Bytes, Failure>>> {
@@ -167,11 +180,17 @@ struct SilenceTimer {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
+/// How long a stream may be silent: what may follow one that has finished is not waited for long.
+fn longest_silence(idle: Duration, finished: bool) -> Duration {
+    if finished { idle.min(GRACE) } else { idle }
+}
+
 impl SilenceTimer {
     /// Something came at `now`; only a payload ends the silence.
-    fn note(&mut self, now: Instant, alive: bool) {
+    fn note(&mut self, now: Instant, alive: bool, finished: bool) {
         let waited = self.since.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.left = if alive { self.idle } else { self.left.saturating_sub(waited) };
+        let longest = longest_silence(self.idle, finished);
+        self.left = if alive { longest } else { self.left.saturating_sub(waited).min(longest) };
     }
 
     /// Nothing is there at `now`; ready when that has lasted too long, with what it means.
@@ -198,6 +217,7 @@ impl SilenceTimer {
 mod tests {
     use super::*;
     use crate::protocol::chat::answer::ChatQuirks;
+    use crate::upstream::large_frames::LargeFrameBytes;
     use crate::upstream::providers::UpstreamReply;
     use crate::upstream::testing::{call, drain, feed};
     use http::{HeaderMap, StatusCode};
@@ -208,6 +228,7 @@ mod tests {
 
     const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
     const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n";
     const DONE: &str = "data: [DONE]\n\n";
 
     struct Provider(Option<UnboundedSender<io::Result<Bytes>>>);
@@ -226,11 +247,21 @@ mod tests {
 
     /// A provider and a body past its commit point, with these timeouts in seconds.
     fn committed(idle: u64, deadline: u64) -> (Provider, AnswerBody) {
+        let (provider, stream) = begun();
+        (provider, body(stream, "first;", idle, deadline))
+    }
+
+    fn begun() -> (Provider, AnswerStream) {
         let (sender, source) = feed();
         let (status, headers) = (StatusCode::OK, HeaderMap::new());
         let grammar = Grammar::Chat(ChatQuirks::default());
         let call = call(r#"{"model":"m","stream":true}"#);
-        let stream = AnswerStream::new(UpstreamReply { status, headers, source, grammar }, &call);
+        let reply = UpstreamReply { status, headers, source, grammar };
+        let stream = AnswerStream::new(reply, &call, &LargeFrameBytes::default());
+        (Provider(Some(sender)), stream)
+    }
+
+    fn body(stream: AnswerStream, first: &'static str, idle: u64, deadline: u64) -> AnswerBody {
         let seconds = Duration::from_secs;
         let timeouts = Timeouts {
             first_token: seconds(1),
@@ -238,8 +269,7 @@ mod tests {
             idle: seconds(idle),
             deadline: Clock.now() + seconds(deadline),
         };
-        let body = AnswerBody::stream(stream, Bytes::from_static(b"first;"), timeouts, Clock);
-        (Provider(Some(sender)), body)
+        AnswerBody::stream(stream, Bytes::from_static(first.as_bytes()), timeouts, Clock)
     }
 
     async fn next(body: &mut AnswerBody) -> Option<Result<Bytes, Failure>> {
@@ -317,16 +347,65 @@ mod tests {
         assert!(provider.is_cancelled() && body.is_complete());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_broken_connection_is_no_end() {
-        let (mut provider, mut body) = committed(30, 600);
-        provider.sends(&[GOOD, STOP]);
+    fn breaks(provider: &mut Provider) {
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         let sender = provider.0.take().expect("it has not ended yet");
         sender.send(Err(reset)).expect("the body is alive");
-        assert_eq!(drain(&mut body).await, (["first;", GOOD, STOP].concat(), Some(Failure::Reset)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_breaks_before_the_finish_is_no_end() {
+        let (mut provider, mut body) = committed(30, 600);
+        provider.sends(&[GOOD]);
+        breaks(&mut provider);
+        assert_eq!(drain(&mut body).await, (["first;", GOOD].concat(), Some(Failure::Reset)));
         assert!(!body.is_complete());
         assert_eq!((body.tally().counted, body.tally().frames), (None, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_breaks_behind_the_finish_ends_a_whole_answer() {
+        let (mut provider, mut body) = committed(30, 600);
+        provider.sends(&[GOOD, STOP, USAGE, "data: {\"cho"]);
+        breaks(&mut provider);
+        assert_eq!(drain(&mut body).await, (["first;", GOOD, STOP, USAGE, DONE].concat(), None));
+        assert!(body.is_complete() && body.tally().is_final);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_held_behind_the_finish_is_ended_within_the_grace() {
+        for (deadline, ended_at) in [(600, 3999), (3, 3000)] {
+            let (provider, mut body) = committed(30, deadline);
+            let start = Clock.now();
+            let sending = async {
+                provider.sends(&[GOOD, STOP]);
+                tokio::time::sleep(GRACE - Duration::from_millis(1)).await;
+                provider.sends(&[USAGE]);
+                // Neither a comment nor what is no part of an answer puts the end off.
+                while !provider.is_cancelled() {
+                    provider.sends(&[": c\n\n", "data: ping\n\n"]);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            let reading = async {
+                let (out, failure) = drain(&mut body).await;
+                (out.replace(": c\n\n", ""), failure, (Clock.now() - start).as_millis())
+            };
+            let (read, ()) = tokio::join!(reading, sending);
+            assert_eq!(read, (["first;", GOOD, STOP, USAGE, DONE].concat(), None, ended_at));
+            assert!(body.is_complete());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_finished_at_the_commit_point_is_ended_within_the_grace_too() {
+        let (provider, mut stream) = begun();
+        provider.sends(&[GOOD, STOP]);
+        let first = poll_fn(|cx| stream.poll_batch(cx)).await;
+        assert!(matches!(first, Some(Ok(first)) if first.good));
+        let (mut body, start) = (body(stream, "first;", 30, 600), Clock.now());
+        assert_eq!(drain(&mut body).await, (["first;", DONE].concat(), None));
+        assert_eq!(Clock.now() - start, GRACE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -160,6 +160,11 @@ pub(super) fn broken_body(error: &reqwest::Error) -> Failure {
     if is_invalid(error) { Failure::Garbage } else { Failure::Truncated }
 }
 
+/// What it means when a body could not be decoded.
+pub(super) fn broken_coding(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::UnexpectedEof { Failure::Truncated } else { Failure::Garbage }
+}
+
 /// Whether bytes came that are not HTTP, as opposed to none.
 fn is_invalid(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {

@@ -121,6 +121,10 @@ fn client(options: ConnectionOptions, tls: &ClientTls) -> Result<Client, reqwest
         .no_brotli()
         .no_zstd()
         .no_deflate()
+        // What is wrong with a header that nobody needs is no reason to lose an answer.
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
         .connect_timeout(options.connect_timeout)
         .tcp_nodelay(true)
         .pool_idle_timeout(POOL_IDLE)

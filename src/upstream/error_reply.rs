@@ -5,39 +5,38 @@
 //!
 //! Start reading in [`read`]; what statuses and bodies mean is in [`classify`].
 
+use super::provider_request_id::provider_request_id;
 use super::providers::UpstreamReply;
 use super::{AttemptError, classify};
 use crate::clock::Clock;
 use crate::domain::failure::{Failure, ProviderError};
 use crate::protocol::ErrorTopic;
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use std::time::Duration;
 
-/// The largest refusal of a request that is passed on to a client, in bytes.
-const MAX_REJECTION: usize = 1024 * 1024;
-/// The largest body of any other error that is read, in bytes.
+/// The most of a refusal of a request that is passed on to a client, in bytes. Some hosts repeat the request in it.
+const MAX_REJECTION: usize = 8 * 1024 * 1024;
+/// The most of any other error's body that is read, in bytes.
 const MAX_FAILED: usize = 64 * 1024;
 /// How long the body of such an error is waited for: what follows must not be late for the sake of words.
 const FAILED_BODY_WAIT: Duration = Duration::from_millis(250);
-/// The longest id of a provider that is logged, in bytes.
-const MAX_REQUEST_ID: usize = 128;
 /// What a reply without success means. The body of a refusal of the request itself is part of what the client gets; any
 /// other is read only where it comes at once.
 pub(super) async fn read(reply: UpstreamReply, clock: Clock) -> AttemptError {
     let UpstreamReply { status, headers, mut source, grammar } = reply;
     let now_unix_ms = clock.unix_ms();
     let body = if classify::status(status, &headers, now_unix_ms) == Failure::Rejected {
-        match source.collect(MAX_REJECTION, &mut || {}).await {
-            Ok(body) => body,
+        // The status counts, and the beginning says what is wrong: what is longer is cut.
+        match source.collect_start(MAX_REJECTION, &mut || {}).await {
+            Ok((body, _)) => body,
             Err(error) => return error,
         }
     } else {
         let mut unheard = || {};
         tokio::select! {
             biased;
-            body = source.collect(MAX_FAILED, &mut unheard) => body.unwrap_or_default(),
+            body = source.collect_start(MAX_FAILED, &mut unheard) => body.unwrap_or_default().0,
             () = clock.sleep(FAILED_BODY_WAIT) => Bytes::new(),
         }
     };
@@ -46,19 +45,16 @@ pub(super) async fn read(reply: UpstreamReply, clock: Clock) -> AttemptError {
     // What is about the content may repeat it, and is for nobody but the client.
     let is_content = matches!(failure, Failure::Rejected | Failure::ContextTooLong);
     let said = reading.sentence.filter(|_| !is_content && reading.topic != ErrorTopic::Content);
+    let id = provider_request_id(&headers);
+    let named = id.map_or_else(String::new, |(header, id)| format!(", {header} {id}"));
     let detail = match &said {
-        Some(said) => format!("HTTP {}{}: {said}", status.as_u16(), request_id(&headers)),
-        None => format!("HTTP {}{}", status.as_u16(), request_id(&headers)),
+        Some(said) => format!("HTTP {}{named}: {said}", status.as_u16()),
+        None => format!("HTTP {}{named}", status.as_u16()),
     };
     let content_type = headers.get(CONTENT_TYPE).map(|value| Bytes::copy_from_slice(value.as_bytes()));
-    let provider_error = Some(ProviderError { status: status.as_u16(), content_type, body });
-    AttemptError { failure, provider_error, said, detail: detail.into() }
-}
-
-/// The provider's name for the request, which its support will ask for.
-fn request_id(headers: &HeaderMap) -> String {
-    let id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(|id| id.len() <= MAX_REQUEST_ID);
-    id.map_or_else(String::new, |id| format!(", x-request-id {id}"))
+    let provider_error = Some(Box::new(ProviderError { status: status.as_u16(), content_type, body }));
+    let provider_request_id = id.map(|(_, id)| id.into());
+    AttemptError { failure, provider_error, said, detail: detail.into(), provider_request_id }
 }
 
 #[cfg(test)]
@@ -101,9 +97,13 @@ mod tests {
         assert_eq!((kept.status, &kept.body[..]), (422, text.as_bytes()));
         assert_eq!(kept.content_type, Some(Bytes::from_static(b"application/json")));
         assert_eq!(&*error.detail, "HTTP 422, x-request-id r1");
+        assert_eq!(error.provider_request_id.as_deref(), Some("r1"));
         let large = "x".repeat(MAX_REJECTION + 1);
-        assert_eq!(read_whole(400, &[], &large).await.failure, Failure::Unreadable);
-        assert_eq!(read_whole(400, &[], &large[1..]).await.failure, Failure::Rejected);
+        for body in [&large[..], &large[1..]] {
+            let error = read_whole(400, &[], body).await;
+            assert_eq!(error.failure, Failure::Rejected);
+            assert_eq!(error.provider_error.map(|kept| kept.body.len()), Some(MAX_REJECTION));
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -151,9 +151,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_is_too_large_or_breaks_off_is_as_good_as_none() {
+    async fn a_body_that_is_too_large_is_cut_and_one_that_breaks_off_is_as_good_as_none() {
         let large = "x".repeat(MAX_FAILED + 1);
-        for (body, kept) in [(&large[..], 0), (&large[1..], MAX_FAILED)] {
+        for (body, kept) in [(&large[..], MAX_FAILED), (&large[1..], MAX_FAILED)] {
             let error = read_whole(502, &[], body).await;
             assert_eq!(error.failure, Failure::Status(502));
             assert_eq!(error.provider_error.map(|reply| reply.body.len()), Some(kept));

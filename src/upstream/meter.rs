@@ -34,13 +34,36 @@ impl AnswerMeter {
     }
 
     /// The last usage that can be is the whole of it, also where there was one before: providers that count more
-    /// than once begin at the beginning each time.
+    /// than once begin at the beginning each time. A zero is how some of them write that they do not know: it never
+    /// takes the place of a count.
     fn note_usage(&mut self, report: UsageReport) {
-        if report.usage.is_some() {
-            (self.report, self.reported_at) = (report, self.token_frames);
-        } else {
+        let Some(mut usage) = report.usage else {
             self.report.is_impossible |= report.is_impossible && self.report.usage.is_none();
+            return;
+        };
+        let earlier = self.report.usage.unwrap_or_default();
+        if usage.input == 0 {
+            usage.input = earlier.input;
         }
+        if usage.input == earlier.input && usage.cached_input == 0 {
+            usage.cached_input = earlier.cached_input;
+        }
+        let mut has_output = report.has_output;
+        if usage.output == 0 && earlier.output > 0 {
+            (usage.output, has_output) = (earlier.output, self.report.has_output);
+        } else {
+            self.reported_at = self.token_frames;
+        }
+        if usage.output == earlier.output && usage.reasoning == 0 {
+            usage.reasoning = earlier.reasoning;
+        }
+        for (class, tokens) in earlier.apart.iter() {
+            let is_same = if class.is_output() { usage.output == earlier.output } else { usage.input == earlier.input };
+            if is_same && usage.apart.get(class) == 0 {
+                usage.apart.set(class, tokens);
+            }
+        }
+        self.report = UsageReport { usage: Some(usage), has_output, is_impossible: false };
     }
 
     /// The last usage reported.
@@ -57,9 +80,12 @@ impl AnswerMeter {
     /// complete: until then another count may follow, also after the finish.
     pub fn tally(&self, is_complete: bool) -> UsageTally {
         let over = is_complete && self.reported_at == self.token_frames;
+        // No output is a count only where none was seen.
+        let is_counted =
+            self.report.has_output && (self.token_frames == 0 || self.usage().is_some_and(|u| u.output > 0));
         UsageTally {
             counted: self.report.usage,
-            is_final: over && self.report.has_output,
+            is_final: over && is_counted,
             is_impossible: self.report.is_impossible,
             frames: self.token_frames,
             text_bytes: self.text_bytes,
@@ -110,6 +136,47 @@ mod tests {
         check(&[usage, TOKEN, stop], true, Some(2), false);
         check(&[TOKEN, stop, counted(None)], true, Some(0), false);
         check(&[TOKEN, stop, usage, uncounted(false)], true, Some(2), true);
+    }
+
+    #[test]
+    fn a_zero_is_a_count_only_where_nothing_else_is() {
+        let report = |input: u64, output: u64| {
+            let usage = Usage { input, output, ..Usage::default() };
+            Moment::Usage(UsageReport { usage: Some(usage), has_output: true, is_impossible: false })
+        };
+        let check = |moments: &[Moment], counted: (u64, u64), is_final: bool| {
+            let tally = tally(moments, true);
+            let found = tally.counted.map(|usage| (usage.input, usage.output));
+            assert_eq!((found, tally.is_final), (Some(counted), is_final), "{moments:?}");
+        };
+        check(&[TOKEN, report(0, 0)], (0, 0), false);
+        check(&[TOKEN, report(5, 0)], (5, 0), false);
+        check(&[report(5, 0)], (5, 0), true);
+        check(&[TOKEN, report(5, 7), report(0, 0)], (5, 7), true);
+        check(&[TOKEN, report(5, 7), report(5, 0)], (5, 7), true);
+        check(&[TOKEN, report(5, 7), report(0, 9)], (5, 9), true);
+        check(&[report(5, 0), TOKEN, report(0, 7)], (5, 7), true);
+        // A token after the count: it does not cover all of it.
+        check(&[TOKEN, report(5, 7), TOKEN, report(0, 0)], (5, 7), false);
+    }
+
+    #[test]
+    fn parts_that_are_not_repeated_stay() {
+        let report = |[input, cached_input, output, reasoning]: [u64; 4]| {
+            let mut usage = Usage { input, cached_input, ..Usage::default() };
+            (usage.output, usage.reasoning) = (output, reasoning);
+            Moment::Usage(UsageReport { usage: Some(usage), has_output: true, is_impossible: false })
+        };
+        let check = |reports: &[[u64; 4]], expected: [u64; 4]| {
+            let moments: Vec<_> = std::iter::once(TOKEN).chain(reports.iter().copied().map(report)).collect();
+            let usage = tally(&moments, true).counted.expect("there is a count");
+            assert_eq!([usage.input, usage.cached_input, usage.output, usage.reasoning], expected, "{reports:?}");
+        };
+        check(&[[50, 40, 7, 3], [50, 0, 7, 0]], [50, 40, 7, 3]);
+        check(&[[50, 40, 7, 3], [0, 0, 0, 0]], [50, 40, 7, 3]);
+        check(&[[50, 40, 7, 3], [50, 30, 7, 2]], [50, 30, 7, 2]);
+        // Another count, of which they are not known to be parts.
+        check(&[[50, 40, 7, 3], [30, 0, 5, 0]], [30, 0, 5, 0]);
     }
 
     #[test]

@@ -11,8 +11,16 @@ pub mod answer;
 mod body;
 pub mod classify;
 mod client;
+mod content_type;
+#[cfg(test)]
+mod corpus;
 mod error_reply;
+mod fold;
+mod large_frames;
 pub mod meter;
+mod models_reply;
+mod open;
+mod provider_request_id;
 mod providers;
 mod request;
 mod setup;
@@ -22,12 +30,15 @@ mod testing;
 
 pub use answer::UpstreamAnswer;
 pub use body::AnswerBody;
-pub use request::{AttemptError, Timeouts, UpstreamModel, UpstreamRequest};
-pub use setup::{BuildError, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup};
+pub use models_reply::ModelsReply;
+pub use request::{AttemptError, ForwardedFields, Timeouts, UpstreamModel, UpstreamRequest};
+pub use setup::{BuildError, FieldSetup, OpenAiSetup, ProviderProtocol, ProviderSetup, SimSetup};
 
 use crate::clock::Clock;
 use crate::domain::failure::Failure;
+use crate::domain::id::ProviderId;
 use client::ClientTls;
+use large_frames::LargeFrameBytes;
 use providers::UpstreamProvider;
 use request::TimeLimit;
 use std::pin::pin;
@@ -56,9 +67,10 @@ impl AttemptWatch for () {
 
 /// Everything that can be sent to, compiled once per snapshot.
 pub struct Upstreams {
-    /// By [`ProviderId`](crate::domain::id::ProviderId).
+    /// By [`ProviderId`].
     providers: Vec<Arc<UpstreamProvider>>,
     tls: ClientTls,
+    large_frames: LargeFrameBytes,
     clock: Clock,
 }
 
@@ -78,7 +90,16 @@ impl Upstreams {
                 None => UpstreamProvider::build(setup, &tls).map(Arc::new),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { providers, tls, clock })
+        let large_frames = previous.map_or_else(LargeFrameBytes::default, |old| old.large_frames.clone());
+        Ok(Self { providers, tls, large_frames, clock })
+    }
+
+    /// Asks `provider` for its models with its credential numbered `credential`; `None` if it is simulated.
+    ///
+    /// # Panics
+    /// When `provider` is of another snapshot.
+    pub async fn list_models(&self, provider: ProviderId, credential: usize) -> Option<ModelsReply> {
+        models_reply::ask(&self.providers[provider.index()], credential, self.clock).await
     }
 
     /// Sends one attempt and waits for the commit point. A first token that is late is waited for while `watch` says
@@ -100,7 +121,7 @@ impl Upstreams {
             return Err(AttemptError::new(limit.failure, "no time was left to send it"));
         }
         let provider = &self.providers[request.provider.index()];
-        let mut answering = pin!(answer::obtain(provider, &request, self.clock, watch));
+        let mut answering = pin!(answer::obtain(provider, &request, &self.large_frames, self.clock, watch));
         loop {
             tokio::select! {
                 biased;
@@ -120,7 +141,6 @@ impl Upstreams {
 mod tests {
     use super::testing::{Act, STREAM_HEAD, Scripted, call, chunk, drain, send, setup, timeouts, upstreams, whole};
     use super::*;
-    use crate::domain::id::ProviderId;
     use crate::domain::random::RandomValue;
     use crate::domain::secret::Secret;
     use http::{HeaderMap, HeaderValue};
@@ -155,6 +175,7 @@ mod tests {
             model: &UpstreamModel::new("up/\"name\""),
             call: &call(BODY),
             headers: &headers,
+            fields: ForwardedFields::default(),
             timeouts: timeouts(),
             draw: RandomValue(0),
         };
@@ -174,6 +195,7 @@ mod tests {
             "content-type: application/json",
             &host,
             "traceparent: 00-1",
+            concat!("user-agent: tierway/", env!("CARGO_PKG_VERSION")),
         ];
         assert_eq!(lines, expected);
     }

@@ -50,12 +50,23 @@ pub struct UpstreamRequest<'a> {
     pub model: &'a UpstreamModel,
     /// The request.
     pub call: &'a Call,
-    /// The client's headers that are passed on; `http` holds the allow-list.
+    /// The client's headers that every provider gets; `http` holds the list.
     pub headers: &'a HeaderMap,
+    /// What a provider gets where its configuration lists it.
+    pub fields: ForwardedFields<'a>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// The random value of this attempt.
     pub draw: RandomValue,
+}
+
+/// What of a client's request a provider gets whose configuration lists it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ForwardedFields<'a> {
+    /// Headers that some provider's configuration lists.
+    pub headers: Option<&'a HeaderMap>,
+    /// The whole query, as the client wrote it.
+    pub query: Option<&'a str>,
 }
 
 /// How long an attempt may take.
@@ -107,11 +118,13 @@ pub struct AttemptError {
     /// What went wrong.
     pub failure: Failure,
     /// What the provider replied, with every status but a 2xx.
-    pub provider_error: Option<ProviderError>,
+    pub provider_error: Option<Box<ProviderError>>,
     /// The provider's message from it, masked; none where it is about the content of the request.
     pub said: Option<Box<str>>,
     /// One line for the log, with what was [`said`](Self::said): no bodies, no secrets.
     pub detail: Box<str>,
+    /// The provider's own name for the request, where it replied with one.
+    pub provider_request_id: Option<Box<str>>,
 }
 
 impl AttemptError {
@@ -122,6 +135,6 @@ impl AttemptError {
 
     /// Without a reply of the provider.
     pub(super) fn new(failure: Failure, detail: impl Into<Box<str>>) -> Self {
-        Self { failure, provider_error: None, said: None, detail: detail.into() }
+        Self { failure, provider_error: None, said: None, detail: detail.into(), provider_request_id: None }
     }
 }

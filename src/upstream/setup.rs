@@ -7,6 +7,7 @@
 
 use crate::domain::secret::Secret;
 use crate::protocol::chat::answer::ChatQuirks;
+use http::HeaderName;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,13 +45,41 @@ pub struct OpenAiSetup {
     pub finish_reason_optional: bool,
     /// Frames of its streams that are not JSON are passed on.
     pub skip_malformed_frames: bool,
+    /// It takes the ceiling of the output as `max_completion_tokens`.
+    pub max_completion_tokens: bool,
+    /// It may be asked for the usage of streams.
+    pub asks_usage: bool,
+    /// Its headers and query, beyond what every host gets.
+    pub fields: FieldSetup,
+}
+
+/// The headers and the query of what is sent to one host, beyond what every host gets.
+#[derive(Clone, Default)]
+pub struct FieldSetup {
+    /// Sent with every request, each under its own name; any of them may be secret.
+    pub headers: Vec<(HeaderName, Secret)>,
+    /// The client's headers that are passed on to it.
+    pub forward_headers: Vec<HeaderName>,
+    /// The parameters of the client's query that are passed on to it.
+    pub forward_query: Vec<Arc<str>>,
+}
+
+impl PartialEq for FieldSetup {
+    fn eq(&self, other: &Self) -> bool {
+        let exposed = |setup: &Self| -> Vec<(HeaderName, String)> {
+            setup.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
+        };
+        exposed(self) == exposed(other)
+            && self.forward_headers == other.forward_headers
+            && self.forward_query == other.forward_query
+    }
 }
 
 impl OpenAiSetup {
-    /// What its answers are known to do otherwise.
+    /// What it is known to do otherwise.
     pub(super) fn quirks(&self) -> ChatQuirks {
-        let Self { finish_reason_optional, skip_malformed_frames, .. } = *self;
-        ChatQuirks { finish_reason_optional, skip_malformed_frames }
+        let Self { finish_reason_optional, skip_malformed_frames, max_completion_tokens, .. } = *self;
+        ChatQuirks { finish_reason_optional, skip_malformed_frames, max_completion_tokens }
     }
 }
 
@@ -60,6 +89,8 @@ impl PartialEq for OpenAiSetup {
             && self.credentials.iter().map(Secret::expose).eq(other.credentials.iter().map(Secret::expose))
             && self.http2 == other.http2
             && self.quirks() == other.quirks()
+            && self.asks_usage == other.asks_usage
+            && self.fields == other.fields
     }
 }
 
@@ -99,6 +130,12 @@ pub enum BuildError {
     /// A credential holds what no header may hold.
     #[error("providers.{provider}.credential: holds characters that no header may hold")]
     Credential {
+        /// The configured name of the provider.
+        provider: Arc<str>,
+    },
+    /// A configured header holds what none may hold.
+    #[error("providers.{provider}.headers: a value holds characters that no header may hold")]
+    Header {
         /// The configured name of the provider.
         provider: Arc<str>,
     },

@@ -6,26 +6,26 @@
 //!
 //! Start reading in [`AnswerStream::poll_batch`].
 
+use super::AttemptError;
 use super::classify;
+use super::large_frames::{LargeFrame, LargeFrameBytes, MAX_FRAME};
 use super::meter::AnswerMeter;
-use super::providers::{ReplySource, UpstreamReply};
+use super::providers::{ReplySource, SourceError, UpstreamReply, broken_body};
 use crate::domain::call::Call;
 use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
 use crate::protocol::sse::{Frame, SseReader, missing_end};
-use crate::protocol::{FrameEdit, FrameError, Moment, StreamReader};
+use crate::protocol::{BYTE_ORDER_MARK, FrameEdit, FrameError, Moment, StreamReader};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
-
-/// The largest frame, in bytes. Images and audio come in frames of some hundred KiB.
-const MAX_FRAME: usize = 1024 * 1024;
 
 /// A provider's stream being read.
 pub(super) struct AnswerStream {
     /// `None` once nothing more is wanted: dropping it cancels the provider's work.
     source: Option<ReplySource>,
     framing: SseReader,
+    large_frame: LargeFrame,
     reader: StreamReader,
     meter: AnswerMeter,
     /// How many bytes went through the framing: where the next frame begins in the stream.
@@ -53,8 +53,8 @@ pub(super) struct FrameBatch {
 pub(super) enum StreamError {
     /// Its content, or what is missing of it; with a line for the log.
     Failure(Failure, &'static str),
-    /// Its connection.
-    Transport(reqwest::Error),
+    /// Where its bytes come from.
+    Source(SourceError),
 }
 
 impl StreamError {
@@ -62,18 +62,32 @@ impl StreamError {
     pub(super) fn failure(&self) -> Failure {
         match self {
             Self::Failure(failure, _) => *failure,
-            Self::Transport(error) if classify::broken_body(error) == Failure::Garbage => Failure::Garbage,
-            Self::Transport(_) => Failure::Reset,
+            Self::Source(SourceError::Coding(error)) => classify::broken_coding(error),
+            Self::Source(SourceError::Connection(error)) if classify::broken_body(error) == Failure::Garbage => {
+                Failure::Garbage
+            }
+            Self::Source(SourceError::Connection(_)) => Failure::Reset,
+        }
+    }
+}
+
+/// What it means before the commit point.
+impl From<StreamError> for AttemptError {
+    fn from(broken: StreamError) -> Self {
+        match broken {
+            StreamError::Failure(failure, detail) => Self::new(failure, detail),
+            StreamError::Source(error) => broken_body(&error),
         }
     }
 }
 
 impl AnswerStream {
-    /// The stream in `reply`, an answer to `call`.
-    pub(super) fn new(reply: UpstreamReply, call: &Call) -> Self {
+    /// The stream in `reply`, an answer to `call`, whose large frames count in `large_frames`.
+    pub(super) fn new(reply: UpstreamReply, call: &Call, large_frames: &LargeFrameBytes) -> Self {
         Self {
             source: Some(reply.source),
             framing: SseReader::new(MAX_FRAME),
+            large_frame: LargeFrame::none(large_frames),
             reader: reply.grammar.stream_reader(call),
             meter: AnswerMeter::default(),
             framed: 0,
@@ -91,6 +105,18 @@ impl AnswerStream {
     /// Whether the answer is whole: the last bytes of it were returned.
     pub(super) fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Whether all of the answer came and only its end is missing: nothing that follows makes it incomplete.
+    pub(super) fn is_finished(&self) -> bool {
+        self.reader.is_finished() && !self.complete
+    }
+
+    /// Ends it where it is, once it is finished: what is missing of a complete one.
+    pub(super) fn close(&mut self) -> Bytes {
+        let last = self.end();
+        self.source = None;
+        last.bytes
     }
 
     /// Cancels the provider's work; nothing more will come.
@@ -116,9 +142,10 @@ impl AnswerStream {
                     }
                 }
                 Some(Ok(chunk)) => return Poll::Ready(Some(Ok(self.read(chunk)))),
-                Some(Err(error)) => self.failure = Some(StreamError::Transport(error)),
+                Some(Err(error)) if !self.is_finished() => self.failure = Some(StreamError::Source(error)),
                 None if self.complete => self.source = None,
-                None => {
+                // A connection that breaks behind the answer has only omitted its end.
+                Some(Err(_)) | None => {
                     let last = self.end();
                     self.source = None;
                     return Poll::Ready(Some(Ok(last)));
@@ -135,7 +162,14 @@ impl AnswerStream {
             match self.framing.next_frame() {
                 Ok(Some(frame)) => self.take(frame, &mut out),
                 Ok(None) => break,
-                Err(_) => self.fail(Failure::Unreadable, "a frame of more than 1 MiB"),
+                Err(_) if self.is_finished() => self.add_end(&mut out),
+                Err(_) => self.fail(Failure::Unreadable, "a frame of more than 64 MiB"),
+            }
+        }
+        if !self.large_frame.hold(self.framing.held()) && !self.is_over() {
+            match self.is_finished() {
+                true => self.add_end(&mut out),
+                false => self.fail(Failure::Unreadable, "more large frames at once than there is memory for"),
             }
         }
         out.into_batch()
@@ -150,15 +184,19 @@ impl AnswerStream {
             self.take(frame, &mut out);
         }
         if !self.is_over() {
-            match self.reader.end() {
-                Ok(closing) => {
-                    out.copy(closing);
-                    self.complete = true;
-                }
-                Err(detail) => self.fail(Failure::Truncated, detail),
-            }
+            self.add_end(&mut out);
         }
         out.into_batch()
+    }
+
+    fn add_end(&mut self, out: &mut BatchBuilder) {
+        match self.reader.end() {
+            Ok(closing) => {
+                out.copy(closing);
+                self.complete = true;
+            }
+            Err(detail) => self.fail(Failure::Truncated, detail),
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -169,17 +207,21 @@ impl AnswerStream {
         self.failure = Some(StreamError::Failure(failure, detail));
     }
 
-    fn take(&mut self, frame: Frame, out: &mut BatchBuilder) {
-        let at = self.framed;
+    fn take(&mut self, mut frame: Frame, out: &mut BatchBuilder) {
+        let mut at = self.framed;
         self.framed += frame.raw.len() as u64;
+        // Some clients take a byte order mark for a part of the field's name, and lose the frame.
+        if frame.raw.starts_with(BYTE_ORDER_MARK) {
+            at += BYTE_ORDER_MARK.len() as u64;
+            frame.raw = frame.raw.slice(BYTE_ORDER_MARK.len()..);
+        }
         let Some(event) = frame.event() else {
-            // A cut comment is of no use to anybody.
-            if frame.terminated {
+            // A cut comment is of no use to anybody, and a blank payload is JSON to no client.
+            if frame.terminated && frame.data.is_none() {
                 out.pass(at, &frame.raw);
             }
             return;
         };
-        out.alive = true;
         let (mut good, mut fault, mut end) = (false, false, false);
         let read = self.reader.read(event, |moment| {
             good |= moment.is_good();
@@ -189,17 +231,32 @@ impl AnswerStream {
         });
         match read {
             Err(FrameError::Incomplete(detail)) => return self.fail(Failure::Truncated, detail),
+            // The beginning of a frame behind all that was asked for.
+            Err(FrameError::Malformed(_)) if !frame.terminated && self.reader.end().is_ok() => return,
             Err(FrameError::Malformed(_)) if !frame.terminated => {
                 return self.fail(Failure::Truncated, "the stream ended within a frame");
             }
             Err(FrameError::Malformed(detail)) => return self.fail(Failure::Garbage, detail),
             Ok(_) if fault => return self.fail(Failure::ErrorInside, "an error frame"),
             Ok(FrameEdit::Keep) => out.pass(at, &frame.raw),
+            Ok(FrameEdit::Unname(span)) => {
+                frame.unname();
+                frame.write_without(span, |bytes| out.copy(bytes));
+            }
             Ok(FrameEdit::Cut(span)) => frame.write_without(span, |bytes| out.copy(bytes)),
-            Ok(FrameEdit::Drop) => return,
+            Ok(FrameEdit::Drop) => {
+                out.alive = true;
+                return;
+            }
+            Ok(FrameEdit::Ignore) => return,
         }
+        out.alive = true;
         if !frame.terminated {
             out.copy(missing_end(&frame.raw));
+        }
+        // The line feed that may follow is not waited for.
+        if end && frame.raw.ends_with(b"\r\n\r") {
+            out.copy(b"\n");
         }
         out.good |= good;
         self.complete |= end;
@@ -232,7 +289,13 @@ impl BatchBuilder {
         let start = at.checked_sub(self.chunk_at).map(|start| start as usize);
         match (&mut self.held, start) {
             (PassedBytes::Slice(range), Some(start)) if range.start == range.end => *range = start..start + raw.len(),
-            (PassedBytes::Slice(range), Some(start)) if range.end == start => range.end += raw.len(),
+            (PassedBytes::Slice(range), Some(start)) if range.end == start && start + raw.len() <= self.chunk.len() => {
+                range.end += raw.len();
+            }
+            // It began in an earlier read and was put together: it may be large.
+            (PassedBytes::Slice(range), None) if range.start == range.end => {
+                (self.held, self.chunk, self.chunk_at) = (PassedBytes::Slice(0..raw.len()), raw.clone(), at);
+            }
             _ => self.copy(raw),
         }
     }
@@ -302,7 +365,11 @@ mod tests {
             let (headers, grammar) = (HeaderMap::new(), Grammar::Chat(self.quirks));
             let source = fed(reads.iter().map(|read| Bytes::copy_from_slice(read)));
             let call = Call::new(Endpoint::Chat, Bytes::from_static(BODY.as_bytes()), self.metadata.clone());
-            AnswerStream::new(UpstreamReply { status: StatusCode::OK, headers, source, grammar }, &call)
+            AnswerStream::new(
+                UpstreamReply { status: StatusCode::OK, headers, source, grammar },
+                &call,
+                &LargeFrameBytes::default(),
+            )
         }
 
         /// What goes out of these reads, and how it ends.
@@ -355,6 +422,17 @@ mod tests {
     }
 
     #[test]
+    fn byte_order_marks_are_left_out() {
+        let mark = "\u{feff}";
+        let marked = [mark, GOOD, mark, "event: x\n", GOOD, mark, STOP, mark, DONE].concat();
+        let expected = [GOOD, "event: x\n", GOOD, STOP, DONE].concat();
+        for cut in 0..marked.len() {
+            let (head, tail) = marked.as_bytes().split_at(cut);
+            assert_eq!(Case::plain().run(&[head, tail]), (expected.clone(), None), "cut at {cut}");
+        }
+    }
+
+    #[test]
     fn usage_we_asked_for_is_read_and_hidden_however_it_is_read() {
         let without = SAMPLE.replace(",\"usage\":null", "");
         let frame = without.find("data: {\"choices\":[],").expect("the sample has a usage frame");
@@ -375,13 +453,17 @@ mod tests {
             let (out, failure) = Case::hiding().run(&[frame.as_bytes(), STOP.as_bytes()]);
             assert_eq!((out, failure), (format!("{expected}{STOP}{DONE}"), None));
         };
-        check("data: {\"usage\":null,\"choices\":[]}\n\n", "data: {\"choices\":[]}\n\n");
+        check("data: {\"usage\":null,\"choices\":[]}\n\n", "");
         check("data:{\"a\": 1.0 , \"usage\" : null }\r\n\r\n", "data:{\"a\": 1.0  }\r\n\r\n");
         check("data: {\"usage\":{\"prompt_tokens\":1},\"x\":[2]}\n\n", "data: {\"x\":[2]}\n\n");
         check("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n", "");
         check("data: {\"choices\":[{\"usage\":null}]}\n\n", "data: {\"choices\":[{\"usage\":null}]}\n\n");
         check(": c\nid: 1\ndata: {\"a\":1,\"usage\":null}\nretry: 2\n\n", ": c\nid: 1\ndata: {\"a\":1}\nretry: 2\n\n");
         check("event: e\ndata: {\"a\":1,\ndata: \"usage\":null}\n\n", "event: e\ndata: {\"a\":1}\n\n");
+        check(
+            "event: error\ndata: {\"choices\":[{\"text\":\"x\"}],\"usage\":null}\n\n",
+            "data: {\"choices\":[{\"text\":\"x\"}]}\n\n",
+        );
     }
 
     #[test]
@@ -410,7 +492,10 @@ mod tests {
         check(&plain, &[GOOD, STOP, "data: [DONE]"], &whole, None);
         check(&plain, &[GOOD, STOP, DONE, "whatever", GOOD], &whole, None);
         check(&plain, &[GOOD, STOP.trim_end()], &whole, None);
-        check(&plain, &[GOOD, STOP, "data: [DO"], &[GOOD, STOP].concat(), truncated);
+        check(&plain, &[GOOD, STOP, "data: [DO"], &whole, None);
+        check(&plain, &[GOOD, STOP, "data: {oops\n\n", "data: {\"error\":1}\n\ndata: {\"cho"], &whole, None);
+        check(&plain, &[GOOD, STOP, GOOD, "data: {"], &[GOOD, STOP, GOOD, DONE].concat(), None);
+        check(&plain, &[GOOD, "data: {\"error\":1}\n\n", STOP], GOOD, Some(Failure::ErrorInside));
         check(&plain, &[GOOD, DONE], GOOD, truncated);
         check(&plain, &[GOOD], GOOD, truncated);
         check(&plain, &[], "", truncated);
@@ -419,29 +504,68 @@ mod tests {
         check(&lenient, &[GOOD, DONE], &[GOOD, DONE].concat(), None);
         check(&lenient, &[GOOD], GOOD, truncated);
         let two = Case { metadata: RequestMetadata { choices: 2, ..metadata(BODY) }, ..Case::plain() };
-        check(&two, &[GOOD, STOP, DONE], &[GOOD, STOP].concat(), truncated);
+        check(&two, &[GOOD, STOP, DONE], &whole, None);
+        let begun = GOOD.replace("\"index\":0", "\"index\":1");
+        check(&two, &[GOOD, &begun, STOP, DONE], &[GOOD, &begun, STOP].concat(), truncated);
         let second = STOP.replace("\"index\":0", "\"index\":1");
         check(&two, &[&second, GOOD, STOP, DONE], &[&second, GOOD, STOP, DONE].concat(), None);
+        // A choice that was not asked for need not end; one with another number is the one that was asked for.
+        check(&plain, &[GOOD, &begun, STOP, DONE], &[GOOD, &begun, STOP, DONE].concat(), None);
+        check(&plain, &[&begun, &second, DONE], &[&begun, &second, DONE].concat(), None);
+        check(&plain, &[GOOD, &begun, &second, DONE], &[GOOD, &begun, &second].concat(), truncated);
     }
 
     #[test]
     fn what_is_no_frame_of_an_answer_ends_it() {
-        let check = |quirks: ChatQuirks, frame: &str, expected: Option<Failure>| {
+        // What goes out of the frame, or the failure that it is.
+        let check = |quirks: ChatQuirks, frame: &str, expected: Result<&str, Failure>| {
             let case = Case { quirks, ..Case::plain() };
             let (out, failure) = case.run(&[[GOOD, frame, STOP].concat().as_bytes()]);
-            let passed = if expected.is_none() { [GOOD, frame, STOP, DONE].concat() } else { GOOD.to_owned() };
-            assert_eq!((out, failure), (passed, expected), "{frame}");
+            let passed = expected.map_or(GOOD.to_owned(), |passed| [GOOD, passed, STOP, DONE].concat());
+            assert_eq!((out, failure), (passed, expected.err()), "{frame}");
         };
         let strict = ChatQuirks::default();
-        check(strict, "data: {\"error\":{\"message\":\"x\"}}\n\n", Some(Failure::ErrorInside));
-        check(strict, "event: error\ndata: x\n\n", Some(Failure::ErrorInside));
-        check(strict, "data: ping\n\n", Some(Failure::Garbage));
-        check(strict, "data: [1]\n\n", Some(Failure::Garbage));
-        check(strict, "data:\n\n", None);
-        check(strict, "event: ping\n\n", None);
-        check(strict, &format!("data: \"{}\"\n\n", "x".repeat(MAX_FRAME)), Some(Failure::Unreadable));
+        check(strict, "data: {\"error\":{\"message\":\"x\"}}\n\n", Err(Failure::ErrorInside));
+        check(strict, "event: error\ndata: x\n\n", Err(Failure::ErrorInside));
+        check(strict, "event: error\ndata: {\"error\":\"x\"}\n\n", Err(Failure::ErrorInside));
+        check(strict, "event: error\ndata: {\"message\":\"x\"}\n\n", Ok(""));
+        check(strict, "data: {\"object\":\"error\",\"message\":\"x\"}\n\n", Err(Failure::ErrorInside));
+        check(strict, "data: {\"code\":\"busy\",\"message\":\"x\"}\n\n", Err(Failure::ErrorInside));
+        check(strict, &format!("data: \u{feff}{}", &GOOD[6..]), Ok(GOOD));
+        let part = format!("event: error\n{GOOD}");
+        check(strict, &part, Ok(GOOD));
+        for fine in
+            [r#"{"error":0}"#, r#"{"code":"OK","message":"x"}"#, r#"{"object":"error","choices":[{"delta":{}}]}"#]
+        {
+            let frame = format!("data: {fine}\n\n");
+            check(strict, &frame, Ok(&frame));
+        }
+        check(strict, "data: {oops\n\n", Err(Failure::Garbage));
+        for ignored in
+            ["data: ping\n\n", "data: : keepalive\n\n", "data: [1]\n\n", "event: ping\ndata: {}\n\n", "data: \n\n"]
+        {
+            check(strict, ignored, Ok(""));
+        }
+        for passed in ["event: ping\n\n", ": c\n\n"] {
+            check(strict, passed, Ok(passed));
+        }
         let forgiving = ChatQuirks { skip_malformed_frames: true, ..strict };
-        check(forgiving, "data: ping\n\n", None);
-        check(forgiving, "data: {\"error\":1}\n\n", Some(Failure::ErrorInside));
+        for passed in ["data: ping\n\n", "data: {oops\n\n"] {
+            check(forgiving, passed, Ok(passed));
+        }
+        check(forgiving, "data: {\"error\":1}\n\n", Err(Failure::ErrorInside));
+    }
+
+    #[test]
+    fn a_frame_may_be_as_large_as_a_picture() {
+        let picture = format!("data: {{\"choices\":[{{\"delta\":{{\"images\":[\"{}\"]}}}}]}}\n\n", "x".repeat(3 << 20));
+        let bytes = [&picture, GOOD, STOP].concat();
+        let reads: Vec<&[u8]> = bytes.as_bytes().chunks(64 * 1024).collect();
+        let (out, failure) = Case::plain().run(&reads);
+        assert!(out == [&bytes, DONE].concat() && failure.is_none(), "{failure:?}");
+        let mut stream = Case::plain().stream(&[GOOD.as_bytes(), &[b'x'; 2048]]);
+        stream.framing = SseReader::new(1024);
+        let (sent, failure) = batches(&mut stream);
+        assert_eq!((sent[0].bytes.as_ref(), failure), (GOOD.as_bytes(), Some(Failure::Unreadable)));
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn fed(reads: impl IntoIterator<Item = Bytes>) -> ReplySource {
 /// A source fed from outside; it ends when the sender is dropped.
 pub(super) fn feed() -> (mpsc::UnboundedSender<io::Result<Bytes>>, ReplySource) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    (sender, ReplySource::Network(reqwest::Body::wrap(ChannelBody(receiver))))
+    (sender, ReplySource::network(reqwest::Body::wrap(ChannelBody(receiver))))
 }
 
 struct ChannelBody(mpsc::UnboundedReceiver<io::Result<Bytes>>);
@@ -77,6 +77,9 @@ pub(super) fn setup(base_url: String) -> ProviderSetup {
         http2: false,
         finish_reason_optional: false,
         skip_malformed_frames: false,
+        max_completion_tokens: false,
+        asks_usage: true,
+        fields: FieldSetup::default(),
     };
     ProviderSetup {
         name: "p".into(),
@@ -108,6 +111,7 @@ pub(super) async fn send(
         model: &UpstreamModel::new("m"),
         call,
         headers: &HeaderMap::new(),
+        fields: ForwardedFields::default(),
         timeouts,
         draw: RandomValue(0),
     };

@@ -27,6 +27,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// `object` as JSON, its members in alphabetical order.
@@ -445,6 +446,8 @@ pub struct ReceiptObject {
     deployment: Option<String>,
     tier: Option<String>,
     region: Option<String>,
+    /// How the provider of `deployment` names the request.
+    provider_request_id: Option<String>,
     /// The model that the plan put first.
     meant_model: Option<String>,
     /// The tier through which it was to be reached.
@@ -464,6 +467,8 @@ pub struct ReceiptObject {
     cached_input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     reasoning_tokens: Option<u64>,
+    /// Parts of the input and the output that some models price apart.
+    tokens_apart: Option<BTreeMap<&'static str, u64>>,
     estimated: bool,
     price_version: Option<String>,
     price: Option<PriceObject>,
@@ -483,6 +488,8 @@ struct AttemptObject {
     tier: Option<String>,
     model: Option<String>,
     region: Option<String>,
+    /// How the provider names the request.
+    provider_request_id: Option<String>,
     #[schemars(schema_with = "reasons")]
     reason: &'static str,
     /// After the request was received; attempts may overlap.
@@ -510,6 +517,8 @@ struct PriceObject {
     input_usd_per_mtok: Usd,
     cached_input_usd_per_mtok: Usd,
     output_usd_per_mtok: Usd,
+    /// Classes of tokens that are priced apart.
+    apart_usd_per_mtok: BTreeMap<&'static str, Usd>,
     request_usd: Usd,
 }
 
@@ -536,6 +545,7 @@ impl From<&Receipt> for ReceiptObject {
             deployment: served.map(|served| served.deployment.to_string()),
             tier: served.and_then(|served| text(&served.tier)),
             region: served.map(|served| served.region.to_string()),
+            provider_request_id: receipt.provider_request_id().map(str::to_owned),
             meant_model: receipt.meant.as_ref().map(|meant| meant.model.to_string()),
             meant_tier: receipt.meant.as_ref().and_then(|meant| text(&meant.tier)),
             attempts: receipt.attempts.iter().map(AttemptObject::from).collect(),
@@ -548,6 +558,9 @@ impl From<&Receipt> for ReceiptObject {
             cached_input_tokens: receipt.usage.map(|usage| usage.cached_input),
             output_tokens: receipt.usage.map(|usage| usage.output),
             reasoning_tokens: receipt.usage.map(|usage| usage.reasoning),
+            tokens_apart: receipt.usage.map(|usage| {
+                usage.apart.iter().filter(|(_, count)| *count > 0).map(|(class, count)| (class.name(), count)).collect()
+            }),
             estimated: receipt.estimated,
             price_version: text(&receipt.price_version),
             price: receipt.price.map(PriceObject::from),
@@ -567,6 +580,7 @@ impl From<&AttemptRecord> for AttemptObject {
             tier: attempt.tier.as_deref().map(str::to_owned),
             model: attempt.model.as_deref().map(str::to_owned),
             region: attempt.region.as_deref().map(str::to_owned),
+            provider_request_id: attempt.provider_request_id.as_deref().map(str::to_owned),
             reason: attempt.reason.label(),
             started_us: attempt.started.map(micros),
             duration_us: micros(attempt.duration),
@@ -592,6 +606,11 @@ impl From<Price> for PriceObject {
             input_usd_per_mtok: Usd(price.input.usd_per_mtok()),
             cached_input_usd_per_mtok: Usd(price.cached_input.usd_per_mtok()),
             output_usd_per_mtok: Usd(price.output.usd_per_mtok()),
+            apart_usd_per_mtok: price
+                .apart
+                .iter()
+                .filter_map(|(class, price)| Some((class.name(), Usd(price?.usd_per_mtok()))))
+                .collect(),
             request_usd: price.request.into(),
         }
     }

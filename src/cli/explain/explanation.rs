@@ -78,6 +78,9 @@ pub(super) struct PriceView {
     pub(super) version: String,
     pub(super) input: String,
     pub(super) output: String,
+    /// The day of the price catalogue that it is from; absent if it is from the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) catalogue: Option<String>,
     /// The next price, if one is configured.
     pub(super) then: Option<NextPriceView>,
 }
@@ -319,8 +322,8 @@ impl ExplainContext<'_> {
 }
 
 fn priced(prices: &Prices, now_ms: i64) -> PriceView {
-    let PriceVersion { price, version } = prices.at(now_ms);
-    let next = |(from_unix_ms, PriceVersion { price, version }): (i64, &PriceVersion)| NextPriceView {
+    let PriceVersion { price, version, .. } = prices.at(now_ms);
+    let next = |(from_unix_ms, PriceVersion { price, version, .. }): (i64, &PriceVersion)| NextPriceView {
         from: Rfc3339Text(from_unix_ms).to_string()[.."2027-01-01".len()].to_owned(),
         version: version.to_string(),
         input: price.input.usd_per_mtok(),
@@ -330,6 +333,7 @@ fn priced(prices: &Prices, now_ms: i64) -> PriceView {
         version: version.to_string(),
         input: price.input.usd_per_mtok(),
         output: price.output.usd_per_mtok(),
+        catalogue: prices.catalogue().map(ToString::to_string),
         then: prices.after(now_ms).map(next),
     }
 }

@@ -11,10 +11,10 @@ mod request;
 mod text;
 
 use super::store::{CommandError, StoreArgs};
-use super::{EXIT_USAGE, print};
+use super::{EXIT_USAGE, find_config, print};
 use crate::cli::check::EXIT_CONFIGURATION;
 use crate::clock::Clock;
-use crate::config::{ExtraKey, ProcessEnvironment, Snapshot, find, load};
+use crate::config::{ExtraKey, ProcessEnvironment, Snapshot, load};
 use crate::domain::authorize::authorize;
 use crate::domain::call::{Call, CostFacts, Endpoint, Feature, FeatureSet, RequestMetadata};
 use crate::domain::id::RequestId;
@@ -98,8 +98,8 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     // A key without restrictions, for a command line that names neither key nor policy. No client can present it.
     let unrestricted = ExtraKey { name: "anybody".to_owned(), hash: KeyHash([0; 32]) };
     let hash = unrestricted.hash;
-    let loaded = find(args.store.config(), &ProcessEnvironment)
-        .and_then(|source| load(&source, &ProcessEnvironment, &[unrestricted]));
+    let loaded =
+        find_config(args.store.config()).and_then(|source| load(&source, &ProcessEnvironment, &[unrestricted]));
     let snapshot = match loaded {
         Ok(snapshot) => snapshot,
         Err(problems) => {

@@ -84,6 +84,11 @@ fn text(receipt: &Receipt) -> String {
     if !receipt.attempts.is_empty() {
         let _ = write!(out, "\n{}", attempts(&receipt.attempts));
     }
+    for (at, attempt) in receipt.attempts.iter().enumerate() {
+        if let Some(id) = &attempt.provider_request_id {
+            let _ = writeln!(out, "its provider calls attempt {} {id}", at + 1);
+        }
+    }
     if !receipt.passed_over.is_empty() {
         let _ = write!(out, "\n{}", passed_over(&receipt.passed_over));
     }
@@ -130,8 +135,10 @@ fn tokens(receipt: &Receipt) -> String {
     let Some(usage) = receipt.usage else { return "unknown".to_owned() };
     let count = |count: u64| grouped(count.into());
     let estimated = if receipt.estimated { "; counted by the gateway, because the provider did not say" } else { "" };
+    let apart = usage.apart.iter().filter(|(_, count)| *count > 0);
+    let apart: String = apart.map(|(class, tokens)| format!(", {} {}", count(tokens), class.name())).collect();
     format!(
-        "{} in ({} cached), {} out ({} reasoning){estimated}",
+        "{} in ({} cached), {} out ({} reasoning){apart}{estimated}",
         count(usage.input),
         count(usage.cached_input),
         count(usage.output),
@@ -142,8 +149,10 @@ fn tokens(receipt: &Receipt) -> String {
 fn priced(price: Price, version: Option<&str>) -> String {
     let version = version.map_or(String::new(), |version| format!(" (version {version})"));
     let request = if price.request.0 == 0 { String::new() } else { format!(", ${} a request", price.request) };
+    let apart = price.apart.iter().filter_map(|(class, price)| Some((class, price?)));
+    let apart: String = apart.map(|(class, price)| format!(", ${} {}", price.usd_per_mtok(), class.name())).collect();
     format!(
-        "${} in, ${} cached, ${} out per million tokens{request}{version}",
+        "${} in, ${} cached, ${} out{apart} per million tokens{request}{version}",
         price.input.usd_per_mtok(),
         price.cached_input.usd_per_mtok(),
         price.output.usd_per_mtok()

@@ -123,7 +123,8 @@ impl ColumnWidths {
                 let then = price.then.as_ref().map_or(String::new(), |then| {
                     format!(", from {} on ${} in, ${} out", then.from, then.input, then.output)
                 });
-                format!("${} in, ${} out per million tokens{then}", price.input, price.output)
+                let from = price.catalogue.as_ref().map_or(String::new(), |day| format!(" (catalogue of {day})"));
+                format!("${} in, ${} out per million tokens{then}{from}", price.input, price.output)
             }
             None => "no price".to_owned(),
         };

@@ -14,7 +14,7 @@ use crate::admin::{AdminError, NewKey};
 use crate::clock::Clock;
 use crate::domain::limit::Limits;
 use crate::domain::register::KeyOverrides;
-use crate::domain::secret::KeyHash;
+use crate::domain::secret::{KeyHash, Secret};
 use clap::Args;
 use std::collections::HashMap;
 use std::fmt::{Display, Write};
@@ -53,7 +53,10 @@ pub(in crate::cli) struct KeysImportArgs {
 pub(super) fn import(args: &KeysImportArgs) -> Result<String, CommandError> {
     let started = Clock.now();
     let text = text(&args.file)?;
-    let context = CliContext::open(&args.store)?;
+    let context = match args.dry_run {
+        true => CliContext::open_to_read(&args.store)?,
+        false => CliContext::open(&args.store)?,
+    };
     let (lines, new) = read(&text)?;
     drop(text);
     let problems = context.admin.check_import(&context.snapshot, &new);
@@ -141,8 +144,10 @@ fn number<N: std::str::FromStr>(text: Option<&str>, name: &str) -> Result<Option
 
 fn hash(secret: Option<&str>, hash: Option<&str>) -> Result<KeyHash, String> {
     match (secret, hash) {
-        (Some(secret), None) if secret.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(KeyHash::of(secret)),
-        (Some(_), None) => Err("secret: holds blanks or characters other than ASCII".to_owned()),
+        (Some(secret), None) if Secret::is_presentable(secret) => Ok(KeyHash::of(secret)),
+        (Some(_), None) => {
+            Err("secret: has blanks or `Bearer` before or after it, or characters other than ASCII".to_owned())
+        }
         (None, Some(hash)) => {
             let hash = hash.strip_prefix("sha256:").and_then(KeyHash::from_hex);
             hash.ok_or_else(|| "hash: write sha256: and 64 hex digits".to_owned())

@@ -224,7 +224,7 @@ fn issued(done: Result<IssuedWithNote, CommandError>, as_json: bool) -> anyhow::
 }
 
 fn list(args: &KeysListArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.store)?;
+    let context = CliContext::open_to_read(&args.store)?;
     let page = listed(&context, args.after.clone(), args.limit.unwrap_or(usize::MAX));
     Ok(match (args.csv, args.json) {
         (true, _) => show::csv(&page.items),
@@ -247,7 +247,7 @@ fn listed(context: &CliContext, mut after: Option<String>, most: usize) -> Page<
 }
 
 fn show(args: &KeysShowArgs) -> Result<String, CommandError> {
-    let context = CliContext::open(&args.store)?;
+    let context = CliContext::open_to_read(&args.store)?;
     let key = context.admin.key(&context.snapshot, &args.name).map_err(super::context::command_error)?;
     Ok(if args.json { format!("{:#}\n", views::key(&key)) } else { show::one(&key, Clock.unix_ms()) })
 }

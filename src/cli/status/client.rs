@@ -6,6 +6,7 @@
 //! Start reading at [`GatewayClient::get`].
 
 use crate::clock::Clock;
+use crate::config::{ListenAddress, ListenAddressError};
 use crate::domain::secret::Secret;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
@@ -19,11 +20,14 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::error::Error;
 use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tokio_util::either::Either;
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,12 +36,58 @@ const ANSWER_MOST: usize = 64 << 20;
 
 /// Where and how a gateway is asked.
 pub(super) struct GatewayClient {
-    /// Scheme and authority; a path of its own goes before that of the question.
-    pub(super) url: Uri,
+    /// Where it is.
+    pub(super) url: GatewayUrl,
     /// The token of an operator.
     pub(super) token: Secret,
     /// The certificate of the configuration, for an address that serves TLS.
     pub(super) known: Option<CertificateDer<'static>>,
+}
+
+/// Where a gateway serves operators.
+#[derive(Clone, Debug)]
+pub(super) struct GatewayUrl {
+    /// Scheme and authority; a path of its own goes before that of the question.
+    pub(super) url: Uri,
+    /// The file of the socket that it listens on, if it is one.
+    pub(super) socket: Option<PathBuf>,
+}
+
+impl GatewayUrl {
+    /// A gateway that serves `scheme` at `address`; `None` where the system chose its port.
+    pub(super) fn of(scheme: &str, address: &ListenAddress) -> Option<Self> {
+        let authority = address.reachable().map_or_else(|| "localhost".to_owned(), |at| at.to_string());
+        if address.reachable().is_some_and(|at| at.port() == 0) {
+            return None;
+        }
+        let url = format!("{scheme}://{authority}").parse().ok()?;
+        Some(Self { url, socket: address.socket_file().map(Path::to_owned) })
+    }
+}
+
+impl FromStr for GatewayUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with("unix:") {
+            let address: ListenAddress = text.parse().map_err(|error: ListenAddressError| error.to_string())?;
+            return Self::of("http", &address).ok_or_else(|| "has no port".to_owned());
+        }
+        let url: Uri = text.parse().map_err(|_| "write it like http://127.0.0.1:8080 or unix:/path")?;
+        match (url.scheme_str(), url.host(), url.query()) {
+            (Some("http" | "https"), Some(_), None) => Ok(Self { url, socket: None }),
+            _ => Err("write scheme, host and port: http://127.0.0.1:8080, or unix:/path".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for GatewayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.socket {
+            Some(path) => write!(f, "unix:{}", path.display()),
+            None => self.url.fmt(f),
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -61,10 +111,14 @@ impl GatewayClient {
     }
 
     async fn ask(&self, path: &str) -> Result<Bytes, AskError> {
-        let is_tls = self.url.scheme_str() == Some("https");
-        let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
-        let port = self.url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
+        let GatewayUrl { url, socket } = &self.url;
+        let is_tls = url.scheme_str() == Some("https");
+        let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let stream = match socket {
+            Some(path) => Either::Left(UnixStream::connect(path).await.map_err(unreachable)?),
+            None => Either::Right(TcpStream::connect((host, port)).await.map_err(unreachable)?),
+        };
         if !is_tls {
             return self.exchange(stream, path).await;
         }
@@ -95,8 +149,9 @@ impl GatewayClient {
     fn request(&self, path: &str) -> Result<Request<Empty<Bytes>>, AskError> {
         let mut token = HeaderValue::try_from(format!("Bearer {}", self.token.expose())).map_err(unreachable)?;
         token.set_sensitive(true);
-        let authority = self.url.authority().map_or("", |authority| authority.as_str());
-        let path = format!("{}{path}", self.url.path().trim_end_matches('/'));
+        let url = &self.url.url;
+        let authority = url.authority().map_or("", |authority| authority.as_str());
+        let path = format!("{}{path}", url.path().trim_end_matches('/'));
         let request = Request::get(path).header(HOST, authority).header(AUTHORIZATION, token);
         request.body(Empty::new()).map_err(unreachable)
     }

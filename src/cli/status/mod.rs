@@ -9,14 +9,13 @@ mod client;
 mod text;
 
 use super::store::CommandError;
-use super::{ConfigArgs, EXIT_USAGE, banner};
+use super::{ConfigArgs, EXIT_USAGE, find_config};
 use crate::admin::parse_duration_ms;
 use crate::clock::Clock;
-use crate::config::{ProcessEnvironment, Snapshot, find, load};
+use crate::config::{ProcessEnvironment, Snapshot, load};
 use crate::domain::secret::Secret;
 use clap::Args;
-use client::{AskError, GatewayClient};
-use http::Uri;
+use client::{AskError, GatewayClient, GatewayUrl};
 use serde_json::Value;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -43,9 +42,9 @@ Examples:
 pub(super) struct StatusArgs {
     #[command(flatten)]
     config_args: ConfigArgs,
-    /// Where the gateway serves operators [default: the address in the configuration]
-    #[arg(long, value_name = "URL", value_parser = origin)]
-    url: Option<Uri>,
+    /// Where the gateway serves operators, or unix:/path [default: the address in the configuration]
+    #[arg(long, value_name = "URL")]
+    url: Option<GatewayUrl>,
     /// The admin token or the viewer token [default: the one in the configuration]
     #[arg(long, value_name = "TOKEN", env = "TIERWAY_ADMIN_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -61,14 +60,6 @@ pub(super) struct StatusArgs {
     /// Print JSON; with --watch, an object a line
     #[arg(long)]
     json: bool,
-}
-
-fn origin(text: &str) -> Result<Uri, &'static str> {
-    let url: Uri = text.parse().map_err(|_| "write it like http://127.0.0.1:8080")?;
-    match (url.scheme_str(), url.host(), url.query()) {
-        (Some("http" | "https"), Some(_), None) => Ok(url),
-        _ => Err("write scheme, host and port: http://127.0.0.1:8080"),
-    }
 }
 
 fn pause(text: &str) -> Result<Duration, &'static str> {
@@ -163,7 +154,7 @@ fn client(args: &StatusArgs) -> Result<GatewayClient, CommandError> {
         return Ok(GatewayClient { url: url.clone(), token: Secret::new(token.as_str()), known: None });
     }
     let path = args.config_args.config.as_deref();
-    let snapshot = find(path, &ProcessEnvironment).and_then(|source| load(&source, &ProcessEnvironment, &[]));
+    let snapshot = find_config(path).and_then(|source| load(&source, &ProcessEnvironment, &[]));
     let snapshot = snapshot.map_err(|problems| {
         let help = "  help: run this where the gateway runs, or give --url and TIERWAY_ADMIN_TOKEN";
         CommandError::configuration(format!("{}\n{help}", problems.render(true).trim_end()))
@@ -182,15 +173,13 @@ fn client(args: &StatusArgs) -> Result<GatewayClient, CommandError> {
     Ok(GatewayClient { url, token, known })
 }
 
-fn configured_url(snapshot: &Snapshot) -> Result<Uri, CommandError> {
+fn configured_url(snapshot: &Snapshot) -> Result<GatewayUrl, CommandError> {
     let server = &snapshot.server;
-    let address = banner::reachable(server.admin_listen.unwrap_or(server.listen));
-    if address.port() == 0 {
-        return Err(CommandError::failed(
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    GatewayUrl::of(scheme, server.admin_listen.as_ref().unwrap_or(&server.listen)).ok_or_else(|| {
+        CommandError::failed(
             "the configuration lets the system choose the port\n  help: --url names the address that the gateway \
              printed",
-        ));
-    }
-    let scheme = if server.tls.is_some() { "https" } else { "http" };
-    format!("{scheme}://{address}").parse().map_err(CommandError::failed)
+        )
+    })
 }

@@ -12,7 +12,7 @@ use super::super::{ExtraKey, KeyHash};
 use super::report_unknown;
 use crate::domain::budget::{BudgetPeriod, BudgetSpec};
 use crate::domain::glob::Glob;
-use crate::domain::id::ModelId;
+use crate::domain::id::{DeploymentId, ModelId};
 use crate::domain::limit::Limits;
 use crate::domain::policy::{HedgeRule, KeyRecord, Policy, PolicyMoney};
 use crate::domain::register::KeyOverrides;
@@ -248,11 +248,13 @@ pub(super) fn require_ceilings(
             let message = format!("a budget of policy `{}` applies to this model", policy.name);
             diagnostics.report_at(&model.name, message, hint.to_owned());
         };
-        if model.context.is_none() || model.max_output.is_none() {
+        let compiled = table.model(id);
+        let unpriced = |id: &DeploymentId| table.prices(*id).is_none();
+        if compiled.context.is_none() || compiled.max_output.is_none() {
             if let Some((_, policy)) = reached().next() {
                 report(policy, "give it `context` and `max_output`: they bound what a request may cost");
             }
-        } else if model.price.is_none() && model.deployments.iter().any(|deployment| deployment.price.is_none()) {
+        } else if model.price.is_none() && compiled.shared.iter().chain(&compiled.dedicated).any(unpriced) {
             let denied = |(written, _): &(&PolicySection, _)| written.unknown_price.value == UnpricedModels::Deny;
             if let Some((_, policy)) = reached().find(denied) {
                 report(policy, "give it a `price`, or the policy `unknown_price = \"allow\"`: it then costs nothing");

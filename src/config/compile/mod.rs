@@ -6,27 +6,37 @@
 //! Start reading at [`compile`]; the order there is the order in which names become known.
 
 mod access;
+mod fallback;
 mod models;
 mod tiers;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::InconsistentKeys;
 use rustls::sign::CertifiedKey;
 
+use super::catalogue::{HostQuirks, PriceCatalogue};
+use super::problem::ValueLocation;
 use super::reader::{Diagnostics, Setting, nearest};
 use super::sections::{
     ConfigFile, NetworkSection, ProviderSection, ServerSection, SimulationSection, StoreSection, TlsSection,
 };
-use super::settings::{NetworkSettings, ProtocolName, ProviderSettings, ProviderTransport, ServerSettings};
+use super::settings::{
+    CorsSettings, NetworkSettings, OutputCeiling, ProtocolName, ProviderSettings, ProviderTransport, ServerSettings,
+};
 use super::settings::{SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings};
-use super::{ExtraKey, KeyHash};
+use super::value::WebOriginText;
+use super::{ConfigSource, ExtraKey, KeyHash};
 use crate::domain::breaker::BreakerSettings;
 use crate::domain::budget::BudgetSpec;
 use crate::domain::id::RegionId;
 use crate::domain::policy::{KeyRecord, Policy};
 use crate::domain::routing::table::{RoutingSettings, RoutingTable};
+
+pub(super) use fallback::report_catalogue;
+pub use fallback::{CatalogueFilledModel, CatalogueFilledProvider, CatalogueUse};
 
 /// Everything a snapshot holds except what `Diagnostics` collected.
 pub(super) struct CompiledConfig {
@@ -39,17 +49,24 @@ pub(super) struct CompiledConfig {
     pub(super) policies: Vec<Arc<Policy>>,
     pub(super) teams: BTreeMap<Arc<str>, Option<BudgetSpec>>,
     pub(super) keys: HashMap<KeyHash, Arc<KeyRecord>>,
+    pub(super) catalogue: CatalogueUse,
 }
 
 /// Resolves every name. What could not be found is in `diagnostics` afterwards.
-pub(super) fn compile(diagnostics: &Diagnostics<'_>, file: ConfigFile, extra_keys: &[ExtraKey]) -> CompiledConfig {
+pub(super) fn compile(
+    diagnostics: &Diagnostics<'_>,
+    file: ConfigFile,
+    source: &ConfigSource,
+    catalogue: &PriceCatalogue,
+    extra_keys: &[ExtraKey],
+) -> CompiledConfig {
     let mut regions = RegionNumbers::default();
     for provider in &file.providers {
         regions.number(provider_region(provider));
     }
     // A region without a provider cannot be preferred.
     let home = file.routing.region.as_ref().and_then(|region| regions.find(&region.value.0));
-    let (models, deployments) = models::models(diagnostics, &file, &regions);
+    let (models, deployments, mut used) = models::models(diagnostics, &file, catalogue, &regions);
     let tiers = tiers::tiers(diagnostics, &file, &models);
     let aliases = tiers::aliases(diagnostics, &file);
     let names = tiers::names(diagnostics, &file);
@@ -65,8 +82,12 @@ pub(super) fn compile(diagnostics: &Diagnostics<'_>, file: ConfigFile, extra_key
     let policies = access::policies(diagnostics, &file, &table);
     let keys = access::keys(diagnostics, &file, &table, &policies, extra_keys);
     access::require_ceilings(diagnostics, &file, &table, &policies);
+    let teams = access::teams(&file);
+    let provider = |provider| provider_settings(provider, catalogue, &mut used);
+    let providers = file.providers.into_iter().filter_map(provider).collect();
     CompiledConfig {
-        teams: access::teams(&file),
+        catalogue: used,
+        teams,
         table,
         policies,
         keys,
@@ -75,13 +96,13 @@ pub(super) fn compile(diagnostics: &Diagnostics<'_>, file: ConfigFile, extra_key
             malformed_frame: file.routing.malformed_frame.value,
         },
         server: server_settings(diagnostics, file.server),
-        store: store_settings(file.store),
+        store: store_settings(file.store, source),
         telemetry: TelemetrySettings {
             log: file.telemetry.log.value.0,
             metrics_token: file.telemetry.metrics_token.map(|token| token.value),
             failover_objective: file.routing.failover_objective.value.0,
         },
-        providers: file.providers.into_iter().filter_map(provider_settings).collect(),
+        providers,
     }
 }
 
@@ -166,12 +187,19 @@ fn server_settings(diagnostics: &Diagnostics<'_>, server: ServerSection) -> Serv
         admin_listen: server.admin_listen.map(|address| address.value),
         admin_token: server.admin_token.map(|token| token.value),
         viewer_token: server.viewer_token.map(|token| token.value),
+        cors: cors_settings(server.cors_origins),
         max_body_bytes: server.max_body.value.0,
         max_in_flight_bytes: server.max_in_flight_bytes.value.0,
         lb_grace: server.lb_grace.value,
         drain: server.drain.value,
+        half_close: server.half_close.value,
         tls: server.tls.and_then(|tls| tls_settings(diagnostics, tls)),
     }
+}
+
+fn cors_settings(written: Option<Vec<Setting<WebOriginText>>>) -> CorsSettings {
+    let origins: Vec<String> = written.into_iter().flatten().map(|origin| origin.value.0).collect();
+    CorsSettings { any: origins.iter().any(|origin| origin == WebOriginText::ANY), origins }
 }
 
 /// `None` only where something is missing, or does not fit, that was reported.
@@ -192,34 +220,66 @@ fn tls_settings(diagnostics: &Diagnostics<'_>, tls: TlsSection) -> Option<TlsSet
     }
 }
 
-fn store_settings(store: StoreSection) -> StoreSettings {
+fn store_settings(store: StoreSection, source: &ConfigSource) -> StoreSettings {
+    // A URL of no known kind was reported when it was read.
+    let written = StoreLocation::of_url(&store.url.value.0).unwrap_or(StoreLocation::Memory);
+    // A variable is read where the process runs, like every path of a command line.
+    let of_file = !matches!(store.url.location, ValueLocation::Variable { .. });
+    let (location, former_path) = match (written, source) {
+        (StoreLocation::Memory, ConfigSource::Demo) if of_file => (StoreLocation::Temporary, None),
+        (StoreLocation::Sqlite(path), ConfigSource::File { path: file, .. }) if of_file => beside(file, path),
+        (other, _) => (other, None),
+    };
     StoreSettings {
-        // A URL of no known kind was reported when it was read.
-        location: StoreLocation::of_url(&store.url.value.0).unwrap_or(StoreLocation::Memory),
+        location,
+        former_path,
         retention: store.retention.map(|days| days.value.duration()),
         shared: store.shared.map(|url| url.value.0),
     }
 }
 
-/// `None` only where something is missing that was reported.
-fn provider_settings(provider: ProviderSection) -> Option<ProviderSettings> {
-    let kind = match provider.common.protocol?.value {
-        ProtocolName::Sim => ProviderTransport::Sim(sim_settings(&provider.simulation?)),
-        protocol => ProviderTransport::Network(network_settings(protocol, provider.network?)?),
-    };
-    Some(ProviderSettings {
-        name: provider.name.value.into(),
-        kind,
-        finish_reason: provider.common.finish_reason.value,
-    })
+/// A relative `path` beside the configuration `file`, and what it was from the working directory if that differs.
+fn beside(file: &Path, path: PathBuf) -> (StoreLocation, Option<PathBuf>) {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty() && *folder != Path::new("."));
+    match folder {
+        Some(folder) if path.is_relative() => (StoreLocation::Sqlite(folder.join(&path)), Some(path)),
+        _ => (StoreLocation::Sqlite(path), None),
+    }
 }
 
-fn network_settings(protocol: ProtocolName, network: NetworkSection) -> Option<NetworkSettings> {
+/// `None` only where something is missing that was reported.
+fn provider_settings(
+    provider: ProviderSection,
+    catalogue: &PriceCatalogue,
+    used: &mut CatalogueUse,
+) -> Option<ProviderSettings> {
+    let name: Arc<str> = provider.name.value.into();
+    let kind = match provider.common.protocol?.value {
+        ProtocolName::Sim => ProviderTransport::Sim(sim_settings(&provider.simulation?)),
+        protocol => {
+            let network = provider.network?;
+            let quirks = network.base_url.as_ref().map(|base_url| catalogue.quirks_at(&base_url.value.0));
+            let quirks = quirks.unwrap_or_default();
+            used.providers.extend(CatalogueFilledProvider::of(&name, &network, &quirks));
+            ProviderTransport::Network(network_settings(protocol, network, &quirks)?)
+        }
+    };
+    Some(ProviderSettings { name, kind, finish_reason: provider.common.finish_reason.value })
+}
+
+fn network_settings(protocol: ProtocolName, network: NetworkSection, quirks: &HostQuirks) -> Option<NetworkSettings> {
+    let max_tokens_name = network.max_tokens_name.map(|name| name.value).or(quirks.output_ceiling);
+    let stream_options = network.stream_options.map(|may| may.value).or(quirks.stream_options);
     Some(NetworkSettings {
         protocol,
         base_url: network.base_url?.value.0,
         credentials: network.credential.into_iter().flatten().map(|secret| secret.value).collect(),
         http2: network.http2.value,
+        max_tokens_name: max_tokens_name.unwrap_or(OutputCeiling::MaxTokens),
+        stream_options: stream_options.unwrap_or(true),
+        headers: network.headers,
+        forward_headers: network.forward_headers.into_iter().flatten().map(|header| header.value.0).collect(),
+        forward_query: network.forward_query.into_iter().flatten().map(|name| name.value.0).collect(),
     })
 }
 

@@ -1,22 +1,28 @@
 //! Models and the deployments that serve them.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
+use super::super::catalogue::PriceCatalogue;
 use super::super::reader::Diagnostics;
-use super::super::sections::{ConfigFile, DeploymentSection, ModelSection, PriceSection};
+use super::super::sections::{ConfigFile, DeploymentSection, ModelSection, PriceAboveSection, PriceSection};
+use super::fallback::{CatalogueUse, fill, report_catalogue};
 use super::{RegionNumbers, number, provider_region, report_unknown};
 use crate::domain::call::{EndpointSet, FeatureSet};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId};
 use crate::domain::pricing::{Price, PriceVersion, Prices};
 use crate::domain::routing::table::{Capacity, Deployment, Model, RESERVED_PREFIX};
+use crate::domain::usage::TokenClass;
 
-/// Every model in file order, and every deployment grouped by model.
+/// Every model in file order, every deployment grouped by model, and what they have of the price catalogue.
 pub(super) fn models(
     diagnostics: &Diagnostics<'_>,
     file: &ConfigFile,
+    catalogue: &PriceCatalogue,
     regions: &RegionNumbers,
-) -> (Vec<Model>, Vec<Deployment>) {
+) -> (Vec<Model>, Vec<Deployment>, CatalogueUse) {
+    let mut used = CatalogueUse::of(catalogue);
     let mut deployments = Vec::new();
     let mut names = HashMap::new();
     let compiled = file.models.iter().enumerate().map(|(index, model)| {
@@ -29,10 +35,14 @@ pub(super) fn models(
             report_if_duplicate(diagnostics, &mut names, written, &deployment);
             deployments.push(deployment);
         }
-        compiled_model(diagnostics, file, model, &deployments, from)
+        let mut compiled = compiled_model(diagnostics, file, model, &deployments, from);
+        if let Err(error) = fill(catalogue, file, &mut compiled, &mut deployments[from..], &mut used) {
+            report_catalogue(diagnostics, catalogue.file().unwrap_or(Path::new("")), &error);
+        }
+        compiled
     });
     let compiled = compiled.collect();
-    (compiled, deployments)
+    (compiled, deployments, used)
 }
 
 fn compiled_model(
@@ -61,6 +71,7 @@ fn compiled_model(
         context: model.context.as_ref().map(|tokens| tokens.value.get()),
         max_output: model.max_output.as_ref().map(|tokens| tokens.value.get()),
         typical_output: model.typical_output.value.get(),
+        image_tokens: None,
         endpoints: EndpointSet::of(model.endpoints.iter().copied()),
         features: match &model.features {
             Some(features) => FeatureSet::of(features.iter().map(|feature| feature.value)),
@@ -136,11 +147,33 @@ fn prices(written: &[PriceSection]) -> Option<Prices> {
 
 fn price(written: &PriceSection) -> Option<PriceVersion> {
     let input = written.input.as_ref()?.value;
-    let price = Price {
+    let mut price = Price {
         input,
         cached_input: written.cached_input.as_ref().map_or(input, |cached| cached.value),
         output: written.output.as_ref()?.value,
         request: written.request.value,
+        ..Price::default()
     };
-    Some(PriceVersion::new(price, written.version.as_ref().map(|version| version.value.0.as_str())))
+    for class in TokenClass::ALL {
+        price.apart.set(class, written.apart.of(class));
+    }
+    let above = written.above.iter().map(|tier| price_above(written, price, tier)).collect::<Option<_>>()?;
+    PriceVersion::with_above(price, above, written.version.as_ref().map(|version| version.value.0.as_str()))
+}
+
+/// The threshold and the price above it: what it does not say is as below it.
+fn price_above(written: &PriceSection, below: Price, tier: &PriceAboveSection) -> Option<(u64, Price)> {
+    let input = tier.input.as_ref().map_or(below.input, |input| input.value);
+    // Cached input that is nowhere written costs as input does, also above.
+    let cached_below = if written.cached_input.is_some() { below.cached_input } else { input };
+    let mut price = Price {
+        input,
+        cached_input: tier.cached_input.as_ref().map_or(cached_below, |cached| cached.value),
+        output: tier.output.as_ref().map_or(below.output, |output| output.value),
+        ..below
+    };
+    for class in TokenClass::ALL {
+        price.apart.set(class, tier.apart.of(class).or(below.apart.get(class)));
+    }
+    Some((tier.tokens.as_ref()?.value.get(), price))
 }

@@ -140,6 +140,12 @@ impl<'d> Diagnostics<'d> {
         self.report(&written.path, written.location.clone(), wrong);
     }
 
+    /// Records that the configuration depends on `file`, whether it is there or not.
+    pub(crate) fn note_file(&self, file: &Path) {
+        let read = self.environment.read(file);
+        self.state.borrow_mut().referenced_files.note(file, read.as_deref().ok());
+    }
+
     /// Records that the feature behind an explicit setting is not built.
     pub(crate) fn unenforced(&self, setting: &str, why: &str) {
         self.state.borrow_mut().unenforced.push(UnenforcedSetting { setting: setting.to_owned(), why: why.to_owned() });
@@ -195,6 +201,11 @@ impl<'d> Diagnostics<'d> {
     pub(super) fn is_overridden(&self, prefix: &str, name: &str) -> bool {
         let wanted = override_name(prefix, name);
         self.state.borrow().overrides.iter().any(|o| o.name == wanted)
+    }
+
+    /// Drops every problem: they follow from one that is reported in their place.
+    pub(crate) fn drop_all_problems(&self) {
+        self.state.borrow_mut().problems.clear();
     }
 
     /// Drops the problems on the lines of `spans`: they follow from the syntax error that is reported there.

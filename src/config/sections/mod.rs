@@ -17,6 +17,7 @@
 //! field is an `Option`, `None` only after its absence was reported. Start reading at [`ConfigFile`].
 
 mod keys;
+mod language;
 mod models;
 mod prices;
 mod providers;
@@ -36,8 +37,9 @@ pub(super) use keys::{
     BudgetPeriodKeyword, BudgetSection, HedgeSection, KeySection, LimitsSection, PolicySection, TeamSection,
 };
 use keys::{DrillSection, keys};
+use language::{ConfigLanguage, other_language};
 pub(super) use models::{DeploymentSection, ModelSection};
-pub(super) use prices::PriceSection;
+pub(super) use prices::{PriceAboveSection, PriceSection};
 pub(super) use providers::{NetworkSection, ProviderSection, SimulationSection};
 pub(super) use routing::{AliasSection, RoutingSection, TierSection};
 pub(super) use server::{ServerSection, StoreSection, TelemetrySection, TlsSection};
@@ -87,16 +89,37 @@ section! {
 /// Reads the text. What is wrong with it is in `diagnostics` afterwards.
 pub(super) fn read(diagnostics: &Diagnostics<'_>, text: &str) -> ConfigFile {
     let (document, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        report_syntax_error(diagnostics, error);
-    }
     if errors.is_empty() {
         return read_document(diagnostics, document.get_ref());
+    }
+    if let Some(language) = other_language(text) {
+        return read_nothing(diagnostics, text, language);
+    }
+    for error in &errors {
+        report_syntax_error(diagnostics, error);
     }
     let spans: Vec<_> = errors.iter().filter_map(toml::de::Error::span).collect();
     hide_secrets_by_line(diagnostics, text, &spans);
     let file = read_document(diagnostics, document.get_ref());
     diagnostics.drop_follow_up_problems(&spans, errors.len());
+    file
+}
+
+/// Reports a text of another language than TOML, of which nothing else can be said.
+fn read_nothing(diagnostics: &Diagnostics<'_>, text: &str, language: ConfigLanguage) -> ConfigFile {
+    let file = read_document(diagnostics, &DeTable::new());
+    diagnostics.drop_all_problems();
+    let (first, name) = (language.first_line, language.name);
+    // Any value may be a secret: only what it begins with is shown.
+    let shown = text[first.clone()].find([':', '{', '[']).map_or(first.end, |at| first.start + at + 1);
+    for hidden in [shown..first.end, first.end..text.len()] {
+        if !text[hidden.clone()].trim().is_empty() {
+            diagnostics.hide(hidden);
+        }
+    }
+    let message = format!("not TOML: the file looks like {name}");
+    let hint = format!("the configuration is TOML, not {name}: {}", language.instead);
+    diagnostics.report("", ValueLocation::File(first), ValueError::hinting(message, hint));
     file
 }
 

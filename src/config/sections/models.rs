@@ -15,11 +15,12 @@ section! {
         /// What it serves.
         endpoints: Vec<Endpoint> = list_or(vec![Endpoint::Chat]),
         /// What it costs, in USD, or what it costs from which day on; a deployment's own takes the place of the
-        /// model's.
+        /// model's. Absent: as the price catalogue says, where it knows the host and the model.
         price: Option<Vec<PriceSection>> = read_by(prices),
-        /// The longest input and output together, in tokens. Required where a budget applies.
+        /// The longest input and output together, in tokens. Absent: as the price catalogue says; without either, no
+        /// budget may apply.
         context: Option<Setting<NonZeroU64>> = optional(),
-        /// The longest output, in tokens. Required where a budget applies.
+        /// The longest output, in tokens. Absent: as the price catalogue says; without either, no budget may apply.
         max_output: Option<Setting<NonZeroU64>> = optional(),
         /// What an answer usually takes, in tokens: for limits where the client names no ceiling.
         // Corrected as usage is observed.

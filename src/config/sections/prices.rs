@@ -6,6 +6,8 @@
 use super::super::reader::{ConfigValueRef, Diagnostics, Setting, SettingKey, Table, ValueError, section};
 use super::super::value::{Name, UtcDay};
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
+use crate::domain::usage::TokenClass;
+use std::num::NonZeroU64;
 
 section! {
     /// `price = { … }`, or each of `price = [{ … }, …]`
@@ -20,9 +22,58 @@ section! {
         cached_input: Option<Setting<PicoUsdPerToken>> = optional(),
         /// For a million output tokens.
         output: Option<Setting<PicoUsdPerToken>> = required(),
+        apart: PricesApartSection,
         /// For each request.
         // Only tokens cost something, as a rule.
         request: Setting<NanoUsd> = or(NanoUsd::ZERO),
+        /// What all tokens of a request cost once its input is longer than so many tokens; what is not said stays as
+        /// below.
+        above: Vec<PriceAboveSection> = read_by(above),
+    }
+}
+
+section! {
+    /// Each of `above = [{ … }, …]` in a price.
+    pub(in crate::config) struct PriceAboveSection {
+        /// The input tokens above which it holds.
+        tokens: Option<Setting<NonZeroU64>> = required(),
+        /// For a million input tokens.
+        input: Option<Setting<PicoUsdPerToken>> = optional(),
+        /// For a million cached input tokens.
+        cached_input: Option<Setting<PicoUsdPerToken>> = optional(),
+        /// For a million output tokens.
+        output: Option<Setting<PicoUsdPerToken>> = optional(),
+        apart: PricesApartSection,
+    }
+}
+
+section! {
+    /// Prices of token classes, in a price and above a threshold.
+    pub(in crate::config) struct PricesApartSection {
+        /// For a million input tokens that the provider wrote to its cache. Absent: as input.
+        cache_write: Option<Setting<PicoUsdPerToken>> = optional(),
+        /// For a million input tokens of sound. Absent: as input.
+        audio_input: Option<Setting<PicoUsdPerToken>> = optional(),
+        /// For a million input tokens of pictures. Absent: as input.
+        image_input: Option<Setting<PicoUsdPerToken>> = optional(),
+        /// For a million output tokens of sound. Absent: as output.
+        audio_output: Option<Setting<PicoUsdPerToken>> = optional(),
+        /// For a million output tokens of pictures. Absent: as output.
+        image_output: Option<Setting<PicoUsdPerToken>> = optional(),
+    }
+}
+
+impl PricesApartSection {
+    /// The price of `class`, if it has one of its own.
+    pub(in crate::config) fn of(&self, class: TokenClass) -> Option<PicoUsdPerToken> {
+        let written = match class {
+            TokenClass::CacheWrite => &self.cache_write,
+            TokenClass::AudioInput => &self.audio_input,
+            TokenClass::ImageInput => &self.image_input,
+            TokenClass::AudioOutput => &self.audio_output,
+            TokenClass::ImageOutput => &self.image_output,
+        };
+        written.as_ref().map(|price| price.value)
     }
 }
 
@@ -54,6 +105,21 @@ fn price(table: &mut Table<'_>, is_first: bool) -> PriceSection {
         _ => {}
     }
     price
+}
+
+/// The thresholds of a price, in ascending order.
+fn above(key: SettingKey, table: &mut Table<'_>) -> Vec<PriceAboveSection> {
+    let elements = table.elements(key).unwrap_or_default();
+    let above: Vec<_> = elements.iter().filter_map(|element| element.table(PriceAboveSection::read)).collect();
+    for pair in above.windows(2) {
+        if let [Some(before), Some(tokens)] = [&pair[0].tokens, &pair[1].tokens]
+            && tokens.value <= before.value
+        {
+            let message = format!("is not more than {}, the threshold above", before.value);
+            table.diagnostics().report_at(tokens, message, "write thresholds in ascending order".to_owned());
+        }
+    }
+    above
 }
 
 fn check_order(diagnostics: &Diagnostics<'_>, prices: &[PriceSection]) {

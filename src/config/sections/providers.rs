@@ -5,10 +5,12 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::super::reader::{KeywordValue, Setting, SettingValue, Table, keywords, section};
-use super::super::settings::{FinishReason, ProtocolName, ProviderCredential};
-use super::super::value::{BaseUrl, Name, Percent};
+use super::super::reader::{KeywordValue, Setting, SettingKey, SettingValue, Table, ValueError, keywords, section};
+use super::super::settings::{FinishReason, OutputCeiling, ProtocolName, ProviderCredential};
+use super::super::value::{BaseUrl, ForwardedHeaderName, ForwardedQueryName, HeaderText, Name, Percent, header_name};
 use super::{check_name, nonzero};
+use crate::domain::secret::Secret;
+use http::HeaderName;
 
 /// `[providers.NAME]`
 pub(in crate::config) struct ProviderSection {
@@ -42,6 +44,19 @@ section! {
         credential: Option<Vec<Setting<ProviderCredential>>> = list(),
         /// Whether to speak HTTP/2; one connection per host is then a ceiling.
         http2: Setting<bool> = or(false),
+        /// What the ceiling of the output is called where Tierway writes it. Absent: as the price catalogue says of the
+        /// host, else max_tokens.
+        max_tokens_name: Option<Setting<OutputCeiling>> = optional(),
+        /// Whether streams may be asked for their usage by stream_options. Absent: as the price catalogue says of the
+        /// host, else true.
+        stream_options: Option<Setting<bool>> = optional(),
+        /// Headers that are sent with every request, by name: a text, or "env:NAME" or "file:/path" for what is secret.
+        headers: Vec<(HeaderName, Secret)> = read_by(headers),
+        /// Names of headers that are passed on where a client sends them; never credentials, cookies, or what belongs to
+        /// one connection.
+        forward_headers: Option<Vec<Setting<ForwardedHeaderName>>> = list(),
+        /// Names of parameters of a client's query that are passed on; never credentials.
+        forward_query: Option<Vec<Setting<ForwardedQueryName>>> = list(),
     }
 }
 
@@ -61,6 +76,7 @@ section! {
 }
 
 keywords!(FinishReason { "required" => Required, "optional" => Optional });
+keywords!(OutputCeiling { "max_tokens" => MaxTokens, "max_completion_tokens" => MaxCompletionTokens });
 keywords!(ProtocolName {
     "openai" => OpenAi,
     "azure" => Azure,
@@ -90,6 +106,28 @@ impl ProviderSection {
         report_unbuilt_protocol(table, common.protocol.as_ref());
         Self { name, common, network, simulation }
     }
+}
+
+/// The headers that are sent with every request; where one is wrong, less.
+fn headers(key: SettingKey, table: &mut Table<'_>) -> Vec<(HeaderName, Secret)> {
+    let written = table.optional_table(key, |headers| {
+        let diagnostics = headers.diagnostics();
+        let mut read: Vec<(HeaderName, Secret)> = Vec::new();
+        for (name, text) in headers.free::<HeaderText>("What it is sent with.") {
+            let checked = header_name(&name.value, text.value.is_written_out).and_then(|header| {
+                let is_first = read.iter().all(|(other, _)| *other != header);
+                is_first
+                    .then_some(header)
+                    .ok_or_else(|| ValueError::hinting("a header above, again", "keep one of the two"))
+            });
+            match checked {
+                Ok(header) => read.push((header, text.value.text)),
+                Err(wrong) => diagnostics.report(&name.path, name.location.clone(), wrong),
+            }
+        }
+        read
+    });
+    written.unwrap_or_default()
 }
 
 fn refuse_network(table: &mut Table<'_>) -> Option<NetworkSection> {

@@ -83,7 +83,7 @@ section! {
         /// 1: a 500 is tried once more at the same deployment before another is.
         // What answered 500 once is likely to do it again.
         same_region_retry_on_500: Setting<u32> = or(0),
-        /// What a frame that is not JSON means: a failure, or something to pass on.
+        /// What broken JSON in a stream means: a failure, or something to pass on.
         // What cannot be read is not an answer.
         malformed_frame: Setting<MalformedFrame> = or(MalformedFrame::Fail),
         /// When a deployment is left alone, and for how long.

@@ -3,9 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::super::listen::ListenAddress;
 use super::super::reader::{Setting, SettingKey, Table, section};
 use super::super::settings::StoreLocation;
-use super::super::value::{BaseUrl, ByteSize, CertificateChain, LogFilter, PrivateKey, StoreUrl, WholeDays};
+use super::super::value::{
+    BaseUrl, ByteSize, CertificateChain, LogFilter, PrivateKey, StoreUrl, WebOriginText, WholeDays,
+};
 use crate::domain::secret::Secret;
 
 /// The variable of the admin token where the file has none.
@@ -14,16 +17,19 @@ const ADMIN_TOKEN_VARIABLE: &str = "TIERWAY_ADMIN_TOKEN";
 section! {
     /// `[server]`
     pub(in crate::config) struct ServerSection {
-        /// Where clients are served, and operators unless moved. A change needs a restart.
+        /// Where clients are served, and operators unless moved; ":8080" is every address of the machine. A change needs
+        /// a restart.
         // Loopback: without configuration nobody else may reach the gateway.
-        listen: Setting<SocketAddr> = or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)),
+        listen: Setting<ListenAddress> = or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080).into()),
         /// Moves everything but /v1 to an address of its own. A change needs a restart.
-        admin_listen: Option<Setting<SocketAddr>> = optional(),
+        admin_listen: Option<Setting<ListenAddress>> = optional(),
         /// What operators present. Absent: $TIERWAY_ADMIN_TOKEN, else one is made at start and printed once.
         /// Required where operators can be reached from other machines.
         admin_token: Option<Setting<Secret>> = read_by(admin_token),
         /// What those present who may look at everything of an operator's and change nothing.
         viewer_token: Option<Setting<Secret>> = optional(),
+        /// The origins whose web pages may call /v1 from a browser, with a key; absent: none. Never /admin.
+        cors_origins: Option<Vec<Setting<WebOriginText>>> = list(),
         /// The longest request body, as sent and as decoded.
         // A long conversation with a few images.
         max_body: Setting<ByteSize> = or(ByteSize(32 << 20)),
@@ -36,6 +42,10 @@ section! {
         /// How long open streams may finish after SIGTERM.
         // The grace period of Kubernetes.
         drain: Setting<Duration> = or(Duration::from_secs(30)),
+        /// Whether a client that closes its sending side after its request waits for the answer; otherwise it has left
+        /// and its request is cancelled. A change needs a restart.
+        // Most clients close that side when they leave; only a reset would tell.
+        half_close: Setting<bool> = or(false),
         /// Serves HTTPS on every address. New files are taken while running; on or off needs a restart.
         tls: Option<TlsSection> = optional_table(TlsSection::read),
     }
@@ -54,9 +64,9 @@ section! {
 section! {
     /// `[store]`
     pub(in crate::config) struct StoreSection {
-        /// "sqlite:PATH" is one file, made where there is none, and held by one gateway; "memory:" keeps nothing.
-        /// "postgres://…" is not enforced yet.
-        // In the working directory, where it is easily found when the gateway is tried out.
+        /// "sqlite:PATH" is one file, made where there is none, and held by one gateway; a relative path begins at the
+        /// folder of this file. "memory:" keeps nothing. "postgres://…" is not enforced yet.
+        // Beside the configuration, wherever a command that reads both is started.
         url: Setting<StoreUrl> = read_by(|key, table| {
             report_unbuilt_server(table.or(key, StoreUrl("sqlite:tierway.db".to_owned())), table)
         }),

@@ -1,22 +1,70 @@
-//! Socket addresses, and the URLs of providers and stores.
+//! Addresses to listen at, origins of web pages, and the URLs of providers and stores.
 
 use std::fmt;
-use std::net::SocketAddr;
 
+use crate::config::listen::{ListenAddress, ListenAddressError};
 use crate::config::reader::{ConfigValueRef, DisplayValue, SettingShape, SettingValue, ValueError};
 use crate::config::settings::StoreLocation;
 use crate::domain::secret::MASK;
 
-impl SettingValue for SocketAddr {
-    const EXPECTED: &'static str = "an address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"";
+impl SettingValue for ListenAddress {
+    const EXPECTED: &'static str = Self::EXPECTED;
 
     fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
-        text.parse().map_err(|_| ValueError::new("is not an IP address with a port"))
+        text.parse().map_err(|wrong: ListenAddressError| ValueError::hinting(wrong.message, wrong.hint))
     }
 
     fn show(&self) -> DisplayValue {
         DisplayValue::Text(self.to_string())
+    }
+}
+
+/// The origin of web pages as a browser sends it: scheme, host, and a port that is not the usual one; `*` is any.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::config) struct WebOriginText(pub(in crate::config) String);
+
+impl WebOriginText {
+    /// Every origin.
+    pub(in crate::config) const ANY: &str = "*";
+}
+
+impl SettingValue for WebOriginText {
+    const EXPECTED: &'static str = "an origin such as \"https://app.example.com\", or \"*\" for any";
+
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("(\\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@*]+/?)")
+    }
+
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
+        if text == Self::ANY {
+            return Ok(Self(text));
+        }
+        if text == "null" {
+            return Err(ValueError::hinting(
+                "is the origin of every page without one",
+                "serve the page from a host, and write that",
+            ));
+        }
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| ValueError::new("has no scheme"))?;
+        // As an address bar shows it.
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains(['/', '?', '#', '@', '*']) || rest.is_empty() || text.bytes().any(|b| !b.is_ascii_graphic()) {
+            return Err(ValueError::new("is more or less than scheme, host and port"));
+        }
+        // Browsers write it in lower case, without the usual port of its scheme.
+        let (scheme, host) = (scheme.to_ascii_lowercase(), rest.to_ascii_lowercase());
+        let host = match scheme.as_str() {
+            "https" => host.strip_suffix(":443").unwrap_or(&host),
+            "http" => host.strip_suffix(":80").unwrap_or(&host),
+            _ => &host,
+        };
+        Ok(Self(format!("{scheme}://{host}")))
+    }
+
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.0.clone())
     }
 }
 

@@ -32,6 +32,11 @@ impl UtcDay {
     }
 }
 
+/// The first instant of a day written as `2027-01-01`, in Unix milliseconds; `None` if it is no such day.
+pub(in crate::config) fn begins_unix_ms(day: &str) -> Option<i64> {
+    UtcDay::of(day.parse().ok()?).map(UtcDay::begins_unix_ms)
+}
+
 /// Days from 1970-01-01 to a date; `None` for a day that does not exist.
 pub(super) fn unix_day(date: toml::value::Date) -> Option<i64> {
     const UNIX_EPOCH: civil::Date = civil::date(1970, 1, 1);

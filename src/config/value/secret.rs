@@ -21,9 +21,9 @@ impl SettingValue for Secret {
             ));
         }
         // It travels in a header, or came in one.
-        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        if !Self::is_presentable(&text) {
             return Err(ValueError::hinting(
-                "the secret is empty, or holds blanks or characters other than ASCII",
+                "the secret is empty, has blanks or `Bearer` before or after it, or holds characters other than ASCII",
                 "check for line ends and quotes around the secret",
             ));
         }

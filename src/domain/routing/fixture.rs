@@ -162,6 +162,7 @@ fn add_model(table: &mut RoutingTable, name: &str, deployments: &[&str]) {
         price: None,
         context: None,
         max_output: None,
+        image_tokens: None,
         typical_output: 1_024,
         endpoints: EndpointSet::of([Endpoint::Chat]),
         features: FeatureSet::all(),

@@ -1141,7 +1141,8 @@ mod tests {
                 deployment.weight = weight;
                 let pico = PicoUsdPerToken(price);
                 let request = NanoUsd::ZERO;
-                deployment.price = Some(Price { input: pico, cached_input: pico, output: pico, request }.into());
+                deployment.price =
+                    Some(Price { input: pico, cached_input: pico, output: pico, request, ..Price::default() }.into());
             }
             for (name, load) in [("us/a", 1.0), ("eu/a", 3.0), ("asia/a", 2.0)] {
                 scenario = scenario.view(name, |view| view.load = load);

@@ -123,6 +123,8 @@ pub struct Model {
     pub max_output: Option<u64>,
     /// The usual length of an answer, in output tokens: for token limits where the client sets no ceiling.
     pub typical_output: u64,
+    /// What an image takes, where that is known for all of its deployments.
+    pub image_tokens: Option<ImageTokens>,
     /// The endpoints it serves.
     pub endpoints: EndpointSet,
     /// The features it supports.
@@ -135,6 +137,15 @@ pub struct Model {
     pub first_token: Duration,
     /// How long a whole answer may take from the request sent to its last byte.
     pub whole: Duration,
+}
+
+/// The input tokens that an image takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ImageTokens {
+    /// One of about a megapixel.
+    pub typical: u64,
+    /// The most that any image takes.
+    pub most: u64,
 }
 
 /// Whether a deployment serves every request or only reserved ones.

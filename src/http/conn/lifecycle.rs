@@ -126,7 +126,8 @@ impl Lifecycle {
         *self.0.phase.borrow() == LifecyclePhase::Serving || self.is_succeeded()
     }
 
-    fn is_succeeded(&self) -> bool {
+    /// Whether another process accepts from the same listeners.
+    pub fn is_succeeded(&self) -> bool {
         *self.0.succeeded.borrow()
     }
 

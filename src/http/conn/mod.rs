@@ -2,6 +2,7 @@
 //!
 //! - [`server`]: the accept loop, and the task that serves one connection. Start reading there.
 //! - [`listener`]: listening on an address, or on a socket that was passed to the process.
+//! - `socket_file`: the file of a Unix socket.
 //! - [`tls`]: the handshake, and a stream that may or may not be encrypted.
 //! - [`connection`]: what one connection is doing, and which timeout applies to it.
 //! - [`response_body`]: a response's body, which its connection drops when the client never reads it.
@@ -15,4 +16,5 @@ pub mod lifecycle;
 pub mod listener;
 pub mod response_body;
 pub mod server;
+mod socket_file;
 pub mod tls;

@@ -9,6 +9,7 @@
 
 use super::connection::{Connection, DrainGrace, MonitoredStream, TimeoutAction};
 use super::lifecycle::{Lifecycle, LifecyclePhase};
+use super::listener::{Listener, ListenerKind, TransportStream};
 use super::response_body::ResponseBody;
 use super::tls::{MaybeTlsStream, ServerTls};
 use crate::clock::Clock;
@@ -24,9 +25,9 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::either::Either;
 
 /// The pause after accepting failed: out of file descriptors, the next call fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -57,32 +58,6 @@ const HTTP2_PING: Duration = Duration::from_secs(20);
 /// is slow to read.
 const MAX_SEND_BUFFER: usize = 1;
 
-/// Whom a listener serves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ListenerKind {
-    /// Clients. It closes when draining begins.
-    Public,
-    /// Operators. It stays open while requests drain, unless a successor accepts from it.
-    Ops,
-}
-
-impl ListenerKind {
-    fn closes_at(self) -> LifecyclePhase {
-        match self {
-            Self::Public => LifecyclePhase::Draining,
-            Self::Ops => LifecyclePhase::Closing,
-        }
-    }
-
-    /// When connections still open are closed without a grace.
-    fn cut_at(self) -> LifecyclePhase {
-        match self {
-            Self::Public => LifecyclePhase::Cutting,
-            Self::Ops => LifecyclePhase::Closed,
-        }
-    }
-}
-
 /// How the connections to one address are served.
 #[derive(Clone)]
 pub struct HttpServer {
@@ -96,16 +71,18 @@ pub struct HttpServer {
     pub kind: ListenerKind,
     /// The handshake a connection begins with; `None` for plain HTTP.
     pub tls: Option<ServerTls>,
+    /// Whether a client that has closed its sending side is still answered.
+    pub half_close: bool,
 }
 
 /// Serves on `listener` until its [`ListenerKind`] closes, then until the last connection has ended or
 /// the process is [`LifecyclePhase::Closed`].
-pub async fn serve(listener: TcpListener, server: HttpServer) {
+pub async fn serve(listener: Listener, server: HttpServer) {
     let slots = Arc::new(Semaphore::new(max_connections(server.kind)));
     serve_with_slots(slots, listener, server).await;
 }
 
-async fn serve_with_slots(slots: Arc<Semaphore>, listener: TcpListener, server: HttpServer) {
+async fn serve_with_slots(slots: Arc<Semaphore>, listener: Listener, server: HttpServer) {
     let HttpServer { lifecycle, clock, kind, .. } = &server;
     let (clock, kind) = (*clock, *kind);
     let mut connections = JoinSet::new();
@@ -128,7 +105,7 @@ async fn serve_with_slots(slots: Arc<Semaphore>, listener: TcpListener, server: 
             }
         }
     }
-    drop(listener);
+    listener.close(lifecycle.is_succeeded());
     let all_ended = async {
         while let Some(ended) = connections.join_next().await {
             log_panic(ended);
@@ -143,11 +120,11 @@ async fn serve_with_slots(slots: Arc<Semaphore>, listener: TcpListener, server: 
 
 /// The next connection, once a slot is free. Until then connections wait in the operating system's
 /// queue.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>, clock: Clock) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(listener: &Listener, slots: &Arc<Semaphore>, clock: Clock) -> (TransportStream, OwnedSemaphorePermit) {
     let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => return (socket, slot),
+            Ok(socket) => return (socket, slot),
             // This one client disconnected while it was queued.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
             }
@@ -185,12 +162,14 @@ fn open_files(limits: &str) -> Option<usize> {
 
 impl HttpServer {
     /// One connection, from its first byte to its last.
-    async fn serve_connection(&self, socket: TcpStream) {
-        // Frames are small and must not wait for each other. A socket that cannot do this is still served.
-        let _ = socket.set_nodelay(true);
+    async fn serve_connection(&self, socket: TransportStream) {
+        if let Either::Left(tcp) = &socket {
+            // Frames are small and must not wait for each other. A socket that cannot do this is still served.
+            let _ = tcp.set_nodelay(true);
+        }
         let connection = Arc::new(Connection::new(self.clock));
         let stream = match &self.tls {
-            None => MaybeTlsStream::Plain(socket),
+            None => MaybeTlsStream::Left(socket),
             // Boxed, so that a plain connection's task does not reserve memory for it.
             Some(tls) => match Box::pin(self.tls_handshake(tls, socket, &connection)).await {
                 Some(stream) => stream,
@@ -198,7 +177,7 @@ impl HttpServer {
             },
         };
         let io = TokioIo::new(MonitoredStream::new(stream, connection.clone()));
-        let builder = protocol_builder();
+        let builder = protocol_builder(self.half_close);
         let mut http = pin!(builder.serve_connection(io, service_fn(|request| self.handle(request, &connection))));
         let mut closing = pin!(self.closing());
         let mut cutting = pin!(self.lifecycle.reached(self.kind.cut_at()));
@@ -259,7 +238,7 @@ impl HttpServer {
     async fn tls_handshake(
         &self,
         tls: &ServerTls,
-        socket: TcpStream,
+        socket: TransportStream,
         connection: &Connection,
     ) -> Option<MaybeTlsStream> {
         let TimeoutAction::CheckAt(end) = connection.check_timeouts(self.clock.now(), None) else { return None };
@@ -298,14 +277,14 @@ impl HttpServer {
 
 /// The limits of HTTP/1.1 and HTTP/2. [`Connection`] times the head of a request, because hyper's own
 /// timer covers neither the time before the protocol is known nor HTTP/2.
-fn protocol_builder() -> Builder<TokioExecutor> {
+fn protocol_builder(half_close: bool) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        // A client that closes its sending side has disconnected: its request is cancelled.
-        .half_close(false)
+        // Otherwise a client that closes its sending side has disconnected: its request is cancelled.
+        .half_close(half_close)
         .max_buf_size(HTTP1_BUFFER);
     builder
         .http2()
@@ -339,6 +318,7 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
     use tokio::sync::mpsc;
 
     const HEAD: &[u8] = b"GET /works HTTP/1.1\r\nhost: tierway\r\n\r\n";
@@ -392,11 +372,11 @@ mod tests {
             .route("/large", get(async || vec![b' '; LARGE]))
             .route("/floods", get(floods));
         let handler = RequestHandler::new(router, Clock, Arc::new(Rng::seeded(1)));
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.address().unwrap().reachable().unwrap();
         let lifecycle = Lifecycle::new(Clock);
         let slots = Arc::new(Semaphore::new(max));
-        let server = HttpServer { handler, lifecycle: lifecycle.clone(), clock: Clock, kind, tls };
+        let server = HttpServer { handler, lifecycle: lifecycle.clone(), clock: Clock, kind, tls, half_close: false };
         let serving = tokio::spawn(serve_with_slots(slots, listener, server));
         Served { address, lifecycle, events, serving }
     }

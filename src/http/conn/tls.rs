@@ -6,20 +6,19 @@
 //!
 //! Start reading in [`ServerTls::handshake`].
 
+use super::listener::TransportStream;
 use crate::relay::Relay;
 use crate::telemetry::Telemetry;
+use rustix::net::RecvFlags;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::fmt;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 /// The protocols offered by ALPN, the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -53,7 +52,7 @@ impl ServerTls {
     }
 
     /// The encrypted stream; `None` when the handshake failed.
-    pub async fn handshake(&self, mut socket: TcpStream) -> Option<MaybeTlsStream> {
+    pub async fn handshake(&self, mut socket: TransportStream) -> Option<MaybeTlsStream> {
         match first_byte(&socket).await {
             Some(HANDSHAKE) => {}
             // Closed without a byte, as load balancers do for a TCP health check.
@@ -64,7 +63,7 @@ impl ServerTls {
             }
         }
         match self.acceptor.accept(socket).await {
-            Ok(stream) => Some(MaybeTlsStream::Tls(Box::new(stream))),
+            Ok(stream) => Some(MaybeTlsStream::Right(Box::new(stream))),
             Err(error) => {
                 self.telemetry.metrics.tls_handshake_failed();
                 tracing::debug!(%error, "a TLS handshake failed");
@@ -75,15 +74,21 @@ impl ServerTls {
 }
 
 /// Peeked, so that the handshake still reads it.
-async fn first_byte(socket: &TcpStream) -> Option<u8> {
+async fn first_byte(socket: &TransportStream) -> Option<u8> {
     let mut first = [0];
-    let read = socket.peek(&mut first).await.unwrap_or(0);
-    (read > 0).then_some(first[0])
+    let read = match socket {
+        Either::Left(tcp) => tcp.peek(&mut first).await,
+        Either::Right(unix) => {
+            let mut peek = || Ok(rustix::net::recv(unix, &mut first, RecvFlags::PEEK)?.0);
+            unix.async_io(Interest::READABLE, &mut peek).await
+        }
+    };
+    (read.unwrap_or(0) > 0).then_some(first[0])
 }
 
 /// Answers 400 in plain text. Closing a socket with unread bytes resets it, and the client may then lose
 /// the answer: so the rest is read until the client closes, or until the caller's timeout.
-async fn refuse_plain_http(socket: &mut TcpStream) {
+async fn refuse_plain_http(socket: &mut TransportStream) {
     if socket.write_all(WRONG_SCHEME).await.is_err() || socket.shutdown().await.is_err() {
         return;
     }
@@ -106,67 +111,13 @@ impl fmt::Debug for CertificateSource {
     }
 }
 
-/// A client's TCP stream, encrypted or not. TLS with its buffers is boxed, so that a plain connection
+/// A client's connection: not encrypted, or after a handshake. TLS with its buffers is boxed, so that a plain connection
 /// takes no memory for it.
-pub enum MaybeTlsStream {
-    /// Not encrypted.
-    Plain(TcpStream),
-    /// After a handshake. Dropped without a shutdown it sends no `close_notify`, so that a client can
-    /// distinguish an answer that broke off from one that ended.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for MaybeTlsStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for MaybeTlsStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(socket) => socket.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    /// With TLS, ready only when the last encrypted byte was passed to the operating system: a
-    /// connection aborted after a flush loses nothing that was written before it.
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
+///
+/// Dropped without a shutdown, TLS sends no `close_notify`, so that a client can distinguish an answer that broke off
+/// from one that ended. A flush is ready only when the last encrypted byte was passed to the operating system: a
+/// connection aborted after one loses nothing that was written before it.
+pub type MaybeTlsStream = Either<TransportStream, Box<TlsStream<TransportStream>>>;
 
 /// A gateway's TLS and a client that trusts it, for tests in `http`.
 #[cfg(test)]
@@ -176,7 +127,9 @@ pub(in crate::http) mod testing {
     use crate::telemetry::metrics::BuildMetadata;
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::sign::SingleCertAndKey;
+    use std::io;
     use std::net::SocketAddr;
+    use tokio::net::TcpStream;
     use tokio_rustls::{TlsConnector, client};
 
     /// Both ends of TLS.
@@ -235,14 +188,16 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::http::conn::lifecycle::Lifecycle;
-    use crate::http::conn::listener::bind;
-    use crate::http::conn::server::{HttpServer, ListenerKind, serve};
+    use crate::http::conn::listener::{ListenerKind, bind};
+    use crate::http::conn::server::{HttpServer, serve};
     use crate::http::request_handler::RequestHandler;
     use crate::random::Rng;
     use axum::Router;
     use axum::routing::get;
     use std::net::SocketAddr;
     use std::time::Duration;
+    use tokio::io::AsyncRead;
+    use tokio::net::TcpStream;
     use tokio::sync::mpsc;
 
     struct Served {
@@ -271,12 +226,18 @@ mod tests {
         };
         let router = Router::new().route("/works", get(async || "works")).route("/hangs", get(hangs));
         let (pair, lifecycle) = (TlsTestPair::new(), Lifecycle::new(Clock));
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.address().unwrap().reachable().unwrap();
         let tls = Some(pair.tls.clone());
         let handler = RequestHandler::new(router, Clock, Arc::new(Rng::seeded(1)));
-        let server =
-            HttpServer { handler, lifecycle: lifecycle.clone(), clock: Clock, kind: ListenerKind::Public, tls };
+        let server = HttpServer {
+            handler,
+            lifecycle: lifecycle.clone(),
+            clock: Clock,
+            kind: ListenerKind::Public,
+            tls,
+            half_close: false,
+        };
         let serving = tokio::spawn(serve(listener, server));
         Served { pair, address, lifecycle, serving, events }
     }

@@ -8,16 +8,19 @@
 //! Start reading in [`ChatStream::read`].
 
 use super::edit;
-use crate::domain::call::Call;
-use crate::domain::usage::Usage;
-use crate::protocol::json::lenient::{LenientObject, NestedText, NonEmptyValue, ObjectName, TextSize, TokenCount};
+use super::usage::{NestedUsage, UsageHolderObject, is_only_usage, usage_elsewhere, usage_report};
+use crate::domain::call::{Call, Endpoint};
+use crate::protocol::json::lenient::{
+    ErrorCode, FinishReasonValue, LenientObject, NestedText, NonEmptyValue, ObjectName, PartsReader, PartsValue,
+    TextSize, TokenCount,
+};
+use crate::protocol::json::mend::mended;
 use crate::protocol::json::text::text_bytes;
-use crate::protocol::{AnswerError, Event, FrameEdit, FrameError, Moment, UsageReport};
+use crate::protocol::{AnswerError, BYTE_ORDER_MARK, Event, FrameEdit, FrameError, Moment, UsageReport};
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
-use std::fmt;
 
 /// The payload that ends a stream.
 const DONE: &[u8] = b"[DONE]";
@@ -31,12 +34,27 @@ pub struct ChatQuirks {
     pub finish_reason_optional: bool,
     /// Frames that are not JSON are passed on.
     pub skip_malformed_frames: bool,
+    /// The ceiling of the output is called `max_completion_tokens` where we write it.
+    pub max_completion_tokens: bool,
+}
+
+impl ChatQuirks {
+    /// What the ceiling of the output is called where we write it. Completions never knew the second name.
+    pub fn ceiling_name(self, endpoint: Endpoint) -> &'static str {
+        if self.max_completion_tokens && endpoint == Endpoint::Chat { "max_completion_tokens" } else { "max_tokens" }
+    }
 }
 
 /// One stream, as far as it was read.
 pub struct ChatStream {
-    finished: FinishedChoices,
+    /// The choices that were asked for, by their number, and came.
+    came: ChoiceSet,
+    finished: ChoiceSet,
     expected_choices: u32,
+    /// As many choices as were asked for have their finish reason, and so has every one that came.
+    all_finished: bool,
+    /// A token came after that: a finish reason of this host is no end.
+    went_on: bool,
     /// We asked for usage and the client did not.
     hide_usage: bool,
     quirks: ChatQuirks,
@@ -46,8 +64,11 @@ impl ChatStream {
     /// The stream that answers `call`, of which nothing was read.
     pub fn new(call: &Call, quirks: ChatQuirks) -> Self {
         Self {
-            finished: FinishedChoices::default(),
+            came: ChoiceSet::default(),
+            finished: ChoiceSet::default(),
             expected_choices: call.expected_choices(),
+            all_finished: false,
+            went_on: false,
             hide_usage: call.metadata().ask_usage.is_some(),
             quirks,
         }
@@ -56,36 +77,53 @@ impl ChatStream {
     /// Reads one event and passes `note` each moment in it; returns how the event is to be passed on.
     ///
     /// # Errors
-    /// [`FrameError::Incomplete`] for a `[DONE]` before every choice is finished; [`FrameError::Malformed`] for
-    /// what is not a JSON object in the shape of a completion.
+    /// [`FrameError::Incomplete`] for a `[DONE]` before every choice is finished; [`FrameError::Malformed`] for an
+    /// object that cannot be read, and for a page. Neither once the answer [is finished](Self::is_finished).
     #[inline]
     pub fn read(&mut self, event: Event<'_>, mut note: impl FnMut(Moment)) -> Result<FrameEdit, FrameError> {
         let payload = event.payload;
-        if payload.trim_ascii() == DONE {
-            if !self.quirks.finish_reason_optional && !self.has_finished(self.expected_choices) {
+        if payload.trim_ascii_start().starts_with(DONE) {
+            if !self.quirks.finish_reason_optional && !self.may_end() {
                 return Err(FrameError::Incomplete("[DONE] came without every finish_reason"));
             }
             note(Moment::End);
             return Ok(FrameEdit::Keep);
         }
-        if event.name == Some(b"error") {
-            note(Moment::Fault);
+        match object::<PartsValue<ChatFrame<'_>>>(payload) {
+            // The official clients look for an error in it, and not at its name.
+            Ok(frame) if event.name == Some(b"error") => {
+                let is_part = frame.0.choices.is_some() || frame.0.is_fault();
+                Ok(match self.take_in(frame, payload, note) {
+                    FrameEdit::Keep if is_part => FrameEdit::Unname(0..0),
+                    FrameEdit::Cut(span) if is_part => FrameEdit::Unname(span),
+                    FrameEdit::Keep | FrameEdit::Cut(_) => FrameEdit::Ignore,
+                    edit => edit,
+                })
+            }
+            Ok(frame) => Ok(self.take_in(frame, payload, note)),
+            Err(_) if event.name == Some(b"error") => Ok(self.fault(note)),
+            Err(_) => self.read_odd(event, note),
+        }
+    }
+
+    /// Reads an event that is no object, or one in a spelling of its own.
+    #[cold]
+    fn read_odd(&mut self, event: Event<'_>, note: impl FnMut(Moment)) -> Result<FrameEdit, FrameError> {
+        // What is cut has the same place in both texts.
+        let mended = mended(event.payload);
+        if let Ok(frame) = object(&mended) {
+            let edit = self.take_in(frame, &mended, note);
+            let marked = edit == FrameEdit::Keep && event.payload.starts_with(BYTE_ORDER_MARK);
+            return Ok(if marked { FrameEdit::Cut(0..BYTE_ORDER_MARK.len()) } else { edit });
+        }
+        if self.quirks.skip_malformed_frames && event.terminated {
             return Ok(FrameEdit::Keep);
         }
-        match object(payload) {
-            Ok(frame) => return Ok(self.take_in(frame, payload, note)),
-            Err(_) => {
-                // Each replacement is as long as what it replaces: what is cut has the same place in both.
-                if let Some(mended) = without_surrogates(payload)
-                    && let Ok(frame) = object(&mended)
-                {
-                    return Ok(self.take_in(frame, &mended, note));
-                }
-            }
-        }
-        match self.quirks.skip_malformed_frames && event.terminated {
-            true => Ok(FrameEdit::Keep),
-            false => Err(FrameError::Malformed("a frame that is no completion")),
+        // Part of an answer that cannot be read, or a page of what stands before the provider.
+        let is_broken = matches!(mended.trim_ascii_start().first(), Some(b'{' | b'<'));
+        match is_broken && !self.is_finished() {
+            true => Err(FrameError::Malformed("a frame that is no completion")),
+            false => Ok(FrameEdit::Ignore),
         }
     }
 
@@ -94,97 +132,134 @@ impl ChatStream {
     /// # Errors
     /// What is missing, where a choice is not finished.
     pub fn end(&self) -> Result<&'static [u8], &'static str> {
-        match self.has_finished(self.expected_choices) {
+        match self.may_end() {
             true => Ok(DONE_FRAME),
             false => Err("the stream ended without every finish_reason"),
         }
     }
 
-    /// Whether each of the choices 0 … `expected`−1 has its finish reason.
+    /// Whether every choice is finished, and nothing that follows can make the answer incomplete.
+    #[inline]
+    pub fn is_finished(&self) -> bool {
+        self.all_finished && !self.went_on
+    }
+
+    /// Whether so many choices have their finish reason.
     pub fn has_finished(&self, expected: u32) -> bool {
-        self.finished.all_below(expected)
+        self.finished.len() >= expected as usize
+    }
+
+    /// Whether nothing is missing where the provider says that it is done. One that ignores how many choices it was
+    /// asked for, or numbers them otherwise, is done with those that came.
+    fn may_end(&self) -> bool {
+        self.finished.any() && self.finished.holds(&self.came)
+    }
+
+    /// An error: behind the answer it is of no use to anybody.
+    fn fault(&self, mut note: impl FnMut(Moment)) -> FrameEdit {
+        if self.is_finished() {
+            return FrameEdit::Ignore;
+        }
+        note(Moment::Fault);
+        FrameEdit::Keep
     }
 
     /// Takes note of `frame`, which was read from `json`.
     #[inline]
-    fn take_in(&mut self, frame: ChatFrame<'_>, json: &[u8], mut note: impl FnMut(Moment)) -> FrameEdit {
-        if frame.error.0 || frame.object.is_error {
-            note(Moment::Fault);
-            return FrameEdit::Keep;
+    fn take_in(&mut self, frame: PartsValue<ChatFrame<'_>>, json: &[u8], mut note: impl FnMut(Moment)) -> FrameEdit {
+        let PartsValue(frame) = frame;
+        if frame.is_empty() {
+            return FrameEdit::Ignore;
         }
-        let choices = frame.choices.unwrap_or_default();
+        if frame.is_fault() {
+            return self.fault(note);
+        }
+        let choices = frame.choices;
+        self.came.add_below(&choices.came, self.expected_choices);
         if choices.token {
+            self.went_on |= self.all_finished;
             note(Moment::Content { text_bytes: choices.text_bytes });
         }
         if choices.finished.any() {
             self.finished.add(&choices.finished);
+            self.all_finished = self.has_finished(self.expected_choices) && self.may_end();
             note(Moment::Finish);
         }
-        let Some(usage) = frame.usage.map(RawValue::get) else { return FrameEdit::Keep };
-        let is_counted = usage != "null";
-        if is_counted {
-            note(Moment::Usage(usage_report(usage)));
-        }
+        let usage = frame.usage.map(RawValue::get);
+        let counted = usage.filter(|usage| *usage != "null").map(usage_report);
+        // The frame's own usage last: of several counts the last one stands.
+        let reports = [choices.usage.0, frame.x_groq.0.usage.0, counted];
+        reports.into_iter().flatten().for_each(|report| note(Moment::Usage(report)));
         match self.hide_usage {
+            true => without_usage(json, &choices, usage),
             false => FrameEdit::Keep,
-            true if is_counted && choices.given && choices.empty => FrameEdit::Drop,
-            true => edit::without_member(json, usage),
         }
     }
 }
 
-/// `json` with another character for each half of a surrogate pair, where there is any: a provider that cuts
-/// between the two sends what is no string for Rust, and a token all the same.
-fn without_surrogates(json: &[u8]) -> Option<Vec<u8>> {
-    let (mut mended, mut at, mut any) = (json.to_vec(), 0, false);
-    while let Some(next) = mended.get(at..).and_then(|left| memchr::memchr(b'\\', left)) {
-        at += next;
-        match mended.get_mut(at + 1..at + 6) {
-            Some([b'u', digits @ ..]) => {
-                if matches!(digits, [b'd' | b'D', b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F', ..]) {
-                    digits.copy_from_slice(b"fffd");
-                    any = true;
-                }
-                at += 6;
-            }
-            _ => at += 2,
-        }
+/// How `json`, a frame with these `choices` and this `usage`, is passed on to a client that did not ask for usage. A
+/// frame that tells nothing else is dropped in any shape: many clients read the first choice of every frame.
+fn without_usage(json: &[u8], choices: &ChoicesSummary, usage: Option<&str>) -> FrameEdit {
+    let is_empty = choices.given && choices.empty;
+    let says_nothing = !choices.token && !choices.finished.any() && (usage.is_some() || is_empty);
+    match usage {
+        Some(usage) if usage != "null" && is_empty => FrameEdit::Drop,
+        _ if says_nothing && is_only_usage(json) => FrameEdit::Drop,
+        Some(usage) => edit::without_member(json, usage),
+        None => FrameEdit::Keep,
     }
-    any.then_some(mended)
 }
 
-/// Reads a whole answer and passes `note` each moment in it; one that has a choice or a vector is finished. The text of one whose output was counted is not
-/// measured: nobody asks for it.
+/// Reads a whole answer and passes `note` each moment in it; one that has a choice or a vector is finished. The text
+/// of one whose output was counted is not measured: nobody asks for it.
 ///
 /// # Errors
 /// [`AnswerError`]: it is not one JSON object.
-pub fn read_whole(body: &[u8], mut note: impl FnMut(Moment)) -> Result<(), AnswerError> {
-    let answer: ChatAnswer<'_> = object(body).map_err(|error| match error.is_eof() {
-        true => AnswerError::EndsEarly,
-        false => AnswerError::NotAnObject(error.classify()),
-    })?;
+pub fn read_whole(body: &[u8], note: impl FnMut(Moment)) -> Result<(), AnswerError> {
+    match object(body) {
+        Ok(answer) => take_whole(answer, body, note),
+        Err(_) => {
+            let mended = mended(body);
+            let answer = object(&mended).map_err(|error| match error.is_eof() {
+                true => AnswerError::EndsEarly,
+                false => AnswerError::NotAnObject(error.classify()),
+            })?;
+            take_whole(answer, &mended, note);
+        }
+    }
+    Ok(())
+}
+
+fn take_whole(answer: PartsValue<ChatAnswer<'_>>, body: &[u8], mut note: impl FnMut(Moment)) {
+    let PartsValue(answer) = answer;
     // An official client reads `choices`, or `data` of embeddings; what is in them is its own matter.
-    if answer.choices.0 || answer.data.0 {
+    if answer.choices.any || answer.data.any {
         note(Moment::Finish);
     }
-    let report = answer.usage.map(|usage| usage_report(usage.get()));
-    let counted = report.unwrap_or_default();
-    if !counted.has_output {
+    let own = answer.usage.map(RawValue::get).filter(|usage| *usage != "null").map(usage_report);
+    // Zeros are a count only where there is no text beside them. Vectors have none.
+    let has_count = |report: &UsageReport| {
+        report.has_output && (!answer.choices.any || report.usage.is_some_and(|usage| usage.output > 0))
+    };
+    let elsewhere = if own.as_ref().is_some_and(has_count) { None } else { usage_elsewhere(body) };
+    let reports = [elsewhere, own];
+    if !reports.iter().flatten().any(has_count) {
         // Where its shape is unknown, all of it may be text.
         let text_bytes = match text_bytes(body) {
-            0 if counted.usage.is_none() => body.len() as u64,
+            0 if reports.iter().flatten().all(|report| report.usage.is_none()) => body.len() as u64,
             text_bytes => text_bytes,
         };
         note(Moment::Content { text_bytes });
     }
-    if let Some(report) = report {
-        note(Moment::Usage(report));
-    }
-    note(if answer.error.0 || answer.object.is_error { Moment::Fault } else { Moment::End });
-    Ok(())
+    reports.into_iter().flatten().for_each(|report| note(Moment::Usage(report)));
+    // No official client looks for an error beside a complete answer.
+    let is_error = || answer.error.0 || answer.object.is_error;
+    let is_answer = || answer.data.any || (answer.choices.finished && text_bytes(body) > 0);
+    let is_fault = answer.choices.broke_off || (is_error() && !is_answer());
+    note(if is_fault { Moment::Fault } else { Moment::End });
 }
 
-/// Reads a JSON object; serde would take an array for a struct as well.
+/// Reads a JSON object.
 fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
     match json.trim_ascii_start().first() {
         None | Some(b'{') => serde_json::from_slice(json),
@@ -192,84 +267,352 @@ fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error
     }
 }
 
-#[derive(Deserialize)]
-struct ChatFrame<'a> {
-    #[serde(default)]
-    object: ObjectName,
-    #[serde(default)]
-    error: NonEmptyValue,
-    #[serde(default)]
-    choices: Option<ChoicesSummary>,
-    #[serde(borrow, default, deserialize_with = "even_null")]
-    usage: Option<&'a RawValue>,
+/// What the members of answers and frames are called.
+#[derive(Clone, Copy, Default)]
+enum TopName {
+    Object,
+    Error,
+    Choices,
+    Usage,
+    XGroq,
+    Data,
+    Detail,
+    Message,
+    Code,
+    #[default]
+    Other,
 }
 
-#[derive(Deserialize)]
-struct ChatAnswer<'a> {
-    #[serde(default)]
-    object: ObjectName,
-    #[serde(default)]
-    error: NonEmptyValue,
-    #[serde(default)]
-    choices: NonEmptyValue,
-    #[serde(default)]
-    data: NonEmptyValue,
-    #[serde(borrow, default)]
-    usage: Option<&'a RawValue>,
-}
-
-/// `Option` alone would take `null` for absent; here it must be seen, to be hidden.
-fn even_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(from).map(Some)
-}
-
-#[derive(Deserialize)]
-struct ChatChoice {
-    #[serde(default)]
-    index: TokenCount,
-    #[serde(default)]
-    delta: Option<ChatDelta>,
-    #[serde(default)]
-    text: TextSize,
-    #[serde(default)]
-    finish_reason: NonEmptyValue,
-}
-
-/// Everything that counts as a token, by any host's name for it.
-#[derive(Deserialize)]
-struct ChatDelta {
-    #[serde(default)]
-    content: TextSize,
-    #[serde(default)]
-    reasoning: TextSize,
-    #[serde(default)]
-    reasoning_content: TextSize,
-    #[serde(default)]
-    refusal: TextSize,
-    #[serde(default)]
-    tool_calls: NestedText,
-    #[serde(default)]
-    function_call: NestedText,
-    #[serde(default)]
-    audio: NonEmptyValue,
-}
-
-impl ChatChoice {
-    /// Whether it carries a token, and the bytes of its text.
-    fn text(&self) -> TextSize {
-        let delta = self.delta.as_ref().map_or(TextSize::default(), ChatDelta::text);
-        TextSize { present: self.text.present || delta.present, bytes: self.text.bytes + delta.bytes }
+impl TopName {
+    fn of(text: &str) -> Self {
+        match text {
+            "object" => Self::Object,
+            "error" => Self::Error,
+            "choices" => Self::Choices,
+            "usage" => Self::Usage,
+            "x_groq" => Self::XGroq,
+            "data" => Self::Data,
+            "detail" => Self::Detail,
+            "message" => Self::Message,
+            "code" => Self::Code,
+            _ => Self::Other,
+        }
     }
 }
 
-impl ChatDelta {
-    fn text(&self) -> TextSize {
-        let Self { content, reasoning, reasoning_content, refusal, tool_calls, function_call, audio } = self;
-        let parts = [content, reasoning, reasoning_content, refusal, &tool_calls.0, &function_call.0];
-        TextSize {
-            present: audio.0 || parts.iter().any(|part| part.present),
-            bytes: parts.iter().map(|part| part.bytes).sum(),
+/// One frame of a stream.
+#[derive(Default)]
+struct ChatFrame<'a> {
+    object: ObjectName,
+    error: NonEmptyValue,
+    choices: ChoicesSummary,
+    usage: Option<&'a RawValue>,
+    x_groq: LenientObject<UsageHolderObject>,
+    /// What a host says that answers with an error of its framework's shape instead of the API's.
+    detail: NonEmptyValue,
+    message: NonEmptyValue,
+    code: ErrorCode,
+    /// It has a member.
+    has_members: bool,
+}
+
+impl ChatFrame<'_> {
+    fn is_empty(&self) -> bool {
+        !self.has_members
+    }
+
+    /// Whether it is an error, by any of the names that hosts have for one.
+    fn is_fault(&self) -> bool {
+        let other_shape = self.detail.0 || (self.message.0 && self.code.0);
+        self.error.0
+            || self.choices.broke_off
+            || (self.object.is_error && !self.choices.is_some())
+            || (other_shape && !self.choices.given && self.usage.is_none())
+    }
+}
+
+impl<'de: 'a, 'a> PartsReader<'de> for ChatFrame<'a> {
+    type Name = TopName;
+
+    fn name(text: &str) -> TopName {
+        TopName::of(text)
+    }
+
+    #[inline]
+    fn member<A: MapAccess<'de>>(&mut self, name: TopName, members: &mut A) -> Result<(), A::Error> {
+        self.has_members = true;
+        match name {
+            TopName::Object => self.object = members.next_value()?,
+            TopName::Error => self.error = members.next_value()?,
+            TopName::Choices => self.choices = members.next_value::<PartsValue<ChoicesSummary>>()?.0,
+            TopName::Usage => self.usage = Some(members.next_value()?),
+            TopName::XGroq => self.x_groq = members.next_value()?,
+            TopName::Detail => self.detail = members.next_value()?,
+            TopName::Message => self.message = members.next_value()?,
+            TopName::Code => self.code = members.next_value()?,
+            TopName::Data | TopName::Other => drop(members.next_value::<IgnoredAny>()?),
         }
+        Ok(())
+    }
+}
+
+/// A whole answer.
+#[derive(Default)]
+struct ChatAnswer<'a> {
+    object: ObjectName,
+    error: NonEmptyValue,
+    choices: WholeChoices,
+    data: WholeVectors,
+    usage: Option<&'a RawValue>,
+}
+
+impl<'de: 'a, 'a> PartsReader<'de> for ChatAnswer<'a> {
+    type Name = TopName;
+
+    fn name(text: &str) -> TopName {
+        TopName::of(text)
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, name: TopName, members: &mut A) -> Result<(), A::Error> {
+        match name {
+            TopName::Object => self.object = members.next_value()?,
+            TopName::Error => self.error = members.next_value()?,
+            TopName::Choices => self.choices = members.next_value::<PartsValue<WholeChoices>>()?.0,
+            TopName::Usage => self.usage = Some(members.next_value()?),
+            TopName::Data => self.data = members.next_value::<PartsValue<WholeVectors>>()?.0,
+            TopName::XGroq | TopName::Detail | TopName::Message | TopName::Code | TopName::Other => {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The choices of a whole answer.
+#[derive(Clone, Copy, Default)]
+struct WholeChoices {
+    /// There is one, and its message is not `null`.
+    any: bool,
+    /// One of them says why it ended.
+    finished: bool,
+    /// An error ended one of them.
+    broke_off: bool,
+}
+
+impl<'de> PartsReader<'de> for WholeChoices {
+    type Name = ();
+
+    fn element<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
+        let Some(PartsValue(choice)) = list.next_element::<PartsValue<ChatChoice<Unread>>>()? else { return Ok(false) };
+        self.any |= choice.says_anything();
+        self.finished |= choice.finish_reason.given;
+        self.broke_off |= choice.finish_reason.is_error;
+        Ok(true)
+    }
+}
+
+/// The vectors of a whole answer.
+#[derive(Clone, Copy, Default)]
+struct WholeVectors {
+    /// There is one.
+    any: bool,
+}
+
+impl<'de> PartsReader<'de> for WholeVectors {
+    type Name = ();
+
+    fn element<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
+        let Some(PartsValue(vector)) = list.next_element::<PartsValue<WholeVector>>()? else { return Ok(false) };
+        self.any |= vector.is_object && !vector.is_null;
+        Ok(true)
+    }
+}
+
+/// What the members of a vector are called.
+#[derive(Clone, Copy, Default)]
+enum VectorName {
+    Embedding,
+    #[default]
+    Other,
+}
+
+#[derive(Default)]
+struct WholeVector {
+    is_object: bool,
+    /// It says that it is none.
+    is_null: bool,
+}
+
+impl<'de> PartsReader<'de> for WholeVector {
+    type Name = VectorName;
+
+    fn name(text: &str) -> VectorName {
+        if text == "embedding" { VectorName::Embedding } else { VectorName::Other }
+    }
+
+    fn begin_object(&mut self) {
+        self.is_object = true;
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, name: VectorName, members: &mut A) -> Result<(), A::Error> {
+        match name {
+            VectorName::Embedding => self.is_null = matches!(members.next_value::<&RawValue>()?.get(), "null" | "[]"),
+            VectorName::Other => drop(members.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
+}
+
+/// What the members of a choice are called.
+#[derive(Clone, Copy, Default)]
+enum ChoiceName {
+    Index,
+    Delta,
+    Message,
+    Text,
+    FinishReason,
+    Usage,
+    #[default]
+    Other,
+}
+
+/// One choice; what it says is read as a `T`.
+#[derive(Default)]
+struct ChatChoice<T> {
+    index: TokenCount,
+    said: T,
+    is_object: bool,
+    has_delta: bool,
+    has_message: bool,
+    text: TextSize,
+    finish_reason: FinishReasonValue,
+    usage: NestedUsage,
+}
+
+impl<'de, T: PartsReader<'de>> PartsReader<'de> for ChatChoice<T> {
+    type Name = ChoiceName;
+
+    fn name(text: &str) -> ChoiceName {
+        match text {
+            "index" => ChoiceName::Index,
+            "delta" => ChoiceName::Delta,
+            "message" => ChoiceName::Message,
+            "text" => ChoiceName::Text,
+            "finish_reason" => ChoiceName::FinishReason,
+            "usage" => ChoiceName::Usage,
+            _ => ChoiceName::Other,
+        }
+    }
+
+    fn begin_object(&mut self) {
+        self.is_object = true;
+    }
+
+    #[inline]
+    fn member<A: MapAccess<'de>>(&mut self, name: ChoiceName, members: &mut A) -> Result<(), A::Error> {
+        match name {
+            ChoiceName::Index => self.index = members.next_value()?,
+            ChoiceName::Delta => {
+                self.said = members.next_value::<PartsValue<T>>()?.0;
+                self.has_delta = true;
+            }
+            // Some hosts stream a whole message, some one beside each delta.
+            ChoiceName::Message if !self.has_delta => {
+                self.said = members.next_value::<PartsValue<T>>()?.0;
+                self.has_message = true;
+            }
+            ChoiceName::Text => self.text = members.next_value()?,
+            ChoiceName::FinishReason => self.finish_reason = members.next_value()?,
+            ChoiceName::Usage => self.usage = members.next_value()?,
+            ChoiceName::Message | ChoiceName::Other => drop(members.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
+}
+
+/// What a choice of a whole answer says, of which it is only asked whether there is any.
+#[derive(Default)]
+struct Unread {
+    is_object: bool,
+}
+
+impl PartsReader<'_> for Unread {
+    type Name = ();
+
+    fn begin_object(&mut self) {
+        self.is_object = true;
+    }
+}
+
+impl ChatChoice<Unread> {
+    /// Whether a client that reads its message finds one.
+    fn says_anything(&self) -> bool {
+        let has_message = self.said.is_object || !self.has_message || self.text.present;
+        self.is_object && (has_message || self.finish_reason.given)
+    }
+}
+
+/// What the members of a delta are called: text by its best known names, and everything else.
+#[derive(Clone, Copy, Default)]
+enum DeltaName {
+    Role,
+    Content,
+    Reasoning,
+    ReasoningContent,
+    Refusal,
+    #[default]
+    Other,
+}
+
+/// A delta. Whatever it holds is a token, by any host's name for it; only a role is none.
+#[derive(Default)]
+struct ChatDelta {
+    content: TextSize,
+    reasoning: TextSize,
+    reasoning_content: TextSize,
+    refusal: TextSize,
+    /// Calls, audio, pictures, reasoning in other shapes, and what nobody has thought of yet.
+    others: TextSize,
+}
+
+impl<'de> PartsReader<'de> for ChatDelta {
+    type Name = DeltaName;
+
+    fn name(text: &str) -> DeltaName {
+        match text {
+            "role" => DeltaName::Role,
+            "content" => DeltaName::Content,
+            "reasoning" => DeltaName::Reasoning,
+            "reasoning_content" => DeltaName::ReasoningContent,
+            "refusal" => DeltaName::Refusal,
+            _ => DeltaName::Other,
+        }
+    }
+
+    #[inline]
+    fn member<A: MapAccess<'de>>(&mut self, name: DeltaName, members: &mut A) -> Result<(), A::Error> {
+        match name {
+            DeltaName::Role => drop(members.next_value::<IgnoredAny>()?),
+            DeltaName::Content => self.content = members.next_value()?,
+            DeltaName::Reasoning => self.reasoning = members.next_value()?,
+            DeltaName::ReasoningContent => self.reasoning_content = members.next_value()?,
+            DeltaName::Refusal => self.refusal = members.next_value()?,
+            DeltaName::Other => {
+                let NestedText(other) = members.next_value()?;
+                self.others.present |= other.present;
+                self.others.bytes += other.bytes;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ChatChoice<ChatDelta> {
+    /// Whether it carries a token, and the bytes of its text.
+    fn all_text(&self) -> TextSize {
+        let ChatDelta { content, reasoning, reasoning_content, refusal, others } = &self.said;
+        let parts = [content, reasoning, reasoning_content, refusal, others, &self.text];
+        TextSize { present: parts.iter().any(|part| part.present), bytes: parts.iter().map(|part| part.bytes).sum() }
     }
 }
 
@@ -280,51 +623,55 @@ struct ChoicesSummary {
     empty: bool,
     token: bool,
     text_bytes: u64,
-    finished: FinishedChoices,
+    /// An error ended one of them.
+    broke_off: bool,
+    position: u32,
+    came: ChoiceSet,
+    finished: ChoiceSet,
+    /// Usage in a choice, the last one's.
+    usage: NestedUsage,
 }
 
-impl<'de> Deserialize<'de> for ChoicesSummary {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct ChoicesVisitor;
+impl ChoicesSummary {
+    fn is_some(&self) -> bool {
+        self.given && !self.empty
+    }
+}
 
-        impl<'de> Visitor<'de> for ChoicesVisitor {
-            type Value = ChoicesSummary;
+impl<'de> PartsReader<'de> for ChoicesSummary {
+    type Name = ();
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of choices")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ChoicesSummary, A::Error> {
-                let mut all = ChoicesSummary { given: true, empty: true, ..ChoicesSummary::default() };
-                let mut position = 0;
-                while let Some(choice) = list.next_element::<ChatChoice>()? {
-                    all.empty = false;
-                    let text = choice.text();
-                    all.token |= text.present;
-                    all.text_bytes += text.bytes;
-                    if choice.finish_reason.0 {
-                        // An index that no choice has must not pass for one that some choice has.
-                        let index = choice.index.0.map_or(position, |index| u32::try_from(index).unwrap_or(u32::MAX));
-                        all.finished.insert(index);
-                    }
-                    position += 1;
-                }
-                Ok(all)
-            }
+    #[inline]
+    fn element<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
+        self.given = true;
+        let Some(PartsValue(choice)) = list.next_element::<PartsValue<ChatChoice<ChatDelta>>>()? else {
+            self.empty = self.position == 0;
+            return Ok(false);
+        };
+        let text = choice.all_text();
+        self.token |= text.present;
+        self.text_bytes += text.bytes;
+        self.broke_off |= choice.finish_reason.is_error;
+        self.usage = NestedUsage(choice.usage.0.or(self.usage.0));
+        // An index that no choice has must not pass for one that some choice has.
+        let index = choice.index.0.map_or(self.position, |index| u32::try_from(index).unwrap_or(u32::MAX));
+        self.came.insert(index);
+        if choice.finish_reason.given {
+            self.finished.insert(index);
         }
-
-        from.deserialize_seq(ChoicesVisitor)
+        self.position += 1;
+        Ok(true)
     }
 }
 
 /// A set of choice indexes, without allocation up to 64.
 #[derive(Clone, Default, Debug)]
-struct FinishedChoices {
+struct ChoiceSet {
     first: u64,
     rest: BTreeSet<u32>,
 }
 
-impl FinishedChoices {
+impl ChoiceSet {
     fn insert(&mut self, index: u32) {
         match index {
             0..64 => self.first |= 1 << index,
@@ -337,72 +684,32 @@ impl FinishedChoices {
         self.rest.extend(&other.rest);
     }
 
+    /// Adds those of `other` that are below `end`.
+    fn add_below(&mut self, other: &Self, end: u32) {
+        let wanted = u64::MAX.checked_shr(64_u32.saturating_sub(end)).unwrap_or(0);
+        self.first |= other.first & wanted;
+        self.rest.extend(other.rest.range(..end));
+    }
+
     fn any(&self) -> bool {
         self.first != 0 || !self.rest.is_empty()
     }
 
-    fn all_below(&self, end: u32) -> bool {
-        let wanted = u64::MAX.checked_shr(64_u32.saturating_sub(end)).unwrap_or(0);
-        let rest = end.saturating_sub(64) as usize;
-        self.first & wanted == wanted && self.rest.range(..end).count() == rest
+    /// Whether all of `other` are in it.
+    fn holds(&self, other: &Self) -> bool {
+        other.first & !self.first == 0 && other.rest.is_subset(&self.rest)
     }
-}
 
-/// More tokens than any answer has; a count beyond it is a fault, not a number.
-const ABSURD: u64 = 1_000_000_000;
-
-#[derive(Deserialize)]
-struct ChatUsage {
-    #[serde(default)]
-    prompt_tokens: Option<TokenCount>,
-    #[serde(default)]
-    completion_tokens: Option<TokenCount>,
-    #[serde(default)]
-    total_tokens: TokenCount,
-    #[serde(default)]
-    prompt_tokens_details: LenientObject<PromptDetails>,
-    #[serde(default)]
-    completion_tokens_details: LenientObject<CompletionDetails>,
-    /// DeepSeek's name for cached input.
-    #[serde(default)]
-    prompt_cache_hit_tokens: TokenCount,
-}
-
-#[derive(Default, Deserialize)]
-struct PromptDetails {
-    #[serde(default)]
-    cached_tokens: TokenCount,
-}
-
-#[derive(Default, Deserialize)]
-struct CompletionDetails {
-    #[serde(default)]
-    reasoning_tokens: TokenCount,
-}
-
-/// The counts of a `usage` object.
-fn usage_report(json: &str) -> UsageReport {
-    let impossible = UsageReport { is_impossible: true, ..UsageReport::default() };
-    let Ok(raw) = object::<ChatUsage>(json.as_bytes()) else { return impossible };
-    let sane = |number: TokenCount| number.0.filter(|count| *count <= ABSURD);
-    let Some(input) = raw.prompt_tokens else { return UsageReport::default() };
-    let has_output = raw.completion_tokens.is_some();
-    let output = raw.completion_tokens.unwrap_or(TokenCount(Some(0)));
-    let (Some(input), Some(mut output)) = (sane(input), sane(output)) else { return impossible };
-    let cached = sane(raw.prompt_tokens_details.0.cached_tokens).or(sane(raw.prompt_cache_hit_tokens)).unwrap_or(0);
-    let reasoning = sane(raw.completion_tokens_details.0.reasoning_tokens).unwrap_or(0);
-    // Some hosts count reasoning beside the output instead of within it; only their total shows it.
-    if reasoning > 0 && sane(raw.total_tokens) == Some(input + output + reasoning) {
-        output += reasoning;
+    fn len(&self) -> usize {
+        self.first.count_ones() as usize + self.rest.len()
     }
-    let usage = Usage { input, cached_input: cached.min(input), output, reasoning: reasoning.min(output) };
-    UsageReport { usage: Some(usage), has_output, is_impossible: false }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::call::Endpoint;
+    use crate::domain::usage::Usage;
     use crate::protocol::chat::request::read_request;
 
     /// A stream of so many choices; `hiding`: usage we asked for and the client did not.
@@ -451,7 +758,22 @@ mod tests {
         check(&delta(r#"{"refusal":"no"}"#), true);
         check(&delta(r#"{"tool_calls":[{"index":0,"function":{"name":"f"}}]}"#), true);
         check(&delta(r#"{"function_call":{"name":"f"}}"#), true);
-        check(&delta(r#"{"audio":{"id":"a"}}"#), true);
+        for part in [
+            r#""audio":{"id":"a"}"#,
+            r#""reasoning_details":[{"type":"reasoning.text","text":"x"}]"#,
+            r#""thinking":"x""#,
+            r#""images":[{"type":"image_url"}]"#,
+            r#""executed_tools":[{}]"#,
+            r#""never_heard_of":7"#,
+        ] {
+            check(&delta(&format!("{{{part}}}")), true);
+        }
+        check(&delta(r#"{"role":"assistant","images":[],"thinking":"","annotations":null,"audio":{}}"#), false);
+        check(&delta(r#""text""#), false);
+        check(r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"x"}}]}"#, true);
+        check(r#"{"choices":[{"index":0,"delta":{},"message":{"content":"x"}}]}"#, false);
+        check(r#"{"choices":[null,7,"x",[]]}"#, false);
+        check(r#"{"choices":{}}"#, false);
         check(r#"{"choices":[{"index":0,"text":"x"}]}"#, true);
         check(r#"{"choices":[{"index":0,"text":""}]}"#, false);
         check(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#, true);
@@ -473,6 +795,9 @@ mod tests {
         check(r#"{"error":"x","choices":[]}"#, true);
         check(r#"{"choices":[{"index":0,"text":"x"}],"usage":{"prompt_tokens":1},"error":"x"}"#, true);
         check(r#"{"object":"error","message":"x"}"#, true);
+        check(r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"error"}]}"#, true);
+        check(r#"{"choices":[{"index":0,"message":{},"finish_reason":"network_error"}]}"#, true);
+        check(r#"{"choices":[{"finish_reason":"stop"}],"message":"ok","code":"x"}"#, false);
         check(r#"{"error":null,"object":"chat.completion"}"#, false);
         check(r#"{"choices":[{"error":{"message":"x"}}]}"#, false);
         let named = Event { name: Some(b"error"), ..event("x") };
@@ -482,8 +807,58 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_malformed() {
-        for text in ["", "[]", "null", "\"x\"", "{\"a\":1", "{} x", "ping", "{\"choices\":{}}"] {
+    fn an_error_in_another_shape_is_one_where_there_is_no_choice() {
+        let check = |frame: &str, error: bool| assert_eq!(moments(frame) == [Moment::Fault], error, "{frame}");
+        check(r#"{"detail":"Not Found"}"#, true);
+        check(r#"{"detail":[{"msg":"field required"}]}"#, true);
+        check(r#"{"code":1302,"message":"too many","data":null}"#, true);
+        check(r#"{"code":"Throttling","message":"x","request_id":"r"}"#, true);
+        check(r#"{"code":0,"message":"ok"}"#, false);
+        check(r#"{"code":"200","message":"ok"}"#, false);
+        check(r#"{"message":"x"}"#, false);
+        check(r#"{"detail":"","choices":[]}"#, false);
+        check(r#"{"detail":"x","usage":{"prompt_tokens":1}}"#, false);
+    }
+
+    #[test]
+    fn of_two_members_of_one_name_the_last_counts() {
+        let check = |frame: &str, expected: &[Moment]| {
+            assert_eq!(moments(frame), expected, "{frame}");
+        };
+        let text = |text_bytes| Moment::Content { text_bytes };
+        check(r#"{"error":"x","error":null}"#, &[]);
+        check(r#"{"choices":[{"finish_reason":"stop"}],"choices":[]}"#, &[]);
+        check(r#"{"choices":[{"delta":{"content":"a","content":"bcd"}}]}"#, &[text(3)]);
+        check(r#"{"choices":[{"delta":{"content":"a"},"delta":{}}]}"#, &[]);
+        check(r#"{"choices":[{"finish_reason":"stop","finish_reason":null}]}"#, &[]);
+        check(r#"{"choices":[{"index":1,"index":0,"finish_reason":null,"finish_reason":"stop"}]}"#, &[Moment::Finish]);
+        check(r#"{"id":"a","id":"b","model":1,"model":2,"choices":[{"index":0,"text":"x"}]}"#, &[text(1)]);
+        assert_eq!(
+            whole(r#"{"choices":[],"choices":[{}],"id":1,"id":2}"#).map(|moments| moments[0]),
+            Ok(Moment::Finish)
+        );
+    }
+
+    #[test]
+    fn what_the_official_clients_read_is_read() {
+        let check = |frame: &str| {
+            assert_eq!(moments(frame), [Moment::Content { text_bytes: 1 }], "{frame}");
+        };
+        check(r#"{"choices":[{"delta":{"content":"x"},"logprobs":{"a":NaN,"b":-Infinity,"c":[Infinity]}}]}"#);
+        check("\u{feff}{\"choices\":[{\"delta\":{\"content\":\"x\"}}]}");
+        let not_utf8 = Event { payload: b"{\"choices\":[{\"delta\":{\"content\":\"\xff\"}}]}", ..event("") };
+        let mut moments = Vec::new();
+        assert_eq!(stream(1, false).read(not_utf8, |moment| moments.push(moment)), Ok(FrameEdit::Keep));
+        assert_eq!(moments, [Moment::Content { text_bytes: 1 }]);
+        assert_eq!(whole("\u{feff}{\"choices\":[{\"x\":NaN}]}").map(|moments| moments[0]), Ok(Moment::Finish));
+    }
+
+    #[test]
+    fn what_is_no_object_is_no_part_of_an_answer() {
+        for text in ["", "[]", "null", "\"x\"", "ping", ": keepalive", "7", "{}", " { } "] {
+            assert_eq!(read(&mut stream(1, false), text), Ok((vec![], FrameEdit::Ignore)), "{text}");
+        }
+        for text in ["{\"a\":1", "{} x", "{oops", "{\"a\":1}\n{\"a\":2}", "<html>"] {
             let malformed = FrameError::Malformed("a frame that is no completion");
             assert_eq!(read(&mut stream(1, false), text), Err(malformed), "{text}");
             let skipping = ChatQuirks { skip_malformed_frames: true, ..ChatQuirks::default() };
@@ -509,10 +884,53 @@ mod tests {
         assert_eq!(read(&mut one, " [DONE]\n"), done);
         assert_eq!(one.end(), Ok(DONE_FRAME));
         assert_eq!(read(&mut stream(2, false), "[DONE]"), early);
+        assert_eq!(read(&mut one, "[DONE] and more"), done);
         let optional = ChatQuirks { finish_reason_optional: true, ..ChatQuirks::default() };
         let mut lenient = ChatStream { quirks: optional, ..stream(2, false) };
         assert_eq!(read(&mut lenient, "[DONE]"), done);
         assert!(lenient.end().is_err());
+    }
+
+    fn part(index: u32, content: &str, finish_reason: &str) -> String {
+        format!(
+            r#"{{"choices":[{{"index":{index},"delta":{{"content":"{content}"}},"finish_reason":{finish_reason}}}]}}"#
+        )
+    }
+
+    #[test]
+    fn nothing_that_follows_makes_a_finished_answer_incomplete() {
+        let mut finished = stream(1, false);
+        assert!(read(&mut finished, &part(0, "x", "null")).is_ok() && !finished.is_finished());
+        assert!(read(&mut finished, &part(0, "", r#""stop""#)).is_ok() && finished.is_finished());
+        for odd in [r#"{"error":{"message":"x"}}"#, "{oops", "ping", r#"{"detail":"x"}"#] {
+            assert_eq!(read(&mut finished, odd), Ok((vec![], FrameEdit::Ignore)), "{odd}");
+        }
+        let counted = read(&mut finished, r#"{"choices":[],"usage":{"prompt_tokens":1}}"#);
+        assert!(counted.is_ok_and(|(moments, edit)| moments.len() == 1 && edit == FrameEdit::Keep));
+        assert!(finished.is_finished());
+    }
+
+    #[test]
+    fn a_finish_reason_with_every_token_is_no_end() {
+        let mut going_on = stream(1, false);
+        for _ in 0..2 {
+            assert!(read(&mut going_on, &part(0, "x", r#""STOP""#)).is_ok());
+        }
+        assert!(!going_on.is_finished());
+        assert_eq!(going_on.end(), Ok(DONE_FRAME), "its own end is one");
+        assert!(read(&mut going_on, "{oops").is_err());
+    }
+
+    #[test]
+    fn a_host_that_ignores_how_many_choices_it_is_asked_for_ends_with_those_that_came() {
+        let mut one_of_two = stream(2, false);
+        assert!(read(&mut one_of_two, &part(0, "x", r#""stop""#)).is_ok());
+        assert!(!one_of_two.is_finished() && one_of_two.end().is_ok());
+        assert!(read(&mut one_of_two, "[DONE]").is_ok());
+        let mut second_is_cut = stream(2, false);
+        assert!(read(&mut second_is_cut, &part(1, "x", "null")).is_ok());
+        assert!(read(&mut second_is_cut, &part(0, "x", r#""stop""#)).is_ok());
+        assert!(second_is_cut.end().is_err() && read(&mut second_is_cut, "[DONE]").is_err());
     }
 
     #[test]
@@ -521,17 +939,38 @@ mod tests {
             assert_eq!(read(&mut stream(1, false), frame).map(|(_, edit)| edit), Ok(FrameEdit::Keep), "{frame}");
             let left = match read(&mut stream(1, true), frame).map(|(_, edit)| edit) {
                 Ok(FrameEdit::Keep) => Some(frame.to_owned()),
-                Ok(FrameEdit::Cut(span)) => Some([&frame[..span.start], &frame[span.end..]].concat()),
-                Ok(FrameEdit::Drop) => None,
+                Ok(FrameEdit::Cut(span) | FrameEdit::Unname(span)) => {
+                    Some([&frame[..span.start], &frame[span.end..]].concat())
+                }
+                Ok(FrameEdit::Drop | FrameEdit::Ignore) => None,
                 Err(error) => panic!("{frame}: {error:?}"),
             };
             assert_eq!(left.as_deref(), expected, "{frame}");
         };
         check(r#"{"choices":[{"usage":null}]}"#, Some(r#"{"choices":[{"usage":null}]}"#));
-        check(r#"{"usage":null,"choices":[]}"#, Some(r#"{"choices":[]}"#));
         check(r#"{"a": 1.0 , "usage" : null }"#, Some(r#"{"a": 1.0  }"#));
-        check(r#"{"choices":[],"usage":{"prompt_tokens":1}}"#, None);
-        check(r#"{"choices":[{}],"usage":{"prompt_tokens":1}}"#, Some(r#"{"choices":[{}]}"#));
+        check(
+            r#"{"choices":[{"index":0,"delta":{"role":"assistant"}}],"usage":{"prompt_tokens":1}}"#,
+            Some(r#"{"choices":[{"index":0,"delta":{"role":"assistant"}}]}"#),
+        );
+        check(
+            r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}"#,
+            Some(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#),
+        );
+        // Frames that tell nothing else, in any shape.
+        for usage in ["null", "{}", r#"{"prompt_tokens":1}"#] {
+            for choices in
+                ["[]", "null", "[{}]", r#"[{"index":0}]"#, r#"[{"index":0,"delta":{},"finish_reason":null}]"#]
+            {
+                check(&format!(r#"{{"id":"x","choices":{choices},"usage":{usage}}}"#), None);
+            }
+            check(&format!(r#"{{"id":"x","usage":{usage}}}"#), None);
+        }
+        check(r#"{"id":"x","choices":[]}"#, None);
+        check(r#"{"choices":[],"timings":{"n":1},"usage":{"prompt_tokens":1}}"#, None);
+        // What a host says beside it stays.
+        let filter = r#"{"choices":[],"prompt_filter_results":[{}],"usage":null}"#;
+        check(filter, Some(r#"{"choices":[],"prompt_filter_results":[{}]}"#));
         check(r#"{"usage":{"prompt_tokens":1},"x":[2]}"#, Some(r#"{"x":[2]}"#));
         // Half a surrogate pair before it: the frame that is read is not the frame that is cut.
         check(
@@ -557,62 +996,24 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_read_as_domain_tokens() {
-        let check = |json: &str, expected: Option<[u64; 4]>| {
-            let counted = usage_report(json);
-            let usage = counted.usage.map(|u| [u.input, u.cached_input, u.output, u.reasoning]);
-            assert_eq!(usage, expected, "{json}");
-            assert!(usage.is_none() || !counted.is_impossible, "{json}");
+    fn usage_is_read_wherever_a_frame_has_it() {
+        let check = |frame: &str, expected: &[u64]| {
+            let outputs = moments(frame).into_iter().filter_map(|moment| match moment {
+                Moment::Usage(report) => report.usage.map(|usage| usage.output),
+                _ => None,
+            });
+            assert_eq!(outputs.collect::<Vec<_>>(), expected, "{frame}");
         };
-        check(r#"{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}"#, Some([5, 0, 7, 0]));
-        check(r#"{"prompt_tokens":5,"total_tokens":5}"#, Some([5, 0, 0, 0]));
-        check(
-            r#"{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens":7,"completion_tokens_details":{"reasoning_tokens":3}}"#,
-            Some([5, 4, 7, 3]),
-        );
-        check(
-            r#"{"prompt_tokens":5,"prompt_tokens_details":null,"completion_tokens":7,"completion_tokens_details":null}"#,
-            Some([5, 0, 7, 0]),
-        );
-        check(r#"{"prompt_tokens":5,"completion_tokens":7,"prompt_cache_hit_tokens":9}"#, Some([5, 5, 7, 0]));
-        check(
-            r#"{"prompt_tokens":5,"completion_tokens":7,"total_tokens":42,"completion_tokens_details":{"reasoning_tokens":30}}"#,
-            Some([5, 0, 37, 30]),
-        );
-        check(r#"{"prompt_tokens":5.0,"completion_tokens":null}"#, Some([5, 0, 0, 0]));
-        // Details of another shape say nothing, and the counts around them still count.
-        for odd in
-            [r#""none""#, "[1]", "7", "true", r#"{"cached_tokens":"4"}"#, r#"{"cached_tokens":1,"cached_tokens":2}"#]
-        {
-            let usage = r#"{"prompt_tokens":5,"prompt_tokens_details":ODD,"completion_tokens":7,"completion_tokens_details":ODD}"#;
-            check(&usage.replace("ODD", odd), Some([5, 0, 7, 0]));
-        }
-        check(r#"{"prompt_tokens":-5,"completion_tokens":7}"#, None);
-        check(r#"{"prompt_tokens":5,"completion_tokens":7.5}"#, None);
-        check(r#"{"prompt_tokens":5,"completion_tokens":99999999999}"#, None);
-        check(r#"{"prompt_tokens":"5","completion_tokens":7}"#, None);
-        check(r#"{"completion_tokens":7}"#, None);
-        check("[5,7,12]", None);
-        check("null", None);
-    }
-
-    #[test]
-    fn what_cannot_be_a_count_differs_from_no_count() {
-        let check = |json: &str, impossible: bool| {
-            let counted = usage_report(json);
-            assert_eq!((counted.usage, counted.is_impossible), (None, impossible), "{json}");
-        };
-        check("{}", false);
-        check(r#"{"prompt_tokens":null,"completion_tokens":7}"#, false);
-        check(r#"{"prompt_tokens":-5,"completion_tokens":7}"#, true);
-        check(r#"{"prompt_tokens":5,"completion_tokens":-7}"#, true);
-        check(r#"{"prompt_tokens":5,"completion_tokens":7.5}"#, true);
-        check(r#"{"prompt_tokens":5,"completion_tokens":1000000001}"#, true);
-        check(r#"{"prompt_tokens":5,"completion_tokens":9223372036854775808}"#, true);
-        check(r#"{"prompt_tokens":5,"completion_tokens":1e30}"#, true);
-        check(r#"{"prompt_tokens":"5","completion_tokens":7}"#, true);
-        check("[5,7,12]", true);
-        check("12", true);
+        let usage = |output: u64| format!(r#"{{"prompt_tokens":5,"completion_tokens":{output}}}"#);
+        let stop = |usage: &str| format!(r#"{{"index":0,"delta":{{}},"finish_reason":"stop","usage":{usage}}}"#);
+        check(&format!(r#"{{"choices":[{}]}}"#, stop(&usage(7))), &[7]);
+        check(&format!(r#"{{"choices":[{}]}}"#, stop("null")), &[]);
+        check(&format!(r#"{{"choices":[],"x_groq":{{"id":"r","usage":{}}}}}"#, usage(7)), &[7]);
+        check(r#"{"choices":[],"x_groq":{"id":"r"}}"#, &[]);
+        check(r#"{"choices":[],"x_groq":"r"}"#, &[]);
+        check(&format!(r#"{{"choices":[{}],"usage":{}}}"#, stop(&usage(7)), usage(8)), &[7, 8]);
+        let token = r#"{"index":0,"delta":{"content":"x"}}"#;
+        check(&format!(r#"{{"choices":[{token}],"usage":{}}}"#, usage(9)), &[9]);
     }
 
     #[test]
@@ -641,6 +1042,9 @@ mod tests {
         whole_text(r#"{"choices":[{"message":{"role":"assistant","content":"Hello"}}]}"#, 5);
         whole_text(r#"{"choices":[{"text":"Hello"}],"usage":{"prompt_tokens":1}}"#, 5);
         whole_text(r#"{"choices":[{"text":"Hello"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#, 0);
+        // Zeros beside text are no count; without text they are.
+        whole_text(r#"{"choices":[{"text":"Hello"}],"usage":{"prompt_tokens":1,"completion_tokens":0}}"#, 5);
+        whole_text(r#"{"choices":[{"text":""}],"usage":{"prompt_tokens":1,"completion_tokens":0}}"#, 0);
         // Half a surrogate pair, where a ceiling cut an answer short.
         whole_text(r#"{"choices":[{"message":{"content":"\ud83d"}}]}"#, 3);
         whole_text(r#"{"output":"Hello"}"#, 18);
@@ -648,7 +1052,35 @@ mod tests {
     }
 
     #[test]
-    fn every_index_must_finish() {
+    fn an_error_beside_a_complete_answer_is_none() {
+        let check = |body: &str, last: Moment| {
+            assert_eq!(whole(body).map(|moments| moments.last().copied()), Ok(Some(last)), "{body}");
+        };
+        for error in [r#""error":{"message":"x"}"#, r#""error":"x""#, r#""object":"error""#] {
+            check(&format!(r#"{{{error}}}"#), Moment::Fault);
+            check(&format!(r#"{{{error},"choices":[]}}"#), Moment::Fault);
+            check(
+                &format!(r#"{{{error},"choices":[{{"message":{{"content":""}},"finish_reason":"stop"}}]}}"#),
+                Moment::Fault,
+            );
+            check(&format!(r#"{{{error},"choices":[{{"message":{{"content":"x"}}}}]}}"#), Moment::Fault);
+            check(
+                &format!(r#"{{{error},"choices":[{{"message":{{"content":"x"}},"finish_reason":"error"}}]}}"#),
+                Moment::Fault,
+            );
+            check(
+                &format!(r#"{{{error},"choices":[{{"message":{{"content":"x"}},"finish_reason":"stop"}}]}}"#),
+                Moment::End,
+            );
+            check(&format!(r#"{{{error},"data":[{{"embedding":[1]}}]}}"#), Moment::End);
+        }
+        for none in ["null", "false", "0", "\"\"", "{}", "[]"] {
+            check(&format!(r#"{{"error":{none},"choices":[{{}}]}}"#), Moment::End);
+        }
+    }
+
+    #[test]
+    fn as_many_choices_must_finish_as_were_asked_for() {
         let check = |indexes: &[u64], expected: u32, all: bool| {
             let mut stream = stream(1, false);
             for index in indexes {
@@ -659,14 +1091,13 @@ mod tests {
         };
         check(&[], 1, false);
         check(&[0], 1, true);
-        check(&[1], 1, false);
-        check(&[0, 2], 3, false);
+        check(&[1], 1, true);
+        check(&[0, 2, 2], 3, false);
         check(&[2, 0, 1], 3, true);
-        check(&[1 << 32], 1, false);
+        check(&[1 << 32], 1, true);
         let many: Vec<u64> = (0..130).collect();
         check(&many, 130, true);
         check(&many[..64], 64, true);
-        check(&many[1..], 130, false);
         check(&many[..129], 130, false);
     }
 }

@@ -8,34 +8,37 @@
 use crate::domain::call::{Call, Splice};
 use crate::protocol::FrameEdit;
 use crate::protocol::json::edit::{EditedBody, member_span};
+use crate::protocol::json::member::whole_number;
 use bytes::Bytes;
 use std::ops::Range;
 
-/// The body of `call` with `model` (a JSON string) in the model's place, asking for usage and with a
-/// lower ceiling on its output where the call says so.
-pub fn provider_body(call: &Call, model: &Bytes) -> EditedBody {
+/// The body of `call` with `model` (a JSON string) in the model's place, asking for usage if `ask_usage`, and with a
+/// lower ceiling on its output, where the call says so. Where the client set no ceiling,
+/// ours is called `ceiling_name`.
+pub fn provider_body(call: &Call, model: &Bytes, ask_usage: bool, ceiling_name: &str) -> EditedBody {
     let metadata = call.metadata();
+    let wish = metadata.ask_usage.as_ref().filter(|_| ask_usage);
     let rename = (call.body()[metadata.model_span.clone()] != **model)
         .then(|| Splice { at: metadata.model_span.clone(), with: model.clone() });
-    let [first, second] = lower_ceilings(call);
-    let mut edits = [rename.as_ref(), metadata.ask_usage.as_ref(), first.as_ref(), second.as_ref()];
+    let [first, second] = lower_ceilings(call, ceiling_name);
+    let mut edits = [rename.as_ref(), wish, first.as_ref(), second.as_ref()];
     edits.sort_by_key(|edit| edit.map(|splice| splice.at.start));
     EditedBody::of(call.body(), edits.into_iter().flatten())
 }
 
 /// How to write the call's lower ceiling: over each ceiling of the client's that is higher, or as a member of its
 /// own where the client set none.
-fn lower_ceilings(call: &Call) -> [Option<Splice>; 2] {
+fn lower_ceilings(call: &Call, name: &str) -> [Option<Splice>; 2] {
     let facts = &call.metadata().cost_facts;
     let Some(tokens) = facts.lower_ceiling else { return [None, None] };
     if let ([None, None], Some(at)) = (&facts.ceilings_at, facts.ceiling_insert_at) {
         // The object around it holds `model`, so the comma is right.
-        let with = Bytes::from(format!("\"max_tokens\":{tokens},"));
+        let with = Bytes::from(format!("\"{name}\":{tokens},"));
         return [Some(Splice { at: at..at, with }), None];
     }
     let is_lower = |at: &Range<usize>| {
         let text = std::str::from_utf8(&call.body()[at.clone()]).ok();
-        text.and_then(|text| text.parse().ok()).is_some_and(|given: u64| given <= tokens)
+        text.and_then(whole_number).is_some_and(|given| given <= tokens)
     };
     let digits = Bytes::from(tokens.to_string());
     let places = facts.ceilings_at.clone();
@@ -52,6 +55,8 @@ pub fn without_member(json: &[u8], value: &str) -> FrameEdit {
 mod tests {
     use super::*;
     use crate::domain::call::Endpoint;
+    use crate::protocol::Grammar;
+    use crate::protocol::chat::answer::ChatQuirks;
     use crate::protocol::chat::request::read_request;
     use http_body::Body;
     use std::pin::Pin;
@@ -62,7 +67,10 @@ mod tests {
     }
 
     fn pieces(call: &Call, model: &'static str) -> Vec<Bytes> {
-        let mut body = provider_body(call, &Bytes::from_static(model.as_bytes()));
+        read(provider_body(call, &Bytes::from_static(model.as_bytes()), true, "max_tokens"))
+    }
+
+    fn read(mut body: EditedBody) -> Vec<Bytes> {
         let mut all = Vec::new();
         let cx = &mut Context::from_waker(Waker::noop());
         while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(cx) {
@@ -121,6 +129,7 @@ mod tests {
         for endpoint in [Endpoint::Chat, Endpoint::Completions] {
             check(endpoint, r#" {"model":"m"}"#, r#" {"max_tokens":7,"model":"m"}"#);
             check(endpoint, r#"{"model":"m","max_tokens":8}"#, r#"{"model":"m","max_tokens":7}"#);
+            check(endpoint, r#"{"model":"m","max_tokens":8.0}"#, r#"{"model":"m","max_tokens":7}"#);
             check(endpoint, r#"{"model":"m","max_tokens":null}"#, r#"{"model":"m","max_tokens":7}"#);
         }
         check(
@@ -133,6 +142,33 @@ mod tests {
             r#"{"model":"m","max_completion_tokens":8}"#,
             r#"{"model":"m","max_completion_tokens":7}"#,
         );
+    }
+
+    #[test]
+    fn a_ceiling_of_ours_has_the_hosts_name_for_it() {
+        let check = |endpoint: Endpoint, body: &'static str, expected: &str| {
+            let quirks = ChatQuirks { max_completion_tokens: true, ..ChatQuirks::default() };
+            let lower = call(endpoint, &body.into()).with_ceiling(7);
+            let sent = Grammar::Chat(quirks).write_request(&lower, &Bytes::from_static(b"\"m\""), false);
+            assert_eq!(String::from_utf8_lossy(&read(sent).concat()), expected, "{body}");
+        };
+        check(Endpoint::Chat, r#"{"model":"m"}"#, r#"{"max_completion_tokens":7,"model":"m"}"#);
+        // The client's own name stays: the host answers as it would have.
+        check(Endpoint::Chat, r#"{"model":"m","max_tokens":9}"#, r#"{"model":"m","max_tokens":7}"#);
+        check(Endpoint::Completions, r#"{"model":"m"}"#, r#"{"max_tokens":7,"model":"m"}"#);
+    }
+
+    #[test]
+    fn usage_is_not_asked_for_where_it_was_refused() {
+        let check = |body: &'static str| {
+            let call = call(Endpoint::Chat, &body.into());
+            let mut sent = provider_body(&call, &Bytes::from_static(b"\"a\""), false, "max_tokens");
+            let cx = &mut Context::from_waker(Waker::noop());
+            let Poll::Ready(Some(Ok(piece))) = Pin::new(&mut sent).poll_frame(cx) else { panic!("{body} is empty") };
+            assert_eq!(piece.into_data().ok().as_deref(), Some(body.as_bytes()));
+        };
+        check(r#"{"model":"a","stream":true}"#);
+        check(r#"{"model":"a","stream":true,"stream_options":{"include_usage":false}}"#);
     }
 
     #[test]

@@ -42,6 +42,13 @@ impl<'a> ErrorEnvelope<'a> {
     }
 }
 
+/// Whether `error`, the body of a host's refusal, names the member by which usage is asked for. Hosts write it in many
+/// ways: `stream_options`, `streamOptions`, `stream\\_options`, `body.stream_options.include_usage`.
+pub fn refuses_usage(error: &[u8]) -> bool {
+    let letters: Vec<u8> = error.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase).collect();
+    [&b"streamoption"[..], b"includeusage"].iter().any(|name| memchr::memmem::find(&letters, name).is_some())
+}
+
 /// The longest sentence of a provider that is repeated, in characters.
 const MAX_SENTENCE: usize = 300;
 /// How much of a message is looked at, in bytes.
@@ -434,6 +441,28 @@ fn is_secret_run(run: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_of_our_wish_for_usage_is_known_in_every_spelling() {
+        for refusal in [
+            r#"{"error":{"message":"Unrecognized request argument supplied: stream_options"}}"#,
+            r#"{"error":{"message":"Unknown parameter","param":"stream_options"}}"#,
+            r#"{"detail":[{"type":"extra_forbidden","loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]}"#,
+            r#"{"detail":[{"loc":["body","stream_options","include_usage"],"msg":"extra fields not permitted"}]}"#,
+            r#"{"message":"Invalid field `streamOptions`"}"#,
+            r#"{"error":"json: unknown field \"stream_options\""}"#,
+            r"property 'stream\_options' is unsupported",
+            "Stream options are not supported by this model",
+            r#"{"object":"error","message":"[{'loc': ('body', 'StreamOptions')}]"}"#,
+            r#"{"error":{"message":"include-usage is not allowed"}}"#,
+        ] {
+            assert!(refuses_usage(refusal.as_bytes()), "{refusal}");
+        }
+        for other in ["", "{}", r#"{"error":{"message":"stream is not supported, no options"}}"#, "usage limit reached"]
+        {
+            assert!(!refuses_usage(other.as_bytes()), "{other}");
+        }
+    }
 
     fn check(body: &str, expected: ErrorTopic) {
         assert_eq!(read_error(body.as_bytes()).topic, expected, "{body}");

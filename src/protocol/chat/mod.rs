@@ -3,12 +3,16 @@
 //! It reads what routing, limits and usage need and leaves every other byte where it is. It never judges what it
 //! does not need: a member that is not read is the provider's to accept or refuse.
 //!
-//! Start reading in [`request`] for what comes in, [`answer`] for what comes back; [`edit`] is what we change of
-//! either, [`error`](mod@error) and [`write`](mod@write) what we say ourselves.
+//! Start reading in [`request`] for what comes in, [`answer`] for what comes back, [`reshape`] for what comes back in
+//! the other form than was asked for; [`edit`] is what we change of either, [`error`](mod@error) and
+//! [`write`](mod@write) what we say ourselves; [`form`] is what a made-up answer is to be.
 
 pub mod answer;
 pub mod edit;
 pub mod error;
+pub mod form;
 pub mod models;
 pub mod request;
+pub mod reshape;
+mod usage;
 pub mod write;

@@ -7,18 +7,15 @@
 //!
 //! Start reading in [`read_request`].
 
-use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use bytes::Bytes;
 use memchr::memchr;
-use memchr::memmem::Finder;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::domain::call::{BodyProblem, Call, CostFacts, Endpoint, Feature, FeatureSet, RequestMetadata, Splice};
+use crate::domain::estimate::MediaSize;
 use crate::protocol::json::member::{BodyField, is_space, member_of, members};
+use content::{content_kinds, media_of_inputs};
 
 /// The longest model name taken as one: finding the nearest names to an unknown one costs time by
 /// its length.
@@ -26,17 +23,6 @@ const MAX_MODEL_BYTES: usize = 256;
 
 /// The most choices a request may ask for, as at OpenAI: each is followed to its end on its own.
 const MAX_CHOICES: u64 = 128;
-
-/// The types of content parts that carry an image, as written in JSON.
-const IMAGE_TYPES: [&str; 2] = ["image_url", "input_image"];
-
-/// The types of content parts whose tokens are fewer than their bytes in the body.
-const INLINE_TYPES: [&str; 4] = ["text", "input_text", "refusal", "input_audio"];
-
-/// What content parts of any other type hold somewhere: their type, an id or an address, or, to hide it, an
-/// escaped letter.
-static SUSPECT: LazyLock<[Finder<'static>; 5]> =
-    LazyLock::new(|| ["image", "file", "video", "_url", "\\u00"].map(Finder::new));
 
 /// Understands `body` as a request to `endpoint`.
 ///
@@ -90,7 +76,10 @@ fn chat(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
         max_output: max_tokens.whole_number()?.max(max_completion_tokens.whole_number()?),
         choices: choices(&n)?,
         features: features(place, &tools, &functions, &format, contents.images)?,
-        cost_facts: cost_facts(place, [Some(&max_tokens), Some(&max_completion_tokens)], contents.elsewhere),
+        cost_facts: CostFacts {
+            media: contents.media,
+            ..cost_facts(place, [Some(&max_tokens), Some(&max_completion_tokens)], contents.elsewhere)
+        },
         ..basics(&model, &user)?
     })
 }
@@ -116,8 +105,10 @@ fn completions(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
 fn embeddings(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
     let [model, user, input] = members(place.text, ["model", "user", "input"])?;
     // Inputs that are objects may be images by reference.
-    let input_elsewhere = input.value.is_some_and(|value| memchr(b'{', value.text.as_bytes()).is_some());
-    let cost_facts = CostFacts { input_elsewhere, ..CostFacts::default() };
+    let media = input.given().map(|value| media_of_inputs(value.text)).unwrap_or_default();
+    let has_object = |text: &str| memchr(b'{', text.as_bytes()).is_some();
+    let input_elsewhere = media.images > 0 || input.value.is_some_and(|value| has_object(value.text));
+    let cost_facts = CostFacts { input_elsewhere, media, ..CostFacts::default() };
     Ok(RequestMetadata { inputs: inputs(&input)?, cost_facts, ..basics(&model, &user)? })
 }
 
@@ -148,6 +139,7 @@ fn cost_facts(place: BodyText<'_>, ceilings: [Option<&BodyField<'_>>; 2], input_
     CostFacts {
         candidates: 0,
         input_elsewhere,
+        media: MediaSize::default(),
         ceilings_at: ceilings.map(|member| Some(member?.value?.span())),
         ceiling_insert_at: Some(place.opening_brace + 1),
         lower_ceiling: None,
@@ -223,63 +215,6 @@ fn asks_for_json_schema(place: BodyText<'_>, format: &BodyField<'_>) -> Result<b
     Ok(kind.string()?.as_deref() == Some("json_schema"))
 }
 
-/// What messages hold besides text.
-#[derive(Clone, Copy, Default)]
-struct ContentKinds {
-    /// A content part is an image.
-    images: bool,
-    /// A content part's tokens are not its bytes: an image, a file, a kind we do not know.
-    elsewhere: bool,
-}
-
-/// What content parts are. Words are looked for as plain text first, so that only messages that may hold
-/// more than text are read, those with an escaped letter among them; a list that is not one of messages
-/// holds no images: the provider will refuse it as it sees fit.
-fn content_kinds(messages: &BodyField<'_>) -> Result<ContentKinds, BodyProblem> {
-    let Some(list) = messages.list()? else { return Ok(ContentKinds::default()) };
-    let text = list.text.as_bytes();
-    // Where no list is in the list, every content is a text: one search shows it, mostly.
-    if memchr(b'[', &text[1..]).is_none() || !SUSPECT.iter().any(|word| word.find(text).is_some()) {
-        return Ok(ContentKinds::default());
-    }
-    let Ok(messages) = serde_json::from_str::<Vec<MessageContent>>(list.text) else { return Ok(ContentKinds::UNKNOWN) };
-    let parts = messages.iter().map(|message| message.content);
-    Ok(parts.fold(ContentKinds::default(), |all, one| ContentKinds {
-        images: all.images | one.images,
-        elsewhere: all.elsewhere | one.elsewhere,
-    }))
-}
-
-impl ContentKinds {
-    const UNKNOWN: Self = Self { images: false, elsewhere: true };
-}
-
-#[derive(Deserialize)]
-struct MessageContent {
-    #[serde(default)]
-    content: ContentKinds,
-}
-
-#[derive(Deserialize)]
-struct ContentPart<'a> {
-    #[serde(borrow, default, rename = "type")]
-    kind: Cow<'a, str>,
-}
-
-impl<'de> Deserialize<'de> for ContentKinds {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?;
-        if !raw.get().starts_with('[') {
-            return Ok(Self::default());
-        }
-        let Ok(parts) = serde_json::from_str::<Vec<ContentPart<'_>>>(raw.get()) else { return Ok(Self::UNKNOWN) };
-        Ok(Self {
-            images: parts.iter().any(|part| IMAGE_TYPES.contains(&&*part.kind)),
-            elsewhere: parts.iter().any(|part| !INLINE_TYPES.contains(&&*part.kind)),
-        })
-    }
-}
-
 /// The body as text, and where its outermost object begins.
 #[derive(Clone, Copy)]
 struct BodyText<'a> {
@@ -289,6 +224,7 @@ struct BodyText<'a> {
 
 #[cfg(test)]
 mod agreement;
+mod content;
 
 #[cfg(test)]
 mod tests {
@@ -331,6 +267,7 @@ mod tests {
         check(r#""max_tokens":5,"max_completion_tokens":7"#, "max=7");
         check(r#""max_tokens":9,"max_completion_tokens":7"#, "max=9");
         check(r#""max_tokens":0"#, "max=0");
+        check(r#""max_tokens":100.0,"max_completion_tokens":2e2,"n":2.0,"stream":null"#, "max=200 choices=2");
         check(r#""n":2,"user":"\u00e9""#, "choices=2 user=\u{e9}");
         check(r#""n":128,"user":"""#, "choices=128");
         check(r#""prompt":7,"input":7"#, "");
@@ -399,7 +336,7 @@ mod tests {
         let include_usage = "stream_options.include_usage";
         chat(r#""stream_options":{"include_usage":1}"#, include_usage, "must be true or false");
         chat(r#""stream_options":{"include_usage":true,"include_usage":false}"#, include_usage, "is given twice");
-        for bad in ["-1", "1.0", "1e2", "\"5\"", "[]", "100000000000000000000", "1e999"] {
+        for bad in ["-1", "1.5", "1e-2", "\"5\"", "[]", "100000000000000000000", "1e999"] {
             for param in ["max_tokens", "max_completion_tokens", "n"] {
                 chat(&format!("\"{param}\":{bad}"), param, "must be a whole number, zero or more");
             }

@@ -85,9 +85,9 @@ impl<'a> BodyField<'a> {
         Ok(self.read(|text| text.parse().ok(), "must be true or false")?.unwrap_or(false))
     }
 
-    /// It, a number without sign, fraction or exponent.
+    /// It, a whole number: also `100.0` and `1e2`, as clients write whose language has no other numbers.
     pub fn whole_number(&self) -> Result<Option<u64>, BodyProblem> {
-        self.read(|text| text.parse().ok(), "must be a whole number, zero or more")
+        self.read(whole_number, "must be a whole number, zero or more")
     }
 
     /// It, an object.
@@ -140,6 +140,17 @@ fn read<'a, const N: usize>(
     });
     passed.map_err(|error| problem(body, error))?;
     twice.map_or(Ok(members), Err)
+}
+
+/// The whole number, zero or more, that is written in JSON as `text`, whatever its notation; `None` for any other value,
+/// and from 2^53 on for one with a fraction or an exponent, which cannot be told from its neighbours.
+pub fn whole_number(text: &str) -> Option<u64> {
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    let whole = |number: &f64| number.fract() == 0.0 && (0.0..EXACT).contains(number);
+    let by_notation = || text.parse::<f64>().ok().filter(whole).map(|number| number as u64);
+    // Of JSON values, none but numbers begin so; Rust's floats may also be words.
+    let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    text.parse().ok().or_else(|| by_notation().filter(|_| is_number))
 }
 
 /// The string that is written in JSON as `quoted`; `None` for what is no string.
@@ -217,6 +228,26 @@ mod tests {
         let inner = member_of(body, object, "outer.inner").expect("an object").value.expect("given");
         assert_eq!((inner.text, &body[inner.span()]), ("7", "7"));
         assert_eq!(&body[object.span()], r#"{ "inner" : 7 }"#);
+    }
+
+    #[test]
+    fn a_whole_number_is_one_in_any_notation() {
+        let check = |text: &str, expected: Option<u64>| assert_eq!(whole_number(text), expected, "{text}");
+        check("0", Some(0));
+        check("100", Some(100));
+        check("100.0", Some(100));
+        check("1.000", Some(1));
+        check("1e2", Some(100));
+        check("1.5E1", Some(15));
+        check("-0.0", Some(0));
+        check("18446744073709551615", Some(u64::MAX));
+        check("9007199254740991.0", Some((1 << 53) - 1));
+        for none in ["0.5", "-1", "-1.0", "1e-2", "1e400", "9007199254740992.0", "18446744073709551616", "inf", "NaN"] {
+            check(none, None);
+        }
+        for none in ["true", "\"5\"", "[1]", "{}", "null"] {
+            check(none, None);
+        }
     }
 
     #[test]

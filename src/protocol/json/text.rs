@@ -30,6 +30,11 @@ pub fn text_bytes(json: &[u8]) -> u64 {
     total
 }
 
+/// Bytes of the string that `json` is, its quotes included, as they are once unescaped; 0 for anything else.
+pub fn string_bytes(json: &[u8]) -> u64 {
+    json.strip_prefix(b"\"").and_then(string).map_or(0, |(_, len, _)| len)
+}
+
 /// `text` as a JSON string, quotes included.
 pub fn quoted(text: &str) -> Bytes {
     serde_json::Value::from(text).to_string().into()
@@ -64,6 +69,7 @@ mod tests {
         check(r#"[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]"#, 7);
         check(r#"{"reasoning_content":"ab","refusal":"c","content":null}"#, 3);
         check("{\"content\":\"é\"}", 2);
+        assert_eq!((string_bytes(br#""a\n\"b""#), string_bytes(b"[\"a\"]"), string_bytes(b"")), (4, 0, 0));
         for odd in ["", "\"", "\"content\":", "\"content\":\"x", "\"content\":\"\\", "\"content\":\"\\u\"", "null"] {
             check(odd, 0);
         }

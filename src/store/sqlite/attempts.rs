@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 type Text<'a> = Option<&'a str>;
 
-/// Deployment, tier, reason, duration in microseconds, start in microseconds after the request was received; and, unless
-/// the row has all the names, model and region.
+/// Deployment, tier, reason, duration in microseconds, start in microseconds after the request was received; unless the
+/// row has all the names, model and region; and the provider's name for the request, where it gave one.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum EncodedAttempt<'a> {
     AsServed(Text<'a>, Text<'a>, &'a str, i64, Option<i64>),
     Elsewhere(Text<'a>, Text<'a>, &'a str, i64, Option<i64>, Text<'a>, Text<'a>),
+    Named(Text<'a>, Text<'a>, &'a str, i64, Option<i64>, Text<'a>, Text<'a>, &'a str),
 }
 
 /// The same, as read. What has a default is missing where the row has it, and in rows that an earlier version wrote.
@@ -32,6 +33,8 @@ struct DecodedAttempt {
     model: Option<Arc<str>>,
     #[serde(default)]
     region: Option<Arc<str>>,
+    #[serde(default)]
+    provider_request_id: Option<Box<str>>,
 }
 
 /// `attempts` as JSON, for a row that also contains `served`.
@@ -44,12 +47,19 @@ fn encoded<'a>(attempt: &'a AttemptRecord, served: Option<&ServingDeployment>) -
     let (reason, micros_taken, started) =
         (attempt.reason.label(), micros(attempt.duration), attempt.started.map(micros));
     // All are left out, or none: a null beside a name means that there is no such.
-    if served.is_some_and(|row| is_at(attempt, row)) {
-        return EncodedAttempt::AsServed(None, None, reason, micros_taken, started);
+    let as_served = served.is_some_and(|row| is_at(attempt, row));
+    let (deployment, tier, model, region) = match as_served {
+        true => (None, None, None, None),
+        false => {
+            let AttemptRecord { deployment, tier, model, region, .. } = attempt;
+            (Some(&**deployment), tier.as_deref(), model.as_deref(), region.as_deref())
+        }
+    };
+    match attempt.provider_request_id.as_deref() {
+        Some(id) => EncodedAttempt::Named(deployment, tier, reason, micros_taken, started, model, region, id),
+        None if as_served => EncodedAttempt::AsServed(None, None, reason, micros_taken, started),
+        None => EncodedAttempt::Elsewhere(deployment, tier, reason, micros_taken, started, model, region),
     }
-    let (model, region) = (attempt.model.as_deref(), attempt.region.as_deref());
-    let (deployment, tier) = (Some(&*attempt.deployment), attempt.tier.as_deref());
-    EncodedAttempt::Elsewhere(deployment, tier, reason, micros_taken, started, model, region)
 }
 
 fn is_at(attempt: &AttemptRecord, row: &ServingDeployment) -> bool {
@@ -74,7 +84,8 @@ fn decoded(row: DecodedAttempt, served: Option<&ServingDeployment>) -> rusqlite:
         (None, None) => return Err(unknown("attempts")),
     };
     let (reason, started) = (reason(&row.reason)?, row.started.map(duration));
-    Ok(AttemptRecord { deployment, tier, model, region, reason, started, duration: duration(row.micros) })
+    let (duration, provider_request_id) = (duration(row.micros), row.provider_request_id);
+    Ok(AttemptRecord { deployment, tier, model, region, reason, started, duration, provider_request_id })
 }
 
 /// Deployment, tier, model, why, and until when in microseconds after the request was received.

@@ -28,6 +28,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0003_price_versions", sql: include_str!("migrations/0003_price_versions.sql") },
     Migration { name: "0004_register", sql: include_str!("migrations/0004_register.sql") },
     Migration { name: "0005_failover", sql: include_str!("migrations/0005_failover.sql") },
+    Migration { name: "0006_provider_request_ids", sql: include_str!("migrations/0006_provider_request_ids.sql") },
+    Migration { name: "0007_tokens_apart", sql: include_str!("migrations/0007_tokens_apart.sql") },
 ];
 
 /// The table that records applied migrations.
@@ -240,6 +242,23 @@ mod tests {
         assert_eq!((&*first.deployment, &first.model, &first.region, first.started), ("us/m", &None, &None, None));
         let named = (second.model.as_deref(), second.region.as_deref(), second.started);
         assert_eq!((&*second.deployment, named), ("eu/m", (Some("m"), Some("eu"), None)));
+    }
+
+    #[test]
+    fn a_receipt_from_before_providers_names_can_be_read() {
+        let mut connection = with(&MIGRATIONS[..5]);
+        let row = r#"INSERT INTO receipts (id, received_unix_ms, stream, model, deployment, tier, region, attempts,
+            outcome, reason, status, estimated, cost_nanousd, first_token_us, duration_us, overhead_us)
+            VALUES (zeroblob(16), 1, 1, 'm', 'eu/m', 't', 'eu',
+            '[["us/m","t","reset",7,1,"m","us"],[null,null,"served",9,8]]',
+            'served', 'served', 200, 0, 9, 20, 30, 1)"#;
+        connection.execute(row, []).expect("the row fits the old schema");
+        apply(&mut connection, path(), MIGRATIONS, 8).expect("the migration applies");
+        let receipt = connection.query_row("SELECT * FROM receipts", [], super::super::receipt_row::read);
+        let receipt = receipt.expect("the row is a receipt");
+        let named: Vec<_> =
+            receipt.attempts.iter().map(|attempt| (&*attempt.deployment, &attempt.provider_request_id)).collect();
+        assert_eq!(named, [("us/m", &None), ("eu/m", &None)]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use balances::{AccountLabels, BudgetBalance, UnaccountedLease};
 pub use ledger::SqliteLedger;
 pub use ledger_reader::{LedgerReadError, LedgerReader};
 pub use migrate::{AppliedMigrations, Migration, MigrationStatus, migrate, status};
-pub use open::{OpenError, StoreLock, lock};
+pub use open::{OpenError, StoreLock, is_held, lock, require_directory};
 pub use operation::WriteOperation;
 pub use register::SqliteRegister;
 pub use reports::SqliteReports;

@@ -34,6 +34,19 @@ pub enum OpenError {
         /// The missing directory.
         directory: PathBuf,
     },
+    /// The directory exists, and no file can be made in it.
+    #[error(
+        "the database {path} cannot be made: nothing can be written in the directory {directory} ({error}); make it \
+         writable for this user, or name another place in store.url"
+    )]
+    UnwritableDirectory {
+        /// The path of the database.
+        path: PathBuf,
+        /// Its directory.
+        directory: PathBuf,
+        /// The error of the operating system.
+        error: io::Error,
+    },
     /// There is no database to read.
     #[error("there is no database at {0}; `tierway serve` makes it, and `tierway migrate` does without serving")]
     Missing(PathBuf),
@@ -112,6 +125,10 @@ impl OpenError {
         |error| Self::Sqlite { path: path.to_owned(), error }
     }
 
+    fn unwritable(path: &Path, error: io::Error) -> Self {
+        Self::UnwritableDirectory { path: path.to_owned(), directory: directory_of(path), error }
+    }
+
     fn io(path: &Path) -> impl Fn(io::Error) -> Self {
         |error| Self::Io { path: path.to_owned(), error }
     }
@@ -162,18 +179,37 @@ fn lock_path(path: &Path) -> PathBuf {
     PathBuf::from(lock_path)
 }
 
+/// Whether a process holds the lock of the database at `path`.
+pub fn is_held(path: &Path) -> bool {
+    let locked = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    File::open(lock_path(path)).is_ok_and(locked)
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Refuses a database whose directory does not exist.
+///
+/// # Errors
+/// [`OpenError::NoDirectory`].
+pub fn require_directory(path: &Path) -> Result<(), OpenError> {
+    let directory = directory_of(path);
+    if directory.is_dir() { Ok(()) } else { Err(OpenError::NoDirectory { path: path.to_owned(), directory }) }
+}
+
 /// Locks the database at `path` for this process.
 ///
 /// # Errors
 /// When another process has locked it, or its directory is missing or not accessible.
 pub fn lock(path: &Path) -> Result<StoreLock, OpenError> {
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !directory.is_dir() {
-        return Err(OpenError::NoDirectory { path: path.to_owned(), directory: directory.to_owned() });
-    }
+    require_directory(path)?;
     let lock_path = lock_path(path);
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(OWNER_ONLY).open(&lock_path);
-    let file = file.map_err(OpenError::io(&lock_path))?;
+    let file = file.map_err(|error| match lock_path.exists() {
+        true => OpenError::io(&lock_path)(error),
+        false => OpenError::unwritable(path, error),
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(StoreLock { file, writer: 0 }),
         Err(TryLockError::WouldBlock) => Err(OpenError::Held(path.to_owned())),
@@ -184,7 +220,7 @@ pub fn lock(path: &Path) -> Result<StoreLock, OpenError> {
 /// Opens the database for writing, creating it if there is none. The caller must hold its lock.
 pub(super) fn writable(path: &Path) -> Result<Connection, OpenError> {
     match OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(OpenError::io(path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(OpenError::unwritable(path, error)),
         _ => {}
     }
     let connection = existing(path).map_err(OpenError::sqlite(path))?;

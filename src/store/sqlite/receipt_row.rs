@@ -12,7 +12,7 @@ use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 use crate::domain::pricing::Price;
 use crate::domain::readable::readable;
 use crate::domain::receipt::{Outcome, PlannedModel, Receipt, ServingDeployment};
-use crate::domain::usage::Usage;
+use crate::domain::usage::{ByTokenClass, TokenClass, Usage};
 use rusqlite::{Row, Transaction, named_params};
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ const INSERT: &str = "INSERT INTO receipts VALUES (
     :id, :received_unix_ms, :endpoint, :key, :team, :policy, :asked_model, :stream, :model, :deployment, :tier,
     :region, :attempts, :outcome, :reason, :limited_by, :status, :input_tokens, :cached_input_tokens, :output_tokens,
     :reasoning_tokens, :estimated, :input_pico, :cached_input_pico, :output_pico, :request_nanousd, :cost_nanousd,
-    :first_token_us, :duration_us, :overhead_us, :price_version, :meant_model, :meant_tier, :failover_us, :passed_over
+    :first_token_us, :duration_us, :overhead_us, :price_version, :meant_model, :meant_tier, :failover_us, :passed_over,
+    :provider_request_id, :apart_tokens, :apart_pico
 ) ON CONFLICT (id) DO NOTHING";
 
 /// The lowest id that a request can have at `unix_ms`.
@@ -76,6 +77,12 @@ pub(super) fn insert(transaction: &Transaction<'_>, receipt: &Receipt) -> rusqli
         ":meant_tier": meant_tier,
         ":failover_us": receipt.failover.map(micros),
         ":passed_over": attempts::encode_passed_over(&receipt.passed_over),
+        // For a search by it; it is read with the attempts.
+        ":provider_request_id": receipt.provider_request_id(),
+        ":apart_tokens": usage.and_then(|usage| encode_apart(usage.apart.iter().filter(|(_, count)| *count > 0))),
+        ":apart_pico": price.and_then(|price| {
+            encode_apart(price.apart.iter().filter_map(|(class, price)| Some((class, price?.0))))
+        }),
     })?;
     Ok(inserted == 1)
 }
@@ -155,6 +162,7 @@ fn usage(row: &Row<'_>) -> rusqlite::Result<Option<Usage>> {
         cached_input: count("cached_input_tokens")?.unwrap_or(0),
         output: count("output_tokens")?.unwrap_or(0),
         reasoning: count("reasoning_tokens")?.unwrap_or(0),
+        apart: decode_apart(row, "apart_tokens", |count| count)?,
     }))
 }
 
@@ -168,7 +176,30 @@ fn price(row: &Row<'_>) -> rusqlite::Result<Option<Price>> {
         cached_input: pico("cached_input_pico")?,
         output: pico("output_pico")?,
         request: NanoUsd(request),
+        apart: decode_apart(row, "apart_pico", |pico| Some(PicoUsdPerToken(pico)))?,
     }))
+}
+
+/// `CLASS=NUMBER` with commas between; `None` if there is none.
+fn encode_apart(values: impl Iterator<Item = (TokenClass, u64)>) -> Option<String> {
+    let text: Vec<String> = values.map(|(class, number)| format!("{}={number}", class.name())).collect();
+    (!text.is_empty()).then(|| text.join(","))
+}
+
+/// What [`encode_apart`] wrote into `column`.
+fn decode_apart<T: Copy + Default>(
+    row: &Row<'_>,
+    column: &'static str,
+    value: impl Fn(u64) -> T,
+) -> rusqlite::Result<ByTokenClass<T>> {
+    let mut out = ByTokenClass::default();
+    let text = row.get::<_, Option<String>>(column)?.unwrap_or_default();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (name, number) = part.split_once('=').ok_or_else(|| unknown(column))?;
+        let class = TokenClass::named(name).ok_or_else(|| unknown(column))?;
+        out.set(class, value(number.parse().map_err(|_| unknown(column))?));
+    }
+    Ok(out)
 }
 
 /// `count` as a signed integer of SQLite, saturating.

@@ -102,6 +102,15 @@ impl SqliteRegister {
         Ok(Self { reader: Arc::new(RegisterReader::new(path)), writer: None })
     }
 
+    /// The register of a command that only reads. The database is neither created nor migrated.
+    ///
+    /// # Errors
+    /// When there is none, or its schema is not the current one.
+    pub fn of_reader(path: &Path) -> Result<Self, OpenError> {
+        migrate::is_current(&open::readable(path)?, path)?;
+        Ok(Self { reader: Arc::new(RegisterReader::new(path)), writer: None })
+    }
+
     /// Runs `query` on a read-only connection, on a blocking thread.
     fn read<T: Send + 'static>(
         &self,

@@ -6,27 +6,39 @@
 //!
 //! Start reading in [`UpstreamProvider::open`].
 
+mod coding;
+mod fields;
 mod openai;
 mod sim;
+mod usage_refusals;
 
 use super::client::ClientTls;
 use super::{AttemptError, BuildError, ProviderProtocol, ProviderSetup, UpstreamRequest, classify};
 use crate::domain::failure::Failure;
-use crate::protocol::Grammar;
+use crate::protocol::{BodyKind, Grammar};
 use bytes::{Bytes, BytesMut};
+use coding::{ContentCoding, DecodedBody};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use openai::OpenAiHost;
 use sim::{SimBody, SimProvider};
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
+use usage_refusals::UsageRefusals;
+
+/// The most that is read to see whether it is events, in bytes.
+const MAX_UNCLEAR: usize = 64 * 1024;
+/// The most blanks before a whole answer where events were asked for, in bytes.
+const MAX_BLANKS: usize = 1024 * 1024;
 
 /// One provider, compiled.
 pub(super) struct UpstreamProvider {
     setup: ProviderSetup,
     wire: ProviderKind,
+    usage_refusals: UsageRefusals,
 }
 
 enum ProviderKind {
@@ -41,7 +53,8 @@ impl UpstreamProvider {
             ProviderProtocol::OpenAi(host) => ProviderKind::OpenAi(Box::new(OpenAiHost::build(&setup, host, tls)?)),
             ProviderProtocol::Sim(sim) => ProviderKind::Sim(SimProvider::new(*sim)),
         };
-        Ok(Self { setup, wire })
+        let never_asked = matches!(&setup.protocol, ProviderProtocol::OpenAi(host) if !host.asks_usage);
+        Ok(Self { setup, wire, usage_refusals: UsageRefusals::new(never_asked) })
     }
 
     /// What it was compiled from.
@@ -49,18 +62,36 @@ impl UpstreamProvider {
         &self.setup
     }
 
-    /// Sends `request` and waits for the head of the reply.
+    /// Which of its models are not asked for usage.
+    pub(super) fn usage_refusals(&self) -> &UsageRefusals {
+        &self.usage_refusals
+    }
+
+    /// Sends `request` and waits for the head of the reply; with `ask_usage`, asking for usage where the call says so.
     ///
     /// # Errors
     /// [`AttemptError`] when no head came.
     pub(super) async fn open(
         &self,
         request: &UpstreamRequest<'_>,
+        ask_usage: bool,
         now: Instant,
     ) -> Result<UpstreamReply, AttemptError> {
         match &self.wire {
-            ProviderKind::OpenAi(host) => host.open(request, now).await,
+            ProviderKind::OpenAi(host) => host.open(request, ask_usage, now).await,
             ProviderKind::Sim(sim) => Ok(sim.open(request, now)),
+        }
+    }
+
+    /// Asks for its models and waits for the head of the reply; `None` if it is simulated.
+    pub(super) async fn list_models(
+        &self,
+        credential: usize,
+        now: Instant,
+    ) -> Option<Result<UpstreamReply, AttemptError>> {
+        match &self.wire {
+            ProviderKind::OpenAi(host) => Some(host.list_models(credential, now).await),
+            ProviderKind::Sim(_) => None,
         }
     }
 }
@@ -71,45 +102,140 @@ pub(super) struct UpstreamReply {
     pub(super) status: StatusCode,
     /// All of the provider's headers.
     pub(super) headers: HeaderMap,
-    /// The body, encoding undone.
+    /// The body; its encoding is undone by [`undo_codings`](Self::undo_codings).
     pub(super) source: ReplySource,
     /// What the body is written in.
     pub(super) grammar: Grammar,
 }
 
+impl UpstreamReply {
+    /// Undoes the codings that its `Content-Encoding` names, while it is read.
+    ///
+    /// # Errors
+    /// It names more of them than any answer has.
+    pub(super) fn undo_codings(&mut self) -> Result<(), AttemptError> {
+        let SourceOrigin::Network(body) = &mut self.source.origin else { return Ok(()) };
+        let codings = coding::of(&self.headers).map_err(|problem| AttemptError::new(Failure::Unreadable, problem))?;
+        if !codings.is_empty() {
+            self.source.origin =
+                SourceOrigin::Decoded(Box::new(DecodedBody::new(Bytes::new(), std::mem::take(body), codings)));
+        }
+        Ok(())
+    }
+}
+
 /// Where a reply's bytes come from. Dropping it cancels the provider's work.
-pub(super) enum ReplySource {
+pub(super) struct ReplySource {
+    /// What was read and returned again.
+    ahead: Option<Bytes>,
+    origin: SourceOrigin,
+}
+
+enum SourceOrigin {
     /// A connection.
     Network(reqwest::Body),
+    /// A connection whose bytes are encoded.
+    Decoded(Box<DecodedBody>),
     /// A simulation.
-    Sim(SimBody),
+    Sim(Box<SimBody>),
+}
+
+/// Why a reply's bytes end early.
+#[derive(Debug)]
+pub(super) enum SourceError {
+    /// Its connection.
+    Connection(reqwest::Error),
+    /// They are not what their `Content-Encoding` says, or end within it.
+    Coding(io::Error),
 }
 
 impl ReplySource {
+    /// The body of a reply on a connection.
+    pub(super) fn network(body: reqwest::Body) -> Self {
+        Self { ahead: None, origin: SourceOrigin::Network(body) }
+    }
+
+    /// A simulation's.
+    fn simulated(body: SimBody) -> Self {
+        Self { ahead: None, origin: SourceOrigin::Sim(Box::new(body)) }
+    }
+
+    /// Puts `bytes` before what is to come; nothing else may have been put there.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
+        self.ahead = Some(bytes).filter(|bytes| !bytes.is_empty());
+    }
+
     /// The next bytes, never empty; `None` at the end.
-    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, reqwest::Error>>> {
-        let body = match self {
-            Self::Network(body) => body,
-            Self::Sim(sim) => return sim.poll_chunk(cx).map(|chunk| chunk.map(Ok)),
-        };
+    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
+        if let Some(ahead) = self.ahead.take() {
+            return Poll::Ready(Some(Ok(ahead)));
+        }
+        match &mut self.origin {
+            SourceOrigin::Network(body) => poll_data(body, cx).map_err(SourceError::Connection),
+            SourceOrigin::Decoded(body) => body.poll_chunk(cx),
+            SourceOrigin::Sim(sim) => sim.poll_chunk(cx).map(|chunk| chunk.map(Ok)),
+        }
+    }
+
+    /// Whether its bytes are events, whatever they are labelled; `label` is asked only where the first of them do not
+    /// tell. They are read again, but for blanks before them. Calls `heard` for what comes before the first that counts.
+    ///
+    /// # Errors
+    /// It broke off before, or its first bytes are neither events nor JSON; where events are `asked` for, blanks without end
+    /// are neither.
+    pub(super) async fn is_event_stream(
+        &mut self,
+        asked: bool,
+        label: bool,
+        heard: &mut (dyn FnMut() + Send),
+    ) -> Result<bool, AttemptError> {
+        let (mut start, mut blanks) = (Bytes::new(), 0);
         loop {
-            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
-                    // Trailers and empty reads say nothing.
-                    Ok(_) | Err(_) => {}
-                },
+            let Some(chunk) = poll_fn(|cx| self.poll_chunk(cx)).await else {
+                let is_json = BodyKind::of(&start) == Some(BodyKind::Json);
+                self.put_back(start);
+                return Ok(label && !is_json);
+            };
+            let chunk = chunk.map_err(|error| broken_body(&error))?;
+            start = if start.is_empty() { chunk } else { [start, chunk].concat().into() };
+            if let SourceOrigin::Network(body) = &mut self.origin
+                && let Some(coding) = ContentCoding::unnamed(&start)
+            {
+                let body = DecodedBody::new(std::mem::take(&mut start), std::mem::take(body), vec![coding]);
+                self.origin = SourceOrigin::Decoded(Box::new(body));
+                continue;
             }
+            // A host may send blanks for as long as it works. One is kept: behind it there is no byte order mark.
+            if start.len() > 1 && start.iter().all(u8::is_ascii_whitespace) {
+                blanks += start.len() - 1;
+                start = start.slice(start.len() - 1..);
+            }
+            let is_enough = blanks + start.len() >= MAX_UNCLEAR;
+            let judged = match BodyKind::of(&start) {
+                Some(BodyKind::Events) => Some(true),
+                Some(BodyKind::Json) if !label => Some(false),
+                Some(BodyKind::Other) if label => Some(true),
+                Some(_) if BodyKind::has_data_line(&start) => Some(true),
+                Some(BodyKind::Json) if is_enough => Some(false),
+                Some(BodyKind::Other) if is_enough => return Err(neither()),
+                None if is_enough && (label || !asked) => Some(label),
+                None if blanks + start.len() >= MAX_BLANKS => return Err(neither()),
+                _ => None,
+            };
+            if let Some(events) = judged {
+                self.put_back(start);
+                return Ok(events);
+            }
+            heard();
         }
     }
 
     /// How many bytes are to come, where the provider said so.
     pub(super) fn promised(&self) -> Option<u64> {
-        match self {
-            Self::Network(body) => body.size_hint().exact(),
-            Self::Sim(_) => None,
+        let ahead = self.ahead.as_ref().map_or(0, Bytes::len) as u64;
+        match &self.origin {
+            SourceOrigin::Network(body) => body.size_hint().exact().map(|left| left.saturating_add(ahead)),
+            SourceOrigin::Decoded(_) | SourceOrigin::Sim(_) => None,
         }
     }
 
@@ -126,23 +252,40 @@ impl ReplySource {
         if self.promised().is_some_and(|promised| promised > limit as u64) {
             return Err(too_large());
         }
+        let (bytes, is_all) = self.collect_start(limit, heard).await?;
+        if is_all { Ok(bytes) } else { Err(too_large()) }
+    }
+
+    /// Its first `limit` bytes at most, and whether those are all; a single read is not copied. Calls `heard` for each
+    /// read.
+    ///
+    /// # Errors
+    /// A connection that broke.
+    pub(super) async fn collect_start(
+        &mut self,
+        limit: usize,
+        heard: &mut (dyn FnMut() + Send),
+    ) -> Result<(Bytes, bool), AttemptError> {
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
         loop {
             let chunk = match poll_fn(|cx| self.poll_chunk(cx)).await {
-                None if all.is_empty() => return Ok(first),
-                None => return Ok(all.freeze()),
+                None if all.is_empty() => return Ok((first, true)),
+                None => return Ok((all.freeze(), true)),
                 Some(Err(error)) => return Err(broken_body(&error)),
                 Some(Ok(chunk)) => chunk,
             };
             heard();
-            if first.len().max(all.len()) + chunk.len() > limit {
-                return Err(too_large());
+            let held = first.len().max(all.len());
+            if held + chunk.len() > limit {
+                let start = [if all.is_empty() { &first[..] } else { &all[..] }, &chunk[..limit - held]].concat();
+                return Ok((start.into(), false));
             }
             match (first.is_empty(), all.is_empty()) {
                 (true, _) => first = chunk,
                 (false, true) => {
-                    all.reserve(first.len() + chunk.len() + self.promised().unwrap_or(0) as usize);
+                    let promised = self.promised().map_or(0, |promised| promised.min(limit as u64));
+                    all.reserve(first.len() + chunk.len() + promised as usize);
                     all.extend_from_slice(&first);
                     all.extend_from_slice(&chunk);
                 }
@@ -158,6 +301,28 @@ fn unanswered(error: &reqwest::Error) -> AttemptError {
 }
 
 /// A body that broke off before the commit point.
-fn broken_body(error: &reqwest::Error) -> AttemptError {
-    AttemptError::new(classify::broken_body(error), classify::describe(error))
+fn neither() -> AttemptError {
+    AttemptError::new(Failure::Garbage, "neither events nor JSON")
+}
+
+pub(super) fn broken_body(error: &SourceError) -> AttemptError {
+    match error {
+        SourceError::Connection(error) => AttemptError::new(classify::broken_body(error), classify::describe(error)),
+        SourceError::Coding(error) => AttemptError::new(classify::broken_coding(error), error.to_string()),
+    }
+}
+
+/// The next data of `body`, never empty; `None` at the end.
+fn poll_data(body: &mut reqwest::Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, reqwest::Error>>> {
+    loop {
+        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
+                // Trailers and empty reads say nothing.
+                Ok(_) | Err(_) => {}
+            },
+        }
+    }
 }

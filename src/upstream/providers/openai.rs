@@ -2,27 +2,34 @@
 //! [`OpenAiSetup`], not code.
 //!
 //! It sends the client's bytes with the model's name in place and nothing of the client's identity:
-//! of headers only those of the request, and the ones written here.
+//! of headers only those of the request, the configured ones, and the ones written here.
 
+use super::fields::{HostFields, sensitive};
 use super::{ReplySource, UpstreamReply, unanswered};
 use crate::domain::call::Endpoint;
+use crate::domain::random::RandomValue;
 use crate::domain::secret::Secret;
 use crate::protocol::Grammar;
 use crate::protocol::json::edit::EditedBody;
 use crate::upstream::client::{ClientTls, ConnectionOptions, ConnectionPool};
-use crate::upstream::{AttemptError, BuildError, OpenAiSetup, ProviderSetup, UpstreamRequest};
+use crate::upstream::{AttemptError, BuildError, ForwardedFields, OpenAiSetup, ProviderSetup, UpstreamRequest};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use reqwest::{Request, Url};
 use std::time::Instant;
+
+/// How many headers are written besides the client's and the configured ones, by us and by what sends them.
+const OTHER_HEADERS: usize = 6;
 
 /// One host.
 pub(super) struct OpenAiHost {
     pool: ConnectionPool,
     /// By position in [`Endpoint::ALL`].
     urls: [Url; Endpoint::ALL.len()],
+    models: Url,
     /// Whole `Authorization` values.
     credentials: Vec<HeaderValue>,
+    fields: HostFields,
     grammar: Grammar,
 }
 
@@ -42,37 +49,68 @@ impl OpenAiHost {
         })?;
         let unfit = || BuildError::Credential { provider: provider.name.clone() };
         let credentials = setup.credentials.iter().map(|credential| bearer(credential).ok_or_else(unfit));
+        let fields =
+            HostFields::of(&setup.fields).ok_or_else(|| BuildError::Header { provider: provider.name.clone() })?;
         Ok(Self {
             pool,
-            urls: Endpoint::ALL.map(|endpoint| url_of(&base, endpoint)),
+            urls: Endpoint::ALL.map(|endpoint| url_of(&base, endpoint.path())),
+            models: url_of(&base, "/models"),
             credentials: credentials.collect::<Result<_, _>>()?,
+            fields,
             grammar: Grammar::Chat(setup.quirks()),
         })
     }
 
-    /// Sends `request` and waits for the head of the reply.
+    /// Sends `request` and waits for the head of the reply; with `ask_usage`, asking for usage where the call says so.
     pub(super) async fn open(
         &self,
         request: &UpstreamRequest<'_>,
+        ask_usage: bool,
         now: Instant,
     ) -> Result<UpstreamReply, AttemptError> {
-        let mut http_request = Request::new(Method::POST, self.urls[request.call.endpoint() as usize].clone());
+        let url = self.fields.url(&self.urls[request.call.endpoint() as usize], request.fields);
+        let mut http_request = Request::new(Method::POST, url);
         *http_request.headers_mut() = self.headers(request);
-        *http_request.body_mut() = Some(request_body(self.grammar.write_request(request.call, request.model.json())));
-        let client = self.pool.client(now, request.draw);
+        let body = self.grammar.write_request(request.call, request.model.json(), ask_usage);
+        *http_request.body_mut() = Some(request_body(body));
+        self.execute(http_request, now, request.draw).await
+    }
+
+    /// Asks for the models and waits for the head of the reply.
+    pub(super) async fn list_models(&self, credential: usize, now: Instant) -> Result<UpstreamReply, AttemptError> {
+        let mut http_request = Request::new(Method::GET, self.models.clone());
+        let headers = http_request.headers_mut();
+        self.fields.write(ForwardedFields::default(), headers);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(credential) = self.credentials.get(credential) {
+            headers.insert(AUTHORIZATION, credential.clone());
+        }
+        self.execute(http_request, now, RandomValue(0)).await
+    }
+
+    async fn execute(
+        &self,
+        http_request: Request,
+        now: Instant,
+        draw: RandomValue,
+    ) -> Result<UpstreamReply, AttemptError> {
+        let client = self.pool.client(now, draw);
         let response = client.execute(http_request).await.map_err(|error| unanswered(&error))?;
         let (head, body) = http::Response::<reqwest::Body>::from(response).into_parts();
         Ok(UpstreamReply {
             status: head.status,
             headers: head.headers,
-            source: ReplySource::Network(body),
+            source: ReplySource::network(body),
             grammar: self.grammar,
         })
     }
 
     fn headers(&self, request: &UpstreamRequest<'_>) -> HeaderMap {
         let accept = if request.call.metadata().stream { "text/event-stream" } else { "application/json" };
-        let mut headers = request.headers.clone();
+        let mut headers = HeaderMap::with_capacity(request.headers.len() + self.fields.len() + OTHER_HEADERS);
+        headers.extend(request.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        self.fields.write(request.fields, &mut headers);
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static(accept));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -86,9 +124,7 @@ impl OpenAiHost {
 
 /// The `Authorization` value that presents `credential`; `None` where it holds what no header can.
 fn bearer(credential: &Secret) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+    sensitive(&format!("Bearer {}", credential.expose()))
 }
 
 /// A body in one piece is sent as such.
@@ -110,9 +146,9 @@ fn base_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn url_of(base: &Url, endpoint: Endpoint) -> Url {
+fn url_of(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
-    url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), endpoint.path()));
+    url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), path));
     url.set_fragment(None);
     url
 }
@@ -125,7 +161,7 @@ mod tests {
     fn an_endpoint_lies_below_the_base_url() {
         let check = |base: &str, expected: &str| {
             let base = base_url(base).expect("the case is a URL");
-            assert_eq!(url_of(&base, Endpoint::Chat).as_str(), expected);
+            assert_eq!(url_of(&base, Endpoint::Chat.path()).as_str(), expected);
         };
         check("https://a.example/v1", "https://a.example/v1/chat/completions");
         check("https://a.example/v1/", "https://a.example/v1/chat/completions");

@@ -10,6 +10,7 @@ mod answer;
 
 use super::{ReplySource, UpstreamReply};
 use crate::protocol::chat::answer::ChatQuirks;
+use crate::protocol::chat::form::FormProblem;
 use crate::protocol::{Dialect, ErrorDetails, Grammar};
 use crate::upstream::{SimSetup, UpstreamRequest};
 use answer::SimAnswer;
@@ -40,13 +41,22 @@ impl SimProvider {
     pub(super) fn open(&self, request: &UpstreamRequest<'_>, now: Instant) -> UpstreamReply {
         let call = request.call;
         if request.draw.salted(ERROR_SALT).below(10_000) < u64::from(self.setup.error_rate_bp) {
-            return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "a simulated failure", now);
+            let details =
+                ErrorDetails { kind: "server_error", code: None, param: None, message: "a simulated failure" };
+            return error(StatusCode::INTERNAL_SERVER_ERROR, details, now);
         }
         if call.expected_choices() > MAX_CHOICES {
             let text = "the simulated provider answers at most 2048 choices or inputs";
-            return error(StatusCode::BAD_REQUEST, "invalid_request_error", text, now);
+            return error(StatusCode::BAD_REQUEST, ErrorDetails { message: text, ..invalid(None) }, now);
         }
-        let answer = SimAnswer::new(call, request.model.name().clone());
+        let answer = match SimAnswer::new(call, request.model.name().clone()) {
+            Ok(answer) => answer,
+            Err(FormProblem { param, message }) => {
+                let message = format!("Invalid '{param}': {message}.");
+                let details = ErrorDetails { message: &message, ..invalid(Some(param)) };
+                return error(StatusCode::BAD_REQUEST, details, now);
+            }
+        };
         let (content_type, script) = match call.metadata().stream {
             true => ("text/event-stream", SimScript::Steps { answer, next: 0 }),
             false => ("application/json", SimScript::Whole(answer)),
@@ -57,11 +67,20 @@ impl SimProvider {
 
 fn reply(status: StatusCode, content_type: &'static str, body: SimBody) -> UpstreamReply {
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-    UpstreamReply { status, headers, source: ReplySource::Sim(body), grammar: Grammar::Chat(ChatQuirks::default()) }
+    UpstreamReply {
+        status,
+        headers,
+        source: ReplySource::simulated(body),
+        grammar: Grammar::Chat(ChatQuirks::default()),
+    }
 }
 
-fn error(status: StatusCode, kind: &str, message: &str, now: Instant) -> UpstreamReply {
-    let text = ErrorDetails { kind, code: None, param: None, message }.body(Dialect::Chat);
+fn invalid(param: Option<&str>) -> ErrorDetails<'_> {
+    ErrorDetails { kind: "invalid_request_error", code: None, param, message: "" }
+}
+
+fn error(status: StatusCode, details: ErrorDetails<'_>, now: Instant) -> UpstreamReply {
+    let text = details.body(Dialect::Chat);
     let at_once = SimSetup { first_token: Duration::ZERO, tokens_per_second: 0, error_rate_bp: 0 };
     reply(status, "application/json", SimBody::new(SimScript::Text(text.into()), at_once, now))
 }
@@ -155,6 +174,7 @@ mod tests {
     use crate::domain::failure::Failure;
     use crate::domain::id::ProviderId;
     use crate::domain::random::RandomValue;
+    use crate::upstream::ForwardedFields;
     use crate::upstream::testing::{drain, metadata, timeouts};
     use crate::upstream::{AttemptError, ProviderProtocol, ProviderSetup, UpstreamModel, Upstreams};
     use serde_json::Value;
@@ -182,6 +202,7 @@ mod tests {
             model: &UpstreamModel::new("up"),
             call,
             headers: &HeaderMap::new(),
+            fields: ForwardedFields::default(),
             timeouts: timeouts(),
             draw,
         };
@@ -228,7 +249,8 @@ mod tests {
     async fn every_choice_and_input_is_answered() {
         let many = |metadata: &mut RequestMetadata| (metadata.choices, metadata.inputs) = (2, 3);
         for (endpoint, list, expected) in [(Endpoint::Completions, "choices", 6), (Endpoint::Embeddings, "data", 3)] {
-            let given = answer(&call(endpoint, WHOLE, many)).await;
+            let body = r#"{"model":"m","prompt":"a","input":["a","b","c"]}"#;
+            let given = answer(&call(endpoint, body, many)).await;
             assert_eq!(given[list].as_array().map(Vec::len), Some(expected), "{given}");
         }
         let (text, _) =
@@ -269,6 +291,7 @@ mod tests {
                 model: &UpstreamModel::new("up"),
                 call: &call,
                 headers: &HeaderMap::new(),
+                fields: ForwardedFields::default(),
                 timeouts: timeouts(),
                 draw: RandomValue(1).salted(*seed),
             };
@@ -295,12 +318,106 @@ mod tests {
         let sim = SimProvider::new(setup);
         let call = call(Endpoint::Chat, STREAM, |_| {});
         let mut body = SimBody::new(
-            SimScript::Steps { answer: SimAnswer::new(&call, "m".into()), next: 0 },
+            SimScript::Steps { answer: SimAnswer::new(&call, "m".into()).expect("it is text"), next: 0 },
             sim.setup,
             Clock.now(),
         );
         let first = std::future::poll_fn(|cx| body.poll_chunk(cx)).await;
         assert!(first.is_some_and(|first| first.ends_with(b"data: [DONE]\n\n")));
         assert_eq!(std::future::poll_fn(|cx| body.poll_chunk(cx)).await, None);
+    }
+    /// The whole answer to `body`, and the same read from a stream: its text, or its first tool call.
+    async fn both(endpoint: Endpoint, body: &'static str) -> (Value, String) {
+        let whole = answer(&call(endpoint, body, |_| {})).await;
+        let streamed = call(endpoint, body, |metadata| metadata.stream = true);
+        let (text, _) = ask(QUICK, &streamed, RandomValue(0)).await.expect("it answers");
+        let frames = frames(&text);
+        let choices = || frames.iter().map(|frame| &frame["choices"][0]);
+        let places =
+            ["/delta/content", "/delta/tool_calls/0/function/arguments", "/delta/function_call/arguments", "/text"];
+        let said = choices().filter_map(|choice| places.iter().find_map(|place| choice.pointer(place)?.as_str()));
+        let said: String = said.collect();
+        assert_eq!(frames.last().map(|frame| &frame["usage"]), Some(&whole["usage"]));
+        let reasons: Vec<&Value> =
+            choices().map(|choice| &choice["finish_reason"]).filter(|one| one.is_string()).collect();
+        assert_eq!(reasons, [&whole["choices"][0]["finish_reason"]]);
+        (whole, said)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tool_is_called_whole_and_streamed() {
+        let body = r#"{"model":"m","tools":[{"type":"function","function":{"name":"weather","parameters":{"type":"object",
+            "properties":{"city":{"enum":["Oslo"]},"days":{"type":"integer","minimum":1,"maximum":1}},
+            "required":["city","days"]}}}],"tool_choice":"required"}"#;
+        let (whole, streamed) = both(Endpoint::Chat, body).await;
+        let choice = &whole["choices"][0];
+        let called = &choice["message"]["tool_calls"][0];
+        assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&"tool_calls".into(), &Value::Null));
+        assert_eq!((&called["type"], &called["function"]["name"]), (&"function".into(), &"weather".into()));
+        assert!(called["id"].as_str().is_some_and(|id| id.starts_with("call_")), "{called}");
+        let arguments = called["function"]["arguments"].as_str().expect("it is text");
+        assert_eq!(serde_json::from_str::<Value>(arguments).ok(), Some(serde_json::json!({"city": "Oslo", "days": 1})));
+        assert_eq!(streamed, arguments);
+        let legacy = r#"{"model":"m","functions":[{"name":"f","parameters":{"type":"object","properties":{}}}]}"#;
+        let (whole, streamed) = both(Endpoint::Chat, legacy).await;
+        assert_eq!(whole["choices"][0]["finish_reason"], "function_call");
+        let called = &whole["choices"][0]["message"]["function_call"];
+        assert_eq!((&called["name"], &called["arguments"], &*streamed), (&"f".into(), &"{}".into(), "{}"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_document_fits_its_schema_whole_and_streamed() {
+        let body = r#"{"model":"m","response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{
+            "type":"object","properties":{"n":{"const":7},"s":{"type":"string"}},"required":["n","s"]}}}}"#;
+        let (whole, streamed) = both(Endpoint::Chat, body).await;
+        let said = whole["choices"][0]["message"]["content"].as_str().expect("it is text");
+        let document: Value = serde_json::from_str(said).expect("it is JSON");
+        assert!(document["n"] == 7 && document["s"].is_string(), "{document}");
+        assert_eq!(streamed, said);
+        let cut = answer(&call(Endpoint::Chat, body, |metadata| metadata.max_output = Some(1))).await;
+        assert_eq!(cut["choices"][0]["finish_reason"], "length");
+        assert_eq!(cut["usage"]["completion_tokens"], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_prompt_is_repeated_before_each_of_its_choices() {
+        let (whole, streamed) = both(Endpoint::Completions, r#"{"model":"m","echo":true,"prompt":"Once"}"#).await;
+        let said = whole["choices"][0]["text"].as_str().expect("it is text");
+        assert!(said.starts_with("OnceThis answer is simulated"), "{said}");
+        assert_eq!(streamed, said);
+        let body = r#"{"model":"m","echo":true,"prompt":["Once","Twice"]}"#;
+        let many =
+            |metadata: &mut RequestMetadata| (metadata.choices, metadata.inputs, metadata.max_output) = (2, 2, Some(0));
+        let given = answer(&call(Endpoint::Completions, body, many)).await;
+        let texts: Vec<&str> = (0..4).filter_map(|index| given["choices"][index]["text"].as_str()).collect();
+        assert_eq!(texts, ["Once", "Once", "Twice", "Twice"]);
+        assert_eq!(given["usage"]["completion_tokens"], 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn vectors_are_the_same_as_numbers_and_as_base64() {
+        let numbers = r#"{"model":"m","input":"a","dimensions":5}"#;
+        let given = answer(&call(Endpoint::Embeddings, numbers, |_| {})).await;
+        let vector: Vec<f32> = serde_json::from_value(given["data"][0]["embedding"].clone()).expect("numbers");
+        let length: f32 = vector.iter().map(|number| number * number).sum();
+        assert!(vector.len() == 5 && (length - 1.0).abs() < 1e-5, "{vector:?}");
+        let encoded = r#"{"model":"m","input":["b","a"],"dimensions":5,"encoding_format":"base64"}"#;
+        let given = answer(&call(Endpoint::Embeddings, encoded, |_| {})).await;
+        let text = given["data"][1]["embedding"].as_str().expect("it is text");
+        use base64::Engine;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text).expect("it is base64");
+        let decoded: Vec<f32> =
+            bytes.chunks(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect();
+        assert_eq!(decoded, vector);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_no_host_would_answer_is_rejected() {
+        let call = call(Endpoint::Chat, r#"{"model":"m","tool_choice":"required"}"#, |_| {});
+        let error = ask(QUICK, &call, RandomValue(0)).await.expect_err("it refuses");
+        assert_eq!(error.failure, Failure::Rejected);
+        let said = error.provider_error.expect("it says why");
+        let body = String::from_utf8_lossy(&said.body).into_owned();
+        assert!(body.contains("\"param\":\"tool_choice\"") && body.contains("a tool is required"), "{body}");
     }
 }

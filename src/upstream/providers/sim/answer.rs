@@ -1,4 +1,5 @@
-//! What a simulated provider answers: words drawn from the request, written as a host of chat completions does.
+//! What a simulated provider answers: words drawn from the request, or what the request asks the answer to be, written
+//! as a host of chat completions does.
 //!
 //! The same request always gives the same answer, whole or streamed. It never knows the time.
 //!
@@ -7,7 +8,8 @@
 use crate::domain::call::{Call, Endpoint};
 use crate::domain::random::{FNV_BASIS, RandomValue, fnv1a};
 use crate::domain::usage::Usage;
-use crate::protocol::chat::write::{ChatWriter, ChoiceFrame};
+use crate::protocol::chat::form::{AnswerForm, FormProblem, ToolKind};
+use crate::protocol::chat::write::{AnswerChoice, ChatWriter, ChoiceFrame, WrittenToolCall};
 use bytes::BytesMut;
 use std::sync::Arc;
 
@@ -16,8 +18,8 @@ const CREATED: u64 = 1_700_000_000;
 /// An answer's natural length in tokens: from this on, and this many more at most.
 const SHORTEST: u64 = 16;
 const SPREAD: u64 = 48;
-/// The dimensions of its embeddings.
-const DIMENSIONS: u64 = 16;
+/// How many characters of a document, or of what a tool is called with, make a token.
+const TOKEN_CHARACTERS: usize = 4;
 /// How much of a body's end decides the answer: a conversation differs at its end.
 const SEED_BYTES: usize = 4096;
 /// How every answer begins, so that nobody takes it for a model's.
@@ -33,34 +35,53 @@ pub(super) struct SimAnswer {
     endpoint: Endpoint,
     model: Arc<str>,
     seed: RandomValue,
+    form: AnswerForm,
+    /// The text that every choice has, by tokens; empty where it is words.
+    pieces: Vec<Box<str>>,
     /// The tokens of each choice, and whether the ceiling cut them; empty for embeddings.
     lengths: Vec<(u64, bool)>,
-    inputs: u32,
+    /// The ids of the tool calls, one for each choice.
+    call_ids: Vec<String>,
+    /// How many choices each prompt has.
+    choices_of_prompt: usize,
     input_tokens: u64,
     id: String,
 }
 
 impl SimAnswer {
     /// The answer to `call`.
-    pub(super) fn new(call: &Call, model: Arc<str>) -> Self {
+    ///
+    /// # Errors
+    /// [`FormProblem`] for a request that no host would answer.
+    pub(super) fn new(call: &Call, model: Arc<str>) -> Result<Self, FormProblem> {
         let seed = seed_of(call.body());
+        let form = AnswerForm::of(call, seed)?;
+        let pieces = match &form {
+            AnswerForm::Document(text) => tokens_of_text(text),
+            AnswerForm::ToolCall(called) => tokens_of_text(&called.input),
+            AnswerForm::Text | AnswerForm::Echo(_) | AnswerForm::Vectors(_) => Vec::new(),
+        };
         let ceiling = call.metadata().max_output.unwrap_or(u64::MAX);
         let length = |choice: u32| {
-            let natural = SHORTEST + seed.salted(u64::from(choice)).below(SPREAD);
+            let drawn = || SHORTEST + seed.salted(u64::from(choice)).below(SPREAD);
+            let natural = if pieces.is_empty() { drawn() } else { pieces.len() as u64 };
             (natural.min(ceiling), ceiling < natural)
         };
         let endpoint = call.endpoint();
         let choices = if endpoint.writes_text() { call.expected_choices() } else { 0 };
         let prefix = ChatWriter::id_prefix(endpoint);
-        Self {
+        Ok(Self {
             endpoint,
             model,
             seed,
             lengths: (0..choices).map(length).collect(),
-            inputs: call.metadata().inputs,
-            input_tokens: call.estimated_input_tokens(),
+            call_ids: (0..choices).map(|choice| format!("call_sim_{:016x}_{choice}", seed.0)).collect(),
+            choices_of_prompt: call.metadata().choices.max(1) as usize,
+            form,
+            pieces,
+            input_tokens: call.estimated_input_tokens(None),
             id: format!("{prefix}-sim-{:016x}", seed.0),
-        }
+        })
     }
 
     /// How many tokens its longest choice has.
@@ -68,7 +89,10 @@ impl SimAnswer {
         self.lengths.iter().map(|(length, _)| *length).max().unwrap_or(0)
     }
 
-    fn token(&self, choice: usize, position: u64) -> &'static str {
+    fn token(&self, choice: usize, position: u64) -> &str {
+        if !self.pieces.is_empty() {
+            return usize::try_from(position).ok().and_then(|at| self.pieces.get(at)).map_or("", |piece| piece);
+        }
         if let Some(opening) = usize::try_from(position).ok().and_then(|at| OPENING.get(at)) {
             return opening;
         }
@@ -85,23 +109,28 @@ impl SimAnswer {
         ChatWriter { endpoint: self.endpoint, id: &self.id, created: CREATED, model: &self.model }
     }
 
-    /// Frames of one step: in the first, chat says its role; a choice past its last token finishes;
-    /// after the last of them come usage and the stream's end.
+    /// Frames of one step: in the first, chat says its role and a completion repeats its prompt; a choice past its last
+    /// token finishes; after the last of them come usage and the stream's end.
     pub(super) fn write_step(&self, step: u64, out: &mut BytesMut) {
         let writer = self.writer();
         let piece = |index| ChoiceFrame { index, ..ChoiceFrame::default() };
-        if step == 0 && self.endpoint == Endpoint::Chat {
+        if step == 0 {
             for choice in 0..self.lengths.len() {
-                let first = ChoiceFrame { role: Some("assistant"), content: Some(""), ..piece(choice) };
-                writer.write_piece(first, out);
+                let role = (self.endpoint == Endpoint::Chat).then_some("assistant");
+                let content = self.prompt(choice);
+                if role.is_some() || !content.is_empty() {
+                    let call = self.tool_call(choice, true);
+                    writer.write_piece(ChoiceFrame { role, content: Some(content), call, ..piece(choice) }, out);
+                }
             }
         }
         for (choice, (length, cut)) in self.lengths.iter().enumerate() {
             if step < *length {
-                let next = ChoiceFrame { content: Some(self.token(choice, step)), ..piece(choice) };
+                let call = self.tool_call(choice, false);
+                let next = ChoiceFrame { content: Some(self.token(choice, step)), call, ..piece(choice) };
                 writer.write_piece(next, out);
             } else if step == *length {
-                let last = ChoiceFrame { finish_reason: Some(finish_reason(*cut)), ..piece(choice) };
+                let last = ChoiceFrame { finish_reason: Some(self.finish_reason(*cut)), ..piece(choice) };
                 writer.write_piece(last, out);
             }
         }
@@ -110,26 +139,55 @@ impl SimAnswer {
         }
     }
 
+    /// The prompt that `choice` repeats; empty where it does not.
+    fn prompt(&self, choice: usize) -> &str {
+        match &self.form {
+            AnswerForm::Echo(prompts) => prompts.get(choice / self.choices_of_prompt).map_or("", |prompt| prompt),
+            _ => "",
+        }
+    }
+
+    fn tool_call(&self, choice: usize, first: bool) -> Option<WrittenToolCall<'_>> {
+        let AnswerForm::ToolCall(called) = &self.form else { return None };
+        let id = self.call_ids.get(choice).map_or("", String::as_str);
+        Some(WrittenToolCall { kind: called.kind, head: first.then_some((id, called.name.as_str())) })
+    }
+
+    fn finish_reason(&self, cut: bool) -> &'static str {
+        match &self.form {
+            _ if cut => "length",
+            AnswerForm::ToolCall(called) if called.kind == ToolKind::Legacy => "function_call",
+            AnswerForm::ToolCall(_) => "tool_calls",
+            _ => "stop",
+        }
+    }
+
     /// All of it, as one document.
     pub(super) fn write_whole(&self, out: &mut BytesMut) {
-        if !self.endpoint.writes_text() {
-            return self.writer().write_embeddings((0..self.inputs).map(|index| self.vector(index)), self.usage(), out);
+        if let AnswerForm::Vectors(vectors) = &self.form {
+            let made = vectors.seeds.iter().map(|seed| vector(*seed, vectors.dimensions));
+            return self.writer().write_embeddings(made, vectors.base64, self.usage(), out);
         }
         let choices = self.lengths.iter().enumerate().map(|(index, (length, cut))| {
-            let text = (0..*length).map(|position| self.token(index, position)).collect();
-            (text, finish_reason(*cut))
+            let mut content = self.prompt(index).to_owned();
+            content.extend((0..*length).map(|position| self.token(index, position)));
+            let call = self.tool_call(index, true);
+            AnswerChoice { content, call, finish_reason: self.finish_reason(*cut) }
         });
         self.writer().write_whole(choices, self.usage(), out);
     }
-
-    fn vector(&self, index: u32) -> Vec<f64> {
-        let seed = self.seed.salted(u64::from(index));
-        (0..DIMENSIONS).map(|dimension| 2.0 * seed.salted(dimension).unit() - 1.0).collect()
-    }
 }
 
-fn finish_reason(cut: bool) -> &'static str {
-    if cut { "length" } else { "stop" }
+/// A vector of length 1, as hosts give them.
+fn vector(seed: RandomValue, dimensions: usize) -> Vec<f32> {
+    let drawn: Vec<f64> = (0..dimensions as u64).map(|dimension| 2.0 * seed.salted(dimension).unit() - 1.0).collect();
+    let length = drawn.iter().map(|number| number * number).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+    drawn.into_iter().map(|number| (number / length) as f32).collect()
+}
+
+fn tokens_of_text(text: &str) -> Vec<Box<str>> {
+    let characters: Vec<char> = text.chars().collect();
+    characters.chunks(TOKEN_CHARACTERS).map(|token| token.iter().collect::<String>().into()).collect()
 }
 
 /// FNV-1a over the body's end and its length.

@@ -1,0 +1,109 @@
+//! A stream of which its client wants the whole: read to its end before anything of it is passed on.
+//!
+//! It ends as a stream does for a client that reads it; until then another provider may be asked. What becomes of the
+//! frames is the grammar's.
+//!
+//! Start reading in [`read`].
+
+use super::AttemptError;
+use super::body::GRACE;
+use super::stream::AnswerStream;
+use crate::clock::Clock;
+use crate::domain::estimate::UsageTally;
+use crate::domain::failure::Failure;
+use bytes::{Bytes, BytesMut};
+use std::future::{pending, poll_fn};
+
+/// All frames of `stream`, and what is known of its tokens. Calls `heard` for each read.
+///
+/// # Errors
+/// It broke off, or holds more than `limit` bytes.
+pub(super) async fn read(
+    mut stream: AnswerStream,
+    limit: usize,
+    clock: Clock,
+    heard: &mut (dyn FnMut() + Send),
+) -> Result<(Bytes, UsageTally), AttemptError> {
+    let mut all = BytesMut::new();
+    // When a stream is over that has said everything and does not end.
+    let mut over_at = None;
+    while !stream.is_complete() {
+        let grace = async {
+            match over_at {
+                Some(at) => clock.sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        let read = tokio::select! {
+            biased;
+            read = poll_fn(|cx| stream.poll_batch(cx)) => Some(read),
+            () = grace => None,
+        };
+        match read {
+            None => all.extend_from_slice(&stream.close()),
+            Some(None) => break,
+            Some(Some(Err(broken))) => return Err(broken.into()),
+            Some(Some(Ok(batch))) => {
+                heard();
+                all.extend_from_slice(&batch.bytes);
+                if stream.is_finished() && (batch.alive || over_at.is_none()) {
+                    over_at = Some(clock.now() + GRACE);
+                }
+            }
+        }
+        if all.len() > limit {
+            return Err(AttemptError::new(Failure::Unreadable, format!("an answer of more than {limit} bytes")));
+        }
+    }
+    Ok((all.freeze(), stream.tally()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Grammar;
+    use crate::protocol::chat::answer::ChatQuirks;
+    use crate::upstream::large_frames::LargeFrameBytes;
+    use crate::upstream::providers::UpstreamReply;
+    use crate::upstream::testing::{call, feed};
+    use http::{HeaderMap, StatusCode};
+    use std::time::Duration;
+
+    const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+    const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n";
+    const DONE: &str = "data: [DONE]\n\n";
+
+    /// What is read of these frames, one each second, after which the provider holds its connection.
+    async fn folded(frames: &[&'static str], limit: usize) -> Result<(String, UsageTally), Failure> {
+        let (sender, source) = feed();
+        let grammar = Grammar::Chat(ChatQuirks::default());
+        let reply = UpstreamReply { status: StatusCode::OK, headers: HeaderMap::new(), source, grammar };
+        let stream = AnswerStream::new(reply, &call(r#"{"model":"m"}"#), &LargeFrameBytes::default());
+        let sending = async {
+            for frame in frames {
+                let _ = sender.send(Ok((*frame).into()));
+                Clock.sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let mut unheard = || {};
+        let reading = tokio::time::timeout(Duration::from_secs(60), read(stream, limit, Clock, &mut unheard));
+        let (read, ()) = tokio::join!(reading, sending);
+        let (all, tally) = read.expect("it ends").map_err(|error| error.failure)?;
+        Ok((String::from_utf8(all.to_vec()).expect("tests send text"), tally))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_read_to_its_end_or_to_what_ends_it() {
+        let whole = [GOOD, STOP, USAGE].concat();
+        let (all, tally) =
+            folded(&[GOOD, STOP, USAGE, ": c\n\n", ": c\n\n", GOOD], 1 << 20).await.expect("it is whole");
+        assert_eq!((all.replace(": c\n\n", ""), tally.is_final), ([&whole, DONE].concat(), true));
+        assert_eq!(
+            folded(&[GOOD, STOP, DONE, GOOD], 1 << 20).await.map(|(all, _)| all),
+            Ok([GOOD, STOP, DONE].concat())
+        );
+        assert_eq!(folded(&[GOOD, "data: {\"error\":1}\n\n"], 1 << 20).await.err(), Some(Failure::ErrorInside));
+        assert_eq!(folded(&[GOOD, GOOD], 2 * GOOD.len() - 1).await.err(), Some(Failure::Unreadable));
+    }
+}
