@@ -4,12 +4,20 @@
 
 #![allow(clippy::disallowed_methods)]
 
+#[path = "cli/addresses.rs"]
+mod addresses;
+#[path = "cli/providers.rs"]
+mod providers;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+#[path = "cli/files.rs"]
+mod files;
 
 const CONFIG: &str = r#"
 [providers.sim]
@@ -229,7 +237,7 @@ fn what_is_not_built_is_refused_unless_allowed() {
 }
 
 #[test]
-fn a_file_has_a_database_beside_it_and_the_demo_has_none() {
+fn a_file_has_a_database_beside_it_and_the_demo_a_temporary_one() {
     let place = Place::with(CONFIG);
     let gateway = place.serve(&["serve"]);
     assert_eq!(gateway.chat(APP_KEY, "acme/small").0, 200);
@@ -239,7 +247,7 @@ fn a_file_has_a_database_beside_it_and_the_demo_has_none() {
     assert!(String::from_utf8_lossy(&usage.stdout).contains("\napp,1,"), "{usage:?}");
     let demo = Place::empty();
     let (_, said) = demo.serve(&["serve"]).stop();
-    assert!(said.contains("Receipts are kept in memory only"), "{said}");
+    assert!(said.contains("Receipts are kept until this demo stops"), "{said}");
     assert_eq!(std::fs::read_dir(demo.0.path()).expect("it is there").count(), 0);
     let mut kept = demo.command(&["serve"]);
     let (_, said) = Running::start({
@@ -247,8 +255,12 @@ fn a_file_has_a_database_beside_it_and_the_demo_has_none() {
         kept
     })
     .stop();
-    assert!(!said.contains("in memory only"), "{said}");
+    assert!(!said.contains("Receipts are kept"), "{said}");
     assert!(demo.0.path().join("demo.db").exists());
+    let mut forgetful = demo.command(&["serve"]);
+    forgetful.env("TIERWAY__STORE__URL", "memory:");
+    let (_, said) = Running::start(forgetful).stop();
+    assert!(said.contains("Receipts are kept in memory only"), "{said}");
 }
 
 #[test]
@@ -386,22 +398,6 @@ fn the_version_and_wrong_usage() {
     let version = place.run(&["version"]);
     assert_eq!(text(&version.stdout), format!("tierway {}\n", env!("CARGO_PKG_VERSION")));
     check(&place.run(&["serv"]), 2, &["serve"]);
-}
-
-#[test]
-fn every_example_in_the_tree_checks() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README is text");
-    let (_, rest) = readme.split_once("```toml\n").expect("the README shows a configuration");
-    let (example, _) = rest.split_once("```").expect("the example ends");
-    let place = Place::with(example);
-    let output = place
-        .command(&["check", "--config", "tierway.toml"])
-        .env("PROVIDER_KEY", "sk-for-tests")
-        .env("MY_APP_KEY", "tw_for_tests")
-        .output()
-        .expect("the binary starts");
-    check(&output, 0, &[]);
 }
 
 /// [`CONFIG`] with a model whose provider refuses our credential.

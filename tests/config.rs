@@ -148,6 +148,7 @@ refused! {
     prices_out_of_order: "[models.x]\nprice = [{ input = \"1\", output = \"2\" }, { from = \"2027-06-01\", input = \"2\", output = \"3\" }, { from = \"2027-01-01\", input = \"2\", output = \"3\" }]\ndeployments = [{ provider = \"p\" }]\n";
     two_prices_from_one_day: "[models.x]\nprice = [{ input = \"1\", output = \"2\" }, { from = 2027-01-01, input = \"2\", output = \"3\" }, { from = \"2027-01-01\", input = \"3\", output = \"4\" }]\ndeployments = [{ provider = \"p\" }]\n";
     two_prices_of_one_name: "[models.x]\nprice = [{ input = \"1\", output = \"2\", version = \"spring\" }, { from = \"2027-01-01\", input = \"2\", output = \"3\", version = \"spring\" }]\ndeployments = [{ provider = \"p\" }]\n";
+    thresholds_out_of_order: "[models.x]\nprice = { input = \"1\", output = \"2\", above = [{ tokens = 9, input = \"2\" }, { tokens = 9, input = \"3\" }, { input = \"4\" }] }\ndeployments = [{ provider = \"p\" }]\n";
     a_list_without_a_price: "[models.x]\nprice = []\ndeployments = [{ provider = \"p\" }]\n";
     a_price_as_text: "[models.x]\nprice = [\"0.25\"]\ndeployments = [{ provider = \"p\" }]\n";
     a_price_of_a_deployment_without_a_date: "[models.x]\ndeployments = [{ provider = \"p\", price = [{ input = \"1\", output = \"2\" }, { input = \"2\", output = \"3\" }] }]\n";
@@ -222,7 +223,7 @@ fn refused_for_the_environment() {
         ("TIERWAY__SERVER__DRIAN", "canary"),
         ("TIERWAY__PROVIDERS__P__REGION", "canary"),
         ("TIERWAY__ROUTING__BREAKER__FAILURES", "0"),
-        ("TIERWAY__TELEMETRY__METRICS_TOKEN", "canary with blanks"),
+        ("TIERWAY__TELEMETRY__METRICS_TOKEN", "Bearer canary"),
     ]);
     let problem_text = problem_text("", &environment);
     assert!(!problem_text.contains("canary"), "{problem_text}");
@@ -233,6 +234,33 @@ fn refused_for_the_environment() {
 fn refused_for_an_empty_variable() {
     let environment = TestEnvironment::with_variables(&[("EMPTY", "")]);
     insta::assert_snapshot!(problem_text("[server]\nadmin_token = \"env:EMPTY\"\n", &environment));
+}
+
+/// Of a text that is not TOML, that is said first, and of another language nothing else.
+#[test]
+fn a_wrong_first_line_is_the_first_problem() {
+    let said = |text: &str| {
+        let problems = load(&source(text), &TestEnvironment::default(), &[]).expect_err("it is not TOML");
+        assert!(!problems.render(false).contains("canary"), "{}", problems.render(false));
+        let all: Vec<_> = problems.iter().map(|problem| (problem.message.clone(), problem.position)).collect();
+        all
+    };
+    let yaml = ("not TOML: the file looks like YAML".to_owned(), Some((2, 1)));
+    assert_eq!(said("# ours\nserver:\n  listen: 127.0.0.1:8080\n  admin_token: canary\n"), [yaml]);
+    let yaml = ("not TOML: the file looks like YAML".to_owned(), Some((1, 1)));
+    assert_eq!(said("admin_token: canary\n"), [yaml]);
+    let json = ("not TOML: the file looks like JSON".to_owned(), Some((1, 1)));
+    for text in ["{\"server\": {\"admin_token\": \"canary\"}}\n", "{\n  \"server\": { \"listen\": 1,\n", "[{\"a\": 1}]"]
+    {
+        assert_eq!(said(text), std::slice::from_ref(&json), "{text}");
+    }
+    for text in ["listen 127.0.0.1\n[routing]\nmax_attempts = 0\n", "listen: 1\n[routing]\nmax_attempts = 0\n"] {
+        let all = said(text);
+        assert!(all[0].0.starts_with("not TOML") && all[0].1.is_some_and(|(line, _)| line == 1), "{all:?}");
+        assert!(all.iter().any(|(message, _)| message.contains("no provider")), "{all:?}");
+    }
+    let text = format!("\u{feff}{LEAST}");
+    load(&source(&text), &TestEnvironment::default(), &[]).unwrap_or_else(|problems| panic!("{problems}"));
 }
 
 /// A literal where a secret belongs, or under an unknown name, is never shown.
@@ -294,6 +322,37 @@ fn no_typing_error_shows_a_secret() {
     }
 }
 
+/// An origin is read as what browsers send; what none sends is refused with what to write.
+#[test]
+fn origins_of_web_pages_are_read_as_browsers_send_them() {
+    let written = |origins: &str| format!("[server]\ncors_origins = {origins}\n");
+    let check = |origins: &str, expected: &[&str]| {
+        let snapshot = loaded(&format!("{LEAST}{}", written(origins)), &TestEnvironment::default());
+        assert_eq!(snapshot.server.cors.origins, expected, "{origins}");
+        assert_eq!(snapshot.server.cors.any, expected.contains(&"*"), "{origins}");
+    };
+    check("[]", &[]);
+    check(r#""https://app.example.com""#, &["https://app.example.com"]);
+    check(
+        r#"["HTTPS://App.Example.com:443/", "http://localhost:3000"]"#,
+        &["https://app.example.com", "http://localhost:3000"],
+    );
+    check(r#"["http://[::1]:80", "chrome-extension://abc"]"#, &["http://[::1]", "chrome-extension://abc"]);
+    check(r#"["*", "https://app.example.com"]"#, &["*", "https://app.example.com"]);
+    let refused = |origins: &str, expected: &str| {
+        let said = problem_text(&written(origins), &TestEnvironment::default());
+        assert!(said.contains("server.cors_origins") && said.contains(expected), "{origins}: {said}");
+    };
+    refused(r#"["null"]"#, "is the origin of every page without one");
+    refused(r#""app.example.com""#, "has no scheme");
+    for odd in
+        ["https://app.example.com/page", "https://*.example.com", "https://", "https://me@a.example", "https://a b"]
+    {
+        refused(&format!("\"{odd}\""), "is more or less than scheme, host and port");
+    }
+    assert_eq!(loaded(LEAST, &TestEnvironment::default()).server.cors.origins, [""; 0]);
+}
+
 #[test]
 fn every_problem_says_what_to_do() {
     let text = format!("{LEAST}[server]\nlisten = \"nowhere\"\ndrian = 3\n[tiers.a]\nmodels = [\"x\"]\n");
@@ -327,10 +386,16 @@ fn meaning(snapshot: &Snapshot) -> BTreeMap<String, DisplayValue> {
 fn the_shipped_example_means_what_the_design_says() {
     let environment = TestEnvironment::of_the_examples();
     let (design, shipped) = (loaded(DESIGN_EXAMPLE, &environment), loaded(SHIPPED_EXAMPLE, &environment));
-    assert_eq!(meaning(&design), meaning(&shipped));
+    // What is not built is shown as a comment, so that the example can be served as it is.
+    assert!(shipped.unenforced.is_empty(), "{:?}", shipped.unenforced);
+    let (mut meant, mut shown) = (meaning(&design), meaning(&shipped));
+    for unenforced in &design.unenforced {
+        meant.retain(|setting, _| !setting.starts_with(&unenforced.setting));
+        shown.remove(&unenforced.setting);
+    }
+    assert_eq!(meant, shown);
     let keys = |snapshot: &Snapshot| snapshot.keys.keys().copied().collect::<std::collections::HashSet<_>>();
     assert_eq!(keys(&design), keys(&shipped));
-    assert_eq!(design.unenforced, shipped.unenforced);
 }
 
 /// Every setting in use is shown in the example.
@@ -358,7 +423,7 @@ fn the_shipped_example_shows_every_setting() {
         "zone",
         "models",
     ];
-    let snapshot = loaded(SHIPPED_EXAMPLE, &environment);
+    let snapshot = loaded(DESIGN_EXAMPLE, &environment);
     // The names below [aliases.x.split] are the operator's own.
     let own = |table: &str| table.ends_with(".split");
     let known = snapshot.effective.entries().iter().filter(|entry| !own(&entry.table));
@@ -384,8 +449,10 @@ impl Environment for UnreadableFiles {
         Vec::new()
     }
 
-    fn read(&self, _: &Path) -> io::Result<String> {
-        Err(io::ErrorKind::PermissionDenied.into())
+    fn read(&self, path: &Path) -> io::Result<String> {
+        // There is no operator's catalogue beside the configuration.
+        let is_catalogue = path.ends_with("tierway.prices.toml");
+        Err(if is_catalogue { io::ErrorKind::NotFound } else { io::ErrorKind::PermissionDenied }.into())
     }
 }
 
@@ -550,6 +617,83 @@ fn keys_carry_their_policy_tightened() {
     assert_eq!(key.limits.max_concurrent, Some(4));
     assert_eq!(key.expires, Some(1_801_440_000));
     assert!(snapshot.policy("a").is_some_and(|policy| policy.limits.tokens_per_minute.is_none()));
+}
+
+#[test]
+fn a_price_has_token_classes_and_thresholds() {
+    let text = format!(
+        "{LEAST}[models.x]\nprice = {{ input = \"1\", output = \"2\", cache_write = \"1.25\", audio_output = \"9\", \
+         above = [{{ tokens = 100, input = \"3\", cache_write = \"4\" }}, {{ tokens = 200, output = \"5\" }}] }}\n\
+         deployments = [{{ provider = \"p\" }}]\n"
+    );
+    let snapshot = loaded(&text, &TestEnvironment::default());
+    let model = snapshot.table.models.iter().find(|model| &*model.name == "x").expect("it is configured");
+    let version = model.price.as_ref().expect("it has a price").at(0);
+    let expected = "1/2,cache_write=1.25,audio_output=9 >100=3/2,cache_write=4,audio_output=9 \
+                    >200=1/5,cache_write=1.25,audio_output=9";
+    assert_eq!(&*version.version, expected);
+}
+
+#[test]
+fn a_catalogue_fills_what_the_file_does_not_say() {
+    let text = "[providers.p]\nprotocol = \"openai\"\nbase_url = \"https://api.openai.com/v1\"\n\
+                [models.mine]\nmax_output = 5\ndeployments = [{ provider = \"p\", upstream_model = \"gpt-4o-2024-08-06\" }]\n\
+                [models.gpt-4o]\nprice = { input = \"1\", output = \"1\" }\ndeployments = [{ provider = \"p\" }]\n\
+                [policies.a]\nmodels = [\"*\"]\nbudget = { limit = \"5.00\" }\n";
+    let snapshot = loaded(text, &TestEnvironment::default());
+    let [mine, own] = &snapshot.table.models[..] else { panic!("two models are configured") };
+    assert_eq!((mine.context, mine.max_output, own.max_output), (Some(128_000), Some(5), Some(16_384)));
+    assert_eq!(mine.image_tokens.map(|image| (image.typical, image.most)), Some((765, 1_445)));
+    let prices = snapshot.table.prices(mine.shared[0]).expect("the catalogue knows it");
+    assert_eq!(prices.catalogue(), Some(&snapshot.catalogue.as_of.text));
+    assert_eq!(snapshot.table.prices(own.shared[0]).expect("the file says it").catalogue(), None);
+    let filled: Vec<_> = snapshot.catalogue.models.iter().map(|model| model.filled.join(" ")).collect();
+    assert_eq!(filled, ["price context", "context max_output"]);
+    assert_eq!(snapshot.catalogue.models[0].entries, ["openai gpt-4o"]);
+}
+
+#[test]
+fn the_catalogue_knows_the_quirks_of_hosts_and_the_file_knows_better() {
+    use tierway::config::{OutputCeiling, ProviderTransport};
+    let check = |settings: &str, expected: (OutputCeiling, bool), said: &[&str]| {
+        let text = format!(
+            "[providers.p]\nprotocol = \"openai\"\n{settings}\n[models.m]\ndeployments = [{{ provider = \"p\" }}]\n"
+        );
+        let snapshot = loaded(&text, &TestEnvironment::default());
+        let ProviderTransport::Network(network) = &snapshot.providers[0].kind else { panic!("it is reached") };
+        assert_eq!((network.max_tokens_name, network.stream_options), expected, "{settings}");
+        let filled: Vec<_> = snapshot.catalogue.providers.iter().flat_map(|provider| &provider.filled).collect();
+        assert_eq!(filled, said, "{settings}");
+    };
+    let (old, new) = (OutputCeiling::MaxTokens, OutputCeiling::MaxCompletionTokens);
+    let [openai, mistral, other] =
+        ["api.openai.com", "api.mistral.ai", "p.example"].map(|host| format!("base_url = \"https://{host}/v1\"\n"));
+    check(&other, (old, true), &[]);
+    check(&openai, (new, true), &["max_tokens_name = \"max_completion_tokens\""]);
+    check(&format!("{openai}max_tokens_name = \"max_tokens\""), (old, true), &[]);
+    check(&mistral, (old, false), &["stream_options = false"]);
+    check(&format!("{mistral}stream_options = true"), (old, true), &[]);
+    check(&format!("{other}max_tokens_name = \"max_completion_tokens\"\nstream_options = false"), (new, false), &[]);
+}
+
+#[test]
+fn an_operators_catalogue_lies_beside_the_configuration() {
+    let text = "[providers.p]\nprotocol = \"openai\"\nbase_url = \"https://p.example/v1\"\n\
+                [models.m]\ndeployments = [{ provider = \"p\" }]\n";
+    let catalogue = "as_of = \"2031-01-01\"\nsource = \"x\"\n[hosts.p]\naddress = [\"p.example*\"]\n[hosts.p.models]\n\
+                     \"m\" = { context = 77 }\n";
+    let mut environment = TestEnvironment::default();
+    assert_eq!(loaded(text, &environment).table.models[0].context, None);
+    environment.files.insert("tierway.prices.toml", catalogue);
+    let snapshot = loaded(text, &environment);
+    assert_eq!((snapshot.table.models[0].context, &*snapshot.catalogue.as_of.text), (Some(77), "2031-01-01"));
+    // Its models are read when they are asked for: what is wrong there is a problem of the configuration.
+    environment.files.insert(
+        "tierway.prices.toml",
+        "as_of = \"2031-01-01\"\nsource = \"x\"\n[hosts.p]\naddress = [\"p.example*\"]\n[hosts.p.models]\n\"m\" = 5\n",
+    );
+    let refused = load(&source(text), &environment, &[]).expect_err("the catalogue is broken").to_string();
+    assert!(refused.contains("tierway.prices.toml: hosts.p.models.m"), "{refused}");
 }
 
 #[test]

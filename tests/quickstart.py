@@ -26,6 +26,7 @@ END = "--- step is done ---"
 #: What each block must print.
 PROMISED = [
     ("2. First answer", [r'"finish_reason":\s*"stop"']),
+    ("2. First answer: what became of it", [r"requests|REQUESTS", r"req_[0-9a-f]+"]),
     ("3. A real provider", [r"tierway\.toml", r"gpt-4o-mini"]),
     ("4. Lose a region", [r"(HTTP/1.1 200 OK[^H]*us-east[^H]*){4}"]),
     ("4. Lose a region: it is lost", [r"(HTTP/1.1 200 OK[^H]*us-west[^H]*){8}"]),

@@ -330,9 +330,7 @@ async fn a_wrong_method_is_answered_with_the_allowed_ones() {
 #[tokio::test]
 async fn an_unknown_path_is_answered_with_unknown_url() {
     let (gateway, provider) = gateway().await;
-    for path in
-        ["/v1/nothing", "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1//chat/completions", "/v1/%63hat"]
-    {
+    for path in ["/v1/nothing", "/v1", "/v1/", "/v1/chat", "//v1/nothing/", "/v1/v1/chat", "/v1/%63hat"] {
         for method in ["GET", "POST"] {
             let head = format!("{method} {path} HTTP/1.1\r\nauthorization: {BEARER}\r\ncontent-length: 0\r\n");
             assert_error(&raw(&gateway, &head, b"").await, 404, "unknown_url", None);

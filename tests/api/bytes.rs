@@ -335,12 +335,15 @@ async fn only_listed_headers_are_sent_upstream() {
         "openai-beta",
         "x-stainless-lang",
         "x-stainless-retry-count",
+        "user-agent",
     ];
     assert_eq!(names(&request.headers), set(&allowed), "{}", String::from_utf8_lossy(&request.head));
     assert_eq!(request.header("authorization"), Some(format!("Bearer {CREDENTIAL}").as_str()));
     assert_eq!(request.header("host"), Some(provider.addr().to_string().as_str()));
     assert_eq!(request.header("idempotency-key"), Some("once"));
     assert_eq!(request.header("accept-encoding"), Some("identity"));
+    let ours = concat!("tierway/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(request.header("user-agent"), Some(ours), "not the client's name");
     assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/v1/chat/completions"));
     assert!(!String::from_utf8_lossy(&request.head).contains(KEY));
 }

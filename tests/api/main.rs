@@ -4,13 +4,16 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods)]
 
+mod additions;
 mod bad_requests;
+mod base_urls;
 mod blame;
 mod budgets;
 mod bytes;
 mod canary;
 mod cancel;
 mod config;
+mod cors;
 mod credit;
 mod drain;
 mod errors;
@@ -18,6 +21,7 @@ mod failover;
 mod hedging;
 mod identity;
 mod limits;
+mod prices;
 mod provider_itself;
 mod reload;
 mod resting;
@@ -30,4 +34,5 @@ mod stored_keys;
 mod streams;
 mod support;
 mod tls;
+mod untidy_hosts;
 mod usage;

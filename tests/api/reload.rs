@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tierway::cli::reload::apply;
-use tierway::config::{ConfigSource, ConfigWatcher, ProcessEnvironment, load};
+use tierway::config::{ConfigChange, ConfigSource, ConfigWatcher, Problems, ProcessEnvironment, load};
 
 /// Number of reloads; every second one is of an invalid file.
 const RELOADS: usize = 1_000;
@@ -100,6 +100,12 @@ impl ConfigFiles {
     }
 }
 
+/// What the second of two looks reports: a content is applied once two looks found it.
+fn found_twice(watcher: &mut ConfigWatcher<ProcessEnvironment>) -> Option<Result<ConfigChange, Problems>> {
+    assert!(watcher.check().is_none(), "one look is not enough");
+    watcher.check()
+}
+
 /// The `number`th request to `steady`: whole and streamed in turn.
 fn nth_request(number: usize) -> TestRequest {
     if number.is_multiple_of(2) { TestRequest::chat("small") } else { TestRequest::stream("small") }
@@ -135,7 +141,7 @@ async fn a_thousand_reloads_affect_no_request() {
             }
             let bad = number.is_multiple_of(2);
             files.write(&if bad { files.bad(number) } else { files.good(number) });
-            let found = watcher.check().expect("the content has changed");
+            let found = found_twice(&mut watcher).expect("the content has changed");
             assert_eq!(found.is_err(), bad, "file {number}");
             apply(found, &app, None);
         }
@@ -182,7 +188,7 @@ async fn an_invalid_file_is_reported_with_its_position_and_changes_nothing() {
     let files = ConfigFiles::new(&steady, &dead);
     let (gateway, mut watcher) = files.serve().await;
     files.write(&(files.base.clone() + "max_atempts = 3\n[tiers.default]\nmodels = [\"smal\"]\n"));
-    let problems = match watcher.check() {
+    let problems = match found_twice(&mut watcher) {
         Some(Err(problems)) => problems,
         other => panic!("an invalid file is a problem, not {other:?}"),
     };
@@ -222,7 +228,7 @@ async fn a_request_keeps_the_configuration_it_arrived_with() {
     );
     std::fs::write(&key, "tw_test_another_key_altogether").expect("a temporary folder takes files");
     files.write(&other);
-    apply(watcher.check().expect("the content has changed"), &gateway.app, None);
+    apply(found_twice(&mut watcher).expect("the content has changed"), &gateway.app, None);
     assert_eq!(TestRequest::chat("small").send_to(&gateway).await.refusal(), (401, "invalid_api_key".into()));
 
     before_token.open();
@@ -242,7 +248,7 @@ async fn a_request_in_flight_still_falls_back_as_its_own_configuration_says() {
         "pair = { deployments = [{ provider = \"dead\", weight = 1000000 }, { provider = \"steady\" }] }\n[policies]",
     ) + "balance = \"ordered\"\n";
     files.write(&both);
-    apply(watcher.check().expect("the content has changed"), &gateway.app, None);
+    apply(found_twice(&mut watcher).expect("the content has changed"), &gateway.app, None);
 
     let gate = Gate::new();
     dead.answers(chat_stream("Hello", 1).wait_before_headers(&gate).cut_after_frame(1, Ending::Rst));
@@ -250,7 +256,7 @@ async fn a_request_in_flight_still_falls_back_as_its_own_configuration_says() {
     TestRequest::stream("pair").send(&mut client).await;
     gate.reached(1).await;
     files.write(&files.good(1));
-    apply(watcher.check().expect("the content has changed"), &gateway.app, None);
+    apply(found_twice(&mut watcher).expect("the content has changed"), &gateway.app, None);
     assert_eq!(TestRequest::chat("pair").send_to(&gateway).await.status, 404);
     gate.open();
     let answer = client.response().await;

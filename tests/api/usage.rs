@@ -113,6 +113,90 @@ async fn usage_is_charged_wherever_the_provider_reports_it() {
     check(&[(4, json!({"prompt_tokens": 30}))], [30, 0, 3, 0], true).await;
     let guess = request.body().len().div_ceil(4) as u64;
     check(&[], [guess, 0, 3, 0], true).await;
+    // Zeros beside text are no count, and take no count's place.
+    check(&[(4, count(0, 0))], [guess, 0, 3, 0], true).await;
+    check(&[(4, count(30, 0))], [30, 0, 3, 0], true).await;
+    check(&[(4, count(30, 10)), (5, count(0, 0))], [30, 0, 10, 0], false).await;
+    check(&[(4, count(30, 10)), (5, count(30, 0))], [30, 0, 10, 0], false).await;
+    let by_the_total = json!({"prompt_tokens": 30, "completion_tokens": 10, "total_tokens": 90});
+    check(&[(4, by_the_total)], [30, 0, 60, 50], false).await;
+    // Parts that another report does not repeat.
+    let cached = json!({"prompt_tokens": 30, "completion_tokens": 10, "cached_tokens": 20});
+    check(&[(4, cached), (5, count(30, 10))], [30, 20, 10, 0], false).await;
+}
+
+#[tokio::test]
+async fn cached_input_costs_less_under_every_known_name_and_place() {
+    let mut test = UsageTest::new().await;
+    for name in [
+        "cached_tokens",
+        "prompt_cache_hit_tokens",
+        "num_cached_tokens",
+        "cache_read_input_tokens",
+        "cached_prompt_text_tokens",
+        "cachedContentTokenCount",
+    ] {
+        let plain = json!({"prompt_tokens": 30, "completion_tokens": 10, name: 20});
+        let detailed = json!({"prompt_tokens": 30, "completion_tokens": 10, "input_tokens_details": {name: 20}});
+        for usage in [plain, detailed] {
+            let choice = |what: &str| json!({"index": 0, what: {"content": "x"}, "finish_reason": "stop"});
+            let (delta, message) = (choice("delta"), choice("message"));
+            let within = |mut choice: Value| {
+                choice["usage"] = usage.clone();
+                json!({"choices": [choice]})
+            };
+            let beside = |choice: &Value| json!({"choices": [choice], "usage": &usage});
+            for (request, body) in [
+                (TestRequest::stream("small"), beside(&delta)),
+                (TestRequest::stream("small"), within(delta.clone())),
+                (TestRequest::chat("small"), beside(&message)),
+                (TestRequest::chat("small"), within(message.clone())),
+            ] {
+                let streams = body["choices"][0]["delta"].is_object();
+                let script = match streams {
+                    true => Script::sse().frame(&body.to_string()).done(),
+                    false => Script::status(200).json(&body),
+                };
+                let receipt = test.receipt(&request, script).await;
+                let used = receipt.usage.map(|used| (used.input, used.cached_input, used.output));
+                assert_eq!((used, receipt.estimated), (Some((30, 20, 10)), false), "{body}");
+                assert_eq!(receipt.cost.0, 10 * INPUT + 20 * CACHED + 10 * OUTPUT, "{body}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn usage_in_a_choice_or_beside_it_is_charged() {
+    let mut test = UsageTest::new().await;
+    let token = json!({"choices": [{"index": 0, "delta": {"content": "x"}}]}).to_string();
+    let stop = |usage: Value| json!({"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage});
+    for last in [
+        json!({"choices": [stop(count(30, 10))]}),
+        json!({"choices": [stop(Value::Null)], "x_groq": {"id": "r", "usage": count(30, 10)}}),
+    ] {
+        let script = Script::sse().frame(&token).frame(&last.to_string()).done();
+        let receipt = test.receipt(&TestRequest::stream("small"), script).await;
+        assert_eq!(receipt.usage.map(|used| (used.input, used.output)), Some((30, 10)), "{last}");
+        assert!(!receipt.estimated);
+    }
+    let message = json!({"index": 0, "message": {"content": "x"}, "finish_reason": "stop", "usage": count(30, 10)});
+    let script = Script::status(200).json(&json!({"choices": [message]}));
+    let receipt = test.receipt(&TestRequest::chat("small"), script).await;
+    assert_eq!(receipt.usage.map(|used| (used.input, used.output)), Some((30, 10)));
+    // Zeros where usage belongs, and the count in the choice.
+    let message = json!({"index": 0, "message": {"content": "x"}, "finish_reason": "stop", "usage": count(30, 10)});
+    let script = Script::status(200).json(&json!({"choices": [message], "usage": count(0, 0)}));
+    let receipt = test.receipt(&TestRequest::chat("small"), script).await;
+    assert_eq!(receipt.usage.map(|used| (used.input, used.output)), Some((30, 10)));
+    assert!(!receipt.estimated);
+    // Zeros beside the text of a whole answer.
+    let message = json!({"index": 0, "message": {"content": "four"}, "finish_reason": "stop"});
+    let script = Script::status(200).json(&json!({"choices": [message], "usage": count(0, 0)}));
+    let request = TestRequest::chat("small");
+    let receipt = test.receipt(&request, script).await;
+    let guess = request.body().len().div_ceil(4) as u64;
+    assert_eq!((receipt.usage.map(|used| (used.input, used.output)), receipt.estimated), (Some((guess, 4)), true));
 }
 
 #[tokio::test]

@@ -114,18 +114,19 @@ fn every_error_code_has_a_section() {
     assert_eq!(sections.len(), codes.len(), "a code has two sections");
 }
 
-/// The words of the pages for metrics, settings and members of a body are those of the code.
+/// The words of the pages for metrics, settings, members of a body and of the access log are those of the code.
 #[test]
 fn what_the_pages_name_is_there() {
     let settings: BTreeSet<String> =
         setting_rows().iter().map(|row| row.path.rsplit('.').next().unwrap_or_default().to_owned()).collect();
     let metrics = read("src/telemetry/metrics.rs");
     let reasons = read("src/domain/reason.rs");
-    let members = read("src/protocol/chat/request.rs");
+    let members =
+        read("src/protocol/chat/request.rs") + &read("src/protocol/chat/usage.rs") + &read("src/telemetry/access.rs");
     for page in ["docs/troubleshooting.md", "docs/concepts.md"] {
         for word in quoted(&read(page)) {
             let snake = word.contains('_') && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-            if !snake || word == "request_id" {
+            if !snake {
                 continue;
             }
             let known = settings.contains(&word)

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 /// The headers that may reach the provider, the credential and the framing included.
-const FORWARDED: [&str; 10] = [
+const FORWARDED: [&str; 11] = [
     "host",
     "authorization",
     "accept",
@@ -26,6 +26,7 @@ const FORWARDED: [&str; 10] = [
     "tracestate",
     "idempotency-key",
     "openai-beta",
+    "user-agent",
 ];
 /// Ends the connection, where the case before it left it usable.
 const LAST: &str = "GET /livez HTTP/1.1\r\nhost: tests\r\nconnection: close\r\n\r\n";
@@ -143,6 +144,8 @@ impl Bench {
         }
         assert_eq!(request.header("content-length"), Some(&*request.body.len().to_string()), "{case:?}");
         assert_eq!(request.header("transfer-encoding"), None, "{case:?}");
+        let ours = concat!("tierway/", env!("CARGO_PKG_VERSION"));
+        assert_eq!(request.header("user-agent"), Some(ours), "{case:?}");
         assert_eq!(request.header("host"), Some(&*self.provider.addr().to_string()), "{case:?}");
         assert_eq!(request.header("authorization"), Some(&*format!("Bearer {CREDENTIAL}")), "{case:?}");
         assert_eq!(request.header("content-type"), Some("application/json"), "{case:?}");
@@ -315,16 +318,16 @@ async fn a_target_is_the_path_it_is_or_nothing() {
     ] {
         bench.line(same, Served).await;
     }
+    for spelling in ["//v1/chat/completions", "/v1//chat/completions", "/v1/chat/completions/", "/chat/completions"] {
+        bench.line(&format!("POST {spelling} HTTP/1.1"), Served).await;
+    }
     bench.line("POST /v1/chat/completions HTTP/1.0", ServedLast).await;
     for other in [
         "/v1/../v1/chat/completions",
         "/v1/./chat/completions",
-        "//v1/chat/completions",
-        "/v1//chat/completions",
         "/v1/%63hat/completions",
         "/%76%31/chat/completions",
         "/v1%2fchat%2fcompletions",
-        "/v1/chat/completions/",
         "/v1/chat/completions;x",
         "/v1/chat/completions%00",
         "/v1/chat/completions%20",

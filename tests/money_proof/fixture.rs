@@ -227,8 +227,8 @@ const TEMPLATE: u64 = 256;
 /// What `tokens` cost at prices in pico-dollars a token.
 pub fn cost([input, cached_input, output]: [u64; 3], tokens: Tokens) -> i64 {
     let [input, cached_input, output] = [input, cached_input, output].map(PicoUsdPerToken);
-    let price = Price { input, cached_input, output, request: NanoUsd::ZERO };
-    let usage = Usage { input: tokens.input, cached_input: tokens.cached, output: tokens.output, reasoning: 0 };
+    let price = Price { input, cached_input, output, ..Price::default() };
+    let usage = Usage { input: tokens.input, cached_input: tokens.cached, output: tokens.output, ..Usage::default() };
     price.cost(usage).0
 }
 

@@ -98,7 +98,7 @@ def test_dockerignore_is_read_as_docker_reads_it(path, patterns, expected):
 @pytest.mark.parametrize(
     ("was", "becomes", "complaint"),
     [
-        ("COPY config/ config/\n", "", "config/tierway.toml is compiled in"),
+        ("COPY config/ config/\n", "", "config/prices.toml is compiled in"),
         ("RUN mkdir src", "RUN apt-get install git && mkdir src", "not a command that is replayed"),
         ("echo 'fn main() {}' >src/main.rs", "echo >/src/main.rs", "absolute path"),
         (" --locked", "", "exit"),

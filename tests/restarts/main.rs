@@ -117,5 +117,6 @@ fn a_socket_that_cannot_be_served_is_named() {
     assert!(refused.contains(&format!("LISTEN_FDS passes a socket for {address}")), "{refused}");
     let file = std::fs::File::open("/dev/null").expect("it is there");
     let refused = place.refused_sockets(&sockets.public, &file);
-    assert!(refused.contains("socket 2 of LISTEN_FDS (tierway-admin) is not a TCP socket that listens"), "{refused}");
+    let wanted = "socket 2 of LISTEN_FDS (tierway-admin) is neither a TCP nor a Unix socket that listens";
+    assert!(refused.contains(wanted), "{refused}");
 }

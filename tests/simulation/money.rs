@@ -34,7 +34,7 @@ pub fn cost(model: &str, input: u64, output: u64) -> NanoUsd {
         _ => 11,
     };
     let [input_price, output_price] = [125_333, 500_777].map(|pico| PicoUsdPerToken(pico * times));
-    let price = Price { input: input_price, cached_input: input_price, output: output_price, request: NanoUsd::ZERO };
+    let price = Price { input: input_price, cached_input: input_price, output: output_price, ..Price::default() };
     price.cost(Usage { input, output, ..Usage::default() })
 }
 

@@ -559,6 +559,7 @@ fn model(name: &str, context: u64, deployments: &[Deployment], first: usize) -> 
         context: Some(context),
         max_output: None,
         typical_output: 1_024,
+        image_tokens: None,
         endpoints: EndpointSet::of([Endpoint::Chat]),
         features: FeatureSet::all(),
         shared: of(Capacity::Shared),

@@ -14,7 +14,7 @@ use tierway::domain::reason::Reason;
 use tierway::domain::receipt::{
     AttemptRecord, Outcome, PassedOverDeployment, PassedOverReason, PlannedModel, Receipt, ServingDeployment,
 };
-use tierway::domain::usage::Usage;
+use tierway::domain::usage::{ByTokenClass, TokenClass, Usage};
 use tierway::store::Ledger;
 use tierway::store::memory::MemoryLedger;
 use tierway::store::sqlite::{LedgerReader, SqliteLedger, WriterGuard};
@@ -77,25 +77,65 @@ fn settled(fixture: &dyn LedgerFixture) -> Vec<Receipt> {
     fixture.kept()
 }
 
+/// Prices and counts of fewer and fewer classes of tokens, then of none.
+fn tokens_apart(number: u64) -> (ByTokenClass<Option<PicoUsdPerToken>>, ByTokenClass<u64>) {
+    let (mut prices, mut counts) = (ByTokenClass::default(), ByTokenClass::default());
+    let skipped = usize::try_from(number).unwrap_or_default() % (TokenClass::ALL.len() + 1);
+    for class in TokenClass::ALL.into_iter().skip(skipped) {
+        prices.set(class, Some(PicoUsdPerToken(number + class as u64)));
+        counts.set(class, number + class as u64);
+    }
+    (prices, counts)
+}
+
+fn price_and_usage(number: u64) -> (Price, Usage) {
+    let pico = |price: u64| PicoUsdPerToken(price + number);
+    let (apart_price, apart) = tokens_apart(number);
+    let price = Price {
+        input: pico(70_000),
+        cached_input: pico(1),
+        output: pico(250_000),
+        request: NanoUsd(number as i64),
+        apart: apart_price,
+    };
+    let usage =
+        Usage { input: number * 1_000, cached_input: number, output: i64::MAX as u64, reasoning: number % 2, apart };
+    (price, usage)
+}
+
+fn some(kind: &str, number: u64) -> Arc<str> {
+    format!("{kind}-{}", number % 3).into()
+}
+
+/// The deployment `nth` of a receipt.
+fn place(number: u64, nth: u64) -> ServingDeployment {
+    ServingDeployment {
+        model: some("org/model", number),
+        deployment: format!("region-{nth}/org/model").into(),
+        tier: (nth < 2).then(|| some("tier", number)),
+        region: format!("region-{nth}").into(),
+    }
+}
+
+/// The attempt `nth` of a receipt.
+fn attempt(number: u64, nth: u64, reason: Reason) -> AttemptRecord {
+    let place = place(number, nth);
+    AttemptRecord {
+        deployment: place.deployment,
+        tier: place.tier,
+        model: (nth != 1).then_some(place.model),
+        region: (nth != 2).then_some(place.region),
+        reason,
+        started: (!number.is_multiple_of(10)).then(|| Duration::from_micros(number * 5 + nth)),
+        duration: Duration::from_micros(number * 7 + nth),
+        provider_request_id: (nth != 2).then(|| format!("req-{number}-{nth}").into()),
+    }
+}
+
 /// A receipt in which every field depends on `number`, including whether it is absent.
 fn receipt(number: u64) -> Receipt {
-    let some = |kind: &str| Arc::<str>::from(format!("{kind}-{}", number % 3));
+    let (some, place) = (|kind: &str| some(kind, number), |nth: u64| place(number, nth));
     let every = |nth: u64| number.is_multiple_of(nth);
-    let place = |nth: u64| ServingDeployment {
-        model: some("org/model"),
-        deployment: format!("region-{nth}/org/model").into(),
-        tier: (nth < 2).then(|| some("tier")),
-        region: format!("region-{nth}").into(),
-    };
-    let attempt = |nth: u64, reason| AttemptRecord {
-        deployment: place(nth).deployment,
-        tier: place(nth).tier,
-        model: (nth != 1).then(|| place(nth).model),
-        region: (nth != 2).then(|| place(nth).region),
-        reason,
-        started: (!every(10)).then(|| Duration::from_micros(number * 5 + nth)),
-        duration: Duration::from_micros(number * 7 + nth),
-    };
     let at = |nth: u64, all: usize| usize::try_from(nth).expect("a small number") % all;
     let reason = Reason::ALL[at(number, Reason::ALL.len())];
     let passed_over = |nth: u64| PassedOverDeployment {
@@ -105,9 +145,7 @@ fn receipt(number: u64) -> Receipt {
         why: PassedOverReason::ALL[at(number + nth, PassedOverReason::ALL.len())],
         until: (nth != 1).then(|| Duration::from_micros(number + nth)),
     };
-    let pico = |price: u64| PicoUsdPerToken(price + number);
-    let price =
-        Price { input: pico(70_000), cached_input: pico(1), output: pico(250_000), request: NanoUsd(number as i64) };
+    let (price, usage) = price_and_usage(number);
     Receipt {
         id: RequestId((u128::from(number + 1) << 80) | 7),
         received_unix_ms: 1_795_305_600_000 + number as i64,
@@ -122,18 +160,15 @@ fn receipt(number: u64) -> Receipt {
             tier: (!every(5)).then(|| some("tier")),
         }),
         served: (!every(4)).then(|| place(number % 3)),
-        attempts: (0..number % 4).map(|nth| attempt(nth, Reason::ALL[at(number + nth, Reason::ALL.len())])).collect(),
+        attempts: (0..number % 4)
+            .map(|nth| attempt(number, nth, Reason::ALL[at(number + nth, Reason::ALL.len())]))
+            .collect(),
         passed_over: (0..number % 5).map(passed_over).collect(),
         outcome: Outcome::ALL[at(number, Outcome::ALL.len())],
         reason,
         limit: every(6).then(|| LimitKind::ALL[at(number, LimitKind::ALL.len())]),
         status: 200 + (number % 300) as u16,
-        usage: (!every(8)).then(|| Usage {
-            input: number * 1_000,
-            cached_input: number,
-            output: i64::MAX as u64,
-            reasoning: number % 2,
-        }),
+        usage: (!every(8)).then_some(usage),
         estimated: every(9),
         price: (!every(4)).then_some(price),
         price_version: (!every(8)).then(|| some("version")),

@@ -19,13 +19,13 @@ const BILL: i64 = 30 * 1_000 + 2 * 2_000;
 const LIMIT: i64 = 40_000_000;
 
 /// A provider that gives every request the same answer, and counts requests once it has read them.
-struct Provider {
-    addr: SocketAddr,
+pub struct Provider {
+    pub addr: SocketAddr,
     billed: Arc<AtomicI64>,
 }
 
 impl Provider {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let addr = listener.local_addr().expect("it is bound");
         let billed = Arc::new(AtomicI64::new(0));

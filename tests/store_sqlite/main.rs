@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod budgets;
+mod catalogue;
 mod disk;
 mod killed;
 mod large;

@@ -82,7 +82,15 @@ fn an_old_database_is_migrated_by_the_gateway_and_never_by_a_reader() {
     assert!(status(&place.database()).expect("it is read").iter().all(|one| one.applied_unix_ms.is_none()));
     assert_eq!(
         migrate(&place.database(), NOW_UNIX_MS).expect("it is ours").applied,
-        ["0001_ledger", "0002_budgets", "0003_price_versions", "0004_register", "0005_failover"]
+        [
+            "0001_ledger",
+            "0002_budgets",
+            "0003_price_versions",
+            "0004_register",
+            "0005_failover",
+            "0006_provider_request_ids",
+            "0007_tokens_apart"
+        ]
     );
     assert!(migrate(&place.database(), NOW_UNIX_MS).expect("it is ours").applied.is_empty());
     let status = status(&place.database()).expect("it is read");

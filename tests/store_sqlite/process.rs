@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 pub const KEY: &str = "tw_test_ledger_key";
 /// How long a test waits for an expected event.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One provider that answers at once, one key; receipts in `tierway.db` beside the file.
 pub const CONFIG: &str = r#"

@@ -17,7 +17,7 @@ use tierway::store::{Ledger, LedgerStatus};
 /// When the receipts of these tests were received: 22 November 2026.
 pub const NOW_UNIX_MS: i64 = 1_795_305_600_000;
 /// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with a database.
 pub struct Place(tempfile::TempDir);
@@ -92,13 +92,14 @@ pub fn receipt(number: u64) -> Receipt {
             reason: Reason::Served,
             started: Some(Duration::ZERO),
             duration: Duration::from_millis(480),
+            provider_request_id: None,
         }],
         passed_over: Vec::new(),
         outcome: Outcome::Served,
         reason: Reason::Served,
         limit: None,
         status: 200,
-        usage: Some(Usage { input: 1_000, cached_input: 200, output: 50, reasoning: 10 }),
+        usage: Some(Usage { input: 1_000, cached_input: 200, output: 50, reasoning: 10, ..Usage::default() }),
         estimated: false,
         price: None,
         price_version: None,

@@ -34,13 +34,13 @@ fn filled() -> Place {
     let cheap = served_by(
         "default",
         "org/small",
-        Usage { input: 3_000_000, cached_input: 1_000_000, output: 500_000, reasoning: 0 },
+        Usage { input: 3_000_000, cached_input: 1_000_000, output: 500_000, ..Usage::default() },
         335_000_000,
     );
     let dear = served_by(
         "premium",
         "org/large",
-        Usage { input: 100_000, cached_input: 0, output: 40_000, reasoning: 9_000 },
+        Usage { input: 100_000, cached_input: 0, output: 40_000, reasoning: 9_000, ..Usage::default() },
         4_200_000_000,
     );
     let days_ago = |receipt: Receipt, days: i64| {
@@ -76,6 +76,7 @@ fn reported(number: u64) -> Receipt {
         reason,
         started: Some(Duration::from_millis(started)),
         duration: Duration::from_millis(ms),
+        provider_request_id: None,
     };
     let pico = PicoUsdPerToken;
     Receipt {
@@ -91,7 +92,7 @@ fn reported(number: u64) -> Receipt {
             input: pico(70_000),
             cached_input: pico(7_000),
             output: pico(250_000),
-            request: NanoUsd::ZERO,
+            ..Price::default()
         }),
         price_version: Some("2026-11".into()),
         cost: NanoUsd(69_900),

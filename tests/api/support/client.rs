@@ -96,6 +96,11 @@ impl Client {
         sent.expect("the server reads what it is sent");
     }
 
+    /// Closes the sending side, as by `shutdown(SHUT_WR)`.
+    pub async fn close_sending(&mut self) {
+        self.stream.shutdown().await.expect("an open connection closes");
+    }
+
     /// Sends a GET.
     pub async fn get(&mut self, path: &str, headers: &[(&str, &str)]) {
         self.send(request_head("GET", path, headers) + "\r\n").await;

@@ -26,7 +26,7 @@ mod wire;
 
 pub use answers::{ChatAnswer, ToolCall, chat, chat_stream, chat_whole, completion, embeddings};
 pub use black_hole::BlackHole;
-pub use client::{BodyEnd, Client, Piece, split_frames};
+pub use client::{BodyEnd, Client, Piece, Response, split_frames};
 pub use fault::{Fault, RETRY_AFTER_SECONDS};
 pub use gate::Gate;
 pub use gateway::TestGateway;

@@ -156,7 +156,10 @@ fn flag(object: &Members, name: &'static str) -> Result<bool, &'static str> {
 
 fn number(object: &Members, name: &'static str) -> Result<Option<u64>, &'static str> {
     let value: Option<Value> = read(object, name)?;
-    value.map(|value| value.as_u64().ok_or(name)).transpose()
+    // Whole numbers may be written as `100.0` or `1e2`.
+    let whole = |number: &f64| number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(number);
+    let read = |value: Value| value.as_u64().or_else(|| value.as_f64().filter(whole).map(|number| number as u64));
+    value.map(|value| read(value).ok_or(name)).transpose()
 }
 
 fn text(object: &Members, name: &'static str) -> Result<Option<String>, &'static str> {
@@ -237,7 +240,7 @@ fn edits(call: &Call, before: &Members) {
 
 /// What goes out, gathered.
 fn joined(call: &Call, model: &Bytes) -> Vec<u8> {
-    let mut pieces = provider_body(call, model);
+    let mut pieces = provider_body(call, model, true, "max_tokens");
     let length = pieces.size_hint().exact();
     let mut all = Vec::new();
     let cx = &mut Context::from_waker(Waker::noop());

@@ -103,16 +103,14 @@ fn reference(input: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut group: Vec<&[u8]> = Vec::new();
     let mut raw = Vec::new();
-    for (number, (text, ending)) in lines(input).into_iter().enumerate() {
+    for (text, ending) in lines(input) {
         raw.extend_from_slice(text);
         raw.extend_from_slice(ending);
-        let text = match text.strip_prefix(BYTE_ORDER_MARK) {
-            Some(text) if number == 0 => text,
-            _ => text,
-        };
         if text.is_empty() && !ending.is_empty() {
             frames.push(reference_frame(std::mem::take(&mut raw), &group, true));
             group.clear();
+        } else if group.is_empty() {
+            group.push(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text));
         } else {
             group.push(text);
         }
