@@ -16,8 +16,10 @@ export PATH := $(CURDIR)/.tools/bin:$(HOME)/.cargo/bin:$(PATH)
 # Absolute, because the SDK tests run from their own directory.
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export TIERWAY_BIN ?= $(TARGET_DIR)/debug/tierway
+SDK_SUITES := .tools/openai-$(shell sed -n 's/^openai==//p' tests/sdk/requirements.txt)
+CLIENTS := tests/clients/.venv/installed tests/clients/openai2/.venv/installed tests/clients/node/node_modules/installed
 
-.PHONY: help run test setup check house advisories instructions rust sdk ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday outages real-server fuzz fuzz-keep prove-money
+.PHONY: help run test setup check house advisories instructions rust sdk sdk-suites clients corpus ops admin quickstart image-check ledger restarts bench failover hedging slow tuesday outages real-server fuzz fuzz-keep prove-money
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,7 +28,7 @@ run: ## build the release binary and serve the built-in demo: no account, no net
 	cargo build --release --locked
 	cargo run --release --locked --quiet -- serve
 
-test: check rust sdk outages ops admin quickstart ## install what the tests need, then run every one of them
+test: check rust sdk sdk-suites corpus outages ops admin quickstart ## install what the tests need, then run every one of them
 
 check: setup house ## formatting, lints, documentation (of private items too), shape of the source, licences, instruction counts
 	cargo fmt --check
@@ -53,6 +55,19 @@ sdk: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed ## the off
 	cargo build --locked
 	cd tests/sdk && .venv/bin/python -m pytest
 	cd tests/sdk && .venv/bin/python gateway.py node --test --test-reporter=spec sdk.test.mjs
+
+sdk-suites: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed $(SDK_SUITES) ## OpenAI's own tests of its Python client, directly at a mock of its API and through the debug binary
+	cargo build --locked
+	cd tests/sdk && .venv/bin/python suites.py $(CURDIR)/$(SDK_SUITES) $(ARGS)
+
+clients: setup $(CLIENTS) ## popular frameworks against the demo of the debug binary; write docs/clients.md; ONLY="haystack dspy" writes nothing
+	cargo build --locked
+	python3 tests/clients/clients.py $(ONLY)
+
+corpus: setup tests/sdk/.venv/installed tests/sdk/node_modules/installed ## what real hosts send, directly and through the debug binary: PLACES=all ROUNDS=100000 SEED=7 try more
+	cargo build --locked
+	cd tests/corpus && CORPUS_PLACES=$(or $(PLACES),4) CORPUS_ROUNDS=$(or $(ROUNDS),1000) CORPUS_SEED=$(or $(SEED),1) \
+		../sdk/.venv/bin/python -m pytest
 
 ops: setup tests/ops/.venv/installed ## the image, alert rules, dashboard and service files, against the debug binary
 	cargo build --locked
@@ -160,8 +175,15 @@ tests/%/.venv/installed: tests/%/requirements.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-tests/sdk/node_modules/installed: tests/sdk/package-lock.json
-	cd tests/sdk && npm ci --no-audit --no-fund
+tests/%/node_modules/installed: tests/%/package-lock.json
+	cd tests/$* && npm ci --no-audit --no-fund
+	touch $@
+
+# The wheel has no tests; the source distribution of the same version has them.
+$(SDK_SUITES): | tests/sdk/.venv/installed
+	tests/sdk/.venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary openai \
+		--dest .tools $(notdir $(subst -,==,$@))
+	tar -xzf $@.tar.gz -C .tools
 	touch $@
 
 # Root installs directly, anyone else through sudo.
