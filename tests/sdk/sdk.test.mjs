@@ -54,6 +54,15 @@ test("a stream", async () => {
   assert.equal(chunks.at(-1).choices[0].finish_reason, "stop");
 });
 
+for (const base of ["", "/", "/v1/", "/v1//", "/v1/v1", "//v1", "/openai/v1", "/api/v1/"]) {
+  test(`a base URL that ends in '${base}' serves`, async () => {
+    const from = connect({ baseURL: new URL(SDK_BASE_URL).origin + base });
+    assert.equal((await say(HEALTHY, {}, from)).choices[0].message.content, CONTENT);
+    assert.equal(joined(await collect(say(HEALTHY, { stream: true }, from))), CONTENT);
+    assert.equal((await from.models.retrieve(HEALTHY)).id, HEALTHY);
+  });
+}
+
 test("the stream helper", async () => {
   const stream = client.chat.completions.stream({ model: HEALTHY, messages: HELLO });
   assert.equal((await stream.finalChatCompletion()).choices[0].message.content, CONTENT);

@@ -130,6 +130,28 @@ def test_streamed_tools(client):
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
+@pytest.mark.parametrize(
+    "base", ["/v1", "/v1/", "", "/", "/v1//", "//v1", "/v1/v1", "/v1/v1/", "/openai/v1", "/api/v1/", "/inference/v1"]
+)
+def test_a_base_url_that_is_not_quite_right_serves(stage, base):
+    with OpenAI(base_url=f"{stage.url}{base}", api_key=stage.key, max_retries=0) as client:
+        assert say(client).choices[0].message.content == CONTENT
+        assert joined(say(client, stream=True)) == CONTENT
+        assert len(client.embeddings.create(model=EMBEDDER, input=["stone"]).data) == 1
+        assert HEALTHY in {model.id for model in client.models.list()}
+        assert client.models.retrieve(HEALTHY).id == HEALTHY
+
+
+@pytest.mark.parametrize("base", ["/v1/chat/completions", "/v2", "/nowhere/v1", "/admin", "/metrics", "/admin/v1"])
+def test_a_base_url_that_names_nothing_is_explained(stage, base):
+    with OpenAI(base_url=f"{stage.url}{base}", api_key=stage.key, max_retries=0) as client:
+        # Below /admin nothing is said to who is no operator.
+        expected = AuthenticationError if base.startswith("/admin") else NotFoundError
+        with pytest.raises(expected) as raised:
+            say(client)
+        assert expected is AuthenticationError or "A client's base URL is the address" in raised.value.message
+
+
 @pytest.mark.parametrize("encoding", ["float", "base64", None])
 def test_embeddings(client, encoding):
     options = {"encoding_format": encoding} if encoding else {}
