@@ -34,7 +34,8 @@ use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::BuildMetadata;
 use tierway::upstream::{
-    OpenAiSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel, UpstreamRequest, Upstreams,
+    FieldSetup, ForwardedFields, OpenAiSetup, ProviderProtocol, ProviderSetup, Timeouts, UpstreamModel,
+    UpstreamRequest, Upstreams,
 };
 use tokio::runtime::Runtime;
 
@@ -239,6 +240,9 @@ fn attempting(c: &mut Criterion) {
         http2: false,
         finish_reason_optional: true,
         skip_malformed_frames: false,
+        max_completion_tokens: false,
+        asks_usage: true,
+        fields: FieldSetup::default(),
     });
     let stream = call(KIB, true);
     group.bench_function("a stream of 50 frames, metered", |b| {
@@ -268,6 +272,7 @@ async fn attempt(upstreams: &Upstreams, call: &Call) -> usize {
         model: &UpstreamModel::new("deepseek-v4-flash"),
         call,
         headers: &HeaderMap::new(),
+        fields: ForwardedFields::default(),
         timeouts,
         draw: RandomValue(7),
     };

@@ -15,6 +15,7 @@ use std::thread;
 use tierway::cli::serve::Gateway;
 use tierway::clock::Clock;
 use tierway::config::{ConfigSource, ProcessEnvironment, load};
+use tierway::http::conn::listener::bind;
 use tierway::random::Rng;
 use tierway::store::Stores;
 use tierway::store::memory::MemoryLedger;
@@ -22,7 +23,6 @@ use tierway::telemetry::Telemetry;
 use tierway::telemetry::access::AccessLog;
 use tierway::telemetry::metrics::BuildMetadata;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
 use tokio::net::unix::pipe::Receiver;
 
 /// As in the release binary.
@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
 async fn serve(config: &Path) -> anyhow::Result<()> {
     let source = ConfigSource::file(config, &ProcessEnvironment).map_err(|problems| anyhow!(problems.render(false)))?;
     let snapshot = load(&source, &ProcessEnvironment, &[]).map_err(|problems| anyhow!(problems.render(false)))?;
-    let listener = TcpListener::bind(snapshot.server.listen).await?;
+    let listener = bind(&snapshot.server.listen)?;
     let telemetry =
         Telemetry::new(AccessLog::to_writer(Box::new(Never)), BuildMetadata { version: "counted", revision: None });
     let ledger = Arc::new(MemoryLedger::default());
@@ -54,7 +54,8 @@ async fn serve(config: &Path) -> anyhow::Result<()> {
         Clock,
         Stores { ledger, ..Stores::memory().await },
     )?;
-    println!("{}", listener.local_addr()?.port());
+    let port = listener.address()?.reachable().map(|address| address.port()).context("the socket has no port")?;
+    println!("{port}");
     io::stdout().flush()?;
     tokio::select! {
         () = gateway.serve(listener, None) => Ok(()),

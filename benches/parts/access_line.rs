@@ -40,6 +40,7 @@ fn receipt() -> Receipt {
         reason: Reason::Served,
         started: Some(Duration::ZERO),
         duration: Duration::from_millis(480),
+        provider_request_id: None,
     };
     Receipt {
         id: RequestId(0x0199_0000_0000_7000_8000_0000_0000_0001),
@@ -58,7 +59,7 @@ fn receipt() -> Receipt {
         reason: Reason::Served,
         limit: None,
         status: 200,
-        usage: Some(Usage { input: 1_000, cached_input: 200, output: 50, reasoning: 10 }),
+        usage: Some(Usage { input: 1_000, cached_input: 200, output: 50, reasoning: 10, ..Usage::default() }),
         estimated: false,
         price: None,
         price_version: None,
