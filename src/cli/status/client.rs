@@ -92,7 +92,7 @@ impl fmt::Display for GatewayUrl {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum AskError {
+pub(super) enum GatewayClientError {
     /// The gateway was not reached, or does not speak HTTP.
     Unreachable(String),
     /// The gateway refused the token.
@@ -103,14 +103,14 @@ pub(super) enum AskError {
 
 impl GatewayClient {
     /// The body of the answer at `path`.
-    pub(super) async fn get(&self, path: &str) -> Result<Bytes, AskError> {
+    pub(super) async fn get(&self, path: &str) -> Result<Bytes, GatewayClientError> {
         tokio::select! {
             answer = self.ask(path) => answer,
-            () = Clock.sleep(PATIENCE) => Err(AskError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
+            () = Clock.sleep(PATIENCE) => Err(GatewayClientError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
         }
     }
 
-    async fn ask(&self, path: &str) -> Result<Bytes, AskError> {
+    async fn ask(&self, path: &str) -> Result<Bytes, GatewayClientError> {
         let GatewayUrl { url, socket } = &self.url;
         let is_tls = url.scheme_str() == Some("https");
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -132,21 +132,21 @@ impl GatewayClient {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         path: &str,
-    ) -> Result<Bytes, AskError> {
+    ) -> Result<Bytes, GatewayClientError> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
         // It ends with the answer, or with this command.
         tokio::spawn(async { drop(connection.await) });
         let answer = sender.send_request(self.request(path)?).await.map_err(unreachable)?;
         match answer.status() {
             StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED => return Err(AskError::Token),
-            status => return Err(AskError::Status(status)),
+            StatusCode::UNAUTHORIZED => return Err(GatewayClientError::Token),
+            status => return Err(GatewayClientError::Status(status)),
         }
         let body = Limited::new(answer.into_body(), ANSWER_MOST).collect().await;
-        body.map(|body| body.to_bytes()).map_err(|error| AskError::Unreachable(error.to_string()))
+        body.map(|body| body.to_bytes()).map_err(|error| GatewayClientError::Unreachable(error.to_string()))
     }
 
-    fn request(&self, path: &str) -> Result<Request<Empty<Bytes>>, AskError> {
+    fn request(&self, path: &str) -> Result<Request<Empty<Bytes>>, GatewayClientError> {
         let mut token = HeaderValue::try_from(format!("Bearer {}", self.token.expose())).map_err(unreachable)?;
         token.set_sensitive(true);
         let url = &self.url.url;
@@ -158,7 +158,7 @@ impl GatewayClient {
 }
 
 /// With its causes: hyper and rustls name the real one last.
-fn unreachable(error: impl Error + 'static) -> AskError {
+fn unreachable(error: impl Error + 'static) -> GatewayClientError {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -168,7 +168,7 @@ fn unreachable(error: impl Error + 'static) -> AskError {
         }
         cause = error.source();
     }
-    AskError::Unreachable(text)
+    GatewayClientError::Unreachable(text)
 }
 
 /// Accepts the certificate of the configuration whatever its name, and any other one as the system does.
@@ -178,7 +178,7 @@ struct KnownOrTrusted {
 }
 
 impl KnownOrTrusted {
-    fn config(known: Option<CertificateDer<'static>>) -> Result<ClientConfig, AskError> {
+    fn config(known: Option<CertificateDer<'static>>) -> Result<ClientConfig, GatewayClientError> {
         let mut roots = RootCertStore::empty();
         let (added, _unreadable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if added == 0 {

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{ProcessEnvironment, Snapshot, load};
 use crate::domain::secret::Secret;
 use clap::Args;
-use client::{AskError, GatewayClient, GatewayUrl};
+use client::{GatewayClient, GatewayClientError, GatewayUrl};
 use serde_json::Value;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -133,15 +133,15 @@ fn clear(args: &StatusArgs) -> io::Result<()> {
 async fn ask(client: &GatewayClient) -> Result<Value, CommandError> {
     let url = &client.url;
     let body = client.get(PATH).await.map_err(|error| match error {
-        AskError::Unreachable(why) => CommandError::failed(format!(
+        GatewayClientError::Unreachable(why) => CommandError::failed(format!(
             "no gateway answers at {url}: {why}\n  help: is it running, and is this where it serves operators \
              (server.admin_listen, else server.listen)? --url names another address"
         )),
-        AskError::Token => CommandError::failed(format!(
+        GatewayClientError::Token => CommandError::failed(format!(
             "the gateway at {url} refuses the token\n  help: put its admin token or viewer token into \
              TIERWAY_ADMIN_TOKEN; one that was made at its start was printed there"
         )),
-        AskError::Status(status) => CommandError::failed(format!(
+        GatewayClientError::Status(status) => CommandError::failed(format!(
             "{url}{PATH} answers {status}\n  help: is this the operators' address of a gateway of this version?"
         )),
     })?;

@@ -165,7 +165,7 @@ struct TrackedAttempt {
 
 /// Where the next attempt goes, and what it needs.
 #[derive(Clone, Copy, Debug)]
-struct Chosen {
+struct ChosenCandidate {
     candidate: Candidate,
     kind: PermitKind,
     /// What pays for it; the first attempt is free.
@@ -239,7 +239,12 @@ impl RoutePlan {
         let mut lost = Vec::new();
         while let Some(choice) = self.choose(table, health, &lost, now, draw) {
             let budget = self.needs_retry_budget(&choice).then_some(ExtraBudget::Retry);
-            match self.take(table, health, Chosen { candidate: choice, kind: choice.permit_kind(), budget }, now) {
+            match self.take(
+                table,
+                health,
+                ChosenCandidate { candidate: choice, kind: choice.permit_kind(), budget },
+                now,
+            ) {
                 Some(attempt) => return PlanStep::Try(attempt),
                 None => lost.push(choice.deployment),
             }
@@ -353,10 +358,10 @@ impl RoutePlan {
         &mut self,
         table: &RoutingTable,
         health: &B,
-        chosen: Chosen,
+        chosen: ChosenCandidate,
         now: Instant,
     ) -> Option<Attempt<B::Permit>> {
-        let Chosen { candidate: choice, kind, budget } = chosen;
+        let ChosenCandidate { candidate: choice, kind, budget } = chosen;
         let permit = health.take(choice.deployment, self.mode, kind, now)?;
         if !budget.is_none_or(|budget| health.spend_extra(budget, now)) {
             return None;
@@ -442,7 +447,7 @@ impl RoutePlan {
         left.sort_by_key(|(until, candidate)| (candidate.view.last_trial, *until));
         let mut left = left.into_iter();
         let taken = left.find_map(|(_, candidate)| {
-            self.take(table, health, Chosen { candidate, kind: PermitKind::Trial, budget }, now)
+            self.take(table, health, ChosenCandidate { candidate, kind: PermitKind::Trial, budget }, now)
         })?;
         if is_further {
             health.spend_extra(ExtraBudget::Trial, now);

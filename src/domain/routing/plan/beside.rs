@@ -5,7 +5,7 @@
 //!
 //! Start reading in [`RoutePlan::due`].
 
-use super::{Attempt, Chosen, RoutePlan};
+use super::{Attempt, ChosenCandidate, RoutePlan};
 use crate::domain::random::RandomValue;
 use crate::domain::routing::health::{ExtraBudget, HealthSource, PermitKind};
 use crate::domain::routing::table::RoutingTable;
@@ -155,7 +155,7 @@ impl RoutePlan {
             if !health.has_extra(budget, now) {
                 return Ok(None);
             }
-            let chosen = Chosen { candidate: choice, kind: PermitKind::Usual, budget: Some(budget) };
+            let chosen = ChosenCandidate { candidate: choice, kind: PermitKind::Usual, budget: Some(budget) };
             match self.take(table, health, chosen, now) {
                 Some(attempt) => return Ok(Some(attempt)),
                 None => lost.push(choice.deployment),
