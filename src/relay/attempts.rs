@@ -26,7 +26,7 @@ use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 /// How soon an attempt that nothing could be done about is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the attempts of one request write to.
 pub(super) struct RequestAttempts<'r> {

@@ -60,6 +60,14 @@ impl Gauge {
         }
     }
 
+    /// Records that another attempt was answered first: its first token would have taken longer than this. Without it
+    /// hedging would hide a slow deployment from the choice.
+    pub fn overtaken(&mut self, attempt: AttemptInFlight, now: Instant) {
+        if let Some((mode, sent)) = self.signs.waiting(attempt) {
+            self.tracker_mut(mode).record_more_than(now.saturating_duration_since(sent), now);
+        }
+    }
+
     /// Records that it is no longer in flight.
     pub fn ended(&mut self, attempt: AttemptInFlight, now: Instant) {
         self.signs.ended(attempt, now);
@@ -180,6 +188,14 @@ impl Gauge {
 }
 
 impl LatencyTracker {
+    /// Raises the average to a time that was waited in vain. It is no sample: how long it would have taken is not known.
+    fn record_more_than(&mut self, waited: Duration, now: Instant) {
+        let seconds = waited.as_secs_f64();
+        if self.average.is_none_or(|(average, _)| average < seconds) {
+            self.average = Some((seconds, now));
+        }
+    }
+
     /// Updates the average (an increase at once, a decrease slowly) and the percentile.
     fn record(&mut self, took: Duration, now: Instant) {
         let seconds = took.as_secs_f64();
@@ -249,6 +265,24 @@ mod tests {
         let attempt = gauge.sent(AnswerMode::Stream, now + SECOND);
         gauge.answered(attempt, now + SECOND + Duration::from_millis(10));
         assert!(gauge.average(AnswerMode::Stream).expect("fed") > Duration::from_millis(900));
+    }
+
+    #[test]
+    fn an_attempt_that_was_overtaken_raises_the_average_and_is_no_sample() {
+        let (mut gauge, now) = with_samples(Duration::from_millis(80), 5);
+        let attempt = gauge.sent(AnswerMode::Stream, now);
+        gauge.overtaken(attempt, now + SECOND);
+        gauge.ended(attempt, now + SECOND);
+        assert_eq!(gauge.average(AnswerMode::Stream), Some(SECOND));
+        assert_eq!(gauge.percentile(AnswerMode::Stream, 99), Some(Duration::from_millis(80)));
+        // One that was not slow, and one that had its first token, say nothing.
+        let quick = gauge.sent(AnswerMode::Stream, now + SECOND);
+        gauge.overtaken(quick, now + SECOND + Duration::from_millis(10));
+        let answered = gauge.sent(AnswerMode::Stream, now + SECOND);
+        gauge.answered(answered, now + SECOND);
+        let average = gauge.average(AnswerMode::Stream);
+        gauge.overtaken(answered, now + 9 * SECOND);
+        assert_eq!(gauge.average(AnswerMode::Stream), average);
     }
 
     #[test]

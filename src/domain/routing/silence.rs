@@ -154,6 +154,12 @@ impl SignsOfLife {
         (!std::mem::replace(&mut signs.answered, true)).then_some((signs.mode, signs.sent))
     }
 
+    /// The mode of an attempt without an answer so far, and when it was sent.
+    pub fn waiting(&self, attempt: AttemptInFlight) -> Option<(AnswerMode, Instant)> {
+        let signs = self.attempts.get(&attempt.0).filter(|signs| !signs.answered)?;
+        Some((signs.mode, signs.sent))
+    }
+
     /// Records that an attempt is not in flight any more.
     pub fn ended(&mut self, attempt: AttemptInFlight, now: Instant) {
         self.attempts.remove(&attempt.0);

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::domain::breaker::rest::Rest;
 use crate::domain::breaker::team::TeamBreakerPermit;
 use crate::domain::breaker::{AttemptEnd, StateName, Transition, TransitionCause};
-use crate::domain::failure::HealthSignal;
+use crate::domain::failure::{Failure, HealthSignal};
 use crate::domain::id::TeamId;
 use crate::domain::routing::AnswerMode;
 use crate::domain::routing::plan::Evidence;
@@ -168,6 +168,9 @@ impl Permit {
         let signal = failure.health_signal();
         if failure.is_reply() {
             self.state.health.lock().gauge.replied(self.attempt, now);
+        }
+        if failure == Failure::Overtaken {
+            self.state.health.lock().gauge.overtaken(self.attempt, now);
         }
         let rest = if counts { self.rest(signal, report, now) } else { None };
         self.note(FailureNote::of(report, now));
