@@ -18,6 +18,8 @@ const OUR_NAME: &str = concat!("tierway/", env!("CARGO_PKG_VERSION"));
 pub(super) struct HostFields {
     headers: HeaderMap,
     forward_headers: Vec<HeaderName>,
+    /// The client's name for itself is among [`Self::forward_headers`]; else ours is among [`Self::headers`].
+    forwards_name: bool,
     forward_query: Vec<Arc<str>>,
 }
 
@@ -26,11 +28,12 @@ impl HostFields {
     pub(super) fn of(setup: &FieldSetup) -> Option<Self> {
         let value = |(name, value): &(HeaderName, Secret)| Some((name.clone(), sensitive(value.expose())?));
         let mut headers: HeaderMap = setup.headers.iter().map(value).collect::<Option<_>>()?;
-        if !setup.forward_headers.contains(&USER_AGENT) {
+        let forwards_name = setup.forward_headers.contains(&USER_AGENT);
+        if !forwards_name {
             headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(OUR_NAME));
         }
         let (forward_headers, forward_query) = (setup.forward_headers.clone(), setup.forward_query.clone());
-        Some(Self { headers, forward_headers, forward_query })
+        Some(Self { headers, forward_headers, forwards_name, forward_query })
     }
 
     /// How many headers there may be.
@@ -48,7 +51,9 @@ impl HostFields {
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
         }
-        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(OUR_NAME));
+        if self.forwards_name {
+            headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(OUR_NAME));
+        }
     }
 
     /// `base` with what of the client's query this host is to get.
