@@ -7,18 +7,20 @@
 //!
 //! Start reading in [`DecodedBody::poll_chunk`].
 
-use super::{SourceError, poll_data};
+use super::SourceError;
 use crate::protocol::BodyKind;
 use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
-use std::io;
+use http_body_util::{BodyDataStream, BodyExt};
+use std::io::{self, Cursor};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, BufReader, ReadBuf};
 use tokio::task::coop::poll_proceed;
+use tokio_util::io::StreamReader;
 
 /// The most codings of one reply.
 const MAX_CODINGS: usize = 4;
@@ -127,7 +129,8 @@ pub(super) struct DecodedBody {
 impl DecodedBody {
     /// `read` and then `body` without `codings`, which are in the order in which they were applied.
     pub(super) fn new(read: Bytes, body: reqwest::Body, codings: Vec<ContentCoding>) -> Self {
-        let mut source: EncodedSource = Box::new(BodySource { body, ready: read });
+        let rest = StreamReader::new(BodyDataStream::new(body.map_err(io::Error::other)));
+        let mut source: EncodedSource = Box::new(Cursor::new(read).chain(rest));
         for coding in codings.into_iter().rev() {
             source = Box::new(BufReader::with_capacity(CHUNK, CodedSource::Unread(Some(source), coding)));
         }
@@ -153,38 +156,6 @@ fn source_error(error: io::Error) -> SourceError {
     match error.downcast() {
         Ok(connection) => SourceError::Connection(connection),
         Err(error) => SourceError::Coding(error),
-    }
-}
-
-/// A body as it comes from its connection.
-struct BodySource {
-    body: reqwest::Body,
-    ready: Bytes,
-}
-
-impl AsyncBufRead for BodySource {
-    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        let this = self.get_mut();
-        if this.ready.is_empty()
-            && let Some(read) = ready!(poll_data(&mut this.body, cx))
-        {
-            this.ready = read.map_err(io::Error::other)?;
-        }
-        Poll::Ready(Ok(&this.ready))
-    }
-
-    fn consume(mut self: Pin<&mut Self>, amount: usize) {
-        self.ready.advance(amount);
-    }
-}
-
-impl AsyncRead for BodySource {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let ready = ready!(self.as_mut().poll_fill_buf(cx))?;
-        let amount = ready.len().min(buf.remaining());
-        buf.put_slice(&ready[..amount]);
-        self.consume(amount);
-        Poll::Ready(Ok(()))
     }
 }
 
