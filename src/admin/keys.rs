@@ -13,6 +13,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The most secrets of one key that work at once: overlapping rotations leave the earlier ones valid.
+pub const MOST_SECRETS: usize = 10;
+
 /// A key to be created.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct NewKey {
@@ -193,7 +196,12 @@ impl AdminOperations {
                 let made = self.new_secret(&key.policy)?;
                 let new = StoredSecret::new(KeyHash::of(made.expose()), self.now_unix_ms());
                 secret = Some(made);
-                Ok(key.rotated(new, overlap_ms))
+                let now = new.created_unix_ms;
+                let rotated = key.rotated(new, overlap_ms);
+                if rotated.secrets.iter().filter(|secret| secret.works(now)).count() > MOST_SECRETS {
+                    return Err(AdminError::TooManySecrets { name: name.to_owned() });
+                }
+                Ok(rotated)
             })
             .await?;
         Ok(IssuedKey { key, secret })

@@ -14,13 +14,14 @@ mod usage;
 pub mod views;
 
 pub use credits::NewGrant;
-pub use keys::{IssuedKey, KeyEdit, KeyFilter, KeyView, NewKey};
+pub use keys::{IssuedKey, KeyEdit, KeyFilter, KeyView, MOST_SECRETS, NewKey};
 pub use report_time::{ReportTime, parse_duration_ms, parse_expiry};
 pub use teams::{TeamEdit, TeamView};
 
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::id::is_name;
+use crate::domain::register::QuarantinedRow;
 use crate::domain::secret::MASK;
 use crate::store::keyring::Keyring;
 use crate::store::reports::Reports;
@@ -56,6 +57,11 @@ impl AdminOperations {
     /// Why `snapshot` cannot be served together with the store; empty if it can.
     pub fn clashes(&self, snapshot: &Snapshot) -> Vec<String> {
         clashes(&self.keyring, snapshot)
+    }
+
+    /// The rows of the store that cannot be read, and count for nothing.
+    pub fn quarantined(&self) -> Vec<QuarantinedRow> {
+        self.keyring.quarantined()
     }
 
     fn now_unix_ms(&self) -> i64 {
@@ -109,6 +115,8 @@ pub enum RecordKind {
     Team,
     /// A request in the ledger.
     Request,
+    /// A deployment.
+    Deployment,
 }
 
 impl fmt::Display for RecordKind {
@@ -117,6 +125,7 @@ impl fmt::Display for RecordKind {
             Self::Key => "key",
             Self::Team => "team",
             Self::Request => "request",
+            Self::Deployment => "deployment",
         })
     }
 }
@@ -154,6 +163,16 @@ pub enum AdminError {
     #[error("the key '{name}' has this secret already; every key needs one of its own")]
     SecretTaken {
         /// The other key, or a mask where it is not known.
+        name: String,
+    },
+    /// The key has as many secrets that work as one may have.
+    #[error(
+        "the key '{name}' has {most} secrets that work, the most that a key may have; wait until one of them ends, or \
+         rotate without an overlap, which ends them all",
+        most = MOST_SECRETS
+    )]
+    TooManySecrets {
+        /// The key.
         name: String,
     },
     /// The record was changed since its version was read.
@@ -197,6 +216,10 @@ fn not_written(error: RegisterWriteError) -> AdminError {
         RegisterWriteError::Conflict { why: RegisterConflict::SecretTaken, .. } => {
             AdminError::SecretTaken { name: MASK.to_owned() }
         }
+        RegisterWriteError::Conflict { why: RegisterConflict::TooMuchCredit, .. } => AdminError::invalid(
+            "amount",
+            "all grants of a key or team together are at most 9.2 billion dollars, either way; grant less",
+        ),
         RegisterWriteError::Unavailable => AdminError::Unavailable,
     }
 }

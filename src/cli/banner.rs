@@ -2,7 +2,7 @@
 //!
 //! It is for people, so it goes to stderr. Every line fits 80 columns, and every command works as pasted.
 
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, MetricsAccess};
 use crate::domain::secret::Secret;
 use std::fmt::Write;
 
@@ -15,7 +15,13 @@ pub struct GeneratedSecrets {
 }
 
 /// The text for a gateway at `address` that serves `scheme`; `model` is the one in the examples.
-pub fn banner(scheme: &str, address: &ListenAddress, generated: &GeneratedSecrets, model: &str) -> String {
+pub fn banner(
+    scheme: &str,
+    address: &ListenAddress,
+    generated: &GeneratedSecrets,
+    metrics: MetricsAccess,
+    model: &str,
+) -> String {
     let url = local_url(scheme, address);
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -35,9 +41,23 @@ pub fn banner(scheme: &str, address: &ListenAddress, generated: &GeneratedSecret
     if let Some(key) = &generated.key {
         let _ = write!(text, "{}", snippets(url.as_deref(), scheme, address, key, model));
     }
-    let _ = match url {
-        Some(url) => writeln!(text, "\nMetrics: {url}/metrics   Stop: Ctrl-C"),
-        None => writeln!(text, "\nMetrics: /metrics   Stop: Ctrl-C"),
+    let (option, origin) = match (&url, address.socket_file()) {
+        (None, Some(path)) => (format!(" --unix-socket '{}'", path.display()), format!("{scheme}://localhost")),
+        (url, _) => (String::new(), url.clone().unwrap_or_default()),
+    };
+    let _ = match (metrics, &generated.admin_token) {
+        (MetricsAccess::Open, _) => writeln!(text, "\nMetrics: {origin}/metrics   Stop: Ctrl-C"),
+        (MetricsAccess::Token, None) => {
+            writeln!(text, "\nMetrics, with a token: {origin}/metrics   Stop: Ctrl-C")
+        }
+        (MetricsAccess::Token, Some(token)) => writeln!(
+            text,
+            "\n# Its metrics, and `tierway status`, with the admin token:\n\n\
+             export TIERWAY_ADMIN_TOKEN={}\n\n\
+             curl{option} {origin}/metrics \\\n  -H \"Authorization: Bearer $TIERWAY_ADMIN_TOKEN\"\n\n\
+             Stop: Ctrl-C",
+            token.expose()
+        ),
     };
     text
 }
@@ -97,10 +117,28 @@ mod tests {
         let address: ListenAddress = "255.255.255.255:65535".parse().expect("an address");
         let key = new_key("demo", &[1; 32]);
         let token = new_admin_token(&[2; 32]);
-        let text = banner("https", &address, &GeneratedSecrets { key: Some(key), admin_token: Some(token) }, "auto");
-        for line in text.lines() {
-            assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
+        let generated = GeneratedSecrets { key: Some(key), admin_token: Some(token) };
+        for metrics in [MetricsAccess::Token, MetricsAccess::Open] {
+            let text = banner("https", &address, &generated, metrics, "auto");
+            for line in text.lines() {
+                assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
+            }
         }
+    }
+
+    #[test]
+    fn what_reads_the_metrics_can_be_pasted() {
+        let address: ListenAddress = "127.0.0.1:8080".parse().expect("an address");
+        let said = |admin_token: Option<Secret>, metrics| {
+            banner("http", &address, &GeneratedSecrets { key: None, admin_token }, metrics, "auto")
+        };
+        let token = || Some(Secret::new("twa_x"));
+        let text = said(token(), MetricsAccess::Token);
+        let pasted = "export TIERWAY_ADMIN_TOKEN=twa_x\n\ncurl http://127.0.0.1:8080/metrics \\\n  \
+                      -H \"Authorization: Bearer $TIERWAY_ADMIN_TOKEN\"\n";
+        assert!(text.contains(pasted), "{text}");
+        assert!(said(None, MetricsAccess::Token).contains("Metrics, with a token: http://127.0.0.1:8080/metrics"));
+        assert!(said(token(), MetricsAccess::Open).contains("\nMetrics: http://127.0.0.1:8080/metrics"));
     }
 
     #[test]
@@ -110,6 +148,7 @@ mod tests {
             "http",
             &address,
             &GeneratedSecrets { key: Some(new_key("demo", &[1; 32])), admin_token: None },
+            MetricsAccess::Token,
             "m",
         );
         assert!(text.contains("serving at unix:/run/tierway.sock\n"), "{text}");

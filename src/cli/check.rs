@@ -10,9 +10,10 @@ use clap::Args;
 
 use super::check_live::check_live;
 use super::former_place::refuse_former_place;
-use super::{ConfigArgs, find_config, provider_warnings};
+use super::{ConfigArgs, find_config, print, printable, provider_warnings};
 use crate::clock::Clock;
 use crate::config::{CatalogueFilledProvider, CatalogueUse, ConfigSource, ProcessEnvironment, Snapshot, load};
+use crate::domain::secret::without_credentials;
 
 /// `EX_CONFIG` of sysexits: the configuration is invalid.
 pub const EXIT_CONFIGURATION: u8 = 78;
@@ -48,10 +49,14 @@ pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
     match checked {
         Ok((source, snapshot)) => {
             if !args.json {
-                write_verdict(&mut anstream::stdout(), &source, &snapshot)?;
+                let mut verdict = Vec::new();
+                write_verdict(&mut verdict, &source, &snapshot)?;
+                print(&without_credentials(&String::from_utf8_lossy(&verdict)))?;
             }
-            write_warnings(&mut anstream::stderr(), &snapshot, Clock.unix_ms() / 1000)?;
-            write_price_warnings(&mut anstream::stderr(), &snapshot.catalogue, Clock.unix_ms())?;
+            let mut warnings = Vec::new();
+            write_warnings(&mut warnings, &snapshot, Clock.unix_ms() / 1000)?;
+            write_price_warnings(&mut warnings, &snapshot.catalogue, Clock.unix_ms())?;
+            write!(anstream::stderr(), "{}", printable(&without_credentials(&String::from_utf8_lossy(&warnings))))?;
             let is_good = !args.live || check_live(&snapshot, args.json)?;
             Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -203,7 +208,7 @@ mod tests {
             "\nwhat the file does not say: catalogue of {} (built in)\n  \
              models.gpt-4o-mini: price, max_output as openai gpt-4o-mini\n    \
              priced there and not charged here: per_1000_searches, per_1000_storage_searches, \
-             service_tier=priority, service_tier=fast, processing=batch\n  \
+             processing=batch\n  \
              providers.openai: max_tokens_name = \"max_completion_tokens\"\n",
             used.as_of.text
         );

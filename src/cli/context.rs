@@ -11,6 +11,7 @@ use super::store::{CommandError, StoreArgs};
 use crate::admin::{AdminError, AdminOperations};
 use crate::clock::Clock;
 use crate::config::Snapshot;
+use crate::domain::register::QuarantinedRow;
 use crate::domain::secret::Secret;
 use crate::store::Register;
 use crate::store::keyring::Keyring;
@@ -72,6 +73,9 @@ impl CliContext {
         let register = open(&path, &runtime).map_err(CommandError::store)?;
         let keyring = runtime.block_on(Keyring::open(register));
         let keyring = keyring.map_err(|_| CommandError::store(format!("{} cannot be read", path.display())))?;
+        for QuarantinedRow { table, row, why } in keyring.quarantined() {
+            note(&format!("warning: '{row}' in the table {table} of the store counts for nothing: {why}"));
+        }
         let entropy = Arc::new(|| random_bytes().ok());
         Ok(Self { snapshot, admin: AdminOperations::new(Arc::new(keyring), Clock, entropy), runtime })
     }
@@ -128,7 +132,7 @@ pub(super) fn finish(output: Result<String, CommandError>) -> anyhow::Result<Exi
 /// Prints a message beside the output.
 pub(super) fn note(text: &str) {
     // If stderr is closed, the message is not wanted.
-    let _ = writeln!(anstream::stderr(), "{}", text.trim_end());
+    let _ = writeln!(anstream::stderr(), "{}", super::printable(text.trim_end()));
 }
 
 /// Prints `output`, which contains the new secret of the key called `name`.

@@ -40,7 +40,9 @@ mod value_parsers;
 mod views;
 
 use crate::config::{ConfigSource, ListenAddress, Problems, ProcessEnvironment, find};
+use crate::domain::readable::controls_terminal;
 use clap::{Args, Parser, Subcommand};
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -191,7 +193,7 @@ pub fn main() -> ExitCode {
         }
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", printable(&format!("{error:#}")));
         ExitCode::FAILURE
     })
 }
@@ -215,10 +217,28 @@ fn find_config(named: Option<&Path>) -> Result<ConfigSource, Problems> {
     Ok(source)
 }
 
+/// `text` for a terminal: characters that control it, or change the direction of writing, as JSON escapes them. Names and
+/// reasons are what somebody typed, somewhere.
+fn printable(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c == '\n' || c == '\t' || !controls_terminal(c);
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) {
+            out.push(c);
+        } else {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// Writes output to stdout. A reader may close it early: `config show | head`.
 fn print(text: &str) -> io::Result<()> {
     // The stream strips colours where there is no terminal or NO_COLOR is set.
-    match write!(anstream::stdout(), "{text}") {
+    match write!(anstream::stdout(), "{}", printable(text)) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }

@@ -78,6 +78,7 @@ fn activate(change: ConfigChange, app: &AppState, generated_token: Option<&Secre
 /// The tokens of operators under `snapshot`; `generated_token` is the admin token if it names none.
 pub(super) fn access(snapshot: &Snapshot, generated_token: Option<&Secret>) -> OperatorTokens {
     OperatorTokens {
+        metrics: snapshot.telemetry.metrics,
         metrics_token: snapshot.telemetry.metrics_token.clone(),
         admin_token: snapshot.server.admin_token.clone().or_else(|| generated_token.cloned()),
         viewer_token: snapshot.server.viewer_token.clone(),

@@ -14,12 +14,15 @@ use super::take_over::{self, Predecessor, TakeOverError, TakeOverListener, TakeO
 use super::{EXIT_UNAVAILABLE, ServeArgs, VERSION, reload, secrets, service_manager, store};
 use crate::admin::{AdminOperations, clashes};
 use crate::clock::Clock;
-use crate::config::{ConfigSource, ConfigWatcher, ExtraKey, ListenAddress, Snapshot, StoreLocation, find, load};
+use crate::config::{
+    ConfigSource, ConfigWatcher, ConnectionLimits, ExtraKey, ListenAddress, Snapshot, StoreLocation, find, load,
+};
 use crate::domain::secret::{KeyHash, Secret, new_admin_token, new_key};
 use crate::http::conn::lifecycle::Lifecycle;
 use crate::http::conn::listener::{InheritError, InheritedListeners, Listener, ListenerKind, bind};
 use crate::http::conn::server::{self, HttpServer};
 use crate::http::conn::tls::{CertificateSource, ServerTls};
+use crate::http::peer_refusals::PeerRefusals;
 use crate::http::{AppState, ops_handler, public_handler};
 use crate::random::Rng;
 use crate::relay::{ActivateError, Relay, RelayParts};
@@ -30,10 +33,11 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::log::LogWriter;
 use crate::telemetry::metrics::BuildMetadata;
 use arc_swap::ArcSwap;
-use std::io::Write;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -42,6 +46,9 @@ const BUILD: BuildMetadata = BuildMetadata { version: VERSION, revision: option_
 
 /// An idle lease is returned after this long, so that a crash does not lose it.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
+
+/// How long what a start prints is waited for.
+const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How soon a change made by a command is applied.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -74,6 +81,7 @@ impl<E: Into<anyhow::Error>> From<E> for StartError {
 pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // Before the runtime has threads: it changes the environment.
     let passed = service_manager::passed_listeners();
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let message = match runtime.block_on(run(args, passed)) {
         Ok(()) => return Ok(ExitCode::SUCCESS),
@@ -84,6 +92,15 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // The stream strips colours where there is no terminal or NO_COLOR is set.
     writeln!(anstream::stderr(), "{}", message.0.trim_end())?;
     Ok(ExitCode::from(message.1))
+}
+
+/// Raises the limit on open files to what the process may set: many systems begin with 1024, for programs that cannot
+/// have more. Where that fails, it serves with what it has.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    }
 }
 
 async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>) -> Result<(), StartError> {
@@ -120,9 +137,12 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
     let address = listeners.public.address()?;
     let resources = TakeOverResources::new(&listeners.public, listeners.ops.as_ref(), opened.lock)?;
     let scheme = if snapshot.server.tls.is_some() { "https" } else { "http" };
-    let banner = banner(scheme, &address, &loaded.generated, &loaded.example_model());
+    let banner = {
+        let metrics = snapshot.telemetry.metrics;
+        banner(scheme, &address, &loaded.generated, metrics, &loaded.example_model())
+    };
     let watcher = ConfigWatcher::new(&loaded.source, loaded.environment, loaded.extra_keys, snapshot.clone());
-    let (hangups, stops) = (signal(SignalKind::hangup())?, StopSignals::new()?);
+    let (hangups, stops) = (signal(SignalKind::hangup())?, StopEvents::new()?);
     // Nothing of the start can fail any more.
     let took_over = predecessor.is_some();
     if let Some(predecessor) = predecessor {
@@ -130,15 +150,12 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
     }
     let successors = asked_at.and_then(|path| be_asked(path, resources, took_over, clock));
     let kept = demo.as_ref().is_some_and(|demo| demo.publish(&address.to_string()).is_ok());
-    eprint!("{banner}{}", store::note(&snapshot.store, kept));
+    say(io::stderr(), format!("{banner}{}", store::note(&snapshot.store, kept)));
     tokio::spawn(reload::watch(watcher, hangups, gateway.app.clone(), logger.clone(), loaded.admin_token));
     tokio::spawn(shut_down_when_asked(gateway.app.clone(), stops, successors, demo.as_ref().map(Arc::downgrade)));
     // Printed last: whoever reads this line may use the gateway, or stop it.
-    match address {
-        ListenAddress::Unix(_) => println!("listening on {address}"),
-        address => println!("listening on {scheme}://{address}"),
-    }
-    std::io::stdout().flush()?;
+    let origin = if matches!(address, ListenAddress::Unix(_)) { String::new() } else { format!("{scheme}://") };
+    say(io::stdout(), format!("listening on {origin}{address}\n"));
     service_manager::notify_ready();
     let relay = gateway.relay.clone();
     tokio::spawn(return_idle_leases(relay.clone(), keyring.clone(), clock));
@@ -147,6 +164,18 @@ async fn run(args: &ServeArgs, passed: Result<InheritedListeners, InheritError>)
     relay.close_budget_pool().await;
     keyring.close();
     Ok(())
+}
+
+/// Prints `text`. A stream that cannot be written, or that nobody reads, does not keep the gateway from serving.
+fn say(mut stream: impl Write + Send + 'static, text: String) {
+    let (done, printed) = mpsc::channel();
+    let print = move || {
+        let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+        let _ = done.send(());
+    };
+    // Ends at once if there is no thread for it: then `done` is dropped.
+    let _ = std::thread::Builder::new().name("tierway-print".to_owned()).spawn(print);
+    let _ = printed.recv_timeout(PRINT_TIMEOUT);
 }
 
 /// The store of a demo; `None`, with a warning, where it cannot have one and keeps everything in memory.
@@ -166,7 +195,7 @@ async fn find_predecessor(path: Option<PathBuf>, clock: Clock) -> Result<Option<
     let path = path.ok_or(TakeOverError::NoPlace).map_err(StartError::unavailable)?;
     let found = Predecessor::find(path.clone(), clock).await.map_err(StartError::unavailable)?;
     if found.is_none() {
-        eprintln!("No running gateway answers at {}: this is a usual start.", path.display());
+        say(io::stderr(), format!("No running gateway answers at {}: this is a usual start.\n", path.display()));
     }
     Ok(found)
 }
@@ -234,6 +263,8 @@ pub struct Gateway {
     tls: Option<ServerTls>,
     /// Whether a client that has closed its sending side is still answered.
     half_close: bool,
+    /// How many connections clients may have.
+    limits: Arc<ConnectionLimits>,
 }
 
 impl Gateway {
@@ -255,6 +286,7 @@ impl Gateway {
         let ops = reload::access(&snapshot, admin_token.as_ref());
         let rng = Arc::new(rng);
         let (serves_tls, half_close) = (snapshot.server.tls.is_some(), snapshot.server.half_close);
+        let limits = snapshot.server.connections.clone();
         let parts = RelayParts {
             clock,
             rng: rng.clone(),
@@ -262,6 +294,7 @@ impl Gateway {
             counters: counters.clone() as Arc<dyn Counters>,
             lease_store: books.lease_store,
             keyring: books.keyring.clone(),
+            idempotency: books.idempotency,
             telemetry: telemetry.clone(),
         };
         let relay = Arc::new(Relay::new(snapshot, parts)?);
@@ -272,18 +305,18 @@ impl Gateway {
             telemetry: telemetry.clone(),
             lifecycle: lifecycle.clone(),
             ops: ArcSwap::from_pointee(ops),
-            in_flight_bytes: Arc::default(),
+            peer_refusals: PeerRefusals::new(rng.draw(), clock.now()),
             clock,
             rng,
         };
         reload::publish_start(&app);
         let tls = serves_tls.then(|| ServerTls::new(Arc::new(CertificateSource(relay.clone())), telemetry));
-        Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls, half_close })
+        Ok(Self { relay, counters, lifecycle, app: Arc::new(app), tls, half_close, limits })
     }
 
     /// Serves until its lifecycle is closed. With `ops`, everything but `/v1` is served only there.
     pub async fn serve(self, public: impl Into<Listener>, ops: Option<Listener>) {
-        let Self { app, lifecycle, tls, half_close, .. } = self;
+        let Self { app, lifecycle, tls, half_close, limits, .. } = self;
         let server = |kind, handler| HttpServer {
             handler,
             lifecycle: lifecycle.clone(),
@@ -291,6 +324,7 @@ impl Gateway {
             kind,
             tls: tls.clone(),
             half_close,
+            limits: limits.clone(),
         };
         let clients =
             server::serve(public.into(), server(ListenerKind::Public, public_handler(app.clone(), ops.is_none())));
@@ -326,7 +360,7 @@ async fn apply_store_changes(relay: Arc<Relay>, keyring: Arc<Keyring>, clock: Cl
 /// Shuts down gracefully on the first signal, and at once on the second; drains when a successor serves.
 async fn shut_down_when_asked(
     app: Arc<AppState>,
-    mut signals: StopSignals,
+    mut signals: StopEvents,
     successors: Option<TakeOverListener>,
     demo: Option<Weak<DemoStore>>,
 ) {
@@ -465,12 +499,12 @@ fn not_enforced(source: &ConfigSource, snapshot: &Snapshot) -> String {
 }
 
 /// SIGTERM and Ctrl-C, caught from the creation of this value on.
-struct StopSignals {
+struct StopEvents {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl StopSignals {
+impl StopEvents {
     fn new() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }

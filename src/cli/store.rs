@@ -5,6 +5,7 @@
 use super::check::EXIT_CONFIGURATION;
 use super::demo_store::{self, DemoError, DemoStore};
 use super::former_place::refuse_former_place;
+use super::secrets::random_bytes;
 use super::{ConfigArgs, EXIT_UNAVAILABLE, EXIT_USAGE, find_config};
 use crate::clock::Clock;
 use crate::config::{ProcessEnvironment, Snapshot, StoreLocation, StoreSettings, load};
@@ -12,6 +13,7 @@ use crate::store::keyring::Keyring;
 use crate::store::reports::Reports;
 use crate::store::sqlite::{
     LedgerReader, OpenError, SqliteLedger, SqliteRegister, SqliteReports, StoreLock, WallClock, WriterGuard,
+    idempotency_secret,
 };
 use crate::store::{Ledger, StoreUnavailable, Stores};
 use crate::telemetry::Telemetry;
@@ -62,7 +64,9 @@ pub(super) async fn open(
     let keyring = Keyring::open(Arc::new(SqliteRegister::of_gateway(path, ledger.writer()))).await?;
     let ledger = Arc::new(ledger);
     let reports = Some(Arc::new(SqliteReports::of(path)) as Arc<dyn Reports>);
-    let books = Stores { lease_store: ledger.clone(), ledger, keyring: Arc::new(keyring), reports };
+    let fresh = random_bytes::<32>().map_err(|_| StoreOpenError::NoRandomBytes)?;
+    let idempotency = Some(idempotency_secret(path, &fresh)?);
+    let books = Stores { lease_store: ledger.clone(), ledger, keyring: Arc::new(keyring), reports, idempotency };
     Ok(OpenedStore { books, writing: Some(writing), lock })
 }
 
@@ -75,6 +79,9 @@ pub(super) enum StoreOpenError {
     /// It lies where relative paths were read before.
     #[error("{0}")]
     FormerPlace(String),
+    /// A new store needs a secret of its own.
+    #[error("the system gives no random bytes to make a secret of")]
+    NoRandomBytes,
     /// The database was opened, and its register cannot be read.
     #[error("keys, teams and credit cannot be read from the store")]
     Read,
@@ -139,12 +146,12 @@ pub(super) struct CommandError {
 impl CommandError {
     /// What was asked for does not exist, or failed.
     pub(super) fn failed(why: impl Display) -> Self {
-        Self { message: format!("error: {why}"), code: EXIT_FAILURE }
+        Self::said(why, EXIT_FAILURE)
     }
 
     /// The database is not available.
     pub(super) fn store(why: impl Display) -> Self {
-        Self { message: format!("error: {why}"), code: EXIT_UNAVAILABLE }
+        Self::said(why, EXIT_UNAVAILABLE)
     }
 
     /// The configuration is not valid; `message` has its problems.
@@ -154,7 +161,11 @@ impl CommandError {
 
     /// The command line names something that does not exist.
     pub(super) fn usage(why: impl Display) -> Self {
-        Self { message: format!("error: {why}"), code: EXIT_USAGE }
+        Self::said(why, EXIT_USAGE)
+    }
+
+    fn said(why: impl Display, code: u8) -> Self {
+        Self { message: super::printable(&format!("error: {why}")).into_owned(), code }
     }
 
     /// The message.

@@ -2,6 +2,7 @@
 //!
 //! All arithmetic is on integers: what is rounded here is exact in `--csv` and `--json`.
 
+use crate::cli::printable;
 use crate::domain::money::NanoUsd;
 use std::fmt::Alignment;
 
@@ -10,13 +11,15 @@ pub(super) const NONE: &str = "-";
 
 /// `rows` below `head`, each column aligned as its head says, two spaces apart.
 pub(super) fn table(head: &[(&str, Alignment)], rows: &[Vec<String>]) -> String {
+    let line = |row: &Vec<String>| row.iter().map(|cell| printable(cell).replace(['\n', '\t'], " ")).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(line).collect();
     let width = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
         cells.chain([head[at].0.chars().count()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let names = head.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let lines = std::iter::once(&names).chain(rows).map(|row: &Vec<String>| {
+    let lines = std::iter::once(&names).chain(&rows).map(|row: &Vec<String>| {
         let cells = row.iter().zip(head).zip(&widths).map(|((cell, (_, side)), &width)| match side {
             Alignment::Left => format!("{cell:<width$}"),
             Alignment::Center => format!("{cell:^width$}"),
@@ -89,9 +92,29 @@ pub(super) fn percent(part: u128, whole: u128) -> String {
     }
 }
 
-/// A field of CSV, quoted as RFC 4180 requires.
+/// What a spreadsheet takes for the beginning of a formula, also behind blanks.
+const BEGINS_FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+/// What makes it take a cell for text, and does not show.
+const TEXT_MARK: char = '\'';
+
+fn is_formula(cell: &str) -> bool {
+    cell.trim_start().starts_with(BEGINS_FORMULA) || cell.starts_with(['\t', '\r', '\n'])
+}
+
+/// A field of CSV, quoted as RFC 4180 requires. What a spreadsheet would compute is marked as text.
 pub(super) fn quoted(name: &str) -> String {
-    if name.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.to_owned() }
+    let mark = if is_formula(name) { TEXT_MARK.to_string() } else { String::new() };
+    // Some spreadsheets split at a semicolon or a tab as well.
+    if name.contains(['"', ',', ';', '\t', '\n', '\r']) {
+        format!("\"{mark}{}\"", name.replace('"', "\"\""))
+    } else {
+        format!("{mark}{name}")
+    }
+}
+
+/// A field of CSV as it was before [`quoted`] marked it as text.
+pub(super) fn without_text_mark(field: &str) -> &str {
+    field.strip_prefix(TEXT_MARK).filter(|rest| is_formula(rest)).unwrap_or(field)
 }
 
 #[cfg(test)]
@@ -142,5 +165,33 @@ mod tests {
     fn a_name_stays_in_its_field() {
         assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
         assert_eq!(quoted("growth-app"), "growth-app");
+        assert_eq!(quoted("a;=1"), "\"a;=1\"");
+    }
+
+    #[test]
+    fn what_a_spreadsheet_would_compute_is_text() {
+        let check = |name: &str, expected: &str| {
+            assert_eq!(quoted(name), expected, "{name}");
+            let field = expected.trim_matches('"').replace("\"\"", "\"");
+            assert_eq!(without_text_mark(&field), name);
+        };
+        check("=HYPERLINK(\"http://x\")", "\"'=HYPERLINK(\"\"http://x\"\")\"");
+        check("+1", "'+1");
+        check("-app", "'-app");
+        check("@SUM(A1)", "'@SUM(A1)");
+        check("\t=1", "\"'\t=1\"");
+        check("\r=1", "\"'\r=1\"");
+        check("\nx", "\"'\nx\"");
+        check(" =1", "' =1");
+        check("＝1", "'＝1");
+        check("a=1", "a=1");
+        check("'quoted'", "'quoted'");
+    }
+
+    #[test]
+    fn a_cell_controls_no_terminal_and_keeps_its_line() {
+        let rows = [vec!["\u{1b}[2Ja\u{202e}b\u{9b}\nc".to_owned(), "x".to_owned()]];
+        let text = table(&[("name", Alignment::Left), ("n", Alignment::Left)], &rows);
+        assert_eq!(text.lines().nth(1), Some("\\u001b[2Ja\\u202eb\\u009b c  x"));
     }
 }

@@ -19,7 +19,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
@@ -28,7 +28,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
 /// What a successor sends first; the number changes when the exchange does.
-const REQUEST: &[u8] = b"tierway take-over 1\n";
+const REQUEST: &[u8] = b"tierway take-over 2\n";
 /// What a successor sends once it is ready to serve.
 const COMMIT: &[u8] = b"commit\n";
 /// What the other one answers to that.
@@ -40,7 +40,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most bytes of an offer.
 const MAX_OFFER: usize = 4096;
 /// The most descriptors of an offer: two listeners and a lock.
-const MAX_DESCRIPTORS: usize = 3;
+const MAX_DESCRIPTORS: usize = 2 + StoreLock::DESCRIPTORS;
 /// Only its owner may connect.
 const OWNER_ONLY: u32 = 0o600;
 
@@ -180,7 +180,7 @@ async fn request(stream: &UnixStream) -> io::Result<(String, InheritedListeners,
         _ if text.is_empty() => return Err(io::Error::other("it is already ending")),
         _ => return Err(io::Error::other("it speaks another version of this exchange")),
     };
-    if descriptors.len() != offer.listeners.len() + usize::from(offer.store_writer.is_some()) {
+    if descriptors.len() != offer.listeners.len() + offer.store_writer.map_or(0, |_| StoreLock::DESCRIPTORS) {
         return Err(io::Error::other("descriptors are missing: this process may not open more files"));
     }
     let mut descriptors = descriptors.into_iter();
@@ -189,7 +189,9 @@ async fn request(stream: &UnixStream) -> io::Result<(String, InheritedListeners,
         let kind = listener.kind();
         listeners.add(&format!("{listener:?} listener"), Some(kind), descriptor).map_err(io::Error::other)?;
     }
-    let lock = offer.store_writer.zip(descriptors.next()).map(|(writer, file)| StoreLock::of_predecessor(file, writer));
+    let lock =
+        offer.store_writer.zip(<[OwnedFd; StoreLock::DESCRIPTORS]>::try_from(descriptors.collect::<Vec<_>>()).ok());
+    let lock = lock.map(|(writer, files)| StoreLock::of_predecessor(files, writer));
     Ok((offer.version, listeners, lock))
 }
 
@@ -268,13 +270,9 @@ impl TakeOverListener {
     }
 
     async fn offer(&self, stream: &UnixStream) -> io::Result<()> {
-        let lock = match &self.resources.lock {
-            None => None,
-            Some(lock) => {
-                let lock = lock.upgrade().ok_or_else(|| io::Error::other("the store cannot be written any more"))?;
-                Some(lock.for_successor()?)
-            }
-        };
+        let gone = || io::Error::other("the store cannot be written any more");
+        let lock = self.resources.lock.as_ref().map(|lock| lock.upgrade().ok_or_else(gone)).transpose()?;
+        let lock = lock.as_deref().map(StoreLock::for_successor);
         let offer = TakeOverOffer {
             version: super::VERSION.to_owned(),
             listeners: self.resources.listeners.iter().map(|(listener, _)| *listener).collect(),
@@ -282,8 +280,8 @@ impl TakeOverListener {
         };
         let mut text = serde_json::to_vec(&offer)?;
         text.push(b'\n');
-        let listeners = self.resources.listeners.iter().map(|(_, descriptor)| descriptor);
-        let descriptors: Vec<&OwnedFd> = listeners.chain(lock.as_ref().map(|(file, _)| file)).collect();
+        let listeners = self.resources.listeners.iter().map(|(_, descriptor)| descriptor.as_fd());
+        let descriptors: Vec<BorrowedFd<'_>> = listeners.chain(lock.into_iter().flat_map(|(files, _)| files)).collect();
         stream.async_io(Interest::WRITABLE, || send(stream, &text, &descriptors)).await
     }
 
@@ -332,11 +330,10 @@ async fn expect(stream: &mut UnixStream, line: &[u8]) -> io::Result<()> {
 }
 
 /// Sends all of `text`, which is shorter than any socket's buffer, with `descriptors`.
-fn send(stream: &UnixStream, text: &[u8], descriptors: &[&OwnedFd]) -> io::Result<()> {
+fn send(stream: &UnixStream, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
-    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("there are more descriptors than were expected"));
     }
     let sent = rustix::net::sendmsg(stream, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)?;

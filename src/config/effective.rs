@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::reader::{DisplayValue, EffectiveSetting, SettingOrigin};
-use crate::domain::secret::MASK;
+use crate::domain::secret::{MASK, without_credentials};
 
 /// Where the trailing comments begin, unless a line is longer.
 const COMMENT_COLUMN: usize = 48;
@@ -21,7 +21,15 @@ pub struct EffectiveConfig {
 
 impl EffectiveConfig {
     pub(super) fn new(source: String, entries: Vec<EffectiveSetting>) -> Self {
-        Self { source, entries }
+        let masked = |text: &str| without_credentials(text).into_owned();
+        let entries = entries.into_iter().map(|entry| EffectiveSetting {
+            header: masked(&entry.header),
+            table: masked(&entry.table),
+            name: masked(&entry.name),
+            value: without_credentials_in(entry.value),
+            origin: entry.origin,
+        });
+        Self { source, entries: entries.collect() }
     }
 
     /// Each setting, in the order of the schema and, within it, of the file.
@@ -74,6 +82,15 @@ impl EffectiveConfig {
             SettingOrigin::File(line) => format!("file, line {line}"),
             SettingOrigin::Env(name) => format!("env {name}"),
         }
+    }
+}
+
+/// `value` without secrets in the wrong place.
+fn without_credentials_in(value: DisplayValue) -> DisplayValue {
+    match value {
+        DisplayValue::Text(text) => DisplayValue::Text(without_credentials(&text).into_owned()),
+        DisplayValue::List(items) => DisplayValue::List(items.into_iter().map(without_credentials_in).collect()),
+        other => other,
     }
 }
 

@@ -41,9 +41,9 @@ pub use reader::{DisplayValue, EffectiveSetting, SettingOrigin, UnenforcedSettin
 pub use reload::{ConfigChange, ConfigWatcher};
 pub use schema::{SettingRow, schema, setting_rows};
 pub use settings::{
-    CorsSettings, FinishReason, MalformedFrame, NetworkSettings, OutputCeiling, ProtocolName, ProviderCredential,
-    ProviderSettings, ProviderTransport, ServerSettings, SimSettings, StoreLocation, StoreSettings, TelemetrySettings,
-    TlsSettings, TransportSettings,
+    ConnectionLimits, CorsSettings, FinishReason, MalformedFrame, MetricsAccess, NetworkSettings, OnAbandon,
+    OutputCeiling, ProtocolName, ProviderCredential, ProviderSettings, ProviderTransport, ServerSettings, SimSettings,
+    StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings,
 };
 pub use source::{ConfigSource, find};
 
@@ -65,7 +65,7 @@ pub struct ExtraKey {
     pub hash: KeyHash,
 }
 
-/// One immutable compiled configuration. A request keeps the one it arrived with.
+/// One immutable compiled configuration. A request keeps the one that is active when its body has been read.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Addresses, tokens and limits of the HTTP server.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::referenced_files::ReferencedFiles;
-use crate::domain::secret::MASK;
+use crate::domain::secret::{MASK, credentials_in, without_credentials};
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,19 @@ pub struct Problem {
     pub hint: String,
 }
 
+impl Problem {
+    /// The same without secrets in the wrong place, such as a name.
+    fn without_credentials(self) -> Self {
+        let masked = |text: &str| without_credentials(text).into_owned();
+        let location = match self.location {
+            ValueLocation::Variable { name, shown } => ValueLocation::Variable { name, shown: masked(&shown) },
+            location => location,
+        };
+        let [setting, message, hint] = [&self.setting, &self.message, &self.hint].map(|text| masked(text));
+        Self { setting, location, position: self.position, message, hint }
+    }
+}
+
 /// Everything that is wrong with one configuration; never empty.
 #[derive(Clone, Debug)]
 pub struct Problems {
@@ -56,7 +69,9 @@ pub struct Problems {
 impl Problems {
     /// Problems of the text of `file`: what is not TOML, what is missing, then the others in the order of their
     /// places; `hidden` are the bytes of it that may not be shown.
-    pub(super) fn new(file: &str, text: &str, hidden: Vec<Range<usize>>, mut list: Vec<Problem>) -> Self {
+    pub(super) fn new(file: &str, text: &str, mut hidden: Vec<Range<usize>>, list: Vec<Problem>) -> Self {
+        hidden.extend(credentials_in(text));
+        let mut list: Vec<Problem> = list.into_iter().map(Problem::without_credentials).collect();
         list.sort_by_key(|problem| match &problem.location {
             // A file that cannot be read as TOML: whatever else is wrong may follow from it.
             ValueLocation::File(span) if problem.setting.is_empty() => (0, span.start),

@@ -123,6 +123,15 @@ fn keep_what_needs_a_restart(old: &Snapshot, new: &mut Snapshot) -> Vec<&'static
         new.server.admin_listen = old.server.admin_listen.clone();
         kept.push("server.admin_listen");
     }
+    let (before, after) = (&old.server.connections, &new.server.connections);
+    for (name, changed) in [
+        ("server.max_connections", after.max != before.max),
+        ("server.max_keyless_per_address", after.keyless_per_address != before.keyless_per_address),
+        ("server.trusted_proxies", after.trusted_proxies != before.trusted_proxies),
+    ] {
+        kept.extend(changed.then_some(name));
+    }
+    new.server.connections = old.server.connections.clone();
     if new.store != old.store {
         new.store = old.store.clone();
         kept.push("store");

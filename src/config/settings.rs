@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
 use super::listen::ListenAddress;
@@ -31,6 +32,8 @@ pub struct ServerSettings {
     pub max_body_bytes: u64,
     /// The longest sum of request bodies held at once, in bytes.
     pub max_in_flight_bytes: u64,
+    /// How many connections clients may have.
+    pub connections: Arc<ConnectionLimits>,
     /// How long to keep accepting after SIGTERM while `/readyz` already answers 503.
     pub lb_grace: Duration,
     /// How long open streams may finish after SIGTERM.
@@ -39,6 +42,23 @@ pub struct ServerSettings {
     pub half_close: bool,
     /// The TLS certificate of both addresses; `None`: they serve plain HTTP.
     pub tls: Option<TlsSettings>,
+}
+
+/// How many connections clients may have, and which of them are a proxy's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConnectionLimits {
+    /// The most at once; `None`: as many as the limit on open files allows.
+    pub max: Option<usize>,
+    /// The most from one address on which no key was accepted.
+    pub keyless_per_address: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { max: None, keyless_per_address: usize::MAX, trusted_proxies: Vec::new() }
+    }
 }
 
 /// `[server] cors_origins`: which web pages may call `/v1` from a browser.
@@ -142,10 +162,22 @@ impl std::fmt::Debug for StoreSettings {
 pub struct TelemetrySettings {
     /// Which log lines are written: a level or filter directives.
     pub log: String,
-    /// The token that `/metrics` requires; `None`: it is open.
+    /// Whether `/metrics` needs a token.
+    pub metrics: MetricsAccess,
+    /// A token that reads `/metrics` and nothing else, beside those of operators.
     pub metrics_token: Option<Secret>,
     /// The longest that a failover should take; metrics count those within it.
     pub failover_objective: Duration,
+}
+
+/// Who may read `/metrics`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum MetricsAccess {
+    /// Whoever has the metrics token, the viewer token or the admin token.
+    #[default]
+    Token,
+    /// Whoever reaches the address.
+    Open,
 }
 
 /// The part of `[routing]` that is about connections and frames rather than the choice of a deployment.
@@ -192,6 +224,8 @@ pub struct NetworkSettings {
     pub max_tokens_name: OutputCeiling,
     /// Whether it may be sent `stream_options`.
     pub stream_options: bool,
+    /// What an answer costs that its client did not wait for.
+    pub on_abandon: OnAbandon,
     /// Headers sent with every request; any of them may be secret.
     pub headers: Vec<(HeaderName, Secret)>,
     /// The client's headers that are passed on.
@@ -208,6 +242,18 @@ pub enum OutputCeiling {
     MaxTokens,
     /// What OpenAI's reasoning models want, and refuse the other name.
     MaxCompletionTokens,
+}
+
+/// What an answer costs that its client did not wait for, by what its provider does when we leave it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum OnAbandon {
+    /// It stops: what came is charged.
+    #[default]
+    Estimate,
+    /// It goes on, and so do we, to its end: what it counts is charged.
+    ReadOn,
+    /// It goes on without us: all that is held is charged.
+    ChargeHold,
 }
 
 /// One credential of a provider.

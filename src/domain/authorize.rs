@@ -8,6 +8,7 @@
 //! Start reading in [`authorize`].
 
 use crate::domain::call::Call;
+use crate::domain::nearest::nearest;
 use crate::domain::policy::{KeyRecord, Policy, ResolvedName, resolve};
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::table::RoutingTable;
@@ -18,9 +19,21 @@ use std::sync::Arc;
 pub struct AuthorizedRequest {
     key: Arc<KeyRecord>,
     requested: ResolvedName,
+    is_paid: bool,
 }
 
 impl AuthorizedRequest {
+    /// The same, where a budget or credit pays for it if `is_paid`.
+    #[must_use]
+    pub fn paid(self, is_paid: bool) -> Self {
+        Self { is_paid, ..self }
+    }
+
+    /// Whether a budget or credit pays for it.
+    pub fn is_paid(&self) -> bool {
+        self.is_paid
+    }
+
     /// The key that makes the request.
     pub fn key(&self) -> &Arc<KeyRecord> {
         &self.key
@@ -46,33 +59,12 @@ pub fn authorize(table: &RoutingTable, key: &Arc<KeyRecord>, call: &Call) -> Res
     if !allowed {
         return Err(Refusal::ModelNotAllowed { model: name.into() });
     }
-    Ok(AuthorizedRequest { key: key.clone(), requested })
+    Ok(AuthorizedRequest { key: key.clone(), requested, is_paid: false })
 }
-
-/// How many similar names an error offers.
-const NEAREST: usize = 3;
-/// Names less similar than this, between 0 and 1, are not offered.
-const MIN_SIMILARITY: f64 = 0.5;
 
 fn not_found(table: &RoutingTable, policy: &Policy, requested: &str) -> Refusal {
-    let lower = requested.to_lowercase();
-    let mut near: Vec<(f64, Arc<str>)> = policy
-        .usable_names(table)
-        .into_iter()
-        .map(|(name, _)| (similarity(&lower, &name.to_lowercase()), name))
-        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
-        .collect();
-    near.sort_by(|a, b| b.0.total_cmp(&a.0));
-    near.truncate(NEAREST);
-    Refusal::ModelNotFound { model: requested.into(), nearest: near.into_iter().map(|(_, name)| name).collect() }
-}
-
-/// The similarity of two lower-case names, between 0 and 1. The part after the last slash is compared as well
-/// as the whole, because people leave the owner out.
-fn similarity(requested: &str, name: &str) -> f64 {
-    let short = |s: &str| s.rsplit('/').next().unwrap_or(s).to_owned();
-    let whole = strsim::normalized_damerau_levenshtein(requested, name);
-    whole.max(strsim::normalized_damerau_levenshtein(&short(requested), &short(name)))
+    let usable = policy.usable_names(table).into_iter().map(|(name, _)| name).collect();
+    Refusal::ModelNotFound { model: requested.into(), nearest: nearest(requested, usable) }
 }
 
 #[cfg(test)]

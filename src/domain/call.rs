@@ -6,6 +6,7 @@
 //!
 //! Start reading in [`Call`].
 
+use super::body_member::GivenMember;
 use super::estimate::{MediaSize, USUAL_IMAGE};
 use bytes::Bytes;
 use std::ops::Range;
@@ -170,7 +171,8 @@ pub struct RequestMetadata {
     /// How to ask the provider for usage on this stream; `None` when the client asked itself, or
     /// when the answer is not a stream.
     pub ask_usage: Option<Splice>,
-    /// The client's ceiling on output tokens, per choice.
+    /// The client's ceiling on output tokens, per choice, the higher where it gave two. Zero is none: hosts differ over
+    /// what they make of it.
     pub max_output: Option<u64>,
     /// How many choices the client wants: `n`, 1 where it is absent.
     pub choices: u32,
@@ -182,6 +184,8 @@ pub struct RequestMetadata {
     pub features: FeatureSet,
     /// What else bounds its cost.
     pub cost_facts: CostFacts,
+    /// Members that some provider has a rule for: none, mostly.
+    pub given: Vec<GivenMember>,
 }
 
 /// What bounds the cost of an answer besides the ceiling on its output, and the places of that ceiling.
@@ -194,12 +198,47 @@ pub struct CostFacts {
     pub input_elsewhere: bool,
     /// Media in the body, and images wherever they are.
     pub media: MediaSize,
-    /// The places of the client's ceilings on output tokens in the body, at most two of them.
-    pub ceilings_at: [Option<Range<usize>>; 2],
-    /// Where in the body a ceiling may be inserted where the client set none.
+    /// The client's ceilings on output tokens, by [`CeilingName`].
+    pub ceilings: [Option<GivenCeiling>; 2],
+    /// Where in the body a ceiling may be inserted where the client set none of the name that its host knows.
     pub ceiling_insert_at: Option<usize>,
-    /// Output tokens per choice to ask the provider for at most, below the client's own ceilings.
-    pub lower_ceiling: Option<u64>,
+}
+
+/// The two members by which hosts take the ceiling of the output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CeilingName {
+    /// `max_tokens`
+    MaxTokens,
+    /// `max_completion_tokens`
+    MaxCompletionTokens,
+}
+
+impl CeilingName {
+    /// The member's name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
+
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::MaxTokens => Self::MaxCompletionTokens,
+            Self::MaxCompletionTokens => Self::MaxTokens,
+        }
+    }
+}
+
+/// A ceiling of the output as a client gave it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GivenCeiling {
+    /// The place of its value in the body.
+    pub at: Range<usize>,
+    /// Output tokens per choice; `None` for null and zero, which are no ceilings.
+    pub tokens: Option<u64>,
 }
 
 /// A request whose body has been read and understood.
@@ -276,7 +315,6 @@ impl Call {
     pub fn with_ceiling(&self, tokens: u64) -> Self {
         let mut call = self.clone();
         call.metadata.max_output = Some(tokens);
-        call.metadata.cost_facts.lower_ceiling = Some(tokens);
         call
     }
 }
@@ -301,6 +339,11 @@ pub enum BodyProblem {
         /// The ceiling, in bytes.
         limit: u64,
     },
+    /// Decodes to more than this many times what was sent: reading it costs too much for what it costs to send.
+    ExpandsTooMuch {
+        /// The largest ratio.
+        most: u64,
+    },
     /// The client sent its body too slowly.
     TooSlow,
     /// The client broke off before its body was whole.
@@ -309,6 +352,6 @@ pub enum BodyProblem {
     UnknownEncoding(String),
     /// A body that is not what its `Content-Encoding` says.
     BadEncoding(String),
-    /// Bodies held by all requests in flight would exceed `max_in_flight_bytes`.
+    /// With it, the requests of its key would hold more bytes than may be held of `max_in_flight_bytes`.
     TooMuchInFlight,
 }

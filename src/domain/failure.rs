@@ -38,6 +38,8 @@ pub enum Failure {
     /// An answer beyond what the gateway reads: larger than its limits, encoded, or whole where a stream was asked
     /// for. The provider may be in the right.
     Unreadable,
+    /// Ended by the gateway: it holds as many bytes of answers as it may, or as the request's key may.
+    NotHeld,
     /// A 2xx, complete and without an answer: no choice, no vector.
     NoAnswer,
     /// The answer ended before it was complete.
@@ -130,8 +132,8 @@ impl Failure {
             | Self::Deadline
             | Self::Silent
             | Self::Overtaken => HealthSignal::Unanswered,
-            // How strictly the gateway reads is no evidence against anybody.
-            Self::Stale | Self::Unreadable => HealthSignal::Neutral,
+            // How strictly the gateway reads, and how much it holds, is no evidence against anybody.
+            Self::Stale | Self::Unreadable | Self::NotHeld => HealthSignal::Neutral,
             Self::Throttled { after } => HealthSignal::Throttled(after),
             Self::CredentialRefused => HealthSignal::CredentialRefused,
             Self::AccountRefused(_) => HealthSignal::AccountRefused,
@@ -164,6 +166,7 @@ impl Failure {
             | Self::IdleTimeout
             | Self::Deadline
             | Self::Unreadable
+            | Self::NotHeld
             | Self::Throttled { .. }
             | Self::Rejected
             | Self::ContextTooLong
@@ -184,6 +187,7 @@ impl Failure {
             | Self::Deadline
             | Self::Garbage
             | Self::Unreadable
+            | Self::NotHeld
             | Self::NoAnswer
             | Self::Truncated
             | Self::ErrorInside
@@ -214,6 +218,7 @@ impl Failure {
             Self::Status(_)
             | Self::Garbage
             | Self::Unreadable
+            | Self::NotHeld
             | Self::NoAnswer
             | Self::ErrorInside
             | Self::Throttled { .. }
@@ -250,7 +255,8 @@ impl Failure {
     pub fn next_action(self) -> FailureAction {
         match self {
             Self::Stale => FailureAction::Same,
-            Self::Deadline => FailureAction::Stop,
+            // Another provider's answer would not be held either, and would be paid for.
+            Self::Deadline | Self::NotHeld => FailureAction::Stop,
             Self::Rejected => FailureAction::Reject,
             Self::ContextTooLong => FailureAction::LargerContext,
             _ => FailureAction::Other,
@@ -296,6 +302,7 @@ impl Failure {
             Self::Status(_) => Reason::UpstreamStatus,
             Self::Garbage => Reason::Garbage,
             Self::Unreadable => Reason::Unreadable,
+            Self::NotHeld => Reason::NotHeld,
             Self::NoAnswer => Reason::NoAnswer,
             Self::Truncated => Reason::Truncated,
             Self::ErrorInside => Reason::ErrorInside,
@@ -331,6 +338,7 @@ mod tests {
         check(&[408, 500, 502, 503, 504, 529].map(Status), HealthSignal::Bad, FailureAction::Other);
         check(&[Reset, Garbage, NoAnswer, Truncated, ErrorInside], HealthSignal::Bad, FailureAction::Other);
         check(&[Unreadable], HealthSignal::Neutral, FailureAction::Other);
+        check(&[NotHeld], HealthSignal::Neutral, FailureAction::Stop);
         check(&[Throttled { after: None }], HealthSignal::Throttled(None), FailureAction::Other);
         let after = Some(Duration::from_secs(7));
         check(&[Throttled { after }], HealthSignal::Throttled(after), FailureAction::Other);
@@ -375,6 +383,7 @@ mod tests {
             IdleTimeout,
             Deadline,
             Unreadable,
+            NotHeld,
             Throttled { after: None },
             Silent,
             Overtaken,

@@ -75,10 +75,10 @@ impl HoldSplit {
     where
         C: Iterator<Item = (Arc<Account>, NanoUsd)>,
     {
-        let (mut first, mut limit) = (None, 0);
+        let (mut first, mut limit) = (None, 0_i64);
         for (account, granted) in credits {
             first.get_or_insert(account);
-            limit += granted.0;
+            limit = limit.saturating_add(granted.0);
         }
         let own = || Arc::new(Holder { scope: Scope::Key, name: key.clone() }.account());
         OverBudget {

@@ -6,7 +6,7 @@
 //!
 //! Start reading in [`CostBound`].
 
-use crate::domain::call::Call;
+use crate::domain::call::{Call, Endpoint};
 use crate::domain::id::DeploymentId;
 use crate::domain::money::NanoUsd;
 use crate::domain::pricing::Price;
@@ -16,6 +16,10 @@ use crate::domain::usage::Usage;
 
 /// Input tokens that a model's template may add to those of the client: roles, a default system prompt.
 const TEMPLATE_TOKENS: u64 = 256;
+
+/// The input of a call is estimated at less than its tokens by no more than this factor: text that is dense, or in a
+/// script of many tokens.
+const ESTIMATE_ERRS_BY: u64 = 2;
 
 /// The most that one call may cost, by deployment.
 #[derive(Clone, Copy)]
@@ -47,13 +51,36 @@ impl<'a> CostBound<'a> {
     /// The bound at `deployment`.
     pub fn at(self, deployment: DeploymentId) -> NanoUsd {
         let (model, price) = self.priced(deployment);
-        price.map_or(self.unpriced, |price| price.cost(self.usage(model, self.output(model))))
+        price.map_or(self.unpriced, |price| price.cost(self.usage(model, self.output(deployment))))
     }
 
     /// The most input tokens of this call at `deployment`: a token of text has one byte or more, an image has no more
     /// than any image at that model, and a model reads no more than its context.
     pub fn input(self, deployment: DeploymentId) -> u64 {
         self.input_of(self.priced(deployment).0)
+    }
+
+    /// The output ceiling, per choice, that the deployment must be asked for, so that its answer is within the bound;
+    /// `None` where it ends by itself within that.
+    ///
+    /// Where the client set none, ours is written only where it may be needed and does not hurt: not where the host is
+    /// known to write no more by itself, not to completions, for which hosts have short ceilings of their own, and not
+    /// beside so much input that both may be more than the context, which hosts refuse.
+    pub fn ceiling(self, deployment: DeploymentId) -> Option<u64> {
+        if !self.call.endpoint().writes_text() {
+            return None;
+        }
+        let deployment = self.table.deployment(deployment);
+        let model = self.table.model(deployment.model);
+        let most = longest(model);
+        if let Some(asked) = self.call.metadata().max_output {
+            return Some(asked.min(most));
+        }
+        let context = model.context.unwrap_or(u64::MAX);
+        let input = self.call.estimated_input_tokens(model.image_tokens.map(|image| image.typical));
+        let fits = input.saturating_mul(ESTIMATE_ERRS_BY).saturating_add(most) <= context;
+        let ends_itself = most >= context || deployment.max_output.is_some_and(|own| own <= most);
+        (self.call.endpoint() == Endpoint::Chat && fits && !ends_itself).then_some(most)
     }
 
     /// The highest output ceiling per choice, at most the call's own, with which `candidate_models` cost no more than
@@ -65,7 +92,9 @@ impl<'a> CostBound<'a> {
 
     fn output_within_at(self, deployment: DeploymentId, left: NanoUsd) -> Option<u64> {
         let (model, price) = self.priced(deployment);
-        let ceiling = self.output(model);
+        // As if it were written.
+        let most = if self.call.endpoint().writes_text() { longest(model) } else { 0 };
+        let ceiling = self.call.metadata().max_output.map_or(most, |asked| asked.min(most));
         let Some(price) = price else { return (self.unpriced <= left).then_some(ceiling) };
         let fixed = price.cost(self.usage(model, 0));
         // Whole nano-dollars left for output, so that the rounding of the fixed part is not used twice.
@@ -78,7 +107,7 @@ impl<'a> CostBound<'a> {
     /// The model of `deployment`, and its price at its highest.
     fn priced(self, deployment: DeploymentId) -> (&'a Model, Option<Price>) {
         let model = self.table.model(self.table.deployment(deployment).model);
-        let version = self.table.price(deployment, self.priced_at_ms);
+        let version = self.table.price_of(deployment, self.call, self.priced_at_ms);
         (model, version.map(|version| version.most(self.input_of(model))))
     }
 
@@ -100,14 +129,25 @@ impl<'a> CostBound<'a> {
         context.min(text.saturating_add(TEMPLATE_TOKENS).saturating_add(images))
     }
 
-    /// The most output tokens of each choice.
-    fn output(self, model: &Model) -> u64 {
+    /// The most output tokens of each choice: the ceiling that the deployment is asked for, or what ends its answer by
+    /// itself.
+    fn output(self, deployment: DeploymentId) -> u64 {
         if !self.call.endpoint().writes_text() {
             return 0;
         }
-        let own = model.max_output.or(model.context).unwrap_or(u64::MAX);
-        self.call.metadata().max_output.map_or(own, |asked| asked.min(own))
+        let target = self.table.deployment(deployment);
+        let model = self.table.model(target.model);
+        let by_itself = || match target.max_output {
+            Some(own) if own <= longest(model) => longest(model),
+            _ => model.context.unwrap_or(u64::MAX).max(longest(model)),
+        };
+        self.ceiling(deployment).unwrap_or_else(by_itself)
     }
+}
+
+/// The longest output of `model`, in tokens, as configured or as the price catalogue says.
+fn longest(model: &Model) -> u64 {
+    model.max_output.or(model.context).unwrap_or(u64::MAX)
 }
 
 fn deployments(candidate_models: &[CandidateModel]) -> impl Iterator<Item = DeploymentId> {
@@ -175,6 +215,39 @@ mod tests {
         check(50_000, &|f| f.max_output = Some(0), [700_000, 1_000_005, 1_000_005]);
         check(10, &|f| (f.max_output, f.cost_facts.input_elsewhere) = (Some(0), true), [700_000, 1_000_005, 1_000_005]);
         check(50_000, &|f| (f.max_output, f.inputs) = (Some(0), 2), [1_400_000, 2_000_005, 2_000_005]);
+    }
+
+    #[test]
+    fn a_ceiling_is_written_where_it_is_needed_and_does_not_hurt() {
+        let check = |endpoint: Endpoint, bytes, asked, own, expected: (Option<u64>, u64)| {
+            let (mut table, _) = two_deployments(10_000, 1_000, [(0, 0, 1_000, 0), (0, 0, 1_000, 0)]);
+            table.deployments[0].max_output = own;
+            let mut metadata = metadata("flash");
+            metadata.max_output = asked;
+            let call = Call::new(endpoint, Bytes::from(vec![b' '; bytes]), metadata);
+            let bound = CostBound::of(&table, &call, 0);
+            let held = bound.at(DeploymentId(0)).0;
+            assert_eq!(
+                (bound.ceiling(DeploymentId(0)), held as u64),
+                expected,
+                "{endpoint:?} {bytes} {asked:?} {own:?}"
+            );
+        };
+        use Endpoint::{Chat, Completions, Embeddings};
+        // The client's own, lowered to what is held.
+        check(Chat, 100, Some(7), None, (Some(7), 7));
+        check(Chat, 100, Some(7_000), None, (Some(1_000), 1_000));
+        check(Completions, 100, Some(7_000), Some(500), (Some(1_000), 1_000));
+        // Ours, unless the host is known to write no more by itself.
+        check(Chat, 100, None, None, (Some(1_000), 1_000));
+        check(Chat, 100, None, Some(1_001), (Some(1_000), 1_000));
+        check(Chat, 100, None, Some(1_000), (None, 1_000));
+        // Beside much input, and for completions, the host's own ceiling or the end of the context.
+        check(Chat, 18_000, None, None, (Some(1_000), 1_000));
+        check(Chat, 18_001, None, None, (None, 10_000));
+        check(Chat, 18_001, None, Some(900), (None, 1_000));
+        check(Completions, 100, None, None, (None, 10_000));
+        check(Embeddings, 100, Some(7), None, (None, 0));
     }
 
     #[test]
@@ -259,7 +332,10 @@ mod tests {
             let worst = CostBound::of(&table, &call, 0);
             let whole = i128::from(context) * i128::from(inputs);
             let input = if elsewhere { whole } else { whole.min(bytes as i128 + i128::from(TEMPLATE_TOKENS)) };
-            let output = i128::from(asked.unwrap_or(max_output).min(max_output));
+            // Without a ceiling of the client's, ours is written where it fits; else the context ends the answer.
+            let written = 2 * (bytes as u64).div_ceil(4) + max_output <= context;
+            let own = if written { max_output } else { max_output.max(context) };
+            let output = i128::from(asked.map_or(own, |asked| asked.min(max_output)));
             let output = output * i128::from(choices.max(candidates)) * i128::from(inputs);
             let reference = |(in_, cached, out, request): (u64, u64, u64, i64)| {
                 let pico = input * i128::from(in_.max(cached)) + output * i128::from(out);

@@ -198,11 +198,13 @@ pub enum LimitKind {
     Tokens,
     /// Requests at once.
     Concurrency,
+    /// Refused requests in a sliding minute: as many as requests.
+    Refused,
 }
 
 impl LimitKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::Concurrency];
+    pub const ALL: [Self; 4] = [Self::Requests, Self::Tokens, Self::Concurrency, Self::Refused];
 
     /// Its label in metrics.
     pub fn label(self) -> &'static str {
@@ -210,6 +212,7 @@ impl LimitKind {
             Self::Requests => "requests_per_minute",
             Self::Tokens => "tokens_per_minute",
             Self::Concurrency => "max_concurrent",
+            Self::Refused => "refused_per_minute",
         }
     }
 }

@@ -7,6 +7,7 @@
 //! Start reading in [`routing::plan`]; the values it decides over are in [`routing::table`].
 
 pub mod authorize;
+pub mod body_member;
 pub mod breaker;
 pub mod budget;
 pub mod call;
@@ -17,7 +18,10 @@ pub mod glob;
 pub mod hold;
 pub mod id;
 pub mod limit;
+pub mod memory;
 pub mod money;
+pub mod nearest;
+pub mod pause;
 pub mod policy;
 pub mod pricing;
 pub mod random;

@@ -65,6 +65,8 @@ reasons! {
     InsufficientQuota => "insufficient_quota",
     /// Costs cannot be recorded.
     LedgerUnavailable => "ledger_unavailable",
+    /// Requests with a budget are kept from every deployment that could serve it.
+    BudgetPaused => "budget_paused",
     /// Every deployment that could serve it is full.
     SlowDown => "slow_down",
     /// Every deployment is open or resting.
@@ -90,6 +92,8 @@ reasons! {
     Garbage => "garbage",
     /// An answer beyond what the gateway reads.
     Unreadable => "unreadable",
+    /// An answer for which there was no memory left, or none for its key.
+    NotHeld => "not_held",
     /// A complete answer without a choice or a vector.
     NoAnswer => "no_answer",
     /// An answer that ended too soon.

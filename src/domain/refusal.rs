@@ -6,12 +6,73 @@
 //!
 //! Start reading in [`Refusal`].
 
+use crate::domain::body_member::MemberObjection;
 use crate::domain::budget::OverBudget;
 use crate::domain::call::BodyProblem;
 use crate::domain::limit::OverLimit;
 use crate::domain::reason::Reason;
+use crate::domain::secret::KeyHash;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Why a key, or a token of operators, was refused: for operators alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum KeyRefusal {
+    /// None was presented.
+    Missing,
+    /// It is nobody's.
+    Unknown(KeyHash),
+    /// It is that of a key which is disabled or expired, or a secret of it that is.
+    NotValid(KeyHash),
+}
+
+impl KeyRefusal {
+    /// Every word for it.
+    pub const LABELS: [&str; 3] = ["missing", "unknown", "not_valid"];
+
+    /// The word for it in logs and metrics.
+    pub fn label(&self) -> &'static str {
+        let [missing, unknown, not_valid] = Self::LABELS;
+        match self {
+            Self::Missing => missing,
+            Self::Unknown(_) => unknown,
+            Self::NotValid(_) => not_valid,
+        }
+    }
+
+    /// The hash of what was presented.
+    pub fn presented(&self) -> Option<&KeyHash> {
+        match self {
+            Self::Missing => None,
+            Self::Unknown(hash) | Self::NotValid(hash) => Some(hash),
+        }
+    }
+}
+
+/// What a key or a token was presented for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SecretTarget {
+    /// `/v1`
+    Clients,
+    /// `/admin`
+    Admin,
+    /// `/metrics`
+    Metrics,
+}
+
+impl SecretTarget {
+    /// Every target.
+    pub const ALL: [Self; 3] = [Self::Clients, Self::Admin, Self::Metrics];
+
+    /// The word for it in logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Admin => "admin",
+            Self::Metrics => "metrics",
+        }
+    }
+}
 
 /// Why a request was refused.
 #[derive(Clone, PartialEq, Debug)]
@@ -23,8 +84,10 @@ pub enum Refusal {
         /// The header's name.
         name: &'static str,
     },
+    /// The headers present two different keys: which one counts may be read differently elsewhere.
+    SeveralKeys,
     /// No key, or one that is unknown, disabled or expired: the client does not learn which.
-    InvalidKey,
+    InvalidKey(KeyRefusal),
     /// No such path below `/v1`.
     UnknownUrl {
         /// As the client wrote it.
@@ -59,12 +122,25 @@ pub enum Refusal {
         /// `the embeddings endpoint`, `tools`: what is missing.
         what: &'static str,
     },
+    /// No provider that could serve it may be sent a member of its body.
+    MemberNotAllowed {
+        /// The member's name.
+        member: Arc<str>,
+        /// Whether it may choose a host, or change the price.
+        why: MemberObjection,
+    },
     /// Over one of the key's limits.
     OverLimit(OverLimit),
     /// A budget has less left than the request may cost.
     OverBudget(Box<OverBudget>),
     /// Costs cannot be recorded at the moment, and this request would cost something.
     LedgerUnavailable,
+    /// Every deployment that could serve it answered with more than was held for it: requests that money is held for are
+    /// kept from them.
+    BudgetPaused {
+        /// How long until the first of them may be asked again.
+        retry_after: Duration,
+    },
     /// Every deployment that could serve it has as many requests in flight as it may.
     SlowDown {
         /// How long the client should wait.
@@ -78,17 +154,52 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it counts against its key's limit of refused requests: the same request would always be refused. What
+    /// waiting may help against never counts, or a client that tries again would be locked out by that.
+    pub fn counts(&self) -> bool {
+        match self {
+            Self::Body(
+                BodyProblem::NotJson(_)
+                | BodyProblem::BadEncoding(_)
+                | BodyProblem::BadField { .. }
+                | BodyProblem::TooLarge { .. }
+                | BodyProblem::ExpandsTooMuch { .. }
+                | BodyProblem::UnknownEncoding(_),
+            )
+            | Self::BadHeader { .. }
+            | Self::UnknownUrl { .. }
+            | Self::MethodNotAllowed { .. }
+            | Self::ModelNotFound { .. }
+            | Self::ModelNotAllowed { .. }
+            | Self::ResidencyUnavailable { .. }
+            | Self::NotServed { .. }
+            | Self::MemberNotAllowed { .. } => true,
+            Self::Body(BodyProblem::TooSlow | BodyProblem::BrokenOff | BodyProblem::TooMuchInFlight)
+            | Self::InvalidKey(_)
+            | Self::SeveralKeys
+            | Self::OverLimit(_)
+            | Self::OverBudget(_)
+            | Self::LedgerUnavailable
+            | Self::BudgetPaused { .. }
+            | Self::SlowDown { .. }
+            | Self::NoDeployment { .. } => false,
+        }
+    }
+
     /// The closed label of this refusal.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Body(BodyProblem::NotJson(_) | BodyProblem::BadEncoding(_)) => Reason::InvalidJson,
-            Self::Body(BodyProblem::BadField { .. }) | Self::BadHeader { .. } => Reason::InvalidValue,
-            Self::Body(BodyProblem::TooLarge { .. }) => Reason::RequestTooLarge,
+            Self::Body(BodyProblem::BadField { .. })
+            | Self::BadHeader { .. }
+            | Self::SeveralKeys
+            | Self::MemberNotAllowed { .. } => Reason::InvalidValue,
+            Self::Body(BodyProblem::TooLarge { .. } | BodyProblem::ExpandsTooMuch { .. }) => Reason::RequestTooLarge,
             Self::Body(BodyProblem::TooSlow) => Reason::RequestTimeout,
             Self::Body(BodyProblem::BrokenOff) => Reason::ClientGone,
             Self::Body(BodyProblem::UnknownEncoding(_)) => Reason::UnsupportedContentEncoding,
             Self::Body(BodyProblem::TooMuchInFlight) | Self::SlowDown { .. } => Reason::SlowDown,
-            Self::InvalidKey => Reason::InvalidApiKey,
+            Self::InvalidKey(_) => Reason::InvalidApiKey,
             Self::UnknownUrl { .. } => Reason::UnknownUrl,
             Self::MethodNotAllowed { .. } => Reason::MethodNotAllowed,
             Self::ModelNotFound { .. } => Reason::ModelNotFound,
@@ -98,6 +209,7 @@ impl Refusal {
             Self::OverLimit(_) => Reason::RateLimitExceeded,
             Self::OverBudget(_) => Reason::InsufficientQuota,
             Self::LedgerUnavailable => Reason::LedgerUnavailable,
+            Self::BudgetPaused { .. } => Reason::BudgetPaused,
             Self::NoDeployment { .. } => Reason::NoDeploymentAvailable,
         }
     }

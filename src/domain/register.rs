@@ -148,6 +148,25 @@ pub struct StoredTeam {
     pub version: i64,
 }
 
+impl StoredTeam {
+    /// The team called `name` where nothing else of it can be read: its keys may spend nothing.
+    pub fn without_money(name: &str, version: i64) -> Self {
+        let budget = BudgetSpec { limit: NanoUsd::ZERO, window: BudgetPeriod::Ever };
+        Self { name: name.into(), budget: Some(budget), created_unix_ms: 0, version }
+    }
+}
+
+/// A stored row that cannot be read. Nothing of it counts, and everything else does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QuarantinedRow {
+    /// The name of its table.
+    pub table: &'static str,
+    /// What it is about: the name of a key or a team, the number of a grant.
+    pub row: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
 /// Prepaid money given to a key or a team, or taken back if it is negative. It is never changed; a further grant
 /// corrects it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,6 +6,7 @@
 //! Start reading at [`DeploymentStatus`].
 
 use crate::domain::breaker::{StateName, TransitionCause};
+use crate::domain::pause::PauseScope;
 use crate::domain::reason::Reason;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,12 +50,26 @@ pub struct DeploymentStatus {
     pub last_failure: Option<FailureStatus>,
     /// The provider's credentials, in the order of the file; of a provider without, one that has no name.
     pub credentials: Vec<CredentialStatus>,
+    /// Requests that money is held for are kept from it: an answer cost more than was held. `None`: they are not.
+    pub budget_pause: Option<PauseStatus>,
+}
+
+/// Whose requests are kept from a deployment, because answers of it cost more than was held for them.
+#[derive(Clone, Debug)]
+pub struct PauseStatus {
+    /// Those of some keys, or all.
+    pub scope: PauseScope,
+    /// The keys whose answers were the cause.
+    pub keys: Vec<Arc<str>>,
+    /// When the last pause ends, in Unix milliseconds.
+    pub until_unix_ms: i64,
 }
 
 impl DeploymentStatus {
-    /// Whether it gets its traffic: closed, and not silent.
+    /// Whether it gets its traffic: closed, not silent, and not paused for all that have a budget.
     pub fn flows(&self) -> bool {
-        self.state == StateName::Closed && !self.silent
+        let paused = self.budget_pause.as_ref().is_some_and(|pause| pause.scope == PauseScope::All);
+        self.state == StateName::Closed && !self.silent && !paused
     }
 
     /// The state in one word: the breaker's, or `silent` where that alone keeps traffic away.
@@ -192,6 +207,7 @@ mod tests {
             last_success_unix_ms: None,
             last_failure: None,
             credentials: Vec::new(),
+            budget_pause: None,
         };
         let check = |state, silent, expected: (&str, bool)| {
             let status = status(state, silent);
@@ -203,5 +219,10 @@ mod tests {
         check(StateName::Open, true, ("open", false));
         check(StateName::HalfOpen, false, ("half_open", false));
         check(StateName::Resting, false, ("resting", false));
+        for (scope, flows) in [(PauseScope::Keys, true), (PauseScope::All, false)] {
+            let pause = PauseStatus { scope, keys: Vec::new(), until_unix_ms: 0 };
+            let paused = DeploymentStatus { budget_pause: Some(pause), ..status(StateName::Closed, false) };
+            assert_eq!((paused.state_label(), paused.flows()), ("closed", flows));
+        }
     }
 }

@@ -45,7 +45,7 @@ pub fn answer(result: Result<SuccessReply, ErrorReply>, outlet: ResponseContext<
 }
 
 fn served(reply: SuccessReply, outlet: ResponseContext<'_>) -> Response {
-    let SuccessReply { status, headers, metadata, stream, body } = reply;
+    let SuccessReply { status, headers, metadata, stream, body, .. } = reply;
     let ResponseContext { app, dialect, connection, in_flight } = outlet;
     let body = if stream {
         let stop = Box::pin(app.lifecycle.reached(LifecyclePhase::Cutting));

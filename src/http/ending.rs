@@ -414,6 +414,7 @@ mod tests {
             kind: ListenerKind::Public,
             tls,
             half_close: false,
+            limits: Arc::default(),
         };
         tokio::spawn(serve(listener, server));
         (address, lifecycle)

@@ -8,6 +8,7 @@
 //!
 //! Start reading at [`ApiError::of`].
 
+use crate::domain::body_member::MemberObjection;
 use crate::domain::budget::{CREDIT, OverBudget, Scope};
 use crate::domain::call::BodyProblem;
 use crate::domain::failure::{Failure, ProviderError};
@@ -29,8 +30,8 @@ use std::time::Duration;
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// [`RETRY_AFTER`] in milliseconds, which the official clients prefer.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
-/// How long a client waits whose body could not be held: bodies in flight leave within about a second.
-const BODY_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a client waits whose body or answer could not be held: those in flight leave within about a second.
+const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a client waits where the ledger cannot be written: by then a full disk may be seen to.
 pub(super) const LEDGER_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How many bytes of a client's own words are repeated to it.
@@ -95,7 +96,12 @@ impl ApiError {
             Refusal::BadHeader { name } => {
                 Self::invalid("invalid_value", format!("The header '{name}' has an impossible value.")).at(*name)
             }
-            Refusal::InvalidKey => Self::invalid(
+            Refusal::SeveralKeys => Self::invalid(
+                "invalid_value",
+                "The headers present two different keys. Send one, as 'Authorization: Bearer KEY'.",
+            )
+            .at("authorization"),
+            Refusal::InvalidKey(_) => Self::invalid(
                 "invalid_api_key",
                 "No valid API key was given. Send a key of this gateway as 'Authorization: Bearer KEY'.",
             )
@@ -123,6 +129,7 @@ impl ApiError {
                 let message = format!("The model '{}' does not serve {what}. Use one that does.", echo(model));
                 Self::invalid("invalid_value", message).at("model")
             }
+            Refusal::MemberNotAllowed { member, why } => Self::member_not_allowed(member, *why),
             Refusal::OverLimit(over) => Self::over_limit(*over),
             Refusal::OverBudget(over) => Self::over_budget(over),
             Refusal::LedgerUnavailable => Self::server(
@@ -131,6 +138,13 @@ impl ApiError {
                 "Money cannot be kept account of at the moment. Try again when 'retry-after' has passed.",
             )
             .retry(Retry::After(LEDGER_RETRY_AFTER)),
+            Refusal::BudgetPaused { retry_after } => Self::server(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "budget_paused",
+                "Requests with a budget are paused for this model: its provider answered with more than it was asked for. \
+                 An operator can end the pause; use another model, or try again when 'retry-after' has passed.",
+            )
+            .retry(Retry::After(*retry_after)),
             Refusal::SlowDown { retry_after } => {
                 Self::slow_down("Every model that could serve this is at its limit.", *retry_after)
             }
@@ -143,8 +157,36 @@ impl ApiError {
         }
     }
 
+    fn member_not_allowed(member: &str, why: MemberObjection) -> Self {
+        let message = match why {
+            MemberObjection::Denied => {
+                "may choose another model, host or credential than this key is meant to use. Leave it out."
+            }
+            MemberObjection::Unpriced => {
+                "may change the price to one that is not known here, and this key is paid from a budget or credit. \
+                 Leave it out."
+            }
+        };
+        Self::invalid("invalid_value", format!("'{}' {message}", echo(member))).at(member.to_owned())
+    }
+
+    /// The row of whoever reads metrics without a token.
+    pub(super) fn no_metrics_token() -> Self {
+        Self::invalid(
+            "invalid_token",
+            "No valid token was given. Send the gateway's metrics token, or that of an operator, as 'Authorization: Bearer TOKEN'.",
+        )
+        .status(StatusCode::UNAUTHORIZED)
+    }
+
     pub(super) fn unknown_url(path: &str) -> Self {
         Self::invalid("unknown_url", format!("There is no path '{}' here.", echo(path))).status(StatusCode::NOT_FOUND)
+    }
+
+    /// The row of a request that does not say which host it is for, or says two.
+    pub(super) fn unclear_host() -> Self {
+        let message = "The request must name one host: one 'host' header, the same as in its URL.";
+        Self::invalid("invalid_value", message).at("host")
     }
 
     pub(super) fn wrong_method(allow: Cow<'static, str>) -> Self {
@@ -161,6 +203,11 @@ impl ApiError {
             BodyProblem::TooLarge { limit } => Self::invalid(
                 "request_too_large",
                 format!("The request body, as sent or decoded, is larger than {limit} bytes. Send less."),
+            )
+            .status(StatusCode::PAYLOAD_TOO_LARGE),
+            BodyProblem::ExpandsTooMuch { most } => Self::invalid(
+                "request_too_large",
+                format!("The request body decodes to more than {most} times what was sent. Send it uncompressed."),
             )
             .status(StatusCode::PAYLOAD_TOO_LARGE),
             BodyProblem::TooSlow => Self {
@@ -181,9 +228,10 @@ impl ApiError {
                 ),
             )
             .status(StatusCode::UNSUPPORTED_MEDIA_TYPE),
-            BodyProblem::TooMuchInFlight => {
-                Self::slow_down("The gateway holds as many request bodies as it can.", BODY_RETRY_AFTER)
-            }
+            BodyProblem::TooMuchInFlight => Self::slow_down(
+                "The gateway holds as many bytes of this key's requests and answers as it can.",
+                MEMORY_RETRY_AFTER,
+            ),
         }
     }
 
@@ -193,6 +241,7 @@ impl ApiError {
             LimitKind::Requests => format!("{ceiling} requests a minute"),
             LimitKind::Tokens => format!("{ceiling} tokens a minute"),
             LimitKind::Concurrency => format!("{ceiling} requests at once"),
+            LimitKind::Refused => format!("{ceiling} refused requests a minute"),
         };
         let advice = match retry_after {
             Some(_) => "Try again when 'retry-after' has passed.",
@@ -208,23 +257,28 @@ impl ApiError {
 
     fn over_budget(over: &OverBudget) -> Self {
         let OverBudget { account, limit, left, wanted, ends_unix_ms } = over;
-        let whose = match account.scope {
-            Scope::Key => "this key".to_owned(),
-            Scope::Team => format!("the team '{}'", account.name),
-            Scope::Policy => format!("the policy '{}'", account.name),
-        };
         let left = NanoUsd(left.0.max(0));
         let (what, again) = if &*account.window == CREDIT {
             ("credit", "It is not renewed by itself: ask its operator for more.".to_owned())
         } else {
             ("budget", whole_again(*ends_unix_ms))
         };
-        let message = format!(
-            "The {what} of {whose} has {left} USD left of {limit}, and this request may cost {wanted}. {again} \
-             A shorter request, or a lower 'max_tokens', costs less."
+        // What others share is told to operators: a key learns of its own money alone.
+        let has = match account.scope {
+            Scope::Key => format!("of this key has {left} USD left of {limit}, and this request may cost {wanted}"),
+            Scope::Team => format!("of this key's team has not the {wanted} USD left that this request may cost"),
+            Scope::Policy => format!("of this key's policy has not the {wanted} USD left that this request may cost"),
+        };
+        let advice = "A shorter request, or a lower 'max_tokens', costs less.";
+        let message = format!("The {what} {has}. {again} {advice}");
+        let log = format!(
+            "the {what} of the {} '{}' has {left} USD left of {limit}, and the request may cost {wanted}",
+            account.scope.label(),
+            account.name
         );
         let kind = "insufficient_quota";
-        Self { kind, ..Self::invalid("insufficient_quota", message).status(StatusCode::TOO_MANY_REQUESTS) }
+        let row = Self::invalid("insufficient_quota", message).status(StatusCode::TOO_MANY_REQUESTS);
+        Self { kind, log: log.into(), ..row }
     }
 
     fn slow_down(why: &str, retry_after: Duration) -> Self {
@@ -250,6 +304,10 @@ impl ApiError {
                 "upstream_truncated",
                 "Every answer to this request ended before it was complete. Try again later or use another model.",
             ),
+            Failure::NotHeld => {
+                let why = "The gateway holds as many bytes of this key's unread answers as it can.";
+                return Self::slow_down(why, MEMORY_RETRY_AFTER);
+            }
             Failure::ContextTooLong => Self::invalid(
                 "invalid_value",
                 "The request is longer than the context of every model that may serve it. Shorten it.",
@@ -421,6 +479,7 @@ fn may_pass(failure: Failure) -> bool {
         | Failure::Deadline
         | Failure::Status(_)
         | Failure::Garbage
+        | Failure::NotHeld
         | Failure::NoAnswer
         | Failure::Truncated
         | Failure::ErrorInside
@@ -473,6 +532,7 @@ pub(super) fn echo(text: &str) -> &str {
 pub(super) mod tests {
     use super::*;
     use crate::domain::budget::Account;
+    use crate::domain::refusal::KeyRefusal;
     use http_body_util::BodyExt;
 
     /// Status, headers and body of a row, as text.
@@ -504,6 +564,7 @@ pub(super) mod tests {
         let message = "'model' is given twice.".into();
         refused("bad_field", body(BodyProblem::BadField { param: "model", message })).await;
         refused("too_large", body(BodyProblem::TooLarge { limit: 33_554_432 })).await;
+        refused("expands_too_much", body(BodyProblem::ExpandsTooMuch { most: 100 })).await;
         refused("too_slow", body(BodyProblem::TooSlow)).await;
         refused("broken_off", body(BodyProblem::BrokenOff)).await;
         refused("unknown_encoding", body(BodyProblem::UnknownEncoding("lzma".into()))).await;
@@ -514,7 +575,9 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn rows_of_refusals() {
-        refused("invalid_key", Refusal::InvalidKey).await;
+        refused("invalid_key", Refusal::InvalidKey(KeyRefusal::Missing)).await;
+        refused("several_keys", Refusal::SeveralKeys).await;
+        check("unclear_host", ApiError::unclear_host().response()).await;
         refused("unknown_url", Refusal::UnknownUrl { path: "/v1/\"x\"".into() }).await;
         refused("method_not_allowed", Refusal::MethodNotAllowed { allow: "GET, HEAD" }).await;
         let nearest = vec!["gpt-4o".into(), "gpt-4.1".into()];
@@ -522,12 +585,16 @@ pub(super) mod tests {
         refused("model_not_found_nor_near", Refusal::ModelNotFound { model: "zzz".into(), nearest: vec![] }).await;
         refused("model_not_allowed", Refusal::ModelNotAllowed { model: "gpt-4o".into() }).await;
         refused("residency_unavailable", Refusal::ResidencyUnavailable { model: "gpt-4o".into() }).await;
+        let member = |why| Refusal::MemberNotAllowed { member: "service_tier".into(), why };
+        refused("member_denied", member(MemberObjection::Denied)).await;
+        refused("member_unpriced", member(MemberObjection::Unpriced)).await;
         refused("not_served", Refusal::NotServed { model: "gpt-4o".into(), what: "the embeddings endpoint" }).await;
         let soon = Duration::from_micros(1_250_400);
         refused("over_requests", over(LimitKind::Requests, Some(soon))).await;
         refused("over_tokens", over(LimitKind::Tokens, Some(Duration::ZERO))).await;
         refused("over_tokens_for_ever", over(LimitKind::Tokens, None)).await;
         refused("over_concurrency", over(LimitKind::Concurrency, Some(soon))).await;
+        refused("over_refused", over(LimitKind::Refused, Some(soon))).await;
         let (limit, left, wanted) = (NanoUsd(500_000_000_000), NanoUsd(1_250_000), NanoUsd(3_000_000));
         for (scope, end) in [(Scope::Key, None), (Scope::Team, Some(1_795_359_423_000)), (Scope::Policy, Some(0))] {
             let account = Arc::new(Account { scope, name: "growth".into(), window: "month UTC".into() });
@@ -538,6 +605,7 @@ pub(super) mod tests {
         let over = OverBudget { account, limit, left, wanted, ends_unix_ms: None };
         refused("over_credit", Refusal::OverBudget(Box::new(over))).await;
         refused("ledger_unavailable", Refusal::LedgerUnavailable).await;
+        refused("budget_paused", Refusal::BudgetPaused { retry_after: Duration::from_secs(3600) }).await;
         refused("slow_down", Refusal::SlowDown { retry_after: Duration::from_millis(870) }).await;
         refused("no_deployment", Refusal::NoDeployment { retry_after: Duration::from_secs(4) }).await;
     }
@@ -561,6 +629,7 @@ pub(super) mod tests {
             Failure::Status(503),
             Failure::Garbage,
             Failure::Unreadable,
+            Failure::NotHeld,
             Failure::NoAnswer,
             Failure::Truncated,
             Failure::ErrorInside,

@@ -9,10 +9,13 @@
 use super::request_handler::RequestArrival;
 use super::upload::Upload;
 use super::{AppState, Route};
+use crate::domain::body_member::ListedMembers;
+use crate::domain::call::{BodyProblem, Call, Endpoint};
+use crate::domain::memory::InFlightAllowance;
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
 use crate::protocol::read_request;
-use crate::relay::{RawRequest, RequestOptions, RequestTarget};
+use crate::relay::{CallReader, RawRequest, RequestOptions, RequestTarget};
 use axum::body::Body;
 use http::header::{AUTHORIZATION, CONNECTION};
 use http::{HeaderMap, HeaderName, Request};
@@ -20,6 +23,9 @@ use std::time::Duration;
 
 /// Where Azure's clients send the key.
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
+/// Where model APIs take a key. Only the first two are read here; another hop may read any of them.
+static KEY_HEADERS: [HeaderName; 4] =
+    [AUTHORIZATION, API_KEY, HeaderName::from_static("x-api-key"), HeaderName::from_static("x-goog-api-key")];
 static NO_FALLBACK: HeaderName = HeaderName::from_static("x-tierway-no-fallback");
 static DEADLINE: HeaderName = HeaderName::from_static("x-tierway-deadline-ms");
 /// How long the official clients wait, in seconds: Python's and Node's.
@@ -32,17 +38,26 @@ const FORWARDED: [&str; 6] = ["accept", "content-type", "traceparent", "tracesta
 /// Headers by which the official clients describe themselves.
 const CLIENT_METADATA: &str = "x-stainless-";
 
+/// The body of a call to `endpoint`, not read yet.
+pub struct UploadReader {
+    endpoint: Endpoint,
+    upload: Upload,
+}
+
+impl CallReader for UploadReader {
+    async fn read(self, allowance: InFlightAllowance, listed: &ListedMembers) -> Result<Call, BodyProblem> {
+        read_request(self.endpoint, self.upload.gather(allowance).await?, listed)
+    }
+}
+
 /// The request as `relay` takes it.
-pub fn read(app: &AppState, route: Route, request: Request<Body>) -> RawRequest {
+pub fn read(app: &AppState, route: Route, request: Request<Body>) -> RawRequest<UploadReader> {
     let (parts, body) = request.into_parts();
     let arrival = parts.extensions.get::<RequestArrival>().expect("a layer gives every request one");
     let active = app.relay.active_config();
-    let upload = Upload::new(body, &parts.headers, active.body_limits(), app.in_flight_bytes.clone(), app.clock);
+    let upload = Upload::new(body, &parts.headers, active.snapshot.server.max_body_bytes, app.clock);
     let target = match route {
-        Route::Endpoint(endpoint) => {
-            let read = Box::pin(async move { read_request(endpoint, upload.gather().await?) });
-            RequestTarget::Call { endpoint, read }
-        }
+        Route::Endpoint(endpoint) => RequestTarget::Call { endpoint, body: UploadReader { endpoint, upload } },
         Route::UnknownUrl => RequestTarget::UnknownUrl { path: parts.uri.path().into() },
         Route::WrongMethod { allow } => RequestTarget::WrongMethod { allow },
     };
@@ -60,29 +75,44 @@ pub fn read(app: &AppState, route: Route, request: Request<Body>) -> RawRequest 
     }
 }
 
-/// The key a client presents: `Authorization: Bearer KEY`, else `api-key: KEY`. Blanks around it, and a scheme written
-/// twice, are what libraries make of a key that was pasted with more than the key. A header given twice presents none:
-/// another hop may have looked at the other one.
-pub fn key(headers: &HeaderMap) -> Option<Secret> {
-    let twice = |name| headers.get_all(name).iter().nth(1).is_some();
-    if twice(AUTHORIZATION) || twice(API_KEY) {
-        return None;
-    }
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| without_scheme(value.to_str().ok()?.trim()));
-    let plain = || headers.get(API_KEY).and_then(|value| value.to_str().ok()).map(str::trim);
-    let key = bearer.or_else(plain).map(|mut text| {
-        while let Some(rest) = without_scheme(text) {
-            text = rest;
+/// The key a client presents: `Authorization: Bearer KEY` or `api-key: KEY`. Blanks around it, and a scheme written
+/// twice, are what libraries make of a key that was pasted with more than the key.
+///
+/// # Errors
+/// [`Refusal::SeveralKeys`], if there are two different ones: another hop may have looked at the other one.
+pub fn key(headers: &HeaderMap) -> Result<Option<Secret>, Refusal> {
+    let (mut presented, mut is_key) = (None, false);
+    for name in &KEY_HEADERS {
+        for value in headers.get_all(name) {
+            let value = value.as_bytes().trim_ascii();
+            let text = without_schemes(value);
+            let has_scheme = text.len() < value.len();
+            // What another scheme presents, such as `Basic`, is for another hop and is no key.
+            let is_of_other_scheme = *name == AUTHORIZATION && !has_scheme && text.contains(&b' ');
+            if text.is_empty() || is_of_other_scheme {
+                continue;
+            }
+            if presented.is_some_and(|other| other != text) {
+                return Err(Refusal::SeveralKeys);
+            }
+            presented = Some(text);
+            is_key |= *name == API_KEY || *name == AUTHORIZATION && has_scheme;
         }
-        text
-    });
-    key.filter(|text| !text.is_empty()).map(Secret::new)
+    }
+    let key = presented.filter(|text| is_key && text.is_ascii()).and_then(|text| std::str::from_utf8(text).ok());
+    Ok(key.map(Secret::new))
 }
 
-/// What follows `Bearer` and blanks in `text`, which has none around it; `None` for any other text.
-fn without_scheme(text: &str) -> Option<&str> {
-    let (scheme, rest) = text.split_once([' ', '\t'])?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim())
+/// What follows `Bearer` and blanks in `text`, which has none around it, as often as that is there; `text` if it is not.
+fn without_schemes(mut text: &[u8]) -> &[u8] {
+    const SCHEME: &[u8] = b"bearer";
+    while let Some((scheme, rest)) = text.split_at_checked(SCHEME.len())
+        && scheme.eq_ignore_ascii_case(SCHEME)
+        && rest.first().is_none_or(|byte| matches!(byte, b' ' | b'\t'))
+    {
+        text = rest.trim_ascii();
+    }
+    text
 }
 
 /// Our own headers by which a client sets options of its request.
@@ -192,7 +222,7 @@ mod tests {
     #[test]
     fn a_key_comes_as_bearer_or_as_api_key() {
         let check = |list: &[(&'static str, &'static str)], expected: Option<&str>| {
-            let key = key(&headers(list));
+            let key = key(&headers(list)).expect("there is one at most");
             assert_eq!(key.as_ref().map(Secret::expose), expected, "{list:?}");
         };
         check(&[("authorization", "Bearer sk-1")], Some("sk-1"));
@@ -204,15 +234,38 @@ mod tests {
         check(&[("authorization", "BearerBearer sk-1")], None);
         check(&[("authorization", "Bearer sk 1")], Some("sk 1"));
         check(&[("api-key", "sk-2")], Some("sk-2"));
-        check(&[("authorization", "Bearer sk-1"), ("api-key", "sk-2")], Some("sk-1"));
+        check(&[("authorization", "Bearer sk-1"), ("api-key", "sk-1"), ("x-api-key", "sk-1")], Some("sk-1"));
+        check(&[("authorization", "Bearer sk-1"), ("authorization", "Bearer  sk-1")], Some("sk-1"));
+        check(&[("authorization", "sk-1"), ("api-key", "sk-1")], Some("sk-1"));
+        check(&[("authorization", "Bearer "), ("api-key", "sk-2")], Some("sk-2"));
+        check(&[("authorization", "Bearer sk-1"), ("api-key", "")], Some("sk-1"));
         check(&[("authorization", "Basic c2s6"), ("api-key", "sk-2")], Some("sk-2"));
         check(&[("authorization", "sk-1")], None);
         check(&[("authorization", "Bearer ")], None);
         check(&[("api-key", " ")], None);
         check(&[("x-api-key", "sk-3")], None);
-        check(&[("authorization", "Bearer sk-1"), ("authorization", "Bearer sk-2")], None);
-        check(&[("authorization", "Bearer sk-1"), ("api-key", "sk-1"), ("api-key", "sk-2")], None);
+        check(&[("x-api-key", "sk-3"), ("authorization", "sk-3")], None);
         check(&[], None);
+    }
+
+    #[test]
+    fn two_different_keys_are_none() {
+        let names = ["authorization", "api-key", "x-api-key", "x-goog-api-key"];
+        let first = |name| if name == "authorization" { "Bearer sk-1" } else { "sk-1" };
+        for one in names {
+            for other in names {
+                for second in ["sk-2", "Bearer sk-2", "bearer\tBearer sk-2", "SK-1", "sk-1,sk-1", "sk-1 sk-1"] {
+                    // A text with a blank is of another scheme, unless it is after `Bearer`.
+                    let second =
+                        if other == "authorization" && second == "sk-1 sk-1" { "Bearer sk-1 sk-1" } else { second };
+                    let both = headers(&[(one, first(one)), (other, second)]);
+                    assert!(matches!(key(&both), Err(Refusal::SeveralKeys)), "{one}, {other}: {second}");
+                }
+            }
+        }
+        let mut hidden = headers(&[("authorization", "Bearer sk-1")]);
+        hidden.append("x-api-key", HeaderValue::from_bytes(b"sk-1\xff").expect("a header may hold it"));
+        assert!(matches!(key(&hidden), Err(Refusal::SeveralKeys)));
     }
 
     #[test]

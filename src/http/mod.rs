@@ -14,20 +14,23 @@ pub mod egress;
 pub mod ending;
 pub mod error;
 pub mod headers;
+mod host;
 pub mod ingress;
 pub mod models;
 pub mod ops;
 mod paths;
+pub mod peer_refusals;
 pub mod request_handler;
 pub mod upload;
 
 use crate::admin::AdminOperations;
 use crate::clock::Clock;
 use crate::domain::call::Endpoint;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{KeyRefusal, Refusal, SecretTarget};
+use crate::domain::secret::{KeyHash, Secret};
 use crate::protocol::Dialect;
 use crate::random::Rng;
-use crate::relay::Relay;
+use crate::relay::{ErrorReply, Relay, ServeError};
 use crate::telemetry::Telemetry;
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -38,12 +41,13 @@ use conn::connection::Connection;
 use conn::lifecycle::Lifecycle;
 use egress::ResponseContext;
 use error::ApiError;
-use http::Uri;
+use http::{Extensions, Uri};
 use ops::OperatorTokens;
+use peer_refusals::PeerRefusals;
 use request_handler::RequestHandler;
 use std::sync::Arc;
+use std::time::Duration;
 use tower::ServiceExt;
-use upload::InFlightBytes;
 
 /// What the routes share. Built once, in `cli`.
 pub struct AppState {
@@ -57,12 +61,27 @@ pub struct AppState {
     pub lifecycle: Lifecycle,
     /// What operators authenticate with. A reload replaces it.
     pub ops: ArcSwap<OperatorTokens>,
-    /// The bytes of all request bodies in memory.
-    pub in_flight_bytes: Arc<InFlightBytes>,
+    /// Keys and tokens that were refused.
+    pub peer_refusals: PeerRefusals,
     /// The source of time.
     pub clock: Clock,
     /// The source of randomness, for request ids.
     pub rng: Arc<Rng>,
+}
+
+impl AppState {
+    /// Records that a key or token was refused; returns how long the answer is to wait.
+    fn note_refused(&self, connection: Option<&Connection>, target: SecretTarget, why: &KeyRefusal) -> Duration {
+        let peer = connection.and_then(Connection::peer);
+        self.peer_refusals.note(peer, target, why, &self.telemetry.metrics, self.clock.now())
+    }
+
+    /// The same for a token of operators, `presented` with a request; returns when it may be answered.
+    async fn refuse_token(&self, target: SecretTarget, presented: Option<&Secret>, extensions: &Extensions) {
+        let why = presented.map_or(KeyRefusal::Missing, |token| KeyRefusal::Unknown(KeyHash::of(token.expose())));
+        let connection = extensions.get::<Arc<Connection>>().map(|connection| &**connection);
+        self.peer_refusals.wait(self.note_refused(connection, target, &why), self.clock).await;
+    }
 }
 
 /// What a path and a method ask for.
@@ -122,7 +141,26 @@ async fn serve(app: Arc<AppState>, route: Route, request: Request) -> Response {
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let raw = ingress::read(&app, route, request);
     let result = app.relay.serve(raw).await;
-    egress::answer(result, ResponseContext { app: &app, dialect: route.dialect(), connection, in_flight })
+    if let Some(connection) = &connection {
+        match &result {
+            Ok(reply) => {
+                connection.key_accepted();
+                connection.answers_within(reply.allowance.clone());
+            }
+            Err(error_reply) if error_reply.has_key() => connection.key_accepted(),
+            Err(_) => {}
+        }
+    }
+    let delay = match &result {
+        Err(ErrorReply { error: ServeError::Refused(Refusal::InvalidKey(why)), .. }) => {
+            app.note_refused(connection.as_deref(), SecretTarget::Clients, why)
+        }
+        _ => Duration::ZERO,
+    };
+    let response =
+        egress::answer(result, ResponseContext { app: &app, dialect: route.dialect(), connection, in_flight });
+    app.peer_refusals.wait(delay, app.clock).await;
+    response
 }
 
 fn routed(endpoint: Endpoint) -> MethodRouter<Arc<AppState>> {

@@ -3,23 +3,24 @@
 //! It never names a deployment or a provider, and lists nothing the key may not use. How a model is written is in
 //! `protocol::chat::models`.
 
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, SecretTarget};
+use crate::http::conn::connection::Connection;
 use crate::http::error::ApiError;
 use crate::http::{AppState, ingress, paths};
 use crate::protocol::chat::models::{ModelEntry, ModelList};
 use crate::relay::ListedModel;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Uri};
+use http::{Extensions, HeaderMap};
 use std::sync::Arc;
 
 /// Every model, alias, tier and `Pro/` name this key may use.
-pub async fn list(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Response {
-    match app.relay.names(ingress::key(&headers).as_ref()) {
+pub async fn list(State(app): State<Arc<AppState>>, request: Request) -> Response {
+    match names(&app, request.headers(), request.extensions()).await {
         Ok(names) => listed_all(&names),
-        Err(refusal) => ApiError::refused(&refusal).response(),
+        Err(refused) => refused,
     }
 }
 
@@ -27,12 +28,12 @@ pub async fn list(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Respo
 pub async fn retrieve(
     State(app): State<Arc<AppState>>,
     id: Result<Path<String>, PathRejection>,
-    uri: Uri,
-    headers: HeaderMap,
+    request: Request,
 ) -> Response {
-    let names = match app.relay.names(ingress::key(&headers).as_ref()) {
+    let uri = request.uri();
+    let names = match names(&app, request.headers(), request.extensions()).await {
         Ok(names) => names,
-        Err(refusal) => return ApiError::refused(&refusal).response(),
+        Err(refused) => return refused,
     };
     // An id that is not UTF-8 once decoded is no model's name.
     let id = id.map_or_else(|_| uri.path().trim_start_matches("/v1/models/").to_owned(), |Path(id)| id);
@@ -40,8 +41,34 @@ pub async fn retrieve(
     let Some(plain) = paths::model_name(uri.path()) else { return listed_all(&names) };
     match called(&id).or_else(|| called(&plain)) {
         Some(listed) => json(listed_model(listed).json()),
-        None => ApiError::refused(&Refusal::ModelNotFound { model: id.into(), nearest: Vec::new() }).response(),
+        None => {
+            let key = ingress::key(request.headers()).ok().flatten();
+            let refusal = Refusal::ModelNotFound { model: id.into(), nearest: Vec::new() };
+            ApiError::refused(&app.relay.count_refused(key.as_ref(), refusal)).response()
+        }
     }
+}
+
+/// What the key of a request may use.
+///
+/// # Errors
+/// The answer to a key that is refused, or to several.
+async fn names(app: &AppState, headers: &HeaderMap, extensions: &Extensions) -> Result<Vec<ListedModel>, Response> {
+    let connection = extensions.get::<Arc<Connection>>();
+    let refusal = match ingress::key(headers).and_then(|key| app.relay.names(key.as_ref())) {
+        Ok(names) => {
+            if let Some(connection) = connection {
+                connection.key_accepted();
+            }
+            return Ok(names);
+        }
+        Err(refusal) => refusal,
+    };
+    if let Refusal::InvalidKey(why) = &refusal {
+        let delay = app.note_refused(connection.map(|connection| &**connection), SecretTarget::Clients, why);
+        app.peer_refusals.wait(delay, app.clock).await;
+    }
+    Err(ApiError::refused(&refusal).response())
 }
 
 fn listed_all(names: &[ListedModel]) -> Response {

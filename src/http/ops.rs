@@ -1,14 +1,16 @@
 //! Endpoints for monitoring: liveness, readiness, metrics.
 //!
-//! Health endpoints need no token and disclose nothing about clients. Metrics are public until a token is set. These
-//! requests are not recorded in the ledger.
+//! Health endpoints need no token and disclose nothing about clients. Metrics need one, unless the configuration opens
+//! them. These requests are not recorded in the ledger.
 //!
 //! Start reading at [`routes`].
 
 use super::AppState;
 use super::error::ApiError;
 use super::ingress;
-use crate::domain::refusal::Refusal;
+use super::paths::HEALTH;
+use crate::config::MetricsAccess;
+use crate::domain::refusal::{Refusal, SecretTarget};
 use crate::domain::secret::Secret;
 use crate::telemetry::metrics;
 use axum::Router;
@@ -24,7 +26,9 @@ use subtle::ConstantTimeEq;
 /// The tokens of operators.
 #[derive(Default, Debug)]
 pub struct OperatorTokens {
-    /// For `/metrics`; `None`: no token is needed.
+    /// Whether `/metrics` needs a token.
+    pub metrics: MetricsAccess,
+    /// For `/metrics` alone.
     pub metrics_token: Option<Secret>,
     /// For everything, including changes.
     pub admin_token: Option<Secret>,
@@ -54,8 +58,8 @@ impl TokenRole {
 impl OperatorTokens {
     /// Whether `presented` may read metrics.
     fn may_read_metrics(&self, presented: Option<&Secret>) -> bool {
-        let Some(metrics_token) = &self.metrics_token else { return true };
-        presented.is_some_and(|presented| same(presented, metrics_token)) | self.role(presented).is_some()
+        let own = presented.zip(self.metrics_token.as_ref()).is_some_and(|(a, b)| same(a, b));
+        own | self.role(presented).is_some() | (self.metrics == MetricsAccess::Open)
     }
 
     /// The role of `presented`; `None` if it is no operator's token.
@@ -77,10 +81,11 @@ fn same(a: &Secret, b: &Secret) -> bool {
 
 /// Health, readiness and metrics.
 pub fn routes() -> Router<Arc<AppState>> {
+    let [healthz, livez, readyz] = HEALTH;
     Router::new()
-        .route("/healthz", read_only(get(alive)))
-        .route("/livez", read_only(get(alive)))
-        .route("/readyz", read_only(get(ready)))
+        .route(healthz, read_only(get(alive)))
+        .route(livez, read_only(get(alive)))
+        .route(readyz, read_only(get(ready)))
         .route("/metrics", read_only(get(read_metrics)))
 }
 
@@ -111,8 +116,13 @@ async fn ready(State(app): State<Arc<AppState>>) -> Response {
 }
 
 async fn read_metrics(State(app): State<Arc<AppState>>, request: Request) -> Response {
-    if !app.ops.load().may_read_metrics(ingress::key(request.headers()).as_ref()) {
-        return ApiError::refused(&Refusal::InvalidKey).response();
+    let presented = match ingress::key(request.headers()) {
+        Ok(presented) => presented,
+        Err(refusal) => return ApiError::refused(&refusal).response(),
+    };
+    if !app.ops.load().may_read_metrics(presented.as_ref()) {
+        app.refuse_token(SecretTarget::Metrics, presented.as_ref(), request.extensions()).await;
+        return ApiError::no_metrics_token().response();
     }
     app.relay.publish_states();
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.telemetry.metrics.render()).into_response()
@@ -128,23 +138,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_are_open_until_they_have_a_token() {
+    fn metrics_need_a_token_unless_they_are_open() {
         let secret = |text: &str| Some(Secret::new(text));
-        let check = |metrics: Option<&str>, admin: Option<&str>, presented: Option<&str>, expected: bool| {
-            let (metrics_token, admin_token) = (metrics.and_then(secret), admin.and_then(secret));
-            let access = OperatorTokens { metrics_token, admin_token, viewer_token: secret("v") };
-            let presented = presented.and_then(secret);
-            let case = format!("{metrics:?} {admin:?} {presented:?}");
-            assert_eq!(access.may_read_metrics(presented.as_ref()), expected, "{case}");
+        let check = |token: Option<&str>, presented: Option<&str>, expected: bool| {
+            for metrics in [MetricsAccess::Token, MetricsAccess::Open] {
+                let (metrics_token, admin_token) = (token.and_then(secret), secret("admin"));
+                let access = OperatorTokens { metrics, metrics_token, admin_token, viewer_token: secret("v") };
+                let read = access.may_read_metrics(presented.and_then(secret).as_ref());
+                assert_eq!(read, expected || metrics == MetricsAccess::Open, "{metrics:?} {token:?} {presented:?}");
+            }
         };
-        check(None, None, None, true);
-        check(None, Some("admin"), None, true);
-        check(Some("m"), Some("admin"), None, false);
-        check(Some("m"), Some("admin"), Some("m"), true);
-        check(Some("m"), Some("admin"), Some("admin"), true);
-        check(Some("m"), Some("admin"), Some("mm"), false);
-        check(Some("m"), Some("admin"), Some("v"), true);
-        check(Some("m"), None, Some(""), false);
+        check(None, None, false);
+        check(None, Some("admin"), true);
+        check(None, Some("v"), true);
+        check(Some("m"), None, false);
+        check(Some("m"), Some("m"), true);
+        check(Some("m"), Some("admin"), true);
+        check(Some("m"), Some("v"), true);
+        check(Some("m"), Some("mm"), false);
+        check(Some("m"), Some(""), false);
+        let nobody = OperatorTokens::default();
+        assert!(!nobody.may_read_metrics(None) && !nobody.may_read_metrics(secret("").as_ref()));
     }
 
     #[test]
@@ -153,7 +167,8 @@ mod tests {
         let check =
             |admin: Option<&str>, viewer: Option<&str>, presented: Option<&str>, expected: Option<TokenRole>| {
                 let (admin_token, viewer_token) = (admin.and_then(secret), viewer.and_then(secret));
-                let access = OperatorTokens { metrics_token: secret("m"), admin_token, viewer_token };
+                let metrics = MetricsAccess::Token;
+                let access = OperatorTokens { metrics, metrics_token: secret("m"), admin_token, viewer_token };
                 assert_eq!(
                     access.role(presented.and_then(secret).as_ref()),
                     expected,

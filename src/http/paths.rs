@@ -16,6 +16,9 @@ const MODELS: &str = "models";
 /// What stands before `/v1` in the base URLs of other hosts: whoever moves a client from there may replace the host alone.
 const OTHER_HOSTS: [&str; 3] = ["api", "inference", "openai"];
 
+/// The paths that only tell of the gateway's health.
+pub(super) const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+
 /// The path that `path` means, percent-encoded as it came; `None` where it names no endpoint, or not one alone.
 pub(super) fn canonical(path: &str) -> Option<String> {
     let segments: Vec<&str> = segments(path).collect();

@@ -10,6 +10,7 @@
 use super::cors::CrossOriginRequest;
 use super::error::ApiError;
 use super::headers::{REQUEST_ID, id_value};
+use super::host;
 use crate::clock::Clock;
 use crate::domain::id::RequestId;
 use crate::random::Rng;
@@ -74,7 +75,10 @@ impl RequestHandler {
         let mut response = match cross_origin.as_ref().and_then(CrossOriginRequest::preflight) {
             Some(preflight) => preflight,
             None => {
-                let mut response = self.catch_panic(request).await;
+                let mut response = match host::is_clear(&request) {
+                    true => self.catch_panic(request).await,
+                    false => ApiError::unclear_host().response(),
+                };
                 if let Some(cross_origin) = cross_origin {
                     cross_origin.allow(response.headers_mut());
                 }
@@ -116,7 +120,7 @@ mod tests {
             panic!("on purpose")
         }
         let router = Router::new().route("/panics", get(panics)).route("/works", get(async || "works"));
-        let request = Request::get(path).body(Body::empty()).unwrap();
+        let request = Request::get(path).header("host", "tests").body(Body::empty()).unwrap();
         let response = RequestHandler::new(router, Clock, rng.clone()).handle(request).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();

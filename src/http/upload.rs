@@ -1,14 +1,14 @@
-//! A request's body: read on demand, decoded, limited in size, in time and in the sum of all bodies.
+//! A request's body: read on demand, decoded, limited in size and in rate, and counted for its key.
 //!
 //! Nothing is read before [`Upload::gather`] is polled, so a client without a key makes us read
-//! nothing. What is unread when the request was answered is discarded for up to two seconds, so that
+//! nothing. How long all of it may take is its reader's to limit, in [`relay`](crate::relay). What is unread when the request was answered is discarded for up to two seconds, so that
 //! the client reads the answer and not a reset.
 //!
 //! Start reading at [`Upload::gather`].
 
 use crate::clock::Clock;
 use crate::domain::call::BodyProblem;
-use crate::relay::BodyLimits;
+use crate::domain::memory::{InFlightAllowance, InFlightReservation};
 use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use axum::body::{Body, HttpBody};
@@ -24,38 +24,34 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Sleep;
 
-/// The longest time a client may send nothing, and the time after which its average rate is checked.
+/// The longest time a client may send nothing, and the most time ahead that what it sent earns it.
 const IDLE: Duration = Duration::from_secs(10);
-/// The lowest average rate, in bytes per second.
+/// The lowest rate over any time longer than [`IDLE`], in bytes per second.
 const MIN_RATE: u64 = 1024;
 /// The longest time that an unread body is discarded, so that the client sees our answer.
 const DISCARD: Duration = Duration::from_secs(2);
 /// The most bytes that are allocated on the word of `content-length` alone.
 const TRUSTED_LENGTH: u64 = 1024 * 1024;
+/// A compressed body may decode to this many bytes, whatever was sent.
+const DECODED_FREELY: u64 = 1024 * 1024;
+/// The most times its size that a larger one may decode to: text packs 3 to 20 times, and decoding costs by what comes
+/// out.
+const DECODED_RATIO: u64 = 100;
 /// The largest zstd window, as RFC 9659 sets it for HTTP: 2^23 bytes, 8 MiB.
 const ZSTD_WINDOW_LOG: u32 = 23;
-
-/// The bytes of all request bodies in memory.
-#[derive(Default)]
-pub struct InFlightBytes(AtomicU64);
-
-impl InFlightBytes {
-    /// How many there are.
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// A request body that was not read yet.
 pub struct Upload {
     /// `None` once it has ended or is being discarded.
     body: Option<Body>,
     encoding: Result<Encoding, BodyProblem>,
-    body_limits: BodyLimits,
-    in_flight: Arc<InFlightBytes>,
+    /// The largest body, as sent and as decoded, in bytes.
+    max: u64,
     /// The client waits for `100 Continue`, which reading sends: until then there is nothing to discard.
     awaits_continue: bool,
     rate: ReceiveRate,
+    /// How many bytes of a compressed body were received.
+    packed: Option<Arc<AtomicU64>>,
     /// What was received and not yet consumed.
     ready: Bytes,
     /// Why reading failed; the decoders pass on only `io::Error`.
@@ -63,40 +59,35 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// The body of a request with `headers`, limited by `body_limits` and counted in `in_flight`.
-    pub fn new(
-        body: Body,
-        headers: &HeaderMap,
-        body_limits: BodyLimits,
-        in_flight: Arc<InFlightBytes>,
-        clock: Clock,
-    ) -> Self {
+    /// The body of a request with `headers`, of at most `max` bytes as sent and as decoded.
+    pub fn new(body: Body, headers: &HeaderMap, max: u64, clock: Clock) -> Self {
         let awaits_continue = headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         Self {
             body: Some(body),
             encoding: Encoding::of(headers),
-            body_limits,
-            in_flight,
+            max,
             awaits_continue,
-            rate: ReceiveRate { clock, begun: None, last: None, received: 0, timer: None },
+            rate: ReceiveRate { clock, until: None, received: 0, timer: None },
+            packed: None,
             ready: Bytes::new(),
             problem: None,
         }
     }
 
-    /// Reads all of it. The bytes count as in flight until the last clone of them is dropped.
+    /// Reads all of it. The bytes count in `allowance` until the last clone of them is dropped.
     ///
     /// # Errors
     /// Every [`BodyProblem`] that is not about JSON.
-    pub async fn gather(mut self) -> Result<Bytes, BodyProblem> {
-        let limit = self.body_limits.max_body;
+    pub async fn gather(mut self, allowance: InFlightAllowance) -> Result<Bytes, BodyProblem> {
+        let limit = self.max;
         let declared = self.body.as_ref().map_or(0, |body| body.size_hint().lower());
         if declared > limit {
             return Err(BodyProblem::TooLarge { limit });
         }
         let encoding = self.encoding.clone()?;
-        let in_flight = self.in_flight.clone();
-        let mut reservation = InFlightReservation { in_flight, bytes: 0, max: self.body_limits.max_in_flight_bytes };
+        let mut reservation = allowance.reservation();
+        self.packed = (encoding != Encoding::Identity).then(Arc::default);
+        let packed = self.packed.clone();
         let mut reader = encoding.decode(&mut self).await;
         // One byte more than declared: the read that finds the end needs a free byte, or it would double the buffer.
         let mut bytes = Vec::with_capacity(declared.min(TRUSTED_LENGTH) as usize + 1);
@@ -104,6 +95,9 @@ impl Upload {
             match reader.read_buf(&mut bytes).await {
                 Ok(0) => return Ok(Bytes::from_owner(ReservedBytes { bytes, _reservation: reservation })),
                 Ok(_) if bytes.len() as u64 > limit => break BodyProblem::TooLarge { limit },
+                Ok(_) if packed.as_ref().is_some_and(|packed| expands_too_much(packed, bytes.len())) => {
+                    break BodyProblem::ExpandsTooMuch { most: DECODED_RATIO };
+                }
                 Ok(more) => {
                     if !reservation.grow(more as u64) {
                         break BodyProblem::TooMuchInFlight;
@@ -135,8 +129,11 @@ impl Upload {
                         continue;
                     }
                     self.ready = data;
-                    if self.rate.record(self.ready.len()) > self.body_limits.max_body {
-                        return Poll::Ready(Err(BodyProblem::TooLarge { limit: self.body_limits.max_body }));
+                    if let Some(packed) = &self.packed {
+                        packed.fetch_add(self.ready.len() as u64, Ordering::Relaxed);
+                    }
+                    if self.rate.record(self.ready.len()) > self.max {
+                        return Poll::Ready(Err(BodyProblem::TooLarge { limit: self.max }));
                     }
                     return Poll::Ready(Ok(()));
                 }
@@ -185,6 +182,11 @@ impl Drop for Upload {
     }
 }
 
+/// Whether a body of which `packed` bytes were received may not decode to `decoded` bytes.
+fn expands_too_much(packed: &AtomicU64, decoded: usize) -> bool {
+    decoded as u64 > packed.load(Ordering::Relaxed).saturating_mul(DECODED_RATIO).max(DECODED_FREELY)
+}
+
 async fn discard(mut body: Body) {
     while let Some(Ok(_)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
 }
@@ -192,10 +194,8 @@ async fn discard(mut body: Body) {
 /// How fast a body is received.
 struct ReceiveRate {
     clock: Clock,
-    /// When it was first polled and not ready.
-    begun: Option<Instant>,
-    /// When the last byte was received.
-    last: Option<Instant>,
+    /// When the client is too slow unless it sends more; `None` before it was waited for.
+    until: Option<Instant>,
     received: u64,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -203,15 +203,14 @@ struct ReceiveRate {
 impl ReceiveRate {
     /// Adds `amount` received bytes; returns the sum so far.
     fn record(&mut self, amount: usize) -> u64 {
-        self.last = Some(self.clock.now());
+        self.until = self.until.map(|until| extended(until, amount as u64, self.clock.now()));
         self.received += amount as u64;
         self.received
     }
 
     /// Ready when the client is too slow.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let begun = *self.begun.get_or_insert_with(|| self.clock.now());
-        let end = receive_deadline(begun, self.last.unwrap_or(begun), self.received).into();
+        let end = (*self.until.get_or_insert_with(|| self.clock.now() + IDLE)).into();
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
         if timer.deadline() != end {
             timer.as_mut().reset(end);
@@ -220,11 +219,10 @@ impl ReceiveRate {
     }
 }
 
-/// When a body is too slow that was first waited for at `begun`, of which `received` bytes have come, the
-/// last one at `last`.
-fn receive_deadline(begun: Instant, last: Instant, received: u64) -> Instant {
-    let by_rate = Duration::from_millis(received.saturating_mul(1000) / MIN_RATE);
-    (last + IDLE).min(begun + by_rate.max(IDLE))
+/// When a client is too slow that would have been at `until`, after `amount` bytes that came at `now`: each byte earns
+/// it the time that it may take, and none more than [`IDLE`] ahead, so that no burst pays for a trickle.
+fn extended(until: Instant, amount: u64, now: Instant) -> Instant {
+    (until + Duration::from_micros(amount.saturating_mul(1_000_000) / MIN_RATE)).min(now + IDLE)
 }
 
 /// How a body is encoded.
@@ -285,28 +283,6 @@ fn is_zlib(start: &[u8]) -> bool {
     start.first().is_some_and(|byte| byte & 0x0f == 8)
 }
 
-/// One body's part of [`InFlightBytes`], subtracted on drop.
-struct InFlightReservation {
-    in_flight: Arc<InFlightBytes>,
-    bytes: u64,
-    /// The most bytes of all bodies together.
-    max: u64,
-}
-
-impl InFlightReservation {
-    /// Adds `more` bytes; `false` when all bodies together are now over the limit.
-    fn grow(&mut self, more: u64) -> bool {
-        self.bytes += more;
-        self.in_flight.0.fetch_add(more, Ordering::Relaxed) + more <= self.max
-    }
-}
-
-impl Drop for InFlightReservation {
-    fn drop(&mut self) {
-        self.in_flight.0.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// A body and its reservation, dropped together.
 struct ReservedBytes {
     bytes: Vec<u8>,
@@ -327,21 +303,22 @@ mod tests {
     use http_body_util::Full;
     use std::collections::VecDeque;
     use std::convert::Infallible;
+    use std::sync::Arc;
 
-    const LIMITS: BodyLimits = BodyLimits { max_body: 100_000, max_in_flight_bytes: 150_000 };
+    const MAX: u64 = 100_000;
 
     fn encoded(value: &str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_ENCODING, value.parse().expect("a header value"))])
     }
 
-    fn upload(body: Body, headers: &HeaderMap, in_flight: &Arc<InFlightBytes>) -> Upload {
-        Upload::new(body, headers, LIMITS, in_flight.clone(), Clock)
+    async fn received(body: Body, headers: &HeaderMap) -> Result<Bytes, BodyProblem> {
+        Upload::new(body, headers, MAX, Clock).gather(InFlightAllowance::default()).await
     }
 
     async fn gather(body: impl Into<Bytes>, headers: &HeaderMap) -> Result<Bytes, BodyProblem> {
         // Its length is not declared, so that only reading it shows its size.
         let body = Body::new(SlowBody { chunks: [body.into()].into(), every: Duration::ZERO, timer: None });
-        upload(body, headers, &Arc::default()).gather().await
+        received(body, headers).await
     }
 
     /// A body that yields one chunk at a time, with a pause of `every` before each, then ends.
@@ -429,25 +406,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_may_decode_to_a_hundred_times_what_was_sent_and_a_small_one_to_more() {
+        static ZEROS: [u8; 20 * 1024 * 1024] = [0; 20 * 1024 * 1024];
+        for encoding in ["zstd", "gzip", "deflate"] {
+            let read = |body: Vec<u8>| {
+                let body = Body::new(SlowBody { chunks: [body.into()].into(), every: Duration::ZERO, timer: None });
+                Upload::new(body, &encoded(encoding), u64::MAX, Clock).gather(InFlightAllowance::default())
+            };
+            let small = compressed(encoding, &ZEROS[..DECODED_FREELY as usize]).await;
+            assert_eq!(read(small).await.map(|bytes| bytes.len() as u64), Ok(DECODED_FREELY), "{encoding}");
+            let bomb = compressed(encoding, &ZEROS).await;
+            assert!(bomb.len() * 200 < ZEROS.len(), "{encoding}: {}", bomb.len());
+            assert_eq!(read(bomb).await, Err(BodyProblem::ExpandsTooMuch { most: DECODED_RATIO }), "{encoding}");
+        }
+        let bytes = |count| AtomicU64::new(count);
+        assert!(!expands_too_much(&bytes(0), 1024 * 1024) && expands_too_much(&bytes(0), 1024 * 1024 + 1));
+        assert!(!expands_too_much(&bytes(50_000), 5_000_000) && expands_too_much(&bytes(50_000), 5_000_001));
+    }
+
+    #[tokio::test]
     async fn a_declared_length_over_the_limit_is_refused_before_a_byte_is_read() {
         let body = Body::new(Full::new(Bytes::from(vec![b' '; 100_001])));
-        let result = upload(body, &HeaderMap::new(), &Arc::default()).gather().await;
+        let result = received(body, &HeaderMap::new()).await;
         assert_eq!(result, Err(BodyProblem::TooLarge { limit: 100_000 }));
     }
 
     #[tokio::test]
     async fn bytes_count_as_in_flight_until_the_last_clone_is_dropped() {
-        let in_flight = Arc::<InFlightBytes>::default();
-        let read = |len: usize| upload(Body::from(vec![b' '; len]), &HeaderMap::new(), &in_flight).gather();
-        let first = read(90_000).await.unwrap();
-        assert_eq!(read(60_001).await, Err(BodyProblem::TooMuchInFlight));
-        assert_eq!(in_flight.bytes(), 90_000);
+        let key = InFlightAllowance { max: 200_000, ..InFlightAllowance::default() };
+        let other = InFlightAllowance { own: Arc::default(), ..key.clone() };
+        let read = |of: &InFlightAllowance, len: usize| {
+            Upload::new(Body::from(vec![b' '; len]), &HeaderMap::new(), MAX, Clock).gather(of.clone())
+        };
+        let first = read(&key, 90_000).await.unwrap();
+        assert_eq!(read(&key, 10_001).await, Err(BodyProblem::TooMuchInFlight), "as much as it leaves free");
+        assert_eq!(key.all.bytes(), 90_000);
         let slice = first.slice(..10);
         drop(first);
-        assert_eq!(in_flight.bytes(), 90_000);
-        let second = read(60_000).await.unwrap();
+        let second = read(&other, 55_000).await.expect("that is another key's");
+        assert_eq!((key.own.bytes(), other.own.bytes(), key.all.bytes()), (90_000, 55_000, 145_000));
         drop((slice, second));
-        assert_eq!(in_flight.bytes(), 0);
+        assert_eq!(key.all.bytes(), 0);
     }
 
     /// Reads `chunks` of `size` bytes, one every `every_s` seconds; the result and the seconds it took.
@@ -455,7 +454,7 @@ mod tests {
         let start = Clock.now();
         let chunks = std::iter::repeat_n(Bytes::from(vec![b' '; size]), chunks).collect();
         let body = Body::new(SlowBody { chunks, every: Duration::from_secs(every_s), timer: None });
-        let result = upload(body, &HeaderMap::new(), &Arc::default()).gather().await;
+        let result = received(body, &HeaderMap::new()).await;
         (result.map(|bytes| bytes.len()), (Clock.now() - start).as_secs())
     }
 
@@ -464,23 +463,36 @@ mod tests {
         assert_eq!(received_slowly(4, 20_000, 9).await, (Ok(80_000), 45));
         // Nothing for ten seconds.
         assert_eq!(received_slowly(2, 10_000, 11).await, (Err(BodyProblem::TooSlow), 10));
-        // A byte now and then: under 1 KiB a second once ten seconds have passed.
+        // A byte now and then.
         assert_eq!(received_slowly(60, 1, 1).await, (Err(BodyProblem::TooSlow), 10));
-        assert_eq!(received_slowly(60, 1000, 1).await, (Err(BodyProblem::TooSlow), 10));
+        assert_eq!(received_slowly(60, 512, 1).await, (Err(BodyProblem::TooSlow), 19));
         assert_eq!(received_slowly(60, 1200, 1).await, (Ok(72_000), 61));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_does_not_pay_for_a_trickle() {
+        for burst in [1, 20_000, 90_000] {
+            let start = Clock.now();
+            let trickle = std::iter::repeat_n(Bytes::from_static(b" "), 100);
+            let chunks = std::iter::once(Bytes::from(vec![b' '; burst])).chain(trickle).collect();
+            let body = Body::new(SlowBody { chunks, every: Duration::from_secs(4), timer: None });
+            assert_eq!(received(body, &HeaderMap::new()).await, Err(BodyProblem::TooSlow), "{burst}");
+            let lasted = (Clock.now() - start).as_secs();
+            assert!((10..=14).contains(&lasted), "{burst}: {lasted} s");
+        }
+    }
+
     #[test]
-    fn the_deadline_depends_on_silence_and_on_rate() {
+    fn each_byte_earns_its_time_and_no_more_than_ten_seconds_ahead() {
         let begun = Clock.now();
-        let check = |last_s: u64, received: u64, expected_ms: u64| {
-            let end = receive_deadline(begun, begun + Duration::from_secs(last_s), received);
-            assert_eq!((end - begun).as_millis() as u64, expected_ms, "{last_s} s, {received} B");
+        let check = |now_s: u64, amount: u64, expected_ms: u64| {
+            let end = extended(begun + IDLE, amount, begun + Duration::from_secs(now_s));
+            assert_eq!((end - begun).as_millis() as u64, expected_ms, "{now_s} s, {amount} B");
         };
         check(0, 0, 10_000);
-        check(9, 0, 10_000);
-        check(9, 10 * 1024, 10_000);
-        check(9, 15 * 1024, 15_000);
+        check(0, 1024, 10_000);
+        check(1, 512, 10_500);
+        check(9, 4 * 1024, 14_000);
         check(9, u64::MAX, 19_000);
     }
 }

@@ -16,20 +16,21 @@ pub use body_kind::{BYTE_ORDER_MARK, BodyKind};
 
 pub use crate::domain::call::Dialect;
 
-use crate::domain::call::{BodyProblem, Call, Endpoint};
+use crate::domain::body_member::ListedMembers;
+use crate::domain::call::{BodyProblem, Call, CeilingName, Endpoint};
 use crate::domain::usage::Usage;
 use bytes::Bytes;
 use chat::answer::{ChatQuirks, ChatStream};
 use json::edit::EditedBody;
 use std::ops::Range;
 
-/// Understands `body` as a request to `endpoint`, in its dialect.
+/// Understands `body` as a request to `endpoint`, in its dialect, and takes note of members that are `listed`.
 ///
 /// # Errors
 /// [`BodyProblem`]: what is wrong with it, for the client.
-pub fn read_request(endpoint: Endpoint, body: Bytes) -> Result<Call, BodyProblem> {
+pub fn read_request(endpoint: Endpoint, body: Bytes, listed: &ListedMembers) -> Result<Call, BodyProblem> {
     match endpoint.dialect() {
-        Dialect::Chat => chat::request::read_request(endpoint, body),
+        Dialect::Chat => chat::request::read_request(endpoint, body, listed),
     }
 }
 
@@ -42,12 +43,31 @@ pub enum Grammar {
 
 impl Grammar {
     /// The body of `call` for a provider that calls the model `model`, a JSON string. `ask_usage`: whether the wish for
-    /// usage that the call may have is written into it.
-    pub fn write_request(self, call: &Call, model: &Bytes, ask_usage: bool) -> EditedBody {
+    /// usage that the call may have is written into it. `ceiling`: the one name by which the provider must read a ceiling
+    /// of the output, and the most tokens per choice; `None`: what the client wrote of that stays.
+    pub fn write_request(
+        self,
+        call: &Call,
+        model: &Bytes,
+        ask_usage: bool,
+        ceiling: Option<(CeilingName, u64)>,
+    ) -> EditedBody {
         match (self, call.dialect()) {
-            (Self::Chat(quirks), Dialect::Chat) => {
-                chat::edit::provider_body(call, model, ask_usage, quirks.ceiling_name(call.endpoint()))
-            }
+            (Self::Chat(_), Dialect::Chat) => chat::edit::provider_body(call, model, ask_usage, ceiling),
+        }
+    }
+
+    /// What this provider calls the ceiling of the output of `call`.
+    pub fn ceiling_name(self, call: &Call) -> CeilingName {
+        match self {
+            Self::Chat(quirks) => quirks.ceiling_name(call.endpoint()),
+        }
+    }
+
+    /// Whether the body of an error says that the provider does not know this name of the ceiling.
+    pub fn refuses_ceiling(self, error: &[u8], name: CeilingName) -> bool {
+        match self {
+            Self::Chat(_) => chat::error::refuses_ceiling(error, name),
         }
     }
 
@@ -87,6 +107,13 @@ impl Grammar {
     pub fn whole_of(self, stream: Bytes) -> Option<Vec<u8>> {
         match self {
             Self::Chat(_) => chat::reshape::whole_of(stream),
+        }
+    }
+
+    /// The model that an answer, or the beginning of a stream, says it is of, where it is another one than `sent`.
+    pub fn other_model(self, answer: &[u8], sent: &str) -> Option<Box<str>> {
+        match self {
+            Self::Chat(_) => chat::answer_model::other_model(answer, sent),
         }
     }
 

@@ -1,24 +1,27 @@
 //! One configuration snapshot with everything that requests need resolved: deployment states, upstreams, keys
 //! and model names.
 //!
-//! A request keeps the `ActiveConfig` it arrived with until its end; a reload builds another and swaps it in.
-//! What is the same for all requests is built here, once. It must never change after a request has it, except
-//! for the cache of stored keys.
+//! A request keeps the `ActiveConfig` that is active when its body has been read until its end; a reload builds another
+//! and swaps it in. What is the same for all requests is built here, once. It must never change after a request has it,
+//! except for the cache of stored keys.
 //!
 //! Start reading in [`ActiveConfig::new`].
 
 use super::RelayContext;
 use super::health::{DeploymentSet, HealthRegistry, ProviderLabels, StatusClock};
 use crate::config::{
-    self, FinishReason, KeyHash, MalformedFrame, OutputCeiling, ProviderCredential, ProviderSettings,
+    self, FinishReason, KeyHash, MalformedFrame, OnAbandon, OutputCeiling, ProviderCredential, ProviderSettings,
     ProviderTransport, Snapshot, TransportSettings,
 };
+use crate::domain::body_member::ListedMembers;
 use crate::domain::budget::{Account, Scope};
 use crate::domain::id::{DeploymentId, KeyId, ModelId, RegionId, TeamId};
+use crate::domain::memory::InFlightBytes;
 use crate::domain::policy::{KeyRecord, ResolvedName};
 use crate::domain::pricing::Price;
 use crate::domain::register::StoredKey;
 use crate::domain::routing::table::{Model, RoutingTable, Target};
+use crate::domain::secret::without_credentials;
 use crate::domain::status::DeploymentStatus;
 use crate::store::budget_pool::BudgetAccount;
 use crate::store::keyring::KeyringVersions;
@@ -46,6 +49,8 @@ pub struct ActiveConfig {
     /// Stored keys that were used, by name: one entry for each key, however often its secrets change.
     stored_keys: RwLock<HashMap<Arc<str>, ResolvedStoredKey>>,
     forwarded: ForwardedNames,
+    /// Some provider goes on when its client leaves, and is read to the end.
+    may_read_on: bool,
     /// The versions of stored teams and credit that this was made with.
     pub(super) applied: KeyringVersions,
 }
@@ -58,21 +63,14 @@ pub(super) struct ResolvedKey {
     pub(super) record: Arc<KeyRecord>,
     /// The accounts of its budgets, in the order of the record; credit is looked up for each request.
     pub(super) budgets: Arc<[Arc<BudgetAccount>]>,
+    /// What its requests hold in memory.
+    pub(super) in_flight_bytes: Arc<InFlightBytes>,
 }
 
 /// A stored key and what it resolved to.
 struct ResolvedStoredKey {
     stored: Arc<StoredKey>,
     key: ResolvedKey,
-}
-
-/// The limits that the HTTP layer applies before it parses a request, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BodyLimits {
-    /// The largest body, as sent and as decoded.
-    pub max_body: u64,
-    /// The sum of all bodies in memory.
-    pub max_in_flight_bytes: u64,
 }
 
 /// What of a client's request some provider's configuration lists.
@@ -125,7 +123,9 @@ impl ActiveConfig {
         let applied = context.keyring.versions();
         // Last, because it cannot fail: from here on the new limits apply.
         let file_keys = file_keys(&snapshot, context);
+        let reads_on = |provider: &ProviderSettings| on_abandon(provider) == OnAbandon::ReadOn;
         Ok(Self {
+            may_read_on: snapshot.providers.iter().any(reads_on),
             forwarded: ForwardedNames::of(&snapshot.providers),
             file_keys,
             stored_keys: RwLock::default(),
@@ -143,6 +143,16 @@ impl ActiveConfig {
         &self.provider_labels[self.snapshot.table.deployment(deployment).provider.index()]
     }
 
+    /// Whether an answer of any provider is read to its end although its client left.
+    pub(super) fn may_read_on(&self) -> bool {
+        self.may_read_on
+    }
+
+    /// What an answer of `deployment` costs that its client did not wait for.
+    pub(super) fn on_abandon(&self, deployment: DeploymentId) -> OnAbandon {
+        on_abandon(&self.snapshot.providers[self.snapshot.table.deployment(deployment).provider.index()])
+    }
+
     /// The status of every deployment, in the order of the file.
     pub(super) fn deployment_statuses(&self, clock: StatusClock) -> Vec<DeploymentStatus> {
         let table = &self.snapshot.table;
@@ -150,15 +160,14 @@ impl ActiveConfig {
         table.deployment_ids().map(status).collect()
     }
 
-    /// The limits of request bodies.
-    pub fn body_limits(&self) -> BodyLimits {
-        let server = &self.snapshot.server;
-        BodyLimits { max_body: server.max_body_bytes, max_in_flight_bytes: server.max_in_flight_bytes }
-    }
-
     /// What of a client's request some provider gets.
     pub fn forwarded(&self) -> &ForwardedNames {
         &self.forwarded
+    }
+
+    /// The members of a body that some provider has a rule for.
+    pub fn listed_members(&self) -> &ListedMembers {
+        &self.snapshot.table.listed_members
     }
 
     /// The key whose secret has this hash, the file's or a stored one.
@@ -181,8 +190,7 @@ impl ActiveConfig {
         let record = Arc::new(self.snapshot.record_of(&stored, team.as_deref())?);
         let account = |budget| context.budget_pool.budget_account(budget, now_unix_ms);
         let budgets = record.budgets.iter().map(account).collect();
-        let (id, team) = ids_of(&record, context);
-        let key = ResolvedKey { id, team, record, budgets };
+        let key = resolved(record, budgets, context);
         let entry = ResolvedStoredKey { stored, key: key.clone() };
         self.stored_keys.write().insert(key.record.name.clone(), entry);
         Some(key)
@@ -252,10 +260,12 @@ fn listed_price(table: &RoutingTable, model: &Model, now_ms: i64) -> Option<(Pri
     of_catalogue.max_by_key(|(price, _)| price.input.0.saturating_add(price.output.0))
 }
 
-/// The numbers of a key and of its team, which is the key itself where it has none.
-fn ids_of(record: &KeyRecord, context: &RelayContext) -> (KeyId, TeamId) {
+/// The key of `record`, with its number and that of its team, which is the key itself where it has none.
+fn resolved(record: Arc<KeyRecord>, budgets: Arc<[Arc<BudgetAccount>]>, context: &RelayContext) -> ResolvedKey {
     let id = context.key_ids.lock().id_of(&record.name);
-    (id, context.team_ids.lock().id_of(record.team.as_ref(), id))
+    let team = context.team_ids.lock().id_of(record.team.as_ref(), id);
+    let in_flight_bytes = context.key_in_flight_bytes.lock().entry(id).or_default().clone();
+    ResolvedKey { id, team, record, budgets, in_flight_bytes }
 }
 
 /// The file's keys, each with its accounts, by the hash of its secret.
@@ -276,8 +286,7 @@ fn file_keys(snapshot: &Snapshot, context: &RelayContext) -> HashMap<KeyHash, Re
             .peekable();
         let budgets = if accounts.peek().is_none() { no_budgets.clone() } else { accounts.collect() };
         // Locked for each by itself: requests with stored keys need the lock meanwhile.
-        let (id, team) = ids_of(record, context);
-        ResolvedKey { id, team, record: record.clone(), budgets }
+        resolved(record.clone(), budgets, context)
     };
     snapshot.keys.iter().map(|(hash, record)| (*hash, resolve(record))).collect()
 }
@@ -308,6 +317,13 @@ pub enum ActivateError {
         /// The provider's name.
         provider: Arc<str>,
     },
+}
+
+fn on_abandon(provider: &ProviderSettings) -> OnAbandon {
+    match &provider.kind {
+        ProviderTransport::Network(network) => network.on_abandon,
+        ProviderTransport::Sim(_) => OnAbandon::Estimate,
+    }
 }
 
 /// What `provider` is set up as.
@@ -360,7 +376,7 @@ fn labels(provider: &ProviderSettings) -> ProviderLabels {
         ProviderTransport::Sim(_) => "sim".to_owned(),
     };
     let credentials = credentials(provider).iter().map(|credential| credential.name.clone()).collect();
-    ProviderLabels { name: provider.name.clone(), url: url.into(), credentials }
+    ProviderLabels { name: provider.name.clone(), url: without_credentials(&url).into(), credentials }
 }
 
 /// `url` without the parts that may be secret.

@@ -12,6 +12,8 @@ use super::ServeError;
 use super::dispatch::{CommittedAnswer, Dispatch, FailedAttempts};
 use super::guard::RequestGuard;
 use super::health::{AttemptSigns, FailureReport, Permit, TeamHealthView};
+use super::read_on::{ClientState, ReadingHandle};
+use crate::config::OnAbandon;
 use crate::domain::failure::Failure;
 use crate::domain::hold::CostBound;
 use crate::domain::id::DeploymentId;
@@ -41,6 +43,8 @@ struct SentAttempt<'a> {
     deployment: DeploymentId,
     permit: Permit,
     sending: Pin<Box<dyn Future<Output = Result<UpstreamAnswer, AttemptError>> + Send + 'a>>,
+    /// Its provider goes on when its client leaves, and so does the request.
+    _reading: Option<ReadingHandle<'a>>,
 }
 
 /// The end of the attempt at this place.
@@ -91,6 +95,10 @@ impl Dispatch<'_> {
                 }
                 continue;
             }
+            if self.client_left() {
+                schedule.not_before = self.deadline;
+                continue;
+            }
             let Some(attempt) = self.due(progress.plan, health, &running, &mut schedule, now) else { continue };
             let place = free_place(&running);
             if let Some(silent) = running[place].take() {
@@ -126,7 +134,10 @@ impl Dispatch<'_> {
         let Attempt { number, deployment, permit, .. } = attempt;
         let sending = self.send(deployment, permit.credential(), permit.signs_of_life());
         // Boxed: it is large, and within the future of its request it would be moved with that.
-        SentAttempt { number, deployment, permit, sending: Box::pin(sending) }
+        let sending = Box::pin(sending);
+        let goes_on = self.active.on_abandon(deployment) == OnAbandon::ReadOn;
+        let _reading = self.client.filter(|_| goes_on).map(ClientState::mark);
+        SentAttempt { number, deployment, permit, sending, _reading }
     }
 
     /// Whichever comes first: the end of an attempt, or the instant at which something is due (`None`).
@@ -171,6 +182,7 @@ impl Dispatch<'_> {
             call: self.call,
             headers: self.headers,
             fields: self.fields,
+            ceiling: if self.paid { CostBound::of(table, self.call, 0).ceiling(deployment) } else { None },
             timeouts: Timeouts {
                 first_token: model.first_token,
                 whole: model.whole,
@@ -178,6 +190,7 @@ impl Dispatch<'_> {
                 deadline: self.deadline,
             },
             draw: self.context.rng.draw(),
+            allowance: self.allowance,
         };
         self.active.upstreams.send(request, &signs).await
     }
@@ -206,9 +219,15 @@ impl Dispatch<'_> {
         permit.answered(now);
         guard.attempt_answered(number, now);
         guard.state.provider_named(number, answer.provider_request_id.take());
-        guard.state.price = table.price(deployment, plan.priced_at_ms()).cloned();
+        guard.state.price = table.price_of(deployment, self.call, plan.priced_at_ms()).cloned();
+        if let Some(name) = answer.other_model.take() {
+            let is_known = guard.state.answered_by(&name, table, deployment, self.call, plan.priced_at_ms());
+            self.context.telemetry.metrics.other_model(is_known);
+        }
         let estimator = self.active.deployments.estimator(table.deployment(deployment).model).clone();
         guard.state.provider = Some(self.active.labels(deployment).clone());
+        guard.state.on_abandon = self.active.on_abandon(deployment);
+        guard.state.pause = self.paid.then(|| permit.pause_handle(table.settings.beyond_hold_pause));
         CommittedAnswer { answer, permit, estimator }
     }
 
@@ -221,7 +240,7 @@ impl Dispatch<'_> {
         now: Instant,
     ) {
         let RequestAttempts { plan, guard, failures } = progress;
-        let SentAttempt { number, deployment, permit, sending } = failed;
+        let SentAttempt { number, deployment, permit, sending, _reading } = failed;
         // Its connection is closed here, if it was not over.
         drop(sending);
         let table = &self.active.snapshot.table;
@@ -234,7 +253,7 @@ impl Dispatch<'_> {
         let report = FailureReport { failure: recorded.failure, status, detail: &error.detail, labels };
         log_failure(guard, &target.name, &report);
         failures.reported(permit.failed(&report, recorded.evidence, now));
-        guard.attempt_failed(number, recorded.failure, now);
+        guard.attempt_failed(number, recorded.failure, status.is_some(), now);
         guard.state.provider_named(number, error.provider_request_id.take());
         failures.keep(target.model, error);
     }

@@ -5,11 +5,14 @@
 //!
 //! Start reading in [`ReplyBody::poll_frames`].
 
+// circle: read_on.rs: an answer that its client left is read on there, and ends here.
+
 use super::dispatch::CommittedAnswer;
 use super::error::StreamFailure;
 use super::estimator::TokenEstimator;
 use super::guard::{CLIENT_GONE, RequestGuard};
 use super::health::{AttemptLabels, FailureReport, Permit};
+use super::read_on;
 use crate::domain::estimate::UsageBasis;
 use crate::domain::failure::Failure;
 use crate::domain::reason::Reason;
@@ -26,10 +29,10 @@ pub struct ReplyBody {
     exact_len: Option<u64>,
 }
 
-struct ReplyInFlight {
-    body: AnswerBody,
-    permit: Permit,
-    guard: RequestGuard,
+pub(super) struct ReplyInFlight {
+    pub(super) body: AnswerBody,
+    pub(super) permit: Permit,
+    pub(super) guard: RequestGuard,
     status: u16,
     estimator: Arc<TokenEstimator>,
 }
@@ -38,11 +41,13 @@ struct ReplyInFlight {
 const BROKE_OFF: &str = "the answer broke off after its first token";
 
 /// How the delivery of an answer ends.
-enum ReplyEnd {
+pub(super) enum ReplyEnd {
     Complete,
     Broken(Failure),
     ShutDown,
     ClientLeft,
+    /// The client left long before.
+    ReadOn,
 }
 
 impl ReplyBody {
@@ -100,13 +105,18 @@ impl ReplyBody {
 
 impl Drop for ReplyBody {
     fn drop(&mut self) {
-        self.end(ReplyEnd::ClientLeft);
+        if let Some(reply) = self.reply.take() {
+            read_on::client_left(reply);
+        }
     }
 }
 
 impl ReplyInFlight {
-    fn end(self, end: ReplyEnd) {
+    pub(super) fn end(self, end: ReplyEnd) {
         let Self { body, permit, mut guard, status, estimator } = self;
+        if end.is_ours() && body.exact_len().is_none() && !body.is_complete() {
+            guard.state.left_provider();
+        }
         meter(&mut guard, &body, &estimator);
         learn(&guard, &body, &estimator);
         let now = guard.now();
@@ -120,7 +130,11 @@ impl ReplyInFlight {
                 permit.ended(now);
                 guard.settle(Outcome::Served, Reason::Served, status);
             }
-            ReplyEnd::ClientLeft => {
+            ReplyEnd::ReadOn if body.is_complete() => {
+                permit.ended(now);
+                guard.settle(Outcome::Abandoned, Reason::ClientGone, CLIENT_GONE);
+            }
+            ReplyEnd::ClientLeft | ReplyEnd::ReadOn => {
                 permit.abandoned(now);
                 guard.settle(Outcome::Abandoned, Reason::ClientGone, CLIENT_GONE);
             }

@@ -11,10 +11,12 @@ use super::attempts::RequestAttempts;
 use super::estimator::TokenEstimator;
 use super::guard::RequestGuard;
 use super::health::{Permit, ReportedFailure, TeamHealthView};
+use super::read_on::ClientState;
 use super::{RelayContext, ServeError};
 use crate::domain::call::Call;
 use crate::domain::failure::{Failure, ProviderError};
 use crate::domain::id::{ModelId, TeamId};
+use crate::domain::memory::InFlightAllowance;
 use crate::domain::policy::Policy;
 use crate::domain::random::RandomValue;
 use crate::domain::receipt::{PassedOverDeployment, passed_over};
@@ -38,6 +40,8 @@ pub(super) struct Dispatch<'a> {
     pub(super) context: &'a RelayContext,
     pub(super) active: &'a ActiveConfig,
     pub(super) call: &'a Call,
+    /// Whether money is held for it: then the provider reads the ceiling that is held.
+    pub(super) paid: bool,
     /// The client's headers that are sent to the provider.
     pub(super) headers: &'a HeaderMap,
     /// What of the client's request is sent to a provider that lists it.
@@ -46,6 +50,10 @@ pub(super) struct Dispatch<'a> {
     pub(super) team: TeamId,
     /// The key's.
     pub(super) policy: &'a Policy,
+    /// What the key's answers may hold in memory.
+    pub(super) allowance: &'a InFlightAllowance,
+    /// Whether its client still waits, where an answer may be read without one.
+    pub(super) client: Option<&'a ClientState>,
 }
 
 impl Dispatch<'_> {
@@ -60,6 +68,10 @@ impl Dispatch<'_> {
         health.request(self.context.clock.now());
         let mut failures = FailedAttempts::default();
         loop {
+            if self.client_left() {
+                // Nobody reads it: the request ends as abandoned.
+                return Err(Failure::Deadline.into());
+            }
             let step = plan.next(table, &health, self.context.clock.now(), self.context.rng.draw());
             match &step {
                 PlanStep::Try(attempt) if plan.attempts() == 1 && !plan.is_first_model(attempt.deployment, table) => {
@@ -83,6 +95,11 @@ impl Dispatch<'_> {
                 PlanStep::GiveUp(reason) => return Err(self.give_up(reason, plan, failures)),
             }
         }
+    }
+
+    /// Whether nobody waits for it any more, so that no further attempt is made.
+    pub(super) fn client_left(&self) -> bool {
+        self.client.is_some_and(ClientState::has_left)
     }
 
     fn health(&self) -> TeamHealthView<'_> {

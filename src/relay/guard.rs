@@ -2,14 +2,16 @@
 //!
 //! A guard is opened when a request has been received and settled exactly once: at the end of its answer, at
 //! the error that the client gets, or, when it is dropped before either, as abandoned. So a client that
-//! disconnects leaks nothing and every request leaves one [`Receipt`](crate::domain::receipt::Receipt), which ledger, metrics and access log
-//! read. It must never decide: what an end costs is computed in [`spend`](super::spend).
+//! disconnects leaks nothing and every request leaves one [`Receipt`](crate::domain::receipt::Receipt), which metrics
+//! and access log read; the ledger keeps those of known keys. It must never decide: what an end costs is computed in
+//! [`spend`](super::spend).
 //!
 //! Start reading in [`RequestGuard`]; the end is [`RequestGuard::settle`].
 
 use super::RelayContext;
+use super::active_config::ResolvedKey;
+use super::faults::{report_impossible_usage, report_overrun};
 use super::in_flight::{AttemptNumbered, InFlightAttempts};
-use super::spend::RequestCost;
 use super::state::{RequestOutcome, RequestState};
 use crate::domain::failure::Failure;
 use crate::domain::id::RequestId;
@@ -55,9 +57,19 @@ impl RequestGuard {
         Self { context, state, running: InFlightAttempts::default(), waiting_since: None, settled: false }
     }
 
+    /// What all requests share.
+    pub(super) fn context(&self) -> &Arc<RelayContext> {
+        &self.context
+    }
+
     /// The time, from the clock that all requests share.
     pub(super) fn now(&self) -> Instant {
         self.context.clock.now()
+    }
+
+    /// Records whose request it is.
+    pub(super) fn made_by(&mut self, key: &ResolvedKey) {
+        (self.state.key, self.state.key_id) = (Some(key.record.clone()), key.id);
     }
 
     /// Waits for `other`: the client, a provider, a pause. That time does not count as the gateway's own.
@@ -79,9 +91,9 @@ impl RequestGuard {
         self.waiting_since.get_or_insert(now);
     }
 
-    /// Records that attempt `number` failed.
-    pub(super) fn attempt_failed(&mut self, number: u32, failure: Failure, now: Instant) {
-        self.state.spend.attempt_failed(number, failure);
+    /// Records that attempt `number` failed; `replied`: with a status other than success, which nobody is paid for.
+    pub(super) fn attempt_failed(&mut self, number: u32, failure: Failure, replied: bool, now: Instant) {
+        self.state.spend.attempt_failed(number, failure.may_cost() && !replied);
         self.attempt_ended(number, failure.reason(), now);
     }
 
@@ -150,14 +162,17 @@ impl RequestGuard {
         let state = &mut self.state;
         let (cost, charges) = state.spend.end(state.price.as_ref(), state.usage, state.basis);
         if cost.beyond > NanoUsd::ZERO {
-            report_overrun(&self.context, &self.state, cost);
+            report_overrun(&self.context, &self.state, cost, now);
         }
         if self.state.impossible_usage {
             report_impossible_usage(&self.context, &self.state);
         }
         let end = RequestOutcome { outcome, reason, status, at: now, at_unix_ms: self.context.clock.unix_ms() };
         let receipt = Arc::new(self.state.receipt(end, cost, charges));
-        self.context.ledger.append(&receipt);
+        // What strangers send leaves nothing durable: the metrics count it, and the access log has some of it.
+        if receipt.key.is_some() {
+            self.context.ledger.append(&receipt, self.state.spend.room.take());
+        }
         if !receipt.charges.is_empty() {
             self.context.lease_store.settle(&receipt);
         }
@@ -169,28 +184,6 @@ impl RequestGuard {
     fn used_tokens(&self) -> Option<u64> {
         if self.state.attempts.is_empty() { Some(0) } else { self.state.usage.map(|usage| usage.total()) }
     }
-}
-
-/// A provider that serves more than it was asked for is the one way for a budget to be overspent.
-fn report_overrun(context: &RelayContext, state: &RequestState, cost: RequestCost) {
-    tracing::error!(
-        request_id = %state.id,
-        deployment = state.deployment(),
-        cost_usd = %cost.cost,
-        beyond_usd = %cost.beyond,
-        "a provider served more than it was asked for: its budgets are charged in full"
-    );
-    context.telemetry.metrics.beyond_hold();
-}
-
-/// A count that no answer can have is ignored and the answer estimated, so that no provider's error empties a budget.
-fn report_impossible_usage(context: &RelayContext, state: &RequestState) {
-    tracing::error!(
-        request_id = %state.id,
-        deployment = state.deployment(),
-        "a provider counted tokens as no answer has them: the answer is charged as estimated"
-    );
-    context.telemetry.metrics.impossible_usage();
 }
 
 impl Drop for RequestGuard {

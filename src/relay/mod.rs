@@ -12,29 +12,33 @@ mod deliver;
 mod dispatch;
 pub mod error;
 mod estimator;
+mod faults;
 mod guard;
 pub mod health;
 mod in_flight;
 mod operate;
+mod read_on;
+mod receive;
 mod request;
 mod spend;
 mod state;
 
-pub use active_config::{ActivateError, ActiveConfig, BodyLimits, ForwardedNames, ListedModel, provider_setup};
+pub use active_config::{ActivateError, ActiveConfig, ForwardedNames, ListedModel, provider_setup};
 pub use deliver::ReplyBody;
 pub use error::{ServeError, StreamFailure};
 pub use operate::RelayParts;
-pub use request::{BoxFuture, ErrorReply, RawRequest, RequestOptions, RequestTarget, ResponseMetadata, SuccessReply};
+pub use request::{CallReader, ErrorReply, RawRequest, RequestOptions, RequestTarget, ResponseMetadata, SuccessReply};
 
 use crate::clock::Clock;
 use crate::config::KeyHash;
 use crate::domain::authorize::{AuthorizedRequest, authorize};
 use crate::domain::call::Call;
-use crate::domain::id::{KeyIds, TeamIds};
-use crate::domain::policy::is_valid;
-use crate::domain::refusal::Refusal;
+use crate::domain::id::{KeyId, KeyIds, TeamIds};
+use crate::domain::memory::InFlightBytes;
+use crate::domain::policy::{KeyRecord, is_valid};
+use crate::domain::refusal::{KeyRefusal, Refusal};
 use crate::domain::routing::plan::{PlanTerms, RoutePlan};
-use crate::domain::secret::Secret;
+use crate::domain::secret::{IdempotencySecret, Secret};
 use crate::random::Rng;
 use crate::store::budget_pool::BudgetPool;
 use crate::store::keyring::Keyring;
@@ -46,10 +50,17 @@ use arc_swap::ArcSwap;
 use dispatch::{CommittedAnswer, Dispatch};
 use guard::RequestGuard;
 use health::HealthRegistry;
+use http::header::Entry;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
+use read_on::{ClientState, StopEvent};
+use receive::ReceivingRequest;
 use spend::RequestSpend;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Serves requests, and activates configurations.
 pub struct Relay {
@@ -71,9 +82,32 @@ pub(crate) struct RelayContext {
     lease_store: Arc<dyn LeaseStore>,
     budget_pool: BudgetPool,
     keyring: Arc<Keyring>,
+    idempotency: Option<IdempotencySecret>,
     key_ids: Mutex<KeyIds>,
     team_ids: Mutex<TeamIds>,
+    /// What requests and answers hold in memory, of all keys and of each.
+    in_flight_bytes: Arc<InFlightBytes>,
+    key_in_flight_bytes: Mutex<HashMap<KeyId, Arc<InFlightBytes>>>,
     telemetry: Arc<Telemetry>,
+    /// Ends what is read to its end without a client, when the gateway stops.
+    stop: StopEvent,
+}
+
+impl RelayContext {
+    /// # Errors
+    /// [`Refusal::OverLimit`] for a key that was refused too often lately.
+    fn check_refused(&self, id: KeyId, key: &KeyRecord) -> Result<(), Refusal> {
+        self.counters.check_refused(id, &key.limits, self.clock.now()).map_err(Refusal::OverLimit)
+    }
+
+    /// Counts `refusal` against the key's limit of refused requests, if it is one of those; where that limit is
+    /// reached, it is the refusal.
+    fn count_refused(&self, refusal: Refusal, id: KeyId, key: &KeyRecord) -> Refusal {
+        if !refusal.counts() {
+            return refusal;
+        }
+        self.counters.count_refused(id, &key.limits, self.clock.now()).map_or_else(Refusal::OverLimit, |()| refusal)
+    }
 }
 
 impl Relay {
@@ -82,16 +116,37 @@ impl Relay {
     ///
     /// # Errors
     /// [`ErrorReply`], which must be sent to the client.
-    pub async fn serve(&self, raw: RawRequest) -> Result<SuccessReply, ErrorReply> {
+    pub async fn serve<R: CallReader + 'static>(
+        self: &Arc<Self>,
+        raw: RawRequest<R>,
+    ) -> Result<SuccessReply, ErrorReply> {
         self.entered.fetch_add(1, Ordering::Relaxed);
+        if raw.active.may_read_on() {
+            return self.clone().serve_to_end(raw).await;
+        }
+        // Boxed, as the dispatch below: as parts of the route's future all of it would be copied once more, in one piece
+        // (`make instructions`: 10 KB of a refusal).
+        Box::pin(self.serve_for(raw, None)).await
+    }
+
+    /// Serves it; `client` says whether it still waits, where an answer may be read to its end without it.
+    async fn serve_for<R: CallReader>(
+        &self,
+        raw: RawRequest<R>,
+        client: Option<&ClientState>,
+    ) -> Result<SuccessReply, ErrorReply> {
         let mut guard = RequestGuard::open(self.context.clone(), raw.id, raw.received);
-        let active = raw.active.clone();
-        match self.handle(&active, raw, &mut guard).await {
+        match self.handle(raw, client, &mut guard).await {
             Ok(answered) => Ok(reply(answered, guard)),
             Err(error) => {
-                if let ServeError::Refused(refusal) = &error {
-                    guard.refused(refusal);
-                }
+                let error = match (error, &guard.state.key) {
+                    (ServeError::Refused(refusal), Some(key)) => {
+                        let refusal = self.context.count_refused(refusal, guard.state.key_id, key);
+                        guard.refused(&refusal);
+                        refusal.into()
+                    }
+                    (error, _) => error,
+                };
                 guard.stop_overhead(self.context.clock.now());
                 let mut metadata = ResponseMetadata::of(&guard.state, None);
                 // Nothing served it, unless the answer is a provider's own refusal.
@@ -101,70 +156,109 @@ impl Relay {
         }
     }
 
-    async fn handle(
+    async fn handle<R: CallReader>(
         &self,
-        active: &ActiveConfig,
-        raw: RawRequest,
+        mut raw: RawRequest<R>,
+        client: Option<&ClientState>,
         guard: &mut RequestGuard,
     ) -> Result<CommittedAnswer, ServeError> {
         let context = &*self.context;
+        let hash = hash_of(raw.key?.as_ref());
+        let call = {
+            let (active, until) = (&*raw.active, raw.received + raw.active.snapshot.table.settings.total);
+            let key = &identify(context, active, hash)?;
+            guard.made_by(key);
+            // Before its body is read: a request that is read and then refused costs as much as one that is served.
+            context.check_refused(key.id, &key.record)?;
+            self.receive(ReceivingRequest { active, key, hash, until }, raw.target, guard).await?
+        };
+        // Again, with the configuration and the store of now: a body may take as long as its client likes.
+        let active = self.active.load_full();
+        let active = &*active;
         let table = &active.snapshot.table;
-        let ResolvedKey { id, team, record: key, budgets } = identify(context, active, raw.key.as_ref())?;
+        let resolved = identify(context, active, hash)?;
+        guard.made_by(&resolved);
+        let (key, budgets) = (resolved.record.clone(), resolved.budgets.clone());
         let funding = context.budget_pool.funding(&key.name, key.team.as_ref(), key.policy.money.credit, budgets);
         guard.state.spend = RequestSpend::funded_by(funding, key.policy.money.unpriced);
-        (guard.state.key, guard.state.key_id) = (Some(key.clone()), id);
-        let call = read_call(raw.target, guard).await?;
+        context.bind_idempotency_key(&key.name, &mut raw.headers);
         let options = raw.options?;
-        let authorized = authorize(table, &key, &call)?;
+        let authorized = authorize(table, &key, &call)?.paid(guard.state.spend.is_paid());
         let deadline = raw.received + options.deadline.map_or(table.settings.total, |d| d.min(table.settings.total));
         let answer_by = options.client_timeout.map_or(deadline, |timeout| deadline.min(raw.received + timeout));
         let priced_at_ms = context.clock.unix_ms();
         let terms = PlanTerms { no_fallback: options.no_fallback, deadline, answer_by, priced_at_ms };
         let mut plan = RoutePlan::build(table, &authorized, &call, terms, context.rng.draw())?;
         guard.state.meant(table, plan.candidate_models().first());
+        let paid = guard.state.spend.is_paid();
+        let paused = if paid { active.deployments.exclude_paused(&mut plan, resolved.id, resolved.team) } else { None };
         admit(context, guard, active, &authorized, &call, &plan).await?;
-        let call = if guard.state.spend.is_paid() {
+        let call = if paid {
             spend::hold_first(context, active, &key, call, &plan, &mut guard.state.spend).await?
         } else {
             call
         };
+        if let Some(retry_after) = paused {
+            return Err(Refusal::BudgetPaused { retry_after }.into());
+        }
         let policy = &*key.policy;
         let fields = ForwardedFields { headers: Some(&raw.listed_headers), query: raw.query.as_deref() };
-        let dispatch = Dispatch { context, active, call: &call, headers: &raw.headers, fields, deadline, team, policy };
-        dispatch.run(&mut plan, guard).await
+        let allowance = &self.allowance(active, &resolved);
+        guard.state.allowance = Some(allowance.clone());
+        let (call, headers, team) = (&call, &raw.headers, resolved.team);
+        let dispatch =
+            Dispatch { context, active, call, paid, headers, fields, deadline, team, policy, allowance, client };
+        Box::pin(dispatch.run(&mut plan, guard)).await
     }
 }
 
-/// The key that a client presented.
+impl RelayContext {
+    /// What providers get of the client's idempotency keys: nothing that another key can make, or nothing at all. All
+    /// keys of the gateway are one account there, and the answer to one must never be given to another.
+    fn bind_idempotency_key(&self, key: &str, headers: &mut HeaderMap) {
+        if !headers.contains_key(&IDEMPOTENCY_KEY) {
+            return;
+        }
+        let Some(secret) = &self.idempotency else {
+            headers.remove(&IDEMPOTENCY_KEY);
+            return;
+        };
+        let Entry::Occupied(mut given) = headers.entry(&IDEMPOTENCY_KEY) else { return };
+        for value in given.iter_mut() {
+            *value = HeaderValue::try_from(secret.bound(key, value.as_bytes())).expect("digits are a header value");
+        }
+    }
+}
+
+/// The hash of a presented key. The empty text is hashed when there was none, which gives all refusals the same timing.
+fn hash_of(presented: Option<&Secret>) -> Option<KeyHash> {
+    let hash = KeyHash::of(presented.map_or("", |secret| secret.expose()));
+    presented.map(|_| hash)
+}
+
+/// The key whose secret has this hash, as it is now.
 ///
 /// # Errors
 /// [`Refusal::InvalidKey`], whatever is wrong with it.
-fn identify(context: &RelayContext, active: &ActiveConfig, presented: Option<&Secret>) -> Result<ResolvedKey, Refusal> {
-    // Hashing even when no key was presented gives all refusals the same timing. The table is searched
-    // by hash: a caller who can choose hashes byte by byte has broken SHA-256 first.
-    let hash = KeyHash::of(presented.map_or("", |secret| secret.expose()));
+fn identify(context: &RelayContext, active: &ActiveConfig, hash: Option<KeyHash>) -> Result<ResolvedKey, Refusal> {
     let now_unix_ms = context.clock.unix_ms();
-    let found = active.resolve(&hash, context, now_unix_ms);
+    let searched = hash.unwrap_or(KeyHash::NONE);
+    // The table is searched by hash: a caller who can choose hashes byte by byte has broken SHA-256 first.
+    let found = active.resolve(&searched, context, now_unix_ms);
+    let known = found.is_some();
     let valid = found.filter(|key| is_valid(&key.record, now_unix_ms / 1000));
-    presented.and(valid).ok_or(Refusal::InvalidKey)
+    hash.and(valid).ok_or_else(|| {
+        // Looked up whatever is wrong with it, for the same timing.
+        let stored = context.keyring.holder_of(&searched).is_some();
+        Refusal::InvalidKey(match hash {
+            None => KeyRefusal::Missing,
+            Some(hash) if known | stored => KeyRefusal::NotValid(hash),
+            Some(hash) => KeyRefusal::Unknown(hash),
+        })
+    })
 }
 
-/// Reads and parses the body, once the key is known. Time spent on it counts as waiting for the client.
-async fn read_call(target: RequestTarget, guard: &mut RequestGuard) -> Result<Call, Refusal> {
-    let (endpoint, read) = match target {
-        RequestTarget::Call { endpoint, read } => (endpoint, read),
-        RequestTarget::UnknownUrl { path } => return Err(Refusal::UnknownUrl { path }),
-        RequestTarget::WrongMethod { allow } => return Err(Refusal::MethodNotAllowed { allow }),
-    };
-    guard.state.endpoint = Some(endpoint);
-    let call = guard.wait(read).await.map_err(Refusal::Body)?;
-    guard.state.asked_model = Some(call.metadata().model.clone());
-    guard.state.stream = call.metadata().stream;
-    guard.state.estimated_input = call.estimated_input_tokens(None);
-    Ok(call)
-}
-
-/// Takes the request, its tokens and one concurrent request from the key's limits; the guard returns them.
+/// Takes the request and its tokens from the key's limits; the guard returns what was not used.
 async fn admit(
     context: &RelayContext,
     guard: &mut RequestGuard,
@@ -178,17 +272,18 @@ async fn admit(
     let typical_image = first.and_then(|model| Some(model.image_tokens?.typical));
     guard.state.estimated_input = call.estimated_input_tokens(typical_image);
     let tokens = call.tokens_to_admit(first.map_or(0, |model| model.typical_output), typical_image);
-    let ask = AdmissionRequest { key: guard.state.key_id, limits: key.limits, tokens };
-    match context.counters.admit(&ask, context.clock.now()).await {
-        Ok(admission) => {
-            guard.state.requests_left = admission.requests();
-            guard.state.tokens_left = admission.tokens();
-            guard.state.admission = Some(admission);
+    let ask = AdmissionRequest { limits: key.limits, tokens };
+    let state = &mut guard.state;
+    let admission = state.admission.as_mut().expect("a slot was taken before the body was read");
+    match context.counters.admit(admission, ask, context.clock.now()).await {
+        Ok(()) => {
+            state.requests_left = admission.requests();
+            state.tokens_left = admission.tokens();
             Ok(())
         }
         Err(denied) => {
-            guard.state.requests_left = denied.left.requests;
-            guard.state.tokens_left = denied.left.tokens;
+            state.requests_left = denied.left.requests;
+            state.tokens_left = denied.left.tokens;
             Err(Refusal::OverLimit(denied.over).into())
         }
     }
@@ -200,6 +295,7 @@ fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> SuccessReply
         deliver::meter(&mut guard, &answered.answer.body, &answered.estimator);
         deliver::learn(&guard, &answered.answer.body, &answered.estimator);
     }
+    let allowance = guard.state.allowance.take().unwrap_or_default();
     let state = &guard.state;
     let known = !stream && state.price.is_some();
     let cost = known.then(|| state.spend.bill(state.price.as_ref(), state.usage, state.basis).cost);
@@ -208,6 +304,7 @@ fn reply(mut answered: CommittedAnswer, mut guard: RequestGuard) -> SuccessReply
         headers: std::mem::take(&mut answered.answer.headers),
         metadata: ResponseMetadata::of(&guard.state, cost),
         stream,
+        allowance,
         body: ReplyBody::new(answered, guard),
     }
 }

@@ -4,16 +4,17 @@
 //!
 //! Start reading at [`Relay::new`], then [`Relay::reload`].
 
-use super::active_config::{ActivateError, ActiveConfig, ListedModel};
+use super::active_config::{ActivateError, ActiveConfig, ListedModel, ResolvedKey};
 use super::health::{HealthRegistry, StatusClock};
-use super::{Relay, RelayContext, identify};
+use super::read_on::StopEvent;
+use super::{Relay, RelayContext, hash_of, identify};
 use crate::clock::Clock;
 use crate::config::Snapshot;
 use crate::domain::budget::{AccountStatus, CREDIT};
 use crate::domain::receipt::PlannedModel;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::table::Tier;
-use crate::domain::secret::Secret;
+use crate::domain::secret::{IdempotencySecret, Secret};
 use crate::domain::status::DeploymentStatus;
 use crate::random::Rng;
 use crate::store::budget_pool::BudgetPool;
@@ -40,6 +41,8 @@ pub struct RelayParts {
     pub lease_store: Arc<dyn LeaseStore>,
     /// Stored keys, teams and credit.
     pub keyring: Arc<Keyring>,
+    /// What idempotency keys are bound to; `None`: they are not passed on.
+    pub idempotency: Option<IdempotencySecret>,
     /// Metrics and the access log.
     pub telemetry: Arc<Telemetry>,
 }
@@ -50,11 +53,11 @@ impl Relay {
     /// # Errors
     /// When a provider of `snapshot` cannot be set up.
     pub fn new(snapshot: Arc<Snapshot>, parts: RelayParts) -> Result<Self, ActivateError> {
-        let RelayParts { clock, rng, ledger, counters, lease_store, keyring, telemetry } = parts;
+        let RelayParts { clock, rng, ledger, counters, lease_store, keyring, idempotency, telemetry } = parts;
         let budget_pool = BudgetPool::new(lease_store.clone());
         budget_pool.set_credit(&keyring.credit(), clock.unix_ms());
         let health = HealthRegistry::new(&snapshot.table.settings, telemetry.clone(), rng.clone(), clock);
-        let (key_ids, team_ids) = Default::default();
+        let (key_ids, team_ids, in_flight_bytes, key_in_flight_bytes) = Default::default();
         let context = RelayContext {
             clock,
             rng,
@@ -63,9 +66,13 @@ impl Relay {
             lease_store,
             budget_pool,
             keyring,
+            idempotency,
             key_ids,
             team_ids,
+            in_flight_bytes,
+            key_in_flight_bytes,
             telemetry,
+            stop: StopEvent::default(),
         };
         let active = ActiveConfig::new(snapshot, &health, &context, None)?;
         publish(&context.telemetry, &active, clock.now());
@@ -73,7 +80,7 @@ impl Relay {
         Ok(Self { context, health, active, activation: Mutex::default(), entered: AtomicU64::new(0) })
     }
 
-    /// Activates `snapshot`. Requests in flight keep the configuration they arrived with; breakers, limits and
+    /// Activates `snapshot`. Requests whose body has been read keep their configuration; breakers, limits and
     /// connections stay.
     ///
     /// # Errors
@@ -116,7 +123,9 @@ impl Relay {
     /// breaker becomes half-open, and a budget window ends, by time and not by an event.
     pub fn publish_states(&self) {
         let active = self.active.load();
-        self.context.telemetry.metrics.deployments(&active.deployments.states(self.context.clock.now()));
+        let now = self.context.clock.now();
+        self.context.telemetry.metrics.deployments(&active.deployments.states(now));
+        self.context.telemetry.metrics.budget_pauses(&active.deployments.pauses(now));
         self.context.telemetry.metrics.budgets(&self.budgets());
         let now_unix_ms = self.context.clock.unix_ms();
         self.context.telemetry.metrics.price_age(active.snapshot.catalogue.age_days(now_unix_ms));
@@ -126,6 +135,11 @@ impl Relay {
     pub fn deployment_statuses(&self) -> (i64, Vec<DeploymentStatus>) {
         let clock = StatusClock { now: self.context.clock.now(), unix_ms: self.context.clock.unix_ms() };
         (clock.unix_ms, self.active.load().deployment_statuses(clock))
+    }
+
+    /// Lets requests with a budget or credit go to the deployment of this name again; `false` where there is none of it.
+    pub fn resume(&self, deployment: &str) -> bool {
+        self.active.load().deployments.end_pauses(deployment)
     }
 
     /// The status of every budget that is configured now, and of all credit.
@@ -142,8 +156,10 @@ impl Relay {
         self.context.budget_pool.return_idle_leases(self.context.clock.unix_ms());
     }
 
-    /// Returns all leases that are not held to their budgets, when the gateway stops.
+    /// Returns all leases that are not held to their budgets, when the gateway stops. What is read without a client ends
+    /// first, so that its hold is charged.
     pub async fn close_budget_pool(&self) {
+        self.context.stop.stop().await;
         self.context.budget_pool.close().await;
     }
 
@@ -165,14 +181,24 @@ impl Relay {
     /// The models, aliases and tiers that a key may use, in file order. Writes no receipt.
     ///
     /// # Errors
-    /// [`Refusal::InvalidKey`].
+    /// [`Refusal::InvalidKey`]; [`Refusal::OverLimit`] for a key that was refused too often lately.
     pub fn names(&self, key: Option<&Secret>) -> Result<Vec<ListedModel>, Refusal> {
         let active = self.active.load();
-        let key = identify(&self.context, &active, key)?.record;
+        let ResolvedKey { id, record: key, .. } = identify(&self.context, &active, hash_of(key))?;
+        self.context.check_refused(id, &key)?;
         let now_ms = self.context.clock.unix_ms();
         let names = key.policy.usable_names(&active.snapshot.table).into_iter();
         let listed = |(name, asked)| active.listed(name, asked, now_ms, |region| key.policy.allows_region(region));
         Ok(names.map(listed).collect())
+    }
+
+    /// What a client with `key` reads that asked for no name of [`names`](Self::names): `refusal`, which counts like
+    /// that of a call.
+    pub fn count_refused(&self, key: Option<&Secret>, refusal: Refusal) -> Refusal {
+        match identify(&self.context, &self.active.load(), hash_of(key)) {
+            Ok(ResolvedKey { id, record, .. }) => self.context.count_refused(refusal, id, &record),
+            Err(invalid) => invalid,
+        }
     }
 }
 

@@ -9,33 +9,43 @@ use super::deliver::ReplyBody;
 use super::error::ServeError;
 use super::guard::RequestGuard;
 use super::state::RequestState;
+use crate::domain::body_member::ListedMembers;
 use crate::domain::call::{BodyProblem, Call, Endpoint};
 use crate::domain::id::RequestId;
 use crate::domain::limit::RateLimitStatus;
+use crate::domain::memory::InFlightAllowance;
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::{Outcome, ServingDeployment};
 use crate::domain::refusal::Refusal;
 use crate::domain::secret::Secret;
 use http::{HeaderMap, StatusCode};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A future behind a pointer, whatever its type.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// A request's body that has not been read. What reads it knows the wire; its key is known only here.
+pub trait CallReader: Send {
+    /// Reads and parses it, taking note of its `listed` members. Its bytes count in `allowance` for as long as they are in
+    /// memory.
+    fn read(
+        self,
+        allowance: InFlightAllowance,
+        listed: &ListedMembers,
+    ) -> impl Future<Output = Result<Call, BodyProblem>> + Send;
+}
 
 /// A request as the HTTP layer passes it in: neither key nor body has been read.
-pub struct RawRequest {
+pub struct RawRequest<R> {
     /// Its identifier.
     pub id: RequestId,
     /// When its head had been read.
     pub received: Instant,
-    /// The configuration that it is served with until its end.
+    /// The configuration that its head and its body are read with. Once they are read, it is served with the one that is
+    /// active then.
     pub active: Arc<ActiveConfig>,
     /// The key as the client presented it.
-    pub key: Option<Secret>,
+    pub key: Result<Option<Secret>, Refusal>,
     /// What its path and method ask for.
-    pub target: RequestTarget,
+    pub target: RequestTarget<R>,
     /// What the gateway's own request headers say.
     pub options: Result<RequestOptions, Refusal>,
     /// The client's headers that may be sent to every provider.
@@ -47,14 +57,14 @@ pub struct RawRequest {
 }
 
 /// What a path and a method ask for.
-pub enum RequestTarget {
+pub enum RequestTarget<R> {
     /// A call to a served endpoint. Its body is read only once the key is known, so that no client without a key
     /// can make the gateway read one.
     Call {
         /// The endpoint of its path.
         endpoint: Endpoint,
-        /// Reads and parses the body.
-        read: BoxFuture<'static, Result<Call, BodyProblem>>,
+        /// Its body.
+        body: R,
     },
     /// A path that is not served.
     UnknownUrl {
@@ -89,6 +99,8 @@ pub struct SuccessReply {
     pub metadata: ResponseMetadata,
     /// Whether the body is a stream of events.
     pub stream: bool,
+    /// What the request's key may hold in memory.
+    pub allowance: InFlightAllowance,
     /// The answer itself.
     pub body: ReplyBody,
 }
@@ -103,6 +115,11 @@ pub struct ErrorReply {
 }
 
 impl ErrorReply {
+    /// Whether the client presented a valid key.
+    pub fn has_key(&self) -> bool {
+        self.guard.state.key.is_some()
+    }
+
     /// Ends the request with the HTTP status that the client gets.
     pub fn send(self, status: StatusCode) {
         let outcome = match &self.error {

@@ -12,7 +12,6 @@ use super::{RelayContext, ServeError};
 use crate::domain::budget::{Charge, OverBudget};
 use crate::domain::call::Call;
 use crate::domain::estimate::UsageBasis;
-use crate::domain::failure::Failure;
 use crate::domain::hold::CostBound;
 use crate::domain::id::DeploymentId;
 use crate::domain::money::NanoUsd;
@@ -21,6 +20,7 @@ use crate::domain::pricing::PriceVersion;
 use crate::domain::refusal::Refusal;
 use crate::domain::routing::plan::RoutePlan;
 use crate::domain::usage::Usage;
+use crate::store::ReceiptRoom;
 use crate::store::budget_pool::{FundingSources, Hold, HoldError};
 
 /// How often the output ceiling is lowered again because other requests took money in the meantime.
@@ -34,6 +34,8 @@ pub(super) struct RequestSpend {
     funding: FundingSources,
     /// Whether a model without a price is served, and costs nothing.
     unpriced: bool,
+    /// Room for the receipt in the ledger: what the request is charged must not be lost.
+    pub(super) room: Option<ReceiptRoom>,
     /// A hold that no attempt uses yet.
     spare: Option<Hold>,
     /// Attempts in flight that are paid for, and the one that answered until the request's end.
@@ -43,6 +45,8 @@ pub(super) struct RequestSpend {
     charges: Vec<Charge>,
     /// The estimated cost of attempts that were sent and not answered.
     unanswered: NanoUsd,
+    /// What answers is charged all that is held for it, unless its provider counted it to the end.
+    whole_hold: bool,
     /// The lower output ceiling that was written into the request.
     pub(super) clamped: Option<u64>,
 }
@@ -72,8 +76,8 @@ pub(super) struct RequestCost {
     pub(super) beyond: NanoUsd,
 }
 
-/// Holds the most that `call` can cost before anything is sent. Returns the call, with a lower output ceiling
-/// where its policy says so and the budget has too little left.
+/// Reserves room for the receipt, and holds the most that `call` can cost, before anything is sent. Returns the call,
+/// with a lower output ceiling where its policy says so and the budget has too little left.
 pub(super) async fn hold_first(
     context: &RelayContext,
     active: &ActiveConfig,
@@ -82,6 +86,7 @@ pub(super) async fn hold_first(
     plan: &RoutePlan,
     spend: &mut RequestSpend,
 ) -> Result<Call, ServeError> {
+    spend.room = Some(context.ledger.reserve().ok_or(Refusal::LedgerUnavailable)?);
     let mut clamps = if key.policy.clamp && call.endpoint().writes_text() { CLAMPS } else { 0 };
     loop {
         let bounds = CostBound::of(&active.snapshot.table, &call, plan.priced_at_ms()).serving_unpriced(spend.unpriced);
@@ -159,10 +164,10 @@ impl RequestSpend {
         Ok(())
     }
 
-    /// Records that attempt `number` failed.
-    pub(super) fn attempt_failed(&mut self, number: u32, failure: Failure) {
+    /// Records that attempt `number` failed, and whether its provider may be paid for it.
+    pub(super) fn attempt_failed(&mut self, number: u32, may_cost: bool) {
         let Some(AttemptSpend { mut hold, bounds, .. }) = self.running.take(number) else { return };
-        if failure.may_cost() {
+        if may_cost {
             self.charge_unanswered(hold, bounds.worst);
             return;
         }
@@ -182,6 +187,11 @@ impl RequestSpend {
         self.answered = Some(number);
     }
 
+    /// Charges the answer all that is held for it, unless its provider counted it to the end: it goes on unseen.
+    pub(super) fn charge_whole_hold(&mut self) {
+        self.whole_hold = true;
+    }
+
     /// The cost of the answer and of all that was charged before it: the number in header, receipt and budgets.
     pub(super) fn bill(&self, price: Option<&PriceVersion>, usage: Option<Usage>, basis: UsageBasis) -> RequestCost {
         let (Some(price), Some(usage)) = (price, usage) else {
@@ -193,6 +203,9 @@ impl RequestSpend {
         };
         let of_answer = self.answered.and_then(|number| self.running.find(number));
         let (cost, beyond) = match of_answer {
+            Some(AttemptSpend { bounds, .. }) if basis.is_estimate() && self.whole_hold => {
+                (bounds.worst, NanoUsd::ZERO)
+            }
             Some(AttemptSpend { bounds, .. }) if basis.is_estimate() => {
                 // With the most input that it can have had, even where an early count says less: a token is a byte
                 // or more, and only that margin covers output that was not seen.

@@ -3,13 +3,15 @@
 //! Filled as the request proceeds; at the end the receipt is made of it. It holds nothing that must be returned but
 //! through its [`guard`](super::guard), and decides nothing.
 
-use super::health::ProviderLabels;
+use super::health::{PauseHandle, ProviderLabels};
 use super::spend::{RequestCost, RequestSpend};
+use crate::config::OnAbandon;
 use crate::domain::budget::Charge;
-use crate::domain::call::Endpoint;
+use crate::domain::call::{Call, Endpoint};
 use crate::domain::estimate::UsageBasis;
-use crate::domain::id::{KeyId, RequestId};
+use crate::domain::id::{DeploymentId, KeyId, RequestId};
 use crate::domain::limit::{LimitKind, RateLimitStatus};
+use crate::domain::memory::InFlightAllowance;
 use crate::domain::policy::KeyRecord;
 use crate::domain::pricing::{Price, PriceVersion};
 use crate::domain::reason::Reason;
@@ -28,6 +30,8 @@ pub(super) struct RequestState {
     pub(super) endpoint: Option<Endpoint>,
     pub(super) key: Option<Arc<KeyRecord>>,
     pub(super) key_id: KeyId,
+    /// What the key may hold in memory; of a request with a key.
+    pub(super) allowance: Option<InFlightAllowance>,
     /// The model as the client wrote it.
     pub(super) asked_model: Option<Box<str>>,
     pub(super) stream: bool,
@@ -39,6 +43,10 @@ pub(super) struct RequestState {
     pub(super) served: Option<ServingDeployment>,
     /// How the provider that answered is named to operators.
     pub(super) provider: Option<Arc<ProviderLabels>>,
+    /// What its answer costs where its client does not wait for it.
+    pub(super) on_abandon: OnAbandon,
+    /// Where it is reported that the answer cost more than was held; `None` where nothing is held.
+    pub(super) pause: Option<PauseHandle>,
     /// Every attempt sent so far, by number from 1. Reason and duration are final once it is not in flight.
     pub(super) attempts: Vec<AttemptRecord>,
     /// Deployments that the plan did not ask, where the receipt is to say so:
@@ -76,12 +84,15 @@ impl RequestState {
             endpoint: None,
             key: None,
             key_id: KeyId::NONE,
+            allowance: None,
             asked_model: None,
             stream: false,
             estimated_input: 0,
             meant: None,
             served: None,
             provider: None,
+            on_abandon: OnAbandon::default(),
+            pause: None,
             attempts: Vec::with_capacity(1),
             passed_over: Vec::new(),
             price: None,
@@ -125,6 +136,13 @@ impl RequestState {
         }
     }
 
+    /// Records that the provider was left before the end of its answer: where it goes on, it is paid for what nobody sees.
+    pub(super) fn left_provider(&mut self) {
+        if self.on_abandon != OnAbandon::Estimate {
+            self.spend.charge_whole_hold();
+        }
+    }
+
     /// Records how the provider of attempt `number` names the request, where it does.
     pub(super) fn provider_named(&mut self, number: u32, provider_request_id: Option<Box<str>>) {
         if let Some(attempt) = (number as usize).checked_sub(1).and_then(|at| self.attempts.get_mut(at)) {
@@ -136,6 +154,32 @@ impl RequestState {
     fn price(&self) -> Option<Price> {
         let input = self.usage.map_or(0, |usage| usage.input);
         self.price.as_ref().map(|version| *version.for_input(input))
+    }
+
+    /// Records that the answer of `deployment` says it is of the model that its provider calls `name`, and returns
+    /// whether `table` has that model there. From here on it counts as the one that serves, at its own price.
+    pub(super) fn answered_by(
+        &mut self,
+        name: &str,
+        table: &RoutingTable,
+        deployment: DeploymentId,
+        call: &Call,
+        priced_at_ms: i64,
+    ) -> bool {
+        let (request_id, asked) = (self.id, self.deployment());
+        let Some(other) = table.other_deployment(deployment, name) else {
+            // It may be its own name for the same model, with every answer.
+            tracing::info!(%request_id, deployment = asked, name, "a provider calls the model that answered by another name");
+            return false;
+        };
+        tracing::error!(%request_id, deployment = asked, name, "a provider answered with another model than it was asked for");
+        if let Some(served) = &mut self.served {
+            served.model = table.model(table.deployment(other).model).name.clone();
+        }
+        if let Some(price) = table.price_of(other, call, priced_at_ms) {
+            self.price = Some(price.clone());
+        }
+        true
     }
 
     /// The name of the deployment that answered, or that was tried last; empty before any was.

@@ -8,7 +8,7 @@
 
 use super::{Register, RegisterChange, RegisterContents, RegisterWriteError, StoreUnavailable};
 use crate::domain::money::NanoUsd;
-use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
+use crate::domain::register::{CreditBalance, Grant, Holder, QuarantinedRow, StoredKey, StoredTeam};
 use crate::domain::secret::KeyHash;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -34,6 +34,8 @@ struct KeyringContents {
     by_hash: HashMap<KeyHash, (Arc<KeyringEntry>, usize)>,
     teams: BTreeMap<Arc<str>, Arc<StoredTeam>>,
     credit: HashMap<Holder, NanoUsd>,
+    /// What could not be read, by table and name, and why.
+    quarantined: BTreeMap<(&'static str, String), String>,
     versions: KeyringVersions,
 }
 
@@ -151,9 +153,20 @@ impl Keyring {
         self.contents().versions
     }
 
-    /// Whether there are no keys.
+    /// Whether there are no keys, readable or not.
     pub fn is_empty(&self) -> bool {
-        self.contents().keys.is_empty()
+        let contents = self.contents();
+        contents.keys.is_empty() && contents.quarantined.keys().all(|(table, _)| *table != "keys")
+    }
+
+    /// The rows of the register that cannot be read, and count for nothing.
+    pub fn quarantined(&self) -> Vec<QuarantinedRow> {
+        let row = |((table, row), why): (&(&'static str, String), &String)| QuarantinedRow {
+            table,
+            row: row.clone(),
+            why: why.clone(),
+        };
+        self.contents().quarantined.iter().map(row).collect()
     }
 
     /// Writes all of `changes`, or nothing; when it returns they are durable and visible here. Returns the version
@@ -178,6 +191,9 @@ impl Keyring {
         let read = self.register.since(seen).await?;
         let changed = read.version != seen;
         if changed {
+            for QuarantinedRow { table, row, why } in &read.quarantined {
+                tracing::error!(table, row, why, "a row of the store cannot be read, and counts for nothing");
+            }
             self.apply(read);
         }
         Ok(changed)
@@ -185,7 +201,8 @@ impl Keyring {
 
     /// Many keys are applied a few at a time, so that lookups are served in between.
     fn apply(&self, mut changed: RegisterContents) {
-        if !self.is_empty() {
+        self.contents_mut().reread(&changed.keys);
+        if !self.contents().keys.is_empty() {
             let mut keys = std::mem::take(&mut changed.keys).into_iter();
             while keys.len() > 0 {
                 let mut contents = self.contents_mut();
@@ -249,8 +266,17 @@ fn page<'m, T>(all: &'m BTreeMap<Arc<str>, T>, after: Option<&str>) -> impl Iter
 
 impl KeyringContents {
     fn apply(&mut self, contents: RegisterContents) {
-        let RegisterContents { version, keys, teams, credit } = contents;
+        let RegisterContents { version, keys, teams, credit, quarantined } = contents;
         self.version = version;
+        for team in &teams {
+            self.quarantined.remove(&("teams", team.name.to_string()));
+        }
+        for QuarantinedRow { table, row, why } in quarantined {
+            if table == "keys" {
+                self.remove(&row);
+            }
+            self.quarantined.insert((table, row), why);
+        }
         self.by_hash.reserve(keys.len());
         if self.keys.is_empty() {
             // The names are sorted, so the tree is built in one go.
@@ -267,6 +293,24 @@ impl KeyringContents {
         }
         self.teams.extend(teams.into_iter().map(|team| (team.name.clone(), Arc::new(team))));
         self.credit.extend(credit);
+    }
+
+    /// Forgets what could not be read of `keys`, which were read again.
+    fn reread(&mut self, keys: &[StoredKey]) {
+        if !self.quarantined.is_empty() {
+            for (table, key) in
+                ["keys", "secrets"].into_iter().flat_map(|table| keys.iter().map(move |key| (table, key)))
+            {
+                self.quarantined.remove(&(table, key.name.to_string()));
+            }
+        }
+    }
+
+    /// Removes the key called `name`, which cannot be read any more.
+    fn remove(&mut self, name: &str) {
+        if let Some(entry) = self.keys.remove(name) {
+            self.by_hash.retain(|_, (holder, _)| !Arc::ptr_eq(holder, &entry));
+        }
     }
 
     fn insert_all(&mut self, keys: impl Iterator<Item = StoredKey>) {

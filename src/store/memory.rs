@@ -4,14 +4,15 @@
 //! each other; no lock is held across an await. Memory must never grow with the number of requests: the ledger is
 //! a ring, and counters of idle keys are removed.
 //!
-//! Start reading in [`KeyCounters::admit`].
+//! Start reading in [`KeyCounters::begin`] and [`KeyCounters::admit`].
 
 use super::{
-    Admission, AdmissionDenied, AdmissionRequest, Counters, Ledger, LedgerStatus, RemainingRateLimits, StoreFuture,
+    Admission, AdmissionDenied, AdmissionRequest, Counters, Ledger, LedgerStatus, ReceiptRoom, RemainingRateLimits,
+    StoreFuture,
 };
 use crate::domain::id::KeyId;
 use crate::domain::limit::{
-    LimitKind, OverLimit, RateLimitExceeded, RateLimitReservation, RateLimitStatus, SlidingWindow,
+    LimitKind, Limits, OverLimit, RateLimitExceeded, RateLimitReservation, RateLimitStatus, SlidingWindow,
 };
 use crate::domain::receipt::Receipt;
 use parking_lot::{Mutex, RwLock};
@@ -67,7 +68,11 @@ impl Default for MemoryLedger {
 }
 
 impl Ledger for MemoryLedger {
-    fn append(&self, receipt: &Arc<Receipt>) {
+    fn reserve(&self) -> Option<ReceiptRoom> {
+        Some(ReceiptRoom::unlimited())
+    }
+
+    fn append(&self, receipt: &Arc<Receipt>, _: Option<ReceiptRoom>) {
         let mut receipts = self.receipts.lock();
         receipts.count += 1;
         receipts.recent.push_back(receipt.clone());
@@ -103,11 +108,8 @@ impl MemoryCounters {
         Self { shards, in_flight: AtomicU64::new(0) }
     }
 
-    fn take(&self, request: &AdmissionRequest, now: Instant) -> Result<Admission, AdmissionDenied> {
-        let counters = self.counters(request.key, now);
-        let admission = counters.lock().admit(request, now)?;
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Ok(admission)
+    fn take(&self, admission: &mut Admission, request: &AdmissionRequest, now: Instant) -> Result<(), AdmissionDenied> {
+        self.counters(admission.key, now).lock().admit(admission, request, now)
     }
 
     /// The key's counters, created if this is its first request.
@@ -138,12 +140,38 @@ impl Default for MemoryCounters {
 }
 
 impl Counters for MemoryCounters {
+    fn begin(&self, key: KeyId, limits: &Limits, now: Instant) -> Result<Admission, AdmissionDenied> {
+        self.counters(key, now).lock().begin(limits, now)?;
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        Ok(Admission { key, tokens: None, left: RemainingRateLimits::default() })
+    }
+
     fn admit<'a>(
         &'a self,
-        request: &'a AdmissionRequest,
+        admission: &'a mut Admission,
+        request: AdmissionRequest,
         now: Instant,
-    ) -> StoreFuture<'a, Result<Admission, AdmissionDenied>> {
-        Box::pin(std::future::ready(self.take(request, now)))
+    ) -> StoreFuture<'a, Result<(), AdmissionDenied>> {
+        Box::pin(std::future::ready(self.take(admission, &request, now)))
+    }
+
+    fn check_refused(&self, key: KeyId, limits: &Limits, now: Instant) -> Result<(), OverLimit> {
+        match limits.requests_per_minute.and_then(|_| self.existing(key)) {
+            Some(counters) => counters.lock().check_refused(limits, now),
+            None => Ok(()),
+        }
+    }
+
+    fn count_refused(&self, key: KeyId, limits: &Limits, now: Instant) -> Result<(), OverLimit> {
+        if limits.requests_per_minute.is_none() {
+            return Ok(());
+        }
+        let counters = self.counters(key, now);
+        let mut counters = counters.lock();
+        counters.check_refused(limits, now)?;
+        let now = counters.latest;
+        counters.refused.take(1, now);
+        Ok(())
     }
 
     fn settle(&self, admission: Admission, tokens_used: Option<u64>, now: Instant) {
@@ -175,6 +203,8 @@ struct KeyCounters {
     running: u32,
     requests: RateCounter,
     tokens: RateCounter,
+    /// Requests that were refused for what they are, as many a minute as requests.
+    refused: RateCounter,
     /// The latest instant seen so far. Threads read the clock before they get the lock; a thread that read it early
     /// and gets the lock late must not be admitted at an instant before units were returned.
     latest: Instant,
@@ -186,24 +216,51 @@ impl KeyCounters {
             running: 0,
             requests: RateCounter::new(LimitKind::Requests),
             tokens: RateCounter::new(LimitKind::Tokens),
+            refused: RateCounter::new(LimitKind::Refused),
             latest: now,
         }
     }
 
-    /// Checks all limits before it takes of any: units that are returned still count in a sliding window.
-    fn admit(&mut self, request: &AdmissionRequest, now: Instant) -> Result<Admission, AdmissionDenied> {
+    /// Takes a slot.
+    fn begin(&mut self, limits: &Limits, now: Instant) -> Result<(), AdmissionDenied> {
+        let now = self.advance(now);
+        slot(self.running, limits.max_concurrent).map_err(|over| {
+            self.set_limits(limits);
+            AdmissionDenied { over, left: self.left(now) }
+        })?;
+        self.running += 1;
+        Ok(())
+    }
+
+    /// Checks both rates before it takes of either: units that are returned still count in a sliding window.
+    fn admit(
+        &mut self,
+        admission: &mut Admission,
+        request: &AdmissionRequest,
+        now: Instant,
+    ) -> Result<(), AdmissionDenied> {
         let now = self.advance(now);
         let tokens = request.tokens.max(1);
-        self.requests.set_limit(request.limits.requests_per_minute);
-        self.tokens.set_limit(request.limits.tokens_per_minute);
-        slot(self.running, request.limits.max_concurrent)
-            .and_then(|()| self.requests.check(1, now))
+        self.set_limits(&request.limits);
+        self.requests
+            .check(1, now)
             .and_then(|()| self.tokens.check(tokens, now))
             .map_err(|over| AdmissionDenied { over, left: self.left(now) })?;
-        self.running += 1;
         self.requests.take(1, now);
-        let tokens = self.tokens.take(tokens, now);
-        Ok(Admission { key: request.key, tokens, left: self.left(now) })
+        admission.tokens = self.tokens.take(tokens, now);
+        admission.left = self.left(now);
+        Ok(())
+    }
+
+    fn set_limits(&mut self, limits: &Limits) {
+        self.requests.set_limit(limits.requests_per_minute);
+        self.tokens.set_limit(limits.tokens_per_minute);
+    }
+
+    fn check_refused(&mut self, limits: &Limits, now: Instant) -> Result<(), OverLimit> {
+        let now = self.advance(now);
+        self.refused.set_limit(limits.requests_per_minute);
+        self.refused.check(1, now)
     }
 
     fn settle(&mut self, admission: Admission, tokens_used: Option<u64>, now: Instant) {
@@ -219,7 +276,8 @@ impl KeyCounters {
     }
 
     fn is_idle(&mut self, now: Instant) -> bool {
-        self.running == 0 && self.requests.window.is_idle(now) && self.tokens.window.is_idle(now)
+        let windows = [&mut self.requests, &mut self.tokens, &mut self.refused];
+        self.running == 0 && windows.into_iter().all(|counter| counter.window.is_idle(now))
     }
 
     fn advance(&mut self, now: Instant) -> Instant {
@@ -289,13 +347,29 @@ impl RateCounter {
 mod tests {
     use super::*;
     use crate::domain::id::RequestId;
-    use crate::domain::limit::{Limits, WINDOW};
+    use crate::domain::limit::WINDOW;
     use crate::domain::money::NanoUsd;
     use crate::domain::reason::Reason;
     use crate::domain::receipt::Outcome;
 
-    fn ask(key: u32, limits: Limits) -> AdmissionRequest {
-        AdmissionRequest { key: KeyId(key), limits, tokens: 1 }
+    fn admit(
+        counters: &MemoryCounters,
+        key: u32,
+        request: AdmissionRequest,
+        now: Instant,
+    ) -> Result<Admission, AdmissionDenied> {
+        let mut admission = counters.begin(KeyId(key), &request.limits, now)?;
+        match counters.take(&mut admission, &request, now) {
+            Ok(()) => Ok(admission),
+            Err(denied) => {
+                counters.settle(admission, None, now);
+                Err(denied)
+            }
+        }
+    }
+
+    fn ask(limits: Limits) -> AdmissionRequest {
+        AdmissionRequest { limits, tokens: 1 }
     }
 
     fn keys(counters: &MemoryCounters) -> usize {
@@ -307,11 +381,11 @@ mod tests {
         let counters = MemoryCounters::new();
         let limits = Limits { requests_per_minute: Some(1), ..Limits::default() };
         let start = Instant::now();
-        let busy = counters.take(&ask(0, limits), start).expect("an unused key is admitted");
+        let busy = admit(&counters, 0, ask(limits), start).expect("an unused key is admitted");
         for key in 1..100_000 {
             // A minute passes every thousand keys, so at most about the last thousand have used anything.
             let now = start + WINDOW * (key / 1_000);
-            let admission = counters.take(&ask(key, limits), now).expect("an unused key is admitted");
+            let admission = admit(&counters, key, ask(limits), now).expect("an unused key is admitted");
             counters.settle(admission, None, now);
         }
         assert!(keys(&counters) < 5_000, "{}", keys(&counters));
@@ -326,7 +400,7 @@ mod tests {
         let limits = Limits { requests_per_minute: Some(1), ..Limits::default() };
         let start = Instant::now();
         let take = |now: Duration| {
-            let taken = counters.take(&ask(1, limits), start + now);
+            let taken = admit(&counters, 1, ask(limits), start + now);
             taken
                 .map(|admission| counters.settle(admission, None, start + now))
                 .map_err(|denied| denied.over.retry_after)
@@ -335,9 +409,8 @@ mod tests {
         assert_eq!(take(Duration::ZERO), Ok(()));
         assert_eq!(take(minute - moment), Err(Some(moment)));
         // Another thread arrives at the full minute, and requests more than it can have.
-        let large =
-            AdmissionRequest { tokens: 2, limits: Limits { tokens_per_minute: Some(1), ..limits }, ..ask(1, limits) };
-        assert!(counters.take(&large, start + minute).is_err());
+        let large = AdmissionRequest { tokens: 2, limits: Limits { tokens_per_minute: Some(1), ..limits } };
+        assert!(admit(&counters, 1, large, start + minute).is_err());
         assert_eq!(take(minute - moment), Ok(()));
         assert_eq!(take(2 * minute - moment), Err(Some(moment)));
     }
@@ -377,7 +450,7 @@ mod tests {
     fn the_ledger_keeps_the_last_receipts_and_counts_all() {
         let ledger = MemoryLedger::new(3);
         for id in 0..5 {
-            ledger.append(&Arc::new(receipt(id)));
+            ledger.append(&Arc::new(receipt(id)), None);
         }
         assert_eq!(ledger.count(), 5);
         assert_eq!(ledger.recent().iter().map(|receipt| receipt.id.0).collect::<Vec<_>>(), [2, 3, 4]);

@@ -32,7 +32,7 @@ impl MemoryLeaseStore {
 
     /// What is leased, over all windows.
     pub fn leased(&self) -> NanoUsd {
-        NanoUsd(self.windows().values().map(|totals| totals.leased).sum())
+        NanoUsd(self.windows().values().fold(0, |sum: i64, totals| sum.saturating_add(totals.leased)))
     }
 
     fn lease_now(&self, request: &LeaseRequest) -> Lease {
@@ -47,7 +47,7 @@ impl MemoryLeaseStore {
         let totals = windows.entry((request.account.clone(), span)).or_default();
         let taken = NanoUsd(totals.spent.saturating_add(totals.leased));
         let amount = grant(request.limit, taken, request.need, request.ahead);
-        totals.leased += amount.0;
+        totals.leased = totals.leased.saturating_add(amount.0);
         Lease { span, amount, taken: NanoUsd(taken.0.saturating_add(amount.0)) }
     }
 
@@ -63,7 +63,7 @@ impl LeaseStore for MemoryLeaseStore {
 
     fn give_back(&self, account: &Arc<Account>, span: WindowSpan, amount: NanoUsd) {
         if let Some(totals) = self.windows().get_mut(&(account.clone(), span)) {
-            totals.leased -= amount.0;
+            totals.leased = totals.leased.saturating_sub(amount.0);
         }
     }
 
@@ -75,7 +75,7 @@ impl LeaseStore for MemoryLeaseStore {
         let mut windows = self.windows();
         for charge in charges {
             let totals = windows.entry((charge.account.clone(), charge.span)).or_default();
-            totals.leased -= charge.leased.0;
+            totals.leased = totals.leased.saturating_sub(charge.leased.0);
             totals.spent = totals.spent.saturating_add(charge.spent.0);
         }
     }

@@ -63,7 +63,13 @@ impl RegisterState {
                 }
                 self.teams.insert(team.name.clone(), StoredTeam { version, ..team });
             }
-            RegisterChange::Grant(grant) => self.grants.push(Grant { id: version, ..grant }),
+            RegisterChange::Grant(grant) => {
+                let granted = self.grants.iter().filter(|known| known.holder == grant.holder).map(|known| known.amount);
+                if granted.chain([grant.amount]).try_fold(NanoUsd::ZERO, NanoUsd::checked_add).is_none() {
+                    return Err(RegisterConflict::TooMuchCredit);
+                }
+                self.grants.push(Grant { id: version, ..grant });
+            }
         }
         Ok(version)
     }
@@ -84,7 +90,9 @@ impl RegisterState {
     fn granted(&self, since: i64) -> Vec<(Holder, NanoUsd)> {
         let mut totals = BTreeMap::<Holder, i64>::new();
         for grant in &self.grants {
-            *totals.entry(grant.holder.clone()).or_default() += grant.amount.0;
+            let total = totals.entry(grant.holder.clone()).or_default();
+            // A grant that does not fit is not written.
+            *total = total.saturating_add(grant.amount.0);
         }
         let news = |holder: &Holder| self.grants.iter().any(|grant| grant.id > since && grant.holder == *holder);
         totals.into_iter().filter(|(holder, _)| news(holder)).map(|(holder, total)| (holder, NanoUsd(total))).collect()
@@ -99,6 +107,7 @@ impl Register for MemoryRegister {
             keys: state.keys.values().filter(|key| key.version > version).cloned().collect(),
             teams: state.teams.values().filter(|team| team.version > version).cloned().collect(),
             credit: state.granted(version),
+            quarantined: Vec::new(),
         };
         Box::pin(std::future::ready(Ok(contents)))
     }

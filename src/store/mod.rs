@@ -18,13 +18,11 @@ pub mod sqlite;
 
 use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::id::KeyId;
-use crate::domain::limit::Limits;
-use crate::domain::limit::OverLimit;
-use crate::domain::limit::{RateLimitReservation, RateLimitStatus};
+use crate::domain::limit::{Limits, OverLimit, RateLimitReservation, RateLimitStatus};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
-use crate::domain::register::{CreditBalance, Grant, Holder, StoredKey, StoredTeam};
-use crate::domain::secret::KeyHash;
+use crate::domain::register::{CreditBalance, Grant, Holder, QuarantinedRow, StoredKey, StoredTeam};
+use crate::domain::secret::{IdempotencySecret, KeyHash};
 use keyring::Keyring;
 use memory::MemoryLedger;
 use memory_lease_store::MemoryLeaseStore;
@@ -32,6 +30,7 @@ use memory_register::MemoryRegister;
 use reports::Reports;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// The future returned by a method of an object-safe trait.
@@ -39,11 +38,45 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The append-only log of receipts.
 pub trait Ledger: Send + Sync {
-    /// Appends one receipt. It never blocks: the back end writes in the background.
-    fn append(&self, receipt: &Arc<Receipt>);
+    /// Reserves room for the receipt of a request whose cost an account pays, before anything of the request is sent.
+    /// `None` if there is none: what such a request costs could be lost.
+    fn reserve(&self) -> Option<ReceiptRoom>;
+
+    /// Appends one receipt. It never blocks: the back end writes in the background. If too much waits already, the
+    /// receipt is dropped and counted, unless it has `room` and charges an account.
+    fn append(&self, receipt: &Arc<Receipt>, room: Option<ReceiptRoom>);
 
     /// Its health and its backlog.
     fn status(&self) -> LedgerStatus;
+}
+
+/// Room for one receipt in what a ledger lets wait; given back when it is dropped.
+#[must_use = "dropped at once, nothing is reserved"]
+#[derive(Debug)]
+pub struct ReceiptRoom {
+    /// All that is reserved of one ledger; `None` where nothing has to wait.
+    reserved: Option<Arc<AtomicUsize>>,
+}
+
+impl ReceiptRoom {
+    /// Room in a ledger that keeps a receipt at once.
+    pub fn unlimited() -> Self {
+        Self { reserved: None }
+    }
+
+    /// Room that `reserved` counts for as long as it lasts.
+    fn counted_in(reserved: &Arc<AtomicUsize>) -> Self {
+        reserved.fetch_add(1, Ordering::Relaxed);
+        Self { reserved: Some(reserved.clone()) }
+    }
+}
+
+impl Drop for ReceiptRoom {
+    fn drop(&mut self) {
+        if let Some(reserved) = &self.reserved {
+            reserved.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Whether a ledger persists what is appended.
@@ -53,7 +86,7 @@ pub struct LedgerStatus {
     pub healthy: bool,
     /// Operations accepted and not yet durable.
     pub waiting: u64,
-    /// Receipts dropped since the start because the queue was full.
+    /// Receipts dropped since the start, because the queue was full or because they can never be written.
     pub dropped: u64,
 }
 
@@ -92,6 +125,8 @@ pub struct Stores {
     pub keyring: Arc<Keyring>,
     /// Reads the ledger; `None` where nothing is persisted.
     pub reports: Option<Arc<dyn Reports>>,
+    /// What idempotency keys are bound to, the same for every process of the store; `None` where nothing is persisted.
+    pub idempotency: Option<IdempotencySecret>,
 }
 
 impl Stores {
@@ -100,7 +135,13 @@ impl Stores {
         let lease_store = Arc::new(MemoryLeaseStore::default());
         let register = Arc::new(MemoryRegister::new(lease_store.clone()));
         let keyring = Keyring::open(register).await.expect("a register in memory is always available");
-        Self { ledger: Arc::new(MemoryLedger::default()), lease_store, keyring: Arc::new(keyring), reports: None }
+        Self {
+            ledger: Arc::new(MemoryLedger::default()),
+            lease_store,
+            keyring: Arc::new(keyring),
+            reports: None,
+            idempotency: None,
+        }
     }
 }
 
@@ -145,6 +186,8 @@ pub struct RegisterContents {
     pub teams: Vec<StoredTeam>,
     /// The sum of all grants of each holder.
     pub credit: Vec<(Holder, NanoUsd)>,
+    /// What could not be read. A team among them is in `teams` with a budget of nothing.
+    pub quarantined: Vec<QuarantinedRow>,
 }
 
 /// One change to what is registered. The register assigns the version of what is written, and a grant's number.
@@ -189,6 +232,8 @@ pub enum RegisterConflict {
     Changed,
     /// Another key has one of the secrets.
     SecretTaken,
+    /// All grants of the holder together would be more than can be counted.
+    TooMuchCredit,
 }
 
 /// A request for a lease.
@@ -223,19 +268,39 @@ pub struct StoreUnavailable;
 
 /// How much of its limits each key has used.
 pub trait Counters: Send + Sync {
-    /// Takes one request, its tokens and a concurrency slot, or nothing at all.
-    ///
-    /// The limits are checked in this order, and the first that is exceeded is reported: concurrency, which
-    /// recovers soonest; requests; tokens. The limits are those of `request`: what was taken under other limits
-    /// before a reload still counts.
+    /// Takes a concurrency slot of the key, before anything of its request is read. It never waits: requests at once
+    /// are counted where they run.
     ///
     /// # Errors
-    /// [`AdmissionDenied`]: one of the limits is exceeded.
+    /// [`AdmissionDenied`]: as many of its requests run as may.
+    fn begin(&self, key: KeyId, limits: &Limits, now: Instant) -> Result<Admission, AdmissionDenied>;
+
+    /// Takes one request and its tokens for what has begun as `admission`, or nothing at all.
+    ///
+    /// Requests are checked first, then tokens, and the first limit that is exceeded is reported. The limits are those
+    /// of `request`: what was taken under other limits before a reload still counts.
+    ///
+    /// # Errors
+    /// [`AdmissionDenied`]: one of the limits is exceeded. The slot is kept.
     fn admit<'a>(
         &'a self,
-        request: &'a AdmissionRequest,
+        admission: &'a mut Admission,
+        request: AdmissionRequest,
         now: Instant,
-    ) -> StoreFuture<'a, Result<Admission, AdmissionDenied>>;
+    ) -> StoreFuture<'a, Result<(), AdmissionDenied>>;
+
+    /// Whether `key` may be read further, having been refused less often in the last minute than its requests per
+    /// minute. A key without that limit always may.
+    ///
+    /// # Errors
+    /// [`OverLimit`]: when it may again.
+    fn check_refused(&self, key: KeyId, limits: &Limits, now: Instant) -> Result<(), OverLimit>;
+
+    /// Counts a request of `key` that was refused for what it is.
+    ///
+    /// # Errors
+    /// [`OverLimit`] in place of the refusal: others of the key, at the same time, had used up the limit.
+    fn count_refused(&self, key: KeyId, limits: &Limits, now: Instant) -> Result<(), OverLimit>;
 
     /// Ends an admission: frees its slot and corrects its tokens to those used (`None`: as taken).
     /// Tokens beyond those taken become debt, which delays later requests.
@@ -248,8 +313,6 @@ pub trait Counters: Send + Sync {
 /// What a request takes of its key's limits.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionRequest {
-    /// The key of the request.
-    pub key: KeyId,
     /// The key's limits in the request's configuration snapshot.
     pub limits: Limits,
     /// Estimated tokens. At least one is taken, so that token debt delays the request.
@@ -274,7 +337,7 @@ pub struct AdmissionDenied {
     pub left: RemainingRateLimits,
 }
 
-/// Proof that a request was admitted; it occupies a concurrency slot until [`Counters::settle`] ends it.
+/// What a request has of its key's limits; it occupies a concurrency slot until [`Counters::settle`] ends it.
 #[must_use = "an admission that is not settled occupies its slot for ever"]
 #[derive(Debug)]
 pub struct Admission {
@@ -284,12 +347,12 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Requests that remained after this one was admitted; `None` without such a limit.
+    /// Requests that remained after this one was admitted; `None` before, and without such a limit.
     pub fn requests(&self) -> Option<RateLimitStatus> {
         self.left.requests
     }
 
-    /// Tokens that remained after this request was admitted; `None` without such a limit.
+    /// Tokens that remained after this request was admitted; `None` before, and without such a limit.
     pub fn tokens(&self) -> Option<RateLimitStatus> {
         self.left.tokens
     }

@@ -2,7 +2,8 @@
 //!
 //! A line holds what its receipt holds: names and numbers, never a secret, a prompt or an answer.
 //! The request's thread formats it, another one writes it. When the reader stalls, lines are dropped
-//! and counted; no request waits.
+//! and counted; no request waits. Of requests without a valid key, which cost their senders nothing, only some have a
+//! line: whoever floods the gateway must not flood the log.
 //!
 //! Start reading at [`put_line`]: its fields are stable, and units end their names.
 
@@ -12,6 +13,7 @@ use crate::domain::call::Endpoint;
 use crate::domain::limit::LimitKind;
 use crate::domain::readable::readable;
 use crate::domain::receipt::{AttemptRecord, PassedOverDeployment, Receipt};
+use parking_lot::Mutex;
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
@@ -19,10 +21,16 @@ use std::time::Duration;
 /// The capacity of a line's buffer in bytes; most lines are shorter.
 const USUAL_LINE: usize = 1024;
 
+/// The most lines in a second for requests without a valid key.
+const STRANGERS_PER_SECOND: u32 = 10;
+/// The most seconds by which a request without a valid key ends after one that was received later.
+const MOST_OUT_OF_ORDER_S: i64 = 60;
+
 /// Writes one line per request, or none.
 #[derive(Debug)]
 pub struct AccessLog {
     lines: Option<LineWriterHandle>,
+    strangers: Mutex<StrangerSample>,
     /// Writes the last lines when it is dropped; `None` where the logs own the thread.
     _guard: Option<LineWriterGuard>,
 }
@@ -30,25 +38,32 @@ pub struct AccessLog {
 impl AccessLog {
     /// No lines.
     pub fn off() -> Self {
-        Self { lines: None, _guard: None }
+        Self { lines: None, strangers: Mutex::default(), _guard: None }
     }
 
     /// Lines to `writer`, written by a thread that ends when this is dropped.
     pub fn to_writer(writer: Box<dyn Write + Send>) -> Self {
         let (lines, guard) = LineWriterHandle::to(writer);
-        Self { lines: Some(lines), _guard: Some(guard) }
+        Self { lines: Some(lines), strangers: Mutex::default(), _guard: Some(guard) }
     }
 
     /// Lines between those of the logs: [`LogWriter::access`](super::log::LogWriter::access).
     pub(super) fn to_sender(lines: LineWriterHandle) -> Self {
-        Self { lines: Some(lines), _guard: None }
+        Self { lines: Some(lines), strangers: Mutex::default(), _guard: None }
     }
 
-    /// Writes the line of `receipt`.
+    /// Writes the line of `receipt`; without a valid key, only if few such requests had one in the same second.
     pub fn write(&self, receipt: &Receipt) {
         let Some(lines) = &self.lines else { return };
+        let left_out = match receipt.key {
+            Some(_) => 0,
+            None => match self.strangers.lock().take(receipt.received_unix_ms) {
+                Some(left_out) => left_out,
+                None => return,
+            },
+        };
         let mut line = Vec::with_capacity(USUAL_LINE);
-        put_line(&mut line, receipt);
+        put_line(&mut line, receipt, left_out);
         lines.push(&line);
     }
 
@@ -59,8 +74,36 @@ impl AccessLog {
     }
 }
 
-/// One line: the fields, in order. One that does not apply is left out.
-fn put_line(line: &mut Vec<u8>, receipt: &Receipt) {
+/// Which requests without a valid key have a line.
+#[derive(Default, Debug)]
+struct StrangerSample {
+    /// The latest Unix second in which one was received.
+    second: i64,
+    /// Lines in that second.
+    lines: u32,
+    /// Requests without a line since the last one that has one.
+    left_out: u64,
+}
+
+impl StrangerSample {
+    /// Whether a request received at `unix_ms` has a line: how many had none since the last line.
+    fn take(&mut self, unix_ms: i64) -> Option<u64> {
+        let second = unix_ms.div_euclid(1_000);
+        // Requests do not end in the order in which they were received; further back, the clock was set back.
+        if second > self.second || second < self.second.saturating_sub(MOST_OUT_OF_ORDER_S) {
+            (self.second, self.lines) = (second, 0);
+        }
+        if self.lines == STRANGERS_PER_SECOND {
+            self.left_out += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// One line: the fields, in order. One that does not apply is left out. `left_out`: [`StrangerSample::take`].
+fn put_line(line: &mut Vec<u8>, receipt: &Receipt, left_out: u64) {
     let served = receipt.served.as_ref();
     let usage = receipt.usage;
     let mut fields = JsonObjectWriter::open(line);
@@ -116,6 +159,10 @@ fn put_line(line: &mut Vec<u8>, receipt: &Receipt) {
     }
     fields.ms("duration_ms", receipt.duration);
     fields.number("overhead_us", receipt.overhead.as_micros() as u64);
+    if left_out > 0 {
+        // How many requests without a valid key had no line of their own since the last one that has.
+        fields.number("left_out", left_out);
+    }
     fields.close();
     line.push(b'\n');
 }
@@ -246,7 +293,6 @@ fn put_string(out: &mut Vec<u8>, text: &str) {
 mod tests {
     use super::*;
     use crate::telemetry::samples;
-    use parking_lot::Mutex;
     use std::io;
     use std::sync::Arc;
 
@@ -277,6 +323,28 @@ mod tests {
     #[test]
     fn every_outcome_has_its_line() {
         insta::assert_snapshot!(written(&samples::receipts()));
+    }
+
+    #[test]
+    fn whoever_floods_the_gateway_without_a_key_does_not_flood_the_log() {
+        let receipt = |key: Option<&str>, received_unix_ms| Receipt {
+            key: key.map(Into::into),
+            received_unix_ms,
+            ..samples::refused()
+        };
+        const SECOND: i64 = 1_000;
+        let flood = (0..50_000).map(|at| receipt(None, 100 * SECOND + at * 37 % SECOND));
+        let known = (0..100).map(|at| receipt(Some("app"), 100 * SECOND + at));
+        // Around the end of a second they end in any order.
+        let mixed = (0..200).map(|at| receipt(None, 101 * SECOND - at % 2));
+        let set_back = (0..2).map(|at| receipt(None, SECOND + at));
+        let receipts: Vec<_> = flood.chain(known).chain(mixed).chain(set_back).collect();
+        let text = written(&receipts);
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("one JSON object"));
+        let (known, strangers): (Vec<_>, Vec<_>) = lines.partition(|line| line["key"].is_string());
+        assert_eq!((known.len(), strangers.len()), (100, 10 + 10 + 2));
+        let left_out: Vec<_> = strangers.iter().filter_map(|line| line["left_out"].as_u64()).collect();
+        assert_eq!(left_out, [49_990, 190], "the first line after them counts them");
     }
 
     #[test]

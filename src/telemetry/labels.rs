@@ -167,6 +167,11 @@ impl From<TokenKind> for Label {
     }
 }
 
+/// Whether something is in the configuration.
+pub(super) fn configured(is_configured: bool) -> Label {
+    Label::Word(if is_configured { "yes" } else { "no" })
+}
+
 /// The `result` label of `tierway_config_reloads_total`.
 pub(super) fn reload(ok: bool) -> Label {
     Label::Word(if ok { "ok" } else { "failed" })

@@ -1,8 +1,8 @@
 //! Writes lines on a thread of its own, so that a slow reader of the logs delays no request.
 //!
 //! A caller copies its line into a shared buffer; the thread writes what is in it. A single line is
-//! written at once; under load one write carries many. When the reader stalls and the buffer is full,
-//! lines are dropped and counted: no caller ever waits.
+//! written at once; under load one write carries many. When the reader stalls and the buffer is full, or a write
+//! fails, lines are dropped and counted: no caller ever waits.
 //!
 //! Start reading in [`LineWriterHandle::to`].
 
@@ -76,7 +76,7 @@ impl LineWriterHandle {
         }
     }
 
-    /// How many lines were dropped so far.
+    /// How many lines were dropped so far. Where a write failed, all that it carried count, also the part written.
     pub(super) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
@@ -108,8 +108,11 @@ impl LineBuffer {
     fn write(&self, mut sink: impl Write) {
         let mut lines = Vec::new();
         while self.take(&mut lines) {
-            // A failed write cannot be reported: the logs are what failed.
-            let _ = sink.write_all(&lines).and_then(|()| sink.flush());
+            // A failed write is only counted: the logs are what failed.
+            if sink.write_all(&lines).and_then(|()| sink.flush()).is_err() {
+                let lost = lines.iter().filter(|byte| **byte == b'\n').count();
+                self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+            }
             lines.clear();
             lines.shrink_to(KEPT_CAPACITY);
             self.collect();
@@ -187,6 +190,34 @@ mod tests {
         }
         drop(guard);
         assert_eq!(written.try_iter().flatten().count(), 5000);
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_later_ones_are_tried() {
+        /// Takes nothing while the disk is full.
+        struct FullDisk(Sender<()>, Arc<AtomicU64>);
+
+        impl Write for FullDisk {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let full = self.1.load(Ordering::SeqCst) > 0;
+                let _ = self.0.send(());
+                if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(bytes.len()) }
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let (tried, was_tried) = channel();
+        let full = Arc::new(AtomicU64::new(1));
+        let (lines, guard) = LineWriterHandle::to(FullDisk(tried, full.clone()));
+        lines.push(b"one\ntwo\n");
+        was_tried.recv().expect("the thread runs");
+        full.store(0, Ordering::SeqCst);
+        lines.push(b"three\n");
+        drop(guard);
+        assert_eq!((was_tried.iter().count(), lines.dropped()), (1, 2));
     }
 
     #[test]

@@ -1,17 +1,25 @@
 //! The logs: JSON to stderr, or plain lines when stderr is a terminal.
 //!
 //! One thread writes these lines and those of the access log, so their order is kept. A reader that
-//! stalls delays no request: lines are dropped and counted instead.
+//! stalls delays no request: lines are dropped and counted instead. So are they where the logs are a file, before they
+//! fill its disk: what is left there is for the store, without which no budget can be spent.
 //!
 //! Start reading in [`LogWriter::start`].
 
 use super::access::AccessLog;
 use super::line_writer::{LineWriterGuard, LineWriterHandle};
-use std::io::{self, IsTerminal};
+use rustix::fs::FileType;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+/// The bytes of its disk that a log file leaves free: the store's, and those of whoever makes room again.
+const SPARED_BYTES: u64 = 64 * 1024 * 1024;
+/// Of a small disk it leaves one part in so many instead.
+const SPARED_PART: u64 = 4;
 
 /// The process's logs. Dropping it writes what is buffered and ends them.
 #[must_use = "dropped at once, the logs end"]
@@ -44,7 +52,7 @@ impl LogWriter {
     /// [`LogError`]; nothing was started then.
     pub fn start(level: &str) -> Result<Self, LogError> {
         let (filter, handle) = reload::Layer::new(parse(level)?);
-        let (lines, guard) = LineWriterHandle::to(io::stderr());
+        let (lines, guard) = LineWriterHandle::to(SparingWriter(io::stderr()));
         let writer = lines.clone();
         let layer = fmt::layer().with_writer(move || writer.clone());
         let layer = if io::stderr().is_terminal() {
@@ -53,6 +61,8 @@ impl LogWriter {
             layer.json().flatten_event(true).with_span_list(false).boxed()
         };
         tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|_| LogError::Twice)?;
+        // The usual hook writes to stderr itself: where nobody reads that, whatever panicked would wait for ever.
+        std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
         Ok(Self { filter: handle, lines, _guard: guard })
     }
 
@@ -71,6 +81,32 @@ impl LogWriter {
         let _ = self.filter.reload(filter);
         Ok(())
     }
+}
+
+/// Writes to a file only while its disk has room to spare; to a pipe or a terminal always.
+struct SparingWriter<W>(W);
+
+impl<W: Write + AsFd> Write for SparingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !has_room_to_spare(self.0.as_fd()) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Whether `file` is none, or its disk has more room than it must leave. A system that does not tell is believed.
+fn has_room_to_spare(file: BorrowedFd<'_>) -> bool {
+    let is_file = rustix::fs::fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+    let disk = if is_file { rustix::fs::fstatvfs(file).ok() } else { None };
+    disk.is_none_or(|disk| {
+        let spared = SPARED_BYTES.min(disk.f_blocks.saturating_mul(disk.f_frsize) / SPARED_PART);
+        disk.f_bavail.saturating_mul(disk.f_frsize) > spared
+    })
 }
 
 fn parse(level: &str) -> Result<EnvFilter, LogError> {

@@ -10,7 +10,9 @@ use super::labels::{self, Label, ModeLabel, TokenKind};
 use super::registry::MetricRegistry;
 use crate::domain::breaker::{StateName, Transition};
 use crate::domain::budget::AccountStatus;
+use crate::domain::pause::PauseScope;
 use crate::domain::receipt::{PlannedModel, Receipt};
+use crate::domain::refusal::{KeyRefusal, SecretTarget};
 use parking_lot::Mutex;
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Result};
 use std::collections::HashSet;
@@ -81,6 +83,11 @@ const BREAKER_TRANSITIONS: MetricSpec<3> = spec(
 const IN_FLIGHT: MetricSpec<0> = spec("tierway_in_flight", "Requests being served now.", []);
 const LIMIT_REFUSALS: MetricSpec<2> =
     spec("tierway_limit_refusals_total", "Requests refused by a limit of their key.", ["policy", "limit"]);
+const SECRETS_REFUSED: MetricSpec<2> = spec(
+    "tierway_secrets_refused_total",
+    "Keys and operators' tokens that were refused, by what they were presented for and why.",
+    ["target", "why"],
+);
 const CONFIG_RELOADS: MetricSpec<1> = spec("tierway_config_reloads_total", "Reloads of the configuration.", ["result"]);
 const CONFIG_LAST_RELOAD: MetricSpec<0> = spec(
     "tierway_config_last_reload_successful",
@@ -127,21 +134,31 @@ const BEYOND_HOLD: MetricSpec<0> = spec(
     "Answers that cost more than the worst case computed for the request: their budgets may be overspent.",
     [],
 );
+const BUDGET_PAUSE: MetricSpec<1> = spec(
+    "tierway_deployment_budget_pause",
+    "Whether requests with a budget or credit are kept from a deployment whose answers cost more than was held: 0 no, 1 those of some keys, 2 all.",
+    ["deployment"],
+);
 const IMPOSSIBLE_USAGE: MetricSpec<0> = spec(
     "tierway_answers_with_impossible_usage_total",
     "Answers whose provider reported impossible token counts: negative, fractional, not a number, or far too large.",
     [],
 );
+const OTHER_MODEL: MetricSpec<1> = spec(
+    "tierway_answers_by_another_model_total",
+    "Answers that say they are of another model than was asked for, by whether that is a model of the configuration.",
+    ["configured"],
+);
 const BUILD_INFO: MetricSpec<2> =
     spec("tierway_build_info", "1, labelled with the running version.", ["version", "revision"]);
 const LOG_LINES_DROPPED: MetricSpec<0> = spec(
     "tierway_log_lines_dropped_total",
-    "Lines of the logs and the access log dropped because they were not read fast enough.",
+    "Lines of the logs and the access log dropped because they were not read fast enough, or could not be written.",
     [],
 );
 const LEDGER_DROPPED: MetricSpec<0> = spec(
     "tierway_ledger_receipts_dropped_total",
-    "Receipts dropped because the store could not be written for too long.",
+    "Receipts that charge no budget, dropped because the store was not written fast enough for too long.",
     [],
 );
 const LEDGER_WAITING: MetricSpec<0> = spec("tierway_ledger_waiting", "Operations queued for the store.", []);
@@ -186,6 +203,7 @@ pub struct Metrics {
     breaker_transitions: LabelledMetric<IntCounter, 3>,
     in_flight: IntGauge,
     limit_refusals: LabelledMetric<IntCounter, 2>,
+    secrets_refused: LabelledMetric<IntCounter, 2>,
     config_reloads: LabelledMetric<IntCounter, 1>,
     config_last_reload: IntGauge,
     config_last_success: IntGauge,
@@ -196,7 +214,9 @@ pub struct Metrics {
     budget_spent: LabelledMetric<IntGauge, 3>,
     budget_held: LabelledMetric<IntGauge, 3>,
     beyond_hold: IntCounter,
+    budget_pause: LabelledMetric<IntGauge, 1>,
     impossible_usage: IntCounter,
+    other_model: LabelledMetric<IntCounter, 1>,
     configured: Mutex<ConfiguredNames>,
 }
 
@@ -235,6 +255,7 @@ impl Metrics {
             breaker_transitions: registry.counters(BREAKER_TRANSITIONS)?,
             in_flight: registry.gauge(IN_FLIGHT)?,
             limit_refusals: registry.counters(LIMIT_REFUSALS)?,
+            secrets_refused: registry.counters(SECRETS_REFUSED)?,
             config_reloads: registry.counters(CONFIG_RELOADS)?,
             config_last_reload: registry.gauge(CONFIG_LAST_RELOAD)?,
             config_last_success: registry.gauge(CONFIG_LAST_SUCCESS)?,
@@ -245,7 +266,9 @@ impl Metrics {
             budget_spent: registry.gauges(BUDGET_SPENT)?,
             budget_held: registry.gauges(BUDGET_HELD)?,
             beyond_hold: registry.counter(BEYOND_HOLD)?,
+            budget_pause: registry.gauges(BUDGET_PAUSE)?,
             impossible_usage: registry.counter(IMPOSSIBLE_USAGE)?,
+            other_model: registry.counters(OTHER_MODEL)?,
             configured: Mutex::default(),
             registry,
         };
@@ -255,6 +278,12 @@ impl Metrics {
         // Present from the start, so that the first failure is an increase and not a new series.
         for ok in [true, false] {
             metrics.config_reloads.with([labels::reload(ok)]);
+            metrics.other_model.with([labels::configured(ok)]);
+        }
+        for target in SecretTarget::ALL {
+            for why in KeyRefusal::LABELS {
+                metrics.secrets_refused.with([Label::Word(target.label()), Label::Word(why)]);
+            }
         }
         for mode in ModeLabel::READ {
             metrics.failovers.with([mode.into()]);
@@ -344,14 +373,33 @@ impl Metrics {
         }
     }
 
+    /// Counts a key, or a token of operators, that was refused.
+    pub fn secret_refused(&self, target: SecretTarget, why: &KeyRefusal) {
+        self.secrets_refused.with([Label::Word(target.label()), Label::Word(why.label())]).inc();
+    }
+
     /// Counts an answer that cost more than was held for it.
     pub fn beyond_hold(&self) {
         self.beyond_hold.inc();
     }
 
+    /// Sets whose requests are paused at which deployment; series of others are dropped.
+    pub fn budget_pauses(&self, deployments: &[(Arc<str>, PauseScope)]) {
+        let named: HashSet<&str> = deployments.iter().map(|(name, _)| &**name).collect();
+        self.budget_pause.retain(|[deployment]| named.contains(deployment.as_str()));
+        for (name, scope) in deployments {
+            self.budget_pause.with([Label::from(name)]).set(*scope as i64);
+        }
+    }
+
     /// Counts an answer with an impossible usage.
     pub fn impossible_usage(&self) {
         self.impossible_usage.inc();
+    }
+
+    /// Counts an answer by another model than was asked for; `configured`: one that the configuration has.
+    pub fn other_model(&self, configured: bool) {
+        self.other_model.with([labels::configured(configured)]).inc();
     }
 
     /// Sets the metrics of all budgets; series of budgets that are not in `statuses` are dropped.
@@ -527,7 +575,9 @@ mod tests {
         metrics.config_refused();
         metrics.tls_handshake_failed();
         metrics.beyond_hold();
+        metrics.budget_pauses(&[("us-0".into(), PauseScope::All), ("us-1".into(), PauseScope::None)]);
         metrics.impossible_usage();
+        metrics.other_model(true);
         let account = Account { scope: Scope::Team, name: "growth".into(), window: "month UTC".into() };
         let (limit, spent, held) = (NanoUsd(2_000_000_000_000), NanoUsd(1_250_000_000), NanoUsd(3_000_000));
         metrics.budgets(&[AccountStatus { account: account.into(), limit, spent, held }]);
@@ -575,8 +625,12 @@ mod tests {
                     name.ends_with("_timestamp_seconds") || name == "tierway_failover_objective_seconds"
                 }
                 "gauge" => {
-                    let states =
-                        ["tierway_breaker_state", "tierway_config_last_reload_successful", "tierway_ledger_healthy"];
+                    let states = [
+                        "tierway_breaker_state",
+                        "tierway_deployment_budget_pause",
+                        "tierway_config_last_reload_successful",
+                        "tierway_ledger_healthy",
+                    ];
                     let others =
                         ["tierway_in_flight", "tierway_build_info", "tierway_ledger_waiting", "tierway_price_age_days"];
                     states.contains(&name) || others.contains(&name)

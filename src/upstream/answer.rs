@@ -7,7 +7,7 @@
 //! Start reading in [`obtain`].
 
 use super::body::AnswerBody;
-use super::large_frames::LargeFrameBytes;
+use super::held::{HeldAnswer, MAX_HELD_ANSWER};
 use super::meter::AnswerMeter;
 use super::open::open;
 use super::provider_request_id::provider_request_id;
@@ -29,8 +29,6 @@ const MAX_HELD: usize = 64 * 1024;
 const MAX_COMMENTS: usize = 1024 * 1024;
 /// Frames without a token that may open a stream, however long its first token takes.
 const OPENING_FRAMES: u32 = 2;
-/// The largest whole answer, in bytes. Embeddings of a full batch are the largest known, at some 40 MiB.
-const MAX_WHOLE: usize = 64 * 1024 * 1024;
 /// Headers of the provider that the client may see.
 const PASSED_BACK: [HeaderName; 3] =
     [CONTENT_TYPE, HeaderName::from_static("openai-processing-ms"), HeaderName::from_static("openai-version")];
@@ -39,7 +37,6 @@ const PASSED_BACK: [HeaderName; 3] =
 pub(super) async fn obtain(
     provider: &UpstreamProvider,
     request: &UpstreamRequest<'_>,
-    large_frames: &LargeFrameBytes,
     clock: Clock,
     watch: &dyn AttemptWatch,
 ) -> Result<UpstreamAnswer, AttemptError> {
@@ -52,27 +49,35 @@ pub(super) async fn obtain(
     let label = content_type::is_event_stream(&headers);
     let is_stream = reply.source.is_event_stream(asked, label, &mut heard).await?;
     let grammar = reply.grammar;
-    let body = match (asked, is_stream) {
-        (true, true) => stream(reply, request, large_frames, clock, &mut heard).await?,
-        (false, false) => {
-            let (bytes, tally) = whole(&mut reply, &mut heard).await?;
-            AnswerBody::whole(bytes, grammar, tally)
+    let other_model = |answer: &[u8]| grammar.other_model(answer, request.model.name());
+    let (other_model, body) = match (asked, is_stream) {
+        (true, true) => {
+            let (stream, first) = stream(reply, request, clock, &mut heard).await?;
+            (other_model(&first), AnswerBody::stream(stream, first, request.timeouts, clock))
         }
-        (true, false) => {
-            let (bytes, tally) = whole(&mut reply, &mut heard).await?;
-            let stream = grammar.stream_of(&bytes, request.call).ok_or_else(garbage)?;
-            AnswerBody::whole(stream.into(), grammar, tally)
-        }
-        (false, true) => {
-            let stream = AnswerStream::new(reply, request.call, large_frames);
-            let (all, tally) = fold::read(stream, MAX_WHOLE, clock, &mut heard).await?;
-            let whole = Bytes::from(grammar.whole_of(all).ok_or_else(garbage)?);
-            judge(grammar, &whole)?;
-            AnswerBody::whole(whole, grammar, tally)
+        (asked, _) => {
+            let mut held = HeldAnswer::none(request.allowance);
+            let (bytes, tally, other_model) = if is_stream {
+                let stream = AnswerStream::new(reply, request.call, request.allowance);
+                let (all, tally) = fold::read(stream, MAX_HELD_ANSWER, &mut held, clock, &mut heard).await?;
+                let whole = Bytes::from(grammar.whole_of(all).ok_or_else(garbage)?);
+                judge(grammar, &whole)?;
+                let other_model = other_model(&whole);
+                (whole, tally, other_model)
+            } else {
+                let bytes = reply.source.collect(MAX_HELD_ANSWER, &mut held, clock, &mut heard).await?;
+                let (tally, other_model) = (judge(grammar, &bytes)?, other_model(&bytes));
+                match asked {
+                    true => (grammar.stream_of(&bytes, request.call).ok_or_else(garbage)?.into(), tally, other_model),
+                    false => (bytes, tally, other_model),
+                }
+            };
+            held.hold(bytes.len(), clock, &mut heard).await?;
+            (other_model, AnswerBody::whole(held.attached_to(bytes), grammar, tally))
         }
     };
     content_type::correct(&mut headers, asked);
-    Ok(UpstreamAnswer { status, headers, body, provider_request_id })
+    Ok(UpstreamAnswer { status, headers, body, provider_request_id, other_model })
 }
 
 /// A provider's answer. Holding one means the commit point was reached.
@@ -85,21 +90,13 @@ pub struct UpstreamAnswer {
     pub body: AnswerBody,
     /// The provider's own name for the request, where it gave one.
     pub provider_request_id: Option<Box<str>>,
+    /// The model that the answer says it is of, where it is another one than was asked for.
+    pub other_model: Option<Box<str>>,
 }
 
 /// Of a provider's headers, those that the client may see.
 pub fn passed_back(headers: &HeaderMap) -> HeaderMap {
     PASSED_BACK.into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))).collect()
-}
-
-/// All bytes of a whole answer, and what is known of its tokens.
-async fn whole(
-    reply: &mut UpstreamReply,
-    heard: &mut (dyn FnMut() + Send),
-) -> Result<(Bytes, UsageTally), AttemptError> {
-    let body = reply.source.collect(MAX_WHOLE, heard).await?;
-    let tally = judge(reply.grammar, &body)?;
-    Ok((body, tally))
 }
 
 /// What is known of the tokens of the whole answer `body`.
@@ -126,17 +123,17 @@ fn garbage() -> AttemptError {
     AttemptError::new(Failure::Garbage, "an answer that cannot be read")
 }
 
+/// A stream whose first good frame came, and its bytes up to there.
 async fn stream(
     reply: UpstreamReply,
     request: &UpstreamRequest<'_>,
-    large_frames: &LargeFrameBytes,
     clock: Clock,
     heard: &mut (dyn FnMut() + Send),
-) -> Result<AnswerBody, AttemptError> {
-    let mut stream = AnswerStream::new(reply, request.call, large_frames);
+) -> Result<(AnswerStream, Bytes), AttemptError> {
+    let mut stream = AnswerStream::new(reply, request.call, request.allowance);
     let late_at = clock.now() + request.timeouts.first_token;
     let first = first_good(&mut stream, heard, || clock.now() > late_at).await?;
-    Ok(AnswerBody::stream(stream, first, request.timeouts, clock))
+    Ok((stream, first))
 }
 
 /// Everything up to the read that brought the first good frame, in order.
@@ -231,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_answer_passes_as_it_came() {
-        let text = r#"{ "id":"x","choices":[{}],"big":12345678901234567890.10,"usage":{"prompt_tokens":2,"completion_tokens":3}}"#;
+        let text = r#"{ "id":"x","choices":[{"text":"x"}],"big":12345678901234567890.10,"usage":{"prompt_tokens":2,"completion_tokens":3}}"#;
         let headers = "content-type: application/json\r\nopenai-version: 2020-10-01\r\nset-cookie: a=b\r\nx-ratelimit-limit-requests: 9\r\n";
         let written = Act::Write(respond("201 Created", headers, text));
         let mut answer =
@@ -245,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_may_be_as_untidy_as_the_clients_bear() {
-        let text = r#"{"choices":[{"index":0}]}"#;
+        let text = r#"{"choices":[{"index":0,"message":{"content":"x"}}]}"#;
         for odd in
             ["x-a: b\r\n c\r\n", "x-a : b\r\n", "x a: b\r\n", "x-a: \u{1}\r\n", "x-a: caf\u{e9}\r\n", "nothing\r\n"]
         {
@@ -286,6 +283,8 @@ mod tests {
             r#"{"choices":[]}"#,
             r#"{"id":"x","choices":null}"#,
             r#"{"choices":[null]}"#,
+            r#"{"choices":[{}]}"#,
+            r#"{"choices":[{"index":0,"message":{"role":"assistant"}}]}"#,
             r#"{"choices":{"0":{"message":{"content":"x"}}}}"#,
             r#"{"choices":[{"index":0,"message":null,"finish_reason":null}]}"#,
             r#"{"object":"list","data":[]}"#,

@@ -216,8 +216,8 @@ impl SilenceTimer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::memory::InFlightAllowance;
     use crate::protocol::chat::answer::ChatQuirks;
-    use crate::upstream::large_frames::LargeFrameBytes;
     use crate::upstream::providers::UpstreamReply;
     use crate::upstream::testing::{call, drain, feed};
     use http::{HeaderMap, StatusCode};
@@ -257,7 +257,7 @@ mod tests {
         let grammar = Grammar::Chat(ChatQuirks::default());
         let call = call(r#"{"model":"m","stream":true}"#);
         let reply = UpstreamReply { status, headers, source, grammar };
-        let stream = AnswerStream::new(reply, &call, &LargeFrameBytes::default());
+        let stream = AnswerStream::new(reply, &call, &InFlightAllowance::default());
         (Provider(Some(sender)), stream)
     }
 

@@ -1,11 +1,11 @@
 //! The streams of the corpus (`tests/corpus`), cut in two at every byte, and at all of them: what goes out and how it
 //! ends is the same. That it is right is shown over sockets, by the tests there.
 
-use super::large_frames::LargeFrameBytes;
 use super::providers::UpstreamReply;
 use super::stream::AnswerStream;
 use super::testing::{call, fed};
 use crate::domain::failure::Failure;
+use crate::domain::memory::InFlightAllowance;
 use crate::protocol::Grammar;
 use crate::protocol::chat::answer::ChatQuirks;
 use bytes::Bytes;
@@ -77,7 +77,7 @@ fn run(reads: impl IntoIterator<Item = Bytes>) -> (Vec<u8>, Option<Failure>) {
     let grammar = Grammar::Chat(ChatQuirks::default());
     let call = call(r#"{"model":"m","stream":true}"#);
     let reply = UpstreamReply { status, headers, source, grammar };
-    let mut stream = AnswerStream::new(reply, &call, &LargeFrameBytes::default());
+    let mut stream = AnswerStream::new(reply, &call, &InFlightAllowance::default());
     let (mut cx, mut out) = (Context::from_waker(Waker::noop()), Vec::new());
     loop {
         match stream.poll_batch(&mut cx) {

@@ -5,11 +5,13 @@
 //!
 //! Start reading in [`read`]; what statuses and bodies mean is in [`classify`].
 
+use super::held::HeldAnswer;
 use super::provider_request_id::provider_request_id;
 use super::providers::UpstreamReply;
 use super::{AttemptError, classify};
 use crate::clock::Clock;
 use crate::domain::failure::{Failure, ProviderError};
+use crate::domain::memory::InFlightAllowance;
 use crate::protocol::ErrorTopic;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -23,12 +25,13 @@ const MAX_FAILED: usize = 64 * 1024;
 const FAILED_BODY_WAIT: Duration = Duration::from_millis(250);
 /// What a reply without success means. The body of a refusal of the request itself is part of what the client gets; any
 /// other is read only where it comes at once.
-pub(super) async fn read(reply: UpstreamReply, clock: Clock) -> AttemptError {
+pub(super) async fn read(reply: UpstreamReply, allowance: &InFlightAllowance, clock: Clock) -> AttemptError {
     let UpstreamReply { status, headers, mut source, grammar } = reply;
     let now_unix_ms = clock.unix_ms();
+    let mut held = HeldAnswer::none(allowance);
     let body = if classify::status(status, &headers, now_unix_ms) == Failure::Rejected {
         // The status counts, and the beginning says what is wrong: what is longer is cut.
-        match source.collect_start(MAX_REJECTION, &mut || {}).await {
+        match source.collect_start(MAX_REJECTION, &mut held, clock, &mut || {}).await {
             Ok((body, _)) => body,
             Err(error) => return error,
         }
@@ -36,7 +39,7 @@ pub(super) async fn read(reply: UpstreamReply, clock: Clock) -> AttemptError {
         let mut unheard = || {};
         tokio::select! {
             biased;
-            body = source.collect_start(MAX_FAILED, &mut unheard) => body.unwrap_or_default().0,
+            body = source.collect_start(MAX_FAILED, &mut held, clock, &mut unheard) => body.unwrap_or_default().0,
             () = clock.sleep(FAILED_BODY_WAIT) => Bytes::new(),
         }
     };
@@ -52,6 +55,7 @@ pub(super) async fn read(reply: UpstreamReply, clock: Clock) -> AttemptError {
         None => format!("HTTP {}{named}", status.as_u16()),
     };
     let content_type = headers.get(CONTENT_TYPE).map(|value| Bytes::copy_from_slice(value.as_bytes()));
+    let body = held.attached_to(body);
     let provider_error = Some(Box::new(ProviderError { status: status.as_u16(), content_type, body }));
     let provider_request_id = id.map(|(_, id)| id.into());
     AttemptError { failure, provider_error, said, detail: detail.into(), provider_request_id }
@@ -85,7 +89,7 @@ mod tests {
         let (sender, reply) = reply(code, headers);
         sender.send(Ok(Bytes::copy_from_slice(body.as_bytes()))).expect("the source is alive");
         drop(sender);
-        read(reply, Clock).await
+        read(reply, &InFlightAllowance::default(), Clock).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -135,7 +139,8 @@ mod tests {
             let (sender, reply) = reply(code, &[]);
             sender.send(Ok(Bytes::from_static(b"{"))).expect("the source is alive");
             let start = Clock.now();
-            let error = tokio::time::timeout(Duration::from_secs(60), read(reply, Clock)).await;
+            let error =
+                tokio::time::timeout(Duration::from_secs(60), read(reply, &InFlightAllowance::default(), Clock)).await;
             let (found, body) = match error {
                 Ok(error) => (Some(error.failure), error.provider_error.map(|kept| kept.body)),
                 Err(_) => (None, None),
@@ -160,7 +165,7 @@ mod tests {
         }
         let (sender, reply) = reply(404, &[]);
         sender.send(Err(io::ErrorKind::ConnectionReset.into())).expect("the source is alive");
-        let error = read(reply, Clock).await;
+        let error = read(reply, &InFlightAllowance::default(), Clock).await;
         assert_eq!((error.failure, error.provider_error.map(|reply| reply.body.len())), (Failure::NotFound, Some(0)));
     }
 }

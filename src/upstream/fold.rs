@@ -7,6 +7,7 @@
 
 use super::AttemptError;
 use super::body::GRACE;
+use super::held::HeldAnswer;
 use super::stream::AnswerStream;
 use crate::clock::Clock;
 use crate::domain::estimate::UsageTally;
@@ -14,13 +15,14 @@ use crate::domain::failure::Failure;
 use bytes::{Bytes, BytesMut};
 use std::future::{pending, poll_fn};
 
-/// All frames of `stream`, and what is known of its tokens. Calls `heard` for each read.
+/// All frames of `stream`, counted in `held`, and what is known of its tokens. Calls `heard` for each read.
 ///
 /// # Errors
-/// It broke off, or holds more than `limit` bytes.
+/// It broke off, holds more than `limit` bytes, or there is no room for it.
 pub(super) async fn read(
     mut stream: AnswerStream,
     limit: usize,
+    held: &mut HeldAnswer,
     clock: Clock,
     heard: &mut (dyn FnMut() + Send),
 ) -> Result<(Bytes, UsageTally), AttemptError> {
@@ -54,6 +56,7 @@ pub(super) async fn read(
         if all.len() > limit {
             return Err(AttemptError::new(Failure::Unreadable, format!("an answer of more than {limit} bytes")));
         }
+        held.hold(all.len(), clock, heard).await?;
     }
     Ok((all.freeze(), stream.tally()))
 }
@@ -61,9 +64,9 @@ pub(super) async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::memory::InFlightAllowance;
     use crate::protocol::Grammar;
     use crate::protocol::chat::answer::ChatQuirks;
-    use crate::upstream::large_frames::LargeFrameBytes;
     use crate::upstream::providers::UpstreamReply;
     use crate::upstream::testing::{call, feed};
     use http::{HeaderMap, StatusCode};
@@ -79,7 +82,9 @@ mod tests {
         let (sender, source) = feed();
         let grammar = Grammar::Chat(ChatQuirks::default());
         let reply = UpstreamReply { status: StatusCode::OK, headers: HeaderMap::new(), source, grammar };
-        let stream = AnswerStream::new(reply, &call(r#"{"model":"m"}"#), &LargeFrameBytes::default());
+        let allowance = InFlightAllowance::default();
+        let stream = AnswerStream::new(reply, &call(r#"{"model":"m"}"#), &allowance);
+        let mut held = HeldAnswer::none(&allowance);
         let sending = async {
             for frame in frames {
                 let _ = sender.send(Ok((*frame).into()));
@@ -87,7 +92,8 @@ mod tests {
             }
         };
         let mut unheard = || {};
-        let reading = tokio::time::timeout(Duration::from_secs(60), read(stream, limit, Clock, &mut unheard));
+        let reading =
+            tokio::time::timeout(Duration::from_secs(60), read(stream, limit, &mut held, Clock, &mut unheard));
         let (read, ()) = tokio::join!(reading, sending);
         let (all, tally) = read.expect("it ends").map_err(|error| error.failure)?;
         Ok((String::from_utf8(all.to_vec()).expect("tests send text"), tally))

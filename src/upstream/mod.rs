@@ -14,9 +14,10 @@ mod client;
 mod content_type;
 #[cfg(test)]
 mod corpus;
+mod echoed_secrets;
 mod error_reply;
 mod fold;
-mod large_frames;
+mod held;
 pub mod meter;
 mod models_reply;
 mod open;
@@ -38,7 +39,6 @@ use crate::clock::Clock;
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
 use client::ClientTls;
-use large_frames::LargeFrameBytes;
 use providers::UpstreamProvider;
 use request::TimeLimit;
 use std::pin::pin;
@@ -70,7 +70,6 @@ pub struct Upstreams {
     /// By [`ProviderId`].
     providers: Vec<Arc<UpstreamProvider>>,
     tls: ClientTls,
-    large_frames: LargeFrameBytes,
     clock: Clock,
 }
 
@@ -90,8 +89,7 @@ impl Upstreams {
                 None => UpstreamProvider::build(setup, &tls).map(Arc::new),
             })
             .collect::<Result<_, _>>()?;
-        let large_frames = previous.map_or_else(LargeFrameBytes::default, |old| old.large_frames.clone());
-        Ok(Self { providers, tls, large_frames, clock })
+        Ok(Self { providers, tls, clock })
     }
 
     /// Asks `provider` for its models with its credential numbered `credential`; `None` if it is simulated.
@@ -121,7 +119,7 @@ impl Upstreams {
             return Err(AttemptError::new(limit.failure, "no time was left to send it"));
         }
         let provider = &self.providers[request.provider.index()];
-        let mut answering = pin!(answer::obtain(provider, &request, &self.large_frames, self.clock, watch));
+        let mut answering = pin!(answer::obtain(provider, &request, self.clock, watch));
         loop {
             tokio::select! {
                 biased;
@@ -141,6 +139,7 @@ impl Upstreams {
 mod tests {
     use super::testing::{Act, STREAM_HEAD, Scripted, call, chunk, drain, send, setup, timeouts, upstreams, whole};
     use super::*;
+    use crate::domain::memory::InFlightAllowance;
     use crate::domain::random::RandomValue;
     use crate::domain::secret::Secret;
     use http::{HeaderMap, HeaderValue};
@@ -149,7 +148,7 @@ mod tests {
     const BODY: &str = r#"{"model":"client/name", "n":1.50}"#;
     const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
 
-    const ANSWER: &str = r#"{"choices":[{}]}"#;
+    const ANSWER: &str = r#"{"choices":[{"message":{"content":"x"}}]}"#;
 
     fn answers(times: usize) -> Vec<Act> {
         let one = [Act::Read, Act::Write(whole("application/json", ANSWER))];
@@ -176,8 +175,10 @@ mod tests {
             call: &call(BODY),
             headers: &headers,
             fields: ForwardedFields::default(),
+            ceiling: None,
             timeouts: timeouts(),
             draw: RandomValue(0),
+            allowance: &InFlightAllowance::default(),
         };
         upstreams(provider.base_url()).send(request, &()).await.map(drop).unwrap_or_else(|error| panic!("{error:?}"));
         let request = provider.request().await;

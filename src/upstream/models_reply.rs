@@ -6,8 +6,10 @@
 //! Start reading at [`ask`].
 
 use super::AttemptError;
+use super::held::HeldAnswer;
 use super::providers::{UpstreamProvider, UpstreamReply};
 use crate::clock::Clock;
+use crate::domain::memory::InFlightAllowance;
 use std::time::Duration;
 
 /// How long a provider may take, body included.
@@ -33,7 +35,7 @@ pub(super) async fn ask(provider: &UpstreamProvider, credential: usize, clock: C
     let start = clock.now();
     let reply = async {
         match provider.list_models(credential, start).await? {
-            Ok(reply) => Some(read(reply).await),
+            Ok(reply) => Some(read(reply, clock).await),
             Err(error) => Some(unanswered(error, None)),
         }
     };
@@ -47,12 +49,13 @@ pub(super) async fn ask(provider: &UpstreamProvider, credential: usize, clock: C
     Some(ModelsReply { elapsed: clock.now() - start, ..reply })
 }
 
-async fn read(mut reply: UpstreamReply) -> ModelsReply {
+async fn read(mut reply: UpstreamReply, clock: Clock) -> ModelsReply {
     if let Err(error) = reply.undo_codings() {
         return unanswered(error, Some(reply.status.as_u16()));
     }
     let UpstreamReply { status, mut source, grammar, .. } = reply;
-    let body = match source.collect(MAX_LIST, &mut || {}).await {
+    let mut held = HeldAnswer::none(&InFlightAllowance::default());
+    let body = match source.collect(MAX_LIST, &mut held, clock, &mut || {}).await {
         Ok(body) => body,
         Err(error) => return unanswered(error, Some(status.as_u16())),
     };

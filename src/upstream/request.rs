@@ -8,6 +8,7 @@
 use crate::domain::call::Call;
 use crate::domain::failure::{Failure, ProviderError};
 use crate::domain::id::ProviderId;
+use crate::domain::memory::InFlightAllowance;
 use crate::domain::random::RandomValue;
 use crate::protocol::json::text::quoted;
 use bytes::Bytes;
@@ -54,10 +55,15 @@ pub struct UpstreamRequest<'a> {
     pub headers: &'a HeaderMap,
     /// What a provider gets where its configuration lists it.
     pub fields: ForwardedFields<'a>,
+    /// The ceiling of the output that the provider must read, per choice, whatever the client wrote; `None`: what the
+    /// client wrote is sent as it came.
+    pub ceiling: Option<u64>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// The random value of this attempt.
     pub draw: RandomValue,
+    /// What its answer may hold in memory.
+    pub allowance: &'a InFlightAllowance,
 }
 
 /// What of a client's request a provider gets whose configuration lists it.

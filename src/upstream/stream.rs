@@ -8,24 +8,29 @@
 
 use super::AttemptError;
 use super::classify;
-use super::large_frames::{LargeFrame, LargeFrameBytes, MAX_FRAME};
+use super::held::{HeldAnswer, MAX_HELD_ANSWER};
 use super::meter::AnswerMeter;
 use super::providers::{ReplySource, SourceError, UpstreamReply, broken_body};
 use crate::domain::call::Call;
 use crate::domain::estimate::UsageTally;
 use crate::domain::failure::Failure;
+use crate::domain::memory::InFlightAllowance;
 use crate::protocol::sse::{Frame, SseReader, missing_end};
 use crate::protocol::{BYTE_ORDER_MARK, FrameEdit, FrameError, Moment, StreamReader};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
+/// Why a frame is not passed on that is larger than what is free.
+const NO_ROOM: &str = "there was no room for a large frame beside those that wait to be read";
+
 /// A provider's stream being read.
 pub(super) struct AnswerStream {
     /// `None` once nothing more is wanted: dropping it cancels the provider's work.
     source: Option<ReplySource>,
     framing: SseReader,
-    large_frame: LargeFrame,
+    /// The unfinished frame.
+    held: HeldAnswer,
     reader: StreamReader,
     meter: AnswerMeter,
     /// How many bytes went through the framing: where the next frame begins in the stream.
@@ -82,12 +87,12 @@ impl From<StreamError> for AttemptError {
 }
 
 impl AnswerStream {
-    /// The stream in `reply`, an answer to `call`, whose large frames count in `large_frames`.
-    pub(super) fn new(reply: UpstreamReply, call: &Call, large_frames: &LargeFrameBytes) -> Self {
+    /// The stream in `reply`, an answer to `call`, whose large frames count in `allowance`.
+    pub(super) fn new(reply: UpstreamReply, call: &Call, allowance: &InFlightAllowance) -> Self {
         Self {
             source: Some(reply.source),
-            framing: SseReader::new(MAX_FRAME),
-            large_frame: LargeFrame::none(large_frames),
+            framing: SseReader::new(MAX_HELD_ANSWER),
+            held: HeldAnswer::none(allowance),
             reader: reply.grammar.stream_reader(call),
             meter: AnswerMeter::default(),
             framed: 0,
@@ -166,13 +171,19 @@ impl AnswerStream {
                 Err(_) => self.fail(Failure::Unreadable, "a frame of more than 64 MiB"),
             }
         }
-        if !self.large_frame.hold(self.framing.held()) && !self.is_over() {
+        if !self.held.try_hold(self.framing.held()) && !self.is_over() {
             match self.is_finished() {
                 true => self.add_end(&mut out),
-                false => self.fail(Failure::Unreadable, "more large frames at once than there is memory for"),
+                false => self.fail(Failure::NotHeld, NO_ROOM),
             }
         }
-        out.into_batch()
+        let FrameBatch { bytes, alive, good } = out.into_batch();
+        if let Some(bytes) = self.held.passed_on(bytes) {
+            return FrameBatch { bytes, alive, good };
+        }
+        self.complete = false;
+        self.fail(Failure::NotHeld, NO_ROOM);
+        FrameBatch { bytes: Bytes::new(), alive, good: false }
     }
 
     /// The end of the source: what is left of it, and the grammar's own end where the provider forgot it.
@@ -368,7 +379,7 @@ mod tests {
             AnswerStream::new(
                 UpstreamReply { status: StatusCode::OK, headers, source, grammar },
                 &call,
-                &LargeFrameBytes::default(),
+                &InFlightAllowance::default(),
             )
         }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::domain::call::{Call, CostFacts, Endpoint, FeatureSet, RequestMetadata};
 use crate::domain::failure::Failure;
 use crate::domain::id::ProviderId;
+use crate::domain::memory::InFlightAllowance;
 use crate::domain::random::RandomValue;
 use crate::domain::secret::Secret;
 use bytes::Bytes;
@@ -37,6 +38,7 @@ pub(super) fn metadata(body: &str) -> RequestMetadata {
         user: None,
         features: FeatureSet::default(),
         cost_facts: CostFacts::default(),
+        given: Vec::new(),
     }
 }
 
@@ -112,8 +114,10 @@ pub(super) async fn send(
         call,
         headers: &HeaderMap::new(),
         fields: ForwardedFields::default(),
+        ceiling: None,
         timeouts,
         draw: RandomValue(0),
+        allowance: &InFlightAllowance::default(),
     };
     upstreams.send(request, &()).await
 }

@@ -5,8 +5,10 @@
 //! Start reading at [`StatusObject`].
 
 use super::{UtcTime, micros, one_of, one_of_or_null, reasons};
+use crate::domain::pause::PauseScope;
+use crate::domain::register::QuarantinedRow;
 use crate::domain::status::{
-    AvailabilityCause, CredentialState, CredentialStatus, DeploymentStatus, FailureStatus, LatencyStatus,
+    AvailabilityCause, CredentialState, CredentialStatus, DeploymentStatus, FailureStatus, LatencyStatus, PauseStatus,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -22,6 +24,19 @@ pub struct StatusObject {
     flows: bool,
     /// In the order of the file.
     deployments: Vec<DeploymentObject>,
+    /// Rows of the store that cannot be read: they count for nothing, and a team among them may spend nothing.
+    quarantined: Vec<QuarantinedRowObject>,
+}
+
+/// A row of the store that cannot be read.
+#[derive(serde::Serialize, JsonSchema, Debug)]
+#[schemars(rename = "QuarantinedRow", deny_unknown_fields)]
+struct QuarantinedRowObject {
+    table: &'static str,
+    /// The name of the key or team, or the number of the grant.
+    row: String,
+    /// What is wrong with it.
+    why: String,
 }
 
 /// One deployment.
@@ -58,6 +73,21 @@ struct DeploymentObject {
     last_failure: Option<FailureObject>,
     /// In the order of the file; of a provider without any, one without a name.
     credentials: Vec<CredentialObject>,
+    /// Requests with a budget or credit are kept from it: an answer cost more than was held.
+    budget_pause: Option<PauseObject>,
+}
+
+/// Whose requests are kept from a deployment.
+#[derive(serde::Serialize, JsonSchema, Debug)]
+#[schemars(rename = "BudgetPause", deny_unknown_fields)]
+struct PauseObject {
+    /// `keys`: those of the keys below, and of a team of which there are two; `all`: of every key with a budget or credit.
+    #[schemars(schema_with = "pause_scopes")]
+    scope: &'static str,
+    /// Those whose answers were the cause.
+    keys: Vec<String>,
+    /// When the last of them ends by itself.
+    until: UtcTime,
 }
 
 /// Percentiles of the latest answers, in microseconds.
@@ -98,14 +128,21 @@ struct CredentialObject {
 }
 
 impl StatusObject {
-    /// `deployments` as they were at a Unix millisecond.
-    pub fn of(unix_ms: i64, deployments: &[DeploymentStatus]) -> Self {
+    /// `deployments` as they were at a Unix millisecond, and the `quarantined` rows of the store.
+    pub fn of(unix_ms: i64, deployments: &[DeploymentStatus], quarantined: Vec<QuarantinedRow>) -> Self {
         Self {
             object: "status",
             time: UtcTime::of(unix_ms),
             flows: deployments.iter().all(DeploymentStatus::flows),
             deployments: deployments.iter().map(DeploymentObject::from).collect(),
+            quarantined: quarantined.into_iter().map(QuarantinedRowObject::from).collect(),
         }
+    }
+}
+
+impl From<QuarantinedRow> for QuarantinedRowObject {
+    fn from(QuarantinedRow { table, row, why }: QuarantinedRow) -> Self {
+        Self { table, row, why }
     }
 }
 
@@ -130,6 +167,17 @@ impl From<&DeploymentStatus> for DeploymentObject {
             last_success: status.last_success_unix_ms.map(UtcTime::of),
             last_failure: status.last_failure.as_ref().map(FailureObject::from),
             credentials: status.credentials.iter().map(CredentialObject::from).collect(),
+            budget_pause: status.budget_pause.as_ref().map(PauseObject::from),
+        }
+    }
+}
+
+impl From<&PauseStatus> for PauseObject {
+    fn from(pause: &PauseStatus) -> Self {
+        Self {
+            scope: pause.scope.label(),
+            keys: pause.keys.iter().map(ToString::to_string).collect(),
+            until: UtcTime::of(pause.until_unix_ms),
         }
     }
 }
@@ -169,6 +217,10 @@ fn states(_: &mut SchemaGenerator) -> Schema {
 
 fn causes_or_null(_: &mut SchemaGenerator) -> Schema {
     one_of_or_null(&AvailabilityCause::ALL.map(AvailabilityCause::label))
+}
+
+fn pause_scopes(_: &mut SchemaGenerator) -> Schema {
+    one_of(&[PauseScope::Keys, PauseScope::All].map(PauseScope::label))
 }
 
 fn credential_states(_: &mut SchemaGenerator) -> Schema {

@@ -297,6 +297,9 @@ impl ExplainContext<'_> {
                 let region = self.table.region(deployment.region);
                 ("outside_residency", format!("the policy never leaves its regions, and {region} is none of them"))
             }
+            ExclusionReason::MemberNotAllowed(_) => {
+                ("member_not_allowed", "its provider may not be sent a member of the body".to_owned())
+            }
             ExclusionReason::Dedicated => {
                 let model = &self.table.model(deployment.model).name;
                 ("dedicated", format!("dedicated: reached only as {RESERVED_PREFIX}{model}"))

@@ -19,7 +19,7 @@ use crate::domain::authorize::authorize;
 use crate::domain::call::{Call, CostFacts, Endpoint, Feature, FeatureSet, RequestMetadata};
 use crate::domain::id::RequestId;
 use crate::domain::policy::{KeyRecord, is_valid};
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{KeyRefusal, Refusal};
 use crate::domain::register::KeyOverrides;
 use crate::domain::routing::explain as domain;
 use crate::domain::secret::KeyHash;
@@ -171,7 +171,7 @@ fn explanation_of(args: &ExplainArgs, snapshot: &Snapshot, key: &Arc<KeyRecord>,
         now_ms,
     };
     if !is_valid(key, now_ms / 1000) {
-        return context.refused(&Refusal::InvalidKey);
+        return context.refused(&Refusal::InvalidKey(KeyRefusal::Missing));
     }
     match authorize(&snapshot.table, key, &call) {
         Ok(authorized) => {
@@ -194,6 +194,7 @@ fn call(args: &ExplainArgs) -> Call {
         user: args.user.as_deref().map(Into::into),
         features: FeatureSet::of(args.features.iter().copied()),
         cost_facts: CostFacts::default(),
+        given: Vec::new(),
     };
     Call::new(args.endpoint, Bytes::new(), metadata)
 }

@@ -45,7 +45,8 @@ fn find(id: RequestId, store: &StoreArgs) -> Result<Receipt, CommandError> {
         };
         return Err(CommandError::failed(format!(
             "the ledger knows no request {id}; {kept}\n  help: a request is written when its answer has ended; look \
-             for one that is older than [store] retention, or that another replica served, in the access log"
+             for one that is older than [store] retention, that another replica served or that had no valid key in \
+             the access log"
         )));
     };
     Ok(receipt)

@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`rows`].
 
+use crate::cli::table::without_text_mark;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -89,7 +90,8 @@ fn of_fields(columns: &[usize], fields: Vec<Zeroizing<String>>) -> Result<Import
     }
     let mut cells = ImportFields::default();
     for (column, field) in columns.iter().zip(fields) {
-        cells[*column] = Some(field);
+        let text = without_text_mark(&field);
+        cells[*column] = Some(if text == *field { field } else { Zeroizing::new(text.to_owned()) });
     }
     Ok(cells)
 }
@@ -165,6 +167,16 @@ impl CsvRecords<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_export_marked_as_text_is_read_as_it_was() {
+        let rows = csv("name,policy\n'@payer,\"'=a\"\n'plain',x\n").expect("two rows");
+        let cells = |row: &ImportRow| -> Vec<String> {
+            let cells = row.cells.as_ref().expect("a row");
+            cells.iter().flatten().map(|cell| cell.as_str().to_owned()).collect()
+        };
+        assert_eq!(rows.iter().map(cells).collect::<Vec<_>>(), [["@payer", "=a"], ["'plain'", "x"]]);
+    }
 
     #[test]
     fn records_are_split_as_rfc_4180_has_it() {

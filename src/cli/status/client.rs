@@ -3,14 +3,14 @@
 //! It sends a token, so over TLS it talks to two kinds of certificates only: the one that the configuration names, and
 //! those that the system trusts. It must never follow a redirect, and never print the token.
 //!
-//! Start reading at [`GatewayClient::get`].
+//! Start reading at [`GatewayClient::request`].
 
 use crate::clock::Clock;
 use crate::config::{ListenAddress, ListenAddressError};
 use crate::domain::secret::Secret;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -102,15 +102,15 @@ pub(super) enum GatewayClientError {
 }
 
 impl GatewayClient {
-    /// The body of the answer at `path`.
-    pub(super) async fn get(&self, path: &str) -> Result<Bytes, GatewayClientError> {
+    /// The body of the answer to `method` at `path`.
+    pub(super) async fn request(&self, method: Method, path: &str) -> Result<Bytes, GatewayClientError> {
         tokio::select! {
-            answer = self.ask(path) => answer,
+            answer = self.ask(method, path) => answer,
             () = Clock.sleep(PATIENCE) => Err(GatewayClientError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
         }
     }
 
-    async fn ask(&self, path: &str) -> Result<Bytes, GatewayClientError> {
+    async fn ask(&self, method: Method, path: &str) -> Result<Bytes, GatewayClientError> {
         let GatewayUrl { url, socket } = &self.url;
         let is_tls = url.scheme_str() == Some("https");
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -120,23 +120,24 @@ impl GatewayClient {
             None => Either::Right(TcpStream::connect((host, port)).await.map_err(unreachable)?),
         };
         if !is_tls {
-            return self.exchange(stream, path).await;
+            return self.exchange(stream, method, path).await;
         }
         let config = KnownOrTrusted::config(self.known.clone())?;
         let name = ServerName::try_from(host.to_owned()).map_err(unreachable)?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(unreachable)?;
-        self.exchange(stream, path).await
+        self.exchange(stream, method, path).await
     }
 
     async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        method: Method,
         path: &str,
     ) -> Result<Bytes, GatewayClientError> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
         // It ends with the answer, or with this command.
         tokio::spawn(async { drop(connection.await) });
-        let answer = sender.send_request(self.request(path)?).await.map_err(unreachable)?;
+        let answer = sender.send_request(self.head(method, path)?).await.map_err(unreachable)?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED => return Err(GatewayClientError::Token),
@@ -146,13 +147,13 @@ impl GatewayClient {
         body.map(|body| body.to_bytes()).map_err(|error| GatewayClientError::Unreachable(error.to_string()))
     }
 
-    fn request(&self, path: &str) -> Result<Request<Empty<Bytes>>, GatewayClientError> {
+    fn head(&self, method: Method, path: &str) -> Result<Request<Empty<Bytes>>, GatewayClientError> {
         let mut token = HeaderValue::try_from(format!("Bearer {}", self.token.expose())).map_err(unreachable)?;
         token.set_sensitive(true);
         let url = &self.url.url;
         let authority = url.authority().map_or("", |authority| authority.as_str());
         let path = format!("{}{path}", url.path().trim_end_matches('/'));
-        let request = Request::get(path).header(HOST, authority).header(AUTHORIZATION, token);
+        let request = Request::builder().method(method).uri(path).header(HOST, authority).header(AUTHORIZATION, token);
         request.body(Empty::new()).map_err(unreachable)
     }
 }

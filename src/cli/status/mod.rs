@@ -1,7 +1,7 @@
 //! `tierway status`: what a running gateway sends where, what it does not, and whose fault that is.
 //!
-//! It asks the admin API of the gateway, because breakers and rests are in its memory only, and shows the answer. It
-//! must never start or change anything.
+//! It asks the admin API of the gateway, because breakers, rests and pauses are in its memory only, and shows the answer.
+//! It must never start anything, and changes nothing but the pause that `--resume` ends.
 //!
 //! Start reading at [`status`]; how the answer is shown is in `text.rs`.
 
@@ -9,13 +9,15 @@ mod client;
 mod text;
 
 use super::store::CommandError;
-use super::{ConfigArgs, EXIT_USAGE, find_config};
+use super::{ConfigArgs, EXIT_USAGE, find_config, printable};
 use crate::admin::parse_duration_ms;
 use crate::clock::Clock;
 use crate::config::{ProcessEnvironment, Snapshot, load};
 use crate::domain::secret::Secret;
 use clap::Args;
 use client::{GatewayClient, GatewayClientError, GatewayUrl};
+use http::{Method, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -34,6 +36,7 @@ Examples:
   tierway status                                # beside the gateway: its configuration names address and token
   tierway status --watch                        # redraws every second, until Ctrl-C
   TIERWAY_ADMIN_TOKEN=twa_... tierway status --url https://gateway.example:8081
+  tierway status --resume us/gpt-4o             # its budgets may be asked for again
   tierway status --check > /dev/null || echo 'something does not flow'";
 
 /// Arguments of `status`.
@@ -57,6 +60,9 @@ pub(super) struct StatusArgs {
     /// Exit with 2 if a deployment does not get its traffic
     #[arg(long)]
     check: bool,
+    /// Let requests with a budget go again to a deployment whose answers cost more than was held; needs the admin token
+    #[arg(long, value_name = "DEPLOYMENT", conflicts_with = "watch")]
+    resume: Option<String>,
     /// Print JSON; with --watch, an object a line
     #[arg(long)]
     json: bool,
@@ -78,7 +84,10 @@ pub(super) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let shown = runtime.block_on(async {
-        let answer = ask(&client).await?;
+        let answer = match &args.resume {
+            Some(deployment) => resume(&client, deployment).await?,
+            None => ask(&client).await?,
+        };
         show(args, &answer).map_err(CommandError::failed)?;
         if args.watch {
             watch(args, &client).await.map_err(CommandError::failed)?;
@@ -114,11 +123,11 @@ fn show(args: &StatusArgs, answer: &Value) -> io::Result<()> {
     clear(args)?;
     let mut out = io::stdout().lock();
     match (args.json, args.watch) {
-        (true, true) => writeln!(out, "{answer}")?,
-        (true, false) => writeln!(out, "{answer:#}")?,
+        (true, true) => writeln!(out, "{}", printable(&answer.to_string()))?,
+        (true, false) => writeln!(out, "{}", printable(&format!("{answer:#}")))?,
         (false, watched) => {
             let end = if watched && !out.is_terminal() { "\n" } else { "" };
-            write!(out, "{}{end}", text::text(answer, Clock.unix_ms()))?;
+            write!(out, "{}{end}", printable(&text::text(answer, Clock.unix_ms())))?;
         }
     }
     out.flush()
@@ -131,8 +140,39 @@ fn clear(args: &StatusArgs) -> io::Result<()> {
 }
 
 async fn ask(client: &GatewayClient) -> Result<Value, CommandError> {
+    request(client, Method::GET, PATH).await.map_err(|error| match error {
+        GatewayClientError::Status(status) => CommandError::failed(format!(
+            "{}{PATH} answers {status}\n  help: is this the operators' address of a gateway of this version?",
+            client.url
+        )),
+        other => failed(client, other),
+    })
+}
+
+/// Ends the pause of budgeted requests at `deployment`; returns the status after that.
+async fn resume(client: &GatewayClient, deployment: &str) -> Result<Value, CommandError> {
+    let path = format!("/admin/v1/deployments/{}/resume", utf8_percent_encode(deployment, NON_ALPHANUMERIC));
+    request(client, Method::POST, &path).await.map_err(|error| match error {
+        GatewayClientError::Status(StatusCode::NOT_FOUND) => CommandError::failed(format!(
+            "the gateway at {} has no deployment '{deployment}'\n  help: `tierway status` lists them by their names",
+            client.url
+        )),
+        GatewayClientError::Status(StatusCode::FORBIDDEN) => CommandError::failed(
+            "the viewer token may change nothing\n  help: put the admin token into TIERWAY_ADMIN_TOKEN",
+        ),
+        other => failed(client, other),
+    })
+}
+
+async fn request(client: &GatewayClient, method: Method, path: &str) -> Result<Value, GatewayClientError> {
+    let body = client.request(method, path).await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| GatewayClientError::Unreachable(format!("it answers no JSON: {error}")))
+}
+
+fn failed(client: &GatewayClient, error: GatewayClientError) -> CommandError {
     let url = &client.url;
-    let body = client.get(PATH).await.map_err(|error| match error {
+    match error {
         GatewayClientError::Unreachable(why) => CommandError::failed(format!(
             "no gateway answers at {url}: {why}\n  help: is it running, and is this where it serves operators \
              (server.admin_listen, else server.listen)? --url names another address"
@@ -141,11 +181,8 @@ async fn ask(client: &GatewayClient) -> Result<Value, CommandError> {
             "the gateway at {url} refuses the token\n  help: put its admin token or viewer token into \
              TIERWAY_ADMIN_TOKEN; one that was made at its start was printed there"
         )),
-        GatewayClientError::Status(status) => CommandError::failed(format!(
-            "{url}{PATH} answers {status}\n  help: is this the operators' address of a gateway of this version?"
-        )),
-    })?;
-    serde_json::from_slice(&body).map_err(|error| CommandError::failed(format!("{url}{PATH} answers no JSON: {error}")))
+        GatewayClientError::Status(status) => CommandError::failed(format!("the gateway at {url} answers {status}")),
+    }
 }
 
 /// What to ask: from the command line, and from the configuration where that does not say it all.
@@ -161,7 +198,8 @@ fn client(args: &StatusArgs) -> Result<GatewayClient, CommandError> {
     })?;
     let server = &snapshot.server;
     let given = args.token.as_deref().map(Secret::new);
-    let token = given.or_else(|| server.viewer_token.clone()).or_else(|| server.admin_token.clone());
+    let viewer = server.viewer_token.clone().filter(|_| args.resume.is_none());
+    let token = given.or(viewer).or_else(|| server.admin_token.clone());
     let token = token.ok_or_else(|| {
         CommandError::failed(
             "the configuration has no admin token\n  help: put the one that the gateway printed at its start into \

@@ -20,8 +20,9 @@ pub(super) fn text(status: &Value, now_unix_ms: i64) -> String {
     // The ages are those at the gateway, whose clock may be another one.
     let now = unix_ms(&status["time"]).unwrap_or(now_unix_ms);
     let mut deployments: Vec<&Value> = list(&status["deployments"]).collect();
-    deployments.sort_by_key(|deployment| deployment["state"] == "closed");
-    let broken = deployments.iter().filter(|deployment| deployment["state"] != "closed").count();
+    let flows = |deployment: &Value| deployment["state"] == "closed" && deployment["budget_pause"]["scope"] != "all";
+    deployments.sort_by_key(|deployment| flows(deployment));
+    let broken = deployments.iter().filter(|deployment| !flows(deployment)).count();
     let mut out = match (broken, deployments.len()) {
         (0, count) => format!("{count} deployments, all get their traffic\n\n"),
         (broken, count) => format!("{broken} of {count} deployments do not get their traffic\n\n"),
@@ -52,6 +53,13 @@ pub(super) fn text(status: &Value, now_unix_ms: i64) -> String {
         // Writing to a string cannot fail.
         let _ = write!(out, "\nCredentials that are not accepted\n\n{}", table(&head, &credentials));
     }
+    let quarantined = |row: &Value| vec![word(&row["table"]), word(&row["row"]), word(&row["why"])];
+    let quarantined: Vec<_> = list(&status["quarantined"]).map(quarantined).collect();
+    if !quarantined.is_empty() {
+        let head = [("table", Left), ("row", Left), ("why", Left)];
+        let table = table(&head, &quarantined);
+        let _ = write!(out, "\nRows of the store that cannot be read and count for nothing\n\n{table}");
+    }
     out
 }
 
@@ -61,6 +69,12 @@ fn row(deployment: &Value, now: i64) -> Vec<String> {
     if let Some(teams) = deployment["open_for_teams"].as_u64().filter(|teams| *teams > 0) {
         let alone = format!("open for {teams} team{}", if teams == 1 { "" } else { "s" });
         why = if why == NONE { alone } else { format!("{why}, {alone}") };
+    }
+    let pause = &deployment["budget_pause"];
+    if !pause.is_null() {
+        let whose = if pause["scope"] == "all" { "all budgets".to_owned() } else { keys(pause) };
+        let paused = format!("beyond its hold: {whose} paused, over {}", ahead(&pause["until"], now));
+        why = if why == NONE { paused } else { format!("{why}, {paused}") };
     }
     vec![
         word(&deployment["deployment"]),
@@ -74,6 +88,14 @@ fn row(deployment: &Value, now: i64) -> Vec<String> {
         age(&deployment["last_success"], now),
         failure(deployment, now),
     ]
+}
+
+/// The keys of a pause, as many as fit a row.
+fn keys(pause: &Value) -> String {
+    const SHOWN: usize = 3;
+    let names: Vec<_> = list(&pause["keys"]).map(shown).collect();
+    let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))
 }
 
 /// `12s ago, OPENAI_KEY at https://api.example/v1: HTTP 401: Incorrect API key provided`
@@ -169,6 +191,23 @@ fn micros(value: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_pause_of_budgets_says_whose_and_how_long() {
+        let shown = |scope: &str, keys: &[&str]| {
+            let deployment = json!({
+                "deployment": "us/m", "state": "closed", "cause": null, "open_for_teams": 0,
+                "budget_pause": { "scope": scope, "keys": keys, "until": "2026-11-22T10:05:00.000Z" },
+            });
+            text(&json!({ "time": "2026-11-22T10:00:00.000Z", "deployments": [deployment] }), 0)
+        };
+        let some = shown("keys", &["a", "b", "c", "d"]);
+        assert!(some.starts_with("1 deployments, all get their traffic"), "{some}");
+        assert!(some.contains("beyond its hold: a, b, c and 1 more paused, over in 5m 0s"), "{some}");
+        let all = shown("all", &["a", "b"]);
+        assert!(all.starts_with("1 of 1 deployments do not get their traffic"), "{all}");
+        assert!(all.contains("beyond its hold: all budgets paused, over in 5m 0s"), "{all}");
+    }
 
     #[test]
     fn spans_have_two_units() {

@@ -6,6 +6,7 @@
 use super::super::value::begins_unix_ms;
 use super::CatalogueDay;
 use super::pattern::{fits, is_exact};
+use crate::domain::body_member::MemberPrice;
 use crate::domain::money::{NanoUsd, PicoUsdPerToken};
 use crate::domain::pricing::{Price, PriceVersion, Prices};
 use crate::domain::routing::table::ImageTokens;
@@ -77,7 +78,12 @@ pub struct CatalogueEntry {
     pub listed: Vec<ListedPrice>,
     /// Prices for requests of a kind.
     pub variants: Vec<PriceVariant>,
+    /// Those of them that are charged: for requests with a certain member.
+    pub member_prices: Vec<MemberPrice>,
 }
+
+/// Members of a body by which `when` tells requests apart.
+const BODY_MEMBERS: [&str; 3] = ["service_tier", "speed", "search_type"];
 
 /// One price as the catalogue writes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,7 +98,7 @@ pub struct ListedPrice {
     pub amounts: Vec<(String, String)>,
 }
 
-/// A price for requests of a kind that Tierway does not tell apart, such as those of a service tier.
+/// A price for requests of a kind, such as those of a service tier.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PriceVariant {
     /// Which requests: `service_tier=priority`.
@@ -106,7 +112,12 @@ impl CatalogueEntry {
     pub fn uncharged(&self) -> Vec<&str> {
         let names = self.listed.iter().flat_map(|price| price.amounts.iter().map(|(name, _)| name.as_str()));
         let mut out: Vec<&str> = Vec::new();
-        for name in names.filter(|name| !is_charged(name)).chain(self.variants.iter().map(|one| one.when.as_str())) {
+        let is_charged_variant = |when: &str| {
+            let is_it = |price: &MemberPrice| when.split_once('=') == Some((&*price.name, &*price.word));
+            self.member_prices.iter().any(is_it)
+        };
+        let variants = self.variants.iter().map(|one| one.when.as_str()).filter(|when| !is_charged_variant(when));
+        for name in names.filter(|name| !is_charged(name)).chain(variants) {
             if !out.contains(&name) {
                 out.push(name);
             }
@@ -145,6 +156,7 @@ impl EntryText {
     pub(super) fn read(&self, host: &str, name: &str, as_of: &CatalogueDay) -> Result<CatalogueEntry, String> {
         let mut versions = Vec::new();
         let mut listed = Vec::new();
+        let variants: Vec<PriceVariant> = self.variants.iter().map(variant).collect::<Result<_, _>>()?;
         for table in &self.price {
             let PriceText { first, above } = PriceText::of(table)?;
             versions.push((first.from.clone(), version(&first, &above)?));
@@ -159,8 +171,9 @@ impl EntryText {
             max_output: self.max_output,
             image_tokens: self.image_tokens.map(|ImageTokensText { typical, most }| ImageTokens { typical, most }),
             prices: prices(versions)?.map(|prices| prices.of_catalogue(as_of.text.clone())),
+            member_prices: member_prices(&listed, &variants),
             listed,
-            variants: self.variants.iter().map(variant).collect::<Result<_, _>>()?,
+            variants,
         })
     }
 }
@@ -227,6 +240,19 @@ fn variant(table: &toml::Table) -> Result<PriceVariant, String> {
     let when = table.get("when").and_then(toml::Value::as_str).ok_or("a variant has no `when`")?;
     let amounts = amounts(table.iter().filter(|(name, _)| *name != "when"))?;
     Ok(PriceVariant { when: when.to_owned(), amounts })
+}
+
+/// The prices of requests with a member, where one price holds at all times and for inputs of any length.
+fn member_prices(listed: &[ListedPrice], variants: &[PriceVariant]) -> Vec<MemberPrice> {
+    let [ListedPrice { by_hour: false, amounts, .. }] = listed else { return Vec::new() };
+    let read = |variant: &PriceVariant| {
+        let (name, word) = variant.when.split_once('=').filter(|(name, _)| BODY_MEMBERS.contains(name))?;
+        let mut all = variant.amounts.clone();
+        let is_own = |name: &str| variant.amounts.iter().any(|(own, _)| own == name);
+        all.extend(amounts.iter().filter(|(name, _)| !is_own(name)).cloned());
+        Some(MemberPrice { name: name.into(), word: word.into(), price: charged(&all)?.into() })
+    };
+    variants.iter().filter_map(read).collect()
 }
 
 /// The price that is charged, with its name; `None` if it says nothing of input tokens.

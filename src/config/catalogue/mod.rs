@@ -78,6 +78,8 @@ pub struct HostQuirks {
     pub stream_options: Option<bool>,
     /// Headers that it needs or honours beside a bearer token.
     pub headers: Vec<String>,
+    /// Whether it passes requests on to other hosts, which a body may choose.
+    pub passes_on: Option<bool>,
 }
 
 /// What the catalogue knows of a model's name at a host.
@@ -123,6 +125,7 @@ struct HostText {
     stream_options: Option<bool>,
     #[serde(default)]
     headers: Vec<String>,
+    passes_on: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -301,15 +304,16 @@ impl HostQuirks {
             output_ceiling: self.output_ceiling.or(other.output_ceiling),
             stream_options: self.stream_options.or(other.stream_options),
             headers: if self.headers.is_empty() { other.headers.clone() } else { self.headers },
+            passes_on: self.passes_on.or(other.passes_on),
         }
     }
 }
 
 impl CatalogueHost {
     fn of(name: String, text: HostText, as_of: CatalogueDay, models: Cow<'static, str>) -> Self {
-        let HostText { address, also, output_ceiling, stream_options, headers } = text;
+        let HostText { address, also, output_ceiling, stream_options, headers, passes_on } = text;
         let addresses = address.iter().map(|pattern| pattern.to_lowercase()).collect();
-        let quirks = HostQuirks { output_ceiling, stream_options, headers };
+        let quirks = HostQuirks { output_ceiling, stream_options, headers, passes_on };
         Self { name, quirks, as_of, addresses, also, text: models, models: OnceLock::new() }
     }
 

@@ -66,6 +66,7 @@ fn a_host_is_known_by_its_address() {
         output_ceiling: Some(OutputCeiling::MaxCompletionTokens),
         stream_options: Some(false),
         headers: vec!["api-key".to_owned()],
+        passes_on: None,
     };
     assert_eq!(catalogue.quirks_at("https://api.here.example"), expected);
     assert_eq!(catalogue.quirks_at("https://there.example"), HostQuirks::default());
@@ -147,6 +148,16 @@ fn prices_are_read_with_dates_thresholds_and_classes() {
     assert_eq!((long.input, long.cached_input), (PicoUsdPerToken(2_000_000), PicoUsdPerToken(100_000)));
     assert_eq!(long.apart.get(TokenClass::CacheWrite), Some(PicoUsdPerToken(1_250_000)));
     assert_eq!(prices.after(0).map(|(from, next)| (from, &*next.version)), Some((1_798_761_600_000, "3/5")));
+}
+
+#[test]
+fn a_member_of_the_body_has_a_price_of_its_own_where_the_usual_one_is_simple() {
+    let models = "\"m\" = { price = [{ input = \"1\", cached_input = \"0.5\", output = \"4\" }], variants = [\
+                  { when = \"processing=batch\", input = \"0.5\" }, { when = \"service_tier=priority\", input = \"2\", output = \"8\" }] }";
+    let entry = found(&catalogue(models), "m").expect("the entry is written");
+    let prices: Vec<_> = entry.member_prices.iter().map(|one| (&*one.name, &*one.word, &*one.price.version)).collect();
+    assert_eq!(prices, [("service_tier", "priority", "2:0.5/8")]);
+    assert_eq!(entry.uncharged(), ["processing=batch"]);
 }
 
 #[test]

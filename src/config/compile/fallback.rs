@@ -119,11 +119,16 @@ pub(super) fn fill(
             if deployment.price.is_some() {
                 filled.note_price(&entry);
             }
+            if let (Some(_), Some(CatalogueMatch::Found(entry))) = (&deployment.price, &entry) {
+                deployment.member_prices.clone_from(&entry.member_prices);
+            }
         }
-        entries.push(match entry {
+        let entry = match entry {
             Some(CatalogueMatch::Found(entry)) => Some(entry),
             _ => None,
-        });
+        };
+        deployment.max_output = entry.as_ref().and_then(|entry| entry.max_output.or(entry.context));
+        entries.push(entry);
     }
     fill_limits(model, &entries, &mut filled);
     if !filled.filled.is_empty() {

@@ -6,6 +6,7 @@
 //! Start reading at [`compile`]; the order there is the order in which names become known.
 
 mod access;
+mod body_rules;
 mod fallback;
 mod models;
 mod tiers;
@@ -24,11 +25,13 @@ use super::sections::{
     ConfigFile, NetworkSection, ProviderSection, ServerSection, SimulationSection, StoreSection, TlsSection,
 };
 use super::settings::{
-    CorsSettings, NetworkSettings, OutputCeiling, ProtocolName, ProviderSettings, ProviderTransport, ServerSettings,
+    ConnectionLimits, CorsSettings, NetworkSettings, OutputCeiling, ProtocolName, ProviderSettings, ProviderTransport,
+    ServerSettings,
 };
 use super::settings::{SimSettings, StoreLocation, StoreSettings, TelemetrySettings, TlsSettings, TransportSettings};
 use super::value::WebOriginText;
 use super::{ConfigSource, ExtraKey, KeyHash};
+use crate::domain::body_member::{BodyRules, ListedMembers};
 use crate::domain::breaker::BreakerSettings;
 use crate::domain::budget::BudgetSpec;
 use crate::domain::id::RegionId;
@@ -66,7 +69,12 @@ pub(super) fn compile(
     }
     // A region without a provider cannot be preferred.
     let home = file.routing.region.as_ref().and_then(|region| regions.find(&region.value.0));
-    let (models, deployments, mut used) = models::models(diagnostics, &file, catalogue, &regions);
+    let (models, mut deployments, mut used) = models::models(diagnostics, &file, catalogue, &regions);
+    let rules: Vec<Arc<BodyRules>> =
+        file.providers.iter().map(|provider| Arc::new(body_rules::body_rules(provider, catalogue))).collect();
+    for deployment in &mut deployments {
+        deployment.body_rules = rules[deployment.provider.index()].clone();
+    }
     let tiers = tiers::tiers(diagnostics, &file, &models);
     let aliases = tiers::aliases(diagnostics, &file);
     let names = tiers::names(diagnostics, &file);
@@ -77,6 +85,9 @@ pub(super) fn compile(
         aliases,
         regions: regions.names,
         names,
+        listed_members: ListedMembers::of(
+            rules.iter().flat_map(|rules| rules.denied.iter().chain(&rules.priced).cloned()),
+        ),
         settings: routing_settings(&file, home),
     };
     let policies = access::policies(diagnostics, &file, &table);
@@ -99,6 +110,7 @@ pub(super) fn compile(
         store: store_settings(file.store, source),
         telemetry: TelemetrySettings {
             log: file.telemetry.log.value.0,
+            metrics: file.telemetry.metrics.value,
             metrics_token: file.telemetry.metrics_token.map(|token| token.value),
             failover_objective: file.routing.failover_objective.value.0,
         },
@@ -170,6 +182,7 @@ fn routing_settings(file: &ConfigFile, home: Option<RegionId>) -> RoutingSetting
         retry_after_wait_max: routing.retry_after_wait_max.value,
         same_region_retry_on_500: routing.same_region_retry_on_500.value == 1,
         silent_after: routing.silent_after.value.0,
+        beyond_hold_pause: routing.beyond_hold_pause.value,
         breaker: BreakerSettings {
             failures: breaker.failures.value.get(),
             ratio_bp: breaker.ratio.value.basis_points,
@@ -190,6 +203,11 @@ fn server_settings(diagnostics: &Diagnostics<'_>, server: ServerSection) -> Serv
         cors: cors_settings(server.cors_origins),
         max_body_bytes: server.max_body.value.0,
         max_in_flight_bytes: server.max_in_flight_bytes.value.0,
+        connections: Arc::new(ConnectionLimits {
+            max: server.max_connections.map(|max| max.value.get() as usize),
+            keyless_per_address: server.max_keyless_per_address.value.get() as usize,
+            trusted_proxies: server.trusted_proxies.into_iter().flatten().map(|network| network.value.0).collect(),
+        }),
         lb_grace: server.lb_grace.value,
         drain: server.drain.value,
         half_close: server.half_close.value,
@@ -277,6 +295,7 @@ fn network_settings(protocol: ProtocolName, network: NetworkSection, quirks: &Ho
         http2: network.http2.value,
         max_tokens_name: max_tokens_name.unwrap_or(OutputCeiling::MaxTokens),
         stream_options: stream_options.unwrap_or(true),
+        on_abandon: network.on_abandon.value,
         headers: network.headers,
         forward_headers: network.forward_headers.into_iter().flatten().map(|header| header.value.0).collect(),
         forward_query: network.forward_query.into_iter().flatten().map(|name| name.value.0).collect(),

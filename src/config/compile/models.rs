@@ -115,7 +115,10 @@ fn deployment(
         capacity: written.capacity.value,
         weight: written.weight.value.get(),
         max_concurrent: written.max_concurrent.as_ref().map(|limit| limit.value.get()),
+        max_output: None,
         price: written.price.as_deref().and_then(prices),
+        member_prices: Vec::new(),
+        body_rules: Arc::default(),
         spill: written.spill.value,
     })
 }

@@ -14,7 +14,7 @@ use super::catalogue::{EmptyEnvironment, SchemaRecorder, SettingCatalogue};
 use super::path;
 use super::setting::{DisplayValue, Setting, ValueError};
 use super::similar::nearest;
-use crate::domain::secret::MASK;
+use crate::domain::secret::{MASK, without_credentials};
 
 /// Where an effective value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +148,10 @@ impl<'d> Diagnostics<'d> {
 
     /// Records that the feature behind an explicit setting is not built.
     pub(crate) fn unenforced(&self, setting: &str, why: &str) {
-        self.state.borrow_mut().unenforced.push(UnenforcedSetting { setting: setting.to_owned(), why: why.to_owned() });
+        self.state
+            .borrow_mut()
+            .unenforced
+            .push(UnenforcedSetting { setting: without_credentials(setting).into_owned(), why: why.to_owned() });
     }
 
     /// Records an effective value.

@@ -53,7 +53,7 @@ section! {
 section! {
     /// What a policy allows each of its keys, and a key may tighten.
     pub(in crate::config) struct LimitsSection {
-        /// Requests in any sliding minute.
+        /// Requests in any sliding minute, and as many besides that are refused for what they are (400, 403, 404, 413).
         requests_per_minute: Option<Setting<NonZeroU64>> = optional(),
         /// Tokens in any sliding minute, as taken at admission and corrected by usage.
         tokens_per_minute: Option<Setting<NonZeroU64>> = optional(),

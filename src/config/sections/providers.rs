@@ -6,8 +6,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::super::reader::{KeywordValue, Setting, SettingKey, SettingValue, Table, ValueError, keywords, section};
-use super::super::settings::{FinishReason, OutputCeiling, ProtocolName, ProviderCredential};
-use super::super::value::{BaseUrl, ForwardedHeaderName, ForwardedQueryName, HeaderText, Name, Percent, header_name};
+use super::super::settings::{FinishReason, OnAbandon, OutputCeiling, ProtocolName, ProviderCredential};
+use super::super::value::{
+    BaseUrl, BodyMemberName, ForwardedHeaderName, ForwardedQueryName, HeaderText, Name, Percent, header_name,
+};
 use super::{check_name, nonzero};
 use crate::domain::secret::Secret;
 use http::HeaderName;
@@ -44,12 +46,17 @@ section! {
         credential: Option<Vec<Setting<ProviderCredential>>> = list(),
         /// Whether to speak HTTP/2; one connection per host is then a ceiling.
         http2: Setting<bool> = or(false),
-        /// What the ceiling of the output is called where Tierway writes it. Absent: as the price catalogue says of the
-        /// host, else max_tokens.
+        /// What the ceiling of the output is called that the provider reads: money is held for it, and it is written by this
+        /// name whatever a client calls it. Absent: as the price catalogue says of the host, else max_tokens.
         max_tokens_name: Option<Setting<OutputCeiling>> = optional(),
         /// Whether streams may be asked for their usage by stream_options. Absent: as the price catalogue says of the
         /// host, else true.
         stream_options: Option<Setting<bool>> = optional(),
+        /// What an answer costs that its client did not wait for. estimate: what came of it, for a provider that stops when
+        /// it is left. For one that goes on and is paid for it: read_on reads to the end, at most for total, keeps limits
+        /// and money until then and charges what it counts; charge_hold leaves and charges all that is held.
+        // What hosts of the OpenAI API do, as far as they say.
+        on_abandon: Setting<OnAbandon> = or(OnAbandon::Estimate),
         /// Headers that are sent with every request, by name: a text, or "env:NAME" or "file:/path" for what is secret.
         headers: Vec<(HeaderName, Secret)> = read_by(headers),
         /// Names of headers that are passed on where a client sends them; never credentials, cookies, or what belongs to
@@ -57,6 +64,12 @@ section! {
         forward_headers: Option<Vec<Setting<ForwardedHeaderName>>> = list(),
         /// Names of parameters of a client's query that are passed on; never credentials.
         forward_query: Option<Vec<Setting<ForwardedQueryName>>> = list(),
+        /// Names of members of a body that are sent to it although they choose a model, a host or a credential, or
+        /// change the price: without these, the former are refused at hosts that may pass requests on, and the latter
+        /// where a budget or credit pays and their price is not known.
+        body_allow: Option<Vec<Setting<BodyMemberName>>> = list(),
+        /// Names of further members of a body with which a request is refused.
+        body_deny: Option<Vec<Setting<BodyMemberName>>> = list(),
     }
 }
 
@@ -76,6 +89,7 @@ section! {
 }
 
 keywords!(FinishReason { "required" => Required, "optional" => Optional });
+keywords!(OnAbandon { "estimate" => Estimate, "read_on" => ReadOn, "charge_hold" => ChargeHold });
 keywords!(OutputCeiling { "max_tokens" => MaxTokens, "max_completion_tokens" => MaxCompletionTokens });
 keywords!(ProtocolName {
     "openai" => OpenAi,

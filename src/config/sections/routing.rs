@@ -73,6 +73,10 @@ section! {
         /// are made elsewhere as well, and new ones avoid it.
         // No client waits long for a sign of life, and under load a second without one is an outage.
         silent_after: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(1))),
+        /// How long requests of a key with a budget or credit are kept from a deployment whose answer cost more than was
+        /// held for it; a second team's answer keeps those of all such keys away. 0s: never.
+        // Long enough for an operator to see what the provider does, short enough that nobody must be woken.
+        beyond_hold_pause: Setting<Duration> = or(Duration::from_secs(3600)),
         /// From a request's first attempt to the answer of another one; what takes longer is alerted on.
         // A client that waits a second longer notices.
         failover_objective: Setting<NonZeroDuration> = or(NonZeroDuration(Duration::from_secs(1))),

@@ -1,13 +1,14 @@
 //! `[server]`, `[store]` and `[telemetry]`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::super::listen::ListenAddress;
-use super::super::reader::{Setting, SettingKey, Table, section};
-use super::super::settings::StoreLocation;
+use super::super::reader::{Setting, SettingKey, Table, ValueError, keywords, section};
+use super::super::settings::{MetricsAccess, StoreLocation};
 use super::super::value::{
-    BaseUrl, ByteSize, CertificateChain, LogFilter, PrivateKey, StoreUrl, WebOriginText, WholeDays,
+    BaseUrl, ByteSize, CertificateChain, LogFilter, NetworkText, PrivateKey, StoreUrl, WebOriginText, WholeDays,
 };
 use crate::domain::secret::Secret;
 
@@ -33,9 +34,22 @@ section! {
         /// The longest request body, as sent and as decoded.
         // A long conversation with a few images.
         max_body: Setting<ByteSize> = or(ByteSize(32 << 20)),
-        /// The longest sum of all request bodies held at once; beyond it requests are refused for the moment.
+        /// The most bytes of requests and large answers held at once. One key holds no more of it than it leaves free, at
+        /// most half; what is beyond that is refused for the moment, or waits.
         // Thirty-two of the largest bodies, which a small machine survives.
         max_in_flight_bytes: Setting<ByteSize> = or(ByteSize(1 << 30)),
+        /// The most connections of clients at once; absent: half of the files that the process may open, 65536 at most.
+        /// Where there are as many, idle ones give way, first those on which no key was accepted. A change needs a
+        /// restart.
+        max_connections: Option<Setting<NonZeroU32>> = optional(),
+        /// The most connections from one address on which no key was accepted yet; beyond it the oldest idle one closes.
+        /// An IPv6 address counts with its /64. Local addresses and trusted proxies are not counted. A change needs a
+        /// restart.
+        // A connection has no key only until its first request: many clients behind one address fit.
+        max_keyless_per_address: Setting<NonZeroU32> = or(NonZeroU32::new(512).expect("it is not zero")),
+        /// Proxies in front, as addresses or networks such as "10.0.0.0/8": the address that they append to
+        /// X-Forwarded-For counts instead of theirs. Absent: none. A change needs a restart.
+        trusted_proxies: Option<Vec<Setting<NetworkText>>> = list(),
         /// How long to keep accepting after SIGTERM, while /readyz already says 503.
         // Most load balancers need no grace, and tests should not wait.
         lb_grace: Setting<Duration> = or(Duration::ZERO),
@@ -85,13 +99,25 @@ section! {
         /// A level, or directives such as "info,tierway::relay=debug"; one line a request at info.
         // One line per request and every change of state, no more.
         log: Setting<LogFilter> = or(LogFilter("info".to_owned())),
-        /// What /metrics asks for; without it /metrics is open to whoever reaches it.
+        /// What Prometheus presents to read /metrics, and nothing else; the viewer and the admin token read it too.
         metrics_token: Option<Setting<Secret>> = optional(),
+        /// Whether /metrics asks for a token, or is open to whoever reaches it.
+        // Names of keys, teams and budgets are in it.
+        metrics: Setting<MetricsAccess> = read_by(|key, table| {
+            let access = table.or(key, MetricsAccess::Token);
+            if access.value == MetricsAccess::Open && table.has("metrics_token") {
+                let hint = "remove one of the two";
+                table.report(key.name, ValueError::hinting("is open, and `metrics_token` is set", hint));
+            }
+            access
+        }),
         /// Where traces are sent.
         #[unbuilt = "no traces would be sent"]
         otlp: Option<Setting<BaseUrl>> = optional(),
     }
 }
+
+keywords!(MetricsAccess { "token" => Token, "open" => Open });
 
 /// An absent token is looked for in the environment; a written one must be found.
 fn admin_token(key: SettingKey, table: &mut Table<'_>) -> Option<Setting<Secret>> {

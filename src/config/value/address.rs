@@ -1,6 +1,9 @@
 //! Addresses to listen at, origins of web pages, and the URLs of providers and stores.
 
 use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use crate::config::listen::{ListenAddress, ListenAddressError};
 use crate::config::reader::{ConfigValueRef, DisplayValue, SettingShape, SettingValue, ValueError};
@@ -68,6 +71,28 @@ impl SettingValue for WebOriginText {
     }
 }
 
+/// One address, or a network of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::config) struct NetworkText(pub(in crate::config) IpNet);
+
+impl SettingValue for NetworkText {
+    const EXPECTED: &'static str = "an address such as \"10.0.0.7\", or a network such as \"10.0.0.0/8\"";
+
+    fn shape() -> SettingShape {
+        SettingShape::Pattern("[0-9A-Fa-f.:]+(/[0-9]+)?")
+    }
+
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
+        let text = value_ref.text()?;
+        let network = text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
+        network.map(|network| Self(network.trunc())).ok_or_else(|| ValueError::new("is no address and no network"))
+    }
+
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.0.to_string())
+    }
+}
+
 /// Where a provider's API begins: scheme, host and path, without a slash at the end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::config) struct BaseUrl(pub(in crate::config) String);
@@ -82,7 +107,8 @@ impl SettingValue for BaseUrl {
 
     fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
-        if text.contains(['@', '?', '#']) {
+        // What looks like no URL at all may be a key.
+        if text.contains(['@', '?', '#']) || !text.contains(['.', ':', '/']) {
             value_ref.hide();
         }
         let url: http::Uri = text.parse().map_err(|_| ValueError::new("is not a URL"))?;
@@ -143,7 +169,7 @@ impl SettingValue for StoreUrl {
 
     fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
         let text = value_ref.text()?;
-        if text.contains('@') {
+        if text.contains(['@', '?']) {
             value_ref.hide();
         }
         if StoreLocation::of_url(&text).is_none() {

@@ -1,4 +1,4 @@
-//! Names and values of headers and query parameters that are sent to a provider.
+//! Names and values of headers and query parameters that are sent to a provider, and names of members of a body.
 //!
 //! What belongs to one connection, what the gateway writes itself and what proves somebody's identity is refused here,
 //! when it is written: nothing that is sent later asks again.
@@ -162,6 +162,30 @@ impl SettingValue for ForwardedQueryName {
             true => Err(ValueError::hinting("a client's credentials are never passed on", "remove it")),
             false => Ok(Self(name.into())),
         }
+    }
+
+    fn show(&self) -> DisplayValue {
+        DisplayValue::Text(self.0.to_string())
+    }
+}
+
+/// A member of a body that a rule is about: at the top of the body, or the kind of a tool. In lower case, because some
+/// providers ignore case.
+#[derive(Clone, PartialEq)]
+pub(in crate::config) struct BodyMemberName(pub(in crate::config) Arc<str>);
+
+impl SettingValue for BodyMemberName {
+    const EXPECTED: &'static str = "the name of a member of the body, such as \"service_tier\"";
+
+    fn read(value_ref: &ConfigValueRef<'_>) -> Result<Self, ValueError> {
+        let name = value_ref.text()?;
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\') {
+            return Err(ValueError::new("is not the name of a member"));
+        }
+        if name.eq_ignore_ascii_case("model") {
+            return Err(ValueError::hinting("every body has it", "remove it"));
+        }
+        Ok(Self(name.to_ascii_lowercase().into()))
     }
 
     fn show(&self) -> DisplayValue {

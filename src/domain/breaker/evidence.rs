@@ -67,6 +67,11 @@ impl FailureStreak {
         }
     }
 
+    /// Whether it says anything to `team`: not where one other team alone failed.
+    pub fn speaks_to(&self, team: TeamId) -> bool {
+        self.unattributed > 0 || self.by_team.len() > 1 || self.only_team() == Some(team)
+    }
+
     /// Whether half of it or more were answers that broke off after their first token.
     pub fn is_mostly_broken_off(&self) -> bool {
         let all: u32 = self.by_team.iter().map(|(_, count)| *count).fold(self.unattributed, u32::saturating_add);
@@ -119,6 +124,19 @@ mod tests {
         check(&[Some(A), Some(A), Some(A), Some(A), None], false, true);
         check(&[None; 5], false, true);
         check(&[None; 4], true, false);
+    }
+
+    #[test]
+    fn what_one_team_met_says_nothing_to_others() {
+        let mut streak = FailureStreak::default();
+        assert!(!streak.speaks_to(A));
+        streak.bad(Some(A), 1);
+        assert!(streak.speaks_to(A) && !streak.speaks_to(B));
+        streak.bad(Some(B), 1);
+        assert!([A, B, TeamId(3)].into_iter().all(|team| streak.speaks_to(team)));
+        streak.clear();
+        streak.bad(None, 1);
+        assert!(streak.speaks_to(B));
     }
 
     #[test]

@@ -205,6 +205,8 @@ struct Outage {
     cause: TransitionCause,
     /// The one team whose attempts tripped it, if it was one: others may send their own probe at any time.
     sole: Option<TeamId>,
+    /// The slow start that it interrupted: for teams that it spares, that goes on.
+    slow_start: Option<SlowStart>,
     /// Its answers broke off after their first token: only one that ends well closes it.
     broken_off: bool,
 }
@@ -283,14 +285,16 @@ impl Breaker {
     /// Whether, and how, `team` may use the deployment at `now`.
     pub fn availability(&self, team: TeamId, now: Instant) -> Availability {
         match self.state {
-            BreakerState::Closed { slow_start } => {
-                Availability::Flowing { share: slow_start.map_or(1.0, |start| start.share(now)) }
-            }
+            BreakerState::Closed { slow_start } => Availability::Flowing { share: share(slow_start, now) },
             BreakerState::Open { until, outage } if now < until && !outage.spares(team) => {
                 Availability::Blocked { until }
             }
             BreakerState::Open { .. } | BreakerState::HalfOpen { probing: false, .. } => Availability::ProbeDue,
-            BreakerState::HalfOpen { probing: true, .. } => Availability::Blocked { until: now + PROBE_RETRY_AFTER },
+            // What one team brought about keeps no request of another one waiting, not even for a probe.
+            BreakerState::HalfOpen { outage, .. } if outage.spares(team) => {
+                Availability::Flowing { share: share(outage.slow_start, now) }
+            }
+            BreakerState::HalfOpen { .. } => Availability::Blocked { until: now + PROBE_RETRY_AFTER },
         }
     }
 
@@ -317,7 +321,10 @@ impl Breaker {
     pub fn admit(&mut self, team: TeamId, now: Instant) -> Option<BreakerPermit> {
         let permit = BreakerPermit { probe: false, trial: false, generation: self.generation };
         match self.availability(team, now) {
-            Availability::Flowing { .. } => Some(permit),
+            // Beside a probe only a good end counts, as for a trial.
+            Availability::Flowing { .. } => {
+                Some(BreakerPermit { trial: self.name(now) != StateName::Closed, ..permit })
+            }
             Availability::Blocked { .. } => None,
             Availability::ProbeDue => {
                 if let BreakerState::Open { outage, .. } | BreakerState::HalfOpen { outage, .. } = self.state {
@@ -518,11 +525,13 @@ impl Breaker {
         draw: RandomValue,
     ) -> Transition {
         let open_for = self.backoff.next(now, draw);
-        let since = match self.state {
-            BreakerState::Closed { .. } => now,
-            BreakerState::Open { outage, .. } | BreakerState::HalfOpen { outage, .. } => outage.since,
+        let (since, slow_start) = match self.state {
+            BreakerState::Closed { slow_start } => (now, slow_start),
+            BreakerState::Open { outage, .. } | BreakerState::HalfOpen { outage, .. } => {
+                (outage.since, outage.slow_start)
+            }
         };
-        let outage = Outage { since, open_for, cause, sole, broken_off };
+        let outage = Outage { since, open_for, cause, sole, slow_start, broken_off };
         self.state = BreakerState::Open { until: now + open_for, outage };
         self.generation = self.generation.wrapping_add(1);
         self.streak.clear();
@@ -535,6 +544,11 @@ impl Outage {
     fn spares(&self, team: TeamId) -> bool {
         self.sole.is_some_and(|sole| sole != team)
     }
+}
+
+/// The share of a deployment at `now`, in `(0, 1]`: whole without a slow start.
+fn share(slow_start: Option<SlowStart>, now: Instant) -> f64 {
+    slow_start.map_or(1.0, |start| start.share(now))
 }
 
 impl SlowStart {

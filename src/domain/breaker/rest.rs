@@ -113,9 +113,10 @@ impl Rest {
         }
     }
 
-    /// Whether others are to be preferred at `now`: it failed a moment ago, or its provider named a later time.
-    pub fn is_asked_last(&self, now: Instant) -> bool {
-        self.asked_last_until.is_some_and(|until| now < until)
+    /// Whether `team` is to prefer others at `now`: it failed a moment ago, or its provider named a later time, unless one
+    /// other team alone met that.
+    pub fn is_asked_last(&self, team: TeamId, now: Instant) -> bool {
+        self.asked_last_until.is_some_and(|until| now < until) && self.streak.speaks_to(team)
     }
 
     /// Until when its provider asked to be left alone, if that is later than `now`.
@@ -241,7 +242,7 @@ mod tests {
         assert!(!rest.bad(A, false, None, now, MIDDLE));
         rest.good(A, now);
         assert!(!rest.bad(A, false, None, now, MIDDLE), "a success between");
-        assert!(rest.is_asked_last(now) && rest.take(A, now) == Some(false));
+        assert!(rest.is_asked_last(A, now) && rest.take(A, now) == Some(false));
         assert!(rest.bad(A, false, None, now, MIDDLE));
         assert!(!rest.bad(A, false, None, now, MIDDLE), "a third of the same moment changes nothing");
         assert_eq!(blocked_for(&rest, A, now), Some(30 * SECOND));
@@ -309,18 +310,30 @@ mod tests {
         rest.good(A, now);
         let stated = Some(7 * SECOND);
         (0..9).for_each(|_| assert!(!rest.bad(A, false, stated, now, MIDDLE), "a second has not passed"));
-        assert!(rest.is_asked_last(now));
+        assert!(rest.is_asked_last(A, now));
         let later = now + SECOND;
         assert!(rest.bad(A, false, stated, later, MIDDLE));
         assert_eq!(blocked_for(&rest, A, later), Some(7 * SECOND));
         assert_eq!(rest.stated_until(later), Some(later + 7 * SECOND));
         rest.good(A, later);
-        assert!(!rest.is_asked_last(later));
+        assert!(!rest.is_asked_last(A, later));
         let mut rest = Rest::new(RestRule::throttled());
         (0..3).for_each(|_| _ = rest.bad(A, false, None, now, MIDDLE));
         assert_eq!(blocked_for(&rest, A, now), Some(SECOND), "no time was named");
         let mut rest = Rest::new(RestRule::throttled());
         (0..3).for_each(|_| _ = rest.bad(A, false, Some(86_400 * SECOND), now, MIDDLE));
         assert_eq!(blocked_for(&rest, A, now), Some(300 * SECOND), "no longer than five minutes");
+    }
+
+    #[test]
+    fn what_one_team_met_is_asked_last_by_that_team_until_a_second_one_meets_it() {
+        let now = Instant::now();
+        let mut rest = Rest::new(RestRule::throttled());
+        rest.bad(A, false, Some(30 * SECOND), now, MIDDLE);
+        assert!(rest.is_asked_last(A, now) && !rest.is_asked_last(B, now));
+        rest.bad(B, false, None, now, MIDDLE);
+        assert!(rest.is_asked_last(B, now + 29 * SECOND));
+        rest.good(B, now);
+        assert!(!rest.is_asked_last(A, now));
     }
 }

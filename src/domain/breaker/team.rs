@@ -251,6 +251,39 @@ mod tests {
     }
 
     #[test]
+    fn what_one_team_brought_about_keeps_no_other_waiting_for_a_probe() {
+        let mut scenario = Scenario::new();
+        (0..5).for_each(|_| _ = scenario.attempt(A, AttemptEnd::Bad));
+        scenario.now += 2 * SECOND;
+        let now = scenario.now;
+        let of_a = scenario.breakers.admit(A, now).expect("its probe is due");
+        assert!(of_a.is_probe() && scenario.blocked(A));
+        let beside: Vec<_> = (0..50).map(|_| scenario.breakers.admit(B, now).expect("A's probe is A's")).collect();
+        assert!(beside.iter().all(|permit| !permit.is_probe()));
+        // A failure of B beside the probe changes nothing, a success closes it.
+        let report = |scenario: &mut Scenario, permit, team, end| {
+            scenario.breakers.report(permit, team, end, now, MIDDLE).map(|transition| transition.to)
+        };
+        assert_eq!(report(&mut scenario, beside[0], B, AttemptEnd::Bad), None);
+        assert_eq!(report(&mut scenario, beside[1], B, AttemptEnd::Good), Some(StateName::Closed));
+        assert_eq!(report(&mut scenario, of_a, A, AttemptEnd::Bad), None);
+        assert_eq!(report(&mut scenario, beside[2], B, AttemptEnd::Good), None);
+        assert!(!scenario.blocked(A) && !scenario.blocked(B));
+    }
+
+    #[test]
+    fn others_beside_their_own_probe_are_not_kept_waiting_either() {
+        let mut scenario = Scenario::new();
+        (0..5).for_each(|_| _ = scenario.attempt(A, AttemptEnd::Bad));
+        let probe = scenario.breakers.admit(B, scenario.now).expect("A's outage spares it");
+        assert!(probe.is_probe() && !scenario.blocked(B));
+        let now = scenario.now;
+        let opened = scenario.breakers.report(probe, B, AttemptEnd::Bad, now, MIDDLE).map(|transition| transition.to);
+        assert_eq!(opened, Some(StateName::Open), "its probe decides");
+        assert!(scenario.blocked(A) && scenario.blocked(B));
+    }
+
+    #[test]
     fn a_probe_of_a_second_team_that_fails_too_opens_for_all() {
         let mut scenario = Scenario::new();
         (0..5).for_each(|_| _ = scenario.attempt(A, AttemptEnd::Bad));

@@ -7,6 +7,7 @@
 //! Start reading in [`candidate_models`].
 
 use crate::domain::authorize::AuthorizedRequest;
+use crate::domain::body_member::MemberObjection;
 use crate::domain::call::{Call, Feature};
 use crate::domain::id::{DeploymentId, ModelId, TierId};
 use crate::domain::policy::{Policy, ResolvedName};
@@ -36,6 +37,8 @@ pub enum ExclusionReason {
     NotServed(&'static str),
     /// Its region is outside the policy's residency.
     OutsideResidency,
+    /// Its provider may not be sent a member of the body.
+    MemberNotAllowed(MemberObjection),
     /// It is dedicated, and the requested name does not begin with `Pro/`.
     Dedicated,
     /// It is shared, the requested name begins with `Pro/`, and no dedicated deployment spills.
@@ -49,6 +52,7 @@ pub enum ExclusionReason {
 /// The candidate models of one request, in the order in which they are tried.
 ///
 /// # Errors
+/// [`Refusal::MemberNotAllowed`] when a member of the body stands against one of them,
 /// [`Refusal::ResidencyUnavailable`] when the residency excludes all of them,
 /// [`Refusal::NotServed`] when no model serves the endpoint, a feature or a plain name.
 pub fn candidate_models(
@@ -80,8 +84,18 @@ pub(super) fn why_nothing(
     };
     let is_requested = |id: &DeploymentId| named.is_none_or(|model| table.deployment(*id).model == model);
     let mut reasons = Vec::new();
-    let note = |passed: &[DeploymentId], why| reasons.extend(passed.iter().any(is_requested).then_some(why));
+    let mut against = None;
+    let note = |passed: &[DeploymentId], why| {
+        let requested = passed.iter().copied().find(is_requested);
+        if let (Some(id), ExclusionReason::MemberNotAllowed(_)) = (requested, why) {
+            against = against.or_else(|| table.objection(id, call, authorized.is_paid()));
+        }
+        reasons.extend(requested.map(|_| why));
+    };
     PlanBuilder::new(table, authorized, call, no_fallback, note).build(RandomValue(0));
+    if let Some((member, why)) = against {
+        return Refusal::MemberNotAllowed { member: member.name.clone(), why };
+    }
     let model = call.metadata().model.clone();
     if reasons.contains(&ExclusionReason::OutsideResidency) {
         return Refusal::ResidencyUnavailable { model };
@@ -104,6 +118,7 @@ pub(super) struct PlanBuilder<'a, N> {
     key: &'a str,
     call: &'a Call,
     may_change_model: bool,
+    is_paid: bool,
     note: N,
 }
 
@@ -122,6 +137,7 @@ impl<'a, N: FnMut(&[DeploymentId], ExclusionReason)> PlanBuilder<'a, N> {
             key: &authorized.key().name,
             call,
             may_change_model: !no_fallback && call.endpoint().may_change_model(),
+            is_paid: authorized.is_paid(),
             note,
         }
     }
@@ -307,10 +323,12 @@ impl<'a, N: FnMut(&[DeploymentId], ExclusionReason)> PlanBuilder<'a, N> {
         }
         let mut inside = Vec::with_capacity(deployments.len());
         for &id in deployments {
-            if self.policy.allows_region(self.table.deployment(id).region) {
-                inside.push(id);
-            } else {
+            if !self.policy.allows_region(self.table.deployment(id).region) {
                 (self.note)(&[id], ExclusionReason::OutsideResidency);
+            } else if let Some((_, why)) = self.table.objection(id, self.call, self.is_paid) {
+                (self.note)(&[id], ExclusionReason::MemberNotAllowed(why));
+            } else {
+                inside.push(id);
             }
         }
         (!inside.is_empty()).then_some(CandidateModel { tier, model, deployments: inside })

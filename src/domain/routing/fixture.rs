@@ -4,6 +4,7 @@
 //! `PROVIDER[@REGION][!][+]`: `!` is dedicated, `+` spills. A tier's model is written `NAME[:WEIGHT]`.
 
 use crate::domain::authorize::{AuthorizedRequest, authorize};
+use crate::domain::body_member::ListedMembers;
 use crate::domain::breaker::BreakerSettings;
 use crate::domain::call::{Call, CostFacts, Endpoint, EndpointSet, FeatureSet, RequestMetadata};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
@@ -37,6 +38,7 @@ pub(crate) fn table(models: &[(&str, &[&str])], tiers: &[(&str, &[&str], &[&str]
         aliases: Vec::new(),
         regions: Vec::new(),
         names: HashMap::new(),
+        listed_members: ListedMembers::default(),
         settings: settings(),
     };
     models.iter().for_each(|(name, deployments)| add_model(&mut table, name, deployments));
@@ -102,6 +104,7 @@ pub(crate) fn metadata(model: &str) -> RequestMetadata {
         user: None,
         features: FeatureSet::default(),
         cost_facts: CostFacts::default(),
+        given: Vec::new(),
     }
 }
 
@@ -142,6 +145,7 @@ fn settings() -> RoutingSettings {
         retry_after_wait_max: Duration::ZERO,
         same_region_retry_on_500: false,
         silent_after: Duration::from_secs(1),
+        beyond_hold_pause: Duration::from_secs(3600),
         breaker: BREAKER,
     }
 }
@@ -193,7 +197,10 @@ fn deployment(table: &mut RoutingTable, model: ModelId, name: &str, written: &st
         capacity: if dedicated { Capacity::Dedicated } else { Capacity::Shared },
         weight: 1,
         max_concurrent: None,
+        max_output: None,
         price: None,
+        member_prices: Vec::new(),
+        body_rules: Arc::default(),
         spill: written.contains('+'),
     }
 }

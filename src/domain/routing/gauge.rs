@@ -9,6 +9,7 @@
 
 use super::AnswerMode;
 use super::silence::{AttemptInFlight, SignsOfLife, SilenceLimits, UsualAnswerTimes};
+use crate::domain::id::TeamId;
 use std::time::{Duration, Instant};
 
 /// The time constant with which the average decays.
@@ -38,9 +39,9 @@ struct LatencyTracker {
 }
 
 impl Gauge {
-    /// Records that an attempt is sent.
-    pub fn sent(&mut self, mode: AnswerMode, now: Instant) -> AttemptInFlight {
-        self.signs.sent(mode, now)
+    /// Records that an attempt of `team` is sent.
+    pub fn sent(&mut self, team: TeamId, mode: AnswerMode, now: Instant) -> AttemptInFlight {
+        self.signs.sent(team, mode, now)
     }
 
     /// Records that something came for it: a head, a frame, a comment, a part of a body.
@@ -149,9 +150,14 @@ impl Gauge {
         self.signs.last_progress().is_some_and(|at| now.saturating_duration_since(at) <= span)
     }
 
-    /// Whether one attempt may ask the silent deployment at `now`.
-    pub fn may_ask(&self, now: Instant) -> bool {
-        self.signs.may_ask(now)
+    /// Whether it is silent at `now`, and that of what `team` waits for.
+    pub fn is_silent_to(&mut self, team: TeamId, limits: SilenceLimits, now: Instant) -> bool {
+        self.is_silent(limits, now) && self.signs.is_silent_to(team)
+    }
+
+    /// Whether one attempt of `team` may ask the silent deployment at `now`.
+    pub fn may_ask(&self, team: TeamId, now: Instant) -> bool {
+        self.signs.may_ask(team, now)
     }
 
     /// When the next attempt may ask the silent deployment; `None` where it is not silent.
@@ -241,7 +247,7 @@ mod tests {
         let mut now = Instant::now();
         let mut gauge = Gauge::default();
         for _ in 0..times {
-            let attempt = gauge.sent(AnswerMode::Stream, now);
+            let attempt = gauge.sent(TeamId(1), AnswerMode::Stream, now);
             now += took;
             gauge.answered(attempt, now);
             gauge.ended(attempt, now);
@@ -259,10 +265,10 @@ mod tests {
     #[test]
     fn an_increase_counts_at_once_and_decays_slowly() {
         let (mut gauge, now) = with_samples(Duration::from_millis(10), 5);
-        let attempt = gauge.sent(AnswerMode::Stream, now);
+        let attempt = gauge.sent(TeamId(1), AnswerMode::Stream, now);
         gauge.answered(attempt, now + SECOND);
         assert_eq!(gauge.average(AnswerMode::Stream), Some(SECOND));
-        let attempt = gauge.sent(AnswerMode::Stream, now + SECOND);
+        let attempt = gauge.sent(TeamId(1), AnswerMode::Stream, now + SECOND);
         gauge.answered(attempt, now + SECOND + Duration::from_millis(10));
         assert!(gauge.average(AnswerMode::Stream).expect("fed") > Duration::from_millis(900));
     }
@@ -270,15 +276,15 @@ mod tests {
     #[test]
     fn an_attempt_that_was_overtaken_raises_the_average_and_is_no_sample() {
         let (mut gauge, now) = with_samples(Duration::from_millis(80), 5);
-        let attempt = gauge.sent(AnswerMode::Stream, now);
+        let attempt = gauge.sent(TeamId(1), AnswerMode::Stream, now);
         gauge.overtaken(attempt, now + SECOND);
         gauge.ended(attempt, now + SECOND);
         assert_eq!(gauge.average(AnswerMode::Stream), Some(SECOND));
         assert_eq!(gauge.percentile(AnswerMode::Stream, 99), Some(Duration::from_millis(80)));
         // One that was not slow, and one that had its first token, say nothing.
-        let quick = gauge.sent(AnswerMode::Stream, now + SECOND);
+        let quick = gauge.sent(TeamId(1), AnswerMode::Stream, now + SECOND);
         gauge.overtaken(quick, now + SECOND + Duration::from_millis(10));
-        let answered = gauge.sent(AnswerMode::Stream, now + SECOND);
+        let answered = gauge.sent(TeamId(1), AnswerMode::Stream, now + SECOND);
         gauge.answered(answered, now + SECOND);
         let average = gauge.average(AnswerMode::Stream);
         gauge.overtaken(answered, now + 9 * SECOND);
@@ -289,7 +295,7 @@ mod tests {
     fn load_grows_with_what_is_in_flight() {
         let (mut gauge, now) = with_samples(SECOND, 1);
         assert!((gauge.load(AnswerMode::Stream, now) - 1.0).abs() < 1e-9);
-        gauge.sent(AnswerMode::Stream, now);
+        gauge.sent(TeamId(1), AnswerMode::Stream, now);
         assert!((gauge.load(AnswerMode::Stream, now) - 2.0).abs() < 1e-9);
     }
 
@@ -307,14 +313,14 @@ mod tests {
         let (known, now) = with_samples(Duration::from_millis(10), 5);
         let mut unknown = Gauge::default();
         assert!(unknown.load(AnswerMode::Stream, now) < known.load(AnswerMode::Stream, now));
-        unknown.sent(AnswerMode::Stream, now);
+        unknown.sent(TeamId(1), AnswerMode::Stream, now);
         assert!(unknown.load(AnswerMode::Stream, now) > known.load(AnswerMode::Stream, now));
     }
 
     #[test]
     fn measurements_of_an_outage_are_dropped() {
         let (mut gauge, now) = with_samples(9 * SECOND, 5);
-        let attempt = gauge.sent(AnswerMode::Stream, now);
+        let attempt = gauge.sent(TeamId(1), AnswerMode::Stream, now);
         gauge.forget();
         assert_eq!(gauge.average(AnswerMode::Stream), None);
         gauge.answered(attempt, now + SECOND);

@@ -11,6 +11,7 @@
 //! for each model of the chain that was not tried. Start reading in [`RoutePlan::next`].
 
 mod beside;
+mod paused;
 mod selection;
 
 pub use beside::{BesideReason, PendingAttempts};
@@ -315,7 +316,8 @@ impl RoutePlan {
             FailureAction::Same => self.retry_same = Some((current.model_index, current.deployment)),
             FailureAction::Other if again_on_500 => self.retry_same = Some((current.model_index, current.deployment)),
             FailureAction::Other => {}
-            FailureAction::Stop => self.gave_up = Some(GiveUpReason::OutOfTime),
+            FailureAction::Stop if failure == Failure::Deadline => self.gave_up = Some(GiveUpReason::OutOfTime),
+            FailureAction::Stop => self.gave_up = Some(GiveUpReason::Exhausted(failure)),
             FailureAction::Reject if self.on_first_model(current.model_index) => {
                 self.gave_up = Some(GiveUpReason::Rejected)
             }
@@ -469,7 +471,8 @@ impl RoutePlan {
         let pause = kept
             .or_else(|| self.pause_for_same(table, health, now, draw))
             .or_else(|| self.pause_for_throttled(table, health, now))
-            .or_else(|| self.pause_for_trial(table, health, now));
+            .or_else(|| self.pause_for_trial(table, health, now))
+            .or_else(|| self.pause_for_taken(table, health, now));
         match pause {
             Some(pause) => PlanStep::Wait(pause),
             None if self.tried.is_empty() => PlanStep::GiveUp(self.why_nothing_tried(health, now)),
@@ -547,6 +550,15 @@ impl RoutePlan {
         let until_then = soonest.saturating_duration_since(now);
         let pause = if until_then.is_zero() { LOOK_AGAIN } else { until_then.min(LOOK_AGAIN) };
         (soonest <= wait_deadline && now + pause <= wait_deadline.min(self.terms.deadline)).then_some(pause)
+    }
+
+    /// How long until this request looks again where others took everything that it had chosen, and some of that may be
+    /// used by now.
+    fn pause_for_taken<B: HealthSource>(&mut self, table: &RoutingTable, health: &B, now: Instant) -> Option<Duration> {
+        let usable = |(_, id)| health.view(id, self.mode, now).is_open_to_attempts();
+        let free = self.tried.is_empty() && self.deployments().any(usable);
+        let wait_deadline = self.wait_deadline(table, now);
+        (free && now + LOOK_AGAIN <= wait_deadline.min(self.terms.deadline)).then_some(LOOK_AGAIN)
     }
 
     fn wait_deadline(&mut self, table: &RoutingTable, now: Instant) -> Instant {

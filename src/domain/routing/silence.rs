@@ -3,11 +3,14 @@
 //! It exists because a provider that accepts requests and never answers fails nobody until a timeout passes, which
 //! is longer than any client waits. Silence is judged from all attempts in flight at once, by signs of life: heads,
 //! frames, comments, whole answers. A slow deployment gives signs and is not silent; an attempt that was lost while
-//! others were answered says nothing about the deployment. It must never decide what is done about it.
+//! others were answered says nothing about the deployment. Where only one team waits, its requests may be what is not
+//! answered: others pass the deployment over as well, but one of theirs may ask it at any time, and what they wait for
+//! there is no evidence until it has taken too long by itself. It must never decide what is done about it.
 //!
 //! Start reading in [`SignsOfLife::silent_at`].
 
 use super::AnswerMode;
+use crate::domain::id::TeamId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -63,6 +66,7 @@ pub struct SignsOfLife {
 
 #[derive(Clone, Copy, Debug)]
 struct WaitingAttempt {
+    team: TeamId,
     mode: AnswerMode,
     sent: Instant,
     heard: Option<Instant>,
@@ -82,6 +86,8 @@ enum Verdict {
         since: Instant,
         /// Older streams may go on: only an attempt that was not answered yet shows that new ones are.
         only_new: bool,
+        /// The one team that waits, if it is one.
+        sole: Option<TeamId>,
         /// The attempt that asks, and until when it may.
         asking: Option<(AttemptInFlight, Instant)>,
         /// When the next one may ask.
@@ -102,11 +108,12 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const ASK_AGAIN_MOST: Duration = Duration::from_secs(20);
 
 impl SignsOfLife {
-    /// Records that an attempt is sent.
-    pub fn sent(&mut self, mode: AnswerMode, now: Instant) -> AttemptInFlight {
+    /// Records that an attempt of `team` is sent.
+    pub fn sent(&mut self, team: TeamId, mode: AnswerMode, now: Instant) -> AttemptInFlight {
         self.next += 1;
         self.unheard.insert(self.next);
-        self.attempts.insert(self.next, WaitingAttempt { mode, sent: now, heard: None, count: 0, answered: false });
+        let attempt = WaitingAttempt { team, mode, sent: now, heard: None, count: 0, answered: false };
+        self.attempts.insert(self.next, attempt);
         AttemptInFlight(self.next)
     }
 
@@ -162,11 +169,13 @@ impl SignsOfLife {
 
     /// Records that an attempt is not in flight any more.
     pub fn ended(&mut self, attempt: AttemptInFlight, now: Instant) {
-        self.attempts.remove(&attempt.0);
+        let ended = self.attempts.remove(&attempt.0);
         self.unheard.remove(&attempt.0);
-        if let Verdict::Silent { asking, ask_from, asked, .. } = &mut self.verdict
+        if let Verdict::Silent { sole, asking, ask_from, asked, .. } = &mut self.verdict
             && asking.is_some_and(|(asking, _)| asking == attempt)
         {
+            // What a second team asked in vain is silent for all.
+            sole.take_if(|sole| ended.is_some_and(|ended| ended.team != *sole));
             *asking = None;
             *ask_from = now + ASK_AGAIN.saturating_mul(1 << (*asked).min(10)).min(ASK_AGAIN_MOST);
             *asked += 1;
@@ -208,15 +217,9 @@ impl SignsOfLife {
     }
 
     fn silent_to_all_at(&self, usual: UsualAnswerTimes, limits: SilenceLimits) -> Option<Instant> {
-        let lost_after = |signs: &WaitingAttempt| alone_limit(signs, usual, limits);
-        // An attempt is lost if others went on long after it was heard of: it says nothing of the deployment.
-        let lost = |signs: &WaitingAttempt| {
-            let heard = signs.heard.unwrap_or(signs.sent);
-            self.last_progress.is_some_and(|last| last > heard + lost_after(signs))
-        };
         let mut lost_attempts = 0;
         let first = self.attempts.values().find(|signs| {
-            let is_lost = lost(signs);
+            let is_lost = self.is_lost(signs, usual, limits);
             lost_attempts += usize::from(is_lost);
             !is_lost
         })?;
@@ -232,16 +235,61 @@ impl SignsOfLife {
 
     /// Whether it is silent at `now`, with the verdict kept until it is heard of again.
     pub fn judge(&mut self, usual: UsualAnswerTimes, limits: SilenceLimits, now: Instant) -> bool {
-        if let Verdict::Silent { .. } = self.verdict {
+        if let Verdict::Silent { sole, .. } = self.verdict {
+            let others_wait = |sole| self.waiting_long(usual, limits, now).any(|team| team != sole);
+            if sole.is_some_and(others_wait)
+                && let Verdict::Silent { sole, .. } = &mut self.verdict
+            {
+                *sole = None;
+            }
             return true;
         }
         let is_over = |at: Option<Instant>| at.is_some_and(|at| now > at);
         let to_all = is_over(self.silent_to_all_at(usual, limits));
         let silent = to_all || is_over(self.silent_to_new_at(usual, limits));
         if silent {
-            self.verdict = Verdict::Silent { since: now, only_new: !to_all, asking: None, ask_from: now, asked: 0 };
+            let (only_new, sole) = (!to_all, self.sole_waiting(usual, limits, now));
+            self.verdict = Verdict::Silent { since: now, only_new, sole, asking: None, ask_from: now, asked: 0 };
         }
         silent
+    }
+
+    /// Whether what `team` waits for there is evidence of its silence: unless one other team alone waits in vain.
+    pub fn is_silent_to(&self, team: TeamId) -> bool {
+        match self.verdict {
+            Verdict::Alive => false,
+            Verdict::Silent { sole, .. } => sole.is_none_or(|sole| sole == team),
+        }
+    }
+
+    /// The only team that waits longer than is usual, if it is one; of all that wait, where nobody does for so long.
+    fn sole_waiting(&self, usual: UsualAnswerTimes, limits: SilenceLimits, now: Instant) -> Option<TeamId> {
+        if self.waiting_long(usual, limits, now).next().is_some() {
+            return only(self.waiting_long(usual, limits, now));
+        }
+        let waiting = self.attempts.values().filter(|signs| !self.is_lost(signs, usual, limits));
+        only(waiting.map(|signs| signs.team))
+    }
+
+    /// The teams of the attempts that have waited longer than is usual and are not lost.
+    fn waiting_long(
+        &self,
+        usual: UsualAnswerTimes,
+        limits: SilenceLimits,
+        now: Instant,
+    ) -> impl Iterator<Item = TeamId> + '_ {
+        let waiting = self.attempts.values().filter(move |signs| {
+            let long = usual.of(signs.mode).unwrap_or_default().max(limits.silent_after);
+            let waited = now.saturating_duration_since(signs.heard.unwrap_or(signs.sent));
+            waited > long && !self.is_lost(signs, usual, limits)
+        });
+        waiting.map(|signs| signs.team)
+    }
+
+    /// Whether others went on long after an attempt was heard of: it says nothing of the deployment.
+    fn is_lost(&self, signs: &WaitingAttempt, usual: UsualAnswerTimes, limits: SilenceLimits) -> bool {
+        let heard = signs.heard.unwrap_or(signs.sent);
+        self.last_progress.is_some_and(|last| last > heard + alone_limit(signs, usual, limits))
     }
 
     /// When more than the opening of an answer last came.
@@ -257,11 +305,14 @@ impl SignsOfLife {
         }
     }
 
-    /// Whether one attempt may ask the silent deployment at `now`.
-    pub fn may_ask(&self, now: Instant) -> bool {
-        match self.verdict {
-            Verdict::Alive => false,
-            Verdict::Silent { asking, ask_from, .. } => now >= ask_from && asking.is_none_or(|(_, until)| now >= until),
+    /// Whether one attempt of `team` may ask the silent deployment at `now`: for a team that has no part in its silence,
+    /// whatever came of the attempts of the one that has.
+    pub fn may_ask(&self, team: TeamId, now: Instant) -> bool {
+        let Verdict::Silent { sole, asking, ask_from, .. } = self.verdict else { return false };
+        let spared = sole.is_some_and(|sole| sole != team);
+        match asking.filter(|(_, until)| now < *until) {
+            Some((asking, _)) => spared && self.attempts.get(&asking.0).is_some_and(|asking| Some(asking.team) == sole),
+            None => spared || now >= ask_from,
         }
     }
 
@@ -295,6 +346,12 @@ impl SignsOfLife {
             None => alone_limit(first, usual, limits),
         }
     }
+}
+
+/// The team that all of them are, if there is one.
+fn only(mut teams: impl Iterator<Item = TeamId>) -> Option<TeamId> {
+    let first = teams.next()?;
+    teams.all(|team| team == first).then_some(first)
 }
 
 /// How long a single attempt may wait without a sign: twice what is usual for answers of its mode, at least
@@ -346,6 +403,8 @@ impl LongestGap {
 mod tests {
     use super::*;
 
+    const A: TeamId = TeamId(1);
+    const B: TeamId = TeamId(2);
     const SECOND: Duration = Duration::from_secs(1);
     const LIMITS: SilenceLimits = SilenceLimits { silent_after: SECOND, first_token: Duration::from_secs(10) };
     const UNKNOWN: UsualAnswerTimes = UsualAnswerTimes { stream: None, whole: None };
@@ -363,7 +422,7 @@ mod tests {
         let check = |usual, expected: Duration| {
             for mode in [AnswerMode::Stream, AnswerMode::Whole] {
                 let (mut signs, now) = (SignsOfLife::default(), Instant::now());
-                signs.sent(mode, now);
+                signs.sent(A, mode, now);
                 assert_eq!(signs.silent_at(usual, LIMITS), Some(now + expected), "{usual:?}");
                 assert!(!signs.judge(usual, LIMITS, now + expected));
                 assert!(signs.judge(usual, LIMITS, now + expected + ms(1)));
@@ -378,7 +437,7 @@ mod tests {
     #[test]
     fn nothing_in_flight_is_not_silent() {
         let (mut signs, now) = (SignsOfLife::default(), Instant::now());
-        let attempt = signs.sent(AnswerMode::Whole, now);
+        let attempt = signs.sent(A, AnswerMode::Whole, now);
         signs.heard(attempt, now);
         signs.ended(attempt, now);
         assert_eq!(signs.silent_at(usual(10), LIMITS), None);
@@ -388,7 +447,7 @@ mod tests {
     #[test]
     fn under_load_a_second_is_enough() {
         let (mut signs, start) = (SignsOfLife::default(), Instant::now());
-        let attempts: Vec<_> = (0..10).map(|_| signs.sent(AnswerMode::Stream, start)).collect();
+        let attempts: Vec<_> = (0..10).map(|_| signs.sent(A, AnswerMode::Stream, start)).collect();
         let mut now = start;
         for turn in 0..200 {
             now += ms(10);
@@ -396,7 +455,7 @@ mod tests {
         }
         assert_eq!(signs.silent_at(usual(20_000), LIMITS), Some(now + SECOND));
         // A new attempt changes nothing.
-        signs.sent(AnswerMode::Whole, now + ms(900));
+        signs.sent(A, AnswerMode::Whole, now + ms(900));
         assert_eq!(signs.silent_at(usual(20_000), LIMITS), Some(now + SECOND));
     }
 
@@ -404,22 +463,22 @@ mod tests {
     fn long_gaps_that_are_usual_at_this_load_are_no_silence() {
         let (mut signs, mut now) = (SignsOfLife::default(), Instant::now());
         for _ in 0..5 {
-            let pair = [signs.sent(AnswerMode::Whole, now), signs.sent(AnswerMode::Whole, now)];
+            let pair = [signs.sent(A, AnswerMode::Whole, now), signs.sent(A, AnswerMode::Whole, now)];
             now += 2 * SECOND;
             pair.into_iter().for_each(|attempt| {
                 signs.answered(attempt, now);
                 signs.ended(attempt, now);
             });
         }
-        signs.sent(AnswerMode::Whole, now);
-        signs.sent(AnswerMode::Whole, now);
+        signs.sent(A, AnswerMode::Whole, now);
+        signs.sent(A, AnswerMode::Whole, now);
         assert_eq!(signs.silent_at(UNKNOWN, LIMITS), Some(now + 8 * SECOND));
     }
 
     #[test]
     fn a_queue_that_gives_signs_is_slow_and_not_silent() {
         let (mut signs, start) = (SignsOfLife::default(), Instant::now());
-        let attempts: Vec<_> = (0..8).map(|_| signs.sent(AnswerMode::Stream, start)).collect();
+        let attempts: Vec<_> = (0..8).map(|_| signs.sent(A, AnswerMode::Stream, start)).collect();
         attempts.iter().for_each(|attempt| (0..2).for_each(|_| signs.heard(*attempt, start + ms(20))));
         for second in 1..60 {
             let now = start + second * SECOND;
@@ -432,37 +491,37 @@ mod tests {
     #[test]
     fn one_lost_attempt_says_nothing_once_another_was_answered() {
         let (mut signs, start) = (SignsOfLife::default(), Instant::now());
-        signs.sent(AnswerMode::Stream, start);
+        signs.sent(A, AnswerMode::Stream, start);
         assert!(signs.judge(usual(100), LIMITS, start + ms(1_001)), "it is all that is known");
         let now = start + 10 * SECOND;
-        let next = signs.sent(AnswerMode::Stream, now);
+        let next = signs.sent(A, AnswerMode::Stream, now);
         signs.answered(next, now + ms(50));
         signs.ended(next, now + ms(80));
         assert!(!signs.judge(usual(100), LIMITS, now + 100 * SECOND), "the lost one does not count");
-        signs.sent(AnswerMode::Stream, now + 100 * SECOND);
+        signs.sent(A, AnswerMode::Stream, now + 100 * SECOND);
         assert_eq!(signs.silent_at(usual(100), LIMITS), Some(now + 101 * SECOND), "the new one does");
     }
 
     #[test]
     fn streams_that_go_on_do_not_speak_for_what_is_sent_now() {
         let (mut signs, start) = (SignsOfLife::default(), Instant::now());
-        let streams = [0, 1].map(|_| signs.sent(AnswerMode::Stream, start));
+        let streams = [0, 1].map(|_| signs.sent(A, AnswerMode::Stream, start));
         streams.iter().for_each(|stream| _ = signs.answered(*stream, start + ms(50)));
         let go_on = |signs: &mut SignsOfLife, now| streams.iter().for_each(|stream| signs.heard(*stream, now));
-        let waiting = [0, 300].map(|sent| signs.sent(AnswerMode::Stream, start + ms(sent)));
+        let waiting = [0, 300].map(|sent| signs.sent(A, AnswerMode::Stream, start + ms(sent)));
         for turn in 1..=13 {
             go_on(&mut signs, start + ms(100 * turn));
             assert!(!signs.judge(usual(100), LIMITS, start + ms(100 * turn)), "{turn}");
         }
         let now = start + ms(1_301);
-        assert!(signs.judge(usual(100), LIMITS, now) && signs.may_ask(now));
+        assert!(signs.judge(usual(100), LIMITS, now) && signs.may_ask(A, now));
         go_on(&mut signs, now);
         assert!(signs.judge(usual(100), LIMITS, now), "they still say nothing");
         signs.answered(waiting[0], now);
         assert!(!signs.judge(usual(100), LIMITS, now), "this one does");
         // Two that were lost while others were answered say nothing later.
-        let lost = [0, 1].map(|_| signs.sent(AnswerMode::Stream, now));
-        let next = signs.sent(AnswerMode::Stream, now + 2 * SECOND);
+        let lost = [0, 1].map(|_| signs.sent(A, AnswerMode::Stream, now));
+        let next = signs.sent(A, AnswerMode::Stream, now + 2 * SECOND);
         signs.answered(next, now + 2 * SECOND + ms(50));
         go_on(&mut signs, now + 9 * SECOND);
         assert!(!signs.judge(usual(100), LIMITS, now + 9 * SECOND));
@@ -472,19 +531,19 @@ mod tests {
     #[test]
     fn one_attempt_at_a_time_asks_a_silent_deployment_and_frees_its_place() {
         let (mut signs, start) = (SignsOfLife::default(), Instant::now());
-        let lost = signs.sent(AnswerMode::Stream, start);
+        let lost = signs.sent(A, AnswerMode::Stream, start);
         let now = start + 2 * SECOND;
-        assert!(signs.judge(usual(100), LIMITS, now) && signs.may_ask(now));
+        assert!(signs.judge(usual(100), LIMITS, now) && signs.may_ask(A, now));
         signs.ended(lost, now);
         assert!(signs.judge(usual(100), LIMITS, now), "the verdict stays with nothing in flight");
-        let asking = signs.sent(AnswerMode::Stream, now);
+        let asking = signs.sent(A, AnswerMode::Stream, now);
         signs.asks(asking, now + SECOND);
-        assert!(!signs.may_ask(now + ms(999)));
+        assert!(!signs.may_ask(A, now + ms(999)));
         assert_eq!(signs.asked_next_at(), Some(now + SECOND));
-        assert!(signs.may_ask(now + SECOND), "its time is over, whether it has ended or not");
+        assert!(signs.may_ask(A, now + SECOND), "its time is over, whether it has ended or not");
         signs.ended(asking, now + SECOND);
-        assert!(!signs.may_ask(now + ms(1_999)) && signs.may_ask(now + 2 * SECOND), "a pause after it");
-        let asking = signs.sent(AnswerMode::Stream, now + 2 * SECOND);
+        assert!(!signs.may_ask(A, now + ms(1_999)) && signs.may_ask(A, now + 2 * SECOND), "a pause after it");
+        let asking = signs.sent(A, AnswerMode::Stream, now + 2 * SECOND);
         signs.asks(asking, now + 3 * SECOND);
         signs.answered(asking, now + 3 * SECOND);
         assert!(!signs.judge(usual(100), LIMITS, now + 3 * SECOND), "one answer is enough");
@@ -496,13 +555,13 @@ mod tests {
         for turn in 0..10 {
             let now = start + turn * ms(100);
             assert!(!signs.judge(usual(300), LIMITS, now.min(start + SECOND)));
-            let attempt = signs.sent(AnswerMode::Stream, now);
+            let attempt = signs.sent(A, AnswerMode::Stream, now);
             (0..2).for_each(|_| signs.heard(attempt, now + ms(1)));
         }
         assert!(signs.judge(usual(300), LIMITS, start + ms(1_001)));
         // A usual first token of three seconds leaves more time.
         let (mut signs, now) = (SignsOfLife::default(), start);
-        let attempt = signs.sent(AnswerMode::Stream, now);
+        let attempt = signs.sent(A, AnswerMode::Stream, now);
         signs.heard(attempt, now + ms(1));
         assert_eq!(signs.silent_at(usual(3_000), LIMITS), Some(now + ms(6_000)));
     }
@@ -510,11 +569,59 @@ mod tests {
     #[test]
     fn the_length_of_an_outage_is_not_learnt() {
         let (mut signs, start) = (SignsOfLife::default(), Instant::now());
-        let pair = [0, 0].map(|_| signs.sent(AnswerMode::Stream, start));
+        let pair = [0, 0].map(|_| signs.sent(A, AnswerMode::Stream, start));
         signs.answered(pair[0], start + ms(20));
         let back = start + 600 * SECOND;
-        let next = signs.sent(AnswerMode::Stream, back);
+        let next = signs.sent(A, AnswerMode::Stream, back);
         signs.answered(next, back + ms(30));
         assert_eq!(signs.shared_limit(3, &signs.attempts[&3], UNKNOWN, LIMITS), SECOND);
+    }
+
+    #[test]
+    fn what_one_team_waits_for_in_vain_is_not_silent_to_others() {
+        let (mut signs, start) = (SignsOfLife::default(), Instant::now());
+        (0..4).for_each(|_| _ = signs.sent(A, AnswerMode::Stream, start));
+        let slow = signs.sent(B, AnswerMode::Whole, start + ms(600));
+        let now = start + ms(1_001);
+        assert!(signs.judge(usual(100), LIMITS, now));
+        assert!(signs.is_silent_to(A) && !signs.is_silent_to(B));
+        // Their own attempts ask in vain, and the others ask all the same.
+        let of_a = signs.sent(A, AnswerMode::Stream, now);
+        signs.asks(of_a, now + SECOND);
+        assert!(!signs.may_ask(A, now) && signs.may_ask(B, now));
+        signs.ended(of_a, now + ms(1));
+        assert!(!signs.may_ask(A, now + ms(500)) && signs.may_ask(B, now + ms(500)));
+        assert!(!signs.is_silent_to(B), "what its own team asked in vain says nothing more");
+        let of_b = signs.sent(B, AnswerMode::Stream, now);
+        signs.asks(of_b, now + SECOND);
+        assert!(!signs.may_ask(B, now) && !signs.may_ask(A, now), "one of theirs at a time");
+        signs.answered(of_b, now + ms(20));
+        signs.answered(slow, now + ms(20));
+        assert!(!signs.judge(usual(100), LIMITS, now + ms(20)));
+    }
+
+    #[test]
+    fn what_a_second_team_waits_for_in_vain_is_silent_to_all() {
+        let silent_to_a = || {
+            let (mut signs, start) = (SignsOfLife::default(), Instant::now());
+            (0..4).for_each(|_| _ = signs.sent(A, AnswerMode::Stream, start));
+            let now = start + ms(1_001);
+            assert!(signs.judge(usual(100), LIMITS, now) && !signs.is_silent_to(B));
+            let of_b = signs.sent(B, AnswerMode::Stream, now);
+            signs.asks(of_b, now + SECOND);
+            (signs, of_b, now)
+        };
+        let (mut signs, _, now) = silent_to_a();
+        assert!(signs.judge(usual(100), LIMITS, now + SECOND) && !signs.is_silent_to(B));
+        assert!(signs.judge(usual(100), LIMITS, now + ms(1_001)) && signs.is_silent_to(B));
+        let (mut signs, of_b, now) = silent_to_a();
+        signs.ended(of_b, now + ms(500));
+        assert!(signs.is_silent_to(B) && !signs.may_ask(B, now + ms(600)), "it was asked in vain");
+        let (mut signs, start) = (SignsOfLife::default(), Instant::now());
+        for team in [A, B] {
+            signs.sent(team, AnswerMode::Stream, start);
+        }
+        assert!(signs.judge(usual(100), LIMITS, start + ms(1_001)));
+        assert!(signs.is_silent_to(A) && signs.is_silent_to(B) && signs.is_silent_to(TeamId(3)));
     }
 }

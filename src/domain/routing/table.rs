@@ -5,8 +5,9 @@
 //!
 //! Start reading in [`RoutingTable`].
 
+use crate::domain::body_member::{BodyRules, GivenMember, ListedMembers, MemberObjection, MemberPrice};
 use crate::domain::breaker::BreakerSettings;
-use crate::domain::call::{EndpointSet, FeatureSet};
+use crate::domain::call::{Call, EndpointSet, FeatureSet};
 use crate::domain::id::{DeploymentId, ModelId, ProviderId, RegionId, TierId};
 use crate::domain::pricing::{PriceVersion, Prices};
 use std::collections::HashMap;
@@ -31,6 +32,8 @@ pub struct RoutingTable {
     pub regions: Vec<Arc<str>>,
     /// What a client may write as `model`, `Pro/` names aside.
     pub names: HashMap<Arc<str>, Target>,
+    /// The members of a body that some provider has a rule for.
+    pub listed_members: ListedMembers,
     /// How deployments are chosen, and all timeouts.
     pub settings: RoutingSettings,
 }
@@ -62,10 +65,47 @@ impl RoutingTable {
         &self.deployments[id.index()]
     }
 
-    /// The price of the deployment numbered `id` for a request whose prices are those of `unix_ms`: its own, else
-    /// its model's.
+    /// The usual price of the deployment numbered `id` for a request whose prices are those of `unix_ms`: its own,
+    /// else its model's.
     pub fn price(&self, id: DeploymentId, unix_ms: i64) -> Option<&PriceVersion> {
         self.prices(id).map(|prices| prices.at(unix_ms))
+    }
+
+    /// The price of `call` at the deployment numbered `id`: the one that is known for a member that it has, else the
+    /// usual one.
+    pub fn price_of(&self, id: DeploymentId, call: &Call, unix_ms: i64) -> Option<&PriceVersion> {
+        let mut given = call.metadata().given.iter();
+        let prices = &self.deployment(id).member_prices;
+        let by_member = given.find_map(|given| prices.iter().find(|price| price.is_of(given)));
+        by_member.map(|price| &price.price).or_else(|| self.price(id, unix_ms))
+    }
+
+    /// The member of the body of `call` that stands against sending it to the deployment numbered `id`, and why.
+    /// `is_paid`: whether a budget or credit pays for it.
+    pub fn objection<'c>(
+        &self,
+        id: DeploymentId,
+        call: &'c Call,
+        is_paid: bool,
+    ) -> Option<(&'c GivenMember, MemberObjection)> {
+        let given = &call.metadata().given;
+        if given.is_empty() {
+            return None;
+        }
+        let deployment = self.deployment(id);
+        deployment.body_rules.verdict(given, &deployment.member_prices, is_paid).err()
+    }
+
+    /// Where the provider of the deployment numbered `id` serves the model that it calls `upstream_model`, which is not
+    /// the deployment's own: a provider may answer with another model than it was asked for.
+    pub fn other_deployment(&self, id: DeploymentId, upstream_model: &str) -> Option<DeploymentId> {
+        let own = self.deployment(id);
+        self.deployment_ids().find(|other| {
+            let other = self.deployment(*other);
+            other.provider == own.provider
+                && other.model != own.model
+                && other.upstream_model.eq_ignore_ascii_case(upstream_model)
+        })
     }
 
     /// All prices of the deployment numbered `id`, over time.
@@ -176,8 +216,14 @@ pub struct Deployment {
     pub weight: u32,
     /// How many requests may be in flight at it; when full, it is not chosen. `None` is no limit.
     pub max_concurrent: Option<u32>,
+    /// The most output tokens, per choice, that its host writes by itself, where the price catalogue knows.
+    pub max_output: Option<u64>,
     /// Its price, where it differs from the model's.
     pub price: Option<Prices>,
+    /// Its prices for requests with a certain member.
+    pub member_prices: Vec<MemberPrice>,
+    /// What its provider's rules say of a body.
+    pub body_rules: Arc<BodyRules>,
     /// Dedicated only: when it is down, `Pro/` requests may use the model's shared deployments.
     pub spill: bool,
 }
@@ -253,6 +299,8 @@ pub struct RoutingSettings {
     pub same_region_retry_on_500: bool,
     /// An attempt without an answer for this long counts against its deployment when one is chosen.
     pub silent_after: Duration,
+    /// How long budgeted requests are kept from a deployment whose answer cost more than was held for it.
+    pub beyond_hold_pause: Duration,
     /// The settings of every deployment's breaker.
     pub breaker: BreakerSettings,
 }

@@ -7,6 +7,7 @@
 use super::input::InputError;
 use crate::admin::AdminError;
 use crate::domain::call::BodyProblem;
+use crate::domain::refusal::Refusal;
 use crate::http::error::{ApiError, LEDGER_RETRY_AFTER, Retry, echo};
 use http::StatusCode;
 
@@ -15,6 +16,8 @@ use http::StatusCode;
 pub enum AdminFailure {
     /// No token was presented, or one that belongs to no operator.
     NoToken,
+    /// Two different tokens were presented.
+    SeveralTokens,
     /// The viewer token was presented for an operation that changes something.
     ReadOnlyToken,
     /// There is no such path.
@@ -65,6 +68,7 @@ impl AdminFailure {
                 "No valid token of an operator was given. Send the gateway's admin token as 'Authorization: Bearer TOKEN'.",
             )
             .status(StatusCode::UNAUTHORIZED),
+            Self::SeveralTokens => ApiError::refused(&Refusal::SeveralKeys),
             Self::ReadOnlyToken => {
                 ApiError::invalid("forbidden", "This token may look and not change anything. Use the admin token.")
                     .status(StatusCode::FORBIDDEN)
@@ -100,7 +104,7 @@ fn refused_action(error: &AdminError) -> ApiError {
         AdminError::NoLedger => ApiError::invalid("no_ledger", message).status(StatusCode::NOT_FOUND),
         AdminError::Exists { .. } => conflict(message).at("name"),
         AdminError::SecretTaken { .. } => conflict(message).at("hash"),
-        AdminError::InFile { .. } | AdminError::Stale => conflict(message),
+        AdminError::InFile { .. } | AdminError::Stale | AdminError::TooManySecrets { .. } => conflict(message),
         AdminError::Invalid { field, .. } => ApiError::invalid("invalid_value", message).at(*field),
         AdminError::Unavailable => ApiError::server(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -149,6 +153,7 @@ mod tests {
             ("in_file", AdminError::InFile { kind: RecordKind::Team, name: "growth".into() }.into()),
             ("secret_taken", AdminError::SecretTaken { name: "app".into() }.into()),
             ("stale", AdminError::Stale.into()),
+            ("too_many_secrets", AdminError::TooManySecrets { name: "app".into() }.into()),
             (
                 "invalid_action",
                 AdminError::Invalid { field: "policy", message: "there is no policy 'x'".into() }.into(),

@@ -18,15 +18,16 @@ mod teams;
 mod value_types;
 
 use super::AppState;
+use super::conn::connection::Connection;
 use super::ingress;
-use super::ops::TokenRole;
 use super::request_handler::RequestArrival;
 use super::upload::Upload;
 use crate::admin::AdminError;
 use crate::admin::views::to_json;
 use crate::config::Snapshot;
 use crate::domain::call::BodyProblem;
-use crate::relay::BodyLimits;
+use crate::domain::memory::InFlightAllowance;
+use crate::domain::refusal::SecretTarget;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -143,21 +144,30 @@ async fn perform(
     request: Request,
 ) -> Result<AdminResponse, AdminFailure> {
     let (parts, body) = request.into_parts();
-    let body_limits = BodyLimits { max_body: BODY_MAX, ..app.relay.active_config().body_limits() };
     // Dropping it discards what was not read of the body, so that the client can read an early answer.
-    let upload = Upload::new(body, &parts.headers, body_limits, app.in_flight_bytes.clone(), app.clock);
-    let presented = ingress::key(&parts.headers);
-    let role = app.ops.load().role(presented.as_ref()).ok_or(AdminFailure::NoToken)?;
-    let operation = find_operation(path, &parts.method, parts.uri.path())?;
-    if operation.changes() && role < TokenRole::Operator {
-        return Err(AdminFailure::ReadOnlyToken);
+    let upload = Upload::new(body, &parts.headers, BODY_MAX, app.clock);
+    let presented = ingress::key(&parts.headers).map_err(|_| AdminFailure::SeveralTokens)?;
+    let role = || app.ops.load().role(presented.as_ref()).ok_or(AdminFailure::NoToken);
+    if let Err(failure) = role() {
+        drop(upload);
+        app.refuse_token(SecretTarget::Admin, presented.as_ref(), &parts.extensions).await;
+        return Err(failure);
     }
+    if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
+        connection.key_accepted();
+    }
+    let operation = find_operation(path, &parts.method, parts.uri.path())?;
+    let permitted =
+        || role().and_then(|role| operation.permits(role).then_some(role).ok_or(AdminFailure::ReadOnlyToken));
+    permitted()?;
     let query = InputFields::of_query(parts.uri.query().unwrap_or_default(), operation.query)?;
     let if_match = if operation.conditional { IfMatch::of(&parts.headers)? } else { IfMatch::Anything };
     let body = match operation.body {
         Some(spec) => read_body(&parts.headers, upload, spec).await?,
         None => InputFields::default(),
     };
+    // Again: a body may take as long as its client likes, and a reload changes tokens.
+    let role = permitted()?;
     let request = AdminRequest {
         app: app.clone(),
         snapshot: app.relay.active_config().snapshot.clone(),
@@ -219,7 +229,7 @@ async fn read_body(
     if !is_json && (content_type.is_some() || !spec.is_optional) {
         return Err(AdminFailure::NotJson);
     }
-    let bytes = upload.gather().await.map_err(AdminFailure::Body)?;
+    let bytes = upload.gather(InFlightAllowance::default()).await.map_err(AdminFailure::Body)?;
     if bytes.is_empty() && spec.is_optional {
         return Ok(InputFields::default());
     }

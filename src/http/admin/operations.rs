@@ -10,6 +10,7 @@ use crate::admin::views::{
     BalanceObject, GrantObject, IssuedKeyObject, KeyObject, ListObject, RequestObject, StatusObject, TeamObject,
     UsageReportObject,
 };
+use crate::http::ops::TokenRole;
 use http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::pin::Pin;
@@ -105,6 +106,11 @@ impl AdminOperation {
     /// Whether only the admin token may run it.
     pub(super) fn changes(&self) -> bool {
         self.method != AdminMethod::Get
+    }
+
+    /// Whether a token of `role` may run it.
+    pub(super) fn permits(&self, role: TokenRole) -> bool {
+        !self.changes() || role == TokenRole::Operator
     }
 }
 
@@ -291,6 +297,16 @@ pub(super) static OPERATIONS: &[AdminOperation] = &[
         response::<StatusObject>(),
         |a| Box::pin(status::read(a)),
     ),
+    AdminOperation {
+        method: AdminMethod::Post,
+        ..get(
+            "/admin/v1/deployments/{name}/resume",
+            "resume_deployment",
+            "Ends the pause of requests with a budget at a deployment whose answers cost more than was held.",
+            response::<StatusObject>(),
+            |a| Box::pin(status::resume(a)),
+        )
+    },
     get("/admin/v1/openapi.json", "read_document", "This document.", response::<OpenApiDocument>(), |_| {
         Box::pin(async { Ok(AdminResponse::ok(&openapi::document())) })
     }),

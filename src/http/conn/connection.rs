@@ -8,15 +8,20 @@
 
 // circle: response_body.rs: a body counts as open on its connection, which drops it if its client does not read it.
 use super::response_body::{BodyHandle, UnreadBody};
+// circle: table.rs: a connection has its place among those without a key, and the table asks it to give way.
+use super::table::PeerSlot;
 use crate::clock::Clock;
+use crate::domain::memory::{InFlightAllowance, InFlightReservation};
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 /// The longest time from the first byte of a request's head to its last. For the first request it is
 /// counted from the moment the connection was accepted.
@@ -30,17 +35,35 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same for one stream on an HTTP/2 connection whose other streams go on. Twice as long, because
 /// a client with a small window may read it byte by byte.
 pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// From here on what waits to be read counts for its key, where there is room for it, and is dropped where there is none.
+pub const UNREAD_COUNTED: Duration = Duration::from_secs(5);
+/// What it counts, in bytes: as much as the buffers of its two connections may hold, which nothing else counts.
+pub const UNREAD_BYTES: u64 = 512 * 1024;
 
 /// One connection, shared by its task and the bodies sent on it.
 pub struct Connection {
     clock: Clock,
     /// Whether its process drains.
     draining: AtomicBool,
+    /// Wakes its task when it is to give way.
+    giving_way: Notify,
     /// Locked for a few instructions at a time, never across a write.
     state: Mutex<ConnectionState>,
 }
 
 struct ConnectionState {
+    /// The address of its client, as far as it is known.
+    peer: Option<IpAddr>,
+    /// Whether a key was accepted on it.
+    has_key: bool,
+    /// Counts it for its address for as long as it has no key.
+    keyless: Option<PeerSlot>,
+    /// Whether it is to close if it is idle: another connection needs its place.
+    gives_way: bool,
+    /// What the key of its last answer may hold in memory.
+    allowance: Option<InFlightAllowance>,
+    /// What waits for a socket that accepts no more bytes.
+    unread: Option<InFlightReservation>,
     /// How often everything written so far had been passed to the operating system.
     flushes: u64,
     /// Bodies that wait for the next flush.
@@ -73,10 +96,21 @@ enum ReadPhase {
 pub enum TimeoutAction {
     /// Nothing before this instant.
     CheckAt(Instant),
-    /// It was idle for [`IDLE_TIMEOUT`], or for its [`DrainGrace`]: close it gracefully.
+    /// It was idle for [`IDLE_TIMEOUT`] or for its [`DrainGrace`], or it gives way: close it gracefully.
     CloseIdle,
-    /// Its client is too slow: drop it.
+    /// Its client is too slow, or has not sent a whole head when it gives way: drop it.
     Abort,
+}
+
+/// A connection without an open request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IdleConnection {
+    /// Whether a key was accepted on it.
+    pub has_key: bool,
+    /// The address of its client, as far as it is known.
+    pub peer: Option<IpAddr>,
+    /// Since when; for one that sends a head, when that began.
+    pub since: Instant,
 }
 
 /// How long a connection may be idle while its process drains.
@@ -92,6 +126,12 @@ impl Connection {
     /// A connection accepted at `clock.now()`.
     pub fn new(clock: Clock) -> Self {
         let state = ConnectionState {
+            peer: None,
+            has_key: false,
+            keyless: None,
+            gives_way: false,
+            allowance: None,
+            unread: None,
             flushes: 0,
             flush_wakers: Vec::new(),
             stalled_since: None,
@@ -100,7 +140,81 @@ impl Connection {
             bodies: Vec::new(),
             read_phase: ReadPhase::Accepted(clock.now()),
         };
-        Self { clock, draining: AtomicBool::new(false), state: Mutex::new(state) }
+        Self { clock, draining: AtomicBool::new(false), giving_way: Notify::new(), state: Mutex::new(state) }
+    }
+
+    /// The same of a client at this address; `None` for a local socket.
+    pub fn of_peer(mut self, peer: Option<IpAddr>) -> Self {
+        self.state.get_mut().peer = peer;
+        self
+    }
+
+    /// The address of its client: behind a trusted proxy, of the one whose request was the last.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.state.lock().peer
+    }
+
+    /// Records that a trusted proxy forwards a request of this client. What a key of another one allowed is over.
+    pub fn forwards_for(&self, peer: Option<IpAddr>) {
+        let before = {
+            let mut state = self.state.lock();
+            (state.peer, state.has_key) = (peer, false);
+            state.keyless.take()
+        };
+        drop(before);
+    }
+
+    /// Counts it as one without a key until one is accepted on it.
+    pub(super) fn count_as_keyless(&self, slot: Option<PeerSlot>) {
+        let mut state = self.state.lock();
+        if !state.has_key {
+            state.keyless = slot;
+        }
+    }
+
+    /// Records that a key was accepted on it.
+    pub fn key_accepted(&self) {
+        let counted = {
+            let mut state = self.state.lock();
+            state.has_key = true;
+            state.keyless.take()
+        };
+        drop(counted);
+    }
+
+    /// Records what the key may hold in memory that is answered on it.
+    pub fn answers_within(&self, allowance: InFlightAllowance) {
+        let before = self.state.lock().allowance.replace(allowance);
+        drop(before);
+    }
+
+    /// What it is while no request is open on it.
+    pub(super) fn idle(&self) -> Option<IdleConnection> {
+        let state = self.state.lock();
+        let since = match state.read_phase {
+            ReadPhase::Accepted(since)
+            | ReadPhase::FirstHead(since)
+            | ReadPhase::Idle(since)
+            | ReadPhase::NextHead(since) => since,
+        };
+        (state.open_requests == 0).then_some(IdleConnection { has_key: state.has_key, peer: state.peer, since })
+    }
+
+    /// Has it close if it is idle.
+    pub fn give_way(&self) {
+        self.state.lock().gives_way = true;
+        self.giving_way.notify_one();
+    }
+
+    /// Ready when it is to give way.
+    pub async fn asked_to_give_way(&self) {
+        self.giving_way.notified().await;
+    }
+
+    /// Whether it is to give way.
+    #[cfg(test)]
+    pub fn is_to_give_way(&self) -> bool {
+        self.state.lock().gives_way
     }
 
     /// Records that the process drains.
@@ -151,26 +265,39 @@ impl Connection {
         state.bodies.push(body);
     }
 
-    /// Takes the bodies that were not polled for [`UNREAD_TIMEOUT`] before `now`. They count as open
+    /// Takes the bodies that were not polled for [`UNREAD_TIMEOUT`] before `now`, or for [`UNREAD_COUNTED`] where there is
+    /// no room for them. They count as open
     /// until the caller drops them, after this connection's lock is released.
     #[must_use]
     pub fn take_unread(&self, now: Instant) -> Vec<UnreadBody> {
         // Copied first: a body being polled may lock this connection, so it must not be locked here.
-        let bodies = self.state.lock().bodies.clone();
-        bodies.iter().filter_map(|body| body.take_unread(now)).collect()
+        let (bodies, allowance) = {
+            let state = self.state.lock();
+            (state.bodies.clone(), state.allowance.clone())
+        };
+        bodies.iter().filter_map(|body| body.take_unread(now, allowance.as_ref())).collect()
     }
 
     /// Which timeout has passed at `now`, or when to look again. `draining` is given once the process drains.
     pub fn check_timeouts(&self, now: Instant, draining: Option<DrainGrace>) -> TimeoutAction {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        let gives_way = std::mem::take(&mut state.gives_way);
         // No timeout that starts after `now` can pass before this.
         let soonest = now + HEAD_TIMEOUT;
         if let Some(since) = state.stalled_since {
             let end = since + STALL_TIMEOUT;
-            return if now >= end { TimeoutAction::Abort } else { TimeoutAction::CheckAt(soonest.min(end)) };
+            let is_over = now >= end || (now >= since + UNREAD_COUNTED && !state.holds_unread());
+            return if is_over { TimeoutAction::Abort } else { TimeoutAction::CheckAt(soonest.min(end)) };
         }
         if state.open_requests > 0 {
             return TimeoutAction::CheckAt(soonest);
+        }
+        if gives_way {
+            return if matches!(state.read_phase, ReadPhase::Idle(_)) {
+                TimeoutAction::CloseIdle
+            } else {
+                TimeoutAction::Abort
+            };
         }
         let idle_end = |since: Instant, limit: Duration| match draining {
             Some(grace) => (since + limit).min(since.max(grace.since) + grace.idle),
@@ -195,7 +322,7 @@ impl Connection {
     fn record_write(&self, accepted: bool) {
         let mut state = self.state.lock();
         match (accepted, state.stalled_since) {
-            (true, Some(_)) => state.stalled_since = None,
+            (true, Some(_)) => (state.stalled_since, state.unread) = (None, None),
             (false, None) => state.stalled_since = Some(self.clock.now()),
             _ => {}
         }
@@ -212,6 +339,25 @@ impl Connection {
             _ => {}
         }
     }
+}
+
+impl ConnectionState {
+    /// Whether what waits to be read counts for its key, now if it did not before; `false` where there is no room for it.
+    fn holds_unread(&mut self) -> bool {
+        if self.unread.is_none()
+            && let Some(allowance) = &self.allowance
+        {
+            self.unread = counted_unread(allowance);
+            return self.unread.is_some();
+        }
+        true
+    }
+}
+
+/// One unread answer's part of `allowance`; `None` where there is no room for it.
+pub fn counted_unread(allowance: &InFlightAllowance) -> Option<InFlightReservation> {
+    let mut unread = allowance.reservation();
+    unread.grow(UNREAD_BYTES).then_some(unread)
 }
 
 /// Counts a request as open on its connection until it is dropped.
@@ -359,6 +505,29 @@ mod tests {
         assert_eq!(connection.check_timeouts(start + STALL_TIMEOUT, None), TimeoutAction::Abort);
         connection.record_write(true);
         assert!(matches!(connection.check_timeouts(start + STALL_TIMEOUT, None), TimeoutAction::CheckAt(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_read_counts_for_its_key_and_ends_where_there_is_no_room() {
+        let allowance = InFlightAllowance { max: 4 * UNREAD_BYTES, ..InFlightAllowance::default() };
+        let (start, stalled) = (Clock.now(), |connection: &Arc<Connection>| connection.record_write(false));
+        let connections: Vec<_> = (0..3).map(|_| Arc::new(Connection::new(Clock))).collect();
+        let open: Vec<_> = connections.iter().map(|connection| connection.open_request(false)).collect();
+        connections.iter().for_each(|connection| connection.answers_within(allowance.clone()));
+        connections.iter().for_each(stalled);
+        let check = |second: u64| {
+            let aborted = connections.iter().map(|connection| {
+                connection.check_timeouts(start + Duration::from_secs(second), None) == TimeoutAction::Abort
+            });
+            aborted.collect::<Vec<_>>()
+        };
+        assert_eq!((check(4), allowance.all.bytes()), (vec![false; 3], 0));
+        // Half of all is the key's.
+        assert_eq!((check(5), allowance.all.bytes()), (vec![false, false, true], 2 * UNREAD_BYTES));
+        connections[0].record_write(true);
+        assert_eq!((check(6), allowance.all.bytes()), (vec![false; 3], 2 * UNREAD_BYTES));
+        drop((connections, open));
+        assert_eq!(allowance.all.bytes(), 0);
     }
 
     #[test]

@@ -8,9 +8,10 @@
 //!
 //! Start reading at [`ResponseBody`].
 
-use super::connection::{Connection, OpenRequest, UNREAD_TIMEOUT};
+use super::connection::{Connection, OpenRequest, UNREAD_COUNTED, UNREAD_TIMEOUT, counted_unread};
 use super::lifecycle::OpenGuard;
 use crate::clock::Clock;
+use crate::domain::memory::{InFlightAllowance, InFlightReservation};
 use crate::http::ending::AbortError;
 use axum::body::Body;
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub struct MonitoredBody {
     body: Option<(Body, OpenGuards)>,
     /// Since when it was ready to be polled and was not; `None` while the body itself is waited for.
     unread_since: Option<Instant>,
+    /// What is counted for it while it is not read.
+    unread: Option<InFlightReservation>,
 }
 
 /// A connection's reference to a body sent on it.
@@ -59,7 +62,7 @@ impl ResponseBody {
         if !connection.is_http2() {
             return Self::Plain(body, guards);
         }
-        let monitored = MonitoredBody { body: Some((body, guards)), unread_since: Some(clock.now()) };
+        let monitored = MonitoredBody { body: Some((body, guards)), unread_since: Some(clock.now()), unread: None };
         let body = Arc::new(Mutex::new(monitored));
         connection.monitor(BodyHandle(Arc::downgrade(&body)));
         Self::Monitored { body, clock }
@@ -72,12 +75,21 @@ impl BodyHandle {
         self.0.strong_count() > 0
     }
 
-    /// Takes the body if it was not polled for [`UNREAD_TIMEOUT`] before `now`.
-    pub fn take_unread(&self, now: Instant) -> Option<UnreadBody> {
+    /// Takes the body if it was not polled for [`UNREAD_TIMEOUT`] before `now`, or for [`UNREAD_COUNTED`] and `allowance`
+    /// has no room for it.
+    pub fn take_unread(&self, now: Instant, allowance: Option<&InFlightAllowance>) -> Option<UnreadBody> {
         let monitored = self.0.upgrade()?;
         let mut monitored = monitored.lock();
-        let late = monitored.unread_since.is_some_and(|since| now >= since + UNREAD_TIMEOUT);
-        if late { monitored.body.take().map(UnreadBody) } else { None }
+        let since = monitored.unread_since?;
+        if now >= since + UNREAD_COUNTED && monitored.unread.is_none() {
+            monitored.unread = allowance.and_then(counted_unread);
+        }
+        let is_held = monitored.unread.is_some() || allowance.is_none() || now < since + UNREAD_COUNTED;
+        if is_held && now < since + UNREAD_TIMEOUT {
+            return None;
+        }
+        monitored.unread = None;
+        monitored.body.take().map(UnreadBody)
     }
 }
 
@@ -95,6 +107,7 @@ impl http_body::Body for ResponseBody {
             return Poll::Ready(Some(Err(axum::Error::new(AbortError))));
         };
         let polled = Pin::new(body).poll_frame(cx);
+        monitored.unread = None;
         monitored.unread_since = polled.is_ready().then(|| clock.now());
         polled
     }
@@ -161,6 +174,13 @@ mod tests {
         assert!(connection.take_unread(Clock.now()).is_empty());
         feed.send(Bytes::from_static(b"x")).unwrap();
         assert!(matches!(poll(), Poll::Ready(Some(Ok(_)))));
+        // Without room for it, it goes sooner.
+        let none = InFlightAllowance { max: 0, ..InFlightAllowance::default() };
+        connection.answers_within(InFlightAllowance::default());
+        tokio::time::advance(UNREAD_COUNTED).await;
+        assert!(connection.take_unread(Clock.now()).is_empty());
+        connection.answers_within(none);
+        assert!(connection.take_unread(Clock.now()).is_empty(), "it is counted already");
         // It is not polled any more.
         assert_eq!(late().await, 1);
         assert!(feed.is_closed(), "the provider sees that it was dropped");

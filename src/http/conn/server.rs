@@ -8,11 +8,14 @@
 //! Start reading at [`serve`].
 
 use super::connection::{Connection, DrainGrace, MonitoredStream, TimeoutAction};
+use super::forwarded::{forwarded_address, is_of};
 use super::lifecycle::{Lifecycle, LifecyclePhase};
 use super::listener::{Listener, ListenerKind, TransportStream};
 use super::response_body::ResponseBody;
+use super::table::ConnectionTable;
 use super::tls::{MaybeTlsStream, ServerTls};
 use crate::clock::Clock;
+use crate::config::ConnectionLimits;
 use crate::http::request_handler::RequestHandler;
 use axum::body::Body;
 use http::header::CONNECTION;
@@ -21,6 +24,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use rustix::process::{Resource, getrlimit};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -31,8 +35,9 @@ use tokio_util::either::Either;
 
 /// The pause after accepting failed: out of file descriptors, the next call fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The limit on open files that is assumed where the operating system does not report one.
-const DEFAULT_OPEN_FILES: usize = 8192;
+/// The most connections where neither the configuration nor the limit on open files sets fewer: what so many strangers
+/// could make us hold is still bounded.
+const MOST_CONNECTIONS: usize = 64 * 1024;
 /// The longest time that an idle connection may take to close gracefully.
 const GRACEFUL_CLOSE: Duration = Duration::from_secs(1);
 /// The most connections to the operators' address.
@@ -73,37 +78,49 @@ pub struct HttpServer {
     pub tls: Option<ServerTls>,
     /// Whether a client that has closed its sending side is still answered.
     pub half_close: bool,
+    /// How many connections there may be, and whose they are.
+    pub limits: Arc<ConnectionLimits>,
 }
 
 /// Serves on `listener` until its [`ListenerKind`] closes, then until the last connection has ended or
 /// the process is [`LifecyclePhase::Closed`].
 pub async fn serve(listener: Listener, server: HttpServer) {
-    let slots = Arc::new(Semaphore::new(max_connections(server.kind)));
+    let slots = Arc::new(Semaphore::new(max_connections(server.kind, server.limits.max)));
     serve_with_slots(slots, listener, server).await;
 }
 
 async fn serve_with_slots(slots: Arc<Semaphore>, listener: Listener, server: HttpServer) {
     let HttpServer { lifecycle, clock, kind, .. } = &server;
     let (clock, kind) = (*clock, *kind);
+    let table = Arc::new(ConnectionTable::new(server.limits.keyless_per_address));
     let mut connections = JoinSet::new();
+    let spawn = |connections: &mut JoinSet<()>, socket, slot: Option<OwnedSemaphorePermit>| {
+        let open = match kind {
+            ListenerKind::Public => lifecycle.open_connection(),
+            ListenerKind::Ops => lifecycle.open_ops_connection(),
+        };
+        let (server, table) = (server.clone(), table.clone());
+        connections.spawn(async move {
+            server.serve_connection(socket, &table).await;
+            drop((slot, open));
+        });
+    };
     let mut closing = pin!(server.closing());
+    // A connection that was accepted and has no slot yet.
+    let mut waiting = None;
     loop {
         tokio::select! {
             biased;
             () = &mut closing => break,
             Some(ended) = connections.join_next() => log_panic(ended),
-            (socket, slot) = accept(&listener, &slots, clock) => {
-                let open = match kind {
-                    ListenerKind::Public => lifecycle.open_connection(),
-                    ListenerKind::Ops => lifecycle.open_ops_connection(),
-                };
-                let server = server.clone();
-                connections.spawn(async move {
-                    server.serve_connection(socket).await;
-                    drop((slot, open));
-                });
+            (socket, slot) = accept(&listener, &slots, &table, &mut waiting, clock) => {
+                spawn(&mut connections, socket, Some(slot));
             }
         }
+    }
+    // It would be refused otherwise, and nobody else has it.
+    if let Some(socket) = waiting {
+        spawn(&mut connections, socket, None);
     }
     listener.close(lifecycle.is_succeeded());
     let all_ended = async {
@@ -118,20 +135,42 @@ async fn serve_with_slots(slots: Arc<Semaphore>, listener: Listener, server: Htt
     connections.shutdown().await;
 }
 
-/// The next connection, once a slot is free. Until then connections wait in the operating system's
-/// queue.
-async fn accept(listener: &Listener, slots: &Arc<Semaphore>, clock: Clock) -> (TransportStream, OwnedSemaphorePermit) {
-    let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-    loop {
+/// The next connection and its slot, for which idle connections give way. One connection waits for its slot in
+/// `waiting`, so that nothing is lost when this is dropped; others wait in the operating system's queue.
+async fn accept(
+    listener: &Listener,
+    slots: &Arc<Semaphore>,
+    table: &ConnectionTable,
+    waiting: &mut Option<TransportStream>,
+    clock: Clock,
+) -> (TransportStream, OwnedSemaphorePermit) {
+    while waiting.is_none() {
         match listener.accept().await {
-            Ok(socket) => return (socket, slot),
+            Ok(socket) => *waiting = Some(socket),
             // This one client disconnected while it was queued.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections at the moment");
+                // Most likely there are no descriptors left.
+                table.make_room(clock.now());
                 clock.sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+    loop {
+        if let Ok(slot) = slots.clone().try_acquire_owned() {
+            return (waiting.take().expect("one was accepted"), slot);
+        }
+        table.make_room(clock.now());
+        // Those that are busy now may be idle soon.
+        tokio::select! {
+            biased;
+            slot = slots.clone().acquire_owned() => {
+                let slot = slot.expect("the semaphore is never closed");
+                return (waiting.take().expect("one was accepted"), slot);
+            }
+            () = clock.sleep(ACCEPT_PAUSE) => {}
         }
     }
 }
@@ -145,29 +184,29 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Half of the files that the process may open: each request may need another one for its provider.
-fn max_connections(kind: ListenerKind) -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let half = open_files(&limits).unwrap_or(DEFAULT_OPEN_FILES) / 2;
-    let max = half.clamp(1, Semaphore::MAX_PERMITS);
+/// As many as are configured, else half of the files that the process may open: each request may need another one for
+/// its provider.
+fn max_connections(kind: ListenerKind, configured: Option<usize>) -> usize {
+    let half = getrlimit(Resource::Nofile).current.map_or(MOST_CONNECTIONS, |files| (files / 2) as usize);
+    let max = configured.unwrap_or(half.min(MOST_CONNECTIONS)).clamp(1, Semaphore::MAX_PERMITS);
     if kind == ListenerKind::Ops { max.min(OPS_CONNECTIONS) } else { max }
-}
-
-/// The soft limit on open files in the format of `/proc/self/limits`; `None` if it is unlimited or
-/// missing.
-fn open_files(limits: &str) -> Option<usize> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 impl HttpServer {
     /// One connection, from its first byte to its last.
-    async fn serve_connection(&self, socket: TransportStream) {
+    async fn serve_connection(&self, socket: TransportStream, table: &ConnectionTable) {
+        let mut peer = None;
         if let Either::Left(tcp) = &socket {
             // Frames are small and must not wait for each other. A socket that cannot do this is still served.
             let _ = tcp.set_nodelay(true);
+            peer = tcp.peer_addr().ok().map(|address| address.ip());
         }
-        let connection = Arc::new(Connection::new(self.clock));
+        let connection = Arc::new(Connection::new(self.clock).of_peer(peer));
+        let _entry = table.enter(&connection);
+        let is_proxy = peer.is_some_and(|peer| is_of(peer, &self.limits.trusted_proxies));
+        if !is_proxy && !count_keyless(&connection, table) {
+            return;
+        }
         let stream = match &self.tls {
             None => MaybeTlsStream::Left(socket),
             // Boxed, so that a plain connection's task does not reserve memory for it.
@@ -178,7 +217,15 @@ impl HttpServer {
         };
         let io = TokioIo::new(MonitoredStream::new(stream, connection.clone()));
         let builder = protocol_builder(self.half_close);
-        let mut http = pin!(builder.serve_connection(io, service_fn(|request| self.handle(request, &connection))));
+        let mut http = pin!(builder.serve_connection(
+            io,
+            service_fn(|request| {
+                if is_proxy {
+                    self.note_forwarded(&request, &connection, table);
+                }
+                self.handle(request, &connection)
+            })
+        ));
         let mut closing = pin!(self.closing());
         let mut cutting = pin!(self.lifecycle.reached(self.kind.cut_at()));
         let (mut draining, mut shutting_down) = (None, false);
@@ -198,6 +245,7 @@ impl HttpServer {
                 }
                 // An error is the client's: it disconnected, or it does not speak HTTP.
                 _ = http.as_mut() => return,
+                () = connection.asked_to_give_way() => next_check = self.clock.now(),
                 () = self.clock.sleep_until(next_check) => {
                     let now = self.clock.now();
                     drop(connection.take_unread(now));
@@ -249,8 +297,16 @@ impl HttpServer {
         tokio::select! {
             stream = tls.handshake(socket) => stream,
             () = closed => None,
+            () = connection.asked_to_give_way() => None,
             () = self.clock.sleep_until(end) => None,
         }
+    }
+
+    /// Records whose request a trusted proxy forwards on `connection`, which counts for that client from now on.
+    fn note_forwarded(&self, request: &Request<Incoming>, connection: &Connection, table: &ConnectionTable) {
+        let client = forwarded_address(request.headers(), &self.limits.trusted_proxies);
+        connection.forwards_for(client);
+        count_keyless(connection, table);
     }
 
     /// Answers one request, which counts as open until its response's body has ended. An answer that begins while the
@@ -273,6 +329,16 @@ impl HttpServer {
             Ok(response.map(|body| ResponseBody::new(body, guards, &connection, clock)))
         }
     }
+}
+
+/// Counts `connection` as one without a key; `false` where its address has too many of them. A local address is more likely
+/// that of a proxy on this machine, which speaks for many, than a stranger's, and is not counted.
+fn count_keyless(connection: &Connection, table: &ConnectionTable) -> bool {
+    let Some(peer) = connection.peer().filter(|peer| !peer.to_canonical().is_loopback()) else { return true };
+    let slot = table.count_keyless(peer);
+    let fits = slot.is_some();
+    connection.count_as_keyless(slot);
+    fits
 }
 
 /// The limits of HTTP/1.1 and HTTP/2. [`Connection`] times the head of a request, because hyper's own
@@ -307,9 +373,8 @@ mod tests {
     use crate::http::conn::connection::UNREAD_TIMEOUT;
     use crate::http::conn::listener::bind;
     use crate::http::conn::tls::testing::TlsTestPair;
-    use crate::http::upload::{InFlightBytes, Upload};
+    use crate::http::upload::Upload;
     use crate::random::Rng;
-    use crate::relay::BodyLimits;
     use axum::extract::Request;
     use axum::routing::{get, post};
     use bytes::Bytes;
@@ -359,8 +424,7 @@ mod tests {
         let floods = async move || Body::new(Flood { _notice: DropNotice(flood_sender.clone()) });
         let refuses = async |request: Request| {
             let (parts, body) = request.into_parts();
-            let body_limits = BodyLimits { max_body: 1, max_in_flight_bytes: 1 };
-            drop(Upload::new(body, &parts.headers, body_limits, Arc::<InFlightBytes>::default(), Clock));
+            drop(Upload::new(body, &parts.headers, 1, Clock));
             http::StatusCode::PAYLOAD_TOO_LARGE
         };
         let router = axum::Router::new()
@@ -376,7 +440,9 @@ mod tests {
         let address = listener.address().unwrap().reachable().unwrap();
         let lifecycle = Lifecycle::new(Clock);
         let slots = Arc::new(Semaphore::new(max));
-        let server = HttpServer { handler, lifecycle: lifecycle.clone(), clock: Clock, kind, tls, half_close: false };
+        let limits = Arc::default();
+        let server =
+            HttpServer { handler, lifecycle: lifecycle.clone(), clock: Clock, kind, tls, half_close: false, limits };
         let serving = tokio::spawn(serve_with_slots(slots, listener, server));
         Served { address, lifecycle, events, serving }
     }
@@ -549,11 +615,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_waits_for_a_free_slot() {
-        let served = served(ListenerKind::Public, 1);
+    async fn a_connection_waits_for_one_that_is_busy() {
+        let mut served = served(ListenerKind::Public, 1);
         let mut first = connect(&served).await;
-        first.write_all(HEAD).await.unwrap();
-        read_answer(&mut first).await;
+        first.write_all(b"GET /hangs HTTP/1.1\r\nhost: tierway\r\n\r\n").await.unwrap();
+        assert_eq!(served.events.recv().await, Some("begun"));
         let mut second = connect(&served).await;
         second.write_all(HEAD).await.unwrap();
         let early = tokio::time::timeout(Duration::from_millis(50), second.readable()).await;
@@ -562,18 +628,31 @@ mod tests {
         read_answer(&mut second).await;
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_handshake_occupies_a_slot_and_frees_it() {
+    #[tokio::test]
+    async fn idle_connections_give_way_to_others() {
         let pair = TlsTestPair::new();
-        let served = served_with(ListenerKind::Public, 1, Some(pair.tls.clone()));
-        let _silent = connect(&served).await;
-        let start = Clock.now();
-        let mut second = pair.connect(served.address).await;
-        assert_eq!((Clock.now() - start).as_secs(), 10, "it waited until the silent one was dropped");
-        second.write_all(HEAD).await.unwrap();
-        let mut read = Vec::new();
-        while !read.ends_with(b"works") {
-            assert_ne!(second.read_buf(&mut read).await.unwrap(), 0);
+        for tls in [None, Some(pair.tls.clone())] {
+            let is_plain = tls.is_none();
+            let served = served_with(ListenerKind::Public, 2, tls);
+            // Connected, within a head, and (where that is no handshake) between requests.
+            let (mut silent, mut sending) = (connect(&served).await, connect(&served).await);
+            sending.write_all(b"GET /wor").await.unwrap();
+            let mut open = Vec::new();
+            for _ in 0..3 {
+                let mut next = connect(&served).await;
+                if is_plain {
+                    next.write_all(HEAD).await.unwrap();
+                    assert!(read_answer(&mut next).await.starts_with("HTTP/1.1 200"));
+                }
+                open.push(next);
+            }
+            if is_plain {
+                assert_eq!(read_to_end(&mut silent).await.0, "");
+                assert_eq!(read_to_end(&mut sending).await.0, "");
+            } else {
+                let ended = silent.read(&mut [0; 1]).await;
+                assert!(ended.is_err() || ended.is_ok_and(|read| read == 0), "the handshake gave way");
+            }
         }
     }
 
@@ -688,14 +767,10 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_on_open_files_is_parsed() {
-        let check = |limits: &str, expected: Option<usize>| assert_eq!(open_files(limits), expected, "{limits}");
-        let linux = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                     Max processes             62987                62987                processes \n\
-                     Max open files            1024                 524288               files     \n";
-        check(linux, Some(1024));
-        check("Max open files            unlimited            unlimited            files", None);
-        check("", None);
+    fn operators_have_few_connections_and_clients_as_many_as_configured() {
+        assert_eq!(max_connections(ListenerKind::Public, Some(100_000)), 100_000);
+        assert_eq!(max_connections(ListenerKind::Ops, Some(100_000)), OPS_CONNECTIONS);
+        assert!((1..=MOST_CONNECTIONS).contains(&max_connections(ListenerKind::Public, None)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -237,6 +237,7 @@ mod tests {
             kind: ListenerKind::Public,
             tls,
             half_close: false,
+            limits: Arc::default(),
         };
         let serving = tokio::spawn(serve(listener, server));
         Served { pair, address, lifecycle, serving, events }

@@ -9,7 +9,7 @@
 
 use super::edit;
 use super::usage::{NestedUsage, UsageHolderObject, is_only_usage, usage_elsewhere, usage_report};
-use crate::domain::call::{Call, Endpoint};
+use crate::domain::call::{Call, CeilingName, Endpoint};
 use crate::protocol::json::lenient::{
     ErrorCode, FinishReasonValue, LenientObject, NestedText, NonEmptyValue, ObjectName, PartsReader, PartsValue,
     TextSize, TokenCount,
@@ -40,8 +40,11 @@ pub struct ChatQuirks {
 
 impl ChatQuirks {
     /// What the ceiling of the output is called where we write it. Completions never knew the second name.
-    pub fn ceiling_name(self, endpoint: Endpoint) -> &'static str {
-        if self.max_completion_tokens && endpoint == Endpoint::Chat { "max_completion_tokens" } else { "max_tokens" }
+    pub fn ceiling_name(self, endpoint: Endpoint) -> CeilingName {
+        match endpoint {
+            Endpoint::Chat if self.max_completion_tokens => CeilingName::MaxCompletionTokens,
+            Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings => CeilingName::MaxTokens,
+        }
     }
 }
 
@@ -181,7 +184,7 @@ impl ChatStream {
             note(Moment::Content { text_bytes: choices.text_bytes });
         }
         if choices.finished.any() {
-            self.finished.add(&choices.finished);
+            self.finished.add_few(&choices.finished, self.expected_choices);
             self.all_finished = self.has_finished(self.expected_choices) && self.may_end();
             note(Moment::Finish);
         }
@@ -396,7 +399,7 @@ impl<'de: 'a, 'a> PartsReader<'de> for ChatAnswer<'a> {
 /// The choices of a whole answer.
 #[derive(Clone, Copy, Default)]
 struct WholeChoices {
-    /// There is one, and its message is not `null`.
+    /// One of them says something.
     any: bool,
     /// One of them says why it ended.
     finished: bool,
@@ -408,7 +411,9 @@ impl<'de> PartsReader<'de> for WholeChoices {
     type Name = ();
 
     fn element<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
-        let Some(PartsValue(choice)) = list.next_element::<PartsValue<ChatChoice<Unread>>>()? else { return Ok(false) };
+        let Some(PartsValue(choice)) = list.next_element::<PartsValue<ChatChoice<WholeMessage>>>()? else {
+            return Ok(false);
+        };
         self.any |= choice.says_anything();
         self.finished |= choice.finish_reason.given;
         self.broke_off |= choice.finish_reason.is_error;
@@ -486,10 +491,8 @@ enum ChoiceName {
 struct ChatChoice<T> {
     index: TokenCount,
     said: T,
-    is_object: bool,
     has_delta: bool,
-    has_message: bool,
-    text: TextSize,
+    text: Option<TextSize>,
     finish_reason: FinishReasonValue,
     usage: NestedUsage,
 }
@@ -509,10 +512,6 @@ impl<'de, T: PartsReader<'de>> PartsReader<'de> for ChatChoice<T> {
         }
     }
 
-    fn begin_object(&mut self) {
-        self.is_object = true;
-    }
-
     #[inline]
     fn member<A: MapAccess<'de>>(&mut self, name: ChoiceName, members: &mut A) -> Result<(), A::Error> {
         match name {
@@ -524,7 +523,6 @@ impl<'de, T: PartsReader<'de>> PartsReader<'de> for ChatChoice<T> {
             // Some hosts stream a whole message, some one beside each delta.
             ChoiceName::Message if !self.has_delta => {
                 self.said = members.next_value::<PartsValue<T>>()?.0;
-                self.has_message = true;
             }
             ChoiceName::Text => self.text = members.next_value()?,
             ChoiceName::FinishReason => self.finish_reason = members.next_value()?,
@@ -537,23 +535,29 @@ impl<'de, T: PartsReader<'de>> PartsReader<'de> for ChatChoice<T> {
 
 /// What a choice of a whole answer says, of which it is only asked whether there is any.
 #[derive(Default)]
-struct Unread {
-    is_object: bool,
+struct WholeMessage {
+    /// It has a member beside its role: a text, which may be empty, a refusal, calls, audio, whatever its name.
+    says_anything: bool,
 }
 
-impl PartsReader<'_> for Unread {
-    type Name = ();
+impl<'de> PartsReader<'de> for WholeMessage {
+    type Name = DeltaName;
 
-    fn begin_object(&mut self) {
-        self.is_object = true;
+    fn name(text: &str) -> DeltaName {
+        if text == "role" { DeltaName::Role } else { DeltaName::Other }
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, name: DeltaName, members: &mut A) -> Result<(), A::Error> {
+        let value = members.next_value::<&RawValue>()?.get();
+        self.says_anything |= !matches!(name, DeltaName::Role) && !matches!(value, "null" | "[]" | "{}");
+        Ok(())
     }
 }
 
-impl ChatChoice<Unread> {
-    /// Whether a client that reads its message finds one.
+impl ChatChoice<WholeMessage> {
+    /// Whether a client finds anything in it: a message, a text, or why there is none.
     fn says_anything(&self) -> bool {
-        let has_message = self.said.is_object || !self.has_message || self.text.present;
-        self.is_object && (has_message || self.finish_reason.given)
+        self.said.says_anything || self.text.is_some() || self.finish_reason.given
     }
 }
 
@@ -616,7 +620,8 @@ impl ChatChoice<ChatDelta> {
     /// Whether it carries a token, and the bytes of its text.
     fn all_text(&self) -> TextSize {
         let ChatDelta { content, reasoning, reasoning_content, refusal, others } = &self.said;
-        let parts = [content, reasoning, reasoning_content, refusal, others, &self.text];
+        let text = self.text.unwrap_or_default();
+        let parts = [content, reasoning, reasoning_content, refusal, others, &text];
         TextSize { present: parts.iter().any(|part| part.present), bytes: parts.iter().map(|part| part.bytes).sum() }
     }
 }
@@ -669,6 +674,9 @@ impl<'de> PartsReader<'de> for ChoicesSummary {
     }
 }
 
+/// The most indexes from 64 on that are kept of one stream: many more than any host gives choices.
+const MOST_INDEXES: usize = 64 * 1024;
+
 /// A set of choice indexes, without allocation up to 64.
 #[derive(Clone, Default, Debug)]
 struct ChoiceSet {
@@ -680,20 +688,27 @@ impl ChoiceSet {
     fn insert(&mut self, index: u32) {
         match index {
             0..64 => self.first |= 1 << index,
-            _ => drop(self.rest.insert(index)),
+            _ if self.rest.len() < MOST_INDEXES => drop(self.rest.insert(index)),
+            _ => {}
         }
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Adds `other`: of those with a number from 64 on only as many as there are below `expected`, or that are. Whoever
+    /// numbers choices otherwise has no more of them, and numbers without end are not kept.
+    fn add_few(&mut self, other: &Self, expected: u32) {
         self.first |= other.first;
-        self.rest.extend(&other.rest);
+        for index in &other.rest {
+            if *index < expected || self.rest.len() < expected as usize {
+                self.insert(*index);
+            }
+        }
     }
 
     /// Adds those of `other` that are below `end`.
     fn add_below(&mut self, other: &Self, end: u32) {
         let wanted = u64::MAX.checked_shr(64_u32.saturating_sub(end)).unwrap_or(0);
         self.first |= other.first & wanted;
-        self.rest.extend(other.rest.range(..end));
+        other.rest.range(..end).for_each(|index| self.insert(*index));
     }
 
     fn any(&self) -> bool {
@@ -713,6 +728,7 @@ impl ChoiceSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::body_member::ListedMembers;
     use crate::domain::call::Endpoint;
     use crate::domain::usage::Usage;
     use crate::protocol::chat::request::read_request;
@@ -721,7 +737,8 @@ mod tests {
     fn stream(choices: u32, hiding: bool) -> ChatStream {
         let body =
             format!(r#"{{"model":"m","n":{choices},"stream":true,"stream_options":{{"include_usage":{}}}}}"#, !hiding);
-        let call = read_request(Endpoint::Chat, body.into()).expect("the body is a chat request");
+        let call =
+            read_request(Endpoint::Chat, body.into(), &ListedMembers::default()).expect("the body is a chat request");
         ChatStream::new(&call, ChatQuirks::default())
     }
 
@@ -826,6 +843,58 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_answer_is_one_where_a_choice_says_something() {
+        let check = |choices: &str, expected: bool| {
+            let moments = whole(&format!(r#"{{"choices":[{choices}]}}"#)).expect("it is an object");
+            assert_eq!(moments.contains(&Moment::Finish), expected, "{choices}");
+        };
+        let message = |members: &str| format!(r#"{{"index":0,"message":{{"role":"assistant"{members}}}}}"#);
+        for says_nothing in [
+            "{}",
+            "null",
+            "7",
+            "[]",
+            r#"{"index":0}"#,
+            r#"{"index":0,"logprobs":{"content":[]},"usage":{"prompt_tokens":1}}"#,
+            r#"{"finish_reason":null}"#,
+            r#"{"finish_reason":""}"#,
+            r#"{"text":null}"#,
+            r#"{"message":null}"#,
+            r#"{"message":"x"}"#,
+            r#"{"message":{}}"#,
+            r#"{"delta":{}}"#,
+            r#"{"delta":{"role":"assistant"}}"#,
+            r#"{"message":{"content":"x"},"message":{}}"#,
+        ] {
+            check(says_nothing, false);
+            check(&format!("{says_nothing},{{}}"), false);
+            check(&format!("{says_nothing},{}", message(r#","content":"x""#)), true);
+        }
+        check(&message(""), false);
+        check(&message(r#","content":null"#), false);
+        check(&message(r#","content":null,"tool_calls":[],"annotations":[],"audio":null,"function_call":{}"#), false);
+        for says_something in [
+            r#""content":"x""#,
+            r#""content":"""#,
+            r#""content":[{"type":"text","text":"x"}]"#,
+            r#""content":null,"refusal":"No.""#,
+            r#""content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]"#,
+            r#""content":null,"function_call":{"name":"f","arguments":"{}"}"#,
+            r#""content":null,"audio":{"id":"a","data":"UklGRg=="}"#,
+            r#""content":null,"reasoning_content":"Hm""#,
+            r#""reasoning":"Hm""#,
+            r#""images":[{"image_url":{"url":"data:,"}}]"#,
+        ] {
+            check(&message(&format!(",{says_something}")), true);
+            check(&format!(r#"{{"delta":{{{says_something}}}}}"#), true);
+        }
+        check(r#"{"text":"x"}"#, true);
+        check(r#"{"text":""}"#, true);
+        check(r#"{"finish_reason":"content_filter"}"#, true);
+        check(r#"{"message":{"content":null},"finish_reason":"stop"}"#, true);
+    }
+
+    #[test]
     fn of_two_members_of_one_name_the_last_counts() {
         let check = |frame: &str, expected: &[Moment]| {
             assert_eq!(moments(frame), expected, "{frame}");
@@ -839,7 +908,7 @@ mod tests {
         check(r#"{"choices":[{"index":1,"index":0,"finish_reason":null,"finish_reason":"stop"}]}"#, &[Moment::Finish]);
         check(r#"{"id":"a","id":"b","model":1,"model":2,"choices":[{"index":0,"text":"x"}]}"#, &[text(1)]);
         assert_eq!(
-            whole(r#"{"choices":[],"choices":[{}],"id":1,"id":2}"#).map(|moments| moments[0]),
+            whole(r#"{"choices":[],"choices":[{"text":""}],"id":1,"id":2}"#).map(|moments| moments[0]),
             Ok(Moment::Finish)
         );
     }
@@ -855,7 +924,10 @@ mod tests {
         let mut moments = Vec::new();
         assert_eq!(stream(1, false).read(not_utf8, |moment| moments.push(moment)), Ok(FrameEdit::Keep));
         assert_eq!(moments, [Moment::Content { text_bytes: 1 }]);
-        assert_eq!(whole("\u{feff}{\"choices\":[{\"x\":NaN}]}").map(|moments| moments[0]), Ok(Moment::Finish));
+        assert_eq!(
+            whole("\u{feff}{\"choices\":[{\"text\":\"\",\"x\":NaN}]}").map(|moments| moments[0]),
+            Ok(Moment::Finish)
+        );
     }
 
     #[test]
@@ -1085,9 +1157,23 @@ mod tests {
     }
 
     #[test]
+    fn indexes_that_nobody_asked_for_are_not_kept() {
+        let mut stream = stream(2, false);
+        for index in 64..5_000 {
+            let frame = format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#);
+            assert!(read(&mut stream, &frame).is_ok());
+        }
+        assert_eq!((stream.finished.len(), stream.came.len()), (2, 0));
+        assert!(stream.has_finished(2), "a host may number its choices otherwise");
+        let mut of_one_frame = ChoiceSet::default();
+        (0..2 * MOST_INDEXES as u32).for_each(|index| of_one_frame.insert(index));
+        assert_eq!(of_one_frame.len(), 64 + MOST_INDEXES);
+    }
+
+    #[test]
     fn as_many_choices_must_finish_as_were_asked_for() {
         let check = |indexes: &[u64], expected: u32, all: bool| {
-            let mut stream = stream(1, false);
+            let mut stream = stream(expected, false);
             for index in indexes {
                 let frame = format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#);
                 assert!(read(&mut stream, &frame).is_ok());
@@ -1100,9 +1186,9 @@ mod tests {
         check(&[0, 2, 2], 3, false);
         check(&[2, 0, 1], 3, true);
         check(&[1 << 32], 1, true);
-        let many: Vec<u64> = (0..130).collect();
-        check(&many, 130, true);
+        let many: Vec<u64> = (0..128).collect();
+        check(&many, 128, true);
         check(&many[..64], 64, true);
-        check(&many[..129], 130, false);
+        check(&many[..127], 128, false);
     }
 }

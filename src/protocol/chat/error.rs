@@ -6,6 +6,8 @@
 //!
 //! Start reading in [`read_error`] and [`body`].
 
+use crate::domain::call::CeilingName;
+use crate::domain::secret::{CREDENTIAL_PREFIXES, is_random};
 use crate::protocol::{ErrorDetails, ErrorReading, ErrorTopic};
 use bytes::Bytes;
 use serde::Serialize;
@@ -45,8 +47,33 @@ impl<'a> ErrorEnvelope<'a> {
 /// Whether `error`, the body of a host's refusal, names the member by which usage is asked for. Hosts write it in many
 /// ways: `stream_options`, `streamOptions`, `stream\\_options`, `body.stream_options.include_usage`.
 pub fn refuses_usage(error: &[u8]) -> bool {
-    let letters: Vec<u8> = error.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase).collect();
+    let letters = letters_of(error);
     [&b"streamoption"[..], b"includeusage"].iter().any(|name| memchr::memmem::find(&letters, name).is_some())
+}
+
+/// How hosts say that they do not know a member.
+const UNKNOWN: [&[u8]; 8] = [
+    b"unsupported",
+    b"unrecognized",
+    b"unknown",
+    b"unexpected",
+    b"notsupported",
+    b"notpermitted",
+    b"notallowed",
+    b"extrafields",
+];
+
+/// Whether the body of an error says that the ceiling of the output is not known by this name. That it is too high is
+/// something else.
+pub fn refuses_ceiling(error: &[u8], name: CeilingName) -> bool {
+    let letters = letters_of(error);
+    let has = |word: &[u8]| memchr::memmem::find(&letters, word).is_some();
+    has(&letters_of(name.word().as_bytes())) && UNKNOWN.iter().any(|word| has(word))
+}
+
+/// The letters of `text` alone, in lower case: hosts differ in everything between them.
+fn letters_of(text: &[u8]) -> Vec<u8> {
+    text.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase).collect()
 }
 
 /// The longest sentence of a provider that is repeated, in characters.
@@ -368,10 +395,6 @@ fn sentence(message: &str) -> Option<Box<str>> {
 
 /// Words behind which, with `:` or `=`, a secret stands.
 const NAMES_OF_SECRETS: [&str; 6] = ["key", "token", "secret", "password", "authorization", "credential"];
-/// How the credentials of well-known hosts begin.
-const PREFIXES: [&str; 10] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "hf_", "fw_", "aiza", "nvapi-", "ghp_"];
-/// From so many characters on, letters and digits in a row may be a credential.
-const LONG_RUN: usize = 20;
 const MASK: &str = "***";
 
 /// `line` with single blanks and a mask for each word, or end of one, that looks like a credential.
@@ -414,7 +437,7 @@ fn secret_in(word: &str) -> Option<usize> {
         })
     });
     let begins = |at: &usize| !lower[..*at].ends_with(|c: char| c.is_alphanumeric());
-    let known = PREFIXES.iter().flat_map(|prefix| places(prefix).filter(begins));
+    let known = CREDENTIAL_PREFIXES.iter().flat_map(|prefix| places(prefix).filter(begins));
     named.chain(known).min()
 }
 
@@ -425,17 +448,10 @@ fn mask_long_runs(word: &str, out: &mut String) {
         let end = rest[start..].find(|c| !in_run(c)).map_or(rest.len(), |length| start + length);
         let run = &rest[start..end];
         out.push_str(&rest[..start]);
-        out.push_str(if is_secret_run(run) { MASK } else { run });
+        out.push_str(if is_random(run) { MASK } else { run });
         rest = &rest[end..];
     }
     out.push_str(rest);
-}
-
-/// Words joined by hyphens and underscores are long, too: random text has digits, or both cases.
-fn is_secret_run(run: &str) -> bool {
-    let has = |kind: fn(&u8) -> bool| run.bytes().any(|byte| kind(&byte));
-    let both_cases = has(u8::is_ascii_lowercase) && run.bytes().skip(1).any(|byte| byte.is_ascii_uppercase());
-    run.len() >= LONG_RUN && (has(u8::is_ascii_digit) || both_cases)
 }
 
 #[cfg(test)]
@@ -461,6 +477,25 @@ mod tests {
         for other in ["", "{}", r#"{"error":{"message":"stream is not supported, no options"}}"#, "usage limit reached"]
         {
             assert!(!refuses_usage(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_the_ceiling_that_is_not_known_differs_from_one_that_is_too_high() {
+        use CeilingName::{MaxCompletionTokens as New, MaxTokens as Old};
+        let openai = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+        let azure = "Unrecognized request argument supplied: max_completion_tokens";
+        let pydantic = r#"{"detail":[{"type":"extra_forbidden","loc":["body","max_completion_tokens"],"msg":"Extra inputs are not permitted"}]}"#;
+        for (error, name) in [(openai, Old), (azure, New), (pydantic, New)] {
+            assert!(refuses_ceiling(error.as_bytes(), name), "{error}");
+        }
+        for (error, name) in [
+            ("max_tokens is too large: 9000. This model supports at most 4096", Old),
+            ("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", Old),
+            (azure, Old),
+            ("Unsupported value: 'temperature'", Old),
+        ] {
+            assert!(!refuses_ceiling(error.as_bytes(), name), "{error}");
         }
     }
 

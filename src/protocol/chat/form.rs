@@ -364,12 +364,14 @@ fn is_token(written: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::body_member::ListedMembers;
     use crate::protocol::chat::request::read_request;
     use bytes::Bytes;
 
     fn form(endpoint: Endpoint, members: &str) -> Result<AnswerForm, FormProblem> {
         let body = format!("{{\"model\":\"m\",{members}}}");
-        let call = read_request(endpoint, Bytes::from(body)).unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
+        let call = read_request(endpoint, Bytes::from(body), &ListedMembers::default())
+            .unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
         AnswerForm::of(&call, RandomValue(1))
     }
 

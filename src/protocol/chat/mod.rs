@@ -8,6 +8,7 @@
 //! [`write`](mod@write) what we say ourselves; [`form`] is what a made-up answer is to be.
 
 pub mod answer;
+pub mod answer_model;
 pub mod edit;
 pub mod error;
 pub mod form;

@@ -2,8 +2,9 @@
 //! without building the body's JSON as a tree: what comes out is a [`Call`].
 //!
 //! It never changes the body and never judges what it does not need: a member that is not read here
-//! is the provider's to accept or refuse. A member that is read and given twice, in any escaping, is
-//! refused, at the top and inside the objects read: which one wins would be the provider's choice.
+//! is the provider's to accept or refuse. A member that is read and given twice, in any escaping, or in a spelling that
+//! some providers take for it, is refused, at the top and inside the objects read: which one wins would be the provider's
+//! choice.
 //!
 //! Start reading in [`read_request`].
 
@@ -12,10 +13,14 @@ use std::ops::Range;
 use bytes::Bytes;
 use memchr::memchr;
 
-use crate::domain::call::{BodyProblem, Call, CostFacts, Endpoint, Feature, FeatureSet, RequestMetadata, Splice};
+use crate::domain::body_member::ListedMembers;
+use crate::domain::call::{
+    BodyProblem, Call, CostFacts, Endpoint, Feature, FeatureSet, GivenCeiling, RequestMetadata, Splice,
+};
 use crate::domain::estimate::MediaSize;
 use crate::protocol::json::member::{BodyField, is_space, member_of, members};
-use content::{content_kinds, media_of_inputs};
+use content::{ContentReader, media_of_inputs};
+use given::GivenReader;
 
 /// The longest model name taken as one: finding the nearest names to an unknown one costs time by
 /// its length.
@@ -24,86 +29,108 @@ const MAX_MODEL_BYTES: usize = 256;
 /// The most choices a request may ask for, as at OpenAI: each is followed to its end on its own.
 const MAX_CHOICES: u64 = 128;
 
-/// Understands `body` as a request to `endpoint`.
+/// The members that are read of a body, by endpoint.
+const OF_CHAT: [&str; 11] = [
+    "model",
+    "messages",
+    "tools",
+    "user",
+    "stream",
+    "stream_options",
+    "n",
+    "max_tokens",
+    "max_completion_tokens",
+    "functions",
+    "response_format",
+];
+const OF_COMPLETIONS: [&str; 8] = ["model", "prompt", "user", "stream", "stream_options", "n", "best_of", "max_tokens"];
+const OF_EMBEDDINGS: [&str; 3] = ["model", "input", "user"];
+/// Members of members of every body that has them.
+const INCLUDE_USAGE: &str = "stream_options.include_usage";
+const FORMAT_TYPE: &str = "response_format.type";
+
+/// Understands `body` as a request to `endpoint`, and takes note of members that are `listed`.
 ///
 /// # Errors
 /// [`BodyProblem::NotJson`] for anything but one JSON object in UTF-8, nested at most 128 levels;
 /// [`BodyProblem::BadField`] for a member that is read and has the wrong type, an impossible value,
-/// is given twice, or is `model` and missing.
-pub fn read_request(endpoint: Endpoint, body: Bytes) -> Result<Call, BodyProblem> {
-    let metadata = read_metadata(endpoint, &body)?;
+/// is given twice or in a spelling that only some providers take for it, or is `model` and missing.
+pub fn read_request(endpoint: Endpoint, body: Bytes, listed: &ListedMembers) -> Result<Call, BodyProblem> {
+    let metadata = read_metadata(endpoint, &body, listed)?;
     Ok(Call::new(endpoint, body, metadata))
 }
 
-fn read_metadata(endpoint: Endpoint, body: &[u8]) -> Result<RequestMetadata, BodyProblem> {
+fn read_metadata(endpoint: Endpoint, body: &[u8], listed: &ListedMembers) -> Result<RequestMetadata, BodyProblem> {
     let text = std::str::from_utf8(body)
         .map_err(|error| BodyProblem::NotJson(format!("The body is not UTF-8 at byte {}.", error.valid_up_to())))?;
     let Some(opening_brace) = text.find(|c| !is_space(c)).filter(|&at| body[at] == b'{') else {
         return Err(BodyProblem::NotJson("The body is not a JSON object.".to_owned()));
     };
     let place = BodyText { text, opening_brace };
-    match endpoint {
-        Endpoint::Chat => chat(place),
-        Endpoint::Completions => completions(place),
-        Endpoint::Embeddings => embeddings(place),
-    }
+    let mut given = GivenReader::new(text, listed);
+    let metadata = match endpoint {
+        Endpoint::Chat => chat(place, &mut given),
+        Endpoint::Completions => completions(place, &mut given),
+        Endpoint::Embeddings => embeddings(place, &mut given),
+    }?;
+    Ok(RequestMetadata { given: given.end()?, ..metadata })
 }
 
-fn chat(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
-    let [model, user, stream, stream_options, n, max_tokens, max_completion_tokens, tools, functions, format, messages] =
-        members(
-            place.text,
-            [
-                "model",
-                "user",
-                "stream",
-                "stream_options",
-                "n",
-                "max_tokens",
-                "max_completion_tokens",
-                "tools",
-                "functions",
-                "response_format",
-                "messages",
-            ],
-        )?;
+fn chat(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<RequestMetadata, BodyProblem> {
+    const MESSAGES: usize = 1;
+    const TOOLS: usize = 2;
+    let mut contents = ContentReader::new(place.text);
+    let found = members(place.text, OF_CHAT, |index, name, scanner| match index {
+        Some(MESSAGES) => contents.messages(scanner),
+        Some(TOOLS) => given.tools(scanner),
+        _ => given.member(name, scanner),
+    })?;
+    let [model, messages, tools, user, stream, stream_options, n, max_tokens, max_completion_tokens, functions, format] =
+        found;
     let stream = stream.boolean()?;
-    let contents = content_kinds(&messages)?;
+    messages.list()?;
+    let contents = contents.end()?;
     Ok(RequestMetadata {
         stream,
         ask_usage: ask_usage(place, stream, &stream_options)?,
         // A provider may know only one of the two; the hold covers whichever it applies.
-        max_output: max_tokens.whole_number()?.max(max_completion_tokens.whole_number()?),
+        max_output: ceiling(&max_tokens)?.max(ceiling(&max_completion_tokens)?),
         choices: choices(&n)?,
         features: features(place, &tools, &functions, &format, contents.images)?,
         cost_facts: CostFacts {
             media: contents.media,
-            ..cost_facts(place, [Some(&max_tokens), Some(&max_completion_tokens)], contents.elsewhere)
+            ..cost_facts(place, [Some(&max_tokens), Some(&max_completion_tokens)], contents.elsewhere)?
         },
         ..basics(&model, &user)?
     })
 }
 
-fn completions(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
-    let [model, user, stream, stream_options, n, best_of, max_tokens, prompt] =
-        members(place.text, ["model", "user", "stream", "stream_options", "n", "best_of", "max_tokens", "prompt"])?;
+fn completions(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<RequestMetadata, BodyProblem> {
+    const PROMPT: usize = 1;
+    let mut contents = ContentReader::new(place.text);
+    let found = members(place.text, OF_COMPLETIONS, |index, name, scanner| match index {
+        Some(PROMPT) => contents.prompts(scanner),
+        _ => given.member(name, scanner),
+    })?;
+    let [model, prompt, user, stream, stream_options, n, best_of, max_tokens] = found;
+    let contents = contents.end()?;
     let stream = stream.boolean()?;
     Ok(RequestMetadata {
         stream,
         ask_usage: ask_usage(place, stream, &stream_options)?,
-        max_output: max_tokens.whole_number()?,
+        max_output: ceiling(&max_tokens)?,
         choices: choices(&n)?,
         inputs: inputs(&prompt)?,
         cost_facts: CostFacts {
             candidates: best_of.whole_number()?.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
-            ..cost_facts(place, [Some(&max_tokens), None], false)
+            ..cost_facts(place, [Some(&max_tokens), None], contents.elsewhere)?
         },
         ..basics(&model, &user)?
     })
 }
 
-fn embeddings(place: BodyText<'_>) -> Result<RequestMetadata, BodyProblem> {
-    let [model, user, input] = members(place.text, ["model", "user", "input"])?;
+fn embeddings(place: BodyText<'_>, given: &mut GivenReader<'_>) -> Result<RequestMetadata, BodyProblem> {
+    let [model, input, user] = members(place.text, OF_EMBEDDINGS, |_, name, scanner| given.member(name, scanner))?;
     // Inputs that are objects may be images by reference.
     let media = input.given().map(|value| media_of_inputs(value.text)).unwrap_or_default();
     let has_object = |text: &str| memchr(b'{', text.as_bytes()).is_some();
@@ -131,19 +158,35 @@ fn basics(model: &BodyField<'_>, user: &BodyField<'_>) -> Result<RequestMetadata
         user: user.string()?.filter(|user| !user.is_empty()).map(Box::from),
         features: FeatureSet::default(),
         cost_facts: CostFacts::default(),
+        given: Vec::new(),
     })
 }
 
-/// What bounds the cost of an answer, where the ceiling on its output is among `ceilings`.
-fn cost_facts(place: BodyText<'_>, ceilings: [Option<&BodyField<'_>>; 2], input_elsewhere: bool) -> CostFacts {
-    CostFacts {
+/// A ceiling of the output; zero is none.
+fn ceiling(member: &BodyField<'_>) -> Result<Option<u64>, BodyProblem> {
+    Ok(member.whole_number()?.filter(|tokens| *tokens > 0))
+}
+
+/// What bounds the cost of an answer, where the ceilings on its output are `ceilings`, by [`CeilingName`].
+///
+/// [`CeilingName`]: crate::domain::call::CeilingName
+fn cost_facts(
+    place: BodyText<'_>,
+    ceilings: [Option<&BodyField<'_>>; 2],
+    input_elsewhere: bool,
+) -> Result<CostFacts, BodyProblem> {
+    let given = |member: Option<&BodyField<'_>>| {
+        let Some((member, value)) = member.and_then(|member| Some((member, member.value?))) else { return Ok(None) };
+        Ok(Some(GivenCeiling { at: value.span(), tokens: ceiling(member)? }))
+    };
+    let [first, second] = ceilings;
+    Ok(CostFacts {
         candidates: 0,
         input_elsewhere,
         media: MediaSize::default(),
-        ceilings_at: ceilings.map(|member| Some(member?.value?.span())),
+        ceilings: [given(first)?, given(second)?],
         ceiling_insert_at: Some(place.opening_brace + 1),
-        lower_ceiling: None,
-    }
+    })
 }
 
 /// How to make the provider report usage at the end of a stream, unless the client asked already.
@@ -155,7 +198,7 @@ fn ask_usage(place: BodyText<'_>, stream: bool, options: &BodyField<'_>) -> Resu
         (None, _) => insert(place.opening_brace + 1, r#""stream_options":{"include_usage":true},"#),
         (Some(null), None) => splice(null.span(), r#"{"include_usage":true}"#),
         (Some(_), Some(object)) => {
-            let include_usage = member_of(place.text, object, "stream_options.include_usage")?;
+            let include_usage = member_of(place.text, object, INCLUDE_USAGE)?;
             let asked = include_usage.boolean()?;
             let inside = object.span().start + 1;
             match include_usage.value {
@@ -211,7 +254,7 @@ fn lists_some(member: &BodyField<'_>) -> Result<bool, BodyProblem> {
 
 fn asks_for_json_schema(place: BodyText<'_>, format: &BodyField<'_>) -> Result<bool, BodyProblem> {
     let Some(object) = format.object()? else { return Ok(false) };
-    let kind = member_of(place.text, object, "response_format.type")?;
+    let kind = member_of(place.text, object, FORMAT_TYPE)?;
     Ok(kind.string()?.as_deref() == Some("json_schema"))
 }
 
@@ -225,6 +268,7 @@ struct BodyText<'a> {
 #[cfg(test)]
 mod agreement;
 mod content;
+mod given;
 
 #[cfg(test)]
 mod tests {
@@ -234,7 +278,8 @@ mod tests {
     use super::*;
 
     fn metadata(endpoint: Endpoint, body: &str) -> Result<RequestMetadata, BodyProblem> {
-        read_request(endpoint, Bytes::copy_from_slice(body.as_bytes())).map(|call| call.metadata().clone())
+        read_request(endpoint, Bytes::copy_from_slice(body.as_bytes()), &ListedMembers::default())
+            .map(|call| call.metadata().clone())
     }
 
     /// What a body says beyond the model, as one line.
@@ -266,7 +311,8 @@ mod tests {
         check(r#""max_completion_tokens":7"#, "max=7");
         check(r#""max_tokens":5,"max_completion_tokens":7"#, "max=7");
         check(r#""max_tokens":9,"max_completion_tokens":7"#, "max=9");
-        check(r#""max_tokens":0"#, "max=0");
+        check(r#""max_tokens":0"#, "");
+        check(r#""max_tokens":0,"max_completion_tokens":7"#, "max=7");
         check(r#""max_tokens":100.0,"max_completion_tokens":2e2,"n":2.0,"stream":null"#, "max=200 choices=2");
         check(r#""n":2,"user":"\u00e9""#, "choices=2 user=\u{e9}");
         check(r#""n":128,"user":"""#, "choices=128");
@@ -376,8 +422,65 @@ mod tests {
         check(Endpoint::Chat, r#""metadata":1,"metadata":2,"x":{"model":1,"model":2}"#, "");
     }
 
+    /// A body in which the member at `path` is called `name` and nothing else is wrong.
+    fn with_name(path: &str, name: &str) -> String {
+        let (outer, around) = match path.rsplit_once('.') {
+            None => return format!("{{\"model\":\"m\",{name}:null}}"),
+            Some((outer, _)) => (outer, format!("{{{name}:null}}")),
+        };
+        let object = match outer {
+            "messages[]" => format!("\"messages\":[{around}]"),
+            "messages[].content[]" => format!("\"messages\":[{{\"content\":[{around}]}}]"),
+            "tools[]" => format!("\"tools\":[{around}]"),
+            object => format!("\"{object}\":{around}"),
+        };
+        format!("{{\"model\":\"m\",{object}}}")
+    }
+
+    /// Every name that is read, in every spelling that some reader takes for it: the whole table.
+    #[test]
+    fn names_that_fold_to_one_that_is_read_are_refused_wherever_it_is_read() {
+        let nested =
+            [content::MESSAGE.paths(), content::PART.paths(), given::TOOL.paths(), &[INCLUDE_USAGE, FORMAT_TYPE]];
+        let of_chat: Vec<&'static str> = OF_CHAT.iter().chain(nested.into_iter().flatten()).copied().collect();
+        let of_completions: Vec<&'static str> = OF_COMPLETIONS.iter().copied().chain([INCLUDE_USAGE]).collect();
+        let mut tried = 0;
+        for (endpoint, paths) in [
+            (Endpoint::Chat, of_chat),
+            (Endpoint::Completions, of_completions),
+            (Endpoint::Embeddings, OF_EMBEDDINGS.to_vec()),
+        ] {
+            for path in paths {
+                let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
+                let capital = |at: usize| format!("{}{}{}", &name[..at], name[at..=at].to_uppercase(), &name[at + 1..]);
+                let mut spellings = vec![name.to_uppercase(), capital(0), capital(name.len() - 1)];
+                for (letter, folds) in [("s", "\u{17f}"), ("k", "\u{212a}"), ("ss", "ß"), ("st", "ﬆ"), ("i", "ı")] {
+                    spellings.extend(name.contains(letter).then(|| name.replacen(letter, folds, 1)));
+                }
+                for spelling in spellings {
+                    let escaped: String = spelling.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
+                    for quoted in
+                        [format!("\"{spelling}\""), format!("\"{escaped}\""), format!("\"{spelling}\\u0000\"")]
+                    {
+                        let body = with_name(path, &quoted);
+                        let found = metadata(endpoint, &body);
+                        let is_it = matches!(&found, Err(BodyProblem::BadField { param, .. }) if *param == path);
+                        assert!(is_it, "{body}: {found:?}");
+                        tried += 1;
+                    }
+                }
+                // The name itself, and one that is like it, pass, but for `model` given twice.
+                let like = [format!("\"{name}\""), format!("\"{name}_\""), format!("\"x{name}\"")];
+                for name in like.iter().skip(usize::from(path == "model")) {
+                    assert!(metadata(endpoint, &with_name(path, name)).is_ok(), "{name}");
+                }
+            }
+        }
+        assert!(tried > 300, "{tried}");
+    }
+
     fn refuse_text(body: &[u8], expected: &str) {
-        match read_request(Endpoint::Chat, Bytes::copy_from_slice(body)) {
+        match read_request(Endpoint::Chat, Bytes::copy_from_slice(body), &ListedMembers::default()) {
             Err(BodyProblem::NotJson(text)) => assert!(text.contains(expected), "{}: {text}", body.escape_ascii()),
             other => panic!("{}: {other:?}", body.escape_ascii()),
         }
@@ -560,8 +663,8 @@ mod tests {
         #[test]
         fn no_body_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..80), garbage in "[{}\\[\\]\":,a-e\\\\0-9 ]{0,60}") {
             for endpoint in Endpoint::ALL {
-                let _ = read_request(endpoint, body.clone().into());
-                let _ = read_request(endpoint, format!("{{\"model\":\"m\",\"n\":{garbage}}}").into());
+                let _ = read_request(endpoint, body.clone().into(), &ListedMembers::default());
+                let _ = read_request(endpoint, format!("{{\"model\":\"m\",\"n\":{garbage}}}").into(), &ListedMembers::default());
             }
         }
     }

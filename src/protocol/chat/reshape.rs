@@ -324,6 +324,7 @@ fn complete(choice: &mut JsonObject) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::body_member::ListedMembers;
     use crate::domain::call::Endpoint;
     use crate::protocol::chat::request::read_request;
     use serde_json::{Value, json};
@@ -449,7 +450,8 @@ mod tests {
         {
             assert!(whole.contains(part), "{part} is not in {whole}");
         }
-        let call = read_request(Endpoint::Chat, r#"{"model":"m","stream":true}"#.into()).expect("it is a chat request");
+        let call = read_request(Endpoint::Chat, r#"{"model":"m","stream":true}"#.into(), &ListedMembers::default())
+            .expect("it is a chat request");
         let answer = format!("{{\r\n  \"choices\": [{{\"message\": {{\"trace\": {deep}}}}}], \"n\": 1e999\n}}");
         let stream =
             String::from_utf8(stream_of(answer.as_bytes(), &call).expect("it is an object")).expect("it is text");
@@ -512,7 +514,8 @@ mod tests {
         });
         for (asked, usage) in [(true, true), (false, false)] {
             let body = format!(r#"{{"model":"m","stream":true,"stream_options":{{"include_usage":{asked}}}}}"#);
-            let call = read_request(Endpoint::Chat, body.into()).expect("it is a chat request");
+            let call =
+                read_request(Endpoint::Chat, body.into(), &ListedMembers::default()).expect("it is a chat request");
             let stream = stream_of(whole.to_string().as_bytes(), &call).expect("it is an object");
             let text = String::from_utf8(stream).expect("it is text");
             let frame = text.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\ndata: [DONE]\n\n"));
@@ -523,7 +526,8 @@ mod tests {
             assert_eq!((&frame["object"], &frame["choices"]), (&"chat.completion.chunk".into(), &json!([choice])));
             assert_eq!(frame.get("usage").is_some(), usage);
         }
-        let call = read_request(Endpoint::Chat, r#"{"model":"m"}"#.into()).expect("it is a chat request");
+        let call = read_request(Endpoint::Chat, r#"{"model":"m"}"#.into(), &ListedMembers::default())
+            .expect("it is a chat request");
         assert_eq!(stream_of(b"[]", &call), None);
         assert_eq!(whole_of("data: [DONE]\n\n".into()), None);
     }

@@ -12,17 +12,81 @@ use std::ops::Range;
 use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
-use super::scan::{JsonError, MAX_DEPTH, list_len, object};
+use super::name_fold::{folds_to, is_plain};
+use super::scan::{JsonError, MAX_DEPTH, Scanner, list_len, object};
 use crate::domain::call::BodyProblem;
 
-/// Reads the members of `body`, one object, that `names` name.
+/// Names of members that are read of one object, in lower-case ASCII letters, and where they are below the body.
+#[derive(Clone, Copy)]
+pub struct MemberNames<const N: usize> {
+    names: [&'static str; N],
+    paths: [&'static str; N],
+}
+
+/// What was found of [`MemberNames`] in one object so far.
+#[derive(Clone, Copy, Default)]
+pub struct FoundNames(u32);
+
+impl<const N: usize> MemberNames<N> {
+    /// `names` of the body itself.
+    pub const fn at_the_top(names: [&'static str; N]) -> Self {
+        Self { names, paths: names }
+    }
+
+    /// `names`, which are `paths` below the body.
+    pub const fn below(names: [&'static str; N], paths: [&'static str; N]) -> Self {
+        Self { names, paths }
+    }
+
+    /// Where they are below the body.
+    #[cfg(test)]
+    pub fn paths(&self) -> &[&'static str] {
+        &self.paths
+    }
+
+    /// The index of the member that is called `name`. One that was found already, and one that some provider takes
+    /// for one of these although it is none, are a `problem`.
+    #[inline]
+    pub fn find(&self, name: &str, found: &mut FoundNames, problem: &mut Option<BodyProblem>) -> Option<usize> {
+        let Some(index) = self.names.iter().position(|known| *known == name) else {
+            if !is_plain(name) {
+                self.note_fold(name, problem);
+            }
+            return None;
+        };
+        let bit = 1 << index;
+        if found.0 & bit != 0 {
+            problem.get_or_insert_with(|| bad(self.paths[index], "is given twice"));
+        }
+        found.0 |= bit;
+        Some(index)
+    }
+
+    #[cold]
+    fn note_fold(&self, name: &str, problem: &mut Option<BodyProblem>) {
+        if let Some(index) = self.names.iter().position(|known| folds_to(name, known)) {
+            problem.get_or_insert_with(|| bad(self.paths[index], FOLDED));
+        }
+    }
+}
+
+/// What is wrong with a name that folds to one of ours.
+const FOLDED: &str = "is given in another spelling (capitals, or characters like its letters), which some providers \
+                      read and some do not: write it in lower case";
+
+/// Reads the members of `body`, one object, that `names` name. `visit` is called at the value of each member, with its
+/// index among `names` if it is one of them, and its name; it must read the value, and may look into it.
 ///
 /// # Errors
 /// [`BodyProblem::NotJson`] when `body` is not one object and nothing else, or is one that
 /// [`scan`](super::scan) does not pass; [`BodyProblem::BadField`] for a member of `names` given twice,
-/// in any escaping.
-pub fn members<'a, const N: usize>(body: &'a str, names: [&'static str; N]) -> Result<[BodyField<'a>; N], BodyProblem> {
-    read(body, 0, names, names)
+/// in any escaping, and for one whose name folds to one of them.
+pub fn members<'a, const N: usize>(
+    body: &'a str,
+    names: [&'static str; N],
+    visit: impl FnMut(Option<usize>, &str, &mut Scanner<'a>) -> Result<(), JsonError>,
+) -> Result<[BodyField<'a>; N], BodyProblem> {
+    read(body, 0, MemberNames::at_the_top(names), visit)
 }
 
 /// Reads the member of `object`, a value of `body`, that `path` names behind its last dot.
@@ -31,7 +95,8 @@ pub fn members<'a, const N: usize>(body: &'a str, names: [&'static str; N]) -> R
 /// As [`members`].
 pub fn member_of<'a>(body: &'a str, object: BodyValue<'a>, path: &'static str) -> Result<BodyField<'a>, BodyProblem> {
     let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
-    let [member] = read(&body[..object.span().end], object.start, [name], [path])?;
+    let names = MemberNames::below([name], [path]);
+    let [member] = read(&body[..object.span().end], object.start, names, |_, _, scanner| scanner.value())?;
     Ok(member)
 }
 
@@ -118,28 +183,34 @@ impl<'a> BodyField<'a> {
 
     /// The problem that it `what` ("is required", "must be a list").
     pub fn bad(&self, what: &str) -> BodyProblem {
-        BodyProblem::BadField { param: self.path, message: format!("'{}' {what}.", self.path) }
+        bad(self.path, what)
     }
+}
+
+fn bad(path: &'static str, what: &str) -> BodyProblem {
+    BodyProblem::BadField { param: path, message: format!("'{path}' {what}.") }
 }
 
 fn read<'a, const N: usize>(
     body: &'a str,
     start: usize,
-    names: [&str; N],
-    paths: [&'static str; N],
+    names: MemberNames<N>,
+    mut visit: impl FnMut(Option<usize>, &str, &mut Scanner<'a>) -> Result<(), JsonError>,
 ) -> Result<[BodyField<'a>; N], BodyProblem> {
-    let mut members = paths.map(|path| BodyField { path, value: None });
-    let mut twice = None;
-    let passed = object(body, start, |name, value| {
-        let Some(name) = unquoted(&body[name]) else { return };
-        let Some(index) = names.iter().position(|wanted| *wanted == name) else { return };
-        let value = BodyValue { start: value.start, text: &body[value] };
-        if members[index].value.replace(value).is_some() {
-            twice.get_or_insert_with(|| members[index].bad("is given twice"));
+    let mut members = names.paths.map(|path| BodyField { path, value: None });
+    let (mut found, mut wrong) = (FoundNames::default(), None);
+    let passed = object(body, start, |scanner, name| {
+        let Some(name) = unquoted(&body[name]) else { return scanner.value() };
+        let index = names.find(&name, &mut found, &mut wrong);
+        let start = scanner.at();
+        visit(index, &name, scanner)?;
+        if let Some(index) = index {
+            members[index].value = Some(BodyValue { start, text: &body[start..scanner.at()] });
         }
+        Ok(())
     });
     passed.map_err(|error| problem(body, error))?;
-    twice.map_or(Ok(members), Err)
+    wrong.map_or(Ok(members), Err)
 }
 
 /// The whole number, zero or more, that is written in JSON as `text`, whatever its notation; `None` for any other value,
@@ -154,7 +225,8 @@ pub fn whole_number(text: &str) -> Option<u64> {
 }
 
 /// The string that is written in JSON as `quoted`; `None` for what is no string.
-fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
+#[inline]
+pub fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
     let content = quoted.strip_prefix('"')?.strip_suffix('"')?;
     if content.contains('\\') { serde_json::from_str(quoted).ok().map(Cow::Owned) } else { Some(content.into()) }
 }
@@ -208,7 +280,8 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Result<[Option<&str>; 2], BodyProblem>) {
-        let found = read(text, 0, ["a", "b"], ["a", "outer.b"]);
+        let names = MemberNames::below(["a", "b"], ["a", "outer.b"]);
+        let found = read(text, 0, names, |_, _, scanner| scanner.value());
         let found = found.map(|members| members.map(|member| member.value.map(|value| value.text)));
         assert_eq!(found, expected, "{text}");
     }
@@ -223,7 +296,7 @@ mod tests {
     #[test]
     fn a_member_of_a_member_has_its_place_in_the_body() {
         let body = r#" {"\u00e9": "é", "outer": { "inner" : 7 }, "inner": 8} "#;
-        let [outer] = members(body, ["outer"]).expect("an object");
+        let [outer] = members(body, ["outer"], |_, _, scanner| scanner.value()).expect("an object");
         let object = outer.object().expect("an object").expect("given");
         let inner = member_of(body, object, "outer.inner").expect("an object").value.expect("given");
         assert_eq!((inner.text, &body[inner.span()]), ("7", "7"));
@@ -261,9 +334,23 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_folds_to_one_of_ours_is_refused() {
+        let folded =
+            |param: &'static str| Err(BodyProblem::BadField { param, message: format!("'{param}' {FOLDED}.") });
+        check(r#"{"A":1}"#, folded("a"));
+        check(r#"{"a":1,"\u0041":1}"#, folded("a"));
+        check(r#"{"B":1,"a":1,"a":1}"#, folded("outer.b"));
+        check(r#"{"a\u0000":1}"#, folded("a"));
+        check(r#"{"C":1,"c":{"A":1},"AB":2,"å":3}"#, Ok([None, None]));
+    }
+
+    #[test]
     fn text_that_is_no_object_is_refused() {
         for text in ["", "{", "[]", "1", "\"a\"", "{} {}", "{}x", "{\"a\"}", "{a:1}", "{\"a\":01}", "{\"a\":1,}"] {
-            assert!(matches!(members(text, ["a"]), Err(BodyProblem::NotJson(_))), "{text}");
+            assert!(
+                matches!(members(text, ["a"], |_, _, scanner| scanner.value()), Err(BodyProblem::NotJson(_))),
+                "{text}"
+            );
         }
     }
 }

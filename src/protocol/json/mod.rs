@@ -10,6 +10,7 @@ pub mod edit;
 pub mod lenient;
 pub mod member;
 pub mod mend;
+pub mod name_fold;
 pub mod scan;
 pub mod text;
 pub mod value;

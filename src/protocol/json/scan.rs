@@ -26,11 +26,15 @@ pub enum JsonError {
 }
 
 /// Reads the object that fills `text` from `start` on, white space aside, and calls `member` for each
-/// of its members: with the place of the name, its quotes included, and that of the value.
+/// of its members, at its value, with the place of the name, its quotes included: it must read the value.
 ///
 /// # Errors
 /// The first [`JsonError`]; `member` was then called for the members before it.
-pub fn object(text: &str, start: usize, member: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), JsonError> {
+pub fn object<'a>(
+    text: &'a str,
+    start: usize,
+    member: impl FnMut(&mut Scanner<'a>, Range<usize>) -> Result<(), JsonError>,
+) -> Result<(), JsonError> {
     let mut scanner = Scanner::new(text, start);
     scanner.skip_space();
     scanner.object(member)?;
@@ -44,13 +48,16 @@ pub fn object(text: &str, start: usize, member: impl FnMut(Range<usize>, Range<u
 pub fn list_len(text: &str) -> Result<usize, JsonError> {
     let mut scanner = Scanner::new(text, 0);
     let mut len = 0;
-    scanner.list(|| len += 1)?;
+    scanner.list(|scanner| {
+        len += 1;
+        scanner.value()
+    })?;
     scanner.end()?;
     Ok(len)
 }
 
 /// A position in text; each method moves it behind what the method is named for, or returns why that is not there.
-struct Scanner<'a> {
+pub struct Scanner<'a> {
     text: &'a [u8],
     /// The next byte to read.
     at: usize,
@@ -63,11 +70,15 @@ impl<'a> Scanner<'a> {
         Self { text: text.as_bytes(), at: start, depth: 0 }
     }
 
-    fn value(&mut self) -> Result<(), JsonError> {
+    /// Reads a value, whatever is in it.
+    ///
+    /// # Errors
+    /// The first [`JsonError`].
+    pub fn value(&mut self) -> Result<(), JsonError> {
         match self.next() {
             Some(b'"') => self.string(),
-            Some(b'{') => self.object(|_, _| ()),
-            Some(b'[') => self.list(|| ()),
+            Some(b'{') => self.object(|scanner, _| scanner.value()),
+            Some(b'[') => self.list(Self::value),
             Some(b't') => self.word(b"true"),
             Some(b'f') => self.word(b"false"),
             Some(b'n') => self.word(b"null"),
@@ -75,7 +86,24 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn object(&mut self, mut member: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), JsonError> {
+    /// Reads a value, and returns its place.
+    ///
+    /// # Errors
+    /// The first [`JsonError`].
+    pub fn value_span(&mut self) -> Result<Range<usize>, JsonError> {
+        let start = self.at;
+        self.value()?;
+        Ok(start..self.at)
+    }
+
+    /// Reads an object, and calls `member` for each of its members as [`object`] does.
+    ///
+    /// # Errors
+    /// The first [`JsonError`].
+    pub fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Range<usize>) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
         self.open(b'{')?;
         let mut more = !self.close(b'}');
         while more {
@@ -85,20 +113,21 @@ impl<'a> Scanner<'a> {
             self.skip_space();
             self.byte(b':')?;
             self.skip_space();
-            let value = self.at;
-            self.value()?;
-            member(name, value..self.at);
+            member(self, name)?;
             more = self.comma_or(b'}')?;
         }
         Ok(())
     }
 
-    fn list(&mut self, mut element: impl FnMut()) -> Result<(), JsonError> {
+    /// Reads a list, and calls `element` at each of its elements: it must read it.
+    ///
+    /// # Errors
+    /// The first [`JsonError`].
+    pub fn list(&mut self, mut element: impl FnMut(&mut Self) -> Result<(), JsonError>) -> Result<(), JsonError> {
         self.open(b'[')?;
         let mut more = !self.close(b']');
         while more {
-            self.value()?;
-            element();
+            element(self)?;
             more = self.comma_or(b']')?;
         }
         Ok(())
@@ -225,7 +254,13 @@ impl<'a> Scanner<'a> {
         there
     }
 
-    fn next(&self) -> Option<u8> {
+    /// Where the next byte to read is.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The next byte.
+    pub fn next(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
@@ -357,10 +392,15 @@ mod tests {
     fn members_are_reported_where_they_are() {
         let text = r#"xx { "a" : [1, {"b": 2}] ,"\u0063":"}"} "#;
         let mut found = Vec::new();
-        assert_eq!(object(text, 2, |name, value| found.push((&text[name], &text[value]))), Ok(()));
+        let note = |scanner: &mut Scanner<'_>, name| {
+            let value = scanner.value_span()?;
+            found.push((&text[name], &text[value]));
+            Ok(())
+        };
+        assert_eq!(object(text, 2, note), Ok(()));
         assert_eq!(found, [(r#""a""#, r#"[1, {"b": 2}]"#), (r#""\u0063""#, r#""}""#)]);
-        assert_eq!(object("[]", 0, |_, _| ()), Err(JsonError::Grammar(0)));
-        assert_eq!(object("{} {}", 0, |_, _| ()), Err(JsonError::Grammar(3)));
+        assert_eq!(object("[]", 0, |_, _| Ok(())), Err(JsonError::Grammar(0)));
+        assert_eq!(object("{} {}", 0, |_, _| Ok(())), Err(JsonError::Grammar(3)));
     }
 
     #[test]

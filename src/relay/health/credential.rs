@@ -128,7 +128,7 @@ impl CredentialSlot {
         let (health, throttle) = (self.health.lock(), self.throttle.lock());
         let availability = health.availability(team, now).stricter(throttle.availability(team, now));
         let flows = matches!(availability, Availability::Flowing { .. });
-        let fresh = flows && !health.is_asked_last(now) && !throttle.is_asked_last(now);
+        let fresh = flows && !health.is_asked_last(team, now) && !throttle.is_asked_last(team, now);
         (availability, fresh, throttle.stated_until(now))
     }
 

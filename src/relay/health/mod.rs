@@ -8,10 +8,12 @@
 //! Start reading at [`HealthRegistry`]; what an attempt holds, and how its end is reported, is in `permit.rs`.
 
 mod credential;
+mod pauses;
 mod permit;
 mod status;
 mod view;
 
+pub use pauses::PauseHandle;
 pub use permit::{AttemptSigns, Permit, ReportedFailure};
 pub use status::{AttemptLabels, FailureReport};
 pub(super) use status::{ProviderLabels, StatusClock};
@@ -32,6 +34,7 @@ use crate::random::Rng;
 use crate::telemetry::Telemetry;
 use credential::{CredentialHash, CredentialSlot, Credentials};
 use parking_lot::Mutex;
+use pauses::DeploymentPauses;
 use status::FailureNote;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -76,6 +79,7 @@ struct DeploymentState {
     health: Mutex<DeploymentHealth>,
     /// Locked at reloads only; by the hash of the credential: whether it is throttled for this deployment.
     throttles: Mutex<HashMap<CredentialHash, SharedRest>>,
+    pauses: DeploymentPauses,
 }
 
 struct DeploymentHealth {
@@ -190,7 +194,7 @@ impl DeploymentState {
         let not_found = Rest::new(RestRule::not_found());
         let gauge = Gauge::default();
         let health = DeploymentHealth { breakers, not_found, gauge, last_trial: None, last_failure: None };
-        Self { name, health: Mutex::new(health), throttles: Mutex::default() }
+        Self { name, health: Mutex::new(health), throttles: Mutex::default(), pauses: DeploymentPauses::default() }
     }
 
     /// What is known of each of its provider's credentials, with whether it is throttled for this deployment.

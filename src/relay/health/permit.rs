@@ -123,9 +123,9 @@ impl Permit {
         }
     }
 
-    /// Whether its deployment is silent at `now`, or the attempt has asked a silent one for long enough.
+    /// Whether its deployment is silent to its team at `now`, or the attempt has asked a silent one for long enough.
     pub fn is_silent(&self, now: Instant) -> bool {
-        let silent = self.state.health.lock().gauge.is_silent(self.silence, now);
+        let silent = self.state.health.lock().gauge.is_silent_to(self.team, self.silence, now);
         silent && now >= self.ask_until
     }
 

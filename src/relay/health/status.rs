@@ -11,12 +11,13 @@ use crate::domain::breaker::rest::Rest;
 use crate::domain::breaker::{StateName, TransitionCause};
 use crate::domain::failure::{Failure, HealthSignal};
 use crate::domain::id::DeploymentId;
+use crate::domain::pause::PauseReport;
 use crate::domain::reason::Reason;
 use crate::domain::routing::AnswerMode;
 use crate::domain::routing::gauge::Gauge;
 use crate::domain::routing::table::{RoutingTable, Tier};
 use crate::domain::status::{
-    AvailabilityCause, CredentialState, CredentialStatus, DeploymentStatus, FailureStatus, LatencyStatus,
+    AvailabilityCause, CredentialState, CredentialStatus, DeploymentStatus, FailureStatus, LatencyStatus, PauseStatus,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -156,6 +157,7 @@ impl DeploymentSet {
             last_success_unix_ms: health.breakers.last_good().map(|at| clock.unix_ms_of(at)),
             last_failure: health.last_failure.as_ref().map(|note| note.status(clock)),
             credentials: credential_statuses(&rests, labels, clock),
+            budget_pause: pause_status(member.state.pauses.report(clock.now), clock),
         }
     }
 }
@@ -217,6 +219,12 @@ impl FailureNote {
             credential: self.credential.clone(),
         }
     }
+}
+
+/// What is paused, if anything is.
+fn pause_status(report: PauseReport, clock: StatusClock) -> Option<PauseStatus> {
+    let until_unix_ms = clock.unix_ms_of(report.until?);
+    Some(PauseStatus { scope: report.scope, keys: report.keys, until_unix_ms })
 }
 
 fn credential_statuses(rests: &[CredentialRest], labels: &ProviderLabels, clock: StatusClock) -> Vec<CredentialStatus> {

@@ -95,7 +95,7 @@ impl HealthSource for TeamHealthView<'_> {
             availability: health.breakers.availability(self.team, now).stricter(rests),
             full: health.is_full(member),
             silent,
-            may_ask: silent && health.gauge.may_ask(now),
+            may_ask: silent && health.gauge.may_ask(self.team, now),
             asked_last: credentials.asked_last,
             fresh_credential: !credentials.asked_last,
             trial_at: health.trial_at(now).max(credentials.stated_until.unwrap_or(now)),
@@ -122,7 +122,7 @@ impl HealthSource for TeamHealthView<'_> {
             return None;
         };
         let last_was_good = health.gauge.last_good() == Some(true);
-        let attempt = health.gauge.sent(mode, now);
+        let attempt = health.gauge.sent(self.team, mode, now);
         let ask_until = match kind {
             PermitKind::AskSilent if health.gauge.silent_since().is_some() => {
                 health.gauge.asks(attempt, mode, member.silence, now)
@@ -182,7 +182,7 @@ impl DeploymentHealth {
         let silent = self.gauge.is_silent(member.silence, now);
         match kind {
             PermitKind::Usual if silent => return None,
-            PermitKind::AskSilent if silent && !self.gauge.may_ask(now) => return None,
+            PermitKind::AskSilent if silent && !self.gauge.may_ask(team, now) => return None,
             PermitKind::Trial if self.trial_at(now) > now => return None,
             PermitKind::Trial => {
                 self.last_trial = Some(now);

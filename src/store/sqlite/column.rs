@@ -16,6 +16,11 @@ pub(super) fn unknown(what: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("unknown: {what}").into())
 }
 
+/// The same, with the column.
+pub(super) fn unreadable(at: usize, text: &str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(at, Type::Text, format!("`{text}` is nothing this program wrote").into())
+}
+
 pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,17 +1,17 @@
 //! The database as the writer thread uses it: one commit at a time, and a new connection after a failure.
 //!
-//! It never creates a file: if the file is gone it waits, because the file may come back with its contents. It never
-//! assumes that a failed commit was lost: a commit whose sync failed may still be in the file later. So each
+//! It never creates a file, and never writes another one than it has locked: if that is gone it waits, because the file
+//! may come back with its contents; what was put in its place has other balances. It never assumes that a failed commit was lost: a commit whose sync failed may still be in the file later. So each
 //! commit has a number there (`user_version`), and one that is found is not repeated. While a process and its
 //! successor both write, each counts its own commits, in a part of that number.
 //!
 //! Start reading in [`DatabaseFile::commit`].
 
 use super::open::{StoreLock, WRITERS, existing};
-use super::operation::{QueuedOperation, WriteOperation};
+use super::operation::QueuedOperation;
 use super::{budget_row, receipt_row};
+use crate::domain::receipt::Receipt;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
-use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,8 +26,6 @@ const NUMBER_MASK: u32 = (1 << NUMBER_BITS) - 1;
 pub(super) struct DatabaseFile {
     path: PathBuf,
     connection: Option<Connection>,
-    /// The device and inode of the connected file.
-    file: Option<(u64, u64)>,
     /// Indexes of operations that were left out of the last commit.
     left_out: Vec<usize>,
     /// The number of the last attempted commit, if it is unknown whether it is in the file.
@@ -40,7 +38,7 @@ impl DatabaseFile {
     /// Connects to the database at `path`, whose lock is `lock`.
     pub(super) fn open(path: &Path, lock: Arc<StoreLock>) -> rusqlite::Result<Self> {
         let connection = Some(existing(path)?);
-        Ok(Self { path: path.to_owned(), connection, file: identity(path), left_out: Vec::new(), doubtful: None, lock })
+        Ok(Self { path: path.to_owned(), connection, left_out: Vec::new(), doubtful: None, lock })
     }
 
     /// Whether the operation at this index was left out of the last commit.
@@ -55,29 +53,36 @@ impl DatabaseFile {
 
     /// Commits `batch`, or nothing of it. After a failure the caller must pass the same batch again.
     pub(super) fn commit(&mut self, batch: &[QueuedOperation]) -> rusqlite::Result<()> {
-        // Otherwise a file that was removed or replaced would be written to unseen.
-        if self.file != identity(&self.path) {
-            self.connection = None;
-        }
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => {
-                let connection = none.insert(existing(&self.path)?);
-                self.file = identity(&self.path);
-                connection
-            }
-        };
-        let done = transact(connection, batch, self.lock.writer(), &mut self.left_out, &mut self.doubtful);
+        let done = self.commit_if_there(batch);
         // A full disk leaves a connection usable; after any other error only a new one is known to be.
         if done.as_ref().is_err_and(|error| error.sqlite_error_code() != Some(ErrorCode::DiskFull)) {
             self.connection = None;
         }
         done
     }
-}
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    path.metadata().ok().map(|file| (file.dev(), file.ino()))
+    fn commit_if_there(&mut self, batch: &[QueuedOperation]) -> rusqlite::Result<()> {
+        self.is_there()?;
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(existing(&self.path)?),
+        };
+        transact(connection, batch, self.lock.writer(), &mut self.left_out, &mut self.doubtful)?;
+        // A lease from a file that was replaced meanwhile must not be spent: the other file does not know of it.
+        self.is_there()?;
+        self.doubtful = None;
+        Ok(())
+    }
+
+    /// An error unless the file at the path is the one that is locked.
+    fn is_there(&self) -> rusqlite::Result<()> {
+        if self.lock.is_for(&self.path) {
+            return Ok(());
+        }
+        let gone = "the file is not the one that this process has locked: it was removed or replaced. Put it back, or \
+                    restart the gateway";
+        Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(gone.to_owned())))
+    }
 }
 
 fn transact(
@@ -92,9 +97,7 @@ fn transact(
     if *doubtful == Some(number_of(writer, last)) {
         transaction.rollback()?;
         // It is in the write-ahead log, whose sync failed: the checkpoint writes it to the database file.
-        connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))?;
-        *doubtful = None;
-        return Ok(());
+        return connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()));
     }
     left_out.clear();
     let numbers = next_of(writer, last);
@@ -102,24 +105,31 @@ fn transact(
     *doubtful = Some(number_of(writer, numbers));
     for (at, work) in batch.iter().enumerate() {
         let written = match work {
-            // The charges of a receipt that exists were booked with it.
-            QueuedOperation::Receipt(receipt) => match receipt_row::insert(&transaction, receipt) {
-                Ok(true) => budget_row::charge(&transaction, &receipt.charges),
-                other => other.map(drop),
-            },
-            QueuedOperation::Operation(operation) => write_whole(&**operation, &transaction),
+            // One statement is whole by itself.
+            QueuedOperation::Receipt(receipt) if receipt.charges.is_empty() => {
+                receipt_row::insert(&transaction, receipt).map(drop)
+            }
+            QueuedOperation::Receipt(receipt) => whole(&transaction, || write_charged(receipt, &transaction)),
+            QueuedOperation::Operation(operation) => whole(&transaction, || operation.write(&transaction)),
         };
         match written {
             Err(error) if is_its_own_fault(&error) => {
-                tracing::error!(%error, "an operation is left out of the store");
+                let operation = work.describe();
+                tracing::error!(operation, %error, "this can never be written and is left out of the store");
                 left_out.push(at);
             }
             other => other?,
         }
     }
-    transaction.commit()?;
-    *doubtful = None;
-    Ok(())
+    transaction.commit()
+}
+
+fn write_charged(receipt: &Receipt, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    match receipt_row::insert(transaction, receipt)? {
+        true => budget_row::charge(transaction, &receipt.charges),
+        // The charges of a receipt that exists were booked with it.
+        false => Ok(()),
+    }
 }
 
 /// The number of the last commit of `writer` in `numbers`.
@@ -134,11 +144,11 @@ fn next_of(writer: u8, numbers: i32) -> i32 {
     ((numbers.cast_unsigned() & !(NUMBER_MASK << shift)) | (next << shift)).cast_signed()
 }
 
-/// All of `operation`, or nothing of it.
-fn write_whole(operation: &dyn WriteOperation, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+/// All that `write` writes, or nothing of it.
+fn whole(transaction: &Transaction<'_>, write: impl FnOnce() -> rusqlite::Result<()>) -> rusqlite::Result<()> {
     transaction.execute_batch("SAVEPOINT operation")?;
     // A bug in one operation must not end the writer thread.
-    let written = catch_unwind(AssertUnwindSafe(|| operation.write(transaction))).unwrap_or_else(|_| Err(panicked()));
+    let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(panicked()));
     match written {
         Err(error) if is_its_own_fault(&error) => {
             transaction.execute_batch("ROLLBACK TO operation; RELEASE operation")?;
@@ -157,14 +167,48 @@ fn panicked() -> rusqlite::Error {
 
 /// Whether retrying cannot help: the other operations of the commit must not wait for this one.
 fn is_its_own_fault(error: &rusqlite::Error) -> bool {
-    use ErrorCode::{ConstraintViolation, ParameterOutOfRange, TooBig, TypeMismatch};
-    let code = error.sqlite_error_code();
-    matches!(code, Some(ConstraintViolation | TooBig | TypeMismatch | ParameterOutOfRange))
+    use ErrorCode::{ApiMisuse, ConstraintViolation, ParameterOutOfRange, TooBig, TypeMismatch, Unknown};
+    // Where a table, a column or a savepoint is missing it is the database that is not as it must be, for all operations.
+    if matches!(error, rusqlite::Error::SqlInputError { .. }) || error.to_string().starts_with("no such ") {
+        return false;
+    }
+    match error.sqlite_error_code() {
+        // Unknown is what a statement met in the rows, such as a sum beyond 64 bits.
+        Some(ConstraintViolation | TooBig | TypeMismatch | ParameterOutOfRange | ApiMisuse | Unknown) => true,
+        Some(_) => false,
+        // A row that is missing, or holds what this program cannot read.
+        None => true,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operations_fault_is_not_one_of_the_database() {
+        let connection = Connection::open_in_memory().expect("memory is available");
+        connection
+            .execute_batch(
+                "CREATE TABLE t (a INTEGER NOT NULL) STRICT; INSERT INTO t VALUES (9223372036854775807), (1)",
+            )
+            .expect("it is SQL");
+        let check = |sql: &str, expected: bool| {
+            let error = connection.query_row(sql, [], |row| row.get::<_, u32>(0)).expect_err(sql);
+            assert_eq!(is_its_own_fault(&error), expected, "{sql}: {error}");
+        };
+        check("SELECT sum(a) FROM t", true);
+        check("SELECT max(a) FROM t", true);
+        check("SELECT a FROM t WHERE a = 7", true);
+        check("INSERT INTO t VALUES (NULL) RETURNING a", true);
+        check("INSERT INTO t VALUES ('text') RETURNING a", true);
+        check("SELECT a FROM missing", false);
+        check("SELECT missing FROM t", false);
+        assert!(is_its_own_fault(&panicked()));
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR, ffi::SQLITE_BUSY, ffi::SQLITE_CORRUPT, ffi::SQLITE_CANTOPEN] {
+            assert!(!is_its_own_fault(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)), "{code}");
+        }
+    }
 
     #[test]
     fn each_writer_counts_its_own_commits() {

@@ -3,7 +3,8 @@
 //! Everything is an operation of the one writer, so that balances are read and written in order. While the database
 //! cannot be written nothing is leased. What was leased when a process ended counts as spent from the next start.
 
-use super::budget_row::{add, charge};
+use super::budget_row::{SPEND_OPEN_LEASES, add, charge};
+use super::credit;
 use super::operation::WriteOperation;
 use super::writer::Writer;
 use crate::domain::budget::{Account, CREDIT, Charge, WindowSpan, grant};
@@ -20,11 +21,8 @@ const LEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const LATEST_WINDOW: &str = "SELECT start_ms, end_ms, spent_nanousd, leased_nanousd FROM budgets
     WHERE scope = ?1 AND name = ?2 AND window = ?3 ORDER BY start_ms DESC LIMIT 1";
-const GRANTED_CREDIT: &str = "SELECT coalesce(sum(amount_nanousd), 0) FROM grants WHERE scope = ?1 AND name = ?2";
 const RECORD_OPEN_LEASES: &str = "INSERT INTO unaccounted
     SELECT ?1, scope, name, window, start_ms, leased_nanousd FROM budgets WHERE leased_nanousd > 0";
-const SPEND_OPEN_LEASES: &str = "UPDATE budgets SET spent_nanousd = spent_nanousd + max(leased_nanousd, 0),
-    leased_nanousd = 0 WHERE leased_nanousd <> 0";
 
 /// Counts everything leased as spent: the process that leased it has ended. Returns the number of leases.
 pub(super) fn close_leases(connection: &mut Connection, now_unix_ms: i64) -> rusqlite::Result<usize> {
@@ -89,6 +87,10 @@ impl WriteOperation for LeaseOperation {
         Ok(())
     }
 
+    fn describe(&self) -> String {
+        format!("a lease of {}", described(&self.request.account))
+    }
+
     fn committed(self: Box<Self>) {
         let Self { writer, request, granted, result } = *self;
         let Some(leased) = granted.into_inner() else { return };
@@ -101,11 +103,12 @@ impl WriteOperation for LeaseOperation {
 
 /// The current limit of `account`: for a budget as configured; for credit the sum of grants by all processes.
 fn limit_of(transaction: &Transaction<'_>, account: &Account, configured: NanoUsd) -> rusqlite::Result<NanoUsd> {
-    if &*account.window != CREDIT {
-        return Ok(configured);
-    }
-    let mut granted = transaction.prepare_cached(GRANTED_CREDIT)?;
-    granted.query_row(params![account.scope.label(), &*account.name], |row| row.get(0)).map(NanoUsd)
+    if &*account.window == CREDIT { credit::granted(transaction, account.scope, &account.name) } else { Ok(configured) }
+}
+
+/// An account as the log names it.
+fn described(account: &Account) -> String {
+    format!("the {} '{}' ({})", account.scope.label(), account.name, account.window)
 }
 
 /// Books charges without a receipt.
@@ -114,6 +117,11 @@ struct ChargeOperation(Vec<Charge>);
 impl WriteOperation for ChargeOperation {
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         charge(transaction, &self.0)
+    }
+
+    fn describe(&self) -> String {
+        let accounts: Vec<String> = self.0.iter().map(|charge| described(&charge.account)).collect();
+        format!("charges without a receipt of {}", accounts.join(", "))
     }
 
     fn committed(self: Box<Self>) {}

@@ -9,7 +9,7 @@ use super::{OpenError, StoreLock, WallClock, lease_store, migrate, open};
 use crate::domain::budget::{Account, Charge, WindowSpan};
 use crate::domain::money::NanoUsd;
 use crate::domain::receipt::Receipt;
-use crate::store::{Lease, LeaseRequest, LeaseStore, Ledger, LedgerStatus, StoreFuture, StoreUnavailable};
+use crate::store::{Lease, LeaseRequest, LeaseStore, Ledger, LedgerStatus, ReceiptRoom, StoreFuture, StoreUnavailable};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -85,8 +85,12 @@ impl SqliteLedger {
 }
 
 impl Ledger for SqliteLedger {
-    fn append(&self, receipt: &Arc<Receipt>) {
-        self.writer.push(receipt.clone());
+    fn reserve(&self) -> Option<ReceiptRoom> {
+        self.writer.reserve()
+    }
+
+    fn append(&self, receipt: &Arc<Receipt>, room: Option<ReceiptRoom>) {
+        self.writer.push(receipt.clone(), room);
     }
 
     fn status(&self) -> LedgerStatus {

@@ -30,6 +30,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0005_failover", sql: include_str!("migrations/0005_failover.sql") },
     Migration { name: "0006_provider_request_ids", sql: include_str!("migrations/0006_provider_request_ids.sql") },
     Migration { name: "0007_tokens_apart", sql: include_str!("migrations/0007_tokens_apart.sql") },
+    Migration { name: "0008_idempotency", sql: include_str!("migrations/0008_idempotency.sql") },
 ];
 
 /// The table that records applied migrations.

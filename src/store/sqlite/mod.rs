@@ -11,7 +11,9 @@ mod attempts;
 mod balances;
 mod budget_row;
 mod column;
+mod credit;
 mod database_file;
+mod idempotency;
 mod lease_store;
 mod ledger;
 mod ledger_reader;
@@ -26,6 +28,7 @@ mod usage;
 mod writer;
 
 pub use balances::{AccountLabels, BudgetBalance, UnaccountedLease};
+pub use idempotency::idempotency_secret;
 pub use ledger::SqliteLedger;
 pub use ledger_reader::{LedgerReadError, LedgerReader};
 pub use migrate::{AppliedMigrations, Migration, MigrationStatus, migrate, status};

@@ -8,7 +8,7 @@
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,6 +55,12 @@ pub enum OpenError {
         "another tierway holds {0}; stop that one, take over from it with `serve --take-over`, or give each gateway a file of its own in store.url"
     )]
     Held(PathBuf),
+    /// It has more than one name, of which its write-ahead log belongs to one.
+    #[error(
+        "{0} has other names (hard links), and what its last process committed may lie in the log of another one; \
+         remove the names that are not in store.url, or copy the file"
+    )]
+    OtherNames(PathBuf),
     /// It belongs to another program.
     #[error("{0} is the database of another program; name another file in store.url")]
     Foreign(PathBuf),
@@ -138,25 +144,33 @@ impl OpenError {
 pub(super) const WRITERS: u8 = 8;
 
 /// The right to write a database, until it is dropped or the process ends. Only a successor shares it.
+///
+/// It is for the file and not for its path: the database itself is locked (by `flock`, which SQLite does not use), so
+/// that it is the same lock by whatever name the file is opened. A file beside the path is locked as well: it refuses a
+/// second gateway where the database was taken away meanwhile.
+///
+/// The database must not be closed by this process before SQLite has closed it: the system would release SQLite's own
+/// locks. So nothing here opens it a second time, or duplicates what is open.
 #[derive(Debug)]
 pub struct StoreLock {
-    file: File,
+    beside: File,
+    database: File,
     /// Where this process counts its commits; below [`WRITERS`].
     writer: u8,
 }
 
 impl StoreLock {
+    /// How many descriptors [`StoreLock::for_successor`] returns.
+    pub const DESCRIPTORS: usize = 2;
+
     /// The same right for the next process, which may have it longer than this one: the lock is never free between.
-    ///
-    /// # Errors
-    /// If the process may not open another file.
-    pub fn for_successor(&self) -> io::Result<(OwnedFd, u8)> {
-        Ok((self.file.try_clone()?.into(), (self.writer + 1) % WRITERS))
+    pub fn for_successor(&self) -> ([BorrowedFd<'_>; Self::DESCRIPTORS], u8) {
+        ([self.beside.as_fd(), self.database.as_fd()], (self.writer + 1) % WRITERS)
     }
 
     /// What [`StoreLock::for_successor`] of another process returned.
-    pub fn of_predecessor(file: OwnedFd, writer: u8) -> Self {
-        Self { file: File::from(file), writer: writer % WRITERS }
+    pub fn of_predecessor([beside, database]: [OwnedFd; Self::DESCRIPTORS], writer: u8) -> Self {
+        Self { beside: File::from(beside), database: File::from(database), writer: writer % WRITERS }
     }
 
     /// Where this process counts its commits.
@@ -164,17 +178,20 @@ impl StoreLock {
         self.writer
     }
 
-    /// Whether it is the lock of the database at `path`.
+    /// Whether the file at `path` is the locked database: it was neither removed nor replaced.
     pub(super) fn is_for(&self, path: &Path) -> bool {
-        let identity = |file: Metadata| (file.dev(), file.ino());
-        let held = self.file.metadata().map(identity);
-        held.is_ok_and(|held| lock_path(path).metadata().is_ok_and(|file| identity(file) == held))
+        is_at(&self.database, path)
     }
 }
 
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |file: Metadata| (file.dev(), file.ino());
+    file.metadata().is_ok_and(|file| path.metadata().is_ok_and(|found| identity(found) == identity(file)))
+}
+
 fn lock_path(path: &Path) -> PathBuf {
-    // A file of its own, because closing any handle of the database itself would release SQLite's own locks.
-    let mut lock_path = path.as_os_str().to_owned();
+    // As SQLite does with the log: beside the file, and not beside a symbolic link to it.
+    let mut lock_path = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
     lock_path.push(".lock");
     PathBuf::from(lock_path)
 }
@@ -198,31 +215,46 @@ pub fn require_directory(path: &Path) -> Result<(), OpenError> {
     if directory.is_dir() { Ok(()) } else { Err(OpenError::NoDirectory { path: path.to_owned(), directory }) }
 }
 
-/// Locks the database at `path` for this process.
+/// Locks the database at `path` for this process, and makes an empty file if there is none.
 ///
 /// # Errors
-/// When another process has locked it, or its directory is missing or not accessible.
+/// When another process has locked it, it has other names, or it or its directory is missing or not accessible.
 pub fn lock(path: &Path) -> Result<StoreLock, OpenError> {
     require_directory(path)?;
-    let lock_path = lock_path(path);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(OWNER_ONLY).open(&lock_path);
-    let file = file.map_err(|error| match lock_path.exists() {
-        true => OpenError::io(&lock_path)(error),
+    let beside = locked(&lock_path(path), path)?;
+    let mut database = locked(path, path)?;
+    // Whoever put another file there meanwhile may have locked that one.
+    while !is_at(&database, path) {
+        database = locked(path, path)?;
+    }
+    refuse_other_names(path)?;
+    Ok(StoreLock { beside, database, writer: 0 })
+}
+
+/// The `file` of the database at `path`, locked, and made if it does not exist.
+fn locked(file: &Path, path: &Path) -> Result<File, OpenError> {
+    let opened = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(OWNER_ONLY).open(file);
+    let opened = opened.map_err(|error| match file.exists() {
+        true => OpenError::io(file)(error),
         false => OpenError::unwritable(path, error),
     })?;
-    match file.try_lock() {
-        Ok(()) => Ok(StoreLock { file, writer: 0 }),
+    match opened.try_lock() {
+        Ok(()) => Ok(opened),
         Err(TryLockError::WouldBlock) => Err(OpenError::Held(path.to_owned())),
-        Err(TryLockError::Error(error)) => Err(OpenError::io(&lock_path)(error)),
+        Err(TryLockError::Error(error)) => Err(OpenError::io(file)(error)),
     }
 }
 
-/// Opens the database for writing, creating it if there is none. The caller must hold its lock.
-pub(super) fn writable(path: &Path) -> Result<Connection, OpenError> {
-    match OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(OpenError::unwritable(path, error)),
-        _ => {}
+/// Refuses a file with more than one name: each name would have a write-ahead log of its own.
+pub(super) fn refuse_other_names(path: &Path) -> Result<(), OpenError> {
+    match path.metadata() {
+        Ok(file) if file.nlink() > 1 => Err(OpenError::OtherNames(path.to_owned())),
+        _ => Ok(()),
     }
+}
+
+/// Opens the database for writing. The caller must hold its lock.
+pub(super) fn writable(path: &Path) -> Result<Connection, OpenError> {
     let connection = existing(path).map_err(OpenError::sqlite(path))?;
     let mode: Result<String, _> = connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
     if mode.map_err(OpenError::sqlite(path))? == "wal" {

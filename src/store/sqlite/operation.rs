@@ -12,9 +12,12 @@ pub trait WriteOperation: Send {
     /// Writes within `transaction`. Called again if that transaction was not committed.
     ///
     /// # Errors
-    /// The error of SQLite. After an error of the disk the whole transaction is retried; if a row violates the
-    /// schema, only this operation is rolled back and left out.
+    /// The error of SQLite. After an error of the disk or of the database as a whole the transaction is retried; if the
+    /// fault is the operation's own, such as a row that violates the schema, only it is rolled back and left out.
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()>;
+
+    /// What it is, for the log: it is named there if it is left out.
+    fn describe(&self) -> String;
 
     /// Called once, after the write is durable; never, if the operation was left out.
     fn committed(self: Box<Self>);
@@ -24,4 +27,14 @@ pub trait WriteOperation: Send {
 pub(super) enum QueuedOperation {
     Receipt(Arc<Receipt>),
     Operation(Box<dyn WriteOperation>),
+}
+
+impl QueuedOperation {
+    /// What it is, for the log.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Receipt(receipt) => format!("the receipt of {}", receipt.id),
+            Self::Operation(operation) => operation.describe(),
+        }
+    }
 }

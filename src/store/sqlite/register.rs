@@ -6,20 +6,23 @@
 //!
 //! Start reading in [`apply`], then [`read_since`].
 
+use super::column::unreadable;
+use super::credit::{self, holder};
 use super::operation::WriteOperation;
 use super::writer::Writer;
 use super::{OpenError, migrate, open};
-use crate::domain::budget::{BudgetSpec, CREDIT, Scope};
+use crate::domain::budget::BudgetSpec;
 use crate::domain::limit::Limits;
 use crate::domain::money::NanoUsd;
-use crate::domain::register::{CreditBalance, Grant, Holder, KeyOverrides, StoredKey, StoredSecret, StoredTeam};
+use crate::domain::register::{
+    CreditBalance, Grant, Holder, KeyOverrides, QuarantinedRow, StoredKey, StoredSecret, StoredTeam,
+};
 use crate::domain::secret::KeyHash;
 use crate::store::{
     Register, RegisterChange, RegisterConflict, RegisterContents, RegisterWriteError, StoreFuture, StoreUnavailable,
 };
 use parking_lot::Mutex;
-use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, Rows, Transaction, TransactionBehavior, params};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,12 +40,9 @@ const SECRETS: &str =
     "SELECT secrets.* FROM keys INDEXED BY keys_by_version CROSS JOIN secrets ON secrets.key = keys.name
     WHERE keys.version > ?1 ORDER BY secrets.key, secrets.created_unix_ms, secrets.hash";
 const TEAMS: &str = "SELECT * FROM teams WHERE version > ?1 ORDER BY name";
-const CREDITS: &str = "SELECT scope, name, sum(amount_nanousd) FROM grants
-    WHERE (scope, name) IN (SELECT scope, name FROM grants WHERE id > ?1) GROUP BY scope, name ORDER BY scope, name";
-const BALANCES: &str = "SELECT grants.scope, grants.name, sum(amount_nanousd),
-        coalesce(max(spent_nanousd), 0), coalesce(max(leased_nanousd), 0)
-    FROM grants LEFT JOIN budgets ON budgets.scope = grants.scope AND budgets.name = grants.name AND window = ?1
-    GROUP BY grants.scope, grants.name ORDER BY grants.scope, grants.name";
+/// Where the row with the version is missing, it is that of the last change that is there.
+const VERSION: &str = "SELECT coalesce((SELECT max(version) FROM register), (SELECT max(version) FROM
+    (SELECT version FROM keys UNION ALL SELECT version FROM teams UNION ALL SELECT id FROM grants)), 0)";
 const GRANTS: &str = "SELECT id, scope, name, amount_nanousd, reason, granted_by, granted_unix_ms FROM grants
     WHERE id > ?1 AND (?2 IS NULL OR (scope = ?2 AND name = ?3)) ORDER BY id LIMIT ?4";
 const PUT_KEY: &str = "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
@@ -90,6 +90,7 @@ impl SqliteRegister {
     /// When it cannot be created or opened, or needs a migration while a gateway has locked it.
     pub fn of_command(path: &Path, now_unix_ms: i64) -> Result<Self, OpenError> {
         let current = || migrate::is_current(&open::readable(path)?, path);
+        open::refuse_other_names(path)?;
         match current() {
             // Locked for the migration only: a gateway may start while the command runs.
             Err(OpenError::Missing(_) | OpenError::Older { .. }) => match open::lock(path) {
@@ -155,14 +156,7 @@ impl Register for SqliteRegister {
     }
 
     fn balances(&self) -> StoreFuture<'static, Result<Vec<CreditBalance>, StoreUnavailable>> {
-        self.read(|connection| {
-            let mut statement = connection.prepare_cached(BALANCES)?;
-            let balance = |row: &Row<'_>| {
-                let [granted, spent, leased] = [row.get(2)?, row.get(3)?, row.get(4)?].map(NanoUsd);
-                Ok(CreditBalance { holder: holder(row, 0)?, granted, spent, leased })
-            };
-            statement.query_map([CREDIT], balance)?.collect()
-        })
+        self.read(credit::balances)
     }
 
     fn grants(
@@ -175,7 +169,9 @@ impl Register for SqliteRegister {
             let (scope, name) = holder.map(|holder| (holder.scope.label(), holder.name)).unzip();
             let most = i64::try_from(most).unwrap_or(i64::MAX);
             let mut statement = connection.prepare_cached(GRANTS)?;
-            statement.query_map(params![after, scope, name.as_deref(), most], grant)?.collect()
+            let mut rows = statement.query(params![after, scope, name.as_deref(), most])?;
+            // A grant to nobody counts for nothing, and is named where the register is read.
+            readable_rows(&mut rows, grant, |_, _| {})
         })
     }
 }
@@ -210,41 +206,74 @@ fn unavailable(error: impl std::fmt::Display) -> StoreUnavailable {
 /// What was changed after `version`, read in one transaction.
 pub(super) fn read_since(connection: &Connection, version: i64) -> rusqlite::Result<RegisterContents> {
     let transaction = connection.unchecked_transaction()?;
-    let now = transaction.query_row("SELECT version FROM register", [], |row| row.get(0))?;
+    let now = transaction.query_row(VERSION, [], |row| row.get(0))?;
     if now == version {
         return Ok(RegisterContents { version, ..RegisterContents::default() });
     }
     let (keys, secrets) = if version == 0 { (ALL_KEYS, ALL_SECRETS) } else { (KEYS, SECRETS) };
-    let mut names = NameInterner::default();
-    let mut keys = all(&transaction, keys, version, |row| key(row, &mut names))?;
-    read_secrets(&transaction, secrets, version, &mut keys)?;
-    let teams = all(&transaction, TEAMS, version, team)?;
-    let credit = all(&transaction, CREDITS, version, |row| Ok((holder(row, 0)?, NanoUsd(row.get(2)?))))?;
-    Ok(RegisterContents { version: now, keys, teams, credit })
+    let (mut names, mut quarantined) = (NameInterner::default(), Vec::new());
+    let mut statement = transaction.prepare_cached(keys)?;
+    let key = |row: &Row<'_>| key(row, &mut names);
+    let mut keys = readable_rows(&mut statement.query([version])?, key, |row, why| {
+        quarantined.push(quarantined_row("keys", row, 0, &why));
+    })?;
+    read_secrets(&transaction, secrets, version, &mut keys, &mut quarantined)?;
+    let mut statement = transaction.prepare_cached(TEAMS)?;
+    let mut spends_nothing = Vec::new();
+    let mut teams = readable_rows(&mut statement.query([version])?, team, |row, why| {
+        let quarantined_team = quarantined_row("teams", row, 0, &why);
+        spends_nothing.push(StoredTeam::without_money(&quarantined_team.row, now));
+        quarantined.push(quarantined_team);
+    })?;
+    // What its budget is cannot be known: its keys go on without any money, and not without a budget.
+    teams.append(&mut spends_nothing);
+    let credit = credit::credits_since(&transaction, version, &mut quarantined)?;
+    Ok(RegisterContents { version: now, keys, teams, credit, quarantined })
 }
 
-fn all<T>(
-    connection: &Connection,
-    query: &str,
-    version: i64,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+/// What `read` reads of `rows`, but for those whose content it cannot read, which `unreadable` gets.
+fn readable_rows<T>(
+    rows: &mut Rows<'_>,
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    mut unreadable: impl FnMut(&Row<'_>, rusqlite::Error),
 ) -> rusqlite::Result<Vec<T>> {
-    connection.prepare_cached(query)?.query_map([version], read)?.collect()
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        match read(row) {
+            Ok(one) => all.push(one),
+            Err(error) if error.sqlite_error_code().is_none() => unreadable(row, error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+/// A row that cannot be read, because `why`, called what its column `at` holds.
+fn quarantined_row(table: &'static str, row: &Row<'_>, at: usize, why: &rusqlite::Error) -> QuarantinedRow {
+    let name = row.get_ref(at).ok().and_then(|value| value.as_bytes().ok()).unwrap_or_default();
+    QuarantinedRow { table, row: String::from_utf8_lossy(name).into_owned(), why: why.to_string() }
 }
 
 /// Adds every secret that `query` finds to its key, oldest first. Both are sorted by the names of the keys.
-fn read_secrets(connection: &Connection, query: &str, version: i64, keys: &mut [StoredKey]) -> rusqlite::Result<()> {
+fn read_secrets(
+    connection: &Connection,
+    query: &str,
+    version: i64,
+    keys: &mut [StoredKey],
+    quarantined: &mut Vec<QuarantinedRow>,
+) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(query)?;
     let mut rows = statement.query([version])?;
     let mut keys = keys.iter_mut().peekable();
-    while let Some(row) = rows.next()? {
+    let read = |row: &Row<'_>| {
         let name = row.get_ref(1)?.as_str()?;
         while keys.next_if(|key| *key.name < *name).is_some() {}
         if let Some(key) = keys.peek_mut().filter(|key| *key.name == *name) {
             key.secrets.push(secret(row)?);
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    readable_rows(&mut rows, read, |row, why| quarantined.push(quarantined_row("secrets", row, 1, &why))).map(drop)
 }
 
 /// Shares one allocation between equal names.
@@ -310,12 +339,6 @@ fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
     })
 }
 
-fn holder(row: &Row<'_>, at: usize) -> rusqlite::Result<Holder> {
-    let label = row.get_ref(at)?.as_str()?;
-    let scope = Scope::of_label(label).ok_or_else(|| unreadable(at, label))?;
-    Ok(Holder { scope, name: row.get(at + 1)? })
-}
-
 /// A limit and a window, in the columns `at` and `at + 1`.
 fn budget_spec(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<BudgetSpec>> {
     let Some(limit) = row.get(at)? else { return Ok(None) };
@@ -326,10 +349,6 @@ fn budget_spec(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<BudgetSpec>>
 
 fn unsigned(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<u64>> {
     Ok(row.get::<_, Option<i64>>(at)?.map(i64::cast_unsigned))
-}
-
-fn unreadable(at: usize, text: &str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(at, Type::Text, format!("`{text}` is nothing this program wrote").into())
 }
 
 /// Writes all of `changes` in order and returns their versions, or writes nothing if one of them conflicts with the
@@ -359,7 +378,10 @@ fn conflict(transaction: &Transaction<'_>, change: &RegisterChange) -> rusqlite:
     let (name, expected, table, secrets) = match change {
         RegisterChange::Key { key, expected } => (&key.name, *expected, "keys", &key.secrets[..]),
         RegisterChange::Team { team, expected } => (&team.name, *expected, "teams", &[][..]),
-        RegisterChange::Grant(_) => return Ok(None),
+        RegisterChange::Grant(Grant { holder: Holder { scope, name }, amount, .. }) => {
+            let fits = credit::granted(transaction, *scope, name)?.checked_add(*amount).is_some();
+            return Ok((!fits).then_some(RegisterConflict::TooMuchCredit));
+        }
     };
     let mut versions = transaction.prepare_cached(&format!("SELECT version FROM {table} WHERE name = ?1"))?;
     let found: Option<i64> = versions.query_row([name], |row| row.get(0)).optional()?;
@@ -471,9 +493,25 @@ impl WriteOperation for ChangeOperation {
         Ok(())
     }
 
+    fn describe(&self) -> String {
+        let changes: Vec<String> = self.changes.iter().map(described).collect();
+        format!("the change of {}", changes.join(", "))
+    }
+
     fn committed(self: Box<Self>) {
         // The caller may have timed out; the next refresh reads what was written.
         let _ = self.result.send(self.written.into_inner());
+    }
+}
+
+/// What a change is about, as the log names it.
+fn described(change: &RegisterChange) -> String {
+    match change {
+        RegisterChange::Key { key, .. } => format!("the key '{}'", key.name),
+        RegisterChange::Team { team, .. } => format!("the team '{}'", team.name),
+        RegisterChange::Grant(Grant { holder: Holder { scope, name }, .. }) => {
+            format!("the credit of the {} '{name}'", scope.label())
+        }
     }
 }
 
@@ -484,6 +522,10 @@ impl WriteOperation for SecretUseOperation {
     fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let mut record = transaction.prepare_cached(RECORD_USE)?;
         self.0.iter().try_for_each(|(hash, unix_ms)| record.execute(params![hash.0, unix_ms]).map(drop))
+    }
+
+    fn describe(&self) -> String {
+        format!("when {} secrets were last used", self.0.len())
     }
 
     fn committed(self: Box<Self>) {}

@@ -6,6 +6,7 @@
 //! Start reading in [`UsageQuery::run`].
 
 use super::receipt_row::{self, CLOCKS_DIFFER_MS, id_at};
+use crate::domain::id::RequestId;
 use crate::domain::receipt::Receipt;
 use crate::domain::report::{Condition, Dimension, ReceiptsQuery, UsageQuery, UsageSum};
 use rusqlite::types::ToSql;
@@ -85,10 +86,25 @@ impl ReceiptsQuery {
             values.push(Box::new(after.0.to_be_bytes()));
             conditions.push_str(&format!(" AND id < ?{}", values.len()));
         }
-        values.push(Box::new(i64::try_from(self.most).unwrap_or(i64::MAX)));
-        let sql = format!("SELECT * FROM receipts WHERE {conditions} ORDER BY id DESC LIMIT ?{}", values.len());
+        let sql = format!("SELECT * FROM receipts WHERE {conditions} ORDER BY id DESC");
         let values: Vec<&dyn ToSql> = values.iter().map(|value| &**value).collect();
-        connection.prepare(&sql)?.query_map(&*values, receipt_row::read)?.collect()
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query(&*values)?;
+        let mut receipts = Vec::new();
+        while receipts.len() < self.most
+            && let Some(row) = rows.next()?
+        {
+            match receipt_row::read(row) {
+                Ok(receipt) => receipts.push(receipt),
+                // Others are listed all the same; asked for by its id, it is an error.
+                Err(error) if error.sqlite_error_code().is_none() => {
+                    let id = row.get("id").map(|id| RequestId(u128::from_be_bytes(id))).ok();
+                    tracing::error!(id = id.map(tracing::field::display), %error, "a receipt cannot be read and is not listed");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(receipts)
     }
 }
 

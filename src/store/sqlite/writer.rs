@@ -1,8 +1,10 @@
 //! The one thread that writes to the database.
 //!
 //! Receipts and other operations are queued, which costs no more than moving a pointer; the thread writes what has
-//! been queued, many operations per commit. A commit that fails is retried, in order, until it succeeds. If the
-//! queue is full, receipts are dropped and counted. It must never block a caller, and never write anything twice.
+//! been queued, many operations per commit. A commit that fails is retried, in order, until it succeeds. Receipts that
+//! charge no account wait behind everything else, and give way to it: if the queue is full, they are dropped and
+//! counted. It must never block a caller, never write anything twice, and never drop a charge
+//! whose receipt has room.
 //!
 //! Start reading in [`WriterThread::run`]; other operations than receipts implement [`WriteOperation`].
 
@@ -11,17 +13,19 @@ use super::database_file::DatabaseFile;
 use super::operation::{QueuedOperation, WriteOperation};
 use super::retention::Retention;
 use crate::domain::receipt::Receipt;
-use crate::store::LedgerStatus;
+use crate::store::{LedgerStatus, ReceiptRoom};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// The maximum number of operations in one commit.
 pub(super) const BATCH: usize = 256;
-/// The capacity of the queue: a minute of a busy gateway whose disk is full, some tens of megabytes.
-pub(super) const QUEUE_CAPACITY: usize = 65_536;
+/// The requests that a gateway ends in a second, as measured on one core: `docs/performance.md`.
+const MEASURED_RATE: usize = 15_500;
+/// The capacity of the queue: half a minute of a gateway at that rate whose disk cannot be written.
+pub(super) const QUEUE_CAPACITY: usize = 30 * MEASURED_RATE;
 /// How long operations are collected if none is urgent: the disk is synced at most 200 times per second.
 const COLLECT: Duration = Duration::from_millis(5);
 /// The first pause after a failed commit; each further one is twice as long.
@@ -43,6 +47,8 @@ pub struct WriterGuard(Arc<WriterShared>);
 
 struct WriterShared {
     queue: Mutex<WriteQueue>,
+    /// Room for receipts of requests that have not ended. Raised only while the queue is locked.
+    reserved: Arc<AtomicUsize>,
     changed: Condvar,
     healthy: AtomicBool,
     dropped: AtomicU64,
@@ -53,7 +59,10 @@ struct WriterShared {
 
 #[derive(Default)]
 struct WriteQueue {
+    /// Receipts that charge an account, and operations, in order: a lease depends on what was charged before it.
     waiting: VecDeque<QueuedOperation>,
+    /// Receipts that charge no account, so that neither their order nor their delay matters to money.
+    uncharged: VecDeque<Arc<Receipt>>,
     /// Operations taken by the thread and not committed yet.
     in_commit: usize,
     /// The thread waits for the first operation, and must be woken for it.
@@ -76,6 +85,7 @@ impl Writer {
     ) -> std::io::Result<(Self, WriterGuard)> {
         let shared = Arc::new(WriterShared {
             queue: Mutex::default(),
+            reserved: Arc::default(),
             changed: Condvar::new(),
             healthy: AtomicBool::new(true),
             dropped: AtomicU64::new(0),
@@ -87,16 +97,36 @@ impl Writer {
         Ok((Self(shared.clone()), WriterGuard(shared)))
     }
 
-    /// Queues a receipt, or drops it if the queue is full.
-    pub(super) fn push(&self, receipt: Arc<Receipt>) {
+    /// Reserves room for one receipt, if there is any.
+    pub(super) fn reserve(&self) -> Option<ReceiptRoom> {
         let mut queue = self.0.queue();
-        if queue.is_full() {
+        if queue.ended || !self.0.make_place(&mut queue) {
+            return None;
+        }
+        Some(ReceiptRoom::counted_in(&self.0.reserved))
+    }
+
+    /// Queues a receipt; drops it if the queue is full, unless it has `room` and charges an account.
+    pub(super) fn push(&self, receipt: Arc<Receipt>, room: Option<ReceiptRoom>) {
+        let charges = !receipt.charges.is_empty();
+        // What is reserved counts as queued, so it is given back before an uncharged receipt asks for a place.
+        let room = room.filter(|_| charges);
+        let mut queue = self.0.queue();
+        let has_place = match charges {
+            true => room.is_some() || self.0.make_place(&mut queue),
+            false => !self.0.is_full(&queue),
+        };
+        if !has_place {
             drop(queue);
             return self.0.count_drop();
         }
-        queue.waiting.push_back(QueuedOperation::Receipt(receipt));
+        if charges {
+            queue.waiting.push_back(QueuedOperation::Receipt(receipt));
+        } else {
+            queue.uncharged.push_back(receipt);
+        }
         // The thread is woken for the first operation and for a full batch, not for each operation.
-        if std::mem::take(&mut queue.idle) || queue.waiting.len() == BATCH {
+        if std::mem::take(&mut queue.idle) || queue.len() == BATCH {
             drop(queue);
             self.0.changed.notify_all();
         }
@@ -108,7 +138,7 @@ impl Writer {
     /// Returns the operation if the queue is full, or the writer has stopped.
     pub fn submit(&self, operation: Box<dyn WriteOperation>) -> Result<(), Box<dyn WriteOperation>> {
         let mut queue = self.0.queue();
-        if queue.is_full() || queue.closing || queue.ended {
+        if queue.closing || queue.ended || !self.0.make_place(&mut queue) {
             return Err(operation);
         }
         queue.waiting.push_back(QueuedOperation::Operation(operation));
@@ -124,7 +154,7 @@ impl Writer {
         let queue = self.0.queue();
         LedgerStatus {
             healthy: self.0.healthy.load(Ordering::Relaxed) && !queue.ended,
-            waiting: (queue.waiting.len() + queue.in_commit) as u64,
+            waiting: (queue.len() + queue.in_commit) as u64,
             dropped: self.0.dropped.load(Ordering::Relaxed),
         }
     }
@@ -136,7 +166,7 @@ impl Drop for WriterGuard {
         queue.closing = true;
         self.0.changed.notify_all();
         self.0.changed.wait_while_for(&mut queue, |queue| !queue.ended, SHUTDOWN_TIMEOUT);
-        let lost = queue.waiting.len() + queue.in_commit;
+        let lost = queue.len() + queue.in_commit;
         if lost > 0 {
             tracing::error!(operations = lost, "the store could not be written before the end; these are lost");
         }
@@ -148,6 +178,22 @@ impl WriterShared {
         self.queue.lock()
     }
 
+    fn is_full(&self, queue: &WriteQueue) -> bool {
+        queue.len() + queue.in_commit + self.reserved.load(Ordering::Relaxed) >= QUEUE_CAPACITY
+    }
+
+    /// Makes place for what must not be lost; a receipt that charges no account gives way to it. `false` if it cannot.
+    fn make_place(&self, queue: &mut WriteQueue) -> bool {
+        if !self.is_full(queue) {
+            return true;
+        }
+        let gives_way = queue.uncharged.pop_back().is_some();
+        if gives_way {
+            self.count_drop();
+        }
+        gives_way
+    }
+
     fn count_drop(&self) {
         let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
         let (now, last) = ((self.unix_ms)(), self.logged_unix_ms.load(Ordering::Relaxed));
@@ -156,14 +202,28 @@ impl WriterShared {
         if !logged_recently
             && self.logged_unix_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
-            tracing::error!(dropped, "the store cannot be written and its queue is full: receipts are dropped");
+            tracing::error!(
+                dropped,
+                "the store is not written fast enough and its queue is full: receipts that charge no budget are dropped"
+            );
         }
     }
 }
 
 impl WriteQueue {
-    fn is_full(&self) -> bool {
-        self.waiting.len() + self.in_commit >= QUEUE_CAPACITY
+    /// How many operations wait.
+    fn len(&self) -> usize {
+        self.waiting.len() + self.uncharged.len()
+    }
+
+    /// Moves what belongs in the next commit into `batch`.
+    fn take(&mut self, batch: &mut Vec<QueuedOperation>) {
+        let first = self.waiting.len().min(BATCH);
+        batch.extend(self.waiting.drain(..first));
+        let more = self.uncharged.len().min(BATCH - first);
+        batch.extend(self.uncharged.drain(..more).map(QueuedOperation::Receipt));
+        self.in_commit = batch.len();
+        self.urgent &= !self.waiting.is_empty();
     }
 }
 
@@ -186,8 +246,11 @@ impl WriterThread {
                 return;
             }
             for (at, work) in batch.drain(..).enumerate() {
-                match work {
-                    QueuedOperation::Operation(operation) if !thread.database.left_out(at) => operation.committed(),
+                match (work, thread.database.left_out(at)) {
+                    (QueuedOperation::Operation(operation), false) => operation.committed(),
+                    (QueuedOperation::Receipt(_), true) => {
+                        thread.shared.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
                     _ => {}
                 }
             }
@@ -201,25 +264,22 @@ impl WriterThread {
     fn take(&self, batch: &mut Vec<QueuedOperation>) -> bool {
         let (shared, mut queue) = (&self.shared, self.shared.queue());
         let until_deletion = self.retention.as_ref().map(|retention| retention.pause((shared.unix_ms)()));
-        while queue.waiting.is_empty() && !queue.closing {
+        while queue.len() == 0 && !queue.closing {
             queue.idle = true;
             let Some(pause) = until_deletion else {
                 shared.changed.wait(&mut queue);
                 continue;
             };
             let waited = shared.changed.wait_for(&mut queue, pause);
-            if waited.timed_out() && queue.waiting.is_empty() {
+            if waited.timed_out() && queue.len() == 0 {
                 queue.idle = false;
                 return !queue.closing;
             }
         }
         queue.idle = false;
-        let collecting = |queue: &mut WriteQueue| queue.waiting.len() < BATCH && !queue.urgent && !queue.closing;
+        let collecting = |queue: &mut WriteQueue| queue.len() < BATCH && !queue.urgent && !queue.closing;
         shared.changed.wait_while_for(&mut queue, collecting, COLLECT);
-        let taken = queue.waiting.len().min(BATCH);
-        batch.extend(queue.waiting.drain(..taken));
-        queue.in_commit = batch.len();
-        queue.urgent &= !queue.waiting.is_empty();
+        queue.take(batch);
         !batch.is_empty()
     }
 

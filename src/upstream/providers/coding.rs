@@ -185,9 +185,12 @@ impl AsyncRead for CodedSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::domain::failure::Failure;
+    use crate::domain::memory::InFlightAllowance;
     use crate::protocol::Grammar;
     use crate::protocol::chat::answer::ChatQuirks;
+    use crate::upstream::held::HeldAnswer;
     use crate::upstream::providers::UpstreamReply;
     use crate::upstream::testing::fed;
     use async_compression::tokio::bufread::{BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
@@ -208,7 +211,8 @@ mod tests {
         let grammar = Grammar::Chat(ChatQuirks::default());
         let mut reply = UpstreamReply { status: StatusCode::OK, headers, source, grammar };
         reply.undo_codings().map_err(|error| error.failure)?;
-        let all = reply.source.collect(1 << 20, &mut || {}).await;
+        let mut held = HeldAnswer::none(&InFlightAllowance::default());
+        let all = reply.source.collect(1 << 20, &mut held, Clock, &mut || {}).await;
         all.map(|bytes| bytes.to_vec()).map_err(|error| error.failure)
     }
 

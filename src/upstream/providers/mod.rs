@@ -8,26 +8,30 @@
 
 mod coding;
 mod fields;
+mod model_refusals;
 mod openai;
 mod sim;
-mod usage_refusals;
 
 use super::client::ClientTls;
+use super::echoed_secrets::{ProviderSecrets, SecretFilter};
+use super::held::HeldAnswer;
 use super::{AttemptError, BuildError, ProviderProtocol, ProviderSetup, UpstreamRequest, classify};
+use crate::clock::Clock;
 use crate::domain::failure::Failure;
 use crate::protocol::{BodyKind, Grammar};
 use bytes::{Bytes, BytesMut};
 use coding::{ContentCoding, DecodedBody};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
+use model_refusals::ModelRefusals;
 use openai::OpenAiHost;
 use sim::{SimBody, SimProvider};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
-use usage_refusals::UsageRefusals;
 
 /// The most that is read to see whether it is events, in bytes.
 const MAX_UNCLEAR: usize = 64 * 1024;
@@ -38,7 +42,17 @@ const MAX_BLANKS: usize = 1024 * 1024;
 pub(super) struct UpstreamProvider {
     setup: ProviderSetup,
     wire: ProviderKind,
-    usage_refusals: UsageRefusals,
+    usage_refusals: ModelRefusals,
+    ceiling_refusals: ModelRefusals,
+}
+
+/// What is written into a request that its client did not write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct OwnMembers {
+    /// The wish for usage, where the call says so.
+    pub(super) ask_usage: bool,
+    /// The ceiling of the output, where there is one, by its other name than the provider is set up with.
+    pub(super) other_ceiling_name: bool,
 }
 
 enum ProviderKind {
@@ -54,7 +68,8 @@ impl UpstreamProvider {
             ProviderProtocol::Sim(sim) => ProviderKind::Sim(SimProvider::new(*sim)),
         };
         let never_asked = matches!(&setup.protocol, ProviderProtocol::OpenAi(host) if !host.asks_usage);
-        Ok(Self { setup, wire, usage_refusals: UsageRefusals::new(never_asked) })
+        let (usage_refusals, ceiling_refusals) = (ModelRefusals::new(never_asked), ModelRefusals::new(false));
+        Ok(Self { setup, wire, usage_refusals, ceiling_refusals })
     }
 
     /// What it was compiled from.
@@ -63,22 +78,27 @@ impl UpstreamProvider {
     }
 
     /// Which of its models are not asked for usage.
-    pub(super) fn usage_refusals(&self) -> &UsageRefusals {
+    pub(super) fn usage_refusals(&self) -> &ModelRefusals {
         &self.usage_refusals
     }
 
-    /// Sends `request` and waits for the head of the reply; with `ask_usage`, asking for usage where the call says so.
+    /// Which of its models take the ceiling of the output by its other name.
+    pub(super) fn ceiling_refusals(&self) -> &ModelRefusals {
+        &self.ceiling_refusals
+    }
+
+    /// Sends `request` with `own` and waits for the head of the reply.
     ///
     /// # Errors
     /// [`AttemptError`] when no head came.
     pub(super) async fn open(
         &self,
         request: &UpstreamRequest<'_>,
-        ask_usage: bool,
+        own: OwnMembers,
         now: Instant,
     ) -> Result<UpstreamReply, AttemptError> {
         match &self.wire {
-            ProviderKind::OpenAi(host) => host.open(request, ask_usage, now).await,
+            ProviderKind::OpenAi(host) => host.open(request, own, now).await,
             ProviderKind::Sim(sim) => Ok(sim.open(request, now)),
         }
     }
@@ -128,6 +148,8 @@ impl UpstreamReply {
 pub(super) struct ReplySource {
     /// What was read and returned again.
     ahead: Option<Bytes>,
+    /// What masks secrets of the provider; `None` where it is sent none.
+    filter: Option<SecretFilter>,
     origin: SourceOrigin,
 }
 
@@ -149,15 +171,31 @@ pub(super) enum SourceError {
     Coding(io::Error),
 }
 
+impl SourceOrigin {
+    /// The next bytes, never empty; `None` at the end.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
+        match self {
+            Self::Network(body) => poll_data(body, cx).map_err(SourceError::Connection),
+            Self::Decoded(body) => body.poll_chunk(cx),
+            Self::Sim(sim) => sim.poll_chunk(cx).map(|chunk| chunk.map(Ok)),
+        }
+    }
+}
+
 impl ReplySource {
     /// The body of a reply on a connection.
     pub(super) fn network(body: reqwest::Body) -> Self {
-        Self { ahead: None, origin: SourceOrigin::Network(body) }
+        Self { ahead: None, filter: None, origin: SourceOrigin::Network(body) }
+    }
+
+    /// The same without `secrets`.
+    pub(super) fn without(self, secrets: Option<Arc<ProviderSecrets>>) -> Self {
+        Self { filter: secrets.map(SecretFilter::new), ..self }
     }
 
     /// A simulation's.
     fn simulated(body: SimBody) -> Self {
-        Self { ahead: None, origin: SourceOrigin::Sim(Box::new(body)) }
+        Self { ahead: None, filter: None, origin: SourceOrigin::Sim(Box::new(body)) }
     }
 
     /// Puts `bytes` before what is to come; nothing else may have been put there.
@@ -170,11 +208,20 @@ impl ReplySource {
         if let Some(ahead) = self.ahead.take() {
             return Poll::Ready(Some(Ok(ahead)));
         }
-        match &mut self.origin {
-            SourceOrigin::Network(body) => poll_data(body, cx).map_err(SourceError::Connection),
-            SourceOrigin::Decoded(body) => body.poll_chunk(cx),
-            SourceOrigin::Sim(sim) => sim.poll_chunk(cx).map(|chunk| chunk.map(Ok)),
+        let Some(filter) = &mut self.filter else { return self.origin.poll_chunk(cx) };
+        while !filter.ended {
+            match ready!(self.origin.poll_chunk(cx)) {
+                Some(Ok(chunk)) => {
+                    let passed = filter.pass(chunk);
+                    if !passed.is_empty() {
+                        return Poll::Ready(Some(Ok(passed)));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(Some(filter.end()).filter(|held| !held.is_empty()).map(Ok)),
+            }
         }
+        Poll::Ready(None)
     }
 
     /// Whether its bytes are events, whatever they are labelled; `label` is asked only where the first of them do not
@@ -201,6 +248,9 @@ impl ReplySource {
             if let SourceOrigin::Network(body) = &mut self.origin
                 && let Some(coding) = ContentCoding::unnamed(&start)
             {
+                if let Some(filter) = &mut self.filter {
+                    start = [start, filter.take_held()].concat().into();
+                }
                 let body = DecodedBody::new(std::mem::take(&mut start), std::mem::take(body), vec![coding]);
                 self.origin = SourceOrigin::Decoded(Box::new(body));
                 continue;
@@ -239,31 +289,35 @@ impl ReplySource {
         }
     }
 
-    /// All of its bytes; a single read is not copied. Calls `heard` for each read.
+    /// All of its bytes, counted in `held`; a single read is not copied. Calls `heard` for each read.
     ///
     /// # Errors
-    /// More than `limit` bytes, or a connection that broke.
+    /// More than `limit` bytes, no room for them, or a connection that broke.
     pub(super) async fn collect(
         &mut self,
         limit: usize,
+        held: &mut HeldAnswer,
+        clock: Clock,
         heard: &mut (dyn FnMut() + Send),
     ) -> Result<Bytes, AttemptError> {
         let too_large = || AttemptError::new(Failure::Unreadable, format!("an answer of more than {limit} bytes"));
         if self.promised().is_some_and(|promised| promised > limit as u64) {
             return Err(too_large());
         }
-        let (bytes, is_all) = self.collect_start(limit, heard).await?;
+        let (bytes, is_all) = self.collect_start(limit, held, clock, heard).await?;
         if is_all { Ok(bytes) } else { Err(too_large()) }
     }
 
-    /// Its first `limit` bytes at most, and whether those are all; a single read is not copied. Calls `heard` for each
-    /// read.
+    /// Its first `limit` bytes at most, counted in `held`, and whether those are all; a single read is not copied. Calls
+    /// `heard` for each read.
     ///
     /// # Errors
-    /// A connection that broke.
+    /// No room for them, or a connection that broke.
     pub(super) async fn collect_start(
         &mut self,
         limit: usize,
+        held: &mut HeldAnswer,
+        clock: Clock,
         heard: &mut (dyn FnMut() + Send),
     ) -> Result<(Bytes, bool), AttemptError> {
         let mut first = Bytes::new();
@@ -276,16 +330,18 @@ impl ReplySource {
                 Some(Ok(chunk)) => chunk,
             };
             heard();
-            let held = first.len().max(all.len());
-            if held + chunk.len() > limit {
-                let start = [if all.is_empty() { &first[..] } else { &all[..] }, &chunk[..limit - held]].concat();
+            let before = first.len().max(all.len());
+            if before + chunk.len() > limit {
+                let start = [if all.is_empty() { &first[..] } else { &all[..] }, &chunk[..limit - before]].concat();
                 return Ok((start.into(), false));
             }
+            // Where its length is known, there is room for all of it or none is taken.
+            let promised = self.promised().map_or(0, |promised| promised.min(limit as u64)) as usize;
+            held.hold(before + chunk.len() + promised, clock, heard).await?;
             match (first.is_empty(), all.is_empty()) {
                 (true, _) => first = chunk,
                 (false, true) => {
-                    let promised = self.promised().map_or(0, |promised| promised.min(limit as u64));
-                    all.reserve(first.len() + chunk.len() + promised as usize);
+                    all.reserve(first.len() + chunk.len() + promised);
                     all.extend_from_slice(&first);
                     all.extend_from_slice(&chunk);
                 }

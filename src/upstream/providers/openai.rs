@@ -5,17 +5,19 @@
 //! of headers only those of the request, the configured ones, and the ones written here.
 
 use super::fields::{HostFields, sensitive};
-use super::{ReplySource, UpstreamReply, unanswered};
+use super::{OwnMembers, ReplySource, UpstreamReply, unanswered};
 use crate::domain::call::Endpoint;
 use crate::domain::random::RandomValue;
 use crate::domain::secret::Secret;
 use crate::protocol::Grammar;
 use crate::protocol::json::edit::EditedBody;
 use crate::upstream::client::{ClientTls, ConnectionOptions, ConnectionPool};
+use crate::upstream::echoed_secrets::ProviderSecrets;
 use crate::upstream::{AttemptError, BuildError, ForwardedFields, OpenAiSetup, ProviderSetup, UpstreamRequest};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use reqwest::{Request, Url};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How many headers are written besides the client's and the configured ones, by us and by what sends them.
@@ -29,6 +31,8 @@ pub(super) struct OpenAiHost {
     models: Url,
     /// Whole `Authorization` values.
     credentials: Vec<HeaderValue>,
+    /// What is masked where it is sent back.
+    secrets: Option<Arc<ProviderSecrets>>,
     fields: HostFields,
     grammar: Grammar,
 }
@@ -56,22 +60,27 @@ impl OpenAiHost {
             urls: Endpoint::ALL.map(|endpoint| url_of(&base, endpoint.path())),
             models: url_of(&base, "/models"),
             credentials: credentials.collect::<Result<_, _>>()?,
+            secrets: ProviderSecrets::of(setup),
             fields,
             grammar: Grammar::Chat(setup.quirks()),
         })
     }
 
-    /// Sends `request` and waits for the head of the reply; with `ask_usage`, asking for usage where the call says so.
+    /// Sends `request` with `own` and waits for the head of the reply.
     pub(super) async fn open(
         &self,
         request: &UpstreamRequest<'_>,
-        ask_usage: bool,
+        own: OwnMembers,
         now: Instant,
     ) -> Result<UpstreamReply, AttemptError> {
         let url = self.fields.url(&self.urls[request.call.endpoint() as usize], request.fields);
         let mut http_request = Request::new(Method::POST, url);
         *http_request.headers_mut() = self.headers(request);
-        let body = self.grammar.write_request(request.call, request.model.json(), ask_usage);
+        let ceiling = request.ceiling.map(|tokens| {
+            let name = self.grammar.ceiling_name(request.call);
+            (if own.other_ceiling_name { name.other() } else { name }, tokens)
+        });
+        let body = self.grammar.write_request(request.call, request.model.json(), own.ask_usage, ceiling);
         *http_request.body_mut() = Some(request_body(body));
         self.execute(http_request, now, request.draw).await
     }
@@ -97,11 +106,14 @@ impl OpenAiHost {
     ) -> Result<UpstreamReply, AttemptError> {
         let client = self.pool.client(now, draw);
         let response = client.execute(http_request).await.map_err(|error| unanswered(&error))?;
-        let (head, body) = http::Response::<reqwest::Body>::from(response).into_parts();
+        let (mut head, body) = http::Response::<reqwest::Body>::from(response).into_parts();
+        if let Some(secrets) = &self.secrets {
+            secrets.mask_headers(&mut head.headers);
+        }
         Ok(UpstreamReply {
             status: head.status,
             headers: head.headers,
-            source: ReplySource::network(body),
+            source: ReplySource::network(body).without(self.secrets.clone()),
             grammar: self.grammar,
         })
     }

@@ -49,7 +49,7 @@ impl SimProvider {
             let text = "the simulated provider answers at most 2048 choices or inputs";
             return error(StatusCode::BAD_REQUEST, ErrorDetails { message: text, ..invalid(None) }, now);
         }
-        let answer = match SimAnswer::new(call, request.model.name().clone()) {
+        let answer = match SimAnswer::new(call, request.ceiling, request.model.name().clone()) {
             Ok(answer) => answer,
             Err(FormProblem { param, message }) => {
                 let message = format!("Invalid '{param}': {message}.");
@@ -173,6 +173,7 @@ mod tests {
     use crate::domain::call::{Call, Endpoint, RequestMetadata, Splice};
     use crate::domain::failure::Failure;
     use crate::domain::id::ProviderId;
+    use crate::domain::memory::InFlightAllowance;
     use crate::domain::random::RandomValue;
     use crate::upstream::ForwardedFields;
     use crate::upstream::testing::{drain, metadata, timeouts};
@@ -203,8 +204,10 @@ mod tests {
             call,
             headers: &HeaderMap::new(),
             fields: ForwardedFields::default(),
+            ceiling: None,
             timeouts: timeouts(),
             draw,
+            allowance: &InFlightAllowance::default(),
         };
         let mut answer = upstreams.send(request, &()).await?;
         let (text, failure) = drain(&mut answer.body).await;
@@ -292,8 +295,10 @@ mod tests {
                 call: &call,
                 headers: &HeaderMap::new(),
                 fields: ForwardedFields::default(),
+                ceiling: None,
                 timeouts: timeouts(),
                 draw: RandomValue(1).salted(*seed),
+                allowance: &InFlightAllowance::default(),
             };
             sim.open(&request, Clock.now()).status == 500
         });
@@ -318,7 +323,7 @@ mod tests {
         let sim = SimProvider::new(setup);
         let call = call(Endpoint::Chat, STREAM, |_| {});
         let mut body = SimBody::new(
-            SimScript::Steps { answer: SimAnswer::new(&call, "m".into()).expect("it is text"), next: 0 },
+            SimScript::Steps { answer: SimAnswer::new(&call, None, "m".into()).expect("it is text"), next: 0 },
             sim.setup,
             Clock.now(),
         );

@@ -2,54 +2,140 @@
 //! are.
 //!
 //! It never decodes any of them, and copies none. What it does not understand it takes for input that is not in the body.
+//! Messages are read as the body is read, in the same pass.
 //!
-//! Start reading in [`content_kinds`].
+//! Start reading in [`ContentReader::messages`].
 
 use std::fmt;
-use std::sync::LazyLock;
 
 use memchr::memchr;
-use memchr::memmem::{self, Finder};
+use memchr::memmem;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::domain::call::BodyProblem;
 use crate::domain::estimate::MediaSize;
-use crate::protocol::json::member::BodyField;
-
-/// What content parts of any other type than text hold somewhere: their type, an id or an address, or, to hide it, an
-/// escaped letter.
-static SUSPECT: LazyLock<[Finder<'static>; 6]> =
-    LazyLock::new(|| ["image", "file", "video", "audio", "_url", "\\u00"].map(Finder::new));
+use crate::protocol::json::member::{FoundNames, MemberNames, unquoted};
+use crate::protocol::json::scan::{JsonError, Scanner};
 
 /// How much of the beginning of a file's text is looked at to tell whether it is encoded bytes.
 const MAX_LOOK: usize = 512;
+
+/// What an address has, plainly or escaped, and base64 has not.
+const ADDRESS_SIGNS: [&[u8]; 3] = [b"://", b":\\/", b"\\u"];
+
+/// What is read of a message: its content, and what some hosts take input from beside it.
+pub(super) const MESSAGE: MemberNames<5> = MemberNames::below(
+    ["content", "audio", "images", "files", "attachments"],
+    ["messages[].content", "messages[].audio", "messages[].images", "messages[].files", "messages[].attachments"],
+);
+const CONTENT: usize = 0;
+/// What is read of a part of a message's content. Text counts as such, in a part of any type.
+pub(super) const PART: MemberNames<2> =
+    MemberNames::below(["type", "text"], ["messages[].content[].type", "messages[].content[].text"]);
+const TYPE: usize = 0;
 
 /// What messages hold besides text.
 #[derive(Clone, Copy, Default)]
 pub(super) struct ContentKinds {
     /// A content part is an image.
     pub(super) images: bool,
-    /// A content part's tokens are bounded by nothing in the body: a file, a video, a kind we do not know.
+    /// Some input's tokens are bounded by nothing in the body: a file, a video, a kind we do not know, an id.
     pub(super) elsewhere: bool,
     /// Media in the body, whose bytes are not their tokens.
     pub(super) media: MediaSize,
 }
 
-/// What content parts are. Words are looked for as plain text first, so that only messages that may hold
-/// more than text are read, those with an escaped letter among them; a list that is not one of messages
-/// holds no images: the provider will refuse it as it sees fit.
-pub(super) fn content_kinds(messages: &BodyField<'_>) -> Result<ContentKinds, BodyProblem> {
-    let Some(list) = messages.list()? else { return Ok(ContentKinds::default()) };
-    let text = list.text.as_bytes();
-    // Where no list is in the list, every content is a text: one search shows it, mostly.
-    if memchr(b'[', &text[1..]).is_none() || !SUSPECT.iter().any(|word| word.find(text).is_some()) {
-        return Ok(ContentKinds::default());
+/// Reads messages or prompts at their place in the body.
+pub(super) struct ContentReader<'a> {
+    body: &'a str,
+    kinds: ContentKinds,
+    problem: Option<BodyProblem>,
+}
+
+impl<'a> ContentReader<'a> {
+    pub(super) fn new(body: &'a str) -> Self {
+        Self { body, kinds: ContentKinds::default(), problem: None }
     }
-    let messages = serde_json::from_str::<Vec<MessageContent>>(list.text);
-    let all = |messages: Vec<MessageContent>| messages.iter().map(|message| message.content).collect();
-    Ok(messages.map_or(ContentKinds::UNKNOWN, all))
+
+    /// What was read.
+    ///
+    /// # Errors
+    /// A member that is read and given twice, or in a spelling that only some providers take for it.
+    pub(super) fn end(self) -> Result<ContentKinds, BodyProblem> {
+        self.problem.map_or(Ok(self.kinds), Err)
+    }
+
+    /// Reads the messages. A list that is not one of messages holds no images: the provider will refuse it as it sees
+    /// fit.
+    pub(super) fn messages(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+        match scanner.next() {
+            Some(b'[') => scanner.list(|scanner| self.message(scanner)),
+            _ => scanner.value(),
+        }
+    }
+
+    /// Reads prompts of completions. One that is an object is no text.
+    pub(super) fn prompts(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+        match scanner.next() {
+            Some(b'[') => scanner.list(|scanner| {
+                self.kinds.elsewhere |= scanner.next() == Some(b'{');
+                scanner.value()
+            }),
+            _ => scanner.value(),
+        }
+    }
+
+    fn message(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+        if scanner.next() != Some(b'{') {
+            self.kinds.elsewhere = true;
+            return scanner.value();
+        }
+        let body = self.body;
+        let mut found = FoundNames::default();
+        scanner.object(|scanner, name| {
+            let index = unquoted(&body[name]).and_then(|name| MESSAGE.find(&name, &mut found, &mut self.problem));
+            match (index, scanner.next()) {
+                (Some(CONTENT), Some(b'[')) => scanner.list(|scanner| self.part(scanner)),
+                (Some(CONTENT), first) => {
+                    self.kinds.elsewhere |= first == Some(b'{');
+                    scanner.value()
+                }
+                (Some(_), Some(b'{' | b'[')) => {
+                    let value = scanner.value_span()?;
+                    self.kinds.elsewhere |= body[value].len() > "[]".len();
+                    Ok(())
+                }
+                _ => scanner.value(),
+            }
+        })
+    }
+
+    fn part(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+        match scanner.next() {
+            Some(b'{') => {}
+            first => {
+                self.kinds.elsewhere |= first != Some(b'"');
+                return scanner.value();
+            }
+        }
+        let body = self.body;
+        let mut found = FoundNames::default();
+        let mut part = ContentPart { kind: ContentType::Untold, bytes: 0, is_encoded: false, is_sound: false };
+        scanner.object(|scanner, name| {
+            let index = unquoted(&body[name]).and_then(|name| PART.find(&name, &mut found, &mut self.problem));
+            let value = &body[scanner.value_span()?];
+            match index {
+                Some(TYPE) => part.kind = ContentType::of(value),
+                Some(_) => {}
+                None => part.add(value),
+            }
+            Ok(())
+        })?;
+        self.kinds = self.kinds.and(part.kinds());
+        Ok(())
+    }
 }
 
 /// Media among the `input` of embeddings: data URLs, and what is called an image.
@@ -64,58 +150,43 @@ pub(super) fn media_of_inputs(input: &str) -> MediaSize {
 const BASE64: &[u8] = b";base64,";
 
 impl ContentKinds {
-    const UNKNOWN: Self = Self {
-        images: false,
-        elsewhere: true,
-        media: MediaSize { images: 0, image_bytes: 0, recorded_bytes: 0, file_bytes: 0 },
-    };
-}
-
-impl FromIterator<ContentKinds> for ContentKinds {
-    fn from_iter<I: IntoIterator<Item = ContentKinds>>(all: I) -> Self {
-        all.into_iter().fold(Self::default(), |all, one| Self {
-            images: all.images | one.images,
-            elsewhere: all.elsewhere | one.elsewhere,
-            media: all.media.and(one.media),
-        })
-    }
-}
-
-#[derive(Deserialize)]
-struct MessageContent {
-    #[serde(default)]
-    content: ContentKinds,
-}
-
-impl<'de> Deserialize<'de> for ContentKinds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?;
-        if !raw.get().starts_with('[') {
-            return Ok(Self::default());
+    fn and(self, other: Self) -> Self {
+        Self {
+            images: self.images | other.images,
+            elsewhere: self.elsewhere | other.elsewhere,
+            media: self.media.and(other.media),
         }
-        let Ok(parts) = serde_json::from_str::<Vec<ContentPart>>(raw.get()) else { return Ok(Self::UNKNOWN) };
-        Ok(parts.into_iter().map(|part| part.kinds()).collect())
     }
 }
 
 /// The types of content parts, by what they carry.
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(field_identifier)]
+#[derive(Clone, Copy)]
 enum ContentType {
-    #[serde(rename = "text", alias = "input_text", alias = "refusal")]
+    /// None is written.
+    Untold,
     Text,
-    #[serde(rename = "image_url", alias = "input_image")]
     Image,
     /// Its bytes are more than its tokens.
-    #[serde(rename = "input_audio")]
     Audio,
-    #[serde(rename = "audio_url", alias = "video_url", alias = "input_video", alias = "audio", alias = "video")]
     Recording,
-    #[serde(rename = "file", alias = "input_file")]
     File,
-    #[default]
-    #[serde(other)]
     Unknown,
+}
+
+impl ContentType {
+    fn of(quoted: &str) -> Self {
+        let Some(name) = unquoted(quoted) else { return Self::Unknown };
+        match &*name {
+            "text" | "input_text" | "output_text" | "refusal" | "thinking" | "redacted_thinking" | "tool_use" => {
+                Self::Text
+            }
+            "image_url" | "input_image" => Self::Image,
+            "input_audio" => Self::Audio,
+            "audio_url" | "video_url" | "input_video" | "audio" | "video" => Self::Recording,
+            "file" | "input_file" => Self::File,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// A content part: its type, and how long the rest of it is.
@@ -125,71 +196,41 @@ struct ContentPart {
     bytes: u64,
     /// Some of them are encoded bytes of something else.
     is_encoded: bool,
+    /// They are sound in the body, and no address of it.
+    is_sound: bool,
 }
 
 impl ContentPart {
+    /// Another member of it.
+    fn add(&mut self, value: &str) {
+        let text = value.as_bytes();
+        let start = &text[..text.len().min(MAX_LOOK)];
+        let names = [BASE64, b"\"file_data\""];
+        self.is_encoded |= names.iter().any(|name| memmem::find(start, name).is_some());
+        let is_address = || ADDRESS_SIGNS.iter().any(|sign| memmem::find(text, sign).is_some());
+        self.is_sound |= memmem::find(start, b"\"data\"").is_some() && !is_address();
+        self.bytes += text.len() as u64;
+    }
+
     fn kinds(self) -> ContentKinds {
-        let Self { kind, bytes, is_encoded } = self;
+        let Self { kind, bytes, is_encoded, is_sound } = self;
         let none = MediaSize::default();
         let media = match kind {
             ContentType::Image => MediaSize { images: 1, image_bytes: bytes, ..none },
             ContentType::Audio | ContentType::Recording => MediaSize { recorded_bytes: bytes, ..none },
             // One that is given as text is read as text.
             ContentType::File if is_encoded => MediaSize { file_bytes: bytes, ..none },
-            ContentType::Text | ContentType::File | ContentType::Unknown => none,
+            ContentType::Untold | ContentType::Text | ContentType::File | ContentType::Unknown => none,
         };
         let (images, elsewhere) = match kind {
             ContentType::Image => (true, false),
-            ContentType::Text | ContentType::Audio => (false, false),
+            ContentType::Text => (false, false),
+            ContentType::Audio => (false, !is_sound),
+            // Some hosts go by what else it has.
+            ContentType::Untold => (false, bytes > 0),
             ContentType::Recording | ContentType::File | ContentType::Unknown => (false, true),
         };
         ContentKinds { images, elsewhere, media }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier)]
-enum PartMember {
-    #[serde(rename = "type")]
-    Type,
-    /// Text counts as such, in a part of any type.
-    #[serde(rename = "text")]
-    Text,
-    #[serde(other)]
-    Other,
-}
-
-impl<'de> Deserialize<'de> for ContentPart {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PartVisitor;
-
-        impl<'de> Visitor<'de> for PartVisitor {
-            type Value = ContentPart;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a content part")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ContentPart, A::Error> {
-                let mut part = ContentPart { kind: ContentType::default(), bytes: 0, is_encoded: false };
-                while let Some(member) = map.next_key::<PartMember>()? {
-                    match member {
-                        PartMember::Type => part.kind = map.next_value()?,
-                        PartMember::Text => drop(map.next_value::<IgnoredAny>()?),
-                        PartMember::Other => {
-                            let text = map.next_value::<&RawValue>()?.get().as_bytes();
-                            let start = &text[..text.len().min(MAX_LOOK)];
-                            let names = [BASE64, b"\"file_data\""];
-                            part.is_encoded |= names.iter().any(|name| memmem::find(start, name).is_some());
-                            part.bytes += text.len() as u64;
-                        }
-                    }
-                }
-                Ok(part)
-            }
-        }
-
-        deserializer.deserialize_map(PartVisitor)
     }
 }
 
@@ -279,11 +320,12 @@ fn image(text: &str) -> InputMedia {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::body_member::ListedMembers;
     use crate::domain::call::Endpoint;
     use crate::protocol::chat::request::read_request;
 
     fn media(endpoint: Endpoint, body: &str) -> MediaSize {
-        let call = read_request(endpoint, body.to_owned().into());
+        let call = read_request(endpoint, body.to_owned().into(), &ListedMembers::default());
         call.unwrap_or_else(|problem| panic!("{body}: {problem:?}")).metadata().cost_facts.media
     }
 
@@ -340,9 +382,51 @@ mod tests {
         let body = format!(
             r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}]}}"#
         );
-        let call = read_request(Endpoint::Chat, body.into()).expect("a chat request");
+        let call = read_request(Endpoint::Chat, body.into(), &ListedMembers::default()).expect("a chat request");
         let estimate = call.estimated_input_tokens(None);
         assert!((crate::domain::estimate::USUAL_IMAGE..2_000).contains(&estimate), "{estimate}");
         assert!(call.estimated_input_tokens(Some(7)) < estimate);
+    }
+
+    #[test]
+    fn input_that_is_not_in_the_body_is_seen() {
+        let check = |endpoint, members: &str, expected: bool| {
+            let body = format!("{{\"model\":\"m\",{members}}}");
+            let call = read_request(endpoint, body.into(), &ListedMembers::default());
+            let call = call.unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
+            assert_eq!(call.metadata().cost_facts.input_elsewhere, expected, "{members}");
+        };
+        let message = |message: &str, expected| {
+            check(
+                Endpoint::Chat,
+                &format!("\"messages\":[{{\"role\":\"user\",\"content\":\"a\"}},{message}]"),
+                expected,
+            );
+        };
+        message(r#"{"role":"user","content":"{ [1] } image file"}"#, false);
+        message(r#"{"role":"assistant","content":null,"audio":null,"attachments":[],"annotations":[{}]}"#, false);
+        message(r#"{"role":"assistant","tool_calls":[{"type":"file","audio":{"id":"a"}}]}"#, false);
+        message(r#"{"role":"assistant","audio":{"id":"audio_1"}}"#, true);
+        message(r#"{"role":"user","content":"a","images":["AAAA"]}"#, true);
+        message(r#"{"role":"user","content":{"parts":["a"]}}"#, true);
+        message(r#"{"role":"user","content":[1]}"#, true);
+        message("\"a\"", true);
+        let part = |part: &str, expected| message(&format!("{{\"role\":\"user\",\"content\":[{part}]}}"), expected);
+        part(r#"{"type":"text","text":"a"},"b",{"text":"c"}"#, false);
+        part(r#"{"type":"thinking","thinking":"a","signature":"b"}"#, false);
+        part(r#"{"type":"image_url","image_url":{"url":"https://a.example/b.png"}}"#, false);
+        part(r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}"#, false);
+        part(r#"{"type":"input_audio","input_audio":{"data":"https://a.example/b.wav","format":"wav"}}"#, true);
+        part(r#"{"type":"input_audio","input_audio":{"data":"https:\/\/a.example/b.wav"}}"#, true);
+        part(r#"{"type":"input_audio","input_audio":{"id":"audio_1"}}"#, true);
+        part(r#"{"type":"audio_url","audio_url":{"url":"https://a.example/b.wav"}}"#, true);
+        part(r#"{"type":"document","source":{"type":"url","url":"https://a.example"}}"#, true);
+        part(r#"{"type":"v\u0069deo_url","video_url":{"url":"https://a.example"}}"#, true);
+        part(r#"{"IMAGE_URL":{"url":"https://a.example"}}"#, true);
+        part(r#"{"type":7}"#, true);
+        check(Endpoint::Completions, r#""prompt":["{", "a"]"#, false);
+        check(Endpoint::Completions, r#""prompt":[{"prompt_string":"a","multimodal_data":["b"]}]"#, true);
+        check(Endpoint::Embeddings, r#""input":["a"]"#, false);
+        check(Endpoint::Embeddings, r#""input":[{"image_url":"b"}]"#, true);
     }
 }

@@ -49,11 +49,11 @@ pub(super) struct SimAnswer {
 }
 
 impl SimAnswer {
-    /// The answer to `call`.
+    /// The answer to `call`, each of its choices within `ceiling` or else the client's own.
     ///
     /// # Errors
     /// [`FormProblem`] for a request that no host would answer.
-    pub(super) fn new(call: &Call, model: Arc<str>) -> Result<Self, FormProblem> {
+    pub(super) fn new(call: &Call, ceiling: Option<u64>, model: Arc<str>) -> Result<Self, FormProblem> {
         let seed = seed_of(call.body());
         let form = AnswerForm::of(call, seed)?;
         let pieces = match &form {
@@ -61,7 +61,7 @@ impl SimAnswer {
             AnswerForm::ToolCall(called) => tokens_of_text(&called.input),
             AnswerForm::Text | AnswerForm::Echo(_) | AnswerForm::Vectors(_) => Vec::new(),
         };
-        let ceiling = call.metadata().max_output.unwrap_or(u64::MAX);
+        let ceiling = ceiling.or(call.metadata().max_output).unwrap_or(u64::MAX);
         let length = |choice: u32| {
             let drawn = || SHORTEST + seed.salted(u64::from(choice)).below(SPREAD);
             let natural = if pieces.is_empty() { drawn() } else { pieces.len() as u64 };
